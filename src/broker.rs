@@ -1,0 +1,228 @@
+//! What a lane needs of Kafka: one trait, with the real broker in [`crate::kafka`] and a simulated one in [`crate::simulation`].
+
+use std::fmt;
+use std::future::Future;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use crate::draft::DraftBatch;
+use crate::ledger::RoundHead;
+use crate::way::record::Recorded;
+
+/// The partition of the campaigns topic that a lane is.
+pub type Lane = i32;
+
+/// A record of the campaigns topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its offset.
+    pub offset: i64,
+    /// Milliseconds since the epoch, as Kafka holds it; -1 where there is none.
+    pub timestamp: i64,
+    /// The key, null allowed.
+    pub key: Option<Vec<u8>>,
+    /// The value; null is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Headers in their order.
+    pub headers: Vec<Header>,
+}
+
+/// A header of a record. A name that is not UTF-8 cannot be read through the client library and is kept as
+/// [`Header::UNREADABLE`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The name.
+    pub name: String,
+    /// The value, null allowed.
+    pub value: Option<Vec<u8>>,
+}
+
+impl Header {
+    /// Stands for the name of a header whose name is not UTF-8.
+    pub const UNREADABLE: &'static str = "(unreadable)";
+}
+
+/// Tells one record from another at the same offset: a topic that was created anew holds other records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordMark {
+    /// The record's offset.
+    pub offset: i64,
+    /// The record's timestamp.
+    pub timestamp: i64,
+    /// XXH3 of key and value.
+    pub hash: i64,
+}
+
+impl Record {
+    /// The mark by which this record is known again.
+    pub fn mark(&self) -> RecordMark {
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        for part in [&self.key, &self.value] {
+            let length = part.as_ref().map_or(u64::MAX, |bytes| bytes.len() as u64);
+            hasher.update(&length.to_le_bytes());
+            hasher.update(part.as_deref().unwrap_or_default());
+        }
+        RecordMark { offset: self.offset, timestamp: self.timestamp, hash: hasher.digest().cast_signed() }
+    }
+
+    /// What the record occupies, in bytes.
+    pub fn size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len)).sum();
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers + 64
+    }
+}
+
+/// What arrived in a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arrived {
+    /// The next record.
+    Record(Record),
+    /// The end of the partition was reached: there is no record below this offset that was not delivered.
+    End(i64),
+}
+
+/// The commit metadata of a lane's offset: which round of which ledger the offset was committed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mark {
+    /// The ledger's own id.
+    pub ledger: Uuid,
+    /// The round.
+    pub head: RoundHead,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RoundHead { seq, revision, checksum } = self.head;
+        write!(f, "dinnerbell/1 {} {seq} {revision} {:016x}", self.ledger.simple(), checksum.cast_unsigned())
+    }
+}
+
+/// The text is not a mark that this service writes.
+#[derive(Debug, thiserror::Error)]
+#[error("not the metadata of a dinnerbell round")]
+pub struct ForeignMetadata;
+
+impl FromStr for Mark {
+    type Err = ForeignMetadata;
+
+    fn from_str(text: &str) -> Result<Self, ForeignMetadata> {
+        let mut words = text.split(' ');
+        let mut word = || words.next().ok_or(ForeignMetadata);
+        if word()? != "dinnerbell/1" {
+            return Err(ForeignMetadata);
+        }
+        let mark = Self {
+            ledger: word()?.parse().map_err(|_| ForeignMetadata)?,
+            head: RoundHead {
+                seq: word()?.parse().map_err(|_| ForeignMetadata)?,
+                revision: word()?.parse().map_err(|_| ForeignMetadata)?,
+                checksum: u64::from_str_radix(word()?, 16).map_err(|_| ForeignMetadata)?.cast_signed(),
+            },
+        };
+        if words.next().is_some() { Err(ForeignMetadata) } else { Ok(mark) }
+    }
+}
+
+/// What the group's committed offset of a lane says (stable offsets only).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// Nothing is committed, or it expired, or was deleted.
+    None,
+    /// A mark of this service's form.
+    Mark(Mark),
+    /// Something else, as text for the operator (unreadable metadata included).
+    Foreign(String),
+}
+
+/// What goes into one Kafka transaction.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// The lane.
+    pub lane: Lane,
+    /// The offset that is committed: the lane's position when the round was recorded.
+    pub offset: i64,
+    /// The metadata committed with it.
+    pub mark: Mark,
+    /// The drafts, for each campaign version.
+    pub drafts: Vec<DraftBatch>,
+    /// Dead letters to publish, after the drafts.
+    pub dead_letters: Vec<DeadLetterMessage>,
+}
+
+/// A dead letter as it goes to its topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterMessage {
+    /// Its number in the ledger.
+    pub id: i64,
+    /// The lane in which it arrived.
+    pub lane: Lane,
+    /// The offset at which it arrived.
+    pub offset: i64,
+    /// The original key.
+    pub key: Option<Vec<u8>>,
+    /// The original value.
+    pub value: Option<Vec<u8>>,
+    /// The original headers; ours come after them.
+    pub headers: Vec<Header>,
+    /// Why it is no campaign.
+    pub reason: String,
+    /// The field that breaks a rule, where it is one field.
+    pub field: Option<String>,
+}
+
+/// Why the broker did not do what was asked. One place maps these to what happens: [`crate::way::policy`].
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BrokerError {
+    /// It may pass: a broker away, a coordinator loading, a time-out. Nothing is known about what was under way.
+    #[error("{0}")]
+    Passing(String),
+    /// Another instance took the lane's transactional id over.
+    #[error("another instance took this lane over (its producer fenced ours)")]
+    Fenced,
+    /// The server refuses and will refuse again: size, right, topic.
+    #[error("{0}")]
+    Refused(String),
+    /// A transactional call overran its watchdog and was abandoned on its thread.
+    #[error("a transactional call did not return within {seconds} s and was abandoned")]
+    Overrun {
+        /// How long it was waited for.
+        seconds: u64,
+    },
+}
+
+/// Kafka, as far as a lane needs it.
+pub trait Broker: Clone + Send + Sync + 'static {
+    /// A transactional producer of a lane.
+    type Producer: Producer;
+    /// The records of a lane.
+    type Input: Input;
+
+    /// Whether the group's consumer still holds the lane after its poll loop went round once more.
+    fn still_assigned(&self, lane: Lane) -> impl Future<Output = bool> + Send;
+    /// A new producer for the lane, initialised: former owners of its transactional id are fenced when this returns.
+    fn producer(&self, lane: Lane) -> impl Future<Output = Result<Self::Producer, BrokerError>> + Send;
+    /// The group's committed metadata for the lane, stable offsets only.
+    fn committed(&self, lane: Lane) -> impl Future<Output = Result<Committed, BrokerError>> + Send;
+    /// The lane's low and high watermarks.
+    fn watermarks(&self, lane: Lane) -> impl Future<Output = Result<(i64, i64), BrokerError>> + Send;
+    /// The mark of the record at an offset; none where no record is there (compacted, or a transaction's marker).
+    fn mark_at(&self, lane: Lane, offset: i64) -> impl Future<Output = Result<Option<RecordMark>, BrokerError>> + Send;
+    /// Starts to read the lane from a position.
+    fn open(&self, lane: Lane, position: i64) -> impl Future<Output = Result<Self::Input, BrokerError>> + Send;
+}
+
+/// The records of one lane, in order, from the position at which it was opened.
+pub trait Input: Send + 'static {
+    /// Waits for the next arrivals, at least one and at most `most`. Cancel safe: what was not returned comes again.
+    fn next(&mut self, most: usize) -> impl Future<Output = Result<Vec<Arrived>, BrokerError>> + Send;
+}
+
+/// A lane's transactional producer. It is consumed by publishing and returned only by plain success, so that a producer
+/// in doubt cannot be used again.
+pub trait Producer: Sized + Send + 'static {
+    /// Publishes a recorded round in one transaction: drafts, dead letters, and the lane's offset with its mark.
+    fn publish(self, round: &Recorded) -> impl Future<Output = Result<Self, BrokerError>> + Send;
+    /// Commits a round's offset and mark again, without any record: the group's offsets were lost.
+    fn publish_mark(self, round: &Recorded) -> impl Future<Output = Result<Self, BrokerError>> + Send;
+}

@@ -1,0 +1,253 @@
+//! What a lane needs of its ledger: one trait, with the real ledger in [`crate::postgres`] and a simulated one in
+//! [`crate::simulation`].
+//!
+//! Every method is one transaction of the feedback database. Each begins the same way (the lane's shared advisory lock, then the
+//! epoch), and answers [`LedgerError::NotMine`] when the lane is another's by now.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::broker::{DeadLetterMessage, Lane, Record, RecordMark};
+use crate::campaign::{Campaign, EpochSeconds};
+use crate::draft::{Clients, DraftBatch};
+use crate::way::decode::Arrival;
+
+/// A round, as both sides name it: equal heads are the same decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct RoundHead {
+    /// The round's number in its lane.
+    pub seq: i64,
+    /// How often it was changed by withdrawal.
+    pub revision: i32,
+    /// Of its drafts and dead letters, in any order.
+    pub checksum: i64,
+}
+
+/// The right to write for a lane, as bumped by this instance. Every transaction of the lane compares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ownership {
+    /// The lane.
+    pub lane: Lane,
+    /// The epoch of this ownership.
+    pub epoch: i64,
+    /// `pg_postmaster_start_time()` at the bump, in microseconds: a fail-over that lost the bump shows here.
+    pub postmaster: i64,
+    /// The key of the lane's advisory lock.
+    pub lock_key: i64,
+}
+
+/// What the bump returned: the lane as it stands.
+#[derive(Debug, Clone)]
+pub struct Entered {
+    /// The right to write.
+    pub ownership: Ownership,
+    /// Which ledger this is.
+    pub ledger: Uuid,
+    /// The next input offset to record.
+    pub position: i64,
+    /// The last record taken in, to know the topic again.
+    pub last_record: Option<RecordMark>,
+    /// The last recorded round.
+    pub head: RoundHead,
+    /// The one before it, where it is still kept.
+    pub previous: Option<RoundHead>,
+    /// The last round that the ledger knows to be committed in Kafka.
+    pub published: Option<i64>,
+    /// Why the lane stands still, if it was halted and not resolved.
+    pub halt: Option<Halt>,
+}
+
+/// A lane that stands still until an operator resolves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halt {
+    /// The halt's name, for instance `kafka-ahead`.
+    pub name: String,
+    /// What was found.
+    pub found: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// A campaign that may get drafts now.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// The campaign as the next draft shall show it.
+    pub campaign: Arc<Campaign>,
+    /// Which version of it this is.
+    pub revision: i32,
+    /// The last client of the main pass, none before the first page.
+    pub cursor: Option<String>,
+}
+
+/// What a lane has to do, as the ledger knows it.
+#[derive(Debug, Clone, Default)]
+pub struct Due {
+    /// Campaigns inside their window whose main pass is not finished, those without a page first.
+    pub running: Vec<Running>,
+    /// Whether there are more of them than were asked for.
+    pub more_running: bool,
+    /// Dead letters that no round has published, oldest first.
+    pub dead_letters: Vec<DeadLetterMessage>,
+    /// When the next scheduled campaign starts.
+    pub next_start: Option<EpochSeconds>,
+}
+
+/// Records that arrived one after the other, decoded, and the positions before and after them.
+#[derive(Debug, Clone)]
+pub struct IntakeBatch {
+    /// The lane's position before; compared when the position is set.
+    pub from: i64,
+    /// The position after.
+    pub to: i64,
+    /// The records with what each of them is.
+    pub arrivals: Vec<(Record, Arrival)>,
+}
+
+/// How a page of the main pass, and who was late, stand in a round.
+#[derive(Debug, Clone)]
+pub struct RoundPart {
+    /// The drafts of the part: the page's clients first, then the late ones.
+    pub drafts: DraftBatch,
+    /// The campaign's version.
+    pub revision: i32,
+    /// The page, where the main pass moves.
+    pub page: Option<PageRange>,
+    /// How many of the drafts are of late subscribers.
+    pub late: usize,
+}
+
+/// The range of clients that a page covers, and who in it had a draft already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageRange {
+    /// The cursor before: exclusive, none from the beginning.
+    pub after: Option<String>,
+    /// The cursor afterwards: inclusive. None only for a page on which nobody stands.
+    pub upto: Option<String>,
+    /// Whether the main pass ends with it.
+    pub last: bool,
+    /// Clients in the range that had a feedback row before.
+    pub already_told: Vec<String>,
+    /// Client ids that are empty or too long.
+    pub skipped: u64,
+}
+
+/// Everything that a round records.
+#[derive(Debug, Clone)]
+pub struct RoundContent {
+    /// The drafts by campaign.
+    pub parts: Vec<RoundPart>,
+    /// The dead letters that it publishes.
+    pub dead_letters: Vec<DeadLetterMessage>,
+    /// The moment at which its drafts were formed.
+    pub trigger_datetime_created: EpochSeconds,
+}
+
+/// What the compare-and-set at the end of a recording answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sealed {
+    /// The round is recorded; the lane's position stood here.
+    Recorded {
+        /// The offset to commit with it.
+        position: i64,
+    },
+    /// Campaigns of the round ended, were updated or cancelled meanwhile: nothing is recorded, plan again.
+    Stale,
+}
+
+/// A recorded round, read back.
+#[derive(Debug, Clone)]
+pub struct StoredRound {
+    /// Its name.
+    pub head: RoundHead,
+    /// The offset recorded with it.
+    pub position: i64,
+    /// How many drafts it holds by its own record.
+    pub drafts: u64,
+    /// The drafts found.
+    pub batches: Vec<DraftBatch>,
+    /// The dead letters found.
+    pub dead_letters: Vec<DeadLetterMessage>,
+    /// Ids of the campaigns in it that have ended or were cancelled: not to be published any more.
+    pub over: Vec<String>,
+}
+
+/// Why the ledger did not do what was asked. One place maps these to what happens: [`crate::way::policy`].
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LedgerError {
+    /// The epoch, the postmaster, the position or the seq is not what this owner left.
+    #[error("the lane is not ours any more: {0}")]
+    NotMine(String),
+    /// It may pass: server away, starting, lock or statement time-out, a reply that did not come.
+    #[error("{0}")]
+    Passing(String),
+    /// The server refuses and will refuse again: right, column, constraint, disk.
+    #[error("{0}")]
+    Refused(String),
+    /// A feedback row for one of the drafts was there already.
+    #[error("a feedback row exists already: {0}")]
+    Duplicate(String),
+    /// Another role holds the lane's lock and cannot be ended by ours.
+    #[error(
+        "backend {pid} of role {role} holds the lock of lane {lane}; end it as a superuser: select pg_terminate_backend({pid})"
+    )]
+    Held {
+        /// The lane.
+        lane: Lane,
+        /// The holder.
+        pid: i32,
+        /// Its role.
+        role: String,
+    },
+    /// A stored round does not match its own count and checksum.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+/// The ledger, as far as a lane needs it.
+pub trait Ledger: Clone + Send + Sync + 'static {
+    /// A round that is being recorded: an open transaction.
+    type Open: OpenRound;
+
+    /// Takes the lane: epoch + 1, former owners' transactions ended. Creates the lane's row where there is none, with round 0
+    /// and `beginning` as its position.
+    fn bump(&self, lane: Lane, beginning: i64) -> impl Future<Output = Result<Entered, LedgerError>> + Send;
+    /// Whether the lane is still ours, and the server the same.
+    fn still_mine(&self, own: Ownership) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    /// The last recorded round as it stands, to be published again.
+    fn stored_round(&self, own: Ownership) -> impl Future<Output = Result<StoredRound, LedgerError>> + Send;
+    /// Withdraws from the last recorded round what has ended or was cancelled.
+    fn withdraw(&self, own: Ownership, head: RoundHead) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// What there is to do, at most `most` campaigns. Scheduled campaigns whose start has come become active here, and ended ones expire or close.
+    fn due(&self, own: Ownership, most: usize) -> impl Future<Output = Result<Due, LedgerError>> + Send;
+    /// Records what arrived, and moves the position.
+    fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Begins to record a round.
+    fn open_round(&self, own: Ownership) -> impl Future<Output = Result<Self::Open, LedgerError>> + Send;
+    /// The ledger learns that this round is committed in Kafka; campaigns whose last page it held become complete.
+    fn note_published(&self, own: Ownership, seq: i64) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Records that the lane stands still.
+    fn halt(&self, own: Ownership, halt: Halt) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Whether an operator resolved the lane's halt.
+    fn resolved(&self, own: Ownership) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+}
+
+/// A round that is being recorded: one open transaction, rolled back when dropped.
+pub trait OpenRound: Send + 'static {
+    /// Those who have a feedback row for the campaign, among the clients in `(after, upto]`, in order.
+    fn already_told(
+        &mut self,
+        adv_campaign_id: &str,
+        after: Option<&str>,
+        upto: &str,
+    ) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
+    /// Copies the feedback rows.
+    fn copy(&mut self, content: Arc<RoundContent>) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Compare-and-set of (epoch, seq), the ends once more, cursors and the round; commits.
+    fn seal(
+        self,
+        head: RoundHead,
+        content: Arc<RoundContent>,
+    ) -> impl Future<Output = Result<Sealed, LedgerError>> + Send;
+}

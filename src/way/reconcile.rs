@@ -1,0 +1,72 @@
+//! What a new owner makes of the two sides: the ledger's last round, and the mark that Kafka holds. Pure; the models in
+//! `tests/model` run this very function.
+
+use uuid::Uuid;
+
+use crate::broker::Committed;
+use crate::ledger::RoundHead;
+
+/// What the ledger says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LedgerSide {
+    /// Which ledger.
+    pub ledger: Uuid,
+    /// The last recorded round.
+    pub head: RoundHead,
+    /// The one before, where it is still kept.
+    pub previous: Option<RoundHead>,
+    /// The last round that the ledger knows to be committed in Kafka.
+    pub published: Option<i64>,
+}
+
+/// What the new owner does.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Reconciled {
+    /// Both sides name the same round: run.
+    Equal,
+    /// The ledger is one ahead: withdraw what has ended, publish that round, run.
+    PublishRecorded,
+    /// Kafka lost the mark of a round that the ledger knows to be published: commit that mark again, offsets only, run.
+    RestoreMark,
+    /// The sides contradict each other: halt, unless the epoch is gone.
+    Contradiction(Contradiction),
+}
+
+/// Why the two sides cannot both be right.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Contradiction {
+    /// Kafka holds no mark, and the ledger does not know whether its last round was published.
+    MarkMissing,
+    /// Kafka's mark is of a later round: the database lost its last commits.
+    KafkaAhead,
+    /// Kafka's mark is more than one round behind.
+    KafkaBehind,
+    /// The same round, or the one before it, with other content: the database lost commits and went on without them.
+    OtherContent,
+    /// The mark belongs to another ledger.
+    OtherLedger,
+    /// The metadata is not this service's.
+    Foreign,
+}
+
+/// Compares the two sides.
+pub fn reconcile(ours: &LedgerSide, theirs: &Committed) -> Reconciled {
+    use Contradiction::{Foreign, KafkaAhead, KafkaBehind, MarkMissing, OtherContent, OtherLedger};
+    let mark = match theirs {
+        Committed::None if ours.published == Some(ours.head.seq) => return Reconciled::RestoreMark,
+        Committed::None if ours.head.seq == 0 => return Reconciled::PublishRecorded,
+        Committed::None => return Reconciled::Contradiction(MarkMissing),
+        Committed::Foreign(_) => return Reconciled::Contradiction(Foreign),
+        Committed::Mark(mark) => mark,
+    };
+    if mark.ledger != ours.ledger {
+        return Reconciled::Contradiction(OtherLedger);
+    }
+    match mark.head.seq - ours.head.seq {
+        0 if mark.head == ours.head => Reconciled::Equal,
+        -1 if ours.previous.is_none_or(|previous| previous == mark.head) => Reconciled::PublishRecorded,
+        0 | -1 => Reconciled::Contradiction(OtherContent),
+        1.. => Reconciled::Contradiction(KafkaAhead),
+        _ => Reconciled::Contradiction(KafkaBehind),
+    }
+}
