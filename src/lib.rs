@@ -7,4 +7,5 @@ pub mod clock;
 pub mod config;
 pub mod draft;
 pub mod ledger;
+pub mod postgres;
 pub mod way;
