@@ -10,11 +10,13 @@ mod rows;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-pub use rounds::PgRound;
+pub use rounds::PostgresRound;
 
+use super::clock::{Asked, CLOCK_MICROS, PostgresClock};
 use super::connect::{Pool, Transaction};
 use crate::broker::Lane;
 use crate::campaign::Campaign;
@@ -28,10 +30,16 @@ const NOW: &str = "floor(extract(epoch from clock_timestamp()))::int8";
 /// When the server was started, in microseconds: tells a fail-over.
 const POSTMASTER: &str = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::int8";
 
+/// Connections that rounds leave free, where there are that many.
+const KEPT_FROM_ROUNDS: usize = 3;
+
 /// The ledger in Postgres.
 #[derive(Clone)]
-pub struct PgLedger {
+pub struct PostgresLedger {
     pool: Pool,
+    clock: PostgresClock,
+    /// Rounds wait for their gate with the transaction open: some connections are kept for everything else.
+    rounds: Arc<Semaphore>,
     shared: Arc<Shared>,
 }
 
@@ -55,10 +63,17 @@ pub struct Belonging {
     pub notifications_topic: String,
 }
 
-impl PgLedger {
+impl PostgresLedger {
     /// The ledger in the pool's database. `owner` names this instance for operators.
-    pub fn new(pool: Pool, owner: String, group_id: String, publishes_dead_letters: bool) -> Self {
-        Self { pool, shared: Arc::new(Shared { owner, group_id, publishes_dead_letters }) }
+    pub fn new(
+        pool: Pool,
+        clock: PostgresClock,
+        owner: String,
+        group_id: String,
+        publishes_dead_letters: bool,
+    ) -> Self {
+        let rounds = Arc::new(Semaphore::new(pool.most().saturating_sub(KEPT_FROM_ROUNDS).max(1)));
+        Self { pool, clock, rounds, shared: Arc::new(Shared { owner, group_id, publishes_dead_letters }) }
     }
 
     /// The pool of the feedback database.
@@ -117,8 +132,12 @@ impl PgLedger {
                 own.lock_key
             ))
             .await?;
-        let sql = format!("select epoch, {POSTMASTER} from dinnerbell.lane where lane = $1");
+        let sql = format!("select epoch, {POSTMASTER}, {CLOCK_MICROS} from dinnerbell.lane where lane = $1");
+        let asked = Asked::now();
         let row = tx.query_opt(&sql, &[(&own.lane, Type::INT4)]).await?;
+        if let Some(row) = &row {
+            self.clock.observe(asked, row.get(2));
+        }
         match row.map(|row| (row.get::<_, i64>(0), row.get::<_, i64>(1))) {
             Some(found) if found == (own.epoch, own.postmaster) => Ok(tx),
             found => {
@@ -142,8 +161,8 @@ fn lost(own: Ownership, what: &str) -> LedgerError {
     LedgerError::NotMine(format!("lane {}: {what} is not what epoch {} left", own.lane, own.epoch))
 }
 
-impl Ledger for PgLedger {
-    type Open = PgRound;
+impl Ledger for PostgresLedger {
+    type Open = PostgresRound;
 
     async fn bump(&self, lane: Lane, beginning: i64) -> Result<Entered, LedgerError> {
         self.take_lane(lane, beginning).await
@@ -180,8 +199,10 @@ impl Ledger for PgLedger {
         self.judge_handed_over(own).await
     }
 
-    async fn open_round(&self, own: Ownership) -> Result<PgRound, LedgerError> {
-        Ok(PgRound::new(self.begin(own).await?, own, self.feedback()))
+    async fn open_round(&self, own: Ownership) -> Result<PostgresRound, LedgerError> {
+        // The semaphore is never closed; a wait that takes longer than a round is a round's own deadline.
+        let turn = Arc::clone(&self.rounds).acquire_owned().await.ok();
+        Ok(PostgresRound::new(self.begin(own).await?, own, self.feedback(), turn))
     }
 
     async fn note_published(&self, own: Ownership, seq: i64) -> Result<(), LedgerError> {

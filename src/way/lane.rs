@@ -162,14 +162,15 @@ struct Rounds<'a, B, L, A, C> {
 
 impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     /// While a round is announced, the next one is read, planned and copied; never deeper.
-    async fn run(mut self, gate: Gate<B::Producer>, stop: &mut watch::Receiver<bool>) -> Result<(), LaneError> {
+    async fn run(self, gate: Gate<B::Producer>, stop: &mut watch::Receiver<bool>) -> Result<(), LaneError> {
         let mut pace = Pace::default();
         let mut announcing: Announcing<'a, B::Producer> = Box::pin(ready(Ok(gate)));
         loop {
             let preparation = Preparation { deps: self.deps, own: self.own, work: self.work, pace };
             let (copied, gate) = match self.next(preparation, announcing, stop).await? {
                 Step::Round(copied, gate) => (copied, gate),
-                Step::Stop(gate) => return self.note(&gate).await,
+                Step::Stop(Gate { noted: true, .. }) => return Ok(()),
+                Step::Stop(gate) => return self.note(gate.published).await,
             };
             let content = Arc::clone(copied.content());
             let began = copied.began;
@@ -207,7 +208,8 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                     Ok(copied) => copied,
                     // What is under way in Kafka is not to blame: let it end well before the lane is entered again.
                     Err(error) => {
-                        self.note(&announcing.await?).await?;
+                        let gate = announcing.await?;
+                        self.note(gate.published).await?;
                         return Err(error);
                     }
                 };
@@ -235,7 +237,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 () = stopped(stop) => return Ok(Step::Stop(gate)),
                 copied = &mut preparing => return Ok(Step::Round(copied?, gate)),
                 () = note => {
-                    self.note(&gate).await?;
+                    self.note(gate.published).await?;
                     gate.noted = true;
                 }
             }
@@ -243,11 +245,8 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     }
 
     /// The ledger learns that the last round is published.
-    async fn note(&self, gate: &Gate<B::Producer>) -> Result<(), LaneError> {
-        if !gate.noted {
-            self.deps.ledger.note_published(self.own, gate.published.head().seq).await?;
-        }
-        Ok(())
+    async fn note(&self, published: Published) -> Result<(), LaneError> {
+        Ok(self.deps.ledger.note_published(self.own, published.head().seq).await?)
     }
 }
 

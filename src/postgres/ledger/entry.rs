@@ -3,7 +3,7 @@
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::{POSTMASTER, PgLedger};
+use super::{POSTMASTER, PostgresLedger};
 use crate::broker::{Lane, RecordMark};
 use crate::ledger::{Entered, Halt, LedgerError, Ownership, RoundHead};
 use crate::postgres::connect::{Connection, Transaction};
@@ -22,7 +22,7 @@ pub(super) async fn create_lane(tx: &Connection, lane: Lane, position: i64) -> R
     Ok(())
 }
 
-impl PgLedger {
+impl PostgresLedger {
     pub(super) async fn take_lane(&self, lane: Lane, beginning: i64) -> Result<Entered, LedgerError> {
         let key = self.lock_key(lane, beginning).await?;
         let tx = self.lock_out_others(lane, key).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
-use super::{CAMPAIGN, NOW, PgLedger, campaign, lost};
+use super::{CAMPAIGN, NOW, PostgresLedger, campaign, lost};
 use crate::broker::{DeadLetterMessage, Header, Lane, Record};
 use crate::campaign::{Campaign, EpochSeconds};
 use crate::ledger::{IntakeBatch, LedgerError, Ownership, Running, Taken, Tally};
@@ -16,7 +16,7 @@ use crate::way::intake::{Known, State, Verdict, judge};
 /// Most changes that are judged in one transaction.
 const MOST_CHANGES: i64 = 500;
 
-impl PgLedger {
+impl PostgresLedger {
     pub(super) async fn record_intake(&self, own: Ownership, batch: &IntakeBatch) -> Result<Taken, LedgerError> {
         let tx = self.begin(own).await?;
         move_position(&tx, own, batch).await?;

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::types::{Json, Type};
 
 use super::intake::join;
-use super::{CAMPAIGN, NOW, PgLedger, campaign, lost, rows};
+use super::{CAMPAIGN, NOW, PostgresLedger, campaign, lost, rows};
 use crate::broker::DeadLetterMessage;
 use crate::campaign::EpochSeconds;
-use crate::draft::{COPY_COLUMNS, COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate};
+use crate::draft::{FEEDBACK_COLUMNS, COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate};
 use crate::ledger::{
     Due, LedgerError, OpenRound, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed, StoredRound,
 };
@@ -24,7 +25,7 @@ const MOST_UNCOUNTED: i64 = 10;
 const FRAME: usize = 128 << 10;
 
 /// The part of a round as it stands in `dinnerbell.round_part`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 struct PartRow {
     part: i32,
     id: String,
@@ -65,7 +66,7 @@ impl PartRow {
 const PARTS: &str = "json_to_recordset($1) as p (part int4, id text, revision int4, has_page bool, after text, upto text, last bool, \
                      already_told json, skipped int8, late json, drafts int8, checksum int8)";
 
-impl PgLedger {
+impl PostgresLedger {
     pub(super) async fn read_due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
         let tx = self.begin(own).await?;
         turn_states(&tx, own).await?;
@@ -364,15 +365,21 @@ async fn complete(tx: &Transaction, own: Ownership, seq: i64) -> Result<(), Ledg
 }
 
 /// A round that is being recorded.
-pub struct PgRound {
+pub struct PostgresRound {
     tx: Transaction,
     own: Ownership,
     feedback: String,
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
-impl PgRound {
-    pub(super) fn new(tx: Transaction, own: Ownership, feedback: String) -> Self {
-        Self { tx, own, feedback }
+impl PostgresRound {
+    pub(super) fn new(
+        tx: Transaction,
+        own: Ownership,
+        feedback: String,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self { tx, own, feedback, _turn: turn }
     }
 
     /// The cursors move where every campaign of the round still stands as it was planned. How many did.
@@ -438,16 +445,16 @@ impl PgRound {
     }
 }
 
-impl OpenRound for PgRound {
+impl OpenRound for PostgresRound {
     async fn already_told(&mut self, id: &str, after: Option<&str>, upto: &str) -> Result<Clients, LedgerError> {
         Ok(rows::already_told(&self.tx, &self.feedback, id, after, upto).await?)
     }
 
     async fn copy(&mut self, content: Arc<RoundContent>) -> Result<(), LedgerError> {
-        let sql = format!("copy {} ({COPY_COLUMNS}) from stdin (format binary)", self.feedback);
+        let sql = format!("copy {} ({FEEDBACK_COLUMNS}) from stdin (format binary)", self.feedback);
         let mut copy = self.tx.copy_in(&sql).await?;
         let mut frame = BytesMut::with_capacity(FRAME + FRAME / 4);
-        frame.extend_from_slice(COPY_HEADER);
+        frame.extend_from_slice(&COPY_HEADER);
         for part in &content.parts {
             for client in part.drafts.clients.iter() {
                 part.drafts.template.row(client, &mut frame);
@@ -457,7 +464,7 @@ impl OpenRound for PgRound {
                 }
             }
         }
-        frame.extend_from_slice(COPY_TRAILER);
+        frame.extend_from_slice(&COPY_TRAILER);
         copy.send(Bytes::from(frame)).await?;
         let copied = copy.finish().await?;
         let drafts = content.drafts() as u64;
