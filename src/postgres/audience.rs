@@ -59,7 +59,9 @@ impl Audience for PostgresAudience {
                 self.inner.clients(&connection, restaurant_id, "", rows),
                 self.inner.skipped(&connection, restaurant_id)
             ),
-            Some(after) => self.inner.clients(&connection, restaurant_id, after, rows).await.map(|clients| (clients, 0)),
+            Some(after) => {
+                self.inner.clients(&connection, restaurant_id, after, rows).await.map(|clients| (clients, 0))
+            }
         };
         match answer {
             Ok((clients, skipped)) => {
