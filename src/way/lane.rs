@@ -180,6 +180,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                     pace = pace.after(content.drafts(), began.elapsed());
                     self.deps.board.step("record", sealing.elapsed());
                     self.work.advance(&content);
+                    self.deps.board.running_campaigns(self.own.lane, self.work.running_count());
                     self.failures.clear();
                     announcing = Box::pin(announce(self.deps, gate.producer, recorded, content, copied.permit));
                 }
@@ -430,6 +431,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             budget = budget.min(self.pace.shared_rows());
         }
         let running = self.work.running();
+        self.deps.board.running_campaigns(self.own.lane, running.len());
         let heaviest = running.iter().map(|running| draft_bytes(&running.campaign)).max().unwrap_or(1);
         // Two rounds of a lane are in memory at once.
         budget = budget.min(limits.memory_kb as usize * 1024 / 2 / heaviest).max(1);
@@ -473,6 +475,7 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
         match counting.await {
             Ok(unsent) => {
                 deps.ledger.note_unsent(own, id, unsent).await?;
+                deps.board.unsent(own.lane, unsent);
                 work.counted(id);
             }
             Err(error) => {
