@@ -86,6 +86,11 @@ impl Pool {
         &self.inner.table
     }
 
+    /// Most connections at once.
+    pub fn most(&self) -> usize {
+        self.inner.most
+    }
+
     /// A connection: an idle one or a new one. Waits at most [`PATIENCE`] for a free slot, and as long to connect.
     pub async fn get(&self) -> Result<Connection, PostgresError> {
         let slot = tokio::time::timeout(PATIENCE, self.inner.slots.clone().acquire_owned())

@@ -8,4 +8,5 @@ pub mod audience;
 pub mod clock;
 pub mod connect;
 pub mod errors;
+pub mod ledger;
 mod tls;
