@@ -8,6 +8,7 @@ pub mod config;
 pub mod failure;
 pub mod logging;
 pub mod output;
+pub mod run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ pub struct Cli {
 /// Every command, in the order in which the help shows them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the service until SIGTERM or Ctrl-C
+    Run(run::Arguments),
     /// Send, list and show campaigns
     Campaign(campaign::Arguments),
     /// Print every key, what is in force, or what is wrong
@@ -47,6 +50,7 @@ pub enum Command {
 impl Command {
     fn execute(self) -> Result<(), Failure> {
         match self {
+            Self::Run(arguments) => arguments.execute(),
             Self::Campaign(arguments) => arguments.execute(),
             Self::Config(arguments) => arguments.execute(),
         }
@@ -83,4 +87,12 @@ pub struct Json {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// The runtime of a command that speaks with servers.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("the runtime cannot be started: {error}")))
 }
