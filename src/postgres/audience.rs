@@ -1,0 +1,161 @@
+//! The subscribers table: pages of distinct clients in the order of `client_id COLLATE "C"`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use crate::audience::{Audience, AudienceError, LONGEST_CLIENT_ID, Page};
+use crate::draft::Clients;
+use crate::postgres::connect::{Connection, Pool};
+use crate::postgres::errors::{PATIENCE, PostgresError};
+
+/// How long a page may take where each is a scan of the whole table.
+const PATIENCE_WITHOUT_INDEX: Duration = Duration::from_secs(60);
+
+/// The real [`Audience`]. Needs SELECT on the one table; a read-only replica or a pooler in transaction mode will do.
+#[derive(Clone)]
+pub struct PostgresAudience {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: Pool,
+    page: String,
+    skipped: String,
+    patience: Duration,
+}
+
+impl PostgresAudience {
+    /// The audience in the table of this pool; looks once whether there is an index that can serve it.
+    pub async fn open(pool: Pool) -> Result<Self, AudienceError> {
+        let indexed = has_index(&pool).await?;
+        if !indexed {
+            tracing::warn!(
+                "{}: table {} has no index on (restaurant_id, client_id COLLATE \"C\"): each page is a scan of it; \
+                 run `dinnerbell migrate`, which makes it or prints the SQL for the table's owner",
+                pool.address(),
+                pool.table().sql()
+            );
+        }
+        let table = pool.table().sql();
+        let inner = Inner {
+            page: page_sql(&table),
+            skipped: skipped_sql(&table),
+            patience: if indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX },
+            pool,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+impl Audience for PostgresAudience {
+    async fn page(&self, restaurant_id: &str, after: Option<&str>, rows: usize) -> Result<Page, AudienceError> {
+        let connection = self.inner.pool.get().await?;
+        let answer = match after {
+            // Two statements that do not wait for each other: one round trip.
+            None => tokio::try_join!(
+                self.inner.clients(&connection, restaurant_id, "", rows),
+                self.inner.skipped(&connection, restaurant_id)
+            ),
+            Some(after) => {
+                self.inner.clients(&connection, restaurant_id, after, rows).await.map(|clients| (clients, 0))
+            }
+        };
+        match answer {
+            Ok((clients, skipped)) => {
+                connection.release();
+                Ok(Page { last: clients.len() < rows, clients, skipped })
+            }
+            Err(error) => {
+                // What nobody waits for any more must not go on loading somebody else's server.
+                if error.code().is_none() {
+                    connection.cancel().await;
+                }
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn clients(
+        &self,
+        connection: &Connection,
+        restaurant_id: &str,
+        after: &str,
+        rows: usize,
+    ) -> Result<Clients, PostgresError> {
+        let limit = i64::try_from(rows).unwrap_or(i64::MAX);
+        let mut clients = Clients::new();
+        let take = |row: &Row| {
+            let client_id = row.try_get::<_, &str>(0).map_err(|error| connection.explain(&error))?;
+            clients.push(client_id);
+            Ok(())
+        };
+        connection
+            .for_each(
+                &self.page,
+                vec![(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8)],
+                self.patience,
+                take,
+            )
+            .await?;
+        Ok(clients)
+    }
+
+    async fn skipped(&self, connection: &Connection, restaurant_id: &str) -> Result<u64, PostgresError> {
+        let mut skipped = 0_i64;
+        let take = |row: &Row| {
+            skipped = row.try_get(0).map_err(|error| connection.explain(&error))?;
+            Ok(())
+        };
+        connection.for_each(&self.skipped, vec![(&restaurant_id, Type::TEXT)], self.patience, take).await?;
+        Ok(u64::try_from(skipped).unwrap_or(0))
+    }
+}
+
+/// What the partial indexes hold; a query is served by them only if it says so too.
+pub(super) fn fits() -> String {
+    format!("octet_length(restaurant_id) <= {LONGEST_CLIENT_ID} and octet_length(client_id) <= {LONGEST_CLIENT_ID}")
+}
+
+/// DISTINCT costs nothing here: the index gives duplicates side by side, and LIMIT counts what is left. So a page is exactly as long
+/// as was asked for, unless it is the last one, however often somebody favours a restaurant. The empty client id is never
+/// above the cursor, which starts as the empty string.
+fn page_sql(table: &str) -> String {
+    format!(
+        "select distinct client_id::text collate \"C\" from {table} \
+         where restaurant_id = $1 and client_id collate \"C\" > $2 and {fits} \
+         order by 1 limit $3",
+        fits = fits()
+    )
+}
+
+/// Counts who is in no page. Each half has its index.
+fn skipped_sql(table: &str) -> String {
+    format!(
+        "select (select count(distinct client_id) from {table} where restaurant_id = $1 \
+                 and octet_length(restaurant_id) <= {LONGEST_CLIENT_ID} and octet_length(client_id) > {LONGEST_CLIENT_ID}) \
+              + (select count(distinct client_id) from {table} where restaurant_id = $1 \
+                 and client_id collate \"C\" = '' and {fits})",
+        fits = fits()
+    )
+}
+
+/// Whether a valid index begins with restaurant_id and client_id COLLATE "C", whoever made it.
+async fn has_index(pool: &Pool) -> Result<bool, PostgresError> {
+    let rows = pool
+        .query(
+            "select exists (select from pg_index i \
+               join pg_attribute r on r.attrelid = i.indrelid and r.attnum = i.indkey[0] and r.attname = 'restaurant_id' \
+               join pg_attribute c on c.attrelid = i.indrelid and c.attnum = i.indkey[1] and c.attname = 'client_id' \
+               join pg_collation o on o.oid = i.indcollation[1] and o.collname in ('C', 'POSIX') \
+               join pg_class k on k.oid = i.indexrelid join pg_am a on a.oid = k.relam and a.amname = 'btree' \
+             where i.indrelid = to_regclass($1) and i.indisvalid)",
+            &[(&pool.table().sql(), Type::TEXT)],
+        )
+        .await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}
