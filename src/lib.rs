@@ -6,5 +6,6 @@ pub mod campaign;
 pub mod clock;
 pub mod config;
 pub mod draft;
+pub mod kafka;
 pub mod ledger;
 pub mod way;
