@@ -10,41 +10,34 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::broker::BrokerError;
 use crate::config;
+use crate::config::kafka_client::Role;
 
 /// How long a call that only asks may take.
 pub const ASK: Duration = Duration::from_secs(5);
 
-/// The settings that all clients share: where the cluster is, how to log in, and what the operator passes through.
-pub fn settings(kafka: &config::Kafka, role: &str) -> ClientConfig {
-    let mut settings = ClientConfig::new();
-    settings.set_log_level(RDKafkaLogLevel::Info);
-    settings.set("reconnect.backoff.max.ms", "2000");
-    settings.set("socket.keepalive.enable", "true");
-    for (name, value) in &kafka.client {
-        settings.set(name, value);
-    }
-    settings.set("bootstrap.servers", &kafka.bootstrap_servers);
-    settings.set("security.protocol", &kafka.security_protocol);
-    if let Some(sasl) = &kafka.sasl {
-        settings.set("sasl.mechanism", &sasl.mechanism);
-        settings.set("sasl.username", &sasl.username);
-        settings.set("sasl.password", sasl.password.reveal());
-    }
-    if let Some(file) = &kafka.ca_file {
-        settings.set("ssl.ca.location", file.to_string_lossy());
-    }
-    let id = kafka.client.get("client.id").map_or("dinnerbell", String::as_str);
-    settings.set("client.id", format!("{id}-{role}"));
-    settings.set("allow.auto.create.topics", "false");
-    settings.set("topic.metadata.refresh.interval.ms", "10000");
-    settings
-}
+/// What every client of ours sets unless the operator chooses otherwise.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("topic.metadata.refresh.interval.ms", "10000"),
+    // A broker that comes back is found soon.
+    ("reconnect.backoff.max.ms", "2000"),
+    ("socket.keepalive.enable", "true"),
+];
 
-/// Sets what the operator may choose otherwise.
-pub fn prefer(settings: &mut ClientConfig, name: &str, value: &str) {
-    if settings.get(name).is_none() {
-        settings.set(name, value);
-    }
+/// The settings of one client: `defaults` are what the operator may choose otherwise, `promises` are not.
+pub fn settings(
+    kafka: &config::Kafka,
+    role: Role,
+    name: &str,
+    defaults: &[(&str, &str)],
+    promises: &[(&str, &str)],
+) -> ClientConfig {
+    let promises = [promises, &[("allow.auto.create.topics", "false")]].concat();
+    let mut settings = kafka.client_config_for(role, &[DEFAULTS, defaults].concat(), &promises);
+    let id = settings.get("client.id").unwrap_or("dinnerbell").to_owned();
+    settings.set("client.id", format!("{id}-{name}"));
+    let debug = tracing::enabled!(target: "librdkafka", tracing::Level::DEBUG);
+    settings.set_log_level(if debug { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
+    settings
 }
 
 /// Hears what librdkafka says outside of any call: its log goes to ours, and the last reason why no broker could be reached is
@@ -228,14 +221,14 @@ mod tests {
         let verify = "SSL handshake failed: certificate verify failed";
         let error = after(RDKafkaErrorCode::SSL, verify, RDKafkaErrorCode::BrokerTransportFailure);
         assert!(matches!(&error, BrokerError::Refused(text) if text.contains("kafka.ca_file")), "{error}");
-        let error = after(RDKafkaErrorCode::SSL, "SSL handshake failed: Disconnected", RDKafkaErrorCode::AllBrokersDown);
+        let error =
+            after(RDKafkaErrorCode::SSL, "SSL handshake failed: Disconnected", RDKafkaErrorCode::AllBrokersDown);
         assert!(matches!(error, BrokerError::Passing(_)));
     }
 
     #[test]
     fn a_reason_heard_earlier_does_not_colour_an_error_that_speaks_for_itself() {
-        let error =
-            after(RDKafkaErrorCode::Resolve, "no such host", RDKafkaErrorCode::TopicAuthorizationFailed);
+        let error = after(RDKafkaErrorCode::Resolve, "no such host", RDKafkaErrorCode::TopicAuthorizationFailed);
         assert!(matches!(&error, BrokerError::Refused(text) if text.contains("Read and Describe")), "{error}");
     }
 

@@ -22,6 +22,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::broker::{Broker, BrokerError, Committed, Lane, RecordMark};
+use crate::config::kafka_client::Role;
 use crate::config::{self, Start};
 use client::{ASK, Observer};
 use membership::{Membership, View};
@@ -187,9 +188,7 @@ async fn cluster_id(reader: &Reader) -> Result<String, BrokerError> {
             .ask(doing.into(), |consumer, _| {
                 let client = consumer.client();
                 client.fetch_metadata(Some("__consumer_offsets"), STEP)?;
-                client
-                    .fetch_cluster_id(STEP)
-                    .ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut))
+                client.fetch_cluster_id(STEP).ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut))
             })
             .await;
         match (asked, reader.observer().refused(doing)) {
@@ -204,7 +203,9 @@ async fn cluster_id(reader: &Reader) -> Result<String, BrokerError> {
 async fn look_at(kafka: &config::Kafka, reader: &Reader) -> Result<Vec<Topic>, BrokerError> {
     let topics = &kafka.topics;
     let mut found = Vec::new();
-    for name in [Some(&topics.campaigns), Some(&topics.notifications), topics.dead_letters.as_ref()].into_iter().flatten() {
+    for name in
+        [Some(&topics.campaigns), Some(&topics.notifications), topics.dead_letters.as_ref()].into_iter().flatten()
+    {
         let partitions = partitions(reader, name).await?;
         found.push(Topic { name: name.clone(), partitions, max_message_bytes: None });
     }
@@ -233,8 +234,8 @@ async fn partitions(reader: &Reader, topic: &str) -> Result<i32, BrokerError> {
 
 /// max.message.bytes of the topics whose configuration this user may read.
 async fn limits(kafka: &config::Kafka, topics: &[&str]) -> BTreeMap<String, usize> {
-    let Ok(admin) =
-        client::settings(kafka, "admin").create_with_context::<_, AdminClient<Observer>>(Observer::default())
+    let Ok(admin) = client::settings(kafka, Role::Producer, "admin", &[], &[])
+        .create_with_context::<_, AdminClient<Observer>>(Observer::default())
     else {
         return BTreeMap::new();
     };

@@ -27,6 +27,7 @@ use super::client::{ASK, Observer, off_runtime, settings};
 use super::quiet::quietly;
 use crate::broker::{Arrived, BrokerError, Committed, Header, Input, Lane, Record, RecordMark};
 use crate::config;
+use crate::config::kafka_client::Role;
 
 /// A lane that holds this many records unread is not fetched any further, ...
 const QUEUED_RECORDS: &str = "1024";
@@ -108,14 +109,7 @@ impl Drop for Shared {
 }
 
 fn reader_settings(kafka: &config::Kafka) -> ClientConfig {
-    let mut settings = settings(kafka, "reader");
-    for (name, value) in [
-        ("group.id", kafka.group_id.as_str()),
-        ("enable.auto.commit", "false"),
-        ("enable.auto.offset.store", "false"),
-        ("auto.offset.reset", "error"),
-        ("isolation.level", "read_committed"),
-        ("enable.partition.eof", "true"),
+    let defaults = [
         ("queued.min.messages", QUEUED_RECORDS),
         ("queued.max.messages.kbytes", QUEUED_KIB),
         ("fetch.message.max.bytes", FETCH_BYTES),
@@ -123,10 +117,16 @@ fn reader_settings(kafka: &config::Kafka) -> ClientConfig {
         ("fetch.wait.max.ms", "100"),
         ("fetch.queue.backoff.ms", "50"),
         ("fetch.error.backoff.ms", "100"),
-    ] {
-        settings.set(name, value);
-    }
-    settings
+    ];
+    let promises = [
+        ("group.id", kafka.group_id.as_str()),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("auto.offset.reset", "error"),
+        ("isolation.level", "read_committed"),
+        ("enable.partition.eof", "true"),
+    ];
+    settings(kafka, Role::Consumer, "reader", &defaults, &promises)
 }
 
 impl Reader {
@@ -156,9 +156,7 @@ impl Reader {
     /// The group as a consumer that never joined it: generation -1 and no member, which transactions accept from anyone who may read the
     /// group. A member's own generation would abort rounds of lanes that did not move.
     pub fn group_metadata(&self) -> Result<ConsumerGroupMetadata, BrokerError> {
-        self.consumer()
-            .group_metadata()
-            .ok_or_else(|| BrokerError::Passing("the reading client is closing".into()))
+        self.consumer().group_metadata().ok_or_else(|| BrokerError::Passing("the reading client is closing".into()))
     }
 
     /// Asks something with the consumer, off the async workers. `ask` must honour [`ASK`] or less.
@@ -209,8 +207,9 @@ impl Reader {
     pub async fn mark_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordMark>, BrokerError> {
         let input = self.open(lane, offset).await?;
         let first = tokio::time::timeout(ASK, input.first());
-        let first =
-            first.await.map_err(|_| BrokerError::Passing(format!("reading offset {offset} of lane {lane}: timed out")))??;
+        let first = first
+            .await
+            .map_err(|_| BrokerError::Passing(format!("reading offset {offset} of lane {lane}: timed out")))??;
         Ok(first.filter(|record| record.offset == offset).map(|record| record.mark()))
     }
 
@@ -347,8 +346,7 @@ impl Desk {
     }
 
     fn sweep(&mut self) {
-        let closed: Vec<Lane> =
-            self.open.iter().filter(|(_, slot)| slot.is_closed()).map(|(lane, _)| *lane).collect();
+        let closed: Vec<Lane> = self.open.iter().filter(|(_, slot)| slot.is_closed()).map(|(lane, _)| *lane).collect();
         for lane in closed {
             self.close(lane);
         }
@@ -528,8 +526,7 @@ impl LaneInput {
             Some((_, end)) => {
                 let (reader, lane, position, slot) =
                     (self.reader.clone(), self.lane, self.position, Arc::clone(&self.slot));
-                let sought =
-                    async move { reader.tell(|reply| Command::Seek { lane, position, slot, reply }).await };
+                let sought = async move { reader.tell(|reply| Command::Seek { lane, position, slot, reply }).await };
                 Ending::Seeking(Box::pin(sought), end)
             }
         };
@@ -562,9 +559,9 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
         timestamp: message.timestamp().to_millis().unwrap_or(-1),
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
-        headers: message.headers().map_or_else(Vec::new, |headers| {
-            (0..headers.count()).filter_map(|index| header(headers, index)).collect()
-        }),
+        headers: message
+            .headers()
+            .map_or_else(Vec::new, |headers| (0..headers.count()).filter_map(|index| header(headers, index)).collect()),
     }
 }
 
