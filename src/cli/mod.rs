@@ -1,13 +1,19 @@
 //! The command line. `main` only dispatches: one file for each subcommand, each with its own `Arguments` and
 //! `execute(self) -> Result<(), Failure>`. Set-up that can fail (arguments, configuration) comes before a runtime is started.
 //!
-//! To add a command: its file, its `mod` line here, its variant of [`Command`], its line in [`Command::execute`].
+//! A command is a file here, a variant of [`Command`] and its line in the dispatch.
 
+pub mod bench;
 pub mod campaign;
 pub mod config;
+pub mod demo;
 pub mod failure;
+pub mod lane;
 pub mod logging;
+pub mod migrate;
 pub mod output;
+pub mod run;
+pub mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +35,14 @@ use crate::config::{Config, environment, load};
 )]
 pub struct Cli {
     /// How the log on standard error is written; DINNERBELL_LOG chooses what is in it, as info or dinnerbell=debug,librdkafka=info
-    #[arg(long, global = true, value_name = "FORMAT", env = "DINNERBELL_LOG_FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Logging",
+        value_name = "FORMAT",
+        env = "DINNERBELL_LOG_FORMAT",
+        default_value = "text"
+    )]
     log_format: logging::Format,
     #[command(subcommand)]
     command: Command,

@@ -1,6 +1,8 @@
 //! `dinnerbell campaign ...`
 
+pub mod list;
 pub mod send;
+pub mod show;
 
 use clap::{Args, Subcommand};
 

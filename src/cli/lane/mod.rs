@@ -1,0 +1,4 @@
+//! `dinnerbell lane ...`
+
+pub mod list;
+pub mod resolve;
