@@ -1,19 +1,14 @@
 //! The command line. `main` only dispatches: one file for each subcommand, each with its own `Arguments` and
 //! `execute(self) -> Result<(), Failure>`. Set-up that can fail (arguments, configuration) comes before a runtime is started.
 //!
-//! A command is a file here, a variant of [`Command`] and its line in the dispatch.
+//! To add a command: its file, its `mod` line here, its variant of [`Command`], its line in [`Command::execute`].
 
-pub mod bench;
 pub mod campaign;
 pub mod config;
-pub mod demo;
 pub mod failure;
-pub mod lane;
 pub mod logging;
-pub mod migrate;
 pub mod output;
 pub mod run;
-pub mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,14 +30,7 @@ use crate::config::{Config, environment, load};
 )]
 pub struct Cli {
     /// How the log on standard error is written; DINNERBELL_LOG chooses what is in it, as info or dinnerbell=debug,librdkafka=info
-    #[arg(
-        long,
-        global = true,
-        help_heading = "Logging",
-        value_name = "FORMAT",
-        env = "DINNERBELL_LOG_FORMAT",
-        default_value = "text"
-    )]
+    #[arg(long, global = true, help_heading = "Logging", value_name = "FORMAT", env = "DINNERBELL_LOG_FORMAT", default_value = "text")]
     log_format: logging::Format,
     #[command(subcommand)]
     command: Command,
@@ -51,6 +39,8 @@ pub struct Cli {
 /// Every command, in the order in which the help shows them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the service until SIGTERM or Ctrl-C
+    Run(run::Arguments),
     /// Send, list and show campaigns
     Campaign(campaign::Arguments),
     /// Print every key, what is in force, or what is wrong
@@ -60,6 +50,7 @@ pub enum Command {
 impl Command {
     fn execute(self) -> Result<(), Failure> {
         match self {
+            Self::Run(arguments) => arguments.execute(),
             Self::Campaign(arguments) => arguments.execute(),
             Self::Config(arguments) => arguments.execute(),
         }
@@ -96,4 +87,12 @@ pub struct Json {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// The runtime of a command that speaks with servers.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("the runtime cannot be started: {error}")))
 }

@@ -128,7 +128,7 @@ fn the_environment_stands_over_the_file_and_alone_may_suffice() {
 
 #[test]
 fn settings_of_librdkafka_come_through_from_both_layers_under_one_name_each() {
-    let file = with("kafka.client", "compression.type = \"zstd\"\n\"socket.keepalive.enable\" = true\nlinger.ms = 5");
+    let file = with("kafka.client", "compression.type = \"gzip\"\n\"socket.keepalive.enable\" = true\nlinger.ms = 5");
     let config = Folder::new(&file)
         .load(&[
             ("DINNERBELL_KAFKA__CLIENT__COMPRESSION_CODEC", "lz4"),

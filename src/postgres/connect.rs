@@ -10,17 +10,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, TryStreamExt};
 use postgres_openssl::MakeTlsConnector;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::Host;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, CopyInSink, NoTls, Row, RowStream, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Client, CopyInSink, NoTls, Row, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::config::{Database, SslMode, TableName};
-use crate::postgres::errors::{Address, Cause, PATIENCE, PostgresError, deadline};
+use crate::postgres::errors::{Address, PATIENCE, PostgresError, deadline};
 use crate::postgres::tls;
 
 /// A parameter of a statement with its type: so that no statement must be prepared to learn it.
@@ -253,30 +253,32 @@ impl Connection {
 
     /// Runs a statement without parameters that may take its time; the caller watches it.
     pub async fn batch_without_deadline(&self, sql: &str) -> Result<(), PostgresError> {
-        self.watch(async { self.client().batch_execute(sql).await.map_err(|error| self.inner.address.explain(&error)) })
-            .await
+        self.watch(async {
+            self.client().batch_execute(sql).await.map_err(|error| self.inner.address.explain(&error))
+        })
+        .await
     }
 
-    /// Runs a statement and hands each row to `take` as it comes; `patience` is for the first row and between rows.
+    /// Runs a statement and hands each row to `take` as it comes. The caller keeps the deadline: it is his who knows how many rows come.
     pub async fn for_each(
         &self,
         sql: &str,
         parameters: Vec<Parameter<'_>>,
-        patience: Duration,
-        mut take: impl FnMut(&Row) -> Result<(), PostgresError>,
+        mut take: impl FnMut(&Row) -> Result<(), tokio_postgres::Error>,
     ) -> Result<(), PostgresError> {
-        self.watch(async {
-            let address = &self.inner.address;
-            let rows: RowStream = deadline(address, patience, self.client().query_typed_raw(sql, parameters)).await?;
-            let mut rows = std::pin::pin!(rows);
-            while let Some(row) =
-                deadline(address, patience, async { rows.next().await.transpose().map_err(Cause::from) }).await?
-            {
+        let each = async {
+            let mut rows = std::pin::pin!(self.client().query_typed_raw(sql, parameters).await?);
+            while let Some(row) = rows.try_next().await? {
                 take(&row)?;
             }
             Ok(())
-        })
-        .await
+        };
+        self.watch(async { each.await.map_err(|error: tokio_postgres::Error| self.explain(&error)) }).await
+    }
+
+    /// The database as errors name it.
+    pub fn address(&self) -> &Address {
+        &self.inner.address
     }
 
     /// The library's client, for what has no call here. Errors are explained by [`Connection::explain`]; the connection must not be
@@ -288,21 +290,6 @@ impl Connection {
     /// Says what an error of the library's client means.
     pub fn explain(&self, error: &tokio_postgres::Error) -> PostgresError {
         self.inner.address.explain(error)
-    }
-
-    /// Asks the server to stop what this connection is doing; for statements that nobody waits for any more.
-    pub async fn cancel(self) {
-        let token = self.client().cancel_token();
-        let cancelled = async {
-            // The socket's own settings decide whether TLS is spoken.
-            if self.inner.connection.get_ssl_mode() == tokio_postgres::config::SslMode::Disable {
-                token.cancel_query(NoTls).await
-            } else {
-                token.cancel_query(self.inner.connector.clone()).await
-            }
-        };
-        // Best effort: the connection is closed in any case.
-        let _ = tokio::time::timeout(Duration::from_secs(1), cancelled).await;
     }
 
     /// Hands the connection back. One with a failed or abandoned call is closed instead.

@@ -1,14 +1,12 @@
 //! `dinnerbell campaign ...`
 
-pub mod list;
 pub mod send;
-pub mod show;
 
 use clap::{Args, Subcommand};
 
 use super::Failure;
 
-/// Send, list and show campaigns
+/// Send campaigns
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(subcommand)]

@@ -49,7 +49,7 @@ pub struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "+0s", allow_hyphen_values = true)]
     start: String,
     /// When it ends: RFC 3339, epoch seconds, or from its start, as +2h
-    #[arg(long, value_name = "TIME", default_value = "+2h")]
+    #[arg(long, value_name = "TIME", default_value = "+2h", allow_hyphen_values = true)]
     end: String,
     /// The campaign's id; that of a campaign already sent updates it [default: a new UUID]
     #[arg(long, value_name = "ID")]

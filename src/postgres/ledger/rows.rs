@@ -3,8 +3,8 @@
 use tokio_postgres::types::Type;
 
 use crate::draft::Clients;
-use crate::postgres::connect::Connection;
-use crate::postgres::errors::{PATIENCE, PostgresError};
+use crate::postgres::connect::{Connection, Parameter};
+use crate::postgres::errors::{PATIENCE, PostgresError, deadline};
 
 /// The predicate of our partial unique index: long entries are refused by btree, and our index must not break others' inserts.
 pub(super) const INDEXED: &str = "octet_length(adv_campaign_id) <= 256 and octet_length(client_id) <= 256";
@@ -22,16 +22,8 @@ pub(super) async fn already_told(
          and client_id collate \"C\" <= $3 and {INDEXED} order by client_id collate \"C\""
     );
     let mut told = Clients::new();
-    connection
-        .for_each(
-            &sql,
-            vec![(&adv_campaign_id, Type::TEXT), (&after, Type::TEXT), (&upto, Type::TEXT)],
-            PATIENCE,
-            |row| {
-                told.push(row.get(0));
-                Ok(())
-            },
-        )
-        .await?;
+    let parameters: Vec<Parameter<'_>> = vec![(&adv_campaign_id, Type::TEXT), (&after, Type::TEXT), (&upto, Type::TEXT)];
+    let take = |row: &tokio_postgres::Row| row.try_get(0).map(|client_id| told.push(client_id));
+    deadline(connection.address(), PATIENCE, connection.for_each(&sql, parameters, take)).await?;
     Ok(told)
 }

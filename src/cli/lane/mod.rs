@@ -1,4 +1,0 @@
-//! `dinnerbell lane ...`
-
-pub mod list;
-pub mod resolve;
