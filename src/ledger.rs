@@ -270,7 +270,11 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// What there is to do, at most `most` campaigns. Scheduled campaigns whose start has come become active here, and ended ones expire or close.
     fn due(&self, own: Ownership, most: usize) -> impl Future<Output = Result<Due, LedgerError>> + Send;
     /// Records what arrived, and moves the position.
-    fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
+    fn intake(
+        &self,
+        own: Ownership,
+        batch: Arc<IntakeBatch>,
+    ) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
     /// Judges what arrived in other lanes, or from an operator, about campaigns of this lane.
     fn judge_changes(&self, own: Ownership) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
     /// Begins to record a round.
@@ -285,7 +289,12 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         upto: &str,
     ) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
     /// How many were not told of a campaign whose end passed.
-    fn note_unsent(&self, own: Ownership, adv_campaign_id: &str, unsent: u64) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    fn note_unsent(
+        &self,
+        own: Ownership,
+        adv_campaign_id: &str,
+        unsent: u64,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Records that the lane stands still.
     fn halt(&self, own: Ownership, halt: Halt) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Whether an operator resolved the lane's halt.

@@ -3,6 +3,7 @@
 pub mod audience;
 pub mod broker;
 pub mod campaign;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod draft;

@@ -65,7 +65,12 @@ impl PostgresClock {
     /// Reads the database's clock for the first time.
     pub async fn start(pool: Pool) -> Result<Self, PostgresError> {
         let reading = read(&pool).await?;
-        let inner = Inner { pool, reading: Mutex::new(reading), reader: tokio::sync::Mutex::default(), reported: Mutex::default() };
+        let inner = Inner {
+            pool,
+            reading: Mutex::new(reading),
+            reader: tokio::sync::Mutex::default(),
+            reported: Mutex::default(),
+        };
         inner.compare(reading);
         Ok(Self { inner: Arc::new(inner) })
     }

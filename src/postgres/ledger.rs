@@ -21,9 +21,7 @@ use super::connect::{Pool, Transaction};
 use crate::broker::Lane;
 use crate::campaign::Campaign;
 use crate::draft::Clients;
-use crate::ledger::{
-    Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, Ownership, RoundHead, StoredRound, Taken,
-};
+use crate::ledger::{Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, Ownership, RoundHead, StoredRound, Taken};
 
 /// The current second by the feedback database's clock; never `now()`, which stands still in a transaction.
 const NOW: &str = "floor(extract(epoch from clock_timestamp()))::int8";
@@ -220,7 +218,8 @@ impl Ledger for PostgresLedger {
 
     async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
-        let sql = "update dinnerbell.campaign set unsent = $2 where adv_campaign_id = $1 and state in ('expired', 'closed')";
+        let sql =
+            "update dinnerbell.campaign set unsent = $2 where adv_campaign_id = $1 and state in ('expired', 'closed')";
         let unsent = i64::try_from(unsent).unwrap_or(i64::MAX);
         tx.execute(sql, &[(&id, Type::TEXT), (&unsent, Type::INT8)]).await?;
         Ok(tx.commit().await?)
@@ -231,12 +230,8 @@ impl Ledger for PostgresLedger {
         let sql = "update dinnerbell.lane set halted = $2, halted_found = $3, halted_remedy = $4, halted_at = clock_timestamp() \
                    where lane = $1";
         let text = Type::TEXT;
-        let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] = [
-            (&own.lane, Type::INT4),
-            (&halt.name, text.clone()),
-            (&halt.found, text.clone()),
-            (&halt.remedy, text),
-        ];
+        let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] =
+            [(&own.lane, Type::INT4), (&halt.name, text.clone()), (&halt.found, text.clone()), (&halt.remedy, text)];
         tx.execute(sql, &values).await?;
         Ok(tx.commit().await?)
     }

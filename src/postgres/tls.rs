@@ -12,9 +12,8 @@ use crate::postgres::errors::PostgresError;
 
 /// The connector for a section's TLS settings. Reads the certificate files, so that a wrong one is found at the start.
 pub(super) fn connector(section: &str, tls: &PostgresTls) -> Result<MakeTlsConnector, PostgresError> {
-    let broken = |what: &str, why: openssl::error::ErrorStack| {
-        PostgresError::refused(format!("{section}.url: {what}: {why}"))
-    };
+    let broken =
+        |what: &str, why: openssl::error::ErrorStack| PostgresError::refused(format!("{section}.url: {what}: {why}"));
     let mut builder = SslConnector::builder(SslMethod::tls()).map_err(|why| broken("TLS cannot be set up", why))?;
     if let Some(file) = &tls.root_cert {
         trust_only(&mut builder, section, file)?;
@@ -42,8 +41,7 @@ pub(super) fn connector(section: &str, tls: &PostgresTls) -> Result<MakeTlsConne
 
 /// Only what this CA signed: the system's certificates do not count besides it.
 fn trust_only(builder: &mut SslConnectorBuilder, section: &str, file: &Path) -> Result<(), PostgresError> {
-    let refuse =
-        |why: String| PostgresError::refused(format!("{section}.url: sslrootcert {}: {why}", file.display()));
+    let refuse = |why: String| PostgresError::refused(format!("{section}.url: sslrootcert {}: {why}", file.display()));
     let pem = std::fs::read(file).map_err(|why| refuse(why.to_string()))?;
     let certificates = X509::stack_from_pem(&pem).map_err(|why| refuse(format!("not a PEM file: {why}")))?;
     if certificates.is_empty() {

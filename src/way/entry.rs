@@ -90,16 +90,23 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
     let changed = |name: &str, found: String| Err(LaneError::Halt(policy::topic_changed(lane, name, found)));
     let position = entered.position;
     if position < low {
-        return changed("input-trimmed", format!("the lane's position is {position}, but the topic begins at {low}: records were deleted unread"));
+        return changed(
+            "input-trimmed",
+            format!("the lane's position is {position}, but the topic begins at {low}: records were deleted unread"),
+        );
     }
     if position > high {
-        return changed("topic-replaced", format!("the lane's position is {position}, but the topic ends at {high}: it was created anew"));
+        return changed(
+            "topic-replaced",
+            format!("the lane's position is {position}, but the topic ends at {high}: it was created anew"),
+        );
     }
     let Some(known) = entered.last_record.filter(|last| last.offset >= low) else { return Ok(()) };
     match deps.broker.mark_at(lane, known.offset).await? {
-        Some(found) if found != known => {
-            changed("topic-replaced", format!("another record stands at offset {}: the topic was created anew", known.offset))
-        }
+        Some(found) if found != known => changed(
+            "topic-replaced",
+            format!("another record stands at offset {}: the topic was created anew", known.offset),
+        ),
         _ => Ok(()),
     }
 }

@@ -225,7 +225,13 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         };
         let mut gate = gate;
         loop {
-            let wait = if gate.noted { None } else if gate.finished { Some(NOTE_FINISHED) } else { Some(NOTE_IDLE) };
+            let wait = if gate.noted {
+                None
+            } else if gate.finished {
+                Some(NOTE_FINISHED)
+            } else {
+                Some(NOTE_IDLE)
+            };
             let note = async {
                 match wait {
                     Some(wait) => sleep(wait).await,
@@ -476,4 +482,3 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
         }
     }
 }
-

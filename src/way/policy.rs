@@ -89,7 +89,9 @@ impl Failures {
 
     /// The halt that this error will be, if it is judged next.
     pub fn would_halt(&self, lane: Lane, error: &LaneError) -> Option<Halt> {
-        permanent(error).filter(|failure| self.permanent_in_a_row + 1 >= failure.times).map(|failure| failure.halt(lane))
+        permanent(error)
+            .filter(|failure| self.permanent_in_a_row + 1 >= failure.times)
+            .map(|failure| failure.halt(lane))
     }
 
     /// How long to wait before entering again: from 0.1 s to 5 s, doubled with each failure, with jitter of a half.
@@ -150,19 +152,26 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
 /// The halt that a contradiction between the two sides is.
 pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &str, theirs: &str) -> Halt {
     let (name, what) = match kind {
-        Contradiction::MarkMissing => {
-            ("mark-missing", "kafka holds no mark for the lane, and the ledger does not know whether its last round was published")
+        Contradiction::MarkMissing => (
+            "mark-missing",
+            "kafka holds no mark for the lane, and the ledger does not know whether its last round was published",
+        ),
+        Contradiction::KafkaAhead => {
+            ("kafka-ahead", "kafka holds a later round than the ledger: the database lost commits")
         }
-        Contradiction::KafkaAhead => ("kafka-ahead", "kafka holds a later round than the ledger: the database lost commits"),
         Contradiction::KafkaBehind => ("kafka-behind", "kafka's mark is more than one round behind the ledger"),
         Contradiction::OtherContent => ("other-content", "kafka holds the same round with other content"),
-        Contradiction::OtherLedger => ("other-ledger", "kafka's mark is of another ledger: another database, or a second group of the same name"),
+        Contradiction::OtherLedger => {
+            ("other-ledger", "kafka's mark is of another ledger: another database, or a second group of the same name")
+        }
         Contradiction::Foreign => ("foreign-offset", "the group's offset of this lane was committed by something else"),
     };
     Halt {
         name: name.to_owned(),
         found: format!("{what}; ledger: {ours}; kafka: {theirs}"),
-        remedy: format!("see what the output topic holds and mend the ledger by it: dinnerbell lane resolve {lane} --from-kafka"),
+        remedy: format!(
+            "see what the output topic holds and mend the ledger by it: dinnerbell lane resolve {lane} --from-kafka"
+        ),
     }
 }
 

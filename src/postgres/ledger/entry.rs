@@ -58,8 +58,7 @@ impl PostgresLedger {
     async fn lock_key(&self, lane: Lane, beginning: i64) -> Result<i64, LedgerError> {
         let tx = self.pool.begin("set local lock_timeout = '2s'").await?;
         create_lane(&tx, lane, beginning).await?;
-        let row =
-            tx.query_one("select lock_key from dinnerbell.lane where lane = $1", &[(&lane, Type::INT4)]).await?;
+        let row = tx.query_one("select lock_key from dinnerbell.lane where lane = $1", &[(&lane, Type::INT4)]).await?;
         tx.commit().await?;
         Ok(row.get(0))
     }

@@ -52,7 +52,8 @@ impl PostgresLedger {
         let mut intake = Intake::begin(&tx, own, self.shared.publishes_dead_letters).await?;
         intake.know(changes.iter().filter_map(|change| id(&change.arrival))).await?;
         for change in &changes {
-            let verdict = intake.judge_own(&change.record, change.from_lane.unwrap_or(own.lane), &change.arrival).await?;
+            let verdict =
+                intake.judge_own(&change.record, change.from_lane.unwrap_or(own.lane), &change.arrival).await?;
             let sql = "update dinnerbell.change set judged_as = $2, judged_at = clock_timestamp() where id = $1";
             tx.execute(sql, &[(&change.id, Type::INT8), (&verdict, Type::TEXT)]).await?;
         }
@@ -200,12 +201,7 @@ impl<'a> Intake<'a> {
     }
 
     /// Judges what arrived about a campaign of this lane; says as what it ended.
-    async fn judge_own(
-        &mut self,
-        record: &Record,
-        from: Lane,
-        arrival: &Arrival,
-    ) -> Result<&'static str, LedgerError> {
+    async fn judge_own(&mut self, record: &Record, from: Lane, arrival: &Arrival) -> Result<&'static str, LedgerError> {
         let stood = id(arrival).and_then(|id| self.stood.get(id));
         let verdict = match (stood, arrival) {
             (_, Arrival::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),
@@ -329,8 +325,16 @@ impl<'a> Intake<'a> {
     async fn end(self) -> Result<Taken, LedgerError> {
         let Tally { campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters } =
             self.taken.tally;
-        let counts =
-            [campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters, self.taken.tally.records()];
+        let counts = [
+            campaigns,
+            updates,
+            older_updates,
+            duplicates,
+            handed_over,
+            cancellations,
+            dead_letters,
+            self.taken.tally.records(),
+        ];
         let sql = "update dinnerbell.lane set campaigns = campaigns + $2, updates = updates + $3, older_updates = older_updates + $4, \
                    duplicates = duplicates + $5, handed_over = handed_over + $6, cancellations = cancellations + $7, \
                    dead_letters = dead_letters + $8, records = records + $9 where lane = $1";
@@ -440,4 +444,3 @@ fn split(headers: &[Header]) -> (Vec<&str>, Vec<Option<&[u8]>>) {
 pub(super) fn join(names: Vec<String>, values: Vec<Option<Vec<u8>>>) -> Vec<Header> {
     names.into_iter().zip(values).map(|(name, value)| Header { name, value }).collect()
 }
-

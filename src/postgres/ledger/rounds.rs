@@ -11,7 +11,7 @@ use super::intake::join;
 use super::{CAMPAIGN, NOW, PostgresLedger, campaign, lost, rows};
 use crate::broker::DeadLetterMessage;
 use crate::campaign::EpochSeconds;
-use crate::draft::{FEEDBACK_COLUMNS, COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate};
+use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate, FEEDBACK_COLUMNS};
 use crate::ledger::{
     Due, LedgerError, OpenRound, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed, StoredRound,
 };
@@ -151,7 +151,8 @@ impl PostgresLedger {
         let Some(row) = tx.query_opt(&sql, &part.parameters()).await? else { return Ok(None) };
         let template = DraftTemplate::new(Arc::new(campaign(&row, 0)), row.get(8), &self.shared.group_id)
             .map_err(|error| LedgerError::Damaged(error.to_string()))?;
-        let sql = format!("select client_id from {feedback} where {} order by client_id collate \"C\"", part.condition());
+        let sql =
+            format!("select client_id from {feedback} where {} order by client_id collate \"C\"", part.condition());
         let mut clients = Clients::new();
         for row in tx.query(&sql, &part.parameters()).await? {
             clients.push(row.get(0));
@@ -163,9 +164,8 @@ impl PostgresLedger {
     pub(super) async fn withdraw_round(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
         let sql = "select 1 from dinnerbell.lane where lane = $1 and epoch = $2 and seq = $3 for update";
-        let held = tx
-            .query_opt(sql, &[(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&head.seq, Type::INT8)])
-            .await?;
+        let held =
+            tx.query_opt(sql, &[(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&head.seq, Type::INT8)]).await?;
         if held.is_none() {
             return Err(lost(own, "the last round"));
         }
@@ -187,10 +187,12 @@ impl PostgresLedger {
         let left = parts(tx, own, head.seq).await?;
         let drafts: i64 = left.iter().map(|part| part.drafts).sum();
         let checksum = left.iter().fold(0u64, |sum, part| sum.wrapping_add(part.checksum.cast_unsigned()));
-        let checksum = letters.iter().fold(checksum, |sum, id| sum.wrapping_add(crate::draft::dead_letter_checksum(*id)));
+        let checksum =
+            letters.iter().fold(checksum, |sum, id| sum.wrapping_add(crate::draft::dead_letter_checksum(*id)));
         let sql = "update dinnerbell.round set revision = revision + 1, drafts = $3, checksum = $4 where lane = $1 and seq = $2";
         let [lane, seq] = key;
-        let changed = tx.execute(sql, &[lane, seq, (&drafts, Type::INT8), (&checksum.cast_signed(), Type::INT8)]).await?;
+        let changed =
+            tx.execute(sql, &[lane, seq, (&drafts, Type::INT8), (&checksum.cast_signed(), Type::INT8)]).await?;
         if changed == 1 { Ok(()) } else { Err(lost(own, "the round")) }
     }
 }
@@ -316,10 +318,7 @@ async fn next_change(tx: &Transaction, own: Ownership) -> Result<Option<EpochSec
     Ok(tx.query_one(&sql, &[(&own.lane, Type::INT4)]).await?.get(0))
 }
 
-async fn uncounted(
-    tx: &Transaction,
-    own: Ownership,
-) -> Result<Vec<Arc<crate::campaign::Campaign>>, LedgerError> {
+async fn uncounted(tx: &Transaction, own: Ownership) -> Result<Vec<Arc<crate::campaign::Campaign>>, LedgerError> {
     let sql = format!(
         "select {CAMPAIGN} from dinnerbell.campaign where lane = $1 and unsent is null and state in ('expired', 'closed') limit $2"
     );
@@ -345,9 +344,9 @@ fn dead_letter(row: &tokio_postgres::Row) -> DeadLetterMessage {
 
 /// The ledger learns that a round is committed in Kafka: campaigns whose last page it held are complete.
 pub(super) async fn note_published(tx: &Transaction, own: Ownership, seq: i64) -> Result<(), LedgerError> {
-    let sql = "update dinnerbell.lane set published_seq = $3, overrule = false where lane = $1 and epoch = $2 and seq = $3";
-    let noted =
-        tx.execute(sql, &[(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&seq, Type::INT8)]).await?;
+    let sql =
+        "update dinnerbell.lane set published_seq = $3, overrule = false where lane = $1 and epoch = $2 and seq = $3";
+    let noted = tx.execute(sql, &[(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&seq, Type::INT8)]).await?;
     if noted != 1 {
         return Err(lost(own, "the last round"));
     }
@@ -373,12 +372,7 @@ pub struct PostgresRound {
 }
 
 impl PostgresRound {
-    pub(super) fn new(
-        tx: Transaction,
-        own: Ownership,
-        feedback: String,
-        turn: Option<OwnedSemaphorePermit>,
-    ) -> Self {
+    pub(super) fn new(tx: Transaction, own: Ownership, feedback: String, turn: Option<OwnedSemaphorePermit>) -> Self {
         Self { tx, own, feedback, _turn: turn }
     }
 

@@ -23,10 +23,15 @@ pub(super) async fn already_told(
     );
     let mut told = Clients::new();
     connection
-        .for_each(&sql, vec![(&adv_campaign_id, Type::TEXT), (&after, Type::TEXT), (&upto, Type::TEXT)], PATIENCE, |row| {
-            told.push(row.get(0));
-            Ok(())
-        })
+        .for_each(
+            &sql,
+            vec![(&adv_campaign_id, Type::TEXT), (&after, Type::TEXT), (&upto, Type::TEXT)],
+            PATIENCE,
+            |row| {
+                told.push(row.get(0));
+                Ok(())
+            },
+        )
         .await?;
     Ok(told)
 }
