@@ -24,7 +24,8 @@ mod armed {
 
     static ARMED: LazyLock<Vec<FailPoint>> = LazyLock::new(|| {
         let text = std::env::var(VARIABLE).unwrap_or_default();
-        let parse = |one| FailPoint::parse(one).unwrap_or_else(|| panic!("{VARIABLE}: {one:?} is not name@N=abort|freeze"));
+        let parse =
+            |one| FailPoint::parse(one).unwrap_or_else(|| panic!("{VARIABLE}: {one:?} is not name@N=abort|freeze"));
         text.split(',').filter(|one| !one.is_empty()).map(parse).collect()
     });
 

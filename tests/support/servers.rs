@@ -106,7 +106,10 @@ impl KafkaServer {
     }
 
     fn assert_private(&self) {
-        assert!(self.private.is_some(), "the shared Kafka is not to be ended; take Setting {{ own_servers: true, .. }}");
+        assert!(
+            self.private.is_some(),
+            "the shared Kafka is not to be ended; take Setting {{ own_servers: true, .. }}"
+        );
     }
 
     fn pid(&self) -> u32 {
