@@ -31,6 +31,7 @@ create table dinnerbell.lane (
     halted_found text,
     halted_remedy text,
     halted_at timestamptz,
+    overrule boolean not null default false, -- an operator decided that the ledger is right and Kafka's mark is not
     -- Each input record ends as exactly one of these; they add up to records.
     records int8 not null default 0,
     campaigns int8 not null default 0,
@@ -100,12 +101,14 @@ create table dinnerbell.round_part (
     skipped int8 not null default 0,
     late text[] collate "C" not null default '{}',
     drafts int8 not null,
+    checksum int8 not null,
     primary key (lane, seq, part)
 );
 
 create table dinnerbell.dead_letter (
     id int8 generated always as identity primary key,
-    lane int4 not null,
+    lane int4 not null,                  -- whose rounds publish it
+    arrived_lane int4 not null,          -- where it arrived
     record_offset int8 not null,
     record_timestamp int8,
     key bytea,

@@ -55,6 +55,8 @@ pub struct Entered {
     pub previous: Option<RoundHead>,
     /// The last round that the ledger knows to be committed in Kafka.
     pub published: Option<i64>,
+    /// An operator decided against the mark that Kafka holds: the ledger is right, the mark is to be written anew.
+    pub overrule: bool,
     /// Why the lane stands still, if it was halted and not resolved.
     pub halt: Option<Halt>,
 }
@@ -90,8 +92,52 @@ pub struct Due {
     pub more_running: bool,
     /// Dead letters that no round has published, oldest first.
     pub dead_letters: Vec<DeadLetterMessage>,
-    /// When the next scheduled campaign starts.
-    pub next_start: Option<EpochSeconds>,
+    /// When the next campaign starts or ends.
+    pub next_change: Option<EpochSeconds>,
+    /// Campaigns whose end passed and whose untold audience is not counted yet.
+    pub uncounted: Vec<Arc<Campaign>>,
+}
+
+/// What an intake made of its records.
+#[derive(Debug, Clone, Default)]
+pub struct Taken {
+    /// Campaigns that are new and may get drafts now.
+    pub started: Vec<Running>,
+    /// Campaigns that exist by now in another version, window or state: what is known of them is to be read again.
+    pub changed: Vec<String>,
+    /// Dead letters that a round has to publish.
+    pub dead_letters: Vec<DeadLetterMessage>,
+    /// The next start or end among what arrived.
+    pub next_change: Option<EpochSeconds>,
+    /// How many records ended as what.
+    pub tally: Tally,
+}
+
+/// How many input records ended as what; they add up to the records taken in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// New campaigns, those among them that had ended included.
+    pub campaigns: i64,
+    /// Newer versions.
+    pub updates: i64,
+    /// Older versions, ignored.
+    pub older_updates: i64,
+    /// Identical copies.
+    pub duplicates: i64,
+    /// Handed to the lane that owns the campaign.
+    pub handed_over: i64,
+    /// Tombstones.
+    pub cancellations: i64,
+    /// Dead letters.
+    pub dead_letters: i64,
+}
+
+impl Tally {
+    /// All of them.
+    pub fn records(&self) -> i64 {
+        let Self { campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters } = self;
+        campaigns + updates + older_updates + duplicates + handed_over + cancellations + dead_letters
+    }
 }
 
 /// Records that arrived one after the other, decoded, and the positions before and after them.
@@ -171,6 +217,8 @@ pub struct StoredRound {
     pub dead_letters: Vec<DeadLetterMessage>,
     /// Ids of the campaigns in it that have ended or were cancelled: not to be published any more.
     pub over: Vec<String>,
+    /// The earliest end among the other campaigns in it, as updates have moved it since.
+    pub over_at: EpochSeconds,
 }
 
 /// Why the ledger did not do what was asked. One place maps these to what happens: [`crate::way::policy`].
@@ -222,11 +270,31 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// What there is to do, at most `most` campaigns. Scheduled campaigns whose start has come become active here, and ended ones expire or close.
     fn due(&self, own: Ownership, most: usize) -> impl Future<Output = Result<Due, LedgerError>> + Send;
     /// Records what arrived, and moves the position.
-    fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    fn intake(
+        &self,
+        own: Ownership,
+        batch: Arc<IntakeBatch>,
+    ) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
+    /// Judges what arrived in other lanes, or from an operator, about campaigns of this lane.
+    fn judge_changes(&self, own: Ownership) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
     /// Begins to record a round.
     fn open_round(&self, own: Ownership) -> impl Future<Output = Result<Self::Open, LedgerError>> + Send;
     /// The ledger learns that this round is committed in Kafka; campaigns whose last page it held become complete.
     fn note_published(&self, own: Ownership, seq: i64) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Those who have a feedback row for the campaign, among the clients in `(after, upto]`, in order; outside of any round.
+    fn already_told(
+        &self,
+        adv_campaign_id: &str,
+        after: Option<&str>,
+        upto: &str,
+    ) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
+    /// How many were not told of a campaign whose end passed.
+    fn note_unsent(
+        &self,
+        own: Ownership,
+        adv_campaign_id: &str,
+        unsent: u64,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Records that the lane stands still.
     fn halt(&self, own: Ownership, halt: Halt) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Whether an operator resolved the lane's halt.

@@ -3,9 +3,16 @@
 pub mod audience;
 pub mod broker;
 pub mod campaign;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod draft;
 pub mod fail_point;
+pub mod lanes;
+pub mod kafka;
 pub mod ledger;
+pub mod metrics;
+pub mod patience;
+pub mod postgres;
+pub mod service;
 pub mod way;

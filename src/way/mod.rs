@@ -7,9 +7,53 @@
 //! 5. [`record`]: one Postgres transaction: rows, cursors, the round itself;
 //! 6. [`publish`]: one Kafka transaction that repeats it.
 //!
-//! [`entry`] is the only way into a lane (its decision is [`reconcile`]), [`lane`] the loop that drives the steps, and [`policy`] the
-//! one place that says what follows from an error.
+//! [`entry`] is the only way into a lane (its decision is [`reconcile`]), [`lane`] the loop that drives the steps on [`work`], and
+//! [`policy`] the one place that says what follows from an error.
 
 pub mod decode;
+pub mod entry;
+pub mod intake;
+pub mod lane;
+pub mod pages;
+pub mod plan;
+pub mod policy;
+pub mod publish;
 pub mod reconcile;
 pub mod record;
+pub mod work;
+
+use std::sync::Arc;
+
+pub use policy::LaneError;
+use tokio::sync::Semaphore;
+
+use crate::metrics::Board;
+
+/// What every lane of an instance shares: the outside world behind its traits, and the limits.
+pub struct Deps<B, L, A, C> {
+    /// Kafka.
+    pub broker: B,
+    /// The ledger.
+    pub ledger: L,
+    /// The subscribers.
+    pub audience: A,
+    /// The time by which windows are judged.
+    pub clock: C,
+    /// Names and limits.
+    pub limits: Limits,
+    /// Kilobytes for drafts in flight, all lanes together.
+    pub memory: Arc<Semaphore>,
+    /// What the operator sees.
+    pub board: Arc<Board>,
+}
+
+/// Names and limits of an instance.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The group, part of each draft's source.
+    pub group_id: String,
+    /// Most drafts in one round.
+    pub round_rows: usize,
+    /// Kilobytes for drafts in flight, all lanes together: the permits that the semaphore began with.
+    pub memory_kb: u32,
+}
