@@ -142,7 +142,7 @@ fn postgres_takes_tls_with_the_private_ca_and_orders_otherwise_than_c() {
 
 #[test]
 fn private_servers_are_bounced_without_loss() {
-    let stage = Stage::with(Setting { own_servers: true, security: Security::SaslSsl, ..Setting::default() });
+    let stage = Stage::with(Setting { own_kafka: true, own_postgres: true, ..Setting::default() });
     stage.send(&Campaign::sample());
     stage.subscribers.load_sample_subscribers();
     stage.kafka.kill();

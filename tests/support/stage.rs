@@ -26,8 +26,12 @@ pub struct Setting {
     pub notification_partitions: i32,
     /// Whether subscribers and feedback live in two databases.
     pub two_databases: bool,
-    /// A Kafka and a PostgreSQL that no other test uses, to bounce them.
-    pub own_servers: bool,
+    /// Whether the seed's tables are there already, as at users.
+    pub seed_tables: bool,
+    /// A Kafka that no other test uses, to bounce it.
+    pub own_kafka: bool,
+    /// A PostgreSQL that no other test uses, to bounce it.
+    pub own_postgres: bool,
     /// How the service reaches Kafka.
     pub security: Security,
 }
@@ -38,7 +42,9 @@ impl Default for Setting {
             lanes: 1,
             notification_partitions: 3,
             two_databases: false,
-            own_servers: false,
+            seed_tables: true,
+            own_kafka: false,
+            own_postgres: false,
             security: Security::Plaintext,
         }
     }
@@ -72,32 +78,25 @@ impl Stage {
 
     /// With a setting of its own.
     pub fn with(setting: Setting) -> Self {
-        let (kafka, postgres) = if setting.own_servers {
-            std::thread::scope(|scope| {
-                let kafka = scope.spawn(KafkaServer::private);
-                let postgres = PostgresServer::private();
-                (kafka.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), postgres)
-            })
-        } else {
-            (KafkaServer::shared(), PostgresServer::shared())
+        let kafka = if setting.own_kafka { KafkaServer::private() } else { KafkaServer::shared() };
+        let postgres = if setting.own_postgres { PostgresServer::private() } else { PostgresServer::shared() };
+        let database = || {
+            let database = Arc::new(Database::create(&postgres));
+            if setting.seed_tables {
+                database.create_seed_tables();
+            }
+            database
         };
+        let feedback = database();
+        let subscribers = if setting.two_databases { database() } else { feedback.clone() };
         let name = unique("t");
-        let feedback = Arc::new(Database::create(&postgres));
-        feedback.create_seed_tables();
-        let subscribers = if setting.two_databases {
-            let subscribers = Arc::new(Database::create(&postgres));
-            subscribers.create_seed_tables();
-            subscribers
-        } else {
-            feedback.clone()
-        };
         let mut stage = Self {
             group: format!("{name}.group"),
             campaigns: format!("{name}.in"),
             notifications: format!("{name}.out"),
             dead_letters: format!("{name}.in.dead"),
             kafka,
-            postgres,
+            postgres: postgres.clone(),
             feedback,
             subscribers,
             dir: tempfile::tempdir().expect("a temporary folder can be made"),
