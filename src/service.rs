@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::broker::BrokerError;
 use crate::config::Config;
 use crate::kafka::KafkaBroker;
+use crate::lanes;
 use crate::ledger::LedgerError;
 use crate::metrics::Board;
 use crate::patience::{Stopped, Trial, patiently};
@@ -16,7 +17,6 @@ use crate::postgres::clock::PostgresClock;
 use crate::postgres::connect::Pool;
 use crate::postgres::ledger::{Belonging, PostgresLedger};
 use crate::way::{Deps, Limits};
-use crate::lanes;
 
 /// How long the clients may take to close.
 const CLOSE: Duration = Duration::from_secs(1);
@@ -78,10 +78,14 @@ async fn start(
     let subscribers = Pool::open(&config.subscribers, "subscribers").map_err(|error| refused(error.to_string()))?;
     // board.waits_for("the feedback database");
     patiently("the feedback database", stop, || async { trial(feedback.query("select 1", &[]).await) }).await?;
-    let clock = patiently("the feedback database", stop, || async { trial(PostgresClock::start(feedback.clone()).await) }).await?;
+    let clock =
+        patiently("the feedback database", stop, || async { trial(PostgresClock::start(feedback.clone()).await) })
+            .await?;
     // board.waits_for("the subscribers database");
-    let audience =
-        patiently("the subscribers database", stop, || async { trial(PostgresAudience::open(subscribers.clone()).await) }).await?;
+    let audience = patiently("the subscribers database", stop, || async {
+        trial(PostgresAudience::open(subscribers.clone()).await)
+    })
+    .await?;
     // board.waits_for("Kafka");
     let broker = patiently("Kafka", stop, || async { trial(KafkaBroker::connect(&config.kafka).await) }).await?;
     let owner = format!("{}/{}", hostname(), std::process::id());
@@ -90,11 +94,7 @@ async fn start(
     patiently("the ledger's claim", stop, || async { claim(config, &broker, &ledger).await }).await?;
     // board.waits_for_nothing();
     let memory_kb = u32::try_from(config.fanout.memory_limit / 1024).unwrap_or(u32::MAX).clamp(1024, 1 << 28);
-    let limits = Limits {
-        group_id: config.kafka.group_id.clone(),
-        round_rows: config.fanout.round_rows,
-        memory_kb,
-    };
+    let limits = Limits { group_id: config.kafka.group_id.clone(), round_rows: config.fanout.round_rows, memory_kb };
     let memory = Arc::new(Semaphore::new(memory_kb as usize));
     Ok(Arc::new(Deps { broker, ledger, audience, clock, limits, memory, board: Arc::clone(board) }))
 }
@@ -190,5 +190,6 @@ fn trial<T, E: Judged>(result: Result<T, E>) -> Trial<T, String> {
 }
 
 fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }

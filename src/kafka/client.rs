@@ -9,32 +9,20 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::broker::BrokerError;
-use crate::config;
+use crate::config::kafka_client::canonical;
+use crate::config::{self, Role};
 
 /// How long a call that only asks may take.
 pub const ASK: Duration = Duration::from_secs(5);
 
 /// The settings that all clients share: where the cluster is, how to log in, and what the operator passes through.
-pub fn settings(kafka: &config::Kafka, role: &str) -> ClientConfig {
-    let mut settings = ClientConfig::new();
+pub fn settings(kafka: &config::Kafka, role: Role, name: &str) -> ClientConfig {
+    let mut settings = kafka.client_config(role);
     settings.set_log_level(RDKafkaLogLevel::Info);
-    settings.set("reconnect.backoff.max.ms", "2000");
-    settings.set("socket.keepalive.enable", "true");
-    for (name, value) in &kafka.client {
-        settings.set(name, value);
-    }
-    settings.set("bootstrap.servers", &kafka.bootstrap_servers);
-    settings.set("security.protocol", &kafka.security_protocol);
-    if let Some(sasl) = &kafka.sasl {
-        settings.set("sasl.mechanism", &sasl.mechanism);
-        settings.set("sasl.username", &sasl.username);
-        settings.set("sasl.password", sasl.password.reveal());
-    }
-    if let Some(file) = &kafka.ca_file {
-        settings.set("ssl.ca.location", file.to_string_lossy());
-    }
-    let id = kafka.client.get("client.id").map_or("dinnerbell", String::as_str);
-    settings.set("client.id", format!("{id}-{role}"));
+    prefer(&mut settings, "reconnect.backoff.max.ms", "2000");
+    prefer(&mut settings, "socket.keepalive.enable", "true");
+    let id = settings.get("client.id").unwrap_or("dinnerbell").to_owned();
+    settings.set("client.id", format!("{id}-{name}"));
     settings.set("allow.auto.create.topics", "false");
     settings.set("topic.metadata.refresh.interval.ms", "10000");
     settings
@@ -42,6 +30,7 @@ pub fn settings(kafka: &config::Kafka, role: &str) -> ClientConfig {
 
 /// Sets what the operator may choose otherwise.
 pub fn prefer(settings: &mut ClientConfig, name: &str, value: &str) {
+    let name = canonical(name);
     if settings.get(name).is_none() {
         settings.set(name, value);
     }
@@ -228,14 +217,14 @@ mod tests {
         let verify = "SSL handshake failed: certificate verify failed";
         let error = after(RDKafkaErrorCode::SSL, verify, RDKafkaErrorCode::BrokerTransportFailure);
         assert!(matches!(&error, BrokerError::Refused(text) if text.contains("kafka.ca_file")), "{error}");
-        let error = after(RDKafkaErrorCode::SSL, "SSL handshake failed: Disconnected", RDKafkaErrorCode::AllBrokersDown);
+        let error =
+            after(RDKafkaErrorCode::SSL, "SSL handshake failed: Disconnected", RDKafkaErrorCode::AllBrokersDown);
         assert!(matches!(error, BrokerError::Passing(_)));
     }
 
     #[test]
     fn a_reason_heard_earlier_does_not_colour_an_error_that_speaks_for_itself() {
-        let error =
-            after(RDKafkaErrorCode::Resolve, "no such host", RDKafkaErrorCode::TopicAuthorizationFailed);
+        let error = after(RDKafkaErrorCode::Resolve, "no such host", RDKafkaErrorCode::TopicAuthorizationFailed);
         assert!(matches!(&error, BrokerError::Refused(text) if text.contains("Read and Describe")), "{error}");
     }
 

@@ -50,7 +50,7 @@ struct Member {
 }
 
 fn member_settings(kafka: &config::Kafka) -> ClientConfig {
-    let mut settings = settings(kafka, "member");
+    let mut settings = settings(kafka, config::Role::Consumer, "member");
     for (name, value) in [
         ("group.id", kafka.group_id.as_str()),
         ("group.protocol", "classic"),
@@ -124,7 +124,10 @@ impl Membership {
     pub async fn leave(mut self) {
         self.stop.store(true, Ordering::Release);
         if tokio::time::timeout(LEAVE, &mut self.ended).await.is_err() {
-            tracing::warn!("leaving the group was not confirmed within {} s; it will notice by itself", LEAVE.as_secs());
+            tracing::warn!(
+                "leaving the group was not confirmed within {} s; it will notice by itself",
+                LEAVE.as_secs()
+            );
         }
     }
 }

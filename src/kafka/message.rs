@@ -80,7 +80,9 @@ fn hex(bytes: &[u8]) -> String {
 pub fn headers<'a, V: ToBytes + ?Sized + 'a>(
     headers: impl IntoIterator<Item = (&'a str, Option<&'a V>)>,
 ) -> OwnedHeaders {
-    headers.into_iter().fold(OwnedHeaders::new_with_capacity(16), |made, (key, value)| made.insert(KafkaHeader { key, value }))
+    headers
+        .into_iter()
+        .fold(OwnedHeaders::new_with_capacity(16), |made, (key, value)| made.insert(KafkaHeader { key, value }))
 }
 
 #[cfg(test)]

@@ -187,9 +187,7 @@ async fn cluster_id(reader: &Reader) -> Result<String, BrokerError> {
             .ask(doing.into(), |consumer, _| {
                 let client = consumer.client();
                 client.fetch_metadata(Some("__consumer_offsets"), STEP)?;
-                client
-                    .fetch_cluster_id(STEP)
-                    .ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut))
+                client.fetch_cluster_id(STEP).ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut))
             })
             .await;
         match (asked, reader.observer().refused(doing)) {
@@ -204,7 +202,9 @@ async fn cluster_id(reader: &Reader) -> Result<String, BrokerError> {
 async fn look_at(kafka: &config::Kafka, reader: &Reader) -> Result<Vec<Topic>, BrokerError> {
     let topics = &kafka.topics;
     let mut found = Vec::new();
-    for name in [Some(&topics.campaigns), Some(&topics.notifications), topics.dead_letters.as_ref()].into_iter().flatten() {
+    for name in
+        [Some(&topics.campaigns), Some(&topics.notifications), topics.dead_letters.as_ref()].into_iter().flatten()
+    {
         let partitions = partitions(reader, name).await?;
         found.push(Topic { name: name.clone(), partitions, max_message_bytes: None });
     }
@@ -233,8 +233,8 @@ async fn partitions(reader: &Reader, topic: &str) -> Result<i32, BrokerError> {
 
 /// max.message.bytes of the topics whose configuration this user may read.
 async fn limits(kafka: &config::Kafka, topics: &[&str]) -> BTreeMap<String, usize> {
-    let Ok(admin) =
-        client::settings(kafka, "admin").create_with_context::<_, AdminClient<Observer>>(Observer::default())
+    let Ok(admin) = client::settings(kafka, config::Role::Producer, "admin")
+        .create_with_context::<_, AdminClient<Observer>>(Observer::default())
     else {
         return BTreeMap::new();
     };

@@ -108,7 +108,7 @@ pub struct Limits {
 }
 
 fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
-    let mut settings = settings(kafka, "producer");
+    let mut settings = settings(kafka, config::Role::Producer, "producer");
     let largest = limits.notifications.max(limits.dead_letters);
     let batch = 1_000_000.min(limits.notifications.min(limits.dead_letters));
     for (name, value) in [
@@ -485,9 +485,8 @@ impl Worker {
         let mut settings = shared.settings.clone();
         settings.set("transactional.id", format!("{}/{}/{lane}", shared.group, shared.topics.campaigns));
         let deliveries = Deliveries { observer: observer.clone(), failed: Mutex::default() };
-        let producer = settings
-            .create_with_context(deliveries)
-            .map_err(|error| observer.explain("making a producer", &error))?;
+        let producer =
+            settings.create_with_context(deliveries).map_err(|error| observer.explain("making a producer", &error))?;
         let group = shared.reader.group_metadata()?;
         Ok(Self { shared, lane, pulse, observer, group, producer })
     }

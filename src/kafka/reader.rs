@@ -108,7 +108,7 @@ impl Drop for Shared {
 }
 
 fn reader_settings(kafka: &config::Kafka) -> ClientConfig {
-    let mut settings = settings(kafka, "reader");
+    let mut settings = settings(kafka, config::Role::Consumer, "reader");
     for (name, value) in [
         ("group.id", kafka.group_id.as_str()),
         ("enable.auto.commit", "false"),
@@ -156,9 +156,7 @@ impl Reader {
     /// The group as a consumer that never joined it: generation -1 and no member, which transactions accept from anyone who may read the
     /// group. A member's own generation would abort rounds of lanes that did not move.
     pub fn group_metadata(&self) -> Result<ConsumerGroupMetadata, BrokerError> {
-        self.consumer()
-            .group_metadata()
-            .ok_or_else(|| BrokerError::Passing("the reading client is closing".into()))
+        self.consumer().group_metadata().ok_or_else(|| BrokerError::Passing("the reading client is closing".into()))
     }
 
     /// Asks something with the consumer, off the async workers. `ask` must honour [`ASK`] or less.
@@ -209,8 +207,9 @@ impl Reader {
     pub async fn mark_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordMark>, BrokerError> {
         let input = self.open(lane, offset).await?;
         let first = tokio::time::timeout(ASK, input.first());
-        let first =
-            first.await.map_err(|_| BrokerError::Passing(format!("reading offset {offset} of lane {lane}: timed out")))??;
+        let first = first
+            .await
+            .map_err(|_| BrokerError::Passing(format!("reading offset {offset} of lane {lane}: timed out")))??;
         Ok(first.filter(|record| record.offset == offset).map(|record| record.mark()))
     }
 
@@ -347,8 +346,7 @@ impl Desk {
     }
 
     fn sweep(&mut self) {
-        let closed: Vec<Lane> =
-            self.open.iter().filter(|(_, slot)| slot.is_closed()).map(|(lane, _)| *lane).collect();
+        let closed: Vec<Lane> = self.open.iter().filter(|(_, slot)| slot.is_closed()).map(|(lane, _)| *lane).collect();
         for lane in closed {
             self.close(lane);
         }
@@ -528,8 +526,7 @@ impl LaneInput {
             Some((_, end)) => {
                 let (reader, lane, position, slot) =
                     (self.reader.clone(), self.lane, self.position, Arc::clone(&self.slot));
-                let sought =
-                    async move { reader.tell(|reply| Command::Seek { lane, position, slot, reply }).await };
+                let sought = async move { reader.tell(|reply| Command::Seek { lane, position, slot, reply }).await };
                 Ending::Seeking(Box::pin(sought), end)
             }
         };
@@ -562,9 +559,9 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
         timestamp: message.timestamp().to_millis().unwrap_or(-1),
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
-        headers: message.headers().map_or_else(Vec::new, |headers| {
-            (0..headers.count()).filter_map(|index| header(headers, index)).collect()
-        }),
+        headers: message
+            .headers()
+            .map_or_else(Vec::new, |headers| (0..headers.count()).filter_map(|index| header(headers, index)).collect()),
     }
 }
 

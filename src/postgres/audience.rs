@@ -41,8 +41,13 @@ impl PostgresAudience {
             );
         }
         let patience = if indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };
-        let inner =
-            Inner { begin: begin_sql(indexed, patience), page: page_sql(&table), skipped: skipped_sql(&table), patience, pool };
+        let inner = Inner {
+            begin: begin_sql(indexed, patience),
+            page: page_sql(&table),
+            skipped: skipped_sql(&table),
+            patience,
+            pool,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 }

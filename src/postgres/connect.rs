@@ -253,10 +253,8 @@ impl Connection {
 
     /// Runs a statement without parameters that may take its time; the caller watches it.
     pub async fn batch_without_deadline(&self, sql: &str) -> Result<(), PostgresError> {
-        self.watch(async {
-            self.client().batch_execute(sql).await.map_err(|error| self.inner.address.explain(&error))
-        })
-        .await
+        self.watch(async { self.client().batch_execute(sql).await.map_err(|error| self.inner.address.explain(&error)) })
+            .await
     }
 
     /// Runs a statement and hands each row to `take` as it comes. The caller keeps the deadline: it is his who knows how many rows come.

@@ -22,7 +22,8 @@ pub(super) async fn already_told(
          and client_id collate \"C\" <= $3 and {INDEXED} order by client_id collate \"C\""
     );
     let mut told = Clients::new();
-    let parameters: Vec<Parameter<'_>> = vec![(&adv_campaign_id, Type::TEXT), (&after, Type::TEXT), (&upto, Type::TEXT)];
+    let parameters: Vec<Parameter<'_>> =
+        vec![(&adv_campaign_id, Type::TEXT), (&after, Type::TEXT), (&upto, Type::TEXT)];
     let take = |row: &tokio_postgres::Row| row.try_get(0).map(|client_id| told.push(client_id));
     deadline(connection.address(), PATIENCE, connection.for_each(&sql, parameters, take)).await?;
     Ok(told)
