@@ -46,16 +46,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("retries", "a delivery is tried until its transaction ends"),
     ("message.timeout.ms", "a delivery is tried until its transaction ends"),
     ("delivery.timeout.ms", "a delivery is tried until its transaction ends"),
-    ("delivery.report.only.error", "every delivery of a round must be reported"),
-    ("session.timeout.ms", "the lanes of a dead instance are taken over after 10 s"),
-    ("heartbeat.interval.ms", "the lanes of a dead instance are taken over after 10 s"),
-    ("queued.min.messages", "the service bounds what it reads ahead"),
-    ("queued.max.messages.kbytes", "the service bounds what it reads ahead"),
-    ("fetch.message.max.bytes", "the service bounds what it reads ahead"),
-    ("fetch.wait.max.ms", "how fast a campaign is seen rests on it"),
-    ("fetch.queue.backoff.ms", "how fast a campaign is seen rests on it"),
-    ("fetch.error.backoff.ms", "how fast a campaign is seen rests on it"),
-    ("topic.metadata.refresh.interval.ms", "how fast a new partition is seen rests on it"),
+    ("delivery.report.only.error", "what is known of a delivery rests on it"),
     ("topic.blacklist", "the topics are those of kafka.topics"),
     ("test.", "it puts a simulated cluster in the place of yours"),
     ("bootstrap.servers", "use kafka.bootstrap_servers"),
@@ -72,6 +63,14 @@ const REFUSED: &[(&str, &str)] = &[
 
 /// Settings that only consumers know; producers would warn about them.
 const CONSUMER_ONLY: &[&str] = &[
+    "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "queued.min.messages",
+    "queued.max.messages.kbytes",
+    "fetch.wait.max.ms",
+    "fetch.queue.backoff.ms",
+    "fetch.message.max.bytes",
+    "fetch.error.backoff.ms",
     "coordinator.query.interval.ms",
     "max.poll.interval.ms",
     "fetch.max.bytes",
@@ -105,6 +104,7 @@ const COMMON: &[&str] = &[
     "metadata.recovery.strategy",
     "metadata.recovery.rebootstrap.trigger.ms",
     "metadata.max.age.ms",
+    "topic.metadata.refresh.interval.ms",
     "topic.metadata.refresh.fast.interval.ms",
     "topic.metadata.refresh.sparse",
     "topic.metadata.propagation.max.ms",
@@ -189,15 +189,19 @@ fn nearest(setting: &str) -> &'static str {
 }
 
 impl Kafka {
-    /// What every client of ours starts from: where the cluster is, how to log in, and those of the user's settings that this
-    /// kind of client knows.
-    pub fn client_config(&self, role: Role) -> ClientConfig {
+    /// The settings of one kind of client: our defaults; over them the user's settings, as far as this kind knows them; over them
+    /// where the cluster is and how to log in, and what the promises rest on. The last two can never be the user's: those names are
+    /// refused when the configuration is checked.
+    pub fn client_config_for(&self, role: Role, defaults: &[(&str, &str)], promises: &[(&str, &str)]) -> ClientConfig {
         let foreign = match role {
             Role::Consumer => PRODUCER_ONLY,
             Role::Producer => CONSUMER_ONLY,
         };
         let mut config = ClientConfig::new();
         config.set("client.id", "dinnerbell");
+        for (name, value) in defaults {
+            config.set(canonical(name), *value);
+        }
         for (name, value) in self.client.iter().filter(|(name, _)| !foreign.contains(&name.as_str())) {
             config.set(name, value);
         }
@@ -211,22 +215,23 @@ impl Kafka {
                 .set("sasl.username", &sasl.username)
                 .set("sasl.password", sasl.password.reveal());
         }
+        for (name, value) in promises {
+            config.set(canonical(name), *value);
+        }
         config
     }
 
     /// Lets librdkafka judge the settings together, and read the files they name, by making clients that know no cluster.
     pub(super) fn try_clients(&self) -> Result<(), String> {
-        let without_cluster = |role| {
-            let mut config = self.client_config(role);
+        let without_cluster = |role, promises| {
+            let mut config = self.client_config_for(role, &[("session.timeout.ms", "10000")], promises);
             config.remove("bootstrap.servers").set_log_level(RDKafkaLogLevel::Emerg);
             config
         };
-        let producer: KafkaResult<BaseProducer> = without_cluster(Role::Producer)
-            .set("transactional.id", "config-check")
-            .set("transaction.timeout.ms", "60000")
-            .create();
+        let transactional = [("transactional.id", "config-check"), ("transaction.timeout.ms", "60000")];
+        let producer: KafkaResult<BaseProducer> = without_cluster(Role::Producer, &transactional).create();
         let consumer: KafkaResult<BaseConsumer> =
-            without_cluster(Role::Consumer).set("group.id", "config-check").set("session.timeout.ms", "10000").create();
+            without_cluster(Role::Consumer, &[("group.id", "config-check")]).create();
         match (producer, consumer) {
             (Err(KafkaError::ClientCreation(problem)), _) | (_, Err(KafkaError::ClientCreation(problem))) => {
                 Err(problem)
@@ -323,19 +328,28 @@ mod tests {
 
     #[test]
     fn settings_that_contradict_each_other_are_found_without_a_cluster() {
-        assert_eq!(kafka(&[("linger.ms", "5"), ("max.poll.interval.ms", "30000")]).try_clients(), Ok(()));
+        assert_eq!(kafka(&[("linger.ms", "5"), ("session.timeout.ms", "30000")]).try_clients(), Ok(()));
         assert!(kafka(&[("fetch.max.bytes", "1000"), ("message.max.bytes", "100000")]).try_clients().is_err());
-        assert!(kafka(&[("max.poll.interval.ms", "1000")]).try_clients().is_err());
+        assert!(kafka(&[("session.timeout.ms", "600000")]).try_clients().is_err());
     }
 
     #[test]
-    fn each_kind_of_client_gets_the_settings_that_it_knows() {
+    fn the_users_settings_stand_over_our_defaults_and_under_the_promises() {
         let kafka = kafka(&[("linger.ms", "7"), ("fetch.min.bytes", "9"), ("client.id", "mine")]);
-        let (producer, consumer) = (kafka.client_config(Role::Producer), kafka.client_config(Role::Consumer));
-        assert_eq!((producer.get("linger.ms"), consumer.get("linger.ms")), (Some("7"), None));
-        assert_eq!((producer.get("fetch.min.bytes"), consumer.get("fetch.min.bytes")), (None, Some("9")));
-        assert_eq!((producer.get("client.id"), consumer.get("client.id")), (Some("mine"), Some("mine")));
+        let producer = kafka.client_config_for(
+            Role::Producer,
+            &[("queue.buffering.max.ms", "1"), ("compression.type", "lz4")],
+            &[("acks", "all")],
+        );
+        assert_eq!(producer.get("linger.ms"), Some("7"));
+        assert_eq!(producer.get("queue.buffering.max.ms"), None);
+        assert_eq!(producer.get("compression.codec"), Some("lz4"));
+        assert_eq!(producer.get("acks"), Some("all"));
+        assert_eq!(producer.get("client.id"), Some("mine"));
         assert_eq!(producer.get("sasl.password"), Some("s3cret"));
+        assert_eq!(producer.get("fetch.min.bytes"), None);
+        let consumer = kafka.client_config_for(Role::Consumer, &[], &[]);
+        assert_eq!((consumer.get("fetch.min.bytes"), consumer.get("linger.ms")), (Some("9"), None));
     }
 
     #[test]

@@ -9,31 +9,35 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::broker::BrokerError;
-use crate::config::kafka_client::canonical;
-use crate::config::{self, Role};
+use crate::config;
+use crate::config::kafka_client::Role;
 
 /// How long a call that only asks may take.
 pub const ASK: Duration = Duration::from_secs(5);
 
-/// The settings that all clients share: where the cluster is, how to log in, and what the operator passes through.
-pub fn settings(kafka: &config::Kafka, role: Role, name: &str) -> ClientConfig {
-    let mut settings = kafka.client_config(role);
-    settings.set_log_level(RDKafkaLogLevel::Info);
-    prefer(&mut settings, "reconnect.backoff.max.ms", "2000");
-    prefer(&mut settings, "socket.keepalive.enable", "true");
+/// What every client of ours sets unless the operator chooses otherwise.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("topic.metadata.refresh.interval.ms", "10000"),
+    // A broker that comes back is found soon.
+    ("reconnect.backoff.max.ms", "2000"),
+    ("socket.keepalive.enable", "true"),
+];
+
+/// The settings of one client: `defaults` are what the operator may choose otherwise, `promises` are not.
+pub fn settings(
+    kafka: &config::Kafka,
+    role: Role,
+    name: &str,
+    defaults: &[(&str, &str)],
+    promises: &[(&str, &str)],
+) -> ClientConfig {
+    let promises = [promises, &[("allow.auto.create.topics", "false")]].concat();
+    let mut settings = kafka.client_config_for(role, &[DEFAULTS, defaults].concat(), &promises);
     let id = settings.get("client.id").unwrap_or("dinnerbell").to_owned();
     settings.set("client.id", format!("{id}-{name}"));
-    settings.set("allow.auto.create.topics", "false");
-    settings.set("topic.metadata.refresh.interval.ms", "10000");
+    let debug = tracing::enabled!(target: "librdkafka", tracing::Level::DEBUG);
+    settings.set_log_level(if debug { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
     settings
-}
-
-/// Sets what the operator may choose otherwise.
-pub fn prefer(settings: &mut ClientConfig, name: &str, value: &str) {
-    let name = canonical(name);
-    if settings.get(name).is_none() {
-        settings.set(name, value);
-    }
 }
 
 /// Hears what librdkafka says outside of any call: its log goes to ours, and the last reason why no broker could be reached is

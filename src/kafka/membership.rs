@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 use super::client::{Observer, settings};
 use crate::broker::{BrokerError, Lane};
 use crate::config;
+use crate::config::kafka_client::Role;
 
 /// One turn of the poll loop takes at most this.
 const TURN: Duration = Duration::from_millis(100);
@@ -50,24 +51,23 @@ struct Member {
 }
 
 fn member_settings(kafka: &config::Kafka) -> ClientConfig {
-    let mut settings = settings(kafka, config::Role::Consumer, "member");
-    for (name, value) in [
+    let defaults = [
+        ("session.timeout.ms", "10000"),
+        ("heartbeat.interval.ms", "3000"),
+        // It reads nothing; what slips in before the pause is thrown away.
+        ("queued.min.messages", "1"),
+        ("queued.max.messages.kbytes", "64"),
+    ];
+    let promises = [
         ("group.id", kafka.group_id.as_str()),
         ("group.protocol", "classic"),
         ("partition.assignment.strategy", "cooperative-sticky"),
-        ("session.timeout.ms", "10000"),
-        ("heartbeat.interval.ms", "3000"),
         ("enable.auto.commit", "false"),
         ("enable.auto.offset.store", "false"),
         ("auto.offset.reset", "error"),
         ("isolation.level", "read_committed"),
-        // It reads nothing; what slips in before the pause is thrown away.
-        ("queued.min.messages", "1"),
-        ("queued.max.messages.kbytes", "64"),
-    ] {
-        settings.set(name, value);
-    }
-    settings
+    ];
+    settings(kafka, Role::Consumer, "member", &defaults, &promises)
 }
 
 impl Membership {

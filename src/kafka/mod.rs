@@ -22,6 +22,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::broker::{Broker, BrokerError, Committed, Lane, RecordMark};
+use crate::config::kafka_client::Role;
 use crate::config::{self, Start};
 use client::{ASK, Observer};
 use membership::{Membership, View};
@@ -233,7 +234,7 @@ async fn partitions(reader: &Reader, topic: &str) -> Result<i32, BrokerError> {
 
 /// max.message.bytes of the topics whose configuration this user may read.
 async fn limits(kafka: &config::Kafka, topics: &[&str]) -> BTreeMap<String, usize> {
-    let Ok(admin) = client::settings(kafka, config::Role::Producer, "admin")
+    let Ok(admin) = client::settings(kafka, Role::Producer, "admin", &[], &[])
         .create_with_context::<_, AdminClient<Observer>>(Observer::default())
     else {
         return BTreeMap::new();

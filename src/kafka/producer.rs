@@ -20,12 +20,14 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use super::client::{Observer, prefer, settings};
+use super::client::{Observer, settings};
 use super::message::{self, DeadLetter};
 use super::reader::Reader;
 use crate::broker::{BrokerError, DeadLetterMessage, Lane, Producer, Publication};
 use crate::config;
+use crate::config::kafka_client::Role;
 use crate::draft::{CE_ID, DraftBatch, ROUND_HEADER};
+use crate::fail_point::fail_point;
 use crate::way::record::Recorded;
 
 /// The time-out that a transactional call is given.
@@ -108,34 +110,29 @@ pub struct Limits {
 }
 
 fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
-    let mut settings = settings(kafka, config::Role::Producer, "producer");
-    let largest = limits.notifications.max(limits.dead_letters);
-    let batch = 1_000_000.min(limits.notifications.min(limits.dead_letters));
-    for (name, value) in [
-        ("compression.type", "lz4".to_owned()),
+    // The broker measures whole batches against its limit.
+    let batch = 1_000_000.min(limits.notifications.min(limits.dead_letters)).to_string();
+    let largest = limits.notifications.max(limits.dead_letters).clamp(1_000, 1_000_000_000).to_string();
+    let defaults = [
+        ("compression.codec", "lz4"),
         // Messages are many and come at once: they batch while the first ones are on their way.
-        ("linger.ms", "0".to_owned()),
-        // The broker measures whole batches against its limit.
-        ("batch.size", batch.to_string()),
+        ("linger.ms", "0"),
+        ("batch.size", &batch),
         // A round is handed over in portions; memory does not grow with it.
-        ("queue.buffering.max.kbytes", "16384".to_owned()),
-        ("queue.buffering.max.messages", "50000".to_owned()),
-    ] {
-        prefer(&mut settings, name, &value);
-    }
-    for (name, value) in [
-        ("enable.idempotence", "true".to_owned()),
-        ("acks", "all".to_owned()),
-        ("partitioner", "murmur2_random".to_owned()),
-        ("transaction.timeout.ms", "60000".to_owned()),
-        ("message.timeout.ms", "60000".to_owned()),
-        ("message.max.bytes", largest.clamp(1_000, 1_000_000_000).to_string()),
+        ("queue.buffering.max.kbytes", "16384"),
+        ("queue.buffering.max.messages", "50000"),
+        ("message.max.bytes", &largest),
+    ];
+    let promises = [
+        ("enable.idempotence", "true"),
+        ("acks", "all"),
+        ("partitioner", "murmur2_random"),
+        ("transaction.timeout.ms", "60000"),
+        ("message.timeout.ms", "60000"),
         // Success is what remains when nothing is in flight and nothing failed.
-        ("delivery.report.only.error", "true".to_owned()),
-    ] {
-        settings.set(name, value);
-    }
-    settings
+        ("delivery.report.only.error", "true"),
+    ];
+    settings(kafka, Role::Producer, "producer", &defaults, &promises)
 }
 
 impl Producers {
@@ -363,7 +360,7 @@ fn ended() -> BrokerError {
 
 enum Command {
     Initialise { reply: oneshot::Sender<Result<(), Unfinished>> },
-    Publish { publication: Box<Publication>, records: bool, reply: oneshot::Sender<Result<(), Unfinished>> },
+    Publish { publication: Arc<Publication>, records: bool, reply: oneshot::Sender<Result<(), Unfinished>> },
 }
 
 /// The way to a producer's thread. Dropping it ends the thread, which disposes of the producer there.
@@ -415,19 +412,18 @@ pub struct LaneProducer {
 
 impl Producer for LaneProducer {
     async fn publish(self, round: &Recorded) -> Result<Self, BrokerError> {
-        self.transact(round.publication(), true).await
+        self.transact(round.share(), true).await
     }
 
     async fn publish_mark(self, round: &Recorded) -> Result<Self, BrokerError> {
-        self.transact(round.publication(), false).await
+        self.transact(round.share(), false).await
     }
 }
 
 impl LaneProducer {
     /// One transaction. Whatever goes wrong, the producer is gone: its thread stops at the next step and disposes of it there.
-    async fn transact(self, publication: &Publication, records: bool) -> Result<Self, BrokerError> {
+    async fn transact(self, publication: Arc<Publication>, records: bool) -> Result<Self, BrokerError> {
         let (reply, mut answer) = oneshot::channel();
-        let publication = Box::new(publication.clone());
         let sent = self.thread.send(Command::Publish { publication, records, reply });
         let outcome = match sent {
             Ok(()) => self.thread.pulse.watch(&mut answer).await,
@@ -542,6 +538,7 @@ impl Worker {
         };
         self.pulse.beat();
         self.producer.begin_transaction().map_err(|error| self.explain("beginning a transaction", &error))?;
+        fail_point("publish.begun");
         if records {
             for batch in &round.drafts {
                 self.produce_drafts(batch, round.mark.head.seq, &go_on)?;
@@ -551,15 +548,18 @@ impl Worker {
             }
             self.deliver(&go_on)?;
         }
+        fail_point("publish.produced");
         go_on()?;
         self.pulse.beat();
         let offsets = self.offsets(round).map_err(|error| self.explain("naming the lane's offset", &error))?;
         self.producer
             .send_offsets_to_transaction(&offsets, &self.group, CALL)
             .map_err(|error| self.explain("sending the lane's offset", &error))?;
+        fail_point("publish.offsets_sent");
         go_on()?;
         self.pulse.beat();
         self.producer.commit_transaction(CALL).map_err(|error| self.explain("committing a transaction", &error))?;
+        fail_point("publish.committed");
         self.observer.well();
         Ok(())
     }

@@ -27,6 +27,7 @@ use super::client::{ASK, Observer, off_runtime, settings};
 use super::quiet::quietly;
 use crate::broker::{Arrived, BrokerError, Committed, Header, Input, Lane, Record, RecordMark};
 use crate::config;
+use crate::config::kafka_client::Role;
 
 /// A lane that holds this many records unread is not fetched any further, ...
 const QUEUED_RECORDS: &str = "1024";
@@ -108,14 +109,7 @@ impl Drop for Shared {
 }
 
 fn reader_settings(kafka: &config::Kafka) -> ClientConfig {
-    let mut settings = settings(kafka, config::Role::Consumer, "reader");
-    for (name, value) in [
-        ("group.id", kafka.group_id.as_str()),
-        ("enable.auto.commit", "false"),
-        ("enable.auto.offset.store", "false"),
-        ("auto.offset.reset", "error"),
-        ("isolation.level", "read_committed"),
-        ("enable.partition.eof", "true"),
+    let defaults = [
         ("queued.min.messages", QUEUED_RECORDS),
         ("queued.max.messages.kbytes", QUEUED_KIB),
         ("fetch.message.max.bytes", FETCH_BYTES),
@@ -123,10 +117,16 @@ fn reader_settings(kafka: &config::Kafka) -> ClientConfig {
         ("fetch.wait.max.ms", "100"),
         ("fetch.queue.backoff.ms", "50"),
         ("fetch.error.backoff.ms", "100"),
-    ] {
-        settings.set(name, value);
-    }
-    settings
+    ];
+    let promises = [
+        ("group.id", kafka.group_id.as_str()),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("auto.offset.reset", "error"),
+        ("isolation.level", "read_committed"),
+        ("enable.partition.eof", "true"),
+    ];
+    settings(kafka, Role::Consumer, "reader", &defaults, &promises)
 }
 
 impl Reader {

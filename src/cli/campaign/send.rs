@@ -195,16 +195,17 @@ impl ProducerContext for Fate {
 fn deliver(kafka: &Kafka, key: &str, value: &[u8]) -> Result<(i32, i64), Failure> {
     let topic = &kafka.topics.campaigns;
     let doing = format!("sending to topic {topic}");
-    let mut settings = client::settings(kafka, Role::Producer, "send");
-    for (name, value) in [
-        ("enable.idempotence", "true"),
-        ("partitioner", "murmur2_random"),
-        ("linger.ms", "0"),
-        ("topic.metadata.propagation.max.ms", "5000"),
-        ("message.timeout.ms", &PATIENCE.as_millis().to_string()),
-    ] {
-        settings.set(name, value);
-    }
+    let settings = client::settings(
+        kafka,
+        Role::Producer,
+        "send",
+        &[("linger.ms", "0"), ("topic.metadata.propagation.max.ms", "5000")],
+        &[
+            ("enable.idempotence", "true"),
+            ("partitioner", "murmur2_random"),
+            ("message.timeout.ms", &PATIENCE.as_millis().to_string()),
+        ],
+    );
     let fate = Fate::default();
     let observer = fate.observer.clone();
     let failed = |error: &KafkaError| Failure::Failed(observer.explain(&doing, error).to_string());
