@@ -7,6 +7,7 @@ pub mod campaign;
 pub mod config;
 pub mod failure;
 pub mod logging;
+pub mod migrate;
 pub mod output;
 
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ pub struct Cli {
 pub enum Command {
     /// Send, list and show campaigns
     Campaign(campaign::Arguments),
+    /// Make the ledger's tables and the indexes, or bring them up to date
+    Migrate(migrate::Arguments),
     /// Print every key, what is in force, or what is wrong
     Config(config::Arguments),
 }
@@ -48,6 +51,7 @@ impl Command {
     fn execute(self) -> Result<(), Failure> {
         match self {
             Self::Campaign(arguments) => arguments.execute(),
+            Self::Migrate(arguments) => arguments.execute(),
             Self::Config(arguments) => arguments.execute(),
         }
     }
