@@ -9,6 +9,7 @@ pub mod failure;
 pub mod logging;
 pub mod migrate;
 pub mod output;
+pub mod run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,7 +31,14 @@ use crate::config::{Config, environment, load};
 )]
 pub struct Cli {
     /// How the log on standard error is written; DINNERBELL_LOG chooses what is in it, as info or dinnerbell=debug,librdkafka=info
-    #[arg(long, global = true, value_name = "FORMAT", env = "DINNERBELL_LOG_FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Logging",
+        value_name = "FORMAT",
+        env = "DINNERBELL_LOG_FORMAT",
+        default_value = "text"
+    )]
     log_format: logging::Format,
     #[command(subcommand)]
     command: Command,
@@ -39,6 +47,8 @@ pub struct Cli {
 /// Every command, in the order in which the help shows them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the service until SIGTERM or Ctrl-C
+    Run(run::Arguments),
     /// Send, list and show campaigns
     Campaign(campaign::Arguments),
     /// Make the ledger's tables and the indexes, or bring them up to date
@@ -50,6 +60,7 @@ pub enum Command {
 impl Command {
     fn execute(self) -> Result<(), Failure> {
         match self {
+            Self::Run(arguments) => arguments.execute(),
             Self::Campaign(arguments) => arguments.execute(),
             Self::Migrate(arguments) => arguments.execute(),
             Self::Config(arguments) => arguments.execute(),
@@ -87,4 +98,12 @@ pub struct Json {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// The runtime of a command that speaks with servers.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("the runtime cannot be started: {error}")))
 }

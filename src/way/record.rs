@@ -102,6 +102,11 @@ impl Recorded {
         &self.publication
     }
 
+    /// The same, for whoever tells it on a thread of their own.
+    pub fn share(&self) -> Arc<Publication> {
+        Arc::clone(&self.publication)
+    }
+
     /// The first second in which the round may not be begun any more, by the earliest end among its campaigns.
     pub fn over_at(&self) -> i64 {
         self.over_at
