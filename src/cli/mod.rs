@@ -6,9 +6,11 @@
 pub mod campaign;
 pub mod config;
 pub mod failure;
+pub mod lane;
 pub mod logging;
 pub mod output;
 pub mod run;
+pub mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,6 +45,10 @@ pub enum Command {
     Run(run::Arguments),
     /// Send, list and show campaigns
     Campaign(campaign::Arguments),
+    /// List lanes, and resolve what halted one
+    Lane(lane::Arguments),
+    /// Compare the output topic and the feedback table, draft by draft
+    Verify(verify::Arguments),
     /// Print every key, what is in force, or what is wrong
     Config(config::Arguments),
 }
@@ -52,6 +58,8 @@ impl Command {
         match self {
             Self::Run(arguments) => arguments.execute(),
             Self::Campaign(arguments) => arguments.execute(),
+            Self::Lane(arguments) => arguments.execute(),
+            Self::Verify(arguments) => arguments.execute(),
             Self::Config(arguments) => arguments.execute(),
         }
     }
@@ -64,6 +72,16 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Runs a command's asynchronous part to its end.
+pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start a runtime: {error}")))?;
+    let done = runtime.block_on(work);
+    // A blocking call to a server that does not answer is not waited for.
+    runtime.shutdown_background();
+    done
 }
 
 /// `-c FILE`, for every command that needs the configuration.
