@@ -32,7 +32,14 @@ use crate::config::{Config, environment, load};
 )]
 pub struct Cli {
     /// How the log on standard error is written; DINNERBELL_LOG chooses what is in it, as info or dinnerbell=debug,librdkafka=info
-    #[arg(long, global = true, value_name = "FORMAT", env = "DINNERBELL_LOG_FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Logging",
+        value_name = "FORMAT",
+        env = "DINNERBELL_LOG_FORMAT",
+        default_value = "text"
+    )]
     log_format: logging::Format,
     #[command(subcommand)]
     command: Command,

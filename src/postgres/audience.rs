@@ -66,14 +66,18 @@ impl Audience for PostgresAudience {
             )?;
             Ok::<_, PostgresError>(Page { last: clients.len() < rows, clients, skipped })
         };
-        // The server ends a slow statement by itself; this is for a server that says nothing at all.
-        let page = deadline(inner.pool.address(), inner.patience + PATIENCE, statements).await?;
+        let page = deadline(inner.pool.address(), inner.whole(), statements).await?;
         connection.release();
         Ok(page)
     }
 }
 
 impl Inner {
+    /// For a page with all its statements. The server ends a slow statement by itself; this is for one that says nothing at all.
+    fn whole(&self) -> Duration {
+        self.patience + PATIENCE
+    }
+
     async fn clients(
         &self,
         connection: &Connection,
@@ -85,8 +89,11 @@ impl Inner {
         let parameters: Vec<Parameter<'_>> =
             vec![(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8)];
         let mut clients = Clients::new();
-        let take = |row: &Row| row.try_get(0).map(|client_id| clients.push(client_id));
-        connection.for_each(&self.page, parameters, take).await?;
+        let take = |row: &Row| {
+            clients.push(row.try_get(0).map_err(|error| connection.explain(&error))?);
+            Ok(())
+        };
+        connection.for_each(&self.page, parameters, self.whole(), take).await?;
         Ok(clients)
     }
 
@@ -101,8 +108,11 @@ impl Inner {
             return Ok(0);
         }
         let mut skipped = 0_i64;
-        let take = |row: &Row| row.try_get(0).map(|count| skipped = count);
-        connection.for_each(&self.skipped, vec![(&restaurant_id, Type::TEXT)], take).await?;
+        let take = |row: &Row| {
+            skipped = row.try_get(0).map_err(|error| connection.explain(&error))?;
+            Ok(())
+        };
+        connection.for_each(&self.skipped, vec![(&restaurant_id, Type::TEXT)], self.whole(), take).await?;
         Ok(u64::try_from(skipped).unwrap_or(0))
     }
 }
@@ -112,7 +122,7 @@ impl Inner {
 fn begin_sql(indexed: bool, patience: Duration) -> String {
     let in_order = "; set local enable_sort = off; set local enable_bitmapscan = off; set local enable_seqscan = off; set local jit = off";
     format!(
-        "begin read only; set local statement_timeout = {}{}",
+        "begin isolation level read committed read only; set local statement_timeout = {}{}",
         patience.as_millis(),
         if indexed { in_order } else { "" }
     )

@@ -109,7 +109,7 @@ impl Pool {
     /// Begins a transaction; `locals` are further statements of the same round trip, such as `set local ...`.
     pub async fn begin(&self, locals: &str) -> Result<Transaction, PostgresError> {
         let connection = self.get().await?;
-        connection.batch(&format!("begin; {locals}")).await?;
+        connection.batch(&format!("begin isolation level read committed; {locals}")).await?;
         Ok(Transaction { connection })
     }
 
@@ -257,26 +257,24 @@ impl Connection {
             .await
     }
 
-    /// Runs a statement and hands each row to `take` as it comes. The caller keeps the deadline: it is his who knows how many rows come.
+    /// Runs a statement and hands each row to `take` as it comes; `patience` is for the first row and between rows.
     pub async fn for_each(
         &self,
         sql: &str,
         parameters: Vec<Parameter<'_>>,
-        mut take: impl FnMut(&Row) -> Result<(), tokio_postgres::Error>,
+        patience: Duration,
+        mut take: impl FnMut(&Row) -> Result<(), PostgresError>,
     ) -> Result<(), PostgresError> {
-        let each = async {
-            let mut rows = std::pin::pin!(self.client().query_typed_raw(sql, parameters).await?);
-            while let Some(row) = rows.try_next().await? {
+        self.watch(async {
+            let address = &self.inner.address;
+            let rows = deadline(address, patience, self.client().query_typed_raw(sql, parameters)).await?;
+            let mut rows = std::pin::pin!(rows);
+            while let Some(row) = deadline(address, patience, rows.try_next()).await? {
                 take(&row)?;
             }
             Ok(())
-        };
-        self.watch(async { each.await.map_err(|error: tokio_postgres::Error| self.explain(&error)) }).await
-    }
-
-    /// The database as errors name it.
-    pub fn address(&self) -> &Address {
-        &self.inner.address
+        })
+        .await
     }
 
     /// The library's client, for what has no call here. Errors are explained by [`Connection::explain`]; the connection must not be

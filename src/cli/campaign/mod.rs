@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::Failure;
 
-/// Send, list and show campaigns
+/// Send campaigns
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(subcommand)]

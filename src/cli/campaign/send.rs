@@ -25,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const EXAMPLES: &str = "\
 Examples:
   dinnerbell campaign send --restaurant 123e4567-e89b-12d3-a456-426614174000 \\
-      --content 'Fig tart, 70% off until 14:00' --owner 'Ivanov Ivan' --contact iiivanov@restaurant.ru --end +2h
+      --content 'Fig tart, 70% off until 14:00' --end +2h \\
+      --owner 'Ivanov Ivan' --contact iiivanov@restaurant.ru
   dinnerbell campaign send --file samples/campaign.json --key first_message";
 
 /// Make a campaign from flags or a file and put it on the campaigns topic
@@ -39,16 +40,16 @@ pub struct Arguments {
     #[arg(long, value_name = "TEXT", required_unless_present = "file")]
     content: Option<String>,
     /// Who answers for it
-    #[arg(long, value_name = "NAME", default_value = "dinnerbell campaign send")]
-    owner: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "file")]
+    owner: Option<String>,
     /// How to reach them
-    #[arg(long, value_name = "CONTACT", default_value = "none given")]
-    contact: String,
+    #[arg(long, value_name = "CONTACT", required_unless_present = "file")]
+    contact: Option<String>,
     /// When it begins: RFC 3339, epoch seconds, or from now, as +10m
     #[arg(long, value_name = "TIME", default_value = "+0s", allow_hyphen_values = true)]
     start: String,
     /// When it ends: RFC 3339, epoch seconds, or from its start, as +2h
-    #[arg(long, value_name = "TIME", default_value = "+2h")]
+    #[arg(long, value_name = "TIME", default_value = "+2h", allow_hyphen_values = true)]
     end: String,
     /// The campaign's id; that of a campaign already sent updates it [default: a new UUID]
     #[arg(long, value_name = "ID")]
@@ -107,8 +108,8 @@ impl Arguments {
             restaurant_id: self.restaurant.as_deref().unwrap_or_default(),
             adv_campaign_id: &id,
             adv_campaign_content: self.content.as_deref().unwrap_or_default(),
-            adv_campaign_owner: &self.owner,
-            adv_campaign_owner_contact: &self.contact,
+            adv_campaign_owner: self.owner.as_deref().unwrap_or_default(),
+            adv_campaign_owner_contact: self.contact.as_deref().unwrap_or_default(),
             adv_campaign_datetime_start: start,
             adv_campaign_datetime_end: end,
             datetime_created: now,

@@ -4,7 +4,7 @@ use tokio_postgres::types::Type;
 
 use crate::draft::Clients;
 use crate::postgres::connect::{Connection, Parameter};
-use crate::postgres::errors::{PATIENCE, PostgresError, deadline};
+use crate::postgres::errors::{PATIENCE, PostgresError};
 
 /// The predicate of our partial unique index: long entries are refused by btree, and our index must not break others' inserts.
 pub(super) const INDEXED: &str = "octet_length(adv_campaign_id) <= 256 and octet_length(client_id) <= 256";
@@ -24,7 +24,10 @@ pub(super) async fn already_told(
     let mut told = Clients::new();
     let parameters: Vec<Parameter<'_>> =
         vec![(&adv_campaign_id, Type::TEXT), (&after, Type::TEXT), (&upto, Type::TEXT)];
-    let take = |row: &tokio_postgres::Row| row.try_get(0).map(|client_id| told.push(client_id));
-    deadline(connection.address(), PATIENCE, connection.for_each(&sql, parameters, take)).await?;
+    let take = |row: &tokio_postgres::Row| {
+        told.push(row.get(0));
+        Ok(())
+    };
+    connection.for_each(&sql, parameters, PATIENCE, take).await?;
     Ok(told)
 }
