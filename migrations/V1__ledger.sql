@@ -31,6 +31,8 @@ create table dinnerbell.lane (
     halted_found text,
     halted_remedy text,
     halted_at timestamptz,
+    resolved_at timestamptz,             -- when an operator last resolved a halt
+    resolved_by text,                    -- who, and how
     overrule boolean not null default false, -- an operator decided that the ledger is right and Kafka's mark is not
     -- Each input record ends as exactly one of these; they add up to records.
     records int8 not null default 0,

@@ -16,6 +16,7 @@ use crate::postgres::audience::PostgresAudience;
 use crate::postgres::clock::PostgresClock;
 use crate::postgres::connect::Pool;
 use crate::postgres::ledger::{Belonging, PostgresLedger};
+use crate::postgres::migrate;
 use crate::way::rate::Rate;
 use crate::way::{Deps, Limits};
 
@@ -82,7 +83,7 @@ async fn start(
     let feedback = Pool::open(&config.feedback, "feedback").map_err(|error| refused(error.to_string()))?;
     let subscribers = Pool::open(&config.subscribers, "subscribers").map_err(|error| refused(error.to_string()))?;
     // board.waits_for("the feedback database");
-    patiently("the feedback database", stop, || async { trial(feedback.query("select 1", &[]).await) }).await?;
+    patiently("the feedback database", stop, || async { trial(migrate::schema_is_current(&feedback).await) }).await?;
     let clock =
         patiently("the feedback database", stop, || async { trial(PostgresClock::start(feedback.clone()).await) })
             .await?;

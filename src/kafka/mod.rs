@@ -3,11 +3,13 @@
 //! - [`client`]: settings, log and errors, the same for every client;
 //! - [`membership`]: which lanes this instance is assigned, and nothing else;
 //! - [`reader`]: the lanes' records, and every question about the campaigns topic;
+//! - [`notifications`]: what the output topic holds, for those who compare;
 //! - [`producer`]: the rounds, each in one transaction.
 
 pub mod client;
 pub mod membership;
 mod message;
+pub mod notifications;
 pub mod producer;
 mod quiet;
 pub mod reader;

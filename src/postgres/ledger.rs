@@ -7,6 +7,7 @@ mod entry;
 mod intake;
 mod rounds;
 mod rows;
+pub mod snapshot;
 
 use std::sync::Arc;
 

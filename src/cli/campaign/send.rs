@@ -145,7 +145,7 @@ fn checked_id(value: &[u8]) -> Result<String, Failure> {
 }
 
 /// RFC 3339, epoch seconds, or a span from `base` with its sign.
-fn time(text: &str, base: EpochSeconds) -> Result<EpochSeconds, String> {
+pub(in crate::cli) fn time(text: &str, base: EpochSeconds) -> Result<EpochSeconds, String> {
     let wrong = || "must be an RFC 3339 time, epoch seconds or a span as +2h or +1h30m".to_owned();
     if text.starts_with(['+', '-']) {
         let span: Span = text.parse().map_err(|_| wrong())?;

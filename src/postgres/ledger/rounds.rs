@@ -9,14 +9,15 @@ use tokio_postgres::types::{Json, Type};
 
 use super::intake::join;
 use super::{CAMPAIGN, NOW, PostgresLedger, campaign, lost, rows};
-use crate::broker::DeadLetterMessage;
+use crate::broker::{DeadLetterMessage, Lane};
 use crate::campaign::EpochSeconds;
 use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate, FEEDBACK_COLUMNS};
 use crate::ledger::{
     Due, LedgerError, OpenCampaign, OpenRound, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed,
     StoredRound,
 };
-use crate::postgres::connect::{Parameter, Transaction};
+use crate::postgres::connect::{Connection, Parameter, Transaction};
+use crate::postgres::errors::PostgresError;
 
 /// Most dead letters that are loaded at once.
 const MOST_DEAD_LETTERS: i64 = 100;
@@ -147,7 +148,7 @@ impl PostgresLedger {
             over: Vec::new(),
             over_at: EpochSeconds::MAX,
         };
-        for part in parts(&tx, own, head.seq).await? {
+        for part in parts(&tx, own.lane, head.seq).await? {
             if part.drafts == 0 {
                 continue;
             }
@@ -189,7 +190,7 @@ impl PostgresLedger {
         if held.is_none() {
             return Err(lost(own, "the last round"));
         }
-        for part in parts(&tx, own, head.seq).await?.iter().filter(|part| part.over && part.drafts > 0) {
+        for part in parts(&tx, own.lane, head.seq).await?.iter().filter(|part| part.over && part.drafts > 0) {
             let sql = format!("delete from {} where {} and feedback is null", self.feedback(), part.condition());
             let gone = tx.execute(&sql, &part.parameters()).await?.cast_signed();
             withdraw_part(&tx, own, head.seq, part, part.drafts - gone).await?;
@@ -204,7 +205,7 @@ impl PostgresLedger {
         let sql = "select dead_letters from dinnerbell.round where lane = $1 and seq = $2";
         let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&head.seq, Type::INT8)];
         let letters: Vec<i64> = tx.query_one(sql, &key).await?.get(0);
-        let left = parts(tx, own, head.seq).await?;
+        let left = parts(tx, own.lane, head.seq).await?;
         let drafts: i64 = left.iter().map(|part| part.drafts).sum();
         let checksum = left.iter().fold(0u64, |sum, part| sum.wrapping_add(part.checksum.cast_unsigned()));
         let checksum =
@@ -250,16 +251,16 @@ async fn withdraw_part(
 }
 
 /// A part of a stored round, with what became of its campaign.
-struct StoredPart {
+pub(super) struct StoredPart {
     part: i32,
-    id: String,
-    has_page: bool,
-    after: Option<String>,
+    pub(super) id: String,
+    pub(super) has_page: bool,
+    pub(super) after: Option<String>,
     upto: Option<String>,
     already_told: Vec<String>,
     skipped: i64,
-    late: Vec<String>,
-    drafts: i64,
+    pub(super) late: Vec<String>,
+    pub(super) drafts: i64,
     checksum: i64,
     over: bool,
     end: EpochSeconds,
@@ -268,7 +269,7 @@ struct StoredPart {
 impl StoredPart {
     /// Which feedback rows are this part's: the range less those who had a row before, and the late ones by name. Beside the parameters
     /// it needs nothing that a partitioned table refuses.
-    fn condition(&self) -> String {
+    pub(super) fn condition(&self) -> String {
         format!(
             "adv_campaign_id = $1 and {} and (($2 and ($3::text is null or client_id collate \"C\" > $3) and client_id collate \"C\" <= $4 \
              and client_id <> all($5)) or client_id = any($6))",
@@ -276,7 +277,7 @@ impl StoredPart {
         )
     }
 
-    fn parameters(&self) -> [Parameter<'_>; 6] {
+    pub(super) fn parameters(&self) -> [Parameter<'_>; 6] {
         [
             (&self.id, Type::TEXT),
             (&self.has_page, Type::BOOL),
@@ -288,13 +289,14 @@ impl StoredPart {
     }
 }
 
-async fn parts(tx: &Transaction, own: Ownership, seq: i64) -> Result<Vec<StoredPart>, LedgerError> {
+/// The parts of a recorded round.
+pub(super) async fn parts(tx: &Connection, lane: Lane, seq: i64) -> Result<Vec<StoredPart>, PostgresError> {
     let sql = format!(
         "select p.part, p.adv_campaign_id, p.has_page, p.after_client, p.upto_client, p.already_told, p.skipped, p.late, p.drafts, \
          p.checksum, c.state = 'cancelled' or c.adv_campaign_datetime_end <= {NOW}, coalesce(c.adv_campaign_datetime_end, 0) \
          from dinnerbell.round_part p join dinnerbell.campaign c using (adv_campaign_id) where p.lane = $1 and p.seq = $2 order by p.part"
     );
-    let rows = tx.query(&sql, &[(&own.lane, Type::INT4), (&seq, Type::INT8)]).await?;
+    let rows = tx.query(&sql, &[(&lane, Type::INT4), (&seq, Type::INT8)]).await?;
     let part = |row: &tokio_postgres::Row| StoredPart {
         part: row.get(0),
         id: row.get(1),
