@@ -25,6 +25,9 @@ pub const COPY_HEADER: [u8; 19] = *b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What follows them.
 pub const COPY_TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 
+/// A header of a draft: its name and its value.
+pub type DraftHeader = (&'static str, Box<[u8]>);
+
 /// The header that holds a draft's own id: [`DraftTemplate::ce_id`].
 pub const CE_ID: &str = "ce_id";
 /// The header that names a draft's round: `topic/partition/seq`.
@@ -143,7 +146,7 @@ pub struct DraftTemplate {
     message: (Vec<u8>, Vec<u8>),
     /// The row up to the client id's length, and after the client id.
     row: (Vec<u8>, [u8; 8]),
-    headers: [(&'static str, Box<[u8]>); 6],
+    headers: [DraftHeader; 6],
     /// Fed with everything of the id's name that precedes the client.
     id_hash: Sha1,
     checksum_seed: u64,
@@ -212,7 +215,7 @@ impl DraftTemplate {
     }
 
     /// The headers that all drafts of the template share. [`CE_ID`] and [`ROUND_HEADER`] come on top.
-    pub fn headers(&self) -> &[(&'static str, Box<[u8]>)] {
+    pub fn headers(&self) -> &[DraftHeader] {
         &self.headers
     }
 
@@ -284,11 +287,7 @@ fn put_text(out: &mut impl BufMut, text: &str) {
     out.put_slice(text.as_bytes());
 }
 
-fn headers(
-    campaign: &Campaign,
-    trigger: EpochSeconds,
-    group: &str,
-) -> Result<[(&'static str, Box<[u8]>); 6], TemplateError> {
+fn headers(campaign: &Campaign, trigger: EpochSeconds, group: &str) -> Result<[DraftHeader; 6], TemplateError> {
     let time = |field, seconds| {
         let time = jiff::Timestamp::from_second(seconds).ok().map(|time| time.to_string());
         // Years before 0 have a sign, which RFC 3339 does not know.

@@ -56,9 +56,10 @@ mod armed {
     /// sends SIGCONT.
     pub fn fail_point(name: &str) {
         for point in ARMED.iter().filter(|point| point.name == name) {
-            if point.reached.fetch_add(1, Ordering::Relaxed) + 1 == point.at {
-                // Tests wait for this line; stderr is not buffered.
-                eprintln!("fail point {name} reached {} times: {:?}", point.at, point.signal);
+            let times = point.reached.fetch_add(1, Ordering::Relaxed) + 1;
+            // Tests count these lines; stderr is not buffered.
+            eprintln!("fail point {name}: {times}");
+            if times == point.at {
                 kill_process(getpid(), point.signal).expect("a process may always signal itself");
                 // Another thread may be the one that takes SIGSTOP in; this one must not go on until it is stopped too.
                 std::thread::sleep(std::time::Duration::from_millis(50));

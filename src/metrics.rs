@@ -205,6 +205,9 @@ impl Board {
 
     /// What other lanes or an operator handed over was judged.
     pub fn judged_changes(&self, lane: Lane, taken: &Taken) {
+        if taken.tally.records() == 0 {
+            return;
+        }
         tracing::debug!(lane, tally = ?taken.tally, "changes judged");
         self.series.judged(&taken.tally);
     }

@@ -6,8 +6,12 @@
 pub mod campaign;
 pub mod config;
 pub mod failure;
+pub mod lane;
 pub mod logging;
+pub mod migrate;
 pub mod output;
+pub mod run;
+pub mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +33,14 @@ use crate::config::{Config, environment, load};
 )]
 pub struct Cli {
     /// How the log on standard error is written; DINNERBELL_LOG chooses what is in it, as info or dinnerbell=debug,librdkafka=info
-    #[arg(long, global = true, value_name = "FORMAT", env = "DINNERBELL_LOG_FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Logging",
+        value_name = "FORMAT",
+        env = "DINNERBELL_LOG_FORMAT",
+        default_value = "text"
+    )]
     log_format: logging::Format,
     #[command(subcommand)]
     command: Command,
@@ -38,8 +49,16 @@ pub struct Cli {
 /// Every command, in the order in which the help shows them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the service until SIGTERM or Ctrl-C
+    Run(run::Arguments),
     /// Send, list and show campaigns
     Campaign(campaign::Arguments),
+    /// Make the ledger's tables and the indexes, or bring them up to date
+    Migrate(migrate::Arguments),
+    /// List lanes, and resolve what halted one
+    Lane(lane::Arguments),
+    /// Compare the output topic and the feedback table, draft by draft
+    Verify(verify::Arguments),
     /// Print every key, what is in force, or what is wrong
     Config(config::Arguments),
 }
@@ -47,7 +66,11 @@ pub enum Command {
 impl Command {
     fn execute(self) -> Result<(), Failure> {
         match self {
+            Self::Run(arguments) => arguments.execute(),
             Self::Campaign(arguments) => arguments.execute(),
+            Self::Migrate(arguments) => arguments.execute(),
+            Self::Lane(arguments) => arguments.execute(),
+            Self::Verify(arguments) => arguments.execute(),
             Self::Config(arguments) => arguments.execute(),
         }
     }
@@ -60,6 +83,16 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Runs a command's asynchronous part to its end.
+pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start a runtime: {error}")))?;
+    let done = runtime.block_on(work);
+    // A blocking call to a server that does not answer is not waited for.
+    runtime.shutdown_background();
+    done
 }
 
 /// `-c FILE`, for every command that needs the configuration.
@@ -83,4 +116,12 @@ pub struct Json {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// The runtime of a command that speaks with servers.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("the runtime cannot be started: {error}")))
 }

@@ -27,11 +27,19 @@ pub fn check(settings: &Settings) -> Result<Config, ConfigErrors> {
         (Some(kafka), Some(subscribers), Some(feedback), Some(fanout), Some(http)) if reader.mistakes.is_empty() => {
             Ok(Config { kafka, subscribers, feedback, fanout, http })
         }
-        _ => Err(ConfigErrors(reader.mistakes)),
+        _ => {
+            // As they stand in the file, then those of the environment, then what is missing.
+            reader.mistakes.sort_by_key(|mistake| match mistake.origin {
+                Some(Origin::File { line, .. }) => (0, line),
+                Some(_) => (1, 0),
+                None => (2, 0),
+            });
+            Err(ConfigErrors(reader.mistakes))
+        }
     }
 }
 
-/// Reads keys one after the other and collects the mistakes. Each method returns none only after it added one.
+/// Reads keys one after the other and collects the mistakes. A method returns none only where there is one.
 struct Reader<'a> {
     settings: &'a Settings,
     mistakes: Vec<Mistake>,
@@ -127,6 +135,11 @@ impl Reader<'_> {
                 None => (setting.as_str(), Ok(given.text.clone())),
                 Some(name) => (name, read_secret(&given.origin.resolve(&given.text))),
             };
+            // Paths start at the folder of the file here too.
+            let value = match name.ends_with(".location") {
+                true => value.map(|path| given.origin.resolve(&path).to_string_lossy().into_owned()),
+                false => value,
+            };
             let name = kafka_client::canonical(name);
             let checked = value.and_then(|value| kafka_client::check(name, &value).map(|()| value));
             match (checked, client.get(name)) {
@@ -179,12 +192,6 @@ impl Reader<'_> {
                 _ => drop(connection.password(password.reveal())),
             }
         }
-        use tokio_postgres::config::SslMode;
-        connection.ssl_mode(match tls.mode {
-            super::SslMode::Disable => SslMode::Disable,
-            super::SslMode::Prefer => SslMode::Prefer,
-            super::SslMode::Require | super::SslMode::VerifyCa | super::SslMode::VerifyFull => SslMode::Require,
-        });
         Some((connection, tls))
     }
 
@@ -312,6 +319,9 @@ impl Reader<'_> {
     }
 
     fn missing(&mut self, name: &str, problem: &str) {
+        if self.settings.is_unread() {
+            return;
+        }
         let variable = super::keys::variable(name);
         self.wrong::<()>(name, None, format!("{problem} (or the environment variable {variable})"));
     }

@@ -169,9 +169,10 @@ pub const KEYS: &[Key] = &[
         name: "subscribers.url",
         kind: Kind::PostgresUrl,
         fallback: Required,
-        example: r#""postgres://dinnerbell@replica/de?sslmode=verify-full&sslrootcert=CA.pem""#,
-        doc: "The database of the subscribers, as libpq spells it: a URL or key=value words. It may be a read-only, \
-              lagging replica.",
+        example: r#""postgres://dinnerbell@replica/de?sslmode=verify-full""#,
+        doc: "The database of the subscribers, as libpq spells it: a URL or key=value words; sslmode is disable, prefer \
+              (the default), require, verify-ca or verify-full; &sslrootcert=CA.pem names a private authority. It may be \
+              a read-only, lagging replica.",
     },
     Key {
         name: "subscribers.password",

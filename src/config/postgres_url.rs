@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tokio_postgres::config::{Config, TargetSessionAttrs};
 
@@ -21,20 +20,14 @@ pub struct ConnectionString {
 }
 
 /// Parameters that tokio-postgres understands as libpq does.
-const PASSED_ON: [&str; 17] = [
+const PASSED_ON: [&str; 11] = [
     "user",
     "password",
     "dbname",
     "options",
-    "application_name",
     "host",
     "hostaddr",
     "port",
-    "connect_timeout",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_retries",
     "target_session_attrs",
     "channel_binding",
     "load_balance_hosts",
@@ -42,8 +35,19 @@ const PASSED_ON: [&str; 17] = [
 ];
 
 /// Parameters that are understood here.
-const OURS: [&str; 8] =
-    ["sslmode", "sslrootcert", "sslcert", "sslkey", "ssl", "tcp_user_timeout", "keepalives_count", "gssencmode"];
+const OURS: [&str; 6] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "ssl", "gssencmode"];
+
+/// Parameters that [`crate::postgres`] sets itself: the way into a lane waits for no connection through which nothing passes.
+const FIXED: [&str; 8] = [
+    "application_name",
+    "connect_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "keepalives_retries",
+    "tcp_user_timeout",
+];
 
 /// Said wherever an unencoded character is the likely reason.
 const ENCODE: &str =
@@ -165,8 +169,13 @@ impl ConnectionString {
     /// What tokio-postgres and TLS make of it, or everything that is wrong with it.
     pub fn resolve(&self, origin: &Origin) -> Result<(Config, PostgresTls), Vec<String>> {
         let mut problems = Vec::new();
-        let known = |name: &&String| PASSED_ON.contains(&name.as_str()) || OURS.contains(&name.as_str());
-        problems.extend(self.parameters.keys().filter(|name| !known(name)).map(|name| unknown(name)));
+        for name in self.parameters.keys().map(String::as_str) {
+            if let Some(fixed) = FIXED.iter().find(|fixed| **fixed == name) {
+                problems.push(format!("the parameter {fixed} is the service's own: leave it out"));
+            } else if !PASSED_ON.contains(&name) && !OURS.contains(&name) {
+                problems.push(unknown(name));
+            }
+        }
         if !self.parameters.contains_key("host") && !self.parameters.contains_key("hostaddr") {
             problems.push("names no host: postgres://user@host/database".to_owned());
         }
@@ -180,35 +189,14 @@ impl ConnectionString {
 
     fn config(&self, problems: &mut Vec<String>) -> Config {
         let mut words = String::new();
-        let retries = self.parameters.get("keepalives_count").map(|count| ("keepalives_retries", count));
-        let passed_on = PASSED_ON.iter().filter_map(|name| Some((*name, self.parameters.get(*name)?)));
-        for (name, value) in passed_on.chain(retries) {
+        for (name, value) in PASSED_ON.iter().filter_map(|name| Some((*name, self.parameters.get(*name)?))) {
             let quoted = format!("{name}='{}' ", value.replace('\\', "\\\\").replace('\'', "\\'"));
             match quoted.parse::<Config>() {
                 Ok(_) => words.push_str(&quoted),
                 Err(_) => problems.push(format!("the parameter {name} has a value that it does not take")),
             }
         }
-        let mut config: Config = words.parse().expect("each word was parsed by itself");
-        let given = |name: &str| self.parameters.contains_key(name);
-        // A connection through which nothing passes is given up: the way into a lane waits for nobody (design.md, one round, exactly).
-        config.tcp_user_timeout(Duration::from_secs(5));
-        if let Some(milliseconds) = self.parameters.get("tcp_user_timeout") {
-            match milliseconds.parse().map(Duration::from_millis) {
-                Ok(timeout) => drop(config.tcp_user_timeout(timeout)),
-                Err(_) => problems.push("the parameter tcp_user_timeout must be a number of milliseconds".to_owned()),
-            }
-        }
-        if !given("keepalives_idle") {
-            config.keepalives_idle(Duration::from_secs(5));
-        }
-        if !given("connect_timeout") {
-            config.connect_timeout(Duration::from_secs(5));
-        }
-        if !given("application_name") {
-            config.application_name("dinnerbell");
-        }
-        config
+        words.parse().expect("each word was parsed by itself")
     }
 
     fn tls(&self, origin: &Origin, problems: &mut Vec<String>) -> PostgresTls {
@@ -356,14 +344,6 @@ mod tests {
     }
 
     #[test]
-    fn a_time_out_is_in_the_unit_of_libpq() {
-        let (config, _) = resolve("postgres://h/d?tcp_user_timeout=7000&keepalives_count=3").unwrap();
-        assert_eq!(config.get_tcp_user_timeout(), Some(&Duration::from_secs(7)));
-        assert_eq!(config.get_keepalives_retries(), Some(3));
-        assert_eq!(config.get_keepalives_idle(), Duration::from_secs(5));
-    }
-
-    #[test]
     fn what_is_wrong_is_said_with_what_would_be_right() {
         for (text, words) in [
             ("mysql://h/d", "must be a URL"),
@@ -375,7 +355,8 @@ mod tests {
             ("postgres://h/d?service=x", "known are"),
             ("postgres://h/d?sslcert=c.pem", "sslkey"),
             ("postgres://h/d?sslrootcert=system&sslmode=require", "verify-full"),
-            ("postgres://h/d?connect_timeout=soon", "connect_timeout"),
+            ("postgres://h/d?connect_timeout=5", "connect_timeout is the service's own"),
+            ("postgres://h/d?channel_binding=maybe", "channel_binding"),
             ("postgres://h/d?gssencmode=require", "GSSAPI"),
             ("postgres://u:100%@h/d", "%25"),
             ("host=h dbname='d", "closing single quote"),

@@ -12,8 +12,12 @@ use super::mistake::{Mistake, Origin};
 /// Looked for in this order where no file is named.
 const FILES: [&str; 2] = ["dinnerbell.toml", "/etc/dinnerbell/dinnerbell.toml"];
 
-/// Variables of ours that are no keys: how the logs are written.
-pub const OTHER_VARIABLES: [&str; 2] = ["DINNERBELL_LOG", "DINNERBELL_LOG_FORMAT"];
+/// Variables of ours that are no keys: how the logs are written, and, in a binary for tests, where the process is to stop.
+const OTHER_VARIABLES: &[&str] = if cfg!(feature = "fail-points") {
+    &["DINNERBELL_LOG", "DINNERBELL_LOG_FORMAT", "DINNERBELL_FAIL_POINT"]
+} else {
+    &["DINNERBELL_LOG", "DINNERBELL_LOG_FORMAT"]
+};
 
 /// A value as it was given.
 #[derive(Clone)]
@@ -33,6 +37,7 @@ pub struct Settings {
     values: BTreeMap<&'static str, Given>,
     client: BTreeMap<String, Given>,
     mistakes: Vec<Mistake>,
+    unread: bool,
 }
 
 impl Settings {
@@ -42,10 +47,16 @@ impl Settings {
             Some(file) => Some(file.to_path_buf()),
             None => FILES.iter().map(PathBuf::from).find(|path| path.exists()),
         };
-        let mut settings =
-            Self { file: file.clone(), values: BTreeMap::new(), client: BTreeMap::new(), mistakes: Vec::new() };
+        let mut settings = Self {
+            file: file.clone(),
+            values: BTreeMap::new(),
+            client: BTreeMap::new(),
+            mistakes: Vec::new(),
+            unread: false,
+        };
         if let Some(path) = file {
             settings.read_file(&path);
+            settings.unread = !settings.mistakes.is_empty() && settings.values.is_empty();
         }
         let mut environment: Vec<_> = environment.filter(|(variable, _)| variable.starts_with(PREFIX)).collect();
         environment.sort_unstable();
@@ -68,6 +79,11 @@ impl Settings {
     /// The mistakes found so far.
     pub fn mistakes(&self) -> &[Mistake] {
         &self.mistakes
+    }
+
+    /// Whether the file could not be read at all: then nobody knows what is missing.
+    pub fn is_unread(&self) -> bool {
+        self.unread
     }
 
     fn read_file(&mut self, path: &Path) {

@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(table("a.b"), Ok(table_name("a", "b")));
         assert_eq!(table("b"), Ok(table_name("public", "b")));
         assert_eq!(table("Public.Feedback"), Ok(table_name("public", "feedback")));
-        assert_eq!(table(r#""My ""Schema""."t.x""#), Ok(table_name(r#"My "Schema""#, "t.x")));
+        assert_eq!(table(r#""My ""Schema"""."t.x""#), Ok(table_name(r#"My "Schema""#, "t.x")));
         for text in ["", ".", "a.", ".b", "a.b.c", "a b", "a-b", r#""a"#, r#""a"b"#, r#""""#, "1a", "a;drop"] {
             assert!(table(text).is_err(), "{text}");
         }

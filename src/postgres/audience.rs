@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::audience::{Audience, AudienceError, LONGEST_CLIENT_ID, Page};
+use crate::audience::{Audience, AudienceError, Favourite, LONGEST_CLIENT_ID, Page};
 use crate::draft::Clients;
-use crate::postgres::connect::{Connection, Pool};
-use crate::postgres::errors::{PATIENCE, PostgresError};
+use crate::postgres::connect::{Connection, Parameter, Pool};
+use crate::postgres::errors::{PATIENCE, PostgresError, deadline};
 
 /// How long a page may take where each is a scan of the whole table.
 const PATIENCE_WITHOUT_INDEX: Duration = Duration::from_secs(60);
@@ -22,6 +22,7 @@ pub struct PostgresAudience {
 
 struct Inner {
     pool: Pool,
+    begin: String,
     page: String,
     skipped: String,
     patience: Duration,
@@ -31,19 +32,20 @@ impl PostgresAudience {
     /// The audience in the table of this pool; looks once whether there is an index that can serve it.
     pub async fn open(pool: Pool) -> Result<Self, AudienceError> {
         let indexed = has_index(&pool).await?;
+        let table = pool.table().sql();
         if !indexed {
             tracing::warn!(
-                "{}: table {} has no index on (restaurant_id, client_id COLLATE \"C\"): each page is a scan of it; \
+                "{}: table {table} has no index on (restaurant_id, client_id COLLATE \"C\"): each page is a scan of it; \
                  run `dinnerbell migrate`, which makes it or prints the SQL for the table's owner",
                 pool.address(),
-                pool.table().sql()
             );
         }
-        let table = pool.table().sql();
+        let patience = if indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };
         let inner = Inner {
+            begin: begin_sql(indexed, patience),
             page: page_sql(&table),
             skipped: skipped_sql(&table),
-            patience: if indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX },
+            patience,
             pool,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -51,69 +53,104 @@ impl PostgresAudience {
 }
 
 impl Audience for PostgresAudience {
-    async fn page(&self, restaurant_id: &str, after: Option<&str>, rows: usize) -> Result<Page, AudienceError> {
-        let connection = self.inner.pool.get().await?;
-        let answer = match after {
-            // Two statements that do not wait for each other: one round trip.
-            None => tokio::try_join!(
-                self.inner.clients(&connection, restaurant_id, "", rows),
-                self.inner.skipped(&connection, restaurant_id)
-            ),
-            Some(after) => {
-                self.inner.clients(&connection, restaurant_id, after, rows).await.map(|clients| (clients, 0))
-            }
+    async fn page(
+        &self,
+        restaurant_id: &str,
+        after: Option<&str>,
+        upto: Option<&str>,
+        rows: usize,
+    ) -> Result<Page, AudienceError> {
+        let inner = &*self.inner;
+        let connection = inner.pool.get().await?;
+        let statements = async {
+            // Sent at once, answered in this order: one round trip.
+            let (_, clients, skipped, _) = futures_util::try_join!(
+                connection.batch_without_deadline(&inner.begin),
+                inner.clients(&connection, restaurant_id, after.unwrap_or_default(), upto, rows),
+                inner.skipped(&connection, restaurant_id, after),
+                connection.batch_without_deadline("commit"),
+            )?;
+            Ok::<_, PostgresError>(Page { last: clients.len() < rows, clients, skipped })
         };
-        match answer {
-            Ok((clients, skipped)) => {
-                connection.release();
-                Ok(Page { last: clients.len() < rows, clients, skipped })
-            }
-            Err(error) => {
-                // What nobody waits for any more must not go on loading somebody else's server.
-                if error.code().is_none() {
-                    connection.cancel().await;
-                }
-                Err(error.into())
-            }
-        }
+        let page = deadline(inner.pool.address(), inner.whole(), statements).await?;
+        connection.release();
+        Ok(page)
+    }
+
+    async fn newest(&self) -> Result<i64, AudienceError> {
+        let sql = format!("select coalesce(max(id), 0)::int8 from {}", self.inner.pool.table().sql());
+        let rows = self.inner.pool.query(&sql, &[]).await?;
+        Ok(rows.first().map_or(0, |row| row.get(0)))
+    }
+
+    async fn added(&self, after: i64, most: usize) -> Result<Vec<Favourite>, AudienceError> {
+        let sql = format!(
+            "select id::int8, client_id::text, restaurant_id::text from {} where id > $1 and client_id <> '' and {} order by id limit $2",
+            self.inner.pool.table().sql(),
+            fits()
+        );
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = self.inner.pool.query(&sql, &[(&after, Type::INT8), (&most, Type::INT8)]).await?;
+        let favourite = |row: &Row| Favourite { id: row.get(0), client_id: row.get(1), restaurant_id: row.get(2) };
+        Ok(rows.iter().map(favourite).collect())
     }
 }
 
 impl Inner {
+    /// For a page with all its statements. The server ends a slow statement by itself; this is for one that says nothing at all.
+    fn whole(&self) -> Duration {
+        self.patience + PATIENCE
+    }
+
     async fn clients(
         &self,
         connection: &Connection,
         restaurant_id: &str,
         after: &str,
+        upto: Option<&str>,
         rows: usize,
     ) -> Result<Clients, PostgresError> {
         let limit = i64::try_from(rows).unwrap_or(i64::MAX);
+        let parameters: Vec<Parameter<'_>> =
+            vec![(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8), (&upto, Type::TEXT)];
         let mut clients = Clients::new();
         let take = |row: &Row| {
-            let client_id = row.try_get::<_, &str>(0).map_err(|error| connection.explain(&error))?;
-            clients.push(client_id);
+            clients.push(row.try_get(0).map_err(|error| connection.explain(&error))?);
             Ok(())
         };
-        connection
-            .for_each(
-                &self.page,
-                vec![(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8)],
-                self.patience,
-                take,
-            )
-            .await?;
+        connection.for_each(&self.page, parameters, self.whole(), take).await?;
         Ok(clients)
     }
 
-    async fn skipped(&self, connection: &Connection, restaurant_id: &str) -> Result<u64, PostgresError> {
+    /// Only with the first page: those who are in no page.
+    async fn skipped(
+        &self,
+        connection: &Connection,
+        restaurant_id: &str,
+        after: Option<&str>,
+    ) -> Result<u64, PostgresError> {
+        if after.is_some() {
+            return Ok(0);
+        }
         let mut skipped = 0_i64;
         let take = |row: &Row| {
             skipped = row.try_get(0).map_err(|error| connection.explain(&error))?;
             Ok(())
         };
-        connection.for_each(&self.skipped, vec![(&restaurant_id, Type::TEXT)], self.patience, take).await?;
+        connection.for_each(&self.skipped, vec![(&restaurant_id, Type::TEXT)], self.whole(), take).await?;
         Ok(u64::try_from(skipped).unwrap_or(0))
     }
+}
+
+/// Where the index is, the planner is told to read it in its order: with old statistics, or a table that was not vacuumed for a while, it
+/// would collect and sort everybody behind the cursor for each page.
+fn begin_sql(indexed: bool, patience: Duration) -> String {
+    let in_order = "; set local enable_sort = off; set local enable_bitmapscan = off; set local enable_seqscan = off; set local jit = off";
+    format!(
+        "begin isolation level read committed read only; set local statement_timeout = {}{}",
+        patience.as_millis(),
+        if indexed { in_order } else { "" }
+    )
 }
 
 /// What the partial indexes hold; a query is served by them only if it says so too.
@@ -127,7 +164,8 @@ pub(super) fn fits() -> String {
 fn page_sql(table: &str) -> String {
     format!(
         "select distinct client_id::text collate \"C\" from {table} \
-         where restaurant_id = $1 and client_id collate \"C\" > $2 and {fits} \
+         where restaurant_id = $1 and client_id collate \"C\" > $2 \
+         and ($4::text is null or client_id collate \"C\" <= $4) and {fits} \
          order by 1 limit $3",
         fits = fits()
     )

@@ -10,17 +10,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, TryStreamExt};
 use postgres_openssl::MakeTlsConnector;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::Host;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, CopyInSink, NoTls, Row, RowStream, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Client, CopyInSink, NoTls, Row, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::config::{Database, SslMode, TableName};
-use crate::postgres::errors::{Address, Cause, PATIENCE, PostgresError, deadline};
+use crate::postgres::errors::{Address, PATIENCE, PostgresError, deadline};
 use crate::postgres::tls;
 
 /// A parameter of a statement with its type: so that no statement must be prepared to learn it.
@@ -109,7 +109,7 @@ impl Pool {
     /// Begins a transaction; `locals` are further statements of the same round trip, such as `set local ...`.
     pub async fn begin(&self, locals: &str) -> Result<Transaction, PostgresError> {
         let connection = self.get().await?;
-        connection.batch(&format!("begin; {locals}")).await?;
+        connection.batch(&format!("begin isolation level read committed; {locals}")).await?;
         Ok(Transaction { connection })
     }
 
@@ -243,12 +243,13 @@ impl Connection {
 
     /// Runs one or more statements without parameters, and gives their rows as text.
     pub async fn simple(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
-        let messages = self.call(self.client().simple_query(sql)).await?;
-        let rows = messages.into_iter().filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        });
-        Ok(rows.collect())
+        self.call(self.client().simple_query(sql)).await.map(rows_of)
+    }
+
+    /// Runs a query without parameters that may take its time, and gives its rows as text; the caller watches it.
+    pub async fn simple_without_deadline(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
+        self.watch(async { self.client().simple_query(sql).await.map(rows_of).map_err(|error| self.explain(&error)) })
+            .await
     }
 
     /// Runs a statement without parameters that may take its time; the caller watches it.
@@ -267,11 +268,9 @@ impl Connection {
     ) -> Result<(), PostgresError> {
         self.watch(async {
             let address = &self.inner.address;
-            let rows: RowStream = deadline(address, patience, self.client().query_typed_raw(sql, parameters)).await?;
+            let rows = deadline(address, patience, self.client().query_typed_raw(sql, parameters)).await?;
             let mut rows = std::pin::pin!(rows);
-            while let Some(row) =
-                deadline(address, patience, async { rows.next().await.transpose().map_err(Cause::from) }).await?
-            {
+            while let Some(row) = deadline(address, patience, rows.try_next()).await? {
                 take(&row)?;
             }
             Ok(())
@@ -288,21 +287,6 @@ impl Connection {
     /// Says what an error of the library's client means.
     pub fn explain(&self, error: &tokio_postgres::Error) -> PostgresError {
         self.inner.address.explain(error)
-    }
-
-    /// Asks the server to stop what this connection is doing; for statements that nobody waits for any more.
-    pub async fn cancel(self) {
-        let token = self.client().cancel_token();
-        let cancelled = async {
-            // The socket's own settings decide whether TLS is spoken.
-            if self.inner.connection.get_ssl_mode() == tokio_postgres::config::SslMode::Disable {
-                token.cancel_query(NoTls).await
-            } else {
-                token.cancel_query(self.inner.connector.clone()).await
-            }
-        };
-        // Best effort: the connection is closed in any case.
-        let _ = tokio::time::timeout(Duration::from_secs(1), cancelled).await;
     }
 
     /// Hands the connection back. One with a failed or abandoned call is closed instead.
@@ -338,6 +322,14 @@ impl Connection {
         }
         answer
     }
+}
+
+fn rows_of(messages: Vec<SimpleQueryMessage>) -> Vec<SimpleQueryRow> {
+    let rows = messages.into_iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    rows.collect()
 }
 
 /// An open transaction. Dropped, its connection is closed and the server undoes it.

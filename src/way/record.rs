@@ -102,9 +102,20 @@ impl Recorded {
         &self.publication
     }
 
+    /// The same, for whoever tells it on a thread of their own.
+    pub fn share(&self) -> Arc<Publication> {
+        Arc::clone(&self.publication)
+    }
+
     /// The first second in which the round may not be begun any more, by the earliest end among its campaigns.
     pub fn over_at(&self) -> i64 {
         self.over_at
+    }
+
+    /// The campaigns that have drafts in it.
+    pub fn campaigns(&self) -> impl Iterator<Item = &str> {
+        let with_drafts = self.publication.drafts.iter().filter(|batch| !batch.clients.is_empty());
+        with_drafts.map(|batch| batch.template.campaign().adv_campaign_id.as_str())
     }
 
     /// How many drafts it holds.

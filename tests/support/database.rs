@@ -80,6 +80,12 @@ impl Database {
         text.lines().map(|line| serde_json::from_str(line).expect("row_to_json gives JSON")).collect()
     }
 
+    /// Runs statements and returns what psql prints.
+    #[track_caller]
+    pub fn text(&self, sql: &str) -> String {
+        psql(&self.server, &self.name, sql)
+    }
+
     /// Runs a query that gives one number.
     #[track_caller]
     pub fn number(&self, sql: &str) -> i64 {

@@ -99,14 +99,10 @@ impl KafkaServer {
     }
 
     fn end(&self, with: Signal) {
-        self.assert_private();
+        assert!(self.private.is_some(), "the shared Kafka is not to be ended; take Setting {{ own_kafka: true, .. }}");
         let pid = self.pid();
         signal(pid, with);
         wait_until("Kafka is gone", GONE_WITHIN, || !alive(pid));
-    }
-
-    fn assert_private(&self) {
-        assert!(self.private.is_some(), "the shared Kafka is not to be ended; take Setting {{ own_servers: true, .. }}");
     }
 
     fn pid(&self) -> u32 {
@@ -196,7 +192,7 @@ impl PostgresServer {
     fn end(&self, with: Signal) {
         assert!(
             self.private.is_some(),
-            "the shared PostgreSQL is not to be ended; take Setting {{ own_servers: true, .. }}"
+            "the shared PostgreSQL is not to be ended; take Setting {{ own_postgres: true, .. }}"
         );
         let pid = self.pid();
         signal(pid, with);

@@ -3,7 +3,7 @@
 use tokio_postgres::types::Type;
 
 use crate::draft::Clients;
-use crate::postgres::connect::Connection;
+use crate::postgres::connect::{Connection, Parameter};
 use crate::postgres::errors::{PATIENCE, PostgresError};
 
 /// The predicate of our partial unique index: long entries are refused by btree, and our index must not break others' inserts.
@@ -22,16 +22,12 @@ pub(super) async fn already_told(
          and client_id collate \"C\" <= $3 and {INDEXED} order by client_id collate \"C\""
     );
     let mut told = Clients::new();
-    connection
-        .for_each(
-            &sql,
-            vec![(&adv_campaign_id, Type::TEXT), (&after, Type::TEXT), (&upto, Type::TEXT)],
-            PATIENCE,
-            |row| {
-                told.push(row.get(0));
-                Ok(())
-            },
-        )
-        .await?;
+    let parameters: Vec<Parameter<'_>> =
+        vec![(&adv_campaign_id, Type::TEXT), (&after, Type::TEXT), (&upto, Type::TEXT)];
+    let take = |row: &tokio_postgres::Row| {
+        told.push(row.get(0));
+        Ok(())
+    };
+    connection.for_each(&sql, parameters, PATIENCE, take).await?;
     Ok(told)
 }
