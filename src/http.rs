@@ -5,7 +5,7 @@
 //! probes away for long, or grow the memory.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use sha2::{Digest, Sha256};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -37,7 +37,7 @@ const LONGEST_HEAD: usize = 16 * 1024;
 /// Most headers of a request.
 const MOST_HEADERS: usize = 64;
 /// How long answers under way may take when the service stops.
-const DRAIN: Duration = Duration::from_secs(1);
+const DRAIN: Duration = Duration::from_millis(500);
 /// How long it is waited after the system refused a connection, for instance since files ran out.
 const AFTER_REFUSAL: Duration = Duration::from_millis(200);
 
@@ -77,25 +77,22 @@ impl Bound {
     }
 }
 
-/// Takes the port. Needs no runtime: a port that is taken is found before anything starts.
-pub fn bind(config: &config::Http) -> Result<Bound, HttpError> {
+/// Takes the port: one that is taken is found before anything else starts.
+pub async fn bind(config: &config::Http) -> Result<Bound, HttpError> {
     let listen = config.listen;
     let refused = |source: io::Error| match source.kind() {
         ErrorKind::AddrInUse => HttpError::Taken { listen },
         _ => HttpError::Refused { listen, source },
     };
-    let listener = TcpListener::bind(listen).map_err(refused)?;
-    listener.set_nonblocking(true).map_err(refused)?;
+    let listener = TcpListener::bind(listen).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
     Ok(Bound { listener, address, token: config.token.clone() })
 }
 
-/// Serves until the stop, then lets answers under way finish for a second. Stop it last: while lanes finish their rounds, `/readyz` says
+/// Serves until the stop, then lets answers under way finish for half a second. Stop it last: while lanes finish their rounds, `/readyz` says
 /// that the service is stopping.
-pub async fn serve(bound: Bound, board: Arc<Board>, mut stop: watch::Receiver<bool>) -> Result<(), HttpError> {
+pub async fn serve(bound: Bound, board: Arc<Board>, mut stop: watch::Receiver<bool>) {
     let Bound { listener, address, token } = bound;
-    let listener =
-        tokio::net::TcpListener::from_std(listener).map_err(|source| HttpError::Refused { listen: address, source })?;
     tracing::info!(%address, "serving /healthz, /readyz and /metrics");
     let router = router(board, token);
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
@@ -128,7 +125,6 @@ pub async fn serve(bound: Bound, board: Arc<Board>, mut stop: watch::Receiver<bo
     drop(listener);
     let _ = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
     connections.shutdown().await;
-    Ok(())
 }
 
 /// One connection, one request.

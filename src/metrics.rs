@@ -93,6 +93,7 @@ struct Standing {
     needs: Mutex<BTreeMap<Need, readiness::Standing>>,
     polled: Mutex<Option<Instant>>,
     stopping: AtomicBool,
+    paused: AtomicBool,
     /// The semaphore of the memory for drafts in flight, and how many kilobytes it began with.
     memory: OnceLock<(Arc<Semaphore>, u32)>,
     clock_difference: Mutex<Option<f64>>,
@@ -261,28 +262,33 @@ impl Board {
 
 /// The instance.
 impl Board {
-    /// Something that the service needs is not there yet, or not any more. Said once in the log until it is there.
+    /// Something that the service needs is not there yet, or not any more. The log says each reason once in a row.
     pub fn waits_for(&self, need: Need, why: impl fmt::Display) {
         let why = why.to_string();
-        let before = locked(&self.standing.needs).insert(need, readiness::Standing::Missing(why.clone()));
-        let why = anonymous(&why);
-        match before {
-            Some(readiness::Standing::Missing(_)) => tracing::debug!(need = need.name(), %why, "still waiting"),
-            _ => tracing::warn!(need = need.name(), %why, "waiting for what the service needs"),
+        let missing = readiness::Standing::Missing(why.clone());
+        let before = locked(&self.standing.needs).insert(need, missing.clone());
+        if before != Some(missing) {
+            tracing::warn!("waiting for {}: {}", need.shown(), anonymous(&why));
         }
     }
 
     /// Something that the service needs is there.
     pub fn has(&self, need: Need) {
         let before = locked(&self.standing.needs).insert(need, readiness::Standing::There);
-        if before != Some(readiness::Standing::There) {
-            tracing::info!(need = need.name(), "there");
+        // What was there at the first try was never waited for.
+        if matches!(before, Some(readiness::Standing::Missing(_))) {
+            tracing::info!("{} is there", need.shown());
         }
     }
 
     /// The poll loop of the group's consumer went round.
     pub fn polled(&self) {
         *locked(&self.standing.polled) = Some(Instant::now());
+    }
+
+    /// Whether an operator paused all sending.
+    pub fn paused(&self, paused: bool) {
+        self.standing.paused.store(paused, Ordering::Relaxed);
     }
 
     /// How long the poll loop has stood still, if that is too long. Before its first turn, and once the service stops, it may.

@@ -25,11 +25,11 @@ async fn while_serving<F: Future<Output = ()>>(
     test: impl FnOnce(SocketAddr, watch::Sender<bool>) -> F,
 ) {
     let listen = "127.0.0.1:0".parse().unwrap();
-    let bound = bind(&config::Http { listen, token: token.map(|token| Secret::new(token.to_owned())) }).unwrap();
+    let bound = bind(&config::Http { listen, token: token.map(|token| Secret::new(token.to_owned())) }).await.unwrap();
     let (stop, stopped) = watch::channel(false);
     let address = bound.address();
     let ran = timeout(BOUND, async { tokio::join!(serve(bound, board, stopped), test(address, stop)) });
-    ran.await.unwrap().0.unwrap();
+    ran.await.unwrap();
 }
 
 /// Sends a request and returns the status and the whole answer.

@@ -20,13 +20,15 @@ pub enum Need {
     Ledger,
     /// The subscribers database answers.
     Subscribers,
-    /// The consumer has joined its group.
+    /// The cluster answers.
     Kafka,
+    /// The consumer has joined its group: it got its first assignment, though it be empty.
+    Group,
 }
 
 impl Need {
     /// All of them, in the order in which a start looks for them.
-    pub const ALL: [Self; 4] = [Self::Feedback, Self::Ledger, Self::Subscribers, Self::Kafka];
+    pub const ALL: [Self; 5] = [Self::Feedback, Self::Subscribers, Self::Kafka, Self::Ledger, Self::Group];
 
     /// Its name in the log and in `/readyz`.
     pub fn name(self) -> &'static str {
@@ -35,6 +37,18 @@ impl Need {
             Self::Ledger => "ledger",
             Self::Subscribers => "subscribers",
             Self::Kafka => "kafka",
+            Self::Group => "group",
+        }
+    }
+
+    /// What it is, in a sentence.
+    pub(super) fn shown(self) -> &'static str {
+        match self {
+            Self::Feedback => "the feedback database",
+            Self::Ledger => "the ledger",
+            Self::Subscribers => "the subscribers database",
+            Self::Kafka => "Kafka",
+            Self::Group => "the group's first assignment",
         }
     }
 }
@@ -118,7 +132,7 @@ impl super::Standing {
             missing.extend(Need::ALL.iter().filter_map(|need| match needs.get(need) {
                 Some(Standing::There) => None,
                 Some(Standing::Missing(why)) => Some(format!("{}: {}", need.name(), anonymous(why))),
-                None => Some(format!("{}: not asked for yet", need.name())),
+                None => Some(format!("{}: not there yet", need.name())),
             }));
         }
         let lanes: Vec<LaneReport> = self.lanes().iter().map(|(lane, view)| LaneReport::of(*lane, view)).collect();

@@ -2,6 +2,7 @@
 
 use std::fmt::Error;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
@@ -193,6 +194,8 @@ impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let ready = u64::from(self.0.readiness().ready);
         gauge(&mut encoder, "ready", "Whether the instance does its work, as /readyz says it", None, ready)?;
+        let paused = u64::from(self.0.paused.load(Ordering::Relaxed));
+        gauge(&mut encoder, "paused", "Whether an operator paused all sending", None, paused)?;
         if let Some((memory, kilobytes)) = self.0.memory.get() {
             let limit = u64::from(*kilobytes) * 1024;
             let free = memory.available_permits() as u64 * 1024;

@@ -38,7 +38,7 @@ fn an_instance_is_ready_when_everything_is_there_even_without_a_lane() {
     let board = Board::default();
     let missing = board.readiness().missing;
     assert_eq!(missing.len(), Need::ALL.len(), "{missing:?}");
-    assert_eq!(missing[0], "feedback: not asked for yet");
+    assert_eq!(missing[0], "feedback: not there yet");
     all_there(&board);
     assert_eq!(board.readiness(), Readiness { ready: true, missing: Vec::new(), lanes: Vec::new() });
     board.waits_for(Need::Kafka, "localhost:9092 does not answer");
