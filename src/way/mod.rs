@@ -11,5 +11,6 @@
 //! one place that says what follows from an error.
 
 pub mod decode;
+pub mod plan;
 pub mod reconcile;
 pub mod record;

@@ -2,6 +2,7 @@
 
 mod check;
 mod lane;
+mod pages;
 
 use std::fmt::Debug;
 use std::time::Instant;
@@ -52,4 +53,17 @@ fn one_lane_keeps_every_promise() {
 #[test]
 fn every_guard_of_one_lane_is_needed_or_called_an_assertion() {
     every_guard(lane::GUARDS, |without| [true, false].map(|calm| lane::LaneModel::new(without, calm)).to_vec());
+}
+
+#[test]
+fn pages_keep_every_promise() {
+    holds("pages, inserts in order", &pages::PagesModel::new(&[], true));
+    holds("pages", &pages::PagesModel::new(&[], false));
+}
+
+#[test]
+fn every_guard_of_pages_is_needed_or_called_an_assertion() {
+    every_guard(pages::GUARDS, |without| {
+        [true, false].map(|orderly| pages::PagesModel::new(without, orderly)).to_vec()
+    });
 }
