@@ -1,5 +1,6 @@
 //! The protocol as explicit-state models, before and beside the code. See docs/model.md.
 
+mod changes;
 mod check;
 mod lane;
 mod pages;
@@ -66,4 +67,14 @@ fn every_guard_of_pages_is_needed_or_called_an_assertion() {
     every_guard(pages::GUARDS, |without| {
         [true, false].map(|orderly| pages::PagesModel::new(without, orderly)).to_vec()
     });
+}
+
+#[test]
+fn changes_keep_every_promise() {
+    holds("changes", &changes::ChangesModel::new(&[], false));
+}
+
+#[test]
+fn every_guard_of_changes_is_needed_or_called_an_assertion() {
+    every_guard(changes::GUARDS, |without| [true, false].map(|few| changes::ChangesModel::new(without, few)).to_vec());
 }
