@@ -227,6 +227,16 @@ impl Model for ChangesModel {
             Property::always(NEW_CONTENT, |_, s: &State| !s.old_content),
             Property::always(CANCELLED, |_, s: &State| !s.begun_cancelled),
             Property::always(EQUAL_AT_REST, |_, s: &State| s.round.is_some() || s.feedback == s.out),
+            Property::sometimes("an update is told", |_, s: &State| s.out == Some(3)),
+            Property::sometimes("a tombstone comes before its campaign", |_, s: &State| {
+                s.lanes.iter().any(|lane| lane.row == Some(Row { created: 0, cancelled: true }))
+            }),
+            Property::sometimes("an operator's cancel withdraws a round", |_, s: &State| {
+                s.operator == Change::Judged && s.round.is_some()
+            }),
+            Property::sometimes("two intakes are open at once", |_, s: &State| {
+                s.lanes.iter().all(|lane| lane.intake.is_some())
+            }),
         ]
     }
 }

@@ -1,8 +1,13 @@
 //! Model (a): one lane, two instances, both of which may believe at any moment that the lane is theirs.
 //!
-//! The input is a campaign (two pages of one client each) and a record that is a dead letter; with the offsets-only round 0 that
-//! makes three rounds, and a fourth where one was withdrawn and the end put off. A frozen owner is one that takes no steps.
-//! Owners are told apart by how their epoch stands to the lane's, not by its number, so that the lane may change hands for ever.
+//! The input is one batch: a campaign (two pages of one client each) and a record that is a dead letter. That makes the offsets-only round 0,
+//! two more, and a third where one was withdrawn and the end put off; round n+1 is copied while round n is published.
+//!
+//! A frozen owner is one that takes no step, and a thawed one takes its next, whatever happened meanwhile. So a good run is one of A's steps
+//! alone: B may be frozen for good, holding whatever it holds. (What holds for A holds for B: the model does not tell them apart.)
+//!
+//! Owners are known by how their epoch stands to the lane's, not by its number, so that the lane may change hands for ever; of producers it
+//! matters only which one is the newest.
 
 use dinnerbell::broker::{Committed, Mark};
 use dinnerbell::ledger::RoundHead;
@@ -425,6 +430,25 @@ impl Model for LaneModel {
             }),
             Property::always(TAKEN_ONCE, |_, s: &State| !s.taken_wrongly),
             Property::always(IN_TIME, |_, s: &State| !s.begun_late),
+            Property::sometimes("a third round is published", |_, s: &State| s.kafka.mark.is_some_and(|m| m.seq == 3)),
+            Property::sometimes("a withdrawn round is published", |_, s: &State| {
+                s.kafka.mark.is_some_and(|m| m.rev == 1)
+            }),
+            Property::sometimes("offsets that expired are restored", |_, s: &State| {
+                s.kafka.txn.is_some_and(|txn| txn.mark_only && txn.offsets)
+            }),
+            Property::sometimes("a lost bump gives a former owner its epoch back", |_, s: &State| {
+                s.instances.iter().any(|me| me.at == At::Run && me.epoch == Epoch::Current && !me.same_server)
+            }),
+            Property::sometimes("two instances run at once", |_, s: &State| {
+                s.instances.iter().all(|me| me.at == At::Run)
+            }),
+            Property::sometimes("a seal is on its way that nobody waits for", |_, s: &State| {
+                s.copying.iter().flatten().any(|tx| tx.orphan && tx.sent)
+            }),
+            Property::sometimes("a contradiction is found by an instance that owns nothing", |_, s: &State| {
+                s.instances.iter().any(|me| me.at == At::Suspect)
+            }),
         ]
     }
 

@@ -300,6 +300,17 @@ impl Model for PagesModel {
             Property::always(NO_COLLISION, |_, s: &State| !s.collided),
             Property::always(ANSWER_STAYS, |_, s: &State| !s.answered || s.rows & ANSWERS != 0),
             Property::always(IN_TIME, |_, s: &State| !s.begun_late),
+            Property::sometimes("everybody is told", |_, s: &State| s.out == mask(|_| true)),
+            Property::sometimes("a newcomer is late", |_, s: &State| s.plan().is_some_and(|plan| plan.late != 0)),
+            Property::sometimes("a re-pass finds somebody", |_, s: &State| {
+                s.plan().is_some_and(|p| p.repass > Some(0))
+            }),
+            Property::sometimes("a page is read while a round waits", |_, s: &State| {
+                s.round.is_some() && s.plan().is_some_and(|plan| plan.page != 0)
+            }),
+            Property::sometimes("a row that was answered in is kept, and its client not told", |_, s: &State| {
+                s.complete && s.round.is_none() && s.kept() & !s.out != 0
+            }),
         ]
     }
 }
@@ -338,6 +349,10 @@ impl State {
     fn audience(&self) -> u8 {
         let joined = |who: usize| if self.joiners[who].visible { JOINERS[who] } else { 0 };
         FROM_THE_BEGINNING | TOLD_BEFORE | joined(0) | joined(1)
+    }
+
+    fn plan(&self) -> Option<Plan> {
+        self.owner.and_then(|owner| owner.plan)
     }
 
     fn newest_id(&self) -> u8 {
