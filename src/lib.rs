@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod draft;
 pub mod fail_point;
+pub mod http;
 pub mod kafka;
 pub mod lanes;
 pub mod ledger;

@@ -188,6 +188,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                     self.deps.board.step("record", sealing.elapsed());
                     self.work.advance(&content);
                     self.work.forget_late(&copied.judged);
+                    self.deps.board.running_campaigns(self.own.lane, self.work.running_count());
                     self.failures.clear();
                     announcing =
                         Box::pin(announce(self.deps, self.work, gate.producer, recorded, content, copied.permit));
@@ -380,6 +381,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             let favours = self.work.late();
             let open = self.open_campaigns(&favours).await?;
             let running = self.work.running();
+            self.deps.board.running_campaigns(self.own.lane, running.len());
             let dead_letters = self.work.dead_letters();
             if running.is_empty()
                 && dead_letters.is_empty()
@@ -533,6 +535,7 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
     loop {
         sleep(LOOK_FOR_CHANGES).await;
         let taken = deps.ledger.judge_changes(own).await?;
+        deps.board.judged_changes(own.lane, &taken);
         if !taken.changed.is_empty() || !taken.dead_letters.is_empty() {
             work.judged(taken);
         }
@@ -555,6 +558,7 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
         match counting.await {
             Ok(unsent) => {
                 deps.ledger.note_unsent(own, id, unsent).await?;
+                deps.board.unsent(own.lane, unsent);
                 work.counted(id);
             }
             Err(error) => {
