@@ -7,6 +7,7 @@ pub mod campaign;
 pub mod config;
 pub mod failure;
 pub mod logging;
+pub mod migrate;
 pub mod output;
 pub mod run;
 
@@ -50,6 +51,8 @@ pub enum Command {
     Run(run::Arguments),
     /// Send, list and show campaigns
     Campaign(campaign::Arguments),
+    /// Make the ledger's tables and the indexes, or bring them up to date
+    Migrate(migrate::Arguments),
     /// Print every key, what is in force, or what is wrong
     Config(config::Arguments),
 }
@@ -59,6 +62,7 @@ impl Command {
         match self {
             Self::Run(arguments) => arguments.execute(),
             Self::Campaign(arguments) => arguments.execute(),
+            Self::Migrate(arguments) => arguments.execute(),
             Self::Config(arguments) => arguments.execute(),
         }
     }
