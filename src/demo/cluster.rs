@@ -113,7 +113,8 @@ impl Cluster {
             }
             Ok(owner)
         });
-        let owner = prepared.map_err(|error| format!("cannot prepare the folder {}: {error}", folder.path().display()))?;
+        let owner =
+            prepared.map_err(|error| format!("cannot prepare the folder {}: {error}", folder.path().display()))?;
         let supervisor = supervise(programs, folder.path(), port, owner)
             .map_err(|error| format!("cannot start /bin/sh: {error}"))?;
         Ok(Self { supervisor, port, password, folder })

@@ -54,7 +54,10 @@ pub fn compare(rows: &BTreeMap<Draft, u32>, read: &Everything, rung: &BTreeMap<S
     };
     differ("rows have no message", rows.keys().filter(|draft| !read.drafts.contains_key(*draft)).collect());
     differ("messages have no row", read.drafts.keys().filter(|draft| !rows.contains_key(*draft)).collect());
-    differ("drafts have more than one row", rows.iter().filter(|(_, times)| **times > 1).map(|(draft, _)| draft).collect());
+    differ(
+        "drafts have more than one row",
+        rows.iter().filter(|(_, times)| **times > 1).map(|(draft, _)| draft).collect(),
+    );
     if read.unreadable > 0 {
         found.differences.push(format!("{} messages are no drafts", read.unreadable));
     }
@@ -94,7 +97,10 @@ mod tests {
 
     #[test]
     fn each_difference_is_named() {
-        assert!(compared(&[("a", 1), ("b", 1)], &[("a", 1)]).differences[0].contains("1 rows have no message, as tart to b"));
+        assert!(
+            compared(&[("a", 1), ("b", 1)], &[("a", 1)]).differences[0]
+                .contains("1 rows have no message, as tart to b")
+        );
         assert!(compared(&[("a", 1)], &[("a", 1), ("b", 1)]).differences[0].contains("1 messages have no row"));
         assert!(compared(&[("a", 2), ("b", 1)], &[("a", 1), ("b", 1)]).differences[0].contains("more than one row"));
         assert!(compared(&[("a", 1)], &[("a", 1)]).differences[0].contains("told to 1 of 2"));

@@ -28,9 +28,8 @@ pub struct Screen {
 impl Screen {
     /// Standard output.
     pub fn new() -> Self {
-        let terminal = std::io::stdout()
-            .is_terminal()
-            .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stdout()));
+        let terminal =
+            std::io::stdout().is_terminal().then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stdout()));
         Self { terminal }
     }
 
