@@ -9,15 +9,19 @@ use crate::broker::BrokerError;
 use crate::config::Config;
 use crate::kafka::KafkaBroker;
 use crate::lanes;
-use crate::ledger::LedgerError;
+use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::Board;
 use crate::patience::{Stopped, Trial, patiently};
 use crate::postgres::audience::PostgresAudience;
 use crate::postgres::clock::PostgresClock;
 use crate::postgres::connect::Pool;
 use crate::postgres::ledger::{Belonging, PostgresLedger};
+use crate::postgres::migrate;
+use crate::way::rate::Rate;
 use crate::way::{Deps, Limits};
 
+/// How often an instance looks whether all sending is paused.
+const LOOK_FOR_PAUSE: Duration = Duration::from_millis(400);
 /// How long the clients may take to close.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -40,9 +44,10 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
     let board = Arc::new(Board::default());
     let serving = std::future::pending::<()>();
     let working = async {
-        let started = start(&config, &board, &mut stop).await;
+        let (pause, paused) = watch::channel(false);
+        let started = start(&config, &board, paused, &mut stop).await;
         match started {
-            Ok(deps) => work(deps, &config, stop.clone()).await,
+            Ok(deps) => work(deps, &config, pause, stop.clone()).await,
             Err(NotStarted::Stopped) => Ok(()),
             Err(NotStarted::Error(error)) => Err(error),
         }
@@ -71,13 +76,14 @@ impl From<Stopped<String>> for NotStarted {
 async fn start(
     config: &Config,
     board: &Arc<Board>,
+    paused: watch::Receiver<bool>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<Arc<Shared>, NotStarted> {
     let refused = |error: String| NotStarted::Error(ServiceError::Refused(error));
     let feedback = Pool::open(&config.feedback, "feedback").map_err(|error| refused(error.to_string()))?;
     let subscribers = Pool::open(&config.subscribers, "subscribers").map_err(|error| refused(error.to_string()))?;
     // board.waits_for("the feedback database");
-    patiently("the feedback database", stop, || async { trial(feedback.query("select 1", &[]).await) }).await?;
+    patiently("the feedback database", stop, || async { trial(migrate::schema_is_current(&feedback).await) }).await?;
     let clock =
         patiently("the feedback database", stop, || async { trial(PostgresClock::start(feedback.clone()).await) })
             .await?;
@@ -94,13 +100,25 @@ async fn start(
     patiently("the ledger's claim", stop, || async { claim(config, &broker, &ledger).await }).await?;
     // board.waits_for_nothing();
     let memory_kb = u32::try_from(config.fanout.memory_limit / 1024).unwrap_or(u32::MAX).clamp(1024, 1 << 28);
-    let limits = Limits { group_id: config.kafka.group_id.clone(), round_rows: config.fanout.round_rows, memory_kb };
+    let limits = Limits {
+        group_id: config.kafka.group_id.clone(),
+        round_rows: config.fanout.round_rows,
+        late_subscribers: config.fanout.late_subscribers,
+        memory_kb,
+    };
     let memory = Arc::new(Semaphore::new(memory_kb as usize));
-    Ok(Arc::new(Deps { broker, ledger, audience, clock, limits, memory, board: Arc::clone(board) }))
+    let rate = Rate::new(config.fanout.rate_limit);
+    let board = Arc::clone(board);
+    Ok(Arc::new(Deps { broker, ledger, audience, clock, limits, memory, rate, paused, board }))
 }
 
 /// Works until the stop, then drains the lanes and leaves the group.
-async fn work(deps: Arc<Shared>, config: &Config, stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
+async fn work(
+    deps: Arc<Shared>,
+    config: &Config,
+    pause: watch::Sender<bool>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), ServiceError> {
     let broker = deps.broker.clone();
     let membership = broker.join().map_err(|error| ServiceError::Refused(error.to_string()))?;
     tracing::info!(group = config.kafka.group_id, topic = config.kafka.topics.campaigns, "running");
@@ -108,12 +126,26 @@ async fn work(deps: Arc<Shared>, config: &Config, stop: watch::Receiver<bool>) -
         biased;
         () = broker.hung() => Err(watchdog("a transactional call to Kafka hangs though the coordinator answers")),
         () = membership.stalled() => Err(watchdog("the group's poll loop stood still for 10 s")),
+        () = watch_pause(&deps.ledger, pause) => Ok(()),
         () = lanes::keep(Arc::clone(&deps), membership.assignments(), stop) => Ok(()),
     };
     membership.leave().await;
     drop(deps);
     broker.close(CLOSE).await;
     ended
+}
+
+/// Looks whether an operator paused all sending, or resumed it.
+async fn watch_pause(ledger: &PostgresLedger, pause: watch::Sender<bool>) {
+    loop {
+        // A database that does not answer says nothing new; rounds stop by themselves then.
+        if let Ok(paused) = ledger.paused().await
+            && pause.send_if_modified(|before| std::mem::replace(before, paused) != paused)
+        {
+            tracing::warn!(paused, "all sending, by an operator's command");
+        }
+        tokio::time::sleep(LOOK_FOR_PAUSE).await;
+    }
 }
 
 fn watchdog(what: &str) -> ServiceError {

@@ -18,7 +18,7 @@ pub enum Format {
 
 /// What is in the log where DINNERBELL_LOG does not say otherwise. librdkafka repeats itself while a broker is away: the service
 /// says once what it waits for.
-const DEFAULT: &str = "info,librdkafka=off,rdkafka=off";
+const DEFAULT: &str = "info,librdkafka=off,rdkafka=off,tokio_postgres=warn,refinery_core=warn";
 
 /// Starts the log. RUST_LOG is left to other programs.
 pub fn start(format: Format) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ pub mod config;
 pub mod failure;
 pub mod lane;
 pub mod logging;
+pub mod migrate;
 pub mod output;
 pub mod run;
 pub mod verify;
@@ -52,6 +53,8 @@ pub enum Command {
     Run(run::Arguments),
     /// Send, list and show campaigns
     Campaign(campaign::Arguments),
+    /// Make the ledger's tables and the indexes, or bring them up to date
+    Migrate(migrate::Arguments),
     /// List lanes, and resolve what halted one
     Lane(lane::Arguments),
     /// Compare the output topic and the feedback table, draft by draft
@@ -65,6 +68,7 @@ impl Command {
         match self {
             Self::Run(arguments) => arguments.execute(),
             Self::Campaign(arguments) => arguments.execute(),
+            Self::Migrate(arguments) => arguments.execute(),
             Self::Lane(arguments) => arguments.execute(),
             Self::Verify(arguments) => arguments.execute(),
             Self::Config(arguments) => arguments.execute(),

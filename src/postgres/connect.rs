@@ -243,12 +243,13 @@ impl Connection {
 
     /// Runs one or more statements without parameters, and gives their rows as text.
     pub async fn simple(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
-        let messages = self.call(self.client().simple_query(sql)).await?;
-        let rows = messages.into_iter().filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        });
-        Ok(rows.collect())
+        self.call(self.client().simple_query(sql)).await.map(rows_of)
+    }
+
+    /// Runs a query without parameters that may take its time, and gives its rows as text; the caller watches it.
+    pub async fn simple_without_deadline(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
+        self.watch(async { self.client().simple_query(sql).await.map(rows_of).map_err(|error| self.explain(&error)) })
+            .await
     }
 
     /// Runs a statement without parameters that may take its time; the caller watches it.
@@ -321,6 +322,14 @@ impl Connection {
         }
         answer
     }
+}
+
+fn rows_of(messages: Vec<SimpleQueryMessage>) -> Vec<SimpleQueryRow> {
+    let rows = messages.into_iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    rows.collect()
 }
 
 /// An open transaction. Dropped, its connection is closed and the server undoes it.

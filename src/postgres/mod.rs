@@ -9,4 +9,5 @@ pub mod clock;
 pub mod connect;
 pub mod errors;
 pub mod ledger;
+pub mod migrate;
 mod tls;

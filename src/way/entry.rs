@@ -154,6 +154,7 @@ async fn publish_recorded<B: Broker, L: Ledger, A, C: Clock>(
     entered: &Entered,
     producer: B::Producer,
 ) -> Result<(B::Producer, Published), LaneError> {
+    deps.unpaused().await;
     let own = entered.ownership;
     let mut stored = deps.ledger.stored_round(own).await?;
     if !stored.over.is_empty() {
@@ -162,5 +163,5 @@ async fn publish_recorded<B: Broker, L: Ledger, A, C: Clock>(
         stored = deps.ledger.stored_round(own).await?;
     }
     let round = Recorded::read_back(own.lane, entered.ledger, stored)?;
-    publish::publish(producer, &round, &deps.clock).await
+    publish::publish(producer, &round, &deps.clock, || false).await
 }

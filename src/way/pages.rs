@@ -8,7 +8,7 @@ use super::{Deps, LaneError};
 use crate::audience::{Audience, Page};
 use crate::campaign::EpochSeconds;
 use crate::draft::{Clients, DraftBatch, DraftTemplate};
-use crate::ledger::{Ledger, OpenRound, PageRange, RoundPart, Running};
+use crate::ledger::{Ledger, LedgerError, OpenCampaign, OpenRound, PageRange, RoundPart, Running};
 
 /// Pages that are read at once.
 const PAGES_AT_ONCE: usize = 4;
@@ -19,7 +19,7 @@ pub async fn read<B, L, A: Audience, C>(
     shares: Vec<(Running, usize)>,
 ) -> Result<Vec<(Running, Page)>, LaneError> {
     let read = |(running, rows): (Running, usize)| async move {
-        let page = deps.audience.page(&running.campaign.restaurant_id, running.cursor.as_deref(), rows).await?;
+        let page = deps.audience.page(&running.campaign.restaurant_id, running.cursor.as_deref(), None, rows).await?;
         Ok::<_, LaneError>((running, page))
     };
     stream::iter(shares).map(read).buffered(PAGES_AT_ONCE).try_collect().await
@@ -39,10 +39,9 @@ pub async fn form<O: OpenRound>(
         None => Clients::new(),
     };
     let clients = without(page.clients, &told);
-    let template = DraftTemplate::new(Arc::clone(&running.campaign), trigger_datetime_created, group_id)
-        .map_err(|error| crate::ledger::LedgerError::Refused(error.to_string()))?;
+    let template = template(running, trigger_datetime_created, group_id)?;
     Ok(RoundPart {
-        drafts: DraftBatch { template: Arc::new(template), clients },
+        drafts: DraftBatch { template, clients },
         revision: running.revision,
         page: Some(PageRange {
             after: running.cursor.clone(),
@@ -55,6 +54,52 @@ pub async fn form<O: OpenRound>(
     })
 }
 
+/// Adds to the round those of the candidates who are late for a campaign: behind its cursor as this round plans it, on none of the
+/// round's pages, and without a draft.
+pub async fn add_late<O: OpenRound>(
+    open: &mut O,
+    parts: &mut Vec<RoundPart>,
+    campaign: &OpenCampaign,
+    candidates: &Clients,
+    trigger_datetime_created: EpochSeconds,
+    group_id: &str,
+) -> Result<(), LaneError> {
+    let id = &campaign.running.campaign.adv_campaign_id;
+    let place = parts.iter().position(|part| part.drafts.template.campaign().adv_campaign_id == *id);
+    let page = place.and_then(|place| parts[place].page.as_ref());
+    let (cursor, over) = match page {
+        Some(page) => (page.upto.as_deref(), page.last),
+        None => (campaign.running.cursor.as_deref(), campaign.main_pass_over),
+    };
+    let behind = open.late(id, candidates, cursor, over).await?;
+    match place {
+        Some(place) => {
+            let part = &mut parts[place];
+            let late = without(behind, &part.drafts.clients);
+            part.late = late.len();
+            late.iter().for_each(|client| part.drafts.clients.push(client));
+        }
+        None if behind.is_empty() => {}
+        None => {
+            let template = template(&campaign.running, trigger_datetime_created, group_id)?;
+            let late = behind.len();
+            let drafts = DraftBatch { template, clients: behind };
+            parts.push(RoundPart { drafts, revision: campaign.running.revision, page: None, late });
+        }
+    }
+    Ok(())
+}
+
+fn template(
+    running: &Running,
+    trigger_datetime_created: EpochSeconds,
+    group_id: &str,
+) -> Result<Arc<DraftTemplate>, LaneError> {
+    let template = DraftTemplate::new(Arc::clone(&running.campaign), trigger_datetime_created, group_id)
+        .map_err(|error| LedgerError::Refused(error.to_string()))?;
+    Ok(Arc::new(template))
+}
+
 /// Counts who favours the restaurant of an ended campaign and has no draft.
 pub async fn count_untold<B, L: Ledger, A: Audience, C>(
     deps: &Deps<B, L, A, C>,
@@ -64,7 +109,7 @@ pub async fn count_untold<B, L: Ledger, A: Audience, C>(
 ) -> Result<u64, LaneError> {
     let (mut cursor, mut untold) = (None::<String>, 0);
     loop {
-        let page = deps.audience.page(restaurant_id, cursor.as_deref(), rows).await?;
+        let page = deps.audience.page(restaurant_id, cursor.as_deref(), None, rows).await?;
         if let Some(upto) = page.clients.last().map(str::to_owned) {
             let told = deps.ledger.already_told(adv_campaign_id, cursor.as_deref(), &upto).await?;
             untold += without(page.clients, &told).len() as u64;
@@ -77,7 +122,7 @@ pub async fn count_untold<B, L: Ledger, A: Audience, C>(
 }
 
 /// The clients that are not among those told. Usually nobody is, and nothing is copied then.
-fn without(clients: Clients, told: &Clients) -> Clients {
+pub(super) fn without(clients: Clients, told: &Clients) -> Clients {
     if told.is_empty() {
         return clients;
     }

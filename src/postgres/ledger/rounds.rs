@@ -13,7 +13,8 @@ use crate::broker::{DeadLetterMessage, Lane};
 use crate::campaign::EpochSeconds;
 use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate, FEEDBACK_COLUMNS};
 use crate::ledger::{
-    Due, LedgerError, OpenRound, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed, StoredRound,
+    Due, LedgerError, OpenCampaign, OpenRound, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed,
+    StoredRound,
 };
 use crate::postgres::connect::{Connection, Parameter, Transaction};
 use crate::postgres::errors::PostgresError;
@@ -95,6 +96,25 @@ impl PostgresLedger {
         };
         tx.commit().await?;
         Ok(due)
+    }
+
+    /// Open campaigns of the lane that `which` picks by its one parameter.
+    pub(super) async fn read_open(
+        &self,
+        own: Ownership,
+        which: &str,
+        parameter: Parameter<'_>,
+    ) -> Result<Vec<OpenCampaign>, LedgerError> {
+        let sql = format!(
+            "select revision, cursor, last_page_seq is not null, {CAMPAIGN} from dinnerbell.campaign where lane = $1 \
+             and state in ('active', 'complete') and adv_campaign_datetime_end > {NOW} and {which}"
+        );
+        let rows = self.pool.query(&sql, &[(&own.lane, Type::INT4), parameter]).await?;
+        let open = |row: &tokio_postgres::Row| OpenCampaign {
+            running: Running { campaign: Arc::new(campaign(row, 3)), revision: row.get(0), cursor: row.get(1) },
+            main_pass_over: row.get(2),
+        };
+        Ok(rows.iter().map(open).collect())
     }
 
     async fn unpublished_dead_letters(
@@ -385,13 +405,15 @@ impl PostgresRound {
             "with moved as (update dinnerbell.campaign c set cursor = case when p.has_page then p.upto else c.cursor end, \
                last_page_seq = case when p.last then $2 else c.last_page_seq end, \
                told = told + p.drafts, late = c.late + json_array_length(p.late), skipped = c.skipped + p.skipped, \
-               audience_as_of = clock_timestamp(), \
+               audience_as_of = case when p.has_page then clock_timestamp() else audience_as_of end, \
+               repass_at = case when p.has_page and p.after is null then {} else repass_at end, \
                first_draft_at = coalesce(first_draft_at, case when p.drafts > 0 then clock_timestamp() end), \
                last_draft_at = case when p.drafts > 0 then clock_timestamp() else last_draft_at end \
              from {PARTS} where c.adv_campaign_id = p.id and c.lane = $3 and c.revision = p.revision \
                and c.state in ('active', 'complete') and c.adv_campaign_datetime_start <= {NOW} and c.adv_campaign_datetime_end > {NOW} \
                and (not p.has_page or (c.cursor is not distinct from p.after and c.last_page_seq is null)) returning 1) \
-             select count(*) from moved"
+             select count(*) from moved",
+            super::repass_at()
         );
         let parameters: [Parameter<'_>; 3] = [(parts, Type::JSON), (&seq, Type::INT8), (&self.own.lane, Type::INT4)];
         Ok(self.tx.query_one(&sql, &parameters).await?.get(0))
@@ -445,6 +467,34 @@ impl PostgresRound {
 impl OpenRound for PostgresRound {
     async fn already_told(&mut self, id: &str, after: Option<&str>, upto: &str) -> Result<Clients, LedgerError> {
         Ok(rows::already_told(&self.tx, &self.feedback, id, after, upto).await?)
+    }
+
+    async fn late(
+        &mut self,
+        id: &str,
+        clients: &Clients,
+        planned_cursor: Option<&str>,
+        main_pass_over: bool,
+    ) -> Result<Clients, LedgerError> {
+        let sql = format!(
+            "select distinct c collate \"C\" from unnest($2::text[]) as c where ($4 or c collate \"C\" <= $3) and not exists \
+             (select from {} where adv_campaign_id = $1 and client_id collate \"C\" = c collate \"C\" and {}) order by 1",
+            self.feedback,
+            rows::INDEXED
+        );
+        let clients: Vec<&str> = clients.iter().collect();
+        let parameters: [Parameter<'_>; 4] = [
+            (&id, Type::TEXT),
+            (&clients, Type::TEXT_ARRAY),
+            (&planned_cursor, Type::TEXT),
+            (&main_pass_over, Type::BOOL),
+        ];
+        let rows = self.tx.query(&sql, &parameters).await?;
+        Ok(rows.iter().map(|row| row.get::<_, &str>(0)).collect())
+    }
+
+    async fn abandon(self) -> Result<(), LedgerError> {
+        Ok(self.tx.rollback().await?)
     }
 
     async fn copy(&mut self, content: Arc<RoundContent>) -> Result<(), LedgerError> {
