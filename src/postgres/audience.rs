@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::audience::{Audience, AudienceError, LONGEST_CLIENT_ID, Page};
+use crate::audience::{Audience, AudienceError, Page};
 use crate::draft::Clients;
 use crate::postgres::connect::{Connection, Parameter, Pool};
 use crate::postgres::errors::{PATIENCE, PostgresError, deadline};
+use crate::postgres::predicate::{short_enough, too_long};
 
 /// How long a page may take where each is a scan of the whole table.
 const PATIENCE_WITHOUT_INDEX: Duration = Duration::from_secs(60);
@@ -128,31 +129,25 @@ fn begin_sql(indexed: bool, patience: Duration) -> String {
     )
 }
 
-/// What the partial indexes hold; a query is served by them only if it says so too.
-pub(super) fn fits() -> String {
-    format!("octet_length(restaurant_id) <= {LONGEST_CLIENT_ID} and octet_length(client_id) <= {LONGEST_CLIENT_ID}")
-}
-
 /// DISTINCT costs nothing here: the index gives duplicates side by side, and LIMIT counts what is left. So a page is exactly as long
 /// as was asked for, unless it is the last one, however often somebody favours a restaurant. The empty client id is never
 /// above the cursor, which starts as the empty string.
 fn page_sql(table: &str) -> String {
     format!(
         "select distinct client_id::text collate \"C\" from {table} \
-         where restaurant_id = $1 and client_id collate \"C\" > $2 and {fits} \
+         where restaurant_id = $1 and client_id collate \"C\" > $2 and {} \
          order by 1 limit $3",
-        fits = fits()
+        short_enough("restaurant_id")
     )
 }
 
 /// Counts who is in no page. Each half has its index.
 fn skipped_sql(table: &str) -> String {
     format!(
-        "select (select count(distinct client_id) from {table} where restaurant_id = $1 \
-                 and octet_length(restaurant_id) <= {LONGEST_CLIENT_ID} and octet_length(client_id) > {LONGEST_CLIENT_ID}) \
-              + (select count(distinct client_id) from {table} where restaurant_id = $1 \
-                 and client_id collate \"C\" = '' and {fits})",
-        fits = fits()
+        "select (select count(distinct client_id) from {table} where restaurant_id = $1 and {}) \
+              + (select count(distinct client_id) from {table} where restaurant_id = $1 and client_id collate \"C\" = '' and {})",
+        too_long(),
+        short_enough("restaurant_id")
     )
 }
 
