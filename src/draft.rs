@@ -1,8 +1,40 @@
 //! A draft: one notification for one (campaign, client), as a message and as a row.
+//!
+//! A million drafts of a campaign differ in their client alone, so [`DraftTemplate`] encodes everything else once, and a
+//! draft is a few copies of bytes.
 
+use std::fmt;
 use std::sync::Arc;
 
+use bytes::{BufMut, BytesMut};
+use serde::Serialize;
+use sha1::{Digest, Sha1};
+use uuid::Uuid;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
+
 use crate::campaign::{Campaign, EpochSeconds};
+
+/// The feedback table's columns in the order in which [`DraftTemplate::row`] writes them: all but `id` and `feedback`.
+pub const FEEDBACK_COLUMNS: &str = "restaurant_id, adv_campaign_id, adv_campaign_content, adv_campaign_owner, \
+     adv_campaign_owner_contact, adv_campaign_datetime_start, adv_campaign_datetime_end, datetime_created, client_id, \
+     trigger_datetime_created";
+/// How many columns those are.
+const FEEDBACK_COLUMN_COUNT: i16 = 10;
+/// What precedes the rows of a COPY in binary format: its signature, no flags, no extension.
+pub const COPY_HEADER: [u8; 19] = *b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// What follows them.
+pub const COPY_TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
+
+/// A header of a draft: its name and its value.
+pub type DraftHeader = (&'static str, Box<[u8]>);
+
+/// The header that holds a draft's own id: [`DraftTemplate::ce_id`].
+pub const CE_ID: &str = "ce_id";
+/// The header that names a draft's round: `topic/partition/seq`.
+pub const ROUND_HEADER: &str = "dinnerbell_round";
+
+/// UUIDv5 of "dinnerbell" in the URL namespace: the namespace of every draft's id.
+const NAMESPACE: Uuid = Uuid::from_u128(0xe31e_da82_212a_5476_b9bf_6582_aa39_eb44);
 
 /// A list of client ids in one buffer: a page of twenty thousand costs two allocations, not twenty thousand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,17 +105,85 @@ pub struct DraftBatch {
     pub clients: Clients,
 }
 
+impl DraftBatch {
+    /// The checksum of its drafts, in any order: add batches with `wrapping_add`.
+    pub fn checksum(&self) -> u64 {
+        self.clients.iter().fold(0, |sum, client| sum.wrapping_add(self.template.checksum(client)))
+    }
+}
+
+/// What a dead letter adds to the checksum of the round that publishes it.
+pub fn dead_letter_checksum(id: i64) -> u64 {
+    // A seed of its own, so that it stands apart from drafts.
+    xxh3_64_with_seed(&id.to_le_bytes(), xxh3_64(b"dinnerbell dead letter"))
+}
+
+/// Why a campaign's drafts cannot be encoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// The feedback table keeps the moment in an int4.
+    #[error(
+        "trigger_datetime_created {0} does not fit into the feedback table's int4, which ends with {last} (19 January 2038): \
+         check the clock of the feedback database",
+        last = i32::MAX
+    )]
+    TriggerOutOfRange(EpochSeconds),
+    /// RFC 3339 knows the years 0 to 9999.
+    #[error("{field} {seconds} cannot be written as a time of RFC 3339, which ends with the year 9999")]
+    TimeOutOfRange {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        seconds: EpochSeconds,
+    },
+}
+
 /// Everything of a draft but its client, encoded once for each campaign version and round.
-#[derive(Debug)]
 pub struct DraftTemplate {
     campaign: Arc<Campaign>,
     trigger_datetime_created: EpochSeconds,
+    /// The message up to the client id, and from there on.
+    message: (Vec<u8>, Vec<u8>),
+    /// The row up to the client id's length, and after the client id.
+    row: (Vec<u8>, [u8; 8]),
+    headers: [DraftHeader; 6],
+    /// Fed with everything of the id's name that precedes the client.
+    id_hash: Sha1,
+    checksum_seed: u64,
+}
+
+impl fmt::Debug for DraftTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DraftTemplate")
+            .field("campaign", &self.campaign)
+            .field("trigger_datetime_created", &self.trigger_datetime_created)
+            .finish_non_exhaustive()
+    }
 }
 
 impl DraftTemplate {
-    /// Encodes what the drafts of a campaign version have in common.
-    pub fn new(campaign: Arc<Campaign>, trigger_datetime_created: EpochSeconds) -> Self {
-        Self { campaign, trigger_datetime_created }
+    /// Encodes what the drafts of a campaign version have in common. `group` is the Kafka group, which the drafts name as
+    /// their source.
+    ///
+    /// # Errors
+    ///
+    /// Where one of the times fits into no row or no header.
+    pub fn new(
+        campaign: Arc<Campaign>,
+        trigger_datetime_created: EpochSeconds,
+        group: &str,
+    ) -> Result<Self, TemplateError> {
+        let trigger = i32::try_from(trigger_datetime_created)
+            .map_err(|_| TemplateError::TriggerOutOfRange(trigger_datetime_created))?;
+        Ok(Self {
+            message: message_around_client(&campaign, trigger),
+            row: row_around_client(&campaign, trigger),
+            headers: headers(&campaign, trigger_datetime_created, group)?,
+            id_hash: Sha1::new_with_prefix(NAMESPACE).chain_update(&campaign.adv_campaign_id).chain_update([0]),
+            checksum_seed: checksum_seed(&campaign, trigger_datetime_created),
+            campaign,
+            trigger_datetime_created,
+        })
     }
 
     /// The campaign version.
@@ -95,4 +195,143 @@ impl DraftTemplate {
     pub fn trigger_datetime_created(&self) -> EpochSeconds {
         self.trigger_datetime_created
     }
+
+    /// Appends the value of a client's message: compact JSON. (Its key is the client id.)
+    pub fn message_value(&self, client_id: &str, out: &mut Vec<u8>) {
+        let (before, after) = &self.message;
+        out.reserve(before.len() + client_id.len() + 2 + after.len());
+        out.extend_from_slice(before);
+        serde_json::to_writer(&mut *out, client_id).expect("a string can be written to memory");
+        out.extend_from_slice(after);
+    }
+
+    /// Appends a client's feedback row in COPY's binary format: the columns of [`FEEDBACK_COLUMNS`].
+    pub fn row(&self, client_id: &str, out: &mut BytesMut) {
+        let (before, after) = &self.row;
+        out.reserve(before.len() + 4 + client_id.len() + after.len());
+        out.extend_from_slice(before);
+        put_text(out, client_id);
+        out.extend_from_slice(after);
+    }
+
+    /// The headers that all drafts of the template share. [`CE_ID`] and [`ROUND_HEADER`] come on top.
+    pub fn headers(&self) -> &[DraftHeader] {
+        &self.headers
+    }
+
+    /// The value of [`CE_ID`], a draft's idempotency key: UUIDv5 of campaign, NUL and client, as text. It depends on nothing
+    /// else, so that an update or another round cannot tell a client twice.
+    pub fn ce_id(&self, client_id: &str) -> [u8; 36] {
+        let digest = self.id_hash.clone().chain_update(client_id).finalize();
+        let bytes = digest[..16].try_into().expect("SHA-1 has 20 bytes");
+        let id = uuid::Builder::from_sha1_bytes(bytes).into_uuid();
+        let mut text = [0; 36];
+        id.hyphenated().encode_lower(&mut text);
+        text
+    }
+
+    /// What a draft adds to the checksum of its round: all fields of the campaign, the moment and the client.
+    pub fn checksum(&self, client_id: &str) -> u64 {
+        xxh3_64_with_seed(client_id.as_bytes(), self.checksum_seed)
+    }
 }
+
+/// The fields of a message that precede its client, in their order.
+#[derive(Serialize)]
+struct BeforeClient<'a> {
+    restaurant_id: &'a str,
+    adv_campaign_id: &'a str,
+    adv_campaign_content: &'a str,
+    adv_campaign_owner: &'a str,
+    adv_campaign_owner_contact: &'a str,
+    adv_campaign_datetime_start: EpochSeconds,
+    adv_campaign_datetime_end: EpochSeconds,
+}
+
+fn message_around_client(campaign: &Campaign, trigger: i32) -> (Vec<u8>, Vec<u8>) {
+    let fields = BeforeClient {
+        restaurant_id: &campaign.restaurant_id,
+        adv_campaign_id: &campaign.adv_campaign_id,
+        adv_campaign_content: &campaign.adv_campaign_content,
+        adv_campaign_owner: &campaign.adv_campaign_owner,
+        adv_campaign_owner_contact: &campaign.adv_campaign_owner_contact,
+        adv_campaign_datetime_start: campaign.window.start,
+        adv_campaign_datetime_end: campaign.window.end,
+    };
+    let mut before = serde_json::to_vec(&fields).expect("strings and integers can be written to memory");
+    before.pop(); // the object goes on
+    before.extend_from_slice(br#","client_id":"#);
+    let created = campaign.datetime_created;
+    let after = format!(r#","datetime_created":{created},"trigger_datetime_created":{trigger}}}"#);
+    (before, after.into_bytes())
+}
+
+fn row_around_client(campaign: &Campaign, trigger: i32) -> (Vec<u8>, [u8; 8]) {
+    let mut before = Vec::new();
+    before.put_i16(FEEDBACK_COLUMN_COUNT);
+    for text in texts(campaign) {
+        put_text(&mut before, text);
+    }
+    for time in times(campaign) {
+        before.put_i32(8);
+        before.put_i64(time);
+    }
+    let mut after = [0; 8];
+    after[..4].copy_from_slice(&4_i32.to_be_bytes());
+    after[4..].copy_from_slice(&trigger.to_be_bytes());
+    (before, after)
+}
+
+fn put_text(out: &mut impl BufMut, text: &str) {
+    out.put_i32(i32::try_from(text.len()).expect("texts of campaigns and clients hold at most 16 KiB"));
+    out.put_slice(text.as_bytes());
+}
+
+fn headers(campaign: &Campaign, trigger: EpochSeconds, group: &str) -> Result<[DraftHeader; 6], TemplateError> {
+    let time = |field, seconds| {
+        let time = jiff::Timestamp::from_second(seconds).ok().map(|time| time.to_string());
+        // Years before 0 have a sign, which RFC 3339 does not know.
+        time.filter(|time| !time.starts_with('-')).ok_or(TemplateError::TimeOutOfRange { field, seconds })
+    };
+    let texts = [
+        ("ce_specversion", "1.0".to_owned()),
+        ("ce_type", "dinnerbell.draft.v1".to_owned()),
+        ("ce_source", format!("/dinnerbell/{group}")),
+        ("ce_time", time("trigger_datetime_created", trigger)?),
+        ("ce_expirytime", time("adv_campaign_datetime_end", campaign.window.end)?),
+        ("content-type", "application/json".to_owned()),
+    ];
+    Ok(texts.map(|(name, value)| (name, value.into_bytes().into_boxed_slice())))
+}
+
+fn checksum_seed(campaign: &Campaign, trigger: EpochSeconds) -> u64 {
+    let mut hash = Xxh3::new();
+    for text in texts(campaign) {
+        // The length keeps neighbours apart.
+        hash.update(&(text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    }
+    for time in times(campaign).into_iter().chain([trigger]) {
+        hash.update(&time.to_le_bytes());
+    }
+    hash.digest()
+}
+
+/// The texts of a campaign in the order of the feedback table.
+fn texts(campaign: &Campaign) -> [&str; 5] {
+    [
+        &campaign.restaurant_id,
+        &campaign.adv_campaign_id,
+        &campaign.adv_campaign_content,
+        &campaign.adv_campaign_owner,
+        &campaign.adv_campaign_owner_contact,
+    ]
+}
+
+/// The times of a campaign in the order of the feedback table.
+fn times(campaign: &Campaign) -> [EpochSeconds; 3] {
+    [campaign.window.start, campaign.window.end, campaign.datetime_created]
+}
+
+#[cfg(test)]
+mod tests;

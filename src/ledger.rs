@@ -55,6 +55,8 @@ pub struct Entered {
     pub previous: Option<RoundHead>,
     /// The last round that the ledger knows to be committed in Kafka.
     pub published: Option<i64>,
+    /// An operator decided against the mark that Kafka holds: the ledger is right, the mark is to be written anew.
+    pub overrule: bool,
     /// Why the lane stands still, if it was halted and not resolved.
     pub halt: Option<Halt>,
 }
@@ -81,6 +83,15 @@ pub struct Running {
     pub cursor: Option<String>,
 }
 
+/// A campaign whose late subscribers are told: active or complete, inside its window.
+#[derive(Debug, Clone)]
+pub struct OpenCampaign {
+    /// The campaign as the next draft shall show it.
+    pub running: Running,
+    /// Whether the main pass has recorded its last page.
+    pub main_pass_over: bool,
+}
+
 /// What a lane has to do, as the ledger knows it.
 #[derive(Debug, Clone, Default)]
 pub struct Due {
@@ -90,8 +101,54 @@ pub struct Due {
     pub more_running: bool,
     /// Dead letters that no round has published, oldest first.
     pub dead_letters: Vec<DeadLetterMessage>,
-    /// When the next scheduled campaign starts.
-    pub next_start: Option<EpochSeconds>,
+    /// When the next campaign starts or ends.
+    pub next_change: Option<EpochSeconds>,
+    /// Campaigns whose end passed and whose untold audience is not counted yet.
+    pub uncounted: Vec<Arc<Campaign>>,
+}
+
+/// What an intake made of its records.
+#[derive(Debug, Clone, Default)]
+pub struct Taken {
+    /// Campaigns that are new and may get drafts now.
+    pub started: Vec<Running>,
+    /// Campaigns that exist by now in another version, window or state: what is known of them is to be read again.
+    pub changed: Vec<String>,
+    /// Those among them that are cancelled, or whose end was moved into the past: a recorded round of theirs must not be begun any more.
+    pub over: Vec<String>,
+    /// Dead letters that a round has to publish.
+    pub dead_letters: Vec<DeadLetterMessage>,
+    /// The next start or end among what arrived.
+    pub next_change: Option<EpochSeconds>,
+    /// How many records ended as what.
+    pub tally: Tally,
+}
+
+/// How many input records ended as what; they add up to the records taken in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// New campaigns, those among them that had ended included.
+    pub campaigns: i64,
+    /// Newer versions.
+    pub updates: i64,
+    /// Older versions, ignored.
+    pub older_updates: i64,
+    /// Identical copies.
+    pub duplicates: i64,
+    /// Handed to the lane that owns the campaign.
+    pub handed_over: i64,
+    /// Tombstones.
+    pub cancellations: i64,
+    /// Dead letters.
+    pub dead_letters: i64,
+}
+
+impl Tally {
+    /// All of them.
+    pub fn records(&self) -> i64 {
+        let Self { campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters } = self;
+        campaigns + updates + older_updates + duplicates + handed_over + cancellations + dead_letters
+    }
 }
 
 /// Records that arrived one after the other, decoded, and the positions before and after them.
@@ -171,6 +228,8 @@ pub struct StoredRound {
     pub dead_letters: Vec<DeadLetterMessage>,
     /// Ids of the campaigns in it that have ended or were cancelled: not to be published any more.
     pub over: Vec<String>,
+    /// The earliest end among the other campaigns in it, as updates have moved it since.
+    pub over_at: EpochSeconds,
 }
 
 /// Why the ledger did not do what was asked. One place maps these to what happens: [`crate::way::policy`].
@@ -222,11 +281,53 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// What there is to do, at most `most` campaigns. Scheduled campaigns whose start has come become active here, and ended ones expire or close.
     fn due(&self, own: Ownership, most: usize) -> impl Future<Output = Result<Due, LedgerError>> + Send;
     /// Records what arrived, and moves the position.
-    fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    fn intake(
+        &self,
+        own: Ownership,
+        batch: Arc<IntakeBatch>,
+    ) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
+    /// Judges what arrived in other lanes, or from an operator, about campaigns of this lane.
+    fn judge_changes(&self, own: Ownership) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
     /// Begins to record a round.
     fn open_round(&self, own: Ownership) -> impl Future<Output = Result<Self::Open, LedgerError>> + Send;
     /// The ledger learns that this round is committed in Kafka; campaigns whose last page it held become complete.
     fn note_published(&self, own: Ownership, seq: i64) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Those who have a feedback row for the campaign, among the clients in `(after, upto]`, in order; outside of any round.
+    fn already_told(
+        &self,
+        adv_campaign_id: &str,
+        after: Option<&str>,
+        upto: &str,
+    ) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
+    /// The lane's open campaigns of these restaurants.
+    fn open_campaigns(
+        &self,
+        own: Ownership,
+        restaurants: &[String],
+    ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
+    /// The lane's first open campaign after this id that had a page: a new owner passes all of them again.
+    fn open_after(
+        &self,
+        own: Ownership,
+        after: Option<&str>,
+    ) -> impl Future<Output = Result<Option<OpenCampaign>, LedgerError>> + Send;
+    /// The open campaign whose re-pass is due first, if one is.
+    fn due_repass(&self, own: Ownership) -> impl Future<Output = Result<Option<OpenCampaign>, LedgerError>> + Send;
+    /// The campaign was passed again.
+    fn note_repassed(
+        &self,
+        own: Ownership,
+        adv_campaign_id: &str,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Whether an operator paused all sending.
+    fn paused(&self) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    /// How many were not told of a campaign whose end passed.
+    fn note_unsent(
+        &self,
+        own: Ownership,
+        adv_campaign_id: &str,
+        unsent: u64,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Records that the lane stands still.
     fn halt(&self, own: Ownership, halt: Halt) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Whether an operator resolved the lane's halt.
@@ -242,6 +343,17 @@ pub trait OpenRound: Send + 'static {
         after: Option<&str>,
         upto: &str,
     ) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
+    /// Those of the clients who are behind the cursor, or anyone once the main pass is over, and have no feedback row; in order,
+    /// each once. Behind is decided in SQL, by `COLLATE "C"`.
+    fn late(
+        &mut self,
+        adv_campaign_id: &str,
+        clients: &Clients,
+        planned_cursor: Option<&str>,
+        main_pass_over: bool,
+    ) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
+    /// Gives the round up and the transaction back.
+    fn abandon(self) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Copies the feedback rows.
     fn copy(&mut self, content: Arc<RoundContent>) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Compare-and-set of (epoch, seq), the ends once more, cursors and the round; commits.

@@ -1,1 +1,7 @@
-fn main() {}
+//! The command `dinnerbell`: see [`dinnerbell::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dinnerbell::cli::main()
+}

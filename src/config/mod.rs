@@ -1,12 +1,29 @@
 //! Configuration: raw TOML and environment become, once, values that are ready to use.
+//!
+//! [`keys`] is the one table of every key; [`settings`] gathers what was given (the file, the environment over it); [`check`] turns
+//! that into a [`Config`] or into all its mistakes; [`show`] prints it without secrets.
 
+pub mod check;
+pub mod kafka_client;
+pub mod keys;
+pub mod mistake;
+pub mod postgres_url;
 pub mod secret;
+pub mod settings;
+pub mod show;
+pub mod values;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+pub use kafka_client::Role;
+pub use mistake::{ConfigErrors, Mistake};
 pub use secret::Secret;
+pub use settings::Settings;
 
 use crate::campaign::EpochSeconds;
 
@@ -25,8 +42,19 @@ pub struct Config {
     pub http: Http,
 }
 
+/// Loads the configuration: the file (`-c`, else dinnerbell.toml here, else /etc/dinnerbell/dinnerbell.toml, else none), then the
+/// environment over it.
+pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigErrors> {
+    check::check(&Settings::gather(file, environment))
+}
+
+/// The environment of this process; what is not UTF-8 becomes a mistake when it is ours.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+}
+
 /// `[kafka]`
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Kafka {
     /// `host:port`, comma separated.
     pub bootstrap_servers: String,

@@ -7,10 +7,72 @@
 //! 5. [`record`]: one Postgres transaction: rows, cursors, the round itself;
 //! 6. [`publish`]: one Kafka transaction that repeats it.
 //!
-//! [`entry`] is the only way into a lane (its decision is [`reconcile`]), [`lane`] the loop that drives the steps, and [`policy`] the
-//! one place that says what follows from an error.
+//! [`late`] brings those who subscribe while a campaign runs, [`rate`] holds the configured pace.
+//!
+//! [`entry`] is the only way into a lane (its decision is [`reconcile`]), [`lane`] the loop that drives the steps on [`work`], and
+//! [`policy`] the one place that says what follows from an error.
 
 pub mod decode;
+pub mod entry;
+pub mod intake;
+pub mod lane;
+pub mod late;
+pub mod pages;
 pub mod plan;
+pub mod policy;
+pub mod publish;
+pub mod rate;
 pub mod reconcile;
 pub mod record;
+pub mod work;
+
+use std::sync::Arc;
+
+pub use policy::LaneError;
+use tokio::sync::{Semaphore, watch};
+
+use crate::metrics::Board;
+
+/// What every lane of an instance shares: the outside world behind its traits, and the limits.
+pub struct Deps<B, L, A, C> {
+    /// Kafka.
+    pub broker: B,
+    /// The ledger.
+    pub ledger: L,
+    /// The subscribers.
+    pub audience: A,
+    /// The time by which windows are judged.
+    pub clock: C,
+    /// Names and limits.
+    pub limits: Limits,
+    /// Kilobytes for drafts in flight, all lanes together.
+    pub memory: Arc<Semaphore>,
+    /// The configured pace.
+    pub rate: rate::Rate,
+    /// Whether an operator paused all sending.
+    pub paused: watch::Receiver<bool>,
+    /// What the operator sees.
+    pub board: Arc<Board>,
+}
+
+impl<B, L, A, C> Deps<B, L, A, C> {
+    /// Waits while all sending is paused.
+    pub async fn unpaused(&self) {
+        let mut paused = self.paused.clone();
+        // A dropped sender means that nobody can pause any more.
+        let _ = paused.wait_for(|paused| !paused).await;
+    }
+}
+
+/// Names and limits of an instance.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The group, part of each draft's source.
+    pub group_id: String,
+    /// Most drafts in one round.
+    pub round_rows: usize,
+    /// Whether those are told who subscribe while a campaign runs.
+    pub late_subscribers: bool,
+    /// Kilobytes for drafts in flight, all lanes together: the permits that the semaphore began with.
+    pub memory_kb: u32,
+}

@@ -1,17 +1,97 @@
 //! One Postgres transaction: feedback rows, cursors, the round itself.
+//!
+//! A round goes through three types, and each can only be made from the one before: [`Copied`] (rows written, nothing decided),
+//! [`Recorded`] (committed: the frozen decision), [`Published`](super::publish::Published) (Kafka committed it). Recording takes the
+//! `Published` of the round before, so that two rounds can never be under way.
 
-use crate::broker::Publication;
-use crate::ledger::RoundHead;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::publish::Published;
+use crate::broker::{Lane, Mark, Publication};
+use crate::draft::dead_letter_checksum;
+use crate::fail_point::fail_point;
+use crate::ledger::{Ledger, LedgerError, OpenRound, RoundContent, RoundHead, Sealed, StoredRound};
+
+/// A round whose rows are copied in an open transaction. Dropped, it never was.
+pub struct Copied<O> {
+    open: O,
+    content: Arc<RoundContent>,
+}
+
+impl<O: OpenRound> Copied<O> {
+    /// Copies the rows of a round.
+    pub async fn copy(mut open: O, content: Arc<RoundContent>) -> Result<Self, LedgerError> {
+        if content.drafts() > 0 {
+            open.copy(Arc::clone(&content)).await?;
+        }
+        fail_point("round.copied");
+        Ok(Self { open, content })
+    }
+
+    /// What the round holds.
+    pub fn content(&self) -> &Arc<RoundContent> {
+        &self.content
+    }
+
+    /// Records the round after the one that is published. None when it went stale: plan again.
+    pub async fn seal(self, lane: Lane, ledger: Uuid, before: &Published) -> Result<Option<Recorded>, LedgerError> {
+        let head = RoundHead { seq: before.head().seq + 1, revision: 0, checksum: self.content.checksum() };
+        fail_point("round.sealing");
+        let sealed = self.open.seal(head, Arc::clone(&self.content)).await?;
+        let Sealed::Recorded { position } = sealed else { return Ok(None) };
+        fail_point("round.sealed");
+        let publication = Publication {
+            lane,
+            offset: position,
+            mark: Mark { ledger, head },
+            drafts: self.content.parts.iter().map(|part| part.drafts.clone()).collect(),
+            dead_letters: self.content.dead_letters.clone(),
+        };
+        Ok(Some(Recorded { head, publication: Arc::new(publication), over_at: self.content.over_at() }))
+    }
+}
 
 /// A round that is recorded: the frozen decision of who is told what. Only this module makes one, after the ledger's commit or from what
 /// the ledger holds; publishing takes nothing else.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Recorded {
     head: RoundHead,
-    publication: Publication,
+    publication: Arc<Publication>,
+    over_at: i64,
 }
 
 impl Recorded {
+    /// Reads the last recorded round back. It is taken up only when its count and checksum are those that were recorded.
+    pub fn read_back(lane: Lane, ledger: Uuid, stored: StoredRound) -> Result<Self, LedgerError> {
+        let found: u64 = stored.batches.iter().map(|batch| batch.clients.len() as u64).sum();
+        let checksum = checksum(&stored.batches, stored.dead_letters.iter().map(|letter| letter.id));
+        if found != stored.drafts || checksum != stored.head.checksum {
+            return Err(LedgerError::Damaged(format!(
+                "round {lane}/{} was recorded with {} drafts and checksum {:016x}, but {found} drafts with checksum {checksum:016x} are \
+                 found: rows of it were changed or removed",
+                stored.head.seq, stored.drafts, stored.head.checksum
+            )));
+        }
+        let publication = Publication {
+            lane,
+            offset: stored.position,
+            mark: Mark { ledger, head: stored.head },
+            drafts: stored.batches,
+            dead_letters: stored.dead_letters,
+        };
+        Ok(Self { head: stored.head, publication: Arc::new(publication), over_at: stored.over_at })
+    }
+
+    /// The mark of a round that is published already, without its drafts: whatever became of its rows since, the mark stands.
+    pub(super) fn mark_only(lane: Lane, ledger: Uuid, stored: &StoredRound) -> Self {
+        let mark = Mark { ledger, head: stored.head };
+        let publication =
+            Publication { lane, offset: stored.position, mark, drafts: Vec::new(), dead_letters: Vec::new() };
+        Self { head: stored.head, publication: Arc::new(publication), over_at: i64::MAX }
+    }
+
     /// The round's name.
     pub fn head(&self) -> RoundHead {
         self.head
@@ -21,4 +101,62 @@ impl Recorded {
     pub fn publication(&self) -> &Publication {
         &self.publication
     }
+
+    /// The same, for whoever tells it on a thread of their own.
+    pub fn share(&self) -> Arc<Publication> {
+        Arc::clone(&self.publication)
+    }
+
+    /// The first second in which the round may not be begun any more, by the earliest end among its campaigns.
+    pub fn over_at(&self) -> i64 {
+        self.over_at
+    }
+
+    /// The campaigns that have drafts in it.
+    pub fn campaigns(&self) -> impl Iterator<Item = &str> {
+        let with_drafts = self.publication.drafts.iter().filter(|batch| !batch.clients.is_empty());
+        with_drafts.map(|batch| batch.template.campaign().adv_campaign_id.as_str())
+    }
+
+    /// How many drafts it holds.
+    pub fn drafts(&self) -> usize {
+        self.publication.drafts.iter().map(|batch| batch.clients.len()).sum()
+    }
+
+    /// A round of a test of the broker, that no ledger knows.
+    #[cfg(feature = "fail-points")]
+    pub fn for_test(publication: Publication) -> Self {
+        Self { head: publication.mark.head, publication: Arc::new(publication), over_at: i64::MAX }
+    }
+}
+
+fn checksum<'a>(
+    batches: impl IntoIterator<Item = &'a crate::draft::DraftBatch>,
+    dead_letters: impl Iterator<Item = i64>,
+) -> i64 {
+    let drafts = batches.into_iter().fold(0u64, |sum, batch| sum.wrapping_add(batch.checksum()));
+    dead_letters.fold(drafts, |sum, id| sum.wrapping_add(dead_letter_checksum(id))).cast_signed()
+}
+
+impl RoundContent {
+    /// How many drafts it holds.
+    pub fn drafts(&self) -> usize {
+        self.parts.iter().map(|part| part.drafts.clients.len()).sum()
+    }
+
+    /// Of its drafts and dead letters, in any order.
+    pub fn checksum(&self) -> i64 {
+        checksum(self.parts.iter().map(|part| &part.drafts), self.dead_letters.iter().map(|letter| letter.id))
+    }
+
+    /// The earliest end among the campaigns that have drafts in it.
+    fn over_at(&self) -> i64 {
+        let with_drafts = self.parts.iter().filter(|part| !part.drafts.clients.is_empty());
+        with_drafts.map(|part| part.drafts.template.campaign().window.end).min().unwrap_or(i64::MAX)
+    }
+}
+
+/// Opens a round and copies its rows.
+pub async fn copy<L: Ledger>(open: L::Open, content: RoundContent) -> Result<Copied<L::Open>, LedgerError> {
+    Copied::copy(open, Arc::new(content)).await
 }

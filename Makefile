@@ -1,0 +1,33 @@
+# One optimised profile for everything: librdkafka is built anew for each.
+FEATURES := --features fail-points
+# Tests wait for servers more than they compute.
+TEST_THREADS ?= 4
+# Where rustup puts cargo, for shells that do not know it yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help demo test lint prove bench
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: ## the whole service on one machine, set-up included; flags: make demo ARGS=--once
+	@scripts/setup demo
+	cargo run --release --locked -- demo $(ARGS)
+
+test: ## unit, model and integration tests on real Kafka and PostgreSQL, set-up included
+	@scripts/setup test
+	scripts/with-rig cargo test --release --locked $(FEATURES) $(ARGS) -- --test-threads $(TEST_THREADS) $(TEST_ARGS)
+
+prove: ## the tests that take longer
+	@scripts/setup test
+	scripts/with-rig cargo test --release --locked $(FEATURES) $(ARGS) -- --ignored --test-threads $(TEST_THREADS) $(TEST_ARGS)
+
+bench: ## this machine's own limits, and the service against them
+	@scripts/setup test
+	scripts/with-rig cargo run --release --locked -- bench $(ARGS)
+
+lint: ## format, warnings, licences and bans
+	@scripts/setup lint
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets $(FEATURES) -- -D warnings
+	.cache/cargo-deny/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources

@@ -1,0 +1,37 @@
+//! `dinnerbell campaign ...`
+
+pub mod list;
+pub mod send;
+pub mod show;
+
+use clap::{Args, Subcommand};
+
+use super::Failure;
+
+/// Send campaigns
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a campaign from flags or a file and put it on the campaigns topic
+    Send(Box<send::Arguments>),
+    /// List campaigns, those that were received last first
+    List(list::Arguments),
+    /// Show all that is known of one campaign
+    Show(show::Arguments),
+}
+
+impl Arguments {
+    /// Does what is asked.
+    pub fn execute(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Send(arguments) => arguments.execute(),
+            Command::List(arguments) => arguments.execute(),
+            Command::Show(arguments) => arguments.execute(),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! `dinnerbell campaign send`: makes a valid campaign and puts it on the campaigns topic, as a restaurant's app would.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use jiff::{Span, SpanRelativeTo, Timestamp, Unit};
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::campaign::EpochSeconds;
+use crate::cli::{ConfigFile, Failure, Json, output};
+use crate::config::{Kafka, Role};
+use crate::kafka::client::{self, Observer};
+use crate::way::decode::{Arrival, decode};
+
+/// How long a delivery is waited for, a broker that is away included.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After this long the user is told what is waited for.
+const NOTICE: Duration = Duration::from_secs(2);
+
+const EXAMPLES: &str = "\
+Examples:
+  dinnerbell campaign send --restaurant 123e4567-e89b-12d3-a456-426614174000 \\
+      --content 'Fig tart, 70% off until 14:00' --end +2h \\
+      --owner 'Ivanov Ivan' --contact iiivanov@restaurant.ru
+  dinnerbell campaign send --file samples/campaign.json --key first_message";
+
+/// Make a campaign from flags or a file and put it on the campaigns topic
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// The restaurant's id
+    #[arg(long, value_name = "ID", required_unless_present = "file")]
+    restaurant: Option<String>,
+    /// The text of the offer
+    #[arg(long, value_name = "TEXT", required_unless_present = "file")]
+    content: Option<String>,
+    /// Who answers for it
+    #[arg(long, value_name = "NAME", required_unless_present = "file")]
+    owner: Option<String>,
+    /// How to reach them
+    #[arg(long, value_name = "CONTACT", required_unless_present = "file")]
+    contact: Option<String>,
+    /// When it begins: RFC 3339, epoch seconds, or from now, as +10m
+    #[arg(long, value_name = "TIME", default_value = "+0s", allow_hyphen_values = true)]
+    start: String,
+    /// When it ends: RFC 3339, epoch seconds, or from its start, as +2h
+    #[arg(long, value_name = "TIME", default_value = "+2h", allow_hyphen_values = true)]
+    end: String,
+    /// The campaign's id; that of a campaign already sent updates it [default: a new UUID]
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// Send this file (- is standard input) as it is
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["restaurant", "content", "owner", "contact", "start", "end", "id"])]
+    file: Option<PathBuf>,
+    /// The key of the message [default: the campaign's id, so that all its versions take one lane]
+    #[arg(long)]
+    key: Option<String>,
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(flatten)]
+    json: Json,
+}
+
+/// A campaign as it travels, its fields in the order of the input.
+#[derive(Debug, Serialize)]
+struct Value<'a> {
+    restaurant_id: &'a str,
+    adv_campaign_id: &'a str,
+    adv_campaign_content: &'a str,
+    adv_campaign_owner: &'a str,
+    adv_campaign_owner_contact: &'a str,
+    adv_campaign_datetime_start: EpochSeconds,
+    adv_campaign_datetime_end: EpochSeconds,
+    datetime_created: EpochSeconds,
+}
+
+impl Arguments {
+    /// Does what is asked: all that can be wrong with the campaign or the configuration is found before anything is contacted.
+    pub fn execute(self) -> Result<(), Failure> {
+        let now = Timestamp::now().as_second();
+        let value = match &self.file {
+            Some(file) => read(file)?,
+            None => self.value(now)?,
+        };
+        let id = checked_id(&value)?;
+        let config = self.config.load()?;
+        let key = self.key.as_deref().unwrap_or(&id);
+        let (partition, offset) = deliver(&config.kafka, key, &value)?;
+        let topic = &config.kafka.topics.campaigns;
+        if self.json.json {
+            return output::print_json(
+                &json!({ "adv_campaign_id": id, "topic": topic, "partition": partition, "offset": offset }),
+            );
+        }
+        output::print(&format!("campaign {id} is in {topic}, partition {partition}, offset {offset}\n"))
+    }
+
+    fn value(&self, now: EpochSeconds) -> Result<Vec<u8>, Failure> {
+        let start = time(&self.start, now).map_err(|problem| Failure::Usage(format!("--start {problem}")))?;
+        let end = time(&self.end, start).map_err(|problem| Failure::Usage(format!("--end {problem}")))?;
+        let id = self.id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        let value = Value {
+            restaurant_id: self.restaurant.as_deref().unwrap_or_default(),
+            adv_campaign_id: &id,
+            adv_campaign_content: self.content.as_deref().unwrap_or_default(),
+            adv_campaign_owner: self.owner.as_deref().unwrap_or_default(),
+            adv_campaign_owner_contact: self.contact.as_deref().unwrap_or_default(),
+            adv_campaign_datetime_start: start,
+            adv_campaign_datetime_end: end,
+            datetime_created: now,
+        };
+        serde_json::to_vec(&value)
+            .map_err(|error| Failure::Usage(format!("the campaign cannot be written as JSON: {error}")))
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let read = if file == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(file)
+    };
+    read.map_err(|error| Failure::Usage(format!("cannot read the campaign from {}: {error}", file.display())))
+}
+
+/// The id of a campaign that keeps every rule, the very rules by which the service reads it.
+fn checked_id(value: &[u8]) -> Result<String, Failure> {
+    match decode(None, Some(value)) {
+        Arrival::Campaign(campaign) => Ok(campaign.adv_campaign_id),
+        Arrival::Cancellation { .. } => Err(Failure::Usage("the campaign is empty".to_owned())),
+        Arrival::DeadLetter(reason) => {
+            Err(Failure::Usage(format!("this would be a dead letter, so it was not sent: {}", reason.reason)))
+        }
+    }
+}
+
+/// RFC 3339, epoch seconds, or a span from `base` with its sign.
+pub(in crate::cli) fn time(text: &str, base: EpochSeconds) -> Result<EpochSeconds, String> {
+    let wrong = || "must be an RFC 3339 time, epoch seconds or a span as +2h or +1h30m".to_owned();
+    if text.starts_with(['+', '-']) {
+        let span: Span = text.parse().map_err(|_| wrong())?;
+        let seconds = span.total((Unit::Second, SpanRelativeTo::days_are_24_hours())).map_err(|_| wrong())?;
+        // A span of jiff is at most some 10^12 seconds: exact in an f64, and far from the limits of an i64.
+        return Ok(base + seconds as EpochSeconds);
+    }
+    text.parse::<EpochSeconds>().or_else(|_| text.parse::<Timestamp>().map(Timestamp::as_second)).map_err(|_| wrong())
+}
+
+/// What became of the one message, and what librdkafka says outside of any call.
+#[derive(Default)]
+struct Fate {
+    delivered: Mutex<Option<KafkaResult<(i32, i64)>>>,
+    observer: Observer,
+}
+
+impl Fate {
+    fn take(&self) -> Option<KafkaResult<(i32, i64)>> {
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl ClientContext for Fate {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.observer.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.observer.error(error, reason);
+    }
+}
+
+impl ProducerContext for Fate {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let fate = match result {
+            Ok(message) => Ok((message.partition(), message.offset())),
+            Err((error, _)) => Err(error.clone()),
+        };
+        *self.delivered.lock().unwrap_or_else(PoisonError::into_inner) = Some(fate);
+    }
+}
+
+/// Puts one message on the campaigns topic, partitioned by its key as the Java client does it, and waits for its delivery.
+fn deliver(kafka: &Kafka, key: &str, value: &[u8]) -> Result<(i32, i64), Failure> {
+    let topic = &kafka.topics.campaigns;
+    let doing = format!("sending to topic {topic}");
+    let settings = client::settings(
+        kafka,
+        Role::Producer,
+        "send",
+        &[("linger.ms", "0"), ("topic.metadata.propagation.max.ms", "5000")],
+        &[
+            ("enable.idempotence", "true"),
+            ("partitioner", "murmur2_random"),
+            ("message.timeout.ms", &PATIENCE.as_millis().to_string()),
+        ],
+    );
+    let fate = Fate::default();
+    let observer = fate.observer.clone();
+    let failed = |error: &KafkaError| Failure::Failed(observer.explain(&doing, error).to_string());
+    let producer: BaseProducer<Fate> = settings.create_with_context(fate).map_err(|error| failed(&error))?;
+    producer.send(BaseRecord::to(topic).key(key).payload(value)).map_err(|(error, _)| failed(&error))?;
+    // The delivery has its own time-out: this one is for a librdkafka that forgets it.
+    let (begun, mut told) = (Instant::now(), false);
+    while begun.elapsed() < PATIENCE + Duration::from_secs(5) {
+        producer.poll(Duration::from_millis(100));
+        match (producer.context().take(), observer.refused(&doing)) {
+            (Some(Ok(place)), _) => return Ok(place),
+            (Some(Err(error)), _) => return Err(failed(&error)),
+            (None, Some(refused)) => return Err(Failure::Failed(refused.to_string())),
+            (None, None) if begun.elapsed() > NOTICE && !told => {
+                told = true;
+                tracing::info!("waiting for kafka at {}, at most {} s", kafka.bootstrap_servers, PATIENCE.as_secs());
+            }
+            (None, None) => {}
+        }
+    }
+    Err(failed(&KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_absolute_or_relative() {
+        for (text, seconds) in [
+            ("1678615562", 1_678_615_562),
+            ("2023-03-12T10:06:02Z", 1_678_615_562),
+            ("+2h", 1000 + 7200),
+            ("+1h30m", 1000 + 5400),
+            ("+1d", 1000 + 86_400),
+            ("-10m", 1000 - 600),
+            ("+0s", 1000),
+        ] {
+            assert_eq!(time(text, 1000), Ok(seconds), "{text}");
+        }
+        for text in ["", "2h", "tomorrow", "+", "+1month", "+2", "2023-03-12", "1.5"] {
+            assert!(time(text, 1000).is_err(), "{text}");
+        }
+    }
+}

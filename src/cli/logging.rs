@@ -1,0 +1,38 @@
+//! The log: standard error, so that what a command prints stays clean.
+
+use std::io::IsTerminal;
+
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+
+use super::Failure;
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Lines for people
+    Text,
+    /// One JSON object a line, for collectors
+    Json,
+}
+
+/// What is in the log where DINNERBELL_LOG does not say otherwise. librdkafka repeats itself while a broker is away: the service
+/// says once what it waits for.
+const DEFAULT: &str = "info,librdkafka=off,rdkafka=off,tokio_postgres=warn,refinery_core=warn";
+
+/// Starts the log. RUST_LOG is left to other programs.
+pub fn start(format: Format) -> Result<(), Failure> {
+    let chosen = std::env::var("DINNERBELL_LOG").ok().filter(|chosen| !chosen.trim().is_empty());
+    let filter = EnvFilter::try_new(chosen.as_deref().unwrap_or(DEFAULT)).map_err(|error| {
+        Failure::Usage(format!(
+            "DINNERBELL_LOG must be a level, or levels by target, as info or dinnerbell=debug: {error}"
+        ))
+    })?;
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let started = match format {
+        Format::Text => builder.with_target(false).try_init(),
+        Format::Json => builder.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| Failure::Usage(format!("the log was started twice: {error}")))
+}

@@ -1,0 +1,111 @@
+//! `dinnerbell migrate`
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{ConfigFile, Failure, output};
+use crate::postgres::migrate::{Event, migrate, script};
+
+/// Where there is no terminal, progress is a line of the log this often.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Make the ledger's tables and the indexes, or bring them up to date
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Make the ledger's tables (schema dinnerbell in the feedback database) and the indexes on the two tables, or bring \
+                  them up to date. It may be run at any time, repeatedly, and beside a running service: what is there is left alone, \
+                  and indexes are built CONCURRENTLY.",
+    after_help = "Example:\n  dinnerbell migrate -c dinnerbell.toml\n  dinnerbell migrate --print-sql > migrate.sql"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Make the two tables that usually exist before: of the subscribers and of the feedback
+    #[arg(long)]
+    create_tables: bool,
+    /// Print the SQL for databases in which nothing of it is there yet; contacts nobody
+    #[arg(long)]
+    print_sql: bool,
+}
+
+impl Arguments {
+    /// Does what is asked.
+    pub fn execute(self) -> Result<(), Failure> {
+        let config = self.config.load()?;
+        if self.print_sql {
+            return output::print(&script(&config, self.create_tables));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::Failed(format!("the runtime did not start: {error}")))?;
+        let screen = Screen::new();
+        let result = runtime.block_on(migrate(&config, self.create_tables, &|event| screen.show(event)));
+        screen.clear();
+        result.map_err(|error| Failure::Failed(error.to_string()))
+    }
+}
+
+/// Results go to standard output; what it is busy with to a progress bar on a terminal, else to the log.
+struct Screen {
+    bar: Option<ProgressBar>,
+    last_line: Mutex<Option<Instant>>,
+}
+
+impl Screen {
+    fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}").expect("the template is valid");
+            let bar = ProgressBar::new_spinner().with_style(style);
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Self { bar, last_line: Mutex::default() }
+    }
+
+    fn show(&self, event: Event<'_>) {
+        match event {
+            Event::Doing(what) => self.busy(what, true),
+            Event::Building { phase, done, total } => {
+                let share = (total > 0).then(|| format!(": {} %", done.min(total) * 100 / total)).unwrap_or_default();
+                self.busy(&format!("{phase}{share}"), false);
+            }
+            Event::Done(what) => self.print(what),
+            Event::Warning(what) => self.print(&format!("warning: {what}")),
+            Event::HandOver(sql) => self.print(sql),
+        }
+    }
+
+    fn busy(&self, what: &str, new: bool) {
+        let Some(bar) = &self.bar else {
+            let mut last = self.last_line.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if new || last.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
+                *last = Some(Instant::now());
+                tracing::info!("{what}");
+            }
+            return;
+        };
+        bar.set_message(what.to_owned());
+    }
+
+    fn print(&self, line: &str) {
+        let print = || {
+            // Nobody reads it any more: the work is worth finishing all the same.
+            let _ = output::print(&format!("{}\n", line.trim_end()));
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The command line. `main` only dispatches: one file for each subcommand, each with its own `Arguments` and
+//! `execute(self) -> Result<(), Failure>`. Set-up that can fail (arguments, configuration) comes before a runtime is started.
+//!
+//! To add a command: its file, its `mod` line here, its variant of [`Command`], its line in [`Command::execute`].
+
+pub mod campaign;
+pub mod config;
+pub mod failure;
+pub mod lane;
+pub mod logging;
+pub mod migrate;
+pub mod output;
+pub mod run;
+pub mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use failure::Failure;
+
+use crate::config::{Config, environment, load};
+
+/// A restaurant rings; everyone who favours it hears, once, while the offer lasts.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dinnerbell",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// How the log on standard error is written; DINNERBELL_LOG chooses what is in it, as info or dinnerbell=debug,librdkafka=info
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Logging",
+        value_name = "FORMAT",
+        env = "DINNERBELL_LOG_FORMAT",
+        default_value = "text"
+    )]
+    log_format: logging::Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Every command, in the order in which the help shows them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the service until SIGTERM or Ctrl-C
+    Run(run::Arguments),
+    /// Send, list and show campaigns
+    Campaign(campaign::Arguments),
+    /// Make the ledger's tables and the indexes, or bring them up to date
+    Migrate(migrate::Arguments),
+    /// List lanes, and resolve what halted one
+    Lane(lane::Arguments),
+    /// Compare the output topic and the feedback table, draft by draft
+    Verify(verify::Arguments),
+    /// Print every key, what is in force, or what is wrong
+    Config(config::Arguments),
+}
+
+impl Command {
+    fn execute(self) -> Result<(), Failure> {
+        match self {
+            Self::Run(arguments) => arguments.execute(),
+            Self::Campaign(arguments) => arguments.execute(),
+            Self::Migrate(arguments) => arguments.execute(),
+            Self::Lane(arguments) => arguments.execute(),
+            Self::Verify(arguments) => arguments.execute(),
+            Self::Config(arguments) => arguments.execute(),
+        }
+    }
+}
+
+/// Parses the command line and does what it says. Wrong usage prints how it is meant and exits 2.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match logging::start(cli.log_format).and_then(|()| cli.command.execute()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Runs a command's asynchronous part to its end.
+pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start a runtime: {error}")))?;
+    let done = runtime.block_on(work);
+    // A blocking call to a server that does not answer is not waited for.
+    runtime.shutdown_background();
+    done
+}
+
+/// `-c FILE`, for every command that needs the configuration.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConfigFile {
+    /// The configuration file [default: ./dinnerbell.toml, else /etc/dinnerbell/dinnerbell.toml, else the environment alone]
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// The checked configuration, or all its mistakes.
+    pub fn load(&self) -> Result<Config, Failure> {
+        Ok(load(self.file.as_deref(), environment())?)
+    }
+}
+
+/// `--json`, for every command that prints data.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Json {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The runtime of a command that speaks with servers.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("the runtime cannot be started: {error}")))
+}

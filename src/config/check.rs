@@ -1,0 +1,369 @@
+//! What was given becomes, once, values that are ready to use; every mistake is found before the first is reported.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use openssl::pkey::PKey;
+use openssl::x509::X509;
+
+use super::keys::{CLIENT, Fallback, Key, Kind};
+use super::mistake::{Mistake, Origin};
+use super::postgres_url::{self, ConnectionString};
+use super::settings::{Given, Settings};
+use super::{
+    Config, ConfigErrors, Database, Fanout, Http, Kafka, PostgresTls, Sasl, Secret, Topics, kafka_client, values,
+};
+
+/// Checks everything that was given.
+pub fn check(settings: &Settings) -> Result<Config, ConfigErrors> {
+    let mut reader = Reader { settings, mistakes: settings.mistakes().to_vec() };
+    let (kafka, subscribers, feedback) = (reader.kafka(), reader.database("subscribers"), reader.database("feedback"));
+    let (fanout, http) = (reader.fanout(), reader.http());
+    let feedback = feedback.map(|mut feedback| {
+        postgres_url::prefer_writable(&mut feedback.connection);
+        feedback
+    });
+    match (kafka, subscribers, feedback, fanout, http) {
+        (Some(kafka), Some(subscribers), Some(feedback), Some(fanout), Some(http)) if reader.mistakes.is_empty() => {
+            Ok(Config { kafka, subscribers, feedback, fanout, http })
+        }
+        _ => {
+            // As they stand in the file, then those of the environment, then what is missing.
+            reader.mistakes.sort_by_key(|mistake| match mistake.origin {
+                Some(Origin::File { line, .. }) => (0, line),
+                Some(_) => (1, 0),
+                None => (2, 0),
+            });
+            Err(ConfigErrors(reader.mistakes))
+        }
+    }
+}
+
+/// Reads keys one after the other and collects the mistakes. A method returns none only where there is one.
+struct Reader<'a> {
+    settings: &'a Settings,
+    mistakes: Vec<Mistake>,
+}
+
+impl Reader<'_> {
+    fn kafka(&mut self) -> Option<Kafka> {
+        let bootstrap_servers = self.parsed("kafka.bootstrap_servers", values::bootstrap_servers);
+        let security_protocol = self.choice("kafka.security_protocol");
+        let protocol = security_protocol.clone().unwrap_or_default();
+        let sasl = self.sasl(&protocol);
+        let ca_file = self.ca_file(&protocol);
+        let group_id = self.parsed("kafka.group_id", values::group);
+        let start = self.parsed("kafka.start", values::start);
+        let topics = self.topics();
+        let client = self.client();
+        let kafka = Kafka {
+            bootstrap_servers: bootstrap_servers?,
+            security_protocol: security_protocol?,
+            sasl: sasl?,
+            ca_file: ca_file?,
+            group_id: group_id?,
+            start: start?,
+            topics: topics?,
+            client: client?,
+        };
+        match kafka.try_clients() {
+            Ok(()) => Some(kafka),
+            Err(problem) => self.wrong(CLIENT, None, format!("librdkafka refuses these settings together: {problem}")),
+        }
+    }
+
+    /// The outer option is none after a mistake, the inner one where nobody logs in.
+    fn sasl(&mut self, protocol: &str) -> Option<Option<Sasl>> {
+        let mechanism = self.choice("kafka.sasl_mechanism");
+        let username = self.optional("kafka.username", not_blank);
+        let password = self.secret("kafka.password", not_blank);
+        if protocol.is_empty() {
+            return None;
+        }
+        if !protocol.starts_with("SASL_") {
+            for name in ["kafka.username", "kafka.password", "kafka.password_file"] {
+                self.needless(name, "needs kafka.security_protocol = \"SASL_SSL\" (or SASL_PLAINTEXT)");
+            }
+            return Some(None);
+        }
+        let (username, password) = (username?, password?);
+        if username.is_none() {
+            self.missing("kafka.username", &format!("is needed with {protocol}"));
+        }
+        if password.is_none() {
+            self.missing("kafka.password", &format!("is needed with {protocol}; kafka.password_file will do"));
+        }
+        Some(Some(Sasl { mechanism: mechanism?, username: username?, password: password? }))
+    }
+
+    fn ca_file(&mut self, protocol: &str) -> Option<Option<PathBuf>> {
+        if matches!(protocol, "PLAINTEXT" | "SASL_PLAINTEXT") {
+            self.needless("kafka.ca_file", "needs kafka.security_protocol = \"SASL_SSL\" (or SSL)");
+        }
+        let Some(given) = self.settings.get("kafka.ca_file") else { return Some(None) };
+        let path = given.origin.resolve(&given.text);
+        match certificates(&path) {
+            Ok(()) => Some(Some(path)),
+            Err(problem) => self.wrong("kafka.ca_file", Some(&given.origin), problem),
+        }
+    }
+
+    fn topics(&mut self) -> Option<Topics> {
+        let campaigns = self.parsed("kafka.topics.campaigns", values::topic);
+        let notifications = self.parsed("kafka.topics.notifications", values::topic);
+        let dead_letters = self.optional("kafka.topics.dead_letters", values::topic);
+        let others = [
+            ("kafka.topics.notifications", notifications.clone(), campaigns.clone(), "campaigns"),
+            ("kafka.topics.dead_letters", dead_letters.clone().flatten(), campaigns.clone(), "campaigns"),
+            ("kafka.topics.dead_letters", dead_letters.clone().flatten(), notifications.clone(), "notifications"),
+        ];
+        for (name, topic, other, word) in others {
+            if topic.is_some() && topic == other {
+                let origin = self.settings.get(name).map(|given| &given.origin);
+                self.wrong::<()>(name, origin, format!("must not be the topic of kafka.topics.{word}"));
+            }
+        }
+        Some(Topics { campaigns: campaigns?, notifications: notifications?, dead_letters: dead_letters? })
+    }
+
+    fn client(&mut self) -> Option<BTreeMap<String, String>> {
+        let mut client: BTreeMap<String, (String, &Origin)> = BTreeMap::new();
+        let before = self.mistakes.len();
+        for (setting, given) in self.settings.client() {
+            let key = format!("{CLIENT}.{setting}");
+            let (name, value) = match kafka_client::secret_of_file(setting) {
+                None => (setting.as_str(), Ok(given.text.clone())),
+                Some(name) => (name, read_secret(&given.origin.resolve(&given.text))),
+            };
+            // Paths start at the folder of the file here too.
+            let value = match name.ends_with(".location") {
+                true => value.map(|path| given.origin.resolve(&path).to_string_lossy().into_owned()),
+                false => value,
+            };
+            let name = kafka_client::canonical(name);
+            let checked = value.and_then(|value| kafka_client::check(name, &value).map(|()| value));
+            match (checked, client.get(name)) {
+                (Err(problem), _) => self.wrong(&key, Some(&given.origin), problem).unwrap_or(()),
+                (Ok(_), Some((_, other))) if other.same_layer(&given.origin) => {
+                    let problem = format!("is given twice: {name} has two names, or a value and a file");
+                    self.wrong(&key, Some(&given.origin), problem).unwrap_or(())
+                }
+                (Ok(_), Some((_, Origin::Environment(_)))) => {}
+                (Ok(value), _) => drop(client.insert(name.to_owned(), (value, &given.origin))),
+            }
+        }
+        let settings = client.into_iter().map(|(name, (value, _))| (name, value)).collect();
+        (self.mistakes.len() == before).then_some(settings)
+    }
+
+    fn database(&mut self, section: &str) -> Option<Database> {
+        let table = self.parsed(&format!("{section}.table"), values::table);
+        let max_connections = self.integer(&format!("{section}.max_connections"));
+        let connection = self.connection(section);
+        let (connection, tls) = connection?;
+        Some(Database { connection, tls, table: table?, max_connections: usize::try_from(max_connections?).ok()? })
+    }
+
+    fn connection(&mut self, section: &str) -> Option<(tokio_postgres::Config, PostgresTls)> {
+        let name = format!("{section}.url");
+        let password = self.secret(&format!("{section}.password"), |text| Ok(text.to_owned()));
+        let given = self.given(&name)?;
+        let parsed = match ConnectionString::parse(&given.text) {
+            Ok(parsed) => parsed,
+            Err(problem) => return self.wrong(&name, Some(&given.origin), problem),
+        };
+        let (mut connection, tls) = match parsed.resolve(&given.origin) {
+            Ok(resolved) => resolved,
+            Err(problems) => {
+                problems.into_iter().for_each(|problem| self.wrong(&name, Some(&given.origin), problem).unwrap_or(()));
+                return None;
+            }
+        };
+        self.certificates_of(&name, &given.origin, &tls);
+        if let Some((password, origin)) = password?.map(|password| (password, self.origin_of_secret(section))) {
+            match origin {
+                Some(origin) if parsed.has_password() && origin.same_layer(&given.origin) => {
+                    let problem =
+                        format!("holds a password, and {section}.password or password_file is given too: keep one");
+                    return self.wrong(&name, Some(&given.origin), problem);
+                }
+                // The URL of the environment stands over the password of the file.
+                Some(Origin::File { .. }) if parsed.has_password() => {}
+                _ => drop(connection.password(password.reveal())),
+            }
+        }
+        Some((connection, tls))
+    }
+
+    fn origin_of_secret(&self, section: &str) -> Option<&Origin> {
+        ["password", "password_file"]
+            .iter()
+            .find_map(|word| self.settings.get(&format!("{section}.{word}")))
+            .map(|given| &given.origin)
+    }
+
+    fn certificates_of(&mut self, name: &str, origin: &Origin, tls: &PostgresTls) {
+        let root = tls.root_cert.as_ref().map(|path| ("sslrootcert", certificates(path)));
+        let cert = tls.client_cert.as_ref().map(|(cert, _)| ("sslcert", certificates(cert)));
+        let key = tls.client_cert.as_ref().map(|(_, key)| ("sslkey", private_key(key)));
+        for (parameter, result) in [root, cert, key].into_iter().flatten() {
+            if let Err(problem) = result {
+                self.wrong::<()>(name, Some(origin), format!("{parameter} {problem}"));
+            }
+        }
+    }
+
+    fn fanout(&mut self) -> Option<Fanout> {
+        let round_rows = self.integer("fanout.round_rows");
+        let late_subscribers = self.parsed("fanout.late_subscribers", |text| {
+            text.parse::<bool>().map_err(|_| "must be true or false".to_owned())
+        });
+        let rate_limit = self.integer("fanout.rate_limit");
+        let memory_limit = self.size("fanout.memory_limit");
+        Some(Fanout {
+            round_rows: usize::try_from(round_rows?).ok()?,
+            late_subscribers: late_subscribers?,
+            rate_limit: u64::try_from(rate_limit?).ok()?,
+            memory_limit: usize::try_from(memory_limit?).ok()?,
+        })
+    }
+
+    fn http(&mut self) -> Option<Http> {
+        let listen = self.parsed("http.listen", values::address);
+        let token = self.secret("http.token", |text| match text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            true => not_blank(text),
+            false => Err("must be of visible ASCII characters, without blanks: it travels in a header".to_owned()),
+        });
+        Some(Http { listen: listen?, token: token? })
+    }
+
+    /// What was given for a key, else its default; none after a mistake.
+    fn given(&mut self, name: &str) -> Option<Given> {
+        let key = Key::find(name).expect("only keys of the table are read");
+        match (self.settings.get(name), key.fallback) {
+            (Some(given), _) => Some(given.clone()),
+            (None, Fallback::Default(text)) => {
+                Some(Given { text: text.to_owned(), is_string: true, origin: Origin::Default })
+            }
+            (None, _) => {
+                self.missing(name, &format!("is missing: give it, as {}", key.example));
+                None
+            }
+        }
+    }
+
+    fn parsed<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let given = self.given(name)?;
+        match parse(&given.text) {
+            Ok(value) => Some(value),
+            Err(problem) => self.wrong(name, Some(&given.origin), problem),
+        }
+    }
+
+    fn optional<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Option<T>> {
+        match self.settings.get(name) {
+            None => Some(None),
+            Some(_) => self.parsed(name, parse).map(Some),
+        }
+    }
+
+    fn choice(&mut self, name: &str) -> Option<String> {
+        let Some(Key { kind: Kind::Choice(words), .. }) = Key::find(name) else { unreachable!("{name} is a choice") };
+        self.parsed(name, |text| match words.iter().find(|word| word.eq_ignore_ascii_case(text)) {
+            Some(word) => Ok((*word).to_owned()),
+            None => Err(format!("must be one of {}", words.join(", "))),
+        })
+    }
+
+    fn integer(&mut self, name: &str) -> Option<i64> {
+        let Some(Key { kind: Kind::Integer(least, most), .. }) = Key::find(name) else {
+            unreachable!("{name} is a whole number")
+        };
+        self.parsed(name, |text| match text.parse() {
+            Ok(number) if (*least..=*most).contains(&number) => Ok(number),
+            _ => Err(format!("must be a whole number from {least} to {most}")),
+        })
+    }
+
+    fn size(&mut self, name: &str) -> Option<u64> {
+        let Some(Key { kind: Kind::Size(least, most), .. }) = Key::find(name) else { unreachable!("{name} is a size") };
+        self.parsed(name, |text| match values::size(text)? {
+            bytes if (*least..=*most).contains(&bytes) => Ok(bytes),
+            _ => Err(format!("must be from {} to {}", values::show_size(*least), values::show_size(*most))),
+        })
+    }
+
+    /// A secret given as a value or as a file; of different layers the later won already.
+    fn secret(&mut self, name: &str, parse: impl Fn(&str) -> Result<String, String>) -> Option<Option<Secret>> {
+        let file_name = format!("{name}_file");
+        let (key, given, value) = match (self.settings.get(name), self.settings.get(&file_name)) {
+            (None, None) => return Some(None),
+            (Some(given), Some(_)) => {
+                let problem = format!("is given, and {file_name} too: keep one of them");
+                return self.wrong(name, Some(&given.origin), problem);
+            }
+            (Some(given), None) if given.is_string => (name, given, Ok(given.text.clone())),
+            (Some(given), None) => (name, given, Err("must be a string in quotes".to_owned())),
+            (None, Some(given)) => (file_name.as_str(), given, read_secret(&given.origin.resolve(&given.text))),
+        };
+        match value.and_then(|value| parse(&value)) {
+            Ok(value) => Some(Some(Secret::new(value))),
+            Err(problem) => self.wrong(key, Some(&given.origin), problem),
+        }
+    }
+
+    fn needless(&mut self, name: &str, problem: &str) {
+        if let Some(given) = self.settings.get(name) {
+            self.wrong::<()>(name, Some(&given.origin), problem);
+        }
+    }
+
+    fn missing(&mut self, name: &str, problem: &str) {
+        if self.settings.is_unread() {
+            return;
+        }
+        let variable = super::keys::variable(name);
+        self.wrong::<()>(name, None, format!("{problem} (or the environment variable {variable})"));
+    }
+
+    fn wrong<T>(&mut self, name: &str, origin: Option<&Origin>, problem: impl Into<String>) -> Option<T> {
+        self.mistakes.push(Mistake::new(name, origin, problem));
+        None
+    }
+}
+
+fn not_blank(text: &str) -> Result<String, String> {
+    match text.trim().is_empty() || text.contains(char::is_control) {
+        false => Ok(text.to_owned()),
+        true => Err("must not be blank, nor hold control characters".to_owned()),
+    }
+}
+
+/// Reads the file of a secret, less one newline at its end.
+fn read_secret(path: &Path) -> Result<String, String> {
+    let bytes = std::fs::read(path).map_err(|error| format!("cannot read the file {}: {error}", path.display()))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("the file {} is not UTF-8", path.display()))?;
+    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+    if text.is_empty() { Err(format!("the file {} is empty", path.display())) } else { Ok(text.to_owned()) }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("cannot be read from {}: {error}", path.display()))
+}
+
+fn certificates(path: &Path) -> Result<(), String> {
+    match X509::stack_from_pem(&read(path)?) {
+        Ok(certificates) if !certificates.is_empty() => Ok(()),
+        _ => Err(format!("must name a file of PEM certificates; {} is none", path.display())),
+    }
+}
+
+fn private_key(path: &Path) -> Result<(), String> {
+    // Without the callback OpenSSL would ask the terminal for a passphrase.
+    match PKey::private_key_from_pem_callback(&read(path)?, |_| Ok(0)) {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            Err(format!("must name a PEM file of a private key without a passphrase; {} is none", path.display()))
+        }
+    }
+}

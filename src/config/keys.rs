@@ -1,0 +1,367 @@
+//! Every key there is, once: its name, what it takes, what it is when left out, and what it means.
+//!
+//! Loading, the suggestion for an unknown key, `config reference` and `config show` are all made from [`KEYS`], so that they
+//! cannot disagree.
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// Section and name, as `kafka.topics.campaigns`.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// What it is when left out.
+    pub fallback: Fallback,
+    /// A value to show, as TOML spells it.
+    pub example: &'static str,
+    /// What it means.
+    pub doc: &'static str,
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Text; the key's own rules are in [`super::check`].
+    Text,
+    /// Text that is never printed. `NAME_file` may be given in its place.
+    Secret,
+    /// The file that holds a secret.
+    SecretFile,
+    /// A file of PEM certificates.
+    Certificates,
+    /// A connection string of Postgres, whose password is never printed.
+    PostgresUrl,
+    /// `schema.table`.
+    Table,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A whole number from the first to the second, both allowed.
+    Integer(i64, i64),
+    /// `true` or `false`.
+    Boolean,
+    /// Bytes, with an optional unit, between the first and the second.
+    Size(u64, u64),
+    /// An address and a port.
+    Address,
+    /// `earliest`, `latest` or an RFC 3339 time.
+    Start,
+    /// Any settings of librdkafka.
+    ClientSettings,
+}
+
+/// What a key is when left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// It may not be left out.
+    Required,
+    /// Nothing.
+    Nothing,
+    /// This.
+    Default(&'static str),
+}
+
+/// Starts the name of every environment variable of ours.
+pub const PREFIX: &str = "DINNERBELL_";
+/// The section that takes any setting of librdkafka.
+pub const CLIENT: &str = "kafka.client";
+
+use Fallback::{Default, Nothing, Required};
+
+/// Every key there is, in the order in which they are shown.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "kafka.bootstrap_servers",
+        kind: Kind::Text,
+        fallback: Required,
+        example: r#""localhost:9092""#,
+        doc: "Where to find the cluster: host:port, comma separated.",
+    },
+    Key {
+        name: "kafka.security_protocol",
+        kind: Kind::Choice(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]),
+        fallback: Default("PLAINTEXT"),
+        example: r#""SASL_SSL""#,
+        doc: "How to talk to the cluster: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.",
+    },
+    Key {
+        name: "kafka.sasl_mechanism",
+        kind: Kind::Choice(&["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"]),
+        fallback: Default("SCRAM-SHA-512"),
+        example: r#""SCRAM-SHA-512""#,
+        doc: "How to log in, where the protocol is one of SASL: SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN.",
+    },
+    Key {
+        name: "kafka.username",
+        kind: Kind::Text,
+        fallback: Nothing,
+        example: r#""dinnerbell""#,
+        doc: "Who logs in. Needed where the protocol is one of SASL.",
+    },
+    Key {
+        name: "kafka.password",
+        kind: Kind::Secret,
+        fallback: Nothing,
+        example: r#""...""#,
+        doc: "The password, or its file. Needed where the protocol is one of SASL.",
+    },
+    Key {
+        name: "kafka.password_file",
+        kind: Kind::SecretFile,
+        fallback: Nothing,
+        example: r#""/run/secrets/kafka""#,
+        doc: "A file that holds nothing but the password; one newline at its end is ignored.",
+    },
+    Key {
+        name: "kafka.ca_file",
+        kind: Kind::Certificates,
+        fallback: Nothing,
+        example: r#""CA.pem""#,
+        doc: "PEM file of the authority that signed the brokers' certificates; left out, the system's authorities are \
+              trusted. A relative path starts at the folder of the configuration file (from the environment: at the \
+              current folder); so do all paths here.",
+    },
+    Key {
+        name: "kafka.group_id",
+        kind: Kind::Text,
+        fallback: Default("dinnerbell"),
+        example: r#""dinnerbell""#,
+        doc: "The consumer group that all instances share. It names the transactional ids too; the ledger belongs to it.",
+    },
+    Key {
+        name: "kafka.start",
+        kind: Kind::Start,
+        fallback: Default("earliest"),
+        example: r#""earliest""#,
+        doc: "Where a new lane begins: earliest, latest, or an RFC 3339 time as 2026-03-01T12:00:00Z.",
+    },
+    Key {
+        name: "kafka.topics.campaigns",
+        kind: Kind::Text,
+        fallback: Required,
+        example: r#""promo.in""#,
+        doc: "The topic in which campaigns arrive.",
+    },
+    Key {
+        name: "kafka.topics.notifications",
+        kind: Kind::Text,
+        fallback: Required,
+        example: r#""promo.out""#,
+        doc: "The topic to which drafts go.",
+    },
+    Key {
+        name: "kafka.topics.dead_letters",
+        kind: Kind::Text,
+        fallback: Nothing,
+        example: r#""promo.in.dead""#,
+        doc: "The topic to which dead letters go, besides the ledger. Left out, only the ledger has them.",
+    },
+    Key {
+        name: CLIENT,
+        kind: Kind::ClientSettings,
+        fallback: Nothing,
+        example: r#""linger.ms" = 5"#,
+        doc: "Any setting of librdkafka (string, number or boolean); those that the promises rest on are refused by name. \
+              In an environment variable each dot of the setting is an underscore: \
+              DINNERBELL_KAFKA__CLIENT__LINGER_MS is linger.ms. ssl.key.password and ssl.keystore.password can be given \
+              as a file too: \"ssl.key.password_file\".",
+    },
+    Key {
+        name: "subscribers.url",
+        kind: Kind::PostgresUrl,
+        fallback: Required,
+        example: r#""postgres://dinnerbell@replica/de?sslmode=verify-full""#,
+        doc: "The database of the subscribers, as libpq spells it: a URL or key=value words; sslmode is disable, prefer \
+              (the default), require, verify-ca or verify-full; &sslrootcert=CA.pem names a private authority. It may be \
+              a read-only, lagging replica.",
+    },
+    Key {
+        name: "subscribers.password",
+        kind: Kind::Secret,
+        fallback: Nothing,
+        example: r#""...""#,
+        doc: "The password, or its file, where the URL holds none.",
+    },
+    Key {
+        name: "subscribers.password_file",
+        kind: Kind::SecretFile,
+        fallback: Nothing,
+        example: r#""/run/secrets/replica""#,
+        doc: "A file that holds nothing but the password; one newline at its end is ignored.",
+    },
+    Key {
+        name: "subscribers.table",
+        kind: Kind::Table,
+        fallback: Default("public.subscribers_restaurants"),
+        example: r#""public.subscribers_restaurants""#,
+        doc: "The table of the subscribers: schema.table. A name of other than lower-case letters, digits and _ stands \
+              in double quotes.",
+    },
+    Key {
+        name: "subscribers.max_connections",
+        kind: Kind::Integer(1, 100),
+        fallback: Default("4"),
+        example: "4",
+        doc: "Most connections of one instance to the database of the subscribers.",
+    },
+    Key {
+        name: "feedback.url",
+        kind: Kind::PostgresUrl,
+        fallback: Required,
+        example: r#""postgres://dinnerbell@analytics/de""#,
+        doc: "The database of the feedback, where the ledger is kept too. It must be writable; with several hosts the \
+              writable one is looked for.",
+    },
+    Key {
+        name: "feedback.password",
+        kind: Kind::Secret,
+        fallback: Nothing,
+        example: r#""...""#,
+        doc: "The password, or its file, where the URL holds none.",
+    },
+    Key {
+        name: "feedback.password_file",
+        kind: Kind::SecretFile,
+        fallback: Nothing,
+        example: r#""/run/secrets/analytics""#,
+        doc: "A file that holds nothing but the password; one newline at its end is ignored.",
+    },
+    Key {
+        name: "feedback.table",
+        kind: Kind::Table,
+        fallback: Default("public.subscribers_feedback"),
+        example: r#""public.subscribers_feedback""#,
+        doc: "The table of the feedback: schema.table.",
+    },
+    Key {
+        name: "feedback.max_connections",
+        kind: Kind::Integer(2, 100),
+        fallback: Default("8"),
+        example: "8",
+        doc: "Most connections of one instance to the database of the feedback. A pooler's pool needs room for all \
+              instances and to spare.",
+    },
+    Key {
+        name: "fanout.round_rows",
+        kind: Kind::Integer(1, 100_000),
+        fallback: Default("20000"),
+        example: "20000",
+        doc: "Most drafts in one round.",
+    },
+    Key {
+        name: "fanout.late_subscribers",
+        kind: Kind::Boolean,
+        fallback: Default("true"),
+        example: "true",
+        doc: "Whether those are told who begin to favour the restaurant while its campaign runs.",
+    },
+    Key {
+        name: "fanout.rate_limit",
+        kind: Kind::Integer(0, 1_000_000_000),
+        fallback: Default("0"),
+        example: "0",
+        doc: "Most drafts a second for the whole instance, in bursts of at most one second; 0 is no limit.",
+    },
+    Key {
+        name: "fanout.memory_limit",
+        kind: Kind::Size(1 << 20, 1 << 36),
+        fallback: Default("64MiB"),
+        example: r#""64MiB""#,
+        doc: "Memory for drafts in flight, all lanes together: bytes, or with KiB, MiB or GiB.",
+    },
+    Key {
+        name: "http.listen",
+        kind: Kind::Address,
+        fallback: Default("127.0.0.1:8080"),
+        example: r#""127.0.0.1:8080""#,
+        doc: "Where /healthz, /readyz and /metrics are served; port 0 takes a free one.",
+    },
+    Key {
+        name: "http.token",
+        kind: Kind::Secret,
+        fallback: Nothing,
+        example: r#""...""#,
+        doc: "The token, or its file, for everything but /healthz, /readyz and /metrics. Without one, the rest is served \
+              to this machine only.",
+    },
+    Key {
+        name: "http.token_file",
+        kind: Kind::SecretFile,
+        fallback: Nothing,
+        example: r#""/run/secrets/dinnerbell-token""#,
+        doc: "A file that holds nothing but the token; one newline at its end is ignored.",
+    },
+];
+
+impl Key {
+    /// The key of this name, if there is one.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// The section, as `kafka.topics`.
+    pub fn section(&self) -> &'static str {
+        self.name.rsplit_once('.').map_or("", |(section, _)| section)
+    }
+
+    /// The name within its section.
+    pub fn word(&self) -> &'static str {
+        self.name.rsplit_once('.').map_or(self.name, |(_, word)| word)
+    }
+
+    /// Its environment variable, as `DINNERBELL_KAFKA__TOPICS__CAMPAIGNS`.
+    pub fn variable(&self) -> String {
+        variable(self.name)
+    }
+
+    /// The other way in which the same secret can be given: `password` and `password_file`.
+    pub fn twin(&self) -> Option<&'static Self> {
+        match self.kind {
+            Kind::Secret => Self::find(&format!("{}_file", self.name)),
+            Kind::SecretFile => self.name.strip_suffix("_file").and_then(Self::find),
+            _ => None,
+        }
+    }
+}
+
+/// The environment variable of a key.
+pub fn variable(name: &str) -> String {
+    format!("{PREFIX}{}", name.replace('.', "__").to_uppercase())
+}
+
+/// Whether keys lie below this name.
+pub fn is_section(name: &str) -> bool {
+    KEYS.iter().any(|key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// The key nearest to a name that is none: the same word in another section, else the fewest typing mistakes away.
+pub fn nearest(name: &str) -> &'static str {
+    let distance = |key: &Key| {
+        let word = name.rsplit('.').next().unwrap_or(name);
+        let whole = strsim::damerau_levenshtein(name, key.name);
+        (if word == key.word() { whole.min(2) } else { whole }, whole)
+    };
+    KEYS.iter().min_by_key(|key| distance(key)).map_or("", |key| key.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_secret_has_its_file_and_every_name_is_unique() {
+        for key in KEYS {
+            assert_eq!(KEYS.iter().filter(|other| other.name == key.name).count(), 1, "{}", key.name);
+            if matches!(key.kind, Kind::Secret | Kind::SecretFile) {
+                assert_eq!(key.twin().and_then(Key::twin).map(|twin| twin.name), Some(key.name));
+            }
+        }
+    }
+
+    #[test]
+    fn the_nearest_key_is_found_for_a_typing_mistake_a_wrong_section_and_a_missing_underscore() {
+        assert_eq!(nearest("kafka.bootstrap_server"), "kafka.bootstrap_servers");
+        assert_eq!(nearest("kafka.campaigns"), "kafka.topics.campaigns");
+        assert_eq!(nearest("kafka_group_id"), "kafka.group_id");
+        assert_eq!(nearest("feedback.tabel"), "feedback.table");
+    }
+}

@@ -1,0 +1,256 @@
+//! What every librdkafka client of ours has in common: its settings, its log, and what its errors mean.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::broker::BrokerError;
+use crate::config;
+use crate::config::kafka_client::Role;
+
+/// How long a call that only asks may take.
+pub const ASK: Duration = Duration::from_secs(5);
+
+/// What every client of ours sets unless the operator chooses otherwise.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("topic.metadata.refresh.interval.ms", "10000"),
+    // A broker that comes back is found soon.
+    ("reconnect.backoff.max.ms", "2000"),
+    ("socket.keepalive.enable", "true"),
+];
+
+/// The settings of one client: `defaults` are what the operator may choose otherwise, `promises` are not.
+pub fn settings(
+    kafka: &config::Kafka,
+    role: Role,
+    name: &str,
+    defaults: &[(&str, &str)],
+    promises: &[(&str, &str)],
+) -> ClientConfig {
+    let promises = [promises, &[("allow.auto.create.topics", "false")]].concat();
+    let mut settings = kafka.client_config_for(role, &[DEFAULTS, defaults].concat(), &promises);
+    let id = settings.get("client.id").unwrap_or("dinnerbell").to_owned();
+    settings.set("client.id", format!("{id}-{name}"));
+    let debug = tracing::enabled!(target: "librdkafka", tracing::Level::DEBUG);
+    settings.set_log_level(if debug { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
+    settings
+}
+
+/// Hears what librdkafka says outside of any call: its log goes to ours, and the last reason why no broker could be reached is
+/// kept, because the call that fails for it only says "timed out".
+#[derive(Debug, Clone, Default)]
+pub struct Observer {
+    reason: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
+}
+
+impl Observer {
+    /// A call succeeded: earlier reasons are history.
+    pub fn well(&self) {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What a failed call means. `doing` says what was tried, as a fragment.
+    pub fn explain(&self, doing: &str, error: &KafkaError) -> BrokerError {
+        let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (error.rdkafka_error_code(), told) {
+            (Some(code), Some((cause, reason))) if says_little(code) => judge(doing, cause, &reason),
+            (Some(code), _) => judge(doing, code, &text(error)),
+            (None, _) => unnamed(doing, error),
+        }
+    }
+
+    /// Whether the brokers refused us, as far as heard.
+    pub fn refused(&self, doing: &str) -> Option<BrokerError> {
+        let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (cause, reason) = told?;
+        Some(judge(doing, cause, &reason)).filter(|error| matches!(error, BrokerError::Refused(_)))
+    }
+
+    fn hear(&self, code: RDKafkaErrorCode, reason: &str) {
+        let mut told = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        // "All brokers down" follows on the reason why.
+        if told.is_none() || code != RDKafkaErrorCode::AllBrokersDown {
+            *told = Some((code, reason.to_owned()));
+        }
+    }
+}
+
+impl ClientContext for Observer {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
+        use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
+        match level {
+            Emerg | Alert | Critical | Error | Warning => tracing::warn!(target: "librdkafka", "{fac}: {log_message}"),
+            Notice | Info => tracing::info!(target: "librdkafka", "{fac}: {log_message}"),
+            Debug => tracing::debug!(target: "librdkafka", "{fac}: {log_message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // Logged by whoever meets it in a call; librdkafka's own log line says it at once.
+        tracing::debug!(target: "librdkafka", "{error}: {reason}");
+        if let Some(code) = error.rdkafka_error_code() {
+            self.hear(code, reason);
+        }
+    }
+}
+
+impl ConsumerContext for Observer {}
+
+/// Codes with which calls fail when no broker could be reached, whatever the cause.
+fn says_little(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{
+        AllBrokersDown, BrokerTransportFailure, MessageTimedOut, OperationTimedOut, TimedOutQueue, UnknownBroker,
+        WaitingForCoordinator,
+    };
+    matches!(
+        code,
+        AllBrokersDown
+            | BrokerTransportFailure
+            | MessageTimedOut
+            | OperationTimedOut
+            | TimedOutQueue
+            | UnknownBroker
+            | WaitingForCoordinator
+    )
+}
+
+/// The one place that says what an error of Kafka means for a lane, and what the operator can do about it.
+fn judge(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
+    use RDKafkaErrorCode as Code;
+    let remedy = match code {
+        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => return BrokerError::Fenced,
+        Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::IllegalSASLState
+        | Code::UnacceptableCredential => {
+            "check kafka.username, kafka.password_file and kafka.sasl_mechanism, and that the broker knows this user"
+        }
+        Code::SSL if reason.contains("certificate") => {
+            "set kafka.ca_file to the PEM file of the CA that signed the broker's certificate, and address the broker by a \
+             name that the certificate holds"
+        }
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::InvalidTopic => {
+            "create the topic, or correct its name in kafka.topics"
+        }
+        Code::TopicAuthorizationFailed => {
+            "allow this user Read and Describe on kafka.topics.campaigns, Write and Describe on the topics it writes"
+        }
+        Code::GroupAuthorizationFailed => "allow this user Read and Describe on the group kafka.group_id",
+        Code::TransactionalIdAuthorizationFailed => {
+            "allow this user Write and Describe on the transactional ids that begin with kafka.group_id and a slash"
+        }
+        Code::ClusterAuthorizationFailed => "allow this user IdempotentWrite on the cluster",
+        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
+            "raise max.message.bytes of the topic that is written to, best to 1048588 or more"
+        }
+        Code::InvalidTransactionTimeout => "raise transaction.max.timeout.ms of the brokers to at least 60000",
+        Code::InvalidConfig | Code::InvalidGroupId | Code::InvalidSessionTimeout | Code::InconsistentGroupProtocol => {
+            "check kafka.group_id and kafka.client; another program may use this group"
+        }
+        Code::OffsetMetadataTooLarge => "raise offset.metadata.max.bytes of the brokers to at least 512",
+        Code::UnsupportedVersion | Code::UnsupportedFeature | Code::UnsupportedForMessageFormat => {
+            "the brokers must be Apache Kafka 2.5 or newer"
+        }
+        Code::PolicyViolation | Code::InvalidRecord | Code::InvalidRequiredAcks | Code::InvalidTimestamp => {
+            "the brokers' policy refuses our messages; their log says why"
+        }
+        _ => return BrokerError::Passing(format!("{doing}: {reason}")),
+    };
+    BrokerError::Refused(format!("{doing}: {reason}: {remedy}"))
+}
+
+/// Errors that carry no code: of our settings, or from inside the library.
+fn unnamed(doing: &str, error: &KafkaError) -> BrokerError {
+    match error {
+        // The value is left out: it may be a secret.
+        KafkaError::ClientConfig(_, what, name, _) => {
+            BrokerError::Refused(format!("{doing}: the setting {name} is refused: {what}: correct it in kafka.client"))
+        }
+        KafkaError::ClientCreation(what) => {
+            BrokerError::Refused(format!("{doing}: {what}: correct the settings under kafka"))
+        }
+        other => BrokerError::Passing(format!("{doing}: {other}")),
+    }
+}
+
+fn text(error: &KafkaError) -> String {
+    match error {
+        KafkaError::Transaction(error) => error.string(),
+        other => other.rdkafka_error_code().map_or_else(|| other.to_string(), |code| code.to_string()),
+    }
+}
+
+/// Runs a call that may block off the async workers. The caller gives it a time-out.
+pub async fn off_runtime<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, BrokerError> + Send + 'static,
+) -> Result<T, BrokerError> {
+    match tokio::task::spawn_blocking(call).await {
+        Ok(result) => result,
+        Err(error) => Err(BrokerError::Passing(format!("a call to Kafka ended early: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(cause: RDKafkaErrorCode, reason: &str, code: RDKafkaErrorCode) -> BrokerError {
+        let observer = Observer::default();
+        observer.hear(cause, reason);
+        observer.hear(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        observer.explain("reading topic promo.in", &KafkaError::MetadataFetch(code))
+    }
+
+    #[test]
+    fn a_timeout_after_a_refused_login_is_a_refusal_that_names_the_password() {
+        let error = after(
+            RDKafkaErrorCode::Authentication,
+            "SASL authentication error: invalid credentials",
+            RDKafkaErrorCode::OperationTimedOut,
+        );
+        assert!(matches!(&error, BrokerError::Refused(text) if text.contains("kafka.password_file")), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_ca_names_the_ca_file_but_a_cut_handshake_may_pass() {
+        let verify = "SSL handshake failed: certificate verify failed";
+        let error = after(RDKafkaErrorCode::SSL, verify, RDKafkaErrorCode::BrokerTransportFailure);
+        assert!(matches!(&error, BrokerError::Refused(text) if text.contains("kafka.ca_file")), "{error}");
+        let error =
+            after(RDKafkaErrorCode::SSL, "SSL handshake failed: Disconnected", RDKafkaErrorCode::AllBrokersDown);
+        assert!(matches!(error, BrokerError::Passing(_)));
+    }
+
+    #[test]
+    fn a_reason_heard_earlier_does_not_colour_an_error_that_speaks_for_itself() {
+        let error = after(RDKafkaErrorCode::Resolve, "no such host", RDKafkaErrorCode::TopicAuthorizationFailed);
+        assert!(matches!(&error, BrokerError::Refused(text) if text.contains("Read and Describe")), "{error}");
+    }
+
+    #[test]
+    fn a_refused_setting_is_named_without_its_value() {
+        let error = KafkaError::ClientConfig(
+            rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_INVALID,
+            "Invalid value".into(),
+            "sasl.password".into(),
+            "s3cret".into(),
+        );
+        let text = Observer::default().explain("connecting", &error).to_string();
+        assert!(text.contains("sasl.password") && !text.contains("s3cret"), "{text}");
+    }
+
+    #[test]
+    fn a_broker_that_is_away_passes() {
+        let error = after(
+            RDKafkaErrorCode::BrokerTransportFailure,
+            "Connect to ipv4#127.0.0.1:9092 failed: Connection refused",
+            RDKafkaErrorCode::BrokerTransportFailure,
+        );
+        assert!(matches!(&error, BrokerError::Passing(text) if text.contains("Connection refused")), "{error}");
+    }
+}

@@ -1,0 +1,296 @@
+//! The real Kafka behind [`crate::broker`].
+//!
+//! - [`client`]: settings, log and errors, the same for every client;
+//! - [`membership`]: which lanes this instance is assigned, and nothing else;
+//! - [`reader`]: the lanes' records, and every question about the campaigns topic;
+//! - [`notifications`]: what the output topic holds, for those who compare;
+//! - [`producer`]: the rounds, each in one transaction.
+
+pub mod client;
+pub mod membership;
+mod message;
+pub mod notifications;
+pub mod producer;
+mod quiet;
+pub mod reader;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::broker::{Broker, BrokerError, Committed, Lane, RecordMark};
+use crate::config::kafka_client::Role;
+use crate::config::{self, Start};
+use client::{ASK, Observer};
+use membership::{Membership, View};
+use producer::{LaneProducer, Limits, Producers};
+use reader::{LaneInput, Reader};
+
+/// What a topic takes unless it is configured otherwise.
+const DEFAULT_LIMIT: usize = 1_048_588;
+/// How long a topic may be unknown before it is missing.
+const KNOWN: Duration = Duration::from_secs(2);
+/// What a batch adds to its messages.
+const BATCH_FRAME: usize = 1_024;
+
+/// The Kafka cluster, as one group and one set of topics see it.
+#[derive(Debug, Clone)]
+pub struct KafkaBroker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    kafka: config::Kafka,
+    cluster: String,
+    reader: Reader,
+    producers: Producers,
+    membership: OnceLock<View>,
+}
+
+/// What is known of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// Its max.message.bytes, where this user may read it.
+    pub max_message_bytes: Option<usize>,
+}
+
+impl KafkaBroker {
+    /// Contacts the cluster and looks at the topics. Tries for some seconds; [`BrokerError::Passing`] is worth waiting for, a refusal is not.
+    pub async fn connect(kafka: &config::Kafka) -> Result<Self, BrokerError> {
+        let reader = Reader::start(kafka)?;
+        let cluster = cluster_id(&reader).await?;
+        let topics = look_at(kafka, &reader).await?;
+        let limit = |name: Option<&String>| {
+            let topic = topics.iter().find(|topic| Some(&topic.name) == name);
+            let most = topic.and_then(|topic| topic.max_message_bytes).unwrap_or(DEFAULT_LIMIT);
+            most.saturating_sub(BATCH_FRAME)
+        };
+        let limits = Limits {
+            notifications: limit(Some(&kafka.topics.notifications)),
+            dead_letters: limit(kafka.topics.dead_letters.as_ref()),
+        };
+        let producers = Producers::new(kafka, limits, reader.clone());
+        let shared = Shared { kafka: kafka.clone(), cluster, reader, producers, membership: OnceLock::new() };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Joins the group; once for each broker. From here on [`Broker::still_assigned`] has something to say.
+    pub fn join(&self) -> Result<Membership, BrokerError> {
+        let membership = Membership::start(&self.shared.kafka)?;
+        self.shared
+            .membership
+            .set(membership.view())
+            .map_err(|_| BrokerError::Refused("this process has joined the group before".into()))?;
+        Ok(membership)
+    }
+
+    /// The id of the cluster.
+    pub fn cluster_id(&self) -> &str {
+        &self.shared.cluster
+    }
+
+    /// The topics of the configuration, as they are now.
+    pub async fn topics(&self) -> Result<Vec<Topic>, BrokerError> {
+        look_at(&self.shared.kafka, &self.shared.reader).await
+    }
+
+    /// How many lanes there are now.
+    pub async fn lanes(&self) -> Result<i32, BrokerError> {
+        partitions(&self.shared.reader, &self.shared.kafka.topics.campaigns).await
+    }
+
+    /// Where each lane begins when the service first starts.
+    pub async fn start_offsets(&self, start: Start) -> Result<BTreeMap<Lane, i64>, BrokerError> {
+        let lanes = self.lanes().await?;
+        let mut ends = BTreeMap::new();
+        for lane in 0..lanes {
+            // Before times are asked for: a record that comes in between is of that time, and found by it.
+            let (low, high) = self.shared.reader.watermarks(lane).await?;
+            ends.insert(lane, if start == Start::Earliest { low } else { high });
+        }
+        let Start::At(seconds) = start else { return Ok(ends) };
+        let found = self
+            .shared
+            .reader
+            .ask("looking up the offsets of kafka.start".into(), move |consumer, topic| {
+                offsets_at(consumer, topic, lanes, seconds.saturating_mul(1000))
+            })
+            .await?;
+        ends.extend(found);
+        Ok(ends)
+    }
+
+    /// Completes when a transactional call hangs for good: exit 70.
+    pub fn hung(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.shared.producers.hung()
+    }
+
+    /// Waits, at most this long, until the producers that were given up are disposed of and the reading client is closed. Inputs and
+    /// producers must have been dropped.
+    pub async fn close(self, most: Duration) {
+        let until = Instant::now() + most;
+        while !self.shared.producers.are_gone() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let reader = self.shared.reader.clone();
+        drop(self);
+        reader.close(until.saturating_duration_since(Instant::now())).await;
+    }
+}
+
+impl Broker for KafkaBroker {
+    type Producer = LaneProducer;
+    type Input = LaneInput;
+
+    async fn still_assigned(&self, lane: Lane) -> bool {
+        match self.shared.membership.get() {
+            Some(view) => view.still_holds(lane).await,
+            None => false,
+        }
+    }
+
+    async fn producer(&self, lane: Lane) -> Result<LaneProducer, BrokerError> {
+        self.shared.producers.make(lane).await
+    }
+
+    async fn committed(&self, lane: Lane) -> Result<Committed, BrokerError> {
+        let committed = self.shared.reader.committed(lane).await?;
+        self.shared.producers.readable(lane);
+        Ok(committed)
+    }
+
+    async fn watermarks(&self, lane: Lane) -> Result<(i64, i64), BrokerError> {
+        self.shared.reader.watermarks(lane).await
+    }
+
+    async fn mark_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordMark>, BrokerError> {
+        self.shared.reader.mark_at(lane, offset).await
+    }
+
+    async fn open(&self, lane: Lane, position: i64) -> Result<LaneInput, BrokerError> {
+        self.shared.reader.open(lane, position).await
+    }
+}
+
+/// Asks for the cluster's id in short steps, so that a refusal that is heard meanwhile is told at once.
+async fn cluster_id(reader: &Reader) -> Result<String, BrokerError> {
+    const STEP: Duration = Duration::from_millis(500);
+    let doing = "connecting to kafka.bootstrap_servers";
+    let until = Instant::now() + ASK;
+    loop {
+        let asked = reader
+            .ask(doing.into(), |consumer, _| {
+                let client = consumer.client();
+                client.fetch_metadata(Some("__consumer_offsets"), STEP)?;
+                client.fetch_cluster_id(STEP).ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut))
+            })
+            .await;
+        match (asked, reader.observer().refused(doing)) {
+            (Ok(id), _) => return Ok(id),
+            (Err(_), Some(refusal)) => return Err(refusal),
+            (Err(BrokerError::Passing(_)), None) if Instant::now() < until => {}
+            (Err(error), None) => return Err(error),
+        }
+    }
+}
+
+async fn look_at(kafka: &config::Kafka, reader: &Reader) -> Result<Vec<Topic>, BrokerError> {
+    let topics = &kafka.topics;
+    let mut found = Vec::new();
+    for name in
+        [Some(&topics.campaigns), Some(&topics.notifications), topics.dead_letters.as_ref()].into_iter().flatten()
+    {
+        let partitions = partitions(reader, name).await?;
+        found.push(Topic { name: name.clone(), partitions, max_message_bytes: None });
+    }
+    let written: Vec<&str> = found.iter().map(|topic| topic.name.as_str()).collect();
+    let limits = limits(kafka, &written).await;
+    for topic in &mut found {
+        topic.max_message_bytes = limits.get(&topic.name).copied();
+    }
+    Ok(found)
+}
+
+/// How many partitions a topic has. A broker that has just started, or a topic that has just been made, is given a moment to be known.
+async fn partitions(reader: &Reader, topic: &str) -> Result<i32, BrokerError> {
+    let name = topic.to_owned();
+    reader
+        .ask(format!("looking at topic {topic}"), move |consumer, _| {
+            let until = Instant::now() + KNOWN;
+            loop {
+                match partitions_once(consumer, &name) {
+                    Err(error) if is_unknown(&error) && Instant::now() < until => std::thread::sleep(KNOWN / 10),
+                    other => return other,
+                }
+            }
+        })
+        .await
+}
+
+fn is_unknown(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{LeaderNotAvailable, UnknownTopic, UnknownTopicOrPartition};
+    matches!(error.rdkafka_error_code(), Some(LeaderNotAvailable | UnknownTopic | UnknownTopicOrPartition))
+}
+
+fn partitions_once(consumer: &BaseConsumer<Observer>, name: &str) -> KafkaResult<i32> {
+    let metadata = consumer.fetch_metadata(Some(name), ASK)?;
+    let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+    let topic = metadata.topics().iter().find(|topic| topic.name() == name).ok_or(unknown)?;
+    match topic.error() {
+        Some(error) => Err(KafkaError::MetadataFetch(error.into())),
+        None => Ok(i32::try_from(topic.partitions().len()).expect("the protocol counts partitions in 32 bits")),
+    }
+}
+
+/// max.message.bytes of the topics whose configuration this user may read.
+async fn limits(kafka: &config::Kafka, topics: &[&str]) -> BTreeMap<String, usize> {
+    let Ok(admin) = client::settings(kafka, Role::Producer, "admin", &[], &[])
+        .create_with_context::<_, AdminClient<Observer>>(Observer::default())
+    else {
+        return BTreeMap::new();
+    };
+    let asked: Vec<ResourceSpecifier<'_>> = topics.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
+    let answered = admin.describe_configs(&asked, &options).await;
+    let limits = answered.into_iter().flatten().flatten().filter_map(|topic| {
+        let rdkafka::admin::OwnedResourceSpecifier::Topic(name) = &topic.specifier else { return None };
+        let limit = topic.get("max.message.bytes")?.value.as_ref()?.parse().ok()?;
+        Some((name.clone(), limit))
+    });
+    let limits = limits.collect();
+    // Its end waits for a thread.
+    let _ = tokio::task::spawn_blocking(move || drop(admin)).await;
+    limits
+}
+
+fn offsets_at(
+    consumer: &BaseConsumer<Observer>,
+    topic: &str,
+    lanes: i32,
+    millis: i64,
+) -> KafkaResult<BTreeMap<Lane, i64>> {
+    let mut times = TopicPartitionList::new();
+    for lane in 0..lanes {
+        times.add_partition_offset(topic, lane, Offset::Offset(millis))?;
+    }
+    let found = consumer.offsets_for_times(times, ASK)?;
+    let mut offsets = BTreeMap::new();
+    for entry in found.elements() {
+        entry.error()?;
+        // No record of that time or later: the end that was read before stands.
+        if let Offset::Offset(offset) = entry.offset() {
+            offsets.insert(entry.partition(), offset);
+        }
+    }
+    Ok(offsets)
+}

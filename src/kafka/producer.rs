@@ -1,0 +1,694 @@
+//! Publishes the rounds of a lane: one transactional producer for each lane, on a thread of its own.
+//!
+//! librdkafka's transactional calls block, and some can hang past their own time-out while the coordinator is away. So they run on that
+//! thread under a watchdog; a call that overruns is left there with its producer, and the lane makes no new one before the group's
+//! committed offsets can be read again. A call that hangs on long after that is a defect of the process: [`Producers::hung`] completes.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+use super::client::{Observer, settings};
+use super::message::{self, DeadLetter};
+use super::reader::Reader;
+use crate::broker::{BrokerError, DeadLetterMessage, Lane, Producer, Publication};
+use crate::config;
+use crate::config::kafka_client::Role;
+use crate::draft::{CE_ID, DraftBatch, ROUND_HEADER};
+use crate::fail_point::fail_point;
+use crate::way::record::Recorded;
+
+/// The time-out that a transactional call is given.
+const CALL: Duration = Duration::from_secs(15);
+/// A transactional call that is not back after this long is abandoned.
+const OVERRUN: Duration = Duration::from_secs(30);
+/// A call that hangs this long after the coordinator answered again will never come back.
+const HUNG: Duration = Duration::from_secs(60);
+/// How long the messages of a round may take to be delivered: as long as the transaction may.
+const DELIVERY: Duration = Duration::from_secs(60);
+/// A producer that nobody claims is disposed of after this long.
+const UNCLAIMED: Duration = Duration::from_secs(60);
+/// Most producers of one lane at once: the one in use, and former ones that are still being disposed of or hang.
+const PRODUCERS_PER_LANE: usize = 4;
+/// How many messages are produced before librdkafka's events are served.
+const STRIDE: usize = 1_000;
+
+/// The producers of all lanes.
+#[derive(Debug, Clone)]
+pub struct Producers {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: ClientConfig,
+    topics: Topics,
+    group: String,
+    reader: Reader,
+    lanes: Mutex<HashMap<Lane, Arc<LaneSlot>>>,
+    hung: watch::Sender<Vec<Hung>>,
+}
+
+/// The topics that a producer names, and what a message of dead letters may hold.
+#[derive(Debug)]
+struct Topics {
+    campaigns: String,
+    notifications: String,
+    dead_letters: Option<String>,
+    dead_letter_limit: AtomicUsize,
+}
+
+/// What is remembered of a lane from producer to producer.
+#[derive(Debug)]
+struct LaneSlot {
+    /// A producer whose initialisation was not awaited to its end.
+    pending: tokio::sync::Mutex<Option<Pending>>,
+    room: Arc<Semaphore>,
+}
+
+/// A call that overran its watchdog.
+#[derive(Debug, Clone)]
+struct Hung {
+    lane: Lane,
+    pulse: Arc<Pulse>,
+    /// The pulse's beat at that moment: another one means that the call came back.
+    beat: u64,
+    /// When the group's committed offsets could be read again.
+    readable: Option<Instant>,
+}
+
+impl Hung {
+    fn came_back(&self) -> bool {
+        self.pulse.beats() != self.beat
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producers").field("topics", &self.topics).finish_non_exhaustive()
+    }
+}
+
+/// Most bytes that a message may hold in each topic that is written to.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// In the notifications topic.
+    pub notifications: usize,
+    /// In the dead letters topic.
+    pub dead_letters: usize,
+}
+
+fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
+    // The broker measures whole batches against its limit.
+    let batch = 1_000_000.min(limits.notifications.min(limits.dead_letters)).to_string();
+    let largest = limits.notifications.max(limits.dead_letters).clamp(1_000, 1_000_000_000).to_string();
+    let defaults = [
+        ("compression.codec", "lz4"),
+        // Messages are many and come at once: they batch while the first ones are on their way.
+        ("linger.ms", "0"),
+        ("batch.size", &batch),
+        // A round is handed over in portions; memory does not grow with it.
+        ("queue.buffering.max.kbytes", "16384"),
+        ("queue.buffering.max.messages", "50000"),
+        ("message.max.bytes", &largest),
+    ];
+    let promises = [
+        ("enable.idempotence", "true"),
+        ("acks", "all"),
+        ("partitioner", "murmur2_random"),
+        ("transaction.timeout.ms", "60000"),
+        ("message.timeout.ms", "60000"),
+        // Success is what remains when nothing is in flight and nothing failed.
+        ("delivery.report.only.error", "true"),
+    ];
+    settings(kafka, Role::Producer, "producer", &defaults, &promises)
+}
+
+impl Producers {
+    /// Producers for the lanes of a group; none is made before a lane asks for it.
+    pub fn new(kafka: &config::Kafka, limits: Limits, reader: Reader) -> Self {
+        let topics = Topics {
+            campaigns: kafka.topics.campaigns.clone(),
+            notifications: kafka.topics.notifications.clone(),
+            dead_letters: kafka.topics.dead_letters.clone(),
+            dead_letter_limit: AtomicUsize::new(limits.dead_letters),
+        };
+        Self {
+            shared: Arc::new(Shared {
+                settings: producer_settings(kafka, limits),
+                topics,
+                group: kafka.group_id.clone(),
+                reader,
+                lanes: Mutex::default(),
+                hung: watch::Sender::default(),
+            }),
+        }
+    }
+
+    /// A new producer for the lane, initialised: the `init_transactions` that fences former owners began and ended within this call.
+    ///
+    /// One that was begun earlier, and timed out or was not awaited, goes on in the background and would fence its successor. It is brought
+    /// to its end on its own producer first. That producer is not used: it may have been fenced since, before the caller bumped the epoch.
+    pub async fn make(&self, lane: Lane) -> Result<LaneProducer, BrokerError> {
+        let slot = self.slot(lane);
+        let mut pending = slot.pending.lock().await;
+        if let Some(former) = pending.as_mut() {
+            match former.initialised().await {
+                Err(Unfinished::Background(error)) => return Err(error),
+                Err(Unfinished::Overrun) => return Err(self.overrun(lane, &former.thread)),
+                Ok(()) | Err(Unfinished::Failed(_)) => *pending = None,
+            }
+        }
+        self.coordinator_answers(lane).await?;
+        let room = Arc::clone(&slot.room).try_acquire_owned().map_err(|_| {
+            BrokerError::Passing(format!("former producers of lane {lane} are still being disposed of"))
+        })?;
+        let thread = LaneThread::start(Arc::clone(&self.shared), lane, room)?;
+        let outcome = pending.insert(Pending { thread, reply: None }).initialised().await;
+        match outcome {
+            Ok(()) => {
+                let thread = pending.take().expect("it was inserted above, under the lock").thread;
+                thread.pulse.claimed.store(true, Ordering::Release);
+                Ok(LaneProducer { producers: self.clone(), lane, thread })
+            }
+            Err(Unfinished::Background(error)) => Err(error),
+            Err(Unfinished::Overrun) => {
+                let thread = &pending.as_ref().expect("it was inserted above, under the lock").thread;
+                Err(self.overrun(lane, thread))
+            }
+            Err(Unfinished::Failed(error)) => {
+                *pending = None;
+                Err(error)
+            }
+        }
+    }
+
+    /// The group's committed offset of the lane was read: calls of this lane that hang should come back now.
+    pub fn readable(&self, lane: Lane) {
+        self.shared.hung.send_if_modified(|hung| {
+            let before = hung.len();
+            hung.retain(|call| !call.came_back());
+            let mut modified = hung.len() != before;
+            for call in hung.iter_mut().filter(|call| call.lane == lane && call.readable.is_none()) {
+                call.readable = Some(Instant::now());
+                modified = true;
+            }
+            modified
+        });
+    }
+
+    /// Completes when a call hung on for 60 seconds after the group's committed offsets could be read again: the process must end.
+    pub fn hung(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut calls = self.shared.hung.subscribe();
+        async move {
+            loop {
+                let due = calls
+                    .borrow_and_update()
+                    .iter()
+                    .filter(|call| !call.came_back())
+                    .filter_map(|call| Some(call.readable? + HUNG))
+                    .min();
+                match due {
+                    Some(due) if due <= Instant::now() => return,
+                    Some(due) => {
+                        let _ = tokio::time::timeout_at(due.into(), calls.changed()).await;
+                    }
+                    None if calls.changed().await.is_err() => std::future::pending().await,
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// Whether all producers have been disposed of.
+    pub fn are_gone(&self) -> bool {
+        let lanes = self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.values().all(|slot| slot.room.available_permits() == PRODUCERS_PER_LANE)
+    }
+
+    fn slot(&self, lane: Lane) -> Arc<LaneSlot> {
+        let mut lanes = self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = lanes.entry(lane).or_insert_with(|| {
+            Arc::new(LaneSlot {
+                pending: tokio::sync::Mutex::default(),
+                room: Arc::new(Semaphore::new(PRODUCERS_PER_LANE)),
+            })
+        });
+        Arc::clone(slot)
+    }
+
+    /// While a call of this lane hangs, a new producer waits until the group's committed offsets can be read: that call honours its
+    /// time-out.
+    async fn coordinator_answers(&self, lane: Lane) -> Result<(), BrokerError> {
+        let unread = |call: &Hung| call.lane == lane && !call.came_back() && call.readable.is_none();
+        if self.shared.hung.borrow().iter().any(unread) {
+            self.shared.reader.committed(lane).await?;
+            self.readable(lane);
+        }
+        Ok(())
+    }
+
+    fn overrun(&self, lane: Lane, thread: &LaneThread) -> BrokerError {
+        let pulse = Arc::clone(&thread.pulse);
+        self.shared.hung.send_modify(|hung| {
+            hung.retain(|call| !call.came_back());
+            if !hung.iter().any(|call| Arc::ptr_eq(&call.pulse, &pulse)) {
+                hung.push(Hung { lane, beat: pulse.beats(), pulse, readable: None });
+            }
+        });
+        tracing::error!(lane, seconds = OVERRUN.as_secs(), "a transactional call does not return; it is abandoned");
+        BrokerError::Overrun { seconds: OVERRUN.as_secs() }
+    }
+}
+
+/// A producer on its thread, initialised and not yet handed out.
+#[derive(Debug)]
+struct Pending {
+    thread: LaneThread,
+    /// The answer that is under way.
+    reply: Option<oneshot::Receiver<Result<(), Unfinished>>>,
+}
+
+/// Why a step on the thread is not done.
+#[derive(Debug)]
+enum Unfinished {
+    /// It failed and will not go on.
+    Failed(BrokerError),
+    /// `init_transactions` timed out and goes on in the background.
+    Background(BrokerError),
+    /// The watchdog gave it up.
+    Overrun,
+}
+
+impl Pending {
+    /// Begins to initialise, or resumes it, and waits for it. Cancel safe: the answer is kept.
+    async fn initialised(&mut self) -> Result<(), Unfinished> {
+        if self.reply.is_none() {
+            let (reply, answer) = oneshot::channel();
+            self.thread.send(Command::Initialise { reply })?;
+            self.reply = Some(answer);
+        }
+        let answer = self.reply.as_mut().expect("it was set above");
+        let outcome = self.thread.pulse.watch(answer).await;
+        if !matches!(outcome, Err(Unfinished::Overrun)) {
+            self.reply = None;
+        }
+        outcome
+    }
+}
+
+/// Shows that the thread is alive.
+#[derive(Debug)]
+struct Pulse {
+    epoch: Instant,
+    last: AtomicU64,
+    beats: AtomicU64,
+    claimed: AtomicBool,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Self {
+            epoch: Instant::now(),
+            last: AtomicU64::new(0),
+            beats: AtomicU64::new(0),
+            claimed: AtomicBool::new(false),
+        }
+    }
+
+    fn beat(&self) {
+        let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(now, Ordering::Release);
+        self.beats.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Acquire)
+    }
+
+    fn due(&self) -> Instant {
+        self.epoch + Duration::from_millis(self.last.load(Ordering::Acquire)) + OVERRUN
+    }
+
+    /// Waits for an answer of the thread as long as the thread shows signs of life.
+    async fn watch<T>(&self, answer: &mut oneshot::Receiver<Result<T, Unfinished>>) -> Result<T, Unfinished> {
+        loop {
+            match tokio::time::timeout_at(self.due().into(), &mut *answer).await {
+                Ok(Ok(outcome)) => return outcome,
+                Ok(Err(_)) => return Err(Unfinished::Failed(ended())),
+                Err(_) if self.due() <= Instant::now() => return Err(Unfinished::Overrun),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+fn ended() -> BrokerError {
+    BrokerError::Passing("the producer's thread has ended".into())
+}
+
+enum Command {
+    Initialise { reply: oneshot::Sender<Result<(), Unfinished>> },
+    Publish { publication: Arc<Publication>, records: bool, reply: oneshot::Sender<Result<(), Unfinished>> },
+}
+
+/// The way to a producer's thread. Dropping it ends the thread, which disposes of the producer there.
+#[derive(Debug)]
+struct LaneThread {
+    commands: Sender<Command>,
+    pulse: Arc<Pulse>,
+}
+
+impl LaneThread {
+    fn start(shared: Arc<Shared>, lane: Lane, room: OwnedSemaphorePermit) -> Result<Self, BrokerError> {
+        let (commands, inbox) = crossbeam_channel::bounded(1);
+        let pulse = Arc::new(Pulse::new());
+        let beating = Arc::clone(&pulse);
+        std::thread::Builder::new()
+            .name(format!("kafka-lane-{lane}"))
+            .spawn(move || {
+                match Worker::new(shared, lane, beating) {
+                    Ok(mut worker) => worker.run(&inbox),
+                    Err(error) => refuse(&inbox, error),
+                }
+                drop(room);
+            })
+            .map_err(|error| BrokerError::Passing(format!("starting a producer's thread: {error}")))?;
+        Ok(Self { commands, pulse })
+    }
+
+    fn send(&self, command: Command) -> Result<(), Unfinished> {
+        self.pulse.beat();
+        self.commands.try_send(command).map_err(|_| Unfinished::Failed(ended()))
+    }
+}
+
+/// Answers the one command that waits for a producer that could not be made.
+fn refuse(inbox: &Receiver<Command>, error: BrokerError) {
+    let Ok(Command::Initialise { reply } | Command::Publish { reply, .. }) = inbox.recv_timeout(UNCLAIMED) else {
+        return;
+    };
+    let _ = reply.send(Err(Unfinished::Failed(error)));
+}
+
+/// A lane's transactional producer, initialised.
+#[derive(Debug)]
+pub struct LaneProducer {
+    producers: Producers,
+    lane: Lane,
+    thread: LaneThread,
+}
+
+impl Producer for LaneProducer {
+    async fn publish(self, round: &Recorded) -> Result<Self, BrokerError> {
+        self.transact(round.share(), true).await
+    }
+
+    async fn publish_mark(self, round: &Recorded) -> Result<Self, BrokerError> {
+        self.transact(round.share(), false).await
+    }
+}
+
+impl LaneProducer {
+    /// One transaction. Whatever goes wrong, the producer is gone: its thread stops at the next step and disposes of it there.
+    async fn transact(self, publication: Arc<Publication>, records: bool) -> Result<Self, BrokerError> {
+        let (reply, mut answer) = oneshot::channel();
+        let sent = self.thread.send(Command::Publish { publication, records, reply });
+        let outcome = match sent {
+            Ok(()) => self.thread.pulse.watch(&mut answer).await,
+            Err(unsent) => Err(unsent),
+        };
+        match outcome {
+            Ok(()) => Ok(self),
+            Err(Unfinished::Failed(error) | Unfinished::Background(error)) => Err(error),
+            Err(Unfinished::Overrun) => Err(self.producers.overrun(self.lane, &self.thread)),
+        }
+    }
+}
+
+/// Hears of failed deliveries.
+struct Deliveries {
+    observer: Observer,
+    failed: Mutex<Option<(KafkaError, String, usize)>>,
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
+        self.observer.log(level, fac, log_message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.observer.error(error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            let size = message.payload_len() + message.key_len();
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert_with(|| (error.clone(), message.topic().to_owned(), size));
+        }
+    }
+}
+
+/// The producer's thread.
+struct Worker {
+    shared: Arc<Shared>,
+    lane: Lane,
+    pulse: Arc<Pulse>,
+    observer: Observer,
+    group: ConsumerGroupMetadata,
+    producer: BaseProducer<Deliveries>,
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>, lane: Lane, pulse: Arc<Pulse>) -> Result<Self, BrokerError> {
+        let observer = Observer::default();
+        let mut settings = shared.settings.clone();
+        settings.set("transactional.id", format!("{}/{}/{lane}", shared.group, shared.topics.campaigns));
+        let deliveries = Deliveries { observer: observer.clone(), failed: Mutex::default() };
+        let producer =
+            settings.create_with_context(deliveries).map_err(|error| observer.explain("making a producer", &error))?;
+        let group = shared.reader.group_metadata()?;
+        Ok(Self { shared, lane, pulse, observer, group, producer })
+    }
+
+    fn run(&mut self, inbox: &Receiver<Command>) {
+        loop {
+            match inbox.recv_timeout(UNCLAIMED) {
+                Ok(Command::Initialise { reply }) => {
+                    let outcome = self.initialise();
+                    self.pulse.beat();
+                    // A caller that was cancelled finds the producer, or its successor, anew.
+                    let _ = reply.send(outcome);
+                }
+                Ok(Command::Publish { publication, records, reply }) => {
+                    let outcome = self.publish(&publication, records, &|| reply.is_closed());
+                    self.pulse.beat();
+                    let done = outcome.is_ok();
+                    let _ = reply.send(outcome.map_err(Unfinished::Failed));
+                    if !done {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) if self.pulse.claimed.load(Ordering::Acquire) => {
+                    // Serves librdkafka's log.
+                    self.producer.poll(Duration::ZERO);
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Begins or resumes `init_transactions`.
+    fn initialise(&self) -> Result<(), Unfinished> {
+        self.pulse.beat();
+        let outcome = self.producer.init_transactions(CALL);
+        self.producer.poll(Duration::ZERO);
+        let Err(error) = outcome else { return Ok(()) };
+        let explained = self.explain("taking the lane's transactional id over", &error);
+        // A refusal heard of a connection is final, though librdkafka goes on trying.
+        match (&error, &explained) {
+            (KafkaError::Transaction(error), BrokerError::Passing(_)) if error.is_retriable() => {
+                Err(Unfinished::Background(explained))
+            }
+            _ => Err(Unfinished::Failed(explained)),
+        }
+    }
+
+    /// One transaction, step by step; `given_up` tells that nobody waits for it any more.
+    fn publish(&self, round: &Publication, records: bool, given_up: &dyn Fn() -> bool) -> Result<(), BrokerError> {
+        let go_on = || match given_up() {
+            true => Err(BrokerError::Passing("the lane was given up while a round was being published".into())),
+            false => Ok(()),
+        };
+        self.pulse.beat();
+        self.producer.begin_transaction().map_err(|error| self.explain("beginning a transaction", &error))?;
+        fail_point("publish.begun");
+        if records {
+            for batch in &round.drafts {
+                self.produce_drafts(batch, round.mark.head.seq, &go_on)?;
+            }
+            for letter in &round.dead_letters {
+                self.produce_dead_letter(letter, &go_on)?;
+            }
+            self.deliver(&go_on)?;
+        }
+        fail_point("publish.produced");
+        go_on()?;
+        self.pulse.beat();
+        let offsets = self.offsets(round).map_err(|error| self.explain("naming the lane's offset", &error))?;
+        self.producer
+            .send_offsets_to_transaction(&offsets, &self.group, CALL)
+            .map_err(|error| self.explain("sending the lane's offset", &error))?;
+        fail_point("publish.offsets_sent");
+        go_on()?;
+        self.pulse.beat();
+        self.producer.commit_transaction(CALL).map_err(|error| self.explain("committing a transaction", &error))?;
+        fail_point("publish.committed");
+        self.observer.well();
+        Ok(())
+    }
+
+    fn offsets(&self, round: &Publication) -> Result<TopicPartitionList, KafkaError> {
+        let mut offsets = TopicPartitionList::with_capacity(1);
+        let mut entry = offsets.add_partition(&self.shared.topics.campaigns, self.lane);
+        entry.set_offset(Offset::Offset(round.offset))?;
+        entry.set_metadata(round.mark.to_string());
+        Ok(offsets)
+    }
+
+    fn produce_drafts(
+        &self,
+        batch: &DraftBatch,
+        seq: i64,
+        go_on: &dyn Fn() -> Result<(), BrokerError>,
+    ) -> Result<(), BrokerError> {
+        let topics = &self.shared.topics;
+        let round = format!("{}/{}/{seq}", topics.campaigns, self.lane);
+        let common = batch.template.headers().iter().map(|(name, value)| (*name, Some(&**value)));
+        let common = message::headers(common.chain([(ROUND_HEADER, Some(round.as_bytes()))]));
+        let mut value = Vec::new();
+        for (index, client) in batch.clients.iter().enumerate() {
+            if index % STRIDE == 0 {
+                go_on()?;
+                self.pulse.beat();
+                self.producer.poll(Duration::ZERO);
+                self.delivered_so_far()?;
+            }
+            value.clear();
+            batch.template.message_value(client, &mut value);
+            let id = batch.template.ce_id(client);
+            let headers = common.clone().insert(rdkafka::message::Header { key: CE_ID, value: Some(&id) });
+            self.send(&topics.notifications, Some(client.as_bytes()), Some(&value), headers, go_on)?;
+        }
+        Ok(())
+    }
+
+    fn produce_dead_letter(
+        &self,
+        letter: &DeadLetterMessage,
+        go_on: &dyn Fn() -> Result<(), BrokerError>,
+    ) -> Result<(), BrokerError> {
+        let topics = &self.shared.topics;
+        let Some(topic) = &topics.dead_letters else { return Ok(()) };
+        let limit = topics.dead_letter_limit.load(Ordering::Relaxed);
+        let message = DeadLetter::fit(letter, &topics.campaigns, limit);
+        let headers = message.headers.iter().map(|header| (header.name.as_str(), header.value.as_ref()));
+        self.send(topic, message.key, message.value, message::headers(headers), go_on)
+    }
+
+    /// Hands one message to librdkafka, waiting for room.
+    fn send(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+        headers: OwnedHeaders,
+        go_on: &dyn Fn() -> Result<(), BrokerError>,
+    ) -> Result<(), BrokerError> {
+        let mut record = BaseRecord {
+            topic,
+            partition: None,
+            payload,
+            key,
+            timestamp: None,
+            headers: Some(headers),
+            delivery_opaque: (),
+        };
+        let until = Instant::now() + DELIVERY;
+        loop {
+            record = match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((error, record)) if is_full(&error) && Instant::now() < until => record,
+                Err((error, _)) => return Err(self.explain(&format!("writing to topic {topic}"), &error)),
+            };
+            self.producer.poll(Duration::from_millis(1));
+            self.delivered_so_far()?;
+            self.pulse.beat();
+            go_on()?;
+        }
+    }
+
+    /// Waits until every message is delivered.
+    fn deliver(&self, go_on: &dyn Fn() -> Result<(), BrokerError>) -> Result<(), BrokerError> {
+        let until = Instant::now() + DELIVERY;
+        loop {
+            self.producer.poll(Duration::ZERO);
+            self.delivered_so_far()?;
+            if self.producer.in_flight_count() == 0 {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                let error = KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut);
+                return Err(self.explain("delivering a round", &error));
+            }
+            go_on()?;
+            self.pulse.beat();
+            // The library's flush would sleep in steps of 100 ms.
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    }
+
+    fn delivered_so_far(&self) -> Result<(), BrokerError> {
+        let failed = self.producer.context().failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((error, topic, size)) = failed else { return Ok(()) };
+        self.learn_limit(&error, &topic, size);
+        Err(self.explain(&format!("writing to topic {topic}"), &error))
+    }
+
+    /// Where the topic's limit may not be read, a refused dead letter teaches it: the next attempt leaves more out.
+    fn learn_limit(&self, error: &KafkaError, topic: &str, size: usize) {
+        let topics = &self.shared.topics;
+        let too_large = error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge);
+        if too_large && topics.dead_letters.as_deref() == Some(topic) {
+            topics.dead_letter_limit.fetch_min(size / 2, Ordering::Relaxed);
+        }
+    }
+
+    fn explain(&self, doing: &str, error: &KafkaError) -> BrokerError {
+        let fatal = self.producer.client().fatal_error();
+        match fatal {
+            Some((code, _)) => self.observer.explain(doing, &KafkaError::Global(code)),
+            None => self.observer.explain(doing, error),
+        }
+    }
+}
+
+fn is_full(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
+}

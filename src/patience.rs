@@ -1,0 +1,66 @@
+//! Waiting for what may come: with backoff and jitter, saying once what is waited for.
+
+use std::future::Future;
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The outcome of one attempt.
+pub enum Trial<T, E> {
+    /// It worked.
+    Done(T),
+    /// It may work later.
+    Again(String),
+    /// It will not work.
+    Refused(E),
+}
+
+/// Why the waiting ended without success.
+#[derive(Debug)]
+pub enum Stopped<E> {
+    /// The service is to stop.
+    Asked,
+    /// The server refused.
+    Refused(E),
+}
+
+/// Tries until it works, is refused, or the service is to stop.
+pub async fn patiently<T, E, F: Future<Output = Trial<T, E>>>(
+    what: &str,
+    stop: &mut watch::Receiver<bool>,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, Stopped<E>> {
+    let mut pause = FIRST_PAUSE;
+    let mut said = String::new();
+    loop {
+        let tried = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return Err(Stopped::Asked),
+            tried = attempt() => tried,
+        };
+        match tried {
+            Trial::Done(done) => {
+                if !said.is_empty() {
+                    tracing::info!("{what} is there");
+                }
+                return Ok(done);
+            }
+            Trial::Refused(error) => return Err(Stopped::Refused(error)),
+            Trial::Again(why) if why != said => {
+                tracing::warn!("waiting for {what}: {why}");
+                said = why;
+            }
+            Trial::Again(_) => {}
+        }
+        let jittered = pause.mul_f64(rand::rng().random_range(0.5..=1.0));
+        if timeout(jittered, stop.wait_for(|stop| *stop)).await.is_ok() {
+            return Err(Stopped::Asked);
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}

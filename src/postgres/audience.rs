@@ -1,0 +1,199 @@
+//! The subscribers table: pages of distinct clients in the order of `client_id COLLATE "C"`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use crate::audience::{Audience, AudienceError, Favourite, LONGEST_CLIENT_ID, Page};
+use crate::draft::Clients;
+use crate::postgres::connect::{Connection, Parameter, Pool};
+use crate::postgres::errors::{PATIENCE, PostgresError, deadline};
+
+/// How long a page may take where each is a scan of the whole table.
+const PATIENCE_WITHOUT_INDEX: Duration = Duration::from_secs(60);
+
+/// The real [`Audience`]. Needs SELECT on the one table; a read-only replica or a pooler in transaction mode will do.
+#[derive(Clone)]
+pub struct PostgresAudience {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: Pool,
+    begin: String,
+    page: String,
+    skipped: String,
+    patience: Duration,
+}
+
+impl PostgresAudience {
+    /// The audience in the table of this pool; looks once whether there is an index that can serve it.
+    pub async fn open(pool: Pool) -> Result<Self, AudienceError> {
+        let indexed = has_index(&pool).await?;
+        let table = pool.table().sql();
+        if !indexed {
+            tracing::warn!(
+                "{}: table {table} has no index on (restaurant_id, client_id COLLATE \"C\"): each page is a scan of it; \
+                 run `dinnerbell migrate`, which makes it or prints the SQL for the table's owner",
+                pool.address(),
+            );
+        }
+        let patience = if indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };
+        let inner = Inner {
+            begin: begin_sql(indexed, patience),
+            page: page_sql(&table),
+            skipped: skipped_sql(&table),
+            patience,
+            pool,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+impl Audience for PostgresAudience {
+    async fn page(
+        &self,
+        restaurant_id: &str,
+        after: Option<&str>,
+        upto: Option<&str>,
+        rows: usize,
+    ) -> Result<Page, AudienceError> {
+        let inner = &*self.inner;
+        let connection = inner.pool.get().await?;
+        let statements = async {
+            // Sent at once, answered in this order: one round trip.
+            let (_, clients, skipped, _) = futures_util::try_join!(
+                connection.batch_without_deadline(&inner.begin),
+                inner.clients(&connection, restaurant_id, after.unwrap_or_default(), upto, rows),
+                inner.skipped(&connection, restaurant_id, after),
+                connection.batch_without_deadline("commit"),
+            )?;
+            Ok::<_, PostgresError>(Page { last: clients.len() < rows, clients, skipped })
+        };
+        let page = deadline(inner.pool.address(), inner.whole(), statements).await?;
+        connection.release();
+        Ok(page)
+    }
+
+    async fn newest(&self) -> Result<i64, AudienceError> {
+        let sql = format!("select coalesce(max(id), 0)::int8 from {}", self.inner.pool.table().sql());
+        let rows = self.inner.pool.query(&sql, &[]).await?;
+        Ok(rows.first().map_or(0, |row| row.get(0)))
+    }
+
+    async fn added(&self, after: i64, most: usize) -> Result<Vec<Favourite>, AudienceError> {
+        let sql = format!(
+            "select id::int8, client_id::text, restaurant_id::text from {} where id > $1 and client_id <> '' and {} order by id limit $2",
+            self.inner.pool.table().sql(),
+            fits()
+        );
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = self.inner.pool.query(&sql, &[(&after, Type::INT8), (&most, Type::INT8)]).await?;
+        let favourite = |row: &Row| Favourite { id: row.get(0), client_id: row.get(1), restaurant_id: row.get(2) };
+        Ok(rows.iter().map(favourite).collect())
+    }
+}
+
+impl Inner {
+    /// For a page with all its statements. The server ends a slow statement by itself; this is for one that says nothing at all.
+    fn whole(&self) -> Duration {
+        self.patience + PATIENCE
+    }
+
+    async fn clients(
+        &self,
+        connection: &Connection,
+        restaurant_id: &str,
+        after: &str,
+        upto: Option<&str>,
+        rows: usize,
+    ) -> Result<Clients, PostgresError> {
+        let limit = i64::try_from(rows).unwrap_or(i64::MAX);
+        let parameters: Vec<Parameter<'_>> =
+            vec![(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8), (&upto, Type::TEXT)];
+        let mut clients = Clients::new();
+        let take = |row: &Row| {
+            clients.push(row.try_get(0).map_err(|error| connection.explain(&error))?);
+            Ok(())
+        };
+        connection.for_each(&self.page, parameters, self.whole(), take).await?;
+        Ok(clients)
+    }
+
+    /// Only with the first page: those who are in no page.
+    async fn skipped(
+        &self,
+        connection: &Connection,
+        restaurant_id: &str,
+        after: Option<&str>,
+    ) -> Result<u64, PostgresError> {
+        if after.is_some() {
+            return Ok(0);
+        }
+        let mut skipped = 0_i64;
+        let take = |row: &Row| {
+            skipped = row.try_get(0).map_err(|error| connection.explain(&error))?;
+            Ok(())
+        };
+        connection.for_each(&self.skipped, vec![(&restaurant_id, Type::TEXT)], self.whole(), take).await?;
+        Ok(u64::try_from(skipped).unwrap_or(0))
+    }
+}
+
+/// Where the index is, the planner is told to read it in its order: with old statistics, or a table that was not vacuumed for a while, it
+/// would collect and sort everybody behind the cursor for each page.
+fn begin_sql(indexed: bool, patience: Duration) -> String {
+    let in_order = "; set local enable_sort = off; set local enable_bitmapscan = off; set local enable_seqscan = off; set local jit = off";
+    format!(
+        "begin isolation level read committed read only; set local statement_timeout = {}{}",
+        patience.as_millis(),
+        if indexed { in_order } else { "" }
+    )
+}
+
+/// What the partial indexes hold; a query is served by them only if it says so too.
+pub(super) fn fits() -> String {
+    format!("octet_length(restaurant_id) <= {LONGEST_CLIENT_ID} and octet_length(client_id) <= {LONGEST_CLIENT_ID}")
+}
+
+/// DISTINCT costs nothing here: the index gives duplicates side by side, and LIMIT counts what is left. So a page is exactly as long
+/// as was asked for, unless it is the last one, however often somebody favours a restaurant. The empty client id is never
+/// above the cursor, which starts as the empty string.
+fn page_sql(table: &str) -> String {
+    format!(
+        "select distinct client_id::text collate \"C\" from {table} \
+         where restaurant_id = $1 and client_id collate \"C\" > $2 \
+         and ($4::text is null or client_id collate \"C\" <= $4) and {fits} \
+         order by 1 limit $3",
+        fits = fits()
+    )
+}
+
+/// Counts who is in no page. Each half has its index.
+fn skipped_sql(table: &str) -> String {
+    format!(
+        "select (select count(distinct client_id) from {table} where restaurant_id = $1 \
+                 and octet_length(restaurant_id) <= {LONGEST_CLIENT_ID} and octet_length(client_id) > {LONGEST_CLIENT_ID}) \
+              + (select count(distinct client_id) from {table} where restaurant_id = $1 \
+                 and client_id collate \"C\" = '' and {fits})",
+        fits = fits()
+    )
+}
+
+/// Whether a valid index begins with restaurant_id and client_id COLLATE "C", whoever made it.
+async fn has_index(pool: &Pool) -> Result<bool, PostgresError> {
+    let rows = pool
+        .query(
+            "select exists (select from pg_index i \
+               join pg_attribute r on r.attrelid = i.indrelid and r.attnum = i.indkey[0] and r.attname = 'restaurant_id' \
+               join pg_attribute c on c.attrelid = i.indrelid and c.attnum = i.indkey[1] and c.attname = 'client_id' \
+               join pg_collation o on o.oid = i.indcollation[1] and o.collname in ('C', 'POSIX') \
+               join pg_class k on k.oid = i.indexrelid join pg_am a on a.oid = k.relam and a.amname = 'btree' \
+             where i.indrelid = to_regclass($1) and i.indisvalid)",
+            &[(&pool.table().sql(), Type::TEXT)],
+        )
+        .await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}

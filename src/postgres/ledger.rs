@@ -1,0 +1,298 @@
+//! The real ledger: schema `dinnerbell` in the feedback database.
+//!
+//! Every transaction of a lane begins the same way: the lane's shared advisory lock, and then, as a statement of its own (one
+//! statement would read with a snapshot from before the lock), the epoch.
+
+mod entry;
+mod intake;
+mod rounds;
+mod rows;
+pub mod snapshot;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+pub use rounds::PostgresRound;
+
+use super::clock::{Asked, CLOCK_MICROS, PostgresClock};
+use super::connect::{Pool, Transaction};
+use crate::broker::Lane;
+use crate::campaign::Campaign;
+use crate::draft::Clients;
+use crate::ledger::{
+    Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, OpenCampaign, Ownership, RoundHead, StoredRound, Taken,
+};
+
+/// The current second by the feedback database's clock; never `now()`, which stands still in a transaction.
+const NOW: &str = "floor(extract(epoch from clock_timestamp()))::int8";
+/// When the server was started, in microseconds: tells a fail-over.
+const POSTMASTER: &str = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::int8";
+
+/// Connections that rounds leave free, where there are that many.
+const KEPT_FROM_ROUNDS: usize = 3;
+
+/// The ledger in Postgres.
+#[derive(Clone)]
+pub struct PostgresLedger {
+    pool: Pool,
+    clock: PostgresClock,
+    /// Rounds wait for their gate with the transaction open: some connections are kept for everything else.
+    rounds: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Names this instance in `lane.owner`.
+    owner: String,
+    group_id: String,
+    publishes_dead_letters: bool,
+}
+
+/// Whose ledger it is: a service configured otherwise refuses to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Belonging {
+    /// The id of the Kafka cluster.
+    pub cluster_id: String,
+    /// The consumer group.
+    pub group_id: String,
+    /// The topic of the campaigns.
+    pub campaigns_topic: String,
+    /// The topic of the drafts.
+    pub notifications_topic: String,
+}
+
+impl PostgresLedger {
+    /// The ledger in the pool's database. `owner` names this instance for operators.
+    pub fn new(
+        pool: Pool,
+        clock: PostgresClock,
+        owner: String,
+        group_id: String,
+        publishes_dead_letters: bool,
+    ) -> Self {
+        let rounds = Arc::new(Semaphore::new(pool.most().saturating_sub(KEPT_FROM_ROUNDS).max(1)));
+        Self { pool, clock, rounds, shared: Arc::new(Shared { owner, group_id, publishes_dead_letters }) }
+    }
+
+    /// The pool of the feedback database.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Whose ledger this is, if it was claimed.
+    pub async fn belonging(&self) -> Result<Option<(Uuid, Belonging)>, LedgerError> {
+        let sql = "select ledger, cluster_id, group_id, campaigns_topic, notifications_topic from dinnerbell.service";
+        let rows = self.pool.query(sql, &[]).await?;
+        Ok(rows.first().map(|row| {
+            let belonging = Belonging {
+                cluster_id: row.get(1),
+                group_id: row.get(2),
+                campaigns_topic: row.get(3),
+                notifications_topic: row.get(4),
+            };
+            (row.get(0), belonging)
+        }))
+    }
+
+    /// Claims an unclaimed ledger, with the positions at which its lanes begin, in one transaction. Whoever comes second finds the
+    /// first one's claim.
+    pub async fn claim(&self, to: &Belonging, beginnings: &[(Lane, i64)]) -> Result<(), LedgerError> {
+        let tx = self.pool.begin("set local lock_timeout = '2s'").await?;
+        let sql = "insert into dinnerbell.service (ledger, cluster_id, group_id, campaigns_topic, notifications_topic) \
+                   values ($1, $2, $3, $4, $5) on conflict do nothing";
+        let inserted = tx
+            .execute(
+                sql,
+                &[
+                    (&Uuid::new_v4(), Type::UUID),
+                    (&to.cluster_id, Type::TEXT),
+                    (&to.group_id, Type::TEXT),
+                    (&to.campaigns_topic, Type::TEXT),
+                    (&to.notifications_topic, Type::TEXT),
+                ],
+            )
+            .await?;
+        if inserted == 1 {
+            for (lane, position) in beginnings {
+                entry::create_lane(&tx, *lane, *position).await?;
+            }
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Begins a transaction of a lane, if the lane is still ours.
+    async fn begin(&self, own: Ownership) -> Result<Transaction, LedgerError> {
+        let tx = self
+            .pool
+            .begin(&format!(
+                "set local lock_timeout = '2s'; set local synchronous_commit = on; \
+                 select pg_advisory_xact_lock_shared({})",
+                own.lock_key
+            ))
+            .await?;
+        let sql = format!("select epoch, {POSTMASTER}, {CLOCK_MICROS} from dinnerbell.lane where lane = $1");
+        let asked = Asked::now();
+        let row = tx.query_opt(&sql, &[(&own.lane, Type::INT4)]).await?;
+        if let Some(row) = &row {
+            self.clock.observe(asked, row.get(2));
+        }
+        match row.map(|row| (row.get::<_, i64>(0), row.get::<_, i64>(1))) {
+            Some(found) if found == (own.epoch, own.postmaster) => Ok(tx),
+            found => {
+                tx.rollback().await?;
+                Err(LedgerError::NotMine(format!(
+                    "lane {} was entered as epoch {} of the server started at {}, and is now {found:?}",
+                    own.lane, own.epoch, own.postmaster
+                )))
+            }
+        }
+    }
+
+    /// The feedback table, quoted for SQL.
+    fn feedback(&self) -> String {
+        self.pool.table().sql()
+    }
+}
+
+/// A compare-and-set that found something else than this owner left.
+fn lost(own: Ownership, what: &str) -> LedgerError {
+    LedgerError::NotMine(format!("lane {}: {what} is not what epoch {} left", own.lane, own.epoch))
+}
+
+impl Ledger for PostgresLedger {
+    type Open = PostgresRound;
+
+    async fn bump(&self, lane: Lane, beginning: i64) -> Result<Entered, LedgerError> {
+        self.take_lane(lane, beginning).await
+    }
+
+    async fn still_mine(&self, own: Ownership) -> Result<bool, LedgerError> {
+        match self.begin(own).await {
+            Ok(tx) => {
+                tx.commit().await?;
+                Ok(true)
+            }
+            Err(LedgerError::NotMine(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn stored_round(&self, own: Ownership) -> Result<StoredRound, LedgerError> {
+        self.read_stored_round(own).await
+    }
+
+    async fn withdraw(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+        self.withdraw_round(own, head).await
+    }
+
+    async fn due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
+        self.read_due(own, most).await
+    }
+
+    async fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> Result<Taken, LedgerError> {
+        self.record_intake(own, &batch).await
+    }
+
+    async fn judge_changes(&self, own: Ownership) -> Result<Taken, LedgerError> {
+        self.judge_handed_over(own).await
+    }
+
+    async fn open_round(&self, own: Ownership) -> Result<PostgresRound, LedgerError> {
+        // The semaphore is never closed; a wait that takes longer than a round is a round's own deadline.
+        let turn = Arc::clone(&self.rounds).acquire_owned().await.ok();
+        Ok(PostgresRound::new(self.begin(own).await?, own, self.feedback(), turn))
+    }
+
+    async fn note_published(&self, own: Ownership, seq: i64) -> Result<(), LedgerError> {
+        let tx = self.begin(own).await?;
+        rounds::note_published(&tx, own, seq).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn already_told(&self, id: &str, after: Option<&str>, upto: &str) -> Result<Clients, LedgerError> {
+        let tx = self.pool.begin("set local lock_timeout = '2s'").await?;
+        let told = rows::already_told(&tx, &self.feedback(), id, after, upto).await?;
+        tx.commit().await?;
+        Ok(told)
+    }
+
+    async fn open_campaigns(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
+        self.read_open(own, "restaurant_id = any($2) order by adv_campaign_id", (&restaurants, Type::TEXT_ARRAY)).await
+    }
+
+    async fn open_after(&self, own: Ownership, after: Option<&str>) -> Result<Option<OpenCampaign>, LedgerError> {
+        let which =
+            "cursor is not null and ($2::text is null or adv_campaign_id > $2) order by adv_campaign_id limit 1";
+        Ok(self.read_open(own, which, (&after, Type::TEXT)).await?.pop())
+    }
+
+    async fn due_repass(&self, own: Ownership) -> Result<Option<OpenCampaign>, LedgerError> {
+        let which = format!("repass_at <= {NOW} and cursor is not null and $2 order by repass_at limit 1");
+        Ok(self.read_open(own, &which, (&true, Type::BOOL)).await?.pop())
+    }
+
+    async fn note_repassed(&self, own: Ownership, id: &str) -> Result<(), LedgerError> {
+        let tx = self.begin(own).await?;
+        let sql = format!("update dinnerbell.campaign set repass_at = {} where adv_campaign_id = $1", repass_at());
+        tx.execute(&sql, &[(&id, Type::TEXT)]).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn paused(&self) -> Result<bool, LedgerError> {
+        let rows = self.pool.query("select paused_at is not null from dinnerbell.service", &[]).await?;
+        Ok(rows.first().is_some_and(|row| row.get(0)))
+    }
+
+    async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<(), LedgerError> {
+        let tx = self.begin(own).await?;
+        let sql =
+            "update dinnerbell.campaign set unsent = $2 where adv_campaign_id = $1 and state in ('expired', 'closed')";
+        let unsent = i64::try_from(unsent).unwrap_or(i64::MAX);
+        tx.execute(sql, &[(&id, Type::TEXT), (&unsent, Type::INT8)]).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn halt(&self, own: Ownership, halt: Halt) -> Result<(), LedgerError> {
+        let tx = self.begin(own).await?;
+        let sql = "update dinnerbell.lane set halted = $2, halted_found = $3, halted_remedy = $4, halted_at = clock_timestamp() \
+                   where lane = $1";
+        let text = Type::TEXT;
+        let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] =
+            [(&own.lane, Type::INT4), (&halt.name, text.clone()), (&halt.found, text.clone()), (&halt.remedy, text)];
+        tx.execute(sql, &values).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn resolved(&self, own: Ownership) -> Result<bool, LedgerError> {
+        let sql = "select halted is null from dinnerbell.lane where lane = $1";
+        let rows = self.pool.query(sql, &[(&own.lane, Type::INT4)]).await?;
+        Ok(rows.first().is_none_or(|row| row.get(0)))
+    }
+}
+
+/// When a campaign that was just passed is to be passed again: in five minutes, and once more so early before its end that it finishes.
+fn repass_at() -> String {
+    format!(
+        "case when adv_campaign_datetime_end - 30 > {NOW} then least({NOW} + 300, adv_campaign_datetime_end - 30) end"
+    )
+}
+
+/// A campaign as a row of the ledger has it, beginning at a column; the columns are [`CAMPAIGN`].
+fn campaign(row: &tokio_postgres::Row, first: usize) -> Campaign {
+    Campaign {
+        adv_campaign_id: row.get(first),
+        restaurant_id: row.get(first + 1),
+        adv_campaign_content: row.get(first + 2),
+        adv_campaign_owner: row.get(first + 3),
+        adv_campaign_owner_contact: row.get(first + 4),
+        window: crate::campaign::Window { start: row.get(first + 5), end: row.get(first + 6) },
+        datetime_created: row.get(first + 7),
+    }
+}
+
+/// The columns that [`campaign`] reads.
+const CAMPAIGN: &str = "adv_campaign_id, restaurant_id, adv_campaign_content, adv_campaign_owner, adv_campaign_owner_contact, \
+                        adv_campaign_datetime_start, adv_campaign_datetime_end, datetime_created";

@@ -1,0 +1,549 @@
+//! What is due, recording a round, reading it back, withdrawing from it.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_postgres::types::{Json, Type};
+
+use super::intake::join;
+use super::{CAMPAIGN, NOW, PostgresLedger, campaign, lost, rows};
+use crate::broker::{DeadLetterMessage, Lane};
+use crate::campaign::EpochSeconds;
+use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate, FEEDBACK_COLUMNS};
+use crate::ledger::{
+    Due, LedgerError, OpenCampaign, OpenRound, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed,
+    StoredRound,
+};
+use crate::postgres::connect::{Connection, Parameter, Transaction};
+use crate::postgres::errors::PostgresError;
+
+/// Most dead letters that are loaded at once.
+const MOST_DEAD_LETTERS: i64 = 100;
+/// Most ended campaigns that are loaded to be counted at once.
+const MOST_UNCOUNTED: i64 = 10;
+/// Size of a frame of COPY, in bytes: larger ones gain nothing.
+const FRAME: usize = 128 << 10;
+
+/// The part of a round as it stands in `dinnerbell.round_part`.
+#[derive(Debug, Serialize)]
+struct PartRow {
+    part: i32,
+    id: String,
+    revision: i32,
+    has_page: bool,
+    after: Option<String>,
+    upto: Option<String>,
+    last: bool,
+    already_told: Vec<String>,
+    skipped: i64,
+    late: Vec<String>,
+    drafts: i64,
+    checksum: i64,
+}
+
+impl PartRow {
+    fn of(number: usize, part: &RoundPart) -> Self {
+        let clients = &part.drafts.clients;
+        let page = part.page.as_ref();
+        Self {
+            part: i32::try_from(number).unwrap_or(i32::MAX),
+            id: part.drafts.template.campaign().adv_campaign_id.clone(),
+            revision: part.revision,
+            has_page: page.is_some(),
+            after: page.and_then(|page| page.after.clone()),
+            upto: page.and_then(|page| page.upto.clone()),
+            last: page.is_some_and(|page| page.last),
+            already_told: page.map(|page| page.already_told.clone()).unwrap_or_default(),
+            skipped: page.map_or(0, |page| page.skipped.cast_signed()),
+            late: clients.iter().skip(clients.len() - part.late).map(str::to_owned).collect(),
+            drafts: clients.len() as i64,
+            checksum: part.drafts.checksum().cast_signed(),
+        }
+    }
+}
+
+/// How `PartRow`s are read in SQL.
+const PARTS: &str = "json_to_recordset($1) as p (part int4, id text, revision int4, has_page bool, after text, upto text, last bool, \
+                     already_told json, skipped int8, late json, drafts int8, checksum int8)";
+
+impl PostgresLedger {
+    pub(super) async fn read_due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
+        let tx = self.begin(own).await?;
+        turn_states(&tx, own).await?;
+        let most = i64::try_from(most).unwrap_or(i64::MAX - 1);
+        let sql = format!(
+            "select revision, cursor, {CAMPAIGN} from dinnerbell.campaign where lane = $1 and state = 'active' and last_page_seq is null \
+             and adv_campaign_datetime_end > {NOW} \
+             order by cursor is not null, adv_campaign_datetime_end, adv_campaign_id limit $2 + 1"
+        );
+        let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&most, Type::INT8)];
+        let mut running: Vec<Running> = tx
+            .query(&sql, &parameters)
+            .await?
+            .iter()
+            .map(|row| Running { campaign: Arc::new(campaign(row, 2)), revision: row.get(0), cursor: row.get(1) })
+            .collect();
+        let more_running = running.len() as i64 > most;
+        running.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        let due = Due {
+            running,
+            more_running,
+            dead_letters: self.unpublished_dead_letters(&tx, own).await?,
+            next_change: next_change(&tx, own).await?,
+            uncounted: uncounted(&tx, own).await?,
+        };
+        tx.commit().await?;
+        Ok(due)
+    }
+
+    /// Open campaigns of the lane that `which` picks by its one parameter.
+    pub(super) async fn read_open(
+        &self,
+        own: Ownership,
+        which: &str,
+        parameter: Parameter<'_>,
+    ) -> Result<Vec<OpenCampaign>, LedgerError> {
+        let sql = format!(
+            "select revision, cursor, last_page_seq is not null, {CAMPAIGN} from dinnerbell.campaign where lane = $1 \
+             and state in ('active', 'complete') and adv_campaign_datetime_end > {NOW} and {which}"
+        );
+        let rows = self.pool.query(&sql, &[(&own.lane, Type::INT4), parameter]).await?;
+        let open = |row: &tokio_postgres::Row| OpenCampaign {
+            running: Running { campaign: Arc::new(campaign(row, 3)), revision: row.get(0), cursor: row.get(1) },
+            main_pass_over: row.get(2),
+        };
+        Ok(rows.iter().map(open).collect())
+    }
+
+    async fn unpublished_dead_letters(
+        &self,
+        tx: &Transaction,
+        own: Ownership,
+    ) -> Result<Vec<DeadLetterMessage>, LedgerError> {
+        if !self.shared.publishes_dead_letters {
+            return Ok(Vec::new());
+        }
+        let sql = format!("{DEAD_LETTER} where lane = $1 and round_seq is null order by id limit $2");
+        let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&MOST_DEAD_LETTERS, Type::INT8)];
+        Ok(tx.query(&sql, &parameters).await?.iter().map(dead_letter).collect())
+    }
+
+    pub(super) async fn read_stored_round(&self, own: Ownership) -> Result<StoredRound, LedgerError> {
+        let tx = self.begin(own).await?;
+        let sql = "select r.seq, r.revision, r.checksum, r.drafts, r.position, r.trigger_datetime_created, r.dead_letters \
+                   from dinnerbell.round r join dinnerbell.lane l using (lane, seq) where lane = $1";
+        let row = tx.query_one(sql, &[(&own.lane, Type::INT4)]).await?;
+        let head = RoundHead { seq: row.get(0), revision: row.get(1), checksum: row.get(2) };
+        let letters: Vec<i64> = row.get(6);
+        let sql = format!("{DEAD_LETTER} where id = any($1) order by id");
+        let dead_letters = tx.query(&sql, &[(&letters, Type::INT8_ARRAY)]).await?.iter().map(dead_letter).collect();
+        let mut stored = StoredRound {
+            head,
+            position: row.get(4),
+            drafts: row.get::<_, i64>(3).cast_unsigned(),
+            batches: Vec::new(),
+            dead_letters,
+            over: Vec::new(),
+            over_at: EpochSeconds::MAX,
+        };
+        for part in parts(&tx, own.lane, head.seq).await? {
+            if part.drafts == 0 {
+                continue;
+            }
+            match part.over {
+                true => stored.over.push(part.id.clone()),
+                false => stored.over_at = stored.over_at.min(part.end),
+            }
+            stored.batches.extend(self.batch_of(&tx, &part).await?);
+        }
+        tx.commit().await?;
+        Ok(stored)
+    }
+
+    /// The drafts of a part, from the feedback rows themselves: what was recorded is what is published.
+    async fn batch_of(&self, tx: &Transaction, part: &StoredPart) -> Result<Option<DraftBatch>, LedgerError> {
+        let feedback = self.feedback();
+        let sql = format!(
+            "select {CAMPAIGN}, trigger_datetime_created::int8 from {feedback} where {} limit 1",
+            part.condition()
+        );
+        let Some(row) = tx.query_opt(&sql, &part.parameters()).await? else { return Ok(None) };
+        let template = DraftTemplate::new(Arc::new(campaign(&row, 0)), row.get(8), &self.shared.group_id)
+            .map_err(|error| LedgerError::Damaged(error.to_string()))?;
+        let sql =
+            format!("select client_id from {feedback} where {} order by client_id collate \"C\"", part.condition());
+        let mut clients = Clients::new();
+        for row in tx.query(&sql, &part.parameters()).await? {
+            clients.push(row.get(0));
+        }
+        Ok(Some(DraftBatch { template: Arc::new(template), clients }))
+    }
+
+    /// Takes back what is over: rows, counts and cursors, and changes the round's revision and checksum.
+    pub(super) async fn withdraw_round(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+        let tx = self.begin(own).await?;
+        let sql = "select 1 from dinnerbell.lane where lane = $1 and epoch = $2 and seq = $3 for update";
+        let held =
+            tx.query_opt(sql, &[(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&head.seq, Type::INT8)]).await?;
+        if held.is_none() {
+            return Err(lost(own, "the last round"));
+        }
+        for part in parts(&tx, own.lane, head.seq).await?.iter().filter(|part| part.over && part.drafts > 0) {
+            let sql = format!("delete from {} where {} and feedback is null", self.feedback(), part.condition());
+            let gone = tx.execute(&sql, &part.parameters()).await?.cast_signed();
+            withdraw_part(&tx, own, head.seq, part, part.drafts - gone).await?;
+        }
+        self.rewrite_round(&tx, own, head).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The round becomes the sum of the parts that are left.
+    async fn rewrite_round(&self, tx: &Transaction, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+        let sql = "select dead_letters from dinnerbell.round where lane = $1 and seq = $2";
+        let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&head.seq, Type::INT8)];
+        let letters: Vec<i64> = tx.query_one(sql, &key).await?.get(0);
+        let left = parts(tx, own.lane, head.seq).await?;
+        let drafts: i64 = left.iter().map(|part| part.drafts).sum();
+        let checksum = left.iter().fold(0u64, |sum, part| sum.wrapping_add(part.checksum.cast_unsigned()));
+        let checksum =
+            letters.iter().fold(checksum, |sum, id| sum.wrapping_add(crate::draft::dead_letter_checksum(*id)));
+        let sql = "update dinnerbell.round set revision = revision + 1, drafts = $3, checksum = $4 where lane = $1 and seq = $2";
+        let [lane, seq] = key;
+        let changed =
+            tx.execute(sql, &[lane, seq, (&drafts, Type::INT8), (&checksum.cast_signed(), Type::INT8)]).await?;
+        if changed == 1 { Ok(()) } else { Err(lost(own, "the round")) }
+    }
+}
+
+/// Puts a part's counts and cursor back to where they stood before the round.
+async fn withdraw_part(
+    tx: &Transaction,
+    own: Ownership,
+    seq: i64,
+    part: &StoredPart,
+    kept: i64,
+) -> Result<(), LedgerError> {
+    let sql = format!(
+        "update dinnerbell.campaign set told = told - $2, late = late - $3, skipped = skipped - $4, kept = kept + $5, \
+         cursor = case when $6 then $7 else cursor end, last_page_seq = case when $6 then null else last_page_seq end, unsent = null, \
+         state = case when state = 'cancelled' or adv_campaign_datetime_end > {NOW} then state \
+                      when $6 then 'expired' else 'closed' end \
+         where adv_campaign_id = $1"
+    );
+    let late = part.late.len() as i64;
+    let values: [Parameter<'_>; 7] = [
+        (&part.id, Type::TEXT),
+        (&part.drafts, Type::INT8),
+        (&late, Type::INT8),
+        (&part.skipped, Type::INT8),
+        (&kept, Type::INT8),
+        (&part.has_page, Type::BOOL),
+        (&part.after, Type::TEXT),
+    ];
+    tx.execute(&sql, &values).await?;
+    let sql = "update dinnerbell.round_part set drafts = 0, checksum = 0, has_page = false, late = '{}' \
+               where lane = $1 and seq = $2 and part = $3";
+    tx.execute(sql, &[(&own.lane, Type::INT4), (&seq, Type::INT8), (&part.part, Type::INT4)]).await?;
+    Ok(())
+}
+
+/// A part of a stored round, with what became of its campaign.
+pub(super) struct StoredPart {
+    part: i32,
+    pub(super) id: String,
+    pub(super) has_page: bool,
+    pub(super) after: Option<String>,
+    upto: Option<String>,
+    already_told: Vec<String>,
+    skipped: i64,
+    pub(super) late: Vec<String>,
+    pub(super) drafts: i64,
+    checksum: i64,
+    over: bool,
+    end: EpochSeconds,
+}
+
+impl StoredPart {
+    /// Which feedback rows are this part's: the range less those who had a row before, and the late ones by name. Beside the parameters
+    /// it needs nothing that a partitioned table refuses.
+    pub(super) fn condition(&self) -> String {
+        format!(
+            "adv_campaign_id = $1 and {} and (($2 and ($3::text is null or client_id collate \"C\" > $3) and client_id collate \"C\" <= $4 \
+             and client_id <> all($5)) or client_id = any($6))",
+            rows::INDEXED
+        )
+    }
+
+    pub(super) fn parameters(&self) -> [Parameter<'_>; 6] {
+        [
+            (&self.id, Type::TEXT),
+            (&self.has_page, Type::BOOL),
+            (&self.after, Type::TEXT),
+            (&self.upto, Type::TEXT),
+            (&self.already_told, Type::TEXT_ARRAY),
+            (&self.late, Type::TEXT_ARRAY),
+        ]
+    }
+}
+
+/// The parts of a recorded round.
+pub(super) async fn parts(tx: &Connection, lane: Lane, seq: i64) -> Result<Vec<StoredPart>, PostgresError> {
+    let sql = format!(
+        "select p.part, p.adv_campaign_id, p.has_page, p.after_client, p.upto_client, p.already_told, p.skipped, p.late, p.drafts, \
+         p.checksum, c.state = 'cancelled' or c.adv_campaign_datetime_end <= {NOW}, coalesce(c.adv_campaign_datetime_end, 0) \
+         from dinnerbell.round_part p join dinnerbell.campaign c using (adv_campaign_id) where p.lane = $1 and p.seq = $2 order by p.part"
+    );
+    let rows = tx.query(&sql, &[(&lane, Type::INT4), (&seq, Type::INT8)]).await?;
+    let part = |row: &tokio_postgres::Row| StoredPart {
+        part: row.get(0),
+        id: row.get(1),
+        has_page: row.get(2),
+        after: row.get(3),
+        upto: row.get(4),
+        already_told: row.get(5),
+        skipped: row.get(6),
+        late: row.get(7),
+        drafts: row.get(8),
+        checksum: row.get(9),
+        over: row.get(10),
+        end: row.get(11),
+    };
+    Ok(rows.iter().map(part).collect())
+}
+
+/// Scheduled campaigns whose start has come start, ended ones end. One whose last page is recorded and not yet known to be published
+/// waits for that.
+async fn turn_states(tx: &Transaction, own: Ownership) -> Result<(), LedgerError> {
+    let sql = format!(
+        "update dinnerbell.campaign c set state = case \
+           when adv_campaign_datetime_end <= {NOW} then case when last_page_seq is null then 'expired' else 'closed' end \
+           when last_page_seq is null then 'active' else 'complete' end, \
+         unsent = case when adv_campaign_datetime_end <= {NOW} and last_page_seq is not null then coalesce(unsent, 0) end \
+         from dinnerbell.lane l where l.lane = $1 and c.lane = $1 and \
+           ((c.state = 'scheduled' and adv_campaign_datetime_start <= {NOW}) or \
+            (c.state in ('active', 'complete') and adv_campaign_datetime_end <= {NOW} \
+             and (last_page_seq is null or last_page_seq <= l.published_seq)))"
+    );
+    tx.execute(&sql, &[(&own.lane, Type::INT4)]).await?;
+    Ok(())
+}
+
+async fn next_change(tx: &Transaction, own: Ownership) -> Result<Option<EpochSeconds>, LedgerError> {
+    let sql = format!(
+        "select least((select min(adv_campaign_datetime_start) from dinnerbell.campaign where lane = $1 and state = 'scheduled'), \
+         (select min(adv_campaign_datetime_end) from dinnerbell.campaign where lane = $1 and state in ('active', 'complete') \
+          and adv_campaign_datetime_end > {NOW}))"
+    );
+    Ok(tx.query_one(&sql, &[(&own.lane, Type::INT4)]).await?.get(0))
+}
+
+async fn uncounted(tx: &Transaction, own: Ownership) -> Result<Vec<Arc<crate::campaign::Campaign>>, LedgerError> {
+    let sql = format!(
+        "select {CAMPAIGN} from dinnerbell.campaign where lane = $1 and unsent is null and state in ('expired', 'closed') limit $2"
+    );
+    let rows = tx.query(&sql, &[(&own.lane, Type::INT4), (&MOST_UNCOUNTED, Type::INT8)]).await?;
+    Ok(rows.iter().map(|row| Arc::new(campaign(row, 0))).collect())
+}
+
+const DEAD_LETTER: &str = "select id, arrived_lane, record_offset, key, value, header_names, header_values, reason, field \
+                           from dinnerbell.dead_letter";
+
+fn dead_letter(row: &tokio_postgres::Row) -> DeadLetterMessage {
+    DeadLetterMessage {
+        id: row.get(0),
+        lane: row.get(1),
+        offset: row.get(2),
+        key: row.get(3),
+        value: row.get(4),
+        headers: join(row.get(5), row.get(6)),
+        reason: row.get(7),
+        field: row.get(8),
+    }
+}
+
+/// The ledger learns that a round is committed in Kafka: campaigns whose last page it held are complete.
+pub(super) async fn note_published(tx: &Transaction, own: Ownership, seq: i64) -> Result<(), LedgerError> {
+    let sql =
+        "update dinnerbell.lane set published_seq = $3, overrule = false where lane = $1 and epoch = $2 and seq = $3";
+    let noted = tx.execute(sql, &[(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&seq, Type::INT8)]).await?;
+    if noted != 1 {
+        return Err(lost(own, "the last round"));
+    }
+    complete(tx, own, seq).await
+}
+
+async fn complete(tx: &Transaction, own: Ownership, seq: i64) -> Result<(), LedgerError> {
+    let sql = format!(
+        "update dinnerbell.campaign set state = case when adv_campaign_datetime_end <= {NOW} then 'closed' else 'complete' end, \
+         unsent = case when adv_campaign_datetime_end <= {NOW} then 0 end \
+         where lane = $1 and state = 'active' and last_page_seq <= $2"
+    );
+    tx.execute(&sql, &[(&own.lane, Type::INT4), (&seq, Type::INT8)]).await?;
+    Ok(())
+}
+
+/// A round that is being recorded.
+pub struct PostgresRound {
+    tx: Transaction,
+    own: Ownership,
+    feedback: String,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl PostgresRound {
+    pub(super) fn new(tx: Transaction, own: Ownership, feedback: String, turn: Option<OwnedSemaphorePermit>) -> Self {
+        Self { tx, own, feedback, _turn: turn }
+    }
+
+    /// The cursors move where every campaign of the round still stands as it was planned. How many did.
+    async fn move_cursors(&self, parts: &Json<&[PartRow]>, seq: i64) -> Result<i64, LedgerError> {
+        let sql = format!(
+            "with moved as (update dinnerbell.campaign c set cursor = case when p.has_page then p.upto else c.cursor end, \
+               last_page_seq = case when p.last then $2 else c.last_page_seq end, \
+               told = told + p.drafts, late = c.late + json_array_length(p.late), skipped = c.skipped + p.skipped, \
+               audience_as_of = case when p.has_page then clock_timestamp() else audience_as_of end, \
+               repass_at = case when p.has_page and p.after is null then {} else repass_at end, \
+               first_draft_at = coalesce(first_draft_at, case when p.drafts > 0 then clock_timestamp() end), \
+               last_draft_at = case when p.drafts > 0 then clock_timestamp() else last_draft_at end \
+             from {PARTS} where c.adv_campaign_id = p.id and c.lane = $3 and c.revision = p.revision \
+               and c.state in ('active', 'complete') and c.adv_campaign_datetime_start <= {NOW} and c.adv_campaign_datetime_end > {NOW} \
+               and (not p.has_page or (c.cursor is not distinct from p.after and c.last_page_seq is null)) returning 1) \
+             select count(*) from moved",
+            super::repass_at()
+        );
+        let parameters: [Parameter<'_>; 3] = [(parts, Type::JSON), (&seq, Type::INT8), (&self.own.lane, Type::INT4)];
+        Ok(self.tx.query_one(&sql, &parameters).await?.get(0))
+    }
+
+    async fn write_round(
+        &self,
+        head: RoundHead,
+        content: &RoundContent,
+        position: i64,
+        letters: &[i64],
+    ) -> Result<(), LedgerError> {
+        let sql = "insert into dinnerbell.round (lane, seq, checksum, drafts, position, trigger_datetime_created, dead_letters) \
+                   values ($1, $2, $3, $4, $5, $6, $7)";
+        let drafts = content.drafts() as i64;
+        let values: [Parameter<'_>; 7] = [
+            (&self.own.lane, Type::INT4),
+            (&head.seq, Type::INT8),
+            (&head.checksum, Type::INT8),
+            (&drafts, Type::INT8),
+            (&position, Type::INT8),
+            (&content.trigger_datetime_created, Type::INT8),
+            (&letters, Type::INT8_ARRAY),
+        ];
+        self.tx.execute(sql, &values).await?;
+        Ok(())
+    }
+
+    async fn write_parts(&self, parts: &Json<&[PartRow]>, seq: i64) -> Result<(), LedgerError> {
+        let sql = format!(
+            "insert into dinnerbell.round_part (lane, seq, part, adv_campaign_id, campaign_revision, has_page, after_client, upto_client, \
+             last_page, already_told, skipped, late, drafts, checksum) \
+             select $2, $3, part, id, revision, has_page, after, upto, last, array(select json_array_elements_text(already_told)), skipped, \
+             array(select json_array_elements_text(late)), drafts, checksum from {PARTS}"
+        );
+        let parameters: [Parameter<'_>; 3] = [(parts, Type::JSON), (&self.own.lane, Type::INT4), (&seq, Type::INT8)];
+        self.tx.execute(&sql, &parameters).await?;
+        Ok(())
+    }
+
+    /// Marks the dead letters as published by this round; how many were free.
+    async fn take_dead_letters(&self, letters: &[i64], seq: i64) -> Result<u64, LedgerError> {
+        if letters.is_empty() {
+            return Ok(0);
+        }
+        let sql = "update dinnerbell.dead_letter set round_seq = $2 where id = any($1) and round_seq is null";
+        Ok(self.tx.execute(sql, &[(&letters, Type::INT8_ARRAY), (&seq, Type::INT8)]).await?)
+    }
+}
+
+impl OpenRound for PostgresRound {
+    async fn already_told(&mut self, id: &str, after: Option<&str>, upto: &str) -> Result<Clients, LedgerError> {
+        Ok(rows::already_told(&self.tx, &self.feedback, id, after, upto).await?)
+    }
+
+    async fn late(
+        &mut self,
+        id: &str,
+        clients: &Clients,
+        planned_cursor: Option<&str>,
+        main_pass_over: bool,
+    ) -> Result<Clients, LedgerError> {
+        let sql = format!(
+            "select distinct c collate \"C\" from unnest($2::text[]) as c where ($4 or c collate \"C\" <= $3) and not exists \
+             (select from {} where adv_campaign_id = $1 and client_id collate \"C\" = c collate \"C\" and {}) order by 1",
+            self.feedback,
+            rows::INDEXED
+        );
+        let clients: Vec<&str> = clients.iter().collect();
+        let parameters: [Parameter<'_>; 4] = [
+            (&id, Type::TEXT),
+            (&clients, Type::TEXT_ARRAY),
+            (&planned_cursor, Type::TEXT),
+            (&main_pass_over, Type::BOOL),
+        ];
+        let rows = self.tx.query(&sql, &parameters).await?;
+        Ok(rows.iter().map(|row| row.get::<_, &str>(0)).collect())
+    }
+
+    async fn abandon(self) -> Result<(), LedgerError> {
+        Ok(self.tx.rollback().await?)
+    }
+
+    async fn copy(&mut self, content: Arc<RoundContent>) -> Result<(), LedgerError> {
+        let sql = format!("copy {} ({FEEDBACK_COLUMNS}) from stdin (format binary)", self.feedback);
+        let mut copy = self.tx.copy_in(&sql).await?;
+        let mut frame = BytesMut::with_capacity(FRAME + FRAME / 4);
+        frame.extend_from_slice(&COPY_HEADER);
+        for part in &content.parts {
+            for client in part.drafts.clients.iter() {
+                part.drafts.template.row(client, &mut frame);
+                if frame.len() >= FRAME {
+                    copy.send(frame.split().freeze()).await?;
+                    frame.reserve(FRAME + FRAME / 4);
+                }
+            }
+        }
+        frame.extend_from_slice(&COPY_TRAILER);
+        copy.send(Bytes::from(frame)).await?;
+        let copied = copy.finish().await?;
+        let drafts = content.drafts() as u64;
+        if copied != drafts {
+            return Err(LedgerError::Damaged(format!("{drafts} rows were copied, the server took {copied}")));
+        }
+        Ok(())
+    }
+
+    async fn seal(self, head: RoundHead, content: Arc<RoundContent>) -> Result<Sealed, LedgerError> {
+        let before = head.seq - 1;
+        let sql = "update dinnerbell.lane set seq = seq + 1, published_seq = $3, overrule = false \
+                   where lane = $1 and epoch = $2 and seq = $3 returning position";
+        let key: [Parameter<'_>; 3] =
+            [(&self.own.lane, Type::INT4), (&self.own.epoch, Type::INT8), (&before, Type::INT8)];
+        let row = self.tx.query_opt(sql, &key).await?.ok_or_else(|| lost(self.own, "the last round"))?;
+        let position: i64 = row.get(0);
+        let parts: Vec<PartRow> = content.parts.iter().enumerate().map(|(n, part)| PartRow::of(n, part)).collect();
+        let json = Json(parts.as_slice());
+        let letters: Vec<i64> = content.dead_letters.iter().map(|letter| letter.id).collect();
+        // One round trip: the statements are sent together, in this order.
+        let (moved, (), (), taken, ()) = futures_util::try_join!(
+            self.move_cursors(&json, head.seq),
+            self.write_round(head, &content, position, &letters),
+            self.write_parts(&json, head.seq),
+            self.take_dead_letters(&letters, head.seq),
+            complete(&self.tx, self.own, before),
+        )?;
+        if moved != parts.len() as i64 || taken != letters.len() as u64 {
+            self.tx.rollback().await?;
+            return Ok(Sealed::Stale);
+        }
+        self.tx.commit().await?;
+        Ok(Sealed::Recorded { position })
+    }
+}

@@ -1,0 +1,13 @@
+//! Postgres: connections, the real audience and the real clock, and what `migrate` does.
+//!
+//! Everything here also works through a pooler in transaction mode: no session state, `SET LOCAL` only, and no prepared
+//! statement that outlives its transaction. So [`connect::Connection`] offers no call that names a statement, but for
+//! `copy_in` inside a transaction.
+
+pub mod audience;
+pub mod clock;
+pub mod connect;
+pub mod errors;
+pub mod ledger;
+pub mod migrate;
+mod tls;

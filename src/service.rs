@@ -1,0 +1,227 @@
+//! `dinnerbell run`: one instance, from the first contact to the last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::broker::BrokerError;
+use crate::config::Config;
+use crate::kafka::KafkaBroker;
+use crate::lanes;
+use crate::ledger::{Ledger, LedgerError};
+use crate::metrics::Board;
+use crate::patience::{Stopped, Trial, patiently};
+use crate::postgres::audience::PostgresAudience;
+use crate::postgres::clock::PostgresClock;
+use crate::postgres::connect::Pool;
+use crate::postgres::ledger::{Belonging, PostgresLedger};
+use crate::postgres::migrate;
+use crate::way::rate::Rate;
+use crate::way::{Deps, Limits};
+
+/// How often an instance looks whether all sending is paused.
+const LOOK_FOR_PAUSE: Duration = Duration::from_millis(400);
+/// How long the clients may take to close.
+const CLOSE: Duration = Duration::from_secs(1);
+
+/// Why an instance ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// A server was contacted and refused, or a port was taken.
+    #[error("{0}")]
+    Refused(String),
+    /// A call that must return did not: a supervisor starts the service again.
+    #[error("{0}")]
+    Watchdog(String),
+}
+
+/// Everything behind the three traits.
+type Shared = Deps<KafkaBroker, PostgresLedger, PostgresAudience, PostgresClock>;
+
+/// Runs an instance until the stop.
+pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
+    let board = Arc::new(Board::default());
+    let serving = std::future::pending::<()>();
+    let working = async {
+        let (pause, paused) = watch::channel(false);
+        let started = start(&config, &board, paused, &mut stop).await;
+        match started {
+            Ok(deps) => work(deps, &config, pause, stop.clone()).await,
+            Err(NotStarted::Stopped) => Ok(()),
+            Err(NotStarted::Error(error)) => Err(error),
+        }
+    };
+    tokio::select! {
+        ended = working => ended,
+        () = serving => Ok(()),
+    }
+}
+
+enum NotStarted {
+    Stopped,
+    Error(ServiceError),
+}
+
+impl From<Stopped<String>> for NotStarted {
+    fn from(stopped: Stopped<String>) -> Self {
+        match stopped {
+            Stopped::Asked => Self::Stopped,
+            Stopped::Refused(text) => Self::Error(ServiceError::Refused(text)),
+        }
+    }
+}
+
+/// Contacts everything; what may come is waited for, what was refused is an error.
+async fn start(
+    config: &Config,
+    board: &Arc<Board>,
+    paused: watch::Receiver<bool>,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<Arc<Shared>, NotStarted> {
+    let refused = |error: String| NotStarted::Error(ServiceError::Refused(error));
+    let feedback = Pool::open(&config.feedback, "feedback").map_err(|error| refused(error.to_string()))?;
+    let subscribers = Pool::open(&config.subscribers, "subscribers").map_err(|error| refused(error.to_string()))?;
+    // board.waits_for("the feedback database");
+    patiently("the feedback database", stop, || async { trial(migrate::schema_is_current(&feedback).await) }).await?;
+    let clock =
+        patiently("the feedback database", stop, || async { trial(PostgresClock::start(feedback.clone()).await) })
+            .await?;
+    // board.waits_for("the subscribers database");
+    let audience = patiently("the subscribers database", stop, || async {
+        trial(PostgresAudience::open(subscribers.clone()).await)
+    })
+    .await?;
+    // board.waits_for("Kafka");
+    let broker = patiently("Kafka", stop, || async { trial(KafkaBroker::connect(&config.kafka).await) }).await?;
+    let owner = format!("{}/{}", hostname(), std::process::id());
+    let letters = config.kafka.topics.dead_letters.is_some();
+    let ledger = PostgresLedger::new(feedback, clock.clone(), owner, config.kafka.group_id.clone(), letters);
+    patiently("the ledger's claim", stop, || async { claim(config, &broker, &ledger).await }).await?;
+    // board.waits_for_nothing();
+    let memory_kb = u32::try_from(config.fanout.memory_limit / 1024).unwrap_or(u32::MAX).clamp(1024, 1 << 28);
+    let limits = Limits {
+        group_id: config.kafka.group_id.clone(),
+        round_rows: config.fanout.round_rows,
+        late_subscribers: config.fanout.late_subscribers,
+        memory_kb,
+    };
+    let memory = Arc::new(Semaphore::new(memory_kb as usize));
+    let rate = Rate::new(config.fanout.rate_limit);
+    let board = Arc::clone(board);
+    Ok(Arc::new(Deps { broker, ledger, audience, clock, limits, memory, rate, paused, board }))
+}
+
+/// Works until the stop, then drains the lanes and leaves the group.
+async fn work(
+    deps: Arc<Shared>,
+    config: &Config,
+    pause: watch::Sender<bool>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), ServiceError> {
+    let broker = deps.broker.clone();
+    let membership = broker.join().map_err(|error| ServiceError::Refused(error.to_string()))?;
+    tracing::info!(group = config.kafka.group_id, topic = config.kafka.topics.campaigns, "running");
+    let ended = tokio::select! {
+        biased;
+        () = broker.hung() => Err(watchdog("a transactional call to Kafka hangs though the coordinator answers")),
+        () = membership.stalled() => Err(watchdog("the group's poll loop stood still for 10 s")),
+        () = watch_pause(&deps.ledger, pause) => Ok(()),
+        () = lanes::keep(Arc::clone(&deps), membership.assignments(), stop) => Ok(()),
+    };
+    membership.leave().await;
+    drop(deps);
+    broker.close(CLOSE).await;
+    ended
+}
+
+/// Looks whether an operator paused all sending, or resumed it.
+async fn watch_pause(ledger: &PostgresLedger, pause: watch::Sender<bool>) {
+    loop {
+        // A database that does not answer says nothing new; rounds stop by themselves then.
+        if let Ok(paused) = ledger.paused().await
+            && pause.send_if_modified(|before| std::mem::replace(before, paused) != paused)
+        {
+            tracing::warn!(paused, "all sending, by an operator's command");
+        }
+        tokio::time::sleep(LOOK_FOR_PAUSE).await;
+    }
+}
+
+fn watchdog(what: &str) -> ServiceError {
+    ServiceError::Watchdog(format!("{what}; the process ends so that a supervisor starts it anew"))
+}
+
+/// The ledger belongs to one cluster, one group and one set of topics.
+async fn claim(config: &Config, broker: &KafkaBroker, ledger: &PostgresLedger) -> Trial<(), String> {
+    let ours = Belonging {
+        cluster_id: broker.cluster_id().to_owned(),
+        group_id: config.kafka.group_id.clone(),
+        campaigns_topic: config.kafka.topics.campaigns.clone(),
+        notifications_topic: config.kafka.topics.notifications.clone(),
+    };
+    let found = match ledger.belonging().await {
+        Ok(Some((_, found))) => found,
+        Ok(None) => {
+            let beginnings: Vec<_> = match broker.start_offsets(config.kafka.start).await {
+                Ok(beginnings) => beginnings.into_iter().collect(),
+                Err(error) => return trial(Err(error)),
+            };
+            return match ledger.claim(&ours, &beginnings).await {
+                // Whoever came first decided; look at what stands there now.
+                Ok(()) => Trial::Again("the ledger was just claimed".to_owned()),
+                Err(error) => trial(Err(error)),
+            };
+        }
+        Err(error) => return trial(Err(error)),
+    };
+    if found == ours {
+        return Trial::Done(());
+    }
+    Trial::Refused(format!(
+        "the ledger in the feedback database belongs to another service: it says {found:?}, this configuration says {ours:?}; use the \
+         feedback database of that service's own, or its configuration"
+    ))
+}
+
+/// What may pass is tried again, what was refused is not.
+trait Judged: std::fmt::Display {
+    fn may_pass(&self) -> bool;
+}
+
+impl Judged for LedgerError {
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Passing(_))
+    }
+}
+
+impl Judged for BrokerError {
+    fn may_pass(&self) -> bool {
+        !matches!(self, Self::Refused(_))
+    }
+}
+
+impl Judged for crate::audience::AudienceError {
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Passing(_))
+    }
+}
+
+impl Judged for crate::postgres::errors::PostgresError {
+    fn may_pass(&self) -> bool {
+        self.kind() == crate::postgres::errors::Kind::Passing
+    }
+}
+
+fn trial<T, E: Judged>(result: Result<T, E>) -> Trial<T, String> {
+    match result {
+        Ok(done) => Trial::Done(done),
+        Err(error) if error.may_pass() => Trial::Again(error.to_string()),
+        Err(error) => Trial::Refused(error.to_string()),
+    }
+}
+
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}

@@ -1,0 +1,166 @@
+//! The one way into a lane: for assignment, start, error, doubt and a changed producer alike.
+//!
+//! The order is what keeps "once in both" (`tests/model` finds a message without a row for each other order): bump the epoch, which
+//! ends former owners' transactions; a new producer, which fences former owners' producers; the epoch again; only then is Kafka's mark read.
+
+use super::publish::{self, Published};
+use super::reconcile::{LedgerSide, Reconciled, reconcile};
+use super::record::Recorded;
+use super::{Deps, LaneError, policy};
+use crate::broker::{Broker, Committed, Lane};
+use crate::clock::Clock;
+use crate::fail_point::fail_point;
+use crate::ledger::{Entered, Ledger, Ownership};
+
+/// A lane that was entered: everything that running it takes.
+pub struct Owned<B: Broker> {
+    /// The right to write.
+    pub own: Ownership,
+    /// Which ledger.
+    pub ledger: uuid::Uuid,
+    /// The lane's transactional producer.
+    pub producer: B::Producer,
+    /// The last round, committed in Kafka.
+    pub published: Published,
+    /// Whether the ledger knows that.
+    pub noted: bool,
+    /// The lane's records from its position on.
+    pub input: B::Input,
+    /// The next input offset to record.
+    pub position: i64,
+}
+
+/// What the entry found.
+pub enum Entry<B: Broker> {
+    /// The lane is ours and runs.
+    Runs(Box<Owned<B>>),
+    /// It is ours, and stands still until its halt is resolved.
+    Halted(Ownership, crate::ledger::Halt),
+}
+
+/// Enters a lane.
+pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    lane: Lane,
+) -> Result<Entry<B>, LaneError> {
+    if !deps.broker.still_assigned(lane).await {
+        return Err(LaneError::NotAssigned);
+    }
+    let (low, high) = deps.broker.watermarks(lane).await?;
+    let entered = deps.ledger.bump(lane, low).await?;
+    fail_point("entry.bumped");
+    if let Some(halt) = entered.halt {
+        return Ok(Entry::Halted(entered.ownership, halt));
+    }
+    let own = entered.ownership;
+    let producer = deps.broker.producer(lane).await?;
+    fail_point("entry.producer");
+    if !deps.ledger.still_mine(own).await? {
+        return Err(LaneError::TakenOver);
+    }
+    let settled = match same_topic(deps, &entered, low, high).await {
+        Ok(()) => settle(deps, &entered, producer).await,
+        Err(error) => Err(error),
+    };
+    let (producer, published) = match settled {
+        // A halt is believed only when the epoch is still ours: another owner may have gone on meanwhile.
+        Err(LaneError::Halt(halt)) => {
+            if !deps.ledger.still_mine(own).await? {
+                return Err(LaneError::TakenOver);
+            }
+            deps.ledger.halt(own, halt.clone()).await?;
+            return Err(LaneError::Halt(halt));
+        }
+        settled => settled?,
+    };
+    let input = deps.broker.open(lane, entered.position).await?;
+    let noted = entered.published == Some(published.head().seq);
+    let (ledger, position) = (entered.ledger, entered.position);
+    Ok(Entry::Runs(Box::new(Owned { own, ledger, producer, published, noted, input, position })))
+}
+
+/// Is the topic still the one that the ledger knows? This comes before the offsets, which Kafka deletes with the topic.
+async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    entered: &Entered,
+    low: i64,
+    high: i64,
+) -> Result<(), LaneError> {
+    let lane = entered.ownership.lane;
+    let changed = |name: &str, found: String| Err(LaneError::Halt(policy::topic_changed(lane, name, found)));
+    let position = entered.position;
+    if position < low {
+        return changed(
+            "input-trimmed",
+            format!("the lane's position is {position}, but the topic begins at {low}: records were deleted unread"),
+        );
+    }
+    if position > high {
+        return changed(
+            "topic-replaced",
+            format!("the lane's position is {position}, but the topic ends at {high}: it was created anew"),
+        );
+    }
+    let Some(known) = entered.last_record.filter(|last| last.offset >= low) else { return Ok(()) };
+    match deps.broker.mark_at(lane, known.offset).await? {
+        Some(found) if found != known => changed(
+            "topic-replaced",
+            format!("another record stands at offset {}: the topic was created anew", known.offset),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Brings Kafka to the ledger's last round, or finds that the two contradict each other.
+async fn settle<B: Broker, L: Ledger, A, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    entered: &Entered,
+    producer: B::Producer,
+) -> Result<(B::Producer, Published), LaneError> {
+    let lane = entered.ownership.lane;
+    let theirs = deps.broker.committed(lane).await?;
+    let ours = LedgerSide {
+        ledger: entered.ledger,
+        head: entered.head,
+        previous: entered.previous,
+        published: entered.published,
+    };
+    let mut reconciled = reconcile(&ours, &theirs);
+    if entered.overrule && matches!(reconciled, Reconciled::Contradiction(_)) {
+        reconciled = match reconcile(&ours, &Committed::None) {
+            Reconciled::Contradiction(_) => Reconciled::PublishRecorded,
+            decided => decided,
+        };
+    }
+    match reconciled {
+        Reconciled::Equal => Ok((producer, Published::found(entered.head))),
+        Reconciled::PublishRecorded => publish_recorded(deps, entered, producer).await,
+        Reconciled::RestoreMark => {
+            let stored = deps.ledger.stored_round(entered.ownership).await?;
+            let round = Recorded::mark_only(lane, entered.ledger, &stored);
+            publish::restore_mark(producer, &round).await
+        }
+        Reconciled::Contradiction(kind) => {
+            let halt = policy::contradiction(lane, &kind, &format!("{ours:?}"), &format!("{theirs:?}"));
+            Err(LaneError::Halt(halt))
+        }
+    }
+}
+
+/// The ledger is one ahead: withdraw what has ended, then publish that round from what was recorded.
+async fn publish_recorded<B: Broker, L: Ledger, A, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    entered: &Entered,
+    producer: B::Producer,
+) -> Result<(B::Producer, Published), LaneError> {
+    deps.unpaused().await;
+    let own = entered.ownership;
+    let mut stored = deps.ledger.stored_round(own).await?;
+    if !stored.over.is_empty() {
+        deps.ledger.withdraw(own, stored.head).await?;
+        fail_point("withdraw.recorded");
+        stored = deps.ledger.stored_round(own).await?;
+    }
+    let round = Recorded::read_back(own.lane, entered.ledger, stored)?;
+    publish::publish(producer, &round, &deps.clock, || false).await
+}

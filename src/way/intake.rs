@@ -1,0 +1,163 @@
+//! What arrived is recorded and the input position moves, in one small ledger transaction that never waits for a round.
+//!
+//! What a record becomes is decided here, purely, from what is known of its campaign:
+//!
+//! | known of the campaign | arrived | verdict |
+//! | --- | --- | --- |
+//! | cancelled | anything | ignored as older |
+//! | the same eight fields | campaign | duplicate |
+//! | another restaurant, not older | campaign | dead letter |
+//! | older `datetime_created` | campaign | update |
+//! | the same `datetime_created`, other content | campaign | dead letter |
+//! | newer `datetime_created` | campaign | older update, ignored |
+//! | any state | tombstone | cancellation |
+
+use std::sync::Arc;
+
+use super::decode::{Arrival, Reason, decode};
+use super::work::Work;
+use super::{Deps, LaneError};
+use crate::broker::{Arrived, Input};
+use crate::campaign::{Campaign, EpochSeconds};
+use crate::fail_point::fail_point;
+use crate::ledger::{IntakeBatch, Ledger, Ownership};
+
+/// Most records of one intake.
+const MOST_RECORDS: usize = 500;
+
+/// A campaign's state, as the ledger holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Received, or updated, before its start.
+    Scheduled,
+    /// Its start passed, its main pass is not finished.
+    Active,
+    /// The last page of its main pass is published; late subscribers are served until the end.
+    Complete,
+    /// Its end passed after completion.
+    Closed,
+    /// Its end passed before completion.
+    Expired,
+    /// For ever.
+    Cancelled,
+}
+
+impl State {
+    /// The state as it is written in the ledger.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Active => "active",
+            Self::Complete => "complete",
+            Self::Closed => "closed",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state that a window means, for a campaign that is not cancelled.
+    pub fn of(window: crate::campaign::Window, main_pass_done: bool, now: EpochSeconds) -> Self {
+        match (now < window.start, now < window.end, main_pass_done) {
+            (true, true, _) => Self::Scheduled,
+            (false, true, false) => Self::Active,
+            (false, true, true) => Self::Complete,
+            (_, false, true) => Self::Closed,
+            (_, false, false) => Self::Expired,
+        }
+    }
+}
+
+/// What is known of a campaign when something about it arrives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// It was cancelled.
+    Cancelled,
+    /// It stands like this.
+    Campaign(Campaign),
+}
+
+/// What an arrival is, given what is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The campaign gets the new content and window.
+    Update,
+    /// Ignored, counted.
+    Older,
+    /// Ignored, counted.
+    Duplicate,
+    /// The campaign is cancelled.
+    Cancel,
+    /// It contradicts what is known.
+    Conflict(Reason),
+}
+
+/// Judges what arrived about a known campaign.
+pub fn judge(known: &Known, arrived: &Arrival) -> Verdict {
+    let campaign = match arrived {
+        Arrival::Campaign(campaign) => campaign,
+        Arrival::Cancellation { .. } => return Verdict::Cancel,
+        Arrival::DeadLetter(reason) => return Verdict::Conflict(reason.clone()),
+    };
+    let Known::Campaign(known) = known else { return Verdict::Older };
+    if known == campaign {
+        return Verdict::Duplicate;
+    }
+    if campaign.datetime_created < known.datetime_created {
+        return Verdict::Older;
+    }
+    if campaign.restaurant_id != known.restaurant_id {
+        return Verdict::Conflict(Reason {
+            field: Some("restaurant_id"),
+            reason: "restaurant_id: the campaign belongs to another restaurant; give the new offer an adv_campaign_id of its own".to_owned(),
+        });
+    }
+    if campaign.datetime_created == known.datetime_created {
+        return Verdict::Conflict(Reason {
+            field: Some("datetime_created"),
+            reason: "datetime_created: the same as that of an earlier version with other content; an update needs a newer datetime_created"
+                .to_owned(),
+        });
+    }
+    Verdict::Update
+}
+
+/// Takes in what arrives in a lane, until something fails.
+pub async fn take_in<B, L: Ledger, A, C, I: Input>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    mut input: I,
+    mut position: i64,
+    work: &Work,
+) -> Result<std::convert::Infallible, LaneError> {
+    loop {
+        let arrived = input.next(MOST_RECORDS).await?;
+        let batch = batch(position, arrived);
+        if batch.to == position {
+            continue;
+        }
+        position = batch.to;
+        let batch = Arc::new(batch);
+        let began = std::time::Instant::now();
+        let taken = deps.ledger.intake(own, Arc::clone(&batch)).await?;
+        fail_point("intake.recorded");
+        deps.board.took_in(own.lane, &taken.tally, &batch, began.elapsed());
+        work.add(taken);
+    }
+}
+
+/// Decodes what arrived; records below the position are ones that were taken in before.
+fn batch(from: i64, arrived: Vec<Arrived>) -> IntakeBatch {
+    let mut batch = IntakeBatch { from, to: from, arrivals: Vec::with_capacity(arrived.len()) };
+    for arrived in arrived {
+        match arrived {
+            Arrived::Record(record) if record.offset >= batch.to => {
+                batch.to = record.offset + 1;
+                let arrival = decode(record.key.as_deref(), record.value.as_deref());
+                batch.arrivals.push((record, arrival));
+            }
+            Arrived::Record(_) => {}
+            Arrived::End(offset) => batch.to = batch.to.max(offset),
+        }
+    }
+    batch
+}

@@ -1,0 +1,564 @@
+//! One lane's life: in by the one way, then intake and rounds side by side until something fails or the lane is to stop.
+//!
+//! Everything of a lane happens inside one future. Dropping it at any await is a crash: what was in flight is found by the next entry.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::future::{pending, ready};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::entry::{Entry, Owned, enter};
+use super::policy::{Failures, Next};
+use super::publish::{Published, publish};
+use super::record::{self, Copied, Recorded};
+use super::work::{Favour, MOST_RUNNING, Work};
+use super::{Deps, LaneError, intake, late, pages, plan};
+use crate::audience::{Audience, AudienceError};
+use crate::broker::{Broker, DeadLetterMessage, Lane};
+use crate::clock::Clock;
+use crate::draft::Clients;
+use crate::ledger::{Halt, Ledger, OpenCampaign, OpenRound, Ownership, RoundContent, Running};
+use crate::metrics::LaneState;
+
+/// How long a copied round waits, its transaction open, for the round before it to be published.
+const GATE_WAIT: Duration = Duration::from_secs(2);
+/// How soon the ledger learns of a published round that finished a campaign.
+const NOTE_FINISHED: Duration = Duration::from_millis(50);
+/// How soon the ledger learns of any published round.
+const NOTE_IDLE: Duration = Duration::from_secs(1);
+/// How soon a moved position is reported to Kafka when nothing is published.
+const REPORT: Duration = Duration::from_secs(5);
+/// How often a halted lane looks for its resolution.
+const LOOK_FOR_RESOLUTION: Duration = Duration::from_secs(1);
+/// How often an ended campaign whose count failed is tried again.
+const COUNT_AGAIN: Duration = Duration::from_secs(5);
+/// How soon an idle owner notices what another lane received about its campaigns.
+const LOOK_FOR_CHANGES: Duration = Duration::from_millis(250);
+/// How long a round may take while another campaign waits.
+const SHARED_ROUND: Duration = Duration::from_millis(100);
+
+/// Keeps a lane until it is told to stop or the lane is somebody else's.
+pub async fn keep<B: Broker, L: Ledger, A: Audience, C: Clock>(
+    deps: Arc<Deps<B, L, A, C>>,
+    lane: Lane,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut failures = Failures::default();
+    while !*stop.borrow() {
+        let Err(error) = live(&deps, lane, &mut failures, &mut stop).await else { continue };
+        match failures.judge(lane, &error) {
+            Next::Leave => break,
+            Next::EnterAgain => {
+                let pause = failures.pause();
+                deps.board.lane_failed(lane, &error, pause);
+                let _ = timeout(pause, stopped(&mut stop)).await;
+            }
+            Next::Halt(halt) => {
+                deps.board.set_lane(lane, LaneState::Halted(halt));
+                let _ = timeout(LOOK_FOR_RESOLUTION, stopped(&mut stop)).await;
+            }
+        }
+    }
+    deps.board.left(lane);
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A dropped sender means that the service is gone: that is a stop as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// One ownership of the lane, from the bump to an error or the stop.
+async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    lane: Lane,
+    failures: &mut Failures,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), LaneError> {
+    deps.board.set_lane(lane, LaneState::Entering);
+    match enter(deps, lane).await? {
+        Entry::Halted(own, halt) => stand_still(deps, own, halt, stop).await,
+        Entry::Runs(owned) => {
+            deps.board.set_lane(lane, LaneState::Running);
+            let own = owned.own;
+            match run(deps, *owned, failures, stop).await {
+                Err(error) => Err(halt_if_permanent(deps, own, error, failures).await),
+                stopped => stopped,
+            }
+        }
+    }
+}
+
+/// A step that failed for good is recorded as a halt while the lane is still ours to write.
+async fn halt_if_permanent<B, L: Ledger, A, C>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    error: LaneError,
+    failures: &mut Failures,
+) -> LaneError {
+    let Some(halt) = failures.would_halt(own.lane, &error) else { return error };
+    match deps.ledger.halt(own, halt.clone()).await {
+        Ok(()) => LaneError::Halt(halt),
+        Err(_) => error,
+    }
+}
+
+/// A halted lane stays assigned, and looks for its resolution.
+async fn stand_still<B, L: Ledger, A, C>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    halt: Halt,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), LaneError> {
+    deps.board.set_lane(own.lane, LaneState::Halted(halt));
+    while !*stop.borrow() {
+        if deps.ledger.resolved(own).await? {
+            break;
+        }
+        let _ = timeout(LOOK_FOR_RESOLUTION, stopped(stop)).await;
+    }
+    Ok(())
+}
+
+/// Intake, rounds and the counting of ended campaigns, side by side.
+async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    owned: Owned<B>,
+    failures: &mut Failures,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), LaneError> {
+    let Owned { own, ledger, producer, published, noted, input, position } = owned;
+    let work = Work::unread();
+    let gate = Gate { producer, published, noted, finished: !noted };
+    let rounds = Rounds { deps, own, ledger, work: &work, failures };
+    tokio::select! {
+        biased;
+        ended = rounds.run(gate, stop) => ended,
+        failed = intake::take_in(deps, own, input, position, &work) => failed.map(|never: Infallible| match never {}),
+        failed = judge_changes(deps, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = late::sweep(deps, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = late::repass(deps, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = count_ended(deps, own, &work) => failed.map(|never: Infallible| match never {}),
+    }
+}
+
+/// What publishing hands back: the right to record the next round.
+struct Gate<P> {
+    producer: P,
+    published: Published,
+    /// Whether the ledger knows that the round is published.
+    noted: bool,
+    /// Whether campaigns become complete by it.
+    finished: bool,
+}
+
+type Announcing<'a, P> = BoxFuture<'a, Result<Gate<P>, LaneError>>;
+
+struct Rounds<'a, B, L, A, C> {
+    deps: &'a Deps<B, L, A, C>,
+    own: Ownership,
+    ledger: uuid::Uuid,
+    work: &'a Work,
+    failures: &'a mut Failures,
+}
+
+impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
+    /// While a round is announced, the next one is read, planned and copied; never deeper.
+    async fn run(self, gate: Gate<B::Producer>, stop: &mut watch::Receiver<bool>) -> Result<(), LaneError> {
+        let mut pace = Pace::default();
+        let mut announcing: Announcing<'a, B::Producer> = Box::pin(ready(Ok(gate)));
+        loop {
+            let preparation = Preparation { deps: self.deps, own: self.own, work: self.work, pace };
+            let (copied, gate) = match self.next(preparation, announcing, stop).await? {
+                Step::Round(copied, gate) => (copied, gate),
+                Step::Stop(Gate { noted: true, .. }) => return Ok(()),
+                Step::Stop(gate) => return self.note(gate.published).await,
+            };
+            let content = Arc::clone(copied.content());
+            let began = copied.began;
+            let sealing = Instant::now();
+            match copied.round.seal(self.own.lane, self.ledger, &gate.published).await? {
+                Some(recorded) => {
+                    pace = pace.after(content.drafts(), began.elapsed());
+                    self.deps.board.step("record", sealing.elapsed());
+                    self.work.advance(&content);
+                    self.work.forget_late(&copied.judged);
+                    self.failures.clear();
+                    announcing =
+                        Box::pin(announce(self.deps, self.work, gate.producer, recorded, content, copied.permit));
+                }
+                None => {
+                    self.work.reload();
+                    announcing = Box::pin(ready(Ok(gate)));
+                }
+            }
+        }
+    }
+
+    /// Prepares a round while the one before it is announced, and waits for both.
+    async fn next(
+        &self,
+        preparation: Preparation<'a, B, L, A, C>,
+        mut announcing: Announcing<'a, B::Producer>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Step<L::Open, B::Producer>, LaneError> {
+        let mut preparing = pin!(preparation.prepare());
+        let gate = tokio::select! {
+            biased;
+            () = stopped(stop) => return Ok(Step::Stop(announcing.await?)),
+            gate = &mut announcing => gate?,
+            copied = &mut preparing => {
+                let copied = match copied {
+                    Ok(copied) => copied,
+                    // What is under way in Kafka is not to blame: let it end well before the lane is entered again.
+                    Err(error) => {
+                        let gate = announcing.await?;
+                        self.note(gate.published).await?;
+                        return Err(error);
+                    }
+                };
+                match timeout(GATE_WAIT, &mut announcing).await {
+                    Ok(gate) => return Ok(Step::Round(copied, gate?)),
+                    // The open transaction would hold locks for too long: roll back, and copy again after the gate.
+                    Err(_) => drop(copied),
+                }
+                let gate = announcing.await?;
+                let copied = preparation.prepare().await?;
+                return Ok(Step::Round(copied, gate));
+            }
+        };
+        let mut gate = gate;
+        loop {
+            let wait = if gate.noted {
+                None
+            } else if gate.finished {
+                Some(NOTE_FINISHED)
+            } else {
+                Some(NOTE_IDLE)
+            };
+            let note = async {
+                match wait {
+                    Some(wait) => sleep(wait).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stopped(stop) => return Ok(Step::Stop(gate)),
+                copied = &mut preparing => return Ok(Step::Round(copied?, gate)),
+                () = note => {
+                    self.note(gate.published).await?;
+                    gate.noted = true;
+                }
+            }
+        }
+    }
+
+    /// The ledger learns that the last round is published.
+    async fn note(&self, published: Published) -> Result<(), LaneError> {
+        Ok(self.deps.ledger.note_published(self.own, published.head().seq).await?)
+    }
+}
+
+enum Step<O, P> {
+    Round(Prepared<O>, Gate<P>),
+    Stop(Gate<P>),
+}
+
+/// Publishes a recorded round; the memory of its drafts is free afterwards.
+async fn announce<B: Broker, L, A, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    work: &Work,
+    producer: B::Producer,
+    recorded: Recorded,
+    content: Arc<RoundContent>,
+    permit: Option<tokio::sync::OwnedSemaphorePermit>,
+) -> Result<Gate<B::Producer>, LaneError> {
+    let began = Instant::now();
+    let (producer, published) =
+        publish(producer, &recorded, &deps.clock, || work.is_any_over(recorded.campaigns())).await?;
+    drop(permit);
+    deps.board.step("publish", began.elapsed());
+    deps.board.published(recorded.publication().lane, &content);
+    let finished = content.parts.iter().any(|part| part.page.as_ref().is_some_and(|page| page.last));
+    Ok(Gate { producer, published, noted: false, finished })
+}
+
+/// A round whose rows are copied, and what it holds in memory.
+struct Prepared<O> {
+    round: Copied<O>,
+    permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    began: Instant,
+    /// Candidates for late drafts that this round judges: forgotten when it is recorded.
+    judged: Vec<Favour>,
+}
+
+/// Candidates for late drafts, and the campaigns that they may be late for.
+struct Late {
+    favours: Vec<Favour>,
+    open: Vec<OpenCampaign>,
+}
+
+impl Late {
+    fn of(&self, restaurant_id: &str) -> Clients {
+        let of = self.favours.iter().filter(|(restaurant, _)| restaurant == restaurant_id);
+        of.map(|(_, client)| client.as_str()).collect()
+    }
+}
+
+impl<O: OpenRound> Prepared<O> {
+    fn content(&self) -> &Arc<RoundContent> {
+        self.round.content()
+    }
+}
+
+/// How many drafts this lane gets through in a second: what bounds a round while another campaign waits.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    drafts_a_second: f64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { drafts_a_second: 50_000.0 }
+    }
+}
+
+impl Pace {
+    fn after(self, drafts: usize, took: Duration) -> Self {
+        // A small round measures the round trips, not the pace.
+        if drafts < 1_000 {
+            return self;
+        }
+        let measured = drafts as f64 / took.as_secs_f64().max(0.001);
+        Self { drafts_a_second: 0.7 * self.drafts_a_second + 0.3 * measured }
+    }
+
+    fn shared_rows(self) -> usize {
+        ((self.drafts_a_second * SHARED_ROUND.as_secs_f64()) as usize).max(500)
+    }
+}
+
+/// Reads, plans and copies the next round.
+struct Preparation<'a, B, L, A, C> {
+    deps: &'a Deps<B, L, A, C>,
+    own: Ownership,
+    work: &'a Work,
+    pace: Pace,
+}
+
+impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
+    /// Waits for something to do, and returns it copied. Subscribers that cannot be read for a while hold up rounds, not the lane.
+    async fn prepare(&self) -> Result<Prepared<L::Open>, LaneError> {
+        let mut failures = Failures::default();
+        loop {
+            match self.try_prepare().await {
+                Err(error @ LaneError::Audience(AudienceError::Passing(_))) => {
+                    failures.judge(self.own.lane, &error);
+                    self.deps.board.lane_warns(self.own.lane, &error);
+                    sleep(failures.pause()).await;
+                }
+                prepared => return prepared,
+            }
+        }
+    }
+
+    async fn try_prepare(&self) -> Result<Prepared<L::Open>, LaneError> {
+        let report = tokio::time::Instant::now() + REPORT;
+        loop {
+            let report_due = self.wait(report).await;
+            self.deps.unpaused().await;
+            if self.work.begin_reload(self.now()) {
+                let due = self.deps.ledger.due(self.own, MOST_RUNNING).await?;
+                self.work.end_reload(due);
+            }
+            let favours = self.work.late();
+            let open = self.open_campaigns(&favours).await?;
+            let (shares, taken) = self.plan().await;
+            let dead_letters = self.work.dead_letters();
+            if shares.is_empty() && dead_letters.is_empty() && open.is_empty() && !(report_due && self.work.has_moved())
+            {
+                self.deps.rate.settle(taken, 0);
+                continue;
+            }
+            let late = Late { favours, open };
+            if let Some(prepared) = self.copy(shares, late, dead_letters, report_due, taken).await? {
+                return Ok(prepared);
+            }
+        }
+    }
+
+    /// The open campaigns of the candidates' restaurants. Where there is none, the candidates are forgotten.
+    async fn open_campaigns(&self, favours: &[Favour]) -> Result<Vec<OpenCampaign>, LaneError> {
+        if favours.is_empty() {
+            return Ok(Vec::new());
+        }
+        let restaurants: BTreeSet<&String> = favours.iter().map(|(restaurant, _)| restaurant).collect();
+        let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
+        let open = self.deps.ledger.open_campaigns(self.own, &restaurants).await?;
+        if open.is_empty() {
+            self.work.forget_late(favours);
+        }
+        Ok(open)
+    }
+
+    /// Reads the pages and copies the rows of a planned round. None when it turns out that there is nothing to record.
+    async fn copy(
+        &self,
+        shares: Vec<(Running, usize)>,
+        late: Late,
+        dead_letters: Vec<DeadLetterMessage>,
+        report_due: bool,
+        taken: usize,
+    ) -> Result<Option<Prepared<L::Open>>, LaneError> {
+        let began = Instant::now();
+        let permit = self.reserve(&shares).await;
+        let trigger_datetime_created = self.now();
+        let (pages, mut open) = tokio::try_join!(pages::read(self.deps, shares), async {
+            Ok(self.deps.ledger.open_round(self.own).await?)
+        })?;
+        self.deps.board.step("audience", began.elapsed());
+        let group = &self.deps.limits.group_id;
+        let mut parts = Vec::with_capacity(pages.len());
+        for (running, page) in pages {
+            parts.push(pages::form(&mut open, &running, page, trigger_datetime_created, group).await?);
+        }
+        for campaign in &late.open {
+            let candidates = late.of(&campaign.running.campaign.restaurant_id);
+            pages::add_late(&mut open, &mut parts, campaign, &candidates, trigger_datetime_created, group).await?;
+        }
+        let content = RoundContent { parts, dead_letters, trigger_datetime_created };
+        self.deps.rate.settle(taken, content.drafts());
+        if content.parts.is_empty() && content.dead_letters.is_empty() && !report_due {
+            open.abandon().await?;
+            self.work.forget_late(&late.favours);
+            return Ok(None);
+        }
+        let copying = Instant::now();
+        let round = record::copy::<L>(open, content).await?;
+        self.deps.board.step("copy", copying.elapsed());
+        Ok(Some(Prepared { round, permit, began, judged: late.favours }))
+    }
+
+    fn now(&self) -> i64 {
+        self.deps.clock.now() / 1_000_000
+    }
+
+    /// Waits until there is work, the next campaign starts or ends, or a report is due.
+    async fn wait(&self, report: tokio::time::Instant) -> bool {
+        loop {
+            if self.work.is_ready(self.now()) {
+                return false;
+            }
+            if self.work.has_moved() && report <= tokio::time::Instant::now() {
+                return true;
+            }
+            let change = async {
+                match self.work.next_change() {
+                    Some(at) => {
+                        let micros = at.saturating_mul(1_000_000).saturating_sub(self.deps.clock.now()).max(0);
+                        // The timer is coarse and the clock is corrected: look again at least every minute.
+                        sleep(Duration::from_micros(micros.cast_unsigned() + 1_000).min(Duration::from_secs(60))).await;
+                    }
+                    None => pending().await,
+                }
+            };
+            let reporting = async {
+                match self.work.has_moved() {
+                    true => tokio::time::sleep_until(report).await,
+                    false => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.work.changed() => {}
+                () = change => {}
+                () = reporting => {}
+            }
+        }
+    }
+
+    /// Which campaigns get how many drafts, and how many drafts were taken from the pace for that.
+    async fn plan(&self) -> (Vec<(Running, usize)>, usize) {
+        let limits = &self.deps.limits;
+        let mut budget = limits.round_rows;
+        if self.work.others_wait() {
+            budget = budget.min(self.pace.shared_rows());
+        }
+        let running = self.work.running();
+        if running.is_empty() {
+            return (Vec::new(), 0);
+        }
+        let heaviest = running.iter().map(|running| draft_bytes(&running.campaign)).max().unwrap_or(1);
+        // Two rounds of a lane are in memory at once.
+        budget = budget.min(limits.memory_kb as usize * 1024 / 2 / heaviest).max(1);
+        budget = self.deps.rate.take(budget).await;
+        let candidates: Vec<_> = running.iter().map(plan::Candidate::from).collect();
+        let shares = plan::plan(self.now(), budget, &candidates);
+        (shares.into_iter().map(|share| (running[share.campaign].clone(), share.rows)).collect(), budget)
+    }
+
+    /// Waits for the memory that the drafts will take.
+    async fn reserve(&self, shares: &[(Running, usize)]) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let bytes: usize = shares.iter().map(|(running, rows)| rows * draft_bytes(&running.campaign)).sum();
+        let kilobytes = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).min(self.deps.limits.memory_kb);
+        // The semaphore is never closed; were it, there would be nothing to bound.
+        Arc::clone(&self.deps.memory).acquire_many_owned(kilobytes).await.ok()
+    }
+}
+
+/// What a draft takes in memory while it is published, in bytes: the message, its headers, and the client library's own.
+fn draft_bytes(campaign: &crate::campaign::Campaign) -> usize {
+    let fields = campaign.adv_campaign_content.len()
+        + campaign.restaurant_id.len()
+        + campaign.adv_campaign_id.len()
+        + campaign.adv_campaign_owner.len()
+        + campaign.adv_campaign_owner_contact.len();
+    fields + 1_200
+}
+
+/// Judges what other lanes, or an operator, recorded about campaigns of this lane.
+async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    work: &Work,
+) -> Result<Infallible, LaneError> {
+    loop {
+        sleep(LOOK_FOR_CHANGES).await;
+        let taken = deps.ledger.judge_changes(own).await?;
+        if !taken.changed.is_empty() || !taken.dead_letters.is_empty() {
+            work.judged(taken);
+        }
+    }
+}
+
+/// Counts, in the background, who was not told of campaigns whose end passed.
+async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    work: &Work,
+) -> Result<Infallible, LaneError> {
+    loop {
+        let Some(campaign) = work.uncounted() else {
+            work.uncounted_added().await;
+            continue;
+        };
+        let id = &campaign.adv_campaign_id;
+        let counting = pages::count_untold(deps, &campaign.restaurant_id, id, deps.limits.round_rows);
+        match counting.await {
+            Ok(unsent) => {
+                deps.ledger.note_unsent(own, id, unsent).await?;
+                work.counted(id);
+            }
+            Err(error) => {
+                deps.board.lane_warns(own.lane, &error);
+                sleep(COUNT_AGAIN).await;
+            }
+        }
+    }
+}

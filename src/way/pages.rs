@@ -1,0 +1,143 @@
+//! The next page of each planned campaign, less those who already have a draft.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{Deps, LaneError};
+use crate::audience::{Audience, Page};
+use crate::campaign::EpochSeconds;
+use crate::draft::{Clients, DraftBatch, DraftTemplate};
+use crate::ledger::{Ledger, LedgerError, OpenCampaign, OpenRound, PageRange, RoundPart, Running};
+
+/// Pages that are read at once.
+const PAGES_AT_ONCE: usize = 4;
+
+/// Reads the next page of each share, in the order of the shares.
+pub async fn read<B, L, A: Audience, C>(
+    deps: &Deps<B, L, A, C>,
+    shares: Vec<(Running, usize)>,
+) -> Result<Vec<(Running, Page)>, LaneError> {
+    let read = |(running, rows): (Running, usize)| async move {
+        let page = deps.audience.page(&running.campaign.restaurant_id, running.cursor.as_deref(), None, rows).await?;
+        Ok::<_, LaneError>((running, page))
+    };
+    stream::iter(shares).map(read).buffered(PAGES_AT_ONCE).try_collect().await
+}
+
+/// Forms the drafts of a page: all but those who have a feedback row already.
+pub async fn form<O: OpenRound>(
+    open: &mut O,
+    running: &Running,
+    page: Page,
+    trigger_datetime_created: EpochSeconds,
+    group_id: &str,
+) -> Result<RoundPart, LaneError> {
+    let upto = page.clients.last().map(str::to_owned);
+    let told = match &upto {
+        Some(upto) => open.already_told(&running.campaign.adv_campaign_id, running.cursor.as_deref(), upto).await?,
+        None => Clients::new(),
+    };
+    let clients = without(page.clients, &told);
+    let template = template(running, trigger_datetime_created, group_id)?;
+    Ok(RoundPart {
+        drafts: DraftBatch { template, clients },
+        revision: running.revision,
+        page: Some(PageRange {
+            after: running.cursor.clone(),
+            upto: upto.or_else(|| running.cursor.clone()),
+            last: page.last,
+            already_told: told.iter().map(str::to_owned).collect(),
+            skipped: page.skipped,
+        }),
+        late: 0,
+    })
+}
+
+/// Adds to the round those of the candidates who are late for a campaign: behind its cursor as this round plans it, on none of the
+/// round's pages, and without a draft.
+pub async fn add_late<O: OpenRound>(
+    open: &mut O,
+    parts: &mut Vec<RoundPart>,
+    campaign: &OpenCampaign,
+    candidates: &Clients,
+    trigger_datetime_created: EpochSeconds,
+    group_id: &str,
+) -> Result<(), LaneError> {
+    let id = &campaign.running.campaign.adv_campaign_id;
+    let place = parts.iter().position(|part| part.drafts.template.campaign().adv_campaign_id == *id);
+    let page = place.and_then(|place| parts[place].page.as_ref());
+    let (cursor, over) = match page {
+        Some(page) => (page.upto.as_deref(), page.last),
+        None => (campaign.running.cursor.as_deref(), campaign.main_pass_over),
+    };
+    let behind = open.late(id, candidates, cursor, over).await?;
+    match place {
+        Some(place) => {
+            let part = &mut parts[place];
+            let late = without(behind, &part.drafts.clients);
+            part.late = late.len();
+            late.iter().for_each(|client| part.drafts.clients.push(client));
+        }
+        None if behind.is_empty() => {}
+        None => {
+            let template = template(&campaign.running, trigger_datetime_created, group_id)?;
+            let late = behind.len();
+            let drafts = DraftBatch { template, clients: behind };
+            parts.push(RoundPart { drafts, revision: campaign.running.revision, page: None, late });
+        }
+    }
+    Ok(())
+}
+
+fn template(
+    running: &Running,
+    trigger_datetime_created: EpochSeconds,
+    group_id: &str,
+) -> Result<Arc<DraftTemplate>, LaneError> {
+    let template = DraftTemplate::new(Arc::clone(&running.campaign), trigger_datetime_created, group_id)
+        .map_err(|error| LedgerError::Refused(error.to_string()))?;
+    Ok(Arc::new(template))
+}
+
+/// Counts who favours the restaurant of an ended campaign and has no draft.
+pub async fn count_untold<B, L: Ledger, A: Audience, C>(
+    deps: &Deps<B, L, A, C>,
+    restaurant_id: &str,
+    adv_campaign_id: &str,
+    rows: usize,
+) -> Result<u64, LaneError> {
+    let (mut cursor, mut untold) = (None::<String>, 0);
+    loop {
+        let page = deps.audience.page(restaurant_id, cursor.as_deref(), None, rows).await?;
+        if let Some(upto) = page.clients.last().map(str::to_owned) {
+            let told = deps.ledger.already_told(adv_campaign_id, cursor.as_deref(), &upto).await?;
+            untold += without(page.clients, &told).len() as u64;
+            cursor = Some(upto);
+        }
+        if page.last {
+            return Ok(untold);
+        }
+    }
+}
+
+/// The clients that are not among those told. Usually nobody is, and nothing is copied then.
+pub(super) fn without(clients: Clients, told: &Clients) -> Clients {
+    if told.is_empty() {
+        return clients;
+    }
+    let told: std::collections::HashSet<&str> = told.iter().collect();
+    clients.iter().filter(|client| !told.contains(client)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_were_told_are_left_out_and_the_order_stays() {
+        let page: Clients = ["a", "b", "c", "d"].into_iter().collect();
+        let told: Clients = ["b", "d", "x"].into_iter().collect();
+        assert_eq!(without(page, &told).iter().collect::<Vec<_>>(), ["a", "c"]);
+    }
+}

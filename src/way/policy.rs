@@ -1,0 +1,187 @@
+//! What follows from an error: the one place that maps each kind to what the lane does next and what the operator is told.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::reconcile::Contradiction;
+use crate::audience::AudienceError;
+use crate::broker::{BrokerError, Lane};
+use crate::ledger::{Halt, LedgerError};
+
+/// Why a lane's life ended.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LaneError {
+    /// The group gave the lane to somebody else.
+    #[error("the group does not assign this lane to this instance any more")]
+    NotAssigned,
+    /// Kafka did not do what was asked.
+    #[error("kafka: {0}")]
+    Broker(#[from] BrokerError),
+    /// The ledger did not do what was asked.
+    #[error("ledger: {0}")]
+    Ledger(#[from] LedgerError),
+    /// The subscribers could not be read.
+    #[error("subscribers: {0}")]
+    Audience(#[from] AudienceError),
+    /// The database's clock could not be read in time, so nothing may be begun.
+    #[error("the feedback database's clock could not be read")]
+    ClockUnread,
+    /// A campaign of a recorded round ended or was cancelled before publication could begin: its drafts are withdrawn on the way in.
+    #[error("round {seq} holds drafts of a campaign that is over")]
+    TooLate {
+        /// The round.
+        seq: i64,
+    },
+    /// Another owner is taking the lane.
+    #[error("the lane is being taken over by another owner")]
+    TakenOver,
+    /// Something contradicts the ledger: the lane stands still by this name.
+    #[error("{}: {}", .0.name, .0.found)]
+    Halt(Halt),
+}
+
+/// What a lane does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Enter again, after a pause.
+    EnterAgain,
+    /// Stand still until it is resolved.
+    Halt(Halt),
+    /// Leave it to its new owner.
+    Leave,
+}
+
+/// How often a step must fail in a row with an error that the server calls permanent before the lane halts.
+const PERMANENT_FAILURES: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The failures of a lane since its last success.
+#[derive(Debug, Default)]
+pub struct Failures {
+    in_a_row: u32,
+    permanent_in_a_row: u32,
+}
+
+impl Failures {
+    /// A round was published: what failed before is history.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Decides what follows from an error.
+    pub fn judge(&mut self, lane: Lane, error: &LaneError) -> Next {
+        self.in_a_row += 1;
+        match error {
+            LaneError::NotAssigned => Next::Leave,
+            LaneError::Halt(halt) => Next::Halt(halt.clone()),
+            error => {
+                let permanent = permanent(error);
+                self.permanent_in_a_row = if permanent.is_some() { self.permanent_in_a_row + 1 } else { 0 };
+                match permanent {
+                    Some(failure) if self.permanent_in_a_row >= failure.times => Next::Halt(failure.halt(lane)),
+                    _ => Next::EnterAgain,
+                }
+            }
+        }
+    }
+
+    /// The halt that this error will be, if it is judged next.
+    pub fn would_halt(&self, lane: Lane, error: &LaneError) -> Option<Halt> {
+        permanent(error)
+            .filter(|failure| self.permanent_in_a_row + 1 >= failure.times)
+            .map(|failure| failure.halt(lane))
+    }
+
+    /// How long to wait before entering again: from 0.1 s to 5 s, doubled with each failure, with jitter of a half.
+    pub fn pause(&self) -> Duration {
+        let doubled = FIRST_PAUSE.saturating_mul(1 << self.in_a_row.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
+        doubled.mul_f64(rand::rng().random_range(0.5..=1.0))
+    }
+}
+
+/// An error that trying again does not mend.
+struct Permanent<'a> {
+    name: &'static str,
+    found: &'a str,
+    before: &'static str,
+    /// The failure in a row with which the lane halts.
+    times: u32,
+}
+
+impl Permanent<'_> {
+    fn halt(&self, lane: Lane) -> Halt {
+        Halt {
+            name: self.name.to_owned(),
+            found: self.found.to_owned(),
+            remedy: format!("{}, then: dinnerbell lane resolve {lane} --retry", self.before),
+        }
+    }
+}
+
+fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
+    let (name, found, before, times) = match error {
+        LaneError::Ledger(LedgerError::Damaged(found)) => {
+            ("round-damaged", found, "restore the rows that were changed or removed", 1)
+        }
+        LaneError::Ledger(LedgerError::Duplicate(row)) => {
+            ("duplicate-row", row, "find out who else writes to the feedback table", PERMANENT_FAILURES)
+        }
+        LaneError::Ledger(LedgerError::Refused(text)) => {
+            ("feedback-refused", text, "mend what the feedback database refuses", PERMANENT_FAILURES)
+        }
+        LaneError::Broker(BrokerError::Refused(text)) => {
+            ("kafka-refused", text, "mend what Kafka refuses", PERMANENT_FAILURES)
+        }
+        LaneError::Audience(AudienceError::Refused(text)) => {
+            ("subscribers-refused", text, "mend what the subscribers database refuses", PERMANENT_FAILURES)
+        }
+        LaneError::NotAssigned
+        | LaneError::Halt(_)
+        | LaneError::Ledger(LedgerError::NotMine(_) | LedgerError::Passing(_) | LedgerError::Held { .. })
+        | LaneError::Broker(BrokerError::Passing(_) | BrokerError::Fenced | BrokerError::Overrun { .. })
+        | LaneError::Audience(AudienceError::Passing(_))
+        | LaneError::ClockUnread
+        | LaneError::TooLate { .. }
+        | LaneError::TakenOver => return None,
+    };
+    Some(Permanent { name, found, before, times })
+}
+
+/// The halt that a contradiction between the two sides is.
+pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &str, theirs: &str) -> Halt {
+    let (name, what) = match kind {
+        Contradiction::MarkMissing => (
+            "mark-missing",
+            "kafka holds no mark for the lane, and the ledger does not know whether its last round was published",
+        ),
+        Contradiction::KafkaAhead => {
+            ("kafka-ahead", "kafka holds a later round than the ledger: the database lost commits")
+        }
+        Contradiction::KafkaBehind => ("kafka-behind", "kafka's mark is more than one round behind the ledger"),
+        Contradiction::OtherContent => ("other-content", "kafka holds the same round with other content"),
+        Contradiction::OtherLedger => {
+            ("other-ledger", "kafka's mark is of another ledger: another database, or a second group of the same name")
+        }
+        Contradiction::Foreign => ("foreign-offset", "the group's offset of this lane was committed by something else"),
+    };
+    Halt {
+        name: name.to_owned(),
+        found: format!("{what}; ledger: {ours}; kafka: {theirs}"),
+        remedy: format!(
+            "see what the output topic holds and mend the ledger by it: dinnerbell lane resolve {lane} --from-kafka"
+        ),
+    }
+}
+
+/// The halt of a lane whose topic is not the one that the ledger knows.
+pub fn topic_changed(lane: Lane, name: &str, found: String) -> Halt {
+    Halt {
+        name: name.to_owned(),
+        found,
+        remedy: format!(
+            "decide where the lane goes on: dinnerbell lane resolve {lane} --restart-at earliest (or latest, or an offset)"
+        ),
+    }
+}

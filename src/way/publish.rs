@@ -1,0 +1,48 @@
+//! One Kafka transaction that repeats a recorded round.
+
+use super::LaneError;
+use super::record::Recorded;
+use crate::broker::Producer;
+use crate::clock::Clock;
+use crate::ledger::RoundHead;
+
+/// Proof that a round is committed in Kafka. Only this module makes one; the next round cannot be recorded without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    head: RoundHead,
+}
+
+impl Published {
+    /// The round.
+    pub fn head(&self) -> RoundHead {
+        self.head
+    }
+
+    /// Both sides were found to name this round on the way into the lane.
+    pub(super) fn found(head: RoundHead) -> Self {
+        Self { head }
+    }
+}
+
+/// Publishes a recorded round, if no campaign in it is over by now: by its end, or because `is_over` knows that one was cancelled.
+pub async fn publish<P: Producer, C: Clock>(
+    producer: P,
+    round: &Recorded,
+    clock: &C,
+    is_over: impl Fn() -> bool,
+) -> Result<(P, Published), LaneError> {
+    if round.drafts() > 0 {
+        let now = clock.fresh().await.ok_or(LaneError::ClockUnread)?;
+        if now / 1_000_000 >= round.over_at() || is_over() {
+            return Err(LaneError::TooLate { seq: round.head().seq });
+        }
+    }
+    let producer = producer.publish(round).await?;
+    Ok((producer, Published { head: round.head() }))
+}
+
+/// Commits the mark of a round that is published already: the group's offsets were lost.
+pub async fn restore_mark<P: Producer>(producer: P, round: &Recorded) -> Result<(P, Published), LaneError> {
+    let producer = producer.publish_mark(round).await?;
+    Ok((producer, Published { head: round.head() }))
+}

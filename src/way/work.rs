@@ -1,0 +1,261 @@
+//! What a lane has to do, in memory: a bounded window on what the ledger knows, shared by the steps of one lane.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::broker::DeadLetterMessage;
+use crate::campaign::{Campaign, EpochSeconds};
+use crate::ledger::{Due, RoundContent, Running, Taken};
+
+/// Most campaigns of a lane that are held in memory at once; further ones wait in the ledger.
+pub const MOST_RUNNING: usize = 1_000;
+/// Most candidates for late drafts that are held at once; the watchers wait beyond that.
+const MOST_LATE: usize = 20_000;
+/// Most candidates that one round judges.
+const LATE_OF_A_ROUND: usize = 2_000;
+/// Most ids of campaigns that are remembered as over.
+const MOST_OVER: usize = 10_000;
+/// Most dead letters of one round.
+const MOST_DEAD_LETTERS: usize = 100;
+/// Most bytes of dead letters of one round.
+const DEAD_LETTER_BYTES: usize = 4 << 20;
+
+/// A restaurant and who favours it: a candidate for a late draft of each of its open campaigns.
+pub type Favour = (String, String);
+
+#[derive(Debug, Default)]
+struct State {
+    running: BTreeMap<String, Running>,
+    dead_letters: BTreeMap<i64, DeadLetterMessage>,
+    uncounted: BTreeMap<String, Arc<Campaign>>,
+    late: BTreeSet<Favour>,
+    over: BTreeSet<String>,
+    next_change: Option<EpochSeconds>,
+    more_running: bool,
+    more_dead_letters: bool,
+    reload: bool,
+    moved: bool,
+}
+
+/// The work of one lane. Everything in it can be read from the ledger again; [`Work::reload`] says that it must be.
+#[derive(Debug, Default)]
+pub struct Work {
+    state: Mutex<State>,
+    changed: Notify,
+    uncounted: Notify,
+    room: Notify,
+}
+
+impl Work {
+    /// Nothing known yet: the first round reads the ledger.
+    pub fn unread() -> Self {
+        let work = Self::default();
+        work.reload();
+        work
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is held is out of date.
+    pub fn reload(&self) {
+        self.state().reload = true;
+        self.changed.notify_one();
+    }
+
+    /// Adds what an intake found.
+    pub fn add(&self, taken: Taken) {
+        let mut state = self.state();
+        state.moved = true;
+        state.reload |= !taken.changed.is_empty();
+        if state.over.len() < MOST_OVER {
+            state.over.extend(taken.over);
+        }
+        for running in taken.started {
+            if state.running.len() < MOST_RUNNING {
+                state.running.entry(running.campaign.adv_campaign_id.clone()).or_insert(running);
+            } else {
+                state.more_running = true;
+            }
+        }
+        for letter in taken.dead_letters {
+            if state.dead_letters.len() < MOST_DEAD_LETTERS {
+                state.dead_letters.entry(letter.id).or_insert(letter);
+            } else {
+                state.more_dead_letters = true;
+            }
+        }
+        state.next_change = earlier(state.next_change, taken.next_change);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Adds what came of judging changes; the input position did not move by it.
+    pub fn judged(&self, taken: Taken) {
+        let moved = self.state().moved;
+        self.add(taken);
+        self.state().moved = moved;
+    }
+
+    /// Whether the ledger must be read; what is held is dropped then. Arrivals of the meantime are kept beside what is read.
+    pub fn begin_reload(&self, now: EpochSeconds) -> bool {
+        let mut state = self.state();
+        let drained = (state.running.is_empty() && state.more_running)
+            || (state.dead_letters.is_empty() && state.more_dead_letters);
+        let due = state.next_change.is_some_and(|at| at <= now);
+        if !(state.reload || drained || due) {
+            return false;
+        }
+        let old = std::mem::take(&mut *state);
+        *state = State { moved: old.moved, late: old.late, over: old.over, ..State::default() };
+        true
+    }
+
+    /// Adds what the ledger knows.
+    pub fn end_reload(&self, due: Due) {
+        let mut state = self.state();
+        for running in due.running {
+            state.running.entry(running.campaign.adv_campaign_id.clone()).or_insert(running);
+        }
+        state.more_running |= due.more_running;
+        state.more_dead_letters |= due.dead_letters.len() >= MOST_DEAD_LETTERS;
+        for letter in due.dead_letters {
+            state.dead_letters.entry(letter.id).or_insert(letter);
+        }
+        for campaign in due.uncounted {
+            state.uncounted.insert(campaign.adv_campaign_id.clone(), campaign);
+        }
+        state.next_change = earlier(state.next_change, due.next_change);
+        if !state.uncounted.is_empty() {
+            self.uncounted.notify_one();
+        }
+    }
+
+    /// Waits until there may be an ended campaign to count.
+    pub async fn uncounted_added(&self) {
+        self.uncounted.notified().await;
+    }
+
+    /// Whether there is something for a round, or a reload is due.
+    pub fn is_ready(&self, now: EpochSeconds) -> bool {
+        let state = self.state();
+        state.reload
+            || state.more_running
+            || !state.running.is_empty()
+            || state.more_dead_letters
+            || !state.dead_letters.is_empty()
+            || !state.late.is_empty()
+            || state.next_change.is_some_and(|at| at <= now)
+    }
+
+    /// Adds candidates for late drafts.
+    pub fn add_late(&self, favours: impl Iterator<Item = Favour>) {
+        let mut state = self.state();
+        let before = state.late.len();
+        state.late.extend(favours);
+        if state.late.len() > before {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until there is room for more candidates.
+    pub async fn room_for_late(&self) {
+        while self.state().late.len() >= MOST_LATE {
+            self.room.notified().await;
+        }
+    }
+
+    /// The candidates of the next round.
+    pub fn late(&self) -> Vec<Favour> {
+        self.state().late.iter().take(LATE_OF_A_ROUND).cloned().collect()
+    }
+
+    /// The round that judged them is recorded, or there was nothing to judge them for.
+    pub fn forget_late(&self, judged: &[Favour]) {
+        let mut state = self.state();
+        for favour in judged {
+            state.late.remove(favour);
+        }
+        self.room.notify_waiters();
+        self.room.notify_one();
+    }
+
+    /// Whether one of these campaigns was cancelled, or its end moved into the past, since it was planned.
+    pub fn is_any_over<'a>(&self, mut ids: impl Iterator<Item = &'a str>) -> bool {
+        let state = self.state();
+        !state.over.is_empty() && ids.any(|id| state.over.contains(id))
+    }
+
+    /// When the next campaign starts or ends.
+    pub fn next_change(&self) -> Option<EpochSeconds> {
+        self.state().next_change
+    }
+
+    /// Waits until something was added.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Whether the input position moved since the last round.
+    pub fn has_moved(&self) -> bool {
+        self.state().moved
+    }
+
+    /// The running campaigns.
+    pub fn running(&self) -> Vec<Running> {
+        self.state().running.values().cloned().collect()
+    }
+
+    /// Whether campaigns wait beyond this one.
+    pub fn others_wait(&self) -> bool {
+        let state = self.state();
+        state.running.len() > 1 || state.more_running
+    }
+
+    /// The dead letters of the next round, oldest first, bounded in number and bytes.
+    pub fn dead_letters(&self) -> Vec<DeadLetterMessage> {
+        let mut bytes = 0;
+        let state = self.state();
+        let fits = |letter: &&DeadLetterMessage| {
+            let first = bytes == 0;
+            bytes += letter.value.as_ref().map_or(0, Vec::len) + letter.key.as_ref().map_or(0, Vec::len) + 64;
+            first || bytes <= DEAD_LETTER_BYTES
+        };
+        state.dead_letters.values().take_while(fits).cloned().collect()
+    }
+
+    /// An ended campaign whose untold audience is to be counted.
+    pub fn uncounted(&self) -> Option<Arc<Campaign>> {
+        self.state().uncounted.values().next().cloned()
+    }
+
+    /// It is counted.
+    pub fn counted(&self, adv_campaign_id: &str) {
+        self.state().uncounted.remove(adv_campaign_id);
+    }
+
+    /// A round was recorded: cursors move, finished campaigns and published dead letters go.
+    pub fn advance(&self, content: &RoundContent) {
+        let mut state = self.state();
+        state.moved = false;
+        for letter in &content.dead_letters {
+            state.dead_letters.remove(&letter.id);
+        }
+        for part in &content.parts {
+            let Some(page) = &part.page else { continue };
+            let id = &part.drafts.template.campaign().adv_campaign_id;
+            if page.last {
+                state.running.remove(id);
+            } else if let Some(running) = state.running.get_mut(id) {
+                running.cursor.clone_from(&page.upto);
+            }
+        }
+    }
+}
+
+fn earlier(one: Option<EpochSeconds>, other: Option<EpochSeconds>) -> Option<EpochSeconds> {
+    [one, other].into_iter().flatten().min()
+}
