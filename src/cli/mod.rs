@@ -7,10 +7,12 @@ pub mod campaign;
 pub mod config;
 pub mod demo;
 pub mod failure;
+pub mod lane;
 pub mod logging;
 pub mod migrate;
 pub mod output;
 pub mod run;
+pub mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -56,6 +58,10 @@ pub enum Command {
     Campaign(campaign::Arguments),
     /// Make the ledger's tables and the indexes, or bring them up to date
     Migrate(migrate::Arguments),
+    /// List lanes, and resolve what halted one
+    Lane(lane::Arguments),
+    /// Compare the output topic and the feedback table, draft by draft
+    Verify(verify::Arguments),
     /// Print every key, what is in force, or what is wrong
     Config(config::Arguments),
 }
@@ -76,6 +82,8 @@ impl Command {
             Self::Run(arguments) => arguments.execute(),
             Self::Campaign(arguments) => arguments.execute(),
             Self::Migrate(arguments) => arguments.execute(),
+            Self::Lane(arguments) => arguments.execute(),
+            Self::Verify(arguments) => arguments.execute(),
             Self::Config(arguments) => arguments.execute(),
         }
     }
@@ -88,6 +96,16 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Runs a command's asynchronous part to its end.
+pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start a runtime: {error}")))?;
+    let done = runtime.block_on(work);
+    // A blocking call to a server that does not answer is not waited for.
+    runtime.shutdown_background();
+    done
 }
 
 /// `-c FILE`, for every command that needs the configuration.

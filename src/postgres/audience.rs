@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::audience::{Audience, AudienceError, LONGEST_CLIENT_ID, Page};
+use crate::audience::{Audience, AudienceError, Favourite, Page};
 use crate::draft::Clients;
 use crate::postgres::connect::{Connection, Parameter, Pool};
 use crate::postgres::errors::{PATIENCE, PostgresError, deadline};
+use crate::postgres::predicate::{short_enough, too_long};
 
 /// How long a page may take where each is a scan of the whole table.
 const PATIENCE_WITHOUT_INDEX: Duration = Duration::from_secs(60);
@@ -53,14 +54,20 @@ impl PostgresAudience {
 }
 
 impl Audience for PostgresAudience {
-    async fn page(&self, restaurant_id: &str, after: Option<&str>, rows: usize) -> Result<Page, AudienceError> {
+    async fn page(
+        &self,
+        restaurant_id: &str,
+        after: Option<&str>,
+        upto: Option<&str>,
+        rows: usize,
+    ) -> Result<Page, AudienceError> {
         let inner = &*self.inner;
         let connection = inner.pool.get().await?;
         let statements = async {
             // Sent at once, answered in this order: one round trip.
             let (_, clients, skipped, _) = futures_util::try_join!(
                 connection.batch_without_deadline(&inner.begin),
-                inner.clients(&connection, restaurant_id, after.unwrap_or_default(), rows),
+                inner.clients(&connection, restaurant_id, after.unwrap_or_default(), upto, rows),
                 inner.skipped(&connection, restaurant_id, after),
                 connection.batch_without_deadline("commit"),
             )?;
@@ -69,6 +76,24 @@ impl Audience for PostgresAudience {
         let page = deadline(inner.pool.address(), inner.whole(), statements).await?;
         connection.release();
         Ok(page)
+    }
+
+    async fn newest(&self) -> Result<i64, AudienceError> {
+        let sql = format!("select coalesce(max(id), 0)::int8 from {}", self.inner.pool.table().sql());
+        let rows = self.inner.pool.query(&sql, &[]).await?;
+        Ok(rows.first().map_or(0, |row| row.get(0)))
+    }
+
+    async fn added(&self, after: i64, most: usize) -> Result<Vec<Favourite>, AudienceError> {
+        let sql = format!(
+            "select id::int8, client_id::text, restaurant_id::text from {} where id > $1 and client_id <> '' and {} order by id limit $2",
+            self.inner.pool.table().sql(),
+            short_enough("restaurant_id")
+        );
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = self.inner.pool.query(&sql, &[(&after, Type::INT8), (&most, Type::INT8)]).await?;
+        let favourite = |row: &Row| Favourite { id: row.get(0), client_id: row.get(1), restaurant_id: row.get(2) };
+        Ok(rows.iter().map(favourite).collect())
     }
 }
 
@@ -83,11 +108,12 @@ impl Inner {
         connection: &Connection,
         restaurant_id: &str,
         after: &str,
+        upto: Option<&str>,
         rows: usize,
     ) -> Result<Clients, PostgresError> {
         let limit = i64::try_from(rows).unwrap_or(i64::MAX);
         let parameters: Vec<Parameter<'_>> =
-            vec![(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8)];
+            vec![(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8), (&upto, Type::TEXT)];
         let mut clients = Clients::new();
         let take = |row: &Row| {
             clients.push(row.try_get(0).map_err(|error| connection.explain(&error))?);
@@ -128,31 +154,26 @@ fn begin_sql(indexed: bool, patience: Duration) -> String {
     )
 }
 
-/// What the partial indexes hold; a query is served by them only if it says so too.
-pub(super) fn fits() -> String {
-    format!("octet_length(restaurant_id) <= {LONGEST_CLIENT_ID} and octet_length(client_id) <= {LONGEST_CLIENT_ID}")
-}
-
 /// DISTINCT costs nothing here: the index gives duplicates side by side, and LIMIT counts what is left. So a page is exactly as long
 /// as was asked for, unless it is the last one, however often somebody favours a restaurant. The empty client id is never
 /// above the cursor, which starts as the empty string.
 fn page_sql(table: &str) -> String {
     format!(
         "select distinct client_id::text collate \"C\" from {table} \
-         where restaurant_id = $1 and client_id collate \"C\" > $2 and {fits} \
+         where restaurant_id = $1 and client_id collate \"C\" > $2 \
+         and ($4::text is null or client_id collate \"C\" <= $4) and {} \
          order by 1 limit $3",
-        fits = fits()
+        short_enough("restaurant_id")
     )
 }
 
 /// Counts who is in no page. Each half has its index.
 fn skipped_sql(table: &str) -> String {
     format!(
-        "select (select count(distinct client_id) from {table} where restaurant_id = $1 \
-                 and octet_length(restaurant_id) <= {LONGEST_CLIENT_ID} and octet_length(client_id) > {LONGEST_CLIENT_ID}) \
-              + (select count(distinct client_id) from {table} where restaurant_id = $1 \
-                 and client_id collate \"C\" = '' and {fits})",
-        fits = fits()
+        "select (select count(distinct client_id) from {table} where restaurant_id = $1 and {}) \
+              + (select count(distinct client_id) from {table} where restaurant_id = $1 and client_id collate \"C\" = '' and {})",
+        too_long(),
+        short_enough("restaurant_id")
     )
 }
 
