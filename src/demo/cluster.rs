@@ -13,7 +13,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
 /// Where Debian keeps the programs of each version.
@@ -32,8 +32,9 @@ pub const USER: &str = "dinnerbell";
 
 /// What the shell does with: the programs' folder, the cluster's folder, the port, the user.
 ///
-/// The descriptor 3 is the pipe: a background job's standard input would be /dev/null. `over` tells an end that was asked for from one
-/// that was not, whose log is still to be read.
+/// The descriptor 3 is the pipe: a background job's standard input would be /dev/null. A server that has only just begun still ignores
+/// the signal, as background jobs do, so it is sent until there is none to take it. `over` tells an end that was asked for from one that
+/// was not, whose log is still to be read.
 const SUPERVISE: &str = r#"
 exec 3<&0 </dev/null
 programs=$1 folder=$2 port=$3 user=$4
@@ -41,7 +42,7 @@ programs=$1 folder=$2 port=$3 user=$4
     --encoding=UTF8 --no-locale --no-sync >"$folder/initdb.log" 2>&1 3<&- || exit 1
 "$programs/postgres" -D "$folder/data" -p "$port" -h 127.0.0.1 -k "" >"$folder/postgres.log" 2>&1 3<&- &
 server=$!
-{ read -r _ <&3; : >"$folder/over"; kill -QUIT "$server"; } &
+{ read -r _ <&3; : >"$folder/over"; while kill -QUIT "$server"; do sleep 0.1; done; } &
 watcher=$!
 exec 3<&-
 wait "$server"
@@ -88,6 +89,8 @@ fn has_programs(folder: &Path) -> bool {
 #[derive(Debug)]
 pub struct Cluster {
     supervisor: Child,
+    /// The write end of the pipe.
+    pipe: ChildStdin,
     port: u16,
     password: String,
     // Last: dropped when the pipe is closed already.
@@ -115,9 +118,11 @@ impl Cluster {
         });
         let owner =
             prepared.map_err(|error| format!("cannot prepare the folder {}: {error}", folder.path().display()))?;
-        let supervisor = supervise(programs, folder.path(), port, owner)
+        let mut supervisor = supervise(programs, folder.path(), port, owner)
             .map_err(|error| format!("cannot start /bin/sh: {error}"))?;
-        Ok(Self { supervisor, port, password, folder })
+        // Out of the child's hands: to wait for it would close the pipe.
+        let pipe = supervisor.stdin.take().expect("its standard input is a pipe");
+        Ok(Self { supervisor, pipe, port, password, folder })
     }
 
     /// Its folder; others may use it too while the cluster runs.
@@ -146,7 +151,7 @@ impl Cluster {
 
     /// Ends it and waits until nothing is left of it. What it holds is thrown away, so it ends without writing it down.
     pub async fn stop(mut self) -> Result<(), String> {
-        drop(self.supervisor.stdin.take());
+        drop(self.pipe);
         let ended = timeout(STOP, self.supervisor.wait()).await.is_ok();
         let folder = self.folder.path().to_owned();
         // Mostly gone already: the shell removes it.
