@@ -6,6 +6,7 @@ pub mod campaign;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod draft;
 pub mod fail_point;
 pub mod http;

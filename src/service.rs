@@ -207,20 +207,27 @@ async fn claim(config: &Config, broker: &KafkaBroker, ledger: &PostgresLedger) -
         notifications_topic: config.kafka.topics.notifications.clone(),
     };
     let found = match ledger.belonging().await {
-        Ok(Some((_, found))) => found,
-        Ok(None) => {
+        Ok(found) => found,
+        Err(error) => return trial(Err(error)),
+    };
+    let found = match found {
+        Some(found) => Some(found),
+        None => {
             let beginnings: Vec<_> = match broker.start_offsets(config.kafka.start).await {
                 Ok(beginnings) => beginnings.into_iter().collect(),
                 Err(error) => return trial(Err(error)),
             };
-            return match ledger.claim(&ours, &beginnings).await {
-                // Whoever came first decided; look at what stands there now.
-                Ok(()) => Trial::Again("the ledger was just claimed".to_owned()),
-                Err(error) => trial(Err(error)),
-            };
+            if let Err(error) = ledger.claim(&ours, &beginnings).await {
+                return trial(Err(error));
+            }
+            // Whoever came first decided: look at what stands there now.
+            match ledger.belonging().await {
+                Ok(found) => found,
+                Err(error) => return trial(Err(error)),
+            }
         }
-        Err(error) => return trial(Err(error)),
     };
+    let Some((_, found)) = found else { return Trial::Again("the ledger's claim is not to be seen yet".to_owned()) };
     if found == ours {
         return Trial::Done(());
     }

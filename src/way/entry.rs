@@ -75,7 +75,8 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
         settled => settled?,
     };
     let input = deps.broker.open(lane, entered.position).await?;
-    let noted = entered.published == Some(published.head().seq);
+    // With the note the ledger forgets what an operator overruled: that was about one mark, which is written anew by now.
+    let noted = entered.published == Some(published.head().seq) && !entered.overrule;
     let (ledger, position) = (entered.ledger, entered.position);
     Ok(Entry::Runs(Box::new(Owned { own, ledger, producer, published, noted, input, position })))
 }
