@@ -598,15 +598,15 @@ async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
     assert_eq!(values(&take(&mut input, 1).await), ["before"]);
 
     server.kill();
-    let away = broker.watermarks(0).await;
-    assert!(is_passing(&away), "{away:?}");
     let round = scene.round(0, 1, vec![scene.drafts(&["after"])]);
-    let away = timeout(Duration::from_secs(100), producer.publish(&round)).await.unwrap();
-    assert!(matches!(away, Err(BrokerError::Passing(_) | BrokerError::Overrun { .. })), "{away:?}");
-    let away = timeout(Duration::from_secs(50), broker.producer(0)).await.unwrap();
+    let away = round.clone();
+    let publishing = tokio::spawn(async move { producer.publish(&away).await.map(drop) });
+    let away = broker.watermarks(0).await;
     assert!(is_passing(&away), "{away:?}");
     server.start();
 
+    let published = timeout(Duration::from_secs(100), publishing).await.unwrap().unwrap();
+    assert!(published.is_ok() || is_passing(&published), "{published:?}");
     let producer = timeout(Duration::from_secs(60), async {
         loop {
             match broker.producer(0).await {
@@ -616,11 +616,13 @@ async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
         }
     });
     let producer = producer.await.unwrap();
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(0)));
-    producer.publish(&round).await.unwrap();
-    let keys: Vec<_> = scene.told().into_iter().map(|message| message.key.unwrap()).collect();
-    assert_eq!(keys.iter().collect::<BTreeSet<_>>(), ["before".to_owned(), "after".to_owned()].iter().collect());
-    assert_eq!(keys.len(), 2);
+    if broker.committed(0).await.unwrap() == Committed::Mark(scene.mark(0)) {
+        producer.publish(&round).await.unwrap();
+    }
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(1)));
+    let mut keys: Vec<_> = scene.told().into_iter().map(|message| message.key.unwrap()).collect();
+    keys.sort();
+    assert_eq!(keys, ["after", "before"]);
     scene.send(0, [b"after".to_vec()]);
     assert_eq!(values(&take(&mut input, 1).await), ["after"], "an input needs no help");
     let mut held = membership.assignments();
@@ -628,11 +630,15 @@ async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
     membership.leave().await;
 }
 
+/// How fast one producer publishes, in time and in this process's own processor time. With MEASURE="linger.ms=5 ..." under other settings:
 /// `cargo test --release --features fail-points --test kafka -- --ignored --nocapture measure`
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn measure_rounds() {
-    let scene = Scene::new(1);
+    let mut scene = Scene::new(1);
+    let settings = std::env::var("MEASURE").unwrap_or_default();
+    let settings = settings.split_whitespace().filter_map(|setting| setting.split_once('='));
+    scene.kafka.client = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let broker = scene.broker().await;
     let mut producer = broker.producer(0).await.unwrap();
     let clients = |count: usize| -> Clients {
@@ -643,7 +649,7 @@ async fn measure_rounds() {
     let batch = |count| DraftBatch { template: Arc::clone(&template), clients: clients(count) };
     let mut seq = 0;
     let mut small = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..100 {
         let round = scene.round(0, seq, vec![batch(100)]);
         seq += 1;
         tokio::time::sleep(Duration::from_millis(30)).await;
@@ -652,15 +658,49 @@ async fn measure_rounds() {
         small.push(began.elapsed());
     }
     small.sort();
-    println!("100 drafts: p50 {:?}, p90 {:?}, p99 {:?}", small[100], small[180], small[198]);
-    for size in [20_000, 50_000] {
-        let rounds: Vec<_> = (0..1_000_000 / size).map(|n| scene.round(0, seq + n as i64, vec![batch(size)])).collect();
-        seq += rounds.len() as i64;
-        let began = Instant::now();
-        for round in &rounds {
-            producer = producer.publish(round).await.unwrap();
-        }
-        let rate = 1e6 / began.elapsed().as_secs_f64();
-        println!("a million drafts in rounds of {size}: {:?}, {rate:.0} a second", began.elapsed());
+    println!("100 drafts: p50 {:?}, p90 {:?}", small[50], small[90]);
+    let rounds: Vec<_> = (0..25).map(|n| scene.round(0, seq + n, vec![batch(20_000)])).collect();
+    let (began, cpu) = (Instant::now(), processor_time());
+    for round in &rounds {
+        producer = producer.publish(round).await.unwrap();
     }
+    let (elapsed, cpu) = (began.elapsed(), processor_time() - cpu);
+    let rate = 500_000.0 / elapsed.as_secs_f64();
+    println!("500,000 drafts in rounds of 20,000: {elapsed:?}, {rate:.0} a second, {cpu:?} of processor time");
+}
+
+/// What this process has used.
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(10 * ticks)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_initialisation_that_timed_out_is_finished_before_the_next_and_never_used() {
+    let server = KafkaServer::private();
+    let scene = Scene::on(Arc::clone(&server), 1);
+    let broker = scene.broker().await;
+    drop(broker.producer(0).await.unwrap().publish(&scene.round(0, 0, vec![])).await.unwrap());
+    server.freeze();
+    let away = timeout(Duration::from_secs(40), broker.producer(0)).await.unwrap();
+    assert!(is_passing(&away), "{away:?}");
+    let cancelled = timeout(Duration::from_millis(100), broker.producer(0)).await;
+    assert!(cancelled.is_err(), "the coordinator does not answer");
+    server.thaw();
+    let producer = timeout(Duration::from_secs(60), async {
+        loop {
+            if let Ok(producer) = broker.producer(0).await {
+                break producer;
+            }
+        }
+    });
+    let producer = producer.await.unwrap();
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(0)));
+    // Nothing that was begun earlier fences it.
+    let producer = producer.publish(&scene.round(0, 1, vec![scene.drafts(&["anna"])])).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    producer.publish(&scene.round(0, 2, vec![scene.drafts(&["bob"])])).await.unwrap();
+    assert_eq!(scene.told().len(), 2);
 }

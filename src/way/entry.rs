@@ -51,6 +51,7 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
     let (low, high) = deps.broker.watermarks(lane).await?;
     let entered = deps.ledger.bump(lane, low).await?;
     fail_point("entry.bumped");
+    deps.board.position(lane, entered.position);
     if let Some(halt) = entered.halt {
         return Ok(Entry::Halted(entered.ownership, halt));
     }
@@ -191,5 +192,7 @@ async fn publish_recorded<B: Broker, L: Ledger, A, C: Clock>(
         stored = deps.ledger.stored_round(own).await?;
     }
     let round = Recorded::read_back(own.lane, entered.ledger, stored)?;
-    publish::publish(producer, &round, &deps.clock, || false).await
+    let published = publish::publish(producer, &round, &deps.clock, || false).await?;
+    deps.board.published_again(own.lane, round.drafts());
+    Ok(published)
 }
