@@ -11,6 +11,7 @@ use crate::draft::Clients;
 use crate::postgres::connect::{Connection, Parameter, Pool};
 use crate::postgres::errors::{PATIENCE, PostgresError, deadline};
 use crate::postgres::predicate::{short_enough, too_long};
+use crate::postgres::read_ahead::{PAGES, ReadAhead};
 
 /// How long a page may take where each is a scan of the whole table.
 const PATIENCE_WITHOUT_INDEX: Duration = Duration::from_secs(60);
@@ -27,6 +28,8 @@ struct Inner {
     page: String,
     skipped: String,
     patience: Duration,
+    /// Only where no index serves.
+    ahead: Option<ReadAhead>,
 }
 
 impl PostgresAudience {
@@ -47,6 +50,7 @@ impl PostgresAudience {
             page: page_sql(&table),
             skipped: skipped_sql(&table),
             patience,
+            ahead: (!indexed).then(ReadAhead::default),
             pool,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -55,21 +59,12 @@ impl PostgresAudience {
 
 impl Audience for PostgresAudience {
     async fn page(&self, restaurant_id: &str, after: Option<&str>, rows: usize) -> Result<Page, AudienceError> {
-        let inner = &*self.inner;
-        let connection = inner.pool.get().await?;
-        let statements = async {
-            // Sent at once, answered in this order: one round trip.
-            let (_, clients, skipped, _) = futures_util::try_join!(
-                connection.batch_without_deadline(&inner.begin),
-                inner.clients(&connection, restaurant_id, after.unwrap_or_default(), rows),
-                inner.skipped(&connection, restaurant_id, after),
-                connection.batch_without_deadline("commit"),
-            )?;
-            Ok::<_, PostgresError>(Page { last: clients.len() < rows, clients, skipped })
-        };
-        let page = deadline(inner.pool.address(), inner.whole(), statements).await?;
-        connection.release();
-        Ok(page)
+        let Some(ahead) = &self.inner.ahead else { return Ok(self.inner.read(restaurant_id, after, rows).await?) };
+        if let Some(page) = after.and_then(|after| ahead.take(restaurant_id, after, rows)) {
+            return Ok(page);
+        }
+        let read = self.inner.read(restaurant_id, after, rows.saturating_mul(PAGES)).await?;
+        Ok(ahead.keep(restaurant_id, read, rows))
     }
 }
 
@@ -77,6 +72,23 @@ impl Inner {
     /// For a page with all its statements. The server ends a slow statement by itself; this is for one that says nothing at all.
     fn whole(&self) -> Duration {
         self.patience + PATIENCE
+    }
+
+    async fn read(&self, restaurant_id: &str, after: Option<&str>, rows: usize) -> Result<Page, PostgresError> {
+        let connection = self.pool.get().await?;
+        let statements = async {
+            // Sent at once, answered in this order: one round trip.
+            let (_, clients, skipped, _) = futures_util::try_join!(
+                connection.batch_without_deadline(&self.begin),
+                self.clients(&connection, restaurant_id, after.unwrap_or_default(), rows),
+                self.skipped(&connection, restaurant_id, after),
+                connection.batch_without_deadline("commit"),
+            )?;
+            Ok::<_, PostgresError>(Page { last: clients.len() < rows, clients, skipped })
+        };
+        let page = deadline(self.pool.address(), self.whole(), statements).await?;
+        connection.release();
+        Ok(page)
     }
 
     async fn clients(
