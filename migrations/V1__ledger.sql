@@ -31,6 +31,8 @@ create table dinnerbell.lane (
     halted_found text,
     halted_remedy text,
     halted_at timestamptz,
+    resolved_at timestamptz,             -- when an operator last resolved a halt
+    resolved_by text,                    -- who, and how
     overrule boolean not null default false, -- an operator decided that the ledger is right and Kafka's mark is not
     -- Each input record ends as exactly one of these; they add up to records.
     records int8 not null default 0,
@@ -62,6 +64,7 @@ create table dinnerbell.campaign (
     skipped int8 not null default 0,     -- client ids that are empty or too long
     kept int8 not null default 0,        -- withdrawn drafts whose row stays because somebody answered in it
     unsent int8,                         -- who was not told when the end passed; counted in the background
+    repass_at int8,                      -- when its audience is to be passed again, for those whom the sweep missed
     audience_as_of timestamptz,          -- when the last page was read
     received_at timestamptz not null default clock_timestamp(),
     received_offset int8,
@@ -71,6 +74,10 @@ create table dinnerbell.campaign (
 ) with (fillfactor = 50);
 create index campaign_of_lane on dinnerbell.campaign (lane, state, adv_campaign_datetime_start, adv_campaign_id)
     where state in ('scheduled', 'active', 'complete');
+
+create index campaign_of_restaurant on dinnerbell.campaign (lane, restaurant_id) where state in ('active', 'complete');
+create index campaign_repass on dinnerbell.campaign (lane, repass_at) where state in ('active', 'complete');
+create index campaign_uncounted on dinnerbell.campaign (lane) where unsent is null and state in ('expired', 'closed');
 
 -- A round: the frozen decision of who is told what.
 create table dinnerbell.round (

@@ -30,13 +30,29 @@ pub enum AudienceError {
     Refused(String),
 }
 
+/// A favourite that was added: its id in the table, and who favours what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Favourite {
+    /// Where the sweep stands.
+    pub id: i64,
+    /// Who.
+    pub client_id: String,
+    /// What.
+    pub restaurant_id: String,
+}
+
 /// The subscribers table, read only.
 pub trait Audience: Clone + Send + Sync + 'static {
-    /// The next page of those who favour the restaurant now: clients after `after`, at most `rows`.
+    /// The next page of those who favour the restaurant now: clients after `after`, up to `upto` where it is given, at most `rows`.
     fn page(
         &self,
         restaurant_id: &str,
         after: Option<&str>,
+        upto: Option<&str>,
         rows: usize,
     ) -> impl Future<Output = Result<Page, AudienceError>> + Send;
+    /// The highest id that stands in the table, 0 for an empty one: where a sweep begins.
+    fn newest(&self) -> impl Future<Output = Result<i64, AudienceError>> + Send;
+    /// Favourites with a higher id, in the order of ids, at most `most`. Ids that are empty or too long are left out.
+    fn added(&self, after: i64, most: usize) -> impl Future<Output = Result<Vec<Favourite>, AudienceError>> + Send;
 }

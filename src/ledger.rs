@@ -83,6 +83,15 @@ pub struct Running {
     pub cursor: Option<String>,
 }
 
+/// A campaign whose late subscribers are told: active or complete, inside its window.
+#[derive(Debug, Clone)]
+pub struct OpenCampaign {
+    /// The campaign as the next draft shall show it.
+    pub running: Running,
+    /// Whether the main pass has recorded its last page.
+    pub main_pass_over: bool,
+}
+
 /// What a lane has to do, as the ledger knows it.
 #[derive(Debug, Clone, Default)]
 pub struct Due {
@@ -105,6 +114,8 @@ pub struct Taken {
     pub started: Vec<Running>,
     /// Campaigns that exist by now in another version, window or state: what is known of them is to be read again.
     pub changed: Vec<String>,
+    /// Those among them that are cancelled, or whose end was moved into the past: a recorded round of theirs must not be begun any more.
+    pub over: Vec<String>,
     /// Dead letters that a round has to publish.
     pub dead_letters: Vec<DeadLetterMessage>,
     /// The next start or end among what arrived.
@@ -288,6 +299,28 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         after: Option<&str>,
         upto: &str,
     ) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
+    /// The lane's open campaigns of these restaurants.
+    fn open_campaigns(
+        &self,
+        own: Ownership,
+        restaurants: &[String],
+    ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
+    /// The lane's first open campaign after this id that had a page: a new owner passes all of them again.
+    fn open_after(
+        &self,
+        own: Ownership,
+        after: Option<&str>,
+    ) -> impl Future<Output = Result<Option<OpenCampaign>, LedgerError>> + Send;
+    /// The open campaign whose re-pass is due first, if one is.
+    fn due_repass(&self, own: Ownership) -> impl Future<Output = Result<Option<OpenCampaign>, LedgerError>> + Send;
+    /// The campaign was passed again.
+    fn note_repassed(
+        &self,
+        own: Ownership,
+        adv_campaign_id: &str,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Whether an operator paused all sending.
+    fn paused(&self) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// How many were not told of a campaign whose end passed.
     fn note_unsent(
         &self,
@@ -310,6 +343,17 @@ pub trait OpenRound: Send + 'static {
         after: Option<&str>,
         upto: &str,
     ) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
+    /// Those of the clients who are behind the cursor, or anyone once the main pass is over, and have no feedback row; in order,
+    /// each once. Behind is decided in SQL, by `COLLATE "C"`.
+    fn late(
+        &mut self,
+        adv_campaign_id: &str,
+        clients: &Clients,
+        planned_cursor: Option<&str>,
+        main_pass_over: bool,
+    ) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
+    /// Gives the round up and the transaction back.
+    fn abandon(self) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Copies the feedback rows.
     fn copy(&mut self, content: Arc<RoundContent>) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Compare-and-set of (epoch, seq), the ends once more, cursors and the round; commits.

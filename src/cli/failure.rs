@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::config::ConfigErrors;
+use crate::postgres::errors::PostgresError;
 
 /// Why a command failed. The exit statuses are a contract: supervisors and scripts rely on them.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,12 @@ pub enum Failure {
     /// It failed, and all that is to be said was printed already.
     #[error("")]
     Reported(u8),
+}
+
+impl From<PostgresError> for Failure {
+    fn from(error: PostgresError) -> Self {
+        Self::Failed(error.to_string())
+    }
 }
 
 impl Failure {

@@ -5,11 +5,14 @@
 
 pub mod campaign;
 pub mod config;
+pub mod demo;
 pub mod failure;
+pub mod lane;
 pub mod logging;
 pub mod migrate;
 pub mod output;
 pub mod run;
+pub mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,22 +50,40 @@ pub struct Cli {
 /// Every command, in the order in which the help shows them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the whole service on this machine, with a PostgreSQL and a Kafka of its own, until Ctrl-C
+    Demo(demo::Arguments),
     /// Run the service until SIGTERM or Ctrl-C
     Run(run::Arguments),
     /// Send, list and show campaigns
     Campaign(campaign::Arguments),
     /// Make the ledger's tables and the indexes, or bring them up to date
     Migrate(migrate::Arguments),
+    /// List lanes, and resolve what halted one
+    Lane(lane::Arguments),
+    /// Compare the output topic and the feedback table, draft by draft
+    Verify(verify::Arguments),
     /// Print every key, what is in force, or what is wrong
     Config(config::Arguments),
 }
 
 impl Command {
+    /// What is in the log unless DINNERBELL_LOG says otherwise.
+    fn log(&self) -> &'static str {
+        match self {
+            // The show is what the demo has to say.
+            Self::Demo(_) => logging::QUIET,
+            _ => logging::DEFAULT,
+        }
+    }
+
     fn execute(self) -> Result<(), Failure> {
         match self {
+            Self::Demo(arguments) => arguments.execute(),
             Self::Run(arguments) => arguments.execute(),
             Self::Campaign(arguments) => arguments.execute(),
             Self::Migrate(arguments) => arguments.execute(),
+            Self::Lane(arguments) => arguments.execute(),
+            Self::Verify(arguments) => arguments.execute(),
             Self::Config(arguments) => arguments.execute(),
         }
     }
@@ -71,10 +92,20 @@ impl Command {
 /// Parses the command line and does what it says. Wrong usage prints how it is meant and exits 2.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match logging::start(cli.log_format).and_then(|()| cli.command.execute()) {
+    match logging::start(cli.log_format, cli.command.log()).and_then(|()| cli.command.execute()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Runs a command's asynchronous part to its end.
+pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start a runtime: {error}")))?;
+    let done = runtime.block_on(work);
+    // A blocking call to a server that does not answer is not waited for.
+    runtime.shutdown_background();
+    done
 }
 
 /// `-c FILE`, for every command that needs the configuration.

@@ -21,3 +21,41 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
         .map_err(|error| Failure::Failed(format!("cannot print this as JSON: {error}")))?;
     print(&(text + "\n"))
 }
+
+/// Lines up columns. What comes from outside may hold control characters: they are shown escaped, so that they cannot steer a terminal.
+pub fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let head = head.map(str::to_owned);
+    let lines: Vec<[String; N]> = std::iter::once(head).chain(rows).map(|row| row.map(|cell| plain(&cell))).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for line in &lines {
+        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Text on one line, control characters escaped.
+pub fn plain(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
+}
+
+/// A value that may be missing.
+pub fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_control_characters_are_escaped() {
+        let rows = [["a".to_owned(), "1".to_owned()], ["\u{1b}[2Jгость".to_owned(), String::new()]];
+        let text = table(["ID", "N"], rows);
+        assert_eq!(text, "ID               N\na                1\n\\u{1b}[2Jгость\n");
+    }
+}

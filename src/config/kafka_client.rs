@@ -46,7 +46,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("retries", "a delivery is tried until its transaction ends"),
     ("message.timeout.ms", "a delivery is tried until its transaction ends"),
     ("delivery.timeout.ms", "a delivery is tried until its transaction ends"),
-    ("delivery.report.only.error", "every delivery of a round must be reported"),
+    ("delivery.report.only.error", "what is known of a delivery rests on it"),
     ("topic.blacklist", "the topics are those of kafka.topics"),
     ("test.", "it puts a simulated cluster in the place of yours"),
     ("bootstrap.servers", "use kafka.bootstrap_servers"),
@@ -65,16 +65,16 @@ const REFUSED: &[(&str, &str)] = &[
 const CONSUMER_ONLY: &[&str] = &[
     "session.timeout.ms",
     "heartbeat.interval.ms",
-    "coordinator.query.interval.ms",
-    "max.poll.interval.ms",
     "queued.min.messages",
     "queued.max.messages.kbytes",
     "fetch.wait.max.ms",
     "fetch.queue.backoff.ms",
     "fetch.message.max.bytes",
+    "fetch.error.backoff.ms",
+    "coordinator.query.interval.ms",
+    "max.poll.interval.ms",
     "fetch.max.bytes",
     "fetch.min.bytes",
-    "fetch.error.backoff.ms",
     "check.crcs",
     "consume.callback.max.messages",
 ];
@@ -189,30 +189,20 @@ fn nearest(setting: &str) -> &'static str {
 }
 
 impl Kafka {
-    /// What every client of ours starts from: where the cluster is, how to log in, and those of the user's settings that every
-    /// kind of client knows.
-    pub fn client_config(&self) -> ClientConfig {
-        self.assemble(&[CONSUMER_ONLY, PRODUCER_ONLY], &[], &[])
-    }
-
-    /// [`Kafka::client_config`] for one kind of client: our defaults, over them the user's settings, over them what the promises
-    /// rest on. The last can never be the user's: they are refused when the configuration is checked.
+    /// The settings of one kind of client: our defaults; over them the user's settings, as far as this kind knows them; over them
+    /// where the cluster is and how to log in, and what the promises rest on. The last two can never be the user's: those names are
+    /// refused when the configuration is checked.
     pub fn client_config_for(&self, role: Role, defaults: &[(&str, &str)], promises: &[(&str, &str)]) -> ClientConfig {
         let foreign = match role {
             Role::Consumer => PRODUCER_ONLY,
             Role::Producer => CONSUMER_ONLY,
         };
-        self.assemble(&[foreign], defaults, promises)
-    }
-
-    fn assemble(&self, foreign: &[&[&str]], defaults: &[(&str, &str)], promises: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("client.id", "dinnerbell");
         for (name, value) in defaults {
             config.set(canonical(name), *value);
         }
-        let applies = |name: &str| !foreign.iter().any(|names| names.contains(&name));
-        for (name, value) in self.client.iter().filter(|(name, _)| applies(name)) {
+        for (name, value) in self.client.iter().filter(|(name, _)| !foreign.contains(&name.as_str())) {
             config.set(name, value);
         }
         config.set("bootstrap.servers", &self.bootstrap_servers).set("security.protocol", &self.security_protocol);
@@ -233,15 +223,15 @@ impl Kafka {
 
     /// Lets librdkafka judge the settings together, and read the files they name, by making clients that know no cluster.
     pub(super) fn try_clients(&self) -> Result<(), String> {
-        let without_cluster = |mut config: ClientConfig| {
+        let without_cluster = |role, promises| {
+            let mut config = self.client_config_for(role, &[("session.timeout.ms", "10000")], promises);
             config.remove("bootstrap.servers").set_log_level(RDKafkaLogLevel::Emerg);
             config
         };
         let transactional = [("transactional.id", "config-check"), ("transaction.timeout.ms", "60000")];
-        let producer: KafkaResult<BaseProducer> =
-            without_cluster(self.client_config_for(Role::Producer, &[], &transactional)).create();
+        let producer: KafkaResult<BaseProducer> = without_cluster(Role::Producer, &transactional).create();
         let consumer: KafkaResult<BaseConsumer> =
-            without_cluster(self.client_config_for(Role::Consumer, &[], &[("group.id", "config-check")])).create();
+            without_cluster(Role::Consumer, &[("group.id", "config-check")]).create();
         match (producer, consumer) {
             (Err(KafkaError::ClientCreation(problem)), _) | (_, Err(KafkaError::ClientCreation(problem))) => {
                 Err(problem)
@@ -354,11 +344,12 @@ mod tests {
         assert_eq!(producer.get("linger.ms"), Some("7"));
         assert_eq!(producer.get("queue.buffering.max.ms"), None);
         assert_eq!(producer.get("compression.codec"), Some("lz4"));
-        assert_eq!(producer.get("fetch.min.bytes"), None);
         assert_eq!(producer.get("acks"), Some("all"));
         assert_eq!(producer.get("client.id"), Some("mine"));
         assert_eq!(producer.get("sasl.password"), Some("s3cret"));
-        assert_eq!(kafka.client_config().get("linger.ms"), None);
+        assert_eq!(producer.get("fetch.min.bytes"), None);
+        let consumer = kafka.client_config_for(Role::Consumer, &[], &[]);
+        assert_eq!((consumer.get("fetch.min.bytes"), consumer.get("linger.ms")), (Some("9"), None));
     }
 
     #[test]

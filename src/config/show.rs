@@ -65,7 +65,7 @@ pub fn show(settings: &Settings) -> String {
         let own = if key.name == CLIENT { CLIENT } else { key.section() };
         if own != section && (key.name != CLIENT || !settings.client().is_empty()) {
             section = own;
-            let _ = write!(text, "{}[{section}]\n", if text.is_empty() { "" } else { "\n" });
+            let _ = writeln!(text, "{}[{section}]", if text.is_empty() { "" } else { "\n" });
         }
         if key.kind == Kind::ClientSettings {
             for (setting, given) in settings.client() {

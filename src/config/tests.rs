@@ -213,7 +213,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("kafka.client", "linger.ms = [1]", "kafka.client.linger.ms", "a string, a number or a boolean"),
     ("kafka.client", "linger.ms = 1\nqueue.buffering.max.ms = 2", "kafka.client.queue.buffering.max.ms", "given twice"),
     ("kafka.client", "ssl.key.password_file = 'none'", "kafka.client.ssl.key.password_file", "none"),
-    ("kafka.client", "session.timeout.ms = 600000", "kafka.client", "together"),
+    ("kafka.client", "max.poll.interval.ms = 1000", "kafka.client", "together"),
     ("subscribers", "table = 'a.b.c'", "subscribers.table", "schema.table"),
     ("subscribers", "max_connections = 0", "subscribers.max_connections", "from 1 to 100"),
     ("feedback", "max_connections = 1", "feedback.max_connections", "from 2 to 100"),

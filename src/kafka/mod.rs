@@ -3,11 +3,13 @@
 //! - [`client`]: settings, log and errors, the same for every client;
 //! - [`membership`]: which lanes this instance is assigned, and nothing else;
 //! - [`reader`]: the lanes' records, and every question about the campaigns topic;
+//! - [`notifications`]: what the output topic holds, for those who compare;
 //! - [`producer`]: the rounds, each in one transaction.
 
 pub mod client;
 pub mod membership;
 mod message;
+pub mod notifications;
 pub mod producer;
 mod quiet;
 pub mod reader;
@@ -31,6 +33,8 @@ use reader::{LaneInput, Reader};
 
 /// What a topic takes unless it is configured otherwise.
 const DEFAULT_LIMIT: usize = 1_048_588;
+/// How long a topic may be unknown before it is missing.
+const KNOWN: Duration = Duration::from_secs(2);
 /// What a batch adds to its messages.
 const BATCH_FRAME: usize = 1_024;
 
@@ -217,19 +221,35 @@ async fn look_at(kafka: &config::Kafka, reader: &Reader) -> Result<Vec<Topic>, B
     Ok(found)
 }
 
+/// How many partitions a topic has. A broker that has just started, or a topic that has just been made, is given a moment to be known.
 async fn partitions(reader: &Reader, topic: &str) -> Result<i32, BrokerError> {
     let name = topic.to_owned();
     reader
         .ask(format!("looking at topic {topic}"), move |consumer, _| {
-            let metadata = consumer.fetch_metadata(Some(&name), ASK)?;
-            let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
-            let topic = metadata.topics().iter().find(|topic| topic.name() == name).ok_or(unknown)?;
-            match topic.error() {
-                Some(error) => Err(KafkaError::MetadataFetch(error.into())),
-                None => Ok(i32::try_from(topic.partitions().len()).expect("the protocol counts partitions in 32 bits")),
+            let until = Instant::now() + KNOWN;
+            loop {
+                match partitions_once(consumer, &name) {
+                    Err(error) if is_unknown(&error) && Instant::now() < until => std::thread::sleep(KNOWN / 10),
+                    other => return other,
+                }
             }
         })
         .await
+}
+
+fn is_unknown(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{LeaderNotAvailable, UnknownTopic, UnknownTopicOrPartition};
+    matches!(error.rdkafka_error_code(), Some(LeaderNotAvailable | UnknownTopic | UnknownTopicOrPartition))
+}
+
+fn partitions_once(consumer: &BaseConsumer<Observer>, name: &str) -> KafkaResult<i32> {
+    let metadata = consumer.fetch_metadata(Some(name), ASK)?;
+    let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+    let topic = metadata.topics().iter().find(|topic| topic.name() == name).ok_or(unknown)?;
+    match topic.error() {
+        Some(error) => Err(KafkaError::MetadataFetch(error.into())),
+        None => Ok(i32::try_from(topic.partitions().len()).expect("the protocol counts partitions in 32 bits")),
+    }
 }
 
 /// max.message.bytes of the topics whose configuration this user may read.

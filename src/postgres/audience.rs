@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::audience::{Audience, AudienceError, Page};
+use crate::audience::{Audience, AudienceError, Favourite, Page};
 use crate::draft::Clients;
 use crate::postgres::connect::{Connection, Parameter, Pool};
 use crate::postgres::errors::{PATIENCE, PostgresError, deadline};
 use crate::postgres::predicate::{short_enough, too_long};
-use crate::postgres::read_ahead::{PAGES, ReadAhead};
+use crate::postgres::read_ahead::{PAGES, Part, ReadAhead};
 
 /// How long a page may take where each is a scan of the whole table.
 const PATIENCE_WITHOUT_INDEX: Duration = Duration::from_secs(60);
@@ -58,13 +58,38 @@ impl PostgresAudience {
 }
 
 impl Audience for PostgresAudience {
-    async fn page(&self, restaurant_id: &str, after: Option<&str>, rows: usize) -> Result<Page, AudienceError> {
-        let Some(ahead) = &self.inner.ahead else { return Ok(self.inner.read(restaurant_id, after, rows).await?) };
-        if let Some(page) = after.and_then(|after| ahead.take(restaurant_id, after, rows)) {
+    async fn page(
+        &self,
+        restaurant_id: &str,
+        after: Option<&str>,
+        upto: Option<&str>,
+        rows: usize,
+    ) -> Result<Page, AudienceError> {
+        let part = Part { restaurant_id, after, upto };
+        let Some(ahead) = &self.inner.ahead else { return Ok(self.inner.read(part, rows).await?) };
+        if let Some(page) = ahead.take(part, rows) {
             return Ok(page);
         }
-        let read = self.inner.read(restaurant_id, after, rows.saturating_mul(PAGES)).await?;
-        Ok(ahead.keep(restaurant_id, read, rows))
+        let read = self.inner.read(part, rows.saturating_mul(PAGES)).await?;
+        Ok(ahead.keep(part, read, rows))
+    }
+
+    async fn newest(&self) -> Result<i64, AudienceError> {
+        let sql = format!("select coalesce(max(id), 0)::int8 from {}", self.inner.pool.table().sql());
+        let rows = self.inner.pool.query(&sql, &[]).await?;
+        Ok(rows.first().map_or(0, |row| row.get(0)))
+    }
+
+    async fn added(&self, after: i64, most: usize) -> Result<Vec<Favourite>, AudienceError> {
+        let sql = format!(
+            "select id::int8, client_id::text, restaurant_id::text from {} where id > $1 and client_id <> '' and {} order by id limit $2",
+            self.inner.pool.table().sql(),
+            short_enough("restaurant_id")
+        );
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = self.inner.pool.query(&sql, &[(&after, Type::INT8), (&most, Type::INT8)]).await?;
+        let favourite = |row: &Row| Favourite { id: row.get(0), client_id: row.get(1), restaurant_id: row.get(2) };
+        Ok(rows.iter().map(favourite).collect())
     }
 }
 
@@ -74,14 +99,14 @@ impl Inner {
         self.patience + PATIENCE
     }
 
-    async fn read(&self, restaurant_id: &str, after: Option<&str>, rows: usize) -> Result<Page, PostgresError> {
+    async fn read(&self, part: Part<'_>, rows: usize) -> Result<Page, PostgresError> {
         let connection = self.pool.get().await?;
         let statements = async {
             // Sent at once, answered in this order: one round trip.
             let (_, clients, skipped, _) = futures_util::try_join!(
                 connection.batch_without_deadline(&self.begin),
-                self.clients(&connection, restaurant_id, after.unwrap_or_default(), rows),
-                self.skipped(&connection, restaurant_id, after),
+                self.clients(&connection, part, rows),
+                self.skipped(&connection, part),
                 connection.batch_without_deadline("commit"),
             )?;
             Ok::<_, PostgresError>(Page { last: clients.len() < rows, clients, skipped })
@@ -91,16 +116,11 @@ impl Inner {
         Ok(page)
     }
 
-    async fn clients(
-        &self,
-        connection: &Connection,
-        restaurant_id: &str,
-        after: &str,
-        rows: usize,
-    ) -> Result<Clients, PostgresError> {
-        let limit = i64::try_from(rows).unwrap_or(i64::MAX);
+    async fn clients(&self, connection: &Connection, part: Part<'_>, rows: usize) -> Result<Clients, PostgresError> {
+        let Part { restaurant_id, after, upto } = part;
+        let (after, limit) = (after.unwrap_or_default(), i64::try_from(rows).unwrap_or(i64::MAX));
         let parameters: Vec<Parameter<'_>> =
-            vec![(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8)];
+            vec![(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8), (&upto, Type::TEXT)];
         let mut clients = Clients::new();
         let take = |row: &Row| {
             clients.push(row.try_get(0).map_err(|error| connection.explain(&error))?);
@@ -111,12 +131,8 @@ impl Inner {
     }
 
     /// Only with the first page: those who are in no page.
-    async fn skipped(
-        &self,
-        connection: &Connection,
-        restaurant_id: &str,
-        after: Option<&str>,
-    ) -> Result<u64, PostgresError> {
+    async fn skipped(&self, connection: &Connection, part: Part<'_>) -> Result<u64, PostgresError> {
+        let Part { restaurant_id, after, .. } = part;
         if after.is_some() {
             return Ok(0);
         }
@@ -147,7 +163,8 @@ fn begin_sql(indexed: bool, patience: Duration) -> String {
 fn page_sql(table: &str) -> String {
     format!(
         "select distinct client_id::text collate \"C\" from {table} \
-         where restaurant_id = $1 and client_id collate \"C\" > $2 and {} \
+         where restaurant_id = $1 and client_id collate \"C\" > $2 \
+         and ($4::text is null or client_id collate \"C\" <= $4) and {} \
          order by 1 limit $3",
         short_enough("restaurant_id")
     )

@@ -5,8 +5,10 @@
 
 mod entry;
 mod intake;
+pub mod resolve;
 mod rounds;
 mod rows;
+pub mod snapshot;
 
 use std::sync::Arc;
 
@@ -21,7 +23,9 @@ use super::connect::{Pool, Transaction};
 use crate::broker::Lane;
 use crate::campaign::Campaign;
 use crate::draft::Clients;
-use crate::ledger::{Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, Ownership, RoundHead, StoredRound, Taken};
+use crate::ledger::{
+    Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, OpenCampaign, Ownership, RoundHead, StoredRound, Taken,
+};
 
 /// The current second by the feedback database's clock; never `now()`, which stands still in a transaction.
 const NOW: &str = "floor(extract(epoch from clock_timestamp()))::int8";
@@ -216,6 +220,33 @@ impl Ledger for PostgresLedger {
         Ok(told)
     }
 
+    async fn open_campaigns(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
+        self.read_open(own, "restaurant_id = any($2) order by adv_campaign_id", (&restaurants, Type::TEXT_ARRAY)).await
+    }
+
+    async fn open_after(&self, own: Ownership, after: Option<&str>) -> Result<Option<OpenCampaign>, LedgerError> {
+        let which =
+            "cursor is not null and ($2::text is null or adv_campaign_id > $2) order by adv_campaign_id limit 1";
+        Ok(self.read_open(own, which, (&after, Type::TEXT)).await?.pop())
+    }
+
+    async fn due_repass(&self, own: Ownership) -> Result<Option<OpenCampaign>, LedgerError> {
+        let which = format!("repass_at <= {NOW} and cursor is not null and $2 order by repass_at limit 1");
+        Ok(self.read_open(own, &which, (&true, Type::BOOL)).await?.pop())
+    }
+
+    async fn note_repassed(&self, own: Ownership, id: &str) -> Result<(), LedgerError> {
+        let tx = self.begin(own).await?;
+        let sql = format!("update dinnerbell.campaign set repass_at = {} where adv_campaign_id = $1", repass_at());
+        tx.execute(&sql, &[(&id, Type::TEXT)]).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn paused(&self) -> Result<bool, LedgerError> {
+        let rows = self.pool.query("select paused_at is not null from dinnerbell.service", &[]).await?;
+        Ok(rows.first().is_some_and(|row| row.get(0)))
+    }
+
     async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
         let sql =
@@ -241,6 +272,13 @@ impl Ledger for PostgresLedger {
         let rows = self.pool.query(sql, &[(&own.lane, Type::INT4)]).await?;
         Ok(rows.first().is_none_or(|row| row.get(0)))
     }
+}
+
+/// When a campaign that was just passed is to be passed again: in five minutes, and once more so early before its end that it finishes.
+fn repass_at() -> String {
+    format!(
+        "case when adv_campaign_datetime_end - 30 > {NOW} then least({NOW} + 300, adv_campaign_datetime_end - 30) end"
+    )
 }
 
 /// A campaign as a row of the ledger has it, beginning at a column; the columns are [`CAMPAIGN`].

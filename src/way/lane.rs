@@ -2,6 +2,7 @@
 //!
 //! Everything of a lane happens inside one future. Dropping it at any await is a crash: what was in flight is found by the next entry.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::{pending, ready};
 use std::pin::pin;
@@ -16,12 +17,13 @@ use super::entry::{Entry, Owned, enter};
 use super::policy::{Failures, Next};
 use super::publish::{Published, publish};
 use super::record::{self, Copied, Recorded};
-use super::work::{MOST_RUNNING, Work};
-use super::{Deps, LaneError, intake, pages, plan};
+use super::work::{Favour, MOST_RUNNING, Work};
+use super::{Deps, LaneError, intake, late, pages};
 use crate::audience::{Audience, AudienceError};
 use crate::broker::{Broker, DeadLetterMessage, Lane};
 use crate::clock::Clock;
-use crate::ledger::{Halt, Ledger, Ownership, RoundContent, Running};
+use crate::draft::Clients;
+use crate::ledger::{Halt, Ledger, OpenCampaign, OpenRound, Ownership, RoundContent, Running};
 use crate::metrics::LaneState;
 
 /// How long a copied round waits, its transaction open, for the round before it to be published.
@@ -36,6 +38,8 @@ const REPORT: Duration = Duration::from_secs(5);
 const LOOK_FOR_RESOLUTION: Duration = Duration::from_secs(1);
 /// How often an ended campaign whose count failed is tried again.
 const COUNT_AGAIN: Duration = Duration::from_secs(5);
+/// How soon an idle owner notices what another lane received about its campaigns.
+const LOOK_FOR_CHANGES: Duration = Duration::from_millis(250);
 /// How long a round may take while another campaign waits.
 const SHARED_ROUND: Duration = Duration::from_millis(100);
 
@@ -136,6 +140,9 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
         biased;
         ended = rounds.run(gate, stop) => ended,
         failed = intake::take_in(deps, own, input, position, &work) => failed.map(|never: Infallible| match never {}),
+        failed = judge_changes(deps, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = late::sweep(deps, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = late::repass(deps, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = count_ended(deps, own, &work) => failed.map(|never: Infallible| match never {}),
     }
 }
@@ -180,8 +187,11 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                     pace = pace.after(content.drafts(), began.elapsed());
                     self.deps.board.step("record", sealing.elapsed());
                     self.work.advance(&content);
+                    self.work.forget_late(&copied.judged);
+                    self.deps.board.running_campaigns(self.own.lane, self.work.running_count());
                     self.failures.clear();
-                    announcing = Box::pin(announce(self.deps, gate.producer, recorded, content, copied.permit));
+                    announcing =
+                        Box::pin(announce(self.deps, self.work, gate.producer, recorded, content, copied.permit));
                 }
                 None => {
                     self.work.reload();
@@ -264,13 +274,15 @@ enum Step<O, P> {
 /// Publishes a recorded round; the memory of its drafts is free afterwards.
 async fn announce<B: Broker, L, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
+    work: &Work,
     producer: B::Producer,
     recorded: Recorded,
     content: Arc<RoundContent>,
     permit: Option<tokio::sync::OwnedSemaphorePermit>,
 ) -> Result<Gate<B::Producer>, LaneError> {
     let began = Instant::now();
-    let (producer, published) = publish(producer, &recorded, &deps.clock).await?;
+    let (producer, published) =
+        publish(producer, &recorded, &deps.clock, || work.is_any_over(recorded.campaigns())).await?;
     drop(permit);
     deps.board.step("publish", began.elapsed());
     deps.board.published(recorded.publication().lane, &content);
@@ -283,9 +295,24 @@ struct Prepared<O> {
     round: Copied<O>,
     permit: Option<tokio::sync::OwnedSemaphorePermit>,
     began: Instant,
+    /// Candidates for late drafts that this round judges: forgotten when it is recorded.
+    judged: Vec<Favour>,
 }
 
-impl<O: crate::ledger::OpenRound> Prepared<O> {
+/// Candidates for late drafts, and the campaigns that they may be late for.
+struct Late {
+    favours: Vec<Favour>,
+    open: Vec<OpenCampaign>,
+}
+
+impl Late {
+    fn of(&self, restaurant_id: &str) -> Clients {
+        let of = self.favours.iter().filter(|(restaurant, _)| restaurant == restaurant_id);
+        of.map(|(_, client)| client.as_str()).collect()
+    }
+}
+
+impl<O: OpenRound> Prepared<O> {
     fn content(&self) -> &Arc<RoundContent> {
         self.round.content()
     }
@@ -346,42 +373,82 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let report = tokio::time::Instant::now() + REPORT;
         loop {
             let report_due = self.wait(report).await;
+            self.deps.unpaused().await;
             if self.work.begin_reload(self.now()) {
                 let due = self.deps.ledger.due(self.own, MOST_RUNNING).await?;
                 self.work.end_reload(due);
             }
-            let shares = self.plan();
+            let favours = self.work.late();
+            let open = self.open_campaigns(&favours).await?;
+            let running = self.work.running();
+            self.deps.board.running_campaigns(self.own.lane, running.len());
             let dead_letters = self.work.dead_letters();
-            if shares.is_empty() && dead_letters.is_empty() && !(report_due && self.work.has_moved()) {
+            if running.is_empty()
+                && dead_letters.is_empty()
+                && open.is_empty()
+                && !(report_due && self.work.has_moved())
+            {
                 continue;
             }
-            return self.copy(shares, dead_letters).await;
+            let budget = self.budget(&running).await;
+            let late = Late { favours, open };
+            if let Some(prepared) = self.copy(&running, budget, late, dead_letters, report_due).await? {
+                return Ok(prepared);
+            }
         }
     }
 
-    /// Reads the pages and copies the rows of a planned round.
+    /// The open campaigns of the candidates' restaurants. Where there is none, the candidates are forgotten.
+    async fn open_campaigns(&self, favours: &[Favour]) -> Result<Vec<OpenCampaign>, LaneError> {
+        if favours.is_empty() {
+            return Ok(Vec::new());
+        }
+        let restaurants: BTreeSet<&String> = favours.iter().map(|(restaurant, _)| restaurant).collect();
+        let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
+        let open = self.deps.ledger.open_campaigns(self.own, &restaurants).await?;
+        if open.is_empty() {
+            self.work.forget_late(favours);
+        }
+        Ok(open)
+    }
+
+    /// Reads the pages and copies the rows of a planned round. None when it turns out that there is nothing to record.
     async fn copy(
         &self,
-        shares: Vec<(Running, usize)>,
+        running: &[Running],
+        budget: usize,
+        late: Late,
         dead_letters: Vec<DeadLetterMessage>,
-    ) -> Result<Prepared<L::Open>, LaneError> {
+        report_due: bool,
+    ) -> Result<Option<Prepared<L::Open>>, LaneError> {
         let began = Instant::now();
-        let permit = self.reserve(&shares).await;
+        let permit = self.reserve(budget, running).await;
         let trigger_datetime_created = self.now();
-        let (pages, mut open) = tokio::try_join!(pages::read(self.deps, shares), async {
-            Ok(self.deps.ledger.open_round(self.own).await?)
-        })?;
+        let (pages, mut open) =
+            tokio::try_join!(pages::read(&self.deps.audience, self.now(), budget, running), async {
+                Ok(self.deps.ledger.open_round(self.own).await?)
+            })?;
         self.deps.board.step("audience", began.elapsed());
+        let group = &self.deps.limits.group_id;
         let mut parts = Vec::with_capacity(pages.len());
         for (running, page) in pages {
-            let group = &self.deps.limits.group_id;
             parts.push(pages::form(&mut open, &running, page, trigger_datetime_created, group).await?);
         }
-        let copying = Instant::now();
+        for campaign in &late.open {
+            let candidates = late.of(&campaign.running.campaign.restaurant_id);
+            pages::add_late(&mut open, &mut parts, campaign, &candidates, trigger_datetime_created, group).await?;
+        }
         let content = RoundContent { parts, dead_letters, trigger_datetime_created };
+        self.deps.rate.settle(budget, content.drafts());
+        if content.parts.is_empty() && content.dead_letters.is_empty() && !report_due {
+            open.abandon().await?;
+            self.work.forget_late(&late.favours);
+            return Ok(None);
+        }
+        let copying = Instant::now();
         let round = record::copy::<L>(open, content).await?;
         self.deps.board.step("copy", copying.elapsed());
-        Ok(Prepared { round, permit, began })
+        Ok(Some(Prepared { round, permit, began, judged: late.favours }))
     }
 
     fn now(&self) -> i64 {
@@ -422,29 +489,31 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         }
     }
 
-    /// Which campaigns get how many drafts.
-    fn plan(&self) -> Vec<(Running, usize)> {
+    /// Most drafts of the next round's pages: by the configuration, by what a round may take while others wait, by memory, and by the pace.
+    async fn budget(&self, running: &[Running]) -> usize {
+        if running.is_empty() {
+            return 0;
+        }
         let limits = &self.deps.limits;
         let mut budget = limits.round_rows;
         if self.work.others_wait() {
             budget = budget.min(self.pace.shared_rows());
         }
-        let running = self.work.running();
-        let heaviest = running.iter().map(|running| draft_bytes(&running.campaign)).max().unwrap_or(1);
         // Two rounds of a lane are in memory at once.
-        budget = budget.min(limits.memory_kb as usize * 1024 / 2 / heaviest).max(1);
-        let candidates: Vec<_> = running.iter().map(plan::Candidate::from).collect();
-        let shares = plan::plan(self.now(), budget, &candidates);
-        shares.into_iter().map(|share| (running[share.campaign].clone(), share.rows)).collect()
+        let memory = limits.memory_kb as usize * 1024 / 2 / heaviest(running);
+        self.deps.rate.take(budget.min(memory).max(1)).await
     }
 
     /// Waits for the memory that the drafts will take.
-    async fn reserve(&self, shares: &[(Running, usize)]) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        let bytes: usize = shares.iter().map(|(running, rows)| rows * draft_bytes(&running.campaign)).sum();
-        let kilobytes = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).min(self.deps.limits.memory_kb);
+    async fn reserve(&self, budget: usize, running: &[Running]) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let kilobytes = u32::try_from(budget * heaviest(running) / 1024).unwrap_or(u32::MAX);
         // The semaphore is never closed; were it, there would be nothing to bound.
-        Arc::clone(&self.deps.memory).acquire_many_owned(kilobytes).await.ok()
+        Arc::clone(&self.deps.memory).acquire_many_owned(kilobytes.min(self.deps.limits.memory_kb)).await.ok()
     }
+}
+
+fn heaviest(running: &[Running]) -> usize {
+    running.iter().map(|running| draft_bytes(&running.campaign)).max().unwrap_or(1)
 }
 
 /// What a draft takes in memory while it is published, in bytes: the message, its headers, and the client library's own.
@@ -455,6 +524,22 @@ fn draft_bytes(campaign: &crate::campaign::Campaign) -> usize {
         + campaign.adv_campaign_owner.len()
         + campaign.adv_campaign_owner_contact.len();
     fields + 1_200
+}
+
+/// Judges what other lanes, or an operator, recorded about campaigns of this lane.
+async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    work: &Work,
+) -> Result<Infallible, LaneError> {
+    loop {
+        sleep(LOOK_FOR_CHANGES).await;
+        let taken = deps.ledger.judge_changes(own).await?;
+        deps.board.judged_changes(own.lane, &taken);
+        if !taken.changed.is_empty() || !taken.dead_letters.is_empty() {
+            work.judged(taken);
+        }
+    }
 }
 
 /// Counts, in the background, who was not told of campaigns whose end passed.
@@ -473,6 +558,7 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
         match counting.await {
             Ok(unsent) => {
                 deps.ledger.note_unsent(own, id, unsent).await?;
+                deps.board.unsent(own.lane, unsent);
                 work.counted(id);
             }
             Err(error) => {

@@ -7,6 +7,8 @@
 //! 5. [`record`]: one Postgres transaction: rows, cursors, the round itself;
 //! 6. [`publish`]: one Kafka transaction that repeats it.
 //!
+//! [`late`] brings those who subscribe while a campaign runs, [`rate`] holds the configured pace.
+//!
 //! [`entry`] is the only way into a lane (its decision is [`reconcile`]), [`lane`] the loop that drives the steps on [`work`], and
 //! [`policy`] the one place that says what follows from an error.
 
@@ -14,10 +16,12 @@ pub mod decode;
 pub mod entry;
 pub mod intake;
 pub mod lane;
+pub mod late;
 pub mod pages;
 pub mod plan;
 pub mod policy;
 pub mod publish;
+pub mod rate;
 pub mod reconcile;
 pub mod record;
 pub mod work;
@@ -25,7 +29,7 @@ pub mod work;
 use std::sync::Arc;
 
 pub use policy::LaneError;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::metrics::Board;
 
@@ -43,8 +47,21 @@ pub struct Deps<B, L, A, C> {
     pub limits: Limits,
     /// Kilobytes for drafts in flight, all lanes together.
     pub memory: Arc<Semaphore>,
+    /// The configured pace.
+    pub rate: rate::Rate,
+    /// Whether an operator paused all sending.
+    pub paused: watch::Receiver<bool>,
     /// What the operator sees.
     pub board: Arc<Board>,
+}
+
+impl<B, L, A, C> Deps<B, L, A, C> {
+    /// Waits while all sending is paused.
+    pub async fn unpaused(&self) {
+        let mut paused = self.paused.clone();
+        // A dropped sender means that nobody can pause any more.
+        let _ = paused.wait_for(|paused| !paused).await;
+    }
 }
 
 /// Names and limits of an instance.
@@ -54,6 +71,8 @@ pub struct Limits {
     pub group_id: String,
     /// Most drafts in one round.
     pub round_rows: usize,
+    /// Whether those are told who subscribe while a campaign runs.
+    pub late_subscribers: bool,
     /// Kilobytes for drafts in flight, all lanes together: the permits that the semaphore began with.
     pub memory_kb: u32,
 }

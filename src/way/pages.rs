@@ -2,27 +2,77 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
+use super::plan::{Candidate, plan};
 use super::{Deps, LaneError};
 use crate::audience::{Audience, Page};
 use crate::campaign::EpochSeconds;
 use crate::draft::{Clients, DraftBatch, DraftTemplate};
-use crate::ledger::{Ledger, OpenRound, PageRange, RoundPart, Running};
+use crate::ledger::{Ledger, LedgerError, OpenCampaign, OpenRound, PageRange, RoundPart, Running};
 
 /// Pages that are read at once.
 const PAGES_AT_ONCE: usize = 4;
 
-/// Reads the next page of each share, in the order of the shares.
-pub async fn read<B, L, A: Audience, C>(
-    deps: &Deps<B, L, A, C>,
-    shares: Vec<(Running, usize)>,
-) -> Result<Vec<(Running, Page)>, LaneError> {
-    let read = |(running, rows): (Running, usize)| async move {
-        let page = deps.audience.page(&running.campaign.restaurant_id, running.cursor.as_deref(), rows).await?;
-        Ok::<_, LaneError>((running, page))
-    };
-    stream::iter(shares).map(read).buffered(PAGES_AT_ONCE).try_collect().await
+/// A campaign as it stood before the round, and its page.
+pub type Turn = (Running, Page);
+
+/// Reads the pages of a round of at most `budget` rows. A page may come back shorter than its share: what is left is planned again, until
+/// nothing is left or nobody waits. So a small campaign costs a giant one the rows it needs and no more.
+pub async fn read<A: Audience>(
+    audience: &A,
+    now: EpochSeconds,
+    budget: usize,
+    running: &[Running],
+) -> Result<Vec<Turn>, LaneError> {
+    let mut waiting: Vec<(Running, Option<Page>)> = running.iter().map(|running| (running.clone(), None)).collect();
+    let (mut left, mut done) = (budget, Vec::new());
+    loop {
+        let candidates: Vec<_> = waiting.iter().map(candidate).collect();
+        let shares = plan(now, left, &candidates);
+        if shares.is_empty() {
+            break;
+        }
+        let read: Vec<BoxFuture<'_, _>> =
+            shares.iter().map(|share| next_page(audience, &waiting[share.campaign], share.rows).boxed()).collect();
+        let pages: Vec<Page> = stream::iter(read).buffered(PAGES_AT_ONCE).try_collect().await?;
+        for (share, page) in shares.iter().zip(pages) {
+            left -= page.clients.len().min(left);
+            append(&mut waiting[share.campaign].1, page);
+        }
+        let (over, on) = waiting.into_iter().partition(|(_, page)| page.as_ref().is_some_and(|page| page.last));
+        done.extend::<Vec<_>>(over);
+        waiting = on;
+    }
+    done.extend(waiting);
+    Ok(done.into_iter().filter_map(|(running, page)| Some((running, page?))).collect())
+}
+
+fn candidate((running, page): &(Running, Option<Page>)) -> Candidate {
+    let begun = running.cursor.is_some() || page.is_some();
+    Candidate { begun, ..Candidate::from(running) }
+}
+
+async fn next_page<A: Audience>(
+    audience: &A,
+    (running, read): &(Running, Option<Page>),
+    rows: usize,
+) -> Result<Page, LaneError> {
+    let cursor = read.as_ref().and_then(|page| page.clients.last()).or(running.cursor.as_deref());
+    Ok(audience.page(&running.campaign.restaurant_id, cursor, None, rows).await?)
+}
+
+/// Two pages that follow one another are one.
+fn append(before: &mut Option<Page>, page: Page) {
+    match before {
+        None => *before = Some(page),
+        Some(before) => {
+            page.clients.iter().for_each(|client| before.clients.push(client));
+            before.last = page.last;
+            before.skipped += page.skipped;
+        }
+    }
 }
 
 /// Forms the drafts of a page: all but those who have a feedback row already.
@@ -39,10 +89,9 @@ pub async fn form<O: OpenRound>(
         None => Clients::new(),
     };
     let clients = without(page.clients, &told);
-    let template = DraftTemplate::new(Arc::clone(&running.campaign), trigger_datetime_created, group_id)
-        .map_err(|error| crate::ledger::LedgerError::Refused(error.to_string()))?;
+    let template = template(running, trigger_datetime_created, group_id)?;
     Ok(RoundPart {
-        drafts: DraftBatch { template: Arc::new(template), clients },
+        drafts: DraftBatch { template, clients },
         revision: running.revision,
         page: Some(PageRange {
             after: running.cursor.clone(),
@@ -55,6 +104,52 @@ pub async fn form<O: OpenRound>(
     })
 }
 
+/// Adds to the round those of the candidates who are late for a campaign: behind its cursor as this round plans it, on none of the
+/// round's pages, and without a draft.
+pub async fn add_late<O: OpenRound>(
+    open: &mut O,
+    parts: &mut Vec<RoundPart>,
+    campaign: &OpenCampaign,
+    candidates: &Clients,
+    trigger_datetime_created: EpochSeconds,
+    group_id: &str,
+) -> Result<(), LaneError> {
+    let id = &campaign.running.campaign.adv_campaign_id;
+    let place = parts.iter().position(|part| part.drafts.template.campaign().adv_campaign_id == *id);
+    let page = place.and_then(|place| parts[place].page.as_ref());
+    let (cursor, over) = match page {
+        Some(page) => (page.upto.as_deref(), page.last),
+        None => (campaign.running.cursor.as_deref(), campaign.main_pass_over),
+    };
+    let behind = open.late(id, candidates, cursor, over).await?;
+    match place {
+        Some(place) => {
+            let part = &mut parts[place];
+            let late = without(behind, &part.drafts.clients);
+            part.late = late.len();
+            late.iter().for_each(|client| part.drafts.clients.push(client));
+        }
+        None if behind.is_empty() => {}
+        None => {
+            let template = template(&campaign.running, trigger_datetime_created, group_id)?;
+            let late = behind.len();
+            let drafts = DraftBatch { template, clients: behind };
+            parts.push(RoundPart { drafts, revision: campaign.running.revision, page: None, late });
+        }
+    }
+    Ok(())
+}
+
+fn template(
+    running: &Running,
+    trigger_datetime_created: EpochSeconds,
+    group_id: &str,
+) -> Result<Arc<DraftTemplate>, LaneError> {
+    let template = DraftTemplate::new(Arc::clone(&running.campaign), trigger_datetime_created, group_id)
+        .map_err(|error| LedgerError::Refused(error.to_string()))?;
+    Ok(Arc::new(template))
+}
+
 /// Counts who favours the restaurant of an ended campaign and has no draft.
 pub async fn count_untold<B, L: Ledger, A: Audience, C>(
     deps: &Deps<B, L, A, C>,
@@ -64,7 +159,7 @@ pub async fn count_untold<B, L: Ledger, A: Audience, C>(
 ) -> Result<u64, LaneError> {
     let (mut cursor, mut untold) = (None::<String>, 0);
     loop {
-        let page = deps.audience.page(restaurant_id, cursor.as_deref(), rows).await?;
+        let page = deps.audience.page(restaurant_id, cursor.as_deref(), None, rows).await?;
         if let Some(upto) = page.clients.last().map(str::to_owned) {
             let told = deps.ledger.already_told(adv_campaign_id, cursor.as_deref(), &upto).await?;
             untold += without(page.clients, &told).len() as u64;
@@ -77,7 +172,7 @@ pub async fn count_untold<B, L: Ledger, A: Audience, C>(
 }
 
 /// The clients that are not among those told. Usually nobody is, and nothing is copied then.
-fn without(clients: Clients, told: &Clients) -> Clients {
+pub(super) fn without(clients: Clients, told: &Clients) -> Clients {
     if told.is_empty() {
         return clients;
     }

@@ -1,38 +1,219 @@
-//! placeholder until the models' branch lands
-/// x
+//! Which campaigns get how many drafts in the next round, and which newcomers the main pass will not find. Pure; the models in
+//! `tests/model` run these very functions.
+
+use std::cmp::Ordering;
+
+use crate::campaign::{EpochSeconds, Window};
+use crate::ledger::Running;
+
+/// A campaign of the lane whose main pass is not finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    started: bool,
-    end: i64,
+    /// When it may be told.
+    pub window: Window,
+    /// Whether its first page was read.
+    pub begun: bool,
+    /// How many of its audience stand behind the cursor, where somebody counted.
+    pub remaining: Option<u64>,
 }
-/// y
+
+impl From<&Running> for Candidate {
+    fn from(running: &Running) -> Self {
+        Self { window: running.campaign.window, begun: running.cursor.is_some(), remaining: None }
+    }
+}
+
+/// First pages are not divided below this many rows: most audiences fit, and each page is a query.
+const LEAST_PAGE: usize = 200;
+
+/// How large the next page of a campaign may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// a
+    /// Which campaign: its place in the list given to [`plan`].
     pub campaign: usize,
-    /// b
+    /// The most rows to ask for; never 0.
     pub rows: usize,
 }
-impl From<&crate::ledger::Running> for Candidate {
-    fn from(r: &crate::ledger::Running) -> Self {
-        Self { started: r.cursor.is_some(), end: r.campaign.window.end }
+
+/// Shares out the next round: at most `budget_rows` in all, in the order in which the pages are to be read.
+///
+/// Every campaign's first page comes before anyone's second: those that have not begun divide the budget evenly, as far as pages worth a query go. Where all have begun,
+/// it goes to the one with least time to spare. A campaign that has not started, or whose end has come, gets nothing.
+///
+/// Audiences are unknown until they are read, so a page may come back shorter than its share: plan again with what is left, less
+/// the campaigns that are finished and with `begun` set on those just read, until nothing is left or nobody waits. So a small campaign
+/// costs a giant one the rows it needs and no more. That a round is shorter while several wait is the caller's: it gives a smaller budget.
+pub fn plan(now: EpochSeconds, budget_rows: usize, campaigns: &[Candidate]) -> Vec<Share> {
+    let mut open: Vec<usize> = (0..campaigns.len()).filter(|&index| open_at(campaigns[index].window, now)).collect();
+    open.sort_by(|&a, &b| {
+        let (a, b) = (&campaigns[a], &campaigns[b]);
+        a.begun.cmp(&b.begun).then_with(|| by_time_to_spare(now, budget_rows, a, b))
+    });
+    let beginners = open.iter().take_while(|&&index| !campaigns[index].begun).count();
+    let pages = beginners.min(budget_rows / LEAST_PAGE).max(1).min(budget_rows).min(open.len());
+    let even = |place: usize| budget_rows / pages + usize::from(place < budget_rows % pages);
+    open.into_iter().take(pages).enumerate().map(|(place, campaign)| Share { campaign, rows: even(place) }).collect()
+}
+
+/// Whether publication may begin: from the start on, and before the end.
+fn open_at(window: Window, now: EpochSeconds) -> bool {
+    window.start <= now && now < window.end
+}
+
+/// Who has fewer seconds left for each client that is not told yet comes first: no speed needs to be known for that. A remaining audience
+/// that nobody counted is taken as one more round, so that among such campaigns the nearer end comes first.
+fn by_time_to_spare(now: EpochSeconds, round: usize, a: &Candidate, b: &Candidate) -> Ordering {
+    let left = |c: &Candidate| i128::from(c.window.end - now);
+    let remaining = |c: &Candidate| i128::from(c.remaining.unwrap_or(round as u64).max(1));
+    (left(a) * remaining(b)).cmp(&(left(b) * remaining(a)))
+}
+
+/// How far a campaign's main pass is planned: the cursor after the pages of the round being planned, recorded or not.
+///
+/// Clients are ordered by `client_id COLLATE "C"`, which compares the bytes that the database holds. Only the database knows these
+/// (its encoding may be another than ours), so `K` is whatever it made of them: a rank, or whether the client stands above the cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Planned<K> {
+    /// No page is read yet.
+    NotBegun,
+    /// Every page up to this client, inclusive.
+    UpTo(K),
+    /// The last page is read: whoever comes now was not on it, wherever they stand.
+    Finished,
+}
+
+impl<K: Ord> Planned<K> {
+    /// Whether the main pass will not come by this client any more. The re-pass goes over exactly these, of the last *recorded* round.
+    pub fn has_passed(&self, client: &K) -> bool {
+        match self {
+            Self::NotBegun => false,
+            Self::UpTo(cursor) => client <= cursor,
+            Self::Finished => true,
+        }
     }
 }
-/// z
-pub fn plan(_now: i64, budget: usize, c: &[Candidate]) -> Vec<Share> {
-    if c.is_empty() {
-        return vec![];
+
+/// What becomes of a newcomer that the sweep found. It is forgotten only when the round that judged it is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Judgement {
+    /// The main pass will find them.
+    Ahead,
+    /// They have a draft, or get one on a page of this round.
+    Served,
+    /// They join this round.
+    Late,
+}
+
+/// Judges a newcomer, after the pages of the round are read.
+///
+/// `on_page`: they stand on one of this round's pages, the re-pass's included. `has_row`: they have a feedback row for the campaign.
+pub fn judge<K: Ord>(planned: &Planned<K>, client: &K, on_page: bool, has_row: bool) -> Judgement {
+    if on_page || has_row {
+        Judgement::Served
+    } else if planned.has_passed(client) {
+        Judgement::Late
+    } else {
+        Judgement::Ahead
     }
-    let each = (budget / c.len()).max(1);
-    let mut order: Vec<usize> = (0..c.len()).collect();
-    order.sort_by_key(|i| (c[*i].started, c[*i].end));
-    let mut left = budget;
-    let mut out = vec![];
-    for i in order {
-        if left == 0 {
-            break;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn candidate(start: i64, end: i64, begun: bool, remaining: Option<u64>) -> Candidate {
+        Candidate { window: Window { start, end }, begun, remaining }
+    }
+
+    fn share(campaign: usize, rows: usize) -> Share {
+        Share { campaign, rows }
+    }
+
+    #[test]
+    fn a_first_page_comes_before_anyones_second() {
+        let giant = candidate(0, 100, true, Some(1_000_000));
+        let small = candidate(0, 5000, false, None);
+        assert_eq!(plan(10, 20_000, &[giant, small]), [share(1, 20_000)]);
+    }
+
+    #[test]
+    fn what_a_small_campaign_leaves_goes_to_the_giant() {
+        let giant = candidate(0, 100, true, Some(1_000_000));
+        assert_eq!(plan(10, 19_900, &[giant]), [share(0, 19_900)]);
+    }
+
+    #[test]
+    fn first_pages_divide_the_budget_to_the_last_row() {
+        let new = candidate(0, 100, false, None);
+        assert_eq!(plan(10, 1_001, &[new; 3]), [share(0, 334), share(1, 334), share(2, 333)]);
+        assert_eq!(plan(10, 401, &[new; 3]), [share(0, 201), share(1, 200)]);
+        assert_eq!(plan(10, 2, &[new; 3]), [share(0, 2)]);
+    }
+
+    #[test]
+    fn least_time_to_spare_for_its_remaining_audience_comes_first() {
+        let near_and_small = candidate(0, 100, true, Some(10));
+        let far_and_large = candidate(0, 1000, true, Some(1_000_000));
+        assert_eq!(plan(10, 500, &[near_and_small, far_and_large]), [share(1, 500)]);
+    }
+
+    #[test]
+    fn where_nobody_counted_the_nearer_end_comes_first() {
+        let far = candidate(0, 1000, true, None);
+        let near = candidate(0, 100, true, None);
+        assert_eq!(plan(10, 500, &[far, near]), [share(1, 500)]);
+    }
+
+    #[test]
+    fn nothing_before_the_start_or_from_the_end_on() {
+        let campaign = candidate(10, 20, false, None);
+        assert_eq!(plan(9, 5, &[campaign]), []);
+        assert_eq!(plan(10, 5, &[campaign]), [share(0, 5)]);
+        assert_eq!(plan(19, 5, &[campaign]), [share(0, 5)]);
+        assert_eq!(plan(20, 5, &[campaign]), []);
+        assert_eq!(plan(15, 0, &[campaign]), []);
+    }
+
+    #[test]
+    fn a_newcomer_above_the_planned_cursor_is_left_to_the_main_pass() {
+        assert_eq!(judge(&Planned::NotBegun, &3, false, false), Judgement::Ahead);
+        assert_eq!(judge(&Planned::UpTo(2), &3, false, false), Judgement::Ahead);
+        assert_eq!(judge(&Planned::UpTo(3), &3, false, false), Judgement::Late);
+        assert_eq!(judge(&Planned::Finished, &3, false, false), Judgement::Late);
+    }
+
+    #[test]
+    fn a_newcomer_who_has_a_draft_or_gets_one_is_not_late() {
+        assert_eq!(judge(&Planned::UpTo(3), &3, true, false), Judgement::Served);
+        assert_eq!(judge(&Planned::Finished, &3, false, true), Judgement::Served);
+    }
+
+    prop_compose! {
+        fn any_candidate()(start in 0_i64..50, length in 1_i64..50, begun: bool, counted: bool, remaining in 0_u64..1000) -> Candidate {
+            candidate(start, start + length, begun, counted.then_some(remaining))
         }
-        let rows = each.min(left);
-        left -= rows;
-        out.push(Share { campaign: i, rows });
     }
-    out
+
+    proptest! {
+        #[test]
+        fn the_budget_is_shared_out_whole_and_only_to_open_campaigns(
+            now in 0_i64..100,
+            budget in 0_usize..50,
+            campaigns in prop::collection::vec(any_candidate(), 0..8),
+        ) {
+            let shares = plan(now, budget, &campaigns);
+            let open = |c: &Candidate| c.window.start <= now && now < c.window.end;
+            let total: usize = shares.iter().map(|share| share.rows).sum();
+            prop_assert_eq!(total, if campaigns.iter().any(open) { budget } else { 0 });
+            prop_assert!(shares.iter().all(|share| share.rows > 0 && open(&campaigns[share.campaign])));
+            let mut named: Vec<usize> = shares.iter().map(|share| share.campaign).collect();
+            named.sort_unstable();
+            named.dedup();
+            prop_assert_eq!(named.len(), shares.len());
+            let new_waits = campaigns.iter().any(|c| open(c) && !c.begun);
+            prop_assert!(!new_waits || shares.iter().all(|share| !campaigns[share.campaign].begun));
+        }
+    }
 }

@@ -24,15 +24,16 @@ impl Published {
     }
 }
 
-/// Publishes a recorded round, if no campaign in it is over by now.
+/// Publishes a recorded round, if no campaign in it is over by now: by its end, or because `is_over` knows that one was cancelled.
 pub async fn publish<P: Producer, C: Clock>(
     producer: P,
     round: &Recorded,
     clock: &C,
+    is_over: impl Fn() -> bool,
 ) -> Result<(P, Published), LaneError> {
     if round.drafts() > 0 {
         let now = clock.fresh().await.ok_or(LaneError::ClockUnread)?;
-        if now / 1_000_000 >= round.over_at() {
+        if now / 1_000_000 >= round.over_at() || is_over() {
             return Err(LaneError::TooLate { seq: round.head().seq });
         }
     }

@@ -112,6 +112,12 @@ impl Recorded {
         self.over_at
     }
 
+    /// The campaigns that have drafts in it.
+    pub fn campaigns(&self) -> impl Iterator<Item = &str> {
+        let with_drafts = self.publication.drafts.iter().filter(|batch| !batch.clients.is_empty());
+        with_drafts.map(|batch| batch.template.campaign().adv_campaign_id.as_str())
+    }
+
     /// How many drafts it holds.
     pub fn drafts(&self) -> usize {
         self.publication.drafts.iter().map(|batch| batch.clients.len()).sum()

@@ -1,6 +1,6 @@
 //! What a lane has to do, in memory: a bounded window on what the ledger knows, shared by the steps of one lane.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -11,16 +11,27 @@ use crate::ledger::{Due, RoundContent, Running, Taken};
 
 /// Most campaigns of a lane that are held in memory at once; further ones wait in the ledger.
 pub const MOST_RUNNING: usize = 1_000;
+/// Most candidates for late drafts that are held at once; the watchers wait beyond that.
+const MOST_LATE: usize = 20_000;
+/// Most candidates that one round judges.
+const LATE_OF_A_ROUND: usize = 2_000;
+/// Most ids of campaigns that are remembered as over.
+const MOST_OVER: usize = 10_000;
 /// Most dead letters of one round.
 const MOST_DEAD_LETTERS: usize = 100;
 /// Most bytes of dead letters of one round.
 const DEAD_LETTER_BYTES: usize = 4 << 20;
+
+/// A restaurant and who favours it: a candidate for a late draft of each of its open campaigns.
+pub type Favour = (String, String);
 
 #[derive(Debug, Default)]
 struct State {
     running: BTreeMap<String, Running>,
     dead_letters: BTreeMap<i64, DeadLetterMessage>,
     uncounted: BTreeMap<String, Arc<Campaign>>,
+    late: BTreeSet<Favour>,
+    over: BTreeSet<String>,
     next_change: Option<EpochSeconds>,
     more_running: bool,
     more_dead_letters: bool,
@@ -34,6 +45,7 @@ pub struct Work {
     state: Mutex<State>,
     changed: Notify,
     uncounted: Notify,
+    room: Notify,
 }
 
 impl Work {
@@ -59,6 +71,9 @@ impl Work {
         let mut state = self.state();
         state.moved = true;
         state.reload |= !taken.changed.is_empty();
+        if state.over.len() < MOST_OVER {
+            state.over.extend(taken.over);
+        }
         for running in taken.started {
             if state.running.len() < MOST_RUNNING {
                 state.running.entry(running.campaign.adv_campaign_id.clone()).or_insert(running);
@@ -78,10 +93,11 @@ impl Work {
         self.changed.notify_one();
     }
 
-    /// The input position moved without a record.
-    pub fn position_moved(&self) {
-        self.state().moved = true;
-        self.changed.notify_one();
+    /// Adds what came of judging changes; the input position did not move by it.
+    pub fn judged(&self, taken: Taken) {
+        let moved = self.state().moved;
+        self.add(taken);
+        self.state().moved = moved;
     }
 
     /// Whether the ledger must be read; what is held is dropped then. Arrivals of the meantime are kept beside what is read.
@@ -93,8 +109,8 @@ impl Work {
         if !(state.reload || drained || due) {
             return false;
         }
-        let moved = state.moved;
-        *state = State { moved, ..State::default() };
+        let old = std::mem::take(&mut *state);
+        *state = State { moved: old.moved, late: old.late, over: old.over, ..State::default() };
         true
     }
 
@@ -131,7 +147,46 @@ impl Work {
             || !state.running.is_empty()
             || state.more_dead_letters
             || !state.dead_letters.is_empty()
+            || !state.late.is_empty()
             || state.next_change.is_some_and(|at| at <= now)
+    }
+
+    /// Adds candidates for late drafts.
+    pub fn add_late(&self, favours: impl Iterator<Item = Favour>) {
+        let mut state = self.state();
+        let before = state.late.len();
+        state.late.extend(favours);
+        if state.late.len() > before {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until there is room for more candidates.
+    pub async fn room_for_late(&self) {
+        while self.state().late.len() >= MOST_LATE {
+            self.room.notified().await;
+        }
+    }
+
+    /// The candidates of the next round.
+    pub fn late(&self) -> Vec<Favour> {
+        self.state().late.iter().take(LATE_OF_A_ROUND).cloned().collect()
+    }
+
+    /// The round that judged them is recorded, or there was nothing to judge them for.
+    pub fn forget_late(&self, judged: &[Favour]) {
+        let mut state = self.state();
+        for favour in judged {
+            state.late.remove(favour);
+        }
+        self.room.notify_waiters();
+        self.room.notify_one();
+    }
+
+    /// Whether one of these campaigns was cancelled, or its end moved into the past, since it was planned.
+    pub fn is_any_over<'a>(&self, mut ids: impl Iterator<Item = &'a str>) -> bool {
+        let state = self.state();
+        !state.over.is_empty() && ids.any(|id| state.over.contains(id))
     }
 
     /// When the next campaign starts or ends.
@@ -152,6 +207,11 @@ impl Work {
     /// The running campaigns.
     pub fn running(&self) -> Vec<Running> {
         self.state().running.values().cloned().collect()
+    }
+
+    /// How many campaigns run.
+    pub fn running_count(&self) -> usize {
+        self.state().running.len()
     }
 
     /// Whether campaigns wait beyond this one.

@@ -14,7 +14,7 @@ pub async fn pages(audience: &PostgresAudience, restaurant_id: &str, rows: usize
     let mut pages: Vec<Page> = Vec::new();
     loop {
         let after = pages.last().and_then(|page| page.clients.last()).map(str::to_owned);
-        let page = audience.page(restaurant_id, after.as_deref(), rows).await.unwrap();
+        let page = audience.page(restaurant_id, after.as_deref(), None, rows).await.unwrap();
         let last = page.last;
         pages.push(page);
         if last {
@@ -50,6 +50,22 @@ async fn pages_hold_each_subscriber_once_in_the_order_of_bytes() {
         assert!(pages.iter().rev().skip(1).all(|page| page.clients.len() == rows && !page.last), "{rows} rows a page");
     }
     assert_eq!(pages(&audience, "nobody's", 5).await, [Page { last: true, ..Page::default() }]);
+}
+
+#[tokio::test]
+async fn a_pass_can_end_at_a_client() {
+    let (indexed, plain) = (migrated(), seed_database());
+    for database in [&indexed, &plain] {
+        database.subscribe_clients("pizzeria", &["a", "b", "c", "d", "e"]);
+        let audience = audience_of(database).await;
+        let first = audience.page("pizzeria", None, Some("d"), 3).await.unwrap();
+        assert_eq!(
+            (clients(std::slice::from_ref(&first)), first.last),
+            (vec!["a".into(), "b".into(), "c".into()], false)
+        );
+        let second = audience.page("pizzeria", Some("c"), Some("d"), 3).await.unwrap();
+        assert_eq!((clients(std::slice::from_ref(&second)), second.last), (vec!["d".into()], true));
+    }
 }
 
 #[tokio::test]
@@ -90,9 +106,18 @@ async fn a_page_reads_no_more_than_its_own_part_of_the_index() {
 async fn without_an_index_the_pages_are_the_same() {
     let database = seed_database();
     database.subscribe_clients("pizzeria", &["b", "a", "", "a", "c"]);
-    let pages = pages(&audience_of(&database).await, "pizzeria", 2).await;
-    assert_eq!(clients(&pages), ["a", "b", "c"]);
-    assert_eq!(pages[0].skipped, 1);
+    database.subscribe("giant", 137);
+    let audience = audience_of(&database).await;
+    let small = pages(&audience, "pizzeria", 2).await;
+    assert_eq!(clients(&small), ["a", "b", "c"]);
+    assert_eq!(small[0].skipped, 1);
+    for rows in [4, 10, 137, 200] {
+        let giant = pages(&audience, "giant", rows).await;
+        let mut expected = database.clients_of("giant");
+        expected.sort();
+        assert_eq!(clients(&giant), expected);
+        assert!(giant.iter().rev().skip(1).all(|page| page.clients.len() == rows));
+    }
 }
 
 #[tokio::test]
@@ -116,12 +141,12 @@ async fn a_missing_right_or_table_is_refused_and_a_slow_statement_passes() {
     let login = Login::create(&database);
     let pool = Pool::open(&section(&login.url, "subscribers_restaurants"), "subscribers").unwrap();
     let audience = PostgresAudience::open(pool).await.unwrap();
-    let error = audience.page("pizzeria", None, 10).await.unwrap_err();
+    let error = audience.page("pizzeria", None, None, 10).await.unwrap_err();
     assert!(matches!(&error, AudienceError::Refused(text) if text.contains("subscribers_restaurants")), "{error}");
 
     let audience = audience_of(&database).await;
     database.execute("alter table public.subscribers_restaurants rename to moved");
-    let error = audience.page("pizzeria", None, 10).await.unwrap_err();
+    let error = audience.page("pizzeria", None, None, 10).await.unwrap_err();
     assert!(matches!(&error, AudienceError::Refused(text) if text.contains("subscribers.table")), "{error}");
     // A statement that reads for ever stands for a server that is too slow; it is ended there too.
     database.execute(
@@ -129,6 +154,6 @@ async fn a_missing_right_or_table_is_refused_and_a_slow_statement_passes() {
          select id, client_id, restaurant_id from public.moved union all
          select 0, pg_sleep(600)::text, 'pizzeria' from generate_series(1, 1)",
     );
-    let error = audience.page("pizzeria", None, 10).await.unwrap_err();
+    let error = audience.page("pizzeria", None, None, 10).await.unwrap_err();
     assert!(matches!(&error, AudienceError::Passing(text) if text.contains("statement timeout")), "{error}");
 }

@@ -90,7 +90,7 @@ async fn what_a_pooler_will_never_accept_is_refused() {
     };
     let text = refusal(&url.replace(&database.server().password, "hunter2")).await;
     assert!(text.contains("feedback.password_file") && !text.contains("hunter2"), "{text}");
-    refusal(&url.replace("postgres:", "nobody:")).await;
+    refusal(&url.replace("//postgres:", "//nobody:")).await;
     refusal(&url.replace(&database.name, "nowhere")).await;
 }
 

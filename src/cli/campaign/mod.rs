@@ -1,6 +1,8 @@
 //! `dinnerbell campaign ...`
 
+pub mod list;
 pub mod send;
+pub mod show;
 
 use clap::{Args, Subcommand};
 
@@ -17,6 +19,10 @@ pub struct Arguments {
 enum Command {
     /// Make a campaign from flags or a file and put it on the campaigns topic
     Send(Box<send::Arguments>),
+    /// List campaigns, those that were received last first
+    List(list::Arguments),
+    /// Show all that is known of one campaign
+    Show(show::Arguments),
 }
 
 impl Arguments {
@@ -24,6 +30,8 @@ impl Arguments {
     pub fn execute(self) -> Result<(), Failure> {
         match self.command {
             Command::Send(arguments) => arguments.execute(),
+            Command::List(arguments) => arguments.execute(),
+            Command::Show(arguments) => arguments.execute(),
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use jiff::{Span, SpanRelativeTo, Timestamp, Unit};
 use rdkafka::ClientContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use serde::Serialize;
@@ -17,10 +18,13 @@ use serde_json::json;
 use crate::campaign::EpochSeconds;
 use crate::cli::{ConfigFile, Failure, Json, output};
 use crate::config::{Kafka, Role};
+use crate::kafka::client::{self, Observer};
 use crate::way::decode::{Arrival, decode};
 
 /// How long a delivery is waited for, a broker that is away included.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// After this long the user is told what is waited for.
+const NOTICE: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -141,7 +145,7 @@ fn checked_id(value: &[u8]) -> Result<String, Failure> {
 }
 
 /// RFC 3339, epoch seconds, or a span from `base` with its sign.
-fn time(text: &str, base: EpochSeconds) -> Result<EpochSeconds, String> {
+pub(in crate::cli) fn time(text: &str, base: EpochSeconds) -> Result<EpochSeconds, String> {
     let wrong = || "must be an RFC 3339 time, epoch seconds or a span as +2h or +1h30m".to_owned();
     if text.starts_with(['+', '-']) {
         let span: Span = text.parse().map_err(|_| wrong())?;
@@ -152,23 +156,26 @@ fn time(text: &str, base: EpochSeconds) -> Result<EpochSeconds, String> {
     text.parse::<EpochSeconds>().or_else(|_| text.parse::<Timestamp>().map(Timestamp::as_second)).map_err(|_| wrong())
 }
 
-/// What became of the one message, and the last thing that librdkafka complained about.
+/// What became of the one message, and what librdkafka says outside of any call.
 #[derive(Default)]
 struct Fate {
-    delivered: Mutex<Option<Result<(i32, i64), KafkaError>>>,
-    complaint: Mutex<Option<(Option<RDKafkaErrorCode>, String)>>,
+    delivered: Mutex<Option<KafkaResult<(i32, i64)>>>,
+    observer: Observer,
+}
+
+impl Fate {
+    fn take(&self) -> Option<KafkaResult<(i32, i64)>> {
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl ClientContext for Fate {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.observer.log(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        let mut complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
-        // "All brokers are down" follows the reason for it, and says less.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) || complaint.is_none() {
-            if complaint.is_none() {
-                tracing::warn!("waiting for kafka: {reason}");
-            }
-            *complaint = Some((error.rdkafka_error_code(), reason.to_owned()));
-        }
+        self.observer.error(error, reason);
     }
 }
 
@@ -186,67 +193,40 @@ impl ProducerContext for Fate {
 
 /// Puts one message on the campaigns topic, partitioned by its key as the Java client does it, and waits for its delivery.
 fn deliver(kafka: &Kafka, key: &str, value: &[u8]) -> Result<(i32, i64), Failure> {
-    let patience = PATIENCE.as_millis().to_string();
-    let config = kafka.client_config_for(
+    let topic = &kafka.topics.campaigns;
+    let doing = format!("sending to topic {topic}");
+    let settings = client::settings(
+        kafka,
         Role::Producer,
+        "send",
         &[("linger.ms", "0"), ("topic.metadata.propagation.max.ms", "5000")],
         &[
             ("enable.idempotence", "true"),
             ("partitioner", "murmur2_random"),
-            ("allow.auto.create.topics", "false"),
-            ("message.timeout.ms", &patience),
+            ("message.timeout.ms", &PATIENCE.as_millis().to_string()),
         ],
     );
-    let topic = &kafka.topics.campaigns;
-    let failed = |error: KafkaError| Failure::Failed(format!("cannot send to {topic}: {error}"));
-    let producer: BaseProducer<Fate> = config.create_with_context(Fate::default()).map_err(failed)?;
-    producer.send(BaseRecord::to(topic).key(key).payload(value)).map_err(|(error, _)| failed(error))?;
-    let deadline = Instant::now() + PATIENCE + Duration::from_secs(5);
-    while Instant::now() < deadline {
+    let fate = Fate::default();
+    let observer = fate.observer.clone();
+    let failed = |error: &KafkaError| Failure::Failed(observer.explain(&doing, error).to_string());
+    let producer: BaseProducer<Fate> = settings.create_with_context(fate).map_err(|error| failed(&error))?;
+    producer.send(BaseRecord::to(topic).key(key).payload(value)).map_err(|(error, _)| failed(&error))?;
+    // The delivery has its own time-out: this one is for a librdkafka that forgets it.
+    let (begun, mut told) = (Instant::now(), false);
+    while begun.elapsed() < PATIENCE + Duration::from_secs(5) {
         producer.poll(Duration::from_millis(100));
-        let fate = producer.context();
-        let complaint = fate.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match (fate.delivered.lock().unwrap_or_else(PoisonError::into_inner).take(), complaint) {
+        match (producer.context().take(), observer.refused(&doing)) {
             (Some(Ok(place)), _) => return Ok(place),
-            (Some(Err(error)), complaint) => return Err(refused(topic, error.rdkafka_error_code(), complaint)),
-            (None, Some((Some(code), reason))) if remedy(code).is_some() => {
-                return Err(refused(topic, Some(code), Some((Some(code), reason))));
+            (Some(Err(error)), _) => return Err(failed(&error)),
+            (None, Some(refused)) => return Err(Failure::Failed(refused.to_string())),
+            (None, None) if begun.elapsed() > NOTICE && !told => {
+                told = true;
+                tracing::info!("waiting for kafka at {}, at most {} s", kafka.bootstrap_servers, PATIENCE.as_secs());
             }
-            (None, _) => {}
+            (None, None) => {}
         }
     }
-    let complaint = producer.context().complaint.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Err(refused(topic, None, complaint))
-}
-
-fn refused(
-    topic: &str,
-    code: Option<RDKafkaErrorCode>,
-    complaint: Option<(Option<RDKafkaErrorCode>, String)>,
-) -> Failure {
-    let reason = complaint.map(|(_, reason)| reason).or_else(|| code.map(|code| code.to_string()));
-    let reason = reason.unwrap_or_else(|| "no answer".to_owned());
-    let remedy =
-        code.and_then(remedy).unwrap_or("is the cluster of kafka.bootstrap_servers up and reachable from here?");
-    Failure::Failed(format!("the campaign was not delivered to {topic}: {reason}; {remedy}"))
-}
-
-/// What mends an error that will not pass by waiting.
-fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
-    Some(match code {
-        RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
-            "check kafka.username, the password and kafka.sasl_mechanism"
-        }
-        RDKafkaErrorCode::SSL => "check kafka.security_protocol and kafka.ca_file",
-        RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
-            "create the topic, or correct kafka.topics.campaigns"
-        }
-        RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => {
-            "the user needs the right to write to the topic"
-        }
-        RDKafkaErrorCode::MessageSizeTooLarge => "the topic's max.message.bytes is too small for a campaign",
-        _ => return None,
-    })
+    Err(failed(&KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)))
 }
 
 #[cfg(test)]

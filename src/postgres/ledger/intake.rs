@@ -240,7 +240,7 @@ impl<'a> Intake<'a> {
         let state = State::of(new.window, stood.main_pass_done, self.now).name();
         let sql = "update dinnerbell.campaign set revision = revision + 1, state = $2, adv_campaign_content = $3, adv_campaign_owner = $4, \
                    adv_campaign_owner_contact = $5, adv_campaign_datetime_start = $6, adv_campaign_datetime_end = $7, \
-                   datetime_created = $8, unsent = null where adv_campaign_id = $1";
+                   datetime_created = $8, unsent = null, repass_at = 0 where adv_campaign_id = $1";
         let text = || Type::TEXT;
         let values: [Parameter<'_>; 8] = [
             (id, text()),
@@ -254,6 +254,9 @@ impl<'a> Intake<'a> {
         ];
         self.tx.execute(sql, &values).await?;
         self.taken.changed.push(id.clone());
+        if new.window.end <= self.now {
+            self.taken.over.push(id.clone());
+        }
         Ok(())
     }
 
@@ -265,6 +268,7 @@ impl<'a> Intake<'a> {
                    where adv_campaign_id = $1 and state <> 'cancelled'";
         self.tx.execute(sql, &[(&id, Type::TEXT)]).await?;
         self.taken.changed.push(id.to_owned());
+        self.taken.over.push(id.to_owned());
         Ok(())
     }
 

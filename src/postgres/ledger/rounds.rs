@@ -9,13 +9,15 @@ use tokio_postgres::types::{Json, Type};
 
 use super::intake::join;
 use super::{CAMPAIGN, NOW, PostgresLedger, campaign, lost, rows};
-use crate::broker::DeadLetterMessage;
+use crate::broker::{DeadLetterMessage, Lane};
 use crate::campaign::EpochSeconds;
 use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate, FEEDBACK_COLUMNS};
 use crate::ledger::{
-    Due, LedgerError, OpenRound, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed, StoredRound,
+    Due, LedgerError, OpenCampaign, OpenRound, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed,
+    StoredRound,
 };
-use crate::postgres::connect::{Parameter, Transaction};
+use crate::postgres::connect::{Connection, Parameter, Transaction};
+use crate::postgres::errors::PostgresError;
 
 /// Most dead letters that are loaded at once.
 const MOST_DEAD_LETTERS: i64 = 100;
@@ -96,6 +98,25 @@ impl PostgresLedger {
         Ok(due)
     }
 
+    /// Open campaigns of the lane that `which` picks by its one parameter.
+    pub(super) async fn read_open(
+        &self,
+        own: Ownership,
+        which: &str,
+        parameter: Parameter<'_>,
+    ) -> Result<Vec<OpenCampaign>, LedgerError> {
+        let sql = format!(
+            "select revision, cursor, last_page_seq is not null, {CAMPAIGN} from dinnerbell.campaign where lane = $1 \
+             and state in ('active', 'complete') and adv_campaign_datetime_end > {NOW} and {which}"
+        );
+        let rows = self.pool.query(&sql, &[(&own.lane, Type::INT4), parameter]).await?;
+        let open = |row: &tokio_postgres::Row| OpenCampaign {
+            running: Running { campaign: Arc::new(campaign(row, 3)), revision: row.get(0), cursor: row.get(1) },
+            main_pass_over: row.get(2),
+        };
+        Ok(rows.iter().map(open).collect())
+    }
+
     async fn unpublished_dead_letters(
         &self,
         tx: &Transaction,
@@ -127,7 +148,7 @@ impl PostgresLedger {
             over: Vec::new(),
             over_at: EpochSeconds::MAX,
         };
-        for part in parts(&tx, own, head.seq).await? {
+        for part in parts(&tx, own.lane, head.seq).await? {
             if part.drafts == 0 {
                 continue;
             }
@@ -169,7 +190,7 @@ impl PostgresLedger {
         if held.is_none() {
             return Err(lost(own, "the last round"));
         }
-        for part in parts(&tx, own, head.seq).await?.iter().filter(|part| part.over && part.drafts > 0) {
+        for part in parts(&tx, own.lane, head.seq).await?.iter().filter(|part| part.over && part.drafts > 0) {
             let sql = format!("delete from {} where {} and feedback is null", self.feedback(), part.condition());
             let gone = tx.execute(&sql, &part.parameters()).await?.cast_signed();
             withdraw_part(&tx, own, head.seq, part, part.drafts - gone).await?;
@@ -184,7 +205,7 @@ impl PostgresLedger {
         let sql = "select dead_letters from dinnerbell.round where lane = $1 and seq = $2";
         let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&head.seq, Type::INT8)];
         let letters: Vec<i64> = tx.query_one(sql, &key).await?.get(0);
-        let left = parts(tx, own, head.seq).await?;
+        let left = parts(tx, own.lane, head.seq).await?;
         let drafts: i64 = left.iter().map(|part| part.drafts).sum();
         let checksum = left.iter().fold(0u64, |sum, part| sum.wrapping_add(part.checksum.cast_unsigned()));
         let checksum =
@@ -230,16 +251,16 @@ async fn withdraw_part(
 }
 
 /// A part of a stored round, with what became of its campaign.
-struct StoredPart {
+pub(super) struct StoredPart {
     part: i32,
-    id: String,
-    has_page: bool,
-    after: Option<String>,
+    pub(super) id: String,
+    pub(super) has_page: bool,
+    pub(super) after: Option<String>,
     upto: Option<String>,
     already_told: Vec<String>,
-    skipped: i64,
-    late: Vec<String>,
-    drafts: i64,
+    pub(super) skipped: i64,
+    pub(super) late: Vec<String>,
+    pub(super) drafts: i64,
     checksum: i64,
     over: bool,
     end: EpochSeconds,
@@ -248,7 +269,7 @@ struct StoredPart {
 impl StoredPart {
     /// Which feedback rows are this part's: the range less those who had a row before, and the late ones by name. Beside the parameters
     /// it needs nothing that a partitioned table refuses.
-    fn condition(&self) -> String {
+    pub(super) fn condition(&self) -> String {
         format!(
             "adv_campaign_id = $1 and {} and (($2 and ($3::text is null or client_id collate \"C\" > $3) and client_id collate \"C\" <= $4 \
              and client_id <> all($5)) or client_id = any($6))",
@@ -256,7 +277,7 @@ impl StoredPart {
         )
     }
 
-    fn parameters(&self) -> [Parameter<'_>; 6] {
+    pub(super) fn parameters(&self) -> [Parameter<'_>; 6] {
         [
             (&self.id, Type::TEXT),
             (&self.has_page, Type::BOOL),
@@ -268,13 +289,14 @@ impl StoredPart {
     }
 }
 
-async fn parts(tx: &Transaction, own: Ownership, seq: i64) -> Result<Vec<StoredPart>, LedgerError> {
+/// The parts of a recorded round.
+pub(super) async fn parts(tx: &Connection, lane: Lane, seq: i64) -> Result<Vec<StoredPart>, PostgresError> {
     let sql = format!(
         "select p.part, p.adv_campaign_id, p.has_page, p.after_client, p.upto_client, p.already_told, p.skipped, p.late, p.drafts, \
          p.checksum, c.state = 'cancelled' or c.adv_campaign_datetime_end <= {NOW}, coalesce(c.adv_campaign_datetime_end, 0) \
          from dinnerbell.round_part p join dinnerbell.campaign c using (adv_campaign_id) where p.lane = $1 and p.seq = $2 order by p.part"
     );
-    let rows = tx.query(&sql, &[(&own.lane, Type::INT4), (&seq, Type::INT8)]).await?;
+    let rows = tx.query(&sql, &[(&lane, Type::INT4), (&seq, Type::INT8)]).await?;
     let part = |row: &tokio_postgres::Row| StoredPart {
         part: row.get(0),
         id: row.get(1),
@@ -353,7 +375,8 @@ pub(super) async fn note_published(tx: &Transaction, own: Ownership, seq: i64) -
     complete(tx, own, seq).await
 }
 
-async fn complete(tx: &Transaction, own: Ownership, seq: i64) -> Result<(), LedgerError> {
+/// Campaigns whose last page is in a round up to this one are complete.
+pub(super) async fn complete(tx: &Transaction, own: Ownership, seq: i64) -> Result<(), LedgerError> {
     let sql = format!(
         "update dinnerbell.campaign set state = case when adv_campaign_datetime_end <= {NOW} then 'closed' else 'complete' end, \
          unsent = case when adv_campaign_datetime_end <= {NOW} then 0 end \
@@ -382,13 +405,15 @@ impl PostgresRound {
             "with moved as (update dinnerbell.campaign c set cursor = case when p.has_page then p.upto else c.cursor end, \
                last_page_seq = case when p.last then $2 else c.last_page_seq end, \
                told = told + p.drafts, late = c.late + json_array_length(p.late), skipped = c.skipped + p.skipped, \
-               audience_as_of = clock_timestamp(), \
+               audience_as_of = case when p.has_page then clock_timestamp() else audience_as_of end, \
+               repass_at = case when p.has_page and p.after is null then {} else repass_at end, \
                first_draft_at = coalesce(first_draft_at, case when p.drafts > 0 then clock_timestamp() end), \
                last_draft_at = case when p.drafts > 0 then clock_timestamp() else last_draft_at end \
              from {PARTS} where c.adv_campaign_id = p.id and c.lane = $3 and c.revision = p.revision \
                and c.state in ('active', 'complete') and c.adv_campaign_datetime_start <= {NOW} and c.adv_campaign_datetime_end > {NOW} \
                and (not p.has_page or (c.cursor is not distinct from p.after and c.last_page_seq is null)) returning 1) \
-             select count(*) from moved"
+             select count(*) from moved",
+            super::repass_at()
         );
         let parameters: [Parameter<'_>; 3] = [(parts, Type::JSON), (&seq, Type::INT8), (&self.own.lane, Type::INT4)];
         Ok(self.tx.query_one(&sql, &parameters).await?.get(0))
@@ -442,6 +467,34 @@ impl PostgresRound {
 impl OpenRound for PostgresRound {
     async fn already_told(&mut self, id: &str, after: Option<&str>, upto: &str) -> Result<Clients, LedgerError> {
         Ok(rows::already_told(&self.tx, &self.feedback, id, after, upto).await?)
+    }
+
+    async fn late(
+        &mut self,
+        id: &str,
+        clients: &Clients,
+        planned_cursor: Option<&str>,
+        main_pass_over: bool,
+    ) -> Result<Clients, LedgerError> {
+        let sql = format!(
+            "select distinct c collate \"C\" from unnest($2::text[]) as c where ($4 or c collate \"C\" <= $3) and not exists \
+             (select from {} where adv_campaign_id = $1 and client_id collate \"C\" = c collate \"C\" and {}) order by 1",
+            self.feedback,
+            rows::INDEXED
+        );
+        let clients: Vec<&str> = clients.iter().collect();
+        let parameters: [Parameter<'_>; 4] = [
+            (&id, Type::TEXT),
+            (&clients, Type::TEXT_ARRAY),
+            (&planned_cursor, Type::TEXT),
+            (&main_pass_over, Type::BOOL),
+        ];
+        let rows = self.tx.query(&sql, &parameters).await?;
+        Ok(rows.iter().map(|row| row.get::<_, &str>(0)).collect())
+    }
+
+    async fn abandon(self) -> Result<(), LedgerError> {
+        Ok(self.tx.rollback().await?)
     }
 
     async fn copy(&mut self, content: Arc<RoundContent>) -> Result<(), LedgerError> {

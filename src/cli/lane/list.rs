@@ -1,0 +1,62 @@
+//! `dinnerbell lane list`
+
+use clap::Args;
+
+use crate::cli::output::{or_dash, plain, table};
+use crate::cli::{ConfigFile, Failure, Json, block_on, output};
+use crate::operate::lanes::{self, LaneStatus};
+use crate::postgres::connect::Pool;
+
+/// List lanes: who owns them, how far they are, what halted them and what to do
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dinnerbell lane list --json | jq '.[] | select(.halted) | .halted.remedy'")]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(flatten)]
+    json: Json,
+}
+
+impl Arguments {
+    /// Does what is asked.
+    pub fn execute(self) -> Result<(), Failure> {
+        let config = self.config.load()?;
+        let lanes = block_on(async {
+            let pool = Pool::open(&config.feedback, "feedback")?;
+            Ok(lanes::list(&pool).await?)
+        })?;
+        if self.json.json { output::print_json(&lanes) } else { output::print(&text(&lanes)) }
+    }
+}
+
+fn text(lanes: &[LaneStatus]) -> String {
+    let head =
+        ["LANE", "STATE", "OWNER", "EPOCH", "ROUND", "PUBLISHED", "POSITION", "RECORDS", "CAMPAIGNS", "DEAD LETTERS"];
+    let cells = |lane: &LaneStatus| {
+        [
+            lane.lane.to_string(),
+            lane.halted.as_ref().map_or_else(|| "not halted".to_owned(), |halted| halted.name.clone()),
+            or_dash(lane.owner.as_ref()),
+            lane.epoch.to_string(),
+            lane.seq.to_string(),
+            or_dash(lane.published_seq),
+            lane.position.to_string(),
+            lane.counts.records.to_string(),
+            lane.counts.campaigns.to_string(),
+            lane.counts.dead_letters.to_string(),
+        ]
+    };
+    let mut text = table(head, lanes.iter().map(cells));
+    for lane in lanes {
+        let Some(halted) = &lane.halted else { continue };
+        let since = or_dash(halted.since.as_ref());
+        text.push_str(&format!(
+            "\nlane {} has stood still since {since}: {}\n  found   {}\n  remedy  {}\n",
+            lane.lane,
+            plain(&halted.name),
+            plain(&halted.found),
+            plain(&halted.remedy)
+        ));
+    }
+    text
+}

@@ -1,0 +1,33 @@
+//! `dinnerbell lane ...`
+
+pub mod list;
+pub mod resolve;
+
+use clap::{Args, Subcommand};
+
+use super::Failure;
+
+/// List lanes, and resolve what halted one
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List lanes: who owns them, how far they are, what halted them and what to do
+    List(list::Arguments),
+    /// Mend what halted a lane, as its remedy says
+    Resolve(resolve::Arguments),
+}
+
+impl Arguments {
+    /// Does what is asked.
+    pub fn execute(self) -> Result<(), Failure> {
+        match self.command {
+            Command::List(arguments) => arguments.execute(),
+            Command::Resolve(arguments) => arguments.execute(),
+        }
+    }
+}

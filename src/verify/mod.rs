@@ -1,0 +1,511 @@
+//! `dinnerbell verify`: compares the output topic and the feedback table, draft by draft, in memory that does not grow with them.
+//!
+//! It may run beside the service, because of the order in which it looks:
+//!
+//! 1. the messages up to an end `A` of the topic: each of them has its row in every later snapshot;
+//! 2. a snapshot of table and ledger: rows, and which rounds may still be unpublished;
+//! 3. the messages from `A` to a later end `B`: they can only explain rows, not miss any;
+//! 4. what is left over is looked at again for a moment: what was in flight has landed by then.
+//!
+//! A row without a message is *pending* while a round holds it that Kafka's mark says is not published; *kept* if somebody answered in
+//! it before it was withdrawn; *foreign* if it was there before the service read the client's page, or the service never told anybody of
+//! that campaign: an earlier job left it. Everything else *differs*.
+
+pub mod buckets;
+pub mod compare;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use uuid::Uuid;
+
+use self::buckets::{Buckets, Entry, Kind};
+use self::compare::{Comparison, Differences, Facts, Finding};
+use crate::broker::{Broker, BrokerError, Committed, Lane};
+use crate::campaign::EpochSeconds;
+use crate::config::Config;
+use crate::kafka::KafkaBroker;
+use crate::kafka::notifications::{Extent, Found, Notifications, Offsets};
+use crate::operate;
+use crate::operate::found::{self, FoundDraft};
+use crate::postgres::connect::Pool;
+use crate::postgres::errors::PostgresError;
+use crate::postgres::ledger::snapshot::{LaneHead, Snapshot, rows_by_id};
+
+/// How long what is left over may take to land.
+const IN_FLIGHT: Duration = Duration::from_secs(3);
+/// How often it is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// Most rows that are looked up in one statement.
+const MOST_IDS: usize = 5_000;
+
+/// What came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Both sinks hold the same drafts.
+    Equal,
+    /// They do not.
+    Different,
+    /// The topic no longer holds all that would have to be compared.
+    NotCompared,
+}
+
+/// The comparison, as it is printed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// What came out.
+    pub result: Outcome,
+    /// Why it could not be compared.
+    pub reason: Option<String>,
+    /// The output topic.
+    pub topic: String,
+    /// The feedback table.
+    pub table: String,
+    /// Drafts formed earlier were left out.
+    pub since: Option<EpochSeconds>,
+    /// Messages read.
+    pub messages: u64,
+    /// Rows read.
+    pub rows: u64,
+    /// Drafts with one row and one message that agree.
+    pub equal: u64,
+    /// Rows of rounds that are recorded and not yet published.
+    pub pending: u64,
+    /// Rows of withdrawn drafts that stay because somebody answered in them.
+    pub kept: u64,
+    /// Rows that an earlier job left.
+    pub foreign_rows: u64,
+    /// Messages that are not the service's.
+    pub foreign_messages: u64,
+    /// What differs.
+    pub differences: Differences,
+    /// Some of what differs, and of the rows that were kept.
+    pub examples: Vec<Example>,
+    /// Lanes that stand still until they are resolved.
+    pub halted_lanes: Vec<Lane>,
+}
+
+/// One draft that differs, or is notable.
+#[derive(Debug, Clone, Serialize)]
+pub struct Example {
+    /// What was found.
+    pub finding: Finding,
+    /// The campaign, where it could be read.
+    pub adv_campaign_id: Option<String>,
+    /// The client, where it could be read.
+    pub client_id: Option<String>,
+    /// The row's id.
+    pub row: Option<i64>,
+    /// The message's partition.
+    pub partition: Option<i32>,
+    /// The message's offset.
+    pub offset: Option<i64>,
+}
+
+/// Why the two sinks could not be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Kafka.
+    #[error("kafka: {0}")]
+    Kafka(#[from] BrokerError),
+    /// The feedback database.
+    #[error("{0}")]
+    Database(#[from] PostgresError),
+    /// The temporary files.
+    #[error("temporary files: {0}; set TMPDIR to a folder with more room")]
+    Disk(#[from] io::Error),
+    /// There is nothing to compare with.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Compares both sinks. With `since`, only drafts formed then or later.
+pub async fn verify(
+    config: &Config,
+    since: Option<EpochSeconds>,
+    progress: &ProgressBar,
+) -> Result<Report, VerifyError> {
+    let pool = Pool::open(&config.feedback, "feedback")?;
+    let ledger = operate::ledger_of(&pool, &config.kafka).await?.map_err(VerifyError::Refused)?;
+    let broker = KafkaBroker::connect(&config.kafka).await?;
+    let topics = broker.topics().await?;
+    let partitions = topics.iter().find(|topic| topic.name == config.kafka.topics.notifications);
+    let partitions = partitions.map_or(0, |topic| topic.partitions);
+    let kafka = config.kafka.clone();
+    let notifications = off_runtime(move || Ok(Notifications::open(&kafka, partitions)?)).await?;
+    let verification = Verification { config, pool, broker, ledger, since, progress };
+    verification.run(notifications).await
+}
+
+struct Verification<'a> {
+    config: &'a Config,
+    pool: Pool,
+    broker: KafkaBroker,
+    ledger: Option<Uuid>,
+    since: Option<EpochSeconds>,
+    progress: &'a ProgressBar,
+}
+
+/// Both sinks, spread over buckets.
+struct Gathered {
+    buckets: Buckets,
+    comparison: Comparison,
+    messages: u64,
+    rows: u64,
+    lanes: Vec<LaneHead>,
+    /// Up to where the topic was read.
+    end: Offsets,
+}
+
+impl Verification<'_> {
+    async fn run(self, notifications: Notifications) -> Result<Report, VerifyError> {
+        let since = self.since;
+        let (notifications, extent, from) = off_runtime(move || {
+            let extent = notifications.extent()?;
+            refuse_trimmed(&extent, since)?;
+            let from = notifications.beginning(&extent, since)?;
+            Ok((notifications, extent, from))
+        })
+        .await?;
+        let uncovered = extent.uncovered(&from);
+        let (notifications, gathered) = self.gather(notifications, &from, &extent).await?;
+        self.progress.finish_and_clear();
+        let (notifications, comparison, end_state) = self.compare(notifications, gathered).await?;
+        self.report(notifications, comparison, end_state, &uncovered).await
+    }
+
+    /// Messages, snapshot, later messages: in this order.
+    async fn gather(
+        &self,
+        notifications: Notifications,
+        from: &Offsets,
+        extent: &Extent,
+    ) -> Result<(Notifications, Gathered), VerifyError> {
+        let expected: u64 = extent.high.iter().map(|(partition, high)| (high - from[partition]).unsigned_abs()).sum();
+        let gathered = Gathered {
+            buckets: Buckets::new(expected.saturating_mul(2))?,
+            comparison: Comparison::default(),
+            messages: 0,
+            rows: 0,
+            lanes: Vec::new(),
+            end: extent.high.clone(),
+        };
+        begin_progress(self.progress, "messages", expected);
+        let (notifications, mut gathered) =
+            self.read_messages(notifications, gathered, from.clone(), Kind::Message).await?;
+        let snapshot = Snapshot::take(&self.pool).await?;
+        begin_progress(self.progress, "rows", snapshot.estimate().await?);
+        self.read_snapshot(&snapshot, &mut gathered).await?;
+        snapshot.release().await?;
+        let (notifications, later) = off_runtime(move || {
+            let later = notifications.extent()?.high;
+            Ok((notifications, later))
+        })
+        .await?;
+        let from = std::mem::replace(&mut gathered.end, later);
+        self.read_messages(notifications, gathered, from, Kind::LaterMessage).await
+    }
+
+    /// Reads the messages from an offset to `gathered.end`.
+    async fn read_messages(
+        &self,
+        notifications: Notifications,
+        mut gathered: Gathered,
+        from: Offsets,
+        kind: Kind,
+    ) -> Result<(Notifications, Gathered), VerifyError> {
+        let topic = self.config.kafka.topics.campaigns.clone();
+        let (since, progress) = (self.since, self.progress.clone());
+        off_runtime(move || {
+            let end = gathered.end.clone();
+            notifications.read(&from, &end, |found| {
+                progress.inc(1);
+                gathered.message(&found, kind, &topic, since)
+            })?;
+            Ok((notifications, gathered))
+        })
+        .await
+    }
+
+    async fn read_snapshot(&self, snapshot: &Snapshot, gathered: &mut Gathered) -> Result<(), VerifyError> {
+        let Gathered { buckets, comparison, rows, lanes, .. } = gathered;
+        let entry =
+            |kind, key, campaign| Entry { key, kind, fingerprint: 0, campaign, partition: 0, place: 0, flag: false };
+        *lanes = snapshot.lanes().await?;
+        snapshot
+            .campaigns(|id, told, kept| {
+                comparison.campaigns.insert(found::campaign(id), Facts { told, kept });
+                Ok::<_, VerifyError>(())
+            })
+            .await?;
+        for lane in lanes.iter().filter(|lane| lane.published != Some(lane.seq)) {
+            let held = |campaign: &str, client: &str| {
+                let entry = entry(Kind::Recorded, found::key(campaign, client), found::campaign(campaign));
+                put(buckets, &Entry { partition: lane.lane, place: lane.seq, ..entry })
+            };
+            snapshot.round(lane.lane, lane.seq, held).await?;
+        }
+        snapshot
+            .told_before(|campaign, client| {
+                put(buckets, &entry(Kind::Before, found::key(campaign, client), found::campaign(campaign)))
+            })
+            .await?;
+        snapshot
+            .rows(self.since, |id, answered, draft| {
+                *rows += 1;
+                self.progress.inc(1);
+                let entry = entry(Kind::Row, draft.key(), draft.campaign());
+                put(buckets, &Entry { fingerprint: draft.fingerprint(), place: id, flag: answered, ..entry })
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Compares the buckets, then looks again at what is left over.
+    async fn compare(
+        &self,
+        notifications: Notifications,
+        gathered: Gathered,
+    ) -> Result<(Notifications, Comparison, EndState), VerifyError> {
+        let Gathered { buckets, mut comparison, messages, rows, lanes, mut end } = gathered;
+        for bucket in buckets.into_sorted() {
+            comparison.take(&bucket?);
+        }
+        let mut notifications = notifications;
+        let mut left: HashMap<u128, (Entry, Option<Entry>)> =
+            std::mem::take(&mut comparison.unresolved).into_iter().map(|left| (left.0.key, left)).collect();
+        let began = Instant::now();
+        loop {
+            let published =
+                self.published(left.values().filter_map(|(_, recorded)| recorded.map(|r| r.partition))).await;
+            let pending = |recorded: &Option<Entry>| {
+                recorded.is_some_and(|round| published.get(&round.partition).is_none_or(|seq| *seq < round.place))
+            };
+            let overdue = left.values().any(|(_, recorded)| !pending(recorded));
+            if !overdue || began.elapsed() > IN_FLIGHT {
+                let (pending, different): (Vec<_>, Vec<_>) =
+                    left.into_values().partition(|(_, recorded)| pending(recorded));
+                let different: Vec<Entry> = different.into_iter().map(|(row, _)| row).collect();
+                for row in self.still_there(different).await? {
+                    comparison.note(Finding::RowWithoutMessage, &row);
+                }
+                let pending = pending.len() as u64;
+                return Ok((notifications, comparison, EndState { messages, rows, pending, lanes }));
+            }
+            (notifications, left, end) = self.land(notifications, left, end, &mut comparison).await?;
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Reads what came since, and takes out what it explains.
+    async fn land(
+        &self,
+        notifications: Notifications,
+        mut left: HashMap<u128, (Entry, Option<Entry>)>,
+        from: Offsets,
+        comparison: &mut Comparison,
+    ) -> Result<(Notifications, HashMap<u128, (Entry, Option<Entry>)>, Offsets), VerifyError> {
+        let (notifications, left, end, landed) = off_runtime(move || {
+            let end = notifications.extent()?.high;
+            let mut landed = Vec::new();
+            notifications.read(&from, &end, |found| {
+                if let Some(draft) = found.value.and_then(FoundDraft::of_message)
+                    && let Some((row, _)) = left.remove(&draft.key())
+                {
+                    landed.push((row, draft.fingerprint() == row.fingerprint));
+                }
+                Ok::<_, VerifyError>(())
+            })?;
+            Ok((notifications, left, end, landed))
+        })
+        .await?;
+        for (row, agrees) in landed {
+            match agrees {
+                true => comparison.equal += 1,
+                false => comparison.note(Finding::FieldsDiffer, &row),
+            }
+        }
+        Ok((notifications, left, end))
+    }
+
+    /// The last round of each lane that Kafka's mark says is published.
+    async fn published(&self, lanes: impl Iterator<Item = Lane>) -> BTreeMap<Lane, i64> {
+        let mut published = BTreeMap::new();
+        for lane in lanes.collect::<BTreeSet<_>>() {
+            if let Ok(Committed::Mark(mark)) = self.broker.committed(lane).await
+                && Some(mark.ledger) == self.ledger
+            {
+                published.insert(lane, mark.head.seq);
+            }
+        }
+        published
+    }
+
+    /// Those rows that were not withdrawn meanwhile.
+    async fn still_there(&self, rows: Vec<Entry>) -> Result<Vec<Entry>, VerifyError> {
+        let mut there = Vec::with_capacity(rows.len());
+        for chunk in rows.chunks(MOST_IDS) {
+            let ids: Vec<i64> = chunk.iter().map(|row| row.place).collect();
+            let found: BTreeSet<i64> = rows_by_id(&self.pool, &ids).await?.into_iter().map(|(id, _, _)| id).collect();
+            there.extend(chunk.iter().filter(|row| found.contains(&row.place)));
+        }
+        Ok(there)
+    }
+
+    async fn report(
+        &self,
+        notifications: Notifications,
+        comparison: Comparison,
+        end: EndState,
+        uncovered: &BTreeSet<i32>,
+    ) -> Result<Report, VerifyError> {
+        let topic = notifications.topic().to_owned();
+        let trimmed = !uncovered.is_empty() && comparison.differences.rows_without_message > 0;
+        let result = match comparison.differences.total() {
+            0 => Outcome::Equal,
+            n if trimmed && n == comparison.differences.rows_without_message => Outcome::NotCompared,
+            _ => Outcome::Different,
+        };
+        let reason = (result == Outcome::NotCompared).then(|| {
+            format!(
+                "{} rows have no message, but partitions {uncovered:?} of {topic} no longer hold everything since then; choose a later \
+                 --since",
+                comparison.differences.rows_without_message
+            )
+        });
+        Ok(Report {
+            result,
+            reason,
+            topic,
+            table: format!("{}.{}", self.pool.table().schema, self.pool.table().table),
+            since: self.since,
+            messages: end.messages,
+            rows: end.rows,
+            equal: comparison.equal,
+            pending: end.pending,
+            kept: comparison.kept,
+            foreign_rows: comparison.foreign_rows,
+            foreign_messages: comparison.foreign_messages,
+            differences: comparison.differences,
+            examples: self.examples(notifications, &comparison.examples).await?,
+            halted_lanes: end.lanes.iter().filter(|lane| lane.halted.is_some()).map(|lane| lane.lane).collect(),
+        })
+    }
+
+    /// Reads the examples once more, to name campaign and client.
+    async fn examples(
+        &self,
+        notifications: Notifications,
+        found: &[(Finding, Entry)],
+    ) -> Result<Vec<Example>, VerifyError> {
+        let ids: Vec<i64> = found.iter().filter(|(_, e)| e.kind == Kind::Row).map(|(_, e)| e.place).collect();
+        let rows: BTreeMap<i64, (String, String)> = rows_by_id(&self.pool, &ids)
+            .await?
+            .into_iter()
+            .map(|(id, campaign, client)| (id, (campaign, client)))
+            .collect();
+        let wanted: Vec<(i32, i64)> =
+            found.iter().filter(|(_, e)| e.kind != Kind::Row).map(|(_, e)| (e.partition, e.place)).collect();
+        let messages = off_runtime(move || Ok(wanted.iter().map(|at| (*at, read_one(&notifications, *at))).collect()));
+        let messages: BTreeMap<(i32, i64), Option<(String, String)>> = messages.await?;
+        let example = |(finding, entry): &(Finding, Entry)| {
+            let (names, row, at) = match entry.kind {
+                Kind::Row => (rows.get(&entry.place).cloned(), Some(entry.place), None),
+                _ => {
+                    let at = (entry.partition, entry.place);
+                    (messages.get(&at).cloned().flatten(), None, Some(at))
+                }
+            };
+            let (adv_campaign_id, client_id) = names.unzip();
+            let (partition, offset) = at.unzip();
+            Example { finding: *finding, adv_campaign_id, client_id, row, partition, offset }
+        };
+        Ok(found.iter().map(example).collect())
+    }
+}
+
+/// What is known at the end besides the comparison.
+struct EndState {
+    messages: u64,
+    rows: u64,
+    pending: u64,
+    lanes: Vec<LaneHead>,
+}
+
+impl Gathered {
+    fn message(
+        &mut self,
+        found: &Found<'_>,
+        kind: Kind,
+        topic: &str,
+        since: Option<EpochSeconds>,
+    ) -> Result<(), VerifyError> {
+        let flag = found.round.is_some_and(|round| round.topic == topic);
+        let (partition, place) = (found.partition, found.offset);
+        let Some(draft) = found.value.and_then(FoundDraft::of_message) else {
+            let entry = Entry { key: 0, kind, fingerprint: 0, campaign: 0, partition, place, flag };
+            match flag {
+                true => self.comparison.note(Finding::NoDraft, &entry),
+                false => self.comparison.foreign_messages += 1,
+            }
+            return Ok(());
+        };
+        if since.is_some_and(|since| draft.trigger_datetime_created < since) {
+            return Ok(());
+        }
+        self.messages += 1;
+        // A message under another key goes to another partition: its reader would not find it.
+        let keyed = found.key == Some(draft.client_id.as_bytes());
+        let fingerprint = if keyed { draft.fingerprint() } else { !draft.fingerprint() };
+        let entry = Entry { key: draft.key(), kind, fingerprint, campaign: draft.campaign(), partition, place, flag };
+        Ok(self.buckets.push(&entry)?)
+    }
+}
+
+fn put(buckets: &mut Buckets, entry: &Entry) -> Result<(), VerifyError> {
+    Ok(buckets.push(entry)?)
+}
+
+/// Without `since`, everything must still be there.
+fn refuse_trimmed(extent: &Extent, since: Option<EpochSeconds>) -> Result<(), VerifyError> {
+    match extent.low.iter().find(|(_, low)| **low > 0) {
+        Some((partition, low)) if since.is_none() => Err(VerifyError::Refused(format!(
+            "partition {partition} of the output topic begins at offset {low}: what was before is deleted and cannot be compared; compare \
+             what is younger than the topic's retention, for instance with --since=-24h"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn read_one(notifications: &Notifications, (partition, offset): (i32, i64)) -> Option<(String, String)> {
+    let mut names = None;
+    let (from, to) = (Offsets::from([(partition, offset)]), Offsets::from([(partition, offset + 1)]));
+    let read = notifications.read(&from, &to, |found| {
+        let draft = found.value.and_then(FoundDraft::of_message);
+        names = draft.map(|draft| (draft.adv_campaign_id.into_owned(), draft.client_id.into_owned()));
+        Ok::<_, BrokerError>(())
+    });
+    // An example without names is still an example.
+    read.ok().and(names)
+}
+
+fn begin_progress(progress: &ProgressBar, what: &'static str, expected: u64) {
+    let style = ProgressStyle::with_template("{msg:9} {bar:40} {human_pos} of about {human_len}, {per_sec}");
+    progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    progress.set_message(what);
+    progress.set_length(expected);
+    progress.set_position(0);
+}
+
+async fn off_runtime<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, VerifyError> + Send + 'static,
+) -> Result<T, VerifyError> {
+    match tokio::task::spawn_blocking(call).await {
+        Ok(done) => done,
+        Err(error) => Err(VerifyError::Refused(format!("a reader ended early: {error}"))),
+    }
+}

@@ -1,0 +1,79 @@
+//! The pace at which an instance forms drafts: `fanout.rate_limit`.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// A bucket of drafts that fills at the configured rate and holds at most one second's worth.
+#[derive(Debug)]
+pub struct Rate {
+    a_second: u64,
+    bucket: Mutex<(f64, Instant)>,
+}
+
+impl Rate {
+    /// Drafts a second; 0 is no limit.
+    pub fn new(a_second: u64) -> Self {
+        Self { a_second, bucket: Mutex::new((0.0, Instant::now())) }
+    }
+
+    /// Waits until a tenth of a second's drafts may be formed (so that rounds do not become tiny), or all that are wanted, and takes as
+    /// many as may be, at most `wanted`.
+    pub async fn take(&self, wanted: usize) -> usize {
+        if self.a_second == 0 {
+            return wanted;
+        }
+        loop {
+            let missing = match self.try_take(wanted) {
+                Ok(taken) => return taken,
+                Err(missing) => missing,
+            };
+            sleep(missing).await;
+        }
+    }
+
+    /// Sets right what was taken by what was formed: late drafts may be more than were planned, and are owed then.
+    pub fn settle(&self, taken: usize, formed: usize) {
+        if self.a_second > 0 {
+            let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            bucket.0 = (bucket.0 + taken as f64 - formed as f64).min(self.a_second as f64);
+        }
+    }
+
+    fn try_take(&self, wanted: usize) -> Result<usize, Duration> {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let rate = self.a_second as f64;
+        bucket.0 = (bucket.0 + now.duration_since(bucket.1).as_secs_f64() * rate).min(rate);
+        bucket.1 = now;
+        let least = (rate / 10.0).min(wanted as f64).max(1.0);
+        if bucket.0 < least {
+            return Err(Duration::from_secs_f64((least - bucket.0) / rate) + Duration::from_millis(1));
+        }
+        let taken = (bucket.0 as usize).min(wanted);
+        bucket.0 -= taken as f64;
+        Ok(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_second_gets_more_than_its_drafts_and_one_burst() {
+        let rate = Rate::new(100);
+        let began = Instant::now();
+        let mut taken = 0;
+        while began.elapsed() < Duration::from_secs(10) {
+            taken += rate.take(1_000).await;
+        }
+        assert!((990..=1_101).contains(&taken), "{taken}");
+    }
+
+    #[tokio::test]
+    async fn without_a_limit_everything_is_given() {
+        assert_eq!(Rate::new(0).take(7).await, 7);
+    }
+}

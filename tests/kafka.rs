@@ -1,0 +1,706 @@
+//! The real implementation of the broker's traits against a real Apache Kafka.
+#![cfg(feature = "fail-points")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dinnerbell::broker::{
+    Arrived, Broker, BrokerError, Committed, DeadLetterMessage, Header, Input, Lane, Mark, Producer, Publication,
+};
+use dinnerbell::campaign::{Campaign, Window};
+use dinnerbell::config::{self, Secret, Start};
+use dinnerbell::draft::{Clients, DraftBatch, DraftTemplate};
+use dinnerbell::kafka::KafkaBroker;
+use dinnerbell::kafka::reader::LaneInput;
+use dinnerbell::ledger::RoundHead;
+use dinnerbell::way::record::Recorded;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use support::{KafkaServer, Security, unique};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A group with topics of its own.
+struct Scene {
+    server: Arc<KafkaServer>,
+    kafka: config::Kafka,
+    ledger: Uuid,
+}
+
+impl Scene {
+    fn new(lanes: i32) -> Self {
+        Self::on(KafkaServer::shared(), lanes)
+    }
+
+    fn on(server: Arc<KafkaServer>, lanes: i32) -> Self {
+        let name = unique("kafka-");
+        let topics = config::Topics {
+            campaigns: format!("{name}.in"),
+            notifications: format!("{name}.out"),
+            dead_letters: Some(format!("{name}.dead")),
+        };
+        server.create_topic(&topics.campaigns, lanes, &[("max.message.bytes", "10000000")]);
+        server.create_topic(&topics.notifications, 4, &[]);
+        server.create_topic(&format!("{name}.dead"), 1, &[("max.message.bytes", "50000")]);
+        let kafka = config::Kafka {
+            bootstrap_servers: server.plaintext.clone(),
+            security_protocol: "PLAINTEXT".into(),
+            sasl: None,
+            ca_file: None,
+            group_id: name,
+            start: Start::Earliest,
+            topics,
+            client: BTreeMap::new(),
+        };
+        Self { server, kafka, ledger: Uuid::new_v4() }
+    }
+
+    async fn broker(&self) -> KafkaBroker {
+        KafkaBroker::connect(&self.kafka).await.unwrap()
+    }
+
+    fn mark(&self, seq: i64) -> Mark {
+        Mark { ledger: self.ledger, head: RoundHead { seq, revision: 0, checksum: seq * 31 } }
+    }
+
+    fn round(&self, lane: Lane, seq: i64, drafts: Vec<DraftBatch>) -> Recorded {
+        self.round_with(lane, seq, drafts, Vec::new())
+    }
+
+    fn round_with(
+        &self,
+        lane: Lane,
+        seq: i64,
+        drafts: Vec<DraftBatch>,
+        dead_letters: Vec<DeadLetterMessage>,
+    ) -> Recorded {
+        let mark = self.mark(seq);
+        Recorded::for_test(Publication { lane, offset: 100 + seq, mark, drafts, dead_letters })
+    }
+
+    fn drafts(&self, clients: &[&str]) -> DraftBatch {
+        DraftBatch { template: template(&self.kafka.group_id), clients: clients.iter().copied().collect() }
+    }
+
+    fn campaigns(&self) -> &str {
+        &self.kafka.topics.campaigns
+    }
+
+    fn told(&self) -> Vec<support::Message> {
+        self.server.read_topic(&self.kafka.topics.notifications)
+    }
+
+    /// A transactional producer of no lane.
+    fn sender(&self) -> BaseProducer {
+        self.transactional(&unique("sender-"))
+    }
+
+    fn transactional(&self, id: &str) -> BaseProducer {
+        let producer: BaseProducer = self.server.client().set("transactional.id", id).create().unwrap();
+        producer.init_transactions(SOON).unwrap();
+        producer
+    }
+
+    fn send(&self, lane: Lane, values: impl IntoIterator<Item = Vec<u8>>) {
+        let producer: BaseProducer = self.server.client().set("message.max.bytes", "10000000").create().unwrap();
+        produce(&producer, self.campaigns(), lane, values);
+        producer.flush(SOON).unwrap();
+    }
+}
+
+fn produce(producer: &BaseProducer, topic: &str, lane: Lane, values: impl IntoIterator<Item = Vec<u8>>) {
+    for value in values {
+        let record = BaseRecord::<[u8], [u8]>::to(topic).partition(lane).key(b"k").payload(&value);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+}
+
+fn template(group: &str) -> Arc<DraftTemplate> {
+    let campaign = Campaign {
+        restaurant_id: "123e4567-e89b-12d3-a456-426614174000".into(),
+        adv_campaign_id: "123e4567-e89b-12d3-a456-426614174003".into(),
+        adv_campaign_content: "first campaign".into(),
+        adv_campaign_owner: "Ivanov Ivan Ivanovich".into(),
+        adv_campaign_owner_contact: "iiivanov@restaurant.ru".into(),
+        window: Window { start: 1_659_203_516, end: 2_659_207_116 },
+        datetime_created: 1_659_131_516,
+    };
+    Arc::new(DraftTemplate::new(Arc::new(campaign), 1_660_000_000, group).unwrap())
+}
+
+/// Takes arrivals until there are as many, or it takes too long.
+async fn take(input: &mut LaneInput, count: usize) -> Vec<Arrived> {
+    let mut arrived = Vec::new();
+    while arrived.len() < count {
+        let more = timeout(SOON, input.next(1_000)).await;
+        arrived.extend(more.unwrap_or_else(|_| panic!("waited in vain after {}", arrived.len())).unwrap());
+    }
+    arrived
+}
+
+fn values(arrived: &[Arrived]) -> Vec<String> {
+    arrived
+        .iter()
+        .map(|arrived| match arrived {
+            Arrived::Record(record) => String::from_utf8_lossy(record.value.as_ref().unwrap()).into_owned(),
+            Arrived::End(offset) => format!("end {offset}"),
+        })
+        .collect()
+}
+
+fn is_passing<T: std::fmt::Debug>(result: &Result<T, BrokerError>) -> bool {
+    matches!(result, Err(BrokerError::Passing(_)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_round_is_read_whole_and_its_mark_is_committed_beside_a_living_member() {
+    let scene = Scene::new(2);
+    let broker = scene.broker().await;
+    let membership = broker.join().unwrap();
+    let mut assigned = membership.assignments();
+    timeout(SOON, assigned.wait_for(|held| held.len() == 2)).await.unwrap().unwrap();
+
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::None);
+    let producer = broker.producer(0).await.unwrap();
+    let producer = producer.publish(&scene.round(0, 0, vec![])).await.unwrap();
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(0)));
+    let round = scene.round(0, 1, vec![scene.drafts(&["anna", "b\"ob"]), scene.drafts(&["кот"])]);
+    let producer = producer.publish(&round).await.unwrap();
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(1)));
+    assert_eq!(broker.committed(1).await.unwrap(), Committed::None);
+
+    let told = scene.told();
+    let keys: BTreeSet<_> = told.iter().map(|message| message.key.clone().unwrap()).collect();
+    assert_eq!(keys, ["anna", "b\"ob", "кот"].map(str::to_owned).into());
+    let anna = told.iter().find(|message| message.key.as_deref() == Some("anna")).unwrap();
+    let names: Vec<_> = anna.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "ce_specversion",
+            "ce_type",
+            "ce_source",
+            "ce_time",
+            "ce_expirytime",
+            "content-type",
+            "dinnerbell_round",
+            "ce_id"
+        ]
+    );
+    assert_eq!(anna.header("dinnerbell_round"), Some(format!("{}/0/1", scene.campaigns()).as_str()));
+    assert!(anna.value.as_ref().unwrap().contains(r#""client_id":"anna""#));
+
+    producer.publish_mark(&scene.round(0, 1, vec![scene.drafts(&["nobody"])])).await.unwrap();
+    assert_eq!(scene.told().len(), 3);
+    membership.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fenced_producer_publishes_nothing() {
+    let scene = Scene::new(1);
+    let broker = scene.broker().await;
+    let old = broker.producer(0).await.unwrap();
+    let old = old.publish(&scene.round(0, 0, vec![])).await.unwrap();
+    let new = broker.producer(0).await.unwrap();
+    let fenced = old.publish(&scene.round(0, 1, vec![scene.drafts(&["twice"])])).await;
+    assert!(matches!(fenced, Err(BrokerError::Fenced)), "{fenced:?}");
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(0)));
+    new.publish(&scene.round(0, 1, vec![scene.drafts(&["once"])])).await.unwrap();
+    let keys: Vec<_> = scene.told().into_iter().map(|message| message.key.unwrap()).collect();
+    assert_eq!(keys, ["once"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_former_owner_left_open_is_aborted_and_its_offset_is_never_seen() {
+    let scene = Scene::new(1);
+    let broker = scene.broker().await;
+    let former = scene.transactional(&format!("{}/{}/0", scene.kafka.group_id, scene.campaigns()));
+    former.begin_transaction().unwrap();
+    produce(&former, &scene.kafka.topics.notifications, 0, [b"aborted".to_vec()]);
+    former.flush(SOON).unwrap();
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(scene.campaigns(), 0, Offset::Offset(7)).unwrap();
+    let group = group_metadata(&scene);
+    former.send_offsets_to_transaction(&offsets, &group, SOON).unwrap();
+
+    let held_back = broker.committed(0).await;
+    assert!(is_passing(&held_back), "an unstable offset is not an answer: {held_back:?}");
+    let producer = broker.producer(0).await.unwrap();
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::None);
+    producer.publish(&scene.round(0, 0, vec![scene.drafts(&["heard"])])).await.unwrap();
+    let keys: Vec<_> = scene.told().into_iter().map(|message| message.key.unwrap()).collect();
+    assert_eq!(keys, ["heard"]);
+    assert!(former.commit_transaction(SOON).is_err());
+}
+
+fn group_metadata(scene: &Scene) -> rdkafka::consumer::ConsumerGroupMetadata {
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    let consumer: BaseConsumer = scene.server.client().set("group.id", &scene.kafka.group_id).create().unwrap();
+    consumer.group_metadata().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_is_read_in_order_and_its_end_lies_behind_the_gaps() {
+    let scene = Scene::new(1);
+    let sender = scene.sender();
+    sender.begin_transaction().unwrap();
+    produce(&sender, scene.campaigns(), 0, [b"one".to_vec(), b"two".to_vec()]);
+    sender.commit_transaction(SOON).unwrap();
+    sender.begin_transaction().unwrap();
+    produce(&sender, scene.campaigns(), 0, [b"never".to_vec()]);
+    sender.flush(SOON).unwrap();
+    sender.abort_transaction(SOON).unwrap();
+
+    let broker = scene.broker().await;
+    let mut input = broker.open(0, 0).await.unwrap();
+    // two records, a marker, an aborted record, its marker
+    assert_eq!(values(&take(&mut input, 3).await), ["one", "two", "end 5"]);
+    assert_eq!(broker.watermarks(0).await.unwrap(), (0, 5));
+    assert!(timeout(Duration::from_secs(2), input.next(10)).await.is_err(), "a lane at rest says nothing");
+
+    scene.send(0, [b"three".to_vec()]);
+    assert_eq!(values(&take(&mut input, 1).await), ["three"]);
+    assert!(timeout(Duration::from_secs(2), input.next(10)).await.is_err(), "there is no gap behind the last record");
+    sender.begin_transaction().unwrap();
+    produce(&sender, scene.campaigns(), 0, [b"never".to_vec()]);
+    sender.flush(SOON).unwrap();
+    assert!(timeout(Duration::from_secs(2), input.next(10)).await.is_err(), "an open transaction is not the end");
+    sender.abort_transaction(SOON).unwrap();
+    assert_eq!(values(&take(&mut input, 1).await), ["end 8"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_holds_nothing_but_a_gap_ends_behind_it() {
+    let scene = Scene::new(1);
+    let sender = scene.sender();
+    sender.begin_transaction().unwrap();
+    produce(&sender, scene.campaigns(), 0, (0..100).map(|_| b"never".to_vec()));
+    sender.flush(SOON).unwrap();
+    sender.abort_transaction(SOON).unwrap();
+    let broker = scene.broker().await;
+    let mut input = broker.open(0, 0).await.unwrap();
+    assert_eq!(values(&take(&mut input, 1).await), ["end 101"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_lane_holds_up_no_other_and_loses_nothing() {
+    let scene = Scene::new(2);
+    scene.send(0, (0..20_000).map(|n| format!("{n:0>400}").into_bytes()));
+    let broker = scene.broker().await;
+    let mut full = broker.open(0, 0).await.unwrap();
+    let mut other = broker.open(1, 0).await.unwrap();
+    for n in 0..5 {
+        scene.send(1, [format!("small {n}").into_bytes()]);
+        assert_eq!(values(&take(&mut other, 1).await), [format!("small {n}")]);
+    }
+    let drained = take(&mut full, 20_000).await;
+    let expected: Vec<_> = (0..20_000).map(|n| format!("{n:0>400}")).collect();
+    assert!(values(&drained) == expected, "the lane is read whole and in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_larger_than_every_bound_still_passes() {
+    let scene = Scene::new(1);
+    let large = vec![b'x'; 6_000_000];
+    scene.send(0, [large.clone(), b"next".to_vec()]);
+    let broker = scene.broker().await;
+    let mut input = broker.open(0, 0).await.unwrap();
+    let arrived = take(&mut input, 2).await;
+    let sizes: Vec<_> = values(&arrived).iter().map(String::len).collect();
+    assert_eq!(sizes, [6_000_000, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_is_opened_anew_at_any_position_and_its_former_reader_is_told() {
+    let scene = Scene::new(1);
+    scene.send(0, (0..3_000).map(|n| n.to_string().into_bytes()));
+    let broker = scene.broker().await;
+    let mut former = broker.open(0, 0).await.unwrap();
+    assert_eq!(values(&take(&mut former, 1).await)[0], "0");
+    for position in [5, 2_999, 0, 1_500] {
+        let mut input = broker.open(0, position).await.unwrap();
+        assert_eq!(values(&take(&mut input, 1).await)[0], position.to_string());
+    }
+    let told = former.next(10).await;
+    assert!(is_passing(&told), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mark_at_an_offset_is_that_of_the_record_there_or_none() {
+    let scene = Scene::new(1);
+    scene.send(0, [b"zero".to_vec(), b"one".to_vec()]);
+    let sender = scene.sender();
+    sender.begin_transaction().unwrap();
+    produce(&sender, scene.campaigns(), 0, [b"two".to_vec()]);
+    sender.commit_transaction(SOON).unwrap();
+    scene.send(0, [b"four".to_vec()]);
+
+    let broker = scene.broker().await;
+    let mut input = broker.open(0, 0).await.unwrap();
+    let Arrived::Record(one) = take(&mut input, 4).await.remove(1) else { panic!("a record stands there") };
+    drop(input);
+    assert_eq!(broker.mark_at(0, 1).await.unwrap(), Some(one.mark()));
+    assert_eq!(broker.mark_at(0, 3).await.unwrap(), None, "a transaction's marker is no record");
+    assert_eq!(broker.mark_at(0, 5).await.unwrap(), None, "nothing is there yet");
+    assert_eq!(broker.mark_at(0, 500).await.unwrap(), None, "nothing was ever there");
+    scene.server.delete_records(scene.campaigns(), 0, 2);
+    assert_eq!(broker.mark_at(0, 1).await.unwrap(), None, "it was deleted");
+    assert_eq!(broker.watermarks(0).await.unwrap(), (2, 5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_trimmed_below_the_position_is_an_error_not_a_jump() {
+    let scene = Scene::new(1);
+    scene.send(0, (0..10).map(|n| n.to_string().into_bytes()));
+    scene.server.delete_records(scene.campaigns(), 0, 5);
+    let broker = scene.broker().await;
+    let mut input = broker.open(0, 2).await.unwrap();
+    let told = timeout(SOON, input.next(10)).await.unwrap();
+    assert!(is_passing(&told), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_move_between_two_members_and_come_back() {
+    let scene = Scene::new(4);
+    let (one, two) = (scene.broker().await, scene.broker().await);
+    let first = one.join().unwrap();
+    let mut ours = first.assignments();
+    timeout(SOON, ours.wait_for(|held| held.len() == 4)).await.unwrap().unwrap();
+    assert!(one.still_assigned(3).await);
+
+    let second = two.join().unwrap();
+    let mut theirs = second.assignments();
+    timeout(SOON, theirs.wait_for(|held| held.len() == 2)).await.unwrap().unwrap();
+    timeout(SOON, ours.wait_for(|held| held.len() == 2)).await.unwrap().unwrap();
+    let moved = theirs.borrow().clone();
+    assert!(ours.borrow().is_disjoint(&moved));
+    for lane in moved {
+        assert!(!one.still_assigned(lane).await);
+        assert!(two.still_assigned(lane).await);
+    }
+
+    let began = Instant::now();
+    second.leave().await;
+    assert!(theirs.borrow().is_empty(), "leaving gives every lane back");
+    timeout(SOON, ours.wait_for(|held| held.len() == 4)).await.unwrap().unwrap();
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "leaving is prompt, not a session time-out: {:?}",
+        began.elapsed()
+    );
+    first.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_are_added_become_lanes() {
+    let scene = Scene::new(1);
+    let broker = scene.broker().await;
+    let membership = broker.join().unwrap();
+    let mut assigned = membership.assignments();
+    timeout(SOON, assigned.wait_for(|held| held.len() == 1)).await.unwrap().unwrap();
+    scene.server.grow_topic(scene.campaigns(), 3);
+    timeout(SOON, assigned.wait_for(|held| held.len() == 3)).await.unwrap().unwrap();
+    assert_eq!(broker.lanes().await.unwrap(), 3);
+    membership.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn start_offsets_are_resolved_for_every_lane() {
+    let scene = Scene::new(3);
+    scene.send(0, [b"a".to_vec(), b"b".to_vec()]);
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let between = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    scene.send(0, [b"c".to_vec()]);
+    scene.send(1, [b"d".to_vec()]);
+    let broker = scene.broker().await;
+    let offsets = async |start| broker.start_offsets(start).await.unwrap().into_values().collect::<Vec<_>>();
+    assert_eq!(offsets(Start::Earliest).await, [0, 0, 0]);
+    assert_eq!(offsets(Start::Latest).await, [3, 1, 0]);
+    assert_eq!(offsets(Start::At(i64::try_from(between).unwrap())).await, [2, 0, 0]);
+    assert_eq!(offsets(Start::At(4_000_000_000)).await, [3, 1, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_published_with_where_they_came_from_or_described_where_they_do_not_fit() {
+    let scene = Scene::new(1);
+    let broker = scene.broker().await;
+    let letter = |id, value: Vec<u8>| DeadLetterMessage {
+        id,
+        lane: 0,
+        offset: 40 + id,
+        key: Some(b"first_message".to_vec()),
+        value: Some(value),
+        headers: vec![Header { name: "trace".into(), value: None }],
+        reason: "restaurant_id is missing".into(),
+        field: Some("restaurant_id".into()),
+    };
+    let incompressible: Vec<u8> = (0..60_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let letters = vec![letter(1, b"{}".to_vec()), letter(2, incompressible)];
+    let producer = broker.producer(0).await.unwrap();
+    producer.publish(&scene.round_with(0, 0, vec![scene.drafts(&["anna"])], letters)).await.unwrap();
+
+    let dead = scene.server.read_topic(scene.kafka.topics.dead_letters.as_ref().unwrap());
+    assert_eq!(dead.len(), 2);
+    assert_eq!((dead[0].key.as_deref(), dead[0].value.as_deref()), (Some("first_message"), Some("{}")));
+    assert_eq!(dead[0].headers[0], ("trace".into(), None));
+    assert_eq!(dead[0].header("dinnerbell_reason"), Some("restaurant_id is missing"));
+    assert_eq!(dead[0].header("dinnerbell_field"), Some("restaurant_id"));
+    assert_eq!(dead[0].header("dinnerbell_topic"), Some(scene.campaigns()));
+    assert_eq!((dead[0].header("dinnerbell_partition"), dead[0].header("dinnerbell_offset")), (Some("0"), Some("41")));
+    assert_eq!(dead[1].value, None);
+    assert_eq!(dead[1].header("dinnerbell_size"), Some("60000"));
+    assert_eq!(dead[1].header("dinnerbell_sha256").map(str::len), Some(64));
+    assert_eq!(scene.told().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn header_names_that_are_not_text_are_kept_as_unreadable() {
+    let scene = Scene::new(1);
+    let mut kcat = scene.server.kcat(Security::Plaintext);
+    kcat.args(["-P", "-t", scene.campaigns(), "-p", "0", "-H", "good=1", "-H"]);
+    kcat.arg(std::ffi::OsStr::from_bytes(b"b\xffd=2")).stdin(std::process::Stdio::piped());
+    let mut kcat = kcat.spawn().unwrap();
+    kcat.stdin.take().unwrap().write_all(b"value\n").unwrap();
+    assert!(kcat.wait().unwrap().success());
+    let broker = scene.broker().await;
+    let mut input = broker.open(0, 0).await.unwrap();
+    let Arrived::Record(record) = take(&mut input, 1).await.remove(0) else { panic!("a record was sent") };
+    assert_eq!(
+        record.headers,
+        [
+            Header { name: "good".into(), value: Some(b"1".to_vec()) },
+            Header { name: Header::UNREADABLE.into(), value: None }
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn committed_metadata_of_others_is_foreign_whatever_it_holds() {
+    let scene = Scene::new(3);
+    commit_raw(&scene, 0, b"");
+    commit_raw(&scene, 1, b"somebody else");
+    commit_raw(&scene, 2, b"caf\xe9");
+    let broker = scene.broker().await;
+    // The broker itself replaces what is not text; another one may not, and the library would panic.
+    for (lane, says) in [(0, "\"\""), (1, "\"somebody else\""), (2, "\"caf\u{fffd}\"")] {
+        let found = broker.committed(lane).await.unwrap();
+        assert!(matches!(&found, Committed::Foreign(text) if text.contains(says)), "{found:?}");
+    }
+}
+
+/// OffsetCommit, version 2, by hand: no client library sends metadata that is not text.
+fn commit_raw(scene: &Scene, lane: Lane, metadata: &[u8]) {
+    fn text(request: &mut Vec<u8>, text: &[u8]) {
+        request.extend(i16::try_from(text.len()).unwrap().to_be_bytes());
+        request.extend(text);
+    }
+    let mut request = Vec::new();
+    request.extend(8i16.to_be_bytes());
+    request.extend(2i16.to_be_bytes());
+    request.extend(77i32.to_be_bytes());
+    text(&mut request, b"test");
+    text(&mut request, scene.kafka.group_id.as_bytes());
+    request.extend((-1i32).to_be_bytes());
+    text(&mut request, b"");
+    request.extend((-1i64).to_be_bytes());
+    request.extend(1i32.to_be_bytes());
+    text(&mut request, scene.campaigns().as_bytes());
+    request.extend(1i32.to_be_bytes());
+    request.extend(lane.to_be_bytes());
+    request.extend(5i64.to_be_bytes());
+    text(&mut request, metadata);
+    support::wait_until("the coordinator takes the offset", SOON, || {
+        let mut stream = TcpStream::connect(&scene.server.plaintext).unwrap();
+        stream.write_all(&u32::try_from(request.len()).unwrap().to_be_bytes()).unwrap();
+        stream.write_all(&request).unwrap();
+        let mut size = [0; 4];
+        stream.read_exact(&mut size).unwrap();
+        let mut answer = vec![0; usize::try_from(u32::from_be_bytes(size)).unwrap()];
+        stream.read_exact(&mut answer).unwrap();
+        answer.ends_with(&[0, 0])
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_names_the_setting_and_what_is_away_may_come() {
+    let scene = Scene::new(1);
+    let refusal = async |kafka: &config::Kafka| match KafkaBroker::connect(kafka).await {
+        Err(BrokerError::Refused(text)) => text,
+        other => panic!("it should be refused: {other:?}"),
+    };
+    let mut kafka = scene.kafka.clone();
+    kafka.topics.notifications = "no.such.topic".into();
+    let text = refusal(&kafka).await;
+    assert!(text.contains("no.such.topic") && text.contains("kafka.topics"), "{text}");
+
+    let server = &scene.server;
+    let mut kafka = scene.kafka.clone();
+    kafka.bootstrap_servers = server.sasl_ssl.clone();
+    kafka.security_protocol = "SASL_SSL".into();
+    kafka.ca_file = Some(server.ca.clone());
+    let login = |password: &str| config::Sasl {
+        mechanism: "SCRAM-SHA-512".into(),
+        username: server.username.clone(),
+        password: Secret::new(password.into()),
+    };
+    kafka.sasl = Some(login(&server.password));
+    let broker = KafkaBroker::connect(&kafka).await.unwrap();
+    let producer = broker.producer(0).await.unwrap();
+    producer.publish(&scene.round(0, 0, vec![scene.drafts(&["anna"])])).await.unwrap();
+
+    kafka.sasl = Some(login("wrong"));
+    let text = refusal(&kafka).await;
+    assert!(text.contains("kafka.password_file") && !text.contains("wrong"), "{text}");
+    kafka.sasl = Some(login(&server.password));
+    kafka.ca_file = Some(other_ca());
+    let text = refusal(&kafka).await;
+    assert!(text.contains("kafka.ca_file"), "{text}");
+
+    let mut kafka = scene.kafka.clone();
+    kafka.bootstrap_servers = "127.0.0.1:1".into();
+    let away = KafkaBroker::connect(&kafka).await;
+    assert!(is_passing(&away), "{away:?}");
+}
+
+/// The system's first CA: not ours.
+fn other_ca() -> PathBuf {
+    let path = std::env::temp_dir().join(unique("other-ca-"));
+    let status = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=Another CA"])
+        .args(["-keyout", "/dev/null", "-out"])
+        .arg(&path)
+        .stderr(std::process::Stdio::null())
+        .status();
+    assert!(status.unwrap().success());
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
+    let server = KafkaServer::private();
+    let scene = Scene::on(Arc::clone(&server), 1);
+    let broker = scene.broker().await;
+    let membership = broker.join().unwrap();
+    let producer = broker.producer(0).await.unwrap();
+    let producer = producer.publish(&scene.round(0, 0, vec![scene.drafts(&["before"])])).await.unwrap();
+    scene.send(0, [b"before".to_vec()]);
+    let mut input = broker.open(0, 0).await.unwrap();
+    assert_eq!(values(&take(&mut input, 1).await), ["before"]);
+
+    server.kill();
+    let round = scene.round(0, 1, vec![scene.drafts(&["after"])]);
+    let away = round.clone();
+    let publishing = tokio::spawn(async move { producer.publish(&away).await.map(drop) });
+    let away = broker.watermarks(0).await;
+    assert!(is_passing(&away), "{away:?}");
+    server.start();
+
+    let published = timeout(Duration::from_secs(100), publishing).await.unwrap().unwrap();
+    assert!(published.is_ok() || is_passing(&published), "{published:?}");
+    let producer = timeout(Duration::from_secs(60), async {
+        loop {
+            match broker.producer(0).await {
+                Ok(producer) => break producer,
+                Err(error) => assert!(matches!(error, BrokerError::Passing(_)), "{error}"),
+            }
+        }
+    });
+    let producer = producer.await.unwrap();
+    if broker.committed(0).await.unwrap() == Committed::Mark(scene.mark(0)) {
+        producer.publish(&round).await.unwrap();
+    }
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(1)));
+    let mut keys: Vec<_> = scene.told().into_iter().map(|message| message.key.unwrap()).collect();
+    keys.sort();
+    assert_eq!(keys, ["after", "before"]);
+    scene.send(0, [b"after".to_vec()]);
+    assert_eq!(values(&take(&mut input, 1).await), ["after"], "an input needs no help");
+    let mut held = membership.assignments();
+    timeout(SOON, held.wait_for(|held| held.contains(&0))).await.unwrap().unwrap();
+    membership.leave().await;
+}
+
+/// How fast one producer publishes, in time and in this process's own processor time. With MEASURE="linger.ms=5 ..." under other settings:
+/// `cargo test --release --features fail-points --test kafka -- --ignored --nocapture measure`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn measure_rounds() {
+    let mut scene = Scene::new(1);
+    let settings = std::env::var("MEASURE").unwrap_or_default();
+    let settings = settings.split_whitespace().filter_map(|setting| setting.split_once('='));
+    scene.kafka.client = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let broker = scene.broker().await;
+    let mut producer = broker.producer(0).await.unwrap();
+    let clients = |count: usize| -> Clients {
+        let ids: Vec<String> = (0..count).map(|n| format!("{n:08}-e89b-12d3-a456-426614174000")).collect();
+        ids.iter().map(String::as_str).collect()
+    };
+    let template = template(&scene.kafka.group_id);
+    let batch = |count| DraftBatch { template: Arc::clone(&template), clients: clients(count) };
+    let mut seq = 0;
+    let mut small = Vec::new();
+    for _ in 0..100 {
+        let round = scene.round(0, seq, vec![batch(100)]);
+        seq += 1;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        let began = Instant::now();
+        producer = producer.publish(&round).await.unwrap();
+        small.push(began.elapsed());
+    }
+    small.sort();
+    println!("100 drafts: p50 {:?}, p90 {:?}", small[50], small[90]);
+    let rounds: Vec<_> = (0..25).map(|n| scene.round(0, seq + n, vec![batch(20_000)])).collect();
+    let (began, cpu) = (Instant::now(), processor_time());
+    for round in &rounds {
+        producer = producer.publish(round).await.unwrap();
+    }
+    let (elapsed, cpu) = (began.elapsed(), processor_time() - cpu);
+    let rate = 500_000.0 / elapsed.as_secs_f64();
+    println!("500,000 drafts in rounds of 20,000: {elapsed:?}, {rate:.0} a second, {cpu:?} of processor time");
+}
+
+/// What this process has used.
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(10 * ticks)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_initialisation_that_timed_out_is_finished_before_the_next_and_never_used() {
+    let server = KafkaServer::private();
+    let scene = Scene::on(Arc::clone(&server), 1);
+    let broker = scene.broker().await;
+    drop(broker.producer(0).await.unwrap().publish(&scene.round(0, 0, vec![])).await.unwrap());
+    server.freeze();
+    let away = timeout(Duration::from_secs(40), broker.producer(0)).await.unwrap();
+    assert!(is_passing(&away), "{away:?}");
+    let cancelled = timeout(Duration::from_millis(100), broker.producer(0)).await;
+    assert!(cancelled.is_err(), "the coordinator does not answer");
+    server.thaw();
+    let producer = timeout(Duration::from_secs(60), async {
+        loop {
+            if let Ok(producer) = broker.producer(0).await {
+                break producer;
+            }
+        }
+    });
+    let producer = producer.await.unwrap();
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(0)));
+    // Nothing that was begun earlier fences it.
+    let producer = producer.publish(&scene.round(0, 1, vec![scene.drafts(&["anna"])])).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    producer.publish(&scene.round(0, 2, vec![scene.drafts(&["bob"])])).await.unwrap();
+    assert_eq!(scene.told().len(), 2);
+}
