@@ -4,7 +4,6 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use dinnerbell::postgres::migrate::schema_is_current;
-use rustix::process::Signal;
 
 use crate::place::{Login, Migration, SOON, empty_database, feedback_pool, seed_database};
 use crate::support::database::psql_command;
@@ -139,11 +138,10 @@ fn what_an_interrupted_build_left_is_dropped_and_built_again() {
     // A transaction that wrote to the table holds the build up; then the build's client is killed, and its server process ended.
     let mut writer = Writer::start(&database);
     writer.say("begin; update public.subscribers_feedback set feedback = 'good' where id = 1;");
-    let mut child = migration.command(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let migrating = migration.start();
     let building = "select count(*) from pg_stat_activity where query like 'create unique index%' and datname = current_database()";
     wait_until("the build waits", SOON, || database.number(building) == 1 && our_indexes(&database).len() == 1);
-    crate::support::servers::signal(child.id(), Signal::KILL);
-    child.wait().unwrap();
+    migrating.kill();
     database.execute(
         "select pg_terminate_backend(pid) from pg_stat_activity where query like 'create unique index%' and pid <> pg_backend_pid()
            and datname = current_database()",
@@ -163,19 +161,13 @@ fn a_running_writer_is_neither_stopped_nor_in_the_way_for_long() {
     let migration = Migration::of_one(&database);
     let mut writer = Writer::start(&database);
     writer.say("begin; insert into public.subscribers_restaurants (client_id, restaurant_id) values ('alice', 'r');");
-    let child = migration.command(&[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let waits = "select count(*) from pg_stat_progress_create_index where phase like 'waiting%' and datname = current_database()";
-    wait_until("the build waits for the writer", SOON, || database.number(waits) == 1);
+    let mut migrating = migration.start();
+    migrating.wait_for_log("waiting for writers before build", SOON);
     // Others write meanwhile.
     database.subscribe("r", 10);
     writer.say("commit;");
     writer.end();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    assert!(
-        String::from_utf8_lossy(&output.stderr).contains("waiting for writers before build"),
-        "progress is shown: {output:?}"
-    );
+    assert!(migrating.wait(SOON).success(), "{}", migrating.log());
     definition(&database, "dinnerbell_audience_subscribers_restaurants");
 }
 

@@ -10,7 +10,7 @@ use dinnerbell::config::{self, PostgresTls, SslMode, TableName};
 use dinnerbell::postgres::connect::Pool;
 use tempfile::TempDir;
 
-use crate::support::service::{self, ServiceConfig};
+use crate::support::service::{self, Service, ServiceConfig};
 use crate::support::{Database, PostgresServer, unique, wait_until};
 
 pub const SOON: Duration = Duration::from_secs(60);
@@ -105,6 +105,11 @@ impl Migration {
 
     pub fn run(&self, args: &[&str]) -> Output {
         service::run(self.command(args), SOON)
+    }
+
+    /// It runs, and the test goes on.
+    pub fn start(&self) -> Service {
+        Service::spawn(self.command(&[]), self.dir.path())
     }
 
     /// What it printed; it must succeed.

@@ -181,14 +181,14 @@ impl Job<'_> {
         }
         // Partitions can be added meanwhile: look again until the whole index calls itself valid.
         for _ in 0..TRIES {
+            if let Some(there) = self.look_for(wanted, self.table()).await? {
+                return Ok(there);
+            }
             let top = Place { table: self.table().clone(), partitioned: true };
             let answer = Box::pin(self.ensure_below(wanted, &top)).await?;
             if let Ensured::Duplicates = answer {
                 self.forget_below(wanted).await?;
                 return Ok(answer);
-            }
-            if let Some(there) = self.look_for(wanted, self.table()).await? {
-                return Ok(there);
             }
         }
         Err(PostgresError::passing(format!(
@@ -347,10 +347,13 @@ impl Job<'_> {
     /// The index on the partitioned table alone: it covers no row, and is not valid until every partition's is attached.
     async fn ensure_parent(&self, wanted: &Wanted, table: &TableName) -> Result<String, PostgresError> {
         let indexes = self.indexes(table).await?;
-        if let Some(found) = indexes.into_iter().find(|found| wanted.is_served_by(found)) {
-            return Ok(found.name);
+        if let Some(found) = indexes.iter().find(|found| wanted.is_served_by(found)) {
+            return Ok(found.name.clone());
         }
         let name = wanted.name(&table.table);
+        if indexes.iter().any(|found| found.is_ours(&name) && !found.valid) {
+            self.drop_leftover(table, &name).await?;
+        }
         self.with_short_lock(&wanted.sql("", &name, &format!("only {}", table.sql()))).await?;
         Ok(name)
     }
