@@ -11,4 +11,5 @@ pub mod errors;
 pub mod ledger;
 pub mod migrate;
 mod predicate;
+mod read_ahead;
 mod tls;
