@@ -137,8 +137,9 @@ pub struct FoundDraft {
 impl std::fmt::Debug for FoundDraft {
     /// Short: a report shows many.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { draft: Draft { campaign, client, .. }, formed, place } = self;
-        write!(f, "{campaign} for {client}, formed {formed}, {place}")
+        let Self { draft: Draft { campaign, client, content, .. }, formed, place } = self;
+        let content: String = content.chars().take(40).collect();
+        write!(f, "{campaign} for {client} ({content:?}), formed {formed}, {place}")
     }
 }
 
