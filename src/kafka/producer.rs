@@ -42,6 +42,11 @@ const DELIVERY: Duration = Duration::from_secs(60);
 const UNCLAIMED: Duration = Duration::from_secs(60);
 /// Most producers of one lane at once: the one in use, and former ones that are still being disposed of or hang.
 const PRODUCERS_PER_LANE: usize = 4;
+/// How long to wait before looking at deliveries again, at first and at most.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(250);
+const LONGEST_PAUSE: Duration = Duration::from_millis(2);
+/// How many flushes in a row make a nudge.
+const NUDGES: usize = 8;
 /// How many messages are produced before librdkafka's events are served.
 const STRIDE: usize = 1_000;
 
@@ -115,8 +120,9 @@ fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
     let largest = limits.notifications.max(limits.dead_letters).clamp(1_000, 1_000_000_000).to_string();
     let defaults = [
         ("compression.codec", "lz4"),
-        // Messages are many and come at once: they batch while the first ones are on their way.
-        ("linger.ms", "0"),
+        // Full batches go at once; what is left of a round is sent when the round is complete, by `nudge`. A short linger would have
+        // librdkafka spin: it never sleeps while it holds overdue messages, and five requests in flight for a partition hold them up.
+        ("linger.ms", "1000"),
         ("batch.size", &batch),
         // A round is handed over in portions; memory does not grow with it.
         ("queue.buffering.max.kbytes", "16384"),
@@ -647,7 +653,9 @@ impl Worker {
     /// Waits until every message is delivered.
     fn deliver(&self, go_on: &dyn Fn() -> Result<(), BrokerError>) -> Result<(), BrokerError> {
         let until = Instant::now() + DELIVERY;
+        let mut pause = SHORTEST_PAUSE;
         loop {
+            self.nudge();
             self.producer.poll(Duration::ZERO);
             self.delivered_so_far()?;
             if self.producer.in_flight_count() == 0 {
@@ -660,7 +668,18 @@ impl Worker {
             go_on()?;
             self.pulse.beat();
             // The library's flush would sleep in steps of 100 ms.
-            std::thread::sleep(Duration::from_micros(500));
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Has librdkafka send what it holds, short of full batches: it does so for its senders that wake up during a flush. The library's flush
+    /// gives them no time, so it is called some times in a row; where they miss it, the next nudge comes soon.
+    fn nudge(&self) {
+        for _ in 0..NUDGES {
+            if self.producer.flush(Duration::ZERO).is_ok() {
+                return;
+            }
         }
     }
 
