@@ -1,12 +1,39 @@
-//! What the operator sees: the state of each lane, counts and times.
+//! What the operator sees: the state of the instance and of each lane, counts and times. [`Board`] is the one place that feeds the log,
+//! `/metrics` and `/readyz`; docs/metrics.md lists what it shows, and a test holds the two together.
+//!
+//! Nothing personal leaves through it: no client id is a label, a log field or a part of an answer (see [`anonymous`]).
+
+mod anonymous;
+mod lag;
+mod process;
+mod readiness;
+mod series;
+pub mod watch;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+pub use anonymous::anonymous;
+pub use lag::Lag;
+pub use readiness::{LaneReport, Need, Readiness};
+
 use crate::broker::Lane;
-use crate::ledger::{Halt, IntakeBatch, RoundContent, Tally};
+use crate::ledger::{Halt, IntakeBatch, RoundContent, Taken};
 use crate::way::LaneError;
+
+/// The media type of what [`Board::exposition`] returns.
+pub const EXPOSITION_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// How long the poll loop of the group's consumer may stand still before the process counts as dead.
+const LONGEST_STANDSTILL: Duration = Duration::from_secs(10);
 
 /// What a lane is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,62 +48,285 @@ pub enum LaneState {
     Halted(Halt),
 }
 
-/// The state of the instance, as `/metrics`, `/readyz` and the log show it.
-#[derive(Debug, Default)]
-pub struct Board {
-    lanes: Mutex<BTreeMap<Lane, LaneState>>,
+impl LaneState {
+    /// Every name of a state, as metrics and `/readyz` write it.
+    pub const NAMES: [&'static str; 4] = ["entering", "running", "waiting", "halted"];
+
+    /// The name of this state.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Entering => "entering",
+            Self::Running => "running",
+            Self::Waiting(_) => "waiting",
+            Self::Halted(_) => "halted",
+        }
+    }
 }
 
+/// What is known of a lane.
+#[derive(Debug)]
+struct LaneView {
+    state: LaneState,
+    since: Instant,
+    /// What failed since the lane ran last, and when it first did: it stays while the lane is entered again.
+    trouble: Option<(Instant, String)>,
+    lag: lag::Tracker,
+    running_campaigns: usize,
+}
+
+impl LaneView {
+    fn new() -> Self {
+        Self {
+            state: LaneState::Entering,
+            since: Instant::now(),
+            trouble: None,
+            lag: lag::Tracker::default(),
+            running_campaigns: 0,
+        }
+    }
+}
+
+/// What is shown as it stands at the moment of asking; counts and times are in [`series::Series`].
+#[derive(Debug, Default)]
+struct Standing {
+    lanes: Mutex<BTreeMap<Lane, LaneView>>,
+    needs: Mutex<BTreeMap<Need, readiness::Standing>>,
+    polled: Mutex<Option<Instant>>,
+    stopping: AtomicBool,
+    paused: AtomicBool,
+    /// The semaphore of the memory for drafts in flight, and how many kilobytes it began with.
+    memory: OnceLock<(Arc<Semaphore>, u32)>,
+    clock_difference: Mutex<Option<f64>>,
+}
+
+impl Standing {
+    fn lanes(&self) -> MutexGuard<'_, BTreeMap<Lane, LaneView>> {
+        locked(&self.lanes)
+    }
+}
+
+/// What the mutexes hold stays consistent when a holder panics: each change is one assignment.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The state of the instance, as `/metrics`, `/readyz` and the log show it.
+#[derive(Debug)]
+pub struct Board {
+    standing: Arc<Standing>,
+    series: series::Series,
+    registry: Registry,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        let standing = Arc::new(Standing::default());
+        let mut registry = Registry::default();
+        let ours = registry.sub_registry_with_prefix("dinnerbell");
+        let series = series::Series::register(ours);
+        ours.register_collector(Box::new(series::Gauges(Arc::clone(&standing))));
+        registry.register_collector(Box::new(process::Process));
+        Self { standing, series, registry }
+    }
+}
+
+/// The lanes.
 impl Board {
     /// The lanes and what they do.
     pub fn lanes(&self) -> BTreeMap<Lane, LaneState> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.standing.lanes().iter().map(|(lane, view)| (*lane, view.state.clone())).collect()
     }
 
     /// A lane does something else now.
     pub fn set_lane(&self, lane: Lane, state: LaneState) {
-        let before = self.lanes.lock().unwrap_or_else(PoisonError::into_inner).insert(lane, state.clone());
-        if before.as_ref() == Some(&state) {
-            return;
+        {
+            let mut lanes = self.standing.lanes();
+            let view = lanes.entry(lane).or_insert_with(LaneView::new);
+            match &state {
+                LaneState::Running => view.trouble = None,
+                LaneState::Waiting(error) => {
+                    let since = view.trouble.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+                    view.trouble = Some((since, error.clone()));
+                }
+                LaneState::Entering | LaneState::Halted(_) => {}
+            }
+            if view.state == state {
+                return;
+            }
+            view.state = state.clone();
+            view.since = Instant::now();
         }
         match state {
             LaneState::Halted(halt) => {
-                tracing::error!(lane, halt = halt.name, found = halt.found, remedy = halt.remedy, "lane halted");
+                let found = anonymous(&halt.found);
+                tracing::error!(lane, halt = halt.name, %found, remedy = halt.remedy, "lane halted");
             }
             LaneState::Waiting(_) => {}
-            state => tracing::info!(lane, ?state, "lane"),
+            state => tracing::info!(lane, state = state.name(), "lane"),
         }
     }
 
     /// A lane failed and is entered again after a pause.
     pub fn lane_failed(&self, lane: Lane, error: &LaneError, pause: Duration) {
-        tracing::warn!(lane, %error, pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), "lane is entered again");
-        self.set_lane(lane, LaneState::Waiting(error.to_string()));
+        let text = error.to_string();
+        tracing::warn!(lane, error = %anonymous(&text), pause_ms = pause.as_millis(), "lane is entered again");
+        self.series.failures.get_or_create(&[("cause", series::cause(error))]).inc();
+        self.set_lane(lane, LaneState::Waiting(text));
     }
 
     /// Something beside the rounds of a lane failed and is tried again.
     pub fn lane_warns(&self, lane: Lane, error: &LaneError) {
-        tracing::warn!(lane, %error, "tried again shortly");
+        tracing::warn!(lane, error = %anonymous(&error.to_string()), "tried again shortly");
+        self.series.retries.get_or_create(&[("cause", series::cause(error))]).inc();
     }
 
     /// A lane is not ours any more.
     pub fn left(&self, lane: Lane) {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(&lane);
+        self.standing.lanes().remove(&lane);
         tracing::info!(lane, "lane left");
     }
 
-    /// Records were taken in.
-    pub fn took_in(&self, lane: Lane, tally: &Tally, batch: &IntakeBatch, took: Duration) {
-        tracing::debug!(lane, position = batch.to, ?tally, ?took, "intake");
+    /// The input position of a lane, as it was found on the way in.
+    pub fn position(&self, lane: Lane, position: i64) {
+        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+            view.lag.position(position, None);
+        }
     }
 
-    /// A step of a round took this long.
+    /// Records were taken in.
+    pub fn took_in(&self, lane: Lane, taken: &Taken, batch: &IntakeBatch, took: Duration) {
+        tracing::debug!(lane, position = batch.to, tally = ?taken.tally, ?took, "intake");
+        self.step("intake", took);
+        self.series.took_in(&taken.tally, batch.arrivals.iter().map(|(_, arrival)| arrival));
+        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+            let last = batch.arrivals.last().map(|(record, _)| record.timestamp).filter(|millis| *millis >= 0);
+            view.lag.position(batch.to, last);
+        }
+    }
+
+    /// What other lanes or an operator handed over was judged.
+    pub fn judged_changes(&self, lane: Lane, taken: &Taken) {
+        if taken.tally.records() == 0 {
+            return;
+        }
+        tracing::debug!(lane, tally = ?taken.tally, "changes judged");
+        self.series.judged(&taken.tally);
+    }
+
+    /// So many campaigns of a lane can get drafts now.
+    pub fn running_campaigns(&self, lane: Lane, campaigns: usize) {
+        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+            view.running_campaigns = campaigns;
+        }
+    }
+
+    /// A step took this long.
     pub fn step(&self, step: &'static str, took: Duration) {
         tracing::trace!(step, ?took, "step");
+        self.series.steps.get_or_create(&[("step", step)]).observe(took.as_secs_f64());
     }
 
     /// A round was published.
     pub fn published(&self, lane: Lane, content: &RoundContent) {
         tracing::debug!(lane, drafts = content.drafts(), dead_letters = content.dead_letters.len(), "published");
+        self.series.published(content);
+    }
+
+    /// A round that was recorded before was published on the way into its lane.
+    pub fn published_again(&self, lane: Lane, drafts: usize) {
+        tracing::info!(lane, drafts, "a recorded round was published on the way into the lane");
+        self.series.rounds.inc();
+        self.series.drafts.inc_by(drafts as u64);
+    }
+
+    /// A campaign ended, and so many were not told of it.
+    pub fn unsent(&self, lane: Lane, unsent: u64) {
+        tracing::debug!(lane, unsent, "counted who was not told");
+        self.series.unsent.inc_by(unsent);
+    }
+
+    /// How far a lane is behind: records below the high watermark that are not taken in, and the age of the oldest of them in seconds;
+    /// none where it could not be found out. [`watch::watch`] calls this.
+    pub fn observe_lag(&self, lane: Lane, lag: Option<Lag>) {
+        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+            view.lag.shown = lag;
+        }
+    }
+
+    /// Finds a lane's lag from the high watermark, and shows it. `now` is in milliseconds since the epoch.
+    fn find_lag(&self, lane: Lane, high: Option<i64>, now: i64) {
+        let lag = self.standing.lanes().get_mut(&lane).and_then(|view| view.lag.find(high?, now));
+        self.observe_lag(lane, lag);
     }
 }
+
+/// The instance.
+impl Board {
+    /// Something that the service needs is not there yet, or not any more. The log says each reason once in a row.
+    pub fn waits_for(&self, need: Need, why: impl fmt::Display) {
+        let why = why.to_string();
+        let missing = readiness::Standing::Missing(why.clone());
+        let before = locked(&self.standing.needs).insert(need, missing.clone());
+        if before != Some(missing) {
+            tracing::warn!("waiting for {}: {}", need.shown(), anonymous(&why));
+        }
+    }
+
+    /// Something that the service needs is there.
+    pub fn has(&self, need: Need) {
+        let before = locked(&self.standing.needs).insert(need, readiness::Standing::There);
+        // What was there at the first try was never waited for.
+        if matches!(before, Some(readiness::Standing::Missing(_))) {
+            tracing::info!("{} is there", need.shown());
+        }
+    }
+
+    /// The poll loop of the group's consumer went round.
+    pub fn polled(&self) {
+        *locked(&self.standing.polled) = Some(Instant::now());
+    }
+
+    /// Whether an operator paused all sending.
+    pub fn paused(&self, paused: bool) {
+        self.standing.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// How long the poll loop has stood still, if that is too long. Before its first turn, and once the service stops, it may.
+    pub fn stands_still(&self) -> Option<Duration> {
+        if self.standing.stopping.load(Ordering::Relaxed) {
+            return None;
+        }
+        let polled = *locked(&self.standing.polled);
+        polled.map(|at| at.elapsed()).filter(|still| *still >= LONGEST_STANDSTILL)
+    }
+
+    /// The service stops: it is not ready from here on.
+    pub fn stopping(&self) {
+        self.standing.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// The memory for drafts in flight is given out by this semaphore, which began with so many kilobytes. Only the first counts.
+    pub fn watch_memory(&self, memory: Arc<Semaphore>, kilobytes: u32) {
+        let _ = self.standing.memory.set((memory, kilobytes));
+    }
+
+    /// This machine's clock is so many seconds ahead of the feedback database's.
+    pub fn clock_difference(&self, seconds: f64) {
+        *locked(&self.standing.clock_difference) = Some(seconds);
+    }
+
+    /// Whether the instance does its work, and what is missing if not.
+    pub fn readiness(&self) -> Readiness {
+        self.standing.readiness()
+    }
+
+    /// Everything in OpenMetrics' text format.
+    pub fn exposition(&self) -> Result<String, fmt::Error> {
+        let mut exposition = String::with_capacity(16 * 1024);
+        text::encode(&mut exposition, &self.registry)?;
+        Ok(exposition)
+    }
+}
+
+#[cfg(test)]
+mod tests;

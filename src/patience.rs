@@ -1,4 +1,4 @@
-//! Waiting for what may come: with backoff and jitter, saying once what is waited for.
+//! Waiting for what may come: with backoff and jitter, saying on the board what is waited for.
 
 use std::future::Future;
 use std::time::Duration;
@@ -6,6 +6,8 @@ use std::time::Duration;
 use rand::RngExt;
 use tokio::sync::watch;
 use tokio::time::timeout;
+
+use crate::metrics::{Board, Need};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -31,12 +33,12 @@ pub enum Stopped<E> {
 
 /// Tries until it works, is refused, or the service is to stop.
 pub async fn patiently<T, E, F: Future<Output = Trial<T, E>>>(
-    what: &str,
+    board: &Board,
+    need: Need,
     stop: &mut watch::Receiver<bool>,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Stopped<E>> {
     let mut pause = FIRST_PAUSE;
-    let mut said = String::new();
     loop {
         let tried = tokio::select! {
             biased;
@@ -45,17 +47,11 @@ pub async fn patiently<T, E, F: Future<Output = Trial<T, E>>>(
         };
         match tried {
             Trial::Done(done) => {
-                if !said.is_empty() {
-                    tracing::info!("{what} is there");
-                }
+                board.has(need);
                 return Ok(done);
             }
             Trial::Refused(error) => return Err(Stopped::Refused(error)),
-            Trial::Again(why) if why != said => {
-                tracing::warn!("waiting for {what}: {why}");
-                said = why;
-            }
-            Trial::Again(_) => {}
+            Trial::Again(why) => board.waits_for(need, why),
         }
         let jittered = pause.mul_f64(rand::rng().random_range(0.5..=1.0));
         if timeout(jittered, stop.wait_for(|stop| *stop)).await.is_ok() {

@@ -1,5 +1,7 @@
 //! `dinnerbell run`: one instance, from the first contact to the last.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,10 +9,12 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::broker::BrokerError;
 use crate::config::Config;
+use crate::http;
 use crate::kafka::KafkaBroker;
+use crate::kafka::membership::Membership;
 use crate::lanes;
 use crate::ledger::{Ledger, LedgerError};
-use crate::metrics::Board;
+use crate::metrics::{self, Board, Need};
 use crate::patience::{Stopped, Trial, patiently};
 use crate::postgres::audience::PostgresAudience;
 use crate::postgres::clock::PostgresClock;
@@ -22,6 +26,8 @@ use crate::way::{Deps, Limits};
 
 /// How often an instance looks whether all sending is paused.
 const LOOK_FOR_PAUSE: Duration = Duration::from_millis(400);
+/// How often the board learns that the poll loop goes round.
+const NOTE_TURNS: Duration = Duration::from_secs(1);
 /// How long the clients may take to close.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -42,7 +48,11 @@ type Shared = Deps<KafkaBroker, PostgresLedger, PostgresAudience, PostgresClock>
 /// Runs an instance until the stop.
 pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
     let board = Arc::new(Board::default());
-    let serving = std::future::pending::<()>();
+    let bound = http::bind(&config.http).await.map_err(|error| ServiceError::Refused(error.to_string()))?;
+    // HTTP ends last: while the lanes finish their rounds, it says that the service is stopping.
+    let (end, ended) = watch::channel(false);
+    let serving = http::serve(bound, Arc::clone(&board), ended);
+    let noting = note_stop(&board, stop.clone());
     let working = async {
         let (pause, paused) = watch::channel(false);
         let started = start(&config, &board, paused, &mut stop).await;
@@ -52,10 +62,23 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
             Err(NotStarted::Error(error)) => Err(error),
         }
     };
-    tokio::select! {
-        ended = working => ended,
-        () = serving => Ok(()),
-    }
+    let working = async {
+        let worked = tokio::select! {
+            worked = working => worked,
+            never = noting => match never {},
+        };
+        end.send_replace(true);
+        worked
+    };
+    tokio::join!(working, serving).0
+}
+
+/// The board learns of the stop.
+async fn note_stop(board: &Board, mut stop: watch::Receiver<bool>) -> Infallible {
+    // A dropped sender means that the service is gone: that is a stop as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+    board.stopping();
+    pending().await
 }
 
 enum NotStarted {
@@ -82,23 +105,20 @@ async fn start(
     let refused = |error: String| NotStarted::Error(ServiceError::Refused(error));
     let feedback = Pool::open(&config.feedback, "feedback").map_err(|error| refused(error.to_string()))?;
     let subscribers = Pool::open(&config.subscribers, "subscribers").map_err(|error| refused(error.to_string()))?;
-    // board.waits_for("the feedback database");
-    patiently("the feedback database", stop, || async { trial(migrate::schema_is_current(&feedback).await) }).await?;
+    patiently(board, Need::Feedback, stop, || async { trial(migrate::schema_is_current(&feedback).await) }).await?;
     let clock =
-        patiently("the feedback database", stop, || async { trial(PostgresClock::start(feedback.clone()).await) })
+        patiently(board, Need::Feedback, stop, || async { trial(PostgresClock::start(feedback.clone()).await) })
             .await?;
-    // board.waits_for("the subscribers database");
-    let audience = patiently("the subscribers database", stop, || async {
+    let audience = patiently(board, Need::Subscribers, stop, || async {
         trial(PostgresAudience::open(subscribers.clone()).await)
     })
     .await?;
-    // board.waits_for("Kafka");
-    let broker = patiently("Kafka", stop, || async { trial(KafkaBroker::connect(&config.kafka).await) }).await?;
+    let broker =
+        patiently(board, Need::Kafka, stop, || async { trial(KafkaBroker::connect(&config.kafka).await) }).await?;
     let owner = format!("{}/{}", hostname(), std::process::id());
     let letters = config.kafka.topics.dead_letters.is_some();
     let ledger = PostgresLedger::new(feedback, clock.clone(), owner, config.kafka.group_id.clone(), letters);
-    patiently("the ledger's claim", stop, || async { claim(config, &broker, &ledger).await }).await?;
-    // board.waits_for_nothing();
+    patiently(board, Need::Ledger, stop, || async { claim(config, &broker, &ledger).await }).await?;
     let memory_kb = u32::try_from(config.fanout.memory_limit / 1024).unwrap_or(u32::MAX).clamp(1024, 1 << 28);
     let limits = Limits {
         group_id: config.kafka.group_id.clone(),
@@ -107,6 +127,7 @@ async fn start(
         memory_kb,
     };
     let memory = Arc::new(Semaphore::new(memory_kb as usize));
+    board.watch_memory(Arc::clone(&memory), memory_kb);
     let rate = Rate::new(config.fanout.rate_limit);
     let board = Arc::clone(board);
     Ok(Arc::new(Deps { broker, ledger, audience, clock, limits, memory, rate, paused, board }))
@@ -126,8 +147,14 @@ async fn work(
         biased;
         () = broker.hung() => Err(watchdog("a transactional call to Kafka hangs though the coordinator answers")),
         () = membership.stalled() => Err(watchdog("the group's poll loop stood still for 10 s")),
-        () = watch_pause(&deps.ledger, pause) => Ok(()),
-        () = lanes::keep(Arc::clone(&deps), membership.assignments(), stop) => Ok(()),
+        () = watch_pause(&deps.ledger, &deps.board, pause) => Ok(()),
+        never = note_membership(&deps.board, &membership) => match never {},
+        ((), ()) = async {
+            tokio::join!(
+                lanes::keep(Arc::clone(&deps), membership.assignments(), stop.clone()),
+                metrics::watch::watch(&deps.broker, &deps.clock, &deps.board, stop),
+            )
+        } => Ok(()),
     };
     membership.leave().await;
     drop(deps);
@@ -135,13 +162,32 @@ async fn work(
     ended
 }
 
+/// The board learns of the membership: of its first assignment, though it be empty, and of the turns of its poll loop.
+async fn note_membership(board: &Board, membership: &Membership) -> Infallible {
+    let (mut assigned, mut turns) = (membership.assignments(), membership.turns());
+    let joining = async {
+        if assigned.changed().await.is_ok() {
+            board.has(Need::Group);
+        }
+    };
+    let turning = async {
+        while turns.changed().await.is_ok() {
+            board.polled();
+            tokio::time::sleep(NOTE_TURNS).await;
+        }
+    };
+    tokio::join!(joining, turning);
+    pending().await
+}
+
 /// Looks whether an operator paused all sending, or resumed it.
-async fn watch_pause(ledger: &PostgresLedger, pause: watch::Sender<bool>) {
+async fn watch_pause(ledger: &PostgresLedger, board: &Board, pause: watch::Sender<bool>) {
     loop {
         // A database that does not answer says nothing new; rounds stop by themselves then.
         if let Ok(paused) = ledger.paused().await
             && pause.send_if_modified(|before| std::mem::replace(before, paused) != paused)
         {
+            board.paused(paused);
             tracing::warn!(paused, "all sending, by an operator's command");
         }
         tokio::time::sleep(LOOK_FOR_PAUSE).await;
@@ -161,20 +207,27 @@ async fn claim(config: &Config, broker: &KafkaBroker, ledger: &PostgresLedger) -
         notifications_topic: config.kafka.topics.notifications.clone(),
     };
     let found = match ledger.belonging().await {
-        Ok(Some((_, found))) => found,
-        Ok(None) => {
+        Ok(found) => found,
+        Err(error) => return trial(Err(error)),
+    };
+    let found = match found {
+        Some(found) => Some(found),
+        None => {
             let beginnings: Vec<_> = match broker.start_offsets(config.kafka.start).await {
                 Ok(beginnings) => beginnings.into_iter().collect(),
                 Err(error) => return trial(Err(error)),
             };
-            return match ledger.claim(&ours, &beginnings).await {
-                // Whoever came first decided; look at what stands there now.
-                Ok(()) => Trial::Again("the ledger was just claimed".to_owned()),
-                Err(error) => trial(Err(error)),
-            };
+            if let Err(error) = ledger.claim(&ours, &beginnings).await {
+                return trial(Err(error));
+            }
+            // Whoever came first decided: look at what stands there now.
+            match ledger.belonging().await {
+                Ok(found) => found,
+                Err(error) => return trial(Err(error)),
+            }
         }
-        Err(error) => return trial(Err(error)),
     };
+    let Some((_, found)) = found else { return Trial::Again("the ledger's claim is not to be seen yet".to_owned()) };
     if found == ours {
         return Trial::Done(());
     }

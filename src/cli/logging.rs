@@ -18,12 +18,15 @@ pub enum Format {
 
 /// What is in the log where DINNERBELL_LOG does not say otherwise. librdkafka repeats itself while a broker is away: the service
 /// says once what it waits for.
-const DEFAULT: &str = "info,librdkafka=off,rdkafka=off,tokio_postgres=warn,refinery_core=warn";
+pub const DEFAULT: &str = "info,librdkafka=off,rdkafka=off,tokio_postgres=warn,refinery_core=warn";
 
-/// Starts the log. RUST_LOG is left to other programs.
-pub fn start(format: Format) -> Result<(), Failure> {
+/// The same for a command that has something to show of its own.
+pub const QUIET: &str = "warn,librdkafka=off,rdkafka=off";
+
+/// Starts the log with what `default` says, unless DINNERBELL_LOG says otherwise. RUST_LOG is left to other programs.
+pub fn start(format: Format, default: &str) -> Result<(), Failure> {
     let chosen = std::env::var("DINNERBELL_LOG").ok().filter(|chosen| !chosen.trim().is_empty());
-    let filter = EnvFilter::try_new(chosen.as_deref().unwrap_or(DEFAULT)).map_err(|error| {
+    let filter = EnvFilter::try_new(chosen.as_deref().unwrap_or(default)).map_err(|error| {
         Failure::Usage(format!(
             "DINNERBELL_LOG must be a level, or levels by target, as info or dinnerbell=debug: {error}"
         ))

@@ -5,6 +5,7 @@
 
 pub mod campaign;
 pub mod config;
+pub mod demo;
 pub mod failure;
 pub mod lane;
 pub mod logging;
@@ -49,6 +50,8 @@ pub struct Cli {
 /// Every command, in the order in which the help shows them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the whole service on this machine, with a PostgreSQL and a Kafka of its own, until Ctrl-C
+    Demo(demo::Arguments),
     /// Run the service until SIGTERM or Ctrl-C
     Run(run::Arguments),
     /// Send, list and show campaigns
@@ -64,8 +67,18 @@ pub enum Command {
 }
 
 impl Command {
+    /// What is in the log unless DINNERBELL_LOG says otherwise.
+    fn log(&self) -> &'static str {
+        match self {
+            // The show is what the demo has to say.
+            Self::Demo(_) => logging::QUIET,
+            _ => logging::DEFAULT,
+        }
+    }
+
     fn execute(self) -> Result<(), Failure> {
         match self {
+            Self::Demo(arguments) => arguments.execute(),
             Self::Run(arguments) => arguments.execute(),
             Self::Campaign(arguments) => arguments.execute(),
             Self::Migrate(arguments) => arguments.execute(),
@@ -79,7 +92,7 @@ impl Command {
 /// Parses the command line and does what it says. Wrong usage prints how it is meant and exits 2.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match logging::start(cli.log_format).and_then(|()| cli.command.execute()) {
+    match logging::start(cli.log_format, cli.command.log()).and_then(|()| cli.command.execute()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

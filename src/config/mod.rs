@@ -163,6 +163,13 @@ impl TableName {
     }
 }
 
+/// As an operator writes it in the configuration.
+impl std::fmt::Display for TableName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
 /// `[fanout]`
 #[derive(Debug, Clone)]
 pub struct Fanout {

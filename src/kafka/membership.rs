@@ -105,6 +105,11 @@ impl Membership {
         self.view.clone()
     }
 
+    /// The turns of the poll loop, counted.
+    pub fn turns(&self) -> watch::Receiver<u64> {
+        self.view.turns.clone()
+    }
+
     /// Completes when the poll loop stood still for ten seconds: the group thinks we live while nothing is heard from it, so the process
     /// must end. A process that was frozen as a whole has not stalled: seconds are counted in which this ran and the loop did not.
     pub fn stalled(&self) -> impl Future<Output = ()> + Send + 'static {

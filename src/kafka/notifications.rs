@@ -26,6 +26,9 @@ const STANDSTILL: Duration = Duration::from_secs(60);
 /// How often the broker is asked whether open transactions have ended.
 const STEP: Duration = Duration::from_millis(50);
 
+/// How far Kafka's times of messages may lie before the moments at which their drafts were formed.
+const CLOCKS_DIFFER: EpochSeconds = 3600;
+
 /// An offset for each partition.
 pub type Offsets = BTreeMap<i32, i64>;
 
@@ -36,6 +39,15 @@ pub struct Extent {
     pub low: Offsets,
     /// The offset behind the last record.
     pub high: Offsets,
+}
+
+impl Extent {
+    /// The partitions that may have lost messages behind these offsets: where a message from before them is still kept, everything
+    /// after it is.
+    pub fn uncovered(&self, from: &Offsets) -> BTreeSet<i32> {
+        let begin = |partition: &i32| from.get(partition).copied().unwrap_or(0);
+        self.low.iter().filter(|(partition, low)| **low > 0 && begin(partition) <= **low).map(|(p, _)| *p).collect()
+    }
 }
 
 /// A message as it was found.
@@ -123,10 +135,16 @@ impl Notifications {
         Ok(extent)
     }
 
-    /// The first offset of this time or later, for each partition that has one.
-    pub fn offsets_at(&self, time: EpochSeconds) -> Result<Offsets, BrokerError> {
-        offsets_at(&self.every, &self.topic, self.partitions, time.saturating_mul(1000))
-            .map_err(|error| self.explain("looking up offsets by time", &error))
+    /// Where to begin in order to meet every draft that was formed at this time or later; without a time, at the beginning.
+    pub fn beginning(&self, extent: &Extent, since: Option<EpochSeconds>) -> Result<Offsets, BrokerError> {
+        let Some(since) = since else { return Ok(extent.low.clone()) };
+        let millis = (since - CLOCKS_DIFFER).max(0).saturating_mul(1000);
+        let found = offsets_at(&self.every, &self.topic, self.partitions, millis)
+            .map_err(|error| self.explain("looking up offsets by time", &error))?;
+        // A partition without a message of that time or later begins at its end.
+        let at =
+            |(partition, high): (&i32, &i64)| (*partition, found.get(partition).copied().unwrap_or(*high).min(*high));
+        Ok(extent.high.iter().map(at).collect())
     }
 
     /// Hands over what lies between the offsets, in the order of each partition. Waits for transactions that are open below `to`.

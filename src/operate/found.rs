@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::campaign::EpochSeconds;
 
 /// The ten fields of a draft.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundDraft<'a> {
     /// Whose offer it is.
     #[serde(borrow)]
@@ -66,6 +66,23 @@ impl<'a> FoundDraft<'a> {
     pub const COLUMNS: &'static str = "f.restaurant_id, f.adv_campaign_id, f.adv_campaign_content, f.adv_campaign_owner, \
          f.adv_campaign_owner_contact, f.adv_campaign_datetime_start, f.adv_campaign_datetime_end, f.client_id, f.datetime_created, \
          f.trigger_datetime_created::int8";
+
+    /// The same, apart from where it was read.
+    pub fn into_owned(self) -> FoundDraft<'static> {
+        let own = |text: Cow<'a, str>| Cow::Owned(text.into_owned());
+        FoundDraft {
+            restaurant_id: own(self.restaurant_id),
+            adv_campaign_id: own(self.adv_campaign_id),
+            adv_campaign_content: own(self.adv_campaign_content),
+            adv_campaign_owner: own(self.adv_campaign_owner),
+            adv_campaign_owner_contact: own(self.adv_campaign_owner_contact),
+            adv_campaign_datetime_start: self.adv_campaign_datetime_start,
+            adv_campaign_datetime_end: self.adv_campaign_datetime_end,
+            client_id: own(self.client_id),
+            datetime_created: self.datetime_created,
+            trigger_datetime_created: self.trigger_datetime_created,
+        }
+    }
 
     /// Whose draft it is: campaign and client.
     pub fn key(&self) -> u128 {

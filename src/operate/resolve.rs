@@ -1,1 +1,581 @@
-//! Resolving a halt.
+//! `dinnerbell lane resolve`: mends what halted a lane, as its remedy says.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::decide::{Assumed, Decision, Evidence, LastRound, decide};
+use super::found::{self, FoundDraft};
+use super::ledger_of;
+use crate::broker::{Broker, BrokerError, Committed, Lane};
+use crate::campaign::EpochSeconds;
+use crate::config::Config;
+use crate::kafka::KafkaBroker;
+use crate::kafka::notifications::{Extent, Found, Notifications, Offsets};
+use crate::ledger::{Halt, Ledger, LedgerError, Ownership};
+use crate::postgres::clock::PostgresClock;
+use crate::postgres::connect::Pool;
+use crate::postgres::errors::PostgresError;
+use crate::postgres::ledger::PostgresLedger;
+use crate::postgres::ledger::resolve::{Mended, Mending, Restored, Standing, restart_at, retry, standing, without_row};
+use crate::postgres::ledger::snapshot::Snapshot;
+use crate::way::reconcile::LedgerSide;
+
+/// Drafts that are looked up or inserted in one statement.
+const BATCH: usize = 1_000;
+/// Batches that wait for the database while the topic is read on.
+const BATCHES: usize = 2;
+/// How often a mending is begun again, when an owner entered the lane meanwhile.
+const MOST_ATTEMPTS: u32 = 4;
+
+/// What an operator decided.
+#[derive(Debug, Clone, Copy)]
+pub enum Resolution {
+    /// What the lane failed at is mended: it tries again.
+    Retry,
+    /// The lane goes on at another position.
+    RestartAt(Position),
+    /// The output topic is right about what was told.
+    FromKafka {
+        /// Messages of drafts formed earlier are not read.
+        since: Option<EpochSeconds>,
+        /// Of a round that the topic no longer tells about.
+        assumed: Option<Assumed>,
+    },
+}
+
+/// Where a lane goes on.
+#[derive(Debug, Clone, Copy)]
+pub enum Position {
+    /// At the first record that is there.
+    Earliest,
+    /// At the next record to come.
+    Latest,
+    /// At this offset.
+    Offset(i64),
+}
+
+/// What is to be resolved.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The lane.
+    pub lane: Lane,
+    /// How.
+    pub resolution: Resolution,
+    /// Only look.
+    pub dry_run: bool,
+    /// Who resolves; kept in the ledger.
+    pub by: String,
+}
+
+/// What was found and done.
+#[derive(Debug, Clone, Serialize)]
+pub struct Resolved {
+    /// The lane.
+    pub lane: Lane,
+    /// The halt that stood; null where there was none.
+    pub halted: Option<String>,
+    /// Whether nothing was written.
+    pub dry_run: bool,
+    /// What was found.
+    pub found: Vec<String>,
+    /// What was done, or would have been.
+    pub done: Vec<String>,
+    /// What a mending from Kafka wrote.
+    #[serde(flatten)]
+    pub mended: Mended,
+}
+
+/// Why a lane was not resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// Kafka.
+    #[error("kafka: {0}")]
+    Kafka(#[from] BrokerError),
+    /// The feedback database.
+    #[error("{0}")]
+    Database(#[from] PostgresError),
+    /// The ledger.
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
+    /// Temporary files.
+    #[error("temporary files: {0}; set TMPDIR to a folder with more room")]
+    Disk(#[from] io::Error),
+    /// It makes no sense as the lane stands.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Resolves a lane.
+pub async fn resolve(config: &Config, request: &Request, progress: &ProgressBar) -> Result<Resolved, ResolveError> {
+    let pool = Pool::open(&config.feedback, "feedback")?;
+    let claimed = ledger_of(&pool, &config.kafka).await?.map_err(ResolveError::Refused)?;
+    let lane = request.lane;
+    let (Some(ledger), Some(found)) = (claimed, standing(&pool, lane).await?) else {
+        return Err(ResolveError::Refused(format!(
+            "there is no lane {lane} in the ledger: `dinnerbell lane list` shows those that are, and `dinnerbell run` makes them"
+        )));
+    };
+    match request.resolution {
+        Resolution::Retry => try_again(&pool, request, &found).await,
+        Resolution::RestartAt(position) => move_to(config, &pool, request, &found, position).await,
+        Resolution::FromKafka { since, assumed } => {
+            let broker = KafkaBroker::connect(&config.kafka).await?;
+            let clock = PostgresClock::start(pool.clone()).await?;
+            let group = config.kafka.group_id.clone();
+            let writer = PostgresLedger::new(pool.clone(), clock, request.by.clone(), group, false);
+            let mender = Mender { config, pool, broker, writer, request, ledger, since, assumed, progress };
+            mender.run(found).await
+        }
+    }
+}
+
+fn resolved(request: &Request, standing: &Standing) -> Resolved {
+    Resolved {
+        lane: request.lane,
+        halted: standing.halted.clone(),
+        dry_run: request.dry_run,
+        found: Vec::new(),
+        done: Vec::new(),
+        mended: Mended::default(),
+    }
+}
+
+async fn try_again(pool: &Pool, request: &Request, standing: &Standing) -> Result<Resolved, ResolveError> {
+    let mut outcome = resolved(request, standing);
+    let Some(name) = &standing.halted else {
+        outcome.found.push("the lane is not halted".to_owned());
+        return Ok(outcome);
+    };
+    outcome.found.push(format!("the lane is halted: {name}"));
+    outcome.done.push("the halt is cleared; whoever owns the lane enters it again".to_owned());
+    if !request.dry_run {
+        retry(pool, request.lane, &request.by).await?;
+    }
+    Ok(outcome)
+}
+
+async fn move_to(
+    config: &Config,
+    pool: &Pool,
+    request: &Request,
+    standing: &Standing,
+    position: Position,
+) -> Result<Resolved, ResolveError> {
+    let lane = request.lane;
+    let refused = || {
+        ResolveError::Refused(format!(
+            "lane {lane} is {}: a position is set only where a lane is halted as topic-replaced or input-trimmed, because what is skipped is \
+             lost and what is read again was judged already",
+            standing.halted.as_deref().map_or("not halted".to_owned(), |name| format!("halted as {name}"))
+        ))
+    };
+    if !matches!(standing.halted.as_deref(), Some("topic-replaced" | "input-trimmed")) {
+        return Err(refused());
+    }
+    let broker = KafkaBroker::connect(&config.kafka).await?;
+    let (low, high) = broker.watermarks(lane).await?;
+    let to = match position {
+        Position::Earliest => low,
+        Position::Latest => high,
+        Position::Offset(offset) if (low..=high).contains(&offset) => offset,
+        Position::Offset(offset) => {
+            return Err(ResolveError::Refused(format!(
+                "offset {offset} is not in the topic: partition {lane} holds {low} up to {high}"
+            )));
+        }
+    };
+    let mut outcome = resolved(request, standing);
+    outcome
+        .found
+        .push(format!("the lane's position is {}; the topic holds offsets {low} up to {high}", standing.position));
+    outcome.done.push(format!("the lane goes on at offset {to}; campaigns that are read again are known by their ids"));
+    if !request.dry_run && !restart_at(pool, lane, to, &request.by).await? {
+        return Err(refused());
+    }
+    Ok(outcome)
+}
+
+/// Mends the ledger by what the output topic holds.
+struct Mender<'a> {
+    config: &'a Config,
+    pool: Pool,
+    broker: KafkaBroker,
+    writer: PostgresLedger,
+    request: &'a Request,
+    ledger: uuid::Uuid,
+    since: Option<EpochSeconds>,
+    assumed: Option<Assumed>,
+    progress: &'a ProgressBar,
+}
+
+/// Clients of the ledger's last round, with their campaign, by the draft's key.
+type Clients = HashMap<u128, (String, String)>;
+
+impl Mender<'_> {
+    async fn run(self, before: Standing) -> Result<Resolved, ResolveError> {
+        let mended = match self.request.dry_run {
+            true => self.mend(None, &before).await,
+            false => self.hold_and_mend(&before).await,
+        };
+        self.progress.finish_and_clear();
+        self.broker.close(Duration::from_secs(1)).await;
+        mended
+    }
+
+    /// Makes the lane stand still, whoever owns it, and lets it go again if it was not halted and cannot be mended.
+    async fn hold_and_mend(&self, before: &Standing) -> Result<Resolved, ResolveError> {
+        let lane = self.request.lane;
+        let own = self.writer.bump(lane, 0).await?.ownership;
+        if before.halted.is_none() {
+            let halt = Halt {
+                name: "being-resolved".to_owned(),
+                found: format!("{} looks at what Kafka holds of the lane", self.request.by),
+                remedy: format!("wait for it; if it ended early: dinnerbell lane resolve {lane} --retry"),
+            };
+            self.writer.halt(own, halt).await?;
+        }
+        let mended = self.mend(Some(own), before).await;
+        if mended.is_err() && before.halted.is_none() {
+            // If this fails too, the halt's remedy says what to do.
+            let _ = retry(&self.pool, lane, &self.request.by).await;
+        }
+        mended
+    }
+
+    async fn mend(&self, own: Option<Ownership>, before: &Standing) -> Result<Resolved, ResolveError> {
+        let lane = self.request.lane;
+        if own.is_some() {
+            // Fences former owners' producers: when this returns, none of their transactions is open or about to be committed.
+            drop(self.broker.producer(lane).await?);
+        }
+        let theirs = self.broker.committed(lane).await?;
+        let standing = standing(&self.pool, lane).await?.ok_or_else(|| self.moved())?;
+        let (notifications, extent) = self.open_notifications().await?;
+        let unsure = standing.published != Some(standing.head.seq);
+        let clients = if unsure { self.clients(&standing).await? } else { Clients::new() };
+        let (notifications, covered, from) = self.beginning(notifications, &extent, &standing, &clients).await?;
+        let scanned = self.scan(notifications, from, extent.high, clients).await?;
+        let evidence = Evidence {
+            ours: LedgerSide {
+                ledger: self.ledger,
+                head: standing.head,
+                previous: standing.previous,
+                published: standing.published,
+            },
+            theirs,
+            newest_in_topic: scanned.newest,
+            told: scanned.told,
+            untold: scanned.clients.len() as u64,
+            covered,
+            assumed: self.assumed,
+        };
+        let decision = decide(&evidence).map_err(|untold| ResolveError::Refused(untold.to_string()))?;
+        let mut outcome = resolved(self.request, before);
+        outcome.found = described(&evidence, &scanned);
+        outcome.done = announced(&decision, &evidence, &scanned);
+        if let Some(own) = own {
+            outcome.mended = self.write(own, &standing, &decision, scanned).await?;
+        }
+        Ok(outcome)
+    }
+
+    fn moved(&self) -> ResolveError {
+        ResolveError::Refused(format!("lane {} changed meanwhile: look at `dinnerbell lane list`", self.request.lane))
+    }
+
+    async fn open_notifications(&self) -> Result<(Notifications, Extent), ResolveError> {
+        let topics = self.broker.topics().await?;
+        let kafka = self.config.kafka.clone();
+        let topic = topics.iter().find(|topic| topic.name == kafka.topics.notifications);
+        let partitions = topic.map_or(0, |topic| topic.partitions);
+        off_runtime(move || {
+            let notifications = Notifications::open(&kafka, partitions)?;
+            let extent = notifications.extent()?;
+            Ok((notifications, extent))
+        })
+        .await
+    }
+
+    /// Who is told by the ledger's last round.
+    async fn clients(&self, standing: &Standing) -> Result<Clients, ResolveError> {
+        let snapshot = Snapshot::take(&self.pool).await?;
+        let mut clients = Clients::new();
+        let insert = |campaign: &str, client: &str| {
+            clients.insert(found::key(campaign, client), (campaign.to_owned(), client.to_owned()));
+            Ok::<_, PostgresError>(())
+        };
+        snapshot.round(self.request.lane, standing.head.seq, insert).await?;
+        snapshot.release().await?;
+        Ok(clients)
+    }
+
+    /// Where to begin to read, and whether the topic holds everything since the last round was formed.
+    async fn beginning(
+        &self,
+        notifications: Notifications,
+        extent: &Extent,
+        standing: &Standing,
+        clients: &Clients,
+    ) -> Result<(Notifications, bool, Offsets), ResolveError> {
+        let formed = standing.trigger_datetime_created;
+        if let Some(since) = self.since.filter(|since| *since > formed && !clients.is_empty()) {
+            return Err(ResolveError::Refused(format!(
+                "--since {since} is later than {formed}, when the ledger's last round was formed: begin there or earlier"
+            )));
+        }
+        let (extent, since) = (extent.clone(), self.since);
+        off_runtime(move || {
+            let covered = extent.uncovered(&notifications.beginning(&extent, Some(formed))?).is_empty();
+            let from = notifications.beginning(&extent, since)?;
+            Ok((notifications, covered, from))
+        })
+        .await
+    }
+
+    /// Reads the topic. What has no row is put aside; nothing is written yet.
+    async fn scan(
+        &self,
+        notifications: Notifications,
+        from: Offsets,
+        to: Offsets,
+        clients: Clients,
+    ) -> Result<Scanned, ResolveError> {
+        let expected: i64 = to.iter().map(|(partition, to)| to - from.get(partition).unwrap_or(&0)).sum();
+        begin_progress(self.progress, expected.unsigned_abs());
+        let (send, mut receive) = mpsc::channel(BATCHES);
+        let (lane, topic) = (self.request.lane, self.config.kafka.topics.campaigns.clone());
+        let progress = self.progress.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut scan = Scan { lane, topic, send, batch: Vec::new(), newest: 0, messages: 0, told: 0, clients };
+            notifications.read(&from, &to, |found| {
+                progress.inc(1);
+                scan.message(&found)
+            })?;
+            scan.flush()?;
+            Ok::<_, ResolveError>(scan)
+        });
+        let mut missing = Spool::new()?;
+        while let Some(batch) = receive.recv().await {
+            let batch: Vec<FoundDraft<'static>> = batch;
+            for place in without_row(&self.pool, &batch).await? {
+                missing.push(&batch[place])?;
+            }
+        }
+        let scan =
+            reading.await.map_err(|error| ResolveError::Refused(format!("the reader ended early: {error}")))??;
+        Ok(Scanned { newest: scan.newest, messages: scan.messages, told: scan.told, clients: scan.clients, missing })
+    }
+
+    /// Writes it, as often as an owner enters the lane meanwhile and leaves it as it was.
+    async fn write(
+        &self,
+        mut own: Ownership,
+        standing: &Standing,
+        decision: &Decision,
+        mut scanned: Scanned,
+    ) -> Result<Mended, ResolveError> {
+        let mut untold: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (campaign, client) in std::mem::take(&mut scanned.clients).into_values() {
+            untold.entry(campaign).or_default().push(client);
+        }
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match self.write_once(own, standing, decision, &untold, &mut scanned.missing).await {
+                Err(ResolveError::Ledger(LedgerError::NotMine(_) | LedgerError::Passing(_)))
+                    if attempts < MOST_ATTEMPTS =>
+                {
+                    own = self.writer.bump(self.request.lane, 0).await?.ownership;
+                }
+                written => return written,
+            }
+        }
+    }
+
+    async fn write_once(
+        &self,
+        own: Ownership,
+        standing: &Standing,
+        decision: &Decision,
+        untold: &BTreeMap<String, Vec<String>>,
+        missing: &mut Spool,
+    ) -> Result<Mended, ResolveError> {
+        let mut mending = self.writer.begin_mending(own, standing).await?;
+        let mut drafts = missing.read()?;
+        loop {
+            let batch: Vec<FoundDraft<'static>> = drafts.by_ref().take(BATCH).collect::<io::Result<_>>()?;
+            if batch.is_empty() {
+                break;
+            }
+            mending.restore(&batch).await?;
+        }
+        drop(drafts);
+        let campaigns = &missing.campaigns;
+        Ok(mending.commit(&Mending { standing, decision, campaigns, untold, by: &self.request.by }).await?)
+    }
+}
+
+/// What reading the topic gave.
+struct Scanned {
+    newest: i64,
+    messages: u64,
+    told: u64,
+    /// Of the ledger's last round, those without a message.
+    clients: Clients,
+    missing: Spool,
+}
+
+/// The topic being read.
+struct Scan {
+    lane: Lane,
+    topic: String,
+    send: mpsc::Sender<Vec<FoundDraft<'static>>>,
+    batch: Vec<FoundDraft<'static>>,
+    newest: i64,
+    messages: u64,
+    told: u64,
+    clients: Clients,
+}
+
+impl Scan {
+    fn message(&mut self, found: &Found<'_>) -> Result<(), ResolveError> {
+        let Some(round) = found.round.filter(|round| round.topic == self.topic) else { return Ok(()) };
+        let Some(draft) = found.value.and_then(FoundDraft::of_message) else { return Ok(()) };
+        // By whichever lane: a campaign can have been adopted by another.
+        if self.clients.remove(&draft.key()).is_some() {
+            self.told += 1;
+        }
+        if round.lane == self.lane {
+            self.newest = self.newest.max(round.seq);
+            self.messages += 1;
+            self.batch.push(draft.into_owned());
+            if self.batch.len() >= BATCH {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), ResolveError> {
+        let batch = std::mem::take(&mut self.batch);
+        let sent = self.send.blocking_send(batch);
+        sent.map_err(|_| ResolveError::Refused("the feedback database could not be read".to_owned()))
+    }
+}
+
+/// Drafts whose rows are missing, in a temporary file without a name: there may be many.
+struct Spool {
+    file: BufWriter<File>,
+    drafts: u64,
+    campaigns: BTreeMap<String, Restored>,
+}
+
+impl Spool {
+    fn new() -> io::Result<Self> {
+        Ok(Self { file: BufWriter::new(tempfile::tempfile()?), drafts: 0, campaigns: BTreeMap::new() })
+    }
+
+    fn push(&mut self, draft: &FoundDraft<'static>) -> io::Result<()> {
+        serde_json::to_writer(&mut self.file, draft)?;
+        self.file.write_all(b"\n")?;
+        self.drafts += 1;
+        let formed = draft.trigger_datetime_created;
+        match self.campaigns.get_mut(&*draft.adv_campaign_id) {
+            Some(known) => {
+                known.first = known.first.min(formed);
+                known.last = known.last.max(formed);
+                if known.newest.datetime_created < draft.datetime_created {
+                    known.newest = draft.clone();
+                }
+            }
+            None => {
+                let restored = Restored { newest: draft.clone(), first: formed, last: formed };
+                self.campaigns.insert(draft.adv_campaign_id.clone().into_owned(), restored);
+            }
+        }
+        Ok(())
+    }
+
+    /// The drafts from the first on.
+    fn read(&mut self) -> io::Result<impl Iterator<Item = io::Result<FoundDraft<'static>>>> {
+        self.file.flush()?;
+        let mut file = self.file.get_ref().try_clone()?;
+        file.seek(SeekFrom::Start(0))?;
+        let lines = BufReader::new(file).lines();
+        Ok(lines.map(|line| Ok(serde_json::from_str::<FoundDraft<'_>>(&line?)?.into_owned())))
+    }
+}
+
+fn described(evidence: &Evidence, scanned: &Scanned) -> Vec<String> {
+    let ours = &evidence.ours;
+    let published = match ours.published {
+        Some(seq) if seq == ours.head.seq => "known to be published".to_owned(),
+        Some(seq) => format!("published at least up to {seq}"),
+        None => "not known to be published".to_owned(),
+    };
+    let mut found = vec![
+        format!("the ledger's last round is {}, {published}", ours.head.seq),
+        match &evidence.theirs {
+            Committed::None => "kafka holds no mark".to_owned(),
+            Committed::Mark(mark) if mark.ledger == ours.ledger => {
+                format!("kafka's mark is of round {}, revision {}", mark.head.seq, mark.head.revision)
+            }
+            Committed::Mark(mark) => format!("kafka's mark is of round {} of another ledger", mark.head.seq),
+            Committed::Foreign(text) => format!("kafka's mark was written by something else: {text}"),
+        },
+        format!("the topic holds {} drafts of this lane, up to round {}", scanned.messages, scanned.newest),
+        format!("{} of them have no row, of {} campaigns", scanned.missing.drafts, scanned.missing.campaigns.len()),
+    ];
+    if evidence.told + evidence.untold > 0 {
+        found.push(format!(
+            "of the ledger's last round, {} drafts are in the topic and {} are not",
+            evidence.told, evidence.untold
+        ));
+    }
+    found
+}
+
+fn announced(decision: &Decision, evidence: &Evidence, scanned: &Scanned) -> Vec<String> {
+    let seq = evidence.ours.head.seq;
+    let mut done = Vec::new();
+    if scanned.missing.drafts > 0 {
+        done.push(format!("{} rows are inserted as their messages say", scanned.missing.drafts));
+    }
+    done.push(match decision.last {
+        LastRound::Published => format!("round {seq} is published"),
+        LastRound::PublishedInPart => format!(
+            "round {seq} is published but for {} drafts, which are taken back: a later round tells those clients, as far as their campaigns run",
+            evidence.untold
+        ),
+        LastRound::Unpublished => format!("round {seq} is not published: the lane publishes it when it is entered"),
+    });
+    if decision.head.seq > seq {
+        done.push(format!("the lane goes on behind round {}", decision.head.seq));
+    }
+    if decision.overrule {
+        done.push("the lane writes its mark anew when it is entered".to_owned());
+    }
+    done
+}
+
+fn begin_progress(progress: &ProgressBar, expected: u64) {
+    let style = ProgressStyle::with_template("messages  {bar:40} {human_pos} of about {human_len}, {per_sec}");
+    progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    progress.set_length(expected);
+    progress.set_position(0);
+}
+
+async fn off_runtime<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, ResolveError> + Send + 'static,
+) -> Result<T, ResolveError> {
+    match tokio::task::spawn_blocking(call).await {
+        Ok(done) => done,
+        Err(error) => Err(ResolveError::Refused(format!("a reader ended early: {error}"))),
+    }
+}

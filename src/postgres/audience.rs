@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::audience::{Audience, AudienceError, Favourite, LONGEST_CLIENT_ID, Page};
+use crate::audience::{Audience, AudienceError, Favourite, Page};
 use crate::draft::Clients;
 use crate::postgres::connect::{Connection, Parameter, Pool};
 use crate::postgres::errors::{PATIENCE, PostgresError, deadline};
+use crate::postgres::predicate::{short_enough, too_long};
 
 /// How long a page may take where each is a scan of the whole table.
 const PATIENCE_WITHOUT_INDEX: Duration = Duration::from_secs(60);
@@ -87,7 +88,7 @@ impl Audience for PostgresAudience {
         let sql = format!(
             "select id::int8, client_id::text, restaurant_id::text from {} where id > $1 and client_id <> '' and {} order by id limit $2",
             self.inner.pool.table().sql(),
-            fits()
+            short_enough("restaurant_id")
         );
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let rows = self.inner.pool.query(&sql, &[(&after, Type::INT8), (&most, Type::INT8)]).await?;
@@ -153,11 +154,6 @@ fn begin_sql(indexed: bool, patience: Duration) -> String {
     )
 }
 
-/// What the partial indexes hold; a query is served by them only if it says so too.
-pub(super) fn fits() -> String {
-    format!("octet_length(restaurant_id) <= {LONGEST_CLIENT_ID} and octet_length(client_id) <= {LONGEST_CLIENT_ID}")
-}
-
 /// DISTINCT costs nothing here: the index gives duplicates side by side, and LIMIT counts what is left. So a page is exactly as long
 /// as was asked for, unless it is the last one, however often somebody favours a restaurant. The empty client id is never
 /// above the cursor, which starts as the empty string.
@@ -165,20 +161,19 @@ fn page_sql(table: &str) -> String {
     format!(
         "select distinct client_id::text collate \"C\" from {table} \
          where restaurant_id = $1 and client_id collate \"C\" > $2 \
-         and ($4::text is null or client_id collate \"C\" <= $4) and {fits} \
+         and ($4::text is null or client_id collate \"C\" <= $4) and {} \
          order by 1 limit $3",
-        fits = fits()
+        short_enough("restaurant_id")
     )
 }
 
 /// Counts who is in no page. Each half has its index.
 fn skipped_sql(table: &str) -> String {
     format!(
-        "select (select count(distinct client_id) from {table} where restaurant_id = $1 \
-                 and octet_length(restaurant_id) <= {LONGEST_CLIENT_ID} and octet_length(client_id) > {LONGEST_CLIENT_ID}) \
-              + (select count(distinct client_id) from {table} where restaurant_id = $1 \
-                 and client_id collate \"C\" = '' and {fits})",
-        fits = fits()
+        "select (select count(distinct client_id) from {table} where restaurant_id = $1 and {}) \
+              + (select count(distinct client_id) from {table} where restaurant_id = $1 and client_id collate \"C\" = '' and {})",
+        too_long(),
+        short_enough("restaurant_id")
     )
 }
 

@@ -259,6 +259,7 @@ fn remedy(section: &str, error: &DbError) -> Option<String> {
         "42P01" | "3F000" => format!("correct {section}.table, or create it with `dinnerbell migrate --create-tables`"),
         "42703" => format!("the table in {section}.table must have this column"),
         "42501" => "grant it; `dinnerbell doctor --grants` prints the rights that are needed".to_owned(),
+        "42P07" => "drop or rename it".to_owned(),
         "25006" => format!("{section}.url must lead to the primary"),
         "53300" => format!("raise the server's max_connections or lower {section}.max_connections"),
         "53100" => "make room on the server's disk".to_owned(),

@@ -134,7 +134,7 @@ impl Job<'_> {
             };
             match work.await {
                 Err(error) if lock_was_busy(&error) && attempt < SHORT_LOCK_TRIES => {
-                    (self.tell)(Event::Doing(&format!("waiting for a lock on table {}", self.table().sql())));
+                    (self.tell)(Event::Doing(&format!("waiting for a lock on table {}", self.table())));
                     tokio::time::sleep(SHORT_LOCK_PAUSE).await;
                 }
                 answer => return answer,
@@ -151,7 +151,7 @@ impl Job<'_> {
     }
 
     async fn must_have_table(&self) -> Result<(), PostgresError> {
-        let (address, table) = (self.pool.address(), self.table().sql());
+        let (address, table) = (self.pool.address(), self.table());
         match self.relkind().await?.as_deref() {
             Some("r" | "p") => Ok(()),
             // Somebody else's view or foreign table can be read; rows cannot be guarded by an index there.
@@ -167,12 +167,12 @@ impl Job<'_> {
     }
 
     async fn create_table(&self, seed: script::SeedTable) -> Result<(), PostgresError> {
-        let table = self.table().sql();
+        let table = self.table();
         if self.relkind().await?.is_some() {
             self.done(&format!("table {table} is there"));
             return Ok(());
         }
-        self.with_short_lock(&seed.sql(self.table())).await?;
+        self.with_short_lock(&seed.sql(table)).await?;
         self.done(&format!("table {table} is made"));
         Ok(())
     }
@@ -231,12 +231,20 @@ impl Job<'_> {
             }
         }
         Err(PostgresError::refused(format!(
-            "{}: something writes rows into table {table} that repeat (adv_campaign_id, client_id); end it, and run `dinnerbell migrate` again",
-            self.pool.address()
+            "{}: something writes rows into table {} that repeat (adv_campaign_id, client_id); end it, and run `dinnerbell migrate` again",
+            self.pool.address(),
+            self.table()
         )))
     }
 
     async fn index_subscribers(&self) -> Result<(), PostgresError> {
+        if !matches!(self.relkind().await?.as_deref(), Some("r" | "p")) {
+            self.warn(&format!(
+                "{} is not a table: the tables behind it need an index on restaurant_id, client_id",
+                self.table()
+            ));
+            return Ok(());
+        }
         let mut missing = Vec::new();
         for wanted in [Wanted::audience(), Wanted::skipped()] {
             match self.ensure(&wanted).await {
@@ -268,7 +276,7 @@ fn lock_was_busy(error: &PostgresError) -> bool {
     error.code().is_some_and(|code| matches!(code.code(), "55P03" | "40P01"))
 }
 
-/// Not the owner, or a database that takes no changes; a view or foreign table can have no index.
+/// Not the owner, or a database that takes no changes.
 fn is_not_ours_to_change(error: &PostgresError) -> bool {
-    error.code().is_some_and(|code| matches!(code.code(), "42501" | "25006" | "42809"))
+    error.code().is_some_and(|code| matches!(code.code(), "42501" | "25006"))
 }

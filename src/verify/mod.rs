@@ -29,6 +29,7 @@ use crate::campaign::EpochSeconds;
 use crate::config::Config;
 use crate::kafka::KafkaBroker;
 use crate::kafka::notifications::{Extent, Found, Notifications, Offsets};
+use crate::operate;
 use crate::operate::found::{self, FoundDraft};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
@@ -38,8 +39,6 @@ use crate::postgres::ledger::snapshot::{LaneHead, Snapshot, rows_by_id};
 const IN_FLIGHT: Duration = Duration::from_secs(3);
 /// How often it is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// How far Kafka's times of messages may lie before the moments at which their drafts were formed.
-const CLOCKS_DIFFER: EpochSeconds = 3600;
 /// Most rows that are looked up in one statement.
 const MOST_IDS: usize = 5_000;
 
@@ -131,7 +130,7 @@ pub async fn verify(
     progress: &ProgressBar,
 ) -> Result<Report, VerifyError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
-    let ledger = ledger_of(&pool, config).await?;
+    let ledger = operate::ledger_of(&pool, &config.kafka).await?.map_err(VerifyError::Refused)?;
     let broker = KafkaBroker::connect(&config.kafka).await?;
     let topics = broker.topics().await?;
     let partitions = topics.iter().find(|topic| topic.name == config.kafka.topics.notifications);
@@ -140,26 +139,6 @@ pub async fn verify(
     let notifications = off_runtime(move || Ok(Notifications::open(&kafka, partitions)?)).await?;
     let verification = Verification { config, pool, broker, ledger, since, progress };
     verification.run(notifications).await
-}
-
-/// Which ledger it is, if one was claimed; it must be the configuration's.
-async fn ledger_of(pool: &Pool, config: &Config) -> Result<Option<Uuid>, VerifyError> {
-    let sql = "select ledger, group_id, campaigns_topic, notifications_topic from dinnerbell.service";
-    let rows = pool.query(sql, &[]).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    let topics = &config.kafka.topics;
-    let configured = [&config.kafka.group_id, &topics.campaigns, &topics.notifications];
-    for (name, (found, configured)) in
-        ["group_id", "topics.campaigns", "topics.notifications"].iter().zip((1..).zip(configured))
-    {
-        let found: &str = row.get(found);
-        if found != configured {
-            return Err(VerifyError::Refused(format!(
-                "the ledger belongs to kafka.{name} {found:?}, and the configuration says {configured:?}: correct the configuration"
-            )));
-        }
-    }
-    Ok(Some(row.get(0)))
 }
 
 struct Verification<'a> {
@@ -187,11 +166,12 @@ impl Verification<'_> {
         let since = self.since;
         let (notifications, extent, from) = off_runtime(move || {
             let extent = notifications.extent()?;
-            let from = beginning(&notifications, &extent, since)?;
+            refuse_trimmed(&extent, since)?;
+            let from = notifications.beginning(&extent, since)?;
             Ok((notifications, extent, from))
         })
         .await?;
-        let uncovered = uncovered(&extent, &from, since)?;
+        let uncovered = extent.uncovered(&from);
         let (notifications, gathered) = self.gather(notifications, &from, &extent).await?;
         self.progress.finish_and_clear();
         let (notifications, comparison, end_state) = self.compare(notifications, gathered).await?;
@@ -490,31 +470,15 @@ fn put(buckets: &mut Buckets, entry: &Entry) -> Result<(), VerifyError> {
     Ok(buckets.push(entry)?)
 }
 
-/// Where to begin to read.
-fn beginning(
-    notifications: &Notifications,
-    extent: &Extent,
-    since: Option<EpochSeconds>,
-) -> Result<Offsets, VerifyError> {
-    let Some(since) = since else { return Ok(extent.low.clone()) };
-    let found = notifications.offsets_at((since - CLOCKS_DIFFER).max(0))?;
-    let at = |(partition, high): (&i32, &i64)| (*partition, found.get(partition).copied().unwrap_or(*high).min(*high));
-    Ok(extent.high.iter().map(at).collect())
-}
-
-/// The partitions that may have lost messages of drafts that are compared.
-fn uncovered(extent: &Extent, from: &Offsets, since: Option<EpochSeconds>) -> Result<BTreeSet<i32>, VerifyError> {
-    let trimmed = extent.low.iter().filter(|(_, low)| **low > 0);
-    if since.is_none()
-        && let Some((partition, low)) = trimmed.clone().next()
-    {
-        return Err(VerifyError::Refused(format!(
+/// Without `since`, everything must still be there.
+fn refuse_trimmed(extent: &Extent, since: Option<EpochSeconds>) -> Result<(), VerifyError> {
+    match extent.low.iter().find(|(_, low)| **low > 0) {
+        Some((partition, low)) if since.is_none() => Err(VerifyError::Refused(format!(
             "partition {partition} of the output topic begins at offset {low}: what was before is deleted and cannot be compared; compare \
              what is younger than the topic's retention, for instance with --since=-24h"
-        )));
+        ))),
+        _ => Ok(()),
     }
-    // Where a message from before `since` is still there, everything after it is.
-    Ok(trimmed.filter(|(partition, low)| from[partition] <= **low).map(|(partition, _)| *partition).collect())
 }
 
 fn read_one(notifications: &Notifications, (partition, offset): (i32, i64)) -> Option<(String, String)> {

@@ -155,6 +155,11 @@ const FIELDS: [(&str, Rule); 8] = [
 const START: &str = "adv_campaign_datetime_start";
 const END: &str = "adv_campaign_datetime_end";
 
+/// The names of the eight fields.
+pub fn field_names() -> impl Iterator<Item = &'static str> {
+    FIELDS.iter().map(|(name, _)| *name)
+}
+
 /// What stands in a field.
 #[derive(Default)]
 enum Given<'a> {

@@ -49,6 +49,7 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
     let (low, high) = deps.broker.watermarks(lane).await?;
     let entered = deps.ledger.bump(lane, low).await?;
     fail_point("entry.bumped");
+    deps.board.position(lane, entered.position);
     if let Some(halt) = entered.halt {
         return Ok(Entry::Halted(entered.ownership, halt));
     }
@@ -74,7 +75,8 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
         settled => settled?,
     };
     let input = deps.broker.open(lane, entered.position).await?;
-    let noted = entered.published == Some(published.head().seq);
+    // With the note the ledger forgets what an operator overruled: that was about one mark, which is written anew by now.
+    let noted = entered.published == Some(published.head().seq) && !entered.overrule;
     let (ledger, position) = (entered.ledger, entered.position);
     Ok(Entry::Runs(Box::new(Owned { own, ledger, producer, published, noted, input, position })))
 }
@@ -162,5 +164,7 @@ async fn publish_recorded<B: Broker, L: Ledger, A, C: Clock>(
         stored = deps.ledger.stored_round(own).await?;
     }
     let round = Recorded::read_back(own.lane, entered.ledger, stored)?;
-    publish::publish(producer, &round, &deps.clock, || false).await
+    let published = publish::publish(producer, &round, &deps.clock, || false).await?;
+    deps.board.published_again(own.lane, round.drafts());
+    Ok(published)
 }

@@ -140,7 +140,7 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
         let began = std::time::Instant::now();
         let taken = deps.ledger.intake(own, Arc::clone(&batch)).await?;
         fail_point("intake.recorded");
-        deps.board.took_in(own.lane, &taken.tally, &batch, began.elapsed());
+        deps.board.took_in(own.lane, &taken, &batch, began.elapsed());
         work.add(taken);
     }
 }

@@ -18,7 +18,7 @@ use super::policy::{Failures, Next};
 use super::publish::{Published, publish};
 use super::record::{self, Copied, Recorded};
 use super::work::{Favour, MOST_RUNNING, Work};
-use super::{Deps, LaneError, intake, late, pages, plan};
+use super::{Deps, LaneError, intake, late, pages};
 use crate::audience::{Audience, AudienceError};
 use crate::broker::{Broker, DeadLetterMessage, Lane};
 use crate::clock::Clock;
@@ -188,6 +188,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                     self.deps.board.step("record", sealing.elapsed());
                     self.work.advance(&content);
                     self.work.forget_late(&copied.judged);
+                    self.deps.board.running_campaigns(self.own.lane, self.work.running_count());
                     self.failures.clear();
                     announcing =
                         Box::pin(announce(self.deps, self.work, gate.producer, recorded, content, copied.permit));
@@ -379,15 +380,19 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             }
             let favours = self.work.late();
             let open = self.open_campaigns(&favours).await?;
-            let (shares, taken) = self.plan().await;
+            let running = self.work.running();
+            self.deps.board.running_campaigns(self.own.lane, running.len());
             let dead_letters = self.work.dead_letters();
-            if shares.is_empty() && dead_letters.is_empty() && open.is_empty() && !(report_due && self.work.has_moved())
+            if running.is_empty()
+                && dead_letters.is_empty()
+                && open.is_empty()
+                && !(report_due && self.work.has_moved())
             {
-                self.deps.rate.settle(taken, 0);
                 continue;
             }
+            let budget = self.budget(&running).await;
             let late = Late { favours, open };
-            if let Some(prepared) = self.copy(shares, late, dead_letters, report_due, taken).await? {
+            if let Some(prepared) = self.copy(&running, budget, late, dead_letters, report_due).await? {
                 return Ok(prepared);
             }
         }
@@ -410,18 +415,19 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     /// Reads the pages and copies the rows of a planned round. None when it turns out that there is nothing to record.
     async fn copy(
         &self,
-        shares: Vec<(Running, usize)>,
+        running: &[Running],
+        budget: usize,
         late: Late,
         dead_letters: Vec<DeadLetterMessage>,
         report_due: bool,
-        taken: usize,
     ) -> Result<Option<Prepared<L::Open>>, LaneError> {
         let began = Instant::now();
-        let permit = self.reserve(&shares).await;
+        let permit = self.reserve(budget, running).await;
         let trigger_datetime_created = self.now();
-        let (pages, mut open) = tokio::try_join!(pages::read(self.deps, shares), async {
-            Ok(self.deps.ledger.open_round(self.own).await?)
-        })?;
+        let (pages, mut open) =
+            tokio::try_join!(pages::read(&self.deps.audience, self.now(), budget, running), async {
+                Ok(self.deps.ledger.open_round(self.own).await?)
+            })?;
         self.deps.board.step("audience", began.elapsed());
         let group = &self.deps.limits.group_id;
         let mut parts = Vec::with_capacity(pages.len());
@@ -433,7 +439,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             pages::add_late(&mut open, &mut parts, campaign, &candidates, trigger_datetime_created, group).await?;
         }
         let content = RoundContent { parts, dead_letters, trigger_datetime_created };
-        self.deps.rate.settle(taken, content.drafts());
+        self.deps.rate.settle(budget, content.drafts());
         if content.parts.is_empty() && content.dead_letters.is_empty() && !report_due {
             open.abandon().await?;
             self.work.forget_late(&late.favours);
@@ -483,33 +489,31 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         }
     }
 
-    /// Which campaigns get how many drafts, and how many drafts were taken from the pace for that.
-    async fn plan(&self) -> (Vec<(Running, usize)>, usize) {
+    /// Most drafts of the next round's pages: by the configuration, by what a round may take while others wait, by memory, and by the pace.
+    async fn budget(&self, running: &[Running]) -> usize {
+        if running.is_empty() {
+            return 0;
+        }
         let limits = &self.deps.limits;
         let mut budget = limits.round_rows;
         if self.work.others_wait() {
             budget = budget.min(self.pace.shared_rows());
         }
-        let running = self.work.running();
-        if running.is_empty() {
-            return (Vec::new(), 0);
-        }
-        let heaviest = running.iter().map(|running| draft_bytes(&running.campaign)).max().unwrap_or(1);
         // Two rounds of a lane are in memory at once.
-        budget = budget.min(limits.memory_kb as usize * 1024 / 2 / heaviest).max(1);
-        budget = self.deps.rate.take(budget).await;
-        let candidates: Vec<_> = running.iter().map(plan::Candidate::from).collect();
-        let shares = plan::plan(self.now(), budget, &candidates);
-        (shares.into_iter().map(|share| (running[share.campaign].clone(), share.rows)).collect(), budget)
+        let memory = limits.memory_kb as usize * 1024 / 2 / heaviest(running);
+        self.deps.rate.take(budget.min(memory).max(1)).await
     }
 
     /// Waits for the memory that the drafts will take.
-    async fn reserve(&self, shares: &[(Running, usize)]) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        let bytes: usize = shares.iter().map(|(running, rows)| rows * draft_bytes(&running.campaign)).sum();
-        let kilobytes = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).min(self.deps.limits.memory_kb);
+    async fn reserve(&self, budget: usize, running: &[Running]) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let kilobytes = u32::try_from(budget * heaviest(running) / 1024).unwrap_or(u32::MAX);
         // The semaphore is never closed; were it, there would be nothing to bound.
-        Arc::clone(&self.deps.memory).acquire_many_owned(kilobytes).await.ok()
+        Arc::clone(&self.deps.memory).acquire_many_owned(kilobytes.min(self.deps.limits.memory_kb)).await.ok()
     }
+}
+
+fn heaviest(running: &[Running]) -> usize {
+    running.iter().map(|running| draft_bytes(&running.campaign)).max().unwrap_or(1)
 }
 
 /// What a draft takes in memory while it is published, in bytes: the message, its headers, and the client library's own.
@@ -531,6 +535,7 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
     loop {
         sleep(LOOK_FOR_CHANGES).await;
         let taken = deps.ledger.judge_changes(own).await?;
+        deps.board.judged_changes(own.lane, &taken);
         if !taken.changed.is_empty() || !taken.dead_letters.is_empty() {
             work.judged(taken);
         }
@@ -553,6 +558,7 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
         match counting.await {
             Ok(unsent) => {
                 deps.ledger.note_unsent(own, id, unsent).await?;
+                deps.board.unsent(own.lane, unsent);
                 work.counted(id);
             }
             Err(error) => {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
+use super::plan::{Candidate, plan};
 use super::{Deps, LaneError};
 use crate::audience::{Audience, Page};
 use crate::campaign::EpochSeconds;
@@ -13,16 +15,64 @@ use crate::ledger::{Ledger, LedgerError, OpenCampaign, OpenRound, PageRange, Rou
 /// Pages that are read at once.
 const PAGES_AT_ONCE: usize = 4;
 
-/// Reads the next page of each share, in the order of the shares.
-pub async fn read<B, L, A: Audience, C>(
-    deps: &Deps<B, L, A, C>,
-    shares: Vec<(Running, usize)>,
-) -> Result<Vec<(Running, Page)>, LaneError> {
-    let read = |(running, rows): (Running, usize)| async move {
-        let page = deps.audience.page(&running.campaign.restaurant_id, running.cursor.as_deref(), None, rows).await?;
-        Ok::<_, LaneError>((running, page))
-    };
-    stream::iter(shares).map(read).buffered(PAGES_AT_ONCE).try_collect().await
+/// A campaign as it stood before the round, and its page.
+pub type Turn = (Running, Page);
+
+/// Reads the pages of a round of at most `budget` rows. A page may come back shorter than its share: what is left is planned again, until
+/// nothing is left or nobody waits. So a small campaign costs a giant one the rows it needs and no more.
+pub async fn read<A: Audience>(
+    audience: &A,
+    now: EpochSeconds,
+    budget: usize,
+    running: &[Running],
+) -> Result<Vec<Turn>, LaneError> {
+    let mut waiting: Vec<(Running, Option<Page>)> = running.iter().map(|running| (running.clone(), None)).collect();
+    let (mut left, mut done) = (budget, Vec::new());
+    loop {
+        let candidates: Vec<_> = waiting.iter().map(candidate).collect();
+        let shares = plan(now, left, &candidates);
+        if shares.is_empty() {
+            break;
+        }
+        let read: Vec<BoxFuture<'_, _>> =
+            shares.iter().map(|share| next_page(audience, &waiting[share.campaign], share.rows).boxed()).collect();
+        let pages: Vec<Page> = stream::iter(read).buffered(PAGES_AT_ONCE).try_collect().await?;
+        for (share, page) in shares.iter().zip(pages) {
+            left -= page.clients.len().min(left);
+            append(&mut waiting[share.campaign].1, page);
+        }
+        let (over, on) = waiting.into_iter().partition(|(_, page)| page.as_ref().is_some_and(|page| page.last));
+        done.extend::<Vec<_>>(over);
+        waiting = on;
+    }
+    done.extend(waiting);
+    Ok(done.into_iter().filter_map(|(running, page)| Some((running, page?))).collect())
+}
+
+fn candidate((running, page): &(Running, Option<Page>)) -> Candidate {
+    let begun = running.cursor.is_some() || page.is_some();
+    Candidate { begun, ..Candidate::from(running) }
+}
+
+async fn next_page<A: Audience>(
+    audience: &A,
+    (running, read): &(Running, Option<Page>),
+    rows: usize,
+) -> Result<Page, LaneError> {
+    let cursor = read.as_ref().and_then(|page| page.clients.last()).or(running.cursor.as_deref());
+    Ok(audience.page(&running.campaign.restaurant_id, cursor, None, rows).await?)
+}
+
+/// Two pages that follow one another are one.
+fn append(before: &mut Option<Page>, page: Page) {
+    match before {
+        None => *before = Some(page),
+        Some(before) => {
+            page.clients.iter().for_each(|client| before.clients.push(client));
+            before.last = page.last;
+            before.skipped += page.skipped;
+        }
+    }
 }
 
 /// Forms the drafts of a page: all but those who have a feedback row already.

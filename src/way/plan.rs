@@ -1,129 +1,219 @@
-//! Which campaigns get how many drafts in the next round. Pure: it knows the clock and the cursors, and touches nothing.
-//!
-//! Every campaign's first page goes before anyone's second. What is left of the round goes to the campaign with the least time to spare
-//! for its remaining audience. So a giant campaign delays a small one by one round, and a stream of small ones slows a giant without
-//! stopping it.
+//! Which campaigns get how many drafts in the next round, and which newcomers the main pass will not find. Pure; the models in
+//! `tests/model` run these very functions.
+
+use std::cmp::Ordering;
 
 use crate::campaign::{EpochSeconds, Window};
 use crate::ledger::Running;
 
-/// Rows of a first page while other campaigns wait: most audiences are smaller, and a larger one goes on in the next rounds.
-const FIRST_PAGE: usize = 1_000;
-
-/// A campaign as planning sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A campaign of the lane whose main pass is not finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
     /// When it may be told.
     pub window: Window,
-    /// Whether it had its first page.
-    pub started: bool,
+    /// Whether its first page was read.
+    pub begun: bool,
+    /// How many of its audience stand behind the cursor, where somebody counted.
+    pub remaining: Option<u64>,
 }
 
 impl From<&Running> for Candidate {
     fn from(running: &Running) -> Self {
-        Self { window: running.campaign.window, started: running.cursor.is_some() }
+        Self { window: running.campaign.window, begun: running.cursor.is_some(), remaining: None }
     }
 }
 
-/// What a campaign gets in a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// First pages are not divided below this many rows: most audiences fit, and each page is a query.
+const LEAST_PAGE: usize = 200;
+
+/// How large the next page of a campaign may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// Its place among the candidates.
+    /// Which campaign: its place in the list given to [`plan`].
     pub campaign: usize,
-    /// Most rows of its page.
+    /// The most rows to ask for; never 0.
     pub rows: usize,
 }
 
-/// Plans a round of at most `budget` rows. A campaign outside its window gets nothing.
-pub fn plan(now: EpochSeconds, budget: usize, candidates: &[Candidate]) -> Vec<Share> {
-    let runs = |place: &usize| (candidates[*place].window.start..candidates[*place].window.end).contains(&now);
-    let mut places: Vec<usize> = (0..candidates.len()).filter(runs).collect();
-    // The earliest end first: how many are left in an audience is not known before its pages are read.
-    places.sort_by_key(|place| (candidates[*place].started, candidates[*place].window.end));
-    let first = places.iter().filter(|place| !candidates[**place].started).count();
-    let alone = places.len() == 1;
-    let page = if alone { budget } else { (budget / first.max(1)).clamp(1, FIRST_PAGE) };
-    let mut left = budget;
-    let mut shares = Vec::new();
-    for place in &places[..first] {
-        let rows = page.min(left);
-        left -= rows;
-        shares.push(Share { campaign: *place, rows });
-    }
-    match places.get(first) {
-        Some(next) => shares.push(Share { campaign: *next, rows: left }),
-        // Nobody has a second page to come: the rest is shared among the first ones.
-        None => shares.iter_mut().for_each(|share| share.rows += left / first.max(1)),
-    }
-    shares.retain(|share| share.rows > 0);
-    shares
+/// Shares out the next round: at most `budget_rows` in all, in the order in which the pages are to be read.
+///
+/// Every campaign's first page comes before anyone's second: those that have not begun divide the budget evenly, as far as pages worth a query go. Where all have begun,
+/// it goes to the one with least time to spare. A campaign that has not started, or whose end has come, gets nothing.
+///
+/// Audiences are unknown until they are read, so a page may come back shorter than its share: plan again with what is left, less
+/// the campaigns that are finished and with `begun` set on those just read, until nothing is left or nobody waits. So a small campaign
+/// costs a giant one the rows it needs and no more. That a round is shorter while several wait is the caller's: it gives a smaller budget.
+pub fn plan(now: EpochSeconds, budget_rows: usize, campaigns: &[Candidate]) -> Vec<Share> {
+    let mut open: Vec<usize> = (0..campaigns.len()).filter(|&index| open_at(campaigns[index].window, now)).collect();
+    open.sort_by(|&a, &b| {
+        let (a, b) = (&campaigns[a], &campaigns[b]);
+        a.begun.cmp(&b.begun).then_with(|| by_time_to_spare(now, budget_rows, a, b))
+    });
+    let beginners = open.iter().take_while(|&&index| !campaigns[index].begun).count();
+    let pages = beginners.min(budget_rows / LEAST_PAGE).max(1).min(budget_rows).min(open.len());
+    let even = |place: usize| budget_rows / pages + usize::from(place < budget_rows % pages);
+    open.into_iter().take(pages).enumerate().map(|(place, campaign)| Share { campaign, rows: even(place) }).collect()
 }
 
-/// Where a subscriber who was seen beside the main pass stands, by the cursor as this round plans it.
+/// Whether publication may begin: from the start on, and before the end.
+fn open_at(window: Window, now: EpochSeconds) -> bool {
+    window.start <= now && now < window.end
+}
+
+/// Who has fewer seconds left for each client that is not told yet comes first: no speed needs to be known for that. A remaining audience
+/// that nobody counted is taken as one more round, so that among such campaigns the nearer end comes first.
+fn by_time_to_spare(now: EpochSeconds, round: usize, a: &Candidate, b: &Candidate) -> Ordering {
+    let left = |c: &Candidate| i128::from(c.window.end - now);
+    let remaining = |c: &Candidate| i128::from(c.remaining.unwrap_or(round as u64).max(1));
+    (left(a) * remaining(b)).cmp(&(left(b) * remaining(a)))
+}
+
+/// How far a campaign's main pass is planned: the cursor after the pages of the round being planned, recorded or not.
+///
+/// Clients are ordered by `client_id COLLATE "C"`, which compares the bytes that the database holds. Only the database knows these
+/// (its encoding may be another than ours), so `K` is whatever it made of them: a rank, or whether the client stands above the cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Standing {
-    /// Above the cursor: the main pass will find them.
-    Ahead,
-    /// At or below it, or the main pass is over: they are late, unless they have a draft.
-    Behind,
+pub enum Planned<K> {
+    /// No page is read yet.
+    NotBegun,
+    /// Every page up to this client, inclusive.
+    UpTo(K),
+    /// The last page is read: whoever comes now was not on it, wherever they stand.
+    Finished,
 }
 
-/// Judges one subscriber. `K` is ordered as `client_id COLLATE "C"` is, which compares bytes; the service asks SQL for the same decision.
-pub fn standing<K: Ord>(client: &K, planned_cursor: Option<&K>, main_pass_over: bool) -> Standing {
-    match planned_cursor {
-        _ if main_pass_over => Standing::Behind,
-        Some(cursor) if client <= cursor => Standing::Behind,
-        _ => Standing::Ahead,
+impl<K: Ord> Planned<K> {
+    /// Whether the main pass will not come by this client any more. The re-pass goes over exactly these, of the last *recorded* round.
+    pub fn has_passed(&self, client: &K) -> bool {
+        match self {
+            Self::NotBegun => false,
+            Self::UpTo(cursor) => client <= cursor,
+            Self::Finished => true,
+        }
+    }
+}
+
+/// What becomes of a newcomer that the sweep found. It is forgotten only when the round that judged it is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Judgement {
+    /// The main pass will find them.
+    Ahead,
+    /// They have a draft, or get one on a page of this round.
+    Served,
+    /// They join this round.
+    Late,
+}
+
+/// Judges a newcomer, after the pages of the round are read.
+///
+/// `on_page`: they stand on one of this round's pages, the re-pass's included. `has_row`: they have a feedback row for the campaign.
+pub fn judge<K: Ord>(planned: &Planned<K>, client: &K, on_page: bool, has_row: bool) -> Judgement {
+    if on_page || has_row {
+        Judgement::Served
+    } else if planned.has_passed(client) {
+        Judgement::Late
+    } else {
+        Judgement::Ahead
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
 
-    fn candidate(started: bool, end: EpochSeconds) -> Candidate {
-        Candidate { window: Window { start: 0, end }, started }
+    use super::*;
+
+    fn candidate(start: i64, end: i64, begun: bool, remaining: Option<u64>) -> Candidate {
+        Candidate { window: Window { start, end }, begun, remaining }
+    }
+
+    fn share(campaign: usize, rows: usize) -> Share {
+        Share { campaign, rows }
     }
 
     #[test]
-    fn one_campaign_alone_gets_the_whole_round() {
-        assert_eq!(plan(5, 20_000, &[candidate(true, 9)]), [Share { campaign: 0, rows: 20_000 }]);
-        assert_eq!(plan(5, 20_000, &[candidate(false, 9)]), [Share { campaign: 0, rows: 20_000 }]);
+    fn a_first_page_comes_before_anyones_second() {
+        let giant = candidate(0, 100, true, Some(1_000_000));
+        let small = candidate(0, 5000, false, None);
+        assert_eq!(plan(10, 20_000, &[giant, small]), [share(1, 20_000)]);
     }
 
     #[test]
-    fn a_first_page_goes_before_a_second_one_and_the_giant_gets_the_rest() {
-        let shares = plan(5, 5_000, &[candidate(true, 9), candidate(false, 100)]);
-        assert_eq!(shares, [Share { campaign: 1, rows: 1_000 }, Share { campaign: 0, rows: 4_000 }]);
+    fn what_a_small_campaign_leaves_goes_to_the_giant() {
+        let giant = candidate(0, 100, true, Some(1_000_000));
+        assert_eq!(plan(10, 19_900, &[giant]), [share(0, 19_900)]);
     }
 
     #[test]
-    fn the_rest_goes_to_the_campaign_that_ends_first() {
-        let shares = plan(5, 100, &[candidate(true, 90), candidate(true, 9)]);
-        assert_eq!(shares, [Share { campaign: 1, rows: 100 }]);
+    fn first_pages_divide_the_budget_to_the_last_row() {
+        let new = candidate(0, 100, false, None);
+        assert_eq!(plan(10, 1_001, &[new; 3]), [share(0, 334), share(1, 334), share(2, 333)]);
+        assert_eq!(plan(10, 401, &[new; 3]), [share(0, 201), share(1, 200)]);
+        assert_eq!(plan(10, 2, &[new; 3]), [share(0, 2)]);
     }
 
     #[test]
-    fn nobody_outside_the_window_gets_anything() {
-        let later = Candidate { window: Window { start: 6, end: 9 }, started: false };
-        assert!(plan(5, 100, &[later, candidate(false, 5)]).is_empty());
+    fn least_time_to_spare_for_its_remaining_audience_comes_first() {
+        let near_and_small = candidate(0, 100, true, Some(10));
+        let far_and_large = candidate(0, 1000, true, Some(1_000_000));
+        assert_eq!(plan(10, 500, &[near_and_small, far_and_large]), [share(1, 500)]);
+    }
+
+    #[test]
+    fn where_nobody_counted_the_nearer_end_comes_first() {
+        let far = candidate(0, 1000, true, None);
+        let near = candidate(0, 100, true, None);
+        assert_eq!(plan(10, 500, &[far, near]), [share(1, 500)]);
+    }
+
+    #[test]
+    fn nothing_before_the_start_or_from_the_end_on() {
+        let campaign = candidate(10, 20, false, None);
+        assert_eq!(plan(9, 5, &[campaign]), []);
+        assert_eq!(plan(10, 5, &[campaign]), [share(0, 5)]);
+        assert_eq!(plan(19, 5, &[campaign]), [share(0, 5)]);
+        assert_eq!(plan(20, 5, &[campaign]), []);
+        assert_eq!(plan(15, 0, &[campaign]), []);
+    }
+
+    #[test]
+    fn a_newcomer_above_the_planned_cursor_is_left_to_the_main_pass() {
+        assert_eq!(judge(&Planned::NotBegun, &3, false, false), Judgement::Ahead);
+        assert_eq!(judge(&Planned::UpTo(2), &3, false, false), Judgement::Ahead);
+        assert_eq!(judge(&Planned::UpTo(3), &3, false, false), Judgement::Late);
+        assert_eq!(judge(&Planned::Finished, &3, false, false), Judgement::Late);
+    }
+
+    #[test]
+    fn a_newcomer_who_has_a_draft_or_gets_one_is_not_late() {
+        assert_eq!(judge(&Planned::UpTo(3), &3, true, false), Judgement::Served);
+        assert_eq!(judge(&Planned::Finished, &3, false, true), Judgement::Served);
+    }
+
+    prop_compose! {
+        fn any_candidate()(start in 0_i64..50, length in 1_i64..50, begun: bool, counted: bool, remaining in 0_u64..1000) -> Candidate {
+            candidate(start, start + length, begun, counted.then_some(remaining))
+        }
     }
 
     proptest! {
         #[test]
-        fn a_plan_is_within_its_budget_and_never_idle(
-            budget in 1_usize..50_000,
-            campaigns in prop::collection::vec((any::<bool>(), 0_i64..20), 0..50),
+        fn the_budget_is_shared_out_whole_and_only_to_open_campaigns(
+            now in 0_i64..100,
+            budget in 0_usize..50,
+            campaigns in prop::collection::vec(any_candidate(), 0..8),
         ) {
-            let candidates: Vec<_> = campaigns.iter().map(|(started, end)| candidate(*started, *end)).collect();
-            let shares = plan(10, budget, &candidates);
-            let rows: usize = shares.iter().map(|share| share.rows).sum();
-            prop_assert!(rows <= budget);
-            prop_assert_eq!(shares.is_empty(), candidates.iter().all(|candidate| candidate.window.end <= 10));
-            let waiting = shares.iter().all(|share| candidates[share.campaign].started)
-                && candidates.iter().any(|candidate| !candidate.started && candidate.window.end > 10);
-            prop_assert!(!waiting, "a second page goes before somebody's first");
+            let shares = plan(now, budget, &campaigns);
+            let open = |c: &Candidate| c.window.start <= now && now < c.window.end;
+            let total: usize = shares.iter().map(|share| share.rows).sum();
+            prop_assert_eq!(total, if campaigns.iter().any(open) { budget } else { 0 });
+            prop_assert!(shares.iter().all(|share| share.rows > 0 && open(&campaigns[share.campaign])));
+            let mut named: Vec<usize> = shares.iter().map(|share| share.campaign).collect();
+            named.sort_unstable();
+            named.dedup();
+            prop_assert_eq!(named.len(), shares.len());
+            let new_waits = campaigns.iter().any(|c| open(c) && !c.begun);
+            prop_assert!(!new_waits || shares.iter().all(|share| !campaigns[share.campaign].begun));
         }
     }
 }

@@ -159,7 +159,9 @@ pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &str, theirs: &str)
         Contradiction::KafkaAhead => {
             ("kafka-ahead", "kafka holds a later round than the ledger: the database lost commits")
         }
-        Contradiction::KafkaBehind => ("kafka-behind", "kafka's mark is more than one round behind the ledger"),
+        Contradiction::KafkaBehind => {
+            ("kafka-behind", "kafka's mark is behind what the ledger knows to be published: kafka lost commits")
+        }
         Contradiction::OtherContent => ("other-content", "kafka holds the same round with other content"),
         Contradiction::OtherLedger => {
             ("other-ledger", "kafka's mark is of another ledger: another database, or a second group of the same name")

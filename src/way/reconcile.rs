@@ -39,7 +39,7 @@ pub enum Contradiction {
     MarkMissing,
     /// Kafka's mark is of a later round: the database lost its last commits.
     KafkaAhead,
-    /// Kafka's mark is more than one round behind.
+    /// Kafka's mark is more than one round behind, or behind a round that the ledger knows to be published.
     KafkaBehind,
     /// The same round, or the one before it, with other content: the database lost commits and went on without them.
     OtherContent,
@@ -64,6 +64,8 @@ pub fn reconcile(ours: &LedgerSide, theirs: &Committed) -> Reconciled {
     }
     match mark.head.seq - ours.head.seq {
         0 if mark.head == ours.head => Reconciled::Equal,
+        // Kafka lost the commit of a round that the ledger knows to be published: publishing it again would tell everyone twice.
+        -1 if ours.published == Some(ours.head.seq) => Reconciled::Contradiction(KafkaBehind),
         -1 if ours.previous.is_none_or(|previous| previous == mark.head) => Reconciled::PublishRecorded,
         0 | -1 => Reconciled::Contradiction(OtherContent),
         1.. => Reconciled::Contradiction(KafkaAhead),

@@ -209,6 +209,11 @@ impl Work {
         self.state().running.values().cloned().collect()
     }
 
+    /// How many campaigns run.
+    pub fn running_count(&self) -> usize {
+        self.state().running.len()
+    }
+
     /// Whether campaigns wait beyond this one.
     pub fn others_wait(&self) -> bool {
         let state = self.state();

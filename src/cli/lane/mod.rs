@@ -1,6 +1,7 @@
 //! `dinnerbell lane ...`
 
 pub mod list;
+pub mod resolve;
 
 use clap::{Args, Subcommand};
 
@@ -17,6 +18,8 @@ pub struct Arguments {
 enum Command {
     /// List lanes: who owns them, how far they are, what halted them and what to do
     List(list::Arguments),
+    /// Mend what halted a lane, as its remedy says
+    Resolve(resolve::Arguments),
 }
 
 impl Arguments {
@@ -24,6 +27,7 @@ impl Arguments {
     pub fn execute(self) -> Result<(), Failure> {
         match self.command {
             Command::List(arguments) => arguments.execute(),
+            Command::Resolve(arguments) => arguments.execute(),
         }
     }
 }

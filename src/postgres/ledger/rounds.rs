@@ -258,7 +258,7 @@ pub(super) struct StoredPart {
     pub(super) after: Option<String>,
     upto: Option<String>,
     already_told: Vec<String>,
-    skipped: i64,
+    pub(super) skipped: i64,
     pub(super) late: Vec<String>,
     pub(super) drafts: i64,
     checksum: i64,
@@ -375,7 +375,8 @@ pub(super) async fn note_published(tx: &Transaction, own: Ownership, seq: i64) -
     complete(tx, own, seq).await
 }
 
-async fn complete(tx: &Transaction, own: Ownership, seq: i64) -> Result<(), LedgerError> {
+/// Campaigns whose last page is in a round up to this one are complete.
+pub(super) async fn complete(tx: &Transaction, own: Ownership, seq: i64) -> Result<(), LedgerError> {
     let sql = format!(
         "update dinnerbell.campaign set state = case when adv_campaign_datetime_end <= {NOW} then 'closed' else 'complete' end, \
          unsent = case when adv_campaign_datetime_end <= {NOW} then 0 end \

@@ -7,9 +7,9 @@ use tokio_postgres::types::Type;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Event, Job, lock_was_busy};
-use crate::audience::LONGEST_CLIENT_ID;
 use crate::config::TableName;
 use crate::postgres::errors::{OUR_INDEXES, PostgresError};
+use crate::postgres::predicate::{short_enough, too_long};
 
 /// How often an index is begun again after a leftover, a lock or a new partition came between.
 const TRIES: u32 = 5;
@@ -30,15 +30,10 @@ pub(super) struct Wanted {
 const FEEDBACK_KEYS: &[(&str, bool)] = &[("adv_campaign_id", false), ("client_id", true)];
 const AUDIENCE_KEYS: &[(&str, bool)] = &[("restaurant_id", false), ("client_id", true)];
 
-/// btree refuses entries that are too long: an index of ours must not refuse other people's rows.
-fn both_fit(first: &str, second: &str) -> String {
-    format!("octet_length({first}) <= {LONGEST_CLIENT_ID} and octet_length({second}) <= {LONGEST_CLIENT_ID}")
-}
-
 impl Wanted {
     /// On the feedback table: no two rows of a (campaign, client).
     pub(super) fn once() -> Self {
-        let predicate = both_fit("adv_campaign_id", "client_id");
+        let predicate = short_enough("adv_campaign_id");
         Self { purpose: "once", unique: true, keys: FEEDBACK_KEYS, predicate, from_id: None }
     }
 
@@ -55,15 +50,13 @@ impl Wanted {
 
     /// On the subscribers table: the clients of a restaurant in their order.
     pub(super) fn audience() -> Self {
-        let predicate = both_fit("restaurant_id", "client_id");
+        let predicate = short_enough("restaurant_id");
         Self { purpose: "audience", unique: false, keys: AUDIENCE_KEYS, predicate, from_id: None }
     }
 
     /// On the subscribers table: those who are in no page, to be counted. Nearly always empty.
     pub(super) fn skipped() -> Self {
-        let predicate = format!(
-            "octet_length(restaurant_id) <= {LONGEST_CLIENT_ID} and octet_length(client_id) > {LONGEST_CLIENT_ID}"
-        );
+        let predicate = too_long();
         Self { purpose: "skipped", unique: false, keys: &AUDIENCE_KEYS[..1], predicate, from_id: None }
     }
 
@@ -199,7 +192,7 @@ impl Job<'_> {
         Err(PostgresError::passing(format!(
             "{}: partitions of {} come and go while its index is built; run `dinnerbell migrate` again",
             self.pool.address(),
-            self.table().sql()
+            self.table()
         )))
     }
 
@@ -227,9 +220,8 @@ impl Job<'_> {
             }
         }
         Err(PostgresError::passing(format!(
-            "{}: index {name} on {} did not become valid; run `dinnerbell migrate` again",
-            self.pool.address(),
-            table.sql()
+            "{}: index {name} on {table} did not become valid; run `dinnerbell migrate` again",
+            self.pool.address()
         )))
     }
 

@@ -2,8 +2,8 @@
 
 use super::index::Wanted;
 use super::ledger::{TABLE, migrations, migrations_table_sql};
-use crate::audience::LONGEST_CLIENT_ID;
 use crate::config::{Config, TableName};
+use crate::postgres::predicate::short_enough;
 
 /// One of the two tables that exist before this service does.
 pub(super) struct SeedTable {
@@ -54,8 +54,8 @@ impl SeedTable {
 pub(super) fn count_duplicates(feedback: &str) -> String {
     format!(
         "select count(*) from (select from {feedback} \
-           where octet_length(adv_campaign_id) <= {LONGEST_CLIENT_ID} and octet_length(client_id) <= {LONGEST_CLIENT_ID} \
-           group by adv_campaign_id, client_id collate \"C\" having count(*) > 1) pairs"
+         where {} group by adv_campaign_id, client_id collate \"C\" having count(*) > 1) pairs",
+        short_enough("adv_campaign_id")
     )
 }
 

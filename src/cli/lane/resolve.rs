@@ -1,0 +1,122 @@
+//! `dinnerbell lane resolve`
+
+use clap::{ArgGroup, Args, ValueEnum};
+use indicatif::ProgressBar;
+use jiff::Timestamp;
+
+use crate::cli::campaign::send::time;
+use crate::cli::output::plain;
+use crate::cli::{ConfigFile, Failure, Json, block_on, output};
+use crate::operate::decide::Assumed;
+use crate::operate::resolve::{Position, Request, Resolution, Resolved, resolve};
+
+const EXAMPLES: &str = "\
+Examples:
+  dinnerbell lane list                              what halted, and the remedy
+  dinnerbell lane resolve 3 --retry
+  dinnerbell lane resolve 3 --restart-at earliest
+  dinnerbell lane resolve 3 --from-kafka --dry-run";
+
+/// Mend what halted a lane, as its remedy says
+///
+/// The service may run meanwhile: it notices within a second and goes on.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("how").required(true).args(["retry", "restart_at", "from_kafka"]))]
+pub struct Arguments {
+    /// The lane: a partition of the campaigns topic
+    #[arg(value_name = "LANE", value_parser = clap::value_parser!(i32).range(0..))]
+    lane: i32,
+    /// What it failed at is mended: try again
+    #[arg(long)]
+    retry: bool,
+    /// The campaigns topic was trimmed or created anew: go on at earliest, latest or an offset
+    #[arg(long, value_name = "POSITION", value_parser = position)]
+    restart_at: Option<Position>,
+    /// Ledger and Kafka contradict each other: believe the output topic about what was told, and mend the ledger and the feedback table by it
+    #[arg(long)]
+    from_kafka: bool,
+    /// Read only messages of drafts formed then or later: RFC 3339, epoch seconds, or from now, as -24h
+    #[arg(long, value_name = "TIME", requires = "from_kafka", allow_hyphen_values = true)]
+    since: Option<String>,
+    /// Whether the last round was published, where the output topic no longer tells
+    #[arg(long, value_enum, requires = "from_kafka")]
+    assume: Option<Assume>,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(flatten)]
+    json: Json,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Assume {
+    /// Nobody is told twice, and some perhaps never
+    Published,
+    /// It is published now, as far as its campaigns still run
+    Unpublished,
+}
+
+impl Arguments {
+    /// Does what is asked.
+    pub fn execute(self) -> Result<(), Failure> {
+        let resolution = self.resolution()?;
+        let config = self.config.load()?;
+        let request = Request { lane: self.lane, resolution, dry_run: self.dry_run, by: operator() };
+        // Drawn on standard error, and only on a terminal.
+        let progress = ProgressBar::new(0);
+        let resolved = block_on(async {
+            resolve(&config, &request, &progress).await.map_err(|error| Failure::Failed(error.to_string()))
+        });
+        progress.finish_and_clear();
+        let resolved = resolved?;
+        if self.json.json { output::print_json(&resolved) } else { output::print(&text(&resolved)) }
+    }
+
+    fn resolution(&self) -> Result<Resolution, Failure> {
+        if let Some(position) = self.restart_at {
+            return Ok(Resolution::RestartAt(position));
+        }
+        if self.retry {
+            return Ok(Resolution::Retry);
+        }
+        let since = self.since.as_deref().map(|since| time(since, Timestamp::now().as_second())).transpose();
+        let since = since.map_err(|problem| Failure::Usage(format!("--since {problem}")))?;
+        let assumed = self.assume.map(|assume| match assume {
+            Assume::Published => Assumed::Published,
+            Assume::Unpublished => Assumed::Unpublished,
+        });
+        Ok(Resolution::FromKafka { since, assumed })
+    }
+}
+
+fn position(text: &str) -> Result<Position, String> {
+    match text {
+        "earliest" => Ok(Position::Earliest),
+        "latest" => Ok(Position::Latest),
+        offset => match offset.parse() {
+            Ok(offset) if offset >= 0 => Ok(Position::Offset(offset)),
+            _ => Err("must be earliest, latest or an offset".to_owned()),
+        },
+    }
+}
+
+/// Who resolves, as the ledger keeps it.
+fn operator() -> String {
+    let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "unknown".to_owned());
+    format!("{user}, lane resolve")
+}
+
+fn text(resolved: &Resolved) -> String {
+    let mut text = format!("lane {}\n", resolved.lane);
+    let verb = if resolved.dry_run { "would" } else { "done" };
+    let found = resolved.found.iter().map(|line| ("found", line));
+    for (what, line) in found.chain(resolved.done.iter().map(|line| (verb, line))) {
+        text.push_str(&format!("  {what:6} {}\n", plain(line)));
+    }
+    if resolved.dry_run {
+        text.push_str("nothing was changed\n");
+    }
+    text
+}

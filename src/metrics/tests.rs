@@ -1,0 +1,204 @@
+use super::*;
+use crate::broker::Record;
+use crate::ledger::{LedgerError, Tally};
+use crate::way::decode::{Arrival, Reason};
+
+fn all_there(board: &Board) {
+    for need in Need::ALL {
+        board.has(need);
+    }
+}
+
+fn halt(found: &str) -> Halt {
+    Halt { name: "duplicate-row".to_owned(), found: found.to_owned(), remedy: "mend it".to_owned() }
+}
+
+fn sample(board: &Board, name: &str) -> Option<String> {
+    let exposition = board.exposition().unwrap();
+    exposition.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(' ')?.to_owned()))
+}
+
+#[track_caller]
+fn assert_samples(board: &Board, expected: &[(&str, &str)]) {
+    for (name, value) in expected {
+        assert_eq!(sample(board, name).as_deref(), Some(*value), "{name}");
+    }
+}
+
+fn arrived(offset: i64, arrival: Arrival) -> (Record, Arrival) {
+    (Record { offset, timestamp: 1_000, key: None, value: None, headers: Vec::new() }, arrival)
+}
+
+fn dead_letter(field: Option<&'static str>) -> Arrival {
+    Arrival::DeadLetter(Reason { field, reason: "wrong".to_owned() })
+}
+
+#[test]
+fn an_instance_is_ready_when_everything_is_there_even_without_a_lane() {
+    let board = Board::default();
+    let missing = board.readiness().missing;
+    assert_eq!(missing.len(), Need::ALL.len(), "{missing:?}");
+    assert_eq!(missing[0], "feedback: not there yet");
+    all_there(&board);
+    assert_eq!(board.readiness(), Readiness { ready: true, missing: Vec::new(), lanes: Vec::new() });
+    board.waits_for(Need::Kafka, "localhost:9092 does not answer");
+    assert_eq!(board.readiness().missing, ["kafka: localhost:9092 does not answer"]);
+    board.has(Need::Kafka);
+    board.stopping();
+    assert_eq!(board.readiness().missing, ["the service is stopping"]);
+}
+
+#[test]
+fn a_lane_that_failed_is_missing_until_it_runs_again() {
+    let board = Board::default();
+    all_there(&board);
+    board.set_lane(0, LaneState::Entering);
+    assert!(board.readiness().ready, "a way in is no fault");
+    board.lane_failed(0, &LaneError::ClockUnread, Duration::from_secs(1));
+    assert!(board.readiness().missing[0].starts_with("lane 0: waiting: the feedback database's clock"));
+    board.set_lane(0, LaneState::Entering);
+    assert!(board.readiness().missing[0].starts_with("lane 0: entering: the feedback database's clock"));
+    board.set_lane(0, LaneState::Running);
+    assert!(board.readiness().ready);
+    assert_samples(
+        &board,
+        &[
+            ("dinnerbell_ready", "1"),
+            ("dinnerbell_lane_failures_total{cause=\"clock\"}", "1"),
+            ("dinnerbell_lane_state{lane=\"0\",state=\"running\"}", "1"),
+            ("dinnerbell_lane_state{lane=\"0\",state=\"waiting\"}", "0"),
+        ],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_does_not_get_in_is_missing_after_a_while() {
+    let board = Board::default();
+    all_there(&board);
+    board.set_lane(3, LaneState::Entering);
+    tokio::time::advance(Duration::from_secs(9)).await;
+    assert!(board.readiness().ready);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(board.readiness().missing, ["lane 3: entering for 10 s"]);
+}
+
+#[test]
+fn a_halted_lane_shows_its_name_and_remedy_but_no_client() {
+    let board = Board::default();
+    all_there(&board);
+    board.set_lane(1, LaneState::Halted(halt("Key (adv_campaign_id, client_id)=(c-1, u-1) already exists")));
+    let readiness = board.readiness();
+    assert_eq!(readiness.missing, ["lane 1: halted: duplicate-row"]);
+    let report = serde_json::to_value(&readiness.lanes[0]).unwrap();
+    assert_eq!(report["remedy"], "mend it");
+    assert_eq!(report["error"], "Key (adv_campaign_id, client_id)=(...) already exists");
+    assert_samples(&board, &[("dinnerbell_halted_lanes", "1"), ("dinnerbell_ready", "0")]);
+}
+
+#[test]
+fn a_lane_that_was_left_leaves_no_series_behind() {
+    let board = Board::default();
+    board.set_lane(2, LaneState::Running);
+    board.observe_lag(2, Some(Lag { records: 1, seconds: 1.0 }));
+    assert_samples(&board, &[("dinnerbell_lane_lag_records{lane=\"2\"}", "1")]);
+    board.left(2);
+    assert!(!board.exposition().unwrap().contains("lane=\"2\""));
+    board.observe_lag(2, Some(Lag { records: 1, seconds: 1.0 }));
+    assert!(!board.exposition().unwrap().contains("lane=\"2\""), "a late answer does not bring it back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_loop_that_stands_still_is_told_from_one_that_has_not_begun_or_has_ended() {
+    let board = Board::default();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(board.stands_still(), None);
+    board.polled();
+    tokio::time::advance(Duration::from_secs(9)).await;
+    assert_eq!(board.stands_still(), None);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(board.stands_still(), Some(Duration::from_secs(10)));
+    board.stopping();
+    assert_eq!(board.stands_still(), None);
+}
+
+#[test]
+fn the_records_of_an_intake_are_counted_by_what_they_ended_as_and_add_up() {
+    let board = Board::default();
+    let tally = Tally { campaigns: 2, duplicates: 1, dead_letters: 4, ..Tally::default() };
+    let arrivals = vec![
+        arrived(0, dead_letter(Some("restaurant_id"))),
+        arrived(1, dead_letter(None)),
+        arrived(2, dead_letter(Some("restaurant_id"))),
+    ];
+    let batch = IntakeBatch { from: 0, to: 7, arrivals };
+    board.took_in(0, &Taken { tally, ..Taken::default() }, &batch, Duration::from_millis(3));
+    assert_samples(
+        &board,
+        &[
+            ("dinnerbell_records_total{outcome=\"campaign\"}", "2"),
+            ("dinnerbell_records_total{outcome=\"duplicate\"}", "1"),
+            ("dinnerbell_records_total{outcome=\"update\"}", "0"),
+            ("dinnerbell_records_total{outcome=\"dead_letter\"}", "4"),
+            ("dinnerbell_dead_letters_total{reason_field=\"restaurant_id\"}", "2"),
+            ("dinnerbell_dead_letters_total{reason_field=\"record\"}", "1"),
+            ("dinnerbell_dead_letters_total{reason_field=\"conflict\"}", "1"),
+            ("dinnerbell_step_duration_seconds_count{step=\"intake\"}", "1"),
+        ],
+    );
+    let total: u64 = board
+        .exposition()
+        .unwrap()
+        .lines()
+        .filter(|line| line.starts_with("dinnerbell_records_total{"))
+        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+        .sum();
+    assert_eq!(total, tally.records().unsigned_abs());
+}
+
+#[test]
+fn changes_of_other_lanes_are_not_counted_as_records_a_second_time() {
+    let board = Board::default();
+    let tally = Tally { updates: 1, dead_letters: 1, ..Tally::default() };
+    board.judged_changes(0, &Taken { tally, ..Taken::default() });
+    assert_samples(
+        &board,
+        &[
+            ("dinnerbell_records_total{outcome=\"update\"}", "0"),
+            ("dinnerbell_changes_total{outcome=\"update\"}", "1"),
+            ("dinnerbell_dead_letters_total{reason_field=\"conflict\"}", "1"),
+        ],
+    );
+}
+
+#[test]
+fn memory_in_flight_is_what_the_semaphore_gave_out() {
+    let board = Board::default();
+    let memory = Arc::new(Semaphore::new(64));
+    board.watch_memory(Arc::clone(&memory), 64);
+    let permit = memory.try_acquire_many(16).unwrap();
+    let held = ("dinnerbell_memory_in_flight_bytes", "16384");
+    assert_samples(&board, &[held, ("dinnerbell_memory_limit_bytes", "65536")]);
+    drop(permit);
+    assert_samples(&board, &[("dinnerbell_memory_in_flight_bytes", "0")]);
+}
+
+#[test]
+fn each_failure_has_a_cause_that_was_registered() {
+    let board = Board::default();
+    let before = board.exposition().unwrap().lines().count();
+    let errors = [
+        LaneError::NotAssigned,
+        LaneError::ClockUnread,
+        LaneError::TakenOver,
+        LaneError::TooLate { seq: 1 },
+        LaneError::Ledger(LedgerError::Passing(String::new())),
+        LaneError::Ledger(LedgerError::NotMine(String::new())),
+        LaneError::Broker(crate::broker::BrokerError::Fenced),
+        LaneError::Audience(crate::audience::AudienceError::Passing(String::new())),
+        LaneError::Halt(halt("")),
+    ];
+    for error in &errors {
+        board.lane_warns(0, error);
+    }
+    assert_eq!(board.exposition().unwrap().lines().count(), before);
+}

@@ -1,0 +1,331 @@
+//! What an operator's resolution reads and writes: one transaction for each lane, with the lane's epoch moved, so that whoever owns the
+//! lane enters it again.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::types::{ToSql, Type};
+
+use super::{NOW, PostgresLedger, lost, rows};
+use crate::broker::Lane;
+use crate::campaign::{EpochSeconds, Window};
+use crate::draft::FEEDBACK_COLUMNS;
+use crate::ledger::{LedgerError, Ownership, RoundHead};
+use crate::operate::decide::{Decision, LastRound};
+use crate::operate::found::FoundDraft;
+use crate::postgres::connect::{Parameter, Pool, Transaction};
+use crate::postgres::errors::PostgresError;
+use crate::way::intake::State;
+
+/// A lane as a resolution finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The next input offset to record.
+    pub position: i64,
+    /// The last recorded round.
+    pub head: RoundHead,
+    /// The one before it, where it is still kept.
+    pub previous: Option<RoundHead>,
+    /// The last round known to be committed in Kafka.
+    pub published: Option<i64>,
+    /// The name of its halt.
+    pub halted: Option<String>,
+    /// When the last round's drafts were formed.
+    pub trigger_datetime_created: EpochSeconds,
+}
+
+/// What a campaign gets back: the drafts whose rows were missing.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    /// The campaign as its newest draft shows it.
+    pub newest: FoundDraft<'static>,
+    /// When the first of them was formed.
+    pub first: EpochSeconds,
+    /// When the last of them was formed.
+    pub last: EpochSeconds,
+}
+
+/// A mending that is to be written.
+pub struct Mending<'a> {
+    /// The lane as it was found; it must still stand so.
+    pub standing: &'a Standing,
+    /// What was decided.
+    pub decision: &'a Decision,
+    /// The campaigns of rows that are missing.
+    pub campaigns: &'a BTreeMap<String, Restored>,
+    /// Clients of the last round whose drafts are taken back, by campaign.
+    pub untold: &'a BTreeMap<String, Vec<String>>,
+    /// Who resolves.
+    pub by: &'a str,
+}
+
+/// What a mending wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Mended {
+    /// Rows inserted because their messages are in the topic.
+    pub rows_restored: u64,
+    /// Campaigns that the ledger did not know.
+    pub campaigns_restored: u64,
+    /// Rows removed because their messages are not in the topic.
+    pub rows_removed: u64,
+    /// Rows that would have been removed, had nobody answered in them.
+    pub rows_kept: u64,
+}
+
+/// How a lane is cleared of its halt; the epoch moves, so that whoever runs it enters it again.
+const CLEARED: &str = "epoch = epoch + 1, halted = null, halted_found = null, halted_remedy = null, halted_at = null, \
+                       resolved_at = clock_timestamp()";
+
+/// A lane as it stands; none where it was never entered.
+pub async fn standing(pool: &Pool, lane: Lane) -> Result<Option<Standing>, PostgresError> {
+    let sql = "select l.position, l.seq, l.published_seq, l.halted, r.revision, r.checksum, r.trigger_datetime_created, p.revision, \
+               p.checksum from dinnerbell.lane l left join dinnerbell.round r on r.lane = l.lane and r.seq = l.seq \
+               left join dinnerbell.round p on p.lane = l.lane and p.seq = l.seq - 1 where l.lane = $1";
+    let rows = pool.query(sql, &[(&lane, Type::INT4)]).await?;
+    Ok(rows.first().map(|row| {
+        let seq: i64 = row.get(1);
+        let head = |seq: i64, at: usize| {
+            Some(RoundHead { seq, revision: row.get::<_, Option<i32>>(at)?, checksum: row.get(at + 1) })
+        };
+        Standing {
+            position: row.get(0),
+            head: head(seq, 4).unwrap_or(RoundHead { seq, ..RoundHead::default() }),
+            previous: head(seq - 1, 7),
+            published: row.get(2),
+            halted: row.get(3),
+            trigger_datetime_created: row.get::<_, Option<_>>(6).unwrap_or_default(),
+        }
+    }))
+}
+
+/// Clears a halt. False where there was none.
+pub async fn retry(pool: &Pool, lane: Lane, by: &str) -> Result<bool, PostgresError> {
+    let sql = format!(
+        "update dinnerbell.lane set {CLEARED}, resolved_by = $2 where lane = $1 and halted is not null returning lane"
+    );
+    Ok(!pool.query(&sql, &[(&lane, Type::INT4), (&by, Type::TEXT)]).await?.is_empty())
+}
+
+/// Lets a lane go on at another position, whatever records the topic held before. False where its halt is not about the topic any more.
+pub async fn restart_at(pool: &Pool, lane: Lane, position: i64, by: &str) -> Result<bool, PostgresError> {
+    // The last round's offset is what Kafka is told when its mark was lost with the topic.
+    let sql = format!(
+        "with moved as (update dinnerbell.lane set {CLEARED}, resolved_by = $3, position = $2, last_offset = null, last_timestamp = null, \
+           last_hash = null where lane = $1 and halted in ('topic-replaced', 'input-trimmed') returning lane, seq), \
+         told as (update dinnerbell.round r set position = $2 from moved m where r.lane = m.lane and r.seq = m.seq) \
+         select lane from moved"
+    );
+    let parameters: [Parameter<'_>; 3] = [(&lane, Type::INT4), (&position, Type::INT8), (&by, Type::TEXT)];
+    Ok(!pool.query(&sql, &parameters).await?.is_empty())
+}
+
+/// Which of these drafts have no feedback row, by their place in the list.
+pub async fn without_row(pool: &Pool, drafts: &[FoundDraft<'_>]) -> Result<Vec<usize>, PostgresError> {
+    let sql = format!(
+        "select t.place from unnest($1::text[], $2::text[]) with ordinality as t (campaign, client, place) where not exists \
+         (select 1 from {} where adv_campaign_id = t.campaign and client_id collate \"C\" = t.client and {})",
+        pool.table().sql(),
+        rows::INDEXED
+    );
+    let campaigns: Vec<&str> = drafts.iter().map(|draft| &*draft.adv_campaign_id).collect();
+    let clients: Vec<&str> = drafts.iter().map(|draft| &*draft.client_id).collect();
+    let found = pool.query(&sql, &[(&campaigns, Type::TEXT_ARRAY), (&clients, Type::TEXT_ARRAY)]).await?;
+    Ok(found.iter().filter_map(|row| usize::try_from(row.get::<_, i64>(0) - 1).ok()).collect())
+}
+
+impl PostgresLedger {
+    /// Begins a mending: one transaction, if the lane still stands as it was found.
+    pub async fn begin_mending(&self, own: Ownership, standing: &Standing) -> Result<OpenMending, LedgerError> {
+        let tx = self.begin(own).await?;
+        let sql = "select 1 from dinnerbell.lane where lane = $1 and epoch = $2 and seq = $3 and published_seq is not distinct from $4 \
+                   for update";
+        let key: [Parameter<'_>; 4] = [
+            (&own.lane, Type::INT4),
+            (&own.epoch, Type::INT8),
+            (&standing.head.seq, Type::INT8),
+            (&standing.published, Type::INT8),
+        ];
+        if tx.query_opt(sql, &key).await?.is_none() {
+            tx.rollback().await?;
+            return Err(lost(own, "the last round"));
+        }
+        let now = tx.query_one(&format!("select {NOW}"), &[]).await?.get(0);
+        Ok(OpenMending {
+            tx,
+            own,
+            feedback: self.feedback(),
+            now,
+            restored: BTreeMap::new(),
+            mended: Mended::default(),
+        })
+    }
+}
+
+/// A mending that is being written: an open transaction.
+pub struct OpenMending {
+    tx: Transaction,
+    own: Ownership,
+    feedback: String,
+    now: EpochSeconds,
+    /// Rows inserted, by campaign.
+    restored: BTreeMap<String, i64>,
+    mended: Mended,
+}
+
+impl OpenMending {
+    /// Inserts the rows of these drafts, those that have none.
+    pub async fn restore(&mut self, drafts: &[FoundDraft<'_>]) -> Result<(), LedgerError> {
+        let sql = format!(
+            "insert into {} ({FEEDBACK_COLUMNS}) select distinct on (adv_campaign_id, client_id) {FEEDBACK_COLUMNS} from \
+             unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::text[], $10::int4[]) \
+             as t ({FEEDBACK_COLUMNS}) where not exists (select 1 from {} f where f.adv_campaign_id = t.adv_campaign_id \
+             and f.client_id collate \"C\" = t.client_id and octet_length(f.adv_campaign_id) <= 256 and octet_length(f.client_id) <= 256) \
+             order by adv_campaign_id, client_id returning adv_campaign_id",
+            self.feedback, self.feedback
+        );
+        let text = |of: fn(&'_ FoundDraft<'_>) -> String| drafts.iter().map(of).collect::<Vec<String>>();
+        let time = |of: fn(&FoundDraft<'_>) -> i64| drafts.iter().map(of).collect::<Vec<i64>>();
+        let texts = [
+            text(|d| d.restaurant_id.to_string()),
+            text(|d| d.adv_campaign_id.to_string()),
+            text(|d| d.adv_campaign_content.to_string()),
+            text(|d| d.adv_campaign_owner.to_string()),
+            text(|d| d.adv_campaign_owner_contact.to_string()),
+        ];
+        let times = [
+            time(|d| d.adv_campaign_datetime_start),
+            time(|d| d.adv_campaign_datetime_end),
+            time(|d| d.datetime_created),
+        ];
+        let clients = text(|d| d.client_id.to_string());
+        let formed: Vec<i32> =
+            drafts.iter().map(|d| i32::try_from(d.trigger_datetime_created).unwrap_or(i32::MAX)).collect();
+        let mut parameters: Vec<Parameter<'_>> = Vec::with_capacity(10);
+        parameters.extend(texts.iter().map(|column| (column as &(dyn ToSql + Sync), Type::TEXT_ARRAY)));
+        parameters.extend(times.iter().map(|column| (column as &(dyn ToSql + Sync), Type::INT8_ARRAY)));
+        parameters.push((&clients, Type::TEXT_ARRAY));
+        parameters.push((&formed, Type::INT4_ARRAY));
+        for row in self.tx.query(&sql, &parameters).await? {
+            *self.restored.entry(row.get(0)).or_default() += 1;
+            self.mended.rows_restored += 1;
+        }
+        Ok(())
+    }
+
+    /// Writes everything else, and commits.
+    pub async fn commit(mut self, mending: &Mending<'_>) -> Result<Mended, LedgerError> {
+        if mending.decision.last == LastRound::PublishedInPart {
+            self.take_back(mending).await?;
+        }
+        for (id, restored) in mending.campaigns {
+            self.count(id, restored).await?;
+        }
+        self.settle(mending).await?;
+        if let Some(published) = mending.decision.published {
+            super::rounds::complete(&self.tx, self.own, published).await?;
+        }
+        self.tx.commit().await?;
+        Ok(self.mended)
+    }
+
+    /// Drafts of the last round that have no message: their rows go, and the cursors go back, so that a later round tells those clients.
+    async fn take_back(&mut self, mending: &Mending<'_>) -> Result<(), LedgerError> {
+        let parts = super::rounds::parts(&self.tx, self.own.lane, mending.standing.head.seq).await?;
+        for part in parts {
+            let Some(clients) = mending.untold.get(&part.id) else { continue };
+            let sql = format!(
+                "delete from {} where adv_campaign_id = $1 and client_id collate \"C\" = any($2) and feedback is null and {}",
+                self.feedback,
+                rows::INDEXED
+            );
+            let gone = self.tx.execute(&sql, &[(&part.id, Type::TEXT), (clients, Type::TEXT_ARRAY)]).await?;
+            let kept = (clients.len() as u64).saturating_sub(gone);
+            let late = part.late.iter().filter(|client| clients.contains(client)).count() as i64;
+            let sql = format!(
+                "update dinnerbell.campaign set told = told - $2, late = late - $3, skipped = skipped - $4, kept = kept + $5, unsent = null, \
+                 cursor = case when $6 then $7 else cursor end, last_page_seq = case when $6 then null else last_page_seq end, \
+                 state = case when state = 'cancelled' then state \
+                   when adv_campaign_datetime_end <= {NOW} then case when $6 or last_page_seq is null then 'expired' else 'closed' end \
+                   when adv_campaign_datetime_start > {NOW} then 'scheduled' \
+                   when $6 or last_page_seq is null then 'active' else 'complete' end where adv_campaign_id = $1"
+            );
+            let values: [Parameter<'_>; 7] = [
+                (&part.id, Type::TEXT),
+                (&(clients.len() as i64), Type::INT8),
+                (&late, Type::INT8),
+                (&if part.has_page { part.skipped } else { 0 }, Type::INT8),
+                (&kept.cast_signed(), Type::INT8),
+                (&part.has_page, Type::BOOL),
+                (&part.after, Type::TEXT),
+            ];
+            self.tx.execute(&sql, &values).await?;
+            self.mended.rows_removed += gone;
+            self.mended.rows_kept += kept;
+        }
+        Ok(())
+    }
+
+    /// A campaign that got rows back: what it told grows by them. One that the ledger does not know is made from its newest draft; its own
+    /// record, read once more, is then a duplicate or an update. The cursor stays: the rows themselves keep anybody from being told twice.
+    async fn count(&mut self, id: &str, restored: &Restored) -> Result<(), LedgerError> {
+        let told = self.restored.get(id).copied().unwrap_or(0);
+        let newest = &restored.newest;
+        let window = Window { start: newest.adv_campaign_datetime_start, end: newest.adv_campaign_datetime_end };
+        let state = State::of(window, false, self.now).name();
+        let sql = format!(
+            "insert into dinnerbell.campaign (lane, state, received_at, {}) values ($1, $2, to_timestamp($3), $4, $5, $6, $7, $8, $9, $10, $11) \
+             on conflict do nothing",
+            super::CAMPAIGN
+        );
+        let first = restored.first as f64;
+        let values: [Parameter<'_>; 11] = [
+            (&self.own.lane, Type::INT4),
+            (&state, Type::TEXT),
+            (&first, Type::FLOAT8),
+            (&newest.adv_campaign_id, Type::TEXT),
+            (&newest.restaurant_id, Type::TEXT),
+            (&newest.adv_campaign_content, Type::TEXT),
+            (&newest.adv_campaign_owner, Type::TEXT),
+            (&newest.adv_campaign_owner_contact, Type::TEXT),
+            (&window.start, Type::INT8),
+            (&window.end, Type::INT8),
+            (&newest.datetime_created, Type::INT8),
+        ];
+        self.mended.campaigns_restored += self.tx.execute(&sql, &values).await?;
+        let sql = "update dinnerbell.campaign set told = told + $2, unsent = null, \
+                   first_draft_at = least(first_draft_at, to_timestamp($3)), last_draft_at = greatest(last_draft_at, to_timestamp($4)) \
+                   where adv_campaign_id = $1 and $2 > 0";
+        let last = restored.last as f64;
+        let values: [Parameter<'_>; 4] =
+            [(&id, Type::TEXT), (&told, Type::INT8), (&first, Type::FLOAT8), (&last, Type::FLOAT8)];
+        self.tx.execute(sql, &values).await?;
+        Ok(())
+    }
+
+    /// The round with which the lane goes on, and the lane.
+    async fn settle(&mut self, mending: &Mending<'_>) -> Result<(), LedgerError> {
+        let Decision { head, published, overrule, .. } = mending.decision;
+        let sql = "insert into dinnerbell.round (lane, seq, revision, checksum, drafts, position, trigger_datetime_created) \
+                   select lane, $2, $3, $4, 0, position, $5 from dinnerbell.lane where lane = $1 \
+                   on conflict (lane, seq) do update set revision = excluded.revision, checksum = excluded.checksum";
+        let values: [Parameter<'_>; 5] = [
+            (&self.own.lane, Type::INT4),
+            (&head.seq, Type::INT8),
+            (&head.revision, Type::INT4),
+            (&head.checksum, Type::INT8),
+            (&self.now, Type::INT8),
+        ];
+        self.tx.execute(sql, &values).await?;
+        let sql = format!(
+            "update dinnerbell.lane set {CLEARED}, seq = $2, published_seq = $3, overrule = $4, resolved_by = $5 where lane = $1"
+        );
+        let values: [Parameter<'_>; 5] = [
+            (&self.own.lane, Type::INT4),
+            (&head.seq, Type::INT8),
+            (published, Type::INT8),
+            (overrule, Type::BOOL),
+            (&mending.by, Type::TEXT),
+        ];
+        self.tx.execute(&sql, &values).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! HTTP over real sockets, and docs/metrics.md held against what `/metrics` exposes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dinnerbell::config::{self, Secret};
+use dinnerbell::http::{bind, serve};
+use dinnerbell::ledger::Halt;
+use dinnerbell::metrics::{Board, Lag, LaneState, Need};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+/// Whatever a test waits for comes much sooner, or never.
+const BOUND: Duration = Duration::from_secs(20);
+
+/// Serves a board while the test runs, then stops and waits for the end.
+async fn while_serving<F: Future<Output = ()>>(
+    board: Arc<Board>,
+    token: Option<&str>,
+    test: impl FnOnce(SocketAddr, watch::Sender<bool>) -> F,
+) {
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let bound = bind(&config::Http { listen, token: token.map(|token| Secret::new(token.to_owned())) }).await.unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let address = bound.address();
+    let ran = timeout(BOUND, async { tokio::join!(serve(bound, board, stopped), test(address, stop)) });
+    ran.await.unwrap();
+}
+
+/// Sends a request and returns the status and the whole answer.
+async fn ask(address: SocketAddr, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let status = answer.split(' ').nth(1).expect("an answer has a status").parse().unwrap();
+    (status, answer)
+}
+
+async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").expect("a head ends").1
+}
+
+#[tokio::test]
+async fn readiness_says_what_is_missing_until_nothing_is() {
+    let board = Arc::new(Board::default());
+    while_serving(Arc::clone(&board), None, async |address, _stop| {
+        board.waits_for(Need::Kafka, "localhost:9092 does not answer");
+        let (status, answer) = get(address, "/readyz").await;
+        assert_eq!(status, 503);
+        assert!(answer.contains("content-type: application/json"), "{answer}");
+        let said: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
+        let missing = said["missing"].as_array().unwrap();
+        assert!(missing.iter().any(|why| why == "kafka: localhost:9092 does not answer"), "{answer}");
+        for need in Need::ALL {
+            board.has(need);
+        }
+        board.set_lane(0, LaneState::Running);
+        let (status, answer) = get(address, "/readyz").await;
+        assert_eq!((status, answer.contains(r#""ready":true"#)), (200, true), "{answer}");
+        let (name, found, remedy) = ("kafka-ahead".into(), "found".into(), "dinnerbell lane resolve 1".into());
+        board.set_lane(1, LaneState::Halted(Halt { name, found, remedy }));
+        let (status, answer) = get(address, "/readyz").await;
+        let said: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
+        assert_eq!(status, 503);
+        assert_eq!(said["missing"], serde_json::json!(["lane 1: halted: kafka-ahead"]));
+        assert_eq!(said["lanes"][1]["remedy"], "dinnerbell lane resolve 1");
+        assert_eq!(get(address, "/healthz").await.0, 200, "a halted lane is no reason to start the process again");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn metrics_carry_their_media_type_and_end_as_the_format_wants() {
+    while_serving(Arc::default(), None, async |address, _stop| {
+        let (status, answer) = get(address, "/metrics").await;
+        assert_eq!(status, 200);
+        let media = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n";
+        assert!(answer.contains(media), "{answer}");
+        assert!(answer.ends_with("# EOF\n"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_not_open_needs_the_token() {
+    while_serving(Arc::default(), Some("t"), async |address, _stop| {
+        let (status, answer) = get(address, "/other").await;
+        assert_eq!((status, answer.contains("www-authenticate: Bearer")), (401, true), "{answer}");
+        let request = "GET /other HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer t\r\n\r\n";
+        assert_eq!(ask(address, request).await.0, 404);
+        assert_eq!(get(address, "/healthz").await.0, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    while_serving(Arc::default(), None, async |address, _stop| {
+        let header = format!("X-Long: {}\r\n", "x".repeat(12_000));
+        let request = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{header}{header}\r\n");
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // The connection may be closed before all of it was sent.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+        assert_eq!(get(address, "/healthz").await.0, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_do_not_hold_up_the_stop() {
+    while_serving(Arc::default(), None, async |address, stop| {
+        let silent = TcpStream::connect(address).await.unwrap();
+        assert_eq!(get(address, "/healthz").await.0, 200);
+        stop.send_replace(true);
+        let mut silent = silent;
+        let mut nothing = Vec::new();
+        let _ = silent.read_to_end(&mut nothing).await;
+        assert_eq!(nothing, b"", "it is closed without an answer");
+    })
+    .await;
+}
+
+/// What a metric is, as the page and the exposition both say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Described {
+    kind: String,
+    labels: BTreeSet<String>,
+    unit: String,
+}
+
+/// A board on which every metric shows.
+fn full_board() -> Board {
+    let board = Board::default();
+    board.set_lane(0, LaneState::Running);
+    board.observe_lag(0, Some(Lag { records: 1, seconds: 1.0 }));
+    board.watch_memory(Arc::new(Semaphore::new(1)), 1);
+    board.clock_difference(0.5);
+    board
+}
+
+/// What `/metrics` exposes. A counter's samples end in `_total`, an info's in `_info`, and that is how they are called.
+fn exposed() -> BTreeMap<String, Described> {
+    let exposition = full_board().exposition().unwrap();
+    let mut metrics = BTreeMap::<String, Described>::new();
+    let mut current = (String::new(), String::new());
+    for line in exposition.lines() {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        match words.as_slice() {
+            ["#", "TYPE", name, kind] => {
+                let suffix = match *kind {
+                    "counter" => "_total",
+                    "info" => "_info",
+                    _ => "",
+                };
+                current = ((*name).to_owned(), format!("{name}{suffix}"));
+                metrics.entry(current.1.clone()).or_default().kind = (*kind).to_owned();
+            }
+            ["#", "UNIT", name, unit] => {
+                assert_eq!(*name, current.0);
+                metrics.get_mut(&current.1).unwrap().unit = (*unit).to_owned();
+            }
+            ["#", ..] => {}
+            _ => {
+                assert!(line.starts_with(&current.0), "{line}");
+                let labels =
+                    line.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("", |(labels, _)| labels);
+                let names = labels.split("\",").filter_map(|label| label.split_once('=')).map(|(name, _)| name);
+                metrics
+                    .get_mut(&current.1)
+                    .unwrap()
+                    .labels
+                    .extend(names.filter(|name| *name != "le").map(str::to_owned));
+            }
+        }
+    }
+    metrics
+}
+
+/// What the page's first table says.
+fn documented() -> BTreeMap<String, Described> {
+    let page = include_str!("../docs/metrics.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `dinnerbell_") || line.starts_with("| `process_"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [name, kind, labels, unit, meaning] = cells[..] else { panic!("five cells: {row}") };
+        assert!(meaning.ends_with('.'), "{row}");
+        let labels = labels.split(", ").filter(|label| !label.is_empty()).map(str::to_owned).collect();
+        (name.trim_matches('`').to_owned(), Described { kind: kind.to_owned(), labels, unit: unit.to_owned() })
+    })
+    .collect()
+}
+
+#[test]
+fn the_page_says_exactly_what_is_exposed() {
+    let (exposed, documented) = (exposed(), documented());
+    // A process without a limit has none to show.
+    let optional = |name: &&String| *name == "process_max_fds";
+    let undocumented: Vec<_> = exposed.keys().filter(|name| !documented.contains_key(*name)).collect();
+    assert!(undocumented.is_empty(), "not in docs/metrics.md: {undocumented:?}");
+    let unexposed: Vec<_> =
+        documented.keys().filter(|name| !exposed.contains_key(*name)).filter(|name| !optional(name)).collect();
+    assert!(unexposed.is_empty(), "in docs/metrics.md only: {unexposed:?}");
+    for (name, described) in &exposed {
+        assert_eq!(described, &documented[name], "{name}: exposed on the left, documented on the right");
+    }
+}
+
+#[test]
+fn alert_rules_name_only_metrics_that_exist() {
+    let rules = include_str!("../docs/alerts.yml");
+    let mut names = BTreeSet::new();
+    for (name, described) in documented() {
+        if described.kind == "histogram" {
+            names.extend(["_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}")));
+        }
+        names.insert(name);
+    }
+    let words = rules.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let named: BTreeSet<&str> =
+        words.filter(|word| word.starts_with("dinnerbell_") || word.starts_with("process_")).collect();
+    assert!(named.len() >= 8, "{named:?}");
+    let unknown: Vec<_> = named.iter().filter(|name| !names.contains(**name)).collect();
+    assert!(unknown.is_empty(), "alerts.yml names what is not exposed: {unknown:?}");
+    let alerts = rules.matches("- alert: ").count();
+    for needed in ["expr: ", "severity: ", "summary: ", "description: "] {
+        assert_eq!(rules.matches(needed).count(), alerts, "each alert has one {needed}");
+    }
+}

@@ -1,0 +1,87 @@
+//! The protocol as explicit-state models, before and beside the code. See docs/model.md.
+
+mod changes;
+mod check;
+mod lane;
+mod pages;
+
+use std::fmt::Debug;
+use std::time::Instant;
+
+use check::{Protocol, Without, agrees_with_stateright, first_broken, visit};
+
+/// Every promise holds in every state, a good run can complete from each, and what should happen at times does.
+fn holds<M: Protocol>(name: &str, model: &M) -> usize {
+    let begun = Instant::now();
+    let visit = visit(model);
+    println!("{name}: {} states, {:.1?}", visit.states, begun.elapsed());
+    if let Some(broken) = visit.broken {
+        panic!("{name}: {broken}");
+    }
+    assert!(visit.unseen.is_empty(), "{name}: never seen: {:?}", visit.unseen);
+    visit.states
+}
+
+/// Each guard that is needed, taken out alone, breaks the promise that the table names; the others, all taken out together, none.
+fn every_guard<G: Debug + Copy, M: Protocol>(table: &[(G, Without)], models: impl Fn(&[G]) -> Vec<M>) {
+    let mut wrong = Vec::new();
+    let mut assertions = Vec::new();
+    for &(guard, without) in table {
+        let Without::Breaks(promise) = without else {
+            assertions.push(guard);
+            continue;
+        };
+        let begun = Instant::now();
+        let visit = first_broken(&models(&[guard]));
+        let found = visit.broken.as_ref().map(|broken| broken.promise);
+        let trace = visit.broken.as_ref().map(ToString::to_string).unwrap_or_default();
+        println!("without {guard:?}, after {} states, {:.1?}: {trace}", visit.states, begun.elapsed());
+        if found != Some(promise) {
+            wrong.push(format!("without {guard:?} the table says {promise:?}, found {found:?}: {trace}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    if !assertions.is_empty() {
+        let whole = models(&assertions).pop().expect("the whole model comes last");
+        holds(&format!("without {assertions:?}"), &whole);
+    }
+}
+
+#[test]
+fn one_lane_keeps_every_promise() {
+    let model = lane::LaneModel::new(&[], false);
+    let states = holds("lane", &model);
+    agrees_with_stateright(model, states);
+}
+
+#[test]
+fn every_guard_of_one_lane_is_needed_or_called_an_assertion() {
+    every_guard(lane::GUARDS, |without| [true, false].map(|calm| lane::LaneModel::new(without, calm)).to_vec());
+}
+
+#[test]
+fn pages_keep_every_promise() {
+    holds("pages, inserts in order", &pages::PagesModel::new(&[], true));
+    let model = pages::PagesModel::new(&[], false);
+    let states = holds("pages", &model);
+    agrees_with_stateright(model, states);
+}
+
+#[test]
+fn every_guard_of_pages_is_needed_or_called_an_assertion() {
+    every_guard(pages::GUARDS, |without| {
+        [true, false].map(|orderly| pages::PagesModel::new(without, orderly)).to_vec()
+    });
+}
+
+#[test]
+fn changes_keep_every_promise() {
+    let model = changes::ChangesModel::new(&[], false);
+    let states = holds("changes", &model);
+    agrees_with_stateright(model, states);
+}
+
+#[test]
+fn every_guard_of_changes_is_needed_or_called_an_assertion() {
+    every_guard(changes::GUARDS, |without| [true, false].map(|few| changes::ChangesModel::new(without, few)).to_vec());
+}

@@ -1,0 +1,10 @@
+//! What operators ask and decide: lists, `verify`, and the resolution of every halt by its printed remedy.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod by_hand;
+mod lists;
+mod remedies;
+mod resolve;
+mod verify;

@@ -1,0 +1,279 @@
+//! Every halt on the real service: it is brought about, its printed remedy is followed to the letter, and the lane goes on.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::by_hand::json_of;
+use crate::support::database::psql_command;
+use crate::support::{Campaign, Expected, Service, Setting, Stage, wait_for, wait_until};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A stage with one lane, small rounds, and a campaign of 25 that was told.
+struct Told {
+    stage: Stage,
+    expected: Expected,
+}
+
+impl Told {
+    fn new() -> Self {
+        let mut told = Self { stage: Self::stage(), expected: Expected::default() };
+        let service = told.stage.start();
+        told.tell("first", 25);
+        service.stop();
+        told
+    }
+
+    fn stage() -> Stage {
+        let mut stage = Stage::with(Setting::default());
+        stage.config.set("fanout", "round_rows", 10);
+        stage.config.set("kafka.client", "session.timeout.ms", 3_000).set(
+            "kafka.client",
+            "heartbeat.interval.ms",
+            1_000,
+        );
+        stage.migrate();
+        stage
+    }
+
+    /// Sends a campaign to so many new subscribers, without waiting.
+    fn send(&mut self, name: &str, subscribers: u64) {
+        self.stage.subscribers.subscribe(name, subscribers);
+        let campaign = Campaign::now(name, name);
+        self.expected.add(&campaign, self.stage.subscribers.clients_of(name));
+        self.stage.send(&campaign);
+    }
+
+    /// Sends a campaign and waits until everybody is told.
+    #[track_caller]
+    fn tell(&mut self, name: &str, subscribers: u64) {
+        self.send(name, subscribers);
+        self.stage.await_sinks(&self.expected, LONG);
+    }
+
+    /// Waits for this halt, follows its remedy, and sees that the lane goes on and both sinks agree.
+    #[track_caller]
+    fn follow_remedy(&mut self, service: Service, name: &str) {
+        self.run_remedy(name);
+        self.stage.await_sinks(&self.expected, LONG);
+        self.tell("afterwards", 12);
+        let (status, report) = json_of(&self.stage, &["verify"]);
+        assert_eq!(status, 0, "{report}");
+        service.stop();
+        let lanes = self.lanes();
+        assert_eq!(lanes[0]["halted"], Value::Null);
+        let overrules = self.stage.feedback.number("select count(*) from dinnerbell.lane where overrule");
+        assert_eq!(overrules, 0, "what was overruled is forgotten");
+    }
+
+    /// Waits for this halt and runs the command that its remedy names.
+    #[track_caller]
+    fn run_remedy(&self, name: &str) {
+        let halted = self.await_halt(name);
+        let remedy = halted["remedy"].as_str().expect("text").to_owned();
+        let command = remedy.rsplit("dinnerbell ").next().expect("a remedy names a command");
+        let command = command.split([' ']).take_while(|word| !word.starts_with('('));
+        let words: Vec<String> = command.map(|word| word.trim_end_matches([',', ';']).to_owned()).collect();
+        let args: Vec<&str> = words.iter().map(String::as_str).collect();
+        println!("{name}: {remedy}");
+        print!("{}", self.stage.dinnerbell_ok(&args));
+    }
+
+    #[track_caller]
+    fn await_halt(&self, name: &str) -> Value {
+        let halted = wait_for(&format!("the halt {name}"), LONG, || {
+            self.lanes()[0].get("halted").filter(|halted| !halted.is_null()).cloned()
+        });
+        assert_eq!(halted["name"], name, "{halted}");
+        halted
+    }
+
+    fn lanes(&self) -> Value {
+        json_of(&self.stage, &["lane", "list"]).1
+    }
+
+    fn marks(&self) -> String {
+        self.stage.kafka.committed(&self.stage.group, &self.stage.campaigns)[0].metadata.clone()
+    }
+
+    fn commit(&self, metadata: &str) {
+        wait_until("the group has no members", LONG, || {
+            let committed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                self.stage.kafka.commit(&self.stage.group, &self.stage.campaigns, 0, 1, metadata);
+            }));
+            committed.is_ok()
+        });
+    }
+
+    /// What the feedback database holds now, to come back to.
+    fn back_up(&self) -> Backup {
+        let name = self.stage.feedback.name.clone();
+        self.on_server(&format!("create database {name}_kept template {name}"));
+        Backup { name }
+    }
+
+    fn restore(&self, backup: Backup) {
+        let Backup { name } = backup;
+        self.on_server(&format!("drop database {name} with (force)"));
+        self.on_server(&format!("alter database {name}_kept rename to {name}"));
+    }
+
+    fn on_server(&self, sql: &str) {
+        let mut psql: Command = psql_command(&self.stage.postgres, "postgres");
+        wait_until(sql, LONG, || psql.args(["-c", sql]).output().expect("psql is there").status.success());
+    }
+}
+
+struct Backup {
+    name: String,
+}
+
+#[test]
+fn kafka_ahead_after_a_restored_backup() {
+    let mut told = Told::new();
+    let backup = told.back_up();
+    let service = told.stage.start();
+    told.tell("lost", 33);
+    service.stop();
+    // The favourites live in the same database, and are not what was lost.
+    let clients = told.stage.subscribers.clients_of("lost");
+    told.restore(backup);
+    told.stage.subscribers.subscribe_clients("lost", &clients.iter().map(String::as_str).collect::<Vec<_>>());
+    let service = told.stage.start();
+    told.follow_remedy(service, "kafka-ahead");
+    let (_, shown) = json_of(&told.stage, &["campaign", "show", "lost"]);
+    assert_eq!((&shown["told"], &shown["state"]), (&33.into(), &"complete".into()), "{shown}");
+}
+
+#[test]
+fn another_ledger_after_a_database_that_was_lost() {
+    let mut told = Told::new();
+    let clients = told.stage.subscribers.clients_of("first");
+    told.stage.feedback.execute("drop schema dinnerbell cascade; drop table public.subscribers_feedback");
+    told.stage.dinnerbell_ok(&["migrate", "--create-tables"]);
+    assert_eq!(clients.len(), 25);
+    let service = told.stage.start();
+    told.follow_remedy(service, "other-ledger");
+}
+
+#[test]
+fn a_foreign_offset_and_a_mark_that_went_back() {
+    let mut told = Told::new();
+    let old = told.marks();
+    let service = told.stage.start();
+    told.tell("second", 33);
+    service.stop();
+    told.commit("by another tool");
+    let service = told.stage.start();
+    told.run_remedy("foreign-offset");
+    told.tell("third", 10);
+    service.stop();
+    told.commit(&old);
+    let service = told.stage.start();
+    told.follow_remedy(service, "kafka-behind");
+}
+
+#[test]
+fn other_content_of_the_same_round() {
+    let mut told = Told::new();
+    told.stage
+        .feedback
+        .execute("update dinnerbell.round r set checksum = 1 from dinnerbell.lane l where r.seq = l.seq");
+    let service = told.stage.start();
+    told.follow_remedy(service, "other-content");
+}
+
+/// Records a round and dies before it is published, or before the ledger knows.
+fn killed_at(point: &str) -> Told {
+    let mut told = Told { stage: Told::stage(), expected: Expected::default() };
+    // The first round of a lane holds no drafts.
+    let mut service = told.stage.start_failing(&format!("{point}@2=abort"));
+    told.send("first", 8);
+    service.wait_for_abort(LONG);
+    wait_until("the group has no members", LONG, || {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| told.stage.kafka.delete_group(&told.stage.group)))
+            .is_ok()
+    });
+    told
+}
+
+#[test]
+fn mark_missing_of_a_round_that_was_not_published() {
+    let mut told = killed_at("round.sealed");
+    let service = told.stage.start();
+    told.follow_remedy(service, "mark-missing");
+}
+
+#[test]
+fn mark_missing_of_a_round_that_was_published() {
+    let mut told = killed_at("publish.committed");
+    let service = told.stage.start();
+    told.follow_remedy(service, "mark-missing");
+}
+
+#[test]
+fn a_topic_that_was_created_anew() {
+    let mut told = Told::new();
+    told.stage.kafka.delete_topics(&[&told.stage.campaigns]);
+    told.stage.kafka.create_topic(&told.stage.campaigns, 1, &[]);
+    let service = told.stage.start();
+    told.follow_remedy(service, "topic-replaced");
+}
+
+#[test]
+fn input_that_was_deleted_unread() {
+    let mut told = Told::new();
+    for _ in 0..3 {
+        told.stage.kafka.produce(&told.stage.campaigns, Some(0), None, Some(b"nobody reads this"), &[]);
+    }
+    let (_, high) = told.stage.kafka.watermarks(&told.stage.campaigns, 0, "read_committed");
+    told.stage.kafka.delete_records(&told.stage.campaigns, 0, high);
+    let service = told.stage.start();
+    told.follow_remedy(service, "input-trimmed");
+}
+
+#[test]
+fn a_round_whose_rows_were_removed_before_it_was_published() {
+    let mut told = Told { stage: Told::stage(), expected: Expected::default() };
+    let mut service = told.stage.start_failing("round.sealed@2=abort");
+    told.send("first", 8);
+    service.wait_for_abort(LONG);
+    told.stage.feedback.execute(
+        "create table removed as select * from public.subscribers_feedback order by client_id limit 2;
+         delete from public.subscribers_feedback where id in (select id from removed)",
+    );
+    let service = told.stage.start();
+    told.await_halt("round-damaged");
+    told.stage.feedback.execute("insert into public.subscribers_feedback select * from removed");
+    told.follow_remedy(service, "round-damaged");
+}
+
+#[test]
+fn a_feedback_table_that_refuses() {
+    let mut told = Told::new();
+    told.stage
+        .feedback
+        .execute("alter table public.subscribers_feedback add constraint no_more check (adv_campaign_id <> 'second')");
+    let service = told.stage.start();
+    told.send("second", 5);
+    told.await_halt("feedback-refused");
+    told.stage.feedback.execute("alter table public.subscribers_feedback drop constraint no_more");
+    told.follow_remedy(service, "feedback-refused");
+}
+
+#[test]
+fn a_subscribers_table_that_is_gone() {
+    let mut told = Told::new();
+    let service = told.stage.start();
+    told.tell("second", 5);
+    told.stage.subscribers.subscribe("third", 5);
+    told.stage.feedback.execute("alter table public.subscribers_restaurants rename to elsewhere");
+    let campaign = Campaign::now("third", "third");
+    told.stage.send(&campaign);
+    told.await_halt("subscribers-refused");
+    told.stage.feedback.execute("alter table public.elsewhere rename to subscribers_restaurants");
+    told.expected.add(&campaign, told.stage.subscribers.clients_of("third"));
+    told.follow_remedy(service, "subscribers-refused");
+}

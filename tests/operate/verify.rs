@@ -1,0 +1,166 @@
+use serde_json::{Value, json};
+
+use crate::by_hand::{ByHand, json_of};
+use crate::support::Campaign;
+
+/// Three drafts in round 1, published.
+fn told() -> ByHand {
+    let by_hand = ByHand::new();
+    by_hand.record(1, &["a", "b", "c"]);
+    by_hand.publish(1, &["a", "b", "c"]);
+    by_hand
+}
+
+fn verified(by_hand: &ByHand) -> (i32, Value) {
+    json_of(&by_hand.stage, &["verify"])
+}
+
+/// `verify` exits 1 and counts just this.
+#[track_caller]
+fn assert_differs(by_hand: &ByHand, count: &str, expected: u64) {
+    let (status, report) = verified(by_hand);
+    assert_eq!((status, &report["result"]), (1, &json!("different")));
+    assert_eq!(report["differences"][count], json!(expected), "{report}");
+    let total: u64 = report["differences"].as_object().expect("counts").values().filter_map(Value::as_u64).sum();
+    assert_eq!(total, expected, "{report}");
+    let named = report["examples"].as_array().expect("examples").iter().all(|e| e["adv_campaign_id"].is_string());
+    assert!(named || count == "no_drafts", "{report}");
+}
+
+#[test]
+fn equal_sinks_are_equal() {
+    let (status, report) = verified(&told());
+    assert_eq!((status, &report["result"], &report["equal"]), (0, &json!("equal"), &json!(3)), "{report}");
+    assert_eq!((&report["messages"], &report["rows"]), (&json!(3), &json!(3)));
+}
+
+#[test]
+fn nothing_told_is_equal() {
+    let (status, report) = verified(&ByHand::new());
+    assert_eq!((status, &report["result"]), (0, &json!("equal")), "{report}");
+}
+
+#[test]
+fn a_row_without_a_message_differs() {
+    let by_hand = told();
+    by_hand.row(&by_hand.campaign, "d");
+    assert_differs(&by_hand, "rows_without_message", 1);
+}
+
+#[test]
+fn a_message_without_a_row_differs() {
+    let by_hand = told();
+    by_hand.execute("delete from public.subscribers_feedback where client_id = 'b'");
+    assert_differs(&by_hand, "messages_without_row", 1);
+}
+
+#[test]
+fn a_message_without_our_header_for_a_campaign_of_ours_differs() {
+    let by_hand = told();
+    by_hand.message(&by_hand.campaign, "d", None);
+    assert_differs(&by_hand, "messages_without_row", 1);
+}
+
+#[test]
+fn another_field_differs() {
+    let by_hand = told();
+    by_hand.execute("update public.subscribers_feedback set adv_campaign_owner = 'Petrov' where client_id = 'b'");
+    assert_differs(&by_hand, "fields_differ", 1);
+}
+
+#[test]
+fn a_draft_that_is_in_the_topic_twice_differs() {
+    let by_hand = told();
+    by_hand.message(&by_hand.campaign, "b", Some(1));
+    assert_differs(&by_hand, "messages_repeated", 1);
+}
+
+#[test]
+fn a_row_that_is_there_twice_differs() {
+    let by_hand = told();
+    by_hand.execute(
+        "do $$ declare name text; begin for name in select indexname from pg_indexes where tablename = 'subscribers_feedback'
+         and indexdef like '%UNIQUE%' and indexname <> 'id_pk' loop execute 'drop index public.' || quote_ident(name); end loop; end $$",
+    );
+    by_hand.row(&by_hand.campaign, "b");
+    assert_differs(&by_hand, "rows_repeated", 1);
+}
+
+#[test]
+fn a_message_of_our_round_that_is_no_draft_differs() {
+    let by_hand = told();
+    let round = format!("{}/0/1", by_hand.stage.campaigns);
+    let headers: [(&str, &[u8]); 1] = [("dinnerbell_round", round.as_bytes())];
+    by_hand.stage.kafka.produce(&by_hand.stage.notifications, None, Some(b"b"), Some(b"{}"), &headers);
+    assert_differs(&by_hand, "no_drafts", 1);
+}
+
+#[test]
+fn a_recorded_round_is_pending_until_kafkas_mark_says_it_is_published() {
+    let by_hand = told();
+    by_hand.record(2, &["d", "e"]);
+    let (status, report) = verified(&by_hand);
+    assert_eq!((status, &report["pending"], &report["equal"]), (0, &json!(2), &json!(3)), "{report}");
+    // Kafka committed it, and one of its messages is not there.
+    by_hand.message(&by_hand.campaign, "d", Some(2));
+    by_hand.mark(2, 0, 102);
+    assert_differs(&by_hand, "rows_without_message", 1);
+}
+
+#[test]
+fn rows_and_messages_of_an_earlier_job_are_foreign() {
+    let by_hand = told();
+    let earlier = Campaign::now("earlier", "pizzeria");
+    by_hand.row(&earlier, "a");
+    by_hand.message(&earlier, "b", None);
+    by_hand.receive(&Campaign::now("never told", "pizzeria"));
+    by_hand.row(&Campaign::now("never told", "pizzeria"), "a");
+    by_hand.row(&by_hand.campaign, "bb");
+    by_hand.execute("update dinnerbell.round_part set already_told = '{bb}'");
+    let stage = &by_hand.stage;
+    stage.kafka.produce(&stage.notifications, None, None, Some(b"not ours"), &[]);
+    let (status, report) = verified(&by_hand);
+    assert_eq!((status, &report["foreign_rows"], &report["foreign_messages"]), (0, &json!(3), &json!(2)), "{report}");
+}
+
+#[test]
+fn a_withdrawn_row_that_somebody_answered_in_is_listed_and_equal() {
+    let by_hand = told();
+    by_hand.row(&by_hand.campaign, "d");
+    by_hand.execute(
+        "update public.subscribers_feedback set feedback = 'delicious' where client_id = 'd';
+         update dinnerbell.campaign set kept = 1",
+    );
+    let (status, report) = verified(&by_hand);
+    assert_eq!((status, &report["kept"]), (0, &json!(1)), "{report}");
+    assert_eq!((&report["examples"][0]["finding"], &report["examples"][0]["client_id"]), (&json!("kept"), &json!("d")));
+}
+
+#[test]
+fn a_trimmed_topic_cannot_be_compared_but_what_is_younger_can() {
+    let by_hand = told();
+    for partition in [0, 1] {
+        let (_, high) = by_hand.stage.kafka.watermarks(&by_hand.stage.notifications, partition, "read_committed");
+        by_hand.stage.kafka.delete_records(&by_hand.stage.notifications, partition, high);
+    }
+    let output = by_hand.stage.dinnerbell(&["verify"]);
+    assert_eq!(output.status.code(), Some(3));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("--since"), "{errors}");
+    // Rows whose messages may have been deleted cannot be called different.
+    let (status, report) = json_of(&by_hand.stage, &["verify", "--since", "1"]);
+    assert_eq!((status, &report["result"]), (3, &json!("not_compared")), "{report}");
+    let (status, report) = json_of(&by_hand.stage, &["verify", "--since", "+10m"]);
+    assert_eq!((status, &report["result"]), (0, &json!("equal")), "{report}");
+}
+
+#[test]
+fn servers_that_cannot_be_reached_are_no_difference() {
+    let mut by_hand = told();
+    by_hand.stage.config.set("kafka", "bootstrap_servers", "127.0.0.1:1");
+    assert_eq!(verified(&by_hand).0, 3);
+    let ByHand { mut stage, .. } = told();
+    let topic = stage.campaigns.clone();
+    stage.config.set("kafka.topics", "notifications", topic);
+    assert_eq!(json_of(&stage, &["verify"]).0, 3, "another topic than the ledger's");
+}
