@@ -667,6 +667,8 @@ async fn measure_rounds() {
     let (elapsed, cpu) = (began.elapsed(), processor_time() - cpu);
     let rate = 500_000.0 / elapsed.as_secs_f64();
     println!("500,000 drafts in rounds of 20,000: {elapsed:?}, {rate:.0} a second, {cpu:?} of processor time");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap());
 }
 
 /// What this process has used.
