@@ -25,7 +25,9 @@ impl Place {
         let dir = tempfile::tempdir().expect("a temporary folder can be made");
         // The demo's PostgreSQL is somebody else where root runs the tests.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
-        fs::create_dir(dir.path().join("tmp")).expect("it is ours");
+        let temporary = dir.path().join("tmp");
+        fs::create_dir(&temporary).expect("it is ours");
+        fs::set_permissions(temporary, fs::Permissions::from_mode(0o1777)).expect("it is ours");
         Self(dir)
     }
 
