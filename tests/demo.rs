@@ -85,19 +85,9 @@ fn the_demo_runs_on_takes_campaigns_and_ends_in_order() {
     demo.wait_for_log("It runs until Ctrl-C", DONE_WITHIN);
     let configuration = place.configuration();
     let configuration = configuration.to_str().expect("temporary folders have plain names");
-    let send = [
-        "campaign",
-        "send",
-        "-c",
-        configuration,
-        "--restaurant",
-        "pizzeria",
-        "--content",
-        "Fig tart",
-        "--id",
-        "another",
-    ];
-    let sent = run(command(place.0.path(), &send), DONE_WITHIN);
+    let mut send = command(place.0.path(), &["campaign", "send", "-c", configuration, "--id", "another"]);
+    send.args(["--restaurant", "pizzeria", "--content", "Fig tart", "--owner", "Me", "--contact", "me@example.com"]);
+    let sent = run(send, DONE_WITHIN);
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
     demo.wait_for_log("another of pizzeria", DONE_WITHIN);
     let log = demo.stop();

@@ -273,9 +273,11 @@ fn invitation(place: &Place, scene: &Scene) -> String {
         "
 It runs until Ctrl-C. Kafka is at {bootstrap_servers}, metrics are at http://{http}/metrics. In another terminal:
 
-  ring again     {program} campaign send -c {file} --restaurant {restaurant} --content 'Fig tart, 70% off'
+  ring again     {program} campaign send -c {file} --restaurant {restaurant} --content 'Fig tart, 70% off' \\
+                   --owner Me --contact me@example.com
   campaigns      {program} campaign list -c {file}
   lanes          {program} lane list -c {file}
+  both sinks     {program} verify -c {file}
   messages       kcat -b {bootstrap_servers} -t {notifications} -C -e -o -5
   dead letters   kcat -b {bootstrap_servers} -t {dead_letters} -C -e -f '%s\\n%h\\n'
   by hand        kcat -b {bootstrap_servers} -t {campaigns} -P -k some-id   (then a campaign as JSON on one line)
