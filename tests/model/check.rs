@@ -211,7 +211,7 @@ impl Hasher for Mix {
     fn write_u8(&mut self, value: u8) {
         self.waiting = self.waiting << 8 | u64::from(value);
         self.count += 1;
-        if self.count % 8 == 0 {
+        if self.count.is_multiple_of(8) {
             self.hash = self.mixed();
         }
     }

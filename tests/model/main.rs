@@ -34,9 +34,9 @@ fn every_guard<G: Debug + Copy, M: Protocol>(table: &[(G, Without)], models: imp
         let begun = Instant::now();
         let visit = first_broken(&models(&[guard]));
         let found = visit.broken.as_ref().map(|broken| broken.promise);
-        println!("without {guard:?}: {found:?} after {} states, {:.1?}", visit.states, begun.elapsed());
+        let trace = visit.broken.as_ref().map(ToString::to_string).unwrap_or_default();
+        println!("without {guard:?}, after {} states, {:.1?}: {trace}", visit.states, begun.elapsed());
         if found != Some(promise) {
-            let trace = visit.broken.map(|broken| broken.to_string()).unwrap_or_default();
             wrong.push(format!("without {guard:?} the table says {promise:?}, found {found:?}: {trace}"));
         }
     }

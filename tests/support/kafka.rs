@@ -135,7 +135,9 @@ impl KafkaServer {
     /// kcat, with everything it needs to reach this broker. The librdkafka that Debian links it with cannot do SCRAM with today's brokers.
     pub fn kcat(&self, security: Security) -> Command {
         let mut kcat = Command::new("kcat");
-        kcat.env("LD_LIBRARY_PATH", format!("{ROOT}/.cache/librdkafka")).args(["-F", "/dev/null"]);
+        kcat.env("LD_LIBRARY_PATH", format!("{ROOT}/.cache/librdkafka"));
+        // Nobody's own kcat.conf is read.
+        kcat.env_remove("KCAT_CONFIG").env("HOME", "/nonexistent");
         match security {
             Security::Plaintext => kcat.args(["-b", &self.plaintext]),
             Security::SaslSsl => {
