@@ -112,7 +112,8 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, 
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConfigFile {
     /// The configuration file [default: ./dinnerbell.toml, else /etc/dinnerbell/dinnerbell.toml, else the environment alone]
-    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    // Its own id: a command may have a FILE of another kind.
+    #[arg(id = "config", short = 'c', long = "config", value_name = "FILE")]
     pub file: Option<PathBuf>,
 }
 
