@@ -42,6 +42,8 @@ const DELIVERY: Duration = Duration::from_secs(60);
 const UNCLAIMED: Duration = Duration::from_secs(60);
 /// Most producers of one lane at once: the one in use, and former ones that are still being disposed of or hang.
 const PRODUCERS_PER_LANE: usize = 4;
+/// How drafts are compressed unless the operator chooses otherwise.
+pub const COMPRESSION: &str = "lz4";
 /// How many messages are produced before librdkafka's events are served.
 const STRIDE: usize = 1_000;
 
@@ -114,7 +116,7 @@ fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
     let batch = 1_000_000.min(limits.notifications.min(limits.dead_letters)).to_string();
     let largest = limits.notifications.max(limits.dead_letters).clamp(1_000, 1_000_000_000).to_string();
     let defaults = [
-        ("compression.codec", "lz4"),
+        ("compression.codec", COMPRESSION),
         // Messages are many and come at once: they batch while the first ones are on their way.
         ("linger.ms", "0"),
         ("batch.size", &batch),

@@ -10,5 +10,5 @@ pub mod connect;
 pub mod errors;
 pub mod ledger;
 pub mod migrate;
-mod predicate;
+pub(crate) mod predicate;
 mod tls;
