@@ -1,4 +1,6 @@
 //! The real implementation of the broker's traits against a real Apache Kafka.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![cfg(feature = "fail-points")]
 
 mod support;

@@ -71,7 +71,8 @@ impl Screen {
         match event {
             Event::Doing(what) => self.busy(what, what),
             Event::Building { phase, done, total } => {
-                let share = (total > 0).then(|| format!(": {} %", done.min(total) * 100 / total)).unwrap_or_default();
+                let share =
+                    (done.min(total) * 100).checked_div(total).map(|share| format!(": {share} %")).unwrap_or_default();
                 self.busy(phase, &format!("{phase}{share}"));
             }
             Event::Done(what) => self.print(what),

@@ -47,6 +47,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_micros(250);
 const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 /// How many flushes in a row make a nudge.
 const NUDGES: usize = 8;
+/// How drafts are compressed unless the operator chooses otherwise.
+pub const COMPRESSION: &str = "lz4";
 /// How many messages are produced before librdkafka's events are served.
 const STRIDE: usize = 1_000;
 
@@ -119,7 +121,7 @@ fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
     let batch = 1_000_000.min(limits.notifications.min(limits.dead_letters)).to_string();
     let largest = limits.notifications.max(limits.dead_letters).clamp(1_000, 1_000_000_000).to_string();
     let defaults = [
-        ("compression.codec", "lz4"),
+        ("compression.codec", COMPRESSION),
         // Full batches go at once; what is left of a round is sent when the round is complete, by `nudge`. A short linger would have
         // librdkafka spin: it never sleeps while it holds overdue messages, and five requests in flight for a partition hold them up.
         ("linger.ms", "1000"),

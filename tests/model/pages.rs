@@ -482,7 +482,8 @@ impl PagesModel {
             Ends::Over => (2, 2),
             Ends::PutOff => (2, 3),
         };
-        let campaign = Candidate { window: Window { start: 0, end }, started: s.cursor.client.is_some() };
+        let campaign =
+            Candidate { window: Window { start: 0, end }, begun: s.cursor.client.is_some(), remaining: None };
         let share = plan(now, PAGE, if s.cursor.over { &[] } else { std::slice::from_ref(&campaign) });
         let nothing = share.is_empty() && me.newcomers == 0;
         if nothing || (me.mark.is_none() && self.on(Guard::SweepFirst)) || s.ends == Ends::Over {
