@@ -36,6 +36,11 @@ const PORTION: usize = 50_000;
 /// The broker's own number of replicas.
 const USUAL_REPLICAS: TopicReplication<'static> = TopicReplication::Fixed(-1);
 
+/// Ends what a measurement that was stopped left running, which would go on or stand in the way.
+const END_STATEMENTS: &str = "select pg_terminate_backend(pid) from pg_stat_activity \
+    where usename = current_user and pid <> pg_backend_pid() and application_name = 'dinnerbell' \
+    and (query = $1 or datname = current_database() and position($2 in query) > 0)";
+
 /// What exists because of the bench, until it is dropped.
 #[derive(Debug, Default)]
 struct Made {
@@ -116,10 +121,8 @@ impl<'a> Ground<'a> {
         }
         if self.plan.database.is_none() {
             self.made().database = true;
-            // Nobody is connected to this template.
-            let sql = format!("create database \"{}\" template template0", self.database());
             let connection = given.get().await?;
-            connection.batch_without_deadline(&sql).await?;
+            connection.batch_without_deadline(&self.create_database()).await?;
         } else {
             self.made().schemas = true;
         }
@@ -250,6 +253,8 @@ impl<'a> Ground<'a> {
         let failed = |why: String| BenchError::Failed(format!("dropping database {}: {why}", self.database()));
         let work = async {
             let connection = Pool::open(&few(at), "feedback")?.get().await?;
+            let (create, mark) = (self.create_database(), SCHEMA.to_owned());
+            connection.execute(END_STATEMENTS, &[(&create, Type::TEXT), (&mark, Type::TEXT)]).await?;
             connection.batch_without_deadline(&sql).await
         };
         match tokio::time::timeout(DROP, work).await {
@@ -331,6 +336,11 @@ impl<'a> Ground<'a> {
             Ok(metadata.brokers().len())
         })
         .await
+    }
+
+    fn create_database(&self) -> String {
+        // Nobody is connected to this template.
+        format!("create database \"{}\" template template0", self.database())
     }
 
     fn database(&self) -> &str {
