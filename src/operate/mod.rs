@@ -13,9 +13,30 @@ use crate::config;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 
-/// Which ledger it is, if one was claimed. It must be the one of this configuration; what is wrong otherwise is the inner error.
-pub async fn ledger_of(pool: &Pool, kafka: &config::Kafka) -> Result<Result<Option<Uuid>, String>, PostgresError> {
-    let sql = "select ledger, group_id, campaigns_topic, notifications_topic from dinnerbell.service";
+/// Whose ledger it is.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The ledger's id.
+    pub ledger: Uuid,
+    cluster_id: String,
+}
+
+impl Claim {
+    /// Whether it is this cluster's: another one holds other messages under the same names. What is wrong otherwise is the error.
+    pub fn check_cluster(&self, cluster_id: &str) -> Result<(), String> {
+        match self.cluster_id == cluster_id {
+            true => Ok(()),
+            false => Err(format!(
+                "the ledger belongs to the kafka cluster {}, and kafka.bootstrap_servers leads to {cluster_id}: correct the configuration",
+                self.cluster_id
+            )),
+        }
+    }
+}
+
+/// Who claimed the ledger, if anybody did. It must be the service of this configuration; what is wrong otherwise is the inner error.
+pub async fn claim_of(pool: &Pool, kafka: &config::Kafka) -> Result<Result<Option<Claim>, String>, PostgresError> {
+    let sql = "select ledger, cluster_id, group_id, campaigns_topic, notifications_topic from dinnerbell.service";
     let rows = pool.query(sql, &[]).await?;
     let Some(row) = rows.first() else { return Ok(Ok(None)) };
     let topics = &kafka.topics;
@@ -24,7 +45,7 @@ pub async fn ledger_of(pool: &Pool, kafka: &config::Kafka) -> Result<Result<Opti
         ("topics.campaigns", &topics.campaigns),
         ("topics.notifications", &topics.notifications),
     ];
-    for (column, (key, configured)) in (1..).zip(keys) {
+    for (column, (key, configured)) in (2..).zip(keys) {
         let found: &str = row.get(column);
         if found != configured {
             return Ok(Err(format!(
@@ -33,5 +54,5 @@ pub async fn ledger_of(pool: &Pool, kafka: &config::Kafka) -> Result<Result<Opti
             )));
         }
     }
-    Ok(Ok(Some(row.get(0))))
+    Ok(Ok(Some(Claim { ledger: row.get(0), cluster_id: row.get(1) })))
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::decide::{Assumed, Decision, Evidence, LastRound, decide};
 use super::found::{self, FoundDraft};
-use super::ledger_of;
+use super::{Claim, claim_of};
 use crate::broker::{Broker, BrokerError, Committed, Lane};
 use crate::campaign::EpochSeconds;
 use crate::config::Config;
@@ -38,6 +38,8 @@ const MOST_ATTEMPTS: u32 = 4;
 pub enum Resolution {
     /// What the lane failed at is mended: it tries again.
     Retry,
+    /// The last round, not yet published, becomes what is left of its rows.
+    AcceptRows,
     /// The lane goes on at another position.
     RestartAt(Position),
     /// The output topic is right about what was told.
@@ -114,25 +116,38 @@ pub enum ResolveError {
 /// Resolves a lane.
 pub async fn resolve(config: &Config, request: &Request, progress: &ProgressBar) -> Result<Resolved, ResolveError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
-    let claimed = ledger_of(&pool, &config.kafka).await?.map_err(ResolveError::Refused)?;
+    let claimed = claim_of(&pool, &config.kafka).await?.map_err(ResolveError::Refused)?;
     let lane = request.lane;
-    let (Some(ledger), Some(found)) = (claimed, standing(&pool, lane).await?) else {
+    let (Some(claim), Some(found)) = (claimed, standing(&pool, lane).await?) else {
         return Err(ResolveError::Refused(format!(
             "there is no lane {lane} in the ledger: `dinnerbell lane list` shows those that are, and `dinnerbell run` makes them"
         )));
     };
     match request.resolution {
         Resolution::Retry => try_again(&pool, request, &found).await,
-        Resolution::RestartAt(position) => move_to(config, &pool, request, &found, position).await,
+        Resolution::AcceptRows => accept(config, &pool, request, &found).await,
+        Resolution::RestartAt(position) => move_to(config, &pool, &claim, request, &found, position).await,
         Resolution::FromKafka { since, assumed } => {
-            let broker = KafkaBroker::connect(&config.kafka).await?;
-            let clock = PostgresClock::start(pool.clone()).await?;
-            let group = config.kafka.group_id.clone();
-            let writer = PostgresLedger::new(pool.clone(), clock, request.by.clone(), group, false);
+            let broker = connect(config, &claim).await?;
+            let ledger = claim.ledger;
+            let writer = writer(config, &pool, request).await?;
             let mender = Mender { config, pool, broker, writer, request, ledger, since, assumed, progress };
             mender.run(found).await
         }
     }
+}
+
+/// The cluster of the ledger.
+async fn connect(config: &Config, claim: &Claim) -> Result<KafkaBroker, ResolveError> {
+    let broker = KafkaBroker::connect(&config.kafka).await?;
+    claim.check_cluster(broker.cluster_id()).map_err(ResolveError::Refused)?;
+    Ok(broker)
+}
+
+/// The ledger, for an owner that only resolves.
+async fn writer(config: &Config, pool: &Pool, request: &Request) -> Result<PostgresLedger, ResolveError> {
+    let clock = PostgresClock::start(pool.clone()).await?;
+    Ok(PostgresLedger::new(pool.clone(), clock, request.by.clone(), config.kafka.group_id.clone(), false))
 }
 
 fn resolved(request: &Request, standing: &Standing) -> Resolved {
@@ -160,9 +175,38 @@ async fn try_again(pool: &Pool, request: &Request, standing: &Standing) -> Resul
     Ok(outcome)
 }
 
+async fn accept(
+    config: &Config,
+    pool: &Pool,
+    request: &Request,
+    standing: &Standing,
+) -> Result<Resolved, ResolveError> {
+    let (lane, seq) = (request.lane, standing.head.seq);
+    if standing.halted.as_deref() != Some("round-damaged") || standing.published == Some(seq) {
+        return Err(ResolveError::Refused(format!(
+            "lane {lane} is not halted as round-damaged with a round that is still to be published"
+        )));
+    }
+    let mut outcome = resolved(request, standing);
+    outcome.found.push(format!("rows of round {seq} were changed or removed before it was published"));
+    if request.dry_run {
+        outcome.done.push(format!("round {seq} becomes what its rows are now"));
+        return Ok(outcome);
+    }
+    let writer = writer(config, pool, request).await?;
+    let own = writer.bump(lane, 0).await?.ownership;
+    let (held, holds) = writer.accept_rows(own, standing, &request.by).await?;
+    outcome.done.push(format!(
+        "round {seq} held {held} drafts and holds the {holds} whose rows are there; a later round tells the others, as far as their \
+         campaigns run"
+    ));
+    Ok(outcome)
+}
+
 async fn move_to(
     config: &Config,
     pool: &Pool,
+    claim: &Claim,
     request: &Request,
     standing: &Standing,
     position: Position,
@@ -178,7 +222,7 @@ async fn move_to(
     if !matches!(standing.halted.as_deref(), Some("topic-replaced" | "input-trimmed")) {
         return Err(refused());
     }
-    let broker = KafkaBroker::connect(&config.kafka).await?;
+    let broker = connect(config, claim).await?;
     let (low, high) = broker.watermarks(lane).await?;
     let to = match position {
         Position::Earliest => low,
@@ -231,21 +275,35 @@ impl Mender<'_> {
     /// Makes the lane stand still, whoever owns it, and lets it go again if it was not halted and cannot be mended.
     async fn hold_and_mend(&self, before: &Standing) -> Result<Resolved, ResolveError> {
         let lane = self.request.lane;
-        let own = self.writer.bump(lane, 0).await?.ownership;
-        if before.halted.is_none() {
-            let halt = Halt {
-                name: "being-resolved".to_owned(),
-                found: format!("{} looks at what Kafka holds of the lane", self.request.by),
-                remedy: format!("wait for it; if it ended early: dinnerbell lane resolve {lane} --retry"),
-            };
-            self.writer.halt(own, halt).await?;
-        }
+        let own = self.hold().await?;
         let mended = self.mend(Some(own), before).await;
         if mended.is_err() && before.halted.is_none() {
             // If this fails too, the halt's remedy says what to do.
             let _ = retry(&self.pool, lane, &self.request.by).await;
         }
         mended
+    }
+
+    /// Takes the lane, and halts it unless it is. An owner that was sent away enters again at once, and may come in between.
+    async fn hold(&self) -> Result<Ownership, ResolveError> {
+        let lane = self.request.lane;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let entered = self.writer.bump(lane, 0).await?;
+            if entered.halt.is_some() {
+                return Ok(entered.ownership);
+            }
+            let halt = Halt {
+                name: "being-resolved".to_owned(),
+                found: format!("{} looks at what Kafka holds of the lane", self.request.by),
+                remedy: format!("wait for it; if it ended early: dinnerbell lane resolve {lane} --retry"),
+            };
+            match self.writer.halt(entered.ownership, halt).await {
+                Err(LedgerError::NotMine(_)) if attempts < MOST_ATTEMPTS => {}
+                halted => return Ok(halted.map(|()| entered.ownership)?),
+            }
+        }
     }
 
     async fn mend(&self, own: Option<Ownership>, before: &Standing) -> Result<Resolved, ResolveError> {

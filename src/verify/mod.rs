@@ -130,8 +130,12 @@ pub async fn verify(
     progress: &ProgressBar,
 ) -> Result<Report, VerifyError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
-    let ledger = operate::ledger_of(&pool, &config.kafka).await?.map_err(VerifyError::Refused)?;
+    let claim = operate::claim_of(&pool, &config.kafka).await?.map_err(VerifyError::Refused)?;
     let broker = KafkaBroker::connect(&config.kafka).await?;
+    if let Some(claim) = &claim {
+        claim.check_cluster(broker.cluster_id()).map_err(VerifyError::Refused)?;
+    }
+    let ledger = claim.map(|claim| claim.ledger);
     let topics = broker.topics().await?;
     let partitions = topics.iter().find(|topic| topic.name == config.kafka.topics.notifications);
     let partitions = partitions.map_or(0, |topic| topic.partitions);

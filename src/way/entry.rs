@@ -3,10 +3,11 @@
 //! The order is what keeps "once in both" (`tests/model` finds a message without a row for each other order): bump the epoch, which
 //! ends former owners' transactions; a new producer, which fences former owners' producers; the epoch again; only then is Kafka's mark read.
 
+use super::policy::{self, Failures};
 use super::publish::{self, Published};
 use super::reconcile::{LedgerSide, Reconciled, reconcile};
 use super::record::Recorded;
-use super::{Deps, LaneError, policy};
+use super::{Deps, LaneError};
 use crate::broker::{Broker, Committed, Lane};
 use crate::clock::Clock;
 use crate::fail_point::fail_point;
@@ -38,10 +39,11 @@ pub enum Entry<B: Broker> {
     Halted(Ownership, crate::ledger::Halt),
 }
 
-/// Enters a lane.
+/// Enters a lane. What stands in its way for good is recorded as its halt; `failures` know whether it does.
 pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
     lane: Lane,
+    failures: &Failures,
 ) -> Result<Entry<B>, LaneError> {
     if !deps.broker.still_assigned(lane).await {
         return Err(LaneError::NotAssigned);
@@ -54,31 +56,57 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
         return Ok(Entry::Halted(entered.ownership, halt));
     }
     let own = entered.ownership;
-    let producer = deps.broker.producer(lane).await?;
-    fail_point("entry.producer");
-    if !deps.ledger.still_mine(own).await? {
-        return Err(LaneError::TakenOver);
-    }
-    let settled = match same_topic(deps, &entered, low, high).await {
-        Ok(()) => settle(deps, &entered, producer).await,
-        Err(error) => Err(error),
-    };
-    let (producer, published) = match settled {
-        // A halt is believed only when the epoch is still ours: another owner may have gone on meanwhile.
-        Err(LaneError::Halt(halt)) => {
-            if !deps.ledger.still_mine(own).await? {
-                return Err(LaneError::TakenOver);
-            }
-            deps.ledger.halt(own, halt.clone()).await?;
-            return Err(LaneError::Halt(halt));
-        }
-        settled => settled?,
+    let (producer, published) = match take_over(deps, &entered, low, high).await {
+        Ok(taken) => taken,
+        Err(error) => return Err(halt(deps, own, error, failures).await),
     };
     let input = deps.broker.open(lane, entered.position).await?;
     // With the note the ledger forgets what an operator overruled: that was about one mark, which is written anew by now.
     let noted = entered.published == Some(published.head().seq) && !entered.overrule;
     let (ledger, position) = (entered.ledger, entered.position);
     Ok(Entry::Runs(Box::new(Owned { own, ledger, producer, published, noted, input, position })))
+}
+
+/// Fences former owners, and brings both sides together.
+async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    entered: &Entered,
+    low: i64,
+    high: i64,
+) -> Result<(B::Producer, Published), LaneError> {
+    let own = entered.ownership;
+    let producer = deps.broker.producer(own.lane).await?;
+    fail_point("entry.producer");
+    if !deps.ledger.still_mine(own).await? {
+        return Err(LaneError::TakenOver);
+    }
+    same_topic(deps, entered, low, high).await?;
+    settle(deps, entered, producer).await
+}
+
+/// Records a halt, if the error is one. It is believed only when the epoch is still ours: another owner may have gone on meanwhile.
+pub(super) async fn halt<B, L: Ledger, A, C>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    error: LaneError,
+    failures: &Failures,
+) -> LaneError {
+    let halt = match &error {
+        LaneError::Halt(halt) => halt.clone(),
+        error => match failures.would_halt(own.lane, error) {
+            Some(halt) => halt,
+            None => return error.clone(),
+        },
+    };
+    let recorded = match deps.ledger.still_mine(own).await {
+        Ok(true) => deps.ledger.halt(own, halt.clone()).await,
+        Ok(false) => return LaneError::TakenOver,
+        Err(error) => Err(error),
+    };
+    match recorded {
+        Ok(()) => LaneError::Halt(halt),
+        Err(error) => error.into(),
+    }
 }
 
 /// Is the topic still the one that the ledger knows? This comes before the offsets, which Kafka deletes with the topic.

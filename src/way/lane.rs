@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::entry::{Entry, Owned, enter};
+use super::entry::{Entry, Owned, enter, halt};
 use super::policy::{Failures, Next};
 use super::publish::{Published, publish};
 use super::record::{self, Copied, Recorded};
@@ -81,30 +81,17 @@ async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
     deps.board.set_lane(lane, LaneState::Entering);
-    match enter(deps, lane).await? {
+    match enter(deps, lane, failures).await? {
         Entry::Halted(own, halt) => stand_still(deps, own, halt, stop).await,
         Entry::Runs(owned) => {
             deps.board.set_lane(lane, LaneState::Running);
             let own = owned.own;
             match run(deps, *owned, failures, stop).await {
-                Err(error) => Err(halt_if_permanent(deps, own, error, failures).await),
+                // A step that failed for good is recorded as a halt while the lane is still ours to write.
+                Err(error) => Err(halt(deps, own, error, failures).await),
                 stopped => stopped,
             }
         }
-    }
-}
-
-/// A step that failed for good is recorded as a halt while the lane is still ours to write.
-async fn halt_if_permanent<B, L: Ledger, A, C>(
-    deps: &Deps<B, L, A, C>,
-    own: Ownership,
-    error: LaneError,
-    failures: &mut Failures,
-) -> LaneError {
-    let Some(halt) = failures.would_halt(own.lane, &error) else { return error };
-    match deps.ledger.halt(own, halt.clone()).await {
-        Ok(()) => LaneError::Halt(halt),
-        Err(_) => error,
     }
 }
 

@@ -101,6 +101,9 @@ impl Failures {
     }
 }
 
+const DAMAGED: &str = "restore the rows that were changed or removed, or else let the round become what its rows are now with \
+                       --accept-rows in place of --retry";
+
 /// An error that trying again does not mend.
 struct Permanent<'a> {
     name: &'static str,
@@ -122,9 +125,7 @@ impl Permanent<'_> {
 
 fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
     let (name, found, before, times) = match error {
-        LaneError::Ledger(LedgerError::Damaged(found)) => {
-            ("round-damaged", found, "restore the rows that were changed or removed", 1)
-        }
+        LaneError::Ledger(LedgerError::Damaged(found)) => ("round-damaged", found, DAMAGED, 1),
         LaneError::Ledger(LedgerError::Duplicate(row)) => {
             ("duplicate-row", row, "find out who else writes to the feedback table", PERMANENT_FAILURES)
         }
@@ -168,11 +169,18 @@ pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &str, theirs: &str)
         }
         Contradiction::Foreign => ("foreign-offset", "the group's offset of this lane was committed by something else"),
     };
+    // Two services that share a group would contradict each other again.
+    let first = match kind {
+        Contradiction::OtherLedger | Contradiction::Foreign => {
+            "make sure that nothing but this service and this database uses the group, then "
+        }
+        _ => "",
+    };
     Halt {
         name: name.to_owned(),
         found: format!("{what}; ledger: {ours}; kafka: {theirs}"),
         remedy: format!(
-            "see what the output topic holds and mend the ledger by it: dinnerbell lane resolve {lane} --from-kafka"
+            "{first}mend the ledger by what the output topic holds: dinnerbell lane resolve {lane} --from-kafka"
         ),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 use std::process::Output;
+use std::time::Duration;
 
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::{Value, json};
 
 use crate::support::{Campaign, Setting, Stage};
@@ -23,10 +25,12 @@ impl ByHand {
         stage.migrate();
         let campaign = Campaign::now("offer", "pizzeria");
         let by_hand = Self { stage, campaign };
-        let Stage { group, campaigns, notifications, .. } = &by_hand.stage;
+        let Stage { group, campaigns, notifications, kafka, .. } = &by_hand.stage;
+        let client: BaseConsumer = kafka.client().create().expect("the settings are right");
+        let cluster = client.client().fetch_cluster_id(Duration::from_secs(30)).expect("the broker answers");
         by_hand.execute(&format!(
             "insert into dinnerbell.service (ledger, cluster_id, group_id, campaigns_topic, notifications_topic)
-             values ('{LEDGER}', 'any', '{group}', '{campaigns}', '{notifications}');
+             values ('{LEDGER}', '{cluster}', '{group}', '{campaigns}', '{notifications}');
              insert into dinnerbell.lane (lane, lock_key, position, published_seq) values (0, 4711, 0, 0);
              insert into dinnerbell.round (lane, seq, checksum, drafts, position, trigger_datetime_created) values (0, 0, 0, 0, 0, 0);"
         ));

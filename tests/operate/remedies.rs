@@ -188,8 +188,7 @@ fn other_content_of_the_same_round() {
 /// Records a round and dies before it is published, or before the ledger knows.
 fn killed_at(point: &str) -> Told {
     let mut told = Told { stage: Told::stage(), expected: Expected::default() };
-    // The first round of a lane holds no drafts.
-    let mut service = told.stage.start_failing(&format!("{point}@2=abort"));
+    let mut service = told.stage.start_failing(&format!("{point}=abort"));
     told.send("first", 8);
     service.wait_for_abort(LONG);
     wait_until("the group has no members", LONG, || {
@@ -201,14 +200,15 @@ fn killed_at(point: &str) -> Told {
 
 #[test]
 fn mark_missing_of_a_round_that_was_not_published() {
-    let mut told = killed_at("round.sealed");
+    let mut told = killed_at("round.sealed@1");
     let service = told.stage.start();
     told.follow_remedy(service, "mark-missing");
 }
 
 #[test]
 fn mark_missing_of_a_round_that_was_published() {
-    let mut told = killed_at("publish.committed");
+    // A lane's first act is a round without drafts, which is only published.
+    let mut told = killed_at("publish.committed@2");
     let service = told.stage.start();
     told.follow_remedy(service, "mark-missing");
 }
@@ -234,20 +234,41 @@ fn input_that_was_deleted_unread() {
     told.follow_remedy(service, "input-trimmed");
 }
 
-#[test]
-fn a_round_whose_rows_were_removed_before_it_was_published() {
+/// A round of eight drafts is recorded and not published, and two of its rows are moved to the table `removed`.
+fn damaged() -> Told {
     let mut told = Told { stage: Told::stage(), expected: Expected::default() };
-    let mut service = told.stage.start_failing("round.sealed@2=abort");
+    let mut service = told.stage.start_failing("round.sealed@1=abort");
     told.send("first", 8);
     service.wait_for_abort(LONG);
     told.stage.feedback.execute(
         "create table removed as select * from public.subscribers_feedback order by client_id limit 2;
          delete from public.subscribers_feedback where id in (select id from removed)",
     );
+    told
+}
+
+#[test]
+fn a_round_whose_rows_were_removed_and_are_restored() {
+    let mut told = damaged();
     let service = told.stage.start();
     told.await_halt("round-damaged");
     told.stage.feedback.execute("insert into public.subscribers_feedback select * from removed");
     told.follow_remedy(service, "round-damaged");
+}
+
+#[test]
+fn a_round_whose_rows_were_removed_and_are_lost_tells_those_clients_later() {
+    let told = damaged();
+    let service = told.stage.start();
+    let halted = told.await_halt("round-damaged");
+    assert!(halted["remedy"].as_str().expect("text").contains("--accept-rows in place of --retry"), "{halted}");
+    told.stage.dinnerbell_ok(&["lane", "resolve", "0", "--accept-rows"]);
+    told.stage.await_sinks(&told.expected, LONG);
+    let (status, report) = json_of(&told.stage, &["verify"]);
+    assert_eq!(status, 0, "{report}");
+    let (_, shown) = json_of(&told.stage, &["campaign", "show", "first"]);
+    assert_eq!(shown["told"], 8, "{shown}");
+    service.stop();
 }
 
 #[test]

@@ -21,7 +21,7 @@ Examples:
 ///
 /// The service may run meanwhile: it notices within a second and goes on.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, group = ArgGroup::new("how").required(true).args(["retry", "restart_at", "from_kafka"]))]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("how").required(true).args(["retry", "restart_at", "from_kafka", "accept_rows"]))]
 pub struct Arguments {
     /// The lane: a partition of the campaigns topic
     #[arg(value_name = "LANE", value_parser = clap::value_parser!(i32).range(0..))]
@@ -35,6 +35,9 @@ pub struct Arguments {
     /// Ledger and Kafka contradict each other: believe the output topic about what was told, and mend the ledger and the feedback table by it
     #[arg(long)]
     from_kafka: bool,
+    /// Rows of a round that is not published yet were changed or removed: the round becomes what its rows are now
+    #[arg(long)]
+    accept_rows: bool,
     /// Read only messages of drafts formed then or later: RFC 3339, epoch seconds, or from now, as -24h
     #[arg(long, value_name = "TIME", requires = "from_kafka", allow_hyphen_values = true)]
     since: Option<String>,
@@ -80,6 +83,9 @@ impl Arguments {
         }
         if self.retry {
             return Ok(Resolution::Retry);
+        }
+        if self.accept_rows {
+            return Ok(Resolution::AcceptRows);
         }
         let since = self.since.as_deref().map(|since| time(since, Timestamp::now().as_second())).transpose();
         let since = since.map_err(|problem| Failure::Usage(format!("--since {problem}")))?;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{NOW, PostgresLedger, lost, rows};
+use super::rounds::StoredPart;
+use super::{NOW, PostgresLedger, lost, rounds, rows};
 use crate::broker::Lane;
 use crate::campaign::{EpochSeconds, Window};
 use crate::draft::FEEDBACK_COLUMNS;
@@ -160,6 +161,77 @@ impl PostgresLedger {
     }
 }
 
+/// Counts and cursor go back by the drafts of a part that are no drafts any more. Where the main pass moved, it moves once more from
+/// where it stood: whoever has a row is passed over.
+async fn set_back(
+    tx: &Transaction,
+    part: &StoredPart,
+    drafts: usize,
+    late: usize,
+    kept: u64,
+) -> Result<(), PostgresError> {
+    let sql = format!(
+        "update dinnerbell.campaign set told = told - $2, late = late - $3, skipped = skipped - $4, kept = kept + $5, unsent = null, \
+         cursor = case when $6 then $7 else cursor end, last_page_seq = case when $6 then null else last_page_seq end, \
+         state = case when state = 'cancelled' then state \
+           when adv_campaign_datetime_end <= {NOW} then case when $6 or last_page_seq is null then 'expired' else 'closed' end \
+           when adv_campaign_datetime_start > {NOW} then 'scheduled' \
+           when $6 or last_page_seq is null then 'active' else 'complete' end where adv_campaign_id = $1"
+    );
+    let skipped = if part.has_page { part.skipped } else { 0 };
+    let values: [Parameter<'_>; 7] = [
+        (&part.id, Type::TEXT),
+        (&(drafts as i64), Type::INT8),
+        (&(late as i64), Type::INT8),
+        (&skipped, Type::INT8),
+        (&kept.cast_signed(), Type::INT8),
+        (&part.has_page, Type::BOOL),
+        (&part.after, Type::TEXT),
+    ];
+    tx.execute(&sql, &values).await?;
+    Ok(())
+}
+
+impl PostgresLedger {
+    /// The last round becomes what its rows and dead letters are by now. How many drafts it held, and holds.
+    pub async fn accept_rows(&self, own: Ownership, standing: &Standing, by: &str) -> Result<(i64, i64), LedgerError> {
+        let OpenMending { tx, .. } = self.begin_mending(own, standing).await?;
+        let seq = standing.head.seq;
+        let (mut held, mut holds) = (0, 0);
+        for part in rounds::parts(&tx, own.lane, seq).await?.iter().filter(|part| part.drafts > 0) {
+            let batch = self.batch_of(&tx, part).await?;
+            let drafts = batch.as_ref().map_or(0, |batch| batch.clients.len() as i64);
+            let checksum = batch.as_ref().map_or(0, |batch| batch.checksum().cast_signed());
+            held += part.drafts;
+            holds += drafts;
+            if (drafts, checksum) == (part.drafts, part.checksum) {
+                continue;
+            }
+            let sql = "update dinnerbell.round_part set drafts = $4, checksum = $5 where lane = $1 and seq = $2 and part = $3";
+            let values: [Parameter<'_>; 5] = [
+                (&own.lane, Type::INT4),
+                (&seq, Type::INT8),
+                (&part.part, Type::INT4),
+                (&drafts, Type::INT8),
+                (&checksum, Type::INT8),
+            ];
+            tx.execute(sql, &values).await?;
+            let there = |late: &&String| batch.iter().any(|batch| batch.clients.iter().any(|client| client == *late));
+            let late = part.late.iter().filter(|late| !there(late)).count();
+            let removed = usize::try_from(part.drafts - drafts).unwrap_or(0);
+            set_back(&tx, part, removed, late, 0).await?;
+        }
+        let sql = "update dinnerbell.round set dead_letters = array(select id from dinnerbell.dead_letter where id = any(dead_letters)) \
+                   where lane = $1 and seq = $2";
+        tx.execute(sql, &[(&own.lane, Type::INT4), (&seq, Type::INT8)]).await?;
+        self.rewrite_round(&tx, own, standing.head).await?;
+        let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where lane = $1");
+        tx.execute(&sql, &[(&own.lane, Type::INT4), (&by, Type::TEXT)]).await?;
+        tx.commit().await?;
+        Ok((held, holds))
+    }
+}
+
 /// A mending that is being written: an open transaction.
 pub struct OpenMending {
     tx: Transaction,
@@ -221,7 +293,7 @@ impl OpenMending {
         }
         self.settle(mending).await?;
         if let Some(published) = mending.decision.published {
-            super::rounds::complete(&self.tx, self.own, published).await?;
+            rounds::complete(&self.tx, self.own, published).await?;
         }
         self.tx.commit().await?;
         Ok(self.mended)
@@ -229,7 +301,7 @@ impl OpenMending {
 
     /// Drafts of the last round that have no message: their rows go, and the cursors go back, so that a later round tells those clients.
     async fn take_back(&mut self, mending: &Mending<'_>) -> Result<(), LedgerError> {
-        let parts = super::rounds::parts(&self.tx, self.own.lane, mending.standing.head.seq).await?;
+        let parts = rounds::parts(&self.tx, self.own.lane, mending.standing.head.seq).await?;
         for part in parts {
             let Some(clients) = mending.untold.get(&part.id) else { continue };
             let sql = format!(
@@ -239,25 +311,8 @@ impl OpenMending {
             );
             let gone = self.tx.execute(&sql, &[(&part.id, Type::TEXT), (clients, Type::TEXT_ARRAY)]).await?;
             let kept = (clients.len() as u64).saturating_sub(gone);
-            let late = part.late.iter().filter(|client| clients.contains(client)).count() as i64;
-            let sql = format!(
-                "update dinnerbell.campaign set told = told - $2, late = late - $3, skipped = skipped - $4, kept = kept + $5, unsent = null, \
-                 cursor = case when $6 then $7 else cursor end, last_page_seq = case when $6 then null else last_page_seq end, \
-                 state = case when state = 'cancelled' then state \
-                   when adv_campaign_datetime_end <= {NOW} then case when $6 or last_page_seq is null then 'expired' else 'closed' end \
-                   when adv_campaign_datetime_start > {NOW} then 'scheduled' \
-                   when $6 or last_page_seq is null then 'active' else 'complete' end where adv_campaign_id = $1"
-            );
-            let values: [Parameter<'_>; 7] = [
-                (&part.id, Type::TEXT),
-                (&(clients.len() as i64), Type::INT8),
-                (&late, Type::INT8),
-                (&if part.has_page { part.skipped } else { 0 }, Type::INT8),
-                (&kept.cast_signed(), Type::INT8),
-                (&part.has_page, Type::BOOL),
-                (&part.after, Type::TEXT),
-            ];
-            self.tx.execute(&sql, &values).await?;
+            let late = part.late.iter().filter(|client| clients.contains(client)).count();
+            set_back(&self.tx, &part, clients.len(), late, kept).await?;
             self.mended.rows_removed += gone;
             self.mended.rows_kept += kept;
         }

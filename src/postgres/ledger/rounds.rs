@@ -163,7 +163,11 @@ impl PostgresLedger {
     }
 
     /// The drafts of a part, from the feedback rows themselves: what was recorded is what is published.
-    async fn batch_of(&self, tx: &Transaction, part: &StoredPart) -> Result<Option<DraftBatch>, LedgerError> {
+    pub(super) async fn batch_of(
+        &self,
+        tx: &Transaction,
+        part: &StoredPart,
+    ) -> Result<Option<DraftBatch>, LedgerError> {
         let feedback = self.feedback();
         let sql = format!(
             "select {CAMPAIGN}, trigger_datetime_created::int8 from {feedback} where {} limit 1",
@@ -201,7 +205,12 @@ impl PostgresLedger {
     }
 
     /// The round becomes the sum of the parts that are left.
-    async fn rewrite_round(&self, tx: &Transaction, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+    pub(super) async fn rewrite_round(
+        &self,
+        tx: &Transaction,
+        own: Ownership,
+        head: RoundHead,
+    ) -> Result<(), LedgerError> {
         let sql = "select dead_letters from dinnerbell.round where lane = $1 and seq = $2";
         let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&head.seq, Type::INT8)];
         let letters: Vec<i64> = tx.query_one(sql, &key).await?.get(0);
@@ -252,7 +261,7 @@ async fn withdraw_part(
 
 /// A part of a stored round, with what became of its campaign.
 pub(super) struct StoredPart {
-    part: i32,
+    pub(super) part: i32,
     pub(super) id: String,
     pub(super) has_page: bool,
     pub(super) after: Option<String>,
@@ -261,7 +270,7 @@ pub(super) struct StoredPart {
     pub(super) skipped: i64,
     pub(super) late: Vec<String>,
     pub(super) drafts: i64,
-    checksum: i64,
+    pub(super) checksum: i64,
     over: bool,
     end: EpochSeconds,
 }
