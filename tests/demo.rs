@@ -91,7 +91,7 @@ fn the_demo_runs_on_takes_campaigns_and_ends_in_order() {
     send.args(["--restaurant", "pizzeria", "--content", "Fig tart", "--owner", "Me", "--contact", "me@example.com"]);
     let sent = run(send, DONE_WITHIN);
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
-    demo.wait_for_log("another of pizzeria", DONE_WITHIN);
+    demo.wait_for_log("pizzeria: another", DONE_WITHIN);
     let log = demo.stop();
     assert!(log.contains("rows 1000, messages 1000: all told"), "{log}");
     assert!(log.contains("nothing is left behind"), "{log}");

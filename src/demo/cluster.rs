@@ -5,6 +5,7 @@
 //! server and removes the folder. It is a process group of its own: a Ctrl-C of the terminal reaches the demo alone.
 
 use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -111,6 +112,8 @@ impl Cluster {
     pub fn start(programs: &Programs) -> Result<Self, String> {
         let folder = tempfile::Builder::new()
             .prefix("dinnerbell-demo.")
+            // It holds a password.
+            .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .map_err(|error| format!("cannot make a folder in {}: {error}", std::env::temp_dir().display()))?;
         let password = uuid::Uuid::new_v4().simple().to_string();
@@ -226,7 +229,7 @@ mod tests {
         std::fs::create_dir_all(folder).unwrap();
         for name in NEEDED {
             std::fs::write(folder.join(name), "").unwrap();
-            std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+            std::fs::set_permissions(folder.join(name), Permissions::from_mode(mode)).unwrap();
         }
     }
 

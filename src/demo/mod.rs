@@ -93,7 +93,7 @@ pub async fn run(bootstrap_servers: &str, once: bool, stop: &watch::Sender<bool>
     };
     let cleared = cluster.stop().await;
     if cleared.is_ok() {
-        screen.say("stopped; nothing is left behind");
+        screen.say_at_the_end("stopped; nothing is left behind");
     }
     played.and(cleared.map_err(DemoError::Failed))
 }

@@ -42,9 +42,14 @@ impl Screen {
         };
     }
 
+    /// Prints below what was shown live, when that is over.
+    pub fn say_at_the_end(&self, text: &str) {
+        let _ = writeln!(std::io::stdout().lock(), "{text}");
+    }
+
     fn bar(&self, campaign: &Campaign, audience: u64) -> Option<ProgressBar> {
         let bars = self.terminal.as_ref()?;
-        let style = ProgressStyle::with_template("  {prefix:<34} {bar:30} {pos:>6} of {len:<6} {msg}")
+        let style = ProgressStyle::with_template("  {prefix:28!} {wide_bar} {pos:>5} of {len:<5} {msg:21!}")
             .expect("the template is well formed")
             .progress_chars("=> ");
         let bar = bars.add(ProgressBar::new(audience).with_style(style).with_finish(ProgressFinish::Abandon));
@@ -71,7 +76,7 @@ struct Campaign {
 
 impl Campaign {
     fn name(&self) -> String {
-        format!("{} of {}", self.id, self.restaurant)
+        format!("{}: {}", self.restaurant, self.id)
     }
 }
 
@@ -255,7 +260,7 @@ fn show(screen: &Screen, shown: &mut Shown, campaign: &Campaign, messages: u64, 
     // Lines are for what has happened: bars show what is happening.
     let finished = matches!(phase, Phase::Told(_) | Phase::Over(_));
     if finished && !shown.finished {
-        screen.say(&format!("  {:<34} {text}", campaign.name()));
+        screen.say(&format!("  {:<28} {text}", campaign.name()));
     }
     shown.finished = finished;
 }
