@@ -241,7 +241,7 @@ impl<'a> Ground<'a> {
     }
 
     async fn clear_database(&self) -> Result<(), BenchError> {
-        let (database, schemas) = (self.made().database, self.made().schemas);
+        let Made { database, schemas, .. } = *self.made();
         let (at, sql) = match (database, schemas) {
             // The server ends what a measurement that was stopped left running there.
             (true, _) => {
