@@ -172,9 +172,9 @@ impl Notifications {
                     if message.offset() < to {
                         self.take(&message, &mut take)?;
                     }
+                    // What comes behind is passed over: a paused partition would stay paused through the next assignment.
                     if message.offset() + 1 >= to {
                         unread.remove(&partition);
-                        self.pause(partition)?;
                     }
                 }
                 // Nothing below `to` is open any more, so the end is behind it.
@@ -242,12 +242,6 @@ impl Notifications {
                 .map_err(|error| self.explain("reading", &error))?;
         }
         self.committed.assign(&list).map_err(|error| self.explain("reading", &error))
-    }
-
-    fn pause(&self, partition: i32) -> Result<(), BrokerError> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&self.topic, partition);
-        self.committed.pause(&list).map_err(|error| self.explain("reading", &error))
     }
 
     /// What passes is waited for; the standstill bounds it.
