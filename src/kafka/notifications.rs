@@ -173,8 +173,8 @@ impl Notifications {
                         self.take(&message, &mut take)?;
                     }
                     if message.offset() + 1 >= to {
+                        // Not paused: it would stay so through the next assignment. What comes behind `to` is passed over.
                         unread.remove(&partition);
-                        self.pause(partition)?;
                     }
                 }
                 // Nothing below `to` is open any more, so the end is behind it.
@@ -242,12 +242,6 @@ impl Notifications {
                 .map_err(|error| self.explain("reading", &error))?;
         }
         self.committed.assign(&list).map_err(|error| self.explain("reading", &error))
-    }
-
-    fn pause(&self, partition: i32) -> Result<(), BrokerError> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&self.topic, partition);
-        self.committed.pause(&list).map_err(|error| self.explain("reading", &error))
     }
 
     /// What passes is waited for; the standstill bounds it.

@@ -416,7 +416,9 @@ impl Mender<'_> {
                 scan.message(&found)
             })?;
             scan.flush()?;
-            Ok::<_, ResolveError>(scan)
+            // Without the sender, whose end is the end of the batches.
+            let Scan { newest, messages, told, clients, .. } = scan;
+            Ok::<_, ResolveError>((newest, messages, told, clients))
         });
         let mut missing = Spool::new()?;
         while let Some(batch) = receive.recv().await {

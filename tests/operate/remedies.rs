@@ -258,7 +258,7 @@ fn a_round_whose_rows_were_removed_and_are_restored() {
 
 #[test]
 fn a_round_whose_rows_were_removed_and_are_lost_tells_those_clients_later() {
-    let mut told = damaged();
+    let told = damaged();
     let service = told.stage.start();
     let halted = told.await_halt("round-damaged");
     assert!(halted["remedy"].as_str().expect("text").contains("--accept-rows in place of --retry"), "{halted}");
