@@ -24,7 +24,8 @@ prove: ## the tests that take longer
 
 bench: ## this machine's own limits, and the service against them
 	@scripts/setup test
-	scripts/with-rig cargo run --release --locked -- bench $(ARGS)
+	scripts/with-rig sh -c 'scripts/rig configuration >.cache/rig/dinnerbell.toml && \
+		exec cargo run --release --locked -- bench -c .cache/rig/dinnerbell.toml "$$@"' bench $(ARGS)
 
 lint: ## format, warnings, licences and bans
 	@scripts/setup lint

@@ -1,5 +1,7 @@
 //! What one draft costs before any server sees it. `cargo bench --bench encode`; one iteration is one item.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::sync::Arc;
 
 use bytes::BytesMut;

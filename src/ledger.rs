@@ -313,11 +313,12 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<OpenCampaign>, LedgerError>> + Send;
     /// The open campaign whose re-pass is due first, if one is.
     fn due_repass(&self, own: Ownership) -> impl Future<Output = Result<Option<OpenCampaign>, LedgerError>> + Send;
-    /// The campaign was passed again.
+    /// This version of the campaign was passed again. One that an update overtook is not done: its end may have been put off.
     fn note_repassed(
         &self,
         own: Ownership,
         adv_campaign_id: &str,
+        revision: i32,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Whether an operator paused all sending.
     fn paused(&self) -> impl Future<Output = Result<bool, LedgerError>> + Send;

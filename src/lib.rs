@@ -1,6 +1,7 @@
 //! Dinnerbell: a restaurant rings; everyone who favours it hears, once, while the offer lasts.
 
 pub mod audience;
+pub mod bench;
 pub mod broker;
 pub mod campaign;
 pub mod cli;

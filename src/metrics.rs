@@ -234,7 +234,10 @@ impl Board {
 
     /// A round that was recorded before was published on the way into its lane.
     pub fn published_again(&self, lane: Lane, drafts: usize) {
-        tracing::info!(lane, drafts, "a recorded round was published on the way into the lane");
+        // The round with which a lane begins holds nothing: that is no news.
+        if drafts > 0 {
+            tracing::info!(lane, drafts, "a recorded round was published on the way into the lane");
+        }
         self.series.rounds.inc();
         self.series.drafts.inc_by(drafts as u64);
     }

@@ -1,6 +1,8 @@
 //! Crashes on the real servers: the process is killed or frozen at each step of the protocol, instances come and go under load, the
 //! broker and the database are bounced. After each, both sinks hold exactly the expected drafts.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,8 +1,12 @@
 //! HTTP over real sockets, and docs/metrics.md held against what `/metrics` exposes.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +14,10 @@ use dinnerbell::config::{self, Secret};
 use dinnerbell::http::{bind, serve};
 use dinnerbell::ledger::Halt;
 use dinnerbell::metrics::{Board, Lag, LaneState, Need};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
@@ -132,6 +138,80 @@ async fn connections_that_say_nothing_do_not_hold_up_the_stop() {
         assert_eq!(nothing, b"", "it is closed without an answer");
     })
     .await;
+}
+
+/// The program with nothing of ours in its environment but what is given, and databases that nobody runs.
+fn service(folder: &Path, listen: SocketAddr) -> Command {
+    let toml = format!(
+        r#"
+            [kafka]
+            bootstrap_servers = "127.0.0.1:1"
+            security_protocol = "PLAINTEXT"
+            [kafka.topics]
+            campaigns = "promo.in"
+            notifications = "promo.out"
+            [subscribers]
+            url = "postgres://nobody@127.0.0.1:1/none?sslmode=disable"
+            [feedback]
+            url = "postgres://nobody@127.0.0.1:1/none?sslmode=disable"
+            [http]
+            listen = "{listen}"
+        "#
+    );
+    std::fs::write(folder.join("dinnerbell.toml"), toml).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dinnerbell"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("DINNERBELL_")) {
+        command.env_remove(name);
+    }
+    command.args(["run", "--log-format", "json"]).current_dir(folder);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+#[tokio::test]
+async fn a_service_whose_port_is_taken_exits_1_and_names_the_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = held.local_addr().unwrap();
+    let ended = timeout(BOUND, service(folder.path(), listen).output()).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("http.listen: {listen} is taken by another process")), "{said}");
+}
+
+#[tokio::test]
+async fn a_service_that_waits_for_its_database_lives_and_says_so_but_is_not_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = service(folder.path(), "127.0.0.1:0".parse().unwrap()).spawn().unwrap();
+    let mut log = BufReader::new(running.stderr.take().unwrap()).lines();
+    let test = async {
+        let address = loop {
+            let line = log.next_line().await.unwrap().expect("it serves before it ends");
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if let Some(address) = line["address"].as_str() {
+                break address.parse().unwrap();
+            }
+        };
+        assert_eq!(get(address, "/healthz").await.0, 200);
+        let (status, answer) = loop {
+            let asked = get(address, "/readyz").await;
+            // The first attempt takes its moment.
+            if asked.1.contains("refused") {
+                break asked;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(status, 503);
+        let said: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
+        let feedback = said["missing"][0].as_str().unwrap();
+        assert!(feedback.starts_with("feedback: feedback database none at 127.0.0.1:1"), "{answer}");
+        let process = Pid::from_raw(running.id().unwrap().try_into().unwrap()).unwrap();
+        kill_process(process, Signal::TERM).unwrap();
+        // Whatever it logs until its end must find a reader.
+        while log.next_line().await.unwrap().is_some() {}
+        assert_eq!(running.wait().await.unwrap().code(), Some(0));
+    };
+    timeout(BOUND, test).await.unwrap();
 }
 
 /// What a metric is, as the page and the exposition both say it.

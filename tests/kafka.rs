@@ -1,4 +1,6 @@
 //! The real implementation of the broker's traits against a real Apache Kafka.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![cfg(feature = "fail-points")]
 
 mod support;
@@ -667,6 +669,8 @@ async fn measure_rounds() {
     let (elapsed, cpu) = (began.elapsed(), processor_time() - cpu);
     let rate = 500_000.0 / elapsed.as_secs_f64();
     println!("500,000 drafts in rounds of 20,000: {elapsed:?}, {rate:.0} a second, {cpu:?} of processor time");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap());
 }
 
 /// What this process has used.
@@ -703,4 +707,44 @@ async fn an_initialisation_that_timed_out_is_finished_before_the_next_and_never_
     tokio::time::sleep(Duration::from_secs(3)).await;
     producer.publish(&scene.round(0, 2, vec![scene.drafts(&["bob"])])).await.unwrap();
     assert_eq!(scene.told().len(), 2);
+}
+
+/// `cargo test --release --features fail-points --test kafka -- --ignored --nocapture idle`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn measure_idle_lanes() {
+    let scene = Scene::new(12);
+    let broker = scene.broker().await;
+    let membership = broker.join().unwrap();
+    let mut held = membership.assignments();
+    timeout(SOON, held.wait_for(|held| held.len() == 12)).await.unwrap().unwrap();
+    let mut lanes = tokio::task::JoinSet::new();
+    for lane in 0..12 {
+        let producer = broker.producer(lane).await.unwrap();
+        let producer = producer.publish(&scene.round(lane, 0, vec![scene.drafts(&["anna"])])).await.unwrap();
+        let mut input = broker.open(lane, 0).await.unwrap();
+        lanes.spawn(async move { (input.next(10).await.map(drop), producer) });
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = (thread_times(), processor_time());
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let used = processor_time() - before.1;
+    println!("12 idle lanes: {used:?} of processor time in 30 s, {:.2} % of a core", used.as_secs_f64() / 0.3);
+    for (name, ticks) in thread_times() {
+        let ticks = ticks - before.0.get(&name).copied().unwrap_or(0);
+        if ticks > 0 {
+            println!("  {name}: {ticks} ms");
+        }
+    }
+}
+
+/// Milliseconds that the threads of each name ran on a processor.
+fn thread_times() -> BTreeMap<String, u64> {
+    let mut times = BTreeMap::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        let nanos: u64 = read("schedstat").split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+        *times.entry(read("comm").trim().to_owned()).or_default() += nanos / 1_000_000;
+    }
+    times
 }

@@ -1,5 +1,7 @@
 //! The rig itself: what the other tests rely on.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::io::Write;

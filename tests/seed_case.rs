@@ -1,5 +1,7 @@
 //! The seed's case: ten subscriber rows and the sample campaign, as the first user of the service will send it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::io::Write;

@@ -34,9 +34,10 @@ impl Arguments {
         let ended = runtime.block_on(async {
             let (stop, _) = watch::channel(false);
             tokio::select! {
+                // First: from the moment at which something is started, a signal ends it in order.
                 biased;
-                ended = demo::run(&bootstrap_servers, self.once, &stop) => ended.map_err(Failure::from),
                 failure = stop_on_signals(&stop) => Err(failure),
+                ended = demo::run(&bootstrap_servers, self.once, &stop) => ended.map_err(Failure::from),
             }
         });
         // Threads that librdkafka blocks must not hold up the end.

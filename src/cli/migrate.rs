@@ -1,7 +1,7 @@
 //! `dinnerbell migrate`
 
 use std::io::IsTerminal;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{ConfigFile, Failure, output};
 use crate::postgres::migrate::{Event, migrate, script};
 
-/// Where there is no terminal, progress is a line of the log this often.
+/// Where there is no terminal, progress is a line of the log at each phase, and this often.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Make the ledger's tables and the indexes, or bring them up to date
@@ -53,7 +53,7 @@ impl Arguments {
 /// Results go to standard output; what it is busy with to a progress bar on a terminal, else to the log.
 struct Screen {
     bar: Option<ProgressBar>,
-    last_line: Mutex<Option<Instant>>,
+    last_line: Mutex<(String, Instant)>,
 }
 
 impl Screen {
@@ -64,15 +64,16 @@ impl Screen {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { bar, last_line: Mutex::default() }
+        Self { bar, last_line: Mutex::new((String::new(), Instant::now())) }
     }
 
     fn show(&self, event: Event<'_>) {
         match event {
-            Event::Doing(what) => self.busy(what, true),
+            Event::Doing(what) => self.busy(what, what),
             Event::Building { phase, done, total } => {
-                let share = (total > 0).then(|| format!(": {} %", done.min(total) * 100 / total)).unwrap_or_default();
-                self.busy(&format!("{phase}{share}"), false);
+                let share =
+                    (done.min(total) * 100).checked_div(total).map(|share| format!(": {share} %")).unwrap_or_default();
+                self.busy(phase, &format!("{phase}{share}"));
             }
             Event::Done(what) => self.print(what),
             Event::Warning(what) => self.print(&format!("warning: {what}")),
@@ -80,11 +81,11 @@ impl Screen {
         }
     }
 
-    fn busy(&self, what: &str, new: bool) {
+    fn busy(&self, phase: &str, what: &str) {
         let Some(bar) = &self.bar else {
-            let mut last = self.last_line.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if new || last.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
-                *last = Some(Instant::now());
+            let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.0 != phase || last.1.elapsed() >= LINE_EVERY {
+                *last = (phase.to_owned(), Instant::now());
                 tracing::info!("{what}");
             }
             return;

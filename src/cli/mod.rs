@@ -3,6 +3,7 @@
 //!
 //! To add a command: its file, its `mod` line here, its variant of [`Command`], its line in [`Command::execute`].
 
+pub mod bench;
 pub mod campaign;
 pub mod config;
 pub mod demo;
@@ -62,6 +63,8 @@ pub enum Command {
     Lane(lane::Arguments),
     /// Compare the output topic and the feedback table, draft by draft
     Verify(verify::Arguments),
+    /// Measure what these servers can take, and the service against them
+    Bench(bench::Arguments),
     /// Print every key, what is in force, or what is wrong
     Config(config::Arguments),
 }
@@ -70,8 +73,8 @@ impl Command {
     /// What is in the log unless DINNERBELL_LOG says otherwise.
     fn log(&self) -> &'static str {
         match self {
-            // The show is what the demo has to say.
-            Self::Demo(_) => logging::QUIET,
+            // What they show is what they have to say.
+            Self::Demo(_) | Self::Bench(_) => logging::QUIET,
             _ => logging::DEFAULT,
         }
     }
@@ -84,6 +87,7 @@ impl Command {
             Self::Migrate(arguments) => arguments.execute(),
             Self::Lane(arguments) => arguments.execute(),
             Self::Verify(arguments) => arguments.execute(),
+            Self::Bench(arguments) => arguments.execute(),
             Self::Config(arguments) => arguments.execute(),
         }
     }
@@ -112,7 +116,8 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, 
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConfigFile {
     /// The configuration file [default: ./dinnerbell.toml, else /etc/dinnerbell/dinnerbell.toml, else the environment alone]
-    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    // Its own id: a command may have a FILE of another kind.
+    #[arg(id = "config", short = 'c', long = "config", value_name = "FILE")]
     pub file: Option<PathBuf>,
 }
 

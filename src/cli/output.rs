@@ -56,6 +56,6 @@ mod tests {
     fn columns_line_up_and_control_characters_are_escaped() {
         let rows = [["a".to_owned(), "1".to_owned()], ["\u{1b}[2Jгость".to_owned(), String::new()]];
         let text = table(["ID", "N"], rows);
-        assert_eq!(text, "ID               N\na                1\n\\u{1b}[2Jгость\n");
+        assert_eq!(text, "ID              N\na               1\n\\u{1b}[2Jгость\n");
     }
 }

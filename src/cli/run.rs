@@ -24,8 +24,9 @@ impl Arguments {
             let (stop, stopped) = watch::channel(false);
             tokio::select! {
                 biased;
-                ended = service::run(config, stopped) => ended.map_err(Failure::from),
+                // First, so that signals are heard before the service begins.
                 failure = stop_on_signals(&stop) => Err(failure),
+                ended = service::run(config, stopped) => ended.map_err(Failure::from),
             }
         });
         // Threads that librdkafka blocks must not hold up the end.

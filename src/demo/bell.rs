@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use serde_json::json;
 use tokio_postgres::types::Type;
 
 use crate::config::{self, Role};
-use crate::kafka::client::{Observer, settings};
+use crate::kafka::client::{ASK, Observer, settings};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 
@@ -66,10 +67,12 @@ pub struct Rung {
 /// Rings for every restaurant, for one of them twice, and once in a way that nobody can understand. Returns the campaigns.
 pub async fn ring(kafka: &config::Kafka) -> Result<BTreeMap<String, Rung>, String> {
     let observer = Observer::default();
-    let failed = |doing: &str, error: &rdkafka::error::KafkaError| observer.explain(doing, error).to_string();
+    let failed = |doing: &str, error: &KafkaError| observer.explain(doing, error).to_string();
     let settings = settings(kafka, Role::Producer, "bell", &[("linger.ms", "0")], &[("partitioner", "murmur2_random")]);
     let producer: FutureProducer<Observer> =
         settings.create_with_context(observer.clone()).map_err(|error| failed("making the bell", &error))?;
+    let producer =
+        warm(producer, &kafka.topics.campaigns).await.map_err(|error| failed("reaching the broker", &error))?;
     let now = SystemTime::now();
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
     let mut values = Vec::new();
@@ -97,6 +100,16 @@ pub async fn ring(kafka: &config::Kafka) -> Result<BTreeMap<String, Rung>, Strin
         delivered.map_err(|error| failed(&format!("ringing in {topic}"), &error))?;
     }
     Ok(rung)
+}
+
+/// Connects before the bell is rung: what is shown is how long a campaign takes.
+async fn warm(producer: FutureProducer<Observer>, topic: &str) -> KafkaResult<FutureProducer<Observer>> {
+    let topic = topic.to_owned();
+    let warmed = tokio::task::spawn_blocking(move || {
+        producer.client().fetch_metadata(Some(&topic), ASK)?;
+        Ok(producer)
+    });
+    warmed.await.unwrap_or(Err(KafkaError::Canceled))
 }
 
 fn campaign(restaurant: &Restaurant, start: i64, now: i64) -> serde_json::Value {

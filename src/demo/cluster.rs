@@ -5,6 +5,7 @@
 //! server and removes the folder. It is a process group of its own: a Ctrl-C of the terminal reaches the demo alone.
 
 use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -33,20 +34,29 @@ pub const USER: &str = "dinnerbell";
 /// What the shell does with: the programs' folder, the cluster's folder, the port, the user.
 ///
 /// The descriptor 3 is the pipe: a background job's standard input would be /dev/null. A server that has only just begun still ignores
-/// the signal, as background jobs do, so it is sent until there is none to take it. `over` tells an end that was asked for from one that
-/// was not, whose log is still to be read.
+/// SIGQUIT, as background jobs do, so a signal is sent until there is nobody to take it. `over` tells an end that was asked for from one
+/// that was not, whose log is still to be read.
 const SUPERVISE: &str = r#"
 exec 3<&0 </dev/null
 programs=$1 folder=$2 port=$3 user=$4
-"$programs/initdb" --pgdata="$folder/data" --username="$user" --pwfile="$folder/password" --auth=scram-sha-256 \
-    --encoding=UTF8 --no-locale --no-sync >"$folder/initdb.log" 2>&1 3<&- || exit 1
-"$programs/postgres" -D "$folder/data" -p "$port" -h 127.0.0.1 -k "" >"$folder/postgres.log" 2>&1 3<&- &
-server=$!
-{ read -r _ <&3; : >"$folder/over"; while kill -QUIT "$server"; do sleep 0.1; done; } &
-watcher=$!
-exec 3<&-
-wait "$server"
-if [ -e "$folder/over" ]; then rm -rf "$folder"; else kill "$watcher"; exit 1; fi
+run() {
+    signal=$1 log=$2
+    shift 2
+    "$@" >"$folder/$log" 2>&1 3<&- &
+    job=$!
+    { read -r _ <&3; : >"$folder/over"; while kill "-$signal" "$job"; do sleep 0.1; done; } &
+    watcher=$!
+    wait "$job"
+    status=$?
+    kill "$watcher"
+    return "$status"
+}
+run TERM initdb.log "$programs/initdb" --pgdata="$folder/data" --username="$user" --pwfile="$folder/password" \
+    --auth=scram-sha-256 --encoding=UTF8 --no-locale --no-sync &&
+    run QUIT postgres.log "$programs/postgres" -D "$folder/data" -p "$port" -h 127.0.0.1 -k ""
+[ -e "$folder/over" ] || exit 1
+for attempt in 1 2 3 4 5 6 7 8 9; do rm -rf "$folder" && exit 0; sleep 0.2; done
+exit 1
 "#;
 
 /// The folder with PostgreSQL's programs.
@@ -102,6 +112,8 @@ impl Cluster {
     pub fn start(programs: &Programs) -> Result<Self, String> {
         let folder = tempfile::Builder::new()
             .prefix("dinnerbell-demo.")
+            // It holds a password.
+            .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .map_err(|error| format!("cannot make a folder in {}: {error}", std::env::temp_dir().display()))?;
         let password = uuid::Uuid::new_v4().simple().to_string();
@@ -119,7 +131,7 @@ impl Cluster {
         let owner =
             prepared.map_err(|error| format!("cannot prepare the folder {}: {error}", folder.path().display()))?;
         let mut supervisor = supervise(programs, folder.path(), port, owner)
-            .map_err(|error| format!("cannot start /bin/sh: {error}"))?;
+            .map_err(|error| not_started(folder.path(), owner.is_some(), &error))?;
         // Out of the child's hands: to wait for it would close the pipe.
         let pipe = supervisor.stdin.take().expect("its standard input is a pipe");
         Ok(Self { supervisor, pipe, port, password, folder })
@@ -162,6 +174,16 @@ impl Cluster {
             (true, _) => Ok(()),
         }
     }
+}
+
+fn not_started(folder: &Path, as_another: bool, error: &io::Error) -> String {
+    let remedy = match as_another {
+        true => {
+            "; root may not run PostgreSQL, so another user must be able to enter that folder: set TMPDIR to one like /tmp"
+        }
+        false => "",
+    };
+    format!("cannot start /bin/sh in {}: {error}{remedy}", folder.display())
 }
 
 fn supervise(programs: &Programs, folder: &Path, port: u16, owner: Option<(u32, u32)>) -> io::Result<Child> {
@@ -207,7 +229,7 @@ mod tests {
         std::fs::create_dir_all(folder).unwrap();
         for name in NEEDED {
             std::fs::write(folder.join(name), "").unwrap();
-            std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+            std::fs::set_permissions(folder.join(name), Permissions::from_mode(mode)).unwrap();
         }
     }
 

@@ -152,7 +152,8 @@ where
         ("auto.offset.reset", "earliest"),
         ("isolation.level", "read_committed"),
     ];
-    let settings: ClientConfig = settings(kafka, Role::Consumer, name, &[("fetch.wait.max.ms", "50")], &promises);
+    let settings: ClientConfig =
+        settings(kafka, Role::Consumer, name, &[(super::FETCH_WAIT.0, super::FETCH_WAIT.1)], &promises);
     let topic = kafka.topics.notifications.clone();
     let made = tokio::task::spawn_blocking(move || {
         let reader: R = settings.create_with_context(Observer::default())?;

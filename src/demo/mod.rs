@@ -31,6 +31,8 @@ use show::{Screen, Show};
 const TOPICS: [(&str, i32); 3] = [("promo.in", LANES), ("promo.out", 6), ("promo.in.dead", 1)];
 /// Partitions of the campaigns topic.
 const LANES: i32 = 2;
+/// The in-process broker answers an empty fetch when the wait is over, whatever comes meanwhile.
+const FETCH_WAIT: (&str, &str) = ("fetch.wait.max.ms", "10");
 /// How long PostgreSQL may take to come up.
 const COME_UP: Duration = Duration::from_secs(60);
 /// How long the lanes may take to be entered.
@@ -76,7 +78,7 @@ pub fn broker() -> KafkaResult<MockCluster<'static, DefaultProducerContext>> {
 /// Runs the demo until the stop, or, if it is to run `once`, until the first campaigns are done.
 pub async fn run(bootstrap_servers: &str, once: bool, stop: &watch::Sender<bool>) -> Result<(), DemoError> {
     let programs = Programs::find()?;
-    let screen = Screen::new();
+    let screen = Screen::on_stdout();
     screen.say("starting PostgreSQL, a cluster of the demo's own");
     let mut cluster = Cluster::start(&programs)?;
     let place = Place {
@@ -91,7 +93,7 @@ pub async fn run(bootstrap_servers: &str, once: bool, stop: &watch::Sender<bool>
     };
     let cleared = cluster.stop().await;
     if cleared.is_ok() {
-        screen.say("stopped; nothing is left behind");
+        screen.say_at_the_end("stopped; nothing is left behind");
     }
     played.and(cleared.map_err(DemoError::Failed))
 }
@@ -165,10 +167,12 @@ async fn set_up(place: &Place, screen: &Screen) -> Result<Scene, DemoError> {
 fn configuration(place: &Place, http: u16) -> String {
     let Place { bootstrap_servers, database, .. } = place;
     let [(campaigns, _), (notifications, _), (dead_letters, _)] = TOPICS;
+    let (setting, value) = FETCH_WAIT;
     format!(
         "# The demo's own; gone when it ends.\n\
          [kafka]\nbootstrap_servers = \"{bootstrap_servers}\"\nsecurity_protocol = \"PLAINTEXT\"\n\
          [kafka.topics]\ncampaigns = \"{campaigns}\"\nnotifications = \"{notifications}\"\ndead_letters = \"{dead_letters}\"\n\
+         [kafka.client]\n\"{setting}\" = {value}\n\
          [subscribers]\nurl = \"{database}\"\n\
          [feedback]\nurl = \"{database}\"\n\
          [http]\nlisten = \"127.0.0.1:{http}\"\n"
@@ -269,9 +273,11 @@ fn invitation(place: &Place, scene: &Scene) -> String {
         "
 It runs until Ctrl-C. Kafka is at {bootstrap_servers}, metrics are at http://{http}/metrics. In another terminal:
 
-  ring again     {program} campaign send -c {file} --restaurant {restaurant} --content 'Fig tart, 70% off'
+  ring again     {program} campaign send -c {file} --restaurant {restaurant} --content 'Fig tart, 70% off' \\
+                   --owner Me --contact me@example.com
   campaigns      {program} campaign list -c {file}
   lanes          {program} lane list -c {file}
+  both sinks     {program} verify -c {file}
   messages       kcat -b {bootstrap_servers} -t {notifications} -C -e -o -5
   dead letters   kcat -b {bootstrap_servers} -t {dead_letters} -C -e -f '%s\\n%h\\n'
   by hand        kcat -b {bootstrap_servers} -t {campaigns} -P -k some-id   (then a campaign as JSON on one line)

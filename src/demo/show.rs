@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
 
@@ -27,7 +27,7 @@ pub struct Screen {
 
 impl Screen {
     /// Standard output.
-    pub fn new() -> Self {
+    pub fn on_stdout() -> Self {
         let terminal =
             std::io::stdout().is_terminal().then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stdout()));
         Self { terminal }
@@ -42,14 +42,25 @@ impl Screen {
         };
     }
 
+    /// Prints below what was shown live, when that is over.
+    pub fn say_at_the_end(&self, text: &str) {
+        let _ = writeln!(std::io::stdout().lock(), "{text}");
+    }
+
     fn bar(&self, campaign: &Campaign, audience: u64) -> Option<ProgressBar> {
         let bars = self.terminal.as_ref()?;
-        let style = ProgressStyle::with_template("  {prefix:<34} {bar:30} {pos:>6} of {len:<6} {msg}")
+        let style = ProgressStyle::with_template("  {prefix:28!} {wide_bar} {pos:>5} of {len:<5} {msg:21!}")
             .expect("the template is well formed")
             .progress_chars("=> ");
-        let bar = bars.add(ProgressBar::new(audience).with_style(style));
+        let bar = bars.add(ProgressBar::new(audience).with_style(style).with_finish(ProgressFinish::Abandon));
         bar.set_prefix(campaign.name());
         Some(bar)
+    }
+
+    fn remove(&self, bar: Option<&ProgressBar>) {
+        if let (Some(bars), Some(bar)) = (&self.terminal, bar) {
+            bars.remove(bar);
+        }
     }
 }
 
@@ -65,7 +76,7 @@ struct Campaign {
 
 impl Campaign {
     fn name(&self) -> String {
-        format!("{} of {}", self.id, self.restaurant)
+        format!("{}: {}", self.restaurant, self.id)
     }
 }
 
@@ -201,7 +212,15 @@ impl<'a> Show<'a> {
     async fn look(&mut self) -> Result<BTreeSet<String>, PostgresError> {
         let now = SystemTime::now();
         let mut finished = BTreeSet::new();
-        for campaign in campaigns(self.ledger).await? {
+        let latest = campaigns(self.ledger).await?;
+        self.shown.retain(|id, shown| {
+            let stays = latest.iter().any(|campaign| campaign.id == *id);
+            if !stays {
+                self.screen.remove(shown.bar.as_ref());
+            }
+            stays
+        });
+        for campaign in latest {
             if !self.shown.contains_key(&campaign.id) {
                 let audience = self.audience(&campaign).await?;
                 let bar = self.screen.bar(&campaign, audience);
@@ -241,7 +260,7 @@ fn show(screen: &Screen, shown: &mut Shown, campaign: &Campaign, messages: u64, 
     // Lines are for what has happened: bars show what is happening.
     let finished = matches!(phase, Phase::Told(_) | Phase::Over(_));
     if finished && !shown.finished {
-        screen.say(&format!("  {:<34} {text}", campaign.name()));
+        screen.say(&format!("  {:<28} {text}", campaign.name()));
     }
     shown.finished = finished;
 }

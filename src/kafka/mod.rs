@@ -8,7 +8,7 @@
 
 pub mod client;
 pub mod membership;
-mod message;
+pub(crate) mod message;
 pub mod notifications;
 pub mod producer;
 mod quiet;

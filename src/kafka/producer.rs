@@ -42,6 +42,13 @@ const DELIVERY: Duration = Duration::from_secs(60);
 const UNCLAIMED: Duration = Duration::from_secs(60);
 /// Most producers of one lane at once: the one in use, and former ones that are still being disposed of or hang.
 const PRODUCERS_PER_LANE: usize = 4;
+/// How long to wait before looking at deliveries again, at first and at most.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(250);
+const LONGEST_PAUSE: Duration = Duration::from_millis(2);
+/// How many flushes in a row make a nudge.
+const NUDGES: usize = 8;
+/// How drafts are compressed unless the operator chooses otherwise.
+pub const COMPRESSION: &str = "lz4";
 /// How many messages are produced before librdkafka's events are served.
 const STRIDE: usize = 1_000;
 
@@ -85,7 +92,7 @@ struct Hung {
     /// The pulse's beat at that moment: another one means that the call came back.
     beat: u64,
     /// When the group's committed offsets could be read again.
-    readable: Option<Instant>,
+    readable: Option<tokio::time::Instant>,
 }
 
 impl Hung {
@@ -114,12 +121,13 @@ fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
     let batch = 1_000_000.min(limits.notifications.min(limits.dead_letters)).to_string();
     let largest = limits.notifications.max(limits.dead_letters).clamp(1_000, 1_000_000_000).to_string();
     let defaults = [
-        ("compression.codec", "lz4"),
-        // Messages are many and come at once: they batch while the first ones are on their way.
-        ("linger.ms", "0"),
+        ("compression.codec", COMPRESSION),
+        // Full batches go at once; what is left of a round is sent when the round is complete, by `nudge`. A short linger would have
+        // librdkafka spin: it never sleeps while it holds overdue messages, and five requests in flight for a partition hold them up.
+        ("linger.ms", "1000"),
         ("batch.size", &batch),
-        // A round is handed over in portions; memory does not grow with it.
-        ("queue.buffering.max.kbytes", "16384"),
+        // A round is handed over in portions, so that memory does not grow with it. librdkafka counts about half of what it takes.
+        ("queue.buffering.max.kbytes", "8192"),
         ("queue.buffering.max.messages", "50000"),
         ("message.max.bytes", &largest),
     ];
@@ -201,7 +209,7 @@ impl Producers {
             hung.retain(|call| !call.came_back());
             let mut modified = hung.len() != before;
             for call in hung.iter_mut().filter(|call| call.lane == lane && call.readable.is_none()) {
-                call.readable = Some(Instant::now());
+                call.readable = Some(tokio::time::Instant::now());
                 modified = true;
             }
             modified
@@ -220,9 +228,9 @@ impl Producers {
                     .filter_map(|call| Some(call.readable? + HUNG))
                     .min();
                 match due {
-                    Some(due) if due <= Instant::now() => return,
+                    Some(due) if due <= tokio::time::Instant::now() => return,
                     Some(due) => {
-                        let _ = tokio::time::timeout_at(due.into(), calls.changed()).await;
+                        let _ = tokio::time::timeout_at(due, calls.changed()).await;
                     }
                     None if calls.changed().await.is_err() => std::future::pending().await,
                     None => {}
@@ -637,6 +645,8 @@ impl Worker {
                 Err((error, record)) if is_full(&error) && Instant::now() < until => record,
                 Err((error, _)) => return Err(self.explain(&format!("writing to topic {topic}"), &error)),
             };
+            // Many partitions fill no batch each.
+            self.nudge();
             self.producer.poll(Duration::from_millis(1));
             self.delivered_so_far()?;
             self.pulse.beat();
@@ -647,7 +657,9 @@ impl Worker {
     /// Waits until every message is delivered.
     fn deliver(&self, go_on: &dyn Fn() -> Result<(), BrokerError>) -> Result<(), BrokerError> {
         let until = Instant::now() + DELIVERY;
+        let mut pause = SHORTEST_PAUSE;
         loop {
+            self.nudge();
             self.producer.poll(Duration::ZERO);
             self.delivered_so_far()?;
             if self.producer.in_flight_count() == 0 {
@@ -660,7 +672,18 @@ impl Worker {
             go_on()?;
             self.pulse.beat();
             // The library's flush would sleep in steps of 100 ms.
-            std::thread::sleep(Duration::from_micros(500));
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Has librdkafka send what it holds, short of full batches: it does so for its senders that wake up during a flush. The library's flush
+    /// gives them no time, so it is called some times in a row; where they miss it, the next nudge comes soon.
+    fn nudge(&self) {
+        for _ in 0..NUDGES {
+            if self.producer.flush(Duration::ZERO).is_ok() {
+                return;
+            }
         }
     }
 
@@ -691,4 +714,67 @@ impl Worker {
 
 fn is_full(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Start, Topics as TopicNames};
+
+    fn producers() -> Producers {
+        let kafka = config::Kafka {
+            bootstrap_servers: "127.0.0.1:1".into(),
+            security_protocol: "PLAINTEXT".into(),
+            sasl: None,
+            ca_file: None,
+            group_id: "group".into(),
+            start: Start::Earliest,
+            topics: TopicNames { campaigns: "in".into(), notifications: "out".into(), dead_letters: None },
+            client: std::collections::BTreeMap::new(),
+        };
+        let reader = Reader::start(&kafka).unwrap();
+        Producers::new(&kafka, Limits { notifications: 1_000_000, dead_letters: 1_000_000 }, reader)
+    }
+
+    /// A thread that hangs in a call.
+    fn hanging() -> LaneThread {
+        LaneThread { commands: crossbeam_channel::bounded(1).0, pulse: Arc::new(Pulse::new()) }
+    }
+
+    async fn completes_within(future: impl Future<Output = ()>, seconds: u64) -> bool {
+        tokio::time::timeout(Duration::from_secs(seconds), future).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_hung_a_minute_after_the_coordinator_answered_and_not_before() {
+        let producers = producers();
+        let thread = hanging();
+        let overrun = producers.overrun(3, &thread);
+        assert!(matches!(overrun, BrokerError::Overrun { seconds: 30 }));
+        assert!(!completes_within(producers.hung(), 1_000).await, "the coordinator is away");
+        producers.readable(4);
+        assert!(!completes_within(producers.hung(), 1_000).await, "that was another lane's");
+        producers.readable(3);
+        assert!(!completes_within(producers.hung(), 59).await);
+        assert!(completes_within(producers.hung(), 2).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_comes_back_is_not_hung() {
+        let producers = producers();
+        let thread = hanging();
+        producers.overrun(3, &thread);
+        producers.readable(3);
+        thread.pulse.beat();
+        assert!(!completes_within(producers.hung(), 1_000).await);
+    }
+
+    #[tokio::test]
+    async fn while_a_call_hangs_no_producer_is_made_before_the_offsets_can_be_read() {
+        let producers = producers();
+        let thread = hanging();
+        producers.overrun(3, &thread);
+        let made = producers.make(3).await;
+        assert!(matches!(&made, Err(BrokerError::Passing(text)) if text.contains("committed offset")), "{made:?}");
+    }
 }

@@ -11,6 +11,7 @@ use crate::draft::Clients;
 use crate::postgres::connect::{Connection, Parameter, Pool};
 use crate::postgres::errors::{PATIENCE, PostgresError, deadline};
 use crate::postgres::predicate::{short_enough, too_long};
+use crate::postgres::read_ahead::{PAGES, Part, ReadAhead};
 
 /// How long a page may take where each is a scan of the whole table.
 const PATIENCE_WITHOUT_INDEX: Duration = Duration::from_secs(60);
@@ -27,6 +28,8 @@ struct Inner {
     page: String,
     skipped: String,
     patience: Duration,
+    /// Only where no index serves.
+    ahead: Option<ReadAhead>,
 }
 
 impl PostgresAudience {
@@ -47,6 +50,7 @@ impl PostgresAudience {
             page: page_sql(&table),
             skipped: skipped_sql(&table),
             patience,
+            ahead: (!indexed).then(ReadAhead::default),
             pool,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -61,21 +65,13 @@ impl Audience for PostgresAudience {
         upto: Option<&str>,
         rows: usize,
     ) -> Result<Page, AudienceError> {
-        let inner = &*self.inner;
-        let connection = inner.pool.get().await?;
-        let statements = async {
-            // Sent at once, answered in this order: one round trip.
-            let (_, clients, skipped, _) = futures_util::try_join!(
-                connection.batch_without_deadline(&inner.begin),
-                inner.clients(&connection, restaurant_id, after.unwrap_or_default(), upto, rows),
-                inner.skipped(&connection, restaurant_id, after),
-                connection.batch_without_deadline("commit"),
-            )?;
-            Ok::<_, PostgresError>(Page { last: clients.len() < rows, clients, skipped })
-        };
-        let page = deadline(inner.pool.address(), inner.whole(), statements).await?;
-        connection.release();
-        Ok(page)
+        let part = Part { restaurant_id, after, upto };
+        let Some(ahead) = &self.inner.ahead else { return Ok(self.inner.read(part, rows).await?) };
+        if let Some(page) = ahead.take(part, rows) {
+            return Ok(page);
+        }
+        let read = self.inner.read(part, rows.saturating_mul(PAGES)).await?;
+        Ok(ahead.keep(part, read, rows))
     }
 
     async fn newest(&self) -> Result<i64, AudienceError> {
@@ -103,15 +99,26 @@ impl Inner {
         self.patience + PATIENCE
     }
 
-    async fn clients(
-        &self,
-        connection: &Connection,
-        restaurant_id: &str,
-        after: &str,
-        upto: Option<&str>,
-        rows: usize,
-    ) -> Result<Clients, PostgresError> {
-        let limit = i64::try_from(rows).unwrap_or(i64::MAX);
+    async fn read(&self, part: Part<'_>, rows: usize) -> Result<Page, PostgresError> {
+        let connection = self.pool.get().await?;
+        let statements = async {
+            // Sent at once, answered in this order: one round trip.
+            let (_, clients, skipped, _) = futures_util::try_join!(
+                connection.batch_without_deadline(&self.begin),
+                self.clients(&connection, part, rows),
+                self.skipped(&connection, part),
+                connection.batch_without_deadline("commit"),
+            )?;
+            Ok::<_, PostgresError>(Page { last: clients.len() < rows, clients, skipped })
+        };
+        let page = deadline(self.pool.address(), self.whole(), statements).await?;
+        connection.release();
+        Ok(page)
+    }
+
+    async fn clients(&self, connection: &Connection, part: Part<'_>, rows: usize) -> Result<Clients, PostgresError> {
+        let Part { restaurant_id, after, upto } = part;
+        let (after, limit) = (after.unwrap_or_default(), i64::try_from(rows).unwrap_or(i64::MAX));
         let parameters: Vec<Parameter<'_>> =
             vec![(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8), (&upto, Type::TEXT)];
         let mut clients = Clients::new();
@@ -124,12 +131,8 @@ impl Inner {
     }
 
     /// Only with the first page: those who are in no page.
-    async fn skipped(
-        &self,
-        connection: &Connection,
-        restaurant_id: &str,
-        after: Option<&str>,
-    ) -> Result<u64, PostgresError> {
+    async fn skipped(&self, connection: &Connection, part: Part<'_>) -> Result<u64, PostgresError> {
+        let Part { restaurant_id, after, .. } = part;
         if after.is_some() {
             return Ok(0);
         }

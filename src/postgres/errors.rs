@@ -237,6 +237,10 @@ fn is_final_word_of_a_pooler(error: &DbError) -> bool {
         "authentication failed",
         "no such user",
         "no such database",
+        // Of the server behind it.
+        "does not exist",
+        "no pg_hba.conf entry",
+        "not permitted to log in",
         "unsupported startup parameter",
         "SSL required",
         "bouncer config error",

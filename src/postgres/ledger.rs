@@ -225,20 +225,24 @@ impl Ledger for PostgresLedger {
     }
 
     async fn open_after(&self, own: Ownership, after: Option<&str>) -> Result<Option<OpenCampaign>, LedgerError> {
-        let which =
-            "cursor is not null and ($2::text is null or adv_campaign_id > $2) order by adv_campaign_id limit 1";
+        let which = "(cursor is not null or last_page_seq is not null) and ($2::text is null or adv_campaign_id > $2) order by adv_campaign_id limit 1";
         Ok(self.read_open(own, which, (&after, Type::TEXT)).await?.pop())
     }
 
     async fn due_repass(&self, own: Ownership) -> Result<Option<OpenCampaign>, LedgerError> {
-        let which = format!("repass_at <= {NOW} and cursor is not null and $2 order by repass_at limit 1");
+        let which = format!(
+            "repass_at <= {NOW} and (cursor is not null or last_page_seq is not null) and $2 order by repass_at limit 1"
+        );
         Ok(self.read_open(own, &which, (&true, Type::BOOL)).await?.pop())
     }
 
-    async fn note_repassed(&self, own: Ownership, id: &str) -> Result<(), LedgerError> {
+    async fn note_repassed(&self, own: Ownership, id: &str, revision: i32) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
-        let sql = format!("update dinnerbell.campaign set repass_at = {} where adv_campaign_id = $1", repass_at());
-        tx.execute(&sql, &[(&id, Type::TEXT)]).await?;
+        let sql = format!(
+            "update dinnerbell.campaign set repass_at = {} where adv_campaign_id = $1 and revision = $2",
+            repass_at()
+        );
+        tx.execute(&sql, &[(&id, Type::TEXT), (&revision, Type::INT4)]).await?;
         Ok(tx.commit().await?)
     }
 

@@ -178,7 +178,17 @@ impl Job<'_> {
     }
 
     async fn index_feedback(&self) -> Result<(), PostgresError> {
-        let once = Wanted::once();
+        let once = match self.unique_index().await? {
+            Ok(once) => once,
+            Err(why) => {
+                self.ensure(&Wanted::told()).await?;
+                self.warn(&format!(
+                    "no index can keep each (campaign, client) once: {why}; a plain index serves the service, which tells nobody \
+                     twice by itself"
+                ));
+                return Ok(());
+            }
+        };
         let duplicates = match self.ensure(&once).await? {
             Ensured::There(name) => {
                 self.done(&format!("index {name} keeps each (campaign, client) once"));
@@ -192,15 +202,10 @@ impl Job<'_> {
                 ));
                 return Ok(());
             }
-            Ensured::CannotBeUnique(why) => {
-                self.ensure(&Wanted::told()).await?;
-                self.warn(&format!("no index can keep each (campaign, client) once: {why}; a plain index serves the service, which tells nobody twice by itself"));
-                return Ok(());
-            }
             Ensured::Duplicates => self.count_duplicates().await?,
         };
         self.ensure(&Wanted::told()).await?;
-        let (name, id) = self.ensure_from_now_on().await?;
+        let (name, id) = self.ensure_from_now_on(&once).await?;
         self.warn(&format!(
             "{duplicates} (campaign, client) pairs have more than one row each; they stay. Index {name} keeps each pair once for rows with id > {id}; {}",
             mend(&name)
@@ -218,15 +223,14 @@ impl Job<'_> {
 
     /// Keeps pairs unique from the highest id on. Rows that come in while the index is built can repeat each other as well, if an earlier job
     /// still writes: then it begins again behind them.
-    async fn ensure_from_now_on(&self) -> Result<(String, i64), PostgresError> {
+    async fn ensure_from_now_on(&self, once: &Wanted) -> Result<(String, i64), PostgresError> {
         let table = self.table().sql();
         for _ in 0..5 {
             let rows = self.pool.query(&format!("select coalesce(max(id), 0)::int8 from {table}"), &[]).await?;
             let id: i64 = rows.first().map_or(0, |row| row.get(0));
-            match self.ensure(&Wanted::once_from(id)).await? {
+            match self.ensure(&once.clone().above(id)).await? {
                 Ensured::There(name) => return Ok((name, id)),
                 Ensured::ThereFrom { name, id } => return Ok((name, id)),
-                Ensured::CannotBeUnique(why) => return Err(PostgresError::refused(why)),
                 Ensured::Duplicates => {}
             }
         }

@@ -10,5 +10,6 @@ pub mod connect;
 pub mod errors;
 pub mod ledger;
 pub mod migrate;
-mod predicate;
+pub(crate) mod predicate;
+mod read_ahead;
 mod tls;

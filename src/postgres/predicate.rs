@@ -5,7 +5,7 @@
 use crate::audience::LONGEST_CLIENT_ID as LONGEST;
 
 /// Rows whose id of a campaign or restaurant, in this column, and whose client id are short enough to be ours.
-pub(super) fn short_enough(first: &str) -> String {
+pub(crate) fn short_enough(first: &str) -> String {
     format!("octet_length({first}) <= {LONGEST} and octet_length(client_id) <= {LONGEST}")
 }
 

@@ -411,6 +411,9 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let began = Instant::now();
         let permit = self.reserve(budget, running).await;
         let trigger_datetime_created = self.now();
+        if !running.is_empty() {
+            self.work.sweep_has_begun().await;
+        }
         let (pages, mut open) =
             tokio::try_join!(pages::read(&self.deps.audience, self.now(), budget, running), async {
                 Ok(self.deps.ledger.open_round(self.own).await?)

@@ -36,35 +36,37 @@ pub async fn sweep<B, L, A: Audience, C>(
     work: &Work,
 ) -> Result<Infallible, LaneError> {
     if !deps.limits.late_subscribers {
+        work.sweep_began();
         return pending().await;
     }
     let mut failures = Failures::default();
     let mut mark = None;
     loop {
-        sleep(SWEEP).await;
         work.room_for_late().await;
         match look(deps, &mut mark, work).await {
             Ok(()) => failures.clear(),
             Err(error @ LaneError::Audience(AudienceError::Passing(_))) => {
                 failures.judge(own.lane, &error);
                 deps.board.lane_warns(own.lane, &error);
-                // The connection may lead to a staler replica by now.
-                mark = None;
                 sleep(failures.pause()).await;
             }
             Err(error) => return Err(error),
         }
+        sleep(SWEEP).await;
     }
 }
 
+/// One look. The first one only takes the mark, before any page is read: whoever is added after a page was read has a higher id. An error
+/// leaves the mark where it is.
 async fn look<B, L, A: Audience, C>(
     deps: &Deps<B, L, A, C>,
     mark: &mut Option<i64>,
     work: &Work,
 ) -> Result<(), LaneError> {
-    let from = match *mark {
-        Some(mark) => mark,
-        None => deps.audience.newest().await?.saturating_sub(OVERLAP).max(0),
+    let Some(from) = *mark else {
+        *mark = Some(deps.audience.newest().await?.saturating_sub(OVERLAP).max(0));
+        work.sweep_began();
+        return Ok(());
     };
     let added = deps.audience.added(from, SWEEP_ROWS).await?;
     *mark = Some(added.last().map_or(from, |last| last.id));
@@ -130,5 +132,5 @@ async fn pass<B, L: Ledger, A: Audience, C>(
         }
         sleep(began.elapsed() * REST).await;
     }
-    Ok(deps.ledger.note_repassed(own, id).await?)
+    Ok(deps.ledger.note_repassed(own, id, open.running.revision).await?)
 }

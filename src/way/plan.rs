@@ -68,52 +68,22 @@ fn by_time_to_spare(now: EpochSeconds, round: usize, a: &Candidate, b: &Candidat
     (left(a) * remaining(b)).cmp(&(left(b) * remaining(a)))
 }
 
-/// How far a campaign's main pass is planned: the cursor after the pages of the round being planned, recorded or not.
-///
-/// Clients are ordered by `client_id COLLATE "C"`, which compares the bytes that the database holds. Only the database knows these
-/// (its encoding may be another than ours), so `K` is whatever it made of them: a rank, or whether the client stands above the cursor.
+/// Where a subscriber who was seen beside the main pass stands, by the cursor as this round plans it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Planned<K> {
-    /// No page is read yet.
-    NotBegun,
-    /// Every page up to this client, inclusive.
-    UpTo(K),
-    /// The last page is read: whoever comes now was not on it, wherever they stand.
-    Finished,
-}
-
-impl<K: Ord> Planned<K> {
-    /// Whether the main pass will not come by this client any more. The re-pass goes over exactly these, of the last *recorded* round.
-    pub fn has_passed(&self, client: &K) -> bool {
-        match self {
-            Self::NotBegun => false,
-            Self::UpTo(cursor) => client <= cursor,
-            Self::Finished => true,
-        }
-    }
-}
-
-/// What becomes of a newcomer that the sweep found. It is forgotten only when the round that judged it is recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Judgement {
-    /// The main pass will find them.
+pub enum Standing {
+    /// Above the cursor: the main pass will find them.
     Ahead,
-    /// They have a draft, or get one on a page of this round.
-    Served,
-    /// They join this round.
-    Late,
+    /// At or below it, or the main pass is over: they are late, unless they have a draft or stand on a page of this round.
+    Behind,
 }
 
-/// Judges a newcomer, after the pages of the round are read.
-///
-/// `on_page`: they stand on one of this round's pages, the re-pass's included. `has_row`: they have a feedback row for the campaign.
-pub fn judge<K: Ord>(planned: &Planned<K>, client: &K, on_page: bool, has_row: bool) -> Judgement {
-    if on_page || has_row {
-        Judgement::Served
-    } else if planned.has_passed(client) {
-        Judgement::Late
-    } else {
-        Judgement::Ahead
+/// Judges one subscriber. `K` is ordered as `client_id COLLATE "C"` is; only the database knows that order (its encoding may be another
+/// than ours), so the service asks SQL for the same decision, and the models run this one.
+pub fn standing<K: Ord>(client: &K, planned_cursor: Option<&K>, main_pass_over: bool) -> Standing {
+    match planned_cursor {
+        _ if main_pass_over => Standing::Behind,
+        Some(cursor) if client <= cursor => Standing::Behind,
+        _ => Standing::Ahead,
     }
 }
 
@@ -178,16 +148,10 @@ mod tests {
 
     #[test]
     fn a_newcomer_above_the_planned_cursor_is_left_to_the_main_pass() {
-        assert_eq!(judge(&Planned::NotBegun, &3, false, false), Judgement::Ahead);
-        assert_eq!(judge(&Planned::UpTo(2), &3, false, false), Judgement::Ahead);
-        assert_eq!(judge(&Planned::UpTo(3), &3, false, false), Judgement::Late);
-        assert_eq!(judge(&Planned::Finished, &3, false, false), Judgement::Late);
-    }
-
-    #[test]
-    fn a_newcomer_who_has_a_draft_or_gets_one_is_not_late() {
-        assert_eq!(judge(&Planned::UpTo(3), &3, true, false), Judgement::Served);
-        assert_eq!(judge(&Planned::Finished, &3, false, true), Judgement::Served);
+        assert_eq!(standing(&3, None, false), Standing::Ahead);
+        assert_eq!(standing(&3, Some(&2), false), Standing::Ahead);
+        assert_eq!(standing(&3, Some(&3), false), Standing::Behind);
+        assert_eq!(standing(&3, Some(&2), true), Standing::Behind);
     }
 
     prop_compose! {

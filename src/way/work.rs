@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::broker::DeadLetterMessage;
 use crate::campaign::{Campaign, EpochSeconds};
@@ -46,6 +46,7 @@ pub struct Work {
     changed: Notify,
     uncounted: Notify,
     room: Notify,
+    sweep: watch::Sender<bool>,
 }
 
 impl Work {
@@ -149,6 +150,17 @@ impl Work {
             || !state.dead_letters.is_empty()
             || !state.late.is_empty()
             || state.next_change.is_some_and(|at| at <= now)
+    }
+
+    /// The sweep has its mark: pages may be read.
+    pub fn sweep_began(&self) {
+        self.sweep.send_replace(true);
+    }
+
+    /// Waits until the sweep has its mark.
+    pub async fn sweep_has_begun(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.sweep.subscribe().wait_for(|began| *began).await;
     }
 
     /// Adds candidates for late drafts.

@@ -4,6 +4,11 @@
 //! holds two campaigns in opposite orders. Both owners may crash at any step, an operator may cancel, and one client is to be told.
 //! What fences a lane's owners is model (a)'s; here each lane has one owner at a time.
 
+use std::sync::LazyLock;
+
+use dinnerbell::campaign::{Campaign, Window};
+use dinnerbell::way::decode::Arrival;
+use dinnerbell::way::intake::{Known, Verdict, judge};
 use stateright::{Model, Property};
 
 use crate::check::{CAN_COMPLETE, Protocol, Without};
@@ -296,13 +301,38 @@ impl Lane {
     }
 }
 
+/// The campaign as the service knows it, each version by when it was created.
+static VERSIONS: LazyLock<[(Known, Arrival); 4]> = LazyLock::new(|| {
+    [0, 1, 2, 3].map(|created| {
+        let campaign = Campaign {
+            restaurant_id: "restaurant".to_owned(),
+            adv_campaign_id: "campaign".to_owned(),
+            adv_campaign_content: format!("version {created}"),
+            adv_campaign_owner: "owner".to_owned(),
+            adv_campaign_owner_contact: "contact".to_owned(),
+            window: Window { start: 0, end: 100 },
+            datetime_created: created,
+        };
+        (Known::Campaign(campaign.clone()), Arrival::Campaign(campaign))
+    })
+});
+
+static TOMBSTONE: LazyLock<Arrival> =
+    LazyLock::new(|| Arrival::Cancellation { adv_campaign_id: "campaign".to_owned() });
+
 impl Row {
     /// What a record makes of the row.
     fn judged(self, record: Record) -> Self {
-        match record {
-            Record::Tombstone => Self { cancelled: true, ..self },
-            Record::Version(created) if !self.cancelled && created > self.created => Self { created, ..self },
-            _ => self,
+        let (arrival, created) = match record {
+            Record::None | Record::Other => return self,
+            Record::Tombstone => (&*TOMBSTONE, self.created),
+            Record::Version(created) => (&VERSIONS[usize::from(created)].1, created),
+        };
+        let known = if self.cancelled { &Known::Cancelled } else { &VERSIONS[usize::from(self.created)].0 };
+        match judge(known, arrival) {
+            Verdict::Update => Self { created, ..self },
+            Verdict::Cancel => Self { cancelled: true, ..self },
+            Verdict::Older | Verdict::Duplicate | Verdict::Conflict(_) => self,
         }
     }
 }
@@ -446,7 +476,7 @@ impl ChangesModel {
             s.lanes[1 - who].changes[place] = judged;
         }
         if operator {
-            row.cancelled = true;
+            row = row.judged(Record::Tombstone);
             s.judged_twice |= s.operator == Change::Unmarked;
             s.operator = judged;
         }

@@ -1,18 +1,18 @@
 //! Model (b): one owner and one campaign: pages, a page read ahead, the sweep, the re-pass, and withdrawal.
 //!
 //! Five clients in the order of the main pass, two on a page: 0 and 3 favour the restaurant from the beginning, 2 does so too and was
-//! told by an earlier job, 1 and 4 join at any moment. Somebody may answer in the row of client 0. The owner may crash or doubt at
-//! any step, and the way into a lane is one step here: model (a) takes it apart.
+//! told by an earlier job, 1 and 4 join at any moment; or nobody does from the beginning. Somebody may answer in the row of client 0. The
+//! owner may crash or doubt at any step, and the way into a lane is one step here: model (a) takes it apart.
 
 use dinnerbell::campaign::{EpochSeconds, Window};
-use dinnerbell::way::plan::{Candidate, Judgement, Planned, judge, plan};
+use dinnerbell::way::plan::{Candidate, Standing, plan, standing};
 use stateright::{Model, Property};
 
 use crate::check::{CAN_COMPLETE, Protocol, Without};
 
 const CLIENTS: u8 = 5;
 const PAGE: usize = 2;
-const FROM_THE_BEGINNING: u8 = 0b01001;
+const FROM_THE_BEGINNING: u8 = 0b01101;
 const TOLD_BEFORE: u8 = 0b00100;
 const JOINERS: [u8; 2] = [0b00010, 0b10000];
 const ANSWERS: u8 = 0b00001;
@@ -36,18 +36,20 @@ pub enum Guard {
     NotOnPage,
     /// A newcomer with a row is not late.
     NoRowYet,
-    /// A newcomer, and a due re-pass, are forgotten only when the round is recorded.
+    /// Newcomers are forgotten only when the round that judged them is recorded.
     ForgottenWhenRecorded,
-    /// The re-pass goes only up to the cursor of the last recorded round.
-    RepassToRecorded,
-    /// The re-pass leaves out who has a row.
-    RepassLessTold,
     /// A take-over is followed by a re-pass.
     RepassAfterTakeOver,
     /// An end put off is followed by a re-pass.
     RepassAfterRevival,
+    /// A re-pass that an update overtook is not noted as done.
+    RepassNotOvertaken,
+    /// A campaign whose main pass found nobody is passed again like any other.
+    RepassOfNobody,
     /// The sweep's mark is taken before any page is read, the re-pass's included.
     SweepFirst,
+    /// An error of the sweep leaves its mark where it was.
+    MarkKept,
     /// Every five minutes comes a re-pass.
     RepassInTime,
     /// A page leaves out who has a row.
@@ -79,11 +81,12 @@ pub const GUARDS: &[(Guard, Without)] = &[
     (Guard::NotOnPage, Without::Breaks(NO_COLLISION)),
     (Guard::NoRowYet, Without::Breaks(NO_COLLISION)),
     (Guard::ForgottenWhenRecorded, Without::Breaks(CAN_COMPLETE)),
-    (Guard::RepassToRecorded, Without::Breaks(NO_COLLISION)),
-    (Guard::RepassLessTold, Without::Breaks(NO_COLLISION)),
     (Guard::RepassAfterTakeOver, Without::Breaks(CAN_COMPLETE)),
     (Guard::RepassAfterRevival, Without::Breaks(CAN_COMPLETE)),
+    (Guard::RepassNotOvertaken, Without::Breaks(CAN_COMPLETE)),
+    (Guard::RepassOfNobody, Without::Breaks(CAN_COMPLETE)),
     (Guard::SweepFirst, Without::Breaks(CAN_COMPLETE)),
+    (Guard::MarkKept, Without::Breaks(CAN_COMPLETE)),
     (Guard::RepassInTime, Without::Breaks(CAN_COMPLETE)),
     (Guard::PageLessTold, Without::Breaks(NO_COLLISION)),
     (
@@ -131,8 +134,18 @@ struct Joiner {
     visible: bool,
 }
 
-/// How far the main pass is recorded.
-type Cursor = Planned<u8>;
+/// How far the main pass is recorded, or planned.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Cursor {
+    client: Option<u8>,
+    over: bool,
+}
+
+impl Cursor {
+    fn has_passed(self, client: u8) -> bool {
+        standing(&client, self.client.as_ref(), self.over) == Standing::Behind
+    }
+}
 
 /// The last recorded round, until it is published.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -148,8 +161,6 @@ struct Plan {
     page: u8,
     range: u8,
     upto: Cursor,
-    /// Who the re-pass found, once it has read.
-    repass: Option<u8>,
     late: u8,
     judged: u8,
     copied: bool,
@@ -162,15 +173,29 @@ struct Owner {
     /// The newest id that the sweep has seen, once it began.
     mark: Option<u8>,
     newcomers: u8,
-    repass_due: bool,
+    /// The re-pass that follows a take-over is to come.
+    first_repass: bool,
+    repass: Repass,
     plan: Option<Plan>,
+}
+
+/// A re-pass has read, and is not noted yet.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Repass {
+    None,
+    Read,
+    /// An update came since.
+    Overtaken,
 }
 
 /// The whole world.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct State {
+    from_the_beginning: u8,
     joiners: [Joiner; 2],
     ends: Ends,
+    /// The ledger says that a re-pass is due.
+    repass_due: bool,
     rows: u8,
     cursor: Cursor,
     round: Option<Round>,
@@ -190,9 +215,11 @@ pub enum Action {
     Crash,
     BeginSweep,
     Sweep,
+    SweepFails,
     FiveMinutesPass,
-    ReadPage,
     ReadRepass,
+    NoteRepass,
+    ReadPage,
     JudgeAndCopy,
     PlanAgain,
     Seal,
@@ -211,14 +238,16 @@ pub enum Action {
     PutOff,
 }
 
-const ACTIONS: [Action; 24] = [
+const ACTIONS: [Action; 26] = [
     Action::Enter,
     Action::Crash,
     Action::BeginSweep,
     Action::Sweep,
+    Action::SweepFails,
     Action::FiveMinutesPass,
-    Action::ReadPage,
     Action::ReadRepass,
+    Action::NoteRepass,
+    Action::ReadPage,
     Action::JudgeAndCopy,
     Action::PlanAgain,
     Action::Seal,
@@ -243,20 +272,23 @@ impl Model for PagesModel {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State {
+        let begun = |from_the_beginning: u8| State {
+            from_the_beginning,
             joiners: [Joiner::default(); 2],
             ends: Ends::Open,
-            rows: TOLD_BEFORE,
-            cursor: Cursor::NotBegun,
+            repass_due: false,
+            rows: from_the_beginning & TOLD_BEFORE,
+            cursor: Cursor { client: None, over: false },
             round: None,
             complete: false,
             answered: false,
-            out: TOLD_BEFORE,
+            out: from_the_beginning & TOLD_BEFORE,
             owner: None,
             told_twice: false,
             collided: false,
             begun_late: false,
-        }]
+        };
+        vec![begun(FROM_THE_BEGINNING), begun(0)]
     }
 
     fn actions(&self, _: &State, actions: &mut Vec<Action>) {
@@ -280,9 +312,12 @@ impl Model for PagesModel {
             }
             Action::PutOff => {
                 after.ends = Ends::PutOff;
+                after.repass_due |= self.on(Guard::RepassAfterRevival);
                 if let Some(owner) = &mut after.owner {
-                    owner.repass_due |= self.on(Guard::RepassAfterRevival);
                     owner.plan.iter_mut().for_each(|plan| plan.updated = true);
+                    if owner.repass == Repass::Read && self.on(Guard::RepassNotOvertaken) {
+                        owner.repass = Repass::Overtaken;
+                    }
                 }
                 state.ends == Ends::Over
             }
@@ -296,14 +331,14 @@ impl Model for PagesModel {
             Property::always(TWICE, |_, s: &State| !s.told_twice),
             Property::always(ROW_FIRST, |_, s: &State| s.out & !s.rows == 0),
             Property::always(EQUAL_AT_REST, |_, s: &State| s.round.is_some() || s.rows & !s.out & !s.kept() == 0),
-            Property::always(COMPLETE, |_, s: &State| !s.complete || FROM_THE_BEGINNING & !s.out & !s.kept() == 0),
+            Property::always(COMPLETE, |_, s: &State| !s.complete || s.from_the_beginning & !s.out & !s.kept() == 0),
             Property::always(NO_COLLISION, |_, s: &State| !s.collided),
             Property::always(ANSWER_STAYS, |_, s: &State| !s.answered || s.rows & ANSWERS != 0),
             Property::always(IN_TIME, |_, s: &State| !s.begun_late),
             Property::sometimes("everybody is told", |_, s: &State| s.out == mask(|_| true)),
             Property::sometimes("a newcomer is late", |_, s: &State| s.plan().is_some_and(|plan| plan.late != 0)),
-            Property::sometimes("a re-pass finds somebody", |_, s: &State| {
-                s.plan().is_some_and(|p| p.repass > Some(0))
+            Property::sometimes("a re-pass is overtaken", |_, s: &State| {
+                s.owner.is_some_and(|owner| owner.repass == Repass::Overtaken)
             }),
             Property::sometimes("a page is read while a round waits", |_, s: &State| {
                 s.round.is_some() && s.plan().is_some_and(|plan| plan.page != 0)
@@ -320,6 +355,7 @@ impl Protocol for PagesModel {
         !matches!(
             action,
             Action::Crash
+                | Action::SweepFails
                 | Action::PlanAgain
                 | Action::SealReplyLost
                 | Action::PublishReplyLost
@@ -348,7 +384,7 @@ impl State {
     /// Who favours the restaurant, as readers see it.
     fn audience(&self) -> u8 {
         let joined = |who: usize| if self.joiners[who].visible { JOINERS[who] } else { 0 };
-        FROM_THE_BEGINNING | TOLD_BEFORE | joined(0) | joined(1)
+        self.from_the_beginning | joined(0) | joined(1)
     }
 
     fn plan(&self) -> Option<Plan> {
@@ -366,15 +402,12 @@ impl State {
 
     /// The next page, its range, and the cursor after it.
     fn next_page(&self, rows: usize) -> (u8, u8, Cursor) {
-        let behind = |client: &u8| !self.cursor.has_passed(client);
+        let ahead = |client: &u8| !self.cursor.has_passed(*client);
         let found: Vec<u8> =
-            (0..CLIENTS).filter(behind).filter(|client| self.audience() & 1 << client != 0).take(rows).collect();
-        let last = found.len() < rows;
-        let upto =
-            if last { Cursor::Finished } else { found.last().map_or(self.cursor, |&client| Cursor::UpTo(client)) };
-        let reach = if last { found.last().map_or(self.cursor, |&client| Cursor::UpTo(client)) } else { upto };
-        let range = mask(|client| behind(&client) && reach.has_passed(&client));
-        (found.iter().fold(0, |page, client| page | 1 << client), range, upto)
+            (0..CLIENTS).filter(ahead).filter(|client| self.audience() & 1 << client != 0).take(rows).collect();
+        let upto = Cursor { client: found.last().copied().or(self.cursor.client), over: false };
+        let range = mask(|client| ahead(&client) && upto.has_passed(client));
+        (found.iter().fold(0, |page, client| page | 1 << client), range, Cursor { over: found.len() < rows, ..upto })
     }
 }
 
@@ -394,8 +427,8 @@ impl PagesModel {
     }
 
     fn enter(&self, s: &mut State) -> bool {
-        let repass_due = self.on(Guard::RepassAfterTakeOver);
-        s.owner = Some(Owner { mark: None, newcomers: 0, repass_due, plan: None });
+        let first_repass = self.on(Guard::RepassAfterTakeOver) && self.has_begun(s);
+        s.owner = Some(Owner { mark: None, newcomers: 0, first_repass, repass: Repass::None, plan: None });
         true
     }
 
@@ -423,11 +456,16 @@ impl PagesModel {
                 }
                 me.mark = Some(mark.max(s.newest_id()));
             }
-            Action::FiveMinutesPass => me.repass_due |= !self.orderly && self.on(Guard::RepassInTime),
-            Action::ReadPage => return me.plan.is_none() && self.read_page(s, me),
+            Action::SweepFails if !self.on(Guard::MarkKept) => me.mark = me.mark.map(|_| s.newest_id()),
+            Action::FiveMinutesPass => s.repass_due |= !self.orderly && self.on(Guard::RepassInTime),
             Action::ReadRepass => return self.read_repass(s, me),
+            Action::NoteRepass if me.repass != Repass::None => {
+                s.repass_due &= me.repass == Repass::Overtaken;
+                (me.first_repass, me.repass) = (false, Repass::None);
+            }
+            Action::ReadPage => return me.plan.is_none() && self.read_page(s, me),
             Action::JudgeAndCopy => return self.judge_and_copy(s, me),
-            Action::PlanAgain => self.plan_again(&mut me),
+            Action::PlanAgain => me.plan = None,
             Action::Seal | Action::SealReplyLost => return self.seal(s, me, action == Action::Seal),
             Action::Publish | Action::PublishReplyLost => return self.publish(s, action == Action::Publish),
             Action::Withdraw | Action::WithdrawReplyLost => return self.withdraw(s, action == Action::Withdraw),
@@ -444,36 +482,41 @@ impl PagesModel {
             Ends::Over => (2, 2),
             Ends::PutOff => (2, 3),
         };
-        let begun = s.cursor != Cursor::NotBegun;
-        let campaign = Candidate { window: Window { start: 0, end }, begun, remaining: None };
-        let finished = s.cursor == Cursor::Finished;
-        let share = plan(now, PAGE, if finished { &[] } else { std::slice::from_ref(&campaign) });
-        let nothing = share.is_empty() && me.newcomers == 0 && !me.repass_due;
+        let campaign =
+            Candidate { window: Window { start: 0, end }, begun: s.cursor.client.is_some(), remaining: None };
+        let share = plan(now, PAGE, if s.cursor.over { &[] } else { std::slice::from_ref(&campaign) });
+        let nothing = share.is_empty() && me.newcomers == 0;
         if nothing || (me.mark.is_none() && self.on(Guard::SweepFirst)) || s.ends == Ends::Over {
             return false;
         }
         let (page, range, upto) = share.first().map_or((0, 0, s.cursor), |share| s.next_page(share.rows));
-        let plan = Plan { page, range, upto, repass: None, late: 0, judged: 0, copied: false, updated: false };
+        let plan = Plan { page, range, upto, late: 0, judged: 0, copied: false, updated: false };
         s.owner = Some(Owner { plan: Some(plan), ..me });
         true
     }
 
-    /// The cursor as passed, less what only [`Guard::FinishedPassesAll`] knows.
+    /// The cursor, less what only [`Guard::FinishedPassesAll`] knows.
     fn passed(&self, cursor: Cursor) -> Cursor {
-        match cursor {
-            Cursor::Finished if !self.on(Guard::FinishedPassesAll) => Cursor::UpTo(3),
-            cursor => cursor,
-        }
+        Cursor { over: cursor.over && self.on(Guard::FinishedPassesAll), ..cursor }
     }
 
+    /// Whether the main pass has passed anybody who could be passed again.
+    fn has_begun(&self, s: &State) -> bool {
+        s.cursor.client.is_some() || (s.cursor.over && self.on(Guard::RepassOfNobody))
+    }
+
+    /// Passes the audience again; whom it finds is to be judged like whom the sweep finds.
     fn read_repass(&self, s: &mut State, mut me: Owner) -> bool {
-        let Some(plan) = me.plan.as_mut().filter(|plan| plan.repass.is_none() && !plan.copied) else { return false };
-        let upto = self.passed(if self.on(Guard::RepassToRecorded) { s.cursor } else { plan.upto });
-        let told = if self.on(Guard::RepassLessTold) { s.rows } else { 0 };
-        plan.repass = Some(mask(|client| upto.has_passed(&client)) & s.audience() & !told);
-        let due = std::mem::take(&mut me.repass_due);
+        let asked = (me.first_repass || s.repass_due) && me.repass == Repass::None;
+        let due = asked && s.ends != Ends::Over && self.has_begun(s);
+        if !due || (me.mark.is_none() && self.on(Guard::SweepFirst)) {
+            return false;
+        }
+        let upto = self.passed(s.cursor);
+        me.newcomers |= mask(|client| upto.has_passed(client)) & s.audience() & !s.rows;
+        me.repass = Repass::Read;
         s.owner = Some(me);
-        due
+        true
     }
 
     /// The transaction's beginning: newcomers are judged, and what has a row by now is left out.
@@ -481,24 +524,15 @@ impl PagesModel {
         let newcomers = me.newcomers;
         let Some(plan) = me.plan.as_mut().filter(|plan| !plan.copied) else { return false };
         let planned = self.passed(if self.on(Guard::PlannedCursor) { plan.upto } else { s.cursor });
-        let pages = plan.page | plan.repass.unwrap_or(0);
-        for client in (0..CLIENTS).filter(|client| newcomers & 1 << client != 0) {
-            let on_page = self.on(Guard::NotOnPage) && pages & 1 << client != 0;
-            let has_row = self.on(Guard::NoRowYet) && s.rows & 1 << client != 0;
-            if judge(&planned, &client, on_page, has_row) == Judgement::Late {
-                plan.late |= 1 << client;
-            }
-        }
+        let on_page = if self.on(Guard::NotOnPage) { plan.page } else { 0 };
+        let told = if self.on(Guard::NoRowYet) { s.rows } else { 0 };
+        plan.late = newcomers & mask(|client| planned.has_passed(client)) & !on_page & !told;
         if self.on(Guard::PageLessTold) {
             plan.page &= !s.rows;
         }
         plan.judged = newcomers;
         plan.copied = true;
-        let repass = plan.repass.unwrap_or(0);
-        let collides = (plan.page | repass | plan.late) & s.rows != 0
-            || plan.page & repass != 0
-            || plan.page & plan.late != 0
-            || repass & plan.late != 0;
+        let collides = (plan.page | plan.late) & s.rows != 0 || plan.page & plan.late != 0;
         if collides && self.on(Guard::UniqueIndex) {
             s.collided = true;
         } else {
@@ -511,12 +545,6 @@ impl PagesModel {
         true
     }
 
-    /// Throws the plan away; a re-pass that only it knew is due again.
-    fn plan_again(&self, me: &mut Owner) {
-        let repassed = me.plan.take().is_some_and(|plan| plan.repass.is_some());
-        me.repass_due |= repassed && self.on(Guard::ForgottenWhenRecorded);
-    }
-
     fn seal(&self, s: &mut State, mut me: Owner, replied: bool) -> bool {
         let Some(plan) = me.plan.filter(|plan| plan.copied) else { return false };
         if s.round.is_some() && self.on(Guard::Gate) {
@@ -524,11 +552,11 @@ impl PagesModel {
         }
         let over = s.ends == Ends::Over && self.on(Guard::EndsAtSeal);
         if over || (plan.updated && self.on(Guard::VersionAtSeal)) {
-            self.plan_again(&mut me);
+            me.plan = None;
             s.owner = Some(me);
             return replied;
         }
-        let drafts = plan.page | plan.repass.unwrap_or(0) | plan.late;
+        let drafts = plan.page | plan.late;
         s.round = Some(Round { drafts, range: plan.range, before: s.cursor });
         s.rows |= drafts;
         s.cursor = plan.upto;
@@ -548,7 +576,7 @@ impl PagesModel {
         let by_range = if self.on(Guard::PublishedByClient) { 0 } else { round.range & s.rows };
         s.told_twice |= s.out & (round.drafts | by_range) != 0;
         s.out |= round.drafts | by_range;
-        s.complete |= s.cursor == Cursor::Finished;
+        s.complete |= s.cursor.over;
         if !replied {
             s.owner = None;
         }

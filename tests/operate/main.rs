@@ -1,5 +1,7 @@
 //! What operators ask and decide: lists, `verify`, and the resolution of every halt by its printed remedy.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -232,11 +232,7 @@ impl KafkaServer {
     }
 
     #[track_caller]
-    fn all_done(
-        &self,
-        what: &str,
-        results: Result<Vec<Result<String, (String, RDKafkaErrorCode)>>, rdkafka::error::KafkaError>,
-    ) {
+    fn all_done(&self, what: &str, results: Result<Vec<rdkafka::admin::TopicResult>, rdkafka::error::KafkaError>) {
         for result in results.unwrap_or_else(|error| panic!("could not {what}: {error}")) {
             result.unwrap_or_else(|(name, error)| panic!("could not {what} {name}: {error}"));
         }

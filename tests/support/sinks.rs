@@ -125,13 +125,22 @@ impl<'a, C: AsRef<str>, I: IntoIterator<Item = C>, const N: usize> From<[(&'a Ca
 }
 
 /// A draft as found in a sink.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FoundDraft {
     pub draft: Draft,
     /// `trigger_datetime_created`.
     pub formed: i64,
     /// Where it was found.
     pub place: String,
+}
+
+impl std::fmt::Debug for FoundDraft {
+    /// Short: a report shows many.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { draft: Draft { campaign, client, content, .. }, formed, place } = self;
+        let content: String = content.chars().take(40).collect();
+        write!(f, "{campaign} for {client} ({content:?}), formed {formed}, {place}")
+    }
 }
 
 /// The feedback table's rows.

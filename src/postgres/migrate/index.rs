@@ -28,6 +28,9 @@ pub(super) struct Wanted {
 }
 
 const FEEDBACK_KEYS: &[(&str, bool)] = &[("adv_campaign_id", false), ("client_id", true)];
+/// Where a table is partitioned by client_id in another collation: a unique index must hold the partition key as it is.
+const FEEDBACK_KEYS_BY_CLIENT: &[(&str, bool)] =
+    &[("adv_campaign_id", false), ("client_id", true), ("client_id", false)];
 const AUDIENCE_KEYS: &[(&str, bool)] = &[("restaurant_id", false), ("client_id", true)];
 
 impl Wanted {
@@ -38,9 +41,13 @@ impl Wanted {
     }
 
     /// The same for rows above an id.
-    pub(super) fn once_from(id: i64) -> Self {
-        let once = Self::once();
-        Self { predicate: format!("{} and id > {id}", once.predicate), from_id: Some(id), ..once }
+    pub(super) fn above(self, id: i64) -> Self {
+        Self { predicate: format!("{} and id > {id}", self.predicate), from_id: Some(id), ..self }
+    }
+
+    /// The same with client_id as it is behind its bytes.
+    pub(super) fn by_client(self) -> Self {
+        Self { keys: FEEDBACK_KEYS_BY_CLIENT, ..self }
     }
 
     /// On a feedback table that cannot have the first: who has a row.
@@ -158,8 +165,6 @@ pub(super) enum Ensured {
     },
     /// Rows contradict it; nothing of it was left behind.
     Duplicates,
-    /// The table is partitioned by something else.
-    CannotBeUnique(String),
 }
 
 /// A table or partition, and the index of its parent to join.
@@ -174,19 +179,16 @@ impl Job<'_> {
         if self.relkind().await?.as_deref() != Some("p") {
             return self.ensure_on(wanted, self.table()).await;
         }
-        if let Some(why) = self.contradiction(wanted).await? {
-            return Ok(Ensured::CannotBeUnique(why));
-        }
         // Partitions can be added meanwhile: look again until the whole index calls itself valid.
         for _ in 0..TRIES {
+            if let Some(there) = self.look_for(wanted, self.table()).await? {
+                return Ok(there);
+            }
             let top = Place { table: self.table().clone(), partitioned: true };
             let answer = Box::pin(self.ensure_below(wanted, &top)).await?;
             if let Ensured::Duplicates = answer {
                 self.forget_below(wanted).await?;
                 return Ok(answer);
-            }
-            if let Some(there) = self.look_for(wanted, self.table()).await? {
-                return Ok(there);
             }
         }
         Err(PostgresError::passing(format!(
@@ -345,10 +347,13 @@ impl Job<'_> {
     /// The index on the partitioned table alone: it covers no row, and is not valid until every partition's is attached.
     async fn ensure_parent(&self, wanted: &Wanted, table: &TableName) -> Result<String, PostgresError> {
         let indexes = self.indexes(table).await?;
-        if let Some(found) = indexes.into_iter().find(|found| wanted.is_served_by(found)) {
-            return Ok(found.name);
+        if let Some(found) = indexes.iter().find(|found| wanted.is_served_by(found)) {
+            return Ok(found.name.clone());
         }
         let name = wanted.name(&table.table);
+        if indexes.iter().any(|found| found.is_ours(&name) && !found.valid) {
+            self.drop_leftover(table, &name).await?;
+        }
         self.with_short_lock(&wanted.sql("", &name, &format!("only {}", table.sql()))).await?;
         Ok(name)
     }
@@ -380,21 +385,26 @@ impl Job<'_> {
         Ok(rows.iter().map(place).collect())
     }
 
-    /// Why a unique index is not possible: it must hold the columns by which the table, and each partition in it, is partitioned.
-    async fn contradiction(&self, wanted: &Wanted) -> Result<Option<String>, PostgresError> {
-        if !wanted.unique {
-            return Ok(None);
-        }
-        let sql = "select p.partrelid::regclass::text, pg_get_partkeydef(p.partrelid) from pg_partition_tree(to_regclass($1)) t \
-                   join pg_partitioned_table p on p.partrelid = t.relid \
-                   where exists (select from unnest(p.partattrs::int2[]) k (attnum) left join pg_attribute a \
-                     on a.attrelid = p.partrelid and a.attnum = k.attnum and k.attnum > 0 \
-                     where a.attname is null or a.attname not in ('adv_campaign_id', 'client_id')) limit 1";
+    /// The unique index that the feedback table can have: it must hold the columns by which the table, and each partition in it, is
+    /// partitioned, in their collation. Otherwise why it can have none.
+    pub(super) async fn unique_index(&self) -> Result<Result<Wanted, String>, PostgresError> {
+        let sql = "select p.partrelid::regclass::text, pg_get_partkeydef(p.partrelid), \
+                     bool_and(coalesce(a.attname in ('adv_campaign_id', 'client_id'), false)), \
+                     coalesce(bool_or(a.attname = 'client_id' and o.collname not in ('C', 'POSIX')), false) \
+                   from pg_partition_tree(to_regclass($1)) t join pg_partitioned_table p on p.partrelid = t.relid \
+                   cross join unnest(p.partattrs::int2[], p.partcollation::oid[]) k (attnum, collation_oid) \
+                   left join pg_attribute a on a.attrelid = p.partrelid and a.attnum = k.attnum and k.attnum > 0 \
+                   left join pg_collation o on o.oid = k.collation_oid group by p.partrelid";
         let rows = self.pool.query(sql, &[(&self.table().sql(), Type::TEXT)]).await?;
-        Ok(rows.first().map(|row| {
-            let (table, key): (String, String) = (row.get(0), row.get(1));
-            format!("table {table} is partitioned by {key}, and a unique index must hold its partition key; partition by adv_campaign_id or client_id")
-        }))
+        Ok(match rows.iter().find(|row| !row.get::<_, bool>(2)) {
+            Some(row) => Err(format!(
+                "table {} is partitioned by {}, and a unique index must hold its partition key; partition by adv_campaign_id or client_id",
+                row.get::<_, &str>(0),
+                row.get::<_, &str>(1)
+            )),
+            None if rows.iter().any(|row| row.get(3)) => Ok(Wanted::once().by_client()),
+            None => Ok(Wanted::once()),
+        })
     }
 
     /// Drops everything of ours for this purpose on a partitioned table, valid or not.
@@ -436,18 +446,18 @@ mod tests {
             valid: true,
             unique: true,
             keys: vec![key("adv_campaign_id", "default"), key("client_id", "C")],
-            predicate: plain(&Wanted::once_from(17).predicate),
+            predicate: plain(&Wanted::once().above(17).predicate),
             parent: None,
         };
         assert!(!Wanted::once().is_served_by(&found));
         assert_eq!(Wanted::once().is_served_from(&found), Some(17));
-        assert!(Wanted::once_from(17).is_served_by(&found));
+        assert!(Wanted::once().above(17).is_served_by(&found));
         let other_order =
             Found { keys: vec![key("client_id", "C"), key("adv_campaign_id", "default")], ..found.clone() };
         assert_eq!(Wanted::once().is_served_from(&other_order), None);
         let other_collation =
             Found { keys: vec![key("adv_campaign_id", "default"), key("client_id", "default")], ..found };
-        assert!(!Wanted::once_from(17).is_served_by(&other_collation));
+        assert!(!Wanted::once().above(17).is_served_by(&other_collation));
     }
 
     #[test]

@@ -1,0 +1,196 @@
+//! All the work there is, without the service: one COPY of the rows and one plain producer of the messages, both at the same time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use tokio_postgres::types::Type;
+
+use super::ground::{Stage, settle};
+use super::report::Roofline;
+use super::{BenchError, STANDSTILL, bell, blocking};
+use crate::config::{self, Role};
+use crate::draft::{CE_ID, COPY_HEADER, COPY_TRAILER, Clients, DraftTemplate, FEEDBACK_COLUMNS, ROUND_HEADER};
+use crate::kafka::client::{ASK, Observer, settings};
+use crate::kafka::message;
+use crate::kafka::producer::COMPRESSION;
+
+/// Size of a frame of COPY, in bytes: the service's.
+const FRAME: usize = 128 << 10;
+/// How many messages are produced before librdkafka's events are served.
+const STRIDE: usize = 1_000;
+/// The trigger of all drafts; any will do.
+const TRIGGER: i64 = 1_700_000_000;
+
+/// Measures on a stage whose table of the roofline is empty, and empties it again.
+pub async fn measure(stage: &Stage<'_>, restaurant: &str, partitions: i32) -> Result<Roofline, BenchError> {
+    let clients = Arc::new(clients(stage, restaurant).await?);
+    let campaign = bell::campaign("roofline", restaurant);
+    let template = DraftTemplate::new(Arc::new(campaign), TRIGGER, &stage.config.kafka.group_id)
+        .map_err(|error| BenchError::Failed(error.to_string()))?;
+    let template = Arc::new(template);
+    let topic = format!("{}.roofline", stage.config.kafka.group_id);
+    stage.ground().make_topic(&topic, partitions).await?;
+    let plain = Plain::connect(&stage.config.kafka, &topic).await?;
+    let table = stage.ground().roofline();
+    let began = Instant::now();
+    let producing = {
+        let (clients, template) = (Arc::clone(&clients), Arc::clone(&template));
+        blocking(move || plain.produce(&template, &clients).map(|()| began.elapsed()))
+    };
+    let copying = async { copy(stage, &table, &template, &clients).await.map(|()| began.elapsed()) };
+    let (produced, copied) = tokio::try_join!(producing, copying)?;
+    stage.ground().drop_topics(&[&topic]).await?;
+    let connection = stage.pool.get().await?;
+    connection.batch_without_deadline(&format!("truncate {table}")).await?;
+    connection.release();
+    settle(&stage.pool).await;
+    Ok(Roofline::new(clients.len(), copied, produced))
+}
+
+/// The audience in the order in which the service reads it.
+async fn clients(stage: &Stage<'_>, restaurant: &str) -> Result<Clients, BenchError> {
+    let sql = format!(
+        "select client_id::text from {} where restaurant_id = $1 order by client_id collate \"C\"",
+        stage.config.subscribers.table.sql()
+    );
+    let connection = stage.pool.get().await?;
+    let mut clients = Clients::new();
+    let take = |row: &tokio_postgres::Row| {
+        clients.push(row.get(0));
+        Ok(())
+    };
+    connection.for_each(&sql, vec![(&restaurant, Type::TEXT)], STANDSTILL, take).await?;
+    connection.release();
+    Ok(clients)
+}
+
+async fn copy(stage: &Stage<'_>, table: &str, template: &DraftTemplate, clients: &Clients) -> Result<(), BenchError> {
+    let transaction = stage.pool.begin("").await?;
+    let sql = format!("copy {table} ({FEEDBACK_COLUMNS}) from stdin (format binary)");
+    let mut copy = transaction.copy_in(&sql).await?;
+    let mut frame = BytesMut::with_capacity(2 * FRAME);
+    frame.extend_from_slice(&COPY_HEADER);
+    for client in clients.iter() {
+        template.row(client, &mut frame);
+        if frame.len() >= FRAME {
+            copy.send(frame.split().freeze()).await?;
+        }
+    }
+    frame.extend_from_slice(&COPY_TRAILER);
+    copy.send(Bytes::from(frame)).await?;
+    copy.finish().await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Hears of failed deliveries.
+#[derive(Default)]
+struct Deliveries {
+    observer: Observer,
+    failed: Mutex<Option<KafkaError>>,
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.observer.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.observer.error(error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+/// A producer as most people make one: librdkafka's own settings, without transactions.
+struct Plain {
+    topic: String,
+    /// The value of the header that names a round, as long as the service's.
+    round: String,
+    producer: BaseProducer<Deliveries>,
+}
+
+impl Plain {
+    /// Connected: what is measured is not the finding of a leader.
+    async fn connect(kafka: &config::Kafka, topic: &str) -> Result<Self, BenchError> {
+        let promises = [("acks", "all"), ("partitioner", "murmur2_random"), ("delivery.report.only.error", "true")];
+        let settings =
+            settings(kafka, Role::Producer, "bench-roofline", &[("compression.codec", COMPRESSION)], &promises);
+        let (topic, round) = (topic.to_owned(), format!("{}/0/1", kafka.topics.campaigns));
+        blocking(move || {
+            let deliveries = Deliveries::default();
+            let observer = deliveries.observer.clone();
+            let failed = |error: &KafkaError| observer.explain("making the plain producer", error);
+            let producer: BaseProducer<Deliveries> =
+                settings.create_with_context(deliveries).map_err(|error| failed(&error))?;
+            producer.client().fetch_metadata(Some(&topic), ASK).map_err(|error| failed(&error))?;
+            Ok(Self { topic, round, producer })
+        })
+        .await
+    }
+
+    fn produce(self, template: &DraftTemplate, clients: &Clients) -> Result<(), BenchError> {
+        let common = template.headers().iter().map(|(name, value)| (*name, Some(&**value)));
+        let common = message::headers(common.chain([(ROUND_HEADER, Some(self.round.as_bytes()))]));
+        let mut value = Vec::new();
+        for (index, client) in clients.iter().enumerate() {
+            if index % STRIDE == 0 {
+                self.producer.poll(Duration::ZERO);
+                self.check()?;
+            }
+            value.clear();
+            template.message_value(client, &mut value);
+            let id = template.ce_id(client);
+            let headers = common.clone().insert(rdkafka::message::Header { key: CE_ID, value: Some(&id) });
+            let record = BaseRecord::to(&self.topic).key(client.as_bytes()).payload(value.as_slice());
+            self.send(record.headers(headers))?;
+        }
+        let until = Instant::now() + STANDSTILL;
+        while self.producer.in_flight_count() > 0 {
+            self.producer.poll(Duration::from_millis(1));
+            self.check()?;
+            if Instant::now() > until {
+                return Err(self.failed(&KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)));
+            }
+        }
+        self.check()
+    }
+
+    fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), BenchError> {
+        let until = Instant::now() + STANDSTILL;
+        loop {
+            record = match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) if Instant::now() < until => {
+                    record
+                }
+                Err((error, _)) => return Err(self.failed(&error)),
+            };
+            self.producer.poll(Duration::from_millis(1));
+            self.check()?;
+        }
+    }
+
+    fn check(&self) -> Result<(), BenchError> {
+        let failed = self.producer.context().failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failed.map_or(Ok(()), |error| Err(self.failed(&error)))
+    }
+
+    fn failed(&self, error: &KafkaError) -> BenchError {
+        let doing = format!("writing to topic {}", self.topic);
+        self.producer.context().observer.explain(&doing, error).into()
+    }
+}

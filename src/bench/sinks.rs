@@ -1,0 +1,40 @@
+//! Counts what both sinks hold, as their readers see it: what was measured must have been the whole work.
+
+use super::ground::Stage;
+use super::{BenchError, blocking};
+use crate::broker::BrokerError;
+use crate::kafka::notifications::Notifications;
+
+/// Both sinks hold exactly so many drafts.
+pub async fn hold(stage: &Stage<'_>, partitions: i32, drafts: usize) -> Result<(), BenchError> {
+    let (rows, messages) = (rows(stage).await?, messages(stage, partitions).await?);
+    if (rows, messages) == (drafts, drafts) {
+        return Ok(());
+    }
+    Err(BenchError::Failed(format!(
+        "the service told {drafts} drafts, but the table holds {rows} rows and the topic {messages} messages: nothing that was measured counts"
+    )))
+}
+
+async fn rows(stage: &Stage<'_>) -> Result<usize, BenchError> {
+    let connection = stage.pool.get().await?;
+    let sql = format!("select count(*) from {}", stage.pool.table().sql());
+    let rows = connection.simple_without_deadline(&sql).await?;
+    connection.release();
+    Ok(rows.first().and_then(|row| row.get(0)?.parse().ok()).unwrap_or(0))
+}
+
+async fn messages(stage: &Stage<'_>, partitions: i32) -> Result<usize, BenchError> {
+    let kafka = stage.config.kafka.clone();
+    blocking(move || {
+        let notifications = Notifications::open(&kafka, partitions)?;
+        let extent = notifications.extent()?;
+        let mut messages = 0;
+        notifications.read(&extent.low, &extent.high, |_| {
+            messages += 1;
+            Ok::<(), BrokerError>(())
+        })?;
+        Ok(messages)
+    })
+    .await
+}

@@ -1,0 +1,117 @@
+//! `dinnerbell bench` at small sizes: its figures are sane, it leaves nothing behind, and it says which rights it lacks.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rustix::process::Signal;
+use serde_json::Value;
+use support::service::{self, Service};
+use support::{Stage, unique, wait_until};
+
+/// How long a small run may take on a machine that is busy.
+const WITHIN: Duration = Duration::from_secs(240);
+
+/// How long a server may take to answer.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The stage's configuration, and a prefix that no other bench has.
+fn bench(stage: &Stage, prefix: &str, arguments: &[&str]) -> std::process::Command {
+    let config = stage.config.write(stage.dir.path());
+    let mut command = service::command(stage.dir.path(), &["bench", "--prefix", prefix, "--partitions", "2"]);
+    command.arg("-c").arg(config).args(arguments);
+    command
+}
+
+/// Topics, groups and databases whose names begin so.
+fn left_behind(stage: &Stage, prefix: &str) -> BTreeSet<String> {
+    let asking: BaseConsumer = stage.kafka.client().create().unwrap();
+    let (topics, groups) =
+        (asking.fetch_metadata(None, ANSWER).unwrap(), asking.fetch_group_list(None, ANSWER).unwrap());
+    let databases = stage.feedback.text("select datname from pg_database");
+    let topics = topics.topics().iter().map(|topic| topic.name());
+    let groups = groups.groups().iter().map(|group| group.name());
+    let begins = |name: &&str| name.replace('-', "_").starts_with(&prefix.replace('-', "_"));
+    topics.chain(groups).chain(databases.lines()).filter(begins).map(str::to_owned).collect()
+}
+
+fn number(value: &Value, path: &str) -> f64 {
+    let found = value.pointer(path).and_then(Value::as_f64);
+    found.unwrap_or_else(|| panic!("{path} is no number in {value:#}"))
+}
+
+#[test]
+fn all_scenarios_give_sane_figures_and_leave_nothing_behind() {
+    let stage = Stage::new();
+    let prefix = unique("bench-");
+    let sizes = ["--audience", "300,3000", "--rate", "10", "--seconds", "1", "--lanes", "2", "--size", "5"];
+    let output = service::run(bench(&stage, &prefix, &[&sizes[..], &["--json"]].concat()), WITHIN);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "bench ended with {}: {errors}", output.status);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (index, audience) in [300.0, 3000.0].into_iter().enumerate() {
+        let of = |path: &str| number(&report, &format!("/fanout/{index}{path}"));
+        assert_eq!(of("/audience"), audience);
+        let (roofline, took) = (of("/runs/0/roofline/seconds"), of("/runs/0/service/seconds"));
+        assert!(roofline > 0.0 && took > 0.0);
+        assert!((of("/ratio/median") - roofline / took).abs() < 1e-9);
+        assert!((of("/drafts_per_second/median") - audience / took).abs() < 1e-6);
+        assert!(of("/peak_memory_bytes/median") > 1e6);
+        assert!(of("/runs/0/service/rounds") >= 1.0);
+        let steps = report.pointer(&format!("/fanout/{index}/runs/0/service/steps")).and_then(Value::as_array);
+        let copy = steps.unwrap().iter().find(|step| step["step"] == "copy").unwrap();
+        assert!(number(copy, "/times") >= 1.0 && number(copy, "/seconds") > 0.0, "{copy}");
+    }
+    assert!(number(&report, "/memory_ratio") > 0.0);
+    let of = |path: &str| number(&report, &format!("/latency{path}"));
+    assert_eq!((of("/runs/0/campaigns"), of("/runs/0/rows_after_messages")), (10.0, 0.0));
+    assert!(0.0 < of("/p50_ms/median") && of("/p50_ms/median") <= of("/p99_ms/median"));
+    assert_eq!(left_behind(&stage, &prefix), BTreeSet::new());
+}
+
+#[test]
+fn an_interrupted_bench_leaves_nothing_behind() {
+    let stage = Stage::new();
+    let prefix = unique("bench-");
+    let endless = ["--scenario", "latency", "--rate", "5", "--seconds", "600", "--size", "3"];
+    let mut running = Service::spawn(bench(&stage, &prefix, &endless), stage.dir.path());
+    let database = prefix.replace('-', "_");
+    let measures =
+        format!("select count(*) from pg_stat_activity where datname = '{database}' and query like '%count(*)%'");
+    wait_until("the bench measures", WITHIN, || {
+        assert!(running.runs(), "{}", running.log());
+        stage.feedback.number(&measures) > 0
+    });
+    running.signal(Signal::INT);
+    let status = running.wait(Duration::from_secs(60));
+    assert_eq!((status.code(), left_behind(&stage, &prefix)), (Some(1), BTreeSet::new()), "{}", running.log());
+    assert!(running.log().contains("stopped before everything was measured"), "{}", running.log());
+}
+
+#[test]
+fn a_role_without_rights_is_told_which_and_may_name_a_database() {
+    let mut stage = Stage::new();
+    let (prefix, role) = (unique("bench-"), unique("role_"));
+    stage.feedback.execute(&format!("create role {role} login password 'x'"));
+    stage.config.set("feedback", "url", stage.feedback.url().replace("postgres@", &format!("{role}@")));
+    stage.config.set("feedback", "password", "x");
+    let small = ["--scenario", "latency", "--rate", "5", "--seconds", "1", "--lanes", "1", "--size", "3"];
+    let output = service::run(bench(&stage, &prefix, &small), WITHIN);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains(&format!("alter role \"{role}\" createdb")), "{errors}");
+    assert!(errors.contains("--database"), "{errors}");
+
+    stage.feedback.execute(&format!("grant create on database {} to {role}", stage.feedback.name));
+    let named = [&small[..], &["--database", &stage.feedback.name]].concat();
+    let output = service::run(bench(&stage, &prefix, &named), WITHIN);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "bench ended with {}: {errors}", output.status);
+    let schemas = "select count(*) from pg_namespace where nspname like 'dinnerbell%'";
+    assert_eq!(stage.feedback.number(schemas), 0);
+    stage.feedback.execute(&format!("drop owned by {role}; drop role {role};"));
+}

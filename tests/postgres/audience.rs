@@ -1,0 +1,159 @@
+//! Pages of subscribers.
+
+use std::sync::Arc;
+
+use dinnerbell::audience::{Audience, AudienceError, Page};
+use dinnerbell::postgres::audience::PostgresAudience;
+use dinnerbell::postgres::connect::Pool;
+
+use crate::place::{Login, Migration, SOON, section, seed_database, subscribers_pool};
+use crate::support::{Database, wait_until};
+
+/// Every page of a restaurant, so many rows each.
+pub async fn pages(audience: &PostgresAudience, restaurant_id: &str, rows: usize) -> Vec<Page> {
+    let mut pages: Vec<Page> = Vec::new();
+    loop {
+        let after = pages.last().and_then(|page| page.clients.last()).map(str::to_owned);
+        let page = audience.page(restaurant_id, after.as_deref(), None, rows).await.unwrap();
+        let last = page.last;
+        pages.push(page);
+        if last {
+            return pages;
+        }
+    }
+}
+
+pub fn clients(pages: &[Page]) -> Vec<String> {
+    pages.iter().flat_map(|page| page.clients.iter().map(str::to_owned)).collect()
+}
+
+async fn audience_of(database: &Database) -> PostgresAudience {
+    PostgresAudience::open(subscribers_pool(database)).await.unwrap()
+}
+
+fn migrated() -> Database {
+    let database = seed_database();
+    Migration::of_one(&database).succeed(&[]);
+    database
+}
+
+#[tokio::test]
+async fn pages_hold_each_subscriber_once_in_the_order_of_bytes() {
+    let database = migrated();
+    database.subscribe_clients("pizzeria", &["b", "a", "B", "ä", "a", "a", "Z", "z", "0", "é"]);
+    database.subscribe_clients("elsewhere", &["c"]);
+    let audience = audience_of(&database).await;
+    let expected = ["0", "B", "Z", "a", "b", "z", "ä", "é"];
+    for rows in [1, 3, 4, 8, 100] {
+        let pages = pages(&audience, "pizzeria", rows).await;
+        assert_eq!(clients(&pages), expected, "{rows} rows a page");
+        assert!(pages.iter().rev().skip(1).all(|page| page.clients.len() == rows && !page.last), "{rows} rows a page");
+    }
+    assert_eq!(pages(&audience, "nobody's", 5).await, [Page { last: true, ..Page::default() }]);
+}
+
+#[tokio::test]
+async fn a_pass_can_end_at_a_client() {
+    let (indexed, plain) = (migrated(), seed_database());
+    for database in [&indexed, &plain] {
+        database.subscribe_clients("pizzeria", &["a", "b", "c", "d", "e"]);
+        let audience = audience_of(database).await;
+        let first = audience.page("pizzeria", None, Some("d"), 3).await.unwrap();
+        assert_eq!(
+            (clients(std::slice::from_ref(&first)), first.last),
+            (vec!["a".into(), "b".into(), "c".into()], false)
+        );
+        let second = audience.page("pizzeria", Some("c"), Some("d"), 3).await.unwrap();
+        assert_eq!((clients(std::slice::from_ref(&second)), second.last), (vec!["d".into()], true));
+    }
+}
+
+#[tokio::test]
+async fn ids_that_are_empty_or_too_long_are_skipped_and_counted_once() {
+    let database = migrated();
+    let (long, longest) = ("x".repeat(257), "y".repeat(256));
+    database.subscribe_clients("pizzeria", &["", "", &long, &long, "alice", &longest, "ä".repeat(129).as_str()]);
+    let audience = audience_of(&database).await;
+    let pages = pages(&audience, "pizzeria", 1).await;
+    assert_eq!(clients(&pages), ["alice", &longest]);
+    assert_eq!(pages.iter().map(|page| page.skipped).collect::<Vec<_>>(), [3, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_page_reads_no_more_than_its_own_part_of_the_index() {
+    // Neither analysed nor vacuumed: left to itself, the planner would collect and sort everybody for each page.
+    let database = migrated();
+    database.execute("alter table public.subscribers_restaurants set (autovacuum_enabled = off)");
+    database.subscribe("giant", 100_000);
+    database.subscribe("other", 20_000);
+    let read = || {
+        database.number("select coalesce(sum(idx_tup_read), 0) from pg_stat_user_indexes where indexrelname like 'dinnerbell_audience%'")
+    };
+    let scans =
+        || database.number("select seq_scan from pg_stat_user_tables where relname = 'subscribers_restaurants'");
+    let scans_before = scans();
+    {
+        let audience = audience_of(&database).await;
+        assert_eq!(clients(&pages(&audience, "giant", 5_000).await).len(), 100_000);
+    }
+    // A server process reports what it did at the latest when it ends.
+    wait_until("the reading is reported", SOON, || read() >= 100_000);
+    assert!(read() <= 110_000, "{} entries were read for 100,000 subscribers", read());
+    assert_eq!(scans(), scans_before, "the table itself is never scanned");
+}
+
+#[tokio::test]
+async fn without_an_index_the_pages_are_the_same() {
+    let database = seed_database();
+    database.subscribe_clients("pizzeria", &["b", "a", "", "a", "c"]);
+    database.subscribe("giant", 137);
+    let audience = audience_of(&database).await;
+    let small = pages(&audience, "pizzeria", 2).await;
+    assert_eq!(clients(&small), ["a", "b", "c"]);
+    assert_eq!(small[0].skipped, 1);
+    for rows in [4, 10, 137, 200] {
+        let giant = pages(&audience, "giant", rows).await;
+        let mut expected = database.clients_of("giant");
+        expected.sort();
+        assert_eq!(clients(&giant), expected);
+        assert!(giant.iter().rev().skip(1).all(|page| page.clients.len() == rows));
+    }
+}
+
+#[tokio::test]
+async fn select_on_the_one_table_is_enough_also_where_nothing_may_be_written() {
+    let database = Arc::new(migrated());
+    database.subscribe("pizzeria", 25);
+    let login = Login::create(&database);
+    database.execute(&format!(
+        "grant select on public.subscribers_restaurants to {0}; alter role {0} set default_transaction_read_only = on;
+         alter role {0} set default_transaction_isolation = 'repeatable read'",
+        login.name
+    ));
+    let pool = Pool::open(&section(&login.url, "subscribers_restaurants"), "subscribers").unwrap();
+    let audience = PostgresAudience::open(pool).await.unwrap();
+    assert_eq!(clients(&pages(&audience, "pizzeria", 10).await).len(), 25);
+}
+
+#[tokio::test]
+async fn a_missing_right_or_table_is_refused_and_a_slow_statement_passes() {
+    let database = Arc::new(migrated());
+    let login = Login::create(&database);
+    let pool = Pool::open(&section(&login.url, "subscribers_restaurants"), "subscribers").unwrap();
+    let audience = PostgresAudience::open(pool).await.unwrap();
+    let error = audience.page("pizzeria", None, None, 10).await.unwrap_err();
+    assert!(matches!(&error, AudienceError::Refused(text) if text.contains("subscribers_restaurants")), "{error}");
+
+    let audience = audience_of(&database).await;
+    database.execute("alter table public.subscribers_restaurants rename to moved");
+    let error = audience.page("pizzeria", None, None, 10).await.unwrap_err();
+    assert!(matches!(&error, AudienceError::Refused(text) if text.contains("subscribers.table")), "{error}");
+    // A statement that reads for ever stands for a server that is too slow; it is ended there too.
+    database.execute(
+        "create view public.subscribers_restaurants as
+         select id, client_id, restaurant_id from public.moved union all
+         select 0, pg_sleep(600)::text, 'pizzeria' from generate_series(1, 1)",
+    );
+    let error = audience.page("pizzeria", None, None, 10).await.unwrap_err();
+    assert!(matches!(&error, AudienceError::Passing(text) if text.contains("statement timeout")), "{error}");
+}
