@@ -416,7 +416,9 @@ impl Mender<'_> {
                 scan.message(&found)
             })?;
             scan.flush()?;
-            Ok::<_, ResolveError>(scan)
+            // Without the sender, whose end is the end of the batches.
+            let Scan { newest, messages, told, clients, .. } = scan;
+            Ok::<_, ResolveError>((newest, messages, told, clients))
         });
         let mut missing = Spool::new()?;
         while let Some(batch) = receive.recv().await {
@@ -425,9 +427,9 @@ impl Mender<'_> {
                 missing.push(&batch[place])?;
             }
         }
-        let scan =
+        let (newest, messages, told, clients) =
             reading.await.map_err(|error| ResolveError::Refused(format!("the reader ended early: {error}")))??;
-        Ok(Scanned { newest: scan.newest, messages: scan.messages, told: scan.told, clients: scan.clients, missing })
+        Ok(Scanned { newest, messages, told, clients, missing })
     }
 
     /// Writes it, as often as an owner enters the lane meanwhile and leaves it as it was.

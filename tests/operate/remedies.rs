@@ -131,7 +131,6 @@ struct Backup {
 }
 
 #[test]
-#[ignore = "lane resolve --from-kafka does not return: known, see ARCHITECTURE.md, What is not there yet"]
 fn kafka_ahead_after_a_restored_backup() {
     let mut told = Told::new();
     let backup = told.back_up();
@@ -149,7 +148,6 @@ fn kafka_ahead_after_a_restored_backup() {
 }
 
 #[test]
-#[ignore = "lane resolve --from-kafka does not return: known, see ARCHITECTURE.md, What is not there yet"]
 fn another_ledger_after_a_database_that_was_lost() {
     let mut told = Told::new();
     let clients = told.stage.subscribers.clients_of("first");
@@ -161,7 +159,6 @@ fn another_ledger_after_a_database_that_was_lost() {
 }
 
 #[test]
-#[ignore = "lane resolve --from-kafka does not return: known, see ARCHITECTURE.md, What is not there yet"]
 fn a_foreign_offset_and_a_mark_that_went_back() {
     let mut told = Told::new();
     let old = told.marks();
@@ -179,7 +176,6 @@ fn a_foreign_offset_and_a_mark_that_went_back() {
 }
 
 #[test]
-#[ignore = "lane resolve --from-kafka does not return: known, see ARCHITECTURE.md, What is not there yet"]
 fn other_content_of_the_same_round() {
     let mut told = Told::new();
     told.stage
@@ -203,7 +199,6 @@ fn killed_at(point: &str) -> Told {
 }
 
 #[test]
-#[ignore = "lane resolve --from-kafka does not return: known, see ARCHITECTURE.md, What is not there yet"]
 fn mark_missing_of_a_round_that_was_not_published() {
     let mut told = killed_at("round.sealed@1");
     let service = told.stage.start();
@@ -211,7 +206,6 @@ fn mark_missing_of_a_round_that_was_not_published() {
 }
 
 #[test]
-#[ignore = "lane resolve --from-kafka does not return: known, see ARCHITECTURE.md, What is not there yet"]
 fn mark_missing_of_a_round_that_was_published() {
     // A lane's first act is a round without drafts, which is only published.
     let mut told = killed_at("publish.committed@2");

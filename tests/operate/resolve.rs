@@ -63,7 +63,6 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
-#[ignore = "lane resolve --from-kafka does not return: known, see ARCHITECTURE.md, What is not there yet"]
 fn a_database_that_lost_commits_gets_its_rows_campaigns_and_round_back() {
     let by_hand = ByHand::new();
     by_hand.record(1, &["a", "b"]);
@@ -97,7 +96,6 @@ fn a_database_that_lost_commits_gets_its_rows_campaigns_and_round_back() {
 }
 
 #[test]
-#[ignore = "lane resolve --from-kafka does not return: known, see ARCHITECTURE.md, What is not there yet"]
 fn without_a_mark_a_round_whose_drafts_are_in_the_topic_is_published() {
     let by_hand = ByHand::new();
     by_hand.record(1, &["a", "b"]);
@@ -112,7 +110,6 @@ fn without_a_mark_a_round_whose_drafts_are_in_the_topic_is_published() {
 }
 
 #[test]
-#[ignore = "lane resolve --from-kafka does not return: known, see ARCHITECTURE.md, What is not there yet"]
 fn without_a_mark_a_round_whose_drafts_are_not_in_the_topic_is_left_to_be_published() {
     let by_hand = ByHand::new();
     by_hand.record(1, &["a", "b"]);
@@ -125,7 +122,6 @@ fn without_a_mark_a_round_whose_drafts_are_not_in_the_topic_is_left_to_be_publis
 }
 
 #[test]
-#[ignore = "lane resolve --from-kafka does not return: known, see ARCHITECTURE.md, What is not there yet"]
 fn what_was_withdrawn_before_the_loss_is_taken_back_and_told_later() {
     let by_hand = ByHand::new();
     by_hand.record(1, &["a"]);
@@ -146,7 +142,6 @@ fn what_was_withdrawn_before_the_loss_is_taken_back_and_told_later() {
 }
 
 #[test]
-#[ignore = "lane resolve --from-kafka does not return: known, see ARCHITECTURE.md, What is not there yet"]
 fn what_the_topic_no_longer_holds_is_the_operators_decision() {
     let by_hand = ByHand::new();
     let clients = ["a", "b", "c", "d", "e", "f"];

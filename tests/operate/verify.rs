@@ -155,13 +155,11 @@ fn a_trimmed_topic_cannot_be_compared_but_what_is_younger_can() {
 }
 
 #[test]
-#[ignore = "fails since the last merge and was not looked into yet: see ARCHITECTURE.md, What is not there yet"]
 fn servers_that_cannot_be_reached_are_no_difference() {
     let mut by_hand = told();
     by_hand.stage.config.set("kafka", "bootstrap_servers", "127.0.0.1:1");
     assert_eq!(verified(&by_hand).0, 3);
     let ByHand { mut stage, .. } = told();
-    let topic = stage.campaigns.clone();
-    stage.config.set("kafka.topics", "notifications", topic);
+    stage.config.set("kafka.topics", "notifications", "elsewhere");
     assert_eq!(json_of(&stage, &["verify"]).0, 3, "another topic than the ledger's");
 }
