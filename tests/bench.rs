@@ -48,13 +48,14 @@ fn number(value: &Value, path: &str) -> f64 {
 fn all_scenarios_give_sane_figures_and_leave_nothing_behind() {
     let stage = Stage::new();
     let prefix = unique("bench-");
-    let sizes = ["--audience", "300,3000", "--rate", "10", "--seconds", "1", "--lanes", "2", "--size", "5"];
+    let sizes =
+        ["--audience", "300,3000", "--rate", "10", "--seconds", "1", "--lanes", "2", "--size", "5", "--giant", "20000"];
     let output = service::run(bench(&stage, &prefix, &[&sizes[..], &["--json"]].concat()), WITHIN);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "bench ended with {}: {errors}", output.status);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     for (index, audience) in [300.0, 3000.0].into_iter().enumerate() {
-        let of = |path: &str| number(&report, &format!("/fanout/{index}{path}"));
+        let of = |path: &str| number(&report, &format!("/fanout/sizes/{index}{path}"));
         assert_eq!(of("/audience"), audience);
         let (roofline, took) = (of("/runs/0/roofline/seconds"), of("/runs/0/service/seconds"));
         assert!(roofline > 0.0 && took > 0.0);
@@ -62,14 +63,18 @@ fn all_scenarios_give_sane_figures_and_leave_nothing_behind() {
         assert!((of("/drafts_per_second/median") - audience / took).abs() < 1e-6);
         assert!(of("/peak_memory_bytes/median") > 1e6);
         assert!(of("/runs/0/service/rounds") >= 1.0);
-        let steps = report.pointer(&format!("/fanout/{index}/runs/0/service/steps")).and_then(Value::as_array);
+        let steps = report.pointer(&format!("/fanout/sizes/{index}/runs/0/service/steps")).and_then(Value::as_array);
         let copy = steps.unwrap().iter().find(|step| step["step"] == "copy").unwrap();
         assert!(number(copy, "/times") >= 1.0 && number(copy, "/seconds") > 0.0, "{copy}");
     }
-    assert!(number(&report, "/memory_ratio") > 0.0);
+    assert!(number(&report, "/fanout/memory_ratio") > 0.0);
     let of = |path: &str| number(&report, &format!("/latency{path}"));
     assert_eq!((of("/runs/0/campaigns"), of("/runs/0/rows_after_messages")), (10.0, 0.0));
     assert!(0.0 < of("/p50_ms/median") && of("/p50_ms/median") <= of("/p99_ms/median"));
+    let of = |path: &str| number(&report, &format!("/mixed{path}"));
+    assert!(of("/runs/0/campaigns") >= 1.0 && of("/runs/0/rows_after_messages") == 0.0);
+    assert!(0.0 < of("/p50_ms/median") && of("/p50_ms/median") <= of("/p99_ms/median"));
+    assert!((of("/giant_drafts_per_second/median") - 20_000.0 / of("/runs/0/giant_seconds")).abs() < 1e-6);
     assert_eq!(left_behind(&stage, &prefix), BTreeSet::new());
 }
 

@@ -1,13 +1,13 @@
 //! Who is told what: the subscribers' restaurants, and the campaigns that are rung for them.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::json;
 
-use super::BenchError;
+use super::audience::Audience;
+use super::error::BenchError;
 use crate::broker::Lane;
 use crate::campaign::{Campaign, EpochSeconds, Window};
 use crate::config::{self, Role};
@@ -95,15 +95,10 @@ fn value(campaign: &Campaign) -> String {
     .to_string()
 }
 
-/// The campaign that warms an instance up before anything is measured.
-pub fn warm_up(number: u32) -> Arc<Campaign> {
-    Arc::new(campaign(&format!("warm-up-{number}"), WARM_UP))
+/// A campaign that warms an instance up before anything is measured.
+pub fn warm_up(number: usize) -> Campaign {
+    campaign(&format!("warm-up-{number}"), &Audience::warm_up().restaurant)
 }
-
-/// The restaurant whose campaigns warm up, and how many favour it.
-pub const WARM_UP: &str = "warm-up";
-/// See [`WARM_UP`].
-pub const WARM_UP_AUDIENCE: usize = 100;
 
 #[cfg(test)]
 mod tests {

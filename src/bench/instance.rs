@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::error::BenchError;
 use super::ground::Stage;
+use super::progress::STANDSTILL;
 use super::scrape::Scrape;
-use super::{BenchError, STANDSTILL};
 use crate::demo::cluster::free_port;
 
 /// How long it may take to end.

@@ -1,164 +1,150 @@
 //! Small campaigns at a steady rate: from the append of each until the last of its drafts can be read and is committed.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use serde::Serialize;
+use tokio::sync::watch;
 
-use tokio::time::timeout;
-use tokio_postgres::types::Type;
-
-use super::bell::{Bell, WARM_UP_AUDIENCE, campaign, warm_up};
-use super::ground::{Ground, Stage};
+use super::audience::Audience;
+use super::bell::Bell;
+use super::error::BenchError;
+use super::figures::{Quantiles, Spread, mebibytes, milliseconds, seconds};
+use super::ground::Ground;
 use super::instance::Instance;
-use super::reader::{Complete, Heard, Reader, id};
-use super::report::{Latency, LatencyRun};
-use super::{BenchError, Plan, STANDSTILL, sinks, tell};
-use crate::postgres::predicate::short_enough;
+use super::progress::tell;
+use super::sinks;
+use super::steady::{self, Load, Seen, Steady};
+use super::usage::{Meter, Usage, memory_text, steps_text};
+use crate::cli::output::table;
 
-/// How often rows that were not there at the first look are looked for.
-const LOOK: Duration = Duration::from_millis(2);
-/// How many campaigns warm each lane up.
-const WARM_UPS: u32 = 3;
-
-/// What is sent.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub struct Load {
-    /// Campaigns a second.
-    pub rate: f64,
-    /// Partitions of the campaigns topic, taken in turn.
-    pub lanes: i32,
-    /// For how long.
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish {
+    /// What is sent.
+    pub load: Load,
+    /// For how many seconds.
     pub seconds: f64,
-    /// Subscribers of each campaign.
-    pub size: u32,
+    /// How often.
+    pub repeat: u32,
 }
 
-impl Load {
-    fn campaigns(&self) -> usize {
-        ((self.rate * self.seconds).round() as usize).max(1)
-    }
-
-    /// When a campaign is sent, from the first on.
-    fn moment(&self, number: usize) -> Duration {
-        Duration::from_secs_f64(number as f64 / self.rate)
-    }
-
-    fn lane(&self, number: usize) -> i32 {
-        i32::try_from(number).map_or(0, |number| number % self.lanes)
-    }
+/// Small campaigns at a steady rate.
+#[derive(Debug, Serialize)]
+pub struct Latency {
+    /// What was sent.
+    pub load: Load,
+    /// For how many seconds.
+    pub seconds: f64,
+    /// Half of the campaigns took at most so long.
+    pub p50_ms: Spread,
+    /// 99 of 100 took at most so long.
+    pub p99_ms: Spread,
+    /// Each run.
+    pub runs: Vec<LatencyRun>,
 }
 
-/// As often as the plan says.
-pub async fn measure(ground: &Ground<'_>, plan: &Plan) -> Result<Latency, BenchError> {
-    let load = plan.latency;
+/// One run of `latency`.
+#[derive(Debug, Serialize)]
+pub struct LatencyRun {
+    /// How many campaigns.
+    pub campaigns: usize,
+    /// How long they took.
+    #[serde(flatten)]
+    pub took: Quantiles,
+    /// Campaigns whose rows were committed after their messages could be read; there should be none.
+    pub rows_after_messages: usize,
+    /// What the service used.
+    #[serde(flatten)]
+    pub usage: Usage,
+}
+
+/// As often as is wished.
+pub async fn measure(ground: &Ground<'_>, wish: Wish) -> Result<Latency, BenchError> {
     let mut runs = Vec::new();
-    for number in 1..=plan.repeat {
-        tell(&format!("latency at {} campaigns a second, run {number} of {}", load.rate, plan.repeat));
-        runs.push(once(ground, plan, load).await?);
+    for number in 1..=wish.repeat {
+        tell(&format!("latency at {} campaigns a second, run {number} of {}", wish.load.rate, wish.repeat));
+        runs.push(once(ground, wish).await?);
     }
-    Ok(Latency::of(load, runs))
+    Ok(Latency::of(wish, runs))
 }
 
-async fn once(ground: &Ground<'_>, plan: &Plan, load: Load) -> Result<LatencyRun, BenchError> {
-    let restaurant = format!("small-{}", load.size);
+async fn once(ground: &Ground<'_>, Wish { load, seconds, .. }: Wish) -> Result<LatencyRun, BenchError> {
+    let audience = Audience::of(load.size as usize);
     let stage = ground.stage(load.lanes).await?;
-    stage.seed(&restaurant, load.size as usize).await?;
+    stage.seed(&audience).await?;
     let mut instance = Instance::start(&stage).await?;
     let bell = Bell::new(&stage.config.kafka)?;
-    let heard = Heard { campaigns: load.campaigns(), drafts: load.size };
-    let (reader, complete) = Reader::start(&stage.config.kafka, plan.partitions, heard).await?;
-    let mut warmed = 0;
-    for number in 0..WARM_UPS * load.lanes.unsigned_abs() {
-        bell.ring(&warm_up(number), load.lane(number as usize)).await?;
-        warmed += WARM_UP_AUDIENCE;
-    }
-    let before = instance.published(warmed).await?;
-    let sent = Mutex::new(vec![None; load.campaigns()]);
-    let sending = send(&bell, &restaurant, load, &sent);
-    let watching = watch(&stage, load, complete, &sent);
-    let ((), heard) = tokio::try_join!(sending, watching)?;
-    let drafts = load.campaigns() * load.size as usize;
-    let after = instance.published(warmed + drafts).await?;
-    let run = LatencyRun::of(&heard, &before, &after, instance.peak_memory()?);
+    let (reader, complete) = steady::count(&stage, load.size, 0).await?;
+    let warmed = steady::warm_up(&bell, load).await?;
+    let meter = Meter::from(instance.published(warmed).await?);
+    let campaigns = ((load.rate * seconds).round() as usize).max(1);
+    let steady = Steady::new(&stage, &bell, &audience.restaurant, load);
+    let (giant, none) = watch::channel(false);
+    let ((), seen) = tokio::try_join!(steady.ring(campaigns, none), steady.watch(complete, giant))?;
+    let drafts = warmed + campaigns * load.size as usize;
+    let after = instance.published(drafts).await?;
+    let run = LatencyRun::of(&seen, meter.until(&after, &instance)?);
     instance.stop();
-    tokio::task::block_in_place(|| drop(reader));
-    sinks::hold(&stage, plan.partitions, warmed + drafts).await?;
+    reader.stop();
+    sinks::hold(&stage, drafts).await?;
     stage.end().await?;
     Ok(run)
 }
 
-type Sent = Mutex<Vec<Option<Instant>>>;
-
-/// Rings on time, whatever becomes of what was rung before.
-async fn send(bell: &Bell, restaurant: &str, load: Load, sent: &Sent) -> Result<(), BenchError> {
-    let began = Instant::now();
-    let mut deliveries = Vec::with_capacity(load.campaigns());
-    for number in 0..load.campaigns() {
-        tokio::time::sleep_until((began + load.moment(number)).into()).await;
-        let campaign = campaign(&id(number), restaurant);
-        // A little before the append, so that no time is left out.
-        sent.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(Instant::now());
-        deliveries.push(bell.send(&campaign, load.lane(number))?);
-    }
-    for delivery in deliveries {
-        bell.delivered(delivery).await?;
-    }
-    Ok(())
-}
-
-/// What was seen of all campaigns.
-#[derive(Debug, Default)]
-pub struct Seen {
-    /// How long each took.
-    pub latencies: Vec<Duration>,
-    /// Campaigns whose rows were not all committed when their messages could be read. There should be none.
-    pub rows_later: usize,
-}
-
-/// Waits for every campaign, in the order in which they are complete.
-async fn watch(stage: &Stage<'_>, load: Load, mut complete: Complete, sent: &Sent) -> Result<Seen, BenchError> {
-    let mut seen = Seen::default();
-    while seen.latencies.len() < load.campaigns() {
-        let Ok(Some((number, read))) = timeout(STANDSTILL, complete.recv()).await else {
-            let (got, all) = (seen.latencies.len(), load.campaigns());
-            return Err(BenchError::Failed(format!(
-                "only {got} of {all} campaigns were complete, then none for {} s",
-                STANDSTILL.as_secs()
-            )));
-        };
-        // Recorded comes before published: what can be read is committed. This looks whether it is so.
-        let mut committed = read;
-        let mut later = false;
-        while rows(stage, &id(number)).await? < i64::from(load.size) {
-            later = true;
-            if read.elapsed() > STANDSTILL {
-                return Err(BenchError::Failed(format!("messages of campaign {} have no rows", id(number))));
-            }
-            tokio::time::sleep(LOOK).await;
-            committed = Instant::now();
+impl Latency {
+    /// The runs.
+    fn of(Wish { load, seconds, .. }: Wish, runs: Vec<LatencyRun>) -> Self {
+        Self {
+            load,
+            seconds,
+            p50_ms: Spread::of(runs.iter().map(|run| run.took.p50_ms)),
+            p99_ms: Spread::of(runs.iter().map(|run| run.took.p99_ms)),
+            runs,
         }
-        seen.rows_later += usize::from(later);
-        let sent = sent.lock().unwrap_or_else(PoisonError::into_inner)[number];
-        seen.latencies.extend(sent.map(|sent| committed - sent));
     }
-    Ok(seen)
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let Load { rate, lanes, size } = self.load;
+        let mut text = format!(
+            "\nlatency: {rate} campaigns a second of {size} subscribers over {lanes} lanes for {} s, until the last draft is committed in \
+             PostgreSQL and readable in Kafka\n\n",
+            self.seconds
+        );
+        let rows = self.runs.iter().map(|LatencyRun { campaigns, took, usage, .. }| {
+            [
+                campaigns.to_string(),
+                milliseconds(took.p50_ms),
+                milliseconds(took.p95_ms),
+                milliseconds(took.p99_ms),
+                milliseconds(took.max_ms),
+                mebibytes(usage.peak_memory_bytes as f64),
+                seconds(usage.cpu_seconds),
+                usage.rounds.to_string(),
+            ]
+        });
+        text.push_str(&table(["CAMPAIGNS", "P50", "P95", "P99", "MAX", "PEAK", "CPU", "ROUNDS"], rows));
+        let usages = || self.runs.iter().map(|run| &run.usage);
+        let (p50, p99) = (self.p50_ms.show(milliseconds), self.p99_ms.show(milliseconds));
+        text.push_str(&format!("\np50 {p50}, p99 {p99}; {}\n", memory_text(self.lanes(), usages())));
+        let later: usize = self.runs.iter().map(|run| run.rows_after_messages).sum();
+        if later > 0 {
+            text.push_str(&format!("{later} campaigns had messages before their rows: report this, it must not be\n"));
+        }
+        text.push_str(&steps_text("latency", usages()));
+        text
+    }
+
+    fn lanes(&self) -> usize {
+        usize::try_from(self.load.lanes).unwrap_or(0)
+    }
 }
 
-async fn rows(stage: &Stage<'_>, campaign: &str) -> Result<i64, BenchError> {
-    let indexed = short_enough("adv_campaign_id");
-    let sql = format!("select count(*) from {} where adv_campaign_id = $1 and {indexed}", stage.pool.table().sql());
-    let rows = stage.pool.query(&sql, &[(&campaign, Type::TEXT)]).await?;
-    Ok(rows.first().map_or(0, |row| row.get(0)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn campaigns_are_spread_over_time_and_lanes() {
-        let load = Load { rate: 20.0, lanes: 4, seconds: 2.5, size: 100 };
-        assert_eq!(load.campaigns(), 50);
-        assert_eq!(load.moment(10), Duration::from_millis(500));
-        assert_eq!((0..5).map(|number| load.lane(number)).collect::<Vec<_>>(), [0, 1, 2, 3, 0]);
+impl LatencyRun {
+    fn of(seen: &Seen, usage: Usage) -> Self {
+        Self {
+            campaigns: seen.latencies.len(),
+            took: Quantiles::of(seen.latencies.iter().map(|(_, latency)| *latency)),
+            rows_after_messages: seen.rows_later,
+            usage,
+        }
     }
 }

@@ -9,16 +9,19 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
-use tokio_postgres::types::Type;
+use serde::Serialize;
 
+use super::audience::Audience;
+use super::bell;
+use super::error::{BenchError, blocking};
 use super::ground::{Stage, settle};
-use super::report::Roofline;
-use super::{BenchError, STANDSTILL, bell, blocking};
+use super::progress::STANDSTILL;
 use crate::config::{self, Role};
-use crate::draft::{CE_ID, COPY_HEADER, COPY_TRAILER, Clients, DraftTemplate, FEEDBACK_COLUMNS, ROUND_HEADER};
+use crate::draft::{CE_ID, COPY_HEADER, COPY_TRAILER, DraftTemplate, FEEDBACK_COLUMNS, ROUND_HEADER};
 use crate::kafka::client::{ASK, Observer, settings};
 use crate::kafka::message;
 use crate::kafka::producer::COMPRESSION;
+use crate::postgres::connect::Transaction;
 
 /// Size of a frame of COPY, in bytes: the service's.
 const FRAME: usize = 128 << 10;
@@ -27,57 +30,77 @@ const STRIDE: usize = 1_000;
 /// The trigger of all drafts; any will do.
 const TRIGGER: i64 = 1_700_000_000;
 
+/// The same rows and messages without the service.
+#[derive(Debug, Serialize)]
+pub struct Roofline {
+    /// Until both were done.
+    pub seconds: f64,
+    /// Until the COPY was committed.
+    pub copy_seconds: f64,
+    /// Until the last message was acknowledged.
+    pub produce_seconds: f64,
+    /// Drafts a second.
+    pub drafts_per_second: f64,
+}
+
+impl Roofline {
+    /// What was found.
+    pub fn new(audience: usize, copied: Duration, produced: Duration) -> Self {
+        let seconds = copied.max(produced).as_secs_f64();
+        Self {
+            seconds,
+            copy_seconds: copied.as_secs_f64(),
+            produce_seconds: produced.as_secs_f64(),
+            drafts_per_second: audience as f64 / seconds,
+        }
+    }
+}
+
 /// Measures on a stage whose table of the roofline is empty, and empties it again.
-pub async fn measure(stage: &Stage<'_>, restaurant: &str, partitions: i32) -> Result<Roofline, BenchError> {
-    let clients = Arc::new(clients(stage, restaurant).await?);
-    let campaign = bell::campaign("roofline", restaurant);
+pub async fn measure(stage: &Stage<'_>, audience: &Audience) -> Result<Roofline, BenchError> {
+    let campaign = bell::campaign("roofline", &audience.restaurant);
     let template = DraftTemplate::new(Arc::new(campaign), TRIGGER, &stage.config.kafka.group_id)
         .map_err(|error| BenchError::Failed(error.to_string()))?;
     let template = Arc::new(template);
     let topic = format!("{}.roofline", stage.config.kafka.group_id);
-    stage.ground().make_topic(&topic, partitions).await?;
-    let plain = Plain::connect(&stage.config.kafka, &topic).await?;
+    stage.ground().make_topic(&topic, stage.partitions()).await?;
+    // Both are connected, and the producer has written to each partition, before the clock starts.
+    let plain = Plain::connect(&stage.config.kafka, &topic, stage.partitions()).await?;
+    let transaction = stage.pool.begin("").await?;
     let table = stage.ground().roofline();
     let began = Instant::now();
     let producing = {
-        let (clients, template) = (Arc::clone(&clients), Arc::clone(&template));
-        blocking(move || plain.produce(&template, &clients).map(|()| began.elapsed()))
+        let (audience, template) = (audience.clone(), Arc::clone(&template));
+        blocking(move || plain.produce(&template, &audience).map(|()| began.elapsed()))
     };
-    let copying = async { copy(stage, &table, &template, &clients).await.map(|()| began.elapsed()) };
+    let copying = async { copy(transaction, &table, &template, audience).await.map(|()| began.elapsed()) };
     let (produced, copied) = tokio::try_join!(producing, copying)?;
     stage.ground().drop_topics(&[&topic]).await?;
+    empty(stage).await?;
+    Ok(Roofline::new(audience.subscribers, copied, produced))
+}
+
+/// Empties its table.
+pub async fn empty(stage: &Stage<'_>) -> Result<(), BenchError> {
     let connection = stage.pool.get().await?;
-    connection.batch_without_deadline(&format!("truncate {table}")).await?;
+    connection.batch_without_deadline(&format!("truncate {}", stage.ground().roofline())).await?;
     connection.release();
     settle(&stage.pool).await;
-    Ok(Roofline::new(clients.len(), copied, produced))
+    Ok(())
 }
 
-/// The audience in the order in which the service reads it.
-async fn clients(stage: &Stage<'_>, restaurant: &str) -> Result<Clients, BenchError> {
-    let sql = format!(
-        "select client_id::text from {} where restaurant_id = $1 order by client_id collate \"C\"",
-        stage.config.subscribers.table.sql()
-    );
-    let connection = stage.pool.get().await?;
-    let mut clients = Clients::new();
-    let take = |row: &tokio_postgres::Row| {
-        clients.push(row.get(0));
-        Ok(())
-    };
-    connection.for_each(&sql, vec![(&restaurant, Type::TEXT)], STANDSTILL, take).await?;
-    connection.release();
-    Ok(clients)
-}
-
-async fn copy(stage: &Stage<'_>, table: &str, template: &DraftTemplate, clients: &Clients) -> Result<(), BenchError> {
-    let transaction = stage.pool.begin("").await?;
+async fn copy(
+    transaction: Transaction,
+    table: &str,
+    template: &DraftTemplate,
+    audience: &Audience,
+) -> Result<(), BenchError> {
     let sql = format!("copy {table} ({FEEDBACK_COLUMNS}) from stdin (format binary)");
     let mut copy = transaction.copy_in(&sql).await?;
     let mut frame = BytesMut::with_capacity(2 * FRAME);
     frame.extend_from_slice(&COPY_HEADER);
-    for client in clients.iter() {
-        template.row(client, &mut frame);
+    for client in audience.clients() {
+        template.row(client.as_str(), &mut frame);
         if frame.len() >= FRAME {
             copy.send(frame.split().freeze()).await?;
         }
@@ -124,8 +147,8 @@ struct Plain {
 }
 
 impl Plain {
-    /// Connected: what is measured is not the finding of a leader.
-    async fn connect(kafka: &config::Kafka, topic: &str) -> Result<Self, BenchError> {
+    /// Warm: what is measured is not the finding of a leader, nor the first connection.
+    async fn connect(kafka: &config::Kafka, topic: &str, partitions: i32) -> Result<Self, BenchError> {
         let promises = [("acks", "all"), ("partitioner", "murmur2_random"), ("delivery.report.only.error", "true")];
         let settings =
             settings(kafka, Role::Producer, "bench-roofline", &[("compression.codec", COMPRESSION)], &promises);
@@ -137,16 +160,29 @@ impl Plain {
             let producer: BaseProducer<Deliveries> =
                 settings.create_with_context(deliveries).map_err(|error| failed(&error))?;
             producer.client().fetch_metadata(Some(&topic), ASK).map_err(|error| failed(&error))?;
-            Ok(Self { topic, round, producer })
+            let plain = Self { topic, round, producer };
+            plain.warm_up(partitions)?;
+            Ok(plain)
         })
         .await
     }
 
-    fn produce(self, template: &DraftTemplate, clients: &Clients) -> Result<(), BenchError> {
+    /// One message to each partition.
+    fn warm_up(&self, partitions: i32) -> Result<(), BenchError> {
+        for partition in 0..partitions {
+            self.send(
+                BaseRecord::to(&self.topic).partition(partition).key(b"".as_slice()).payload(b"warm-up".as_slice()),
+            )?;
+        }
+        self.finish()
+    }
+
+    fn produce(self, template: &DraftTemplate, audience: &Audience) -> Result<(), BenchError> {
         let common = template.headers().iter().map(|(name, value)| (*name, Some(&**value)));
         let common = message::headers(common.chain([(ROUND_HEADER, Some(self.round.as_bytes()))]));
         let mut value = Vec::new();
-        for (index, client) in clients.iter().enumerate() {
+        for (index, client) in audience.clients().enumerate() {
+            let client = client.as_str();
             if index % STRIDE == 0 {
                 self.producer.poll(Duration::ZERO);
                 self.check()?;
@@ -158,6 +194,11 @@ impl Plain {
             let record = BaseRecord::to(&self.topic).key(client.as_bytes()).payload(value.as_slice());
             self.send(record.headers(headers))?;
         }
+        self.finish()
+    }
+
+    /// Waits until everything is acknowledged.
+    fn finish(&self) -> Result<(), BenchError> {
         let until = Instant::now() + STANDSTILL;
         while self.producer.in_flight_count() > 0 {
             self.producer.poll(Duration::from_millis(1));

@@ -4,16 +4,26 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-use super::report::Step;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
 /// The histogram of the steps.
 const STEPS: &str = "dinnerbell_step_duration_seconds";
+
+/// One step of the service, all of its times together.
+#[derive(Debug, Clone, Serialize)]
+pub struct Step {
+    /// Its name in the metrics.
+    pub step: String,
+    /// How often.
+    pub times: u64,
+    /// How long in all.
+    pub seconds: f64,
+}
 
 /// Every series at one moment.
 #[derive(Debug, Clone, Default)]

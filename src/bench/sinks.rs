@@ -1,13 +1,13 @@
 //! Counts what both sinks hold, as their readers see it: what was measured must have been the whole work.
 
+use super::error::{BenchError, blocking};
 use super::ground::Stage;
-use super::{BenchError, blocking};
 use crate::broker::BrokerError;
 use crate::kafka::notifications::Notifications;
 
 /// Both sinks hold exactly so many drafts.
-pub async fn hold(stage: &Stage<'_>, partitions: i32, drafts: usize) -> Result<(), BenchError> {
-    let (rows, messages) = (rows(stage).await?, messages(stage, partitions).await?);
+pub async fn hold(stage: &Stage<'_>, drafts: usize) -> Result<(), BenchError> {
+    let (rows, messages) = (rows(stage).await?, messages(stage).await?);
     if (rows, messages) == (drafts, drafts) {
         return Ok(());
     }
@@ -24,8 +24,8 @@ async fn rows(stage: &Stage<'_>) -> Result<usize, BenchError> {
     Ok(rows.first().and_then(|row| row.get(0)?.parse().ok()).unwrap_or(0))
 }
 
-async fn messages(stage: &Stage<'_>, partitions: i32) -> Result<usize, BenchError> {
-    let kafka = stage.config.kafka.clone();
+async fn messages(stage: &Stage<'_>) -> Result<usize, BenchError> {
+    let (kafka, partitions) = (stage.config.kafka.clone(), stage.partitions());
     blocking(move || {
         let notifications = Notifications::open(&kafka, partitions)?;
         let extent = notifications.extent()?;

@@ -5,14 +5,16 @@ use tokio::sync::watch;
 
 use super::run::stop_on_signals;
 use super::{ConfigFile, Failure, Json, output, runtime};
-use crate::bench::latency::Load;
-use crate::bench::{self, BenchError, Plan, Scenario};
+use crate::bench::error::BenchError;
+use crate::bench::ground::Setup;
+use crate::bench::steady::Load;
+use crate::bench::{self, Plan, Scenario, fanout, latency, mixed};
 
 const HELP: &str = "\
 Examples:
   dinnerbell bench -c dinnerbell.toml
   dinnerbell bench --scenario fanout --audience 1000000 --repeat 3
-  dinnerbell bench --scenario latency --rate 50 --seconds 60 --json | jq .latency.p99_ms";
+  dinnerbell bench --scenario latency,mixed --rate 50 --json | jq .mixed.p99_ms";
 
 /// Measure what these servers can take, and the service against them
 ///
@@ -25,8 +27,8 @@ pub struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
     /// What to measure
-    #[arg(long, value_enum, default_value_t = Choice::All)]
-    scenario: Choice,
+    #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',', default_values_t = [Choice::All])]
+    scenario: Vec<Choice>,
     /// How often to measure each; the median is shown, and the extremes
     #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     repeat: u32,
@@ -34,18 +36,21 @@ pub struct Arguments {
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_values_t = [200_000, 1_000_000],
           value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     audience: Vec<u32>,
-    /// latency: campaigns a second
+    /// latency, mixed: campaigns a second
     #[arg(long, value_name = "NUMBER", default_value_t = 20.0, value_parser = positive)]
     rate: f64,
-    /// latency: partitions of the campaigns topic
+    /// latency, mixed: partitions of the campaigns topic
     #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=1000))]
     lanes: i32,
     /// latency: for how many seconds
     #[arg(long, value_name = "NUMBER", default_value_t = 20.0, value_parser = positive)]
     seconds: f64,
-    /// latency: subscribers of each campaign
+    /// latency, mixed: subscribers of each campaign
     #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     size: u32,
+    /// mixed: subscribers of the large campaign
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    giant: u32,
     /// Partitions of the topic of drafts
     #[arg(long, value_name = "NUMBER", default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions: i32,
@@ -65,8 +70,14 @@ enum Choice {
     Fanout,
     /// Small campaigns at a steady rate
     Latency,
+    /// Small campaigns at a steady rate while a large one runs in the same lanes
+    Mixed,
     /// All of them
     All,
+}
+
+impl Choice {
+    const EACH: [Self; 3] = [Self::Fanout, Self::Latency, Self::Mixed];
 }
 
 impl Arguments {
@@ -88,28 +99,33 @@ impl Arguments {
         let report = ended?;
         match self.json.json {
             true => output::print_json(&report),
-            false => output::print(&report.text(&plan)),
+            false => output::print(&report.text()),
         }
     }
 
     fn plan(&self) -> Plan {
-        let Self { rate, lanes, seconds, size, .. } = *self;
-        let scenarios = match self.scenario {
-            Choice::Fanout => vec![Scenario::Fanout],
-            Choice::Latency => vec![Scenario::Latency],
-            Choice::All => vec![Scenario::Fanout, Scenario::Latency],
-        };
         let random = uuid::Uuid::new_v4().simple().to_string();
-        Plan {
+        let setup = Setup {
             file: self.config.file.clone(),
-            scenarios,
-            repeat: self.repeat,
-            partitions: self.partitions,
             prefix: self.prefix.clone().unwrap_or_else(|| format!("dinnerbell-bench-{}", &random[..8])),
             database: self.database.clone(),
-            audiences: self.audience.iter().map(|audience| *audience as usize).collect(),
-            latency: Load { rate, lanes, seconds, size },
-        }
+            partitions: self.partitions,
+        };
+        let wanted = |choice: &Choice| self.scenario.contains(choice) || self.scenario.contains(&Choice::All);
+        let scenarios = Choice::EACH.into_iter().filter(wanted).filter_map(|choice| self.scenario(choice)).collect();
+        Plan { setup, scenarios, repeat: self.repeat }
+    }
+
+    fn scenario(&self, choice: Choice) -> Option<Scenario> {
+        let Self { repeat, rate, lanes, seconds, size, giant, .. } = *self;
+        let load = Load { rate, lanes, size };
+        let audiences = || self.audience.iter().map(|audience| *audience as usize).collect();
+        Some(match choice {
+            Choice::Fanout => Scenario::FanOut(fanout::Wish { audiences: audiences(), repeat }),
+            Choice::Latency => Scenario::Latency(latency::Wish { load, seconds, repeat }),
+            Choice::Mixed => Scenario::Mixed(mixed::Wish { load, giant, repeat }),
+            Choice::All => return None,
+        })
     }
 }
 
