@@ -8,6 +8,7 @@ pub mod audience;
 pub mod clock;
 pub mod connect;
 pub mod errors;
+pub mod headroom;
 pub mod ledger;
 pub mod migrate;
 pub(crate) mod predicate;

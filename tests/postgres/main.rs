@@ -8,6 +8,7 @@ mod support;
 mod audience;
 mod clock;
 mod connect;
+mod headroom;
 mod migrate;
 mod place;
 mod pooler;
