@@ -105,6 +105,8 @@ pub struct Due {
     pub next_change: Option<EpochSeconds>,
     /// Campaigns whose end passed and whose untold audience is not counted yet.
     pub uncounted: Vec<Arc<Campaign>>,
+    /// Whether there are more of them.
+    pub more_uncounted: bool,
 }
 
 /// What an intake made of its records.

@@ -54,7 +54,8 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
     let serving = http::serve(bound, Arc::clone(&board), ended);
     let noting = note_stop(&board, stop.clone());
     let working = async {
-        let (pause, paused) = watch::channel(false);
+        // Nobody sends before the ledger says that it is allowed.
+        let (pause, paused) = watch::channel(true);
         let started = start(&config, &board, paused, &mut stop).await;
         match started {
             Ok(deps) => work(deps, &config, pause, stop.clone()).await,
@@ -182,13 +183,15 @@ async fn note_membership(board: &Board, membership: &Membership) -> Infallible {
 
 /// Looks whether an operator paused all sending, or resumed it.
 async fn watch_pause(ledger: &PostgresLedger, board: &Board, pause: watch::Sender<bool>) {
+    let mut told = false;
     loop {
         // A database that does not answer says nothing new; rounds stop by themselves then.
-        if let Ok(paused) = ledger.paused().await
-            && pause.send_if_modified(|before| std::mem::replace(before, paused) != paused)
-        {
-            board.paused(paused);
-            tracing::warn!(paused, "all sending, by an operator's command");
+        if let Ok(paused) = ledger.paused().await {
+            pause.send_if_modified(|before| std::mem::replace(before, paused) != paused);
+            if std::mem::replace(&mut told, paused) != paused {
+                board.paused(paused);
+                tracing::warn!(paused, "all sending, by an operator's command");
+            }
         }
         tokio::time::sleep(LOOK_FOR_PAUSE).await;
     }

@@ -2,7 +2,7 @@
 //!
 //! Everything of a lane happens inside one future. Dropping it at any await is a crash: what was in flight is found by the next entry.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::future::{pending, ready};
 use std::pin::pin;
@@ -40,6 +40,8 @@ const LOOK_FOR_RESOLUTION: Duration = Duration::from_secs(1);
 const COUNT_AGAIN: Duration = Duration::from_secs(5);
 /// How soon an idle owner notices what another lane received about its campaigns.
 const LOOK_FOR_CHANGES: Duration = Duration::from_millis(250);
+/// How often the database's clock is read by a lane that waits for a start or an end.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 /// How long a round may take while another campaign waits.
 const SHARED_ROUND: Duration = Duration::from_millis(100);
 
@@ -166,9 +168,15 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 Step::Stop(Gate { noted: true, .. }) => return Ok(()),
                 Step::Stop(gate) => return self.note(gate.published).await,
             };
+            if self.deps.is_paused() {
+                // Paused while it was copied: it never was, and is prepared anew afterwards.
+                announcing = Box::pin(ready(Ok(gate)));
+                continue;
+            }
             let content = Arc::clone(copied.content());
             let began = copied.began;
             let sealing = Instant::now();
+            self.work.forget_over();
             match copied.round.seal(self.own.lane, self.ledger, &gate.published).await? {
                 Some(recorded) => {
                     pace = pace.after(content.drafts(), began.elapsed());
@@ -286,6 +294,15 @@ struct Prepared<O> {
     judged: Vec<Favour>,
 }
 
+/// What a round may hold.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    /// Most drafts of its pages.
+    pages: usize,
+    /// What was taken of the configured pace for it, newcomers included.
+    taken: usize,
+}
+
 /// Candidates for late drafts, and the campaigns that they may be late for.
 struct Late {
     favours: Vec<Favour>,
@@ -293,6 +310,33 @@ struct Late {
 }
 
 impl Late {
+    /// How many drafts there are at most: one of each open campaign for each candidate of its restaurant.
+    fn most_drafts(&self) -> usize {
+        let open = self.open_by_restaurant();
+        self.favours.iter().map(|(restaurant, _)| open.get(restaurant.as_str()).copied().unwrap_or(0)).sum()
+    }
+
+    /// Keeps as many candidates as make this many drafts, but one at least, and returns how many drafts those are.
+    fn keep(&mut self, most: usize) -> usize {
+        let (open, mut drafts) = (self.open_by_restaurant(), 0);
+        let fit = self.favours.iter().take_while(|(restaurant, _)| {
+            let first = drafts == 0;
+            drafts += open.get(restaurant.as_str()).copied().unwrap_or(0);
+            first || drafts <= most
+        });
+        let fit = fit.count();
+        self.favours.truncate(fit);
+        self.most_drafts()
+    }
+
+    fn open_by_restaurant(&self) -> BTreeMap<&str, usize> {
+        let mut count = BTreeMap::new();
+        for open in &self.open {
+            *count.entry(open.running.campaign.restaurant_id.as_str()).or_default() += 1;
+        }
+        count
+    }
+
     fn of(&self, restaurant_id: &str) -> Clients {
         let of = self.favours.iter().filter(|(restaurant, _)| restaurant == restaurant_id);
         of.map(|(_, client)| client.as_str()).collect()
@@ -360,10 +404,14 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let report = tokio::time::Instant::now() + REPORT;
         loop {
             let report_due = self.wait(report).await;
-            self.deps.unpaused().await;
             if self.work.begin_reload(self.now()) {
                 let due = self.deps.ledger.due(self.own, MOST_RUNNING).await?;
                 self.work.end_reload(due);
+            }
+            if self.deps.is_paused() {
+                // Campaigns start and end by the clock meanwhile, though nobody is told.
+                self.change_or_resumption().await;
+                continue;
             }
             let favours = self.work.late();
             let open = self.open_campaigns(&favours).await?;
@@ -377,8 +425,8 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             {
                 continue;
             }
-            let budget = self.budget(&running).await;
-            let late = Late { favours, open };
+            let mut late = Late { favours, open };
+            let budget = self.budget(&running, &mut late).await;
             if let Some(prepared) = self.copy(&running, budget, late, dead_letters, report_due).await? {
                 return Ok(prepared);
             }
@@ -403,19 +451,19 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     async fn copy(
         &self,
         running: &[Running],
-        budget: usize,
+        budget: Budget,
         late: Late,
         dead_letters: Vec<DeadLetterMessage>,
         report_due: bool,
     ) -> Result<Option<Prepared<L::Open>>, LaneError> {
         let began = Instant::now();
-        let permit = self.reserve(budget, running).await;
+        let permit = self.reserve(budget.pages, running).await;
         let trigger_datetime_created = self.now();
         if !running.is_empty() {
             self.work.sweep_has_begun().await;
         }
         let (pages, mut open) =
-            tokio::try_join!(pages::read(&self.deps.audience, self.now(), budget, running), async {
+            tokio::try_join!(pages::read(&self.deps.audience, self.now(), budget.pages, running), async {
                 Ok(self.deps.ledger.open_round(self.own).await?)
             })?;
         self.deps.board.step("audience", began.elapsed());
@@ -429,7 +477,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             pages::add_late(&mut open, &mut parts, campaign, &candidates, trigger_datetime_created, group).await?;
         }
         let content = RoundContent { parts, dead_letters, trigger_datetime_created };
-        self.deps.rate.settle(budget, content.drafts());
+        self.deps.rate.settle(budget.taken, content.drafts());
         if content.parts.is_empty() && content.dead_letters.is_empty() && !report_due {
             open.abandon().await?;
             self.work.forget_late(&late.favours);
@@ -454,16 +502,6 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             if self.work.has_moved() && report <= tokio::time::Instant::now() {
                 return true;
             }
-            let change = async {
-                match self.work.next_change() {
-                    Some(at) => {
-                        let micros = at.saturating_mul(1_000_000).saturating_sub(self.deps.clock.now()).max(0);
-                        // The timer is coarse and the clock is corrected: look again at least every minute.
-                        sleep(Duration::from_micros(micros.cast_unsigned() + 1_000).min(Duration::from_secs(60))).await;
-                    }
-                    None => pending().await,
-                }
-            };
             let reporting = async {
                 match self.work.has_moved() {
                     true => tokio::time::sleep_until(report).await,
@@ -473,14 +511,50 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             tokio::select! {
                 biased;
                 () = self.work.changed() => {}
-                () = change => {}
+                () = self.next_change() => {}
                 () = reporting => {}
             }
         }
     }
 
-    /// Most drafts of the next round's pages: by the configuration, by what a round may take while others wait, by memory, and by the pace.
-    async fn budget(&self, running: &[Running]) -> usize {
+    /// Waits until the next campaign starts or ends.
+    async fn next_change(&self) {
+        let Some(at) = self.work.next_change() else { return pending().await };
+        let micros = at.saturating_mul(1_000_000).saturating_sub(self.deps.clock.now()).max(0);
+        // The timer is coarse, and two clocks that nobody compares drift apart: look again at least every minute.
+        sleep(Duration::from_micros(micros.cast_unsigned() + 1_000).min(LOOK_AT_CLOCK)).await;
+        let _ = self.deps.clock.fresh().await;
+    }
+
+    /// While all sending is paused: until it is resumed, something was added, or a campaign starts or ends.
+    async fn change_or_resumption(&self) {
+        tokio::select! {
+            biased;
+            () = self.deps.unpaused() => {}
+            () = self.work.changed() => {}
+            () = self.next_change() => {}
+        }
+    }
+
+    /// How many drafts the next round may have. The pace is taken for pages and newcomers alike; newcomers for whom it does not reach
+    /// wait for a later round.
+    async fn budget(&self, running: &[Running], late: &mut Late) -> Budget {
+        let pages = self.most_of_pages(running);
+        let newcomers = late.most_drafts();
+        let taken = match pages + newcomers {
+            0 => 0,
+            wanted => self.deps.rate.take(wanted).await,
+        };
+        if taken == pages + newcomers {
+            return Budget { pages, taken };
+        }
+        // Half of what there is for each, if both want more.
+        let newcomers = late.keep(taken.saturating_sub(pages.min(taken / 2)));
+        Budget { pages: pages.min(taken.saturating_sub(newcomers)), taken }
+    }
+
+    /// Most drafts of the next round's pages: by the configuration, by what a round may take while others wait, and by memory.
+    fn most_of_pages(&self, running: &[Running]) -> usize {
         if running.is_empty() {
             return 0;
         }
@@ -491,7 +565,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         }
         // Two rounds of a lane are in memory at once.
         let memory = limits.memory_kb as usize * 1024 / 2 / heaviest(running);
-        self.deps.rate.take(budget.min(memory).max(1)).await
+        budget.min(memory).max(1)
     }
 
     /// Waits for the memory that the drafts will take.

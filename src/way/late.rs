@@ -44,7 +44,12 @@ pub async fn sweep<B, L, A: Audience, C>(
     loop {
         work.room_for_late().await;
         match look(deps, &mut mark, work).await {
-            Ok(()) => failures.clear(),
+            Ok(more) => {
+                failures.clear();
+                if more {
+                    continue;
+                }
+            }
             Err(error @ LaneError::Audience(AudienceError::Passing(_))) => {
                 failures.judge(own.lane, &error);
                 deps.board.lane_warns(own.lane, &error);
@@ -56,22 +61,23 @@ pub async fn sweep<B, L, A: Audience, C>(
     }
 }
 
-/// One look. The first one only takes the mark, before any page is read: whoever is added after a page was read has a higher id. An error
-/// leaves the mark where it is.
+/// One look; says whether there may be more to see at once. The first one only takes the mark, before any page is read: whoever is added
+/// after a page was read has a higher id. An error leaves the mark where it is.
 async fn look<B, L, A: Audience, C>(
     deps: &Deps<B, L, A, C>,
     mark: &mut Option<i64>,
     work: &Work,
-) -> Result<(), LaneError> {
+) -> Result<bool, LaneError> {
     let Some(from) = *mark else {
         *mark = Some(deps.audience.newest().await?.saturating_sub(OVERLAP).max(0));
         work.sweep_began();
-        return Ok(());
+        return Ok(false);
     };
     let added = deps.audience.added(from, SWEEP_ROWS).await?;
     *mark = Some(added.last().map_or(from, |last| last.id));
+    let more = added.len() == SWEEP_ROWS;
     work.add_late(added.into_iter().map(|favourite| (favourite.restaurant_id, favourite.client_id)));
-    Ok(())
+    Ok(more)
 }
 
 /// Passes the audiences of open campaigns again, until something fails for good.

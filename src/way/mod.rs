@@ -56,6 +56,11 @@ pub struct Deps<B, L, A, C> {
 }
 
 impl<B, L, A, C> Deps<B, L, A, C> {
+    /// Whether all sending is paused.
+    pub fn is_paused(&self) -> bool {
+        *self.paused.borrow()
+    }
+
     /// Waits while all sending is paused.
     pub async fn unpaused(&self) {
         let mut paused = self.paused.clone();

@@ -15,7 +15,7 @@ pub const MOST_RUNNING: usize = 1_000;
 const MOST_LATE: usize = 20_000;
 /// Most candidates that one round judges.
 const LATE_OF_A_ROUND: usize = 2_000;
-/// Most ids of campaigns that are remembered as over.
+/// Most campaigns that come to be over while one round is recorded and published, as far as each is looked at.
 const MOST_OVER: usize = 10_000;
 /// Most dead letters of one round.
 const MOST_DEAD_LETTERS: usize = 100;
@@ -34,7 +34,10 @@ struct State {
     over: BTreeSet<String>,
     next_change: Option<EpochSeconds>,
     more_running: bool,
+    /// Whether one that is not held may have no page yet: it goes before the second pages of those that are held.
+    more_beginners: bool,
     more_dead_letters: bool,
+    more_uncounted: bool,
     reload: bool,
     moved: bool,
 }
@@ -72,14 +75,13 @@ impl Work {
         let mut state = self.state();
         state.moved = true;
         state.reload |= !taken.changed.is_empty();
-        if state.over.len() < MOST_OVER {
-            state.over.extend(taken.over);
-        }
+        state.over.extend(taken.over);
         for running in taken.started {
             if state.running.len() < MOST_RUNNING {
                 state.running.entry(running.campaign.adv_campaign_id.clone()).or_insert(running);
             } else {
                 state.more_running = true;
+                state.more_beginners = true;
             }
         }
         for letter in taken.dead_letters {
@@ -104,8 +106,11 @@ impl Work {
     /// Whether the ledger must be read; what is held is dropped then. Arrivals of the meantime are kept beside what is read.
     pub fn begin_reload(&self, now: EpochSeconds) -> bool {
         let mut state = self.state();
+        let begun = || state.running.values().all(|running| running.cursor.is_some());
         let drained = (state.running.is_empty() && state.more_running)
-            || (state.dead_letters.is_empty() && state.more_dead_letters);
+            || (state.more_beginners && begun())
+            || (state.dead_letters.is_empty() && state.more_dead_letters)
+            || (state.uncounted.is_empty() && state.more_uncounted);
         let due = state.next_change.is_some_and(|at| at <= now);
         if !(state.reload || drained || due) {
             return false;
@@ -118,10 +123,13 @@ impl Work {
     /// Adds what the ledger knows.
     pub fn end_reload(&self, due: Due) {
         let mut state = self.state();
+        // Those without a page come first: if the last one has a page, all others that wait have one.
+        state.more_beginners |= due.more_running && due.running.last().is_some_and(|last| last.cursor.is_none());
         for running in due.running {
             state.running.entry(running.campaign.adv_campaign_id.clone()).or_insert(running);
         }
         state.more_running |= due.more_running;
+        state.more_uncounted |= due.more_uncounted;
         state.more_dead_letters |= due.dead_letters.len() >= MOST_DEAD_LETTERS;
         for letter in due.dead_letters {
             state.dead_letters.entry(letter.id).or_insert(letter);
@@ -148,6 +156,7 @@ impl Work {
             || !state.running.is_empty()
             || state.more_dead_letters
             || !state.dead_letters.is_empty()
+            || (state.more_uncounted && state.uncounted.is_empty())
             || !state.late.is_empty()
             || state.next_change.is_some_and(|at| at <= now)
     }
@@ -195,10 +204,16 @@ impl Work {
         self.room.notify_one();
     }
 
-    /// Whether one of these campaigns was cancelled, or its end moved into the past, since it was planned.
+    /// A round is about to be recorded: what was over before is the ledger's to find, and only what comes to be from now on is remembered.
+    pub fn forget_over(&self) {
+        self.state().over.clear();
+    }
+
+    /// Whether one of these campaigns was cancelled, or its end moved into the past, since the round began to be recorded.
     pub fn is_any_over<'a>(&self, mut ids: impl Iterator<Item = &'a str>) -> bool {
         let state = self.state();
-        !state.over.is_empty() && ids.any(|id| state.over.contains(id))
+        // So many are read from the ledger again, on the way into the lane, sooner than compared one by one.
+        state.over.len() > MOST_OVER || (!state.over.is_empty() && ids.any(|id| state.over.contains(id)))
     }
 
     /// When the next campaign starts or ends.
@@ -251,7 +266,11 @@ impl Work {
 
     /// It is counted.
     pub fn counted(&self, adv_campaign_id: &str) {
-        self.state().uncounted.remove(adv_campaign_id);
+        let mut state = self.state();
+        state.uncounted.remove(adv_campaign_id);
+        if state.uncounted.is_empty() && state.more_uncounted {
+            self.changed.notify_one();
+        }
     }
 
     /// A round was recorded: cursors move, finished campaigns and published dead letters go.
@@ -275,4 +294,64 @@ impl Work {
 
 fn earlier(one: Option<EpochSeconds>, other: Option<EpochSeconds>) -> Option<EpochSeconds> {
     [one, other].into_iter().flatten().min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::Window;
+
+    fn campaign(id: &str) -> Arc<Campaign> {
+        Arc::new(Campaign {
+            adv_campaign_id: id.to_owned(),
+            restaurant_id: "r".to_owned(),
+            adv_campaign_content: "c".to_owned(),
+            adv_campaign_owner: "o".to_owned(),
+            adv_campaign_owner_contact: "o".to_owned(),
+            window: Window { start: 0, end: 100 },
+            datetime_created: 0,
+        })
+    }
+
+    fn running(id: &str, cursor: Option<&str>) -> Running {
+        Running { campaign: campaign(id), revision: 1, cursor: cursor.map(str::to_owned) }
+    }
+
+    fn loaded(due: Due) -> Work {
+        let work = Work::unread();
+        assert!(work.begin_reload(0));
+        work.end_reload(due);
+        work
+    }
+
+    #[test]
+    fn those_that_are_not_held_have_their_first_page_before_the_second_ones_of_those_held() {
+        let held = |running: Vec<Running>| loaded(Due { running, more_running: true, ..Due::default() });
+        let work = held(vec![running("a", None)]);
+        assert!(!work.begin_reload(0), "a waits for its first page");
+        work.state().running.insert("a".to_owned(), running("a", Some("x")));
+        assert!(work.begin_reload(0), "others may wait for their first page");
+        let work = held(vec![running("a", Some("x"))]);
+        assert!(!work.begin_reload(0), "everybody had a first page");
+    }
+
+    #[test]
+    fn ended_campaigns_that_are_not_held_are_loaded_when_those_held_are_counted() {
+        let work = loaded(Due { uncounted: vec![campaign("a")], more_uncounted: true, ..Due::default() });
+        assert!(!work.begin_reload(0));
+        assert!(!work.is_ready(0));
+        work.counted("a");
+        assert!(work.is_ready(0) && work.begin_reload(0));
+    }
+
+    #[test]
+    fn what_came_to_be_over_since_the_round_began_to_be_recorded_is_not_published() {
+        let work = Work::unread();
+        let cancelled = |id: &str| Taken { over: vec![id.to_owned()], ..Taken::default() };
+        work.add(cancelled("before"));
+        work.forget_over();
+        work.add(cancelled("since"));
+        assert!(!work.is_any_over(["before"].into_iter()), "the ledger finds that one when it records the round");
+        assert!(work.is_any_over(["before", "since"].into_iter()));
+    }
 }

@@ -1,5 +1,6 @@
 //! Topics, records and offsets: made through librdkafka, read through kcat.
 
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -130,6 +131,18 @@ impl KafkaServer {
         let producer: FutureProducer = self.client().set("linger.ms", "0").create().expect("the settings are right");
         let delivered = block_on(producer.send(record, TIMEOUT)).expect("the record is delivered");
         (delivered.partition, delivered.offset)
+    }
+
+    /// Appends lines as records without keys, in one go.
+    #[track_caller]
+    pub fn produce_lines(&self, topic: &str, partition: i32, lines: &str) {
+        let mut kcat = self.kcat(Security::Plaintext);
+        kcat.args(["-P", "-t", topic, "-p", &partition.to_string()]).stdin(Stdio::piped());
+        let mut kcat = kcat.spawn().expect("scripts/setup installs kcat");
+        let mut input = kcat.stdin.take().expect("stdin is piped");
+        input.write_all(lines.as_bytes()).expect("kcat reads its input");
+        drop(input);
+        assert!(kcat.wait().expect("kcat was started").success());
     }
 
     /// kcat, with everything it needs to reach this broker. The librdkafka that Debian links it with cannot do SCRAM with today's brokers.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
+use super::rounds::LAST_PAGE_UNPUBLISHED;
 use super::{CAMPAIGN, NOW, PostgresLedger, campaign, lost};
 use crate::broker::{DeadLetterMessage, Header, Lane, Record};
-use crate::campaign::{Campaign, EpochSeconds};
+use crate::campaign::{Campaign, EpochSeconds, Window};
 use crate::ledger::{IntakeBatch, LedgerError, Ownership, Running, Taken, Tally};
 use crate::postgres::connect::{Parameter, Transaction};
 use crate::way::decode::{Arrival, Reason, decode};
@@ -109,7 +110,26 @@ fn first_of_each(arrivals: &[(Record, Arrival)]) -> BTreeMap<&str, &(Record, Arr
 struct Stood {
     lane: Lane,
     known: Known,
-    main_pass_done: bool,
+    main_pass: MainPass,
+}
+
+/// How far a campaign's main pass is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MainPass {
+    Unfinished,
+    /// Its last page is recorded, and not known to be published: nobody knows yet whether it is complete.
+    Unpublished,
+    Done,
+}
+
+impl MainPass {
+    fn state(self, window: Window, now: EpochSeconds) -> State {
+        match State::of(window, self != Self::Unfinished, now) {
+            // The round is published, or withdrawn: the one or the other ends this.
+            State::Complete | State::Closed if self == Self::Unpublished => State::Active,
+            state => state,
+        }
+    }
 }
 
 /// One transaction's judging.
@@ -180,13 +200,18 @@ impl<'a> Intake<'a> {
             return Ok(());
         }
         let sql = format!(
-            "select lane, state = 'cancelled', last_page_seq is not null, {CAMPAIGN} from dinnerbell.campaign \
-             where adv_campaign_id = any($1) order by adv_campaign_id for update"
+            "select lane, state = 'cancelled', last_page_seq is not null, {LAST_PAGE_UNPUBLISHED}, {CAMPAIGN} \
+             from dinnerbell.campaign left join dinnerbell.lane l using (lane) \
+             where adv_campaign_id = any($1) order by adv_campaign_id for update of campaign"
         );
         for row in self.tx.query(&sql, &[(&ids, Type::TEXT_ARRAY)]).await? {
-            let known = if row.get(1) { Known::Cancelled } else { Known::Campaign(campaign(&row, 3)) };
-            let stood = Stood { lane: row.get(0), known, main_pass_done: row.get(2) };
-            self.stood.insert(row.get(3), stood);
+            let known = if row.get(1) { Known::Cancelled } else { Known::Campaign(campaign(&row, 4)) };
+            let main_pass = match (row.get(2), row.get(3)) {
+                (false, _) => MainPass::Unfinished,
+                (true, true) => MainPass::Unpublished,
+                (true, false) => MainPass::Done,
+            };
+            self.stood.insert(row.get(4), Stood { lane: row.get(0), known, main_pass });
         }
         Ok(())
     }
@@ -237,7 +262,7 @@ impl<'a> Intake<'a> {
         let id = &new.adv_campaign_id;
         let stood = self.stood.get_mut(id.as_str()).ok_or_else(|| lost(self.own, "the campaign"))?;
         stood.known = Known::Campaign(new.clone());
-        let state = State::of(new.window, stood.main_pass_done, self.now).name();
+        let state = stood.main_pass.state(new.window, self.now).name();
         let sql = "update dinnerbell.campaign set revision = revision + 1, state = $2, adv_campaign_content = $3, adv_campaign_owner = $4, \
                    adv_campaign_owner_contact = $5, adv_campaign_datetime_start = $6, adv_campaign_datetime_end = $7, \
                    datetime_created = $8, unsent = null, repass_at = 0 where adv_campaign_id = $1";

@@ -22,7 +22,7 @@ use crate::postgres::errors::PostgresError;
 /// Most dead letters that are loaded at once.
 const MOST_DEAD_LETTERS: i64 = 100;
 /// Most ended campaigns that are loaded to be counted at once.
-const MOST_UNCOUNTED: i64 = 10;
+const MOST_UNCOUNTED: usize = 10;
 /// Size of a frame of COPY, in bytes: larger ones gain nothing.
 const FRAME: usize = 128 << 10;
 
@@ -87,12 +87,16 @@ impl PostgresLedger {
             .collect();
         let more_running = running.len() as i64 > most;
         running.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        let mut uncounted = uncounted(&tx, own).await?;
+        let more_uncounted = uncounted.len() > MOST_UNCOUNTED;
+        uncounted.truncate(MOST_UNCOUNTED);
         let due = Due {
             running,
             more_running,
             dead_letters: self.unpublished_dead_letters(&tx, own).await?,
             next_change: next_change(&tx, own).await?,
-            uncounted: uncounted(&tx, own).await?,
+            uncounted,
+            more_uncounted,
         };
         tx.commit().await?;
         Ok(due)
@@ -239,7 +243,7 @@ async fn withdraw_part(
         "update dinnerbell.campaign set told = told - $2, late = late - $3, skipped = skipped - $4, kept = kept + $5, \
          cursor = case when $6 then $7 else cursor end, last_page_seq = case when $6 then null else last_page_seq end, unsent = null, \
          state = case when state = 'cancelled' or adv_campaign_datetime_end > {NOW} then state \
-                      when $6 then 'expired' else 'closed' end \
+                      when $6 or last_page_seq is null then 'expired' else 'closed' end \
          where adv_campaign_id = $1"
     );
     let late = part.late.len() as i64;
@@ -323,18 +327,23 @@ pub(super) async fn parts(tx: &Connection, lane: Lane, seq: i64) -> Result<Vec<S
     Ok(rows.iter().map(part).collect())
 }
 
+/// Whether a campaign's last page is recorded and not known to be published: `l` is its lane.
+pub(super) const LAST_PAGE_UNPUBLISHED: &str =
+    "(last_page_seq is not null and last_page_seq > coalesce(l.published_seq, -1))";
+
 /// Scheduled campaigns whose start has come start, ended ones end. One whose last page is recorded and not yet known to be published
-/// waits for that.
+/// waits for that: it is active until then.
 async fn turn_states(tx: &Transaction, own: Ownership) -> Result<(), LedgerError> {
     let sql = format!(
         "update dinnerbell.campaign c set state = case \
-           when adv_campaign_datetime_end <= {NOW} then case when last_page_seq is null then 'expired' else 'closed' end \
-           when last_page_seq is null then 'active' else 'complete' end, \
+           when last_page_seq is null then case when adv_campaign_datetime_end <= {NOW} then 'expired' else 'active' end \
+           when {LAST_PAGE_UNPUBLISHED} then 'active' \
+           when adv_campaign_datetime_end <= {NOW} then 'closed' else 'complete' end, \
          unsent = case when adv_campaign_datetime_end <= {NOW} and last_page_seq is not null then coalesce(unsent, 0) end \
          from dinnerbell.lane l where l.lane = $1 and c.lane = $1 and \
            ((c.state = 'scheduled' and adv_campaign_datetime_start <= {NOW}) or \
             (c.state in ('active', 'complete') and adv_campaign_datetime_end <= {NOW} \
-             and (last_page_seq is null or last_page_seq <= l.published_seq)))"
+             and not {LAST_PAGE_UNPUBLISHED}))"
     );
     tx.execute(&sql, &[(&own.lane, Type::INT4)]).await?;
     Ok(())
@@ -351,9 +360,9 @@ async fn next_change(tx: &Transaction, own: Ownership) -> Result<Option<EpochSec
 
 async fn uncounted(tx: &Transaction, own: Ownership) -> Result<Vec<Arc<crate::campaign::Campaign>>, LedgerError> {
     let sql = format!(
-        "select {CAMPAIGN} from dinnerbell.campaign where lane = $1 and unsent is null and state in ('expired', 'closed') limit $2"
+        "select {CAMPAIGN} from dinnerbell.campaign where lane = $1 and unsent is null and state in ('expired', 'closed') limit $2 + 1"
     );
-    let rows = tx.query(&sql, &[(&own.lane, Type::INT4), (&MOST_UNCOUNTED, Type::INT8)]).await?;
+    let rows = tx.query(&sql, &[(&own.lane, Type::INT4), (&(MOST_UNCOUNTED as i64), Type::INT8)]).await?;
     Ok(rows.iter().map(|row| Arc::new(campaign(row, 0))).collect())
 }
 

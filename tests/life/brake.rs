@@ -1,0 +1,91 @@
+//! The brake: all sending stops within a second for every instance, and goes on as if nothing had been.
+
+use std::time::Duration;
+
+use crate::ear::Ear;
+use crate::scene::{
+    LONG, await_row, await_running, await_state, await_told, await_unsent, clients, number, pause, slow_stage, stage,
+};
+use crate::support::campaign::epoch_seconds;
+use crate::support::{Campaign, Expected, Stage};
+
+/// A second, and what a busy machine takes for the round in flight.
+const STOPS_WITHIN: Duration = Duration::from_secs(3);
+/// Long enough for a slow pace to show.
+const WATCHED: Duration = Duration::from_secs(3);
+
+/// Nothing is told while nobody may send.
+#[track_caller]
+fn nothing_is_told(stage: &Stage, ear: &Ear) -> (i64, usize) {
+    let count = || (stage.feedback.number("select sum(told) from dinnerbell.campaign"), heard(ear));
+    let before = count();
+    std::thread::sleep(WATCHED); // at the slow pace a hundred would be told meanwhile
+    assert_eq!(count(), before, "drafts were sent though all sending is paused");
+    before
+}
+
+fn heard(ear: &Ear) -> usize {
+    ["one", "other", "meanwhile"].iter().map(|id| ear.of(id).len()).sum()
+}
+
+#[test]
+fn the_brake_stops_every_instance_survives_restarts_and_intake_goes_on() {
+    let stage = slow_stage(2);
+    stage.subscribers.subscribe("pizzeria", 200);
+    let ear = Ear::at(&stage);
+    let (first, second) = (stage.start(), stage.start());
+    await_running(&stage, 2);
+    let (one, other) = (Campaign::now("one", "pizzeria"), Campaign::now("other", "pizzeria"));
+    stage.send_to(0, &one);
+    stage.send_to(1, &other);
+    for id in ["one", "other"] {
+        await_told(&stage, id, 10);
+    }
+
+    pause(&stage, true);
+    std::thread::sleep(STOPS_WITHIN); // the claim: after a second nothing is sent
+    let (told, _) = nothing_is_told(&stage, &ear);
+    assert!(told < 400);
+    let meanwhile = Campaign::now("meanwhile", "pizzeria");
+    stage.send_to(1, &meanwhile);
+    await_state(&stage, "meanwhile", "active");
+
+    first.kill();
+    second.stop();
+    let (first, second) = (stage.start(), stage.start());
+    let scheduled = Campaign::now("after the restart", "nobody's");
+    stage.send_to(0, &scheduled);
+    await_state(&stage, "after the restart", "active");
+    nothing_is_told(&stage, &ear);
+    assert_eq!(number(&stage, "meanwhile", "told"), 0);
+
+    pause(&stage, false);
+    let all = clients(&stage, "pizzeria");
+    let expected = Expected::from([(&one, &all), (&other, &all), (&meanwhile, &all)]);
+    stage.await_sinks(&expected, LONG);
+    first.stop();
+    second.stop();
+    stage.assert_sinks(&expected);
+}
+
+#[test]
+fn while_the_brake_is_on_campaigns_start_and_end_by_the_clock() {
+    let stage = stage(1);
+    stage.subscribers.subscribe("pizzeria", 5);
+    let service = stage.start();
+    await_running(&stage, 1);
+    pause(&stage, true);
+    let start = epoch_seconds() + 3;
+    let short = Campaign::now("short", "pizzeria").lasting(start, start + 2);
+    let long = Campaign::now("long", "pizzeria").lasting(start, start + 3_600);
+    [&short, &long].iter().for_each(|campaign| stage.send(campaign));
+    await_state(&stage, "long", "scheduled");
+    await_state(&stage, "long", "active");
+    assert_eq!(await_unsent(&stage, "short"), 5);
+    await_row(&stage, "short", "expired", |row| row["state"] == "expired" && row["told"] == 0);
+    pause(&stage, false);
+    let expected = Expected::from([(&long, clients(&stage, "pizzeria"))]);
+    stage.await_sinks(&expected, LONG);
+    service.stop();
+    stage.assert_sinks(&expected);
+}

@@ -1,0 +1,60 @@
+//! Nothing is lost in silence: each record ends as exactly one thing, and the counts add up.
+
+use crate::scene::{LONG, await_state, cancel, clients, counted, stage, update};
+use crate::support::{Campaign, Expected, wait_until};
+
+/// What a record can end as.
+const KINDS: [&str; 7] =
+    ["campaigns", "updates", "older_updates", "duplicates", "handed_over", "cancellations", "dead_letters"];
+
+#[test]
+fn after_a_mixed_history_over_two_lanes_the_records_add_up() {
+    let stage = stage(2);
+    stage.subscribers.subscribe("pizzeria", 5);
+    let service = stage.start();
+    let campaigns: Vec<_> = (0..6).map(|n| Campaign::now(&format!("offer-{n}"), "pizzeria")).collect();
+    let mut sent = [0_i64; 2];
+    let mut expected = Expected::default();
+    for (n, campaign) in campaigns.iter().enumerate() {
+        let (own, other) = ((n % 2) as i32, ((n + 1) % 2) as i32);
+        stage.send_to(own, campaign);
+        await_state(&stage, &campaign.adv_campaign_id, "complete");
+        expected.add(campaign, clients(&stage, "pizzeria"));
+        for lane in [own, other] {
+            let elsewhere = Campaign { restaurant_id: "noodle bar".to_owned(), ..update(&update(campaign)) };
+            stage.send_to(lane, campaign);
+            stage.send_to(lane, &update(campaign));
+            stage.send_to(lane, &Campaign { datetime_created: 1, ..campaign.clone() });
+            stage.send_to(lane, &elsewhere);
+            stage.kafka.produce(&stage.campaigns, Some(lane), Some(b"bad"), Some(b"{"), &[]);
+            cancel(&stage, lane, campaign);
+            cancel(&stage, lane, &Campaign::now(&format!("unknown-{n}"), "pizzeria"));
+            sent[lane as usize] += 7;
+        }
+        sent[own as usize] += 1;
+    }
+    wait_until("everything is taken in", LONG, || counted(&stage, "records") == sent.iter().sum::<i64>());
+    wait_until("everything is judged", LONG, || {
+        stage.feedback.number("select count(*) from dinnerbell.change where judged_as is null") == 0
+    });
+    for (lane, sent) in sent.iter().enumerate() {
+        let of_lane =
+            |what: &str| stage.feedback.number(&format!("select {what} from dinnerbell.lane where lane = {lane}"));
+        assert_eq!((of_lane("records"), of_lane("position")), (*sent, *sent), "lane {lane}");
+        assert_eq!(of_lane(&KINDS.join(" + ")), *sent, "lane {lane}");
+    }
+    let rows = |from: &str| stage.feedback.number(&format!("select count(*) from dinnerbell.{from}"));
+    assert_eq!(counted(&stage, "campaigns"), 6);
+    assert_eq!(rows("change"), counted(&stage, "handed_over"));
+    // A letter is written by the lane that receives it, or by the owner for what was handed over.
+    let judged = rows("change where judged_as = 'dead letter'");
+    assert_eq!(rows("dead_letter"), counted(&stage, "dead_letters") + judged);
+    assert_eq!(rows("campaign where state = 'cancelled'"), 12);
+    stage.await_sinks(&expected, LONG);
+    let letters = rows("dead_letter");
+    wait_until("each dead letter is published once", LONG, || {
+        stage.kafka.read_topic(&stage.dead_letters).len() as i64 == letters
+    });
+    service.stop();
+    stage.assert_sinks(&expected);
+}

@@ -1,0 +1,180 @@
+//! Whoever favours a restaurant while its campaign runs.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::ear::Ear;
+use crate::scene::{
+    LONG, OpenTransaction, await_row, await_running, await_state, await_told, clients, number, slow_stage, stage,
+    update,
+};
+use crate::support::campaign::epoch_seconds;
+use crate::support::{Campaign, Expected, Stage};
+
+/// A claim of 2 s; a busy machine gets more.
+const TOLD_WITHIN: f64 = 8.0;
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+/// The newcomer's draft, when it was heard after `since`.
+#[track_caller]
+fn told_after(ear: &Ear, campaign: &Campaign, client: &str, since: f64) -> f64 {
+    let id = &campaign.adv_campaign_id;
+    let heard = crate::support::wait_for(&format!("{client} is told of {id}"), LONG, || {
+        ear.of(id).into_iter().find(|heard| heard.client == client)
+    });
+    heard.at - since
+}
+
+fn unsubscribe(stage: &Stage, client: &str) {
+    stage.subscribers.execute(&format!("delete from public.subscribers_restaurants where client_id = '{client}'"));
+}
+
+#[test]
+fn newcomers_are_told_within_seconds_and_once_of_every_campaign_of_their_restaurant() {
+    let stage = stage(2);
+    stage.subscribers.subscribe("pizzeria", 5);
+    let (ear, service) = (Ear::at(&stage), stage.start());
+    let campaigns = ["one", "two", "three"].map(|id| Campaign::now(id, "pizzeria"));
+    for (campaign, lane) in campaigns.iter().zip([0, 0, 1]) {
+        stage.send_to(lane, campaign);
+    }
+    campaigns.iter().for_each(|campaign| drop(await_state(&stage, &campaign.adv_campaign_id, "complete")));
+
+    for client in ["newcomer", "hesitant"] {
+        stage.subscribers.subscribe_clients("pizzeria", &[client]);
+        let since = now();
+        if client == "hesitant" {
+            // Inserted, deleted and inserted again: one draft all the same.
+            told_after(&ear, &campaigns[0], client, since);
+            unsubscribe(&stage, client);
+            stage.subscribers.subscribe_clients("pizzeria", &[client]);
+        }
+        for campaign in &campaigns {
+            let took = told_after(&ear, campaign, client, since);
+            println!("a newcomer was told of {} after {took:.2} s", campaign.adv_campaign_id);
+            assert!(took < TOLD_WITHIN, "{client} was told after {took} s");
+        }
+    }
+    // The sweep comes round again after the second insert: a later newcomer shows that it did.
+    stage.subscribers.subscribe_clients("pizzeria", &["last"]);
+    let all = clients(&stage, "pizzeria");
+    let expected = Expected::from(campaigns.each_ref().map(|campaign| (campaign, &all)));
+    stage.await_sinks(&expected, LONG);
+    for campaign in &campaigns {
+        assert_eq!(number(&stage, &campaign.adv_campaign_id, "late"), 3);
+    }
+    service.stop();
+    stage.assert_sinks(&expected);
+}
+
+#[test]
+fn while_the_main_pass_runs_newcomers_behind_it_are_told_and_those_who_leave_before_it_comes_are_not() {
+    let stage = slow_stage(1);
+    stage.subscribers.subscribe("pizzeria", 150);
+    stage.subscribers.subscribe_clients("pizzeria", &["~leaves", "~stays"]);
+    let (ear, service) = (Ear::at(&stage), stage.start());
+    let campaign = Campaign::now("offer", "pizzeria");
+    stage.send(&campaign);
+    await_told(&stage, "offer", 20);
+    stage.subscribers.subscribe_clients("pizzeria", &["!behind", "~ahead"]);
+    let since = now();
+    unsubscribe(&stage, "~leaves");
+    let took = told_after(&ear, &campaign, "!behind", since);
+    println!("a newcomer behind the main pass was told after {took:.2} s");
+    assert!(took < TOLD_WITHIN, "told after {took} s");
+    assert_eq!(
+        ear.of("offer").iter().filter(|heard| heard.client.starts_with('~')).count(),
+        0,
+        "the pass is not there"
+    );
+    await_state(&stage, "offer", "complete");
+    let expected = Expected::from([(&campaign, clients(&stage, "pizzeria"))]);
+    assert_eq!(expected.len(), 153);
+    stage.await_sinks(&expected, LONG);
+    assert_eq!(number(&stage, "offer", "late"), 1);
+    service.stop();
+    stage.assert_sinks(&expected);
+}
+
+#[test]
+fn thousands_of_newcomers_at_once_are_told_within_seconds() {
+    let stage = stage(1);
+    stage.subscribers.subscribe("pizzeria", 5);
+    let (ear, service) = (Ear::at(&stage), stage.start());
+    let campaign = Campaign::now("offer", "pizzeria");
+    stage.send(&campaign);
+    await_state(&stage, "offer", "complete");
+    stage.subscribers.subscribe("pizzeria", 9_000);
+    let since = now();
+    let heard = ear.wait_for("offer", 9_005, LONG);
+    let last = heard.iter().map(|heard| heard.at).fold(0.0, f64::max) - since;
+    println!("9,000 newcomers at once were told within {last:.1} s");
+    assert!(last < 2.0 * TOLD_WITHIN, "the last of 9,000 newcomers was told after {last} s");
+    let expected = Expected::from([(&campaign, clients(&stage, "pizzeria"))]);
+    stage.await_sinks(&expected, LONG);
+    assert_eq!(number(&stage, "offer", "late"), 9_000);
+    service.stop();
+    stage.assert_sinks(&expected);
+}
+
+/// A newcomer whose insert commits after the sweep has passed later ids.
+fn commit_behind_the_sweep(stage: &Stage, ear: &Ear, campaign: &Campaign, name: &str) {
+    let insert =
+        format!("insert into public.subscribers_restaurants (client_id, restaurant_id) values ('{name}', 'pizzeria')");
+    let slow = OpenTransaction::begin(&stage.subscribers, &insert);
+    let quick = format!("quicker than {name}");
+    stage.subscribers.subscribe_clients("pizzeria", &[&quick]);
+    told_after(ear, campaign, &quick, now());
+    slow.commit();
+}
+
+#[test]
+fn an_insert_that_commits_long_after_later_ids_is_caught_by_the_pass_after_an_update_and_the_one_before_the_end() {
+    let stage = stage(1);
+    stage.subscribers.subscribe("pizzeria", 5);
+    let before = clients(&stage, "pizzeria");
+    let (ear, service) = (Ear::at(&stage), stage.start());
+    await_running(&stage, 1);
+    let end = epoch_seconds() + 45;
+    let campaign = Campaign::now("offer", "pizzeria").lasting(end - 60, end);
+    stage.send(&campaign);
+    await_state(&stage, "offer", "complete");
+
+    commit_behind_the_sweep(&stage, &ear, &campaign, "one");
+    // The pass half a minute before the end is for this one.
+    told_after(&ear, &campaign, "one", now());
+    await_row(&stage, "offer", "passed for the last time", |row| row["repass_at"].is_null());
+    commit_behind_the_sweep(&stage, &ear, &campaign, "two");
+    let longer = update(&campaign).lasting(end - 60, end + 3_600);
+    stage.send(&longer);
+    told_after(&ear, &longer, "two", now());
+    await_row(&stage, "offer", "passed again", |row| row["repass_at"].as_i64() > Some(0));
+
+    let mut expected = Expected::from([(&campaign, &before)]);
+    expected.add(&campaign, ["one", "quicker than one", "quicker than two"]).add(&longer, ["two"]);
+    stage.await_sinks(&expected, LONG);
+    service.stop();
+    stage.assert_sinks(&expected);
+}
+
+#[test]
+fn newcomers_of_an_outage_are_caught_by_the_pass_after_the_take_over_however_many_ids_came_since() {
+    let stage = stage(1);
+    stage.subscribers.subscribe("pizzeria", 5);
+    let service = stage.start();
+    let campaign = Campaign::now("offer", "pizzeria");
+    stage.send(&campaign);
+    await_state(&stage, "offer", "complete");
+    service.kill();
+    stage.subscribers.subscribe_clients("pizzeria", &["meanwhile"]);
+    // More than the sweep of a new owner reads again.
+    stage.subscribers.subscribe("noodle bar", 3_000);
+    let service = stage.start();
+    let expected = Expected::from([(&campaign, clients(&stage, "pizzeria"))]);
+    stage.await_sinks(&expected, Duration::from_secs(60));
+    assert_eq!(number(&stage, "offer", "late"), 1);
+    service.stop();
+    stage.assert_sinks(&expected);
+}

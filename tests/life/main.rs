@@ -1,0 +1,21 @@
+//! A campaign's whole life on the real servers: on time, only while it lasts, everyone once.
+//!
+//! Most of these tests wait for the clock: a window opens, ends, is moved. Where a claim names a figure (100 ms, 250 ms, 2 s), the test prints
+//! what it measured and asserts a bound that a busy machine keeps as well.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod brake;
+mod changes;
+mod counts;
+mod ear;
+mod end;
+mod fairness;
+mod late;
+mod nobody_twice;
+mod scene;
+mod start;

@@ -1,0 +1,94 @@
+//! Campaigns that start later, and those whose start passed while nobody was there.
+
+use crate::ear::Ear;
+use crate::scene::{LONG, await_other_owner, await_state, await_unsent, clients, stage, wait_for_second};
+use crate::support::campaign::epoch_seconds;
+use crate::support::{Campaign, Expected, Service, Stage};
+
+const SUBSCRIBERS: u64 = 20;
+
+/// A claim of 100 ms; a busy machine gets a second.
+const STARTS_WITHIN: f64 = 1.0;
+
+/// The first owner takes three campaigns in, and is gone before they start; whoever owns the lane then starts them on time.
+fn starts_on_time_when_the_first_owner(goes: fn(Service), how: &str) {
+    let stage = stage(1);
+    stage.subscribers.subscribe("pizzeria", SUBSCRIBERS);
+    // The database's clock is the one that counts; the reader's is this machine's. Both are the same here.
+    let apart = stage.feedback.text("select extract(epoch from clock_timestamp())").trim().parse::<f64>().unwrap()
+        - epoch_seconds() as f64;
+    assert!((-0.5..2.0).contains(&apart), "the clocks are {apart} s apart");
+    let ear = Ear::at(&stage);
+    let expected = [12, 30, 60].into_iter().find_map(|lead| try_to_start(&stage, &ear, lead, goes, how));
+    let expected = expected.expect("another instance owned the lane before the start");
+    stage.assert_sinks(&expected);
+}
+
+/// None if the machine was too slow: the lane changed hands only after the start.
+fn try_to_start(stage: &Stage, ear: &Ear, lead: i64, goes: fn(Service), how: &str) -> Option<Expected> {
+    let first = stage.start();
+    let start = epoch_seconds() + lead;
+    let campaigns: Vec<_> = (0..3)
+        .map(|n| Campaign::now(&format!("later-{lead}-{n}"), "pizzeria").lasting(start + n, start + 3_600))
+        .collect();
+    campaigns.iter().for_each(|campaign| stage.send(campaign));
+    campaigns.iter().for_each(|campaign| drop(await_state(stage, &campaign.adv_campaign_id, "scheduled")));
+    let (second, pid) = (stage.start(), first.pid());
+    goes(first);
+    await_other_owner(stage, pid);
+    if epoch_seconds() >= start - 1 {
+        second.stop();
+        stage.feedback.execute("delete from dinnerbell.campaign; delete from public.subscribers_feedback");
+        return None;
+    }
+    let mut expected = Expected::default();
+    for campaign in &campaigns {
+        let heard = ear.wait_for(&campaign.adv_campaign_id, SUBSCRIBERS as usize, LONG);
+        let starts = campaign.adv_campaign_datetime_start as f64;
+        let first = heard.iter().map(|heard| heard.at - starts).fold(f64::MAX, f64::min);
+        println!("first owner {how}: first draft readable {:.0} ms after the start", first * 1e3);
+        assert!((0.0..STARTS_WITHIN).contains(&first), "the first draft was readable {first} s after the start");
+        expected.add(campaign, clients(stage, "pizzeria"));
+    }
+    stage.await_sinks(&expected, LONG);
+    second.stop();
+    Some(expected)
+}
+
+#[test]
+fn a_later_campaign_starts_on_time_though_its_first_owner_was_killed() {
+    starts_on_time_when_the_first_owner(Service::kill, "killed");
+}
+
+#[test]
+fn a_later_campaign_starts_on_time_though_its_first_owner_was_stopped() {
+    starts_on_time_when_the_first_owner(|first| drop(first.stop()), "stopped");
+}
+
+#[test]
+fn after_an_outage_a_campaign_starts_late_inside_its_window_and_expires_past_its_end() {
+    let stage = stage(1);
+    stage.subscribers.subscribe("pizzeria", SUBSCRIBERS);
+    let service = stage.start();
+    let start = epoch_seconds() + 6;
+    let inside = Campaign::now("inside", "pizzeria").lasting(start, start + 3_600);
+    let past = Campaign::now("past", "pizzeria").lasting(start, start + 2);
+    [&inside, &past].iter().for_each(|campaign| stage.send(campaign));
+    ["inside", "past"].iter().for_each(|id| drop(await_state(&stage, id, "scheduled")));
+    service.kill();
+    let unseen = Campaign::now("ended before it arrived", "pizzeria").lasting(start - 60, start);
+    stage.send(&unseen);
+    wait_for_second(start + 2);
+
+    let service = stage.start();
+    let expected = Expected::from([(&inside, clients(&stage, "pizzeria"))]);
+    stage.await_sinks(&expected, LONG);
+    for id in ["past", "ended before it arrived"] {
+        assert_eq!(await_unsent(&stage, id), SUBSCRIBERS as i64);
+        let row = await_state(&stage, id, "expired");
+        assert_eq!(row["told"], 0);
+    }
+    await_state(&stage, "inside", "complete");
+    service.stop();
+    stage.assert_sinks(&expected);
+}
