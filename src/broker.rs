@@ -150,6 +150,14 @@ pub struct Publication {
     pub dead_letters: Vec<DeadLetterMessage>,
 }
 
+impl Publication {
+    /// What its messages take on their way, in bytes, the client library's own included.
+    pub fn size(&self) -> usize {
+        let drafts: usize = self.drafts.iter().map(DraftBatch::size_of_messages).sum();
+        drafts + self.dead_letters.iter().map(DeadLetterMessage::size).sum::<usize>()
+    }
+}
+
 /// A dead letter as it goes to its topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterMessage {
@@ -169,6 +177,14 @@ pub struct DeadLetterMessage {
     pub reason: String,
     /// The field that breaks a rule, where it is one field.
     pub field: Option<String>,
+}
+
+impl DeadLetterMessage {
+    fn size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len)).sum();
+        let original = self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len);
+        original + headers + self.reason.len() + 1_024
+    }
 }
 
 /// Why the broker did not do what was asked. One place maps these to what happens: [`crate::way::policy`].

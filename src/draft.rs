@@ -106,11 +106,20 @@ pub struct DraftBatch {
 }
 
 impl DraftBatch {
+    /// What its messages take on their way, in bytes.
+    pub fn size_of_messages(&self) -> usize {
+        // Each client stands in its key and in its value.
+        2 * self.clients.size() + self.clients.len() * (self.template.message_size() + MESSAGE_FRAME)
+    }
+
     /// The checksum of its drafts, in any order: add batches with `wrapping_add`.
     pub fn checksum(&self) -> u64 {
         self.clients.iter().fold(0, |sum, client| sum.wrapping_add(self.template.checksum(client)))
     }
 }
+
+/// What the client library holds of a message beside its key, value and headers, generously.
+const MESSAGE_FRAME: usize = 700;
 
 /// What a dead letter adds to the checksum of the round that publishes it.
 pub fn dead_letter_checksum(id: i64) -> u64 {
@@ -203,6 +212,12 @@ impl DraftTemplate {
         out.extend_from_slice(before);
         serde_json::to_writer(&mut *out, client_id).expect("a string can be written to memory");
         out.extend_from_slice(after);
+    }
+
+    /// What every message holds beside its client, headers included, in bytes.
+    fn message_size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.message.0.len() + self.message.1.len() + headers
     }
 
     /// Appends a client's feedback row in COPY's binary format: the columns of [`FEEDBACK_COLUMNS`].

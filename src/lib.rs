@@ -14,6 +14,7 @@ pub mod http;
 pub mod kafka;
 pub mod lanes;
 pub mod ledger;
+pub mod memory;
 pub mod metrics;
 pub mod operate;
 pub mod patience;

@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub use anonymous::anonymous;
@@ -27,6 +26,7 @@ pub use readiness::{LaneReport, Need, Readiness};
 
 use crate::broker::Lane;
 use crate::ledger::{Halt, IntakeBatch, RoundContent, Taken};
+use crate::memory::Memory;
 use crate::way::LaneError;
 
 /// The media type of what [`Board::exposition`] returns.
@@ -94,8 +94,8 @@ struct Standing {
     polled: Mutex<Option<Instant>>,
     stopping: AtomicBool,
     paused: AtomicBool,
-    /// The semaphore of the memory for drafts in flight, and how many kilobytes it began with.
-    memory: OnceLock<(Arc<Semaphore>, u32)>,
+    /// The memory for drafts in flight.
+    memory: OnceLock<Arc<Memory>>,
     clock_difference: Mutex<Option<f64>>,
 }
 
@@ -308,9 +308,9 @@ impl Board {
         self.standing.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// The memory for drafts in flight is given out by this semaphore, which began with so many kilobytes. Only the first counts.
-    pub fn watch_memory(&self, memory: Arc<Semaphore>, kilobytes: u32) {
-        let _ = self.standing.memory.set((memory, kilobytes));
+    /// This is the memory for drafts in flight. Only the first counts.
+    pub fn watch_memory(&self, memory: Arc<Memory>) {
+        let _ = self.standing.memory.set(memory);
     }
 
     /// This machine's clock is so many seconds ahead of the feedback database's.

@@ -5,7 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::broker::BrokerError;
 use crate::config::Config;
@@ -14,6 +14,7 @@ use crate::kafka::KafkaBroker;
 use crate::kafka::membership::Membership;
 use crate::lanes;
 use crate::ledger::{Ledger, LedgerError};
+use crate::memory::Memory;
 use crate::metrics::{self, Board, Need};
 use crate::patience::{Stopped, Trial, patiently};
 use crate::postgres::audience::PostgresAudience;
@@ -120,15 +121,13 @@ async fn start(
     let letters = config.kafka.topics.dead_letters.is_some();
     let ledger = PostgresLedger::new(feedback, clock.clone(), owner, config.kafka.group_id.clone(), letters);
     patiently(board, Need::Ledger, stop, || async { claim(config, &broker, &ledger).await }).await?;
-    let memory_kb = u32::try_from(config.fanout.memory_limit / 1024).unwrap_or(u32::MAX).clamp(1024, 1 << 28);
     let limits = Limits {
         group_id: config.kafka.group_id.clone(),
         round_rows: config.fanout.round_rows,
         late_subscribers: config.fanout.late_subscribers,
-        memory_kb,
     };
-    let memory = Arc::new(Semaphore::new(memory_kb as usize));
-    board.watch_memory(Arc::clone(&memory), memory_kb);
+    let memory = Arc::new(Memory::new(config.fanout.memory_limit));
+    board.watch_memory(Arc::clone(&memory));
     let rate = Rate::new(config.fanout.rate_limit);
     let board = Arc::clone(board);
     Ok(Arc::new(Deps { broker, ledger, audience, clock, limits, memory, rate, paused, board }))

@@ -13,12 +13,13 @@ use std::time::Duration;
 use dinnerbell::config::{self, Secret};
 use dinnerbell::http::{bind, serve};
 use dinnerbell::ledger::Halt;
+use dinnerbell::memory::Memory;
 use dinnerbell::metrics::{Board, Lag, LaneState, Need};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// Whatever a test waits for comes much sooner, or never.
@@ -227,7 +228,7 @@ fn full_board() -> Board {
     let board = Board::default();
     board.set_lane(0, LaneState::Running);
     board.observe_lag(0, Some(Lag { records: 1, seconds: 1.0 }));
-    board.watch_memory(Arc::new(Semaphore::new(1)), 1);
+    board.watch_memory(Arc::new(Memory::new(2048)));
     board.clock_difference(0.5);
     board
 }

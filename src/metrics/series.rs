@@ -196,13 +196,11 @@ impl Collector for Gauges {
         gauge(&mut encoder, "ready", "Whether the instance does its work, as /readyz says it", None, ready)?;
         let paused = u64::from(self.0.paused.load(Ordering::Relaxed));
         gauge(&mut encoder, "paused", "Whether an operator paused all sending", None, paused)?;
-        if let Some((memory, kilobytes)) = self.0.memory.get() {
-            let limit = u64::from(*kilobytes) * 1024;
-            let free = memory.available_permits() as u64 * 1024;
+        if let Some(memory) = self.0.memory.get() {
             let bytes = Some(&Unit::Bytes);
-            gauge(&mut encoder, "memory_limit", "Memory that drafts in flight may take", bytes, limit)?;
+            gauge(&mut encoder, "memory_limit", "Memory that drafts in flight may take", bytes, memory.limit())?;
             let help = "Memory that drafts in flight were given";
-            gauge(&mut encoder, "memory_in_flight", help, bytes, limit.saturating_sub(free))?;
+            gauge(&mut encoder, "memory_in_flight", help, bytes, memory.taken())?;
         }
         if let Some(seconds) = *locked(&self.0.clock_difference) {
             let help = "This machine's clock less the feedback database's";

@@ -1,3 +1,5 @@
+use futures_util::FutureExt;
+
 use super::*;
 use crate::broker::Record;
 use crate::ledger::{LedgerError, Tally};
@@ -171,14 +173,14 @@ fn changes_of_other_lanes_are_not_counted_as_records_a_second_time() {
 }
 
 #[test]
-fn memory_in_flight_is_what_the_semaphore_gave_out() {
+fn memory_in_flight_is_what_was_taken_of_it() {
     let board = Board::default();
-    let memory = Arc::new(Semaphore::new(64));
-    board.watch_memory(Arc::clone(&memory), 64);
-    let permit = memory.try_acquire_many(16).unwrap();
-    let held = ("dinnerbell_memory_in_flight_bytes", "16384");
-    assert_samples(&board, &[held, ("dinnerbell_memory_limit_bytes", "65536")]);
-    drop(permit);
+    let memory = Arc::new(Memory::new(64 << 10));
+    board.watch_memory(Arc::clone(&memory));
+    let held = memory.for_publication(16 << 10).now_or_never().unwrap();
+    let taken = ("dinnerbell_memory_in_flight_bytes", "16384");
+    assert_samples(&board, &[taken, ("dinnerbell_memory_limit_bytes", "65536")]);
+    drop(held);
     assert_samples(&board, &[("dinnerbell_memory_in_flight_bytes", "0")]);
 }
 

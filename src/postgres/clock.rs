@@ -13,6 +13,9 @@ use crate::postgres::errors::{PATIENCE, PostgresError};
 /// A reading younger than this is fresh.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// A reading that came along with other work counts only if it came within this time.
+const PROMPT: Duration = Duration::from_millis(100);
+
 /// A difference between the machine's wall clock and the database's that is worth a report.
 const NOTABLE_DRIFT: i64 = 2_000_000;
 
@@ -76,8 +79,13 @@ impl PostgresClock {
     }
 
     /// Takes a reading that came along with another transaction of the same database: [`CLOCK_MICROS`], asked for at `asked`.
+    ///
+    /// Such a transaction may have waited for a lock before it looked at the clock. A reading that took long would put the time ahead by as
+    /// much, so it is not taken.
     pub fn observe(&self, asked: Asked, database: EpochMicros) {
-        self.inner.accept(Reading { asked, database });
+        if asked.monotonic.elapsed() < PROMPT {
+            self.inner.accept(Reading { asked, database });
+        }
     }
 
     fn fresh_reading(&self) -> Option<EpochMicros> {

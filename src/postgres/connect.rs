@@ -113,6 +113,21 @@ impl Pool {
         Ok(Transaction { connection })
     }
 
+    /// Begins a transaction and asks in it for at most one row, in one round trip. What is asked is a statement of its own: its snapshot
+    /// is taken after `locals`, with whatever locks they waited for.
+    pub async fn begin_asking(
+        &self,
+        locals: &str,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<(Transaction, Option<Row>), PostgresError> {
+        let connection = self.get().await?;
+        let begin = format!("begin isolation level read committed; {locals}");
+        // Sent at once, answered in this order.
+        let ((), row) = futures_util::try_join!(connection.batch(&begin), connection.query_opt(sql, parameters))?;
+        Ok((Transaction { connection }, row))
+    }
+
     /// One statement in a transaction of its own.
     pub async fn query(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, PostgresError> {
         let connection = self.get().await?;

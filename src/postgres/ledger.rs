@@ -21,7 +21,7 @@ pub use rounds::PostgresRound;
 use super::clock::{Asked, CLOCK_MICROS, PostgresClock};
 use super::connect::{Pool, Transaction};
 use crate::broker::Lane;
-use crate::campaign::Campaign;
+use crate::campaign::{Campaign, EpochSeconds};
 use crate::draft::Clients;
 use crate::ledger::{
     Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, OpenCampaign, Ownership, RoundHead, StoredRound, Taken,
@@ -126,22 +126,24 @@ impl PostgresLedger {
 
     /// Begins a transaction of a lane, if the lane is still ours.
     async fn begin(&self, own: Ownership) -> Result<Transaction, LedgerError> {
-        let tx = self
-            .pool
-            .begin(&format!(
-                "set local lock_timeout = '2s'; set local synchronous_commit = on; \
-                 select pg_advisory_xact_lock_shared({})",
-                own.lock_key
-            ))
-            .await?;
+        self.begin_at(own).await.map(|(tx, _)| tx)
+    }
+
+    /// The same, with the database's time at its beginning.
+    async fn begin_at(&self, own: Ownership) -> Result<(Transaction, EpochSeconds), LedgerError> {
+        let locals = format!(
+            "set local lock_timeout = '2s'; set local synchronous_commit = on; select pg_advisory_xact_lock_shared({})",
+            own.lock_key
+        );
         let sql = format!("select epoch, {POSTMASTER}, {CLOCK_MICROS} from dinnerbell.lane where lane = $1");
         let asked = Asked::now();
-        let row = tx.query_opt(&sql, &[(&own.lane, Type::INT4)]).await?;
-        if let Some(row) = &row {
-            self.clock.observe(asked, row.get(2));
+        let (tx, row) = self.pool.begin_asking(&locals, &sql, &[(&own.lane, Type::INT4)]).await?;
+        let now = row.as_ref().map_or(0, |row| row.get(2));
+        if row.is_some() {
+            self.clock.observe(asked, now);
         }
         match row.map(|row| (row.get::<_, i64>(0), row.get::<_, i64>(1))) {
-            Some(found) if found == (own.epoch, own.postmaster) => Ok(tx),
+            Some(found) if found == (own.epoch, own.postmaster) => Ok((tx, now / 1_000_000)),
             found => {
                 tx.rollback().await?;
                 Err(LedgerError::NotMine(format!(

@@ -24,6 +24,7 @@ use crate::broker::{Broker, DeadLetterMessage, Lane};
 use crate::clock::Clock;
 use crate::draft::Clients;
 use crate::ledger::{Halt, Ledger, OpenCampaign, OpenRound, Ownership, RoundContent, Running};
+use crate::memory::Held;
 use crate::metrics::LaneState;
 
 /// How long a copied round waits, its transaction open, for the round before it to be published.
@@ -186,7 +187,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                     self.deps.board.running_campaigns(self.own.lane, self.work.running_count());
                     self.failures.clear();
                     announcing =
-                        Box::pin(announce(self.deps, self.work, gate.producer, recorded, content, copied.permit));
+                        Box::pin(announce(self.deps, self.work, gate.producer, recorded, content, copied.held));
                 }
                 None => {
                     self.work.reload();
@@ -273,12 +274,13 @@ async fn announce<B: Broker, L, A, C: Clock>(
     producer: B::Producer,
     recorded: Recorded,
     content: Arc<RoundContent>,
-    permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    held: Held,
 ) -> Result<Gate<B::Producer>, LaneError> {
     let began = Instant::now();
+    let on_their_way = deps.memory.for_publication(recorded.publication().size()).await;
     let (producer, published) =
         publish(producer, &recorded, &deps.clock, || work.is_any_over(recorded.campaigns())).await?;
-    drop(permit);
+    drop((held, on_their_way));
     deps.board.step("publish", began.elapsed());
     deps.board.published(recorded.publication().lane, &content);
     let finished = content.parts.iter().any(|part| part.page.as_ref().is_some_and(|page| page.last));
@@ -288,7 +290,7 @@ async fn announce<B: Broker, L, A, C: Clock>(
 /// A round whose rows are copied, and what it holds in memory.
 struct Prepared<O> {
     round: Copied<O>,
-    permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    held: Held,
     began: Instant,
     /// Candidates for late drafts that this round judges: forgotten when it is recorded.
     judged: Vec<Favour>,
@@ -457,7 +459,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         report_due: bool,
     ) -> Result<Option<Prepared<L::Open>>, LaneError> {
         let began = Instant::now();
-        let permit = self.reserve(budget.pages, running).await;
+        let mut held = self.deps.memory.for_round(budget.pages + late.most_drafts()).await;
         let trigger_datetime_created = self.now();
         if !running.is_empty() {
             self.work.sweep_has_begun().await;
@@ -483,10 +485,11 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             self.work.forget_late(&late.favours);
             return Ok(None);
         }
+        held.shrink_to(content.parts.iter().map(|part| part.drafts.clients.size()).sum());
         let copying = Instant::now();
         let round = record::copy::<L>(open, content).await?;
         self.deps.board.step("copy", copying.elapsed());
-        Ok(Some(Prepared { round, permit, began, judged: late.favours }))
+        Ok(Some(Prepared { round, held, began, judged: late.favours }))
     }
 
     fn now(&self) -> i64 {
@@ -558,36 +561,12 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         if running.is_empty() {
             return 0;
         }
-        let limits = &self.deps.limits;
-        let mut budget = limits.round_rows;
+        let mut budget = self.deps.limits.round_rows;
         if self.work.others_wait() {
             budget = budget.min(self.pace.shared_rows());
         }
-        // Two rounds of a lane are in memory at once.
-        let memory = limits.memory_kb as usize * 1024 / 2 / heaviest(running);
-        budget.min(memory).max(1)
+        budget.min(self.deps.memory.most_clients()).max(1)
     }
-
-    /// Waits for the memory that the drafts will take.
-    async fn reserve(&self, budget: usize, running: &[Running]) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        let kilobytes = u32::try_from(budget * heaviest(running) / 1024).unwrap_or(u32::MAX);
-        // The semaphore is never closed; were it, there would be nothing to bound.
-        Arc::clone(&self.deps.memory).acquire_many_owned(kilobytes.min(self.deps.limits.memory_kb)).await.ok()
-    }
-}
-
-fn heaviest(running: &[Running]) -> usize {
-    running.iter().map(|running| draft_bytes(&running.campaign)).max().unwrap_or(1)
-}
-
-/// What a draft takes in memory while it is published, in bytes: the message, its headers, and the client library's own.
-fn draft_bytes(campaign: &crate::campaign::Campaign) -> usize {
-    let fields = campaign.adv_campaign_content.len()
-        + campaign.restaurant_id.len()
-        + campaign.adv_campaign_id.len()
-        + campaign.adv_campaign_owner.len()
-        + campaign.adv_campaign_owner_contact.len();
-    fields + 1_200
 }
 
 /// Judges what other lanes, or an operator, recorded about campaigns of this lane.

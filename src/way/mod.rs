@@ -29,8 +29,9 @@ pub mod work;
 use std::sync::Arc;
 
 pub use policy::LaneError;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
+use crate::memory::Memory;
 use crate::metrics::Board;
 
 /// What every lane of an instance shares: the outside world behind its traits, and the limits.
@@ -45,8 +46,8 @@ pub struct Deps<B, L, A, C> {
     pub clock: C,
     /// Names and limits.
     pub limits: Limits,
-    /// Kilobytes for drafts in flight, all lanes together.
-    pub memory: Arc<Semaphore>,
+    /// Memory for drafts in flight, all lanes together.
+    pub memory: Arc<Memory>,
     /// The configured pace.
     pub rate: rate::Rate,
     /// Whether an operator paused all sending.
@@ -78,6 +79,4 @@ pub struct Limits {
     pub round_rows: usize,
     /// Whether those are told who subscribe while a campaign runs.
     pub late_subscribers: bool,
-    /// Kilobytes for drafts in flight, all lanes together: the permits that the semaphore began with.
-    pub memory_kb: u32,
 }

@@ -19,10 +19,11 @@ const MOST_CHANGES: i64 = 500;
 
 impl PostgresLedger {
     pub(super) async fn record_intake(&self, own: Ownership, batch: &IntakeBatch) -> Result<Taken, LedgerError> {
-        let tx = self.begin(own).await?;
-        move_position(&tx, own, batch).await?;
-        let mut intake = Intake::begin(&tx, own, self.shared.publishes_dead_letters).await?;
-        let created = intake.create(&first_of_each(&batch.arrivals)).await?;
+        let (tx, now) = self.begin_at(own).await?;
+        let mut intake = Intake::new(&tx, own, now, self.shared.publishes_dead_letters);
+        let first = first_of_each(&batch.arrivals);
+        // One round trip: the lane's row is locked first, as everywhere.
+        let ((), created) = futures_util::try_join!(move_position(&tx, own, batch), intake.create(&first))?;
         let rest: Vec<_> = batch.arrivals.iter().filter(|(record, _)| !created.contains(&record.offset)).collect();
         intake.know(rest.iter().filter_map(|(_, arrival)| id(arrival))).await?;
         for (record, arrival) in rest {
@@ -43,14 +44,14 @@ impl PostgresLedger {
         if !peeked.first().is_some_and(|row| row.get(0)) {
             return Ok(Taken::default());
         }
-        let tx = self.begin(own).await?;
+        let (tx, now) = self.begin_at(own).await?;
         let lock = "select 1 from dinnerbell.lane where lane = $1 for update";
         tx.query_one(lock, &[(&own.lane, Type::INT4)]).await?;
         let rows = tx.query(sql, &parameters).await?;
         let mut changes: Vec<Change> = rows.iter().map(Change::read).collect();
         // A tombstone has no time of its own; the order of arrival decides between equals.
         changes.sort_by_key(|change| (change.datetime_created(), change.id));
-        let mut intake = Intake::begin(&tx, own, self.shared.publishes_dead_letters).await?;
+        let mut intake = Intake::new(&tx, own, now, self.shared.publishes_dead_letters);
         intake.know(changes.iter().filter_map(|change| id(&change.arrival))).await?;
         for change in &changes {
             let verdict =
@@ -143,9 +144,8 @@ struct Intake<'a> {
 }
 
 impl<'a> Intake<'a> {
-    async fn begin(tx: &'a Transaction, own: Ownership, publishes_dead_letters: bool) -> Result<Self, LedgerError> {
-        let now = tx.query_one(&format!("select {NOW}"), &[]).await?.get(0);
-        Ok(Self { tx, own, now, publishes_dead_letters, stood: BTreeMap::new(), taken: Taken::default() })
+    fn new(tx: &'a Transaction, own: Ownership, now: EpochSeconds, publishes_dead_letters: bool) -> Self {
+        Self { tx, own, now, publishes_dead_letters, stood: BTreeMap::new(), taken: Taken::default() }
     }
 
     /// Inserts what is the first about its campaign, a tombstone as the cancelled campaign: the primary key decides a race between

@@ -417,6 +417,16 @@ impl PostgresRound {
         Self { tx, own, feedback, _turn: turn }
     }
 
+    /// Compare-and-set of epoch and seq; the position as it stands under the lock.
+    async fn advance_lane(&self, before: i64) -> Result<i64, LedgerError> {
+        let sql = "update dinnerbell.lane set seq = seq + 1, published_seq = $3, overrule = false \
+                   where lane = $1 and epoch = $2 and seq = $3 returning position";
+        let key: [Parameter<'_>; 3] =
+            [(&self.own.lane, Type::INT4), (&self.own.epoch, Type::INT8), (&before, Type::INT8)];
+        let row = self.tx.query_opt(sql, &key).await?.ok_or_else(|| lost(self.own, "the last round"))?;
+        Ok(row.get(0))
+    }
+
     /// The cursors move where every campaign of the round still stands as it was planned. How many did.
     async fn move_cursors(&self, parts: &Json<&[PartRow]>, seq: i64) -> Result<i64, LedgerError> {
         let sql = format!(
@@ -437,22 +447,15 @@ impl PostgresRound {
         Ok(self.tx.query_one(&sql, &parameters).await?.get(0))
     }
 
-    async fn write_round(
-        &self,
-        head: RoundHead,
-        content: &RoundContent,
-        position: i64,
-        letters: &[i64],
-    ) -> Result<(), LedgerError> {
+    async fn write_round(&self, head: RoundHead, content: &RoundContent, letters: &[i64]) -> Result<(), LedgerError> {
         let sql = "insert into dinnerbell.round (lane, seq, checksum, drafts, position, trigger_datetime_created, dead_letters) \
-                   values ($1, $2, $3, $4, $5, $6, $7)";
+                   select lane, $2, $3, $4, position, $5, $6 from dinnerbell.lane where lane = $1";
         let drafts = content.drafts() as i64;
-        let values: [Parameter<'_>; 7] = [
+        let values: [Parameter<'_>; 6] = [
             (&self.own.lane, Type::INT4),
             (&head.seq, Type::INT8),
             (&head.checksum, Type::INT8),
             (&drafts, Type::INT8),
-            (&position, Type::INT8),
             (&content.trigger_datetime_created, Type::INT8),
             (&letters, Type::INT8_ARRAY),
         ];
@@ -541,19 +544,15 @@ impl OpenRound for PostgresRound {
 
     async fn seal(self, head: RoundHead, content: Arc<RoundContent>) -> Result<Sealed, LedgerError> {
         let before = head.seq - 1;
-        let sql = "update dinnerbell.lane set seq = seq + 1, published_seq = $3, overrule = false \
-                   where lane = $1 and epoch = $2 and seq = $3 returning position";
-        let key: [Parameter<'_>; 3] =
-            [(&self.own.lane, Type::INT4), (&self.own.epoch, Type::INT8), (&before, Type::INT8)];
-        let row = self.tx.query_opt(sql, &key).await?.ok_or_else(|| lost(self.own, "the last round"))?;
-        let position: i64 = row.get(0);
         let parts: Vec<PartRow> = content.parts.iter().enumerate().map(|(n, part)| PartRow::of(n, part)).collect();
         let json = Json(parts.as_slice());
         let letters: Vec<i64> = content.dead_letters.iter().map(|letter| letter.id).collect();
-        // One round trip: the statements are sent together, in this order.
-        let (moved, (), (), taken, ()) = futures_util::try_join!(
+        // One round trip: the statements are sent together, in this order, so the lane's row is locked first. Where the compare-and-set finds
+        // something else, the others are undone with it.
+        let (position, moved, (), (), taken, ()) = futures_util::try_join!(
+            self.advance_lane(before),
             self.move_cursors(&json, head.seq),
-            self.write_round(head, &content, position, &letters),
+            self.write_round(head, &content, &letters),
             self.write_parts(&json, head.seq),
             self.take_dead_letters(&letters, head.seq),
             complete(&self.tx, self.own, before),

@@ -1,0 +1,126 @@
+//! The memory for drafts in flight, all lanes of an instance together: `fanout.memory_limit`.
+//!
+//! It is given out in two halves. What a round holds (its clients) is taken before its pages are read and kept until it is published; what
+//! the client library holds of its messages is taken only while they are on their way. A publication waits for nothing but other
+//! publications, so that lanes cannot wait for one another in a circle.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::audience::LONGEST_CLIENT_ID;
+
+/// What one client of a round occupies at most: its id, and where it ends.
+pub const LARGEST_CLIENT: usize = LONGEST_CLIENT_ID + 4;
+/// What the client library holds of a publication at most, in bytes: its queue is bounded by half of that, as it counts.
+const LARGEST_PUBLICATION: usize = 16 << 20;
+
+/// Memory that lanes share. Counted in kilobytes, a begun one as a whole.
+#[derive(Debug)]
+pub struct Memory {
+    rounds: Half,
+    publications: Half,
+}
+
+#[derive(Debug)]
+struct Half {
+    free: Arc<Semaphore>,
+    kilobytes: u32,
+}
+
+/// Memory that was taken; given back when dropped.
+#[derive(Debug)]
+pub struct Held {
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Memory {
+    /// So many bytes in all.
+    pub fn new(bytes: usize) -> Self {
+        let half = u32::try_from(bytes / 2 / 1024).unwrap_or(u32::MAX).clamp(1, 1 << 28);
+        Self { rounds: Half::new(half), publications: Half::new(half) }
+    }
+
+    /// Most clients of one round: a lane has two rounds in memory at once.
+    pub fn most_clients(&self) -> usize {
+        (self.rounds.kilobytes as usize * 1024 / 2 / LARGEST_CLIENT).max(1)
+    }
+
+    /// Waits for what the clients of a round may take.
+    pub async fn for_round(&self, clients: usize) -> Held {
+        self.rounds.take(clients.saturating_mul(LARGEST_CLIENT)).await
+    }
+
+    /// Waits for what messages of so many bytes in all take on their way.
+    pub async fn for_publication(&self, bytes: usize) -> Held {
+        self.publications.take(bytes.min(LARGEST_PUBLICATION)).await
+    }
+
+    /// How much there is in all, in bytes.
+    pub fn limit(&self) -> u64 {
+        (u64::from(self.rounds.kilobytes) + u64::from(self.publications.kilobytes)) * 1024
+    }
+
+    /// How much of it is taken, in bytes.
+    pub fn taken(&self) -> u64 {
+        self.rounds.taken() + self.publications.taken()
+    }
+}
+
+impl Half {
+    fn new(kilobytes: u32) -> Self {
+        Self { free: Arc::new(Semaphore::new(kilobytes as usize)), kilobytes }
+    }
+
+    /// Whoever wants more than there is gets all of it.
+    async fn take(&self, bytes: usize) -> Held {
+        let wanted = kilobytes(bytes).min(self.kilobytes);
+        // The semaphore is never closed; were it, there would be nothing to bound.
+        Held { permit: Arc::clone(&self.free).acquire_many_owned(wanted).await.ok() }
+    }
+
+    fn taken(&self) -> u64 {
+        u64::from(self.kilobytes).saturating_sub(self.free.available_permits() as u64) * 1024
+    }
+}
+
+impl Held {
+    /// Gives back what turned out not to be needed.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        if let Some(permit) = &mut self.permit {
+            let spare = permit.num_permits().saturating_sub(kilobytes(bytes) as usize);
+            drop(permit.split(spare));
+        }
+    }
+}
+
+fn kilobytes(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_round_does_not_need_is_there_for_others() {
+        let memory = Memory::new(2 << 20);
+        let mut held = memory.for_round(1 << 20).await;
+        assert!(memory.for_round(1).now_or_never().is_none(), "one round may take all of its half");
+        held.shrink_to(10 << 10);
+        assert_eq!(memory.taken(), 10 << 10);
+        assert!(memory.for_round(100).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn publications_go_on_however_many_rounds_wait() {
+        let memory = Memory::new(2 << 20);
+        let _rounds = memory.for_round(usize::MAX).await;
+        let held = memory.for_publication(usize::MAX).await;
+        assert_eq!(memory.taken(), memory.limit());
+        drop(held);
+        assert_eq!(memory.taken(), 1 << 20);
+    }
+}
