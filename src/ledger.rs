@@ -109,6 +109,9 @@ pub struct Due {
     pub more_uncounted: bool,
 }
 
+/// The end of a campaign that was cancelled.
+pub const CANCELLED: EpochSeconds = EpochSeconds::MIN;
+
 /// What an intake made of its records.
 #[derive(Debug, Clone, Default)]
 pub struct Taken {
@@ -116,8 +119,9 @@ pub struct Taken {
     pub started: Vec<Running>,
     /// Campaigns that exist by now in another version, window or state: what is known of them is to be read again.
     pub changed: Vec<String>,
-    /// Those among them that are cancelled, or whose end was moved into the past: a recorded round of theirs must not be begun any more.
-    pub over: Vec<String>,
+    /// The ends that they have by now: from there on, a recorded round of theirs must not be begun any more. A cancelled one ended
+    /// before all time ([`CANCELLED`]).
+    pub ends: Vec<(String, EpochSeconds)>,
     /// Dead letters that a round has to publish.
     pub dead_letters: Vec<DeadLetterMessage>,
     /// The next start or end among what arrived.

@@ -193,7 +193,7 @@ async fn publish_recorded<B: Broker, L: Ledger, A, C: Clock>(
     }
     let round = Recorded::read_back(own.lane, entered.ledger, stored)?;
     let _on_their_way = deps.memory.for_publication(round.publication().size()).await;
-    let published = publish::publish(producer, &round, &deps.clock, || false).await?;
+    let published = publish::publish(producer, &round, &deps.clock, |_| false).await?;
     deps.board.published_again(own.lane, round.drafts());
     Ok(published)
 }

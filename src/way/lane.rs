@@ -177,7 +177,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             let content = Arc::clone(copied.content());
             let began = copied.began;
             let sealing = Instant::now();
-            self.work.forget_over();
+            self.work.forget_ends();
             match copied.round.seal(self.own.lane, self.ledger, &gate.published).await? {
                 Some(recorded) => {
                     pace = pace.after(content.drafts(), began.elapsed());
@@ -279,7 +279,7 @@ async fn announce<B: Broker, L, A, C: Clock>(
     let began = Instant::now();
     let on_their_way = deps.memory.for_publication(recorded.publication().size()).await;
     let (producer, published) =
-        publish(producer, &recorded, &deps.clock, || work.is_any_over(recorded.campaigns())).await?;
+        publish(producer, &recorded, &deps.clock, |now| work.is_any_over(recorded.campaigns(), now)).await?;
     drop((held, on_their_way));
     deps.board.step("publish", began.elapsed());
     deps.board.published(recorded.publication().lane, &content);

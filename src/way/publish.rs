@@ -3,6 +3,7 @@
 use super::LaneError;
 use super::record::Recorded;
 use crate::broker::Producer;
+use crate::campaign::EpochSeconds;
 use crate::clock::Clock;
 use crate::ledger::RoundHead;
 
@@ -24,16 +25,16 @@ impl Published {
     }
 }
 
-/// Publishes a recorded round, if no campaign in it is over by now: by its end, or because `is_over` knows that one was cancelled.
+/// Publishes a recorded round, if no campaign in it is over by now: by its end as recorded, or because `is_over` knows of another one.
 pub async fn publish<P: Producer, C: Clock>(
     producer: P,
     round: &Recorded,
     clock: &C,
-    is_over: impl Fn() -> bool,
+    is_over: impl Fn(EpochSeconds) -> bool,
 ) -> Result<(P, Published), LaneError> {
     if round.drafts() > 0 {
-        let now = clock.fresh().await.ok_or(LaneError::ClockUnread)?;
-        if now / 1_000_000 >= round.over_at() || is_over() {
+        let now = clock.fresh().await.ok_or(LaneError::ClockUnread)? / 1_000_000;
+        if now >= round.over_at() || is_over(now) {
             return Err(LaneError::TooLate { seq: round.head().seq });
         }
     }

@@ -15,8 +15,8 @@ pub const MOST_RUNNING: usize = 1_000;
 const MOST_LATE: usize = 20_000;
 /// Most candidates that one round judges.
 const LATE_OF_A_ROUND: usize = 2_000;
-/// Most campaigns that come to be over while one round is recorded and published, as far as each is looked at.
-const MOST_OVER: usize = 10_000;
+/// Most changed ends that are remembered between two rounds.
+const MOST_ENDS: usize = 10_000;
 /// Most dead letters of one round.
 const MOST_DEAD_LETTERS: usize = 100;
 /// Most bytes of dead letters of one round.
@@ -31,7 +31,8 @@ struct State {
     dead_letters: BTreeMap<i64, DeadLetterMessage>,
     uncounted: BTreeMap<String, Arc<Campaign>>,
     late: BTreeSet<Favour>,
-    over: BTreeSet<String>,
+    ends: BTreeMap<String, EpochSeconds>,
+    more_ends: bool,
     next_change: Option<EpochSeconds>,
     more_running: bool,
     /// Whether one that is not held may have no page yet: it goes before the second pages of those that are held.
@@ -75,7 +76,13 @@ impl Work {
         let mut state = self.state();
         state.moved = true;
         state.reload |= !taken.changed.is_empty();
-        state.over.extend(taken.over);
+        for (id, end) in taken.ends {
+            if state.ends.len() < MOST_ENDS || state.ends.contains_key(&id) {
+                state.ends.insert(id, end);
+            } else {
+                state.more_ends = true;
+            }
+        }
         for running in taken.started {
             if state.running.len() < MOST_RUNNING {
                 state.running.entry(running.campaign.adv_campaign_id.clone()).or_insert(running);
@@ -116,7 +123,8 @@ impl Work {
             return false;
         }
         let old = std::mem::take(&mut *state);
-        *state = State { moved: old.moved, late: old.late, over: old.over, ..State::default() };
+        let State { moved, late, ends, more_ends, .. } = old;
+        *state = State { moved, late, ends, more_ends, ..State::default() };
         true
     }
 
@@ -204,16 +212,18 @@ impl Work {
         self.room.notify_one();
     }
 
-    /// A round is about to be recorded: what was over before is the ledger's to find, and only what comes to be from now on is remembered.
-    pub fn forget_over(&self) {
-        self.state().over.clear();
+    /// A round is about to be sealed: the ledger itself looks at every end that was changed so far.
+    pub fn forget_ends(&self) {
+        let mut state = self.state();
+        state.ends.clear();
+        state.more_ends = false;
     }
 
-    /// Whether one of these campaigns was cancelled, or its end moved into the past, since the round began to be recorded.
-    pub fn is_any_over<'a>(&self, mut ids: impl Iterator<Item = &'a str>) -> bool {
+    /// Whether one of these campaigns is over by the ends that changed since the last seal began. Where they were too many to
+    /// remember, one may be: the lane is entered anew then, and looks in the ledger.
+    pub fn is_any_over<'a>(&self, mut ids: impl Iterator<Item = &'a str>, now: EpochSeconds) -> bool {
         let state = self.state();
-        // So many are read from the ledger again, on the way into the lane, sooner than compared one by one.
-        state.over.len() > MOST_OVER || (!state.over.is_empty() && ids.any(|id| state.over.contains(id)))
+        state.more_ends || ids.any(|id| state.ends.get(id).is_some_and(|end| *end <= now))
     }
 
     /// When the next campaign starts or ends.
@@ -300,6 +310,7 @@ fn earlier(one: Option<EpochSeconds>, other: Option<EpochSeconds>) -> Option<Epo
 mod tests {
     use super::*;
     use crate::campaign::Window;
+    use crate::ledger::CANCELLED;
 
     fn campaign(id: &str) -> Arc<Campaign> {
         Arc::new(Campaign {
@@ -344,14 +355,31 @@ mod tests {
         assert!(work.is_ready(0) && work.begin_reload(0));
     }
 
+    fn changed(ends: impl IntoIterator<Item = (String, EpochSeconds)>) -> Taken {
+        Taken { ends: ends.into_iter().collect(), ..Taken::default() }
+    }
+
+    fn is_over(work: &Work, id: &str, now: EpochSeconds) -> bool {
+        work.is_any_over([id].into_iter(), now)
+    }
+
     #[test]
-    fn what_came_to_be_over_since_the_round_began_to_be_recorded_is_not_published() {
+    fn an_end_that_moved_counts_until_the_ledger_looks_at_it_itself() {
         let work = Work::unread();
-        let cancelled = |id: &str| Taken { over: vec![id.to_owned()], ..Taken::default() };
-        work.add(cancelled("before"));
-        work.forget_over();
-        work.add(cancelled("since"));
-        assert!(!work.is_any_over(["before"].into_iter()), "the ledger finds that one when it records the round");
-        assert!(work.is_any_over(["before", "since"].into_iter()));
+        work.add(changed([("moved".to_owned(), 20), ("cancelled".to_owned(), CANCELLED)]));
+        work.begin_reload(0);
+        assert!(!is_over(&work, "moved", 19) && is_over(&work, "moved", 20));
+        assert!(is_over(&work, "cancelled", 0) && !is_over(&work, "another", 20));
+        work.forget_ends();
+        assert!(!is_over(&work, "moved", 20));
+    }
+
+    #[test]
+    fn ends_too_many_to_remember_make_every_campaign_doubtful() {
+        let work = Work::unread();
+        work.add(changed((0..MOST_ENDS).map(|number| (number.to_string(), 20))));
+        assert!(!is_over(&work, "another", 20));
+        work.add(changed([("another".to_owned(), 20)]));
+        assert!(is_over(&work, "any", 0));
     }
 }

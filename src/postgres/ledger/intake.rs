@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio_postgres::types::Type;
 
 use super::rounds::LAST_PAGE_UNPUBLISHED;
-use super::{CAMPAIGN, NOW, PostgresLedger, campaign, lost};
+use super::{CAMPAIGN, PostgresLedger, campaign, lost};
 use crate::broker::{DeadLetterMessage, Header, Lane, Record};
 use crate::campaign::{Campaign, EpochSeconds, Window};
-use crate::ledger::{IntakeBatch, LedgerError, Ownership, Running, Taken, Tally};
+use crate::ledger::{CANCELLED, IntakeBatch, LedgerError, Ownership, Running, Taken, Tally};
 use crate::postgres::connect::{Parameter, Transaction};
 use crate::way::decode::{Arrival, Reason, decode};
 use crate::way::intake::{Known, State, Verdict, judge};
@@ -279,9 +279,7 @@ impl<'a> Intake<'a> {
         ];
         self.tx.execute(sql, &values).await?;
         self.taken.changed.push(id.clone());
-        if new.window.end <= self.now {
-            self.taken.over.push(id.clone());
-        }
+        self.taken.ends.push((id.clone(), new.window.end));
         Ok(())
     }
 
@@ -293,7 +291,7 @@ impl<'a> Intake<'a> {
                    where adv_campaign_id = $1 and state <> 'cancelled'";
         self.tx.execute(sql, &[(&id, Type::TEXT)]).await?;
         self.taken.changed.push(id.to_owned());
-        self.taken.over.push(id.to_owned());
+        self.taken.ends.push((id.to_owned(), CANCELLED));
         Ok(())
     }
 
