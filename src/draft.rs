@@ -12,7 +12,9 @@ use sha1::{Digest, Sha1};
 use uuid::Uuid;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
+use crate::audience::LONGEST_CLIENT_ID;
 use crate::campaign::{Campaign, EpochSeconds};
+use crate::way::decode::{LONGEST_CONTENT, LONGEST_NAME};
 
 /// The feedback table's columns in the order in which [`DraftTemplate::row`] writes them: all but `id` and `feedback`.
 pub const FEEDBACK_COLUMNS: &str = "restaurant_id, adv_campaign_id, adv_campaign_content, adv_campaign_owner, \
@@ -32,6 +34,10 @@ pub type DraftHeader = (&'static str, Box<[u8]>);
 pub const CE_ID: &str = "ce_id";
 /// The header that names a draft's round: `topic/partition/seq`.
 pub const ROUND_HEADER: &str = "dinnerbell_round";
+
+/// Most bytes of a draft as a message, with key and headers: a campaign with the longest texts that are allowed, every byte of them escaped
+/// in JSON.
+pub const LARGEST_MESSAGE: usize = 6 * (LONGEST_CONTENT + 4 * LONGEST_NAME + LONGEST_CLIENT_ID) + 4_096;
 
 /// UUIDv5 of "dinnerbell" in the URL namespace: the namespace of every draft's id.
 const NAMESPACE: Uuid = Uuid::from_u128(0xe31e_da82_212a_5476_b9bf_6582_aa39_eb44);

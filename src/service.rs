@@ -20,8 +20,9 @@ use crate::patience::{Stopped, Trial, patiently};
 use crate::postgres::audience::PostgresAudience;
 use crate::postgres::clock::PostgresClock;
 use crate::postgres::connect::Pool;
+use crate::postgres::errors::PostgresError;
 use crate::postgres::ledger::{Belonging, PostgresLedger};
-use crate::postgres::migrate;
+use crate::postgres::{migrate, needs};
 use crate::way::rate::Rate;
 use crate::way::{Deps, Limits};
 
@@ -107,10 +108,13 @@ async fn start(
     let refused = |error: String| NotStarted::Error(ServiceError::Refused(error));
     let feedback = Pool::open(&config.feedback, "feedback").map_err(|error| refused(error.to_string()))?;
     let subscribers = Pool::open(&config.subscribers, "subscribers").map_err(|error| refused(error.to_string()))?;
-    patiently(board, Need::Feedback, stop, || async { trial(migrate::schema_is_current(&feedback).await) }).await?;
+    patiently(board, Need::Feedback, stop, || async { trial(feedback_will_do(&feedback).await) }).await?;
     let clock =
         patiently(board, Need::Feedback, stop, || async { trial(PostgresClock::start(feedback.clone()).await) })
             .await?;
+    let late = config.fanout.late_subscribers;
+    patiently(board, Need::Subscribers, stop, || async { trial(needs::of_subscribers(&subscribers, late).await) })
+        .await?;
     let audience = patiently(board, Need::Subscribers, stop, || async {
         trial(PostgresAudience::open(subscribers.clone()).await)
     })
@@ -131,6 +135,13 @@ async fn start(
     let rate = Rate::new(config.fanout.rate_limit);
     let board = Arc::clone(board);
     Ok(Arc::new(Deps { broker, ledger, audience, clock, limits, memory, rate, paused, board }))
+}
+
+/// The ledger and the feedback table are there, and are ours to read and write.
+async fn feedback_will_do(feedback: &Pool) -> Result<(), PostgresError> {
+    migrate::schema_is_current(feedback).await?;
+    needs::of_ledger(feedback).await?;
+    needs::of_feedback(feedback).await
 }
 
 /// Works until the stop, then drains the lanes and leaves the group.
@@ -230,13 +241,10 @@ async fn claim(config: &Config, broker: &KafkaBroker, ledger: &PostgresLedger) -
         }
     };
     let Some((_, found)) = found else { return Trial::Again("the ledger's claim is not to be seen yet".to_owned()) };
-    if found == ours {
-        return Trial::Done(());
+    match found.differs(&ours) {
+        None => Trial::Done(()),
+        Some(what) => Trial::Refused(what),
     }
-    Trial::Refused(format!(
-        "the ledger in the feedback database belongs to another service: it says {found:?}, this configuration says {ours:?}; use the \
-         feedback database of that service's own, or its configuration"
-    ))
 }
 
 /// What may pass is tried again, what was refused is not.
@@ -262,7 +270,7 @@ impl Judged for crate::audience::AudienceError {
     }
 }
 
-impl Judged for crate::postgres::errors::PostgresError {
+impl Judged for PostgresError {
     fn may_pass(&self) -> bool {
         self.kind() == crate::postgres::errors::Kind::Passing
     }

@@ -110,3 +110,19 @@ fn what_would_be_a_dead_letter_is_refused_before_anything_is_contacted() {
         assert_eq!(send(nobody, arguments).status.code(), Some(2), "{arguments:?}");
     }
 }
+
+#[test]
+fn a_campaign_may_start_now_as_the_readme_says() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("promo.in", 3, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let flags =
+        ["--restaurant", "r-1", "--content", "Fig tart", "--owner", "Ivanov", "--contact", "i@r.ru", "--start", "now"];
+    let output = send(&servers, &[&flags[..], &["--end", "+2h"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let messages = received(&servers, 1);
+    let value: serde_json::Value = serde_json::from_slice(messages[0].payload().unwrap()).unwrap();
+    let time = |name: &str| value[name].as_i64().unwrap();
+    assert_eq!(time("adv_campaign_datetime_start"), time("datetime_created"));
+    assert_eq!(time("adv_campaign_datetime_end"), time("datetime_created") + 7_200);
+}

@@ -10,6 +10,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::producer::BaseProducer;
 
 use super::Kafka;
+use crate::draft::LARGEST_MESSAGE;
 
 /// Which kind of client: some settings of librdkafka apply to one kind only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,13 +173,18 @@ pub fn check(setting: &str, value: &str) -> Result<(), String> {
     if let Some((_, reason)) = refused {
         return Err(format!("cannot be set here: {reason}"));
     }
+    if setting == "message.max.bytes" && value.trim().parse().is_ok_and(|most| (1..LARGEST_MESSAGE).contains(&most)) {
+        return Err(format!("must be at least {LARGEST_MESSAGE}, or the largest drafts cannot be sent"));
+    }
     match ClientConfig::new().set(setting, value).create_native_config() {
         Ok(_) => Ok(()),
         Err(KafkaError::ClientConfig(_, problem, ..)) if problem.contains("No such configuration property") => {
             Err(format!("librdkafka has no such setting; the nearest is {}", nearest(setting)))
         }
         Err(_) if is_secret(setting) => Err("is refused by librdkafka".to_owned()),
-        Err(KafkaError::ClientConfig(_, problem, ..)) => Err(format!("is refused by librdkafka: {problem}")),
+        Err(KafkaError::ClientConfig(_, problem, ..)) => {
+            Err(format!("is refused by librdkafka: {}", problem.trim_end()))
+        }
         Err(_) => Err("must hold no NUL character".to_owned()),
     }
 }
@@ -322,6 +328,10 @@ mod tests {
     fn an_unknown_setting_and_a_wrong_value_are_found_without_a_cluster() {
         assert!(check("linger.ms", "5").is_ok());
         assert!(check("linger.msec", "5").unwrap_err().contains("linger.ms"));
+        let too_small = check("message.max.bytes", "50000").unwrap_err();
+        assert!(too_small.contains("at least") && !too_small.ends_with('\n'), "{too_small}");
+        let refused = check("message.max.bytes", "-5").unwrap_err();
+        assert!(refused.contains("refused by librdkafka") && !refused.ends_with('\n'), "{refused:?}");
         assert!(check("linger.ms", "soon").unwrap_err().contains("refused by librdkafka"));
         assert!(check("compression.codec", "\0").is_err());
     }

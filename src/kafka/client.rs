@@ -71,6 +71,7 @@ impl Observer {
     }
 
     fn hear(&self, code: RDKafkaErrorCode, reason: &str) {
+        let reason = without_times(reason);
         let mut told = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         // "All brokers down" follows on the reason why.
         if told.is_none() || code != RDKafkaErrorCode::AllBrokersDown {
@@ -82,6 +83,14 @@ impl Observer {
 impl ClientContext for Observer {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
         use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
+        // Of a listener that speaks another protocol librdkafka tells its log alone.
+        if fac == "FAIL" && log_message.contains("in state APIVERSION_QUERY") {
+            let broker = log_message.split_once("]: ").map_or(log_message, |(_, broker)| broker);
+            self.hear(
+                RDKafkaErrorCode::BrokerTransportFailure,
+                &format!("{}: {OTHER_PROTOCOL}", without_times(broker)),
+            );
+        }
         match level {
             Emerg | Alert | Critical | Error | Warning => tracing::warn!(target: "librdkafka", "{fac}: {log_message}"),
             Notice | Info => tracing::info!(target: "librdkafka", "{fac}: {log_message}"),
@@ -99,6 +108,14 @@ impl ClientContext for Observer {
 }
 
 impl ConsumerContext for Observer {}
+
+/// What a listener that hangs up before anything was said most likely means.
+const OTHER_PROTOCOL: &str = "if this stays, check kafka.security_protocol";
+
+/// How long an attempt took and how often it was repeated is nothing to act on, and would make a new reason of each attempt.
+fn without_times(reason: &str) -> &str {
+    reason.split(" (after ").next().unwrap_or(reason)
+}
 
 /// Codes with which calls fail when no broker could be reached, whatever the cause.
 fn says_little(code: RDKafkaErrorCode) -> bool {
@@ -133,6 +150,9 @@ fn judge(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
         Code::SSL if reason.contains("certificate") => {
             "set kafka.ca_file to the PEM file of the CA that signed the broker's certificate, and address the broker by a \
              name that the certificate holds"
+        }
+        _ if reason.contains("SSL handshake failed") => {
+            return BrokerError::Passing(format!("{doing}: {reason}: {OTHER_PROTOCOL}"));
         }
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::InvalidTopic => {
             "create the topic, or correct its name in kafka.topics"
@@ -242,6 +262,33 @@ mod tests {
         );
         let text = Observer::default().explain("connecting", &error).to_string();
         assert!(text.contains("sasl.password") && !text.contains("s3cret"), "{text}");
+    }
+
+    #[test]
+    fn the_same_reason_reads_the_same_however_long_the_attempt_took() {
+        let text = |reason| after(RDKafkaErrorCode::SSL, reason, RDKafkaErrorCode::OperationTimedOut).to_string();
+        let first = text("SSL handshake failed: Disconnected (after 8ms in state SSL_HANDSHAKE)");
+        assert_eq!(
+            first,
+            text(
+                "SSL handshake failed: Disconnected (after 2ms in state SSL_HANDSHAKE, 1 identical error(s) suppressed)"
+            )
+        );
+        assert!(
+            first.ends_with("SSL handshake failed: Disconnected: if this stays, check kafka.security_protocol"),
+            "{first}"
+        );
+    }
+
+    #[test]
+    fn a_listener_that_hangs_up_before_it_says_its_version_names_the_protocol() {
+        let observer = Observer::default();
+        let log = "[thrd:b:9093/bootstrap]: b:9093/bootstrap: Disconnected: connection closed by peer (after 2ms in state APIVERSION_QUERY)";
+        observer.log(RDKafkaLogLevel::Info, "FAIL", log);
+        observer.hear(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        let error = observer.explain("connecting", &KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut));
+        let text = "connecting: b:9093/bootstrap: Disconnected: connection closed by peer: if this stays, check kafka.security_protocol";
+        assert!(matches!(&error, BrokerError::Passing(said) if said == text), "{error}");
     }
 
     #[test]

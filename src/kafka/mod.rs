@@ -26,6 +26,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::broker::{Broker, BrokerError, Committed, Lane, RecordMark};
 use crate::config::kafka_client::Role;
 use crate::config::{self, Start};
+use crate::draft::LARGEST_MESSAGE;
 use client::{ASK, Observer};
 use membership::{Membership, View};
 use producer::{LaneProducer, Limits, Producers};
@@ -70,6 +71,7 @@ impl KafkaBroker {
         let reader = Reader::start(kafka)?;
         let cluster = cluster_id(&reader).await?;
         let topics = look_at(kafka, &reader).await?;
+        takes_drafts(&topics, &kafka.topics.notifications)?;
         let limit = |name: Option<&String>| {
             let topic = topics.iter().find(|topic| Some(&topic.name) == name);
             let most = topic.and_then(|topic| topic.max_message_bytes).unwrap_or(DEFAULT_LIMIT);
@@ -201,6 +203,19 @@ async fn cluster_id(reader: &Reader) -> Result<String, BrokerError> {
             (Err(BrokerError::Passing(_)), None) if Instant::now() < until => {}
             (Err(error), None) => return Err(error),
         }
+    }
+}
+
+/// A draft that does not fit would halt its lane in the middle of a campaign.
+fn takes_drafts(topics: &[Topic], notifications: &str) -> Result<(), BrokerError> {
+    let most = topics.iter().find(|topic| topic.name == notifications).and_then(|topic| topic.max_message_bytes);
+    let needed = LARGEST_MESSAGE + BATCH_FRAME;
+    match most {
+        Some(most) if most < needed => Err(BrokerError::Refused(format!(
+            "topic {notifications} (kafka.topics.notifications) cannot take every draft: its max.message.bytes is {most}; raise it to at \
+             least {needed}, best to 1048588 or more"
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -65,6 +65,28 @@ pub struct Belonging {
     pub notifications_topic: String,
 }
 
+impl Belonging {
+    /// What a service configured so has to do with this ledger: nothing, for this reason, or none if the ledger is its own.
+    pub fn differs(&self, configured: &Self) -> Option<String> {
+        let settings = [
+            ("kafka.group_id is", &self.group_id, &configured.group_id),
+            ("kafka.topics.campaigns is", &self.campaigns_topic, &configured.campaigns_topic),
+            ("kafka.topics.notifications is", &self.notifications_topic, &configured.notifications_topic),
+            ("kafka.bootstrap_servers lead to the cluster", &self.cluster_id, &configured.cluster_id),
+        ];
+        let differing = settings.iter().filter(|(_, found, configured)| found != configured);
+        let differing: Vec<String> =
+            differing.map(|(setting, found, configured)| format!("{setting} {found}, here {configured}")).collect();
+        (!differing.is_empty()).then(|| {
+            format!(
+                "the ledger in feedback.url belongs to another service: its {}; correct the configuration, or give this service a \
+                 feedback database of its own",
+                differing.join("; its ")
+            )
+        })
+    }
+}
+
 impl PostgresLedger {
     /// The ledger in the pool's database. `owner` names this instance for operators.
     pub fn new(

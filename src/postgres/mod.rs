@@ -11,6 +11,7 @@ pub mod errors;
 pub mod headroom;
 pub mod ledger;
 pub mod migrate;
+pub mod needs;
 pub(crate) mod predicate;
 mod read_ahead;
 mod tls;

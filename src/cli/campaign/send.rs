@@ -49,8 +49,8 @@ pub struct Arguments {
     /// How to reach them
     #[arg(long, value_name = "CONTACT", required_unless_present = "file")]
     contact: Option<String>,
-    /// When it begins: RFC 3339, epoch seconds, or from now, as +10m
-    #[arg(long, value_name = "TIME", default_value = "+0s", allow_hyphen_values = true)]
+    /// When it begins: now, RFC 3339, epoch seconds, or from now, as +10m
+    #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true)]
     start: String,
     /// When it ends: RFC 3339, epoch seconds, or from its start, as +2h
     #[arg(long, value_name = "TIME", default_value = "+2h", allow_hyphen_values = true)]
@@ -105,7 +105,8 @@ impl Arguments {
     }
 
     fn value(&self, now: EpochSeconds) -> Result<Vec<u8>, Failure> {
-        let start = time(&self.start, now).map_err(|problem| Failure::Usage(format!("--start {problem}")))?;
+        let start = if self.start == "now" { Ok(now) } else { time(&self.start, now) };
+        let start = start.map_err(|problem| Failure::Usage(format!("--start {problem}")))?;
         let end = time(&self.end, start).map_err(|problem| Failure::Usage(format!("--end {problem}")))?;
         let id = self.id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let value = Value {
@@ -151,7 +152,7 @@ pub(in crate::cli) fn time(text: &str, base: EpochSeconds) -> Result<EpochSecond
         let span: Span = text.parse().map_err(|_| wrong())?;
         let seconds = span.total((Unit::Second, SpanRelativeTo::days_are_24_hours())).map_err(|_| wrong())?;
         // A span of jiff is at most some 10^12 seconds: exact in an f64, and far from the limits of an i64.
-        return Ok(base + seconds as EpochSeconds);
+        return Ok(base.saturating_add(seconds as EpochSeconds));
     }
     text.parse::<EpochSeconds>().or_else(|_| text.parse::<Timestamp>().map(Timestamp::as_second)).map_err(|_| wrong())
 }

@@ -1,0 +1,162 @@
+//! What `run` finds at its start: what is refused ends it with status 1 and a text that names the setting and the remedy, before any
+//! campaign is touched.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use support::{Database, Security, Setting, Stage, service, unique};
+
+/// A start that is refused is refused at once; a little more for a machine that is busy.
+const SOON: Duration = Duration::from_secs(40);
+
+/// What `run` complains of; it must exit 1, and never print the passwords.
+#[track_caller]
+fn refused(stage: &Stage) -> String {
+    let config = stage.config.write(stage.dir.path());
+    let mut command = service::command(stage.dir.path(), &["run"]);
+    command.arg("-c").arg(config);
+    let output = service::run(command, SOON);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(!errors.contains(&stage.postgres.password) && !errors.contains(&stage.kafka.password), "{errors}");
+    errors
+}
+
+/// It complains of this, in one line.
+#[track_caller]
+fn assert_refused(stage: &Stage, words: &[&str]) {
+    let errors = refused(stage);
+    let last = errors.lines().last().unwrap_or_default();
+    for word in words {
+        assert!(last.contains(word), "{word:?} is not in the last line of:\n{errors}");
+    }
+}
+
+#[test]
+fn a_table_that_is_missing_or_lacks_columns_is_refused_with_all_that_is_wrong() {
+    let mut stage = Stage::new();
+    stage.migrate();
+    stage.config.set("feedback", "table", "public.nowhere");
+    assert_refused(&stage, &["public.nowhere", "does not exist", "feedback.table", "--create-tables"]);
+    stage.config.set("feedback", "table", "public.subscribers_feedback");
+    stage.config.set("subscribers", "table", "public.nowhere");
+    assert_refused(&stage, &["public.nowhere", "does not exist", "subscribers.table"]);
+    stage.config.set("subscribers", "table", "public.subscribers_restaurants");
+    stage.feedback.execute(
+        "alter table public.subscribers_feedback drop column datetime_created;
+         alter table public.subscribers_feedback alter trigger_datetime_created type int8;
+         alter table public.subscribers_feedback add column campaign_manager text not null;",
+    );
+    let words = ["no column datetime_created", "trigger_datetime_created", "bigint", "integer", "campaign_manager"];
+    assert_refused(&stage, &words);
+    stage.subscribers.execute("alter table public.subscribers_restaurants rename client_id to client");
+    stage.feedback.execute(
+        "alter table public.subscribers_feedback add column datetime_created int8 not null;
+         alter table public.subscribers_feedback alter trigger_datetime_created type int4;
+         alter table public.subscribers_feedback drop column campaign_manager;",
+    );
+    assert_refused(&stage, &["no column client_id", "subscribers.table"]);
+}
+
+#[test]
+fn rights_that_are_missing_are_named_one_and_all() {
+    let mut stage = Stage::new();
+    stage.migrate();
+    let role = Role::create(&stage.feedback);
+    let user = |stage: &mut Stage, section: &str| {
+        let url = stage.feedback.url().replace("postgres://postgres@", &format!("postgres://{}@", role.name));
+        stage.config.set(section, "url", url).set(section, "password", role.name.clone());
+    };
+    user(&mut stage, "subscribers");
+    assert_refused(&stage, &["grant SELECT (client_id)", "subscribers_restaurants"]);
+    role.execute("grant select on public.subscribers_restaurants to $role");
+    user(&mut stage, "feedback");
+    role.execute("grant usage on schema dinnerbell to $role; grant select on all tables in schema dinnerbell to $role");
+    assert_refused(&stage, &["grant SELECT, INSERT, UPDATE, DELETE", "dinnerbell.lane"]);
+    role.execute("grant insert, update, delete on all tables in schema dinnerbell to $role");
+    let words = [
+        "INSERT (client_id)",
+        "SELECT (feedback)",
+        "DELETE on",
+        "USAGE on sequence public.subscribers_feedback_id_seq",
+    ];
+    assert_refused(&stage, &words);
+    role.execute(
+        "grant select, insert, delete on public.subscribers_feedback to $role;
+         grant usage on sequence public.subscribers_feedback_id_seq to $role",
+    );
+    let service = stage.start();
+    service.wait_for_log("state=\"running\"", SOON);
+    service.stop();
+}
+
+#[test]
+fn an_output_topic_that_cannot_take_every_draft_is_refused_with_its_setting() {
+    let mut stage = Stage::new();
+    stage.migrate();
+    let small = format!("{}.small", stage.notifications);
+    stage.kafka.create_topic(&small, 1, &[("max.message.bytes", "20000")]);
+    stage.config.set("kafka.topics", "notifications", small.clone());
+    assert_refused(&stage, &["max.message.bytes", "20000", "kafka.topics.notifications", &small]);
+    stage.kafka.delete_topics(&[&small]);
+}
+
+#[test]
+fn a_ledger_of_another_service_is_refused_with_each_setting_that_differs() {
+    let mut stage = Stage::new();
+    stage.migrate();
+    let service = stage.start();
+    service.wait_for_log("state=\"running\"", SOON);
+    service.stop();
+    stage.config.set("kafka", "group_id", "another-group");
+    assert_refused(&stage, &["kafka.group_id", "another-group", &stage.group.clone(), "feedback.url"]);
+}
+
+#[test]
+fn a_broker_that_speaks_another_protocol_is_waited_for_and_the_setting_named() {
+    let mut stage = Stage::with(Setting { security: Security::SaslSsl, ..Setting::default() });
+    stage.migrate();
+    let (plaintext, sasl_ssl) = (stage.kafka.plaintext.clone(), stage.kafka.sasl_ssl.clone());
+    stage.config.set("kafka", "bootstrap_servers", plaintext);
+    let tls_to_plaintext = stage.start();
+    for key in ["username", "password", "ca_file", "sasl_mechanism"] {
+        stage.config.remove("kafka", key);
+    }
+    stage.config.set("kafka", "bootstrap_servers", sasl_ssl).set("kafka", "security_protocol", "PLAINTEXT");
+    let plaintext_to_tls = stage.start();
+    for service in [tls_to_plaintext, plaintext_to_tls] {
+        service.wait_for_log("waiting for Kafka", SOON);
+        let log = service.stop();
+        assert!(log.contains("check kafka.security_protocol"), "{log}");
+    }
+}
+
+/// A login with no rights but what the test grants; its password is its name.
+struct Role {
+    name: String,
+    database: Arc<Database>,
+}
+
+impl Role {
+    fn create(database: &Arc<Database>) -> Self {
+        let name = unique("r_");
+        database.execute(&format!("create role {name} login password '{name}'"));
+        Self { name, database: database.clone() }
+    }
+
+    fn execute(&self, sql: &str) {
+        self.database.execute(&sql.replace("$role", &self.name));
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.execute("drop owned by $role; drop role $role");
+        }
+    }
+}
