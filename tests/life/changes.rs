@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use crate::ear::Ear;
 use crate::scene::{
-    LONG, await_row, await_state, await_told, await_unsent, cancel, cancel_by_operator, clients, counted,
-    expect_versions, known, number, reasons, slow_stage, stage, told_by, update,
+    LONG, await_row, await_running, await_state, await_told, await_unsent, cancel, cancel_by_operator, clients,
+    counted, expect_versions, known, number, pause, reasons, slow_stage, stage, told_by, unmigrated, update,
 };
 use crate::support::campaign::epoch_seconds;
-use crate::support::{Campaign, Expected, Stage, wait_until};
+use crate::support::{Campaign, Expected, Setting, Stage, wait_until};
 
 /// How a cancellation is ordered.
 type Order = fn(&Stage, &Campaign);
@@ -234,6 +234,34 @@ fn a_complete_campaign_goes_through_scheduled_complete_closed_and_back_as_its_wi
     stage.await_sinks(&expected, LONG);
     let row = known(&stage, "offer").unwrap();
     assert_eq!((&row["told"], &row["late"], &row["unsent"]), (&json!(7), &json!(2), &Value::Null));
+    service.stop();
+    stage.assert_sinks(&expected);
+}
+
+#[test]
+fn an_update_does_not_call_a_campaign_complete_whose_last_page_waits_to_be_published() {
+    let stage = unmigrated(Setting { own_kafka: true, ..Setting::default() }, |_| {});
+    stage.subscribers.subscribe("pizzeria", 5);
+    let service = stage.start();
+    await_running(&stage, 1);
+    pause(&stage, true);
+    let offer = Campaign::now("offer", "pizzeria");
+    stage.send(&offer);
+    await_state(&stage, "offer", "active");
+    stage.kafka.freeze();
+    pause(&stage, false);
+    await_told(&stage, "offer", 5);
+    let newer = update(&offer);
+    let value = newer.json().replace('\'', "''");
+    stage.feedback.execute(&format!(
+        "insert into dinnerbell.change (adv_campaign_id, value, arrived_by) values ('offer', convert_to('{value}', 'UTF8'), 'a test')"
+    ));
+    let row = await_revision(&stage, "offer", 2);
+    assert_eq!(row["state"], "active", "nobody has heard of it yet");
+    stage.kafka.thaw();
+    await_state(&stage, "offer", "complete");
+    let expected = Expected::from([(&offer, clients(&stage, "pizzeria"))]);
+    stage.await_sinks(&expected, LONG);
     service.stop();
     stage.assert_sinks(&expected);
 }

@@ -434,14 +434,14 @@ impl PostgresRound {
                last_page_seq = case when p.last then $2 else c.last_page_seq end, \
                told = told + p.drafts, late = c.late + json_array_length(p.late), skipped = c.skipped + p.skipped, \
                audience_as_of = case when p.has_page then clock_timestamp() else audience_as_of end, \
-               repass_at = case when p.has_page and p.after is null then {} else repass_at end, \
+               repass_at = case when p.has_page and (p.after is null or (p.last and repass_at > {NOW})) then {} else repass_at end, \
                first_draft_at = coalesce(first_draft_at, case when p.drafts > 0 then clock_timestamp() end), \
                last_draft_at = case when p.drafts > 0 then clock_timestamp() else last_draft_at end \
              from {PARTS} where c.adv_campaign_id = p.id and c.lane = $3 and c.revision = p.revision \
                and c.state in ('active', 'complete') and c.adv_campaign_datetime_start <= {NOW} and c.adv_campaign_datetime_end > {NOW} \
                and (not p.has_page or (c.cursor is not distinct from p.after and c.last_page_seq is null)) returning 1) \
              select count(*) from moved",
-            super::repass_at()
+            super::repass_at("told + p.drafts")
         );
         let parameters: [Parameter<'_>; 3] = [(parts, Type::JSON), (&seq, Type::INT8), (&self.own.lane, Type::INT4)];
         Ok(self.tx.query_one(&sql, &parameters).await?.get(0))
