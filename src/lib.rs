@@ -20,5 +20,7 @@ pub mod operate;
 pub mod patience;
 pub mod postgres;
 pub mod service;
+#[cfg(feature = "fail-points")]
+pub mod simulation;
 pub mod verify;
 pub mod way;

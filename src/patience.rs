@@ -53,10 +53,20 @@ pub async fn patiently<T, E, F: Future<Output = Trial<T, E>>>(
             Trial::Refused(error) => return Err(Stopped::Refused(error)),
             Trial::Again(why) => board.waits_for(need, why),
         }
-        let jittered = pause.mul_f64(rand::rng().random_range(0.5..=1.0));
+        let jittered = pause.mul_f64(jitter());
         if timeout(jittered, stop.wait_for(|stop| *stop)).await.is_ok() {
             return Err(Stopped::Asked);
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// A factor between a half and one: who failed together shall not try again together.
+pub fn jitter() -> f64 {
+    // A simulated life is decided by its seed alone.
+    #[cfg(feature = "fail-points")]
+    if let Some(jitter) = crate::simulation::random::jitter() {
+        return jitter;
+    }
+    rand::rng().random_range(0.5..=1.0)
 }

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use rand::RngExt;
-
 use super::reconcile::Contradiction;
 use crate::audience::AudienceError;
 use crate::broker::{BrokerError, Lane};
 use crate::ledger::{Halt, LedgerError};
+use crate::patience::jitter;
 
 /// Why a lane's life ended.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -97,7 +96,7 @@ impl Failures {
     /// How long to wait before entering again: from 0.1 s to 5 s, doubled with each failure, with jitter of a half.
     pub fn pause(&self) -> Duration {
         let doubled = FIRST_PAUSE.saturating_mul(1 << self.in_a_row.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
-        doubled.mul_f64(rand::rng().random_range(0.5..=1.0))
+        doubled.mul_f64(jitter())
     }
 }
 

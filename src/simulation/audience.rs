@@ -1,0 +1,141 @@
+//! The subscribers of a simulated world.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::server::Unanswered;
+use super::world::{Instance, Server};
+use crate::audience::{Audience, AudienceError, Favourite, LONGEST_CLIENT_ID, Page};
+use crate::clock::EpochMicros;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The subscribers table with its history, so that a replica can show it as it was.
+#[derive(Debug, Default)]
+pub struct Subscribers {
+    /// Every row that ever was, by its id.
+    pub rows: Vec<Subscriber>,
+    /// How far behind the replica is, in microseconds.
+    pub lag: i64,
+}
+
+/// A favourite and the time for which it stood.
+#[derive(Debug, Clone)]
+pub struct Subscriber {
+    /// The id: it is given when the row is inserted, which may be long before that is committed.
+    pub id: i64,
+    /// Who.
+    pub client_id: String,
+    /// What.
+    pub restaurant_id: String,
+    /// When it was committed.
+    pub from: EpochMicros,
+    /// When its deletion was committed.
+    pub until: EpochMicros,
+}
+
+impl Subscriber {
+    fn stands(&self, at: EpochMicros) -> bool {
+        self.from <= at && at < self.until
+    }
+
+    /// Whether a draft can be made for the client.
+    pub fn is_usable(&self) -> bool {
+        !self.client_id.is_empty() && self.client_id.len() <= LONGEST_CLIENT_ID
+    }
+}
+
+impl Subscribers {
+    /// Inserts a favourite; its transaction commits at that time. Sequences leave gaps: so wide ones that the sweep's overlap does not
+    /// reach back to the beginning of the table.
+    pub fn insert(&mut self, client_id: &str, restaurant_id: &str, from: EpochMicros, gap: i64) {
+        let (client_id, restaurant_id) = (client_id.to_owned(), restaurant_id.to_owned());
+        let id = self.rows.last().map_or(0, |row| row.id) + 1 + gap;
+        self.rows.push(Subscriber { id, client_id, restaurant_id, from, until: EpochMicros::MAX });
+    }
+
+    /// Deletes every row of a favourite that stands.
+    pub fn delete(&mut self, client_id: &str, restaurant_id: &str, at: EpochMicros) {
+        for row in &mut self.rows {
+            if row.client_id == client_id && row.restaurant_id == restaurant_id && row.stands(at) {
+                row.until = at;
+            }
+        }
+    }
+
+    /// The rows that stand at a time.
+    pub fn at(&self, time: EpochMicros) -> impl Iterator<Item = &Subscriber> {
+        self.rows.iter().filter(move |row| row.stands(time))
+    }
+
+    fn page(&self, time: EpochMicros, asked: &Asked) -> Page {
+        let favour = |row: &&Subscriber| row.restaurant_id == asked.restaurant_id;
+        let stand: BTreeSet<&str> = self.at(time).filter(favour).map(|row| row.client_id.as_str()).collect();
+        let usable = |client: &&str| !client.is_empty() && client.len() <= LONGEST_CLIENT_ID;
+        let skipped = if asked.after.is_some() { 0 } else { stand.iter().filter(|client| !usable(client)).count() };
+        let behind = |client: &&str| asked.after.as_deref().is_none_or(|after| *client > after);
+        let within = |client: &&str| asked.upto.as_deref().is_none_or(|upto| *client <= upto);
+        let of_page = stand.iter().copied().filter(|client| usable(client) && behind(client) && within(client));
+        let clients: crate::draft::Clients = of_page.take(asked.rows).collect();
+        Page { last: clients.len() < asked.rows, clients, skipped: skipped as u64 }
+    }
+}
+
+struct Asked {
+    restaurant_id: String,
+    after: Option<String>,
+    upto: Option<String>,
+    rows: usize,
+}
+
+/// The simulated [`Audience`].
+#[derive(Clone)]
+pub struct SimAudience(pub Instance);
+
+impl SimAudience {
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Subscribers, EpochMicros) -> T + Send + 'static,
+    ) -> Result<T, AudienceError> {
+        let world = self.0.world.clone();
+        let served = |_| async move {
+            let state = world.state();
+            read(&state.subscribers, state.micros() - state.subscribers.lag)
+        };
+        self.0.ask(Server::Subscribers, PATIENCE, served).await.map_err(|unanswered| match unanswered {
+            Unanswered::Lost => AudienceError::Passing("no answer".to_owned()),
+            Unanswered::Refused => AudienceError::Refused("permission denied".to_owned()),
+        })
+    }
+}
+
+impl Audience for SimAudience {
+    async fn page(
+        &self,
+        restaurant_id: &str,
+        after: Option<&str>,
+        upto: Option<&str>,
+        rows: usize,
+    ) -> Result<Page, AudienceError> {
+        let (after, upto) = (after.map(str::to_owned), upto.map(str::to_owned));
+        let asked = Asked { restaurant_id: restaurant_id.to_owned(), after, upto, rows };
+        self.read(move |subscribers, time| subscribers.page(time, &asked)).await
+    }
+
+    async fn newest(&self) -> Result<i64, AudienceError> {
+        self.read(|subscribers, time| subscribers.at(time).map(|row| row.id).max().unwrap_or(0)).await
+    }
+
+    async fn added(&self, after: i64, most: usize) -> Result<Vec<Favourite>, AudienceError> {
+        let favourite = |row: &super::audience::Subscriber| Favourite {
+            id: row.id,
+            client_id: row.client_id.clone(),
+            restaurant_id: row.restaurant_id.clone(),
+        };
+        self.read(move |subscribers, time| {
+            let newer = subscribers.at(time).filter(|row| row.id > after && row.is_usable());
+            newer.take(most).map(favourite).collect()
+        })
+        .await
+    }
+}

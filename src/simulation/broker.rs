@@ -1,0 +1,452 @@
+//! Kafka, as far as a lane sees it: the campaigns topic, and one transactional id for each lane.
+//!
+//! A producer is fenced by the initialisation of its successor, which also ends what the former left open. A transaction that is to be
+//! committed is committed a while later, and until then its offset is not stable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::server::{Caller, Unanswered};
+use super::world::{Guard, Instance, Server, State, World};
+use crate::broker::{
+    Arrived, Broker, BrokerError, Committed, Input, Lane, Mark, Producer, Publication, Record, RecordMark,
+};
+use crate::campaign::{Campaign, EpochSeconds};
+use crate::clock::EpochMicros;
+use crate::way::record::Recorded;
+
+/// How long a question is waited for.
+const ASK: Duration = Duration::from_secs(5);
+/// How long a transactional call is waited for before it is abandoned.
+const OVERRUN: Duration = Duration::from_secs(30);
+/// A transaction that is open for longer is aborted by the broker.
+const TRANSACTION: EpochMicros = 60_000_000;
+/// How often something that has to end is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long the end of a lane has to be quiet before the gap behind it is looked at.
+const REST: Duration = Duration::from_millis(500);
+/// After this long an instance knows that all sending is paused.
+const PAUSED: EpochMicros = 3_000_000;
+/// An end of a campaign that was moved this recently may not have reached who is publishing.
+const NEWS: EpochMicros = 1_000_000;
+
+/// The cluster.
+#[derive(Debug)]
+pub struct Kafka {
+    /// The lanes: partitions of the campaigns topic, and what their transactional ids did.
+    pub lanes: BTreeMap<Lane, Partition>,
+    /// What a `read_committed` reader of the notifications topic sees, by campaign and client.
+    pub notifications: BTreeMap<(String, String), Notification>,
+    /// How often each dead letter was published, by its id.
+    pub dead_letters: BTreeMap<i64, u32>,
+}
+
+/// A message of the notifications topic.
+#[derive(Debug, Clone)]
+pub struct Notification {
+    /// What it says.
+    pub campaign: Arc<Campaign>,
+    /// When it was formed.
+    pub trigger_datetime_created: EpochSeconds,
+}
+
+/// One partition of the campaigns topic, and its lane's transactional id.
+#[derive(Debug, Default)]
+pub struct Partition {
+    /// The records.
+    pub records: Vec<Record>,
+    /// The high watermark: markers of transactions stand between records.
+    pub end: i64,
+    /// What the group committed.
+    pub committed: Option<Mark>,
+    producer_epoch: u64,
+    transaction: Option<Transaction>,
+}
+
+#[derive(Debug)]
+struct Transaction {
+    /// More than one only where a producer in doubt is used again: Kafka knows one open transaction of it.
+    publications: Vec<Announced>,
+    begun: EpochMicros,
+    offset_sent: bool,
+    /// It is to be committed: nothing stops that any more.
+    committing: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Announced {
+    publication: Arc<Publication>,
+    records: bool,
+}
+
+impl Kafka {
+    pub(super) fn new(lanes: Lane) -> Self {
+        let lanes = (0..lanes).map(|lane| (lane, Partition::default())).collect();
+        Self { lanes, notifications: BTreeMap::new(), dead_letters: BTreeMap::new() }
+    }
+
+    fn lane(&mut self, lane: Lane) -> &mut Partition {
+        self.lanes.entry(lane).or_default()
+    }
+
+    /// Appends a record, behind a gap as a transaction's marker leaves it.
+    pub fn append(&mut self, lane: Lane, timestamp: i64, key: Option<Vec<u8>>, value: Option<Vec<u8>>, gap: i64) {
+        let partition = self.lane(lane);
+        let offset = partition.end + gap;
+        partition.records.push(Record { offset, timestamp, key, value, headers: Vec::new() });
+        partition.end = offset + 1;
+    }
+
+    /// The group's offset of a lane expires, unless a transaction is about to write it.
+    pub fn expire(&mut self, lane: Lane) {
+        let partition = self.lane(lane);
+        if partition.transaction.is_none() {
+            partition.committed = None;
+        }
+    }
+}
+
+impl Partition {
+    /// Whether a transaction of the lane is under way.
+    pub fn is_busy(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// Aborts what has been open for too long; its producer is fenced.
+    fn expire(&mut self, now: EpochMicros) {
+        if self.transaction.as_ref().is_some_and(|open| !open.committing && now - open.begun > TRANSACTION) {
+            self.transaction = None;
+            self.producer_epoch += 1;
+        }
+    }
+}
+
+impl State {
+    /// The lane's transaction of this producer.
+    fn transaction(&mut self, lane: Lane, producer: u64) -> Result<&mut Option<Transaction>, BrokerError> {
+        let (now, fences) = (self.micros(), self.has(Guard::ProducerFenced));
+        let partition = self.kafka.lane(lane);
+        partition.expire(now);
+        match partition.producer_epoch == producer || !fences {
+            true => Ok(&mut partition.transaction),
+            false => Err(BrokerError::Fenced),
+        }
+    }
+
+    /// A publication begins: each campaign in it must be inside its window.
+    fn begins(&mut self, publication: &Publication) {
+        if self.paused_since.is_some_and(|since| self.micros() - since > PAUSED) {
+            self.broke("a publication begun though all sending is paused".to_owned());
+        }
+        let (now, news) = (self.now(), self.micros() - NEWS);
+        for batch in publication.drafts.iter().filter(|batch| !batch.clients.is_empty()) {
+            let campaign = batch.template.campaign();
+            let id = &campaign.adv_campaign_id;
+            let Some(row) = self.database.campaigns.get(id) else { continue };
+            let over = now >= row.end() && (row.changed_at < news || now >= campaign.window.end);
+            let cancelled = row.state == crate::way::intake::State::Cancelled && row.changed_at < news;
+            let (early, end) = (now < campaign.window.start, row.end());
+            if early || over || cancelled {
+                self.broke(format!(
+                    "publication of campaign {id} begun {}",
+                    if early {
+                        "before its start".to_owned()
+                    } else {
+                        format!("after its end {end} or its cancellation")
+                    }
+                ));
+            }
+        }
+    }
+
+    /// The transaction is committed: its records are there, and its offset.
+    fn commits(&mut self, lane: Lane) {
+        let Some(transaction) = self.kafka.lane(lane).transaction.take() else { return };
+        for Announced { publication, records } in &transaction.publications {
+            self.kafka.lane(lane).committed = Some(publication.mark);
+            if *records {
+                self.shows(publication);
+            }
+        }
+    }
+
+    /// Readers see what was published.
+    fn shows(&mut self, publication: &Publication) {
+        let Publication { drafts, dead_letters, .. } = publication;
+        for letter in dead_letters {
+            *self.kafka.dead_letters.entry(letter.id).or_default() += 1;
+        }
+        for batch in drafts {
+            let campaign = batch.template.campaign();
+            let trigger_datetime_created = batch.template.trigger_datetime_created();
+            for client in batch.clients.iter() {
+                let id = campaign.adv_campaign_id.clone();
+                if !self.database.has_row(&id, client) {
+                    self.broke(format!("a message without a row: campaign {id}, client {client}"));
+                }
+                let notification = Notification { campaign: Arc::clone(campaign), trigger_datetime_created };
+                if self.kafka.notifications.insert((id.clone(), client.to_owned()), notification).is_some() {
+                    self.broke(format!("client {client} was told twice of campaign {id}"));
+                }
+            }
+        }
+    }
+}
+
+/// The simulated [`Broker`].
+#[derive(Clone)]
+pub struct SimBroker(pub Instance);
+
+fn explain(unanswered: Unanswered) -> BrokerError {
+    match unanswered {
+        Unanswered::Lost => BrokerError::Passing("no answer".to_owned()),
+        Unanswered::Refused => BrokerError::Refused("topic authorization failed".to_owned()),
+    }
+}
+
+impl SimBroker {
+    async fn question<T: Send + 'static>(
+        &self,
+        answer: impl FnOnce(&mut Kafka) -> T + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let world = self.0.world.clone();
+        let served = |_| async move { answer(&mut world.state().kafka) };
+        self.0.ask(Server::Kafka, ASK, served).await.map_err(explain)
+    }
+}
+
+/// Fences the former producer, and ends what it left open.
+async fn initialise(world: World, caller: Caller, lane: Lane) -> Result<u64, BrokerError> {
+    loop {
+        {
+            let mut state = world.state();
+            let (aborts, fresh) = (state.has(Guard::InitAborts), state.has(Guard::FreshProducer));
+            if caller.is_gone() && state.random.chance(500) {
+                return Err(BrokerError::Passing("given up".to_owned()));
+            }
+            let partition = state.kafka.lane(lane);
+            if !fresh && partition.producer_epoch > 0 {
+                return Ok(partition.producer_epoch);
+            }
+            if partition.transaction.as_ref().is_none_or(|open| !open.committing) {
+                if aborts {
+                    partition.transaction = None;
+                }
+                partition.producer_epoch += 1;
+                return Ok(partition.producer_epoch);
+            }
+        }
+        sleep(LOOK).await;
+    }
+}
+
+impl Broker for SimBroker {
+    type Producer = SimProducer;
+    type Input = SimInput;
+
+    async fn still_assigned(&self, lane: Lane) -> bool {
+        let turn = self.0.world.state().way();
+        sleep(turn * 20).await;
+        self.0.held.borrow().contains(&lane)
+    }
+
+    async fn producer(&self, lane: Lane) -> Result<SimProducer, BrokerError> {
+        let world = self.0.world.clone();
+        let asked = self.0.ask(Server::Kafka, OVERRUN, |caller| initialise(world, caller, lane)).await;
+        let epoch = asked.map_err(explain)??;
+        Ok(SimProducer { instance: self.0.clone(), lane, epoch })
+    }
+
+    async fn committed(&self, lane: Lane) -> Result<Committed, BrokerError> {
+        let world = self.0.world.clone();
+        let served = |_| async move {
+            loop {
+                {
+                    let mut state = world.state();
+                    let (now, stable) = (state.micros(), state.has(Guard::StableOffsets));
+                    let partition = state.kafka.lane(lane);
+                    partition.expire(now);
+                    if !stable || !partition.transaction.as_ref().is_some_and(|open| open.offset_sent) {
+                        return partition.committed.map_or(Committed::None, Committed::Mark);
+                    }
+                }
+                sleep(LOOK).await;
+            }
+        };
+        self.0.ask(Server::Kafka, ASK, served).await.map_err(explain)
+    }
+
+    async fn watermarks(&self, lane: Lane) -> Result<(i64, i64), BrokerError> {
+        self.question(move |kafka| (0, kafka.lane(lane).end)).await
+    }
+
+    async fn mark_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordMark>, BrokerError> {
+        self.question(move |kafka| {
+            kafka.lane(lane).records.iter().find(|record| record.offset == offset).map(Record::mark)
+        })
+        .await
+    }
+
+    async fn open(&self, lane: Lane, position: i64) -> Result<SimInput, BrokerError> {
+        self.question(|_| ()).await?;
+        Ok(SimInput { instance: self.0.clone(), lane, position })
+    }
+}
+
+/// The simulated [`Input`].
+pub struct SimInput {
+    instance: Instance,
+    lane: Lane,
+    position: i64,
+}
+
+impl SimInput {
+    /// What is there, and the high watermark.
+    fn look(&self, most: usize) -> (Vec<Record>, i64) {
+        let mut state = self.instance.world.state();
+        let partition = state.kafka.lane(self.lane);
+        let first = partition.records.partition_point(|record| record.offset < self.position);
+        (partition.records[first..].iter().take(most).cloned().collect(), partition.end)
+    }
+}
+
+impl Input for SimInput {
+    async fn next(&mut self, most: usize) -> Result<Vec<Arrived>, BrokerError> {
+        loop {
+            let world = self.instance.world.clone();
+            let appended = world.appended.notified();
+            let (way, fails) = {
+                let mut state = world.state();
+                let fails = state.harm.unsent / 4;
+                (state.way(), state.harm.away.contains(&Server::Kafka) || state.random.chance(fails))
+            };
+            sleep(way).await;
+            if fails {
+                return Err(BrokerError::Passing("the connection broke".to_owned()));
+            }
+            let some = 1 + world.state().random.below(most.min(4) as u64);
+            let (records, _) = self.look(usize::try_from(some).unwrap_or(most));
+            if let Some(last) = records.last() {
+                self.position = last.offset + 1;
+                return Ok(records.into_iter().map(Arrived::Record).collect());
+            }
+            // The end is looked at once the lane is at rest.
+            if timeout(REST, appended).await.is_ok() {
+                continue;
+            }
+            let appended = world.appended.notified();
+            let (records, end) = self.look(1);
+            if records.is_empty() && end > self.position {
+                self.position = end;
+                return Ok(vec![Arrived::End(end)]);
+            }
+            if records.is_empty() {
+                appended.await;
+            }
+        }
+    }
+}
+
+/// The simulated [`Producer`].
+pub struct SimProducer {
+    instance: Instance,
+    lane: Lane,
+    epoch: u64,
+}
+
+impl Producer for SimProducer {
+    async fn publish(self, round: &Recorded) -> Result<Self, BrokerError> {
+        self.transact(round.share(), true).await
+    }
+
+    async fn publish_mark(self, round: &Recorded) -> Result<Self, BrokerError> {
+        self.transact(round.share(), false).await
+    }
+}
+
+impl SimProducer {
+    async fn transact(self, publication: Arc<Publication>, records: bool) -> Result<Self, BrokerError> {
+        let world = self.instance.world.clone();
+        if records {
+            world.state().begins(&publication);
+        }
+        let (lane, epoch) = (self.lane, self.epoch);
+        let announced = Announced { publication, records };
+        let served = |caller| announce(world, caller, lane, epoch, announced);
+        self.instance.ask(Server::Kafka, OVERRUN, served).await.map_err(explain)??;
+        Ok(self)
+    }
+}
+
+/// What the producer's thread does with one transaction. It stops at the next step when nobody waits for it any more.
+async fn announce(
+    world: World,
+    caller: Caller,
+    lane: Lane,
+    producer: u64,
+    announced: Announced,
+) -> Result<(), BrokerError> {
+    while world.state().transaction(lane, producer)?.as_ref().is_some_and(|open| open.committing) {
+        sleep(LOOK).await;
+    }
+    {
+        let mut state = world.state();
+        let begun = state.micros();
+        let new = Transaction { publications: Vec::new(), begun, offset_sent: false, committing: false };
+        state.transaction(lane, producer)?.get_or_insert(new).publications.push(announced);
+    }
+    step(&world, &caller).await?;
+    if let Some(open) = world.state().transaction(lane, producer)? {
+        open.offset_sent = true;
+    }
+    step(&world, &caller).await?;
+    end(&world, lane, producer).await
+}
+
+/// Time passes; things fail.
+async fn step(world: &World, caller: &Caller) -> Result<(), BrokerError> {
+    let (takes, fails) = {
+        let mut state = world.state();
+        let fails = state.harm.unsent / 2;
+        (state.way() + state.work(), state.random.chance(fails))
+    };
+    sleep(takes).await;
+    match caller.is_gone() || fails {
+        true => Err(BrokerError::Passing("a step of the transaction failed".to_owned())),
+        false => Ok(()),
+    }
+}
+
+/// The request to commit, which may arrive long after whoever sent it gave up, and the writing of the markers.
+async fn end(world: &World, lane: Lane, producer: u64) -> Result<(), BrokerError> {
+    let (fails, takes, markers) = {
+        let mut state = world.state();
+        let lost = state.harm.unsent;
+        (state.random.chance(lost), state.way() + state.work(), state.way() * 4)
+    };
+    let commit = |world: World| async move {
+        sleep(takes).await;
+        match world.state().transaction(lane, producer)? {
+            Some(open) => open.committing = true,
+            None => return Err(BrokerError::Passing("no transaction is open".to_owned())),
+        }
+        sleep(markers).await;
+        world.state().commits(lane);
+        Ok(())
+    };
+    if fails {
+        // Its outcome is not known to whoever sent it.
+        tokio::spawn(commit(world.clone()));
+        sleep(takes / 2).await;
+        return Err(BrokerError::Passing("the end of the transaction timed out".to_owned()));
+    }
+    let until = Instant::now();
+    let committed = tokio::spawn(commit(world.clone()));
+    match committed.await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(BrokerError::Overrun { seconds: until.elapsed().as_secs() }),
+    }
+}

@@ -1,0 +1,673 @@
+//! The tables of the feedback database, and what the ledger's transactions do to them: statement by statement what
+//! `crate::postgres::ledger` does in SQL. Each function is one transaction's work and either does all of it or nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::world::{Guard, State};
+use crate::broker::{DeadLetterMessage, Lane, Record, RecordMark};
+use crate::campaign::{Campaign, EpochSeconds};
+use crate::draft::{Clients, DraftBatch, DraftTemplate, dead_letter_checksum};
+use crate::ledger::{
+    Due, Entered, Halt, LedgerError, OpenCampaign, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed,
+    StoredRound, Tally,
+};
+use crate::way::intake::State as Stage;
+
+/// The consumer group of every simulated service.
+pub const GROUP: &str = "simulation";
+/// Most dead letters that are loaded at once.
+const MOST_DEAD_LETTERS: usize = 100;
+/// Most ended campaigns that are loaded to be counted at once.
+const MOST_UNCOUNTED: usize = 10;
+
+/// The feedback database.
+#[derive(Debug)]
+pub struct Database {
+    /// Which ledger it is.
+    pub ledger: Uuid,
+    /// When the server was started: a fail-over changes it.
+    pub postmaster: i64,
+    /// Whether an operator paused all sending.
+    pub paused: bool,
+    /// `dinnerbell.lane`.
+    pub lanes: BTreeMap<Lane, LaneRow>,
+    /// `dinnerbell.campaign`.
+    pub campaigns: BTreeMap<String, CampaignRow>,
+    /// `dinnerbell.round`, with its parts.
+    pub rounds: BTreeMap<(Lane, i64), RoundRow>,
+    /// `dinnerbell.dead_letter`; the id is the place.
+    pub dead_letters: Vec<DeadLetterRow>,
+    /// `dinnerbell.change`; the id is the place.
+    pub changes: Vec<ChangeRow>,
+    /// The feedback table: campaign, client, row.
+    pub feedback: BTreeMap<String, BTreeMap<String, FeedbackRow>>,
+    /// Open transactions of lanes.
+    pub(super) transactions: BTreeMap<u64, Transaction>,
+    pub(super) transactions_begun: u64,
+    /// The last commit, if it was a bump: the lane.
+    pub(super) last_bump: Option<Lane>,
+}
+
+/// A lane's row.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs, reason = "the columns of migrations/")]
+pub struct LaneRow {
+    pub epoch: i64,
+    pub seq: i64,
+    pub published_seq: Option<i64>,
+    pub position: i64,
+    pub last_record: Option<RecordMark>,
+    pub halt: Option<Halt>,
+    pub records: i64,
+    pub tally: Tally,
+}
+
+/// A campaign's row.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the columns of migrations/")]
+pub struct CampaignRow {
+    pub lane: Lane,
+    pub state: Stage,
+    pub revision: i32,
+    /// None for one that was cancelled before it arrived.
+    pub campaign: Option<Arc<Campaign>>,
+    pub cursor: Option<String>,
+    pub last_page_seq: Option<i64>,
+    pub told: i64,
+    pub late: i64,
+    pub skipped: i64,
+    pub kept: i64,
+    pub unsent: Option<i64>,
+    pub repass_at: Option<i64>,
+    /// When this version was committed, in microseconds.
+    pub changed_at: i64,
+}
+
+/// A round's row, with its parts.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the columns of migrations/")]
+pub struct RoundRow {
+    pub revision: i32,
+    pub checksum: i64,
+    pub drafts: i64,
+    pub position: i64,
+    pub dead_letters: Vec<i64>,
+    pub parts: Vec<PartRow>,
+}
+
+/// A part of a round.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the columns of migrations/")]
+pub struct PartRow {
+    pub id: String,
+    pub has_page: bool,
+    pub after: Option<String>,
+    pub upto: Option<String>,
+    pub already_told: BTreeSet<String>,
+    pub skipped: i64,
+    pub late: BTreeSet<String>,
+    pub drafts: i64,
+    pub checksum: i64,
+}
+
+/// A dead letter.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the columns of migrations/")]
+pub struct DeadLetterRow {
+    pub lane: Lane,
+    pub letter: DeadLetterMessage,
+    pub round_seq: Option<i64>,
+}
+
+/// What arrived in one lane, or from an operator, about a campaign of another.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the columns of migrations/")]
+pub struct ChangeRow {
+    pub adv_campaign_id: String,
+    pub from_lane: Option<Lane>,
+    pub record: Record,
+    /// How often it was judged: more than once is a broken promise.
+    pub judged: u32,
+}
+
+/// A feedback row.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the columns of the feedback table")]
+pub struct FeedbackRow {
+    pub campaign: Arc<Campaign>,
+    pub trigger_datetime_created: EpochSeconds,
+    /// Whether this service wrote it.
+    pub ours: bool,
+    /// Whether somebody answered in it.
+    pub answered: bool,
+}
+
+/// An open transaction of a lane: it holds the lane's lock.
+#[derive(Debug)]
+pub(super) struct Transaction {
+    pub(super) lane: Lane,
+    pub(super) rows: Vec<(String, String, FeedbackRow)>,
+}
+
+fn lost(own: Ownership, what: &str) -> LedgerError {
+    LedgerError::NotMine(format!("lane {}: {what} is not what epoch {} left", own.lane, own.epoch))
+}
+
+/// A transaction that was ended meanwhile.
+pub(super) fn ended() -> LedgerError {
+    LedgerError::Passing("terminating connection due to administrator command".to_owned())
+}
+
+impl CampaignRow {
+    /// The end as updates have moved it.
+    pub fn end(&self) -> EpochSeconds {
+        self.campaign.as_ref().map_or(0, |campaign| campaign.window.end)
+    }
+
+    fn start(&self) -> EpochSeconds {
+        self.campaign.as_ref().map_or(0, |campaign| campaign.window.start)
+    }
+
+    fn runs(&self) -> bool {
+        matches!(self.state, Stage::Active | Stage::Complete)
+    }
+
+    fn running(&self) -> Option<Running> {
+        Some(Running { campaign: self.campaign.clone()?, revision: self.revision, cursor: self.cursor.clone() })
+    }
+
+    fn open(&self) -> Option<OpenCampaign> {
+        Some(OpenCampaign { running: self.running()?, main_pass_over: self.last_page_seq.is_some() })
+    }
+
+    fn was_paged(&self) -> bool {
+        self.cursor.is_some() || self.last_page_seq.is_some()
+    }
+
+    /// Whether its last page is recorded and not known to be published.
+    pub(super) fn waits_for(&self, published: Option<i64>) -> bool {
+        self.last_page_seq.is_some_and(|seq| seq > published.unwrap_or(-1))
+    }
+
+    fn next_repass(&self, now: EpochSeconds) -> Option<i64> {
+        (self.end() - 30 > now).then(|| (now + 300).min(self.end() - 30))
+    }
+}
+
+impl PartRow {
+    fn of(part: &RoundPart) -> Self {
+        let clients = &part.drafts.clients;
+        let page = part.page.as_ref();
+        Self {
+            id: part.drafts.template.campaign().adv_campaign_id.clone(),
+            has_page: page.is_some(),
+            after: page.and_then(|page| page.after.clone()),
+            upto: page.and_then(|page| page.upto.clone()),
+            already_told: page.map(|page| page.already_told.iter().cloned().collect()).unwrap_or_default(),
+            skipped: page.map_or(0, |page| page.skipped.cast_signed()),
+            late: clients.iter().skip(clients.len() - part.late).map(str::to_owned).collect(),
+            drafts: clients.len() as i64,
+            checksum: part.drafts.checksum().cast_signed(),
+        }
+    }
+
+    /// Whether a client's row is of this part.
+    fn holds(&self, client: &str) -> bool {
+        let above = self.after.as_deref().is_none_or(|after| client > after);
+        let within = self.upto.as_deref().is_some_and(|upto| client <= upto);
+        (self.has_page && above && within && !self.already_told.contains(client)) || self.late.contains(client)
+    }
+}
+
+impl Database {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            ledger: Uuid::from_u128(seed.into()),
+            postmaster: 1,
+            paused: false,
+            lanes: BTreeMap::new(),
+            campaigns: BTreeMap::new(),
+            rounds: BTreeMap::new(),
+            dead_letters: Vec::new(),
+            changes: Vec::new(),
+            feedback: BTreeMap::new(),
+            transactions: BTreeMap::new(),
+            transactions_begun: 0,
+            last_bump: None,
+        }
+    }
+
+    /// Whether a transaction of the lane is open.
+    pub fn is_held(&self, lane: Lane) -> bool {
+        self.transactions.values().any(|transaction| transaction.lane == lane)
+    }
+
+    pub(super) fn lane(&mut self, lane: Lane) -> &mut LaneRow {
+        self.lanes.entry(lane).or_default()
+    }
+
+    /// Those who have a feedback row for the campaign among the clients in `(after, upto]`.
+    pub(super) fn told(&self, id: &str, after: Option<&str>, upto: &str) -> Clients {
+        let within = |client: &&str| after.is_none_or(|after| *client > after) && *client <= upto;
+        self.feedback.get(id).into_iter().flatten().map(|(client, _)| client.as_str()).filter(within).collect()
+    }
+
+    pub(super) fn has_row(&self, id: &str, client: &str) -> bool {
+        self.feedback.get(id).is_some_and(|rows| rows.contains_key(client))
+    }
+
+    fn clients_of(&self, part: &PartRow) -> Vec<String> {
+        let rows = self.feedback.get(&part.id).into_iter().flatten();
+        rows.filter(|(client, _)| part.holds(client)).map(|(client, _)| client.clone()).collect()
+    }
+
+    fn of_lane(&mut self, lane: Lane) -> impl Iterator<Item = &mut CampaignRow> {
+        self.campaigns.values_mut().filter(move |row| row.lane == lane)
+    }
+
+    /// The server fails over, or is started anew: what was not committed is gone. If the very last commit was a bump, that can be gone too.
+    pub fn fail_over(&mut self, loses_bump: bool) {
+        self.transactions.clear();
+        self.postmaster += 1;
+        if loses_bump && let Some(lane) = self.last_bump.take() {
+            self.lane(lane).epoch -= 1;
+        }
+    }
+}
+
+impl State {
+    /// Begins a transaction of a lane: the shared lock, then the epoch.
+    pub(super) fn begin(&mut self, own: Ownership) -> Result<u64, LedgerError> {
+        let database = &mut self.database;
+        let (epoch, postmaster) = (database.lane(own.lane).epoch, database.postmaster);
+        let mine = (epoch == own.epoch || !self.has(Guard::EpochAtBegin))
+            && (postmaster == own.postmaster || !self.has(Guard::PostmasterCompared));
+        if !mine {
+            return Err(LedgerError::NotMine(format!(
+                "lane {} was entered as epoch {} of server {}, and is now {epoch} of {postmaster}",
+                own.lane, own.epoch, own.postmaster
+            )));
+        }
+        let database = &mut self.database;
+        database.transactions_begun += 1;
+        let id = database.transactions_begun;
+        database.transactions.insert(id, Transaction { lane: own.lane, rows: Vec::new() });
+        Ok(id)
+    }
+
+    /// Ends a transaction: an error if somebody else ended it before.
+    pub(super) fn end(&mut self, id: u64) -> Result<Transaction, LedgerError> {
+        self.database.transactions.remove(&id).ok_or_else(ended)
+    }
+
+    /// Something was committed that is no bump: a fail-over that loses it would lose more than a bump.
+    pub(super) fn committed(&mut self) {
+        self.database.last_bump = None;
+    }
+
+    /// Takes the lane.
+    pub(super) fn bump(&mut self, lane: Lane, beginning: i64) -> Entered {
+        let database = &mut self.database;
+        if let std::collections::btree_map::Entry::Vacant(vacant) = database.lanes.entry(lane) {
+            vacant.insert(LaneRow { position: beginning, ..LaneRow::default() });
+            let round = RoundRow {
+                revision: 0,
+                checksum: 0,
+                drafts: 0,
+                position: beginning,
+                dead_letters: Vec::new(),
+                parts: Vec::new(),
+            };
+            database.rounds.insert((lane, 0), round);
+        }
+        database.last_bump = Some(lane);
+        let row = database.lane(lane);
+        row.epoch += 1;
+        let row = row.clone();
+        let head = |seq: i64| {
+            let round = database.rounds.get(&(lane, seq))?;
+            Some(RoundHead { seq, revision: round.revision, checksum: round.checksum })
+        };
+        Entered {
+            ownership: Ownership { lane, epoch: row.epoch, postmaster: database.postmaster, lock_key: lane.into() },
+            ledger: database.ledger,
+            position: row.position,
+            last_record: row.last_record,
+            head: head(row.seq).expect("the last round is never pruned"),
+            previous: head(row.seq - 1),
+            published: row.published_seq,
+            overrule: false,
+            halt: row.halt,
+        }
+    }
+
+    pub(super) fn due(&mut self, own: Ownership, most: usize) -> Due {
+        self.turn_states(own.lane);
+        let now = self.now();
+        let database = &mut self.database;
+        let mine: Vec<&CampaignRow> = database.campaigns.values().filter(|row| row.lane == own.lane).collect();
+        let mut active: Vec<_> = mine
+            .iter()
+            .filter(|row| row.state == Stage::Active && row.last_page_seq.is_none() && row.end() > now)
+            .collect();
+        active.sort_by_key(|row| (row.cursor.is_some(), row.end()));
+        let starts = mine.iter().filter(|row| row.state == Stage::Scheduled).map(|row| row.start());
+        let ends = mine.iter().filter(|row| row.runs() && row.end() > now).map(|row| row.end());
+        let uncounted = mine
+            .iter()
+            .filter(|row| row.unsent.is_none() && matches!(row.state, Stage::Expired | Stage::Closed))
+            .filter_map(|row| row.campaign.clone());
+        let mut uncounted: Vec<_> = uncounted.collect();
+        let more_uncounted = uncounted.len() > MOST_UNCOUNTED;
+        uncounted.truncate(MOST_UNCOUNTED);
+        let letters = database.dead_letters.iter().filter(|row| row.lane == own.lane && row.round_seq.is_none());
+        Due {
+            running: active.iter().take(most).filter_map(|row| row.running()).collect(),
+            more_running: active.len() > most,
+            dead_letters: letters.take(MOST_DEAD_LETTERS).map(|row| row.letter.clone()).collect(),
+            next_change: starts.chain(ends).min(),
+            uncounted,
+            more_uncounted,
+        }
+    }
+
+    fn turn_states(&mut self, lane: Lane) {
+        let now = self.now();
+        let waits = self.has(Guard::LastPagePublished);
+        let published = self.database.lane(lane).published_seq;
+        for row in self.database.of_lane(lane) {
+            let starts = row.state == Stage::Scheduled && row.start() <= now;
+            let waiting = row.waits_for(published) && waits;
+            let ends = row.runs() && row.end() <= now && !waiting;
+            if !starts && !ends {
+                continue;
+            }
+            let passed = row.last_page_seq.is_some();
+            row.state = match (row.end() <= now, passed) {
+                (_, true) if waiting => Stage::Active,
+                (true, true) => Stage::Closed,
+                (true, false) => Stage::Expired,
+                (false, true) => Stage::Complete,
+                (false, false) => Stage::Active,
+            };
+            row.unsent = (row.end() <= now && passed).then(|| row.unsent.unwrap_or(0));
+        }
+    }
+
+    pub(super) fn note_published(&mut self, own: Ownership, seq: i64) -> Result<(), LedgerError> {
+        let lane = self.database.lane(own.lane);
+        if lane.epoch != own.epoch || lane.seq != seq {
+            return Err(lost(own, "the last round"));
+        }
+        lane.published_seq = Some(seq);
+        self.complete(own.lane, seq);
+        Ok(())
+    }
+
+    fn complete(&mut self, lane: Lane, seq: i64) {
+        let now = self.now();
+        for row in self.database.of_lane(lane) {
+            if row.state == Stage::Active && row.last_page_seq.is_some_and(|last| last <= seq) {
+                row.state = if row.end() <= now { Stage::Closed } else { Stage::Complete };
+                row.unsent = (row.end() <= now).then_some(0);
+            }
+        }
+    }
+
+    /// Copies the rows of a round into its transaction; the unique index refuses some.
+    pub(super) fn copy(&mut self, id: u64, content: &RoundContent) -> Result<(), LedgerError> {
+        let mut rows = Vec::new();
+        for part in &content.parts {
+            let campaign = part.drafts.template.campaign();
+            for client in part.drafts.clients.iter() {
+                if self.has(Guard::UniqueIndex) && self.database.has_row(&campaign.adv_campaign_id, client) {
+                    return Err(LedgerError::Duplicate(format!("({}, {client})", campaign.adv_campaign_id)));
+                }
+                let row = FeedbackRow {
+                    campaign: Arc::clone(campaign),
+                    trigger_datetime_created: content.trigger_datetime_created,
+                    ours: true,
+                    answered: false,
+                };
+                rows.push((campaign.adv_campaign_id.clone(), client.to_owned(), row));
+            }
+        }
+        self.database.transactions.get_mut(&id).ok_or_else(ended)?.rows = rows;
+        Ok(())
+    }
+
+    /// Those of the clients who are late.
+    pub(super) fn late(&self, id: &str, clients: &Clients, cursor: Option<&str>, over: bool) -> Clients {
+        let behind = |client: &&str| over || cursor.is_some_and(|cursor| *client <= cursor);
+        let late: BTreeSet<&str> =
+            clients.iter().filter(behind).filter(|client| !self.database.has_row(id, client)).collect();
+        late.into_iter().collect()
+    }
+
+    /// Compare-and-set of (epoch, seq), cursors where every campaign still stands as planned, and the round.
+    pub(super) fn seal(
+        &mut self,
+        own: Ownership,
+        transaction: u64,
+        head: RoundHead,
+        content: &RoundContent,
+    ) -> Result<Sealed, LedgerError> {
+        let rows = self.end(transaction)?.rows;
+        let before = head.seq - 1;
+        let (epoch, seq) = (self.has(Guard::EpochAtSeal), self.has(Guard::SeqAtSeal));
+        let lane = self.database.lane(own.lane);
+        if (epoch && lane.epoch != own.epoch) || (seq && lane.seq != before) {
+            return Err(lost(own, "the last round"));
+        }
+        let position = lane.position;
+        if !self.as_planned(own.lane, content) {
+            return Ok(Sealed::Stale);
+        }
+        let lane = self.database.lane(own.lane);
+        (lane.seq, lane.published_seq) = (head.seq, Some(before));
+        self.move_cursors(head.seq, content);
+        for (campaign, client, row) in rows {
+            let twice = self.database.feedback.entry(campaign.clone()).or_default().insert(client.clone(), row);
+            if twice.is_some() {
+                self.broke(format!("two rows for campaign {campaign} and client {client}"));
+            }
+        }
+        let letters: Vec<i64> = content.dead_letters.iter().map(|letter| letter.id).collect();
+        for letter in &letters {
+            self.database.dead_letters[usize::try_from(*letter).unwrap_or(0)].round_seq = Some(head.seq);
+        }
+        let round = RoundRow {
+            revision: 0,
+            checksum: head.checksum,
+            drafts: content.drafts() as i64,
+            position,
+            dead_letters: letters,
+            parts: content.parts.iter().map(PartRow::of).collect(),
+        };
+        self.database.rounds.insert((own.lane, head.seq), round);
+        self.complete(own.lane, before);
+        self.committed();
+        Ok(Sealed::Recorded { position })
+    }
+
+    /// Whether every campaign and dead letter of a round still stands as it was planned.
+    fn as_planned(&self, lane: Lane, content: &RoundContent) -> bool {
+        let now = self.now();
+        let stands = |part: &RoundPart| {
+            let id = &part.drafts.template.campaign().adv_campaign_id;
+            let Some(row) = self.database.campaigns.get(id) else { return false };
+            let version = row.revision == part.revision || !self.has(Guard::RevisionAtSeal);
+            let window = (row.runs() && row.start() <= now && row.end() > now) || !self.has(Guard::WindowAtSeal);
+            let cursor = part.page.as_ref().is_none_or(|page| row.cursor == page.after && row.last_page_seq.is_none())
+                || !self.has(Guard::CursorAtSeal);
+            row.lane == lane && version && window && cursor
+        };
+        let free = |letter: &DeadLetterMessage| {
+            let row = usize::try_from(letter.id).ok().and_then(|id| self.database.dead_letters.get(id));
+            row.is_some_and(|row| row.round_seq.is_none()) || !self.has(Guard::DeadLetterOnce)
+        };
+        content.parts.iter().all(stands) && content.dead_letters.iter().all(free)
+    }
+
+    fn move_cursors(&mut self, seq: i64, content: &RoundContent) {
+        let now = self.now();
+        for part in &content.parts {
+            let id = &part.drafts.template.campaign().adv_campaign_id;
+            let Some(row) = self.database.campaigns.get_mut(id) else { continue };
+            row.told += part.drafts.clients.len() as i64;
+            row.late += part.late as i64;
+            let Some(page) = &part.page else { continue };
+            row.skipped += page.skipped.cast_signed();
+            if page.after.is_none() {
+                row.repass_at = row.next_repass(now);
+            }
+            row.cursor.clone_from(&page.upto);
+            if page.last {
+                row.last_page_seq = Some(seq);
+            }
+        }
+    }
+
+    fn is_over(&self, id: &str) -> bool {
+        let row = &self.database.campaigns[id];
+        (row.state == Stage::Cancelled && self.has(Guard::CancelledAreOver)) || row.end() <= self.now()
+    }
+
+    /// The last recorded round, from the feedback rows themselves.
+    pub(super) fn stored_round(&self, own: Ownership) -> Result<StoredRound, LedgerError> {
+        let database = &self.database;
+        let seq = database.lanes[&own.lane].seq;
+        let round = &database.rounds[&(own.lane, seq)];
+        let mut stored = StoredRound {
+            head: RoundHead { seq, revision: round.revision, checksum: round.checksum },
+            position: round.position,
+            drafts: round.drafts.cast_unsigned(),
+            batches: Vec::new(),
+            dead_letters: Vec::new(),
+            over: Vec::new(),
+            over_at: EpochSeconds::MAX,
+        };
+        let letter = |id: &i64| Some(database.dead_letters.get(usize::try_from(*id).ok()?)?.letter.clone());
+        stored.dead_letters.extend(round.dead_letters.iter().filter_map(letter));
+        for part in round.parts.iter().filter(|part| part.drafts > 0) {
+            if self.is_over(&part.id) {
+                stored.over.push(part.id.clone());
+            } else {
+                let end = database.campaigns[&part.id].end();
+                // A campaign that was cancelled before it arrived has no drafts.
+                stored.over_at = stored.over_at.min(end);
+            }
+            stored.batches.extend(self.batch_of(part)?);
+        }
+        Ok(stored)
+    }
+
+    fn batch_of(&self, part: &PartRow) -> Result<Option<DraftBatch>, LedgerError> {
+        let clients = self.database.clients_of(part);
+        let Some(first) = clients.first() else { return Ok(None) };
+        let row = &self.database.feedback[&part.id][first];
+        let template = DraftTemplate::new(Arc::clone(&row.campaign), row.trigger_datetime_created, GROUP)
+            .map_err(|error| LedgerError::Damaged(error.to_string()))?;
+        let clients = clients.iter().map(String::as_str).collect();
+        Ok(Some(DraftBatch { template: Arc::new(template), clients }))
+    }
+
+    /// Takes back what is over: rows, counts and cursors, and changes the round's revision and checksum.
+    pub(super) fn withdraw(&mut self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+        let lane = self.database.lane(own.lane).clone();
+        let mine = lane.epoch == own.epoch || !self.has(Guard::EpochAtWithdrawal);
+        if !mine || lane.seq != head.seq {
+            return Err(lost(own, "the last round"));
+        }
+        let mut round = self.database.rounds[&(own.lane, head.seq)].clone();
+        for place in 0..round.parts.len() {
+            if round.parts[place].drafts > 0 && self.is_over(&round.parts[place].id) {
+                self.withdraw_part(&mut round.parts[place]);
+            }
+        }
+        round.revision += 1;
+        round.drafts = round.parts.iter().map(|part| part.drafts).sum();
+        let drafts = round.parts.iter().fold(0u64, |sum, part| sum.wrapping_add(part.checksum.cast_unsigned()));
+        let all = round.dead_letters.iter().fold(drafts, |sum, id| sum.wrapping_add(dead_letter_checksum(*id)));
+        round.checksum = all.cast_signed();
+        self.database.rounds.insert((own.lane, head.seq), round);
+        Ok(())
+    }
+
+    fn withdraw_part(&mut self, part: &mut PartRow) {
+        let now = self.now();
+        let (stay, back) = (self.has(Guard::AnsweredRowsStay), self.has(Guard::CursorPutBack));
+        let mut clients = self.database.clients_of(part);
+        if !self.has(Guard::WithdrawnByRange) {
+            // By a plain range: an earlier job's rows lie inside it, late drafts outside.
+            let range = PartRow { already_told: BTreeSet::new(), late: BTreeSet::new(), ..part.clone() };
+            clients = self.database.clients_of(&range);
+        }
+        let rows = self.database.feedback.entry(part.id.clone()).or_default();
+        let mut gone = 0;
+        for client in clients {
+            if !(stay && rows[&client].answered) {
+                rows.remove(&client);
+                gone += 1;
+            }
+        }
+        let row = self.database.campaigns.get_mut(&part.id).expect("the part of a round has a campaign");
+        row.told -= part.drafts;
+        row.late -= part.late.len() as i64;
+        row.skipped -= part.skipped;
+        row.kept += part.drafts - gone;
+        row.unsent = None;
+        if part.has_page && back {
+            row.cursor.clone_from(&part.after);
+            row.last_page_seq = None;
+        }
+        if row.state != Stage::Cancelled && row.end() <= now {
+            row.state = if row.last_page_seq.is_none() { Stage::Expired } else { Stage::Closed };
+        }
+        (part.drafts, part.checksum, part.has_page) = (0, 0, false);
+        part.late.clear();
+    }
+
+    /// The lane's open campaigns that are picked, by their ids.
+    pub(super) fn open(&self, own: Ownership, picked: impl Fn(&CampaignRow) -> bool) -> Vec<OpenCampaign> {
+        let now = self.now();
+        let open = self.database.campaigns.values().filter(|row| row.lane == own.lane && row.runs() && row.end() > now);
+        open.filter(|row| picked(row)).filter_map(CampaignRow::open).collect()
+    }
+
+    pub(super) fn open_after(&self, own: Ownership, after: Option<&str>) -> Option<OpenCampaign> {
+        let behind = |row: &CampaignRow| {
+            let id = row.campaign.as_ref().map(|campaign| campaign.adv_campaign_id.as_str());
+            row.was_paged() && after.is_none_or(|after| id > Some(after))
+        };
+        self.open(own, behind).into_iter().next()
+    }
+
+    pub(super) fn due_repass(&self, own: Ownership) -> Option<OpenCampaign> {
+        let now = self.now();
+        let due = self.open(own, |row| row.was_paged() && row.repass_at.is_some_and(|at| at <= now));
+        let at = |open: &OpenCampaign| self.database.campaigns[&open.running.campaign.adv_campaign_id].repass_at;
+        due.into_iter().min_by_key(at)
+    }
+
+    pub(super) fn note_repassed(&mut self, id: &str, revision: i32) {
+        let now = self.now();
+        let compares = self.has(Guard::RepassOfSameRevision);
+        if let Some(row) = self.database.campaigns.get_mut(id)
+            && (row.revision == revision || !compares)
+        {
+            row.repass_at = row.next_repass(now);
+        }
+    }
+
+    pub(super) fn note_unsent(&mut self, id: &str, unsent: u64) {
+        if let Some(row) = self.database.campaigns.get_mut(id)
+            && matches!(row.state, Stage::Expired | Stage::Closed)
+        {
+            row.unsent = Some(unsent.cast_signed());
+        }
+    }
+}

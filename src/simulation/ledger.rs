@@ -1,0 +1,324 @@
+//! The ledger of a simulated world: requests to the database, transactions that hold a lane's lock, and what ends them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::database::{Transaction, ended};
+use super::server::{Caller, Unanswered};
+use super::world::{Guard, Instance, Server, State, World};
+use crate::broker::Lane;
+use crate::draft::Clients;
+use crate::ledger::{
+    Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, OpenCampaign, OpenRound, Ownership, RoundContent, RoundHead,
+    Sealed, StoredRound, Taken,
+};
+
+/// Any call past this long is given up, and its connection dropped.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a bump waits for the lane's lock before it ends the holders, and how often it tries.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const MOST_ATTEMPTS: u32 = 4;
+/// How often the lock is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// A client that is gone is noticed after this long at the latest.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+impl From<Unanswered> for LedgerError {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Lost => Self::Passing("no answer".to_owned()),
+            Unanswered::Refused => Self::Refused("could not extend file: no space left on device".to_owned()),
+        }
+    }
+}
+
+/// The simulated [`Ledger`].
+#[derive(Clone)]
+pub struct SimLedger(pub Instance);
+
+impl SimLedger {
+    /// One transaction of a lane: the lock, the epoch, the work, the commit.
+    async fn transact<T: Send + 'static>(
+        &self,
+        own: Ownership,
+        work: impl FnOnce(&mut State) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let world = self.0.world.clone();
+        let served = |caller: Caller| async move {
+            let (transaction, takes) = {
+                let mut state = world.state();
+                let takes = state.work();
+                (state.begin(own)?, takes)
+            };
+            if !takes.is_zero() {
+                sleep(takes).await;
+            }
+            let mut state = world.state();
+            state.end(transaction)?;
+            // Whether the commit was sent before the client went is anybody's guess.
+            if caller.is_gone() && state.random.chance(500) {
+                return Err(ended());
+            }
+            work(&mut state)
+        };
+        self.0.ask(Server::Feedback, PATIENCE, served).await?
+    }
+
+    /// A statement by itself.
+    async fn query<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut State) -> T + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let world = self.0.world.clone();
+        Ok(self.0.ask(Server::Feedback, PATIENCE, |_| async move { read(&mut world.state()) }).await?)
+    }
+}
+
+/// Waits for the lane's lock, ends those who hold it too long, and takes the lane.
+async fn bump(world: World, caller: Caller, lane: Lane, beginning: i64) -> Result<Entered, LedgerError> {
+    for _ in 0..MOST_ATTEMPTS {
+        let until = Instant::now() + LOCK_WAIT;
+        loop {
+            {
+                let mut state = world.state();
+                let is_free = !state.database.is_held(lane) || !state.has(Guard::LockHeld);
+                if is_free && caller.is_gone() && state.random.chance(500) {
+                    return Err(ended());
+                }
+                if is_free {
+                    return Ok(state.bump(lane, beginning));
+                }
+            }
+            if Instant::now() >= until {
+                break;
+            }
+            sleep(LOOK).await;
+        }
+        let mut state = world.state();
+        if state.has(Guard::HoldersEnded) {
+            state.database.transactions.retain(|_, transaction| transaction.lane != lane);
+        }
+    }
+    Err(LedgerError::Passing(format!("lane {lane}: a former owner's transaction could not be ended in time")))
+}
+
+impl Ledger for SimLedger {
+    type Open = SimRound;
+
+    async fn bump(&self, lane: Lane, beginning: i64) -> Result<Entered, LedgerError> {
+        let world = self.0.world.clone();
+        self.0.ask(Server::Feedback, 2 * PATIENCE, |caller| bump(world, caller, lane, beginning)).await?
+    }
+
+    async fn still_mine(&self, own: Ownership) -> Result<bool, LedgerError> {
+        match self.transact(own, |_| Ok(())).await {
+            Ok(()) => Ok(true),
+            Err(LedgerError::NotMine(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn stored_round(&self, own: Ownership) -> Result<StoredRound, LedgerError> {
+        self.transact(own, move |state| state.stored_round(own)).await
+    }
+
+    async fn withdraw(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+        self.transact(own, move |state| {
+            state.withdraw(own, head)?;
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
+        self.transact(own, move |state| {
+            let due = state.due(own, most);
+            state.committed();
+            Ok(due)
+        })
+        .await
+    }
+
+    async fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> Result<Taken, LedgerError> {
+        self.transact(own, move |state| state.intake(own, &batch)).await
+    }
+
+    async fn judge_changes(&self, own: Ownership) -> Result<Taken, LedgerError> {
+        if !self.query(move |state| state.has_changes(own)).await? {
+            return Ok(Taken::default());
+        }
+        self.transact(own, move |state| Ok(state.judge_changes(own))).await
+    }
+
+    async fn open_round(&self, own: Ownership) -> Result<SimRound, LedgerError> {
+        let world = self.0.world.clone();
+        let served = |caller: Caller| async move {
+            let transaction = world.state().begin(own)?;
+            if caller.is_gone() {
+                world.state().database.transactions.remove(&transaction);
+            }
+            Ok::<_, LedgerError>(transaction)
+        };
+        let transaction = self.0.ask(Server::Feedback, PATIENCE, served).await??;
+        Ok(SimRound { instance: self.0.clone(), own, transaction: Some(transaction) })
+    }
+
+    async fn note_published(&self, own: Ownership, seq: i64) -> Result<(), LedgerError> {
+        self.transact(own, move |state| {
+            state.note_published(own, seq)?;
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn already_told(&self, id: &str, after: Option<&str>, upto: &str) -> Result<Clients, LedgerError> {
+        let (id, after, upto) = (id.to_owned(), after.map(str::to_owned), upto.to_owned());
+        self.query(move |state| state.database.told(&id, after.as_deref(), &upto)).await
+    }
+
+    async fn open_campaigns(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
+        let restaurants = restaurants.to_vec();
+        self.query(move |state| {
+            state.open(own, |row| {
+                row.campaign.as_ref().is_some_and(|campaign| restaurants.contains(&campaign.restaurant_id))
+            })
+        })
+        .await
+    }
+
+    async fn open_after(&self, own: Ownership, after: Option<&str>) -> Result<Option<OpenCampaign>, LedgerError> {
+        let after = after.map(str::to_owned);
+        self.query(move |state| state.open_after(own, after.as_deref())).await
+    }
+
+    async fn due_repass(&self, own: Ownership) -> Result<Option<OpenCampaign>, LedgerError> {
+        self.query(move |state| state.due_repass(own)).await
+    }
+
+    async fn note_repassed(&self, own: Ownership, id: &str, revision: i32) -> Result<(), LedgerError> {
+        let id = id.to_owned();
+        self.transact(own, move |state| {
+            state.note_repassed(&id, revision);
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn paused(&self) -> Result<bool, LedgerError> {
+        self.query(|state| state.database.paused).await
+    }
+
+    async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<(), LedgerError> {
+        let id = id.to_owned();
+        self.transact(own, move |state| {
+            state.note_unsent(&id, unsent);
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn halt(&self, own: Ownership, halt: Halt) -> Result<(), LedgerError> {
+        self.transact(own, move |state| {
+            state.database.lane(own.lane).halt = Some(halt);
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn resolved(&self, own: Ownership) -> Result<bool, LedgerError> {
+        self.query(move |state| state.database.lane(own.lane).halt.is_none()).await
+    }
+}
+
+/// The simulated [`OpenRound`]: an open transaction. Dropped, it is rolled back, as soon as the server notices.
+pub struct SimRound {
+    instance: Instance,
+    own: Ownership,
+    transaction: Option<u64>,
+}
+
+impl SimRound {
+    async fn statement<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut State, u64) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let transaction = self.transaction.ok_or_else(ended)?;
+        let world = self.instance.world.clone();
+        let served = |_| async move {
+            let takes = world.state().work();
+            if !takes.is_zero() {
+                sleep(takes).await;
+            }
+            let mut state = world.state();
+            if !state.database.transactions.contains_key(&transaction) {
+                return Err(ended());
+            }
+            read(&mut state, transaction)
+        };
+        self.instance.ask(Server::Feedback, PATIENCE, served).await?
+    }
+}
+
+impl Drop for SimRound {
+    fn drop(&mut self) {
+        let Some(transaction) = self.transaction else { return };
+        let world = self.instance.world.clone();
+        let notices = {
+            let mut state = world.state();
+            let stays = state.harm.left_open;
+            if state.random.chance(stays) { KEEPALIVE } else { state.way() }
+        };
+        // A runtime that ends drops what it runs: nothing is left to roll back then.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            sleep(notices).await;
+            world.state().database.transactions.remove(&transaction);
+        });
+    }
+}
+
+impl OpenRound for SimRound {
+    async fn already_told(&mut self, id: &str, after: Option<&str>, upto: &str) -> Result<Clients, LedgerError> {
+        let (id, after, upto) = (id.to_owned(), after.map(str::to_owned), upto.to_owned());
+        self.statement(move |state, _| Ok(state.database.told(&id, after.as_deref(), &upto))).await
+    }
+
+    async fn late(
+        &mut self,
+        id: &str,
+        clients: &Clients,
+        planned_cursor: Option<&str>,
+        main_pass_over: bool,
+    ) -> Result<Clients, LedgerError> {
+        let (id, clients, cursor) = (id.to_owned(), clients.clone(), planned_cursor.map(str::to_owned));
+        self.statement(move |state, _| Ok(state.late(&id, &clients, cursor.as_deref(), main_pass_over))).await
+    }
+
+    async fn abandon(mut self) -> Result<(), LedgerError> {
+        let abandoned = self.statement(|state, transaction| state.end(transaction).map(|_: Transaction| ())).await;
+        if abandoned.is_ok() {
+            self.transaction = None;
+        }
+        abandoned
+    }
+
+    async fn copy(&mut self, content: Arc<RoundContent>) -> Result<(), LedgerError> {
+        self.statement(move |state, transaction| state.copy(transaction, &content)).await
+    }
+
+    async fn seal(mut self, head: RoundHead, content: Arc<RoundContent>) -> Result<Sealed, LedgerError> {
+        let own = self.own;
+        let sealing = self.statement(move |state, transaction| state.seal(own, transaction, head, &content)).await;
+        if sealing.is_ok() {
+            self.transaction = None;
+        }
+        sealing
+    }
+}

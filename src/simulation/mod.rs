@@ -1,0 +1,22 @@
+//! A world for lanes that one seed decides: Kafka, the ledger, the subscribers and the time behind the service's own traits, with the
+//! contract that the real ones keep and all the harm that may come to them. Only with the cargo feature `fail-points`; `tests/simulation`
+//! lives random lives in it.
+//!
+//! - [`world`]: what is shared: the time, what harm comes, what was found broken;
+//! - [`server`]: a request on its way there and back, which may be lost, or arrive though nobody waits for it any more;
+//! - [`database`]: the tables of the feedback database, and what each transaction of the ledger does to them; [`judging`] is its intake;
+//! - [`ledger`]: the ledger in front of it, with transactions, locks, and the ends of them;
+//! - [`broker`]: Kafka: the campaigns topic, producers that fence, transactions that end late, offsets;
+//! - [`audience`]: the subscribers, as a replica shows them that may lag;
+//! - [`clock`]: the time;
+//! - [`random`]: the numbers that follow from the seed.
+
+pub mod audience;
+pub mod broker;
+pub mod clock;
+pub mod database;
+pub mod judging;
+pub mod ledger;
+pub mod random;
+pub mod server;
+pub mod world;

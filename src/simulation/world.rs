@@ -1,0 +1,190 @@
+//! What all instances of a simulated world share.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::audience::Subscribers;
+use super::broker::Kafka;
+use super::database::Database;
+use super::random::Random;
+use crate::broker::Lane;
+use crate::campaign::EpochSeconds;
+use crate::clock::EpochMicros;
+
+/// The second in which every simulated world begins.
+pub const FIRST_SECOND: EpochSeconds = 1_700_000_000;
+
+/// A world. Cheap to clone.
+#[derive(Clone)]
+pub struct World {
+    state: Arc<Mutex<State>>,
+    /// Records were appended, or something else that a reader waits for.
+    pub(super) appended: Arc<Notify>,
+}
+
+/// One instance's way into the world: every trait of the service is implemented on top of it.
+#[derive(Clone)]
+pub struct Instance {
+    /// The world.
+    pub world: World,
+    /// Which instance it is.
+    pub number: usize,
+    /// The lanes that it believes to hold.
+    pub held: watch::Receiver<BTreeSet<Lane>>,
+}
+
+/// Everything that there is, and what may happen to it.
+pub struct State {
+    began: Instant,
+    /// Decides everything.
+    pub random: Random,
+    /// What harm comes.
+    pub harm: Harm,
+    /// The guard that is taken out.
+    pub without: Option<Guard>,
+    /// Since when all sending is paused, in a world in which nothing keeps an instance from hearing of it.
+    pub paused_since: Option<EpochMicros>,
+    /// What was found that must never be.
+    pub broken: Vec<String>,
+    /// The feedback database.
+    pub database: Database,
+    /// Kafka.
+    pub kafka: Kafka,
+    /// The subscribers.
+    pub subscribers: Subscribers,
+}
+
+/// A server, as far as it can fail by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Server {
+    /// The feedback database.
+    Feedback,
+    /// Kafka.
+    Kafka,
+    /// The subscribers database.
+    Subscribers,
+}
+
+/// What harm comes: chances are in a thousand, for each request.
+#[derive(Debug, Clone, Default)]
+pub struct Harm {
+    /// Most milliseconds on each way.
+    pub latency: u64,
+    /// A request does not arrive.
+    pub unsent: u64,
+    /// The reply does not arrive.
+    pub unanswered: u64,
+    /// A request takes seconds.
+    pub stalls: u64,
+    /// Something that is given up half-way is left as it is, until somebody ends it.
+    pub left_open: u64,
+    /// Servers that answer nothing.
+    pub away: BTreeSet<Server>,
+    /// Servers that refuse everything, and call it permanent.
+    pub refuses: BTreeSet<Server>,
+}
+
+/// What keeps the promises inside the ledger's SQL and Kafka; each can be taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "each is said in tests/simulation/guards.rs, with what follows without it")]
+pub enum Guard {
+    EpochAtBegin,
+    PostmasterCompared,
+    LockHeld,
+    HoldersEnded,
+    EpochAtSeal,
+    SeqAtSeal,
+    PositionAtIntake,
+    EpochAtWithdrawal,
+    RevisionAtSeal,
+    WindowAtSeal,
+    CursorAtSeal,
+    UniqueIndex,
+    AnsweredRowsStay,
+    CursorPutBack,
+    WithdrawnByRange,
+    CancelledAreOver,
+    PrimaryKeyDecides,
+    TombstoneOfUnknownKept,
+    ChangeWithPosition,
+    OnlyOwnerJudges,
+    RepassAfterUpdate,
+    RepassOfSameRevision,
+    DeadLetterOnce,
+    LastPagePublished,
+    StableOffsets,
+    InitAborts,
+    ProducerFenced,
+    FreshProducer,
+}
+
+impl World {
+    /// A new world: empty, harmless, with so many lanes. Must be made inside a runtime whose time is paused.
+    pub fn new(seed: u64, lanes: Lane) -> Self {
+        super::random::seed_jitter(seed);
+        let state = State {
+            began: Instant::now(),
+            random: Random::new(seed),
+            harm: Harm { latency: 5, ..Harm::default() },
+            without: None,
+            paused_since: None,
+            broken: Vec::new(),
+            database: Database::new(seed),
+            kafka: Kafka::new(lanes),
+            subscribers: Subscribers::default(),
+        };
+        Self { state: Arc::new(Mutex::new(state)), appended: Arc::default() }
+    }
+
+    /// Everything that there is. Never held across an await.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes those who wait for records.
+    pub fn wake_readers(&self) {
+        self.appended.notify_waiters();
+    }
+}
+
+impl State {
+    /// The time, by the feedback database.
+    pub fn micros(&self) -> EpochMicros {
+        let since = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        FIRST_SECOND * 1_000_000 + since
+    }
+
+    /// The current second.
+    pub fn now(&self) -> EpochSeconds {
+        self.micros() / 1_000_000
+    }
+
+    /// Whether a guard stands.
+    pub fn has(&self, guard: Guard) -> bool {
+        self.without != Some(guard)
+    }
+
+    /// A promise was broken at this moment.
+    pub fn broke(&mut self, what: String) {
+        let second = self.micros() - FIRST_SECOND * 1_000_000;
+        self.broken.push(format!("{:.3} s: {what}", second as f64 / 1e6));
+    }
+
+    /// Some time on the way to a server or back.
+    pub(super) fn way(&mut self) -> Duration {
+        Duration::from_millis(self.random.below(self.harm.latency + 1))
+    }
+
+    /// What a server takes for its work: usually nothing worth mentioning.
+    pub(super) fn work(&mut self) -> Duration {
+        match self.random.chance(self.harm.stalls) {
+            true => Duration::from_millis(self.random.below(20_000)),
+            false if self.random.chance(200) => Duration::from_millis(self.random.below(20)),
+            false => Duration::ZERO,
+        }
+    }
+}

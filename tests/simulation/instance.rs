@@ -1,0 +1,224 @@
+//! An instance of the service in a simulated world: the real lanes, in one future that can be frozen, or dropped at any of its polls.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use dinnerbell::broker::Lane;
+use dinnerbell::ledger::Ledger;
+use dinnerbell::memory::Memory;
+use dinnerbell::metrics::Board;
+use dinnerbell::simulation::audience::SimAudience;
+use dinnerbell::simulation::broker::SimBroker;
+use dinnerbell::simulation::clock::SimClock;
+use dinnerbell::simulation::database::GROUP;
+use dinnerbell::simulation::ledger::SimLedger;
+use dinnerbell::simulation::world::{Instance, World};
+use dinnerbell::way::rate::Rate;
+use dinnerbell::way::{Deps, Limits, lane};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+/// How long a lane that ended though it is still assigned is left alone.
+const START_AGAIN: Duration = Duration::from_millis(500);
+
+type Dependencies = Deps<SimBroker, SimLedger, SimAudience, SimClock>;
+
+/// How an instance is configured.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    pub round_rows: usize,
+    pub rate: u64,
+}
+
+/// A process: it is started, frozen, killed and started again.
+pub struct Process {
+    world: World,
+    number: usize,
+    settings: Settings,
+    /// What the process was told by the group.
+    pub held: watch::Sender<BTreeSet<Lane>>,
+    life: Option<JoinHandle<()>>,
+    control: Arc<Control>,
+}
+
+/// What is done to a running process from outside.
+#[derive(Default)]
+struct Control {
+    /// It dies at its poll of this number; 0 for never.
+    dies_at: AtomicU64,
+    polls: AtomicU64,
+    dead: AtomicBool,
+    frozen_until: Mutex<Option<Instant>>,
+}
+
+impl Process {
+    pub fn new(world: World, number: usize, settings: Settings) -> Self {
+        let held = watch::Sender::default();
+        Self { world, number, settings, held, life: None, control: Arc::default() }
+    }
+
+    /// Starts it; it holds no lane before the group says so.
+    pub fn start(&mut self) {
+        self.kill();
+        self.held.send_replace(BTreeSet::new());
+        self.control = Arc::default();
+        let instance = Instance { world: self.world.clone(), number: self.number, held: self.held.subscribe() };
+        let living = Box::pin(live(instance, self.settings));
+        let mortal = Mortal { living: Some(living), control: Arc::clone(&self.control), thaw: None };
+        self.life = Some(tokio::spawn(mortal));
+    }
+
+    /// Kills it at once.
+    pub fn kill(&mut self) {
+        if let Some(life) = self.life.take() {
+            life.abort();
+        }
+    }
+
+    /// It dies when it is polled so many more times.
+    pub fn dies_in(&self, polls: u64) {
+        let at = self.control.polls.load(Ordering::Relaxed) + polls;
+        self.control.dies_at.store(at, Ordering::Relaxed);
+    }
+
+    pub fn freeze(&self, time: Duration) {
+        *self.control.frozen() = Some(Instant::now() + time);
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.control.frozen().is_some_and(|until| Instant::now() < until)
+    }
+
+    pub fn thaw(&self) {
+        if self.is_frozen() {
+            *self.control.frozen() = Some(Instant::now());
+        }
+    }
+
+    /// Whether it was killed by its number of polls.
+    pub fn has_died(&self) -> bool {
+        self.control.dead.load(Ordering::Relaxed)
+    }
+
+    pub fn is_started(&self) -> bool {
+        self.life.is_some()
+    }
+
+    /// Ends it, and says how it panicked if it did.
+    pub async fn panicked(&mut self) -> Option<String> {
+        let life = self.life.take()?;
+        life.abort();
+        let error = life.await.err()?;
+        error.is_panic().then(|| {
+            let panic = error.into_panic();
+            let text = panic.downcast_ref::<String>().cloned();
+            text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+        })
+    }
+}
+
+impl Control {
+    fn frozen(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.frozen_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A future that is not polled while it is frozen, and is dropped at the poll at which it dies.
+struct Mortal {
+    living: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    control: Arc<Control>,
+    thaw: Option<Pin<Box<Sleep>>>,
+}
+
+impl Future for Mortal {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let frozen = *self.control.frozen();
+        if let Some(until) = frozen.filter(|until| Instant::now() < *until) {
+            let thaw = self.thaw.get_or_insert_with(|| Box::pin(sleep_until(until)));
+            if thaw.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        self.thaw = None;
+        let polls = self.control.polls.fetch_add(1, Ordering::Relaxed) + 1;
+        if polls == self.control.dies_at.load(Ordering::Relaxed) {
+            self.control.dead.store(true, Ordering::Relaxed);
+            self.living = None;
+        }
+        match &mut self.living {
+            Some(living) => living.as_mut().poll(context),
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+fn dependencies(instance: &Instance, settings: Settings, paused: watch::Receiver<bool>) -> Dependencies {
+    Deps {
+        broker: SimBroker(instance.clone()),
+        ledger: SimLedger(instance.clone()),
+        audience: SimAudience(instance.clone()),
+        clock: SimClock::new(instance.clone()),
+        limits: Limits { group_id: GROUP.to_owned(), round_rows: settings.round_rows, late_subscribers: true },
+        memory: Arc::new(Memory::new(1 << 20)),
+        rate: Rate::new(settings.rate),
+        paused,
+        board: Arc::new(Board::default()),
+    }
+}
+
+/// What `lanes::keep` does, with every lane inside this one future instead of a task of its own.
+async fn live(instance: Instance, settings: Settings) {
+    // Nobody sends before the ledger says that it is allowed.
+    let (pause, paused) = watch::channel(true);
+    let deps = Arc::new(dependencies(&instance, settings, paused));
+    let mut assigned = instance.held.clone();
+    let mut lanes: BTreeMap<Lane, watch::Sender<bool>> = BTreeMap::new();
+    let mut running = FuturesUnordered::new();
+    let mut watching = Box::pin(watch_pause(&deps.ledger, pause));
+    loop {
+        let wanted = assigned.borrow_and_update().clone();
+        for (lane, stop) in &lanes {
+            if !wanted.contains(lane) {
+                stop.send_replace(true);
+            }
+        }
+        for lane in wanted {
+            lanes.entry(lane).or_insert_with(|| {
+                let (stop, stopped) = watch::channel(false);
+                let kept = lane::keep(Arc::clone(&deps), lane, stopped);
+                running.push(Box::pin(async move {
+                    kept.await;
+                    // As the service does: a moment later it is started again, if it is still assigned.
+                    sleep(START_AGAIN).await;
+                    lane
+                }));
+                stop
+            });
+        }
+        tokio::select! {
+            biased;
+            changed = assigned.changed() => if changed.is_err() { return },
+            Some(ended) = running.next() => drop(lanes.remove(&ended)),
+            () = &mut watching => {}
+        }
+    }
+}
+
+async fn watch_pause(ledger: &SimLedger, pause: watch::Sender<bool>) {
+    loop {
+        if let Ok(paused) = ledger.paused().await {
+            pause.send_if_modified(|before| std::mem::replace(before, paused) != paused);
+        }
+        sleep(Duration::from_millis(400)).await;
+    }
+}
