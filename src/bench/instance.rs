@@ -1,5 +1,6 @@
 //! The service as a process of its own, so that its memory is its own.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use super::error::BenchError;
 use super::ground::Stage;
 use super::progress::STANDSTILL;
 use super::scrape::Scrape;
+use crate::broker::Lane;
 use crate::demo::cluster::free_port;
 
 /// How long it may take to end.
@@ -33,9 +35,7 @@ pub struct Instance {
 impl Instance {
     /// Starts `dinnerbell run` on a stage, and waits until every lane runs.
     pub async fn start(stage: &Stage<'_>) -> Result<Self, BenchError> {
-        let mut instance = Self::spawn(stage).map_err(|error| {
-            BenchError::Failed(format!("the service cannot be started as a process of its own: {error}"))
-        })?;
+        let mut instance = Self::begin(stage)?;
         let until = Instant::now() + STANDSTILL;
         loop {
             instance.lives()?;
@@ -48,6 +48,31 @@ impl Instance {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Starts `dinnerbell run` on a stage, and waits for nothing.
+    pub fn begin(stage: &Stage<'_>) -> Result<Self, BenchError> {
+        Self::spawn(stage).map_err(|error| {
+            BenchError::Failed(format!("the service cannot be started as a process of its own: {error}"))
+        })
+    }
+
+    /// The lanes that are its own, as far as it says so yet.
+    pub async fn lanes(&mut self) -> Result<BTreeSet<Lane>, BenchError> {
+        self.lives()?;
+        Ok(Scrape::of(self.address).await.map_or_else(BTreeSet::new, |scrape| scrape.lanes()))
+    }
+
+    /// Asks it to end, and waits for nothing.
+    pub fn ask_to_end(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub fn kill(mut self) {
+        // Neither fails in a way that matters: it is gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     fn spawn(stage: &Stage<'_>) -> std::io::Result<Self> {
@@ -118,6 +143,14 @@ impl Instance {
         tokio::task::block_in_place(|| drop(self));
     }
 
+    fn signal(&mut self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        // While it has not been waited for, the pid is its own.
+        if let (Some(pid), Ok(None)) = (pid, self.child.try_wait()) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     fn lives(&mut self) -> Result<(), BenchError> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
@@ -136,11 +169,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // It has not been waited for, so the pid is still its own.
-        if let (Some(pid), Ok(None)) = (pid, self.child.try_wait()) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
+        self.signal(Signal::TERM);
         let until = Instant::now() + END;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
             std::thread::sleep(LOOK);

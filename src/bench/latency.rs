@@ -73,7 +73,7 @@ async fn once(ground: &Ground<'_>, Wish { load, seconds, .. }: Wish) -> Result<L
     let mut instance = Instance::start(&stage).await?;
     let bell = Bell::new(&stage.config.kafka)?;
     let (reader, complete) = steady::count(&stage, load.size, 0).await?;
-    let warmed = steady::warm_up(&bell, load).await?;
+    let warmed = steady::warm_up(&bell, load.lanes).await?;
     let meter = Meter::from(instance.published(warmed).await?);
     let campaigns = ((load.rate * seconds).round() as usize).max(1);
     let steady = Steady::new(&stage, &bell, &audience.restaurant, load);
@@ -124,17 +124,13 @@ impl Latency {
         text.push_str(&table(["CAMPAIGNS", "P50", "P95", "P99", "MAX", "PEAK", "CPU", "ROUNDS"], rows));
         let usages = || self.runs.iter().map(|run| &run.usage);
         let (p50, p99) = (self.p50_ms.show(milliseconds), self.p99_ms.show(milliseconds));
-        text.push_str(&format!("\np50 {p50}, p99 {p99}; {}\n", memory_text(self.lanes(), usages())));
+        text.push_str(&format!("\np50 {p50}, p99 {p99}; {}\n", memory_text(lanes, usages())));
         let later: usize = self.runs.iter().map(|run| run.rows_after_messages).sum();
         if later > 0 {
             text.push_str(&format!("{later} campaigns had messages before their rows: report this, it must not be\n"));
         }
         text.push_str(&steps_text("latency", usages()));
         text
-    }
-
-    fn lanes(&self) -> usize {
-        usize::try_from(self.load.lanes).unwrap_or(0)
     }
 }
 

@@ -94,7 +94,7 @@ async fn once(ground: &Ground<'_>, Wish { load, giant, .. }: Wish) -> Result<Mix
     let mut instance = Instance::start(&stage).await?;
     let bell = Bell::new(&stage.config.kafka)?;
     let (reader, complete) = steady::count(&stage, load.size, giant).await?;
-    let warmed = steady::warm_up(&bell, load).await?;
+    let warmed = steady::warm_up(&bell, load.lanes).await?;
     let meter = Meter::from(instance.published(warmed).await?);
     let steady = Steady::new(&stage, &bell, &small.restaurant, load);
     let (ended, giants) = watch::channel(false);
@@ -156,7 +156,7 @@ impl Mixed {
             self.p99_ms.show(milliseconds),
             self.own_lane_p99_ms.show(milliseconds),
             self.giant_drafts_per_second.show(rate),
-            memory_text(usize::try_from(lanes).unwrap_or(0), usages())
+            memory_text(lanes, usages())
         ));
         let later: usize = self.runs.iter().map(|run| run.rows_after_messages).sum();
         if later > 0 {

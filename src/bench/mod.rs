@@ -8,16 +8,18 @@
 //! - [`instance`] and [`scrape`]: the service as a process, and what its `/metrics` say; [`usage`]: what it used meanwhile;
 //! - [`bell`] rings, [`reader`] hears, [`sinks`] counts; [`steady`]: small campaigns rung and heard;
 //! - [`roofline`]: the same rows and messages without the service;
-//! - [`fanout`], [`latency`], [`mixed`]: one file for each scenario, with its result and its part of the report. To add one: its file, its
+//! - [`fanout`], [`latency`], [`mixed`], [`lanes`], [`catch_up`], [`take_over`]: one file for each scenario, with its result and its part of the report. To add one: its file, its
 //!   variant of [`Scenario`], its line in [`measure`] and in [`report`], which only puts the parts together.
 
 pub mod audience;
 pub mod bell;
+pub mod catch_up;
 pub mod error;
 pub mod fanout;
 pub mod figures;
 pub mod ground;
 pub mod instance;
+pub mod lanes;
 pub mod latency;
 pub mod machine;
 pub mod mixed;
@@ -28,6 +30,7 @@ pub mod roofline;
 pub mod scrape;
 pub mod sinks;
 pub mod steady;
+pub mod take_over;
 pub mod usage;
 
 use tokio::sync::watch;
@@ -47,6 +50,12 @@ pub enum Scenario {
     Latency(latency::Wish),
     /// Small campaigns while a giant one runs.
     Mixed(mixed::Wish),
+    /// The same work over more and more lanes.
+    Lanes(lanes::Wish),
+    /// A backlog after an outage.
+    CatchUp(catch_up::Wish),
+    /// Lanes that change hands.
+    TakeOver(take_over::Wish),
 }
 
 /// What is to be done.
@@ -80,6 +89,9 @@ async fn measure(ground: &Ground<'_>, plan: &Plan) -> Result<Report, BenchError>
             Scenario::FanOut(wish) => report.fanout = Some(fanout::measure(ground, wish).await?),
             Scenario::Latency(wish) => report.latency = Some(latency::measure(ground, *wish).await?),
             Scenario::Mixed(wish) => report.mixed = Some(mixed::measure(ground, *wish).await?),
+            Scenario::Lanes(wish) => report.lanes = Some(lanes::measure(ground, wish).await?),
+            Scenario::CatchUp(wish) => report.catch_up = Some(catch_up::measure(ground, *wish).await?),
+            Scenario::TakeOver(wish) => report.take_over = Some(take_over::measure(ground, *wish).await?),
         }
     }
     Ok(report)

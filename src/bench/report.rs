@@ -2,12 +2,15 @@
 
 use serde::Serialize;
 
+use super::catch_up::CatchUp;
 use super::fanout::FanOuts;
 use super::figures::gibibytes;
 use super::ground::Servers;
+use super::lanes::Lanes;
 use super::latency::Latency;
 use super::machine::Machine;
 use super::mixed::Mixed;
+use super::take_over::TakeOver;
 
 /// Everything. A scenario that was not measured is not there.
 #[derive(Debug, Serialize)]
@@ -33,6 +36,15 @@ pub struct Report {
     /// Small campaigns while a giant one runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mixed: Option<Mixed>,
+    /// The same work over more and more lanes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lanes: Option<Lanes>,
+    /// A backlog after an outage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catch_up: Option<CatchUp>,
+    /// Lanes that change hands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub take_over: Option<TakeOver>,
 }
 
 impl Report {
@@ -48,6 +60,9 @@ impl Report {
             fanout: None,
             latency: None,
             mixed: None,
+            lanes: None,
+            catch_up: None,
+            take_over: None,
         }
     }
 
@@ -58,6 +73,9 @@ impl Report {
             self.fanout.as_ref().map(FanOuts::text),
             self.latency.as_ref().map(Latency::text),
             self.mixed.as_ref().map(Mixed::text),
+            self.lanes.as_ref().map(Lanes::text),
+            self.catch_up.as_ref().map(CatchUp::text),
+            self.take_over.as_ref().map(TakeOver::text),
         ];
         parts.into_iter().flatten().collect()
     }

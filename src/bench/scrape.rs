@@ -1,6 +1,6 @@
 //! What an instance's `/metrics` say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,6 +8,8 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::broker::Lane;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -68,6 +70,13 @@ impl Scrape {
         all.map(|(_, value)| *value as u64).sum()
     }
 
+    /// The lanes that are the instance's own, whatever their state.
+    pub fn lanes(&self) -> BTreeSet<Lane> {
+        let names =
+            self.0.keys().filter_map(|name| name.strip_prefix("dinnerbell_lane_state{lane=\"")?.split('"').next());
+        names.filter_map(|lane| lane.parse().ok()).collect()
+    }
+
     /// How many lanes run.
     pub fn running_lanes(&self) -> usize {
         let states = self.0.iter().filter(|(name, value)| {
@@ -121,6 +130,7 @@ mod tests {
         board.step("copy", Duration::from_millis(250));
         let after = Scrape::parse(&board.exposition().unwrap());
         assert_eq!((after.drafts(), after.rounds(), after.running_lanes(), after.failures()), (1_200, 1, 1, 0));
+        assert_eq!(after.lanes(), BTreeSet::from([0, 1]));
         let copy = after.steps_since(&before).into_iter().find(|step| step.step == "copy").unwrap();
         assert_eq!((copy.times, copy.seconds), (2, 0.5));
     }

@@ -1,9 +1,15 @@
 //! Counts what both sinks hold, as their readers see it: what was measured must have been the whole work.
 
+use std::time::{Duration, Instant};
+
 use super::error::{BenchError, blocking};
 use super::ground::Stage;
+use super::progress::STANDSTILL;
 use crate::broker::BrokerError;
 use crate::kafka::notifications::Notifications;
+
+/// How often rows are counted while they are waited for.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Both sinks hold exactly so many drafts.
 pub async fn hold(stage: &Stage<'_>, drafts: usize) -> Result<(), BenchError> {
@@ -14,6 +20,23 @@ pub async fn hold(stage: &Stage<'_>, drafts: usize) -> Result<(), BenchError> {
     Err(BenchError::Failed(format!(
         "the service told {drafts} drafts, but the table holds {rows} rows and the topic {messages} messages: nothing that was measured counts"
     )))
+}
+
+/// Waits until the table holds so many rows.
+pub async fn reach(stage: &Stage<'_>, drafts: usize) -> Result<(), BenchError> {
+    let (mut last, mut seen) = (Instant::now(), 0);
+    loop {
+        let rows = rows(stage).await?;
+        if rows >= drafts {
+            return Ok(());
+        }
+        if rows > seen {
+            (last, seen) = (Instant::now(), rows);
+        } else if last.elapsed() > STANDSTILL {
+            return Err(BenchError::Failed(format!("the service stands still at {rows} of {drafts} rows")));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 async fn rows(stage: &Stage<'_>) -> Result<usize, BenchError> {

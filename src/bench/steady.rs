@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
+use super::audience::Audience;
 use super::bell::{self, Bell, campaign};
 use super::error::BenchError;
 use super::ground::Stage;
@@ -43,7 +44,7 @@ impl Load {
 
     /// The lane in which a campaign is rung.
     pub fn lane(&self, number: usize) -> Lane {
-        i32::try_from(number).map_or(0, |number| number % self.lanes)
+        lane(number, self.lanes)
     }
 }
 
@@ -197,12 +198,18 @@ fn stands_still(got: usize, all: Option<usize>) -> BenchError {
 }
 
 /// Rings campaigns that warm every lane up. Returns how many drafts they have in all.
-pub async fn warm_up(bell: &Bell, load: Load) -> Result<usize, BenchError> {
-    let lanes = usize::try_from(load.lanes).unwrap_or(0);
-    for number in 0..WARM_UPS * lanes {
-        bell.ring(&bell::warm_up(number), load.lane(number)).await?;
+pub async fn warm_up(bell: &Bell, lanes: i32) -> Result<usize, BenchError> {
+    let mut drafts = 0;
+    for number in 0..WARM_UPS * usize::try_from(lanes).unwrap_or(0) {
+        bell.ring(&bell::warm_up(number), lane(number, lanes)).await?;
+        drafts += Audience::warm_up().subscribers;
     }
-    Ok(WARM_UPS * lanes * super::audience::Audience::warm_up().subscribers)
+    Ok(drafts)
+}
+
+/// Lanes are taken in turn.
+pub fn lane(number: usize, lanes: i32) -> Lane {
+    i32::try_from(number).map_or(0, |number| number % lanes)
 }
 
 async fn rows(stage: &Stage<'_>, campaign: &str) -> Result<i64, BenchError> {

@@ -66,9 +66,8 @@ impl Usage {
 }
 
 /// The largest resident memory that is promised for an instance with so many lanes, where something is promised.
-pub fn memory_promised(lanes: usize) -> Option<u64> {
+pub fn memory_promised(lanes: i32) -> Option<u64> {
     match lanes {
-        0 => None,
         1 => Some(128_000_000),
         2..=12 => Some(256_000_000),
         _ => None,
@@ -76,11 +75,16 @@ pub fn memory_promised(lanes: usize) -> Option<u64> {
 }
 
 /// The peaks of several runs against what is promised, as a sentence.
-pub fn memory_text<'a>(lanes: usize, usages: impl Iterator<Item = &'a Usage>) -> String {
-    let peak = Spread::of(usages.map(|usage| usage.peak_memory_bytes as f64));
+pub fn memory_text<'a>(lanes: i32, usages: impl Iterator<Item = &'a Usage>) -> String {
+    peaks_text(lanes, usages.map(|usage| usage.peak_memory_bytes))
+}
+
+/// See [`memory_text`].
+pub fn peaks_text(lanes: i32, peaks: impl Iterator<Item = u64>) -> String {
+    let peak = Spread::of(peaks.map(|peak| peak as f64));
     let promised = memory_promised(lanes).map(|promised| {
-        let kept = if peak.max <= promised as f64 { "kept" } else { "not kept" };
-        format!(": the {} that are promised are {kept}", mebibytes(promised as f64))
+        let place = if peak.max <= promised as f64 { "within" } else { "ABOVE" };
+        format!(", {place} the {} that are promised", mebibytes(promised as f64))
     });
     format!("peak memory {}{}", peak.show(mebibytes), promised.unwrap_or_default())
 }
@@ -121,9 +125,9 @@ mod tests {
     fn memory_is_judged_by_the_worst_run() {
         let usage = |peak_memory_bytes| Usage { peak_memory_bytes, ..Meter::default().usage(&Scrape::default(), 0) };
         let (good, bad) = (usage(100 << 20), usage(200 << 20));
-        assert!(memory_text(1, [&good].into_iter()).ends_with(" kept"));
-        assert!(memory_text(1, [&good, &bad].into_iter()).ends_with("not kept"));
-        assert!(memory_text(4, [&good, &bad].into_iter()).ends_with("are kept"));
+        assert!(memory_text(1, [&good].into_iter()).contains("within"));
+        assert!(memory_text(1, [&good, &bad].into_iter()).contains("ABOVE"));
+        assert!(memory_text(4, [&good, &bad].into_iter()).contains("within"));
         assert_eq!(memory_text(40, [&good].into_iter()), "peak memory 100 MiB");
     }
 }

@@ -8,7 +8,7 @@ use super::{ConfigFile, Failure, Json, output, runtime};
 use crate::bench::error::BenchError;
 use crate::bench::ground::Setup;
 use crate::bench::steady::Load;
-use crate::bench::{self, Plan, Scenario, fanout, latency, mixed};
+use crate::bench::{self, Plan, Scenario, catch_up, fanout, lanes, latency, mixed, take_over};
 
 const HELP: &str = "\
 Examples:
@@ -39,7 +39,7 @@ pub struct Arguments {
     /// latency, mixed: campaigns a second
     #[arg(long, value_name = "NUMBER", default_value_t = 20.0, value_parser = positive)]
     rate: f64,
-    /// latency, mixed: partitions of the campaigns topic
+    /// latency, mixed, catch-up, take-over: partitions of the campaigns topic
     #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=1000))]
     lanes: i32,
     /// latency: for how many seconds
@@ -51,6 +51,25 @@ pub struct Arguments {
     /// mixed: subscribers of the large campaign
     #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     giant: u32,
+    /// lanes: numbers of lanes
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_values_t = [1, 2, 4, 8],
+          value_parser = clap::value_parser!(i32).range(1..=1000))]
+    lane_counts: Vec<i32>,
+    /// lanes: subscribers of each of its 24 campaigns
+    #[arg(long, value_name = "NUMBER", default_value_t = 40_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    lane_size: u32,
+    /// catch-up: campaigns that wait
+    #[arg(long, value_name = "NUMBER", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    backlog: u32,
+    /// catch-up: subscribers of each of them
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    backlog_size: u32,
+    /// take-over: how often an instance comes or goes in order
+    #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    moves: u32,
+    /// take-over: how often one is killed; each takes more than 10 s
+    #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    kills: u32,
     /// Partitions of the topic of drafts
     #[arg(long, value_name = "NUMBER", default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions: i32,
@@ -72,12 +91,18 @@ enum Choice {
     Latency,
     /// Small campaigns at a steady rate while a large one runs in the same lanes
     Mixed,
+    /// The same work over more and more lanes
+    Lanes,
+    /// A backlog of small campaigns after an outage
+    CatchUp,
+    /// Lanes that change hands between two instances, in order and after a kill -9
+    TakeOver,
     /// All of them
     All,
 }
 
 impl Choice {
-    const EACH: [Self; 3] = [Self::Fanout, Self::Latency, Self::Mixed];
+    const EACH: [Self; 6] = [Self::Fanout, Self::Latency, Self::Mixed, Self::Lanes, Self::CatchUp, Self::TakeOver];
 }
 
 impl Arguments {
@@ -117,13 +142,22 @@ impl Arguments {
     }
 
     fn scenario(&self, choice: Choice) -> Option<Scenario> {
-        let Self { repeat, rate, lanes, seconds, size, giant, .. } = *self;
+        let Self { repeat, rate, lanes, seconds, size, giant, moves, kills, .. } = *self;
         let load = Load { rate, lanes, size };
         let audiences = || self.audience.iter().map(|audience| *audience as usize).collect();
         Some(match choice {
             Choice::Fanout => Scenario::FanOut(fanout::Wish { audiences: audiences(), repeat }),
             Choice::Latency => Scenario::Latency(latency::Wish { load, seconds, repeat }),
             Choice::Mixed => Scenario::Mixed(mixed::Wish { load, giant, repeat }),
+            Choice::Lanes => {
+                let (counts, size) = (self.lane_counts.clone(), self.lane_size as usize);
+                Scenario::Lanes(lanes::Wish { counts, size, repeat })
+            }
+            Choice::CatchUp => {
+                let (backlog, size) = (self.backlog as usize, self.backlog_size);
+                Scenario::CatchUp(catch_up::Wish { backlog, size, lanes, repeat })
+            }
+            Choice::TakeOver => Scenario::TakeOver(take_over::Wish { lanes, moves, kills }),
             Choice::All => return None,
         })
     }
