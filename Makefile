@@ -5,7 +5,7 @@ TEST_THREADS ?= 4
 # Where rustup puts cargo, for shells that do not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo test lint prove bench
+.PHONY: help demo test lint prove bench figures
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,6 +26,10 @@ bench: ## this machine's own limits, and the service against them
 	@scripts/setup test
 	scripts/with-rig sh -c 'scripts/rig configuration >.cache/rig/dinnerbell.toml && \
 		exec cargo run --release --locked -- bench -c .cache/rig/dinnerbell.toml "$$@"' bench $(ARGS)
+
+figures: ## the figures and pictures of docs/performance.md, measured anew: half an hour on a machine that does nothing else
+	@scripts/setup figures
+	scripts/with-rig scripts/figures $(ARGS)
 
 lint: ## format, warnings, licences and bans
 	@scripts/setup lint

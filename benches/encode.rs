@@ -1,14 +1,18 @@
-//! What one draft costs before any server sees it. `cargo bench --bench encode`; one iteration is one item.
+//! What a campaign and a draft cost before any server sees them: decoding, planning, rows and messages. `cargo bench --bench encode`; one iteration is one item.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use dinnerbell::draft::{Clients, DraftBatch, DraftTemplate};
+use dinnerbell::campaign::Window;
+use dinnerbell::draft::{CE_ID, Clients, DraftBatch, DraftTemplate, ROUND_HEADER};
+use dinnerbell::kafka::message;
 use dinnerbell::way::decode::{Arrival, decode};
+use dinnerbell::way::plan::{Candidate, plan};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
+use rdkafka::message::Header;
 
 const SAMPLE: &[u8] = include_bytes!("../samples/campaign.json");
 /// As many as a full round holds.
@@ -37,6 +41,18 @@ fn template(bencher: Bencher<'_, '_>) {
     bencher.bench(|| DraftTemplate::new(black_box(Arc::clone(&campaign)), 1_700_000_000, "dinnerbell"));
 }
 
+/// A full round among so many campaigns, all of them begun but the last.
+#[divan::bench(args = [1, 10, 1_000])]
+fn plan_a_round(bencher: Bencher<'_, '_>, campaigns: i64) {
+    let candidate = |number: i64| Candidate {
+        window: Window { start: 0, end: 10_000 + number % 97 },
+        begun: number + 1 < campaigns,
+        remaining: (number % 2 == 0).then_some(50_000),
+    };
+    let candidates: Vec<Candidate> = (0..campaigns).map(candidate).collect();
+    bencher.bench(|| plan(5_000, DRAFTS, black_box(&candidates)));
+}
+
 #[divan::bench]
 fn rows_of_a_round(bencher: Bencher<'_, '_>) {
     let round = round();
@@ -61,6 +77,20 @@ fn messages_of_a_round(bencher: Bencher<'_, '_>) {
             value.clear();
             round.template.message_value(client, &mut value);
             black_box(&value);
+        }
+    });
+}
+
+/// With its headers, as it is handed to librdkafka.
+#[divan::bench]
+fn headers_of_a_round(bencher: Bencher<'_, '_>) {
+    let round = round();
+    let headers = round.template.headers().iter().map(|(name, value)| (*name, Some(&**value)));
+    let common = message::headers(headers.chain([(ROUND_HEADER, Some(b"promo.in/0/1".as_slice()))]));
+    bencher.counter(ItemsCount::new(DRAFTS)).bench_local(|| {
+        for client in round.clients.iter() {
+            let id = round.template.ce_id(client);
+            black_box(common.clone().insert(Header { key: CE_ID, value: Some(&id) }));
         }
     });
 }

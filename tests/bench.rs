@@ -44,13 +44,53 @@ fn number(value: &Value, path: &str) -> f64 {
     found.unwrap_or_else(|| panic!("{path} is no number in {value:#}"))
 }
 
+/// The paths of all values; elements of a list share one.
+fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                paths(value, &if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| paths(item, &format!("{path}[]"), found)),
+        _ => _ = found.insert(path.to_owned()),
+    }
+}
+
+/// The paths that docs/bench-json.md describes.
+fn documented() -> BTreeSet<String> {
+    let page = include_str!("../docs/bench-json.md");
+    let rows: Vec<(&str, &str)> =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | ")).collect();
+    let (usage, fields): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(name, _)| {
+        let first = name.split(['[', '.']).next().unwrap_or_default();
+        ["peak_memory_bytes", "cpu_seconds", "machine_busy", "in_flight_share", "rounds", "lane_failures", "steps"]
+            .contains(&first)
+    });
+    let mut documented = BTreeSet::new();
+    for (path, rest) in fields {
+        let parts: Vec<&str> = match rest.split(" |").next() {
+            Some("spread") => vec!["median", "min", "max"],
+            Some("quantiles") => vec!["p50_ms", "p95_ms", "p99_ms", "max_ms"],
+            Some("usage") => usage.iter().map(|(name, _)| *name).collect(),
+            _ => {
+                documented.insert(path.to_owned());
+                continue;
+            }
+        };
+        documented.extend(parts.iter().map(|part| format!("{path}.{part}")));
+    }
+    documented
+}
+
 #[test]
-fn all_scenarios_give_sane_figures_and_leave_nothing_behind() {
+fn all_scenarios_give_sane_figures_as_documented_and_leave_nothing_behind() {
     let stage = Stage::new();
     let prefix = unique("bench-");
-    let sizes =
-        ["--audience", "300,3000", "--rate", "10", "--seconds", "1", "--lanes", "2", "--size", "5", "--giant", "20000"];
-    let output = service::run(bench(&stage, &prefix, &[&sizes[..], &["--json"]].concat()), WITHIN);
+    let sizes = "--audience 300,3000 --rate 10 --seconds 1 --lanes 2 --size 5 --giant 20000 --lane-counts 1,2 --lane-size 50 \
+                 --backlog 60 --backlog-size 5 --moves 2 --kills 1 --peer-audience 2500 --json";
+    let sizes: Vec<&str> = sizes.split_whitespace().collect();
+    let output = service::run(bench(&stage, &prefix, &sizes), WITHIN);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "bench ended with {}: {errors}", output.status);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -75,6 +115,21 @@ fn all_scenarios_give_sane_figures_and_leave_nothing_behind() {
     assert!(of("/runs/0/campaigns") >= 1.0 && of("/runs/0/rows_after_messages") == 0.0);
     assert!(0.0 < of("/p50_ms/median") && of("/p50_ms/median") <= of("/p99_ms/median"));
     assert!((of("/giant_drafts_per_second/median") - 20_000.0 / of("/runs/0/giant_seconds")).abs() < 1e-6);
+    let of = |path: &str| number(&report, &format!("/lanes{path}"));
+    assert_eq!((of("/counts/0/lanes"), of("/counts/1/lanes")), (1.0, 2.0));
+    assert!((of("/counts/1/drafts_per_second/median") - 1_200.0 / of("/counts/1/runs/0/seconds")).abs() < 1e-6);
+    let of = |path: &str| number(&report, &format!("/catch_up{path}"));
+    assert!(of("/runs/0/start_seconds") < of("/runs/0/seconds"));
+    assert!((of("/campaigns_per_second/median") - 60.0 / of("/runs/0/seconds")).abs() < 1e-6);
+    let of = |path: &str| number(&report, &format!("/take_over{path}"));
+    // The first of two lanes goes to the other instance, comes back to a new one, and goes once more when that is killed.
+    assert!(of("/from_assignment/times") >= 3.0 && of("/from_kill/times") >= 1.0, "{report:#}");
+    assert!(of("/from_kill/p50_ms") > 5_000.0, "the session's time-out is in it: {report:#}");
+    let of = |path: &str| number(&report, &format!("/peer{path}"));
+    assert!((of("/ratio/median") - of("/runs/0/seconds") / of("/runs/0/service/seconds")).abs() < 1e-9);
+    let mut printed = BTreeSet::new();
+    paths(&report, "", &mut printed);
+    assert_eq!(printed, documented());
     assert_eq!(left_behind(&stage, &prefix), BTreeSet::new());
 }
 

@@ -129,14 +129,16 @@ impl Service {
 }
 
 impl FanOutRun {
-    fn of(roofline: Roofline, service: Service) -> Self {
+    /// Both sides.
+    pub fn of(roofline: Roofline, service: Service) -> Self {
         let ratio = roofline.seconds / service.seconds;
         Self { roofline, service, ratio }
     }
 }
 
 impl FanOut {
-    fn of(audience: usize, runs: Vec<FanOutRun>) -> Self {
+    /// The pairs of one size.
+    pub fn of(audience: usize, runs: Vec<FanOutRun>) -> Self {
         let spread = |of: fn(&FanOutRun) -> f64| Spread::of(runs.iter().map(of));
         Self {
             audience,
@@ -148,7 +150,8 @@ impl FanOut {
         }
     }
 
-    fn usages(&self) -> impl Iterator<Item = &Usage> {
+    /// What the service used in each.
+    pub fn usages(&self) -> impl Iterator<Item = &Usage> {
         self.runs.iter().map(|run| &run.service.usage)
     }
 }

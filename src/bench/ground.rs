@@ -173,7 +173,7 @@ impl<'a> Ground<'a> {
         }
         self.make_topic(&config.kafka.topics.campaigns, lanes).await?;
         self.make_topic(&config.kafka.topics.notifications, self.setup.partitions).await?;
-        self.made().groups.insert(name);
+        self.will_make_group(&name);
         let pool = Pool::open(&few(&config.feedback), "feedback")?;
         let connection = pool.get().await?;
         // A ledger belongs to one group and one set of topics.
@@ -213,6 +213,11 @@ impl<'a> Ground<'a> {
         connection.release();
         seeded.insert(audience.restaurant.clone());
         Ok(())
+    }
+
+    /// How the user configured the service.
+    pub fn given(&self) -> &Config {
+        &self.given
     }
 
     /// The table of the roofline, with the same columns and indexes as that of the feedback.
@@ -288,7 +293,13 @@ impl<'a> Ground<'a> {
         Ok(())
     }
 
-    async fn drop_group(&self, name: &str) -> Result<(), BenchError> {
+    /// Remembers a group that comes into being, to drop it at the end.
+    pub fn will_make_group(&self, name: &str) {
+        self.made().groups.insert(name.to_owned());
+    }
+
+    /// Drops a group, once it is empty.
+    pub async fn drop_group(&self, name: &str) -> Result<(), BenchError> {
         let until = Instant::now() + GROUP_ENDS;
         loop {
             let dropped = self.admin.delete_groups(&[name], &options()).await.map(one);

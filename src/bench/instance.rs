@@ -28,6 +28,8 @@ const SHOWN_LINES: usize = 8;
 pub struct Instance {
     child: Child,
     address: SocketAddr,
+    /// The largest share of its memory for drafts that a scrape saw in use.
+    in_flight_share: Option<f64>,
     log: PathBuf,
     _folder: TempDir,
 }
@@ -93,14 +95,19 @@ impl Instance {
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         // A Ctrl-C of the terminal reaches the bench alone, which then ends the service.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        Ok(Self { child: command.spawn()?, address, log, _folder: folder })
+        Ok(Self { child: command.spawn()?, address, in_flight_share: None, log, _folder: folder })
     }
 
     /// What its metrics say now.
     pub async fn scrape(&mut self) -> Result<Scrape, BenchError> {
         self.lives()?;
         match Scrape::of(self.address).await {
-            Some(scrape) => Ok(scrape),
+            Some(scrape) => {
+                let share = scrape.in_flight_share();
+                // None is less than any.
+                self.in_flight_share = if share > self.in_flight_share { share } else { self.in_flight_share };
+                Ok(scrape)
+            }
             None => {
                 self.lives()?;
                 Err(self.failed("its /metrics do not answer"))
@@ -126,6 +133,11 @@ impl Instance {
             let pause = (began.elapsed() / 200).clamp(Duration::from_millis(2), Duration::from_millis(50));
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// The largest share of its memory for drafts that any scrape saw in use.
+    pub fn in_flight_share(&self) -> Option<f64> {
+        self.in_flight_share
     }
 
     /// The largest resident memory it had, in bytes.
@@ -159,7 +171,8 @@ impl Instance {
         }
     }
 
-    fn failed(&self, why: &str) -> BenchError {
+    /// An error about it, with the end of its log.
+    pub fn failed(&self, why: &str) -> BenchError {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n  ");

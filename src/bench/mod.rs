@@ -8,9 +8,12 @@
 //! - [`instance`] and [`scrape`]: the service as a process, and what its `/metrics` say; [`usage`]: what it used meanwhile;
 //! - [`bell`] rings, [`reader`] hears, [`sinks`] counts; [`steady`]: small campaigns rung and heard;
 //! - [`roofline`]: the same rows and messages without the service;
-//! - [`fanout`], [`latency`], [`mixed`], [`lanes`], [`catch_up`], [`take_over`]: one file for each scenario, with its result and its part of the report. To add one: its file, its
-//!   variant of [`Scenario`], its line in [`measure`] and in [`report`], which only puts the parts together.
+//! - [`fanout`], [`latency`], [`mixed`], [`lanes`], [`catch_up`], [`take_over`], [`peer`]: one file for each scenario, with its result
+//!   and its part of the report. To add one: its file, its variant of [`Scenario`], its line in [`measure`] and in [`report`], which only puts
+//!   the parts together;
+//! - [`advice`]: what follows from the figures.
 
+pub mod advice;
 pub mod audience;
 pub mod bell;
 pub mod catch_up;
@@ -23,6 +26,7 @@ pub mod lanes;
 pub mod latency;
 pub mod machine;
 pub mod mixed;
+pub mod peer;
 pub mod progress;
 pub mod reader;
 pub mod report;
@@ -36,6 +40,7 @@ pub mod usage;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use advice::Configured;
 use error::BenchError;
 use ground::{Ground, Setup};
 use progress::tell;
@@ -56,6 +61,8 @@ pub enum Scenario {
     CatchUp(catch_up::Wish),
     /// Lanes that change hands.
     TakeOver(take_over::Wish),
+    /// The same work as most people would write it.
+    Peer(peer::Wish),
 }
 
 /// What is to be done.
@@ -83,7 +90,8 @@ pub async fn run(config: Config, plan: &Plan, stop: &mut watch::Receiver<bool>) 
 }
 
 async fn measure(ground: &Ground<'_>, plan: &Plan) -> Result<Report, BenchError> {
-    let mut report = Report::new(ground.prepare().await?, plan.setup.partitions, plan.repeat);
+    let configured = Configured::from(&ground.given().fanout);
+    let mut report = Report::new(ground.prepare().await?, configured, plan.setup.partitions, plan.repeat);
     for scenario in &plan.scenarios {
         match scenario {
             Scenario::FanOut(wish) => report.fanout = Some(fanout::measure(ground, wish).await?),
@@ -92,7 +100,9 @@ async fn measure(ground: &Ground<'_>, plan: &Plan) -> Result<Report, BenchError>
             Scenario::Lanes(wish) => report.lanes = Some(lanes::measure(ground, wish).await?),
             Scenario::CatchUp(wish) => report.catch_up = Some(catch_up::measure(ground, *wish).await?),
             Scenario::TakeOver(wish) => report.take_over = Some(take_over::measure(ground, *wish).await?),
+            Scenario::Peer(wish) => report.peer = Some(peer::measure(ground, *wish).await?),
         }
     }
+    report.advice = advice::advice(&report);
     Ok(report)
 }

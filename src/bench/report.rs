@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::advice::Configured;
 use super::catch_up::CatchUp;
 use super::fanout::FanOuts;
 use super::figures::gibibytes;
@@ -10,6 +11,7 @@ use super::lanes::Lanes;
 use super::latency::Latency;
 use super::machine::Machine;
 use super::mixed::Mixed;
+use super::peer::Peer;
 use super::take_over::TakeOver;
 
 /// Everything. A scenario that was not measured is not there.
@@ -25,6 +27,8 @@ pub struct Report {
     pub servers: Servers,
     /// Partitions of the topic of drafts.
     pub notification_partitions: i32,
+    /// The settings that bound throughput.
+    pub configured: Configured,
     /// How often each scenario was run.
     pub repeat: u32,
     /// One campaign with a large audience, for each size.
@@ -45,17 +49,23 @@ pub struct Report {
     /// Lanes that change hands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub take_over: Option<TakeOver>,
+    /// The same work as most people would write it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Peer>,
+    /// What to change first.
+    pub advice: Vec<String>,
 }
 
 impl Report {
     /// Nothing measured yet.
-    pub fn new(servers: Servers, notification_partitions: i32, repeat: u32) -> Self {
+    pub fn new(servers: Servers, configured: Configured, notification_partitions: i32, repeat: u32) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             at: jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default().to_string(),
             machine: Machine::here(),
             servers,
             notification_partitions,
+            configured,
             repeat,
             fanout: None,
             latency: None,
@@ -63,6 +73,8 @@ impl Report {
             lanes: None,
             catch_up: None,
             take_over: None,
+            peer: None,
+            advice: Vec::new(),
         }
     }
 
@@ -76,8 +88,18 @@ impl Report {
             self.lanes.as_ref().map(Lanes::text),
             self.catch_up.as_ref().map(CatchUp::text),
             self.take_over.as_ref().map(TakeOver::text),
+            self.peer.as_ref().map(Peer::text),
+            Some(self.advice_text()),
         ];
         parts.into_iter().flatten().collect()
+    }
+
+    fn advice_text(&self) -> String {
+        if self.advice.is_empty() {
+            return String::new();
+        }
+        let lines: Vec<String> = self.advice.iter().map(|advice| format!("- {advice}\n")).collect();
+        format!("\nwhat to change first\n\n{}", lines.concat())
     }
 
     fn head(&self) -> String {

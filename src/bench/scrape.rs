@@ -85,6 +85,12 @@ impl Scrape {
         states.count()
     }
 
+    /// The share of `fanout.memory_limit` in use.
+    pub fn in_flight_share(&self) -> Option<f64> {
+        let limit = self.value("dinnerbell_memory_limit_bytes");
+        (limit > 0.0).then(|| self.value("dinnerbell_memory_in_flight_bytes") / limit)
+    }
+
     /// Processor time used, in seconds.
     pub fn cpu(&self) -> f64 {
         self.value("process_cpu_seconds_total")

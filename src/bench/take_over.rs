@@ -261,8 +261,11 @@ impl<'a> Troupe<'a> {
                 }
             }
             if began.elapsed() > STANDSTILL {
-                let (got, seconds) = (told.len(), STANDSTILL.as_secs());
-                return Err(BenchError::Failed(format!("only {got} of {lanes} lanes were taken over in {seconds} s")));
+                let (got, given) = (told.len(), assigned.len());
+                let seconds = STANDSTILL.as_secs();
+                return Err(self.youngest()?.failed(&format!(
+                    "of {lanes} lanes that it should take over it was given {given} and told drafts in {got} in {seconds} s"
+                )));
             }
             tokio::time::sleep(LOOK).await;
         }

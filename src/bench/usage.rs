@@ -18,6 +18,8 @@ pub struct Usage {
     pub cpu_seconds: f64,
     /// The share of this machine's processor time in use, by whatever ran.
     pub machine_busy: Option<f64>,
+    /// The largest share of `fanout.memory_limit` that was seen in use, where somebody looked.
+    pub in_flight_share: Option<f64>,
     /// Rounds that it took.
     pub rounds: u64,
     /// How often a lane failed and was entered again; 0 in an undisturbed run.
@@ -41,7 +43,7 @@ impl Meter {
 
     /// What was used since then, until a scrape that was made now.
     pub fn until(&self, after: &Scrape, instance: &Instance) -> Result<Usage, BenchError> {
-        Ok(self.usage(after, instance.peak_memory()?))
+        Ok(Usage { in_flight_share: instance.in_flight_share(), ..self.usage(after, instance.peak_memory()?) })
     }
 
     /// See [`Meter::until`].
@@ -51,6 +53,7 @@ impl Meter {
             peak_memory_bytes,
             cpu_seconds: after.cpu() - before.cpu(),
             machine_busy: Ticks::now().busy_since(self.ticks),
+            in_flight_share: None,
             rounds: after.rounds() - before.rounds(),
             lane_failures: after.failures() - before.failures(),
             steps: after.steps_since(before),

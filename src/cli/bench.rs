@@ -8,7 +8,7 @@ use super::{ConfigFile, Failure, Json, output, runtime};
 use crate::bench::error::BenchError;
 use crate::bench::ground::Setup;
 use crate::bench::steady::Load;
-use crate::bench::{self, Plan, Scenario, catch_up, fanout, lanes, latency, mixed, take_over};
+use crate::bench::{self, Plan, Scenario, catch_up, fanout, lanes, latency, mixed, peer, take_over};
 
 const HELP: &str = "\
 Examples:
@@ -70,6 +70,9 @@ pub struct Arguments {
     /// take-over: how often one is killed; each takes more than 10 s
     #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     kills: u32,
+    /// peer: subscribers of the campaign
+    #[arg(long, value_name = "NUMBER", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    peer_audience: u32,
     /// Partitions of the topic of drafts
     #[arg(long, value_name = "NUMBER", default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions: i32,
@@ -97,12 +100,15 @@ enum Choice {
     CatchUp,
     /// Lanes that change hands between two instances, in order and after a kill -9
     TakeOver,
+    /// The same work by one simple loop, as most people would write it, and by the service
+    Peer,
     /// All of them
     All,
 }
 
 impl Choice {
-    const EACH: [Self; 6] = [Self::Fanout, Self::Latency, Self::Mixed, Self::Lanes, Self::CatchUp, Self::TakeOver];
+    const EACH: [Self; 7] =
+        [Self::Fanout, Self::Latency, Self::Mixed, Self::Lanes, Self::CatchUp, Self::TakeOver, Self::Peer];
 }
 
 impl Arguments {
@@ -158,6 +164,7 @@ impl Arguments {
                 Scenario::CatchUp(catch_up::Wish { backlog, size, lanes, repeat })
             }
             Choice::TakeOver => Scenario::TakeOver(take_over::Wish { lanes, moves, kills }),
+            Choice::Peer => Scenario::Peer(peer::Wish { audience: self.peer_audience as usize, repeat }),
             Choice::All => return None,
         })
     }

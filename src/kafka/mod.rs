@@ -4,11 +4,12 @@
 //! - [`membership`]: which lanes this instance is assigned, and nothing else;
 //! - [`reader`]: the lanes' records, and every question about the campaigns topic;
 //! - [`notifications`]: what the output topic holds, for those who compare;
+//! - [`message`]: headers and dead letters as messages;
 //! - [`producer`]: the rounds, each in one transaction.
 
 pub mod client;
 pub mod membership;
-pub(crate) mod message;
+pub mod message;
 pub mod notifications;
 pub mod producer;
 mod quiet;

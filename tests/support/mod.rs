@@ -21,6 +21,7 @@
 pub mod campaign;
 pub mod database;
 pub mod kafka;
+pub mod proxy;
 pub mod servers;
 pub mod service;
 pub mod sinks;
@@ -30,6 +31,7 @@ pub mod wait;
 pub use campaign::Campaign;
 pub use database::Database;
 pub use kafka::{Committed, Message, Security};
+pub use proxy::Proxy;
 pub use servers::{KafkaServer, PostgresServer};
 pub use service::{Service, ServiceConfig};
 pub use sinks::{Draft, Expected};

@@ -1,0 +1,92 @@
+//! A slow server slows the service and never grows it: a large campaign waits in the database, not in memory, and goes on at full
+//! speed as soon as the server does.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{Campaign, Expected, Proxy, Service, Stage, unique, wait_until};
+
+/// Eight rounds.
+const SUBSCRIBERS: usize = 80_000;
+const ROUND_ROWS: i64 = 10_000;
+/// What is recorded while a server is slow. With so many rows, two rounds at least are in both sinks.
+const SLOWLY: usize = 30_000;
+/// What is promised with one lane.
+const MOST_MEMORY_KB: u64 = 128_000_000 / 1024;
+/// How long things may take on a busy machine.
+const LONG: Duration = Duration::from_secs(90);
+
+/// The service with a campaign to send, and what is expected of it.
+fn prepared(stage: &mut Stage) -> (Campaign, Expected) {
+    stage.config.set("fanout", "round_rows", ROUND_ROWS);
+    stage.migrate();
+    stage.subscribers.subscribe("crowd", SUBSCRIBERS as u64);
+    let campaign = Campaign::now("large", "crowd");
+    let expected = Expected::from([(&campaign, stage.subscribers.clients_of("crowd"))]);
+    (campaign, expected)
+}
+
+/// Sends the campaign, and waits until the slow part of it is recorded. Returns how long that took.
+fn send_and_wait(stage: &Stage, service: &mut Service, campaign: &Campaign) -> Duration {
+    let began = Instant::now();
+    stage.send(campaign);
+    wait_until("some rounds are recorded slowly", LONG, || {
+        assert!(service.runs(), "{}", service.log());
+        stage.row_count() >= SLOWLY
+    });
+    assert!(stage.row_count() < SUBSCRIBERS, "the server was not slow");
+    began.elapsed()
+}
+
+fn assert_bounded(service: &Service) {
+    let peak = service.peak_memory_kb();
+    assert!(peak <= MOST_MEMORY_KB, "{peak} kB were resident, at most {MOST_MEMORY_KB} are promised");
+}
+
+#[test]
+fn a_slow_postgresql_slows_the_service_and_does_not_grow_it() {
+    /// A row is longer than 250 bytes.
+    const BYTES_PER_SECOND: u64 = 2_000_000;
+    let mut stage = Stage::new();
+    let (campaign, expected) = prepared(&mut stage);
+    let proxy = Proxy::before(stage.postgres.port);
+    let way = format!("127.0.0.1:{}", stage.postgres.port);
+    stage.config.set("feedback", "url", stage.feedback.url().replace(&way, &proxy.address.to_string()));
+    let mut service = stage.start();
+    service.wait_for_log("\"running\"", LONG);
+    proxy.narrow(BYTES_PER_SECOND);
+    let took = send_and_wait(&stage, &mut service, &campaign);
+    let least = Duration::from_secs((SLOWLY as u64 * 250).div_euclid(BYTES_PER_SECOND));
+    assert!(took >= least, "{SLOWLY} rows took {took:?}: the way was not narrow");
+    assert_bounded(&service);
+    proxy.narrow(0);
+    stage.await_sinks(&expected, LONG);
+    assert_bounded(&service);
+    service.stop();
+}
+
+#[test]
+fn a_slow_kafka_slows_the_service_and_does_not_grow_it() {
+    /// The broker holds back what would come faster, after a burst of ten seconds' worth.
+    const BYTES_PER_SECOND: u64 = 150_000;
+    let mut stage = Stage::new();
+    let (campaign, expected) = prepared(&mut stage);
+    let client = unique("slow-");
+    stage.config.set("kafka.client", "client.id", client.as_str());
+    let quota = |change: &[&str]| {
+        let whose = ["--alter", "--entity-type", "clients", "--entity-name", &format!("{client}-producer")];
+        stage.kafka.tool("kafka.admin.ConfigCommand", &[&whose, change].concat());
+    };
+    quota(&["--add-config", &format!("producer_byte_rate={BYTES_PER_SECOND}")]);
+    let mut service = stage.start();
+    let took = send_and_wait(&stage, &mut service, &campaign);
+    assert!(took >= Duration::from_secs(3), "{SLOWLY} rows took {took:?}: the broker was not slow");
+    assert_bounded(&service);
+    quota(&["--delete-config", "producer_byte_rate"]);
+    stage.await_sinks(&expected, LONG);
+    assert_bounded(&service);
+    service.stop();
+}
