@@ -72,18 +72,24 @@ pub async fn measure(ground: &Ground<'_>, wish: Wish) -> Result<Peer, BenchError
     let mut runs = Vec::new();
     for number in 1..=wish.repeat {
         tell(&format!("the peer to {}, pair {number} of {}", wish.audience, wish.repeat));
-        runs.push(once(ground, wish.audience).await?);
+        runs.push(once(ground, wish.audience, number).await?);
     }
     Ok(Peer::of(wish.audience, runs))
 }
 
-async fn once(ground: &Ground<'_>, subscribers: usize) -> Result<PeerRun, BenchError> {
+async fn once(ground: &Ground<'_>, subscribers: usize, number: u32) -> Result<PeerRun, BenchError> {
     let audience = Audience::of(subscribers);
     ground.room_for(subscribers).await?;
     let stage = ground.stage(1).await?;
     stage.seed(&audience).await?;
-    let took = peer(&stage, &audience).await?;
-    let service = service(&stage, &audience).await?;
+    // What comes second finds other servers than what came first, so they take turns.
+    let (took, service) = if number % 2 == 1 {
+        let took = peer(&stage, &audience).await?;
+        (took, service(&stage, &audience).await?)
+    } else {
+        let service = service(&stage, &audience).await?;
+        (peer(&stage, &audience).await?, service)
+    };
     stage.end().await?;
     Ok(PeerRun::of(subscribers, took, service))
 }
