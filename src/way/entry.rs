@@ -35,8 +35,20 @@ pub struct Owned<B: Broker> {
 pub enum Entry<B: Broker> {
     /// The lane is ours and runs.
     Runs(Box<Owned<B>>),
+    /// It is ours, and its last round waits to be published until sending is resumed.
+    Paused(Box<Paused<B>>),
     /// It is ours, and stands still until its halt is resolved.
     Halted(Ownership, crate::ledger::Halt),
+}
+
+/// A lane that was entered while all sending is paused: intake can go on, the way in ends here.
+pub struct Paused<B: Broker> {
+    /// The right to write.
+    pub own: Ownership,
+    /// The lane's records from its position on.
+    pub input: B::Input,
+    /// The next input offset to record.
+    pub position: i64,
 }
 
 /// Enters a lane. What stands in its way for good is recorded as its halt; `failures` know whether it does.
@@ -56,24 +68,27 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
         return Ok(Entry::Halted(entered.ownership, halt));
     }
     let own = entered.ownership;
-    let (producer, published) = match take_over(deps, &entered, low, high).await {
+    let taken = match take_over(deps, &entered, low, high).await {
         Ok(taken) => taken,
         Err(error) => return Err(halt(deps, own, error, failures).await),
     };
     let input = deps.broker.open(lane, entered.position).await?;
+    let Some((producer, published)) = taken else {
+        return Ok(Entry::Paused(Box::new(Paused { own, input, position: entered.position })));
+    };
     // With the note the ledger forgets what an operator overruled: that was about one mark, which is written anew by now.
     let noted = entered.published == Some(published.head().seq) && !entered.overrule;
     let (ledger, position) = (entered.ledger, entered.position);
     Ok(Entry::Runs(Box::new(Owned { own, ledger, producer, published, noted, input, position })))
 }
 
-/// Fences former owners, and brings both sides together.
+/// Fences former owners, and brings both sides together; none where that has to wait because all sending is paused.
 async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
     entered: &Entered,
     low: i64,
     high: i64,
-) -> Result<(B::Producer, Published), LaneError> {
+) -> Result<Option<(B::Producer, Published)>, LaneError> {
     let own = entered.ownership;
     let producer = deps.broker.producer(own.lane).await?;
     fail_point("entry.producer");
@@ -146,7 +161,7 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
     entered: &Entered,
     producer: B::Producer,
-) -> Result<(B::Producer, Published), LaneError> {
+) -> Result<Option<(B::Producer, Published)>, LaneError> {
     let lane = entered.ownership.lane;
     let theirs = deps.broker.committed(lane).await?;
     let ours = LedgerSide {
@@ -163,12 +178,13 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
         };
     }
     match reconciled {
-        Reconciled::Equal => Ok((producer, Published::found(entered.head))),
-        Reconciled::PublishRecorded => publish_recorded(deps, entered, producer).await,
+        Reconciled::Equal => Ok(Some((producer, Published::found(entered.head)))),
+        Reconciled::PublishRecorded if deps.is_paused() => Ok(None),
+        Reconciled::PublishRecorded => publish_recorded(deps, entered, producer).await.map(Some),
         Reconciled::RestoreMark => {
             let stored = deps.ledger.stored_round(entered.ownership).await?;
             let round = Recorded::mark_only(lane, entered.ledger, &stored);
-            publish::restore_mark(producer, &round).await
+            publish::restore_mark(producer, &round).await.map(Some)
         }
         Reconciled::Contradiction(kind) => {
             let halt = policy::contradiction(lane, &kind, &format!("{ours:?}"), &format!("{theirs:?}"));
@@ -183,7 +199,6 @@ async fn publish_recorded<B: Broker, L: Ledger, A, C: Clock>(
     entered: &Entered,
     producer: B::Producer,
 ) -> Result<(B::Producer, Published), LaneError> {
-    deps.unpaused().await;
     let own = entered.ownership;
     let mut stored = deps.ledger.stored_round(own).await?;
     if !stored.over.is_empty() {

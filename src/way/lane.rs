@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::entry::{Entry, Owned, enter, halt};
+use super::entry::{Entry, Owned, Paused, enter, halt};
 use super::policy::{Failures, Next};
 use super::publish::{Published, publish};
 use super::record::{self, Copied, Recorded};
@@ -39,8 +39,8 @@ const REPORT: Duration = Duration::from_secs(5);
 const LOOK_FOR_RESOLUTION: Duration = Duration::from_secs(1);
 /// How often an ended campaign whose count failed is tried again.
 const COUNT_AGAIN: Duration = Duration::from_secs(5);
-/// How soon an idle owner notices what another lane received about its campaigns.
-const LOOK_FOR_CHANGES: Duration = Duration::from_millis(250);
+/// How often an idle owner looks for what another lane received about its campaigns: it notices within 250 ms, and looking takes time too.
+const LOOK_FOR_CHANGES: Duration = Duration::from_millis(200);
 /// How often the database's clock is read by a lane that waits for a start or an end.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 /// How long a round may take while another campaign waits.
@@ -86,6 +86,13 @@ async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
     deps.board.set_lane(lane, LaneState::Entering);
     match enter(deps, lane, failures).await? {
         Entry::Halted(own, halt) => stand_still(deps, own, halt, stop).await,
+        Entry::Paused(paused) => {
+            let own = paused.own;
+            match take_in_until_resumed(deps, *paused, stop).await {
+                Err(error) => Err(halt(deps, own, error, failures).await),
+                resumed => resumed,
+            }
+        }
         Entry::Runs(owned) => {
             deps.board.set_lane(lane, LaneState::Running);
             let own = owned.own;
@@ -113,6 +120,24 @@ async fn stand_still<B, L: Ledger, A, C>(
         let _ = timeout(LOOK_FOR_RESOLUTION, stopped(stop)).await;
     }
     Ok(())
+}
+
+/// While all sending is paused, a lane whose last round waits to be published takes in what arrives and no more; afterwards it is entered
+/// anew.
+async fn take_in_until_resumed<B: Broker, L: Ledger, A: Audience, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    paused: Paused<B>,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), LaneError> {
+    let Paused { own, input, position } = paused;
+    let work = Work::unread();
+    tokio::select! {
+        biased;
+        () = stopped(stop) => Ok(()),
+        () = deps.unpaused() => Ok(()),
+        failed = intake::take_in(deps, own, input, position, &work) => failed.map(|never: Infallible| match never {}),
+        failed = judge_changes(deps, own, &work) => failed.map(|never: Infallible| match never {}),
+    }
 }
 
 /// Intake, rounds and the counting of ended campaigns, side by side.

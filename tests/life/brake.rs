@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use crate::ear::Ear;
 use crate::scene::{
-    LONG, await_row, await_running, await_state, await_told, await_unsent, clients, number, pause, slow_stage, stage,
+    LONG, await_row, await_running, await_state, await_told, await_unsent, cancel, clients, number, pause, slow_stage,
+    stage, unmigrated,
 };
 use crate::support::campaign::epoch_seconds;
-use crate::support::{Campaign, Expected, Stage};
+use crate::support::{Campaign, Expected, Setting, Stage};
 
 /// A second, and what a busy machine takes for the round in flight.
 const STOPS_WITHIN: Duration = Duration::from_secs(3);
@@ -85,6 +86,34 @@ fn while_the_brake_is_on_campaigns_start_and_end_by_the_clock() {
     await_row(&stage, "short", "expired", |row| row["state"] == "expired" && row["told"] == 0);
     pause(&stage, false);
     let expected = Expected::from([(&long, clients(&stage, "pizzeria"))]);
+    stage.await_sinks(&expected, LONG);
+    service.stop();
+    stage.assert_sinks(&expected);
+}
+
+#[test]
+fn a_lane_entered_while_the_brake_is_on_takes_in_though_its_last_round_waits_to_be_published() {
+    let stage = unmigrated(Setting::default(), |stage| {
+        stage.config.set("fanout", "round_rows", 10);
+    });
+    stage.subscribers.subscribe("pizzeria", 45);
+    let mut service = stage.start_failing("round.sealed@2=abort");
+    await_running(&stage, 1);
+    let (offer, meanwhile) = (Campaign::now("offer", "pizzeria"), Campaign::now("meanwhile", "pizzeria"));
+    stage.send(&offer);
+    service.wait_for_abort(LONG);
+    pause(&stage, true);
+    let service = stage.start();
+    stage.send(&meanwhile);
+    cancel(&stage, 0, &offer);
+    await_state(&stage, "meanwhile", "active");
+    // Cancelled before its publication was begun, the recorded round will be withdrawn.
+    await_state(&stage, "offer", "cancelled");
+    assert_eq!((stage.row_count(), stage.messages().len()), (20, 10));
+
+    pause(&stage, false);
+    let all = clients(&stage, "pizzeria");
+    let expected = Expected::from([(&offer, &all[..10]), (&meanwhile, &all[..])]);
     stage.await_sinks(&expected, LONG);
     service.stop();
     stage.assert_sinks(&expected);

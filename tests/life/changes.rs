@@ -8,6 +8,7 @@ use crate::ear::Ear;
 use crate::scene::{
     LONG, await_row, await_running, await_state, await_told, await_unsent, cancel, cancel_by_operator, clients,
     counted, expect_versions, known, number, pause, reasons, slow_stage, stage, told_by, unmigrated, update,
+    wait_for_second,
 };
 use crate::support::campaign::epoch_seconds;
 use crate::support::{Campaign, Expected, Setting, Stage, wait_until};
@@ -172,6 +173,38 @@ fn a_complete_campaign_can_be_cancelled_and_stays_so() {
     let row = known(&stage, "offer").unwrap();
     assert_eq!((&row["state"], &row["told"], &row["unsent"]), (&json!("cancelled"), &json!(5), &Value::Null));
     assert_eq!(counted(&stage, "older_updates"), 1);
+    service.stop();
+    stage.assert_sinks(&expected);
+}
+
+#[test]
+fn a_campaign_that_waits_expired_or_was_closed_can_be_cancelled_for_ever() {
+    let stage = stage(1);
+    stage.subscribers.subscribe("pizzeria", 5);
+    let service = stage.start();
+    await_running(&stage, 1);
+    let now = epoch_seconds();
+    let closed = Campaign::now("closed", "pizzeria").lasting(now - 60, now + 6);
+    let expired = Campaign::now("expired", "pizzeria").lasting(now - 60, now - 1);
+    let scheduled = Campaign::now("scheduled", "pizzeria").lasting(now + 12, now + 3_600);
+    for campaign in [&closed, &expired, &scheduled] {
+        stage.send(campaign);
+    }
+    for id in ["scheduled", "expired", "closed"] {
+        await_state(&stage, id, id);
+    }
+    let longer = |of: &Campaign| update(of).lasting(now - 60, now + 3_600);
+    for campaign in [&closed, &expired, &scheduled] {
+        cancel(&stage, 0, campaign);
+        stage.send(&longer(campaign));
+    }
+    wait_until("all is judged", LONG, || counted(&stage, "older_updates") == 3);
+    wait_for_second(now + 13);
+    for id in ["closed", "expired", "scheduled"] {
+        assert_eq!(known(&stage, id).unwrap()["state"], "cancelled");
+    }
+    let expected = Expected::from([(&closed, clients(&stage, "pizzeria"))]);
+    stage.await_sinks(&expected, LONG);
     service.stop();
     stage.assert_sinks(&expected);
 }
