@@ -139,6 +139,7 @@ async fn start(
 
 /// The ledger and the feedback table are there, and are ours to read and write.
 async fn feedback_will_do(feedback: &Pool) -> Result<(), PostgresError> {
+    needs::of_encoding(feedback).await?;
     migrate::schema_is_current(feedback).await?;
     needs::of_ledger(feedback).await?;
     needs::of_feedback(feedback).await

@@ -95,6 +95,20 @@ fn rights_that_are_missing_are_named_one_and_all() {
 }
 
 #[test]
+fn a_feedback_database_that_cannot_hold_every_text_is_refused() {
+    let mut stage = Stage::new();
+    let latin = unique("t_latin_");
+    let settings = "encoding 'LATIN1' locale_provider libc locale 'C' template template0";
+    stage.feedback.execute(&format!("create database {latin} {settings}"));
+    let url = stage.feedback.url().replace(&stage.feedback.name, &latin);
+    stage.config.set("feedback", "url", url);
+    assert_refused(&stage, &["encoding is LATIN1", "feedback.url", "UTF8"]);
+    let migrated = stage.dinnerbell(&["migrate", "--create-tables"]);
+    assert_eq!(migrated.status.code(), Some(1));
+    stage.feedback.execute(&format!("drop database {latin} with (force)"));
+}
+
+#[test]
 fn an_output_topic_that_cannot_take_every_draft_is_refused_with_its_setting() {
     let mut stage = Stage::new();
     stage.migrate();

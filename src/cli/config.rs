@@ -8,6 +8,7 @@ use crate::config::{Settings, check, environment, show};
 
 /// Print every key, what is in force, or what is wrong
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dinnerbell config check -c dinnerbell.toml")]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -31,7 +31,8 @@ use crate::config::{Config, environment, load};
     version,
     propagate_version = true,
     subcommand_required = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = "Example:\n  dinnerbell config reference > dinnerbell.toml && dinnerbell migrate && dinnerbell run"
 )]
 pub struct Cli {
     /// How the log on standard error is written; DINNERBELL_LOG chooses what is in it, as info or dinnerbell=debug,librdkafka=info

@@ -207,12 +207,13 @@ impl ConnectionString {
             (None, None) if system => SslMode::VerifyFull,
             (None, None) => SslMode::Prefer,
             (Some("disable"), None) => SslMode::Disable,
-            (Some("prefer"), None) => SslMode::Prefer,
+            // Allow asks for TLS only after a refusal; to ask at once is as well, and one attempt less.
+            (Some("allow" | "prefer"), None) => SslMode::Prefer,
             (Some("require"), None) => SslMode::Require,
             (Some("verify-ca"), None) => SslMode::VerifyCa,
             (Some("verify-full"), None) => SslMode::VerifyFull,
             (_, None) => {
-                problems.push("sslmode must be disable, prefer, require, verify-ca or verify-full".to_owned());
+                problems.push("sslmode must be disable, allow, prefer, require, verify-ca or verify-full".to_owned());
                 SslMode::Prefer
             }
             (_, Some(_)) => {
@@ -340,6 +341,8 @@ mod tests {
         let (config, tls) = resolve(r"host = h user=u  dbname='my db' password='it\'s \\' sslmode=require").unwrap();
         assert_eq!(config.get_dbname(), Some("my db"));
         assert_eq!(config.get_password(), Some(r"it's \".as_bytes()));
+        let (_, allowed) = resolve("postgres://h/d?sslmode=allow").unwrap();
+        assert_eq!(allowed.mode, SslMode::Prefer);
         assert_eq!(tls.mode, SslMode::Require);
     }
 
@@ -350,7 +353,7 @@ mod tests {
             ("postgres://h", "names no database"),
             ("postgres:///d", "names no host"),
             ("postgres://h:port/d", "no number"),
-            ("postgres://h/d?sslmode=allow", "verify-full"),
+            ("postgres://h/d?sslmode=always", "verify-full"),
             ("postgres://h/d?sslmod=require", "the nearest is sslmode"),
             ("postgres://h/d?service=x", "known are"),
             ("postgres://h/d?sslcert=c.pem", "sslkey"),

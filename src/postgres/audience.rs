@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::audience::{Audience, AudienceError, Favourite, Page};
@@ -66,11 +67,11 @@ impl Audience for PostgresAudience {
         rows: usize,
     ) -> Result<Page, AudienceError> {
         let part = Part { restaurant_id, after, upto };
-        let Some(ahead) = &self.inner.ahead else { return Ok(self.inner.read(part, rows).await?) };
+        let Some(ahead) = &self.inner.ahead else { return self.inner.read(part, rows).await.or_else(nobody) };
         if let Some(page) = ahead.take(part, rows) {
             return Ok(page);
         }
-        let read = self.inner.read(part, rows.saturating_mul(PAGES)).await?;
+        let read = self.inner.read(part, rows.saturating_mul(PAGES)).await.or_else(nobody)?;
         Ok(ahead.keep(part, read, rows))
     }
 
@@ -90,6 +91,16 @@ impl Audience for PostgresAudience {
         let rows = self.inner.pool.query(&sql, &[(&after, Type::INT8), (&most, Type::INT8)]).await?;
         let favourite = |row: &Row| Favourite { id: row.get(0), client_id: row.get(1), restaurant_id: row.get(2) };
         Ok(rows.iter().map(favourite).collect())
+    }
+}
+
+/// A restaurant's id that the encoding of the table's database cannot write is in no row of it: nobody favours it.
+fn nobody(error: PostgresError) -> Result<Page, AudienceError> {
+    match error.code() {
+        Some(code) if *code == SqlState::UNTRANSLATABLE_CHARACTER => {
+            Ok(Page { clients: Clients::new(), last: true, skipped: 0 })
+        }
+        _ => Err(error.into()),
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_postgres::types::Type;
 use crate::config::{Config, Database, TableName};
 use crate::postgres::connect::{Pool, Transaction};
 use crate::postgres::errors::PostgresError;
+use crate::postgres::needs;
 
 pub use ledger::schema_is_current;
 pub use script::script;
@@ -61,6 +62,7 @@ const SHORT_LOCK_PAUSE: Duration = Duration::from_secs(1);
 pub async fn migrate(config: &Config, create_tables: bool, tell: Listener<'_>) -> Result<(), PostgresError> {
     let feedback = Job { pool: open(&config.feedback, "feedback")?, tell };
     let subscribers = Job { pool: open(&config.subscribers, "subscribers")?, tell };
+    needs::of_encoding(&feedback.pool).await?;
     let lock = feedback.lock().await?;
     if create_tables {
         subscribers.create_table(script::SUBSCRIBERS).await?;

@@ -91,6 +91,19 @@ pub async fn of_feedback(pool: &Pool) -> Result<(), PostgresError> {
     judge(pool, missing)
 }
 
+/// A campaign's texts can be stored whatever they hold: in another encoding one record could halt its lane.
+pub async fn of_encoding(pool: &Pool) -> Result<(), PostgresError> {
+    let rows = pool.query("select current_setting('server_encoding')", &[]).await?;
+    match rows.first().map(|row| row.get::<_, String>(0)) {
+        Some(encoding) if encoding != "UTF8" => Err(PostgresError::refused(format!(
+            "{}: its encoding is {encoding}, which cannot hold every campaign; {}.url must lead to a database whose encoding is UTF8",
+            pool.address(),
+            pool.address().section
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// The ledger's tables can be read and written.
 pub async fn of_ledger(pool: &Pool) -> Result<(), PostgresError> {
     let sql = "select c.oid::regclass::text from pg_class c \

@@ -87,7 +87,7 @@ fn campaign(value: &[u8]) -> Result<Campaign, Reason> {
         return Err(reading.unreadable(&format!("not UTF-8 at byte {}", error.valid_up_to())));
     }
     if let Err(error) = syntax {
-        return Err(reading.unreadable(&format!("not valid JSON: {error}")));
+        return Err(reading.unreadable(&syntax_error(&error)));
     }
     let campaign = judge(reading.slots)?;
     // The eight fields are plain by now, so it can only be an unknown one. The parser skips without recursion.
@@ -95,6 +95,15 @@ fn campaign(value: &[u8]) -> Result<Campaign, Reason> {
         return Err(Reason::of_record(format!("an unknown field is nested more than {DEEPEST} deep; leave it out")));
     }
     Ok(campaign)
+}
+
+/// In the parser's words; but a number that no double can hold is valid JSON.
+fn syntax_error(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.starts_with("number out of range") {
+        true => "a number too large (it looks like milliseconds) or written with an exponent".to_owned(),
+        false => format!("not valid JSON: {text}"),
+    }
 }
 
 /// What is plainly no JSON object gets a reason in words of its own, since each of these has a cause of its own.

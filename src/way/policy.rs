@@ -190,7 +190,7 @@ pub fn topic_changed(lane: Lane, name: &str, found: String) -> Halt {
         name: name.to_owned(),
         found,
         remedy: format!(
-            "decide where the lane goes on: dinnerbell lane resolve {lane} --restart-at earliest (or latest, or an offset)"
+            "decide where the lane goes on (earliest, latest or an offset): dinnerbell lane resolve {lane} --restart-at earliest"
         ),
     }
 }

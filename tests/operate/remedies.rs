@@ -74,9 +74,8 @@ impl Told {
         let halted = self.await_halt(name);
         let remedy = halted["remedy"].as_str().expect("text").to_owned();
         let command = remedy.rsplit("dinnerbell ").next().expect("a remedy names a command");
-        let command = command.split([' ']).take_while(|word| !word.starts_with('('));
-        let words: Vec<String> = command.map(|word| word.trim_end_matches([',', ';']).to_owned()).collect();
-        let args: Vec<&str> = words.iter().map(String::as_str).collect();
+        // To the letter: a remedy ends with its command.
+        let args: Vec<&str> = command.split(' ').collect();
         println!("{name}: {remedy}");
         print!("{}", self.stage.dinnerbell_ok(&args));
     }

@@ -7,7 +7,7 @@ use dinnerbell::postgres::audience::PostgresAudience;
 use dinnerbell::postgres::connect::Pool;
 
 use crate::place::{Login, Migration, SOON, section, seed_database, subscribers_pool};
-use crate::support::{Database, wait_until};
+use crate::support::{Database, unique, wait_until};
 
 /// Every page of a restaurant, so many rows each.
 pub async fn pages(audience: &PostgresAudience, restaurant_id: &str, rows: usize) -> Vec<Page> {
@@ -156,4 +156,28 @@ async fn a_missing_right_or_table_is_refused_and_a_slow_statement_passes() {
     );
     let error = audience.page("pizzeria", None, None, 10).await.unwrap_err();
     assert!(matches!(&error, AudienceError::Passing(text) if text.contains("statement timeout")), "{error}");
+}
+
+#[tokio::test]
+async fn a_restaurant_that_the_database_cannot_write_is_favoured_by_nobody() {
+    let server = seed_database();
+    let settings = "encoding 'LATIN1' locale_provider libc locale 'C' template template0";
+    let latin = unique("t_latin_");
+    server.execute(&format!("create database {latin} {settings}"));
+    let url = server.plain_url().replace(&server.name, &latin);
+    let pool = Pool::open(&section(&url, "subscribers_restaurants"), "subscribers").unwrap();
+    let connection = pool.get().await.unwrap();
+    connection
+        .batch(
+            "create table public.subscribers_restaurants (id serial4, client_id varchar not null, restaurant_id varchar not null);
+             insert into public.subscribers_restaurants (client_id, restaurant_id) values ('é', 'café')",
+        )
+        .await
+        .unwrap();
+    connection.release();
+    let audience = PostgresAudience::open(pool).await.unwrap();
+    assert_eq!(clients(&pages(&audience, "café", 5).await), ["é"]);
+    assert_eq!(pages(&audience, "кафе", 5).await, [Page { last: true, ..Page::default() }]);
+    drop(audience);
+    server.execute(&format!("drop database {latin} with (force)"));
 }

@@ -10,6 +10,7 @@ use super::Failure;
 
 /// Send campaigns
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dinnerbell campaign list --json")]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -9,6 +9,7 @@ use super::Failure;
 
 /// List lanes, and resolve what halted one
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dinnerbell lane list")]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -105,7 +105,7 @@ fn each_field_must_be_there_once_and_of_its_type() {
         refused_for(with(field, json!({ field: value })), field, "is an object");
         refused_for(with(field, json!(-1)), field, "is a negative number");
         refused_for(with(field, json!(1.5)), field, "fraction");
-        refused_for(with_raw(field, "1e999"), field, "not valid JSON");
+        refused_for(with_raw(field, "1e999"), field, "an exponent");
         for lone in ["\\ud800", "\\ud800x", "\\ud800\\n", "\\ud800\\u0041", "\\udc00"] {
             refused_for(with_raw(field, &format!("\"a{lone}\"")), field, "not valid JSON");
         }
@@ -158,6 +158,9 @@ fn a_time_is_digits_only_and_not_in_milliseconds() {
         refused_for(with_start_raw(text), START, "looks like milliseconds");
     }
     refused_for(with_start_raw(&"9".repeat(300)), START, "looks like milliseconds");
+    // No double holds it, but it is JSON.
+    let reason = refused(with_start_raw(&"9".repeat(400))).reason;
+    assert!(reason.contains("looks like milliseconds") && !reason.contains("not valid JSON"), "{reason}");
     for text in ["-1", "-9223372036854775808"] {
         refused_for(with_start_raw(text), START, "is a negative number");
     }
