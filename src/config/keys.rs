@@ -171,7 +171,7 @@ pub const KEYS: &[Key] = &[
         fallback: Required,
         example: r#""postgres://dinnerbell@replica/de?sslmode=verify-full""#,
         doc: "The database of the subscribers, as libpq spells it: a URL or key=value words; sslmode is disable, prefer \
-              (the default), require, verify-ca or verify-full; &sslrootcert=CA.pem names a private authority. It may be \
+              (the default; allow is taken for it), require, verify-ca or verify-full; &sslrootcert=CA.pem names a private authority. It may be \
               a read-only, lagging replica.",
     },
     Key {
