@@ -1,5 +1,6 @@
 //! How a command ends when it did not do what was asked, and the exit status that says so.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use crate::config::ConfigErrors;
@@ -56,7 +57,8 @@ impl Failure {
     /// Prints it, once, where it is handled, and returns the exit status.
     pub fn report(self) -> ExitCode {
         if !matches!(self, Self::Reported(_)) {
-            eprintln!("dinnerbell: {self}");
+            // Nobody is left to be told that standard error is closed.
+            let _ = writeln!(std::io::stderr(), "dinnerbell: {self}");
         }
         ExitCode::from(self.status())
     }

@@ -56,7 +56,7 @@ pub enum Command {
     Demo(demo::Arguments),
     /// Run the service until SIGTERM or Ctrl-C
     Run(run::Arguments),
-    /// Send, list and show campaigns
+    /// Send, preview, list, show and cancel campaigns
     Campaign(campaign::Arguments),
     /// Make the ledger's tables and the indexes, or bring them up to date
     Migrate(migrate::Arguments),
@@ -135,6 +135,12 @@ pub struct Json {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Who decides by this command, as the ledger keeps it.
+pub fn operator(command: &str) -> String {
+    let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "unknown".to_owned());
+    format!("{user}, {command}")
 }
 
 /// The runtime of a command that speaks with servers.

@@ -66,6 +66,19 @@ pub struct Topic {
     pub max_message_bytes: Option<usize>,
 }
 
+/// How many members the group of this configuration has: the instances that run, and one that was killed until its session ends.
+pub async fn members(kafka: &config::Kafka) -> Result<usize, BrokerError> {
+    let group = kafka.group_id.clone();
+    let reader = Reader::start(kafka)?;
+    let asked = reader.ask(format!("looking at the group {group}"), move |consumer, _| {
+        let groups = consumer.fetch_group_list(Some(&group), ASK)?;
+        Ok(groups.groups().iter().find(|found| found.name() == group).map_or(0, |found| found.members().len()))
+    });
+    let members = asked.await;
+    reader.close(ASK).await;
+    members
+}
+
 impl KafkaBroker {
     /// Contacts the cluster and looks at the topics. Tries for some seconds; [`BrokerError::Passing`] is worth waiting for, a refusal is not.
     pub async fn connect(kafka: &config::Kafka) -> Result<Self, BrokerError> {

@@ -2,6 +2,7 @@
 //! may be used while it runs.
 
 pub mod campaigns;
+pub mod cancel;
 pub mod decide;
 pub mod found;
 pub mod lanes;

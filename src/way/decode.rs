@@ -56,7 +56,7 @@ impl Reason {
 /// Decodes one record.
 pub fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Arrival {
     let arrival = match value {
-        Some(value) => campaign(value).map(Arrival::Campaign),
+        Some(value) => campaign(value).map(Arrival::Campaign).map_err(merged),
         None => cancelled_id(key).map(|adv_campaign_id| Arrival::Cancellation { adv_campaign_id }),
     };
     arrival.unwrap_or_else(Arrival::DeadLetter)
@@ -76,23 +76,25 @@ fn cancelled_id(key: Option<&[u8]>) -> Result<String, Reason> {
     Ok(id.to_owned())
 }
 
-fn campaign(value: &[u8]) -> Result<Campaign, Reason> {
-    refuse_what_is_no_object(value)?;
+/// The campaign that a value holds, or each rule that it breaks: [`decode`] makes one reason of them.
+pub fn campaign(value: &[u8]) -> Result<Campaign, Vec<Reason>> {
+    refuse_what_is_no_object(value).map_err(|reason| vec![reason])?;
     let utf8 = str::from_utf8(value);
     let mut reading = Reading::default();
     let mut deserializer = serde_json::Deserializer::from_slice(value);
     let syntax = (&mut reading).deserialize(&mut deserializer).and_then(|()| deserializer.end());
     // Not UTF-8 comes first: the parser would call it a wrong code point, and skips strings of unknown fields unread.
     if let Err(error) = utf8 {
-        return Err(reading.unreadable(&format!("not UTF-8 at byte {}", error.valid_up_to())));
+        return Err(vec![reading.unreadable(&format!("not UTF-8 at byte {}", error.valid_up_to()))]);
     }
     if let Err(error) = syntax {
-        return Err(reading.unreadable(&syntax_error(&error)));
+        return Err(vec![reading.unreadable(&syntax_error(&error))]);
     }
     let campaign = judge(reading.slots)?;
     // The eight fields are plain by now, so it can only be an unknown one. The parser skips without recursion.
     if nested_deeper(value, DEEPEST + 1) {
-        return Err(Reason::of_record(format!("an unknown field is nested more than {DEEPEST} deep; leave it out")));
+        let text = format!("an unknown field is nested more than {DEEPEST} deep; leave it out");
+        return Err(vec![Reason::of_record(text)]);
     }
     Ok(campaign)
 }
@@ -332,14 +334,22 @@ impl<'de> Visitor<'de> for FieldValue {
     }
 }
 
+/// Several broken rules as the reason of one dead letter.
+fn merged(reasons: Vec<Reason>) -> Reason {
+    let first = reasons.first().and_then(|reason| reason.field);
+    let field = first.filter(|_| reasons.iter().all(|reason| reason.field == first));
+    let texts: Vec<String> = reasons.into_iter().map(|reason| reason.reason).collect();
+    Reason { field, reason: texts.join(". ") }
+}
+
 /// What breaks a rule, field by field.
 #[derive(Default)]
-struct Broken(Vec<(&'static str, String)>);
+struct Broken(Vec<Reason>);
 
 impl Broken {
     fn report(&mut self, field: usize, what: &str) {
         let (name, rule) = FIELDS[field];
-        self.0.push((name, format!("{name} must be {rule}; it {what}")));
+        self.0.push(Reason { field: Some(name), reason: format!("{name} must be {rule}; it {what}") });
     }
 
     /// The text of a field; empty where it breaks a rule.
@@ -368,13 +378,6 @@ impl Broken {
         };
         checked.map_err(|what| self.report(field, what)).ok()
     }
-
-    fn into_reason(self) -> Reason {
-        let first = self.0[0].0;
-        let field = self.0.iter().all(|(name, _)| *name == first).then_some(first);
-        let texts: Vec<String> = self.0.into_iter().map(|(_, text)| text).collect();
-        Reason { field, reason: texts.join(". ") }
-    }
 }
 
 impl Given<'_> {
@@ -400,7 +403,7 @@ fn check_text(text: &str, most: usize) -> Result<(), String> {
     }
 }
 
-fn judge(slots: [Given<'_>; 8]) -> Result<Campaign, Reason> {
+fn judge(slots: [Given<'_>; 8]) -> Result<Campaign, Vec<Reason>> {
     let mut broken = Broken::default();
     let [restaurant, id, content, owner, contact, start, end, created] = slots;
     let (restaurant_id, adv_campaign_id) = (broken.text(0, restaurant), broken.text(1, id));
@@ -410,7 +413,8 @@ fn judge(slots: [Given<'_>; 8]) -> Result<Campaign, Reason> {
     if let (Some(start), Some(end)) = (start, end)
         && start >= end
     {
-        broken.0.push((END, format!("{END} must be later than {START}; it is {end}, the start {start}")));
+        let reason = format!("{END} must be later than {START}; it is {end}, the start {start}");
+        broken.0.push(Reason { field: Some(END), reason });
     }
     match (start, end, created) {
         (Some(start), Some(end), Some(datetime_created)) if broken.0.is_empty() => Ok(Campaign {
@@ -422,7 +426,7 @@ fn judge(slots: [Given<'_>; 8]) -> Result<Campaign, Reason> {
             window: Window { start, end },
             datetime_created,
         }),
-        _ => Err(broken.into_reason()),
+        _ => Err(broken.0),
     }
 }
 

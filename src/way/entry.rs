@@ -96,7 +96,16 @@ async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
         return Err(LaneError::TakenOver);
     }
     same_topic(deps, entered, low, high).await?;
+    // Before the last round is looked at: what was cancelled meanwhile is withdrawn from it.
+    judge_waiting(deps, own).await?;
     settle(deps, entered, producer).await
+}
+
+/// Judges what arrived about the lane's campaigns while nobody owned it: what an operator cancelled then is told to nobody any more.
+async fn judge_waiting<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, own: Ownership) -> Result<(), LaneError> {
+    let taken = deps.ledger.judge_changes(own).await?;
+    deps.board.judged_changes(own.lane, &taken);
+    Ok(())
 }
 
 /// Records a halt, if the error is one. It is believed only when the epoch is still ours: another owner may have gone on meanwhile.

@@ -6,6 +6,7 @@
 mod support;
 
 mod by_hand;
+mod cancel;
 mod lists;
 mod remedies;
 mod resolve;

@@ -1,5 +1,6 @@
 //! `dinnerbell campaign ...`
 
+pub mod cancel;
 pub mod list;
 pub mod send;
 pub mod show;
@@ -8,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::Failure;
 
-/// Send campaigns
+/// Send, preview, list, show and cancel campaigns
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  dinnerbell campaign list --json")]
 pub struct Arguments {
@@ -24,6 +25,8 @@ enum Command {
     List(list::Arguments),
     /// Show all that is known of one campaign
     Show(show::Arguments),
+    /// Cancel a campaign, for ever, and wait until nobody is told any more
+    Cancel(cancel::Arguments),
 }
 
 impl Arguments {
@@ -33,6 +36,7 @@ impl Arguments {
             Command::Send(arguments) => arguments.execute(),
             Command::List(arguments) => arguments.execute(),
             Command::Show(arguments) => arguments.execute(),
+            Command::Cancel(arguments) => arguments.execute(),
         }
     }
 }

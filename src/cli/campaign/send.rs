@@ -31,7 +31,8 @@ Examples:
   dinnerbell campaign send --restaurant 123e4567-e89b-12d3-a456-426614174000 \\
       --content 'Fig tart, 70% off until 14:00' --end +2h \\
       --owner 'Ivanov Ivan' --contact iiivanov@restaurant.ru
-  dinnerbell campaign send --file samples/campaign.json --key first_message";
+  dinnerbell campaign send --file samples/campaign.json --key first_message
+  jq -c .offer order.json | dinnerbell campaign send --file -";
 
 /// Make a campaign from flags or a file and put it on the campaigns topic
 #[derive(Debug, Args)]
@@ -124,7 +125,8 @@ impl Arguments {
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+/// The bytes of a campaign file; `-` is standard input.
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     let read = if file == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
@@ -145,9 +147,12 @@ fn checked_id(value: &[u8]) -> Result<String, Failure> {
     }
 }
 
-/// RFC 3339, epoch seconds, or a span from `base` with its sign.
+/// RFC 3339, epoch seconds, `now` for `base`, or a span from it with its sign.
 pub(in crate::cli) fn time(text: &str, base: EpochSeconds) -> Result<EpochSeconds, String> {
-    let wrong = || "must be an RFC 3339 time, epoch seconds or a span as +2h or +1h30m".to_owned();
+    let wrong = || "must be an RFC 3339 time, epoch seconds, now, or a span as +2h or +1h30m".to_owned();
+    if text == "now" {
+        return Ok(base);
+    }
     if text.starts_with(['+', '-']) {
         let span: Span = text.parse().map_err(|_| wrong())?;
         let seconds = span.total((Unit::Second, SpanRelativeTo::days_are_24_hours())).map_err(|_| wrong())?;
@@ -244,6 +249,7 @@ mod tests {
             ("+1d", 1000 + 86_400),
             ("-10m", 1000 - 600),
             ("+0s", 1000),
+            ("now", 1000),
         ] {
             assert_eq!(time(text, 1000), Ok(seconds), "{text}");
         }

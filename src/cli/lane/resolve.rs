@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::cli::campaign::send::time;
 use crate::cli::output::plain;
-use crate::cli::{ConfigFile, Failure, Json, block_on, output};
+use crate::cli::{ConfigFile, Failure, Json, block_on, operator, output};
 use crate::operate::decide::Assumed;
 use crate::operate::resolve::{Position, Request, Resolution, Resolved, resolve};
 
@@ -66,7 +66,7 @@ impl Arguments {
     pub fn execute(self) -> Result<(), Failure> {
         let resolution = self.resolution()?;
         let config = self.config.load()?;
-        let request = Request { lane: self.lane, resolution, dry_run: self.dry_run, by: operator() };
+        let request = Request { lane: self.lane, resolution, dry_run: self.dry_run, by: operator("lane resolve") };
         // Drawn on standard error, and only on a terminal.
         let progress = ProgressBar::new(0);
         let resolved = block_on(async {
@@ -106,12 +106,6 @@ fn position(text: &str) -> Result<Position, String> {
             _ => Err("must be earliest, latest or an offset".to_owned()),
         },
     }
-}
-
-/// Who resolves, as the ledger keeps it.
-fn operator() -> String {
-    let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "unknown".to_owned());
-    format!("{user}, lane resolve")
 }
 
 fn text(resolved: &Resolved) -> String {
