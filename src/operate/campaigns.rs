@@ -1,4 +1,6 @@
-//! Campaigns as the ledger knows them.
+//! Campaigns as the ledger knows them, and how those that run are getting on.
+
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -7,16 +9,24 @@ use tokio_postgres::types::Type;
 
 use crate::broker::Lane;
 use crate::campaign::EpochSeconds;
+use crate::config::Config;
+use crate::postgres::audience_size::AudienceSize;
+use crate::postgres::clock::CLOCK_MICROS;
 use crate::postgres::connect::{Parameter, Pool};
 use crate::postgres::errors::PostgresError;
+
+/// How long the audiences that are left may be estimated, all campaigns of a list together: beyond that they are not known.
+const ESTIMATES: Duration = Duration::from_secs(2);
 
 /// Which campaigns are asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Only those in this state.
-    pub state: Option<String>,
+    /// Only those in one of these states; in any, where there is none.
+    pub states: Vec<String>,
     /// Only those of this restaurant.
     pub restaurant_id: Option<String>,
+    /// Only those received then or later.
+    pub since: Option<EpochSeconds>,
     /// Only those that come after this one in the list.
     pub after: Option<String>,
     /// At most so many.
@@ -38,12 +48,58 @@ pub struct Summary {
     pub late: i64,
     /// Who was not told when the end passed; null before that, and until it is counted.
     pub unsent: Option<i64>,
+    /// Who was not told, and why.
+    pub not_told: Vec<NotTold>,
     /// When it begins.
     pub adv_campaign_datetime_start: Option<EpochSeconds>,
     /// When it ends.
     pub adv_campaign_datetime_end: Option<EpochSeconds>,
     /// When its audience was last read.
     pub audience_as_of: Option<String>,
+    /// When its first draft was recorded.
+    pub first_draft_at: Option<String>,
+    /// When its last draft was recorded.
+    pub last_draft_at: Option<String>,
+    /// Drafts a second in the last ten seconds, or since its first draft; null unless it is active.
+    pub rate: Option<f64>,
+    /// About how many of its audience its main pass has not come to; null where that is not known.
+    pub remaining: Option<i64>,
+    /// When it is complete, if it goes on at this rate; null where that is not known.
+    pub expected_completion_at: Option<String>,
+    #[serde(skip)]
+    running: Option<Pass>,
+}
+
+/// Those of an audience who were not told for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotTold {
+    /// The reason.
+    pub why: Why,
+    /// How many; null where nobody counted, or not yet.
+    pub clients: Option<i64>,
+}
+
+/// Why somebody was not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// The end passed before.
+    Ended,
+    /// It was cancelled before.
+    Cancelled,
+    /// Their ids are empty or too long.
+    UnusableId,
+}
+
+/// How far the main pass of an active campaign is.
+#[derive(Debug, Clone)]
+struct Pass {
+    cursor: Option<String>,
+    over: bool,
+    /// Clients that stand before the cursor.
+    covered: i64,
+    /// The database's clock, in microseconds.
+    now: i64,
 }
 
 /// All that is known of a campaign.
@@ -74,77 +130,199 @@ pub struct Details {
     pub received_offset: Option<i64>,
     /// When it was cancelled.
     pub cancelled_at: Option<String>,
-    /// When its first draft was recorded.
-    pub first_draft_at: Option<String>,
-    /// When its last draft was recorded.
-    pub last_draft_at: Option<String>,
 }
 
-const SUMMARY: &str = "adv_campaign_id, restaurant_id, state, told, late, unsent, adv_campaign_datetime_start, adv_campaign_datetime_end, \
-                       (extract(epoch from audience_as_of) * 1000000)::int8";
+/// The columns of a summary.
+fn summary_columns() -> String {
+    format!(
+        "adv_campaign_id, restaurant_id, state, told, late, unsent, adv_campaign_datetime_start, adv_campaign_datetime_end, {}, {}, {}, \
+         skipped, last_page_seq is not null, cursor, {CLOCK_MICROS}, \
+         case when state = 'active' and first_draft_at is not null then (coalesce(drafts, 0) / \
+           least(10, greatest(1, extract(epoch from clock_timestamp() - first_draft_at))))::float8 end",
+        micros("audience_as_of"),
+        micros("first_draft_at"),
+        micros("last_draft_at"),
+    )
+}
+
+/// How many columns a summary has.
+const SUMMARY_COLUMNS: usize = 16;
+
+/// Campaigns that `which` picks, with the drafts of the last ten seconds where they are active. Only a lane's latest rounds are looked at.
+fn select(columns: &str, which: &str) -> String {
+    format!(
+        "with page as (select * from dinnerbell.campaign where {which}), \
+         recent as (select p.adv_campaign_id, sum(p.drafts)::int8 as drafts from dinnerbell.lane l \
+           join dinnerbell.round r on r.lane = l.lane and r.seq > l.seq - 1000 and r.recorded_at > clock_timestamp() - interval '10 seconds' \
+           join dinnerbell.round_part p on p.lane = r.lane and p.seq = r.seq \
+           where l.lane in (select lane from page where state = 'active') group by 1) \
+         select {columns} from page left join recent using (adv_campaign_id) order by received_at desc, adv_campaign_id desc"
+    )
+}
 
 /// Campaigns, those that were received last first.
-pub async fn list(pool: &Pool, filter: &Filter) -> Result<Vec<Summary>, PostgresError> {
-    let sql = format!(
-        "select {SUMMARY} from dinnerbell.campaign where ($1::text is null or state = $1) and ($2::text is null or restaurant_id = $2) \
-         and ($3::text is null or (received_at, adv_campaign_id) < \
-              (select a.received_at, a.adv_campaign_id from dinnerbell.campaign a where a.adv_campaign_id = $3)) \
-         order by received_at desc, adv_campaign_id desc limit $4"
-    );
-    let parameters: [Parameter<'_>; 4] = [
-        (&filter.state, Type::TEXT),
+pub async fn list(pool: &Pool, config: &Config, filter: &Filter) -> Result<Vec<Summary>, PostgresError> {
+    let which = "(cardinality($1::text[]) = 0 or state = any($1)) and ($2::text is null or restaurant_id = $2) \
+                 and ($3::text is null or (received_at, adv_campaign_id) < \
+                      (select a.received_at, a.adv_campaign_id from dinnerbell.campaign a where a.adv_campaign_id = $3)) \
+                 and ($5::int8 is null or received_at >= to_timestamp($5)) \
+                 order by received_at desc, adv_campaign_id desc limit $4";
+    let parameters: [Parameter<'_>; 5] = [
+        (&filter.states, Type::TEXT_ARRAY),
         (&filter.restaurant_id, Type::TEXT),
         (&filter.after, Type::TEXT),
         (&filter.limit, Type::INT8),
+        (&filter.since, Type::INT8),
     ];
-    Ok(pool.query(&sql, &parameters).await?.iter().map(summary).collect())
+    let rows = pool.query(&select(&summary_columns(), which), &parameters).await?;
+    let mut campaigns: Vec<Summary> = rows.iter().map(summary).collect();
+    expect_completion(config, campaigns.iter_mut()).await;
+    Ok(campaigns)
 }
 
 /// One campaign.
-pub async fn show(pool: &Pool, adv_campaign_id: &str) -> Result<Option<Details>, PostgresError> {
-    let micros = |column: &str| format!("(extract(epoch from {column}) * 1000000)::int8");
-    let sql = format!(
-        "select {SUMMARY}, adv_campaign_content, adv_campaign_owner, adv_campaign_owner_contact, datetime_created, lane, revision, \
-         skipped, kept, {}, received_offset, {}, {}, {} from dinnerbell.campaign where adv_campaign_id = $1",
+pub async fn show(pool: &Pool, config: &Config, adv_campaign_id: &str) -> Result<Option<Details>, PostgresError> {
+    let columns = format!(
+        "{}, adv_campaign_content, adv_campaign_owner, adv_campaign_owner_contact, datetime_created, lane, revision, kept, {}, \
+         received_offset, {}",
+        summary_columns(),
         micros("received_at"),
         micros("cancelled_at"),
-        micros("first_draft_at"),
-        micros("last_draft_at"),
     );
-    let rows = pool.query(&sql, &[(&adv_campaign_id, Type::TEXT)]).await?;
-    Ok(rows.first().map(|row| Details {
+    let rows = pool.query(&select(&columns, "adv_campaign_id = $1"), &[(&adv_campaign_id, Type::TEXT)]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let mut details = details(row);
+    expect_completion(config, std::iter::once(&mut details.summary)).await;
+    Ok(Some(details))
+}
+
+/// Whether there is such a campaign.
+pub async fn is_known(pool: &Pool, adv_campaign_id: &str) -> Result<bool, PostgresError> {
+    let sql = "select 1 from dinnerbell.campaign where adv_campaign_id = $1";
+    Ok(!pool.query(sql, &[(&adv_campaign_id, Type::TEXT)]).await?.is_empty())
+}
+
+fn details(row: &Row) -> Details {
+    let column = |place: usize| SUMMARY_COLUMNS + place;
+    Details {
         summary: summary(row),
-        adv_campaign_content: row.get(9),
-        adv_campaign_owner: row.get(10),
-        adv_campaign_owner_contact: row.get(11),
-        datetime_created: row.get(12),
-        lane: row.get(13),
-        revision: row.get(14),
-        skipped: row.get(15),
-        kept: row.get(16),
-        received_at: time(row.get(17)).unwrap_or_default(),
-        received_offset: row.get(18),
-        cancelled_at: time(row.get(19)),
-        first_draft_at: time(row.get(20)),
-        last_draft_at: time(row.get(21)),
-    }))
+        adv_campaign_content: row.get(column(0)),
+        adv_campaign_owner: row.get(column(1)),
+        adv_campaign_owner_contact: row.get(column(2)),
+        datetime_created: row.get(column(3)),
+        lane: row.get(column(4)),
+        revision: row.get(column(5)),
+        skipped: row.get(11),
+        kept: row.get(column(6)),
+        received_at: time(row.get(column(7))).unwrap_or_default(),
+        received_offset: row.get(column(8)),
+        cancelled_at: time(row.get(column(9))),
+    }
 }
 
 fn summary(row: &Row) -> Summary {
+    let (told, late, unsent, skipped): (i64, i64, Option<i64>, i64) = (row.get(3), row.get(4), row.get(5), row.get(11));
+    let (state, main_pass_over): (String, bool) = (row.get(2), row.get(12));
+    let rate: Option<f64> = row.get(15);
+    let pass = || Pass { cursor: row.get(13), over: main_pass_over, covered: told - late + skipped, now: row.get(14) };
     Summary {
         adv_campaign_id: row.get(0),
         restaurant_id: row.get(1),
-        state: row.get(2),
-        told: row.get(3),
-        late: row.get(4),
-        unsent: row.get(5),
+        not_told: not_told(&state, main_pass_over, unsent, skipped),
+        running: rate.map(|_| pass()),
+        state,
+        told,
+        late,
+        unsent,
         adv_campaign_datetime_start: row.get(6),
         adv_campaign_datetime_end: row.get(7),
         audience_as_of: time(row.get(8)),
+        first_draft_at: time(row.get(9)),
+        last_draft_at: time(row.get(10)),
+        rate,
+        remaining: None,
+        expected_completion_at: None,
     }
+}
+
+fn not_told(state: &str, main_pass_over: bool, unsent: Option<i64>, skipped: i64) -> Vec<NotTold> {
+    let mut not_told = Vec::new();
+    match state {
+        "expired" | "closed" if unsent != Some(0) => not_told.push(NotTold { why: Why::Ended, clients: unsent }),
+        "cancelled" if !main_pass_over => not_told.push(NotTold { why: Why::Cancelled, clients: unsent }),
+        _ => {}
+    }
+    if skipped > 0 {
+        not_told.push(NotTold { why: Why::UnusableId, clients: Some(skipped) });
+    }
+    not_told
+}
+
+/// Estimates how much of the audience is left to those that run, and so when they are complete. Where the subscribers cannot be asked, that is
+/// not known, and the list is none the worse.
+async fn expect_completion(config: &Config, campaigns: impl Iterator<Item = &mut Summary>) {
+    let mut running = campaigns.filter(|campaign| campaign.running.is_some()).peekable();
+    if running.peek().is_none() {
+        return;
+    }
+    let Ok(size) = audience_size(config).await else { return };
+    let began = Instant::now();
+    for campaign in running {
+        let (Some(pass), Some(restaurant_id)) = (campaign.running.take(), &campaign.restaurant_id) else { continue };
+        campaign.remaining = match pass.over {
+            true => Some(0),
+            false if began.elapsed() > ESTIMATES => None,
+            false => size.remaining(restaurant_id, pass.cursor.as_deref(), pass.covered).await,
+        };
+        campaign.expected_completion_at = completion(pass.now, campaign.remaining, campaign.rate);
+    }
+}
+
+async fn audience_size(config: &Config) -> Result<AudienceSize, PostgresError> {
+    AudienceSize::open(Pool::open(&config.subscribers, "subscribers")?).await
+}
+
+/// When `remaining` drafts are formed at `rate` from `now` on, as RFC 3339 to the second.
+fn completion(now: i64, remaining: Option<i64>, rate: Option<f64>) -> Option<String> {
+    let (remaining, rate) = (remaining?, rate.filter(|rate| *rate > 0.0)?);
+    #[expect(clippy::cast_possible_truncation, reason = "a float becomes the nearest integer that there is")]
+    let seconds = (remaining as f64 / rate).ceil() as i64;
+    let at = Timestamp::from_second((now / 1_000_000).saturating_add(seconds)).ok()?;
+    Some(at.to_string())
+}
+
+fn micros(column: &str) -> String {
+    format!("(extract(epoch from {column}) * 1000000)::int8")
 }
 
 /// Microseconds since the epoch as RFC 3339.
 pub(super) fn time(micros: Option<i64>) -> Option<String> {
     micros.and_then(|micros| Timestamp::from_microsecond(micros).ok()).map(|time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_completion_is_expected_only_where_rate_and_rest_are_known() {
+        assert_eq!(completion(0, Some(90), Some(10.0)).as_deref(), Some("1970-01-01T00:00:09Z"));
+        assert_eq!(completion(0, Some(91), Some(10.0)).as_deref(), Some("1970-01-01T00:00:10Z"));
+        assert_eq!(completion(0, Some(90), Some(0.0)), None);
+        assert_eq!(completion(0, None, Some(10.0)), None);
+        assert_eq!(completion(0, Some(i64::MAX), Some(0.1)), None, "beyond the calendar");
+    }
+
+    #[test]
+    fn each_of_those_not_told_has_a_reason() {
+        let ended = |clients| NotTold { why: Why::Ended, clients };
+        assert_eq!(not_told("expired", false, Some(3), 0), [ended(Some(3))]);
+        assert_eq!(not_told("expired", false, None, 0), [ended(None)], "not counted yet");
+        assert_eq!(not_told("closed", true, Some(0), 0), []);
+        assert_eq!(not_told("cancelled", true, None, 0), [], "its main pass was over");
+        let cancelled = NotTold { why: Why::Cancelled, clients: None };
+        let unusable = NotTold { why: Why::UnusableId, clients: Some(2) };
+        assert_eq!(not_told("cancelled", false, None, 2), [cancelled, unusable]);
+        assert_eq!(not_told("active", false, None, 0), []);
+    }
 }

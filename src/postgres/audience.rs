@@ -159,7 +159,7 @@ impl Inner {
 
 /// Where the index is, the planner is told to read it in its order: with old statistics, or a table that was not vacuumed for a while, it
 /// would collect and sort everybody behind the cursor for each page.
-fn begin_sql(indexed: bool, patience: Duration) -> String {
+pub(super) fn begin_sql(indexed: bool, patience: Duration) -> String {
     let in_order = "; set local enable_sort = off; set local enable_bitmapscan = off; set local enable_seqscan = off; set local jit = off";
     format!(
         "begin isolation level read committed read only; set local statement_timeout = {}{}",
@@ -182,7 +182,7 @@ fn page_sql(table: &str) -> String {
 }
 
 /// Counts who is in no page. Each half has its index.
-fn skipped_sql(table: &str) -> String {
+pub(super) fn skipped_sql(table: &str) -> String {
     format!(
         "select (select count(distinct client_id) from {table} where restaurant_id = $1 and {}) \
               + (select count(distinct client_id) from {table} where restaurant_id = $1 and client_id collate \"C\" = '' and {})",
@@ -192,7 +192,7 @@ fn skipped_sql(table: &str) -> String {
 }
 
 /// Whether a valid index begins with restaurant_id and client_id COLLATE "C", whoever made it.
-async fn has_index(pool: &Pool) -> Result<bool, PostgresError> {
+pub(super) async fn has_index(pool: &Pool) -> Result<bool, PostgresError> {
     let rows = pool
         .query(
             "select exists (select from pg_index i \

@@ -108,8 +108,13 @@ impl Pool {
 
     /// Begins a transaction; `locals` are further statements of the same round trip, such as `set local ...`.
     pub async fn begin(&self, locals: &str) -> Result<Transaction, PostgresError> {
+        self.begin_with(&format!("begin isolation level read committed; {locals}")).await
+    }
+
+    /// Begins a transaction by these statements, the first of which is `begin ...`.
+    pub async fn begin_with(&self, begin: &str) -> Result<Transaction, PostgresError> {
         let connection = self.get().await?;
-        connection.batch(&format!("begin isolation level read committed; {locals}")).await?;
+        connection.batch(begin).await?;
         Ok(Transaction { connection })
     }
 

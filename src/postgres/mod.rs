@@ -5,6 +5,7 @@
 //! `copy_in` inside a transaction.
 
 pub mod audience;
+pub mod audience_size;
 pub mod clock;
 pub mod connect;
 pub mod errors;

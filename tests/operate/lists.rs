@@ -1,6 +1,11 @@
+use std::process::Stdio;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::by_hand::{ByHand, json_of, status};
+use crate::documented::assert_documented;
+use crate::support::service::{Service, command};
 use crate::support::Campaign;
 
 #[test]
@@ -27,6 +32,14 @@ fn campaigns_are_listed_newest_first_in_pages_and_by_state() {
     assert_eq!(ids(&["--after", "third"]), ["second", "offer"]);
     assert_eq!(ids(&["--state", "expired"]), ["second"]);
     assert_eq!(ids(&["--restaurant", "noodle bar", "--state", "active"]), ["third"]);
+    assert_eq!(ids(&["--state", "expired,cancelled"]), ["never came", "second"]);
+    assert_eq!(ids(&["--state", "expired", "--state", "cancelled"]), ["never came", "second"]);
+    by_hand.execute(
+        "update dinnerbell.campaign set received_at = received_at - interval '2 days' where adv_campaign_id = 'offer'",
+    );
+    assert_eq!(ids(&["--since", "-24h", "--restaurant", "pizzeria"]), [""; 0]);
+    assert_eq!(ids(&["--since", "-72h", "--restaurant", "pizzeria"]), ["offer"]);
+    assert_eq!(status(&stage.dinnerbell(&["campaign", "list", "--since", "yesterday"])), 2);
     assert_eq!(status(&stage.dinnerbell(&["campaign", "list", "--after", "nobody"])), 1);
 
     let (_, list) = json_of(stage, &["campaign", "list", "--state", "expired"]);
@@ -37,9 +50,93 @@ fn campaigns_are_listed_newest_first_in_pages_and_by_state() {
     {
         assert!(expired.get(field).is_some(), "{field} is missing in {expired}");
     }
+    assert_eq!(expired["not_told"], json!([{ "why": "ended", "clients": 12 }]));
     let table = stage.dinnerbell_ok(&["campaign", "list"]);
     assert_eq!(table.lines().count(), 5, "{table}");
     assert!(table.starts_with("CAMPAIGN"), "{table}");
+}
+
+#[test]
+fn what_is_printed_as_json_is_what_the_page_of_the_commands_says() {
+    let by_hand = ByHand::new();
+    by_hand.record(1, &["a", "b"]);
+    by_hand.execute(
+        "update dinnerbell.campaign set first_draft_at = clock_timestamp(), last_draft_at = clock_timestamp(), skipped = 1;
+         insert into dinnerbell.campaign (adv_campaign_id, lane, state, cancelled_at) values ('never came', 0, 'cancelled', clock_timestamp())",
+    );
+    let (_, list) = json_of(&by_hand.stage, &["campaign", "list"]);
+    assert_eq!(list.as_array().expect("a list").len(), 2);
+    for campaign in list.as_array().expect("a list") {
+        assert_documented(campaign, &["campaign list"]);
+        let (_, shown) = json_of(&by_hand.stage, &["campaign", "show", campaign["adv_campaign_id"].as_str().unwrap()]);
+        assert_documented(&shown, &["campaign list", "campaign show"]);
+    }
+}
+
+#[test]
+fn a_campaign_that_runs_is_listed_with_its_rate_and_when_it_will_be_complete() {
+    let by_hand = ByHand::new();
+    let stage = &by_hand.stage;
+    stage.subscribers.execute(
+        "insert into public.subscribers_restaurants (client_id, restaurant_id)
+         select to_char(n, 'FM0000000'), 'pizzeria' from generate_series(1, 70000) n;
+         insert into public.subscribers_restaurants (client_id, restaurant_id) values ('0070000', 'pizzeria'), ('x', 'noodle bar');
+         analyze public.subscribers_restaurants",
+    );
+    by_hand.record(1, &["0000001", "0000002"]);
+    let lists = |told: i64| {
+        by_hand.execute(&format!(
+            "update dinnerbell.campaign set told = {told}, cursor = to_char({told}, 'FM0000000'),
+               first_draft_at = clock_timestamp() - interval '5 seconds', last_draft_at = clock_timestamp();
+             update dinnerbell.round set recorded_at = clock_timestamp() where seq = 1;
+             update dinnerbell.round_part set drafts = {told}"
+        ));
+        let (status, list) = json_of(stage, &["campaign", "list"]);
+        assert_eq!(status, 0);
+        list[0].clone()
+    };
+    let estimated = lists(10_000);
+    let rate = estimated["rate"].as_f64().expect("a number");
+    assert!((500.0..=2000.0).contains(&rate), "{estimated}");
+    let remaining = estimated["remaining"].as_i64().expect("a number");
+    assert!((59_000..=61_000).contains(&remaining), "the statistics say how many favour the restaurant: {estimated}");
+    assert!(estimated["expected_completion_at"].is_string(), "{estimated}");
+    let counted = lists(69_000);
+    assert_eq!(counted["remaining"], json!(1000), "the last ones are counted, each once: {counted}");
+
+    by_hand.execute("update dinnerbell.round set recorded_at = clock_timestamp() - interval '1 minute'");
+    let (_, list) = json_of(stage, &["campaign", "list"]);
+    assert_eq!((&list[0]["rate"], &list[0]["expected_completion_at"]), (&json!(0.0), &Value::Null), "it stands still");
+    let text = stage.dinnerbell_ok(&["campaign", "show", "offer"]);
+    assert!(text.contains("0 drafts a second") && text.contains("about 1000"), "{text}");
+}
+
+#[test]
+fn a_watched_list_prints_what_changed_until_ctrl_c_or_until_nobody_reads() {
+    let by_hand = ByHand::new();
+    let stage = &by_hand.stage;
+    let config = stage.config.write(stage.dir.path());
+    let watching = |args: &[&str]| {
+        let mut watch = command(stage.dir.path(), &[&["campaign", "list", "--watch"], args].concat());
+        watch.arg("-c").arg(&config);
+        watch
+    };
+    let within = Duration::from_secs(60);
+    let mut watch = Service::spawn(watching(&[]), stage.dir.path());
+    watch.wait_for_log("offer active: 0 told", within);
+    by_hand.execute("update dinnerbell.campaign set told = 7");
+    watch.wait_for_log("offer active: 7 told", within);
+    assert_eq!(watch.log().lines().count(), 2, "a line for each change: {}", watch.log());
+    watch.signal(rustix::process::Signal::INT);
+    assert!(watch.wait(within).success());
+
+    let mut read_no_more = watching(&["--json"]).stdout(Stdio::piped()).spawn().expect("cargo built the binary");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(read_no_more.stdout.take().expect("it is piped")));
+    let line = lines.next().expect("a line").expect("text");
+    assert_documented(&serde_json::from_str(&line).expect("JSON on one line"), &["campaign list"]);
+    drop(lines);
+    let ended = crate::support::wait_for("the watch ended", within, || read_no_more.try_wait().expect("our child"));
+    assert!(ended.success(), "a reader that has seen enough is no failure: {ended}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod support;
 
 mod by_hand;
 mod cancel;
+mod documented;
 mod lists;
 mod remedies;
 mod resolve;

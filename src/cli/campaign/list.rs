@@ -3,34 +3,43 @@
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
+use super::send::time;
+use super::watch::{Frame, watch};
 use crate::campaign::EpochSeconds;
 use crate::cli::output::{or_dash, plain, table};
 use crate::cli::{ConfigFile, Failure, Json, block_on, output};
-use crate::operate::campaigns::{self, Filter, Summary};
+use crate::operate::campaigns::{self, Filter, NotTold, Summary, Why};
 use crate::postgres::connect::Pool;
 
 const EXAMPLES: &str = "\
 Examples:
-  dinnerbell campaign list --state active
-  dinnerbell campaign list --restaurant 123e4567-e89b-12d3-a456-426614174000 --limit 10
+  dinnerbell campaign list --state active,scheduled
+  dinnerbell campaign list --restaurant 123e4567-e89b-12d3-a456-426614174000 --since -24h --limit 10
+  dinnerbell campaign list --state active --watch
   dinnerbell campaign list --json | jq -r '.[] | select(.unsent > 0) | .adv_campaign_id'";
 
 /// List campaigns, those that were received last first
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Only those in this state
-    #[arg(long, value_enum)]
-    state: Option<State>,
+    /// Only those in this state; several are separated by commas
+    #[arg(long, value_enum, value_delimiter = ',')]
+    state: Vec<State>,
     /// Only those of this restaurant
     #[arg(long, value_name = "ID")]
     restaurant: Option<String>,
+    /// Only those received then or later: RFC 3339, epoch seconds, or from now, as -24h
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    since: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
     /// Only those that come after this campaign in the list: its next page
     #[arg(long, value_name = "ID")]
     after: Option<String>,
+    /// Show it anew each second until Ctrl-C; where standard output is no terminal, or with --json, a line for each campaign that changed
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     config: ConfigFile,
     #[command(flatten)]
@@ -50,43 +59,103 @@ enum State {
 impl Arguments {
     /// Does what is asked.
     pub fn execute(self) -> Result<(), Failure> {
+        let filter = self.filter()?;
         let config = self.config.load()?;
-        let name = |state: State| state.to_possible_value().map(|value| value.get_name().to_owned());
-        let filter = Filter {
-            state: self.state.and_then(name),
-            restaurant_id: self.restaurant,
-            after: self.after,
-            limit: self.limit.into(),
-        };
-        let campaigns = block_on(async {
+        block_on(async {
             let pool = Pool::open(&config.feedback, "feedback")?;
             if let Some(after) = &filter.after
-                && campaigns::show(&pool, after).await?.is_none()
+                && !campaigns::is_known(&pool, after).await?
             {
                 return Err(Failure::Failed(format!("--after: there is no campaign {}", plain(after))));
             }
-            Ok(campaigns::list(&pool, &filter).await?)
-        })?;
-        if self.json.json {
-            return output::print_json(&campaigns);
-        }
-        let head = ["CAMPAIGN", "RESTAURANT", "STATE", "TOLD", "LATE", "UNSENT", "START", "END", "AUDIENCE AS OF"];
-        output::print(&table(head, campaigns.into_iter().map(cells)))
+            if self.watch {
+                let json = self.json.json;
+                return watch(json, async || frame(json, campaigns::list(&pool, &config, &filter).await?)).await;
+            }
+            let campaigns = campaigns::list(&pool, &config, &filter).await?;
+            if self.json.json { output::print_json(&campaigns) } else { output::print(&text(&campaigns)) }
+        })
+    }
+
+    fn filter(&self) -> Result<Filter, Failure> {
+        let name = |state: &State| state.to_possible_value().map(|value| value.get_name().to_owned());
+        let since = self.since.as_deref().map(|since| time(since, Timestamp::now().as_second())).transpose();
+        Ok(Filter {
+            states: self.state.iter().filter_map(name).collect(),
+            restaurant_id: self.restaurant.clone(),
+            since: since.map_err(|problem| Failure::Usage(format!("--since {problem}")))?,
+            after: self.after.clone(),
+            limit: self.limit.into(),
+        })
     }
 }
 
-fn cells(campaign: Summary) -> [String; 9] {
+fn text(campaigns: &[Summary]) -> String {
+    let head = ["CAMPAIGN", "RESTAURANT", "STATE", "TOLD", "LATE", "NOT TOLD", "RATE", "COMPLETE AT", "START", "END"];
+    table(head, campaigns.iter().map(cells))
+}
+
+fn cells(campaign: &Summary) -> [String; 10] {
     [
-        campaign.adv_campaign_id,
-        or_dash(campaign.restaurant_id),
-        campaign.state,
+        campaign.adv_campaign_id.clone(),
+        or_dash(campaign.restaurant_id.as_ref()),
+        campaign.state.clone(),
         campaign.told.to_string(),
         campaign.late.to_string(),
-        or_dash(campaign.unsent),
+        reasons(&campaign.not_told),
+        rate(campaign.rate),
+        or_dash(campaign.expected_completion_at.as_ref()),
         moment(campaign.adv_campaign_datetime_start),
         moment(campaign.adv_campaign_datetime_end),
-        or_dash(campaign.audience_as_of),
     ]
+}
+
+/// A list as it is watched.
+fn frame(json: bool, campaigns: Vec<Summary>) -> Result<Frame, Failure> {
+    let screen = text(&campaigns);
+    let line = |campaign: Summary| {
+        let line = if json { json_line(&campaign)? } else { line(&campaign) };
+        Ok((campaign.adv_campaign_id, line))
+    };
+    Ok(Frame { screen, lines: campaigns.into_iter().map(line).collect::<Result<_, Failure>>()? })
+}
+
+/// A campaign on one line, for logs.
+pub(super) fn line(campaign: &Summary) -> String {
+    let Summary { adv_campaign_id, state, told, late, .. } = campaign;
+    let mut line = format!("{} {state}: {told} told, {late} of them late", plain(adv_campaign_id));
+    if !campaign.not_told.is_empty() {
+        line.push_str(&format!(", not told: {}", reasons(&campaign.not_told)));
+    }
+    if campaign.rate.is_some() {
+        line.push_str(&format!(", {} a second", rate(campaign.rate)));
+    }
+    if let Some(at) = &campaign.expected_completion_at {
+        line.push_str(&format!(", about {} left, complete at {at}", or_dash(campaign.remaining)));
+    }
+    line
+}
+
+/// A value as JSON on one line.
+pub(super) fn json_line(value: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::Failed(format!("cannot print this as JSON: {error}")))
+}
+
+/// Who was not told, and why.
+pub(super) fn reasons(not_told: &[NotTold]) -> String {
+    let reason = |not_told: &NotTold| {
+        let why = match not_told.why {
+            Why::Ended => "ended",
+            Why::Cancelled => "cancelled",
+            Why::UnusableId => "unusable id",
+        };
+        format!("{} {why}", not_told.clients.map_or_else(|| "?".to_owned(), |clients| clients.to_string()))
+    };
+    if not_told.is_empty() { "-".to_owned() } else { not_told.iter().map(reason).collect::<Vec<_>>().join(", ") }
+}
+
+pub(super) fn rate(rate: Option<f64>) -> String {
+    or_dash(rate.map(|rate| format!("{rate:.0}")))
 }
 
 /// Epoch seconds as RFC 3339.

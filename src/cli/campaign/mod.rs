@@ -4,6 +4,7 @@ pub mod cancel;
 pub mod list;
 pub mod send;
 pub mod show;
+mod watch;
 
 use clap::{Args, Subcommand};
 

@@ -2,19 +2,28 @@
 
 use clap::Args;
 
-use super::list::moment;
+use super::list::{json_line, line, moment, rate, reasons};
+use super::watch::{Frame, watch};
 use crate::cli::output::{or_dash, plain};
 use crate::cli::{ConfigFile, Failure, Json, block_on, output};
 use crate::operate::campaigns::{self, Details};
 use crate::postgres::connect::Pool;
 
+const EXAMPLES: &str = "\
+Examples:
+  dinnerbell campaign show 123e4567-e89b-12d3-a456-426614174003
+  dinnerbell campaign show 123e4567-e89b-12d3-a456-426614174003 --watch";
+
 /// Show all that is known of one campaign
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  dinnerbell campaign show 123e4567-e89b-12d3-a456-426614174003")]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// The campaign's id
     #[arg(value_name = "CAMPAIGN")]
     id: String,
+    /// Show it anew each second until Ctrl-C; where standard output is no terminal, or with --json, a line for each change
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     config: ConfigFile,
     #[command(flatten)]
@@ -25,43 +34,58 @@ impl Arguments {
     /// Does what is asked.
     pub fn execute(self) -> Result<(), Failure> {
         let config = self.config.load()?;
-        let campaign = block_on(async {
+        block_on(async {
             let pool = Pool::open(&config.feedback, "feedback")?;
-            Ok(campaigns::show(&pool, &self.id).await?)
-        })?;
-        let Some(campaign) = campaign else {
-            return Err(Failure::Failed(format!(
-                "there is no campaign {}: `dinnerbell campaign list` shows those that arrived; what could not become one is a dead letter",
-                plain(&self.id)
-            )));
-        };
-        if self.json.json { output::print_json(&campaign) } else { output::print(&text(campaign)) }
+            let show = async || campaigns::show(&pool, &config, &self.id).await?.ok_or_else(|| unknown(&self.id));
+            if self.watch {
+                let json = self.json.json;
+                return watch(json, async || frame(json, show().await?)).await;
+            }
+            let campaign = show().await?;
+            if self.json.json { output::print_json(&campaign) } else { output::print(&text(&campaign)) }
+        })
     }
 }
 
-fn text(campaign: Details) -> String {
-    let summary = campaign.summary.clone();
+fn unknown(id: &str) -> Failure {
+    Failure::Failed(format!(
+        "there is no campaign {}: `dinnerbell campaign list` shows those that arrived; what could not become one is a dead letter",
+        plain(id)
+    ))
+}
+
+/// A campaign as it is watched.
+fn frame(json: bool, campaign: Details) -> Result<Frame, Failure> {
+    let screen = text(&campaign);
+    let line = if json { json_line(&campaign)? } else { line(&campaign.summary) };
+    Ok(Frame { screen, lines: vec![(campaign.summary.adv_campaign_id, line)] })
+}
+
+fn text(campaign: &Details) -> String {
+    let summary = &campaign.summary;
     let lines = [
         ("campaign", summary.adv_campaign_id.clone()),
         ("restaurant", or_dash(summary.restaurant_id.as_ref())),
         ("state", summary.state.clone()),
         ("told", format!("{}, {} of them late subscribers", summary.told, summary.late)),
-        ("unsent", or_dash(summary.unsent)),
-        ("skipped", format!("{} client ids that are empty or too long", campaign.skipped)),
+        ("not told", reasons(&summary.not_told)),
+        ("rate", summary.rate.map_or_else(|| "-".to_owned(), |_| format!("{} drafts a second", rate(summary.rate)))),
+        ("left", summary.remaining.map_or_else(|| "-".to_owned(), |left| format!("about {left}"))),
+        ("complete at", or_dash(summary.expected_completion_at.as_ref())),
         ("kept", format!("{} rows of withdrawn drafts that somebody answered in", campaign.kept)),
         ("start", moment(summary.adv_campaign_datetime_start)),
         ("end", moment(summary.adv_campaign_datetime_end)),
-        ("content", or_dash(campaign.adv_campaign_content)),
-        ("owner", or_dash(campaign.adv_campaign_owner)),
-        ("contact", or_dash(campaign.adv_campaign_owner_contact)),
+        ("content", or_dash(campaign.adv_campaign_content.as_ref())),
+        ("owner", or_dash(campaign.adv_campaign_owner.as_ref())),
+        ("contact", or_dash(campaign.adv_campaign_owner_contact.as_ref())),
         ("created", moment(campaign.datetime_created)),
         ("revision", campaign.revision.to_string()),
         ("lane", format!("{}, offset {}", campaign.lane, or_dash(campaign.received_offset))),
-        ("received", campaign.received_at),
+        ("received", campaign.received_at.clone()),
         ("audience", or_dash(summary.audience_as_of.as_ref())),
-        ("first draft", or_dash(campaign.first_draft_at)),
-        ("last draft", or_dash(campaign.last_draft_at)),
-        ("cancelled", or_dash(campaign.cancelled_at)),
+        ("first draft", or_dash(summary.first_draft_at.as_ref())),
+        ("last draft", or_dash(summary.last_draft_at.as_ref())),
+        ("cancelled", or_dash(campaign.cancelled_at.as_ref())),
     ];
     lines.iter().map(|(name, value)| format!("{name:11}  {}\n", plain(value))).collect()
 }
