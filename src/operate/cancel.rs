@@ -101,7 +101,7 @@ pub async fn cancel(
     };
     let now = standing(&pool, id).await?;
     let in_effect = now.is_settled();
-    let no_instance = !in_effect && matches!(ended, Ended::NoInstance);
+    let no_instance = !in_effect && now.halted.is_none() && matches!(ended, Ended::NoInstance);
     Ok(Some(Cancellation {
         adv_campaign_id: id.clone(),
         waits_for: (!in_effect).then(|| now.waits_for(&ended, request.timeout)),
@@ -185,12 +185,12 @@ impl Standing {
         let lane = self.lane;
         let pause = if self.paused { "; all sending is paused (`dinnerbell resume`)" } else { "" };
         match (ended, &self.halted) {
-            (Ended::NoInstance, _) => {
-                "no instance of the service runs: it takes effect when one starts, before anybody is told".to_owned()
-            }
             (_, Some(halted)) => format!(
                 "lane {lane} is halted ({halted}): it takes effect when that is resolved, see `dinnerbell lane list`"
             ),
+            (Ended::NoInstance, None) => {
+                "no instance of the service runs: it takes effect when one starts, before anybody is told".to_owned()
+            }
             (_, None) => format!(
                 "{} did not end within {} s; {} entered the lane last{pause}; see `dinnerbell lane list`",
                 self.next_step(),

@@ -61,6 +61,22 @@ impl AudienceSize {
         }
     }
 
+    /// The clients of the restaurant behind `after`, in order, at most `most`.
+    pub async fn page(&self, restaurant_id: &str, after: &str, most: i64) -> Result<Vec<String>, AudienceError> {
+        let patience = if self.indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };
+        let tx = self.begin(patience).await?;
+        let parameters: Vec<Parameter<'_>> =
+            vec![(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&most, Type::INT8)];
+        let mut clients = Vec::new();
+        let take = |row: &tokio_postgres::Row| {
+            clients.push(row.get(0));
+            Ok(())
+        };
+        tx.for_each(&self.behind(), parameters, patience + PATIENCE, take).await?;
+        tx.commit().await?;
+        Ok(clients)
+    }
+
     /// How many client ids of the restaurant's favourites are empty or too long.
     pub async fn skipped(&self, restaurant_id: &str) -> Result<i64, AudienceError> {
         let patience = if self.indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };

@@ -66,5 +66,7 @@ fn documented(section: &str) -> BTreeMap<String, String> {
 }
 
 fn is_heading_of(line: &str, section: &str) -> bool {
-    line.strip_prefix("## `").and_then(|rest| rest.strip_prefix(section)).is_some_and(|rest| rest.starts_with(['`', ' ']))
+    line.strip_prefix("## `")
+        .and_then(|rest| rest.strip_prefix(section))
+        .is_some_and(|rest| rest.starts_with(['`', ' ']))
 }

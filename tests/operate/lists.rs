@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use crate::by_hand::{ByHand, json_of, status};
 use crate::documented::assert_documented;
-use crate::support::service::{Service, command};
 use crate::support::Campaign;
+use crate::support::service::{Service, command};
 
 #[test]
 fn campaigns_are_listed_newest_first_in_pages_and_by_state() {

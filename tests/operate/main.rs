@@ -9,6 +9,7 @@ mod by_hand;
 mod cancel;
 mod documented;
 mod lists;
+mod preview;
 mod remedies;
 mod resolve;
 mod verify;

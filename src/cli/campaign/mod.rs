@@ -2,6 +2,7 @@
 
 pub mod cancel;
 pub mod list;
+pub mod preview;
 pub mod send;
 pub mod show;
 mod watch;
@@ -22,6 +23,8 @@ pub struct Arguments {
 enum Command {
     /// Make a campaign from flags or a file and put it on the campaigns topic
     Send(Box<send::Arguments>),
+    /// Say who would be told, how long that takes, and what is wrong, before a campaign is sent
+    Preview(preview::Arguments),
     /// List campaigns, those that were received last first
     List(list::Arguments),
     /// Show all that is known of one campaign
@@ -35,6 +38,7 @@ impl Arguments {
     pub fn execute(self) -> Result<(), Failure> {
         match self.command {
             Command::Send(arguments) => arguments.execute(),
+            Command::Preview(arguments) => arguments.execute(),
             Command::List(arguments) => arguments.execute(),
             Command::Show(arguments) => arguments.execute(),
             Command::Cancel(arguments) => arguments.execute(),
