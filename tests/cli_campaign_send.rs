@@ -13,6 +13,10 @@ use rdkafka::{Offset, TopicPartitionList};
 
 /// Runs `campaign send` in the folder of the package, with a configuration from the environment alone.
 fn send(servers: &str, arguments: &[&str]) -> Output {
+    command(servers, arguments).output().unwrap()
+}
+
+fn command(servers: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dinnerbell"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("DINNERBELL_")) {
         command.env_remove(name);
@@ -24,9 +28,8 @@ fn send(servers: &str, arguments: &[&str]) -> Output {
         .env("DINNERBELL_KAFKA__TOPICS__CAMPAIGNS", "promo.in")
         .env("DINNERBELL_KAFKA__TOPICS__NOTIFICATIONS", "promo.out")
         .env("DINNERBELL_SUBSCRIBERS__URL", "postgres://h/d")
-        .env("DINNERBELL_FEEDBACK__URL", "postgres://h/d")
-        .output()
-        .unwrap()
+        .env("DINNERBELL_FEEDBACK__URL", "postgres://h/d");
+    command
 }
 
 /// The records of `promo.in`, as many as are asked for.
@@ -89,6 +92,21 @@ fn a_campaign_from_flags_and_one_from_a_file_arrive_with_their_keys() {
     assert_eq!(campaign["adv_campaign_content"], "Fig tart, 70% off");
     assert_eq!(campaign["adv_campaign_datetime_start"], 1_772_366_400);
     assert_eq!(campaign["adv_campaign_datetime_end"], 1_772_366_400 + 7200);
+}
+
+#[test]
+fn a_campaign_from_standard_input_arrives_as_it_is() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("promo.in", 3, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let mut command = command(&servers, &["--file", "-", "--json"]);
+    let output = command.stdin(std::fs::File::open("samples/campaign.json").unwrap()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed["adv_campaign_id"], "123e4567-e89b-12d3-a456-426614174003");
+    let messages = received(&servers, 1);
+    assert_eq!(messages[0].payload(), Some(std::fs::read("samples/campaign.json").unwrap().as_slice()));
+    assert_eq!(messages[0].key(), Some(b"123e4567-e89b-12d3-a456-426614174003".as_slice()));
 }
 
 #[test]

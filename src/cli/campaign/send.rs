@@ -147,12 +147,9 @@ fn checked_id(value: &[u8]) -> Result<String, Failure> {
     }
 }
 
-/// RFC 3339, epoch seconds, `now` for `base`, or a span from it with its sign.
+/// RFC 3339, epoch seconds, or a span from `base` with its sign.
 pub(in crate::cli) fn time(text: &str, base: EpochSeconds) -> Result<EpochSeconds, String> {
-    let wrong = || "must be an RFC 3339 time, epoch seconds, now, or a span as +2h or +1h30m".to_owned();
-    if text == "now" {
-        return Ok(base);
-    }
+    let wrong = || "must be an RFC 3339 time, epoch seconds or a span as +2h or +1h30m".to_owned();
     if text.starts_with(['+', '-']) {
         let span: Span = text.parse().map_err(|_| wrong())?;
         let seconds = span.total((Unit::Second, SpanRelativeTo::days_are_24_hours())).map_err(|_| wrong())?;
@@ -249,7 +246,6 @@ mod tests {
             ("+1d", 1000 + 86_400),
             ("-10m", 1000 - 600),
             ("+0s", 1000),
-            ("now", 1000),
         ] {
             assert_eq!(time(text, 1000), Ok(seconds), "{text}");
         }
