@@ -112,6 +112,15 @@ pub struct Due {
 /// The end of a campaign that was cancelled.
 pub const CANCELLED: EpochSeconds = EpochSeconds::MIN;
 
+/// What waits for lanes of an instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Lanes with changes to judge.
+    pub changes: Vec<Lane>,
+    /// Lanes in which a re-pass is due.
+    pub repasses: Vec<Lane>,
+}
+
 /// What an intake made of its records.
 #[derive(Debug, Clone, Default)]
 pub struct Taken {
@@ -319,6 +328,14 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<OpenCampaign>, LedgerError>> + Send;
     /// The open campaign whose re-pass is due first, if one is.
     fn due_repass(&self, own: Ownership) -> impl Future<Output = Result<Option<OpenCampaign>, LedgerError>> + Send;
+    /// What waits for these lanes.
+    fn waiting(&self, lanes: &[Lane]) -> impl Future<Output = Result<Waiting, LedgerError>> + Send;
+    /// Which of the restaurants have an open campaign, and in which of the lanes.
+    fn open_restaurants(
+        &self,
+        lanes: &[Lane],
+        restaurants: &[String],
+    ) -> impl Future<Output = Result<Vec<(Lane, String)>, LedgerError>> + Send;
     /// This version of the campaign was passed again. One that an update overtook is not done: its end may have been put off.
     fn note_repassed(
         &self,

@@ -23,6 +23,7 @@ use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::ledger::{Belonging, PostgresLedger};
 use crate::postgres::{migrate, needs};
+use crate::way::lookout::Lookout;
 use crate::way::rate::Rate;
 use crate::way::{Deps, Limits};
 
@@ -134,7 +135,8 @@ async fn start(
     board.watch_memory(Arc::clone(&memory));
     let rate = Rate::new(config.fanout.rate_limit);
     let board = Arc::clone(board);
-    Ok(Arc::new(Deps { broker, ledger, audience, clock, limits, memory, rate, paused, board }))
+    let lookout = Lookout::default();
+    Ok(Arc::new(Deps { broker, ledger, audience, clock, limits, memory, rate, paused, lookout, board }))
 }
 
 /// The ledger and the feedback table are there, and are ours to read and write.

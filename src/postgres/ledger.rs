@@ -19,16 +19,23 @@ use uuid::Uuid;
 pub use rounds::PostgresRound;
 
 use super::clock::{Asked, CLOCK_MICROS, PostgresClock};
-use super::connect::{Pool, Transaction};
+use super::connect::{Parameter, Pool, Transaction};
 use crate::broker::Lane;
 use crate::campaign::{Campaign, EpochSeconds};
 use crate::draft::Clients;
 use crate::ledger::{
     Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, OpenCampaign, Ownership, RoundHead, StoredRound, Taken,
+    Waiting,
 };
 
 /// The current second by the feedback database's clock; never `now()`, which stands still in a transaction.
 const NOW: &str = "floor(extract(epoch from clock_timestamp()))::int8";
+/// The same, read once for a whole statement: so an index can be asked by it.
+const NOW_ONCE: &str = "(select floor(extract(epoch from clock_timestamp()))::int8)";
+/// Campaigns whose re-pass is due: those that had a page, while they are open.
+const REPASS_IS_DUE: &str = "state in ('active', 'complete') and (cursor is not null or last_page_seq is not null)";
+/// Questions of a lane are answered by indexes, whatever the statistics say: they may be none yet, or of a time before much was written.
+const BY_INDEX: &str = "set local enable_seqscan = off; set local jit = off";
 /// When the server was started, in microseconds: tells a fail-over.
 const POSTMASTER: &str = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::int8";
 
@@ -154,7 +161,8 @@ impl PostgresLedger {
     /// The same, with the database's time at its beginning.
     async fn begin_at(&self, own: Ownership) -> Result<(Transaction, EpochSeconds), LedgerError> {
         let locals = format!(
-            "set local lock_timeout = '2s'; set local synchronous_commit = on; select pg_advisory_xact_lock_shared({})",
+            "set local lock_timeout = '2s'; set local synchronous_commit = on; {BY_INDEX}; \
+             select pg_advisory_xact_lock_shared({})",
             own.lock_key
         );
         let sql = format!("select epoch, {POSTMASTER}, {CLOCK_MICROS} from dinnerbell.lane where lane = $1");
@@ -238,7 +246,7 @@ impl Ledger for PostgresLedger {
     }
 
     async fn already_told(&self, id: &str, after: Option<&str>, upto: &str) -> Result<Clients, LedgerError> {
-        let tx = self.pool.begin("set local lock_timeout = '2s'").await?;
+        let tx = self.pool.begin(&format!("set local lock_timeout = '2s'; {BY_INDEX}")).await?;
         let told = rows::already_told(&tx, &self.feedback(), id, after, upto).await?;
         tx.commit().await?;
         Ok(told)
@@ -254,10 +262,35 @@ impl Ledger for PostgresLedger {
     }
 
     async fn due_repass(&self, own: Ownership) -> Result<Option<OpenCampaign>, LedgerError> {
-        let which = format!(
-            "repass_at <= {NOW} and (cursor is not null or last_page_seq is not null) and $2 order by repass_at limit 1"
-        );
+        let which = format!("repass_at <= {NOW_ONCE} and {REPASS_IS_DUE} and $2 order by repass_at limit 1");
         Ok(self.read_open(own, &which, (&true, Type::BOOL)).await?.pop())
+    }
+
+    async fn waiting(&self, lanes: &[Lane]) -> Result<Waiting, LedgerError> {
+        // Each change asks for its campaign by the primary key: a join could read all campaigns that there ever were.
+        let sql = format!(
+            "select array(select distinct lane from (select (select c.lane from dinnerbell.campaign c \
+               where c.adv_campaign_id = ch.adv_campaign_id) as lane from dinnerbell.change ch where ch.judged_as is null) owner \
+               where lane = any($1)), \
+             array(select lane from unnest($1) as l (lane) where exists (select from dinnerbell.campaign c where c.lane = l.lane \
+               and repass_at <= {NOW_ONCE} and adv_campaign_datetime_end > {NOW} and {REPASS_IS_DUE}))"
+        );
+        let rows = self.pool.query(&sql, &[(&lanes, Type::INT4_ARRAY)]).await?;
+        Ok(rows.first().map(|row| Waiting { changes: row.get(0), repasses: row.get(1) }).unwrap_or_default())
+    }
+
+    async fn open_restaurants(
+        &self,
+        lanes: &[Lane],
+        restaurants: &[String],
+    ) -> Result<Vec<(Lane, String)>, LedgerError> {
+        let sql = format!(
+            "select distinct lane, restaurant_id from dinnerbell.campaign where restaurant_id = any($1) and lane = any($2) \
+             and state in ('active', 'complete') and adv_campaign_datetime_end > {NOW}"
+        );
+        let parameters: [Parameter<'_>; 2] = [(&restaurants, Type::TEXT_ARRAY), (&lanes, Type::INT4_ARRAY)];
+        let rows = self.pool.query(&sql, &parameters).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
     async fn note_repassed(&self, own: Ownership, id: &str, revision: i32) -> Result<(), LedgerError> {

@@ -632,23 +632,23 @@ impl State {
     }
 
     /// The lane's open campaigns that are picked, by their ids.
-    pub(super) fn open(&self, own: Ownership, picked: impl Fn(&CampaignRow) -> bool) -> Vec<OpenCampaign> {
+    pub(super) fn open(&self, lane: Lane, picked: impl Fn(&CampaignRow) -> bool) -> Vec<OpenCampaign> {
         let now = self.now();
-        let open = self.database.campaigns.values().filter(|row| row.lane == own.lane && row.runs() && row.end() > now);
+        let open = self.database.campaigns.values().filter(|row| row.lane == lane && row.runs() && row.end() > now);
         open.filter(|row| picked(row)).filter_map(CampaignRow::open).collect()
     }
 
-    pub(super) fn open_after(&self, own: Ownership, after: Option<&str>) -> Option<OpenCampaign> {
+    pub(super) fn open_after(&self, lane: Lane, after: Option<&str>) -> Option<OpenCampaign> {
         let behind = |row: &CampaignRow| {
             let id = row.campaign.as_ref().map(|campaign| campaign.adv_campaign_id.as_str());
             row.was_paged() && after.is_none_or(|after| id > Some(after))
         };
-        self.open(own, behind).into_iter().next()
+        self.open(lane, behind).into_iter().next()
     }
 
-    pub(super) fn due_repass(&self, own: Ownership) -> Option<OpenCampaign> {
+    pub(super) fn due_repass(&self, lane: Lane) -> Option<OpenCampaign> {
         let now = self.now();
-        let due = self.open(own, |row| row.was_paged() && row.repass_at.is_some_and(|at| at <= now));
+        let due = self.open(lane, |row| row.was_paged() && row.repass_at.is_some_and(|at| at <= now));
         let at = |open: &OpenCampaign| self.database.campaigns[&open.running.campaign.adv_campaign_id].repass_at;
         due.into_iter().min_by_key(at)
     }

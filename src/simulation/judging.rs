@@ -66,18 +66,18 @@ impl State {
     }
 
     /// Whether there is something for the owner to judge.
-    pub(super) fn has_changes(&self, own: Ownership) -> bool {
-        self.database.changes.iter().any(|change| self.is_unjudged(own, change))
+    pub(super) fn has_changes(&self, lane: Lane) -> bool {
+        self.database.changes.iter().any(|change| self.is_unjudged(lane, change))
     }
 
-    fn is_unjudged(&self, own: Ownership, change: &ChangeRow) -> bool {
+    fn is_unjudged(&self, lane: Lane, change: &ChangeRow) -> bool {
         let campaign = self.database.campaigns.get(&change.adv_campaign_id);
-        change.judged == 0 && campaign.is_some_and(|row| row.lane == own.lane)
+        change.judged == 0 && campaign.is_some_and(|row| row.lane == lane)
     }
 
     /// Judges what arrived in other lanes about campaigns of this one.
     pub(super) fn judge_changes(&mut self, own: Ownership) -> Taken {
-        let unjudged = |&place: &usize| self.is_unjudged(own, &self.database.changes[place]);
+        let unjudged = |&place: &usize| self.is_unjudged(own.lane, &self.database.changes[place]);
         let places: Vec<usize> = (0..self.database.changes.len()).filter(unjudged).take(MOST_CHANGES).collect();
         let now = self.now();
         let change = |&place: &usize| {

@@ -12,7 +12,7 @@ use crate::broker::Lane;
 use crate::draft::Clients;
 use crate::ledger::{
     Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, OpenCampaign, OpenRound, Ownership, RoundContent, RoundHead,
-    Sealed, StoredRound, Taken,
+    Sealed, StoredRound, Taken, Waiting,
 };
 
 /// Any call past this long is given up, and its connection dropped.
@@ -147,7 +147,7 @@ impl Ledger for SimLedger {
     }
 
     async fn judge_changes(&self, own: Ownership) -> Result<Taken, LedgerError> {
-        if !self.query(move |state| state.has_changes(own)).await? {
+        if !self.query(move |state| state.has_changes(own.lane)).await? {
             return Ok(Taken::default());
         }
         self.transact(own, move |state| Ok(state.judge_changes(own))).await
@@ -183,7 +183,7 @@ impl Ledger for SimLedger {
     async fn open_campaigns(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
         let restaurants = restaurants.to_vec();
         self.query(move |state| {
-            state.open(own, |row| {
+            state.open(own.lane, |row| {
                 row.campaign.as_ref().is_some_and(|campaign| restaurants.contains(&campaign.restaurant_id))
             })
         })
@@ -192,11 +192,39 @@ impl Ledger for SimLedger {
 
     async fn open_after(&self, own: Ownership, after: Option<&str>) -> Result<Option<OpenCampaign>, LedgerError> {
         let after = after.map(str::to_owned);
-        self.query(move |state| state.open_after(own, after.as_deref())).await
+        self.query(move |state| state.open_after(own.lane, after.as_deref())).await
     }
 
     async fn due_repass(&self, own: Ownership) -> Result<Option<OpenCampaign>, LedgerError> {
-        self.query(move |state| state.due_repass(own)).await
+        self.query(move |state| state.due_repass(own.lane)).await
+    }
+
+    async fn waiting(&self, lanes: &[Lane]) -> Result<Waiting, LedgerError> {
+        let lanes = lanes.to_vec();
+        self.query(move |state| {
+            let which = |is: &dyn Fn(Lane) -> bool| lanes.iter().copied().filter(|lane| is(*lane)).collect();
+            Waiting {
+                changes: which(&|lane| state.has_changes(lane)),
+                repasses: which(&|lane| state.due_repass(lane).is_some()),
+            }
+        })
+        .await
+    }
+
+    async fn open_restaurants(
+        &self,
+        lanes: &[Lane],
+        restaurants: &[String],
+    ) -> Result<Vec<(Lane, String)>, LedgerError> {
+        let (lanes, restaurants) = (lanes.to_vec(), restaurants.to_vec());
+        self.query(move |state| {
+            let open = lanes.iter().flat_map(|lane| {
+                let open = state.open(*lane, |_| true);
+                open.into_iter().map(|open| (*lane, open.running.campaign.restaurant_id.clone()))
+            });
+            open.filter(|(_, restaurant)| restaurants.contains(restaurant)).collect()
+        })
+        .await
     }
 
     async fn note_repassed(&self, own: Ownership, id: &str, revision: i32) -> Result<(), LedgerError> {

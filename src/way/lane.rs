@@ -18,7 +18,7 @@ use super::policy::{Failures, Next};
 use super::publish::{Published, publish};
 use super::record::{self, Copied, Recorded};
 use super::work::{Favour, MOST_RUNNING, Work};
-use super::{Deps, LaneError, intake, late, pages};
+use super::{Deps, LaneError, intake, late, lookout, pages};
 use crate::audience::{Audience, AudienceError};
 use crate::broker::{Broker, DeadLetterMessage, Lane};
 use crate::clock::Clock;
@@ -39,8 +39,6 @@ const REPORT: Duration = Duration::from_secs(5);
 const LOOK_FOR_RESOLUTION: Duration = Duration::from_secs(1);
 /// How often an ended campaign whose count failed is tried again.
 const COUNT_AGAIN: Duration = Duration::from_secs(5);
-/// How often an idle owner looks for what another lane received about its campaigns: it notices within 250 ms, and looking takes time too.
-const LOOK_FOR_CHANGES: Duration = Duration::from_millis(200);
 /// How often the database's clock is read by a lane that waits for a start or an end.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 /// How long a round may take while another campaign waits.
@@ -148,7 +146,8 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
     let Owned { own, ledger, producer, published, noted, input, position } = owned;
-    let work = Work::unread();
+    let work = Arc::new(Work::unread());
+    let _post = deps.lookout.enter(own.lane, Arc::clone(&work));
     let gate = Gate { producer, published, noted, finished: !noted };
     let rounds = Rounds { deps, own, ledger, work: &work, failures };
     tokio::select! {
@@ -156,7 +155,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
         ended = rounds.run(gate, stop) => ended,
         failed = intake::take_in(deps, own, input, position, &work) => failed.map(|never: Infallible| match never {}),
         failed = judge_changes(deps, own, &work) => failed.map(|never: Infallible| match never {}),
-        failed = late::sweep(deps, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = lookout::look_out(deps, own.lane) => failed.map(|never: Infallible| match never {}),
         failed = late::repass(deps, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = count_ended(deps, own, &work) => failed.map(|never: Infallible| match never {}),
     }
@@ -601,7 +600,7 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
     work: &Work,
 ) -> Result<Infallible, LaneError> {
     loop {
-        sleep(LOOK_FOR_CHANGES).await;
+        work.judge_called().await;
         let taken = deps.ledger.judge_changes(own).await?;
         deps.board.judged_changes(own.lane, &taken);
         if !taken.changed.is_empty() || !taken.dead_letters.is_empty() {

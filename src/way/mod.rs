@@ -7,7 +7,8 @@
 //! 5. [`record`]: one Postgres transaction: rows, cursors, the round itself;
 //! 6. [`publish`]: one Kafka transaction that repeats it.
 //!
-//! [`late`] brings those who subscribe while a campaign runs, [`rate`] holds the configured pace.
+//! [`late`] brings those who subscribe while a campaign runs, [`lookout`] looks for all lanes of an instance at once, [`rate`] holds the
+//! configured pace.
 //!
 //! [`entry`] is the only way into a lane (its decision is [`reconcile`]), [`lane`] the loop that drives the steps on [`work`], and
 //! [`policy`] the one place that says what follows from an error.
@@ -17,6 +18,7 @@ pub mod entry;
 pub mod intake;
 pub mod lane;
 pub mod late;
+pub mod lookout;
 pub mod pages;
 pub mod plan;
 pub mod policy;
@@ -52,6 +54,8 @@ pub struct Deps<B, L, A, C> {
     pub rate: rate::Rate,
     /// Whether an operator paused all sending.
     pub paused: watch::Receiver<bool>,
+    /// What is looked for on behalf of all lanes.
+    pub lookout: lookout::Lookout,
     /// What the operator sees.
     pub board: Arc<Board>,
 }

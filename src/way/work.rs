@@ -11,7 +11,7 @@ use crate::ledger::{Due, RoundContent, Running, Taken};
 
 /// Most campaigns of a lane that are held in memory at once; further ones wait in the ledger.
 pub const MOST_RUNNING: usize = 1_000;
-/// Most candidates for late drafts that are held at once; the watchers wait beyond that.
+/// Most candidates for late drafts that are held at once: beyond that the re-pass waits, and what the sweep brings is left to it.
 const MOST_LATE: usize = 20_000;
 /// Most candidates that one round judges.
 const LATE_OF_A_ROUND: usize = 2_000;
@@ -31,6 +31,8 @@ struct State {
     dead_letters: BTreeMap<i64, DeadLetterMessage>,
     uncounted: BTreeMap<String, Arc<Campaign>>,
     late: BTreeSet<Favour>,
+    /// Candidates of the sweep found no room.
+    overrun: bool,
     ends: BTreeMap<String, EpochSeconds>,
     more_ends: bool,
     next_change: Option<EpochSeconds>,
@@ -50,6 +52,8 @@ pub struct Work {
     changed: Notify,
     uncounted: Notify,
     room: Notify,
+    judge: Notify,
+    repass: Notify,
     sweep: watch::Sender<bool>,
 }
 
@@ -123,8 +127,8 @@ impl Work {
             return false;
         }
         let old = std::mem::take(&mut *state);
-        let State { moved, late, ends, more_ends, .. } = old;
-        *state = State { moved, late, ends, more_ends, ..State::default() };
+        let State { moved, late, overrun, ends, more_ends, .. } = old;
+        *state = State { moved, late, overrun, ends, more_ends, ..State::default() };
         true
     }
 
@@ -188,6 +192,43 @@ impl Work {
         if state.late.len() > before {
             self.changed.notify_one();
         }
+    }
+
+    /// Adds candidates that the sweep found. It serves other lanes too, and does not wait: where there is no room, all open campaigns are
+    /// passed again.
+    pub fn offer_late(&self, favours: impl Iterator<Item = Favour>) {
+        if self.state().late.len() < MOST_LATE {
+            return self.add_late(favours);
+        }
+        if favours.count() > 0 {
+            self.state().overrun = true;
+            self.call_repass();
+        }
+    }
+
+    /// Whether candidates of the sweep found no room since this was asked last.
+    pub fn was_overrun(&self) -> bool {
+        std::mem::take(&mut self.state().overrun)
+    }
+
+    /// A re-pass may be due.
+    pub fn call_repass(&self) {
+        self.repass.notify_one();
+    }
+
+    /// Waits until a re-pass may be due.
+    pub async fn repass_called(&self) {
+        self.repass.notified().await;
+    }
+
+    /// There may be changes to judge.
+    pub fn call_judge(&self) {
+        self.judge.notify_one();
+    }
+
+    /// Waits until there may be changes to judge.
+    pub async fn judge_called(&self) {
+        self.judge.notified().await;
     }
 
     /// Waits until there is room for more candidates.

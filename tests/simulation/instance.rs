@@ -18,6 +18,7 @@ use dinnerbell::simulation::clock::SimClock;
 use dinnerbell::simulation::database::GROUP;
 use dinnerbell::simulation::ledger::SimLedger;
 use dinnerbell::simulation::world::{Instance, World};
+use dinnerbell::way::lookout::Lookout;
 use dinnerbell::way::rate::Rate;
 use dinnerbell::way::{Deps, Limits, lane};
 use futures_util::StreamExt;
@@ -172,6 +173,7 @@ fn dependencies(instance: &Instance, settings: Settings, paused: watch::Receiver
         memory: Arc::new(Memory::new(1 << 20)),
         rate: Rate::new(settings.rate),
         paused,
+        lookout: Lookout::default(),
         board: Arc::new(Board::default()),
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::types::{Json, Type};
 
 use super::intake::join;
-use super::{CAMPAIGN, NOW, PostgresLedger, campaign, lost, rows};
+use super::{CAMPAIGN, NOW, NOW_ONCE, PostgresLedger, campaign, lost, rows};
 use crate::broker::{DeadLetterMessage, Lane};
 use crate::campaign::EpochSeconds;
 use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate, FEEDBACK_COLUMNS};
@@ -75,7 +75,7 @@ impl PostgresLedger {
         let most = i64::try_from(most).unwrap_or(i64::MAX - 1);
         let sql = format!(
             "select revision, cursor, {CAMPAIGN} from dinnerbell.campaign where lane = $1 and state = 'active' and last_page_seq is null \
-             and adv_campaign_datetime_end > {NOW} \
+             and adv_campaign_datetime_end > {NOW_ONCE} \
              order by cursor is not null, adv_campaign_datetime_end, adv_campaign_id limit $2 + 1"
         );
         let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&most, Type::INT8)];
@@ -334,18 +334,22 @@ pub(super) const LAST_PAGE_UNPUBLISHED: &str =
 /// Scheduled campaigns whose start has come start, ended ones end. One whose last page is recorded and not yet known to be published
 /// waits for that: it is active until then.
 async fn turn_states(tx: &Transaction, own: Ownership) -> Result<(), LedgerError> {
-    let sql = format!(
+    let turn = format!(
         "update dinnerbell.campaign c set state = case \
            when last_page_seq is null then case when adv_campaign_datetime_end <= {NOW} then 'expired' else 'active' end \
            when {LAST_PAGE_UNPUBLISHED} then 'active' \
            when adv_campaign_datetime_end <= {NOW} then 'closed' else 'complete' end, \
          unsent = case when adv_campaign_datetime_end <= {NOW} and last_page_seq is not null then coalesce(unsent, 0) end \
-         from dinnerbell.lane l where l.lane = $1 and c.lane = $1 and \
-           ((c.state = 'scheduled' and adv_campaign_datetime_start <= {NOW}) or \
-            (c.state in ('active', 'complete') and adv_campaign_datetime_end <= {NOW} \
-             and not {LAST_PAGE_UNPUBLISHED}))"
+         from dinnerbell.lane l where l.lane = $1 and c.lane = $1"
     );
-    tx.execute(&sql, &[(&own.lane, Type::INT4)]).await?;
+    // Two statements, each with its index: what is neither to start nor to end is not looked at.
+    let start = format!("{turn} and c.state = 'scheduled' and adv_campaign_datetime_start <= {NOW_ONCE}");
+    let end = format!(
+        "{turn} and c.state in ('active', 'complete') and adv_campaign_datetime_end <= {NOW_ONCE} \
+         and not {LAST_PAGE_UNPUBLISHED}"
+    );
+    let lane: [Parameter<'_>; 1] = [(&own.lane, Type::INT4)];
+    futures_util::try_join!(tx.execute(&start, &lane), tx.execute(&end, &lane))?;
     Ok(())
 }
 
@@ -353,7 +357,7 @@ async fn next_change(tx: &Transaction, own: Ownership) -> Result<Option<EpochSec
     let sql = format!(
         "select least((select min(adv_campaign_datetime_start) from dinnerbell.campaign where lane = $1 and state = 'scheduled'), \
          (select min(adv_campaign_datetime_end) from dinnerbell.campaign where lane = $1 and state in ('active', 'complete') \
-          and adv_campaign_datetime_end > {NOW}))"
+          and adv_campaign_datetime_end > {NOW_ONCE}))"
     );
     Ok(tx.query_one(&sql, &[(&own.lane, Type::INT4)]).await?.get(0))
 }

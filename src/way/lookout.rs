@@ -1,0 +1,211 @@
+//! What an instance looks out for on behalf of all its lanes, so that the cost of waiting grows neither with them nor with what they hold:
+//!
+//! - the sweep: about once a second, the favourites that were added; each is handed to the lanes in which its restaurant has an open campaign;
+//! - the glance: five times a second, whether there are changes to judge, or a re-pass is due, in any of the lanes.
+//!
+//! There is no task for it. Each lane brings along a future that waits for its turn, and whoever's turn it is looks for all; when that lane
+//! goes, the next one takes over where it was. So whatever ends a lane ends nothing of the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::policy::Failures;
+use super::work::Work;
+use super::{Deps, LaneError};
+use crate::audience::{Audience, AudienceError, Favourite};
+use crate::broker::Lane;
+use crate::ledger::{Ledger, LedgerError};
+
+/// How often the sweep looks.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Most favourites of one look.
+const SWEEP_ROWS: usize = 2_000;
+/// Ids below the newest one that are read again when the sweep begins, or a lane comes: transactions that are under way.
+const OVERLAP: i64 = 1_000;
+/// How long the sweep waits for lanes that have no room. What one of them cannot take then is left to its re-pass, so that it holds up no other.
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
+/// How often it is looked for what another lane received: its owner notices within 250 ms, and looking takes time too.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// The lanes of an instance that look together.
+#[derive(Debug, Default)]
+pub struct Lookout {
+    state: Mutex<State>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lanes: BTreeMap<Lane, Arc<Work>>,
+    /// The highest id that the sweep has seen; none before its first look.
+    mark: Option<i64>,
+}
+
+/// A lane that is looked out for, until it is dropped.
+#[derive(Debug)]
+pub struct Post<'a> {
+    lookout: &'a Lookout,
+    lane: Lane,
+}
+
+impl Lookout {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on this lane is looked out for: who is added after any page that it reads is handed to it. A sweep that goes on already
+    /// reads the last ids once more, for transactions that committed out of their order before the lane came.
+    pub fn enter(&self, lane: Lane, work: Arc<Work>) -> Post<'_> {
+        let mut state = self.state();
+        if let Some(mark) = &mut state.mark {
+            *mark = overlapped(*mark);
+            work.sweep_began();
+        }
+        state.lanes.insert(lane, work);
+        Post { lookout: self, lane }
+    }
+
+    fn lanes(&self) -> Vec<Lane> {
+        self.state().lanes.keys().copied().collect()
+    }
+
+    /// Waits until every lane has room for candidates.
+    async fn room(&self) {
+        let lanes: Vec<_> = self.state().lanes.values().cloned().collect();
+        for work in lanes {
+            work.room_for_late().await;
+        }
+    }
+
+    fn mark(&self) -> Option<i64> {
+        self.state().mark
+    }
+
+    /// The sweep begins: pages may be read.
+    fn begin(&self, newest: i64) {
+        let mut state = self.state();
+        state.mark = Some(overlapped(newest));
+        state.lanes.values().for_each(|work| work.sweep_began());
+    }
+
+    /// Everybody above `from` was read and handed on. Where a lane came meanwhile, the mark is further back than `from`, and stays there.
+    fn advance(&self, from: i64, to: i64) {
+        let mut state = self.state();
+        if state.mark == Some(from) {
+            state.mark = Some(to);
+        }
+    }
+
+    /// Hands each favourite to the lanes in which its restaurant has an open campaign.
+    fn hand_on(&self, added: &[Favourite], open: &[(Lane, String)]) {
+        let state = self.state();
+        for (lane, work) in &state.lanes {
+            let restaurants: BTreeSet<&str> =
+                open.iter().filter(|(of, _)| of == lane).map(|(_, restaurant)| restaurant.as_str()).collect();
+            let theirs = added.iter().filter(|favourite| restaurants.contains(favourite.restaurant_id.as_str()));
+            work.offer_late(theirs.map(|favourite| (favourite.restaurant_id.clone(), favourite.client_id.clone())));
+        }
+    }
+
+    fn for_each(&self, lanes: &[Lane], tell: impl Fn(&Work)) {
+        let state = self.state();
+        lanes.iter().filter_map(|lane| state.lanes.get(lane)).for_each(|work| tell(work));
+    }
+}
+
+fn overlapped(id: i64) -> i64 {
+    id.saturating_sub(OVERLAP).max(0)
+}
+
+impl Drop for Post<'_> {
+    fn drop(&mut self) {
+        let mut state = self.lookout.state();
+        state.lanes.remove(&self.lane);
+        // Who looks for nobody falls behind: the next lane begins anew.
+        if state.lanes.is_empty() {
+            state.mark = None;
+        }
+    }
+}
+
+/// Waits for this lane's turn, and looks out for all of them then, until something fails for good.
+pub async fn look_out<B, L: Ledger, A: Audience, C>(
+    deps: &Deps<B, L, A, C>,
+    lane: Lane,
+) -> Result<Infallible, LaneError> {
+    let _turn = deps.lookout.turn.lock().await;
+    tokio::try_join!(glances(deps, lane), sweep(deps, lane)).map(|(never, _)| never)
+}
+
+/// Whether that may pass while the lanes go on.
+fn passes(error: &LaneError) -> bool {
+    matches!(error, LaneError::Audience(AudienceError::Passing(_)) | LaneError::Ledger(LedgerError::Passing(_)))
+}
+
+/// Says so, and waits a little longer each time.
+async fn warn<B, L, A, C>(deps: &Deps<B, L, A, C>, lane: Lane, failures: &mut Failures, error: &LaneError) {
+    failures.judge(lane, error);
+    deps.board.lane_warns(lane, error);
+    sleep(failures.pause()).await;
+}
+
+async fn glances<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, lane: Lane) -> Result<Infallible, LaneError> {
+    let mut failures = Failures::default();
+    loop {
+        match deps.ledger.waiting(&deps.lookout.lanes()).await.map_err(LaneError::from) {
+            Ok(waiting) => {
+                failures.clear();
+                deps.lookout.for_each(&waiting.changes, Work::call_judge);
+                deps.lookout.for_each(&waiting.repasses, Work::call_repass);
+            }
+            Err(error) if passes(&error) => warn(deps, lane, &mut failures, &error).await,
+            Err(error) => return Err(error),
+        }
+        sleep(GLANCE).await;
+    }
+}
+
+async fn sweep<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>, lane: Lane) -> Result<Infallible, LaneError> {
+    if !deps.limits.late_subscribers {
+        deps.lookout.begin(0);
+        return pending().await;
+    }
+    let mut failures = Failures::default();
+    loop {
+        match look(deps).await {
+            // There are more: they are not to wait for the next second.
+            Ok(SWEEP_ROWS..) => failures.clear(),
+            Ok(_) => {
+                failures.clear();
+                sleep(SWEEP).await;
+            }
+            Err(error) if passes(&error) => warn(deps, lane, &mut failures, &error).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// One look; how many it found. The first one only takes the mark, before any page is read: whoever is added after a page was read has a
+/// higher id. An error leaves the mark where it is.
+async fn look<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>) -> Result<usize, LaneError> {
+    let Some(from) = deps.lookout.mark() else {
+        deps.lookout.begin(deps.audience.newest().await?);
+        // What is read again is handed on, or dropped, before it grows old.
+        return Ok(SWEEP_ROWS);
+    };
+    let _ = timeout(WAIT_FOR_ROOM, deps.lookout.room()).await;
+    let added = deps.audience.added(from, SWEEP_ROWS).await?;
+    let Some(last) = added.last() else { return Ok(0) };
+    // A campaign that becomes open after this was asked reads its pages later still, and finds them there.
+    let restaurants: BTreeSet<&String> = added.iter().map(|favourite| &favourite.restaurant_id).collect();
+    let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
+    let open = deps.ledger.open_restaurants(&deps.lookout.lanes(), &restaurants).await?;
+    deps.lookout.hand_on(&added, &open);
+    deps.lookout.advance(from, last.id);
+    Ok(added.len())
+}
