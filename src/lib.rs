@@ -12,6 +12,7 @@ pub mod draft;
 pub mod fail_point;
 pub mod http;
 pub mod kafka;
+pub mod keep;
 pub mod lanes;
 pub mod ledger;
 pub mod memory;

@@ -27,6 +27,8 @@ pub use readiness::{LaneReport, Need, Readiness};
 use crate::broker::Lane;
 use crate::ledger::{Halt, IntakeBatch, RoundContent, Taken};
 use crate::memory::Memory;
+use crate::postgres::headroom::Headroom;
+use crate::postgres::ledger::prune::Prunable;
 use crate::way::LaneError;
 
 /// The media type of what [`Board::exposition`] returns.
@@ -97,6 +99,7 @@ struct Standing {
     /// The memory for drafts in flight.
     memory: OnceLock<Arc<Memory>>,
     clock_difference: Mutex<Option<f64>>,
+    headroom: Mutex<Vec<Headroom>>,
 }
 
 impl Standing {
@@ -316,6 +319,19 @@ impl Board {
     /// This machine's clock is so many seconds ahead of the feedback database's.
     pub fn clock_difference(&self, seconds: f64) {
         *locked(&self.standing.clock_difference) = Some(seconds);
+    }
+
+    /// House-keeping took so many rows.
+    pub fn pruned(&self, what: Prunable, rows: u64) {
+        self.series.pruned.get_or_create(&[("what", what.name())]).inc_by(rows);
+    }
+
+    /// So much is left of ids and times. The log warns of what is low.
+    pub fn headroom(&self, found: &[Headroom]) {
+        for headroom in found.iter().filter(|headroom| headroom.is_low()) {
+            tracing::warn!(remedy = headroom.remedy(), "{headroom}");
+        }
+        *locked(&self.standing.headroom) = found.to_vec();
     }
 
     /// Whether the instance does its work, and what is missing if not.

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::http;
 use crate::kafka::KafkaBroker;
 use crate::kafka::membership::Membership;
+use crate::keep::Keeper;
 use crate::lanes;
 use crate::ledger::{Ledger, LedgerError};
 use crate::memory::Memory;
@@ -155,6 +156,12 @@ async fn work(
     stop: watch::Receiver<bool>,
 ) -> Result<(), ServiceError> {
     let broker = deps.broker.clone();
+    let keeper = Keeper {
+        feedback: deps.ledger.pool().clone(),
+        subscribers: deps.audience.pool().clone(),
+        retention: config.keep,
+        publishes_dead_letters: config.kafka.topics.dead_letters.is_some(),
+    };
     let membership = broker.join().map_err(|error| ServiceError::Refused(error.to_string()))?;
     tracing::info!(group = config.kafka.group_id, topic = config.kafka.topics.campaigns, "running");
     let ended = tokio::select! {
@@ -163,6 +170,7 @@ async fn work(
         () = membership.stalled() => Err(watchdog("the group's poll loop stood still for 10 s")),
         () = watch_pause(&deps.ledger, &deps.board, pause) => Ok(()),
         never = note_membership(&deps.board, &membership) => match never {},
+        never = keeper.keep(&deps.board) => match never {},
         ((), ()) = async {
             tokio::join!(
                 lanes::keep(Arc::clone(&deps), membership.assignments(), stop.clone()),

@@ -15,6 +15,7 @@ use dinnerbell::http::{bind, serve};
 use dinnerbell::ledger::Halt;
 use dinnerbell::memory::Memory;
 use dinnerbell::metrics::{Board, Lag, LaneState, Need};
+use dinnerbell::postgres::headroom::{Headroom, Resource};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -230,6 +231,8 @@ fn full_board() -> Board {
     board.observe_lag(0, Some(Lag { records: 1, seconds: 1.0 }));
     board.watch_memory(Arc::new(Memory::new(2048)));
     board.clock_difference(0.5);
+    let headroom = |of| Headroom { of, column: String::new(), column_type: String::new(), last: 0, end: 1 << 40 };
+    board.headroom(&[Resource::FeedbackIds, Resource::DraftTimes].map(headroom));
     board
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use openssl::pkey::PKey;
 use openssl::x509::X509;
@@ -11,21 +12,23 @@ use super::mistake::{Mistake, Origin};
 use super::postgres_url::{self, ConnectionString};
 use super::settings::{Given, Settings};
 use super::{
-    Config, ConfigErrors, Database, Fanout, Http, Kafka, PostgresTls, Sasl, Secret, Topics, kafka_client, values,
+    Config, ConfigErrors, Database, Fanout, Http, Kafka, Keep, PostgresTls, Sasl, Secret, Topics, kafka_client, values,
 };
 
 /// Checks everything that was given.
 pub fn check(settings: &Settings) -> Result<Config, ConfigErrors> {
     let mut reader = Reader { settings, mistakes: settings.mistakes().to_vec() };
     let (kafka, subscribers, feedback) = (reader.kafka(), reader.database("subscribers"), reader.database("feedback"));
-    let (fanout, http) = (reader.fanout(), reader.http());
+    let (fanout, keep, http) = (reader.fanout(), reader.keep(), reader.http());
     let feedback = feedback.map(|mut feedback| {
         postgres_url::prefer_writable(&mut feedback.connection);
         feedback
     });
-    match (kafka, subscribers, feedback, fanout, http) {
-        (Some(kafka), Some(subscribers), Some(feedback), Some(fanout), Some(http)) if reader.mistakes.is_empty() => {
-            Ok(Config { kafka, subscribers, feedback, fanout, http })
+    match (kafka, subscribers, feedback, fanout, keep, http) {
+        (Some(kafka), Some(subscribers), Some(feedback), Some(fanout), Some(keep), Some(http))
+            if reader.mistakes.is_empty() =>
+        {
+            Ok(Config { kafka, subscribers, feedback, fanout, keep, http })
         }
         _ => {
             // As they stand in the file, then those of the environment, then what is missing.
@@ -290,6 +293,21 @@ impl Reader<'_> {
         self.parsed(name, |text| match values::size(text)? {
             bytes if (*least..=*most).contains(&bytes) => Ok(bytes),
             _ => Err(format!("must be from {} to {}", values::show_size(*least), values::show_size(*most))),
+        })
+    }
+
+    fn keep(&mut self) -> Option<Keep> {
+        let (rounds, dead_letters) = (self.days("keep.rounds"), self.days("keep.dead_letters"));
+        let campaigns = self.days("keep.campaigns");
+        Some(Keep { rounds: rounds?, dead_letters: dead_letters?, campaigns: campaigns? })
+    }
+
+    fn days(&mut self, name: &str) -> Option<Duration> {
+        let Some(Key { kind: Kind::Days(least, most), .. }) = Key::find(name) else { unreachable!("{name} is a span") };
+        let days = |days: &i64| Duration::from_secs(days.unsigned_abs() * 86_400);
+        self.parsed(name, |text| match values::span(text)? {
+            span if (days(least)..=days(most)).contains(&span) => Ok(span),
+            _ => Err(format!("must be from {least}d to {most}d")),
         })
     }
 

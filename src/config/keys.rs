@@ -41,6 +41,8 @@ pub enum Kind {
     Boolean,
     /// Bytes, with an optional unit, between the first and the second.
     Size(u64, u64),
+    /// A span of time, in days at least the first and at most the second.
+    Days(i64, i64),
     /// An address and a port.
     Address,
     /// `earliest`, `latest` or an RFC 3339 time.
@@ -267,6 +269,29 @@ pub const KEYS: &[Key] = &[
         fallback: Default("64MiB"),
         example: r#""64MiB""#,
         doc: "Memory for drafts in flight, all lanes together: bytes, or with KiB, MiB or GiB.",
+    },
+    Key {
+        name: "keep.rounds",
+        kind: Kind::Days(1, 3650),
+        fallback: Default("7d"),
+        example: r#""7d""#,
+        doc: "How long the ledger keeps rounds, and changes that were judged: days, or a span as 2w. The last two rounds of \
+              a lane, and what is not published, stay at any age.",
+    },
+    Key {
+        name: "keep.dead_letters",
+        kind: Kind::Days(1, 3650),
+        fallback: Default("30d"),
+        example: r#""30d""#,
+        doc: "How long the ledger keeps dead letters. Those that are yet to be sent to kafka.topics.dead_letters stay.",
+    },
+    Key {
+        name: "keep.campaigns",
+        kind: Kind::Days(7, 3650),
+        fallback: Default("90d"),
+        example: r#""90d""#,
+        doc: "How long the ledger keeps campaigns after their end. One that is sent again later is new to it: it expires if its end \
+              has passed, and whoever has a feedback row for it is not told again.",
     },
     Key {
         name: "http.listen",

@@ -19,6 +19,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use kafka_client::Role;
 pub use mistake::{ConfigErrors, Mistake};
@@ -38,6 +39,8 @@ pub struct Config {
     pub feedback: Database,
     /// How drafts are fanned out.
     pub fanout: Fanout,
+    /// How long what is over is kept.
+    pub keep: Keep,
     /// The HTTP endpoints.
     pub http: Http,
 }
@@ -181,6 +184,17 @@ pub struct Fanout {
     pub rate_limit: u64,
     /// Bytes for drafts in flight, all lanes together.
     pub memory_limit: usize,
+}
+
+/// `[keep]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Rounds, and changes that were judged.
+    pub rounds: Duration,
+    /// Dead letters.
+    pub dead_letters: Duration,
+    /// Campaigns past their end.
+    pub campaigns: Duration,
 }
 
 /// `[http]`

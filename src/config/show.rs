@@ -150,6 +150,7 @@ fn takes(kind: Kind) -> String {
         Kind::Integer(least, most) => format!("whole number from {least} to {most}"),
         Kind::Boolean => "true or false".to_owned(),
         Kind::Size(..) => "bytes, or with KiB, MiB or GiB".to_owned(),
+        Kind::Days(..) => "span of time, as 90d".to_owned(),
         Kind::Address => "address:port".to_owned(),
         Kind::Start => "earliest, latest or an RFC 3339 time".to_owned(),
         Kind::ClientSettings => "settings of librdkafka".to_owned(),

@@ -1,6 +1,9 @@
 //! Single values: text becomes what it means, or a sentence that says what would be right.
 
 use std::net::SocketAddr;
+use std::time::Duration;
+
+use jiff::{Span, SpanRelativeTo};
 
 use super::{Start, TableName};
 
@@ -27,6 +30,14 @@ pub fn show_size(bytes: u64) -> String {
         .into_iter()
         .find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift)
         .map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
+/// `90d`: a span of time, a day being 24 hours.
+pub fn span(text: &str) -> Result<Duration, String> {
+    let wrong = || "must be a span of time, as 90d or 12w".to_owned();
+    let span: Span = text.trim().parse().map_err(|_| wrong())?;
+    let span = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+    Duration::try_from(span).map_err(|_| wrong())
 }
 
 /// `earliest`, `latest` or a time.

@@ -17,6 +17,8 @@ use prometheus_client::registry::{Registry, Unit};
 use super::{LaneState, Standing, locked};
 use crate::broker::Lane;
 use crate::ledger::{LedgerError, RoundContent, Tally};
+use crate::postgres::headroom::Resource;
+use crate::postgres::ledger::prune::Prunable;
 use crate::way::LaneError;
 use crate::way::decode::{Arrival, field_names};
 
@@ -50,6 +52,7 @@ pub(super) struct Series {
     pub(super) dead_letters: Family<Label, Counter>,
     pub(super) failures: Family<Label, Counter>,
     pub(super) retries: Family<Label, Counter>,
+    pub(super) pruned: Family<Label, Counter>,
 }
 
 impl Series {
@@ -108,6 +111,13 @@ impl Series {
                 "Failures after which a lane was entered again",
                 "cause",
                 &CAUSES,
+            ),
+            pruned: family(
+                registry,
+                "pruned_rows",
+                "Rows of the ledger that were long over and are gone",
+                "what",
+                &Prunable::ALL.map(Prunable::name),
             ),
             retries: family(registry, "retries", "Failures beside the rounds, tried again", "cause", &CAUSES),
         }
@@ -206,11 +216,30 @@ impl Collector for Gauges {
             let help = "This machine's clock less the feedback database's";
             gauge(&mut encoder, "clock_difference", help, Some(&Unit::Seconds), seconds)?;
         }
+        self.encode_headroom(&mut encoder)?;
         self.encode_lanes(&mut encoder)
     }
 }
 
 impl Gauges {
+    fn encode_headroom(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let headroom = locked(&self.0.headroom);
+        let (times, ids): (Vec<_>, Vec<_>) = headroom.iter().partition(|found| found.of == Resource::DraftTimes);
+        for time in times {
+            let help = "Time until trigger_datetime_created of the feedback table ends";
+            gauge(encoder, "draft_time_left", help, Some(&Unit::Seconds), time.left())?;
+        }
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let help = "Ids that are left before the column, or its sequence, ends.";
+        let mut metric = encoder.encode_descriptor("ids_left", help, None, MetricType::Gauge)?;
+        for found in ids {
+            ConstGauge::new(found.left()).encode(metric.encode_family(&[("of", found.of.name())])?)?;
+        }
+        Ok(())
+    }
+
     fn encode_lanes(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let lanes = self.0.lanes();
         let halted = lanes.values().filter(|view| matches!(view.state, LaneState::Halted(_))).count();

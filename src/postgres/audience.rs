@@ -56,6 +56,11 @@ impl PostgresAudience {
         };
         Ok(Self { inner: Arc::new(inner) })
     }
+
+    /// The pool of the subscribers database.
+    pub fn pool(&self) -> &Pool {
+        &self.inner.pool
+    }
 }
 
 impl Audience for PostgresAudience {

@@ -5,6 +5,7 @@
 
 mod entry;
 mod intake;
+pub mod prune;
 pub mod resolve;
 mod rounds;
 mod rows;

@@ -12,3 +12,4 @@ mod headroom;
 mod migrate;
 mod place;
 mod pooler;
+mod prune;
