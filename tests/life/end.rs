@@ -183,7 +183,9 @@ fn held_up_until_the_end(point: &str) {
     assert_eq!(await_state(&stage, "short", "expired")["told"], 10);
     let expected = Expected::from([(&campaign, &clients(&stage, "pizzeria")[..10])]);
     stage.await_sinks(&expected, LONG);
-    assert!(ear.wait_for("short", 10, LONG).iter().all(|heard| heard.produced < end as f64));
+    let heard = ear.wait_for("short", 10, LONG);
+    // A round is copied while the one before it is published: that one may have been begun before the end and held up half-way.
+    assert!(point == "round.copied" || heard.iter().all(|heard| heard.produced < end as f64));
     service.stop();
     stage.assert_sinks(&expected);
 }
