@@ -193,7 +193,8 @@ impl CampaignRow {
     }
 
     fn next_repass(&self, now: EpochSeconds) -> Option<i64> {
-        (self.end() - 30 > now).then(|| (now + 300).min(self.end() - 30))
+        let last = self.end() - 30 - self.told / 5_000;
+        (last > now).then(|| (now + 300).min(last))
     }
 }
 
@@ -521,7 +522,7 @@ impl State {
             row.late += part.late as i64;
             let Some(page) = &part.page else { continue };
             row.skipped += page.skipped.cast_signed();
-            if page.after.is_none() {
+            if page.after.is_none() || (page.last && row.repass_at.is_some_and(|at| at > now)) {
                 row.repass_at = row.next_repass(now);
             }
             row.cursor.clone_from(&page.upto);

@@ -34,6 +34,13 @@ fn random_lives_keep_every_promise() {
     live_all(0..400);
 }
 
+/// Lives that once broke a promise: a former owner took in records between the reading of the watermarks and the bump, and the new one
+/// halted as if the topic had been replaced (1975).
+#[test]
+fn lives_that_once_broke_a_promise_keep_it() {
+    live_all([1975].into_iter());
+}
+
 /// The larger run of `make prove`; `DINNERBELL_SEEDS=first..end` names other seeds.
 #[test]
 #[ignore = "takes minutes"]
