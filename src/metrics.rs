@@ -294,6 +294,12 @@ impl Board {
 
     /// Whether an operator paused all sending.
     pub fn paused(&self, paused: bool) {
+        match paused {
+            true => tracing::warn!(
+                "an operator paused all sending: nothing is published until `dinnerbell resume`; `dinnerbell lane list` says who and when"
+            ),
+            false => tracing::warn!("an operator resumed sending"),
+        }
         self.standing.paused.store(paused, Ordering::Relaxed);
     }
 

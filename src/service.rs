@@ -14,7 +14,7 @@ use crate::kafka::KafkaBroker;
 use crate::kafka::membership::Membership;
 use crate::keep::Keeper;
 use crate::lanes;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::LedgerError;
 use crate::memory::Memory;
 use crate::metrics::{self, Board, Need};
 use crate::patience::{Stopped, Trial, patiently};
@@ -24,12 +24,11 @@ use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::ledger::{Belonging, PostgresLedger};
 use crate::postgres::{migrate, needs};
+use crate::way::brake::{self, Brake, Look};
 use crate::way::lookout::Lookout;
 use crate::way::rate::Rate;
 use crate::way::{Deps, Limits};
 
-/// How often an instance looks whether all sending is paused.
-const LOOK_FOR_PAUSE: Duration = Duration::from_millis(400);
 /// How often the board learns that the poll loop goes round.
 const NOTE_TURNS: Duration = Duration::from_secs(1);
 /// How long the clients may take to close.
@@ -58,11 +57,10 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
     let serving = http::serve(bound, Arc::clone(&board), ended);
     let noting = note_stop(&board, stop.clone());
     let working = async {
-        // Nobody sends before the ledger says that it is allowed.
-        let (pause, paused) = watch::channel(true);
-        let started = start(&config, &board, paused, &mut stop).await;
+        let (looks, brake) = watch::channel(Look::NONE);
+        let started = start(&config, &board, (&looks, Brake::new(brake)), &mut stop).await;
         match started {
-            Ok(deps) => work(deps, &config, pause, stop.clone()).await,
+            Ok(deps) => work(deps, &config, looks, stop.clone()).await,
             Err(NotStarted::Stopped) => Ok(()),
             Err(NotStarted::Error(error)) => Err(error),
         }
@@ -104,7 +102,7 @@ impl From<Stopped<String>> for NotStarted {
 async fn start(
     config: &Config,
     board: &Arc<Board>,
-    paused: watch::Receiver<bool>,
+    (looks, brake): (&watch::Sender<Look>, Brake),
     stop: &mut watch::Receiver<bool>,
 ) -> Result<Arc<Shared>, NotStarted> {
     let refused = |error: String| NotStarted::Error(ServiceError::Refused(error));
@@ -127,6 +125,12 @@ async fn start(
     let letters = config.kafka.topics.dead_letters.is_some();
     let ledger = PostgresLedger::new(feedback, clock.clone(), owner, config.kafka.group_id.clone(), letters);
     patiently(board, Need::Ledger, stop, || async { claim(config, &broker, &ledger).await }).await?;
+    // Known before the first lane is entered: an instance that starts while all sending is paused plans nothing.
+    let look = patiently(board, Need::Ledger, stop, || async { trial(brake::look(&ledger, &clock).await) }).await?;
+    looks.send_replace(look);
+    if look.paused {
+        board.paused(true);
+    }
     let limits = Limits {
         group_id: config.kafka.group_id.clone(),
         round_rows: config.fanout.round_rows,
@@ -137,7 +141,7 @@ async fn start(
     let rate = Rate::new(config.fanout.rate_limit);
     let board = Arc::clone(board);
     let lookout = Lookout::default();
-    Ok(Arc::new(Deps { broker, ledger, audience, clock, limits, memory, rate, paused, lookout, board }))
+    Ok(Arc::new(Deps { broker, ledger, audience, clock, limits, memory, rate, brake, lookout, board }))
 }
 
 /// The ledger and the feedback table are there, and are ours to read and write.
@@ -152,7 +156,7 @@ async fn feedback_will_do(feedback: &Pool) -> Result<(), PostgresError> {
 async fn work(
     deps: Arc<Shared>,
     config: &Config,
-    pause: watch::Sender<bool>,
+    looks: watch::Sender<Look>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), ServiceError> {
     let broker = deps.broker.clone();
@@ -168,7 +172,7 @@ async fn work(
         biased;
         () = broker.hung() => Err(watchdog("a transactional call to Kafka hangs though the coordinator answers")),
         () = membership.stalled() => Err(watchdog("the group's poll loop stood still for 10 s")),
-        () = watch_pause(&deps.ledger, &deps.board, pause) => Ok(()),
+        never = brake::watch(&deps.ledger, &deps.clock, &looks, |paused| deps.board.paused(paused)) => match never {},
         never = note_membership(&deps.board, &membership) => match never {},
         never = keeper.keep(&deps.board) => match never {},
         ((), ()) = async {
@@ -200,22 +204,6 @@ async fn note_membership(board: &Board, membership: &Membership) -> Infallible {
     };
     tokio::join!(joining, turning);
     pending().await
-}
-
-/// Looks whether an operator paused all sending, or resumed it.
-async fn watch_pause(ledger: &PostgresLedger, board: &Board, pause: watch::Sender<bool>) {
-    let mut told = false;
-    loop {
-        // A database that does not answer says nothing new; rounds stop by themselves then.
-        if let Ok(paused) = ledger.paused().await {
-            pause.send_if_modified(|before| std::mem::replace(before, paused) != paused);
-            if std::mem::replace(&mut told, paused) != paused {
-                board.paused(paused);
-                tracing::warn!(paused, "all sending, by an operator's command");
-            }
-        }
-        tokio::time::sleep(LOOK_FOR_PAUSE).await;
-    }
 }
 
 fn watchdog(what: &str) -> ServiceError {
@@ -295,7 +283,8 @@ fn trial<T, E: Judged>(result: Result<T, E>) -> Trial<T, String> {
     }
 }
 
-fn hostname() -> String {
+/// The name of this machine.
+pub fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }

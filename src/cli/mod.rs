@@ -12,6 +12,8 @@ pub mod lane;
 pub mod logging;
 pub mod migrate;
 pub mod output;
+pub mod pause;
+pub mod resume;
 pub mod run;
 pub mod verify;
 
@@ -62,6 +64,10 @@ pub enum Command {
     Migrate(migrate::Arguments),
     /// List lanes, and resolve what halted one
     Lane(lane::Arguments),
+    /// Pause all sending, of every instance, until it is resumed
+    Pause(pause::Arguments),
+    /// Resume sending after a pause
+    Resume(resume::Arguments),
     /// Compare the output topic and the feedback table, draft by draft
     Verify(verify::Arguments),
     /// Measure what these servers can take, and the service against them
@@ -87,6 +93,8 @@ impl Command {
             Self::Campaign(arguments) => arguments.execute(),
             Self::Migrate(arguments) => arguments.execute(),
             Self::Lane(arguments) => arguments.execute(),
+            Self::Pause(arguments) => arguments.execute(),
+            Self::Resume(arguments) => arguments.execute(),
             Self::Verify(arguments) => arguments.execute(),
             Self::Bench(arguments) => arguments.execute(),
             Self::Config(arguments) => arguments.execute(),

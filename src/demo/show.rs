@@ -72,6 +72,7 @@ struct Campaign {
     told: u64,
     start: SystemTime,
     received: SystemTime,
+    paused: bool,
 }
 
 impl Campaign {
@@ -87,6 +88,8 @@ enum Phase {
     Waits(Duration),
     /// Somebody is still to be told.
     Rings,
+    /// The same, and all sending is paused.
+    Paused,
     /// Everybody was, so long after the bell.
     Told(Duration),
     /// It ended otherwise.
@@ -98,6 +101,7 @@ impl std::fmt::Display for Phase {
         match self {
             Self::Waits(remaining) => write!(f, "starts in {} s", remaining.as_millis().div_ceil(1000)),
             Self::Rings => f.write_str("ringing"),
+            Self::Paused => f.write_str("paused"),
             Self::Told(took) => write!(f, "all told in {} ms", took.as_millis()),
             Self::Over(state) => f.write_str(state),
         }
@@ -117,6 +121,7 @@ fn phase(campaign: &Campaign, seen: Option<Seen>, began: Option<SystemTime>, now
             let last = seen.map_or(campaign.received, |seen| seen.last);
             Phase::Told(last.duration_since(began).unwrap_or_default())
         }
+        "active" | "complete" | "closed" if campaign.paused => Phase::Paused,
         "active" | "complete" | "closed" => Phase::Rings,
         other => Phase::Over(other.to_owned()),
     }
@@ -268,7 +273,8 @@ fn show(screen: &Screen, shown: &mut Shown, campaign: &Campaign, messages: u64, 
 /// The latest campaigns of the ledger, oldest first.
 async fn campaigns(ledger: &Pool) -> Result<Vec<Campaign>, PostgresError> {
     let sql = "select adv_campaign_id, restaurant_id, state, told, adv_campaign_datetime_start, \
-               (extract(epoch from received_at) * 1000)::int8 from dinnerbell.campaign \
+               (extract(epoch from received_at) * 1000)::int8, \
+               coalesce((select paused_at is not null from dinnerbell.service), false) from dinnerbell.campaign \
                where restaurant_id is not null order by received_at desc, adv_campaign_id limit $1";
     let rows = ledger.query(sql, &[(&MOST_SHOWN, Type::INT8)]).await?;
     let since_epoch = |since: Duration| UNIX_EPOCH + since;
@@ -279,6 +285,7 @@ async fn campaigns(ledger: &Pool) -> Result<Vec<Campaign>, PostgresError> {
         told: row.get::<_, i64>(3).unsigned_abs(),
         start: since_epoch(Duration::from_secs(row.get::<_, i64>(4).unsigned_abs())),
         received: since_epoch(Duration::from_millis(row.get::<_, i64>(5).unsigned_abs())),
+        paused: row.get(6),
     };
     Ok(rows.iter().rev().map(campaign).collect())
 }
@@ -291,7 +298,15 @@ mod tests {
 
     fn campaign(state: &str, told: u64) -> Campaign {
         let noon = UNIX_EPOCH + NOON;
-        Campaign { id: "c".into(), restaurant: "r".into(), state: state.into(), told, start: noon, received: noon }
+        Campaign {
+            id: "c".into(),
+            restaurant: "r".into(),
+            state: state.into(),
+            told,
+            start: noon,
+            received: noon,
+            paused: false,
+        }
     }
 
     #[test]
@@ -300,6 +315,12 @@ mod tests {
         let phase = |messages| phase(&campaign("complete", 3), Some(Seen { messages, last }), Some(began), last);
         assert_eq!(phase(2), Phase::Rings);
         assert_eq!(phase(3), Phase::Told(Duration::from_millis(70)));
+    }
+
+    #[test]
+    fn one_that_is_held_up_by_a_pause_says_so() {
+        let campaign = Campaign { paused: true, ..campaign("active", 3) };
+        assert_eq!(phase(&campaign, None, None, UNIX_EPOCH + NOON), Phase::Paused);
     }
 
     #[test]

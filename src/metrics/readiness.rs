@@ -67,6 +67,8 @@ pub struct Readiness {
     pub ready: bool,
     /// What is missing, each with why.
     pub missing: Vec<String>,
+    /// Whether an operator paused all sending: an order, not a fault.
+    pub paused: bool,
     /// The lanes of this instance. None is no fault: there may be more instances than lanes.
     pub lanes: Vec<LaneReport>,
 }
@@ -137,6 +139,6 @@ impl super::Standing {
         }
         let lanes: Vec<LaneReport> = self.lanes().iter().map(|(lane, view)| LaneReport::of(*lane, view)).collect();
         missing.extend(lanes.iter().filter_map(LaneReport::missing));
-        Readiness { ready: missing.is_empty(), missing, lanes }
+        Readiness { ready: missing.is_empty(), missing, paused: self.paused.load(Ordering::Relaxed), lanes }
     }
 }

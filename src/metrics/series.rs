@@ -180,7 +180,8 @@ fn outcomes(tally: &Tally) -> [i64; 7] {
 }
 
 /// Every answer of [`cause`].
-const CAUSES: [&str; 8] = ["assignment", "kafka", "ledger", "subscribers", "clock", "too_late", "taken_over", "halt"];
+const CAUSES: [&str; 9] =
+    ["assignment", "kafka", "ledger", "subscribers", "clock", "too_late", "paused", "taken_over", "halt"];
 
 /// What a failure came from: one word of few.
 pub(super) fn cause(error: &LaneError) -> &'static str {
@@ -192,6 +193,7 @@ pub(super) fn cause(error: &LaneError) -> &'static str {
         LaneError::Audience(_) => "subscribers",
         LaneError::ClockUnread => "clock",
         LaneError::TooLate { .. } => "too_late",
+        LaneError::Paused { .. } => "paused",
         LaneError::Halt(_) => "halt",
     }
 }

@@ -42,10 +42,12 @@ fn an_instance_is_ready_when_everything_is_there_even_without_a_lane() {
     assert_eq!(missing.len(), Need::ALL.len(), "{missing:?}");
     assert_eq!(missing[0], "feedback: not there yet");
     all_there(&board);
-    assert_eq!(board.readiness(), Readiness { ready: true, missing: Vec::new(), lanes: Vec::new() });
+    assert_eq!(board.readiness(), Readiness { ready: true, missing: Vec::new(), paused: false, lanes: Vec::new() });
     board.waits_for(Need::Kafka, "localhost:9092 does not answer");
     assert_eq!(board.readiness().missing, ["kafka: localhost:9092 does not answer"]);
     board.has(Need::Kafka);
+    board.paused(true);
+    assert!(board.readiness().ready && board.readiness().paused, "an order of the operator's is no fault");
     board.stopping();
     assert_eq!(board.readiness().missing, ["the service is stopping"]);
 }
@@ -193,6 +195,7 @@ fn each_failure_has_a_cause_that_was_registered() {
         LaneError::ClockUnread,
         LaneError::TakenOver,
         LaneError::TooLate { seq: 1 },
+        LaneError::Paused { seq: 1 },
         LaneError::Ledger(LedgerError::Passing(String::new())),
         LaneError::Ledger(LedgerError::NotMine(String::new())),
         LaneError::Broker(crate::broker::BrokerError::Fenced),

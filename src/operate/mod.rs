@@ -6,6 +6,7 @@ pub mod cancel;
 pub mod decide;
 pub mod found;
 pub mod lanes;
+pub mod pause;
 pub mod preview;
 pub mod resolve;
 

@@ -21,34 +21,33 @@ pub struct Owned<B: Broker> {
     pub ledger: uuid::Uuid,
     /// The lane's transactional producer.
     pub producer: B::Producer,
-    /// The last round, committed in Kafka.
-    pub published: Published,
-    /// Whether the ledger knows that.
-    pub noted: bool,
+    /// How the lane's last round was found.
+    pub last: LastRound,
     /// The lane's records from its position on.
     pub input: B::Input,
     /// The next input offset to record.
     pub position: i64,
+}
+
+/// The last round, as it was found on the way into its lane.
+pub enum LastRound {
+    /// Committed in Kafka.
+    Published {
+        /// The proof.
+        published: Published,
+        /// Whether the ledger knows.
+        noted: bool,
+    },
+    /// Recorded, and what has ended is withdrawn from it: to be published before the next one is recorded.
+    Recorded(Recorded),
 }
 
 /// What the entry found.
 pub enum Entry<B: Broker> {
     /// The lane is ours and runs.
     Runs(Box<Owned<B>>),
-    /// It is ours, and its last round waits to be published until sending is resumed.
-    Paused(Box<Paused<B>>),
     /// It is ours, and stands still until its halt is resolved.
     Halted(Ownership, crate::ledger::Halt),
-}
-
-/// A lane that was entered while all sending is paused: intake can go on, the way in ends here.
-pub struct Paused<B: Broker> {
-    /// The right to write.
-    pub own: Ownership,
-    /// The lane's records from its position on.
-    pub input: B::Input,
-    /// The next input offset to record.
-    pub position: i64,
 }
 
 /// Enters a lane. What stands in its way for good is recorded as its halt; `failures` know whether it does.
@@ -68,27 +67,22 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
         return Ok(Entry::Halted(entered.ownership, halt));
     }
     let own = entered.ownership;
-    let taken = match take_over(deps, &entered, low, high).await {
+    let (producer, last) = match take_over(deps, &entered, low, high).await {
         Ok(taken) => taken,
         Err(error) => return Err(halt(deps, own, error, failures).await),
     };
     let input = deps.broker.open(lane, entered.position).await?;
-    let Some((producer, published)) = taken else {
-        return Ok(Entry::Paused(Box::new(Paused { own, input, position: entered.position })));
-    };
-    // With the note the ledger forgets what an operator overruled: that was about one mark, which is written anew by now.
-    let noted = entered.published == Some(published.head().seq) && !entered.overrule;
     let (ledger, position) = (entered.ledger, entered.position);
-    Ok(Entry::Runs(Box::new(Owned { own, ledger, producer, published, noted, input, position })))
+    Ok(Entry::Runs(Box::new(Owned { own, ledger, producer, last, input, position })))
 }
 
-/// Fences former owners, and brings both sides together; none where that has to wait because all sending is paused.
+/// Fences former owners, and brings both sides together.
 async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
     entered: &Entered,
     low: i64,
     high: i64,
-) -> Result<Option<(B::Producer, Published)>, LaneError> {
+) -> Result<(B::Producer, LastRound), LaneError> {
     let own = entered.ownership;
     let producer = deps.broker.producer(own.lane).await?;
     fail_point("entry.producer");
@@ -171,7 +165,7 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
     entered: &Entered,
     producer: B::Producer,
-) -> Result<Option<(B::Producer, Published)>, LaneError> {
+) -> Result<(B::Producer, LastRound), LaneError> {
     let lane = entered.ownership.lane;
     let theirs = deps.broker.committed(lane).await?;
     let ours = LedgerSide {
@@ -187,14 +181,19 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
             decided => decided,
         };
     }
+    // With the note the ledger forgets what an operator overruled: that was about one mark, which is written anew by then.
+    let published = |published: Published| {
+        let noted = entered.published == Some(published.head().seq) && !entered.overrule;
+        LastRound::Published { published, noted }
+    };
     match reconciled {
-        Reconciled::Equal => Ok(Some((producer, Published::found(entered.head)))),
-        Reconciled::PublishRecorded if deps.is_paused() => Ok(None),
-        Reconciled::PublishRecorded => publish_recorded(deps, entered, producer).await.map(Some),
+        Reconciled::Equal => Ok((producer, published(Published::found(entered.head)))),
+        Reconciled::PublishRecorded => Ok((producer, LastRound::Recorded(recorded(deps, entered).await?))),
         Reconciled::RestoreMark => {
             let stored = deps.ledger.stored_round(entered.ownership).await?;
             let round = Recorded::mark_only(lane, entered.ledger, &stored);
-            publish::restore_mark(producer, &round).await.map(Some)
+            let (producer, restored) = publish::restore_mark(producer, &round).await?;
+            Ok((producer, published(restored)))
         }
         Reconciled::Contradiction(kind) => {
             let halt = policy::contradiction(lane, &kind, &format!("{ours:?}"), &format!("{theirs:?}"));
@@ -203,12 +202,9 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
     }
 }
 
-/// The ledger is one ahead: withdraw what has ended, then publish that round from what was recorded.
-async fn publish_recorded<B: Broker, L: Ledger, A, C: Clock>(
-    deps: &Deps<B, L, A, C>,
-    entered: &Entered,
-    producer: B::Producer,
-) -> Result<(B::Producer, Published), LaneError> {
+/// The ledger is one ahead: withdraw what has ended; the rest of that round is to be published from what was recorded. The lane does that as
+/// soon as it runs, so that its intake waits neither for a large round nor for an operator who paused all sending.
+async fn recorded<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, entered: &Entered) -> Result<Recorded, LaneError> {
     let own = entered.ownership;
     let mut stored = deps.ledger.stored_round(own).await?;
     if !stored.over.is_empty() {
@@ -216,9 +212,5 @@ async fn publish_recorded<B: Broker, L: Ledger, A, C: Clock>(
         fail_point("withdraw.recorded");
         stored = deps.ledger.stored_round(own).await?;
     }
-    let round = Recorded::read_back(own.lane, entered.ledger, stored)?;
-    let _on_their_way = deps.memory.for_publication(round.publication().size()).await;
-    let published = publish::publish(producer, &round, &deps.clock, |_| false).await?;
-    deps.board.published_again(own.lane, round.drafts());
-    Ok(published)
+    Ok(Recorded::read_back(own.lane, entered.ledger, stored)?)
 }

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::entry::{Entry, Owned, Paused, enter, halt};
+use super::entry::{Entry, LastRound, Owned, enter, halt};
 use super::policy::{Failures, Next};
 use super::publish::{Published, publish};
 use super::record::{self, Copied, Recorded};
@@ -84,13 +84,6 @@ async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
     deps.board.set_lane(lane, LaneState::Entering);
     match enter(deps, lane, failures).await? {
         Entry::Halted(own, halt) => stand_still(deps, own, halt, stop).await,
-        Entry::Paused(paused) => {
-            let own = paused.own;
-            match take_in_until_resumed(deps, *paused, stop).await {
-                Err(error) => Err(halt(deps, own, error, failures).await),
-                resumed => resumed,
-            }
-        }
         Entry::Runs(owned) => {
             deps.board.set_lane(lane, LaneState::Running);
             let own = owned.own;
@@ -120,24 +113,6 @@ async fn stand_still<B, L: Ledger, A, C>(
     Ok(())
 }
 
-/// While all sending is paused, a lane whose last round waits to be published takes in what arrives and no more; afterwards it is entered
-/// anew.
-async fn take_in_until_resumed<B: Broker, L: Ledger, A: Audience, C: Clock>(
-    deps: &Deps<B, L, A, C>,
-    paused: Paused<B>,
-    stop: &mut watch::Receiver<bool>,
-) -> Result<(), LaneError> {
-    let Paused { own, input, position } = paused;
-    let work = Work::unread();
-    tokio::select! {
-        biased;
-        () = stopped(stop) => Ok(()),
-        () = deps.unpaused() => Ok(()),
-        failed = intake::take_in(deps, own, input, position, &work) => failed.map(|never: Infallible| match never {}),
-        failed = judge_changes(deps, own, &work) => failed.map(|never: Infallible| match never {}),
-    }
-}
-
 /// Intake, rounds and the counting of ended campaigns, side by side.
 async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     deps: &Deps<B, L, A, C>,
@@ -145,14 +120,19 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     failures: &mut Failures,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
-    let Owned { own, ledger, producer, published, noted, input, position } = owned;
+    let Owned { own, ledger, producer, last, input, position } = owned;
     let work = Arc::new(Work::unread());
     let _post = deps.lookout.enter(own.lane, Arc::clone(&work));
-    let gate = Gate { producer, published, noted, finished: !noted };
+    let announcing: Announcing<'_, B::Producer> = match last {
+        LastRound::Published { published, noted } => {
+            Box::pin(ready(Ok(Gate { producer, published, noted, finished: !noted })))
+        }
+        LastRound::Recorded(recorded) => Box::pin(announce_again(deps, &work, producer, recorded)),
+    };
     let rounds = Rounds { deps, own, ledger, work: &work, failures };
     tokio::select! {
         biased;
-        ended = rounds.run(gate, stop) => ended,
+        ended = rounds.run(announcing, stop) => ended,
         failed = intake::take_in(deps, own, input, position, &work) => failed.map(|never: Infallible| match never {}),
         failed = judge_changes(deps, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = lookout::look_out(deps, own.lane) => failed.map(|never: Infallible| match never {}),
@@ -183,18 +163,22 @@ struct Rounds<'a, B, L, A, C> {
 
 impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     /// While a round is announced, the next one is read, planned and copied; never deeper.
-    async fn run(self, gate: Gate<B::Producer>, stop: &mut watch::Receiver<bool>) -> Result<(), LaneError> {
+    async fn run(
+        self,
+        mut announcing: Announcing<'a, B::Producer>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), LaneError> {
         let mut pace = Pace::default();
-        let mut announcing: Announcing<'a, B::Producer> = Box::pin(ready(Ok(gate)));
         loop {
             let preparation = Preparation { deps: self.deps, own: self.own, work: self.work, pace };
             let (copied, gate) = match self.next(preparation, announcing, stop).await? {
                 Step::Round(copied, gate) => (copied, gate),
-                Step::Stop(Gate { noted: true, .. }) => return Ok(()),
-                Step::Stop(gate) => return self.note(gate.published).await,
+                Step::Stop(None | Some(Gate { noted: true, .. })) => return Ok(()),
+                Step::Stop(Some(gate)) => return self.note(gate.published).await,
             };
-            if self.deps.is_paused() {
-                // Paused while it was copied: it never was, and is prepared anew afterwards.
+            if self.deps.brake.is_on() {
+                // It was copied before the pause: what is not recorded yet is planned anew afterwards.
+                drop(copied);
                 announcing = Box::pin(ready(Ok(gate)));
                 continue;
             }
@@ -229,17 +213,18 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Step<L::Open, B::Producer>, LaneError> {
         let mut preparing = pin!(preparation.prepare());
-        let gate = tokio::select! {
+        let mut gate = tokio::select! {
             biased;
-            () = stopped(stop) => return Ok(Step::Stop(announcing.await?)),
+            () = stopped(stop) => return Ok(Step::Stop(self.ended(announcing).await?)),
             gate = &mut announcing => gate?,
             copied = &mut preparing => {
                 let copied = match copied {
                     Ok(copied) => copied,
                     // What is under way in Kafka is not to blame: let it end well before the lane is entered again.
                     Err(error) => {
-                        let gate = announcing.await?;
-                        self.note(gate.published).await?;
+                        if let Some(gate) = self.ended(announcing).await? {
+                            self.note(gate.published).await?;
+                        }
                         return Err(error);
                     }
                 };
@@ -248,12 +233,15 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                     // The open transaction would hold locks for too long: roll back, and copy again after the gate.
                     Err(_) => drop(copied),
                 }
-                let gate = announcing.await?;
-                let copied = preparation.prepare().await?;
-                return Ok(Step::Round(copied, gate));
+                let gate = tokio::select! {
+                    biased;
+                    gate = &mut announcing => gate?,
+                    () = stopped(stop) => return Ok(Step::Stop(self.ended(announcing).await?)),
+                };
+                preparing.set(preparation.prepare());
+                gate
             }
         };
-        let mut gate = gate;
         loop {
             let wait = if gate.noted {
                 None
@@ -270,13 +258,22 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             };
             tokio::select! {
                 biased;
-                () = stopped(stop) => return Ok(Step::Stop(gate)),
+                () = stopped(stop) => return Ok(Step::Stop(Some(gate))),
                 copied = &mut preparing => return Ok(Step::Round(copied?, gate)),
                 () = note => {
                     self.note(gate.published).await?;
                     gate.noted = true;
                 }
             }
+        }
+    }
+
+    /// Waits for the round that is being announced. None while all sending is paused: it is recorded, and the next owner announces it.
+    async fn ended(&self, announcing: Announcing<'a, B::Producer>) -> Result<Option<Gate<B::Producer>>, LaneError> {
+        tokio::select! {
+            biased;
+            gate = announcing => Ok(Some(gate?)),
+            () = self.deps.brake.on() => Ok(None),
         }
     }
 
@@ -288,7 +285,8 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
 
 enum Step<O, P> {
     Round(Prepared<O>, Gate<P>),
-    Stop(Gate<P>),
+    /// With what the last round left, if it is published.
+    Stop(Option<Gate<P>>),
 }
 
 /// Publishes a recorded round; the memory of its drafts is free afterwards.
@@ -303,12 +301,29 @@ async fn announce<B: Broker, L, A, C: Clock>(
     let began = Instant::now();
     let on_their_way = deps.memory.for_publication(recorded.publication().size()).await;
     let (producer, published) =
-        publish(producer, &recorded, &deps.clock, |now| work.is_any_over(recorded.campaigns(), now)).await?;
+        publish(producer, &recorded, &deps.clock, &deps.brake, |now| work.is_any_over(recorded.campaigns(), now))
+            .await?;
     drop((held, on_their_way));
     deps.board.step("publish", began.elapsed());
     deps.board.published(recorded.publication().lane, &content);
     let finished = content.parts.iter().any(|part| part.page.as_ref().is_some_and(|page| page.last));
     Ok(Gate { producer, published, noted: false, finished })
+}
+
+/// Publishes a round that was found recorded on the way in.
+async fn announce_again<B: Broker, L, A, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    work: &Work,
+    producer: B::Producer,
+    recorded: Recorded,
+) -> Result<Gate<B::Producer>, LaneError> {
+    let on_their_way = deps.memory.for_publication(recorded.publication().size()).await;
+    let is_over = |now| work.is_any_over(recorded.campaigns(), now);
+    let (producer, published) = publish(producer, &recorded, &deps.clock, &deps.brake, is_over).await?;
+    drop(on_their_way);
+    deps.board.published_again(recorded.publication().lane, recorded.drafts());
+    // What the round finished is not known here: the ledger learns of it soon.
+    Ok(Gate { producer, published, noted: false, finished: true })
 }
 
 /// A round whose rows are copied, and what it holds in memory.
@@ -434,7 +449,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
                 let due = self.deps.ledger.due(self.own, MOST_RUNNING).await?;
                 self.work.end_reload(due);
             }
-            if self.deps.is_paused() {
+            if self.deps.brake.is_on() {
                 // Campaigns start and end by the clock meanwhile, though nobody is told.
                 self.change_or_resumption().await;
                 continue;
@@ -557,7 +572,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     async fn change_or_resumption(&self) {
         tokio::select! {
             biased;
-            () = self.deps.unpaused() => {}
+            () = self.deps.brake.off() => {}
             () = self.work.changed() => {}
             () = self.next_change() => {}
         }

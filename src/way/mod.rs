@@ -8,11 +8,12 @@
 //! 6. [`publish`]: one Kafka transaction that repeats it.
 //!
 //! [`late`] brings those who subscribe while a campaign runs, [`lookout`] looks for all lanes of an instance at once, [`rate`] holds the
-//! configured pace.
+//! configured pace, [`brake`] is the operators' pause.
 //!
 //! [`entry`] is the only way into a lane (its decision is [`reconcile`]), [`lane`] the loop that drives the steps on [`work`], and
 //! [`policy`] the one place that says what follows from an error.
 
+pub mod brake;
 pub mod decode;
 pub mod entry;
 pub mod intake;
@@ -31,7 +32,6 @@ pub mod work;
 use std::sync::Arc;
 
 pub use policy::LaneError;
-use tokio::sync::watch;
 
 use crate::memory::Memory;
 use crate::metrics::Board;
@@ -53,25 +53,11 @@ pub struct Deps<B, L, A, C> {
     /// The configured pace.
     pub rate: rate::Rate,
     /// Whether an operator paused all sending.
-    pub paused: watch::Receiver<bool>,
+    pub brake: brake::Brake,
     /// What is looked for on behalf of all lanes.
     pub lookout: lookout::Lookout,
     /// What the operator sees.
     pub board: Arc<Board>,
-}
-
-impl<B, L, A, C> Deps<B, L, A, C> {
-    /// Whether all sending is paused.
-    pub fn is_paused(&self) -> bool {
-        *self.paused.borrow()
-    }
-
-    /// Waits while all sending is paused.
-    pub async fn unpaused(&self) {
-        let mut paused = self.paused.clone();
-        // A dropped sender means that nobody can pause any more.
-        let _ = paused.wait_for(|paused| !paused).await;
-    }
 }
 
 /// Names and limits of an instance.

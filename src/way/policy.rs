@@ -32,6 +32,12 @@ pub enum LaneError {
         /// The round.
         seq: i64,
     },
+    /// An operator paused all sending while a round was being published: whether it was, is found on the way in.
+    #[error("all sending was paused while round {seq} was being published")]
+    Paused {
+        /// The round.
+        seq: i64,
+    },
     /// Another owner is taking the lane.
     #[error("the lane is being taken over by another owner")]
     TakenOver,
@@ -144,6 +150,7 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
         | LaneError::Audience(AudienceError::Passing(_))
         | LaneError::ClockUnread
         | LaneError::TooLate { .. }
+        | LaneError::Paused { .. }
         | LaneError::TakenOver => return None,
     };
     Some(Permanent { name, found, before, times })

@@ -1,6 +1,9 @@
 //! One Kafka transaction that repeats a recorded round.
 
+use tokio::time::sleep;
+
 use super::LaneError;
+use super::brake::{Brake, GRACE};
 use super::record::Recorded;
 use crate::broker::Producer;
 use crate::campaign::EpochSeconds;
@@ -25,21 +28,34 @@ impl Published {
     }
 }
 
-/// Publishes a recorded round, if no campaign in it is over by now: by its end as recorded, or because `is_over` knows of another one.
+/// Publishes a recorded round, as soon as nothing is paused and if no campaign in it is over by then: by its end as recorded, or because
+/// `is_over` knows of another one. A round without messages only reports how far the lane is: no brake and no end is about that.
 pub async fn publish<P: Producer, C: Clock>(
     producer: P,
     round: &Recorded,
     clock: &C,
+    brake: &Brake,
     is_over: impl Fn(EpochSeconds) -> bool,
 ) -> Result<(P, Published), LaneError> {
-    if round.drafts() > 0 {
-        let now = clock.fresh().await.ok_or(LaneError::ClockUnread)? / 1_000_000;
-        if now >= round.over_at() || is_over(now) {
-            return Err(LaneError::TooLate { seq: round.head().seq });
-        }
+    let seq = round.head().seq;
+    if !round.has_messages() {
+        let producer = producer.publish(round).await?;
+        return Ok((producer, Published { head: round.head() }));
     }
-    let producer = producer.publish(round).await?;
-    Ok((producer, Published { head: round.head() }))
+    let now = brake.released(clock).await.ok_or(LaneError::ClockUnread)? / 1_000_000;
+    if now >= round.over_at() || is_over(now) {
+        return Err(LaneError::TooLate { seq });
+    }
+    let braked = async {
+        brake.on().await;
+        sleep(GRACE).await;
+    };
+    tokio::select! {
+        biased;
+        published = producer.publish(round) => Ok((published?, Published { head: round.head() })),
+        // Whether it was committed is found on the way in.
+        () = braked => Err(LaneError::Paused { seq }),
+    }
 }
 
 /// Commits the mark of a round that is published already: the group's offsets were lost.

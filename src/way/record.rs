@@ -118,6 +118,11 @@ impl Recorded {
         with_drafts.map(|batch| batch.template.campaign().adv_campaign_id.as_str())
     }
 
+    /// Whether Kafka's readers see anything of it.
+    pub fn has_messages(&self) -> bool {
+        self.drafts() > 0 || !self.publication.dead_letters.is_empty()
+    }
+
     /// How many drafts it holds.
     pub fn drafts(&self) -> usize {
         self.publication.drafts.iter().map(|batch| batch.clients.len()).sum()

@@ -1,4 +1,4 @@
-//! What operators ask and decide: lists, `verify`, and the resolution of every halt by its printed remedy.
+//! What operators ask and decide: lists, `pause`, `verify`, and the resolution of every halt by its printed remedy.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -9,6 +9,7 @@ mod by_hand;
 mod cancel;
 mod documented;
 mod lists;
+mod pause;
 mod preview;
 mod remedies;
 mod resolve;

@@ -7,7 +7,7 @@ use super::send::time;
 use super::watch::{Frame, watch};
 use crate::campaign::EpochSeconds;
 use crate::cli::output::{or_dash, plain, table};
-use crate::cli::{ConfigFile, Failure, Json, block_on, output};
+use crate::cli::{ConfigFile, Failure, Json, block_on, output, pause};
 use crate::operate::campaigns::{self, Filter, NotTold, Summary, Why};
 use crate::postgres::connect::Pool;
 
@@ -63,6 +63,7 @@ impl Arguments {
         let config = self.config.load()?;
         block_on(async {
             let pool = Pool::open(&config.feedback, "feedback")?;
+            pause::note(&pool).await?;
             if let Some(after) = &filter.after
                 && !campaigns::is_known(&pool, after).await?
             {

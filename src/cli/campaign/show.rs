@@ -5,7 +5,7 @@ use clap::Args;
 use super::list::{json_line, line, moment, rate, reasons};
 use super::watch::{Frame, watch};
 use crate::cli::output::{or_dash, plain};
-use crate::cli::{ConfigFile, Failure, Json, block_on, output};
+use crate::cli::{ConfigFile, Failure, Json, block_on, output, pause};
 use crate::operate::campaigns::{self, Details};
 use crate::postgres::connect::Pool;
 
@@ -36,6 +36,7 @@ impl Arguments {
         let config = self.config.load()?;
         block_on(async {
             let pool = Pool::open(&config.feedback, "feedback")?;
+            pause::note(&pool).await?;
             let show = async || campaigns::show(&pool, &config, &self.id).await?.ok_or_else(|| unknown(&self.id));
             if self.watch {
                 let json = self.json.json;

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::cli::output::{or_dash, plain, table};
-use crate::cli::{ConfigFile, Failure, Json, block_on, output};
+use crate::cli::{ConfigFile, Failure, Json, block_on, output, pause};
 use crate::operate::lanes::{self, LaneStatus};
 use crate::postgres::connect::Pool;
 
@@ -23,6 +23,7 @@ impl Arguments {
         let config = self.config.load()?;
         let lanes = block_on(async {
             let pool = Pool::open(&config.feedback, "feedback")?;
+            pause::note(&pool).await?;
             Ok(lanes::list(&pool).await?)
         })?;
         if self.json.json { output::print_json(&lanes) } else { output::print(&text(&lanes)) }

@@ -1,0 +1,74 @@
+//! `dinnerbell pause`, and the note that other commands print while all sending is paused.
+
+use clap::Args;
+
+use crate::cli::output::{or_dash, plain};
+use crate::cli::{ConfigFile, Failure, Json, block_on, operator, output};
+use crate::operate::pause::{self, Pause, Paused};
+use crate::postgres::connect::Pool;
+
+const EXAMPLES: &str = "\
+Examples:
+  dinnerbell pause --reason 'wrong price in the app'
+  dinnerbell lane list          says who paused, when and why
+  dinnerbell resume";
+
+/// Pause all sending, of every instance, until it is resumed
+///
+/// When the command returns, no publication is begun any more; one that was under way is committed or given up. Campaigns are received
+/// meanwhile, and start and end at their times: whose end passes is not told of them. A pause outlives restarts.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Why, for whoever looks
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(flatten)]
+    json: Json,
+}
+
+impl Arguments {
+    /// Does what is asked.
+    pub fn execute(self) -> Result<(), Failure> {
+        let config = self.config.load()?;
+        let paused = block_on(async {
+            let pool = Pool::open(&config.feedback, "feedback")?;
+            Ok(pause::pause(&pool, &operator("pause"), self.reason.as_deref()).await?)
+        })?;
+        let paused = paused.ok_or_else(unclaimed)?;
+        if self.json.json { output::print_json(&paused) } else { output::print(&text(&paused)) }
+    }
+}
+
+/// The ledger has no row to write the order into.
+pub(super) fn unclaimed() -> Failure {
+    Failure::Failed("no service has used this ledger yet: `dinnerbell run` claims it when it first starts".to_owned())
+}
+
+/// Who paused, when and why, in words.
+pub(super) fn described(pause: &Pause) -> String {
+    let why = pause.reason.as_ref().map_or(String::new(), |reason| format!(": {}", plain(reason)));
+    format!("since {} by {}{why}", or_dash(pause.since.as_ref()), plain(&or_dash(pause.by.as_ref())))
+}
+
+fn text(paused: &Paused) -> String {
+    let what = if paused.changed { "all sending is paused" } else { "all sending was paused before, and stays so," };
+    let mut text = format!("{what} {}\n", described(&paused.pause));
+    for waiting in &paused.waiting {
+        text.push_str(&format!(
+            "lane {}: round {} with {} drafts is recorded and not known to be published\n",
+            waiting.lane, waiting.round, waiting.drafts
+        ));
+    }
+    text + "`dinnerbell resume` lets it go on\n"
+}
+
+/// Says on standard error that all sending is paused, if it is: what a list shows moves no further then.
+pub async fn note(pool: &Pool) -> Result<(), Failure> {
+    if let Some(pause) = pause::standing(pool).await? {
+        eprintln!("dinnerbell: all sending is paused {}; `dinnerbell resume` lets it go on", described(&pause));
+    }
+    Ok(())
+}

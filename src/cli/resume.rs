@@ -1,0 +1,44 @@
+//! `dinnerbell resume`
+
+use clap::Args;
+
+use super::pause::{described, unclaimed};
+use crate::cli::output::{or_dash, plain};
+use crate::cli::{ConfigFile, Failure, Json, block_on, operator, output};
+use crate::operate::pause::{self, Resumed};
+use crate::postgres::connect::Pool;
+
+/// Resume sending after `dinnerbell pause`
+///
+/// What waits is sent at once, as far as its campaigns still last.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dinnerbell resume")]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(flatten)]
+    json: Json,
+}
+
+impl Arguments {
+    /// Does what is asked.
+    pub fn execute(self) -> Result<(), Failure> {
+        let config = self.config.load()?;
+        let resumed = block_on(async {
+            let pool = Pool::open(&config.feedback, "feedback")?;
+            Ok(pause::resume(&pool, &operator("resume")).await?)
+        })?;
+        let resumed = resumed.ok_or_else(unclaimed)?;
+        if self.json.json { output::print_json(&resumed) } else { output::print(&text(&resumed)) }
+    }
+}
+
+fn text(resumed: &Resumed) -> String {
+    match (&resumed.ended, &resumed.resumed_at) {
+        (Some(ended), _) => format!("sending goes on; it was paused {}\n", described(ended)),
+        (None, Some(at)) => {
+            format!("nothing is paused; resumed last at {at} by {}\n", plain(&or_dash(resumed.resumed_by.as_ref())))
+        }
+        (None, None) => "nothing is paused\n".to_owned(),
+    }
+}
