@@ -6,7 +6,9 @@
 pub mod bench;
 pub mod campaign;
 pub mod config;
+pub mod dead_letter;
 pub mod demo;
+pub mod doctor;
 pub mod failure;
 pub mod lane;
 pub mod logging;
@@ -60,8 +62,12 @@ pub enum Command {
     Run(run::Arguments),
     /// Send, preview, list, show and cancel campaigns
     Campaign(campaign::Arguments),
+    /// List, show and replay what could not become a campaign
+    DeadLetter(dead_letter::Arguments),
     /// Make the ledger's tables and the indexes, or bring them up to date
     Migrate(migrate::Arguments),
+    /// Check everything that the service needs, and say how to mend each
+    Doctor(doctor::Arguments),
     /// List lanes, and resolve what halted one
     Lane(lane::Arguments),
     /// Pause all sending, of every instance, until it is resumed
@@ -91,7 +97,9 @@ impl Command {
             Self::Demo(arguments) => arguments.execute(),
             Self::Run(arguments) => arguments.execute(),
             Self::Campaign(arguments) => arguments.execute(),
+            Self::DeadLetter(arguments) => arguments.execute(),
             Self::Migrate(arguments) => arguments.execute(),
+            Self::Doctor(arguments) => arguments.execute(),
             Self::Lane(arguments) => arguments.execute(),
             Self::Pause(arguments) => arguments.execute(),
             Self::Resume(arguments) => arguments.execute(),

@@ -43,6 +43,27 @@ pub fn plain(text: &str) -> String {
     text.chars().map(escaped).collect()
 }
 
+/// Bytes on one line: UTF-8 as it is, but for what would steer a terminal or turn the text around; everything else as escapes.
+pub fn readable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => text.push_str("\\\\"),
+                c if c.is_control() || steers(c) => text.extend(c.escape_default()),
+                c => text.push(c),
+            }
+        }
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
+}
+
+/// Characters that change the direction of text, or are not to be seen.
+fn steers(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
 /// A value that may be missing.
 pub fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
@@ -51,6 +72,13 @@ pub fn or_dash(value: Option<impl ToString>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_readable_and_cannot_steer_a_terminal() {
+        assert_eq!(readable("суп \u{1f35c}".as_bytes()), "суп \u{1f35c}");
+        assert_eq!(readable(b"a\xff\x00\x1b[2J\n\\"), "a\\xff\\u{0}\\u{1b}[2J\\n\\\\");
+        assert_eq!(readable("pay\u{202e}txt".as_bytes()), "pay\\u{202e}txt");
+    }
 
     #[test]
     fn columns_line_up_and_control_characters_are_escaped() {

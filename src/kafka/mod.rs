@@ -5,7 +5,8 @@
 //! - [`reader`]: the lanes' records, and every question about the campaigns topic;
 //! - [`notifications`]: what the output topic holds, for those who compare;
 //! - [`message`]: headers and dead letters as messages;
-//! - [`producer`]: the rounds, each in one transaction.
+//! - [`producer`]: the rounds, each in one transaction;
+//! - [`resend`]: records of the campaigns topic, sent once more.
 
 pub mod client;
 pub mod membership;
@@ -14,6 +15,7 @@ pub mod notifications;
 pub mod producer;
 mod quiet;
 pub mod reader;
+pub mod resend;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};

@@ -3,11 +3,13 @@
 
 pub mod campaigns;
 pub mod cancel;
+pub mod dead_letters;
 pub mod decide;
 pub mod found;
 pub mod lanes;
 pub mod pause;
 pub mod preview;
+pub mod replay;
 pub mod resolve;
 
 use uuid::Uuid;

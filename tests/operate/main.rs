@@ -7,6 +7,8 @@ mod support;
 
 mod by_hand;
 mod cancel;
+mod dead_letters;
+mod doctor;
 mod documented;
 mod lists;
 mod pause;

@@ -198,6 +198,11 @@ impl Job<'_> {
         )))
     }
 
+    /// A valid index on the table that serves; makes nothing.
+    pub(super) async fn look(&self, wanted: &Wanted) -> Result<Option<Ensured>, PostgresError> {
+        self.look_for(wanted, self.table()).await
+    }
+
     /// The same on one table or leaf partition.
     async fn ensure_on(&self, wanted: &Wanted, table: &TableName) -> Result<Ensured, PostgresError> {
         let name = wanted.name(&table.table);

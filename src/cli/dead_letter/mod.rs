@@ -1,0 +1,64 @@
+//! `dinnerbell dead-letter ...`
+
+pub mod list;
+pub mod replay;
+pub mod show;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+
+use super::Failure;
+use crate::broker::Lane;
+use crate::cli::campaign::send::time;
+use crate::operate::dead_letters::Filter;
+
+/// List, show and replay what could not become a campaign
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List dead letters, the latest first
+    List(list::Arguments),
+    /// Show one with its key, value and headers
+    Show(show::Arguments),
+    /// Send originals to the campaigns topic once more
+    Replay(replay::Arguments),
+}
+
+impl Arguments {
+    /// Does what is asked.
+    pub fn execute(self) -> Result<(), Failure> {
+        match self.command {
+            Command::List(arguments) => arguments.execute(),
+            Command::Show(arguments) => arguments.execute(),
+            Command::Replay(arguments) => arguments.execute(),
+        }
+    }
+}
+
+/// Which of them.
+#[derive(Debug, Clone, Args)]
+pub struct FilterArguments {
+    /// Only those that arrived in this lane
+    #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
+    lane: Option<Lane>,
+    /// Only those that break a rule of this field; `record`: of no single field
+    #[arg(long, value_name = "FIELD")]
+    reason_field: Option<String>,
+    /// Only those that arrived then or later: RFC 3339, epoch seconds, or from now, as -24h
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    since: Option<String>,
+}
+
+impl FilterArguments {
+    fn filter(&self, not_replayed: bool) -> Result<Filter, Failure> {
+        let now = Timestamp::now().as_second();
+        let since = self.since.as_deref().map(|since| time(since, now)).transpose();
+        let since = since.map_err(|problem| Failure::Usage(format!("--since {problem}")))?;
+        Ok(Filter { lane: self.lane, reason_field: self.reason_field.clone(), since, not_replayed })
+    }
+}

@@ -1,0 +1,468 @@
+//! The two databases: reachable, as the configuration says, with the right tables, columns, rights and indexes.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio_postgres::types::Type;
+
+use super::{Findings, Status};
+use crate::config::{Config, Database, SslMode};
+use crate::postgres::connect::Pool;
+use crate::postgres::errors::PostgresError;
+use crate::postgres::headroom as left;
+use crate::postgres::migrate::{FeedbackIndex, count_duplicates, feedback_index, missing_subscriber_indexes};
+
+/// The oldest PostgreSQL whose statements this service was written for.
+const OLDEST_SERVER: i32 = 120_000;
+/// A replica that is further behind than this is worth a warning, in seconds.
+const NOTABLE_LAG: f64 = 60.0;
+/// A difference of clocks that is worth a warning, in seconds.
+const NOTABLE_DIFFERENCE: f64 = 2.0;
+/// How long rows are counted.
+const COUNT: Duration = Duration::from_secs(60);
+
+const TEXT: &[&str] = &["text", "character varying"];
+const FEEDBACK_COLUMNS: &[(&str, &[&str])] = &[
+    ("id", &["integer", "bigint"]),
+    ("restaurant_id", TEXT),
+    ("adv_campaign_id", TEXT),
+    ("adv_campaign_content", TEXT),
+    ("adv_campaign_owner", TEXT),
+    ("adv_campaign_owner_contact", TEXT),
+    ("adv_campaign_datetime_start", &["bigint"]),
+    ("adv_campaign_datetime_end", &["bigint"]),
+    ("datetime_created", &["bigint"]),
+    ("client_id", TEXT),
+    ("trigger_datetime_created", &["integer"]),
+    ("feedback", TEXT),
+];
+const SUBSCRIBER_COLUMNS: &[(&str, &[&str])] =
+    &[("id", &["smallint", "integer", "bigint"]), ("client_id", TEXT), ("restaurant_id", TEXT)];
+
+/// Looks at the feedback database; none where it cannot be contacted.
+pub(super) async fn feedback(config: &Config, found: &mut Findings) -> Option<Pool> {
+    let pool = reach(&config.feedback, "feedback", found).await?;
+    let place = Place { pool: &pool, database: &config.feedback, check: &FEEDBACK };
+    tell(FEEDBACK.server, place.feedback(found).await, found);
+    Some(pool)
+}
+
+/// Looks at the subscribers database; none where it cannot be contacted.
+pub(super) async fn subscribers(config: &Config, found: &mut Findings) -> Option<Pool> {
+    let pool = reach(&config.subscribers, "subscribers", found).await?;
+    let place = Place { pool: &pool, database: &config.subscribers, check: &SUBSCRIBERS };
+    tell(SUBSCRIBERS.server, place.subscribers(found).await, found);
+    Some(pool)
+}
+
+/// Whether ids and times are near the end of their types.
+pub(super) async fn headroom(feedback: &Pool, subscribers: &Pool, found: &mut Findings) {
+    match left::read(feedback, subscribers).await {
+        Ok(all) => {
+            for one in all {
+                match (one.left() == 0, one.is_low()) {
+                    (true, _) => found.fail("ids-and-times", one.to_string(), one.remedy()),
+                    (false, true) => found.warn("ids-and-times", one.to_string(), one.remedy()),
+                    (false, false) => found.ok("ids-and-times", one.to_string()),
+                }
+            }
+        }
+        Err(error) => found.refused("ids-and-times", error),
+    }
+}
+
+/// The names of the checks in one of the two databases.
+struct Checks {
+    connection: &'static str,
+    tls: &'static str,
+    server: &'static str,
+    role: &'static str,
+    connections: &'static str,
+    table: &'static str,
+    rights: &'static str,
+    index: &'static str,
+}
+
+const FEEDBACK: Checks = Checks {
+    connection: "feedback-connection",
+    tls: "feedback-tls",
+    server: "feedback-server",
+    role: "feedback-recovery",
+    connections: "feedback-connections",
+    table: "feedback-table",
+    rights: "feedback-rights",
+    index: "feedback-index",
+};
+const SUBSCRIBERS: Checks = Checks {
+    connection: "subscribers-connection",
+    tls: "subscribers-tls",
+    server: "subscribers-server",
+    role: "subscribers-recovery",
+    connections: "subscribers-connections",
+    table: "subscribers-table",
+    rights: "subscribers-rights",
+    index: "subscribers-index",
+};
+
+fn tell(check: &'static str, looked: Result<(), PostgresError>, found: &mut Findings) {
+    if let Err(error) = looked {
+        found.refused(check, error);
+    }
+}
+
+async fn reach(database: &Database, section: &'static str, found: &mut Findings) -> Option<Pool> {
+    let check = if section == "feedback" { &FEEDBACK } else { &SUBSCRIBERS };
+    let opened = async {
+        let pool = Pool::open(database, section)?;
+        pool.query("select 1", &[]).await?;
+        Ok::<_, PostgresError>(pool)
+    };
+    match opened.await {
+        Ok(pool) => {
+            found.ok(check.connection, format!("{} answers", pool.address()));
+            Some(pool)
+        }
+        Err(error) => {
+            found.refused(check.connection, error);
+            None
+        }
+    }
+}
+
+struct Place<'a> {
+    pool: &'a Pool,
+    database: &'a Database,
+    check: &'a Checks,
+}
+
+impl Place<'_> {
+    async fn feedback(&self, found: &mut Findings) -> Result<(), PostgresError> {
+        self.encryption(found).await?;
+        self.server(found).await?;
+        self.durability(found).await?;
+        self.clock(found).await?;
+        self.connections(found).await?;
+        if !self.columns(FEEDBACK_COLUMNS, found).await? {
+            return Ok(());
+        }
+        self.unwritten(found).await?;
+        self.rights(&["SELECT", "INSERT", "DELETE"], found).await?;
+        self.sequence(found).await?;
+        self.feedback_index(found).await
+    }
+
+    async fn subscribers(&self, found: &mut Findings) -> Result<(), PostgresError> {
+        self.encryption(found).await?;
+        self.server(found).await?;
+        self.connections(found).await?;
+        if self.columns(SUBSCRIBER_COLUMNS, found).await? {
+            self.rights(&["SELECT"], found).await?;
+            self.subscriber_indexes(found).await?;
+        }
+        Ok(())
+    }
+
+    async fn encryption(&self, found: &mut Findings) -> Result<(), PostgresError> {
+        let sql = "select s.ssl, coalesce(s.version, ''), inet_server_addr() is null or host(inet_server_addr()) in ('127.0.0.1', '::1') \
+                   from pg_stat_ssl s where s.pid = pg_backend_pid()";
+        let rows = self.pool.query(sql, &[]).await?;
+        let Some(row) = rows.first() else { return Ok(()) };
+        let (encrypted, version, local): (bool, &str, bool) = (row.get(0), row.get(1), row.get(2));
+        let section = self.pool.address().section;
+        let mode = self.database.tls.mode;
+        let checked = matches!(mode, SslMode::VerifyCa | SslMode::VerifyFull);
+        match (encrypted, checked, local) {
+            (true, true, _) => {
+                found.ok(self.check.tls, format!("encrypted ({version}), and the server's certificate is checked"))
+            }
+            (true, false, false) => found.warn(
+                self.check.tls,
+                format!("encrypted ({version}), but anybody could pass for the server"),
+                format!("add sslmode=verify-full and sslrootcert=FILE to {section}.url"),
+            ),
+            (false, _, false) => found.warn(
+                self.check.tls,
+                "the server says that the connection is not encrypted (with a pooler in between: the pooler's own)",
+                format!("add sslmode=verify-full and sslrootcert=FILE to {section}.url"),
+            ),
+            (encrypted, _, true) => {
+                let how = if encrypted { format!("encrypted ({version})") } else { "not encrypted".to_owned() };
+                found.ok(self.check.tls, format!("{how}, on this machine"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Version, recovery and what it costs.
+    async fn server(&self, found: &mut Findings) -> Result<(), PostgresError> {
+        let sql = "select current_setting('server_version_num')::int4, current_setting('server_version'), pg_is_in_recovery(), \
+                   current_setting('default_transaction_read_only') = 'on', \
+                   case when pg_is_in_recovery() and pg_last_wal_receive_lsn() is distinct from pg_last_wal_replay_lsn() \
+                     then extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::float8 end";
+        let rows = self.pool.query(sql, &[]).await?;
+        let Some(row) = rows.first() else { return Ok(()) };
+        let (number, version): (i32, &str) = (row.get(0), row.get(1));
+        match number >= OLDEST_SERVER {
+            true => found.ok(self.check.server, format!("PostgreSQL {version}")),
+            false => found.fail(self.check.server, format!("PostgreSQL {version}"), "PostgreSQL 12 or later is needed"),
+        }
+        let (replica, read_only, lag): (bool, bool, Option<f64>) = (row.get(2), row.get(3), row.get(4));
+        let check = self.check.role;
+        match (self.pool.address().section, replica, read_only) {
+            ("feedback", true, _) => {
+                found.fail(check, "it is a replica: nothing can be written", "let feedback.url lead to the primary")
+            }
+            ("feedback", false, true) => found.fail(
+                check,
+                "its transactions are read-only",
+                "alter role ... set default_transaction_read_only = off",
+            ),
+            ("feedback", false, false) => found.ok(check, "it takes writes"),
+            (_, false, _) => found.ok(check, "it is a primary: favourites are seen as soon as they are committed"),
+            (_, true, _) => match lag {
+                Some(lag) if lag > NOTABLE_LAG => found.warn(
+                    check,
+                    format!("it is a replica, {lag:.0} s behind: who subscribes is told so much later"),
+                    "look at the replication; max_standby_streaming_delay bounds how long queries hold it up",
+                ),
+                _ => found.ok(check, format!("it is a replica, {:.1} s behind", lag.unwrap_or(0.0))),
+            },
+        }
+        Ok(())
+    }
+
+    /// A commit that can be lost is a draft that can be told twice.
+    async fn durability(&self, found: &mut Findings) -> Result<(), PostgresError> {
+        let sql = "select current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_standby_names') <> ''";
+        let rows = self.pool.query(sql, &[]).await?;
+        let Some(row) = rows.first() else { return Ok(()) };
+        for (setting, value) in [("fsync", row.get::<_, &str>(0)), ("full_page_writes", row.get(1))] {
+            if value == "off" {
+                found.warn(
+                    "feedback-durability",
+                    format!(
+                        "{setting} is off: a crash of the server can lose commits, and the lanes halt as kafka-ahead"
+                    ),
+                    format!("alter system set {setting} = on; select pg_reload_conf()"),
+                );
+            }
+        }
+        let standby: bool = row.get(2);
+        found.ok(
+            "feedback-durability",
+            match standby {
+                true => "commits are on disk before they are announced, and on a synchronous standby",
+                false => "commits are on disk before they are announced; a fail-over to an asynchronous standby can lose some (`lane resolve --from-kafka`)",
+            },
+        );
+        Ok(())
+    }
+
+    async fn clock(&self, found: &mut Findings) -> Result<(), PostgresError> {
+        let before = SystemTime::now();
+        let rows = self.pool.query("select extract(epoch from clock_timestamp())::float8", &[]).await?;
+        let after = SystemTime::now();
+        let Some(row) = rows.first() else { return Ok(()) };
+        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let difference = (seconds(before) + seconds(after)) / 2.0 - row.get::<_, f64>(0);
+        let told = format!(
+            "this machine's clock is {difference:+.1} s from the feedback database's, by which campaigns are judged"
+        );
+        match difference.abs() < NOTABLE_DIFFERENCE {
+            true => found.ok("clock", told),
+            false => found.warn("clock", told, "check the time synchronisation of both machines"),
+        }
+        Ok(())
+    }
+
+    /// Whether a pooler is in between, and whether the server has room for what this service opens.
+    async fn connections(&self, found: &mut Findings) -> Result<(), PostgresError> {
+        let check = self.check.connections;
+        let most = i64::try_from(self.pool.most()).unwrap_or(i64::MAX);
+        if self.pool.most() > 1 && self.is_pooled().await? {
+            found.ok(
+                check,
+                format!("a pooler in transaction mode is in between: its pool needs room for {most} transactions of each instance, and to spare"),
+            );
+            return Ok(());
+        }
+        let sql = "select current_setting('max_connections')::int8 - current_setting('superuser_reserved_connections')::int8 \
+                     - (select coalesce(sum(numbackends), 0)::int8 from pg_stat_database), \
+                   (select rolconnlimit::int8 from pg_roles where rolname = current_user)";
+        let rows = self.pool.query(sql, &[]).await?;
+        let Some(row) = rows.first() else { return Ok(()) };
+        let (free, limit): (i64, i64) = (row.get(0), row.get(1));
+        let section = self.pool.address().section;
+        let told = format!("{free} connections are free, an instance opens at most {most}");
+        if limit >= 0 && limit < most {
+            found.warn(
+                check,
+                format!("the role may open {limit} connections, an instance opens at most {most}"),
+                format!("alter role ... connection limit -1, or lower {section}.max_connections"),
+            );
+        } else if free < most {
+            found.warn(check, told, format!("raise max_connections of the server, or lower {section}.max_connections"));
+        } else {
+            found.ok(check, told);
+        }
+        Ok(())
+    }
+
+    /// Two connections of ours that are served by one backend: only a pooler does that.
+    async fn is_pooled(&self) -> Result<bool, PostgresError> {
+        let (one, other) = (self.pool.get().await?, self.pool.get().await?);
+        let sql = "select pg_backend_pid()";
+        let pids: (i32, i32) = (one.query_one(sql, &[]).await?.get(0), other.query_one(sql, &[]).await?.get(0));
+        one.release();
+        other.release();
+        Ok(pids.0 == pids.1)
+    }
+
+    /// Whether the table and its columns are there as they are needed.
+    async fn columns(&self, wanted: &[(&str, &[&str])], found: &mut Findings) -> Result<bool, PostgresError> {
+        let (check, table) = (self.check.table, self.pool.table());
+        let section = self.pool.address().section;
+        let sql = "select a.attname::text, format_type(a.atttypid, null) from pg_attribute a \
+                   where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped";
+        let rows = self.pool.query(sql, &[(&table.sql(), Type::TEXT)]).await?;
+        if rows.is_empty() {
+            found.fail(
+                check,
+                format!("table {table} does not exist, or its schema may not be used"),
+                format!("correct {section}.table, grant usage on its schema, or let `dinnerbell migrate --create-tables` make it"),
+            );
+            return Ok(false);
+        }
+        let mut right = true;
+        for (column, types) in wanted {
+            let is = rows.iter().find(|row| row.get::<_, &str>(0) == *column).map(|row| row.get::<_, &str>(1));
+            let problem = match is {
+                None => format!("table {table} has no column {column}"),
+                Some(is) if !types.contains(&is) => {
+                    format!("column {column} of {table} is {is}, and must be {}", types.join(" or "))
+                }
+                Some(_) => continue,
+            };
+            right = false;
+            found.fail(check, problem, format!("correct {section}.table, or the table"));
+        }
+        if right {
+            found.ok(check, format!("table {table} has the columns that are needed"));
+        }
+        Ok(right)
+    }
+
+    /// Columns that somebody added, and that our rows cannot fill.
+    async fn unwritten(&self, found: &mut Findings) -> Result<(), PostgresError> {
+        let known: Vec<&str> =
+            FEEDBACK_COLUMNS.iter().map(|(name, _)| *name).filter(|name| !matches!(*name, "id" | "feedback")).collect();
+        let sql = "select attname::text from pg_attribute where attrelid = to_regclass($1) and attnum > 0 and not attisdropped \
+                   and attnotnull and not atthasdef and attidentity = '' and attname <> all($2::text[])";
+        let table = self.pool.table();
+        let rows = self.pool.query(sql, &[(&table.sql(), Type::TEXT), (&known, Type::TEXT_ARRAY)]).await?;
+        for row in rows {
+            let column: &str = row.get(0);
+            found.fail(
+                self.check.table,
+                format!("column {column} of {table} must not be null and has no default: no draft can be recorded"),
+                format!("alter table {table} alter column {column} set default ..., or drop its not null"),
+            );
+        }
+        Ok(())
+    }
+
+    async fn rights(&self, wanted: &[&str], found: &mut Findings) -> Result<(), PostgresError> {
+        let table = self.pool.table();
+        let mut missing = Vec::new();
+        for right in wanted {
+            let sql = "select has_table_privilege($1, $2)";
+            let rows = self.pool.query(sql, &[(&table.sql(), Type::TEXT), (right, Type::TEXT)]).await?;
+            if !rows.first().is_some_and(|row| row.get(0)) {
+                missing.push(right.to_lowercase());
+            }
+        }
+        match missing.is_empty() {
+            true => found.ok(self.check.rights, format!("the role may {} {table}", wanted.join(", ").to_lowercase())),
+            false => found.fail(
+                self.check.rights,
+                format!("the role may not {} table {table}", missing.join(", ")),
+                "`dinnerbell doctor --grants` prints the rights that are needed",
+            ),
+        }
+        Ok(())
+    }
+
+    /// A serial column takes its ids from a sequence, which is a right of its own; an identity does not.
+    async fn sequence(&self, found: &mut Findings) -> Result<(), PostgresError> {
+        let sql = "select s.relname::text, has_sequence_privilege(s.oid, 'USAGE') from pg_attrdef f \
+                   join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid and d.refclassid = 'pg_class'::regclass \
+                   join pg_class s on s.oid = d.refobjid and s.relkind = 'S' where f.adrelid = to_regclass($1)";
+        for row in self.pool.query(sql, &[(&self.pool.table().sql(), Type::TEXT)]).await? {
+            let sequence: &str = row.get(0);
+            match row.get(1) {
+                true => found.ok(self.check.rights, format!("the role may use sequence {sequence}")),
+                false => found.fail(
+                    self.check.rights,
+                    format!("the role may not use sequence {sequence}, which gives the rows their ids"),
+                    "`dinnerbell doctor --grants` prints the rights that are needed",
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    async fn feedback_index(&self, found: &mut Findings) -> Result<(), PostgresError> {
+        let check = self.check.index;
+        let status = feedback_index(self.pool).await?;
+        match &status {
+            FeedbackIndex::Once(name) => found.ok(check, format!("index {name} keeps each (campaign, client) once")),
+            FeedbackIndex::OnceFrom { name, id } => {
+                found.warn(
+                    check,
+                    format!("index {name} keeps each (campaign, client) once only for rows with id > {id}"),
+                    format!("remove the duplicates, drop index {name}, and run `dinnerbell migrate`"),
+                );
+                self.duplicates(found).await;
+            }
+            FeedbackIndex::Plain(name) => found.warn(
+                check,
+                format!("index {name} is plain: the service tells nobody twice by itself, but nothing keeps others from writing a second row"),
+                "run `dinnerbell migrate`, which says why it could not make a unique one",
+            ),
+            FeedbackIndex::Missing => {
+                found.fail(check, "the unique index on (adv_campaign_id, client_id) is missing", "run `dinnerbell migrate`");
+            }
+        }
+        Ok(())
+    }
+
+    async fn duplicates(&self, found: &mut Findings) {
+        match tokio::time::timeout(COUNT, count_duplicates(self.pool)).await {
+            Ok(Ok(0)) => found.ok("feedback-duplicates", "no (campaign, client) has more than one row"),
+            Ok(Ok(pairs)) => found.warn(
+                "feedback-duplicates",
+                format!("{pairs} (campaign, client) pairs have more than one row"),
+                "an earlier job wrote them; nobody is told again because of them",
+            ),
+            Ok(Err(error)) => found.refused("feedback-duplicates", error),
+            Err(_) => found.add(
+                "feedback-duplicates",
+                Status::Warning,
+                format!("duplicates could not be counted in {} s", COUNT.as_secs()),
+                "`dinnerbell migrate` counts them",
+            ),
+        }
+    }
+
+    async fn subscriber_indexes(&self, found: &mut Findings) -> Result<(), PostgresError> {
+        let missing = missing_subscriber_indexes(self.pool).await?;
+        match missing.is_empty() {
+            true => found.ok(self.check.index, "the indexes that give an audience page by page are there"),
+            false => found.warn(
+                self.check.index,
+                "each page of an audience is a scan of the table: an index is missing",
+                format!("run `dinnerbell migrate`, or have the table's owner run: {}", missing.join("; ")),
+            ),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! The ledger: of this version, of this service, writable, and whether anything stands still in it.
+
+use tokio_postgres::types::Type;
+
+use super::Findings;
+use crate::config::Config;
+use crate::operate::{claim_of, lanes, pause};
+use crate::postgres::connect::Pool;
+use crate::postgres::errors::PostgresError;
+use crate::postgres::migrate::schema_is_current;
+
+/// Looks at the ledger.
+pub(super) async fn examine(config: &Config, pool: &Pool, found: &mut Findings) {
+    if let Err(error) = schema_is_current(pool).await {
+        found.fail(
+            "ledger-version",
+            error.to_string(),
+            "run `dinnerbell migrate`; the role needs the rights of `dinnerbell doctor --grants`",
+        );
+        return;
+    }
+    found.ok("ledger-version", "the ledger is the one of this version");
+    if let Err(error) = look(config, pool, found).await {
+        found.refused("ledger", error);
+    }
+}
+
+async fn look(config: &Config, pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {
+    rights(pool, found).await?;
+    match claim_of(pool, &config.kafka).await? {
+        Ok(Some(_)) => found.ok("ledger-belongs", "the ledger is that of this group and these topics"),
+        Ok(None) => found.ok("ledger-belongs", "no service has used the ledger yet: the first start claims it"),
+        Err(why) => found.fail(
+            "ledger-belongs",
+            why,
+            "a ledger serves one service: use another feedback database, or correct kafka",
+        ),
+    }
+    halts(pool, found).await?;
+    foreign_holders(pool, found).await?;
+    if let Some(pause) = pause::standing(pool).await? {
+        let by = pause.by.unwrap_or_default();
+        let why = pause.reason.map_or(String::new(), |reason| format!(": {reason}"));
+        found.warn(
+            "paused",
+            format!("all sending has been paused since {} by {by}{why}", pause.since.unwrap_or_default()),
+            "`dinnerbell resume` lets it go on",
+        );
+    }
+    Ok(())
+}
+
+/// Whether the ledger belongs to the cluster that answers.
+pub(super) async fn belongs_to_cluster(config: &Config, pool: &Pool, cluster: &str, found: &mut Findings) {
+    if let Ok(Ok(Some(claim))) = claim_of(pool, &config.kafka).await
+        && let Err(why) = claim.check_cluster(cluster)
+    {
+        found.fail("ledger-belongs", why, "let kafka.bootstrap_servers lead to the cluster that the ledger knows");
+    }
+}
+
+async fn rights(pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {
+    let sql = "select c.relname::text, r.word from pg_class c cross join (values ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE')) r (word) \
+               where c.relnamespace = to_regnamespace('dinnerbell') and c.relkind in ('r', 'p') and c.relname <> 'migrations' \
+                 and not has_table_privilege(c.oid, r.word) order by 1, 2";
+    let rows = pool.query(sql, &[]).await?;
+    if rows.is_empty() {
+        found.ok("ledger-rights", "the role may read and write the ledger");
+        return Ok(());
+    }
+    let missing: Vec<String> =
+        rows.iter().map(|row| format!("{} {}", row.get::<_, &str>(1).to_lowercase(), row.get::<_, &str>(0))).collect();
+    found.fail(
+        "ledger-rights",
+        format!("the role may not: {}", missing.join(", ")),
+        "`dinnerbell doctor --grants` prints the rights that are needed; grant them again after each migration",
+    );
+    Ok(())
+}
+
+async fn halts(pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {
+    let lanes = lanes::list(pool).await?;
+    let halted: Vec<_> = lanes.iter().filter_map(|lane| Some((lane.lane, lane.halted.as_ref()?))).collect();
+    for (lane, halt) in &halted {
+        found.fail("lanes", format!("lane {lane} is halted: {}: {}", halt.name, halt.found), halt.remedy.clone());
+    }
+    if halted.is_empty() {
+        found.ok("lanes", format!("{} lanes were entered, none is halted", lanes.len()));
+    }
+    Ok(())
+}
+
+/// An owner ends the transactions of the one before it: of its own role it may.
+async fn foreign_holders(pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {
+    let sql = "select distinct a.usename::text from dinnerbell.lane n join pg_locks l on l.locktype = 'advisory' and l.objsubid = 1 \
+                 and l.classid::int8 = (n.lock_key >> 32) & $1 and l.objid::int8 = n.lock_key & $1 \
+                 and l.database = (select oid from pg_database where datname = current_database()) \
+               join pg_stat_activity a using (pid) where a.usename <> current_user and not pg_has_role(a.usename, 'USAGE') \
+                 and not pg_has_role('pg_signal_backend', 'USAGE')";
+    let rows = pool.query(sql, &[(&0xffff_ffff_i64, Type::INT8)]).await?;
+    let roles: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    match roles.is_empty() {
+        true => {
+            found.ok("ledger-owners", "an owner may end the transactions that one before it left: all are of this role")
+        }
+        false => found.fail(
+            "ledger-owners",
+            format!("instances work as role {}, whose transactions this role may not end", roles.join(", ")),
+            "let all instances use one role, or grant pg_signal_backend to it",
+        ),
+    }
+    Ok(())
+}

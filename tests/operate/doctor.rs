@@ -1,0 +1,202 @@
+//! `doctor` finds what is wrong and says how to mend it; with exactly the rights that it prints the service works.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::by_hand::{ByHand, json_of, status};
+use crate::support::{Campaign, Expected, Security, Setting, Stage, unique};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Exit status, and the findings that are not well: (check, status, found, remedy).
+fn doctor(stage: &Stage) -> (i32, Vec<(String, String, String, String)>) {
+    let (status, report) = json_of(stage, &["doctor"]);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let findings = report["findings"].as_array().expect("findings");
+    let ill = findings.iter().filter(|finding| finding["status"] != "ok");
+    let ill = ill.map(|f| (text(&f["check"]), text(&f["status"]), text(&f["found"]), text(&f["remedy"])));
+    (status, ill.collect())
+}
+
+/// The doctor finds this, as an error or a warning, and its remedy holds the words.
+#[track_caller]
+fn assert_finds(stage: &Stage, check: &str, severity: &str, words: &str, remedy: &str) {
+    let (status, ill) = doctor(stage);
+    let found = ill.iter().find(|(name, of, found, _)| name == check && of == severity && found.contains(words));
+    let found = found.unwrap_or_else(|| panic!("{check} {severity} {words:?} is not among {ill:#?}"));
+    assert!(found.3.contains(remedy), "{found:?}");
+    let errors = ill.iter().any(|(_, status, ..)| status == "error");
+    assert_eq!(status, i32::from(errors));
+}
+
+fn migrated() -> Stage {
+    let stage = Stage::new();
+    stage.migrate();
+    stage
+}
+
+#[test]
+fn where_everything_is_well_nothing_is_an_error_and_every_check_is_there() {
+    let stage = migrated();
+    let (status, report) = json_of(&stage, &["doctor"]);
+    assert_eq!(status, 0, "{report}");
+    let findings = report["findings"].as_array().unwrap();
+    for check in [
+        "configuration",
+        "feedback-connection",
+        "feedback-tls",
+        "feedback-server",
+        "feedback-recovery",
+        "feedback-durability",
+        "clock",
+        "feedback-connections",
+        "feedback-table",
+        "feedback-rights",
+        "feedback-index",
+        "ledger-version",
+        "ledger-rights",
+        "ledger-belongs",
+        "ledger-owners",
+        "lanes",
+        "subscribers-connection",
+        "subscribers-table",
+        "subscribers-rights",
+        "subscribers-index",
+        "ids-and-times",
+        "kafka-connection",
+        "kafka-topics",
+        "kafka-read",
+        "kafka-group",
+        "kafka-transactions",
+        "kafka-message-size",
+        "kafka-retention",
+        "kafka-isolation",
+    ] {
+        let found = findings.iter().find(|finding| finding["check"] == check);
+        assert!(found.is_some_and(|found| found["status"] != "error"), "{check}: {found:?}");
+    }
+    let text = stage.dinnerbell_ok(&["doctor"]);
+    assert!(text.contains("\n0 errors, "), "{text}");
+}
+
+#[test]
+fn what_is_wrong_in_the_databases_is_found() {
+    let mut stage = Stage::new();
+    assert_finds(&stage, "ledger-version", "error", "", "dinnerbell migrate");
+    assert_finds(&stage, "feedback-index", "error", "missing", "dinnerbell migrate");
+    assert_finds(&stage, "subscribers-index", "warning", "scan", "create index concurrently");
+    stage.migrate();
+    let sql = |sql: &str| stage.feedback.execute(sql);
+    sql("select setval('public.subscribers_feedback_id_seq', 2147480000)");
+    assert_finds(&stage, "ids-and-times", "warning", "subscribers_feedback.id", "int8");
+    sql("alter table public.subscribers_feedback add column grade int4 not null");
+    assert_finds(&stage, "feedback-table", "error", "grade", "default");
+    sql("alter table public.subscribers_feedback drop column grade, alter column datetime_created type int4");
+    assert_finds(&stage, "feedback-table", "error", "datetime_created", "feedback.table");
+    sql("alter table public.subscribers_restaurants rename column restaurant_id to restaurant");
+    assert_finds(&stage, "subscribers-table", "error", "restaurant_id", "subscribers.table");
+    stage.config.set("subscribers", "table", "public.nowhere");
+    assert_finds(&stage, "subscribers-table", "error", "does not exist", "subscribers.table");
+}
+
+#[test]
+fn what_stands_still_is_found() {
+    let by_hand = ByHand::new();
+    by_hand.execute(
+        "update dinnerbell.lane set halted = 'kafka-ahead', halted_found = 'found', halted_remedy = 'resolve it'",
+    );
+    assert_finds(&by_hand.stage, "lanes", "error", "kafka-ahead", "resolve it");
+    by_hand.stage.dinnerbell_ok(&["pause", "--reason", "wrong price"]);
+    assert_finds(&by_hand.stage, "paused", "warning", "wrong price", "dinnerbell resume");
+    by_hand.execute("update dinnerbell.service set group_id = 'another'");
+    assert_finds(&by_hand.stage, "ledger-belongs", "error", "another", "");
+}
+
+#[test]
+fn what_is_wrong_in_kafka_is_found() {
+    let mut stage = migrated();
+    let small = unique("small.");
+    stage.kafka.create_topic(&small, 1, &[("max.message.bytes", "50000"), ("cleanup.policy", "compact")]);
+    stage.config.set("kafka.topics", "notifications", small.as_str());
+    assert_finds(&stage, "kafka-message-size", "error", "50000", "max.message.bytes");
+    assert_finds(&stage, "kafka-retention", "warning", "compacted", "cleanup.policy=delete");
+    stage.config.set("kafka.topics", "notifications", "nowhere");
+    assert_finds(&stage, "kafka-topics", "error", "nowhere", "");
+    stage.config.set("kafka", "bootstrap_servers", "127.0.0.1:1");
+    assert_finds(&stage, "kafka-connection", "error", "127.0.0.1:1", "");
+    stage.kafka.delete_topics(&[&small]);
+}
+
+#[test]
+fn a_server_that_cannot_be_contacted_and_a_wrong_configuration_differ_in_the_status() {
+    let mut stage = migrated();
+    stage.config.set("feedback", "password", "wrong");
+    assert_finds(&stage, "feedback-connection", "error", "password", "");
+    stage.config.set("kafka", "start", "yesterday");
+    assert_eq!(status(&stage.dinnerbell(&["doctor"])), 2);
+}
+
+/// Gives a role and the rig's user of Kafka exactly the printed rights, on topics that nobody else may use.
+fn grant(stage: &mut Stage) -> String {
+    let role = unique("granted_");
+    let password = stage.postgres.password.clone();
+    stage
+        .feedback
+        .execute(&format!("create role {role} login password '{password}'; revoke all on schema public from public"));
+    for section in ["feedback", "subscribers"] {
+        let url = stage.feedback.url().replace("postgres://postgres@", &format!("postgres://{role}@"));
+        stage.config.set(section, "url", url);
+    }
+    let script = stage.dinnerbell_ok(&["doctor", "--grants"]);
+    let (sql, acls) = script.split_once("# Of Kafka").expect("both kinds of rights");
+    stage.feedback.execute(sql);
+    // Where nobody has a right everybody has: so somebody else has one first.
+    let other = ["--add", "--allow-principal", "User:other", "--operation", "All"];
+    for topic in [&stage.campaigns, &stage.notifications, &stage.dead_letters] {
+        stage.kafka.tool(ACLS, &[&other[..], &["--topic", topic]].concat());
+    }
+    stage.kafka.tool(ACLS, &[&other[..], &["--group", &stage.group]].concat());
+    let ids = format!("{}/", stage.group);
+    let prefixed = ["--transactional-id", &ids, "--resource-pattern-type", "prefixed"];
+    stage.kafka.tool(ACLS, &[&other[..], &prefixed].concat());
+    for line in acls.lines().filter(|line| line.starts_with("kafka-acls.sh ")) {
+        let words: Vec<&str> = line.split(' ').collect();
+        stage.kafka.tool(ACLS, &words[3..]);
+    }
+    role
+}
+
+const ACLS: &str = "org.apache.kafka.tools.AclCommand";
+
+#[test]
+fn with_exactly_the_printed_rights_the_service_works_and_the_doctor_finds_no_error() {
+    let mut stage = Stage::with(Setting { security: Security::SaslSsl, ..Setting::default() });
+    stage.migrate();
+    let role = grant(&mut stage);
+    let (status_of, ill) = doctor(&stage);
+    assert_eq!(status_of, 0, "{ill:#?}");
+    stage.subscribers.subscribe("pizzeria", 25);
+    let service = stage.start();
+    let campaign = Campaign::now("offer", "pizzeria");
+    stage.send(&campaign);
+    stage.kafka.produce(&stage.campaigns, Some(0), None, Some(b"not JSON"), &[]);
+    let expected = Expected::from([(&campaign, stage.subscribers.clients_of("pizzeria"))]);
+    stage.await_sinks(&expected, LONG);
+    assert_eq!(stage.kafka.read_topic(&stage.dead_letters).len(), 1);
+    service.stop();
+    // The operators' commands too.
+    assert_eq!(json_of(&stage, &["verify"]).0, 0);
+    assert_eq!(json_of(&stage, &["dead-letter", "replay", "--all"]).0, 0);
+    // And not one right less.
+    for (right, check) in [
+        ("insert on table public.subscribers_feedback", "feedback-rights"),
+        ("usage on sequence public.subscribers_feedback_id_seq", "feedback-rights"),
+        ("update on table dinnerbell.lane", "ledger-rights"),
+        ("select on table public.subscribers_restaurants", "subscribers-rights"),
+    ] {
+        stage.feedback.execute(&format!("revoke {right} from {role}"));
+        assert_finds(&stage, check, "error", "may not", "--grants");
+        stage.feedback.execute(&format!("grant {right} to {role}"));
+    }
+}
