@@ -33,8 +33,8 @@ pub struct Look {
 }
 
 impl Look {
-    /// Before the first one: nothing may be begun on it.
-    pub const NONE: Self = Self { asked: EpochMicros::MIN, paused: false };
+    /// Before the first one: nobody sends before the ledger says that it is allowed.
+    pub const NONE: Self = Self { asked: EpochMicros::MIN, paused: true };
 
     /// Whether a publication may be begun on it.
     fn allows(self, now: EpochMicros) -> bool {
@@ -57,13 +57,13 @@ pub async fn watch<L: Ledger, C: Clock>(
     changed: impl Fn(bool),
 ) -> Infallible {
     loop {
-        sleep(LOOK).await;
         if let Ok(look) = look(ledger, clock).await {
             let before = looks.send_replace(look);
             if before.paused != look.paused {
                 changed(look.paused);
             }
         }
+        sleep(LOOK).await;
     }
 }
 

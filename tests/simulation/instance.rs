@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dinnerbell::broker::Lane;
-use dinnerbell::ledger::Ledger;
 use dinnerbell::memory::Memory;
 use dinnerbell::metrics::Board;
 use dinnerbell::simulation::audience::SimAudience;
@@ -18,6 +17,7 @@ use dinnerbell::simulation::clock::SimClock;
 use dinnerbell::simulation::database::GROUP;
 use dinnerbell::simulation::ledger::SimLedger;
 use dinnerbell::simulation::world::{Instance, World};
+use dinnerbell::way::brake::{self, Brake, Look};
 use dinnerbell::way::lookout::Lookout;
 use dinnerbell::way::rate::Rate;
 use dinnerbell::way::{Deps, Limits, lane};
@@ -163,7 +163,7 @@ impl Future for Mortal {
     }
 }
 
-fn dependencies(instance: &Instance, settings: Settings, paused: watch::Receiver<bool>) -> Dependencies {
+fn dependencies(instance: &Instance, settings: Settings, brake: Brake) -> Dependencies {
     Deps {
         broker: SimBroker(instance.clone()),
         ledger: SimLedger(instance.clone()),
@@ -172,7 +172,7 @@ fn dependencies(instance: &Instance, settings: Settings, paused: watch::Receiver
         limits: Limits { group_id: GROUP.to_owned(), round_rows: settings.round_rows, late_subscribers: true },
         memory: Arc::new(Memory::new(1 << 20)),
         rate: Rate::new(settings.rate),
-        paused,
+        brake,
         lookout: Lookout::default(),
         board: Arc::new(Board::default()),
     }
@@ -180,13 +180,12 @@ fn dependencies(instance: &Instance, settings: Settings, paused: watch::Receiver
 
 /// What `lanes::keep` does, with every lane inside this one future instead of a task of its own.
 async fn live(instance: Instance, settings: Settings) {
-    // Nobody sends before the ledger says that it is allowed.
-    let (pause, paused) = watch::channel(true);
-    let deps = Arc::new(dependencies(&instance, settings, paused));
+    let (looks, seen) = watch::channel(Look::NONE);
+    let deps = Arc::new(dependencies(&instance, settings, Brake::new(seen)));
     let mut assigned = instance.held.clone();
     let mut lanes: BTreeMap<Lane, watch::Sender<bool>> = BTreeMap::new();
     let mut running = FuturesUnordered::new();
-    let mut watching = Box::pin(watch_pause(&deps.ledger, pause));
+    let mut watching = Box::pin(brake::watch(&deps.ledger, &deps.clock, &looks, |_| {}));
     loop {
         let wanted = assigned.borrow_and_update().clone();
         for (lane, stop) in &lanes {
@@ -211,16 +210,7 @@ async fn live(instance: Instance, settings: Settings) {
             biased;
             changed = assigned.changed() => if changed.is_err() { return },
             Some(ended) = running.next() => drop(lanes.remove(&ended)),
-            () = &mut watching => {}
+            never = &mut watching => match never {},
         }
-    }
-}
-
-async fn watch_pause(ledger: &SimLedger, pause: watch::Sender<bool>) {
-    loop {
-        if let Ok(paused) = ledger.paused().await {
-            pause.send_if_modified(|before| std::mem::replace(before, paused) != paused);
-        }
-        sleep(Duration::from_millis(400)).await;
     }
 }
