@@ -42,9 +42,12 @@ const DELIVERY: Duration = Duration::from_secs(60);
 const UNCLAIMED: Duration = Duration::from_secs(60);
 /// Most producers of one lane at once: the one in use, and former ones that are still being disposed of or hang.
 const PRODUCERS_PER_LANE: usize = 4;
-/// How long to wait before looking at deliveries again, at first and at most.
+/// How long to wait before looking at deliveries again: at first, at most while few messages are on their way, and at most.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(250);
+const PAUSE_FOR_FEW: Duration = Duration::from_micros(500);
 const LONGEST_PAUSE: Duration = Duration::from_millis(2);
+/// How many messages are few.
+const FEW: i32 = 1_000;
 /// How many flushes in a row make a nudge.
 const NUDGES: usize = 8;
 /// How drafts are compressed unless the operator chooses otherwise.
@@ -662,7 +665,8 @@ impl Worker {
             self.nudge();
             self.producer.poll(Duration::ZERO);
             self.delivered_so_far()?;
-            if self.producer.in_flight_count() == 0 {
+            let in_flight = self.producer.in_flight_count();
+            if in_flight == 0 {
                 return Ok(());
             }
             if Instant::now() >= until {
@@ -673,7 +677,7 @@ impl Worker {
             self.pulse.beat();
             // The library's flush would sleep in steps of 100 ms.
             std::thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(if in_flight < FEW { PAUSE_FOR_FEW } else { LONGEST_PAUSE });
         }
     }
 
