@@ -1,17 +1,13 @@
 //! `dinnerbell bench` at small sizes: its figures are sane, it leaves nothing behind, and it says which rights it lacks.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::support::service::{self, Service};
+use crate::support::{Stage, unique, wait_until};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rustix::process::Signal;
 use serde_json::Value;
-use support::service::{self, Service};
-use support::{Stage, unique, wait_until};
 
 /// How long a small run may take on a machine that is busy.
 const WITHIN: Duration = Duration::from_secs(240);

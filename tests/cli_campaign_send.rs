@@ -1,7 +1,5 @@
 //! `dinnerbell campaign send`: what is refused before anything is contacted, and what arrives.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,5 @@
 //! `dinnerbell config reference|show|check`: what is printed where, and the exit status.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
 use std::path::Path;
 use std::process::{Command, Output};
 

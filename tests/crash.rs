@@ -1,16 +1,12 @@
 //! Crashes on the real servers: the process is killed or frozen at each step of the protocol, instances come and go under load, the
 //! broker and the database are bounced. After each, both sinks hold exactly the expected drafts.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use support::campaign::epoch_seconds;
-use support::{Campaign, Expected, Service, Setting, Stage, wait_until};
+use crate::support::campaign::epoch_seconds;
+use crate::support::{Campaign, Expected, Service, Setting, Stage, wait_until};
 
 /// The steps of a round, in their order.
 const ROUND_POINTS: [&str; 7] = [

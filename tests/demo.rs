@@ -1,17 +1,13 @@
 //! `dinnerbell demo`, as a newcomer runs it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::support::service::{Service, command, run};
+use crate::support::wait::wait_until;
 use rustix::process::Signal;
-use support::service::{Service, command, run};
-use support::wait::wait_until;
 use tempfile::TempDir;
 
 /// Long enough on a machine that is busy with other tests.

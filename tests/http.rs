@@ -1,7 +1,5 @@
 //! HTTP over real sockets, and docs/metrics.md held against what `/metrics` exposes.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;

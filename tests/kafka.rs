@@ -1,9 +1,6 @@
 //! The real implementation of the broker's traits against a real Apache Kafka.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![cfg(feature = "fail-points")]
-
-mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -13,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::{KafkaServer, Security, unique};
 use dinnerbell::broker::{
     Arrived, Broker, BrokerError, Committed, DeadLetterMessage, Header, Input, Lane, Mark, Producer, Publication,
 };
@@ -25,7 +23,6 @@ use dinnerbell::ledger::RoundHead;
 use dinnerbell::way::record::Recorded;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
-use support::{KafkaServer, Security, unique};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -97,7 +94,7 @@ impl Scene {
         &self.kafka.topics.campaigns
     }
 
-    fn told(&self) -> Vec<support::Message> {
+    fn told(&self) -> Vec<crate::support::Message> {
         self.server.read_topic(&self.kafka.topics.notifications)
     }
 
@@ -521,7 +518,7 @@ fn commit_raw(scene: &Scene, lane: Lane, metadata: &[u8]) {
     request.extend(lane.to_be_bytes());
     request.extend(5i64.to_be_bytes());
     text(&mut request, metadata);
-    support::wait_until("the coordinator takes the offset", SOON, || {
+    crate::support::wait_until("the coordinator takes the offset", SOON, || {
         let mut stream = TcpStream::connect(&scene.server.plaintext).unwrap();
         stream.write_all(&u32::try_from(request.len()).unwrap().to_be_bytes()).unwrap();
         stream.write_all(&request).unwrap();
@@ -633,7 +630,7 @@ async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
 }
 
 /// How fast one producer publishes, in time and in this process's own processor time. With MEASURE="linger.ms=5 ..." under other settings:
-/// `cargo test --release --features fail-points --test kafka -- --ignored --nocapture measure`
+/// `cargo test --release --features fail-points --test servers -- --ignored --nocapture measure_rounds`
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn measure_rounds() {
@@ -709,7 +706,7 @@ async fn an_initialisation_that_timed_out_is_finished_before_the_next_and_never_
     assert_eq!(scene.told().len(), 2);
 }
 
-/// `cargo test --release --features fail-points --test kafka -- --ignored --nocapture idle`
+/// `cargo test --release --features fail-points --test servers -- --ignored --nocapture measure_idle`
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn measure_idle_lanes() {

@@ -1,15 +1,11 @@
 //! The rig itself: what the other tests rely on.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
-
 use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::support::{Campaign, Database, Expected, PostgresServer, Security, Setting, Stage, sinks, wait_until};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use support::{Campaign, Database, Expected, PostgresServer, Security, Setting, Stage, sinks, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -131,7 +127,7 @@ fn a_comparison_tells_missing_double_and_unexpected_drafts_apart() {
 #[test]
 fn postgres_takes_tls_with_the_private_ca_and_orders_otherwise_than_c() {
     let stage = Stage::new();
-    let psql = support::database::psql_command(&stage.postgres, &stage.feedback.name)
+    let psql = crate::support::database::psql_command(&stage.postgres, &stage.feedback.name)
         .env("PGSSLMODE", "verify-full")
         .env("PGSSLROOTCERT", &stage.postgres.ca)
         .args(["--command", "select ssl from pg_stat_ssl where pid = pg_backend_pid()"])

@@ -1,15 +1,11 @@
 //! The seed's case: ten subscriber rows and the sample campaign, as the first user of the service will send it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
-
 use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
-use support::campaign::epoch_seconds;
-use support::{Campaign, Expected, Security, Setting, Stage, sinks};
+use crate::support::campaign::epoch_seconds;
+use crate::support::{Campaign, Expected, Security, Setting, Stage, sinks};
 
 /// The columns of samples/expected_feedback.csv.
 const COLUMNS: &str =

@@ -1,13 +1,9 @@
 //! A slow server slows the service and never grows it: a large campaign waits in the database, not in memory, and goes on at full
 //! speed as soon as the server does.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::{Campaign, Expected, Proxy, Service, Stage, unique, wait_until};
+use crate::support::{Campaign, Expected, Proxy, Service, Stage, unique, wait_until};
 
 /// Eight rounds.
 const SUBSCRIBERS: usize = 80_000;

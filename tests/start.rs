@@ -1,14 +1,10 @@
 //! What `run` finds at its start: what is refused ends it with status 1 and a text that names the setting and the remedy, before any
 //! campaign is touched.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::{Database, Security, Setting, Stage, service, unique};
+use crate::support::{Database, Security, Setting, Stage, service, unique};
 
 /// A start that is refused is refused at once; a little more for a machine that is busy.
 const SOON: Duration = Duration::from_secs(40);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::scene::{LONG, await_state, clients, counted, known, reasons, stage, update};
+use crate::life::scene::{LONG, await_state, clients, counted, known, reasons, stage, update};
 use crate::support::{Campaign, Expected, wait_until};
 
 #[test]

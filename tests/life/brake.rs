@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::ear::Ear;
-use crate::scene::{
+use crate::life::ear::Ear;
+use crate::life::scene::{
     LONG, await_row, await_running, await_state, await_told, await_unsent, cancel, clients, number, pause, slow_stage,
     stage, unmigrated,
 };

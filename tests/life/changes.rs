@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::ear::Ear;
-use crate::scene::{
+use crate::life::ear::Ear;
+use crate::life::scene::{
     LONG, await_row, await_running, await_state, await_told, await_unsent, cancel, cancel_by_operator, clients,
     counted, expect_versions, known, number, pause, reasons, slow_stage, stage, told_by, unmigrated, update,
     wait_for_second,

@@ -1,6 +1,6 @@
 //! Nothing is lost in silence: each record ends as exactly one thing, and the counts add up.
 
-use crate::scene::{LONG, await_state, cancel, clients, counted, stage, update};
+use crate::life::scene::{LONG, await_state, cancel, clients, counted, stage, update};
 use crate::support::{Campaign, Expected, wait_until};
 
 /// What a record can end as.

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::ear::Ear;
-use crate::scene::{
+use crate::life::ear::Ear;
+use crate::life::scene::{
     LONG, await_row, await_running, await_state, await_told, await_unsent, clients, number, pause, slow_stage, stage,
     unmigrated, update, wait_for_second,
 };

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::ear::Ear;
-use crate::scene::{LONG, await_state, await_told, cancel, clients, number, pause, unmigrated};
+use crate::life::ear::Ear;
+use crate::life::scene::{LONG, await_state, await_told, cancel, clients, number, pause, unmigrated};
 use crate::support::{Campaign, Expected, Setting, sinks, wait_until};
 
 #[test]
@@ -111,7 +111,7 @@ fn the_rate_limit_holds_for_the_whole_instance_and_for_newcomers_too() {
 /// The ledger is claimed by a first instance: only then can it be paused.
 fn stage_claimed(stage: &crate::support::Stage) -> &crate::support::Stage {
     let service = stage.start();
-    crate::scene::await_running(stage, 1);
+    crate::life::scene::await_running(stage, 1);
     service.stop();
     stage
 }

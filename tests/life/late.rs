@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::ear::Ear;
-use crate::scene::{
+use crate::life::ear::Ear;
+use crate::life::scene::{
     LONG, OpenTransaction, await_row, await_running, await_state, await_told, clients, number, slow_stage, stage,
     update,
 };

@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use crate::scene::{LONG, await_row, await_state, clients, counted, known, unmigrated, update};
+use crate::life::scene::{LONG, await_row, await_state, clients, counted, known, unmigrated, update};
 use crate::support::{Campaign, Expected, Setting, Stage, sinks, wait_until};
 
 #[test]
 fn neither_duplicate_favourites_nor_a_campaign_sent_twice_nor_updates_tell_anyone_twice() {
-    let stage = crate::scene::stage(2);
+    let stage = crate::life::scene::stage(2);
     for _ in 0..3 {
         stage.subscribers.subscribe_clients("pizzeria", &["a", "b", "c", "d"]);
     }
@@ -88,7 +88,7 @@ fn those_with_rows_are_left_alone(stage: &Stage, offer: &Campaign, rows_left: us
 
 #[test]
 fn rows_that_an_earlier_job_left_are_as_good_as_drafts() {
-    let stage = crate::scene::stage(1);
+    let stage = crate::life::scene::stage(1);
     let offer = Campaign::now("offer", "pizzeria");
     left_behind(&stage, &offer, &["b", "d", "f"]);
     those_with_rows_are_left_alone(&stage, &offer, 3);
@@ -108,7 +108,7 @@ fn so_are_rows_in_a_table_that_holds_duplicates_and_has_no_unique_index_for_them
 
 #[test]
 fn of_one_restaurant_each_campaign_tells_everyone_once() {
-    let stage = crate::scene::stage(2);
+    let stage = crate::life::scene::stage(2);
     stage.subscribers.subscribe("pizzeria", 50);
     let service = stage.start();
     let (one, other) = (Campaign::now("one", "pizzeria"), Campaign::now("other", "pizzeria"));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::ear::Ear;
-use crate::scene::{
+use crate::life::ear::Ear;
+use crate::life::scene::{
     LONG, await_other_owner, await_running, await_state, await_unsent, clients, stage, wait_for_second,
 };
 use crate::support::campaign::epoch_seconds;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::by_hand::{json_of, status};
+use crate::operate::by_hand::{json_of, status};
 use crate::support::campaign::epoch_seconds;
 use crate::support::{Campaign, Expected, Stage, wait_until};
 
@@ -131,7 +131,7 @@ fn an_unknown_campaign_is_most_likely_misspelt() {
 
 #[test]
 fn a_halted_lane_is_named_where_it_holds_up_a_cancel() {
-    let by_hand = crate::by_hand::ByHand::new();
+    let by_hand = crate::operate::by_hand::ByHand::new();
     by_hand.execute("update dinnerbell.lane set halted = 'kafka-refused', halted_at = clock_timestamp()");
     let output = by_hand.stage.dinnerbell(&["campaign", "cancel", "offer", "--timeout", "20"]);
     assert_eq!(status(&output), 1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::by_hand::{ByHand, json_of, status};
+use crate::operate::by_hand::{ByHand, json_of, status};
 use crate::support::{Campaign, Message, Stage, service, wait_until};
 
 const LONG: Duration = Duration::from_secs(60);

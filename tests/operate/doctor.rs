@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::by_hand::{ByHand, json_of, status};
+use crate::operate::by_hand::{ByHand, json_of, status};
 use crate::support::{Campaign, Expected, Security, Setting, Stage, unique};
 
 const LONG: Duration = Duration::from_secs(60);

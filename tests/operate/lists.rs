@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::by_hand::{ByHand, json_of, status};
-use crate::documented::assert_documented;
+use crate::operate::by_hand::{ByHand, json_of, status};
+use crate::operate::documented::assert_documented;
 use crate::support::Campaign;
 use crate::support::service::{Service, command};
 

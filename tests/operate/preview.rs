@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::by_hand::{ByHand, json_of, status};
-use crate::documented::assert_documented;
+use crate::operate::by_hand::{ByHand, json_of, status};
+use crate::operate::documented::assert_documented;
 use crate::support::{Campaign, Setting, Stage};
 
 /// A stage whose Kafka cannot be reached, with the campaign in a file.
@@ -50,9 +50,9 @@ fn every_mistake_of_a_file_is_told_without_asking_anybody() {
     assert_eq!((status, &refused["counts_as"], &refused["audience"]), (2, &json!("dead_letter"), &Value::Null));
     assert_eq!(refused["mistakes"].as_array().unwrap().len(), 8, "one for each field: {refused}");
     let output = stage.dinnerbell(&["campaign", "preview", "--file", &file(&stage, "[]")]);
-    assert_eq!(crate::by_hand::status(&output), 2);
+    assert_eq!(crate::operate::by_hand::status(&output), 2);
     assert!(String::from_utf8_lossy(&output.stderr).contains("must be a JSON object"));
-    assert_eq!(crate::by_hand::status(&stage.dinnerbell(&["campaign", "preview"])), 2);
+    assert_eq!(crate::operate::by_hand::status(&stage.dinnerbell(&["campaign", "preview"])), 2);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::by_hand::json_of;
+use crate::operate::by_hand::json_of;
 use crate::support::database::psql_command;
 use crate::support::{Campaign, Expected, Service, Setting, Stage, wait_for, wait_until};
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::by_hand::{ByHand, json_of, status};
+use crate::operate::by_hand::{ByHand, json_of, status};
 
 const FROM_KAFKA: [&str; 4] = ["lane", "resolve", "0", "--from-kafka"];
 

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::by_hand::{ByHand, json_of};
+use crate::operate::by_hand::{ByHand, json_of};
 use crate::support::Campaign;
 
 /// Three drafts in round 1, published.

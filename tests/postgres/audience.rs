@@ -6,7 +6,7 @@ use dinnerbell::audience::{Audience, AudienceError, Page};
 use dinnerbell::postgres::audience::PostgresAudience;
 use dinnerbell::postgres::connect::Pool;
 
-use crate::place::{Login, Migration, SOON, section, seed_database, subscribers_pool};
+use crate::postgres::place::{Login, Migration, SOON, section, seed_database, subscribers_pool};
 use crate::support::{Database, unique, wait_until};
 
 /// Every page of a restaurant, so many rows each.

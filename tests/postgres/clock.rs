@@ -6,7 +6,7 @@ use dinnerbell::clock::Clock;
 use dinnerbell::postgres::clock::{Asked, CLOCK_MICROS, PostgresClock};
 use tokio_postgres::types::Type;
 
-use crate::place::{empty_database, feedback_pool};
+use crate::postgres::place::{empty_database, feedback_pool};
 use crate::support::{Database, PostgresServer};
 
 fn wall_micros() -> i64 {
@@ -51,7 +51,7 @@ async fn a_stale_reading_is_not_passed_off_as_fresh_while_the_database_is_away()
     pool.query("select $1", &[(&1_i32, Type::INT4)]).await.unwrap();
     let before = clock.now();
     server.stop();
-    let deadline = std::time::Instant::now() + crate::place::SOON;
+    let deadline = std::time::Instant::now() + crate::postgres::place::SOON;
     let mut fresh = clock.fresh().await;
     // At first the reading at the start is still young.
     while fresh.is_some() && std::time::Instant::now() < deadline {

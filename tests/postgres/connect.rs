@@ -11,7 +11,7 @@ use dinnerbell::postgres::connect::{Connection, Pool};
 use dinnerbell::postgres::errors::{Kind, PostgresError};
 use tokio_postgres::types::Type;
 
-use crate::place::{empty_database, feedback_pool, section, seed_database, subscribers_pool};
+use crate::postgres::place::{empty_database, feedback_pool, section, seed_database, subscribers_pool};
 use crate::support::{Database, PostgresServer};
 
 async fn backend(connection: &Connection) -> i32 {

@@ -2,7 +2,7 @@
 
 use dinnerbell::postgres::headroom::{Headroom, Resource, read};
 
-use crate::place::{empty_database, feedback_pool, seed_database, subscribers_pool};
+use crate::postgres::place::{empty_database, feedback_pool, seed_database, subscribers_pool};
 use crate::support::Database;
 
 const END: i64 = i32::MAX as i64;

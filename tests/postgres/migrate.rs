@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dinnerbell::postgres::migrate::schema_is_current;
 
-use crate::place::{Login, Migration, SOON, empty_database, feedback_pool, seed_database};
+use crate::postgres::place::{Login, Migration, SOON, empty_database, feedback_pool, seed_database};
 use crate::support::database::psql_command;
 use crate::support::{Database, wait_until};
 

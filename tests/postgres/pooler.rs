@@ -9,8 +9,8 @@ use dinnerbell::postgres::errors::Kind;
 use dinnerbell::postgres::migrate::schema_is_current;
 use tokio_postgres::types::Type;
 
-use crate::audience::{clients, pages};
-use crate::place::{Migration, Pooler, empty_database, section};
+use crate::postgres::audience::{clients, pages};
+use crate::postgres::place::{Migration, Pooler, empty_database, section};
 use crate::support::PostgresServer;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use dinnerbell::config::Keep;
 use dinnerbell::postgres::connect::Pool;
 use dinnerbell::postgres::ledger::prune::{Prunable, STEP, prune};
 
-use crate::place::{Migration, feedback_pool, seed_database};
+use crate::postgres::place::{Migration, feedback_pool, seed_database};
 use crate::support::Database;
 
 const DAY: u64 = 86_400;

@@ -1,10 +1,5 @@
 //! What operators ask and decide: lists, `pause`, `verify`, and the resolution of every halt by its printed remedy.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-#[path = "../support/mod.rs"]
-mod support;
-
 mod by_hand;
 mod cancel;
 mod dead_letters;

@@ -3,11 +3,6 @@
 //! Most of these tests wait for the clock: a window opens, ends, is moved. Where a claim names a figure (100 ms, 250 ms, 2 s), the test prints
 //! what it measured and asserts a bound that a busy machine keeps as well.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-#[path = "../support/mod.rs"]
-mod support;
-
 mod bad_input;
 mod brake;
 mod changes;

@@ -1,0 +1,21 @@
+//! Everything that is tested against real servers or through the binary, in one program: its tests wait for servers more than they
+//! compute, so they run side by side. The models and the simulation, which only compute, are programs of their own.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod bench;
+mod cli_campaign_send;
+mod cli_config;
+mod crash;
+mod demo;
+mod http;
+mod kafka;
+mod life;
+mod operate;
+mod postgres;
+mod rig;
+mod scale;
+mod seed_case;
+mod slow_servers;
+mod start;
+mod support;
