@@ -18,11 +18,11 @@ demo: ## the whole service on one machine, set-up included; flags: make demo ARG
 
 test: ## unit, model and integration tests on real Kafka and PostgreSQL, set-up included
 	@scripts/setup test
-	scripts/with-rig $(TEST_CARGO) test --release --locked $(FEATURES) $(ARGS) -- --test-threads $(TEST_THREADS) $(TEST_ARGS)
+	scripts/with-rig $(TEST_CARGO) test --no-fail-fast --release --locked $(FEATURES) $(ARGS) -- --test-threads $(TEST_THREADS) $(TEST_ARGS)
 
 prove: ## the tests that take longer
 	@scripts/setup test
-	scripts/with-rig $(TEST_CARGO) test --release --locked $(FEATURES) $(ARGS) -- --ignored --test-threads $(TEST_THREADS) $(TEST_ARGS)
+	scripts/with-rig $(TEST_CARGO) test --no-fail-fast --release --locked $(FEATURES) $(ARGS) -- --ignored --test-threads $(TEST_THREADS) $(TEST_ARGS)
 
 bench: ## this machine's own limits, and the service against them
 	@scripts/setup test

@@ -358,12 +358,18 @@ pub fn is_section(name: &str) -> bool {
     KEYS.iter().any(|key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
 }
 
+fn outermost(name: &str) -> &str {
+    name.split('.').next().unwrap_or(name)
+}
+
 /// The key nearest to a name that is none: the same word in another section, else the fewest typing mistakes away.
 pub fn nearest(name: &str) -> &'static str {
     let distance = |key: &Key| {
         let word = name.rsplit('.').next().unwrap_or(name);
         let whole = strsim::damerau_levenshtein(name, key.name);
-        (if word == key.word() { whole.min(2) } else { whole }, whole)
+        // Of keys with the same word, the one that is not as far away: below the same outermost section.
+        let elsewhere = outermost(name) != outermost(key.name);
+        (if word == key.word() { whole.min(2) } else { whole }, elsewhere, whole)
     };
     KEYS.iter().min_by_key(|key| distance(key)).map_or("", |key| key.name)
 }
