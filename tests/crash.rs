@@ -65,8 +65,11 @@ static TIMES: LazyLock<BTreeMap<&str, u64>> = LazyLock::new(|| {
     stage.send(&campaign(&stage, &mut expected, "undisturbed", SUBSCRIBERS));
     stage.await_sinks(&expected, LONG);
     let log = service.stop();
-    let times = |point| log.lines().filter(|line| line.starts_with(&format!("fail point {point}: "))).count() as u64;
-    ROUND_POINTS.iter().map(|point| (*point, times(point))).collect()
+    let times =
+        |point: &&str| log.lines().filter(|line| line.starts_with(&format!("fail point {point}: "))).count() as u64;
+    // A copy that was planned again is reached once more, on a slow machine: what every round reaches is what counts.
+    let rounds = ROUND_POINTS.iter().map(times).min().unwrap();
+    ROUND_POINTS.iter().map(|point| (*point, rounds)).collect()
 });
 
 /// Kills the service when it reaches the point for the given time, starts it again, and compares.

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -26,6 +26,9 @@ use crate::config::kafka_client::Role;
 const TURN: Duration = Duration::from_millis(100);
 /// A poll loop that stands still for this many seconds has stalled.
 const STALLED: u32 = 10;
+/// A client that lost its assignment (its session timed out on a machine that stood still) joins again by itself. One that was assigned
+/// nothing for this long afterwards was seen never to come back, though it went on polling: it is replaced.
+const REJOIN: Duration = Duration::from_secs(20);
 /// How long leaving the group may take.
 const LEAVE: Duration = Duration::from_secs(3);
 
@@ -48,6 +51,27 @@ struct Member {
     topic: String,
     observer: Observer,
     held: watch::Sender<BTreeSet<Lane>>,
+    /// When the assignment was lost, until there is another one.
+    lost: Mutex<Option<Instant>>,
+}
+
+/// Makes a client that has joined, as often as one is needed.
+struct Joining {
+    settings: ClientConfig,
+    topic: String,
+    observer: Observer,
+    held: watch::Sender<BTreeSet<Lane>>,
+}
+
+impl Joining {
+    fn join(&self) -> Result<BaseConsumer<Member>, BrokerError> {
+        let explain = |error: KafkaError| self.observer.explain("joining the group", &error);
+        let (topic, observer, held) = (self.topic.clone(), self.observer.clone(), self.held.clone());
+        let member = Member { topic, observer, held, lost: Mutex::default() };
+        let consumer: BaseConsumer<Member> = self.settings.create_with_context(member).map_err(explain)?;
+        consumer.subscribe(&[&self.topic]).map_err(explain)?;
+        Ok(consumer)
+    }
 }
 
 fn member_settings(kafka: &config::Kafka) -> ClientConfig {
@@ -77,17 +101,15 @@ impl Membership {
         let observer = Observer::default();
         let (held, lanes) = watch::channel(BTreeSet::new());
         let (turn, turns) = watch::channel(0);
-        let member = Member { topic: topic.clone(), observer: observer.clone(), held };
-        let explain = |error: KafkaError| observer.explain("joining the group", &error);
-        let consumer: BaseConsumer<Member> = member_settings(kafka).create_with_context(member).map_err(explain)?;
-        consumer.subscribe(&[&topic]).map_err(explain)?;
+        let joining = Joining { settings: member_settings(kafka), topic, observer, held };
+        let consumer = joining.join()?;
         let stop = Arc::new(AtomicBool::new(false));
         let (end, ended) = oneshot::channel();
         let stopping = Arc::clone(&stop);
         std::thread::Builder::new()
             .name("kafka-member".into())
             .spawn(move || {
-                keep_polling(consumer, &stopping, &turn);
+                keep_polling(&joining, consumer, &stopping, &turn);
                 // Nobody is left to tell if this fails.
                 let _ = end.send(());
             })
@@ -154,8 +176,18 @@ impl View {
     }
 }
 
-fn keep_polling(consumer: BaseConsumer<Member>, stop: &AtomicBool, turn: &watch::Sender<u64>) {
+fn keep_polling(joining: &Joining, mut consumer: BaseConsumer<Member>, stop: &AtomicBool, turn: &watch::Sender<u64>) {
     while !stop.load(Ordering::Acquire) {
+        if consumer.context().is_stranded() {
+            tracing::warn!(
+                "the group assigned nothing since the assignment was lost {} s ago: joining anew",
+                REJOIN.as_secs()
+            );
+            match joining.join() {
+                Ok(joined) => consumer = joined,
+                Err(error) => tracing::warn!(%error, "joining anew failed; it is tried again"),
+            }
+        }
         match consumer.poll(TURN) {
             None => {}
             Some(Ok(message)) => drop(message),
@@ -168,6 +200,19 @@ fn keep_polling(consumer: BaseConsumer<Member>, stop: &AtomicBool, turn: &watch:
 }
 
 impl Member {
+    fn lost(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the assignment was lost so long ago that this client will not get another one. Asked again after as long.
+    fn is_stranded(&self) -> bool {
+        let stranded = self.lost().take_if(|since| since.elapsed() > REJOIN).is_some();
+        if stranded {
+            *self.lost() = Some(Instant::now());
+        }
+        stranded
+    }
+
     fn lanes(&self, list: &TopicPartitionList) -> Vec<Lane> {
         list.elements_for_topic(&self.topic).iter().map(|entry| entry.partition()).collect()
     }
@@ -192,10 +237,14 @@ impl ConsumerContext for Member {
                 return;
             }
             tracing::info!(?lanes, "assigned");
+            *self.lost() = None;
             self.held.send_modify(|held| held.extend(lanes));
         } else {
             let lost = consumer.assignment_lost();
             tracing::info!(?lanes, lost, "revoked");
+            if lost {
+                *self.lost() = Some(Instant::now());
+            }
             self.held.send_modify(|held| held.retain(|lane| !lanes.contains(lane)));
             if let Err(error) = consumer.incremental_unassign(list) {
                 tracing::error!(?lanes, %error, "giving an assignment back failed");
