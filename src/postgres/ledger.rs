@@ -14,6 +14,7 @@ pub mod snapshot;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -37,6 +38,8 @@ const NOW_ONCE: &str = "(select floor(extract(epoch from clock_timestamp()))::in
 const REPASS_IS_DUE: &str = "state in ('active', 'complete') and (cursor is not null or last_page_seq is not null)";
 /// Questions of a lane are answered by indexes, whatever the statistics say: they may be none yet, or of a time before much was written.
 const BY_INDEX: &str = "set local enable_seqscan = off; set local jit = off";
+/// And row by row: a hash or merge join could read all that a campaign ever told to find a few who were late.
+const ROW_BY_ROW: &str = "set local enable_hashjoin = off; set local enable_mergejoin = off";
 /// When the server was started, in microseconds: tells a fail-over.
 const POSTMASTER: &str = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::int8";
 
@@ -162,7 +165,7 @@ impl PostgresLedger {
     /// The same, with the database's time at its beginning.
     async fn begin_at(&self, own: Ownership) -> Result<(Transaction, EpochSeconds), LedgerError> {
         let locals = format!(
-            "set local lock_timeout = '2s'; set local synchronous_commit = on; {BY_INDEX}; \
+            "set local lock_timeout = '2s'; set local synchronous_commit = on; {BY_INDEX}; {ROW_BY_ROW}; \
              select pg_advisory_xact_lock_shared({})",
             own.lock_key
         );
@@ -183,6 +186,20 @@ impl PostgresLedger {
                 )))
             }
         }
+    }
+
+    /// A question that changes nothing and needs no ownership, answered by indexes; one round trip.
+    async fn ask(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, LedgerError> {
+        let connection = self.pool.get().await?;
+        let begin = format!("begin isolation level read committed, read only; {BY_INDEX}; {ROW_BY_ROW}");
+        // Sent at once, answered in this order. After an error the connection is given up.
+        let ((), rows, ()) = futures_util::try_join!(
+            connection.batch(&begin),
+            connection.query(sql, parameters),
+            connection.batch("commit")
+        )?;
+        connection.release();
+        Ok(rows)
     }
 
     /// The feedback table, quoted for SQL.
@@ -276,7 +293,7 @@ impl Ledger for PostgresLedger {
              array(select lane from unnest($1) as l (lane) where exists (select from dinnerbell.campaign c where c.lane = l.lane \
                and repass_at <= {NOW_ONCE} and adv_campaign_datetime_end > {NOW} and {REPASS_IS_DUE}))"
         );
-        let rows = self.pool.query(&sql, &[(&lanes, Type::INT4_ARRAY)]).await?;
+        let rows = self.ask(&sql, &[(&lanes, Type::INT4_ARRAY)]).await?;
         Ok(rows.first().map(|row| Waiting { changes: row.get(0), repasses: row.get(1) }).unwrap_or_default())
     }
 
@@ -290,7 +307,7 @@ impl Ledger for PostgresLedger {
              and state in ('active', 'complete') and adv_campaign_datetime_end > {NOW}"
         );
         let parameters: [Parameter<'_>; 2] = [(&restaurants, Type::TEXT_ARRAY), (&lanes, Type::INT4_ARRAY)];
-        let rows = self.pool.query(&sql, &parameters).await?;
+        let rows = self.ask(&sql, &parameters).await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
@@ -344,7 +361,7 @@ fn repass_at(told: &str) -> String {
 }
 
 /// A campaign as a row of the ledger has it, beginning at a column; the columns are [`CAMPAIGN`].
-fn campaign(row: &tokio_postgres::Row, first: usize) -> Campaign {
+fn campaign(row: &Row, first: usize) -> Campaign {
     Campaign {
         adv_campaign_id: row.get(first),
         restaurant_id: row.get(first + 1),

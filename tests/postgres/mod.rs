@@ -5,6 +5,6 @@ mod clock;
 mod connect;
 mod headroom;
 mod migrate;
-mod place;
+pub mod place;
 mod pooler;
 mod prune;

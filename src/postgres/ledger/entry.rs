@@ -3,7 +3,7 @@
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::{POSTMASTER, PostgresLedger};
+use super::{BY_INDEX, POSTMASTER, PostgresLedger};
 use crate::broker::{Lane, RecordMark};
 use crate::ledger::{Entered, Halt, LedgerError, Ownership, RoundHead};
 use crate::postgres::connect::{Connection, Transaction};
@@ -65,8 +65,9 @@ impl PostgresLedger {
 
     /// A transaction that holds the lane's lock alone: no transaction of a former owner is open any more.
     async fn lock_out_others(&self, lane: Lane, key: i64) -> Result<Transaction, LedgerError> {
+        let locals = format!("set local lock_timeout = '1s'; set local synchronous_commit = on; {BY_INDEX}");
         for _ in 0..MOST_ATTEMPTS {
-            let tx = self.pool.begin("set local lock_timeout = '1s'; set local synchronous_commit = on").await?;
+            let tx = self.pool.begin(&locals).await?;
             match tx.batch(&format!("select pg_advisory_xact_lock({key})")).await {
                 Ok(()) => return Ok(tx),
                 Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => drop(tx),

@@ -40,7 +40,7 @@ impl PostgresLedger {
                    from dinnerbell.change ch join dinnerbell.campaign c using (adv_campaign_id) \
                    where ch.judged_as is null and c.lane = $1 order by ch.id limit $2";
         let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&MOST_CHANGES, Type::INT8)];
-        let peeked = self.pool.query(&format!("select exists ({sql})"), &parameters).await?;
+        let peeked = self.ask(&format!("select exists ({sql})"), &parameters).await?;
         if !peeked.first().is_some_and(|row| row.get(0)) {
             return Ok(Taken::default());
         }

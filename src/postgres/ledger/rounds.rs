@@ -113,7 +113,7 @@ impl PostgresLedger {
             "select revision, cursor, last_page_seq is not null, {CAMPAIGN} from dinnerbell.campaign where lane = $1 \
              and state in ('active', 'complete') and adv_campaign_datetime_end > {NOW} and {which}"
         );
-        let rows = self.pool.query(&sql, &[(&own.lane, Type::INT4), parameter]).await?;
+        let rows = self.ask(&sql, &[(&own.lane, Type::INT4), parameter]).await?;
         let open = |row: &tokio_postgres::Row| OpenCampaign {
             running: Running { campaign: Arc::new(campaign(row, 3)), revision: row.get(0), cursor: row.get(1) },
             main_pass_over: row.get(2),
@@ -280,12 +280,13 @@ pub(super) struct StoredPart {
 }
 
 impl StoredPart {
-    /// Which feedback rows are this part's: the range less those who had a row before, and the late ones by name. Beside the parameters
-    /// it needs nothing that a partitioned table refuses.
+    /// Which feedback rows are this part's: the range less those who had a row before, and the late ones by name. Both are looked up in the
+    /// unique index, so each in its collation: else all that the campaign ever told would be read. Beside the parameters it needs nothing
+    /// that a partitioned table refuses.
     pub(super) fn condition(&self) -> String {
         format!(
             "adv_campaign_id = $1 and {} and (($2 and ($3::text is null or client_id collate \"C\" > $3) and client_id collate \"C\" <= $4 \
-             and client_id <> all($5)) or client_id = any($6))",
+             and client_id <> all($5)) or client_id collate \"C\" = any($6))",
             rows::INDEXED
         )
     }
