@@ -43,8 +43,8 @@ const UNCLAIMED: Duration = Duration::from_secs(60);
 /// Most producers of one lane at once: the one in use, and former ones that are still being disposed of or hang.
 const PRODUCERS_PER_LANE: usize = 4;
 /// How long to wait before looking at deliveries again: at first, at most while few messages are on their way, and at most.
-const SHORTEST_PAUSE: Duration = Duration::from_micros(250);
-const PAUSE_FOR_FEW: Duration = Duration::from_micros(500);
+const SHORTEST_PAUSE: Duration = Duration::from_micros(500);
+const PAUSE_FOR_FEW: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 /// How many messages are few.
 const FEW: i32 = 1_000;
@@ -557,7 +557,6 @@ impl Worker {
             for letter in &round.dead_letters {
                 self.produce_dead_letter(letter, &go_on)?;
             }
-            self.deliver(&go_on)?;
         }
         fail_point("publish.produced");
         go_on()?;
@@ -567,6 +566,8 @@ impl Worker {
             .send_offsets_to_transaction(&offsets, &self.group, CALL)
             .map_err(|error| self.explain("sending the lane's offset", &error))?;
         fail_point("publish.offsets_sent");
+        // The messages were on their way meanwhile; by now their partitions are surely part of the transaction, so that one nudge sends the rest.
+        self.deliver(&go_on)?;
         go_on()?;
         self.pulse.beat();
         self.producer.commit_transaction(CALL).map_err(|error| self.explain("committing a transaction", &error))?;
