@@ -82,11 +82,12 @@ impl ConnectionString {
     fn read_url(&mut self, rest: &str, offset: usize) -> Result<(), String> {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
-        let (credentials, hosts) = match authority.rsplit_once('@') {
-            Some((credentials, hosts)) => (Some(credentials), hosts),
-            None if tail.contains('@') => return Err(format!("cannot be taken apart: {ENCODE}")),
-            None => (None, authority),
-        };
+        // An @ further on may be the one behind a password that holds a slash or a question mark: what looks like a host is a part of it then.
+        if tail.contains('@') {
+            return Err(format!("cannot be taken apart: {ENCODE}"));
+        }
+        let (credentials, hosts) =
+            authority.rsplit_once('@').map_or((None, authority), |(credentials, hosts)| (Some(credentials), hosts));
         if let Some(credentials) = credentials {
             let (user, password) = credentials.split_once(':').map_or((credentials, None), |(u, p)| (u, Some(p)));
             self.put("user", decode(user)?);

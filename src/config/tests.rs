@@ -366,3 +366,13 @@ fn certificate() -> String {
     builder.sign(&key, MessageDigest::null()).unwrap();
     String::from_utf8(builder.build().to_pem().unwrap()).unwrap()
 }
+
+#[test]
+fn a_password_with_a_slash_is_not_taken_for_a_host() {
+    for url in ["postgres://u:@QZ7W/@analytics/de", "postgres://u:a@QZ7W?b@analytics/de"] {
+        let folder = Folder::new(&MINIMAL.replace("postgres://u@analytics/de", url));
+        let settings = folder.settings(&[]);
+        let shown = format!("{}\n{}\n{:?}", show::show(&settings), show::show_json(&settings), check(&settings));
+        assert!(!shown.contains("QZ7W") && check(&settings).is_err(), "{shown}");
+    }
+}
