@@ -1,14 +1,11 @@
 //! All the work there is, without the service: one COPY of the rows and one plain producer of the messages, both at the same time.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde::Serialize;
 
 use super::audience::Audience;
@@ -18,7 +15,8 @@ use super::ground::{Stage, settle};
 use super::progress::STANDSTILL;
 use crate::config::{self, Role};
 use crate::draft::{CE_ID, COPY_HEADER, COPY_TRAILER, DraftTemplate, FEEDBACK_COLUMNS, ROUND_HEADER};
-use crate::kafka::client::{ASK, Observer, settings};
+use crate::kafka::client::{ASK, settings};
+use crate::kafka::deliveries::{Deliveries, is_full};
 use crate::kafka::message;
 use crate::kafka::producer::COMPRESSION;
 use crate::postgres::connect::Transaction;
@@ -111,33 +109,6 @@ async fn copy(
     Ok(transaction.commit().await?)
 }
 
-/// Hears of failed deliveries.
-#[derive(Default)]
-struct Deliveries {
-    observer: Observer,
-    failed: Mutex<Option<KafkaError>>,
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.observer.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.observer.error(error, reason);
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
-        }
-    }
-}
-
 /// A producer as most people make one: librdkafka's own settings, without transactions.
 struct Plain {
     topic: String,
@@ -155,7 +126,7 @@ impl Plain {
         let (topic, round) = (topic.to_owned(), format!("{}/0/1", kafka.topics.campaigns));
         blocking(move || {
             let deliveries = Deliveries::default();
-            let observer = deliveries.observer.clone();
+            let observer = deliveries.observer().clone();
             let failed = |error: &KafkaError| observer.explain("making the plain producer", error);
             let producer: BaseProducer<Deliveries> =
                 settings.create_with_context(deliveries).map_err(|error| failed(&error))?;
@@ -215,9 +186,7 @@ impl Plain {
         loop {
             record = match self.producer.send(record) {
                 Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) if Instant::now() < until => {
-                    record
-                }
+                Err((error, record)) if is_full(&error) && Instant::now() < until => record,
                 Err((error, _)) => return Err(self.failed(&error)),
             };
             self.producer.poll(Duration::from_millis(1));
@@ -226,12 +195,12 @@ impl Plain {
     }
 
     fn check(&self) -> Result<(), BenchError> {
-        let failed = self.producer.context().failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        failed.map_or(Ok(()), |error| Err(self.failed(&error)))
+        let failed = self.producer.context().take_failed();
+        failed.map_or(Ok(()), |failed| Err(self.failed(&failed.error)))
     }
 
     fn failed(&self, error: &KafkaError) -> BenchError {
         let doing = format!("writing to topic {}", self.topic);
-        self.producer.context().observer.explain(&doing, error).into()
+        self.producer.context().observer().explain(&doing, error).into()
     }
 }

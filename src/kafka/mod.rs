@@ -9,6 +9,7 @@
 //! - [`resend`]: records of the campaigns topic, sent once more.
 
 pub mod client;
+pub mod deliveries;
 pub mod membership;
 pub mod message;
 pub mod notifications;

@@ -11,16 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::client::{Observer, settings};
+use super::deliveries::{self, Deliveries, Failed, is_full};
 use super::message::{self, DeadLetter};
 use super::reader::Reader;
 use crate::broker::{BrokerError, DeadLetterMessage, Lane, Producer, Publication};
@@ -448,34 +448,6 @@ impl LaneProducer {
     }
 }
 
-/// Hears of failed deliveries.
-struct Deliveries {
-    observer: Observer,
-    failed: Mutex<Option<(KafkaError, String, usize)>>,
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
-        self.observer.log(level, fac, log_message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.observer.error(error, reason);
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, message)) = result {
-            let size = message.payload_len() + message.key_len();
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.get_or_insert_with(|| (error.clone(), message.topic().to_owned(), size));
-        }
-    }
-}
-
 /// The producer's thread.
 struct Worker {
     shared: Arc<Shared>,
@@ -491,7 +463,7 @@ impl Worker {
         let observer = Observer::default();
         let mut settings = shared.settings.clone();
         settings.set("transactional.id", format!("{}/{}/{lane}", shared.group, shared.topics.campaigns));
-        let deliveries = Deliveries { observer: observer.clone(), failed: Mutex::default() };
+        let deliveries = Deliveries::new(observer.clone());
         let producer =
             settings.create_with_context(deliveries).map_err(|error| observer.explain("making a producer", &error))?;
         let group = shared.reader.group_metadata()?;
@@ -693,8 +665,7 @@ impl Worker {
     }
 
     fn delivered_so_far(&self) -> Result<(), BrokerError> {
-        let failed = self.producer.context().failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some((error, topic, size)) = failed else { return Ok(()) };
+        let Some(Failed { error, topic, size }) = self.producer.context().failed() else { return Ok(()) };
         self.learn_limit(&error, &topic, size);
         Err(self.explain(&format!("writing to topic {topic}"), &error))
     }
@@ -709,16 +680,8 @@ impl Worker {
     }
 
     fn explain(&self, doing: &str, error: &KafkaError) -> BrokerError {
-        let fatal = self.producer.client().fatal_error();
-        match fatal {
-            Some((code, _)) => self.observer.explain(doing, &KafkaError::Global(code)),
-            None => self.observer.explain(doing, error),
-        }
+        deliveries::explain(&self.producer, doing, error)
     }
-}
-
-fn is_full(error: &KafkaError) -> bool {
-    error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
 }
 
 #[cfg(test)]

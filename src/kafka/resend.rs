@@ -3,16 +3,13 @@
 //! The transactional id is the same for every run of an operator, so that a run that was given up can commit nothing any more once another
 //! has begun.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use super::client::{Observer, settings};
+use super::client::settings;
+use super::deliveries::{self, Deliveries, is_full};
 use super::message;
 use crate::broker::{BrokerError, Header, Lane};
 use crate::config;
@@ -52,36 +49,8 @@ pub enum ResendError {
 /// The producer of one run.
 pub struct Resender {
     producer: BaseProducer<Deliveries>,
-    observer: Observer,
     topic: String,
     partitions: i32,
-}
-
-/// Hears of failed deliveries.
-#[derive(Default)]
-struct Deliveries {
-    observer: Observer,
-    failed: Mutex<Option<KafkaError>>,
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.observer.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.observer.error(error, reason);
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
-        }
-    }
 }
 
 impl Resender {
@@ -103,10 +72,10 @@ impl Resender {
             ],
         );
         let deliveries = Deliveries::default();
-        let observer = deliveries.observer.clone();
+        let observer = deliveries.observer().clone();
         let producer: BaseProducer<Deliveries> =
             settings.create_with_context(deliveries).map_err(|error| observer.explain("making a producer", &error))?;
-        let resender = Self { producer, observer, topic, partitions };
+        let resender = Self { producer, topic, partitions };
         let doing = "taking the transactional id of replays over";
         resender.producer.init_transactions(CALL).map_err(|error| resender.explain(doing, &error))?;
         Ok(resender)
@@ -150,11 +119,7 @@ impl Resender {
         loop {
             record = match self.producer.send(record) {
                 Ok(()) => return Ok(()),
-                Err((error, record))
-                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) && Instant::now() < until =>
-                {
-                    record
-                }
+                Err((error, record)) if is_full(&error) && Instant::now() < until => record,
                 Err((error, _)) => return Err(self.explain(&format!("writing to topic {}", self.topic), &error)),
             };
             self.producer.poll(Duration::from_millis(10));
@@ -164,14 +129,11 @@ impl Resender {
     fn deliver(&self) -> Result<(), BrokerError> {
         let doing = format!("writing to topic {}", self.topic);
         self.producer.flush(DELIVERY).map_err(|error| self.explain(&doing, &error))?;
-        let failed = self.producer.context().failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        failed.map_or(Ok(()), |error| Err(self.explain(&doing, &error)))
+        let failed = self.producer.context().take_failed();
+        failed.map_or(Ok(()), |failed| Err(self.explain(&doing, &failed.error)))
     }
 
     fn explain(&self, doing: &str, error: &KafkaError) -> BrokerError {
-        match self.producer.client().fatal_error() {
-            Some((code, _)) => self.observer.explain(doing, &KafkaError::Global(code)),
-            None => self.observer.explain(doing, error),
-        }
+        deliveries::explain(&self.producer, doing, error)
     }
 }
