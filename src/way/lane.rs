@@ -299,11 +299,8 @@ async fn announce<B: Broker, L, A, C: Clock>(
     held: Held,
 ) -> Result<Gate<B::Producer>, LaneError> {
     let began = Instant::now();
-    let on_their_way = deps.memory.for_publication(recorded.publication().size()).await;
-    let (producer, published) =
-        publish(producer, &recorded, &deps.clock, &deps.brake, |now| work.is_any_over(recorded.campaigns(), now))
-            .await?;
-    drop((held, on_their_way));
+    let (producer, published) = send(deps, work, producer, &recorded).await?;
+    drop(held);
     deps.board.step("publish", began.elapsed());
     deps.board.published(recorded.publication().lane, &content);
     let finished = content.parts.iter().any(|part| part.page.as_ref().is_some_and(|page| page.last));
@@ -317,13 +314,22 @@ async fn announce_again<B: Broker, L, A, C: Clock>(
     producer: B::Producer,
     recorded: Recorded,
 ) -> Result<Gate<B::Producer>, LaneError> {
-    let on_their_way = deps.memory.for_publication(recorded.publication().size()).await;
-    let is_over = |now| work.is_any_over(recorded.campaigns(), now);
-    let (producer, published) = publish(producer, &recorded, &deps.clock, &deps.brake, is_over).await?;
-    drop(on_their_way);
+    let (producer, published) = send(deps, work, producer, &recorded).await?;
     deps.board.published_again(recorded.publication().lane, recorded.drafts());
     // What the round finished is not known here: the ledger learns of it soon.
     Ok(Gate { producer, published, noted: false, finished: true })
+}
+
+/// Publishes a recorded round within the memory that its messages may take, unless one of its campaigns is over by then.
+async fn send<B: Broker, L, A, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    work: &Work,
+    producer: B::Producer,
+    recorded: &Recorded,
+) -> Result<(B::Producer, Published), LaneError> {
+    let _on_their_way = deps.memory.for_publication(recorded.publication().size()).await;
+    let is_over = |now| work.is_any_over(recorded.campaigns(), now);
+    publish(producer, recorded, &deps.clock, &deps.brake, is_over).await
 }
 
 /// A round whose rows are copied, and what it holds in memory.
