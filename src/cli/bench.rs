@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use tokio::sync::watch;
 
 use super::run::stop_on_signals;
-use super::{ConfigFile, Failure, Json, output, runtime};
+use super::{ConfigFile, Failure, Json, runtime};
 use crate::bench::error::BenchError;
 use crate::bench::ground::Setup;
 use crate::bench::steady::Load;
@@ -128,10 +128,7 @@ impl Arguments {
         // Threads that librdkafka blocks must not hold up the end.
         runtime.shutdown_background();
         let report = ended?;
-        match self.json.json {
-            true => output::print_json(&report),
-            false => output::print(&report.text()),
-        }
+        self.json.print(&report, |report| report.text())
     }
 
     fn plan(&self) -> Plan {

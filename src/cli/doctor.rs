@@ -44,10 +44,7 @@ impl Arguments {
             return output::print(&grants::script(&config, sequence.as_deref()));
         }
         let report = block_on(async { Ok(doctor::examine(&config).await) })?;
-        match self.json.json {
-            true => output::print_json(&report)?,
-            false => output::print(&text(&report))?,
-        }
+        self.json.print(&report, text)?;
         if report.status == Status::Error { Err(Failure::Reported(1)) } else { Ok(()) }
     }
 }

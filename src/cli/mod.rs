@@ -153,6 +153,17 @@ pub struct Json {
     pub json: bool,
 }
 
+impl Json {
+    /// Prints a value: as JSON if that is asked for, else as this text of it.
+    pub fn print<T: serde::Serialize + ?Sized>(
+        self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        if self.json { output::print_json(value) } else { output::print(&text(value)) }
+    }
+}
+
 /// Who decides by this command, as the ledger keeps it.
 pub fn operator(command: &str) -> String {
     let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "unknown".to_owned());

@@ -2,12 +2,19 @@
 
 use std::io::{self, Write};
 
+use indicatif::{ProgressBar, ProgressStyle};
+
 use super::Failure;
 
 /// Prints text. A reader that has seen enough (`| head`) is no failure.
 pub fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes())
+}
+
+/// Prints bytes as they are.
+pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+    match output.write_all(bytes).and_then(|()| output.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::Failed(format!("cannot write to standard output: {error}")))
         }
@@ -16,10 +23,16 @@ pub fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Prints a value as JSON.
-pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+pub fn print_json(value: &(impl serde::Serialize + ?Sized)) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Failure::Failed(format!("cannot print this as JSON: {error}")))?;
     print(&(text + "\n"))
+}
+
+/// A sign of life while a command works, with what it is busy with. Drawn on standard error, and only on a terminal.
+pub fn spinner() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {msg}").expect("the template is well formed");
+    ProgressBar::no_length().with_style(style)
 }
 
 /// Lines up columns. What comes from outside may hold control characters: they are shown escaped, so that they cannot steer a terminal.

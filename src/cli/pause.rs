@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::cli::output::{or_dash, plain};
-use crate::cli::{ConfigFile, Failure, Json, block_on, operator, output};
+use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
 use crate::operate::pause::{self, Pause, Paused};
 use crate::postgres::connect::Pool;
 
@@ -38,7 +38,7 @@ impl Arguments {
             Ok(pause::pause(&pool, &operator("pause"), self.reason.as_deref()).await?)
         })?;
         let paused = paused.ok_or_else(unclaimed)?;
-        if self.json.json { output::print_json(&paused) } else { output::print(&text(&paused)) }
+        self.json.print(&paused, text)
     }
 }
 

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::pause::{described, unclaimed};
 use crate::cli::output::{or_dash, plain};
-use crate::cli::{ConfigFile, Failure, Json, block_on, operator, output};
+use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
 use crate::operate::pause::{self, Resumed};
 use crate::postgres::connect::Pool;
 
@@ -29,7 +29,7 @@ impl Arguments {
             Ok(pause::resume(&pool, &operator("resume")).await?)
         })?;
         let resumed = resumed.ok_or_else(unclaimed)?;
-        if self.json.json { output::print_json(&resumed) } else { output::print(&text(&resumed)) }
+        self.json.print(&resumed, text)
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::campaign::send::time;
 use super::output::{or_dash, plain};
-use super::{ConfigFile, Failure, Json, block_on, output};
+use super::{ConfigFile, Failure, Json, block_on};
 use crate::verify::{Example, Outcome, Report, verify};
 
 const HELP: &str = "\
@@ -46,11 +46,7 @@ impl Arguments {
         });
         progress.finish_and_clear();
         let report = compared?;
-        if self.json.json {
-            output::print_json(&report)?;
-        } else {
-            output::print(&text(&report))?;
-        }
+        self.json.print(&report, text)?;
         match report.result {
             Outcome::Equal => Ok(()),
             Outcome::Different => Err(Failure::Different(format!(

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::output::plain;
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator, output};
@@ -44,9 +43,7 @@ impl Arguments {
             by: operator("campaign cancel"),
             timeout: Duration::from_secs(self.timeout),
         };
-        // Drawn on standard error, and only on a terminal.
-        let style = ProgressStyle::with_template("{spinner} {msg}").expect("the template is well formed");
-        let progress = ProgressBar::no_length().with_style(style);
+        let progress = output::spinner();
         let cancelled = block_on(async { Ok(cancel(&config, &request, &progress).await?) });
         progress.finish_and_clear();
         let Some(cancelled) = cancelled? else {

@@ -7,7 +7,7 @@ use super::send::time;
 use super::watch::{Frame, watch};
 use crate::campaign::EpochSeconds;
 use crate::cli::output::{or_dash, plain, table};
-use crate::cli::{ConfigFile, Failure, Json, block_on, output, pause};
+use crate::cli::{ConfigFile, Failure, Json, block_on, pause};
 use crate::operate::campaigns::{self, Filter, NotTold, Summary, Why};
 use crate::postgres::connect::Pool;
 
@@ -74,7 +74,7 @@ impl Arguments {
                 return watch(json, async || frame(json, campaigns::list(&pool, &config, &filter).await?)).await;
             }
             let campaigns = campaigns::list(&pool, &config, &filter).await?;
-            if self.json.json { output::print_json(&campaigns) } else { output::print(&text(&campaigns)) }
+            self.json.print(campaigns.as_slice(), text)
         })
     }
 

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::list::moment;
 use super::send::read;
@@ -53,9 +52,7 @@ impl Arguments {
         let preview = match subject {
             Err(broken) => Preview::refused(broken),
             Ok(subject) => {
-                // Drawn on standard error, and only on a terminal.
-                let style = ProgressStyle::with_template("{spinner} {msg}").expect("the template is well formed");
-                let progress = ProgressBar::no_length().with_style(style);
+                let progress = output::spinner();
                 let asked = block_on(async {
                     let asked = preview(&config, &subject, self.sample.into(), &progress).await;
                     asked.map_err(|error| Failure::Failed(error.to_string()))

@@ -5,7 +5,7 @@ use clap::Args;
 use super::list::{json_line, line, moment, rate, reasons};
 use super::watch::{Frame, watch};
 use crate::cli::output::{or_dash, plain};
-use crate::cli::{ConfigFile, Failure, Json, block_on, output, pause};
+use crate::cli::{ConfigFile, Failure, Json, block_on, pause};
 use crate::operate::campaigns::{self, Details};
 use crate::postgres::connect::Pool;
 
@@ -43,7 +43,7 @@ impl Arguments {
                 return watch(json, async || frame(json, show().await?)).await;
             }
             let campaign = show().await?;
-            if self.json.json { output::print_json(&campaign) } else { output::print(&text(&campaign)) }
+            self.json.print(&campaign, text)
         })
     }
 }

@@ -3,7 +3,7 @@
 use clap::{ArgGroup, Args};
 
 use super::FilterArguments;
-use crate::cli::{ConfigFile, Failure, Json, block_on, operator, output};
+use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
 use crate::operate::replay::{self, Replayed, Request, Which};
 
 const EXAMPLES: &str = "\
@@ -51,10 +51,7 @@ impl Arguments {
         let replayed = block_on(async {
             replay::replay(&config, request).await.map_err(|error| Failure::Failed(error.to_string()))
         })?;
-        match self.json.json {
-            true => output::print_json(&replayed)?,
-            false => output::print(&text(&replayed))?,
-        }
+        self.json.print(&replayed, text)?;
         if replayed.is_done() { Ok(()) } else { Err(Failure::Reported(1)) }
     }
 }

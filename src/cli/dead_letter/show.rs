@@ -1,7 +1,5 @@
 //! `dinnerbell dead-letter show`
 
-use std::io::{self, Write};
-
 use clap::Args;
 
 use crate::cli::output::{or_dash, plain, readable};
@@ -47,21 +45,10 @@ impl Arguments {
                 self.id
             )));
         };
-        match (self.value, self.json.json) {
-            (true, _) => raw(letter.value.as_ref().map_or(&[], Bytes::raw)),
-            (false, true) => output::print_json(&letter),
-            (false, false) => output::print(&text(&letter)),
+        match self.value {
+            true => output::print_bytes(letter.value.as_ref().map_or(&[], Bytes::raw)),
+            false => self.json.print(&letter, text),
         }
-    }
-}
-
-fn raw(bytes: &[u8]) -> Result<(), Failure> {
-    let mut output = io::stdout().lock();
-    match output.write_all(bytes).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Failed(format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::cli::output::{or_dash, plain, table};
-use crate::cli::{ConfigFile, Failure, Json, block_on, output, pause};
+use crate::cli::{ConfigFile, Failure, Json, block_on, pause};
 use crate::operate::lanes::{self, LaneStatus};
 use crate::postgres::connect::Pool;
 
@@ -26,7 +26,7 @@ impl Arguments {
             pause::note(&pool).await?;
             Ok(lanes::list(&pool).await?)
         })?;
-        if self.json.json { output::print_json(&lanes) } else { output::print(&text(&lanes)) }
+        self.json.print(lanes.as_slice(), text)
     }
 }
 

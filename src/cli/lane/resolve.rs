@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::cli::campaign::send::time;
 use crate::cli::output::plain;
-use crate::cli::{ConfigFile, Failure, Json, block_on, operator, output};
+use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
 use crate::operate::decide::Assumed;
 use crate::operate::resolve::{Position, Request, Resolution, Resolved, resolve};
 
@@ -74,7 +74,7 @@ impl Arguments {
         });
         progress.finish_and_clear();
         let resolved = resolved?;
-        if self.json.json { output::print_json(&resolved) } else { output::print(&text(&resolved)) }
+        self.json.print(&resolved, text)
     }
 
     fn resolution(&self) -> Result<Resolution, Failure> {
