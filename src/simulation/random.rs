@@ -40,11 +40,6 @@ impl Random {
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[usize::try_from(self.below(from.len() as u64)).unwrap_or(0)]
     }
-
-    /// Other numbers, that follow from the seed as well.
-    pub fn fork(&mut self) -> Self {
-        Self(self.next())
-    }
 }
 
 thread_local! {
