@@ -2,14 +2,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio_postgres::types::Type;
-
 use super::{Findings, Status};
 use crate::config::{Config, Database, SslMode};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::headroom as left;
 use crate::postgres::migrate::{FeedbackIndex, count_duplicates, feedback_index, missing_subscriber_indexes};
+use crate::postgres::needs::{self, Missing};
 
 /// The oldest PostgreSQL whose statements this service was written for.
 const OLDEST_SERVER: i32 = 120_000;
@@ -19,24 +18,6 @@ const NOTABLE_LAG: f64 = 60.0;
 const NOTABLE_DIFFERENCE: f64 = 2.0;
 /// How long rows are counted.
 const COUNT: Duration = Duration::from_secs(60);
-
-const TEXT: &[&str] = &["text", "character varying"];
-const FEEDBACK_COLUMNS: &[(&str, &[&str])] = &[
-    ("id", &["integer", "bigint"]),
-    ("restaurant_id", TEXT),
-    ("adv_campaign_id", TEXT),
-    ("adv_campaign_content", TEXT),
-    ("adv_campaign_owner", TEXT),
-    ("adv_campaign_owner_contact", TEXT),
-    ("adv_campaign_datetime_start", &["bigint"]),
-    ("adv_campaign_datetime_end", &["bigint"]),
-    ("datetime_created", &["bigint"]),
-    ("client_id", TEXT),
-    ("trigger_datetime_created", &["integer"]),
-    ("feedback", TEXT),
-];
-const SUBSCRIBER_COLUMNS: &[(&str, &[&str])] =
-    &[("id", &["smallint", "integer", "bigint"]), ("client_id", TEXT), ("restaurant_id", TEXT)];
 
 /// Looks at the feedback database; none where it cannot be contacted.
 pub(super) async fn feedback(config: &Config, found: &mut Findings) -> Option<Pool> {
@@ -141,24 +122,21 @@ impl Place<'_> {
         self.durability(found).await?;
         self.clock(found).await?;
         self.connections(found).await?;
-        if !self.columns(FEEDBACK_COLUMNS, found).await? {
-            return Ok(());
+        match self.needs(&needs::missing_in_feedback(self.pool).await?, found) {
+            true => self.feedback_index(found).await,
+            false => Ok(()),
         }
-        self.unwritten(found).await?;
-        self.rights(&["SELECT", "INSERT", "DELETE"], found).await?;
-        self.sequence(found).await?;
-        self.feedback_index(found).await
     }
 
     async fn subscribers(&self, found: &mut Findings) -> Result<(), PostgresError> {
         self.encryption(found).await?;
         self.server(found).await?;
         self.connections(found).await?;
-        if self.columns(SUBSCRIBER_COLUMNS, found).await? {
-            self.rights(&["SELECT"], found).await?;
-            self.subscriber_indexes(found).await?;
+        // Whether late subscribers are told can be switched on later.
+        match self.needs(&needs::missing_in_subscribers(self.pool, true).await?, found) {
+            true => self.subscriber_indexes(found).await,
+            false => Ok(()),
         }
-        Ok(())
     }
 
     async fn encryption(&self, found: &mut Findings) -> Result<(), PostgresError> {
@@ -317,97 +295,45 @@ impl Place<'_> {
         Ok(pids.0 == pids.1)
     }
 
-    /// Whether the table and its columns are there as they are needed.
-    async fn columns(&self, wanted: &[(&str, &[&str])], found: &mut Findings) -> Result<bool, PostgresError> {
-        let (check, table) = (self.check.table, self.pool.table());
-        let section = self.pool.address().section;
-        let sql = "select a.attname::text, format_type(a.atttypid, null) from pg_attribute a \
-                   where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped";
-        let rows = self.pool.query(sql, &[(&table.sql(), Type::TEXT)]).await?;
-        if rows.is_empty() {
-            found.fail(
-                check,
-                format!("table {table} does not exist, or its schema may not be used"),
-                format!("correct {section}.table, grant usage on its schema, or let `dinnerbell migrate --create-tables` make it"),
-            );
-            return Ok(false);
-        }
-        let mut right = true;
-        for (column, types) in wanted {
-            let is = rows.iter().find(|row| row.get::<_, &str>(0) == *column).map(|row| row.get::<_, &str>(1));
-            let problem = match is {
-                None => format!("table {table} has no column {column}"),
-                Some(is) if !types.contains(&is) => {
-                    format!("column {column} of {table} is {is}, and must be {}", types.join(" or "))
+    /// What the service would miss in the table; whether its columns are as they must be.
+    fn needs(&self, missing: &[Missing], found: &mut Findings) -> bool {
+        let (table, section) = (self.pool.table(), self.pool.address().section);
+        let (mut shape, mut rights) = (true, Vec::new());
+        for one in missing {
+            let remedy = match one {
+                Missing::Right(right, column) => {
+                    let column = column.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+                    rights.push(format!("{}{column}", right.to_lowercase()));
+                    continue;
                 }
-                Some(_) => continue,
+                Missing::Sequence(sequence) => {
+                    rights.push(format!("use sequence {sequence}, which gives the rows their ids"));
+                    continue;
+                }
+                Missing::Default(column) => {
+                    format!("alter table {table} alter column {column} set default ..., or drop its not null")
+                }
+                Missing::Table => format!(
+                    "correct {section}.table, grant usage on its schema, or let `dinnerbell migrate --create-tables` make it"
+                ),
+                Missing::Column(_) | Missing::Kind { .. } => format!("correct {section}.table, or the table"),
             };
-            right = false;
-            found.fail(check, problem, format!("correct {section}.table, or the table"));
+            shape &= matches!(one, Missing::Default(_));
+            found.fail(self.check.table, one.say(self.pool), remedy);
         }
-        if right {
-            found.ok(check, format!("table {table} has the columns that are needed"));
+        if !shape {
+            return false;
         }
-        Ok(right)
-    }
-
-    /// Columns that somebody added, and that our rows cannot fill.
-    async fn unwritten(&self, found: &mut Findings) -> Result<(), PostgresError> {
-        let known: Vec<&str> =
-            FEEDBACK_COLUMNS.iter().map(|(name, _)| *name).filter(|name| !matches!(*name, "id" | "feedback")).collect();
-        let sql = "select attname::text from pg_attribute where attrelid = to_regclass($1) and attnum > 0 and not attisdropped \
-                   and attnotnull and not atthasdef and attidentity = '' and attname <> all($2::text[])";
-        let table = self.pool.table();
-        let rows = self.pool.query(sql, &[(&table.sql(), Type::TEXT), (&known, Type::TEXT_ARRAY)]).await?;
-        for row in rows {
-            let column: &str = row.get(0);
-            found.fail(
-                self.check.table,
-                format!("column {column} of {table} must not be null and has no default: no draft can be recorded"),
-                format!("alter table {table} alter column {column} set default ..., or drop its not null"),
-            );
-        }
-        Ok(())
-    }
-
-    async fn rights(&self, wanted: &[&str], found: &mut Findings) -> Result<(), PostgresError> {
-        let table = self.pool.table();
-        let mut missing = Vec::new();
-        for right in wanted {
-            let sql = "select has_table_privilege($1, $2)";
-            let rows = self.pool.query(sql, &[(&table.sql(), Type::TEXT), (right, Type::TEXT)]).await?;
-            if !rows.first().is_some_and(|row| row.get(0)) {
-                missing.push(right.to_lowercase());
-            }
-        }
-        match missing.is_empty() {
-            true => found.ok(self.check.rights, format!("the role may {} {table}", wanted.join(", ").to_lowercase())),
+        found.ok(self.check.table, format!("table {table} has the columns that are needed"));
+        match rights.is_empty() {
+            true => found.ok(self.check.rights, format!("the role has every right on {table} that is needed")),
             false => found.fail(
                 self.check.rights,
-                format!("the role may not {} table {table}", missing.join(", ")),
+                format!("the role may not, in table {table}: {}", rights.join(", ")),
                 "`dinnerbell doctor --grants` prints the rights that are needed",
             ),
         }
-        Ok(())
-    }
-
-    /// A serial column takes its ids from a sequence, which is a right of its own; an identity does not.
-    async fn sequence(&self, found: &mut Findings) -> Result<(), PostgresError> {
-        let sql = "select s.relname::text, has_sequence_privilege(s.oid, 'USAGE') from pg_attrdef f \
-                   join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid and d.refclassid = 'pg_class'::regclass \
-                   join pg_class s on s.oid = d.refobjid and s.relkind = 'S' where f.adrelid = to_regclass($1)";
-        for row in self.pool.query(sql, &[(&self.pool.table().sql(), Type::TEXT)]).await? {
-            let sequence: &str = row.get(0);
-            match row.get(1) {
-                true => found.ok(self.check.rights, format!("the role may use sequence {sequence}")),
-                false => found.fail(
-                    self.check.rights,
-                    format!("the role may not use sequence {sequence}, which gives the rows their ids"),
-                    "`dinnerbell doctor --grants` prints the rights that are needed",
-                ),
-            }
-        }
-        Ok(())
+        true
     }
 
     async fn feedback_index(&self, found: &mut Findings) -> Result<(), PostgresError> {

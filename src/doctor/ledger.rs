@@ -8,6 +8,7 @@ use crate::operate::{claim_of, lanes, pause};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::migrate::schema_is_current;
+use crate::postgres::needs::missing_in_ledger;
 
 /// Looks at the ledger.
 pub(super) async fn examine(config: &Config, pool: &Pool, found: &mut Findings) {
@@ -60,16 +61,13 @@ pub(super) async fn belongs_to_cluster(config: &Config, pool: &Pool, cluster: &s
 }
 
 async fn rights(pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {
-    let sql = "select c.relname::text, r.word from pg_class c cross join (values ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE')) r (word) \
-               where c.relnamespace = to_regnamespace('dinnerbell') and c.relkind in ('r', 'p') and c.relname <> 'migrations' \
-                 and not has_table_privilege(c.oid, r.word) order by 1, 2";
-    let rows = pool.query(sql, &[]).await?;
-    if rows.is_empty() {
+    let missing = missing_in_ledger(pool).await?;
+    if missing.is_empty() {
         found.ok("ledger-rights", "the role may read and write the ledger");
         return Ok(());
     }
     let missing: Vec<String> =
-        rows.iter().map(|row| format!("{} {}", row.get::<_, &str>(1).to_lowercase(), row.get::<_, &str>(0))).collect();
+        missing.iter().map(|(right, table)| format!("{} {table}", right.to_lowercase())).collect();
     found.fail(
         "ledger-rights",
         format!("the role may not: {}", missing.join(", ")),

@@ -1,6 +1,8 @@
 //! What the service needs of the two tables and of the ledger, looked for before it starts: tables, columns, types and rights.
 //! A lane would find the first thing that is missing only with its first campaign, and the others one after another.
 
+use std::collections::BTreeSet;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -15,6 +17,11 @@ const NUMBERS: [(&str, &str); 4] = [
     ("datetime_created", "bigint"),
     ("trigger_datetime_created", "integer"),
 ];
+
+/// What an id may be.
+const IDS: &[&str] = &["integer", "bigint", "smallint"];
+/// What a text that is only read may be.
+const TEXTS: &[&str] = &["text", "character varying", "character", "citext", "name"];
 
 /// A column, with what this user may do with it.
 struct Column {
@@ -35,60 +42,97 @@ struct Table {
     closed_sequence: Option<String>,
 }
 
-/// The audience can be read.
-pub async fn of_subscribers(pool: &Pool, late_subscribers: bool) -> Result<(), PostgresError> {
-    let table = Table::look_at(pool).await?;
+/// Something that the service needs of a table and does not find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// The table, or the right to use its schema.
+    Table,
+    /// A column.
+    Column(String),
+    /// A column's type.
+    Kind {
+        /// The column.
+        column: String,
+        /// What it is.
+        is: String,
+        /// What it must be.
+        must_be: &'static str,
+    },
+    /// A value for a column that somebody added: no draft has one.
+    Default(String),
+    /// A right, on one column or the whole table.
+    Right(&'static str, Option<String>),
+    /// The right to use the sequence that gives the rows their ids.
+    Sequence(String),
+}
+
+/// What is missing for the audience to be read.
+pub async fn missing_in_subscribers(pool: &Pool, late_subscribers: bool) -> Result<Vec<Missing>, PostgresError> {
+    let Some(table) = Table::look_at(pool).await? else { return Ok(vec![Missing::Table]) };
     let mut columns = vec!["client_id", "restaurant_id"];
     if late_subscribers {
         columns.push("id");
     }
     let mut missing = Vec::new();
     for name in columns {
+        let kinds = if name == "id" { IDS } else { TEXTS };
         match table.column(name) {
-            None => missing.push(no_column(pool, name)),
-            Some(column) if !column.select => missing.push(no_right(pool, "SELECT", Some(name))),
+            None => missing.push(Missing::Column(name.to_owned())),
+            Some(column) if !kinds.contains(&column.kind.as_str()) => missing.push(wrong_kind(column, kinds[0])),
+            Some(column) if !column.select => missing.push(Missing::Right("SELECT", Some(name.to_owned()))),
             Some(_) => {}
         }
     }
-    judge(pool, missing)
+    Ok(missing)
 }
 
-/// Drafts can be recorded, read back and withdrawn.
-pub async fn of_feedback(pool: &Pool) -> Result<(), PostgresError> {
-    let table = Table::look_at(pool).await?;
+/// What is missing for drafts to be recorded, read back and withdrawn.
+pub async fn missing_in_feedback(pool: &Pool) -> Result<Vec<Missing>, PostgresError> {
+    let Some(table) = Table::look_at(pool).await? else { return Ok(vec![Missing::Table]) };
     let mut missing = Vec::new();
     for name in FEEDBACK_COLUMNS.split(", ") {
         let wanted = NUMBERS.iter().find(|(number, _)| *number == name).map(|(_, kind)| *kind);
         match table.column(name) {
-            None => missing.push(no_column(pool, name)),
-            Some(column) if !holds(&column.kind, wanted) => missing.push(format!(
-                "column {name} of {} is of type {}, and must be {}",
-                pool.table(),
-                column.kind,
-                wanted.unwrap_or("text")
-            )),
-            Some(column) => missing.extend(closed(pool, column)),
+            None => missing.push(Missing::Column(name.to_owned())),
+            Some(column) if !holds(&column.kind, wanted) => missing.push(wrong_kind(column, wanted.unwrap_or("text"))),
+            Some(column) => missing.extend(closed(column)),
         }
     }
-    match table.column("feedback") {
-        None => missing.push(no_column(pool, "feedback")),
-        Some(column) if !column.select => missing.push(no_right(pool, "SELECT", Some("feedback"))),
+    match table.column("id") {
+        None => missing.push(Missing::Column("id".to_owned())),
+        Some(column) if !IDS.contains(&column.kind.as_str()) => missing.push(wrong_kind(column, IDS[0])),
         Some(_) => {}
     }
-    missing.extend(table.columns.iter().filter(|column| column.must_be_given && !is_ours(&column.name)).map(
-        |column| {
-            format!(
-                "column {} of {} must be nullable or have a default: the service does not fill it",
-                column.name,
-                pool.table()
-            )
-        },
-    ));
-    if !table.delete {
-        missing.push(no_right(pool, "DELETE", None));
+    match table.column("feedback") {
+        None => missing.push(Missing::Column("feedback".to_owned())),
+        Some(column) if !column.select => missing.push(Missing::Right("SELECT", Some("feedback".to_owned()))),
+        Some(_) => {}
     }
-    missing.extend(table.closed_sequence.map(|sequence| format!("grant USAGE on sequence {sequence} to this user")));
-    judge(pool, missing)
+    let unfilled = table.columns.iter().filter(|column| column.must_be_given && !is_ours(&column.name));
+    missing.extend(unfilled.map(|column| Missing::Default(column.name.clone())));
+    if !table.delete {
+        missing.push(Missing::Right("DELETE", None));
+    }
+    missing.extend(table.closed_sequence.map(Missing::Sequence));
+    Ok(missing)
+}
+
+/// The rights on the ledger's tables that are missing, as `insert lane`. What the migrations' own table holds is only read.
+pub async fn missing_in_ledger(pool: &Pool) -> Result<Vec<(String, String)>, PostgresError> {
+    let sql = "select r.word, c.relname::text from pg_class c cross join (values ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE')) r (word) \
+               where c.relnamespace = to_regnamespace('dinnerbell') and c.relkind in ('r', 'p') and c.relname <> 'migrations' \
+                 and not has_table_privilege(c.oid, r.word) order by 2, 1";
+    Ok(pool.query(sql, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// The audience can be read.
+pub async fn of_subscribers(pool: &Pool, late_subscribers: bool) -> Result<(), PostgresError> {
+    judge(pool, &missing_in_subscribers(pool, late_subscribers).await?)
+}
+
+/// Drafts can be recorded, read back and withdrawn.
+pub async fn of_feedback(pool: &Pool) -> Result<(), PostgresError> {
+    judge(pool, &missing_in_feedback(pool).await?)
 }
 
 /// A campaign's texts can be stored whatever they hold: in another encoding one record could halt its lane.
@@ -106,21 +150,43 @@ pub async fn of_encoding(pool: &Pool) -> Result<(), PostgresError> {
 
 /// The ledger's tables can be read and written.
 pub async fn of_ledger(pool: &Pool) -> Result<(), PostgresError> {
-    let sql = "select c.oid::regclass::text from pg_class c \
-               where c.relnamespace = 'dinnerbell'::regnamespace and c.relkind in ('r', 'p') and not ( \
-                   has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'insert') \
-                   and has_table_privilege(c.oid, 'update') and has_table_privilege(c.oid, 'delete')) \
-               order by 1";
-    let rows = pool.query(sql, &[]).await?;
-    let tables: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
-    if tables.is_empty() {
+    let missing = missing_in_ledger(pool).await?;
+    if missing.is_empty() {
         return Ok(());
     }
-    judge(pool, vec![format!("grant SELECT, INSERT, UPDATE, DELETE on {} to this user", tables.join(", "))])
+    let tables: BTreeSet<String> = missing.iter().map(|(_, table)| format!("dinnerbell.{table}")).collect();
+    let tables = tables.into_iter().collect::<Vec<_>>().join(", ");
+    Err(refused(pool, &format!("grant SELECT, INSERT, UPDATE, DELETE on {tables} to this user")))
+}
+
+impl Missing {
+    /// In words, with what mends it.
+    pub fn say(&self, pool: &Pool) -> String {
+        let table = pool.table();
+        match self {
+            Self::Table => format!(
+                "table {table} does not exist; correct {}.table, or let `dinnerbell migrate --create-tables` make it",
+                pool.address().section
+            ),
+            Self::Column(name) => format!("table {table} has no column {name}"),
+            Self::Kind { column, is, must_be } => {
+                format!("column {column} of {table} is of type {is}, and must be {must_be}")
+            }
+            Self::Default(name) => {
+                format!("column {name} of {table} must be nullable or have a default: the service does not fill it")
+            }
+            Self::Right(right, column) => {
+                let column = column.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+                format!("grant {right}{column} on {table} to this user")
+            }
+            Self::Sequence(sequence) => format!("grant USAGE on sequence {sequence} to this user"),
+        }
+    }
 }
 
 impl Table {
-    async fn look_at(pool: &Pool) -> Result<Self, PostgresError> {
+    /// None where it does not exist.
+    async fn look_at(pool: &Pool) -> Result<Option<Self>, PostgresError> {
         let sql = "select a.attname::text, format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null), \
                    a.attnotnull and not a.atthasdef and a.attidentity = '', \
                    has_column_privilege(c.oid, a.attnum, 'select'), has_column_privilege(c.oid, a.attnum, 'insert'), \
@@ -129,20 +195,13 @@ impl Table {
                    from pg_class c join pg_attribute a on a.attrelid = c.oid join pg_type t on t.oid = a.atttypid \
                    where c.oid = to_regclass($1) and a.attnum > 0 and not a.attisdropped order by a.attnum";
         let rows = pool.query(sql, &[(&pool.table().sql(), Type::TEXT)]).await?;
-        let Some(first) = rows.first() else {
-            return Err(PostgresError::refused(format!(
-                "{}: table {} does not exist; correct {}.table, or let `dinnerbell migrate --create-tables` make it",
-                pool.address(),
-                pool.table(),
-                pool.address().section
-            )));
-        };
+        let Some(first) = rows.first() else { return Ok(None) };
         let sequence = rows.iter().find_map(|row| row.get::<_, Option<String>>(6));
         let closed_sequence = match sequence {
             Some(sequence) if !may_use(pool, &sequence).await? => Some(sequence),
             _ => None,
         };
-        Ok(Self { delete: first.get(5), columns: rows.iter().map(column).collect(), closed_sequence })
+        Ok(Some(Self { delete: first.get(5), columns: rows.iter().map(column).collect(), closed_sequence }))
     }
 
     fn column(&self, name: &str) -> Option<&Column> {
@@ -167,32 +226,33 @@ fn holds(kind: &str, wanted: Option<&str>) -> bool {
     }
 }
 
+fn wrong_kind(column: &Column, must_be: &'static str) -> Missing {
+    Missing::Kind { column: column.name.clone(), is: column.kind.clone(), must_be }
+}
+
 fn is_ours(column: &str) -> bool {
     FEEDBACK_COLUMNS.split(", ").any(|name| name == column)
 }
 
-fn closed(pool: &Pool, column: &Column) -> Vec<String> {
+fn closed(column: &Column) -> Vec<Missing> {
     let rights = [("SELECT", column.select), ("INSERT", column.insert)];
-    rights.iter().filter(|(_, given)| !given).map(|(right, _)| no_right(pool, right, Some(&column.name))).collect()
+    let missing = rights.into_iter().filter(|(_, given)| !given);
+    missing.map(|(right, _)| Missing::Right(right, Some(column.name.clone()))).collect()
 }
 
-fn no_column(pool: &Pool, name: &str) -> String {
-    format!("table {} has no column {name}", pool.table())
-}
-
-fn no_right(pool: &Pool, right: &str, column: Option<&str>) -> String {
-    let column = column.map(|name| format!(" ({name})")).unwrap_or_default();
-    format!("grant {right}{column} on {} to this user", pool.table())
-}
-
-fn judge(pool: &Pool, missing: Vec<String>) -> Result<(), PostgresError> {
-    if missing.is_empty() {
-        return Ok(());
+fn judge(pool: &Pool, missing: &[Missing]) -> Result<(), PostgresError> {
+    match missing {
+        [] => Ok(()),
+        // There is no more to say of it.
+        [Missing::Table] => Err(PostgresError::refused(format!("{}: {}", pool.address(), Missing::Table.say(pool)))),
+        missing => Err(refused(pool, &missing.iter().map(|missing| missing.say(pool)).collect::<Vec<_>>().join("; "))),
     }
+}
+
+fn refused(pool: &Pool, what: &str) -> PostgresError {
     let section = pool.address().section;
-    Err(PostgresError::refused(format!(
-        "{}: the user in {section}.url or the table in {section}.table will not do: {}",
-        pool.address(),
-        missing.join("; ")
-    )))
+    PostgresError::refused(format!(
+        "{}: the user in {section}.url or the table in {section}.table will not do: {what}",
+        pool.address()
+    ))
 }
