@@ -119,6 +119,8 @@ pub struct Waiting {
     pub changes: Vec<Lane>,
     /// Lanes in which a re-pass is due.
     pub repasses: Vec<Lane>,
+    /// Lanes that somebody else took, if only to give them something: whoever runs one is to find out.
+    pub taken: Vec<Lane>,
 }
 
 /// What an intake made of its records.

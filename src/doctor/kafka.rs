@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::Findings;
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, Lane};
 use crate::config::kafka_client::Role;
 use crate::config::{self, Config};
 use crate::kafka::client::{self, ASK, Observer};
@@ -36,8 +36,8 @@ pub const fn largest_draft() -> usize {
     (LONGEST_CONTENT + 5 * LONGEST_NAME) * ESCAPED + DRAFT_FRAME
 }
 
-/// Looks at Kafka; the cluster's id where it answers.
-pub(super) async fn examine(config: &Config) -> (Findings, Option<String>) {
+/// Looks at Kafka; where it answers, with the id of its cluster and the number of partitions of the campaigns topic.
+pub(super) async fn examine(config: &Config) -> (Findings, Option<(String, Lane)>) {
     let kafka = config.kafka.clone();
     // librdkafka blocks.
     let asked = tokio::task::spawn_blocking(move || ask(&kafka)).await;
@@ -52,7 +52,7 @@ pub(super) async fn examine(config: &Config) -> (Findings, Option<String>) {
     (found, cluster)
 }
 
-fn ask(kafka: &config::Kafka) -> (Findings, Option<String>) {
+fn ask(kafka: &config::Kafka) -> (Findings, Option<(String, Lane)>) {
     let mut found = Findings::default();
     let asking = match Asking::start(kafka) {
         Ok(asking) => asking,
@@ -112,7 +112,7 @@ fn ask(kafka: &config::Kafka) -> (Findings, Option<String>) {
         take_over(kafka),
         &mut found,
     );
-    (found, Some(cluster))
+    (found, Some((cluster, lanes)))
 }
 
 fn tell(check: &'static str, well: &str, tried: Result<(), BrokerError>, found: &mut Findings) {

@@ -3,6 +3,7 @@
 use tokio_postgres::types::Type;
 
 use super::Findings;
+use crate::broker::Lane;
 use crate::config::Config;
 use crate::operate::{claim_of, lanes, pause};
 use crate::postgres::connect::Pool;
@@ -51,13 +52,31 @@ async fn look(config: &Config, pool: &Pool, found: &mut Findings) -> Result<(), 
     Ok(())
 }
 
-/// Whether the ledger belongs to the cluster that answers.
-pub(super) async fn belongs_to_cluster(config: &Config, pool: &Pool, cluster: &str, found: &mut Findings) {
-    if let Ok(Ok(Some(claim))) = claim_of(pool, &config.kafka).await
-        && let Err(why) = claim.check_cluster(cluster)
-    {
+/// Whether the ledger belongs to the cluster that answers, and whether each of its lanes still has a partition there.
+pub(super) async fn against_cluster(config: &Config, pool: &Pool, cluster: &str, lanes: Lane, found: &mut Findings) {
+    let Ok(Ok(Some(claim))) = claim_of(pool, &config.kafka).await else { return };
+    if let Err(why) = claim.check_cluster(cluster) {
         found.fail("ledger-belongs", why, "let kafka.bootstrap_servers lead to the cluster that the ledger knows");
+    } else if lanes > 0
+        && let Err(error) = left_behind(pool, lanes, found).await
+    {
+        found.refused("lanes", error);
     }
+}
+
+/// Lanes whose partition is gone, and what they hold with them, but for those that were adopted.
+async fn left_behind(pool: &Pool, partitions: Lane, found: &mut Findings) -> Result<(), PostgresError> {
+    let sql = "select lane from dinnerbell.campaign where lane >= $1 union \
+               select lane from dinnerbell.dead_letter where lane >= $1 and round_seq is null order by lane";
+    for row in pool.query(sql, &[(&partitions, Type::INT4)]).await? {
+        let lane: Lane = row.get(0);
+        found.fail(
+            "lanes",
+            format!("lane {lane} has no partition any more: nobody goes on with the campaigns and dead letters that it holds"),
+            format!("let another lane go on with them: dinnerbell lane adopt {lane} --into 0"),
+        );
+    }
+    Ok(())
 }
 
 async fn rights(pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {

@@ -93,8 +93,8 @@ pub async fn examine(config: &Config) -> Report {
     let ((databases, feedback), (kafka, cluster)) = tokio::join!(databases, kafka::examine(config));
     findings.0.extend(databases.0);
     findings.0.extend(kafka.0);
-    if let (Some(pool), Some(cluster)) = (feedback, cluster) {
-        ledger::belongs_to_cluster(config, &pool, &cluster, &mut findings).await;
+    if let (Some(pool), Some((cluster, lanes))) = (feedback, cluster) {
+        ledger::against_cluster(config, &pool, &cluster, lanes, &mut findings).await;
     }
     let status = findings.0.iter().map(|finding| finding.status).max().unwrap_or(Status::Ok);
     Report { status, findings: findings.0 }

@@ -1,6 +1,7 @@
 //! What operators ask and decide, beside the running service: everything here reads and writes the ledger as the service does, and
 //! may be used while it runs.
 
+pub mod adopt;
 pub mod campaigns;
 pub mod cancel;
 pub mod dead_letters;

@@ -31,7 +31,7 @@ const BATCH: usize = 1_000;
 /// Batches that wait for the database while the topic is read on.
 const BATCHES: usize = 2;
 /// How often a mending is begun again, when an owner entered the lane meanwhile.
-const MOST_ATTEMPTS: u32 = 4;
+pub(super) const MOST_ATTEMPTS: u32 = 4;
 
 /// What an operator decided.
 #[derive(Debug, Clone, Copy)]
@@ -119,9 +119,7 @@ pub async fn resolve(config: &Config, request: &Request, progress: &ProgressBar)
     let claimed = claim_of(&pool, &config.kafka).await?.map_err(ResolveError::Refused)?;
     let lane = request.lane;
     let (Some(claim), Some(found)) = (claimed, standing(&pool, lane).await?) else {
-        return Err(ResolveError::Refused(format!(
-            "there is no lane {lane} in the ledger: `dinnerbell lane list` shows those that are, and `dinnerbell run` makes them"
-        )));
+        return Err(unknown(lane));
     };
     match request.resolution {
         Resolution::Retry => try_again(&pool, request, &found).await,
@@ -130,24 +128,31 @@ pub async fn resolve(config: &Config, request: &Request, progress: &ProgressBar)
         Resolution::FromKafka { since, assumed } => {
             let broker = connect(config, &claim).await?;
             let ledger = claim.ledger;
-            let writer = writer(config, &pool, request).await?;
+            let writer = writer(config, &pool, &request.by).await?;
             let mender = Mender { config, pool, broker, writer, request, ledger, since, assumed, progress };
             mender.run(found).await
         }
     }
 }
 
+/// Why nothing can be done about a lane that the ledger does not have.
+pub(super) fn unknown(lane: Lane) -> ResolveError {
+    ResolveError::Refused(format!(
+        "there is no lane {lane} in the ledger: `dinnerbell lane list` shows those that are, and `dinnerbell run` makes them"
+    ))
+}
+
 /// The cluster of the ledger.
-async fn connect(config: &Config, claim: &Claim) -> Result<KafkaBroker, ResolveError> {
+pub(super) async fn connect(config: &Config, claim: &Claim) -> Result<KafkaBroker, ResolveError> {
     let broker = KafkaBroker::connect(&config.kafka).await?;
     claim.check_cluster(broker.cluster_id()).map_err(ResolveError::Refused)?;
     Ok(broker)
 }
 
 /// The ledger, for an owner that only resolves.
-async fn writer(config: &Config, pool: &Pool, request: &Request) -> Result<PostgresLedger, ResolveError> {
+pub(super) async fn writer(config: &Config, pool: &Pool, by: &str) -> Result<PostgresLedger, ResolveError> {
     let clock = PostgresClock::start(pool.clone()).await?;
-    Ok(PostgresLedger::new(pool.clone(), clock, request.by.clone(), config.kafka.group_id.clone(), false))
+    Ok(PostgresLedger::new(pool.clone(), clock, by.to_owned(), config.kafka.group_id.clone(), false))
 }
 
 fn resolved(request: &Request, standing: &Standing) -> Resolved {
@@ -193,7 +198,7 @@ async fn accept(
         outcome.done.push(format!("round {seq} becomes what its rows are now"));
         return Ok(outcome);
     }
-    let writer = writer(config, pool, request).await?;
+    let writer = writer(config, pool, &request.by).await?;
     let own = writer.bump(lane, 0).await?.ownership;
     let (held, holds) = writer.accept_rows(own, standing, &request.by).await?;
     outcome.done.push(format!(

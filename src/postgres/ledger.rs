@@ -3,6 +3,7 @@
 //! Every transaction of a lane begins the same way: the lane's shared advisory lock, and then, as a statement of its own (one
 //! statement would read with a snapshot from before the lock), the epoch.
 
+pub mod adopt;
 mod entry;
 mod intake;
 pub mod prune;
@@ -291,10 +292,13 @@ impl Ledger for PostgresLedger {
                where c.adv_campaign_id = ch.adv_campaign_id) as lane from dinnerbell.change ch where ch.judged_as is null) owner \
                where lane = any($1)), \
              array(select lane from unnest($1) as l (lane) where exists (select from dinnerbell.campaign c where c.lane = l.lane \
-               and repass_at <= {NOW_ONCE} and adv_campaign_datetime_end > {NOW} and {REPASS_IS_DUE}))"
+               and repass_at <= {NOW_ONCE} and adv_campaign_datetime_end > {NOW} and {REPASS_IS_DUE})), \
+             array(select lane from dinnerbell.lane where lane = any($1) and owner is distinct from $2)"
         );
-        let rows = self.ask(&sql, &[(&lanes, Type::INT4_ARRAY)]).await?;
-        Ok(rows.first().map(|row| Waiting { changes: row.get(0), repasses: row.get(1) }).unwrap_or_default())
+        let parameters: [Parameter<'_>; 2] = [(&lanes, Type::INT4_ARRAY), (&self.shared.owner, Type::TEXT)];
+        let rows = self.ask(&sql, &parameters).await?;
+        let waiting = |row: &Row| Waiting { changes: row.get(0), repasses: row.get(1), taken: row.get(2) };
+        Ok(rows.first().map(waiting).unwrap_or_default())
     }
 
     async fn open_restaurants(

@@ -206,6 +206,8 @@ impl Ledger for SimLedger {
             Waiting {
                 changes: which(&|lane| state.has_changes(lane)),
                 repasses: which(&|lane| state.due_repass(lane).is_some()),
+                // Nobody adopts here, and a lane that another instance took is noticed by the next transaction.
+                taken: Vec::new(),
             }
         })
         .await

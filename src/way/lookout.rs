@@ -1,7 +1,7 @@
 //! What an instance looks out for on behalf of all its lanes, so that the cost of waiting grows neither with them nor with what they hold:
 //!
 //! - the sweep: about once a second, the favourites that were added; each is handed to the lanes in which its restaurant has an open campaign;
-//! - the glance: five times a second, whether there are changes to judge, or a re-pass is due, in any of the lanes.
+//! - the glance: five times a second, whether in any of the lanes there are changes to judge, a re-pass is due, or somebody else entered it.
 //!
 //! There is no task for it. Each lane brings along a future that waits for its turn, and whoever's turn it is looks for all; when that lane
 //! goes, the next one takes over where it was. So whatever ends a lane ends nothing of the others.
@@ -162,6 +162,7 @@ async fn glances<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, lane: Lane) -> Res
                 failures.clear();
                 deps.lookout.for_each(&waiting.changes, Work::call_judge);
                 deps.lookout.for_each(&waiting.repasses, Work::call_repass);
+                deps.lookout.for_each(&waiting.taken, Work::reload);
             }
             Err(error) if passes(&error) => warn(deps, lane, &mut failures, &error).await,
             Err(error) => return Err(error),

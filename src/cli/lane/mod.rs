@@ -1,5 +1,6 @@
 //! `dinnerbell lane ...`
 
+pub mod adopt;
 pub mod list;
 pub mod resolve;
 
@@ -7,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::Failure;
 
-/// List lanes, and resolve what halted one
+/// List lanes, resolve what halted one, and adopt what a lane without a partition left
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  dinnerbell lane list")]
 pub struct Arguments {
@@ -21,6 +22,8 @@ enum Command {
     List(list::Arguments),
     /// Mend what halted a lane, as its remedy says
     Resolve(resolve::Arguments),
+    /// Let another lane go on with the campaigns of a lane whose partition is gone
+    Adopt(adopt::Arguments),
 }
 
 impl Arguments {
@@ -29,6 +32,7 @@ impl Arguments {
         match self.command {
             Command::List(arguments) => arguments.execute(),
             Command::Resolve(arguments) => arguments.execute(),
+            Command::Adopt(arguments) => arguments.execute(),
         }
     }
 }

@@ -64,7 +64,7 @@ impl PostgresLedger {
     }
 
     /// A transaction that holds the lane's lock alone: no transaction of a former owner is open any more.
-    async fn lock_out_others(&self, lane: Lane, key: i64) -> Result<Transaction, LedgerError> {
+    pub(super) async fn lock_out_others(&self, lane: Lane, key: i64) -> Result<Transaction, LedgerError> {
         let locals = format!("set local lock_timeout = '1s'; set local synchronous_commit = on; {BY_INDEX}");
         for _ in 0..MOST_ATTEMPTS {
             let tx = self.pool.begin(&locals).await?;
@@ -79,7 +79,7 @@ impl PostgresLedger {
     }
 
     /// Ends exactly the backends that hold this lane's lock. A stalled COPY obeys no statement timeout, so nothing less works.
-    async fn end_holders(&self, lane: Lane, key: i64) -> Result<(), LedgerError> {
+    pub(super) async fn end_holders(&self, lane: Lane, key: i64) -> Result<(), LedgerError> {
         // A bigint key stands in pg_locks as two halves, with objsubid 1.
         let (high, low) = ((key.cast_unsigned() >> 32) as u32, key.cast_unsigned() as u32);
         let holder = "select l.pid, coalesce(a.usename::text, '?') as role from pg_locks l left join pg_stat_activity a using (pid) \

@@ -199,13 +199,25 @@ impl PostgresLedger {
             return Err(lost(own, "the last round"));
         }
         for part in parts(&tx, own.lane, head.seq).await?.iter().filter(|part| part.over && part.drafts > 0) {
-            let sql = format!("delete from {} where {} and feedback is null", self.feedback(), part.condition());
-            let gone = tx.execute(&sql, &part.parameters()).await?.cast_signed();
-            withdraw_part(&tx, own, head.seq, part, part.drafts - gone).await?;
+            self.withdraw_rows(&tx, own, head.seq, part).await?;
         }
         self.rewrite_round(&tx, own, head).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// A part's rows go, but for those in which somebody answered; how many stay. Its counts and cursor go back.
+    pub(super) async fn withdraw_rows(
+        &self,
+        tx: &Transaction,
+        own: Ownership,
+        seq: i64,
+        part: &StoredPart,
+    ) -> Result<i64, LedgerError> {
+        let sql = format!("delete from {} where {} and feedback is null", self.feedback(), part.condition());
+        let kept = part.drafts - tx.execute(&sql, &part.parameters()).await?.cast_signed();
+        withdraw_part(tx, own, seq, part, kept).await?;
+        Ok(kept)
     }
 
     /// The round becomes the sum of the parts that are left.
