@@ -2,10 +2,12 @@
 //! broker and the database are bounced. After each, both sinks hold exactly the expected drafts.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::support::campaign::epoch_seconds;
+use crate::support::database::psql_command;
 use crate::support::{Campaign, Expected, Service, Setting, Stage, wait_until};
 
 /// The steps of a round, in their order.
@@ -204,6 +206,33 @@ fn freeze_and_thaw(point: &str, time: u64) {
     stage.send(&campaign(&stage, &mut expected, "alone", SUBSCRIBERS));
     stage.await_sinks(&expected, LONG);
     thawed.stop();
+    stage.assert_sinks(&expected);
+}
+
+/// An owner stands still between the statements of a transaction and its commit: so does its connection, with the lane's row changed.
+#[test]
+fn an_owner_that_stands_still_while_it_changes_its_lane_is_ended_by_the_next_one() {
+    let (stage, mut expected) = (stage(), Expected::default());
+    let first = stage.start();
+    stage.send(&campaign(&stage, &mut expected, "before", SUBSCRIBERS));
+    stage.await_sinks(&expected, LONG);
+    first.stop();
+    let owner = "begin; select pg_advisory_xact_lock_shared(lock_key) from dinnerbell.lane; \
+                 update dinnerbell.lane set seq = seq + 1; select pg_sleep(600)";
+    let mut psql = psql_command(&stage.postgres, &stage.feedback.name);
+    let mut owner = psql
+        .args(["-c", owner])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("scripts/setup installs psql");
+    let stands = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
+    wait_until("it stands still", LONG, || stage.feedback.number(stands) == 1);
+    let next = stage.start();
+    stage.send(&campaign(&stage, &mut expected, "after", SUBSCRIBERS));
+    stage.await_sinks(&expected, LONG);
+    next.stop();
+    assert!(!owner.wait().expect("it is our child").success(), "its connection was ended");
     stage.assert_sinks(&expected);
 }
 

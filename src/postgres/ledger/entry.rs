@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 use super::{BY_INDEX, POSTMASTER, PostgresLedger};
 use crate::broker::{Lane, RecordMark};
 use crate::ledger::{Entered, Halt, LedgerError, Ownership, RoundHead};
-use crate::postgres::connect::{Connection, Transaction};
+use crate::postgres::connect::{Connection, Parameter, Transaction};
 
 /// How often holders of the lane's lock are ended before the entry is given up and tried again from its beginning.
 const MOST_ATTEMPTS: u32 = 4;
@@ -56,15 +56,21 @@ impl PostgresLedger {
     }
 
     async fn lock_key(&self, lane: Lane, beginning: i64) -> Result<i64, LedgerError> {
+        let sql = "select lock_key from dinnerbell.lane where lane = $1";
+        let key: [Parameter<'_>; 1] = [(&lane, Type::INT4)];
+        // Looked for first: an insert waits for whoever changed the row, though it inserts nothing, and they are ended only afterwards.
+        if let Some(row) = self.pool.query(sql, &key).await?.first() {
+            return Ok(row.get(0));
+        }
         let tx = self.pool.begin("set local lock_timeout = '2s'").await?;
         create_lane(&tx, lane, beginning).await?;
-        let row = tx.query_one("select lock_key from dinnerbell.lane where lane = $1", &[(&lane, Type::INT4)]).await?;
+        let row = tx.query_one(sql, &key).await?;
         tx.commit().await?;
         Ok(row.get(0))
     }
 
     /// A transaction that holds the lane's lock alone: no transaction of a former owner is open any more.
-    pub(super) async fn lock_out_others(&self, lane: Lane, key: i64) -> Result<Transaction, LedgerError> {
+    async fn lock_out_others(&self, lane: Lane, key: i64) -> Result<Transaction, LedgerError> {
         let locals = format!("set local lock_timeout = '1s'; set local synchronous_commit = on; {BY_INDEX}");
         for _ in 0..MOST_ATTEMPTS {
             let tx = self.pool.begin(&locals).await?;
@@ -79,7 +85,7 @@ impl PostgresLedger {
     }
 
     /// Ends exactly the backends that hold this lane's lock. A stalled COPY obeys no statement timeout, so nothing less works.
-    pub(super) async fn end_holders(&self, lane: Lane, key: i64) -> Result<(), LedgerError> {
+    async fn end_holders(&self, lane: Lane, key: i64) -> Result<(), LedgerError> {
         // A bigint key stands in pg_locks as two halves, with objsubid 1.
         let (high, low) = ((key.cast_unsigned() >> 32) as u32, key.cast_unsigned() as u32);
         let holder = "select l.pid, coalesce(a.usename::text, '?') as role from pg_locks l left join pg_stat_activity a using (pid) \
