@@ -184,17 +184,24 @@ fn an_adoption_that_dies_before_it_moved_anything_is_done_again_and_an_old_decis
 }
 
 #[test]
-fn a_lane_that_is_telling_its_own_campaign_adopts_another_without_a_break_in_either() {
+fn a_lane_that_is_telling_its_own_campaign_adopts_another_with_a_long_history_without_harm_to_either() {
+    const PIZZERIA: usize = 15_000;
     let mut by_hand = with_lane_5();
     by_hand.stage.config.set("fanout", "round_rows", 100).set("fanout", "rate_limit", 1_000);
     let stage = &by_hand.stage;
     stage.subscribers.subscribe("orphan", 300);
-    stage.subscribers.subscribe("pizzeria", 3_000);
+    stage.subscribers.subscribe("pizzeria", PIZZERIA as u64);
     let campaign = orphan(&by_hand, "orphan");
+    by_hand.execute(
+        "insert into dinnerbell.campaign (adv_campaign_id, lane, state, unsent, restaurant_id, adv_campaign_datetime_start,
+           adv_campaign_datetime_end) select 'old ' || n, 5, 'closed', 0, 'old', 0, extract(epoch from now()) - 60
+         from generate_series(1, 50000) n",
+    );
     let service = stage.start();
     wait_until("its own campaign is being told", LONG, || stage.row_count() > 200);
-    stage.dinnerbell_ok(&ADOPT);
-    assert!(stage.row_count() < 3_000, "it still is");
+    let (status, adoption) = json_of(stage, &ADOPT);
+    assert_eq!((status, &adoption["campaigns"]), (0, &json!(50_001)), "{adoption}");
+    assert!(stage.row_count() < PIZZERIA, "it still is");
     wait_until("both are told", LONG, || is(stage, "orphan", "complete") && is(stage, "offer", "complete"));
     service.stop();
     stage.assert_sinks(&Expected::from([
