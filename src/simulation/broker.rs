@@ -92,6 +92,11 @@ impl Kafka {
         self.lanes.entry(lane).or_default()
     }
 
+    /// What the group committed for a lane.
+    pub(super) fn committed(&self, lane: Lane) -> Option<Mark> {
+        self.lanes.get(&lane)?.committed
+    }
+
     /// Appends a record, behind a gap as a transaction's marker leaves it.
     pub fn append(&mut self, lane: Lane, timestamp: i64, key: Option<Vec<u8>>, value: Option<Vec<u8>>, gap: i64) {
         let partition = self.lane(lane);

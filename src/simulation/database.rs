@@ -183,8 +183,9 @@ impl CampaignRow {
         Some(OpenCampaign { running: self.running()?, main_pass_over: self.last_page_seq.is_some() })
     }
 
-    fn was_paged(&self) -> bool {
-        self.cursor.is_some() || self.last_page_seq.is_some()
+    /// Whether there is somebody to pass again, or nobody was there.
+    fn was_paged(&self, or_nobody: bool) -> bool {
+        self.cursor.is_some() || (or_nobody && self.last_page_seq.is_some())
     }
 
     /// Whether its last page is recorded and not known to be published.
@@ -213,6 +214,11 @@ impl PartRow {
             drafts: clients.len() as i64,
             checksum: part.drafts.checksum().cast_signed(),
         }
+    }
+
+    /// By a plain range: an earlier job's rows lie inside it, late drafts outside.
+    fn as_range(&self) -> Self {
+        Self { already_told: BTreeSet::new(), late: BTreeSet::new(), ..self.clone() }
     }
 
     /// Whether a client's row is of this part.
@@ -280,13 +286,17 @@ impl Database {
 }
 
 impl State {
+    /// Whether the lane is still owned as it was entered.
+    pub(super) fn is_mine(&self, own: Ownership) -> bool {
+        let epoch = self.database.lanes.get(&own.lane).map_or(0, |lane| lane.epoch);
+        epoch == own.epoch && (self.database.postmaster == own.postmaster || !self.has(Guard::PostmasterCompared))
+    }
+
     /// Begins a transaction of a lane: the shared lock, then the epoch.
     pub(super) fn begin(&mut self, own: Ownership) -> Result<u64, LedgerError> {
-        let database = &mut self.database;
-        let (epoch, postmaster) = (database.lane(own.lane).epoch, database.postmaster);
-        let mine = (epoch == own.epoch || !self.has(Guard::EpochAtBegin))
-            && (postmaster == own.postmaster || !self.has(Guard::PostmasterCompared));
-        if !mine {
+        if !self.is_mine(own) && self.has(Guard::EpochAtBegin) {
+            let database = &mut self.database;
+            let (epoch, postmaster) = (database.lane(own.lane).epoch, database.postmaster);
             return Err(LedgerError::NotMine(format!(
                 "lane {} was entered as epoch {} of server {}, and is now {epoch} of {postmaster}",
                 own.lane, own.epoch, own.postmaster
@@ -396,6 +406,18 @@ impl State {
             };
             row.unsent = (row.end() <= now && passed).then(|| row.unsent.unwrap_or(0));
         }
+        self.called_complete_is_complete(lane);
+    }
+
+    /// Whatever is called complete has its last page in Kafka.
+    fn called_complete_is_complete(&mut self, lane: Lane) {
+        let Some(mark) = self.kafka.committed(lane) else { return };
+        let is_called = |row: &&CampaignRow| row.lane == lane && matches!(row.state, Stage::Complete | Stage::Closed);
+        let is_wrong = |row: &&CampaignRow| row.last_page_seq.is_some_and(|seq| seq > mark.head.seq);
+        let wrong = self.database.campaigns.values().filter(is_called).find(is_wrong);
+        if let Some(wrong) = wrong.map(|row| format!("called complete before its last page is published: {row:?}")) {
+            self.broke(wrong);
+        }
     }
 
     pub(super) fn note_published(&mut self, own: Ownership, seq: i64) -> Result<(), LedgerError> {
@@ -443,8 +465,9 @@ impl State {
     /// Those of the clients who are late.
     pub(super) fn late(&self, id: &str, clients: &Clients, cursor: Option<&str>, over: bool) -> Clients {
         let behind = |client: &&str| over || cursor.is_some_and(|cursor| *client <= cursor);
+        let less = self.has(Guard::LateLessWhoHasARow);
         let late: BTreeSet<&str> =
-            clients.iter().filter(behind).filter(|client| !self.database.has_row(id, client)).collect();
+            clients.iter().filter(behind).filter(|client| !less || !self.database.has_row(id, client)).collect();
         late.into_iter().collect()
     }
 
@@ -467,6 +490,7 @@ impl State {
         if !self.as_planned(own.lane, content) {
             return Ok(Sealed::Stale);
         }
+        self.is_of_the_newest_version(content);
         let lane = self.database.lane(own.lane);
         (lane.seq, lane.published_seq) = (head.seq, Some(before));
         self.move_cursors(head.seq, content);
@@ -492,6 +516,18 @@ impl State {
         self.complete(own.lane, before);
         self.committed();
         Ok(Sealed::Recorded { position })
+    }
+
+    /// Whoever is not told yet when an update is recorded is told of the update.
+    fn is_of_the_newest_version(&mut self, content: &RoundContent) {
+        for part in &content.parts {
+            let planned = part.drafts.template.campaign();
+            let row = &self.database.campaigns[&planned.adv_campaign_id];
+            if row.campaign.as_ref() != Some(planned) {
+                self.broke(format!("an older version is recorded after {row:?}: {planned:?}"));
+                return;
+            }
+        }
     }
 
     /// Whether every campaign and dead letter of a round still stands as it was planned.
@@ -567,7 +603,10 @@ impl State {
     }
 
     fn batch_of(&self, part: &PartRow) -> Result<Option<DraftBatch>, LedgerError> {
-        let clients = self.database.clients_of(part);
+        let clients = match self.has(Guard::PublishedByClient) {
+            true => self.database.clients_of(part),
+            false => self.database.clients_of(&part.as_range()),
+        };
         let Some(first) = clients.first() else { return Ok(None) };
         let row = &self.database.feedback[&part.id][first];
         let template = DraftTemplate::new(Arc::clone(&row.campaign), row.trigger_datetime_created, GROUP)
@@ -603,9 +642,7 @@ impl State {
         let (stay, back) = (self.has(Guard::AnsweredRowsStay), self.has(Guard::CursorPutBack));
         let mut clients = self.database.clients_of(part);
         if !self.has(Guard::WithdrawnByRange) {
-            // By a plain range: an earlier job's rows lie inside it, late drafts outside.
-            let range = PartRow { already_told: BTreeSet::new(), late: BTreeSet::new(), ..part.clone() };
-            clients = self.database.clients_of(&range);
+            clients = self.database.clients_of(&part.as_range());
         }
         let rows = self.database.feedback.entry(part.id.clone()).or_default();
         let mut gone = 0;
@@ -640,16 +677,18 @@ impl State {
     }
 
     pub(super) fn open_after(&self, lane: Lane, after: Option<&str>) -> Option<OpenCampaign> {
+        let nobody = self.has(Guard::RepassOfNobody);
         let behind = |row: &CampaignRow| {
             let id = row.campaign.as_ref().map(|campaign| campaign.adv_campaign_id.as_str());
-            row.was_paged() && after.is_none_or(|after| id > Some(after))
+            row.was_paged(nobody) && after.is_none_or(|after| id > Some(after))
         };
         self.open(lane, behind).into_iter().next()
     }
 
     pub(super) fn due_repass(&self, lane: Lane) -> Option<OpenCampaign> {
         let now = self.now();
-        let due = self.open(lane, |row| row.was_paged() && row.repass_at.is_some_and(|at| at <= now));
+        let nobody = self.has(Guard::RepassOfNobody);
+        let due = self.open(lane, |row| row.was_paged(nobody) && row.repass_at.is_some_and(|at| at <= now));
         let at = |open: &OpenCampaign| self.database.campaigns[&open.running.campaign.adv_campaign_id].repass_at;
         due.into_iter().min_by_key(at)
     }

@@ -72,7 +72,9 @@ impl State {
 
     fn is_unjudged(&self, lane: Lane, change: &ChangeRow) -> bool {
         let campaign = self.database.campaigns.get(&change.adv_campaign_id);
-        change.judged == 0 && campaign.is_some_and(|row| row.lane == lane)
+        // Where it is not marked together with its effect, the mark may be lost.
+        let marked_at = if self.has(Guard::JudgedWithEffect) { 1 } else { 2 };
+        change.judged < marked_at && campaign.is_some_and(|row| row.lane == lane)
     }
 
     /// Judges what arrived in other lanes about campaigns of this one.
@@ -169,7 +171,12 @@ impl Intake<'_> {
         match owner {
             Some(owner) if owner != self.lane && self.state.has(Guard::OnlyOwnerJudges) => {
                 self.taken.tally.handed_over += 1;
-                if self.state.has(Guard::ChangeWithPosition) || !self.state.random.chance(300) {
+                let forgets = match arrival {
+                    Arrival::Cancellation { .. } => !self.state.has(Guard::TombstoneHandedOver),
+                    _ => false,
+                };
+                let kept = self.state.has(Guard::ChangeWithPosition) || !self.state.random.chance(300);
+                if kept && !forgets {
                     let adv_campaign_id = id(arrival).unwrap_or_default().to_owned();
                     let (from_lane, record) = (Some(self.lane), record.clone());
                     self.state.database.changes.push(ChangeRow { adv_campaign_id, from_lane, record, judged: 0 });

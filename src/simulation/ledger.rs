@@ -88,7 +88,13 @@ async fn bump(world: World, caller: Caller, lane: Lane, beginning: i64) -> Resul
                     return Err(ended());
                 }
                 if is_free {
-                    return Ok(state.bump(lane, beginning));
+                    let entered = state.bump(lane, beginning);
+                    let loses = state.harm.lost_bumps;
+                    if loses > 0 && state.random.chance(loses) {
+                        let soon = state.way();
+                        tokio::spawn(fail_over(world.clone(), soon));
+                    }
+                    return Ok(entered);
                 }
             }
             if Instant::now() >= until {
@@ -104,6 +110,11 @@ async fn bump(world: World, caller: Caller, lane: Lane, beginning: i64) -> Resul
     Err(LedgerError::Passing(format!("lane {lane}: a former owner's transaction could not be ended in time")))
 }
 
+async fn fail_over(world: World, soon: Duration) {
+    sleep(soon).await;
+    world.state().database.fail_over(true);
+}
+
 impl Ledger for SimLedger {
     type Open = SimRound;
 
@@ -113,8 +124,8 @@ impl Ledger for SimLedger {
     }
 
     async fn still_mine(&self, own: Ownership) -> Result<bool, LedgerError> {
-        match self.transact(own, |_| Ok(())).await {
-            Ok(()) => Ok(true),
+        match self.transact(own, move |state| Ok(state.is_mine(own))).await {
+            Ok(mine) => Ok(mine),
             Err(LedgerError::NotMine(_)) => Ok(false),
             Err(error) => Err(error),
         }

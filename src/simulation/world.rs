@@ -44,8 +44,8 @@ pub struct State {
     pub random: Random,
     /// What harm comes.
     pub harm: Harm,
-    /// The guard that is taken out.
-    pub without: Option<Guard>,
+    /// The guards that are taken out.
+    pub without: Vec<Guard>,
     /// Since when all sending is paused, in a world in which nothing keeps an instance from hearing of it.
     pub paused_since: Option<EpochMicros>,
     /// What was found that must never be.
@@ -82,6 +82,8 @@ pub struct Harm {
     pub stalls: u64,
     /// Something that is given up half-way is left as it is, until somebody ends it.
     pub left_open: u64,
+    /// The database fails over right after a lane was taken, and that is lost.
+    pub lost_bumps: u64,
     /// Servers that answer nothing.
     pub away: BTreeSet<Server>,
     /// Servers that refuse everything, and call it permanent.
@@ -103,6 +105,8 @@ pub enum Guard {
     RevisionAtSeal,
     WindowAtSeal,
     CursorAtSeal,
+    LateLessWhoHasARow,
+    PublishedByClient,
     UniqueIndex,
     AnsweredRowsStay,
     CursorPutBack,
@@ -110,10 +114,13 @@ pub enum Guard {
     CancelledAreOver,
     PrimaryKeyDecides,
     TombstoneOfUnknownKept,
+    TombstoneHandedOver,
+    JudgedWithEffect,
     ChangeWithPosition,
     OnlyOwnerJudges,
     RepassAfterUpdate,
     RepassOfSameRevision,
+    RepassOfNobody,
     DeadLetterOnce,
     LastPagePublished,
     StableOffsets,
@@ -130,7 +137,7 @@ impl World {
             began: Instant::now(),
             random: Random::new(seed),
             harm: Harm { latency: 5, ..Harm::default() },
-            without: None,
+            without: Vec::new(),
             paused_since: None,
             broken: Vec::new(),
             database: Database::new(seed),
@@ -165,7 +172,7 @@ impl State {
 
     /// Whether a guard stands.
     pub fn has(&self, guard: Guard) -> bool {
-        self.without != Some(guard)
+        !self.without.contains(&guard)
     }
 
     /// A promise was broken at this moment.

@@ -184,6 +184,72 @@ pub(super) fn without(clients: Clients, told: &Clients) -> Clients {
 mod tests {
     use super::*;
 
+    /// A round in whose database nobody has a row.
+    struct NobodyTold;
+
+    impl OpenRound for NobodyTold {
+        async fn already_told(&mut self, _: &str, _: Option<&str>, _: &str) -> Result<Clients, LedgerError> {
+            Ok(Clients::new())
+        }
+
+        async fn late(
+            &mut self,
+            _: &str,
+            clients: &Clients,
+            cursor: Option<&str>,
+            over: bool,
+        ) -> Result<Clients, LedgerError> {
+            Ok(clients.iter().filter(|client| over || cursor.is_some_and(|cursor| *client <= cursor)).collect())
+        }
+
+        async fn abandon(self) -> Result<(), LedgerError> {
+            Ok(())
+        }
+
+        async fn copy(&mut self, _: Arc<crate::ledger::RoundContent>) -> Result<(), LedgerError> {
+            Ok(())
+        }
+
+        async fn seal(
+            self,
+            _: crate::ledger::RoundHead,
+            _: Arc<crate::ledger::RoundContent>,
+        ) -> Result<crate::ledger::Sealed, LedgerError> {
+            Ok(crate::ledger::Sealed::Stale)
+        }
+    }
+
+    /// Who is told late, of these candidates, by a round whose page after `b` is `d` and `f`.
+    async fn late(last: bool, candidates: &[&str]) -> Vec<String> {
+        let campaign = crate::campaign::Campaign {
+            restaurant_id: "r".to_owned(),
+            adv_campaign_id: "c".to_owned(),
+            adv_campaign_content: "content".to_owned(),
+            adv_campaign_owner: "owner".to_owned(),
+            adv_campaign_owner_contact: "contact".to_owned(),
+            window: crate::campaign::Window { start: 0, end: 100 },
+            datetime_created: 0,
+        };
+        let running = Running { campaign: Arc::new(campaign), revision: 1, cursor: Some("b".to_owned()) };
+        let page = Page { clients: ["d", "f"].into_iter().collect(), skipped: 0, last };
+        let mut parts = vec![form(&mut NobodyTold, &running, page, 1, "group").await.unwrap()];
+        let open = OpenCampaign { running, main_pass_over: false };
+        let candidates = candidates.iter().copied().collect();
+        add_late(&mut NobodyTold, &mut parts, &open, &candidates, 1, "group").await.unwrap();
+        let part = &parts[0];
+        part.drafts.clients.iter().skip(part.drafts.clients.len() - part.late).map(str::to_owned).collect()
+    }
+
+    #[tokio::test]
+    async fn late_is_who_is_behind_the_cursor_as_this_round_plans_it_and_on_no_page_of_it() {
+        assert_eq!(late(false, &["a", "d", "e", "g"]).await, ["a", "e"], "a later page tells g");
+    }
+
+    #[tokio::test]
+    async fn after_the_last_page_everybody_who_is_on_none_is_late() {
+        assert_eq!(late(true, &["a", "d", "e", "g"]).await, ["a", "e", "g"]);
+    }
+
     #[test]
     fn those_who_were_told_are_left_out_and_the_order_stays() {
         let page: Clients = ["a", "b", "c", "d"].into_iter().collect();

@@ -24,12 +24,12 @@ const AWAY: u64 = 6_000;
 const SHORTEST_AWAY: Duration = Duration::from_millis(300);
 
 /// What was found broken in the life of a seed; nothing, if it kept its promises.
-pub fn live(seed: u64, without: Option<Guard>) -> Vec<String> {
+pub fn live(seed: u64, without: &[Guard]) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime without drivers can be built").block_on(async {
         let plan = Plan::of(seed);
         let world = World::new(seed, plan.lanes);
-        world.state().without = without;
+        world.state().without = without.to_vec();
         world.state().harm = plan.harm.clone();
         Life::new(seed, plan, world).run().await
     })
@@ -47,6 +47,8 @@ struct Life {
     due: BTreeMap<Instant, Vec<Due>>,
     broken: Vec<String>,
     cancelled: BTreeSet<String>,
+    /// The campaign and client of each row of ours in which somebody answered.
+    answered: BTreeSet<(String, String)>,
     /// Whether every instance hears of a pause in time.
     heard: bool,
 }
@@ -72,6 +74,7 @@ impl Life {
             due: BTreeMap::new(),
             broken: Vec::new(),
             cancelled,
+            answered: BTreeSet::new(),
         }
     }
 
@@ -106,6 +109,7 @@ impl Life {
         let mut broken = state.broken.clone();
         if broken.is_empty() {
             broken = promises::broken(&state, &self.plan, &self.cancelled, self.plan.heals);
+            broken.extend(promises::lost_answers(&state, &self.answered));
         }
         broken
     }
@@ -220,10 +224,15 @@ impl Life {
                 state.database.feedback.entry(id).or_default().insert(client, row);
             }
             Event::Answer => {
-                let rows: Vec<_> = state.database.feedback.values_mut().flat_map(BTreeMap::values_mut).collect();
+                let of = |(id, rows): (&String, &BTreeMap<String, FeedbackRow>)| -> Vec<_> {
+                    rows.keys().map(|client| (id.clone(), client.clone())).collect()
+                };
+                let rows: Vec<(String, String)> = state.database.feedback.iter().flat_map(of).collect();
                 let some = self.random.below(rows.len() as u64);
-                if let Some(row) = rows.into_iter().nth(some as usize) {
-                    row.answered = true;
+                if let Some((id, client)) = rows.into_iter().nth(some as usize) {
+                    let row = state.database.feedback.get_mut(&id).and_then(|rows| rows.get_mut(&client));
+                    row.expect("it was found a moment ago").answered = true;
+                    self.answered.insert((id, client));
                 }
             }
             Event::Cancel { id } => {
@@ -238,6 +247,11 @@ impl Life {
             Event::Pause(paused) => {
                 state.database.paused = paused;
                 state.paused_since = (paused && self.heard).then_some(micros);
+            }
+            Event::Claim { lane, instance } => {
+                if !self.processes[instance].is_frozen() {
+                    self.processes[instance].held.send_if_modified(|held| held.insert(lane));
+                }
             }
             Event::FailOver { loses_bump } => state.database.fail_over(loses_bump),
             Event::Expire(lane) => {

@@ -13,6 +13,7 @@ use crate::instance::Settings;
 #[derive(Debug)]
 pub struct Plan {
     pub lanes: Lane,
+    pub kind: Kind,
     pub settings: Settings,
     pub harm: Harm,
     /// What happens when, in order.
@@ -27,6 +28,20 @@ pub struct Plan {
     pub versions: Vec<Campaign>,
     /// Ids that are cancelled by a tombstone.
     pub cancelled: Vec<String>,
+}
+
+/// What a life is mostly about. Most have a little of everything; the others have much of one thing, as much as some guards need to be missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Any,
+    /// Both instances believe again and again that the one lane is theirs, and requests take long.
+    Contested,
+    /// All sending is paused again and again; meanwhile campaigns change, end and are cancelled, and people answer.
+    Paused,
+    /// Many subscribers come while slow rounds go through the audience, and little else happens.
+    Newcomers,
+    /// What is about a campaign comes through any lane, and owners freeze.
+    Changes,
 }
 
 /// Something that happens.
@@ -77,6 +92,11 @@ pub enum Event {
         lane: Lane,
         to: usize,
     },
+    /// An instance believes that it holds the lane, whatever the group says.
+    Claim {
+        lane: Lane,
+        instance: usize,
+    },
     FailOver {
         loses_bump: bool,
     },
@@ -91,16 +111,77 @@ pub enum Event {
 pub const INSTANCES: usize = 2;
 const CHAOS: Duration = Duration::from_secs(50);
 
+impl Kind {
+    /// By numbers of its own: the other lives stay as they are.
+    fn of(seed: u64) -> Self {
+        match Random::new(seed ^ 0x61d).below(10) {
+            0 => Self::Contested,
+            1 => Self::Paused,
+            2 => Self::Newcomers,
+            3 => Self::Changes,
+            _ => Self::Any,
+        }
+    }
+
+    fn lanes(self, random: &mut Random) -> Lane {
+        match self {
+            Self::Contested => 1,
+            Self::Changes => random.between(2, 3) as Lane,
+            Self::Any | Self::Paused | Self::Newcomers => random.between(1, 3) as Lane,
+        }
+    }
+
+    fn settings(self, random: &mut Random) -> Settings {
+        let rate = if random.chance(150) { 50 } else { 0 };
+        let round_rows = random.between(2, 12) as usize;
+        match self {
+            Self::Any | Self::Paused | Self::Changes => Settings { round_rows, rate },
+            Self::Contested => Settings { round_rows: 2 + round_rows % 3, rate: 0 },
+            Self::Newcomers => Settings { round_rows: 2 + round_rows % 2, rate: *random.pick(&[0, 20, 50]) },
+        }
+    }
+
+    fn harm(self, random: &mut Random) -> Harm {
+        let any = harm(random);
+        match self {
+            Self::Any => any,
+            Self::Contested => {
+                let lost_bumps = *random.pick(&[0, 100]);
+                Harm {
+                    latency: 10,
+                    unsent: 15,
+                    unanswered: 15,
+                    stalls: 25,
+                    left_open: 300,
+                    lost_bumps,
+                    ..Harm::default()
+                }
+            }
+            Self::Paused | Self::Newcomers | Self::Changes => Harm { latency: any.latency, ..Harm::default() },
+        }
+    }
+
+    /// How many campaigns there are besides.
+    fn more_campaigns(self) -> i64 {
+        match self {
+            Self::Any | Self::Newcomers => 0,
+            Self::Contested | Self::Paused => 3,
+            Self::Changes => 4,
+        }
+    }
+}
+
 impl Plan {
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x5eed);
-        let lanes = random.between(1, 3) as Lane;
-        let rate = if random.chance(150) { 50 } else { 0 };
-        let settings = Settings { round_rows: random.between(2, 12) as usize, rate };
+        let kind = Kind::of(seed);
+        let lanes = kind.lanes(&mut random);
+        let settings = kind.settings(&mut random);
         let mut plan = Self {
             lanes,
+            kind,
             settings,
-            harm: harm(&mut random),
+            harm: kind.harm(&mut random),
             events: Vec::new(),
             heals: CHAOS + Duration::from_millis(random.below(10_000)),
             restarts: random.chance(700),
@@ -108,11 +189,20 @@ impl Plan {
             versions: Vec::new(),
             cancelled: Vec::new(),
         };
+        if kind == Kind::Newcomers {
+            (plan.restarts, plan.orderly) = (false, true);
+        }
         plan.people(&mut random);
-        for number in 0..random.between(1, 5) {
+        for number in 0..random.between(1, 5) + kind.more_campaigns() {
             plan.campaign(&mut random, number);
         }
-        plan.harms(&mut random);
+        match kind {
+            Kind::Any => plan.harms(&mut random),
+            Kind::Contested => plan.contest(&mut random),
+            Kind::Paused => plan.pauses(&mut random),
+            Kind::Newcomers => plan.newcomers(&mut random),
+            Kind::Changes => plan.changes(&mut random),
+        }
         plan.events.sort_by_key(|(at, _)| *at);
         plan
     }
@@ -192,8 +282,9 @@ impl Plan {
         for step in 0..random.below(5) {
             let most = *random.pick(&[300, 9_000]);
             arrives += random.between(0, most);
+            let stays = if self.kind == Kind::Changes { 300 } else { 650 };
             let through =
-                if random.chance(650) { lane } else { random.below(self.lanes.unsigned_abs().into()) as Lane };
+                if random.chance(stays) { lane } else { random.below(self.lanes.unsigned_abs().into()) as Lane };
             match random.below(20) {
                 0..3 => {
                     let copy = newest.clone();
@@ -242,10 +333,109 @@ impl Plan {
         }
     }
 
-    fn harms(&mut self, random: &mut Random) {
+    fn assign_all(&mut self, random: &mut Random) {
         for lane in 0..self.lanes {
             self.at(0, Event::Assign { lane, to: random.below(INSTANCES as u64) as usize });
         }
+    }
+
+    fn contest(&mut self, random: &mut Random) {
+        self.assign_all(random);
+        let mut millis = 300;
+        while self.at(millis, Event::Claim { lane: 0, instance: instance(random) }) {
+            millis += random.between(50, 2_500);
+            if random.chance(80) {
+                let time = Duration::from_millis(random.below(3_000));
+                self.at(millis, Event::Freeze { instance: instance(random), time });
+            }
+            if random.chance(60) {
+                self.at(millis, Event::FailOver { loses_bump: random.chance(700) });
+            }
+        }
+        for _ in 0..random.below(3) {
+            self.cancel(random);
+        }
+    }
+
+    fn pauses(&mut self, random: &mut Random) {
+        self.assign_all(random);
+        let mut millis = random.between(500, 3_000);
+        while self.at(millis, Event::Pause(true)) {
+            millis += random.between(1_000, 8_000);
+            self.at(millis, Event::Pause(false));
+            millis += random.between(100, 3_000);
+        }
+        for _ in 0..random.between(0, 40) {
+            self.at(random.between(2_000, 50_000), Event::Answer);
+        }
+        for _ in 0..random.between(0, 3) {
+            self.cancel(random);
+        }
+        if random.chance(600) {
+            for _ in 0..random.between(1, 3) {
+                let lane = self.lane(random);
+                self.at(random.between(2_000, 50_000), Event::Assign { lane, to: instance(random) });
+            }
+        }
+    }
+
+    fn newcomers(&mut self, random: &mut Random) {
+        self.assign_all(random);
+        for number in 0..random.between(10, 30) {
+            let client = format!("k{:02}n{number}", random.below(35));
+            let restaurant = (*random.pick(&["r0", "r0", "r1", "nobody"])).to_owned();
+            let gap = if random.chance(500) { random.between(0, 2_000) } else { 0 };
+            self.at(random.between(500, 45_000), Event::Favour { client, restaurant, commits_in: 0, gap });
+        }
+        let kind = random.below(5);
+        for _ in 0..random.between(1, 10) {
+            let millis = random.between(500, 45_000);
+            let lane = self.lane(random);
+            match kind {
+                0 => {
+                    self.at(millis, Event::Pause(true));
+                    self.at(millis + random.between(500, 4_000), Event::Pause(false));
+                }
+                1 => {
+                    self.at(millis, Event::Away(Server::Subscribers));
+                    self.at(millis + random.between(100, 2_500), Event::Back(Server::Subscribers));
+                }
+                2 => drop(self.at(millis, Event::Assign { lane, to: instance(random) })),
+                3 => drop(self.at(millis, Event::Kill(instance(random)))),
+                _ => {}
+            }
+        }
+    }
+
+    fn changes(&mut self, random: &mut Random) {
+        self.assign_all(random);
+        for _ in 0..random.below(5) {
+            let time = Duration::from_millis(random.below(4_000));
+            self.at(random.between(300, 40_000), Event::Freeze { instance: instance(random), time });
+        }
+        for _ in 0..random.below(3) {
+            let (lane, id) = (self.lane(random), campaign_id(random));
+            let key = Some(id.clone().into_bytes());
+            if self.at(random.between(300, 40_000), Event::Send { lane, key, value: None, gap: 0 }) {
+                self.cancelled.push(id);
+            }
+        }
+        if random.chance(300) {
+            self.cancel(random);
+        }
+    }
+
+    fn cancel(&mut self, random: &mut Random) {
+        let id = campaign_id(random);
+        self.at(random.between(1_000, 45_000), Event::Cancel { id });
+    }
+
+    fn lane(&self, random: &mut Random) -> Lane {
+        random.below(self.lanes.unsigned_abs().into()) as Lane
+    }
+
+    fn harms(&mut self, random: &mut Random) {
+        self.assign_all(random);
         if random.chance(100) {
             return;
         }
@@ -285,6 +475,14 @@ impl Plan {
             }
         }
     }
+}
+
+fn instance(random: &mut Random) -> usize {
+    random.below(INSTANCES as u64) as usize
+}
+
+fn campaign_id(random: &mut Random) -> String {
+    format!("c{}", random.below(6))
 }
 
 fn harm(random: &mut Random) -> Harm {

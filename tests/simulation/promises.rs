@@ -26,6 +26,12 @@ pub fn broken(state: &State, plan: &Plan, cancelled: &BTreeSet<String>, heals: D
     model.broken
 }
 
+/// Rows in which somebody answered, and which are gone.
+pub fn lost_answers(state: &State, answered: &BTreeSet<(String, String)>) -> Vec<String> {
+    let is_lost = |(id, client): &&(String, String)| !rows(state, id).get(client).is_some_and(|row| row.answered);
+    answered.iter().filter(is_lost).map(|row| format!("row {row:?} is gone though somebody answered in it")).collect()
+}
+
 struct Model<'a> {
     state: &'a State,
     plan: &'a Plan,
@@ -158,6 +164,11 @@ impl Model<'_> {
             }
             Stage::Expired | Stage::Closed => {
                 let counted = row.unsent.unwrap_or(-1);
+                // Who was there before the life began is on a page of the main pass.
+                let is_passed = row.state == Stage::Expired || from_the_beginning == 0;
+                self.must(is_passed, || {
+                    format!("campaign {id} is closed, {from_the_beginning} were not told: {row:?}")
+                });
                 self.must(counted >= from_the_beginning as i64, || {
                     format!("campaign {id}: {from_the_beginning} were not told, {counted} were counted: {row:?}")
                 });
