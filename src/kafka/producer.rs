@@ -48,8 +48,6 @@ const PAUSE_FOR_FEW: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 /// How many messages are few.
 const FEW: i32 = 1_000;
-/// How many flushes in a row make a nudge.
-const NUDGES: usize = 8;
 /// How drafts are compressed unless the operator chooses otherwise.
 pub const COMPRESSION: &str = "lz4";
 /// How many messages are produced before librdkafka's events are served.
@@ -125,9 +123,8 @@ fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
     let largest = limits.notifications.max(limits.dead_letters).clamp(1_000, 1_000_000_000).to_string();
     let defaults = [
         ("compression.codec", COMPRESSION),
-        // Full batches go at once; what is left of a round is sent when the round is complete, by `nudge`. A short linger would have
-        // librdkafka spin: it never sleeps while it holds overdue messages, and five requests in flight for a partition hold them up.
-        ("linger.ms", "1000"),
+        // Messages wait anyway until their partition is part of the transaction, and until the request before is answered: that fills batches.
+        ("linger.ms", "0"),
         ("batch.size", &batch),
         // A round is handed over in portions, so that memory does not grow with it. librdkafka counts about half of what it takes.
         ("queue.buffering.max.kbytes", "8192"),
@@ -538,7 +535,7 @@ impl Worker {
             .send_offsets_to_transaction(&offsets, &self.group, CALL)
             .map_err(|error| self.explain("sending the lane's offset", &error))?;
         fail_point("publish.offsets_sent");
-        // The messages were on their way meanwhile; by now their partitions are surely part of the transaction, so that one nudge sends the rest.
+        // The messages were on their way meanwhile.
         self.deliver(&go_on)?;
         go_on()?;
         self.pulse.beat();
@@ -621,8 +618,6 @@ impl Worker {
                 Err((error, record)) if is_full(&error) && Instant::now() < until => record,
                 Err((error, _)) => return Err(self.explain(&format!("writing to topic {topic}"), &error)),
             };
-            // Many partitions fill no batch each.
-            self.nudge();
             self.producer.poll(Duration::from_millis(1));
             self.delivered_so_far()?;
             self.pulse.beat();
@@ -635,7 +630,6 @@ impl Worker {
         let until = Instant::now() + DELIVERY;
         let mut pause = SHORTEST_PAUSE;
         loop {
-            self.nudge();
             self.producer.poll(Duration::ZERO);
             self.delivered_so_far()?;
             let in_flight = self.producer.in_flight_count();
@@ -651,16 +645,6 @@ impl Worker {
             // The library's flush would sleep in steps of 100 ms.
             std::thread::sleep(pause);
             pause = (pause * 2).min(if in_flight < FEW { PAUSE_FOR_FEW } else { LONGEST_PAUSE });
-        }
-    }
-
-    /// Has librdkafka send what it holds, short of full batches: it does so for its senders that wake up during a flush. The library's flush
-    /// gives them no time, so it is called some times in a row; where they miss it, the next nudge comes soon.
-    fn nudge(&self) {
-        for _ in 0..NUDGES {
-            if self.producer.flush(Duration::ZERO).is_ok() {
-                return;
-            }
         }
     }
 
