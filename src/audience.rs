@@ -19,6 +19,19 @@ pub struct Page {
     pub skipped: u64,
 }
 
+/// Which page is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Of those who favour this restaurant now.
+    pub restaurant_id: &'a str,
+    /// Clients after this one; none from the first on.
+    pub after: Option<&'a str>,
+    /// Up to this client, inclusive; none to the end.
+    pub upto: Option<&'a str>,
+    /// Most clients; never 0.
+    pub rows: usize,
+}
+
 /// Why a page could not be read. One place maps these to what happens: [`crate::way::policy`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AudienceError {
@@ -43,14 +56,12 @@ pub struct Favourite {
 
 /// The subscribers table, read only.
 pub trait Audience: Clone + Send + Sync + 'static {
-    /// The next page of those who favour the restaurant now: clients after `after`, up to `upto` where it is given, at most `rows`.
-    fn page(
-        &self,
-        restaurant_id: &str,
-        after: Option<&str>,
-        upto: Option<&str>,
-        rows: usize,
-    ) -> impl Future<Output = Result<Page, AudienceError>> + Send;
+    /// One page for each that is wanted, in the same order: many small ones cost little more than one.
+    fn pages(&self, wanted: &[Wanted<'_>]) -> impl Future<Output = Result<Vec<Page>, AudienceError>> + Send;
+    /// One page.
+    fn page(&self, wanted: Wanted<'_>) -> impl Future<Output = Result<Page, AudienceError>> + Send {
+        async move { Ok(self.pages(&[wanted]).await?.pop().expect("one page was wanted")) }
+    }
     /// The highest id that stands in the table, 0 for an empty one: where a sweep begins.
     fn newest(&self) -> impl Future<Output = Result<i64, AudienceError>> + Send;
     /// Favourites with a higher id, in the order of ids, at most `most`. Ids that are empty or too long are left out.

@@ -281,6 +281,17 @@ pub enum LedgerError {
     Damaged(String),
 }
 
+/// The clients of a campaign in `(after, upto]`, by `client_id COLLATE "C"`.
+#[derive(Debug, Clone, Copy)]
+pub struct Stretch<'a> {
+    /// The campaign.
+    pub adv_campaign_id: &'a str,
+    /// After this client; none from the first on.
+    pub after: Option<&'a str>,
+    /// Up to this client, inclusive.
+    pub upto: &'a str,
+}
+
 /// The ledger, as far as a lane needs it.
 pub trait Ledger: Clone + Send + Sync + 'static {
     /// A round that is being recorded: an open transaction.
@@ -309,13 +320,8 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     fn open_round(&self, own: Ownership) -> impl Future<Output = Result<Self::Open, LedgerError>> + Send;
     /// The ledger learns that this round is committed in Kafka; campaigns whose last page it held become complete.
     fn note_published(&self, own: Ownership, seq: i64) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// Those who have a feedback row for the campaign, among the clients in `(after, upto]`, in order; outside of any round.
-    fn already_told(
-        &self,
-        adv_campaign_id: &str,
-        after: Option<&str>,
-        upto: &str,
-    ) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
+    /// Those who have a feedback row for the campaign, among the clients of the stretch; outside of any round.
+    fn already_told(&self, stretch: Stretch<'_>) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
     /// The lane's open campaigns of these restaurants.
     fn open_campaigns(
         &self,
@@ -362,13 +368,11 @@ pub trait Ledger: Clone + Send + Sync + 'static {
 
 /// A round that is being recorded: one open transaction, rolled back when dropped.
 pub trait OpenRound: Send + 'static {
-    /// Those who have a feedback row for the campaign, among the clients in `(after, upto]`, in order.
+    /// Those who have a feedback row for the campaign, among the clients of each stretch, in the order of the stretches.
     fn already_told(
         &mut self,
-        adv_campaign_id: &str,
-        after: Option<&str>,
-        upto: &str,
-    ) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
+        stretches: &[Stretch<'_>],
+    ) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
     /// Those of the clients who are behind the cursor, or anyone once the main pass is over, and have no feedback row; in order,
     /// each once. Behind is decided in SQL, by `COLLATE "C"`.
     fn late(

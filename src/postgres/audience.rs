@@ -3,19 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use crate::audience::{Audience, AudienceError, Favourite, Page};
+use crate::audience::{Audience, AudienceError, Favourite, Page, Wanted};
 use crate::draft::Clients;
-use crate::postgres::connect::{Connection, Parameter, Pool};
+use crate::postgres::connect::{Connection, Parameter, Pool, place};
 use crate::postgres::errors::{PATIENCE, PostgresError, deadline};
 use crate::postgres::predicate::{short_enough, too_long};
-use crate::postgres::read_ahead::{PAGES, Part, ReadAhead};
+use crate::postgres::read_ahead::{PAGES, ReadAhead};
 
 /// How long a page may take where each is a scan of the whole table.
 const PATIENCE_WITHOUT_INDEX: Duration = Duration::from_secs(60);
+
+/// Pages of one statement.
+const AT_ONCE: usize = 100;
+/// Pages that are read side by side where each is a statement.
+const SIDE_BY_SIDE: usize = 4;
 
 /// The real [`Audience`]. Needs SELECT on the one table; a read-only replica or a pooler in transaction mode will do.
 #[derive(Clone)]
@@ -27,7 +34,9 @@ struct Inner {
     pool: Pool,
     begin: String,
     page: String,
+    pages: String,
     skipped: String,
+    all_skipped: String,
     patience: Duration,
     /// Only where no index serves.
     ahead: Option<ReadAhead>,
@@ -48,8 +57,10 @@ impl PostgresAudience {
         let patience = if indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };
         let inner = Inner {
             begin: begin_sql(indexed, patience),
-            page: page_sql(&table),
-            skipped: skipped_sql(&table),
+            page: page_sql(&table, "$1", "$2", "$3", "$4"),
+            pages: pages_sql(&table),
+            skipped: skipped_sql(&table, "$1"),
+            all_skipped: all_skipped_sql(&table),
             patience,
             ahead: (!indexed).then(ReadAhead::default),
             pool,
@@ -64,20 +75,17 @@ impl PostgresAudience {
 }
 
 impl Audience for PostgresAudience {
-    async fn page(
-        &self,
-        restaurant_id: &str,
-        after: Option<&str>,
-        upto: Option<&str>,
-        rows: usize,
-    ) -> Result<Page, AudienceError> {
-        let part = Part { restaurant_id, after, upto };
-        let Some(ahead) = &self.inner.ahead else { return self.inner.read(part, rows).await.or_else(nobody) };
-        if let Some(page) = ahead.take(part, rows) {
-            return Ok(page);
+    async fn pages(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, AudienceError> {
+        if self.inner.ahead.is_none() && wanted.len() > 1 {
+            match self.inner.read_all(wanted).await {
+                Ok(pages) => return Ok(pages),
+                // One by one it shows whose.
+                Err(error) if is_untranslatable(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        let read = self.inner.read(part, rows.saturating_mul(PAGES)).await.or_else(nobody)?;
-        Ok(ahead.keep(part, read, rows))
+        let pages: Vec<BoxFuture<'_, _>> = wanted.iter().map(|one| self.one(*one).boxed()).collect();
+        stream::iter(pages).buffered(SIDE_BY_SIDE).try_collect().await
     }
 
     async fn newest(&self) -> Result<i64, AudienceError> {
@@ -101,11 +109,25 @@ impl Audience for PostgresAudience {
 
 /// A restaurant's id that the encoding of the table's database cannot write is in no row of it: nobody favours it.
 fn nobody(error: PostgresError) -> Result<Page, AudienceError> {
-    match error.code() {
-        Some(code) if *code == SqlState::UNTRANSLATABLE_CHARACTER => {
-            Ok(Page { clients: Clients::new(), last: true, skipped: 0 })
+    match is_untranslatable(&error) {
+        true => Ok(Page { clients: Clients::new(), last: true, skipped: 0 }),
+        false => Err(error.into()),
+    }
+}
+
+fn is_untranslatable(error: &PostgresError) -> bool {
+    error.code() == Some(&SqlState::UNTRANSLATABLE_CHARACTER)
+}
+
+impl PostgresAudience {
+    async fn one(&self, wanted: Wanted<'_>) -> Result<Page, AudienceError> {
+        let Some(ahead) = &self.inner.ahead else { return self.inner.read(wanted).await.or_else(nobody) };
+        if let Some(page) = ahead.take(wanted) {
+            return Ok(page);
         }
-        _ => Err(error.into()),
+        let many = Wanted { rows: wanted.rows.saturating_mul(PAGES), ..wanted };
+        let read = self.inner.read(many).await.or_else(nobody)?;
+        Ok(ahead.keep(wanted, read))
     }
 }
 
@@ -115,25 +137,25 @@ impl Inner {
         self.patience + PATIENCE
     }
 
-    async fn read(&self, part: Part<'_>, rows: usize) -> Result<Page, PostgresError> {
+    async fn read(&self, wanted: Wanted<'_>) -> Result<Page, PostgresError> {
         let connection = self.pool.get().await?;
         let statements = async {
             // Sent at once, answered in this order: one round trip.
             let (_, clients, skipped, _) = futures_util::try_join!(
                 connection.batch_without_deadline(&self.begin),
-                self.clients(&connection, part, rows),
-                self.skipped(&connection, part),
+                self.clients(&connection, wanted),
+                self.skipped(&connection, wanted),
                 connection.batch_without_deadline("commit"),
             )?;
-            Ok::<_, PostgresError>(Page { last: clients.len() < rows, clients, skipped })
+            Ok::<_, PostgresError>(Page { last: clients.len() < wanted.rows, clients, skipped })
         };
         let page = deadline(self.pool.address(), self.whole(), statements).await?;
         connection.release();
         Ok(page)
     }
 
-    async fn clients(&self, connection: &Connection, part: Part<'_>, rows: usize) -> Result<Clients, PostgresError> {
-        let Part { restaurant_id, after, upto } = part;
+    async fn clients(&self, connection: &Connection, wanted: Wanted<'_>) -> Result<Clients, PostgresError> {
+        let Wanted { restaurant_id, after, upto, rows } = wanted;
         let (after, limit) = (after.unwrap_or_default(), i64::try_from(rows).unwrap_or(i64::MAX));
         let parameters: Vec<Parameter<'_>> =
             vec![(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8), (&upto, Type::TEXT)];
@@ -147,8 +169,8 @@ impl Inner {
     }
 
     /// Only with the first page: those who are in no page.
-    async fn skipped(&self, connection: &Connection, part: Part<'_>) -> Result<u64, PostgresError> {
-        let Part { restaurant_id, after, .. } = part;
+    async fn skipped(&self, connection: &Connection, wanted: Wanted<'_>) -> Result<u64, PostgresError> {
+        let Wanted { restaurant_id, after, .. } = wanted;
         if after.is_some() {
             return Ok(0);
         }
@@ -159,6 +181,72 @@ impl Inner {
         };
         connection.for_each(&self.skipped, vec![(&restaurant_id, Type::TEXT)], self.whole(), take).await?;
         Ok(u64::try_from(skipped).unwrap_or(0))
+    }
+
+    async fn read_all(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, PostgresError> {
+        let mut pages = Vec::with_capacity(wanted.len());
+        for some in wanted.chunks(AT_ONCE) {
+            pages.append(&mut self.read_some(some).await?);
+        }
+        Ok(pages)
+    }
+
+    /// Several pages as one is read.
+    async fn read_some(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, PostgresError> {
+        let connection = self.pool.get().await?;
+        let statements = async {
+            let (_, clients, skipped, _) = futures_util::try_join!(
+                connection.batch_without_deadline(&self.begin),
+                self.all_clients(&connection, wanted),
+                self.all_skipped(&connection, wanted),
+                connection.batch_without_deadline("commit"),
+            )?;
+            let pages = wanted.iter().zip(clients).zip(skipped);
+            let page = |((wanted, clients), skipped): ((&Wanted<'_>, Clients), u64)| Page {
+                last: clients.len() < wanted.rows,
+                clients,
+                skipped,
+            };
+            Ok::<_, PostgresError>(pages.map(page).collect())
+        };
+        let pages = deadline(self.pool.address(), self.whole(), statements).await?;
+        connection.release();
+        Ok(pages)
+    }
+
+    async fn all_clients(&self, connection: &Connection, wanted: &[Wanted<'_>]) -> Result<Vec<Clients>, PostgresError> {
+        let restaurants: Vec<&str> = wanted.iter().map(|one| one.restaurant_id).collect();
+        let after: Vec<&str> = wanted.iter().map(|one| one.after.unwrap_or_default()).collect();
+        let most: Vec<i64> = wanted.iter().map(|one| i64::try_from(one.rows).unwrap_or(i64::MAX)).collect();
+        let upto: Vec<Option<&str>> = wanted.iter().map(|one| one.upto).collect();
+        let parameters: Vec<Parameter<'_>> = vec![
+            (&restaurants, Type::TEXT_ARRAY),
+            (&after, Type::TEXT_ARRAY),
+            (&most, Type::INT8_ARRAY),
+            (&upto, Type::TEXT_ARRAY),
+        ];
+        let mut clients = vec![Clients::new(); wanted.len()];
+        let take = |row: &Row| {
+            clients[place(row)].push(row.try_get(1).map_err(|error| connection.explain(&error))?);
+            Ok(())
+        };
+        connection.for_each(&self.pages, parameters, self.whole(), take).await?;
+        Ok(clients)
+    }
+
+    async fn all_skipped(&self, connection: &Connection, wanted: &[Wanted<'_>]) -> Result<Vec<u64>, PostgresError> {
+        // Only first pages are asked about.
+        let restaurants: Vec<Option<&str>> =
+            wanted.iter().map(|one| one.after.is_none().then_some(one.restaurant_id)).collect();
+        let mut skipped = vec![0; wanted.len()];
+        let take = |row: &Row| {
+            let counted: i64 = row.try_get(1).map_err(|error| connection.explain(&error))?;
+            skipped[place(row)] = u64::try_from(counted).unwrap_or(0);
+            Ok(())
+        };
+        let parameters: Vec<Parameter<'_>> = vec![(&restaurants, Type::TEXT_ARRAY)];
+        connection.for_each(&self.all_skipped, parameters, self.whole(), take).await?;
+        Ok(skipped)
     }
 }
 
@@ -176,23 +264,39 @@ pub(super) fn begin_sql(indexed: bool, patience: Duration) -> String {
 /// DISTINCT costs nothing here: the index gives duplicates side by side, and LIMIT counts what is left. So a page is exactly as long
 /// as was asked for, unless it is the last one, however often somebody favours a restaurant. The empty client id is never
 /// above the cursor, which starts as the empty string.
-fn page_sql(table: &str) -> String {
+fn page_sql(table: &str, restaurant: &str, after: &str, most: &str, upto: &str) -> String {
     format!(
-        "select distinct client_id::text collate \"C\" from {table} \
-         where restaurant_id = $1 and client_id collate \"C\" > $2 \
-         and ($4::text is null or client_id collate \"C\" <= $4) and {} \
-         order by 1 limit $3",
+        "select distinct client_id::text collate \"C\" as client from {table} \
+         where restaurant_id = {restaurant} and client_id collate \"C\" > {after} \
+         and ({upto}::text is null or client_id collate \"C\" <= {upto}) and {} \
+         order by 1 limit {most}",
         short_enough("restaurant_id")
     )
 }
 
-/// Counts who is in no page. Each half has its index.
-pub(super) fn skipped_sql(table: &str) -> String {
+/// Many pages, each read as one is: the limit keeps the planner from making one scan of them.
+fn pages_sql(table: &str) -> String {
     format!(
-        "select (select count(distinct client_id) from {table} where restaurant_id = $1 and {}) \
-              + (select count(distinct client_id) from {table} where restaurant_id = $1 and client_id collate \"C\" = '' and {})",
+        "select w.place, page.client from unnest($1::text[], $2::text[], $3::int8[], $4::text[]) with ordinality \
+         as w(restaurant, behind, most, upto, place) cross join lateral ({}) as page order by 1, 2",
+        page_sql(table, "w.restaurant", "w.behind", "w.most", "w.upto")
+    )
+}
+
+/// Counts who is in no page. Each half has its index.
+pub(super) fn skipped_sql(table: &str, restaurant: &str) -> String {
+    format!(
+        "select (select count(distinct client_id) from {table} where restaurant_id = {restaurant} and {}) \
+              + (select count(distinct client_id) from {table} where restaurant_id = {restaurant} and client_id collate \"C\" = '' and {})",
         too_long(),
         short_enough("restaurant_id")
+    )
+}
+
+fn all_skipped_sql(table: &str) -> String {
+    let skipped = skipped_sql(table, "w.restaurant");
+    format!(
+        "select w.place, ({skipped}) from unnest($1::text[]) with ordinality as w(restaurant, place) where w.restaurant is not null"
     )
 }
 

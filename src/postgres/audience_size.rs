@@ -81,7 +81,7 @@ impl AudienceSize {
     pub async fn skipped(&self, restaurant_id: &str) -> Result<i64, AudienceError> {
         let patience = if self.indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };
         let tx = self.begin(patience).await?;
-        let sql = format!("select ({})::int8, null::text", skipped_sql(&self.pool.table().sql()));
+        let sql = format!("select ({})::int8, null::text", skipped_sql(&self.pool.table().sql(), "$1"));
         let (skipped, _) = one(&tx, &sql, &[(&restaurant_id, Type::TEXT)], patience).await?;
         tx.commit().await?;
         Ok(skipped)

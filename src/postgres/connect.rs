@@ -414,3 +414,8 @@ impl CopyIn<'_> {
         Ok(rows)
     }
 }
+
+/// To which of the things that were asked about a row belongs, counted from 0: its first column is their `ordinality`.
+pub fn place(row: &Row) -> usize {
+    usize::try_from(row.get::<_, i64>(0) - 1).expect("ordinality counts from 1")
+}

@@ -27,8 +27,8 @@ use crate::broker::Lane;
 use crate::campaign::{Campaign, EpochSeconds};
 use crate::draft::Clients;
 use crate::ledger::{
-    Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, OpenCampaign, Ownership, RoundHead, StoredRound, Taken,
-    Waiting,
+    Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, OpenCampaign, Ownership, RoundHead, StoredRound, Stretch,
+    Taken, Waiting,
 };
 
 /// The current second by the feedback database's clock; never `now()`, which stands still in a transaction.
@@ -264,11 +264,11 @@ impl Ledger for PostgresLedger {
         Ok(tx.commit().await?)
     }
 
-    async fn already_told(&self, id: &str, after: Option<&str>, upto: &str) -> Result<Clients, LedgerError> {
+    async fn already_told(&self, stretch: Stretch<'_>) -> Result<Clients, LedgerError> {
         let tx = self.pool.begin(&format!("set local lock_timeout = '2s'; {BY_INDEX}")).await?;
-        let told = rows::already_told(&tx, &self.feedback(), id, after, upto).await?;
+        let told = rows::already_told(&tx, &self.feedback(), &[stretch]).await?;
         tx.commit().await?;
-        Ok(told)
+        Ok(told.into_iter().next().unwrap_or_default())
     }
 
     async fn open_campaigns(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {

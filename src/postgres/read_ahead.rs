@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::audience::Page;
+use crate::audience::{Page, Wanted};
 use crate::draft::Clients;
 
 /// How many pages one reading covers.
@@ -16,17 +16,6 @@ pub(super) const PAGES: usize = 10;
 const MOST: usize = 4;
 /// A rest that nobody asked for is forgotten.
 const KEPT_FOR: Duration = Duration::from_secs(30);
-
-/// Whose clients are asked for, from where to where.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Part<'a> {
-    /// Of this restaurant.
-    pub restaurant_id: &'a str,
-    /// After this client, exclusive.
-    pub after: Option<&'a str>,
-    /// Up to this client, inclusive; none to the end.
-    pub upto: Option<&'a str>,
-}
 
 /// What was read and not given out yet.
 #[derive(Default)]
@@ -46,26 +35,26 @@ struct Rest {
 
 impl ReadAhead {
     /// The page after the cursor, if it was read before in full.
-    pub(super) fn take(&self, part: Part<'_>, rows: usize) -> Option<Page> {
+    pub(super) fn take(&self, wanted: Wanted<'_>) -> Option<Page> {
         let mut rests = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
         rests.retain(|rest| rest.read_at.elapsed() < KEPT_FOR);
-        let at = rests.iter().position(|rest| rest.continues(part))?;
+        let at = rests.iter().position(|rest| rest.continues(wanted))?;
         let rest = rests.remove(at)?;
         // Less than a page, and more behind it in the table: read from the cursor on.
-        if rest.clients.len() - rest.given < rows && !rest.last {
+        if rest.clients.len() - rest.given < wanted.rows && !rest.last {
             return None;
         }
-        let (page, rest) = rest.page(rows);
+        let (page, rest) = rest.page(wanted.rows);
         rests.extend(rest);
         Some(page)
     }
 
     /// Gives out the first page of a reading of `rows` times [`PAGES`] and keeps the rest.
-    pub(super) fn keep(&self, part: Part<'_>, read: Page, rows: usize) -> Page {
+    pub(super) fn keep(&self, wanted: Wanted<'_>, read: Page) -> Page {
         let Page { clients, last, skipped } = read;
-        let (restaurant_id, upto) = (part.restaurant_id.to_owned(), part.upto.map(str::to_owned));
+        let (restaurant_id, upto) = (wanted.restaurant_id.to_owned(), wanted.upto.map(str::to_owned));
         let rest = Rest { restaurant_id, upto, clients, given: 0, last, read_at: Instant::now() };
-        let (page, rest) = rest.page(rows);
+        let (page, rest) = rest.page(wanted.rows);
         let mut rests = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
         rests.extend(rest);
         if rests.len() > MOST {
@@ -76,9 +65,9 @@ impl ReadAhead {
 }
 
 impl Rest {
-    fn continues(&self, part: Part<'_>) -> bool {
+    fn continues(&self, wanted: Wanted<'_>) -> bool {
         let cursor = self.given.checked_sub(1).and_then(|last| self.clients.iter().nth(last));
-        self.restaurant_id == part.restaurant_id && self.upto.as_deref() == part.upto && cursor == part.after
+        self.restaurant_id == wanted.restaurant_id && self.upto.as_deref() == wanted.upto && cursor == wanted.after
     }
 
     fn page(mut self, rows: usize) -> (Page, Option<Self>) {
@@ -98,8 +87,8 @@ mod tests {
         Page { clients: clients.iter().copied().collect(), last, skipped: 2 }
     }
 
-    fn from<'a>(restaurant_id: &'a str, after: Option<&'a str>) -> Part<'a> {
-        Part { restaurant_id, after, upto: None }
+    fn from<'a>(restaurant_id: &'a str, after: Option<&'a str>, rows: usize) -> Wanted<'a> {
+        Wanted { restaurant_id, after, upto: None, rows }
     }
 
     fn list(page: &Page) -> Vec<&str> {
@@ -109,28 +98,28 @@ mod tests {
     #[test]
     fn a_reading_is_given_out_page_by_page() {
         let ahead = ReadAhead::default();
-        let first = ahead.keep(from("r", None), reading(&["a", "b", "c", "d", "e"], true), 2);
+        let first = ahead.keep(from("r", None, 2), reading(&["a", "b", "c", "d", "e"], true));
         assert_eq!((list(&first), first.last, first.skipped), (vec!["a", "b"], false, 2));
-        assert_eq!(ahead.take(from("r", Some("a")), 2), None, "another cursor");
-        assert_eq!(ahead.take(from("s", Some("b")), 2), None, "another restaurant");
-        assert_eq!(ahead.take(Part { upto: Some("d"), ..from("r", Some("b")) }, 2), None, "another end");
-        let second = ahead.take(from("r", Some("b")), 2).unwrap();
+        assert_eq!(ahead.take(from("r", Some("a"), 2)), None, "another cursor");
+        assert_eq!(ahead.take(from("s", Some("b"), 2)), None, "another restaurant");
+        assert_eq!(ahead.take(Wanted { upto: Some("d"), ..from("r", Some("b"), 2) }), None, "another end");
+        let second = ahead.take(from("r", Some("b"), 2)).unwrap();
         assert_eq!((list(&second), second.last, second.skipped), (vec!["c", "d"], false, 0));
-        let third = ahead.take(from("r", Some("d")), 2).unwrap();
+        let third = ahead.take(from("r", Some("d"), 2)).unwrap();
         assert_eq!((list(&third), third.last), (vec!["e"], true));
-        assert_eq!(ahead.take(from("r", Some("e")), 2), None);
+        assert_eq!(ahead.take(from("r", Some("e"), 2)), None);
     }
 
     #[test]
     fn half_a_page_with_more_behind_it_is_read_again() {
         let ahead = ReadAhead::default();
-        ahead.keep(from("r", None), reading(&["a", "b", "c"], false), 2);
-        assert_eq!(ahead.take(from("r", Some("b")), 2), None);
+        ahead.keep(from("r", None, 2), reading(&["a", "b", "c"], false));
+        assert_eq!(ahead.take(from("r", Some("b"), 2)), None);
     }
 
     #[test]
     fn an_empty_reading_is_the_last_page() {
-        let page = ReadAhead::default().keep(from("r", None), reading(&[], true), 2);
+        let page = ReadAhead::default().keep(from("r", None, 2), reading(&[], true));
         assert!(page.last && page.clients.is_empty());
     }
 
@@ -138,9 +127,9 @@ mod tests {
     fn few_rests_are_kept() {
         let ahead = ReadAhead::default();
         for restaurant in ["1", "2", "3", "4", "5"] {
-            ahead.keep(from(restaurant, None), reading(&["a", "b"], true), 1);
+            ahead.keep(from(restaurant, None, 1), reading(&["a", "b"], true));
         }
-        assert_eq!(ahead.take(from("1", Some("a")), 1), None);
-        assert!(ahead.take(from("5", Some("a")), 1).is_some());
+        assert_eq!(ahead.take(from("1", Some("a"), 1)), None);
+        assert!(ahead.take(from("5", Some("a"), 1)).is_some());
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::server::Unanswered;
 use super::world::{Instance, Server};
-use crate::audience::{Audience, AudienceError, Favourite, LONGEST_CLIENT_ID, Page};
+use crate::audience::{Audience, AudienceError, Favourite, LONGEST_CLIENT_ID, Page, Wanted};
 use crate::clock::EpochMicros;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -88,6 +88,14 @@ struct Asked {
     rows: usize,
 }
 
+impl From<&Wanted<'_>> for Asked {
+    fn from(wanted: &Wanted<'_>) -> Self {
+        let Wanted { restaurant_id, after, upto, rows } = *wanted;
+        let (after, upto) = (after.map(str::to_owned), upto.map(str::to_owned));
+        Self { restaurant_id: restaurant_id.to_owned(), after, upto, rows }
+    }
+}
+
 /// The simulated [`Audience`].
 #[derive(Clone)]
 pub struct SimAudience(pub Instance);
@@ -110,16 +118,9 @@ impl SimAudience {
 }
 
 impl Audience for SimAudience {
-    async fn page(
-        &self,
-        restaurant_id: &str,
-        after: Option<&str>,
-        upto: Option<&str>,
-        rows: usize,
-    ) -> Result<Page, AudienceError> {
-        let (after, upto) = (after.map(str::to_owned), upto.map(str::to_owned));
-        let asked = Asked { restaurant_id: restaurant_id.to_owned(), after, upto, rows };
-        self.read(move |subscribers, time| subscribers.page(time, &asked)).await
+    async fn pages(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, AudienceError> {
+        let asked: Vec<Asked> = wanted.iter().map(Asked::from).collect();
+        self.read(move |subscribers, time| asked.iter().map(|asked| subscribers.page(time, asked)).collect()).await
     }
 
     async fn newest(&self) -> Result<i64, AudienceError> {

@@ -12,7 +12,7 @@ use crate::broker::Lane;
 use crate::draft::Clients;
 use crate::ledger::{
     Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, OpenCampaign, OpenRound, Ownership, RoundContent, RoundHead,
-    Sealed, StoredRound, Taken, Waiting,
+    Sealed, StoredRound, Stretch, Taken, Waiting,
 };
 
 /// Any call past this long is given up, and its connection dropped.
@@ -186,9 +186,9 @@ impl Ledger for SimLedger {
         .await
     }
 
-    async fn already_told(&self, id: &str, after: Option<&str>, upto: &str) -> Result<Clients, LedgerError> {
-        let (id, after, upto) = (id.to_owned(), after.map(str::to_owned), upto.to_owned());
-        self.query(move |state| state.database.told(&id, after.as_deref(), &upto)).await
+    async fn already_told(&self, stretch: Stretch<'_>) -> Result<Clients, LedgerError> {
+        let told = told(&[stretch]);
+        Ok(self.query(move |state| told(state)).await?.pop().unwrap_or_default())
     }
 
     async fn open_campaigns(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
@@ -325,10 +325,20 @@ impl Drop for SimRound {
     }
 }
 
+/// Those of each stretch who have a feedback row.
+fn told(stretches: &[Stretch<'_>]) -> impl Fn(&State) -> Vec<Clients> + Send + 'static {
+    let owned = |stretch: &Stretch<'_>| {
+        let Stretch { adv_campaign_id, after, upto } = *stretch;
+        (adv_campaign_id.to_owned(), after.map(str::to_owned), upto.to_owned())
+    };
+    let stretches: Vec<_> = stretches.iter().map(owned).collect();
+    move |state| stretches.iter().map(|(id, after, upto)| state.database.told(id, after.as_deref(), upto)).collect()
+}
+
 impl OpenRound for SimRound {
-    async fn already_told(&mut self, id: &str, after: Option<&str>, upto: &str) -> Result<Clients, LedgerError> {
-        let (id, after, upto) = (id.to_owned(), after.map(str::to_owned), upto.to_owned());
-        self.statement(move |state, _| Ok(state.database.told(&id, after.as_deref(), &upto))).await
+    async fn already_told(&mut self, stretches: &[Stretch<'_>]) -> Result<Vec<Clients>, LedgerError> {
+        let told = told(stretches);
+        self.statement(move |state, _| Ok(told(state))).await
     }
 
     async fn late(

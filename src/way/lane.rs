@@ -515,10 +515,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             })?;
         self.deps.board.step("audience", began.elapsed());
         let group = &self.deps.limits.group_id;
-        let mut parts = Vec::with_capacity(pages.len());
-        for (running, page) in pages {
-            parts.push(pages::form(&mut open, &running, page, trigger_datetime_created, group).await?);
-        }
+        let mut parts = pages::form(&mut open, pages, trigger_datetime_created, group).await?;
         for campaign in &late.open {
             let candidates = late.of(&campaign.running.campaign.restaurant_id);
             pages::add_late(&mut open, &mut parts, campaign, &candidates, trigger_datetime_created, group).await?;

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use super::work::Work;
 use super::{Deps, LaneError, pages};
-use crate::audience::{Audience, AudienceError};
-use crate::ledger::{Ledger, OpenCampaign, Ownership};
+use crate::audience::{Audience, AudienceError, Wanted};
+use crate::ledger::{Ledger, OpenCampaign, Ownership, Stretch};
 
 /// How long a re-pass waits for subscribers that cannot be read.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -73,7 +73,8 @@ async fn pass<B, L: Ledger, A: Audience, C>(
     loop {
         work.room_for_late().await;
         let began = Instant::now();
-        let page = match deps.audience.page(restaurant, cursor.as_deref(), upto, REPASS_ROWS).await {
+        let wanted = Wanted { restaurant_id: restaurant, after: cursor.as_deref(), upto, rows: REPASS_ROWS };
+        let page = match deps.audience.page(wanted).await {
             Ok(page) => page,
             Err(error @ AudienceError::Passing(_)) => {
                 deps.board.lane_warns(own.lane, &error.into());
@@ -84,7 +85,8 @@ async fn pass<B, L: Ledger, A: Audience, C>(
         };
         let last = page.last;
         if let Some(end) = page.clients.last().map(str::to_owned) {
-            let told = deps.ledger.already_told(id, cursor.as_deref(), &end).await?;
+            let stretch = Stretch { adv_campaign_id: id, after: cursor.as_deref(), upto: &end };
+            let told = deps.ledger.already_told(stretch).await?;
             let untold = pages::without(page.clients, &told);
             work.add_late(untold.iter().map(|client| (restaurant.clone(), client.to_owned())));
             cursor = Some(end);

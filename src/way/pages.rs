@@ -2,18 +2,12 @@
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
-
 use super::plan::{Candidate, plan};
 use super::{Deps, LaneError};
-use crate::audience::{Audience, Page};
+use crate::audience::{Audience, Page, Wanted};
 use crate::campaign::EpochSeconds;
 use crate::draft::{Clients, DraftBatch, DraftTemplate};
-use crate::ledger::{Ledger, LedgerError, OpenCampaign, OpenRound, PageRange, RoundPart, Running};
-
-/// Pages that are read at once.
-const PAGES_AT_ONCE: usize = 4;
+use crate::ledger::{Ledger, LedgerError, OpenCampaign, OpenRound, PageRange, RoundPart, Running, Stretch};
 
 /// A campaign as it stood before the round, and its page.
 pub type Turn = (Running, Page);
@@ -34,9 +28,8 @@ pub async fn read<A: Audience>(
         if shares.is_empty() {
             break;
         }
-        let read: Vec<BoxFuture<'_, _>> =
-            shares.iter().map(|share| next_page(audience, &waiting[share.campaign], share.rows).boxed()).collect();
-        let pages: Vec<Page> = stream::iter(read).buffered(PAGES_AT_ONCE).try_collect().await?;
+        let wanted: Vec<_> = shares.iter().map(|share| next_page(&waiting[share.campaign], share.rows)).collect();
+        let pages = audience.pages(&wanted).await?;
         for (share, page) in shares.iter().zip(pages) {
             left -= page.clients.len().min(left);
             append(&mut waiting[share.campaign].1, page);
@@ -54,13 +47,9 @@ fn candidate((running, page): &(Running, Option<Page>)) -> Candidate {
     Candidate { begun, ..Candidate::from(running) }
 }
 
-async fn next_page<A: Audience>(
-    audience: &A,
-    (running, read): &(Running, Option<Page>),
-    rows: usize,
-) -> Result<Page, LaneError> {
-    let cursor = read.as_ref().and_then(|page| page.clients.last()).or(running.cursor.as_deref());
-    Ok(audience.page(&running.campaign.restaurant_id, cursor, None, rows).await?)
+fn next_page((running, read): &(Running, Option<Page>), rows: usize) -> Wanted<'_> {
+    let after = read.as_ref().and_then(|page| page.clients.last()).or(running.cursor.as_deref());
+    Wanted { restaurant_id: &running.campaign.restaurant_id, after, upto: None, rows }
 }
 
 /// Two pages that follow one another are one.
@@ -75,20 +64,44 @@ fn append(before: &mut Option<Page>, page: Page) {
     }
 }
 
-/// Forms the drafts of a page: all but those who have a feedback row already.
+/// Forms the drafts of pages: all but those who have a feedback row already.
 pub async fn form<O: OpenRound>(
     open: &mut O,
+    turns: Vec<Turn>,
+    trigger_datetime_created: EpochSeconds,
+    group_id: &str,
+) -> Result<Vec<RoundPart>, LaneError> {
+    let told = {
+        let stretches: Vec<_> = turns.iter().filter_map(stretch).collect();
+        match stretches.is_empty() {
+            true => Vec::new(),
+            false => open.already_told(&stretches).await?,
+        }
+    };
+    let mut told = told.into_iter();
+    let part = |(running, page): Turn| {
+        // An empty page is no stretch.
+        let told = if page.clients.is_empty() { Clients::new() } else { told.next().unwrap_or_default() };
+        part(&running, page, &told, trigger_datetime_created, group_id)
+    };
+    turns.into_iter().map(part).collect()
+}
+
+fn stretch((running, page): &Turn) -> Option<Stretch<'_>> {
+    let upto = page.clients.last()?;
+    let adv_campaign_id = &running.campaign.adv_campaign_id;
+    Some(Stretch { adv_campaign_id, after: running.cursor.as_deref(), upto })
+}
+
+fn part(
     running: &Running,
     page: Page,
+    told: &Clients,
     trigger_datetime_created: EpochSeconds,
     group_id: &str,
 ) -> Result<RoundPart, LaneError> {
     let upto = page.clients.last().map(str::to_owned);
-    let told = match &upto {
-        Some(upto) => open.already_told(&running.campaign.adv_campaign_id, running.cursor.as_deref(), upto).await?,
-        None => Clients::new(),
-    };
-    let clients = without(page.clients, &told);
+    let clients = without(page.clients, told);
     let template = template(running, trigger_datetime_created, group_id)?;
     Ok(RoundPart {
         drafts: DraftBatch { template, clients },
@@ -159,9 +172,10 @@ pub async fn count_untold<B, L: Ledger, A: Audience, C>(
 ) -> Result<u64, LaneError> {
     let (mut cursor, mut untold) = (None::<String>, 0);
     loop {
-        let page = deps.audience.page(restaurant_id, cursor.as_deref(), None, rows).await?;
+        let page = deps.audience.page(Wanted { restaurant_id, after: cursor.as_deref(), upto: None, rows }).await?;
         if let Some(upto) = page.clients.last().map(str::to_owned) {
-            let told = deps.ledger.already_told(adv_campaign_id, cursor.as_deref(), &upto).await?;
+            let stretch = Stretch { adv_campaign_id, after: cursor.as_deref(), upto: &upto };
+            let told = deps.ledger.already_told(stretch).await?;
             untold += without(page.clients, &told).len() as u64;
             cursor = Some(upto);
         }

@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use dinnerbell::audience::{Audience, AudienceError, Page};
+use dinnerbell::audience::{Audience, AudienceError, Page, Wanted};
 use dinnerbell::postgres::audience::PostgresAudience;
 use dinnerbell::postgres::connect::Pool;
 
 use crate::postgres::place::{Login, Migration, SOON, section, seed_database, subscribers_pool};
 use crate::support::{Database, unique, wait_until};
 
+fn wanted<'a>(restaurant_id: &'a str, after: Option<&'a str>, upto: Option<&'a str>, rows: usize) -> Wanted<'a> {
+    Wanted { restaurant_id, after, upto, rows }
+}
+
 /// Every page of a restaurant, so many rows each.
 pub async fn pages(audience: &PostgresAudience, restaurant_id: &str, rows: usize) -> Vec<Page> {
     let mut pages: Vec<Page> = Vec::new();
     loop {
         let after = pages.last().and_then(|page| page.clients.last()).map(str::to_owned);
-        let page = audience.page(restaurant_id, after.as_deref(), None, rows).await.unwrap();
+        let page = audience.page(wanted(restaurant_id, after.as_deref(), None, rows)).await.unwrap();
         let last = page.last;
         pages.push(page);
         if last {
@@ -53,17 +57,49 @@ async fn pages_hold_each_subscriber_once_in_the_order_of_bytes() {
 }
 
 #[tokio::test]
+async fn many_pages_at_once_are_those_that_one_by_one_would_be() {
+    let (indexed, plain) = (migrated(), seed_database());
+    let long = "x".repeat(257);
+    for database in [&indexed, &plain] {
+        database.subscribe_clients("pizzeria", &["b", "a", "B", "ä", "a", "", &long]);
+        database.subscribe_clients("sushi", &["", "c", "d"]);
+        let audience = audience_of(database).await;
+        let many: Vec<_> = (0..60)
+            .flat_map(|_| {
+                [
+                    wanted("pizzeria", None, None, 3),
+                    wanted("nobody's", None, None, 3),
+                    wanted("sushi", None, None, 9),
+                    wanted("pizzeria", Some("a"), Some("b"), 3),
+                    wanted("pizzeria", Some("a"), None, 2),
+                ]
+            })
+            .collect();
+        let pages = audience.pages(&many).await.unwrap();
+        assert_eq!(pages.len(), many.len());
+        for (wanted, page) in many.iter().zip(&pages).skip(250) {
+            let one = audience.page(*wanted).await.unwrap();
+            assert_eq!((&page.clients, page.last), (&one.clients, one.last), "{wanted:?}");
+        }
+        let seen = |at: usize| (pages[at].clients.iter().collect::<Vec<_>>(), pages[at].last, pages[at].skipped);
+        assert_eq!([seen(0), seen(1)], [(vec!["B", "a", "b"], false, 2), (vec![], true, 0)]);
+        assert_eq!([seen(297), seen(298)], [(vec!["c", "d"], true, 1), (vec!["b"], true, 0)]);
+        assert_eq!(seen(299), (vec!["b", "ä"], false, 0));
+    }
+}
+
+#[tokio::test]
 async fn a_pass_can_end_at_a_client() {
     let (indexed, plain) = (migrated(), seed_database());
     for database in [&indexed, &plain] {
         database.subscribe_clients("pizzeria", &["a", "b", "c", "d", "e"]);
         let audience = audience_of(database).await;
-        let first = audience.page("pizzeria", None, Some("d"), 3).await.unwrap();
+        let first = audience.page(wanted("pizzeria", None, Some("d"), 3)).await.unwrap();
         assert_eq!(
             (clients(std::slice::from_ref(&first)), first.last),
             (vec!["a".into(), "b".into(), "c".into()], false)
         );
-        let second = audience.page("pizzeria", Some("c"), Some("d"), 3).await.unwrap();
+        let second = audience.page(wanted("pizzeria", Some("c"), Some("d"), 3)).await.unwrap();
         assert_eq!((clients(std::slice::from_ref(&second)), second.last), (vec!["d".into()], true));
     }
 }
@@ -141,12 +177,12 @@ async fn a_missing_right_or_table_is_refused_and_a_slow_statement_passes() {
     let login = Login::create(&database);
     let pool = Pool::open(&section(&login.url, "subscribers_restaurants"), "subscribers").unwrap();
     let audience = PostgresAudience::open(pool).await.unwrap();
-    let error = audience.page("pizzeria", None, None, 10).await.unwrap_err();
+    let error = audience.page(wanted("pizzeria", None, None, 10)).await.unwrap_err();
     assert!(matches!(&error, AudienceError::Refused(text) if text.contains("subscribers_restaurants")), "{error}");
 
     let audience = audience_of(&database).await;
     database.execute("alter table public.subscribers_restaurants rename to moved");
-    let error = audience.page("pizzeria", None, None, 10).await.unwrap_err();
+    let error = audience.page(wanted("pizzeria", None, None, 10)).await.unwrap_err();
     assert!(matches!(&error, AudienceError::Refused(text) if text.contains("subscribers.table")), "{error}");
     // A statement that reads for ever stands for a server that is too slow; it is ended there too.
     database.execute(
@@ -154,7 +190,7 @@ async fn a_missing_right_or_table_is_refused_and_a_slow_statement_passes() {
          select id, client_id, restaurant_id from public.moved union all
          select 0, pg_sleep(600)::text, 'pizzeria' from generate_series(1, 1)",
     );
-    let error = audience.page("pizzeria", None, None, 10).await.unwrap_err();
+    let error = audience.page(wanted("pizzeria", None, None, 10)).await.unwrap_err();
     assert!(matches!(&error, AudienceError::Passing(text) if text.contains("statement timeout")), "{error}");
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dinnerbell::broker::Record;
 use dinnerbell::draft::{Clients, DraftBatch, DraftTemplate};
 use dinnerbell::ledger::{
-    IntakeBatch, Ledger, OpenRound, Ownership, PageRange, RoundContent, RoundHead, RoundPart, Sealed,
+    IntakeBatch, Ledger, OpenRound, Ownership, PageRange, RoundContent, RoundHead, RoundPart, Sealed, Stretch,
 };
 use dinnerbell::postgres::clock::PostgresClock;
 use dinnerbell::postgres::connect::Pool;
@@ -189,7 +189,7 @@ async fn ask_all(counted: &mut Counted) {
     counted.note("note_repassed").await;
     ledger.note_unsent(own, "uncounted", 3).await.unwrap();
     counted.note("note_unsent").await;
-    assert_eq!(ledger.already_told("open-1", Some("m"), "m50").await.unwrap().len(), 46);
+    assert_eq!(ledger.already_told(stretch("open-1", Some("m"), "m50")).await.unwrap().len(), 46);
     counted.note("already_told").await;
     take_in(&ledger, own).await;
     counted.note("intake").await;
@@ -201,6 +201,10 @@ async fn ask_all(counted: &mut Counted) {
     counted.note("late").await;
     record_round(&ledger, own).await;
     counted.note("round").await;
+}
+
+fn stretch<'a>(adv_campaign_id: &'a str, after: Option<&'a str>, upto: &'a str) -> Stretch<'a> {
+    Stretch { adv_campaign_id, after, upto }
 }
 
 /// A new campaign, an update of one that is open, and one of a campaign that is long over, where there is one.
@@ -221,7 +225,10 @@ async fn record_round(ledger: &PostgresLedger, own: Ownership) {
     let due = ledger.due(own, 100).await.unwrap();
     let open = due.running.iter().find(|running| running.campaign.adv_campaign_id == "open-1").unwrap();
     let mut round = ledger.open_round(own).await.unwrap();
-    assert_eq!(round.already_told("open-1", Some("m50"), "m99").await.unwrap().len(), 4);
+    let stretches =
+        [stretch("open-1", Some("m50"), "m99"), stretch("none", None, "z"), stretch("open-1", Some("m98"), "m99")];
+    let told = round.already_told(&stretches).await.unwrap();
+    assert_eq!(told.iter().map(Clients::len).collect::<Vec<_>>(), [4, 0, 1]);
     let late: Clients = ["a0", "m1", "m7"].into_iter().collect();
     let late = round.late("open-1", &late, Some("m50"), false).await.unwrap();
     assert_eq!(late.iter().collect::<Vec<_>>(), ["a0"]);

@@ -14,7 +14,7 @@ use crate::campaign::EpochSeconds;
 use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate, FEEDBACK_COLUMNS};
 use crate::ledger::{
     Due, LedgerError, OpenCampaign, OpenRound, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed,
-    StoredRound,
+    StoredRound, Stretch,
 };
 use crate::postgres::connect::{Connection, Parameter, Transaction};
 use crate::postgres::errors::PostgresError;
@@ -503,8 +503,8 @@ impl PostgresRound {
 }
 
 impl OpenRound for PostgresRound {
-    async fn already_told(&mut self, id: &str, after: Option<&str>, upto: &str) -> Result<Clients, LedgerError> {
-        Ok(rows::already_told(&self.tx, &self.feedback, id, after, upto).await?)
+    async fn already_told(&mut self, stretches: &[Stretch<'_>]) -> Result<Vec<Clients>, LedgerError> {
+        Ok(rows::already_told(&self.tx, &self.feedback, stretches).await?)
     }
 
     async fn late(
