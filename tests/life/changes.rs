@@ -273,11 +273,15 @@ fn a_complete_campaign_goes_through_scheduled_complete_closed_and_back_as_its_wi
 
 #[test]
 fn an_update_does_not_call_a_campaign_complete_whose_last_page_waits_to_be_published() {
-    let stage = unmigrated(Setting { own_kafka: true, ..Setting::default() }, |_| {});
+    let stage = unmigrated(Setting { own_kafka: true, ..Setting::default() }, |stage| {
+        // The lane stays assigned while Kafka stands still.
+        stage.config.set("kafka.client", "session.timeout.ms", 60_000);
+    });
     stage.subscribers.subscribe("pizzeria", 5);
     let service = stage.start();
     await_running(&stage, 1);
     pause(&stage, true);
+    service.wait_for_log("an operator paused all sending", LONG);
     let offer = Campaign::now("offer", "pizzeria");
     stage.send(&offer);
     await_state(&stage, "offer", "active");

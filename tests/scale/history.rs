@@ -226,7 +226,7 @@ async fn record_round(ledger: &PostgresLedger, own: Ownership) {
     let open = due.running.iter().find(|running| running.campaign.adv_campaign_id == "open-1").unwrap();
     let mut round = ledger.open_round(own).await.unwrap();
     let stretches =
-        [stretch("open-1", Some("m50"), "m99"), stretch("none", None, "z"), stretch("open-1", Some("m98"), "m99")];
+        [stretch("open-1", Some("m50"), "m99"), stretch("none", None, "z"), stretch("open-1", Some("m7"), "m8")];
     let told = round.already_told(&stretches).await.unwrap();
     assert_eq!(told.iter().map(Clients::len).collect::<Vec<_>>(), [4, 0, 1]);
     let late: Clients = ["a0", "m1", "m7"].into_iter().collect();

@@ -82,7 +82,7 @@ impl KafkaServer {
 
     /// Stands still, with its connections open.
     pub fn freeze(&self) {
-        signal(self.pid(), Signal::STOP);
+        freeze(&[self.pid()]);
     }
 
     /// Goes on.
@@ -176,7 +176,9 @@ impl PostgresServer {
 
     /// Every process of it stands still, with its connections open.
     pub fn freeze(&self) {
-        self.signal_all(Signal::STOP);
+        let mut processes = vec![self.pid()];
+        processes.extend(children(self.pid()));
+        freeze(&processes);
     }
 
     /// Goes on.
@@ -238,9 +240,24 @@ pub fn signal(pid: u32, with: Signal) {
     let _ = kill_process(pid, with);
 }
 
-/// The state letter of a process in /proc: `T` is stopped; none when it is gone or only waits for its parent.
-pub fn process_state(pid: u32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// SIGSTOP to processes, and waits until all their threads stand still: on a busy machine that takes a while.
+#[track_caller]
+pub fn freeze(processes: &[u32]) {
+    for process in processes {
+        signal(*process, Signal::STOP);
+    }
+    wait_until("they stand still", Duration::from_secs(30), || processes.iter().all(|process| stands_still(*process)));
+}
+
+/// Whether every thread of a process is stopped, or it is gone.
+pub fn stands_still(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| matches!(state(&thread.path()), Some('T') | None))
+}
+
+/// The state letter of a process or a thread in /proc: `T` is stopped; none when it is gone or only waits for its parent.
+fn state(process: &Path) -> Option<char> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
     let state = stat.rsplit(") ").next()?.chars().next()?;
     (!matches!(state, 'Z' | 'X')).then_some(state)
 }
@@ -255,7 +272,7 @@ pub fn output(command: &mut Command) -> String {
 }
 
 fn alive(pid: u32) -> bool {
-    process_state(pid).is_some()
+    state(Path::new(&format!("/proc/{pid}"))).is_some()
 }
 
 fn children(parent: u32) -> Vec<u32> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use toml::{Table, Value};
 
-use super::servers::{process_state, signal};
+use super::servers::{freeze, signal, stands_still};
 use super::wait::{unique, wait_for, wait_until};
 
 /// SIGTERM ends the service within ten seconds; a little more for a machine that is busy.
@@ -139,7 +139,7 @@ impl Service {
     /// Waits until a fail point froze it.
     #[track_caller]
     pub fn wait_for_freeze(&self, within: Duration) {
-        wait_until("the service stands still", within, || process_state(self.pid()) == Some('T'));
+        wait_until("the service stands still", within, || stands_still(self.pid()));
     }
 
     /// Waits until it ends by itself.
@@ -171,8 +171,7 @@ impl Service {
     /// SIGSTOP, and waits until it stands still.
     #[track_caller]
     pub fn freeze(&self) {
-        self.signal(Signal::STOP);
-        self.wait_for_freeze(Duration::from_secs(5));
+        freeze(&[self.pid()]);
     }
 
     /// SIGCONT.
