@@ -202,8 +202,8 @@ mod tests {
     struct NobodyTold;
 
     impl OpenRound for NobodyTold {
-        async fn already_told(&mut self, _: &str, _: Option<&str>, _: &str) -> Result<Clients, LedgerError> {
-            Ok(Clients::new())
+        async fn already_told(&mut self, stretches: &[Stretch<'_>]) -> Result<Vec<Clients>, LedgerError> {
+            Ok(vec![Clients::new(); stretches.len()])
         }
 
         async fn late(
@@ -246,7 +246,8 @@ mod tests {
         };
         let running = Running { campaign: Arc::new(campaign), revision: 1, cursor: Some("b".to_owned()) };
         let page = Page { clients: ["d", "f"].into_iter().collect(), skipped: 0, last };
-        let mut parts = vec![form(&mut NobodyTold, &running, page, 1, "group").await.unwrap()];
+        let turns = vec![(running.clone(), page)];
+        let mut parts = form(&mut NobodyTold, turns, 1, "group").await.unwrap();
         let open = OpenCampaign { running, main_pass_over: false };
         let candidates = candidates.iter().copied().collect();
         add_late(&mut NobodyTold, &mut parts, &open, &candidates, 1, "group").await.unwrap();
