@@ -1,12 +1,14 @@
 //! HTTP: `/healthz`, `/readyz` and `/metrics` are open and hold no personal data; everything else needs the token, and without a token
 //! only this machine is served.
 //!
-//! A connection carries one request and lives for seconds; connections beyond a bound wait. So nobody who reaches the port can take the
-//! probes away for long, or grow the memory.
+//! A connection carries one request, must send it within a second, and lives for seconds. Where as many are open as may be, the one that
+//! has kept silent longest makes room. So nobody who reaches the port can take the probes away, or grow the memory.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -17,19 +19,21 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::config::{self, Secret};
 use crate::metrics::{Board, EXPOSITION_TYPE};
 
-/// Most connections at once; further ones wait in the kernel's queue.
+/// Most connections at once; where all of them are being answered, further ones wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 64;
+/// How long the head of a request may take.
+const HEAD: Duration = Duration::from_secs(1);
 /// How long a connection lives, whatever it does.
 const LIFE: Duration = Duration::from_secs(10);
 /// Most bytes of a request's head.
@@ -95,25 +99,20 @@ pub async fn serve(bound: Bound, board: Arc<Board>, mut stop: watch::Receiver<bo
     let Bound { listener, address, token } = bound;
     tracing::info!(%address, "serving /healthz, /readyz and /metrics");
     let router = router(board, token);
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut places = Places::default();
     loop {
-        let accept = async {
-            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
-            (place, listener.accept().await)
-        };
         tokio::select! {
             biased;
             // A dropped sender means that the service is gone: that is a stop as well.
             _ = stop.wait_for(|stop| *stop) => break,
             Some(_) = connections.join_next() => {}
-            (place, accepted) = accept => match accepted {
+            accepted = listener.accept(), if places.make_room() => match accepted {
                 Ok((stream, peer)) => {
-                    let router = router.clone().layer(Extension(Peer(peer)));
-                    connections.spawn(async move {
-                        answer(stream, router).await;
-                        drop(place);
-                    });
+                    let asked = Arc::new(AtomicBool::new(false));
+                    let router = noting(&asked, router.clone()).layer(Extension(Peer(peer)));
+                    let task = connections.spawn(answer(stream, router));
+                    places.open.push_back(Place { asked, task });
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a connection was refused");
@@ -127,10 +126,50 @@ pub async fn serve(bound: Bound, board: Arc<Board>, mut stop: watch::Receiver<bo
     connections.shutdown().await;
 }
 
+/// The connections that are open, the oldest first.
+#[derive(Debug, Default)]
+struct Places {
+    open: VecDeque<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    /// Its request has arrived.
+    asked: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+impl Places {
+    /// Whether there is room for one more. Where there is none, the oldest that has not asked for anything is ended: so those that keep silent
+    /// only ever crowd out one another, while a probe, which asks at once, is answered.
+    fn make_room(&mut self) -> bool {
+        self.open.retain(|place| !place.task.is_finished());
+        if self.open.len() < MOST_CONNECTIONS {
+            return true;
+        }
+        let silent = self.open.iter().position(|place| !place.asked.load(Ordering::Relaxed));
+        if let Some(place) = silent.and_then(|at| self.open.remove(at)) {
+            tracing::debug!("a connection that asked for nothing made room for another one");
+            place.task.abort();
+        }
+        self.open.len() < MOST_CONNECTIONS
+    }
+}
+
+/// Notes that the request has arrived.
+fn noting(asked: &Arc<AtomicBool>, router: Router) -> Router {
+    let asked = Arc::clone(asked);
+    router.layer(middleware::from_fn(move |request: Request, next: Next| {
+        asked.store(true, Ordering::Relaxed);
+        next.run(request)
+    }))
+}
+
 /// One connection, one request.
 async fn answer(stream: TcpStream, router: Router) {
     let mut http = http1::Builder::new();
     http.keep_alive(false).max_buf_size(LONGEST_HEAD).max_headers(MOST_HEADERS);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
     let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     match timeout(LIFE, served).await {
         Ok(Ok(())) => {}

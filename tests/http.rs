@@ -127,6 +127,51 @@ async fn a_head_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
+async fn connections_that_say_nothing_do_not_keep_a_probe_from_its_answer() {
+    /// More than may be open at once.
+    const SILENT: usize = 150;
+    /// How long a supervisor waits for a probe.
+    const PROBE: Duration = Duration::from_secs(3);
+    while_serving(Arc::default(), None, async |address, _stop| {
+        let crowd = async {
+            // Each comes again as soon as it is closed.
+            let silent = (0..SILENT).map(|_| async {
+                loop {
+                    let mut stream = TcpStream::connect(address).await.unwrap();
+                    let _ = stream.read(&mut [0]).await;
+                }
+            });
+            futures_util::future::join_all(silent).await;
+        };
+        let probes = async {
+            for _ in 0..20 {
+                assert_eq!(timeout(PROBE, get(address, "/healthz")).await.unwrap().0, 200);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            () = probes => {}
+            () = crowd => {}
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_arrive_within_a_second_or_so_is_given_up() {
+    while_serving(Arc::default(), None, async |address, _stop| {
+        for begun in ["", "GET /healthz HTTP/1.1\r\nHost: "] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(begun.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+            assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn connections_that_say_nothing_do_not_hold_up_the_stop() {
     while_serving(Arc::default(), None, async |address, stop| {
         let silent = TcpStream::connect(address).await.unwrap();
