@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod operate;
 pub mod patience;
 pub mod postgres;
+pub mod reach;
 pub mod service;
 #[cfg(feature = "fail-points")]
 pub mod simulation;

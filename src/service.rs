@@ -11,7 +11,7 @@ use crate::broker::BrokerError;
 use crate::config::Config;
 use crate::http;
 use crate::kafka::KafkaBroker;
-use crate::kafka::membership::Membership;
+use crate::kafka::membership::{Membership, Standing};
 use crate::keep::Keeper;
 use crate::lanes;
 use crate::ledger::LedgerError;
@@ -24,6 +24,7 @@ use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::ledger::{Belonging, PostgresLedger};
 use crate::postgres::{migrate, needs};
+use crate::reach;
 use crate::way::brake::{self, Brake, Look};
 use crate::way::lookout::Lookout;
 use crate::way::rate::Rate;
@@ -175,6 +176,7 @@ async fn work(
         never = brake::watch(&deps.ledger, &deps.clock, &looks, |paused| deps.board.paused(paused)) => match never {},
         never = note_membership(&deps.board, &membership) => match never {},
         never = keeper.keep(&deps.board) => match never {},
+        never = reach::watch(&deps.board, &broker, deps.ledger.pool(), deps.audience.pool()) => match never {},
         ((), ()) = async {
             tokio::join!(
                 lanes::keep(Arc::clone(&deps), membership.assignments(), stop.clone()),
@@ -188,12 +190,19 @@ async fn work(
     ended
 }
 
-/// The board learns of the membership: of its first assignment, though it be empty, and of the turns of its poll loop.
+/// The board learns of the membership: whether it has an assignment, though it be empty, and of the turns of its poll loop.
 async fn note_membership(board: &Board, membership: &Membership) -> Infallible {
-    let (mut assigned, mut turns) = (membership.assignments(), membership.turns());
+    let (mut standing, mut turns) = (membership.standing(), membership.turns());
     let joining = async {
-        if assigned.changed().await.is_ok() {
-            board.has(Need::Group);
+        while standing.changed().await.is_ok() {
+            match *standing.borrow_and_update() {
+                Standing::Joining => {}
+                Standing::Member => board.has(Need::Group),
+                Standing::Lost => board.waits_for(
+                    Need::Group,
+                    "it did not hear from this instance in time and gave the lanes away; joining again",
+                ),
+            }
         }
     };
     let turning = async {

@@ -13,6 +13,7 @@ mod kafka;
 mod life;
 mod operate;
 mod postgres;
+mod reach;
 mod rig;
 mod scale;
 mod seed_case;

@@ -29,6 +29,10 @@ const STALLED: u32 = 10;
 /// A client that lost its assignment (its session timed out on a machine that stood still) joins again by itself. One that was assigned
 /// nothing for this long afterwards was seen never to come back, though it went on polling: it is replaced.
 const REJOIN: Duration = Duration::from_secs(20);
+/// What is reported again and again is said at most so often, and is over when it was not heard for as long.
+const REPEAT: Duration = Duration::from_secs(60);
+/// Most kinds of reports that are told apart.
+const MOST_KINDS: usize = 16;
 /// How long leaving the group may take.
 const LEAVE: Duration = Duration::from_secs(3);
 
@@ -44,13 +48,26 @@ pub struct Membership {
 #[derive(Debug, Clone)]
 pub struct View {
     held: watch::Receiver<BTreeSet<Lane>>,
+    standing: watch::Receiver<Standing>,
     turns: watch::Receiver<u64>,
+}
+
+/// How the instance stands with the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing was assigned yet.
+    Joining,
+    /// It has an assignment, though it be empty.
+    Member,
+    /// The group heard nothing from it in time and gave its lanes away; it joins again by itself.
+    Lost,
 }
 
 struct Member {
     topic: String,
     observer: Observer,
     held: watch::Sender<BTreeSet<Lane>>,
+    standing: watch::Sender<Standing>,
     /// When the assignment was lost, until there is another one.
     lost: Mutex<Option<Instant>>,
 }
@@ -61,13 +78,15 @@ struct Joining {
     topic: String,
     observer: Observer,
     held: watch::Sender<BTreeSet<Lane>>,
+    standing: watch::Sender<Standing>,
 }
 
 impl Joining {
     fn join(&self) -> Result<BaseConsumer<Member>, BrokerError> {
         let explain = |error: KafkaError| self.observer.explain("joining the group", &error);
-        let (topic, observer, held) = (self.topic.clone(), self.observer.clone(), self.held.clone());
-        let member = Member { topic, observer, held, lost: Mutex::default() };
+        let (topic, observer) = (self.topic.clone(), self.observer.clone());
+        let (held, standing) = (self.held.clone(), self.standing.clone());
+        let member = Member { topic, observer, held, standing, lost: Mutex::default() };
         let consumer: BaseConsumer<Member> = self.settings.create_with_context(member).map_err(explain)?;
         consumer.subscribe(&[&self.topic]).map_err(explain)?;
         Ok(consumer)
@@ -100,8 +119,9 @@ impl Membership {
         let topic = kafka.topics.campaigns.clone();
         let observer = Observer::default();
         let (held, lanes) = watch::channel(BTreeSet::new());
+        let (standing, stands) = watch::channel(Standing::Joining);
         let (turn, turns) = watch::channel(0);
-        let joining = Joining { settings: member_settings(kafka), topic, observer, held };
+        let joining = Joining { settings: member_settings(kafka), topic, observer, held, standing };
         let consumer = joining.join()?;
         let stop = Arc::new(AtomicBool::new(false));
         let (end, ended) = oneshot::channel();
@@ -114,12 +134,17 @@ impl Membership {
                 let _ = end.send(());
             })
             .map_err(|error| BrokerError::Passing(format!("starting the membership's thread: {error}")))?;
-        Ok(Self { view: View { held: lanes, turns }, stop, ended })
+        Ok(Self { view: View { held: lanes, standing: stands, turns }, stop, ended })
     }
 
     /// The lanes that are held, as they change.
     pub fn assignments(&self) -> watch::Receiver<BTreeSet<Lane>> {
         self.view.held.clone()
+    }
+
+    /// How the instance stands with the group, as it changes.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.view.standing.clone()
     }
 
     /// What others see of the membership.
@@ -177,26 +202,82 @@ impl View {
 }
 
 fn keep_polling(joining: &Joining, mut consumer: BaseConsumer<Member>, stop: &AtomicBool, turn: &watch::Sender<u64>) {
+    let mut reports = Reports::default();
     while !stop.load(Ordering::Acquire) {
         if consumer.context().is_stranded() {
-            tracing::warn!(
-                "the group assigned nothing since the assignment was lost {} s ago: joining anew",
-                REJOIN.as_secs()
-            );
+            let lost = REJOIN.as_secs();
+            reports
+                .heard(&format!("the group assigned nothing since the assignment was lost {lost} s ago: joining anew"));
             match joining.join() {
                 Ok(joined) => consumer = joined,
-                Err(error) => tracing::warn!(%error, "joining anew failed; it is tried again"),
+                Err(error) => reports.heard(&format!("joining anew failed; it is tried again: {error}")),
             }
         }
         match consumer.poll(TURN) {
-            None => {}
+            None => reports.quiet(),
             Some(Ok(message)) => drop(message),
-            Some(Err(error)) => tracing::warn!(%error, "the group's consumer reports"),
+            Some(Err(error)) => reports.heard(&error.to_string()),
         }
         turn.send_modify(|turns| *turns += 1);
     }
     // Revokes what is held, which tells the lanes, and leaves the group.
     drop(consumer);
+}
+
+/// What the client reports outside of any call: while no broker answers, a dozen times a second. The log says when it begins, once a
+/// minute that it lasts, and when it is over.
+#[derive(Debug, Default)]
+struct Reports {
+    trouble: Option<Trouble>,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    began: Instant,
+    heard: Instant,
+    said: Instant,
+    /// Reports since one was said.
+    unsaid: u32,
+    kinds: BTreeSet<String>,
+}
+
+impl Reports {
+    fn heard(&mut self, what: &str) {
+        if let Some(unsaid) = self.hear(Instant::now(), what) {
+            tracing::warn!(unsaid, "the group's consumer reports: {what}");
+        }
+    }
+
+    fn quiet(&mut self) {
+        if let Some(lasted) = self.over(Instant::now()) {
+            tracing::info!(lasted_s = lasted.as_secs(), "the group's consumer reports no trouble any more");
+        }
+    }
+
+    /// Whether a report is to be said, and how many were not since the one before.
+    fn hear(&mut self, now: Instant, what: &str) -> Option<u32> {
+        let trouble = self.trouble.get_or_insert_with(|| Trouble {
+            began: now,
+            heard: now,
+            said: now,
+            unsaid: 0,
+            kinds: BTreeSet::new(),
+        });
+        trouble.heard = now;
+        let new = trouble.kinds.len() < MOST_KINDS && trouble.kinds.insert(what.to_owned());
+        if new || now.duration_since(trouble.said) >= REPEAT {
+            trouble.said = now;
+            return Some(std::mem::take(&mut trouble.unsaid));
+        }
+        trouble.unsaid += 1;
+        None
+    }
+
+    /// How long the trouble lasted, once nothing was heard of it for long enough.
+    fn over(&mut self, now: Instant) -> Option<Duration> {
+        let trouble = self.trouble.take_if(|trouble| now.duration_since(trouble.heard) >= REPEAT)?;
+        Some(trouble.heard.duration_since(trouble.began))
+    }
 }
 
 impl Member {
@@ -238,12 +319,14 @@ impl ConsumerContext for Member {
             }
             tracing::info!(?lanes, "assigned");
             *self.lost() = None;
+            self.standing.send_replace(Standing::Member);
             self.held.send_modify(|held| held.extend(lanes));
         } else {
             let lost = consumer.assignment_lost();
             tracing::info!(?lanes, lost, "revoked");
             if lost {
                 *self.lost() = Some(Instant::now());
+                self.standing.send_replace(Standing::Lost);
             }
             self.held.send_modify(|held| held.retain(|lane| !lanes.contains(lane)));
             if let Err(error) = consumer.incremental_unassign(list) {
@@ -260,5 +343,24 @@ impl ClientContext for Member {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.observer.error(error, reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reported_again_and_again_is_said_when_it_begins_once_a_minute_and_when_it_is_over() {
+        let (mut reports, began) = (Reports::default(), Instant::now());
+        let at = |tenths: u32| began + Duration::from_millis(100) * tenths;
+        let said: Vec<_> =
+            (0..1300).filter_map(|tenths| Some((tenths, reports.hear(at(tenths), "all are down")?))).collect();
+        assert_eq!(said, [(0, 0), (600, 599), (1200, 599)]);
+        assert_eq!(reports.hear(at(1300), "login refused"), Some(99), "what is new is said at once");
+        assert_eq!(reports.over(at(1899)), None);
+        assert_eq!(reports.over(at(1900)), Some(Duration::from_secs(130)));
+        assert_eq!(reports.over(at(9999)), None, "once");
+        assert_eq!(reports.hear(at(9999), "all are down"), Some(0));
     }
 }

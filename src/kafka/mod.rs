@@ -149,6 +149,11 @@ impl KafkaBroker {
         Ok(ends)
     }
 
+    /// Asks the group's coordinator for a sign of life.
+    pub async fn coordinator_answers(&self) -> Result<(), BrokerError> {
+        self.shared.reader.coordinator_answers().await
+    }
+
     /// Completes when a transactional call hangs for good: exit 70.
     pub fn hung(&self) -> impl Future<Output = ()> + Send + 'static {
         self.shared.producers.hung()

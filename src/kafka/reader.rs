@@ -203,6 +203,15 @@ impl Reader {
         .await
     }
 
+    /// Asks the group's coordinator for a sign of life.
+    pub async fn coordinator_answers(&self) -> Result<(), BrokerError> {
+        // Of a lane that nobody has: no transaction that is open can hold the answer back.
+        let asked = self.ask("asking the group's coordinator".into(), |consumer, topic| {
+            committed_once(consumer, topic, Lane::MAX, ASK)
+        });
+        asked.await.map(drop)
+    }
+
     /// The mark of the record at an offset, if a record is there. The lane must not be open.
     pub async fn mark_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordMark>, BrokerError> {
         let input = self.open(lane, offset).await?;

@@ -22,7 +22,7 @@ pub enum Need {
     Subscribers,
     /// The cluster answers.
     Kafka,
-    /// The consumer has joined its group: it got its first assignment, though it be empty.
+    /// The consumer is in its group: it got an assignment, though it be empty, and has not lost it.
     Group,
 }
 
@@ -48,7 +48,7 @@ impl Need {
             Self::Ledger => "the ledger",
             Self::Subscribers => "the subscribers database",
             Self::Kafka => "Kafka",
-            Self::Group => "the group's first assignment",
+            Self::Group => "the group's assignment",
         }
     }
 }

@@ -97,6 +97,22 @@ impl Pool {
             .await
             .map_err(|_| self.exhausted())?
             .expect("the semaphore is never closed");
+        self.take(slot).await
+    }
+
+    /// Asks the server for a sign of life. None where all connections are in use: whoever uses them hears from it.
+    pub async fn answers(&self) -> Option<Result<(), PostgresError>> {
+        let slot = self.inner.slots.clone().try_acquire_owned().ok()?;
+        let asking = async {
+            let connection = self.take(slot).await?;
+            connection.batch("select 1").await?;
+            connection.release();
+            Ok(())
+        };
+        Some(asking.await)
+    }
+
+    async fn take(&self, slot: OwnedSemaphorePermit) -> Result<Connection, PostgresError> {
         while let Some(wire) = self.inner.pop_idle() {
             if !wire.client.is_closed() {
                 return Ok(self.lend(wire, slot));

@@ -1,13 +1,11 @@
 //! The brake on the real service: nothing is published while it is on, intake goes on, and what waited is told once afterwards.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::operate::by_hand::{ByHand, json_of, status};
-use crate::support::{Campaign, Expected, Service, Stage, wait_for, wait_until};
+use crate::support::{Campaign, Expected, Stage, wait_until};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -43,20 +41,6 @@ fn resume(stage: &Stage) {
     assert_eq!(json_of(stage, &["resume"]).0, 0);
 }
 
-/// The answer of an open path.
-fn http(service: &Service, path: &str) -> String {
-    let address = wait_for("the port is in the log", LONG, || {
-        let log = service.log();
-        let at = log.find("127.0.0.1:")?;
-        log[at..].split(|c: char| !(c.is_ascii_digit() || ".:".contains(c))).next().map(str::to_owned)
-    });
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
 #[test]
 fn while_all_sending_is_paused_campaigns_are_received_and_nobody_is_told_through_restarts() {
     let (stage, mut expected) = (stage(), Expected::default());
@@ -67,8 +51,8 @@ fn while_all_sending_is_paused_campaigns_are_received_and_nobody_is_told_through
     let told = expected.clone();
     send(&stage, &mut expected, "during", 25);
     wait_for_intake(&stage, "during");
-    wait_until("it shows", LONG, || http(&service, "/metrics").contains("\ndinnerbell_paused 1\n"));
-    let ready = http(&service, "/readyz");
+    wait_until("it shows", LONG, || service.get("/metrics").contains("\ndinnerbell_paused 1\n"));
+    let ready = service.get("/readyz");
     assert!(ready.starts_with("HTTP/1.1 200") && ready.contains(r#""paused":true"#), "{ready}");
     for list in [["lane", "list"], ["campaign", "list"], ["campaign", "show"]] {
         let mut args = list.to_vec();

@@ -1,7 +1,8 @@
 //! The service as a user runs it: the binary, a configuration file, signals.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -14,6 +15,9 @@ use super::wait::{unique, wait_for, wait_until};
 
 /// SIGTERM ends the service within ten seconds; a little more for a machine that is busy.
 const STOPS_WITHIN: Duration = Duration::from_secs(15);
+
+/// The port is taken before anything else.
+const SERVES_WITHIN: Duration = Duration::from_secs(15);
 
 /// How much of a log a failed test shows.
 const SHOWN_LINES: usize = 80;
@@ -126,6 +130,21 @@ impl Service {
             file.read_to_end(&mut seen).expect("the log can be read");
             String::from_utf8_lossy(&seen).contains(text)
         });
+    }
+
+    /// What its HTTP answers, head and body.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> String {
+        let address = wait_for("the port is in the log", SERVES_WITHIN, || {
+            let log = self.log();
+            let at = log.find("127.0.0.1:")?;
+            log[at..].split(|c: char| !(c.is_ascii_digit() || ".:".contains(c))).next().map(str::to_owned)
+        });
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
     }
 
     /// Waits until a fail point killed it.
