@@ -135,6 +135,16 @@ pub enum Committed {
     Foreign(String),
 }
 
+impl fmt::Display for Committed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => write!(f, "no mark"),
+            Self::Mark(mark) => write!(f, "its mark is of round {} (ledger {})", mark.head, mark.ledger),
+            Self::Foreign(text) => write!(f, "{text}"),
+        }
+    }
+}
+
 /// What goes into one Kafka transaction.
 #[derive(Debug, Clone)]
 pub struct Publication {

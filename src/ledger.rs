@@ -4,6 +4,7 @@
 //! Every method is one transaction of the feedback database. Each begins the same way (the lane's shared advisory lock, then the
 //! epoch), and answers [`LedgerError::NotMine`] when the lane is another's by now.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -23,6 +24,16 @@ pub struct RoundHead {
     pub revision: i32,
     /// Of its drafts and dead letters, in any order.
     pub checksum: i64,
+}
+
+impl fmt::Display for RoundHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.seq)?;
+        if self.revision > 0 {
+            write!(f, ", revision {}", self.revision)?;
+        }
+        write!(f, ", checksum {:016x}", self.checksum)
+    }
 }
 
 /// The right to write for a lane, as bumped by this instance. Every transaction of the lane compares it.

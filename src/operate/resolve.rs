@@ -167,17 +167,33 @@ fn resolved(request: &Request, standing: &Standing) -> Resolved {
 }
 
 async fn try_again(pool: &Pool, request: &Request, standing: &Standing) -> Result<Resolved, ResolveError> {
-    let mut outcome = resolved(request, standing);
+    let lane = request.lane;
     let Some(name) = &standing.halted else {
-        outcome.found.push("the lane is not halted".to_owned());
-        return Ok(outcome);
+        return Err(ResolveError::Refused(format!("lane {lane} is not halted: there is nothing to try again")));
     };
+    if let Some(way) = way_out(name) {
+        return Err(ResolveError::Refused(format!(
+            "lane {lane} is halted as {name}: it would find the same again; what resolves that is: dinnerbell lane resolve {lane} {way}"
+        )));
+    }
+    let mut outcome = resolved(request, standing);
     outcome.found.push(format!("the lane is halted: {name}"));
     outcome.done.push("the halt is cleared; whoever owns the lane enters it again".to_owned());
     if !request.dry_run {
-        retry(pool, request.lane, &request.by).await?;
+        retry(pool, lane, &request.by).await?;
     }
     Ok(outcome)
+}
+
+/// What resolves a halt that is about what the servers hold, which trying again does not change.
+fn way_out(halt: &str) -> Option<&'static str> {
+    match halt {
+        "topic-replaced" | "input-trimmed" => Some("--restart-at earliest (or latest, or an offset)"),
+        "kafka-ahead" | "kafka-behind" | "mark-missing" | "other-content" | "other-ledger" | "foreign-offset" => {
+            Some("--from-kafka")
+        }
+        _ => None,
+    }
 }
 
 async fn accept(

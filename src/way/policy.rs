@@ -106,13 +106,14 @@ impl Failures {
     }
 }
 
-const DAMAGED: &str = "restore the rows that were changed or removed, or else let the round become what its rows are now with \
-                       --accept-rows in place of --retry";
+/// The halt of a round whose rows were touched before it was published: the one that can be mended in two ways.
+const DAMAGED: &str = "round-damaged";
 
 /// An error that trying again does not mend.
 struct Permanent<'a> {
     name: &'static str,
     found: &'a str,
+    /// What to do first.
     before: &'static str,
     /// The failure in a row with which the lane halts.
     times: u32,
@@ -120,17 +121,25 @@ struct Permanent<'a> {
 
 impl Permanent<'_> {
     fn halt(&self, lane: Lane) -> Halt {
+        let choice = match self.name {
+            DAMAGED => format!(
+                "either let the round become what its rows are now: dinnerbell lane resolve {lane} --accept-rows; or "
+            ),
+            _ => String::new(),
+        };
         Halt {
             name: self.name.to_owned(),
             found: self.found.to_owned(),
-            remedy: format!("{}, then: dinnerbell lane resolve {lane} --retry", self.before),
+            remedy: format!("{choice}{}, then: dinnerbell lane resolve {lane} --retry", self.before),
         }
     }
 }
 
 fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
     let (name, found, before, times) = match error {
-        LaneError::Ledger(LedgerError::Damaged(found)) => ("round-damaged", found, DAMAGED, 1),
+        LaneError::Ledger(LedgerError::Damaged(found)) => {
+            (DAMAGED, found, "restore the rows that were changed or removed", 1)
+        }
         LaneError::Ledger(LedgerError::Duplicate(row)) => {
             ("duplicate-row", row, "find out who else writes to the feedback table", PERMANENT_FAILURES)
         }

@@ -1,6 +1,8 @@
 //! What a new owner makes of the two sides: the ledger's last round, and the mark that Kafka holds. Pure; the models in
 //! `tests/model` run this very function.
 
+use std::fmt;
+
 use uuid::Uuid;
 
 use crate::broker::Committed;
@@ -17,6 +19,18 @@ pub struct LedgerSide {
     pub previous: Option<RoundHead>,
     /// The last round that the ledger knows to be committed in Kafka.
     pub published: Option<i64>,
+}
+
+impl fmt::Display for LedgerSide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "its last round is {}, ", self.head)?;
+        match self.published {
+            Some(seq) if seq == self.head.seq => write!(f, "known to be published")?,
+            Some(seq) => write!(f, "published at least up to round {seq}")?,
+            None => write!(f, "not known to be published")?,
+        }
+        write!(f, " (ledger {})", self.ledger)
+    }
 }
 
 /// What the new owner does.

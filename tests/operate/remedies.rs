@@ -73,6 +73,8 @@ impl Told {
     fn run_remedy(&self, name: &str) {
         let halted = self.await_halt(name);
         let remedy = halted["remedy"].as_str().expect("text").to_owned();
+        let found = halted["found"].as_str().expect("text");
+        assert!(!found.contains('{'), "words, not what a debugger shows: {found}");
         let command = remedy.rsplit("dinnerbell ").next().expect("a remedy names a command");
         // To the letter: a remedy ends with its command.
         let args: Vec<&str> = command.split(' ').collect();
@@ -260,7 +262,8 @@ fn a_round_whose_rows_were_removed_and_are_lost_tells_those_clients_later() {
     let told = damaged();
     let service = told.stage.start();
     let halted = told.await_halt("round-damaged");
-    assert!(halted["remedy"].as_str().expect("text").contains("--accept-rows in place of --retry"), "{halted}");
+    let remedy = halted["remedy"].as_str().expect("text");
+    assert!(remedy.contains("dinnerbell lane resolve 0 --accept-rows; "), "{remedy}");
     told.stage.dinnerbell_ok(&["lane", "resolve", "0", "--accept-rows"]);
     told.stage.await_sinks(&told.expected, LONG);
     let (status, report) = json_of(&told.stage, &["verify"]);

@@ -42,8 +42,9 @@ fn a_retry_clears_the_halt() {
     assert_eq!((status, &by_hand.lane()["halted"]), (0, &json!("feedback-refused")), "{report}");
     let (status, _) = json_of(&by_hand.stage, &["lane", "resolve", "0", "--retry"]);
     assert_eq!((status, &by_hand.lane()["halted"]), (0, &Value::Null));
-    let (status, report) = json_of(&by_hand.stage, &["lane", "resolve", "0", "--retry"]);
-    assert_eq!((status, &report["halted"]), (0, &Value::Null), "there is nothing to do");
+    let again = by_hand.stage.dinnerbell(&["lane", "resolve", "0", "--retry"]);
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(again.status.code() == Some(1) && said.contains("lane 0 is not halted"), "there is nothing to do: {said}");
 }
 
 #[test]
@@ -57,7 +58,16 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(status_of(&["0", "--restart-at", "latest"]), 1, "the lane is not halted");
     halt(&by_hand, "kafka-ahead");
     assert_eq!(status_of(&["0", "--restart-at", "latest"]), 1, "that halt is not about the position");
+    let retried = || {
+        let refused = by_hand.stage.dinnerbell(&["lane", "resolve", "0", "--retry"]);
+        assert_eq!(status(&refused), 1, "that halt would come again");
+        String::from_utf8_lossy(&refused.stderr).into_owned()
+    };
+    let said = retried();
+    assert!(said.contains("dinnerbell lane resolve 0 --from-kafka"), "{said}");
     halt(&by_hand, "input-trimmed");
+    let said = retried();
+    assert!(said.contains("dinnerbell lane resolve 0 --restart-at earliest"), "{said}");
     assert_eq!(status_of(&["0", "--restart-at", "5"]), 1, "the topic holds no such offset");
     assert_eq!(status_of(&["0", "--restart-at", "earliest"]), 0);
 }
