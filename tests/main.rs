@@ -6,6 +6,7 @@
 mod bench;
 mod cli_campaign_send;
 mod cli_config;
+mod cli_usage;
 mod crash;
 mod demo;
 mod http;

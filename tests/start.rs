@@ -56,6 +56,13 @@ fn a_table_that_is_missing_or_lacks_columns_is_refused_with_all_that_is_wrong() 
          alter table public.subscribers_feedback drop column campaign_manager;",
     );
     assert_refused(&stage, &["no column client_id", "subscribers.table"]);
+    stage.subscribers.execute("alter table public.subscribers_restaurants rename client to client_id");
+    stage.feedback.execute("alter table public.subscribers_feedback rename client_id to cid");
+    let errors = refused(&stage);
+    assert!(
+        errors.contains("no column client_id") && !errors.contains("column cid"),
+        "a renamed column is one mistake: {errors}"
+    );
 }
 
 #[test]

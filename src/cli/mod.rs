@@ -17,6 +17,7 @@ pub mod output;
 pub mod pause;
 pub mod resume;
 pub mod run;
+pub mod time;
 pub mod verify;
 
 use std::path::PathBuf;
@@ -166,8 +167,14 @@ impl Json {
 
 /// Who decides by this command, as the ledger keeps it.
 pub fn operator(command: &str) -> String {
-    let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "unknown".to_owned());
-    format!("{user}, {command}")
+    let named = |variable| std::env::var(variable).ok().filter(|name| !name.trim().is_empty());
+    format!("{}, {command}", named("SUDO_USER").or_else(|| named("USER")).unwrap_or_else(account))
+}
+
+/// Whose account this process runs under: neither containers nor cron say it in the environment.
+fn account() -> String {
+    let id = || format!("uid {}@{}", rustix::process::geteuid().as_raw(), crate::service::hostname());
+    whoami::username().ok().filter(|name| !name.trim().is_empty()).unwrap_or_else(id)
 }
 
 /// The runtime of a command that speaks with servers.
@@ -176,4 +183,15 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("the runtime cannot be started: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_account_it_is_is_known_without_the_environment() {
+        let account = account();
+        assert!(!account.trim().is_empty() && account != "unknown", "{account:?}");
+    }
 }

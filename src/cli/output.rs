@@ -50,6 +50,14 @@ pub fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [St
     text
 }
 
+/// Text of at most so many characters: what is longer ends with an ellipsis.
+pub fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some(_) => text.chars().take(most - 1).chain(['…']).collect(),
+        None => text.to_owned(),
+    }
+}
+
 /// Text on one line, control characters escaped.
 pub fn plain(text: &str) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
@@ -91,6 +99,11 @@ mod tests {
         assert_eq!(readable("суп \u{1f35c}".as_bytes()), "суп \u{1f35c}");
         assert_eq!(readable(b"a\xff\x00\x1b[2J\n\\"), "a\\xff\\u{0}\\u{1b}[2J\\n\\\\");
         assert_eq!(readable("pay\u{202e}txt".as_bytes()), "pay\\u{202e}txt");
+    }
+
+    #[test]
+    fn what_is_too_long_ends_with_an_ellipsis() {
+        assert_eq!([cut("кафе", 4), cut("кафе у моря", 5)], ["кафе", "кафе…"]);
     }
 
     #[test]

@@ -2,11 +2,9 @@
 
 use clap::Args;
 use indicatif::ProgressBar;
-use jiff::Timestamp;
 
-use super::campaign::send::time;
 use super::output::{or_dash, plain};
-use super::{ConfigFile, Failure, Json, block_on};
+use super::{ConfigFile, Failure, Json, block_on, time};
 use crate::verify::{Example, Outcome, Report, verify};
 
 const HELP: &str = "\
@@ -35,9 +33,7 @@ pub struct Arguments {
 impl Arguments {
     /// Does what is asked.
     pub fn execute(self) -> Result<(), Failure> {
-        let now = Timestamp::now().as_second();
-        let since = self.since.as_deref().map(|since| time(since, now)).transpose();
-        let since = since.map_err(|problem| Failure::Usage(format!("--since {problem}")))?;
+        let since = time::since(self.since.as_deref())?;
         let config = self.config.load()?;
         // Drawn on standard error, and only on a terminal.
         let progress = ProgressBar::new(0);

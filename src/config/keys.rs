@@ -358,6 +358,13 @@ pub fn is_section(name: &str) -> bool {
     KEYS.iter().any(|key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
 }
 
+/// The section nearest to a name that is none; nothing where none is like it.
+pub fn nearest_section(name: &str) -> Option<&'static str> {
+    let sections = KEYS.iter().filter_map(|key| key.name.rsplit_once('.')).map(|(section, _)| section);
+    let near = sections.map(|section| (strsim::damerau_levenshtein(name, section), section));
+    near.filter(|(distance, section)| *distance <= section.len() / 3).min().map(|(_, section)| section)
+}
+
 fn outermost(name: &str) -> &str {
     name.split('.').next().unwrap_or(name)
 }
@@ -394,5 +401,12 @@ mod tests {
         assert_eq!(nearest("kafka.campaigns"), "kafka.topics.campaigns");
         assert_eq!(nearest("kafka_group_id"), "kafka.group_id");
         assert_eq!(nearest("feedback.tabel"), "feedback.table");
+    }
+
+    #[test]
+    fn a_section_is_suggested_only_where_one_is_like_the_name() {
+        assert_eq!(nearest_section("feedbak"), Some("feedback"));
+        assert_eq!(nearest_section("kafka.topic"), Some("kafka.topics"));
+        assert_eq!([nearest_section("foo"), nearest_section("x")], [None, None]);
     }
 }

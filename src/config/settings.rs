@@ -117,6 +117,11 @@ impl Settings {
                 _ if keys::is_section(&name) || name == CLIENT => {
                     self.mistakes.push(Mistake::new(&name, Some(&origin), format!("is a section: write [{name}]")));
                 }
+                DeValue::Table(_) if Key::find(&name).is_none() => {
+                    let nearest = keys::nearest_section(&name).map(|near| format!("; the nearest is [{near}]"));
+                    let problem = format!("there is no such section{}", nearest.unwrap_or_default());
+                    self.mistakes.push(Mistake::new(&name, Some(&origin), problem));
+                }
                 _ => match Key::find(&name) {
                     Some(key) => self.read_value(key, value, origin),
                     None => self.unknown(&name, &origin, keys::nearest(&name)),

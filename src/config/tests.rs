@@ -193,7 +193,8 @@ fn kubernetes_service_links_are_not_our_users_mistake() {
 /// A section, a line added to it, the key that is named and a piece of what is said about it.
 const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("kafka", "bootstrap_server = 'x'", "kafka.bootstrap_server", "the nearest is kafka.bootstrap_servers"),
-    ("fanuot", "round_rows = 1", "fanuot", "no such key"),
+    ("fanuot", "round_rows = 1", "fanuot", "no such section; the nearest is [fanout]"),
+    ("foo", "token = 'x'", "foo", "no such section"),
     ("kafka", "client = 5", "kafka.client", "is a section: write [kafka.client]"),
     ("kafka", "security_protocol = 'TLS'", "kafka.security_protocol", "PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
     ("kafka", "sasl_mechanism = 'GSSAPI'", "kafka.sasl_mechanism", "SCRAM-SHA-512"),

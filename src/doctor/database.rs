@@ -319,7 +319,12 @@ impl Place<'_> {
                 Missing::Column(_) | Missing::Kind { .. } => format!("correct {section}.table, or the table"),
             };
             shape &= matches!(one, Missing::Default(_));
-            found.fail(self.check.table, one.say(self.pool), remedy);
+            let told = match one {
+                // What mends it is in the remedy.
+                Missing::Table => format!("table {table} does not exist, or its schema is closed to this user"),
+                other => other.say(self.pool),
+            };
+            found.fail(self.check.table, told, remedy);
         }
         if !shape {
             return false;

@@ -251,7 +251,9 @@ fn is_final_word_of_a_pooler(error: &DbError) -> bool {
 /// What to do about an error, where it is known.
 fn remedy(section: &str, error: &DbError) -> Option<String> {
     let remedy = match error.code().code() {
-        "28P01" => format!("correct the user in {section}.url or the password in {section}.password_file"),
+        "28P01" => format!(
+            "correct the user in {section}.url, or the password where it is given: there, in {section}.password or in {section}.password_file"
+        ),
         "28000" => format!("allow this user in the server's pg_hba.conf, or change {section}.url"),
         "08P01" if is_final_word_of_a_pooler(error) => {
             format!("correct {section}.url, {section}.password_file or the pooler's configuration")

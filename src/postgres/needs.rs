@@ -91,7 +91,7 @@ pub async fn missing_in_feedback(pool: &Pool) -> Result<Vec<Missing>, PostgresEr
     let Some(table) = Table::look_at(pool).await? else { return Ok(vec![Missing::Table]) };
     let mut missing = Vec::new();
     for name in FEEDBACK_COLUMNS.split(", ") {
-        let wanted = NUMBERS.iter().find(|(number, _)| *number == name).map(|(_, kind)| *kind);
+        let wanted = number(name);
         match table.column(name) {
             None => missing.push(Missing::Column(name.to_owned())),
             Some(column) if !holds(&column.kind, wanted) => missing.push(wrong_kind(column, wanted.unwrap_or("text"))),
@@ -108,13 +108,23 @@ pub async fn missing_in_feedback(pool: &Pool) -> Result<Vec<Missing>, PostgresEr
         Some(column) if !column.select => missing.push(Missing::Right("SELECT", Some("feedback".to_owned()))),
         Some(_) => {}
     }
+    // A column under another name is one mistake, not two.
+    let renamed = |column: &Column| {
+        missing.iter().any(|one| matches!(one, Missing::Column(name) if holds(&column.kind, number(name))))
+    };
     let unfilled = table.columns.iter().filter(|column| column.must_be_given && !is_ours(&column.name));
-    missing.extend(unfilled.map(|column| Missing::Default(column.name.clone())));
+    let unfilled: Vec<_> = unfilled.filter(|column| !renamed(column)).collect();
+    missing.extend(unfilled.into_iter().map(|column| Missing::Default(column.name.clone())));
     if !table.delete {
         missing.push(Missing::Right("DELETE", None));
     }
     missing.extend(table.closed_sequence.map(Missing::Sequence));
     Ok(missing)
+}
+
+/// The type of a column that does not hold text.
+fn number(column: &str) -> Option<&'static str> {
+    NUMBERS.iter().find(|(number, _)| *number == column).map(|(_, kind)| *kind)
 }
 
 /// The rights on the ledger's tables that are missing, as `insert lane`. What the migrations' own table holds is only read.

@@ -23,6 +23,8 @@ pub const LONGEST_CONTENT: usize = 16 * 1024;
 pub const FIRST_MILLISECONDS: EpochSeconds = 100_000_000_000;
 /// How deep the value of an unknown field may be nested.
 pub const DEEPEST: usize = 128;
+/// How much of an unknown field's name a reason repeats, in characters.
+const LONGEST_REPEATED: usize = 64;
 
 /// What a record is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,11 +94,20 @@ pub fn campaign(value: &[u8]) -> Result<Campaign, Vec<Reason>> {
     }
     let campaign = judge(reading.slots)?;
     // The eight fields are plain by now, so it can only be an unknown one. The parser skips without recursion.
-    if nested_deeper(value, DEEPEST + 1) {
-        let text = format!("an unknown field is nested more than {DEEPEST} deep; leave it out");
+    if let Some(name) = nested_deeper(value, DEEPEST + 1) {
+        // Whatever somebody sends: only so much of it is repeated.
+        let name: String = String::from_utf8_lossy(name).chars().take(LONGEST_REPEATED).collect();
+        let text = format!("the unknown field {name:?} is nested more than {DEEPEST} deep; leave it out");
         return Err(vec![Reason::of_record(text)]);
     }
     Ok(campaign)
+}
+
+/// What is wrong with the id of a restaurant, by the rule of the input.
+pub fn restaurant(id: &str) -> Result<(), Reason> {
+    let (name, rule) = FIELDS[0];
+    let broken = |what: String| Reason { field: Some(name), reason: format!("{name} must be {rule}; it {what}") };
+    check_text(id, LONGEST_NAME).map_err(broken)
 }
 
 /// In the parser's words; but a number that no double can hold is valid JSON.
@@ -430,27 +441,36 @@ fn judge(slots: [Given<'_>; 8]) -> Result<Campaign, Vec<Reason>> {
     }
 }
 
-/// Whether well-formed JSON is nested deeper than `most`, its outermost object counted.
-fn nested_deeper(json: &[u8], most: usize) -> bool {
+/// The field, as it is written, in which a well-formed JSON object is nested deeper than `most`, the object itself counted.
+fn nested_deeper(json: &[u8], most: usize) -> Option<&[u8]> {
     // Without that many brackets it cannot be, and nearly no campaign holds them: the exact look is for the others.
     if json.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() <= most {
-        return false;
+        return None;
     }
     let (mut depth, mut in_string) = (0_usize, false);
-    let mut bytes = json.iter();
-    while let Some(byte) = bytes.next() {
+    // The last string of the outermost object: before a bracket that is the name of its field.
+    let (mut begun, mut name) = (0, &json[..0]);
+    let mut bytes = json.iter().enumerate();
+    while let Some((at, byte)) = bytes.next() {
         match byte {
-            b'"' => in_string = !in_string,
+            b'"' => {
+                match (depth, in_string) {
+                    (1, false) => begun = at + 1,
+                    (1, true) => name = &json[begun..at],
+                    _ => {}
+                }
+                in_string = !in_string;
+            }
             b'\\' if in_string => drop(bytes.next()),
             b'{' | b'[' if !in_string => depth += 1,
             b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
         }
         if depth > most {
-            return true;
+            return Some(name);
         }
     }
-    false
+    None
 }
 
 #[cfg(test)]

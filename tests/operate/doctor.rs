@@ -98,6 +98,8 @@ fn what_is_wrong_in_the_databases_is_found() {
     assert_finds(&stage, "subscribers-table", "error", "restaurant_id", "subscribers.table");
     stage.config.set("subscribers", "table", "public.nowhere");
     assert_finds(&stage, "subscribers-table", "error", "does not exist", "subscribers.table");
+    let (_, report) = json_of(&stage, &["doctor"]);
+    assert!(!report.to_string().contains("does not exist; correct"), "the remedy is said once: {report}");
 }
 
 #[test]

@@ -3,11 +3,10 @@
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::send::time;
 use super::watch::{Frame, watch};
 use crate::campaign::EpochSeconds;
-use crate::cli::output::{or_dash, plain, table};
-use crate::cli::{ConfigFile, Failure, Json, block_on, pause};
+use crate::cli::output::{cut, or_dash, plain, table};
+use crate::cli::{ConfigFile, Failure, Json, block_on, pause, time};
 use crate::operate::campaigns::{self, Filter, NotTold, Summary, Why};
 use crate::postgres::connect::Pool;
 
@@ -17,6 +16,9 @@ Examples:
   dinnerbell campaign list --restaurant 123e4567-e89b-12d3-a456-426614174000 --since -24h --limit 10
   dinnerbell campaign list --state active --watch
   dinnerbell campaign list --json | jq -r '.[] | select(.unsent > 0) | .adv_campaign_id'";
+
+/// How much of a restaurant's id a line shows: an UUID is shorter, and the others are not to push the figures off the screen.
+const LONGEST_SHOWN: usize = 40;
 
 /// List campaigns, those that were received last first
 #[derive(Debug, Args)]
@@ -80,11 +82,10 @@ impl Arguments {
 
     fn filter(&self) -> Result<Filter, Failure> {
         let name = |state: &State| state.to_possible_value().map(|value| value.get_name().to_owned());
-        let since = self.since.as_deref().map(|since| time(since, Timestamp::now().as_second())).transpose();
         Ok(Filter {
             states: self.state.iter().filter_map(name).collect(),
             restaurant_id: self.restaurant.clone(),
-            since: since.map_err(|problem| Failure::Usage(format!("--since {problem}")))?,
+            since: time::since(self.since.as_deref())?,
             after: self.after.clone(),
             limit: self.limit.into(),
         })
@@ -99,7 +100,7 @@ fn text(campaigns: &[Summary]) -> String {
 fn cells(campaign: &Summary) -> [String; 10] {
     [
         campaign.adv_campaign_id.clone(),
-        or_dash(campaign.restaurant_id.as_ref()),
+        cut(&or_dash(campaign.restaurant_id.as_ref()), LONGEST_SHOWN),
         campaign.state.clone(),
         campaign.told.to_string(),
         campaign.late.to_string(),

@@ -44,7 +44,9 @@ impl Arguments {
     /// Does what is asked.
     pub fn execute(self) -> Result<(), Failure> {
         let subject = match (&self.restaurant, &self.file) {
-            (Some(restaurant), _) => Ok(Subject::Restaurant(restaurant.clone())),
+            (Some(restaurant), _) => decode::restaurant(restaurant)
+                .map(|()| Subject::Restaurant(restaurant.clone()))
+                .map_err(|reason| vec![reason]),
             (None, Some(file)) => decode::campaign(&read(file)?).map(|campaign| Subject::Campaign(Box::new(campaign))),
             (None, None) => return Err(Failure::Usage("--restaurant or --file is needed".to_owned())),
         };

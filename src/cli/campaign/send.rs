@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use jiff::{Span, SpanRelativeTo, Timestamp, Unit};
+use jiff::Timestamp;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::campaign::EpochSeconds;
-use crate::cli::{ConfigFile, Failure, Json, output};
+use crate::cli::{ConfigFile, Failure, Json, output, time};
 use crate::config::{Kafka, Role};
 use crate::kafka::client::{self, Observer};
 use crate::way::decode::{Arrival, decode};
@@ -106,9 +106,8 @@ impl Arguments {
     }
 
     fn value(&self, now: EpochSeconds) -> Result<Vec<u8>, Failure> {
-        let start = if self.start == "now" { Ok(now) } else { time(&self.start, now) };
-        let start = start.map_err(|problem| Failure::Usage(format!("--start {problem}")))?;
-        let end = time(&self.end, start).map_err(|problem| Failure::Usage(format!("--end {problem}")))?;
+        let start = time::start(&self.start, now)?;
+        let end = time::end(&self.end, start)?;
         let id = self.id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let value = Value {
             restaurant_id: self.restaurant.as_deref().unwrap_or_default(),
@@ -145,18 +144,6 @@ fn checked_id(value: &[u8]) -> Result<String, Failure> {
             Err(Failure::Usage(format!("this would be a dead letter, so it was not sent: {}", reason.reason)))
         }
     }
-}
-
-/// RFC 3339, epoch seconds, or a span from `base` with its sign.
-pub(in crate::cli) fn time(text: &str, base: EpochSeconds) -> Result<EpochSeconds, String> {
-    let wrong = || "must be an RFC 3339 time, epoch seconds or a span as +2h or +1h30m".to_owned();
-    if text.starts_with(['+', '-']) {
-        let span: Span = text.parse().map_err(|_| wrong())?;
-        let seconds = span.total((Unit::Second, SpanRelativeTo::days_are_24_hours())).map_err(|_| wrong())?;
-        // A span of jiff is at most some 10^12 seconds: exact in an f64, and far from the limits of an i64.
-        return Ok(base.saturating_add(seconds as EpochSeconds));
-    }
-    text.parse::<EpochSeconds>().or_else(|_| text.parse::<Timestamp>().map(Timestamp::as_second)).map_err(|_| wrong())
 }
 
 /// What became of the one message, and what librdkafka says outside of any call.
@@ -230,27 +217,4 @@ fn deliver(kafka: &Kafka, key: &str, value: &[u8]) -> Result<(i32, i64), Failure
         }
     }
     Err(failed(&KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_absolute_or_relative() {
-        for (text, seconds) in [
-            ("1678615562", 1_678_615_562),
-            ("2023-03-12T10:06:02Z", 1_678_615_562),
-            ("+2h", 1000 + 7200),
-            ("+1h30m", 1000 + 5400),
-            ("+1d", 1000 + 86_400),
-            ("-10m", 1000 - 600),
-            ("+0s", 1000),
-        ] {
-            assert_eq!(time(text, 1000), Ok(seconds), "{text}");
-        }
-        for text in ["", "2h", "tomorrow", "+", "+1month", "+2", "2023-03-12", "1.5"] {
-            assert!(time(text, 1000).is_err(), "{text}");
-        }
-    }
 }

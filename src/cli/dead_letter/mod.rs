@@ -5,12 +5,12 @@ pub mod replay;
 pub mod show;
 
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
 
 use super::Failure;
 use crate::broker::Lane;
-use crate::cli::campaign::send::time;
-use crate::operate::dead_letters::Filter;
+use crate::cli::time;
+use crate::operate::dead_letters::{Filter, WHOLE_RECORD};
+use crate::way::decode::field_names;
 
 /// List, show and replay what could not become a campaign
 #[derive(Debug, Args)]
@@ -56,9 +56,13 @@ pub struct FilterArguments {
 
 impl FilterArguments {
     fn filter(&self, not_replayed: bool) -> Result<Filter, Failure> {
-        let now = Timestamp::now().as_second();
-        let since = self.since.as_deref().map(|since| time(since, now)).transpose();
-        let since = since.map_err(|problem| Failure::Usage(format!("--since {problem}")))?;
+        let since = time::since(self.since.as_deref())?;
+        if let Some(field) = &self.reason_field
+            && !field_names().chain([WHOLE_RECORD]).any(|name| name == field)
+        {
+            let names: Vec<_> = field_names().chain([WHOLE_RECORD]).collect();
+            return Err(Failure::Usage(format!("--reason-field must be one of {}", names.join(", "))));
+        }
         Ok(Filter { lane: self.lane, reason_field: self.reason_field.clone(), since, not_replayed })
     }
 }

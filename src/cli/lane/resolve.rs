@@ -2,11 +2,9 @@
 
 use clap::{ArgGroup, Args, ValueEnum};
 use indicatif::ProgressBar;
-use jiff::Timestamp;
 
-use crate::cli::campaign::send::time;
 use crate::cli::output::plain;
-use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
+use crate::cli::{ConfigFile, Failure, Json, block_on, operator, time};
 use crate::operate::decide::Assumed;
 use crate::operate::resolve::{Position, Request, Resolution, Resolved, resolve};
 
@@ -87,8 +85,7 @@ impl Arguments {
         if self.accept_rows {
             return Ok(Resolution::AcceptRows);
         }
-        let since = self.since.as_deref().map(|since| time(since, Timestamp::now().as_second())).transpose();
-        let since = since.map_err(|problem| Failure::Usage(format!("--since {problem}")))?;
+        let since = time::since(self.since.as_deref())?;
         let assumed = self.assume.map(|assume| match assume {
             Assume::Published => Assumed::Published,
             Assume::Unpublished => Assumed::Unpublished,

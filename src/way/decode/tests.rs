@@ -204,8 +204,8 @@ fn an_unknown_field_may_be_nested_128_deep_and_no_deeper() {
         accepted(objects(deep));
     }
     for deep in [129, 1_000, 1_000_000] {
-        refused_as_a_whole(arrays(deep), "nested more than 128 deep");
-        refused_as_a_whole(objects(deep), "nested more than 128 deep");
+        refused_as_a_whole(arrays(deep), "the unknown field \"x\" is nested more than 128 deep");
+        refused_as_a_whole(objects(deep), "the unknown field \"x\" is nested more than 128 deep");
     }
     let wide = with_tail(&format!(r#","x":[{}1]"#, "[1],".repeat(1_000)));
     let in_strings = with_tail(&format!(r#","x":"\"{}\\","y":[]"#, "[{".repeat(1_000)));
