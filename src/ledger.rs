@@ -94,6 +94,13 @@ pub struct Running {
     pub cursor: Option<String>,
 }
 
+impl Running {
+    /// The campaign's id.
+    pub fn id(&self) -> &str {
+        &self.campaign.adv_campaign_id
+    }
+}
+
 /// A campaign whose late subscribers are told: active or complete, inside its window.
 #[derive(Debug, Clone)]
 pub struct OpenCampaign {

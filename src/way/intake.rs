@@ -141,6 +141,7 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
         let taken = deps.ledger.intake(own, Arc::clone(&batch)).await?;
         fail_point("intake.recorded");
         deps.board.took_in(own.lane, &taken, &batch, began.elapsed());
+        taken.started.iter().for_each(|started| deps.arrivals.note(started.id()));
         work.add(taken);
     }
 }

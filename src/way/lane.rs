@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::entry::{Entry, LastRound, Owned, enter, halt};
+use super::pace::Pace;
 use super::policy::{Failures, Next};
 use super::publish::{Published, publish};
 use super::record::{self, Copied, Recorded};
@@ -30,7 +31,7 @@ use crate::metrics::LaneState;
 /// How long a copied round waits, its transaction open, for the round before it to be published.
 const GATE_WAIT: Duration = Duration::from_secs(2);
 /// How soon the ledger learns of a published round that finished a campaign.
-const NOTE_FINISHED: Duration = Duration::from_millis(50);
+const NOTE_FINISHED: Duration = Duration::from_millis(250);
 /// How soon the ledger learns of any published round.
 const NOTE_IDLE: Duration = Duration::from_secs(1);
 /// How soon a moved position is reported to Kafka when nothing is published.
@@ -41,8 +42,6 @@ const LOOK_FOR_RESOLUTION: Duration = Duration::from_secs(1);
 const COUNT_AGAIN: Duration = Duration::from_secs(5);
 /// How often the database's clock is read by a lane that waits for a start or an end.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
-/// How long a round may take while another campaign waits.
-const SHARED_ROUND: Duration = Duration::from_millis(100);
 
 /// Keeps a lane until it is told to stop or the lane is somebody else's.
 pub async fn keep<B: Broker, L: Ledger, A: Audience, C: Clock>(
@@ -396,33 +395,6 @@ impl<O: OpenRound> Prepared<O> {
     }
 }
 
-/// How many drafts this lane gets through in a second: what bounds a round while another campaign waits.
-#[derive(Debug, Clone, Copy)]
-struct Pace {
-    drafts_a_second: f64,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self { drafts_a_second: 50_000.0 }
-    }
-}
-
-impl Pace {
-    fn after(self, drafts: usize, took: Duration) -> Self {
-        // A small round measures the round trips, not the pace.
-        if drafts < 1_000 {
-            return self;
-        }
-        let measured = drafts as f64 / took.as_secs_f64().max(0.001);
-        Self { drafts_a_second: 0.7 * self.drafts_a_second + 0.3 * measured }
-    }
-
-    fn shared_rows(self) -> usize {
-        ((self.drafts_a_second * SHARED_ROUND.as_secs_f64()) as usize).max(500)
-    }
-}
-
 /// Reads, plans and copies the next round.
 struct Preparation<'a, B, L, A, C> {
     deps: &'a Deps<B, L, A, C>,
@@ -453,6 +425,10 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             let report_due = self.wait(report).await;
             if self.work.begin_reload(self.now()) {
                 let due = self.deps.ledger.due(self.own, MOST_RUNNING).await?;
+                due.running
+                    .iter()
+                    .filter(|running| running.cursor.is_none())
+                    .for_each(|running| self.deps.arrivals.note(running.id()));
                 self.work.end_reload(due);
             }
             if self.deps.brake.is_on() {
@@ -598,13 +574,18 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         Budget { pages: pages.min(taken.saturating_sub(newcomers)), taken }
     }
 
+    /// Whether other campaigns wait in this lane, or came to the instance a short while ago.
+    fn is_shared(&self, running: &[Running]) -> bool {
+        self.work.others_wait() || running.iter().any(|running| self.deps.arrivals.another_than(running.id()))
+    }
+
     /// Most drafts of the next round's pages: by the configuration, by what a round may take while others wait, and by memory.
     fn most_of_pages(&self, running: &[Running]) -> usize {
         if running.is_empty() {
             return 0;
         }
         let mut budget = self.deps.limits.round_rows;
-        if self.work.others_wait() {
+        if self.is_shared(running) {
             budget = budget.min(self.pace.shared_rows());
         }
         budget.min(self.deps.memory.most_clients()).max(1)

@@ -7,8 +7,8 @@
 //! 5. [`record`]: one Postgres transaction: rows, cursors, the round itself;
 //! 6. [`publish`]: one Kafka transaction that repeats it.
 //!
-//! [`late`] brings those who subscribe while a campaign runs, [`lookout`] looks for all lanes of an instance at once, [`rate`] holds the
-//! configured pace, [`brake`] is the operators' pause.
+//! [`late`] brings those who subscribe while a campaign runs, [`lookout`] looks for all lanes of an instance at once, [`pace`] keeps rounds
+//! short while campaigns share, [`rate`] holds the configured pace, [`brake`] is the operators' pause.
 //!
 //! [`entry`] is the only way into a lane (its decision is [`reconcile`]), [`lane`] the loop that drives the steps on [`work`], and
 //! [`policy`] the one place that says what follows from an error.
@@ -20,6 +20,7 @@ pub mod intake;
 pub mod lane;
 pub mod late;
 pub mod lookout;
+pub mod pace;
 pub mod pages;
 pub mod plan;
 pub mod policy;
@@ -56,6 +57,8 @@ pub struct Deps<B, L, A, C> {
     pub brake: brake::Brake,
     /// What is looked for on behalf of all lanes.
     pub lookout: lookout::Lookout,
+    /// Which campaigns came last.
+    pub arrivals: pace::Arrivals,
     /// What the operator sees.
     pub board: Arc<Board>,
 }

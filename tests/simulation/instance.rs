@@ -19,6 +19,7 @@ use dinnerbell::simulation::ledger::SimLedger;
 use dinnerbell::simulation::world::{Instance, World};
 use dinnerbell::way::brake::{self, Brake, Look};
 use dinnerbell::way::lookout::Lookout;
+use dinnerbell::way::pace::Arrivals;
 use dinnerbell::way::rate::Rate;
 use dinnerbell::way::{Deps, Limits, lane};
 use futures_util::StreamExt;
@@ -174,6 +175,7 @@ fn dependencies(instance: &Instance, settings: Settings, brake: Brake) -> Depend
         rate: Rate::new(settings.rate),
         brake,
         lookout: Lookout::default(),
+        arrivals: Arrivals::default(),
         board: Arc::new(Board::default()),
     }
 }
