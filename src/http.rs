@@ -2,7 +2,7 @@
 //! only this machine is served.
 //!
 //! A connection carries one request, must send it within a second, and lives for seconds. Where as many are open as may be, the one that
-//! has kept silent longest makes room. So nobody who reaches the port can take the probes away, or grow the memory.
+//! has kept silent longest makes room. So silent connections take no probe away, and nobody who reaches the port can grow the memory.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -25,13 +25,17 @@ use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{self, Secret};
 use crate::metrics::{Board, EXPOSITION_TYPE};
 
 /// Most connections at once; where all of them are being answered, further ones wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 64;
+/// How long a connection may keep silent though others wait for its place: a probe asks at once, even on a busy machine.
+const SILENCE: Duration = Duration::from_millis(200);
+/// How soon it is looked again for a place, where there was none.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long the head of a request may take.
 const HEAD: Duration = Duration::from_secs(1);
 /// How long a connection lives, whatever it does.
@@ -102,17 +106,19 @@ pub async fn serve(bound: Bound, board: Arc<Board>, mut stop: watch::Receiver<bo
     let mut connections = JoinSet::new();
     let mut places = Places::default();
     loop {
+        let room = places.make_room();
         tokio::select! {
             biased;
             // A dropped sender means that the service is gone: that is a stop as well.
             _ = stop.wait_for(|stop| *stop) => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if places.make_room() => match accepted {
+            () = sleep(LOOK_AGAIN), if !room => {}
+            accepted = listener.accept(), if room => match accepted {
                 Ok((stream, peer)) => {
                     let asked = Arc::new(AtomicBool::new(false));
                     let router = noting(&asked, router.clone()).layer(Extension(Peer(peer)));
                     let task = connections.spawn(answer(stream, router));
-                    places.open.push_back(Place { asked, task });
+                    places.open.push_back(Place { asked, since: Instant::now(), task });
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a connection was refused");
@@ -136,18 +142,20 @@ struct Places {
 struct Place {
     /// Its request has arrived.
     asked: Arc<AtomicBool>,
+    since: Instant,
     task: AbortHandle,
 }
 
 impl Places {
-    /// Whether there is room for one more. Where there is none, the oldest that has not asked for anything is ended: so those that keep silent
-    /// only ever crowd out one another, while a probe, which asks at once, is answered.
+    /// Whether there is room for one more. Where there is none, the oldest that has kept silent for a while is ended: so those that keep silent
+    /// only ever crowd out one another, and a probe waits in the kernel's queue for a moment and is answered.
     fn make_room(&mut self) -> bool {
         self.open.retain(|place| !place.task.is_finished());
         if self.open.len() < MOST_CONNECTIONS {
             return true;
         }
-        let silent = self.open.iter().position(|place| !place.asked.load(Ordering::Relaxed));
+        let silent = |place: &Place| !place.asked.load(Ordering::Relaxed) && place.since.elapsed() >= SILENCE;
+        let silent = self.open.iter().position(silent);
         if let Some(place) = silent.and_then(|at| self.open.remove(at)) {
             tracing::debug!("a connection that asked for nothing made room for another one");
             place.task.abort();

@@ -184,9 +184,9 @@ fn a_campaign_that_waits_expired_or_was_closed_can_be_cancelled_for_ever() {
     let service = stage.start();
     await_running(&stage, 1);
     let now = epoch_seconds();
-    let closed = Campaign::now("closed", "pizzeria").lasting(now - 60, now + 6);
+    let closed = Campaign::now("closed", "pizzeria").lasting(now - 60, now + 15);
     let expired = Campaign::now("expired", "pizzeria").lasting(now - 60, now - 1);
-    let scheduled = Campaign::now("scheduled", "pizzeria").lasting(now + 12, now + 3_600);
+    let scheduled = Campaign::now("scheduled", "pizzeria").lasting(now + 25, now + 3_600);
     for campaign in [&closed, &expired, &scheduled] {
         stage.send(campaign);
     }
@@ -199,7 +199,7 @@ fn a_campaign_that_waits_expired_or_was_closed_can_be_cancelled_for_ever() {
         stage.send(&longer(campaign));
     }
     wait_until("all is judged", LONG, || counted(&stage, "older_updates") == 3);
-    wait_for_second(now + 13);
+    wait_for_second(now + 26);
     for id in ["closed", "expired", "scheduled"] {
         assert_eq!(known(&stage, id).unwrap()["state"], "cancelled");
     }
