@@ -3,7 +3,7 @@ FEATURES := --features fail-points
 # The tests' build: our own crate hardly optimised, which halves the build; what it depends on is shared with every other build.
 TEST_CARGO := cargo --config profile.release.package.dinnerbell.opt-level=1
 # Tests wait for servers more than they compute.
-TEST_THREADS ?= 8
+TEST_THREADS ?= 7
 # Where rustup puts cargo, for shells that do not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
