@@ -162,7 +162,7 @@ impl Adopter<'_> {
         let ours = LedgerSide { ledger: self.claim.ledger, head, previous: found.previous, published: found.published };
         let empty = is_empty(&self.pool, lane, head.seq).await?;
         let last = last_round(&ours, &theirs, overruled, empty).map_err(|kind| {
-            let halt = policy::contradiction(lane, &kind, &format!("{ours:?}"), &format!("{theirs:?}"));
+            let halt = policy::contradiction(lane, &kind, &ours, &theirs);
             ResolveError::Refused(format!(
                 "nobody knows what was published of round {} of lane {lane}: {}; {}; then adopt again",
                 head.seq, halt.found, halt.remedy

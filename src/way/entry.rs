@@ -196,7 +196,7 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
             Ok((producer, published(restored)))
         }
         Reconciled::Contradiction(kind) => {
-            let halt = policy::contradiction(lane, &kind, &ours.to_string(), &theirs.to_string());
+            let halt = policy::contradiction(lane, &kind, &ours, &theirs);
             Err(LaneError::Halt(halt))
         }
     }

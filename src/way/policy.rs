@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::reconcile::Contradiction;
+use super::reconcile::{Contradiction, LedgerSide};
 use crate::audience::AudienceError;
-use crate::broker::{BrokerError, Lane};
+use crate::broker::{BrokerError, Committed, Lane};
 use crate::ledger::{Halt, LedgerError};
 use crate::patience::jitter;
 
@@ -166,7 +166,7 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
 }
 
 /// The halt that a contradiction between the two sides is.
-pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &str, theirs: &str) -> Halt {
+pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &LedgerSide, theirs: &Committed) -> Halt {
     let (name, what) = match kind {
         Contradiction::MarkMissing => (
             "mark-missing",
