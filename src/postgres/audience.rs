@@ -36,7 +36,6 @@ struct Inner {
     page: String,
     pages: String,
     skipped: String,
-    all_skipped: String,
     patience: Duration,
     /// Only where no index serves.
     ahead: Option<ReadAhead>,
@@ -57,10 +56,9 @@ impl PostgresAudience {
         let patience = if indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };
         let inner = Inner {
             begin: begin_sql(indexed, patience),
-            page: page_sql(&table, "$1", "$2", "$3", "$4"),
+            page: page_sql(&table, "($1::text[])[1]", "($2::text[])[1]", "($3::int8[])[1]", "($4::text[])[1]"),
             pages: pages_sql(&table),
-            skipped: skipped_sql(&table, "$1"),
-            all_skipped: all_skipped_sql(&table),
+            skipped: skipped_of_each_sql(&table),
             patience,
             ahead: (!indexed).then(ReadAhead::default),
             pool,
@@ -107,27 +105,29 @@ impl Audience for PostgresAudience {
     }
 }
 
-/// A restaurant's id that the encoding of the table's database cannot write is in no row of it: nobody favours it.
-fn nobody(error: PostgresError) -> Result<Page, AudienceError> {
-    match is_untranslatable(&error) {
-        true => Ok(Page { clients: Clients::new(), last: true, skipped: 0 }),
-        false => Err(error.into()),
-    }
-}
-
+/// Whether the encoding of the table's database cannot write what was asked for.
 fn is_untranslatable(error: &PostgresError) -> bool {
     error.code() == Some(&SqlState::UNTRANSLATABLE_CHARACTER)
 }
 
 impl PostgresAudience {
     async fn one(&self, wanted: Wanted<'_>) -> Result<Page, AudienceError> {
-        let Some(ahead) = &self.inner.ahead else { return self.inner.read(wanted).await.or_else(nobody) };
+        let Some(ahead) = &self.inner.ahead else { return self.read_one(wanted).await };
         if let Some(page) = ahead.take(wanted) {
             return Ok(page);
         }
         let many = Wanted { rows: wanted.rows.saturating_mul(PAGES), ..wanted };
-        let read = self.inner.read(many).await.or_else(nobody)?;
+        let read = self.read_one(many).await?;
         Ok(ahead.keep(wanted, read))
+    }
+
+    async fn read_one(&self, wanted: Wanted<'_>) -> Result<Page, AudienceError> {
+        match self.inner.read(&[wanted]).await {
+            Ok(mut pages) => Ok(pages.pop().expect("one page was wanted")),
+            // Such a restaurant's id is in no row of a database whose encoding cannot write it: nobody favours it.
+            Err(error) if is_untranslatable(&error) => Ok(Page { last: true, ..Page::default() }),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -137,7 +137,15 @@ impl Inner {
         self.patience + PATIENCE
     }
 
-    async fn read(&self, wanted: Wanted<'_>) -> Result<Page, PostgresError> {
+    async fn read_all(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, PostgresError> {
+        let mut pages = Vec::with_capacity(wanted.len());
+        for some in wanted.chunks(AT_ONCE) {
+            pages.append(&mut self.read(some).await?);
+        }
+        Ok(pages)
+    }
+
+    async fn read(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, PostgresError> {
         let connection = self.pool.get().await?;
         let statements = async {
             // Sent at once, answered in this order: one round trip.
@@ -147,74 +155,19 @@ impl Inner {
                 self.skipped(&connection, wanted),
                 connection.batch_without_deadline("commit"),
             )?;
-            Ok::<_, PostgresError>(Page { last: clients.len() < wanted.rows, clients, skipped })
-        };
-        let page = deadline(self.pool.address(), self.whole(), statements).await?;
-        connection.release();
-        Ok(page)
-    }
-
-    async fn clients(&self, connection: &Connection, wanted: Wanted<'_>) -> Result<Clients, PostgresError> {
-        let Wanted { restaurant_id, after, upto, rows } = wanted;
-        let (after, limit) = (after.unwrap_or_default(), i64::try_from(rows).unwrap_or(i64::MAX));
-        let parameters: Vec<Parameter<'_>> =
-            vec![(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8), (&upto, Type::TEXT)];
-        let mut clients = Clients::new();
-        let take = |row: &Row| {
-            clients.push(row.try_get(0).map_err(|error| connection.explain(&error))?);
-            Ok(())
-        };
-        connection.for_each(&self.page, parameters, self.whole(), take).await?;
-        Ok(clients)
-    }
-
-    /// Only with the first page: those who are in no page.
-    async fn skipped(&self, connection: &Connection, wanted: Wanted<'_>) -> Result<u64, PostgresError> {
-        let Wanted { restaurant_id, after, .. } = wanted;
-        if after.is_some() {
-            return Ok(0);
-        }
-        let mut skipped = 0_i64;
-        let take = |row: &Row| {
-            skipped = row.try_get(0).map_err(|error| connection.explain(&error))?;
-            Ok(())
-        };
-        connection.for_each(&self.skipped, vec![(&restaurant_id, Type::TEXT)], self.whole(), take).await?;
-        Ok(u64::try_from(skipped).unwrap_or(0))
-    }
-
-    async fn read_all(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, PostgresError> {
-        let mut pages = Vec::with_capacity(wanted.len());
-        for some in wanted.chunks(AT_ONCE) {
-            pages.append(&mut self.read_some(some).await?);
-        }
-        Ok(pages)
-    }
-
-    /// Several pages as one is read.
-    async fn read_some(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, PostgresError> {
-        let connection = self.pool.get().await?;
-        let statements = async {
-            let (_, clients, skipped, _) = futures_util::try_join!(
-                connection.batch_without_deadline(&self.begin),
-                self.all_clients(&connection, wanted),
-                self.all_skipped(&connection, wanted),
-                connection.batch_without_deadline("commit"),
-            )?;
-            let pages = wanted.iter().zip(clients).zip(skipped);
             let page = |((wanted, clients), skipped): ((&Wanted<'_>, Clients), u64)| Page {
                 last: clients.len() < wanted.rows,
                 clients,
                 skipped,
             };
-            Ok::<_, PostgresError>(pages.map(page).collect())
+            Ok::<_, PostgresError>(wanted.iter().zip(clients).zip(skipped).map(page).collect())
         };
         let pages = deadline(self.pool.address(), self.whole(), statements).await?;
         connection.release();
         Ok(pages)
     }
 
-    async fn all_clients(&self, connection: &Connection, wanted: &[Wanted<'_>]) -> Result<Vec<Clients>, PostgresError> {
+    async fn clients(&self, connection: &Connection, wanted: &[Wanted<'_>]) -> Result<Vec<Clients>, PostgresError> {
         let restaurants: Vec<&str> = wanted.iter().map(|one| one.restaurant_id).collect();
         let after: Vec<&str> = wanted.iter().map(|one| one.after.unwrap_or_default()).collect();
         let most: Vec<i64> = wanted.iter().map(|one| i64::try_from(one.rows).unwrap_or(i64::MAX)).collect();
@@ -225,27 +178,34 @@ impl Inner {
             (&most, Type::INT8_ARRAY),
             (&upto, Type::TEXT_ARRAY),
         ];
+        // The rows of a page by itself are in its order, and need no place.
+        let alone = wanted.len() == 1;
         let mut clients = vec![Clients::new(); wanted.len()];
         let take = |row: &Row| {
-            clients[place(row)].push(row.try_get(1).map_err(|error| connection.explain(&error))?);
+            let (place, column) = if alone { (0, 0) } else { (place(row), 1) };
+            clients[place].push(row.try_get(column).map_err(|error| connection.explain(&error))?);
             Ok(())
         };
-        connection.for_each(&self.pages, parameters, self.whole(), take).await?;
+        let sql = if alone { &self.page } else { &self.pages };
+        connection.for_each(sql, parameters, self.whole(), take).await?;
         Ok(clients)
     }
 
-    async fn all_skipped(&self, connection: &Connection, wanted: &[Wanted<'_>]) -> Result<Vec<u64>, PostgresError> {
-        // Only first pages are asked about.
+    /// Only with first pages: those who are in no page.
+    async fn skipped(&self, connection: &Connection, wanted: &[Wanted<'_>]) -> Result<Vec<u64>, PostgresError> {
         let restaurants: Vec<Option<&str>> =
             wanted.iter().map(|one| one.after.is_none().then_some(one.restaurant_id)).collect();
         let mut skipped = vec![0; wanted.len()];
+        if restaurants.iter().all(Option::is_none) {
+            return Ok(skipped);
+        }
         let take = |row: &Row| {
             let counted: i64 = row.try_get(1).map_err(|error| connection.explain(&error))?;
             skipped[place(row)] = u64::try_from(counted).unwrap_or(0);
             Ok(())
         };
         let parameters: Vec<Parameter<'_>> = vec![(&restaurants, Type::TEXT_ARRAY)];
-        connection.for_each(&self.all_skipped, parameters, self.whole(), take).await?;
+        connection.for_each(&self.skipped, parameters, self.whole(), take).await?;
         Ok(skipped)
     }
 }
@@ -293,7 +253,8 @@ pub(super) fn skipped_sql(table: &str, restaurant: &str) -> String {
     )
 }
 
-fn all_skipped_sql(table: &str) -> String {
+/// The same for each of many.
+fn skipped_of_each_sql(table: &str) -> String {
     let skipped = skipped_sql(table, "w.restaurant");
     format!(
         "select w.place, ({skipped}) from unnest($1::text[]) with ordinality as w(restaurant, place) where w.restaurant is not null"
