@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::{self, Secret};
 use crate::metrics::{Board, EXPOSITION_TYPE};
@@ -34,8 +34,6 @@ use crate::metrics::{Board, EXPOSITION_TYPE};
 const MOST_CONNECTIONS: usize = 64;
 /// How long a connection may keep silent though others wait for its place: a probe asks at once, even on a busy machine.
 const SILENCE: Duration = Duration::from_millis(200);
-/// How soon it is looked again for a place, where there was none.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long the head of a request may take.
 const HEAD: Duration = Duration::from_secs(1);
 /// How long a connection lives, whatever it does.
@@ -106,14 +104,14 @@ pub async fn serve(bound: Bound, board: Arc<Board>, mut stop: watch::Receiver<bo
     let mut connections = JoinSet::new();
     let mut places = Places::default();
     loop {
-        let room = places.make_room();
+        let full_until = places.make_room();
         tokio::select! {
             biased;
             // A dropped sender means that the service is gone: that is a stop as well.
             _ = stop.wait_for(|stop| *stop) => break,
             Some(_) = connections.join_next() => {}
-            () = sleep(LOOK_AGAIN), if !room => {}
-            accepted = listener.accept(), if room => match accepted {
+            () = sleep_until(full_until.unwrap_or_else(Instant::now)), if full_until.is_some() => {}
+            accepted = listener.accept(), if full_until.is_none() => match accepted {
                 Ok((stream, peer)) => {
                     let asked = Arc::new(AtomicBool::new(false));
                     let router = noting(&asked, router.clone()).layer(Extension(Peer(peer)));
@@ -147,20 +145,26 @@ struct Place {
 }
 
 impl Places {
-    /// Whether there is room for one more. Where there is none, the oldest that has kept silent for a while is ended: so those that keep silent
-    /// only ever crowd out one another, and a probe waits in the kernel's queue for a moment and is answered.
-    fn make_room(&mut self) -> bool {
+    /// None where there is room for one more; else when there may be, unless a connection ends before. Where there is none, the oldest that has
+    /// kept silent for a while is ended: so those that keep silent only ever crowd out one another, and a probe waits in the kernel's queue for
+    /// a moment and is answered.
+    fn make_room(&mut self) -> Option<Instant> {
         self.open.retain(|place| !place.task.is_finished());
         if self.open.len() < MOST_CONNECTIONS {
-            return true;
+            return None;
         }
-        let silent = |place: &Place| !place.asked.load(Ordering::Relaxed) && place.since.elapsed() >= SILENCE;
-        let silent = self.open.iter().position(silent);
-        if let Some(place) = silent.and_then(|at| self.open.remove(at)) {
+        let Some(at) = self.open.iter().position(|place| !place.asked.load(Ordering::Relaxed)) else {
+            return Some(Instant::now() + LIFE);
+        };
+        let patience = self.open[at].since + SILENCE;
+        if patience > Instant::now() {
+            return Some(patience);
+        }
+        if let Some(place) = self.open.remove(at) {
             tracing::debug!("a connection that asked for nothing made room for another one");
             place.task.abort();
         }
-        self.open.len() < MOST_CONNECTIONS
+        None
     }
 }
 
