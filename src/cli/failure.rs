@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::config::ConfigErrors;
+use crate::operate::resolve::ResolveError;
 use crate::postgres::errors::PostgresError;
 
 /// Why a command failed. The exit statuses are a contract: supervisors and scripts rely on them.
@@ -33,6 +34,12 @@ pub enum Failure {
     /// It failed, and all that is to be said was printed already.
     #[error("")]
     Reported(u8),
+}
+
+impl From<ResolveError> for Failure {
+    fn from(error: ResolveError) -> Self {
+        Self::Failed(error.to_string())
+    }
 }
 
 impl From<PostgresError> for Failure {

@@ -12,11 +12,7 @@ pub fn since(text: Option<&str>) -> Result<Option<EpochSeconds>, Failure> {
 }
 
 fn past(text: &str, now: EpochSeconds) -> Result<EpochSeconds, String> {
-    let time = match text {
-        "now" => Some(now),
-        text => time(text, now),
-    };
-    match time {
+    match from_now(text, now) {
         Some(time) if time <= now => Ok(time),
         Some(_) => Err("lies in the future: of a span, give what has passed, as -24h".to_owned()),
         None => Err("must be an RFC 3339 time, epoch seconds, now, or a span back from now, as -24h".to_owned()),
@@ -25,15 +21,18 @@ fn past(text: &str, now: EpochSeconds) -> Result<EpochSeconds, String> {
 
 /// `--start`: when a campaign begins.
 pub fn start(text: &str, now: EpochSeconds) -> Result<EpochSeconds, Failure> {
-    let start = if text == "now" { Some(now) } else { time(text, now) };
     let wrong = "--start must be now, an RFC 3339 time, epoch seconds, or a span from now, as +10m";
-    start.ok_or_else(|| Failure::Usage(wrong.to_owned()))
+    from_now(text, now).ok_or_else(|| Failure::Usage(wrong.to_owned()))
 }
 
 /// `--end`: when a campaign ends.
 pub fn end(text: &str, start: EpochSeconds) -> Result<EpochSeconds, Failure> {
     let wrong = "--end must be an RFC 3339 time, epoch seconds, or a span from its start, as +2h or +1h30m";
     time(text, start).ok_or_else(|| Failure::Usage(wrong.to_owned()))
+}
+
+fn from_now(text: &str, now: EpochSeconds) -> Option<EpochSeconds> {
+    if text == "now" { Some(now) } else { time(text, now) }
 }
 
 /// RFC 3339, epoch seconds, or a span from `base` with its sign.

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::broker::Lane;
-use crate::cli::{ConfigFile, Failure, Json, block_on, operator, output};
+use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
 use crate::operate::adopt::{Adoption, Request, adopt};
 
 const EXAMPLES: &str = "\
@@ -43,9 +43,8 @@ impl Arguments {
         }
         let config = self.config.load()?;
         let request = Request { lane, into, dry_run, by: operator("lane adopt") };
-        let adoption =
-            block_on(async { adopt(&config, &request).await.map_err(|error| Failure::Failed(error.to_string())) })?;
-        if self.json.json { output::print_json(&adoption) } else { output::print(&text(&adoption)) }
+        let adoption = block_on(async { Ok(adopt(&config, &request).await?) })?;
+        self.json.print(&adoption, text)
     }
 }
 

@@ -67,9 +67,7 @@ impl Arguments {
         let request = Request { lane: self.lane, resolution, dry_run: self.dry_run, by: operator("lane resolve") };
         // Drawn on standard error, and only on a terminal.
         let progress = ProgressBar::new(0);
-        let resolved = block_on(async {
-            resolve(&config, &request, &progress).await.map_err(|error| Failure::Failed(error.to_string()))
-        });
+        let resolved = block_on(async { Ok(resolve(&config, &request, &progress).await?) });
         progress.finish_and_clear();
         let resolved = resolved?;
         self.json.print(&resolved, text)

@@ -3,6 +3,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::resolve::CLEARED;
 use super::{PostgresLedger, lost, rounds};
 use crate::broker::Lane;
 use crate::ledger::{LedgerError, Ownership, RoundHead};
@@ -154,11 +155,13 @@ async fn hand_over(tx: &Transaction, lane: Lane, into: Lane) -> Result<(), Ledge
 /// published as it stands by now, with nothing in it, whatever mark Kafka holds.
 async fn note(tx: &Transaction, leaving: &Leaving, into: Lane, by: &str) -> Result<(), LedgerError> {
     let (lane, published) = (leaving.own.lane, leaving.last == LastRound::Published);
-    let taken = "update dinnerbell.lane set epoch = epoch + 1, owner = $2, entered_at = clock_timestamp() where lane in ($1, $3)";
-    tx.execute(taken, &[(&lane, Type::INT4), (&by, Type::TEXT), (&into, Type::INT4)]).await?;
-    let left = "update dinnerbell.lane set halted = null, halted_found = null, halted_remedy = null, halted_at = null, \
-                resolved_at = clock_timestamp(), resolved_by = $2, published_seq = case when $3 then seq else published_seq end, \
-                overrule = overrule or not $3 where lane = $1";
-    tx.execute(left, &[(&lane, Type::INT4), (&by, Type::TEXT), (&published, Type::BOOL)]).await?;
+    let taken = "owner = $2, entered_at = clock_timestamp()";
+    let left = format!(
+        "update dinnerbell.lane set {CLEARED}, {taken}, resolved_by = $2, \
+         published_seq = case when $3 then seq else published_seq end, overrule = overrule or not $3 where lane = $1"
+    );
+    tx.execute(&left, &[(&lane, Type::INT4), (&by, Type::TEXT), (&published, Type::BOOL)]).await?;
+    let goes_on = format!("update dinnerbell.lane set epoch = epoch + 1, {taken} where lane = $1");
+    tx.execute(&goes_on, &[(&into, Type::INT4), (&by, Type::TEXT)]).await?;
     Ok(())
 }

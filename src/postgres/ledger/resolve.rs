@@ -13,7 +13,7 @@ use crate::draft::FEEDBACK_COLUMNS;
 use crate::ledger::{LedgerError, Ownership, RoundHead};
 use crate::operate::decide::{Decision, LastRound};
 use crate::operate::found::FoundDraft;
-use crate::postgres::connect::{Parameter, Pool, Transaction};
+use crate::postgres::connect::{Parameter, Pool, Transaction, place};
 use crate::postgres::errors::PostgresError;
 use crate::way::intake::State;
 
@@ -73,7 +73,7 @@ pub struct Mended {
 }
 
 /// How a lane is cleared of its halt; the epoch moves, so that whoever runs it enters it again.
-const CLEARED: &str = "epoch = epoch + 1, halted = null, halted_found = null, halted_remedy = null, halted_at = null, \
+pub(super) const CLEARED: &str = "epoch = epoch + 1, halted = null, halted_found = null, halted_remedy = null, halted_at = null, \
                        resolved_at = clock_timestamp()";
 
 /// A lane as it stands; none where it was never entered.
@@ -130,7 +130,7 @@ pub async fn without_row(pool: &Pool, drafts: &[FoundDraft<'_>]) -> Result<Vec<u
     let campaigns: Vec<&str> = drafts.iter().map(|draft| &*draft.adv_campaign_id).collect();
     let clients: Vec<&str> = drafts.iter().map(|draft| &*draft.client_id).collect();
     let found = pool.query(&sql, &[(&campaigns, Type::TEXT_ARRAY), (&clients, Type::TEXT_ARRAY)]).await?;
-    Ok(found.iter().filter_map(|row| usize::try_from(row.get::<_, i64>(0) - 1).ok()).collect())
+    Ok(found.iter().map(place).collect())
 }
 
 impl PostgresLedger {
