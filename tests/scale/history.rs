@@ -90,6 +90,8 @@ const LATE: i64 = 300;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Statistics {
     None,
+    /// Of a time before anything was sent: they call the largest table small.
+    Old,
     Fresh,
 }
 
@@ -102,7 +104,7 @@ struct Counted {
     pages: Pages,
     /// What each question touched.
     of: BTreeMap<(&'static str, String), i64>,
-    _database: Database,
+    database: Database,
 }
 
 impl Counted {
@@ -113,6 +115,9 @@ impl Counted {
         database.execute(&TABLES.map(|table| format!("alter table {table} set (autovacuum_enabled = off);")).concat());
         database.execute(OPEN);
         let analyze = TABLES.map(|table| format!("analyze {table};")).concat();
+        if statistics == Statistics::Old {
+            database.execute(&analyze);
+        }
         if campaigns > 0 {
             database.execute(&past(campaigns));
             database.execute(&(told("past-", campaigns, 10) + &told("open-", 3, campaigns)));
@@ -126,7 +131,7 @@ impl Counted {
         let pool = Pool::open(&one, "feedback").unwrap();
         let clock = PostgresClock::start(feedback_pool(&database)).await.unwrap();
         let ledger = PostgresLedger::new(pool, clock, "counted".into(), "group".into(), true);
-        let mut counted = Self { ledger, pages: Pages::new(), of: BTreeMap::new(), _database: database };
+        let mut counted = Self { ledger, pages: Pages::new(), of: BTreeMap::new(), database };
         counted.pages = counted.touched().await;
         counted
     }
@@ -201,6 +206,14 @@ async fn ask_all(counted: &mut Counted) {
     counted.note("late").await;
     record_round(&ledger, own).await;
     counted.note("round").await;
+    counted.database.execute("update dinnerbell.campaign set state = 'cancelled' where adv_campaign_id = 'open-1'");
+    counted.note("a cancellation").await;
+    ledger.withdraw(own, RoundHead { seq: 40_001, revision: 0, checksum: 0 }).await.unwrap();
+    counted.note("withdraw").await;
+    assert_eq!(ledger.stored_round(own).await.unwrap().drafts, 0);
+    let left =
+        counted.database.number("select count(*) from public.subscribers_feedback where client_id in ('a0', 'm60')");
+    assert_eq!(left, 0, "rows of the page and of late ones go");
 }
 
 fn stretch<'a>(adv_campaign_id: &'a str, after: Option<&'a str>, upto: &'a str) -> Stretch<'a> {
@@ -252,7 +265,7 @@ async fn record_round(ledger: &PostgresLedger, own: Ownership) {
 async fn what_a_lane_asks_touches_no_more_pages_after_twenty_thousand_campaigns() {
     let mut empty = Counted::with(0, Statistics::None).await;
     ask_all(&mut empty).await;
-    for statistics in [Statistics::None, Statistics::Fresh] {
+    for statistics in [Statistics::None, Statistics::Old, Statistics::Fresh] {
         let mut full = Counted::with(20_000, statistics).await;
         ask_all(&mut full).await;
         // Indexes are two levels deeper; in an empty ledger those who may be late are not even looked up.

@@ -129,7 +129,10 @@ impl PostgresLedger {
         if !self.shared.publishes_dead_letters {
             return Ok(Vec::new());
         }
-        let sql = format!("{DEAD_LETTER} where lane = $1 and round_seq is null order by id limit $2");
+        // A lane between bounds, and it comes first in the order: else statistics from before the first dead letter let the primary key be
+        // walked, past all that ever were.
+        let sql =
+            format!("{DEAD_LETTER} where lane between $1 and $1 and round_seq is null order by lane, id limit $2");
         let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&MOST_DEAD_LETTERS, Type::INT8)];
         Ok(tx.query(&sql, &parameters).await?.iter().map(dead_letter).collect())
     }
@@ -174,14 +177,13 @@ impl PostgresLedger {
     ) -> Result<Option<DraftBatch>, LedgerError> {
         let feedback = self.feedback();
         let sql = format!(
-            "select {CAMPAIGN}, trigger_datetime_created::int8 from {feedback} where {} limit 1",
-            part.condition()
+            "{} limit 1",
+            StoredPart::select(&format!("{CAMPAIGN}, trigger_datetime_created::int8"), &feedback)
         );
         let Some(row) = tx.query_opt(&sql, &part.parameters()).await? else { return Ok(None) };
         let template = DraftTemplate::new(Arc::new(campaign(&row, 0)), row.get(8), &self.shared.group_id)
             .map_err(|error| LedgerError::Damaged(error.to_string()))?;
-        let sql =
-            format!("select client_id from {feedback} where {} order by client_id collate \"C\"", part.condition());
+        let sql = StoredPart::select("client_id", &feedback);
         let mut clients = Clients::new();
         for row in tx.query(&sql, &part.parameters()).await? {
             clients.push(row.get(0));
@@ -214,8 +216,11 @@ impl PostgresLedger {
         seq: i64,
         part: &StoredPart,
     ) -> Result<i64, LedgerError> {
-        let sql = format!("delete from {} where {} and feedback is null", self.feedback(), part.condition());
-        let kept = part.drafts - tx.execute(&sql, &part.parameters()).await?.cast_signed();
+        let mut kept = part.drafts;
+        for condition in [StoredPart::on_the_page(), StoredPart::late()] {
+            let sql = format!("delete from {} where {condition} and feedback is null", self.feedback());
+            kept -= tx.execute(&sql, &part.parameters()).await?.cast_signed();
+        }
         withdraw_part(tx, own, seq, part, kept).await?;
         Ok(kept)
     }
@@ -292,15 +297,26 @@ pub(super) struct StoredPart {
 }
 
 impl StoredPart {
-    /// Which feedback rows are this part's: the range less those who had a row before, and the late ones by name. Both are looked up in the
-    /// unique index, so each in its collation: else all that the campaign ever told would be read. Beside the parameters it needs nothing
-    /// that a partitioned table refuses.
-    pub(super) fn condition(&self) -> String {
+    /// A part's feedback rows: those of its page, then those who were late. Two questions, each with the unique index's own collation and
+    /// predicate: joined by an `or`, all that the campaign ever told would be read where the statistics are old. Beside the parameters they need
+    /// nothing that a partitioned table refuses.
+    pub(super) fn select(columns: &str, feedback: &str) -> String {
+        let select = |condition| format!("select {columns} from {feedback} where {condition}");
+        format!("{} union all {}", select(Self::on_the_page()), select(Self::late()))
+    }
+
+    /// The range less those who had a row before it was read, and less those who came into it since and were late.
+    fn on_the_page() -> String {
         format!(
-            "adv_campaign_id = $1 and {} and (($2 and ($3::text is null or client_id collate \"C\" > $3) and client_id collate \"C\" <= $4 \
-             and client_id <> all($5)) or client_id collate \"C\" = any($6))",
+            "adv_campaign_id = $1 and {} and $2 and ($3::text is null or client_id collate \"C\" > $3) and client_id collate \"C\" <= $4 \
+             and client_id <> all($5) and client_id <> all($6)",
             rows::INDEXED
         )
+    }
+
+    /// The late ones by name.
+    fn late() -> String {
+        format!("adv_campaign_id = $1 and {} and client_id collate \"C\" = any($6)", rows::INDEXED)
     }
 
     pub(super) fn parameters(&self) -> [Parameter<'_>; 6] {

@@ -4,7 +4,7 @@ use futures_util::TryStreamExt;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::rounds;
+use super::rounds::{self, StoredPart};
 use crate::broker::Lane;
 use crate::campaign::EpochSeconds;
 use crate::operate::found::FoundDraft;
@@ -63,7 +63,7 @@ impl Snapshot {
         mut take: impl FnMut(&str, &str) -> Result<(), E>,
     ) -> Result<(), E> {
         for part in rounds::parts(&self.tx, lane, seq).await?.iter().filter(|part| part.drafts > 0) {
-            let sql = format!("select client_id from {} where {}", self.feedback, part.condition());
+            let sql = StoredPart::select("client_id", &self.feedback);
             let parameters = part.parameters().to_vec();
             self.each(&sql, parameters, |row| take(&part.id, row.get(0))).await?;
         }
