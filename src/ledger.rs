@@ -110,6 +110,15 @@ pub struct OpenCampaign {
     pub main_pass_over: bool,
 }
 
+/// A campaign that is over, and whose untold audience is not counted yet.
+#[derive(Debug, Clone)]
+pub struct Uncounted {
+    /// The campaign.
+    pub campaign: Arc<Campaign>,
+    /// Whether it was cancelled; else its end passed.
+    pub cancelled: bool,
+}
+
 /// What a lane has to do, as the ledger knows it.
 #[derive(Debug, Clone, Default)]
 pub struct Due {
@@ -121,8 +130,8 @@ pub struct Due {
     pub dead_letters: Vec<DeadLetterMessage>,
     /// When the next campaign starts or ends.
     pub next_change: Option<EpochSeconds>,
-    /// Campaigns whose end passed and whose untold audience is not counted yet.
-    pub uncounted: Vec<Arc<Campaign>>,
+    /// Campaigns that are over and whose untold audience is not counted yet.
+    pub uncounted: Vec<Uncounted>,
     /// Whether there are more of them.
     pub more_uncounted: bool,
 }
@@ -371,7 +380,7 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Whether an operator paused all sending.
     fn paused(&self) -> impl Future<Output = Result<bool, LedgerError>> + Send;
-    /// How many were not told of a campaign whose end passed.
+    /// How many were not told of a campaign whose end passed, or that was cancelled.
     fn note_unsent(
         &self,
         own: Ownership,

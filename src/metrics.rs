@@ -245,10 +245,11 @@ impl Board {
         self.series.drafts.inc_by(drafts as u64);
     }
 
-    /// A campaign ended, and so many were not told of it.
-    pub fn unsent(&self, lane: Lane, unsent: u64) {
-        tracing::debug!(lane, unsent, "counted who was not told");
-        self.series.unsent.inc_by(unsent);
+    /// A campaign ended or was cancelled, and so many were not told of it.
+    pub fn unsent(&self, lane: Lane, unsent: u64, cancelled: bool) {
+        let why = if cancelled { "cancelled" } else { "ended" };
+        tracing::debug!(lane, unsent, why, "counted who was not told");
+        self.series.unsent.get_or_create(&[("why", why)]).inc_by(unsent);
     }
 
     /// How far a lane is behind: records below the high watermark that are not taken in, and the age of the oldest of them in seconds;

@@ -46,7 +46,7 @@ pub struct Summary {
     pub told: i64,
     /// Those of late subscribers among them.
     pub late: i64,
-    /// Who was not told when the end passed; null before that, and until it is counted.
+    /// Who was not told when the end passed, or it was cancelled; null before that, and until it is counted.
     pub unsent: Option<i64>,
     /// Who was not told, and why.
     pub not_told: Vec<NotTold>,
@@ -222,13 +222,13 @@ fn details(row: &Row) -> Details {
 
 fn summary(row: &Row) -> Summary {
     let (told, late, unsent, skipped): (i64, i64, Option<i64>, i64) = (row.get(3), row.get(4), row.get(5), row.get(11));
-    let (state, main_pass_over): (String, bool) = (row.get(2), row.get(12));
+    let (restaurant_id, state, main_pass_over): (Option<String>, String, bool) = (row.get(1), row.get(2), row.get(12));
     let rate: Option<f64> = row.get(15);
     let pass = || Pass { cursor: row.get(13), over: main_pass_over, covered: told - late + skipped, now: row.get(14) };
     Summary {
         adv_campaign_id: row.get(0),
-        restaurant_id: row.get(1),
-        not_told: not_told(&state, main_pass_over, unsent, skipped),
+        not_told: not_told(&state, restaurant_id.is_some(), unsent, skipped),
+        restaurant_id,
         running: rate.map(|_| pass()),
         state,
         told,
@@ -245,11 +245,14 @@ fn summary(row: &Row) -> Summary {
     }
 }
 
-fn not_told(state: &str, main_pass_over: bool, unsent: Option<i64>, skipped: i64) -> Vec<NotTold> {
+/// One that was cancelled before it arrived had no audience.
+fn not_told(state: &str, has_arrived: bool, unsent: Option<i64>, skipped: i64) -> Vec<NotTold> {
     let mut not_told = Vec::new();
     match state {
         "expired" | "closed" if unsent != Some(0) => not_told.push(NotTold { why: Why::Ended, clients: unsent }),
-        "cancelled" if !main_pass_over => not_told.push(NotTold { why: Why::Cancelled, clients: unsent }),
+        "cancelled" if has_arrived && unsent != Some(0) => {
+            not_told.push(NotTold { why: Why::Cancelled, clients: unsent })
+        }
         _ => {}
     }
     if skipped > 0 {
@@ -316,13 +319,14 @@ mod tests {
     #[test]
     fn each_of_those_not_told_has_a_reason() {
         let ended = |clients| NotTold { why: Why::Ended, clients };
-        assert_eq!(not_told("expired", false, Some(3), 0), [ended(Some(3))]);
-        assert_eq!(not_told("expired", false, None, 0), [ended(None)], "not counted yet");
+        assert_eq!(not_told("expired", true, Some(3), 0), [ended(Some(3))]);
+        assert_eq!(not_told("expired", true, None, 0), [ended(None)], "not counted yet");
         assert_eq!(not_told("closed", true, Some(0), 0), []);
-        assert_eq!(not_told("cancelled", true, None, 0), [], "its main pass was over");
-        let cancelled = NotTold { why: Why::Cancelled, clients: None };
+        assert_eq!(not_told("cancelled", true, Some(0), 0), [], "its main pass was over");
+        assert_eq!(not_told("cancelled", false, None, 0), [], "it never arrived");
+        let cancelled = NotTold { why: Why::Cancelled, clients: Some(3) };
         let unusable = NotTold { why: Why::UnusableId, clients: Some(2) };
-        assert_eq!(not_told("cancelled", false, None, 2), [cancelled, unusable]);
-        assert_eq!(not_told("active", false, None, 0), []);
+        assert_eq!(not_told("cancelled", true, Some(3), 2), [cancelled, unusable]);
+        assert_eq!(not_told("active", true, None, 0), []);
     }
 }

@@ -333,9 +333,9 @@ impl Ledger for PostgresLedger {
     async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
         let sql =
-            "update dinnerbell.campaign set unsent = $2 where adv_campaign_id = $1 and state in ('expired', 'closed')";
+            format!("update dinnerbell.campaign set unsent = $2 where adv_campaign_id = $1 and {}", rounds::COUNTED);
         let unsent = i64::try_from(unsent).unwrap_or(i64::MAX);
-        tx.execute(sql, &[(&id, Type::TEXT), (&unsent, Type::INT8)]).await?;
+        tx.execute(&sql, &[(&id, Type::TEXT), (&unsent, Type::INT8)]).await?;
         Ok(tx.commit().await?)
     }
 

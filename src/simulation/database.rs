@@ -12,7 +12,7 @@ use crate::campaign::{Campaign, EpochSeconds};
 use crate::draft::{Clients, DraftBatch, DraftTemplate, dead_letter_checksum};
 use crate::ledger::{
     Due, Entered, Halt, LedgerError, OpenCampaign, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed,
-    StoredRound, Tally,
+    StoredRound, Tally, Uncounted,
 };
 use crate::way::intake::State as Stage;
 
@@ -169,6 +169,11 @@ impl CampaignRow {
 
     fn start(&self) -> EpochSeconds {
         self.campaign.as_ref().map_or(0, |campaign| campaign.window.start)
+    }
+
+    /// Whether it is over, and there is an audience to count.
+    fn is_counted(&self) -> bool {
+        matches!(self.state, Stage::Expired | Stage::Closed | Stage::Cancelled) && self.campaign.is_some()
     }
 
     fn runs(&self) -> bool {
@@ -367,10 +372,9 @@ impl State {
         active.sort_by_key(|row| (row.cursor.is_some(), row.end()));
         let starts = mine.iter().filter(|row| row.state == Stage::Scheduled).map(|row| row.start());
         let ends = mine.iter().filter(|row| row.runs() && row.end() > now).map(|row| row.end());
-        let uncounted = mine
-            .iter()
-            .filter(|row| row.unsent.is_none() && matches!(row.state, Stage::Expired | Stage::Closed))
-            .filter_map(|row| row.campaign.clone());
+        let uncounted = mine.iter().filter(|row| row.unsent.is_none() && row.is_counted()).filter_map(|row| {
+            Some(Uncounted { campaign: row.campaign.clone()?, cancelled: row.state == Stage::Cancelled })
+        });
         let mut uncounted: Vec<_> = uncounted.collect();
         let more_uncounted = uncounted.len() > MOST_UNCOUNTED;
         uncounted.truncate(MOST_UNCOUNTED);
@@ -705,7 +709,7 @@ impl State {
 
     pub(super) fn note_unsent(&mut self, id: &str, unsent: u64) {
         if let Some(row) = self.database.campaigns.get_mut(id)
-            && matches!(row.state, Stage::Expired | Stage::Closed)
+            && row.is_counted()
         {
             row.unsent = Some(unsent.cast_signed());
         }

@@ -24,7 +24,7 @@ use crate::audience::{Audience, AudienceError};
 use crate::broker::{Broker, DeadLetterMessage, Lane};
 use crate::clock::Clock;
 use crate::draft::Clients;
-use crate::ledger::{Halt, Ledger, OpenCampaign, OpenRound, Ownership, RoundContent, Running};
+use crate::ledger::{Halt, Ledger, OpenCampaign, OpenRound, Ownership, RoundContent, Running, Uncounted};
 use crate::memory::Held;
 use crate::metrics::LaneState;
 
@@ -38,7 +38,7 @@ const NOTE_IDLE: Duration = Duration::from_secs(1);
 const REPORT: Duration = Duration::from_secs(5);
 /// How often a halted lane looks for its resolution.
 const LOOK_FOR_RESOLUTION: Duration = Duration::from_secs(1);
-/// How often an ended campaign whose count failed is tried again.
+/// How often a campaign whose count failed is counted again.
 const COUNT_AGAIN: Duration = Duration::from_secs(5);
 /// How often the database's clock is read by a lane that waits for a start or an end.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
@@ -112,7 +112,7 @@ async fn stand_still<B, L: Ledger, A, C>(
     Ok(())
 }
 
-/// Intake, rounds and the counting of ended campaigns, side by side.
+/// Intake, rounds and the counting of campaigns that are over, side by side.
 async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     deps: &Deps<B, L, A, C>,
     owned: Owned<B>,
@@ -608,14 +608,14 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
     }
 }
 
-/// Counts, in the background, who was not told of campaigns whose end passed.
+/// Counts, in the background, who was not told of campaigns whose end passed, or that were cancelled.
 async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
     deps: &Deps<B, L, A, C>,
     own: Ownership,
     work: &Work,
 ) -> Result<Infallible, LaneError> {
     loop {
-        let Some(campaign) = work.uncounted() else {
+        let Some(Uncounted { campaign, cancelled }) = work.uncounted() else {
             work.uncounted_added().await;
             continue;
         };
@@ -624,7 +624,7 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
         match counting.await {
             Ok(unsent) => {
                 deps.ledger.note_unsent(own, id, unsent).await?;
-                deps.board.unsent(own.lane, unsent);
+                deps.board.unsent(own.lane, unsent, cancelled);
                 work.counted(id);
             }
             Err(error) => {

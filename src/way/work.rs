@@ -1,13 +1,13 @@
 //! What a lane has to do, in memory: a bounded window on what the ledger knows, shared by the steps of one lane.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
 use crate::broker::DeadLetterMessage;
-use crate::campaign::{Campaign, EpochSeconds};
-use crate::ledger::{Due, RoundContent, Running, Taken};
+use crate::campaign::EpochSeconds;
+use crate::ledger::{Due, RoundContent, Running, Taken, Uncounted};
 
 /// Most campaigns of a lane that are held in memory at once; further ones wait in the ledger.
 pub const MOST_RUNNING: usize = 1_000;
@@ -29,7 +29,7 @@ pub type Favour = (String, String);
 struct State {
     running: BTreeMap<String, Running>,
     dead_letters: BTreeMap<i64, DeadLetterMessage>,
-    uncounted: BTreeMap<String, Arc<Campaign>>,
+    uncounted: BTreeMap<String, Uncounted>,
     late: BTreeSet<Favour>,
     /// Candidates of the sweep found no room.
     overrun: bool,
@@ -146,8 +146,8 @@ impl Work {
         for letter in due.dead_letters {
             state.dead_letters.entry(letter.id).or_insert(letter);
         }
-        for campaign in due.uncounted {
-            state.uncounted.insert(campaign.adv_campaign_id.clone(), campaign);
+        for uncounted in due.uncounted {
+            state.uncounted.insert(uncounted.campaign.adv_campaign_id.clone(), uncounted);
         }
         state.next_change = earlier(state.next_change, due.next_change);
         if !state.uncounted.is_empty() {
@@ -155,7 +155,7 @@ impl Work {
         }
     }
 
-    /// Waits until there may be an ended campaign to count.
+    /// Waits until there may be a campaign to count.
     pub async fn uncounted_added(&self) {
         self.uncounted.notified().await;
     }
@@ -310,8 +310,8 @@ impl Work {
         state.dead_letters.values().take_while(fits).cloned().collect()
     }
 
-    /// An ended campaign whose untold audience is to be counted.
-    pub fn uncounted(&self) -> Option<Arc<Campaign>> {
+    /// A campaign that is over, and whose untold audience is to be counted.
+    pub fn uncounted(&self) -> Option<Uncounted> {
         self.state().uncounted.values().next().cloned()
     }
 
@@ -349,8 +349,10 @@ fn earlier(one: Option<EpochSeconds>, other: Option<EpochSeconds>) -> Option<Epo
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::campaign::Window;
+    use crate::campaign::{Campaign, Window};
     use crate::ledger::CANCELLED;
 
     fn campaign(id: &str) -> Arc<Campaign> {
@@ -389,7 +391,8 @@ mod tests {
 
     #[test]
     fn ended_campaigns_that_are_not_held_are_loaded_when_those_held_are_counted() {
-        let work = loaded(Due { uncounted: vec![campaign("a")], more_uncounted: true, ..Due::default() });
+        let uncounted = vec![Uncounted { campaign: campaign("a"), cancelled: false }];
+        let work = loaded(Due { uncounted, more_uncounted: true, ..Due::default() });
         assert!(!work.begin_reload(0));
         assert!(!work.is_ready(0));
         work.counted("a");

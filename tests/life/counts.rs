@@ -1,6 +1,9 @@
 //! Nothing is lost in silence: each record ends as exactly one thing, and the counts add up.
 
-use crate::life::scene::{LONG, await_state, cancel, clients, counted, stage, update};
+use serde_json::Value;
+
+use crate::life::scene::{LONG, await_state, await_unsent, cancel, clients, counted, known, stage, update};
+use crate::support::campaign::epoch_seconds;
 use crate::support::{Campaign, Expected, wait_until};
 
 /// What a record can end as.
@@ -55,6 +58,34 @@ fn after_a_mixed_history_over_two_lanes_the_records_add_up() {
     wait_until("each dead letter is published once", LONG, || {
         stage.kafka.read_topic(&stage.dead_letters).len() as i64 == letters
     });
+    service.stop();
+    stage.assert_sinks(&expected);
+}
+
+#[test]
+fn who_was_not_told_of_a_cancelled_campaign_is_counted_if_it_ever_arrived() {
+    let stage = stage(1);
+    stage.subscribers.subscribe("pizzeria", 5);
+    let service = stage.start();
+    let now = epoch_seconds();
+    let complete = Campaign::now("complete", "pizzeria");
+    let scheduled = Campaign::now("scheduled", "pizzeria").lasting(now + 3_000, now + 3_600);
+    let expired = Campaign::now("expired", "pizzeria").lasting(now - 60, now - 1);
+    let unknown = Campaign::now("unknown", "pizzeria");
+    for campaign in [&complete, &scheduled, &expired] {
+        stage.send(campaign);
+        await_state(&stage, &campaign.adv_campaign_id, &campaign.adv_campaign_id);
+    }
+    for campaign in [&unknown, &complete, &scheduled, &expired] {
+        cancel(&stage, 0, campaign);
+        await_state(&stage, &campaign.adv_campaign_id, "cancelled");
+    }
+    for (campaign, unsent) in [(&complete, 0), (&scheduled, 5), (&expired, 5)] {
+        assert_eq!(await_unsent(&stage, &campaign.adv_campaign_id), unsent, "{}", campaign.adv_campaign_id);
+    }
+    assert_eq!(known(&stage, "unknown").unwrap()["unsent"], Value::Null);
+    let expected = Expected::from([(&complete, clients(&stage, "pizzeria"))]);
+    stage.await_sinks(&expected, LONG);
     service.stop();
     stage.assert_sinks(&expected);
 }

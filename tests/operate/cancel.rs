@@ -46,6 +46,10 @@ fn a_cancel_while_a_campaign_is_told_stops_it_and_says_how_many_had_been_told() 
     assert_eq!((&cancelled["in_effect"], &cancelled["waits_for"]), (&json!(true), &Value::Null));
     let by_then = cancelled["told"].as_i64().expect("a number");
     assert!((1..20_000).contains(&by_then), "{cancelled}");
+    wait_until("the others are counted", WITHIN, || {
+        let (_, shown) = json_of(&stage, &["campaign", "show", "slow"]);
+        shown["not_told"] == json!([{ "why": "cancelled", "clients": 20_000 - by_then }])
+    });
     // Whoever is told in this second is told of another campaign.
     stage.subscribers.subscribe("noodle bar", 5);
     let next = Campaign::now("next", "noodle bar");

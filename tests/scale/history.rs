@@ -29,7 +29,7 @@ const OPEN: &str = "
       select id, 0, state, 'lively', 'soup', 'Ivan', 'ivan@soup', now.s - 600, now.s + ends, 1, cursor, page, 0
       from (select extract(epoch from now())::int8) now (s), (values ('open-1', 'active', 3600, 'm50', null), ('open-2', 'active', 3600, null, null),
         ('open-3', 'complete', 3600, 'z', 39000), ('ended', 'active', -5, 'm', null), ('published', 'active', 3600, 'z', 40000),
-        ('uncounted', 'expired', -60, null, null)) open (id, state, ends, cursor, page);
+        ('uncounted', 'expired', -60, null, null), ('cancelled', 'cancelled', 3600, 'm', null)) open (id, state, ends, cursor, page);
     insert into dinnerbell.campaign (adv_campaign_id, lane, state, restaurant_id, adv_campaign_content, adv_campaign_owner,
         adv_campaign_owner_contact, adv_campaign_datetime_start, adv_campaign_datetime_end, datetime_created)
       select 'scheduled-' || n, 0, 'scheduled', 'lively', 'soup', 'Ivan', 'ivan@soup', extract(epoch from now())::int8 + n, 99999999999, 1
@@ -50,8 +50,10 @@ pub fn past(campaigns: u32) -> String {
     format!(
         "insert into dinnerbell.campaign (adv_campaign_id, lane, state, restaurant_id, adv_campaign_content, adv_campaign_owner,
              adv_campaign_owner_contact, adv_campaign_datetime_start, adv_campaign_datetime_end, datetime_created, cursor, last_page_seq, told, unsent)
-           select 'past-' || n, 0, case n % 4 when 0 then 'expired' else 'closed' end, case n % 2 when 0 then 'lively' else 'r' || n end,
+           select 'past-' || n, 0, case n % 4 when 0 then 'expired' when 1 then 'cancelled' else 'closed' end, case n % 2 when 0 then 'lively' else 'r' || n end,
              'soup', 'Ivan', 'ivan@soup', 1, extract(epoch from now())::int8 - 86400 - n, 1, 'z', -n, 10, 0 from generate_series(1, {campaigns}) n;
+         insert into dinnerbell.campaign (adv_campaign_id, lane, state, cancelled_at)
+           select 'never-' || n, 0, 'cancelled', now() from generate_series(1, {campaigns} / 2) n;
          insert into dinnerbell.round (lane, seq, checksum, drafts, position, trigger_datetime_created)
            select 0, -n, 0, 5, n, 0 from generate_series(1, 2 * {campaigns}) n;
          insert into dinnerbell.round_part (lane, seq, part, adv_campaign_id, campaign_revision, has_page, upto_client, last_page, drafts, checksum)
@@ -172,7 +174,7 @@ async fn ask_all(counted: &mut Counted) {
     let due = ledger.due(own, 100).await.unwrap();
     let running: Vec<_> = due.running.iter().map(|running| running.campaign.adv_campaign_id.as_str()).collect();
     assert_eq!(running, ["open-2", "scheduled--5", "open-1"]);
-    assert_eq!((due.dead_letters.len(), due.uncounted.len()), (2, 2));
+    assert_eq!((due.dead_letters.len(), due.uncounted.len()), (2, 3));
     counted.note("due").await;
     let waiting = ledger.waiting(&[0, 1]).await.unwrap();
     assert_eq!((waiting.changes, waiting.repasses), (vec![0], vec![0]));

@@ -132,9 +132,9 @@ impl Model<'_> {
         self.must(fits, || format!("campaign {id}: {messages} messages, {ours} rows: {row:?}"));
     }
 
-    /// Promises 2 and 5: who favours the restaurant of an open campaign was told; of an ended one, was told or counted.
+    /// Promises 2 and 5: who favours the restaurant of an open campaign was told; of one that ended or was cancelled, was told or counted.
     fn everyone_was_told_or_counted(&mut self, id: &str, row: &CampaignRow) {
-        let Some(campaign) = row.campaign.as_ref().filter(|_| row.state != Stage::Cancelled) else { return };
+        let Some(campaign) = &row.campaign else { return };
         let now = self.state.now();
         if [campaign.window.start, campaign.window.end].iter().any(|edge| (now - edge).abs() <= EDGE) {
             return;
@@ -149,10 +149,9 @@ impl Model<'_> {
         let from_the_beginning = untold(favour(0));
         let since_the_healing = untold(favour(self.healed));
         match row.state {
-            Stage::Scheduled | Stage::Cancelled => self
-                .must(row.told == 0 || row.last_page_seq.is_some() || row.cursor.is_some(), || {
-                    format!("campaign {id} told: {row:?}")
-                }),
+            Stage::Scheduled => self.must(row.told == 0 || row.last_page_seq.is_some() || row.cursor.is_some(), || {
+                format!("campaign {id} told: {row:?}")
+            }),
             Stage::Active => self.broken.push(format!("campaign {id} is not complete: {row:?}")),
             Stage::Complete => {
                 self.must(since_the_healing == 0, || {
@@ -162,12 +161,15 @@ impl Model<'_> {
                     )
                 });
             }
-            Stage::Expired | Stage::Closed => {
+            Stage::Expired | Stage::Closed | Stage::Cancelled => {
                 let counted = row.unsent.unwrap_or(-1);
                 // Who was there before the life began is on a page of the main pass.
-                let is_passed = row.state == Stage::Expired || from_the_beginning == 0;
+                let is_passed = row.last_page_seq.is_none() || from_the_beginning == 0;
                 self.must(is_passed, || {
-                    format!("campaign {id} is closed, {from_the_beginning} were not told: {row:?}")
+                    format!(
+                        "campaign {id} is {:?} after its last page, {from_the_beginning} were not told: {row:?}",
+                        row.state
+                    )
                 });
                 self.must(counted >= from_the_beginning as i64, || {
                     format!("campaign {id}: {from_the_beginning} were not told, {counted} were counted: {row:?}")

@@ -287,7 +287,9 @@ impl<'a> Intake<'a> {
         if let Some(stood) = self.stood.get_mut(id) {
             stood.known = Known::Cancelled;
         }
-        let sql = "update dinnerbell.campaign set state = 'cancelled', revision = revision + 1, cancelled_at = clock_timestamp() \
+        // Of one whose main pass is over nobody is left to count, unless its last round is withdrawn.
+        let sql = "update dinnerbell.campaign set state = 'cancelled', revision = revision + 1, cancelled_at = clock_timestamp(), \
+                   unsent = case when last_page_seq is not null then coalesce(unsent, 0) else unsent end \
                    where adv_campaign_id = $1 and state <> 'cancelled'";
         self.tx.execute(sql, &[(&id, Type::TEXT)]).await?;
         self.taken.changed.push(id.to_owned());

@@ -14,7 +14,7 @@ use crate::campaign::EpochSeconds;
 use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate, FEEDBACK_COLUMNS};
 use crate::ledger::{
     Due, LedgerError, OpenCampaign, OpenRound, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed,
-    StoredRound, Stretch,
+    StoredRound, Stretch, Uncounted,
 };
 use crate::postgres::connect::{Connection, Parameter, Transaction};
 use crate::postgres::errors::PostgresError;
@@ -391,12 +391,18 @@ async fn next_change(tx: &Transaction, own: Ownership) -> Result<Option<EpochSec
     Ok(tx.query_one(&sql, &[(&own.lane, Type::INT4)]).await?.get(0))
 }
 
-async fn uncounted(tx: &Transaction, own: Ownership) -> Result<Vec<Arc<crate::campaign::Campaign>>, LedgerError> {
+/// Campaigns that are over, and whose untold audience is counted in the background: as in the index of those that are not counted yet.
+pub(super) const COUNTED: &str =
+    "(state in ('expired', 'closed') or (state = 'cancelled' and restaurant_id is not null))";
+
+async fn uncounted(tx: &Transaction, own: Ownership) -> Result<Vec<Uncounted>, LedgerError> {
     let sql = format!(
-        "select {CAMPAIGN} from dinnerbell.campaign where lane = $1 and unsent is null and state in ('expired', 'closed') limit $2 + 1"
+        "select state = 'cancelled', {CAMPAIGN} from dinnerbell.campaign where lane = $1 and unsent is null and {COUNTED} limit $2 + 1"
     );
     let rows = tx.query(&sql, &[(&own.lane, Type::INT4), (&(MOST_UNCOUNTED as i64), Type::INT8)]).await?;
-    Ok(rows.iter().map(|row| Arc::new(campaign(row, 0))).collect())
+    let uncounted =
+        |row: &tokio_postgres::Row| Uncounted { campaign: Arc::new(campaign(row, 1)), cancelled: row.get(0) };
+    Ok(rows.iter().map(uncounted).collect())
 }
 
 const DEAD_LETTER: &str = "select id, arrived_lane, record_offset, key, value, header_names, header_values, reason, field \
