@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::life::ear::Ear;
 use crate::life::scene::{
-    LONG, OpenTransaction, await_row, await_running, await_state, await_told, clients, number, slow_stage, stage,
-    update,
+    LONG, OpenTransaction, await_other_owner, await_row, await_running, await_state, await_told, clients, number,
+    slow_stage, stage, update,
 };
 use crate::support::campaign::epoch_seconds;
 use crate::support::{Campaign, Expected, Stage};
@@ -183,6 +183,53 @@ fn newcomers_of_an_outage_are_caught_by_the_pass_after_the_take_over_however_man
     let expected = Expected::from([(&campaign, clients(&stage, "pizzeria"))]);
     stage.await_sinks(&expected, Duration::from_secs(60));
     assert_eq!(number(&stage, "offer", "late"), 1);
+    service.stop();
+    stage.assert_sinks(&expected);
+}
+
+#[test]
+fn whom_the_sweep_missed_is_told_by_the_instance_that_takes_the_lane_over() {
+    let stage = stage(1);
+    stage.subscribers.subscribe("pizzeria", 5);
+    let (ear, owner) = (Ear::at(&stage), stage.start());
+    let campaign = Campaign::now("offer", "pizzeria");
+    stage.send(&campaign);
+    await_state(&stage, "offer", "complete");
+    let other = stage.start();
+    commit_behind_the_sweep(&stage, &ear, &campaign, "missed");
+    // More than the sweep of a new owner reads again.
+    stage.subscribers.subscribe("noodle bar", 3_000);
+    assert!(number(&stage, "offer", "repass_at") > epoch_seconds() + 120, "no other pass comes meanwhile");
+    let pid = owner.pid();
+    owner.kill();
+    await_other_owner(&stage, pid);
+    told_after(&ear, &campaign, "missed", now());
+    let expected = Expected::from([(&campaign, clients(&stage, "pizzeria"))]);
+    stage.await_sinks(&expected, LONG);
+    other.stop();
+    stage.assert_sinks(&expected);
+}
+
+#[test]
+fn whom_the_sweep_missed_is_told_by_the_pass_of_every_five_minutes() {
+    let stage = stage(1);
+    stage.subscribers.subscribe("pizzeria", 5);
+    let (ear, service) = (Ear::at(&stage), stage.start());
+    let campaign = Campaign::now("offer", "pizzeria");
+    stage.send(&campaign);
+    await_state(&stage, "offer", "complete");
+    let until_the_pass = || number(&stage, "offer", "repass_at") - epoch_seconds();
+    assert!((200..=301).contains(&until_the_pass()), "five minutes after the page");
+    commit_behind_the_sweep(&stage, &ear, &campaign, "missed");
+    assert!(ear.of("offer").iter().all(|heard| heard.client != "missed"), "the sweep found it");
+    // The five minutes are over: the ledger says when that is, and the service looks there five times a second.
+    stage.feedback.execute("update dinnerbell.campaign set repass_at = extract(epoch from clock_timestamp())");
+    let took = told_after(&ear, &campaign, "missed", now());
+    println!("the pass that was due told whom the sweep missed after {took:.2} s");
+    await_row(&stage, "offer", "to be passed again", |row| row["repass_at"].as_i64() > Some(epoch_seconds()));
+    assert!((200..=301).contains(&until_the_pass()), "five minutes after the pass");
+    let expected = Expected::from([(&campaign, clients(&stage, "pizzeria"))]);
+    stage.await_sinks(&expected, LONG);
     service.stop();
     stage.assert_sinks(&expected);
 }
