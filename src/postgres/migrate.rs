@@ -70,7 +70,8 @@ pub async fn migrate(config: &Config, create_tables: bool, tell: Listener<'_>) -
     }
     subscribers.must_have_table().await?;
     feedback.must_have_table().await?;
-    let applied = ledger::migrate(&feedback.pool).await?;
+    let migrating = async || ledger::migrate(&feedback.pool).await;
+    let applied = feedback.when_the_lock_is_free("the ledger's tables", migrating).await?;
     match applied {
         0 => feedback.done("the ledger is up to date"),
         _ => feedback.done("the ledger's tables are made"),
@@ -128,15 +129,24 @@ impl Job<'_> {
 
     /// Does something in a transaction that needs a lock on a table for a moment.
     async fn with_short_lock(&self, sql: &str) -> Result<(), PostgresError> {
+        let work = async || {
+            let transaction = self.pool.begin(SHORT_LOCK).await?;
+            transaction.batch_without_deadline(sql).await?;
+            transaction.commit().await
+        };
+        self.when_the_lock_is_free(&format!("table {}", self.table()), work).await
+    }
+
+    /// Tries a transaction that waits for its locks for a short time only, until it gets them.
+    async fn when_the_lock_is_free<T>(
+        &self,
+        on: &str,
+        work: impl AsyncFn() -> Result<T, PostgresError>,
+    ) -> Result<T, PostgresError> {
         for attempt in 1.. {
-            let work = async {
-                let transaction = self.pool.begin(SHORT_LOCK).await?;
-                transaction.batch_without_deadline(sql).await?;
-                transaction.commit().await
-            };
-            match work.await {
+            match work().await {
                 Err(error) if lock_was_busy(&error) && attempt < SHORT_LOCK_TRIES => {
-                    (self.tell)(Event::Doing(&format!("waiting for a lock on table {}", self.table())));
+                    (self.tell)(Event::Doing(&format!("waiting for a lock on {on}")));
                     tokio::time::sleep(SHORT_LOCK_PAUSE).await;
                 }
                 answer => return answer,

@@ -178,6 +178,31 @@ fn a_running_writer_is_neither_stopped_nor_in_the_way_for_long() {
 }
 
 #[test]
+fn a_ledger_of_an_earlier_version_is_brought_up_to_date_when_whoever_reads_it_is_done() {
+    let database = seed_database();
+    let migration = Migration::of_one(&database);
+    migration.succeed(&[]);
+    // As the fourth version left it.
+    database.execute(
+        "delete from dinnerbell.migrations where version > 4; drop index dinnerbell.campaign_uncounted;
+         create index campaign_uncounted on dinnerbell.campaign (lane) where unsent is null and state in ('expired', 'closed')",
+    );
+    let mut reader = Writer::start(&database);
+    reader.say("begin; lock table dinnerbell.campaign in access share mode;");
+    let mut migrating = migration.start();
+    migrating.wait_for_log("waiting for a lock on the ledger's tables", SOON);
+    // Whoever tells campaigns goes on meanwhile.
+    database.execute("insert into dinnerbell.campaign (adv_campaign_id, lane, state) values ('offer', 0, 'cancelled')");
+    reader.say("commit;");
+    reader.end();
+    assert!(migrating.wait(SOON).success(), "{}", migrating.log());
+    let indexed =
+        "select count(*) from pg_indexes where indexname = 'campaign_uncounted' and indexdef like '%cancelled%'";
+    assert_eq!(database.number(indexed), 1);
+    assert_eq!(database.number("select count(*) from dinnerbell.migrations"), migrations());
+}
+
+#[test]
 fn duplicates_are_counted_and_later_rows_kept_unique() {
     let database = seed_database();
     add_feedback(&database, "spring", "select 'k' || (i % 95) from generate_series(1, 100) i");
