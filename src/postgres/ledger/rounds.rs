@@ -466,7 +466,8 @@ impl PostgresRound {
         Ok(row.get(0))
     }
 
-    /// The cursors move where every campaign of the round still stands as it was planned. How many did.
+    /// The cursors move where every campaign of the round still stands as it was planned. How many did. The planner sees nothing of what
+    /// is asked beside the id: without statistics it would go through all that is open for each part.
     async fn move_cursors(&self, parts: &Json<&[PartRow]>, seq: i64) -> Result<i64, LedgerError> {
         let sql = format!(
             "with moved as (update dinnerbell.campaign c set cursor = case when p.has_page then p.upto else c.cursor end, \
@@ -476,9 +477,9 @@ impl PostgresRound {
                repass_at = case when p.has_page and (p.after is null or (p.last and repass_at > {NOW})) then {} else repass_at end, \
                first_draft_at = coalesce(first_draft_at, case when p.drafts > 0 then clock_timestamp() end), \
                last_draft_at = case when p.drafts > 0 then clock_timestamp() else last_draft_at end \
-             from {PARTS} where c.adv_campaign_id = p.id and c.lane = $3 and c.revision = p.revision \
+             from {PARTS} where c.adv_campaign_id = p.id and coalesce(c.lane = $3 and c.revision = p.revision \
                and c.state in ('active', 'complete') and c.adv_campaign_datetime_start <= {NOW} and c.adv_campaign_datetime_end > {NOW} \
-               and (not p.has_page or (c.cursor is not distinct from p.after and c.last_page_seq is null)) returning 1) \
+               and (not p.has_page or (c.cursor is not distinct from p.after and c.last_page_seq is null)), false) returning 1) \
              select count(*) from moved",
             super::repass_at("told + p.drafts")
         );
