@@ -2,12 +2,16 @@
 //! broker and the database are bounced. After each, both sinks hold exactly the expected drafts.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::process::Stdio;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::support::campaign::epoch_seconds;
 use crate::support::database::psql_command;
+use crate::support::servers::{freeze, signal};
 use crate::support::{Campaign, Expected, Service, Setting, Stage, wait_until};
 
 /// The steps of a round, in their order.
@@ -269,6 +273,31 @@ fn an_instance_frozen_while_it_commits_does_no_harm_when_it_thaws() {
 #[test]
 fn an_instance_frozen_on_its_way_into_a_lane_does_no_harm_when_it_thaws() {
     ENTRY_POINTS.iter().for_each(|point| freeze_and_thaw(point, 1));
+}
+
+/// The group waits for a member that is frozen, and assigns the thawed instance nothing meanwhile.
+#[test]
+fn an_instance_that_is_assigned_nothing_after_it_lost_its_lanes_joins_anew_and_works_on() {
+    let (stage, mut expected) = (stage(), Expected::default());
+    let service = stage.start();
+    stage.send(&campaign(&stage, &mut expected, "before", SUBSCRIBERS));
+    stage.await_sinks(&expected, LONG);
+    service.freeze();
+    let read = stage.dir.path().join("read");
+    let mut other = stage.kafka.member(&stage.group, &stage.campaigns);
+    let other = other.stdout(File::create(&read).unwrap()).stderr(Stdio::null()).spawn();
+    let mut other = other.expect("scripts/setup installs kcat");
+    stage.send(&campaign(&stage, &mut expected, "meanwhile", SUBSCRIBERS));
+    wait_until("the lane is the other member's", LONG, || read.metadata().unwrap().len() > 0);
+    freeze(&[other.id()]);
+    service.thaw();
+    service.wait_for_log("joining anew", LONG);
+    signal(other.id(), Signal::CONT);
+    signal(other.id(), Signal::TERM);
+    other.wait().unwrap();
+    stage.await_sinks(&expected, LONG);
+    service.stop();
+    stage.assert_sinks(&expected);
 }
 
 #[test]

@@ -71,11 +71,14 @@ impl Observer {
     }
 
     fn hear(&self, code: RDKafkaErrorCode, reason: &str) {
+        let early = ["in state SSL_HANDSHAKE", "in state APIVERSION_QUERY"].iter().any(|state| reason.contains(state));
+        let hung_up = early && reason.contains("closed by peer");
         let reason = without_times(reason);
+        let reason = if hung_up { format!("{reason}: {OTHER_PROTOCOL}") } else { reason.to_owned() };
         let mut told = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         // "All brokers down" follows on the reason why.
         if told.is_none() || code != RDKafkaErrorCode::AllBrokersDown {
-            *told = Some((code, reason.to_owned()));
+            *told = Some((code, reason));
         }
     }
 }
@@ -289,6 +292,17 @@ mod tests {
         let error = observer.explain("connecting", &KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut));
         let text = "connecting: b:9093/bootstrap: Disconnected: connection closed by peer: if this stays, check kafka.security_protocol";
         assert!(matches!(&error, BrokerError::Passing(said) if said == text), "{error}");
+    }
+
+    #[test]
+    fn a_listener_that_hangs_up_on_a_handshake_names_the_protocol() {
+        let error = after(
+            RDKafkaErrorCode::BrokerTransportFailure,
+            "sasl_ssl://b:9092/bootstrap: Disconnected: SSL connection closed by peer (after 3ms in state SSL_HANDSHAKE)",
+            RDKafkaErrorCode::BrokerTransportFailure,
+        );
+        let said = "closed by peer: if this stays, check kafka.security_protocol";
+        assert!(matches!(&error, BrokerError::Passing(text) if text.ends_with(said)), "{error}");
     }
 
     #[test]

@@ -187,7 +187,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             self.work.forget_ends();
             match copied.round.seal(self.own.lane, self.ledger, &gate.published).await? {
                 Some(recorded) => {
-                    pace = pace.after(content.drafts(), began.elapsed());
+                    pace = pace.after(content.drafts(), content.parts.len(), began.elapsed());
                     self.deps.board.step("record", sealing.elapsed());
                     self.work.advance(&content);
                     self.work.forget_late(&copied.judged);

@@ -24,10 +24,10 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// The pace after a round of so many drafts.
-    pub fn after(self, drafts: usize, took: Duration) -> Self {
-        // A small round measures the round trips, not the pace.
-        if drafts < 1_000 {
+    /// The pace after a round of so many drafts, of so many campaigns.
+    pub fn after(self, drafts: usize, campaigns: usize, took: Duration) -> Self {
+        // A small round measures the round trips, and one of small campaigns what each of them costs: neither is the pace.
+        if drafts < 1_000 || drafts < campaigns * 100 {
             return self;
         }
         let measured = drafts as f64 / took.as_secs_f64().max(0.001);
@@ -85,7 +85,8 @@ mod tests {
     fn a_shared_round_follows_the_pace_of_large_rounds() {
         let pace = Pace::default();
         assert_eq!(pace.shared_rows(), 5_000);
-        assert_eq!(pace.after(10, Duration::from_secs(1)).shared_rows(), 5_000, "round trips");
-        assert!(pace.after(10_000, Duration::from_secs(1)).shared_rows() < 5_000);
+        assert_eq!(pace.after(10, 1, Duration::from_secs(1)).shared_rows(), 5_000, "round trips");
+        assert_eq!(pace.after(5_000, 500, Duration::from_secs(1)).shared_rows(), 5_000, "small campaigns");
+        assert!(pace.after(10_000, 2, Duration::from_secs(1)).shared_rows() < 5_000);
     }
 }

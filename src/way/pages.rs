@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
-use super::plan::{Candidate, plan};
+use super::plan::{Candidate, LEAST_PAGE, plan};
 use super::{Deps, LaneError};
 use crate::audience::{Audience, Page, Wanted};
 use crate::campaign::EpochSeconds;
 use crate::draft::{Clients, DraftBatch, DraftTemplate};
 use crate::ledger::{Ledger, LedgerError, OpenCampaign, OpenRound, PageRange, RoundPart, Running, Stretch};
 
+/// A round is full when less than this part of it is left: another question would cost more than it brings.
+const WORTH_ASKING: usize = 20;
+/// Rows of the smallest page that is asked for while several wait.
+const SMALLEST_PAGE: usize = 10;
+
 /// A campaign as it stood before the round, and its page.
 pub type Turn = (Running, Page);
 
 /// Reads the pages of a round of at most `budget` rows. A page may come back shorter than its share: what is left is planned again, until
-/// nothing is left or nobody waits. So a small campaign costs a giant one the rows it needs and no more.
+/// little is left or nobody waits. So a small campaign costs a giant one the rows it needs and no more; and where many small ones wait, the
+/// pages are as small as their audiences, so that a few questions fill the round.
 pub async fn read<A: Audience>(
     audience: &A,
     now: EpochSeconds,
@@ -21,15 +27,17 @@ pub async fn read<A: Audience>(
     running: &[Running],
 ) -> Result<Vec<Turn>, LaneError> {
     let mut waiting: Vec<(Running, Option<Page>)> = running.iter().map(|running| (running.clone(), None)).collect();
-    let (mut left, mut done) = (budget, Vec::new());
+    let (mut left, mut least_page, mut done) = (budget, LEAST_PAGE, Vec::new());
     loop {
         let candidates: Vec<_> = waiting.iter().map(candidate).collect();
-        let shares = plan(now, left, &candidates);
-        if shares.is_empty() {
+        let shares = plan(now, left, least_page, &candidates);
+        if shares.is_empty() || left < budget / WORTH_ASKING {
             break;
         }
         let wanted: Vec<_> = shares.iter().map(|share| next_page(&waiting[share.campaign], share.rows)).collect();
         let pages = audience.pages(&wanted).await?;
+        let read: usize = pages.iter().map(|page| page.clients.len()).sum();
+        least_page = usual_page(read, pages.len());
         for (share, page) in shares.iter().zip(pages) {
             left -= page.clients.len().min(left);
             append(&mut waiting[share.campaign].1, page);
@@ -40,6 +48,11 @@ pub async fn read<A: Audience>(
     }
     done.extend(waiting);
     Ok(done.into_iter().filter_map(|(running, page)| Some((running, page?))).collect())
+}
+
+/// A page that holds most audiences, when so many drafts stood on so many pages.
+fn usual_page(drafts: usize, pages: usize) -> usize {
+    (drafts * 3 / 2 / pages.max(1)).clamp(SMALLEST_PAGE, LEAST_PAGE)
 }
 
 fn candidate((running, page): &(Running, Option<Page>)) -> Candidate {

@@ -23,8 +23,8 @@ impl From<&Running> for Candidate {
     }
 }
 
-/// First pages are not divided below this many rows: most audiences fit, and each page is a query.
-const LEAST_PAGE: usize = 200;
+/// First pages are not divided below this many rows while nothing is known of audiences: most fit, and each page is looked up by itself.
+pub const LEAST_PAGE: usize = 200;
 
 /// How large the next page of a campaign may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,20 +37,20 @@ pub struct Share {
 
 /// Shares out the next round: at most `budget_rows` in all, in the order in which the pages are to be read.
 ///
-/// Every campaign's first page comes before anyone's second: those that have not begun divide the budget evenly, as far as pages worth a query go. Where all have begun,
+/// Every campaign's first page comes before anyone's second: those that have not begun divide the budget evenly, into pages of `least_page` rows or more. Where all have begun,
 /// it goes to the one with least time to spare. A campaign that has not started, or whose end has come, gets nothing.
 ///
 /// Audiences are unknown until they are read, so a page may come back shorter than its share: plan again with what is left, less
 /// the campaigns that are finished and with `begun` set on those just read, until nothing is left or nobody waits. So a small campaign
 /// costs a giant one the rows it needs and no more. That a round is shorter while several wait is the caller's: it gives a smaller budget.
-pub fn plan(now: EpochSeconds, budget_rows: usize, campaigns: &[Candidate]) -> Vec<Share> {
+pub fn plan(now: EpochSeconds, budget_rows: usize, least_page: usize, campaigns: &[Candidate]) -> Vec<Share> {
     let mut open: Vec<usize> = (0..campaigns.len()).filter(|&index| open_at(campaigns[index].window, now)).collect();
     open.sort_by(|&a, &b| {
         let (a, b) = (&campaigns[a], &campaigns[b]);
         a.begun.cmp(&b.begun).then_with(|| by_time_to_spare(now, budget_rows, a, b))
     });
     let beginners = open.iter().take_while(|&&index| !campaigns[index].begun).count();
-    let pages = beginners.min(budget_rows / LEAST_PAGE).max(1).min(budget_rows).min(open.len());
+    let pages = beginners.min(budget_rows / least_page.max(1)).max(1).min(budget_rows).min(open.len());
     let even = |place: usize| budget_rows / pages + usize::from(place < budget_rows % pages);
     open.into_iter().take(pages).enumerate().map(|(place, campaign)| Share { campaign, rows: even(place) }).collect()
 }
@@ -105,45 +105,45 @@ mod tests {
     fn a_first_page_comes_before_anyones_second() {
         let giant = candidate(0, 100, true, Some(1_000_000));
         let small = candidate(0, 5000, false, None);
-        assert_eq!(plan(10, 20_000, &[giant, small]), [share(1, 20_000)]);
+        assert_eq!(plan(10, 20_000, LEAST_PAGE, &[giant, small]), [share(1, 20_000)]);
     }
 
     #[test]
     fn what_a_small_campaign_leaves_goes_to_the_giant() {
         let giant = candidate(0, 100, true, Some(1_000_000));
-        assert_eq!(plan(10, 19_900, &[giant]), [share(0, 19_900)]);
+        assert_eq!(plan(10, 19_900, LEAST_PAGE, &[giant]), [share(0, 19_900)]);
     }
 
     #[test]
     fn first_pages_divide_the_budget_to_the_last_row() {
         let new = candidate(0, 100, false, None);
-        assert_eq!(plan(10, 1_001, &[new; 3]), [share(0, 334), share(1, 334), share(2, 333)]);
-        assert_eq!(plan(10, 401, &[new; 3]), [share(0, 201), share(1, 200)]);
-        assert_eq!(plan(10, 2, &[new; 3]), [share(0, 2)]);
+        assert_eq!(plan(10, 1_001, LEAST_PAGE, &[new; 3]), [share(0, 334), share(1, 334), share(2, 333)]);
+        assert_eq!(plan(10, 401, LEAST_PAGE, &[new; 3]), [share(0, 201), share(1, 200)]);
+        assert_eq!(plan(10, 2, LEAST_PAGE, &[new; 3]), [share(0, 2)]);
     }
 
     #[test]
     fn least_time_to_spare_for_its_remaining_audience_comes_first() {
         let near_and_small = candidate(0, 100, true, Some(10));
         let far_and_large = candidate(0, 1000, true, Some(1_000_000));
-        assert_eq!(plan(10, 500, &[near_and_small, far_and_large]), [share(1, 500)]);
+        assert_eq!(plan(10, 500, LEAST_PAGE, &[near_and_small, far_and_large]), [share(1, 500)]);
     }
 
     #[test]
     fn where_nobody_counted_the_nearer_end_comes_first() {
         let far = candidate(0, 1000, true, None);
         let near = candidate(0, 100, true, None);
-        assert_eq!(plan(10, 500, &[far, near]), [share(1, 500)]);
+        assert_eq!(plan(10, 500, LEAST_PAGE, &[far, near]), [share(1, 500)]);
     }
 
     #[test]
     fn nothing_before_the_start_or_from_the_end_on() {
         let campaign = candidate(10, 20, false, None);
-        assert_eq!(plan(9, 5, &[campaign]), []);
-        assert_eq!(plan(10, 5, &[campaign]), [share(0, 5)]);
-        assert_eq!(plan(19, 5, &[campaign]), [share(0, 5)]);
-        assert_eq!(plan(20, 5, &[campaign]), []);
-        assert_eq!(plan(15, 0, &[campaign]), []);
+        assert_eq!(plan(9, 5, LEAST_PAGE, &[campaign]), []);
+        assert_eq!(plan(10, 5, LEAST_PAGE, &[campaign]), [share(0, 5)]);
+        assert_eq!(plan(19, 5, LEAST_PAGE, &[campaign]), [share(0, 5)]);
+        assert_eq!(plan(20, 5, LEAST_PAGE, &[campaign]), []);
+        assert_eq!(plan(15, 0, LEAST_PAGE, &[campaign]), []);
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
             budget in 0_usize..50,
             campaigns in prop::collection::vec(any_candidate(), 0..8),
         ) {
-            let shares = plan(now, budget, &campaigns);
+            let shares = plan(now, budget, LEAST_PAGE, &campaigns);
             let open = |c: &Candidate| c.window.start <= now && now < c.window.end;
             let total: usize = shares.iter().map(|share| share.rows).sum();
             prop_assert_eq!(total, if campaigns.iter().any(open) { budget } else { 0 });

@@ -233,6 +233,23 @@ impl KafkaServer {
         self.group_consumer(group).commit(&list, CommitMode::Sync).expect("the coordinator takes it");
     }
 
+    /// kcat as a member of a group besides the service: it says what it reads, commits nothing, and is missed only after ten minutes.
+    pub fn member(&self, group: &str, topic: &str) -> Command {
+        let mut kcat = self.kcat(Security::Plaintext);
+        for setting in [
+            "partition.assignment.strategy=cooperative-sticky",
+            "enable.auto.commit=false",
+            "enable.auto.offset.store=false",
+            "session.timeout.ms=600000",
+            "max.poll.interval.ms=600000",
+            "heartbeat.interval.ms=500",
+        ] {
+            kcat.args(["-X", setting]);
+        }
+        kcat.args(["-u", "-G", group, topic]);
+        kcat
+    }
+
     fn group_consumer(&self, group: &str) -> BaseConsumer {
         let mut config = self.client();
         config.set("group.id", group).set("isolation.level", "read_committed").set("enable.auto.commit", "false");
