@@ -39,6 +39,8 @@ const NOW_ONCE: &str = "(select floor(extract(epoch from clock_timestamp()))::in
 const REPASS_IS_DUE: &str = "state in ('active', 'complete') and (cursor is not null or last_page_seq is not null)";
 /// Questions of a lane are answered by indexes, whatever the statistics say: they may be none yet, or of a time before much was written.
 const BY_INDEX: &str = "set local enable_seqscan = off; set local jit = off";
+/// And in their order, so that the first of an order is found without the others. What is to be sorted nonetheless is sorted here.
+const IN_ORDER: &str = "set local enable_sort = off";
 /// And row by row: a hash or merge join could read all that a campaign ever told to find a few who were late.
 const ROW_BY_ROW: &str = "set local enable_hashjoin = off; set local enable_mergejoin = off";
 /// When the server was started, in microseconds: tells a fail-over.
@@ -192,7 +194,7 @@ impl PostgresLedger {
     /// A question that changes nothing and needs no ownership, answered by indexes; one round trip.
     async fn ask(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, LedgerError> {
         let connection = self.pool.get().await?;
-        let begin = format!("begin isolation level read committed, read only; {BY_INDEX}; {ROW_BY_ROW}");
+        let begin = format!("begin isolation level read committed, read only; {BY_INDEX}; {ROW_BY_ROW}; {IN_ORDER}");
         // Sent at once, answered in this order. After an error the connection is given up.
         let ((), rows, ()) = futures_util::try_join!(
             connection.batch(&begin),
@@ -272,27 +274,33 @@ impl Ledger for PostgresLedger {
     }
 
     async fn open_campaigns(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
-        self.read_open(own, "restaurant_id = any($2) order by adv_campaign_id", (&restaurants, Type::TEXT_ARRAY)).await
+        // The planner sees the restaurants alone: it could go through all that is open in the lane.
+        let which = "coalesce(lane = $1, false) and restaurant_id = any($2)";
+        let mut open = self.read_open(own, which, (&restaurants, Type::TEXT_ARRAY)).await?;
+        open.sort_by(|one, other| one.running.id().cmp(other.running.id()));
+        Ok(open)
     }
 
     async fn open_after(&self, own: Ownership, after: Option<&str>) -> Result<Option<OpenCampaign>, LedgerError> {
-        let which = "(cursor is not null or last_page_seq is not null) and ($2::text is null or adv_campaign_id > $2) order by adv_campaign_id limit 1";
+        let which = "lane = $1 and (cursor is not null or last_page_seq is not null) and ($2::text is null or adv_campaign_id > $2) order by adv_campaign_id limit 1";
         Ok(self.read_open(own, which, (&after, Type::TEXT)).await?.pop())
     }
 
     async fn due_repass(&self, own: Ownership) -> Result<Option<OpenCampaign>, LedgerError> {
-        let which = format!("repass_at <= {NOW_ONCE} and {REPASS_IS_DUE} and $2 order by repass_at limit 1");
+        let which =
+            format!("lane = $1 and repass_at <= {NOW_ONCE} and {REPASS_IS_DUE} and $2 order by repass_at limit 1");
         Ok(self.read_open(own, &which, (&true, Type::BOOL)).await?.pop())
     }
 
     async fn waiting(&self, lanes: &[Lane]) -> Result<Waiting, LedgerError> {
-        // Each change asks for its campaign by the primary key: a join could read all campaigns that there ever were.
+        // Each change asks for its campaign by the primary key: a join could read all campaigns that there ever were. A re-pass is asked for
+        // in the order in which they are due: any of the lane's indexes could be taken else, and all that is open be gone through.
         let sql = format!(
             "select array(select distinct lane from (select (select c.lane from dinnerbell.campaign c \
                where c.adv_campaign_id = ch.adv_campaign_id) as lane from dinnerbell.change ch where ch.judged_as is null) owner \
                where lane = any($1)), \
-             array(select lane from unnest($1) as l (lane) where exists (select from dinnerbell.campaign c where c.lane = l.lane \
-               and repass_at <= {NOW_ONCE} and adv_campaign_datetime_end > {NOW} and {REPASS_IS_DUE})), \
+             array(select lane from unnest($1) as l (lane) where (select true from dinnerbell.campaign c where c.lane = l.lane \
+               and repass_at <= {NOW_ONCE} and adv_campaign_datetime_end > {NOW} and {REPASS_IS_DUE} order by repass_at limit 1)), \
              array(select lane from dinnerbell.lane where lane = any($1) and owner is distinct from $2)"
         );
         let parameters: [Parameter<'_>; 2] = [(&lanes, Type::INT4_ARRAY), (&self.shared.owner, Type::TEXT)];
@@ -307,8 +315,8 @@ impl Ledger for PostgresLedger {
         restaurants: &[String],
     ) -> Result<Vec<(Lane, String)>, LedgerError> {
         let sql = format!(
-            "select distinct lane, restaurant_id from dinnerbell.campaign where restaurant_id = any($1) and lane = any($2) \
-             and state in ('active', 'complete') and adv_campaign_datetime_end > {NOW}"
+            "select distinct lane, restaurant_id from dinnerbell.campaign where restaurant_id = any($1) \
+             and coalesce(lane = any($2), false) and state in ('active', 'complete') and adv_campaign_datetime_end > {NOW}"
         );
         let parameters: [Parameter<'_>; 2] = [(&restaurants, Type::TEXT_ARRAY), (&lanes, Type::INT4_ARRAY)];
         let rows = self.ask(&sql, &parameters).await?;

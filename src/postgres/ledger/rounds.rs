@@ -102,7 +102,7 @@ impl PostgresLedger {
         Ok(due)
     }
 
-    /// Open campaigns of the lane that `which` picks by its one parameter.
+    /// Open campaigns that `which` picks by the lane and one parameter.
     pub(super) async fn read_open(
         &self,
         own: Ownership,
@@ -110,8 +110,8 @@ impl PostgresLedger {
         parameter: Parameter<'_>,
     ) -> Result<Vec<OpenCampaign>, LedgerError> {
         let sql = format!(
-            "select revision, cursor, last_page_seq is not null, {CAMPAIGN} from dinnerbell.campaign where lane = $1 \
-             and state in ('active', 'complete') and adv_campaign_datetime_end > {NOW} and {which}"
+            "select revision, cursor, last_page_seq is not null, {CAMPAIGN} from dinnerbell.campaign \
+             where state in ('active', 'complete') and adv_campaign_datetime_end > {NOW} and {which}"
         );
         let rows = self.ask(&sql, &[(&own.lane, Type::INT4), parameter]).await?;
         let open = |row: &tokio_postgres::Row| OpenCampaign {
