@@ -39,8 +39,17 @@ const NOW_ONCE: &str = "(select floor(extract(epoch from clock_timestamp()))::in
 const REPASS_IS_DUE: &str = "state in ('active', 'complete') and (cursor is not null or last_page_seq is not null)";
 /// Questions of a lane are answered by indexes, whatever the statistics say: they may be none yet, or of a time before much was written.
 const BY_INDEX: &str = "set local enable_seqscan = off; set local jit = off";
-/// And in their order, so that the first of an order is found without the others. What is to be sorted nonetheless is sorted here.
+/// And by those alone that fit all of a question, not by what several have in common.
+const BY_ONE_INDEX: &str = "set local enable_bitmapscan = off";
+/// And in its order, so that the first of an order is found without the others. What is to be sorted nonetheless is sorted here.
 const IN_ORDER: &str = "set local enable_sort = off";
+/// The open campaigns of some restaurants: the order that is asked for, though they are all of one restaurant, is in their index alone.
+fn of_restaurants(parameter: &str) -> String {
+    format!(
+        "unnest({parameter}::text[]) as r (id) cross join lateral (select * from dinnerbell.campaign \
+         where restaurant_id between r.id and r.id and state in ('active', 'complete') order by restaurant_id) as campaign"
+    )
+}
 /// And row by row: a hash or merge join could read all that a campaign ever told to find a few who were late.
 const ROW_BY_ROW: &str = "set local enable_hashjoin = off; set local enable_mergejoin = off";
 /// When the server was started, in microseconds: tells a fail-over.
@@ -194,7 +203,9 @@ impl PostgresLedger {
     /// A question that changes nothing and needs no ownership, answered by indexes; one round trip.
     async fn ask(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, LedgerError> {
         let connection = self.pool.get().await?;
-        let begin = format!("begin isolation level read committed, read only; {BY_INDEX}; {ROW_BY_ROW}; {IN_ORDER}");
+        let begin = format!(
+            "begin isolation level read committed, read only; {BY_INDEX}; {BY_ONE_INDEX}; {ROW_BY_ROW}; {IN_ORDER}"
+        );
         // Sent at once, answered in this order. After an error the connection is given up.
         let ((), rows, ()) = futures_util::try_join!(
             connection.batch(&begin),
@@ -274,22 +285,20 @@ impl Ledger for PostgresLedger {
     }
 
     async fn open_campaigns(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
-        // The planner sees the restaurants alone: it could go through all that is open in the lane.
-        let which = "coalesce(lane = $1, false) and restaurant_id = any($2)";
-        let mut open = self.read_open(own, which, (&restaurants, Type::TEXT_ARRAY)).await?;
+        let restaurants: Parameter<'_> = (&restaurants, Type::TEXT_ARRAY);
+        let mut open = self.read_open(own, &of_restaurants("$2"), "true", restaurants).await?;
         open.sort_by(|one, other| one.running.id().cmp(other.running.id()));
         Ok(open)
     }
 
     async fn open_after(&self, own: Ownership, after: Option<&str>) -> Result<Option<OpenCampaign>, LedgerError> {
-        let which = "lane = $1 and (cursor is not null or last_page_seq is not null) and ($2::text is null or adv_campaign_id > $2) order by adv_campaign_id limit 1";
-        Ok(self.read_open(own, which, (&after, Type::TEXT)).await?.pop())
+        let which = "(cursor is not null or last_page_seq is not null) and ($2::text is null or adv_campaign_id > $2) order by adv_campaign_id limit 1";
+        Ok(self.read_open(own, "dinnerbell.campaign", which, (&after, Type::TEXT)).await?.pop())
     }
 
     async fn due_repass(&self, own: Ownership) -> Result<Option<OpenCampaign>, LedgerError> {
-        let which =
-            format!("lane = $1 and repass_at <= {NOW_ONCE} and {REPASS_IS_DUE} and $2 order by repass_at limit 1");
-        Ok(self.read_open(own, &which, (&true, Type::BOOL)).await?.pop())
+        let which = format!("repass_at <= {NOW_ONCE} and {REPASS_IS_DUE} and $2 order by repass_at limit 1");
+        Ok(self.read_open(own, "dinnerbell.campaign", &which, (&true, Type::BOOL)).await?.pop())
     }
 
     async fn waiting(&self, lanes: &[Lane]) -> Result<Waiting, LedgerError> {
@@ -315,8 +324,8 @@ impl Ledger for PostgresLedger {
         restaurants: &[String],
     ) -> Result<Vec<(Lane, String)>, LedgerError> {
         let sql = format!(
-            "select distinct lane, restaurant_id from dinnerbell.campaign where restaurant_id = any($1) \
-             and coalesce(lane = any($2), false) and state in ('active', 'complete') and adv_campaign_datetime_end > {NOW}"
+            "select distinct lane, restaurant_id from {} where lane = any($2) and adv_campaign_datetime_end > {NOW}",
+            of_restaurants("$1")
         );
         let parameters: [Parameter<'_>; 2] = [(&restaurants, Type::TEXT_ARRAY), (&lanes, Type::INT4_ARRAY)];
         let rows = self.ask(&sql, &parameters).await?;

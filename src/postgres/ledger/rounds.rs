@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::types::{Json, Type};
 
 use super::intake::join;
-use super::{CAMPAIGN, NOW, NOW_ONCE, PostgresLedger, campaign, lost, rows};
+use super::{BY_ONE_INDEX, CAMPAIGN, IN_ORDER, NOW, NOW_ONCE, PostgresLedger, campaign, lost, rows};
 use crate::broker::{DeadLetterMessage, Lane};
 use crate::campaign::EpochSeconds;
 use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate, FEEDBACK_COLUMNS};
@@ -71,11 +71,12 @@ const PARTS: &str = "json_to_recordset($1) as p (part int4, id text, revision in
 impl PostgresLedger {
     pub(super) async fn read_due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
         let tx = self.begin(own).await?;
-        turn_states(&tx, own).await?;
+        futures_util::try_join!(async { Ok(tx.batch(BY_ONE_INDEX).await?) }, turn_states(&tx, own))?;
         let most = i64::try_from(most).unwrap_or(i64::MAX - 1);
+        // The planner does not see the end: its index holds all that is open.
         let sql = format!(
             "select revision, cursor, {CAMPAIGN} from dinnerbell.campaign where lane = $1 and state = 'active' and last_page_seq is null \
-             and adv_campaign_datetime_end > {NOW_ONCE} \
+             and coalesce(adv_campaign_datetime_end > {NOW_ONCE}, false) \
              order by cursor is not null, adv_campaign_datetime_end, adv_campaign_id limit $2 + 1"
         );
         let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&most, Type::INT8)];
@@ -102,16 +103,17 @@ impl PostgresLedger {
         Ok(due)
     }
 
-    /// Open campaigns that `which` picks by the lane and one parameter.
+    /// Open campaigns of the lane, of those that stand in `from`, which `which` picks by its one parameter.
     pub(super) async fn read_open(
         &self,
         own: Ownership,
+        from: &str,
         which: &str,
         parameter: Parameter<'_>,
     ) -> Result<Vec<OpenCampaign>, LedgerError> {
         let sql = format!(
-            "select revision, cursor, last_page_seq is not null, {CAMPAIGN} from dinnerbell.campaign \
-             where state in ('active', 'complete') and adv_campaign_datetime_end > {NOW} and {which}"
+            "select revision, cursor, last_page_seq is not null, {CAMPAIGN} from {from} where lane = $1 \
+             and state in ('active', 'complete') and adv_campaign_datetime_end > {NOW} and {which}"
         );
         let rows = self.ask(&sql, &[(&own.lane, Type::INT4), parameter]).await?;
         let open = |row: &tokio_postgres::Row| OpenCampaign {
@@ -382,13 +384,18 @@ async fn turn_states(tx: &Transaction, own: Ownership) -> Result<(), LedgerError
     Ok(())
 }
 
+/// The next start or end of a campaign: of each the first in its index's order.
 async fn next_change(tx: &Transaction, own: Ownership) -> Result<Option<EpochSeconds>, LedgerError> {
     let sql = format!(
-        "select least((select min(adv_campaign_datetime_start) from dinnerbell.campaign where lane = $1 and state = 'scheduled'), \
-         (select min(adv_campaign_datetime_end) from dinnerbell.campaign where lane = $1 and state in ('active', 'complete') \
-          and adv_campaign_datetime_end > {NOW_ONCE}))"
+        "select least((select adv_campaign_datetime_start from dinnerbell.campaign where lane = $1 and state = 'scheduled' \
+          order by adv_campaign_datetime_start limit 1), \
+         (select adv_campaign_datetime_end from dinnerbell.campaign where lane = $1 and state in ('active', 'complete') \
+          and adv_campaign_datetime_end > {NOW_ONCE} order by adv_campaign_datetime_end limit 1))"
     );
-    Ok(tx.query_one(&sql, &[(&own.lane, Type::INT4)]).await?.get(0))
+    let lane: [Parameter<'_>; 1] = [(&own.lane, Type::INT4)];
+    // It is asked last in its transaction: nothing is sorted after it.
+    let ((), row) = futures_util::try_join!(tx.batch(IN_ORDER), tx.query_one(&sql, &lane))?;
+    Ok(row.get(0))
 }
 
 /// Campaigns that are over, and whose untold audience is counted in the background: as in the index of those that are not counted yet.
