@@ -217,7 +217,8 @@ async fn ask_all(counted: &mut Counted) {
     counted.note("late").await;
     record_round(&ledger, own).await;
     counted.note("round").await;
-    counted.database.execute("update dinnerbell.campaign set state = 'cancelled' where adv_campaign_id = 'open-1'");
+    let cancel = "update dinnerbell.campaign set state = 'cancelled' where adv_campaign_id = 'open-1'";
+    ledger.pool().query(cancel, &[]).await.unwrap();
     counted.note("a cancellation").await;
     ledger.withdraw(own, RoundHead { seq: 40_001, revision: 0, checksum: 0 }).await.unwrap();
     counted.note("withdraw").await;
