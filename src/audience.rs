@@ -5,9 +5,6 @@ use std::future::Future;
 
 use crate::draft::Clients;
 
-/// A client id longer than this many bytes is skipped.
-pub const LONGEST_CLIENT_ID: usize = 256;
-
 /// A page of distinct subscribers of a restaurant, in the order of `client_id COLLATE "C"`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {

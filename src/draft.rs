@@ -12,7 +12,6 @@ use sha1::{Digest, Sha1};
 use uuid::Uuid;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
-use crate::audience::LONGEST_CLIENT_ID;
 use crate::campaign::{Campaign, EpochSeconds};
 use crate::way::decode::{LONGEST_CONTENT, LONGEST_NAME};
 
@@ -34,6 +33,9 @@ pub type DraftHeader = (&'static str, Box<[u8]>);
 pub const CE_ID: &str = "ce_id";
 /// The header that names a draft's round: `topic/partition/seq`.
 pub const ROUND_HEADER: &str = "dinnerbell_round";
+
+/// A client id longer than this many bytes is skipped.
+pub const LONGEST_CLIENT_ID: usize = 256;
 
 /// Most bytes of a draft as a message, with key and headers: a campaign with the longest texts that are allowed, every byte of them escaped
 /// in JSON.

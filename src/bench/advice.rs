@@ -1,12 +1,9 @@
 //! What to change first, as far as the figures say it. Every sentence names the figures that it follows from.
 
-use serde::Serialize;
-
 use super::fanout::FanOut;
 use super::figures::mebibytes;
-use super::report::Report;
+use super::report::{Configured, Report};
 use super::usage::{Usage, memory_promised};
-use crate::config::Fanout;
 
 /// From here on a share is nearly all.
 const NEARLY_ALL: f64 = 0.9;
@@ -14,23 +11,6 @@ const NEARLY_ALL: f64 = 0.9;
 const BOUNDS: f64 = 0.6;
 /// Rounds below this many rows spend much of their time on the transactions around them.
 const SMALL_ROUND: usize = 10_000;
-
-/// The settings that bound throughput, as the user gave them.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Configured {
-    /// `fanout.round_rows`
-    pub round_rows: usize,
-    /// `fanout.rate_limit`: off while measured.
-    pub rate_limit: u64,
-    /// `fanout.memory_limit`, in bytes.
-    pub memory_limit: usize,
-}
-
-impl From<&Fanout> for Configured {
-    fn from(fanout: &Fanout) -> Self {
-        Self { round_rows: fanout.round_rows, rate_limit: fanout.rate_limit, memory_limit: fanout.memory_limit }
-    }
-}
 
 /// Shares of the time that a large campaign took, over all runs.
 struct Shares {

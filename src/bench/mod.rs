@@ -40,10 +40,10 @@ pub mod usage;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use advice::Configured;
 use error::BenchError;
 use ground::{Ground, Setup};
 use progress::tell;
+use report::Configured;
 use report::Report;
 
 /// What is measured.

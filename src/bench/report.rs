@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::advice::Configured;
 use super::catch_up::CatchUp;
 use super::fanout::FanOuts;
 use super::figures::gibibytes;
@@ -13,6 +12,24 @@ use super::machine::Machine;
 use super::mixed::Mixed;
 use super::peer::Peer;
 use super::take_over::TakeOver;
+use crate::config::Fanout;
+
+/// The settings that bound throughput, as the user gave them.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Configured {
+    /// `fanout.round_rows`
+    pub round_rows: usize,
+    /// `fanout.rate_limit`: off while measured.
+    pub rate_limit: u64,
+    /// `fanout.memory_limit`, in bytes.
+    pub memory_limit: usize,
+}
+
+impl From<&Fanout> for Configured {
+    fn from(fanout: &Fanout) -> Self {
+        Self { round_rows: fanout.round_rows, rate_limit: fanout.rate_limit, memory_limit: fanout.memory_limit }
+    }
+}
 
 /// Everything. A scenario that was not measured is not there.
 #[derive(Debug, Serialize)]

@@ -4,6 +4,7 @@
 //! statement would read with a snapshot from before the lock), the epoch.
 
 pub mod adopt;
+mod due;
 mod entry;
 mod intake;
 pub mod prune;
@@ -23,7 +24,7 @@ pub use rounds::PostgresRound;
 
 use super::clock::{Asked, CLOCK_MICROS, PostgresClock};
 use super::connect::{Parameter, Pool, Transaction};
-use crate::broker::Lane;
+use crate::broker::{Header, Lane};
 use crate::campaign::{Campaign, EpochSeconds};
 use crate::draft::Clients;
 use crate::ledger::{
@@ -349,8 +350,7 @@ impl Ledger for PostgresLedger {
 
     async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
-        let sql =
-            format!("update dinnerbell.campaign set unsent = $2 where adv_campaign_id = $1 and {}", rounds::COUNTED);
+        let sql = format!("update dinnerbell.campaign set unsent = $2 where adv_campaign_id = $1 and {}", due::COUNTED);
         let unsent = i64::try_from(unsent).unwrap_or(i64::MAX);
         tx.execute(&sql, &[(&id, Type::TEXT), (&unsent, Type::INT8)]).await?;
         Ok(tx.commit().await?)
@@ -397,3 +397,8 @@ fn campaign(row: &Row, first: usize) -> Campaign {
 /// The columns that [`campaign`] reads.
 const CAMPAIGN: &str = "adv_campaign_id, restaurant_id, adv_campaign_content, adv_campaign_owner, adv_campaign_owner_contact, \
                         adv_campaign_datetime_start, adv_campaign_datetime_end, datetime_created";
+
+/// Headers as the ledger keeps them: names and values side by side.
+fn headers(names: Vec<String>, values: Vec<Option<Vec<u8>>>) -> Vec<Header> {
+    names.into_iter().zip(values).map(|(name, value)| Header { name, value }).collect()
+}

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::server::Unanswered;
 use super::world::{Instance, Server};
-use crate::audience::{Audience, AudienceError, Favourite, LONGEST_CLIENT_ID, Page, Wanted};
+use crate::audience::{Audience, AudienceError, Favourite, Page, Wanted};
 use crate::clock::EpochMicros;
+use crate::draft::LONGEST_CLIENT_ID;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
-use super::rounds::LAST_PAGE_UNPUBLISHED;
-use super::{CAMPAIGN, PostgresLedger, campaign, lost};
+use super::due::LAST_PAGE_UNPUBLISHED;
+use super::{CAMPAIGN, PostgresLedger, campaign, headers, lost};
 use crate::broker::{DeadLetterMessage, Header, Lane, Record};
 use crate::campaign::{Campaign, EpochSeconds, Window};
 use crate::ledger::{CANCELLED, IntakeBatch, LedgerError, Ownership, Running, Taken, Tally};
@@ -451,7 +451,7 @@ impl Change {
             timestamp: row.get::<_, Option<i64>>(3).unwrap_or(-1),
             key: row.get(4),
             value: row.get(5),
-            headers: join(row.get(6), row.get(7)),
+            headers: headers(row.get(6), row.get(7)),
         };
         let arrival = decode(record.key.as_deref(), record.value.as_deref());
         Self { id: row.get(0), from_lane: row.get(1), record, arrival }
@@ -467,9 +467,4 @@ impl Change {
 
 fn split(headers: &[Header]) -> (Vec<&str>, Vec<Option<&[u8]>>) {
     headers.iter().map(|header| (header.name.as_str(), header.value.as_deref())).unzip()
-}
-
-/// Headers as the ledger keeps them: names and values side by side.
-pub(super) fn join(names: Vec<String>, values: Vec<Option<Vec<u8>>>) -> Vec<Header> {
-    names.into_iter().zip(values).map(|(name, value)| Header { name, value }).collect()
 }

@@ -1,0 +1,159 @@
+//! What is due in a lane: campaigns that run, start and end, dead letters to publish, who is still to be counted; and what is open of some
+//! restaurants, or to be passed again.
+
+use std::sync::Arc;
+
+use tokio_postgres::types::Type;
+
+use super::{BY_ONE_INDEX, CAMPAIGN, IN_ORDER, NOW, NOW_ONCE, PostgresLedger, campaign, headers};
+use crate::broker::DeadLetterMessage;
+use crate::campaign::EpochSeconds;
+use crate::ledger::{Due, LedgerError, OpenCampaign, Ownership, Running, Uncounted};
+use crate::postgres::connect::{Parameter, Transaction};
+
+/// Most dead letters that are loaded at once.
+const MOST_DEAD_LETTERS: i64 = 100;
+/// Most ended campaigns that are loaded to be counted at once.
+const MOST_UNCOUNTED: usize = 10;
+impl PostgresLedger {
+    pub(super) async fn read_due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
+        let tx = self.begin(own).await?;
+        futures_util::try_join!(async { Ok(tx.batch(BY_ONE_INDEX).await?) }, turn_states(&tx, own))?;
+        let most = i64::try_from(most).unwrap_or(i64::MAX - 1);
+        // The planner does not see the end: its index holds all that is open.
+        let sql = format!(
+            "select revision, cursor, {CAMPAIGN} from dinnerbell.campaign where lane = $1 and state = 'active' and last_page_seq is null \
+             and coalesce(adv_campaign_datetime_end > {NOW_ONCE}, false) \
+             order by cursor is not null, adv_campaign_datetime_end, adv_campaign_id limit $2 + 1"
+        );
+        let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&most, Type::INT8)];
+        let mut running: Vec<Running> = tx
+            .query(&sql, &parameters)
+            .await?
+            .iter()
+            .map(|row| Running { campaign: Arc::new(campaign(row, 2)), revision: row.get(0), cursor: row.get(1) })
+            .collect();
+        let more_running = running.len() as i64 > most;
+        running.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        let mut uncounted = uncounted(&tx, own).await?;
+        let more_uncounted = uncounted.len() > MOST_UNCOUNTED;
+        uncounted.truncate(MOST_UNCOUNTED);
+        let due = Due {
+            running,
+            more_running,
+            dead_letters: self.unpublished_dead_letters(&tx, own).await?,
+            next_change: next_change(&tx, own).await?,
+            uncounted,
+            more_uncounted,
+        };
+        tx.commit().await?;
+        Ok(due)
+    }
+
+    /// Open campaigns of the lane, of those that stand in `from`, which `which` picks by its one parameter.
+    pub(super) async fn read_open(
+        &self,
+        own: Ownership,
+        from: &str,
+        which: &str,
+        parameter: Parameter<'_>,
+    ) -> Result<Vec<OpenCampaign>, LedgerError> {
+        let sql = format!(
+            "select revision, cursor, last_page_seq is not null, {CAMPAIGN} from {from} where lane = $1 \
+             and state in ('active', 'complete') and adv_campaign_datetime_end > {NOW} and {which}"
+        );
+        let rows = self.ask(&sql, &[(&own.lane, Type::INT4), parameter]).await?;
+        let open = |row: &tokio_postgres::Row| OpenCampaign {
+            running: Running { campaign: Arc::new(campaign(row, 3)), revision: row.get(0), cursor: row.get(1) },
+            main_pass_over: row.get(2),
+        };
+        Ok(rows.iter().map(open).collect())
+    }
+
+    async fn unpublished_dead_letters(
+        &self,
+        tx: &Transaction,
+        own: Ownership,
+    ) -> Result<Vec<DeadLetterMessage>, LedgerError> {
+        if !self.shared.publishes_dead_letters {
+            return Ok(Vec::new());
+        }
+        // A lane between bounds, and it comes first in the order: else statistics from before the first dead letter let the primary key be
+        // walked, past all that ever were.
+        let sql =
+            format!("{DEAD_LETTER} where lane between $1 and $1 and round_seq is null order by lane, id limit $2");
+        let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&MOST_DEAD_LETTERS, Type::INT8)];
+        Ok(tx.query(&sql, &parameters).await?.iter().map(dead_letter).collect())
+    }
+}
+
+/// Whether a campaign's last page is recorded and not known to be published: `l` is its lane.
+pub(super) const LAST_PAGE_UNPUBLISHED: &str =
+    "(last_page_seq is not null and last_page_seq > coalesce(l.published_seq, -1))";
+
+/// Scheduled campaigns whose start has come start, ended ones end. One whose last page is recorded and not yet known to be published
+/// waits for that: it is active until then.
+async fn turn_states(tx: &Transaction, own: Ownership) -> Result<(), LedgerError> {
+    let turn = format!(
+        "update dinnerbell.campaign c set state = case \
+           when last_page_seq is null then case when adv_campaign_datetime_end <= {NOW} then 'expired' else 'active' end \
+           when {LAST_PAGE_UNPUBLISHED} then 'active' \
+           when adv_campaign_datetime_end <= {NOW} then 'closed' else 'complete' end, \
+         unsent = case when adv_campaign_datetime_end <= {NOW} and last_page_seq is not null then coalesce(unsent, 0) end \
+         from dinnerbell.lane l where l.lane = $1 and c.lane = $1"
+    );
+    // Two statements, each with its index: what is neither to start nor to end is not looked at.
+    let start = format!("{turn} and c.state = 'scheduled' and adv_campaign_datetime_start <= {NOW_ONCE}");
+    let end = format!(
+        "{turn} and c.state in ('active', 'complete') and adv_campaign_datetime_end <= {NOW_ONCE} \
+         and not {LAST_PAGE_UNPUBLISHED}"
+    );
+    let lane: [Parameter<'_>; 1] = [(&own.lane, Type::INT4)];
+    futures_util::try_join!(tx.execute(&start, &lane), tx.execute(&end, &lane))?;
+    Ok(())
+}
+
+/// The next start or end of a campaign: of each the first in its index's order.
+async fn next_change(tx: &Transaction, own: Ownership) -> Result<Option<EpochSeconds>, LedgerError> {
+    let sql = format!(
+        "select least((select adv_campaign_datetime_start from dinnerbell.campaign where lane = $1 and state = 'scheduled' \
+          order by adv_campaign_datetime_start limit 1), \
+         (select adv_campaign_datetime_end from dinnerbell.campaign where lane = $1 and state in ('active', 'complete') \
+          and adv_campaign_datetime_end > {NOW_ONCE} order by adv_campaign_datetime_end limit 1))"
+    );
+    let lane: [Parameter<'_>; 1] = [(&own.lane, Type::INT4)];
+    // It is asked last in its transaction: nothing is sorted after it.
+    let ((), row) = futures_util::try_join!(tx.batch(IN_ORDER), tx.query_one(&sql, &lane))?;
+    Ok(row.get(0))
+}
+
+/// Campaigns that are over, and whose untold audience is counted in the background: as in the index of those that are not counted yet.
+pub(super) const COUNTED: &str =
+    "(state in ('expired', 'closed') or (state = 'cancelled' and restaurant_id is not null))";
+
+async fn uncounted(tx: &Transaction, own: Ownership) -> Result<Vec<Uncounted>, LedgerError> {
+    let sql = format!(
+        "select state = 'cancelled', {CAMPAIGN} from dinnerbell.campaign where lane = $1 and unsent is null and {COUNTED} limit $2 + 1"
+    );
+    let rows = tx.query(&sql, &[(&own.lane, Type::INT4), (&(MOST_UNCOUNTED as i64), Type::INT8)]).await?;
+    let uncounted =
+        |row: &tokio_postgres::Row| Uncounted { campaign: Arc::new(campaign(row, 1)), cancelled: row.get(0) };
+    Ok(rows.iter().map(uncounted).collect())
+}
+
+/// A dead letter's columns, as [`dead_letter`] reads them.
+pub(super) const DEAD_LETTER: &str = "select id, arrived_lane, record_offset, key, value, header_names, header_values, reason, field \
+                           from dinnerbell.dead_letter";
+
+pub(super) fn dead_letter(row: &tokio_postgres::Row) -> DeadLetterMessage {
+    DeadLetterMessage {
+        id: row.get(0),
+        lane: row.get(1),
+        offset: row.get(2),
+        key: row.get(3),
+        value: row.get(4),
+        headers: headers(row.get(5), row.get(6)),
+        reason: row.get(7),
+        field: row.get(8),
+    }
+}
