@@ -15,6 +15,7 @@ use super::roofline::{self, Roofline};
 use super::sinks;
 use super::usage::{Meter, Usage, memory_text, steps_text};
 use crate::cli::output::table;
+use crate::way::pace::OTHERS_COME;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -112,6 +113,8 @@ pub async fn service(stage: &Stage<'_>, audience: &Audience) -> Result<Service, 
     let warmed = Audience::warm_up().subscribers;
     bell.ring(&bell::warm_up(0), 0).await?;
     let meter = Meter::from(instance.published(warmed).await?);
+    // One that comes alone is measured: for a while after another one its rounds would be short, as beside others.
+    tokio::time::sleep(OTHERS_COME).await;
     let began = Instant::now();
     bell.ring(&campaign("fanout", &audience.restaurant), 0).await?;
     let after = instance.published(warmed + audience.subscribers).await?;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// How long a round may take while other campaigns wait, or come.
 const SHARED_ROUND: Duration = Duration::from_millis(100);
 /// For how long after a campaign was received others are expected.
-const OTHERS_COME: Duration = Duration::from_secs(2);
+pub const OTHERS_COME: Duration = Duration::from_secs(2);
 
 /// How many drafts a lane gets through in a second.
 #[derive(Debug, Clone, Copy)]
