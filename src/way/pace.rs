@@ -11,6 +11,9 @@ const SHARED_ROUND: Duration = Duration::from_millis(100);
 /// For how long after a campaign was received others are expected.
 pub const OTHERS_COME: Duration = Duration::from_secs(2);
 
+/// Drafts of the smallest round that is shared.
+const LEAST_SHARED: usize = 2_000;
+
 /// How many drafts a lane gets through in a second.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -26,17 +29,17 @@ impl Default for Pace {
 impl Pace {
     /// The pace after a round of so many drafts, of so many campaigns.
     pub fn after(self, drafts: usize, campaigns: usize, took: Duration) -> Self {
-        // A small round measures the round trips, and one of small campaigns what each of them costs: neither is the pace.
-        if drafts < 1_000 || drafts < campaigns * 100 {
+        // A round with room left measures the round trips, and one of small campaigns what each of them costs: neither is the pace.
+        if drafts * 10 < self.shared_rows() * 8 || drafts < campaigns * 100 {
             return self;
         }
         let measured = drafts as f64 / took.as_secs_f64().max(0.001);
         Self { drafts_a_second: 0.7 * self.drafts_a_second + 0.3 * measured }
     }
 
-    /// Most drafts of a round that is shared.
+    /// Most drafts of a round that is shared. Below some size it would spend its time on round trips alone.
     pub fn shared_rows(self) -> usize {
-        ((self.drafts_a_second * SHARED_ROUND.as_secs_f64()) as usize).max(500)
+        ((self.drafts_a_second * SHARED_ROUND.as_secs_f64()) as usize).max(LEAST_SHARED)
     }
 }
 
@@ -87,6 +90,9 @@ mod tests {
         assert_eq!(pace.shared_rows(), 5_000);
         assert_eq!(pace.after(10, 1, Duration::from_secs(1)).shared_rows(), 5_000, "round trips");
         assert_eq!(pace.after(5_000, 500, Duration::from_secs(1)).shared_rows(), 5_000, "small campaigns");
-        assert!(pace.after(10_000, 2, Duration::from_secs(1)).shared_rows() < 5_000);
+        let slow = (0..20).fold(pace, |pace, _| pace.after(5_000, 2, Duration::from_secs(5)));
+        assert_eq!(slow.shared_rows(), 2_000);
+        let again = (0..20).fold(slow, |pace, _| pace.after(pace.shared_rows(), 2, Duration::from_millis(40)));
+        assert!(again.shared_rows() > 4_000, "a slow hour is forgotten: {again:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::plan::{Candidate, LEAST_PAGE, plan};
+use super::plan::{Candidate, plan};
 use super::{Deps, LaneError};
 use crate::audience::{Audience, Page, Wanted};
 use crate::campaign::EpochSeconds;
@@ -11,15 +11,15 @@ use crate::ledger::{Ledger, LedgerError, OpenCampaign, OpenRound, PageRange, Rou
 
 /// A round is full when less than this part of it is left: another question would cost more than it brings.
 const WORTH_ASKING: usize = 20;
-/// Rows of the smallest page that is asked for while several wait.
-const SMALLEST_PAGE: usize = 10;
+/// Most pages of one question.
+const MOST_PAGES: usize = 100;
 
 /// A campaign as it stood before the round, and its page.
 pub type Turn = (Running, Page);
 
 /// Reads the pages of a round of at most `budget` rows. A page may come back shorter than its share: what is left is planned again, until
-/// little is left or nobody waits. So a small campaign costs a giant one the rows it needs and no more; and where many small ones wait, the
-/// pages are as small as their audiences, so that a few questions fill the round.
+/// little is left or nobody waits. So a small campaign costs a giant one the rows it needs and no more; and where many small ones wait, a few
+/// questions fill the round.
 pub async fn read<A: Audience>(
     audience: &A,
     now: EpochSeconds,
@@ -27,19 +27,21 @@ pub async fn read<A: Audience>(
     running: &[Running],
 ) -> Result<Vec<Turn>, LaneError> {
     let mut waiting: Vec<(Running, Option<Page>)> = running.iter().map(|running| (running.clone(), None)).collect();
-    let (mut left, mut least_page, mut done) = (budget, LEAST_PAGE, Vec::new());
+    let (mut left, mut usual, mut done) = (budget, None, Vec::new());
     loop {
         let candidates: Vec<_> = waiting.iter().map(candidate).collect();
-        let shares = plan(now, left, least_page, &candidates);
+        let mut shares = plan(now, left, usual, &candidates);
+        shares.truncate(MOST_PAGES);
         if shares.is_empty() || left < budget / WORTH_ASKING {
             break;
         }
         let wanted: Vec<_> = shares.iter().map(|share| next_page(&waiting[share.campaign], share.rows)).collect();
         let pages = audience.pages(&wanted).await?;
-        let read: usize = pages.iter().map(|page| page.clients.len()).sum();
-        least_page = usual_page(read, pages.len());
+        usual = Some(usual_page(&pages));
         for (share, page) in shares.iter().zip(pages) {
-            left -= page.clients.len().min(left);
+            // Whose page does not fit is read again in the next round: nobody was told anything yet.
+            let Some(rest) = left.checked_sub(page.clients.len()) else { break };
+            left = rest;
             append(&mut waiting[share.campaign].1, page);
         }
         let (over, on) = waiting.into_iter().partition(|(_, page)| page.as_ref().is_some_and(|page| page.last));
@@ -50,9 +52,10 @@ pub async fn read<A: Audience>(
     Ok(done.into_iter().filter_map(|(running, page)| Some((running, page?))).collect())
 }
 
-/// A page that holds most audiences, when so many drafts stood on so many pages.
-fn usual_page(drafts: usize, pages: usize) -> usize {
-    (drafts * 3 / 2 / pages.max(1)).clamp(SMALLEST_PAGE, LEAST_PAGE)
+/// How many rows most of the next pages will not exceed, after these.
+fn usual_page(pages: &[Page]) -> usize {
+    let rows: usize = pages.iter().map(|page| page.clients.len()).sum();
+    rows * 3 / 2 / pages.len().max(1)
 }
 
 fn candidate((running, page): &(Running, Option<Page>)) -> Candidate {
@@ -209,7 +212,10 @@ pub(super) fn without(clients: Clients, told: &Clients) -> Clients {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::audience::{AudienceError, Favourite};
 
     /// A round in whose database nobody has a row.
     struct NobodyTold;
@@ -276,6 +282,70 @@ mod tests {
     #[tokio::test]
     async fn after_the_last_page_everybody_who_is_on_none_is_late() {
         assert_eq!(late(true, &["a", "d", "e", "g"]).await, ["a", "e", "g"]);
+    }
+
+    /// Restaurants that are named by how many favour them; the questions are counted.
+    #[derive(Clone, Default)]
+    struct Favoured {
+        questions: Arc<AtomicUsize>,
+    }
+
+    impl Audience for Favoured {
+        async fn pages(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, AudienceError> {
+            self.questions.fetch_add(1, Ordering::Relaxed);
+            let page = |wanted: &Wanted<'_>| {
+                let all: usize = wanted.restaurant_id.parse().unwrap();
+                let after = wanted.after.map_or(0, |after| after.parse().unwrap());
+                let clients: Vec<String> = (after + 1..=all).take(wanted.rows).map(|n| format!("{n:09}")).collect();
+                let last = clients.len() < wanted.rows;
+                Page { clients: clients.iter().map(String::as_str).collect(), skipped: 0, last }
+            };
+            Ok(wanted.iter().map(page).collect())
+        }
+
+        async fn newest(&self) -> Result<i64, AudienceError> {
+            Ok(0)
+        }
+
+        async fn added(&self, _: i64, _: usize) -> Result<Vec<Favourite>, AudienceError> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn running(number: usize, audience: usize) -> Running {
+        let campaign = crate::campaign::Campaign {
+            restaurant_id: audience.to_string(),
+            adv_campaign_id: format!("c{number}"),
+            adv_campaign_content: "content".to_owned(),
+            adv_campaign_owner: "owner".to_owned(),
+            adv_campaign_owner_contact: "contact".to_owned(),
+            window: crate::campaign::Window { start: 0, end: 100 },
+            datetime_created: 0,
+        };
+        Running { campaign: Arc::new(campaign), revision: 1, cursor: None }
+    }
+
+    #[tokio::test]
+    async fn a_few_questions_fill_a_round_of_small_campaigns_and_cut_none_of_them() {
+        let audience = Favoured::default();
+        // Of ten, nine are favoured by ten people and one by a hundred and fifty.
+        let all: Vec<_> = (0..1_000).map(|number| running(number, if number % 10 == 0 { 150 } else { 10 })).collect();
+        let turns = read(&audience, 1, 5_000, &all).await.unwrap();
+        let rows: usize = turns.iter().map(|(_, page)| page.clients.len()).sum();
+        assert!((4_500..=5_000).contains(&rows), "{rows} rows");
+        assert!(turns.iter().all(|(_, page)| page.last), "nobody is cut");
+        let questions = audience.questions.load(Ordering::Relaxed);
+        assert!(questions < 15, "{questions} questions");
+    }
+
+    #[tokio::test]
+    async fn what_small_campaigns_leave_of_a_round_is_the_giants() {
+        let audience = Favoured::default();
+        let giant = Running { cursor: Some(format!("{:09}", 7)), ..running(0, 1_000_000) };
+        let all = [giant, running(1, 100), running(2, 100)];
+        let turns = read(&audience, 1, 5_000, &all).await.unwrap();
+        let rows: Vec<_> = turns.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
+        assert_eq!(rows, [("c1", 100), ("c2", 100), ("c0", 4_800)]);
     }
 
     #[test]

@@ -23,8 +23,8 @@ impl From<&Running> for Candidate {
     }
 }
 
-/// First pages are not divided below this many rows while nothing is known of audiences: most fit, and each page is looked up by itself.
-pub const LEAST_PAGE: usize = 200;
+/// First pages are not divided below this many rows: most audiences fit, and who is cut waits behind the giants.
+const LEAST_PAGE: usize = 200;
 
 /// How large the next page of a campaign may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,22 +37,32 @@ pub struct Share {
 
 /// Shares out the next round: at most `budget_rows` in all, in the order in which the pages are to be read.
 ///
-/// Every campaign's first page comes before anyone's second: those that have not begun divide the budget evenly, into pages of `least_page` rows or more. Where all have begun,
-/// it goes to the one with least time to spare. A campaign that has not started, or whose end has come, gets nothing.
+/// Every campaign's first page comes before anyone's second: those that have not begun divide the budget evenly, as far as pages go that most
+/// audiences fit on. Where all have begun, it goes to the one with least time to spare. A campaign that has not started, or whose end has come,
+/// gets nothing.
 ///
 /// Audiences are unknown until they are read, so a page may come back shorter than its share: plan again with what is left, less
 /// the campaigns that are finished and with `begun` set on those just read, until nothing is left or nobody waits. So a small campaign
 /// costs a giant one the rows it needs and no more. That a round is shorter while several wait is the caller's: it gives a smaller budget.
-pub fn plan(now: EpochSeconds, budget_rows: usize, least_page: usize, campaigns: &[Candidate]) -> Vec<Share> {
+///
+/// `usual` is how many rows the first pages of this round have had, where some were read: then so many more are named as should fit, each still
+/// with room for most audiences. All full, they would be more than the budget: they are taken in their order until the next one does not fit.
+/// Nobody is cut for what is left: where it is less than usual, the round is full.
+pub fn plan(now: EpochSeconds, budget_rows: usize, usual: Option<usize>, campaigns: &[Candidate]) -> Vec<Share> {
     let mut open: Vec<usize> = (0..campaigns.len()).filter(|&index| open_at(campaigns[index].window, now)).collect();
     open.sort_by(|&a, &b| {
         let (a, b) = (&campaigns[a], &campaigns[b]);
         a.begun.cmp(&b.begun).then_with(|| by_time_to_spare(now, budget_rows, a, b))
     });
     let beginners = open.iter().take_while(|&&index| !campaigns[index].begun).count();
-    let pages = beginners.min(budget_rows / least_page.max(1)).max(1).min(budget_rows).min(open.len());
+    let pages = match usual {
+        Some(usual) if beginners > 0 => beginners.min(budget_rows / usual.max(1)),
+        _ => beginners.min(budget_rows / LEAST_PAGE).max(1).min(budget_rows).min(open.len()),
+    };
+    let least = if usual.is_some() { LEAST_PAGE.min(budget_rows) } else { 0 };
     let even = |place: usize| budget_rows / pages + usize::from(place < budget_rows % pages);
-    open.into_iter().take(pages).enumerate().map(|(place, campaign)| Share { campaign, rows: even(place) }).collect()
+    let share = |(place, campaign)| Share { campaign, rows: even(place).max(least) };
+    open.into_iter().take(pages).enumerate().map(share).collect()
 }
 
 /// Whether publication may begin: from the start on, and before the end.
@@ -105,45 +115,57 @@ mod tests {
     fn a_first_page_comes_before_anyones_second() {
         let giant = candidate(0, 100, true, Some(1_000_000));
         let small = candidate(0, 5000, false, None);
-        assert_eq!(plan(10, 20_000, LEAST_PAGE, &[giant, small]), [share(1, 20_000)]);
+        assert_eq!(plan(10, 20_000, None, &[giant, small]), [share(1, 20_000)]);
     }
 
     #[test]
     fn what_a_small_campaign_leaves_goes_to_the_giant() {
         let giant = candidate(0, 100, true, Some(1_000_000));
-        assert_eq!(plan(10, 19_900, LEAST_PAGE, &[giant]), [share(0, 19_900)]);
+        assert_eq!(plan(10, 19_900, None, &[giant]), [share(0, 19_900)]);
     }
 
     #[test]
     fn first_pages_divide_the_budget_to_the_last_row() {
         let new = candidate(0, 100, false, None);
-        assert_eq!(plan(10, 1_001, LEAST_PAGE, &[new; 3]), [share(0, 334), share(1, 334), share(2, 333)]);
-        assert_eq!(plan(10, 401, LEAST_PAGE, &[new; 3]), [share(0, 201), share(1, 200)]);
-        assert_eq!(plan(10, 2, LEAST_PAGE, &[new; 3]), [share(0, 2)]);
+        assert_eq!(plan(10, 1_001, None, &[new; 3]), [share(0, 334), share(1, 334), share(2, 333)]);
+        assert_eq!(plan(10, 401, None, &[new; 3]), [share(0, 201), share(1, 200)]);
+        assert_eq!(plan(10, 2, None, &[new; 3]), [share(0, 2)]);
+    }
+
+    #[test]
+    fn what_first_pages_usually_have_says_how_many_more_are_named_with_room_for_most() {
+        let new = candidate(0, 100, false, None);
+        assert_eq!(plan(10, 1_000, Some(300), &[new; 9]), [share(0, 334), share(1, 333), share(2, 333)]);
+        assert_eq!(plan(10, 1_000, Some(10), &[new; 9]).len(), 9);
+        assert!(plan(10, 1_000, Some(10), &[new; 9]).iter().all(|share| share.rows == 200));
+        assert_eq!(plan(10, 100, Some(60), &[new; 9]), [share(0, 100)], "never more than the budget for one");
+        assert_eq!(plan(10, 100, Some(101), &[new; 9]), [], "nobody is cut");
+        let begun = candidate(0, 100, true, None);
+        assert_eq!(plan(10, 100, Some(101), &[begun; 2]), [share(0, 100)]);
     }
 
     #[test]
     fn least_time_to_spare_for_its_remaining_audience_comes_first() {
         let near_and_small = candidate(0, 100, true, Some(10));
         let far_and_large = candidate(0, 1000, true, Some(1_000_000));
-        assert_eq!(plan(10, 500, LEAST_PAGE, &[near_and_small, far_and_large]), [share(1, 500)]);
+        assert_eq!(plan(10, 500, None, &[near_and_small, far_and_large]), [share(1, 500)]);
     }
 
     #[test]
     fn where_nobody_counted_the_nearer_end_comes_first() {
         let far = candidate(0, 1000, true, None);
         let near = candidate(0, 100, true, None);
-        assert_eq!(plan(10, 500, LEAST_PAGE, &[far, near]), [share(1, 500)]);
+        assert_eq!(plan(10, 500, None, &[far, near]), [share(1, 500)]);
     }
 
     #[test]
     fn nothing_before_the_start_or_from_the_end_on() {
         let campaign = candidate(10, 20, false, None);
-        assert_eq!(plan(9, 5, LEAST_PAGE, &[campaign]), []);
-        assert_eq!(plan(10, 5, LEAST_PAGE, &[campaign]), [share(0, 5)]);
-        assert_eq!(plan(19, 5, LEAST_PAGE, &[campaign]), [share(0, 5)]);
-        assert_eq!(plan(20, 5, LEAST_PAGE, &[campaign]), []);
-        assert_eq!(plan(15, 0, LEAST_PAGE, &[campaign]), []);
+        assert_eq!(plan(9, 5, None, &[campaign]), []);
+        assert_eq!(plan(10, 5, None, &[campaign]), [share(0, 5)]);
+        assert_eq!(plan(19, 5, None, &[campaign]), [share(0, 5)]);
+        assert_eq!(plan(20, 5, None, &[campaign]), []);
+        assert_eq!(plan(15, 0, None, &[campaign]), []);
     }
 
     #[test]
@@ -167,7 +189,7 @@ mod tests {
             budget in 0_usize..50,
             campaigns in prop::collection::vec(any_candidate(), 0..8),
         ) {
-            let shares = plan(now, budget, LEAST_PAGE, &campaigns);
+            let shares = plan(now, budget, None, &campaigns);
             let open = |c: &Candidate| c.window.start <= now && now < c.window.end;
             let total: usize = shares.iter().map(|share| share.rows).sum();
             prop_assert_eq!(total, if campaigns.iter().any(open) { budget } else { 0 });

@@ -5,7 +5,7 @@
 //! owner may crash or doubt at any step, and the way into a lane is one step here: model (a) takes it apart.
 
 use dinnerbell::campaign::{EpochSeconds, Window};
-use dinnerbell::way::plan::{Candidate, LEAST_PAGE, Standing, plan, standing};
+use dinnerbell::way::plan::{Candidate, Standing, plan, standing};
 use stateright::{Model, Property};
 
 use crate::check::{CAN_COMPLETE, Protocol, Without};
@@ -484,7 +484,7 @@ impl PagesModel {
         };
         let campaign =
             Candidate { window: Window { start: 0, end }, begun: s.cursor.client.is_some(), remaining: None };
-        let share = plan(now, PAGE, LEAST_PAGE, if s.cursor.over { &[] } else { std::slice::from_ref(&campaign) });
+        let share = plan(now, PAGE, None, if s.cursor.over { &[] } else { std::slice::from_ref(&campaign) });
         let nothing = share.is_empty() && me.newcomers == 0;
         if nothing || (me.mark.is_none() && self.on(Guard::SweepFirst)) || s.ends == Ends::Over {
             return false;
