@@ -380,13 +380,14 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Whether an operator paused all sending.
     fn paused(&self) -> impl Future<Output = Result<bool, LedgerError>> + Send;
-    /// How many were not told of a campaign whose end passed, or that was cancelled.
+    /// How many were not told of a campaign whose end passed, or that was cancelled. False, and nothing is noted, while drafts of it stand in
+    /// a round that is not known to be published: they may be withdrawn yet, and are to be counted then.
     fn note_unsent(
         &self,
         own: Ownership,
         adv_campaign_id: &str,
         unsent: u64,
-    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    ) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// Records that the lane stands still.
     fn halt(&self, own: Ownership, halt: Halt) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Whether an operator resolved the lane's halt.

@@ -348,12 +348,20 @@ impl Ledger for PostgresLedger {
         Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
-    async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<(), LedgerError> {
+    async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<bool, LedgerError> {
         let tx = self.begin(own).await?;
-        let sql = format!("update dinnerbell.campaign set unsent = $2 where adv_campaign_id = $1 and {}", due::COUNTED);
-        let unsent = i64::try_from(unsent).unwrap_or(i64::MAX);
-        tx.execute(&sql, &[(&id, Type::TEXT), (&unsent, Type::INT8)]).await?;
-        Ok(tx.commit().await?)
+        let unpublished = "select exists (select from dinnerbell.lane l join dinnerbell.round_part p using (lane, seq) where lane = $1 \
+                           and seq > coalesce(published_seq, -1) and adv_campaign_id = $2 and p.drafts > 0)";
+        let row = tx.query_one(unpublished, &[(&own.lane, Type::INT4), (&id, Type::TEXT)]).await?;
+        let settled = !row.get::<_, bool>(0);
+        if settled {
+            let sql =
+                format!("update dinnerbell.campaign set unsent = $2 where adv_campaign_id = $1 and {}", due::COUNTED);
+            let unsent = i64::try_from(unsent).unwrap_or(i64::MAX);
+            tx.execute(&sql, &[(&id, Type::TEXT), (&unsent, Type::INT8)]).await?;
+        }
+        tx.commit().await?;
+        Ok(settled)
     }
 
     async fn halt(&self, own: Ownership, halt: Halt) -> Result<(), LedgerError> {

@@ -707,11 +707,17 @@ impl State {
         }
     }
 
-    pub(super) fn note_unsent(&mut self, id: &str, unsent: u64) {
+    pub(super) fn note_unsent(&mut self, lane: Lane, id: &str, unsent: u64) -> bool {
+        let (seq, published) = (self.database.lane(lane).seq, self.database.lane(lane).published_seq);
+        let holds = |round: &RoundRow| round.parts.iter().any(|part| part.id == id && part.drafts > 0);
+        if Some(seq) > published && self.database.rounds.get(&(lane, seq)).is_some_and(holds) {
+            return false;
+        }
         if let Some(row) = self.database.campaigns.get_mut(id)
             && row.is_counted()
         {
             row.unsent = Some(unsent.cast_signed());
         }
+        true
     }
 }

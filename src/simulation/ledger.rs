@@ -254,12 +254,12 @@ impl Ledger for SimLedger {
         self.query(|state| state.database.paused).await
     }
 
-    async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<(), LedgerError> {
+    async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<bool, LedgerError> {
         let id = id.to_owned();
         self.transact(own, move |state| {
-            state.note_unsent(&id, unsent);
+            let settled = state.note_unsent(own.lane, &id, unsent);
             state.committed();
-            Ok(())
+            Ok(settled)
         })
         .await
     }

@@ -40,6 +40,8 @@ const REPORT: Duration = Duration::from_secs(5);
 const LOOK_FOR_RESOLUTION: Duration = Duration::from_secs(1);
 /// How often a campaign whose count failed is counted again.
 const COUNT_AGAIN: Duration = Duration::from_secs(5);
+/// How often one is counted again whose last drafts are about to be published.
+const COUNT_WHEN_PUBLISHED: Duration = Duration::from_secs(1);
 /// How often the database's clock is read by a lane that waits for a start or an end.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 
@@ -623,9 +625,12 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
         let counting = pages::count_untold(deps, &campaign.restaurant_id, id, deps.limits.round_rows);
         match counting.await {
             Ok(unsent) => {
-                deps.ledger.note_unsent(own, id, unsent).await?;
-                deps.board.unsent(own.lane, unsent, cancelled);
-                work.counted(id);
+                if deps.ledger.note_unsent(own, id, unsent).await? {
+                    deps.board.unsent(own.lane, unsent, cancelled);
+                    work.counted(id);
+                } else {
+                    sleep(COUNT_WHEN_PUBLISHED).await;
+                }
             }
             Err(error) => {
                 deps.board.lane_warns(own.lane, &error);
