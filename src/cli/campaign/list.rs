@@ -17,7 +17,7 @@ Examples:
   dinnerbell campaign list --state active --watch
   dinnerbell campaign list --json | jq -r '.[] | select(.unsent > 0) | .adv_campaign_id'";
 
-/// How much of a restaurant's id a line shows: an UUID is shorter, and the others are not to push the figures off the screen.
+/// How much of an id a line of the table shows: an UUID is shorter, and the others are not to push the figures off the screen.
 const LONGEST_SHOWN: usize = 40;
 
 /// List campaigns, those that were received last first
@@ -99,7 +99,7 @@ fn text(campaigns: &[Summary]) -> String {
 
 fn cells(campaign: &Summary) -> [String; 10] {
     [
-        campaign.adv_campaign_id.clone(),
+        cut(&campaign.adv_campaign_id, LONGEST_SHOWN),
         cut(&or_dash(campaign.restaurant_id.as_ref()), LONGEST_SHOWN),
         campaign.state.clone(),
         campaign.told.to_string(),
