@@ -66,6 +66,43 @@ fn a_table_that_is_missing_or_lacks_columns_is_refused_with_all_that_is_wrong() 
 }
 
 #[test]
+fn columns_too_narrow_for_what_the_input_allows_are_refused_with_what_widens_them() {
+    let stage = Stage::new();
+    stage.migrate();
+    let widest = "alter table public.subscribers_feedback
+        alter adv_campaign_id type varchar(256), alter adv_campaign_content type varchar(16384), alter client_id type varchar(256)";
+    stage.feedback.execute(&format!(
+        "{widest}, alter restaurant_id type varchar(255);
+         create domain contact as varchar(64);
+         alter table public.subscribers_feedback alter adv_campaign_owner_contact type contact"
+    ));
+    let errors = refused(&stage);
+    let words = [
+        "column restaurant_id of public.subscribers_feedback holds at most 255 characters, and must hold 256",
+        "alter table public.subscribers_feedback alter column restaurant_id type text",
+        "column adv_campaign_owner_contact of public.subscribers_feedback holds at most 64 characters",
+    ];
+    for word in words {
+        assert!(errors.contains(word), "{word:?} is not in:\n{errors}");
+    }
+    for wide in ["column adv_campaign_id", "column adv_campaign_content", "column client_id"] {
+        assert!(!errors.contains(wide), "{wide} is wide enough:\n{errors}");
+    }
+    stage.feedback.execute("alter table public.subscribers_feedback alter column restaurant_id type text");
+    stage
+        .feedback
+        .execute("alter table public.subscribers_feedback alter column adv_campaign_owner_contact type varchar");
+    stage
+        .feedback
+        .execute("alter table public.subscribers_feedback alter column adv_campaign_content type varchar(16383)");
+    assert_refused(&stage, &["adv_campaign_content", "16383 characters", "16384"]);
+    stage.feedback.execute(widest);
+    let service = stage.start();
+    service.wait_for_log("state=\"running\"", SOON);
+    service.stop();
+}
+
+#[test]
 fn rights_that_are_missing_are_named_one_and_all() {
     let mut stage = Stage::new();
     stage.migrate();

@@ -316,12 +316,19 @@ impl Place<'_> {
                 Missing::Table => format!(
                     "correct {section}.table, grant usage on its schema, or let `dinnerbell migrate --create-tables` make it"
                 ),
+                Missing::Room { column, .. } => format!(
+                    "{} (rewrites no row; an index on the column is built anew, with the table locked)",
+                    needs::widen(self.pool, column)
+                ),
                 Missing::Column(_) | Missing::Kind { .. } => format!("correct {section}.table, or the table"),
             };
-            shape &= matches!(one, Missing::Default(_));
+            shape &= matches!(one, Missing::Default(_) | Missing::Room { .. });
             let told = match one {
                 // What mends it is in the remedy.
                 Missing::Table => format!("table {table} does not exist, or its schema is closed to this user"),
+                Missing::Room { column, most, needed } => {
+                    format!("column {column} of {table} holds at most {most} characters, and must hold {needed}")
+                }
                 other => other.say(self.pool),
             };
             found.fail(self.check.table, told, remedy);

@@ -14,7 +14,7 @@ use tokio_postgres::types::Type;
 use crate::config::{Config, Database, TableName};
 use crate::postgres::connect::{Pool, Transaction};
 use crate::postgres::errors::PostgresError;
-use crate::postgres::needs;
+use crate::postgres::needs::{self, Missing};
 
 pub use ledger::schema_is_current;
 pub use script::script;
@@ -70,6 +70,9 @@ pub async fn migrate(config: &Config, create_tables: bool, tell: Listener<'_>) -
     }
     subscribers.must_have_table().await?;
     feedback.must_have_table().await?;
+    // Before the indexes: what mends a column can mean that they are built anew.
+    feedback.warn_of(&needs::missing_in_feedback(&feedback.pool).await?);
+    subscribers.warn_of(&needs::missing_in_subscribers(&subscribers.pool, config.fanout.late_subscribers).await?);
     let migrating = async || ledger::migrate(&feedback.pool).await;
     let applied = feedback.when_the_lock_is_free("the ledger's tables", migrating).await?;
     match applied {
@@ -98,6 +101,14 @@ impl Job<'_> {
 
     fn warn(&self, what: &str) {
         (self.tell)(Event::Warning(&format!("{}: {what}", self.pool.address())));
+    }
+
+    /// What `run` will not start with. Rights are left out: this role need not be the service's.
+    fn warn_of(&self, missing: &[Missing]) {
+        let of_rights = |one: &&Missing| matches!(one, Missing::Right(..) | Missing::Sequence(_));
+        for one in missing.iter().filter(|one| !of_rights(one)) {
+            self.warn(&format!("the service will not start: {}", one.say(&self.pool)));
+        }
     }
 
     fn table(&self) -> &TableName {

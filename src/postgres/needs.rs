@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::draft::FEEDBACK_COLUMNS;
+use crate::draft::{FEEDBACK_COLUMNS, LONGEST_CLIENT_ID};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
+use crate::way::decode;
 
 /// Columns of the feedback table that hold what its name does not tell: all others hold text.
 const NUMBERS: [(&str, &str); 4] = [
@@ -28,6 +29,8 @@ struct Column {
     name: String,
     /// Its type, or what its domain is made of.
     kind: String,
+    /// Most characters that it holds, where its type says so.
+    most: Option<i32>,
     /// An insert that leaves it out fails.
     must_be_given: bool,
     select: bool,
@@ -57,6 +60,15 @@ pub enum Missing {
         is: String,
         /// What it must be.
         must_be: &'static str,
+    },
+    /// Room in a column of text: a draft that does not fit would halt its lane.
+    Room {
+        /// The column.
+        column: String,
+        /// How many characters it holds.
+        most: i32,
+        /// How many a draft may have.
+        needed: usize,
     },
     /// A value for a column that somebody added: no draft has one.
     Default(String),
@@ -95,7 +107,10 @@ pub async fn missing_in_feedback(pool: &Pool) -> Result<Vec<Missing>, PostgresEr
         match table.column(name) {
             None => missing.push(Missing::Column(name.to_owned())),
             Some(column) if !holds(&column.kind, wanted) => missing.push(wrong_kind(column, wanted.unwrap_or("text"))),
-            Some(column) => missing.extend(closed(column)),
+            Some(column) => {
+                missing.extend(narrow(column));
+                missing.extend(closed(column));
+            }
         }
     }
     match table.column("id") {
@@ -125,6 +140,11 @@ pub async fn missing_in_feedback(pool: &Pool) -> Result<Vec<Missing>, PostgresEr
 /// The type of a column that does not hold text.
 fn number(column: &str) -> Option<&'static str> {
     NUMBERS.iter().find(|(number, _)| *number == column).map(|(_, kind)| *kind)
+}
+
+/// The longest text that a draft may have in a column. The input's limits count bytes, a column's characters, which are no more.
+fn longest(column: &str) -> Option<usize> {
+    if column == "client_id" { Some(LONGEST_CLIENT_ID) } else { decode::longest(column) }
 }
 
 /// The rights on the ledger's tables that are missing, as `insert lane`. What the migrations' own table holds is only read.
@@ -182,6 +202,10 @@ impl Missing {
             Self::Kind { column, is, must_be } => {
                 format!("column {column} of {table} is of type {is}, and must be {must_be}")
             }
+            Self::Room { column, most, needed } => format!(
+                "column {column} of {table} holds at most {most} characters, and must hold {needed}: {}",
+                widen(pool, column)
+            ),
             Self::Default(name) => {
                 format!("column {name} of {table} must be nullable or have a default: the service does not fill it")
             }
@@ -201,7 +225,9 @@ impl Table {
                    a.attnotnull and not a.atthasdef and a.attidentity = '', \
                    has_column_privilege(c.oid, a.attnum, 'select'), has_column_privilege(c.oid, a.attnum, 'insert'), \
                    has_table_privilege(c.oid, 'delete'), \
-                   case when a.attname = 'id' and a.attidentity = '' then pg_get_serial_sequence($1, 'id') end \
+                   case when a.attname = 'id' and a.attidentity = '' then pg_get_serial_sequence($1, 'id') end, \
+                   case when coalesce(nullif(t.typbasetype, 0), t.oid) = 'varchar'::regtype \
+                     then nullif(case when t.typbasetype = 0 then a.atttypmod else t.typtypmod end, -1) - 4 end \
                    from pg_class c join pg_attribute a on a.attrelid = c.oid join pg_type t on t.oid = a.atttypid \
                    where c.oid = to_regclass($1) and a.attnum > 0 and not a.attisdropped order by a.attnum";
         let rows = pool.query(sql, &[(&pool.table().sql(), Type::TEXT)]).await?;
@@ -220,7 +246,14 @@ impl Table {
 }
 
 fn column(row: &Row) -> Column {
-    Column { name: row.get(0), kind: row.get(1), must_be_given: row.get(2), select: row.get(3), insert: row.get(4) }
+    Column {
+        name: row.get(0),
+        kind: row.get(1),
+        most: row.get(7),
+        must_be_given: row.get(2),
+        select: row.get(3),
+        insert: row.get(4),
+    }
 }
 
 async fn may_use(pool: &Pool, sequence: &str) -> Result<bool, PostgresError> {
@@ -238,6 +271,17 @@ fn holds(kind: &str, wanted: Option<&str>) -> bool {
 
 fn wrong_kind(column: &Column, must_be: &'static str) -> Missing {
     Missing::Kind { column: column.name.clone(), is: column.kind.clone(), must_be }
+}
+
+/// What mends [`Missing::Room`]. No row is rewritten by it, but the index on (campaign, client) has a predicate, so that the server builds it anew.
+pub fn widen(pool: &Pool, column: &str) -> String {
+    format!("alter table {} alter column {column} type text", pool.table())
+}
+
+fn narrow(column: &Column) -> Option<Missing> {
+    let (most, needed) = (column.most?, longest(&column.name)?);
+    let narrow = usize::try_from(most).is_ok_and(|most| most < needed);
+    narrow.then(|| Missing::Room { column: column.name.clone(), most, needed })
 }
 
 fn is_ours(column: &str) -> bool {

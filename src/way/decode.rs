@@ -182,6 +182,14 @@ pub fn field_names() -> impl Iterator<Item = &'static str> {
     FIELDS.iter().map(|(name, _)| *name)
 }
 
+/// Most bytes of a field that holds text, and so most characters.
+pub fn longest(field: &str) -> Option<usize> {
+    FIELDS.iter().find_map(|(name, rule)| match rule {
+        Rule::Text(most) if *name == field => Some(*most),
+        _ => None,
+    })
+}
+
 /// What stands in a field.
 #[derive(Default)]
 enum Given<'a> {

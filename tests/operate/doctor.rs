@@ -94,6 +94,17 @@ fn what_is_wrong_in_the_databases_is_found() {
     assert_finds(&stage, "feedback-table", "error", "grade", "default");
     sql("alter table public.subscribers_feedback drop column grade, alter column datetime_created type int4");
     assert_finds(&stage, "feedback-table", "error", "datetime_created", "feedback.table");
+    sql(
+        "alter table public.subscribers_feedback alter column datetime_created type int8, alter client_id type varchar(50)",
+    );
+    let remedy = "alter table public.subscribers_feedback alter column client_id type text";
+    assert_finds(
+        &stage,
+        "feedback-table",
+        "error",
+        "column client_id of public.subscribers_feedback holds at most 50",
+        remedy,
+    );
     sql("alter table public.subscribers_restaurants rename column restaurant_id to restaurant");
     assert_finds(&stage, "subscribers-table", "error", "restaurant_id", "subscribers.table");
     stage.config.set("subscribers", "table", "public.nowhere");
