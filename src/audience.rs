@@ -63,4 +63,6 @@ pub trait Audience: Clone + Send + Sync + 'static {
     fn newest(&self) -> impl Future<Output = Result<i64, AudienceError>> + Send;
     /// Favourites with a higher id, in the order of ids, at most `most`. Ids that are empty or too long are left out.
     fn added(&self, after: i64, most: usize) -> impl Future<Output = Result<Vec<Favourite>, AudienceError>> + Send;
+    /// Favourites with one of these ids, if they stand in the table by now. The same are left out.
+    fn of_ids(&self, ids: &[i64]) -> impl Future<Output = Result<Vec<Favourite>, AudienceError>> + Send;
 }

@@ -93,15 +93,12 @@ impl Audience for PostgresAudience {
     }
 
     async fn added(&self, after: i64, most: usize) -> Result<Vec<Favourite>, AudienceError> {
-        let sql = format!(
-            "select id::int8, client_id::text, restaurant_id::text from {} where id > $1 and client_id <> '' and {} order by id limit $2",
-            self.inner.pool.table().sql(),
-            short_enough("restaurant_id")
-        );
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = self.inner.pool.query(&sql, &[(&after, Type::INT8), (&most, Type::INT8)]).await?;
-        let favourite = |row: &Row| Favourite { id: row.get(0), client_id: row.get(1), restaurant_id: row.get(2) };
-        Ok(rows.iter().map(favourite).collect())
+        self.favourites("id > $1", "order by id limit $2", &[(&after, Type::INT8), (&most, Type::INT8)]).await
+    }
+
+    async fn of_ids(&self, ids: &[i64]) -> Result<Vec<Favourite>, AudienceError> {
+        self.favourites("id = any($1)", "", &[(&ids, Type::INT8_ARRAY)]).await
     }
 }
 
@@ -111,6 +108,23 @@ fn is_untranslatable(error: &PostgresError) -> bool {
 }
 
 impl PostgresAudience {
+    /// The favourites for which a draft can be made, of those whose ids are wanted.
+    async fn favourites(
+        &self,
+        wanted: &str,
+        order: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Favourite>, AudienceError> {
+        let sql = format!(
+            "select id::int8, client_id::text, restaurant_id::text from {} where {wanted} and client_id <> '' and {} {order}",
+            self.inner.pool.table().sql(),
+            short_enough("restaurant_id")
+        );
+        let rows = self.inner.pool.query(&sql, parameters).await?;
+        let favourite = |row: &Row| Favourite { id: row.get(0), client_id: row.get(1), restaurant_id: row.get(2) };
+        Ok(rows.iter().map(favourite).collect())
+    }
+
     async fn one(&self, wanted: Wanted<'_>) -> Result<Page, AudienceError> {
         let Some(ahead) = &self.inner.ahead else { return self.read_one(wanted).await };
         if let Some(page) = ahead.take(wanted) {

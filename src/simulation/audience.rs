@@ -40,6 +40,10 @@ impl Subscriber {
         self.from <= at && at < self.until
     }
 
+    fn favourite(&self) -> Favourite {
+        Favourite { id: self.id, client_id: self.client_id.clone(), restaurant_id: self.restaurant_id.clone() }
+    }
+
     /// Whether a draft can be made for the client.
     pub fn is_usable(&self) -> bool {
         !self.client_id.is_empty() && self.client_id.len() <= LONGEST_CLIENT_ID
@@ -129,14 +133,18 @@ impl Audience for SimAudience {
     }
 
     async fn added(&self, after: i64, most: usize) -> Result<Vec<Favourite>, AudienceError> {
-        let favourite = |row: &super::audience::Subscriber| Favourite {
-            id: row.id,
-            client_id: row.client_id.clone(),
-            restaurant_id: row.restaurant_id.clone(),
-        };
         self.read(move |subscribers, time| {
             let newer = subscribers.at(time).filter(|row| row.id > after && row.is_usable());
-            newer.take(most).map(favourite).collect()
+            newer.take(most).map(Subscriber::favourite).collect()
+        })
+        .await
+    }
+
+    async fn of_ids(&self, ids: &[i64]) -> Result<Vec<Favourite>, AudienceError> {
+        let ids: BTreeSet<i64> = ids.iter().copied().collect();
+        self.read(move |subscribers, time| {
+            let wanted = subscribers.at(time).filter(|row| ids.contains(&row.id) && row.is_usable());
+            wanted.map(Subscriber::favourite).collect()
         })
         .await
     }

@@ -1,8 +1,8 @@
 //! Whoever favours a restaurant while its campaign runs is told too.
 //!
 //! Two watchers bring candidates to the planner, which judges them in the next round: the sweep, for speed (favourites that were added, by
-//! their ids; [`super::lookout`]), and the re-pass, which keeps the promise (ids commit out of order, replicas fail over: each open campaign's audience is
-//! read again up to its cursor). Only the round decides who is late, against the cursor as it plans it.
+//! their ids; [`super::lookout`]), and the re-pass, which keeps the promise (ids commit long out of order, rows are changed to another restaurant, replicas
+//! fail over: each open campaign's audience is read again up to its cursor). Only the round decides who is late, against the cursor as it plans it.
 
 use std::convert::Infallible;
 use std::future::pending;

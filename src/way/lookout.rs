@@ -1,6 +1,7 @@
 //! What an instance looks out for on behalf of all its lanes, so that the cost of waiting grows neither with them nor with what they hold:
 //!
-//! - the sweep: about once a second, the favourites that were added; each is handed to the lanes in which its restaurant has an open campaign;
+//! - the sweep: about once a second, the favourites that were added, and those that fill a gap which it left; each is handed to the lanes in
+//!   which its restaurant has an open campaign;
 //! - the glance: five times a second, whether in any of the lanes there are changes to judge, a re-pass is due, or somebody else entered it.
 //!
 //! There is no task for it. Each lane brings along a future that waits for its turn, and whoever's turn it is looks for all; when that lane
@@ -12,8 +13,9 @@ use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::gaps::Gaps;
 use super::policy::Failures;
 use super::work::Work;
 use super::{Deps, LaneError};
@@ -44,6 +46,8 @@ struct State {
     lanes: BTreeMap<Lane, Arc<Work>>,
     /// The highest id that the sweep has seen; none before its first look.
     mark: Option<i64>,
+    /// Ids up to the mark that had no row when it passed them.
+    gaps: Gaps,
 }
 
 /// A lane that is looked out for, until it is dropped.
@@ -62,8 +66,10 @@ impl Lookout {
     /// reads the last ids once more, for transactions that committed out of their order before the lane came.
     pub fn enter(&self, lane: Lane, work: Arc<Work>) -> Post<'_> {
         let mut state = self.state();
-        if let Some(mark) = &mut state.mark {
+        let State { mark, gaps, .. } = &mut *state;
+        if let Some(mark) = mark {
             *mark = overlapped(*mark);
+            gaps.forget_above(*mark);
             work.sweep_began();
         }
         state.lanes.insert(lane, work);
@@ -86,28 +92,39 @@ impl Lookout {
         self.state().mark
     }
 
+    /// The gaps to ask for.
+    fn gaps(&self) -> Vec<i64> {
+        self.state().gaps.wanted(Instant::now())
+    }
+
     /// The sweep begins: pages may be read.
     fn begin(&self, newest: i64) {
         let mut state = self.state();
-        state.mark = Some(overlapped(newest));
+        let mark = overlapped(newest);
+        state.mark = Some(mark);
+        state.gaps.forget_above(mark);
         state.lanes.values().for_each(|work| work.sweep_began());
     }
 
-    /// Everybody above `from` was read and handed on. Where a lane came meanwhile, the mark is further back than `from`, and stays there.
-    fn advance(&self, from: i64, to: i64) {
+    /// Everybody from `from` up to the last one above it was read and handed on, and who fills a gap. Where a lane came meanwhile, the mark
+    /// is further back than `from`, and stays there.
+    fn advance(&self, from: i64, above: &[Favourite], filled: &[Favourite]) {
         let mut state = self.state();
+        state.gaps.filled(filled.iter().map(|favourite| favourite.id));
+        let Some(last) = above.last() else { return };
         if state.mark == Some(from) {
-            state.mark = Some(to);
+            state.mark = Some(last.id);
+            state.gaps.note(from, above.iter().map(|favourite| favourite.id), Instant::now());
         }
     }
 
     /// Hands each favourite to the lanes in which its restaurant has an open campaign.
-    fn hand_on(&self, added: &[Favourite], open: &[(Lane, String)]) {
+    fn hand_on(&self, found: &[Favourite], open: &[(Lane, String)]) {
         let state = self.state();
         for (lane, work) in &state.lanes {
             let restaurants: BTreeSet<&str> =
                 open.iter().filter(|(of, _)| of == lane).map(|(_, restaurant)| restaurant.as_str()).collect();
-            let theirs = added.iter().filter(|favourite| restaurants.contains(favourite.restaurant_id.as_str()));
+            let theirs = found.iter().filter(|favourite| restaurants.contains(favourite.restaurant_id.as_str()));
             work.offer_late(theirs.map(|favourite| (favourite.restaurant_id.clone(), favourite.client_id.clone())));
         }
     }
@@ -129,6 +146,7 @@ impl Drop for Post<'_> {
         // Who looks for nobody falls behind: the next lane begins anew.
         if state.lanes.is_empty() {
             state.mark = None;
+            state.gaps = Gaps::default();
         }
     }
 }
@@ -200,13 +218,27 @@ async fn look<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>) -> Result<u
         return Ok(SWEEP_ROWS);
     };
     let _ = timeout(WAIT_FOR_ROOM, deps.lookout.room()).await;
-    let added = deps.audience.added(from, SWEEP_ROWS).await?;
-    let Some(last) = added.last() else { return Ok(0) };
+    let mut found = deps.audience.added(from, SWEEP_ROWS).await?;
+    let added = found.len();
+    let gaps = deps.lookout.gaps();
+    if !gaps.is_empty() {
+        found.append(&mut deps.audience.of_ids(&gaps).await?);
+    }
+    hand_on(deps, &found).await?;
+    let (above, filled) = found.split_at(added);
+    deps.lookout.advance(from, above, filled);
+    Ok(added)
+}
+
+/// Hands favourites to the lanes that have a use for them.
+async fn hand_on<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, found: &[Favourite]) -> Result<(), LaneError> {
+    if found.is_empty() {
+        return Ok(());
+    }
     // A campaign that becomes open after this was asked reads its pages later still, and finds them there.
-    let restaurants: BTreeSet<&String> = added.iter().map(|favourite| &favourite.restaurant_id).collect();
+    let restaurants: BTreeSet<&String> = found.iter().map(|favourite| &favourite.restaurant_id).collect();
     let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
     let open = deps.ledger.open_restaurants(&deps.lookout.lanes(), &restaurants).await?;
-    deps.lookout.hand_on(&added, &open);
-    deps.lookout.advance(from, last.id);
-    Ok(added.len())
+    deps.lookout.hand_on(found, &open);
+    Ok(())
 }

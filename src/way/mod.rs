@@ -16,6 +16,7 @@
 pub mod brake;
 pub mod decode;
 pub mod entry;
+pub mod gaps;
 pub mod intake;
 pub mod lane;
 pub mod late;

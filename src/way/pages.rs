@@ -310,6 +310,10 @@ mod tests {
         async fn added(&self, _: i64, _: usize) -> Result<Vec<Favourite>, AudienceError> {
             Ok(Vec::new())
         }
+
+        async fn of_ids(&self, _: &[i64]) -> Result<Vec<Favourite>, AudienceError> {
+            Ok(Vec::new())
+        }
     }
 
     fn running(number: usize, audience: usize) -> Running {
