@@ -252,6 +252,8 @@ pub enum Sealed {
     Recorded {
         /// The offset to commit with it.
         position: i64,
+        /// Whether campaigns of the round before turned out to be over: who was not told of them is to be counted.
+        closed: bool,
     },
     /// Campaigns of the round ended, were updated or cancelled meanwhile: nothing is recorded, plan again.
     Stale,
@@ -345,8 +347,9 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     fn judge_changes(&self, own: Ownership) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
     /// Begins to record a round.
     fn open_round(&self, own: Ownership) -> impl Future<Output = Result<Self::Open, LedgerError>> + Send;
-    /// The ledger learns that this round is committed in Kafka; campaigns whose last page it held become complete.
-    fn note_published(&self, own: Ownership, seq: i64) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// The ledger learns that this round is committed in Kafka; campaigns whose last page it held become complete. Whether some turned out to
+    /// be over: who was not told of them is to be counted.
+    fn note_published(&self, own: Ownership, seq: i64) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// Those who have a feedback row for the campaign, among the clients of the stretch; outside of any round.
     fn already_told(&self, stretch: Stretch<'_>) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
     /// The lane's open campaigns of these restaurants.

@@ -44,6 +44,8 @@ const BY_INDEX: &str = "set local enable_seqscan = off; set local jit = off";
 const BY_ONE_INDEX: &str = "set local enable_bitmapscan = off";
 /// And in its order, so that the first of an order is found without the others. What is to be sorted nonetheless is sorted here.
 const IN_ORDER: &str = "set local enable_sort = off";
+/// Campaigns are locked in the order of their ids, by everyone. Which are locked is for another index to say: so it is no column to the planner.
+const LOCKED_BY: &str = "adv_campaign_id || ''";
 /// The open campaigns of some restaurants: the order that is asked for, though they are all of one restaurant, is in their index alone.
 fn of_restaurants(parameter: &str) -> String {
     format!(
@@ -272,10 +274,11 @@ impl Ledger for PostgresLedger {
         Ok(PostgresRound::new(self.begin(own).await?, own, self.feedback(), turn))
     }
 
-    async fn note_published(&self, own: Ownership, seq: i64) -> Result<(), LedgerError> {
+    async fn note_published(&self, own: Ownership, seq: i64) -> Result<bool, LedgerError> {
         let tx = self.begin(own).await?;
-        rounds::note_published(&tx, own, seq).await?;
-        Ok(tx.commit().await?)
+        let closed = rounds::note_published(&tx, own, seq).await?;
+        tx.commit().await?;
+        Ok(closed)
     }
 
     async fn already_told(&self, stretch: Stretch<'_>) -> Result<Clients, LedgerError> {

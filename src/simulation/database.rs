@@ -21,7 +21,7 @@ pub const GROUP: &str = "simulation";
 /// Most dead letters that are loaded at once.
 const MOST_DEAD_LETTERS: usize = 100;
 /// Most ended campaigns that are loaded to be counted at once.
-const MOST_UNCOUNTED: usize = 10;
+const MOST_UNCOUNTED: usize = 100;
 
 /// The feedback database.
 #[derive(Debug)]
@@ -408,7 +408,6 @@ impl State {
                 (false, true) => Stage::Complete,
                 (false, false) => Stage::Active,
             };
-            row.unsent = (row.end() <= now && passed).then(|| row.unsent.unwrap_or(0));
         }
         self.called_complete_is_complete(lane);
     }
@@ -424,24 +423,24 @@ impl State {
         }
     }
 
-    pub(super) fn note_published(&mut self, own: Ownership, seq: i64) -> Result<(), LedgerError> {
+    pub(super) fn note_published(&mut self, own: Ownership, seq: i64) -> Result<bool, LedgerError> {
         let lane = self.database.lane(own.lane);
         if lane.epoch != own.epoch || lane.seq != seq {
             return Err(lost(own, "the last round"));
         }
         lane.published_seq = Some(seq);
-        self.complete(own.lane, seq);
-        Ok(())
+        Ok(self.complete(own.lane, seq))
     }
 
-    fn complete(&mut self, lane: Lane, seq: i64) {
-        let now = self.now();
+    fn complete(&mut self, lane: Lane, seq: i64) -> bool {
+        let (now, mut closed) = (self.now(), false);
         for row in self.database.of_lane(lane) {
             if row.state == Stage::Active && row.last_page_seq.is_some_and(|last| last <= seq) {
                 row.state = if row.end() <= now { Stage::Closed } else { Stage::Complete };
-                row.unsent = (row.end() <= now).then_some(0);
+                closed |= row.state == Stage::Closed;
             }
         }
+        closed
     }
 
     /// Copies the rows of a round into its transaction; the unique index refuses some.
@@ -517,9 +516,9 @@ impl State {
             parts: content.parts.iter().map(PartRow::of).collect(),
         };
         self.database.rounds.insert((own.lane, head.seq), round);
-        self.complete(own.lane, before);
+        let closed = self.complete(own.lane, before);
         self.committed();
-        Ok(Sealed::Recorded { position })
+        Ok(Sealed::Recorded { position, closed })
     }
 
     /// Whoever is not told yet when an update is recorded is told of the update.

@@ -232,9 +232,6 @@ impl Intake<'_> {
             && row.state != Stage::Cancelled
         {
             row.state = Stage::Cancelled;
-            if row.last_page_seq.is_some() {
-                row.unsent = row.unsent.or(Some(0));
-            }
             row.revision += 1;
             row.changed_at = at;
         }

@@ -177,11 +177,11 @@ impl Ledger for SimLedger {
         Ok(SimRound { instance: self.0.clone(), own, transaction: Some(transaction) })
     }
 
-    async fn note_published(&self, own: Ownership, seq: i64) -> Result<(), LedgerError> {
+    async fn note_published(&self, own: Ownership, seq: i64) -> Result<bool, LedgerError> {
         self.transact(own, move |state| {
-            state.note_published(own, seq)?;
+            let closed = state.note_published(own, seq)?;
             state.committed();
-            Ok(())
+            Ok(closed)
         })
         .await
     }

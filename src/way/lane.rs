@@ -195,6 +195,9 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                     self.work.forget_late(&copied.judged);
                     self.deps.board.running_campaigns(self.own.lane, self.work.running_count());
                     self.failures.clear();
+                    if recorded.closed_others() {
+                        self.work.reload();
+                    }
                     announcing =
                         Box::pin(announce(self.deps, self.work, gate.producer, recorded, content, copied.held));
                 }
@@ -280,7 +283,10 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
 
     /// The ledger learns that the last round is published.
     async fn note(&self, published: Published) -> Result<(), LaneError> {
-        Ok(self.deps.ledger.note_published(self.own, published.head().seq).await?)
+        if self.deps.ledger.note_published(self.own, published.head().seq).await? {
+            self.work.reload();
+        }
+        Ok(())
     }
 }
 

@@ -40,7 +40,7 @@ impl<O: OpenRound> Copied<O> {
         let head = RoundHead { seq: before.head().seq + 1, revision: 0, checksum: self.content.checksum() };
         fail_point("round.sealing");
         let sealed = self.open.seal(head, Arc::clone(&self.content)).await?;
-        let Sealed::Recorded { position } = sealed else { return Ok(None) };
+        let Sealed::Recorded { position, closed } = sealed else { return Ok(None) };
         fail_point("round.sealed");
         let publication = Publication {
             lane,
@@ -49,7 +49,7 @@ impl<O: OpenRound> Copied<O> {
             drafts: self.content.parts.iter().map(|part| part.drafts.clone()).collect(),
             dead_letters: self.content.dead_letters.clone(),
         };
-        Ok(Some(Recorded { head, publication: Arc::new(publication), over_at: self.content.over_at() }))
+        Ok(Some(Recorded { head, publication: Arc::new(publication), over_at: self.content.over_at(), closed }))
     }
 }
 
@@ -60,6 +60,7 @@ pub struct Recorded {
     head: RoundHead,
     publication: Arc<Publication>,
     over_at: i64,
+    closed: bool,
 }
 
 impl Recorded {
@@ -81,7 +82,7 @@ impl Recorded {
             drafts: stored.batches,
             dead_letters: stored.dead_letters,
         };
-        Ok(Self { head: stored.head, publication: Arc::new(publication), over_at: stored.over_at })
+        Ok(Self { head: stored.head, publication: Arc::new(publication), over_at: stored.over_at, closed: false })
     }
 
     /// The mark of a round that is published already, without its drafts: whatever became of its rows since, the mark stands.
@@ -89,7 +90,7 @@ impl Recorded {
         let mark = Mark { ledger, head: stored.head };
         let publication =
             Publication { lane, offset: stored.position, mark, drafts: Vec::new(), dead_letters: Vec::new() };
-        Self { head: stored.head, publication: Arc::new(publication), over_at: i64::MAX }
+        Self { head: stored.head, publication: Arc::new(publication), over_at: i64::MAX, closed: false }
     }
 
     /// The round's name.
@@ -112,6 +113,11 @@ impl Recorded {
         self.over_at
     }
 
+    /// Whether, as it was recorded, campaigns of the round before turned out to be over: who was not told of them is to be counted.
+    pub fn closed_others(&self) -> bool {
+        self.closed
+    }
+
     /// The campaigns that have drafts in it.
     pub fn campaigns(&self) -> impl Iterator<Item = &str> {
         let with_drafts = self.publication.drafts.iter().filter(|batch| !batch.clients.is_empty());
@@ -131,7 +137,7 @@ impl Recorded {
     /// A round of a test of the broker, that no ledger knows.
     #[cfg(feature = "fail-points")]
     pub fn for_test(publication: Publication) -> Self {
-        Self { head: publication.mark.head, publication: Arc::new(publication), over_at: i64::MAX }
+        Self { head: publication.mark.head, publication: Arc::new(publication), over_at: i64::MAX, closed: false }
     }
 }
 

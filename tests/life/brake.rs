@@ -69,6 +69,34 @@ fn the_brake_stops_every_instance_survives_restarts_and_intake_goes_on() {
     stage.assert_sinks(&expected);
 }
 
+/// Both were complete before: those who came after the pause are told nothing of the one that ends, nor of the one that is cancelled.
+#[test]
+fn who_comes_while_the_brake_is_on_and_is_not_told_any_more_is_counted() {
+    let stage = stage(1);
+    stage.subscribers.subscribe("pizzeria", 5);
+    let service = stage.start();
+    await_running(&stage, 1);
+    let now = epoch_seconds();
+    let short = Campaign::now("short", "pizzeria").lasting(now - 60, now + 15);
+    let long = Campaign::now("long", "pizzeria");
+    for campaign in [&short, &long] {
+        stage.send(campaign);
+        await_state(&stage, &campaign.adv_campaign_id, "complete");
+    }
+    let expected = Expected::from([&short, &long].map(|campaign| (campaign, clients(&stage, "pizzeria"))));
+    pause(&stage, true);
+    std::thread::sleep(STOPS_WITHIN); // the claim: after a second nothing is sent
+    stage.subscribers.subscribe_clients("pizzeria", &["late", "later"]);
+    cancel(&stage, 0, &long);
+    assert_eq!(await_unsent(&stage, "long"), 2);
+    await_state(&stage, "short", "closed");
+    assert_eq!(await_unsent(&stage, "short"), 2);
+    pause(&stage, false);
+    stage.await_sinks(&expected, LONG);
+    service.stop();
+    stage.assert_sinks(&expected);
+}
+
 #[test]
 fn while_the_brake_is_on_campaigns_start_and_end_by_the_clock() {
     let stage = stage(1);

@@ -160,6 +160,7 @@ fn a_complete_campaign_can_be_cancelled_and_stays_so() {
     await_state(&stage, "offer", "complete");
     cancel(&stage, 0, &campaign);
     await_state(&stage, "offer", "cancelled");
+    assert_eq!(await_unsent(&stage, "offer"), 0);
     stage.subscribers.subscribe_clients("pizzeria", &["too late"]);
     // Neither an update nor a newcomer changes anything; who waits for the sweep sees it pass by another campaign.
     stage.send(&update(&campaign));

@@ -270,7 +270,7 @@ async fn record_round(ledger: &PostgresLedger, own: Ownership) {
     let content = Arc::new(RoundContent { parts, dead_letters: due.dead_letters, trigger_datetime_created: 1 });
     round.copy(content.clone()).await.unwrap();
     let head = RoundHead { seq: 40_001, revision: 0, checksum: 0 };
-    assert!(matches!(round.seal(head, content).await.unwrap(), Sealed::Recorded { position: 103 }));
+    assert!(matches!(round.seal(head, content).await.unwrap(), Sealed::Recorded { position: 103, .. }));
 }
 
 /// With so much in place, whatever is known of it, each question touches about as many pages as without.

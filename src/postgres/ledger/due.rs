@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
-use super::{BY_ONE_INDEX, CAMPAIGN, IN_ORDER, NOW, NOW_ONCE, PostgresLedger, campaign, headers};
+use super::{BY_ONE_INDEX, CAMPAIGN, IN_ORDER, LOCKED_BY, NOW, NOW_ONCE, PostgresLedger, campaign, headers};
 use crate::broker::DeadLetterMessage;
 use crate::campaign::EpochSeconds;
 use crate::ledger::{Due, LedgerError, OpenCampaign, Ownership, Running, Uncounted};
@@ -14,7 +14,7 @@ use crate::postgres::connect::{Parameter, Transaction};
 /// Most dead letters that are loaded at once.
 const MOST_DEAD_LETTERS: i64 = 100;
 /// Most ended campaigns that are loaded to be counted at once.
-const MOST_UNCOUNTED: usize = 10;
+const MOST_UNCOUNTED: usize = 100;
 impl PostgresLedger {
     pub(super) async fn read_due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
         let tx = self.begin(own).await?;
@@ -91,23 +91,25 @@ impl PostgresLedger {
 pub(super) const LAST_PAGE_UNPUBLISHED: &str =
     "(last_page_seq is not null and last_page_seq > coalesce(l.published_seq, -1))";
 
-/// Scheduled campaigns whose start has come start, ended ones end. One whose last page is recorded and not yet known to be published
+/// Scheduled campaigns whose start has come start, ended ones end; locked in the order of their ids, as everywhere. One whose last page is recorded and not yet known to be published
 /// waits for that: it is active until then.
 async fn turn_states(tx: &Transaction, own: Ownership) -> Result<(), LedgerError> {
-    let turn = format!(
-        "update dinnerbell.campaign c set state = case \
-           when last_page_seq is null then case when adv_campaign_datetime_end <= {NOW} then 'expired' else 'active' end \
-           when {LAST_PAGE_UNPUBLISHED} then 'active' \
-           when adv_campaign_datetime_end <= {NOW} then 'closed' else 'complete' end, \
-         unsent = case when adv_campaign_datetime_end <= {NOW} and last_page_seq is not null then coalesce(unsent, 0) end \
-         from dinnerbell.lane l where l.lane = $1 and c.lane = $1"
-    );
+    let turn = |which: &str| {
+        format!(
+            "update dinnerbell.campaign c set state = case \
+               when last_page_seq is null then case when adv_campaign_datetime_end <= {NOW} then 'expired' else 'active' end \
+               when {LAST_PAGE_UNPUBLISHED} then 'active' \
+               when adv_campaign_datetime_end <= {NOW} then 'closed' else 'complete' end \
+             from (select c.adv_campaign_id as id, l.published_seq from dinnerbell.campaign c cross join dinnerbell.lane l \
+                   where l.lane = $1 and c.lane = $1 and {which} order by {LOCKED_BY} for update of c) as l \
+             where c.adv_campaign_id = l.id"
+        )
+    };
     // Two statements, each with its index: what is neither to start nor to end is not looked at.
-    let start = format!("{turn} and c.state = 'scheduled' and adv_campaign_datetime_start <= {NOW_ONCE}");
-    let end = format!(
-        "{turn} and c.state in ('active', 'complete') and adv_campaign_datetime_end <= {NOW_ONCE} \
-         and not {LAST_PAGE_UNPUBLISHED}"
-    );
+    let start = turn(&format!("c.state = 'scheduled' and adv_campaign_datetime_start <= {NOW_ONCE}"));
+    let end = turn(&format!(
+        "c.state in ('active', 'complete') and adv_campaign_datetime_end <= {NOW_ONCE} and not {LAST_PAGE_UNPUBLISHED}"
+    ));
     let lane: [Parameter<'_>; 1] = [(&own.lane, Type::INT4)];
     futures_util::try_join!(tx.execute(&start, &lane), tx.execute(&end, &lane))?;
     Ok(())

@@ -287,9 +287,7 @@ impl<'a> Intake<'a> {
         if let Some(stood) = self.stood.get_mut(id) {
             stood.known = Known::Cancelled;
         }
-        // Of one whose main pass is over nobody is left to count, unless its last round is withdrawn.
-        let sql = "update dinnerbell.campaign set state = 'cancelled', revision = revision + 1, cancelled_at = clock_timestamp(), \
-                   unsent = case when last_page_seq is not null then coalesce(unsent, 0) else unsent end \
+        let sql = "update dinnerbell.campaign set state = 'cancelled', revision = revision + 1, cancelled_at = clock_timestamp() \
                    where adv_campaign_id = $1 and state <> 'cancelled'";
         self.tx.execute(sql, &[(&id, Type::TEXT)]).await?;
         self.taken.changed.push(id.to_owned());

@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::types::{Json, Type};
 
 use super::due::{DEAD_LETTER, dead_letter};
-use super::{CAMPAIGN, NOW, PostgresLedger, campaign, lost, rows};
+use super::{CAMPAIGN, LOCKED_BY, NOW, PostgresLedger, campaign, lost, rows};
 use crate::broker::Lane;
 use crate::campaign::EpochSeconds;
 use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate, FEEDBACK_COLUMNS};
@@ -263,7 +263,7 @@ pub(super) async fn parts(tx: &Connection, lane: Lane, seq: i64) -> Result<Vec<S
     let sql = format!(
         "select p.part, p.adv_campaign_id, p.has_page, p.after_client, p.upto_client, p.already_told, p.skipped, p.late, p.drafts, \
          p.checksum, c.state = 'cancelled' or c.adv_campaign_datetime_end <= {NOW}, coalesce(c.adv_campaign_datetime_end, 0) \
-         from dinnerbell.round_part p join dinnerbell.campaign c using (adv_campaign_id) where p.lane = $1 and p.seq = $2 order by p.part"
+         from dinnerbell.round_part p join dinnerbell.campaign c using (adv_campaign_id) where p.lane = $1 and p.seq = $2 order by p.adv_campaign_id"
     );
     let rows = tx.query(&sql, &[(&lane, Type::INT4), (&seq, Type::INT8)]).await?;
     let part = |row: &tokio_postgres::Row| StoredPart {
@@ -284,7 +284,7 @@ pub(super) async fn parts(tx: &Connection, lane: Lane, seq: i64) -> Result<Vec<S
 }
 
 /// The ledger learns that a round is committed in Kafka: campaigns whose last page it held are complete.
-pub(super) async fn note_published(tx: &Transaction, own: Ownership, seq: i64) -> Result<(), LedgerError> {
+pub(super) async fn note_published(tx: &Transaction, own: Ownership, seq: i64) -> Result<bool, LedgerError> {
     let sql =
         "update dinnerbell.lane set published_seq = $3, overrule = false where lane = $1 and epoch = $2 and seq = $3";
     let noted = tx.execute(sql, &[(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&seq, Type::INT8)]).await?;
@@ -294,15 +294,17 @@ pub(super) async fn note_published(tx: &Transaction, own: Ownership, seq: i64) -
     complete(tx, own, seq).await
 }
 
-/// Campaigns whose last page is in a round up to this one are complete.
-pub(super) async fn complete(tx: &Transaction, own: Ownership, seq: i64) -> Result<(), LedgerError> {
+/// Campaigns whose last page is in a round up to this one are complete, or closed where their end has come: whether any is. They are locked in
+/// the order of their ids: other lanes' intakes lock what they know of so too.
+pub(super) async fn complete(tx: &Transaction, own: Ownership, seq: i64) -> Result<bool, LedgerError> {
     let sql = format!(
-        "update dinnerbell.campaign set state = case when adv_campaign_datetime_end <= {NOW} then 'closed' else 'complete' end, \
-         unsent = case when adv_campaign_datetime_end <= {NOW} then 0 end \
-         where lane = $1 and state = 'active' and last_page_seq <= $2"
+        "update dinnerbell.campaign c set state = case when adv_campaign_datetime_end <= {NOW} then 'closed' else 'complete' end \
+         from (select adv_campaign_id as id from dinnerbell.campaign where lane = $1 and state = 'active' and last_page_seq <= $2 \
+               order by {LOCKED_BY} for update) as published \
+         where c.adv_campaign_id = published.id returning state = 'closed'"
     );
-    tx.execute(&sql, &[(&own.lane, Type::INT4), (&seq, Type::INT8)]).await?;
-    Ok(())
+    let rows = tx.query(&sql, &[(&own.lane, Type::INT4), (&seq, Type::INT8)]).await?;
+    Ok(rows.iter().any(|row| row.get(0)))
 }
 
 /// A round that is being recorded.
@@ -339,7 +341,7 @@ impl PostgresRound {
                repass_at = case when p.has_page and (p.after is null or (p.last and repass_at > {NOW})) then {} else repass_at end, \
                first_draft_at = coalesce(first_draft_at, case when p.drafts > 0 then clock_timestamp() end), \
                last_draft_at = case when p.drafts > 0 then clock_timestamp() else last_draft_at end \
-             from {PARTS} where c.adv_campaign_id = p.id and coalesce(c.lane = $3 and c.revision = p.revision \
+             from (select * from {PARTS} order by id) as p where c.adv_campaign_id = p.id and coalesce(c.lane = $3 and c.revision = p.revision \
                and c.state in ('active', 'complete') and c.adv_campaign_datetime_start <= {NOW} and c.adv_campaign_datetime_end > {NOW} \
                and (not p.has_page or (c.cursor is not distinct from p.after and c.last_page_seq is null)), false) returning 1) \
              select count(*) from moved",
@@ -451,7 +453,7 @@ impl OpenRound for PostgresRound {
         let letters: Vec<i64> = content.dead_letters.iter().map(|letter| letter.id).collect();
         // One round trip: the statements are sent together, in this order, so the lane's row is locked first. Where the compare-and-set finds
         // something else, the others are undone with it.
-        let (position, moved, (), (), taken, ()) = futures_util::try_join!(
+        let (position, moved, (), (), taken, closed) = futures_util::try_join!(
             self.advance_lane(before),
             self.move_cursors(&json, head.seq),
             self.write_round(head, &content, &letters),
@@ -464,6 +466,6 @@ impl OpenRound for PostgresRound {
             return Ok(Sealed::Stale);
         }
         self.tx.commit().await?;
-        Ok(Sealed::Recorded { position })
+        Ok(Sealed::Recorded { position, closed })
     }
 }
