@@ -140,18 +140,24 @@ impl Board {
         self.standing.lanes().iter().map(|(lane, view)| (*lane, view.state.clone())).collect()
     }
 
+    /// Whatever failed in a lane is over: it runs, and its last round is published.
+    pub fn well(&self, lane: Lane) {
+        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+            view.trouble = None;
+        }
+    }
+
     /// A lane does something else now.
     pub fn set_lane(&self, lane: Lane, state: LaneState) {
         {
             let mut lanes = self.standing.lanes();
             let view = lanes.entry(lane).or_insert_with(LaneView::new);
             match &state {
-                LaneState::Running => view.trouble = None,
                 LaneState::Waiting(error) => {
                     let since = view.trouble.as_ref().map_or_else(Instant::now, |(since, _)| *since);
                     view.trouble = Some((since, error.clone()));
                 }
-                LaneState::Entering | LaneState::Halted(_) => {}
+                LaneState::Entering | LaneState::Running | LaneState::Halted(_) => {}
             }
             if view.state == state {
                 return;
@@ -232,11 +238,13 @@ impl Board {
     /// A round was published.
     pub fn published(&self, lane: Lane, content: &RoundContent) {
         tracing::debug!(lane, drafts = content.drafts(), dead_letters = content.dead_letters.len(), "published");
+        self.well(lane);
         self.series.published(content);
     }
 
     /// A round that was recorded before was published on the way into its lane.
     pub fn published_again(&self, lane: Lane, drafts: usize) {
+        self.well(lane);
         // The round with which a lane begins holds nothing: that is no news.
         if drafts > 0 {
             tracing::info!(lane, drafts, "a recorded round was published on the way into the lane");

@@ -53,7 +53,7 @@ fn an_instance_is_ready_when_everything_is_there_even_without_a_lane() {
 }
 
 #[test]
-fn a_lane_that_failed_is_missing_until_it_runs_again() {
+fn a_lane_that_failed_is_missing_until_it_runs_again_and_has_published() {
     let board = Board::default();
     all_there(&board);
     board.set_lane(0, LaneState::Entering);
@@ -63,6 +63,8 @@ fn a_lane_that_failed_is_missing_until_it_runs_again() {
     board.set_lane(0, LaneState::Entering);
     assert!(board.readiness().missing[0].starts_with("lane 0: entering: the feedback database's clock"));
     board.set_lane(0, LaneState::Running);
+    assert!(board.readiness().missing[0].starts_with("lane 0: running: the feedback database's clock"));
+    board.well(0);
     assert!(board.readiness().ready);
     assert_samples(
         &board,

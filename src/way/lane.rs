@@ -87,6 +87,10 @@ async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
         Entry::Halted(own, halt) => stand_still(deps, own, halt, stop).await,
         Entry::Runs(owned) => {
             deps.board.set_lane(lane, LaneState::Running);
+            // What cannot be published brings it here again and again: whatever failed is over only afterwards.
+            if matches!(owned.last, LastRound::Published { .. }) {
+                deps.board.well(lane);
+            }
             let own = owned.own;
             match run(deps, *owned, failures, stop).await {
                 // A step that failed for good is recorded as a halt while the lane is still ours to write.
