@@ -13,7 +13,7 @@ use crate::draft::LONGEST_CLIENT_ID;
 /// What one client of a round occupies at most: its id, and where it ends.
 pub const LARGEST_CLIENT: usize = LONGEST_CLIENT_ID + 4;
 /// What the client library holds of a publication at most, in bytes: its queue is bounded by half of that, as it counts.
-const LARGEST_PUBLICATION: usize = 16 << 20;
+const LARGEST_PUBLICATION: usize = 8 << 20;
 
 /// Memory that lanes share. Counted in kilobytes, a begun one as a whole.
 #[derive(Debug)]

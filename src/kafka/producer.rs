@@ -127,7 +127,7 @@ fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
         ("linger.ms", "0"),
         ("batch.size", &batch),
         // A round is handed over in portions, so that memory does not grow with it. librdkafka counts about half of what it takes.
-        ("queue.buffering.max.kbytes", "8192"),
+        ("queue.buffering.max.kbytes", "4096"),
         ("queue.buffering.max.messages", "50000"),
         ("message.max.bytes", &largest),
     ];
