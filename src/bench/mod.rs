@@ -43,8 +43,7 @@ use crate::config::Config;
 use error::BenchError;
 use ground::{Ground, Setup};
 use progress::tell;
-use report::Configured;
-use report::Report;
+use report::{Configured, Report};
 
 /// What is measured.
 #[derive(Debug, Clone)]

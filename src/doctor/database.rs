@@ -326,9 +326,7 @@ impl Place<'_> {
             let told = match one {
                 // What mends it is in the remedy.
                 Missing::Table => format!("table {table} does not exist, or its schema is closed to this user"),
-                Missing::Room { column, most, needed } => {
-                    format!("column {column} of {table} holds at most {most} characters, and must hold {needed}")
-                }
+                Missing::Room { column, most, needed } => needs::lacks_room(self.pool, column, *most, *needed),
                 other => other.say(self.pool),
             };
             found.fail(self.check.table, told, remedy);

@@ -46,13 +46,6 @@ const BY_ONE_INDEX: &str = "set local enable_bitmapscan = off";
 const IN_ORDER: &str = "set local enable_sort = off";
 /// Campaigns are locked in the order of their ids, by everyone. Which are locked is for another index to say: so it is no column to the planner.
 const LOCKED_BY: &str = "adv_campaign_id || ''";
-/// The open campaigns of some restaurants: the order that is asked for, though they are all of one restaurant, is in their index alone.
-fn of_restaurants(parameter: &str) -> String {
-    format!(
-        "unnest({parameter}::text[]) as r (id) cross join lateral (select * from dinnerbell.campaign \
-         where restaurant_id between r.id and r.id and state in ('active', 'complete') order by restaurant_id) as campaign"
-    )
-}
 /// And row by row: a hash or merge join could read all that a campaign ever told to find a few who were late.
 const ROW_BY_ROW: &str = "set local enable_hashjoin = off; set local enable_mergejoin = off";
 /// When the server was started, in microseconds: tells a fail-over.
@@ -223,6 +216,14 @@ impl PostgresLedger {
     fn feedback(&self) -> String {
         self.pool.table().sql()
     }
+}
+
+/// The open campaigns of some restaurants: the order that is asked for, though they are all of one restaurant, is in their index alone.
+fn of_restaurants(parameter: &str) -> String {
+    format!(
+        "unnest({parameter}::text[]) as r (id) cross join lateral (select * from dinnerbell.campaign \
+         where restaurant_id between r.id and r.id and state in ('active', 'complete') order by restaurant_id) as campaign"
+    )
 }
 
 /// A compare-and-set that found something else than this owner left.

@@ -202,10 +202,9 @@ impl Missing {
             Self::Kind { column, is, must_be } => {
                 format!("column {column} of {table} is of type {is}, and must be {must_be}")
             }
-            Self::Room { column, most, needed } => format!(
-                "column {column} of {table} holds at most {most} characters, and must hold {needed}: {}",
-                widen(pool, column)
-            ),
+            Self::Room { column, most, needed } => {
+                format!("{}: {}", lacks_room(pool, column, *most, *needed), widen(pool, column))
+            }
             Self::Default(name) => {
                 format!("column {name} of {table} must be nullable or have a default: the service does not fill it")
             }
@@ -271,6 +270,11 @@ fn holds(kind: &str, wanted: Option<&str>) -> bool {
 
 fn wrong_kind(column: &Column, must_be: &'static str) -> Missing {
     Missing::Kind { column: column.name.clone(), is: column.kind.clone(), must_be }
+}
+
+/// [`Missing::Room`] without what mends it.
+pub fn lacks_room(pool: &Pool, column: &str, most: i32, needed: usize) -> String {
+    format!("column {column} of {} holds at most {most} characters, and must hold {needed}", pool.table())
 }
 
 /// What mends [`Missing::Room`]. No row is rewritten by it, but the index on (campaign, client) has a predicate, so that the server builds it anew.

@@ -40,8 +40,6 @@ const REPORT: Duration = Duration::from_secs(5);
 const LOOK_FOR_RESOLUTION: Duration = Duration::from_secs(1);
 /// How often a campaign whose count failed is counted again.
 const COUNT_AGAIN: Duration = Duration::from_secs(5);
-/// How often one is counted again whose last drafts are about to be published.
-const COUNT_WHEN_PUBLISHED: Duration = Duration::from_secs(1);
 /// How often the database's clock is read by a lane that waits for a start or an end.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 
@@ -199,6 +197,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                     self.work.forget_late(&copied.judged);
                     self.deps.board.running_campaigns(self.own.lane, self.work.running_count());
                     self.failures.clear();
+                    self.work.settle();
                     if recorded.closed_others() {
                         self.work.reload();
                     }
@@ -290,6 +289,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         if self.deps.ledger.note_published(self.own, published.head().seq).await? {
             self.work.reload();
         }
+        self.work.settle();
         Ok(())
     }
 }
@@ -639,7 +639,7 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
                     deps.board.unsent(own.lane, unsent, cancelled);
                     work.counted(id);
                 } else {
-                    sleep(COUNT_WHEN_PUBLISHED).await;
+                    work.settled().await;
                 }
             }
             Err(error) => {

@@ -254,16 +254,7 @@ mod tests {
 
     /// Who is told late, of these candidates, by a round whose page after `b` is `d` and `f`.
     async fn late(last: bool, candidates: &[&str]) -> Vec<String> {
-        let campaign = crate::campaign::Campaign {
-            restaurant_id: "r".to_owned(),
-            adv_campaign_id: "c".to_owned(),
-            adv_campaign_content: "content".to_owned(),
-            adv_campaign_owner: "owner".to_owned(),
-            adv_campaign_owner_contact: "contact".to_owned(),
-            window: crate::campaign::Window { start: 0, end: 100 },
-            datetime_created: 0,
-        };
-        let running = Running { campaign: Arc::new(campaign), revision: 1, cursor: Some("b".to_owned()) };
+        let running = Running { cursor: Some("b".to_owned()), ..running(0, 4) };
         let page = Page { clients: ["d", "f"].into_iter().collect(), skipped: 0, last };
         let turns = vec![(running.clone(), page)];
         let mut parts = form(&mut NobodyTold, turns, 1, "group").await.unwrap();

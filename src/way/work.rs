@@ -51,6 +51,7 @@ pub struct Work {
     state: Mutex<State>,
     changed: Notify,
     uncounted: Notify,
+    settled: Notify,
     room: Notify,
     judge: Notify,
     repass: Notify,
@@ -313,6 +314,16 @@ impl Work {
     /// A campaign that is over, and whose untold audience is to be counted.
     pub fn uncounted(&self) -> Option<Uncounted> {
         self.state().uncounted.values().next().cloned()
+    }
+
+    /// The ledger knows one more round to be published: what was counted too early may be counted now.
+    pub fn settle(&self) {
+        self.settled.notify_one();
+    }
+
+    /// Waits until the ledger has learned of a publication.
+    pub async fn settled(&self) {
+        self.settled.notified().await;
     }
 
     /// It is counted.

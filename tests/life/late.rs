@@ -8,7 +8,7 @@ use crate::life::scene::{
     slow_stage, stage, update,
 };
 use crate::support::campaign::epoch_seconds;
-use crate::support::{Campaign, Expected, Stage};
+use crate::support::{Campaign, Expected, Service, Stage};
 
 /// A claim of 2 s; a busy machine gets more.
 const TOLD_WITHIN: f64 = 8.0;
@@ -25,6 +25,17 @@ fn told_after(ear: &Ear, campaign: &Campaign, client: &str, since: f64) -> f64 {
         ear.of(id).into_iter().find(|heard| heard.client == client)
     });
     heard.at - since
+}
+
+/// A campaign of five subscribers, all of them told, while its service runs.
+fn complete_campaign() -> (Stage, Ear, Service, Campaign) {
+    let stage = stage(1);
+    stage.subscribers.subscribe("pizzeria", 5);
+    let (ear, service) = (Ear::at(&stage), stage.start());
+    let campaign = Campaign::now("offer", "pizzeria");
+    stage.send(&campaign);
+    await_state(&stage, "offer", "complete");
+    (stage, ear, service, campaign)
 }
 
 fn unsubscribe(stage: &Stage, client: &str) {
@@ -108,12 +119,7 @@ fn while_the_main_pass_runs_newcomers_behind_it_are_told_and_those_who_leave_bef
 
 #[test]
 fn thousands_of_newcomers_at_once_are_told_within_seconds() {
-    let stage = stage(1);
-    stage.subscribers.subscribe("pizzeria", 5);
-    let (ear, service) = (Ear::at(&stage), stage.start());
-    let campaign = Campaign::now("offer", "pizzeria");
-    stage.send(&campaign);
-    await_state(&stage, "offer", "complete");
+    let (stage, ear, service, campaign) = complete_campaign();
     stage.subscribers.subscribe("pizzeria", 9_000);
     let since = now();
     let heard = ear.wait_for("offer", 9_005, LONG);
@@ -135,12 +141,7 @@ fn await_sweep(stage: &Stage, ear: &Ear, campaign: &Campaign, last: &str) {
 
 #[test]
 fn who_subscribes_in_a_transaction_that_commits_behind_later_ones_is_told_within_seconds() {
-    let stage = stage(1);
-    stage.subscribers.subscribe("pizzeria", 5);
-    let (ear, service) = (Ear::at(&stage), stage.start());
-    let campaign = Campaign::now("offer", "pizzeria");
-    stage.send(&campaign);
-    await_state(&stage, "offer", "complete");
+    let (stage, ear, service, campaign) = complete_campaign();
     let pass = number(&stage, "offer", "repass_at");
     let slow = ["slow", "slower", "slowest"].map(|client| {
         let row = format!("('{client}', 'pizzeria')");
@@ -223,12 +224,7 @@ fn newcomers_of_an_outage_are_caught_by_the_pass_after_the_take_over_however_man
 
 #[test]
 fn whom_the_sweep_missed_is_told_by_the_instance_that_takes_the_lane_over() {
-    let stage = stage(1);
-    stage.subscribers.subscribe("pizzeria", 5);
-    let (ear, owner) = (Ear::at(&stage), stage.start());
-    let campaign = Campaign::now("offer", "pizzeria");
-    stage.send(&campaign);
-    await_state(&stage, "offer", "complete");
+    let (stage, ear, owner, campaign) = complete_campaign();
     let other = stage.start();
     change_behind_the_sweep(&stage, &ear, &campaign, "missed");
     // More than the sweep of a new owner reads again.
@@ -246,12 +242,7 @@ fn whom_the_sweep_missed_is_told_by_the_instance_that_takes_the_lane_over() {
 
 #[test]
 fn whom_the_sweep_missed_is_told_by_the_pass_of_every_five_minutes() {
-    let stage = stage(1);
-    stage.subscribers.subscribe("pizzeria", 5);
-    let (ear, service) = (Ear::at(&stage), stage.start());
-    let campaign = Campaign::now("offer", "pizzeria");
-    stage.send(&campaign);
-    await_state(&stage, "offer", "complete");
+    let (stage, ear, service, campaign) = complete_campaign();
     let until_the_pass = || number(&stage, "offer", "repass_at") - epoch_seconds();
     assert!((200..=301).contains(&until_the_pass()), "five minutes after the page");
     change_behind_the_sweep(&stage, &ear, &campaign, "missed");
