@@ -108,6 +108,7 @@ pub struct SimAudience(pub Instance);
 impl SimAudience {
     async fn read<T: Send + 'static>(
         &self,
+        request: &'static str,
         read: impl FnOnce(&Subscribers, EpochMicros) -> T + Send + 'static,
     ) -> Result<T, AudienceError> {
         let world = self.0.world.clone();
@@ -115,7 +116,7 @@ impl SimAudience {
             let state = world.state();
             read(&state.subscribers, state.micros() - state.subscribers.lag)
         };
-        self.0.ask(Server::Subscribers, PATIENCE, served).await.map_err(|unanswered| match unanswered {
+        self.0.ask(request, Server::Subscribers, PATIENCE, served).await.map_err(|unanswered| match unanswered {
             Unanswered::Lost => AudienceError::Passing("no answer".to_owned()),
             Unanswered::Refused => AudienceError::Refused("permission denied".to_owned()),
         })
@@ -125,15 +126,16 @@ impl SimAudience {
 impl Audience for SimAudience {
     async fn pages(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, AudienceError> {
         let asked: Vec<Asked> = wanted.iter().map(Asked::from).collect();
-        self.read(move |subscribers, time| asked.iter().map(|asked| subscribers.page(time, asked)).collect()).await
+        self.read("pages", move |subscribers, time| asked.iter().map(|asked| subscribers.page(time, asked)).collect())
+            .await
     }
 
     async fn newest(&self) -> Result<i64, AudienceError> {
-        self.read(|subscribers, time| subscribers.at(time).map(|row| row.id).max().unwrap_or(0)).await
+        self.read("newest", |subscribers, time| subscribers.at(time).map(|row| row.id).max().unwrap_or(0)).await
     }
 
     async fn added(&self, after: i64, most: usize) -> Result<Vec<Favourite>, AudienceError> {
-        self.read(move |subscribers, time| {
+        self.read("added", move |subscribers, time| {
             let newer = subscribers.at(time).filter(|row| row.id > after && row.is_usable());
             newer.take(most).map(Subscriber::favourite).collect()
         })
@@ -142,7 +144,7 @@ impl Audience for SimAudience {
 
     async fn of_ids(&self, ids: &[i64]) -> Result<Vec<Favourite>, AudienceError> {
         let ids: BTreeSet<i64> = ids.iter().copied().collect();
-        self.read(move |subscribers, time| {
+        self.read("of_ids", move |subscribers, time| {
             let wanted = subscribers.at(time).filter(|row| ids.contains(&row.id) && row.is_usable());
             wanted.map(Subscriber::favourite).collect()
         })

@@ -215,11 +215,12 @@ fn explain(unanswered: Unanswered) -> BrokerError {
 impl SimBroker {
     async fn question<T: Send + 'static>(
         &self,
+        request: &'static str,
         answer: impl FnOnce(&mut Kafka) -> T + Send + 'static,
     ) -> Result<T, BrokerError> {
         let world = self.0.world.clone();
         let served = |_| async move { answer(&mut world.state().kafka) };
-        self.0.ask(Server::Kafka, ASK, served).await.map_err(explain)
+        self.0.ask(request, Server::Kafka, ASK, served).await.map_err(explain)
     }
 }
 
@@ -260,7 +261,7 @@ impl Broker for SimBroker {
 
     async fn producer(&self, lane: Lane) -> Result<SimProducer, BrokerError> {
         let world = self.0.world.clone();
-        let asked = self.0.ask(Server::Kafka, OVERRUN, |caller| initialise(world, caller, lane)).await;
+        let asked = self.0.ask("producer", Server::Kafka, OVERRUN, |caller| initialise(world, caller, lane)).await;
         let epoch = asked.map_err(explain)??;
         Ok(SimProducer { instance: self.0.clone(), lane, epoch })
     }
@@ -281,22 +282,22 @@ impl Broker for SimBroker {
                 sleep(LOOK).await;
             }
         };
-        self.0.ask(Server::Kafka, ASK, served).await.map_err(explain)
+        self.0.ask("committed", Server::Kafka, ASK, served).await.map_err(explain)
     }
 
     async fn watermarks(&self, lane: Lane) -> Result<(i64, i64), BrokerError> {
-        self.question(move |kafka| (0, kafka.lane(lane).end)).await
+        self.question("watermarks", move |kafka| (0, kafka.lane(lane).end)).await
     }
 
     async fn mark_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordMark>, BrokerError> {
-        self.question(move |kafka| {
+        self.question("mark_at", move |kafka| {
             kafka.lane(lane).records.iter().find(|record| record.offset == offset).map(Record::mark)
         })
         .await
     }
 
     async fn open(&self, lane: Lane, position: i64) -> Result<SimInput, BrokerError> {
-        self.question(|_| ()).await?;
+        self.question("open", |_| ()).await?;
         Ok(SimInput { instance: self.0.clone(), lane, position })
     }
 }
@@ -381,7 +382,7 @@ impl SimProducer {
         let (lane, epoch) = (self.lane, self.epoch);
         let announced = Announced { publication, records };
         let served = |caller| announce(world, caller, lane, epoch, announced);
-        self.instance.ask(Server::Kafka, OVERRUN, served).await.map_err(explain)??;
+        self.instance.ask("publish", Server::Kafka, OVERRUN, served).await.map_err(explain)??;
         Ok(self)
     }
 }

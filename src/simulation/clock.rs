@@ -40,7 +40,7 @@ impl Clock for SimClock {
     async fn fresh(&self) -> Option<EpochMicros> {
         while !self.is_fresh() {
             let asked = Instant::now();
-            self.instance.ask(Server::Feedback, PATIENCE, |_| async {}).await.ok()?;
+            self.instance.ask("now", Server::Feedback, PATIENCE, |_| async {}).await.ok()?;
             *self.read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
         }
         Some(self.now())

@@ -443,6 +443,20 @@ impl State {
         closed
     }
 
+    /// Whether another open transaction has one of the rows: the unique index waits for its end.
+    pub(super) fn is_being_copied(&self, id: u64, content: &RoundContent) -> bool {
+        let others = self.database.transactions.iter().filter(|(other, _)| **other != id);
+        let copied: BTreeSet<(&str, &str)> = others
+            .flat_map(|(_, transaction)| &transaction.rows)
+            .map(|(campaign, client, _)| (campaign.as_str(), client.as_str()))
+            .collect();
+        let row = |part: &RoundPart, client| {
+            copied.contains(&(part.drafts.template.campaign().adv_campaign_id.as_str(), client))
+        };
+        !copied.is_empty()
+            && content.parts.iter().any(|part| part.drafts.clients.iter().any(|client| row(part, client)))
+    }
+
     /// Copies the rows of a round into its transaction; the unique index refuses some.
     pub(super) fn copy(&mut self, id: u64, content: &RoundContent) -> Result<(), LedgerError> {
         let mut rows = Vec::new();

@@ -42,6 +42,7 @@ impl SimLedger {
     /// One transaction of a lane: the lock, the epoch, the work, the commit.
     async fn transact<T: Send + 'static>(
         &self,
+        request: &'static str,
         own: Ownership,
         work: impl FnOnce(&mut State) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
@@ -63,16 +64,17 @@ impl SimLedger {
             }
             work(&mut state)
         };
-        self.0.ask(Server::Feedback, PATIENCE, served).await?
+        self.0.ask(request, Server::Feedback, PATIENCE, served).await?
     }
 
     /// A statement by itself.
     async fn query<T: Send + 'static>(
         &self,
+        request: &'static str,
         read: impl FnOnce(&mut State) -> T + Send + 'static,
     ) -> Result<T, LedgerError> {
         let world = self.0.world.clone();
-        Ok(self.0.ask(Server::Feedback, PATIENCE, |_| async move { read(&mut world.state()) }).await?)
+        Ok(self.0.ask(request, Server::Feedback, PATIENCE, |_| async move { read(&mut world.state()) }).await?)
     }
 }
 
@@ -120,11 +122,11 @@ impl Ledger for SimLedger {
 
     async fn bump(&self, lane: Lane, beginning: i64) -> Result<Entered, LedgerError> {
         let world = self.0.world.clone();
-        self.0.ask(Server::Feedback, 2 * PATIENCE, |caller| bump(world, caller, lane, beginning)).await?
+        self.0.ask("bump", Server::Feedback, 2 * PATIENCE, |caller| bump(world, caller, lane, beginning)).await?
     }
 
     async fn still_mine(&self, own: Ownership) -> Result<bool, LedgerError> {
-        match self.transact(own, move |state| Ok(state.is_mine(own))).await {
+        match self.transact("still_mine", own, move |state| Ok(state.is_mine(own))).await {
             Ok(mine) => Ok(mine),
             Err(LedgerError::NotMine(_)) => Ok(false),
             Err(error) => Err(error),
@@ -132,11 +134,11 @@ impl Ledger for SimLedger {
     }
 
     async fn stored_round(&self, own: Ownership) -> Result<StoredRound, LedgerError> {
-        self.transact(own, move |state| state.stored_round(own)).await
+        self.transact("stored_round", own, move |state| state.stored_round(own)).await
     }
 
     async fn withdraw(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
-        self.transact(own, move |state| {
+        self.transact("withdraw", own, move |state| {
             state.withdraw(own, head)?;
             state.committed();
             Ok(())
@@ -145,7 +147,7 @@ impl Ledger for SimLedger {
     }
 
     async fn due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
-        self.transact(own, move |state| {
+        self.transact("due", own, move |state| {
             let due = state.due(own, most);
             state.committed();
             Ok(due)
@@ -154,14 +156,14 @@ impl Ledger for SimLedger {
     }
 
     async fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> Result<Taken, LedgerError> {
-        self.transact(own, move |state| state.intake(own, &batch)).await
+        self.transact("intake", own, move |state| state.intake(own, &batch)).await
     }
 
     async fn judge_changes(&self, own: Ownership) -> Result<Taken, LedgerError> {
-        if !self.query(move |state| state.has_changes(own.lane)).await? {
+        if !self.query("has_changes", move |state| state.has_changes(own.lane)).await? {
             return Ok(Taken::default());
         }
-        self.transact(own, move |state| Ok(state.judge_changes(own))).await
+        self.transact("judge_changes", own, move |state| Ok(state.judge_changes(own))).await
     }
 
     async fn open_round(&self, own: Ownership) -> Result<SimRound, LedgerError> {
@@ -173,12 +175,12 @@ impl Ledger for SimLedger {
             }
             Ok::<_, LedgerError>(transaction)
         };
-        let transaction = self.0.ask(Server::Feedback, PATIENCE, served).await??;
+        let transaction = self.0.ask("open_round", Server::Feedback, PATIENCE, served).await??;
         Ok(SimRound { instance: self.0.clone(), own, transaction: Some(transaction) })
     }
 
     async fn note_published(&self, own: Ownership, seq: i64) -> Result<bool, LedgerError> {
-        self.transact(own, move |state| {
+        self.transact("note_published", own, move |state| {
             let closed = state.note_published(own, seq)?;
             state.committed();
             Ok(closed)
@@ -188,12 +190,12 @@ impl Ledger for SimLedger {
 
     async fn already_told(&self, stretch: Stretch<'_>) -> Result<Clients, LedgerError> {
         let told = told(&[stretch]);
-        Ok(self.query(move |state| told(state)).await?.pop().unwrap_or_default())
+        Ok(self.query("already_told", move |state| told(state)).await?.pop().unwrap_or_default())
     }
 
     async fn open_campaigns(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
         let restaurants = restaurants.to_vec();
-        self.query(move |state| {
+        self.query("open_campaigns", move |state| {
             state.open(own.lane, |row| {
                 row.campaign.as_ref().is_some_and(|campaign| restaurants.contains(&campaign.restaurant_id))
             })
@@ -203,16 +205,16 @@ impl Ledger for SimLedger {
 
     async fn open_after(&self, own: Ownership, after: Option<&str>) -> Result<Option<OpenCampaign>, LedgerError> {
         let after = after.map(str::to_owned);
-        self.query(move |state| state.open_after(own.lane, after.as_deref())).await
+        self.query("open_after", move |state| state.open_after(own.lane, after.as_deref())).await
     }
 
     async fn due_repass(&self, own: Ownership) -> Result<Option<OpenCampaign>, LedgerError> {
-        self.query(move |state| state.due_repass(own.lane)).await
+        self.query("due_repass", move |state| state.due_repass(own.lane)).await
     }
 
     async fn waiting(&self, lanes: &[Lane]) -> Result<Waiting, LedgerError> {
         let lanes = lanes.to_vec();
-        self.query(move |state| {
+        self.query("waiting", move |state| {
             let which = |is: &dyn Fn(Lane) -> bool| lanes.iter().copied().filter(|lane| is(*lane)).collect();
             Waiting {
                 changes: which(&|lane| state.has_changes(lane)),
@@ -230,7 +232,7 @@ impl Ledger for SimLedger {
         restaurants: &[String],
     ) -> Result<Vec<(Lane, String)>, LedgerError> {
         let (lanes, restaurants) = (lanes.to_vec(), restaurants.to_vec());
-        self.query(move |state| {
+        self.query("open_restaurants", move |state| {
             let open = lanes.iter().flat_map(|lane| {
                 let open = state.open(*lane, |_| true);
                 open.into_iter().map(|open| (*lane, open.running.campaign.restaurant_id.clone()))
@@ -242,7 +244,7 @@ impl Ledger for SimLedger {
 
     async fn note_repassed(&self, own: Ownership, id: &str, revision: i32) -> Result<(), LedgerError> {
         let id = id.to_owned();
-        self.transact(own, move |state| {
+        self.transact("note_repassed", own, move |state| {
             state.note_repassed(&id, revision);
             state.committed();
             Ok(())
@@ -251,12 +253,12 @@ impl Ledger for SimLedger {
     }
 
     async fn paused(&self) -> Result<bool, LedgerError> {
-        self.query(|state| state.database.paused).await
+        self.query("paused", |state| state.database.paused).await
     }
 
     async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<bool, LedgerError> {
         let id = id.to_owned();
-        self.transact(own, move |state| {
+        self.transact("note_unsent", own, move |state| {
             let settled = state.note_unsent(own.lane, &id, unsent);
             state.committed();
             Ok(settled)
@@ -265,7 +267,7 @@ impl Ledger for SimLedger {
     }
 
     async fn halt(&self, own: Ownership, halt: Halt) -> Result<(), LedgerError> {
-        self.transact(own, move |state| {
+        self.transact("halt", own, move |state| {
             state.database.lane(own.lane).halt = Some(halt);
             state.committed();
             Ok(())
@@ -274,7 +276,7 @@ impl Ledger for SimLedger {
     }
 
     async fn resolved(&self, own: Ownership) -> Result<bool, LedgerError> {
-        self.query(move |state| state.database.lane(own.lane).halt.is_none()).await
+        self.query("resolved", move |state| state.database.lane(own.lane).halt.is_none()).await
     }
 }
 
@@ -288,22 +290,43 @@ pub struct SimRound {
 impl SimRound {
     async fn statement<T: Send + 'static>(
         &self,
+        request: &'static str,
+        read: impl FnOnce(&mut State, u64) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.statement_after(request, |_, _| false, read).await
+    }
+
+    /// A statement that waits as long as something stands in its way.
+    async fn statement_after<T: Send + 'static>(
+        &self,
+        request: &'static str,
+        must_wait: impl Fn(&State, u64) -> bool + Send + 'static,
         read: impl FnOnce(&mut State, u64) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
         let transaction = self.transaction.ok_or_else(ended)?;
         let world = self.instance.world.clone();
-        let served = |_| async move {
+        let served = |caller: Caller| async move {
             let takes = world.state().work();
             if !takes.is_zero() {
                 sleep(takes).await;
             }
-            let mut state = world.state();
-            if !state.database.transactions.contains_key(&transaction) {
-                return Err(ended());
+            loop {
+                {
+                    let mut state = world.state();
+                    if !state.database.transactions.contains_key(&transaction) {
+                        return Err(ended());
+                    }
+                    if !must_wait(&state, transaction) {
+                        return read(&mut state, transaction);
+                    }
+                    if caller.is_gone() {
+                        return Err(ended());
+                    }
+                }
+                sleep(LOOK).await;
             }
-            read(&mut state, transaction)
         };
-        self.instance.ask(Server::Feedback, PATIENCE, served).await?
+        self.instance.ask(request, Server::Feedback, PATIENCE, served).await?
     }
 }
 
@@ -338,7 +361,7 @@ fn told(stretches: &[Stretch<'_>]) -> impl Fn(&State) -> Vec<Clients> + Send + '
 impl OpenRound for SimRound {
     async fn already_told(&mut self, stretches: &[Stretch<'_>]) -> Result<Vec<Clients>, LedgerError> {
         let told = told(stretches);
-        self.statement(move |state, _| Ok(told(state))).await
+        self.statement("already_told", move |state, _| Ok(told(state))).await
     }
 
     async fn late(
@@ -349,11 +372,12 @@ impl OpenRound for SimRound {
         main_pass_over: bool,
     ) -> Result<Clients, LedgerError> {
         let (id, clients, cursor) = (id.to_owned(), clients.clone(), planned_cursor.map(str::to_owned));
-        self.statement(move |state, _| Ok(state.late(&id, &clients, cursor.as_deref(), main_pass_over))).await
+        self.statement("late", move |state, _| Ok(state.late(&id, &clients, cursor.as_deref(), main_pass_over))).await
     }
 
     async fn abandon(mut self) -> Result<(), LedgerError> {
-        let abandoned = self.statement(|state, transaction| state.end(transaction).map(|_: Transaction| ())).await;
+        let abandoned =
+            self.statement("abandon", |state, transaction| state.end(transaction).map(|_: Transaction| ())).await;
         if abandoned.is_ok() {
             self.transaction = None;
         }
@@ -361,12 +385,15 @@ impl OpenRound for SimRound {
     }
 
     async fn copy(&mut self, content: Arc<RoundContent>) -> Result<(), LedgerError> {
-        self.statement(move |state, transaction| state.copy(transaction, &content)).await
+        let rows = Arc::clone(&content);
+        let must_wait = move |state: &State, transaction| state.is_being_copied(transaction, &rows);
+        self.statement_after("copy", must_wait, move |state, transaction| state.copy(transaction, &content)).await
     }
 
     async fn seal(mut self, head: RoundHead, content: Arc<RoundContent>) -> Result<Sealed, LedgerError> {
         let own = self.own;
-        let sealing = self.statement(move |state, transaction| state.seal(own, transaction, head, &content)).await;
+        let sealing =
+            self.statement("seal", move |state, transaction| state.seal(own, transaction, head, &content)).await;
         if sealing.is_ok() {
             self.transaction = None;
         }

@@ -1,4 +1,5 @@
 //! A request on its way to a server and back. The server works on what arrived whether or not anybody still waits for the answer.
+//! Requests have the names of the traits' functions, so that a life can hold one up.
 
 use std::future::Future;
 use std::sync::{Arc, Weak};
@@ -38,6 +39,7 @@ impl Instance {
     /// Sends a request. `served` is what the server does once it arrives.
     pub(super) async fn ask<T, F>(
         &self,
+        request: &'static str,
         server: Server,
         patience: Duration,
         served: impl FnOnce(Caller) -> F,
@@ -46,7 +48,7 @@ impl Instance {
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let (fate, there, back) = self.draw(server);
+        let (fate, there, back) = self.draw(request, server);
         match fate {
             Fate::Unsent | Fate::Refused => {
                 sleep(there + back).await;
@@ -69,13 +71,18 @@ impl Instance {
         if matches!(fate, Fate::Unanswered) { Err(Unanswered::Lost) } else { Ok(answer) }
     }
 
-    fn draw(&self, server: Server) -> (Fate, Duration, Duration) {
+    fn draw(&self, request: &'static str, server: Server) -> (Fate, Duration, Duration) {
         let mut state = self.world.state();
-        let (there, back) = (state.way(), state.way());
+        let (mut there, back) = (state.way(), state.way());
+        let held = state.held_up(self.number, request);
+        there += held.as_ref().map_or(Duration::ZERO, |hold| hold.time);
         let harm = state.harm.clone();
         let fate = if harm.refuses.contains(&server) {
             Fate::Refused
-        } else if harm.away.contains(&server) || state.random.chance(harm.unsent) {
+        } else if held.is_some_and(|hold| hold.is_lost)
+            || harm.away.contains(&server)
+            || state.random.chance(harm.unsent)
+        {
             Fate::Unsent
         } else if state.random.chance(harm.unanswered) {
             Fate::Unanswered

@@ -44,6 +44,8 @@ pub struct State {
     pub random: Random,
     /// What harm comes.
     pub harm: Harm,
+    /// Requests that are held up.
+    pub holds: Vec<Hold>,
     /// The guards that are taken out.
     pub without: Vec<Guard>,
     /// Since when all sending is paused, in a world in which nothing keeps an instance from hearing of it.
@@ -88,6 +90,21 @@ pub struct Harm {
     pub away: BTreeSet<Server>,
     /// Servers that refuse everything, and call it permanent.
     pub refuses: BTreeSet<Server>,
+}
+
+/// One request that takes its time on its way: the first of its name that the instance sends from a moment on.
+#[derive(Debug, Clone)]
+pub struct Hold {
+    /// Whose.
+    pub instance: usize,
+    /// The function of a trait.
+    pub request: &'static str,
+    /// Since the world began.
+    pub from: Duration,
+    /// How much longer it is on its way.
+    pub time: Duration,
+    /// Whether it does not arrive at all.
+    pub is_lost: bool,
 }
 
 /// What keeps the promises inside the ledger's SQL and Kafka; each can be taken out.
@@ -137,6 +154,7 @@ impl World {
             began: Instant::now(),
             random: Random::new(seed),
             harm: Harm { latency: 5, ..Harm::default() },
+            holds: Vec::new(),
             without: Vec::new(),
             paused_since: None,
             broken: Vec::new(),
@@ -179,6 +197,14 @@ impl State {
     pub fn broke(&mut self, what: String) {
         let second = self.micros() - FIRST_SECOND * 1_000_000;
         self.broken.push(format!("{:.3} s: {what}", second as f64 / 1e6));
+    }
+
+    /// Whether this request is held up, and how; another one of its name is not.
+    pub(super) fn held_up(&mut self, instance: usize, request: &str) -> Option<Hold> {
+        let since = self.began.elapsed();
+        let is_held = |hold: &Hold| hold.instance == instance && hold.request == request && since >= hold.from;
+        let place = self.holds.iter().position(is_held)?;
+        Some(self.holds.remove(place))
     }
 
     /// Some time on the way to a server or back.

@@ -60,7 +60,7 @@ const GUARDS: &[(Guard, Without)] = &[
 enum Without {
     /// Some life breaks a promise. What the guard does.
     Breaks(&'static str),
-    /// No life was found that needs it, or none that was looked for long enough: what it does, or why it stays. docs/model.md says what the models find.
+    /// No random life was found that needs it: what it does, or why it stays. Some are shown by lives that are steered (`steered.rs`).
     NotSeen(&'static str),
 }
 
@@ -73,6 +73,11 @@ fn is_named(names: &str, guard: Guard) -> bool {
 pub fn taken_out() -> Vec<Guard> {
     let names = std::env::var("DINNERBELL_WITHOUT").unwrap_or_default();
     GUARDS.iter().map(|(guard, _)| *guard).filter(|guard| is_named(&names, *guard)).collect()
+}
+
+/// The guard of that name, if it is one of the simulated ledger or Kafka.
+pub fn by_name(name: &str) -> Option<Guard> {
+    GUARDS.iter().map(|(guard, _)| *guard).find(|guard| is_named(name, *guard))
 }
 
 /// `DINNERBELL_WITHOUT` picks one guard by its name.

@@ -25,12 +25,17 @@ const SHORTEST_AWAY: Duration = Duration::from_millis(300);
 
 /// What was found broken in the life of a seed; nothing, if it kept its promises.
 pub fn live(seed: u64, without: &[Guard]) -> Vec<String> {
+    live_through(Plan::of(seed), seed, without)
+}
+
+/// The same for any plan; the seed decides what it leaves open.
+pub fn live_through(plan: Plan, seed: u64, without: &[Guard]) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime without drivers can be built").block_on(async {
-        let plan = Plan::of(seed);
         let world = World::new(seed, plan.lanes);
         world.state().without = without.to_vec();
         world.state().harm = plan.harm.clone();
+        world.state().holds = plan.holds.clone();
         Life::new(seed, plan, world).run().await
     })
 }

@@ -11,9 +11,17 @@ mod life;
 mod orders;
 mod plan;
 mod promises;
+mod steered;
 
 /// At most so many broken seeds are shown.
 const MOST_SHOWN: usize = 3;
+
+/// From here on what the lanes log is printed.
+fn show_log() {
+    let log = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+    // Another test may have had it printed already.
+    let _ = log.without_time().with_target(false).try_init();
+}
 
 /// Lives the seeds one after the other; says what those break that break something, and how to live them again.
 fn live_all(seeds: impl Iterator<Item = u64>) {
@@ -56,8 +64,7 @@ fn many_random_lives_keep_every_promise() {
 #[test]
 fn one_seed() {
     let Ok(seed) = std::env::var("DINNERBELL_SEED") else { return };
-    let _ =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).without_time().with_target(false).try_init();
+    show_log();
     println!("{:#?}", plan::Plan::of(seed.parse().unwrap()));
     live_all(std::iter::once(seed.parse().unwrap()));
 }

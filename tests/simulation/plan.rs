@@ -5,7 +5,7 @@ use std::time::Duration;
 use dinnerbell::broker::Lane;
 use dinnerbell::campaign::{Campaign, Window};
 use dinnerbell::simulation::random::Random;
-use dinnerbell::simulation::world::{FIRST_SECOND, Harm, Server};
+use dinnerbell::simulation::world::{FIRST_SECOND, Harm, Hold, Server};
 
 use crate::instance::Settings;
 
@@ -16,6 +16,8 @@ pub struct Plan {
     pub kind: Kind,
     pub settings: Settings,
     pub harm: Harm,
+    /// Requests that are held up.
+    pub holds: Vec<Hold>,
     /// What happens when, in order.
     pub events: Vec<(Duration, Event)>,
     /// When all harm ends.
@@ -182,6 +184,7 @@ impl Plan {
             kind,
             settings,
             harm: kind.harm(&mut random),
+            holds: Vec::new(),
             events: Vec::new(),
             heals: CHAOS + Duration::from_millis(random.below(10_000)),
             restarts: random.chance(700),

@@ -1,0 +1,287 @@
+//! Lives steered, by requests that are held up, to the moment that one guard is for: random lives were not seen to meet it.
+//!
+//! Several guards cover for each other in the service, where its models know one. So each life names those that are taken out together, and
+//! breaks a promise without them; those of the ledger's SQL and of Kafka here, those of the service's own code in `scripts/prove-guards`.
+
+use std::time::Duration;
+
+use dinnerbell::campaign::{Campaign, Window};
+use dinnerbell::simulation::world::{FIRST_SECOND, Guard, Harm, Hold};
+
+use crate::guards;
+use crate::instance::Settings;
+use crate::life::live_through;
+use crate::plan::{Event, Kind, Plan, json};
+
+/// What a life leaves open, the time of each request on its way, is decided by so many seeds.
+const SEEDS: u64 = 8;
+/// Ids that a sequence leaves out: more than the sweep reads again when it begins.
+const GAP: i64 = 1_500;
+/// The former owner, and the next one.
+const OLD: usize = 0;
+const NEW: usize = 1;
+
+/// A life, and the guards that it shows.
+struct Steered {
+    /// Taken out together, by the names that `DINNERBELL_WITHOUT` knows.
+    without: &'static str,
+    /// What the guard is for.
+    shows: &'static str,
+    script: fn(&mut Script),
+}
+
+const LIVES: &[Steered] = &[
+    Steered {
+        without: "bump-before-init",
+        shows: "who bumps the epoch after it made its producer withdraws what a producer made in between publishes",
+        script: |life| {
+            life.claims(NEW, 5.0);
+            life.holds(NEW, "bump", 5.0, 4.9);
+            // The old owner finds its producer fenced, and makes a new one; then it publishes just before the end.
+            life.sends("first", 6.0, -10, 4_000);
+            life.sends("c", 7.0, -10, 9);
+            life.holds(OLD, "publish", 7.0, 4.0);
+            life.holds(NEW, "producer", 9.0, 6.0);
+        },
+    },
+    Steered {
+        without: "epoch-after-init+EpochAtBegin",
+        shows: "who made its producer after a later owner had bumped the epoch publishes what that one withdraws",
+        script: |life| {
+            life.sends("c", 3.0, -10, 8);
+            life.loses(OLD, "publish", 3.0, 0.0);
+            life.holds(OLD, "producer", 3.0, 2.5);
+            life.claims(NEW, 4.0);
+            life.holds(NEW, "committed", 4.0, 4.9);
+            life.holds(OLD, "publish", 5.0, 5.5);
+            life.holds(NEW, "producer", 8.0, 6.0);
+        },
+    },
+    Steered {
+        without: "epoch-before-halt+EpochAtBegin",
+        shows: "what Kafka holds contradicts only a ledger that was read before another owner went on",
+        script: |life| {
+            life.claims(NEW, 5.0);
+            life.holds(NEW, "committed", 5.0, 4.5);
+            life.sends("c", 6.0, -10, 4_000);
+        },
+    },
+    Steered {
+        without: "EpochAtBegin+EpochAtSeal",
+        shows: "a former owner that may still record goes on, and Kafka is ahead of what the next one read",
+        script: |life| {
+            life.sends("c", 0.5, 9, 4_000);
+            life.claims(NEW, 8.0);
+            // It comes after the old owner's round, and before the note that this one is published.
+            life.holds(NEW, "producer", 8.0, 1.08);
+        },
+    },
+    Steered {
+        without: "PostmasterCompared",
+        shows: "a fail-over loses the bump, and two owners have one epoch",
+        script: |life| {
+            life.claims(NEW, 5.0);
+            life.holds(NEW, "producer", 5.0, 20.0);
+            life.at(6.0, Event::FailOver { loses_bump: true });
+            life.at(6.5, Event::Kill(OLD));
+            life.claims(OLD, 14.0);
+            life.sends("c", 16.0, -10, 4_000);
+        },
+    },
+    Steered {
+        without: "LockHeld",
+        shows: "rows that a dead owner copied and nobody ended keep the next one from recording",
+        script: |life| {
+            life.plan.harm.left_open = 1_000;
+            life.plan.heals = Duration::from_secs(12);
+            life.sends("c", 5.0, -10, 4_000);
+            life.holds(OLD, "seal", 5.0, 100.0);
+            life.at(6.0, Event::Kill(OLD));
+        },
+    },
+    Steered {
+        without: "EpochAtBegin+PositionAtIntake",
+        shows: "an intake that arrives late takes in once more what was taken in meanwhile",
+        script: |life| {
+            life.holds(OLD, "intake", 5.0, 7.0);
+            life.sends("c", 5.0, -10, 4_000);
+        },
+    },
+    Steered {
+        without: "EpochAtBegin+EpochAtWithdrawal",
+        shows: "a withdrawal that arrives late changes the round that the next owner published",
+        script: |life| {
+            life.sends("c", 5.0, -10, 7);
+            life.loses(OLD, "publish", 5.0, 3.0);
+            life.holds(OLD, "withdraw", 8.0, 4.0);
+            life.claims(NEW, 9.0);
+        },
+    },
+    Steered {
+        without: "planned-cursor",
+        shows: "a subscribers database that fails over to an older state hides from a page whom the sweep has found",
+        script: |life| {
+            life.at(2.0, Event::Pause(true));
+            life.sends("c", 6.0, -10, 4_000);
+            life.favours("a", "r0", 7.0, 0);
+            life.at(9.0, Event::Lag(4_000_000));
+            life.at(9.0, Event::Pause(false));
+            life.at(12.0, Event::Lag(0));
+        },
+    },
+    Steered {
+        without: "mark-before-pages",
+        shows: "who comes between the first page and the sweep's mark is on neither",
+        script: |life| {
+            life.holds(OLD, "newest", 0.0, 4.9);
+            life.holds(NEW, "newest", 0.0, 4.9);
+            life.sends("c", 1.5, -10, 4_000);
+            life.favours("a", "r0", 3.5, 0);
+            life.favours("z", "nobody", 4.0, GAP);
+        },
+    },
+    Steered {
+        without: "sweep-error-keeps-mark",
+        shows: "who came while the sweep could not ask is behind a mark that it takes anew",
+        script: |life| {
+            life.sends("c", 3.0, -10, 4_000);
+            life.favours("a", "r0", 6.0, 0);
+            life.loses(OLD, "added", 6.0, 2.0);
+            life.favours("z", "nobody", 6.5, GAP);
+        },
+    },
+    Steered {
+        without: "RepassOfNobody",
+        shows: "who is the first to favour a restaurant while nobody looks out is found by the pass after a take-over",
+        script: |life| {
+            life.plan.events.retain(|(_, event)| !matches!(event, Event::Favour { .. }));
+            life.sends("c", 3.0, -10, 4_000);
+            life.at(8.0, Event::Kill(OLD));
+            life.favours("a", "r0", 8.1, 0);
+            life.favours("z", "nobody", 8.2, GAP);
+        },
+    },
+];
+
+/// What a life is written with. One lane, the old owner's; some clients favour one restaurant from the beginning.
+struct Script {
+    plan: Plan,
+}
+
+impl Script {
+    fn new() -> Self {
+        let plan = Plan {
+            lanes: 1,
+            kind: Kind::Any,
+            settings: Settings { round_rows: 10, rate: 0 },
+            harm: Harm { latency: 5, ..Harm::default() },
+            holds: Vec::new(),
+            events: Vec::new(),
+            heals: Duration::from_secs(30),
+            restarts: false,
+            orderly: true,
+            versions: Vec::new(),
+            cancelled: Vec::new(),
+        };
+        let mut script = Self { plan };
+        for client in ["k1", "k2", "k3"] {
+            script.favours(client, "r0", 0.0, 0);
+        }
+        script.at(0.0, Event::Assign { lane: 0, to: OLD });
+        script
+    }
+
+    fn at(&mut self, second: f64, event: Event) {
+        self.plan.events.push((Duration::from_secs_f64(second), event));
+    }
+
+    fn favours(&mut self, client: &str, restaurant: &str, second: f64, gap: i64) {
+        let (client, restaurant) = (client.to_owned(), restaurant.to_owned());
+        self.at(second, Event::Favour { client, restaurant, commits_in: 0, gap });
+    }
+
+    /// A campaign arrives; its window as seconds since the world began.
+    fn sends(&mut self, id: &str, second: f64, start: i64, end: i64) {
+        let campaign = Campaign {
+            restaurant_id: "r0".to_owned(),
+            adv_campaign_id: id.to_owned(),
+            adv_campaign_content: "content".to_owned(),
+            adv_campaign_owner: "owner".to_owned(),
+            adv_campaign_owner_contact: "contact".to_owned(),
+            window: Window { start: FIRST_SECOND + start, end: FIRST_SECOND + end },
+            datetime_created: FIRST_SECOND,
+        };
+        let value = Some(json(&campaign));
+        self.at(second, Event::Send { lane: 0, key: None, value, gap: 0 });
+        self.plan.versions.push(campaign);
+    }
+
+    fn claims(&mut self, instance: usize, second: f64) {
+        self.at(second, Event::Claim { lane: 0, instance });
+    }
+
+    /// The first such request from that second on takes so many seconds longer to arrive.
+    fn holds(&mut self, instance: usize, request: &'static str, from: f64, time: f64) {
+        self.hold(instance, request, from, time, false);
+    }
+
+    /// It does not arrive, and whoever sent it knows that after so many seconds.
+    fn loses(&mut self, instance: usize, request: &'static str, from: f64, time: f64) {
+        self.hold(instance, request, from, time, true);
+    }
+
+    fn hold(&mut self, instance: usize, request: &'static str, from: f64, time: f64, is_lost: bool) {
+        let (from, time) = (Duration::from_secs_f64(from), Duration::from_secs_f64(time));
+        self.plan.holds.push(Hold { instance, request, from, time, is_lost });
+    }
+}
+
+impl Steered {
+    /// The first promise that it breaks, by the seeds.
+    fn first_broken(&self, without: &[Guard]) -> Option<String> {
+        (0..SEEDS).find_map(|seed| {
+            let mut script = Script::new();
+            (self.script)(&mut script);
+            script.plan.events.sort_by_key(|(at, _)| *at);
+            let broken = live_through(script.plan, seed, without).into_iter().next()?;
+            Some(format!("seed {seed}: {broken}"))
+        })
+    }
+
+    /// The guards that are all in the simulated ledger and Kafka; none where one is in the service's own code.
+    fn simulated(&self) -> Option<Vec<Guard>> {
+        self.without.split('+').map(guards::by_name).collect()
+    }
+}
+
+/// `DINNERBELL_WITHOUT` takes guards out: `scripts/prove-guards` has these lives break a promise then.
+#[test]
+fn steered_lives_keep_every_promise() {
+    let without = guards::taken_out();
+    let said = |life: &Steered| Some(format!("{}: {}", life.shows, life.first_broken(&without)?));
+    let broken: Vec<String> = LIVES.iter().filter_map(said).collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn each_steered_life_breaks_a_promise_without_its_guards() {
+    let mut kept = Vec::new();
+    for life in LIVES {
+        let Some(guards) = life.simulated() else { continue };
+        let broken = life.first_broken(&guards);
+        println!("without {}: {}: {broken:?}", life.without, life.shows);
+        if broken.is_none() {
+            kept.push(life.without);
+        }
+    }
+    assert!(kept.is_empty(), "every promise is kept without {kept:?}");
+}
+
+/// `DINNERBELL_STEERED` names a life by its guards; it is lived with its log, without those that `DINNERBELL_WITHOUT` names.
+#[test]
+fn one_steered() {
+    let Ok(name) = std::env::var("DINNERBELL_STEERED") else { return };
+    crate::show_log();
+    let life = LIVES.iter().find(|life| life.without == name).expect("DINNERBELL_STEERED is the `without` of a life");
+    assert_eq!(life.first_broken(&guards::taken_out()), None);
+}
