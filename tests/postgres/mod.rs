@@ -4,6 +4,7 @@ mod audience;
 mod clock;
 mod connect;
 mod headroom;
+mod locks;
 mod migrate;
 pub mod place;
 mod pooler;
