@@ -154,7 +154,7 @@ impl Asking {
         let doing = "connecting to kafka.bootstrap_servers";
         let until = Instant::now() + ASK;
         loop {
-            self.consumer.poll(Duration::ZERO);
+            client::listen(&self.consumer);
             let asked = self.consumer.fetch_metadata(Some("__consumer_offsets"), STEP);
             match (asked, self.consumer.client().fetch_cluster_id(STEP), self.observer.refused(doing)) {
                 (Ok(_), Some(id), _) => return Ok(id),

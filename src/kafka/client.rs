@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::broker::BrokerError;
@@ -14,6 +14,12 @@ use crate::config::kafka_client::Role;
 
 /// How long a call that only asks may take.
 pub const ASK: Duration = Duration::from_secs(5);
+/// For so long what librdkafka has to say is listened to at a time. A poll that does not wait takes a single line of its log, whatever
+/// stands behind it, and the reason for a failure stands behind many.
+pub const LISTEN: Duration = Duration::from_millis(5);
+
+/// And so many errors: those that come again and again hold nobody up.
+const MOST_ERRORS: usize = 1_000;
 
 /// What every client of ours sets unless the operator chooses otherwise.
 const DEFAULTS: &[(&str, &str)] = &[
@@ -120,6 +126,15 @@ fn without_times(reason: &str) -> &str {
     reason.split(" (after ").next().unwrap_or(reason)
 }
 
+/// Hears what librdkafka has to say to a consumer that reads through queues of its lanes alone.
+pub fn listen(consumer: &BaseConsumer<Observer>) {
+    for _ in 0..MOST_ERRORS {
+        if consumer.poll(LISTEN).is_none() {
+            return;
+        }
+    }
+}
+
 /// Codes with which calls fail when no broker could be reached, whatever the cause.
 fn says_little(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{
@@ -150,7 +165,8 @@ fn judge(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
         | Code::UnacceptableCredential => {
             "check kafka.username, kafka.password_file and kafka.sasl_mechanism, and that the broker knows this user"
         }
-        Code::SSL if reason.contains("certificate") => {
+        // Which of the two codes it has depends on who looks first: the handshake, or whoever waits for the connection.
+        Code::SSL | Code::BrokerTransportFailure if reason.contains("certificate") => {
             "set kafka.ca_file to the PEM file of the CA that signed the broker's certificate, and address the broker by a \
              name that the certificate holds"
         }
@@ -243,6 +259,10 @@ mod tests {
     fn an_unknown_ca_names_the_ca_file_but_a_cut_handshake_may_pass() {
         let verify = "SSL handshake failed: certificate verify failed";
         let error = after(RDKafkaErrorCode::SSL, verify, RDKafkaErrorCode::BrokerTransportFailure);
+        assert!(matches!(&error, BrokerError::Refused(text) if text.contains("kafka.ca_file")), "{error}");
+        let early = "tls_post_process_server_certificate error:0A000086:SSL routines::certificate verify failed (after 25ms in state SSL_HANDSHAKE)";
+        let transport = RDKafkaErrorCode::BrokerTransportFailure;
+        let error = after(transport, early, transport);
         assert!(matches!(&error, BrokerError::Refused(text) if text.contains("kafka.ca_file")), "{error}");
         let error =
             after(RDKafkaErrorCode::SSL, "SSL handshake failed: Disconnected", RDKafkaErrorCode::AllBrokersDown);

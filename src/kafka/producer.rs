@@ -19,7 +19,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use super::client::{Observer, settings};
+use super::client::{LISTEN, Observer, settings};
 use super::deliveries::{self, Deliveries, Failed, is_full};
 use super::message::{self, DeadLetter};
 use super::reader::Reader;
@@ -487,7 +487,7 @@ impl Worker {
                 }
                 Err(RecvTimeoutError::Timeout) if self.pulse.claimed.load(Ordering::Acquire) => {
                     // Serves librdkafka's log.
-                    self.producer.poll(Duration::ZERO);
+                    self.producer.poll(LISTEN);
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
@@ -498,7 +498,7 @@ impl Worker {
     fn initialise(&self) -> Result<(), Unfinished> {
         self.pulse.beat();
         let outcome = self.producer.init_transactions(CALL);
-        self.producer.poll(Duration::ZERO);
+        self.producer.poll(LISTEN);
         let Err(error) = outcome else { return Ok(()) };
         let explained = self.explain("taking the lane's transactional id over", &error);
         // A refusal heard of a connection is final, though librdkafka goes on trying.

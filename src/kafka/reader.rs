@@ -23,7 +23,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{Notify, oneshot};
 use tokio::task;
 
-use super::client::{ASK, Observer, off_runtime, settings};
+use super::client::{ASK, Observer, listen, off_runtime, settings};
 use super::quiet::quietly;
 use crate::broker::{Arrived, BrokerError, Committed, Header, Input, Lane, Record, RecordMark};
 use crate::config;
@@ -322,7 +322,7 @@ impl Desk {
             }
             self.sweep();
             // Logs and errors only: every lane that is read has its own queue.
-            while self.consumer.poll(Duration::ZERO).is_some() {}
+            listen(&self.consumer);
         }
         for lane in self.open.keys().copied().collect::<Vec<_>>() {
             self.close(lane);
