@@ -611,11 +611,12 @@ impl Worker {
             headers: Some(headers),
             delivery_opaque: (),
         };
-        let until = Instant::now() + DELIVERY;
+        // The clock is read only where there is no room: most messages find it at once.
+        let mut until = None;
         loop {
             record = match self.producer.send(record) {
                 Ok(()) => return Ok(()),
-                Err((error, record)) if is_full(&error) && Instant::now() < until => record,
+                Err((error, record)) if is_full(&error) && has_time(&mut until) => record,
                 Err((error, _)) => return Err(self.explain(&format!("writing to topic {topic}"), &error)),
             };
             self.producer.poll(Duration::from_millis(1));
@@ -666,6 +667,12 @@ impl Worker {
     fn explain(&self, doing: &str, error: &KafkaError) -> BrokerError {
         deliveries::explain(&self.producer, doing, error)
     }
+}
+
+/// Whether the time to deliver a message, which begins now at the latest, is not over.
+fn has_time(until: &mut Option<Instant>) -> bool {
+    let now = Instant::now();
+    now < *until.get_or_insert(now + DELIVERY)
 }
 
 #[cfg(test)]
