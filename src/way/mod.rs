@@ -10,8 +10,8 @@
 //! [`late`] brings those who subscribe while a campaign runs, [`lookout`] looks for all lanes of an instance at once, [`pace`] keeps rounds
 //! short while campaigns share, [`rate`] holds the configured pace, [`brake`] is the operators' pause.
 //!
-//! [`entry`] is the only way into a lane (its decision is [`reconcile`]), [`lane`] the loop that drives the steps on [`work`], and
-//! [`policy`] the one place that says what follows from an error.
+//! [`entry`] is the only way into a lane (its decision is [`reconcile`]), [`lane`] its life, `rounds` the loop in which one round is published while
+//! the next one is made by `prepare`, [`work`] what they share, and [`policy`] the one place that says what follows from an error.
 
 pub mod brake;
 pub mod decode;
@@ -25,10 +25,12 @@ pub mod pace;
 pub mod pages;
 pub mod plan;
 pub mod policy;
+mod prepare;
 pub mod publish;
 pub mod rate;
 pub mod reconcile;
 pub mod record;
+mod rounds;
 pub mod work;
 
 use std::sync::Arc;
