@@ -9,7 +9,7 @@
 //! - [`bell`] rings, [`reader`] hears, [`sinks`] counts; [`steady`]: small campaigns rung and heard;
 //! - [`roofline`]: the same rows and messages without the service;
 //! - [`fanout`], [`latency`], [`mixed`], [`lanes`], [`catch_up`], [`take_over`], [`peer`]: one file for each scenario, with its result
-//!   and its part of the report. To add one: its file, its variant of [`Scenario`], its line in [`measure`] and in [`report`], which only puts
+//!   and its part of the report. To add one: its file, its variant of [`Scenario`], its line in `measure` and in [`report`], which only puts
 //!   the parts together;
 //! - [`advice`]: what follows from the figures.
 

@@ -1,7 +1,7 @@
 //! The command line. `main` only dispatches: one file for each subcommand, each with its own `Arguments` and
 //! `execute(self) -> Result<(), Failure>`. Set-up that can fail (arguments, configuration) comes before a runtime is started.
 //!
-//! To add a command: its file, its `mod` line here, its variant of [`Command`], its line in [`Command::execute`].
+//! To add a command: its file, its `mod` line here, its variant of [`Command`], its line in `Command::execute`.
 
 pub mod bench;
 pub mod campaign;

@@ -1,7 +1,7 @@
 //! One Postgres transaction: feedback rows, cursors, the round itself.
 //!
 //! A round goes through three types, and each can only be made from the one before: [`Copied`] (rows written, nothing decided),
-//! [`Recorded`] (committed: the frozen decision), [`Published`](super::publish::Published) (Kafka committed it). Recording takes the
+//! [`Recorded`] (committed: the frozen decision), [`Published`] (Kafka committed it). Recording takes the
 //! `Published` of the round before, so that two rounds can never be under way.
 
 use std::sync::Arc;
