@@ -209,6 +209,14 @@ pub enum BrokerError {
     /// The server refuses and will refuse again: size, right, topic.
     #[error("{0}")]
     Refused(String),
+    /// What the topic holds at an offset cannot be unpacked.
+    #[error("{reason}")]
+    Unreadable {
+        /// Where.
+        offset: i64,
+        /// Why, in words.
+        reason: String,
+    },
     /// A transactional call overran its watchdog and was abandoned on its thread.
     #[error("a transactional call did not return within {seconds} s and was abandoned")]
     Overrun {

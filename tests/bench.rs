@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::support::service::{self, Service};
-use crate::support::{Stage, unique, wait_until};
+use crate::support::{Security, Setting, Stage, unique, wait_until};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rustix::process::Signal;
 use serde_json::Value;
 
 /// How long a small run may take on a machine that is busy.
 const WITHIN: Duration = Duration::from_secs(240);
+
+/// How long a bench that finds a refusal may take: less than a call that waits for an answer would.
+const SOON: Duration = Duration::from_secs(25);
 
 /// How long a server may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -146,6 +149,18 @@ fn an_interrupted_bench_leaves_nothing_behind() {
     let status = running.wait(Duration::from_secs(60));
     assert_eq!((status.code(), left_behind(&stage, &prefix)), (Some(1), BTreeSet::new()), "{}", running.log());
     assert!(running.log().contains("stopped before everything was measured"), "{}", running.log());
+}
+
+#[test]
+fn a_refused_login_of_kafka_is_named_at_once_and_nothing_is_left_behind() {
+    let mut stage = Stage::with(Setting { security: Security::SaslSsl, ..Setting::default() });
+    stage.config.set("kafka", "password", "wrong");
+    let prefix = unique("bench-");
+    let output = service::run(bench(&stage, &prefix, &["--scenario", "latency"]), SOON);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("kafka.password_file"), "{errors}");
+    assert_eq!(left_behind(&stage, &prefix), BTreeSet::new());
 }
 
 #[test]

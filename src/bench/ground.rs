@@ -23,8 +23,10 @@ use tokio_postgres::types::Type;
 use super::audience::{Audience, ClientId};
 use super::error::{BenchError, blocking};
 use super::progress::{bar, tell};
+use crate::broker::BrokerError;
 use crate::config::{Config, Database, Role, Start, TableName};
 use crate::draft::{COPY_HEADER, COPY_TRAILER};
+use crate::kafka;
 use crate::kafka::client::{Observer, settings};
 use crate::postgres::connect::Pool;
 use crate::postgres::migrate;
@@ -328,6 +330,7 @@ impl<'a> Ground<'a> {
     /// Whether topics may be made; makes none.
     async fn may_make_topics(&self, missing: &mut Vec<String>) -> Result<(), BenchError> {
         let prefix = &self.setup.prefix;
+        kafka::contact(&self.given.kafka).await?;
         let name = format!("{prefix}.0.in");
         let topic = NewTopic::new(&name, 1, USUAL_REPLICAS);
         let options = options().validate_only(true);
@@ -339,9 +342,18 @@ impl<'a> Ground<'a> {
                     "kafka: allow this user Create, Describe, Read, Write and Delete on topics, Read and Delete on groups, and Write on \
                      transactional ids that begin with {prefix}. (prefixed; --prefix chooses the name)"
                 ));
+                return Ok(());
+            }
+            other => self.judge("asking whether topics may be made", other)?,
+        }
+        match kafka::may_transact(&self.given.kafka, &format!("{prefix}.0/{name}/0")).await {
+            Err(BrokerError::Refused(_)) => {
+                missing.push(format!(
+                    "kafka: allow this user Write on transactional ids that begin with {prefix}. (prefixed)"
+                ));
                 Ok(())
             }
-            other => Ok(self.judge("asking whether topics may be made", other)?),
+            other => Ok(other?),
         }
     }
 

@@ -7,6 +7,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{DeliveryResult, ProducerContext};
 
 use crate::broker::BrokerError;
 use crate::config;
@@ -118,6 +119,13 @@ impl ClientContext for Observer {
 
 impl ConsumerContext for Observer {}
 
+/// Of a producer that sends nothing.
+impl ProducerContext for Observer {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
 /// What a listener that hangs up before anything was said most likely means.
 const OTHER_PROTOCOL: &str = "if this stays, check kafka.security_protocol";
 
@@ -170,10 +178,16 @@ fn judge(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
             "set kafka.ca_file to the PEM file of the CA that signed the broker's certificate, and address the broker by a \
              name that the certificate holds"
         }
-        _ if reason.contains("SSL handshake failed") => {
+        _ if reason.contains("SSL handshake failed") && !reason.ends_with(OTHER_PROTOCOL) => {
             return BrokerError::Passing(format!("{doing}: {reason}: {OTHER_PROTOCOL}"));
         }
-        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::InvalidTopic => {
+        // The client library says so of a partition of which it does not know yet, or no more, who leads it.
+        Code::UnknownPartition => {
+            return BrokerError::Passing(format!(
+                "{doing}: {reason}: if this stays, the topic has fewer partitions than it had"
+            ));
+        }
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::InvalidTopic => {
             "create the topic, or correct its name in kafka.topics"
         }
         Code::TopicAuthorizationFailed => {

@@ -25,13 +25,14 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::broker::{Broker, BrokerError, Committed, Lane, RecordMark};
 use crate::config::kafka_client::Role;
 use crate::config::{self, Start};
 use crate::draft::LARGEST_MESSAGE;
-use client::{ASK, Observer};
+use client::{ASK, Observer, off_runtime};
 use membership::{Membership, View};
 use producer::{LaneProducer, Limits, Producers};
 use reader::{LaneInput, Reader};
@@ -204,6 +205,25 @@ impl Broker for KafkaBroker {
     async fn open(&self, lane: Lane, position: i64) -> Result<LaneInput, BrokerError> {
         self.shared.reader.open(lane, position).await
     }
+}
+
+/// Contacts the cluster; an error says what is in the way.
+pub async fn contact(kafka: &config::Kafka) -> Result<(), BrokerError> {
+    cluster_id(&Reader::start(kafka)?).await.map(drop)
+}
+
+/// Whether the user may transact by this id: takes it over.
+pub async fn may_transact(kafka: &config::Kafka, transactional_id: &str) -> Result<(), BrokerError> {
+    let observer = Observer::default();
+    let mut settings = client::settings(kafka, Role::Producer, "asks", &[], &[]);
+    settings.set("transactional.id", transactional_id);
+    off_runtime(move || {
+        let doing = "taking a transactional id over";
+        let producer: BaseProducer<Observer> =
+            settings.create_with_context(observer.clone()).map_err(|error| observer.explain(doing, &error))?;
+        producer.init_transactions(ASK).map_err(|error| observer.explain(doing, &error))
+    })
+    .await
 }
 
 /// Asks for the cluster's id in short steps, so that a refusal that is heard meanwhile is told at once.

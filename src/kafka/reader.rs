@@ -299,6 +299,11 @@ fn committed_once(
     })
 }
 
+/// Whether a batch of records is damaged, or larger than receive.message.max.bytes once it is unpacked: it will be so the next time too.
+fn is_unreadable(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::BadMessage))
+}
+
 /// The reader's thread.
 struct Desk {
     topic: String,
@@ -493,6 +498,9 @@ impl LaneInput {
         let doing = format!("reading lane {} at offset {}", self.lane, self.position);
         match failure {
             Failure::Closed => BrokerError::Passing(format!("{doing}: the lane was opened once more, or closed")),
+            Failure::Kafka(error) if is_unreadable(error) => {
+                BrokerError::Unreadable { offset: self.position, reason: format!("{doing}: {error}") }
+            }
             Failure::Kafka(error) => self.reader.shared.observer.explain(&doing, error),
         }
     }

@@ -235,12 +235,12 @@ async fn move_to(
     let lane = request.lane;
     let refused = || {
         ResolveError::Refused(format!(
-            "lane {lane} is {}: a position is set only where a lane is halted as topic-replaced or input-trimmed, because what is skipped is \
+            "lane {lane} is {}: a position is set only where a lane is halted as topic-replaced, input-trimmed or input-unreadable, because what is skipped is \
              lost and what is read again was judged already",
             standing.halted.as_deref().map_or("not halted".to_owned(), |name| format!("halted as {name}"))
         ))
     };
-    if !matches!(standing.halted.as_deref(), Some("topic-replaced" | "input-trimmed")) {
+    if !matches!(standing.halted.as_deref(), Some("topic-replaced" | "input-trimmed" | "input-unreadable")) {
         return Err(refused());
     }
     let broker = connect(config, claim).await?;

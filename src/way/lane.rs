@@ -34,7 +34,7 @@ pub async fn keep<B: Broker, L: Ledger, A: Audience, C: Clock>(
     let mut failures = Failures::default();
     while !*stop.borrow() {
         let Err(error) = live(&deps, lane, &mut failures, &mut stop).await else { continue };
-        match failures.judge(lane, &error) {
+        match failures.judge(&error) {
             Next::Leave => break,
             Next::EnterAgain => {
                 let pause = failures.pause();

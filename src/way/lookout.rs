@@ -167,7 +167,7 @@ fn passes(error: &LaneError) -> bool {
 
 /// Says so, and waits a little longer each time.
 async fn warn<B, L, A, C>(deps: &Deps<B, L, A, C>, lane: Lane, failures: &mut Failures, error: &LaneError) {
-    failures.judge(lane, error);
+    failures.judge(error);
     deps.board.lane_warns(lane, error);
     sleep(failures.pause()).await;
 }

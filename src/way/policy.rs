@@ -76,18 +76,15 @@ impl Failures {
     }
 
     /// Decides what follows from an error.
-    pub fn judge(&mut self, lane: Lane, error: &LaneError) -> Next {
+    pub fn judge(&mut self, error: &LaneError) -> Next {
         self.in_a_row += 1;
         match error {
             LaneError::NotAssigned => Next::Leave,
             LaneError::Halt(halt) => Next::Halt(halt.clone()),
+            // A halt is recorded by whoever owns the lane: what fails before it is owned is tried again.
             error => {
-                let permanent = permanent(error);
-                self.permanent_in_a_row = if permanent.is_some() { self.permanent_in_a_row + 1 } else { 0 };
-                match permanent {
-                    Some(failure) if self.permanent_in_a_row >= failure.times => Next::Halt(failure.halt(lane)),
-                    _ => Next::EnterAgain,
-                }
+                self.permanent_in_a_row = if permanent(error).is_some() { self.permanent_in_a_row + 1 } else { 0 };
+                Next::EnterAgain
             }
         }
     }
@@ -106,9 +103,6 @@ impl Failures {
     }
 }
 
-/// The halt of a round whose rows were touched before it was published: the one that can be mended in two ways.
-const DAMAGED: &str = "round-damaged";
-
 /// An error that trying again does not mend.
 struct Permanent<'a> {
     name: &'static str,
@@ -117,16 +111,15 @@ struct Permanent<'a> {
     before: &'static str,
     /// The failure in a row with which the lane halts.
     times: u32,
+    /// What else resolves it, without the lane: what it does, and the flag.
+    or_else: Option<(&'static str, String)>,
 }
 
 impl Permanent<'_> {
     fn halt(&self, lane: Lane) -> Halt {
-        let choice = match self.name {
-            DAMAGED => format!(
-                "either let the round become what its rows are now: dinnerbell lane resolve {lane} --accept-rows; or "
-            ),
-            _ => String::new(),
-        };
+        let choice = self.or_else.as_ref().map_or_else(String::new, |(does, flag)| {
+            format!("either {does}: dinnerbell lane resolve {lane} {flag}; or ")
+        });
         Halt {
             name: self.name.to_owned(),
             found: self.found.to_owned(),
@@ -136,9 +129,16 @@ impl Permanent<'_> {
 }
 
 fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
+    let mut or_else = None;
     let (name, found, before, times) = match error {
         LaneError::Ledger(LedgerError::Damaged(found)) => {
-            (DAMAGED, found, "restore the rows that were changed or removed", 1)
+            or_else = Some(("let the round become what its rows are now", "--accept-rows".to_owned()));
+            ("round-damaged", found, "restore the rows that were changed or removed", 1)
+        }
+        LaneError::Broker(BrokerError::Unreadable { offset, reason }) => {
+            or_else = Some(("leave out what cannot be read", format!("--restart-at {}", offset + 1)));
+            let before = "raise receive.message.max.bytes in kafka.client above what the record unpacks to, and start the service again";
+            ("input-unreadable", reason, before, 1)
         }
         LaneError::Ledger(LedgerError::Duplicate(row)) => {
             ("duplicate-row", row, "find out who else writes to the feedback table", PERMANENT_FAILURES)
@@ -162,7 +162,7 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
         | LaneError::Paused { .. }
         | LaneError::TakenOver => return None,
     };
-    Some(Permanent { name, found, before, times })
+    Some(Permanent { name, found, before, times, or_else })
 }
 
 /// The halt that a contradiction between the two sides is.

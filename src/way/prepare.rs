@@ -103,7 +103,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         loop {
             match self.try_prepare().await {
                 Err(error @ LaneError::Audience(AudienceError::Passing(_))) => {
-                    failures.judge(self.own.lane, &error);
+                    failures.judge(&error);
                     self.deps.board.lane_warns(self.own.lane, &error);
                     sleep(failures.pause()).await;
                 }

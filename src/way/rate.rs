@@ -10,12 +10,14 @@ use tokio::time::{Instant, sleep};
 pub struct Rate {
     a_second: u64,
     bucket: Mutex<(f64, Instant)>,
+    /// Lanes take in the order in which they came: one that needs much and is quick would have it all.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Rate {
     /// Drafts a second; 0 is no limit.
     pub fn new(a_second: u64) -> Self {
-        Self { a_second, bucket: Mutex::new((0.0, Instant::now())) }
+        Self { a_second, bucket: Mutex::new((0.0, Instant::now())), turn: tokio::sync::Mutex::default() }
     }
 
     /// Waits until a tenth of a second's drafts may be formed (so that rounds do not become tiny), or all that are wanted, and takes as
@@ -24,6 +26,7 @@ impl Rate {
         if self.a_second == 0 {
             return wanted;
         }
+        let _turn = self.turn.lock().await;
         loop {
             let missing = match self.try_take(wanted) {
                 Ok(taken) => return taken,
@@ -70,6 +73,30 @@ mod tests {
             taken += rate.take(1_000).await;
         }
         assert!((990..=1_101).contains(&taken), "{taken}");
+    }
+
+    /// What two lanes get that want more than there is, each working so long on a round.
+    async fn shares(works: [u64; 2]) -> [usize; 2] {
+        let rate = Rate::new(1_000);
+        let until = Instant::now() + Duration::from_secs(10);
+        let lane = async |works| {
+            let mut taken = 0;
+            while Instant::now() < until {
+                taken += rate.take(20_000).await;
+                sleep(Duration::from_millis(works)).await;
+            }
+            taken
+        };
+        let (one, other) = tokio::join!(lane(works[0]), lane(works[1]));
+        [one, other]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_lanes_that_want_more_than_there_is_get_alike_however_long_a_round_takes_them() {
+        for works in (0..20).flat_map(|one| (0..20).map(move |other| [7 * one, 7 * other])) {
+            let [one, other] = shares(works).await;
+            assert!(one < 3 * other && other < 3 * one, "{works:?} ms: {one} and {other}");
+        }
     }
 
     #[tokio::test]

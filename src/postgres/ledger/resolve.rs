@@ -111,7 +111,7 @@ pub async fn restart_at(pool: &Pool, lane: Lane, position: i64, by: &str) -> Res
     // The last round's offset is what Kafka is told when its mark was lost with the topic.
     let sql = format!(
         "with moved as (update dinnerbell.lane set {CLEARED}, resolved_by = $3, position = $2, last_offset = null, last_timestamp = null, \
-           last_hash = null where lane = $1 and halted in ('topic-replaced', 'input-trimmed') returning lane, seq), \
+           last_hash = null where lane = $1 and halted in ('topic-replaced', 'input-trimmed', 'input-unreadable') returning lane, seq), \
          told as (update dinnerbell.round r set position = $2 from moved m where r.lane = m.lane and r.seq = m.seq) \
          select lane from moved"
     );
