@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use crate::broker::BrokerError;
 use crate::config::Config;
 use crate::http;
-use crate::kafka::KafkaBroker;
 use crate::kafka::membership::{Membership, Standing};
+use crate::kafka::{self, KafkaBroker};
 use crate::keep::Keeper;
 use crate::lanes;
 use crate::ledger::LedgerError;
@@ -123,6 +123,10 @@ async fn start(
     .await?;
     let broker =
         patiently(board, Need::Kafka, stop, || async { trial(KafkaBroker::connect(&config.kafka).await) }).await?;
+    patiently(board, Need::Kafka, stop, || async {
+        trial(kafka::may_transact(&config.kafka, kafka::unused_id(&config.kafka)).await)
+    })
+    .await?;
     let owner = format!("{}/{}", hostname(), std::process::id());
     let letters = config.kafka.topics.dead_letters.is_some();
     let ledger = PostgresLedger::new(feedback, clock.clone(), owner, config.kafka.group_id.clone(), letters);

@@ -66,6 +66,17 @@ fn a_table_that_is_missing_or_lacks_columns_is_refused_with_all_that_is_wrong() 
 }
 
 #[test]
+fn without_the_right_to_transactional_ids_nothing_starts() {
+    let stage = Stage::with(Setting { security: Security::SaslSsl, ..Setting::default() });
+    stage.migrate();
+    let ids = format!("{}/", stage.group);
+    let others_only = ["--add", "--allow-principal", "User:other", "--operation", "All", "--transactional-id", &ids];
+    let prefixed = ["--resource-pattern-type", "prefixed"];
+    stage.kafka.tool("org.apache.kafka.tools.AclCommand", &[&others_only[..], &prefixed].concat());
+    assert_refused(&stage, &["transactional id", "Write and Describe", "kafka.group_id and a slash"]);
+}
+
+#[test]
 fn columns_too_narrow_for_what_the_input_allows_are_refused_with_what_widens_them() {
     let stage = Stage::new();
     stage.migrate();

@@ -346,7 +346,7 @@ impl<'a> Ground<'a> {
             }
             other => self.judge("asking whether topics may be made", other)?,
         }
-        match kafka::may_transact(&self.given.kafka, &format!("{prefix}.0/{name}/0")).await {
+        match kafka::may_transact(&self.given.kafka, format!("{prefix}.0/{name}/0")).await {
             Err(BrokerError::Refused(_)) => {
                 missing.push(format!(
                     "kafka: allow this user Write on transactional ids that begin with {prefix}. (prefixed)"

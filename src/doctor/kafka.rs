@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::Findings;
@@ -28,8 +27,6 @@ const TAKE_OVER: Duration = Duration::from_secs(15);
 const ESCAPED: usize = 6;
 /// What a draft is besides its texts, headers and frames included.
 const DRAFT_FRAME: usize = 4_096;
-/// How long a round's transaction may be open, in milliseconds.
-const TRANSACTION: u64 = 60_000;
 
 /// The largest draft that can be: every text at its limit, each byte escaped.
 pub const fn largest_draft() -> usize {
@@ -109,7 +106,7 @@ fn ask(kafka: &config::Kafka) -> (Findings, Option<(String, Lane)>) {
     tell(
         "kafka-transactions",
         "transactional ids of the group may be taken over; writing to the topics was not tried",
-        take_over(kafka),
+        crate::kafka::take_over(kafka, &crate::kafka::unused_id(kafka), TAKE_OVER),
         &mut found,
     );
     (found, Some((cluster, lanes)))
@@ -206,49 +203,6 @@ impl Asking {
         let offsets = self.consumer.committed_offsets(list, ASK).map_err(|error| self.explain(doing, &error))?;
         offsets.elements().iter().try_for_each(|one| one.error()).map_err(|error| self.explain(doing, &error))
     }
-}
-
-/// Takes over a transactional id that no lane uses.
-fn take_over(kafka: &config::Kafka) -> Result<(), BrokerError> {
-    let id = format!("{}/{}/doctor", kafka.group_id, kafka.topics.campaigns);
-    let doing = format!("taking over transactional id {id}");
-    let settings = client::settings(
-        kafka,
-        Role::Producer,
-        "doctor",
-        &[],
-        &[
-            ("enable.idempotence", "true"),
-            ("transactional.id", &id),
-            ("transaction.timeout.ms", &TRANSACTION.to_string()),
-        ],
-    );
-    let observer = Observer::default();
-    let producer: BaseProducer<Observed> =
-        settings.create_with_context(Observed(observer.clone())).map_err(|error| observer.explain(&doing, &error))?;
-    producer.init_transactions(TAKE_OVER).map_err(|error| match producer.client().fatal_error() {
-        Some((code, _)) => observer.explain(&doing, &KafkaError::Global(code)),
-        None => observer.explain(&doing, &error),
-    })
-}
-
-/// A producer's context that hears what librdkafka says.
-struct Observed(Observer);
-
-impl rdkafka::ClientContext for Observed {
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        self.0.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.0.error(error, reason);
-    }
-}
-
-impl rdkafka::producer::ProducerContext for Observed {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, _: &rdkafka::message::DeliveryResult<'_>, (): ()) {}
 }
 
 /// What the topics are configured with, where this user may read it.

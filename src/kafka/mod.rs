@@ -212,18 +212,36 @@ pub async fn contact(kafka: &config::Kafka) -> Result<(), BrokerError> {
     cluster_id(&Reader::start(kafka)?).await.map(drop)
 }
 
-/// Whether the user may transact by this id: takes it over.
-pub async fn may_transact(kafka: &config::Kafka, transactional_id: &str) -> Result<(), BrokerError> {
+/// A transactional id of the group's that no lane uses, to try the right to them with.
+pub fn unused_id(kafka: &config::Kafka) -> String {
+    format!("{}/{}/doctor", kafka.group_id, kafka.topics.campaigns)
+}
+
+/// Whether the user may transact by this id, which is taken over. Who does so at the same time may as well.
+pub async fn may_transact(kafka: &config::Kafka, id: String) -> Result<(), BrokerError> {
+    let kafka = kafka.clone();
+    match off_runtime(move || take_over(&kafka, &id, ASK)).await {
+        Err(BrokerError::Fenced) => Ok(()),
+        answered => answered,
+    }
+}
+
+/// Takes a transactional id over. Blocks.
+pub fn take_over(kafka: &config::Kafka, id: &str, within: Duration) -> Result<(), BrokerError> {
+    let doing = format!("taking over transactional id {id}");
+    let promises = [
+        ("enable.idempotence", "true"),
+        ("transactional.id", id),
+        ("transaction.timeout.ms", producer::TRANSACTION_MILLIS),
+    ];
+    let settings = client::settings(kafka, Role::Producer, "asks", &[], &promises);
     let observer = Observer::default();
-    let mut settings = client::settings(kafka, Role::Producer, "asks", &[], &[]);
-    settings.set("transactional.id", transactional_id);
-    off_runtime(move || {
-        let doing = "taking a transactional id over";
-        let producer: BaseProducer<Observer> =
-            settings.create_with_context(observer.clone()).map_err(|error| observer.explain(doing, &error))?;
-        producer.init_transactions(ASK).map_err(|error| observer.explain(doing, &error))
+    let producer: BaseProducer<Observer> =
+        settings.create_with_context(observer.clone()).map_err(|error| observer.explain(&doing, &error))?;
+    producer.init_transactions(within).map_err(|error| match producer.client().fatal_error() {
+        Some((code, _)) => observer.explain(&doing, &KafkaError::Global(code)),
+        None => observer.explain(&doing, &error),
     })
-    .await
 }
 
 /// Asks for the cluster's id in short steps, so that a refusal that is heard meanwhile is told at once.

@@ -38,6 +38,8 @@ const OVERRUN: Duration = Duration::from_secs(30);
 const HUNG: Duration = Duration::from_secs(60);
 /// How long the messages of a round may take to be delivered: as long as the transaction may.
 const DELIVERY: Duration = Duration::from_secs(60);
+/// How long a round's transaction may be open, in milliseconds: a full round on a slow link.
+pub(super) const TRANSACTION_MILLIS: &str = "60000";
 /// A producer that nobody claims is disposed of after this long.
 const UNCLAIMED: Duration = Duration::from_secs(60);
 /// Most producers of one lane at once: the one in use, and former ones that are still being disposed of or hang.
@@ -135,7 +137,7 @@ fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
         ("enable.idempotence", "true"),
         ("acks", "all"),
         ("partitioner", "murmur2_random"),
-        ("transaction.timeout.ms", "60000"),
+        ("transaction.timeout.ms", TRANSACTION_MILLIS),
         ("message.timeout.ms", "60000"),
         // Success is what remains when nothing is in flight and nothing failed.
         ("delivery.report.only.error", "true"),
