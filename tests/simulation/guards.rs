@@ -9,8 +9,8 @@ const MOST_LIVES: u64 = 2_000;
 /// Each guard with what it does; those that no life was seen to need are called so.
 const GUARDS: &[(Guard, Without)] = &[
     (Guard::EpochAtBegin, Without::NotSeen("a transaction of a lane compares the epoch when it begins")),
-    (Guard::PostmasterCompared, Without::NotSeen("and the server: a fail-over that lost the bump shows")),
-    (Guard::LockHeld, Without::NotSeen("a bump waits for the transactions of former owners")),
+    (Guard::PostmasterCompared, Without::Breaks("and the server: a fail-over that lost the bump shows")),
+    (Guard::LockHeld, Without::Breaks("a bump waits for the transactions of former owners")),
     (Guard::HoldersEnded, Without::Breaks("and ends those that last")),
     (Guard::EpochAtSeal, Without::NotSeen("the lock keeps every bump away from the begin of a round to its end")),
     (Guard::SeqAtSeal, Without::NotSeen("the epoch tells owners apart, and one owner seals one round at a time")),

@@ -151,6 +151,17 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
+        without: "late-forgotten-when-recorded",
+        shows: "whom a round judged that was copied and given up, since all sending was paused, is judged again",
+        script: |life| {
+            life.sends("c", 3.0, -10, 4_000);
+            life.favours("a", "r0", 6.0, 0);
+            life.holds(OLD, "copy", 6.0, 4.0);
+            life.at(6.5, Event::Pause(true));
+            life.at(12.0, Event::Pause(false));
+        },
+    },
+    Steered {
         without: "RepassOfNobody",
         shows: "who is the first to favour a restaurant while nobody looks out is found by the pass after a take-over",
         script: |life| {
