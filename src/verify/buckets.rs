@@ -6,8 +6,8 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 
 /// Entries that one bucket should hold at most: some ten megabytes in memory.
 const PER_BUCKET: u64 = 200_000;
-/// Fewer than a process may have files.
-const MOST_BUCKETS: u64 = 512;
+/// A process may have 1,024 files, and two sets of them are open at once.
+const MOST_BUCKETS: u64 = 256;
 /// Bytes that are gathered for each file before they are written.
 const GATHERED: usize = 16 << 10;
 /// Bytes of an entry in a file.
@@ -87,28 +87,32 @@ fn part<const N: usize>(bytes: &[u8; SIZE], from: usize) -> [u8; N] {
     part
 }
 
-/// The files.
+/// The files. One that nothing was put into does not exist.
+#[derive(Debug)]
 pub struct Buckets {
-    files: Vec<BufWriter<File>>,
+    files: Vec<Option<BufWriter<File>>>,
 }
 
 impl Buckets {
     /// Enough of them for about so many entries.
-    pub fn new(entries: u64) -> io::Result<Self> {
+    pub fn new(entries: u64) -> Self {
         let buckets = (entries / PER_BUCKET + 1).min(MOST_BUCKETS);
-        let file = |_| Ok(BufWriter::with_capacity(GATHERED, tempfile::tempfile()?));
-        Ok(Self { files: (0..buckets).map(file).collect::<io::Result<_>>()? })
+        Self { files: (0..buckets).map(|_| None).collect() }
     }
 
-    /// Adds an entry.
+    /// Adds an entry. Fails where the disk has no room for it.
     pub fn push(&mut self, entry: &Entry) -> io::Result<()> {
         let bucket = (entry.key >> 64) as u64 % self.files.len() as u64;
-        self.files[bucket as usize].write_all(&entry.encode())
+        let file = match &mut self.files[bucket as usize] {
+            Some(file) => file,
+            none => none.insert(BufWriter::with_capacity(GATHERED, tempfile::tempfile()?)),
+        };
+        file.write_all(&entry.encode())
     }
 
     /// Each bucket's entries, sorted; a file is gone when its bucket was taken.
     pub fn into_sorted(self) -> impl Iterator<Item = io::Result<Vec<Entry>>> {
-        self.files.into_iter().map(|file| {
+        self.files.into_iter().flatten().map(|file| {
             let mut file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.seek(SeekFrom::Start(0))?;
             let mut bytes = Vec::new();
@@ -139,7 +143,7 @@ mod tests {
             place: i64::MIN + n as i64,
             flag: n.is_multiple_of(2),
         };
-        let mut buckets = Buckets::new(3 * PER_BUCKET).expect("temporary files");
+        let mut buckets = Buckets::new(3 * PER_BUCKET);
         assert_eq!(buckets.files.len(), 4);
         let mut put = Vec::new();
         for n in 0..1000 {

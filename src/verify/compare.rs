@@ -1,13 +1,15 @@
 //! What the two sinks' entries of one draft mean, one key after the other. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
 
-use super::buckets::{Entry, Kind};
+use super::buckets::{Buckets, Entry, Kind};
+use crate::broker::Lane;
 
 /// How many examples of each kind are kept.
 const EXAMPLES: usize = 20;
-/// Rows without a message that are looked at once more; what is in flight is far less.
-const MOST_UNRESOLVED: usize = 100_000;
+/// About so many rows without a message are expected at most: as many as the recorded rounds of a large instance hold.
+const UNSETTLED: u64 = 10_000_000;
 
 /// What the ledger knows of a campaign.
 #[derive(Debug, Clone, Copy, Default)]
@@ -70,6 +72,79 @@ impl Differences {
     }
 }
 
+/// Rows without a message so far, in files: however many there are, each is settled by its own key.
+#[derive(Debug)]
+pub struct Unsettled {
+    rows: Buckets,
+    /// How many of them no unpublished round holds.
+    without_round: u64,
+    /// How many of them each round holds that may be unpublished.
+    by_round: BTreeMap<(Lane, i64), u64>,
+}
+
+impl Default for Unsettled {
+    fn default() -> Self {
+        Self { rows: Buckets::new(UNSETTLED), without_round: 0, by_round: BTreeMap::new() }
+    }
+}
+
+impl Unsettled {
+    /// Adds a row, and the round that holds it if it may be unpublished. Fails where the disk has no room for it.
+    pub fn keep(&mut self, row: &Entry, recorded: Option<&Entry>) -> io::Result<()> {
+        self.rows.push(row)?;
+        match recorded {
+            Some(round) => {
+                *self.by_round.entry((round.partition, round.place)).or_default() += 1;
+                self.rows.push(round)
+            }
+            None => {
+                self.without_round += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds a message that may be the one of such a row. Fails where the disk has no room for it.
+    pub fn message(&mut self, message: &Entry) -> io::Result<()> {
+        self.rows.push(message)
+    }
+
+    /// The lanes whose rounds hold some of the rows.
+    pub fn lanes(&self) -> impl Iterator<Item = Lane> {
+        self.by_round.keys().map(|(lane, _)| *lane)
+    }
+
+    /// How many rows wait for a round to be published, where these are the last published rounds of the lanes.
+    pub fn pending(&self, published: &BTreeMap<Lane, i64>) -> u64 {
+        let waiting = self.by_round.iter().filter(|((lane, seq), _)| is_pending(published, *lane, *seq));
+        waiting.map(|(_, rows)| rows).sum()
+    }
+
+    /// How many rows should have a message.
+    pub fn overdue(&self, published: &BTreeMap<Lane, i64>) -> u64 {
+        self.without_round + self.by_round.values().sum::<u64>() - self.pending(published)
+    }
+
+    /// The rows that should have a message, a bucket at a time. Fails where the files cannot be read.
+    pub fn into_overdue(self, published: &BTreeMap<Lane, i64>) -> impl Iterator<Item = io::Result<Vec<Entry>>> {
+        self.rows.into_sorted().map(|bucket| {
+            let bucket = bucket?;
+            let overdue = bucket.chunk_by(|a, b| a.key == b.key).filter_map(|draft| {
+                let row = draft.iter().find(|entry| entry.kind == Kind::Row)?;
+                let recorded = draft.iter().find(|entry| entry.kind == Kind::Recorded);
+                let waits = recorded.is_some_and(|round| is_pending(published, round.partition, round.place));
+                (!waits).then_some(*row)
+            });
+            Ok(overdue.collect())
+        })
+    }
+}
+
+/// Whether a recorded round is not published yet, as far as Kafka's mark is known.
+fn is_pending(published: &BTreeMap<Lane, i64>, lane: Lane, seq: i64) -> bool {
+    published.get(&lane).is_none_or(|last| *last < seq)
+}
+
 /// The comparison in the making.
 #[derive(Debug, Default)]
 pub struct Comparison {
@@ -87,19 +162,47 @@ pub struct Comparison {
     pub differences: Differences,
     /// Some of each.
     pub examples: Vec<(Finding, Entry)>,
-    /// Rows without a message so far, with the round that holds them if it may be unpublished.
-    pub unresolved: Vec<(Entry, Option<Entry>)>,
+    /// Rows without a message so far.
+    pub unsettled: Unsettled,
 }
 
 impl Comparison {
-    /// Takes a bucket: sorted, all entries of its keys.
-    pub fn take(&mut self, bucket: &[Entry]) {
-        for draft in bucket.chunk_by(|a, b| a.key == b.key) {
-            self.judge(draft);
+    /// Takes a bucket: sorted, all entries of its keys. Fails where the disk has no room for what is left over.
+    pub fn take(&mut self, bucket: &[Entry]) -> io::Result<()> {
+        bucket.chunk_by(|a, b| a.key == b.key).try_for_each(|draft| self.judge(draft))
+    }
+
+    /// Looks once more at the rows without a message, beside the messages that came since. Fails where the files cannot be read, or the disk
+    /// has no room for what is left over again.
+    pub fn settle(&mut self) -> io::Result<()> {
+        for bucket in std::mem::take(&mut self.unsettled).rows.into_sorted() {
+            bucket?.chunk_by(|a, b| a.key == b.key).try_for_each(|draft| self.settle_one(draft))?;
+        }
+        Ok(())
+    }
+
+    fn settle_one(&mut self, draft: &[Entry]) -> io::Result<()> {
+        // Messages of rows that are newer than the snapshot, or were settled before.
+        let Some(row) = draft.iter().find(|entry| entry.kind == Kind::Row) else { return Ok(()) };
+        let messages = &draft[..draft.partition_point(|entry| entry.kind < Kind::Row)];
+        if messages.is_empty() {
+            let recorded = draft.iter().find(|entry| entry.kind == Kind::Recorded);
+            return self.unsettled.keep(row, recorded);
+        }
+        self.told(messages, row);
+        Ok(())
+    }
+
+    /// A row and its messages.
+    fn told(&mut self, messages: &[Entry], row: &Entry) {
+        self.repeated(Finding::MessageRepeated, messages);
+        match messages.iter().find(|message| message.fingerprint != row.fingerprint) {
+            Some(message) => self.note(Finding::FieldsDiffer, message),
+            None => self.equal += 1,
         }
     }
 
-    fn judge(&mut self, draft: &[Entry]) {
+    fn judge(&mut self, draft: &[Entry]) -> io::Result<()> {
         let from = |kind: Kind| draft.partition_point(|entry| entry.kind < kind);
         let (rows, before, recorded) = (from(Kind::Row), from(Kind::Before), from(Kind::Recorded));
         let messages = &draft[..rows];
@@ -109,7 +212,7 @@ impl Comparison {
         if !ours && !self.campaigns.contains_key(&draft[0].campaign) {
             self.foreign_messages += messages.len() as u64;
             self.foreign_rows += rows.len() as u64;
-            return;
+            return Ok(());
         }
         match (messages, rows) {
             ([message, ..], []) if was_there => {
@@ -118,20 +221,17 @@ impl Comparison {
             }
             // Its row is newer than the snapshot.
             (_, []) => {}
-            ([], rows) => self.judge_rows(rows, told_before, recorded.copied()),
+            ([], rows) => self.judge_rows(rows, told_before, recorded)?,
             (messages, [row, ..]) => {
-                self.repeated(Finding::MessageRepeated, messages);
                 self.repeated(Finding::RowRepeated, rows);
-                match messages.iter().find(|message| message.fingerprint != row.fingerprint) {
-                    Some(message) => self.note(Finding::FieldsDiffer, message),
-                    None => self.equal += 1,
-                }
+                self.told(messages, row);
             }
         }
+        Ok(())
     }
 
     /// Rows without a message.
-    fn judge_rows(&mut self, rows: &[Entry], told_before: bool, recorded: Option<Entry>) {
+    fn judge_rows(&mut self, rows: &[Entry], told_before: bool, recorded: Option<&Entry>) -> io::Result<()> {
         let row = rows[0];
         let facts = self.campaigns.entry(row.campaign).or_default();
         if row.flag && facts.kept > 0 {
@@ -143,12 +243,9 @@ impl Comparison {
             self.foreign_rows += rows.len() as u64;
         } else {
             self.repeated(Finding::RowRepeated, rows);
-            if self.unresolved.len() < MOST_UNRESOLVED {
-                self.unresolved.push((row, recorded));
-            } else {
-                self.note(Finding::RowWithoutMessage, &row);
-            }
+            self.unsettled.keep(&row, recorded)?;
         }
+        Ok(())
     }
 
     fn repeated(&mut self, finding: Finding, entries: &[Entry]) {
@@ -197,8 +294,14 @@ mod tests {
         comparison.campaigns.insert(NEVER_TOLD, Facts::default());
         let mut entries = entries.to_vec();
         entries.sort_unstable();
-        comparison.take(&entries);
+        comparison.take(&entries).expect("temporary files");
         comparison
+    }
+
+    /// Rows that wait for a round, and rows that should have a message, where this is the last published round of lane 0.
+    fn left(comparison: &Comparison, published: i64) -> (u64, u64) {
+        let published = BTreeMap::from([(0, published)]);
+        (comparison.unsettled.pending(&published), comparison.unsettled.overdue(&published))
     }
 
     fn differences(entries: &[Entry]) -> Differences {
@@ -232,10 +335,45 @@ mod tests {
     }
 
     #[test]
-    fn a_row_without_a_message_is_looked_at_once_more_with_its_round() {
-        let compared = compared(&[entry(Kind::Row), entry(Kind::Recorded)]);
-        assert_eq!(compared.unresolved, [(entry(Kind::Row), Some(entry(Kind::Recorded)))]);
+    fn a_row_without_a_message_waits_for_its_round_until_that_is_published() {
+        let recorded = Entry { place: 4, ..entry(Kind::Recorded) };
+        let compared = compared(&[entry(Kind::Row), recorded]);
         assert_eq!(compared.differences.total(), 0);
+        assert_eq!((left(&compared, 3), left(&compared, 4)), ((1, 0), (0, 1)));
+        let published = BTreeMap::from([(0, 4)]);
+        let overdue = compared.unsettled.into_overdue(&published);
+        assert_eq!(overdue.map(Result::unwrap).flatten().collect::<Vec<_>>(), [entry(Kind::Row)]);
+    }
+
+    #[test]
+    fn any_number_of_rows_may_wait_for_their_rounds() {
+        let mut comparison = compared(&[]);
+        for key in 0..300_000 {
+            let draft = |kind| Entry { key: key << 64, partition: 0, place: 4, ..entry(kind) };
+            comparison.take(&[draft(Kind::Row), draft(Kind::Recorded)]).unwrap();
+        }
+        assert_eq!((left(&comparison, 3), comparison.differences.total()), ((300_000, 0), 0));
+        for key in 0..100_000 {
+            comparison.unsettled.message(&Entry { key: key << 64, ..entry(Kind::LaterMessage) }).unwrap();
+        }
+        comparison.settle().unwrap();
+        assert_eq!((comparison.equal, left(&comparison, 4)), (100_000, (0, 200_000)));
+    }
+
+    #[test]
+    fn a_message_that_came_later_settles_its_row_and_no_other() {
+        let mut comparison = compared(&[entry(Kind::Row)]);
+        let other = Entry { key: 6, ..entry(Kind::LaterMessage) };
+        comparison.unsettled.message(&other).unwrap();
+        comparison.settle().unwrap();
+        assert_eq!((comparison.equal, left(&comparison, 0)), (0, (0, 1)));
+        for message in [entry(Kind::LaterMessage), Entry { place: 9, fingerprint: 1, ..entry(Kind::LaterMessage) }] {
+            comparison.unsettled.message(&message).unwrap();
+        }
+        comparison.settle().unwrap();
+        assert_eq!((left(&comparison, 0), comparison.equal), ((0, 0), 0));
+        let Differences { fields_differ, messages_repeated, .. } = comparison.differences;
+        assert_eq!((fields_differ, messages_repeated), (1, 1));
     }
 
     #[test]
@@ -246,7 +384,7 @@ mod tests {
             vec![Entry { campaign: NEVER_TOLD, ..entry(Kind::Row) }],
         ] {
             let compared = compared(&rows);
-            assert_eq!((compared.foreign_rows, compared.unresolved.len(), compared.differences.total()), (1, 0, 0));
+            assert_eq!((compared.foreign_rows, left(&compared, 0), compared.differences.total()), (1, (0, 0), 0));
         }
     }
 
@@ -261,8 +399,8 @@ mod tests {
     fn a_row_that_somebody_answered_in_is_kept_as_often_as_the_ledger_says() {
         let mut comparison = compared(&[]);
         let answered = |key| Entry { key, flag: true, ..entry(Kind::Row) };
-        comparison.take(&[answered(5)]);
-        comparison.take(&[answered(6)]);
-        assert_eq!((comparison.kept, comparison.unresolved.len()), (1, 1));
+        comparison.take(&[answered(5)]).unwrap();
+        comparison.take(&[answered(6)]).unwrap();
+        assert_eq!((comparison.kept, left(&comparison, 0)), (1, (0, 1)));
     }
 }

@@ -14,7 +14,7 @@
 pub mod buckets;
 pub mod compare;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -191,7 +191,7 @@ impl Verification<'_> {
     ) -> Result<(Notifications, Gathered), VerifyError> {
         let expected: u64 = extent.high.iter().map(|(partition, high)| (high - from[partition]).unsigned_abs()).sum();
         let gathered = Gathered {
-            buckets: Buckets::new(expected.saturating_mul(2))?,
+            buckets: Buckets::new(expected.saturating_mul(2)),
             comparison: Comparison::default(),
             messages: 0,
             rows: 0,
@@ -277,63 +277,49 @@ impl Verification<'_> {
     ) -> Result<(Notifications, Comparison, EndState), VerifyError> {
         let Gathered { buckets, mut comparison, messages, rows, lanes, mut end } = gathered;
         for bucket in buckets.into_sorted() {
-            comparison.take(&bucket?);
+            comparison.take(&bucket?)?;
         }
         let mut notifications = notifications;
-        let mut left: HashMap<u128, (Entry, Option<Entry>)> =
-            std::mem::take(&mut comparison.unresolved).into_iter().map(|left| (left.0.key, left)).collect();
         let began = Instant::now();
-        loop {
-            let published =
-                self.published(left.values().filter_map(|(_, recorded)| recorded.map(|r| r.partition))).await;
-            let pending = |recorded: &Option<Entry>| {
-                recorded.is_some_and(|round| published.get(&round.partition).is_none_or(|seq| *seq < round.place))
-            };
-            let overdue = left.values().any(|(_, recorded)| !pending(recorded));
-            if !overdue || began.elapsed() > IN_FLIGHT {
-                let (pending, different): (Vec<_>, Vec<_>) =
-                    left.into_values().partition(|(_, recorded)| pending(recorded));
-                let different: Vec<Entry> = different.into_iter().map(|(row, _)| row).collect();
-                for row in self.still_there(different).await? {
-                    comparison.note(Finding::RowWithoutMessage, &row);
-                }
-                let pending = pending.len() as u64;
-                return Ok((notifications, comparison, EndState { messages, rows, pending, lanes }));
+        // A mark is read before the messages: whatever it says is published is to be found among them.
+        let published = loop {
+            let published = self.published(comparison.unsettled.lanes()).await;
+            if comparison.unsettled.overdue(&published) == 0 {
+                break published;
             }
-            (notifications, left, end) = self.land(notifications, left, end, &mut comparison).await?;
+            (notifications, comparison, end) = self.land(notifications, comparison, end).await?;
+            if comparison.unsettled.overdue(&published) == 0 || began.elapsed() > IN_FLIGHT {
+                break published;
+            }
             tokio::time::sleep(LOOK_AGAIN).await;
+        };
+        let left = std::mem::take(&mut comparison.unsettled);
+        let pending = left.pending(&published);
+        for overdue in left.into_overdue(&published) {
+            for row in self.still_there(&overdue?).await? {
+                comparison.note(Finding::RowWithoutMessage, &row);
+            }
         }
+        Ok((notifications, comparison, EndState { messages, rows, pending, lanes }))
     }
 
     /// Reads what came since, and takes out what it explains.
     async fn land(
         &self,
         notifications: Notifications,
-        mut left: HashMap<u128, (Entry, Option<Entry>)>,
+        mut comparison: Comparison,
         from: Offsets,
-        comparison: &mut Comparison,
-    ) -> Result<(Notifications, HashMap<u128, (Entry, Option<Entry>)>, Offsets), VerifyError> {
-        let (notifications, left, end, landed) = off_runtime(move || {
+    ) -> Result<(Notifications, Comparison, Offsets), VerifyError> {
+        off_runtime(move || {
             let end = notifications.extent()?.high;
-            let mut landed = Vec::new();
-            notifications.read(&from, &end, |found| {
-                if let Some(draft) = found.value.and_then(FoundDraft::of_message)
-                    && let Some((row, _)) = left.remove(&draft.key())
-                {
-                    landed.push((row, draft.fingerprint() == row.fingerprint));
-                }
-                Ok::<_, VerifyError>(())
+            notifications.read(&from, &end, |found| match found.value.and_then(FoundDraft::of_message) {
+                Some(draft) => Ok::<_, VerifyError>(comparison.unsettled.message(&message(&found, &draft))?),
+                None => Ok(()),
             })?;
-            Ok((notifications, left, end, landed))
+            comparison.settle()?;
+            Ok((notifications, comparison, end))
         })
-        .await?;
-        for (row, agrees) in landed {
-            match agrees {
-                true => comparison.equal += 1,
-                false => comparison.note(Finding::FieldsDiffer, &row),
-            }
-        }
-        Ok((notifications, left, end))
+        .await
     }
 
     /// The last round of each lane that Kafka's mark says is published.
@@ -350,7 +336,7 @@ impl Verification<'_> {
     }
 
     /// Those rows that were not withdrawn meanwhile.
-    async fn still_there(&self, rows: Vec<Entry>) -> Result<Vec<Entry>, VerifyError> {
+    async fn still_there(&self, rows: &[Entry]) -> Result<Vec<Entry>, VerifyError> {
         let mut there = Vec::with_capacity(rows.len());
         for chunk in rows.chunks(MOST_IDS) {
             let ids: Vec<i64> = chunk.iter().map(|row| row.place).collect();
@@ -462,11 +448,21 @@ impl Gathered {
             return Ok(());
         }
         self.messages += 1;
-        // A message under another key goes to another partition: its reader would not find it.
-        let keyed = found.key == Some(draft.client_id.as_bytes());
-        let fingerprint = if keyed { draft.fingerprint() } else { !draft.fingerprint() };
-        let entry = Entry { key: draft.key(), kind, fingerprint, campaign: draft.campaign(), partition, place, flag };
-        Ok(self.buckets.push(&entry)?)
+        Ok(self.buckets.push(&Entry { kind, flag, ..message(found, &draft) })?)
+    }
+}
+
+/// A draft as the topic holds it. A message under another key goes to another partition: its reader would not find it, so it differs.
+fn message(found: &Found<'_>, draft: &FoundDraft<'_>) -> Entry {
+    let keyed = found.key == Some(draft.client_id.as_bytes());
+    Entry {
+        key: draft.key(),
+        kind: Kind::LaterMessage,
+        fingerprint: if keyed { draft.fingerprint() } else { !draft.fingerprint() },
+        campaign: draft.campaign(),
+        partition: found.partition,
+        place: found.offset,
+        flag: false,
     }
 }
 

@@ -74,6 +74,23 @@ impl ByHand {
         }
     }
 
+    /// Round `seq` is recorded, with a page of so many clients; the rows are inserted.
+    pub fn record_many(&self, seq: i64, clients: usize) {
+        let last = format!("{clients:07}");
+        self.record(seq, &[&last]);
+        let id = &self.campaign.adv_campaign_id;
+        self.execute(&format!(
+            "update dinnerbell.round set drafts = {clients} where seq = {seq};
+             update dinnerbell.round_part set drafts = {clients} where seq = {seq};
+             update dinnerbell.campaign set told = told + {clients} - 1 where adv_campaign_id = '{id}';
+             insert into public.subscribers_feedback (restaurant_id, adv_campaign_id, adv_campaign_content, adv_campaign_owner,
+             adv_campaign_owner_contact, adv_campaign_datetime_start, adv_campaign_datetime_end, datetime_created, client_id,
+             trigger_datetime_created) select restaurant_id, adv_campaign_id, adv_campaign_content, adv_campaign_owner,
+             adv_campaign_owner_contact, adv_campaign_datetime_start, adv_campaign_datetime_end, datetime_created, to_char(n, 'FM0000000'),
+             trigger_datetime_created from public.subscribers_feedback, generate_series(1, {clients} - 1) n where client_id = '{last}'"
+        ));
+    }
+
     /// Round `seq` is published: its messages and its mark are in Kafka, and the ledger knows.
     pub fn publish(&self, seq: i64, clients: &[&str]) {
         for client in clients {

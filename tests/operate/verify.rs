@@ -164,3 +164,15 @@ fn servers_that_cannot_be_reached_are_no_difference() {
     stage.config.set("kafka.topics", "notifications", "elsewhere");
     assert_eq!(json_of(&stage, &["verify"]).0, 3, "another topic than the ledger's");
 }
+
+#[test]
+fn any_number_of_rows_may_wait_for_a_round_to_be_published() {
+    let by_hand = ByHand::new();
+    by_hand.record_many(1, 150_000);
+    let (status, report) = verified(&by_hand);
+    assert_eq!((status, &report["result"], &report["pending"]), (0, &json!("equal"), &json!(150_000)), "{report}");
+    by_hand.mark(1, 0, 101);
+    let (status, report) = verified(&by_hand);
+    assert_eq!((status, &report["pending"]), (1, &json!(0)), "Kafka says that it is published: {report}");
+    assert_eq!(report["differences"]["rows_without_message"], json!(150_000), "{report}");
+}
