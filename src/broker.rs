@@ -238,8 +238,12 @@ pub trait Broker: Clone + Send + Sync + 'static {
     fn producer(&self, lane: Lane) -> impl Future<Output = Result<Self::Producer, BrokerError>> + Send;
     /// The group's committed metadata for the lane, stable offsets only.
     fn committed(&self, lane: Lane) -> impl Future<Output = Result<Committed, BrokerError>> + Send;
-    /// The lane's low and high watermarks.
+    /// The first offset of the lane, and the offset up to which a `read_committed` reader can read.
     fn watermarks(&self, lane: Lane) -> impl Future<Output = Result<(i64, i64), BrokerError>> + Send;
+    /// The offset behind the lane's last record, those of open transactions included.
+    fn log_end(&self, lane: Lane) -> impl Future<Output = Result<i64, BrokerError>> + Send;
+    /// How many lanes there are: the partitions of the campaigns topic.
+    fn lanes(&self) -> impl Future<Output = Result<i32, BrokerError>> + Send;
     /// The mark of the record at an offset; none where no record is there (compacted, or a transaction's marker).
     fn mark_at(&self, lane: Lane, offset: i64) -> impl Future<Output = Result<Option<RecordMark>, BrokerError>> + Send;
     /// Starts to read the lane from a position.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -28,7 +28,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::{self, Secret};
-use crate::metrics::{Board, EXPOSITION_TYPE};
+use crate::metrics::{Board, Format};
 
 /// Most connections at once; where all of them are being answered, further ones wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 64;
@@ -261,9 +261,13 @@ async fn readyz(State(board): State<Arc<Board>>) -> Response {
     (status, [(CACHE_CONTROL, "no-store")], Json(readiness)).into_response()
 }
 
-async fn metrics(State(board): State<Arc<Board>>) -> Response {
-    match board.exposition() {
-        Ok(text) => ([(CONTENT_TYPE, EXPOSITION_TYPE), (CACHE_CONTROL, "no-store")], text).into_response(),
+async fn metrics(State(board): State<Arc<Board>>, headers: HeaderMap) -> Response {
+    let format = Format::asked_for(headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok()));
+    match board.exposition(format) {
+        Ok(text) => {
+            let headers = [(CONTENT_TYPE, format.media_type()), (CACHE_CONTROL, "no-store"), (VARY, "accept")];
+            (headers, text).into_response()
+        }
         Err(error) => {
             tracing::error!(%error, "the metrics could not be written");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

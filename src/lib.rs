@@ -11,6 +11,7 @@ pub mod demo;
 pub mod doctor;
 pub mod draft;
 pub mod fail_point;
+pub mod file_limit;
 pub mod http;
 pub mod kafka;
 pub mod keep;

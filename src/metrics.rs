@@ -4,6 +4,7 @@
 //! Nothing personal leaves through it: no client id is a label, a log field or a part of an answer (see [`anonymous`]).
 
 mod anonymous;
+mod format;
 mod lag;
 mod process;
 mod readiness;
@@ -21,6 +22,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 pub use anonymous::anonymous;
+pub use format::Format;
 pub use lag::Lag;
 pub use readiness::{LaneReport, Need, Readiness};
 
@@ -30,9 +32,6 @@ use crate::memory::Memory;
 use crate::postgres::headroom::Headroom;
 use crate::postgres::ledger::prune::Prunable;
 use crate::way::LaneError;
-
-/// The media type of what [`Board::exposition`] returns.
-pub const EXPOSITION_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// How long the poll loop of the group's consumer may stand still before the process counts as dead.
 const LONGEST_STANDSTILL: Duration = Duration::from_secs(10);
@@ -99,6 +98,8 @@ struct Standing {
     /// The memory for drafts in flight.
     memory: OnceLock<Arc<Memory>>,
     clock_difference: Mutex<Option<f64>>,
+    /// Of the campaigns topic.
+    partitions: Mutex<Option<i32>>,
     headroom: Mutex<Vec<Headroom>>,
 }
 
@@ -260,7 +261,12 @@ impl Board {
         self.series.unsent.get_or_create(&[("why", why)]).inc_by(unsent);
     }
 
-    /// How far a lane is behind: records below the high watermark that are not taken in, and the age of the oldest of them in seconds;
+    /// The campaigns topic has so many partitions.
+    pub fn partitions(&self, partitions: i32) {
+        *locked(&self.standing.partitions) = Some(partitions);
+    }
+
+    /// How far a lane is behind: records up to the end of its partition that are not taken in, and the age of the oldest of them in seconds;
     /// none where it could not be found out. [`watch::watch`] calls this.
     pub fn observe_lag(&self, lane: Lane, lag: Option<Lag>) {
         if let Some(view) = self.standing.lanes().get_mut(&lane) {
@@ -268,9 +274,16 @@ impl Board {
         }
     }
 
-    /// Finds a lane's lag from the high watermark, and shows it. `now` is in milliseconds since the epoch.
-    fn find_lag(&self, lane: Lane, high: Option<i64>, now: i64) {
-        let lag = self.standing.lanes().get_mut(&lane).and_then(|view| view.lag.find(high?, now));
+    /// Finds a lane's lag from the ends of its partition, and shows it. `now` is in milliseconds since the epoch.
+    fn find_lag(&self, lane: Lane, ends: Option<lag::Ends>, now: i64) {
+        let lag = self.standing.lanes().get_mut(&lane).and_then(|view| {
+            let lag = view.lag.look(ends?, now);
+            if let Some(held) = view.lag.held_back.as_mut().filter(|held| !held.told && held.is_long(now)) {
+                held.told = true;
+                tracing::warn!(lane, "{}", held.said());
+            }
+            lag
+        });
         self.observe_lag(lane, lag);
     }
 }
@@ -354,11 +367,11 @@ impl Board {
         self.standing.readiness()
     }
 
-    /// Everything in OpenMetrics' text format.
-    pub fn exposition(&self) -> Result<String, fmt::Error> {
+    /// Everything, in one of the text formats.
+    pub fn exposition(&self, format: Format) -> Result<String, fmt::Error> {
         let mut exposition = String::with_capacity(16 * 1024);
         text::encode(&mut exposition, &self.registry)?;
-        Ok(exposition)
+        Ok(format.of(exposition))
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::broker::BrokerError;
+use crate::broker::{Broker, BrokerError};
 use crate::config::Config;
+use crate::file_limit;
 use crate::http;
 use crate::kafka::membership::{Membership, Standing};
 use crate::kafka::{self, KafkaBroker};
@@ -53,6 +54,7 @@ type Shared = Deps<KafkaBroker, PostgresLedger, PostgresAudience, PostgresClock>
 /// Runs an instance until the stop.
 pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
     let board = Arc::new(Board::default());
+    let files = file_limit::raise();
     let bound = http::bind(&config.http).await.map_err(|error| ServiceError::Refused(error.to_string()))?;
     // HTTP ends last: while the lanes finish their rounds, it says that the service is stopping.
     let (end, ended) = watch::channel(false);
@@ -62,7 +64,10 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
         let (looks, brake) = watch::channel(Look::NONE);
         let started = start(&config, &board, (&looks, Brake::new(brake)), &mut stop).await;
         match started {
-            Ok(deps) => work(deps, &config, looks, stop.clone()).await,
+            Ok(deps) => {
+                warn_of_files(&deps.broker, &config, files).await;
+                work(deps, &config, looks, stop.clone()).await
+            }
             Err(NotStarted::Stopped) => Ok(()),
             Err(NotStarted::Error(error)) => Err(error),
         }
@@ -76,6 +81,16 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
         worked
     };
     tokio::join!(working, serving).0
+}
+
+/// Says beforehand that lanes will find no file. Kafka was contacted a moment ago: what it does not answer now is left unsaid.
+async fn warn_of_files(broker: &KafkaBroker, config: &Config, limit: Option<u64>) {
+    let (Ok(lanes), Ok(brokers)) = tokio::join!(broker.lanes(), broker.brokers()) else { return };
+    let lanes = u64::try_from(lanes).unwrap_or(0);
+    let connections = config.feedback.max_connections + config.subscribers.max_connections;
+    if let Some((found, remedy)) = file_limit::judge(limit, lanes, brokers as u64, connections as u64) {
+        tracing::warn!(remedy, "{found}");
+    }
 }
 
 /// The board learns of the stop.

@@ -1,6 +1,8 @@
 //! `dinnerbell demo`, as a newcomer runs it.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -54,6 +56,15 @@ impl Place {
     }
 }
 
+/// Whether `/readyz` says so.
+fn ready(address: &str) -> bool {
+    let mut answer = String::new();
+    let mut stream = TcpStream::connect(address).expect("the demo serves it");
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it listens");
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer.starts_with("HTTP/1.1 200")
+}
+
 fn processes_of(folder: &Path) -> Vec<String> {
     let folder = folder.to_str().expect("temporary folders have plain names");
     let commands = fs::read_dir("/proc").expect("this is Linux").flatten().filter_map(|process| {
@@ -88,6 +99,10 @@ fn the_demo_runs_on_takes_campaigns_and_ends_in_order() {
     let sent = run(send, DONE_WITHIN);
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
     demo.wait_for_log("pizzeria: another", DONE_WITHIN);
+    let written = fs::read_to_string(place.configuration()).expect("the demo wrote it");
+    let configuration: toml::Table = written.parse().expect("it is TOML");
+    let address = configuration["http"]["listen"].as_str().expect("it is an address").to_owned();
+    wait_until("it is ready", DONE_WITHIN, || ready(&address));
     let log = demo.stop();
     assert!(log.contains("rows 1000, messages 1000: all told"), "{log}");
     assert!(log.contains("nothing is left behind"), "{log}");

@@ -12,7 +12,7 @@ use dinnerbell::config::{self, Secret};
 use dinnerbell::http::{bind, serve};
 use dinnerbell::ledger::Halt;
 use dinnerbell::memory::Memory;
-use dinnerbell::metrics::{Board, Lag, LaneState, Need};
+use dinnerbell::metrics::{Board, Format, Lag, LaneState, Need};
 use dinnerbell::postgres::headroom::{Headroom, Resource};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -89,11 +89,16 @@ async fn readiness_says_what_is_missing_until_nothing_is() {
 #[tokio::test]
 async fn metrics_carry_their_media_type_and_end_as_the_format_wants() {
     while_serving(Arc::default(), None, async |address, _stop| {
-        let (status, answer) = get(address, "/metrics").await;
-        assert_eq!(status, 200);
-        let media = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n";
-        assert!(answer.contains(media), "{answer}");
-        assert!(answer.ends_with("# EOF\n"));
+        let open = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        for (accept, media) in [(open, open), ("*/*", "text/plain; version=0.0.4; charset=utf-8")] {
+            let request = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n");
+            let (status, answer) = ask(address, &request).await;
+            assert_eq!(status, 200);
+            assert!(answer.contains(&format!("content-type: {media}\r\n")), "{answer}");
+            assert_eq!(answer.ends_with("# EOF\n"), media == open);
+            let counter = if media == open { "drafts_published" } else { "drafts_published_total" };
+            assert!(answer.contains(&format!("# TYPE dinnerbell_{counter} counter\n")), "{answer}");
+        }
     })
     .await;
 }
@@ -274,6 +279,7 @@ fn full_board() -> Board {
     board.observe_lag(0, Some(Lag { records: 1, seconds: 1.0 }));
     board.watch_memory(Arc::new(Memory::new(2048)));
     board.clock_difference(0.5);
+    board.partitions(1);
     let headroom = |of| Headroom { of, column: String::new(), column_type: String::new(), last: 0, end: 1 << 40 };
     board.headroom(&[Resource::FeedbackIds, Resource::DraftTimes].map(headroom));
     board
@@ -281,7 +287,7 @@ fn full_board() -> Board {
 
 /// What `/metrics` exposes. A counter's samples end in `_total`, an info's in `_info`, and that is how they are called.
 fn exposed() -> BTreeMap<String, Described> {
-    let exposition = full_board().exposition().unwrap();
+    let exposition = full_board().exposition(Format::OpenMetrics).unwrap();
     let mut metrics = BTreeMap::<String, Described>::new();
     let mut current = (String::new(), String::new());
     for line in exposition.lines() {

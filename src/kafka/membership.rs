@@ -70,6 +70,8 @@ struct Member {
     standing: watch::Sender<Standing>,
     /// When the assignment was lost, until there is another one.
     lost: Mutex<Option<Instant>>,
+    /// Whether an assignment could not be taken: later ones do not bring its lanes.
+    untaken: AtomicBool,
 }
 
 /// Makes a client that has joined, as often as one is needed.
@@ -86,7 +88,8 @@ impl Joining {
         let explain = |error: KafkaError| self.observer.explain("joining the group", &error);
         let (topic, observer) = (self.topic.clone(), self.observer.clone());
         let (held, standing) = (self.held.clone(), self.standing.clone());
-        let member = Member { topic, observer, held, standing, lost: Mutex::default() };
+        let member =
+            Member { topic, observer, held, standing, lost: Mutex::default(), untaken: AtomicBool::new(false) };
         let consumer: BaseConsumer<Member> = self.settings.create_with_context(member).map_err(explain)?;
         consumer.subscribe(&[&self.topic]).map_err(explain)?;
         Ok(consumer)
@@ -314,11 +317,15 @@ impl ConsumerContext for Member {
         let lanes = self.lanes(list);
         if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             if let Err(error) = self.assign(consumer, list) {
-                tracing::error!(?lanes, %error, "taking an assignment failed");
+                tracing::error!(?lanes, %error, "taking an assignment failed; this member is replaced shortly");
+                self.untaken.store(true, Ordering::Release);
+                self.lost().get_or_insert_with(Instant::now);
                 return;
             }
             tracing::info!(?lanes, "assigned");
-            *self.lost() = None;
+            if !self.untaken.load(Ordering::Acquire) {
+                *self.lost() = None;
+            }
             self.standing.send_replace(Standing::Member);
             self.held.send_modify(|held| held.extend(lanes));
         } else {

@@ -124,9 +124,12 @@ impl KafkaBroker {
         look_at(&self.shared.kafka, &self.shared.reader).await
     }
 
-    /// How many lanes there are now.
-    pub async fn lanes(&self) -> Result<i32, BrokerError> {
-        partitions(&self.shared.reader, &self.shared.kafka.topics.campaigns).await
+    /// How many brokers the cluster has.
+    pub async fn brokers(&self) -> Result<usize, BrokerError> {
+        let counted = self.shared.reader.ask("counting the brokers".into(), |consumer, topic| {
+            Ok(consumer.fetch_metadata(Some(topic), ASK)?.brokers().len())
+        });
+        counted.await
     }
 
     /// Where each lane begins when the service first starts.
@@ -196,6 +199,14 @@ impl Broker for KafkaBroker {
 
     async fn watermarks(&self, lane: Lane) -> Result<(i64, i64), BrokerError> {
         self.shared.reader.watermarks(lane).await
+    }
+
+    async fn log_end(&self, lane: Lane) -> Result<i64, BrokerError> {
+        self.shared.reader.log_end(lane).await
+    }
+
+    async fn lanes(&self) -> Result<i32, BrokerError> {
+        partitions(&self.shared.reader, &self.shared.kafka.topics.campaigns).await
     }
 
     async fn mark_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordMark>, BrokerError> {

@@ -59,6 +59,8 @@ struct Shared {
     observer: Observer,
     // Taken before the thread is told to stop: the consumer's end blocks, and belongs on that thread.
     consumer: Option<Arc<BaseConsumer<Observer>>>,
+    /// Sees what open transactions hold back. It reads nothing. Taken as the other one is.
+    every: Option<Arc<BaseConsumer<Observer>>>,
     commands: Sender<Command>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -103,9 +105,20 @@ impl std::fmt::Debug for Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.consumer = None;
+        self.every = None;
         // Full: the thread is alive and finds the channel closed after the last command.
         let _ = self.commands.try_send(Command::Stop);
     }
+}
+
+/// Makes the client that asks for the ends of the log; nothing is contacted before it is asked.
+fn every_record(kafka: &config::Kafka, observer: &Observer) -> KafkaResult<BaseConsumer<Observer>> {
+    let promises = [
+        ("group.id", kafka.group_id.as_str()),
+        ("enable.auto.commit", "false"),
+        ("isolation.level", "read_uncommitted"),
+    ];
+    settings(kafka, Role::Consumer, "ends", &[], &promises).create_with_context(observer.clone())
 }
 
 fn reader_settings(kafka: &config::Kafka) -> ClientConfig {
@@ -137,15 +150,20 @@ impl Reader {
             .create_with_context(observer.clone())
             .map_err(|error| observer.explain("making the reading client", &error))?;
         let consumer = Arc::new(consumer);
+        let every =
+            every_record(kafka, &observer).map_err(|error| observer.explain("making the reading client", &error))?;
+        let every = Arc::new(every);
         let (commands, inbox) = crossbeam_channel::bounded(COMMANDS);
         let topic = kafka.topics.campaigns.clone();
-        let desk = Desk { topic: topic.clone(), consumer: Arc::clone(&consumer), open: HashMap::new() };
+        let (reading, ends) = (Arc::clone(&consumer), Arc::clone(&every));
+        let desk = Desk { topic: topic.clone(), consumer: reading, every: ends, open: HashMap::new() };
         let thread = std::thread::Builder::new()
             .name("kafka-reader".into())
             .spawn(move || desk.run(&inbox))
             .map_err(|error| BrokerError::Passing(format!("starting the reader's thread: {error}")))?;
         let thread = Mutex::new(Some(thread));
-        Ok(Self { shared: Arc::new(Shared { topic, observer, consumer: Some(consumer), commands, thread }) })
+        let (consumer, every) = (Some(consumer), Some(every));
+        Ok(Self { shared: Arc::new(Shared { topic, observer, consumer, every, commands, thread }) })
     }
 
     /// What librdkafka said outside of calls.
@@ -187,6 +205,14 @@ impl Reader {
         .await
     }
 
+    /// The offset behind the lane's last record, those of open transactions included.
+    pub async fn log_end(&self, lane: Lane) -> Result<i64, BrokerError> {
+        let every = Arc::clone(self.shared.every.as_ref().expect("it is taken only by drop"));
+        let asked = self
+            .ask(format!("reading the end of lane {lane}"), move |_, topic| every.fetch_watermarks(topic, lane, ASK));
+        Ok(asked.await?.1)
+    }
+
     /// What the group committed for the lane, stable offsets only: while a transaction that commits one is open, this waits.
     pub async fn committed(&self, lane: Lane) -> Result<Committed, BrokerError> {
         self.ask(format!("reading the group's committed offset of lane {lane}"), move |consumer, topic| {
@@ -205,11 +231,14 @@ impl Reader {
 
     /// Asks the group's coordinator for a sign of life.
     pub async fn coordinator_answers(&self) -> Result<(), BrokerError> {
-        // Of a lane that nobody has: no transaction that is open can hold the answer back.
+        // Of a lane that nobody has: no transaction that is open can hold the answer back. That it is unknown is an answer too.
         let asked = self.ask("asking the group's coordinator".into(), |consumer, topic| {
-            committed_once(consumer, topic, Lane::MAX, ASK)
+            match committed_once(consumer, topic, Lane::MAX, ASK) {
+                Err(error) if is_unknown_partition(&error) => Ok(()),
+                answered => answered.map(drop),
+            }
         });
-        asked.await.map(drop)
+        asked.await
     }
 
     /// The mark of the record at an offset, if a record is there. The lane must not be open.
@@ -275,6 +304,11 @@ fn unstable(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnstableOffsetCommit)
 }
 
+fn is_unknown_partition(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{UnknownPartition, UnknownTopicOrPartition};
+    matches!(error.rdkafka_error_code(), Some(UnknownPartition | UnknownTopicOrPartition))
+}
+
 fn committed_once(
     consumer: &BaseConsumer<Observer>,
     topic: &str,
@@ -308,6 +342,8 @@ fn is_unreadable(error: &KafkaError) -> bool {
 struct Desk {
     topic: String,
     consumer: Arc<BaseConsumer<Observer>>,
+    /// Held so that its end blocks nobody but this thread.
+    every: Arc<BaseConsumer<Observer>>,
     open: HashMap<Lane, Arc<Slot>>,
 }
 
@@ -328,6 +364,7 @@ impl Desk {
             self.sweep();
             // Logs and errors only: every lane that is read has its own queue.
             listen(&self.consumer);
+            listen(&self.every);
         }
         for lane in self.open.keys().copied().collect::<Vec<_>>() {
             self.close(lane);

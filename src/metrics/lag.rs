@@ -5,10 +5,64 @@
 
 use std::collections::VecDeque;
 
+use jiff::{Timestamp, Unit};
+
+/// Where a lane's partition ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ends {
+    /// Behind the last record.
+    pub(super) log: i64,
+    /// Behind the last record that no open transaction holds back.
+    pub(super) stable: i64,
+}
+
+/// Records that a sender's open transaction holds back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HeldBack {
+    /// How many offsets lie behind the first record of that transaction, it included.
+    pub(super) records: u64,
+    /// Where the first of them lies.
+    stable: i64,
+    /// When they were first seen, in milliseconds since the epoch.
+    pub(super) since: i64,
+    /// Whether the log was told.
+    pub(super) told: bool,
+}
+
+/// How long records may be held back before it is said. Senders' transactions end far sooner.
+const LONG: i64 = 10_000;
+
+impl HeldBack {
+    /// Whether it lasts so long that an operator should know.
+    pub(super) fn is_long(&self, now: i64) -> bool {
+        now - self.since >= LONG
+    }
+
+    /// What an operator is told of it.
+    pub(super) fn said(&self) -> String {
+        let since = Timestamp::from_millisecond(self.since).ok().and_then(|since| since.round(Unit::Second).ok());
+        format!(
+            "{} records wait for a sender's open transaction since {}; it ends with its sender, or at the sender's transaction.timeout.ms; \
+             kafka-transactions.sh find-hanging names one that never ends",
+            self.records,
+            since.unwrap_or(Timestamp::UNIX_EPOCH)
+        )
+    }
+
+    /// What is held back at these ends, in view of what was held back before. A transaction that ended lets the others go, or the next one
+    /// holds them from its own first record on.
+    fn at(ends: Ends, before: Option<Self>, now: i64) -> Option<Self> {
+        let records = u64::try_from(ends.log - ends.stable).ok().filter(|records| *records > 0)?;
+        let same = before.filter(|held| held.stable == ends.stable);
+        let (since, told) = same.map_or((now, false), |held| (held.since, held.told));
+        Some(Self { records, stable: ends.stable, since, told })
+    }
+}
+
 /// How far a lane is behind.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lag {
-    /// Offsets from the position to the high watermark; markers of transactions count.
+    /// Offsets from the position to the end of the partition; markers of transactions count, and what open transactions hold back.
     pub records: u64,
     /// The age of the oldest record that is not taken in, 0 where there is none.
     pub seconds: f64,
@@ -21,6 +75,7 @@ const MOST_SAMPLES: usize = 2_048;
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
     pub(super) shown: Option<Lag>,
+    pub(super) held_back: Option<HeldBack>,
     position: Option<i64>,
     /// When the last record taken in was appended.
     last_taken: Option<i64>,
@@ -41,8 +96,13 @@ impl Tracker {
         self.last_taken = last_taken.or(self.last_taken);
     }
 
-    /// The lag at this watermark; none where the position is not known.
-    pub(super) fn find(&mut self, high: i64, now: i64) -> Option<Lag> {
+    /// The lag at these ends, and what is held back; none where the position is not known.
+    pub(super) fn look(&mut self, ends: Ends, now: i64) -> Option<Lag> {
+        self.held_back = HeldBack::at(ends, self.held_back.take(), now);
+        self.find(ends.log, now)
+    }
+
+    fn find(&mut self, high: i64, now: i64) -> Option<Lag> {
         let position = self.position?;
         while self.seen.front().is_some_and(|(seen, _)| *seen <= position) {
             self.seen.pop_front();
@@ -116,6 +176,21 @@ mod tests {
         lane.find(10, 0);
         lane.position(2, None);
         assert_eq!(lane.find(10, 50_000), lag(8, 0.0));
+    }
+
+    #[test]
+    fn what_an_open_transaction_holds_back_is_as_old_as_its_first_record_was_seen() {
+        let mut lane = Tracker::default();
+        lane.position(3, None);
+        let held = |lane: &mut Tracker, log, stable, now| {
+            let lag = lane.look(Ends { log, stable }, now);
+            (lag.map(|lag| lag.records), lane.held_back.map(|held| (held.records, held.since)))
+        };
+        assert_eq!(held(&mut lane, 3, 3, 0), (Some(0), None));
+        assert_eq!(held(&mut lane, 5, 3, 1_000), (Some(2), Some((2, 1_000))));
+        assert_eq!(held(&mut lane, 9, 3, 6_000), (Some(6), Some((6, 1_000))), "more came behind it");
+        assert_eq!(held(&mut lane, 9, 7, 11_000), (Some(6), Some((2, 11_000))), "the next transaction holds the rest");
+        assert_eq!(held(&mut lane, 9, 9, 16_000), (Some(6), None));
     }
 
     #[test]

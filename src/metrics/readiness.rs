@@ -67,6 +67,8 @@ pub struct Readiness {
     pub ready: bool,
     /// What is missing, each with why.
     pub missing: Vec<String>,
+    /// What somebody should look at, though the instance does its work.
+    pub warnings: Vec<String>,
     /// Whether an operator paused all sending: an order, not a fault.
     pub paused: bool,
     /// The lanes of this instance. None is no fault: there may be more instances than lanes.
@@ -124,6 +126,13 @@ impl LaneReport {
 }
 
 impl super::Standing {
+    /// What waits behind senders' open transactions.
+    fn warnings(&self) -> Vec<String> {
+        let lanes = self.lanes();
+        let held = lanes.iter().filter_map(|(lane, view)| Some((lane, view.lag.held_back.filter(|held| held.told)?)));
+        held.map(|(lane, held)| format!("lane {lane}: {}", held.said())).collect()
+    }
+
     pub(super) fn readiness(&self) -> Readiness {
         let mut missing = Vec::new();
         if self.stopping.load(Ordering::Relaxed) {
@@ -139,6 +148,7 @@ impl super::Standing {
         }
         let lanes: Vec<LaneReport> = self.lanes().iter().map(|(lane, view)| LaneReport::of(*lane, view)).collect();
         missing.extend(lanes.iter().filter_map(LaneReport::missing));
-        Readiness { ready: missing.is_empty(), missing, paused: self.paused.load(Ordering::Relaxed), lanes }
+        let paused = self.paused.load(Ordering::Relaxed);
+        Readiness { ready: missing.is_empty(), missing, warnings: self.warnings(), paused, lanes }
     }
 }

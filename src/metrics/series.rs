@@ -224,6 +224,10 @@ impl Collector for Gauges {
             let help = "This machine's clock less the feedback database's";
             gauge(&mut encoder, "clock_difference", help, Some(&Unit::Seconds), seconds)?;
         }
+        if let Some(partitions) = *locked(&self.0.partitions) {
+            let help = "Partitions of the campaigns topic, whichever instance has them";
+            gauge(&mut encoder, "lanes", help, None, u64::try_from(partitions).unwrap_or(0))?;
+        }
         self.encode_headroom(&mut encoder)?;
         self.encode_lanes(&mut encoder)
     }
@@ -261,7 +265,17 @@ impl Gauges {
         lane_gauge(encoder, "running_campaigns", help, None, running)?;
         let lags = || lanes.iter().filter_map(|(lane, view)| Some((*lane, view.lag.shown?)));
         let records = lags().map(|(lane, lag)| (lane, None, lag.records));
-        lane_gauge(encoder, "lane_lag_records", "Offsets between the position and the high watermark", None, records)?;
+        lane_gauge(
+            encoder,
+            "lane_lag_records",
+            "Offsets from the position to the end of the partition",
+            None,
+            records,
+        )?;
+        let held = lanes.iter().filter(|(_, view)| view.lag.shown.is_some());
+        let held = held.map(|(lane, view)| (*lane, None, view.lag.held_back.map_or(0, |held| held.records)));
+        let help = "Offsets that a sender's open transaction holds back";
+        lane_gauge(encoder, "lane_held_back_records", help, None, held)?;
         let seconds = lags().map(|(lane, lag)| (lane, None, lag.seconds));
         lane_gauge(encoder, "lane_lag", "Age of the oldest record not taken in", Some(&Unit::Seconds), seconds)
     }

@@ -16,7 +16,7 @@ fn halt(found: &str) -> Halt {
 }
 
 fn sample(board: &Board, name: &str) -> Option<String> {
-    let exposition = board.exposition().unwrap();
+    let exposition = board.exposition(Format::OpenMetrics).unwrap();
     exposition.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(' ')?.to_owned()))
 }
 
@@ -42,7 +42,10 @@ fn an_instance_is_ready_when_everything_is_there_even_without_a_lane() {
     assert_eq!(missing.len(), Need::ALL.len(), "{missing:?}");
     assert_eq!(missing[0], "feedback: not there yet");
     all_there(&board);
-    assert_eq!(board.readiness(), Readiness { ready: true, missing: Vec::new(), paused: false, lanes: Vec::new() });
+    assert_eq!(
+        board.readiness(),
+        Readiness { ready: true, missing: Vec::new(), warnings: Vec::new(), paused: false, lanes: Vec::new() }
+    );
     board.waits_for(Need::Kafka, "localhost:9092 does not answer");
     assert_eq!(board.readiness().missing, ["kafka: localhost:9092 does not answer"]);
     board.has(Need::Kafka);
@@ -108,9 +111,12 @@ fn a_lane_that_was_left_leaves_no_series_behind() {
     board.observe_lag(2, Some(Lag { records: 1, seconds: 1.0 }));
     assert_samples(&board, &[("dinnerbell_lane_lag_records{lane=\"2\"}", "1")]);
     board.left(2);
-    assert!(!board.exposition().unwrap().contains("lane=\"2\""));
+    assert!(!board.exposition(Format::OpenMetrics).unwrap().contains("lane=\"2\""));
     board.observe_lag(2, Some(Lag { records: 1, seconds: 1.0 }));
-    assert!(!board.exposition().unwrap().contains("lane=\"2\""), "a late answer does not bring it back");
+    assert!(
+        !board.exposition(Format::OpenMetrics).unwrap().contains("lane=\"2\""),
+        "a late answer does not bring it back"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,7 +158,7 @@ fn the_records_of_an_intake_are_counted_by_what_they_ended_as_and_add_up() {
         ],
     );
     let total: u64 = board
-        .exposition()
+        .exposition(Format::OpenMetrics)
         .unwrap()
         .lines()
         .filter(|line| line.starts_with("dinnerbell_records_total{"))
@@ -191,7 +197,7 @@ fn memory_in_flight_is_what_was_taken_of_it() {
 #[test]
 fn each_failure_has_a_cause_that_was_registered() {
     let board = Board::default();
-    let before = board.exposition().unwrap().lines().count();
+    let before = board.exposition(Format::OpenMetrics).unwrap().lines().count();
     let errors = [
         LaneError::NotAssigned,
         LaneError::ClockUnread,
@@ -207,5 +213,5 @@ fn each_failure_has_a_cause_that_was_registered() {
     for error in &errors {
         board.lane_warns(0, error);
     }
-    assert_eq!(board.exposition().unwrap().lines().count(), before);
+    assert_eq!(board.exposition(Format::OpenMetrics).unwrap().lines().count(), before);
 }

@@ -7,7 +7,8 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Board;
-use crate::broker::{Broker, Lane};
+use super::lag::Ends;
+use crate::broker::{Broker, BrokerError, Lane};
 use crate::clock::Clock;
 
 /// How often it is looked after.
@@ -41,13 +42,19 @@ pub async fn look<B: Broker, C: Clock>(broker: &B, clock: &C, board: &Board) {
     let database = clock.now();
     #[expect(clippy::cast_precision_loss, reason = "a difference of clocks needs no more digits than a double has")]
     board.clock_difference((i64::try_from(wall.as_micros()).unwrap_or(i64::MAX) - database) as f64 / 1e6);
-    let high = |lane: Lane| async move {
-        let asked = timeout(PATIENCE, broker.watermarks(lane)).await;
-        (lane, asked.ok().and_then(Result::ok).map(|(_, high)| high))
+    if let Ok(Ok(lanes)) = timeout(PATIENCE, broker.lanes()).await {
+        board.partitions(lanes);
+    }
+    let ends = |lane: Lane| async move {
+        // The end of the log first: what is committed in between is not taken for held back.
+        let asked = async {
+            Ok::<_, BrokerError>(Ends { log: broker.log_end(lane).await?, stable: broker.watermarks(lane).await?.1 })
+        };
+        (lane, timeout(PATIENCE, asked).await.ok().and_then(Result::ok))
     };
-    let mut answers = stream::iter(board.lanes().into_keys()).map(high).buffer_unordered(LANES_AT_ONCE);
-    while let Some((lane, high)) = answers.next().await {
-        board.find_lag(lane, high, clock.now() / 1_000);
+    let mut answers = stream::iter(board.lanes().into_keys()).map(ends).buffer_unordered(LANES_AT_ONCE);
+    while let Some((lane, ends)) = answers.next().await {
+        board.find_lag(lane, ends, clock.now() / 1_000);
     }
 }
 
@@ -57,9 +64,9 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use super::*;
-    use crate::broker::{Arrived, BrokerError, Committed, Input, Producer, RecordMark};
+    use crate::broker::{Arrived, Committed, Input, Producer, RecordMark};
     use crate::clock::EpochMicros;
-    use crate::metrics::LaneState;
+    use crate::metrics::{Format, LaneState};
     use crate::way::record::Recorded;
 
     /// Kafka that knows watermarks only; a negative one is an error.
@@ -111,6 +118,14 @@ mod tests {
             }
         }
 
+        async fn log_end(&self, lane: Lane) -> Result<i64, BrokerError> {
+            Ok(self.watermarks(lane).await?.1)
+        }
+
+        async fn lanes(&self) -> Result<i32, BrokerError> {
+            Ok(2)
+        }
+
         async fn mark_at(&self, _: Lane, _: i64) -> Result<Option<RecordMark>, BrokerError> {
             away()
         }
@@ -134,7 +149,7 @@ mod tests {
     }
 
     fn shows(board: &Board, line: &str) -> bool {
-        board.exposition().unwrap().lines().any(|shown| shown == line)
+        board.exposition(Format::OpenMetrics).unwrap().lines().any(|shown| shown == line)
     }
 
     #[tokio::test]
@@ -146,13 +161,13 @@ mod tests {
         board.position(0, 3);
         look(&broker, &clock, &board).await;
         assert!(shows(&board, "dinnerbell_lane_lag_records{lane=\"0\"} 2"));
-        assert!(!board.exposition().unwrap().contains("dinnerbell_lane_lag_records{lane=\"1\"}"));
+        assert!(!board.exposition(Format::OpenMetrics).unwrap().contains("dinnerbell_lane_lag_records{lane=\"1\"}"));
         time.store(9_000_000, Ordering::Relaxed);
         look(&broker, &clock, &board).await;
         assert!(shows(&board, "dinnerbell_lane_lag_seconds{lane=\"0\"} 8.0"));
         high.store(-1, Ordering::Relaxed);
         look(&broker, &clock, &board).await;
-        assert!(!board.exposition().unwrap().contains("dinnerbell_lane_lag_records"));
+        assert!(!board.exposition(Format::OpenMetrics).unwrap().contains("dinnerbell_lane_lag_records"));
     }
 
     #[tokio::test(start_paused = true)]
@@ -170,7 +185,7 @@ mod tests {
 
     /// With a paused clock this takes no time.
     async fn sleep_until_looked(board: &Board) {
-        while !board.exposition().unwrap().contains("dinnerbell_clock_difference_seconds") {
+        while !board.exposition(Format::OpenMetrics).unwrap().contains("dinnerbell_clock_difference_seconds") {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

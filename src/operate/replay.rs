@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::claim_of;
 use super::dead_letters::Filter;
-use crate::broker::{BrokerError, Header};
+use crate::broker::{Broker as _, BrokerError, Header};
 use crate::config::Config;
 use crate::fail_point::fail_point;
 use crate::kafka::KafkaBroker;

@@ -285,6 +285,14 @@ impl Broker for SimBroker {
         self.0.ask("committed", Server::Kafka, ASK, served).await.map_err(explain)
     }
 
+    async fn log_end(&self, lane: Lane) -> Result<i64, BrokerError> {
+        self.question("log_end", move |kafka| kafka.lane(lane).end).await
+    }
+
+    async fn lanes(&self) -> Result<i32, BrokerError> {
+        self.question("lanes", |kafka| Lane::try_from(kafka.lanes.len()).unwrap_or(Lane::MAX)).await
+    }
+
     async fn watermarks(&self, lane: Lane) -> Result<(i64, i64), BrokerError> {
         self.question("watermarks", move |kafka| (0, kafka.lane(lane).end)).await
     }
