@@ -12,6 +12,24 @@ pub struct Window {
     pub end: EpochSeconds,
 }
 
+impl Window {
+    /// All time.
+    pub const ALWAYS: Self = Self { start: EpochSeconds::MIN, end: EpochSeconds::MAX };
+    /// No time at all: that of a campaign that is cancelled.
+    pub const NEVER: Self = Self { start: EpochSeconds::MAX, end: EpochSeconds::MIN };
+
+    /// Whether publication may begin: from the start on, and before the end. A campaign is open when it is not cancelled and this is so; the
+    /// ledger's SQL asks the same in one place too.
+    pub fn is_open(self, now: EpochSeconds) -> bool {
+        self.start <= now && now < self.end
+    }
+
+    /// The time in which both are open.
+    pub fn and(self, other: Self) -> Self {
+        Self { start: self.start.max(other.start), end: self.end.min(other.end) }
+    }
+}
+
 /// The eight fields of an input record that keeps every rule of the input.
 ///
 /// Made by [`crate::way::decode::decode`] and read back from the ledger; two campaigns are identical when all fields are.
@@ -31,4 +49,24 @@ pub struct Campaign {
     pub window: Window,
     /// The sender's version: a newer one updates the campaign.
     pub datetime_created: EpochSeconds,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_open_from_its_start_to_the_second_before_its_end() {
+        let window = Window { start: 10, end: 20 };
+        assert_eq!([9, 10, 19, 20].map(|now| window.is_open(now)), [false, true, true, false]);
+        assert!(Window::ALWAYS.is_open(15) && !Window::NEVER.is_open(15));
+    }
+
+    #[test]
+    fn two_windows_are_open_while_both_are() {
+        let window = Window { start: 10, end: 20 };
+        assert_eq!(window.and(Window { start: 15, end: 30 }), Window { start: 15, end: 20 });
+        assert_eq!(window.and(Window::ALWAYS), window);
+        assert!(!(10..20).any(|now| window.and(Window::NEVER).is_open(now)));
+    }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::broker::{DeadLetterMessage, Lane, Record, RecordMark};
-use crate::campaign::{Campaign, EpochSeconds};
+use crate::campaign::{Campaign, EpochSeconds, Window};
 use crate::draft::{Clients, DraftBatch};
 use crate::way::decode::Arrival;
 
@@ -136,9 +136,6 @@ pub struct Due {
     pub more_uncounted: bool,
 }
 
-/// The end of a campaign that was cancelled.
-pub const CANCELLED: EpochSeconds = EpochSeconds::MIN;
-
 /// What waits for lanes of an instance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Waiting {
@@ -157,15 +154,17 @@ pub struct Taken {
     pub started: Vec<Running>,
     /// Campaigns that exist by now in another version, window or state: what is known of them is to be read again.
     pub changed: Vec<String>,
-    /// The ends that they have by now: from there on, a recorded round of theirs must not be begun any more. A cancelled one ended
-    /// before all time ([`CANCELLED`]).
-    pub ends: Vec<(String, EpochSeconds)>,
+    /// The windows that they have by now: outside of them, a recorded round of theirs must not be begun. That of a cancelled one is
+    /// [`Window::NEVER`].
+    pub windows: Vec<(String, Window)>,
     /// Dead letters that a round has to publish.
     pub dead_letters: Vec<DeadLetterMessage>,
     /// The next start or end among what arrived.
     pub next_change: Option<EpochSeconds>,
     /// How many records ended as what.
     pub tally: Tally,
+    /// Whether more changes may wait to be judged: so many did that they did not fit into one transaction.
+    pub more_changes: bool,
 }
 
 /// How many input records ended as what; they add up to the records taken in.
@@ -272,10 +271,10 @@ pub struct StoredRound {
     pub batches: Vec<DraftBatch>,
     /// The dead letters found.
     pub dead_letters: Vec<DeadLetterMessage>,
-    /// Ids of the campaigns in it that have ended or were cancelled: not to be published any more.
-    pub over: Vec<String>,
-    /// The earliest end among the other campaigns in it, as updates have moved it since.
-    pub over_at: EpochSeconds,
+    /// Ids of the campaigns in it that are not open, as they stand now: ended, cancelled, or moved to a later start. Not to be published.
+    pub not_open: Vec<String>,
+    /// The time in which all campaigns in it are open, as updates have moved their windows since.
+    pub open: Window,
 }
 
 /// Why the ledger did not do what was asked. One place maps these to what happens: [`crate::way::policy`].
@@ -333,7 +332,7 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     fn still_mine(&self, own: Ownership) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// The last recorded round as it stands, to be published again.
     fn stored_round(&self, own: Ownership) -> impl Future<Output = Result<StoredRound, LedgerError>> + Send;
-    /// Withdraws from the last recorded round what has ended or was cancelled.
+    /// Withdraws from the last recorded round the drafts of campaigns that are not open.
     fn withdraw(&self, own: Ownership, head: RoundHead) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// What there is to do, at most `most` campaigns. Scheduled campaigns whose start has come become active here, and ended ones expire or close.
     fn due(&self, own: Ownership, most: usize) -> impl Future<Output = Result<Due, LedgerError>> + Send;
@@ -417,7 +416,7 @@ pub trait OpenRound: Send + 'static {
     fn abandon(self) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Copies the feedback rows.
     fn copy(&mut self, content: Arc<RoundContent>) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// Compare-and-set of (epoch, seq), the ends once more, cursors and the round; commits.
+    /// Compare-and-set of (epoch, seq), the windows once more, cursors and the round; commits.
     fn seal(
         self,
         head: RoundHead,

@@ -64,6 +64,47 @@ fn a_slow_postgresql_slows_the_service_and_does_not_grow_it() {
     service.stop();
 }
 
+/// A database in another zone: each round trip takes long. What arrives is recorded in a constant number of them, and no step of the lane ends
+/// another one.
+#[test]
+fn a_far_postgresql_slows_the_service_in_proportion_and_does_nothing_else() {
+    const ROUND_TRIP: Duration = Duration::from_millis(50);
+    const JUNK: usize = 3_000;
+    let mut stage = Stage::new();
+    stage.config.set("fanout", "round_rows", 1_000).set("fanout", "rate_limit", 2_000);
+    stage.migrate();
+    stage.subscribers.subscribe("crowd", 120_000);
+    stage.subscribers.subscribe("few", 10);
+    let proxy = Proxy::before(stage.postgres.port);
+    let way = format!("127.0.0.1:{}", stage.postgres.port);
+    stage.config.set("feedback", "url", stage.feedback.url().replace(&way, &proxy.address.to_string()));
+    let service = stage.start();
+    service.wait_for_log("\"running\"", LONG);
+    stage.send(&Campaign::now("giant", "crowd"));
+    let told = |id: &str| {
+        stage.feedback.number(&format!(
+            "select coalesce((select told from dinnerbell.campaign where adv_campaign_id = '{id}'), 0)"
+        ))
+    };
+    wait_until("the giant is told", LONG, || told("giant") > 0);
+    proxy.lengthen(ROUND_TRIP);
+    let before = stage.feedback.query("select epoch, position from dinnerbell.lane").remove(0);
+    stage.kafka.produce_lines(&stage.campaigns, 0, &"no campaign\n".repeat(JUNK));
+    stage.send(&Campaign::now("good", "few"));
+    let (began, told_before) = (Instant::now(), told("giant"));
+    wait_until("the good one among the junk is told", LONG, || told("good") == 10);
+    let took = began.elapsed();
+    println!("the good campaign was told after {took:?}; the giant got {} on the way", told("giant") - told_before);
+    assert!(told("giant") > told_before, "the giant goes on meanwhile");
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    wait_until("the rest is taken in", LONG, || {
+        stage.feedback.number("select count(*) from dinnerbell.dead_letter") == JUNK as i64
+    });
+    let after = stage.feedback.query("select epoch, position from dinnerbell.lane").remove(0);
+    assert_eq!(after["epoch"], before["epoch"], "the lane was entered again: {}", service.log());
+    service.kill();
+}
+
 #[test]
 fn a_slow_kafka_slows_the_service_and_does_not_grow_it() {
     /// The broker holds back what would come faster, after a burst of ten seconds' worth.

@@ -187,7 +187,7 @@ fn outcomes(tally: &Tally) -> [i64; 7] {
 
 /// Every answer of [`cause`].
 const CAUSES: [&str; 9] =
-    ["assignment", "kafka", "ledger", "subscribers", "clock", "too_late", "paused", "taken_over", "halt"];
+    ["assignment", "kafka", "ledger", "subscribers", "clock", "not_open", "paused", "taken_over", "halt"];
 
 /// What a failure came from: one word of few.
 pub(super) fn cause(error: &LaneError) -> &'static str {
@@ -198,7 +198,7 @@ pub(super) fn cause(error: &LaneError) -> &'static str {
         LaneError::Ledger(_) => "ledger",
         LaneError::Audience(_) => "subscribers",
         LaneError::ClockUnread => "clock",
-        LaneError::TooLate { .. } => "too_late",
+        LaneError::NotOpen { .. } => "not_open",
         LaneError::Paused { .. } => "paused",
         LaneError::Halt(_) => "halt",
     }

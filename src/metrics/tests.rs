@@ -202,7 +202,7 @@ fn each_failure_has_a_cause_that_was_registered() {
         LaneError::NotAssigned,
         LaneError::ClockUnread,
         LaneError::TakenOver,
-        LaneError::TooLate { seq: 1 },
+        LaneError::NotOpen { seq: 1 },
         LaneError::Paused { seq: 1 },
         LaneError::Ledger(LedgerError::Passing(String::new())),
         LaneError::Ledger(LedgerError::NotMine(String::new())),

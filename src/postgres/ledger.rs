@@ -13,9 +13,10 @@ mod rounds;
 mod rows;
 pub mod snapshot;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -36,6 +37,9 @@ use crate::ledger::{
 const NOW: &str = "floor(extract(epoch from clock_timestamp()))::int8";
 /// The same, read once for a whole statement: so an index can be asked by it.
 const NOW_ONCE: &str = "(select floor(extract(epoch from clock_timestamp()))::int8)";
+/// Whether a campaign is open: the one rule ([`crate::campaign::Window::is_open`]), as the ledger asks it.
+const OPEN: &str = "(state <> 'cancelled' and adv_campaign_datetime_start <= floor(extract(epoch from clock_timestamp()))::int8 \
+                    and adv_campaign_datetime_end > floor(extract(epoch from clock_timestamp()))::int8)";
 /// Campaigns whose re-pass is due: those that had a page, while they are open.
 const REPASS_IS_DUE: &str = "state in ('active', 'complete') and (cursor is not null or last_page_seq is not null)";
 /// Questions of a lane are answered by indexes, whatever the statistics say: they may be none yet, or of a time before much was written.
@@ -69,7 +73,13 @@ struct Shared {
     owner: String,
     group_id: String,
     publishes_dead_letters: bool,
+    /// One for each lane: who holds it may lock the lane's row.
+    turns: Mutex<BTreeMap<Lane, Arc<Turn>>>,
 }
+
+/// The steps of a lane that lock its row do so one after the other: waiting here, none of them runs into a time-out because of another, and the
+/// wait counts for no deadline. Taken with the transaction begun, held until its commit.
+type Turn = tokio::sync::Mutex<()>;
 
 /// Whose ledger it is: a service configured otherwise refuses to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +126,12 @@ impl PostgresLedger {
         publishes_dead_letters: bool,
     ) -> Self {
         let rounds = Arc::new(Semaphore::new(pool.most().saturating_sub(KEPT_FROM_ROUNDS).max(1)));
-        Self { pool, clock, rounds, shared: Arc::new(Shared { owner, group_id, publishes_dead_letters }) }
+        Self {
+            pool,
+            clock,
+            rounds,
+            shared: Arc::new(Shared { owner, group_id, publishes_dead_letters, turns: Mutex::default() }),
+        }
     }
 
     /// The pool of the feedback database.
@@ -163,6 +178,16 @@ impl PostgresLedger {
             }
         }
         Ok(tx.commit().await?)
+    }
+
+    /// Waits until no other step of ours has the lane's row.
+    async fn turn(&self, lane: Lane) -> OwnedMutexGuard<()> {
+        self.turn_of(lane).lock_owned().await
+    }
+
+    fn turn_of(&self, lane: Lane) -> Arc<Turn> {
+        let mut turns = self.shared.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(lane).or_default())
     }
 
     /// Begins a transaction of a lane, if the lane is still ours.
@@ -272,11 +297,12 @@ impl Ledger for PostgresLedger {
     async fn open_round(&self, own: Ownership) -> Result<PostgresRound, LedgerError> {
         // The semaphore is never closed; a wait that takes longer than a round is a round's own deadline.
         let turn = Arc::clone(&self.rounds).acquire_owned().await.ok();
-        Ok(PostgresRound::new(self.begin(own).await?, own, self.feedback(), turn))
+        Ok(PostgresRound::new(self.begin(own).await?, own, self.feedback(), self.turn_of(own.lane), turn))
     }
 
     async fn note_published(&self, own: Ownership, seq: i64) -> Result<bool, LedgerError> {
         let tx = self.begin(own).await?;
+        let _turn = self.turn(own.lane).await;
         let closed = rounds::note_published(&tx, own, seq).await?;
         tx.commit().await?;
         Ok(closed)
@@ -314,7 +340,7 @@ impl Ledger for PostgresLedger {
                where c.adv_campaign_id = ch.adv_campaign_id) as lane from dinnerbell.change ch where ch.judged_as is null) owner \
                where lane = any($1)), \
              array(select lane from unnest($1) as l (lane) where (select true from dinnerbell.campaign c where c.lane = l.lane \
-               and repass_at <= {NOW_ONCE} and adv_campaign_datetime_end > {NOW} and {REPASS_IS_DUE} order by repass_at limit 1)), \
+               and repass_at <= {NOW_ONCE} and {OPEN} and {REPASS_IS_DUE} order by repass_at limit 1)), \
              array(select lane from dinnerbell.lane where lane = any($1) and owner is distinct from $2)"
         );
         let parameters: [Parameter<'_>; 2] = [(&lanes, Type::INT4_ARRAY), (&self.shared.owner, Type::TEXT)];
@@ -329,7 +355,7 @@ impl Ledger for PostgresLedger {
         restaurants: &[String],
     ) -> Result<Vec<(Lane, String)>, LedgerError> {
         let sql = format!(
-            "select distinct lane, restaurant_id from {} where lane = any($2) and adv_campaign_datetime_end > {NOW}",
+            "select distinct lane, restaurant_id from {} where lane = any($2) and {OPEN}",
             of_restaurants("$1")
         );
         let parameters: [Parameter<'_>; 2] = [(&restaurants, Type::TEXT_ARRAY), (&lanes, Type::INT4_ARRAY)];

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
+use super::database::ChangeRow;
 use super::server::{Caller, Unanswered};
 use super::world::{Guard, Instance, Server, State, World};
 use crate::broker::{
@@ -63,6 +64,8 @@ pub struct Partition {
     /// What the group committed.
     pub committed: Option<Mark>,
     producer_epoch: u64,
+    /// When the producer was made that may publish.
+    initialised: EpochMicros,
     transaction: Option<Transaction>,
 }
 
@@ -153,18 +156,28 @@ impl State {
             let Some(row) = self.database.campaigns.get(id) else { continue };
             let over = now >= row.end() && (row.changed_at < news || now >= campaign.window.end);
             let cancelled = row.state == crate::way::intake::State::Cancelled && row.changed_at < news;
-            let (early, end) = (now < campaign.window.start, row.end());
-            if early || over || cancelled {
-                self.broke(format!(
-                    "publication of campaign {id} begun {}",
-                    if early {
-                        "before its start".to_owned()
-                    } else {
-                        format!("after its end {end} or its cancellation")
-                    }
-                ));
-            }
+            let early = now < row.start() && (row.changed_at < news || now < campaign.window.start);
+            let (start, end) = (row.start(), row.end());
+            let overlooked = self.overlooks_a_cancellation(publication.lane, id);
+            let when = match (early, over || cancelled) {
+                (true, _) => format!("before its start {start}"),
+                (_, true) => format!("after its end {end} or its cancellation"),
+                _ if overlooked => "though its cancellation waited before the lane was entered".to_owned(),
+                _ => continue,
+            };
+            self.broke(format!("publication of campaign {id} begun {when}"));
         }
+    }
+
+    /// Whether a cancellation of the campaign waits that was there when the lane was entered by the owner who made the producer.
+    fn overlooks_a_cancellation(&mut self, lane: Lane, id: &str) -> bool {
+        let initialised = self.kafka.lane(lane).initialised;
+        let entered = self.database.lane(lane).entered_at;
+        let cancels = |change: &ChangeRow| {
+            change.adv_campaign_id == id && change.judged == 0 && change.record.value.is_none() && change.at < entered
+        };
+        let is_ours = self.database.campaigns.get(id).is_some_and(|row| row.lane == lane);
+        entered < initialised && is_ours && self.database.changes.iter().any(cancels)
     }
 
     /// The transaction is committed: its records are there, and its offset.
@@ -229,6 +242,7 @@ async fn initialise(world: World, caller: Caller, lane: Lane) -> Result<u64, Bro
     loop {
         {
             let mut state = world.state();
+            let now = state.micros();
             let (aborts, fresh) = (state.has(Guard::InitAborts), state.has(Guard::FreshProducer));
             if caller.is_gone() && state.random.chance(500) {
                 return Err(BrokerError::Passing("given up".to_owned()));
@@ -242,6 +256,7 @@ async fn initialise(world: World, caller: Caller, lane: Lane) -> Result<u64, Bro
                     partition.transaction = None;
                 }
                 partition.producer_epoch += 1;
+                partition.initialised = now;
                 return Ok(partition.producer_epoch);
             }
         }

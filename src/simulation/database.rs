@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::world::{Guard, State};
 use crate::broker::{DeadLetterMessage, Lane, Record, RecordMark};
-use crate::campaign::{Campaign, EpochSeconds};
+use crate::campaign::{Campaign, EpochSeconds, Window};
 use crate::draft::{Clients, DraftBatch, DraftTemplate, dead_letter_checksum};
 use crate::ledger::{
     Due, Entered, Halt, LedgerError, OpenCampaign, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed,
@@ -61,6 +61,8 @@ pub struct LaneRow {
     pub position: i64,
     pub last_record: Option<RecordMark>,
     pub halt: Option<Halt>,
+    /// When it was taken last, in microseconds.
+    pub entered_at: i64,
     pub records: i64,
     pub tally: Tally,
 }
@@ -129,6 +131,8 @@ pub struct ChangeRow {
     pub adv_campaign_id: String,
     pub from_lane: Option<Lane>,
     pub record: Record,
+    /// When it was committed, in microseconds.
+    pub at: i64,
     /// How often it was judged: more than once is a broken promise.
     pub judged: u32,
 }
@@ -167,7 +171,8 @@ impl CampaignRow {
         self.campaign.as_ref().map_or(0, |campaign| campaign.window.end)
     }
 
-    fn start(&self) -> EpochSeconds {
+    /// The start as updates have moved it.
+    pub fn start(&self) -> EpochSeconds {
         self.campaign.as_ref().map_or(0, |campaign| campaign.window.start)
     }
 
@@ -326,6 +331,7 @@ impl State {
 
     /// Takes the lane.
     pub(super) fn bump(&mut self, lane: Lane, beginning: i64) -> Entered {
+        let now = self.micros();
         let database = &mut self.database;
         if let std::collections::btree_map::Entry::Vacant(vacant) = database.lanes.entry(lane) {
             vacant.insert(LaneRow { position: beginning, ..LaneRow::default() });
@@ -342,6 +348,7 @@ impl State {
         database.last_bump = Some(lane);
         let row = database.lane(lane);
         row.epoch += 1;
+        row.entered_at = now;
         let row = row.clone();
         let head = |seq: i64| {
             let round = database.rounds.get(&(lane, seq))?;
@@ -367,7 +374,8 @@ impl State {
         let mine: Vec<&CampaignRow> = database.campaigns.values().filter(|row| row.lane == own.lane).collect();
         let mut active: Vec<_> = mine
             .iter()
-            .filter(|row| row.state == Stage::Active && row.last_page_seq.is_none() && row.end() > now)
+            .filter(|row| row.state == Stage::Active && row.last_page_seq.is_none())
+            .filter(|row| row.start() <= now && row.end() > now)
             .collect();
         active.sort_by_key(|row| (row.cursor.is_some(), row.end()));
         let starts = mine.iter().filter(|row| row.state == Stage::Scheduled).map(|row| row.start());
@@ -554,7 +562,8 @@ impl State {
             let id = &part.drafts.template.campaign().adv_campaign_id;
             let Some(row) = self.database.campaigns.get(id) else { return false };
             let version = row.revision == part.revision || !self.has(Guard::RevisionAtSeal);
-            let window = (row.runs() && row.start() <= now && row.end() > now) || !self.has(Guard::WindowAtSeal);
+            let open = row.runs() && row.campaign.as_ref().is_some_and(|campaign| campaign.window.is_open(now));
+            let window = open || !self.has(Guard::WindowAtSeal);
             let cursor = part.page.as_ref().is_none_or(|page| row.cursor == page.after && row.last_page_seq.is_none())
                 || !self.has(Guard::CursorAtSeal);
             row.lane == lane && version && window && cursor
@@ -585,9 +594,14 @@ impl State {
         }
     }
 
-    fn is_over(&self, id: &str) -> bool {
+    /// When drafts of a recorded round may be published, as its campaign stands now.
+    fn open_in(&self, id: &str) -> Window {
         let row = &self.database.campaigns[id];
-        (row.state == Stage::Cancelled && self.has(Guard::CancelledAreOver)) || row.end() <= self.now()
+        match row.state == Stage::Cancelled && self.has(Guard::CancelledAreOver) {
+            true => Window::NEVER,
+            // A campaign that was cancelled before it arrived has no drafts.
+            false => row.campaign.as_ref().map_or(Window::NEVER, |campaign| campaign.window),
+        }
     }
 
     /// The last recorded round, from the feedback rows themselves.
@@ -601,18 +615,16 @@ impl State {
             drafts: round.drafts.cast_unsigned(),
             batches: Vec::new(),
             dead_letters: Vec::new(),
-            over: Vec::new(),
-            over_at: EpochSeconds::MAX,
+            not_open: Vec::new(),
+            open: Window::ALWAYS,
         };
         let letter = |id: &i64| Some(database.dead_letters.get(usize::try_from(*id).ok()?)?.letter.clone());
         stored.dead_letters.extend(round.dead_letters.iter().filter_map(letter));
         for part in round.parts.iter().filter(|part| part.drafts > 0) {
-            if self.is_over(&part.id) {
-                stored.over.push(part.id.clone());
-            } else {
-                let end = database.campaigns[&part.id].end();
-                // A campaign that was cancelled before it arrived has no drafts.
-                stored.over_at = stored.over_at.min(end);
+            let open = self.open_in(&part.id);
+            stored.open = stored.open.and(open);
+            if !open.is_open(self.now()) {
+                stored.not_open.push(part.id.clone());
             }
             stored.batches.extend(self.batch_of(part)?);
         }
@@ -632,7 +644,7 @@ impl State {
         Ok(Some(DraftBatch { template: Arc::new(template), clients }))
     }
 
-    /// Takes back what is over: rows, counts and cursors, and changes the round's revision and checksum.
+    /// Takes back what is not open: rows, counts and cursors, and changes the round's revision and checksum.
     pub(super) fn withdraw(&mut self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
         let lane = self.database.lane(own.lane).clone();
         let mine = lane.epoch == own.epoch || !self.has(Guard::EpochAtWithdrawal);
@@ -641,7 +653,7 @@ impl State {
         }
         let mut round = self.database.rounds[&(own.lane, head.seq)].clone();
         for place in 0..round.parts.len() {
-            if round.parts[place].drafts > 0 && self.is_over(&round.parts[place].id) {
+            if round.parts[place].drafts > 0 && !self.open_in(&round.parts[place].id).is_open(self.now()) {
                 self.withdraw_part(&mut round.parts[place]);
             }
         }
@@ -679,8 +691,8 @@ impl State {
             row.cursor.clone_from(&part.after);
             row.last_page_seq = None;
         }
-        if row.state != Stage::Cancelled && row.end() <= now {
-            row.state = if row.last_page_seq.is_none() { Stage::Expired } else { Stage::Closed };
+        if let (true, Some(campaign)) = (row.state != Stage::Cancelled, &row.campaign) {
+            row.state = Stage::of(campaign.window, row.last_page_seq.is_some(), now);
         }
         (part.drafts, part.checksum, part.has_page) = (0, 0, false);
         part.late.clear();
@@ -689,7 +701,8 @@ impl State {
     /// The lane's open campaigns that are picked, by their ids.
     pub(super) fn open(&self, lane: Lane, picked: impl Fn(&CampaignRow) -> bool) -> Vec<OpenCampaign> {
         let now = self.now();
-        let open = self.database.campaigns.values().filter(|row| row.lane == lane && row.runs() && row.end() > now);
+        let is_open = |row: &CampaignRow| row.campaign.as_ref().is_some_and(|campaign| campaign.window.is_open(now));
+        let open = self.database.campaigns.values().filter(|row| row.lane == lane && row.runs() && is_open(row));
         open.filter(|row| picked(row)).filter_map(CampaignRow::open).collect()
     }
 

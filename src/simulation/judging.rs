@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::database::{CampaignRow, ChangeRow, DeadLetterRow};
 use super::world::{Guard, State};
 use crate::broker::{DeadLetterMessage, Lane, Record};
-use crate::campaign::{Campaign, EpochSeconds};
-use crate::ledger::{CANCELLED, IntakeBatch, LedgerError, Ownership, Running, Taken, Tally};
+use crate::campaign::{Campaign, EpochSeconds, Window};
+use crate::ledger::{IntakeBatch, LedgerError, Ownership, Running, Taken, Tally};
 use crate::way::decode::{Arrival, Reason, decode};
 use crate::way::intake::{Known, State as Stage, Verdict, judge};
 
-/// Most changes that are judged in one transaction.
-const MOST_CHANGES: usize = 500;
+/// Most changes that are judged in one transaction: so few that more wait than fit into one.
+const MOST_CHANGES: usize = 2;
 
 fn id(arrival: &Arrival) -> Option<&str> {
     match arrival {
@@ -80,7 +80,10 @@ impl State {
     /// Judges what arrived in other lanes about campaigns of this one.
     pub(super) fn judge_changes(&mut self, own: Ownership) -> Taken {
         let unjudged = |&place: &usize| self.is_unjudged(own.lane, &self.database.changes[place]);
-        let places: Vec<usize> = (0..self.database.changes.len()).filter(unjudged).take(MOST_CHANGES).collect();
+        let mut places: Vec<usize> = (0..self.database.changes.len()).filter(unjudged).collect();
+        // Cancellations first.
+        places.sort_by_key(|place| self.database.changes[*place].record.value.is_some());
+        places.truncate(MOST_CHANGES);
         let now = self.now();
         let change = |&place: &usize| {
             let record = self.database.changes[place].record.clone();
@@ -95,7 +98,8 @@ impl State {
             intake.judge(&record, from, &arrival);
             intake.state.database.changes[place].judged += 1;
         }
-        let taken = Taken { tally: Tally::default(), ..intake.taken };
+        let more_changes = places.len() >= MOST_CHANGES;
+        let taken = Taken { tally: Tally::default(), more_changes, ..intake.taken };
         self.committed();
         taken
     }
@@ -178,8 +182,8 @@ impl Intake<'_> {
                 let kept = self.state.has(Guard::ChangeWithPosition) || !self.state.random.chance(300);
                 if kept && !forgets {
                     let adv_campaign_id = id(arrival).unwrap_or_default().to_owned();
-                    let (from_lane, record) = (Some(self.lane), record.clone());
-                    self.state.database.changes.push(ChangeRow { adv_campaign_id, from_lane, record, judged: 0 });
+                    let (from_lane, record, at) = (Some(self.lane), record.clone(), self.state.micros());
+                    self.state.database.changes.push(ChangeRow { adv_campaign_id, from_lane, record, at, judged: 0 });
                 }
             }
             None if id(arrival).is_some() => self.taken.tally.cancellations += 1,
@@ -222,7 +226,7 @@ impl Intake<'_> {
             row.repass_at = Some(0);
         }
         self.taken.changed.push(new.adv_campaign_id.clone());
-        self.taken.ends.push((new.adv_campaign_id.clone(), new.window.end));
+        self.taken.windows.push((new.adv_campaign_id.clone(), new.window));
     }
 
     fn cancel(&mut self, id: &str) {
@@ -236,7 +240,7 @@ impl Intake<'_> {
             row.changed_at = at;
         }
         self.taken.changed.push(id.to_owned());
-        self.taken.ends.push((id.to_owned(), CANCELLED));
+        self.taken.windows.push((id.to_owned(), Window::NEVER));
     }
 
     fn dead_letter(&mut self, record: &Record, from: Lane, reason: &Reason) {

@@ -38,7 +38,7 @@ pub enum LastRound {
         /// Whether the ledger knows.
         noted: bool,
     },
-    /// Recorded, and what has ended is withdrawn from it: to be published before the next one is recorded.
+    /// Recorded, and what is not open is withdrawn from it: to be published before the next one is recorded.
     Recorded(Recorded),
 }
 
@@ -95,11 +95,15 @@ async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
     settle(deps, entered, producer).await
 }
 
-/// Judges what arrived about the lane's campaigns while nobody owned it: what an operator cancelled then is told to nobody any more.
+/// Judges all that arrived about the lane's campaigns while nobody owned it: what an operator cancelled then is told to nobody any more.
 async fn judge_waiting<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, own: Ownership) -> Result<(), LaneError> {
-    let taken = deps.ledger.judge_changes(own).await?;
-    deps.board.judged_changes(own.lane, &taken);
-    Ok(())
+    loop {
+        let taken = deps.ledger.judge_changes(own).await?;
+        deps.board.judged_changes(own.lane, &taken);
+        if !taken.more_changes {
+            return Ok(());
+        }
+    }
 }
 
 /// Records a halt, if the error is one. It is believed only when the epoch is still ours: another owner may have gone on meanwhile.
@@ -202,12 +206,13 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
     }
 }
 
-/// The ledger is one ahead: withdraw what has ended; the rest of that round is to be published from what was recorded. The lane does that as
-/// soon as it runs, so that its intake waits neither for a large round nor for an operator who paused all sending.
+/// The ledger is one ahead: withdraw what is not open; the rest of that round is to be published from what was recorded. The lane does that as
+/// soon as it runs, so that its intake waits neither for a large round nor for an operator who paused all sending. Withdrawing takes time, in
+/// which the end of another campaign may pass: so the round is looked at again until nothing in it is to be withdrawn.
 async fn recorded<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, entered: &Entered) -> Result<Recorded, LaneError> {
     let own = entered.ownership;
     let mut stored = deps.ledger.stored_round(own).await?;
-    if !stored.over.is_empty() {
+    while !stored.not_open.is_empty() {
         deps.ledger.withdraw(own, stored.head).await?;
         fail_point("withdraw.recorded");
         stored = deps.ledger.stored_round(own).await?;

@@ -13,6 +13,7 @@
 //! | any state | tombstone | cancellation |
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::decode::{Arrival, Reason, decode};
 use super::work::Work;
@@ -24,6 +25,10 @@ use crate::ledger::{IntakeBatch, Ledger, Ownership};
 
 /// Most records of one intake.
 const MOST_RECORDS: usize = 500;
+/// Where the number begins, and what it does not fall below: fewer would not make a transaction shorter that waits for the network.
+const LEAST_RECORDS: usize = 50;
+/// How long an intake may take: rounds wait for it before they are recorded.
+const LONG_INTAKE: Duration = Duration::from_millis(500);
 
 /// A campaign's state, as the ledger holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,6 +126,22 @@ pub fn judge(known: &Known, arrived: &Arrival) -> Verdict {
     Verdict::Update
 }
 
+/// How many records the next intake takes: an intake that took long is followed by a smaller one. It begins small, so that a lane that could
+/// not record a large one in time does not try the same again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct BatchSize(usize);
+
+impl BatchSize {
+    fn first() -> Self {
+        Self(LEAST_RECORDS)
+    }
+
+    fn after(self, took: Duration) -> Self {
+        let Self(records) = self;
+        Self(if took > LONG_INTAKE { records / 2 } else { records * 2 }.clamp(LEAST_RECORDS, MOST_RECORDS))
+    }
+}
+
 /// Takes in what arrives in a lane, until something fails.
 pub async fn take_in<B, L: Ledger, A, C, I: Input>(
     deps: &Deps<B, L, A, C>,
@@ -129,18 +150,21 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
     mut position: i64,
     work: &Work,
 ) -> Result<std::convert::Infallible, LaneError> {
+    let mut size = BatchSize::first();
     loop {
-        let arrived = input.next(MOST_RECORDS).await?;
+        let arrived = input.next(size.0).await?;
         let batch = batch(position, arrived);
         if batch.to == position {
             continue;
         }
         position = batch.to;
         let batch = Arc::new(batch);
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let taken = deps.ledger.intake(own, Arc::clone(&batch)).await?;
         fail_point("intake.recorded");
-        deps.board.took_in(own.lane, &taken, &batch, began.elapsed());
+        let took = began.elapsed();
+        size = size.after(took);
+        deps.board.took_in(own.lane, &taken, &batch, took);
         taken.started.iter().for_each(|started| deps.arrivals.note(started.id()));
         work.add(taken);
     }
@@ -161,4 +185,20 @@ fn batch(from: i64, arrived: Vec<Arrived>) -> IntakeBatch {
         }
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_intake_that_takes_long_is_followed_by_smaller_ones_until_one_does_not() {
+        let (short, long) = (Duration::from_millis(100), Duration::from_secs(2));
+        let grown = (0..5).fold(BatchSize::first(), |size, _| size.after(short));
+        assert_eq!(grown, BatchSize(MOST_RECORDS));
+        assert_eq!(grown.after(long), BatchSize(MOST_RECORDS / 2));
+        assert_eq!(grown.after(long).after(short), grown);
+        let shrunk = (0..9).fold(grown, |size, _| size.after(long));
+        assert_eq!(shrunk, BatchSize(LEAST_RECORDS), "a slow network is no reason to take in less and less");
+    }
 }

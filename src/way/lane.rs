@@ -127,10 +127,14 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
     own: Ownership,
     work: &Work,
 ) -> Result<Infallible, LaneError> {
+    let mut more = false;
     loop {
-        work.judge_called().await;
+        if !more {
+            work.judge_called().await;
+        }
         let taken = deps.ledger.judge_changes(own).await?;
         deps.board.judged_changes(own.lane, &taken);
+        more = taken.more_changes;
         if !taken.changed.is_empty() || !taken.dead_letters.is_empty() {
             work.judged(taken);
         }

@@ -49,7 +49,7 @@ pub struct Share {
 /// with room for most audiences. All full, they would be more than the budget: they are taken in their order until the next one does not fit.
 /// Nobody is cut for what is left: where it is less than usual, the round is full.
 pub fn plan(now: EpochSeconds, budget_rows: usize, usual: Option<usize>, campaigns: &[Candidate]) -> Vec<Share> {
-    let mut open: Vec<usize> = (0..campaigns.len()).filter(|&index| open_at(campaigns[index].window, now)).collect();
+    let mut open: Vec<usize> = (0..campaigns.len()).filter(|&index| campaigns[index].window.is_open(now)).collect();
     open.sort_by(|&a, &b| {
         let (a, b) = (&campaigns[a], &campaigns[b]);
         a.begun.cmp(&b.begun).then_with(|| by_time_to_spare(now, budget_rows, a, b))
@@ -63,11 +63,6 @@ pub fn plan(now: EpochSeconds, budget_rows: usize, usual: Option<usize>, campaig
     let even = |place: usize| budget_rows / pages + usize::from(place < budget_rows % pages);
     let share = |(place, campaign)| Share { campaign, rows: even(place).max(least) };
     open.into_iter().take(pages).enumerate().map(share).collect()
-}
-
-/// Whether publication may begin: from the start on, and before the end.
-fn open_at(window: Window, now: EpochSeconds) -> bool {
-    window.start <= now && now < window.end
 }
 
 /// Who has fewer seconds left for each client that is not told yet comes first: no speed needs to be known for that. A remaining audience

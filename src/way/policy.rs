@@ -26,9 +26,10 @@ pub enum LaneError {
     /// The database's clock could not be read in time, so nothing may be begun.
     #[error("the feedback database's clock could not be read")]
     ClockUnread,
-    /// A campaign of a recorded round ended or was cancelled before publication could begin: its drafts are withdrawn on the way in.
-    #[error("round {seq} holds drafts of a campaign that is over")]
-    TooLate {
+    /// A campaign of a recorded round ended, was cancelled or was moved to a later start before publication could begin: its drafts are
+    /// withdrawn on the way in.
+    #[error("round {seq} holds drafts of a campaign that is not open: they are taken back")]
+    NotOpen {
         /// The round.
         seq: i64,
     },
@@ -158,7 +159,7 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
         | LaneError::Broker(BrokerError::Passing(_) | BrokerError::Fenced | BrokerError::Overrun { .. })
         | LaneError::Audience(AudienceError::Passing(_))
         | LaneError::ClockUnread
-        | LaneError::TooLate { .. }
+        | LaneError::NotOpen { .. }
         | LaneError::Paused { .. }
         | LaneError::TakenOver => return None,
     };

@@ -28,14 +28,14 @@ impl Published {
     }
 }
 
-/// Publishes a recorded round, as soon as nothing is paused and if no campaign in it is over by then: by its end as recorded, or because
-/// `is_over` knows of another one. A round without messages only reports how far the lane is: no brake and no end is about that.
+/// Publishes a recorded round, as soon as nothing is paused and if all campaigns in it are open then: by their windows as recorded, and unless
+/// `is_shut` knows of another one. A round without messages only reports how far the lane is: no brake and no window is about that.
 pub async fn publish<P: Producer, C: Clock>(
     producer: P,
     round: &Recorded,
     clock: &C,
     brake: &Brake,
-    is_over: impl Fn(EpochSeconds) -> bool,
+    is_shut: impl Fn(EpochSeconds) -> bool,
 ) -> Result<(P, Published), LaneError> {
     let seq = round.head().seq;
     if !round.has_messages() {
@@ -43,8 +43,8 @@ pub async fn publish<P: Producer, C: Clock>(
         return Ok((producer, Published { head: round.head() }));
     }
     let now = brake.released(clock).await.ok_or(LaneError::ClockUnread)? / 1_000_000;
-    if now >= round.over_at() || is_over(now) {
-        return Err(LaneError::TooLate { seq });
+    if !round.open().is_open(now) || is_shut(now) {
+        return Err(LaneError::NotOpen { seq });
     }
     let braked = async {
         brake.on().await;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::publish::Published;
 use crate::broker::{Lane, Mark, Publication};
+use crate::campaign::Window;
 use crate::draft::dead_letter_checksum;
 use crate::fail_point::fail_point;
 use crate::ledger::{Ledger, LedgerError, OpenRound, RoundContent, RoundHead, Sealed, StoredRound};
@@ -49,7 +50,7 @@ impl<O: OpenRound> Copied<O> {
             drafts: self.content.parts.iter().map(|part| part.drafts.clone()).collect(),
             dead_letters: self.content.dead_letters.clone(),
         };
-        Ok(Some(Recorded { head, publication: Arc::new(publication), over_at: self.content.over_at(), closed }))
+        Ok(Some(Recorded { head, publication: Arc::new(publication), open: self.content.open(), closed }))
     }
 }
 
@@ -59,7 +60,7 @@ impl<O: OpenRound> Copied<O> {
 pub struct Recorded {
     head: RoundHead,
     publication: Arc<Publication>,
-    over_at: i64,
+    open: Window,
     closed: bool,
 }
 
@@ -82,7 +83,7 @@ impl Recorded {
             drafts: stored.batches,
             dead_letters: stored.dead_letters,
         };
-        Ok(Self { head: stored.head, publication: Arc::new(publication), over_at: stored.over_at, closed: false })
+        Ok(Self { head: stored.head, publication: Arc::new(publication), open: stored.open, closed: false })
     }
 
     /// The mark of a round that is published already, without its drafts: whatever became of its rows since, the mark stands.
@@ -90,7 +91,7 @@ impl Recorded {
         let mark = Mark { ledger, head: stored.head };
         let publication =
             Publication { lane, offset: stored.position, mark, drafts: Vec::new(), dead_letters: Vec::new() };
-        Self { head: stored.head, publication: Arc::new(publication), over_at: i64::MAX, closed: false }
+        Self { head: stored.head, publication: Arc::new(publication), open: Window::ALWAYS, closed: false }
     }
 
     /// The round's name.
@@ -108,9 +109,9 @@ impl Recorded {
         Arc::clone(&self.publication)
     }
 
-    /// The first second in which the round may not be begun any more, by the earliest end among its campaigns.
-    pub fn over_at(&self) -> i64 {
-        self.over_at
+    /// The time in which all its campaigns are open: outside of it, the round may not be begun.
+    pub fn open(&self) -> Window {
+        self.open
     }
 
     /// Whether, as it was recorded, campaigns of the round before turned out to be over: who was not told of them is to be counted.
@@ -137,7 +138,7 @@ impl Recorded {
     /// A round of a test of the broker, that no ledger knows.
     #[cfg(feature = "fail-points")]
     pub fn for_test(publication: Publication) -> Self {
-        Self { head: publication.mark.head, publication: Arc::new(publication), over_at: i64::MAX, closed: false }
+        Self { head: publication.mark.head, publication: Arc::new(publication), open: Window::ALWAYS, closed: false }
     }
 }
 
@@ -160,10 +161,10 @@ impl RoundContent {
         checksum(self.parts.iter().map(|part| &part.drafts), self.dead_letters.iter().map(|letter| letter.id))
     }
 
-    /// The earliest end among the campaigns that have drafts in it.
-    fn over_at(&self) -> i64 {
+    /// The time in which all campaigns that have drafts in it are open.
+    fn open(&self) -> Window {
         let with_drafts = self.parts.iter().filter(|part| !part.drafts.clients.is_empty());
-        with_drafts.map(|part| part.drafts.template.campaign().window.end).min().unwrap_or(i64::MAX)
+        with_drafts.map(|part| part.drafts.template.campaign().window).fold(Window::ALWAYS, Window::and)
     }
 }
 

@@ -83,7 +83,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             let content = Arc::clone(copied.content());
             let began = copied.began;
             let sealing = Instant::now();
-            self.work.forget_ends();
+            self.work.forget_windows();
             match copied.round.seal(self.own.lane, self.ledger, &gate.published).await? {
                 Some(recorded) => {
                     pace = pace.after(content.drafts(), content.parts.len(), began.elapsed());
@@ -226,7 +226,7 @@ async fn announce_again<B: Broker, L, A, C: Clock>(
     Ok(Gate { producer, published, noted: false, finished: true })
 }
 
-/// Publishes a recorded round within the memory that its messages may take, unless one of its campaigns is over by then.
+/// Publishes a recorded round within the memory that its messages may take, unless one of its campaigns is not open by then.
 async fn send<B: Broker, L, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
     work: &Work,
@@ -234,6 +234,6 @@ async fn send<B: Broker, L, A, C: Clock>(
     recorded: &Recorded,
 ) -> Result<(B::Producer, Published), LaneError> {
     let _on_their_way = deps.memory.for_publication(recorded.publication().size()).await;
-    let is_over = |now| work.is_any_over(recorded.campaigns(), now);
-    publish(producer, recorded, &deps.clock, &deps.brake, is_over).await
+    let is_shut = |now| work.is_any_shut(recorded.campaigns(), now);
+    publish(producer, recorded, &deps.clock, &deps.brake, is_shut).await
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
 use crate::broker::DeadLetterMessage;
-use crate::campaign::EpochSeconds;
+use crate::campaign::{EpochSeconds, Window};
 use crate::ledger::{Due, RoundContent, Running, Taken, Uncounted};
 
 /// Most campaigns of a lane that are held in memory at once; further ones wait in the ledger.
@@ -15,8 +15,8 @@ pub const MOST_RUNNING: usize = 1_000;
 const MOST_LATE: usize = 20_000;
 /// Most candidates that one round judges.
 const LATE_OF_A_ROUND: usize = 2_000;
-/// Most changed ends that are remembered between two rounds.
-const MOST_ENDS: usize = 10_000;
+/// Most changed windows that are remembered between two rounds.
+const MOST_WINDOWS: usize = 10_000;
 /// Most dead letters of one round.
 const MOST_DEAD_LETTERS: usize = 100;
 /// Most bytes of dead letters of one round.
@@ -33,8 +33,8 @@ struct State {
     late: BTreeSet<Favour>,
     /// Candidates of the sweep found no room.
     overrun: bool,
-    ends: BTreeMap<String, EpochSeconds>,
-    more_ends: bool,
+    windows: BTreeMap<String, Window>,
+    more_windows: bool,
     next_change: Option<EpochSeconds>,
     more_running: bool,
     /// Whether one that is not held may have no page yet: it goes before the second pages of those that are held.
@@ -81,11 +81,11 @@ impl Work {
         let mut state = self.state();
         state.moved = true;
         state.reload |= !taken.changed.is_empty();
-        for (id, end) in taken.ends {
-            if state.ends.len() < MOST_ENDS || state.ends.contains_key(&id) {
-                state.ends.insert(id, end);
+        for (id, window) in taken.windows {
+            if state.windows.len() < MOST_WINDOWS || state.windows.contains_key(&id) {
+                state.windows.insert(id, window);
             } else {
-                state.more_ends = true;
+                state.more_windows = true;
             }
         }
         for running in taken.started {
@@ -128,8 +128,8 @@ impl Work {
             return false;
         }
         let old = std::mem::take(&mut *state);
-        let State { moved, late, overrun, ends, more_ends, .. } = old;
-        *state = State { moved, late, overrun, ends, more_ends, ..State::default() };
+        let State { moved, late, overrun, windows, more_windows, .. } = old;
+        *state = State { moved, late, overrun, windows, more_windows, ..State::default() };
         true
     }
 
@@ -254,18 +254,18 @@ impl Work {
         self.room.notify_one();
     }
 
-    /// A round is about to be sealed: the ledger itself looks at every end that was changed so far.
-    pub fn forget_ends(&self) {
+    /// A round is about to be sealed: the ledger itself looks at every window that was changed so far.
+    pub fn forget_windows(&self) {
         let mut state = self.state();
-        state.ends.clear();
-        state.more_ends = false;
+        state.windows.clear();
+        state.more_windows = false;
     }
 
-    /// Whether one of these campaigns is over by the ends that changed since the last seal began. Where they were too many to
+    /// Whether one of these campaigns is not open by the windows that changed since the last seal began. Where they were too many to
     /// remember, one may be: the lane is entered anew then, and looks in the ledger.
-    pub fn is_any_over<'a>(&self, mut ids: impl Iterator<Item = &'a str>, now: EpochSeconds) -> bool {
+    pub fn is_any_shut<'a>(&self, mut ids: impl Iterator<Item = &'a str>, now: EpochSeconds) -> bool {
         let state = self.state();
-        state.more_ends || ids.any(|id| state.ends.get(id).is_some_and(|end| *end <= now))
+        state.more_windows || ids.any(|id| state.windows.get(id).is_some_and(|window| !window.is_open(now)))
     }
 
     /// When the next campaign starts or ends.
@@ -363,8 +363,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::campaign::{Campaign, Window};
-    use crate::ledger::CANCELLED;
+    use crate::campaign::Campaign;
 
     fn campaign(id: &str) -> Arc<Campaign> {
         Arc::new(Campaign {
@@ -410,31 +409,32 @@ mod tests {
         assert!(work.is_ready(0) && work.begin_reload(0));
     }
 
-    fn changed(ends: impl IntoIterator<Item = (String, EpochSeconds)>) -> Taken {
-        Taken { ends: ends.into_iter().collect(), ..Taken::default() }
+    fn changed(windows: impl IntoIterator<Item = (String, Window)>) -> Taken {
+        Taken { windows: windows.into_iter().collect(), ..Taken::default() }
     }
 
-    fn is_over(work: &Work, id: &str, now: EpochSeconds) -> bool {
-        work.is_any_over([id].into_iter(), now)
+    fn is_shut(work: &Work, id: &str, now: EpochSeconds) -> bool {
+        work.is_any_shut([id].into_iter(), now)
     }
 
     #[test]
-    fn an_end_that_moved_counts_until_the_ledger_looks_at_it_itself() {
+    fn a_window_that_moved_counts_until_the_ledger_looks_at_it_itself() {
         let work = Work::unread();
-        work.add(changed([("moved".to_owned(), 20), ("cancelled".to_owned(), CANCELLED)]));
+        let moved = Window { start: 10, end: 20 };
+        work.add(changed([("moved".to_owned(), moved), ("cancelled".to_owned(), Window::NEVER)]));
         work.begin_reload(0);
-        assert!(!is_over(&work, "moved", 19) && is_over(&work, "moved", 20));
-        assert!(is_over(&work, "cancelled", 0) && !is_over(&work, "another", 20));
-        work.forget_ends();
-        assert!(!is_over(&work, "moved", 20));
+        assert_eq!([9, 10, 19, 20].map(|now| is_shut(&work, "moved", now)), [true, false, false, true]);
+        assert!(is_shut(&work, "cancelled", 15) && !is_shut(&work, "another", 20));
+        work.forget_windows();
+        assert!(!is_shut(&work, "moved", 20));
     }
 
     #[test]
-    fn ends_too_many_to_remember_make_every_campaign_doubtful() {
+    fn windows_too_many_to_remember_make_every_campaign_doubtful() {
         let work = Work::unread();
-        work.add(changed((0..MOST_ENDS).map(|number| (number.to_string(), 20))));
-        assert!(!is_over(&work, "another", 20));
-        work.add(changed([("another".to_owned(), 20)]));
-        assert!(is_over(&work, "any", 0));
+        work.add(changed((0..MOST_WINDOWS).map(|number| (number.to_string(), Window::ALWAYS))));
+        assert!(!is_shut(&work, "another", 20));
+        work.add(changed([("another".to_owned(), Window::ALWAYS)]));
+        assert!(is_shut(&work, "any", 0));
     }
 }

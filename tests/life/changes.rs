@@ -236,6 +236,39 @@ fn a_start_that_is_moved_into_the_future_holds_an_active_campaign_up_until_then(
     stage.assert_sinks(&expected);
 }
 
+/// Somebody pauses all sending, corrects the window and resumes; a round of the campaign is recorded, and waits to be published.
+#[test]
+fn a_start_that_is_corrected_during_a_pause_takes_back_what_was_recorded_before() {
+    let stage = stage(1);
+    stage.subscribers.subscribe("pizzeria", 50);
+    let mut service = stage.start_failing("round.sealed@1=abort");
+    let wrong = Campaign::now("offer", "pizzeria");
+    stage.send(&wrong);
+    service.wait_for_abort(LONG);
+    assert_eq!(stage.row_count(), 50, "a round is recorded and not published");
+    pause(&stage, true);
+    let service = stage.start();
+    service.wait_for_log("\"running\"", LONG);
+    let start = epoch_seconds() + 3_600;
+    let later = update(&wrong).lasting(start, start + 3_600);
+    stage.send(&later);
+    await_state(&stage, "offer", "scheduled");
+
+    pause(&stage, false);
+    await_row(&stage, "offer", "taken back", |row| row["told"] == 0);
+    stage.await_sinks(&Expected::default(), LONG);
+    let row = known(&stage, "offer").unwrap();
+    assert_eq!((&row["state"], &row["unsent"]), (&json!("scheduled"), &Value::Null));
+
+    let now = update(&later).lasting(start - 3_700, start);
+    stage.send(&now);
+    await_state(&stage, "offer", "complete");
+    let expected = Expected::from([(&now, clients(&stage, "pizzeria"))]);
+    stage.await_sinks(&expected, LONG);
+    service.stop();
+    stage.assert_sinks(&expected);
+}
+
 #[test]
 fn a_complete_campaign_goes_through_scheduled_complete_closed_and_back_as_its_window_is_moved() {
     let stage = stage(1);

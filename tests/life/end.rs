@@ -4,8 +4,8 @@ use serde_json::json;
 
 use crate::life::ear::Ear;
 use crate::life::scene::{
-    LONG, await_row, await_running, await_state, await_told, await_unsent, clients, number, pause, slow_stage, stage,
-    unmigrated, update, wait_for_second,
+    LONG, await_row, await_running, await_state, await_told, await_unsent, clients, known, number, pause, slow_stage,
+    stage, unmigrated, update, wait_for_second,
 };
 use crate::support::campaign::epoch_seconds;
 use crate::support::{Campaign, Expected, Setting, Stage, sinks, wait_until};
@@ -88,6 +88,48 @@ fn a_round_that_could_not_be_published_in_time_is_withdrawn_but_for_answers_and_
     stage.dinnerbell_ok(&["verify"]);
     service.stop();
     assert_eq!(difference(), None);
+}
+
+/// The withdrawal of what ended first takes so long that the end of another campaign of the round passes meanwhile.
+#[test]
+#[ignore = "waits for two ends: 25 s"]
+fn an_end_that_passes_while_another_campaigns_drafts_are_withdrawn_is_kept_too() {
+    const WITHDRAWAL: i64 = 4;
+    let stage = stage(1);
+    stage.subscribers.subscribe("pizzeria", 5);
+    stage.subscribers.subscribe("noodle bar", 50);
+    let mut service = stage.start_failing("round.sealed@1=abort");
+    await_running(&stage, 1);
+    pause(&stage, true);
+    service.wait_for_log("an operator paused all sending", LONG);
+    let end = epoch_seconds() + 15;
+    let first = Campaign::now("first", "pizzeria").lasting(end - 60, end);
+    let second = Campaign::now("second", "noodle bar").lasting(end - 60, end + WITHDRAWAL - 1);
+    for campaign in [&first, &second] {
+        stage.send(campaign);
+        await_state(&stage, &campaign.adv_campaign_id, "active");
+    }
+    pause(&stage, false);
+    service.wait_for_abort(LONG);
+    assert_eq!(stage.row_count(), 55, "both are in the round that is recorded");
+    pause(&stage, true);
+    stage.feedback.execute(&format!(
+        "create function public.slow() returns trigger language plpgsql as 'begin perform pg_sleep({WITHDRAWAL}); return null; end';
+         create constraint trigger slow after update on dinnerbell.campaign deferrable initially deferred for each row
+           when (new.adv_campaign_id = 'first' and new.told = 0) execute function public.slow()",
+    ));
+    let service = stage.start();
+    service.wait_for_log("\"running\"", LONG);
+    assert!(epoch_seconds() < end, "the machine is too slow for this test");
+    wait_for_second(end);
+    pause(&stage, false);
+    for (id, unsent) in [("first", 5), ("second", 50)] {
+        assert_eq!(await_unsent(&stage, id), unsent);
+        assert_eq!(known(&stage, id).unwrap()["state"], "expired");
+    }
+    stage.await_sinks(&Expected::default(), LONG);
+    service.stop();
+    stage.assert_sinks(&Expected::default());
 }
 
 #[test]

@@ -122,6 +122,35 @@ fn without_an_instance_a_cancel_is_recorded_and_comes_before_anybody_is_told() {
     stage.assert_sinks(&Expected::default());
 }
 
+/// Somebody stops everything by a script, while no instance runs: far more than one transaction judges.
+#[test]
+fn the_last_of_many_cancels_comes_before_anybody_is_told_too() {
+    let stage = Stage::new();
+    stage.subscribers.subscribe("pizzeria", 50);
+    stage.migrate();
+    let mut service = stage.start_failing("round.sealed@1=abort");
+    stage.send(&Campaign::now("offer", "pizzeria"));
+    service.wait_for_abort(WITHIN);
+    assert_eq!(stage.row_count(), 50, "a round is recorded and not published");
+    stage.feedback.execute(
+        "insert into dinnerbell.campaign (adv_campaign_id, lane, state, restaurant_id, adv_campaign_content, adv_campaign_owner,
+           adv_campaign_owner_contact, adv_campaign_datetime_start, adv_campaign_datetime_end, datetime_created)
+         select 'another ' || n, 0, 'active', 'nobody''s', 'c', 'o', 'o', adv_campaign_datetime_start, adv_campaign_datetime_end, 1
+           from dinnerbell.campaign cross join generate_series(1, 1200) as n where adv_campaign_id = 'offer';
+         insert into dinnerbell.change (adv_campaign_id, key, arrived_by)
+         select id, convert_to(id, 'UTF8'), 'a script' from (select 'another ' || n as id from generate_series(1, 1200) as n) as others;
+         insert into dinnerbell.change (adv_campaign_id, key, arrived_by) values ('offer', convert_to('offer', 'UTF8'), 'a script')",
+    );
+    let service = stage.start();
+    wait_until("all are judged", WITHIN, || {
+        stage.feedback.number("select count(*) from dinnerbell.change where judged_as = 'cancellation'") == 1_201
+    });
+    stage.await_sinks(&Expected::default(), WITHIN);
+    assert_eq!(told(&stage, "offer"), 0);
+    service.stop();
+    stage.assert_sinks(&Expected::default());
+}
+
 #[test]
 fn an_unknown_campaign_is_most_likely_misspelt() {
     let stage = Stage::new();

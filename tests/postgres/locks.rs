@@ -1,12 +1,17 @@
 //! Transactions of the ledger that meet at the same campaigns, on a real PostgreSQL: a bystander holds them up where they would do harm.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dinnerbell::broker::Record;
-use dinnerbell::ledger::{IntakeBatch, Ledger, Ownership};
+use dinnerbell::draft::{DraftBatch, DraftTemplate};
+use dinnerbell::ledger::{
+    IntakeBatch, Ledger, OpenRound, Ownership, PageRange, RoundContent, RoundHead, RoundPart, Sealed,
+};
 use dinnerbell::postgres::clock::PostgresClock;
 use dinnerbell::postgres::ledger::PostgresLedger;
-use dinnerbell::way::decode::decode;
+use dinnerbell::way::decode::{Arrival, decode};
+use tokio::time::sleep;
 
 use super::place::{Migration, SOON, feedback_pool, seed_database};
 use crate::support::{Campaign, Database, wait_until};
@@ -48,6 +53,118 @@ async fn wait_for_waiting(database: &Arc<Database>, sessions: i64) {
     tokio::task::spawn_blocking(all_wait).await.unwrap();
 }
 
+/// How often PostgreSQL had to end a transaction because two waited for each other.
+fn deadlocks(database: &Database) -> i64 {
+    database.execute("select pg_stat_force_next_flush()");
+    database.number("select deadlocks from pg_stat_database where datname = current_database()")
+}
+
+/// A round with one draft of a campaign.
+fn round_of(campaign: &Campaign) -> Arc<RoundContent> {
+    let Arrival::Campaign(known) = decode(None, Some(campaign.json().as_bytes())) else { panic!("a campaign") };
+    let trigger_datetime_created = known.window.start;
+    let template = DraftTemplate::new(Arc::new(known), trigger_datetime_created, "group").unwrap();
+    let clients = ["one of them"].into_iter().collect();
+    let upto = Some("one of them".to_owned());
+    let page = PageRange { after: None, upto, last: false, already_told: Vec::new(), skipped: 0 };
+    let drafts = DraftBatch { template: Arc::new(template), clients };
+    let parts = vec![RoundPart { drafts, revision: 1, page: Some(page), late: 0 }];
+    Arc::new(RoundContent { parts, dead_letters: Vec::new(), trigger_datetime_created })
+}
+
+/// The seal locks the campaigns of its round, and those that the round before completes; what another lane receives about both keeps neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_and_what_another_lane_receives_about_its_campaigns_do_not_deadlock() {
+    let database = Arc::new(seed_database());
+    let (ledger, [owner, other]) = two_lanes(&database).await;
+    let bystander = feedback_pool(&database);
+    let running = version("m", 1);
+    take_in(&ledger, owner, 0, &[version("a", 1), running.clone()]).await;
+    database.execute("update dinnerbell.campaign set last_page_seq = 0 where adv_campaign_id = 'a'");
+    let content = round_of(&running);
+    let mut open = ledger.open_round(owner).await.unwrap();
+    open.copy(Arc::clone(&content)).await.unwrap();
+    let holds_up = bystander.begin("").await.unwrap();
+    holds_up.query("select 1 from dinnerbell.campaign where adv_campaign_id = 'm' for update", &[]).await.unwrap();
+    let head = RoundHead { seq: 1, revision: 0, checksum: content.checksum() };
+    let received = async {
+        wait_for_waiting(&database, 1).await;
+        take_in(&ledger, other, 0, &["a", "m"].map(|id| version(id, 2))).await;
+    };
+    let held_up = async {
+        wait_for_waiting(&database, 2).await;
+        holds_up.rollback().await.unwrap();
+    };
+    let (sealed, (), ()) = tokio::join!(open.seal(head, content), received, held_up);
+    assert!(matches!(sealed, Ok(Sealed::Recorded { .. })), "{sealed:?}");
+    assert_eq!(deadlocks(&database), 0);
+    assert_eq!(database.number("select count(*) from dinnerbell.campaign where state = 'complete'"), 1);
+    assert_eq!(database.number("select count(*) from dinnerbell.change"), 2, "both are handed over");
+}
+
+/// One campaign is to start, and one that comes before it by its id to end, while an update of both arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn campaigns_that_start_and_end_while_they_are_updated_do_not_deadlock() {
+    let database = Arc::new(seed_database());
+    let (ledger, [owner, _]) = two_lanes(&database).await;
+    let bystander = feedback_pool(&database);
+    take_in(&ledger, owner, 0, &["a", "m"].map(|id| version(id, 1))).await;
+    database.execute(
+        "update dinnerbell.campaign set state = 'scheduled' where adv_campaign_id = 'm';
+         update dinnerbell.campaign set adv_campaign_datetime_end = adv_campaign_datetime_start + 1 where adv_campaign_id = 'a'",
+    );
+    let holds_up = bystander.begin("").await.unwrap();
+    holds_up.query("select 1 from dinnerbell.campaign where adv_campaign_id = 'a' for update", &[]).await.unwrap();
+    let updated = ["a", "m"].map(|id| version(id, 2));
+    let due = async {
+        wait_for_waiting(&database, 1).await;
+        ledger.due(owner, 10).await
+    };
+    let held_up = async {
+        wait_for_waiting(&database, 2).await;
+        holds_up.rollback().await.unwrap();
+    };
+    let ((), due, ()) = tokio::join!(take_in(&ledger, owner, 2, &updated), due, held_up);
+    let running: Vec<String> = due.unwrap().running.iter().map(|running| running.id().to_owned()).collect();
+    assert_eq!(running, ["a", "m"], "the update put the end off");
+    assert_eq!(deadlocks(&database), 0);
+}
+
+/// An intake that waits here and there has the lane's row for longer than anybody waits for a lock: a round of its own lane waits all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_waits_for_its_own_lanes_intake_however_long_that_takes() {
+    const EACH: Duration = Duration::from_millis(1_500);
+    let database = Arc::new(seed_database());
+    let (ledger, [owner, _]) = two_lanes(&database).await;
+    let bystander = feedback_pool(&database);
+    let running = version("m", 1);
+    take_in(&ledger, owner, 0, &[version("a", 1), running.clone()]).await;
+    let content = round_of(&running);
+    let mut open = ledger.open_round(owner).await.unwrap();
+    open.copy(Arc::clone(&content)).await.unwrap();
+    let (first, second) = (bystander.begin("").await.unwrap(), bystander.begin("").await.unwrap());
+    first.query("select 1 from dinnerbell.campaign where adv_campaign_id = 'a' for update", &[]).await.unwrap();
+    second.batch("lock table dinnerbell.dead_letter in share mode").await.unwrap();
+    let update = version("a", 2);
+    let bad = Campaign { adv_campaign_content: "another one".to_owned(), ..version("a", 2) };
+    let head = RoundHead { seq: 1, revision: 0, checksum: content.checksum() };
+    let received = [update, bad];
+    let sealed = async {
+        wait_for_waiting(&database, 1).await;
+        open.seal(head, content).await
+    };
+    let held_up = async {
+        wait_for_waiting(&database, 1).await;
+        sleep(EACH).await; // as a busy server takes its time
+        first.rollback().await.unwrap();
+        sleep(EACH).await;
+        second.rollback().await.unwrap();
+    };
+    let ((), sealed, ()) = tokio::join!(take_in(&ledger, owner, 2, &received), sealed, held_up);
+    assert!(matches!(sealed, Ok(Sealed::Recorded { .. })), "{sealed:?}");
+    assert_eq!(database.number("select count(*) from dinnerbell.dead_letter"), 1);
+}
+
 fn version(id: &str, datetime_created: i64) -> Campaign {
     Campaign { datetime_created, adv_campaign_content: format!("version {datetime_created}"), ..Campaign::now(id, "r") }
 }
@@ -71,9 +188,7 @@ async fn two_lanes_that_receive_the_same_campaigns_in_crossed_order_do_not_deadl
         between.rollback().await.unwrap();
     };
     tokio::join!(both, in_between);
-    let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
-    database.execute("select pg_stat_force_next_flush()");
-    assert_eq!(database.number(deadlocks), 0);
+    assert_eq!(deadlocks(&database), 0);
     assert_eq!(database.number("select count(*) from dinnerbell.campaign"), 3);
     assert_eq!(database.number("select count(*) from dinnerbell.change"), 3, "the other copies are handed over");
 }

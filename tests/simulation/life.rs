@@ -244,7 +244,8 @@ impl Life {
                 if state.database.campaigns.contains_key(&id) {
                     let key = Some(id.clone().into_bytes());
                     let record = Record { offset: -1, timestamp: -1, key, value: None, headers: Vec::new() };
-                    let change = ChangeRow { adv_campaign_id: id.clone(), from_lane: None, record, judged: 0 };
+                    let at = state.micros();
+                    let change = ChangeRow { adv_campaign_id: id.clone(), from_lane: None, record, at, judged: 0 };
                     state.database.changes.push(change);
                     self.cancelled.insert(id);
                 }

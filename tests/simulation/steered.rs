@@ -162,6 +162,32 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
+        without: "withdrawn-to-the-last",
+        shows: "the end of another campaign of the round passes while the first one's drafts are withdrawn",
+        script: |life| {
+            life.sends("a", 3.0, -10, 9);
+            life.sends("b", 3.0, -10, 12);
+            life.loses(OLD, "publish", 3.0, 6.4);
+            life.holds(OLD, "withdraw", 8.0, 1.0);
+            life.holds(OLD, "stored_round", 10.4, 3.0);
+        },
+    },
+    Steered {
+        without: "changes-judged-to-the-last",
+        shows: "the last of many cancellations that came while nobody owned the lane is judged before anything is published",
+        script: |life| {
+            let others = ["a1", "a2", "a3", "a4"];
+            others.iter().for_each(|id| life.sends(id, 1.0, 20, 4_000));
+            life.sends("c", 3.0, -10, 4_000);
+            life.loses(OLD, "publish", 3.0, 4.0);
+            life.at(4.0, Event::Kill(OLD));
+            for id in others.into_iter().chain(["c"]) {
+                life.at(5.0, Event::Cancel { id: id.to_owned() });
+            }
+            life.claims(NEW, 6.0);
+        },
+    },
+    Steered {
         without: "RepassOfNobody",
         shows: "who is the first to favour a restaurant while nobody looks out is found by the pass after a take-over",
         script: |life| {

@@ -1,8 +1,9 @@
-//! A way to a server that can be made narrow: bytes towards it pass at most so fast.
+//! A way to a server that can be made narrow (bytes towards it pass at most so fast) or long (bytes towards it are on their way for so long).
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,9 @@ use super::wait::block_on;
 
 /// The most that passes at once, and that the kernel may hold for a connection.
 const PORTION: u32 = 16 << 10;
+
+/// Most portions of a connection that are on their way at once.
+const MOST_ON_THEIR_WAY: usize = 256;
 
 /// Takes connections on a port of its own and hands them on. Dropped, it takes no more.
 pub struct Proxy {
@@ -27,6 +31,8 @@ struct Width {
     rate: AtomicU64,
     /// When the next byte may pass.
     next: Mutex<Instant>,
+    /// How long each byte is on its way, in microseconds.
+    length: AtomicU64,
 }
 
 impl Proxy {
@@ -34,7 +40,8 @@ impl Proxy {
     pub fn before(port: u16) -> Self {
         let listener = listener();
         let address = listener.local_addr().expect("it is bound");
-        let width = Arc::new(Width { rate: AtomicU64::new(0), next: Mutex::new(Instant::now()) });
+        let width =
+            Arc::new(Width { rate: AtomicU64::new(0), next: Mutex::new(Instant::now()), length: AtomicU64::new(0) });
         let ended = Arc::new(AtomicBool::new(false));
         let proxy = Self { address, width: Arc::clone(&width), ended: Arc::clone(&ended) };
         std::thread::spawn(move || {
@@ -52,6 +59,13 @@ impl Proxy {
     /// From now on so many bytes a second pass towards the server; 0 is as fast as can be.
     pub fn narrow(&self, bytes_per_second: u64) {
         self.width.rate.store(bytes_per_second, Ordering::Release);
+    }
+}
+
+impl Proxy {
+    /// From now on what is sent towards the server is so long on its way: a round trip takes as much longer.
+    pub fn lengthen(&self, way: Duration) {
+        self.width.length.store(u64::try_from(way.as_micros()).expect("hours at most"), Ordering::Release);
     }
 }
 
@@ -96,15 +110,40 @@ fn listener() -> TcpListener {
 fn join(client: TcpStream, server: TcpStream, width: &Arc<Width>) {
     let (from, to) = (client.try_clone().expect("a socket can be shared"), server.try_clone().expect("the same"));
     let width = Arc::clone(width);
-    std::thread::spawn(move || carry(&from, &to, |bytes| width.pass(bytes)));
-    std::thread::spawn(move || carry(&server, &client, |_| ()));
+    std::thread::spawn(move || carry_slowly(&from, &to, &width));
+    std::thread::spawn(move || carry(&server, &client));
+}
+
+/// Until either side ends; then both do. What was read is handed on when its way is behind it.
+fn carry_slowly(mut from: &TcpStream, mut to: &TcpStream, width: &Width) {
+    let (sender, on_their_way) = sync_channel::<(Instant, Vec<u8>)>(MOST_ON_THEIR_WAY);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for (arrives, portion) in on_their_way {
+                std::thread::sleep(arrives.saturating_duration_since(Instant::now()));
+                if to.write_all(&portion).is_err() {
+                    break;
+                }
+            }
+            let _ = to.shutdown(Shutdown::Both);
+            let _ = from.shutdown(Shutdown::Both);
+        });
+        let mut portion = vec![0; PORTION as usize];
+        while let Ok(read @ 1..) = from.read(&mut portion) {
+            width.pass(read);
+            let arrives = Instant::now() + Duration::from_micros(width.length.load(Ordering::Acquire));
+            if sender.send((arrives, portion[..read].to_vec())).is_err() {
+                break;
+            }
+        }
+        drop(sender);
+    });
 }
 
 /// Until either side ends; then both do.
-fn carry(mut from: &TcpStream, mut to: &TcpStream, pass: impl Fn(usize)) {
+fn carry(mut from: &TcpStream, mut to: &TcpStream) {
     let mut portion = vec![0; PORTION as usize];
     while let Ok(read @ 1..) = from.read(&mut portion) {
-        pass(read);
         if to.write_all(&portion[..read]).is_err() {
             break;
         }

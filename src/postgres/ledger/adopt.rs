@@ -111,10 +111,10 @@ impl PostgresLedger {
     /// What the last round holds is withdrawn: rows go, counts and cursors go back, its dead letters are free again.
     async fn take_back(&self, tx: &Transaction, leaving: &Leaving, moved: &mut Moved) -> Result<(), LedgerError> {
         let (own, seq) = (leaving.own, leaving.head.seq);
-        for part in rounds::parts(tx, own.lane, seq).await?.iter().filter(|part| part.drafts > 0) {
-            moved.kept += self.withdraw_rows(tx, own, seq, part).await?;
-            moved.withdrawn += part.drafts;
-        }
+        let mut parts = rounds::parts(tx, own.lane, seq).await?;
+        parts.retain(|part| part.drafts > 0);
+        moved.kept += self.withdraw_parts(tx, own, seq, &parts).await?;
+        moved.withdrawn += parts.iter().map(|part| part.drafts).sum::<i64>();
         let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&seq, Type::INT8)];
         let freed = "update dinnerbell.dead_letter set round_seq = null where id = any(array(select unnest(dead_letters) \
                      from dinnerbell.round where lane = $1 and seq = $2))";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
-use super::{BY_ONE_INDEX, CAMPAIGN, IN_ORDER, LOCKED_BY, NOW, NOW_ONCE, PostgresLedger, campaign, headers};
+use super::{BY_ONE_INDEX, CAMPAIGN, IN_ORDER, LOCKED_BY, NOW, NOW_ONCE, OPEN, PostgresLedger, campaign, headers};
 use crate::broker::DeadLetterMessage;
 use crate::campaign::EpochSeconds;
 use crate::ledger::{Due, LedgerError, OpenCampaign, Ownership, Running, Uncounted};
@@ -20,10 +20,10 @@ impl PostgresLedger {
         let tx = self.begin(own).await?;
         futures_util::try_join!(async { Ok(tx.batch(BY_ONE_INDEX).await?) }, turn_states(&tx, own))?;
         let most = i64::try_from(most).unwrap_or(i64::MAX - 1);
-        // The planner does not see the end: its index holds all that is open.
+        // The planner does not see the window: its index holds all that is open.
         let sql = format!(
             "select revision, cursor, {CAMPAIGN} from dinnerbell.campaign where lane = $1 and state = 'active' and last_page_seq is null \
-             and coalesce(adv_campaign_datetime_end > {NOW_ONCE}, false) \
+             and coalesce({OPEN}, false) \
              order by cursor is not null, adv_campaign_datetime_end, adv_campaign_id limit $2 + 1"
         );
         let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&most, Type::INT8)];
@@ -60,7 +60,7 @@ impl PostgresLedger {
     ) -> Result<Vec<OpenCampaign>, LedgerError> {
         let sql = format!(
             "select revision, cursor, last_page_seq is not null, {CAMPAIGN} from {from} where lane = $1 \
-             and state in ('active', 'complete') and adv_campaign_datetime_end > {NOW} and {which}"
+             and state in ('active', 'complete') and {OPEN} and {which}"
         );
         let rows = self.ask(&sql, &[(&own.lane, Type::INT4), parameter]).await?;
         let open = |row: &tokio_postgres::Row| OpenCampaign {
@@ -91,27 +91,31 @@ impl PostgresLedger {
 pub(super) const LAST_PAGE_UNPUBLISHED: &str =
     "(last_page_seq is not null and last_page_seq > coalesce(l.published_seq, -1))";
 
-/// Scheduled campaigns whose start has come start, ended ones end; locked in the order of their ids, as everywhere. One whose last page is recorded and not yet known to be published
-/// waits for that: it is active until then.
+/// Scheduled campaigns whose start has come start, ended ones end; all are locked in the order of their ids, as everywhere. One whose last page
+/// is recorded and not yet known to be published waits for that: it is active until then.
 async fn turn_states(tx: &Transaction, own: Ownership) -> Result<(), LedgerError> {
-    let turn = |which: &str| {
-        format!(
-            "update dinnerbell.campaign c set state = case \
-               when last_page_seq is null then case when adv_campaign_datetime_end <= {NOW} then 'expired' else 'active' end \
-               when {LAST_PAGE_UNPUBLISHED} then 'active' \
-               when adv_campaign_datetime_end <= {NOW} then 'closed' else 'complete' end \
-             from (select c.adv_campaign_id as id, l.published_seq from dinnerbell.campaign c cross join dinnerbell.lane l \
-                   where l.lane = $1 and c.lane = $1 and {which} order by {LOCKED_BY} for update of c) as l \
-             where c.adv_campaign_id = l.id"
-        )
-    };
-    // Two statements, each with its index: what is neither to start nor to end is not looked at.
-    let start = turn(&format!("c.state = 'scheduled' and adv_campaign_datetime_start <= {NOW_ONCE}"));
-    let end = turn(&format!(
-        "c.state in ('active', 'complete') and adv_campaign_datetime_end <= {NOW_ONCE} and not {LAST_PAGE_UNPUBLISHED}"
-    ));
-    let lane: [Parameter<'_>; 1] = [(&own.lane, Type::INT4)];
-    futures_util::try_join!(tx.execute(&start, &lane), tx.execute(&end, &lane))?;
+    let starts = format!("state = 'scheduled' and adv_campaign_datetime_start <= {NOW_ONCE}");
+    let ends = format!(
+        "state in ('active', 'complete') and adv_campaign_datetime_end <= {NOW_ONCE} and not {LAST_PAGE_UNPUBLISHED}"
+    );
+    // Each is found by its own index: what is neither to start nor to end is not looked at. What is asked again is asked of the row as it is
+    // when its lock was waited for.
+    let ids =
+        |which: &str| format!("array(select adv_campaign_id from dinnerbell.campaign where lane = l.lane and {which})");
+    let sql = format!(
+        "update dinnerbell.campaign c set state = case \
+           when last_page_seq is null then case when adv_campaign_datetime_end <= {NOW} then 'expired' else 'active' end \
+           when {LAST_PAGE_UNPUBLISHED} then 'active' \
+           when adv_campaign_datetime_end <= {NOW} then 'closed' else 'complete' end \
+         from (select c.adv_campaign_id as id, l.published_seq from \
+             (select published_seq, {} || {} as ids from dinnerbell.lane l where lane = $1 offset 0) as l \
+             join dinnerbell.campaign c on c.adv_campaign_id = any(l.ids) \
+           where (c.{starts}) or (c.{ends}) order by {LOCKED_BY} for no key update of c) as l \
+         where c.adv_campaign_id = l.id",
+        ids(&starts),
+        ids(&ends)
+    );
+    tx.execute(&sql, &[(&own.lane, Type::INT4)]).await?;
     Ok(())
 }
 

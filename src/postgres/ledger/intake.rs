@@ -1,68 +1,107 @@
-//! What arrived is recorded: campaigns, changes, dead letters and the position, in one transaction.
+//! What arrived is recorded: campaigns, changes, dead letters and the position, in one transaction. What each record becomes is decided in
+//! memory; the statements that write it are a constant number, sent at once: what arrives costs no round trip of its own.
+
+mod statements;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
+use self::statements::Writes;
 use super::due::LAST_PAGE_UNPUBLISHED;
 use super::{CAMPAIGN, PostgresLedger, campaign, headers, lost};
-use crate::broker::{DeadLetterMessage, Header, Lane, Record};
+use crate::broker::{Lane, Record};
 use crate::campaign::{Campaign, EpochSeconds, Window};
-use crate::ledger::{CANCELLED, IntakeBatch, LedgerError, Ownership, Running, Taken, Tally};
+use crate::ledger::{IntakeBatch, LedgerError, Ownership, Running, Taken, Tally};
 use crate::postgres::connect::{Parameter, Transaction};
-use crate::way::decode::{Arrival, Reason, decode};
+use crate::way::decode::{Arrival, decode};
 use crate::way::intake::{Known, State, Verdict, judge};
 
 /// Most changes that are judged in one transaction.
 const MOST_CHANGES: i64 = 500;
 
+/// Changes that this lane is to judge. Cancellations come first, however many others wait: they stop what should not go out, and nothing that
+/// they overtake changes what becomes of the campaign.
+const WAITING: &str = "select ch.id, ch.from_lane, ch.record_offset, ch.record_timestamp, ch.key, ch.value, ch.header_names, ch.header_values \
+                       from dinnerbell.change ch join dinnerbell.campaign c using (adv_campaign_id) \
+                       where ch.judged_as is null and c.lane = $1";
+
 impl PostgresLedger {
     pub(super) async fn record_intake(&self, own: Ownership, batch: &IntakeBatch) -> Result<Taken, LedgerError> {
         let (tx, now) = self.begin_at(own).await?;
-        let mut intake = Intake::new(&tx, own, now, self.shared.publishes_dead_letters);
+        let _turn = self.turn(own.lane).await;
+        let mut intake = Intake::new(own, now);
         let first = first_of_each(&batch.arrivals);
         // One round trip: the lane's row is locked first, as everywhere.
-        let ((), created) = futures_util::try_join!(move_position(&tx, own, batch), intake.create(&first))?;
+        let ((), created) = futures_util::try_join!(move_position(&tx, own, batch), intake.create(&tx, &first))?;
         let rest: Vec<_> = batch.arrivals.iter().filter(|(record, _)| !created.contains(&record.offset)).collect();
-        intake.know(rest.iter().filter_map(|(_, arrival)| id(arrival))).await?;
+        intake.know(&tx, rest.iter().filter_map(|(_, arrival)| id(arrival))).await?;
         for (record, arrival) in rest {
-            intake.judge(record, arrival).await?;
+            intake.judge(record, arrival)?;
         }
-        let taken = intake.end().await?;
+        let Intake { writes, mut taken, .. } = intake;
+        let tally = taken.tally;
+        self.write(&tx, own, writes, Some(tally), &mut taken).await?;
         tx.commit().await?;
         Ok(taken)
     }
 
     /// The owner judges what others received about its campaigns, in the order of `datetime_created`.
     pub(super) async fn judge_handed_over(&self, own: Ownership) -> Result<Taken, LedgerError> {
-        let sql = "select ch.id, ch.from_lane, ch.record_offset, ch.record_timestamp, ch.key, ch.value, ch.header_names, ch.header_values \
-                   from dinnerbell.change ch join dinnerbell.campaign c using (adv_campaign_id) \
-                   where ch.judged_as is null and c.lane = $1 order by ch.id limit $2";
-        let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&MOST_CHANGES, Type::INT8)];
-        let peeked = self.ask(&format!("select exists ({sql})"), &parameters).await?;
+        let lane: Parameter<'_> = (&own.lane, Type::INT4);
+        let peeked = self.ask(&format!("select exists ({WAITING})"), std::slice::from_ref(&lane)).await?;
         if !peeked.first().is_some_and(|row| row.get(0)) {
             return Ok(Taken::default());
         }
         let (tx, now) = self.begin_at(own).await?;
-        let lock = "select 1 from dinnerbell.lane where lane = $1 for update";
-        tx.query_one(lock, &[(&own.lane, Type::INT4)]).await?;
-        let rows = tx.query(sql, &parameters).await?;
-        let mut changes: Vec<Change> = rows.iter().map(Change::read).collect();
-        // A tombstone has no time of its own; the order of arrival decides between equals.
-        changes.sort_by_key(|change| (change.datetime_created(), change.id));
-        let mut intake = Intake::new(&tx, own, now, self.shared.publishes_dead_letters);
-        intake.know(changes.iter().filter_map(|change| id(&change.arrival))).await?;
+        let _turn = self.turn(own.lane).await;
+        let changes = waiting_changes(&tx, own).await?;
+        let mut intake = Intake::new(own, now);
+        intake.know(&tx, changes.iter().filter_map(|change| id(&change.arrival))).await?;
         for change in &changes {
-            let verdict =
-                intake.judge_own(&change.record, change.from_lane.unwrap_or(own.lane), &change.arrival).await?;
-            let sql = "update dinnerbell.change set judged_as = $2, judged_at = clock_timestamp() where id = $1";
-            tx.execute(sql, &[(&change.id, Type::INT8), (&verdict, Type::TEXT)]).await?;
+            let verdict = intake.judge_own(&change.record, change.from_lane.unwrap_or(own.lane), &change.arrival)?;
+            intake.writes.judged(change.id, verdict);
         }
-        let taken = intake.end_uncounted().await?;
+        let Intake { writes, mut taken, .. } = intake;
+        // Changes were counted as handed over by the lane that received them.
+        self.write(&tx, own, writes, None, &mut taken).await?;
         tx.commit().await?;
-        Ok(taken)
+        Ok(Taken { tally: Tally::default(), more_changes: changes.len() as i64 >= MOST_CHANGES, ..taken })
     }
+
+    /// Writes what was judged, in one round trip.
+    async fn write(
+        &self,
+        tx: &Transaction,
+        own: Ownership,
+        writes: Writes<'_>,
+        tally: Option<Tally>,
+        taken: &mut Taken,
+    ) -> Result<(), LedgerError> {
+        let letters = writes.send(tx, own, tally).await?;
+        if self.shared.publishes_dead_letters {
+            taken.dead_letters = letters;
+        }
+        Ok(())
+    }
+}
+
+/// Locks the lane's row, and reads the changes to judge, in the order in which they are judged.
+async fn waiting_changes(tx: &Transaction, own: Ownership) -> Result<Vec<Change>, LedgerError> {
+    let lock = "select 1 from dinnerbell.lane where lane = $1 for update";
+    let sql = format!(
+        "(({WAITING} and ch.value is null order by ch.id limit $2) union all \
+         ({WAITING} and ch.value is not null order by ch.id limit $2)) limit $2"
+    );
+    let lane: Parameter<'_> = (&own.lane, Type::INT4);
+    let parameters: [Parameter<'_>; 2] = [lane.clone(), (&MOST_CHANGES, Type::INT8)];
+    let (_, rows) =
+        futures_util::try_join!(tx.query_one(lock, std::slice::from_ref(&lane)), tx.query(&sql, &parameters))?;
+    let mut changes: Vec<Change> = rows.iter().map(Change::read).collect();
+    // A tombstone has no time of its own; the order of arrival decides between equals.
+    changes.sort_by_key(|change| (change.datetime_created(), change.id));
+    Ok(changes)
 }
 
 /// Compare-and-set of the lane's position; the row stays locked until the commit.
@@ -135,37 +174,28 @@ impl MainPass {
 
 /// One transaction's judging.
 struct Intake<'a> {
-    tx: &'a Transaction,
     own: Ownership,
     now: EpochSeconds,
-    publishes_dead_letters: bool,
     stood: BTreeMap<String, Stood>,
+    writes: Writes<'a>,
     taken: Taken,
 }
 
 impl<'a> Intake<'a> {
-    fn new(tx: &'a Transaction, own: Ownership, now: EpochSeconds, publishes_dead_letters: bool) -> Self {
-        Self { tx, own, now, publishes_dead_letters, stood: BTreeMap::new(), taken: Taken::default() }
+    fn new(own: Ownership, now: EpochSeconds) -> Self {
+        Self { own, now, stood: BTreeMap::new(), writes: Writes::default(), taken: Taken::default() }
     }
 
     /// Inserts what is the first about its campaign, a tombstone as the cancelled campaign: the primary key decides a race between
     /// lanes. Returns the offsets of those inserted.
-    async fn create(&mut self, first: &BTreeMap<&str, &(Record, Arrival)>) -> Result<BTreeSet<i64>, LedgerError> {
-        if first.is_empty() {
-            return Ok(BTreeSet::new());
-        }
-        let columns = Columns::of(first, self.now);
-        let sql = format!(
-            "insert into dinnerbell.campaign (lane, state, received_offset, cancelled_at, {CAMPAIGN}) \
-             select $1, state, received_offset, case when state = 'cancelled' then clock_timestamp() end, {CAMPAIGN} \
-             from unnest($2::text[], $3::int8[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int8[], $10::int8[], \
-             $11::int8[]) as t (state, received_offset, {CAMPAIGN}) order by adv_campaign_id \
-             on conflict do nothing returning adv_campaign_id"
-        );
-        let rows = self.tx.query(&sql, &columns.parameters(&self.own.lane)).await?;
+    async fn create(
+        &mut self,
+        tx: &Transaction,
+        first: &BTreeMap<&str, &(Record, Arrival)>,
+    ) -> Result<BTreeSet<i64>, LedgerError> {
         let mut created = BTreeSet::new();
-        for row in rows {
-            let (record, arrival) = first[row.get::<_, &str>(0)];
+        for id in statements::insert_campaigns(tx, self.own.lane, first, self.now).await? {
+            let (record, arrival) = first[id.as_str()];
             created.insert(record.offset);
             match arrival {
                 Arrival::Campaign(campaign) => self.created(campaign),
@@ -193,19 +223,26 @@ impl<'a> Intake<'a> {
         self.taken.next_change = Some(next);
     }
 
-    /// Reads and locks the campaigns that these ids name.
-    async fn know(&mut self, ids: impl Iterator<Item = &str>) -> Result<(), LedgerError> {
+    /// Reads the campaigns that these ids name. Those of this lane are locked until the commit; those of others only against being removed, so
+    /// that no lane waits for what another one receives.
+    async fn know(&mut self, tx: &Transaction, ids: impl Iterator<Item = &str>) -> Result<(), LedgerError> {
         let ids: Vec<&str> = ids.collect::<BTreeSet<_>>().into_iter().collect();
         if ids.is_empty() {
             return Ok(());
         }
-        let sql = format!(
-            "select lane, state = 'cancelled', last_page_seq is not null, {LAST_PAGE_UNPUBLISHED}, {CAMPAIGN} \
-             from dinnerbell.campaign left join dinnerbell.lane l using (lane) \
-             where adv_campaign_id = any($1) order by adv_campaign_id for update of campaign"
-        );
-        for row in self.tx.query(&sql, &[(&ids, Type::TEXT_ARRAY)]).await? {
-            let known = if row.get(1) { Known::Cancelled } else { Known::Campaign(campaign(&row, 4)) };
+        let ask = |which: &str| {
+            format!(
+                "select lane, state = 'cancelled', last_page_seq is not null, {LAST_PAGE_UNPUBLISHED}, {CAMPAIGN} \
+                 from dinnerbell.campaign left join dinnerbell.lane l using (lane) \
+                 where adv_campaign_id = any($1) and {which} of campaign"
+            )
+        };
+        let own = ask("lane = $2 order by adv_campaign_id for no key update");
+        let others = ask("lane <> $2 order by adv_campaign_id for key share");
+        let parameters: [Parameter<'_>; 2] = [(&ids, Type::TEXT_ARRAY), (&self.own.lane, Type::INT4)];
+        let (own, others) = futures_util::try_join!(tx.query(&own, &parameters), tx.query(&others, &parameters))?;
+        for row in own.iter().chain(&others) {
+            let known = if row.get(1) { Known::Cancelled } else { Known::Campaign(campaign(row, 4)) };
             let main_pass = match (row.get(2), row.get(3)) {
                 (false, _) => MainPass::Unfinished,
                 (true, true) => MainPass::Unpublished,
@@ -217,16 +254,21 @@ impl<'a> Intake<'a> {
     }
 
     /// Judges a record of this lane.
-    async fn judge(&mut self, record: &Record, arrival: &Arrival) -> Result<(), LedgerError> {
-        let owner = id(arrival).and_then(|id| self.stood.get(id)).map(|stood| stood.lane);
-        match owner {
-            Some(owner) if owner != self.own.lane => self.hand_over(record, arrival).await,
-            _ => self.judge_own(record, self.own.lane, arrival).await.map(drop),
+    fn judge(&mut self, record: &'a Record, arrival: &'a Arrival) -> Result<(), LedgerError> {
+        let known = id(arrival).and_then(|id| Some((id, self.stood.get(id)?.lane)));
+        match known {
+            // The campaign is another lane's: what arrived is recorded, raw, for its owner.
+            Some((id, owner)) if owner != self.own.lane => {
+                self.taken.tally.handed_over += 1;
+                self.writes.hand_over(id, record);
+                Ok(())
+            }
+            _ => self.judge_own(record, self.own.lane, arrival).map(drop),
         }
     }
 
     /// Judges what arrived about a campaign of this lane; says as what it ended.
-    async fn judge_own(&mut self, record: &Record, from: Lane, arrival: &Arrival) -> Result<&'static str, LedgerError> {
+    fn judge_own(&mut self, record: &'a Record, from: Lane, arrival: &'a Arrival) -> Result<&'static str, LedgerError> {
         let stood = id(arrival).and_then(|id| self.stood.get(id));
         let verdict = match (stood, arrival) {
             (_, Arrival::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),
@@ -240,17 +282,18 @@ impl<'a> Intake<'a> {
             (Verdict::Older, _) => tally.older_updates += 1,
             (Verdict::Update, Arrival::Campaign(campaign)) => {
                 tally.updates += 1;
-                self.update(campaign).await?;
+                self.update(campaign);
                 return Ok("update");
             }
             (Verdict::Cancel | Verdict::Update, arrival) => {
                 tally.cancellations += 1;
-                self.cancel(id(arrival).unwrap_or_default()).await?;
+                self.cancel(id(arrival).unwrap_or_default());
                 return Ok("cancellation");
             }
             (Verdict::Conflict(reason), _) => {
                 tally.dead_letters += 1;
-                self.dead_letter(record, from, &reason).await?;
+                // The letter is published by the lane that judged it, so that lane's rounds find it.
+                self.writes.dead_letter(from, record, reason);
                 return Ok("dead letter");
             }
         }
@@ -258,179 +301,26 @@ impl<'a> Intake<'a> {
     }
 
     /// Those not yet told get the new content; the window may move in both directions.
-    async fn update(&mut self, new: &Campaign) -> Result<(), LedgerError> {
-        let id = &new.adv_campaign_id;
-        let stood = self.stood.get_mut(id.as_str()).ok_or_else(|| lost(self.own, "the campaign"))?;
-        stood.known = Known::Campaign(new.clone());
-        let state = stood.main_pass.state(new.window, self.now).name();
-        let sql = "update dinnerbell.campaign set revision = revision + 1, state = $2, adv_campaign_content = $3, adv_campaign_owner = $4, \
-                   adv_campaign_owner_contact = $5, adv_campaign_datetime_start = $6, adv_campaign_datetime_end = $7, \
-                   datetime_created = $8, unsent = null, repass_at = 0 where adv_campaign_id = $1";
-        let text = || Type::TEXT;
-        let values: [Parameter<'_>; 8] = [
-            (id, text()),
-            (&state, text()),
-            (&new.adv_campaign_content, text()),
-            (&new.adv_campaign_owner, text()),
-            (&new.adv_campaign_owner_contact, text()),
-            (&new.window.start, Type::INT8),
-            (&new.window.end, Type::INT8),
-            (&new.datetime_created, Type::INT8),
-        ];
-        self.tx.execute(sql, &values).await?;
-        self.taken.changed.push(id.clone());
-        self.taken.ends.push((id.clone(), new.window.end));
-        Ok(())
-    }
-
-    async fn cancel(&mut self, id: &str) -> Result<(), LedgerError> {
+    fn update(&mut self, new: &'a Campaign) {
+        let id = new.adv_campaign_id.as_str();
         if let Some(stood) = self.stood.get_mut(id) {
-            stood.known = Known::Cancelled;
+            stood.known = Known::Campaign(new.clone());
+            self.writes.update(new, stood.main_pass.state(new.window, self.now));
         }
-        let sql = "update dinnerbell.campaign set state = 'cancelled', revision = revision + 1, cancelled_at = clock_timestamp() \
-                   where adv_campaign_id = $1 and state <> 'cancelled'";
-        self.tx.execute(sql, &[(&id, Type::TEXT)]).await?;
         self.taken.changed.push(id.to_owned());
-        self.taken.ends.push((id.to_owned(), CANCELLED));
-        Ok(())
+        self.taken.windows.push((id.to_owned(), new.window));
     }
 
-    /// The campaign is another lane's: what arrived is recorded, raw, for its owner.
-    async fn hand_over(&mut self, record: &Record, arrival: &Arrival) -> Result<(), LedgerError> {
-        self.taken.tally.handed_over += 1;
-        let sql = "insert into dinnerbell.change (adv_campaign_id, from_lane, record_offset, record_timestamp, key, value, header_names, \
-                   header_values) values ($1, $2, $3, $4, $5, $6, $7, $8)";
-        let (names, values) = split(&record.headers);
-        let parameters: [Parameter<'_>; 8] = [
-            (&id(arrival), Type::TEXT),
-            (&self.own.lane, Type::INT4),
-            (&record.offset, Type::INT8),
-            (&record.timestamp, Type::INT8),
-            (&record.key, Type::BYTEA),
-            (&record.value, Type::BYTEA),
-            (&names, Type::TEXT_ARRAY),
-            (&values, Type::BYTEA_ARRAY),
-        ];
-        self.tx.execute(sql, &parameters).await?;
-        Ok(())
-    }
-
-    async fn dead_letter(&mut self, record: &Record, from: Lane, reason: &Reason) -> Result<(), LedgerError> {
-        // The letter is published by the lane that judged it, so that lane's rounds find it.
-        let sql = "insert into dinnerbell.dead_letter (lane, arrived_lane, record_offset, record_timestamp, key, value, header_names, \
-                   header_values, reason, field) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) returning id";
-        let (names, values) = split(&record.headers);
-        let parameters: [Parameter<'_>; 10] = [
-            (&self.own.lane, Type::INT4),
-            (&from, Type::INT4),
-            (&record.offset, Type::INT8),
-            (&record.timestamp, Type::INT8),
-            (&record.key, Type::BYTEA),
-            (&record.value, Type::BYTEA),
-            (&names, Type::TEXT_ARRAY),
-            (&values, Type::BYTEA_ARRAY),
-            (&reason.reason, Type::TEXT),
-            (&reason.field, Type::TEXT),
-        ];
-        let id = self.tx.query_one(sql, &parameters).await?.get(0);
-        if self.publishes_dead_letters {
-            self.taken.dead_letters.push(DeadLetterMessage {
-                id,
-                lane: from,
-                offset: record.offset,
-                key: record.key.clone(),
-                value: record.value.clone(),
-                headers: record.headers.clone(),
-                reason: reason.reason.clone(),
-                field: reason.field.map(str::to_owned),
-            });
+    fn cancel(&mut self, id: &'a str) {
+        match self.stood.get_mut(id) {
+            Some(stood) if stood.known != Known::Cancelled => {
+                stood.known = Known::Cancelled;
+                self.writes.cancel(id);
+            }
+            _ => {}
         }
-        Ok(())
-    }
-
-    /// Counts as what the records ended.
-    async fn end(self) -> Result<Taken, LedgerError> {
-        let Tally { campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters } =
-            self.taken.tally;
-        let counts = [
-            campaigns,
-            updates,
-            older_updates,
-            duplicates,
-            handed_over,
-            cancellations,
-            dead_letters,
-            self.taken.tally.records(),
-        ];
-        let sql = "update dinnerbell.lane set campaigns = campaigns + $2, updates = updates + $3, older_updates = older_updates + $4, \
-                   duplicates = duplicates + $5, handed_over = handed_over + $6, cancellations = cancellations + $7, \
-                   dead_letters = dead_letters + $8, records = records + $9 where lane = $1";
-        let mut parameters: Vec<Parameter<'_>> = vec![(&self.own.lane, Type::INT4)];
-        parameters.extend(counts.iter().map(|count| (count as &(dyn tokio_postgres::types::ToSql + Sync), Type::INT8)));
-        self.tx.execute(sql, &parameters).await?;
-        Ok(self.taken)
-    }
-
-    /// Changes were counted as handed over by the lane that received them.
-    async fn end_uncounted(mut self) -> Result<Taken, LedgerError> {
-        self.taken.tally = Tally::default();
-        Ok(self.taken)
-    }
-}
-
-/// The columns of new campaigns, one array each.
-#[derive(Default)]
-struct Columns<'a> {
-    state: Vec<&'static str>,
-    offset: Vec<i64>,
-    id: Vec<&'a str>,
-    restaurant: Vec<Option<&'a str>>,
-    content: Vec<Option<&'a str>>,
-    owner: Vec<Option<&'a str>>,
-    contact: Vec<Option<&'a str>>,
-    start: Vec<Option<i64>>,
-    end: Vec<Option<i64>>,
-    created: Vec<Option<i64>>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(first: &BTreeMap<&'a str, &'a (Record, Arrival)>, now: EpochSeconds) -> Self {
-        let mut columns = Self::default();
-        for (id, (record, arrival)) in first {
-            let campaign = match arrival {
-                Arrival::Campaign(campaign) => Some(campaign),
-                _ => None,
-            };
-            let state = campaign.map_or(State::Cancelled, |campaign| State::of(campaign.window, false, now));
-            columns.state.push(state.name());
-            columns.offset.push(record.offset);
-            columns.id.push(id);
-            columns.restaurant.push(campaign.map(|campaign| campaign.restaurant_id.as_str()));
-            columns.content.push(campaign.map(|campaign| campaign.adv_campaign_content.as_str()));
-            columns.owner.push(campaign.map(|campaign| campaign.adv_campaign_owner.as_str()));
-            columns.contact.push(campaign.map(|campaign| campaign.adv_campaign_owner_contact.as_str()));
-            columns.start.push(campaign.map(|campaign| campaign.window.start));
-            columns.end.push(campaign.map(|campaign| campaign.window.end));
-            columns.created.push(campaign.map(|campaign| campaign.datetime_created));
-        }
-        columns
-    }
-
-    fn parameters<'b>(&'b self, lane: &'b Lane) -> [Parameter<'b>; 11] {
-        let (text, int) = (Type::TEXT_ARRAY, Type::INT8_ARRAY);
-        [
-            (lane, Type::INT4),
-            (&self.state, text.clone()),
-            (&self.offset, int.clone()),
-            (&self.id, text.clone()),
-            (&self.restaurant, text.clone()),
-            (&self.content, text.clone()),
-            (&self.owner, text.clone()),
-            (&self.contact, text),
-            (&self.start, int.clone()),
-            (&self.end, int.clone()),
-            (&self.created, int),
-        ]
+        self.taken.changed.push(id.to_owned());
+        self.taken.windows.push((id.to_owned(), Window::NEVER));
     }
 }
 
@@ -461,8 +351,4 @@ impl Change {
             _ => EpochSeconds::MAX,
         }
     }
-}
-
-fn split(headers: &[Header]) -> (Vec<&str>, Vec<Option<&[u8]>>) {
-    headers.iter().map(|header| (header.name.as_str(), header.value.as_deref())).unzip()
 }

@@ -173,10 +173,8 @@ async fn set_back(
     let sql = format!(
         "update dinnerbell.campaign set told = told - $2, late = late - $3, skipped = skipped - $4, kept = kept + $5, unsent = null, \
          cursor = case when $6 then $7 else cursor end, last_page_seq = case when $6 then null else last_page_seq end, \
-         state = case when state = 'cancelled' then state \
-           when adv_campaign_datetime_end <= {NOW} then case when $6 or last_page_seq is null then 'expired' else 'closed' end \
-           when adv_campaign_datetime_start > {NOW} then 'scheduled' \
-           when $6 or last_page_seq is null then 'active' else 'complete' end where adv_campaign_id = $1"
+         state = {} where adv_campaign_id = $1",
+        rounds::state_after("$6")
     );
     let skipped = if part.has_page { part.skipped } else { 0 };
     let values: [Parameter<'_>; 7] = [
@@ -198,8 +196,9 @@ impl PostgresLedger {
         let OpenMending { tx, .. } = self.begin_mending(own, standing).await?;
         let seq = standing.head.seq;
         let (mut held, mut holds) = (0, 0);
+        let mut batches = self.batches(&tx, own.lane, seq).await?;
         for part in rounds::parts(&tx, own.lane, seq).await?.iter().filter(|part| part.drafts > 0) {
-            let batch = self.batch_of(&tx, part).await?;
+            let batch = batches.remove(&part.part);
             let drafts = batch.as_ref().map_or(0, |batch| batch.clients.len() as i64);
             let checksum = batch.as_ref().map_or(0, |batch| batch.checksum().cast_signed());
             held += part.drafts;

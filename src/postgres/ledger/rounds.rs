@@ -1,22 +1,24 @@
 //! Recording a round, reading it back, withdrawing from it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_postgres::Row;
 use tokio_postgres::types::{Json, Type};
 
 use super::due::{DEAD_LETTER, dead_letter};
-use super::{CAMPAIGN, LOCKED_BY, NOW, PostgresLedger, campaign, lost, rows};
+use super::{CAMPAIGN, LOCKED_BY, NOW, OPEN, PostgresLedger, Turn, campaign, lost, rows};
 use crate::broker::Lane;
-use crate::campaign::EpochSeconds;
+use crate::campaign::Window;
 use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate, FEEDBACK_COLUMNS};
 use crate::ledger::{
     LedgerError, OpenRound, Ownership, RoundContent, RoundHead, RoundPart, Sealed, StoredRound, Stretch,
 };
 use crate::postgres::connect::{Connection, Parameter, Transaction};
-use crate::postgres::errors::PostgresError;
+use crate::postgres::errors::{PATIENCE, PostgresError};
 
 /// Size of a frame of COPY, in bytes: larger ones gain nothing.
 const FRAME: usize = 128 << 10;
@@ -73,83 +75,101 @@ impl PostgresLedger {
         let letters: Vec<i64> = row.get(6);
         let sql = format!("{DEAD_LETTER} where id = any($1) order by id");
         let dead_letters = tx.query(&sql, &[(&letters, Type::INT8_ARRAY)]).await?.iter().map(dead_letter).collect();
+        let (parts, mut batches) = futures_util::try_join!(
+            async { Ok(parts(&tx, own.lane, head.seq).await?) },
+            self.batches(&tx, own.lane, head.seq)
+        )?;
         let mut stored = StoredRound {
             head,
             position: row.get(4),
             drafts: row.get::<_, i64>(3).cast_unsigned(),
             batches: Vec::new(),
             dead_letters,
-            over: Vec::new(),
-            over_at: EpochSeconds::MAX,
+            not_open: Vec::new(),
+            open: Window::ALWAYS,
         };
-        for part in parts(&tx, own.lane, head.seq).await? {
-            if part.drafts == 0 {
-                continue;
+        for part in parts.into_iter().filter(|part| part.drafts > 0) {
+            stored.open = stored.open.and(part.window);
+            stored.batches.extend(batches.remove(&part.part));
+            if !part.open {
+                stored.not_open.push(part.id);
             }
-            match part.over {
-                true => stored.over.push(part.id.clone()),
-                false => stored.over_at = stored.over_at.min(part.end),
-            }
-            stored.batches.extend(self.batch_of(&tx, &part).await?);
         }
         tx.commit().await?;
         Ok(stored)
     }
 
-    /// The drafts of a part, from the feedback rows themselves: what was recorded is what is published.
-    pub(super) async fn batch_of(
+    /// The drafts of a round by the number of their part, from the feedback rows themselves: what was recorded is what is published.
+    pub(super) async fn batches(
         &self,
         tx: &Transaction,
-        part: &StoredPart,
-    ) -> Result<Option<DraftBatch>, LedgerError> {
+        lane: Lane,
+        seq: i64,
+    ) -> Result<BTreeMap<i32, DraftBatch>, LedgerError> {
+        let round: [Parameter<'_>; 2] = [(&lane, Type::INT4), (&seq, Type::INT8)];
         let feedback = self.feedback();
-        let sql = format!(
-            "{} limit 1",
-            StoredPart::select(&format!("{CAMPAIGN}, trigger_datetime_created::int8"), &feedback)
-        );
-        let Some(row) = tx.query_opt(&sql, &part.parameters()).await? else { return Ok(None) };
-        let template = DraftTemplate::new(Arc::new(campaign(&row, 0)), row.get(8), &self.shared.group_id)
-            .map_err(|error| LedgerError::Damaged(error.to_string()))?;
-        let sql = StoredPart::select("client_id", &feedback);
-        let mut clients = Clients::new();
-        for row in tx.query(&sql, &part.parameters()).await? {
-            clients.push(row.get(0));
+        let one = format!("{CAMPAIGN}, trigger_datetime_created::int8 as formed");
+        let templates = of_parts("p.part", &one, &feedback, " limit 1");
+        let clients = of_parts("p.part", "client_id", &feedback, "");
+        let mut batches = BTreeMap::new();
+        for row in tx.query(&templates, &round).await? {
+            let template = DraftTemplate::new(Arc::new(campaign(&row, 1)), row.get(9), &self.shared.group_id)
+                .map_err(|error| LedgerError::Damaged(error.to_string()))?;
+            batches.insert(row.get(0), DraftBatch { template: Arc::new(template), clients: Clients::new() });
         }
-        Ok(Some(DraftBatch { template: Arc::new(template), clients }))
+        let take = |row: &Row| {
+            if let Some(batch) = batches.get_mut(&row.get::<_, i32>(0)) {
+                batch.clients.push(row.get(1));
+            }
+            Ok(())
+        };
+        tx.for_each(&clients, round.to_vec(), PATIENCE, take).await?;
+        Ok(batches)
     }
 
-    /// Takes back what is over: rows, counts and cursors, and changes the round's revision and checksum.
+    /// Takes back the drafts of campaigns that are not open: rows, counts and cursors, and changes the round's revision and checksum.
     pub(super) async fn withdraw_round(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
+        let _turn = self.turn(own.lane).await;
         let sql = "select 1 from dinnerbell.lane where lane = $1 and epoch = $2 and seq = $3 for update";
         let held =
             tx.query_opt(sql, &[(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&head.seq, Type::INT8)]).await?;
         if held.is_none() {
             return Err(lost(own, "the last round"));
         }
-        for part in parts(&tx, own.lane, head.seq).await?.iter().filter(|part| part.over && part.drafts > 0) {
-            self.withdraw_rows(&tx, own, head.seq, part).await?;
-        }
+        let mut parts = parts(&tx, own.lane, head.seq).await?;
+        parts.retain(|part| !part.open && part.drafts > 0);
+        self.withdraw_parts(&tx, own, head.seq, &parts).await?;
         self.rewrite_round(&tx, own, head).await?;
         tx.commit().await?;
         Ok(())
     }
 
-    /// A part's rows go, but for those in which somebody answered; how many stay. Its counts and cursor go back.
-    pub(super) async fn withdraw_rows(
+    /// The rows of some parts go, but for those in which somebody answered; how many stay. Counts and cursors go back.
+    pub(super) async fn withdraw_parts(
         &self,
         tx: &Transaction,
         own: Ownership,
         seq: i64,
-        part: &StoredPart,
+        parts: &[StoredPart],
     ) -> Result<i64, LedgerError> {
-        let mut kept = part.drafts;
-        for condition in [StoredPart::on_the_page(), StoredPart::late()] {
-            let sql = format!("delete from {} where {condition} and feedback is null", self.feedback());
-            kept -= tx.execute(&sql, &part.parameters()).await?.cast_signed();
+        let mut kept: BTreeMap<i32, i64> = parts.iter().map(|part| (part.part, part.drafts)).collect();
+        let numbers: Vec<i32> = kept.keys().copied().collect();
+        let delete = |condition: String| {
+            format!(
+                "with gone as (delete from {} using {PARTS_WITH_DRAFTS} where p.part = any($3) and {condition} and feedback is null \
+                 returning p.part) select part, count(*) from gone group by part",
+                self.feedback()
+            )
+        };
+        let round: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), (&seq, Type::INT8), (&numbers, Type::INT4_ARRAY)];
+        let (pages, late) = (delete(on_the_page()), delete(late()));
+        let (pages, late) = futures_util::try_join!(tx.query(&pages, &round), tx.query(&late, &round))?;
+        for row in pages.iter().chain(&late) {
+            *kept.entry(row.get(0)).or_default() -= row.get::<_, i64>(1);
         }
-        withdraw_part(tx, own, seq, part, kept).await?;
-        Ok(kept)
+        set_parts_back(tx, own.lane, seq, &kept).await?;
+        Ok(kept.values().sum())
     }
 
     /// The round becomes the sum of the parts that are left.
@@ -175,36 +195,72 @@ impl PostgresLedger {
     }
 }
 
-/// Puts a part's counts and cursor back to where they stood before the round.
-async fn withdraw_part(
+/// Puts the counts and cursors of some parts' campaigns back to where they stood before the round. Of each part so many rows are kept.
+async fn set_parts_back(
     tx: &Transaction,
-    own: Ownership,
+    lane: Lane,
     seq: i64,
-    part: &StoredPart,
-    kept: i64,
-) -> Result<(), LedgerError> {
-    let sql = format!(
-        "update dinnerbell.campaign set told = told - $2, late = late - $3, skipped = skipped - $4, kept = kept + $5, \
-         cursor = case when $6 then $7 else cursor end, last_page_seq = case when $6 then null else last_page_seq end, unsent = null, \
-         state = case when state = 'cancelled' or adv_campaign_datetime_end > {NOW} then state \
-                      when $6 or last_page_seq is null then 'expired' else 'closed' end \
-         where adv_campaign_id = $1"
+    kept: &BTreeMap<i32, i64>,
+) -> Result<(), PostgresError> {
+    let numbers: Vec<i32> = kept.keys().copied().collect();
+    let kept: Vec<i64> = kept.values().copied().collect();
+    let back = format!(
+        "update dinnerbell.campaign c set told = told - p.drafts, late = c.late - cardinality(p.late), skipped = c.skipped - p.skipped, \
+         kept = c.kept + k.kept, cursor = case when p.has_page then p.after_client else cursor end, \
+         last_page_seq = case when p.has_page then null else last_page_seq end, unsent = null, state = {} \
+         from dinnerbell.round_part p join unnest($3::int4[], $4::int8[]) as k (part, kept) using (part) \
+         where p.lane = $1 and p.seq = $2 and c.adv_campaign_id = p.adv_campaign_id",
+        state_after("p.has_page")
     );
-    let late = part.late.len() as i64;
-    let values: [Parameter<'_>; 7] = [
-        (&part.id, Type::TEXT),
-        (&part.drafts, Type::INT8),
-        (&late, Type::INT8),
-        (&part.skipped, Type::INT8),
-        (&kept, Type::INT8),
-        (&part.has_page, Type::BOOL),
-        (&part.after, Type::TEXT),
-    ];
-    tx.execute(&sql, &values).await?;
-    let sql = "update dinnerbell.round_part set drafts = 0, checksum = 0, has_page = false, late = '{}' \
-               where lane = $1 and seq = $2 and part = $3";
-    tx.execute(sql, &[(&own.lane, Type::INT4), (&seq, Type::INT8), (&part.part, Type::INT4)]).await?;
+    let emptied = "update dinnerbell.round_part set drafts = 0, checksum = 0, has_page = false, late = '{}' \
+                   where lane = $1 and seq = $2 and part = any($3)";
+    let round: [Parameter<'_>; 4] =
+        [(&lane, Type::INT4), (&seq, Type::INT8), (&numbers, Type::INT4_ARRAY), (&kept, Type::INT8_ARRAY)];
+    futures_util::try_join!(tx.execute(&back, &round), tx.execute(emptied, &round[..3]))?;
     Ok(())
+}
+
+/// The state of a campaign whose drafts were taken back, with the cursor where `page` says so: as its window has it by now.
+pub(super) fn state_after(page: &str) -> String {
+    format!(
+        "case when state = 'cancelled' then state \
+         when adv_campaign_datetime_end <= {NOW} then case when {page} or last_page_seq is null then 'expired' else 'closed' end \
+         when adv_campaign_datetime_start > {NOW} then 'scheduled' \
+         when {page} or last_page_seq is null then 'active' else 'complete' end"
+    )
+}
+
+/// The parts of round `$2` of lane `$1` that hold drafts, beside feedback rows: no column is called as one of those.
+const PARTS_WITH_DRAFTS: &str = "(select part, adv_campaign_id as id, has_page, coalesce(after_client, '') as behind, upto_client as upto, \
+     already_told, late as late_ones from dinnerbell.round_part where lane = $1 and seq = $2 and drafts > 0) as p";
+
+// A part's feedback rows: those of its page, then those who were late. Two questions, each with the unique index's own collation and predicate:
+// joined by an `or`, all that the campaign ever told would be read where the statistics are old. They need nothing that a partitioned table
+// refuses.
+
+/// The range less those who had a row before it was read, and less those who came into it since and were late. No client has the empty id:
+/// behind it is from the first on.
+fn on_the_page() -> String {
+    format!(
+        "adv_campaign_id = p.id and {} and p.has_page and client_id collate \"C\" > p.behind and client_id collate \"C\" <= p.upto \
+         and client_id <> all(p.already_told) and client_id <> all(p.late_ones)",
+        rows::INDEXED
+    )
+}
+
+/// The late ones by name.
+fn late() -> String {
+    format!("adv_campaign_id = p.id and {} and client_id collate \"C\" = any(p.late_ones)", rows::INDEXED)
+}
+
+/// Asks for feedback rows of round `$2` of lane `$1`, so many of each part: columns of the part, `p`, and of the rows.
+pub(super) fn of_parts(part: &str, columns: &str, feedback: &str, limit: &str) -> String {
+    let of = |condition| format!("select {columns} from {feedback} where {condition}");
+    format!(
+        "select {part}, draft.* from {PARTS_WITH_DRAFTS} cross join lateral ({} union all {}{limit}) as draft",
+        of(on_the_page()),
+        of(late())
+    )
 }
 
 /// A part of a stored round, with what became of its campaign.
@@ -213,72 +269,37 @@ pub(super) struct StoredPart {
     pub(super) id: String,
     pub(super) has_page: bool,
     pub(super) after: Option<String>,
-    upto: Option<String>,
-    already_told: Vec<String>,
     pub(super) skipped: i64,
     pub(super) late: Vec<String>,
     pub(super) drafts: i64,
     pub(super) checksum: i64,
-    over: bool,
-    end: EpochSeconds,
-}
-
-impl StoredPart {
-    /// A part's feedback rows: those of its page, then those who were late. Two questions, each with the unique index's own collation and
-    /// predicate: joined by an `or`, all that the campaign ever told would be read where the statistics are old. Beside the parameters they need
-    /// nothing that a partitioned table refuses.
-    pub(super) fn select(columns: &str, feedback: &str) -> String {
-        let select = |condition| format!("select {columns} from {feedback} where {condition}");
-        format!("{} union all {}", select(Self::on_the_page()), select(Self::late()))
-    }
-
-    /// The range less those who had a row before it was read, and less those who came into it since and were late.
-    fn on_the_page() -> String {
-        format!(
-            "adv_campaign_id = $1 and {} and $2 and ($3::text is null or client_id collate \"C\" > $3) and client_id collate \"C\" <= $4 \
-             and client_id <> all($5) and client_id <> all($6)",
-            rows::INDEXED
-        )
-    }
-
-    /// The late ones by name.
-    fn late() -> String {
-        format!("adv_campaign_id = $1 and {} and client_id collate \"C\" = any($6)", rows::INDEXED)
-    }
-
-    pub(super) fn parameters(&self) -> [Parameter<'_>; 6] {
-        [
-            (&self.id, Type::TEXT),
-            (&self.has_page, Type::BOOL),
-            (&self.after, Type::TEXT),
-            (&self.upto, Type::TEXT),
-            (&self.already_told, Type::TEXT_ARRAY),
-            (&self.late, Type::TEXT_ARRAY),
-        ]
-    }
+    open: bool,
+    window: Window,
 }
 
 /// The parts of a recorded round.
 pub(super) async fn parts(tx: &Connection, lane: Lane, seq: i64) -> Result<Vec<StoredPart>, PostgresError> {
     let sql = format!(
-        "select p.part, p.adv_campaign_id, p.has_page, p.after_client, p.upto_client, p.already_told, p.skipped, p.late, p.drafts, \
-         p.checksum, c.state = 'cancelled' or c.adv_campaign_datetime_end <= {NOW}, coalesce(c.adv_campaign_datetime_end, 0) \
+        "select p.part, p.adv_campaign_id, p.has_page, p.after_client, p.skipped, p.late, p.drafts, p.checksum, coalesce({OPEN}, false), \
+         state = 'cancelled', adv_campaign_datetime_start, adv_campaign_datetime_end \
          from dinnerbell.round_part p join dinnerbell.campaign c using (adv_campaign_id) where p.lane = $1 and p.seq = $2 order by p.adv_campaign_id"
     );
     let rows = tx.query(&sql, &[(&lane, Type::INT4), (&seq, Type::INT8)]).await?;
-    let part = |row: &tokio_postgres::Row| StoredPart {
+    let window = |row: &Row| match (row.get(9), row.get(10), row.get(11)) {
+        (false, Some(start), Some(end)) => Window { start, end },
+        _ => Window::NEVER,
+    };
+    let part = |row: &Row| StoredPart {
         part: row.get(0),
         id: row.get(1),
         has_page: row.get(2),
         after: row.get(3),
-        upto: row.get(4),
-        already_told: row.get(5),
-        skipped: row.get(6),
-        late: row.get(7),
-        drafts: row.get(8),
-        checksum: row.get(9),
-        over: row.get(10),
-        end: row.get(11),
+        skipped: row.get(4),
+        late: row.get(5),
+        drafts: row.get(6),
+        checksum: row.get(7),
+        open: row.get(8),
+        window: window(row),
     };
     Ok(rows.iter().map(part).collect())
 }
@@ -300,7 +321,7 @@ pub(super) async fn complete(tx: &Transaction, own: Ownership, seq: i64) -> Resu
     let sql = format!(
         "update dinnerbell.campaign c set state = case when adv_campaign_datetime_end <= {NOW} then 'closed' else 'complete' end \
          from (select adv_campaign_id as id from dinnerbell.campaign where lane = $1 and state = 'active' and last_page_seq <= $2 \
-               order by {LOCKED_BY} for update) as published \
+               order by {LOCKED_BY} for no key update) as published \
          where c.adv_campaign_id = published.id returning state = 'closed'"
     );
     let rows = tx.query(&sql, &[(&own.lane, Type::INT4), (&seq, Type::INT8)]).await?;
@@ -312,12 +333,19 @@ pub struct PostgresRound {
     tx: Transaction,
     own: Ownership,
     feedback: String,
-    _turn: Option<OwnedSemaphorePermit>,
+    turn: Arc<Turn>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl PostgresRound {
-    pub(super) fn new(tx: Transaction, own: Ownership, feedback: String, turn: Option<OwnedSemaphorePermit>) -> Self {
-        Self { tx, own, feedback, _turn: turn }
+    pub(super) fn new(
+        tx: Transaction,
+        own: Ownership,
+        feedback: String,
+        turn: Arc<Turn>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self { tx, own, feedback, turn, _permit: permit }
     }
 
     /// Compare-and-set of epoch and seq; the position as it stands under the lock.
@@ -342,7 +370,7 @@ impl PostgresRound {
                first_draft_at = coalesce(first_draft_at, case when p.drafts > 0 then clock_timestamp() end), \
                last_draft_at = case when p.drafts > 0 then clock_timestamp() else last_draft_at end \
              from (select * from {PARTS} order by id) as p where c.adv_campaign_id = p.id and coalesce(c.lane = $3 and c.revision = p.revision \
-               and c.state in ('active', 'complete') and c.adv_campaign_datetime_start <= {NOW} and c.adv_campaign_datetime_end > {NOW} \
+               and c.state in ('active', 'complete') and {OPEN} \
                and (not p.has_page or (c.cursor is not distinct from p.after and c.last_page_seq is null)), false) returning 1) \
              select count(*) from moved",
             super::repass_at("told + p.drafts")
@@ -451,6 +479,7 @@ impl OpenRound for PostgresRound {
         let parts: Vec<PartRow> = content.parts.iter().enumerate().map(|(n, part)| PartRow::of(n, part)).collect();
         let json = Json(parts.as_slice());
         let letters: Vec<i64> = content.dead_letters.iter().map(|letter| letter.id).collect();
+        let _turn = self.turn.lock().await;
         // One round trip: the statements are sent together, in this order, so the lane's row is locked first. Where the compare-and-set finds
         // something else, the others are undone with it.
         let (position, moved, (), (), taken, closed) = futures_util::try_join!(

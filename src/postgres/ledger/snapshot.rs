@@ -4,7 +4,7 @@ use futures_util::TryStreamExt;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::rounds::{self, StoredPart};
+use super::rounds;
 use crate::broker::Lane;
 use crate::campaign::EpochSeconds;
 use crate::operate::found::FoundDraft;
@@ -62,12 +62,9 @@ impl Snapshot {
         seq: i64,
         mut take: impl FnMut(&str, &str) -> Result<(), E>,
     ) -> Result<(), E> {
-        for part in rounds::parts(&self.tx, lane, seq).await?.iter().filter(|part| part.drafts > 0) {
-            let sql = StoredPart::select("client_id", &self.feedback);
-            let parameters = part.parameters().to_vec();
-            self.each(&sql, parameters, |row| take(&part.id, row.get(0))).await?;
-        }
-        Ok(())
+        let sql = rounds::of_parts("p.id", "client_id", &self.feedback, "");
+        let round: Vec<Parameter<'_>> = vec![(&lane, Type::INT4), (&seq, Type::INT8)];
+        self.each(&sql, round, |row| take(row.get(0), row.get(1))).await
     }
 
     /// Campaign and client of every row that was there before the page on which the client stands was read.
