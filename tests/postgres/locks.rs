@@ -16,6 +16,12 @@ use tokio::time::sleep;
 use super::place::{Migration, SOON, feedback_pool, seed_database};
 use crate::support::{Campaign, Database, wait_until};
 
+/// The ledger as an instance of its own has it: instances wait for each other in the database alone.
+async fn ledger(database: &Database) -> PostgresLedger {
+    let clock = PostgresClock::start(feedback_pool(database)).await.unwrap();
+    PostgresLedger::new(feedback_pool(database), clock, "locks".into(), "group".into(), false)
+}
+
 /// A migrated ledger, and the rights to two lanes of it.
 async fn two_lanes(database: &Database) -> (PostgresLedger, [Ownership; 2]) {
     Migration::of_one(database).succeed(&[]);
@@ -23,8 +29,7 @@ async fn two_lanes(database: &Database) -> (PostgresLedger, [Ownership; 2]) {
         "insert into dinnerbell.service (ledger, cluster_id, group_id, campaigns_topic, notifications_topic)
            values (gen_random_uuid(), 'cluster', 'group', 'promo.in', 'promo.out')",
     );
-    let clock = PostgresClock::start(feedback_pool(database)).await.unwrap();
-    let ledger = PostgresLedger::new(feedback_pool(database), clock, "locks".into(), "group".into(), false);
+    let ledger = ledger(database).await;
     let mut own = [None; 2];
     for (lane, own) in (0..).zip(&mut own) {
         *own = Some(ledger.bump(lane, 0).await.unwrap().ownership);
@@ -133,36 +138,46 @@ async fn campaigns_that_start_and_end_while_they_are_updated_do_not_deadlock() {
 /// An intake that waits here and there has the lane's row for longer than anybody waits for a lock: a round of its own lane waits all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_round_waits_for_its_own_lanes_intake_however_long_that_takes() {
-    const EACH: Duration = Duration::from_millis(1_500);
+    const EACH: Duration = Duration::from_millis(700);
     let database = Arc::new(seed_database());
-    let (ledger, [owner, _]) = two_lanes(&database).await;
+    let (ledger, [owner, other]) = two_lanes(&database).await;
     let bystander = feedback_pool(&database);
     let running = version("m", 1);
     take_in(&ledger, owner, 0, &[version("a", 1), running.clone()]).await;
+    take_in(&ledger, other, 0, &[version("z", 1)]).await;
     let content = round_of(&running);
     let mut open = ledger.open_round(owner).await.unwrap();
     open.copy(Arc::clone(&content)).await.unwrap();
-    let (first, second) = (bystander.begin("").await.unwrap(), bystander.begin("").await.unwrap());
-    first.query("select 1 from dinnerbell.campaign where adv_campaign_id = 'a' for update", &[]).await.unwrap();
-    second.batch("lock table dinnerbell.dead_letter in share mode").await.unwrap();
-    let update = version("a", 2);
-    let bad = Campaign { adv_campaign_content: "another one".to_owned(), ..version("a", 2) };
+    // Together longer than a lock is waited for, each of them shorter by far.
+    let mut in_the_way = Vec::new();
+    for sql in [
+        "update dinnerbell.campaign set told = told where adv_campaign_id = 'a'",
+        "insert into dinnerbell.campaign (adv_campaign_id, lane, state, cancelled_at) values ('b', 9, 'cancelled', now())",
+        "lock table dinnerbell.dead_letter in share mode",
+        "lock table dinnerbell.change in share mode",
+    ] {
+        let transaction = bystander.begin("").await.unwrap();
+        transaction.batch(sql).await.unwrap();
+        in_the_way.push(transaction);
+    }
+    let conflict = Campaign { adv_campaign_content: "another one".to_owned(), ..version("a", 1) };
+    let received = [version("b", 1), conflict, version("z", 2)];
     let head = RoundHead { seq: 1, revision: 0, checksum: content.checksum() };
-    let received = [update, bad];
     let sealed = async {
         wait_for_waiting(&database, 1).await;
         open.seal(head, content).await
     };
     let held_up = async {
         wait_for_waiting(&database, 1).await;
-        sleep(EACH).await; // as a busy server takes its time
-        first.rollback().await.unwrap();
-        sleep(EACH).await;
-        second.rollback().await.unwrap();
+        for transaction in in_the_way {
+            sleep(EACH).await; // as a busy server takes its time
+            transaction.rollback().await.unwrap();
+        }
     };
     let ((), sealed, ()) = tokio::join!(take_in(&ledger, owner, 2, &received), sealed, held_up);
     assert!(matches!(sealed, Ok(Sealed::Recorded { .. })), "{sealed:?}");
     assert_eq!(database.number("select count(*) from dinnerbell.dead_letter"), 1);
+    assert_eq!(database.number("select count(*) from dinnerbell.change"), 1);
 }
 
 fn version(id: &str, datetime_created: i64) -> Campaign {
@@ -198,6 +213,7 @@ async fn two_lanes_that_receive_the_same_campaigns_in_crossed_order_do_not_deadl
 async fn an_update_and_a_change_from_another_lane_that_are_judged_at_once_are_not_lost() {
     let database = Arc::new(seed_database());
     let (ledger, [owner, other]) = two_lanes(&database).await;
+    let elsewhere = self::ledger(&database).await;
     let bystander = feedback_pool(&database);
     take_in(&ledger, owner, 0, &[version("c", 1)]).await;
     for round in 0..6 {
@@ -208,7 +224,7 @@ async fn an_update_and_a_change_from_another_lane_that_are_judged_at_once_are_no
         let holds_up = bystander.begin("").await.unwrap();
         holds_up.query("select 1 from dinnerbell.campaign where adv_campaign_id = 'c' for update", &[]).await.unwrap();
         let update = [version("c", 10 * (round + 1) + direct)];
-        let both = async { tokio::join!(take_in(&ledger, owner, round + 1, &update), ledger.judge_changes(owner)) };
+        let both = async { tokio::join!(take_in(&ledger, owner, round + 1, &update), elsewhere.judge_changes(owner)) };
         let held_up = async {
             wait_for_waiting(&database, 2).await;
             holds_up.rollback().await.unwrap();
