@@ -258,9 +258,12 @@ pub trait Input: Send + 'static {
 
 /// A lane's transactional producer. It is consumed by publishing and returned only by plain success, so that a producer
 /// in doubt cannot be used again.
+///
+/// None in its place: the round is published, and a request of its transaction may have been sent twice (a connection broke). The second
+/// copy could end the next transaction of this producer, so that there must be none.
 pub trait Producer: Sized + Send + 'static {
     /// Publishes a recorded round in one transaction: drafts, dead letters, and the lane's offset with its mark.
-    fn publish(self, round: &Recorded) -> impl Future<Output = Result<Self, BrokerError>> + Send;
+    fn publish(self, round: &Recorded) -> impl Future<Output = Result<Option<Self>, BrokerError>> + Send;
     /// Commits a round's offset and mark again, without any record: the group's offsets were lost.
-    fn publish_mark(self, round: &Recorded) -> impl Future<Output = Result<Self, BrokerError>> + Send;
+    fn publish_mark(self, round: &Recorded) -> impl Future<Output = Result<Option<Self>, BrokerError>> + Send;
 }

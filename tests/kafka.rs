@@ -173,10 +173,10 @@ async fn a_published_round_is_read_whole_and_its_mark_is_committed_beside_a_livi
 
     assert_eq!(broker.committed(0).await.unwrap(), Committed::None);
     let producer = broker.producer(0).await.unwrap();
-    let producer = producer.publish(&scene.round(0, 0, vec![])).await.unwrap();
+    let producer = producer.publish(&scene.round(0, 0, vec![])).await.unwrap().unwrap();
     assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(0)));
     let round = scene.round(0, 1, vec![scene.drafts(&["anna", "b\"ob"]), scene.drafts(&["кот"])]);
-    let producer = producer.publish(&round).await.unwrap();
+    let producer = producer.publish(&round).await.unwrap().unwrap();
     assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(1)));
     assert_eq!(broker.committed(1).await.unwrap(), Committed::None);
 
@@ -211,7 +211,7 @@ async fn a_fenced_producer_publishes_nothing() {
     let scene = Scene::new(1);
     let broker = scene.broker().await;
     let old = broker.producer(0).await.unwrap();
-    let old = old.publish(&scene.round(0, 0, vec![])).await.unwrap();
+    let old = old.publish(&scene.round(0, 0, vec![])).await.unwrap().unwrap();
     let new = broker.producer(0).await.unwrap();
     let fenced = old.publish(&scene.round(0, 1, vec![scene.drafts(&["twice"])])).await;
     assert!(matches!(fenced, Err(BrokerError::Fenced)), "{fenced:?}");
@@ -603,7 +603,7 @@ async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
     let broker = scene.broker().await;
     let membership = broker.join().unwrap();
     let producer = broker.producer(0).await.unwrap();
-    let producer = producer.publish(&scene.round(0, 0, vec![scene.drafts(&["before"])])).await.unwrap();
+    let producer = producer.publish(&scene.round(0, 0, vec![scene.drafts(&["before"])])).await.unwrap().unwrap();
     scene.send(0, [b"before".to_vec()]);
     let mut input = broker.open(0, 0).await.unwrap();
     assert_eq!(values(&take(&mut input, 1).await), ["before"]);
@@ -666,7 +666,7 @@ async fn measure_rounds() {
         seq += 1;
         tokio::time::sleep(Duration::from_millis(30)).await;
         let began = Instant::now();
-        producer = producer.publish(&round).await.unwrap();
+        producer = producer.publish(&round).await.unwrap().unwrap();
         small.push(began.elapsed());
     }
     small.sort();
@@ -674,7 +674,7 @@ async fn measure_rounds() {
     let rounds: Vec<_> = (0..25).map(|n| scene.round(0, seq + n, vec![batch(20_000)])).collect();
     let (began, cpu) = (Instant::now(), processor_time());
     for round in &rounds {
-        producer = producer.publish(round).await.unwrap();
+        producer = producer.publish(round).await.unwrap().unwrap();
     }
     let (elapsed, cpu) = (began.elapsed(), processor_time() - cpu);
     let rate = 500_000.0 / elapsed.as_secs_f64();
@@ -713,7 +713,7 @@ async fn an_initialisation_that_timed_out_is_finished_before_the_next_and_never_
     let producer = producer.await.unwrap();
     assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(0)));
     // Nothing that was begun earlier fences it.
-    let producer = producer.publish(&scene.round(0, 1, vec![scene.drafts(&["anna"])])).await.unwrap();
+    let producer = producer.publish(&scene.round(0, 1, vec![scene.drafts(&["anna"])])).await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
     producer.publish(&scene.round(0, 2, vec![scene.drafts(&["bob"])])).await.unwrap();
     assert_eq!(scene.told().len(), 2);
@@ -731,7 +731,7 @@ async fn measure_idle_lanes() {
     let mut lanes = tokio::task::JoinSet::new();
     for lane in 0..12 {
         let producer = broker.producer(lane).await.unwrap();
-        let producer = producer.publish(&scene.round(lane, 0, vec![scene.drafts(&["anna"])])).await.unwrap();
+        let producer = producer.publish(&scene.round(lane, 0, vec![scene.drafts(&["anna"])])).await.unwrap().unwrap();
         let mut input = broker.open(lane, 0).await.unwrap();
         lanes.spawn(async move { (input.next(10).await.map(drop), producer) });
     }

@@ -16,6 +16,7 @@ mod life;
 mod operate;
 mod postgres;
 mod reach;
+mod resent;
 mod rig;
 mod scale;
 mod seed_case;

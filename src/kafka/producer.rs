@@ -3,6 +3,8 @@
 //! librdkafka's transactional calls block, and some can hang past their own time-out while the coordinator is away. So they run on that
 //! thread under a watchdog; a call that overruns is left there with its producer, and the lane makes no new one before the group's
 //! committed offsets can be read again. A call that hangs on long after that is a defect of the process: [`Producers::hung`] completes.
+//!
+//! A transaction that was committed while a connection of its producer broke uses that producer up: see [`super::deliveries`].
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -20,7 +22,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::client::{LISTEN, Observer, settings};
-use super::deliveries::{self, Deliveries, Failed, is_full};
+use super::deliveries::{self, Deliveries, Failed, hear_out, hearing_of_breaks, is_full};
 use super::message::{self, DeadLetter};
 use super::reader::Reader;
 use crate::broker::{BrokerError, DeadLetterMessage, Lane, Producer, Publication};
@@ -142,7 +144,7 @@ fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
         // Success is what remains when nothing is in flight and nothing failed.
         ("delivery.report.only.error", "true"),
     ];
-    settings(kafka, Role::Producer, "producer", &defaults, &promises)
+    hearing_of_breaks(settings(kafka, Role::Producer, "producer", &defaults, &promises))
 }
 
 impl Producers {
@@ -370,7 +372,7 @@ fn ended() -> BrokerError {
 
 enum Command {
     Initialise { reply: oneshot::Sender<Result<(), Unfinished>> },
-    Publish { publication: Arc<Publication>, records: bool, reply: oneshot::Sender<Result<(), Unfinished>> },
+    Publish { publication: Arc<Publication>, records: bool, reply: oneshot::Sender<Result<Usable, Unfinished>> },
 }
 
 /// The way to a producer's thread. Dropping it ends the thread, which disposes of the producer there.
@@ -406,10 +408,9 @@ impl LaneThread {
 
 /// Answers the one command that waits for a producer that could not be made.
 fn refuse(inbox: &Receiver<Command>, error: BrokerError) {
-    let Ok(Command::Initialise { reply } | Command::Publish { reply, .. }) = inbox.recv_timeout(UNCLAIMED) else {
-        return;
-    };
-    let _ = reply.send(Err(Unfinished::Failed(error)));
+    if let Ok(Command::Initialise { reply }) = inbox.recv_timeout(UNCLAIMED) {
+        let _ = reply.send(Err(Unfinished::Failed(error)));
+    }
 }
 
 /// A lane's transactional producer, initialised.
@@ -421,18 +422,18 @@ pub struct LaneProducer {
 }
 
 impl Producer for LaneProducer {
-    async fn publish(self, round: &Recorded) -> Result<Self, BrokerError> {
+    async fn publish(self, round: &Recorded) -> Result<Option<Self>, BrokerError> {
         self.transact(round.share(), true).await
     }
 
-    async fn publish_mark(self, round: &Recorded) -> Result<Self, BrokerError> {
+    async fn publish_mark(self, round: &Recorded) -> Result<Option<Self>, BrokerError> {
         self.transact(round.share(), false).await
     }
 }
 
 impl LaneProducer {
     /// One transaction. Whatever goes wrong, the producer is gone: its thread stops at the next step and disposes of it there.
-    async fn transact(self, publication: Arc<Publication>, records: bool) -> Result<Self, BrokerError> {
+    async fn transact(self, publication: Arc<Publication>, records: bool) -> Result<Option<Self>, BrokerError> {
         let (reply, mut answer) = oneshot::channel();
         let sent = self.thread.send(Command::Publish { publication, records, reply });
         let outcome = match sent {
@@ -440,11 +441,20 @@ impl LaneProducer {
             Err(unsent) => Err(unsent),
         };
         match outcome {
-            Ok(()) => Ok(self),
+            Ok(Usable::Again) => Ok(Some(self)),
+            Ok(Usable::NoMore) => Ok(None),
             Err(Unfinished::Failed(error) | Unfinished::Background(error)) => Err(error),
             Err(Unfinished::Overrun) => Err(self.producers.overrun(self.lane, &self.thread)),
         }
     }
+}
+
+/// Whether a producer that committed a transaction may begin another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Usable {
+    Again,
+    /// A request may have been sent twice.
+    NoMore,
 }
 
 /// The producer's thread.
@@ -481,9 +491,9 @@ impl Worker {
                 Ok(Command::Publish { publication, records, reply }) => {
                     let outcome = self.publish(&publication, records, &|| reply.is_closed());
                     self.pulse.beat();
-                    let done = outcome.is_ok();
+                    let goes_on = matches!(outcome, Ok(Usable::Again));
                     let _ = reply.send(outcome.map_err(Unfinished::Failed));
-                    if !done {
+                    if !goes_on {
                         return;
                     }
                 }
@@ -512,8 +522,21 @@ impl Worker {
         }
     }
 
-    /// One transaction, step by step; `given_up` tells that nobody waits for it any more.
-    fn publish(&self, round: &Publication, records: bool, given_up: &dyn Fn() -> bool) -> Result<(), BrokerError> {
+    /// One transaction, and whether another one may follow; `given_up` tells that nobody waits for it any more.
+    fn publish(&self, round: &Publication, records: bool, given_up: &dyn Fn() -> bool) -> Result<Usable, BrokerError> {
+        // What broke while nothing was under way can have no second copy.
+        let before = self.breaks();
+        self.transact(round, records, given_up)?;
+        Ok(if self.breaks() == before { Usable::Again } else { Usable::NoMore })
+    }
+
+    fn breaks(&self) -> u64 {
+        hear_out(&self.producer);
+        self.producer.context().breaks()
+    }
+
+    /// One transaction, step by step.
+    fn transact(&self, round: &Publication, records: bool, given_up: &dyn Fn() -> bool) -> Result<(), BrokerError> {
         let go_on = || match given_up() {
             true => Err(BrokerError::Passing("the lane was given up while a round was being published".into())),
             false => Ok(()),

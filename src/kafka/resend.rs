@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::client::settings;
-use super::deliveries::{self, Deliveries, is_full};
+use super::deliveries::{self, Deliveries, hear_out, hearing_of_breaks, is_full};
 use super::message;
 use crate::broker::{BrokerError, Header, Lane};
 use crate::config;
@@ -46,6 +46,16 @@ pub enum ResendError {
     InDoubt(BrokerError),
 }
 
+/// A batch was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// And another one may be.
+    MoreMayFollow,
+    /// A connection broke: what was sent twice could end the next transaction of this run. (A new producer in its place would fence a run that
+    /// was begun since.)
+    MustBeLast,
+}
+
 /// The producer of one run.
 pub struct Resender {
     producer: BaseProducer<Deliveries>,
@@ -73,16 +83,29 @@ impl Resender {
         );
         let deliveries = Deliveries::default();
         let observer = deliveries.observer().clone();
-        let producer: BaseProducer<Deliveries> =
-            settings.create_with_context(deliveries).map_err(|error| observer.explain("making a producer", &error))?;
+        let producer: BaseProducer<Deliveries> = hearing_of_breaks(settings)
+            .create_with_context(deliveries)
+            .map_err(|error| observer.explain("making a producer", &error))?;
         let resender = Self { producer, topic, partitions };
         let doing = "taking the transactional id of replays over";
         resender.producer.init_transactions(CALL).map_err(|error| resender.explain(doing, &error))?;
         Ok(resender)
     }
 
-    /// Sends a batch. A record goes to the partition in which it arrived; where that is gone, to that of its key. Blocks.
-    pub fn send(&self, batch: &[Original]) -> Result<(), ResendError> {
+    /// Sends a batch, and says whether another one may follow. A record goes to the partition in which it arrived; where that is gone, to
+    /// that of its key. Blocks.
+    pub fn send(&self, batch: &[Original]) -> Result<Sent, ResendError> {
+        let before = self.breaks();
+        self.transact(batch)?;
+        Ok(if self.breaks() == before { Sent::MoreMayFollow } else { Sent::MustBeLast })
+    }
+
+    fn breaks(&self) -> u64 {
+        hear_out(&self.producer);
+        self.producer.context().breaks()
+    }
+
+    fn transact(&self, batch: &[Original]) -> Result<(), ResendError> {
         let unsent = |error| ResendError::Unsent(error);
         let beginning = self.producer.begin_transaction();
         beginning.map_err(|error| unsent(self.explain("beginning a transaction", &error)))?;

@@ -193,7 +193,7 @@ const CAUSES: [&str; 9] =
 pub(super) fn cause(error: &LaneError) -> &'static str {
     match error {
         LaneError::NotAssigned => "assignment",
-        LaneError::Broker(_) => "kafka",
+        LaneError::Broker(_) | LaneError::ProducerUsedUp => "kafka",
         LaneError::Ledger(LedgerError::NotMine(_)) | LaneError::TakenOver => "taken_over",
         LaneError::Ledger(_) => "ledger",
         LaneError::Audience(_) => "subscribers",

@@ -82,11 +82,11 @@ mod tests {
     }
 
     impl Producer for Never {
-        async fn publish(self, _: &Recorded) -> Result<Self, BrokerError> {
+        async fn publish(self, _: &Recorded) -> Result<Option<Self>, BrokerError> {
             match self {}
         }
 
-        async fn publish_mark(self, _: &Recorded) -> Result<Self, BrokerError> {
+        async fn publish_mark(self, _: &Recorded) -> Result<Option<Self>, BrokerError> {
             match self {}
         }
     }

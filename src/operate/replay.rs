@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::fail_point::fail_point;
 use crate::kafka::KafkaBroker;
 use crate::kafka::client::off_runtime;
-use crate::kafka::resend::{Original, ResendError, Resender};
+use crate::kafka::resend::{Original, ResendError, Resender, Sent};
 use crate::postgres::connect::{Parameter, Pool};
 use crate::postgres::errors::PostgresError;
 
@@ -28,6 +28,9 @@ const BATCH: i64 = 100;
 const BATCH_BYTES: i64 = 4 << 20;
 /// After this long a call that does not return is not waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Why a run ends between two batches.
+const BROKE: &str = "kafka: a connection broke while a batch was sent, though all of it was: give the command again for those that are left";
 
 /// Which letters.
 #[derive(Debug, Clone)]
@@ -169,12 +172,13 @@ struct Run {
 
 impl Run {
     async fn all(&self, free: Vec<(i64, i64)>, outcome: &mut Replayed) -> Result<(), PostgresError> {
-        for batch in batches(&free) {
+        let mut batches = batches(&free).into_iter().peekable();
+        while let Some(batch) = batches.next() {
             let claimed = self.claim(&batch).await?;
             let (ids, originals): (Vec<i64>, Vec<Original>) = claimed.into_iter().unzip();
             fail_point("replay.claimed");
             match self.send(originals).await {
-                Ok(()) => {
+                Ok(sent) => {
                     fail_point("replay.sent");
                     if let Err(error) = self.mark(&ids).await {
                         outcome.in_doubt.extend(ids);
@@ -182,6 +186,10 @@ impl Run {
                         break;
                     }
                     outcome.replayed.extend(ids);
+                    if sent == Sent::MustBeLast && batches.peek().is_some() {
+                        outcome.error = Some(BROKE.to_owned());
+                        break;
+                    }
                 }
                 Err(ResendError::Unsent(error)) => {
                     self.release(&ids).await?;
@@ -225,9 +233,9 @@ impl Run {
         Ok(claimed)
     }
 
-    async fn send(&self, originals: Vec<Original>) -> Result<(), ResendError> {
+    async fn send(&self, originals: Vec<Original>) -> Result<Sent, ResendError> {
         if originals.is_empty() {
-            return Ok(());
+            return Ok(Sent::MoreMayFollow);
         }
         let resender = Arc::clone(&self.resender);
         let sending = tokio::task::spawn_blocking(move || resender.send(&originals));

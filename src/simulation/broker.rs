@@ -25,6 +25,8 @@ const ASK: Duration = Duration::from_secs(5);
 const OVERRUN: Duration = Duration::from_secs(30);
 /// A transaction that is open for longer is aborted by the broker.
 const TRANSACTION: EpochMicros = 60_000_000;
+/// Most milliseconds that the second copy of a request is on its way after the first one.
+const SECOND_COPY: u64 = 2_000;
 /// How often something that has to end is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long the end of a lane has to be quiet before the gap behind it is looked at.
@@ -75,6 +77,8 @@ struct Transaction {
     publications: Vec<Announced>,
     begun: EpochMicros,
     offset_sent: bool,
+    /// An earlier round's offset, whose request was sent twice, came after this transaction's own.
+    offset_of_before: Option<Mark>,
     /// It is to be committed: nothing stops that any more.
     committing: bool,
 }
@@ -184,7 +188,9 @@ impl State {
     fn commits(&mut self, lane: Lane) {
         let Some(transaction) = self.kafka.lane(lane).transaction.take() else { return };
         for Announced { publication, records } in &transaction.publications {
-            self.kafka.lane(lane).committed = Some(publication.mark);
+            if transaction.offset_sent {
+                self.kafka.lane(lane).committed = transaction.offset_of_before.or(Some(publication.mark));
+            }
             if *records {
                 self.shows(publication);
             }
@@ -387,52 +393,96 @@ pub struct SimProducer {
 }
 
 impl Producer for SimProducer {
-    async fn publish(self, round: &Recorded) -> Result<Self, BrokerError> {
+    async fn publish(self, round: &Recorded) -> Result<Option<Self>, BrokerError> {
         self.transact(round.share(), true).await
     }
 
-    async fn publish_mark(self, round: &Recorded) -> Result<Self, BrokerError> {
+    async fn publish_mark(self, round: &Recorded) -> Result<Option<Self>, BrokerError> {
         self.transact(round.share(), false).await
     }
 }
 
 impl SimProducer {
-    async fn transact(self, publication: Arc<Publication>, records: bool) -> Result<Self, BrokerError> {
+    async fn transact(self, publication: Arc<Publication>, records: bool) -> Result<Option<Self>, BrokerError> {
         let world = self.instance.world.clone();
         if records {
             world.state().begins(&publication);
         }
         let (lane, epoch) = (self.lane, self.epoch);
         let announced = Announced { publication, records };
-        let served = |caller| announce(world, caller, lane, epoch, announced);
-        self.instance.ask("publish", Server::Kafka, OVERRUN, served).await.map_err(explain)??;
-        Ok(self)
+        let asked = world.clone();
+        let served = |caller| announce(asked, caller, lane, epoch, announced);
+        let broke = self.instance.ask("publish", Server::Kafka, OVERRUN, served).await.map_err(explain)??;
+        let used_up = broke && world.state().has(Guard::ProducerUsedUp);
+        Ok((!used_up).then_some(self))
     }
 }
 
-/// What the producer's thread does with one transaction. It stops at the next step when nobody waits for it any more.
+/// What the producer's thread does with one transaction. It stops at the next step when nobody waits for it any more. Returns whether a
+/// connection broke, so that a request was sent twice.
 async fn announce(
     world: World,
     caller: Caller,
     lane: Lane,
     producer: u64,
     announced: Announced,
-) -> Result<(), BrokerError> {
+) -> Result<bool, BrokerError> {
+    let mark = announced.publication.mark;
     while world.state().transaction(lane, producer)?.as_ref().is_some_and(|open| open.committing) {
         sleep(LOOK).await;
     }
     {
         let mut state = world.state();
         let begun = state.micros();
-        let new = Transaction { publications: Vec::new(), begun, offset_sent: false, committing: false };
+        let new = Transaction {
+            publications: Vec::new(),
+            begun,
+            offset_sent: false,
+            offset_of_before: None,
+            committing: false,
+        };
         state.transaction(lane, producer)?.get_or_insert(new).publications.push(announced);
     }
     step(&world, &caller).await?;
     if let Some(open) = world.state().transaction(lane, producer)? {
         open.offset_sent = true;
+        open.offset_of_before = None;
     }
     step(&world, &caller).await?;
-    end(&world, lane, producer).await
+    end(&world, lane, producer).await?;
+    Ok(sent_twice(&world, lane, producer, mark))
+}
+
+/// Whether a connection broke, so that the end of the transaction, or its offset, was sent twice: the second one is still on its way.
+fn sent_twice(world: &World, lane: Lane, producer: u64, mark: Mark) -> bool {
+    let (ends, offsets, takes) = {
+        let mut state = world.state();
+        let broken = state.harm.sent_twice;
+        let broke = &mut state.broke_connections;
+        (broke.chance(broken), broke.chance(broken), Duration::from_millis(broke.below(SECOND_COPY)))
+    };
+    let late = world.clone();
+    if ends {
+        tokio::spawn(async move {
+            sleep(takes).await;
+            match late.state().transaction(lane, producer) {
+                Ok(Some(open)) => open.committing = true,
+                _ => return,
+            }
+            late.state().commits(lane);
+        });
+    } else if offsets {
+        tokio::spawn(async move {
+            sleep(takes).await;
+            // Of a producer that has no transaction open, Kafka refuses it.
+            if let Ok(Some(open)) = late.state().transaction(lane, producer)
+                && open.offset_sent
+            {
+                open.offset_of_before = Some(mark);
+            }
+        });
+    }
+    ends || offsets
 }
 
 /// Time passes; things fail.

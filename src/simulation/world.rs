@@ -42,6 +42,8 @@ pub struct State {
     began: Instant,
     /// Decides everything.
     pub random: Random,
+    /// Decides which connections break, by numbers of its own.
+    pub(super) broke_connections: Random,
     /// What harm comes.
     pub harm: Harm,
     /// Requests that are held up.
@@ -84,6 +86,8 @@ pub struct Harm {
     pub stalls: u64,
     /// Something that is given up half-way is left as it is, until somebody ends it.
     pub left_open: u64,
+    /// A producer's connection breaks while it ends a transaction, or sends its offset: the request is sent again, and arrives twice.
+    pub sent_twice: u64,
     /// The database fails over right after a lane was taken, and that is lost.
     pub lost_bumps: u64,
     /// Servers that answer nothing.
@@ -144,6 +148,7 @@ pub enum Guard {
     InitAborts,
     ProducerFenced,
     FreshProducer,
+    ProducerUsedUp,
 }
 
 impl World {
@@ -153,6 +158,7 @@ impl World {
         let state = State {
             began: Instant::now(),
             random: Random::new(seed),
+            broke_connections: Random::new(seed ^ 0xb0b),
             harm: Harm { latency: 5, ..Harm::default() },
             holds: Vec::new(),
             without: Vec::new(),

@@ -197,6 +197,7 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
             let stored = deps.ledger.stored_round(entered.ownership).await?;
             let round = Recorded::mark_only(lane, entered.ledger, &stored);
             let (producer, restored) = publish::restore_mark(producer, &round).await?;
+            let producer = producer.ok_or(LaneError::ProducerUsedUp)?;
             Ok((producer, published(restored)))
         }
         Reconciled::Contradiction(kind) => {

@@ -39,6 +39,12 @@ pub enum LaneError {
         /// The round.
         seq: i64,
     },
+    /// The last round is published, but a connection broke meanwhile: what its producer sent twice could end the next transaction, unless a
+    /// new producer fences it.
+    #[error(
+        "a connection to kafka broke while a round was being published, though well: the lane takes a new producer"
+    )]
+    ProducerUsedUp,
     /// Another owner is taking the lane.
     #[error("the lane is being taken over by another owner")]
     TakenOver,
@@ -161,6 +167,7 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
         | LaneError::ClockUnread
         | LaneError::NotOpen { .. }
         | LaneError::Paused { .. }
+        | LaneError::ProducerUsedUp
         | LaneError::TakenOver => return None,
     };
     Some(Permanent { name, found, before, times, or_else })

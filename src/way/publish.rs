@@ -30,13 +30,14 @@ impl Published {
 
 /// Publishes a recorded round, as soon as nothing is paused and if all campaigns in it are open then: by their windows as recorded, and unless
 /// `is_shut` knows of another one. A round without messages only reports how far the lane is: no brake and no window is about that.
+/// Without a producer in what is returned, this one is used up: the lane is taken over anew before it records another round.
 pub async fn publish<P: Producer, C: Clock>(
     producer: P,
     round: &Recorded,
     clock: &C,
     brake: &Brake,
     is_shut: impl Fn(EpochSeconds) -> bool,
-) -> Result<(P, Published), LaneError> {
+) -> Result<(Option<P>, Published), LaneError> {
     let seq = round.head().seq;
     if !round.has_messages() {
         let producer = producer.publish(round).await?;
@@ -59,7 +60,7 @@ pub async fn publish<P: Producer, C: Clock>(
 }
 
 /// Commits the mark of a round that is published already: the group's offsets were lost.
-pub async fn restore_mark<P: Producer>(producer: P, round: &Recorded) -> Result<(P, Published), LaneError> {
+pub async fn restore_mark<P: Producer>(producer: P, round: &Recorded) -> Result<(Option<P>, Published), LaneError> {
     let producer = producer.publish_mark(round).await?;
     Ok((producer, Published { head: round.head() }))
 }

@@ -31,7 +31,7 @@ const NOTE_FINISHED: Duration = Duration::from_millis(250);
 /// How soon the ledger learns of any published round.
 const NOTE_IDLE: Duration = Duration::from_secs(1);
 
-/// What publishing hands back: the right to record the next round.
+/// What publishing hands back: with a producer, the right to record the next round.
 struct Gate<P> {
     producer: P,
     published: Published,
@@ -41,7 +41,16 @@ struct Gate<P> {
     finished: bool,
 }
 
-type Announcing<'a, P> = BoxFuture<'a, Result<Gate<P>, LaneError>>;
+/// Without a producer where it is used up.
+type Announced<P> = Gate<Option<P>>;
+type Announcing<'a, P> = BoxFuture<'a, Result<Announced<P>, LaneError>>;
+
+impl<P> Gate<P> {
+    fn announced(self) -> Announced<P> {
+        let Gate { producer, published, noted, finished } = self;
+        Gate { producer: Some(producer), published, noted, finished }
+    }
+}
 
 /// The rounds of one ownership.
 pub(super) struct Rounds<'a, B, L, A, C> {
@@ -62,7 +71,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     ) -> Result<(), LaneError> {
         let mut announcing: Announcing<'a, B::Producer> = match last {
             LastRound::Published { published, noted } => {
-                Box::pin(ready(Ok(Gate { producer, published, noted, finished: !noted })))
+                Box::pin(ready(Ok(Gate { producer: Some(producer), published, noted, finished: !noted })))
             }
             LastRound::Recorded(recorded) => Box::pin(announce_again(self.deps, self.work, producer, recorded)),
         };
@@ -77,7 +86,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             if self.deps.brake.is_on() {
                 // It was copied before the pause: what is not recorded yet is planned anew afterwards.
                 drop(copied);
-                announcing = Box::pin(ready(Ok(gate)));
+                announcing = Box::pin(ready(Ok(gate.announced())));
                 continue;
             }
             let content = Arc::clone(copied.content());
@@ -101,7 +110,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 }
                 None => {
                     self.work.reload();
-                    announcing = Box::pin(ready(Ok(gate)));
+                    announcing = Box::pin(ready(Ok(gate.announced())));
                 }
             }
         }
@@ -118,7 +127,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         let mut gate = tokio::select! {
             biased;
             () = stopped(stop) => return Ok(Step::Stop(self.ended(announcing).await?)),
-            gate = &mut announcing => gate?,
+            gate = &mut announcing => self.usable(gate?).await?,
             copied = &mut preparing => {
                 let copied = match copied {
                     Ok(copied) => copied,
@@ -131,13 +140,13 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                     }
                 };
                 match timeout(GATE_WAIT, &mut announcing).await {
-                    Ok(gate) => return Ok(Step::Round(copied, gate?)),
+                    Ok(gate) => return Ok(Step::Round(copied, self.usable(gate?).await?)),
                     // The open transaction would hold locks for too long: roll back, and copy again after the gate.
                     Err(_) => drop(copied),
                 }
                 let gate = tokio::select! {
                     biased;
-                    gate = &mut announcing => gate?,
+                    gate = &mut announcing => self.usable(gate?).await?,
                     () = stopped(stop) => return Ok(Step::Stop(self.ended(announcing).await?)),
                 };
                 preparing.set(preparation.prepare());
@@ -160,7 +169,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             };
             tokio::select! {
                 biased;
-                () = stopped(stop) => return Ok(Step::Stop(Some(gate))),
+                () = stopped(stop) => return Ok(Step::Stop(Some(gate.announced()))),
                 copied = &mut preparing => return Ok(Step::Round(copied?, gate)),
                 () = note => {
                     self.note(gate.published).await?;
@@ -171,12 +180,28 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     }
 
     /// Waits for the round that is being announced. None while all sending is paused: it is recorded, and the next owner announces it.
-    async fn ended(&self, announcing: Announcing<'a, B::Producer>) -> Result<Option<Gate<B::Producer>>, LaneError> {
+    async fn ended(
+        &self,
+        announcing: Announcing<'a, B::Producer>,
+    ) -> Result<Option<Announced<B::Producer>>, LaneError> {
         tokio::select! {
             biased;
             gate = announcing => Ok(Some(gate?)),
             () = self.deps.brake.on() => Ok(None),
         }
+    }
+
+    /// The right to record the next round. Where the producer is used up, the ledger learns that the round is published, and the lane is to be
+    /// taken over anew: what was prepared meanwhile is planned again.
+    async fn usable(&self, announced: Announced<B::Producer>) -> Result<Gate<B::Producer>, LaneError> {
+        let Gate { producer, published, noted, finished } = announced;
+        if let Some(producer) = producer {
+            return Ok(Gate { producer, published, noted, finished });
+        }
+        if !noted {
+            self.note(published).await?;
+        }
+        Err(LaneError::ProducerUsedUp)
     }
 
     /// The ledger learns that the last round is published.
@@ -192,7 +217,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
 enum Step<O, P> {
     Round(Prepared<O>, Gate<P>),
     /// With what the last round left, if it is published.
-    Stop(Option<Gate<P>>),
+    Stop(Option<Announced<P>>),
 }
 
 /// Publishes a recorded round; the memory of its drafts is free afterwards.
@@ -203,7 +228,7 @@ async fn announce<B: Broker, L, A, C: Clock>(
     recorded: Recorded,
     content: Arc<RoundContent>,
     held: Held,
-) -> Result<Gate<B::Producer>, LaneError> {
+) -> Result<Announced<B::Producer>, LaneError> {
     let began = Instant::now();
     let (producer, published) = send(deps, work, producer, &recorded).await?;
     drop(held);
@@ -219,7 +244,7 @@ async fn announce_again<B: Broker, L, A, C: Clock>(
     work: &Work,
     producer: B::Producer,
     recorded: Recorded,
-) -> Result<Gate<B::Producer>, LaneError> {
+) -> Result<Announced<B::Producer>, LaneError> {
     let (producer, published) = send(deps, work, producer, &recorded).await?;
     deps.board.published_again(recorded.publication().lane, recorded.drafts());
     // What the round finished is not known here: the ledger learns of it soon.
@@ -232,7 +257,7 @@ async fn send<B: Broker, L, A, C: Clock>(
     work: &Work,
     producer: B::Producer,
     recorded: &Recorded,
-) -> Result<(B::Producer, Published), LaneError> {
+) -> Result<(Option<B::Producer>, Published), LaneError> {
     let _on_their_way = deps.memory.for_publication(recorded.publication().size()).await;
     let is_shut = |now| work.is_any_shut(recorded.campaigns(), now);
     publish(producer, recorded, &deps.clock, &deps.brake, is_shut).await

@@ -69,6 +69,8 @@ pub enum Guard {
     StableOffsets,
     /// The ends are read before a Kafka transaction is begun.
     EndsBeforePublication,
+    /// A producer whose connection broke during a transaction begins no further one, though it was committed.
+    ProducerUsedUp,
 }
 
 /// Every guard, and what follows when it alone is taken out.
@@ -110,6 +112,7 @@ pub const GUARDS: &[(Guard, Without)] = &[
         ),
     ),
     (Guard::EndsBeforePublication, Without::Breaks(IN_TIME)),
+    (Guard::ProducerUsedUp, Without::Breaks(TWICE)),
 ];
 
 /// The model.
@@ -170,7 +173,8 @@ struct Ledger {
 struct Txn {
     head: Head,
     mark_only: bool,
-    offsets: bool,
+    /// The offsets sent with it: its own, or those of an earlier transaction that came later.
+    offsets: Option<Head>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -180,6 +184,8 @@ struct Kafka {
     txn: Option<Txn>,
     /// An end of transaction of the newest producer is still on its way.
     late: bool,
+    /// So are the offsets of one of its transactions, whose request was sent twice.
+    late_offsets: Option<Head>,
     expired: bool,
 }
 
@@ -298,6 +304,10 @@ pub enum Step {
     Commit,
     CommitReplyLost,
     CommitDelayed,
+    /// A connection breaks: the end of the transaction is sent again, and its second copy is still on its way.
+    CommitSentTwice,
+    /// The same with its offsets, which the broker has taken by then.
+    OffsetsSentTwice,
     NotePublished,
     /// The server sees the seal of the instance's transaction.
     SealArrives,
@@ -323,6 +333,8 @@ pub enum Action {
     PutOff,
     /// A delayed end of transaction arrives.
     LateEnd,
+    /// Delayed offsets arrive.
+    LateOffsets,
     /// The coordinator aborts a transaction that takes too long.
     TxnTimeout,
     /// The database fails over and loses the last bump.
@@ -353,6 +365,8 @@ fn steps_at(at: At) -> &'static [Step] {
             Step::Commit,
             Step::CommitReplyLost,
             Step::CommitDelayed,
+            Step::CommitSentTwice,
+            Step::OffsetsSentTwice,
             Step::NotePublished,
         ],
         At::Halted => &[],
@@ -378,7 +392,7 @@ impl Model for LaneModel {
         };
         vec![State {
             ledger,
-            kafka: Kafka { mark: None, out: 0, txn: None, late: false, expired: self.calm },
+            kafka: Kafka { mark: None, out: 0, txn: None, late: false, late_offsets: None, expired: self.calm },
             instances: [DOWN; 2],
             copying: [None; 2],
             told_twice: false,
@@ -402,6 +416,7 @@ impl Model for LaneModel {
             Action::End,
             Action::PutOff,
             Action::LateEnd,
+            Action::LateOffsets,
             Action::TxnTimeout,
             Action::FailOver,
             Action::Expire,
@@ -435,7 +450,7 @@ impl Model for LaneModel {
                 s.kafka.mark.is_some_and(|m| m.rev == 1)
             }),
             Property::sometimes("offsets that expired are restored", |_, s: &State| {
-                s.kafka.txn.is_some_and(|txn| txn.mark_only && txn.offsets)
+                s.kafka.txn.is_some_and(|txn| txn.mark_only && txn.offsets.is_some())
             }),
             Property::sometimes("a lost bump gives a former owner its epoch back", |_, s: &State| {
                 s.instances.iter().any(|me| me.at == At::Run && me.epoch == Epoch::Current && !me.same_server)
@@ -472,6 +487,8 @@ impl Protocol for LaneModel {
                             | Step::TakeInReplyLost
                             | Step::CommitReplyLost
                             | Step::CommitDelayed
+                            | Step::CommitSentTwice
+                            | Step::OffsetsSentTwice
                             | Step::SealArrivesReplyLost
                             | Step::OrphanEnds
                             | Step::Doubt
@@ -502,6 +519,13 @@ fn outside(s: &mut State, action: Action) -> bool {
         Action::LateEnd if s.kafka.late => {
             s.kafka.late = false;
             commit(s);
+        }
+        Action::LateOffsets if s.kafka.late_offsets.is_some() => {
+            // Of a producer that has no transaction open, or has sent nothing in it, the broker takes none.
+            let late = s.kafka.late_offsets.take();
+            if let Some(txn) = s.kafka.txn.as_mut().filter(|txn| txn.offsets.is_some()) {
+                txn.offsets = late;
+            }
         }
         Action::TxnTimeout if s.kafka.txn.is_some() => {
             s.fence();
@@ -542,8 +566,8 @@ fn commit(s: &mut State) {
         let content = if txn.mark_only { 0 } else { txn.head.content };
         s.told_twice |= s.kafka.out & content != 0;
         s.kafka.out |= content;
-        if txn.offsets {
-            s.kafka.mark = Some(txn.head);
+        if txn.offsets.is_some() {
+            s.kafka.mark = txn.offsets;
         }
     }
 }
@@ -553,6 +577,7 @@ impl State {
     fn fence(&mut self) {
         self.kafka.txn = None;
         self.kafka.late = false;
+        self.kafka.late_offsets = None;
         for me in &mut self.instances {
             if me.producer == Maker::Live {
                 me.producer = Maker::Fenced;
@@ -644,7 +669,7 @@ impl LaneModel {
             }
             (Step::ReadMark, At::Read) => {
                 // A read that waits in vain for another's transaction ends in an error, and that in entering again.
-                let open = s.kafka.txn.is_some_and(|txn| txn.offsets);
+                let open = s.kafka.txn.is_some_and(|txn| txn.offsets.is_some());
                 if open && self.on(Guard::StableOffsets) { self.start_again(s, who) } else { Self::read_mark(s, who) }
             }
             (Step::ReadEpochBeforeHalt, At::Suspect) => {
@@ -868,13 +893,13 @@ impl LaneModel {
                 }
                 s.begun_late |= late;
                 let idle = s.kafka.txn.is_none();
-                s.kafka.txn = Some(Txn { head: me.head, mark_only: me.mark_only, offsets: false });
+                s.kafka.txn = Some(Txn { head: me.head, mark_only: me.mark_only, offsets: None });
                 s.instances[who].publishing = Publishing::Produced;
                 idle
             }
             (Step::SendOffsets, Publishing::Produced) => {
                 let Some(txn) = my_txn else { return self.start_again_fenced(s, who) };
-                s.kafka.txn = Some(Txn { offsets: true, ..txn });
+                s.kafka.txn = Some(Txn { offsets: Some(me.head), ..txn });
                 s.instances[who].publishing = Publishing::Offsets;
                 true
             }
@@ -884,6 +909,16 @@ impl LaneModel {
                 s.instances[who].publishing = Publishing::Idle;
                 s.instances[who].mark_only = false;
                 step == Step::Commit || self.start_again(s, who)
+            }
+            (Step::CommitSentTwice | Step::OffsetsSentTwice, Publishing::Offsets) if my_txn.is_some() => {
+                commit(s);
+                match step {
+                    Step::CommitSentTwice => s.kafka.late = true,
+                    _ => s.kafka.late_offsets = Some(me.head),
+                }
+                s.instances[who].publishing = Publishing::Idle;
+                s.instances[who].mark_only = false;
+                !self.on(Guard::ProducerUsedUp) || self.start_again_fenced(s, who)
             }
             (Step::CommitDelayed, Publishing::Offsets) if my_txn.is_some() => {
                 s.kafka.late = true;

@@ -55,6 +55,7 @@ const GUARDS: &[(Guard, Without)] = &[
     (Guard::InitAborts, Without::Breaks("the init ends what a former producer left open")),
     (Guard::ProducerFenced, Without::Breaks("the init fences former producers")),
     (Guard::FreshProducer, Without::Breaks("a producer in doubt is thrown away")),
+    (Guard::ProducerUsedUp, Without::Breaks("a producer whose connection broke publishes no further round")),
 ];
 
 enum Without {

@@ -192,6 +192,9 @@ impl Plan {
             versions: Vec::new(),
             cancelled: Vec::new(),
         };
+        if matches!(kind, Kind::Any | Kind::Contested) && plan.harm.unsent > 0 {
+            plan.harm.sent_twice = *Random::new(seed ^ 0x2ce).pick(&[0, 0, 150]);
+        }
         if kind == Kind::Newcomers {
             (plan.restarts, plan.orderly) = (false, true);
         }

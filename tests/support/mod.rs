@@ -21,6 +21,7 @@
 pub mod campaign;
 pub mod database;
 pub mod kafka;
+pub mod kafka_proxy;
 pub mod proxy;
 pub mod servers;
 pub mod service;
@@ -31,6 +32,7 @@ pub mod wait;
 pub use campaign::Campaign;
 pub use database::Database;
 pub use kafka::{Committed, Message, Security};
+pub use kafka_proxy::KafkaProxy;
 pub use proxy::Proxy;
 pub use servers::{KafkaServer, PostgresServer};
 pub use service::{Service, ServiceConfig};

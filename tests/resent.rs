@@ -1,0 +1,67 @@
+//! A connection breaks while the service waits for an answer. librdkafka sends the request again by itself and is answered; the first copy is
+//! still on its way, and reaches the broker in the middle of the next transaction.
+
+use std::time::Duration;
+
+use crate::support::kafka_proxy::{END_TXN, PRODUCE, TXN_OFFSET_COMMIT};
+use crate::support::{Campaign, Expected, KafkaProxy, Service, Stage, wait_until};
+
+const LONG: Duration = Duration::from_secs(90);
+const ROUND_ROWS: u64 = 1_000;
+
+/// The service behind a proxy, its lane entered, and a campaign of so many rounds that is not sent yet.
+fn behind_a_proxy(rounds: u64) -> (Stage, KafkaProxy, Service, Campaign, Expected) {
+    let mut stage = Stage::new();
+    let proxy = KafkaProxy::before(&stage.kafka.plaintext);
+    stage.config.set("kafka", "bootstrap_servers", proxy.address.to_string());
+    stage.config.set("fanout", "round_rows", i64::try_from(ROUND_ROWS).unwrap());
+    stage.migrate();
+    // The last page is a short one.
+    stage.subscribers.subscribe("crowd", rounds * ROUND_ROWS - ROUND_ROWS / 2);
+    let campaign = Campaign::now("two-for-one", "crowd");
+    let expected = Expected::from([(&campaign, stage.subscribers.clients_of("crowd"))]);
+    let service = stage.start();
+    wait_until("the lane is entered", LONG, || {
+        stage.feedback.number("select count(*) from dinnerbell.lane where published_seq = 0") == 1
+    });
+    (stage, proxy, service, campaign, expected)
+}
+
+/// Everybody was told once, though the request came a second time; what came then was refused.
+fn assert_refused(
+    stage: &Stage,
+    proxy: &KafkaProxy,
+    service: Service,
+    expected: &Expected,
+    error: impl Fn(&[u8]) -> i16,
+) {
+    stage.await_sinks(expected, LONG);
+    assert!(proxy.has_held(), "no such request was sent");
+    let answer = proxy.answer().expect("the request that was held up was sent at last, and answered");
+    let log = service.stop();
+    assert!(log.contains("takes a new producer"), "{log}");
+    stage.assert_sinks(expected);
+    assert_ne!(error(&answer), 0, "the broker took it: {answer:?}");
+}
+
+#[test]
+fn the_end_of_a_transaction_that_arrives_a_second_time_ends_no_later_one() {
+    let (stage, proxy, service, campaign, expected) = behind_a_proxy(3);
+    proxy.hold(END_TXN, 1, PRODUCE);
+    stage.send(&campaign);
+    // EndTxn, version 1: number, throttle time, error.
+    assert_refused(&stage, &proxy, service, &expected, |answer| i16::from_be_bytes([answer[8], answer[9]]));
+}
+
+#[test]
+fn offsets_that_arrive_a_second_time_replace_none_of_a_later_transaction() {
+    let (stage, proxy, service, campaign, expected) = behind_a_proxy(2);
+    // The first end is that of the same transaction.
+    proxy.hold(TXN_OFFSET_COMMIT, 1, END_TXN);
+    stage.send(&campaign);
+    // TxnOffsetCommit, version 3, with one partition: its error, and the empty tags of three levels.
+    assert_refused(&stage, &proxy, service, &expected, |answer| {
+        let error = answer.len() - 5;
+        i16::from_be_bytes([answer[error], answer[error + 1]])
+    });
+}

@@ -1,0 +1,212 @@
+//! A way to Kafka on which one request can be held up and its client be cut off: the broker gets it much later, when the client has long
+//! sent it again on another connection.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// Kinds of requests, by the protocol's numbers.
+pub const PRODUCE: i16 = 0;
+pub const END_TXN: i16 = 26;
+pub const TXN_OFFSET_COMMIT: i16 = 28;
+
+/// How long an answer may take.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+
+/// Takes connections on a port of its own and hands them on; the broker's answers name that port too. Dropped, it takes no more.
+pub struct KafkaProxy {
+    /// Where it listens.
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    ended: Arc<AtomicBool>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The kind of request that is to be held up next.
+    wanted: Option<i16>,
+    /// Before which request it is sent: the kind, and how many of it are let pass before that.
+    before: Option<(i16, usize)>,
+    held: Option<Held>,
+    /// The number by which its answer is known.
+    number: Option<[u8; 4]>,
+    answer: Option<Vec<u8>>,
+}
+
+struct Held {
+    server: TcpStream,
+    request: Vec<u8>,
+}
+
+impl KafkaProxy {
+    /// In front of a broker's listener without security on this machine.
+    pub fn before(bootstrap: &str) -> Self {
+        let server: SocketAddr = bootstrap.parse().expect("an address on this machine");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
+        let ended = Arc::new(AtomicBool::new(false));
+        let proxy = Self { address, shared: Arc::clone(&shared), ended: Arc::clone(&ended) };
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if ended.load(Ordering::Acquire) {
+                    return;
+                }
+                let (Ok(client), Ok(to)) = (client, TcpStream::connect(server)) else { continue };
+                join(client, to, &shared, (server.port(), address.port()));
+            }
+        });
+        proxy
+    }
+
+    /// The next request of this kind is held up, and its client cut off. It is sent when so many requests of another kind have passed since,
+    /// before the next one of them.
+    pub fn hold(&self, kind: i16, passed: usize, of: i16) {
+        let mut state = self.shared.state();
+        *state = State { wanted: Some(kind), before: Some((of, passed)), ..State::default() };
+    }
+
+    /// Whether a request is held up, or was.
+    pub fn has_held(&self) -> bool {
+        self.shared.state().wanted.is_none()
+    }
+
+    /// The broker's answer to the request that was held up, once it was sent: the frame after its length.
+    pub fn answer(&self) -> Option<Vec<u8>> {
+        self.shared.state().answer.clone()
+    }
+}
+
+impl Drop for KafkaProxy {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        // Wakes the thread that waits for a connection.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics with it")
+    }
+
+    /// Keeps the request, if it is the one that is to be held up.
+    fn holds(&self, request: &[u8], server: &TcpStream) -> bool {
+        let mut state = self.state();
+        let is_wanted = state.wanted == Some(kind(request));
+        if is_wanted {
+            state.wanted = None;
+            let server = server.try_clone().expect("a socket can be shared");
+            state.number = request[4..8].try_into().ok();
+            state.held = Some(Held { server, request: request.to_vec() });
+        }
+        is_wanted
+    }
+
+    /// Whether the held request is to be sent before this one.
+    fn is_due(&self, request: &[u8]) -> bool {
+        let mut state = self.state();
+        let State { held: Some(_), before: Some((of, left)), .. } = &mut *state else { return false };
+        if *of != kind(request) {
+            return false;
+        }
+        let due = *left == 0;
+        *left = left.saturating_sub(1);
+        due
+    }
+
+    /// Sends the held request and waits for its answer.
+    fn release(&self) {
+        let Some(held) = self.state().held.take() else { return };
+        write_frame(&held.server, &held.request).expect("the broker still listens");
+        let state = self.state();
+        let answered = self.changed.wait_timeout_while(state, ANSWERED_WITHIN, |state| state.answer.is_none());
+        drop(answered.expect("nobody panics with it"));
+    }
+
+    /// Keeps the answer that comes for a client that was cut off, if it is that to the held request.
+    fn keeps(&self, answer: Vec<u8>) {
+        let mut state = self.state();
+        if state.number.is_some_and(|number| answer.starts_with(&number)) {
+            state.answer = Some(answer);
+            self.changed.notify_all();
+        }
+    }
+}
+
+fn join(client: TcpStream, server: TcpStream, shared: &Arc<Shared>, ports: (u16, u16)) {
+    let (from, to) = (client.try_clone().expect("a socket can be shared"), server.try_clone().expect("the same"));
+    let unanswered = Arc::new(AtomicUsize::new(0));
+    let (asking, counted) = (Arc::clone(shared), Arc::clone(&unanswered));
+    std::thread::spawn(move || ask(&from, &to, &asking, &counted));
+    let shared = Arc::clone(shared);
+    std::thread::spawn(move || answer(&server, &client, &shared, &unanswered, ports));
+}
+
+/// Hands requests on, until the client ends or is cut off.
+fn ask(client: &TcpStream, server: &TcpStream, shared: &Shared, unanswered: &AtomicUsize) {
+    while let Ok(request) = read_frame(client) {
+        if shared.holds(&request, server) {
+            let _ = client.shutdown(Shutdown::Both);
+            return;
+        }
+        if shared.is_due(&request) {
+            // What went before on this connection has arrived.
+            while unanswered.load(Ordering::Acquire) > 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            shared.release();
+        }
+        unanswered.fetch_add(1, Ordering::AcqRel);
+        if write_frame(server, &request).is_err() {
+            break;
+        }
+    }
+    let _ = server.shutdown(Shutdown::Both);
+}
+
+/// Hands answers back; of a client that was cut off, the one that still comes is kept.
+fn answer(server: &TcpStream, client: &TcpStream, shared: &Shared, unanswered: &AtomicUsize, ports: (u16, u16)) {
+    while let Ok(mut answer) = read_frame(server) {
+        unanswered.fetch_sub(1.min(unanswered.load(Ordering::Acquire)), Ordering::AcqRel);
+        rename_port(&mut answer, ports);
+        if write_frame(client, &answer).is_err() {
+            shared.keeps(answer);
+        }
+    }
+    let _ = client.shutdown(Shutdown::Both);
+}
+
+/// A broker that the answer names by its address is named by ours.
+fn rename_port(answer: &mut [u8], (from, to): (u16, u16)) {
+    let named = [&b"127.0.0.1"[..], &u32::from(from).to_be_bytes()].concat();
+    let at: Vec<usize> =
+        answer.windows(named.len()).enumerate().filter(|(_, part)| *part == named).map(|(at, _)| at).collect();
+    for at in at {
+        answer[at..at + named.len()][9..].copy_from_slice(&u32::from(to).to_be_bytes());
+    }
+}
+
+fn kind(request: &[u8]) -> i16 {
+    i16::from_be_bytes([request[0], request[1]])
+}
+
+fn read_frame(mut from: &TcpStream) -> io::Result<Vec<u8>> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length)?;
+    let mut frame = vec![0; usize::try_from(u32::from_be_bytes(length)).expect("32 bits fit")];
+    from.read_exact(&mut frame)?;
+    Ok(frame)
+}
+
+fn write_frame(mut to: &TcpStream, frame: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(frame.len()).expect("a frame is short");
+    to.write_all(&[&length.to_be_bytes()[..], frame].concat())
+}
