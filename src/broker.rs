@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::str::FromStr;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -206,6 +207,15 @@ pub enum BrokerError {
     /// Another instance took the lane's transactional id over.
     #[error("another instance took this lane over (its producer fenced ours)")]
     Fenced,
+    /// The lane is still ours: the broker itself ended a transaction that lasted too long, and fenced its producer.
+    #[error(
+        "a round was not delivered within the {seconds} s that its transaction may last, so the broker ended it: what lies between is too slow for \
+         the round (a quota of the broker, the network, a replica that is behind)"
+    )]
+    Overdue {
+        /// How long a transaction may last.
+        seconds: u64,
+    },
     /// The server refuses and will refuse again: size, right, topic.
     #[error("{0}")]
     Refused(String),
@@ -224,6 +234,9 @@ pub enum BrokerError {
         seconds: u64,
     },
 }
+
+/// How long a round's transaction may be open: a full round on a slow link.
+pub const TRANSACTION: Duration = Duration::from_secs(60);
 
 /// Kafka, as far as a lane needs it.
 pub trait Broker: Clone + Send + Sync + 'static {

@@ -14,8 +14,8 @@ use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::way::{Deps, lane};
 
-/// How long lanes may take to finish their rounds in flight when the service stops.
-const DRAIN: Duration = Duration::from_secs(7);
+/// How long lanes may take to finish their rounds in flight when the service stops: the rest of its ten seconds is for leaving.
+const DRAIN: Duration = Duration::from_secs(6);
 /// How long a lane that ended though it is still assigned is left alone.
 const START_AGAIN: Duration = Duration::from_millis(500);
 
@@ -46,23 +46,29 @@ pub async fn keep<B: Broker, L: Ledger, A: Audience, C: Clock>(
                 Task { stop, id }
             });
         }
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
-            changed = assigned.changed() => if changed.is_err() { break },
-            Some(ended) = tasks.join_next_with_id() => {
-                let id = match ended {
-                    Ok((id, ())) => id,
-                    Err(failed) => {
-                        tracing::error!(error = %failed, "a lane's task failed; it is entered again");
-                        failed.id()
-                    }
-                };
-                lanes.retain(|_, task| task.id != id);
-                // Left because of the group, or failed: the next assignment, or a moment, starts it again.
-                let _ = tokio::time::timeout(START_AGAIN, assigned.changed()).await;
+            changed = assigned.changed() => if changed.is_err() { break } else { None },
+            Some(ended) = tasks.join_next_with_id() => Some(ended),
+        };
+        let Some(ended) = ended else { continue };
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(failed) => {
+                tracing::error!(error = %failed, "a lane's task failed; it is entered again");
+                failed.id()
             }
-        }
+        };
+        lanes.retain(|_, task| task.id != id);
+        // Left because of the group, or failed: the next assignment, or a moment, starts it again.
+        let news = async {
+            tokio::select! {
+                _ = assigned.changed() => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        };
+        let _ = tokio::time::timeout(START_AGAIN, news).await;
     }
     drain(&mut tasks, lanes).await;
 }

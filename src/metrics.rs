@@ -73,6 +73,8 @@ struct LaneView {
     trouble: Option<(Instant, String)>,
     lag: lag::Tracker,
     running_campaigns: usize,
+    /// The halt that the log named last, while the lane did not run.
+    named: Option<Halt>,
 }
 
 impl LaneView {
@@ -83,7 +85,18 @@ impl LaneView {
             trouble: None,
             lag: lag::Tracker::default(),
             running_campaigns: 0,
+            named: None,
         }
+    }
+
+    /// Whether the log is to say this state: a halt only once, though the lane is entered again to look for its resolution.
+    fn is_news(&mut self, state: &LaneState) -> bool {
+        match state {
+            LaneState::Running => self.named = None,
+            LaneState::Halted(halt) => return self.named.replace(halt.clone()).as_ref() != Some(halt),
+            LaneState::Entering | LaneState::Waiting(_) => {}
+        }
+        true
     }
 }
 
@@ -150,7 +163,7 @@ impl Board {
 
     /// A lane does something else now.
     pub fn set_lane(&self, lane: Lane, state: LaneState) {
-        {
+        let is_news = {
             let mut lanes = self.standing.lanes();
             let view = lanes.entry(lane).or_insert_with(LaneView::new);
             match &state {
@@ -165,8 +178,10 @@ impl Board {
             }
             view.state = state.clone();
             view.since = Instant::now();
-        }
+            view.is_news(&state)
+        };
         match state {
+            LaneState::Halted(_) if !is_news => {}
             LaneState::Halted(halt) => {
                 let found = anonymous(&halt.found);
                 tracing::error!(lane, halt = halt.name, %found, remedy = halt.remedy, "lane halted");

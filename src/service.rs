@@ -5,7 +5,8 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
 
 use crate::broker::{Broker, BrokerError};
 use crate::config::Config;
@@ -34,8 +35,12 @@ use crate::way::{Deps, Limits};
 
 /// How often the board learns that the poll loop goes round.
 const NOTE_TURNS: Duration = Duration::from_secs(1);
-/// How long the clients may take to close.
+/// How long all of stopping may take from the signal on, whatever stands still; what is served by HTTP ends after it.
+const STOP: Duration = Duration::from_millis(8_400);
+/// How much of it is kept for closing the clients.
 const CLOSE: Duration = Duration::from_secs(1);
+/// The group is left when the rounds in flight are finished, and after this long in any case: whoever takes the lanes up then fences them.
+const LEAVE: Duration = Duration::from_secs(3);
 
 /// Why an instance ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -187,32 +192,51 @@ async fn work(
         retention: config.keep,
         publishes_dead_letters: config.kafka.topics.dead_letters.is_some(),
     };
-    let membership = broker.join().map_err(|error| ServiceError::Refused(error.to_string()))?;
+    let mut membership = broker.join().map_err(|error| ServiceError::Refused(error.to_string()))?;
+    let (stalled, noting) = (membership.stalled(), note_membership(&deps.board, &membership));
+    let assigned = membership.assignments();
     tracing::info!(group = config.kafka.group_id, topic = config.kafka.topics.campaigns, "running");
     let ended = tokio::select! {
         biased;
         () = broker.hung() => Err(watchdog("a transactional call to Kafka hangs though the coordinator answers")),
-        () = membership.stalled() => Err(watchdog("the group's poll loop stood still for 10 s")),
+        () = stalled => Err(watchdog("the group's poll loop stood still for 10 s")),
         never = brake::watch(&deps.ledger, &deps.clock, &looks, |paused| deps.board.paused(paused)) => match never {},
-        never = note_membership(&deps.board, &membership) => match never {},
+        never = noting => match never {},
         never = keeper.keep(&deps.board) => match never {},
         never = reach::watch(&deps.board, &broker, deps.ledger.pool(), deps.audience.pool()) => match never {},
-        ((), ()) = async {
-            tokio::join!(
-                lanes::keep(Arc::clone(&deps), membership.assignments(), stop.clone()),
-                metrics::watch::watch(&deps.broker, &deps.clock, &deps.board, stop),
-            )
-        } => Ok(()),
+        by = async {
+            let drained = Notify::new();
+            let keeping = async {
+                lanes::keep(Arc::clone(&deps), assigned, stop.clone()).await;
+                drained.notify_one();
+            };
+            let watching = metrics::watch::watch(&deps.broker, &deps.clock, &deps.board, stop.clone());
+            tokio::join!(keeping, watching, leave(&mut membership, &drained, stop.clone())).2
+        } => Ok(by),
     };
-    membership.leave().await;
+    let by = ended.as_ref().map_or_else(|_| Instant::now() + LEAVE, |by| *by);
+    membership.leave(by - CLOSE).await;
     drop(deps);
-    broker.close(CLOSE).await;
-    ended
+    broker.close(by.saturating_duration_since(Instant::now())).await;
+    ended.map(drop)
+}
+
+/// At the stop leaves the group, beside the lanes that finish their rounds. Returns by when everything is to end.
+async fn leave(membership: &mut Membership, drained: &Notify, mut stop: watch::Receiver<bool>) -> Instant {
+    // A dropped sender means that the service is gone: that is a stop as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+    let by = Instant::now() + STOP;
+    let _ = timeout(LEAVE, drained.notified()).await;
+    membership.leave(by - CLOSE).await;
+    by
 }
 
 /// The board learns of the membership: whether it has an assignment, though it be empty, and of the turns of its poll loop.
-async fn note_membership(board: &Board, membership: &Membership) -> Infallible {
-    let (mut standing, mut turns) = (membership.standing(), membership.turns());
+fn note_membership<'a>(board: &'a Board, membership: &Membership) -> impl Future<Output = Infallible> + use<'a> {
+    note(board, membership.standing(), membership.turns())
+}
+
+async fn note(board: &Board, mut standing: watch::Receiver<Standing>, mut turns: watch::Receiver<u64>) -> Infallible {
     let joining = async {
         while standing.changed().await.is_ok() {
             match *standing.borrow_and_update() {
@@ -220,7 +244,7 @@ async fn note_membership(board: &Board, membership: &Membership) -> Infallible {
                 Standing::Member => board.has(Need::Group),
                 Standing::Lost => board.waits_for(
                     Need::Group,
-                    "it did not hear from this instance in time and gave the lanes away; joining again",
+                    "the group's coordinator was not reached for as long as a session lasts, so others may have the lanes; joining again",
                 ),
             }
         }

@@ -119,6 +119,10 @@ impl Scene {
     }
 }
 
+fn soon() -> tokio::time::Instant {
+    tokio::time::Instant::now() + SOON
+}
+
 fn produce(producer: &BaseProducer, topic: &str, lane: Lane, values: impl IntoIterator<Item = Vec<u8>>) {
     for value in values {
         let record = BaseRecord::<[u8], [u8]>::to(topic).partition(lane).key(b"k").payload(&value);
@@ -167,7 +171,7 @@ fn is_passing<T: std::fmt::Debug>(result: &Result<T, BrokerError>) -> bool {
 async fn a_published_round_is_read_whole_and_its_mark_is_committed_beside_a_living_member() {
     let scene = Scene::new(2);
     let broker = scene.broker().await;
-    let membership = broker.join().unwrap();
+    let mut membership = broker.join().unwrap();
     let mut assigned = membership.assignments();
     timeout(SOON, assigned.wait_for(|held| held.len() == 2)).await.unwrap().unwrap();
 
@@ -203,7 +207,7 @@ async fn a_published_round_is_read_whole_and_its_mark_is_committed_beside_a_livi
 
     producer.publish_mark(&scene.round(0, 1, vec![scene.drafts(&["nobody"])])).await.unwrap();
     assert_eq!(scene.told().len(), 3);
-    membership.leave().await;
+    membership.leave(soon()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -374,12 +378,12 @@ async fn input_trimmed_below_the_position_is_an_error_not_a_jump() {
 async fn lanes_move_between_two_members_and_come_back() {
     let scene = Scene::new(4);
     let (one, two) = (scene.broker().await, scene.broker().await);
-    let first = one.join().unwrap();
+    let mut first = one.join().unwrap();
     let mut ours = first.assignments();
     timeout(SOON, ours.wait_for(|held| held.len() == 4)).await.unwrap().unwrap();
     assert!(one.still_assigned(3).await);
 
-    let second = two.join().unwrap();
+    let mut second = two.join().unwrap();
     let mut theirs = second.assignments();
     timeout(SOON, theirs.wait_for(|held| held.len() == 2)).await.unwrap().unwrap();
     timeout(SOON, ours.wait_for(|held| held.len() == 2)).await.unwrap().unwrap();
@@ -391,7 +395,7 @@ async fn lanes_move_between_two_members_and_come_back() {
     }
 
     let began = Instant::now();
-    second.leave().await;
+    second.leave(soon()).await;
     assert!(theirs.borrow().is_empty(), "leaving gives every lane back");
     timeout(SOON, ours.wait_for(|held| held.len() == 4)).await.unwrap().unwrap();
     assert!(
@@ -399,20 +403,20 @@ async fn lanes_move_between_two_members_and_come_back() {
         "leaving is prompt, not a session time-out: {:?}",
         began.elapsed()
     );
-    first.leave().await;
+    first.leave(soon()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_that_are_added_become_lanes() {
     let scene = Scene::new(1);
     let broker = scene.broker().await;
-    let membership = broker.join().unwrap();
+    let mut membership = broker.join().unwrap();
     let mut assigned = membership.assignments();
     timeout(SOON, assigned.wait_for(|held| held.len() == 1)).await.unwrap().unwrap();
     scene.server.grow_topic(scene.campaigns(), 3);
     timeout(SOON, assigned.wait_for(|held| held.len() == 3)).await.unwrap().unwrap();
     assert_eq!(broker.lanes().await.unwrap(), 3);
-    membership.leave().await;
+    membership.leave(soon()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -601,7 +605,7 @@ async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
     let server = KafkaServer::private();
     let scene = Scene::on(Arc::clone(&server), 1);
     let broker = scene.broker().await;
-    let membership = broker.join().unwrap();
+    let mut membership = broker.join().unwrap();
     let producer = broker.producer(0).await.unwrap();
     let producer = producer.publish(&scene.round(0, 0, vec![scene.drafts(&["before"])])).await.unwrap().unwrap();
     scene.send(0, [b"before".to_vec()]);
@@ -639,7 +643,7 @@ async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
     let mut held = membership.assignments();
     // The group waits for its members after a restart, and one that lost its assignment joins anew only after 20 s.
     timeout(SOON * 4, held.wait_for(|held| held.contains(&0))).await.unwrap().unwrap();
-    membership.leave().await;
+    membership.leave(soon()).await;
 }
 
 /// How fast one producer publishes, in time and in this process's own processor time. With MEASURE="linger.ms=5 ..." under other settings:
@@ -671,6 +675,19 @@ async fn measure_rounds() {
     }
     small.sort();
     println!("100 drafts: p50 {:?}, p90 {:?}", small[50], small[90]);
+    let mut at_once = Vec::new();
+    for _ in 0..200 {
+        let round = scene.round(0, seq, vec![batch(100)]);
+        seq += 1;
+        let began = Instant::now();
+        producer = producer.publish(&round).await.unwrap().unwrap();
+        at_once.push(began.elapsed());
+    }
+    at_once.sort();
+    println!(
+        "100 drafts, one round right after the other: p50 {:?}, p90 {:?}, p99 {:?}",
+        at_once[100], at_once[180], at_once[198]
+    );
     let rounds: Vec<_> = (0..25).map(|n| scene.round(0, seq + n, vec![batch(20_000)])).collect();
     let (began, cpu) = (Instant::now(), processor_time());
     for round in &rounds {

@@ -22,4 +22,5 @@ mod scale;
 mod seed_case;
 mod slow_servers;
 mod start;
+mod stop;
 mod support;

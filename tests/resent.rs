@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::support::kafka_proxy::{END_TXN, PRODUCE, TXN_OFFSET_COMMIT};
-use crate::support::{Campaign, Expected, KafkaProxy, Service, Stage, wait_until};
+use crate::support::{Campaign, Expected, KafkaProxy, Service, Setting, Stage, wait_until};
 
 const LONG: Duration = Duration::from_secs(90);
 const ROUND_ROWS: u64 = 1_000;
@@ -64,4 +64,36 @@ fn offsets_that_arrive_a_second_time_replace_none_of_a_later_transaction() {
         let error = answer.len() - 5;
         i16::from_be_bytes([answer[error], answer[error + 1]])
     });
+}
+
+#[test]
+fn a_replay_whose_connection_broke_ends_with_its_batch_and_the_next_run_sends_the_rest_once() {
+    let mut stage = Stage::with(Setting { lanes: 3, ..Setting::default() });
+    stage.migrate();
+    let service = stage.start();
+    wait_until("the lanes are entered", LONG, || {
+        stage.feedback.number("select count(*) from dinnerbell.lane where published_seq = 0") == 3
+    });
+    service.stop();
+    // A batch is a hundred.
+    stage.feedback.execute(
+        "insert into dinnerbell.dead_letter (lane, arrived_lane, record_offset, key, value, header_names, header_values, reason)
+         select 0, n % 3, n, convert_to('k' || n, 'UTF8'), '{}', '{}', '{}', 'it is wrong' from generate_series(1, 150) n",
+    );
+    let proxy = KafkaProxy::before(&stage.kafka.plaintext);
+    stage.config.set("kafka", "bootstrap_servers", proxy.address.to_string());
+    proxy.hold(END_TXN, 1, PRODUCE);
+    let first = stage.dinnerbell(&["dead-letter", "replay", "--all"]);
+    let said = String::from_utf8_lossy(&[first.stdout, first.stderr].concat()).into_owned();
+    assert!(first.status.code() == Some(1) && said.contains("give the command again"), "{said}");
+    assert_eq!(stage.kafka.read_topic(&stage.campaigns).len(), 100);
+    stage.dinnerbell_ok(&["dead-letter", "replay", "--all"]);
+    let mut keys: Vec<_> =
+        stage.kafka.read_topic(&stage.campaigns).into_iter().filter_map(|record| record.key).collect();
+    assert_eq!(keys.len(), 150);
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 150, "none came twice");
+    let answer = proxy.answer().expect("the request that was held up was sent at last, and answered");
+    assert_ne!(i16::from_be_bytes([answer[8], answer[9]]), 0, "the broker took it: {answer:?}");
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Database, Security, Setting, Stage, service, unique};
+use crate::support::{Database, KafkaProxy, Security, Setting, Stage, service, unique};
 
 /// A start that is refused is refused at once; a little more for a machine that is busy.
 const SOON: Duration = Duration::from_secs(40);
@@ -248,4 +248,23 @@ fn the_limit_of_open_files_is_raised_and_too_low_a_one_is_warned_of_beforehand()
     assert!(!log.contains("files open"), "{log}");
     let (_, log) = started(256);
     assert!(log.contains("a process may have 256 files open") && log.contains("LimitNOFILE="), "{log}");
+}
+
+#[test]
+fn a_broker_that_calls_itself_by_a_name_that_cannot_be_resolved_is_named_with_its_setting() {
+    let mut stage = Stage::new();
+    stage.migrate();
+    let proxy = KafkaProxy::advertising(&stage.kafka.plaintext, "a.invalid");
+    stage.config.set("kafka", "bootstrap_servers", proxy.address.to_string());
+    let service = stage.start();
+    service.wait_for_log("advertised.listeners", SOON);
+    let log = service.stop();
+    let line = log.lines().find(|line| line.contains("advertised.listeners")).unwrap();
+    assert!(line.contains("a.invalid"), "{line}");
+    let output = stage.dinnerbell(&["doctor", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    let transactions = findings.iter().find(|finding| finding["check"] == "kafka-transactions").unwrap().to_string();
+    assert!(transactions.contains("a.invalid") && transactions.contains("advertised.listeners"), "{transactions}");
 }

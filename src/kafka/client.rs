@@ -83,16 +83,32 @@ impl Observer {
         let reason = without_times(reason);
         let reason = if hung_up { format!("{reason}: {OTHER_PROTOCOL}") } else { reason.to_owned() };
         let mut told = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
-        // "All brokers down" follows on the reason why.
-        if told.is_none() || code != RDKafkaErrorCode::AllBrokersDown {
+        let known = told.as_ref().map(|(code, reason)| (*code, reason.as_str()));
+        if says_more((code, &reason), known) {
             *told = Some((code, reason));
         }
+    }
+}
+
+/// Whether a reason says more than the one that is known.
+fn says_more((code, reason): (RDKafkaErrorCode, &str), known: Option<(RDKafkaErrorCode, &str)>) -> bool {
+    let Some((known_code, known)) = known else { return true };
+    match code {
+        // It follows on the reason why.
+        RDKafkaErrorCode::AllBrokersDown => false,
+        // Whoever wanted to ask that broker says so too, without its name.
+        RDKafkaErrorCode::Resolve => known_code != code || reason.contains(UNRESOLVED) || !known.contains(UNRESOLVED),
+        _ => true,
     }
 }
 
 impl ClientContext for Observer {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
         use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
+        if log_message.contains(DISMISSED) {
+            tracing::debug!(target: "librdkafka", "{fac}: {log_message}");
+            return;
+        }
         // Of a listener that speaks another protocol librdkafka tells its log alone.
         if fac == "FAIL" && log_message.contains("in state APIVERSION_QUERY") {
             let broker = log_message.split_once("]: ").map_or(log_message, |(_, broker)| broker);
@@ -109,6 +125,9 @@ impl ClientContext for Observer {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if reason.contains(DISMISSED) {
+            return;
+        }
         // Logged by whoever meets it in a call; librdkafka's own log line says it at once.
         tracing::debug!(target: "librdkafka", "{error}: {reason}");
         if let Some(code) = error.rdkafka_error_code() {
@@ -125,6 +144,11 @@ impl ProducerContext for Observer {
 
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
+
+/// What librdkafka says of a connection that it closed itself, to a broker that is no part of the cluster any more: nothing to act on.
+const DISMISSED: &str = "Broker handle destroyed without termination";
+/// What librdkafka says of a host whose name it cannot resolve, before the name.
+const UNRESOLVED: &str = "Failed to resolve '";
 
 /// What a listener that hangs up before anything was said most likely means.
 const OTHER_PROTOCOL: &str = "if this stays, check kafka.security_protocol";
@@ -146,15 +170,17 @@ pub fn listen(consumer: &BaseConsumer<Observer>) {
 /// Codes with which calls fail when no broker could be reached, whatever the cause.
 fn says_little(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{
-        AllBrokersDown, BrokerTransportFailure, MessageTimedOut, OperationTimedOut, TimedOutQueue, UnknownBroker,
-        WaitingForCoordinator,
+        AllBrokersDown, BrokerTransportFailure, DestroyBroker, MessageTimedOut, OperationTimedOut, Resolve,
+        TimedOutQueue, UnknownBroker, WaitingForCoordinator,
     };
     matches!(
         code,
         AllBrokersDown
             | BrokerTransportFailure
+            | DestroyBroker
             | MessageTimedOut
             | OperationTimedOut
+            | Resolve
             | TimedOutQueue
             | UnknownBroker
             | WaitingForCoordinator
@@ -180,6 +206,12 @@ fn judge(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
         }
         _ if reason.contains("SSL handshake failed") && !reason.ends_with(OTHER_PROTOCOL) => {
             return BrokerError::Passing(format!("{doing}: {reason}: {OTHER_PROTOCOL}"));
+        }
+        Code::Resolve => {
+            return BrokerError::Passing(format!(
+                "{doing}: {reason}: this machine must be able to resolve the names in kafka.bootstrap_servers, and those by which the \
+                 brokers call themselves (their advertised.listeners)"
+            ));
         }
         // The client library says so of a partition of which it does not know yet, or no more, who leads it.
         Code::UnknownPartition => {
@@ -233,6 +265,9 @@ fn unnamed(doing: &str, error: &KafkaError) -> BrokerError {
 
 fn text(error: &KafkaError) -> String {
     match error {
+        other if other.rdkafka_error_code() == Some(RDKafkaErrorCode::DestroyBroker) => {
+            "the connection to a broker was given up".to_owned()
+        }
         KafkaError::Transaction(error) => error.string(),
         other => other.rdkafka_error_code().map_or_else(|| other.to_string(), |code| code.to_string()),
     }
@@ -287,6 +322,34 @@ mod tests {
     fn a_reason_heard_earlier_does_not_colour_an_error_that_speaks_for_itself() {
         let error = after(RDKafkaErrorCode::Resolve, "no such host", RDKafkaErrorCode::TopicAuthorizationFailed);
         assert!(matches!(&error, BrokerError::Refused(text) if text.contains("Read and Describe")), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_resolved_is_told_with_the_setting_that_gave_it_whatever_follows() {
+        let observer = Observer::default();
+        let resolve = RDKafkaErrorCode::Resolve;
+        observer.hear(
+            resolve,
+            "inner:9092/1: Failed to resolve 'inner:9092': Name or service not known (after 7ms in state CONNECT)",
+        );
+        observer.hear(resolve, "Failed to query logical offset END: Local: Host resolution failure");
+        observer.hear(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        for code in [resolve, RDKafkaErrorCode::OperationTimedOut] {
+            let error = observer.explain("reading topic promo.in", &KafkaError::MetadataFetch(code));
+            let says = |text: &str| text.contains("'inner:9092'") && text.contains("advertised.listeners");
+            assert!(matches!(&error, BrokerError::Passing(text) if says(text)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_was_dismissed_is_no_reason_for_anything() {
+        let observer = Observer::default();
+        let dismissed = "b:9092/2: Broker handle destroyed without termination (after 7101669 ms)";
+        observer.error(KafkaError::Global(RDKafkaErrorCode::DestroyBroker), dismissed);
+        for code in [RDKafkaErrorCode::OperationTimedOut, RDKafkaErrorCode::DestroyBroker] {
+            let error = observer.explain("connecting", &KafkaError::MetadataFetch(code));
+            assert!(!error.to_string().contains("destroyed"), "{error}");
+        }
     }
 
     #[test]

@@ -116,7 +116,7 @@ const EARLY_STATES: [&str; 9] = [
 fn is_break(facility: &str, message: &str) -> bool {
     let in_state = |state: &&str| message.contains(&format!("ms in state {state}"));
     match facility {
-        "FAIL" => !message.contains("/bootstrap: ") && !EARLY_STATES.iter().any(|state| in_state(&state)),
+        "FAIL" => !message.contains("/bootstrap: ") && !EARLY_STATES.iter().any(in_state),
         "REQTMOUT" => true,
         _ => false,
     }

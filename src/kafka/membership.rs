@@ -29,12 +29,12 @@ const STALLED: u32 = 10;
 /// A client that lost its assignment (its session timed out on a machine that stood still) joins again by itself. One that was assigned
 /// nothing for this long afterwards was seen never to come back, though it went on polling: it is replaced.
 const REJOIN: Duration = Duration::from_secs(20);
+/// How long the coordinator may take to answer whether it is there.
+const ANSWERS: Duration = Duration::from_secs(1);
 /// What is reported again and again is said at most so often, and is over when it was not heard for as long.
 const REPEAT: Duration = Duration::from_secs(60);
 /// Most kinds of reports that are told apart.
 const MOST_KINDS: usize = 16;
-/// How long leaving the group may take.
-const LEAVE: Duration = Duration::from_secs(3);
 
 /// The instance as a member of the group, until it is dropped or leaves.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub enum Standing {
     Joining,
     /// It has an assignment, though it be empty.
     Member,
-    /// The group heard nothing from it in time and gave its lanes away; it joins again by itself.
+    /// The coordinator was not reached in time, or did not hear from this instance: others may have its lanes. It joins again by itself.
     Lost,
 }
 
@@ -99,7 +99,9 @@ impl Joining {
 fn member_settings(kafka: &config::Kafka) -> ClientConfig {
     let defaults = [
         ("session.timeout.ms", "10000"),
-        ("heartbeat.interval.ms", "3000"),
+        // When a coordinator dies, Kafka has another one after 9 s (broker.session.timeout.ms). A member whose last heartbeat was answered
+        // seconds before would have lost its session by then, and joined as a new one, for which the group waits until the old one's ends.
+        ("heartbeat.interval.ms", "1000"),
         // It reads nothing; what slips in before the pause is thrown away.
         ("queued.min.messages", "1"),
         ("queued.max.messages.kbytes", "64"),
@@ -162,7 +164,7 @@ impl Membership {
 
     /// Completes when the poll loop stood still for ten seconds: the group thinks we live while nothing is heard from it, so the process
     /// must end. A process that was frozen as a whole has not stalled: seconds are counted in which this ran and the loop did not.
-    pub fn stalled(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn stalled(&self) -> impl Future<Output = ()> + Send + use<> {
         let turns = self.view.turns.clone();
         async move {
             let (mut seen, mut still) = (*turns.borrow(), 0);
@@ -175,14 +177,13 @@ impl Membership {
         }
     }
 
-    /// Leaves the group, so that others take the lanes at once; waits a bounded time for that.
-    pub async fn leave(mut self) {
-        self.stop.store(true, Ordering::Release);
-        if tokio::time::timeout(LEAVE, &mut self.ended).await.is_err() {
-            tracing::warn!(
-                "leaving the group was not confirmed within {} s; it will notice by itself",
-                LEAVE.as_secs()
-            );
+    /// Leaves the group, so that others take the lanes at once; waits for that, at most until then. Once it was waited for, again is nothing.
+    pub async fn leave(&mut self, by: tokio::time::Instant) {
+        if self.stop.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if tokio::time::timeout_at(by, &mut self.ended).await.is_err() {
+            tracing::warn!("leaving the group was not confirmed in time; it will notice by itself");
         }
     }
 }
@@ -204,10 +205,27 @@ impl View {
     }
 }
 
+/// Whether the group's coordinator answers this client.
+fn coordinator_answers(consumer: &BaseConsumer<Member>) -> bool {
+    let mut nobodys = TopicPartitionList::with_capacity(1);
+    nobodys.add_partition(&consumer.context().topic, Lane::MAX);
+    consumer.committed_offsets(nobodys, ANSWERS).is_ok()
+}
+
+/// Revokes what is held, which tells the lanes, and leaves the group. Where the coordinator cannot hear it, the client is left as it is, for the
+/// little while that the process still lives: its end would wait in vain, and librdkafka before 2.14.2 can crash in it (its issue 5347).
+fn part(consumer: BaseConsumer<Member>) {
+    match coordinator_answers(&consumer) {
+        true => drop(consumer),
+        false => std::mem::forget(consumer),
+    }
+}
+
 fn keep_polling(joining: &Joining, mut consumer: BaseConsumer<Member>, stop: &AtomicBool, turn: &watch::Sender<u64>) {
     let mut reports = Reports::default();
     while !stop.load(Ordering::Acquire) {
-        if consumer.context().is_stranded() {
+        // Without an answer a new client would do no better.
+        if consumer.context().is_stranded() && coordinator_answers(&consumer) {
             let lost = REJOIN.as_secs();
             reports
                 .heard(&format!("the group assigned nothing since the assignment was lost {lost} s ago: joining anew"));
@@ -223,8 +241,7 @@ fn keep_polling(joining: &Joining, mut consumer: BaseConsumer<Member>, stop: &At
         }
         turn.send_modify(|turns| *turns += 1);
     }
-    // Revokes what is held, which tells the lanes, and leaves the group.
-    drop(consumer);
+    part(consumer);
 }
 
 /// What the client reports outside of any call: while no broker answers, a dozen times a second. The log says when it begins, once a

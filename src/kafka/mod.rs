@@ -41,6 +41,8 @@ use reader::{LaneInput, Reader};
 const DEFAULT_LIMIT: usize = 1_048_588;
 /// How long a topic may be unknown before it is missing.
 const KNOWN: Duration = Duration::from_secs(2);
+/// How long what librdkafka said while a call failed is listened to.
+const HEARD: Duration = Duration::from_millis(100);
 /// What a batch adds to its messages.
 const BATCH_FRAME: usize = 1_024;
 
@@ -249,7 +251,10 @@ pub fn take_over(kafka: &config::Kafka, id: &str, within: Duration) -> Result<()
     let observer = Observer::default();
     let producer: BaseProducer<Observer> =
         settings.create_with_context(observer.clone()).map_err(|error| observer.explain(&doing, &error))?;
-    producer.init_transactions(within).map_err(|error| match producer.client().fatal_error() {
+    let taken = producer.init_transactions(within);
+    // Why it failed is said outside of the call.
+    producer.poll(HEARD);
+    taken.map_err(|error| match producer.client().fatal_error() {
         Some((code, _)) => observer.explain(&doing, &KafkaError::Global(code)),
         None => observer.explain(&doing, &error),
     })

@@ -56,6 +56,15 @@ fn an_instance_is_ready_when_everything_is_there_even_without_a_lane() {
 }
 
 #[test]
+fn a_halt_is_named_in_the_log_once_until_the_lane_has_run() {
+    let mut view = LaneView::new();
+    let mut is_named = |states: &[LaneState]| states.iter().map(|state| view.is_news(state)).collect::<Vec<_>>();
+    let (one, other) = (LaneState::Halted(halt("one")), LaneState::Halted(halt("another")));
+    assert_eq!(is_named(&[one.clone(), LaneState::Entering, one.clone()]), [true, true, false]);
+    assert_eq!(is_named(&[other, one.clone(), LaneState::Running, one]), [true, true, true, true]);
+}
+
+#[test]
 fn a_lane_that_failed_is_missing_until_it_runs_again_and_has_published() {
     let board = Board::default();
     all_there(&board);

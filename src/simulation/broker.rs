@@ -22,7 +22,7 @@ use crate::way::record::Recorded;
 /// How long a question is waited for.
 const ASK: Duration = Duration::from_secs(5);
 /// How long a transactional call is waited for before it is abandoned.
-const OVERRUN: Duration = Duration::from_secs(30);
+const OVERRUN: Duration = Duration::from_secs(12);
 /// A transaction that is open for longer is aborted by the broker.
 const TRANSACTION: EpochMicros = 60_000_000;
 /// Most milliseconds that the second copy of a request is on its way after the first one.

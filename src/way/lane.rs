@@ -15,7 +15,7 @@ use super::rounds::Rounds;
 use super::work::Work;
 use super::{Deps, LaneError, intake, late, lookout, pages};
 use crate::audience::Audience;
-use crate::broker::{Broker, Lane};
+use crate::broker::{Broker, BrokerError, Lane, TRANSACTION};
 use crate::clock::Clock;
 use crate::ledger::{Halt, Ledger, Ownership, Uncounted};
 use crate::metrics::LaneState;
@@ -75,10 +75,25 @@ async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
             let own = owned.own;
             match run(deps, *owned, failures, stop).await {
                 // A step that failed for good is recorded as a halt while the lane is still ours to write.
-                Err(error) => Err(halt(deps, own, error, failures).await),
+                Err(error) => {
+                    let error = by_whom(deps, own, error).await;
+                    Err(halt(deps, own, error, failures).await)
+                }
                 stopped => stopped,
             }
         }
+    }
+}
+
+/// Who fenced the lane's producer: another owner bumped the epoch before it did; if that is still ours, the broker did.
+async fn by_whom<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, own: Ownership, error: LaneError) -> LaneError {
+    if !matches!(error, LaneError::Broker(BrokerError::Fenced)) {
+        return error;
+    }
+    match deps.ledger.still_mine(own).await {
+        Ok(true) => BrokerError::Overdue { seconds: TRANSACTION.as_secs() }.into(),
+        // What it said is the best that is known.
+        Ok(false) | Err(_) => error,
     }
 }
 

@@ -162,7 +162,9 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
         LaneError::NotAssigned
         | LaneError::Halt(_)
         | LaneError::Ledger(LedgerError::NotMine(_) | LedgerError::Passing(_) | LedgerError::Held { .. })
-        | LaneError::Broker(BrokerError::Passing(_) | BrokerError::Fenced | BrokerError::Overrun { .. })
+        | LaneError::Broker(
+            BrokerError::Passing(_) | BrokerError::Fenced | BrokerError::Overdue { .. } | BrokerError::Overrun { .. },
+        )
         | LaneError::Audience(AudienceError::Passing(_))
         | LaneError::ClockUnread
         | LaneError::NotOpen { .. }

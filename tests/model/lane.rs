@@ -112,7 +112,7 @@ pub const GUARDS: &[(Guard, Without)] = &[
         ),
     ),
     (Guard::EndsBeforePublication, Without::Breaks(IN_TIME)),
-    (Guard::ProducerUsedUp, Without::Breaks(TWICE)),
+    (Guard::ProducerUsedUp, Without::Breaks(ROW_FIRST)),
 ];
 
 /// The model.

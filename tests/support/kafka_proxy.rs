@@ -12,6 +12,8 @@ pub const PRODUCE: i16 = 0;
 pub const END_TXN: i16 = 26;
 pub const TXN_OFFSET_COMMIT: i16 = 28;
 
+/// By what the broker calls itself.
+const HOST: &str = "127.0.0.1";
 /// How long an answer may take.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
@@ -40,6 +42,14 @@ struct State {
     answer: Option<Vec<u8>>,
 }
 
+/// The broker's port, and what stands for its address in answers.
+#[derive(Clone, Copy)]
+struct Names {
+    port: u16,
+    host: &'static str,
+    by: u16,
+}
+
 struct Held {
     server: TcpStream,
     request: Vec<u8>,
@@ -48,6 +58,12 @@ struct Held {
 impl KafkaProxy {
     /// In front of a broker's listener without security on this machine.
     pub fn before(bootstrap: &str) -> Self {
+        Self::advertising(bootstrap, "127.0.0.1")
+    }
+
+    /// The same; the broker's answers name it by another host, whose name is as long.
+    pub fn advertising(bootstrap: &str, host: &'static str) -> Self {
+        assert_eq!(host.len(), HOST.len(), "an answer keeps its length");
         let server: SocketAddr = bootstrap.parse().expect("an address on this machine");
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
@@ -60,7 +76,7 @@ impl KafkaProxy {
                     return;
                 }
                 let (Ok(client), Ok(to)) = (client, TcpStream::connect(server)) else { continue };
-                join(client, to, &shared, (server.port(), address.port()));
+                join(client, to, &shared, Names { port: server.port(), host, by: address.port() });
             }
         });
         proxy
@@ -141,13 +157,13 @@ impl Shared {
     }
 }
 
-fn join(client: TcpStream, server: TcpStream, shared: &Arc<Shared>, ports: (u16, u16)) {
+fn join(client: TcpStream, server: TcpStream, shared: &Arc<Shared>, names: Names) {
     let (from, to) = (client.try_clone().expect("a socket can be shared"), server.try_clone().expect("the same"));
     let unanswered = Arc::new(AtomicUsize::new(0));
     let (asking, counted) = (Arc::clone(shared), Arc::clone(&unanswered));
     std::thread::spawn(move || ask(&from, &to, &asking, &counted));
     let shared = Arc::clone(shared);
-    std::thread::spawn(move || answer(&server, &client, &shared, &unanswered, ports));
+    std::thread::spawn(move || answer(&server, &client, &shared, &unanswered, names));
 }
 
 /// Hands requests on, until the client ends or is cut off.
@@ -173,10 +189,10 @@ fn ask(client: &TcpStream, server: &TcpStream, shared: &Shared, unanswered: &Ato
 }
 
 /// Hands answers back; of a client that was cut off, the one that still comes is kept.
-fn answer(server: &TcpStream, client: &TcpStream, shared: &Shared, unanswered: &AtomicUsize, ports: (u16, u16)) {
+fn answer(server: &TcpStream, client: &TcpStream, shared: &Shared, unanswered: &AtomicUsize, names: Names) {
     while let Ok(mut answer) = read_frame(server) {
         unanswered.fetch_sub(1.min(unanswered.load(Ordering::Acquire)), Ordering::AcqRel);
-        rename_port(&mut answer, ports);
+        rename(&mut answer, names);
         if write_frame(client, &answer).is_err() {
             shared.keeps(answer);
         }
@@ -184,13 +200,14 @@ fn answer(server: &TcpStream, client: &TcpStream, shared: &Shared, unanswered: &
     let _ = client.shutdown(Shutdown::Both);
 }
 
-/// A broker that the answer names by its address is named by ours.
-fn rename_port(answer: &mut [u8], (from, to): (u16, u16)) {
-    let named = [&b"127.0.0.1"[..], &u32::from(from).to_be_bytes()].concat();
-    let at: Vec<usize> =
-        answer.windows(named.len()).enumerate().filter(|(_, part)| *part == named).map(|(at, _)| at).collect();
-    for at in at {
-        answer[at..at + named.len()][9..].copy_from_slice(&u32::from(to).to_be_bytes());
+/// A broker that the answer names by its address is named otherwise.
+fn rename(answer: &mut [u8], Names { port, host, by }: Names) {
+    let address = |host: &str, port: u16| [host.as_bytes(), &u32::from(port).to_be_bytes()].concat();
+    let (named, renamed) = (address(HOST, port), address(host, by));
+    let is_named = |at: &usize| answer[*at..].starts_with(&named);
+    let places: Vec<usize> = (0..answer.len()).filter(is_named).collect();
+    for at in places {
+        answer[at..at + renamed.len()].copy_from_slice(&renamed);
     }
 }
 
