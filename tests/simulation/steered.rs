@@ -81,11 +81,12 @@ const LIVES: &[Steered] = &[
         shows: "a fail-over loses the bump, and two owners have one epoch",
         script: |life| {
             life.claims(NEW, 5.0);
-            life.holds(NEW, "producer", 5.0, 20.0);
+            // It comes when the next owner has told everybody, and is still waited for.
+            life.holds(NEW, "producer", 5.0, 11.6);
             life.at(6.0, Event::FailOver { loses_bump: true });
-            life.at(6.5, Event::Kill(OLD));
-            life.claims(OLD, 14.0);
-            life.sends("c", 16.0, -10, 4_000);
+            life.at(6.1, Event::Kill(OLD));
+            life.claims(OLD, 12.8);
+            life.sends("c", 14.0, -10, 4_000);
         },
     },
     Steered {
