@@ -12,7 +12,7 @@ pub struct Page {
     pub clients: Clients,
     /// Whether nobody stands behind it: it is shorter than was asked for.
     pub last: bool,
-    /// Client ids that are empty or too long: counted on the first page.
+    /// Client ids that are empty or too long, counted on the first page; and those that are no UTF-8, each on the page that passes it.
     pub skipped: u64,
 }
 
@@ -51,6 +51,15 @@ pub struct Favourite {
     pub restaurant_id: String,
 }
 
+/// Rows that were added.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Added {
+    /// The ids of all, in their order.
+    pub ids: Vec<i64>,
+    /// Those that can be told: an id that is empty, too long or no UTF-8 is passed over.
+    pub favourites: Vec<Favourite>,
+}
+
 /// The subscribers table, read only.
 pub trait Audience: Clone + Send + Sync + 'static {
     /// One page for each that is wanted, in the same order: many small ones cost little more than one.
@@ -61,8 +70,8 @@ pub trait Audience: Clone + Send + Sync + 'static {
     }
     /// The highest id that stands in the table, 0 for an empty one: where a sweep begins.
     fn newest(&self) -> impl Future<Output = Result<i64, AudienceError>> + Send;
-    /// Favourites with a higher id, in the order of ids, at most `most`. Ids that are empty or too long are left out.
-    fn added(&self, after: i64, most: usize) -> impl Future<Output = Result<Vec<Favourite>, AudienceError>> + Send;
-    /// Favourites with one of these ids, if they stand in the table by now. The same are left out.
+    /// Rows with a higher id, in the order of ids, at most `most`.
+    fn added(&self, after: i64, most: usize) -> impl Future<Output = Result<Added, AudienceError>> + Send;
+    /// Favourites with one of these ids, if they stand in the table by now, and can be told.
     fn of_ids(&self, ids: &[i64]) -> impl Future<Output = Result<Vec<Favourite>, AudienceError>> + Send;
 }

@@ -218,6 +218,14 @@ pub struct RoundPart {
     pub late: usize,
 }
 
+impl RoundPart {
+    /// Whether the main pass is over with it and nobody favours the restaurant.
+    pub fn found_nobody(&self) -> bool {
+        let is_whole = |page: &PageRange| page.after.is_none() && page.last && page.already_told.is_empty();
+        self.drafts.clients.is_empty() && self.page.as_ref().is_some_and(is_whole)
+    }
+}
+
 /// The range of clients that a page covers, and who in it had a draft already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRange {
@@ -229,7 +237,7 @@ pub struct PageRange {
     pub last: bool,
     /// Clients in the range that had a feedback row before.
     pub already_told: Vec<String>,
-    /// Client ids that are empty or too long.
+    /// Client ids that are empty, too long or no UTF-8.
     pub skipped: u64,
 }
 
@@ -349,22 +357,30 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// The ledger learns that this round is committed in Kafka; campaigns whose last page it held become complete. Whether some turned out to
     /// be over: who was not told of them is to be counted.
     fn note_published(&self, own: Ownership, seq: i64) -> impl Future<Output = Result<bool, LedgerError>> + Send;
-    /// Those who have a feedback row for the campaign, among the clients of the stretch; outside of any round.
-    fn already_told(&self, stretch: Stretch<'_>) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
+    /// Those who have a feedback row for the campaign, among the clients of each stretch; outside of any round.
+    fn already_told(&self, stretches: &[Stretch<'_>])
+    -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
     /// The lane's open campaigns of these restaurants.
     fn open_campaigns(
         &self,
         own: Ownership,
         restaurants: &[String],
     ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
-    /// The lane's first open campaign after this id that had a page: a new owner passes all of them again.
+    /// The lane's open campaigns that had a page, in the order of their ends and ids, behind this one, at most `most`: a new owner passes all of
+    /// them again.
     fn open_after(
         &self,
         own: Ownership,
-        after: Option<&str>,
-    ) -> impl Future<Output = Result<Option<OpenCampaign>, LedgerError>> + Send;
-    /// The open campaign whose re-pass is due first, if one is.
-    fn due_repass(&self, own: Ownership) -> impl Future<Output = Result<Option<OpenCampaign>, LedgerError>> + Send;
+        after: Option<&(EpochSeconds, String)>,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
+    /// The open campaigns whose re-pass is due, those that are due first before, at most `most` beside these.
+    fn due_repass(
+        &self,
+        own: Ownership,
+        beside: &[&str],
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
     /// What waits for these lanes.
     fn waiting(&self, lanes: &[Lane]) -> impl Future<Output = Result<Waiting, LedgerError>> + Send;
     /// Which of the restaurants have an open campaign, and in which of the lanes.
@@ -373,13 +389,16 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         lanes: &[Lane],
         restaurants: &[String],
     ) -> impl Future<Output = Result<Vec<(Lane, String)>, LedgerError>> + Send;
-    /// This version of the campaign was passed again. One that an update overtook is not done: its end may have been put off.
+    /// These versions of campaigns were passed again. One that an update overtook is not done: its end may have been put off.
     fn note_repassed(
         &self,
         own: Ownership,
-        adv_campaign_id: &str,
-        revision: i32,
+        passed: &[(String, i32)],
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Up to which id the sweep of one of these lanes' former owners had surely handed on everybody: of the one that was least far.
+    fn swept(&self, lanes: &[Lane]) -> impl Future<Output = Result<Option<i64>, LedgerError>> + Send;
+    /// The sweep has handed on everybody up to this id to these lanes, as far as they are ours.
+    fn note_swept(&self, lanes: &[Lane], upto: i64) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Whether an operator paused all sending.
     fn paused(&self) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// How many were not told of a campaign whose end passed, or that was cancelled. False, and nothing is noted, while drafts of it stand in

@@ -255,6 +255,18 @@ impl Board {
     pub fn published(&self, lane: Lane, content: &RoundContent) {
         tracing::debug!(lane, drafts = content.drafts(), dead_letters = content.dead_letters.len(), "published");
         self.well(lane);
+        for part in content.parts.iter().filter(|part| part.found_nobody()) {
+            let (campaign, skipped) =
+                (part.drafts.template.campaign(), part.page.as_ref().map_or(0, |page| page.skipped));
+            let restaurant = &campaign.restaurant_id;
+            tracing::warn!(
+                lane,
+                campaign = campaign.adv_campaign_id,
+                restaurant,
+                skipped,
+                "nobody favours the restaurant: the campaign reaches nobody"
+            );
+        }
         self.series.published(content);
     }
 

@@ -66,6 +66,22 @@ fn a_table_that_is_missing_or_lacks_columns_is_refused_with_all_that_is_wrong() 
 }
 
 #[test]
+fn row_level_security_that_hides_subscribers_is_refused() {
+    let mut stage = Stage::new();
+    stage.migrate();
+    let role = unique("blind_");
+    let password = stage.postgres.password.clone();
+    stage.subscribers.execute(&format!(
+        "create role {role} login password '{password}'; grant select on public.subscribers_restaurants to {role};
+         alter table public.subscribers_restaurants enable row level security"
+    ));
+    let url = stage.subscribers.url().replace("postgres://postgres@", &format!("postgres://{role}@"));
+    stage.config.set("subscribers", "url", url);
+    assert_refused(&stage, &["row-level security", "public.subscribers_restaurants", "bypassrls"]);
+    stage.subscribers.execute(&format!("drop owned by {role}; drop role {role}"));
+}
+
+#[test]
 fn without_the_right_to_transactional_ids_nothing_starts() {
     let stage = Stage::with(Setting { security: Security::SaslSsl, ..Setting::default() });
     stage.migrate();

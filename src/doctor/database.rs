@@ -2,11 +2,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio_postgres::types::Type;
+
 use super::{Findings, Status};
 use crate::config::{Config, Database, SslMode};
+use crate::postgres::audience::{Unusable, unusable};
 use crate::postgres::connect::Pool;
-use crate::postgres::errors::PostgresError;
+use crate::postgres::errors::{Kind, PostgresError, SHOW_ALL_ROWS};
 use crate::postgres::headroom as left;
+use crate::postgres::legible::Legible;
 use crate::postgres::migrate::{FeedbackIndex, count_duplicates, feedback_index, missing_subscriber_indexes};
 use crate::postgres::needs::{self, Missing};
 
@@ -16,6 +20,8 @@ const OLDEST_SERVER: i32 = 120_000;
 const NOTABLE_LAG: f64 = 60.0;
 /// A difference of clocks that is worth a warning, in seconds.
 const NOTABLE_DIFFERENCE: f64 = 2.0;
+/// How long rows are looked through for ids that cannot be told.
+const COUNT_UNUSABLE: Duration = Duration::from_secs(4);
 /// How long rows are counted.
 const COUNT: Duration = Duration::from_secs(60);
 
@@ -133,10 +139,54 @@ impl Place<'_> {
         self.server(found).await?;
         self.connections(found).await?;
         // Whether late subscribers are told can be switched on later.
-        match self.needs(&needs::missing_in_subscribers(self.pool, true).await?, found) {
-            true => self.subscriber_indexes(found).await,
+        let missing = needs::missing_in_subscribers(self.pool, true).await?;
+        if !self.needs(&missing, found) {
+            return Ok(());
+        }
+        self.subscriber_indexes(found).await?;
+        self.kind_of_table(found).await?;
+        match missing.is_empty() {
+            true => self.unusable(found).await,
             false => Ok(()),
         }
+    }
+
+    /// What is no plain table may leave out or delay rows by conditions of its own, which nobody can see from here.
+    async fn kind_of_table(&self, found: &mut Findings) -> Result<(), PostgresError> {
+        let table = self.pool.table();
+        let sql = "select relkind::text from pg_class where oid = to_regclass($1)";
+        let rows = self.pool.query(sql, &[(&table.sql(), Type::TEXT)]).await?;
+        let kind = match rows.first().map(|row| row.get::<_, String>(0)).as_deref() {
+            Some("v") => "a view: whoever its conditions leave out is never told",
+            Some("m") => "a materialized view: who subscribes is told after its next refresh",
+            Some("f") => "a foreign table: whoever the other server hides is never told",
+            _ => return Ok(()),
+        };
+        found.ok(self.check.table, format!("{table} is {kind}"));
+        Ok(())
+    }
+
+    /// Rows whose client nobody can tell: counted where that is quick.
+    async fn unusable(&self, found: &mut Findings) -> Result<(), PostgresError> {
+        const CHECK: &str = "subscribers-ids";
+        let legible = Legible::of(self.pool).await?;
+        if !legible.is_whole() {
+            let remedy = "let subscribers.url lead to a database whose encoding is UTF8";
+            found.warn("subscribers-encoding", legible.warning(), remedy);
+        }
+        match unusable(self.pool, &legible, COUNT_UNUSABLE).await {
+            Ok(Unusable { rows: 0, .. }) => found.ok(CHECK, "every row has ids that can be told"),
+            Ok(Unusable { rows, ids }) => found.warn(
+                CHECK,
+                format!("{rows} rows have an id that is empty, longer than 256 bytes or not UTF-8: nobody is told for them; the first: id {ids}"),
+                format!("correct or delete these rows of {}", self.pool.table()),
+            ),
+            Err(error) if error.kind() == Kind::Passing => {
+                found.ok(CHECK, format!("whether rows have ids that cannot be told was not to be counted in {} s", COUNT_UNUSABLE.as_secs()))
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     async fn encryption(&self, found: &mut Findings) -> Result<(), PostgresError> {
@@ -298,7 +348,7 @@ impl Place<'_> {
     /// What the service would miss in the table; whether its columns are as they must be.
     fn needs(&self, missing: &[Missing], found: &mut Findings) -> bool {
         let (table, section) = (self.pool.table(), self.pool.address().section);
-        let (mut shape, mut rights) = (true, Vec::new());
+        let (mut shape, mut rights, mut hidden) = (true, Vec::new(), false);
         for one in missing {
             let remedy = match one {
                 Missing::Right(right, column) => {
@@ -308,6 +358,11 @@ impl Place<'_> {
                 }
                 Missing::Sequence(sequence) => {
                     rights.push(format!("use sequence {sequence}, which gives the rows their ids"));
+                    continue;
+                }
+                Missing::AllRows => {
+                    found.fail(self.check.rights, needs::rows_are_hidden(self.pool), SHOW_ALL_ROWS);
+                    hidden = true;
                     continue;
                 }
                 Missing::Default(column) => {
@@ -336,6 +391,7 @@ impl Place<'_> {
         }
         found.ok(self.check.table, format!("table {table} has the columns that are needed"));
         match rights.is_empty() {
+            true if hidden => {}
             true => found.ok(self.check.rights, format!("the role has every right on {table} that is needed")),
             false => found.fail(
                 self.check.rights,

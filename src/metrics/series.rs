@@ -45,6 +45,7 @@ pub(super) struct Series {
     pub(super) unsent: Family<Label, Counter>,
     pub(super) told_already: Counter,
     pub(super) skipped: Counter,
+    pub(super) of_nobody: Counter,
     pub(super) rounds: Counter,
     pub(super) steps: Family<Label, Histogram, fn() -> Histogram>,
     pub(super) records: Family<Label, Counter>,
@@ -99,7 +100,8 @@ impl Series {
                 &["ended", "cancelled"],
             ),
             told_already: counter(registry, "clients_told_already", "Subscribers who had a feedback row already"),
-            skipped: counter(registry, "clients_skipped", "Subscribers whose client_id is empty or too long"),
+            skipped: counter(registry, "clients_skipped", "Subscribers whose client_id is empty, too long or no UTF-8"),
+            of_nobody: counter(registry, "campaigns_of_nobody", "Campaigns whose restaurant nobody favoured"),
             rounds: counter(registry, "rounds_published", "Rounds that this instance published"),
             steps,
             records: family(registry, "records", "Input records by what each ended as", "outcome", &OUTCOMES),
@@ -160,6 +162,7 @@ impl Series {
         self.drafts.inc_by(content.drafts() as u64);
         for part in &content.parts {
             self.late.inc_by(part.late as u64);
+            self.of_nobody.inc_by(u64::from(part.found_nobody()));
             if let Some(page) = &part.page {
                 self.told_already.inc_by(page.already_told.len() as u64);
                 self.skipped.inc_by(page.skipped);

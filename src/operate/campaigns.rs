@@ -46,6 +46,8 @@ pub struct Summary {
     pub told: i64,
     /// Those of late subscribers among them.
     pub late: i64,
+    /// Whether its main pass is over, or its end has passed, and nobody was told.
+    pub reached_nobody: bool,
     /// Who was not told when the end passed, or it was cancelled; null before that, and until it is counted.
     pub unsent: Option<i64>,
     /// Who was not told, and why.
@@ -87,7 +89,7 @@ pub enum Why {
     Ended,
     /// It was cancelled before.
     Cancelled,
-    /// Their ids are empty or too long.
+    /// Their ids are empty, too long or no UTF-8.
     UnusableId,
 }
 
@@ -120,7 +122,7 @@ pub struct Details {
     pub lane: Lane,
     /// + 1 with each update.
     pub revision: i32,
-    /// Client ids that are empty or too long.
+    /// Client ids that are empty, too long or no UTF-8.
     pub skipped: i64,
     /// Rows of withdrawn drafts that stay because somebody answered in them.
     pub kept: i64,
@@ -227,6 +229,7 @@ fn summary(row: &Row) -> Summary {
     let pass = || Pass { cursor: row.get(13), over: main_pass_over, covered: told - late + skipped, now: row.get(14) };
     Summary {
         adv_campaign_id: row.get(0),
+        reached_nobody: reached_nobody(&state, main_pass_over, told),
         not_told: not_told(&state, restaurant_id.is_some(), unsent, skipped),
         restaurant_id,
         running: rate.map(|_| pass()),
@@ -243,6 +246,11 @@ fn summary(row: &Row) -> Summary {
         remaining: None,
         expected_completion_at: None,
     }
+}
+
+/// One that goes on, or was cancelled half-way, may reach somebody yet, or might have.
+fn reached_nobody(state: &str, main_pass_over: bool, told: i64) -> bool {
+    told == 0 && (main_pass_over || matches!(state, "closed" | "expired"))
 }
 
 /// One that was cancelled before it arrived had no audience.
@@ -314,6 +322,15 @@ mod tests {
         assert_eq!(completion(0, Some(90), Some(0.0)), None);
         assert_eq!(completion(0, None, Some(10.0)), None);
         assert_eq!(completion(0, Some(i64::MAX), Some(0.1)), None, "beyond the calendar");
+    }
+
+    #[test]
+    fn who_reached_nobody_is_known_when_the_main_pass_or_the_campaign_is_over() {
+        assert!(reached_nobody("complete", true, 0) && reached_nobody("closed", true, 0));
+        assert!(reached_nobody("expired", false, 0), "it ended before anybody was told");
+        assert!(!reached_nobody("complete", true, 1), "a newcomer was told");
+        assert!(!reached_nobody("active", false, 0) && !reached_nobody("scheduled", false, 0));
+        assert!(!reached_nobody("cancelled", false, 0));
     }
 
     #[test]

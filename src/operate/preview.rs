@@ -42,7 +42,7 @@ pub struct Preview {
     pub audience: Option<i64>,
     /// Those among them who have a draft of this campaign.
     pub already_told: Option<i64>,
-    /// Client ids that are empty or too long.
+    /// Client ids that are empty, too long or no UTF-8.
     pub skipped: Option<i64>,
     /// Who would be told from now on.
     pub will_be_told: Option<i64>,
@@ -192,7 +192,8 @@ impl Asked<'_> {
             warnings.push("nobody favours this restaurant".to_owned());
         }
         if skipped > 0 {
-            warnings.push(format!("{skipped} client ids are empty or longer than 256 bytes: they are skipped"));
+            warnings
+                .push(format!("{skipped} client ids are empty, longer than 256 bytes or no UTF-8: they are skipped"));
         }
         if !self.size.is_indexed() {
             let text = "subscribers.table has no index on (restaurant_id, client_id COLLATE \"C\"): each page is a scan of it; run \

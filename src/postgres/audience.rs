@@ -1,18 +1,19 @@
 //! The subscribers table: pages of distinct clients in the order of `client_id COLLATE "C"`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use tokio_postgres::Row;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use crate::audience::{Audience, AudienceError, Favourite, Page, Wanted};
-use crate::draft::Clients;
+use crate::audience::{Added, Audience, AudienceError, Favourite, Page, Wanted};
+use crate::draft::{Clients, LONGEST_CLIENT_ID};
 use crate::postgres::connect::{Connection, Parameter, Pool, place};
 use crate::postgres::errors::{PATIENCE, PostgresError, deadline};
+use crate::postgres::legible::{Legible, is_illegible};
 use crate::postgres::predicate::{short_enough, too_long};
 use crate::postgres::read_ahead::{PAGES, ReadAhead};
 
@@ -23,6 +24,8 @@ const PATIENCE_WITHOUT_INDEX: Duration = Duration::from_secs(60);
 const AT_ONCE: usize = 100;
 /// Pages that are read side by side where each is a statement.
 const SIDE_BY_SIDE: usize = 4;
+/// Rows that are named in the log where they cannot be told.
+const NAMED: usize = 5;
 
 /// The real [`Audience`]. Needs SELECT on the one table; a read-only replica or a pooler in transaction mode will do.
 #[derive(Clone)]
@@ -36,6 +39,11 @@ struct Inner {
     page: String,
     pages: String,
     skipped: String,
+    /// Only where rows can stand in the table that cannot be read.
+    illegible: Option<String>,
+    legible: Legible,
+    /// Whether rows that cannot be told were named in the log.
+    named: AtomicBool,
     patience: Duration,
     /// Only where no index serves.
     ahead: Option<ReadAhead>,
@@ -45,7 +53,11 @@ impl PostgresAudience {
     /// The audience in the table of this pool; looks once whether there is an index that can serve it.
     pub async fn open(pool: Pool) -> Result<Self, AudienceError> {
         let indexed = has_index(&pool).await?;
+        let legible = Legible::of(&pool).await?;
         let table = pool.table().sql();
+        if !legible.is_whole() {
+            tracing::warn!("{}: {}", pool.address(), legible.warning());
+        }
         if !indexed {
             tracing::warn!(
                 "{}: table {table} has no index on (restaurant_id, client_id COLLATE \"C\"): each page is a scan of it; \
@@ -56,9 +68,16 @@ impl PostgresAudience {
         let patience = if indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };
         let inner = Inner {
             begin: begin_sql(indexed, patience),
-            page: page_sql(&table, "($1::text[])[1]", "($2::text[])[1]", "($3::int8[])[1]", "($4::text[])[1]"),
-            pages: pages_sql(&table),
+            page: page_sql(
+                &table,
+                &legible,
+                ["($1::text[])[1]", "($2::text[])[1]", "($3::int8[])[1]", "($4::text[])[1]"],
+            ),
+            pages: pages_sql(&table, &legible),
             skipped: skipped_of_each_sql(&table),
+            illegible: illegible_of_each_sql(&table, &legible),
+            legible,
+            named: AtomicBool::new(false),
             patience,
             ahead: (!indexed).then(ReadAhead::default),
             pool,
@@ -78,7 +97,7 @@ impl Audience for PostgresAudience {
             match self.inner.read_all(wanted).await {
                 Ok(pages) => return Ok(pages),
                 // One by one it shows whose.
-                Err(error) if is_untranslatable(&error) => {}
+                Err(error) if is_illegible(&error) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -88,41 +107,55 @@ impl Audience for PostgresAudience {
 
     async fn newest(&self) -> Result<i64, AudienceError> {
         let sql = format!("select coalesce(max(id), 0)::int8 from {}", self.inner.pool.table().sql());
-        let rows = self.inner.pool.query(&sql, &[]).await?;
+        let rows = self.inner.ask(&sql, &[]).await?;
         Ok(rows.first().map_or(0, |row| row.get(0)))
     }
 
-    async fn added(&self, after: i64, most: usize) -> Result<Vec<Favourite>, AudienceError> {
+    async fn added(&self, after: i64, most: usize) -> Result<Added, AudienceError> {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         self.favourites("id > $1", "order by id limit $2", &[(&after, Type::INT8), (&most, Type::INT8)]).await
     }
 
     async fn of_ids(&self, ids: &[i64]) -> Result<Vec<Favourite>, AudienceError> {
-        self.favourites("id = any($1)", "", &[(&ids, Type::INT8_ARRAY)]).await
+        Ok(self.favourites("id = any($1)", "", &[(&ids, Type::INT8_ARRAY)]).await?.favourites)
     }
 }
 
-/// Whether the encoding of the table's database cannot write what was asked for.
-fn is_untranslatable(error: &PostgresError) -> bool {
-    error.code() == Some(&SqlState::UNTRANSLATABLE_CHARACTER)
-}
-
 impl PostgresAudience {
-    /// The favourites for which a draft can be made, of those whose ids are wanted.
+    /// The favourites whose ids are wanted. Of a row for which no draft can be made the id alone is read: its texts may be of any length, and not
+    /// to be read at all.
     async fn favourites(
         &self,
         wanted: &str,
         order: &str,
         parameters: &[Parameter<'_>],
-    ) -> Result<Vec<Favourite>, AudienceError> {
-        let sql = format!(
-            "select id::int8, client_id::text, restaurant_id::text from {} where {wanted} and client_id <> '' and {} {order}",
-            self.inner.pool.table().sql(),
-            short_enough("restaurant_id")
+    ) -> Result<Added, AudienceError> {
+        let Inner { pool, legible, .. } = &*self.inner;
+        let can_be_told = format!(
+            "client_id <> '' and {}{}{}",
+            short_enough("restaurant_id"),
+            legible.and("client_id"),
+            legible.and("restaurant_id")
         );
-        let rows = self.inner.pool.query(&sql, parameters).await?;
-        let favourite = |row: &Row| Favourite { id: row.get(0), client_id: row.get(1), restaurant_id: row.get(2) };
-        Ok(rows.iter().map(favourite).collect())
+        let sql = format!(
+            "select id::int8, case when {can_be_told} then client_id::text end, case when {can_be_told} then restaurant_id::text end \
+             from {} where {wanted} {order}",
+            pool.table().sql(),
+        );
+        let rows = self.inner.ask(&sql, parameters).await?;
+        let favourite = |row: &Row| {
+            let (client_id, restaurant_id): (Option<String>, Option<String>) = (row.get(1), row.get(2));
+            Some(Favourite { id: row.get(0), client_id: client_id?, restaurant_id: restaurant_id? })
+        };
+        let is_skipped = |row: &&Row| row.get::<_, Option<&str>>(1).is_none();
+        let skipped: Vec<i64> = rows.iter().filter(is_skipped).map(|row| row.get(0)).take(NAMED).collect();
+        if !skipped.is_empty() && !self.inner.named.swap(true, Ordering::Relaxed) {
+            self.inner.name(&skipped);
+        }
+        Ok(Added {
+            favourites: rows.iter().filter_map(favourite).collect(),
+            ids: rows.iter().map(|row| row.get(0)).collect(),
+        })
     }
 
     async fn one(&self, wanted: Wanted<'_>) -> Result<Page, AudienceError> {
@@ -139,7 +172,9 @@ impl PostgresAudience {
         match self.inner.read(&[wanted]).await {
             Ok(mut pages) => Ok(pages.pop().expect("one page was wanted")),
             // Such a restaurant's id is in no row of a database whose encoding cannot write it: nobody favours it.
-            Err(error) if is_untranslatable(&error) => Ok(Page { last: true, ..Page::default() }),
+            Err(error) if is_illegible(&error) && !self.inner.can_write(wanted.restaurant_id).await? => {
+                Ok(Page { last: true, ..Page::default() })
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -149,6 +184,56 @@ impl Inner {
     /// For a page with all its statements. The server ends a slow statement by itself; this is for one that says nothing at all.
     fn whole(&self) -> Duration {
         self.patience + PATIENCE
+    }
+
+    /// One question in a transaction of its own, in which the server refuses to hide rows; one round trip.
+    async fn ask(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, PostgresError> {
+        let connection = self.pool.get().await?;
+        let begin = begin_sql(false, PATIENCE);
+        // Sent at once, answered in this order.
+        let ((), rows, ()) = futures_util::try_join!(
+            connection.batch(&begin),
+            connection.query(sql, parameters),
+            connection.batch("commit")
+        )?;
+        connection.release();
+        Ok(rows)
+    }
+
+    /// Whether the encoding of the table's database can write a text.
+    async fn can_write(&self, text: &str) -> Result<bool, PostgresError> {
+        match self.pool.query("select octet_length($1)", &[(&text, Type::TEXT)]).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_illegible(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Names rows of a restaurant that are skipped in the log, once. It is for operators alone, so an error is none of the lanes'.
+    async fn name_skipped(&self, restaurant_id: &str) {
+        if self.named.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let sql = format!(
+            "select id::int8 from {} where restaurant_id = $1 and {} limit {NAMED}",
+            self.pool.table().sql(),
+            cannot_be_told(&self.legible)
+        );
+        match self.ask(&sql, &[(&restaurant_id, Type::TEXT)]).await {
+            Ok(rows) => self.name(&rows.iter().map(|row| row.get(0)).collect::<Vec<_>>()),
+            Err(error) => tracing::warn!("rows of subscribers are skipped, and could not be named: {error}"),
+        }
+    }
+
+    fn name(&self, ids: &[i64]) {
+        let ids: Vec<_> = ids.iter().map(i64::to_string).collect();
+        tracing::warn!(
+            "{}: table {} has rows for which nobody can be told, since an id in them is empty, longer than 256 bytes or not UTF-8; they are \
+             skipped and counted: id {}; `dinnerbell doctor` finds the others",
+            self.pool.address(),
+            self.pool.table(),
+            ids.join(", "),
+        );
     }
 
     async fn read_all(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, PostgresError> {
@@ -163,21 +248,36 @@ impl Inner {
         let connection = self.pool.get().await?;
         let statements = async {
             // Sent at once, answered in this order: one round trip.
-            let (_, clients, skipped, _) = futures_util::try_join!(
+            let (_, clients, mut skipped, _) = futures_util::try_join!(
                 connection.batch_without_deadline(&self.begin),
                 self.clients(&connection, wanted),
                 self.skipped(&connection, wanted),
-                connection.batch_without_deadline("commit"),
+                async {
+                    match self.illegible {
+                        None => connection.batch_without_deadline("commit").await,
+                        Some(_) => Ok(()),
+                    }
+                },
             )?;
+            if let Some(sql) = &self.illegible {
+                let (counted, _) = futures_util::try_join!(
+                    self.illegible(&connection, sql, wanted, &clients),
+                    connection.batch_without_deadline("commit"),
+                )?;
+                skipped.iter_mut().zip(counted).for_each(|(skipped, more)| *skipped += more);
+            }
             let page = |((wanted, clients), skipped): ((&Wanted<'_>, Clients), u64)| Page {
                 last: clients.len() < wanted.rows,
                 clients,
                 skipped,
             };
-            Ok::<_, PostgresError>(wanted.iter().zip(clients).zip(skipped).map(page).collect())
+            Ok::<_, PostgresError>(wanted.iter().zip(clients).zip(skipped).map(page).collect::<Vec<Page>>())
         };
         let pages = deadline(self.pool.address(), self.whole(), statements).await?;
         connection.release();
+        if let Some((wanted, _)) = wanted.iter().zip(&pages).find(|(_, page)| page.skipped > 0) {
+            self.name_skipped(wanted.restaurant_id).await;
+        }
         Ok(pages)
     }
 
@@ -209,27 +309,59 @@ impl Inner {
     async fn skipped(&self, connection: &Connection, wanted: &[Wanted<'_>]) -> Result<Vec<u64>, PostgresError> {
         let restaurants: Vec<Option<&str>> =
             wanted.iter().map(|one| one.after.is_none().then_some(one.restaurant_id)).collect();
-        let mut skipped = vec![0; wanted.len()];
         if restaurants.iter().all(Option::is_none) {
-            return Ok(skipped);
+            return Ok(vec![0; wanted.len()]);
         }
+        self.count(connection, &self.skipped, vec![(&restaurants, Type::TEXT_ARRAY)], wanted.len()).await
+    }
+
+    /// Those between the beginning and the end of each page whose ids cannot be read.
+    async fn illegible(
+        &self,
+        connection: &Connection,
+        sql: &str,
+        wanted: &[Wanted<'_>],
+        pages: &[Clients],
+    ) -> Result<Vec<u64>, PostgresError> {
+        let restaurants: Vec<&str> = wanted.iter().map(|one| one.restaurant_id).collect();
+        let after: Vec<&str> = wanted.iter().map(|one| one.after.unwrap_or_default()).collect();
+        let end = |(one, page): (&Wanted<'_>, &'_ Clients)| match page.len() < one.rows {
+            true => one.upto.map(str::to_owned),
+            false => page.last().map(str::to_owned),
+        };
+        let upto: Vec<Option<String>> = wanted.iter().zip(pages).map(end).collect();
+        let parameters: Vec<Parameter<'_>> =
+            vec![(&restaurants, Type::TEXT_ARRAY), (&after, Type::TEXT_ARRAY), (&upto, Type::TEXT_ARRAY)];
+        self.count(connection, sql, parameters, wanted.len()).await
+    }
+
+    /// A number for each of so many things; 0 for one of which the answer says nothing.
+    async fn count(
+        &self,
+        connection: &Connection,
+        sql: &str,
+        parameters: Vec<Parameter<'_>>,
+        things: usize,
+    ) -> Result<Vec<u64>, PostgresError> {
+        let mut counted = vec![0; things];
         let take = |row: &Row| {
-            let counted: i64 = row.try_get(1).map_err(|error| connection.explain(&error))?;
-            skipped[place(row)] = u64::try_from(counted).unwrap_or(0);
+            let number: i64 = row.try_get(1).map_err(|error| connection.explain(&error))?;
+            counted[place(row)] = u64::try_from(number).unwrap_or(0);
             Ok(())
         };
-        let parameters: Vec<Parameter<'_>> = vec![(&restaurants, Type::TEXT_ARRAY)];
-        connection.for_each(&self.skipped, parameters, self.whole(), take).await?;
-        Ok(skipped)
+        connection.for_each(sql, parameters, self.whole(), take).await?;
+        Ok(counted)
     }
 }
 
 /// Where the index is, the planner is told to read it in its order: with old statistics, or a table that was not vacuumed for a while, it
 /// would collect and sort everybody behind the cursor for each page.
+///
+/// Where row-level security hides rows from this role the server raises an error instead: an audience is never a part of itself in silence.
 pub(super) fn begin_sql(indexed: bool, patience: Duration) -> String {
     let in_order = "; set local enable_sort = off; set local enable_bitmapscan = off; set local enable_seqscan = off; set local jit = off";
     format!(
-        "begin isolation level read committed read only; set local statement_timeout = {}{}",
+        "begin isolation level read committed read only; set local row_security = off; set local statement_timeout = {}{}",
         patience.as_millis(),
         if indexed { in_order } else { "" }
     )
@@ -238,22 +370,23 @@ pub(super) fn begin_sql(indexed: bool, patience: Duration) -> String {
 /// DISTINCT costs nothing here: the index gives duplicates side by side, and LIMIT counts what is left. So a page is exactly as long
 /// as was asked for, unless it is the last one, however often somebody favours a restaurant. The empty client id is never
 /// above the cursor, which starts as the empty string.
-fn page_sql(table: &str, restaurant: &str, after: &str, most: &str, upto: &str) -> String {
+fn page_sql(table: &str, legible: &Legible, [restaurant, after, most, upto]: [&str; 4]) -> String {
     format!(
         "select distinct client_id::text collate \"C\" as client from {table} \
          where restaurant_id = {restaurant} and client_id collate \"C\" > {after} \
-         and ({upto}::text is null or client_id collate \"C\" <= {upto}) and {} \
+         and ({upto}::text is null or client_id collate \"C\" <= {upto}) and {}{} \
          order by 1 limit {most}",
-        short_enough("restaurant_id")
+        short_enough("restaurant_id"),
+        legible.and("client_id")
     )
 }
 
 /// Many pages, each read as one is: the limit keeps the planner from making one scan of them.
-fn pages_sql(table: &str) -> String {
+fn pages_sql(table: &str, legible: &Legible) -> String {
     format!(
         "select w.place, page.client from unnest($1::text[], $2::text[], $3::int8[], $4::text[]) with ordinality \
          as w(restaurant, behind, most, upto, place) cross join lateral ({}) as page order by 1, 2",
-        page_sql(table, "w.restaurant", "w.behind", "w.most", "w.upto")
+        page_sql(table, legible, ["w.restaurant", "w.behind", "w.most", "w.upto"])
     )
 }
 
@@ -273,6 +406,48 @@ fn skipped_of_each_sql(table: &str) -> String {
     format!(
         "select w.place, ({skipped}) from unnest($1::text[]) with ordinality as w(restaurant, place) where w.restaurant is not null"
     )
+}
+
+/// Counts those of each of many ranges whose ids cannot be read.
+fn illegible_of_each_sql(table: &str, legible: &Legible) -> Option<String> {
+    let condition = legible.condition("client_id")?;
+    Some(format!(
+        "select w.place, (select count(distinct client_id) from {table} where restaurant_id = w.restaurant and client_id collate \"C\" > w.behind \
+           and (w.upto is null or client_id collate \"C\" <= w.upto) and {} and not ({condition})) \
+         from unnest($1::text[], $2::text[], $3::text[]) with ordinality as w(restaurant, behind, upto, place)",
+        short_enough("restaurant_id")
+    ))
+}
+
+/// Rows whose client nobody can tell.
+pub(super) fn cannot_be_told(legible: &Legible) -> String {
+    let illegible = legible.condition("client_id").map(|condition| format!(" or not ({condition})"));
+    format!("(client_id = '' or octet_length(client_id) > {LONGEST_CLIENT_ID}{})", illegible.unwrap_or_default())
+}
+
+/// Rows of the subscribers for which nobody can be told.
+pub struct Unusable {
+    /// How many.
+    pub rows: i64,
+    /// The first ids.
+    pub ids: String,
+}
+
+/// Looks through the whole table for them, for so long at most.
+pub async fn unusable(pool: &Pool, legible: &Legible, patience: Duration) -> Result<Unusable, PostgresError> {
+    let restaurant = legible.condition("restaurant_id").map(|condition| format!(" or not ({condition})"));
+    let sql = format!(
+        "with bad as materialized (select id::int8 as id from {} where {} or restaurant_id = '' or octet_length(restaurant_id) > {LONGEST_CLIENT_ID}{}) \
+         select (select count(*) from bad), \
+         coalesce((select string_agg(id::text, ', ') from (select id from bad order by id limit {NAMED}) as first), '')",
+        pool.table().sql(),
+        cannot_be_told(legible),
+        restaurant.unwrap_or_default()
+    );
+    let tx = pool.begin_with(&begin_sql(false, patience)).await?;
+    let row = tx.query_one(&sql, &[]).await?;
+    tx.commit().await?;
+    Ok(Unusable { rows: row.get(0), ids: row.get(1) })
 }
 
 /// Whether a valid index begins with restaurant_id and client_id COLLATE "C", whoever made it.

@@ -10,6 +10,7 @@ use crate::audience::AudienceError;
 use crate::postgres::audience::{begin_sql, has_index, skipped_sql};
 use crate::postgres::connect::{Parameter, Pool, Transaction};
 use crate::postgres::errors::{PATIENCE, PostgresError};
+use crate::postgres::legible::Legible;
 use crate::postgres::predicate::short_enough;
 
 /// Clients that one statement counts.
@@ -25,13 +26,15 @@ const COUNTED: i64 = 50_000;
 pub struct AudienceSize {
     pool: Pool,
     indexed: bool,
+    legible: Legible,
 }
 
 impl AudienceSize {
     /// Looks once whether there is an index that can serve a count.
     pub async fn open(pool: Pool) -> Result<Self, PostgresError> {
         let indexed = has_index(&pool).await?;
-        Ok(Self { pool, indexed })
+        let legible = Legible::of(&pool).await?;
+        Ok(Self { pool, indexed, legible })
     }
 
     /// Whether an index serves pages of an audience.
@@ -77,11 +80,18 @@ impl AudienceSize {
         Ok(clients)
     }
 
-    /// How many client ids of the restaurant's favourites are empty or too long.
+    /// How many client ids of the restaurant's favourites are empty, too long or no UTF-8.
     pub async fn skipped(&self, restaurant_id: &str) -> Result<i64, AudienceError> {
         let patience = if self.indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };
         let tx = self.begin(patience).await?;
-        let sql = format!("select ({})::int8, null::text", skipped_sql(&self.pool.table().sql(), "$1"));
+        let table = self.pool.table().sql();
+        let illegible = self.legible.condition("client_id").map_or_else(String::new, |condition| {
+            format!(
+                " + (select count(distinct client_id) from {table} where restaurant_id = $1 and {} and not ({condition}))",
+                short_enough("restaurant_id")
+            )
+        });
+        let sql = format!("select ({}{illegible})::int8, null::text", skipped_sql(&table, "$1"));
         let (skipped, _) = one(&tx, &sql, &[(&restaurant_id, Type::TEXT)], patience).await?;
         tx.commit().await?;
         Ok(skipped)
@@ -160,10 +170,11 @@ impl AudienceSize {
     /// The distinct clients of restaurant $1 behind $2, in order, at most $3.
     fn behind(&self) -> String {
         format!(
-            "select distinct client_id::text collate \"C\" from {} where restaurant_id = $1 and client_id collate \"C\" > $2 and {} \
+            "select distinct client_id::text collate \"C\" from {} where restaurant_id = $1 and client_id collate \"C\" > $2 and {}{} \
              order by 1 limit $3",
             self.pool.table().sql(),
-            short_enough("restaurant_id")
+            short_enough("restaurant_id"),
+            self.legible.and("client_id")
         )
     }
 

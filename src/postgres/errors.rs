@@ -35,18 +35,20 @@ pub struct PostgresError {
     kind: Kind,
     code: Option<SqlState>,
     constraint: Option<String>,
+    /// The server refused to hide rows.
+    hides_rows: bool,
     text: String,
 }
 
 impl PostgresError {
     /// An error that may pass and that no server reported.
     pub fn passing(text: impl Into<String>) -> Self {
-        Self { kind: Kind::Passing, code: None, constraint: None, text: text.into() }
+        Self { kind: Kind::Passing, code: None, constraint: None, hides_rows: false, text: text.into() }
     }
 
     /// An error that stays, and that no server reported.
     pub fn refused(text: impl Into<String>) -> Self {
-        Self { kind: Kind::Refused, code: None, constraint: None, text: text.into() }
+        Self { kind: Kind::Refused, code: None, constraint: None, hides_rows: false, text: text.into() }
     }
 
     /// Whether it makes sense to ask again.
@@ -57,6 +59,11 @@ impl PostgresError {
     /// The SQLSTATE, where a server reported one.
     pub fn code(&self) -> Option<&SqlState> {
         self.code.as_ref()
+    }
+
+    /// Whether row-level security would have hidden rows, and the server was told to refuse then.
+    pub fn hides_rows(&self) -> bool {
+        self.hides_rows
     }
 
     /// The unique index or constraint that was violated.
@@ -168,6 +175,7 @@ impl Address {
             kind,
             code: Some(code.clone()),
             constraint: error.constraint().map(str::to_owned),
+            hides_rows: hides_rows(error),
             text: format!("{self}: {}{detail}{of} [{}]{remedy}", error.message(), code.code()),
         }
     }
@@ -248,6 +256,14 @@ fn is_final_word_of_a_pooler(error: &DbError) -> bool {
     *error.code() == SqlState::PROTOCOL_VIOLATION && settled.iter().any(|words| error.message().contains(words))
 }
 
+/// What mends row-level security that hides rows.
+pub const SHOW_ALL_ROWS: &str = "as a superuser: alter role ... bypassrls, for the service's role; or have the table's owner run: alter table ... disable row level security";
+
+/// PostgreSQL's own name of the place that refuses, since the message may be in any language.
+fn hides_rows(error: &DbError) -> bool {
+    error.code() == &SqlState::INSUFFICIENT_PRIVILEGE && error.routine() == Some("check_enable_rls")
+}
+
 /// What to do about an error, where it is known.
 fn remedy(section: &str, error: &DbError) -> Option<String> {
     let remedy = match error.code().code() {
@@ -264,6 +280,7 @@ fn remedy(section: &str, error: &DbError) -> Option<String> {
         }
         "42P01" | "3F000" => format!("correct {section}.table, or create it with `dinnerbell migrate --create-tables`"),
         "42703" => format!("the table in {section}.table must have this column"),
+        "42501" if hides_rows(error) => format!("row-level security would hide rows from this user; {SHOW_ALL_ROWS}"),
         "42501" => "grant it; `dinnerbell doctor --grants` prints the rights that are needed".to_owned(),
         "42P07" => "drop or rename it".to_owned(),
         "25006" => format!("{section}.url must lead to the primary"),

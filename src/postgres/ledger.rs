@@ -308,28 +308,41 @@ impl Ledger for PostgresLedger {
         Ok(closed)
     }
 
-    async fn already_told(&self, stretch: Stretch<'_>) -> Result<Clients, LedgerError> {
+    async fn already_told(&self, stretches: &[Stretch<'_>]) -> Result<Vec<Clients>, LedgerError> {
         let tx = self.pool.begin(&format!("set local lock_timeout = '2s'; {BY_INDEX}")).await?;
-        let told = rows::already_told(&tx, &self.feedback(), &[stretch]).await?;
+        let told = rows::already_told(&tx, &self.feedback(), stretches).await?;
         tx.commit().await?;
-        Ok(told.into_iter().next().unwrap_or_default())
+        Ok(told)
     }
 
     async fn open_campaigns(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
-        let restaurants: Parameter<'_> = (&restaurants, Type::TEXT_ARRAY);
-        let mut open = self.read_open(own, &of_restaurants("$2"), "true", restaurants).await?;
+        let mut open = self.read_open(own, &of_restaurants("$2"), "true", &[(&restaurants, Type::TEXT_ARRAY)]).await?;
         open.sort_by(|one, other| one.running.id().cmp(other.running.id()));
         Ok(open)
     }
 
-    async fn open_after(&self, own: Ownership, after: Option<&str>) -> Result<Option<OpenCampaign>, LedgerError> {
-        let which = "(cursor is not null or last_page_seq is not null) and ($2::text is null or adv_campaign_id > $2) order by adv_campaign_id limit 1";
-        Ok(self.read_open(own, "dinnerbell.campaign", which, (&after, Type::TEXT)).await?.pop())
+    async fn open_after(
+        &self,
+        own: Ownership,
+        after: Option<&(EpochSeconds, String)>,
+        most: usize,
+    ) -> Result<Vec<OpenCampaign>, LedgerError> {
+        let (end, id) = after.map_or((None, None), |(end, id)| (Some(*end), Some(id.as_str())));
+        let which = "(cursor is not null or last_page_seq is not null) and adv_campaign_datetime_end >= coalesce($2::int8, 0) \
+                     and ($2::int8 is null or (adv_campaign_datetime_end, adv_campaign_id) > ($2, $3)) \
+                     order by adv_campaign_datetime_end, adv_campaign_id limit $4";
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let parameters: [Parameter<'_>; 3] = [(&end, Type::INT8), (&id, Type::TEXT), (&most, Type::INT8)];
+        self.read_open(own, "dinnerbell.campaign", which, &parameters).await
     }
 
-    async fn due_repass(&self, own: Ownership) -> Result<Option<OpenCampaign>, LedgerError> {
-        let which = format!("repass_at <= {NOW_ONCE} and {REPASS_IS_DUE} and $2 order by repass_at limit 1");
-        Ok(self.read_open(own, "dinnerbell.campaign", &which, (&true, Type::BOOL)).await?.pop())
+    async fn due_repass(&self, own: Ownership, beside: &[&str], most: usize) -> Result<Vec<OpenCampaign>, LedgerError> {
+        let which = format!(
+            "repass_at <= {NOW_ONCE} and {REPASS_IS_DUE} and adv_campaign_id <> all ($2) order by repass_at limit $3"
+        );
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let parameters: [Parameter<'_>; 2] = [(&beside, Type::TEXT_ARRAY), (&most, Type::INT8)];
+        self.read_open(own, "dinnerbell.campaign", &which, &parameters).await
     }
 
     async fn waiting(&self, lanes: &[Lane]) -> Result<Waiting, LedgerError> {
@@ -363,14 +376,35 @@ impl Ledger for PostgresLedger {
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
-    async fn note_repassed(&self, own: Ownership, id: &str, revision: i32) -> Result<(), LedgerError> {
+    async fn note_repassed(&self, own: Ownership, passed: &[(String, i32)]) -> Result<(), LedgerError> {
+        let (ids, revisions): (Vec<&str>, Vec<i32>) =
+            passed.iter().map(|(id, revision)| (id.as_str(), *revision)).unzip();
         let tx = self.begin(own).await?;
         let sql = format!(
-            "update dinnerbell.campaign set repass_at = {} where adv_campaign_id = $1 and revision = $2",
+            "update dinnerbell.campaign c set repass_at = {} from (select c.adv_campaign_id as id, c.revision from unnest($1::text[], $2::int4[]) as p (id, revision) \
+             join dinnerbell.campaign c on c.adv_campaign_id = p.id and c.revision = p.revision order by c.{LOCKED_BY} for update of c) as l \
+             where c.adv_campaign_id = l.id and c.revision = l.revision",
             repass_at("told")
         );
-        tx.execute(&sql, &[(&id, Type::TEXT), (&revision, Type::INT4)]).await?;
+        tx.execute(&sql, &[(&ids, Type::TEXT_ARRAY), (&revisions, Type::INT4_ARRAY)]).await?;
         Ok(tx.commit().await?)
+    }
+
+    async fn swept(&self, lanes: &[Lane]) -> Result<Option<i64>, LedgerError> {
+        let sql = "select min(swept_to) from dinnerbell.lane where lane = any($1)";
+        let rows = self.pool.query(sql, &[(&lanes, Type::INT4_ARRAY)]).await?;
+        Ok(rows.first().and_then(|row| row.get(0)))
+    }
+
+    async fn note_swept(&self, lanes: &[Lane], upto: i64) -> Result<(), LedgerError> {
+        // A lane whose row is locked just now is noted the next time: nobody waits for this, and it for nobody.
+        let sql = "update dinnerbell.lane l set swept_to = $2 from (select lane from dinnerbell.lane \
+                   where lane = any($1) and owner = $3 and swept_to is distinct from $2 for update skip locked) as mine \
+                   where l.lane = mine.lane";
+        let owner = &self.shared.owner;
+        let parameters: [Parameter<'_>; 3] = [(&lanes, Type::INT4_ARRAY), (&upto, Type::INT8), (&owner, Type::TEXT)];
+        self.pool.query(sql, &parameters).await?;
+        Ok(())
     }
 
     async fn paused(&self) -> Result<bool, LedgerError> {

@@ -11,6 +11,7 @@ pub mod connect;
 pub mod errors;
 pub mod headroom;
 pub mod ledger;
+pub mod legible;
 pub mod migrate;
 pub mod needs;
 pub(crate) mod predicate;

@@ -7,8 +7,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::draft::{FEEDBACK_COLUMNS, LONGEST_CLIENT_ID};
+use crate::postgres::audience::begin_sql;
 use crate::postgres::connect::Pool;
-use crate::postgres::errors::PostgresError;
+use crate::postgres::errors::{PATIENCE, PostgresError, SHOW_ALL_ROWS};
 use crate::way::decode;
 
 /// Columns of the feedback table that hold what its name does not tell: all others hold text.
@@ -76,6 +77,8 @@ pub enum Missing {
     Right(&'static str, Option<String>),
     /// The right to use the sequence that gives the rows their ids.
     Sequence(String),
+    /// The right to see all rows: row-level security hides some, and who is hidden would never be told.
+    AllRows,
 }
 
 /// What is missing for the audience to be read.
@@ -95,7 +98,26 @@ pub async fn missing_in_subscribers(pool: &Pool, late_subscribers: bool) -> Resu
             Some(_) => {}
         }
     }
+    if missing.is_empty() {
+        missing.extend(hidden_rows(pool, late_subscribers).await?);
+    }
     Ok(missing)
+}
+
+/// Reads no row of the subscribers as a lane reads them: what the server refuses then, also for a view or what lies below one, it would refuse
+/// for the first campaign.
+async fn hidden_rows(pool: &Pool, late_subscribers: bool) -> Result<Option<Missing>, PostgresError> {
+    let id = if late_subscribers { ", id" } else { "" };
+    let sql = format!("select client_id, restaurant_id{id} from {} limit 0", pool.table().sql());
+    let tx = pool.begin_with(&begin_sql(false, PATIENCE)).await?;
+    match tx.batch(&sql).await {
+        Ok(()) => {
+            tx.commit().await?;
+            Ok(None)
+        }
+        Err(error) if error.hides_rows() => Ok(Some(Missing::AllRows)),
+        Err(error) => Err(error),
+    }
 }
 
 /// What is missing for drafts to be recorded, read back and withdrawn.
@@ -213,6 +235,7 @@ impl Missing {
                 format!("grant {right}{column} on {table} to this user")
             }
             Self::Sequence(sequence) => format!("grant USAGE on sequence {sequence} to this user"),
+            Self::AllRows => format!("{}; {SHOW_ALL_ROWS}", rows_are_hidden(pool)),
         }
     }
 }
@@ -270,6 +293,11 @@ fn holds(kind: &str, wanted: Option<&str>) -> bool {
 
 fn wrong_kind(column: &Column, must_be: &'static str) -> Missing {
     Missing::Kind { column: column.name.clone(), is: column.kind.clone(), must_be }
+}
+
+/// [`Missing::AllRows`] without what mends it.
+pub fn rows_are_hidden(pool: &Pool) -> String {
+    format!("row-level security hides rows of {} from this user, and who is hidden would never be told", pool.table())
 }
 
 /// [`Missing::Room`] without what mends it.

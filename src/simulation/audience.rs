@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::server::Unanswered;
 use super::world::{Instance, Server};
-use crate::audience::{Audience, AudienceError, Favourite, Page, Wanted};
+use crate::audience::{Added, Audience, AudienceError, Favourite, Page, Wanted};
 use crate::clock::EpochMicros;
 use crate::draft::LONGEST_CLIENT_ID;
 
@@ -134,10 +134,13 @@ impl Audience for SimAudience {
         self.read("newest", |subscribers, time| subscribers.at(time).map(|row| row.id).max().unwrap_or(0)).await
     }
 
-    async fn added(&self, after: i64, most: usize) -> Result<Vec<Favourite>, AudienceError> {
+    async fn added(&self, after: i64, most: usize) -> Result<Added, AudienceError> {
         self.read("added", move |subscribers, time| {
-            let newer = subscribers.at(time).filter(|row| row.id > after && row.is_usable());
-            newer.take(most).map(Subscriber::favourite).collect()
+            let newer: Vec<&Subscriber> = subscribers.at(time).filter(|row| row.id > after).take(most).collect();
+            Added {
+                ids: newer.iter().map(|row| row.id).collect(),
+                favourites: newer.iter().filter(|row| row.is_usable()).map(|row| row.favourite()).collect(),
+            }
         })
         .await
     }

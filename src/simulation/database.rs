@@ -63,6 +63,7 @@ pub struct LaneRow {
     pub halt: Option<Halt>,
     /// When it was taken last, in microseconds.
     pub entered_at: i64,
+    pub swept_to: Option<i64>,
     pub records: i64,
     pub tally: Tally,
 }
@@ -706,21 +707,29 @@ impl State {
         open.filter(|row| picked(row)).filter_map(CampaignRow::open).collect()
     }
 
-    pub(super) fn open_after(&self, lane: Lane, after: Option<&str>) -> Option<OpenCampaign> {
+    pub(super) fn open_after(
+        &self,
+        lane: Lane,
+        after: Option<&(EpochSeconds, String)>,
+        most: usize,
+    ) -> Vec<OpenCampaign> {
         let nobody = self.has(Guard::RepassOfNobody);
-        let behind = |row: &CampaignRow| {
-            let id = row.campaign.as_ref().map(|campaign| campaign.adv_campaign_id.as_str());
-            row.was_paged(nobody) && after.is_none_or(|after| id > Some(after))
-        };
-        self.open(lane, behind).into_iter().next()
+        let place = |open: &OpenCampaign| (open.running.campaign.window.end, open.running.id().to_owned());
+        let mut open = self.open(lane, |row| row.was_paged(nobody));
+        open.retain(|open| after.is_none_or(|after| place(open) > *after));
+        open.sort_by_key(place);
+        open.truncate(most);
+        open
     }
 
-    pub(super) fn due_repass(&self, lane: Lane) -> Option<OpenCampaign> {
+    pub(super) fn due_repass(&self, lane: Lane, beside: &BTreeSet<String>, most: usize) -> Vec<OpenCampaign> {
         let now = self.now();
         let nobody = self.has(Guard::RepassOfNobody);
-        let due = self.open(lane, |row| row.was_paged(nobody) && row.repass_at.is_some_and(|at| at <= now));
-        let at = |open: &OpenCampaign| self.database.campaigns[&open.running.campaign.adv_campaign_id].repass_at;
-        due.into_iter().min_by_key(at)
+        let mut due = self.open(lane, |row| row.was_paged(nobody) && row.repass_at.is_some_and(|at| at <= now));
+        due.retain(|open| !beside.contains(open.running.id()));
+        due.sort_by_key(|open| self.database.campaigns[open.running.id()].repass_at);
+        due.truncate(most);
+        due
     }
 
     pub(super) fn note_repassed(&mut self, id: &str, revision: i32) {

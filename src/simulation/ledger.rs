@@ -1,5 +1,6 @@
 //! The ledger of a simulated world: requests to the database, transactions that hold a lane's lock, and what ends them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::database::{Transaction, ended};
 use super::server::{Caller, Unanswered};
 use super::world::{Guard, Instance, Server, State, World};
 use crate::broker::Lane;
+use crate::campaign::EpochSeconds;
 use crate::draft::Clients;
 use crate::ledger::{
     Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, OpenCampaign, OpenRound, Ownership, RoundContent, RoundHead,
@@ -188,9 +190,9 @@ impl Ledger for SimLedger {
         .await
     }
 
-    async fn already_told(&self, stretch: Stretch<'_>) -> Result<Clients, LedgerError> {
-        let told = told(&[stretch]);
-        Ok(self.query("already_told", move |state| told(state)).await?.pop().unwrap_or_default())
+    async fn already_told(&self, stretches: &[Stretch<'_>]) -> Result<Vec<Clients>, LedgerError> {
+        let told = told(stretches);
+        self.query("already_told", move |state| told(state)).await
     }
 
     async fn open_campaigns(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
@@ -203,13 +205,19 @@ impl Ledger for SimLedger {
         .await
     }
 
-    async fn open_after(&self, own: Ownership, after: Option<&str>) -> Result<Option<OpenCampaign>, LedgerError> {
-        let after = after.map(str::to_owned);
-        self.query("open_after", move |state| state.open_after(own.lane, after.as_deref())).await
+    async fn open_after(
+        &self,
+        own: Ownership,
+        after: Option<&(EpochSeconds, String)>,
+        most: usize,
+    ) -> Result<Vec<OpenCampaign>, LedgerError> {
+        let after = after.cloned();
+        self.query("open_after", move |state| state.open_after(own.lane, after.as_ref(), most)).await
     }
 
-    async fn due_repass(&self, own: Ownership) -> Result<Option<OpenCampaign>, LedgerError> {
-        self.query("due_repass", move |state| state.due_repass(own.lane)).await
+    async fn due_repass(&self, own: Ownership, beside: &[&str], most: usize) -> Result<Vec<OpenCampaign>, LedgerError> {
+        let beside: BTreeSet<String> = beside.iter().map(|id| (*id).to_owned()).collect();
+        self.query("due_repass", move |state| state.due_repass(own.lane, &beside, most)).await
     }
 
     async fn waiting(&self, lanes: &[Lane]) -> Result<Waiting, LedgerError> {
@@ -218,7 +226,7 @@ impl Ledger for SimLedger {
             let which = |is: &dyn Fn(Lane) -> bool| lanes.iter().copied().filter(|lane| is(*lane)).collect();
             Waiting {
                 changes: which(&|lane| state.has_changes(lane)),
-                repasses: which(&|lane| state.due_repass(lane).is_some()),
+                repasses: which(&|lane| !state.due_repass(lane, &BTreeSet::new(), 1).is_empty()),
                 // Nobody adopts here, and a lane that another instance took is noticed by the next transaction.
                 taken: Vec::new(),
             }
@@ -242,12 +250,33 @@ impl Ledger for SimLedger {
         .await
     }
 
-    async fn note_repassed(&self, own: Ownership, id: &str, revision: i32) -> Result<(), LedgerError> {
-        let id = id.to_owned();
+    async fn note_repassed(&self, own: Ownership, passed: &[(String, i32)]) -> Result<(), LedgerError> {
+        let passed = passed.to_vec();
         self.transact("note_repassed", own, move |state| {
-            state.note_repassed(&id, revision);
+            passed.iter().for_each(|(id, revision)| state.note_repassed(id, *revision));
             state.committed();
             Ok(())
+        })
+        .await
+    }
+
+    async fn swept(&self, lanes: &[Lane]) -> Result<Option<i64>, LedgerError> {
+        let lanes = lanes.to_vec();
+        self.query("swept", move |state| {
+            let marks = lanes.iter().filter_map(|lane| state.database.lanes.get(lane)?.swept_to);
+            marks.min()
+        })
+        .await
+    }
+
+    async fn note_swept(&self, lanes: &[Lane], upto: i64) -> Result<(), LedgerError> {
+        let lanes = lanes.to_vec();
+        self.query("note_swept", move |state| {
+            for lane in lanes {
+                if let Some(row) = state.database.lanes.get_mut(&lane) {
+                    row.swept_to = Some(upto);
+                }
+            }
         })
         .await
     }

@@ -33,6 +33,11 @@ impl Gaps {
         self.0.keys().copied().collect()
     }
 
+    /// The lowest that is kept: below it everybody came, or will not.
+    pub fn lowest(&self) -> Option<i64> {
+        self.0.keys().next().copied()
+    }
+
     /// These came.
     pub fn filled(&mut self, ids: impl Iterator<Item = i64>) {
         for id in ids {

@@ -2,12 +2,13 @@
 //!
 //! Everything of a lane happens inside one future. Dropping it at any await is a crash: what was in flight is found by the next entry.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::entry::{Entry, LastRound, Owned, enter, halt};
 use super::policy::{Failures, Next};
@@ -162,15 +163,22 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
     own: Ownership,
     work: &Work,
 ) -> Result<Infallible, LaneError> {
+    // What one campaign's count meets holds up none of the others.
+    let (mut failed, mut failures) = (BTreeMap::<String, Instant>::new(), Failures::default());
     loop {
-        let Some(Uncounted { campaign, cancelled }) = work.uncounted() else {
-            work.uncounted_added().await;
+        failed.retain(|_, at| at.elapsed() < COUNT_AGAIN);
+        let Some(Uncounted { campaign, cancelled }) = work.uncounted(|id| failed.contains_key(id)) else {
+            match failed.is_empty() {
+                true => work.uncounted_added().await,
+                false => drop(timeout(COUNT_AGAIN, work.uncounted_added()).await),
+            }
             continue;
         };
         let id = &campaign.adv_campaign_id;
         let counting = pages::count_untold(deps, &campaign.restaurant_id, id, deps.limits.round_rows);
         match counting.await {
             Ok(unsent) => {
+                failures.clear();
                 if deps.ledger.note_unsent(own, id, unsent).await? {
                     deps.board.unsent(own.lane, unsent, cancelled);
                     work.counted(id);
@@ -180,7 +188,9 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
             }
             Err(error) => {
                 deps.board.lane_warns(own.lane, &error);
-                sleep(COUNT_AGAIN).await;
+                failed.insert(id.clone(), Instant::now());
+                failures.judge(&error);
+                sleep(failures.pause()).await;
             }
         }
     }

@@ -31,6 +31,10 @@ const SWEEP_ROWS: usize = 2_000;
 const OVERLAP: i64 = 1_000;
 /// How long the sweep waits for lanes that have no room. What one of them cannot take then is left to its re-pass, so that it holds up no other.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
+/// How far behind its mark a sweep goes back for lanes that another instance swept; what came before that the re-pass finds.
+const FARTHEST_BACK: i64 = 200_000;
+/// How long it takes until whom the sweep handed on has a draft, as a rule: a new owner goes on where this one stood that long ago.
+const HANDED_ON: Duration = Duration::from_secs(2);
 /// How often it is looked for what another lane received: its owner notices within 250 ms, and looking takes time too.
 const GLANCE: Duration = Duration::from_millis(200);
 
@@ -48,6 +52,14 @@ struct State {
     mark: Option<i64>,
     /// Ids up to the mark that had no row when it passed them.
     gaps: Gaps,
+    /// Lanes of which it is not known yet where their former owner's sweep stood.
+    joined: BTreeSet<Lane>,
+    /// Where the sweep stood a while ago: to be noted for the next owner.
+    stood: Option<(Instant, i64)>,
+    /// What was noted last.
+    noted: Option<i64>,
+    /// The sweep was refused, and pages were read without a mark.
+    paged_without_mark: bool,
 }
 
 /// A lane that is looked out for, until it is dropped.
@@ -72,6 +84,8 @@ impl Lookout {
             gaps.forget_above(*mark);
             work.sweep_began();
         }
+        state.joined.insert(lane);
+        (state.stood, state.noted) = (None, None);
         state.lanes.insert(lane, work);
         Post { lookout: self, lane }
     }
@@ -106,15 +120,64 @@ impl Lookout {
         state.lanes.values().for_each(|work| work.sweep_began());
     }
 
+    /// The sweep is refused: pages are read without it. Whom it misses until it has its mark the re-passes find.
+    fn begin_without_mark(&self) {
+        let mut state = self.state();
+        state.paged_without_mark = true;
+        state.lanes.values().for_each(|work| work.sweep_began());
+    }
+
+    /// Who came before the mark, and after a page that was read without one, is found by passing all again.
+    fn make_up_for_no_mark(&self) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.paged_without_mark) {
+            state.lanes.values().for_each(|work| work.missed_everywhere());
+        }
+    }
+
+    fn joined(&self) -> Vec<Lane> {
+        self.state().joined.iter().copied().collect()
+    }
+
+    /// The sweep goes back to where that of the lanes' former owners stood, if that is not too far.
+    fn go_back(&self, joined: &[Lane], swept: Option<i64>) {
+        let mut state = self.state();
+        for lane in joined {
+            state.joined.remove(lane);
+        }
+        let (Some(mark), Some(swept)) = (state.mark, swept.map(overlapped)) else { return };
+        if (mark.saturating_sub(FARTHEST_BACK)..mark).contains(&swept) {
+            state.mark = Some(swept);
+            state.gaps.forget_above(swept);
+        }
+    }
+
+    /// Up to which id whoever takes one of these lanes over need not look, if that is to be noted now.
+    fn settled(&self, now: Instant) -> Option<(Vec<Lane>, i64)> {
+        let mut state = self.state();
+        let mark = state.mark?;
+        let stands = state.gaps.lowest().map_or(mark, |gap| mark.min(gap - 1));
+        let (at, stood) = *state.stood.get_or_insert((now, stands));
+        if now.saturating_duration_since(at) < HANDED_ON || !state.joined.is_empty() {
+            return None;
+        }
+        state.stood = Some((now, stands));
+        (state.noted != Some(stood)).then(|| (state.lanes.keys().copied().collect(), stood))
+    }
+
+    fn noted(&self, upto: i64) {
+        self.state().noted = Some(upto);
+    }
+
     /// Everybody from `from` up to the last one above it was read and handed on, and who fills a gap. Where a lane came meanwhile, the mark
     /// is further back than `from`, and stays there.
-    fn advance(&self, from: i64, above: &[Favourite], filled: &[Favourite]) {
+    fn advance(&self, from: i64, above: &[i64], filled: &[Favourite]) {
         let mut state = self.state();
         state.gaps.filled(filled.iter().map(|favourite| favourite.id));
         let Some(last) = above.last() else { return };
         if state.mark == Some(from) {
-            state.mark = Some(last.id);
-            state.gaps.note(from, above.iter().map(|favourite| favourite.id), Instant::now());
+            state.mark = Some(*last);
+            state.gaps.note(from, above.iter().copied(), Instant::now());
         }
     }
 
@@ -143,10 +206,12 @@ impl Drop for Post<'_> {
     fn drop(&mut self) {
         let mut state = self.lookout.state();
         state.lanes.remove(&self.lane);
+        state.joined.remove(&self.lane);
         // Who looks for nobody falls behind: the next lane begins anew.
         if state.lanes.is_empty() {
             state.mark = None;
             state.gaps = Gaps::default();
+            (state.stood, state.noted) = (None, None);
         }
     }
 }
@@ -203,8 +268,13 @@ async fn sweep<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>, lane: Lane
                 failures.clear();
                 sleep(SWEEP).await;
             }
-            Err(error) if passes(&error) => warn(deps, lane, &mut failures, &error).await,
-            Err(error) => return Err(error),
+            // It is for speed: the re-pass keeps the promise, and what a page needs its own reading finds.
+            Err(error) => {
+                if !passes(&error) && deps.lookout.mark().is_none() {
+                    deps.lookout.begin_without_mark();
+                }
+                warn(deps, lane, &mut failures, &error).await;
+            }
         }
     }
 }
@@ -214,20 +284,28 @@ async fn sweep<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>, lane: Lane
 async fn look<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>) -> Result<usize, LaneError> {
     let Some(from) = deps.lookout.mark() else {
         deps.lookout.begin(deps.audience.newest().await?);
+        deps.lookout.make_up_for_no_mark();
         // What is read again is handed on, or dropped, before it grows old.
         return Ok(SWEEP_ROWS);
     };
-    let _ = timeout(WAIT_FOR_ROOM, deps.lookout.room()).await;
-    let mut found = deps.audience.added(from, SWEEP_ROWS).await?;
-    let added = found.len();
-    let gaps = deps.lookout.gaps();
-    if !gaps.is_empty() {
-        found.append(&mut deps.audience.of_ids(&gaps).await?);
+    let joined = deps.lookout.joined();
+    if !joined.is_empty() {
+        deps.lookout.go_back(&joined, deps.ledger.swept(&joined).await?);
+        return Ok(SWEEP_ROWS);
     }
+    let _ = timeout(WAIT_FOR_ROOM, deps.lookout.room()).await;
+    let added = deps.audience.added(from, SWEEP_ROWS).await?;
+    let mut found = added.favourites;
+    let gaps = deps.lookout.gaps();
+    let filled = if gaps.is_empty() { Vec::new() } else { deps.audience.of_ids(&gaps).await? };
+    found.extend_from_slice(&filled);
     hand_on(deps, &found).await?;
-    let (above, filled) = found.split_at(added);
-    deps.lookout.advance(from, above, filled);
-    Ok(added)
+    deps.lookout.advance(from, &added.ids, &filled);
+    if let Some((lanes, upto)) = deps.lookout.settled(Instant::now()) {
+        deps.ledger.note_swept(&lanes, upto).await?;
+        deps.lookout.noted(upto);
+    }
+    Ok(added.ids.len())
 }
 
 /// Hands favourites to the lanes that have a use for them.

@@ -23,6 +23,7 @@ pub mod late;
 pub mod lookout;
 pub mod pace;
 pub mod pages;
+pub mod passes;
 pub mod plan;
 pub mod policy;
 mod prepare;

@@ -191,7 +191,7 @@ pub async fn count_untold<B, L: Ledger, A: Audience, C>(
         let page = deps.audience.page(Wanted { restaurant_id, after: cursor.as_deref(), upto: None, rows }).await?;
         if let Some(upto) = page.clients.last().map(str::to_owned) {
             let stretch = Stretch { adv_campaign_id, after: cursor.as_deref(), upto: &upto };
-            let told = deps.ledger.already_told(stretch).await?;
+            let told = deps.ledger.already_told(&[stretch]).await?.pop().unwrap_or_default();
             untold += without(page.clients, &told).len() as u64;
             cursor = Some(upto);
         }
@@ -215,7 +215,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::audience::{AudienceError, Favourite};
+    use crate::audience::{Added, AudienceError, Favourite};
 
     /// A round in whose database nobody has a row.
     struct NobodyTold;
@@ -298,8 +298,8 @@ mod tests {
             Ok(0)
         }
 
-        async fn added(&self, _: i64, _: usize) -> Result<Vec<Favourite>, AudienceError> {
-            Ok(Vec::new())
+        async fn added(&self, _: i64, _: usize) -> Result<Added, AudienceError> {
+            Ok(Added::default())
         }
 
         async fn of_ids(&self, _: &[i64]) -> Result<Vec<Favourite>, AudienceError> {

@@ -1,7 +1,7 @@
 //! What a lane has to do, in memory: a bounded window on what the ledger knows, shared by the steps of one lane.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
@@ -17,6 +17,8 @@ const MOST_LATE: usize = 20_000;
 const LATE_OF_A_ROUND: usize = 2_000;
 /// Most changed windows that are remembered between two rounds.
 const MOST_WINDOWS: usize = 10_000;
+/// Most restaurants of which it is remembered that somebody was missed; beyond that it may be any.
+const MOST_MISSED: usize = 1_000;
 /// Most dead letters of one round.
 const MOST_DEAD_LETTERS: usize = 100;
 /// Most bytes of dead letters of one round.
@@ -25,14 +27,59 @@ const DEAD_LETTER_BYTES: usize = 4 << 20;
 /// A restaurant and who favours it: a candidate for a late draft of each of its open campaigns.
 pub type Favour = (String, String);
 
+/// Of which restaurants candidates of the sweep found no room.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Missed {
+    /// These.
+    pub restaurants: BTreeSet<String>,
+    /// Perhaps of any.
+    pub everywhere: bool,
+}
+
+/// Candidates for late drafts, each once, in the order in which they came: so that nobody waits for those who come after.
+#[derive(Debug, Default)]
+struct Candidates {
+    known: BTreeMap<Arc<Favour>, u64>,
+    by_age: BTreeMap<u64, Arc<Favour>>,
+    next: u64,
+}
+
+impl Candidates {
+    fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    fn add(&mut self, favour: Favour) {
+        let favour = Arc::new(favour);
+        if !self.known.contains_key(&favour) {
+            self.known.insert(Arc::clone(&favour), self.next);
+            self.by_age.insert(self.next, favour);
+            self.next += 1;
+        }
+    }
+
+    fn remove(&mut self, favour: &Favour) {
+        if let Some(age) = self.known.remove(favour) {
+            self.by_age.remove(&age);
+        }
+    }
+
+    fn oldest(&self, most: usize) -> Vec<Favour> {
+        self.by_age.values().take(most).map(|favour| Favour::clone(favour)).collect()
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     running: BTreeMap<String, Running>,
     dead_letters: BTreeMap<i64, DeadLetterMessage>,
     uncounted: BTreeMap<String, Uncounted>,
-    late: BTreeSet<Favour>,
-    /// Candidates of the sweep found no room.
-    overrun: bool,
+    late: Candidates,
+    missed: Missed,
     windows: BTreeMap<String, Window>,
     more_windows: bool,
     next_change: Option<EpochSeconds>,
@@ -128,8 +175,8 @@ impl Work {
             return false;
         }
         let old = std::mem::take(&mut *state);
-        let State { moved, late, overrun, windows, more_windows, .. } = old;
-        *state = State { moved, late, overrun, windows, more_windows, ..State::default() };
+        let State { moved, late, missed, windows, more_windows, .. } = old;
+        *state = State { moved, late, missed, windows, more_windows, ..State::default() };
         true
     }
 
@@ -189,27 +236,46 @@ impl Work {
     pub fn add_late(&self, favours: impl Iterator<Item = Favour>) {
         let mut state = self.state();
         let before = state.late.len();
-        state.late.extend(favours);
+        favours.for_each(|favour| state.late.add(favour));
         if state.late.len() > before {
             self.changed.notify_one();
         }
     }
 
-    /// Adds candidates that the sweep found. It serves other lanes too, and does not wait: where there is no room, all open campaigns are
-    /// passed again.
+    /// Adds candidates that the sweep found. It serves other lanes too, and does not wait: where there is no room, the open campaigns of
+    /// their restaurants are passed again.
     pub fn offer_late(&self, favours: impl Iterator<Item = Favour>) {
         if self.state().late.len() < MOST_LATE {
             return self.add_late(favours);
         }
-        if favours.count() > 0 {
-            self.state().overrun = true;
+        self.missed(favours.map(|(restaurant, _)| restaurant));
+    }
+
+    /// Somebody who favours one of these restaurants may not be told: their open campaigns are passed again.
+    pub fn missed(&self, restaurants: impl Iterator<Item = String>) {
+        let mut state = self.state();
+        let Missed { restaurants: known, everywhere } = &mut state.missed;
+        known.extend(restaurants);
+        if known.len() > MOST_MISSED {
+            known.clear();
+            *everywhere = true;
+        }
+        let called = *everywhere || !known.is_empty();
+        drop(state);
+        if called {
             self.call_repass();
         }
     }
 
-    /// Whether candidates of the sweep found no room since this was asked last.
-    pub fn was_overrun(&self) -> bool {
-        std::mem::take(&mut self.state().overrun)
+    /// Who favours any restaurant may have been missed: all open campaigns are passed again.
+    pub fn missed_everywhere(&self) {
+        self.state().missed.everywhere = true;
+        self.call_repass();
+    }
+
+    /// Of which restaurants somebody was missed since this was asked last.
+    pub fn take_missed(&self) -> Missed {
+        std::mem::take(&mut self.state().missed)
     }
 
     /// A re-pass may be due.
@@ -241,7 +307,7 @@ impl Work {
 
     /// The candidates of the next round.
     pub fn late(&self) -> Vec<Favour> {
-        self.state().late.iter().take(LATE_OF_A_ROUND).cloned().collect()
+        self.state().late.oldest(LATE_OF_A_ROUND)
     }
 
     /// The round that judged them is recorded, or there was nothing to judge them for.
@@ -311,9 +377,10 @@ impl Work {
         state.dead_letters.values().take_while(fits).cloned().collect()
     }
 
-    /// A campaign that is over, and whose untold audience is to be counted.
-    pub fn uncounted(&self) -> Option<Uncounted> {
-        self.state().uncounted.values().next().cloned()
+    /// A campaign that is over, and whose untold audience is to be counted; none of those that are left out.
+    pub fn uncounted(&self, is_left_out: impl Fn(&str) -> bool) -> Option<Uncounted> {
+        let state = self.state();
+        state.uncounted.iter().find(|(id, _)| !is_left_out(id)).map(|(_, uncounted)| uncounted.clone())
     }
 
     /// The ledger knows one more round to be published: what was counted too early may be counted now.
@@ -360,8 +427,6 @@ fn earlier(one: Option<EpochSeconds>, other: Option<EpochSeconds>) -> Option<Epo
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::campaign::Campaign;
 
@@ -407,6 +472,38 @@ mod tests {
         assert!(!work.is_ready(0));
         work.counted("a");
         assert!(work.is_ready(0) && work.begin_reload(0));
+    }
+
+    #[test]
+    fn candidates_are_judged_in_the_order_in_which_they_came() {
+        let work = Work::default();
+        let favour = |client: &str| ("r".to_owned(), client.to_owned());
+        work.add_late(["z", "m", "z"].map(favour).into_iter());
+        work.add_late(std::iter::once(favour("a")));
+        let clients = |work: &Work| work.late().into_iter().map(|(_, client)| client).collect::<Vec<_>>();
+        assert_eq!(clients(&work), ["z", "m", "a"]);
+        work.forget_late(&[favour("m")]);
+        work.add_late(std::iter::once(favour("m")));
+        assert_eq!(clients(&work), ["z", "a", "m"]);
+    }
+
+    #[test]
+    fn restaurants_of_candidates_without_room_are_passed_again_and_too_many_mean_all() {
+        let work = Work::default();
+        let favours = |from: usize, to: usize, restaurant: &'static str| {
+            (from..to).map(move |n| (restaurant.to_owned(), n.to_string()))
+        };
+        work.offer_late(favours(0, MOST_LATE, "full"));
+        assert_eq!(work.take_missed(), Missed::default());
+        work.offer_late(favours(0, 3, "missed"));
+        let missed = work.take_missed();
+        assert_eq!(
+            (missed.everywhere, missed.restaurants.into_iter().collect::<Vec<_>>()),
+            (false, vec!["missed".to_owned()])
+        );
+        assert_eq!(work.take_missed(), Missed::default(), "it is taken once");
+        work.missed((0..=MOST_MISSED).map(|n| n.to_string()));
+        assert!(work.take_missed().everywhere);
     }
 
     fn changed(windows: impl IntoIterator<Item = (String, Window)>) -> Taken {

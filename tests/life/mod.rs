@@ -14,3 +14,4 @@ mod late;
 mod nobody_twice;
 mod scene;
 mod start;
+mod subscribers;

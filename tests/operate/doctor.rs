@@ -114,6 +114,39 @@ fn what_is_wrong_in_the_databases_is_found() {
 }
 
 #[test]
+fn what_hides_subscribers_or_makes_them_unusable_is_found() {
+    let mut stage = migrated();
+    stage.subscribers.subscribe_clients("pizzeria", &["", &"x".repeat(257), "a"]);
+    assert_finds(&stage, "subscribers-ids", "warning", "2 rows have an id", "correct or delete");
+    let role = unique("blind_");
+    let password = stage.postgres.password.clone();
+    let table = "public.subscribers_restaurants";
+    stage.subscribers.execute(&format!(
+        "create role {role} login password '{password}'; grant select on {table} to {role};
+         alter table {table} enable row level security; create policy half on {table} using (client_id < 'm')"
+    ));
+    let superuser = stage.subscribers.url();
+    stage.config.set("subscribers", "url", superuser.replace("postgres://postgres@", &format!("postgres://{role}@")));
+    assert_finds(&stage, "subscribers-rights", "error", "row-level security hides rows", "bypassrls");
+    stage.subscribers.execute(&format!("drop policy half on {table}; drop owned by {role}; drop role {role}"));
+
+    stage.encode_subscribers("SQL_ASCII");
+    let insert =
+        format!("insert into {table} (client_id, restaurant_id) values (E'\\xe9', 'r'), ('r', E'\\xe9') returning id");
+    let first = stage.subscribers.text(&insert).lines().next().unwrap().to_owned();
+    assert_finds(&stage, "subscribers-encoding", "warning", "SQL_ASCII", "UTF8");
+    assert_finds(
+        &stage,
+        "subscribers-ids",
+        "warning",
+        &format!(
+            "2 rows have an id that is empty, longer than 256 bytes or not UTF-8: nobody is told for them; the first: id {first}"
+        ),
+        "correct or delete",
+    );
+}
+
+#[test]
 fn what_stands_still_is_found() {
     let by_hand = ByHand::new();
     by_hand.execute(

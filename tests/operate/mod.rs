@@ -1,7 +1,7 @@
 //! What operators ask and decide: lists, `pause`, `verify`, and the resolution of every halt by its printed remedy.
 
 mod adopt;
-mod by_hand;
+pub mod by_hand;
 mod cancel;
 mod dead_letters;
 mod doctor;

@@ -9,3 +9,4 @@ mod migrate;
 pub mod place;
 mod pooler;
 mod prune;
+mod unusable;

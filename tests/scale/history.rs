@@ -188,10 +188,10 @@ async fn ask_all(counted: &mut Counted) {
     let waiting = ledger.waiting(&[0, 1]).await.unwrap();
     assert_eq!((waiting.changes, waiting.repasses), (vec![0], vec![0]));
     counted.note("waiting").await;
-    assert!(ledger.due_repass(own).await.unwrap().is_some());
+    assert!(!ledger.due_repass(own, &["another"], 1).await.unwrap().is_empty());
     counted.note("due_repass").await;
-    for after in [None, Some("open-1")] {
-        assert!(ledger.open_after(own, after).await.unwrap().is_some());
+    for after in [None, Some(&(1, "open-1".to_owned()))] {
+        assert!(!ledger.open_after(own, after, 1).await.unwrap().is_empty());
     }
     counted.note("open_after").await;
     let restaurants = ["lively".to_owned(), "r1".to_owned()];
@@ -201,11 +201,11 @@ async fn ask_all(counted: &mut Counted) {
     counted.note("open_campaigns").await;
     ledger.judge_changes(own).await.unwrap();
     counted.note("judge_changes").await;
-    ledger.note_repassed(own, "open-3", 1).await.unwrap();
+    ledger.note_repassed(own, &[("open-3".to_owned(), 1)]).await.unwrap();
     counted.note("note_repassed").await;
     ledger.note_unsent(own, "uncounted", 3).await.unwrap();
     counted.note("note_unsent").await;
-    assert_eq!(ledger.already_told(stretch("open-1", Some("m"), "m50")).await.unwrap().len(), 46);
+    assert_eq!(ledger.already_told(&[stretch("open-1", Some("m"), "m50")]).await.unwrap()[0].len(), 46);
     counted.note("already_told").await;
     take_in(&ledger, own).await;
     counted.note("intake").await;

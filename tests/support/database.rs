@@ -34,6 +34,14 @@ impl Database {
         Self { name, server: server.clone() }
     }
 
+    /// An empty database of another encoding than UTF-8.
+    pub fn encoded(server: &Arc<PostgresServer>, encoding: &str) -> Self {
+        let name = unique("t_");
+        let settings = format!("encoding '{encoding}' locale_provider libc locale 'C' template template0");
+        psql(server, "postgres", &format!("create database {name} {settings}"));
+        Self { name, server: server.clone() }
+    }
+
     /// Makes the two tables of the seed.
     pub fn create_seed_tables(&self) {
         self.execute(SEED_TABLES);

@@ -109,6 +109,14 @@ impl Stage {
         stage
     }
 
+    /// The subscribers live in a database of another encoding from here on.
+    pub fn encode_subscribers(&mut self, encoding: &str) {
+        let database = Database::encoded(&self.postgres, encoding);
+        database.create_seed_tables();
+        self.config.set("subscribers", "url", database.url());
+        self.subscribers = Arc::new(database);
+    }
+
     fn configuration(&self, security: Security) -> ServiceConfig {
         let mut config = ServiceConfig::default();
         config.set("kafka", "group_id", self.group.as_str());

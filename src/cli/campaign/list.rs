@@ -101,7 +101,7 @@ fn cells(campaign: &Summary) -> [String; 10] {
     [
         cut(&campaign.adv_campaign_id, LONGEST_SHOWN),
         cut(&or_dash(campaign.restaurant_id.as_ref()), LONGEST_SHOWN),
-        campaign.state.clone(),
+        state(campaign),
         campaign.told.to_string(),
         campaign.late.to_string(),
         reasons(&campaign.not_told),
@@ -110,6 +110,12 @@ fn cells(campaign: &Summary) -> [String; 10] {
         moment(campaign.adv_campaign_datetime_start),
         moment(campaign.adv_campaign_datetime_end),
     ]
+}
+
+/// The state; marked where nobody was told.
+pub(super) fn state(campaign: &Summary) -> String {
+    let marked = if campaign.reached_nobody { " (nobody)" } else { "" };
+    format!("{}{marked}", campaign.state)
 }
 
 /// A list as it is watched.
@@ -124,8 +130,8 @@ fn frame(json: bool, campaigns: Vec<Summary>) -> Result<Frame, Failure> {
 
 /// A campaign on one line, for logs.
 pub(super) fn line(campaign: &Summary) -> String {
-    let Summary { adv_campaign_id, state, told, late, .. } = campaign;
-    let mut line = format!("{} {state}: {told} told, {late} of them late", plain(adv_campaign_id));
+    let Summary { adv_campaign_id, told, late, .. } = campaign;
+    let mut line = format!("{} {}: {told} told, {late} of them late", plain(adv_campaign_id), state(campaign));
     if !campaign.not_told.is_empty() {
         line.push_str(&format!(", not told: {}", reasons(&campaign.not_told)));
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::list::{json_line, line, moment, rate, reasons};
+use super::list::{json_line, line, moment, rate, reasons, state};
 use super::watch::{Frame, watch};
 use crate::cli::output::{or_dash, plain};
 use crate::cli::{ConfigFile, Failure, Json, block_on, pause};
@@ -67,7 +67,7 @@ fn text(campaign: &Details) -> String {
     let lines = [
         ("campaign", summary.adv_campaign_id.clone()),
         ("restaurant", or_dash(summary.restaurant_id.as_ref())),
-        ("state", summary.state.clone()),
+        ("state", state(summary)),
         ("told", format!("{}, {} of them late subscribers", summary.told, summary.late)),
         ("not told", reasons(&summary.not_told)),
         ("rate", summary.rate.map_or_else(|| "-".to_owned(), |_| format!("{} drafts a second", rate(summary.rate)))),

@@ -50,19 +50,21 @@ impl PostgresLedger {
         Ok(due)
     }
 
-    /// Open campaigns of the lane, of those that stand in `from`, which `which` picks by its one parameter.
+    /// Open campaigns of the lane, of those that stand in `from`, which `which` picks by its parameters, from $2 on.
     pub(super) async fn read_open(
         &self,
         own: Ownership,
         from: &str,
         which: &str,
-        parameter: Parameter<'_>,
+        parameters: &[Parameter<'_>],
     ) -> Result<Vec<OpenCampaign>, LedgerError> {
         let sql = format!(
             "select revision, cursor, last_page_seq is not null, {CAMPAIGN} from {from} where lane = $1 \
              and state in ('active', 'complete') and {OPEN} and {which}"
         );
-        let rows = self.ask(&sql, &[(&own.lane, Type::INT4), parameter]).await?;
+        let lane: Parameter<'_> = (&own.lane, Type::INT4);
+        let parameters: Vec<Parameter<'_>> = std::iter::once(lane).chain(parameters.iter().cloned()).collect();
+        let rows = self.ask(&sql, &parameters).await?;
         let open = |row: &tokio_postgres::Row| OpenCampaign {
             running: Running { campaign: Arc::new(campaign(row, 3)), revision: row.get(0), cursor: row.get(1) },
             main_pass_over: row.get(2),
