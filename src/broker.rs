@@ -27,6 +27,35 @@ pub struct Record {
     pub value: Option<Vec<u8>>,
     /// Headers in their order.
     pub headers: Vec<Header>,
+    /// What of it is not here, where it was too large to be kept or could not be read.
+    pub left_out: Option<LeftOut>,
+}
+
+/// Most bytes of a record: its key, value and headers together. Of a larger one only what it was is kept.
+pub const LARGEST_RECORD: usize = 1 << 20;
+/// Most bytes that are kept of the key, and of the headers, of a record that is too large.
+pub const LARGEST_REST: usize = 16 << 10;
+
+/// What of a record is not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Which parts: `key`, `value`, `headers`.
+    pub parts: Vec<&'static str>,
+    /// Why, in words; the reason of its dead letter.
+    pub reason: String,
+    /// Its value, where it had one and it was read.
+    pub value: Option<Digest>,
+    /// XXH3 of key and value, as in its mark; none where they could not be read.
+    pub hash: Option<i64>,
+}
+
+/// What is known of a value that is not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest {
+    /// Its size in bytes.
+    pub size: i64,
+    /// Its SHA-256.
+    pub sha256: Vec<u8>,
 }
 
 /// A header of a record. A name that is not UTF-8 cannot be read through the client library and is kept as
@@ -56,15 +85,13 @@ pub struct RecordMark {
 }
 
 impl Record {
-    /// The mark by which this record is known again.
-    pub fn mark(&self) -> RecordMark {
-        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-        for part in [&self.key, &self.value] {
-            let length = part.as_ref().map_or(u64::MAX, |bytes| bytes.len() as u64);
-            hasher.update(&length.to_le_bytes());
-            hasher.update(part.as_deref().unwrap_or_default());
-        }
-        RecordMark { offset: self.offset, timestamp: self.timestamp, hash: hasher.digest().cast_signed() }
+    /// The mark by which this record is known again; none where it could not be read.
+    pub fn mark(&self) -> Option<RecordMark> {
+        let hash = match &self.left_out {
+            None => hash(self.key.as_deref(), self.value.as_deref()),
+            Some(left_out) => left_out.hash?,
+        };
+        Some(RecordMark { offset: self.offset, timestamp: self.timestamp, hash })
     }
 
     /// What the record occupies, in bytes.
@@ -72,6 +99,17 @@ impl Record {
         let headers: usize = self.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len)).sum();
         self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers + 64
     }
+}
+
+/// XXH3 of a record's key and value.
+pub fn hash(key: Option<&[u8]>, value: Option<&[u8]>) -> i64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    for part in [key, value] {
+        let length = part.map_or(u64::MAX, |bytes| bytes.len() as u64);
+        hasher.update(&length.to_le_bytes());
+        hasher.update(part.unwrap_or_default());
+    }
+    hasher.digest().cast_signed()
 }
 
 /// What arrived in a lane.
@@ -182,6 +220,8 @@ pub struct DeadLetterMessage {
     pub key: Option<Vec<u8>>,
     /// The original value.
     pub value: Option<Vec<u8>>,
+    /// What is known of the original value, where it is not kept.
+    pub digest: Option<Digest>,
     /// The original headers; ours come after them.
     pub headers: Vec<Header>,
     /// Why it is no campaign.
@@ -191,7 +231,8 @@ pub struct DeadLetterMessage {
 }
 
 impl DeadLetterMessage {
-    fn size(&self) -> usize {
+    /// What it takes, in bytes, the headers that it gets on its way included.
+    pub fn size(&self) -> usize {
         let headers: usize = self.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len)).sum();
         let original = self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len);
         original + headers + self.reason.len() + 1_024
@@ -219,13 +260,13 @@ pub enum BrokerError {
     /// The server refuses and will refuse again: size, right, topic.
     #[error("{0}")]
     Refused(String),
-    /// What the topic holds at an offset cannot be unpacked.
+    /// The topic of dead letters did not take a letter, or not in time. The drafts of the round are not to blame.
     #[error("{reason}")]
-    Unreadable {
-        /// Where.
-        offset: i64,
+    DeadLetters {
         /// Why, in words.
         reason: String,
+        /// Whether letters are sent otherwise from here on, such that it may take them.
+        learned: bool,
     },
     /// A transactional call overran its watchdog and was abandoned on its thread.
     #[error("a transactional call did not return within {seconds} s and was abandoned")]
@@ -259,13 +300,15 @@ pub trait Broker: Clone + Send + Sync + 'static {
     fn lanes(&self) -> impl Future<Output = Result<i32, BrokerError>> + Send;
     /// The mark of the record at an offset; none where no record is there (compacted, or a transaction's marker).
     fn mark_at(&self, lane: Lane, offset: i64) -> impl Future<Output = Result<Option<RecordMark>, BrokerError>> + Send;
+    /// Whether the topic of dead letters is there, and every partition of it has a leader.
+    fn dead_letter_topic(&self) -> impl Future<Output = Result<(), BrokerError>> + Send;
     /// Starts to read the lane from a position.
     fn open(&self, lane: Lane, position: i64) -> impl Future<Output = Result<Self::Input, BrokerError>> + Send;
 }
 
 /// The records of one lane, in order, from the position at which it was opened.
 pub trait Input: Send + 'static {
-    /// Waits for the next arrivals, at least one and at most `most`. Cancel safe: what was not returned comes again.
+    /// Waits for the next arrivals, at least one and at most `most`, and fewer where they are large. Cancel safe: what was not returned comes again.
     fn next(&mut self, most: usize) -> impl Future<Output = Result<Vec<Arrived>, BrokerError>> + Send;
 }
 

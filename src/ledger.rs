@@ -119,6 +119,15 @@ pub struct Uncounted {
     pub cancelled: bool,
 }
 
+/// A dead letter that no round has published. What it holds stays in the ledger until a round takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingLetter {
+    /// Its number in the ledger.
+    pub id: i64,
+    /// What it takes in a round, in bytes.
+    pub bytes: usize,
+}
+
 /// What a lane has to do, as the ledger knows it.
 #[derive(Debug, Clone, Default)]
 pub struct Due {
@@ -127,7 +136,9 @@ pub struct Due {
     /// Whether there are more of them than were asked for.
     pub more_running: bool,
     /// Dead letters that no round has published, oldest first.
-    pub dead_letters: Vec<DeadLetterMessage>,
+    pub dead_letters: Vec<WaitingLetter>,
+    /// Whether there are more of them.
+    pub more_dead_letters: bool,
     /// When the next campaign starts or ends.
     pub next_change: Option<EpochSeconds>,
     /// Campaigns that are over and whose untold audience is not counted yet.
@@ -158,7 +169,7 @@ pub struct Taken {
     /// [`Window::NEVER`].
     pub windows: Vec<(String, Window)>,
     /// Dead letters that a round has to publish.
-    pub dead_letters: Vec<DeadLetterMessage>,
+    pub dead_letters: Vec<WaitingLetter>,
     /// The next start or end among what arrived.
     pub next_change: Option<EpochSeconds>,
     /// How many records ended as what.
@@ -203,6 +214,13 @@ pub struct IntakeBatch {
     pub to: i64,
     /// The records with what each of them is.
     pub arrivals: Vec<(Record, Arrival)>,
+}
+
+impl IntakeBatch {
+    /// The mark of the last record that could be read.
+    pub fn last_mark(&self) -> Option<RecordMark> {
+        self.arrivals.iter().rev().find_map(|(record, _)| record.mark())
+    }
 }
 
 /// How a page of the main pass, and who was late, stand in a round.
@@ -342,6 +360,12 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     fn stored_round(&self, own: Ownership) -> impl Future<Output = Result<StoredRound, LedgerError>> + Send;
     /// Withdraws from the last recorded round the drafts of campaigns that are not open.
     fn withdraw(&self, own: Ownership, head: RoundHead) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Takes the dead letters out of the last recorded round, as their topic does not take them: they wait for a later one.
+    fn set_letters_aside(
+        &self,
+        own: Ownership,
+        head: RoundHead,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// What there is to do, at most `most` campaigns. Scheduled campaigns whose start has come become active here, and ended ones expire or close.
     fn due(&self, own: Ownership, most: usize) -> impl Future<Output = Result<Due, LedgerError>> + Send;
     /// Records what arrived, and moves the position.
@@ -431,6 +455,8 @@ pub trait OpenRound: Send + 'static {
         planned_cursor: Option<&str>,
         main_pass_over: bool,
     ) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
+    /// The dead letters with these ids, of those that no round has published, in the order of ids.
+    fn letters(&mut self, ids: &[i64]) -> impl Future<Output = Result<Vec<DeadLetterMessage>, LedgerError>> + Send;
     /// Gives the round up and the transaction back.
     fn abandon(self) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Copies the feedback rows.

@@ -1,8 +1,9 @@
 //! The memory for drafts in flight, all lanes of an instance together: `fanout.memory_limit`.
 //!
-//! It is given out in two halves. What a round holds (its clients) is taken before its pages are read and kept until it is published; what
-//! the client library holds of its messages is taken only while they are on their way. A publication waits for nothing but other
-//! publications, so that lanes cannot wait for one another in a circle.
+//! It is given out in three parts. What a round holds (its clients and its dead letters) is taken before its pages are read and kept until it is
+//! published; what the client library holds of its messages is taken only while they are on their way; what an intake holds, only while it is
+//! recorded. A publication waits for nothing but other publications, an intake for other intakes, so that lanes cannot wait for one another in a
+//! circle.
 
 use std::sync::Arc;
 
@@ -18,12 +19,13 @@ const LARGEST_PUBLICATION: usize = 8 << 20;
 /// Memory that lanes share. Counted in kilobytes, a begun one as a whole.
 #[derive(Debug)]
 pub struct Memory {
-    rounds: Half,
-    publications: Half,
+    rounds: Part,
+    publications: Part,
+    intakes: Part,
 }
 
 #[derive(Debug)]
-struct Half {
+struct Part {
     free: Arc<Semaphore>,
     kilobytes: u32,
 }
@@ -37,8 +39,8 @@ pub struct Held {
 impl Memory {
     /// So many bytes in all.
     pub fn new(bytes: usize) -> Self {
-        let half = u32::try_from(bytes / 2 / 1024).unwrap_or(u32::MAX).clamp(1, 1 << 28);
-        Self { rounds: Half::new(half), publications: Half::new(half) }
+        let eighth = u32::try_from(bytes / 8 / 1024).unwrap_or(u32::MAX).clamp(1, 1 << 26);
+        Self { rounds: Part::new(4 * eighth), publications: Part::new(3 * eighth), intakes: Part::new(eighth) }
     }
 
     /// Most clients of one round: a lane has two rounds in memory at once.
@@ -46,9 +48,9 @@ impl Memory {
         (self.rounds.kilobytes as usize * 1024 / 2 / LARGEST_CLIENT).max(1)
     }
 
-    /// Waits for what the clients of a round may take.
-    pub async fn for_round(&self, clients: usize) -> Held {
-        self.rounds.take(clients.saturating_mul(LARGEST_CLIENT)).await
+    /// Waits for what the clients of a round may take, and its dead letters, which are so many bytes.
+    pub async fn for_round(&self, clients: usize, letters: usize) -> Held {
+        self.rounds.take(clients.saturating_mul(LARGEST_CLIENT).saturating_add(letters)).await
     }
 
     /// Waits for what messages of so many bytes in all take on their way.
@@ -56,18 +58,24 @@ impl Memory {
         self.publications.take(bytes.min(LARGEST_PUBLICATION)).await
     }
 
+    /// Waits for what records of so many bytes in all take while they are recorded.
+    pub async fn for_intake(&self, bytes: usize) -> Held {
+        self.intakes.take(bytes).await
+    }
+
     /// How much there is in all, in bytes.
     pub fn limit(&self) -> u64 {
-        (u64::from(self.rounds.kilobytes) + u64::from(self.publications.kilobytes)) * 1024
+        [&self.rounds, &self.publications, &self.intakes].map(|part| u64::from(part.kilobytes)).iter().sum::<u64>()
+            * 1024
     }
 
     /// How much of it is taken, in bytes.
     pub fn taken(&self) -> u64 {
-        self.rounds.taken() + self.publications.taken()
+        self.rounds.taken() + self.publications.taken() + self.intakes.taken()
     }
 }
 
-impl Half {
+impl Part {
     fn new(kilobytes: u32) -> Self {
         Self { free: Arc::new(Semaphore::new(kilobytes as usize)), kilobytes }
     }
@@ -107,18 +115,18 @@ mod tests {
     #[tokio::test]
     async fn what_a_round_does_not_need_is_there_for_others() {
         let memory = Memory::new(2 << 20);
-        let mut held = memory.for_round(1 << 20).await;
-        assert!(memory.for_round(1).now_or_never().is_none(), "one round may take all of its half");
+        let mut held = memory.for_round(1 << 20, 0).await;
+        assert!(memory.for_round(1, 0).now_or_never().is_none(), "one round may take all of its part");
         held.shrink_to(10 << 10);
         assert_eq!(memory.taken(), 10 << 10);
-        assert!(memory.for_round(100).now_or_never().is_some());
+        assert!(memory.for_round(100, 0).now_or_never().is_some());
     }
 
     #[tokio::test]
-    async fn publications_go_on_however_many_rounds_wait() {
+    async fn publications_and_intakes_go_on_however_many_rounds_wait() {
         let memory = Memory::new(2 << 20);
-        let _rounds = memory.for_round(usize::MAX).await;
-        let held = memory.for_publication(usize::MAX).await;
+        let _rounds = memory.for_round(usize::MAX, 0).await;
+        let held = (memory.for_publication(usize::MAX).await, memory.for_intake(usize::MAX).await);
         assert_eq!(memory.taken(), memory.limit());
         drop(held);
         assert_eq!(memory.taken(), 1 << 20);

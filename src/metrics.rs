@@ -26,7 +26,7 @@ pub use format::Format;
 pub use lag::Lag;
 pub use readiness::{LaneReport, Need, Readiness};
 
-use crate::broker::Lane;
+use crate::broker::{BrokerError, Lane};
 use crate::ledger::{Halt, IntakeBatch, RoundContent, Taken};
 use crate::memory::Memory;
 use crate::postgres::headroom::Headroom;
@@ -75,6 +75,7 @@ struct LaneView {
     running_campaigns: usize,
     /// The halt that the log named last, while the lane did not run.
     named: Option<Halt>,
+    waiting_letters: usize,
 }
 
 impl LaneView {
@@ -86,6 +87,7 @@ impl LaneView {
             lag: lag::Tracker::default(),
             running_campaigns: 0,
             named: None,
+            waiting_letters: 0,
         }
     }
 
@@ -108,6 +110,8 @@ struct Standing {
     polled: Mutex<Option<Instant>>,
     stopping: AtomicBool,
     paused: AtomicBool,
+    /// Why the topic of dead letters takes none.
+    letters_wait: Mutex<Option<String>>,
     /// The memory for drafts in flight.
     memory: OnceLock<Arc<Memory>>,
     clock_difference: Mutex<Option<f64>>,
@@ -245,6 +249,13 @@ impl Board {
         }
     }
 
+    /// So many dead letters of a lane wait to be published, as far as they are in memory.
+    pub fn waiting_letters(&self, lane: Lane, letters: usize) {
+        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+            view.waiting_letters = letters;
+        }
+    }
+
     /// A step took this long.
     pub fn step(&self, step: &'static str, took: Duration) {
         tracing::trace!(step, ?took, "step");
@@ -333,6 +344,20 @@ impl Board {
         // What was there at the first try was never waited for.
         if matches!(before, Some(readiness::Standing::Missing(_))) {
             tracing::info!("{} is there", need.shown());
+        }
+    }
+
+    /// The topic of dead letters takes none for this reason, so that they wait beside the rounds; or it takes them. The log says each reason
+    /// once in a row.
+    pub fn dead_letter_topic(&self, refusal: Option<&BrokerError>) {
+        let why = refusal.map(ToString::to_string);
+        let before = std::mem::replace(&mut *locked(&self.standing.letters_wait), why.clone());
+        match (why, before) {
+            (Some(why), before) if before.as_ref() != Some(&why) => {
+                tracing::warn!("dead letters wait, drafts do not: {}", anonymous(&why));
+            }
+            (None, Some(_)) => tracing::info!("the topic of dead letters takes them again"),
+            _ => {}
         }
     }
 

@@ -29,6 +29,7 @@ use crate::postgres::{migrate, needs};
 use crate::reach;
 use crate::way::brake::{self, Brake, Look};
 use crate::way::lookout::Lookout;
+use crate::way::outlet::Outlet;
 use crate::way::pace::Arrivals;
 use crate::way::rate::Rate;
 use crate::way::{Deps, Limits};
@@ -166,8 +167,21 @@ async fn start(
     board.watch_memory(Arc::clone(&memory));
     let rate = Rate::new(config.fanout.rate_limit);
     let board = Arc::clone(board);
-    let (lookout, arrivals) = (Lookout::default(), Arrivals::default());
-    Ok(Arc::new(Deps { broker, ledger, audience, clock, limits, memory, rate, brake, lookout, arrivals, board }))
+    let (lookout, arrivals, outlet) = (Lookout::default(), Arrivals::default(), Outlet::new(Arc::clone(&board)));
+    Ok(Arc::new(Deps {
+        broker,
+        ledger,
+        audience,
+        clock,
+        limits,
+        memory,
+        rate,
+        brake,
+        lookout,
+        arrivals,
+        outlet,
+        board,
+    }))
 }
 
 /// The ledger and the feedback table are there, and are ours to read and write.

@@ -70,6 +70,8 @@ pub struct Topic {
     pub partitions: i32,
     /// Its max.message.bytes, where this user may read it.
     pub max_message_bytes: Option<usize>,
+    /// Whether it is compacted, where this user may read that.
+    pub compacted: Option<bool>,
 }
 
 /// How many members the group of this configuration has: the instances that run, and one that was killed until its session ends.
@@ -100,6 +102,9 @@ impl KafkaBroker {
         let limits = Limits {
             notifications: limit(Some(&kafka.topics.notifications)),
             dead_letters: limit(kafka.topics.dead_letters.as_ref()),
+            dead_letters_compacted: topics
+                .iter()
+                .any(|topic| Some(&topic.name) == kafka.topics.dead_letters.as_ref() && topic.compacted == Some(true)),
         };
         let producers = Producers::new(kafka, limits, reader.clone());
         let shared = Shared { kafka: kafka.clone(), cluster, reader, producers, membership: OnceLock::new() };
@@ -215,6 +220,12 @@ impl Broker for KafkaBroker {
         self.shared.reader.mark_at(lane, offset).await
     }
 
+    async fn dead_letter_topic(&self) -> Result<(), BrokerError> {
+        let Some(topic) = self.shared.kafka.topics.dead_letters.clone() else { return Ok(()) };
+        let doing = format!("looking at topic {topic}");
+        self.shared.reader.ask(doing, move |consumer, _| led_partitions(consumer, &topic)).await
+    }
+
     async fn open(&self, lane: Lane, position: i64) -> Result<LaneInput, BrokerError> {
         self.shared.reader.open(lane, position).await
     }
@@ -302,12 +313,14 @@ async fn look_at(kafka: &config::Kafka, reader: &Reader) -> Result<Vec<Topic>, B
         [Some(&topics.campaigns), Some(&topics.notifications), topics.dead_letters.as_ref()].into_iter().flatten()
     {
         let partitions = partitions(reader, name).await?;
-        found.push(Topic { name: name.clone(), partitions, max_message_bytes: None });
+        found.push(Topic { name: name.clone(), partitions, max_message_bytes: None, compacted: None });
     }
     let written: Vec<&str> = found.iter().map(|topic| topic.name.as_str()).collect();
-    let limits = limits(kafka, &written).await;
+    let settings = settings_of(kafka, &written).await;
     for topic in &mut found {
-        topic.max_message_bytes = limits.get(&topic.name).copied();
+        let Some(settings) = settings.get(&topic.name) else { continue };
+        topic.max_message_bytes = settings.max_message_bytes;
+        topic.compacted = settings.compacted;
     }
     Ok(found)
 }
@@ -343,8 +356,23 @@ fn partitions_once(consumer: &BaseConsumer<Observer>, name: &str) -> KafkaResult
     }
 }
 
-/// max.message.bytes of the topics whose configuration this user may read.
-async fn limits(kafka: &config::Kafka, topics: &[&str]) -> BTreeMap<String, usize> {
+/// Whether every partition of a topic has a leader, by which it can be written to.
+fn led_partitions(consumer: &BaseConsumer<Observer>, name: &str) -> KafkaResult<()> {
+    let metadata = consumer.fetch_metadata(Some(name), ASK)?;
+    let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+    let topic = metadata.topics().iter().find(|topic| topic.name() == name).ok_or(unknown)?;
+    let failed = topic.error().or_else(|| topic.partitions().iter().find_map(|partition| partition.error()));
+    failed.map_or(Ok(()), |error| Err(KafkaError::MetadataFetch(error.into())))
+}
+
+/// What is needed of a topic's settings.
+struct TopicSettings {
+    max_message_bytes: Option<usize>,
+    compacted: Option<bool>,
+}
+
+/// Settings of the topics whose configuration this user may read.
+async fn settings_of(kafka: &config::Kafka, topics: &[&str]) -> BTreeMap<String, TopicSettings> {
     let Ok(admin) = client::settings(kafka, Role::Producer, "admin", &[], &[])
         .create_with_context::<_, AdminClient<Observer>>(Observer::default())
     else {
@@ -355,13 +383,17 @@ async fn limits(kafka: &config::Kafka, topics: &[&str]) -> BTreeMap<String, usiz
     let answered = admin.describe_configs(&asked, &options).await;
     let limits = answered.into_iter().flatten().flatten().filter_map(|topic| {
         let rdkafka::admin::OwnedResourceSpecifier::Topic(name) = &topic.specifier else { return None };
-        let limit = topic.get("max.message.bytes")?.value.as_ref()?.parse().ok()?;
-        Some((name.clone(), limit))
+        let value = |key| topic.get(key)?.value.clone();
+        let settings = TopicSettings {
+            max_message_bytes: value("max.message.bytes").and_then(|limit| limit.parse().ok()),
+            compacted: value("cleanup.policy").map(|policy| policy.contains("compact")),
+        };
+        Some((name.clone(), settings))
     });
-    let limits = limits.collect();
+    let settings = limits.collect();
     // Its end waits for a thread.
     let _ = tokio::task::spawn_blocking(move || drop(admin)).await;
-    limits
+    settings
 }
 
 fn offsets_at(

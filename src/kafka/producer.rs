@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::client::{LISTEN, Observer, settings};
 use super::deliveries::{self, Deliveries, Failed, hear_out, hearing_of_breaks, is_full};
-use super::message::{self, DeadLetter};
+use super::message::{self, DeadLetter, Takes};
 use super::reader::Reader;
 use crate::broker::{BrokerError, DeadLetterMessage, Lane, Producer, Publication};
 use crate::config;
@@ -43,6 +43,10 @@ const HUNG: Duration = Duration::from_secs(60);
 const DELIVERY: Duration = Duration::from_secs(60);
 /// How long a round's transaction may be open, in milliseconds.
 pub(super) const TRANSACTION_MILLIS: &str = "60000";
+/// How long dead letters may be on their way when nothing else is: the drafts of their round do not wait for them longer.
+const LETTERS_LATE: Duration = Duration::from_secs(3);
+/// A dead letter of which nothing is left but where it came from and why is smaller.
+const SMALLEST_LETTER: usize = 4_096;
 /// A producer that nobody claims is disposed of after this long.
 const UNCLAIMED: Duration = Duration::from_secs(60);
 /// Most producers of one lane at once: the one in use, and former ones that are still being disposed of or hang.
@@ -80,6 +84,7 @@ struct Topics {
     notifications: String,
     dead_letters: Option<String>,
     dead_letter_limit: AtomicUsize,
+    dead_letters_compacted: AtomicBool,
 }
 
 /// What is remembered of a lane from producer to producer.
@@ -120,6 +125,8 @@ pub struct Limits {
     pub notifications: usize,
     /// In the dead letters topic.
     pub dead_letters: usize,
+    /// Whether the dead letters topic is compacted, as far as it may be known.
+    pub dead_letters_compacted: bool,
 }
 
 fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
@@ -160,6 +167,7 @@ impl Producers {
             notifications: kafka.topics.notifications.clone(),
             dead_letters: kafka.topics.dead_letters.clone(),
             dead_letter_limit: AtomicUsize::new(limits.dead_letters),
+            dead_letters_compacted: AtomicBool::new(limits.dead_letters_compacted),
         };
         Self {
             shared: Arc::new(Shared {
@@ -563,10 +571,10 @@ impl Worker {
         let offsets = self.offsets(round).map_err(|error| self.explain("naming the lane's offset", &error))?;
         self.producer
             .send_offsets_to_transaction(&offsets, &self.group, CALL)
-            .map_err(|error| self.explain("sending the lane's offset", &error))?;
+            .map_err(|error| self.cause("sending the lane's offset", &error))?;
         fail_point("publish.offsets_sent");
         // The messages were on their way meanwhile.
-        self.deliver(&go_on)?;
+        self.deliver(if records { round.dead_letters.len() } else { 0 }, &go_on)?;
         go_on()?;
         self.pulse.beat();
         self.producer.commit_transaction(CALL).map_err(|error| self.explain("committing a transaction", &error))?;
@@ -617,10 +625,13 @@ impl Worker {
     ) -> Result<(), BrokerError> {
         let topics = &self.shared.topics;
         let Some(topic) = &topics.dead_letters else { return Ok(()) };
-        let limit = topics.dead_letter_limit.load(Ordering::Relaxed);
-        let message = DeadLetter::fit(letter, &topics.campaigns, limit);
+        let takes = Takes {
+            most_bytes: topics.dead_letter_limit.load(Ordering::Relaxed),
+            compacted: topics.dead_letters_compacted.load(Ordering::Relaxed),
+        };
+        let message = DeadLetter::fit(letter, &topics.campaigns, &takes);
         let headers = message.headers.iter().map(|header| (header.name.as_str(), header.value.as_ref()));
-        self.send(topic, message.key, message.value, message::headers(headers), go_on)
+        self.send(topic, message.key.as_deref(), message.value, message::headers(headers), go_on)
     }
 
     /// Hands one message to librdkafka, waiting for room.
@@ -647,7 +658,10 @@ impl Worker {
             record = match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((error, record)) if is_full(&error) && has_time(&mut until) => record,
-                Err((error, _)) => return Err(self.explain(&format!("writing to topic {topic}"), &error)),
+                Err((error, _)) => {
+                    self.delivered_so_far()?;
+                    return Err(self.unwritten(topic, &error, false));
+                }
             };
             self.producer.poll(Duration::from_millis(1));
             self.delivered_so_far()?;
@@ -656,9 +670,10 @@ impl Worker {
         }
     }
 
-    /// Waits until every message is delivered.
-    fn deliver(&self, go_on: &dyn Fn() -> Result<(), BrokerError>) -> Result<(), BrokerError> {
+    /// Waits until every message is delivered, so many dead letters among them.
+    fn deliver(&self, letters: usize, go_on: &dyn Fn() -> Result<(), BrokerError>) -> Result<(), BrokerError> {
         let until = Instant::now() + DELIVERY;
+        let mut alone_since = None;
         let mut pause = SHORTEST_PAUSE;
         loop {
             self.producer.poll(Duration::ZERO);
@@ -666,6 +681,12 @@ impl Worker {
             let in_flight = self.producer.in_flight_count();
             if in_flight == 0 {
                 return Ok(());
+            }
+            // They were handed over last, and so are the last on their way.
+            if usize::try_from(in_flight).is_ok_and(|left| left <= letters)
+                && alone_since.get_or_insert_with(Instant::now).elapsed() > LETTERS_LATE
+            {
+                return Err(self.letters_late());
             }
             if Instant::now() >= until {
                 let error = KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut);
@@ -681,17 +702,49 @@ impl Worker {
 
     fn delivered_so_far(&self) -> Result<(), BrokerError> {
         let Some(Failed { error, topic, size }) = self.producer.context().failed() else { return Ok(()) };
-        self.learn_limit(&error, &topic, size);
-        Err(self.explain(&format!("writing to topic {topic}"), &error))
+        let is_letter = self.shared.topics.dead_letters.as_deref() == Some(&topic);
+        let learned = is_letter && self.learn(&error, size);
+        Err(self.unwritten(&topic, &error, learned))
     }
 
-    /// Where the topic's limit may not be read, a refused dead letter teaches it: the next attempt leaves more out.
-    fn learn_limit(&self, error: &KafkaError, topic: &str, size: usize) {
+    /// Where the topic's settings may not be read, a refused dead letter teaches them: the next attempt leaves more out, or has a key. Whether
+    /// something was learned.
+    fn learn(&self, error: &KafkaError, size: usize) -> bool {
         let topics = &self.shared.topics;
-        let too_large = error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge);
-        if too_large && topics.dead_letters.as_deref() == Some(topic) {
-            topics.dead_letter_limit.fetch_min(size / 2, Ordering::Relaxed);
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                // Below this nothing is left to leave out.
+                let limit = (size / 2).max(SMALLEST_LETTER);
+                topics.dead_letter_limit.fetch_min(limit, Ordering::Relaxed) > limit
+            }
+            Some(RDKafkaErrorCode::InvalidRecord) => !topics.dead_letters_compacted.swap(true, Ordering::Relaxed),
+            _ => false,
         }
+    }
+
+    /// A message was not written. Dead letters are not to hold up drafts, so their topic is told apart.
+    fn unwritten(&self, topic: &str, error: &KafkaError, learned: bool) -> BrokerError {
+        match self.explain(&format!("writing to topic {topic}"), error) {
+            BrokerError::Passing(reason) | BrokerError::Refused(reason)
+                if self.shared.topics.dead_letters.as_deref() == Some(topic) =>
+            {
+                BrokerError::DeadLetters { reason, learned }
+            }
+            other => other,
+        }
+    }
+
+    fn letters_late(&self) -> BrokerError {
+        let topic = self.shared.topics.dead_letters.as_deref().unwrap_or_default();
+        let seconds = LETTERS_LATE.as_secs();
+        let reason = format!("writing to topic {topic}: dead letters were not delivered within {seconds} s");
+        BrokerError::DeadLetters { reason, learned: false }
+    }
+
+    /// What a failed call means: a message that failed before it is the cause.
+    fn cause(&self, doing: &str, error: &KafkaError) -> BrokerError {
+        self.producer.poll(Duration::ZERO);
+        self.delivered_so_far().err().unwrap_or_else(|| self.explain(doing, error))
     }
 
     fn explain(&self, doing: &str, error: &KafkaError) -> BrokerError {
@@ -722,7 +775,11 @@ mod tests {
             client: std::collections::BTreeMap::new(),
         };
         let reader = Reader::start(&kafka).unwrap();
-        Producers::new(&kafka, Limits { notifications: 1_000_000, dead_letters: 1_000_000 }, reader)
+        Producers::new(
+            &kafka,
+            Limits { notifications: 1_000_000, dead_letters: 1_000_000, dead_letters_compacted: false },
+            reader,
+        )
     }
 
     /// A thread that hangs in a call.

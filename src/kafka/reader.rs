@@ -18,23 +18,30 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, oneshot};
 use tokio::task;
 
 use super::client::{ASK, Observer, listen, off_runtime, settings};
 use super::quiet::quietly;
-use crate::broker::{Arrived, BrokerError, Committed, Header, Input, Lane, Record, RecordMark};
+use crate::broker::{
+    Arrived, BrokerError, Committed, Digest, Header, Input, LARGEST_RECORD, LARGEST_REST, Lane, LeftOut, Record,
+    RecordMark, hash,
+};
 use crate::config;
 use crate::config::kafka_client::Role;
 
 /// A lane that holds this many records unread is not fetched any further, ...
 const QUEUED_RECORDS: &str = "1024";
-/// ... nor one that holds this many KiB. One larger record still passes: the broker always sends at least one batch.
-const QUEUED_KIB: &str = "4096";
-/// Most bytes of one lane in one fetch, as they lie in the broker's log.
-const FETCH_BYTES: &str = "262144";
+/// ... nor one that holds this many KiB: as much as an intake takes. One larger batch still passes: the broker always sends at least one.
+const QUEUED_KIB: &str = "512";
+/// Most bytes of one lane in one fetch, as they lie in the broker's log. All of it is unpacked at once, and may be a thousand times as much
+/// then.
+const FETCH_BYTES: &str = "16384";
+/// After this many bytes an intake's records are taken as they are, but for a single larger one.
+const INTAKE_BYTES: usize = 512 << 10;
 /// How long a lane has to be quiet before the gap behind its last record is looked at.
 const REST: Duration = Duration::from_millis(500);
 /// A missed wake-up costs at most this.
@@ -248,7 +255,7 @@ impl Reader {
         let first = first
             .await
             .map_err(|_| BrokerError::Passing(format!("reading offset {offset} of lane {lane}: timed out")))??;
-        Ok(first.filter(|record| record.offset == offset).map(|record| record.mark()))
+        Ok(first.filter(|record| record.offset == offset).and_then(|record| record.mark()))
     }
 
     /// Starts to read a lane. One that is open is closed for its former reader.
@@ -260,6 +267,7 @@ impl Reader {
             slot: Arc::clone(&slot),
             position,
             ending: Ending::Reading,
+            unreadable: None,
             failure: None,
         };
         self.tell(|reply| Command::Open { lane, position, slot, reply }).await?;
@@ -435,6 +443,8 @@ enum Ending {
     Confirming(i64),
     /// The position is the end.
     Rested,
+    /// The lane is being set behind what cannot be unpacked.
+    PassingOver(Pending<()>),
 }
 
 /// The records of a lane, in order. Dropping it closes the lane.
@@ -444,6 +454,8 @@ pub struct LaneInput {
     slot: Arc<Slot>,
     position: i64,
     ending: Ending,
+    /// The offset at which nothing could be unpacked; where it is met a second time, it is passed over.
+    unreadable: Option<i64>,
     failure: Option<Failure>,
 }
 
@@ -490,7 +502,7 @@ impl LaneInput {
     /// Takes what is there. A failure is kept until everything before it was delivered.
     fn take(&mut self, most: usize) -> Vec<Arrived> {
         let mut arrived = Vec::new();
-        if matches!(self.ending, Ending::Seeking(..)) {
+        if matches!(self.ending, Ending::Seeking(..) | Ending::PassingOver(_)) {
             // What is queued lies before the seek; the end that confirms W comes after it.
             return arrived;
         }
@@ -500,16 +512,25 @@ impl LaneInput {
             self.failure = Some(Failure::Closed);
             return arrived;
         };
-        while arrived.len() < most.max(1) {
+        let mut bytes = 0;
+        while arrived.len() < most.max(1) && bytes < INTAKE_BYTES {
             match queue.poll(Duration::ZERO) {
                 None => break,
                 Some(Ok(message)) if message.offset() < self.position => {}
                 Some(Ok(message)) => {
                     self.position = message.offset() + 1;
                     self.ending = Ending::Reading;
-                    arrived.push(Arrived::Record(record(&message)));
+                    let record = record(&message);
+                    bytes += record.size();
+                    arrived.push(Arrived::Record(record));
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => arrived.extend(self.ended()),
+                Some(Err(error)) if is_unreadable(&error) => {
+                    if let Some(record) = self.pass_over(&error) {
+                        arrived.push(Arrived::Record(record));
+                        break;
+                    }
+                }
                 Some(Err(error)) => {
                     self.failure = Some(Failure::Kafka(error));
                     break;
@@ -531,13 +552,36 @@ impl LaneInput {
         Some(Arrived::End(end))
     }
 
+    /// What stands at the position cannot be unpacked. It is read once more, in case it was damaged on its way; then it is passed over, as a
+    /// record of which nothing is known. So each offset of a batch is, since nothing says where a batch ends.
+    fn pass_over(&mut self, error: &KafkaError) -> Option<Record> {
+        let offset = self.position;
+        let before = self.unreadable.replace(offset);
+        if before != Some(offset) && before != Some(offset - 1) {
+            return None;
+        }
+        self.position += 1;
+        self.set_back();
+        let reason = format!(
+            "what stands at this offset cannot be unpacked ({error}): it is damaged, or its compressed batch is larger unpacked than \
+             receive.message.max.bytes allows; send it again in a smaller batch"
+        );
+        let left_out = LeftOut { parts: vec!["key", "value", "headers"], reason, value: None, hash: None };
+        let headers = Vec::new();
+        Some(Record { offset, timestamp: -1, key: None, value: None, headers, left_out: Some(left_out) })
+    }
+
+    /// Begins to read from the position.
+    fn set_back(&mut self) {
+        let (reader, lane, position, slot) = (self.reader.clone(), self.lane, self.position, Arc::clone(&self.slot));
+        let sought = async move { reader.tell(|reply| Command::Seek { lane, position, slot, reply }).await };
+        self.ending = Ending::PassingOver(Box::pin(sought));
+    }
+
     fn explain(&self, failure: &Failure) -> BrokerError {
         let doing = format!("reading lane {} at offset {}", self.lane, self.position);
         match failure {
             Failure::Closed => BrokerError::Passing(format!("{doing}: the lane was opened once more, or closed")),
-            Failure::Kafka(error) if is_unreadable(error) => {
-                BrokerError::Unreadable { offset: self.position, reason: format!("{doing}: {error}") }
-            }
             Failure::Kafka(error) => self.reader.shared.observer.explain(&doing, error),
         }
     }
@@ -569,6 +613,11 @@ impl LaneInput {
                     Ok(()) => Ending::Confirming(*end),
                     Err(_) => Ending::Reached(Instant::now()),
                 };
+            }
+            Ending::PassingOver(sought) => {
+                // One that failed is met again at the old place, and passed over there.
+                let _ = sought.await;
+                self.ending = Ending::Reading;
             }
         }
     }
@@ -607,20 +656,58 @@ impl LaneInput {
     }
 }
 
+/// A record as it is kept: of one that is too large, what it was.
 fn record(message: &BorrowedMessage<'_>) -> Record {
+    let (key, value) = (message.key(), message.payload());
+    let headers = message.headers();
+    let headers_size = headers.map_or(0, |headers| (0..headers.count()).map(|index| header_size(headers, index)).sum());
+    let left_out = left_out(key, value, headers_size);
+    let keeps = |part| left_out.as_ref().is_none_or(|left_out| !left_out.parts.contains(&part));
+    let read = |headers| (0..BorrowedHeaders::count(headers)).filter_map(|index| header(headers, index)).collect();
     Record {
         offset: message.offset(),
         timestamp: message.timestamp().to_millis().unwrap_or(-1),
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
-        headers: message
-            .headers()
-            .map_or_else(Vec::new, |headers| (0..headers.count()).filter_map(|index| header(headers, index)).collect()),
+        key: key.filter(|_| keeps("key")).map(<[u8]>::to_vec),
+        value: value.filter(|_| keeps("value")).map(<[u8]>::to_vec),
+        headers: headers.filter(|_| keeps("headers")).map_or_else(Vec::new, read),
+        left_out,
     }
 }
 
+/// What is left out of a record with these parts, if it is too large.
+fn left_out(key: Option<&[u8]>, value: Option<&[u8]>, headers: usize) -> Option<LeftOut> {
+    let (key_size, value_size) = (key.map_or(0, <[u8]>::len), value.map_or(0, <[u8]>::len));
+    let size = key_size + value_size + headers;
+    if size <= LARGEST_RECORD {
+        return None;
+    }
+    let sizes = [("key", key_size), ("value", value_size), ("headers", headers)];
+    let large = |(part, size): &(&'static str, usize)| (*size > LARGEST_REST).then_some(*part);
+    Some(LeftOut {
+        parts: sizes.iter().filter_map(large).collect(),
+        reason: format!(
+            "the record takes {size} bytes unpacked (key {key_size}, value {value_size}, headers {headers}), and at most {LARGEST_RECORD} \
+             are allowed; leave out what is no field of a campaign"
+        ),
+        value: value
+            .filter(|_| value_size > LARGEST_REST)
+            .map(|value| Digest { size: value_size as i64, sha256: Sha256::digest(value).to_vec() }),
+        hash: Some(hash(key, value)),
+    })
+}
+
+/// What a header takes, by its value where its name cannot be read.
+fn header_size(headers: &BorrowedHeaders, index: usize) -> usize {
+    let read = quietly(|| {
+        catch_unwind(AssertUnwindSafe(|| {
+            headers.try_get(index).map_or(0, |header| header.key.len() + header.value.map_or(0, <[u8]>::len))
+        }))
+    });
+    read.unwrap_or_default() + 16
+}
+
 /// The library panics where a header's name is not UTF-8, and shows its value to nobody then.
-fn header(headers: &impl Headers, index: usize) -> Option<Header> {
+fn header(headers: &BorrowedHeaders, index: usize) -> Option<Header> {
     let read = quietly(|| {
         catch_unwind(AssertUnwindSafe(|| {
             headers

@@ -61,7 +61,7 @@ pub(super) enum Standing {
 }
 
 /// What `/readyz` answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Readiness {
     /// Nothing is missing.
     pub ready: bool,
@@ -126,11 +126,13 @@ impl LaneReport {
 }
 
 impl super::Standing {
-    /// What waits behind senders' open transactions.
+    /// What waits behind senders' open transactions, and dead letters whose topic takes none.
     fn warnings(&self) -> Vec<String> {
         let lanes = self.lanes();
         let held = lanes.iter().filter_map(|(lane, view)| Some((lane, view.lag.held_back.filter(|held| held.told)?)));
-        held.map(|(lane, held)| format!("lane {lane}: {}", held.said())).collect()
+        let held = held.map(|(lane, held)| format!("lane {lane}: {}", held.said()));
+        let letters = locked(&self.letters_wait);
+        held.chain(letters.iter().map(|why| format!("dead letters wait: {}", anonymous(why)))).collect()
     }
 
     pub(super) fn readiness(&self) -> Readiness {

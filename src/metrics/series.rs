@@ -217,6 +217,9 @@ impl Collector for Gauges {
         gauge(&mut encoder, "ready", "Whether the instance does its work, as /readyz says it", None, ready)?;
         let paused = u64::from(self.0.paused.load(Ordering::Relaxed));
         gauge(&mut encoder, "paused", "Whether an operator paused all sending", None, paused)?;
+        let refuses = u64::from(locked(&self.0.letters_wait).is_some());
+        let help = "Whether the topic of dead letters takes none";
+        gauge(&mut encoder, "dead_letter_topic_refuses", help, None, refuses)?;
         if let Some(memory) = self.0.memory.get() {
             let bytes = Some(&Unit::Bytes);
             gauge(&mut encoder, "memory_limit", "Memory that drafts in flight may take", bytes, memory.limit())?;
@@ -266,6 +269,9 @@ impl Gauges {
         let running = lanes.iter().map(|(lane, view)| (*lane, None, view.running_campaigns as u64));
         let help = "Campaigns of the lane that get drafts now, as far as they are in memory";
         lane_gauge(encoder, "running_campaigns", help, None, running)?;
+        let letters = lanes.iter().map(|(lane, view)| (*lane, None, view.waiting_letters as u64));
+        let help = "Dead letters of the lane that wait to be published, as far as they are in memory";
+        lane_gauge(encoder, "waiting_dead_letters", help, None, letters)?;
         let lags = || lanes.iter().filter_map(|(lane, view)| Some((*lane, view.lag.shown?)));
         let records = lags().map(|(lane, lag)| (lane, None, lag.records));
         lane_gauge(

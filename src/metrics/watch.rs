@@ -133,6 +133,10 @@ mod tests {
         async fn open(&self, _: Lane, _: i64) -> Result<Never, BrokerError> {
             away()
         }
+
+        async fn dead_letter_topic(&self) -> Result<(), BrokerError> {
+            away()
+        }
     }
 
     #[derive(Clone)]

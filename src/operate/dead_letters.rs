@@ -59,7 +59,7 @@ pub struct Summary {
     pub reason: String,
     /// Bytes of its key; null for a null key.
     pub key_bytes: Option<i32>,
-    /// Bytes of its value; null for a null value.
+    /// Bytes of its value, kept or not; null for a null value.
     pub value_bytes: Option<i32>,
     /// The lane whose rounds publish it in the topic of dead letters.
     pub publishing_lane: Lane,
@@ -89,6 +89,12 @@ pub struct Details {
     pub value: Option<Bytes>,
     /// The original headers, in their order.
     pub headers: Vec<HeaderBytes>,
+    /// The parts of the record that are not kept: `key`, `value`, `headers`; it was too large, or could not be read.
+    pub left_out: Vec<String>,
+    /// Bytes of a value that is not kept.
+    pub value_size: Option<i64>,
+    /// Its SHA-256, in hexadecimal.
+    pub value_sha256: Option<String>,
 }
 
 /// Bytes for JSON: one of the two is null.
@@ -125,7 +131,7 @@ pub struct HeaderBytes {
 }
 
 const SUMMARY: &str = "id, arrived_lane, record_offset, (extract(epoch from arrived_at) * 1000000)::int8, field, reason, \
-                       octet_length(key), octet_length(value), lane, round_seq, (extract(epoch from replayed_at) * 1000000)::int8, \
+                       octet_length(key), coalesce(octet_length(value), value_size::int4), lane, round_seq, (extract(epoch from replayed_at) * 1000000)::int8, \
                        replayed_by, (extract(epoch from replay_claimed_at) * 1000000)::int8, \
                        case when replay_claimed_at is not null then replay_claimed_by end";
 
@@ -148,7 +154,8 @@ pub async fn list(
 /// One dead letter.
 pub async fn show(pool: &Pool, id: i64) -> Result<Option<Details>, PostgresError> {
     let sql = format!(
-        "select {SUMMARY}, record_timestamp, key, value, header_names, header_values from dinnerbell.dead_letter where id = $1"
+        "select {SUMMARY}, record_timestamp, key, value, header_names, header_values, \
+         coalesce(string_to_array(left_out, ','), '{{}}'), value_size, encode(value_sha256, 'hex') from dinnerbell.dead_letter where id = $1"
     );
     let rows = pool.query(&sql, &[(&id, Type::INT8)]).await?;
     Ok(rows.first().map(|row| Details {
@@ -157,6 +164,9 @@ pub async fn show(pool: &Pool, id: i64) -> Result<Option<Details>, PostgresError
         key: row.get::<_, Option<Vec<u8>>>(15).map(Bytes::new),
         value: row.get::<_, Option<Vec<u8>>>(16).map(Bytes::new),
         headers: headers(row.get(17), row.get(18)),
+        left_out: row.get(19),
+        value_size: row.get(20),
+        value_sha256: row.get(21),
     }))
 }
 

@@ -67,6 +67,8 @@ pub struct Replayed {
     pub in_doubt: Vec<i64>,
     /// They have a header whose name is not UTF-8, which cannot be sent as it arrived.
     pub unreadable_headers: Vec<i64>,
+    /// Their record was too large to be kept whole, or could not be read.
+    pub not_kept: Vec<i64>,
     /// There are no such letters.
     pub unknown: Vec<i64>,
     /// Why the run ended early.
@@ -79,6 +81,7 @@ impl Replayed {
         self.error.is_none()
             && self.in_doubt.is_empty()
             && self.unreadable_headers.is_empty()
+            && self.not_kept.is_empty()
             && self.unknown.is_empty()
     }
 }
@@ -123,7 +126,7 @@ pub async fn replay(config: &Config, request: Request) -> Result<Replayed, Repla
 /// The letters that may be sent, with their size, in their order; the others are sorted into the outcome.
 async fn sort(pool: &Pool, request: &Request, outcome: &mut Replayed) -> Result<Vec<(i64, i64)>, PostgresError> {
     let columns = "id, coalesce(octet_length(key), 0)::int8 + coalesce(octet_length(value), 0), replayed_at is not null, \
-                   replay_claimed_at is not null, $5 = any(header_names)";
+                   replay_claimed_at is not null, $5 = any(header_names), left_out is not null";
     let unreadable = Header::UNREADABLE;
     let found = match &request.which {
         Which::Ids(ids) => {
@@ -144,6 +147,7 @@ async fn sort(pool: &Pool, request: &Request, outcome: &mut Replayed) -> Result<
         let (id, size): (i64, i64) = (row.get(0), row.get(1));
         let (already, in_doubt, unreadable): (bool, bool, bool) = (row.get(2), row.get(3), row.get(4));
         match (unreadable, request.again, in_doubt, already) {
+            _ if row.get(5) => outcome.not_kept.push(id),
             (true, ..) => outcome.unreadable_headers.push(id),
             (false, true, ..) | (false, false, false, false) => free.push((id, size)),
             (false, false, true, _) => outcome.in_doubt.push(id),

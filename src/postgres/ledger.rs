@@ -282,6 +282,10 @@ impl Ledger for PostgresLedger {
         self.withdraw_round(own, head).await
     }
 
+    async fn set_letters_aside(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+        self.set_aside(own, head).await
+    }
+
     async fn due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
         self.read_due(own, most).await
     }

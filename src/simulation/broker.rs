@@ -45,6 +45,20 @@ pub struct Kafka {
     pub notifications: BTreeMap<(String, String), Notification>,
     /// How often each dead letter was published, by its id.
     pub dead_letters: BTreeMap<i64, u32>,
+    /// How it stands with their topic.
+    pub letters: Letters,
+}
+
+/// How it stands with the topic of dead letters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Letters {
+    /// It takes them.
+    #[default]
+    Taken,
+    /// It is not there, and Kafka says so when asked.
+    Missing,
+    /// It is there, and takes none.
+    Refused,
 }
 
 /// A message of the notifications topic.
@@ -92,7 +106,7 @@ struct Announced {
 impl Kafka {
     pub(super) fn new(lanes: Lane) -> Self {
         let lanes = (0..lanes).map(|lane| (lane, Partition::default())).collect();
-        Self { lanes, notifications: BTreeMap::new(), dead_letters: BTreeMap::new() }
+        Self { lanes, notifications: BTreeMap::new(), dead_letters: BTreeMap::new(), letters: Letters::default() }
     }
 
     fn lane(&mut self, lane: Lane) -> &mut Partition {
@@ -108,7 +122,7 @@ impl Kafka {
     pub fn append(&mut self, lane: Lane, timestamp: i64, key: Option<Vec<u8>>, value: Option<Vec<u8>>, gap: i64) {
         let partition = self.lane(lane);
         let offset = partition.end + gap;
-        partition.records.push(Record { offset, timestamp, key, value, headers: Vec::new() });
+        partition.records.push(Record { offset, timestamp, key, value, headers: Vec::new(), left_out: None });
         partition.end = offset + 1;
     }
 
@@ -182,6 +196,14 @@ impl State {
         };
         let is_ours = self.database.campaigns.get(id).is_some_and(|row| row.lane == lane);
         entered < initialised && is_ours && self.database.changes.iter().any(cancels)
+    }
+
+    /// Whether the open transaction of the lane holds letters that their topic does not take.
+    fn refuses_letters(&mut self, lane: Lane) -> bool {
+        let refuses = self.kafka.letters != Letters::Taken;
+        let open = self.kafka.lane(lane).transaction.as_ref();
+        let holds = |open: &Transaction| open.publications.iter().any(|one| !one.publication.dead_letters.is_empty());
+        refuses && open.is_some_and(holds)
     }
 
     /// The transaction is committed: its records are there, and its offset.
@@ -320,9 +342,16 @@ impl Broker for SimBroker {
 
     async fn mark_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordMark>, BrokerError> {
         self.question("mark_at", move |kafka| {
-            kafka.lane(lane).records.iter().find(|record| record.offset == offset).map(Record::mark)
+            kafka.lane(lane).records.iter().find(|record| record.offset == offset).and_then(Record::mark)
         })
         .await
+    }
+
+    async fn dead_letter_topic(&self) -> Result<(), BrokerError> {
+        match self.question("dead_letter_topic", |kafka| kafka.letters).await? {
+            Letters::Missing => Err(BrokerError::Refused("the topic of dead letters is missing".to_owned())),
+            Letters::Taken | Letters::Refused => Ok(()),
+        }
     }
 
     async fn open(&self, lane: Lane, position: i64) -> Result<SimInput, BrokerError> {
@@ -444,6 +473,9 @@ async fn announce(
         state.transaction(lane, producer)?.get_or_insert(new).publications.push(announced);
     }
     step(&world, &caller).await?;
+    if world.state().refuses_letters(lane) {
+        return Err(BrokerError::DeadLetters { reason: "no letter is taken".to_owned(), learned: false });
+    }
     if let Some(open) = world.state().transaction(lane, producer)? {
         open.offset_sent = true;
         open.offset_of_before = None;

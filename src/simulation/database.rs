@@ -12,14 +12,13 @@ use crate::campaign::{Campaign, EpochSeconds, Window};
 use crate::draft::{Clients, DraftBatch, DraftTemplate, dead_letter_checksum};
 use crate::ledger::{
     Due, Entered, Halt, LedgerError, OpenCampaign, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed,
-    StoredRound, Tally, Uncounted,
+    StoredRound, Tally, Uncounted, WaitingLetter,
 };
 use crate::way::intake::State as Stage;
+use crate::way::work::MOST_LETTERS;
 
 /// The consumer group of every simulated service.
 pub const GROUP: &str = "simulation";
-/// Most dead letters that are loaded at once.
-const MOST_DEAD_LETTERS: usize = 100;
 /// Most ended campaigns that are loaded to be counted at once.
 const MOST_UNCOUNTED: usize = 100;
 
@@ -159,6 +158,11 @@ pub(super) struct Transaction {
 
 fn lost(own: Ownership, what: &str) -> LedgerError {
     LedgerError::NotMine(format!("lane {}: {what} is not what epoch {} left", own.lane, own.epoch))
+}
+
+/// A dead letter as a lane remembers it.
+pub(super) fn waiting(letter: &DeadLetterMessage) -> WaitingLetter {
+    WaitingLetter { id: letter.id, bytes: letter.size() }
 }
 
 /// A transaction that was ended meanwhile.
@@ -388,10 +392,14 @@ impl State {
         let more_uncounted = uncounted.len() > MOST_UNCOUNTED;
         uncounted.truncate(MOST_UNCOUNTED);
         let letters = database.dead_letters.iter().filter(|row| row.lane == own.lane && row.round_seq.is_none());
+        let mut letters: Vec<WaitingLetter> = letters.map(|row| waiting(&row.letter)).collect();
+        let more_dead_letters = letters.len() > MOST_LETTERS;
+        letters.truncate(MOST_LETTERS);
         Due {
             running: active.iter().take(most).filter_map(|row| row.running()).collect(),
             more_running: active.len() > most,
-            dead_letters: letters.take(MOST_DEAD_LETTERS).map(|row| row.letter.clone()).collect(),
+            dead_letters: letters,
+            more_dead_letters,
             next_change: starts.chain(ends).min(),
             uncounted,
             more_uncounted,
@@ -665,6 +673,32 @@ impl State {
         round.checksum = all.cast_signed();
         self.database.rounds.insert((own.lane, head.seq), round);
         Ok(())
+    }
+
+    /// Takes the dead letters out of the last round: its revision and checksum change, and they wait for a later one.
+    pub(super) fn set_letters_aside(&mut self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+        let lane = self.database.lane(own.lane);
+        if lane.epoch != own.epoch || lane.seq != head.seq {
+            return Err(lost(own, "the last round"));
+        }
+        let Some(round) = self.database.rounds.get_mut(&(own.lane, head.seq)) else {
+            return Err(lost(own, "the last round"));
+        };
+        let letters = std::mem::take(&mut round.dead_letters);
+        round.revision += 1;
+        let checksum = round.parts.iter().fold(0u64, |sum, part| sum.wrapping_add(part.checksum.cast_unsigned()));
+        round.checksum = checksum.cast_signed();
+        for letter in letters {
+            self.database.dead_letters[usize::try_from(letter).unwrap_or(0)].round_seq = None;
+        }
+        Ok(())
+    }
+
+    /// The dead letters with these ids that no round has published.
+    pub(super) fn letters(&self, ids: &[i64]) -> Vec<DeadLetterMessage> {
+        let of = |id: &i64| self.database.dead_letters.get(usize::try_from(*id).ok()?);
+        let free = ids.iter().filter_map(of).filter(|row| row.round_seq.is_none() || !self.has(Guard::DeadLetterOnce));
+        free.map(|row| row.letter.clone()).collect()
     }
 
     fn withdraw_part(&mut self, part: &mut PartRow) {

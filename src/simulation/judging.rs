@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::database::{CampaignRow, ChangeRow, DeadLetterRow};
+use super::database::{CampaignRow, ChangeRow, DeadLetterRow, waiting};
 use super::world::{Guard, State};
 use crate::broker::{DeadLetterMessage, Lane, Record};
 use crate::campaign::{Campaign, EpochSeconds, Window};
@@ -46,8 +46,8 @@ impl State {
             return Err(LedgerError::NotMine(format!("lane {}: the position is not what was left", own.lane)));
         }
         lane.position = batch.to;
-        if let Some((last, _)) = batch.arrivals.last() {
-            lane.last_record = Some(last.mark());
+        if let Some(last) = batch.last_mark() {
+            lane.last_record = Some(last);
         }
         let now = self.now();
         let mut intake = Intake { state: self, lane: own.lane, now, taken: Taken::default() };
@@ -251,13 +251,13 @@ impl Intake<'_> {
             offset: record.offset,
             key: record.key.clone(),
             value: record.value.clone(),
+            digest: record.left_out.as_ref().and_then(|left_out| left_out.value.clone()),
             headers: record.headers.clone(),
             reason: reason.reason.clone(),
             field: reason.field.map(str::to_owned),
         };
-        let row = DeadLetterRow { lane: self.lane, letter: letter.clone(), round_seq: None };
-        self.state.database.dead_letters.push(row);
-        self.taken.dead_letters.push(letter);
+        self.taken.dead_letters.push(waiting(&letter));
+        self.state.database.dead_letters.push(DeadLetterRow { lane: self.lane, letter, round_seq: None });
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::database::{Transaction, ended};
 use super::server::{Caller, Unanswered};
 use super::world::{Guard, Instance, Server, State, World};
-use crate::broker::Lane;
+use crate::broker::{DeadLetterMessage, Lane};
 use crate::campaign::EpochSeconds;
 use crate::draft::Clients;
 use crate::ledger::{
@@ -142,6 +142,15 @@ impl Ledger for SimLedger {
     async fn withdraw(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
         self.transact("withdraw", own, move |state| {
             state.withdraw(own, head)?;
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn set_letters_aside(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+        self.transact("set_letters_aside", own, move |state| {
+            state.set_letters_aside(own, head)?;
             state.committed();
             Ok(())
         })
@@ -402,6 +411,11 @@ impl OpenRound for SimRound {
     ) -> Result<Clients, LedgerError> {
         let (id, clients, cursor) = (id.to_owned(), clients.clone(), planned_cursor.map(str::to_owned));
         self.statement("late", move |state, _| Ok(state.late(&id, &clients, cursor.as_deref(), main_pass_over))).await
+    }
+
+    async fn letters(&mut self, ids: &[i64]) -> Result<Vec<DeadLetterMessage>, LedgerError> {
+        let ids = ids.to_vec();
+        self.statement("letters", move |state, _| Ok(state.letters(&ids))).await
     }
 
     async fn abandon(mut self) -> Result<(), LedgerError> {

@@ -13,6 +13,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::broker::{LARGEST_RECORD, LeftOut};
 use crate::campaign::{Campaign, EpochSeconds, Window};
 
 /// Most bytes of an id, an owner or a contact.
@@ -64,6 +65,11 @@ pub fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Arrival {
     arrival.unwrap_or_else(Arrival::DeadLetter)
 }
 
+/// What a record is of which something was left out: it cannot become a campaign.
+pub fn incomplete(left_out: &LeftOut) -> Arrival {
+    Arrival::DeadLetter(Reason::of_record(&left_out.reason))
+}
+
 /// The campaign that a tombstone names.
 fn cancelled_id(key: Option<&[u8]>) -> Result<String, Reason> {
     let wrong = |what: String| {
@@ -80,6 +86,10 @@ fn cancelled_id(key: Option<&[u8]>) -> Result<String, Reason> {
 
 /// The campaign that a value holds, or each rule that it breaks: [`decode`] makes one reason of them.
 pub fn campaign(value: &[u8]) -> Result<Campaign, Vec<Reason>> {
+    if value.len() > LARGEST_RECORD {
+        let text = format!("the value takes {} bytes, and a record may take {LARGEST_RECORD}", value.len());
+        return Err(vec![Reason::of_record(text)]);
+    }
     refuse_what_is_no_object(value).map_err(|reason| vec![reason])?;
     let utf8 = str::from_utf8(value);
     let mut reading = Reading::default();
@@ -130,6 +140,9 @@ fn refuse_what_is_no_object(value: &[u8]) -> Result<(), Reason> {
         let text = "the value begins with a byte order mark; it must be a JSON object in UTF-8 without one";
         return Err(Reason::of_record(text));
     }
+    if let Some(framing) = framing(value) {
+        return Err(Reason::of_record(format!("the value must be a JSON object in UTF-8; it {framing}")));
+    }
     let found = match value.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')) {
         Some(b'{') => return Ok(()),
         None => "blank",
@@ -140,6 +153,40 @@ fn refuse_what_is_no_object(value: &[u8]) -> Result<(), Reason> {
         Some(_) => "something else",
     };
     Err(Reason::of_record(format!("the value must be a JSON object in UTF-8; it is {found}")))
+}
+
+/// What a sender's serializer put around the object, or made of it, and what to do; as a sentence's end.
+fn framing(value: &[u8]) -> Option<String> {
+    let plain = "send the JSON itself, with a plain string or byte serializer";
+    let text = match value {
+        // Whatever the schema's language is: five bytes come before it.
+        [0, one, two, three, four, rest @ ..] if !rest.is_empty() => {
+            let schema = u32::from_be_bytes([*one, *two, *three, *four]);
+            if value[1] == b'{' && value[2] == 0 {
+                "is UTF-16; encode it in UTF-8".to_owned()
+            } else {
+                let of =
+                    if rest.trim_ascii_start().first() == Some(&b'{') { "" } else { ", probably Avro or Protobuf" };
+                format!(
+                    "begins like a record of a Schema Registry serializer (a zero byte and schema id {schema}{of}); {plain}, without \
+                     the serializer's prefix"
+                )
+            }
+        }
+        [b'{', 0, ..] => "is UTF-16; encode it in UTF-8".to_owned(),
+        [0xac, 0xed, 0, 5, ..] => format!("is an object of Java's serialization; {plain}"),
+        [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            "is compressed; send the JSON itself, and let the producer compress (compression.type)".to_owned()
+        }
+        [b'e', b'y', b'J' | b'A', ..] | [b'e', b'w', b'o' | b'0', ..] => format!("looks like Base64; {plain}"),
+        [b'b', b'\'' | b'"', ..] => format!("is Python's notation of bytes, not the bytes; {plain}"),
+        [b'<', ..] => "is XML or HTML".to_owned(),
+        _ if value.trim_ascii_start().starts_with(b"\"{") => {
+            format!("is a string that begins like an object: the JSON was encoded twice; {plain}")
+        }
+        _ => return None,
+    };
+    Some(text)
 }
 
 /// What a field must be.

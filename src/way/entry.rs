@@ -209,10 +209,19 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
 
 /// The ledger is one ahead: withdraw what is not open; the rest of that round is to be published from what was recorded. The lane does that as
 /// soon as it runs, so that its intake waits neither for a large round nor for an operator who paused all sending. Withdrawing takes time, in
-/// which the end of another campaign may pass: so the round is looked at again until nothing in it is to be withdrawn.
-async fn recorded<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, entered: &Entered) -> Result<Recorded, LaneError> {
+/// which the end of another campaign may pass: so the round is looked at again until nothing in it is to be withdrawn. Dead letters whose topic
+/// does not take them leave the round, so that its drafts do not wait for them.
+async fn recorded<B: Broker, L: Ledger, A, C>(
+    deps: &Deps<B, L, A, C>,
+    entered: &Entered,
+) -> Result<Recorded, LaneError> {
     let own = entered.ownership;
     let mut stored = deps.ledger.stored_round(own).await?;
+    if !stored.dead_letters.is_empty() && !deps.outlet.is_open(own.lane, || deps.broker.dead_letter_topic()).await {
+        deps.ledger.set_letters_aside(own, stored.head).await?;
+        fail_point("letters.set_aside");
+        stored = deps.ledger.stored_round(own).await?;
+    }
     while !stored.not_open.is_empty() {
         deps.ledger.withdraw(own, stored.head).await?;
         fail_point("withdraw.recorded");

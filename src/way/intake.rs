@@ -15,7 +15,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::decode::{Arrival, Reason, decode};
+use super::decode::{Arrival, Reason, decode, incomplete};
 use super::work::Work;
 use super::{Deps, LaneError};
 use crate::broker::{Arrived, Input};
@@ -159,6 +159,8 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
         }
         position = batch.to;
         let batch = Arc::new(batch);
+        let bytes = batch.arrivals.iter().map(|(record, _)| record.size()).sum();
+        let _held = deps.memory.for_intake(bytes).await;
         let began = Instant::now();
         let taken = deps.ledger.intake(own, Arc::clone(&batch)).await?;
         fail_point("intake.recorded");
@@ -167,6 +169,7 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
         deps.board.took_in(own.lane, &taken, &batch, took);
         taken.started.iter().for_each(|started| deps.arrivals.note(started.id()));
         work.add(taken);
+        deps.board.waiting_letters(own.lane, work.waiting_letters());
     }
 }
 
@@ -177,7 +180,10 @@ fn batch(from: i64, arrived: Vec<Arrived>) -> IntakeBatch {
         match arrived {
             Arrived::Record(record) if record.offset >= batch.to => {
                 batch.to = record.offset + 1;
-                let arrival = decode(record.key.as_deref(), record.value.as_deref());
+                let arrival = match &record.left_out {
+                    None => decode(record.key.as_deref(), record.value.as_deref()),
+                    Some(left_out) => incomplete(left_out),
+                };
                 batch.arrivals.push((record, arrival));
             }
             Arrived::Record(_) => {}

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::entry::{Entry, LastRound, Owned, enter, halt};
+use super::outlet::Carries;
 use super::policy::{Failures, Next};
 use super::rounds::Rounds;
 use super::work::Work;
@@ -133,6 +134,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
         failed = judge_changes(deps, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = lookout::look_out(deps, own.lane) => failed.map(|never: Infallible| match never {}),
         failed = late::repass(deps, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = carry_letters(deps, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = count_ended(deps, own, &work) => failed.map(|never: Infallible| match never {}),
     }
 }
@@ -154,6 +156,26 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
         if !taken.changed.is_empty() || !taken.dead_letters.is_empty() {
             work.judged(taken);
         }
+    }
+}
+
+/// Lets dead letters into rounds whenever their topic takes them; until then they wait beside the rounds.
+async fn carry_letters<B: Broker, L: Ledger, A: Audience, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    work: &Work,
+) -> Result<Infallible, LaneError> {
+    loop {
+        deps.board.waiting_letters(own.lane, work.waiting_letters());
+        work.letters_wait().await;
+        deps.board.waiting_letters(own.lane, work.waiting_letters());
+        deps.outlet.opens(own.lane, || deps.broker.dead_letter_topic()).await;
+        match deps.outlet.carries(own.lane) {
+            Carries::Nothing => continue,
+            Carries::One => work.carry(1),
+            Carries::Many => work.carry(usize::MAX),
+        }
+        work.carried().await;
     }
 }
 

@@ -8,7 +8,8 @@
 //! 6. [`publish`]: one Kafka transaction that repeats it.
 //!
 //! [`late`] brings those who subscribe while a campaign runs, [`lookout`] looks for all lanes of an instance at once, [`pace`] keeps rounds
-//! short while campaigns share, [`rate`] holds the configured pace, [`brake`] is the operators' pause.
+//! short while campaigns share, [`rate`] holds the configured pace, [`brake`] is the operators' pause, [`outlet`] keeps letters beside the rounds while their topic
+//! takes none.
 //!
 //! [`entry`] is the only way into a lane (its decision is [`reconcile`]), [`lane`] its life, `rounds` the loop in which one round is published while
 //! the next one is made by `prepare`, [`work`] what they share, and [`policy`] the one place that says what follows from an error.
@@ -21,6 +22,7 @@ pub mod intake;
 pub mod lane;
 pub mod late;
 pub mod lookout;
+pub mod outlet;
 pub mod pace;
 pub mod pages;
 pub mod passes;
@@ -63,6 +65,8 @@ pub struct Deps<B, L, A, C> {
     pub lookout: lookout::Lookout,
     /// Which campaigns came last.
     pub arrivals: pace::Arrivals,
+    /// The topic of dead letters.
+    pub outlet: outlet::Outlet,
     /// What the operator sees.
     pub board: Arc<Board>,
 }

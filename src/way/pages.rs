@@ -235,6 +235,10 @@ mod tests {
             Ok(clients.iter().filter(|client| over || cursor.is_some_and(|cursor| *client <= cursor)).collect())
         }
 
+        async fn letters(&mut self, _: &[i64]) -> Result<Vec<crate::broker::DeadLetterMessage>, LedgerError> {
+            Ok(Vec::new())
+        }
+
         async fn abandon(self) -> Result<(), LedgerError> {
             Ok(())
         }

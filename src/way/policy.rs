@@ -142,11 +142,6 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
             or_else = Some(("let the round become what its rows are now", "--accept-rows".to_owned()));
             ("round-damaged", found, "restore the rows that were changed or removed", 1)
         }
-        LaneError::Broker(BrokerError::Unreadable { offset, reason }) => {
-            or_else = Some(("leave out what cannot be read", format!("--restart-at {}", offset + 1)));
-            let before = "raise receive.message.max.bytes in kafka.client above what the record unpacks to, and start the service again";
-            ("input-unreadable", reason, before, 1)
-        }
         LaneError::Ledger(LedgerError::Duplicate(row)) => {
             ("duplicate-row", row, "find out who else writes to the feedback table", PERMANENT_FAILURES)
         }
@@ -163,7 +158,11 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
         | LaneError::Halt(_)
         | LaneError::Ledger(LedgerError::NotMine(_) | LedgerError::Passing(_) | LedgerError::Held { .. })
         | LaneError::Broker(
-            BrokerError::Passing(_) | BrokerError::Fenced | BrokerError::Overdue { .. } | BrokerError::Overrun { .. },
+            BrokerError::Passing(_)
+            | BrokerError::Fenced
+            | BrokerError::DeadLetters { .. }
+            | BrokerError::Overdue { .. }
+            | BrokerError::Overrun { .. },
         )
         | LaneError::Audience(AudienceError::Passing(_))
         | LaneError::ClockUnread

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use super::outlet::Carries;
 use super::pace::Pace;
 use super::policy::Failures;
 use super::record::{self, Copied};
@@ -40,6 +41,12 @@ struct Budget {
     pages: usize,
     /// What was taken of the configured pace for it, newcomers included.
     taken: usize,
+}
+
+/// The dead letters that a round carries.
+struct Letters {
+    ids: Vec<i64>,
+    bytes: usize,
 }
 
 /// Candidates for late drafts, and the campaigns that they may be late for.
@@ -133,20 +140,26 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             let open = self.open_campaigns(&favours).await?;
             let running = self.work.running();
             self.deps.board.running_campaigns(self.own.lane, running.len());
-            let dead_letters = self.work.dead_letters();
-            if running.is_empty()
-                && dead_letters.is_empty()
-                && open.is_empty()
-                && !(report_due && self.work.has_moved())
+            let letters = self.letters();
+            if running.is_empty() && letters.ids.is_empty() && open.is_empty() && !(report_due && self.work.has_moved())
             {
                 continue;
             }
             let mut late = Late { favours, open };
             let budget = self.budget(&running, &mut late).await;
-            if let Some(prepared) = self.copy(&running, budget, late, dead_letters, report_due).await? {
+            if let Some(prepared) = self.copy(&running, budget, late, letters, report_due).await? {
                 return Ok(prepared);
             }
         }
+    }
+
+    /// The dead letters of the round, if their topic takes them at this moment.
+    fn letters(&self) -> Letters {
+        if self.deps.outlet.carries(self.own.lane) == Carries::Nothing {
+            self.work.call_letters_back();
+        }
+        let (ids, bytes) = self.work.dead_letters();
+        Letters { ids, bytes }
     }
 
     /// The open campaigns of the candidates' restaurants. Where there is none, the candidates are forgotten.
@@ -169,11 +182,11 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         running: &[Running],
         budget: Budget,
         late: Late,
-        dead_letters: Vec<DeadLetterMessage>,
+        letters: Letters,
         report_due: bool,
     ) -> Result<Option<Prepared<L::Open>>, LaneError> {
         let began = Instant::now();
-        let mut held = self.deps.memory.for_round(budget.pages + late.most_drafts()).await;
+        let mut held = self.deps.memory.for_round(budget.pages + late.most_drafts(), letters.bytes).await;
         let trigger_datetime_created = self.now();
         if !running.is_empty() {
             self.work.sweep_has_begun().await;
@@ -189,6 +202,14 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             let candidates = late.of(&campaign.running.campaign.restaurant_id);
             pages::add_late(&mut open, &mut parts, campaign, &candidates, trigger_datetime_created, group).await?;
         }
+        let dead_letters = match letters.ids.as_slice() {
+            [] => Vec::new(),
+            ids => open.letters(ids).await?,
+        };
+        if dead_letters.len() < letters.ids.len() {
+            // Some were published or pruned meanwhile: what is remembered of them is out of date.
+            self.work.reload();
+        }
         let content = RoundContent { parts, dead_letters, trigger_datetime_created };
         self.deps.rate.settle(budget.taken, content.drafts());
         if content.parts.is_empty() && content.dead_letters.is_empty() && !report_due {
@@ -196,7 +217,8 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             self.work.forget_late(&late.favours);
             return Ok(None);
         }
-        held.shrink_to(content.parts.iter().map(|part| part.drafts.clients.size()).sum());
+        let letters: usize = content.dead_letters.iter().map(DeadLetterMessage::size).sum();
+        held.shrink_to(letters + content.parts.iter().map(|part| part.drafts.clients.size()).sum::<usize>());
         let copying = Instant::now();
         let round = record::copy::<L>(open, content).await?;
         self.deps.board.step("copy", copying.elapsed());

@@ -19,7 +19,7 @@ use super::record::Recorded;
 use super::work::Work;
 use super::{Deps, LaneError};
 use crate::audience::Audience;
-use crate::broker::Broker;
+use crate::broker::{Broker, BrokerError};
 use crate::clock::Clock;
 use crate::ledger::{Ledger, Ownership, RoundContent};
 use crate::memory::Held;
@@ -260,5 +260,12 @@ async fn send<B: Broker, L, A, C: Clock>(
 ) -> Result<(Option<B::Producer>, Published), LaneError> {
     let _on_their_way = deps.memory.for_publication(recorded.publication().size()).await;
     let is_shut = |now| work.is_any_shut(recorded.campaigns(), now);
-    publish(producer, recorded, &deps.clock, &deps.brake, is_shut).await
+    let published = publish(producer, recorded, &deps.clock, &deps.brake, is_shut).await;
+    match &published {
+        Ok(_) if !recorded.publication().dead_letters.is_empty() => deps.outlet.took(),
+        // On the way in they are taken out of the round.
+        Err(LaneError::Broker(error @ BrokerError::DeadLetters { .. })) => deps.outlet.refused(error),
+        _ => {}
+    }
+    published
 }

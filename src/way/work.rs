@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
-use crate::broker::DeadLetterMessage;
 use crate::campaign::{EpochSeconds, Window};
-use crate::ledger::{Due, RoundContent, Running, Taken, Uncounted};
+use crate::ledger::{Due, RoundContent, Running, Taken, Uncounted, WaitingLetter};
 
 /// Most campaigns of a lane that are held in memory at once; further ones wait in the ledger.
 pub const MOST_RUNNING: usize = 1_000;
@@ -19,10 +18,12 @@ const LATE_OF_A_ROUND: usize = 2_000;
 const MOST_WINDOWS: usize = 10_000;
 /// Most restaurants of which it is remembered that somebody was missed; beyond that it may be any.
 const MOST_MISSED: usize = 1_000;
+/// Most dead letters of a lane that are remembered at once, by number and size; further ones wait in the ledger.
+pub const MOST_LETTERS: usize = 1_000;
 /// Most dead letters of one round.
-const MOST_DEAD_LETTERS: usize = 100;
-/// Most bytes of dead letters of one round.
-const DEAD_LETTER_BYTES: usize = 4 << 20;
+const LETTERS_OF_A_ROUND: usize = 100;
+/// Most bytes of dead letters of one round, but for a single larger one.
+const LETTER_BYTES_OF_A_ROUND: usize = 4 << 20;
 
 /// A restaurant and who favours it: a candidate for a late draft of each of its open campaigns.
 pub type Favour = (String, String);
@@ -76,7 +77,10 @@ impl Candidates {
 #[derive(Debug, Default)]
 struct State {
     running: BTreeMap<String, Running>,
-    dead_letters: BTreeMap<i64, DeadLetterMessage>,
+    /// Dead letters by their number, with their size.
+    dead_letters: BTreeMap<i64, usize>,
+    /// How many of them the next round may carry.
+    carries: usize,
     uncounted: BTreeMap<String, Uncounted>,
     late: Candidates,
     missed: Missed,
@@ -98,6 +102,7 @@ pub struct Work {
     state: Mutex<State>,
     changed: Notify,
     uncounted: Notify,
+    letters: Notify,
     settled: Notify,
     room: Notify,
     judge: Notify,
@@ -144,12 +149,14 @@ impl Work {
             }
         }
         for letter in taken.dead_letters {
-            if state.dead_letters.len() < MOST_DEAD_LETTERS {
-                state.dead_letters.entry(letter.id).or_insert(letter);
+            // In the order of their numbers: behind one that is not remembered, none is.
+            if state.dead_letters.len() < MOST_LETTERS && !state.more_dead_letters {
+                state.dead_letters.insert(letter.id, letter.bytes);
             } else {
                 state.more_dead_letters = true;
             }
         }
+        self.letters.notify_one();
         state.next_change = earlier(state.next_change, taken.next_change);
         drop(state);
         self.changed.notify_one();
@@ -175,8 +182,8 @@ impl Work {
             return false;
         }
         let old = std::mem::take(&mut *state);
-        let State { moved, late, missed, windows, more_windows, .. } = old;
-        *state = State { moved, late, missed, windows, more_windows, ..State::default() };
+        let State { moved, late, missed, windows, more_windows, carries, .. } = old;
+        *state = State { moved, late, missed, windows, more_windows, carries, ..State::default() };
         true
     }
 
@@ -190,10 +197,9 @@ impl Work {
         }
         state.more_running |= due.more_running;
         state.more_uncounted |= due.more_uncounted;
-        state.more_dead_letters |= due.dead_letters.len() >= MOST_DEAD_LETTERS;
-        for letter in due.dead_letters {
-            state.dead_letters.entry(letter.id).or_insert(letter);
-        }
+        state.more_dead_letters |= due.more_dead_letters;
+        state.dead_letters.extend(due.dead_letters.into_iter().map(|WaitingLetter { id, bytes }| (id, bytes)));
+        self.letters.notify_one();
         for uncounted in due.uncounted {
             state.uncounted.insert(uncounted.campaign.adv_campaign_id.clone(), uncounted);
         }
@@ -214,8 +220,8 @@ impl Work {
         state.reload
             || state.more_running
             || !state.running.is_empty()
-            || state.more_dead_letters
-            || !state.dead_letters.is_empty()
+            || (state.carries > 0 && !state.dead_letters.is_empty())
+            || (state.more_dead_letters && state.dead_letters.is_empty())
             || (state.more_uncounted && state.uncounted.is_empty())
             || !state.late.is_empty()
             || state.next_change.is_some_and(|at| at <= now)
@@ -365,16 +371,49 @@ impl Work {
         state.running.len() > 1 || state.more_running
     }
 
-    /// The dead letters of the next round, oldest first, bounded in number and bytes.
-    pub fn dead_letters(&self) -> Vec<DeadLetterMessage> {
-        let mut bytes = 0;
+    /// Waits until a dead letter waits to be published.
+    pub async fn letters_wait(&self) {
+        while self.waiting_letters() == 0 {
+            self.letters.notified().await;
+        }
+    }
+
+    /// How many dead letters wait, as far as they are remembered.
+    pub fn waiting_letters(&self) -> usize {
+        self.state().dead_letters.len()
+    }
+
+    /// The next round that is planned may carry dead letters, so many at most.
+    pub fn carry(&self, most: usize) {
+        self.state().carries = most;
+        self.changed.notify_one();
+    }
+
+    /// Waits until a round with dead letters was recorded, or they were called back.
+    pub async fn carried(&self) {
+        while self.state().carries > 0 {
+            self.letters.notified().await;
+        }
+    }
+
+    /// The topic of dead letters takes none any more: they wait.
+    pub fn call_letters_back(&self) {
+        self.state().carries = 0;
+        self.letters.notify_one();
+    }
+
+    /// The dead letters of the next round, oldest first, bounded in number and bytes; and how many bytes they are.
+    pub fn dead_letters(&self) -> (Vec<i64>, usize) {
         let state = self.state();
-        let fits = |letter: &&DeadLetterMessage| {
-            let first = bytes == 0;
-            bytes += letter.value.as_ref().map_or(0, Vec::len) + letter.key.as_ref().map_or(0, Vec::len) + 64;
-            first || bytes <= DEAD_LETTER_BYTES
-        };
-        state.dead_letters.values().take_while(fits).cloned().collect()
+        let (mut ids, mut total) = (Vec::new(), 0);
+        for (id, bytes) in state.dead_letters.iter().take(state.carries.min(LETTERS_OF_A_ROUND)) {
+            if !ids.is_empty() && total + bytes > LETTER_BYTES_OF_A_ROUND {
+                break;
+            }
+            ids.push(*id);
+            total += bytes;
+        }
+        (ids, total)
     }
 
     /// A campaign that is over, and whose untold audience is to be counted; none of those that are left out.
@@ -408,6 +447,10 @@ impl Work {
         state.moved = false;
         for letter in &content.dead_letters {
             state.dead_letters.remove(&letter.id);
+        }
+        if !content.dead_letters.is_empty() {
+            state.carries = 0;
+            self.letters.notify_one();
         }
         for part in &content.parts {
             let Some(page) = &part.page else { continue };

@@ -11,6 +11,7 @@ mod ear;
 mod end;
 mod fairness;
 mod late;
+mod letters;
 mod nobody_twice;
 mod scene;
 mod start;

@@ -3,7 +3,6 @@
 use std::process::Command;
 use std::time::Duration;
 
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
 
 use crate::operate::by_hand::json_of;
@@ -234,45 +233,6 @@ fn input_that_was_deleted_unread() {
     told.stage.kafka.delete_records(&told.stage.campaigns, 0, high);
     let service = told.stage.start();
     told.follow_remedy(service, "input-trimmed");
-}
-
-/// Five megabytes in some hundred bytes, and a campaign behind it.
-fn unreadable(told: &mut Told, name: &str) {
-    let mut settings = told.stage.kafka.client();
-    settings.set("compression.codec", "zstd").set("message.max.bytes", "10000000");
-    let producer: BaseProducer = settings.create().expect("the settings are right");
-    let value = format!("{{{}", " ".repeat(5_000_000));
-    let record = BaseRecord::to(&told.stage.campaigns).partition(0).key("k").payload(&value);
-    producer.send(record).expect("there is room");
-    producer.flush(LONG).expect("the broker takes it");
-    told.send(name, 7);
-}
-
-#[test]
-fn input_that_cannot_be_unpacked_is_left_out_or_read_with_more_room() {
-    let mut told = Told::new();
-    let mut narrow = told.stage.config.clone();
-    for (setting, bytes) in [("fetch.max.bytes", 1_000_000), ("receive.message.max.bytes", 2_000_000)] {
-        narrow.set("kafka.client", setting, bytes);
-    }
-    let wide = std::mem::replace(&mut told.stage.config, narrow);
-    let service = told.stage.start();
-    unreadable(&mut told, "second");
-    let halted = told.await_halt("input-unreadable");
-    let remedy = halted["remedy"].as_str().expect("text");
-    let (left_out, _) = remedy.split_once(';').expect("there are two ways");
-    let command = left_out.rsplit("dinnerbell ").next().expect("a way names its command");
-    told.stage.dinnerbell_ok(&command.split(' ').collect::<Vec<_>>());
-    told.stage.await_sinks(&told.expected, LONG);
-
-    unreadable(&mut told, "third");
-    told.await_halt("input-unreadable");
-    service.stop();
-    told.stage.config = wide;
-    let service = told.stage.start();
-    told.follow_remedy(service, "input-unreadable");
-    let (_, letters) = json_of(&told.stage, &["dead-letter", "list"]);
-    assert_eq!(letters.as_array().map(Vec::len), Some(1), "the one that was read: {letters}");
 }
 
 /// A round of eight drafts is recorded and not published, and two of its rows are moved to the table `removed`.

@@ -42,7 +42,7 @@ async fn take_in(ledger: &PostgresLedger, own: Ownership, from: i64, campaigns: 
     let arrival = |(offset, campaign): (i64, &Campaign)| {
         let value = Some(campaign.json().into_bytes());
         let arrival = decode(None, value.as_deref());
-        (Record { offset, timestamp: 0, key: None, value, headers: Vec::new() }, arrival)
+        (Record { offset, timestamp: 0, key: None, value, headers: Vec::new(), left_out: None }, arrival)
     };
     let arrivals: Vec<_> = (from..).zip(campaigns).map(arrival).collect();
     let to = from + i64::try_from(campaigns.len()).unwrap();

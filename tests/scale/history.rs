@@ -238,7 +238,7 @@ async fn take_in(ledger: &PostgresLedger, own: Ownership) {
     let arrival = |(offset, campaign): (i64, &Campaign)| {
         let value = Some(campaign.json().into_bytes());
         let arrival = decode(None, value.as_deref());
-        (Record { offset, timestamp: 0, key: None, value, headers: Vec::new() }, arrival)
+        (Record { offset, timestamp: 0, key: None, value, headers: Vec::new(), left_out: None }, arrival)
     };
     let arrivals = (100..).zip(&campaigns).map(arrival).collect();
     let taken = ledger.intake(own, Arc::new(IntakeBatch { from: 100, to: 103, arrivals })).await.unwrap();
@@ -267,7 +267,10 @@ async fn record_round(ledger: &PostgresLedger, own: Ownership) {
     };
     let drafts = DraftBatch { template, clients: ["m60", "a0"].into_iter().collect() };
     let parts = vec![RoundPart { drafts, revision: open.revision, page: Some(page), late: 1 }];
-    let content = Arc::new(RoundContent { parts, dead_letters: due.dead_letters, trigger_datetime_created: 1 });
+    let letters: Vec<i64> = due.dead_letters.iter().map(|letter| letter.id).collect();
+    let dead_letters = round.letters(&letters).await.unwrap();
+    assert_eq!(dead_letters.len(), letters.len());
+    let content = Arc::new(RoundContent { parts, dead_letters, trigger_datetime_created: 1 });
     round.copy(content.clone()).await.unwrap();
     let head = RoundHead { seq: 40_001, revision: 0, checksum: 0 };
     assert!(matches!(round.seal(head, content).await.unwrap(), Sealed::Recorded { position: 103, .. }));

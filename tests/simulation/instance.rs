@@ -19,6 +19,7 @@ use dinnerbell::simulation::ledger::SimLedger;
 use dinnerbell::simulation::world::{Instance, World};
 use dinnerbell::way::brake::{self, Brake, Look};
 use dinnerbell::way::lookout::Lookout;
+use dinnerbell::way::outlet::Outlet;
 use dinnerbell::way::pace::Arrivals;
 use dinnerbell::way::rate::Rate;
 use dinnerbell::way::{Deps, Limits, lane};
@@ -165,6 +166,7 @@ impl Future for Mortal {
 }
 
 fn dependencies(instance: &Instance, settings: Settings, brake: Brake) -> Dependencies {
+    let board = Arc::new(Board::default());
     Deps {
         broker: SimBroker(instance.clone()),
         ledger: SimLedger(instance.clone()),
@@ -176,7 +178,8 @@ fn dependencies(instance: &Instance, settings: Settings, brake: Brake) -> Depend
         brake,
         lookout: Lookout::default(),
         arrivals: Arrivals::default(),
-        board: Arc::new(Board::default()),
+        outlet: Outlet::new(Arc::clone(&board)),
+        board,
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dinnerbell::broker::{Lane, Record};
+use dinnerbell::simulation::broker::Letters;
 use dinnerbell::simulation::database::{ChangeRow, FeedbackRow};
 use dinnerbell::simulation::random::Random;
 use dinnerbell::simulation::world::{Guard, Harm, World};
@@ -243,7 +244,8 @@ impl Life {
             Event::Cancel { id } => {
                 if state.database.campaigns.contains_key(&id) {
                     let key = Some(id.clone().into_bytes());
-                    let record = Record { offset: -1, timestamp: -1, key, value: None, headers: Vec::new() };
+                    let record =
+                        Record { offset: -1, timestamp: -1, key, value: None, headers: Vec::new(), left_out: None };
                     let at = state.micros();
                     let change = ChangeRow { adv_campaign_id: id.clone(), from_lane: None, record, at, judged: 0 };
                     state.database.changes.push(change);
@@ -272,6 +274,7 @@ impl Life {
                 state.harm.refuses.remove(&server);
             }
             Event::Lag(lag) => state.subscribers.lag = lag,
+            Event::Letters(letters) => state.kafka.letters = letters,
             Event::Kill(number) => {
                 drop(state);
                 self.dies(number);
@@ -290,6 +293,7 @@ impl Life {
         let mut state = self.world.state();
         state.harm = Harm { latency: 5, ..Harm::default() };
         state.subscribers.lag = 0;
+        state.kafka.letters = Letters::Taken;
         (state.database.paused, state.paused_since) = (false, None);
         for (lane, row) in &mut state.database.lanes {
             let by_design = row.halt.as_ref().is_some_and(|halt| halt.name.ends_with("-refused"));

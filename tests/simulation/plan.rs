@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dinnerbell::broker::Lane;
 use dinnerbell::campaign::{Campaign, Window};
+use dinnerbell::simulation::broker::Letters;
 use dinnerbell::simulation::random::Random;
 use dinnerbell::simulation::world::{FIRST_SECOND, Harm, Hold, Server};
 
@@ -108,6 +109,8 @@ pub enum Event {
     Back(Server),
     Refuses(Server),
     Lag(i64),
+    /// The topic of dead letters.
+    Letters(Letters),
 }
 
 pub const INSTANCES: usize = 2;
@@ -209,6 +212,7 @@ impl Plan {
             Kind::Newcomers => plan.newcomers(&mut random),
             Kind::Changes => plan.changes(&mut random),
         }
+        plan.letters(&mut Random::new(seed ^ 0xdead));
         plan.events.sort_by_key(|(at, _)| *at);
         plan
     }
@@ -231,6 +235,23 @@ impl Plan {
             self.events.push((at, event));
         }
         happens
+    }
+
+    /// Bad records arrive, and their topic takes none for a while.
+    fn letters(&mut self, random: &mut Random) {
+        if !random.chance(400) {
+            return;
+        }
+        for _ in 0..random.between(1, 3) {
+            let millis = random.between(300, 45_000);
+            self.at(millis, Event::Letters(*random.pick(&[Letters::Missing, Letters::Refused])));
+            for _ in 0..random.between(1, 4) {
+                let lane = random.below(self.lanes.unsigned_abs().into()) as Lane;
+                let value = Some(b"not JSON".to_vec());
+                self.at(millis + random.between(0, 5_000), Event::Send { lane, key: None, value, gap: 0 });
+            }
+            self.at(millis + random.between(100, 20_000), Event::Letters(Letters::Taken));
+        }
     }
 
     fn people(&mut self, random: &mut Random) {

@@ -64,6 +64,10 @@ fn text(replayed: &Replayed) -> String {
         (&replayed.already_replayed, "replayed before; --again sends them once more"),
         (&replayed.in_doubt, "in doubt: look for them in the topic; those that are not there: --again"),
         (&replayed.unreadable_headers, "a header's name is not UTF-8, so the original cannot be sent from here"),
+        (
+            &replayed.not_kept,
+            "the record was too large to be kept, or could not be read: its sender has to send it again",
+        ),
         (&replayed.unknown, "no such dead letter"),
     ] {
         if !letters.is_empty() {

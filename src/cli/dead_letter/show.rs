@@ -74,13 +74,24 @@ fn text(letter: &Details) -> String {
         ("reason", plain(&summary.reason)),
         ("published", format!("lane {}, {published}", summary.publishing_lane)),
         ("replayed", plain(&replayed)),
-        ("key", part(letter.key.as_ref())),
-        ("value", part(letter.value.as_ref())),
     ];
+    if !letter.left_out.is_empty() {
+        lines.push(("not kept", not_kept(letter)));
+    }
+    lines.extend([("key", part(letter.key.as_ref())), ("value", part(letter.value.as_ref()))]);
     for header in &letter.headers {
         lines.push(("header", format!("{}: {}", plain(&header.name), part(header.value.as_ref()))));
     }
     lines.into_iter().map(|(what, line)| format!("{what:<10} {line}\n")).collect()
+}
+
+/// Which parts of the record are not kept, and what is known of them.
+fn not_kept(letter: &Details) -> String {
+    let parts = letter.left_out.join(", ");
+    match (letter.value_size, &letter.value_sha256) {
+        (Some(size), Some(sha256)) => format!("{parts}; the value took {size} bytes, SHA-256 {sha256}"),
+        _ => parts,
+    }
 }
 
 /// Bytes on one line; what would steer a terminal, or is not UTF-8, as escapes.

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use tokio_postgres::types::Type;
 
 use super::{BY_ONE_INDEX, CAMPAIGN, IN_ORDER, LOCKED_BY, NOW, NOW_ONCE, OPEN, PostgresLedger, campaign, headers};
-use crate::broker::DeadLetterMessage;
+use crate::broker::{DeadLetterMessage, Digest};
 use crate::campaign::EpochSeconds;
-use crate::ledger::{Due, LedgerError, OpenCampaign, Ownership, Running, Uncounted};
+use crate::ledger::{Due, LedgerError, OpenCampaign, Ownership, Running, Uncounted, WaitingLetter};
 use crate::postgres::connect::{Parameter, Transaction};
+use crate::way::work::MOST_LETTERS;
 
-/// Most dead letters that are loaded at once.
-const MOST_DEAD_LETTERS: i64 = 100;
 /// Most ended campaigns that are loaded to be counted at once.
 const MOST_UNCOUNTED: usize = 100;
 impl PostgresLedger {
@@ -38,10 +37,14 @@ impl PostgresLedger {
         let mut uncounted = uncounted(&tx, own).await?;
         let more_uncounted = uncounted.len() > MOST_UNCOUNTED;
         uncounted.truncate(MOST_UNCOUNTED);
+        let mut dead_letters = self.unpublished_dead_letters(&tx, own).await?;
+        let more_dead_letters = dead_letters.len() > MOST_LETTERS;
+        dead_letters.truncate(MOST_LETTERS);
         let due = Due {
             running,
             more_running,
-            dead_letters: self.unpublished_dead_letters(&tx, own).await?,
+            dead_letters,
+            more_dead_letters,
             next_change: next_change(&tx, own).await?,
             uncounted,
             more_uncounted,
@@ -76,16 +79,22 @@ impl PostgresLedger {
         &self,
         tx: &Transaction,
         own: Ownership,
-    ) -> Result<Vec<DeadLetterMessage>, LedgerError> {
+    ) -> Result<Vec<WaitingLetter>, LedgerError> {
         if !self.shared.publishes_dead_letters {
             return Ok(Vec::new());
         }
         // A lane between bounds, and it comes first in the order: else statistics from before the first dead letter let the primary key be
         // walked, past all that ever were.
-        let sql =
-            format!("{DEAD_LETTER} where lane between $1 and $1 and round_seq is null order by lane, id limit $2");
-        let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&MOST_DEAD_LETTERS, Type::INT8)];
-        Ok(tx.query(&sql, &parameters).await?.iter().map(dead_letter).collect())
+        let sql = format!(
+            "select id, {LETTER_BYTES} from dinnerbell.dead_letter where lane between $1 and $1 and round_seq is null \
+             order by lane, id limit $2 + 1"
+        );
+        let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&(MOST_LETTERS as i64), Type::INT8)];
+        let waiting = |row: &tokio_postgres::Row| WaitingLetter {
+            id: row.get(0),
+            bytes: usize::try_from(row.get::<_, i64>(1)).unwrap_or(usize::MAX),
+        };
+        Ok(tx.query(&sql, &parameters).await?.iter().map(waiting).collect())
     }
 }
 
@@ -149,9 +158,21 @@ async fn uncounted(tx: &Transaction, own: Ownership) -> Result<Vec<Uncounted>, L
     Ok(rows.iter().map(uncounted).collect())
 }
 
+/// What a dead letter takes in a round, in bytes. None of it is read for that.
+/// Those of earlier versions have no sum.
+const LETTER_BYTES: &str = "coalesce(bytes, coalesce(octet_length(key), 0)::int8 + least(octet_length(value), 1048576) \
+                            + (select coalesce(sum(octet_length(h)), 0) from unnest(header_values) h)::int8 + 1024, 1024)";
+
 /// A dead letter's columns, as [`dead_letter`] reads them.
-pub(super) const DEAD_LETTER: &str = "select id, arrived_lane, record_offset, key, value, header_names, header_values, reason, field \
-                           from dinnerbell.dead_letter";
+/// A value that is larger than any record may be was kept by an earlier version; it is only described.
+pub(super) const DEAD_LETTER: &str = "select id, arrived_lane, record_offset, key, \
+     case when octet_length(value) <= 1048576 then value end, header_names, header_values, reason, field, \
+     coalesce(value_size, case when octet_length(value) > 1048576 then octet_length(value) end)::int8, \
+     coalesce(value_sha256, case when octet_length(value) > 1048576 then sha256(value) end) from dinnerbell.dead_letter";
+
+fn digest(size: Option<i64>, sha256: Option<Vec<u8>>) -> Option<Digest> {
+    Some(Digest { size: size?, sha256: sha256? })
+}
 
 pub(super) fn dead_letter(row: &tokio_postgres::Row) -> DeadLetterMessage {
     DeadLetterMessage {
@@ -161,6 +182,7 @@ pub(super) fn dead_letter(row: &tokio_postgres::Row) -> DeadLetterMessage {
         key: row.get(3),
         value: row.get(4),
         headers: headers(row.get(5), row.get(6)),
+        digest: digest(row.get(9), row.get(10)),
         reason: row.get(7),
         field: row.get(8),
     }

@@ -20,6 +20,12 @@ use crate::way::intake::{Known, State, Verdict, judge};
 
 /// Most changes that are judged in one transaction.
 const MOST_CHANGES: i64 = 500;
+/// Most bytes of them, but for a single larger one.
+const CHANGE_BYTES: i64 = 4 << 20;
+
+/// What a change takes, in bytes.
+const CHANGE_SIZE: &str = "(coalesce(octet_length(key), 0) + coalesce(octet_length(value), 0) \
+                           + (select coalesce(sum(octet_length(h)), 0) from unnest(header_values) h))::int8";
 
 /// Changes that this lane is to judge. Cancellations come first, however many others wait: they stop what should not go out, and nothing that
 /// they overtake changes what becomes of the campaign.
@@ -56,7 +62,7 @@ impl PostgresLedger {
         }
         let (tx, now) = self.begin_at(own).await?;
         let _turn = self.turn(own.lane).await;
-        let changes = waiting_changes(&tx, own).await?;
+        let (changes, more_changes) = waiting_changes(&tx, own).await?;
         let mut intake = Intake::new(own, now);
         intake.know(&tx, changes.iter().filter_map(|change| id(&change.arrival))).await?;
         for change in &changes {
@@ -67,7 +73,7 @@ impl PostgresLedger {
         // Changes were counted as handed over by the lane that received them.
         self.write(&tx, own, writes, None, &mut taken).await?;
         tx.commit().await?;
-        Ok(Taken { tally: Tally::default(), more_changes: changes.len() as i64 >= MOST_CHANGES, ..taken })
+        Ok(Taken { tally: Tally::default(), more_changes, ..taken })
     }
 
     /// Writes what was judged, in one round trip.
@@ -87,21 +93,29 @@ impl PostgresLedger {
     }
 }
 
-/// Locks the lane's row, and reads the changes to judge, in the order in which they are judged.
-async fn waiting_changes(tx: &Transaction, own: Ownership) -> Result<Vec<Change>, LedgerError> {
+/// Locks the lane's row, and reads the changes to judge, in the order in which they are judged; bounded in number and bytes. Whether there may
+/// be more.
+async fn waiting_changes(tx: &Transaction, own: Ownership) -> Result<(Vec<Change>, bool), LedgerError> {
     let lock = "select 1 from dinnerbell.lane where lane = $1 for update";
+    // What does not fit is not read for that: its sizes are known without its bytes.
     let sql = format!(
-        "(({WAITING} and ch.value is null order by ch.id limit $2) union all \
-         ({WAITING} and ch.value is not null order by ch.id limit $2)) limit $2"
+        "select id, from_lane, record_offset, record_timestamp, key, value, header_names, header_values, changes from \
+         (select w.*, count(*) over () as changes, {CHANGE_SIZE} as size, \
+            sum({CHANGE_SIZE}) over (order by value is not null, id) as upto from \
+          ((({WAITING} and ch.value is null order by ch.id limit $2) union all \
+           ({WAITING} and ch.value is not null order by ch.id limit $2)) limit $2) w) s \
+         where upto - size < $3"
     );
     let lane: Parameter<'_> = (&own.lane, Type::INT4);
-    let parameters: [Parameter<'_>; 2] = [lane.clone(), (&MOST_CHANGES, Type::INT8)];
+    let parameters: [Parameter<'_>; 3] = [lane.clone(), (&MOST_CHANGES, Type::INT8), (&CHANGE_BYTES, Type::INT8)];
     let (_, rows) =
         futures_util::try_join!(tx.query_one(lock, std::slice::from_ref(&lane)), tx.query(&sql, &parameters))?;
     let mut changes: Vec<Change> = rows.iter().map(Change::read).collect();
     // A tombstone has no time of its own; the order of arrival decides between equals.
     changes.sort_by_key(|change| (change.datetime_created(), change.id));
-    Ok(changes)
+    let found = rows.first().map_or(0, |row| row.get::<_, i64>(8));
+    let more = found >= MOST_CHANGES || found > changes.len() as i64;
+    Ok((changes, more))
 }
 
 /// Compare-and-set of the lane's position; the row stays locked until the commit.
@@ -109,7 +123,7 @@ async fn move_position(tx: &Transaction, own: Ownership, batch: &IntakeBatch) ->
     let sql = "update dinnerbell.lane set position = $4, last_offset = coalesce($5, last_offset), \
                last_timestamp = coalesce($6, last_timestamp), last_hash = coalesce($7, last_hash) \
                where lane = $1 and epoch = $2 and position = $3";
-    let last = batch.arrivals.last().map(|(record, _)| record.mark());
+    let last = batch.last_mark();
     let moved = tx
         .execute(
             sql,
@@ -340,6 +354,7 @@ impl Change {
             key: row.get(4),
             value: row.get(5),
             headers: headers(row.get(6), row.get(7)),
+            left_out: None,
         };
         let arrival = decode(record.key.as_deref(), record.value.as_deref());
         Self { id: row.get(0), from_lane: row.get(1), record, arrival }

@@ -11,7 +11,7 @@ use tokio_postgres::types::{Json, Type};
 
 use super::due::{DEAD_LETTER, dead_letter};
 use super::{CAMPAIGN, LOCKED_BY, NOW, OPEN, PostgresLedger, Turn, campaign, lost, rows};
-use crate::broker::Lane;
+use crate::broker::{DeadLetterMessage, Lane};
 use crate::campaign::Window;
 use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate, FEEDBACK_COLUMNS};
 use crate::ledger::{
@@ -131,15 +131,27 @@ impl PostgresLedger {
     pub(super) async fn withdraw_round(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
         let _turn = self.turn(own.lane).await;
-        let sql = "select 1 from dinnerbell.lane where lane = $1 and epoch = $2 and seq = $3 for update";
-        let held =
-            tx.query_opt(sql, &[(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&head.seq, Type::INT8)]).await?;
-        if held.is_none() {
-            return Err(lost(own, "the last round"));
-        }
+        hold_last_round(&tx, own, head).await?;
         let mut parts = parts(&tx, own.lane, head.seq).await?;
         parts.retain(|part| !part.open && part.drafts > 0);
         self.withdraw_parts(&tx, own, head.seq, &parts).await?;
+        self.rewrite_round(&tx, own, head).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Takes the dead letters out of a round: its revision and checksum change, and they wait for a later one.
+    pub(super) async fn set_aside(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+        let tx = self.begin(own).await?;
+        let _turn = self.turn(own.lane).await;
+        hold_last_round(&tx, own, head).await?;
+        let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&head.seq, Type::INT8)];
+        let free = "update dinnerbell.dead_letter d set round_seq = null from dinnerbell.round r \
+                    where r.lane = $1 and r.seq = $2 and d.id = any(r.dead_letters)";
+        tx.execute(free, &key).await?;
+        let [lane, seq] = key;
+        tx.execute("update dinnerbell.round set dead_letters = '{}' where lane = $1 and seq = $2", &[lane, seq])
+            .await?;
         self.rewrite_round(&tx, own, head).await?;
         tx.commit().await?;
         Ok(())
@@ -193,6 +205,13 @@ impl PostgresLedger {
             tx.execute(sql, &[lane, seq, (&drafts, Type::INT8), (&checksum.cast_signed(), Type::INT8)]).await?;
         if changed == 1 { Ok(()) } else { Err(lost(own, "the round")) }
     }
+}
+
+/// Locks the lane's row, if this is still its last round.
+async fn hold_last_round(tx: &Transaction, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+    let sql = "select 1 from dinnerbell.lane where lane = $1 and epoch = $2 and seq = $3 for update";
+    let key: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&head.seq, Type::INT8)];
+    if tx.query_opt(sql, &key).await?.is_some() { Ok(()) } else { Err(lost(own, "the last round")) }
 }
 
 /// Puts the counts and cursors of some parts' campaigns back to where they stood before the round. Of each part so many rows are kept.
@@ -452,6 +471,11 @@ impl OpenRound for PostgresRound {
         ];
         let rows = self.tx.query(&sql, &parameters).await?;
         Ok(rows.iter().map(|row| row.get::<_, &str>(0)).collect())
+    }
+
+    async fn letters(&mut self, ids: &[i64]) -> Result<Vec<DeadLetterMessage>, LedgerError> {
+        let sql = format!("{DEAD_LETTER} where id = any($1) and round_seq is null order by id");
+        Ok(self.tx.query(&sql, &[(&ids, Type::INT8_ARRAY)]).await?.iter().map(dead_letter).collect())
     }
 
     async fn abandon(self) -> Result<(), LedgerError> {

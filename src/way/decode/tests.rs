@@ -44,6 +44,33 @@ fn refused(value: impl AsRef<[u8]>) -> Reason {
     }
 }
 
+#[test]
+fn what_a_serializer_put_around_the_object_is_named_with_what_to_do() {
+    let framed = |prefix: &[u8]| [prefix, SAMPLE.as_bytes()].concat();
+    let utf16 = |bytes: fn(u16) -> [u8; 2]| SAMPLE.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+    let cases: [(Vec<u8>, &str); 14] = [
+        (framed(b"\0\0\0\x04\xd2"), "Schema Registry serializer (a zero byte and schema id 1234)"),
+        (framed(b"\0\0\0\0\x01\n"), "schema id 1)"),
+        (b"\0\0\0\0\x07\x02H\x06abc".to_vec(), "schema id 7, probably Avro or Protobuf)"),
+        (framed(b"\xac\xed\0\x05t\0\x10"), "Java's serialization"),
+        (b"\x1f\x8b\x08\0".to_vec(), "compression.type"),
+        (b"\x28\xb5\x2f\xfd\x04".to_vec(), "compression.type"),
+        (b"eyJyZXN0YXVyYW50X2lkIjoxfQ==".to_vec(), "Base64"),
+        (b"ewogICJyZXN0YXVyYW50X2lkIjoxfQ==".to_vec(), "Base64"),
+        (json!(SAMPLE).to_string().into_bytes(), "encoded twice"),
+        (b" \"{}\"".to_vec(), "encoded twice"),
+        (b"b'{}'".to_vec(), "Python"),
+        (b"<xml/>".to_vec(), "XML"),
+        (utf16(u16::to_le_bytes), "UTF-16"),
+        (utf16(u16::to_be_bytes), "UTF-16"),
+    ];
+    for (value, says) in cases {
+        let reason = refused(&value);
+        assert!(reason.reason.contains(says), "{says}: {reason:?}");
+        assert_eq!(reason.field, None);
+    }
+}
+
 fn accepted(value: impl AsRef<[u8]>) -> Campaign {
     match read(value) {
         Arrival::Campaign(campaign) => campaign,

@@ -6,9 +6,9 @@ use futures_util::future::try_join_all;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::super::CAMPAIGN;
-use crate::broker::{DeadLetterMessage, Lane, Record};
+use crate::broker::{Lane, Record};
 use crate::campaign::{Campaign, EpochSeconds};
-use crate::ledger::{LedgerError, Ownership, Tally};
+use crate::ledger::{LedgerError, Ownership, Tally, WaitingLetter};
 use crate::postgres::connect::{Parameter, Transaction};
 use crate::postgres::errors::PostgresError;
 use crate::way::decode::{Arrival, Reason};
@@ -16,6 +16,9 @@ use crate::way::intake::State;
 
 /// Most bytes of records that one statement carries, unless one record is larger: what arrives is bounded elsewhere, and a statement here.
 const STATEMENT_BYTES: usize = 8 << 20;
+
+/// What a dead letter takes in a round beside what arrived, in bytes.
+const LETTER_FRAME: usize = 1_024;
 
 /// What a transaction's judging has to write.
 #[derive(Default)]
@@ -70,7 +73,7 @@ impl<'a> Writes<'a> {
         tx: &Transaction,
         own: Ownership,
         tally: Option<Tally>,
-    ) -> Result<Vec<DeadLetterMessage>, LedgerError> {
+    ) -> Result<Vec<WaitingLetter>, LedgerError> {
         let letters = portions(&self.letters, |(_, record, _)| record);
         let letters = letters.into_iter().map(|letters| insert_letters(tx, own.lane, letters));
         let handed_over = portions(&self.handed_over, |(_, record)| record);
@@ -82,25 +85,22 @@ impl<'a> Writes<'a> {
             mark_judged(tx, &self.judged),
             count(tx, own.lane, tally),
         )?;
-        let message = |(id, (lane, record, reason)): (i64, (Lane, &Record, Reason))| DeadLetterMessage {
-            id,
-            lane,
-            offset: record.offset,
-            key: record.key.clone(),
-            value: record.value.clone(),
-            headers: record.headers.clone(),
-            reason: reason.reason,
-            field: reason.field.map(str::to_owned),
-        };
-        Ok(ids.into_iter().flatten().zip(self.letters).map(message).collect())
+        let waiting =
+            |(id, (_, record, _)): (i64, &(Lane, &Record, Reason))| WaitingLetter { id, bytes: bytes(record) };
+        Ok(ids.into_iter().flatten().zip(&self.letters).map(waiting).collect())
     }
+}
+
+/// What a dead letter takes in a round, in bytes: what arrived, its reason, and where it came from.
+fn bytes(record: &Record) -> usize {
+    record.size() + LETTER_FRAME
 }
 
 /// Divides what is to be written into portions for one statement each.
 fn portions<T>(all: &[T], record: impl Fn(&T) -> &Record) -> Vec<&[T]> {
     let (mut portions, mut from, mut bytes) = (Vec::new(), 0, 0);
     for (place, one) in all.iter().enumerate() {
-        let size = size(record(one));
+        let size = record(one).size();
         if place > from && bytes + size > STATEMENT_BYTES {
             portions.push(&all[from..place]);
             (from, bytes) = (place, 0);
@@ -111,12 +111,6 @@ fn portions<T>(all: &[T], record: impl Fn(&T) -> &Record) -> Vec<&[T]> {
         portions.push(&all[from..]);
     }
     portions
-}
-
-fn size(record: &Record) -> usize {
-    let bytes = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-    let headers = record.headers.iter().map(|header| header.name.len() + bytes(&header.value));
-    bytes(&record.key) + bytes(&record.value) + headers.sum::<usize>()
 }
 
 /// The columns of raw records, one array each. Headers stand one after the other, each with the place of its record.
@@ -184,16 +178,28 @@ async fn insert_letters(
     let arrived: Vec<Lane> = letters.iter().map(|(arrived, ..)| *arrived).collect();
     let reasons: Vec<&str> = letters.iter().map(|(.., reason)| reason.reason.as_str()).collect();
     let fields: Vec<Option<&str>> = letters.iter().map(|(.., reason)| reason.field).collect();
+    let sizes: Vec<i64> = letters.iter().map(|(_, record, _)| bytes(record) as i64).collect();
+    let left_out = letters.iter().map(|(_, record, _)| record.left_out.as_ref());
+    let parts: Vec<Option<String>> = left_out.clone().map(|left_out| Some(left_out?.parts.join(","))).collect();
+    let digests = left_out.map(|left_out| left_out?.value.as_ref());
+    let value_sizes: Vec<Option<i64>> = digests.clone().map(|digest| Some(digest?.size)).collect();
+    let sha256: Vec<Option<&[u8]>> = digests.map(|digest| Some(digest?.sha256.as_slice())).collect();
+    let more = "arrived_lane, reason, field, bytes, left_out, value_size, value_sha256";
+    let types = "$9::int4[], $10::text[], $11::text[], $12::int8[], $13::text[], $14::int8[], $15::bytea[]";
     let sql = format!(
-        "insert into dinnerbell.dead_letter (lane, record_offset, record_timestamp, key, value, header_names, header_values, \
-         arrived_lane, reason, field) {} returning id",
-        Raw::select("$1,", "$9::int4[], $10::text[], $11::text[]", "arrived_lane, reason, field")
+        "insert into dinnerbell.dead_letter (lane, record_offset, record_timestamp, key, value, header_names, header_values, {more}) \
+         {} returning id",
+        Raw::select("$1,", types, more)
     );
     let mut parameters: Vec<Parameter<'_>> = vec![(&lane, Type::INT4)];
     parameters.extend(raw.parameters());
     parameters.push((&arrived, Type::INT4_ARRAY));
     parameters.push((&reasons, Type::TEXT_ARRAY));
     parameters.push((&fields, Type::TEXT_ARRAY));
+    parameters.push((&sizes, Type::INT8_ARRAY));
+    parameters.push((&parts, Type::TEXT_ARRAY));
+    parameters.push((&value_sizes, Type::INT8_ARRAY));
+    parameters.push((&sha256, Type::BYTEA_ARRAY));
     let mut ids: Vec<i64> = tx.query(&sql, &parameters).await?.iter().map(|row| row.get(0)).collect();
     ids.sort_unstable();
     Ok(ids)
