@@ -250,8 +250,8 @@ pub enum BrokerError {
     Fenced,
     /// The lane is still ours: the broker itself ended a transaction that lasted too long, and fenced its producer.
     #[error(
-        "a round was not delivered within the {seconds} s that its transaction may last, so the broker ended it: what lies between is too slow for \
-         the round (a quota of the broker, the network, a replica that is behind)"
+        "the broker ended a transaction of this lane, which is still ours: the round was not delivered within the {seconds} s that it may last (a \
+         quota of the broker, a slow network), or another program uses the lane's transactional id"
     )]
     Overdue {
         /// How long a transaction may last.

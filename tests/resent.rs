@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use rdkafka::producer::{BaseProducer, Producer};
+
 use crate::support::kafka_proxy::{END_TXN, PRODUCE, TXN_OFFSET_COMMIT};
 use crate::support::{Campaign, Expected, KafkaProxy, Service, Setting, Stage, wait_until};
 
@@ -96,4 +98,25 @@ fn a_replay_whose_connection_broke_ends_with_its_batch_and_the_next_run_sends_th
     assert_eq!(keys.len(), 150, "none came twice");
     let answer = proxy.answer().expect("the request that was held up was sent at last, and answered");
     assert_ne!(i16::from_be_bytes([answer[8], answer[9]]), 0, "the broker took it: {answer:?}");
+}
+
+/// As the broker does it by itself with a transaction that lasts too long.
+#[test]
+fn a_producer_that_was_fenced_while_the_lane_is_still_ours_is_not_said_to_be_another_instances() {
+    let stage = Stage::new();
+    stage.migrate();
+    stage.subscribers.subscribe("crowd", 10);
+    let service = stage.start();
+    wait_until("the lane is entered", LONG, || {
+        stage.feedback.number("select count(*) from dinnerbell.lane where published_seq = 0") == 1
+    });
+    let id = format!("{}/{}/0", stage.group, stage.campaigns);
+    let other: BaseProducer = stage.kafka.client().set("transactional.id", id).create().unwrap();
+    other.init_transactions(LONG).unwrap();
+    let campaign = Campaign::now("two-for-one", "crowd");
+    stage.send(&campaign);
+    stage.await_sinks(&Expected::from([(&campaign, stage.subscribers.clients_of("crowd"))]), LONG);
+    let log = service.stop();
+    assert!(log.contains("which is still ours"), "{log}");
+    assert!(!log.contains("another instance took this lane over"), "{log}");
 }

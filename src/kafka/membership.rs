@@ -30,7 +30,7 @@ const STALLED: u32 = 10;
 /// nothing for this long afterwards was seen never to come back, though it went on polling: it is replaced.
 const REJOIN: Duration = Duration::from_secs(20);
 /// How long the coordinator may take to answer whether it is there.
-const ANSWERS: Duration = Duration::from_secs(1);
+const ANSWERS: Duration = Duration::from_secs(2);
 /// What is reported again and again is said at most so often, and is over when it was not heard for as long.
 const REPEAT: Duration = Duration::from_secs(60);
 /// Most kinds of reports that are told apart.
