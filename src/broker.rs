@@ -302,8 +302,15 @@ pub trait Broker: Clone + Send + Sync + 'static {
     fn mark_at(&self, lane: Lane, offset: i64) -> impl Future<Output = Result<Option<RecordMark>, BrokerError>> + Send;
     /// Whether the topic of dead letters is there, and every partition of it has a leader.
     fn dead_letter_topic(&self) -> impl Future<Output = Result<(), BrokerError>> + Send;
-    /// Starts to read the lane from a position.
-    fn open(&self, lane: Lane, position: i64) -> impl Future<Output = Result<Self::Input, BrokerError>> + Send;
+    /// The id of the campaigns topic as the brokers know it now; none where they know no ids.
+    fn topic_id(&self) -> impl Future<Output = Result<Option<String>, BrokerError>> + Send;
+    /// Starts to read the lane from a position. Where the id of its topic is given, no record of another topic of that name is ever returned.
+    fn open(
+        &self,
+        lane: Lane,
+        position: i64,
+        topic_id: Option<&str>,
+    ) -> impl Future<Output = Result<Self::Input, BrokerError>> + Send;
 }
 
 /// The records of one lane, in order, from the position at which it was opened.

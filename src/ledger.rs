@@ -66,6 +66,8 @@ pub struct Entered {
     pub previous: Option<RoundHead>,
     /// The last round that the ledger knows to be committed in Kafka.
     pub published: Option<i64>,
+    /// The id of the topic that the lane has read, where it is known.
+    pub topic_id: Option<String>,
     /// An operator decided against the mark that Kafka holds: the ledger is right, the mark is to be written anew.
     pub overrule: bool,
     /// Why the lane stands still, if it was halted and not resolved.
@@ -101,6 +103,24 @@ impl Running {
     }
 }
 
+/// How many a campaign has told, and the feedback rows of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToldAndRows {
+    /// Drafts that are recorded, and rows that stayed when theirs was withdrawn.
+    pub told: i64,
+    /// Rows that are there; not counted any further than to what was told.
+    pub rows: i64,
+}
+
+impl ToldAndRows {
+    /// Whether rows are gone in such a number that nobody has taken out single ones: more than a fiftieth of them, and more than five, or half of
+    /// them. Who subscribes late is no part of either number.
+    pub fn were_removed(self) -> bool {
+        let missing = self.told - self.rows;
+        missing > 0 && missing.saturating_mul(50) > self.told && (missing > 5 || missing * 2 >= self.told)
+    }
+}
+
 /// A campaign whose late subscribers are told: active or complete, inside its window.
 #[derive(Debug, Clone)]
 pub struct OpenCampaign {
@@ -108,6 +128,8 @@ pub struct OpenCampaign {
     pub running: Running,
     /// Whether the main pass has recorded its last page.
     pub main_pass_over: bool,
+    /// Drafts that are recorded, and rows that stayed when theirs was withdrawn.
+    pub told: i64,
 }
 
 /// A campaign that is over, and whose untold audience is not counted yet.
@@ -154,7 +176,8 @@ pub struct Waiting {
     pub changes: Vec<Lane>,
     /// Lanes in which a re-pass is due.
     pub repasses: Vec<Lane>,
-    /// Lanes that somebody else took, if only to give them something: whoever runs one is to find out.
+    /// Lanes that somebody else took, if only to give them something, or all of them where the feedback table is not the ledger's: whoever runs
+    /// one is to find out.
     pub taken: Vec<Lane>,
 }
 
@@ -315,6 +338,9 @@ pub enum LedgerError {
     /// The server refuses and will refuse again: right, column, constraint, disk.
     #[error("{0}")]
     Refused(String),
+    /// The feedback table is not the one that the ledger knows.
+    #[error("{0}")]
+    AnotherTable(String),
     /// A feedback row for one of the drafts was there already.
     #[error("a feedback row exists already: {0}")]
     Duplicate(String),
@@ -356,6 +382,8 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     fn bump(&self, lane: Lane, beginning: i64) -> impl Future<Output = Result<Entered, LedgerError>> + Send;
     /// Whether the lane is still ours, and the server the same.
     fn still_mine(&self, own: Ownership) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    /// The lane reads the topic of this id from now on.
+    fn note_topic(&self, own: Ownership, topic_id: &str) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// The last recorded round as it stands, to be published again.
     fn stored_round(&self, own: Ownership) -> impl Future<Output = Result<StoredRound, LedgerError>> + Send;
     /// Withdraws from the last recorded round the drafts of campaigns that are not open.
@@ -413,6 +441,12 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         lanes: &[Lane],
         restaurants: &[String],
     ) -> impl Future<Output = Result<Vec<(Lane, String)>, LedgerError>> + Send;
+    /// How many the campaign has told, and how many rows there are of it. Rows that go while they are counted may be counted.
+    fn told_and_rows(
+        &self,
+        own: Ownership,
+        adv_campaign_id: &str,
+    ) -> impl Future<Output = Result<ToldAndRows, LedgerError>> + Send;
     /// These versions of campaigns were passed again. One that an update overtook is not done: its end may have been put off.
     fn note_repassed(
         &self,
@@ -467,4 +501,17 @@ pub trait OpenRound: Send + 'static {
         head: RoundHead,
         content: Arc<RoundContent>,
     ) -> impl Future<Output = Result<Sealed, LedgerError>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ToldAndRows;
+
+    #[test]
+    fn rows_that_are_gone_are_told_from_single_ones_that_were_taken_out() {
+        let removed = |told, rows| ToldAndRows { told, rows }.were_removed();
+        assert!(removed(1, 0) && removed(2, 1) && removed(10, 4) && removed(300, 200) && removed(10_000, 9_799));
+        assert!(!removed(0, 0) && !removed(3, 2) && !removed(10, 6) && !removed(300, 295) && !removed(10_000, 9_800));
+        assert!(!removed(10, 300), "an earlier job left rows");
+    }
 }

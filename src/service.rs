@@ -19,6 +19,7 @@ use crate::lanes;
 use crate::ledger::LedgerError;
 use crate::memory::Memory;
 use crate::metrics::{self, Board, Need};
+use crate::operate;
 use crate::patience::{Stopped, Trial, patiently};
 use crate::postgres::audience::PostgresAudience;
 use crate::postgres::clock::PostgresClock;
@@ -284,6 +285,7 @@ async fn claim(config: &Config, broker: &KafkaBroker, ledger: &PostgresLedger) -
         group_id: config.kafka.group_id.clone(),
         campaigns_topic: config.kafka.topics.campaigns.clone(),
         notifications_topic: config.kafka.topics.notifications.clone(),
+        feedback_table: Some(config.feedback.table.to_string()),
     };
     let found = match ledger.belonging().await {
         Ok(found) => found,
@@ -307,9 +309,13 @@ async fn claim(config: &Config, broker: &KafkaBroker, ledger: &PostgresLedger) -
         }
     };
     let Some((_, found)) = found else { return Trial::Again("the ledger's claim is not to be seen yet".to_owned()) };
-    match found.differs(&ours) {
-        None => Trial::Done(()),
-        Some(what) => Trial::Refused(what),
+    if let Some(what) = found.differs(&ours) {
+        return Trial::Refused(what);
+    }
+    match ledger.knows_its_table().await {
+        Ok(Ok(())) => Trial::Done(()),
+        Ok(Err(another)) => Trial::Refused(operate::of_another_table(&another)),
+        Err(error) => trial(Err(error)),
     }
 }
 

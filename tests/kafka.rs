@@ -267,7 +267,7 @@ async fn a_lane_is_read_in_order_and_its_end_lies_behind_the_gaps() {
     sender.abort_transaction(SOON).unwrap();
 
     let broker = scene.broker().await;
-    let mut input = broker.open(0, 0).await.unwrap();
+    let mut input = broker.open(0, 0, None).await.unwrap();
     // two records, a marker, an aborted record, its marker
     assert_eq!(values(&take(&mut input, 3).await), ["one", "two", "end 5"]);
     assert_eq!(broker.watermarks(0).await.unwrap(), (0, 5));
@@ -293,7 +293,7 @@ async fn a_lane_that_holds_nothing_but_a_gap_ends_behind_it() {
     sender.flush(SOON).unwrap();
     sender.abort_transaction(SOON).unwrap();
     let broker = scene.broker().await;
-    let mut input = broker.open(0, 0).await.unwrap();
+    let mut input = broker.open(0, 0, None).await.unwrap();
     assert_eq!(values(&take(&mut input, 1).await), ["end 101"]);
 }
 
@@ -302,8 +302,8 @@ async fn a_full_lane_holds_up_no_other_and_loses_nothing() {
     let scene = Scene::new(2);
     scene.send(0, (0..20_000).map(|n| format!("{n:0>400}").into_bytes()));
     let broker = scene.broker().await;
-    let mut full = broker.open(0, 0).await.unwrap();
-    let mut other = broker.open(1, 0).await.unwrap();
+    let mut full = broker.open(0, 0, None).await.unwrap();
+    let mut other = broker.open(1, 0, None).await.unwrap();
     for n in 0..5 {
         scene.send(1, [format!("small {n}").into_bytes()]);
         assert_eq!(values(&take(&mut other, 1).await), [format!("small {n}")]);
@@ -319,7 +319,7 @@ async fn a_record_larger_than_every_bound_still_passes_as_what_it_was() {
     let large = vec![b'x'; 6_000_000];
     scene.send(0, [large.clone(), b"next".to_vec()]);
     let broker = scene.broker().await;
-    let mut input = broker.open(0, 0).await.unwrap();
+    let mut input = broker.open(0, 0, None).await.unwrap();
     let arrived = take(&mut input, 2).await;
     let [Arrived::Record(first), Arrived::Record(next)] = &arrived[..] else { panic!("{arrived:?}") };
     drop(input);
@@ -335,10 +335,10 @@ async fn a_lane_is_opened_anew_at_any_position_and_its_former_reader_is_told() {
     let scene = Scene::new(1);
     scene.send(0, (0..3_000).map(|n| n.to_string().into_bytes()));
     let broker = scene.broker().await;
-    let mut former = broker.open(0, 0).await.unwrap();
+    let mut former = broker.open(0, 0, None).await.unwrap();
     assert_eq!(values(&take(&mut former, 1).await)[0], "0");
     for position in [5, 2_999, 0, 1_500] {
-        let mut input = broker.open(0, position).await.unwrap();
+        let mut input = broker.open(0, position, None).await.unwrap();
         assert_eq!(values(&take(&mut input, 1).await)[0], position.to_string());
     }
     let told = former.next(10).await;
@@ -356,7 +356,7 @@ async fn the_mark_at_an_offset_is_that_of_the_record_there_or_none() {
     scene.send(0, [b"four".to_vec()]);
 
     let broker = scene.broker().await;
-    let mut input = broker.open(0, 0).await.unwrap();
+    let mut input = broker.open(0, 0, None).await.unwrap();
     let Arrived::Record(one) = take(&mut input, 4).await.remove(1) else { panic!("a record stands there") };
     drop(input);
     assert_eq!(broker.mark_at(0, 1).await.unwrap(), one.mark());
@@ -374,7 +374,7 @@ async fn input_trimmed_below_the_position_is_an_error_not_a_jump() {
     scene.send(0, (0..10).map(|n| n.to_string().into_bytes()));
     scene.server.delete_records(scene.campaigns(), 0, 5);
     let broker = scene.broker().await;
-    let mut input = broker.open(0, 2).await.unwrap();
+    let mut input = broker.open(0, 2, None).await.unwrap();
     let told = timeout(SOON, input.next(10)).await.unwrap();
     assert!(is_passing(&told), "{told:?}");
 }
@@ -485,7 +485,7 @@ async fn header_names_that_are_not_text_are_kept_as_unreadable() {
     kcat.stdin.take().unwrap().write_all(b"value\n").unwrap();
     assert!(kcat.wait().unwrap().success());
     let broker = scene.broker().await;
-    let mut input = broker.open(0, 0).await.unwrap();
+    let mut input = broker.open(0, 0, None).await.unwrap();
     let Arrived::Record(record) = take(&mut input, 1).await.remove(0) else { panic!("a record was sent") };
     assert_eq!(
         record.headers,
@@ -615,7 +615,7 @@ async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
     let producer = broker.producer(0).await.unwrap();
     let producer = producer.publish(&scene.round(0, 0, vec![scene.drafts(&["before"])])).await.unwrap().unwrap();
     scene.send(0, [b"before".to_vec()]);
-    let mut input = broker.open(0, 0).await.unwrap();
+    let mut input = broker.open(0, 0, None).await.unwrap();
     assert_eq!(values(&take(&mut input, 1).await), ["before"]);
 
     server.kill();
@@ -755,7 +755,7 @@ async fn measure_idle_lanes() {
     for lane in 0..12 {
         let producer = broker.producer(lane).await.unwrap();
         let producer = producer.publish(&scene.round(lane, 0, vec![scene.drafts(&["anna"])])).await.unwrap().unwrap();
-        let mut input = broker.open(lane, 0).await.unwrap();
+        let mut input = broker.open(lane, 0, None).await.unwrap();
         lanes.spawn(async move { (input.next(10).await.map(drop), producer) });
     }
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -29,7 +29,7 @@ use crate::draft::{COPY_HEADER, COPY_TRAILER};
 use crate::kafka;
 use crate::kafka::client::{Observer, settings};
 use crate::postgres::connect::Pool;
-use crate::postgres::migrate;
+use crate::postgres::migrate::{self, Adopt};
 
 /// The schema of the bench's own tables.
 const SCHEMA: &str = "dinnerbell_bench";
@@ -324,7 +324,7 @@ impl<'a> Ground<'a> {
                 tracing::warn!("{text}");
             }
         };
-        Ok(migrate::migrate(config, create_tables, &tell).await?)
+        Ok(migrate::migrate(config, create_tables, &Adopt::No, &tell).await?)
     }
 
     /// Whether topics may be made; makes none.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{ConfigFile, Failure, output};
-use crate::postgres::migrate::{Event, migrate, script};
+use super::{ConfigFile, Failure, operator, output};
+use crate::postgres::migrate::{Adopt, Event, migrate, script};
 
 /// Where there is no terminal, progress is a line of the log at each phase, and this often.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -27,6 +27,12 @@ pub struct Arguments {
     /// Make the two tables that usually exist before: of the subscribers and of the feedback
     #[arg(long)]
     create_tables: bool,
+    /// Let the ledger take the table of feedback.table, which is another one than it knows: it must hold the rows of all campaigns that are not over
+    #[arg(long, conflicts_with = "print_sql")]
+    adopt_feedback_table: bool,
+    /// Take it though rows are missing: a lane that would tell those clients again halts, and asks
+    #[arg(long, requires = "adopt_feedback_table")]
+    without_rows: bool,
     /// Print the SQL for databases in which nothing of it is there yet; contacts nobody
     #[arg(long)]
     print_sql: bool,
@@ -44,7 +50,11 @@ impl Arguments {
             .build()
             .map_err(|error| Failure::Failed(format!("the runtime did not start: {error}")))?;
         let screen = Screen::new();
-        let result = runtime.block_on(migrate(&config, self.create_tables, &|event| screen.show(event)));
+        let adopt = match (self.adopt_feedback_table, self.without_rows) {
+            (false, _) => Adopt::No,
+            (true, without_rows) => Adopt::Yes { without_rows, by: operator("migrate") },
+        };
+        let result = runtime.block_on(migrate(&config, self.create_tables, &adopt, &|event| screen.show(event)));
         screen.clear();
         result.map_err(|error| Failure::Failed(error.to_string()))
     }

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::{self, Config, Database};
 use crate::postgres::connect::Pool;
-use crate::postgres::migrate;
+use crate::postgres::migrate::{self, Adopt};
 use crate::service::{self, ServiceError};
 use cluster::{Cluster, Programs};
 use show::{Screen, Show};
@@ -158,7 +158,7 @@ async fn set_up(place: &Place, screen: &Screen) -> Result<Scene, DemoError> {
             tracing::warn!("{text}");
         }
     };
-    migrate::migrate(&config, true, &tell).await?;
+    migrate::migrate(&config, true, &Adopt::No, &tell).await?;
     bell::seed(&subscribers).await?;
     Ok(Scene { file, config, subscribers, feedback })
 }

@@ -11,7 +11,9 @@ use crate::postgres::connect::Pool;
 use crate::postgres::errors::{Kind, PostgresError, SHOW_ALL_ROWS};
 use crate::postgres::headroom as left;
 use crate::postgres::legible::Legible;
-use crate::postgres::migrate::{FeedbackIndex, count_duplicates, feedback_index, missing_subscriber_indexes};
+use crate::postgres::migrate::{
+    FeedbackIndex, count_duplicates, feedback_index, feedback_indexes_of_before, missing_subscriber_indexes,
+};
 use crate::postgres::needs::{self, Missing};
 
 /// The oldest PostgreSQL whose statements this service was written for.
@@ -423,6 +425,10 @@ impl Place<'_> {
             FeedbackIndex::Missing => {
                 found.fail(check, "the unique index on (adv_campaign_id, client_id) is missing", "run `dinnerbell migrate`");
             }
+        }
+        for of_before in feedback_indexes_of_before(self.pool).await? {
+            let (what, remedy) = of_before.split_once("; ").unwrap_or((&of_before, "run `dinnerbell migrate`"));
+            found.warn(check, what, remedy);
         }
         Ok(())
     }

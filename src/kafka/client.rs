@@ -1,5 +1,7 @@
 //! What every librdkafka client of ours has in common: its settings, its log, and what its errors mean.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +23,12 @@ pub const LISTEN: Duration = Duration::from_millis(5);
 
 /// And so many errors: those that come again and again hold nobody up.
 const MOST_ERRORS: usize = 1_000;
+
+/// So many lines are heard in one go at most.
+const MOST_LINES: usize = 10_000;
+
+/// What librdkafka calls a topic without an id.
+const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
 /// What every client of ours sets unless the operator chooses otherwise.
 const DEFAULTS: &[(&str, &str)] = &[
@@ -52,6 +60,10 @@ pub fn settings(
 #[derive(Debug, Clone, Default)]
 pub struct Observer {
     reason: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
+    /// The ids of topics, by their names, where the client was asked to tell them ([`tell_topic_ids`]).
+    topics: Arc<Mutex<BTreeMap<String, String>>>,
+    /// How many lines and errors were heard.
+    heard: Arc<AtomicU64>,
 }
 
 impl Observer {
@@ -75,6 +87,16 @@ impl Observer {
         let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (cause, reason) = told?;
         Some(judge(doing, cause, &reason)).filter(|error| matches!(error, BrokerError::Refused(_)))
+    }
+
+    /// The id of a topic (KIP-516), as the client last heard of it; none where the brokers know no ids.
+    pub fn topic_id(&self, topic: &str) -> Option<String> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
+    }
+
+    /// How many lines of the log and errors were heard so far.
+    fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Acquire)
     }
 
     fn hear(&self, code: RDKafkaErrorCode, reason: &str) {
@@ -105,9 +127,13 @@ fn says_more((code, reason): (RDKafkaErrorCode, &str), known: Option<(RDKafkaErr
 impl ClientContext for Observer {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
         use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
+        self.heard.fetch_add(1, Ordering::AcqRel);
         if log_message.contains(DISMISSED) {
             tracing::debug!(target: "librdkafka", "{fac}: {log_message}");
             return;
+        }
+        if let Some((topic, id)) = changed_id(fac, log_message) {
+            self.topics.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.to_owned(), id);
         }
         // Of a listener that speaks another protocol librdkafka tells its log alone.
         if fac == "FAIL" && log_message.contains("in state APIVERSION_QUERY") {
@@ -125,6 +151,7 @@ impl ClientContext for Observer {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.heard.fetch_add(1, Ordering::AcqRel);
         if reason.contains(DISMISSED) {
             return;
         }
@@ -165,6 +192,37 @@ pub fn listen(consumer: &BaseConsumer<Observer>) {
             return;
         }
     }
+}
+
+/// Hears what a consumer has to say at this moment, and waits for nothing: a poll that does not wait takes one line or error, so it is asked until
+/// nothing more was heard. Who polls the consumer elsewhere at the same time may hold a line back.
+pub fn listen_now(consumer: &BaseConsumer<Observer>, observer: &Observer) {
+    for _ in 0..MOST_LINES {
+        let before = observer.heard();
+        if consumer.poll(Duration::ZERO).is_none() && observer.heard() == before {
+            return;
+        }
+    }
+}
+
+/// Lets a client say which ids its topics have: librdkafka knows them, and tells nobody but its log.
+///
+/// Since Kafka 3.1 a fetch names the topic by its id, and the line is in the log before a fetch names another one: no record of a topic that was
+/// created anew comes before the line that says so.
+pub fn tell_topic_ids(settings: &mut ClientConfig) {
+    let logged = matches!(settings.log_level, RDKafkaLogLevel::Debug);
+    let asked = settings.get("debug").filter(|_| logged).map(str::to_owned);
+    settings.set("debug", asked.map_or("metadata".to_owned(), |asked| format!("{asked},metadata")));
+    settings.set_log_level(RDKafkaLogLevel::Debug);
+}
+
+/// The topic and its id as Kafka's own tools show it, if this line of the log says that the client learnt it.
+fn changed_id<'a>(fac: &str, line: &'a str) -> Option<(&'a str, String)> {
+    let (before, ids) = line.split_once(" changed id from ").filter(|_| fac == "METADATA")?;
+    let (_, id) = ids.split_once(" to ")?;
+    let id = id.trim();
+    let topic = before.rsplit(' ').next()?;
+    (id != NO_ID).then(|| (topic, id.replace('+', "-").replace('/', "_")))
 }
 
 /// Codes with which calls fail when no broker could be reached, whatever the cause.
@@ -362,6 +420,23 @@ mod tests {
         );
         let text = Observer::default().explain("connecting", &error).to_string();
         assert!(text.contains("sasl.password") && !text.contains("s3cret"), "{text}");
+    }
+
+    #[test]
+    fn the_id_of_a_topic_is_heard_in_the_log() {
+        let observer = Observer::default();
+        let say = |line: &str| observer.log(RDKafkaLogLevel::Debug, "METADATA", line);
+        say("[thrd:main]: Topic promo.in changed id from AAAAAAAAAAAAAAAAAAAAAA to RzJlNIHUR7exkTnIfLWDcg");
+        say("[thrd:main]: Topic promo.in [0] Leader 1 Epoch 0");
+        assert_eq!(observer.topic_id("promo.in").as_deref(), Some("RzJlNIHUR7exkTnIfLWDcg"));
+        say("Topic promo.in changed id from RzJlNIHUR7exkTnIfLWDcg to tHG3AzbgTsCQ+tsS/v8w2A");
+        say("Topic other changed id from AAAAAAAAAAAAAAAAAAAAAA to AAAAAAAAAAAAAAAAAAAAAA");
+        assert_eq!(
+            observer.topic_id("promo.in").as_deref(),
+            Some("tHG3AzbgTsCQ-tsS_v8w2A"),
+            "as kafka-topics shows it"
+        );
+        assert_eq!(observer.topic_id("other"), None, "old brokers know no ids");
     }
 
     #[test]

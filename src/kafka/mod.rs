@@ -226,8 +226,12 @@ impl Broker for KafkaBroker {
         self.shared.reader.ask(doing, move |consumer, _| led_partitions(consumer, &topic)).await
     }
 
-    async fn open(&self, lane: Lane, position: i64) -> Result<LaneInput, BrokerError> {
-        self.shared.reader.open(lane, position).await
+    async fn topic_id(&self) -> Result<Option<String>, BrokerError> {
+        self.shared.reader.topic_id().await
+    }
+
+    async fn open(&self, lane: Lane, position: i64, topic_id: Option<&str>) -> Result<LaneInput, BrokerError> {
+        self.shared.reader.open(lane, position, topic_id).await
     }
 }
 

@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, oneshot};
 use tokio::task;
 
-use super::client::{ASK, Observer, listen, off_runtime, settings};
+use super::client::{ASK, Observer, listen, listen_now, off_runtime, settings, tell_topic_ids};
 use super::quiet::quietly;
 use crate::broker::{
     Arrived, BrokerError, Committed, Digest, Header, Input, LARGEST_RECORD, LARGEST_REST, Lane, LeftOut, Record,
@@ -64,6 +64,8 @@ pub struct Reader {
 struct Shared {
     topic: String,
     observer: Observer,
+    /// Held by whoever listens: what was said before is known to the observer when it is free.
+    ear: Arc<Mutex<()>>,
     // Taken before the thread is told to stop: the consumer's end blocks, and belongs on that thread.
     consumer: Option<Arc<BaseConsumer<Observer>>>,
     /// Sees what open transactions hold back. It reads nothing. Taken as the other one is.
@@ -146,7 +148,9 @@ fn reader_settings(kafka: &config::Kafka) -> ClientConfig {
         ("isolation.level", "read_committed"),
         ("enable.partition.eof", "true"),
     ];
-    settings(kafka, Role::Consumer, "reader", &defaults, &promises)
+    let mut settings = settings(kafka, Role::Consumer, "reader", &defaults, &promises);
+    tell_topic_ids(&mut settings);
+    settings
 }
 
 impl Reader {
@@ -162,15 +166,22 @@ impl Reader {
         let every = Arc::new(every);
         let (commands, inbox) = crossbeam_channel::bounded(COMMANDS);
         let topic = kafka.topics.campaigns.clone();
-        let (reading, ends) = (Arc::clone(&consumer), Arc::clone(&every));
-        let desk = Desk { topic: topic.clone(), consumer: reading, every: ends, open: HashMap::new() };
+        let ear = Arc::default();
+        let desk = Desk {
+            topic: topic.clone(),
+            consumer: Arc::clone(&consumer),
+            every: Arc::clone(&every),
+            observer: observer.clone(),
+            ear: Arc::clone(&ear),
+            open: HashMap::new(),
+        };
         let thread = std::thread::Builder::new()
             .name("kafka-reader".into())
             .spawn(move || desk.run(&inbox))
             .map_err(|error| BrokerError::Passing(format!("starting the reader's thread: {error}")))?;
         let thread = Mutex::new(Some(thread));
         let (consumer, every) = (Some(consumer), Some(every));
-        Ok(Self { shared: Arc::new(Shared { topic, observer, consumer, every, commands, thread }) })
+        Ok(Self { shared: Arc::new(Shared { topic, observer, ear, consumer, every, commands, thread }) })
     }
 
     /// What librdkafka said outside of calls.
@@ -220,6 +231,22 @@ impl Reader {
         Ok(asked.await?.1)
     }
 
+    /// The id of the campaigns topic as the brokers know it now; none where they know no ids.
+    pub async fn topic_id(&self) -> Result<Option<String>, BrokerError> {
+        self.ask("asking for the id of the campaigns topic".into(), |consumer, topic| {
+            consumer.fetch_metadata(Some(topic), ASK).map(drop)
+        })
+        .await?;
+        self.listen();
+        Ok(self.shared.observer.topic_id(&self.shared.topic))
+    }
+
+    /// Hears everything that the client has said up to now.
+    fn listen(&self) {
+        let _ear = self.shared.ear.lock().unwrap_or_else(PoisonError::into_inner);
+        listen_now(self.consumer(), &self.shared.observer);
+    }
+
     /// What the group committed for the lane, stable offsets only: while a transaction that commits one is open, this waits.
     pub async fn committed(&self, lane: Lane) -> Result<Committed, BrokerError> {
         self.ask(format!("reading the group's committed offset of lane {lane}"), move |consumer, topic| {
@@ -250,7 +277,7 @@ impl Reader {
 
     /// The mark of the record at an offset, if a record is there. The lane must not be open.
     pub async fn mark_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordMark>, BrokerError> {
-        let input = self.open(lane, offset).await?;
+        let input = self.open(lane, offset, None).await?;
         let first = tokio::time::timeout(ASK, input.first());
         let first = first
             .await
@@ -258,14 +285,16 @@ impl Reader {
         Ok(first.filter(|record| record.offset == offset).and_then(|record| record.mark()))
     }
 
-    /// Starts to read a lane. One that is open is closed for its former reader.
-    pub async fn open(&self, lane: Lane, position: i64) -> Result<LaneInput, BrokerError> {
+    /// Starts to read a lane. One that is open is closed for its former reader. Where the topic's id is given, nothing of another topic is
+    /// returned.
+    pub async fn open(&self, lane: Lane, position: i64, topic_id: Option<&str>) -> Result<LaneInput, BrokerError> {
         let slot = Arc::new(Slot::default());
         let input = LaneInput {
             reader: self.clone(),
             lane,
             slot: Arc::clone(&slot),
             position,
+            topic_id: topic_id.map(str::to_owned),
             ending: Ending::Reading,
             unreadable: None,
             failure: None,
@@ -352,6 +381,8 @@ struct Desk {
     consumer: Arc<BaseConsumer<Observer>>,
     /// Held so that its end blocks nobody but this thread.
     every: Arc<BaseConsumer<Observer>>,
+    observer: Observer,
+    ear: Arc<Mutex<()>>,
     open: HashMap<Lane, Arc<Slot>>,
 }
 
@@ -371,8 +402,9 @@ impl Desk {
             }
             self.sweep();
             // Logs and errors only: every lane that is read has its own queue.
-            listen(&self.consumer);
             listen(&self.every);
+            let _ear = self.ear.lock().unwrap_or_else(PoisonError::into_inner);
+            listen_now(&self.consumer, &self.observer);
         }
         for lane in self.open.keys().copied().collect::<Vec<_>>() {
             self.close(lane);
@@ -453,6 +485,8 @@ pub struct LaneInput {
     lane: Lane,
     slot: Arc<Slot>,
     position: i64,
+    /// The topic that is read, where its id is known.
+    topic_id: Option<String>,
     ending: Ending,
     /// The offset at which nothing could be unpacked; where it is met a second time, it is passed over.
     unreadable: Option<i64>,
@@ -465,6 +499,8 @@ enum Failure {
     Closed,
     /// librdkafka gave up on the lane.
     Kafka(KafkaError),
+    /// Another topic has the name by now.
+    Replaced,
 }
 
 impl Drop for LaneInput {
@@ -488,6 +524,13 @@ impl Input for LaneInput {
                 return Err(self.explain(&failure));
             }
             let arrived = self.take(most);
+            if !arrived.is_empty() {
+                // Whatever came of another topic came after the word that there is one.
+                self.reader.listen();
+            }
+            if self.is_replaced() {
+                return Err(self.explain(&Failure::Replaced));
+            }
             if !arrived.is_empty() {
                 return Ok(arrived);
             }
@@ -540,6 +583,13 @@ impl LaneInput {
         arrived
     }
 
+    /// Whether the client has heard that another topic has the name by now.
+    fn is_replaced(&self) -> bool {
+        let Some(known) = &self.topic_id else { return false };
+        let shared = &self.reader.shared;
+        shared.observer.topic_id(&shared.topic).is_some_and(|now| now != *known)
+    }
+
     fn ended(&mut self) -> Option<Arrived> {
         let confirmed = match self.ending {
             Ending::Confirming(end) => Some(end),
@@ -582,6 +632,7 @@ impl LaneInput {
         let doing = format!("reading lane {} at offset {}", self.lane, self.position);
         match failure {
             Failure::Closed => BrokerError::Passing(format!("{doing}: the lane was opened once more, or closed")),
+            Failure::Replaced => BrokerError::Passing(format!("{doing}: the topic was created anew")),
             Failure::Kafka(error) => self.reader.shared.observer.explain(&doing, error),
         }
     }

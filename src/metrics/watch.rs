@@ -130,7 +130,11 @@ mod tests {
             away()
         }
 
-        async fn open(&self, _: Lane, _: i64) -> Result<Never, BrokerError> {
+        async fn topic_id(&self) -> Result<Option<String>, BrokerError> {
+            away()
+        }
+
+        async fn open(&self, _: Lane, _: i64, _: Option<&str>) -> Result<Never, BrokerError> {
             away()
         }
 

@@ -18,6 +18,8 @@ use uuid::Uuid;
 use crate::config;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
+use crate::postgres::identity::{self, Another};
+use crate::way::policy::ADOPT;
 
 /// Whose ledger it is.
 #[derive(Debug, Clone)]
@@ -40,6 +42,18 @@ impl Claim {
     }
 }
 
+/// Why a service or a command does not work with a feedback table that is not the ledger's, and what to do.
+pub fn of_another_table(another: &Another) -> String {
+    let remedy = match another.is_only_renamed() {
+        true => format!("correct feedback.table, or let the ledger take the new name: {ADOPT}"),
+        false if another.known == another.configured => {
+            format!("put the known table back under its name, or let the ledger take this one: {ADOPT}")
+        }
+        false => format!("correct feedback.table, or let the ledger take this one: {ADOPT}"),
+    };
+    format!("{another}; {remedy}")
+}
+
 /// Who claimed the ledger, if anybody did. It must be the service of this configuration; what is wrong otherwise is the inner error.
 pub async fn claim_of(pool: &Pool, kafka: &config::Kafka) -> Result<Result<Option<Claim>, String>, PostgresError> {
     let sql = "select ledger, cluster_id, group_id, campaigns_topic, notifications_topic from dinnerbell.service";
@@ -59,6 +73,9 @@ pub async fn claim_of(pool: &Pool, kafka: &config::Kafka) -> Result<Result<Optio
                  configuration"
             )));
         }
+    }
+    if let Err(another) = identity::look(pool).await? {
+        return Ok(Err(of_another_table(&another)));
     }
     Ok(Ok(Some(Claim { ledger: row.get(0), cluster_id: row.get(1) })))
 }

@@ -9,11 +9,13 @@ use tokio_postgres::types::Type;
 use crate::audience::AudienceError;
 use crate::campaign::{Campaign, EpochSeconds, Window};
 use crate::config::Config;
+use crate::operate::of_another_table;
 use crate::postgres::audience_size::AudienceSize;
 use crate::postgres::clock::CLOCK_MICROS;
 use crate::postgres::connect::{Parameter, Pool};
 use crate::postgres::errors::PostgresError;
-use crate::postgres::predicate::short_enough;
+use crate::postgres::identity;
+use crate::postgres::predicate::{of_campaign, short_enough};
 use crate::way::decode::{Arrival, Reason};
 use crate::way::intake::{Known, Verdict, judge};
 
@@ -145,6 +147,9 @@ pub async fn preview(
     progress: &ProgressBar,
 ) -> Result<Preview, PreviewError> {
     let feedback = Pool::open(&config.feedback, "feedback")?;
+    if let Err(another) = identity::look(&feedback).await? {
+        return Err(PostgresError::refused(of_another_table(&another)).into());
+    }
     let size = AudienceSize::open(Pool::open(&config.subscribers, "subscribers")?).await?;
     let (campaign, restaurant_id) = match subject {
         Subject::Restaurant(id) => (None, id),
@@ -218,9 +223,10 @@ impl Asked<'_> {
     async fn already_told(&self, progress: &ProgressBar) -> Result<i64, PreviewError> {
         let Some(id) = self.id else { return Ok(0) };
         let sql = format!(
-            "select distinct client_id::text collate \"C\" from {} where adv_campaign_id = $1 and client_id collate \"C\" > $2 and {} \
+            "select distinct client_id::text collate \"C\" from {} where {} and client_id collate \"C\" > $2 and {} \
              order by 1 limit $3",
             self.feedback.table().sql(),
+            of_campaign("adv_campaign_id", "$1"),
             short_enough("adv_campaign_id")
         );
         let (mut told, mut after) = (0, String::new());
@@ -241,9 +247,10 @@ impl Asked<'_> {
     /// The first clients that would be told, behind the cursor.
     async fn sample(&self, cursor: Option<String>, wanted: usize) -> Result<Vec<String>, PreviewError> {
         let sql = format!(
-            "select c from unnest($2::text[]) with ordinality as t (c, place) where not exists (select from {} where adv_campaign_id = $1 \
+            "select c from unnest($2::text[]) with ordinality as t (c, place) where not exists (select from {} where {} \
              and client_id collate \"C\" = c collate \"C\" and {}) order by place limit $3",
             self.feedback.table().sql(),
+            of_campaign("adv_campaign_id", "$1"),
             short_enough("adv_campaign_id")
         );
         let most = i64::try_from(wanted).unwrap_or(i64::MAX);

@@ -17,7 +17,7 @@ use crate::campaign::EpochSeconds;
 use crate::config::Config;
 use crate::kafka::KafkaBroker;
 use crate::kafka::notifications::{Extent, Found, Notifications, Offsets};
-use crate::ledger::{Halt, Ledger, LedgerError, Ownership};
+use crate::ledger::{Halt, Ledger, LedgerError, Ownership, ToldAndRows};
 use crate::postgres::clock::PostgresClock;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
@@ -38,6 +38,8 @@ pub(super) const MOST_ATTEMPTS: u32 = 4;
 pub enum Resolution {
     /// What the lane failed at is mended: it tries again.
     Retry,
+    /// Rows of campaigns that run were removed: those clients are told again.
+    TellAgain,
     /// The last round, not yet published, becomes what is left of its rows.
     AcceptRows,
     /// The lane goes on at another position.
@@ -123,6 +125,7 @@ pub async fn resolve(config: &Config, request: &Request, progress: &ProgressBar)
     };
     match request.resolution {
         Resolution::Retry => try_again(&pool, request, &found).await,
+        Resolution::TellAgain => tell_again(config, &pool, request, &found).await,
         Resolution::AcceptRows => accept(config, &pool, request, &found).await,
         Resolution::RestartAt(position) => move_to(config, &pool, &claim, request, &found, position).await,
         Resolution::FromKafka { since, assumed } => {
@@ -188,12 +191,40 @@ async fn try_again(pool: &Pool, request: &Request, standing: &Standing) -> Resul
 /// What resolves a halt that is about what the servers hold, which trying again does not change.
 fn way_out(halt: &str) -> Option<&'static str> {
     match halt {
-        "topic-replaced" | "input-trimmed" => Some("--restart-at earliest (or latest, or an offset)"),
+        "topic-replaced" | "input-truncated" | "input-trimmed" => {
+            Some("--restart-at earliest (or latest, or an offset)")
+        }
         "kafka-ahead" | "kafka-behind" | "mark-missing" | "other-content" | "other-ledger" | "foreign-offset" => {
             Some("--from-kafka")
         }
         _ => None,
     }
+}
+
+async fn tell_again(
+    config: &Config,
+    pool: &Pool,
+    request: &Request,
+    standing: &Standing,
+) -> Result<Resolved, ResolveError> {
+    let lane = request.lane;
+    if standing.halted.as_deref() != Some("rows-removed") {
+        return Err(ResolveError::Refused(format!(
+            "lane {lane} is not halted as rows-removed: nobody is to be told again"
+        )));
+    }
+    let writer = writer(config, pool, &request.by).await?;
+    let mut outcome = resolved(request, standing);
+    let removed = writer.removed(lane).await?;
+    for (id, ToldAndRows { told, rows }) in &removed {
+        outcome.found.push(format!("campaign {id} has told {told}, and has {rows} rows"));
+    }
+    outcome.done.push("whoever of them favours the restaurant and has no row is told again".to_owned());
+    if !request.dry_run {
+        let own = writer.bump(lane, 0).await?.ownership;
+        writer.tell_again(own, &removed, &request.by).await?;
+    }
+    Ok(outcome)
 }
 
 async fn accept(
@@ -235,12 +266,15 @@ async fn move_to(
     let lane = request.lane;
     let refused = || {
         ResolveError::Refused(format!(
-            "lane {lane} is {}: a position is set only where a lane is halted as topic-replaced, input-trimmed or input-unreadable, because what is skipped is \
-             lost and what is read again was judged already",
+            "lane {lane} is {}: a position is set only where a lane is halted as topic-replaced, input-truncated, input-trimmed or input-unreadable, because what is \
+             skipped is lost and what is read again was judged already",
             standing.halted.as_deref().map_or("not halted".to_owned(), |name| format!("halted as {name}"))
         ))
     };
-    if !matches!(standing.halted.as_deref(), Some("topic-replaced" | "input-trimmed" | "input-unreadable")) {
+    if !matches!(
+        standing.halted.as_deref(),
+        Some("topic-replaced" | "input-truncated" | "input-trimmed" | "input-unreadable")
+    ) {
         return Err(refused());
     }
     let broker = connect(config, claim).await?;

@@ -9,8 +9,9 @@ mod entry;
 mod intake;
 pub mod prune;
 pub mod resolve;
+pub(in crate::postgres) use resolve::CLEARED;
 mod rounds;
-mod rows;
+pub(in crate::postgres) mod rows;
 pub mod snapshot;
 
 use std::collections::BTreeMap;
@@ -25,12 +26,13 @@ pub use rounds::PostgresRound;
 
 use super::clock::{Asked, CLOCK_MICROS, PostgresClock};
 use super::connect::{Parameter, Pool, Transaction};
+use super::identity;
 use crate::broker::{Header, Lane};
 use crate::campaign::{Campaign, EpochSeconds};
 use crate::draft::Clients;
 use crate::ledger::{
     Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, OpenCampaign, Ownership, RoundHead, StoredRound, Stretch,
-    Taken, Waiting,
+    Taken, ToldAndRows, Waiting,
 };
 
 /// The current second by the feedback database's clock; never `now()`, which stands still in a transaction.
@@ -92,6 +94,8 @@ pub struct Belonging {
     pub campaigns_topic: String,
     /// The topic of the drafts.
     pub notifications_topic: String,
+    /// The feedback table; none where an earlier version claimed the ledger.
+    pub feedback_table: Option<String>,
 }
 
 impl Belonging {
@@ -141,7 +145,7 @@ impl PostgresLedger {
 
     /// Whose ledger this is, if it was claimed.
     pub async fn belonging(&self) -> Result<Option<(Uuid, Belonging)>, LedgerError> {
-        let sql = "select ledger, cluster_id, group_id, campaigns_topic, notifications_topic from dinnerbell.service";
+        let sql = "select ledger, cluster_id, group_id, campaigns_topic, notifications_topic, feedback_table from dinnerbell.service";
         let rows = self.pool.query(sql, &[]).await?;
         Ok(rows.first().map(|row| {
             let belonging = Belonging {
@@ -149,6 +153,7 @@ impl PostgresLedger {
                 group_id: row.get(2),
                 campaigns_topic: row.get(3),
                 notifications_topic: row.get(4),
+                feedback_table: row.get(5),
             };
             (row.get(0), belonging)
         }))
@@ -158,8 +163,8 @@ impl PostgresLedger {
     /// first one's claim.
     pub async fn claim(&self, to: &Belonging, beginnings: &[(Lane, i64)]) -> Result<(), LedgerError> {
         let tx = self.pool.begin("set local lock_timeout = '2s'").await?;
-        let sql = "insert into dinnerbell.service (ledger, cluster_id, group_id, campaigns_topic, notifications_topic) \
-                   values ($1, $2, $3, $4, $5) on conflict do nothing";
+        let sql = "insert into dinnerbell.service (ledger, cluster_id, group_id, campaigns_topic, notifications_topic, feedback_table) \
+                   values ($1, $2, $3, $4, $5, $6) on conflict do nothing";
         let inserted = tx
             .execute(
                 sql,
@@ -169,6 +174,7 @@ impl PostgresLedger {
                     (&to.group_id, Type::TEXT),
                     (&to.campaigns_topic, Type::TEXT),
                     (&to.notifications_topic, Type::TEXT),
+                    (&to.feedback_table, Type::TEXT),
                 ],
             )
             .await?;
@@ -176,6 +182,7 @@ impl PostgresLedger {
             for (lane, position) in beginnings {
                 entry::create_lane(&tx, *lane, *position).await?;
             }
+            identity::note(&tx, self.pool.table()).await?;
         }
         Ok(tx.commit().await?)
     }
@@ -190,27 +197,70 @@ impl PostgresLedger {
         Arc::clone(turns.entry(lane).or_default())
     }
 
-    /// Begins a transaction of a lane, if the lane is still ours.
+    /// Whether the feedback table is the ledger's. An earlier version noted none: then it is noted now.
+    pub async fn knows_its_table(&self) -> Result<Result<(), identity::Another>, LedgerError> {
+        let connection = self.pool.get().await?;
+        identity::note(&connection, self.pool.table()).await?;
+        connection.release();
+        Ok(identity::look(&self.pool).await?)
+    }
+
+    /// Begins a transaction of a lane, if the lane is still ours, and the feedback table too.
     async fn begin(&self, own: Ownership) -> Result<Transaction, LedgerError> {
         self.begin_at(own).await.map(|(tx, _)| tx)
     }
 
     /// The same, with the database's time at its beginning.
     async fn begin_at(&self, own: Ownership) -> Result<(Transaction, EpochSeconds), LedgerError> {
+        let (tx, now, known) = self.begin_anywhere(own).await?;
+        if !known {
+            tx.rollback().await?;
+            return Err(self.another_table().await);
+        }
+        Ok((tx, now))
+    }
+
+    /// What is wrong with the feedback table.
+    async fn another_table(&self) -> LedgerError {
+        match identity::look(&self.pool).await {
+            Ok(Err(another)) => LedgerError::AnotherTable(another.to_string()),
+            Ok(Ok(())) => LedgerError::Passing("the feedback table was another one for a moment".to_owned()),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Asks in a transaction that has read or written feedback rows whether they were the ledger's. It holds a lock on the table that it touched by
+    /// then, so no other table can have come in between.
+    async fn touched_its_own(&self, tx: &Transaction) -> Result<(), LedgerError> {
+        let sql = format!("select {}", identity::is_known("$1"));
+        match tx.query_one(&sql, &[(&self.feedback(), Type::TEXT)]).await?.get(0) {
+            true => Ok(()),
+            false => Err(self.another_table().await),
+        }
+    }
+
+    /// Begins a transaction of a lane, if the lane is still ours: with the database's time, and whether the feedback table is the ledger's. Only what
+    /// touches no feedback row may go on where it is not.
+    async fn begin_anywhere(&self, own: Ownership) -> Result<(Transaction, EpochSeconds, bool), LedgerError> {
         let locals = format!(
             "set local lock_timeout = '2s'; set local synchronous_commit = on; {BY_INDEX}; {ROW_BY_ROW}; \
              select pg_advisory_xact_lock_shared({})",
             own.lock_key
         );
-        let sql = format!("select epoch, {POSTMASTER}, {CLOCK_MICROS} from dinnerbell.lane where lane = $1");
+        let sql = format!(
+            "select epoch, {POSTMASTER}, {CLOCK_MICROS}, {} from dinnerbell.lane where lane = $1",
+            identity::is_known("$2")
+        );
         let asked = Asked::now();
-        let (tx, row) = self.pool.begin_asking(&locals, &sql, &[(&own.lane, Type::INT4)]).await?;
+        let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&self.feedback(), Type::TEXT)];
+        let (tx, row) = self.pool.begin_asking(&locals, &sql, &parameters).await?;
+        let known = row.as_ref().is_some_and(|row| row.get(3));
         let now = row.as_ref().map_or(0, |row| row.get(2));
         if row.is_some() {
             self.clock.observe(asked, now);
         }
         match row.map(|row| (row.get::<_, i64>(0), row.get::<_, i64>(1))) {
-            Some(found) if found == (own.epoch, own.postmaster) => Ok((tx, now / 1_000_000)),
+            Some(found) if found == (own.epoch, own.postmaster) => Ok((tx, now / 1_000_000, known)),
             found => {
                 tx.rollback().await?;
                 Err(LedgerError::NotMine(format!(
@@ -264,14 +314,21 @@ impl Ledger for PostgresLedger {
     }
 
     async fn still_mine(&self, own: Ownership) -> Result<bool, LedgerError> {
-        match self.begin(own).await {
-            Ok(tx) => {
+        match self.begin_anywhere(own).await {
+            Ok((tx, ..)) => {
                 tx.commit().await?;
                 Ok(true)
             }
             Err(LedgerError::NotMine(_)) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    async fn note_topic(&self, own: Ownership, topic_id: &str) -> Result<(), LedgerError> {
+        let tx = self.begin(own).await?;
+        let sql = "update dinnerbell.lane set topic_id = $2 where lane = $1";
+        tx.execute(sql, &[(&own.lane, Type::INT4), (&topic_id, Type::TEXT)]).await?;
+        Ok(tx.commit().await?)
     }
 
     async fn stored_round(&self, own: Ownership) -> Result<StoredRound, LedgerError> {
@@ -358,9 +415,11 @@ impl Ledger for PostgresLedger {
                where lane = any($1)), \
              array(select lane from unnest($1) as l (lane) where (select true from dinnerbell.campaign c where c.lane = l.lane \
                and repass_at <= {NOW_ONCE} and {OPEN} and {REPASS_IS_DUE} order by repass_at limit 1)), \
-             array(select lane from dinnerbell.lane where lane = any($1) and owner is distinct from $2)"
+             array(select lane from dinnerbell.lane where lane = any($1) and (owner is distinct from $2 or not {}))",
+            identity::is_known("$3")
         );
-        let parameters: [Parameter<'_>; 2] = [(&lanes, Type::INT4_ARRAY), (&self.shared.owner, Type::TEXT)];
+        let parameters: [Parameter<'_>; 3] =
+            [(&lanes, Type::INT4_ARRAY), (&self.shared.owner, Type::TEXT), (&self.feedback(), Type::TEXT)];
         let rows = self.ask(&sql, &parameters).await?;
         let waiting = |row: &Row| Waiting { changes: row.get(0), repasses: row.get(1), taken: row.get(2) };
         Ok(rows.first().map(waiting).unwrap_or_default())
@@ -378,6 +437,18 @@ impl Ledger for PostgresLedger {
         let parameters: [Parameter<'_>; 2] = [(&restaurants, Type::TEXT_ARRAY), (&lanes, Type::INT4_ARRAY)];
         let rows = self.ask(&sql, &parameters).await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    async fn told_and_rows(&self, own: Ownership, id: &str) -> Result<ToldAndRows, LedgerError> {
+        let tx = self.begin(own).await?;
+        let sql = "select told + kept from dinnerbell.campaign where adv_campaign_id = $1";
+        let row = tx.query_opt(sql, &[(&id, Type::TEXT)]).await?;
+        tx.commit().await?;
+        let told = row.map_or(0, |row| row.get(0));
+        let connection = self.pool.get().await?;
+        let rows = rows::count(&connection, &self.feedback(), id, told).await?;
+        connection.release();
+        Ok(ToldAndRows { told, rows })
     }
 
     async fn note_repassed(&self, own: Ownership, passed: &[(String, i32)]) -> Result<(), LedgerError> {
@@ -433,7 +504,7 @@ impl Ledger for PostgresLedger {
     }
 
     async fn halt(&self, own: Ownership, halt: Halt) -> Result<(), LedgerError> {
-        let tx = self.begin(own).await?;
+        let (tx, ..) = self.begin_anywhere(own).await?;
         let sql = "update dinnerbell.lane set halted = $2, halted_found = $3, halted_remedy = $4, halted_at = clock_timestamp() \
                    where lane = $1";
         let text = Type::TEXT;

@@ -3,6 +3,7 @@
 //! It may be run at any time, repeatedly, by several at once, and beside a running service: migrations are serialised by a lock,
 //! what would block others waits for it only for moments, and indexes are built CONCURRENTLY. What is there already is left alone.
 
+mod adopt;
 mod index;
 mod ledger;
 mod script;
@@ -16,6 +17,7 @@ use crate::postgres::connect::{Pool, Transaction};
 use crate::postgres::errors::PostgresError;
 use crate::postgres::needs::{self, Missing};
 
+pub use adopt::Adopt;
 pub use ledger::schema_is_current;
 pub use script::script;
 
@@ -59,7 +61,14 @@ const SHORT_LOCK_TRIES: u32 = 30;
 const SHORT_LOCK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Brings both databases to what this version of the service needs.
-pub async fn migrate(config: &Config, create_tables: bool, tell: Listener<'_>) -> Result<(), PostgresError> {
+///
+/// The ledger keeps the feedback table that it knows, unless it is to adopt another one.
+pub async fn migrate(
+    config: &Config,
+    create_tables: bool,
+    adopt: &Adopt,
+    tell: Listener<'_>,
+) -> Result<(), PostgresError> {
     let feedback = Job { pool: open(&config.feedback, "feedback")?, tell };
     let subscribers = Job { pool: open(&config.subscribers, "subscribers")?, tell };
     needs::of_encoding(&feedback.pool).await?;
@@ -79,7 +88,14 @@ pub async fn migrate(config: &Config, create_tables: bool, tell: Listener<'_>) -
         0 => feedback.done("the ledger is up to date"),
         _ => feedback.done("the ledger's tables are made"),
     }
+    let another = feedback.knows_its_table(adopt).await?;
     feedback.index_feedback().await?;
+    // With the index: what is counted is found by it.
+    match (another, adopt) {
+        (Some(another), Adopt::Yes { without_rows, by }) => feedback.adopt(&another, *without_rows, by).await?,
+        (None, Adopt::Yes { .. }) => feedback.done("the ledger knows the feedback table already"),
+        (_, Adopt::No) => {}
+    }
     subscribers.index_subscribers().await?;
     lock.rollback().await
 }
@@ -200,7 +216,16 @@ impl Job<'_> {
         Ok(())
     }
 
+    /// Makes the index, and names those of an earlier version: an instance of that version may still need them.
     async fn index_feedback(&self) -> Result<(), PostgresError> {
+        self.make_feedback_index().await?;
+        for name in self.of_before().await? {
+            self.warn(&of_before(&name, self.table(), self.relkind().await?.as_deref() == Some("p")));
+        }
+        Ok(())
+    }
+
+    async fn make_feedback_index(&self) -> Result<(), PostgresError> {
         let once = match self.unique_index().await? {
             Ok(once) => once,
             Err(why) => {
@@ -299,6 +324,16 @@ fn mend(name: &str) -> String {
     format!("to cover all rows remove the duplicates, drop index {name}, and run `dinnerbell migrate` again")
 }
 
+/// What is to be done about an index of an earlier version.
+fn of_before(name: &str, table: &TableName, is_partitioned: bool) -> String {
+    let index = TableName { schema: table.schema.clone(), table: name.to_owned() }.sql();
+    let concurrently = if is_partitioned { "" } else { "concurrently " };
+    format!(
+        "index {name} is of an earlier version, and compares ids of campaigns by the database's collation, whose order can change with its \
+         library; when no instance of an earlier version runs any more: drop index {concurrently}{index}"
+    )
+}
+
 fn lock_was_busy(error: &PostgresError) -> bool {
     error.code().is_some_and(|code| matches!(code.code(), "55P03" | "40P01"))
 }
@@ -341,6 +376,14 @@ pub async fn feedback_index(pool: &Pool) -> Result<FeedbackIndex, PostgresError>
         Some(Ensured::There(name)) => FeedbackIndex::Plain(name),
         _ => FeedbackIndex::Missing,
     })
+}
+
+/// The indexes of an earlier version on the feedback table, each with what is to be done about it. Changes nothing.
+pub async fn feedback_indexes_of_before(pool: &Pool) -> Result<Vec<String>, PostgresError> {
+    let job = Job { pool: pool.clone(), tell: &nobody_hears };
+    let is_partitioned = job.relkind().await?.as_deref() == Some("p");
+    let names = job.of_before().await?;
+    Ok(names.iter().map(|name| of_before(name, job.table(), is_partitioned)).collect())
 }
 
 /// The statements for the indexes of the subscribers table that are not there; of a view, none. Changes nothing.

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod connect;
 pub mod errors;
 pub mod headroom;
+pub mod identity;
 pub mod ledger;
 pub mod legible;
 pub mod migrate;

@@ -13,3 +13,8 @@ pub(crate) fn short_enough(first: &str) -> String {
 pub(super) fn too_long() -> String {
     format!("octet_length(restaurant_id) <= {LONGEST} and octet_length(client_id) > {LONGEST}")
 }
+
+/// Feedback rows of a campaign: as bytes, as the index has them, and in the column's own collation, by which the table may be partitioned.
+pub(crate) fn of_campaign(column: &str, id: &str) -> String {
+    format!("{column} = {id} and {column} collate \"C\" = {id}")
+}

@@ -354,7 +354,11 @@ impl Broker for SimBroker {
         }
     }
 
-    async fn open(&self, lane: Lane, position: i64) -> Result<SimInput, BrokerError> {
+    async fn topic_id(&self) -> Result<Option<String>, BrokerError> {
+        self.question("topic_id", |_| Some("the-only-one".to_owned())).await
+    }
+
+    async fn open(&self, lane: Lane, position: i64, _: Option<&str>) -> Result<SimInput, BrokerError> {
         self.question("open", |_| ()).await?;
         Ok(SimInput { instance: self.0.clone(), lane, position })
     }

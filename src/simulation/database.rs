@@ -59,6 +59,7 @@ pub struct LaneRow {
     pub published_seq: Option<i64>,
     pub position: i64,
     pub last_record: Option<RecordMark>,
+    pub topic_id: Option<String>,
     pub halt: Option<Halt>,
     /// When it was taken last, in microseconds.
     pub entered_at: i64,
@@ -195,7 +196,8 @@ impl CampaignRow {
     }
 
     fn open(&self) -> Option<OpenCampaign> {
-        Some(OpenCampaign { running: self.running()?, main_pass_over: self.last_page_seq.is_some() })
+        let main_pass_over = self.last_page_seq.is_some();
+        Some(OpenCampaign { running: self.running()?, main_pass_over, told: self.told + self.kept })
     }
 
     /// Whether there is somebody to pass again, or nobody was there.
@@ -367,6 +369,7 @@ impl State {
             head: head(row.seq).expect("the last round is never pruned"),
             previous: head(row.seq - 1),
             published: row.published_seq,
+            topic_id: row.topic_id,
             overrule: false,
             halt: row.halt,
         }

@@ -14,7 +14,7 @@ use crate::campaign::EpochSeconds;
 use crate::draft::Clients;
 use crate::ledger::{
     Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, OpenCampaign, OpenRound, Ownership, RoundContent, RoundHead,
-    Sealed, StoredRound, Stretch, Taken, Waiting,
+    Sealed, StoredRound, Stretch, Taken, ToldAndRows, Waiting,
 };
 
 /// Any call past this long is given up, and its connection dropped.
@@ -133,6 +133,16 @@ impl Ledger for SimLedger {
             Err(LedgerError::NotMine(_)) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    async fn note_topic(&self, own: Ownership, topic_id: &str) -> Result<(), LedgerError> {
+        let topic_id = topic_id.to_owned();
+        self.transact("note_topic", own, move |state| {
+            state.database.lane(own.lane).topic_id = Some(topic_id);
+            state.committed();
+            Ok(())
+        })
+        .await
     }
 
     async fn stored_round(&self, own: Ownership) -> Result<StoredRound, LedgerError> {
@@ -255,6 +265,16 @@ impl Ledger for SimLedger {
                 open.into_iter().map(|open| (*lane, open.running.campaign.restaurant_id.clone()))
             });
             open.filter(|(_, restaurant)| restaurants.contains(restaurant)).collect()
+        })
+        .await
+    }
+
+    async fn told_and_rows(&self, _: Ownership, id: &str) -> Result<ToldAndRows, LedgerError> {
+        let id = id.to_owned();
+        self.query("told_and_rows", move |state| {
+            let told = state.database.campaigns.get(&id).map_or(0, |row| row.told + row.kept);
+            let rows = state.database.feedback.get(&id).map_or(0, |rows| rows.len() as i64);
+            ToldAndRows { told, rows }
         })
         .await
     }

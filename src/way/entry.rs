@@ -67,32 +67,33 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
         return Ok(Entry::Halted(entered.ownership, halt));
     }
     let own = entered.ownership;
-    let (producer, last) = match take_over(deps, &entered, low, high).await {
+    let (producer, last, topic_id) = match take_over(deps, &entered, low, high).await {
         Ok(taken) => taken,
         Err(error) => return Err(halt(deps, own, error, failures).await),
     };
-    let input = deps.broker.open(lane, entered.position).await?;
+    let input = deps.broker.open(lane, entered.position, topic_id.as_deref()).await?;
     let (ledger, position) = (entered.ledger, entered.position);
     Ok(Entry::Runs(Box::new(Owned { own, ledger, producer, last, input, position })))
 }
 
-/// Fences former owners, and brings both sides together.
+/// Fences former owners, and brings both sides together. Returns the producer, the last round and the id of the topic that is read.
 async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
     entered: &Entered,
     low: i64,
     high: i64,
-) -> Result<(B::Producer, LastRound), LaneError> {
+) -> Result<(B::Producer, LastRound, Option<String>), LaneError> {
     let own = entered.ownership;
     let producer = deps.broker.producer(own.lane).await?;
     fail_point("entry.producer");
     if !deps.ledger.still_mine(own).await? {
         return Err(LaneError::TakenOver);
     }
-    same_topic(deps, entered, low, high).await?;
+    let topic_id = same_topic(deps, entered, low, high).await?;
     // Before the last round is looked at: what was cancelled meanwhile is withdrawn from it.
     judge_waiting(deps, own).await?;
-    settle(deps, entered, producer).await
+    let (producer, last) = settle(deps, entered, producer).await?;
+    Ok((producer, last, topic_id))
 }
 
 /// Judges all that arrived about the lane's campaigns while nobody owned it: what an operator cancelled then is told to nobody any more.
@@ -131,37 +132,51 @@ pub(super) async fn halt<B, L: Ledger, A, C>(
     }
 }
 
-/// Is the topic still the one that the ledger knows? This comes before the offsets, which Kafka deletes with the topic.
+/// Is the topic still the one that the ledger knows? Returns its id, where it is known. This comes before the offsets, which Kafka deletes with
+/// the topic.
 async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
     entered: &Entered,
     low: i64,
     high: i64,
-) -> Result<(), LaneError> {
+) -> Result<Option<String>, LaneError> {
     let lane = entered.ownership.lane;
-    let changed = |name: &str, found: String| Err(LaneError::Halt(policy::topic_changed(lane, name, found)));
+    let halt = |(name, found): (&str, String)| LaneError::Halt(policy::topic_changed(lane, name, found));
+    let now = deps.broker.topic_id().await?;
+    let known = match (&entered.topic_id, &now) {
+        (Some(known), Some(now)) if known != now => {
+            let found = format!("its id is {now}, and the lane has read the topic {known}: it was created anew");
+            return Err(halt(("topic-replaced", found)));
+        }
+        (known, _) => known.is_some() && now.is_some(),
+    };
+    // What another record, or a missing one, says of a topic: its id says whether it is another topic.
+    let other = |found: String| match known {
+        true => (
+            "input-truncated",
+            format!("{found}, and its id is the same: its brokers lost records that they had acknowledged"),
+        ),
+        false => ("topic-replaced", format!("{found}: it was created anew, or its brokers lost records")),
+    };
     let position = entered.position;
     if position < low {
-        return changed(
-            "input-trimmed",
-            format!("the lane's position is {position}, but the topic begins at {low}: records were deleted unread"),
-        );
+        let found =
+            format!("the lane's position is {position}, but the topic begins at {low}: records were deleted unread");
+        return Err(halt(("input-trimmed", found)));
     }
     // The watermarks were read before the bump: until then a former owner may have taken in what arrived since.
     if position > high && position > deps.broker.watermarks(lane).await?.1 {
-        return changed(
-            "topic-replaced",
-            format!("the lane's position is {position}, but the topic ends at {high}: it was created anew"),
-        );
+        return Err(halt(other(format!("the lane's position is {position}, but the topic ends at {high}"))));
     }
-    let Some(known) = entered.last_record.filter(|last| last.offset >= low) else { return Ok(()) };
-    match deps.broker.mark_at(lane, known.offset).await? {
-        Some(found) if found != known => changed(
-            "topic-replaced",
-            format!("another record stands at offset {}: the topic was created anew", known.offset),
-        ),
-        _ => Ok(()),
+    if let Some(last) = entered.last_record.filter(|last| last.offset >= low)
+        && deps.broker.mark_at(lane, last.offset).await?.is_some_and(|found| found != last)
+    {
+        return Err(halt(other(format!("another record stands at offset {} of the topic", last.offset))));
     }
+    if let (None, Some(now)) = (&entered.topic_id, &now) {
+        deps.ledger.note_topic(entered.ownership, now).await?;
+    }
+    Ok(now)
 }
 
 /// Brings Kafka to the ledger's last round, or finds that the two contradict each other.

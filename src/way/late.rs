@@ -7,6 +7,7 @@
 //! Passes go on in turns ([`super::passes`]): in each, a page of the campaign that ends first, and the first pages of those that had none. So newcomers
 //! of a small campaign wait for no giant, and what ends soon for nothing that ends later. What fails is that pass's own: it is tried again later.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::pending;
 use std::time::Duration;
@@ -16,15 +17,17 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::passes::{Pass, Passes, Turn};
 use super::work::Work;
-use super::{Deps, LaneError, pages};
+use super::{Deps, LaneError, pages, policy};
 use crate::audience::{Audience, AudienceError, Page, Wanted};
 use crate::clock::Clock;
-use crate::ledger::{Ledger, LedgerError, Ownership, Stretch};
+use crate::ledger::{Ledger, LedgerError, Ownership, Stretch, ToldAndRows};
 
 /// How long a re-pass waits for a ledger that cannot be asked, and at most before it looks again.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// A re-pass rests this many times as long as it works.
 const REST: u32 = 20;
+/// A campaign of which many have no row is not counted again before.
+const COUNT_AGAIN: Duration = Duration::from_secs(10);
 /// Open campaigns that are taken up at once: their contents are read with them.
 const AT_ONCE: usize = 50;
 
@@ -38,7 +41,7 @@ pub async fn repass<B, L: Ledger, A: Audience, C: Clock>(
         return pending().await;
     }
     work.sweep_has_begun().await;
-    let mut repass = Repass { deps, own, work, passes: Passes::default(), due: true };
+    let mut repass = Repass { deps, own, work, passes: Passes::default(), due: true, looked: BTreeMap::new() };
     // What the owner before did not finish is not known.
     repass.passes.all_again();
     loop {
@@ -60,6 +63,8 @@ struct Repass<'a, B, L, A, C> {
     passes: Passes,
     /// Whether more may be due than was taken up.
     due: bool,
+    /// Campaigns whose rows were counted a short while ago, and when.
+    looked: BTreeMap<String, Instant>,
 }
 
 impl<B, L: Ledger, A: Audience, C: Clock> Repass<'_, B, L, A, C> {
@@ -164,11 +169,18 @@ impl<B, L: Ledger, A: Audience, C: Clock> Repass<'_, B, L, A, C> {
             false => self.deps.ledger.already_told(&stretches).await?,
         }
         .into_iter();
+        self.looked.retain(|_, at| at.elapsed() < COUNT_AGAIN);
         for (pass, page) in read {
             if page.clients.is_empty() {
                 continue;
             }
             let untold = pages::without(page.clients.clone(), &told.next().unwrap_or_default());
+            let many =
+                ToldAndRows { told: page.clients.len() as i64, rows: (page.clients.len() - untold.len()) as i64 };
+            if many.were_removed() && !self.looked.contains_key(&pass.adv_campaign_id) {
+                rows_are_there(self.deps, self.own, &pass.adv_campaign_id).await?;
+                self.looked.insert(pass.adv_campaign_id.clone(), Instant::now());
+            }
             self.work.add_late(untold.iter().map(|client| (pass.restaurant_id.clone(), client.to_owned())));
         }
         let over = self.passes.read(turn, &pages);
@@ -178,5 +190,19 @@ impl<B, L: Ledger, A: Audience, C: Clock> Repass<'_, B, L, A, C> {
             self.deps.ledger.note_repassed(self.own, &over.passed).await?;
         }
         Ok(())
+    }
+}
+
+/// Whoever has no row looks as if they came late. But a campaign that has told more than there are rows has lost rows: then nobody is told, and
+/// the lane halts.
+pub(super) async fn rows_are_there<B, L: Ledger, A, C>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    id: &str,
+) -> Result<(), LaneError> {
+    let counted = deps.ledger.told_and_rows(own, id).await?;
+    match counted.were_removed() {
+        true => Err(LaneError::Halt(policy::rows_removed(own.lane, id, counted))),
+        false => Ok(()),
     }
 }

@@ -262,7 +262,7 @@ mod tests {
         let page = Page { clients: ["d", "f"].into_iter().collect(), skipped: 0, last };
         let turns = vec![(running.clone(), page)];
         let mut parts = form(&mut NobodyTold, turns, 1, "group").await.unwrap();
-        let open = OpenCampaign { running, main_pass_over: false };
+        let open = OpenCampaign { running, main_pass_over: false, told: 0 };
         let candidates = candidates.iter().copied().collect();
         add_late(&mut NobodyTold, &mut parts, &open, &candidates, 1, "group").await.unwrap();
         let part = &parts[0];

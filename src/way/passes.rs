@@ -276,7 +276,7 @@ mod tests {
             datetime_created: 0,
         };
         let running = Running { campaign: Arc::new(campaign), revision: 1, cursor: Some("y".to_owned()) };
-        OpenCampaign { running, main_pass_over: true }
+        OpenCampaign { running, main_pass_over: true, told: 0 }
     }
 
     fn passes(of: &[(&str, EpochSeconds)]) -> Passes {

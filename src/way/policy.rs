@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::reconcile::{Contradiction, LedgerSide};
 use crate::audience::AudienceError;
 use crate::broker::{BrokerError, Committed, Lane};
-use crate::ledger::{Halt, LedgerError};
+use crate::ledger::{Halt, LedgerError, ToldAndRows};
 use crate::patience::jitter;
 
 /// Why a lane's life ended.
@@ -64,6 +64,9 @@ pub enum Next {
     Leave,
 }
 
+/// The command by which the ledger takes another feedback table.
+pub const ADOPT: &str = "dinnerbell migrate --adopt-feedback-table";
+
 /// How often a step must fail in a row with an error that the server calls permanent before the lane halts.
 const PERMANENT_FAILURES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -118,14 +121,17 @@ struct Permanent<'a> {
     before: &'static str,
     /// The failure in a row with which the lane halts.
     times: u32,
-    /// What else resolves it, without the lane: what it does, and the flag.
+    /// What else resolves it: what it does, and the command, or the flag of `lane resolve`.
     or_else: Option<(&'static str, String)>,
 }
 
 impl Permanent<'_> {
     fn halt(&self, lane: Lane) -> Halt {
-        let choice = self.or_else.as_ref().map_or_else(String::new, |(does, flag)| {
-            format!("either {does}: dinnerbell lane resolve {lane} {flag}; or ")
+        let choice = self.or_else.as_ref().map_or_else(String::new, |(does, command)| {
+            let command = command
+                .strip_prefix("--")
+                .map_or_else(|| command.clone(), |flag| format!("dinnerbell lane resolve {lane} --{flag}"));
+            format!("either {does}: {command}; or ")
         });
         Halt {
             name: self.name.to_owned(),
@@ -141,6 +147,10 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
         LaneError::Ledger(LedgerError::Damaged(found)) => {
             or_else = Some(("let the round become what its rows are now", "--accept-rows".to_owned()));
             ("round-damaged", found, "restore the rows that were changed or removed", 1)
+        }
+        LaneError::Ledger(LedgerError::AnotherTable(found)) => {
+            or_else = Some(("let the ledger take this table", ADOPT.to_owned()));
+            ("feedback-table-replaced", found, "put the known table back under its name", 1)
         }
         LaneError::Ledger(LedgerError::Duplicate(row)) => {
             ("duplicate-row", row, "find out who else writes to the feedback table", PERMANENT_FAILURES)
@@ -205,6 +215,21 @@ pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &LedgerSide, theirs
         found: format!("{what}; ledger: {ours}; kafka: {theirs}"),
         remedy: format!(
             "{first}mend the ledger by what the output topic holds: dinnerbell lane resolve {lane} --from-kafka"
+        ),
+    }
+}
+
+/// The halt of a lane that would tell clients again because their rows were removed.
+pub fn rows_removed(lane: Lane, id: &str, counted: ToldAndRows) -> Halt {
+    let ToldAndRows { told, rows } = counted;
+    Halt {
+        name: "rows-removed".to_owned(),
+        found: format!(
+            "campaign {id} has told {told} clients, and {rows} of their rows are in the feedback table: without a row, each would be told again"
+        ),
+        remedy: format!(
+            "either let them be told again: dinnerbell lane resolve {lane} --tell-again; or put the rows back, from a backup or from their \
+             messages (dinnerbell lane resolve {lane} --from-kafka does the latter, and is enough), then: dinnerbell lane resolve {lane} --retry"
         ),
     }
 }

@@ -12,12 +12,12 @@ use super::pace::Pace;
 use super::policy::Failures;
 use super::record::{self, Copied};
 use super::work::{Favour, MOST_RUNNING, Work};
-use super::{Deps, LaneError, pages};
+use super::{Deps, LaneError, late, pages};
 use crate::audience::{Audience, AudienceError};
 use crate::broker::{Broker, DeadLetterMessage};
 use crate::clock::Clock;
 use crate::draft::Clients;
-use crate::ledger::{Ledger, OpenCampaign, OpenRound, Ownership, RoundContent, Running};
+use crate::ledger::{Ledger, OpenCampaign, OpenRound, Ownership, RoundContent, RoundPart, Running, ToldAndRows};
 use crate::memory::Held;
 
 /// How soon a moved position is reported to Kafka when nothing is published.
@@ -202,6 +202,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             let candidates = late.of(&campaign.running.campaign.restaurant_id);
             pages::add_late(&mut open, &mut parts, campaign, &candidates, trigger_datetime_created, group).await?;
         }
+        self.rows_are_there(&parts, &late.open).await?;
         let dead_letters = match letters.ids.as_slice() {
             [] => Vec::new(),
             ids => open.letters(ids).await?,
@@ -223,6 +224,20 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let round = record::copy::<L>(open, content).await?;
         self.deps.board.step("copy", copying.elapsed());
         Ok(Some(Prepared { round, held, began, judged: late.favours }))
+    }
+
+    /// Newcomers who are many beside those who were told can be some whose rows were removed: the rows are counted then, and that is no more
+    /// than fifty times the newcomers.
+    async fn rows_are_there(&self, parts: &[RoundPart], open: &[OpenCampaign]) -> Result<(), LaneError> {
+        for part in parts.iter().filter(|part| part.late > 0) {
+            let id = &part.drafts.template.campaign().adv_campaign_id;
+            let told = open.iter().find(|open| open.running.id() == id).map_or(0, |open| open.told);
+            let if_removed = ToldAndRows { told, rows: told - part.late as i64 };
+            if if_removed.were_removed() {
+                late::rows_are_there(self.deps, self.own, id).await?;
+            }
+        }
+        Ok(())
     }
 
     fn now(&self) -> i64 {

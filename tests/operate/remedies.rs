@@ -287,6 +287,41 @@ fn a_feedback_table_that_refuses() {
 }
 
 #[test]
+fn a_topic_whose_brokers_lost_records() {
+    let mut told = Told::new();
+    told.stage.feedback.execute("update dinnerbell.lane set last_hash = last_hash # 1");
+    let service = told.stage.start();
+    told.follow_remedy(service, "input-truncated");
+}
+
+#[test]
+fn a_feedback_table_that_was_replaced_and_comes_back() {
+    let mut told = Told::new();
+    let service = told.stage.start();
+    told.tell("second", 5);
+    let swap = "begin; alter table public.subscribers_feedback rename to elsewhere;
+                create table public.subscribers_feedback (like public.elsewhere including all); commit";
+    told.stage.feedback.execute(swap);
+    told.await_halt("feedback-table-replaced");
+    told.stage.feedback.execute(
+        "begin; drop table public.subscribers_feedback; alter table public.elsewhere rename to subscribers_feedback; commit",
+    );
+    told.follow_remedy(service, "feedback-table-replaced");
+}
+
+#[test]
+fn feedback_rows_that_were_removed_and_come_back() {
+    let mut told = Told::new();
+    told.stage.feedback.execute(
+        "create table removed as select * from public.subscribers_feedback; truncate public.subscribers_feedback",
+    );
+    let service = told.stage.start();
+    told.await_halt("rows-removed");
+    told.stage.feedback.execute("insert into public.subscribers_feedback select * from removed");
+    told.follow_remedy(service, "rows-removed");
+}
+
+#[test]
 fn a_subscribers_table_that_is_gone() {
     let mut told = Told::new();
     let service = told.stage.start();

@@ -9,8 +9,8 @@ use crate::postgres::place::{Login, Migration, SOON, empty_database, feedback_po
 use crate::support::database::psql_command;
 use crate::support::{Database, wait_until};
 
-const ONCE: &str = "dinnerbell_once_subscribers_feedback";
-const TOLD: &str = "dinnerbell_told_subscribers_feedback";
+const ONCE: &str = "dinnerbell_once_c_subscribers_feedback";
+const TOLD: &str = "dinnerbell_told_c_subscribers_feedback";
 
 /// Each index of ours with whether it is valid, and its definition.
 fn our_indexes(database: &Database) -> Vec<(String, bool, String)> {
@@ -110,12 +110,42 @@ fn the_indexes_do_not_refuse_rows_that_do_not_fit_into_them() {
 fn an_index_that_serves_is_accepted_under_any_name() {
     let database = seed_database();
     database.execute(
-        "create unique index theirs on public.subscribers_feedback (adv_campaign_id, client_id collate \"C\")
+        "create unique index theirs on public.subscribers_feedback (adv_campaign_id collate \"C\", client_id collate \"C\")
          where octet_length(adv_campaign_id) <= 256 and octet_length(client_id) <= 256",
     );
     let output = Migration::of_one(&database).succeed(&[]);
     assert!(output.contains("index theirs keeps each (campaign, client) once"), "{output}");
     assert!(our_indexes(&database).iter().all(|index| index.0 != ONCE));
+}
+
+#[test]
+fn an_index_of_an_earlier_version_gives_way_to_one_that_no_collation_can_break_while_that_version_still_runs() {
+    let database = seed_database();
+    // The rig's databases compare by ICU, whose order changes from version to version.
+    let migration = Migration::of_one(&database);
+    migration.succeed(&[]);
+    let of_before = "dinnerbell_once_subscribers_feedback";
+    database.execute(&format!(
+        "drop index public.{ONCE};
+         create unique index {of_before} on public.subscribers_feedback (adv_campaign_id, client_id collate \"C\")
+           where octet_length(adv_campaign_id) <= 256 and octet_length(client_id) <= 256;
+         alter table dinnerbell.campaign alter column adv_campaign_id type text collate \"default\";
+         delete from dinnerbell.migrations where version > 8"
+    ));
+    let before = definition(&database, of_before);
+    let told = migration.succeed(&[]);
+    assert!(definition(&database, ONCE).contains("adv_campaign_id COLLATE \"C\", client_id COLLATE \"C\""));
+    assert_eq!(definition(&database, of_before), before, "the earlier version still needs it");
+    let drop = told.rsplit("no instance of an earlier version runs any more: ").next().expect("it says how").trim();
+    let drop = drop.lines().next().expect("one line");
+    database.execute(drop);
+    assert!(our_indexes(&database).iter().all(|index| index.0 != of_before), "{drop}");
+    let told = migration.succeed(&[]);
+    assert!(!told.contains("earlier version"), "{told}");
+    let by_collation = "select count(*) from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_collation o on o.oid = a.attcollation
+        where c.relnamespace = 'dinnerbell'::regnamespace and c.relkind = 'r' and a.attname in ('adv_campaign_id', 'restaurant_id')
+        and o.collname <> 'C'";
+    assert_eq!(database.number(by_collation), 0, "nor can one break the ledger's keys");
 }
 
 #[test]
@@ -266,7 +296,8 @@ fn a_partitioned_table_is_indexed_partition_by_partition() {
     add_feedback(&database, "autumn", "select 'k' || i from generate_series(1, 500) i");
     // As an interrupted run leaves it: an index on the parent alone.
     database.execute(&format!(
-        "create unique index {ONCE} on only public.subscribers_feedback (adv_campaign_id, client_id collate \"C\")
+        "create unique index {ONCE} on only public.subscribers_feedback
+           (adv_campaign_id collate \"C\", client_id collate \"C\", client_id, adv_campaign_id)
            where octet_length(adv_campaign_id) <= 256 and octet_length(client_id) <= 256"
     ));
     let migration = Migration::of_one(&database);

@@ -19,7 +19,7 @@ Examples:
 ///
 /// The service may run meanwhile: it notices within a second and goes on.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, group = ArgGroup::new("how").required(true).args(["retry", "restart_at", "from_kafka", "accept_rows"]))]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("how").required(true).args(["retry", "restart_at", "from_kafka", "accept_rows", "tell_again"]))]
 pub struct Arguments {
     /// The lane: a partition of the campaigns topic
     #[arg(value_name = "LANE", value_parser = clap::value_parser!(i32).range(0..))]
@@ -36,6 +36,9 @@ pub struct Arguments {
     /// Rows of a round that is not published yet were changed or removed: the round becomes what its rows are now
     #[arg(long)]
     accept_rows: bool,
+    /// Rows of campaigns that run were removed: tell those clients again
+    #[arg(long)]
+    tell_again: bool,
     /// Read only messages of drafts formed then or later: RFC 3339, epoch seconds, or from now, as -24h
     #[arg(long, value_name = "TIME", requires = "from_kafka", allow_hyphen_values = true)]
     since: Option<String>,
@@ -79,6 +82,9 @@ impl Arguments {
         }
         if self.retry {
             return Ok(Resolution::Retry);
+        }
+        if self.tell_again {
+            return Ok(Resolution::TellAgain);
         }
         if self.accept_rows {
             return Ok(Resolution::AcceptRows);

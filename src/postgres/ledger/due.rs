@@ -62,15 +62,16 @@ impl PostgresLedger {
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<OpenCampaign>, LedgerError> {
         let sql = format!(
-            "select revision, cursor, last_page_seq is not null, {CAMPAIGN} from {from} where lane = $1 \
+            "select revision, cursor, last_page_seq is not null, told + kept, {CAMPAIGN} from {from} where lane = $1 \
              and state in ('active', 'complete') and {OPEN} and {which}"
         );
         let lane: Parameter<'_> = (&own.lane, Type::INT4);
         let parameters: Vec<Parameter<'_>> = std::iter::once(lane).chain(parameters.iter().cloned()).collect();
         let rows = self.ask(&sql, &parameters).await?;
         let open = |row: &tokio_postgres::Row| OpenCampaign {
-            running: Running { campaign: Arc::new(campaign(row, 3)), revision: row.get(0), cursor: row.get(1) },
+            running: Running { campaign: Arc::new(campaign(row, 4)), revision: row.get(0), cursor: row.get(1) },
             main_pass_over: row.get(2),
+            told: row.get(3),
         };
         Ok(rows.iter().map(open).collect())
     }

@@ -7,6 +7,7 @@ use super::{BY_INDEX, POSTMASTER, PostgresLedger};
 use crate::broker::{Lane, RecordMark};
 use crate::ledger::{Entered, Halt, LedgerError, Ownership, RoundHead};
 use crate::postgres::connect::{Connection, Parameter, Transaction};
+use crate::postgres::identity;
 
 /// How often holders of the lane's lock are ended before the entry is given up and tried again from its beginning.
 const MOST_ATTEMPTS: u32 = 4;
@@ -29,7 +30,7 @@ impl PostgresLedger {
         let sql = format!(
             "update dinnerbell.lane set epoch = epoch + 1, owner = $2, entered_at = clock_timestamp() where lane = $1 \
              returning epoch, {POSTMASTER}, seq, published_seq, position, last_offset, last_timestamp, last_hash, overrule, \
-             halted, halted_found, halted_remedy, (select ledger from dinnerbell.service)"
+             halted, halted_found, halted_remedy, (select ledger from dinnerbell.service), topic_id"
         );
         let row = tx.query_one(&sql, &[(&lane, Type::INT4), (&self.shared.owner, Type::TEXT)]).await?;
         let seq: i64 = row.get(2);
@@ -48,9 +49,12 @@ impl PostgresLedger {
             head: head(seq).ok_or_else(missing)?,
             previous: head(seq - 1),
             published: row.get(3),
+            topic_id: row.get(13),
             overrule: row.get(8),
             halt: row.get::<_, Option<String>>(9).map(|name| Halt { name, found: row.get(10), remedy: row.get(11) }),
         };
+        // After a restore: the feedback table came along with the ledger.
+        identity::note(&tx, self.pool.table()).await?;
         tx.commit().await?;
         Ok(entered)
     }

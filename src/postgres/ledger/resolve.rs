@@ -10,11 +10,13 @@ use super::{NOW, PostgresLedger, lost, rounds, rows};
 use crate::broker::Lane;
 use crate::campaign::{EpochSeconds, Window};
 use crate::draft::FEEDBACK_COLUMNS;
-use crate::ledger::{LedgerError, Ownership, RoundHead};
+use crate::ledger::{LedgerError, Ownership, RoundHead, ToldAndRows};
 use crate::operate::decide::{Decision, LastRound};
 use crate::operate::found::FoundDraft;
 use crate::postgres::connect::{Parameter, Pool, Transaction, place};
 use crate::postgres::errors::PostgresError;
+use crate::postgres::identity;
+use crate::postgres::predicate::of_campaign;
 use crate::way::intake::State;
 
 /// A lane as a resolution finds it.
@@ -73,7 +75,7 @@ pub struct Mended {
 }
 
 /// How a lane is cleared of its halt; the epoch moves, so that whoever runs it enters it again.
-pub(super) const CLEARED: &str = "epoch = epoch + 1, halted = null, halted_found = null, halted_remedy = null, halted_at = null, \
+pub(in crate::postgres) const CLEARED: &str = "epoch = epoch + 1, halted = null, halted_found = null, halted_remedy = null, halted_at = null, \
                        resolved_at = clock_timestamp()";
 
 /// A lane as it stands; none where it was never entered.
@@ -111,7 +113,8 @@ pub async fn restart_at(pool: &Pool, lane: Lane, position: i64, by: &str) -> Res
     // The last round's offset is what Kafka is told when its mark was lost with the topic.
     let sql = format!(
         "with moved as (update dinnerbell.lane set {CLEARED}, resolved_by = $3, position = $2, last_offset = null, last_timestamp = null, \
-           last_hash = null where lane = $1 and halted in ('topic-replaced', 'input-trimmed', 'input-unreadable') returning lane, seq), \
+           last_hash = null, topic_id = null where lane = $1 \
+           and halted in ('topic-replaced', 'input-truncated', 'input-trimmed', 'input-unreadable') returning lane, seq), \
          told as (update dinnerbell.round r set position = $2 from moved m where r.lane = m.lane and r.seq = m.seq) \
          select lane from moved"
     );
@@ -123,8 +126,9 @@ pub async fn restart_at(pool: &Pool, lane: Lane, position: i64, by: &str) -> Res
 pub async fn without_row(pool: &Pool, drafts: &[FoundDraft<'_>]) -> Result<Vec<usize>, PostgresError> {
     let sql = format!(
         "select t.place from unnest($1::text[], $2::text[]) with ordinality as t (campaign, client, place) where not exists \
-         (select 1 from {} where adv_campaign_id = t.campaign and client_id collate \"C\" = t.client and {})",
+         (select 1 from {} where {} and client_id collate \"C\" = t.client and {})",
         pool.table().sql(),
+        of_campaign("adv_campaign_id", "t.campaign"),
         rows::INDEXED
     );
     let campaigns: Vec<&str> = drafts.iter().map(|draft| &*draft.adv_campaign_id).collect();
@@ -226,8 +230,51 @@ impl PostgresLedger {
         self.rewrite_round(&tx, own, standing.head).await?;
         let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where lane = $1");
         tx.execute(&sql, &[(&own.lane, Type::INT4), (&by, Type::TEXT)]).await?;
+        self.touched_its_own(&tx).await?;
         tx.commit().await?;
         Ok((held, holds))
+    }
+
+    /// The campaigns of a lane that are not over, and of which rows were removed: by their ids.
+    pub async fn removed(&self, lane: Lane) -> Result<Vec<(String, ToldAndRows)>, LedgerError> {
+        let sql = "select adv_campaign_id, told + kept from dinnerbell.campaign where lane = $1 \
+                   and state in ('active', 'complete') and told > 0 order by adv_campaign_id";
+        let mut removed = Vec::new();
+        let connection = self.pool.get().await?;
+        for row in connection.query(sql, &[(&lane, Type::INT4)]).await? {
+            let (id, told): (String, i64) = (row.get(0), row.get(1));
+            let rows = rows::count(&connection, &self.feedback(), &id, told).await?;
+            let counted = ToldAndRows { told, rows };
+            if counted.were_removed() {
+                removed.push((id, counted));
+            }
+        }
+        connection.release();
+        Ok(removed)
+    }
+
+    /// Forgets that these campaigns told those whose rows were removed, and clears the lane's halt: the next re-pass tells them again. Who was
+    /// told late cannot be told from the others any more.
+    pub async fn tell_again(
+        &self,
+        own: Ownership,
+        removed: &[(String, ToldAndRows)],
+        by: &str,
+    ) -> Result<(), LedgerError> {
+        let tx = self.begin(own).await?;
+        let sql = format!(
+            "update dinnerbell.lane set {CLEARED}, resolved_by = $3 where lane = $1 and epoch = $2 and halted = 'rows-removed'"
+        );
+        let key: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&by, Type::TEXT)];
+        if tx.execute(&sql, &key).await? != 1 {
+            return Err(lost(own, "the halt"));
+        }
+        for (id, counted) in removed {
+            let sql = "update dinnerbell.campaign set told = greatest($2 - kept, 0), late = least(late, greatest($2 - kept, 0)), repass_at = 0 \
+                       where adv_campaign_id = $1";
+            tx.execute(sql, &[(id, Type::TEXT), (&counted.rows, Type::INT8)]).await?;
+        }
+        Ok(tx.commit().await?)
     }
 }
 
@@ -248,10 +295,12 @@ impl OpenMending {
         let sql = format!(
             "insert into {} ({FEEDBACK_COLUMNS}) select distinct on (adv_campaign_id, client_id) {FEEDBACK_COLUMNS} from \
              unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::text[], $10::int4[]) \
-             as t ({FEEDBACK_COLUMNS}) where not exists (select 1 from {} f where f.adv_campaign_id = t.adv_campaign_id \
+             as t ({FEEDBACK_COLUMNS}) where not exists (select 1 from {} f where {} \
              and f.client_id collate \"C\" = t.client_id and octet_length(f.adv_campaign_id) <= 256 and octet_length(f.client_id) <= 256) \
              order by adv_campaign_id, client_id returning adv_campaign_id",
-            self.feedback, self.feedback
+            self.feedback,
+            self.feedback,
+            of_campaign("f.adv_campaign_id", "t.adv_campaign_id")
         );
         let text = |of: fn(&'_ FoundDraft<'_>) -> String| drafts.iter().map(of).collect::<Vec<String>>();
         let time = |of: fn(&FoundDraft<'_>) -> i64| drafts.iter().map(of).collect::<Vec<i64>>();
@@ -282,6 +331,15 @@ impl OpenMending {
         Ok(())
     }
 
+    /// The rows that were read and written are in the ledger's own table.
+    async fn must_be_known(&self) -> Result<(), LedgerError> {
+        let sql = format!("select {}", identity::is_known("$1"));
+        match self.tx.query_one(&sql, &[(&self.feedback, Type::TEXT)]).await?.get(0) {
+            true => Ok(()),
+            false => Err(LedgerError::AnotherTable("the feedback table was replaced meanwhile".to_owned())),
+        }
+    }
+
     /// Writes everything else, and commits.
     pub async fn commit(mut self, mending: &Mending<'_>) -> Result<Mended, LedgerError> {
         if mending.decision.last == LastRound::PublishedInPart {
@@ -291,6 +349,7 @@ impl OpenMending {
             self.count(id, restored).await?;
         }
         self.settle(mending).await?;
+        self.must_be_known().await?;
         if let Some(published) = mending.decision.published {
             rounds::complete(&self.tx, self.own, published).await?;
         }
@@ -304,8 +363,9 @@ impl OpenMending {
         for part in parts {
             let Some(clients) = mending.untold.get(&part.id) else { continue };
             let sql = format!(
-                "delete from {} where adv_campaign_id = $1 and client_id collate \"C\" = any($2) and feedback is null and {}",
+                "delete from {} where {} and client_id collate \"C\" = any($2) and feedback is null and {}",
                 self.feedback,
+                of_campaign("adv_campaign_id", "$1"),
                 rows::INDEXED
             );
             let gone = self.tx.execute(&sql, &[(&part.id, Type::TEXT), (clients, Type::TEXT_ARRAY)]).await?;
@@ -318,7 +378,7 @@ impl OpenMending {
         Ok(())
     }
 
-    /// A campaign that got rows back: what it told grows by them. One that the ledger does not know is made from its newest draft; its own
+    /// A campaign that got rows back: what it told grows by them, unless they are of drafts that it counts already: their rows were removed. One that the ledger does not know is made from its newest draft; its own
     /// record, read once more, is then a duplicate or an update. The cursor stays: the rows themselves keep anybody from being told twice.
     async fn count(&mut self, id: &str, restored: &Restored) -> Result<(), LedgerError> {
         let told = self.restored.get(id).copied().unwrap_or(0);
@@ -345,12 +405,18 @@ impl OpenMending {
             (&newest.datetime_created, Type::INT8),
         ];
         self.mended.campaigns_restored += self.tx.execute(&sql, &values).await?;
-        let sql = "update dinnerbell.campaign set told = told + $2, unsent = null, \
+        let rows = rows::count(&self.tx, &self.feedback, id, i64::MAX).await?;
+        let sql = "update dinnerbell.campaign set told = least(told + $2, greatest(told, $5 - kept)), unsent = null, \
                    first_draft_at = least(first_draft_at, to_timestamp($3)), last_draft_at = greatest(last_draft_at, to_timestamp($4)) \
                    where adv_campaign_id = $1 and $2 > 0";
         let last = restored.last as f64;
-        let values: [Parameter<'_>; 4] =
-            [(&id, Type::TEXT), (&told, Type::INT8), (&first, Type::FLOAT8), (&last, Type::FLOAT8)];
+        let values: [Parameter<'_>; 5] = [
+            (&id, Type::TEXT),
+            (&told, Type::INT8),
+            (&first, Type::FLOAT8),
+            (&last, Type::FLOAT8),
+            (&rows, Type::INT8),
+        ];
         self.tx.execute(sql, &values).await?;
         Ok(())
     }

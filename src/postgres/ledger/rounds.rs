@@ -19,6 +19,8 @@ use crate::ledger::{
 };
 use crate::postgres::connect::{Connection, Parameter, Transaction};
 use crate::postgres::errors::{PATIENCE, PostgresError};
+use crate::postgres::identity;
+use crate::postgres::predicate::of_campaign;
 
 /// Size of a frame of COPY, in bytes: larger ones gain nothing.
 const FRAME: usize = 128 << 10;
@@ -95,6 +97,7 @@ impl PostgresLedger {
                 stored.not_open.push(part.id);
             }
         }
+        self.touched_its_own(&tx).await?;
         tx.commit().await?;
         Ok(stored)
     }
@@ -136,6 +139,7 @@ impl PostgresLedger {
         parts.retain(|part| !part.open && part.drafts > 0);
         self.withdraw_parts(&tx, own, head.seq, &parts).await?;
         self.rewrite_round(&tx, own, head).await?;
+        self.touched_its_own(&tx).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -249,8 +253,9 @@ pub(super) fn state_after(page: &str) -> String {
     )
 }
 
-/// The parts of round `$2` of lane `$1` that hold drafts, beside feedback rows: no column is called as one of those.
-const PARTS_WITH_DRAFTS: &str = "(select part, adv_campaign_id as id, has_page, coalesce(after_client, '') as behind, upto_client as upto, \
+/// The parts of round `$2` of lane `$1` that hold drafts, beside feedback rows: no column is called as one of those. The id has no collation of its
+/// own: that of the column to which it is compared counts.
+const PARTS_WITH_DRAFTS: &str = "(select part, adv_campaign_id collate \"default\" as id, has_page, coalesce(after_client, '') as behind, upto_client as upto, \
      already_told, late as late_ones from dinnerbell.round_part where lane = $1 and seq = $2 and drafts > 0) as p";
 
 // A part's feedback rows: those of its page, then those who were late. Two questions, each with the unique index's own collation and predicate:
@@ -261,15 +266,17 @@ const PARTS_WITH_DRAFTS: &str = "(select part, adv_campaign_id as id, has_page, 
 /// behind it is from the first on.
 fn on_the_page() -> String {
     format!(
-        "adv_campaign_id = p.id and {} and p.has_page and client_id collate \"C\" > p.behind and client_id collate \"C\" <= p.upto \
+        "{} and {} and p.has_page and client_id collate \"C\" > p.behind and client_id collate \"C\" <= p.upto \
          and client_id <> all(p.already_told) and client_id <> all(p.late_ones)",
+        of_campaign("adv_campaign_id", "p.id"),
         rows::INDEXED
     )
 }
 
 /// The late ones by name, one at a time: of a whole list, the planner may look for each row of the campaign in the list.
 fn named(client: &str) -> String {
-    format!("adv_campaign_id = p.id and {} and client_id collate \"C\" = {client}", rows::INDEXED)
+    let of_campaign = of_campaign("adv_campaign_id", "p.id");
+    format!("{of_campaign} and {} and client_id collate \"C\" = {client}", rows::INDEXED)
 }
 
 /// The late ones of those parts, and their parts. The offset keeps the planner from asking for the campaign's rows first.
@@ -377,11 +384,19 @@ impl PostgresRound {
 
     /// Compare-and-set of epoch and seq; the position as it stands under the lock.
     async fn advance_lane(&self, before: i64) -> Result<i64, LedgerError> {
-        let sql = "update dinnerbell.lane set seq = seq + 1, published_seq = $3, overrule = false \
-                   where lane = $1 and epoch = $2 and seq = $3 returning position";
-        let key: [Parameter<'_>; 3] =
-            [(&self.own.lane, Type::INT4), (&self.own.epoch, Type::INT8), (&before, Type::INT8)];
-        let row = self.tx.query_opt(sql, &key).await?.ok_or_else(|| lost(self.own, "the last round"))?;
+        // The feedback table too: until the first row of this transaction was read or copied, another could come into its place.
+        let sql = format!(
+            "update dinnerbell.lane set seq = seq + 1, published_seq = $3, overrule = false \
+             where lane = $1 and epoch = $2 and seq = $3 and {} returning position",
+            identity::is_known("$4")
+        );
+        let key: [Parameter<'_>; 4] = [
+            (&self.own.lane, Type::INT4),
+            (&self.own.epoch, Type::INT8),
+            (&before, Type::INT8),
+            (&self.feedback, Type::TEXT),
+        ];
+        let row = self.tx.query_opt(&sql, &key).await?.ok_or_else(|| lost(self.own, "the last round"))?;
         Ok(row.get(0))
     }
 
@@ -458,8 +473,9 @@ impl OpenRound for PostgresRound {
     ) -> Result<Clients, LedgerError> {
         let sql = format!(
             "select distinct c collate \"C\" from unnest($2::text[]) as c where ($4 or c collate \"C\" <= $3) and not exists \
-             (select from {} where adv_campaign_id = $1 and client_id collate \"C\" = c collate \"C\" and {}) order by 1",
+             (select from {} where {} and client_id collate \"C\" = c collate \"C\" and {}) order by 1",
             self.feedback,
+            of_campaign("adv_campaign_id", "$1"),
             rows::INDEXED
         );
         let clients: Vec<&str> = clients.iter().collect();

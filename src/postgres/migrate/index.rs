@@ -22,22 +22,22 @@ pub(super) struct Wanted {
     purpose: &'static str,
     unique: bool,
     /// Column and whether it is compared as bytes.
-    keys: &'static [(&'static str, bool)],
+    keys: Vec<(&'static str, bool)>,
     predicate: String,
     from_id: Option<i64>,
 }
 
-const FEEDBACK_KEYS: &[(&str, bool)] = &[("adv_campaign_id", false), ("client_id", true)];
-/// Where a table is partitioned by client_id in another collation: a unique index must hold the partition key as it is.
-const FEEDBACK_KEYS_BY_CLIENT: &[(&str, bool)] =
-    &[("adv_campaign_id", false), ("client_id", true), ("client_id", false)];
+/// Both as bytes: the order of a collation changes with its library, and an index in the old order misses rows.
+const FEEDBACK_KEYS: &[(&str, bool)] = &[("adv_campaign_id", true), ("client_id", true)];
+/// As earlier versions made it.
+const FEEDBACK_KEYS_BEFORE: &[(&str, bool)] = &[("adv_campaign_id", false), ("client_id", true)];
 const AUDIENCE_KEYS: &[(&str, bool)] = &[("restaurant_id", false), ("client_id", true)];
 
 impl Wanted {
     /// On the feedback table: no two rows of a (campaign, client).
     pub(super) fn once() -> Self {
         let predicate = short_enough("adv_campaign_id");
-        Self { purpose: "once", unique: true, keys: FEEDBACK_KEYS, predicate, from_id: None }
+        Self { purpose: "once_c", unique: true, keys: FEEDBACK_KEYS.to_vec(), predicate, from_id: None }
     }
 
     /// The same for rows above an id.
@@ -45,26 +45,27 @@ impl Wanted {
         Self { predicate: format!("{} and id > {id}", self.predicate), from_id: Some(id), ..self }
     }
 
-    /// The same with client_id as it is behind its bytes.
-    pub(super) fn by_client(self) -> Self {
-        Self { keys: FEEDBACK_KEYS_BY_CLIENT, ..self }
+    /// The same with these columns as they are behind the bytes: a unique index must hold the partition key in its own collation.
+    fn with(mut self, columns: &[&'static str]) -> Self {
+        self.keys.extend(columns.iter().map(|column| (*column, false)));
+        self
     }
 
     /// On a feedback table that cannot have the first: who has a row.
     pub(super) fn told() -> Self {
-        Self { purpose: "told", unique: false, ..Self::once() }
+        Self { purpose: "told_c", unique: false, ..Self::once() }
     }
 
     /// On the subscribers table: the clients of a restaurant in their order.
     pub(super) fn audience() -> Self {
         let predicate = short_enough("restaurant_id");
-        Self { purpose: "audience", unique: false, keys: AUDIENCE_KEYS, predicate, from_id: None }
+        Self { purpose: "audience", unique: false, keys: AUDIENCE_KEYS.to_vec(), predicate, from_id: None }
     }
 
     /// On the subscribers table: those who are in no page, to be counted. Nearly always empty.
     pub(super) fn skipped() -> Self {
         let predicate = too_long();
-        Self { purpose: "skipped", unique: false, keys: &AUDIENCE_KEYS[..1], predicate, from_id: None }
+        Self { purpose: "skipped", unique: false, keys: AUDIENCE_KEYS[..1].to_vec(), predicate, from_id: None }
     }
 
     /// Its name on a table: says whose it is and what for, and fits into the 63 bytes of a name.
@@ -101,9 +102,17 @@ impl Wanted {
             && found
                 .keys
                 .iter()
-                .zip(self.keys)
+                .zip(&self.keys)
                 .all(|(found, (column, bytes))| found.column == *column && (!bytes || found.is_bytewise()));
         keys && found.unique == self.unique && found.predicate == plain(&self.predicate)
+    }
+
+    /// Whether an index that is there is one of an earlier version, which compares ids of campaigns by the database's collation.
+    fn is_of_before(found: &Found) -> bool {
+        let mut columns = FEEDBACK_KEYS_BEFORE.iter().zip(&found.keys);
+        found.name.starts_with(OUR_INDEXES)
+            && found.keys.len() >= FEEDBACK_KEYS_BEFORE.len()
+            && columns.all(|((column, bytes), found)| found.column == *column && found.is_bytewise() == *bytes)
     }
 
     /// The id from which an index that is there keeps rows unique, where this one shall do so for all.
@@ -303,6 +312,12 @@ impl Job<'_> {
         .await
     }
 
+    /// The indexes of an earlier version on the table itself, which serve no longer.
+    pub(super) async fn of_before(&self) -> Result<Vec<String>, PostgresError> {
+        let indexes = self.indexes(self.table()).await?;
+        Ok(indexes.into_iter().filter(Wanted::is_of_before).map(|found| found.name).collect())
+    }
+
     /// The indexes on a table.
     async fn indexes(&self, table: &TableName) -> Result<Vec<Found>, PostgresError> {
         let sql = "select c.relname::text, i.indisvalid, i.indisunique, coalesce(pg_get_expr(i.indpred, i.indrelid), ''), \
@@ -395,7 +410,8 @@ impl Job<'_> {
     pub(super) async fn unique_index(&self) -> Result<Result<Wanted, String>, PostgresError> {
         let sql = "select p.partrelid::regclass::text, pg_get_partkeydef(p.partrelid), \
                      bool_and(coalesce(a.attname in ('adv_campaign_id', 'client_id'), false)), \
-                     coalesce(bool_or(a.attname = 'client_id' and o.collname not in ('C', 'POSIX')), false) \
+                     coalesce(bool_or(a.attname = 'client_id' and o.collname not in ('C', 'POSIX')), false), \
+                     coalesce(bool_or(a.attname = 'adv_campaign_id' and o.collname not in ('C', 'POSIX')), false) \
                    from pg_partition_tree(to_regclass($1)) t join pg_partitioned_table p on p.partrelid = t.relid \
                    cross join unnest(p.partattrs::int2[], p.partcollation::oid[]) k (attnum, collation_oid) \
                    left join pg_attribute a on a.attrelid = p.partrelid and a.attnum = k.attnum and k.attnum > 0 \
@@ -407,8 +423,11 @@ impl Job<'_> {
                 row.get::<_, &str>(0),
                 row.get::<_, &str>(1)
             )),
-            None if rows.iter().any(|row| row.get(3)) => Ok(Wanted::once().by_client()),
-            None => Ok(Wanted::once()),
+            None => {
+                let kept = [("client_id", 3), ("adv_campaign_id", 4)].into_iter();
+                let kept = kept.filter(|(_, at)| rows.iter().any(|row| row.get::<_, bool>(*at)));
+                Ok(Wanted::once().with(&kept.map(|(column, _)| column).collect::<Vec<_>>()))
+            }
         })
     }
 
@@ -450,19 +469,20 @@ mod tests {
             name: "any".into(),
             valid: true,
             unique: true,
-            keys: vec![key("adv_campaign_id", "default"), key("client_id", "C")],
+            keys: vec![key("adv_campaign_id", "C"), key("client_id", "C")],
             predicate: plain(&Wanted::once().above(17).predicate),
             parent: None,
         };
         assert!(!Wanted::once().is_served_by(&found));
         assert_eq!(Wanted::once().is_served_from(&found), Some(17));
         assert!(Wanted::once().above(17).is_served_by(&found));
-        let other_order =
-            Found { keys: vec![key("client_id", "C"), key("adv_campaign_id", "default")], ..found.clone() };
+        let other_order = Found { keys: vec![key("client_id", "C"), key("adv_campaign_id", "C")], ..found.clone() };
         assert_eq!(Wanted::once().is_served_from(&other_order), None);
-        let other_collation =
-            Found { keys: vec![key("adv_campaign_id", "default"), key("client_id", "default")], ..found };
+        let other_collation = Found { keys: vec![key("adv_campaign_id", "default"), key("client_id", "C")], ..found };
         assert!(!Wanted::once().above(17).is_served_by(&other_collation));
+        let of_before = Found { name: "dinnerbell_once_t".into(), ..other_collation };
+        assert!(Wanted::is_of_before(&of_before));
+        assert!(!Wanted::is_of_before(&Found { name: "theirs".into(), ..of_before }), "it is not ours to name");
     }
 
     #[test]
@@ -471,6 +491,6 @@ mod tests {
         let (one, two) = (Wanted::once().name(&format!("{long}1")), Wanted::once().name(&format!("{long}2")));
         assert_ne!(one, two);
         assert!(one.len() <= 63 && one.starts_with(OUR_INDEXES), "{one}");
-        assert_eq!(Wanted::once().name("subscribers_feedback"), "dinnerbell_once_subscribers_feedback");
+        assert_eq!(Wanted::once().name("subscribers_feedback"), "dinnerbell_once_c_subscribers_feedback");
     }
 }

@@ -54,7 +54,7 @@ impl SeedTable {
 pub(super) fn count_duplicates(feedback: &str) -> String {
     format!(
         "select count(*) from (select from {feedback} \
-         where {} group by adv_campaign_id, client_id collate \"C\" having count(*) > 1) pairs",
+         where {} group by adv_campaign_id collate \"C\", client_id collate \"C\" having count(*) > 1) pairs",
         short_enough("adv_campaign_id")
     )
 }
