@@ -9,7 +9,7 @@ use dinnerbell::campaign::Window;
 use dinnerbell::draft::{CE_ID, Clients, DraftBatch, DraftTemplate, ROUND_HEADER};
 use dinnerbell::kafka::message;
 use dinnerbell::way::decode::{Arrival, decode};
-use dinnerbell::way::plan::{Candidate, plan};
+use dinnerbell::way::plan::{Candidate, Room, plan};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use rdkafka::message::Header;
@@ -48,9 +48,10 @@ fn plan_a_round(bencher: Bencher<'_, '_>, campaigns: i64) {
         window: Window { start: 0, end: 10_000 + number % 97 },
         begun: number + 1 < campaigns,
         remaining: (number % 2 == 0).then_some(50_000),
+        size: 1_000,
     };
     let candidates: Vec<Candidate> = (0..campaigns).map(candidate).collect();
-    bencher.bench(|| plan(5_000, DRAFTS, None, black_box(&candidates)));
+    bencher.bench(|| plan(5_000, Room::of_rows(DRAFTS), None, black_box(&candidates)));
 }
 
 #[divan::bench]

@@ -200,6 +200,11 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// What its drafts take as messages and as rows, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.drafts.iter().map(DraftBatch::size).sum()
+    }
+
     /// What its messages take on their way, in bytes, the client library's own included.
     pub fn size(&self) -> usize {
         let drafts: usize = self.drafts.iter().map(DraftBatch::size_of_messages).sum();
@@ -260,6 +265,18 @@ pub enum BrokerError {
     /// The server refuses and will refuse again: size, right, topic.
     #[error("{0}")]
     Refused(String),
+    /// A round did not get through in the time that a transaction has: the link is slow, or a broker away.
+    #[error("round {seq} of {bytes} bytes was not delivered in {seconds} s: {reason}")]
+    Undelivered {
+        /// Which round.
+        seq: i64,
+        /// What its drafts take as messages and as rows.
+        bytes: usize,
+        /// How long it was tried.
+        seconds: u64,
+        /// What the client library met.
+        reason: String,
+    },
     /// The topic of dead letters did not take a letter, or not in time. The drafts of the round are not to blame.
     #[error("{reason}")]
     DeadLetters {
@@ -276,8 +293,23 @@ pub enum BrokerError {
     },
 }
 
-/// How long a round's transaction may be open: a full round on a slow link.
-pub const TRANSACTION: Duration = Duration::from_secs(60);
+/// How long a round's transaction may be open: a full round on a slow link. The broker ends it then.
+#[cfg(not(feature = "fail-points"))]
+pub fn transaction_time() -> Duration {
+    TRANSACTION
+}
+
+/// The same; a test may have less patience, by `DINNERBELL_TRANSACTION_SECONDS`.
+#[cfg(feature = "fail-points")]
+pub fn transaction_time() -> Duration {
+    static TIME: std::sync::LazyLock<Duration> = std::sync::LazyLock::new(|| {
+        let seconds = std::env::var("DINNERBELL_TRANSACTION_SECONDS").ok().and_then(|text| text.parse().ok());
+        seconds.map_or(TRANSACTION, Duration::from_secs)
+    });
+    *TIME
+}
+
+const TRANSACTION: Duration = Duration::from_secs(60);
 
 /// Kafka, as far as a lane needs it.
 pub trait Broker: Clone + Send + Sync + 'static {

@@ -120,6 +120,12 @@ impl DraftBatch {
         2 * self.clients.size() + self.clients.len() * (self.template.message_size() + MESSAGE_FRAME)
     }
 
+    /// What its drafts take as messages and as rows, in bytes.
+    pub fn size(&self) -> usize {
+        // Each client stands in a message's key and value, and in a row.
+        3 * self.clients.size() + self.clients.len() * self.template.size()
+    }
+
     /// The checksum of its drafts, in any order: add batches with `wrapping_add`.
     pub fn checksum(&self) -> u64 {
         self.clients.iter().fold(0, |sum, client| sum.wrapping_add(self.template.checksum(client)))
@@ -228,6 +234,11 @@ impl DraftTemplate {
         self.message.0.len() + self.message.1.len() + headers
     }
 
+    /// What a draft takes beside its client, as a message and as a row, in bytes.
+    pub fn size(&self) -> usize {
+        self.message_size() + self.row.0.len() + self.row.1.len()
+    }
+
     /// Appends a client's feedback row in COPY's binary format: the columns of [`FEEDBACK_COLUMNS`].
     pub fn row(&self, client_id: &str, out: &mut BytesMut) {
         let (before, after) = &self.row;
@@ -257,6 +268,32 @@ impl DraftTemplate {
     pub fn checksum(&self, client_id: &str) -> u64 {
         xxh3_64_with_seed(client_id.as_bytes(), self.checksum_seed)
     }
+}
+
+impl Campaign {
+    /// About what a draft of it takes as a message and as a row, in bytes; before anything is encoded.
+    pub fn draft_size(&self) -> usize {
+        let size = |text: &str| text.bytes().map(size_in_json).sum::<usize>() + text.len();
+        SIZE_WITHOUT_TEXTS + texts(self).into_iter().map(size).sum::<usize>()
+    }
+}
+
+/// What a draft takes beside the texts of its campaign, as a message and as a row, in bytes.
+const SIZE_WITHOUT_TEXTS: usize = 700;
+
+/// What a byte of a text takes in JSON.
+fn size_in_json(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..=0x1f => 6,
+        _ => 1,
+    }
+}
+
+/// What a draft takes at most, of a campaign whose texts have so many bytes together and were not read.
+pub fn largest_draft(texts: usize) -> usize {
+    // Once in the row, and at most sixfold in the message.
+    SIZE_WITHOUT_TEXTS + 7 * texts
 }
 
 /// The fields of a message that precede its client, in their order.

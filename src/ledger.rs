@@ -70,6 +70,8 @@ pub struct Entered {
     pub topic_id: Option<String>,
     /// An operator decided against the mark that Kafka holds: the ledger is right, the mark is to be written anew.
     pub overrule: bool,
+    /// Most bytes of a round, where its owners met a slow link.
+    pub round_bytes: Option<i64>,
     /// Why the lane stands still, if it was halted and not resolved.
     pub halt: Option<Halt>,
 }
@@ -130,6 +132,36 @@ pub struct OpenCampaign {
     pub main_pass_over: bool,
     /// Drafts that are recorded, and rows that stayed when theirs was withdrawn.
     pub told: i64,
+}
+
+/// An open campaign as its late subscribers are judged: without its content, of which there may be much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateFor {
+    /// The campaign.
+    pub adv_campaign_id: String,
+    /// Whose subscribers may be late for it.
+    pub restaurant_id: String,
+    /// The last client of the main pass, none before the first page.
+    pub cursor: Option<String>,
+    /// Whether the main pass has recorded its last page.
+    pub main_pass_over: bool,
+    /// How many drafts of it were recorded.
+    pub told: i64,
+    /// How many bytes its texts have together.
+    pub texts: usize,
+}
+
+/// Who of these clients is late for a campaign: the question of a round.
+#[derive(Debug, Clone, Copy)]
+pub struct LateQuestion<'a> {
+    /// The campaign.
+    pub adv_campaign_id: &'a str,
+    /// The candidates, each once.
+    pub clients: &'a Clients,
+    /// The cursor as the round plans it.
+    pub planned_cursor: Option<&'a str>,
+    /// Whether the main pass is over by then.
+    pub main_pass_over: bool,
 }
 
 /// A campaign that is over, and whose untold audience is not counted yet.
@@ -291,10 +323,12 @@ pub struct RoundContent {
     pub dead_letters: Vec<DeadLetterMessage>,
     /// The moment at which its drafts were formed.
     pub trigger_datetime_created: EpochSeconds,
+    /// What the lane's next owner is to know: most bytes of a round, where the link is slow.
+    pub round_bytes: Option<i64>,
 }
 
 /// What the compare-and-set at the end of a recording answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sealed {
     /// The round is recorded; the lane's position stood here.
     Recorded {
@@ -303,8 +337,9 @@ pub enum Sealed {
         /// Whether campaigns of the round before turned out to be over: who was not told of them is to be counted.
         closed: bool,
     },
-    /// Campaigns of the round ended, were updated or cancelled meanwhile: nothing is recorded, plan again.
-    Stale,
+    /// These campaigns of the round ended, were updated or cancelled meanwhile (none: its dead letters are another round's): nothing is
+    /// recorded, plan again.
+    Stale(Vec<String>),
 }
 
 /// A recorded round, read back.
@@ -394,6 +429,14 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         own: Ownership,
         head: RoundHead,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Withdraws all drafts from the last recorded round, which did not get through; their campaigns go on where they stood before it. The lane
+    /// remembers how many bytes a round may have.
+    fn withdraw_whole(
+        &self,
+        own: Ownership,
+        head: RoundHead,
+        round_bytes: Option<i64>,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// What there is to do, at most `most` campaigns. Scheduled campaigns whose start has come become active here, and ended ones expire or close.
     fn due(&self, own: Ownership, most: usize) -> impl Future<Output = Result<Due, LedgerError>> + Send;
     /// Records what arrived, and moves the position.
@@ -412,12 +455,20 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// Those who have a feedback row for the campaign, among the clients of each stretch; outside of any round.
     fn already_told(&self, stretches: &[Stretch<'_>])
     -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
-    /// The lane's open campaigns of these restaurants.
-    fn open_campaigns(
+    /// The lane's open campaigns of these restaurants, to be passed again.
+    fn open_of(
         &self,
         own: Ownership,
         restaurants: &[String],
     ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
+    /// The lane's open campaigns of these restaurants whose ids are behind this one, ordered by restaurant and id; at most so many.
+    fn open_campaigns(
+        &self,
+        own: Ownership,
+        restaurants: &[String],
+        after: Option<&str>,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<LateFor>, LedgerError>> + Send;
     /// The lane's open campaigns that had a page, in the order of their ends and ids, behind this one, at most `most`: a new owner passes all of
     /// them again.
     fn open_after(
@@ -480,15 +531,14 @@ pub trait OpenRound: Send + 'static {
         &mut self,
         stretches: &[Stretch<'_>],
     ) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
-    /// Those of the clients who are behind the cursor, or anyone once the main pass is over, and have no feedback row; in order,
-    /// each once. Behind is decided in SQL, by `COLLATE "C"`.
+    /// For each question, those of the clients who are behind the cursor, or anyone once the main pass is over, and have no feedback row; in
+    /// order. Behind is decided in SQL, by `COLLATE "C"`.
     fn late(
         &mut self,
-        adv_campaign_id: &str,
-        clients: &Clients,
-        planned_cursor: Option<&str>,
-        main_pass_over: bool,
-    ) -> impl Future<Output = Result<Clients, LedgerError>> + Send;
+        questions: &[LateQuestion<'_>],
+    ) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
+    /// These campaigns as the round's drafts shall show them, those that are open.
+    fn campaigns(&mut self, ids: &[&str]) -> impl Future<Output = Result<Vec<Running>, LedgerError>> + Send;
     /// The dead letters with these ids, of those that no round has published, in the order of ids.
     fn letters(&mut self, ids: &[i64]) -> impl Future<Output = Result<Vec<DeadLetterMessage>, LedgerError>> + Send;
     /// Gives the round up and the transaction back.

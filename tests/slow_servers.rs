@@ -37,6 +37,42 @@ fn send_and_wait(stage: &Stage, service: &mut Service, campaign: &Campaign) -> D
     began.elapsed()
 }
 
+#[test]
+#[ignore = "takes a minute: a link so slow that rounds time out"]
+fn rounds_that_a_slow_link_does_not_carry_in_time_are_planned_smaller_and_told_once() {
+    const BYTES_PER_SECOND: u64 = 40_000;
+    const CROWD: u64 = 20_000;
+    let mut stage = Stage::new();
+    let client = unique("slow-");
+    stage.config.set("kafka.client", "client.id", client.as_str());
+    stage.migrate();
+    stage.subscribers.subscribe("crowd", CROWD);
+    let campaign = Campaign::now("large", "crowd");
+    let expected = Expected::from([(&campaign, stage.subscribers.clients_of("crowd"))]);
+    let whose = ["--alter", "--entity-type", "clients", "--entity-name", &format!("{client}-producer")];
+    let quota = |change: &[&str]| stage.kafka.tool("kafka.admin.ConfigCommand", &[&whose, change].concat());
+    quota(&["--add-config", &format!("producer_byte_rate={BYTES_PER_SECOND}")]);
+    let mut service = stage.start_with(&[("DINNERBELL_TRANSACTION_SECONDS", "6")]);
+    stage.send(&campaign);
+    service.wait_for_log("its drafts are planned in smaller rounds", LONG);
+    let log = service.log();
+    assert!(log.contains("bytes was not delivered in 6 s"), "it says what it met: {log}");
+    assert!(!log.contains("another instance took"), "{log}");
+    let published = || stage.feedback.number("select coalesce(max(published_seq), 0) from dinnerbell.lane");
+    let before = published();
+    wait_until("smaller rounds get through", LONG, || {
+        assert!(service.runs(), "{}", service.log());
+        published() > before + 2
+    });
+    let smaller = stage.feedback.number("select max(drafts) from dinnerbell.round where seq > 1");
+    assert!((1..10_000).contains(&smaller), "{smaller} drafts");
+    let kept = stage.feedback.number("select count(round_bytes) from dinnerbell.lane");
+    assert_eq!(kept, 1, "the next owner of the lane is to know");
+    quota(&["--delete-config", "producer_byte_rate"]);
+    stage.await_sinks(&expected, 2 * LONG);
+    service.stop();
+}
+
 fn assert_bounded(service: &Service) {
     let peak = service.peak_memory_kb();
     assert!(peak <= MOST_MEMORY_KB, "{peak} kB were resident, at most {MOST_MEMORY_KB} are promised");

@@ -247,7 +247,8 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Integer(1, 100_000),
         fallback: Default("20000"),
         example: "20000",
-        doc: "Most drafts in one round.",
+        doc: "Most drafts in one round, newcomers included. A round holds 24 MiB of messages and rows at most, whatever this says, and what the \
+              link to Kafka carries in ten seconds.",
     },
     Key {
         name: "fanout.late_subscribers",

@@ -21,6 +21,18 @@ fn template() -> DraftTemplate {
     DraftTemplate::new(Arc::new(sample()), TRIGGER, "dinnerbell").unwrap()
 }
 
+#[test]
+fn what_a_draft_takes_is_known_about_before_it_is_encoded() {
+    let texts = ["plain", "\u{1}\u{2}\u{3}", "\"quoted\"\n\\", "клиент 😀\u{7f}"];
+    for content in texts.map(|text| text.repeat(500)) {
+        let campaign = Campaign { adv_campaign_content: content.clone(), ..sample() };
+        let (expected, texts) = (campaign.draft_size(), super::texts(&campaign).map(str::len).iter().sum());
+        let size = DraftTemplate::new(Arc::new(campaign), TRIGGER, "dinnerbell").unwrap().size();
+        assert!(expected.abs_diff(size) < 200, "{expected} were expected, and it is {size}");
+        assert!(largest_draft(texts) + 200 > size);
+    }
+}
+
 fn message(template: &DraftTemplate, client: &str) -> String {
     let mut out = b"before ".to_vec();
     template.message_value(client, &mut out);

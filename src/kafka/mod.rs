@@ -257,11 +257,9 @@ pub async fn may_transact(kafka: &config::Kafka, id: String) -> Result<(), Broke
 /// Takes a transactional id over. Blocks.
 pub fn take_over(kafka: &config::Kafka, id: &str, within: Duration) -> Result<(), BrokerError> {
     let doing = format!("taking over transactional id {id}");
-    let promises = [
-        ("enable.idempotence", "true"),
-        ("transactional.id", id),
-        ("transaction.timeout.ms", producer::TRANSACTION_MILLIS),
-    ];
+    let transaction = producer::transaction_millis();
+    let promises =
+        [("enable.idempotence", "true"), ("transactional.id", id), ("transaction.timeout.ms", transaction.as_str())];
     let settings = client::settings(kafka, Role::Producer, "asks", &[], &promises);
     let observer = Observer::default();
     let producer: BaseProducer<Observer> =

@@ -25,7 +25,7 @@ use super::client::{LISTEN, Observer, settings};
 use super::deliveries::{self, Deliveries, Failed, hear_out, hearing_of_breaks, is_full};
 use super::message::{self, DeadLetter, Takes};
 use super::reader::Reader;
-use crate::broker::{BrokerError, DeadLetterMessage, Lane, Producer, Publication};
+use crate::broker::{BrokerError, DeadLetterMessage, Lane, Producer, Publication, transaction_time};
 use crate::config;
 use crate::config::kafka_client::Role;
 use crate::draft::{CE_ID, DraftBatch, ROUND_HEADER};
@@ -39,10 +39,8 @@ const CALL: Duration = Duration::from_secs(10);
 const OVERRUN: Duration = Duration::from_secs(12);
 /// A call that hangs this long after the coordinator answered again will never come back.
 const HUNG: Duration = Duration::from_secs(60);
-/// How long the messages of a round may take to be delivered: as long as the transaction may.
-const DELIVERY: Duration = Duration::from_secs(60);
-/// How long a round's transaction may be open, in milliseconds.
-pub(super) const TRANSACTION_MILLIS: &str = "60000";
+/// What timers are late by.
+const LATE: Duration = Duration::from_millis(500);
 /// How long dead letters may be on their way when nothing else is: the drafts of their round do not wait for them longer.
 const LETTERS_LATE: Duration = Duration::from_secs(3);
 /// A dead letter of which nothing is left but where it came from and why is smaller.
@@ -129,6 +127,11 @@ pub struct Limits {
     pub dead_letters_compacted: bool,
 }
 
+/// How long a round's transaction may be open, in milliseconds.
+pub(super) fn transaction_millis() -> String {
+    transaction_time().as_millis().to_string()
+}
+
 fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
     // The broker measures whole batches against its limit.
     let batch = 1_000_000.min(limits.notifications.min(limits.dead_letters)).to_string();
@@ -147,12 +150,13 @@ fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
         // partition without a leader or a replica in sync.
         ("retry.backoff.ms", "5"),
     ];
+    let transaction = transaction_millis();
     let promises = [
         ("enable.idempotence", "true"),
         ("acks", "all"),
         ("partitioner", "murmur2_random"),
-        ("transaction.timeout.ms", TRANSACTION_MILLIS),
-        ("message.timeout.ms", "60000"),
+        ("transaction.timeout.ms", transaction.as_str()),
+        ("message.timeout.ms", &transaction),
         // Success is what remains when nothing is in flight and nothing failed.
         ("delivery.report.only.error", "true"),
     ];
@@ -502,7 +506,9 @@ impl Worker {
                     let _ = reply.send(outcome);
                 }
                 Ok(Command::Publish { publication, records, reply }) => {
+                    let began = Instant::now();
                     let outcome = self.publish(&publication, records, &|| reply.is_closed());
+                    let outcome = outcome.map_err(|error| undelivered(error, &publication, began.elapsed()));
                     self.pulse.beat();
                     let goes_on = matches!(outcome, Ok(Usable::Again));
                     let _ = reply.send(outcome.map_err(Unfinished::Failed));
@@ -672,7 +678,8 @@ impl Worker {
 
     /// Waits until every message is delivered, so many dead letters among them.
     fn deliver(&self, letters: usize, go_on: &dyn Fn() -> Result<(), BrokerError>) -> Result<(), BrokerError> {
-        let until = Instant::now() + DELIVERY;
+        // As long as the transaction may take.
+        let until = Instant::now() + transaction_time();
         let mut alone_since = None;
         let mut pause = SHORTEST_PAUSE;
         loop {
@@ -752,10 +759,24 @@ impl Worker {
     }
 }
 
+/// What failed when the time of its transaction was over is a round that did not get through. The broker ends such a transaction by itself, and
+/// what it says then is that somebody else has taken it over.
+fn undelivered(error: BrokerError, round: &Publication, took: Duration) -> BrokerError {
+    let reason = match &error {
+        BrokerError::Passing(reason) => reason.clone(),
+        BrokerError::Fenced => "the broker ended its transaction".to_owned(),
+        _ => return error,
+    };
+    if took + LATE < transaction_time() {
+        return error;
+    }
+    BrokerError::Undelivered { seq: round.mark.head.seq, bytes: round.bytes(), seconds: took.as_secs(), reason }
+}
+
 /// Whether the time to deliver a message, which begins now at the latest, is not over.
 fn has_time(until: &mut Option<Instant>) -> bool {
     let now = Instant::now();
-    now < *until.get_or_insert(now + DELIVERY)
+    now < *until.get_or_insert(now + transaction_time())
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use rounds::Withdrawn;
+
 pub use rounds::PostgresRound;
 
 use super::clock::{Asked, CLOCK_MICROS, PostgresClock};
@@ -31,8 +33,8 @@ use crate::broker::{Header, Lane};
 use crate::campaign::{Campaign, EpochSeconds};
 use crate::draft::Clients;
 use crate::ledger::{
-    Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, OpenCampaign, Ownership, RoundHead, StoredRound, Stretch,
-    Taken, ToldAndRows, Waiting,
+    Due, Entered, Halt, IntakeBatch, LateFor, Ledger, LedgerError, OpenCampaign, Ownership, RoundHead, StoredRound,
+    Stretch, Taken, ToldAndRows, Waiting,
 };
 
 /// The current second by the feedback database's clock; never `now()`, which stands still in a transaction.
@@ -336,7 +338,16 @@ impl Ledger for PostgresLedger {
     }
 
     async fn withdraw(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
-        self.withdraw_round(own, head).await
+        self.withdraw_round(own, head, Withdrawn::WhatIsNotOpen).await
+    }
+
+    async fn withdraw_whole(
+        &self,
+        own: Ownership,
+        head: RoundHead,
+        round_bytes: Option<i64>,
+    ) -> Result<(), LedgerError> {
+        self.withdraw_round(own, head, Withdrawn::Everything { round_bytes }).await
     }
 
     async fn set_letters_aside(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
@@ -376,10 +387,20 @@ impl Ledger for PostgresLedger {
         Ok(told)
     }
 
-    async fn open_campaigns(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
+    async fn open_of(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
         let mut open = self.read_open(own, &of_restaurants("$2"), "true", &[(&restaurants, Type::TEXT_ARRAY)]).await?;
         open.sort_by(|one, other| one.running.id().cmp(other.running.id()));
         Ok(open)
+    }
+
+    async fn open_campaigns(
+        &self,
+        own: Ownership,
+        restaurants: &[String],
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<LateFor>, LedgerError> {
+        self.read_late_for(own, restaurants, after, most).await
     }
 
     async fn open_after(

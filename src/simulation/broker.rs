@@ -27,6 +27,8 @@ const OVERRUN: Duration = Duration::from_secs(12);
 const TRANSACTION: EpochMicros = 60_000_000;
 /// Most milliseconds that the second copy of a request is on its way after the first one.
 const SECOND_COPY: u64 = 2_000;
+/// How long a publication is waited for where the link is slow.
+const SLOW_PUBLICATION: Duration = Duration::from_secs(90);
 /// How often something that has to end is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long the end of a lane has to be quiet before the gap behind it is looked at.
@@ -445,7 +447,9 @@ impl SimProducer {
         let announced = Announced { publication, records };
         let asked = world.clone();
         let served = |caller| announce(asked, caller, lane, epoch, announced);
-        let broke = self.instance.ask("publish", Server::Kafka, OVERRUN, served).await.map_err(explain)??;
+        // While messages get through, a publication is no call that hangs.
+        let patience = if world.state().harm.link.is_some() { SLOW_PUBLICATION } else { OVERRUN };
+        let broke = self.instance.ask("publish", Server::Kafka, patience, served).await.map_err(explain)??;
         let used_up = broke && world.state().has(Guard::ProducerUsedUp);
         Ok((!used_up).then_some(self))
     }
@@ -480,6 +484,7 @@ async fn announce(
     if world.state().refuses_letters(lane) {
         return Err(BrokerError::DeadLetters { reason: "no letter is taken".to_owned(), learned: false });
     }
+    get_through(&world, &caller, lane, producer).await?;
     if let Some(open) = world.state().transaction(lane, producer)? {
         open.offset_sent = true;
         open.offset_of_before = None;
@@ -519,6 +524,30 @@ fn sent_twice(world: &World, lane: Lane, producer: u64, mark: Mark) -> bool {
         });
     }
     ends || offsets
+}
+
+/// What the link does not carry in the time of a transaction is still on its way when the broker ends it.
+async fn get_through(world: &World, caller: &Caller, lane: Lane, producer: u64) -> Result<(), BrokerError> {
+    let size = |announced: &Announced| (announced.publication.bytes(), announced.publication.mark.head.seq);
+    let (most, open) = {
+        let mut state = world.state();
+        let most = state.harm.link;
+        (most, state.transaction(lane, producer)?.as_ref().and_then(|open| open.publications.last().map(size)))
+    };
+    let (Some(most), Some((bytes, seq))) = (most, open) else { return Ok(()) };
+    let seconds = TRANSACTION.cast_unsigned() / 1_000_000;
+    let takes = Duration::from_secs_f64(seconds as f64 * bytes as f64 / most as f64);
+    let until = Instant::now() + takes.min(Duration::from_secs(seconds));
+    while Instant::now() < until {
+        if caller.is_gone() {
+            return Err(BrokerError::Passing("given up".to_owned()));
+        }
+        sleep(LOOK).await;
+    }
+    match bytes > most {
+        true => Err(BrokerError::Undelivered { seq, bytes, seconds, reason: "messages are on their way".to_owned() }),
+        false => Ok(()),
+    }
 }
 
 /// Time passes; things fail.

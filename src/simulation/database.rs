@@ -11,8 +11,8 @@ use crate::broker::{DeadLetterMessage, Lane, Record, RecordMark};
 use crate::campaign::{Campaign, EpochSeconds, Window};
 use crate::draft::{Clients, DraftBatch, DraftTemplate, dead_letter_checksum};
 use crate::ledger::{
-    Due, Entered, Halt, LedgerError, OpenCampaign, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed,
-    StoredRound, Tally, Uncounted, WaitingLetter,
+    Due, Entered, Halt, LateFor, LedgerError, OpenCampaign, Ownership, RoundContent, RoundHead, RoundPart, Running,
+    Sealed, StoredRound, Tally, Uncounted, WaitingLetter,
 };
 use crate::way::intake::State as Stage;
 use crate::way::work::MOST_LETTERS;
@@ -66,6 +66,7 @@ pub struct LaneRow {
     pub swept_to: Option<i64>,
     pub records: i64,
     pub tally: Tally,
+    pub round_bytes: Option<i64>,
 }
 
 /// A campaign's row.
@@ -371,6 +372,7 @@ impl State {
             published: row.published_seq,
             topic_id: row.topic_id,
             overrule: false,
+            round_bytes: row.round_bytes,
             halt: row.halt,
         }
     }
@@ -524,12 +526,14 @@ impl State {
             return Err(lost(own, "the last round"));
         }
         let position = lane.position;
-        if !self.as_planned(own.lane, content) {
-            return Ok(Sealed::Stale);
+        let stale = self.not_as_planned(own.lane, content);
+        if !stale.is_empty() || !self.has_its_letters(content) {
+            return Ok(Sealed::Stale(stale));
         }
         self.is_of_the_newest_version(content);
         let lane = self.database.lane(own.lane);
         (lane.seq, lane.published_seq) = (head.seq, Some(before));
+        lane.round_bytes = content.round_bytes;
         self.move_cursors(head.seq, content);
         for (campaign, client, row) in rows {
             let twice = self.database.feedback.entry(campaign.clone()).or_default().insert(client.clone(), row);
@@ -567,8 +571,8 @@ impl State {
         }
     }
 
-    /// Whether every campaign and dead letter of a round still stands as it was planned.
-    fn as_planned(&self, lane: Lane, content: &RoundContent) -> bool {
+    /// The campaigns of a round that do not stand as it was planned any more.
+    fn not_as_planned(&self, lane: Lane, content: &RoundContent) -> Vec<String> {
         let now = self.now();
         let stands = |part: &RoundPart| {
             let id = &part.drafts.template.campaign().adv_campaign_id;
@@ -580,11 +584,17 @@ impl State {
                 || !self.has(Guard::CursorAtSeal);
             row.lane == lane && version && window && cursor
         };
+        let stale = content.parts.iter().filter(|part| !stands(part));
+        stale.map(|part| part.drafts.template.campaign().adv_campaign_id.clone()).collect()
+    }
+
+    /// Whether every dead letter of a round is still free.
+    fn has_its_letters(&self, content: &RoundContent) -> bool {
         let free = |letter: &DeadLetterMessage| {
             let row = usize::try_from(letter.id).ok().and_then(|id| self.database.dead_letters.get(id));
             row.is_some_and(|row| row.round_seq.is_none()) || !self.has(Guard::DeadLetterOnce)
         };
-        content.parts.iter().all(stands) && content.dead_letters.iter().all(free)
+        content.dead_letters.iter().all(free)
     }
 
     fn move_cursors(&mut self, seq: i64, content: &RoundContent) {
@@ -658,6 +668,27 @@ impl State {
 
     /// Takes back what is not open: rows, counts and cursors, and changes the round's revision and checksum.
     pub(super) fn withdraw(&mut self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+        self.withdraw_those(own, head, |state, id| !state.open_in(id).is_open(state.now()))
+    }
+
+    /// Takes back everything; the lane remembers how large a round may be.
+    pub(super) fn withdraw_whole(
+        &mut self,
+        own: Ownership,
+        head: RoundHead,
+        round_bytes: Option<i64>,
+    ) -> Result<(), LedgerError> {
+        self.withdraw_those(own, head, |_, _| true)?;
+        self.database.lane(own.lane).round_bytes = round_bytes;
+        Ok(())
+    }
+
+    fn withdraw_those(
+        &mut self,
+        own: Ownership,
+        head: RoundHead,
+        is_withdrawn: impl Fn(&Self, &str) -> bool,
+    ) -> Result<(), LedgerError> {
         let lane = self.database.lane(own.lane).clone();
         let mine = lane.epoch == own.epoch || !self.has(Guard::EpochAtWithdrawal);
         if !mine || lane.seq != head.seq {
@@ -665,7 +696,7 @@ impl State {
         }
         let mut round = self.database.rounds[&(own.lane, head.seq)].clone();
         for place in 0..round.parts.len() {
-            if round.parts[place].drafts > 0 && !self.open_in(&round.parts[place].id).is_open(self.now()) {
+            if round.parts[place].drafts > 0 && is_withdrawn(self, &round.parts[place].id) {
                 self.withdraw_part(&mut round.parts[place]);
             }
         }
@@ -742,6 +773,44 @@ impl State {
         let is_open = |row: &CampaignRow| row.campaign.as_ref().is_some_and(|campaign| campaign.window.is_open(now));
         let open = self.database.campaigns.values().filter(|row| row.lane == lane && row.runs() && is_open(row));
         open.filter(|row| picked(row)).filter_map(CampaignRow::open).collect()
+    }
+
+    /// The lane's open campaigns of these restaurants behind an id, without their content.
+    pub(super) fn late_for(
+        &self,
+        lane: Lane,
+        restaurants: &[String],
+        after: Option<&str>,
+        most: usize,
+    ) -> Vec<LateFor> {
+        let open = self.open(lane, |row| {
+            let campaign = row.campaign.as_ref();
+            campaign.is_some_and(|campaign| restaurants.contains(&campaign.restaurant_id))
+        });
+        let late_for = |open: OpenCampaign| LateFor {
+            adv_campaign_id: open.running.campaign.adv_campaign_id.clone(),
+            restaurant_id: open.running.campaign.restaurant_id.clone(),
+            cursor: open.running.cursor,
+            main_pass_over: open.main_pass_over,
+            told: open.told,
+            texts: open.running.campaign.adv_campaign_content.len(),
+        };
+        let mut open: Vec<LateFor> = open.into_iter().map(late_for).collect();
+        open.retain(|open| after.is_none_or(|after| open.adv_campaign_id.as_str() > after));
+        open.sort_by(|one, other| {
+            (&one.restaurant_id, &one.adv_campaign_id).cmp(&(&other.restaurant_id, &other.adv_campaign_id))
+        });
+        open.truncate(most);
+        open
+    }
+
+    /// Those of these campaigns of the lane that are open.
+    pub(super) fn open_of(&self, lane: Lane, ids: &[String]) -> Vec<Running> {
+        let open = self.open(lane, |row| {
+            let campaign = row.campaign.as_ref();
+            campaign.is_some_and(|campaign| ids.contains(&campaign.adv_campaign_id))
+        });
+        open.into_iter().map(|open| open.running).collect()
     }
 
     pub(super) fn open_after(

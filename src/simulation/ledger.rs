@@ -13,8 +13,8 @@ use crate::broker::{DeadLetterMessage, Lane};
 use crate::campaign::EpochSeconds;
 use crate::draft::Clients;
 use crate::ledger::{
-    Due, Entered, Halt, IntakeBatch, Ledger, LedgerError, OpenCampaign, OpenRound, Ownership, RoundContent, RoundHead,
-    Sealed, StoredRound, Stretch, Taken, ToldAndRows, Waiting,
+    Due, Entered, Halt, IntakeBatch, LateFor, LateQuestion, Ledger, LedgerError, OpenCampaign, OpenRound, Ownership,
+    RoundContent, RoundHead, Running, Sealed, StoredRound, Stretch, Taken, ToldAndRows, Waiting,
 };
 
 /// Any call past this long is given up, and its connection dropped.
@@ -167,6 +167,20 @@ impl Ledger for SimLedger {
         .await
     }
 
+    async fn withdraw_whole(
+        &self,
+        own: Ownership,
+        head: RoundHead,
+        round_bytes: Option<i64>,
+    ) -> Result<(), LedgerError> {
+        self.transact("withdraw_whole", own, move |state| {
+            state.withdraw_whole(own, head, round_bytes)?;
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
     async fn due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
         self.transact("due", own, move |state| {
             let due = state.due(own, most);
@@ -214,14 +228,25 @@ impl Ledger for SimLedger {
         self.query("already_told", move |state| told(state)).await
     }
 
-    async fn open_campaigns(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
+    async fn open_of(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
         let restaurants = restaurants.to_vec();
-        self.query("open_campaigns", move |state| {
+        self.query("open_of", move |state| {
             state.open(own.lane, |row| {
                 row.campaign.as_ref().is_some_and(|campaign| restaurants.contains(&campaign.restaurant_id))
             })
         })
         .await
+    }
+
+    async fn open_campaigns(
+        &self,
+        own: Ownership,
+        restaurants: &[String],
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<LateFor>, LedgerError> {
+        let (restaurants, after) = (restaurants.to_vec(), after.map(str::to_owned));
+        self.query("open_campaigns", move |state| state.late_for(own.lane, &restaurants, after.as_deref(), most)).await
     }
 
     async fn open_after(
@@ -422,15 +447,23 @@ impl OpenRound for SimRound {
         self.statement("already_told", move |state, _| Ok(told(state))).await
     }
 
-    async fn late(
-        &mut self,
-        id: &str,
-        clients: &Clients,
-        planned_cursor: Option<&str>,
-        main_pass_over: bool,
-    ) -> Result<Clients, LedgerError> {
-        let (id, clients, cursor) = (id.to_owned(), clients.clone(), planned_cursor.map(str::to_owned));
-        self.statement("late", move |state, _| Ok(state.late(&id, &clients, cursor.as_deref(), main_pass_over))).await
+    async fn late(&mut self, questions: &[LateQuestion<'_>]) -> Result<Vec<Clients>, LedgerError> {
+        let owned = |question: &LateQuestion<'_>| {
+            let LateQuestion { adv_campaign_id, clients, planned_cursor, main_pass_over } = *question;
+            (adv_campaign_id.to_owned(), clients.clone(), planned_cursor.map(str::to_owned), main_pass_over)
+        };
+        let questions: Vec<_> = questions.iter().map(owned).collect();
+        self.statement("late", move |state, _| {
+            let late =
+                questions.iter().map(|(id, clients, cursor, over)| state.late(id, clients, cursor.as_deref(), *over));
+            Ok(late.collect())
+        })
+        .await
+    }
+
+    async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<Running>, LedgerError> {
+        let (own, ids) = (self.own, ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>());
+        self.statement("campaigns", move |state, _| Ok(state.open_of(own.lane, &ids))).await
     }
 
     async fn letters(&mut self, ids: &[i64]) -> Result<Vec<DeadLetterMessage>, LedgerError> {

@@ -90,6 +90,8 @@ pub struct Harm {
     pub sent_twice: u64,
     /// The database fails over right after a lane was taken, and that is lost.
     pub lost_bumps: u64,
+    /// Most bytes of a publication that get through before its transaction is over.
+    pub link: Option<usize>,
     /// Servers that answer nothing.
     pub away: BTreeSet<Server>,
     /// Servers that refuse everything, and call it permanent.

@@ -3,6 +3,9 @@
 //! The order is what keeps "once in both" (`tests/model` finds a message without a row for each other order): bump the epoch, which
 //! ends former owners' transactions; a new producer, which fences former owners' producers; the epoch again; only then is Kafka's mark read.
 
+use std::time::Duration;
+
+use super::pace::{self, Pace};
 use super::policy::{self, Failures};
 use super::publish::{self, Published};
 use super::reconcile::{LedgerSide, Reconciled, reconcile};
@@ -27,6 +30,8 @@ pub struct Owned<B: Broker> {
     pub input: B::Input,
     /// The next input offset to record.
     pub position: i64,
+    /// Most bytes of a round, where its owners met a slow link.
+    pub round_bytes: Option<i64>,
 }
 
 /// The last round, as it was found on the way into its lane.
@@ -60,26 +65,27 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
         return Err(LaneError::NotAssigned);
     }
     let (low, high) = deps.broker.watermarks(lane).await?;
-    let entered = deps.ledger.bump(lane, low).await?;
+    let mut entered = deps.ledger.bump(lane, low).await?;
     fail_point("entry.bumped");
     deps.board.position(lane, entered.position);
     if let Some(halt) = entered.halt {
         return Ok(Entry::Halted(entered.ownership, halt));
     }
     let own = entered.ownership;
-    let (producer, last, topic_id) = match take_over(deps, &entered, low, high).await {
+    let (producer, last, topic_id) = match take_over(deps, &mut entered, failures, low, high).await {
         Ok(taken) => taken,
         Err(error) => return Err(halt(deps, own, error, failures).await),
     };
     let input = deps.broker.open(lane, entered.position, topic_id.as_deref()).await?;
-    let (ledger, position) = (entered.ledger, entered.position);
-    Ok(Entry::Runs(Box::new(Owned { own, ledger, producer, last, input, position })))
+    let (ledger, position, round_bytes) = (entered.ledger, entered.position, entered.round_bytes);
+    Ok(Entry::Runs(Box::new(Owned { own, ledger, producer, last, input, position, round_bytes })))
 }
 
 /// Fences former owners, and brings both sides together. Returns the producer, the last round and the id of the topic that is read.
 async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
-    entered: &Entered,
+    entered: &mut Entered,
+    failures: &Failures,
     low: i64,
     high: i64,
 ) -> Result<(B::Producer, LastRound, Option<String>), LaneError> {
@@ -92,7 +98,7 @@ async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
     let topic_id = same_topic(deps, entered, low, high).await?;
     // Before the last round is looked at: what was cancelled meanwhile is withdrawn from it.
     judge_waiting(deps, own).await?;
-    let (producer, last) = settle(deps, entered, producer).await?;
+    let (producer, last) = settle(deps, entered, failures, producer).await?;
     Ok((producer, last, topic_id))
 }
 
@@ -182,7 +188,8 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
 /// Brings Kafka to the ledger's last round, or finds that the two contradict each other.
 async fn settle<B: Broker, L: Ledger, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
-    entered: &Entered,
+    entered: &mut Entered,
+    failures: &Failures,
     producer: B::Producer,
 ) -> Result<(B::Producer, LastRound), LaneError> {
     let lane = entered.ownership.lane;
@@ -201,13 +208,17 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
         };
     }
     // With the note the ledger forgets what an operator overruled: that was about one mark, which is written anew by then.
+    let (known, overrule) = (entered.published, entered.overrule);
     let published = |published: Published| {
-        let noted = entered.published == Some(published.head().seq) && !entered.overrule;
+        let noted = known == Some(published.head().seq) && !overrule;
         LastRound::Published { published, noted }
     };
     match reconciled {
         Reconciled::Equal => Ok((producer, published(Published::found(entered.head)))),
-        Reconciled::PublishRecorded => Ok((producer, LastRound::Recorded(recorded(deps, entered).await?))),
+        Reconciled::PublishRecorded => {
+            withdraw_what_does_not_get_through(deps, entered, failures).await?;
+            Ok((producer, LastRound::Recorded(recorded(deps, entered).await?)))
+        }
         Reconciled::RestoreMark => {
             let stored = deps.ledger.stored_round(entered.ownership).await?;
             let round = Recorded::mark_only(lane, entered.ledger, &stored);
@@ -220,6 +231,33 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
             Err(LaneError::Halt(halt))
         }
     }
+}
+
+/// A round that twice did not get through in the time that its transaction has would not the third time either. Kafka has nothing of it: all of
+/// it is withdrawn, published as an empty round, and planned in smaller ones; the lane's next owners know how large they may be.
+async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
+    deps: &Deps<B, L, A, C>,
+    entered: &mut Entered,
+    failures: &Failures,
+) -> Result<(), LaneError> {
+    let (own, seq) = (entered.ownership, entered.head.seq);
+    let Some(round) = failures.undeliverable(seq).filter(|round| pace::can_be_smaller(round.bytes)) else {
+        return Ok(());
+    };
+    let within = Duration::from_secs(round.seconds);
+    entered.round_bytes = Pace::left(entered.round_bytes).after_undelivered(round.bytes, within).to_be_left();
+    tracing::warn!(
+        lane = own.lane,
+        seq,
+        bytes = round.bytes,
+        entered.round_bytes,
+        "a round was not delivered in {} s, twice: it is withdrawn, and its drafts are planned in smaller rounds; the link to Kafka is slow, \
+         or a quota of the broker",
+        round.seconds
+    );
+    deps.ledger.withdraw_whole(own, entered.head, entered.round_bytes).await?;
+    fail_point("withdraw.whole");
+    Ok(())
 }
 
 /// The ledger is one ahead: withdraw what is not open; the rest of that round is to be published from what was recorded. The lane does that as

@@ -161,6 +161,7 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
         let batch = Arc::new(batch);
         let bytes = batch.arrivals.iter().map(|(record, _)| record.size()).sum();
         let _held = deps.memory.for_intake(bytes).await;
+        let _changes = work.changes().await;
         let began = Instant::now();
         let taken = deps.ledger.intake(own, Arc::clone(&batch)).await?;
         fail_point("intake.recorded");

@@ -12,12 +12,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::entry::{Entry, LastRound, Owned, enter, halt};
 use super::outlet::Carries;
+use super::pace::Pace;
 use super::policy::{Failures, Next};
 use super::rounds::Rounds;
 use super::work::Work;
 use super::{Deps, LaneError, intake, late, lookout, pages};
 use crate::audience::Audience;
-use crate::broker::{Broker, BrokerError, Lane, TRANSACTION};
+use crate::broker::{Broker, BrokerError, Lane, transaction_time};
 use crate::clock::Clock;
 use crate::ledger::{Halt, Ledger, Ownership, Uncounted};
 use crate::metrics::LaneState;
@@ -93,7 +94,7 @@ async fn by_whom<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, own: Ownership, er
         return error;
     }
     match deps.ledger.still_mine(own).await {
-        Ok(true) => BrokerError::Overdue { seconds: TRANSACTION.as_secs() }.into(),
+        Ok(true) => BrokerError::Overdue { seconds: transaction_time().as_secs() }.into(),
         // What it said is the best that is known.
         Ok(false) | Err(_) => error,
     }
@@ -123,10 +124,10 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     failures: &mut Failures,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
-    let Owned { own, ledger, producer, last, input, position } = owned;
+    let Owned { own, ledger, producer, last, input, position, round_bytes } = owned;
     let work = Arc::new(Work::unread());
     let _post = deps.lookout.enter(own.lane, Arc::clone(&work));
-    let rounds = Rounds { deps, own, ledger, work: &work, failures };
+    let rounds = Rounds { deps, own, ledger, work: &work, failures, pace: Pace::left(round_bytes) };
     tokio::select! {
         biased;
         ended = rounds.run(producer, last, stop) => ended,
@@ -150,6 +151,7 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
         if !more {
             work.judge_called().await;
         }
+        let _changes = work.changes().await;
         let taken = deps.ledger.judge_changes(own).await?;
         deps.board.judged_changes(own.lane, &taken);
         more = taken.more_changes;

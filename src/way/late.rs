@@ -101,7 +101,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Repass<'_, B, L, A, C> {
             self.passes.all_again();
         } else if !missed.restaurants.is_empty() {
             let restaurants: Vec<String> = missed.restaurants.into_iter().collect();
-            match deps.ledger.open_campaigns(own, &restaurants).await {
+            match deps.ledger.open_of(own, &restaurants).await {
                 Ok(open) => open.into_iter().for_each(|open| self.passes.again(open)),
                 Err(error) => {
                     self.work.missed(restaurants.into_iter());

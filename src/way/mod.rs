@@ -8,8 +8,8 @@
 //! 6. [`publish`]: one Kafka transaction that repeats it.
 //!
 //! [`late`] brings those who subscribe while a campaign runs, [`lookout`] looks for all lanes of an instance at once, [`pace`] keeps rounds
-//! short while campaigns share, [`rate`] holds the configured pace, [`brake`] is the operators' pause, [`outlet`] keeps letters beside the rounds while their topic
-//! takes none.
+//! short while campaigns share, [`turns`] keeps those that are being changed from holding up the others, [`rate`] holds the configured pace,
+//! [`brake`] is the operators' pause, [`outlet`] keeps letters beside the rounds while their topic takes none.
 //!
 //! [`entry`] is the only way into a lane (its decision is [`reconcile`]), [`lane`] its life, `rounds` the loop in which one round is published while
 //! the next one is made by `prepare`, [`work`] what they share, and [`policy`] the one place that says what follows from an error.
@@ -34,6 +34,7 @@ pub mod rate;
 pub mod reconcile;
 pub mod record;
 mod rounds;
+pub mod turns;
 pub mod work;
 
 use std::sync::Arc;

@@ -1,13 +1,14 @@
 //! The next page of each planned campaign, less those who already have a draft.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::plan::{Candidate, plan};
+use super::plan::{Candidate, Room, plan};
 use super::{Deps, LaneError};
 use crate::audience::{Audience, Page, Wanted};
 use crate::campaign::EpochSeconds;
 use crate::draft::{Clients, DraftBatch, DraftTemplate};
-use crate::ledger::{Ledger, LedgerError, OpenCampaign, OpenRound, PageRange, RoundPart, Running, Stretch};
+use crate::ledger::{LateFor, LateQuestion, Ledger, LedgerError, OpenRound, PageRange, RoundPart, Running, Stretch};
 
 /// A round is full when less than this part of it is left: another question would cost more than it brings.
 const WORTH_ASKING: usize = 20;
@@ -17,39 +18,49 @@ const MOST_PAGES: usize = 100;
 /// A campaign as it stood before the round, and its page.
 pub type Turn = (Running, Page);
 
-/// Reads the pages of a round of at most `budget` rows. A page may come back shorter than its share: what is left is planned again, until
+/// A campaign that waits for its page in a round, and what was read of it so far.
+struct Waiting {
+    running: Running,
+    candidate: Candidate,
+    page: Option<Page>,
+}
+
+/// Reads the pages of a round with so much room. A page may come back shorter than its share: what is left is planned again, until
 /// little is left or nobody waits. So a small campaign costs a giant one the rows it needs and no more; and where many small ones wait, a few
 /// questions fill the round.
 pub async fn read<A: Audience>(
     audience: &A,
     now: EpochSeconds,
-    budget: usize,
+    room: Room,
     running: &[Running],
 ) -> Result<Vec<Turn>, LaneError> {
-    let mut waiting: Vec<(Running, Option<Page>)> = running.iter().map(|running| (running.clone(), None)).collect();
-    let (mut left, mut usual, mut done) = (budget, None, Vec::new());
+    let waits = |running: &Running| Waiting { candidate: running.into(), running: running.clone(), page: None };
+    let mut waiting: Vec<Waiting> = running.iter().map(waits).collect();
+    let (mut left, mut usual, mut done) = (room, None, Vec::new());
+    let worth_asking = room.part(WORTH_ASKING);
     loop {
-        let candidates: Vec<_> = waiting.iter().map(candidate).collect();
+        let candidates: Vec<_> = waiting.iter().map(|waiting| waiting.candidate).collect();
         let mut shares = plan(now, left, usual, &candidates);
         shares.truncate(MOST_PAGES);
-        if shares.is_empty() || left < budget / WORTH_ASKING {
+        if shares.is_empty() || left.less(worth_asking.rows, worth_asking.bytes).is_none() {
             break;
         }
-        let wanted: Vec<_> = shares.iter().map(|share| next_page(&waiting[share.campaign], share.rows)).collect();
+        let wanted: Vec<_> = shares.iter().map(|share| waiting[share.campaign].next_page(share.rows)).collect();
         let pages = audience.pages(&wanted).await?;
         usual = Some(usual_page(&pages));
         for (share, page) in shares.iter().zip(pages) {
             // Whose page does not fit is read again in the next round: nobody was told anything yet.
-            let Some(rest) = left.checked_sub(page.clients.len()) else { break };
+            let rows = page.clients.len();
+            let Some(rest) = left.less(rows, rows * candidates[share.campaign].size) else { break };
             left = rest;
-            append(&mut waiting[share.campaign].1, page);
+            waiting[share.campaign].append(page);
         }
-        let (over, on) = waiting.into_iter().partition(|(_, page)| page.as_ref().is_some_and(|page| page.last));
+        let (over, on) = waiting.into_iter().partition(Waiting::is_over);
         done.extend::<Vec<_>>(over);
         waiting = on;
     }
     done.extend(waiting);
-    Ok(done.into_iter().filter_map(|(running, page)| Some((running, page?))).collect())
+    Ok(done.into_iter().filter_map(|Waiting { running, page, .. }| Some((running, page?))).collect())
 }
 
 /// How many rows most of the next pages will not exceed, after these.
@@ -58,25 +69,28 @@ fn usual_page(pages: &[Page]) -> usize {
     rows * 3 / 2 / pages.len().max(1)
 }
 
-fn candidate((running, page): &(Running, Option<Page>)) -> Candidate {
-    let begun = running.cursor.is_some() || page.is_some();
-    Candidate { begun, ..Candidate::from(running) }
-}
-
-fn next_page((running, read): &(Running, Option<Page>), rows: usize) -> Wanted<'_> {
-    let after = read.as_ref().and_then(|page| page.clients.last()).or(running.cursor.as_deref());
-    Wanted { restaurant_id: &running.campaign.restaurant_id, after, upto: None, rows }
-}
-
-/// Two pages that follow one another are one.
-fn append(before: &mut Option<Page>, page: Page) {
-    match before {
-        None => *before = Some(page),
-        Some(before) => {
-            page.clients.iter().for_each(|client| before.clients.push(client));
-            before.last = page.last;
-            before.skipped += page.skipped;
+impl Waiting {
+    /// Two pages that follow one another are one.
+    fn append(&mut self, page: Page) {
+        self.candidate.begun = true;
+        match &mut self.page {
+            None => self.page = Some(page),
+            Some(before) => {
+                page.clients.iter().for_each(|client| before.clients.push(client));
+                before.last = page.last;
+                before.skipped += page.skipped;
+            }
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.page.as_ref().is_some_and(|page| page.last)
+    }
+
+    fn next_page(&self, rows: usize) -> Wanted<'_> {
+        let read = self.page.as_ref().and_then(|page| page.clients.last());
+        let after = read.or(self.running.cursor.as_deref());
+        Wanted { restaurant_id: &self.running.campaign.restaurant_id, after, upto: None, rows }
     }
 }
 
@@ -133,40 +147,74 @@ fn part(
     })
 }
 
+/// Campaigns, each with the candidates of its restaurant.
+pub type Candidates<'a> = [(&'a LateFor, &'a Clients)];
+
 /// Adds to the round those of the candidates who are late for a campaign: behind its cursor as this round plans it, on none of the
-/// round's pages, and without a draft.
+/// round's pages, and without a draft. However many campaigns these are, the database is asked twice at most.
 pub async fn add_late<O: OpenRound>(
     open: &mut O,
     parts: &mut Vec<RoundPart>,
-    campaign: &OpenCampaign,
-    candidates: &Clients,
+    late: &Candidates<'_>,
     trigger_datetime_created: EpochSeconds,
     group_id: &str,
 ) -> Result<(), LaneError> {
-    let id = &campaign.running.campaign.adv_campaign_id;
-    let place = parts.iter().position(|part| part.drafts.template.campaign().adv_campaign_id == *id);
-    let page = place.and_then(|place| parts[place].page.as_ref());
-    let (cursor, over) = match page {
-        Some(page) => (page.upto.as_deref(), page.last),
-        None => (campaign.running.cursor.as_deref(), campaign.main_pass_over),
+    if late.is_empty() {
+        return Ok(());
+    }
+    let places: HashMap<String, usize> = parts.iter().enumerate().map(|(place, part)| (part.id(), place)).collect();
+    let behind = {
+        let questions = late.iter().map(|&(campaign, clients)| question(campaign, clients, parts, &places));
+        let questions: Vec<_> = questions.collect();
+        open.late(&questions).await?
     };
-    let behind = open.late(id, candidates, cursor, over).await?;
-    match place {
-        Some(place) => {
-            let part = &mut parts[place];
-            let late = without(behind, &part.drafts.clients);
-            part.late = late.len();
-            late.iter().for_each(|client| part.drafts.clients.push(client));
-        }
-        None if behind.is_empty() => {}
-        None => {
-            let template = template(&campaign.running, trigger_datetime_created, group_id)?;
-            let late = behind.len();
-            let drafts = DraftBatch { template, clients: behind };
-            parts.push(RoundPart { drafts, revision: campaign.running.revision, page: None, late });
+    let ids = late.iter().map(|(campaign, _)| campaign.adv_campaign_id.as_str());
+    let mut alone = HashMap::new();
+    for (id, behind) in ids.zip(behind).filter(|(_, behind)| !behind.is_empty()) {
+        match places.get(id) {
+            Some(place) => add_to(&mut parts[*place], behind),
+            None => drop(alone.insert(id, behind)),
         }
     }
+    if alone.is_empty() {
+        return Ok(());
+    }
+    let mut ids: Vec<&str> = alone.keys().copied().collect();
+    ids.sort_unstable();
+    for running in open.campaigns(&ids).await? {
+        let clients = alone.remove(running.id()).unwrap_or_default();
+        let template = template(&running, trigger_datetime_created, group_id)?;
+        let late = clients.len();
+        parts.push(RoundPart {
+            drafts: DraftBatch { template, clients },
+            revision: running.revision,
+            page: None,
+            late,
+        });
+    }
     Ok(())
+}
+
+/// Who is late, by the cursor as this round plans it.
+fn question<'a>(
+    campaign: &'a LateFor,
+    clients: &'a Clients,
+    parts: &'a [RoundPart],
+    places: &HashMap<String, usize>,
+) -> LateQuestion<'a> {
+    let page = places.get(&campaign.adv_campaign_id).and_then(|place| parts[*place].page.as_ref());
+    let (planned_cursor, main_pass_over) = match page {
+        Some(page) => (page.upto.as_deref(), page.last),
+        None => (campaign.cursor.as_deref(), campaign.main_pass_over),
+    };
+    LateQuestion { adv_campaign_id: &campaign.adv_campaign_id, clients, planned_cursor, main_pass_over }
+}
+
+/// Adds to a page those who are late and not on it.
+fn add_to(part: &mut RoundPart, behind: Clients) {
+    let late = without(behind, &part.drafts.clients);
+    part.late = late.len();
+    late.iter().for_each(|client| part.drafts.clients.push(client));
 }
 
 fn template(
@@ -225,14 +273,16 @@ mod tests {
             Ok(vec![Clients::new(); stretches.len()])
         }
 
-        async fn late(
-            &mut self,
-            _: &str,
-            clients: &Clients,
-            cursor: Option<&str>,
-            over: bool,
-        ) -> Result<Clients, LedgerError> {
-            Ok(clients.iter().filter(|client| over || cursor.is_some_and(|cursor| *client <= cursor)).collect())
+        async fn late(&mut self, questions: &[LateQuestion<'_>]) -> Result<Vec<Clients>, LedgerError> {
+            let late = |question: &LateQuestion<'_>| {
+                let behind = |client: &&str| question.planned_cursor.is_some_and(|cursor| *client <= cursor);
+                question.clients.iter().filter(|client| question.main_pass_over || behind(client)).collect()
+            };
+            Ok(questions.iter().map(late).collect())
+        }
+
+        async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<Running>, LedgerError> {
+            Ok(ids.iter().map(|_| running(7, 1)).collect())
         }
 
         async fn letters(&mut self, _: &[i64]) -> Result<Vec<crate::broker::DeadLetterMessage>, LedgerError> {
@@ -252,7 +302,7 @@ mod tests {
             _: crate::ledger::RoundHead,
             _: Arc<crate::ledger::RoundContent>,
         ) -> Result<crate::ledger::Sealed, LedgerError> {
-            Ok(crate::ledger::Sealed::Stale)
+            Ok(crate::ledger::Sealed::Stale(Vec::new()))
         }
     }
 
@@ -262,11 +312,32 @@ mod tests {
         let page = Page { clients: ["d", "f"].into_iter().collect(), skipped: 0, last };
         let turns = vec![(running.clone(), page)];
         let mut parts = form(&mut NobodyTold, turns, 1, "group").await.unwrap();
-        let open = OpenCampaign { running, main_pass_over: false, told: 0 };
+        let open = late_for(&running);
         let candidates = candidates.iter().copied().collect();
-        add_late(&mut NobodyTold, &mut parts, &open, &candidates, 1, "group").await.unwrap();
+        add_late(&mut NobodyTold, &mut parts, &[(&open, &candidates)], 1, "group").await.unwrap();
         let part = &parts[0];
         part.drafts.clients.iter().skip(part.drafts.clients.len() - part.late).map(str::to_owned).collect()
+    }
+
+    fn late_for(running: &Running) -> LateFor {
+        LateFor {
+            adv_campaign_id: running.id().to_owned(),
+            restaurant_id: running.campaign.restaurant_id.clone(),
+            cursor: running.cursor.clone(),
+            main_pass_over: false,
+            told: 0,
+            texts: 100,
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_late_for_a_campaign_without_a_page_in_the_round_gets_a_part_of_it() {
+        let seventh = LateFor { cursor: Some("m".to_owned()), ..late_for(&running(7, 1)) };
+        let (candidates, mut parts) = (["a", "z"].into_iter().collect(), Vec::new());
+        add_late(&mut NobodyTold, &mut parts, &[(&seventh, &candidates)], 1, "group").await.unwrap();
+        let told: Vec<_> =
+            parts.iter().map(|part| (part.id(), part.drafts.clients.iter().collect(), part.late)).collect();
+        assert_eq!(told, [("c7".to_owned(), vec!["a"], 1)]);
     }
 
     #[tokio::test]
@@ -329,7 +400,7 @@ mod tests {
         let audience = Favoured::default();
         // Of ten, nine are favoured by ten people and one by a hundred and fifty.
         let all: Vec<_> = (0..1_000).map(|number| running(number, if number % 10 == 0 { 150 } else { 10 })).collect();
-        let turns = read(&audience, 1, 5_000, &all).await.unwrap();
+        let turns = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap();
         let rows: usize = turns.iter().map(|(_, page)| page.clients.len()).sum();
         assert!((4_500..=5_000).contains(&rows), "{rows} rows");
         assert!(turns.iter().all(|(_, page)| page.last), "nobody is cut");
@@ -342,9 +413,23 @@ mod tests {
         let audience = Favoured::default();
         let giant = Running { cursor: Some(format!("{:09}", 7)), ..running(0, 1_000_000) };
         let all = [giant, running(1, 100), running(2, 100)];
-        let turns = read(&audience, 1, 5_000, &all).await.unwrap();
+        let turns = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap();
         let rows: Vec<_> = turns.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
         assert_eq!(rows, [("c1", 100), ("c2", 100), ("c0", 4_800)]);
+    }
+
+    #[tokio::test]
+    async fn a_round_is_full_by_its_bytes_too_and_large_drafts_leave_room_for_small_ones() {
+        let audience = Favoured::default();
+        let mut large = running(0, 1_000_000);
+        Arc::get_mut(&mut large.campaign).unwrap().adv_campaign_content = "\u{1}".repeat(16 << 10);
+        let room = Room { rows: 20_000, bytes: 10_000_000 };
+        let turns = read(&audience, 1, room, &[large.clone(), running(1, 100)]).await.unwrap();
+        let bytes: usize = turns.iter().map(|(running, page)| page.clients.len() * running.campaign.draft_size()).sum();
+        assert!((9_000_000..=10_000_000).contains(&bytes), "{bytes} bytes");
+        let small = turns.iter().find(|(running, _)| running.id() == "c1").unwrap();
+        assert!(small.1.last, "the small one is not cut");
+        assert!(turns.iter().any(|(running, page)| running.id() == "c0" && !page.clients.is_empty()));
     }
 
     #[test]

@@ -6,6 +6,9 @@ use std::cmp::Ordering;
 use crate::campaign::{EpochSeconds, Window};
 use crate::ledger::Running;
 
+/// Large drafts have at most this part of a round's bytes while others wait for their first page.
+const MOST_OF_BYTES: usize = 4;
+
 /// A campaign of the lane whose main pass is not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
@@ -15,11 +18,45 @@ pub struct Candidate {
     pub begun: bool,
     /// How many of its audience stand behind the cursor, where somebody counted.
     pub remaining: Option<u64>,
+    /// What a draft of it takes, as a message and as a row, in bytes; never 0.
+    pub size: usize,
+}
+
+/// What a round may hold, or has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Drafts.
+    pub rows: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+impl Room {
+    /// Room for so many drafts, however large they are.
+    pub fn of_rows(rows: usize) -> Self {
+        Self { rows, bytes: usize::MAX }
+    }
+
+    /// How many drafts of this size there is room for.
+    pub fn fits(self, size: usize) -> usize {
+        self.rows.min(self.bytes / size.max(1))
+    }
+
+    /// What is left beside these drafts; none where they do not fit.
+    pub fn less(self, rows: usize, bytes: usize) -> Option<Self> {
+        Some(Self { rows: self.rows.checked_sub(rows)?, bytes: self.bytes.checked_sub(bytes)? })
+    }
+
+    /// A part of it.
+    pub fn part(self, of: usize) -> Self {
+        Self { rows: self.rows / of, bytes: self.bytes / of }
+    }
 }
 
 impl From<&Running> for Candidate {
     fn from(running: &Running) -> Self {
-        Self { window: running.campaign.window, begun: running.cursor.is_some(), remaining: None }
+        let size = running.campaign.draft_size();
+        Self { window: running.campaign.window, begun: running.cursor.is_some(), remaining: None, size }
     }
 }
 
@@ -35,7 +72,7 @@ pub struct Share {
     pub rows: usize,
 }
 
-/// Shares out the next round: at most `budget_rows` in all, in the order in which the pages are to be read.
+/// Shares out the next round: what there is room for in all, in the order in which the pages are to be read.
 ///
 /// Every campaign's first page comes before anyone's second: those that have not begun divide the budget evenly, as far as pages go that most
 /// audiences fit on. Where all have begun, it goes to the one with least time to spare. A campaign that has not started, or whose end has come,
@@ -48,21 +85,42 @@ pub struct Share {
 /// `usual` is how many rows the first pages of this round have had, where some were read: then so many more are named as should fit, each still
 /// with room for most audiences. All full, they would be more than the budget: they are taken in their order until the next one does not fit.
 /// Nobody is cut for what is left: where it is less than usual, the round is full.
-pub fn plan(now: EpochSeconds, budget_rows: usize, usual: Option<usize>, campaigns: &[Candidate]) -> Vec<Share> {
+///
+/// Where drafts are so large that the room is full before its rows are, a page has as many as its part of the bytes.
+pub fn plan(now: EpochSeconds, room: Room, usual: Option<usize>, campaigns: &[Candidate]) -> Vec<Share> {
     let mut open: Vec<usize> = (0..campaigns.len()).filter(|&index| campaigns[index].window.is_open(now)).collect();
     open.sort_by(|&a, &b| {
         let (a, b) = (&campaigns[a], &campaigns[b]);
-        a.begun.cmp(&b.begun).then_with(|| by_time_to_spare(now, budget_rows, a, b))
+        a.begun.cmp(&b.begun).then_with(|| by_time_to_spare(now, room.rows, a, b))
     });
-    let beginners = open.iter().take_while(|&&index| !campaigns[index].begun).count();
+    let sizes = open.iter().map(|&index| &campaigns[index]).take_while(|c| !c.begun).map(|c| c.size);
     let pages = match usual {
-        Some(usual) if beginners > 0 => beginners.min(budget_rows / usual.max(1)),
-        _ => beginners.min(budget_rows / LEAST_PAGE).max(1).min(budget_rows).min(open.len()),
+        Some(usual) if open.first().is_some_and(|&index| !campaigns[index].begun) => fitting(room, usual.max(1), sizes),
+        _ => fitting(room, LEAST_PAGE, sizes).max(1).min(room.rows).min(open.len()),
     };
-    let least = if usual.is_some() { LEAST_PAGE.min(budget_rows) } else { 0 };
-    let even = |place: usize| budget_rows / pages + usize::from(place < budget_rows % pages);
-    let share = |(place, campaign)| Share { campaign, rows: even(place).max(least) };
-    open.into_iter().take(pages).enumerate().map(share).collect()
+    let least = if usual.is_some() { LEAST_PAGE.min(room.rows) } else { 0 };
+    let even = |place: usize| room.rows / pages + usize::from(place < room.rows % pages);
+    let share = |(place, campaign): (usize, usize)| {
+        let size = campaigns[campaign].size.max(1);
+        let bytes = (room.bytes / pages / size).max(LEAST_PAGE.min(of_bytes(room, size)));
+        Share { campaign, rows: even(place).max(least).min(bytes) }
+    };
+    open.into_iter().take(pages).enumerate().map(share).filter(|share| share.rows > 0).collect()
+}
+
+/// How many pages of so many rows there is room for, of drafts of these sizes. Nobody's are so large that they need more than their part.
+fn fitting(room: Room, rows: usize, sizes: impl Iterator<Item = usize>) -> usize {
+    let left = |left: &mut Room, size: usize| {
+        let rows = rows.min(of_bytes(room, size)).max(1);
+        *left = left.less(rows, rows.saturating_mul(size))?;
+        Some(())
+    };
+    sizes.scan(room, left).count()
+}
+
+/// How many drafts of this size one page may have while others wait, by the bytes.
+fn of_bytes(room: Room, size: usize) -> usize {
+    room.bytes / MOST_OF_BYTES / size.max(1)
 }
 
 /// Who has fewer seconds left for each client that is not told yet comes first: no speed needs to be known for that. A remaining audience
@@ -99,7 +157,7 @@ mod tests {
     use super::*;
 
     fn candidate(start: i64, end: i64, begun: bool, remaining: Option<u64>) -> Candidate {
-        Candidate { window: Window { start, end }, begun, remaining }
+        Candidate { window: Window { start, end }, begun, remaining, size: 1 }
     }
 
     fn share(campaign: usize, rows: usize) -> Share {
@@ -110,57 +168,72 @@ mod tests {
     fn a_first_page_comes_before_anyones_second() {
         let giant = candidate(0, 100, true, Some(1_000_000));
         let small = candidate(0, 5000, false, None);
-        assert_eq!(plan(10, 20_000, None, &[giant, small]), [share(1, 20_000)]);
+        assert_eq!(plan(10, Room::of_rows(20_000), None, &[giant, small]), [share(1, 20_000)]);
     }
 
     #[test]
     fn what_a_small_campaign_leaves_goes_to_the_giant() {
         let giant = candidate(0, 100, true, Some(1_000_000));
-        assert_eq!(plan(10, 19_900, None, &[giant]), [share(0, 19_900)]);
+        assert_eq!(plan(10, Room::of_rows(19_900), None, &[giant]), [share(0, 19_900)]);
     }
 
     #[test]
     fn first_pages_divide_the_budget_to_the_last_row() {
         let new = candidate(0, 100, false, None);
-        assert_eq!(plan(10, 1_001, None, &[new; 3]), [share(0, 334), share(1, 334), share(2, 333)]);
-        assert_eq!(plan(10, 401, None, &[new; 3]), [share(0, 201), share(1, 200)]);
-        assert_eq!(plan(10, 2, None, &[new; 3]), [share(0, 2)]);
+        assert_eq!(plan(10, Room::of_rows(1_001), None, &[new; 3]), [share(0, 334), share(1, 334), share(2, 333)]);
+        assert_eq!(plan(10, Room::of_rows(401), None, &[new; 3]), [share(0, 201), share(1, 200)]);
+        assert_eq!(plan(10, Room::of_rows(2), None, &[new; 3]), [share(0, 2)]);
     }
 
     #[test]
     fn what_first_pages_usually_have_says_how_many_more_are_named_with_room_for_most() {
         let new = candidate(0, 100, false, None);
-        assert_eq!(plan(10, 1_000, Some(300), &[new; 9]), [share(0, 334), share(1, 333), share(2, 333)]);
-        assert_eq!(plan(10, 1_000, Some(10), &[new; 9]).len(), 9);
-        assert!(plan(10, 1_000, Some(10), &[new; 9]).iter().all(|share| share.rows == 200));
-        assert_eq!(plan(10, 100, Some(60), &[new; 9]), [share(0, 100)], "never more than the budget for one");
-        assert_eq!(plan(10, 100, Some(101), &[new; 9]), [], "nobody is cut");
+        assert_eq!(plan(10, Room::of_rows(1_000), Some(300), &[new; 9]), [share(0, 334), share(1, 333), share(2, 333)]);
+        assert_eq!(plan(10, Room::of_rows(1_000), Some(10), &[new; 9]).len(), 9);
+        assert!(plan(10, Room::of_rows(1_000), Some(10), &[new; 9]).iter().all(|share| share.rows == 200));
+        assert_eq!(
+            plan(10, Room::of_rows(100), Some(60), &[new; 9]),
+            [share(0, 100)],
+            "never more than the budget for one"
+        );
+        assert_eq!(plan(10, Room::of_rows(100), Some(101), &[new; 9]), [], "nobody is cut");
         let begun = candidate(0, 100, true, None);
-        assert_eq!(plan(10, 100, Some(101), &[begun; 2]), [share(0, 100)]);
+        assert_eq!(plan(10, Room::of_rows(100), Some(101), &[begun; 2]), [share(0, 100)]);
+    }
+
+    #[test]
+    fn where_drafts_are_large_the_bytes_are_shared_out() {
+        let large = Candidate { size: 1_000, ..candidate(0, 100, false, None) };
+        let room = Room { rows: 1_000, bytes: 500_000 };
+        assert_eq!(plan(10, room, None, &[large; 3]), [share(0, 166), share(1, 166), share(2, 166)]);
+        assert_eq!(plan(10, room, Some(100), &[large; 3]), [share(0, 166), share(1, 166), share(2, 166)]);
+        let usual = candidate(0, 100, false, None);
+        assert_eq!(plan(10, room, None, &[large, usual]), [share(0, 250), share(1, 500)], "a usual one is not cut");
+        assert_eq!(plan(10, Room { rows: 1_000, bytes: 999 }, None, &[large]), []);
     }
 
     #[test]
     fn least_time_to_spare_for_its_remaining_audience_comes_first() {
         let near_and_small = candidate(0, 100, true, Some(10));
         let far_and_large = candidate(0, 1000, true, Some(1_000_000));
-        assert_eq!(plan(10, 500, None, &[near_and_small, far_and_large]), [share(1, 500)]);
+        assert_eq!(plan(10, Room::of_rows(500), None, &[near_and_small, far_and_large]), [share(1, 500)]);
     }
 
     #[test]
     fn where_nobody_counted_the_nearer_end_comes_first() {
         let far = candidate(0, 1000, true, None);
         let near = candidate(0, 100, true, None);
-        assert_eq!(plan(10, 500, None, &[far, near]), [share(1, 500)]);
+        assert_eq!(plan(10, Room::of_rows(500), None, &[far, near]), [share(1, 500)]);
     }
 
     #[test]
     fn nothing_before_the_start_or_from_the_end_on() {
         let campaign = candidate(10, 20, false, None);
-        assert_eq!(plan(9, 5, None, &[campaign]), []);
-        assert_eq!(plan(10, 5, None, &[campaign]), [share(0, 5)]);
-        assert_eq!(plan(19, 5, None, &[campaign]), [share(0, 5)]);
-        assert_eq!(plan(20, 5, None, &[campaign]), []);
-        assert_eq!(plan(15, 0, None, &[campaign]), []);
+        assert_eq!(plan(9, Room::of_rows(5), None, &[campaign]), []);
+        assert_eq!(plan(10, Room::of_rows(5), None, &[campaign]), [share(0, 5)]);
+        assert_eq!(plan(19, Room::of_rows(5), None, &[campaign]), [share(0, 5)]);
+        assert_eq!(plan(20, Room::of_rows(5), None, &[campaign]), []);
+        assert_eq!(plan(15, Room::of_rows(0), None, &[campaign]), []);
     }
 
     #[test]
@@ -184,7 +257,7 @@ mod tests {
             budget in 0_usize..50,
             campaigns in prop::collection::vec(any_candidate(), 0..8),
         ) {
-            let shares = plan(now, budget, None, &campaigns);
+            let shares = plan(now, Room::of_rows(budget), None, &campaigns);
             let open = |c: &Candidate| c.window.start <= now && now < c.window.end;
             let total: usize = shares.iter().map(|share| share.rows).sum();
             prop_assert_eq!(total, if campaigns.iter().any(open) { budget } else { 0 });

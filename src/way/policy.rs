@@ -69,6 +69,8 @@ pub const ADOPT: &str = "dinnerbell migrate --adopt-feedback-table";
 
 /// How often a step must fail in a row with an error that the server calls permanent before the lane halts.
 const PERMANENT_FAILURES: u32 = 3;
+/// How often in a row a round may not get through before it is withdrawn and planned smaller.
+const UNDELIVERED: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -77,6 +79,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub struct Failures {
     in_a_row: u32,
     permanent_in_a_row: u32,
+    undelivered: Option<Undelivered>,
+}
+
+/// A round that did not get through in the time that a transaction has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Undelivered {
+    seq: i64,
+    times: u32,
+    /// What its drafts take, in bytes.
+    pub bytes: usize,
+    /// How long it was tried.
+    pub seconds: u64,
 }
 
 impl Failures {
@@ -88,6 +102,10 @@ impl Failures {
     /// Decides what follows from an error.
     pub fn judge(&mut self, error: &LaneError) -> Next {
         self.in_a_row += 1;
+        if let LaneError::Broker(BrokerError::Undelivered { seq, bytes, seconds, .. }) = *error {
+            let before = self.undelivered.filter(|before| before.seq == seq).map_or(0, |before| before.times);
+            self.undelivered = Some(Undelivered { seq, times: before + 1, bytes, seconds });
+        }
         match error {
             LaneError::NotAssigned => Next::Leave,
             LaneError::Halt(halt) => Next::Halt(halt.clone()),
@@ -97,6 +115,11 @@ impl Failures {
                 Next::EnterAgain
             }
         }
+    }
+
+    /// Whether this round did not get through so often that it is to be planned smaller.
+    pub fn undeliverable(&self, seq: i64) -> Option<Undelivered> {
+        self.undelivered.filter(|round| round.seq == seq && round.times >= UNDELIVERED)
     }
 
     /// The halt that this error will be, if it is judged next.
@@ -171,6 +194,7 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
             BrokerError::Passing(_)
             | BrokerError::Fenced
             | BrokerError::DeadLetters { .. }
+            | BrokerError::Undelivered { .. }
             | BrokerError::Overdue { .. }
             | BrokerError::Overrun { .. },
         )

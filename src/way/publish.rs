@@ -1,5 +1,7 @@
 //! One Kafka transaction that repeats a recorded round.
 
+use std::time::{Duration, Instant};
+
 use tokio::time::sleep;
 
 use super::LaneError;
@@ -14,6 +16,16 @@ use crate::ledger::RoundHead;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
     head: RoundHead,
+    delivery: Option<Delivery>,
+}
+
+/// What was delivered, and how long that took: the pace of the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    /// The drafts, as messages and rows.
+    pub bytes: usize,
+    /// From the beginning of the transaction to its end.
+    pub took: Duration,
 }
 
 impl Published {
@@ -22,9 +34,14 @@ impl Published {
         self.head
     }
 
+    /// What was delivered by it, where it was published just now.
+    pub fn delivery(&self) -> Option<Delivery> {
+        self.delivery
+    }
+
     /// Both sides were found to name this round on the way into the lane.
     pub(super) fn found(head: RoundHead) -> Self {
-        Self { head }
+        Self { head, delivery: None }
     }
 }
 
@@ -41,7 +58,7 @@ pub async fn publish<P: Producer, C: Clock>(
     let seq = round.head().seq;
     if !round.has_messages() {
         let producer = producer.publish(round).await?;
-        return Ok((producer, Published { head: round.head() }));
+        return Ok((producer, Published::found(round.head())));
     }
     let now = brake.released(clock).await.ok_or(LaneError::ClockUnread)? / 1_000_000;
     if !round.open().is_open(now) || is_shut(now) {
@@ -51,9 +68,13 @@ pub async fn publish<P: Producer, C: Clock>(
         brake.on().await;
         sleep(GRACE).await;
     };
+    let began = Instant::now();
     tokio::select! {
         biased;
-        published = producer.publish(round) => Ok((published?, Published { head: round.head() })),
+        published = producer.publish(round) => {
+            let delivery = Delivery { bytes: round.bytes(), took: began.elapsed() };
+            Ok((published?, Published { head: round.head(), delivery: Some(delivery) }))
+        }
         // Whether it was committed is found on the way in.
         () = braked => Err(LaneError::Paused { seq }),
     }
@@ -62,5 +83,5 @@ pub async fn publish<P: Producer, C: Clock>(
 /// Commits the mark of a round that is published already: the group's offsets were lost.
 pub async fn restore_mark<P: Producer>(producer: P, round: &Recorded) -> Result<(Option<P>, Published), LaneError> {
     let producer = producer.publish_mark(round).await?;
-    Ok((producer, Published { head: round.head() }))
+    Ok((producer, Published::found(round.head())))
 }

@@ -36,12 +36,15 @@ impl<O: OpenRound> Copied<O> {
         &self.content
     }
 
-    /// Records the round after the one that is published. None when it went stale: plan again.
-    pub async fn seal(self, lane: Lane, ledger: Uuid, before: &Published) -> Result<Option<Recorded>, LedgerError> {
+    /// Records the round after the one that is published.
+    pub async fn seal(self, lane: Lane, ledger: Uuid, before: &Published) -> Result<Outcome, LedgerError> {
         let head = RoundHead { seq: before.head().seq + 1, revision: 0, checksum: self.content.checksum() };
         fail_point("round.sealing");
         let sealed = self.open.seal(head, Arc::clone(&self.content)).await?;
-        let Sealed::Recorded { position, closed } = sealed else { return Ok(None) };
+        let (position, closed) = match sealed {
+            Sealed::Recorded { position, closed } => (position, closed),
+            Sealed::Stale(campaigns) => return Ok(Outcome::Overtaken(campaigns)),
+        };
         fail_point("round.sealed");
         let publication = Publication {
             lane,
@@ -50,8 +53,18 @@ impl<O: OpenRound> Copied<O> {
             drafts: self.content.parts.iter().map(|part| part.drafts.clone()).collect(),
             dead_letters: self.content.dead_letters.clone(),
         };
-        Ok(Some(Recorded { head, publication: Arc::new(publication), open: self.content.open(), closed }))
+        let open = self.content.open();
+        Ok(Outcome::Recorded(Recorded { head, publication: Arc::new(publication), open, closed }))
     }
+}
+
+/// What became of a round that was to be recorded.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is recorded.
+    Recorded(Recorded),
+    /// It is not: these of its campaigns do not stand as it was planned. Plan again.
+    Overtaken(Vec<String>),
 }
 
 /// A round that is recorded: the frozen decision of who is told what. Only this module makes one, after the ledger's commit or from what
@@ -130,6 +143,11 @@ impl Recorded {
         self.drafts() > 0 || !self.publication.dead_letters.is_empty()
     }
 
+    /// What its drafts take as messages and as rows, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.publication.bytes()
+    }
+
     /// How many drafts it holds.
     pub fn drafts(&self) -> usize {
         self.publication.drafts.iter().map(|batch| batch.clients.len()).sum()
@@ -150,7 +168,19 @@ fn checksum<'a>(
     dead_letters.fold(drafts, |sum, id| sum.wrapping_add(dead_letter_checksum(id))).cast_signed()
 }
 
+impl crate::ledger::RoundPart {
+    /// Its campaign's id.
+    pub fn id(&self) -> String {
+        self.drafts.template.campaign().adv_campaign_id.clone()
+    }
+}
+
 impl RoundContent {
+    /// What its drafts take as messages and as rows, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.drafts.size()).sum()
+    }
+
     /// How many drafts it holds.
     pub fn drafts(&self) -> usize {
         self.parts.iter().map(|part| part.drafts.clients.len()).sum()

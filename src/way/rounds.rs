@@ -14,8 +14,8 @@ use super::lane::stopped;
 use super::pace::Pace;
 use super::policy::Failures;
 use super::prepare::{Preparation, Prepared};
-use super::publish::{Published, publish};
-use super::record::Recorded;
+use super::publish::{Delivery, Published, publish};
+use super::record::{Outcome, Recorded};
 use super::work::Work;
 use super::{Deps, LaneError};
 use crate::audience::Audience;
@@ -39,6 +39,8 @@ struct Gate<P> {
     noted: bool,
     /// Whether campaigns become complete by it.
     finished: bool,
+    /// What was delivered by it, until the pace has learned of it.
+    delivery: Option<Delivery>,
 }
 
 /// Without a producer where it is used up.
@@ -47,8 +49,8 @@ type Announcing<'a, P> = BoxFuture<'a, Result<Announced<P>, LaneError>>;
 
 impl<P> Gate<P> {
     fn announced(self) -> Announced<P> {
-        let Gate { producer, published, noted, finished } = self;
-        Gate { producer: Some(producer), published, noted, finished }
+        let Gate { producer, published, noted, finished, delivery } = self;
+        Gate { producer: Some(producer), published, noted, finished, delivery }
     }
 }
 
@@ -59,6 +61,8 @@ pub(super) struct Rounds<'a, B, L, A, C> {
     pub(super) ledger: uuid::Uuid,
     pub(super) work: &'a Work,
     pub(super) failures: &'a mut Failures,
+    /// As the lane's owners left it.
+    pub(super) pace: Pace,
 }
 
 impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
@@ -71,18 +75,24 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     ) -> Result<(), LaneError> {
         let mut announcing: Announcing<'a, B::Producer> = match last {
             LastRound::Published { published, noted } => {
-                Box::pin(ready(Ok(Gate { producer: Some(producer), published, noted, finished: !noted })))
+                let (producer, finished) = (Some(producer), !noted);
+                Box::pin(ready(Ok(Gate { producer, published, noted, finished, delivery: None })))
             }
             LastRound::Recorded(recorded) => Box::pin(announce_again(self.deps, self.work, producer, recorded)),
         };
-        let mut pace = Pace::default();
+        let mut pace = self.pace;
         loop {
-            let preparation = Preparation { deps: self.deps, own: self.own, work: self.work, pace };
-            let (copied, gate) = match self.next(preparation, announcing, stop).await? {
+            let gate = watch::Sender::new(false);
+            let preparation =
+                Preparation { deps: self.deps, own: self.own, work: self.work, pace, gate: gate.subscribe() };
+            let (copied, mut gate) = match self.next(preparation, announcing, &gate, stop).await? {
                 Step::Round(copied, gate) => (copied, gate),
                 Step::Stop(None | Some(Gate { noted: true, .. })) => return Ok(()),
                 Step::Stop(Some(gate)) => return self.note(gate.published).await,
             };
+            if let Some(Delivery { bytes, took }) = gate.delivery.take() {
+                pace = pace.after_published(bytes, took);
+            }
             if self.deps.brake.is_on() {
                 // It was copied before the pause: what is not recorded yet is planned anew afterwards.
                 drop(copied);
@@ -90,15 +100,17 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 continue;
             }
             let content = Arc::clone(copied.content());
-            let began = copied.began;
+            let (began, quiet) = (copied.began, copied.is_quiet());
             let sealing = Instant::now();
             self.work.forget_windows();
-            match copied.round.seal(self.own.lane, self.ledger, &gate.published).await? {
-                Some(recorded) => {
-                    pace = pace.after(content.drafts(), content.parts.len(), began.elapsed());
+            let sealed = copied.round.seal(self.own.lane, self.ledger, &gate.published).await?;
+            drop(copied.quiet);
+            match sealed {
+                Outcome::Recorded(recorded) => {
+                    pace = pace.after_recorded(content.bytes(), content.parts.len(), began.elapsed());
                     self.deps.board.step("record", sealing.elapsed());
-                    self.work.advance(&content);
-                    self.work.forget_late(&copied.judged);
+                    self.work.advance(&content, quiet);
+                    self.work.judged_late(&copied.judged, copied.upto.as_deref());
                     self.deps.board.running_campaigns(self.own.lane, self.work.running_count());
                     self.failures.clear();
                     self.work.settle();
@@ -108,8 +120,8 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                     announcing =
                         Box::pin(announce(self.deps, self.work, gate.producer, recorded, content, copied.held));
                 }
-                None => {
-                    self.work.reload();
+                Outcome::Overtaken(campaigns) => {
+                    self.work.overtaken(campaigns);
                     announcing = Box::pin(ready(Ok(gate.announced())));
                 }
             }
@@ -121,6 +133,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         &self,
         preparation: Preparation<'a, B, L, A, C>,
         mut announcing: Announcing<'a, B::Producer>,
+        open: &watch::Sender<bool>,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Step<L::Open, B::Producer>, LaneError> {
         let mut preparing = pin!(preparation.prepare());
@@ -153,6 +166,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 gate
             }
         };
+        open.send_replace(true);
         loop {
             let wait = if gate.noted {
                 None
@@ -194,9 +208,9 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     /// The right to record the next round. Where the producer is used up, the ledger learns that the round is published, and the lane is to be
     /// taken over anew: what was prepared meanwhile is planned again.
     async fn usable(&self, announced: Announced<B::Producer>) -> Result<Gate<B::Producer>, LaneError> {
-        let Gate { producer, published, noted, finished } = announced;
+        let Gate { producer, published, noted, finished, delivery } = announced;
         if let Some(producer) = producer {
-            return Ok(Gate { producer, published, noted, finished });
+            return Ok(Gate { producer, published, noted, finished, delivery });
         }
         if !noted {
             self.note(published).await?;
@@ -235,7 +249,7 @@ async fn announce<B: Broker, L, A, C: Clock>(
     deps.board.step("publish", began.elapsed());
     deps.board.published(recorded.publication().lane, &content);
     let finished = content.parts.iter().any(|part| part.page.as_ref().is_some_and(|page| page.last));
-    Ok(Gate { producer, published, noted: false, finished })
+    Ok(Gate { producer, delivery: published.delivery(), published, noted: false, finished })
 }
 
 /// Publishes a round that was found recorded on the way in.
@@ -248,7 +262,7 @@ async fn announce_again<B: Broker, L, A, C: Clock>(
     let (producer, published) = send(deps, work, producer, &recorded).await?;
     deps.board.published_again(recorded.publication().lane, recorded.drafts());
     // What the round finished is not known here: the ledger learns of it soon.
-    Ok(Gate { producer, published, noted: false, finished: true })
+    Ok(Gate { producer, delivery: published.delivery(), published, noted: false, finished: true })
 }
 
 /// Publishes a recorded round within the memory that its messages may take, unless one of its campaigns is not open by then.

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, watch};
 
+use super::turns::{Turn, Turns};
 use crate::campaign::{EpochSeconds, Window};
 use crate::ledger::{Due, RoundContent, Running, Taken, Uncounted, WaitingLetter};
 
@@ -83,6 +84,8 @@ struct State {
     carries: usize,
     uncounted: BTreeMap<String, Uncounted>,
     late: Candidates,
+    /// Candidates that were judged for some of their campaigns: in the order of ids, those up to this one.
+    half_judged: Option<(Vec<Favour>, String)>,
     missed: Missed,
     windows: BTreeMap<String, Window>,
     more_windows: bool,
@@ -108,6 +111,8 @@ pub struct Work {
     judge: Notify,
     repass: Notify,
     sweep: watch::Sender<bool>,
+    turns: Mutex<Turns>,
+    changes: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Work {
@@ -128,8 +133,30 @@ impl Work {
         self.changed.notify_one();
     }
 
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose turn the next round is.
+    pub fn turn(&self) -> Turn {
+        self.turns().next()
+    }
+
+    /// A round was not recorded: changes of these campaigns overtook it.
+    pub fn overtaken(&self, campaigns: Vec<String>) {
+        self.turns().overtaken(campaigns);
+        self.reload();
+    }
+
+    /// Keeps changes and quiet rounds apart: whoever changes campaigns holds it meanwhile, and a quiet round from when its campaigns are read
+    /// until it is recorded. They have it in the order in which they ask for it.
+    pub async fn changes(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.changes).lock_owned().await
+    }
+
     /// Adds what an intake found.
     pub fn add(&self, taken: Taken) {
+        self.turns().changed(taken.changed.iter());
         let mut state = self.state();
         state.moved = true;
         state.reload |= !taken.changed.is_empty();
@@ -182,8 +209,8 @@ impl Work {
             return false;
         }
         let old = std::mem::take(&mut *state);
-        let State { moved, late, missed, windows, more_windows, carries, .. } = old;
-        *state = State { moved, late, missed, windows, more_windows, carries, ..State::default() };
+        let State { moved, late, half_judged, missed, windows, more_windows, carries, .. } = old;
+        *state = State { moved, late, half_judged, missed, windows, more_windows, carries, ..State::default() };
         true
     }
 
@@ -311,15 +338,27 @@ impl Work {
         }
     }
 
-    /// The candidates of the next round.
-    pub fn late(&self) -> Vec<Favour> {
-        self.state().late.oldest(LATE_OF_A_ROUND)
+    /// The candidates of the next round. Those who were judged for some of their campaigns come by themselves, with the last of these.
+    pub fn late(&self) -> (Vec<Favour>, Option<String>) {
+        let state = self.state();
+        match &state.half_judged {
+            Some((favours, upto)) => (favours.clone(), Some(upto.clone())),
+            None => (state.late.oldest(LATE_OF_A_ROUND), None),
+        }
     }
 
-    /// The round that judged them is recorded, or there was nothing to judge them for.
-    pub fn forget_late(&self, judged: &[Favour]) {
+    /// The round that judged them is recorded, or there was nobody late among them: they are forgotten, unless it was for their campaigns up to
+    /// this one alone.
+    pub fn judged_late(&self, favours: &[Favour], upto: Option<&str>) {
+        if favours.is_empty() {
+            return;
+        }
         let mut state = self.state();
-        for favour in judged {
+        state.half_judged = upto.map(|upto| (favours.to_vec(), upto.to_owned()));
+        if upto.is_some() {
+            return;
+        }
+        for favour in favours {
             state.late.remove(favour);
         }
         self.room.notify_waiters();
@@ -442,7 +481,8 @@ impl Work {
     }
 
     /// A round was recorded: cursors move, finished campaigns and published dead letters go.
-    pub fn advance(&self, content: &RoundContent) {
+    pub fn advance(&self, content: &RoundContent, quiet: bool) {
+        self.turns().recorded(quiet);
         let mut state = self.state();
         state.moved = false;
         for letter in &content.dead_letters {
@@ -523,9 +563,9 @@ mod tests {
         let favour = |client: &str| ("r".to_owned(), client.to_owned());
         work.add_late(["z", "m", "z"].map(favour).into_iter());
         work.add_late(std::iter::once(favour("a")));
-        let clients = |work: &Work| work.late().into_iter().map(|(_, client)| client).collect::<Vec<_>>();
+        let clients = |work: &Work| work.late().0.into_iter().map(|(_, client)| client).collect::<Vec<_>>();
         assert_eq!(clients(&work), ["z", "m", "a"]);
-        work.forget_late(&[favour("m")]);
+        work.judged_late(&[favour("m")], None);
         work.add_late(std::iter::once(favour("m")));
         assert_eq!(clients(&work), ["z", "a", "m"]);
     }

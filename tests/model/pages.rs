@@ -5,7 +5,7 @@
 //! owner may crash or doubt at any step, and the way into a lane is one step here: model (a) takes it apart.
 
 use dinnerbell::campaign::{EpochSeconds, Window};
-use dinnerbell::way::plan::{Candidate, Standing, plan, standing};
+use dinnerbell::way::plan::{Candidate, Room, Standing, plan, standing};
 use stateright::{Model, Property};
 
 use crate::check::{CAN_COMPLETE, Protocol, Without};
@@ -483,8 +483,9 @@ impl PagesModel {
             Ends::PutOff => (2, 3),
         };
         let campaign =
-            Candidate { window: Window { start: 0, end }, begun: s.cursor.client.is_some(), remaining: None };
-        let share = plan(now, PAGE, None, if s.cursor.over { &[] } else { std::slice::from_ref(&campaign) });
+            Candidate { window: Window { start: 0, end }, begun: s.cursor.client.is_some(), remaining: None, size: 1 };
+        let share =
+            plan(now, Room::of_rows(PAGE), None, if s.cursor.over { &[] } else { std::slice::from_ref(&campaign) });
         let nothing = share.is_empty() && me.newcomers == 0;
         if nothing || (me.mark.is_none() && self.on(Guard::SweepFirst)) || s.ends == Ends::Over {
             return false;

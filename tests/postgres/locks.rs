@@ -74,7 +74,7 @@ fn round_of(campaign: &Campaign) -> Arc<RoundContent> {
     let page = PageRange { after: None, upto, last: false, already_told: Vec::new(), skipped: 0 };
     let drafts = DraftBatch { template: Arc::new(template), clients };
     let parts = vec![RoundPart { drafts, revision: 1, page: Some(page), late: 0 }];
-    Arc::new(RoundContent { parts, dead_letters: Vec::new(), trigger_datetime_created })
+    Arc::new(RoundContent { parts, dead_letters: Vec::new(), trigger_datetime_created, round_bytes: None })
 }
 
 /// The seal locks the campaigns of its round, and those that the round before completes; what another lane receives about both keeps neither.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use dinnerbell::broker::Record;
 use dinnerbell::draft::{Clients, DraftBatch, DraftTemplate};
 use dinnerbell::ledger::{
-    IntakeBatch, Ledger, OpenRound, Ownership, PageRange, RoundContent, RoundHead, RoundPart, Sealed, Stretch,
+    IntakeBatch, LateQuestion, Ledger, OpenRound, Ownership, PageRange, RoundContent, RoundHead, RoundPart, Sealed,
+    Stretch,
 };
 use dinnerbell::postgres::clock::PostgresClock;
 use dinnerbell::postgres::connect::Pool;
@@ -197,7 +198,8 @@ async fn ask_all(counted: &mut Counted) {
     let restaurants = ["lively".to_owned(), "r1".to_owned()];
     assert_eq!(ledger.open_restaurants(&[0, 1], &restaurants).await.unwrap(), [(0, "lively".to_owned())]);
     counted.note("open_restaurants").await;
-    assert_eq!(ledger.open_campaigns(own, &restaurants).await.unwrap().len(), 5);
+    assert_eq!(ledger.open_campaigns(own, &restaurants, None, 100).await.unwrap().len(), 5);
+    assert_eq!(ledger.open_campaigns(own, &restaurants, Some("open-1"), 2).await.unwrap().len(), 2);
     counted.note("open_campaigns").await;
     ledger.judge_changes(own).await.unwrap();
     counted.note("judge_changes").await;
@@ -212,7 +214,9 @@ async fn ask_all(counted: &mut Counted) {
     let mut round = ledger.open_round(own).await.unwrap();
     let many: Vec<String> = (0..LATE).map(|number| format!("b{number}")).collect();
     let many: Clients = many.iter().map(String::as_str).collect();
-    assert_eq!(round.late("open-1", &many, Some("m50"), false).await.unwrap().len(), many.len());
+    let behind = round.late(&[late("open-1", &many), late("open-2", &many)]).await.unwrap();
+    assert_eq!(behind.iter().map(Clients::len).collect::<Vec<_>>(), [many.len(), many.len()]);
+    assert_eq!(round.campaigns(&["open-1", "open-2"]).await.unwrap().len(), 2);
     round.abandon().await.unwrap();
     counted.note("late").await;
     record_round(&ledger, own).await;
@@ -226,6 +230,10 @@ async fn ask_all(counted: &mut Counted) {
     let left =
         counted.database.number("select count(*) from public.subscribers_feedback where client_id in ('a0', 'm60')");
     assert_eq!(left, 0, "rows of the page and of late ones go");
+}
+
+fn late<'a>(adv_campaign_id: &'a str, clients: &'a Clients) -> LateQuestion<'a> {
+    LateQuestion { adv_campaign_id, clients, planned_cursor: Some("m50"), main_pass_over: false }
 }
 
 fn stretch<'a>(adv_campaign_id: &'a str, after: Option<&'a str>, upto: &'a str) -> Stretch<'a> {
@@ -254,8 +262,8 @@ async fn record_round(ledger: &PostgresLedger, own: Ownership) {
         [stretch("open-1", Some("m50"), "m99"), stretch("none", None, "z"), stretch("open-1", Some("m7"), "m8")];
     let told = round.already_told(&stretches).await.unwrap();
     assert_eq!(told.iter().map(Clients::len).collect::<Vec<_>>(), [4, 0, 1]);
-    let late: Clients = ["a0", "m1", "m7"].into_iter().collect();
-    let late = round.late("open-1", &late, Some("m50"), false).await.unwrap();
+    let candidates: Clients = ["a0", "m1", "m7"].into_iter().collect();
+    let late = round.late(&[late("open-1", &candidates)]).await.unwrap().remove(0);
     assert_eq!(late.iter().collect::<Vec<_>>(), ["a0"]);
     let template = Arc::new(DraftTemplate::new(open.campaign.clone(), 1, "group").unwrap());
     let page = PageRange {
@@ -270,7 +278,7 @@ async fn record_round(ledger: &PostgresLedger, own: Ownership) {
     let letters: Vec<i64> = due.dead_letters.iter().map(|letter| letter.id).collect();
     let dead_letters = round.letters(&letters).await.unwrap();
     assert_eq!(dead_letters.len(), letters.len());
-    let content = Arc::new(RoundContent { parts, dead_letters, trigger_datetime_created: 1 });
+    let content = Arc::new(RoundContent { parts, dead_letters, trigger_datetime_created: 1, round_bytes: None });
     round.copy(content.clone()).await.unwrap();
     let head = RoundHead { seq: 40_001, revision: 0, checksum: 0 };
     assert!(matches!(round.seal(head, content).await.unwrap(), Sealed::Recorded { position: 103, .. }));
@@ -283,8 +291,8 @@ async fn touches_no_more_pages(besides: &str) {
     for statistics in [Statistics::None, Statistics::Old, Statistics::Fresh] {
         let mut full = Counted::with(besides, statistics).await;
         ask_all(&mut full).await;
-        // Indexes are two levels deeper; in an empty ledger those who may be late are not even looked up.
-        let looked_up = |question: &str| if question == "late" { 3 * LATE } else { 0 };
+        // Indexes are two levels deeper; in an empty ledger those who may be late are not even looked up, for each of two campaigns.
+        let looked_up = |question: &str| if question == "late" { 2 * 3 * LATE } else { 0 };
         let bound = |question: &(&'static str, String)| 4 * empty.of[question] + 20 + looked_up(question.0);
         let grown: Vec<_> = full.of.iter().filter(|(question, pages)| **pages > bound(question)).collect();
         assert!(grown.is_empty(), "statistics: {statistics:?}; the pages of these grow: {grown:#?}");

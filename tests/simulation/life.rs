@@ -241,6 +241,18 @@ impl Life {
                     self.answered.insert((id, client));
                 }
             }
+            Event::IsTold { id } => {
+                let row = state.database.campaigns.get(&id).cloned();
+                let restaurant = row.as_ref().and_then(|row| Some(row.campaign.as_ref()?.restaurant_id.clone()));
+                let favours =
+                    state.subscribers.rows.iter().filter(|row| Some(&row.restaurant_id) == restaurant.as_ref());
+                let untold =
+                    favours.filter(|row| !state.kafka.notifications.contains_key(&(id.clone(), row.client_id.clone())));
+                let untold = untold.count();
+                if untold > 0 || restaurant.is_none() {
+                    self.broken.push(format!("campaign {id} is not told to {untold} in time: {row:?}"));
+                }
+            }
             Event::Cancel { id } => {
                 if state.database.campaigns.contains_key(&id) {
                     let key = Some(id.clone().into_bytes());

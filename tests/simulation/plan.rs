@@ -76,6 +76,10 @@ pub enum Event {
     },
     /// Somebody answers in a row.
     Answer,
+    /// Everybody who favours its restaurant was told of a campaign by now.
+    IsTold {
+        id: String,
+    },
     /// An operator cancels a campaign.
     Cancel {
         id: String,

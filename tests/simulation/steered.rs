@@ -189,6 +189,36 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
+        without: "quiet-rounds",
+        shows: "a campaign that is changed more often than a round is made is told to nobody, and holds up its lane",
+        script: |life| {
+            life.sends("other", 3.0, -10, 4_000);
+            for number in 0..1_000 {
+                life.sends_version("c", number, 3.0 + 0.01 * number as f64);
+            }
+            life.sends("another", 4.0, -10, 4_000);
+            life.favours("a", "r0", 6.0, 0);
+            for id in ["c", "other", "another"] {
+                life.at(11.0, Event::IsTold { id: id.to_owned() });
+            }
+        },
+    },
+    Steered {
+        without: "undelivered-is-withdrawn",
+        shows: "a round that is larger than what gets through in the time of a transaction is tried for ever",
+        script: |life| {
+            life.plan.settings.round_rows = 1_000;
+            life.plan.harm.link = Some(300_000);
+            life.plan.heals = Duration::from_secs(400);
+            for number in 0..600 {
+                life.favours(&format!("m{number}"), "r0", 0.0, 0);
+            }
+            life.sends("c", 3.0, -10, 4_000);
+            life.sends("another", 200.0, -10, 4_000);
+            life.at(399.0, Event::IsTold { id: "c".to_owned() });
+        },
+    },
+    Steered {
         without: "RepassOfNobody",
         shows: "who is the first to favour a restaurant while nobody looks out is found by the pass after a take-over",
         script: |life| {
@@ -240,7 +270,19 @@ impl Script {
 
     /// A campaign arrives; its window as seconds since the world began.
     fn sends(&mut self, id: &str, second: f64, start: i64, end: i64) {
-        let campaign = Campaign {
+        self.send(second, Self::campaign(id, start, end));
+    }
+
+    /// A version of a campaign that runs arrives.
+    fn sends_version(&mut self, id: &str, number: i64, second: f64) {
+        let campaign = Self::campaign(id, -10, 4_000);
+        let content = format!("version {number}");
+        let datetime_created = campaign.datetime_created + number;
+        self.send(second, Campaign { adv_campaign_content: content, datetime_created, ..campaign });
+    }
+
+    fn campaign(id: &str, start: i64, end: i64) -> Campaign {
+        Campaign {
             restaurant_id: "r0".to_owned(),
             adv_campaign_id: id.to_owned(),
             adv_campaign_content: "content".to_owned(),
@@ -248,7 +290,10 @@ impl Script {
             adv_campaign_owner_contact: "contact".to_owned(),
             window: Window { start: FIRST_SECOND + start, end: FIRST_SECOND + end },
             datetime_created: FIRST_SECOND,
-        };
+        }
+    }
+
+    fn send(&mut self, second: f64, campaign: Campaign) {
         let value = Some(json(&campaign));
         self.at(second, Event::Send { lane: 0, key: None, value, gap: 0 });
         self.plan.versions.push(campaign);

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
-use super::{BY_ONE_INDEX, CAMPAIGN, IN_ORDER, LOCKED_BY, NOW, NOW_ONCE, OPEN, PostgresLedger, campaign, headers};
+use super::{
+    BY_ONE_INDEX, CAMPAIGN, IN_ORDER, LOCKED_BY, NOW, NOW_ONCE, OPEN, PostgresLedger, campaign, headers, of_restaurants,
+};
 use crate::broker::{DeadLetterMessage, Digest};
 use crate::campaign::EpochSeconds;
-use crate::ledger::{Due, LedgerError, OpenCampaign, Ownership, Running, Uncounted, WaitingLetter};
+use crate::ledger::{Due, LateFor, LedgerError, OpenCampaign, Ownership, Running, Uncounted, WaitingLetter};
 use crate::postgres::connect::{Parameter, Transaction};
 use crate::way::work::MOST_LETTERS;
 
@@ -74,6 +76,36 @@ impl PostgresLedger {
             told: row.get(3),
         };
         Ok(rows.iter().map(open).collect())
+    }
+
+    /// Open campaigns of these restaurants behind an id, ordered by restaurant and id, without their content.
+    pub(super) async fn read_late_for(
+        &self,
+        own: Ownership,
+        restaurants: &[String],
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<LateFor>, LedgerError> {
+        let sql = format!(
+            "select adv_campaign_id, restaurant_id, cursor, last_page_seq is not null, octet_length(restaurant_id) \
+             + octet_length(adv_campaign_id) + octet_length(adv_campaign_content) + octet_length(adv_campaign_owner) \
+             + octet_length(adv_campaign_owner_contact), told from {} where lane = $1 and state in ('active', 'complete') \
+             and {OPEN} and ($3::text is null or adv_campaign_id collate \"C\" > $3) \
+             order by restaurant_id collate \"C\", adv_campaign_id collate \"C\" limit $4",
+            of_restaurants("$2")
+        );
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let parameters: [Parameter<'_>; 4] =
+            [(&own.lane, Type::INT4), (&restaurants, Type::TEXT_ARRAY), (&after, Type::TEXT), (&most, Type::INT8)];
+        let late_for = |row: &tokio_postgres::Row| LateFor {
+            adv_campaign_id: row.get(0),
+            restaurant_id: row.get(1),
+            cursor: row.get(2),
+            main_pass_over: row.get(3),
+            texts: usize::try_from(row.get::<_, i32>(4)).unwrap_or(0),
+            told: row.get(5),
+        };
+        Ok(self.ask(&sql, &parameters).await?.iter().map(late_for).collect())
     }
 
     async fn unpublished_dead_letters(

@@ -30,7 +30,7 @@ impl PostgresLedger {
         let sql = format!(
             "update dinnerbell.lane set epoch = epoch + 1, owner = $2, entered_at = clock_timestamp() where lane = $1 \
              returning epoch, {POSTMASTER}, seq, published_seq, position, last_offset, last_timestamp, last_hash, overrule, \
-             halted, halted_found, halted_remedy, (select ledger from dinnerbell.service), topic_id"
+             halted, halted_found, halted_remedy, (select ledger from dinnerbell.service), topic_id, round_bytes"
         );
         let row = tx.query_one(&sql, &[(&lane, Type::INT4), (&self.shared.owner, Type::TEXT)]).await?;
         let seq: i64 = row.get(2);
@@ -51,6 +51,7 @@ impl PostgresLedger {
             published: row.get(3),
             topic_id: row.get(13),
             overrule: row.get(8),
+            round_bytes: row.get(14),
             halt: row.get::<_, Option<String>>(9).map(|name| Halt { name, found: row.get(10), remedy: row.get(11) }),
         };
         // After a restore: the feedback table came along with the ledger.

@@ -1,6 +1,6 @@
 //! Recording a round, reading it back, withdrawing from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +15,8 @@ use crate::broker::{DeadLetterMessage, Lane};
 use crate::campaign::Window;
 use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate, FEEDBACK_COLUMNS};
 use crate::ledger::{
-    LedgerError, OpenRound, Ownership, RoundContent, RoundHead, RoundPart, Sealed, StoredRound, Stretch,
+    LateQuestion, LedgerError, OpenRound, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed, StoredRound,
+    Stretch,
 };
 use crate::postgres::connect::{Connection, Parameter, Transaction};
 use crate::postgres::errors::{PATIENCE, PostgresError};
@@ -130,15 +131,24 @@ impl PostgresLedger {
         Ok(batches)
     }
 
-    /// Takes back the drafts of campaigns that are not open: rows, counts and cursors, and changes the round's revision and checksum.
-    pub(super) async fn withdraw_round(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+    /// Takes back the drafts of campaigns that are not open, or all: rows, counts and cursors, and changes the round's revision and checksum.
+    pub(super) async fn withdraw_round(
+        &self,
+        own: Ownership,
+        head: RoundHead,
+        what: Withdrawn,
+    ) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
         let _turn = self.turn(own.lane).await;
         hold_last_round(&tx, own, head).await?;
         let mut parts = parts(&tx, own.lane, head.seq).await?;
-        parts.retain(|part| !part.open && part.drafts > 0);
+        parts.retain(|part| what.is_of(part));
         self.withdraw_parts(&tx, own, head.seq, &parts).await?;
         self.rewrite_round(&tx, own, head).await?;
+        if let Withdrawn::Everything { round_bytes } = what {
+            let sql = "update dinnerbell.lane set round_bytes = $2 where lane = $1";
+            tx.execute(sql, &[(&own.lane, Type::INT4), (&round_bytes, Type::INT8)]).await?;
+        }
         self.touched_its_own(&tx).await?;
         tx.commit().await?;
         Ok(())
@@ -216,6 +226,21 @@ async fn hold_last_round(tx: &Transaction, own: Ownership, head: RoundHead) -> R
     let sql = "select 1 from dinnerbell.lane where lane = $1 and epoch = $2 and seq = $3 for update";
     let key: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&head.seq, Type::INT8)];
     if tx.query_opt(sql, &key).await?.is_some() { Ok(()) } else { Err(lost(own, "the last round")) }
+}
+
+/// What of a round is withdrawn.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Withdrawn {
+    /// What must not be published any more.
+    WhatIsNotOpen,
+    /// All of it, since it does not get through. The lane remembers how large a round may be.
+    Everything { round_bytes: Option<i64> },
+}
+
+impl Withdrawn {
+    fn is_of(self, part: &StoredPart) -> bool {
+        part.drafts > 0 && (!part.open || matches!(self, Self::Everything { .. }))
+    }
 }
 
 /// Puts the counts and cursors of some parts' campaigns back to where they stood before the round. Of each part so many rows are kept.
@@ -383,28 +408,29 @@ impl PostgresRound {
     }
 
     /// Compare-and-set of epoch and seq; the position as it stands under the lock.
-    async fn advance_lane(&self, before: i64) -> Result<i64, LedgerError> {
+    async fn advance_lane(&self, before: i64, round_bytes: Option<i64>) -> Result<i64, LedgerError> {
         // The feedback table too: until the first row of this transaction was read or copied, another could come into its place.
         let sql = format!(
-            "update dinnerbell.lane set seq = seq + 1, published_seq = $3, overrule = false \
+            "update dinnerbell.lane set seq = seq + 1, published_seq = $3, overrule = false, round_bytes = $5 \
              where lane = $1 and epoch = $2 and seq = $3 and {} returning position",
             identity::is_known("$4")
         );
-        let key: [Parameter<'_>; 4] = [
+        let values: [Parameter<'_>; 5] = [
             (&self.own.lane, Type::INT4),
             (&self.own.epoch, Type::INT8),
             (&before, Type::INT8),
             (&self.feedback, Type::TEXT),
+            (&round_bytes, Type::INT8),
         ];
-        let row = self.tx.query_opt(&sql, &key).await?.ok_or_else(|| lost(self.own, "the last round"))?;
+        let row = self.tx.query_opt(&sql, &values).await?.ok_or_else(|| lost(self.own, "the last round"))?;
         Ok(row.get(0))
     }
 
-    /// The cursors move where every campaign of the round still stands as it was planned. How many did. The planner sees nothing of what
+    /// The cursors move where every campaign of the round still stands as it was planned; returns which did. The planner sees nothing of what
     /// is asked beside the id: without statistics it would go through all that is open for each part.
-    async fn move_cursors(&self, parts: &Json<&[PartRow]>, seq: i64) -> Result<i64, LedgerError> {
+    async fn move_cursors(&self, parts: &Json<&[PartRow]>, seq: i64) -> Result<BTreeSet<String>, LedgerError> {
         let sql = format!(
-            "with moved as (update dinnerbell.campaign c set cursor = case when p.has_page then p.upto else c.cursor end, \
+            "update dinnerbell.campaign c set cursor = case when p.has_page then p.upto else c.cursor end, \
                last_page_seq = case when p.last then $2 else c.last_page_seq end, \
                told = told + p.drafts, late = c.late + json_array_length(p.late), skipped = c.skipped + p.skipped, \
                audience_as_of = case when p.has_page then clock_timestamp() else audience_as_of end, \
@@ -413,12 +439,11 @@ impl PostgresRound {
                last_draft_at = case when p.drafts > 0 then clock_timestamp() else last_draft_at end \
              from (select * from {PARTS} order by id) as p where c.adv_campaign_id = p.id and coalesce(c.lane = $3 and c.revision = p.revision \
                and c.state in ('active', 'complete') and {OPEN} \
-               and (not p.has_page or (c.cursor is not distinct from p.after and c.last_page_seq is null)), false) returning 1) \
-             select count(*) from moved",
+               and (not p.has_page or (c.cursor is not distinct from p.after and c.last_page_seq is null)), false) returning c.adv_campaign_id",
             super::repass_at("told + p.drafts")
         );
         let parameters: [Parameter<'_>; 3] = [(parts, Type::JSON), (&seq, Type::INT8), (&self.own.lane, Type::INT4)];
-        Ok(self.tx.query_one(&sql, &parameters).await?.get(0))
+        Ok(self.tx.query(&sql, &parameters).await?.iter().map(|row| row.get(0)).collect())
     }
 
     async fn write_round(&self, head: RoundHead, content: &RoundContent, letters: &[i64]) -> Result<(), LedgerError> {
@@ -464,29 +489,22 @@ impl OpenRound for PostgresRound {
         Ok(rows::already_told(&self.tx, &self.feedback, stretches).await?)
     }
 
-    async fn late(
-        &mut self,
-        id: &str,
-        clients: &Clients,
-        planned_cursor: Option<&str>,
-        main_pass_over: bool,
-    ) -> Result<Clients, LedgerError> {
+    async fn late(&mut self, questions: &[LateQuestion<'_>]) -> Result<Vec<Clients>, LedgerError> {
+        Ok(rows::late(&self.tx, &self.feedback, questions).await?)
+    }
+
+    async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<Running>, LedgerError> {
         let sql = format!(
-            "select distinct c collate \"C\" from unnest($2::text[]) as c where ($4 or c collate \"C\" <= $3) and not exists \
-             (select from {} where {} and client_id collate \"C\" = c collate \"C\" and {}) order by 1",
-            self.feedback,
-            of_campaign("adv_campaign_id", "$1"),
-            rows::INDEXED
+            "select revision, cursor, {CAMPAIGN} from dinnerbell.campaign where adv_campaign_id = any($1) and lane = $2 \
+             and state in ('active', 'complete') and {OPEN}"
         );
-        let clients: Vec<&str> = clients.iter().collect();
-        let parameters: [Parameter<'_>; 4] = [
-            (&id, Type::TEXT),
-            (&clients, Type::TEXT_ARRAY),
-            (&planned_cursor, Type::TEXT),
-            (&main_pass_over, Type::BOOL),
-        ];
-        let rows = self.tx.query(&sql, &parameters).await?;
-        Ok(rows.iter().map(|row| row.get::<_, &str>(0)).collect())
+        let rows = self.tx.query(&sql, &[(&ids, Type::TEXT_ARRAY), (&self.own.lane, Type::INT4)]).await?;
+        let running = |row: &tokio_postgres::Row| Running {
+            campaign: Arc::new(campaign(row, 2)),
+            revision: row.get(0),
+            cursor: row.get(1),
+        };
+        Ok(rows.iter().map(running).collect())
     }
 
     async fn letters(&mut self, ids: &[i64]) -> Result<Vec<DeadLetterMessage>, LedgerError> {
@@ -531,16 +549,17 @@ impl OpenRound for PostgresRound {
         // One round trip: the statements are sent together, in this order, so the lane's row is locked first. Where the compare-and-set finds
         // something else, the others are undone with it.
         let (position, moved, (), (), taken, closed) = futures_util::try_join!(
-            self.advance_lane(before),
+            self.advance_lane(before, content.round_bytes),
             self.move_cursors(&json, head.seq),
             self.write_round(head, &content, &letters),
             self.write_parts(&json, head.seq),
             self.take_dead_letters(&letters, head.seq),
             complete(&self.tx, self.own, before),
         )?;
-        if moved != parts.len() as i64 || taken != letters.len() as u64 {
+        if moved.len() != parts.len() || taken != letters.len() as u64 {
             self.tx.rollback().await?;
-            return Ok(Sealed::Stale);
+            let stale = parts.into_iter().map(|part| part.id).filter(|id| !moved.contains(id));
+            return Ok(Sealed::Stale(stale.collect()));
         }
         self.tx.commit().await?;
         Ok(Sealed::Recorded { position, closed })

@@ -1,9 +1,11 @@
 //! Feedback rows: who has one, and the rows of a round that is read back.
 
+use std::collections::HashMap;
+
 use tokio_postgres::types::Type;
 
 use crate::draft::Clients;
-use crate::ledger::Stretch;
+use crate::ledger::{LateQuestion, Stretch};
 use crate::postgres::connect::{Connection, Parameter, place};
 use crate::postgres::errors::{PATIENCE, PostgresError};
 use crate::postgres::predicate::of_campaign;
@@ -67,4 +69,49 @@ pub(super) async fn already_told(
     };
     connection.for_each(&sql, parameters, PATIENCE, take).await?;
     Ok(told)
+}
+
+/// For each question, who of its clients is behind the cursor and has no feedback row. One statement: the clients of a restaurant are sent
+/// once, however many campaigns it has, and each question names its stretch of them.
+pub(super) async fn late(
+    connection: &Connection,
+    feedback: &str,
+    questions: &[LateQuestion<'_>],
+) -> Result<Vec<Clients>, PostgresError> {
+    let sql = format!(
+        "select q.place, c.client from unnest($1::text[], $2::text[], $3::bool[], $4::int4[], $5::int4[]) with ordinality \
+         as q(id, cursor, over, first, last, place) cross join lateral unnest(($6::text[])[q.first:q.last]) as c(client) \
+         where (q.over or c.client collate \"C\" <= q.cursor) and not exists (select from {feedback} where {} \
+         and client_id collate \"C\" = c.client collate \"C\" and {INDEXED}) order by 1, c.client collate \"C\"",
+        of_campaign("adv_campaign_id", "q.id")
+    );
+    let ids: Vec<&str> = questions.iter().map(|question| question.adv_campaign_id).collect();
+    let cursors: Vec<Option<&str>> = questions.iter().map(|question| question.planned_cursor).collect();
+    let over: Vec<bool> = questions.iter().map(|question| question.main_pass_over).collect();
+    let (mut clients, mut known) = (Vec::<&str>::new(), HashMap::new());
+    let (mut first, mut last) = (Vec::<i32>::new(), Vec::<i32>::new());
+    for question in questions {
+        let (from, to) = *known.entry(std::ptr::from_ref(question.clients).addr()).or_insert_with(|| {
+            let from = clients.len();
+            clients.extend(question.clients.iter());
+            (from, clients.len())
+        });
+        first.push(i32::try_from(from + 1).unwrap_or(i32::MAX));
+        last.push(i32::try_from(to).unwrap_or(i32::MAX));
+    }
+    let parameters: Vec<Parameter<'_>> = vec![
+        (&ids, Type::TEXT_ARRAY),
+        (&cursors, Type::TEXT_ARRAY),
+        (&over, Type::BOOL_ARRAY),
+        (&first, Type::INT4_ARRAY),
+        (&last, Type::INT4_ARRAY),
+        (&clients, Type::TEXT_ARRAY),
+    ];
+    let mut late = vec![Clients::new(); questions.len()];
+    let take = |row: &tokio_postgres::Row| {
+        late[place(row)].push(row.get(1));
+        Ok(())
+    };
+    connection.for_each(&sql, parameters, PATIENCE, take).await?;
+    Ok(late)
 }
