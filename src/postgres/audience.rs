@@ -1,8 +1,9 @@
 //! The subscribers table: pages of distinct clients in the order of `client_id COLLATE "C"`.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -21,6 +22,12 @@ use crate::postgres::read_ahead::{PAGES, ReadAhead};
 /// How long a page may take where each is a scan of the whole table.
 const PATIENCE_WITHOUT_INDEX: Duration = Duration::from_secs(60);
 
+/// How long a page may take that an index serves; one that takes longer is read client by client.
+const SOON: Duration = Duration::from_secs(2);
+/// How long the restaurants are remembered whose pages are read so, and of how many.
+const REMEMBERED: Duration = Duration::from_secs(600);
+const MOST_REMEMBERED: usize = 1_000;
+
 /// Pages of one statement.
 const AT_ONCE: usize = 100;
 /// Pages that are read side by side where each is a statement.
@@ -37,7 +44,12 @@ pub struct PostgresAudience {
 struct Inner {
     pool: Pool,
     begin: String,
+    /// For pages that are read client by client.
+    begin_slow: String,
     page: String,
+    page_by_client: String,
+    /// Restaurants whose pages took too long, and when.
+    crowded: Mutex<BTreeMap<String, Instant>>,
     pages: String,
     skipped: String,
     /// Only where rows can stand in the table that cannot be read.
@@ -53,6 +65,11 @@ struct Inner {
 impl PostgresAudience {
     /// The audience in the table of this pool; looks once whether there is an index that can serve it.
     pub async fn open(pool: Pool) -> Result<Self, AudienceError> {
+        Self::open_with(pool, SOON).await
+    }
+
+    /// The same; a page of an index that takes longer than this is read client by client.
+    pub async fn open_with(pool: Pool, soon: Duration) -> Result<Self, AudienceError> {
         let indexed = has_index(&pool).await?;
         let legible = Legible::of(&pool).await?;
         let table = pool.table().sql();
@@ -68,12 +85,15 @@ impl PostgresAudience {
         }
         let patience = if indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };
         let inner = Inner {
-            begin: begin_sql(indexed, patience),
+            begin: begin_sql(indexed, if indexed { soon } else { patience }),
+            begin_slow: begin_sql(indexed, patience),
             page: page_sql(
                 &table,
                 &legible,
                 ["($1::text[])[1]", "($2::text[])[1]", "($3::int8[])[1]", "($4::text[])[1]"],
             ),
+            page_by_client: page_by_client_sql(&table, &legible),
+            crowded: Mutex::default(),
             pages: pages_sql(&table, &legible),
             skipped: skipped_of_each_sql(&table),
             illegible: illegible_of_each_sql(&table, &legible),
@@ -94,11 +114,12 @@ impl PostgresAudience {
 
 impl Audience for PostgresAudience {
     async fn pages(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, AudienceError> {
-        if self.inner.ahead.is_none() && wanted.len() > 1 {
+        let together = wanted.len() > 1 && !wanted.iter().any(|one| self.inner.is_crowded(one.restaurant_id));
+        if self.inner.ahead.is_none() && together {
             match self.inner.read_all(wanted).await {
                 Ok(pages) => return Ok(pages),
                 // One by one it shows whose.
-                Err(error) if is_illegible(&error) => {}
+                Err(error) if is_illegible(&error) || is_overdue(&error) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -120,6 +141,11 @@ impl Audience for PostgresAudience {
     async fn of_ids(&self, ids: &[i64]) -> Result<Vec<Favourite>, AudienceError> {
         Ok(self.favourites("id = any($1)", "", &[(&ids, Type::INT8_ARRAY)]).await?.favourites)
     }
+}
+
+/// Whether the server ended a statement that took too long.
+fn is_overdue(error: &PostgresError) -> bool {
+    error.code() == Some(&SqlState::QUERY_CANCELED)
 }
 
 impl PostgresAudience {
@@ -170,8 +196,19 @@ impl PostgresAudience {
     }
 
     async fn read_one(&self, wanted: Wanted<'_>) -> Result<Page, AudienceError> {
-        match self.inner.read(&[wanted]).await {
-            Ok(mut pages) => Ok(pages.pop().expect("one page was wanted")),
+        let indexed = self.inner.ahead.is_none();
+        let read = match indexed && self.inner.is_crowded(wanted.restaurant_id) {
+            true => self.inner.read_by_client(wanted).await,
+            false => match self.inner.read(&[wanted]).await {
+                Err(error) if indexed && is_overdue(&error) => {
+                    self.inner.note_crowded(wanted.restaurant_id);
+                    self.inner.read_by_client(wanted).await
+                }
+                read => read.map(|mut pages| pages.pop().expect("one page was wanted")),
+            },
+        };
+        match read {
+            Ok(page) => Ok(page),
             // Such a restaurant's id is in no row of a database whose encoding cannot write it: nobody favours it.
             Err(error) if is_illegible(&error) && !self.inner.can_write(wanted.restaurant_id).await? => {
                 Ok(Page { last: true, ..Page::default() })
@@ -246,12 +283,25 @@ impl Inner {
     }
 
     async fn read(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, PostgresError> {
+        // The rows of a page by itself are in its order, and need no place.
+        let sql = if wanted.len() == 1 { &self.page } else { &self.pages };
+        self.read_with(wanted, &self.begin, sql).await
+    }
+
+    /// A page for which the index is entered anew behind each client, however many rows one has: dearer where each has one, and never much dearer
+    /// than the page is long.
+    async fn read_by_client(&self, wanted: Wanted<'_>) -> Result<Page, PostgresError> {
+        let mut pages = self.read_with(&[wanted], &self.begin_slow, &self.page_by_client).await?;
+        Ok(pages.pop().expect("one page was wanted"))
+    }
+
+    async fn read_with(&self, wanted: &[Wanted<'_>], begin: &str, sql: &str) -> Result<Vec<Page>, PostgresError> {
         let connection = self.pool.get().await?;
         let statements = async {
             // Sent at once, answered in this order: one round trip.
             let (_, clients, mut skipped, _) = futures_util::try_join!(
-                connection.batch_without_deadline(&self.begin),
-                self.clients(&connection, wanted),
+                connection.batch_without_deadline(begin),
+                self.clients(&connection, wanted, sql),
                 self.skipped(&connection, wanted),
                 async {
                     match self.illegible {
@@ -282,7 +332,33 @@ impl Inner {
         Ok(pages)
     }
 
-    async fn clients(&self, connection: &Connection, wanted: &[Wanted<'_>]) -> Result<Vec<Clients>, PostgresError> {
+    /// Whether pages of a restaurant took too long a while ago.
+    fn is_crowded(&self, restaurant_id: &str) -> bool {
+        let crowded = self.crowded.lock().unwrap_or_else(PoisonError::into_inner);
+        crowded.get(restaurant_id).is_some_and(|at| at.elapsed() < REMEMBERED)
+    }
+
+    fn note_crowded(&self, restaurant_id: &str) {
+        tracing::warn!(
+            restaurant_id,
+            "{}: a page of this restaurant's audience took too long and is read client by client: some of its clients stand in table {} \
+             very often",
+            self.pool.address(),
+            self.pool.table().sql()
+        );
+        let mut crowded = self.crowded.lock().unwrap_or_else(PoisonError::into_inner);
+        crowded.retain(|_, at| at.elapsed() < REMEMBERED);
+        if crowded.len() < MOST_REMEMBERED {
+            crowded.insert(restaurant_id.to_owned(), Instant::now());
+        }
+    }
+
+    async fn clients(
+        &self,
+        connection: &Connection,
+        wanted: &[Wanted<'_>],
+        sql: &str,
+    ) -> Result<Vec<Clients>, PostgresError> {
         let restaurants: Vec<&str> = wanted.iter().map(|one| one.restaurant_id).collect();
         let after: Vec<&str> = wanted.iter().map(|one| one.after.unwrap_or_default()).collect();
         let most: Vec<i64> = wanted.iter().map(|one| i64::try_from(one.rows).unwrap_or(i64::MAX)).collect();
@@ -293,7 +369,6 @@ impl Inner {
             (&most, Type::INT8_ARRAY),
             (&upto, Type::TEXT_ARRAY),
         ];
-        // The rows of a page by itself are in its order, and need no place.
         let alone = wanted.len() == 1;
         let mut clients = vec![Clients::new(); wanted.len()];
         let take = |row: &Row| {
@@ -301,7 +376,6 @@ impl Inner {
             clients[place].push(row.try_get(column).map_err(|error| connection.explain(&error))?);
             Ok(())
         };
-        let sql = if alone { &self.page } else { &self.pages };
         connection.for_each(sql, parameters, self.whole(), take).await?;
         Ok(clients)
     }
@@ -379,6 +453,26 @@ fn page_sql(table: &str, legible: &Legible, [restaurant, after, most, upto]: [&s
          order by 1 limit {most}",
         short_enough("restaurant_id"),
         legible.and("client_id")
+    )
+}
+
+/// The same page, for which the index is entered anew behind each client: rows that one client has beyond the first cost nothing.
+fn page_by_client_sql(table: &str, legible: &Legible) -> String {
+    let next = |after: &str| {
+        format!(
+            "select client_id::text collate \"C\" as client from {table} where restaurant_id = ($1::text[])[1] \
+             and client_id collate \"C\" > {after} and (($4::text[])[1] is null or client_id collate \"C\" <= ($4::text[])[1]) \
+             and {}{} order by client_id collate \"C\" limit 1",
+            short_enough("restaurant_id"),
+            legible.and("client_id")
+        )
+    };
+    format!(
+        "with recursive page (client, place) as (select first.client, 1::int8 from ({}) as first \
+         union all select next.client, page.place + 1 from page cross join lateral ({}) as next where page.place < ($3::int8[])[1]) \
+         select client from page",
+        next("($2::text[])[1]"),
+        next("page.client")
     )
 }
 

@@ -150,7 +150,9 @@ fn a_campaign_that_is_updated_a_hundred_times_a_second_holds_up_nobody_and_is_to
     for draft in &told {
         expected.add(&version(&giant, draft.created - giant.datetime_created), [&draft.client]);
     }
-    small.iter().for_each(|small| drop(expected.add(small, clients(&stage, "small"))));
+    for small in &small {
+        expected.add(small, clients(&stage, "small"));
+    }
     stage.await_sinks(&expected, LONG);
     service.stop();
 }
@@ -174,7 +176,9 @@ fn newcomers_of_a_restaurant_with_many_campaigns_are_told_once_of_each_in_rounds
     stage.subscribers.subscribe("pizzeria", NEWCOMERS);
     let mut expected = Expected::default();
     let clients = clients(&stage, "pizzeria");
-    all.iter().for_each(|campaign| drop(expected.add(campaign, &clients)));
+    for campaign in &all {
+        expected.add(campaign, &clients);
+    }
     stage.await_sinks(&expected, LONG);
     service.stop();
     let largest = stage.feedback.number("select max(drafts) from dinnerbell.round");

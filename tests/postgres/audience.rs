@@ -1,6 +1,7 @@
 //! Pages of subscribers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dinnerbell::audience::{Audience, AudienceError, Page, Wanted};
 use dinnerbell::postgres::audience::PostgresAudience;
@@ -54,6 +55,26 @@ async fn pages_hold_each_subscriber_once_in_the_order_of_bytes() {
         assert!(pages.iter().rev().skip(1).all(|page| page.clients.len() == rows && !page.last), "{rows} rows a page");
     }
     assert_eq!(pages(&audience, "nobody's", 5).await, [Page { last: true, ..Page::default() }]);
+}
+
+#[tokio::test]
+async fn a_page_is_read_in_time_however_often_one_client_stands_in_the_table() {
+    let database = migrated();
+    database.execute(
+        "insert into public.subscribers_restaurants (client_id, restaurant_id) select 'often', 'crowded' from generate_series(1, 300000)",
+    );
+    database.subscribe_clients("crowded", &["a", "b", "b", "x", "z"]);
+    database.subscribe_clients("calm", &["a", "b"]);
+    // Long enough for a page, and too short for the rows of that client.
+    let audience = PostgresAudience::open_with(subscribers_pool(&database), Duration::from_millis(15)).await.unwrap();
+    for rows in [2, 3, 5, 100] {
+        let pages = pages(&audience, "crowded", rows).await;
+        assert_eq!(clients(&pages), ["a", "b", "often", "x", "z"], "{rows} rows a page");
+    }
+    let upto = audience.page(wanted("crowded", Some("a"), Some("often"), 100)).await.unwrap();
+    assert_eq!(upto.clients.iter().collect::<Vec<_>>(), ["b", "often"]);
+    let both = audience.pages(&[wanted("calm", None, None, 9), wanted("crowded", None, None, 9)]).await.unwrap();
+    assert_eq!(both.iter().map(|page| page.clients.len()).collect::<Vec<_>>(), [2, 5]);
 }
 
 #[tokio::test]
