@@ -15,12 +15,31 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 use crate::campaign::{Campaign, EpochSeconds};
 use crate::way::decode::{LONGEST_CONTENT, LONGEST_NAME};
 
-/// The feedback table's columns in the order in which [`DraftTemplate::row`] writes them: all but `id` and `feedback`.
+/// The feedback table's columns that a draft fills: all but `id` and `feedback`.
 pub const FEEDBACK_COLUMNS: &str = "restaurant_id, adv_campaign_id, adv_campaign_content, adv_campaign_owner, \
      adv_campaign_owner_contact, adv_campaign_datetime_start, adv_campaign_datetime_end, datetime_created, client_id, \
      trigger_datetime_created";
-/// How many columns those are.
-const FEEDBACK_COLUMN_COUNT: i16 = 10;
+/// How many columns [`DraftRows`] writes: those, and `feedback`.
+const FEEDBACK_COLUMN_COUNT: i16 = 11;
+/// What follows a client in a row: its own moment and the answer, in bytes.
+const AFTER_CLIENT: usize = 16;
+/// What precedes the value of a column that is null.
+const NULL: i32 = -1;
+
+/// The statement that takes what [`DraftRows`] writes. `feedback` is copied as null: a default would look like somebody's answer.
+pub fn copy_into(table: &str) -> String {
+    format!("copy {table} ({FEEDBACK_COLUMNS}, feedback) from stdin (format binary)")
+}
+
+/// The type of the feedback table's `trigger_datetime_created`: COPY in binary format converts nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TriggerType {
+    /// As the table is made; it ends in January 2038.
+    Int4,
+    /// As it is widened before then.
+    Int8,
+}
+
 /// What precedes the rows of a COPY in binary format: its signature, no flags, no extension.
 pub const COPY_HEADER: [u8; 19] = *b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What follows them.
@@ -147,7 +166,7 @@ pub enum TemplateError {
     /// The feedback table keeps the moment in an int4.
     #[error(
         "trigger_datetime_created {0} does not fit into the feedback table's int4, which ends with {last} (19 January 2038): \
-         check the clock of the feedback database",
+         check the clock of the feedback database, or make the column int8",
         last = i32::MAX
     )]
     TriggerOutOfRange(EpochSeconds),
@@ -167,8 +186,8 @@ pub struct DraftTemplate {
     trigger_datetime_created: EpochSeconds,
     /// The message up to the client id, and from there on.
     message: (Vec<u8>, Vec<u8>),
-    /// The row up to the client id's length, and after the client id.
-    row: (Vec<u8>, [u8; 8]),
+    /// The row up to the client id's length.
+    row: Vec<u8>,
     headers: [DraftHeader; 6],
     /// Fed with everything of the id's name that precedes the client.
     id_hash: Sha1,
@@ -190,17 +209,15 @@ impl DraftTemplate {
     ///
     /// # Errors
     ///
-    /// Where one of the times fits into no row or no header.
+    /// Where one of the times fits into no header.
     pub fn new(
         campaign: Arc<Campaign>,
         trigger_datetime_created: EpochSeconds,
         group: &str,
     ) -> Result<Self, TemplateError> {
-        let trigger = i32::try_from(trigger_datetime_created)
-            .map_err(|_| TemplateError::TriggerOutOfRange(trigger_datetime_created))?;
         Ok(Self {
-            message: message_around_client(&campaign, trigger),
-            row: row_around_client(&campaign, trigger),
+            message: message_around_client(&campaign, trigger_datetime_created),
+            row: row_before_client(&campaign),
             headers: headers(&campaign, trigger_datetime_created, group)?,
             id_hash: Sha1::new_with_prefix(NAMESPACE).chain_update(&campaign.adv_campaign_id).chain_update([0]),
             checksum_seed: checksum_seed(&campaign, trigger_datetime_created),
@@ -236,16 +253,30 @@ impl DraftTemplate {
 
     /// What a draft takes beside its client, as a message and as a row, in bytes.
     pub fn size(&self) -> usize {
-        self.message_size() + self.row.0.len() + self.row.1.len()
+        self.message_size() + self.row.len() + AFTER_CLIENT
     }
 
-    /// Appends a client's feedback row in COPY's binary format: the columns of [`FEEDBACK_COLUMNS`].
-    pub fn row(&self, client_id: &str, out: &mut BytesMut) {
-        let (before, after) = &self.row;
-        out.reserve(before.len() + 4 + client_id.len() + after.len());
-        out.extend_from_slice(before);
-        put_text(out, client_id);
-        out.extend_from_slice(after);
+    /// The drafts' feedback rows, for a table with such a column.
+    ///
+    /// # Errors
+    ///
+    /// Where the column ends before the moment at which the drafts were formed.
+    pub fn rows(&self, column: TriggerType) -> Result<DraftRows<'_>, TemplateError> {
+        let trigger = self.trigger_datetime_created;
+        let mut after = Vec::with_capacity(AFTER_CLIENT);
+        match column {
+            TriggerType::Int4 => {
+                let trigger = i32::try_from(trigger).map_err(|_| TemplateError::TriggerOutOfRange(trigger))?;
+                after.put_i32(4);
+                after.put_i32(trigger);
+            }
+            TriggerType::Int8 => {
+                after.put_i32(8);
+                after.put_i64(trigger);
+            }
+        }
+        after.put_i32(NULL);
+        Ok(DraftRows { before: &self.row, after })
     }
 
     /// The headers that all drafts of the template share. [`CE_ID`] and [`ROUND_HEADER`] come on top.
@@ -296,6 +327,23 @@ pub fn largest_draft(texts: usize) -> usize {
     SIZE_WITHOUT_TEXTS + 7 * texts
 }
 
+/// A template's feedback rows in COPY's binary format.
+#[derive(Debug)]
+pub struct DraftRows<'a> {
+    before: &'a [u8],
+    after: Vec<u8>,
+}
+
+impl DraftRows<'_> {
+    /// Appends a client's row: the columns of [`FEEDBACK_COLUMNS`], and `feedback` as null.
+    pub fn append(&self, client_id: &str, out: &mut BytesMut) {
+        out.reserve(self.before.len() + 4 + client_id.len() + self.after.len());
+        out.extend_from_slice(self.before);
+        put_text(out, client_id);
+        out.extend_from_slice(&self.after);
+    }
+}
+
 /// The fields of a message that precede its client, in their order.
 #[derive(Serialize)]
 struct BeforeClient<'a> {
@@ -308,7 +356,7 @@ struct BeforeClient<'a> {
     adv_campaign_datetime_end: EpochSeconds,
 }
 
-fn message_around_client(campaign: &Campaign, trigger: i32) -> (Vec<u8>, Vec<u8>) {
+fn message_around_client(campaign: &Campaign, trigger: EpochSeconds) -> (Vec<u8>, Vec<u8>) {
     let fields = BeforeClient {
         restaurant_id: &campaign.restaurant_id,
         adv_campaign_id: &campaign.adv_campaign_id,
@@ -326,7 +374,7 @@ fn message_around_client(campaign: &Campaign, trigger: i32) -> (Vec<u8>, Vec<u8>
     (before, after.into_bytes())
 }
 
-fn row_around_client(campaign: &Campaign, trigger: i32) -> (Vec<u8>, [u8; 8]) {
+fn row_before_client(campaign: &Campaign) -> Vec<u8> {
     let mut before = Vec::new();
     before.put_i16(FEEDBACK_COLUMN_COUNT);
     for text in texts(campaign) {
@@ -336,10 +384,7 @@ fn row_around_client(campaign: &Campaign, trigger: i32) -> (Vec<u8>, [u8; 8]) {
         before.put_i32(8);
         before.put_i64(time);
     }
-    let mut after = [0; 8];
-    after[..4].copy_from_slice(&4_i32.to_be_bytes());
-    after[4..].copy_from_slice(&trigger.to_be_bytes());
-    (before, after)
+    before
 }
 
 fn put_text(out: &mut impl BufMut, text: &str) {

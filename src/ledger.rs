@@ -361,6 +361,28 @@ pub struct StoredRound {
     pub open: Window,
 }
 
+/// What the feedback database refuses, and will refuse again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What it said, and what is known beside it.
+    pub found: String,
+    /// What mends it, where it is known: what an operator does before the lane goes on.
+    pub remedy: Option<String>,
+}
+
+impl From<String> for Refusal {
+    fn from(found: String) -> Self {
+        Self { found, remedy: None }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.found)?;
+        self.remedy.as_ref().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
+    }
+}
+
 /// Why the ledger did not do what was asked. One place maps these to what happens: [`crate::way::policy`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LedgerError {
@@ -372,7 +394,7 @@ pub enum LedgerError {
     Passing(String),
     /// The server refuses and will refuse again: right, column, constraint, disk.
     #[error("{0}")]
-    Refused(String),
+    Refused(Refusal),
     /// The feedback table is not the one that the ledger knows.
     #[error("{0}")]
     AnotherTable(String),

@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod draft;
 pub mod fail_point;
 pub mod file_limit;
+pub mod finding;
 pub mod http;
 pub mod kafka;
 pub mod keep;

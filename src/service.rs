@@ -9,8 +9,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::broker::{Broker, BrokerError};
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::file_limit;
+use crate::finding::Findings;
 use crate::http;
 use crate::kafka::membership::{Membership, Standing};
 use crate::kafka::{self, KafkaBroker};
@@ -25,8 +26,9 @@ use crate::postgres::audience::PostgresAudience;
 use crate::postgres::clock::PostgresClock;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
-use crate::postgres::ledger::{Belonging, PostgresLedger};
-use crate::postgres::{migrate, needs};
+use crate::postgres::ledger::{Belonging, PostgresLedger, probe};
+use crate::postgres::migrate::FeedbackIndex;
+use crate::postgres::{encryption, migrate, needs};
 use crate::reach;
 use crate::way::brake::{self, Brake, Look};
 use crate::way::lookout::Lookout;
@@ -132,19 +134,24 @@ async fn start(
     let refused = |error: String| NotStarted::Error(ServiceError::Refused(error));
     let feedback = Pool::open(&config.feedback, "feedback").map_err(|error| refused(error.to_string()))?;
     let subscribers = Pool::open(&config.subscribers, "subscribers").map_err(|error| refused(error.to_string()))?;
-    patiently(board, Need::Feedback, stop, || async { trial(feedback_will_do(&feedback).await) }).await?;
+    patiently(board, Need::Feedback, stop, || async { trial(feedback_will_do(config, &feedback).await) }).await?;
     let clock =
         patiently(board, Need::Feedback, stop, || async { trial(PostgresClock::start(feedback.clone()).await) })
             .await?;
     let late = config.fanout.late_subscribers;
     patiently(board, Need::Subscribers, stop, || async { trial(needs::of_subscribers(&subscribers, late).await) })
         .await?;
+    patiently(board, Need::Subscribers, stop, || async {
+        trial(is_encrypted(&subscribers, &config.subscribers).await)
+    })
+    .await?;
     let audience = patiently(board, Need::Subscribers, stop, || async {
         trial(PostgresAudience::open(subscribers.clone()).await)
     })
     .await?;
     let broker =
         patiently(board, Need::Kafka, stop, || async { trial(KafkaBroker::connect(&config.kafka).await) }).await?;
+    broker.found().log_warnings();
     patiently(board, Need::Kafka, stop, || async {
         trial(kafka::may_transact(&config.kafka, kafka::unused_id(&config.kafka)).await)
     })
@@ -185,12 +192,35 @@ async fn start(
     }))
 }
 
-/// The ledger and the feedback table are there, and are ours to read and write.
-async fn feedback_will_do(feedback: &Pool) -> Result<(), PostgresError> {
+/// What can be read on its way is said in the log.
+async fn is_encrypted(pool: &Pool, database: &Database) -> Result<(), PostgresError> {
+    let mut found = Findings::default();
+    encryption::judge(pool, database, "tls", &mut found).await?;
+    found.log_warnings();
+    Ok(())
+}
+
+/// The ledger and the feedback table are there, are ours to read and write, and keep what is written.
+async fn feedback_will_do(config: &Config, feedback: &Pool) -> Result<(), PostgresError> {
     needs::of_encoding(feedback).await?;
     migrate::schema_is_current(feedback).await?;
     needs::of_ledger(feedback).await?;
-    needs::of_feedback(feedback).await
+    needs::of_feedback(feedback).await?;
+    if migrate::feedback_index(feedback).await? == FeedbackIndex::Missing {
+        return Err(PostgresError::refused(format!(
+            "{}: the index that keeps each (campaign, client) once is missing; run `dinnerbell migrate`",
+            feedback.address()
+        )));
+    }
+    is_encrypted(feedback, &config.feedback).await?;
+    let mut found = Findings::default();
+    probe::ledger(feedback, &mut found).await?;
+    probe::feedback(feedback, &mut found).await?;
+    found.log_warnings();
+    match found.errors() {
+        Some(errors) => Err(PostgresError::refused(format!("{}: {errors}", feedback.address()))),
+        None => Ok(()),
+    }
 }
 
 /// Works until the stop, then drains the lanes and leaves the group.

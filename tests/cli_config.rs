@@ -52,7 +52,10 @@ fn err(output: &Output) -> String {
 #[test]
 fn the_reference_can_be_written_to_a_file_and_checked() {
     let folder = TempDir::new().unwrap();
+    let with_file = dinnerbell(folder.path(), &["config", "reference", "-c", "dinnerbell.toml"], &[]);
     let reference = dinnerbell(folder.path(), &["config", "reference"], &[]);
+    assert_eq!(with_file.stdout, reference.stdout, "it takes -c, as every command does");
+    assert_eq!(with_file.status.code(), Some(0));
     assert_eq!(reference.status.code(), Some(0));
     std::fs::write(folder.path().join("mine.toml"), &reference.stdout).unwrap();
     let check = dinnerbell(folder.path(), &["config", "check", "-c", "mine.toml"], &[]);

@@ -1,7 +1,10 @@
 //! What `run` finds at its start: what is refused ends it with status 1 and a text that names the setting and the remedy, before any
 //! campaign is touched.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::{Database, KafkaProxy, Security, Setting, Stage, service, unique};
@@ -44,10 +47,10 @@ fn a_table_that_is_missing_or_lacks_columns_is_refused_with_all_that_is_wrong() 
     stage.config.set("subscribers", "table", "public.subscribers_restaurants");
     stage.feedback.execute(
         "alter table public.subscribers_feedback drop column datetime_created;
-         alter table public.subscribers_feedback alter trigger_datetime_created type int8;
+         alter table public.subscribers_feedback alter trigger_datetime_created type numeric;
          alter table public.subscribers_feedback add column campaign_manager text not null;",
     );
-    let words = ["no column datetime_created", "trigger_datetime_created", "bigint", "integer", "campaign_manager"];
+    let words = ["no column datetime_created", "is of type numeric, and must be integer or bigint", "campaign_manager"];
     assert_refused(&stage, &words);
     stage.subscribers.execute("alter table public.subscribers_restaurants rename client_id to client");
     stage.feedback.execute(
@@ -170,6 +173,8 @@ fn a_feedback_database_that_cannot_hold_every_text_is_refused() {
     let url = stage.feedback.url().replace(&stage.feedback.name, &latin);
     stage.config.set("feedback", "url", url);
     assert_refused(&stage, &["encoding is LATIN1", "feedback.url", "UTF8"]);
+    let doctor = stage.dinnerbell(&["doctor"]);
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains("encoding is LATIN1"), "{doctor:?}");
     let migrated = stage.dinnerbell(&["migrate", "--create-tables"]);
     assert_eq!(migrated.status.code(), Some(1));
     stage.feedback.execute(&format!("drop database {latin} with (force)"));
@@ -214,6 +219,52 @@ fn a_broker_that_speaks_another_protocol_is_waited_for_and_the_setting_named() {
         service.wait_for_log("waiting for Kafka", SOON);
         service.wait_for_log("check kafka.security_protocol", SOON);
         service.stop();
+    }
+}
+
+/// Stands where a server is thought to be: answers each request for TLS with this byte, and ends the connection. How many connections came, and how
+/// many of them spoke plain text.
+fn in_between(answer: u8) -> (u16, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (came, plain) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counts = (Arc::clone(&came), Arc::clone(&plain));
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            came.fetch_add(1, Ordering::SeqCst);
+            let mut asked = [0; 8];
+            let asks = client.read_exact(&mut asked).is_ok() && asked == SSL_REQUEST;
+            let mut rest = [0; 1];
+            // What follows a `no` is not encrypted.
+            let spoke = asks
+                && client.write_all(&[answer]).is_ok()
+                && answer == b'N'
+                && client.read(&mut rest).is_ok_and(|read| read > 0);
+            if !asks || spoke {
+                plain.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    (port, counts.0, counts.1)
+}
+
+#[test]
+fn a_root_certificate_without_sslmode_is_used_and_no_plain_text_follows_a_broken_handshake() {
+    let mut stage = Stage::new();
+    stage.migrate();
+    let url = stage.feedback.url().replace("sslmode=verify-full&", "");
+    assert!(url.contains("sslrootcert=") && !url.contains("sslmode"), "{url}");
+    stage.config.set("feedback", "url", url.as_str()).set("subscribers", "url", url.as_str());
+    stage.dinnerbell_ok(&["campaign", "list"]);
+    for answer in [b'S', b'N'] {
+        let (port, came, plain) = in_between(answer);
+        let away = url.replace(&format!(":{}/", stage.postgres.port), &format!(":{port}/"));
+        stage.config.set("feedback", "url", away.as_str());
+        let output = stage.dinnerbell(&["campaign", "list"]);
+        assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
+        assert!(came.load(Ordering::SeqCst) > 0, "it tried to connect");
+        assert_eq!(plain.load(Ordering::SeqCst), 0, "nothing was sent in clear text");
     }
 }
 

@@ -14,12 +14,13 @@ use super::error::{BenchError, blocking};
 use super::ground::{Stage, settle};
 use super::progress::STANDSTILL;
 use crate::config::{self, Role};
-use crate::draft::{CE_ID, COPY_HEADER, COPY_TRAILER, DraftTemplate, FEEDBACK_COLUMNS, ROUND_HEADER};
+use crate::draft::{self, CE_ID, COPY_HEADER, COPY_TRAILER, DraftRows, DraftTemplate, ROUND_HEADER};
 use crate::kafka::client::{ASK, settings};
 use crate::kafka::deliveries::{Deliveries, is_full};
 use crate::kafka::message;
 use crate::kafka::producer::COMPRESSION;
 use crate::postgres::connect::Transaction;
+use crate::postgres::needs;
 
 /// Size of a frame of COPY, in bytes: the service's.
 const FRAME: usize = 128 << 10;
@@ -66,12 +67,14 @@ pub async fn measure(stage: &Stage<'_>, audience: &Audience) -> Result<Roofline,
     let plain = Plain::connect(&stage.config.kafka, &topic, stage.partitions()).await?;
     let transaction = stage.pool.begin("").await?;
     let table = stage.ground().roofline();
+    let rows = template.rows(needs::trigger_type(&transaction, &table).await?);
+    let rows = rows.map_err(|error| BenchError::Failed(error.to_string()))?;
     let began = Instant::now();
     let producing = {
         let (audience, template) = (audience.clone(), Arc::clone(&template));
         blocking(move || plain.produce(&template, &audience).map(|()| began.elapsed()))
     };
-    let copying = async { copy(transaction, &table, &template, audience).await.map(|()| began.elapsed()) };
+    let copying = async { copy(transaction, &table, &rows, audience).await.map(|()| began.elapsed()) };
     let (produced, copied) = tokio::try_join!(producing, copying)?;
     stage.ground().drop_topics(&[&topic]).await?;
     empty(stage).await?;
@@ -90,15 +93,14 @@ pub async fn empty(stage: &Stage<'_>) -> Result<(), BenchError> {
 async fn copy(
     transaction: Transaction,
     table: &str,
-    template: &DraftTemplate,
+    rows: &DraftRows<'_>,
     audience: &Audience,
 ) -> Result<(), BenchError> {
-    let sql = format!("copy {table} ({FEEDBACK_COLUMNS}) from stdin (format binary)");
-    let mut copy = transaction.copy_in(&sql).await?;
+    let mut copy = transaction.copy_in(&draft::copy_into(table)).await?;
     let mut frame = BytesMut::with_capacity(2 * FRAME);
     frame.extend_from_slice(&COPY_HEADER);
     for client in audience.clients() {
-        template.row(client.as_str(), &mut frame);
+        rows.append(client.as_str(), &mut frame);
         if frame.len() >= FRAME {
             copy.send(frame.split().freeze()).await?;
         }

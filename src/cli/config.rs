@@ -19,6 +19,9 @@ enum Command {
     /// Print every key with its meaning, default and environment variable, as a file to start from
     #[command(after_help = "Example:\n  dinnerbell config reference > dinnerbell.toml")]
     Reference {
+        /// Taken as by every command; what the file holds changes nothing here
+        #[command(flatten)]
+        file: ConfigFile,
         #[command(flatten)]
         json: Json,
     },
@@ -44,8 +47,8 @@ impl Arguments {
     /// Does what is asked.
     pub fn execute(self) -> Result<(), Failure> {
         match self.command {
-            Command::Reference { json: Json { json: true } } => output::print_json(&show::reference_json()),
-            Command::Reference { json: Json { json: false } } => output::print(&show::reference()),
+            Command::Reference { json: Json { json: true }, .. } => output::print_json(&show::reference_json()),
+            Command::Reference { json: Json { json: false }, .. } => output::print(&show::reference()),
             Command::Show { file, json } => show(&file, json),
             Command::Check { file, json } => check(&file, json),
         }

@@ -173,7 +173,8 @@ pub const KEYS: &[Key] = &[
         fallback: Required,
         example: r#""postgres://dinnerbell@replica/de?sslmode=verify-full""#,
         doc: "The database of the subscribers, as libpq spells it: a URL or key=value words; sslmode is disable, prefer \
-              (the default; allow is taken for it), require, verify-ca or verify-full; &sslrootcert=CA.pem names a private authority. It may be \
+              (the default; allow is taken for it), require, verify-ca or verify-full; &sslrootcert=CA.pem names a private authority, \
+              and means verify-full unless sslmode says otherwise. It may be \
               a read-only, lagging replica.",
     },
     Key {

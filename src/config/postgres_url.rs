@@ -203,9 +203,11 @@ impl ConnectionString {
     fn tls(&self, origin: &Origin, problems: &mut Vec<String>) -> PostgresTls {
         let get = |name: &str| self.parameters.get(name).map(String::as_str);
         let system = get("sslrootcert") == Some("system");
+        let rooted = get("sslrootcert").is_some();
         let mode = match (get("sslmode"), get("ssl")) {
             (None, Some("true")) => SslMode::Require,
-            (None, None) if system => SslMode::VerifyFull,
+            // Whoever names a certificate wants it to be asked for: with libpq's default, plain text would do too.
+            (None, None) if rooted => SslMode::VerifyFull,
             (None, None) => SslMode::Prefer,
             (Some("disable"), None) => SslMode::Disable,
             // Allow asks for TLS only after a refusal; to ask at once is as well, and one attempt less.
@@ -224,6 +226,10 @@ impl ConnectionString {
         };
         if system && mode != SslMode::VerifyFull {
             problems.push("sslrootcert=system needs sslmode=verify-full".to_owned());
+        }
+        if mode == SslMode::Prefer && rooted {
+            let why = "sslrootcert is of no use with sslmode=prefer or allow: who breaks the handshake gets plain text; write sslmode=verify-full";
+            problems.push(why.to_owned());
         }
         if get("gssencmode").is_some_and(|mode| mode != "disable" && mode != "prefer") {
             problems.push("gssencmode=require is not possible: GSSAPI is not spoken here".to_owned());
@@ -343,6 +349,8 @@ mod tests {
         assert_eq!(config.get_dbname(), Some("my db"));
         assert_eq!(config.get_password(), Some(r"it's \".as_bytes()));
         let (_, allowed) = resolve("postgres://h/d?sslmode=allow").unwrap();
+        let (_, rooted) = resolve("postgres://h/d?sslrootcert=CA.pem").unwrap();
+        assert_eq!(rooted.mode, SslMode::VerifyFull, "a certificate that is given is used");
         assert_eq!(allowed.mode, SslMode::Prefer);
         assert_eq!(tls.mode, SslMode::Require);
     }
@@ -359,6 +367,7 @@ mod tests {
             ("postgres://h/d?service=x", "known are"),
             ("postgres://h/d?sslcert=c.pem", "sslkey"),
             ("postgres://h/d?sslrootcert=system&sslmode=require", "verify-full"),
+            ("postgres://h/d?sslrootcert=CA.pem&sslmode=prefer", "who breaks the handshake gets plain text"),
             ("postgres://h/d?connect_timeout=5", "connect_timeout is the service's own"),
             ("postgres://h/d?channel_binding=maybe", "channel_binding"),
             ("postgres://h/d?gssencmode=require", "GSSAPI"),

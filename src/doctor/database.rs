@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_postgres::types::Type;
 
 use super::{Findings, Status};
-use crate::config::{Config, Database, SslMode};
+use crate::config::{Config, Database};
 use crate::postgres::audience::{Unusable, unusable};
 use crate::postgres::connect::Pool;
-use crate::postgres::errors::{Kind, PostgresError, SHOW_ALL_ROWS};
+use crate::postgres::encryption;
+use crate::postgres::errors::{Kind, PostgresError};
 use crate::postgres::headroom as left;
 use crate::postgres::legible::Legible;
 use crate::postgres::migrate::{
@@ -125,19 +126,24 @@ struct Place<'a> {
 
 impl Place<'_> {
     async fn feedback(&self, found: &mut Findings) -> Result<(), PostgresError> {
-        self.encryption(found).await?;
+        encryption::judge(self.pool, self.database, self.check.tls, found).await?;
         self.server(found).await?;
         self.durability(found).await?;
         self.clock(found).await?;
-        self.connections(found).await?;
-        match self.needs(&needs::missing_in_feedback(self.pool).await?, found) {
-            true => self.feedback_index(found).await,
-            false => Ok(()),
+        match needs::of_encoding(self.pool).await {
+            Err(error) if error.kind() == Kind::Refused => found.refused("feedback-encoding", error),
+            looked => looked.map(|()| found.ok("feedback-encoding", "its encoding holds every campaign (UTF8)"))?,
         }
+        self.connections(found).await?;
+        let missing = needs::missing_in_feedback(self.pool).await?;
+        if !self.needs(&missing, found) {
+            return Ok(());
+        }
+        self.feedback_index(found).await
     }
 
     async fn subscribers(&self, found: &mut Findings) -> Result<(), PostgresError> {
-        self.encryption(found).await?;
+        encryption::judge(self.pool, self.database, self.check.tls, found).await?;
         self.server(found).await?;
         self.connections(found).await?;
         // Whether late subscribers are told can be switched on later.
@@ -187,37 +193,6 @@ impl Place<'_> {
                 found.ok(CHECK, format!("whether rows have ids that cannot be told was not to be counted in {} s", COUNT_UNUSABLE.as_secs()))
             }
             Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    async fn encryption(&self, found: &mut Findings) -> Result<(), PostgresError> {
-        let sql = "select s.ssl, coalesce(s.version, ''), inet_server_addr() is null or host(inet_server_addr()) in ('127.0.0.1', '::1') \
-                   from pg_stat_ssl s where s.pid = pg_backend_pid()";
-        let rows = self.pool.query(sql, &[]).await?;
-        let Some(row) = rows.first() else { return Ok(()) };
-        let (encrypted, version, local): (bool, &str, bool) = (row.get(0), row.get(1), row.get(2));
-        let section = self.pool.address().section;
-        let mode = self.database.tls.mode;
-        let checked = matches!(mode, SslMode::VerifyCa | SslMode::VerifyFull);
-        match (encrypted, checked, local) {
-            (true, true, _) => {
-                found.ok(self.check.tls, format!("encrypted ({version}), and the server's certificate is checked"))
-            }
-            (true, false, false) => found.warn(
-                self.check.tls,
-                format!("encrypted ({version}), but anybody could pass for the server"),
-                format!("add sslmode=verify-full and sslrootcert=FILE to {section}.url"),
-            ),
-            (false, _, false) => found.warn(
-                self.check.tls,
-                "the server says that the connection is not encrypted (with a pooler in between: the pooler's own)",
-                format!("add sslmode=verify-full and sslrootcert=FILE to {section}.url"),
-            ),
-            (encrypted, _, true) => {
-                let how = if encrypted { format!("encrypted ({version})") } else { "not encrypted".to_owned() };
-                found.ok(self.check.tls, format!("{how}, on this machine"));
-            }
         }
         Ok(())
     }
@@ -349,10 +324,10 @@ impl Place<'_> {
 
     /// What the service would miss in the table; whether its columns are as they must be.
     fn needs(&self, missing: &[Missing], found: &mut Findings) -> bool {
-        let (table, section) = (self.pool.table(), self.pool.address().section);
+        let table = self.pool.table();
         let (mut shape, mut rights, mut hidden) = (true, Vec::new(), false);
         for one in missing {
-            let remedy = match one {
+            match one {
                 Missing::Right(right, column) => {
                     let column = column.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
                     rights.push(format!("{}{column}", right.to_lowercase()));
@@ -363,30 +338,14 @@ impl Place<'_> {
                     continue;
                 }
                 Missing::AllRows => {
-                    found.fail(self.check.rights, needs::rows_are_hidden(self.pool), SHOW_ALL_ROWS);
+                    found.fail(self.check.rights, one.found(self.pool), one.remedy(self.pool));
                     hidden = true;
                     continue;
                 }
-                Missing::Default(column) => {
-                    format!("alter table {table} alter column {column} set default ..., or drop its not null")
-                }
-                Missing::Table => format!(
-                    "correct {section}.table, grant usage on its schema, or let `dinnerbell migrate --create-tables` make it"
-                ),
-                Missing::Room { column, .. } => format!(
-                    "{} (rewrites no row; an index on the column is built anew, with the table locked)",
-                    needs::widen(self.pool, column)
-                ),
-                Missing::Column(_) | Missing::Kind { .. } => format!("correct {section}.table, or the table"),
-            };
-            shape &= matches!(one, Missing::Default(_) | Missing::Room { .. });
-            let told = match one {
-                // What mends it is in the remedy.
-                Missing::Table => format!("table {table} does not exist, or its schema is closed to this user"),
-                Missing::Room { column, most, needed } => needs::lacks_room(self.pool, column, *most, *needed),
-                other => other.say(self.pool),
-            };
-            found.fail(self.check.table, told, remedy);
+                _ => {}
+            }
+            shape &= !one.is_another_shape();
+            found.fail(self.check.table, one.found(self.pool), one.remedy(self.pool));
         }
         if !shape {
             return false;

@@ -1,30 +1,22 @@
-//! The rights that the service needs, as statements for those who give them. A test gives exactly these to new users, and runs the service
-//! as them.
+//! The rights that the service needs, and apart from them those of the operators who give orders, as statements for those who give them. A test
+//! gives exactly these to new users, and runs the service and the commands as them.
 
 use std::fmt::Write;
 
-use tokio_postgres::types::Type;
-
 use crate::config::{Config, Database, Kafka, TableName};
-use crate::postgres::connect::Pool;
-use crate::postgres::errors::PostgresError;
 
-/// All rights, for the users that the configuration names. `sequence` gives the feedback rows their ids.
-pub fn script(config: &Config, sequence: Option<&str>) -> String {
+/// The operators' user where none is named.
+pub const OPERATOR: &str = "dinnerbell_operator";
+
+/// All rights: the service's, for the users that the configuration names, and the operators', for the user of this name. `sequence` gives the
+/// feedback rows their ids.
+pub fn script(config: &Config, sequence: Option<&str>, operator: &str) -> String {
     let mut text = String::new();
     postgres(config, sequence, &mut text);
+    operators_postgres(config, operator, &mut text);
     kafka(&config.kafka, &mut text);
+    operators_kafka(&config.kafka, operator, &mut text);
     text
-}
-
-/// The sequence that gives the feedback rows their ids, quoted; none where the ids come otherwise (an identity).
-pub async fn sequence(pool: &Pool) -> Result<Option<String>, PostgresError> {
-    let sql = "select format('%I.%I', n.nspname, s.relname) from pg_attrdef f \
-               join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid and d.refclassid = 'pg_class'::regclass \
-               join pg_class s on s.oid = d.refobjid and s.relkind = 'S' join pg_namespace n on n.oid = s.relnamespace \
-               where f.adrelid = to_regclass($1)";
-    let rows = pool.query(sql, &[(&pool.table().sql(), Type::TEXT)]).await?;
-    Ok(rows.first().map(|row| row.get(0)))
 }
 
 /// The sequence of a `serial4` column, by its usual name.
@@ -50,7 +42,7 @@ fn postgres(config: &Config, sequence: Option<&str>, text: &mut String) {
     let writer = role(feedback);
     let line = |text: &mut String, statement: String| text.push_str(&(statement + ";\n"));
     text.push_str(
-        "-- Of the feedback database, after `dinnerbell migrate` ran there as the owner of the table (it makes the schema dinnerbell and an\n\
+        "-- The service, in the feedback database, after `dinnerbell migrate` ran there as the owner of the table (it makes the schema dinnerbell and an\n\
          -- index, which no right but ownership allows). Again after each migration.\n",
     );
     line(text, format!("grant connect on database {} to {writer}", name(feedback)));
@@ -61,11 +53,24 @@ fn postgres(config: &Config, sequence: Option<&str>, text: &mut String) {
     }
     line(text, format!("grant usage on schema dinnerbell to {writer}"));
     line(text, format!("grant select, insert, update, delete on all tables in schema dinnerbell to {writer}"));
-    text.push_str("\n-- Of the subscribers database\n");
+    text.push_str("\n-- The service, in the subscribers database\n");
     let reader = role(subscribers);
     line(text, format!("grant connect on database {} to {reader}", name(subscribers)));
     line(text, format!("grant usage on schema {} to {reader}", quoted(&subscribers.table.schema)));
     line(text, format!("grant select on table {} to {reader}", subscribers.table.sql()));
+}
+
+/// Whoever gives orders has the service's rights in the databases: a lane that is resolved is taken over, and what is under way in it ended.
+fn operators_postgres(config: &Config, operator: &str, text: &mut String) {
+    let operator = quoted(operator);
+    text.push_str(
+        "\n-- The operators' commands, in both databases, with a login of their own: they do what the service does, and may end what it has under way.\n",
+    );
+    let (writer, reader) = (role(&config.feedback), role(&config.subscribers));
+    text.push_str(&format!("grant {writer} to {operator};\n"));
+    if reader != writer {
+        text.push_str(&format!("grant {reader} to {operator};\n"));
+    }
 }
 
 /// Topic, group and transactional id, each with the operations on it.
@@ -73,27 +78,49 @@ fn kafka(kafka: &Kafka, text: &mut String) {
     let user = kafka.sasl.as_ref().map_or("ANONYMOUS", |sasl| sasl.username.as_str());
     let topics = &kafka.topics;
     text.push_str(
-        "\n# Of Kafka. Describe comes with Read and Write. DescribeConfigs lets the service know how large a message may be; the operators'\n\
-         # commands `verify`, `lane resolve --from-kafka` read the topic of drafts, `campaign send` and `dead-letter replay` write campaigns.\n",
+        "\n# Of Kafka, the service: it may neither send campaigns nor read drafts. Describe comes with Read and Write. DescribeConfigs lets it know how\n\
+         # large a message may be.\n",
     );
-    let mut add = |operations: &[&str], on: String| {
-        let operations: Vec<String> = operations.iter().map(|operation| format!("--operation {operation}")).collect();
-        let _ = writeln!(
-            text,
-            "kafka-acls.sh --bootstrap-server {} --add --allow-principal {} {} {on}",
-            shell(&kafka.bootstrap_servers),
-            shell(&format!("User:{user}")),
-            operations.join(" ")
-        );
-    };
-    add(&["Read", "Write", "DescribeConfigs"], format!("--topic {}", shell(&topics.campaigns)));
-    add(&["Read", "Write", "DescribeConfigs"], format!("--topic {}", shell(&topics.notifications)));
+    let mut add = |operations: &[&str], on: String| acl(kafka, user, operations, &on, text);
+    add(&["Read", "DescribeConfigs"], format!("--topic {}", shell(&topics.campaigns)));
+    add(&["Write", "DescribeConfigs"], format!("--topic {}", shell(&topics.notifications)));
     if let Some(letters) = &topics.dead_letters {
         add(&["Write", "DescribeConfigs"], format!("--topic {}", shell(letters)));
     }
     add(&["Read"], format!("--group {}", shell(&kafka.group_id)));
-    let ids = format!("{}/{}/", kafka.group_id, topics.campaigns);
-    add(&["Write"], format!("--transactional-id {} --resource-pattern-type prefixed", shell(&ids)));
+    add(&["Write"], transactional_ids(kafka));
+}
+
+/// The same for those who give orders.
+fn operators_kafka(kafka: &Kafka, operator: &str, text: &mut String) {
+    let topics = &kafka.topics;
+    text.push_str(
+        "\n# Of Kafka, the operators: `campaign send` and `dead-letter replay` write campaigns, `verify` and `lane resolve --from-kafka` read drafts.\n",
+    );
+    let mut add = |operations: &[&str], on: String| acl(kafka, operator, operations, &on, text);
+    add(&["Read", "Write", "DescribeConfigs"], format!("--topic {}", shell(&topics.campaigns)));
+    add(&["Read", "DescribeConfigs"], format!("--topic {}", shell(&topics.notifications)));
+    if let Some(letters) = &topics.dead_letters {
+        add(&["Describe", "DescribeConfigs"], format!("--topic {}", shell(letters)));
+    }
+    add(&["Read"], format!("--group {}", shell(&kafka.group_id)));
+    add(&["Write"], transactional_ids(kafka));
+}
+
+fn transactional_ids(kafka: &Kafka) -> String {
+    let ids = format!("{}/{}/", kafka.group_id, kafka.topics.campaigns);
+    format!("--transactional-id {} --resource-pattern-type prefixed", shell(&ids))
+}
+
+fn acl(kafka: &Kafka, user: &str, operations: &[&str], on: &str, text: &mut String) {
+    let operations: Vec<String> = operations.iter().map(|operation| format!("--operation {operation}")).collect();
+    let _ = writeln!(
+        text,
+        "kafka-acls.sh --bootstrap-server {} --add --allow-principal {} {} {on}",
+        shell(&kafka.bootstrap_servers),
+        shell(&format!("User:{user}")),
+        operations.join(" ")
+    );
 }
 
 /// One word for a shell.

@@ -4,10 +4,8 @@
 //! `{group}/{topic}/doctor`, which no lane uses (the brokers remember it for `transactional.id.expiration.ms`). Not tried are writing to the
 //! topics and joining the group: readers, or the group's members, would notice.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
@@ -17,40 +15,29 @@ use crate::broker::{BrokerError, Lane};
 use crate::config::kafka_client::Role;
 use crate::config::{self, Config};
 use crate::kafka::client::{self, ASK, Observer};
-use crate::way::decode::{LONGEST_CONTENT, LONGEST_NAME};
+use crate::kafka::topics::{self, INTERNAL, Topic};
 
 /// How long a read may show nothing before it counts as allowed.
 const READ: Duration = Duration::from_secs(2);
 /// How long the check of transactional ids may take.
 const TAKE_OVER: Duration = Duration::from_secs(15);
-/// The most that a byte of text can take in JSON.
-const ESCAPED: usize = 6;
-/// What a draft is besides its texts, headers and frames included.
-const DRAFT_FRAME: usize = 4_096;
-
-/// The largest draft that can be: every text at its limit, each byte escaped.
-pub const fn largest_draft() -> usize {
-    (LONGEST_CONTENT + 5 * LONGEST_NAME) * ESCAPED + DRAFT_FRAME
-}
-
 /// Looks at Kafka; where it answers, with the id of its cluster and the number of partitions of the campaigns topic.
-pub(super) async fn examine(config: &Config) -> (Findings, Option<(String, Lane)>) {
+pub(super) async fn examine(config: &Config, found: Findings) -> (Findings, Option<(String, Lane)>) {
     let kafka = config.kafka.clone();
+    let nothing = found.another();
     // librdkafka blocks.
-    let asked = tokio::task::spawn_blocking(move || ask(&kafka)).await;
+    let asked = tokio::task::spawn_blocking(move || ask(&kafka, found)).await;
     let (mut found, cluster) = asked.unwrap_or_else(|error| {
-        let mut found = Findings::default();
+        let mut found = nothing;
         found.refused("kafka-connection", error);
         (found, None)
     });
-    if cluster.is_some() {
-        settings(&config.kafka, &mut found).await;
-    }
-    (found, cluster)
+    let Some(mut cluster) = cluster else { return (found, None) };
+    settings(&config.kafka, &mut cluster, &mut found).await;
+    (found, Some((cluster.id, cluster.lanes)))
 }
 
-fn ask(kafka: &config::Kafka) -> (Findings, Option<(String, Lane)>) {
-    let mut found = Findings::default();
+fn ask(kafka: &config::Kafka, mut found: Findings) -> (Findings, Option<Cluster>) {
     let asking = match Asking::start(kafka) {
         Ok(asking) => asking,
         Err(error) => {
@@ -70,11 +57,12 @@ fn ask(kafka: &config::Kafka) -> (Findings, Option<(String, Lane)>) {
         _ => "not encrypted",
     };
     found.ok("kafka-connection", format!("cluster {cluster} at {} answers; {security}", kafka.bootstrap_servers));
+    topics::encryption(kafka, &mut found);
     let topics = &kafka.topics;
     let named = [Some(&topics.campaigns), Some(&topics.notifications), topics.dead_letters.as_ref()];
-    let mut lanes = 0;
+    let (mut known, mut lanes) = (Vec::new(), 0);
     for topic in named.into_iter().flatten() {
-        match asking.partitions(topic) {
+        match asking.shape(topic) {
             Ok((partitions, replicas)) => {
                 found.ok(
                     "kafka-topics",
@@ -83,17 +71,16 @@ fn ask(kafka: &config::Kafka) -> (Findings, Option<(String, Lane)>) {
                 if *topic == topics.campaigns {
                     lanes = partitions;
                 }
-                if replicas == 1 {
-                    found.warn(
-                        "kafka-topics",
-                        format!("topic {topic} has one replica: what a broker loses is lost"),
-                        "kafka-reassign-partitions.sh: three replicas, and min.insync.replicas = 2",
-                    );
-                }
+                known.push(Topic { name: topic.clone(), partitions, replicas, settings: None });
             }
             Err(error) => found.refused("kafka-topics", error),
         }
     }
+    let internal = INTERNAL.iter().filter_map(|name| {
+        let (partitions, replicas) = asking.shape(name).ok()?;
+        Some(Topic { name: (*name).to_owned(), partitions, replicas, settings: None })
+    });
+    let internal = internal.collect();
     if lanes > 0 {
         tell("kafka-read", "the campaigns topic may be read", asking.read(&topics.campaigns), &mut found);
         tell(
@@ -109,7 +96,17 @@ fn ask(kafka: &config::Kafka) -> (Findings, Option<(String, Lane)>) {
         crate::kafka::take_over(kafka, &crate::kafka::unused_id(kafka), TAKE_OVER),
         &mut found,
     );
-    (found, Some((cluster, lanes)))
+    (found, Some(Cluster { id: cluster, lanes, known, internal }))
+}
+
+/// A cluster that answers.
+struct Cluster {
+    id: String,
+    lanes: Lane,
+    /// The topics of the configuration that are there.
+    known: Vec<Topic>,
+    /// Kafka's own, those that this user may look at.
+    internal: Vec<Topic>,
 }
 
 fn tell(check: &'static str, well: &str, tried: Result<(), BrokerError>, found: &mut Findings) {
@@ -164,17 +161,8 @@ impl Asking {
     }
 
     /// Partitions, and the replicas of the one that has fewest.
-    fn partitions(&self, name: &str) -> Result<(i32, usize), BrokerError> {
-        let doing = format!("looking at topic {name}");
-        let metadata = self.consumer.fetch_metadata(Some(name), ASK).map_err(|error| self.explain(&doing, &error))?;
-        let unknown = || KafkaError::MetadataFetch(rdkafka::types::RDKafkaErrorCode::UnknownTopicOrPartition);
-        let topic = metadata.topics().iter().find(|topic| topic.name() == name);
-        let topic = topic.ok_or_else(|| self.explain(&doing, &unknown()))?;
-        if let Some(error) = topic.error() {
-            return Err(self.explain(&doing, &KafkaError::MetadataFetch(error.into())));
-        }
-        let replicas = topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
-        Ok((i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX), replicas))
+    fn shape(&self, name: &str) -> Result<(i32, usize), BrokerError> {
+        topics::shape(&self.consumer, name).map_err(|error| self.explain(&format!("looking at topic {name}"), &error))
     }
 
     /// Reads from the end of the first partition: a refusal comes as an event, and nothing else has to come.
@@ -206,115 +194,24 @@ impl Asking {
 }
 
 /// What the topics are configured with, where this user may read it.
-async fn settings(kafka: &config::Kafka, found: &mut Findings) {
-    let topics = &kafka.topics;
-    let named: Vec<&String> = [Some(&topics.campaigns), Some(&topics.notifications), topics.dead_letters.as_ref()]
-        .into_iter()
-        .flatten()
-        .collect();
-    let read = read_settings(kafka, &named).await;
-    let of = |topic: &str| read.get(topic);
-    for topic in &named {
-        if of(topic).is_none() {
-            found.ok(
-                "kafka-settings",
-                format!("the settings of topic {topic} may not be read (DescribeConfigs), so they were not checked"),
-            );
-        }
+async fn settings(kafka: &config::Kafka, cluster: &mut Cluster, found: &mut Findings) {
+    let named: Vec<&str> = cluster.known.iter().chain(&cluster.internal).map(|topic| topic.name.as_str()).collect();
+    let mut read = topics::settings(kafka, &named).await;
+    for topic in cluster.known.iter_mut().chain(&mut cluster.internal) {
+        topic.settings = read.remove(&topic.name);
     }
-    let number = |topic: &str, name: &str| of(topic)?.get(name)?.parse::<i64>().ok();
-    if let Some(most) = number(&topics.notifications, "max.message.bytes") {
-        let needed = largest_draft() as i64;
-        let told =
-            format!("topic {} takes messages of {most} bytes; the largest draft has {needed}", topics.notifications);
-        match most >= needed {
-            true => found.ok("kafka-message-size", told),
-            false => found.fail(
-                "kafka-message-size",
-                told,
-                format!(
-                    "kafka-configs.sh --alter --topic {} --add-config max.message.bytes=1048588",
-                    topics.notifications
-                ),
-            ),
-        }
+    topics::judge(&kafka.topics, &cluster.known, found);
+    for topic in &cluster.internal {
+        topics::durability(topic, found);
     }
-    if let Some(letters) = &topics.dead_letters
-        && let (Some(arrives), Some(leaves)) =
-            (number(&topics.campaigns, "max.message.bytes"), number(letters, "max.message.bytes"))
-        && leaves < arrives
-    {
-        found.warn(
-            "kafka-message-size",
-            format!("topic {letters} takes {leaves} bytes, less than the {arrives} of {}: a larger dead letter is sent without its value", topics.campaigns),
-            format!("kafka-configs.sh --alter --topic {letters} --add-config max.message.bytes={}", arrives + 4_096),
-        );
-    }
-    if of(&topics.notifications)
-        .and_then(|settings| settings.get("cleanup.policy"))
-        .is_some_and(|policy| policy.contains("compact"))
-    {
-        found.warn(
-            "kafka-retention",
-            format!("topic {} is compacted: of all drafts of a client only the last stays", topics.notifications),
-            format!("kafka-configs.sh --alter --topic {} --add-config cleanup.policy=delete", topics.notifications),
-        );
-    }
-    if let Some(retention) = number(&topics.notifications, "retention.ms") {
-        let days = match retention {
-            ..0 => "for ever".to_owned(),
-            millis => format!("for {:.1} days", millis as f64 / 86_400_000.0),
-        };
-        found.ok(
-            "kafka-retention",
-            format!(
-                "topic {} keeps drafts {days}: so far back `verify` and `lane resolve --from-kafka` can see",
-                topics.notifications
-            ),
-        );
-    }
-    for topic in &named {
-        if number(topic, "min.insync.replicas") == Some(1) {
-            found.ok(
-                "kafka-durability",
-                format!("topic {topic} has min.insync.replicas = 1: with three replicas 2 is better, or a broker's loss can lose what was committed"),
-            );
-        }
+    for name in INTERNAL.iter().filter(|name| !cluster.internal.iter().any(|topic| topic.name == **name)) {
+        found.ok("kafka-durability", format!("topic {name} may not be looked at, so its replicas were not checked"));
     }
     found.ok(
         "kafka-isolation",
         format!(
             "readers of {} must use isolation.level=read_committed (Java's default does not)",
-            topics.notifications
+            kafka.topics.notifications
         ),
     );
-}
-
-async fn read_settings(kafka: &config::Kafka, topics: &[&String]) -> BTreeMap<String, BTreeMap<String, String>> {
-    let settings = client::settings(kafka, Role::Producer, "doctor", &[], &[]);
-    let Ok(admin) = settings.create_with_context::<_, AdminClient<Observer>>(Observer::default()) else {
-        return BTreeMap::new();
-    };
-    let asked: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-    let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
-    let answered = admin.describe_configs(&asked, &options).await;
-    let values = |topic: ConfigResource| {
-        let OwnedResourceSpecifier::Topic(name) = topic.specifier else { return None };
-        let entries = topic.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
-        Some((name, entries.collect()))
-    };
-    let read = answered.into_iter().flatten().flatten().filter_map(values).collect();
-    // Its end waits for a thread.
-    let _ = tokio::task::spawn_blocking(move || drop(admin)).await;
-    read
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_largest_draft_fits_into_the_default_limit_of_a_topic() {
-        assert!(largest_draft() > 100_000 && largest_draft() < 1_048_588);
-    }
 }

@@ -8,8 +8,9 @@ use crate::config::Config;
 use crate::operate::{claim_of, lanes, pause};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
-use crate::postgres::migrate::schema_is_current;
-use crate::postgres::needs::missing_in_ledger;
+use crate::postgres::ledger::probe;
+use crate::postgres::migrate::{FeedbackIndex, feedback_index, schema_is_current};
+use crate::postgres::needs::{hidden_in_ledger, missing_in_feedback, missing_in_ledger, open_ledger};
 
 /// Looks at the ledger.
 pub(super) async fn examine(config: &Config, pool: &Pool, found: &mut Findings) {
@@ -28,7 +29,14 @@ pub(super) async fn examine(config: &Config, pool: &Pool, found: &mut Findings) 
 }
 
 async fn look(config: &Config, pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {
-    rights(pool, found).await?;
+    // What is not allowed would be refused once more.
+    if rights(pool, found).await? {
+        probe::ledger(pool, found).await?;
+        let index = feedback_index(pool).await?;
+        if missing_in_feedback(pool).await?.is_empty() && index != FeedbackIndex::Missing {
+            probe::feedback(pool, found).await?;
+        }
+    }
     match claim_of(pool, &config.kafka).await? {
         Ok(Some(_)) => found.ok("ledger-belongs", "the ledger is that of this group and these topics"),
         Ok(None) => found.ok("ledger-belongs", "no service has used the ledger yet: the first start claims it"),
@@ -79,11 +87,18 @@ async fn left_behind(pool: &Pool, partitions: Lane, found: &mut Findings) -> Res
     Ok(())
 }
 
-async fn rights(pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {
+/// Whether the role may use the ledger.
+async fn rights(pool: &Pool, found: &mut Findings) -> Result<bool, PostgresError> {
+    let hidden = hidden_in_ledger(pool).await?;
+    if !hidden.is_empty() {
+        let told = format!("row-level security applies to this user in {}", hidden.join(", "));
+        found.fail("ledger-rights", told, open_ledger(&hidden));
+        return Ok(false);
+    }
     let missing = missing_in_ledger(pool).await?;
     if missing.is_empty() {
         found.ok("ledger-rights", "the role may read and write the ledger");
-        return Ok(());
+        return Ok(true);
     }
     let missing: Vec<String> =
         missing.iter().map(|(right, table)| format!("{} {table}", right.to_lowercase())).collect();
@@ -92,7 +107,7 @@ async fn rights(pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> 
         format!("the role may not: {}", missing.join(", ")),
         "`dinnerbell doctor --grants` prints the rights that are needed; grant them again after each migration",
     );
-    Ok(())
+    Ok(false)
 }
 
 async fn halts(pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {

@@ -40,7 +40,7 @@ fn message(template: &DraftTemplate, client: &str) -> String {
 }
 
 /// A parser of COPY's binary format that shares nothing with the writer: rows of columns.
-fn parse_copy(mut bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
+fn parse_copy(mut bytes: &[u8]) -> Vec<Vec<Option<Vec<u8>>>> {
     fn take<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
         let (taken, rest) = bytes.split_at(count);
         *bytes = rest;
@@ -60,17 +60,21 @@ fn parse_copy(mut bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
         }
         let column = |_| {
             let length = number(&mut bytes, 4);
-            take(&mut bytes, length as usize).to_vec()
+            (length != u32::MAX).then(|| take(&mut bytes, length as usize).to_vec())
         };
         rows.push((0..columns).map(column).collect());
     }
 }
 
-fn copy(template: &DraftTemplate, clients: &[&str]) -> Vec<Vec<Vec<u8>>> {
+/// The columns of each row but `feedback`, which is the last, and null.
+fn copy(template: &DraftTemplate, column: TriggerType, clients: &[&str]) -> Vec<Vec<Vec<u8>>> {
     let mut out = BytesMut::from(&COPY_HEADER[..]);
-    clients.iter().for_each(|client| template.row(client, &mut out));
+    let rows = template.rows(column).expect("the year is 2023");
+    clients.iter().for_each(|client| rows.append(client, &mut out));
     out.extend_from_slice(&COPY_TRAILER);
-    parse_copy(&out)
+    let mut rows = parse_copy(&out);
+    rows.iter_mut().for_each(|row| assert_eq!(row.pop(), Some(None), "feedback is null"));
+    rows.into_iter().map(|row| row.into_iter().map(|column| column.expect("not null")).collect()).collect()
 }
 
 fn int(column: &[u8]) -> i64 {
@@ -111,12 +115,15 @@ fn the_rows_of_the_sample_are_those_of_the_expected_table() {
 
     let lines: Vec<Vec<&str>> = lines.lines().map(|line| line.split(',').collect()).collect();
     let clients: Vec<&str> = lines.iter().map(|line| line[8]).collect();
-    let rows = copy(&template(), &clients);
-    assert_eq!(rows.len(), 8);
-    for (row, line) in rows.iter().zip(lines) {
+    let rows = [(TriggerType::Int4, 4), (TriggerType::Int8, 8)]
+        .into_iter()
+        .flat_map(|(column, width)| copy(&template(), column, &clients).into_iter().map(move |row| (row, width)));
+    let rows: Vec<_> = rows.collect();
+    assert_eq!(rows.len(), 16);
+    for ((row, width), line) in rows.iter().zip(lines.iter().chain(&lines)) {
         assert_eq!(row.len(), FEEDBACK_COLUMNS.split(", ").count());
         let widths: Vec<usize> = [5, 6, 7, 9].map(|index: usize| row[index].len()).to_vec();
-        assert_eq!(widths, [8, 8, 8, 4], "three int8 and an int4");
+        assert_eq!(widths, [8, 8, 8, *width], "three int8, and what the column is");
         for index in [0, 1, 2, 3, 4, 8] {
             assert_eq!(row[index], line[index].as_bytes());
         }
@@ -129,7 +136,7 @@ fn the_rows_of_the_sample_are_those_of_the_expected_table() {
 
 #[test]
 fn any_client_id_makes_a_valid_row() {
-    let rows = copy(&template(), &ODD_CLIENTS);
+    let rows = copy(&template(), TriggerType::Int4, &ODD_CLIENTS);
     assert!(rows.iter().map(|row| row[8].as_slice()).eq(ODD_CLIENTS.map(str::as_bytes)));
 }
 
@@ -167,8 +174,12 @@ fn times_that_fit_into_no_row_or_header_are_refused() {
         DraftTemplate::new(Arc::new(campaign), trigger, "dinnerbell").map(drop)
     };
     assert_eq!(new(99_999_999_999, last), Ok(()));
-    assert_eq!(new(1, last + 1), Err(TemplateError::TriggerOutOfRange(last + 1)));
-    assert!(new(1, last + 1).unwrap_err().to_string().contains("2147483647"));
+    assert_eq!(new(1, last + 1), Ok(()));
+    let after = DraftTemplate::new(Arc::new(sample()), last + 1, "dinnerbell").unwrap();
+    let refused = after.rows(TriggerType::Int4).map(drop).unwrap_err();
+    assert_eq!(refused, TemplateError::TriggerOutOfRange(last + 1));
+    assert!(refused.to_string().contains("2147483647") && refused.to_string().contains("int8"), "{refused}");
+    assert_eq!(int(&copy(&after, TriggerType::Int8, &[CLIENT])[0][9]), last + 1);
     for seconds in [i64::MAX, i64::MIN, 253_402_300_800, -100_000_000_000] {
         let field = "adv_campaign_datetime_end";
         assert_eq!(new(seconds, 0), Err(TemplateError::TimeOutOfRange { field, seconds }));
@@ -286,7 +297,7 @@ proptest! {
         let template = DraftTemplate::new(Arc::new(campaign), trigger, "group").unwrap();
         prop_assert_eq!(message(&template, &client), serde_json::to_string(&expected).unwrap());
 
-        let rows = copy(&template, &[&client]);
+        let rows = copy(&template, TriggerType::Int8, &[&client]);
         let row = &rows[0];
         for (column, text) in row.iter().zip(&text) {
             prop_assert_eq!(column, text.as_bytes());

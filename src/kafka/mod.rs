@@ -6,7 +6,8 @@
 //! - [`notifications`]: what the output topic holds, for those who compare;
 //! - [`message`]: headers and dead letters as messages;
 //! - [`producer`]: the rounds, each in one transaction;
-//! - [`resend`]: records of the campaigns topic, sent once more.
+//! - [`resend`]: records of the campaigns topic, sent once more;
+//! - [`topics`]: whether topics will do.
 
 pub mod client;
 pub mod deliveries;
@@ -17,13 +18,13 @@ pub mod producer;
 mod quiet;
 pub mod reader;
 pub mod resend;
+pub mod topics;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -31,20 +32,17 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::broker::{Broker, BrokerError, Committed, Lane, RecordMark};
 use crate::config::kafka_client::Role;
 use crate::config::{self, Start};
-use crate::draft::LARGEST_MESSAGE;
+use crate::finding::Findings;
 use client::{ASK, Observer, off_runtime};
 use membership::{Membership, View};
 use producer::{LaneProducer, Limits, Producers};
 use reader::{LaneInput, Reader};
+use topics::{BATCH_FRAME, DEFAULT_LIMIT, Topic};
 
-/// What a topic takes unless it is configured otherwise.
-const DEFAULT_LIMIT: usize = 1_048_588;
 /// How long a topic may be unknown before it is missing.
 const KNOWN: Duration = Duration::from_secs(2);
 /// How long what librdkafka said while a call failed is listened to.
 const HEARD: Duration = Duration::from_millis(100);
-/// What a batch adds to its messages.
-const BATCH_FRAME: usize = 1_024;
 
 /// The Kafka cluster, as one group and one set of topics see it.
 #[derive(Debug, Clone)]
@@ -56,22 +54,11 @@ pub struct KafkaBroker {
 struct Shared {
     kafka: config::Kafka,
     cluster: String,
+    /// What the topics were judged as.
+    found: Findings,
     reader: Reader,
     producers: Producers,
     membership: OnceLock<View>,
-}
-
-/// What is known of a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topic {
-    /// Its name.
-    pub name: String,
-    /// How many partitions it has.
-    pub partitions: i32,
-    /// Its max.message.bytes, where this user may read it.
-    pub max_message_bytes: Option<usize>,
-    /// Whether it is compacted, where this user may read that.
-    pub compacted: Option<bool>,
 }
 
 /// How many members the group of this configuration has: the instances that run, and one that was killed until its session ends.
@@ -93,10 +80,15 @@ impl KafkaBroker {
         let reader = Reader::start(kafka)?;
         let cluster = cluster_id(&reader).await?;
         let topics = look_at(kafka, &reader).await?;
-        takes_drafts(&topics, &kafka.topics.notifications)?;
+        let mut found = Findings::default();
+        topics::encryption(kafka, &mut found);
+        topics::judge(&kafka.topics, &topics, &mut found);
+        if let Some(errors) = found.errors() {
+            return Err(BrokerError::Refused(errors));
+        }
         let limit = |name: Option<&String>| {
             let topic = topics.iter().find(|topic| Some(&topic.name) == name);
-            let most = topic.and_then(|topic| topic.max_message_bytes).unwrap_or(DEFAULT_LIMIT);
+            let most = topic.and_then(Topic::max_message_bytes).unwrap_or(DEFAULT_LIMIT);
             most.saturating_sub(BATCH_FRAME)
         };
         let limits = Limits {
@@ -104,10 +96,10 @@ impl KafkaBroker {
             dead_letters: limit(kafka.topics.dead_letters.as_ref()),
             dead_letters_compacted: topics
                 .iter()
-                .any(|topic| Some(&topic.name) == kafka.topics.dead_letters.as_ref() && topic.compacted == Some(true)),
+                .any(|topic| Some(&topic.name) == kafka.topics.dead_letters.as_ref() && topic.is_compacted()),
         };
         let producers = Producers::new(kafka, limits, reader.clone());
-        let shared = Shared { kafka: kafka.clone(), cluster, reader, producers, membership: OnceLock::new() };
+        let shared = Shared { kafka: kafka.clone(), cluster, found, reader, producers, membership: OnceLock::new() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -124,6 +116,11 @@ impl KafkaBroker {
     /// The id of the cluster.
     pub fn cluster_id(&self) -> &str {
         &self.shared.cluster
+    }
+
+    /// What was found of the topics when they were looked at.
+    pub fn found(&self) -> &Findings {
+        &self.shared.found
     }
 
     /// The topics of the configuration, as they are now.
@@ -295,46 +292,36 @@ async fn cluster_id(reader: &Reader) -> Result<String, BrokerError> {
     }
 }
 
-/// A draft that does not fit would halt its lane in the middle of a campaign.
-fn takes_drafts(topics: &[Topic], notifications: &str) -> Result<(), BrokerError> {
-    let most = topics.iter().find(|topic| topic.name == notifications).and_then(|topic| topic.max_message_bytes);
-    let needed = LARGEST_MESSAGE + BATCH_FRAME;
-    match most {
-        Some(most) if most < needed => Err(BrokerError::Refused(format!(
-            "topic {notifications} (kafka.topics.notifications) cannot take every draft: its max.message.bytes is {most}; raise it to at \
-             least {needed}, best to 1048588 or more"
-        ))),
-        _ => Ok(()),
-    }
-}
-
 async fn look_at(kafka: &config::Kafka, reader: &Reader) -> Result<Vec<Topic>, BrokerError> {
     let topics = &kafka.topics;
     let mut found = Vec::new();
     for name in
         [Some(&topics.campaigns), Some(&topics.notifications), topics.dead_letters.as_ref()].into_iter().flatten()
     {
-        let partitions = partitions(reader, name).await?;
-        found.push(Topic { name: name.clone(), partitions, max_message_bytes: None, compacted: None });
+        let (partitions, replicas) = shape(reader, name).await?;
+        found.push(Topic { name: name.clone(), partitions, replicas, settings: None });
     }
     let written: Vec<&str> = found.iter().map(|topic| topic.name.as_str()).collect();
-    let settings = settings_of(kafka, &written).await;
+    let mut settings = topics::settings(kafka, &written).await;
     for topic in &mut found {
-        let Some(settings) = settings.get(&topic.name) else { continue };
-        topic.max_message_bytes = settings.max_message_bytes;
-        topic.compacted = settings.compacted;
+        topic.settings = settings.remove(&topic.name);
     }
     Ok(found)
 }
 
 /// How many partitions a topic has. A broker that has just started, or a topic that has just been made, is given a moment to be known.
 async fn partitions(reader: &Reader, topic: &str) -> Result<i32, BrokerError> {
+    Ok(shape(reader, topic).await?.0)
+}
+
+/// The same, with the replicas of the partition that has fewest.
+async fn shape(reader: &Reader, topic: &str) -> Result<(i32, usize), BrokerError> {
     let name = topic.to_owned();
     reader
         .ask(format!("looking at topic {topic}"), move |consumer, _| {
             let until = Instant::now() + KNOWN;
             loop {
-                match partitions_once(consumer, &name) {
+                match topics::shape(consumer, &name) {
                     Err(error) if is_unknown(&error) && Instant::now() < until => std::thread::sleep(KNOWN / 10),
                     other => return other,
                 }
@@ -348,16 +335,6 @@ fn is_unknown(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(LeaderNotAvailable | UnknownTopic | UnknownTopicOrPartition))
 }
 
-fn partitions_once(consumer: &BaseConsumer<Observer>, name: &str) -> KafkaResult<i32> {
-    let metadata = consumer.fetch_metadata(Some(name), ASK)?;
-    let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
-    let topic = metadata.topics().iter().find(|topic| topic.name() == name).ok_or(unknown)?;
-    match topic.error() {
-        Some(error) => Err(KafkaError::MetadataFetch(error.into())),
-        None => Ok(i32::try_from(topic.partitions().len()).expect("the protocol counts partitions in 32 bits")),
-    }
-}
-
 /// Whether every partition of a topic has a leader, by which it can be written to.
 fn led_partitions(consumer: &BaseConsumer<Observer>, name: &str) -> KafkaResult<()> {
     let metadata = consumer.fetch_metadata(Some(name), ASK)?;
@@ -365,37 +342,6 @@ fn led_partitions(consumer: &BaseConsumer<Observer>, name: &str) -> KafkaResult<
     let topic = metadata.topics().iter().find(|topic| topic.name() == name).ok_or(unknown)?;
     let failed = topic.error().or_else(|| topic.partitions().iter().find_map(|partition| partition.error()));
     failed.map_or(Ok(()), |error| Err(KafkaError::MetadataFetch(error.into())))
-}
-
-/// What is needed of a topic's settings.
-struct TopicSettings {
-    max_message_bytes: Option<usize>,
-    compacted: Option<bool>,
-}
-
-/// Settings of the topics whose configuration this user may read.
-async fn settings_of(kafka: &config::Kafka, topics: &[&str]) -> BTreeMap<String, TopicSettings> {
-    let Ok(admin) = client::settings(kafka, Role::Producer, "admin", &[], &[])
-        .create_with_context::<_, AdminClient<Observer>>(Observer::default())
-    else {
-        return BTreeMap::new();
-    };
-    let asked: Vec<ResourceSpecifier<'_>> = topics.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-    let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
-    let answered = admin.describe_configs(&asked, &options).await;
-    let limits = answered.into_iter().flatten().flatten().filter_map(|topic| {
-        let rdkafka::admin::OwnedResourceSpecifier::Topic(name) = &topic.specifier else { return None };
-        let value = |key| topic.get(key)?.value.clone();
-        let settings = TopicSettings {
-            max_message_bytes: value("max.message.bytes").and_then(|limit| limit.parse().ok()),
-            compacted: value("cleanup.policy").map(|policy| policy.contains("compact")),
-        };
-        Some((name.clone(), settings))
-    });
-    let settings = limits.collect();
-    // Its end waits for a thread.
-    let _ = tokio::task::spawn_blocking(move || drop(admin)).await;
-    settings
 }
 
 fn offsets_at(

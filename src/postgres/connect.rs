@@ -86,6 +86,11 @@ impl Pool {
         &self.inner.table
     }
 
+    /// The user that the section names.
+    pub fn user(&self) -> &str {
+        self.inner.connection.get_user().unwrap_or("(current user)")
+    }
+
     /// Most connections at once.
     pub fn most(&self) -> usize {
         self.inner.most

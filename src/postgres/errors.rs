@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_postgres::error::{DbError, SqlState};
 
 use crate::audience::AudienceError;
-use crate::ledger::LedgerError;
+use crate::ledger::{LedgerError, Refusal};
 
 /// How long a database may take to answer before the connection is given up.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,17 +38,37 @@ pub struct PostgresError {
     /// The server refused to hide rows.
     hides_rows: bool,
     text: String,
+    /// What mends it, where it is known.
+    remedy: Option<String>,
 }
 
 impl PostgresError {
     /// An error that may pass and that no server reported.
     pub fn passing(text: impl Into<String>) -> Self {
-        Self { kind: Kind::Passing, code: None, constraint: None, hides_rows: false, text: text.into() }
+        Self { kind: Kind::Passing, code: None, constraint: None, hides_rows: false, text: text.into(), remedy: None }
     }
 
     /// An error that stays, and that no server reported.
     pub fn refused(text: impl Into<String>) -> Self {
-        Self { kind: Kind::Refused, code: None, constraint: None, hides_rows: false, text: text.into() }
+        Self { kind: Kind::Refused, code: None, constraint: None, hides_rows: false, text: text.into(), remedy: None }
+    }
+
+    /// The same, with more of what was found.
+    pub fn adding(mut self, text: &str) -> Self {
+        self.text.push_str("; ");
+        self.text.push_str(text);
+        self
+    }
+
+    /// The same, with what mends it.
+    pub fn mended_by(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// What was found, and what mends it where that is known.
+    pub fn into_parts(self) -> (String, Option<String>) {
+        (self.text, self.remedy)
     }
 
     /// Whether it makes sense to ask again.
@@ -70,11 +90,22 @@ impl PostgresError {
     pub fn constraint(&self) -> Option<&str> {
         self.constraint.as_deref()
     }
+
+    /// Whether a draft exists already: of that the plan was wrong, and not the table.
+    pub fn is_of_our_index(&self) -> bool {
+        self.kind == Kind::Duplicate && self.constraint().is_some_and(|name| name.starts_with(OUR_INDEXES))
+    }
+
+    /// Whether a constraint of the table refused a row.
+    pub fn is_of_a_constraint(&self) -> bool {
+        self.code().is_some_and(|code| code.code().starts_with("23")) && !self.is_of_our_index()
+    }
 }
 
 impl fmt::Display for PostgresError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.text)?;
+        self.remedy.as_ref().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
     }
 }
 
@@ -83,13 +114,13 @@ impl std::error::Error for PostgresError {}
 impl From<PostgresError> for LedgerError {
     fn from(error: PostgresError) -> Self {
         match error.kind {
-            Kind::Passing => Self::Passing(error.text),
+            Kind::Passing => Self::Passing(error.to_string()),
+            Kind::Duplicate if error.is_of_our_index() => Self::Duplicate(error.to_string()),
             // Another unique constraint than the one on (campaign, client): planning again cannot help.
-            Kind::Duplicate if !error.constraint().is_some_and(|name| name.starts_with(OUR_INDEXES)) => {
-                Self::Refused(error.text)
+            Kind::Duplicate | Kind::Refused => {
+                let (found, remedy) = error.into_parts();
+                Self::Refused(Refusal { found, remedy })
             }
-            Kind::Duplicate => Self::Duplicate(error.text),
-            Kind::Refused => Self::Refused(error.text),
         }
     }
 }
@@ -97,8 +128,8 @@ impl From<PostgresError> for LedgerError {
 impl From<PostgresError> for AudienceError {
     fn from(error: PostgresError) -> Self {
         match error.kind {
-            Kind::Passing => Self::Passing(error.text),
-            Kind::Refused | Kind::Duplicate => Self::Refused(error.text),
+            Kind::Passing => Self::Passing(error.to_string()),
+            Kind::Refused | Kind::Duplicate => Self::Refused(error.to_string()),
         }
     }
 }
@@ -155,7 +186,7 @@ impl Address {
         let code = error.code();
         let kind = if *code == SqlState::UNIQUE_VIOLATION {
             Kind::Duplicate
-        } else if may_pass(code) && !is_final_word_of_a_pooler(error) {
+        } else if may_pass(code) && !is_final_word_of_a_pooler(error) && copied_into(error).is_none() {
             Kind::Passing
         } else {
             Kind::Refused
@@ -168,15 +199,15 @@ impl Address {
         let of = match (error.table(), error.column()) {
             (Some(table), Some(column)) => format!(" (table {table}, column {column})"),
             (Some(table), None) => format!(" (table {table})"),
-            _ => String::new(),
+            _ => copied_into(error).map_or_else(String::new, |place| format!(" ({place})")),
         };
-        let remedy = remedy(self.section, error).map(|remedy| format!("; {remedy}")).unwrap_or_default();
         PostgresError {
             kind,
             code: Some(code.clone()),
             constraint: error.constraint().map(str::to_owned),
             hides_rows: hides_rows(error),
-            text: format!("{self}: {}{detail}{of} [{}]{remedy}", error.message(), code.code()),
+            text: format!("{self}: {}{detail}{of} [{}]", error.message(), code.code()),
+            remedy: remedy(self.section, error),
         }
     }
 
@@ -264,6 +295,14 @@ fn hides_rows(error: &DbError) -> bool {
     error.code() == &SqlState::INSUFFICIENT_PRIVILEGE && error.routine() == Some("check_enable_rls")
 }
 
+/// Where in a COPY the server found bytes that it does not take, without what they are: the table was altered since its columns were looked at.
+/// The class of such an error is that of lost connections.
+fn copied_into(error: &DbError) -> Option<&str> {
+    let place = error.where_().filter(|place| place.starts_with("COPY "))?;
+    let bytes = [SqlState::PROTOCOL_VIOLATION, SqlState::INVALID_BINARY_REPRESENTATION, SqlState::BAD_COPY_FILE_FORMAT];
+    bytes.contains(error.code()).then(|| place.split([':', '\n']).next().unwrap_or(place))
+}
+
 /// What to do about an error, where it is known.
 fn remedy(section: &str, error: &DbError) -> Option<String> {
     let remedy = match error.code().code() {
@@ -283,6 +322,13 @@ fn remedy(section: &str, error: &DbError) -> Option<String> {
         "42501" if hides_rows(error) => format!("row-level security would hide rows from this user; {SHOW_ALL_ROWS}"),
         "42501" => "grant it; `dinnerbell doctor --grants` prints the rights that are needed".to_owned(),
         "42P07" => "drop or rename it".to_owned(),
+        "55000" if error.message().contains("replica identity") => format!(
+            "give the table in {section}.table a replica identity, so that its publication can tell which rows are deleted: alter table ... \
+             replica identity default, or full where it has no primary key"
+        ),
+        "0A000" if error.message().contains("row-level security") => format!(
+            "let row-level security not apply to the user in {section}.url: alter role ... bypassrls, or disable it for the table in {section}.table"
+        ),
         "25006" => format!("{section}.url must lead to the primary"),
         "53300" => format!("raise the server's max_connections or lower {section}.max_connections"),
         "53100" => "make room on the server's disk".to_owned(),

@@ -3,11 +3,9 @@
 
 use std::fmt;
 
-use tokio_postgres::Row;
-use tokio_postgres::types::Type;
-
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
+use crate::postgres::{needs, sequence};
 
 /// Fewer ids than this part of all of them are worth a warning.
 const FEW_IDS: i64 = 5;
@@ -100,47 +98,32 @@ pub async fn read(feedback: &Pool, subscribers: &Pool) -> Result<Vec<Headroom>, 
     Ok(found)
 }
 
-/// The sequence behind `id`, whether it is the column's own or only named in its default; where it may not be read, the highest id.
+/// The sequence behind `id`; where it may not be read, the highest id.
 async fn ids(pool: &Pool, of: Resource) -> Result<Option<Headroom>, PostgresError> {
-    let table = pool.table().sql();
-    let sql = "with id as (select attrelid, attnum, atttypid from pg_attribute \
-                 where attrelid = to_regclass($1) and attname = 'id' and not attisdropped), \
-               given as (select d.refobjid as sequence from id join pg_attrdef f on f.adrelid = id.attrelid and f.adnum = id.attnum \
-                   join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid and d.refclassid = 'pg_class'::regclass \
-                 union select to_regclass(pg_get_serial_sequence($1, 'id')) from id) \
-               select format_type(id.atttypid, null), s.last_value, least(s.max_value, case id.atttypid \
-                 when 'int2'::regtype then 32767 when 'int4'::regtype then 2147483647 else 9223372036854775807 end)::int8 \
-               from id join given on true join pg_class c on c.oid = given.sequence and c.relkind = 'S' \
-               join pg_namespace n on n.oid = c.relnamespace join pg_sequences s on s.schemaname = n.nspname and s.sequencename = c.relname \
-               where id.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)";
-    let rows = pool.query(sql, &[(&table, Type::TEXT)]).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    // Null where nothing was given out yet, and where the sequence may not be read.
-    let last = match row.get::<_, Option<i64>>(1) {
+    let Some(sequence) = sequence::of_ids(pool).await? else { return Ok(None) };
+    // None where nothing was given out yet, and where the sequence may not be read.
+    let last = match sequence.last {
         Some(last) => last,
         None => {
-            let rows = pool.query(&format!("select coalesce(max(id), 0)::int8 from {table}"), &[]).await?;
-            rows.first().map_or(0, |row| row.get(0))
+            let sql = format!("select coalesce(max(id), 0)::int8 from {}", pool.table().sql());
+            pool.query(&sql, &[]).await?.first().map_or(0, |row| row.get(0))
         }
     };
-    Ok(Some(Headroom { of, column: format!("{}.id", pool.table()), column_type: row.get(0), last, end: row.get(2) }))
+    let column = format!("{}.id", pool.table());
+    Ok(Some(Headroom { of, column, column_type: sequence.column_type, last, end: sequence.end }))
 }
 
 /// The second that `trigger_datetime_created` ends with.
 async fn times(pool: &Pool) -> Result<Option<Headroom>, PostgresError> {
-    let sql = "select format_type(atttypid, null), floor(extract(epoch from clock_timestamp()))::int8, \
-                 case atttypid when 'int4'::regtype then 2147483647 else 9223372036854775807 end::int8 \
-               from pg_attribute where attrelid = to_regclass($1) and attname = 'trigger_datetime_created' and not attisdropped \
-                 and atttypid in ('int4'::regtype, 'int8'::regtype)";
-    let rows = pool.query(sql, &[(&pool.table().sql(), Type::TEXT)]).await?;
-    let times = |row: &Row| Headroom {
-        of: Resource::DraftTimes,
-        column: format!("{}.trigger_datetime_created", pool.table()),
-        column_type: row.get(0),
-        last: row.get(1),
-        end: row.get(2),
-    };
-    Ok(rows.first().map(times))
+    let connection = pool.get().await?;
+    let kind = needs::trigger_kind(&connection, &pool.table().sql()).await?;
+    let now = connection.query_one("select floor(extract(epoch from clock_timestamp()))::int8", &[]).await?;
+    connection.release();
+    Ok(kind.and_then(|column_type| {
+        let end = needs::last_number(&column_type)?;
+        let column = format!("{}.trigger_datetime_created", pool.table());
+        Some(Headroom { of: Resource::DraftTimes, column, column_type, last: now.get(0), end })
+    }))
 }
 
 #[cfg(test)]

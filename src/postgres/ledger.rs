@@ -7,7 +7,9 @@ pub mod adopt;
 mod due;
 mod entry;
 mod intake;
+pub mod probe;
 pub mod prune;
+mod refused;
 pub mod resolve;
 pub(in crate::postgres) use resolve::CLEARED;
 mod rounds;
@@ -27,11 +29,13 @@ use rounds::Withdrawn;
 pub use rounds::PostgresRound;
 
 use super::clock::{Asked, CLOCK_MICROS, PostgresClock};
-use super::connect::{Parameter, Pool, Transaction};
+use super::connect::{Connection, Parameter, Pool, Transaction};
+use super::errors::PostgresError;
 use super::identity;
+use super::needs;
 use crate::broker::{Header, Lane};
 use crate::campaign::{Campaign, EpochSeconds};
-use crate::draft::Clients;
+use crate::draft::{Clients, TriggerType};
 use crate::ledger::{
     Due, Entered, Halt, IntakeBatch, LateFor, Ledger, LedgerError, OpenCampaign, Ownership, RoundHead, StoredRound,
     Stretch, Taken, ToldAndRows, Waiting,
@@ -79,6 +83,8 @@ struct Shared {
     publishes_dead_letters: bool,
     /// One for each lane: who holds it may lock the lane's row.
     turns: Mutex<BTreeMap<Lane, Arc<Turn>>>,
+    /// How drafts are written, once it was looked at.
+    trigger_type: Mutex<Option<TriggerType>>,
 }
 
 /// The steps of a lane that lock its row do so one after the other: waiting here, none of them runs into a time-out because of another, and the
@@ -132,12 +138,24 @@ impl PostgresLedger {
         publishes_dead_letters: bool,
     ) -> Self {
         let rounds = Arc::new(Semaphore::new(pool.most().saturating_sub(KEPT_FROM_ROUNDS).max(1)));
-        Self {
-            pool,
-            clock,
-            rounds,
-            shared: Arc::new(Shared { owner, group_id, publishes_dead_letters, turns: Mutex::default() }),
+        let (turns, trigger_type) = (Mutex::default(), Mutex::default());
+        let shared = Shared { owner, group_id, publishes_dead_letters, turns, trigger_type };
+        Self { pool, clock, rounds, shared: Arc::new(shared) }
+    }
+
+    /// How drafts are written into the feedback table: looked at once, and again after a copy failed.
+    async fn trigger_type(&self, connection: &Connection) -> Result<TriggerType, PostgresError> {
+        let known = *self.shared.trigger_type.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known {
+            return Ok(known);
         }
+        let found = needs::trigger_type(connection, &self.feedback()).await?;
+        *self.shared.trigger_type.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        Ok(found)
+    }
+
+    fn forget_trigger_type(&self) {
+        *self.shared.trigger_type.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The pool of the feedback database.
@@ -369,7 +387,7 @@ impl Ledger for PostgresLedger {
     async fn open_round(&self, own: Ownership) -> Result<PostgresRound, LedgerError> {
         // The semaphore is never closed; a wait that takes longer than a round is a round's own deadline.
         let turn = Arc::clone(&self.rounds).acquire_owned().await.ok();
-        Ok(PostgresRound::new(self.begin(own).await?, own, self.feedback(), self.turn_of(own.lane), turn))
+        Ok(PostgresRound::new(self.begin(own).await?, own, self.clone(), turn))
     }
 
     async fn note_published(&self, own: Ownership, seq: i64) -> Result<bool, LedgerError> {

@@ -121,8 +121,7 @@ impl Job<'_> {
 
     /// What `run` will not start with. Rights are left out: this role need not be the service's.
     fn warn_of(&self, missing: &[Missing]) {
-        let of_rights = |one: &&Missing| matches!(one, Missing::Right(..) | Missing::Sequence(_));
-        for one in missing.iter().filter(|one| !of_rights(one)) {
+        for one in missing.iter().filter(|one| !one.is_a_right()) {
             self.warn(&format!("the service will not start: {}", one.say(&self.pool)));
         }
     }

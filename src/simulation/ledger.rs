@@ -31,7 +31,7 @@ impl From<Unanswered> for LedgerError {
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
             Unanswered::Lost => Self::Passing("no answer".to_owned()),
-            Unanswered::Refused => Self::Refused("could not extend file: no space left on device".to_owned()),
+            Unanswered::Refused => Self::Refused("could not extend file: no space left on device".to_owned().into()),
         }
     }
 }

@@ -223,7 +223,7 @@ fn template(
     group_id: &str,
 ) -> Result<Arc<DraftTemplate>, LaneError> {
     let template = DraftTemplate::new(Arc::clone(&running.campaign), trigger_datetime_created, group_id)
-        .map_err(|error| LedgerError::Refused(error.to_string()))?;
+        .map_err(|error| LedgerError::Refused(error.to_string().into()))?;
     Ok(Arc::new(template))
 }
 

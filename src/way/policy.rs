@@ -141,7 +141,7 @@ struct Permanent<'a> {
     name: &'static str,
     found: &'a str,
     /// What to do first.
-    before: &'static str,
+    before: &'a str,
     /// The failure in a row with which the lane halts.
     times: u32,
     /// What else resolves it: what it does, and the command, or the flag of `lane resolve`.
@@ -178,8 +178,9 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
         LaneError::Ledger(LedgerError::Duplicate(row)) => {
             ("duplicate-row", row, "find out who else writes to the feedback table", PERMANENT_FAILURES)
         }
-        LaneError::Ledger(LedgerError::Refused(text)) => {
-            ("feedback-refused", text, "mend what the feedback database refuses", PERMANENT_FAILURES)
+        LaneError::Ledger(LedgerError::Refused(refusal)) => {
+            let before = refusal.remedy.as_deref().unwrap_or("mend what the feedback database refuses");
+            ("feedback-refused", &refusal.found, before, PERMANENT_FAILURES)
         }
         LaneError::Broker(BrokerError::Refused(text)) => {
             ("kafka-refused", text, "mend what Kafka refuses", PERMANENT_FAILURES)

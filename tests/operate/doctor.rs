@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::operate::by_hand::{ByHand, json_of, status};
-use crate::support::{Campaign, Expected, Security, Setting, Stage, unique};
+use crate::support::{Campaign, Expected, Security, ServiceConfig, Setting, Stage, unique};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -49,11 +49,14 @@ fn where_everything_is_well_nothing_is_an_error_and_every_check_is_there() {
         "feedback-server",
         "feedback-recovery",
         "feedback-durability",
+        "feedback-encoding",
         "clock",
         "feedback-connections",
         "feedback-table",
         "feedback-rights",
         "feedback-index",
+        "feedback-try",
+        "ledger-try",
         "ledger-version",
         "ledger-rights",
         "ledger-belongs",
@@ -165,6 +168,7 @@ fn what_is_wrong_in_kafka_is_found() {
     let small = unique("small.");
     stage.kafka.create_topic(&small, 1, &[("max.message.bytes", "50000"), ("cleanup.policy", "compact")]);
     stage.config.set("kafka.topics", "notifications", small.as_str());
+    assert_finds(&stage, "kafka-durability", "warning", "__transaction_state has one replica", "min.insync.replicas");
     assert_finds(&stage, "kafka-message-size", "error", "50000", "max.message.bytes");
     assert_finds(&stage, "kafka-retention", "warning", "compacted", "cleanup.policy=delete");
     stage.config.set("kafka.topics", "notifications", "nowhere");
@@ -183,18 +187,27 @@ fn a_server_that_cannot_be_contacted_and_a_wrong_configuration_differ_in_the_sta
     assert_eq!(status(&stage.dinnerbell(&["doctor"])), 2);
 }
 
-/// Gives a role and the rig's user of Kafka exactly the printed rights, on topics that nobody else may use.
-fn grant(stage: &mut Stage) -> String {
-    let role = unique("granted_");
+/// Gives new users exactly the printed rights, on topics that nobody else may use: the service's to a role and the rig's user of Kafka, the
+/// operators' to a login of their own. The service's role, and what an operator's commands are configured with.
+fn grant(stage: &mut Stage) -> (String, ServiceConfig) {
+    let (role, operator) = (unique("granted_"), unique("operator_"));
     let password = stage.postgres.password.clone();
-    stage
-        .feedback
-        .execute(&format!("create role {role} login password '{password}'; revoke all on schema public from public"));
+    stage.feedback.execute(&format!(
+        "create role {role} login password '{password}'; create role {operator} login password '{password}';
+         revoke all on schema public from public"
+    ));
+    let scram = format!("SCRAM-SHA-512=[password={password}]");
+    let user = ["--alter", "--add-config", &scram, "--entity-type", "users", "--entity-name", &operator];
+    stage.kafka.tool("kafka.admin.ConfigCommand", &user);
+    let mut operators = stage.config.clone();
+    operators.set("kafka", "username", operator.as_str()).set("kafka", "password", password.as_str());
     for section in ["feedback", "subscribers"] {
-        let url = stage.feedback.url().replace("postgres://postgres@", &format!("postgres://{role}@"));
+        let url = |role: &str| stage.feedback.url().replace("postgres://postgres@", &format!("postgres://{role}@"));
+        operators.set(section, "url", url(&operator));
+        let url = url(&role);
         stage.config.set(section, "url", url);
     }
-    let script = stage.dinnerbell_ok(&["doctor", "--grants"]);
+    let script = stage.dinnerbell_ok(&["doctor", "--grants", "--operator", &operator]);
     let (sql, acls) = script.split_once("# Of Kafka").expect("both kinds of rights");
     stage.feedback.execute(sql);
     // Where nobody has a right everybody has: so somebody else has one first.
@@ -210,7 +223,7 @@ fn grant(stage: &mut Stage) -> String {
         let words: Vec<&str> = line.split(' ').collect();
         stage.kafka.tool(ACLS, &words[3..]);
     }
-    role
+    (role, operators)
 }
 
 const ACLS: &str = "org.apache.kafka.tools.AclCommand";
@@ -219,7 +232,7 @@ const ACLS: &str = "org.apache.kafka.tools.AclCommand";
 fn with_exactly_the_printed_rights_the_service_works_and_the_doctor_finds_no_error() {
     let mut stage = Stage::with(Setting { security: Security::SaslSsl, ..Setting::default() });
     stage.migrate();
-    let role = grant(&mut stage);
+    let (role, operators) = grant(&mut stage);
     let (status_of, ill) = doctor(&stage);
     assert_eq!(status_of, 0, "{ill:#?}");
     stage.subscribers.subscribe("pizzeria", 25);
@@ -231,9 +244,23 @@ fn with_exactly_the_printed_rights_the_service_works_and_the_doctor_finds_no_err
     stage.await_sinks(&expected, LONG);
     assert_eq!(stage.kafka.read_topic(&stage.dead_letters).len(), 1);
     service.stop();
-    // The operators' commands too.
+    // The operators' commands, with their own rights alone.
+    let services = std::mem::replace(&mut stage.config, operators);
     assert_eq!(json_of(&stage, &["verify"]).0, 0);
     assert_eq!(json_of(&stage, &["dead-letter", "replay", "--all"]).0, 0);
+    for command in [&["campaign", "list"][..], &["lane", "list"], &["pause"], &["resume"], &["dead-letter", "list"]] {
+        assert_eq!(json_of(&stage, command).0, 0, "{command:?}");
+    }
+    stage
+        .feedback
+        .execute("update dinnerbell.lane set halted = 'feedback-refused', halted_found = 'f', halted_remedy = 'r'");
+    stage.dinnerbell_ok(&["lane", "resolve", "0", "--from-kafka"]);
+    // Whoever has the service's secret can neither ring for a restaurant nor read who was told.
+    stage.config = services;
+    for command in [&["dead-letter", "replay", "--all", "--again"][..], &["verify"]] {
+        let refused = stage.dinnerbell(command);
+        assert_ne!(refused.status.code(), Some(0), "{command:?}: {}", String::from_utf8_lossy(&refused.stdout));
+    }
     // And not one right less.
     for (right, check) in [
         ("insert on table public.subscribers_feedback", "feedback-rights"),

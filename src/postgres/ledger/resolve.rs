@@ -293,8 +293,8 @@ impl OpenMending {
     /// Inserts the rows of these drafts, those that have none.
     pub async fn restore(&mut self, drafts: &[FoundDraft<'_>]) -> Result<(), LedgerError> {
         let sql = format!(
-            "insert into {} ({FEEDBACK_COLUMNS}) select distinct on (adv_campaign_id, client_id) {FEEDBACK_COLUMNS} from \
-             unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::text[], $10::int4[]) \
+            "insert into {} ({FEEDBACK_COLUMNS}, feedback) select distinct on (adv_campaign_id, client_id) {FEEDBACK_COLUMNS}, null from \
+             unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::text[], $10::int8[]) \
              as t ({FEEDBACK_COLUMNS}) where not exists (select 1 from {} f where {} \
              and f.client_id collate \"C\" = t.client_id and octet_length(f.adv_campaign_id) <= 256 and octet_length(f.client_id) <= 256) \
              order by adv_campaign_id, client_id returning adv_campaign_id",
@@ -317,13 +317,12 @@ impl OpenMending {
             time(|d| d.datetime_created),
         ];
         let clients = text(|d| d.client_id.to_string());
-        let formed: Vec<i32> =
-            drafts.iter().map(|d| i32::try_from(d.trigger_datetime_created).unwrap_or(i32::MAX)).collect();
+        let formed = time(|d| d.trigger_datetime_created);
         let mut parameters: Vec<Parameter<'_>> = Vec::with_capacity(10);
         parameters.extend(texts.iter().map(|column| (column as &(dyn ToSql + Sync), Type::TEXT_ARRAY)));
         parameters.extend(times.iter().map(|column| (column as &(dyn ToSql + Sync), Type::INT8_ARRAY)));
         parameters.push((&clients, Type::TEXT_ARRAY));
-        parameters.push((&formed, Type::INT4_ARRAY));
+        parameters.push((&formed, Type::INT8_ARRAY));
         for row in self.tx.query(&sql, &parameters).await? {
             *self.restored.entry(row.get(0)).or_default() += 1;
             self.mended.rows_restored += 1;

@@ -3,17 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::Row;
 use tokio_postgres::types::{Json, Type};
 
 use super::due::{DEAD_LETTER, dead_letter};
-use super::{CAMPAIGN, LOCKED_BY, NOW, OPEN, PostgresLedger, Turn, campaign, lost, rows};
+use super::{CAMPAIGN, LOCKED_BY, NOW, OPEN, PostgresLedger, Turn, campaign, lost, refused, rows};
 use crate::broker::{DeadLetterMessage, Lane};
 use crate::campaign::Window;
-use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, DraftTemplate, FEEDBACK_COLUMNS};
+use crate::draft::{Clients, DraftBatch, DraftTemplate};
 use crate::ledger::{
     LateQuestion, LedgerError, OpenRound, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed, StoredRound,
     Stretch,
@@ -22,9 +21,6 @@ use crate::postgres::connect::{Connection, Parameter, Transaction};
 use crate::postgres::errors::{PATIENCE, PostgresError};
 use crate::postgres::identity;
 use crate::postgres::predicate::of_campaign;
-
-/// Size of a frame of COPY, in bytes: larger ones gain nothing.
-const FRAME: usize = 128 << 10;
 
 /// The part of a round as it stands in `dinnerbell.round_part`.
 #[derive(Debug, Serialize)]
@@ -181,18 +177,8 @@ impl PostgresLedger {
     ) -> Result<i64, LedgerError> {
         let mut kept: BTreeMap<i32, i64> = parts.iter().map(|part| (part.part, part.drafts)).collect();
         let numbers: Vec<i32> = kept.keys().copied().collect();
-        let delete = |parts: &str, condition: String| {
-            format!(
-                "with gone as (delete from {} using {parts} where p.part = any($3) and {condition} and feedback is null \
-                 returning p.part) select part, count(*) from gone group by part",
-                self.feedback()
-            )
-        };
-        let round: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), (&seq, Type::INT8), (&numbers, Type::INT4_ARRAY)];
-        let (pages, late) = (delete(PARTS_WITH_DRAFTS, on_the_page()), delete(&late_ones(), named("p.client")));
-        let (pages, late) = futures_util::try_join!(tx.query(&pages, &round), tx.query(&late, &round))?;
-        for row in pages.iter().chain(&late) {
-            *kept.entry(row.get(0)).or_default() -= row.get::<_, i64>(1);
+        for (part, gone) in delete_rows(tx, &self.feedback(), own.lane, seq, &numbers).await? {
+            *kept.entry(part).or_default() -= gone;
         }
         set_parts_back(tx, own.lane, seq, &kept).await?;
         Ok(kept.values().sum())
@@ -241,6 +227,26 @@ impl Withdrawn {
     fn is_of(self, part: &StoredPart) -> bool {
         part.drafts > 0 && (!part.open || matches!(self, Self::Everything { .. }))
     }
+}
+
+/// Deletes the rows of some parts, but for those in which somebody answered: how many, with their part.
+pub(super) async fn delete_rows(
+    tx: &Connection,
+    feedback: &str,
+    lane: Lane,
+    seq: i64,
+    parts: &[i32],
+) -> Result<Vec<(i32, i64)>, PostgresError> {
+    let delete = |of: &str, condition: String| {
+        format!(
+            "with gone as (delete from {feedback} using {of} where p.part = any($3) and {condition} and feedback is null \
+             returning p.part) select part, count(*) from gone group by part"
+        )
+    };
+    let round: [Parameter<'_>; 3] = [(&lane, Type::INT4), (&seq, Type::INT8), (&parts, Type::INT4_ARRAY)];
+    let (pages, late) = (delete(PARTS_WITH_DRAFTS, on_the_page()), delete(&late_ones(), named("p.client")));
+    let (pages, late) = futures_util::try_join!(tx.query(&pages, &round), tx.query(&late, &round))?;
+    Ok(pages.iter().chain(&late).map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// Puts the counts and cursors of some parts' campaigns back to where they stood before the round. Of each part so many rows are kept.
@@ -391,6 +397,7 @@ pub(super) async fn complete(tx: &Transaction, own: Ownership, seq: i64) -> Resu
 pub struct PostgresRound {
     tx: Transaction,
     own: Ownership,
+    ledger: PostgresLedger,
     feedback: String,
     turn: Arc<Turn>,
     _permit: Option<OwnedSemaphorePermit>,
@@ -400,11 +407,17 @@ impl PostgresRound {
     pub(super) fn new(
         tx: Transaction,
         own: Ownership,
-        feedback: String,
-        turn: Arc<Turn>,
+        ledger: PostgresLedger,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        Self { tx, own, feedback, turn, _permit: permit }
+        let (feedback, turn) = (ledger.feedback(), ledger.turn_of(own.lane));
+        Self { tx, own, ledger, feedback, turn, _permit: permit }
+    }
+
+    /// How many rows the server took.
+    async fn copy_rows(&self, content: &RoundContent) -> Result<u64, PostgresError> {
+        let column = self.ledger.trigger_type(&self.tx).await?;
+        rows::copy(&self.tx, &self.feedback, column, content.parts.iter().map(|part| &part.drafts)).await
     }
 
     /// Compare-and-set of epoch and seq; the position as it stands under the lock.
@@ -517,25 +530,18 @@ impl OpenRound for PostgresRound {
     }
 
     async fn copy(&mut self, content: Arc<RoundContent>) -> Result<(), LedgerError> {
-        let sql = format!("copy {} ({FEEDBACK_COLUMNS}) from stdin (format binary)", self.feedback);
-        let mut copy = self.tx.copy_in(&sql).await?;
-        let mut frame = BytesMut::with_capacity(FRAME + FRAME / 4);
-        frame.extend_from_slice(&COPY_HEADER);
-        for part in &content.parts {
-            for client in part.drafts.clients.iter() {
-                part.drafts.template.row(client, &mut frame);
-                if frame.len() >= FRAME {
-                    copy.send(frame.split().freeze()).await?;
-                    frame.reserve(FRAME + FRAME / 4);
-                }
+        let copied = match self.copy_rows(&content).await {
+            Ok(copied) => copied,
+            Err(error) => {
+                // The table may have been altered.
+                self.ledger.forget_trigger_type();
+                return Err(refused::explain(&self.ledger.pool, error, &content).await.into());
             }
-        }
-        frame.extend_from_slice(&COPY_TRAILER);
-        copy.send(Bytes::from(frame)).await?;
-        let copied = copy.finish().await?;
+        };
         let drafts = content.drafts() as u64;
         if copied != drafts {
-            return Err(LedgerError::Damaged(format!("{drafts} rows were copied, the server took {copied}")));
+            let refused = refused::left_out(&self.tx, &self.ledger.pool, drafts, copied).await?;
+            return Err(refused::of_campaigns(refused, &content).into());
         }
         Ok(())
     }

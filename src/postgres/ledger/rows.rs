@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use bytes::{Bytes, BytesMut};
 use tokio_postgres::types::Type;
 
-use crate::draft::Clients;
+use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, TriggerType, copy_into};
 use crate::ledger::{LateQuestion, Stretch};
-use crate::postgres::connect::{Connection, Parameter, place};
+use crate::postgres::connect::{Connection, Parameter, Transaction, place};
 use crate::postgres::errors::{PATIENCE, PostgresError};
 use crate::postgres::predicate::of_campaign;
 
@@ -41,6 +42,37 @@ pub(in crate::postgres) async fn count(
         }
     }
     Ok(rows)
+}
+
+/// Size of a frame of COPY, in bytes: larger ones gain nothing.
+const FRAME: usize = 128 << 10;
+
+/// Copies the rows of these drafts; how many the server took.
+pub(super) async fn copy<'a>(
+    tx: &Transaction,
+    feedback: &str,
+    column: TriggerType,
+    batches: impl Iterator<Item = &'a DraftBatch>,
+) -> Result<u64, PostgresError> {
+    let mut copy = tx.copy_in(&copy_into(feedback)).await?;
+    let mut frame = BytesMut::with_capacity(FRAME + FRAME / 4);
+    frame.extend_from_slice(&COPY_HEADER);
+    for batch in batches {
+        let rows = batch.template.rows(column).map_err(|error| {
+            let remedy = format!("alter table {feedback} alter column trigger_datetime_created type int8");
+            PostgresError::refused(error.to_string()).mended_by(remedy)
+        })?;
+        for client in batch.clients.iter() {
+            rows.append(client, &mut frame);
+            if frame.len() >= FRAME {
+                copy.send(frame.split().freeze()).await?;
+                frame.reserve(FRAME + FRAME / 4);
+            }
+        }
+    }
+    frame.extend_from_slice(&COPY_TRAILER);
+    copy.send(Bytes::from(frame)).await?;
+    copy.finish().await
 }
 
 /// Those who have a feedback row for the campaign, among the clients of each stretch. One statement looks along the index stretch by stretch:

@@ -1,0 +1,299 @@
+//! Whether topics will do: one judgement for all who look at them. `run` refuses what cannot work and says in its log what can lose something;
+//! `doctor` prints all of it.
+
+use std::collections::BTreeMap;
+
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+
+use super::client::{self, ASK, Observer};
+use crate::config::kafka_client::Role;
+use crate::config::{self, Topics};
+use crate::draft::LARGEST_MESSAGE;
+use crate::finding::Findings;
+
+/// What a topic takes unless it is configured otherwise.
+pub const DEFAULT_LIMIT: usize = 1_048_588;
+/// What a batch adds to its messages.
+pub const BATCH_FRAME: usize = 1_024;
+/// Kafka's own topics: the marks of lanes, and the fates of transactions.
+pub const INTERNAL: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+/// Input that is deleted sooner than this may be gone before anybody has mended what stands still, in milliseconds.
+const SHORT_RETENTION: i64 = 86_400_000;
+
+/// What is known of a topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// The replicas of the partition that has fewest.
+    pub replicas: usize,
+    /// What it is configured with; none where this user may not read it.
+    pub settings: Option<BTreeMap<String, String>>,
+}
+
+impl Topic {
+    /// Its max.message.bytes, where this user may read it.
+    pub fn max_message_bytes(&self) -> Option<usize> {
+        self.setting("max.message.bytes")?.parse().ok()
+    }
+
+    fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.as_ref()?.get(name).map(String::as_str)
+    }
+
+    fn number(&self, name: &str) -> Option<i64> {
+        self.setting(name)?.parse().ok()
+    }
+
+    /// Whether it is compacted, as far as this user may know.
+    pub fn is_compacted(&self) -> bool {
+        self.setting("cleanup.policy").is_some_and(|policy| policy.contains("compact"))
+    }
+}
+
+/// Partitions, and the replicas of the one that has fewest.
+pub fn shape(consumer: &BaseConsumer<Observer>, name: &str) -> KafkaResult<(i32, usize)> {
+    let metadata = consumer.fetch_metadata(Some(name), ASK)?;
+    let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+    let topic = metadata.topics().iter().find(|topic| topic.name() == name).ok_or(unknown)?;
+    if let Some(error) = topic.error() {
+        return Err(KafkaError::MetadataFetch(error.into()));
+    }
+    let replicas = topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
+    let partitions = i32::try_from(topic.partitions().len()).expect("the protocol counts partitions in 32 bits");
+    Ok((partitions, replicas))
+}
+
+/// What topics are configured with, those whose configuration this user may read.
+pub async fn settings(kafka: &config::Kafka, topics: &[&str]) -> BTreeMap<String, BTreeMap<String, String>> {
+    let settings = client::settings(kafka, Role::Producer, "admin", &[], &[]);
+    let Ok(admin) = settings.create_with_context::<_, AdminClient<Observer>>(Observer::default()) else {
+        return BTreeMap::new();
+    };
+    let asked: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
+    let answered = admin.describe_configs(&asked, &options).await;
+    let values = |topic: ConfigResource| {
+        let OwnedResourceSpecifier::Topic(name) = topic.specifier else { return None };
+        let entries = topic.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
+        Some((name, entries.collect()))
+    };
+    let read = answered.into_iter().flatten().flatten().filter_map(values).collect();
+    // Its end waits for a thread.
+    let _ = tokio::task::spawn_blocking(move || drop(admin)).await;
+    read
+}
+
+/// Judges the topics of the configuration, as far as they are known.
+pub fn judge(topics: &Topics, known: &[Topic], found: &mut Findings) {
+    let of = |name: &str| known.iter().find(|topic| topic.name == name);
+    for topic in known {
+        durability(topic, found);
+        if topic.settings.is_none() {
+            found.ok(
+                "kafka-settings",
+                format!(
+                    "the settings of topic {} may not be read (DescribeConfigs), so they were not checked",
+                    topic.name
+                ),
+            );
+        }
+    }
+    let (campaigns, letters) = (of(&topics.campaigns), topics.dead_letters.as_deref().and_then(of));
+    if let Some(drafts) = of(&topics.notifications) {
+        size_of_drafts(drafts, found);
+        kept_drafts(drafts, found);
+    }
+    if let Some(campaigns) = campaigns {
+        kept_campaigns(campaigns, found);
+    }
+    if let (Some(campaigns), Some(letters)) = (campaigns, letters) {
+        dead_letters(campaigns, letters, found);
+    }
+}
+
+/// What a broker's loss can take with it: of our topics, and of Kafka's own.
+pub fn durability(topic: &Topic, found: &mut Findings) {
+    let name = &topic.name;
+    if topic.replicas == 1 {
+        found.warn(
+            "kafka-durability",
+            format!("topic {name} has one replica: what a broker loses is lost"),
+            "kafka-reassign-partitions.sh: three replicas, and min.insync.replicas = 2",
+        );
+    } else if topic.number("min.insync.replicas") == Some(1) {
+        found.warn(
+            "kafka-durability",
+            format!("topic {name} has min.insync.replicas = 1: the loss of one broker can take what was acknowledged with it"),
+            format!("kafka-configs.sh --alter --topic {name} --add-config min.insync.replicas=2"),
+        );
+    }
+    if topic.setting("unclean.leader.election.enable") == Some("true") {
+        found.warn(
+            "kafka-durability",
+            format!("topic {name} lets a replica lead that is behind (unclean.leader.election.enable): acknowledged messages are lost then"),
+            format!("kafka-configs.sh --alter --topic {name} --add-config unclean.leader.election.enable=false"),
+        );
+    }
+}
+
+/// A draft that does not fit would halt its lane in the middle of a campaign.
+fn size_of_drafts(drafts: &Topic, found: &mut Findings) {
+    let (name, needed) = (&drafts.name, LARGEST_MESSAGE + BATCH_FRAME);
+    let Some(most) = drafts.max_message_bytes() else { return };
+    match most >= needed {
+        true => found.ok(
+            "kafka-message-size",
+            format!("topic {name} takes messages of {most} bytes; the largest draft has {needed}"),
+        ),
+        false => found.fail(
+            "kafka-message-size",
+            format!("topic {name} (kafka.topics.notifications) cannot take every draft: its max.message.bytes is {most}, and the largest draft has {needed}"),
+            format!("kafka-configs.sh --alter --topic {name} --add-config max.message.bytes={DEFAULT_LIMIT}"),
+        ),
+    }
+}
+
+fn kept_drafts(drafts: &Topic, found: &mut Findings) {
+    let name = &drafts.name;
+    if drafts.is_compacted() {
+        found.warn(
+            "kafka-retention",
+            format!("topic {name} is compacted: of all drafts of a client only the last stays"),
+            format!("kafka-configs.sh --alter --topic {name} --add-config cleanup.policy=delete"),
+        );
+    }
+    if let Some(retention) = drafts.number("retention.ms") {
+        let kept = days(retention);
+        found.ok(
+            "kafka-retention",
+            format!("topic {name} keeps drafts {kept}: so far back `verify` and `lane resolve --from-kafka` can see"),
+        );
+    }
+}
+
+fn kept_campaigns(campaigns: &Topic, found: &mut Findings) {
+    let (name, Some(retention)) = (&campaigns.name, campaigns.number("retention.ms")) else { return };
+    let told = format!(
+        "topic {name} keeps campaigns {}: a lane that stands still for longer loses what it has not read",
+        days(retention)
+    );
+    match (0..SHORT_RETENTION).contains(&retention) {
+        true => found.warn(
+            "kafka-retention",
+            told,
+            format!("kafka-configs.sh --alter --topic {name} --add-config retention.ms=604800000"),
+        ),
+        false => found.ok("kafka-retention", told),
+    }
+}
+
+fn dead_letters(campaigns: &Topic, letters: &Topic, found: &mut Findings) {
+    let name = &letters.name;
+    if letters.is_compacted() {
+        let told = format!(
+            "topic {name} is compacted: each dead letter has a key of its own there, and its first one in a header"
+        );
+        found.ok("kafka-retention", told);
+    }
+    if let (Some(arrives), Some(leaves)) = (campaigns.max_message_bytes(), letters.max_message_bytes())
+        && leaves < arrives
+    {
+        found.warn(
+            "kafka-message-size",
+            format!("topic {name} takes {leaves} bytes, less than the {arrives} of {}: a larger dead letter is sent without its value", campaigns.name),
+            format!("kafka-configs.sh --alter --topic {name} --add-config max.message.bytes={}", arrives + 4_096),
+        );
+    }
+}
+
+fn days(millis: i64) -> String {
+    match millis {
+        ..0 => "for ever".to_owned(),
+        millis => format!("for {:.1} days", millis as f64 / 86_400_000.0),
+    }
+}
+
+/// Whether what goes to the brokers can be read on its way.
+pub fn encryption(kafka: &config::Kafka, found: &mut Findings) {
+    let encrypted = kafka.security_protocol.ends_with("SSL");
+    let leaves = kafka.bootstrap_servers.split(',').any(|server| !is_of_this_machine(host_of(server)));
+    if !encrypted && leaves {
+        found.warn(
+            "kafka-tls",
+            format!("the connection to {} is not encrypted, and leaves this machine", kafka.bootstrap_servers),
+            "set kafka.security_protocol to SASL_SSL or SSL, with kafka.ca_file where the CA is a private one",
+        );
+    }
+}
+
+fn host_of(server: &str) -> &str {
+    let server = server.trim().rsplit_once("://").map_or(server.trim(), |(_, server)| server);
+    server.rsplit_once(':').map_or(server, |(host, _)| host)
+}
+
+/// Whether a name or an address, as a configuration gives it, is this machine's own.
+pub fn is_of_this_machine(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let address = host.parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Status;
+
+    fn topic(name: &str, replicas: usize, settings: &[(&str, &str)]) -> Topic {
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Topic { name: name.to_owned(), partitions: 1, replicas, settings: Some(settings) }
+    }
+
+    fn judged(drafts: Topic, letters: Topic) -> Vec<(Status, String)> {
+        let topics = Topics {
+            campaigns: "in".to_owned(),
+            notifications: "out".to_owned(),
+            dead_letters: Some("dead".to_owned()),
+        };
+        let mut found = Findings::default();
+        let campaigns = topic("in", 3, &[("min.insync.replicas", "2"), ("retention.ms", "3600000")]);
+        judge(&topics, &[campaigns, drafts, letters], &mut found);
+        found.into_all().into_iter().map(|finding| (finding.status, finding.found)).collect()
+    }
+
+    #[test]
+    fn each_topic_that_can_lose_something_is_warned_of_and_one_that_cannot_take_a_draft_is_an_error() {
+        let drafts = topic("out", 3, &[("min.insync.replicas", "1"), ("max.message.bytes", "1000")]);
+        let letters =
+            topic("dead", 1, &[("cleanup.policy", "compact,delete"), ("unclean.leader.election.enable", "true")]);
+        let found = judged(drafts, letters);
+        for (status, words) in [
+            (Status::Warning, "topic in keeps campaigns for 0.0 days"),
+            (Status::Warning, "topic out has min.insync.replicas = 1"),
+            (Status::Error, "topic out (kafka.topics.notifications) cannot take every draft"),
+            (Status::Warning, "topic dead has one replica"),
+            (Status::Ok, "topic dead is compacted: each dead letter has a key of its own"),
+            (Status::Warning, "topic dead lets a replica lead that is behind"),
+        ] {
+            assert!(found.iter().any(|(of, told)| *of == status && told.contains(words)), "{words}: {found:#?}");
+        }
+        assert!(LARGEST_MESSAGE + BATCH_FRAME < DEFAULT_LIMIT, "what a topic takes by default is enough");
+    }
+
+    #[test]
+    fn a_connection_leaves_this_machine_unless_every_broker_is_on_it() {
+        for (servers, local) in [
+            ("localhost:9092", true),
+            ("127.0.0.1:9092,[::1]:9092", true),
+            ("PLAINTEXT://localhost:9092", true),
+            ("localhost:9092, kafka.example.com:9092", false),
+            ("10.0.0.1:9092", false),
+        ] {
+            assert_eq!(servers.split(',').all(|server| is_of_this_machine(host_of(server))), local, "{servers}");
+        }
+    }
+}
