@@ -160,6 +160,8 @@ async fn start(
     let letters = config.kafka.topics.dead_letters.is_some();
     let ledger = PostgresLedger::new(feedback, clock.clone(), owner, config.kafka.group_id.clone(), letters);
     patiently(board, Need::Ledger, stop, || async { claim(config, &broker, &ledger).await }).await?;
+    // Not before: nothing is tried in a table that is another's.
+    patiently(board, Need::Feedback, stop, || async { trial(feedback_keeps_drafts(ledger.pool()).await) }).await?;
     // Known before the first lane is entered: an instance that starts while all sending is paused plans nothing.
     let look = patiently(board, Need::Ledger, stop, || async { trial(brake::look(&ledger, &clock).await) }).await?;
     looks.send_replace(look);
@@ -200,19 +202,23 @@ async fn is_encrypted(pool: &Pool, database: &Database) -> Result<(), PostgresEr
     Ok(())
 }
 
-/// The ledger and the feedback table are there, are ours to read and write, and keep what is written.
+/// The ledger and the feedback table are there, and are ours to read and write.
 async fn feedback_will_do(config: &Config, feedback: &Pool) -> Result<(), PostgresError> {
     needs::of_encoding(feedback).await?;
     migrate::schema_is_current(feedback).await?;
     needs::of_ledger(feedback).await?;
     needs::of_feedback(feedback).await?;
+    is_encrypted(feedback, &config.feedback).await
+}
+
+/// The feedback table, which is the ledger's own by now, and the ledger keep what is written.
+async fn feedback_keeps_drafts(feedback: &Pool) -> Result<(), PostgresError> {
     if migrate::feedback_index(feedback).await? == FeedbackIndex::Missing {
         return Err(PostgresError::refused(format!(
             "{}: the index that keeps each (campaign, client) once is missing; run `dinnerbell migrate`",
             feedback.address()
         )));
     }
-    is_encrypted(feedback, &config.feedback).await?;
     let mut found = Findings::default();
     probe::ledger(feedback, &mut found).await?;
     probe::feedback(feedback, &mut found).await?;

@@ -29,15 +29,17 @@ pub(super) async fn examine(config: &Config, pool: &Pool, found: &mut Findings) 
 }
 
 async fn look(config: &Config, pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {
-    // What is not allowed would be refused once more.
-    if rights(pool, found).await? {
+    let may_write = rights(pool, found).await?;
+    let claim = claim_of(pool, &config.kafka).await?;
+    // What is not allowed would be refused once more, and nothing is tried in a table that is another's.
+    if may_write && claim.is_ok() {
         probe::ledger(pool, found).await?;
         let index = feedback_index(pool).await?;
         if missing_in_feedback(pool).await?.is_empty() && index != FeedbackIndex::Missing {
             probe::feedback(pool, found).await?;
         }
     }
-    match claim_of(pool, &config.kafka).await? {
+    match claim {
         Ok(Some(_)) => found.ok("ledger-belongs", "the ledger is that of this group and these topics"),
         Ok(None) => found.ok("ledger-belongs", "no service has used the ledger yet: the first start claims it"),
         Err(why) => found.fail(
