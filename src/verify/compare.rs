@@ -342,7 +342,7 @@ mod tests {
         assert_eq!((left(&compared, 3), left(&compared, 4)), ((1, 0), (0, 1)));
         let published = BTreeMap::from([(0, 4)]);
         let overdue = compared.unsettled.into_overdue(&published);
-        assert_eq!(overdue.map(Result::unwrap).flatten().collect::<Vec<_>>(), [entry(Kind::Row)]);
+        assert_eq!(overdue.flat_map(Result::unwrap).collect::<Vec<_>>(), [entry(Kind::Row)]);
     }
 
     #[test]

@@ -163,18 +163,17 @@ async fn a_round_waits_for_its_own_lanes_intake_however_long_that_takes() {
     let conflict = Campaign { adv_campaign_content: "another one".to_owned(), ..version("a", 1) };
     let received = [version("b", 1), conflict, version("z", 2)];
     let head = RoundHead { seq: 1, revision: 0, checksum: content.checksum() };
-    let sealed = async {
-        wait_for_waiting(&database, 1).await;
-        open.seal(head, content).await
-    };
     let held_up = async {
-        wait_for_waiting(&database, 1).await;
         for transaction in in_the_way {
             sleep(EACH).await; // as a busy server takes its time
             transaction.rollback().await.unwrap();
         }
     };
-    let ((), sealed, ()) = tokio::join!(take_in(&ledger, owner, 2, &received), sealed, held_up);
+    let meanwhile = async {
+        wait_for_waiting(&database, 1).await;
+        tokio::join!(open.seal(head, content), held_up).0
+    };
+    let ((), sealed) = tokio::join!(take_in(&ledger, owner, 2, &received), meanwhile);
     assert!(matches!(sealed, Ok(Sealed::Recorded { .. })), "{sealed:?}");
     assert_eq!(database.number("select count(*) from dinnerbell.dead_letter"), 1);
     assert_eq!(database.number("select count(*) from dinnerbell.change"), 1);
