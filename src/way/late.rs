@@ -96,6 +96,8 @@ impl<B, L: Ledger, A: Audience, C: Clock> Repass<'_, B, L, A, C> {
     /// Takes up the campaigns whose newcomers found no room, those that a new owner passes, and those that are due.
     async fn take_up(&mut self) -> Result<(), LaneError> {
         let Self { deps, own, .. } = *self;
+        // The call first: whoever calls after what is taken up here is heard with the next one.
+        self.due |= self.work.repass_called().now_or_never().is_some();
         let missed = self.work.take_missed();
         if missed.everywhere {
             self.passes.all_again();
@@ -113,7 +115,6 @@ impl<B, L: Ledger, A: Audience, C: Clock> Repass<'_, B, L, A, C> {
             let open = deps.ledger.open_after(own, after.as_ref(), AT_ONCE).await?;
             self.passes.walked(open, AT_ONCE);
         }
-        self.due |= self.work.repass_called().now_or_never().is_some();
         if self.due && !self.passes.is_full() {
             let due = deps.ledger.due_repass(own, &self.passes.ids(), AT_ONCE).await?;
             // As many as were asked for: there may be more behind them.

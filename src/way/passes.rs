@@ -139,7 +139,7 @@ impl Passes {
     /// Every open campaign of the lane is passed, or passed again. A walk that is under way is finished first, so that however often this is
     /// asked for, each campaign has its turn.
     pub fn all_again(&mut self) {
-        self.of.values_mut().for_each(|pass| pass.again = pass.cursor.is_some());
+        self.of.values_mut().for_each(|pass| pass.again = true);
         match self.walk {
             Walk::Over => self.walk = Walk::Begins,
             Walk::Begins => {}
