@@ -180,6 +180,18 @@ impl Kind {
     }
 }
 
+/// How many ids the sequence leaves out before a favourite: none, less than the sweep reads again when it begins, or more than it goes back for lanes
+/// of another instance.
+fn ids_left_out(random: &mut Random) -> i64 {
+    match random.chance(500) {
+        true => match random.between(0, 2_000) {
+            few @ 0..=1_000 => few,
+            many => many * 200,
+        },
+        false => 0,
+    }
+}
+
 impl Plan {
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x5eed);
@@ -278,7 +290,7 @@ impl Plan {
                     if late && random.chance(300) && !self.orderly { random.between(0, 20_000) } else { 0 };
                 let times = if random.chance(100) { 2 } else { 1 };
                 for _ in 0..times {
-                    let gap = if random.chance(500) { random.between(0, 2_000) } else { 0 };
+                    let gap = ids_left_out(random);
                     let (client, restaurant) = (name.clone(), restaurant.to_owned());
                     self.at(millis, Event::Favour { client, restaurant, commits_in, gap });
                 }
@@ -415,7 +427,7 @@ impl Plan {
         for number in 0..random.between(10, 30) {
             let client = format!("k{:02}n{number}", random.below(35));
             let restaurant = (*random.pick(&["r0", "r0", "r1", "nobody"])).to_owned();
-            let gap = if random.chance(500) { random.between(0, 2_000) } else { 0 };
+            let gap = ids_left_out(random);
             self.at(random.between(500, 45_000), Event::Favour { client, restaurant, commits_in: 0, gap });
         }
         let kind = random.below(5);
