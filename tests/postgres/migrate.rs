@@ -215,7 +215,9 @@ fn a_ledger_of_an_earlier_version_is_brought_up_to_date_when_whoever_reads_it_is
     // As the fourth version left it.
     database.execute(
         "delete from dinnerbell.migrations where version > 4; drop index dinnerbell.campaign_uncounted;
-         create index campaign_uncounted on dinnerbell.campaign (lane) where unsent is null and state in ('expired', 'closed')",
+         create index campaign_uncounted on dinnerbell.campaign (lane) where unsent is null and state in ('expired', 'closed');
+         alter table dinnerbell.dead_letter drop column bytes, drop column left_out, drop column value_size, drop column value_sha256;
+         alter table dinnerbell.lane drop column round_bytes",
     );
     let mut reader = Writer::start(&database);
     reader.say("begin; lock table dinnerbell.campaign in access share mode;");
