@@ -49,6 +49,9 @@ fn records_that_a_senders_open_transaction_holds_back_are_said_to_wait_and_taken
     assert!(metrics.contains("\ndinnerbell_lane_held_back_records{lane=\"0\"} 2\n"), "{metrics}");
     assert!(metrics.contains("\ndinnerbell_lane_lag_records{lane=\"0\"} 2\n"), "{metrics}");
     assert!(metrics.contains("\ndinnerbell_lanes 1\n"), "{metrics}");
+    let doctor = stage.dinnerbell(&["doctor"]);
+    let found = String::from_utf8_lossy(&doctor.stdout);
+    assert!(doctor.status.success() && found.contains("2 in partition 0 from offset 0 on"), "{found}");
     sender.commit_transaction(WAIT).expect("the broker answers");
     let clients = stage.subscribers.clients_of("deli");
     let mut expected = Expected::from([(&campaign, clients.clone())]);

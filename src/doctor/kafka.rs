@@ -14,6 +14,7 @@ use super::Findings;
 use crate::broker::{BrokerError, Lane};
 use crate::config::kafka_client::Role;
 use crate::config::{self, Config};
+use crate::file_limit;
 use crate::kafka::client::{self, ASK, Observer};
 use crate::kafka::topics::{self, INTERNAL, Topic};
 
@@ -21,12 +22,16 @@ use crate::kafka::topics::{self, INTERNAL, Topic};
 const READ: Duration = Duration::from_secs(2);
 /// How long the check of transactional ids may take.
 const TAKE_OVER: Duration = Duration::from_secs(15);
+/// A transaction that holds records back for this long is no ordinary one.
+const HELD: Duration = Duration::from_secs(2);
+
 /// Looks at Kafka; where it answers, with the id of its cluster and the number of partitions of the campaigns topic.
 pub(super) async fn examine(config: &Config, found: Findings) -> (Findings, Option<(String, Lane)>) {
     let kafka = config.kafka.clone();
+    let connections = config.feedback.max_connections + config.subscribers.max_connections;
     let nothing = found.another();
     // librdkafka blocks.
-    let asked = tokio::task::spawn_blocking(move || ask(&kafka, found)).await;
+    let asked = tokio::task::spawn_blocking(move || ask(&kafka, connections, found)).await;
     let (mut found, cluster) = asked.unwrap_or_else(|error| {
         let mut found = nothing;
         found.refused("kafka-connection", error);
@@ -37,7 +42,7 @@ pub(super) async fn examine(config: &Config, found: Findings) -> (Findings, Opti
     (found, Some((cluster.id, cluster.lanes)))
 }
 
-fn ask(kafka: &config::Kafka, mut found: Findings) -> (Findings, Option<Cluster>) {
+fn ask(kafka: &config::Kafka, connections: usize, mut found: Findings) -> (Findings, Option<Cluster>) {
     let asking = match Asking::start(kafka) {
         Ok(asking) => asking,
         Err(error) => {
@@ -82,6 +87,7 @@ fn ask(kafka: &config::Kafka, mut found: Findings) -> (Findings, Option<Cluster>
     });
     let internal = internal.collect();
     if lanes > 0 {
+        held_back(kafka, &asking, lanes, &mut found);
         tell("kafka-read", "the campaigns topic may be read", asking.read(&topics.campaigns), &mut found);
         tell(
             "kafka-group",
@@ -89,6 +95,7 @@ fn ask(kafka: &config::Kafka, mut found: Findings) -> (Findings, Option<Cluster>
             asking.offsets(&topics.campaigns, lanes),
             &mut found,
         );
+        files(connections, asking.brokers(), lanes, &mut found);
     }
     tell(
         "kafka-transactions",
@@ -109,6 +116,56 @@ struct Cluster {
     internal: Vec<Topic>,
 }
 
+/// Warns of records that a sender's open transaction holds back: looked for twice, since ordinary ones end meanwhile.
+fn held_back(kafka: &config::Kafka, stable: &Asking, lanes: Lane, found: &mut Findings) {
+    let topic = &kafka.topics.campaigns;
+    let look = |every: &Asking| -> Result<Vec<(i64, i64)>, BrokerError> {
+        (0..lanes).map(|lane| Ok((every.end(topic, lane)?, stable.end(topic, lane)?))).collect()
+    };
+    let looked = Asking::with(kafka, "read_uncommitted").and_then(|every| {
+        let first = look(&every)?;
+        if first.iter().all(|(log, stable)| log <= stable) {
+            return Ok(Vec::new());
+        }
+        std::thread::sleep(HELD);
+        Ok((0..lanes).zip(first).zip(look(&every)?).collect())
+    });
+    let looked = match looked {
+        Ok(looked) => looked,
+        Err(error) => return found.refused("kafka-held-back", error),
+    };
+    let held: Vec<String> = looked
+        .into_iter()
+        .filter(|((_, (_, before)), (log, stable))| log > stable && before == stable)
+        .map(|((lane, _), (log, stable))| format!("{} in partition {lane} from offset {stable} on", log - stable))
+        .collect();
+    match held.is_empty() {
+        true => found.ok("kafka-held-back", format!("no sender's open transaction holds back records of {topic}")),
+        false => found.warn(
+            "kafka-held-back",
+            format!("a sender's open transaction holds back records of topic {topic}: {}; nobody can read them", held.join("; ")),
+            "end the sender, or wait for its transaction.timeout.ms; one that never ends: kafka-transactions.sh find-hanging, then abort",
+        ),
+    }
+}
+
+/// Whether one instance may have enough files for all lanes.
+fn files(connections: usize, brokers: Result<usize, BrokerError>, lanes: Lane, found: &mut Findings) {
+    let brokers = match brokers {
+        Ok(brokers) => brokers as u64,
+        Err(error) => return found.refused("open-files", error),
+    };
+    let (lanes, connections, limit) = (u64::try_from(lanes).unwrap_or(0), connections as u64, file_limit::highest());
+    let needed = file_limit::needed(lanes, brokers, connections);
+    match file_limit::judge(limit, lanes, brokers, connections) {
+        Some((what, remedy)) => found.warn("open-files", format!("{what}, as this command was started"), remedy),
+        None => found.ok(
+            "open-files",
+            format!("one instance with all {lanes} lanes needs about {needed} open files, and may have them"),
+        ),
+    }
+}
+
 fn tell(check: &'static str, well: &str, tried: Result<(), BrokerError>, found: &mut Findings) {
     match tried {
         Ok(()) => found.ok(check, well),
@@ -124,13 +181,17 @@ struct Asking {
 
 impl Asking {
     fn start(kafka: &config::Kafka) -> Result<Self, BrokerError> {
+        Self::with(kafka, "read_committed")
+    }
+
+    fn with(kafka: &config::Kafka, isolation: &str) -> Result<Self, BrokerError> {
         let observer = Observer::default();
         let settings = client::settings(
             kafka,
             Role::Consumer,
             "doctor",
             &[],
-            &[("group.id", &kafka.group_id), ("enable.auto.commit", "false"), ("isolation.level", "read_committed")],
+            &[("group.id", &kafka.group_id), ("enable.auto.commit", "false"), ("isolation.level", isolation)],
         );
         let consumer = settings
             .create_with_context(observer.clone())
@@ -158,6 +219,20 @@ impl Asking {
                 (Ok(_), None, None) => return Err(BrokerError::Passing(format!("{doing}: no id of a cluster"))),
             }
         }
+    }
+
+    /// Behind the last record that may be read.
+    fn end(&self, topic: &str, lane: Lane) -> Result<i64, BrokerError> {
+        let watermarks = self.consumer.fetch_watermarks(topic, lane, ASK);
+        Ok(watermarks
+            .map_err(|error| self.explain(&format!("reading the end of partition {lane} of {topic}"), &error))?
+            .1)
+    }
+
+    /// How many brokers the cluster has.
+    fn brokers(&self) -> Result<usize, BrokerError> {
+        let metadata = self.consumer.fetch_metadata(Some("__consumer_offsets"), ASK);
+        Ok(metadata.map_err(|error| self.explain("counting the brokers", &error))?.brokers().len())
     }
 
     /// Partitions, and the replicas of the one that has fewest.

@@ -69,12 +69,14 @@ fn where_everything_is_well_nothing_is_an_error_and_every_check_is_there() {
         "ids-and-times",
         "kafka-connection",
         "kafka-topics",
+        "kafka-held-back",
         "kafka-read",
         "kafka-group",
         "kafka-transactions",
         "kafka-message-size",
         "kafka-retention",
         "kafka-isolation",
+        "open-files",
     ] {
         let found = findings.iter().find(|finding| finding["check"] == check);
         assert!(found.is_some_and(|found| found["status"] != "error"), "{check}: {found:?}");
