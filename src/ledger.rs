@@ -74,6 +74,20 @@ pub struct Entered {
     pub round_bytes: Option<i64>,
     /// Why the lane stands still, if it was halted and not resolved.
     pub halt: Option<Halt>,
+    /// Which comparison of the ledger with Kafka stands: another server, or commits that are missing, begins a new one.
+    pub comparison: String,
+    /// Whether the lane was compared in it.
+    pub compared: bool,
+}
+
+/// What stops all sending of every instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Brakes {
+    /// An operator paused it.
+    pub paused: bool,
+    /// The ledger is on a server on which not every lane was compared with Kafka yet, or commits are missing in a lane: it may know less than
+    /// was told, so nothing is sent and nothing is taken in.
+    pub held: bool,
 }
 
 /// A lane that stands still until an operator resolves it.
@@ -85,6 +99,16 @@ pub struct Halt {
     pub found: String,
     /// What to do.
     pub remedy: String,
+}
+
+/// Names of the halts that say that the ledger lost commits: what they told is known to Kafka alone until the lane is resolved.
+pub const LOSSES: [&str; 3] = ["kafka-ahead", "other-content", "other-ledger"];
+
+impl Halt {
+    /// Whether it says that the ledger lost commits.
+    pub fn is_loss(&self) -> bool {
+        LOSSES.contains(&self.name.as_str())
+    }
 }
 
 /// A campaign that may get drafts now.
@@ -208,8 +232,8 @@ pub struct Waiting {
     pub changes: Vec<Lane>,
     /// Lanes in which a re-pass is due.
     pub repasses: Vec<Lane>,
-    /// Lanes that somebody else took, if only to give them something, or all of them where the feedback table is not the ledger's: whoever runs
-    /// one is to find out.
+    /// Lanes that do not stand as they were entered: somebody else took one, if only to give it something, the server is another one, or
+    /// the lane is to be compared with Kafka again; all of them where the feedback table is not the ledger's. Whoever runs one enters it anew.
     pub taken: Vec<Lane>,
 }
 
@@ -416,6 +440,9 @@ pub enum LedgerError {
     /// A stored round does not match its own count and checksum.
     #[error("{0}")]
     Damaged(String),
+    /// Nothing is taken in until every lane was compared with Kafka.
+    #[error("all sending and intake are held until every lane was compared with Kafka")]
+    OnHold,
 }
 
 /// The clients of a campaign in `(after, upto]`, by `client_id COLLATE "C"`.
@@ -461,7 +488,7 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// What there is to do, at most `most` campaigns. Scheduled campaigns whose start has come become active here, and ended ones expire or close.
     fn due(&self, own: Ownership, most: usize) -> impl Future<Output = Result<Due, LedgerError>> + Send;
-    /// Records what arrived, and moves the position.
+    /// Records what arrived, and moves the position. [`LedgerError::OnHold`] while all is held: nothing is recorded.
     fn intake(
         &self,
         own: Ownership,
@@ -507,7 +534,7 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         most: usize,
     ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
     /// What waits for these lanes.
-    fn waiting(&self, lanes: &[Lane]) -> impl Future<Output = Result<Waiting, LedgerError>> + Send;
+    fn waiting(&self, lanes: &[Ownership]) -> impl Future<Output = Result<Waiting, LedgerError>> + Send;
     /// Which of the restaurants have an open campaign, and in which of the lanes.
     fn open_restaurants(
         &self,
@@ -530,8 +557,15 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     fn swept(&self, lanes: &[Lane]) -> impl Future<Output = Result<Option<i64>, LedgerError>> + Send;
     /// The sweep has handed on everybody up to this id to these lanes, as far as they are ours.
     fn note_swept(&self, lanes: &[Lane], upto: i64) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// Whether an operator paused all sending.
-    fn paused(&self) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    /// Whether all sending stands still, and why.
+    fn brakes(&self) -> impl Future<Output = Result<Brakes, LedgerError>> + Send;
+    /// The lane was compared with Kafka behind all former owners, and no commit of it is missing. With the last of so many lanes the hold ends.
+    fn note_compared(
+        &self,
+        own: Ownership,
+        comparison: &str,
+        lanes: Lane,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// How many were not told of a campaign whose end passed, or that was cancelled. False, and nothing is noted, while drafts of it stand in
     /// a round that is not known to be published: they may be withdrawn yet, and are to be counted then.
     fn note_unsent(
@@ -540,9 +574,9 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         adv_campaign_id: &str,
         unsent: u64,
     ) -> impl Future<Output = Result<bool, LedgerError>> + Send;
-    /// Records that the lane stands still.
+    /// Records that the lane stands still. Where commits are missing, every lane is to be compared again, and all is held until then.
     fn halt(&self, own: Ownership, halt: Halt) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// Whether an operator resolved the lane's halt.
+    /// Whether a halted lane is to be entered again: an operator resolved its halt, or it does not stand as it was entered.
     fn resolved(&self, own: Ownership) -> impl Future<Output = Result<bool, LedgerError>> + Send;
 }
 

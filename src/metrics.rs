@@ -27,7 +27,7 @@ pub use lag::Lag;
 pub use readiness::{LaneReport, Need, Readiness};
 
 use crate::broker::{BrokerError, Lane};
-use crate::ledger::{Halt, IntakeBatch, RoundContent, Taken};
+use crate::ledger::{Brakes, Halt, IntakeBatch, RoundContent, Taken};
 use crate::memory::Memory;
 use crate::postgres::headroom::Headroom;
 use crate::postgres::ledger::prune::Prunable;
@@ -102,6 +102,19 @@ impl LaneView {
     }
 }
 
+/// What stops all sending, and since when it is known.
+#[derive(Debug)]
+struct Braked {
+    brakes: Brakes,
+    since: Instant,
+}
+
+impl Default for Braked {
+    fn default() -> Self {
+        Self { brakes: Brakes::default(), since: Instant::now() }
+    }
+}
+
 /// What is shown as it stands at the moment of asking; counts and times are in [`series::Series`].
 #[derive(Debug, Default)]
 struct Standing {
@@ -109,9 +122,9 @@ struct Standing {
     needs: Mutex<BTreeMap<Need, readiness::Standing>>,
     polled: Mutex<Option<Instant>>,
     stopping: AtomicBool,
-    paused: AtomicBool,
     /// Why the topic of dead letters takes none.
     letters_wait: Mutex<Option<String>>,
+    brakes: Mutex<Braked>,
     /// The memory for drafts in flight.
     memory: OnceLock<Arc<Memory>>,
     clock_difference: Mutex<Option<f64>>,
@@ -366,15 +379,26 @@ impl Board {
         *locked(&self.standing.polled) = Some(Instant::now());
     }
 
-    /// Whether an operator paused all sending.
-    pub fn paused(&self, paused: bool) {
-        match paused {
-            true => tracing::warn!(
-                "an operator paused all sending: nothing is published until `dinnerbell resume`; `dinnerbell lane list` says who and when"
-            ),
-            false => tracing::warn!("an operator resumed sending"),
+    /// What stops all sending now.
+    pub fn braked(&self, brakes: Brakes) {
+        let before = std::mem::replace(&mut *locked(&self.standing.brakes), Braked { brakes, since: Instant::now() });
+        if before.brakes.paused != brakes.paused {
+            match brakes.paused {
+                true => tracing::warn!(
+                    "an operator paused all sending: nothing is published until `dinnerbell resume`; `dinnerbell lane list` says who and when"
+                ),
+                false => tracing::warn!("an operator resumed sending"),
+            }
         }
-        self.standing.paused.store(paused, Ordering::Relaxed);
+        match (before.brakes.held, brakes.held) {
+            (false, true) => tracing::warn!(
+                "the ledger may have lost commits: nothing is sent or taken in until every lane was compared with Kafka; `dinnerbell lane list` says which wait"
+            ),
+            (true, false) => tracing::info!("every lane was compared with Kafka: sending and intake go on"),
+            // Its beginning counts.
+            (true, true) => locked(&self.standing.brakes).since = before.since,
+            (false, false) => {}
+        }
     }
 
     /// How long the poll loop has stood still, if that is too long. Before its first turn, and once the service stops, it may.

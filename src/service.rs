@@ -165,9 +165,7 @@ async fn start(
     // Known before the first lane is entered: an instance that starts while all sending is paused plans nothing.
     let look = patiently(board, Need::Ledger, stop, || async { trial(brake::look(&ledger, &clock).await) }).await?;
     looks.send_replace(look);
-    if look.paused {
-        board.paused(true);
-    }
+    board.braked(look.brakes);
     let limits = Limits {
         group_id: config.kafka.group_id.clone(),
         round_rows: config.fanout.round_rows,
@@ -251,7 +249,7 @@ async fn work(
         biased;
         () = broker.hung() => Err(watchdog("a transactional call to Kafka hangs though the coordinator answers")),
         () = stalled => Err(watchdog("the group's poll loop stood still for 10 s")),
-        never = brake::watch(&deps.ledger, &deps.clock, &looks, |paused| deps.board.paused(paused)) => match never {},
+        never = brake::watch(&deps.ledger, &deps.clock, &looks, |brakes| deps.board.braked(brakes)) => match never {},
         never = noting => match never {},
         never = keeper.keep(&deps.board) => match never {},
         never = reach::watch(&deps.board, &broker, deps.ledger.pool(), deps.audience.pool()) => match never {},

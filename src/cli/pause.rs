@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::cli::output::{or_dash, plain};
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
+use crate::operate::hold;
 use crate::operate::pause::{self, Pause, Paused};
 use crate::postgres::connect::Pool;
 
@@ -65,8 +66,12 @@ fn text(paused: &Paused) -> String {
     text + "`dinnerbell resume` lets it go on\n"
 }
 
-/// Says on standard error that all sending is paused, if it is: what a list shows moves no further then.
+/// Says on standard error that all sending is paused or held, if it is: what a list shows moves no further then.
 pub async fn note(pool: &Pool) -> Result<(), Failure> {
+    if let Some(hold) = hold::standing(pool).await? {
+        let remedy = if hold.lost.is_empty() { String::new() } else { format!("; {}", hold::REMEDY) };
+        eprintln!("dinnerbell: {hold}{remedy}");
+    }
     if let Some(pause) = pause::standing(pool).await? {
         eprintln!("dinnerbell: all sending is paused {}; `dinnerbell resume` lets it go on", described(&pause));
     }

@@ -4,15 +4,17 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use super::output::{or_dash, plain};
-use super::{ConfigFile, Failure, Json, block_on, time};
-use crate::verify::{Example, Outcome, Report, verify};
+use super::{ConfigFile, Failure, Json, block_on, operator, time};
+use crate::operate::republish::Republished;
+use crate::verify::{Example, Outcome, Report, VerifyError, verify};
 
 const HELP: &str = "\
 Exit status: 0 both hold the same drafts, 1 they differ, 3 they could not be compared.
 
 Examples:
   dinnerbell verify
-  dinnerbell verify --since=-24h --json | jq .differences";
+  dinnerbell verify --since=-24h --json | jq .differences
+  dinnerbell verify --republish --dry-run           after an unclean election of the notifications topic";
 
 /// Compare the output topic and the feedback table, draft by draft
 ///
@@ -24,6 +26,12 @@ pub struct Arguments {
     /// Only drafts formed then or later: RFC 3339, epoch seconds, or from now, as -24h
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     since: Option<String>,
+    /// Kafka lost messages that it had acknowledged: have the clients of rows without a message told once more, while their campaigns last
+    #[arg(long)]
+    republish: bool,
+    /// With --republish: only say what would be done
+    #[arg(long, requires = "republish")]
+    dry_run: bool,
     #[command(flatten)]
     config: ConfigFile,
     #[command(flatten)]
@@ -38,13 +46,19 @@ impl Arguments {
         // Drawn on standard error, and only on a terminal.
         let progress = ProgressBar::new(0);
         let compared = block_on(async {
-            verify(&config, since, &progress).await.map_err(|error| Failure::NotCompared(error.to_string()))
+            let not_compared = |error: VerifyError| Failure::NotCompared(error.to_string());
+            let mut report = verify(&config, since, &progress).await.map_err(not_compared)?;
+            if self.republish {
+                report.republish(&config, self.dry_run, &operator("verify")).await.map_err(not_compared)?;
+            }
+            Ok(report)
         });
         progress.finish_and_clear();
         let report = compared?;
         self.json.print(&report, text)?;
         match report.result {
             Outcome::Equal => Ok(()),
+            Outcome::Different if report.is_mended() => Ok(()),
             Outcome::Different => Err(Failure::Different(format!(
                 "{} and {} differ in {} places",
                 report.topic,
@@ -79,6 +93,12 @@ fn text(report: &Report) -> String {
         }
     }
     report.examples.iter().for_each(|example| text.push_str(&line(example)));
+    if let Some(Republished { dry_run, drafts, over, answered }) = &report.republished {
+        let are = if *dry_run { "would be" } else { "are" };
+        text.push_str(&format!(
+            "{drafts} clients {are} told once more; rows stay of {over} whose campaign is over, and of {answered} who answered\n"
+        ));
+    }
     for lane in &report.halted_lanes {
         text.push_str(&format!("lane {lane} is halted: see `dinnerbell lane list`\n"));
     }

@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 use super::Findings;
 use crate::broker::Lane;
 use crate::config::Config;
-use crate::operate::{claim_of, lanes, pause};
+use crate::operate::{claim_of, hold, lanes, pause};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::ledger::probe;
@@ -50,6 +50,11 @@ async fn look(config: &Config, pool: &Pool, found: &mut Findings) -> Result<(), 
     }
     halts(pool, found).await?;
     foreign_holders(pool, found).await?;
+    match hold::standing(pool).await? {
+        Some(hold) if hold.lost.is_empty() => found.ok("held", hold.to_string()),
+        Some(hold) => found.fail("held", hold.to_string(), hold::REMEDY),
+        None => found.ok("held", "nothing is held: no lane is known to lack commits"),
+    }
     if let Some(pause) = pause::standing(pool).await? {
         let by = pause.by.unwrap_or_default();
         let why = pause.reason.map_or(String::new(), |reason| format!(": {reason}"));

@@ -71,6 +71,8 @@ pub struct Readiness {
     pub warnings: Vec<String>,
     /// Whether an operator paused all sending: an order, not a fault.
     pub paused: bool,
+    /// Whether nothing is sent and nothing is taken in, because the ledger may have lost commits. For longer than an entry takes it is a fault.
+    pub held: bool,
     /// The lanes of this instance. None is no fault: there may be more instances than lanes.
     pub lanes: Vec<LaneReport>,
 }
@@ -148,9 +150,25 @@ impl super::Standing {
                 None => Some(format!("{}: not there yet", need.name())),
             }));
         }
+        let (brakes, since) = {
+            let braked = locked(&self.brakes);
+            (braked.brakes, braked.since)
+        };
+        if brakes.held && since.elapsed() >= LONGEST_ENTRY {
+            missing.push(format!(
+                "held for {} s: the ledger may have lost commits; `dinnerbell lane list` says which lanes are not compared with Kafka yet",
+                since.elapsed().as_secs()
+            ));
+        }
         let lanes: Vec<LaneReport> = self.lanes().iter().map(|(lane, view)| LaneReport::of(*lane, view)).collect();
         missing.extend(lanes.iter().filter_map(LaneReport::missing));
-        let paused = self.paused.load(Ordering::Relaxed);
-        Readiness { ready: missing.is_empty(), missing, warnings: self.warnings(), paused, lanes }
+        Readiness {
+            ready: missing.is_empty(),
+            missing,
+            warnings: self.warnings(),
+            paused: brakes.paused,
+            held: brakes.held,
+            lanes,
+        }
     }
 }

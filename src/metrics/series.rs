@@ -2,7 +2,6 @@
 
 use std::fmt::Error;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
@@ -215,8 +214,10 @@ impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let ready = u64::from(self.0.readiness().ready);
         gauge(&mut encoder, "ready", "Whether the instance does its work, as /readyz says it", None, ready)?;
-        let paused = u64::from(self.0.paused.load(Ordering::Relaxed));
-        gauge(&mut encoder, "paused", "Whether an operator paused all sending", None, paused)?;
+        let brakes = locked(&self.0.brakes).brakes;
+        gauge(&mut encoder, "paused", "Whether an operator paused all sending", None, u64::from(brakes.paused))?;
+        let help = "Whether all is held until every lane was compared with Kafka";
+        gauge(&mut encoder, "held", help, None, u64::from(brakes.held))?;
         let refuses = u64::from(locked(&self.0.letters_wait).is_some());
         let help = "Whether the topic of dead letters takes none";
         gauge(&mut encoder, "dead_letter_topic_refuses", help, None, refuses)?;

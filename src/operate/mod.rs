@@ -7,10 +7,12 @@ pub mod cancel;
 pub mod dead_letters;
 pub mod decide;
 pub mod found;
+pub mod hold;
 pub mod lanes;
 pub mod pause;
 pub mod preview;
 pub mod replay;
+pub mod republish;
 pub mod resolve;
 
 use uuid::Uuid;

@@ -22,9 +22,11 @@ use crate::postgres::clock::PostgresClock;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::ledger::PostgresLedger;
-use crate::postgres::ledger::resolve::{Mended, Mending, Restored, Standing, restart_at, retry, standing, without_row};
+use crate::postgres::ledger::resolve::{
+    Mended, Mending, Restored, Standing, release, restart_at, retry, standing, without_row,
+};
 use crate::postgres::ledger::snapshot::Snapshot;
-use crate::way::reconcile::LedgerSide;
+use crate::way::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
 
 /// Drafts that are looked up or inserted in one statement.
 const BATCH: usize = 1_000;
@@ -32,6 +34,9 @@ const BATCH: usize = 1_000;
 const BATCHES: usize = 2;
 /// How often a mending is begun again, when an owner entered the lane meanwhile.
 pub(super) const MOST_ATTEMPTS: u32 = 4;
+
+/// The halt of a lane that a command is mending.
+const BEING_RESOLVED: &str = "being-resolved";
 
 /// What an operator decided.
 #[derive(Debug, Clone, Copy)]
@@ -45,12 +50,16 @@ pub enum Resolution {
     /// The lane goes on at another position.
     RestartAt(Position),
     /// The output topic is right about what was told.
-    FromKafka {
-        /// Messages of drafts formed earlier are not read.
-        since: Option<EpochSeconds>,
-        /// Of a round that the topic no longer tells about.
-        assumed: Option<Assumed>,
-    },
+    FromKafka(FromKafka),
+}
+
+/// How the output topic is read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FromKafka {
+    /// Messages of drafts formed earlier are not read.
+    pub since: Option<EpochSeconds>,
+    /// Of a round that the topic no longer tells about.
+    pub assumed: Option<Assumed>,
 }
 
 /// Where a lane goes on.
@@ -115,6 +124,46 @@ pub enum ResolveError {
     Refused(String),
 }
 
+/// Every lane that lost commits, or is halted because it contradicts Kafka, is mended by what Kafka holds: the topic is read once for all of
+/// them. What was found and done in each lane; those that stand well are left alone.
+pub async fn resolve_all(
+    config: &Config,
+    resolution: FromKafka,
+    dry_run: bool,
+    by: &str,
+    progress: &ProgressBar,
+) -> Result<Vec<Resolved>, ResolveError> {
+    let pool = Pool::open(&config.feedback, "feedback")?;
+    let Some(claim) = claim_of(&pool, &config.kafka).await?.map_err(ResolveError::Refused)? else {
+        return Err(unknown(0));
+    };
+    let broker = connect(config, &claim).await?;
+    let mut lost = Vec::new();
+    for lane in 0..broker.lanes().await? {
+        // Read first: a ledger that lost nothing is never behind a mark that was read before it.
+        let theirs = broker.committed(lane).await?;
+        let Some(found) = standing(&pool, lane).await? else { continue };
+        if found.halted.as_deref().is_some_and(|halt| way_out(halt) == Some(FROM_KAFKA))
+            || is_behind(&ledger_side(claim.ledger, &found), &theirs)
+        {
+            lost.push((lane, found));
+        }
+    }
+    let writer = writer(config, &pool, by).await?;
+    let mender = Mender { config, pool, broker, writer, ledger: claim.ledger, resolution, dry_run, by, progress };
+    mender.run(lost).await
+}
+
+/// Whether the ledger lost commits, though no lane may have halted yet.
+fn is_behind(ours: &LedgerSide, theirs: &Committed) -> bool {
+    use Contradiction::{KafkaAhead, OtherContent, OtherLedger};
+    matches!(reconcile(ours, theirs), Reconciled::Contradiction(KafkaAhead | OtherContent | OtherLedger))
+}
+
+fn ledger_side(ledger: uuid::Uuid, standing: &Standing) -> LedgerSide {
+    LedgerSide { ledger, head: standing.head, previous: standing.previous, published: standing.published }
+}
+
 /// Resolves a lane.
 pub async fn resolve(config: &Config, request: &Request, progress: &ProgressBar) -> Result<Resolved, ResolveError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
@@ -128,12 +177,12 @@ pub async fn resolve(config: &Config, request: &Request, progress: &ProgressBar)
         Resolution::TellAgain => tell_again(config, &pool, request, &found).await,
         Resolution::AcceptRows => accept(config, &pool, request, &found).await,
         Resolution::RestartAt(position) => move_to(config, &pool, &claim, request, &found, position).await,
-        Resolution::FromKafka { since, assumed } => {
+        Resolution::FromKafka(resolution) => {
             let broker = connect(config, &claim).await?;
-            let ledger = claim.ledger;
-            let writer = writer(config, &pool, &request.by).await?;
-            let mender = Mender { config, pool, broker, writer, request, ledger, since, assumed, progress };
-            mender.run(found).await
+            let (ledger, dry_run, by) = (claim.ledger, request.dry_run, request.by.as_str());
+            let writer = writer(config, &pool, by).await?;
+            let mender = Mender { config, pool, broker, writer, ledger, resolution, dry_run, by, progress };
+            mender.run(vec![(lane, found)]).await?.pop().ok_or_else(|| unknown(lane))
         }
     }
 }
@@ -158,11 +207,11 @@ pub(super) async fn writer(config: &Config, pool: &Pool, by: &str) -> Result<Pos
     Ok(PostgresLedger::new(pool.clone(), clock, by.to_owned(), config.kafka.group_id.clone(), false))
 }
 
-fn resolved(request: &Request, standing: &Standing) -> Resolved {
+fn resolved(lane: Lane, dry_run: bool, standing: &Standing) -> Resolved {
     Resolved {
-        lane: request.lane,
+        lane,
         halted: standing.halted.clone(),
-        dry_run: request.dry_run,
+        dry_run,
         found: Vec::new(),
         done: Vec::new(),
         mended: Mended::default(),
@@ -179,7 +228,7 @@ async fn try_again(pool: &Pool, request: &Request, standing: &Standing) -> Resul
             "lane {lane} is halted as {name}: it would find the same again; what resolves that is: dinnerbell lane resolve {lane} {way}"
         )));
     }
-    let mut outcome = resolved(request, standing);
+    let mut outcome = resolved(request.lane, request.dry_run, standing);
     outcome.found.push(format!("the lane is halted: {name}"));
     outcome.done.push("the halt is cleared; whoever owns the lane enters it again".to_owned());
     if !request.dry_run {
@@ -195,7 +244,7 @@ fn way_out(halt: &str) -> Option<&'static str> {
             Some("--restart-at earliest (or latest, or an offset)")
         }
         "kafka-ahead" | "kafka-behind" | "mark-missing" | "other-content" | "other-ledger" | "foreign-offset" => {
-            Some("--from-kafka")
+            Some(FROM_KAFKA)
         }
         _ => None,
     }
@@ -214,7 +263,7 @@ async fn tell_again(
         )));
     }
     let writer = writer(config, pool, &request.by).await?;
-    let mut outcome = resolved(request, standing);
+    let mut outcome = resolved(request.lane, request.dry_run, standing);
     let removed = writer.removed(lane).await?;
     for (id, ToldAndRows { told, rows }) in &removed {
         outcome.found.push(format!("campaign {id} has told {told}, and has {rows} rows"));
@@ -226,6 +275,8 @@ async fn tell_again(
     }
     Ok(outcome)
 }
+
+const FROM_KAFKA: &str = "--from-kafka";
 
 async fn accept(
     config: &Config,
@@ -239,7 +290,7 @@ async fn accept(
             "lane {lane} is not halted as round-damaged with a round that is still to be published"
         )));
     }
-    let mut outcome = resolved(request, standing);
+    let mut outcome = resolved(request.lane, request.dry_run, standing);
     outcome.found.push(format!("rows of round {seq} were changed or removed before it was published"));
     if request.dry_run {
         outcome.done.push(format!("round {seq} becomes what its rows are now"));
@@ -289,7 +340,7 @@ async fn move_to(
             )));
         }
     };
-    let mut outcome = resolved(request, standing);
+    let mut outcome = resolved(request.lane, request.dry_run, standing);
     outcome
         .found
         .push(format!("the lane's position is {}; the topic holds offsets {low} up to {high}", standing.position));
@@ -306,42 +357,59 @@ struct Mender<'a> {
     pool: Pool,
     broker: KafkaBroker,
     writer: PostgresLedger,
-    request: &'a Request,
     ledger: uuid::Uuid,
-    since: Option<EpochSeconds>,
-    assumed: Option<Assumed>,
+    resolution: FromKafka,
+    dry_run: bool,
+    by: &'a str,
     progress: &'a ProgressBar,
 }
 
-/// Clients of the ledger's last round, with their campaign, by the draft's key.
-type Clients = HashMap<u128, (String, String)>;
+/// A lane that is being mended.
+struct Case {
+    lane: Lane,
+    /// As it was found first.
+    before: Standing,
+    /// None where nothing is to be written.
+    own: Option<Ownership>,
+    /// As it stands behind its former owners.
+    standing: Standing,
+    theirs: Committed,
+    /// Whether the topic holds everything since the last round was formed.
+    covered: bool,
+}
+
+impl Case {
+    /// Whether the ledger does not know its last round to be published.
+    fn is_unsure(&self) -> bool {
+        self.standing.published != Some(self.standing.head.seq)
+    }
+}
+
+/// Clients of the lanes' last rounds, each with its lane and campaign, by the draft's key.
+type Clients = HashMap<u128, (Lane, String, String)>;
 
 impl Mender<'_> {
-    async fn run(self, before: Standing) -> Result<Resolved, ResolveError> {
-        let mended = match self.request.dry_run {
-            true => self.mend(None, &before).await,
-            false => self.hold_and_mend(&before).await,
-        };
+    async fn run(self, lanes: Vec<(Lane, Standing)>) -> Result<Vec<Resolved>, ResolveError> {
+        let mended = self.hold_and_mend(&lanes).await;
         self.progress.finish_and_clear();
         self.broker.close(Duration::from_secs(1)).await;
         mended
     }
 
-    /// Makes the lane stand still, whoever owns it, and lets it go again if it was not halted and cannot be mended.
-    async fn hold_and_mend(&self, before: &Standing) -> Result<Resolved, ResolveError> {
-        let lane = self.request.lane;
-        let own = self.hold().await?;
-        let mended = self.mend(Some(own), before).await;
-        if mended.is_err() && before.halted.is_none() {
-            // If this fails too, the halt's remedy says what to do.
-            let _ = retry(&self.pool, lane, &self.request.by).await;
+    /// Makes the lanes stand still, whoever owns them, and lets those go again that were not halted and cannot be mended.
+    async fn hold_and_mend(&self, lanes: &[(Lane, Standing)]) -> Result<Vec<Resolved>, ResolveError> {
+        let mended = self.mend(lanes).await;
+        if mended.is_err() && !self.dry_run {
+            for (lane, _) in lanes.iter().filter(|(_, before)| before.halted.is_none()) {
+                // Only what is still held by this command; if this fails too, the halt's remedy says what to do.
+                let _ = release(&self.pool, *lane, BEING_RESOLVED, self.by).await;
+            }
         }
         mended
     }
 
     /// Takes the lane, and halts it unless it is. An owner that was sent away enters again at once, and may come in between.
-    async fn hold(&self) -> Result<Ownership, ResolveError> {
-        let lane = self.request.lane;
+    async fn hold(&self, lane: Lane) -> Result<Ownership, ResolveError> {
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -350,8 +418,8 @@ impl Mender<'_> {
                 return Ok(entered.ownership);
             }
             let halt = Halt {
-                name: "being-resolved".to_owned(),
-                found: format!("{} looks at what Kafka holds of the lane", self.request.by),
+                name: BEING_RESOLVED.to_owned(),
+                found: format!("{} looks at what Kafka holds of the lane", self.by),
                 remedy: format!("wait for it; if it ended early: dinnerbell lane resolve {lane} --retry"),
             };
             match self.writer.halt(entered.ownership, halt).await {
@@ -361,45 +429,58 @@ impl Mender<'_> {
         }
     }
 
-    async fn mend(&self, own: Option<Ownership>, before: &Standing) -> Result<Resolved, ResolveError> {
-        let lane = self.request.lane;
-        if own.is_some() {
-            // Fences former owners' producers: when this returns, none of their transactions is open or about to be committed.
-            drop(self.broker.producer(lane).await?);
+    async fn mend(&self, lanes: &[(Lane, Standing)]) -> Result<Vec<Resolved>, ResolveError> {
+        let mut held = Vec::new();
+        for (lane, before) in lanes {
+            let own = if self.dry_run { None } else { Some(self.hold(*lane).await?) };
+            if own.is_some() {
+                // Fences former owners' producers: when this returns, none of their transactions is open or about to be committed.
+                drop(self.broker.producer(*lane).await?);
+            }
+            let theirs = self.broker.committed(*lane).await?;
+            let standing = standing(&self.pool, *lane).await?.ok_or_else(|| moved(*lane))?;
+            held.push(Case { lane: *lane, before: before.clone(), own, standing, theirs, covered: true });
         }
-        let theirs = self.broker.committed(lane).await?;
-        let standing = standing(&self.pool, lane).await?.ok_or_else(|| self.moved())?;
+        if held.is_empty() {
+            return Ok(Vec::new());
+        }
         let (notifications, extent) = self.open_notifications().await?;
-        let unsure = standing.published != Some(standing.head.seq);
-        let clients = if unsure { self.clients(&standing).await? } else { Clients::new() };
-        let (notifications, covered, from) = self.beginning(notifications, &extent, &standing, &clients).await?;
-        let scanned = self.scan(notifications, from, extent.high, clients).await?;
-        let evidence = Evidence {
-            ours: LedgerSide {
-                ledger: self.ledger,
-                head: standing.head,
-                previous: standing.previous,
-                published: standing.published,
-            },
-            theirs,
-            newest_in_topic: scanned.newest,
-            told: scanned.told,
-            untold: scanned.clients.len() as u64,
-            covered,
-            assumed: self.assumed,
-        };
-        let decision = decide(&evidence).map_err(|untold| ResolveError::Refused(untold.to_string()))?;
-        let mut outcome = resolved(self.request, before);
-        outcome.found = described(&evidence, &scanned);
-        outcome.done = announced(&decision, &evidence, &scanned);
-        if let Some(own) = own {
-            outcome.mended = self.write(own, &standing, &decision, scanned).await?;
+        let clients = self.clients(&held).await?;
+        let (notifications, from) = self.beginning(notifications, &extent, &mut held, &clients).await?;
+        let found = self.scan(notifications, from, extent.high, &held, clients).await?;
+        let (mut outcomes, mut refused) = (Vec::new(), Vec::new());
+        for (case, scanned) in held.iter().zip(found) {
+            match self.settle(case, scanned).await {
+                Ok(outcome) => outcomes.push(outcome),
+                // The others are put back all the same.
+                Err(ResolveError::Refused(why)) if lanes.len() > 1 => {
+                    refused.push(format!("lane {}: {why}", case.lane))
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(outcome)
+        if refused.is_empty() { Ok(outcomes) } else { Err(ResolveError::Refused(refused.join("; "))) }
     }
 
-    fn moved(&self) -> ResolveError {
-        ResolveError::Refused(format!("lane {} changed meanwhile: look at `dinnerbell lane list`", self.request.lane))
+    /// Decides about a lane by what was found, and writes it.
+    async fn settle(&self, case: &Case, scanned: Scanned) -> Result<Resolved, ResolveError> {
+        let evidence = Evidence {
+            ours: ledger_side(self.ledger, &case.standing),
+            theirs: case.theirs.clone(),
+            newest_in_topic: scanned.newest,
+            told: scanned.told,
+            untold: scanned.untold.values().map(|clients| clients.len() as u64).sum(),
+            covered: case.covered,
+            assumed: self.resolution.assumed,
+        };
+        let decision = decide(&evidence).map_err(|untold| ResolveError::Refused(untold.to_string()))?;
+        let mut outcome = resolved(case.lane, self.dry_run, &case.before);
+        outcome.found = described(&evidence, &scanned);
+        outcome.done = announced(&decision, &evidence, &scanned);
+        if let Some(own) = case.own {
+            outcome.mended = self.write(own, &case.standing, &decision, scanned).await?;
+        }
+        Ok(outcome)
     }
 
     async fn open_notifications(&self) -> Result<(Notifications, Extent), ResolveError> {
@@ -415,76 +496,103 @@ impl Mender<'_> {
         .await
     }
 
-    /// Who is told by the ledger's last round.
-    async fn clients(&self, standing: &Standing) -> Result<Clients, ResolveError> {
+    /// Who is told by the last rounds of lanes whose ledger does not know them to be published.
+    async fn clients(&self, cases: &[Case]) -> Result<Clients, ResolveError> {
         let snapshot = Snapshot::take(&self.pool).await?;
         let mut clients = Clients::new();
-        let insert = |campaign: &str, client: &str| {
-            clients.insert(found::key(campaign, client), (campaign.to_owned(), client.to_owned()));
-            Ok::<_, PostgresError>(())
-        };
-        snapshot.round(self.request.lane, standing.head.seq, insert).await?;
+        for Case { lane, standing, .. } in cases.iter().filter(|case| case.is_unsure()) {
+            let insert = |campaign: &str, client: &str| {
+                clients.insert(found::key(campaign, client), (*lane, campaign.to_owned(), client.to_owned()));
+                Ok::<_, PostgresError>(())
+            };
+            snapshot.round(*lane, standing.head.seq, insert).await?;
+        }
         snapshot.release().await?;
         Ok(clients)
     }
 
-    /// Where to begin to read, and whether the topic holds everything since the last round was formed.
+    /// Where to begin to read, and for each lane whether the topic holds everything since its last round was formed.
     async fn beginning(
         &self,
         notifications: Notifications,
         extent: &Extent,
-        standing: &Standing,
+        cases: &mut [Case],
         clients: &Clients,
-    ) -> Result<(Notifications, bool, Offsets), ResolveError> {
-        let formed = standing.trigger_datetime_created;
-        if let Some(since) = self.since.filter(|since| *since > formed && !clients.is_empty()) {
+    ) -> Result<(Notifications, Offsets), ResolveError> {
+        let formed: Vec<EpochSeconds> = cases.iter().map(|case| case.standing.trigger_datetime_created).collect();
+        let needs = |case: &&Case| case.is_unsure() && clients.values().any(|(lane, ..)| *lane == case.lane);
+        let earliest = cases.iter().filter(needs).map(|case| case.standing.trigger_datetime_created).min();
+        if let (Some(since), Some(formed)) = (self.resolution.since, earliest)
+            && since > formed
+        {
             return Err(ResolveError::Refused(format!(
                 "--since {since} is later than {formed}, when the ledger's last round was formed: begin there or earlier"
             )));
         }
-        let (extent, since) = (extent.clone(), self.since);
-        off_runtime(move || {
-            let covered = extent.uncovered(&notifications.beginning(&extent, Some(formed))?).is_empty();
+        let (extent, since) = (extent.clone(), self.resolution.since);
+        let (notifications, covered, from) = off_runtime(move || {
+            let covered = formed.iter().map(|formed| {
+                Ok::<_, BrokerError>(extent.uncovered(&notifications.beginning(&extent, Some(*formed))?).is_empty())
+            });
+            let covered: Vec<bool> = covered.collect::<Result<_, _>>()?;
             let from = notifications.beginning(&extent, since)?;
             Ok((notifications, covered, from))
         })
-        .await
+        .await?;
+        cases.iter_mut().zip(covered).for_each(|(case, covered)| case.covered = covered);
+        Ok((notifications, from))
     }
 
-    /// Reads the topic. What has no row is put aside; nothing is written yet.
+    /// Reads the topic, once for all lanes. What has no row, or another one, is put aside; nothing is written yet.
     async fn scan(
         &self,
         notifications: Notifications,
         from: Offsets,
         to: Offsets,
+        cases: &[Case],
         clients: Clients,
-    ) -> Result<Scanned, ResolveError> {
+    ) -> Result<Vec<Scanned>, ResolveError> {
         let expected: i64 = to.iter().map(|(partition, to)| to - from.get(partition).unwrap_or(&0)).sum();
         begin_progress(self.progress, expected.unsigned_abs());
         let (send, mut receive) = mpsc::channel(BATCHES);
-        let (lane, topic) = (self.request.lane, self.config.kafka.topics.campaigns.clone());
+        let lanes = cases.iter().map(|case| (case.lane, OfLane::default())).collect();
+        let topic = self.config.kafka.topics.campaigns.clone();
         let progress = self.progress.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            let mut scan = Scan { lane, topic, send, batch: Vec::new(), newest: 0, messages: 0, told: 0, clients };
+            let mut scan = Scan { lanes, topic, send, batch: Vec::new(), clients };
             notifications.read(&from, &to, |found| {
                 progress.inc(1);
                 scan.message(&found)
             })?;
             scan.flush()?;
             // Without the sender, whose end is the end of the batches.
-            let Scan { newest, messages, told, clients, .. } = scan;
-            Ok::<_, ResolveError>((newest, messages, told, clients))
+            let Scan { lanes, clients, .. } = scan;
+            Ok::<_, ResolveError>((lanes, clients))
         });
-        let mut missing = Spool::new()?;
+        let mut missing: BTreeMap<Lane, Spool> = BTreeMap::new();
+        for case in cases {
+            missing.insert(case.lane, Spool::new()?);
+        }
         while let Some(batch) = receive.recv().await {
-            let batch: Vec<FoundDraft<'static>> = batch;
-            for place in without_row(&self.pool, &batch).await? {
-                missing.push(&batch[place])?;
+            let batch: Vec<(Lane, FoundDraft<'static>)> = batch;
+            let (lanes, drafts): (Vec<Lane>, Vec<FoundDraft<'static>>) = batch.into_iter().unzip();
+            for place in without_row(&self.pool, &drafts).await? {
+                if let Some(spool) = missing.get_mut(&lanes[place]) {
+                    spool.push(&drafts[place])?;
+                }
             }
         }
-        let (newest, messages, told, clients) =
+        let (lanes, clients): (BTreeMap<Lane, OfLane>, Clients) =
             reading.await.map_err(|error| ResolveError::Refused(format!("the reader ended early: {error}")))??;
-        Ok(Scanned { newest, messages, told, clients, missing })
+        let mut untold: BTreeMap<Lane, BTreeMap<String, Vec<String>>> = BTreeMap::new();
+        for (lane, campaign, client) in clients.into_values() {
+            untold.entry(lane).or_default().entry(campaign).or_default().push(client);
+        }
+        let scanned = lanes.into_iter().zip(missing).map(|((lane, of_lane), (_, missing))| {
+            let OfLane { newest, messages, told } = of_lane;
+            Scanned { newest, messages, told, untold: untold.remove(&lane).unwrap_or_default(), missing }
+        });
+        Ok(scanned.collect())
     }
 
     /// Writes it, as often as an owner enters the lane meanwhile and leaves it as it was.
@@ -495,10 +603,7 @@ impl Mender<'_> {
         decision: &Decision,
         mut scanned: Scanned,
     ) -> Result<Mended, ResolveError> {
-        let mut untold: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (campaign, client) in std::mem::take(&mut scanned.clients).into_values() {
-            untold.entry(campaign).or_default().push(client);
-        }
+        let untold = std::mem::take(&mut scanned.untold);
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -506,7 +611,7 @@ impl Mender<'_> {
                 Err(ResolveError::Ledger(LedgerError::NotMine(_) | LedgerError::Passing(_)))
                     if attempts < MOST_ATTEMPTS =>
                 {
-                    own = self.writer.bump(self.request.lane, 0).await?.ownership;
+                    own = self.writer.bump(own.lane, 0).await?.ownership;
                 }
                 written => return written,
             }
@@ -532,7 +637,7 @@ impl Mender<'_> {
         }
         drop(drafts);
         let campaigns = &missing.campaigns;
-        Ok(mending.commit(&Mending { standing, decision, campaigns, untold, by: &self.request.by }).await?)
+        Ok(mending.commit(&Mending { standing, decision, campaigns, untold, by: self.by }).await?)
     }
 }
 
@@ -541,20 +646,26 @@ struct Scanned {
     newest: i64,
     messages: u64,
     told: u64,
-    /// Of the ledger's last round, those without a message.
-    clients: Clients,
+    /// Of the ledger's last round, those without a message, by campaign.
+    untold: BTreeMap<String, Vec<String>>,
     missing: Spool,
+}
+
+/// What the topic holds of a lane.
+#[derive(Debug, Default)]
+struct OfLane {
+    newest: i64,
+    messages: u64,
+    /// Drafts of the ledger's last round.
+    told: u64,
 }
 
 /// The topic being read.
 struct Scan {
-    lane: Lane,
+    lanes: BTreeMap<Lane, OfLane>,
     topic: String,
-    send: mpsc::Sender<Vec<FoundDraft<'static>>>,
-    batch: Vec<FoundDraft<'static>>,
-    newest: i64,
-    messages: u64,
-    told: u64,
+    send: mpsc::Sender<Vec<(Lane, FoundDraft<'static>)>>,
+    batch: Vec<(Lane, FoundDraft<'static>)>,
     clients: Clients,
 }
 
@@ -563,13 +674,15 @@ impl Scan {
         let Some(round) = found.round.filter(|round| round.topic == self.topic) else { return Ok(()) };
         let Some(draft) = found.value.and_then(FoundDraft::of_message) else { return Ok(()) };
         // By whichever lane: a campaign can have been adopted by another.
-        if self.clients.remove(&draft.key()).is_some() {
-            self.told += 1;
+        if let Some((lane, ..)) = self.clients.remove(&draft.key())
+            && let Some(of_lane) = self.lanes.get_mut(&lane)
+        {
+            of_lane.told += 1;
         }
-        if round.lane == self.lane {
-            self.newest = self.newest.max(round.seq);
-            self.messages += 1;
-            self.batch.push(draft.into_owned());
+        if let Some(of_lane) = self.lanes.get_mut(&round.lane) {
+            of_lane.newest = of_lane.newest.max(round.seq);
+            of_lane.messages += 1;
+            self.batch.push((round.lane, draft.into_owned()));
             if self.batch.len() >= BATCH {
                 self.flush()?;
             }
@@ -582,6 +695,10 @@ impl Scan {
         let sent = self.send.blocking_send(batch);
         sent.map_err(|_| ResolveError::Refused("the feedback database could not be read".to_owned()))
     }
+}
+
+fn moved(lane: Lane) -> ResolveError {
+    ResolveError::Refused(format!("lane {lane} changed meanwhile: look at `dinnerbell lane list`"))
 }
 
 /// Drafts whose rows are missing, in a temporary file without a name: there may be many.
@@ -645,7 +762,11 @@ fn described(evidence: &Evidence, scanned: &Scanned) -> Vec<String> {
             Committed::Foreign(text) => format!("kafka's mark was written by something else: {text}"),
         },
         format!("the topic holds {} drafts of this lane, up to round {}", scanned.messages, scanned.newest),
-        format!("{} of them have no row, of {} campaigns", scanned.missing.drafts, scanned.missing.campaigns.len()),
+        format!(
+            "{} of them have no row, or another one, of {} campaigns",
+            scanned.missing.drafts,
+            scanned.missing.campaigns.len()
+        ),
     ];
     if evidence.told + evidence.untold > 0 {
         found.push(format!(
@@ -660,7 +781,7 @@ fn announced(decision: &Decision, evidence: &Evidence, scanned: &Scanned) -> Vec
     let seq = evidence.ours.head.seq;
     let mut done = Vec::new();
     if scanned.missing.drafts > 0 {
-        done.push(format!("{} rows are inserted as their messages say", scanned.missing.drafts));
+        done.push(format!("{} rows are written as their messages say", scanned.missing.drafts));
     }
     done.push(match decision.last {
         LastRound::Published => format!("round {seq} is published"),

@@ -6,10 +6,12 @@
 pub mod adopt;
 mod due;
 mod entry;
+pub mod hold;
 mod intake;
 pub mod probe;
 pub mod prune;
 mod refused;
+pub mod republish;
 pub mod resolve;
 pub(in crate::postgres) use resolve::CLEARED;
 mod rounds;
@@ -28,6 +30,8 @@ use rounds::Withdrawn;
 
 pub use rounds::PostgresRound;
 
+use hold::COMPARISON;
+
 use super::clock::{Asked, CLOCK_MICROS, PostgresClock};
 use super::connect::{Connection, Parameter, Pool, Transaction};
 use super::errors::PostgresError;
@@ -37,8 +41,8 @@ use crate::broker::{Header, Lane};
 use crate::campaign::{Campaign, EpochSeconds};
 use crate::draft::{Clients, TriggerType};
 use crate::ledger::{
-    Due, Entered, Halt, IntakeBatch, LateFor, Ledger, LedgerError, OpenCampaign, Ownership, RoundHead, StoredRound,
-    Stretch, Taken, ToldAndRows, Waiting,
+    Brakes, Due, Entered, Halt, IntakeBatch, LateFor, Ledger, LedgerError, OpenCampaign, Ownership, RoundHead,
+    StoredRound, Stretch, Taken, ToldAndRows, Waiting,
 };
 
 /// The current second by the feedback database's clock; never `now()`, which stands still in a transaction.
@@ -183,8 +187,9 @@ impl PostgresLedger {
     /// first one's claim.
     pub async fn claim(&self, to: &Belonging, beginnings: &[(Lane, i64)]) -> Result<(), LedgerError> {
         let tx = self.pool.begin("set local lock_timeout = '2s'").await?;
-        let sql = "insert into dinnerbell.service (ledger, cluster_id, group_id, campaigns_topic, notifications_topic, feedback_table) \
-                   values ($1, $2, $3, $4, $5, $6) on conflict do nothing";
+        // Held from its beginning: whatever lanes there were in an earlier ledger are compared first.
+        let sql = "insert into dinnerbell.service (ledger, cluster_id, group_id, campaigns_topic, notifications_topic, feedback_table, \
+                   compared) values ($1, $2, $3, $4, $5, $6, '') on conflict do nothing";
         let inserted = tx
             .execute(
                 sql,
@@ -445,7 +450,7 @@ impl Ledger for PostgresLedger {
         self.read_open(own, "dinnerbell.campaign", &which, &parameters).await
     }
 
-    async fn waiting(&self, lanes: &[Lane]) -> Result<Waiting, LedgerError> {
+    async fn waiting(&self, owned: &[Ownership]) -> Result<Waiting, LedgerError> {
         // Each change asks for its campaign by the primary key: a join could read all campaigns that there ever were. A re-pass is asked for
         // in the order in which they are due: any of the lane's indexes could be taken else, and all that is open be gone through.
         let sql = format!(
@@ -454,11 +459,21 @@ impl Ledger for PostgresLedger {
                where lane = any($1)), \
              array(select lane from unnest($1) as l (lane) where (select true from dinnerbell.campaign c where c.lane = l.lane \
                and repass_at <= {NOW_ONCE} and {OPEN} and {REPASS_IS_DUE} order by repass_at limit 1)), \
-             array(select lane from dinnerbell.lane where lane = any($1) and (owner is distinct from $2 or not {}))",
-            identity::is_known("$3")
+             array(select mine.lane from unnest($1, $2::int8[], $3::int8[]) as mine (lane, epoch, postmaster) \
+               left join dinnerbell.lane l on l.lane = mine.lane where l.epoch is distinct from mine.epoch \
+               or mine.postmaster <> {POSTMASTER} or not {} \
+               or exists (select from dinnerbell.service where compared <> {COMPARISON} and l.compared is distinct from {COMPARISON}))",
+            identity::is_known("$4")
         );
-        let parameters: [Parameter<'_>; 3] =
-            [(&lanes, Type::INT4_ARRAY), (&self.shared.owner, Type::TEXT), (&self.feedback(), Type::TEXT)];
+        let lanes: Vec<Lane> = owned.iter().map(|own| own.lane).collect();
+        let epochs: Vec<i64> = owned.iter().map(|own| own.epoch).collect();
+        let postmasters: Vec<i64> = owned.iter().map(|own| own.postmaster).collect();
+        let parameters: [Parameter<'_>; 4] = [
+            (&lanes, Type::INT4_ARRAY),
+            (&epochs, Type::INT8_ARRAY),
+            (&postmasters, Type::INT8_ARRAY),
+            (&self.feedback(), Type::TEXT),
+        ];
         let rows = self.ask(&sql, &parameters).await?;
         let waiting = |row: &Row| Waiting { changes: row.get(0), repasses: row.get(1), taken: row.get(2) };
         Ok(rows.first().map(waiting).unwrap_or_default())
@@ -521,9 +536,12 @@ impl Ledger for PostgresLedger {
         Ok(())
     }
 
-    async fn paused(&self) -> Result<bool, LedgerError> {
-        let rows = self.pool.query("select paused_at is not null from dinnerbell.service", &[]).await?;
-        Ok(rows.first().is_some_and(|row| row.get(0)))
+    async fn brakes(&self) -> Result<Brakes, LedgerError> {
+        self.read_brakes().await
+    }
+
+    async fn note_compared(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {
+        self.end_hold(own, comparison, lanes).await
     }
 
     async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<bool, LedgerError> {
@@ -550,12 +568,16 @@ impl Ledger for PostgresLedger {
         let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] =
             [(&own.lane, Type::INT4), (&halt.name, text.clone()), (&halt.found, text.clone()), (&halt.remedy, text)];
         tx.execute(sql, &values).await?;
+        hold::begin(&tx, &halt).await?;
         Ok(tx.commit().await?)
     }
 
     async fn resolved(&self, own: Ownership) -> Result<bool, LedgerError> {
-        let sql = "select halted is null from dinnerbell.lane where lane = $1";
-        let rows = self.pool.query(sql, &[(&own.lane, Type::INT4)]).await?;
+        let sql =
+            format!("select halted is null or epoch <> $2 or $3 <> {POSTMASTER} from dinnerbell.lane where lane = $1");
+        let parameters: [Parameter<'_>; 3] =
+            [(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&own.postmaster, Type::INT8)];
+        let rows = self.pool.query(&sql, &parameters).await?;
         Ok(rows.first().is_none_or(|row| row.get(0)))
     }
 }

@@ -70,6 +70,10 @@ pub struct Notification {
     pub campaign: Arc<Campaign>,
     /// When it was formed.
     pub trigger_datetime_created: EpochSeconds,
+    /// By which lane it was told.
+    pub lane: Lane,
+    /// In which of its rounds.
+    pub seq: i64,
 }
 
 /// One partition of the campaigns topic, and its lane's transactional id.
@@ -128,6 +132,17 @@ impl Kafka {
         partition.end = offset + 1;
     }
 
+    /// Former owners of the lane are fenced: what they were committing is committed, what else they left open is gone.
+    pub(super) fn fence(&mut self, lane: Lane) -> bool {
+        let partition = self.lane(lane);
+        partition.producer_epoch += 1;
+        let commits = partition.transaction.as_ref().is_some_and(|open| open.committing);
+        if !commits {
+            partition.transaction = None;
+        }
+        commits
+    }
+
     /// The group's offset of a lane expires, unless a transaction is about to write it.
     pub fn expire(&mut self, lane: Lane) {
         let partition = self.lane(lane);
@@ -176,6 +191,10 @@ impl State {
             let Some(row) = self.database.campaigns.get(id) else { continue };
             let over = now >= row.end() && (row.changed_at < news || now >= campaign.window.end);
             let cancelled = row.state == crate::way::intake::State::Cancelled && row.changed_at < news;
+            // A version that the database lost is known to whoever published it alone, until it notices.
+            if self.database.has_lost && row.campaign.as_ref() != Some(campaign) {
+                continue;
+            }
             let early = now < row.start() && (row.changed_at < news || now < campaign.window.start);
             let (start, end) = (row.start(), row.end());
             let overlooked = self.overlooks_a_cancellation(publication.lane, id);
@@ -209,7 +228,7 @@ impl State {
     }
 
     /// The transaction is committed: its records are there, and its offset.
-    fn commits(&mut self, lane: Lane) {
+    pub(super) fn commits(&mut self, lane: Lane) {
         let Some(transaction) = self.kafka.lane(lane).transaction.take() else { return };
         for Announced { publication, records } in &transaction.publications {
             if transaction.offset_sent {
@@ -232,10 +251,12 @@ impl State {
             let trigger_datetime_created = batch.template.trigger_datetime_created();
             for client in batch.clients.iter() {
                 let id = campaign.adv_campaign_id.clone();
-                if !self.database.has_row(&id, client) {
+                // What a database lost was published, or is being published: its rows come back.
+                if !self.database.has_row(&id, client) && !self.database.has_lost {
                     self.broke(format!("a message without a row: campaign {id}, client {client}"));
                 }
-                let notification = Notification { campaign: Arc::clone(campaign), trigger_datetime_created };
+                let (lane, seq) = (publication.lane, publication.mark.head.seq);
+                let notification = Notification { campaign: Arc::clone(campaign), trigger_datetime_created, lane, seq };
                 if self.kafka.notifications.insert((id.clone(), client.to_owned()), notification).is_some() {
                     self.broke(format!("client {client} was told twice of campaign {id}"));
                 }

@@ -23,7 +23,7 @@ pub const GROUP: &str = "simulation";
 const MOST_UNCOUNTED: usize = 100;
 
 /// The feedback database.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Database {
     /// Which ledger it is.
     pub ledger: Uuid,
@@ -31,6 +31,10 @@ pub struct Database {
     pub postmaster: i64,
     /// Whether an operator paused all sending.
     pub paused: bool,
+    /// Grows when a lane finds commits missing.
+    pub comparison: i64,
+    /// The comparison in which every lane was found whole.
+    pub compared: String,
     /// `dinnerbell.lane`.
     pub lanes: BTreeMap<Lane, LaneRow>,
     /// `dinnerbell.campaign`.
@@ -48,6 +52,10 @@ pub struct Database {
     pub(super) transactions_begun: u64,
     /// The last commit, if it was a bump: the lane.
     pub(super) last_bump: Option<Lane>,
+    /// A standby that receives nothing any more, as it stands.
+    standby: Option<Box<Self>>,
+    /// Whether commits were lost with a server, besides a bump.
+    pub has_lost: bool,
 }
 
 /// A lane's row.
@@ -64,6 +72,8 @@ pub struct LaneRow {
     /// When it was taken last, in microseconds.
     pub entered_at: i64,
     pub swept_to: Option<i64>,
+    pub overrule: bool,
+    pub compared: String,
     pub records: i64,
     pub tally: Tally,
     pub round_bytes: Option<i64>,
@@ -152,7 +162,7 @@ pub struct FeedbackRow {
 }
 
 /// An open transaction of a lane: it holds the lane's lock.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Transaction {
     pub(super) lane: Lane,
     pub(super) rows: Vec<(String, String, FeedbackRow)>,
@@ -240,7 +250,7 @@ impl PartRow {
     }
 
     /// Whether a client's row is of this part.
-    fn holds(&self, client: &str) -> bool {
+    pub(super) fn holds(&self, client: &str) -> bool {
         let above = self.after.as_deref().is_none_or(|after| client > after);
         let within = self.upto.as_deref().is_some_and(|upto| client <= upto);
         (self.has_page && above && within && !self.already_told.contains(client)) || self.late.contains(client)
@@ -253,6 +263,8 @@ impl Database {
             ledger: Uuid::from_u128(seed.into()),
             postmaster: 1,
             paused: false,
+            comparison: 0,
+            compared: String::new(),
             lanes: BTreeMap::new(),
             campaigns: BTreeMap::new(),
             rounds: BTreeMap::new(),
@@ -262,7 +274,14 @@ impl Database {
             transactions: BTreeMap::new(),
             transactions_begun: 0,
             last_bump: None,
+            standby: None,
+            has_lost: false,
         }
+    }
+
+    /// The comparison with Kafka that stands.
+    pub(super) fn comparison(&self) -> String {
+        format!("{}/{}", self.postmaster, self.comparison)
     }
 
     /// Whether a transaction of the lane is open.
@@ -284,7 +303,7 @@ impl Database {
         self.feedback.get(id).is_some_and(|rows| rows.contains_key(client))
     }
 
-    fn clients_of(&self, part: &PartRow) -> Vec<String> {
+    pub(super) fn clients_of(&self, part: &PartRow) -> Vec<String> {
         let rows = self.feedback.get(&part.id).into_iter().flatten();
         rows.filter(|(client, _)| part.holds(client)).map(|(client, _)| client.clone()).collect()
     }
@@ -301,9 +320,54 @@ impl Database {
             self.lane(lane).epoch -= 1;
         }
     }
+
+    /// From here on the standby receives nothing.
+    pub fn standby_falls_behind(&mut self) {
+        self.standby = None;
+        self.standby = Some(Box::new(self.clone()));
+    }
+
+    /// The server fails over to its standby: whatever was committed since that fell behind is gone.
+    pub fn promote(&mut self) {
+        let Some(standby) = self.standby.take() else { return };
+        let (postmaster, transactions_begun) = (self.postmaster, self.transactions_begun);
+        *self = Self { postmaster, transactions_begun, has_lost: true, last_bump: None, ..*standby };
+        self.fail_over(false);
+    }
 }
 
 impl State {
+    /// Whether all is held until every lane was compared with Kafka.
+    pub(super) fn is_held(&self) -> bool {
+        self.database.compared != self.database.comparison() && self.has(Guard::HeldUntilCompared)
+    }
+
+    /// Whether the lane is to be entered anew, as a glance sees it.
+    pub(super) fn is_taken(&self, own: Ownership) -> bool {
+        let to_be_compared = || {
+            let lane = self.database.lanes.get(&own.lane);
+            lane.is_none_or(|lane| lane.compared != self.database.comparison())
+        };
+        self.has(Guard::OwnershipAtGlance) && (!self.is_mine(own) || (self.is_held() && to_be_compared()))
+    }
+
+    /// The lane is whole; with the last of so many the hold ends.
+    pub(super) fn note_compared(&mut self, lane: Lane, comparison: &str, lanes: Lane) {
+        comparison.clone_into(&mut self.database.lane(lane).compared);
+        let compared = |lane: &Lane| self.database.lanes.get(lane).is_some_and(|row| row.compared == comparison);
+        if self.database.comparison() == comparison && (0..lanes).all(|lane| compared(&lane)) {
+            comparison.clone_into(&mut self.database.compared);
+        }
+    }
+
+    /// Records that a lane stands still.
+    pub(super) fn halt(&mut self, lane: Lane, halt: Halt) {
+        if halt.is_loss() && self.database.compared == self.database.comparison() {
+            self.database.comparison += 1;
+        }
+        self.database.lane(lane).halt = Some(halt);
+    }
+
     /// Whether the lane is still owned as it was entered.
     pub(super) fn is_mine(&self, own: Ownership) -> bool {
         let epoch = self.database.lanes.get(&own.lane).map_or(0, |lane| lane.epoch);
@@ -371,9 +435,11 @@ impl State {
             previous: head(row.seq - 1),
             published: row.published_seq,
             topic_id: row.topic_id,
-            overrule: false,
+            overrule: row.overrule,
             round_bytes: row.round_bytes,
             halt: row.halt,
+            compared: row.compared == database.comparison(),
+            comparison: database.comparison(),
         }
     }
 
@@ -450,11 +516,11 @@ impl State {
         if lane.epoch != own.epoch || lane.seq != seq {
             return Err(lost(own, "the last round"));
         }
-        lane.published_seq = Some(seq);
+        (lane.published_seq, lane.overrule) = (Some(seq), false);
         Ok(self.complete(own.lane, seq))
     }
 
-    fn complete(&mut self, lane: Lane, seq: i64) -> bool {
+    pub(super) fn complete(&mut self, lane: Lane, seq: i64) -> bool {
         let (now, mut closed) = (self.now(), false);
         for row in self.database.of_lane(lane) {
             if row.state == Stage::Active && row.last_page_seq.is_some_and(|last| last <= seq) {
@@ -532,7 +598,7 @@ impl State {
         }
         self.is_of_the_newest_version(content);
         let lane = self.database.lane(own.lane);
-        (lane.seq, lane.published_seq) = (head.seq, Some(before));
+        (lane.seq, lane.published_seq, lane.overrule) = (head.seq, Some(before), false);
         lane.round_bytes = content.round_bytes;
         self.move_cursors(head.seq, content);
         for (campaign, client, row) in rows {

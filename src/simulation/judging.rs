@@ -40,6 +40,9 @@ struct Intake<'a> {
 impl State {
     /// Records what arrived, and moves the position.
     pub(super) fn intake(&mut self, own: Ownership, batch: &IntakeBatch) -> Result<Taken, LedgerError> {
+        if self.is_held() {
+            return Err(LedgerError::OnHold);
+        }
         let compares = self.has(Guard::PositionAtIntake);
         let lane = self.database.lane(own.lane);
         if compares && (lane.epoch != own.epoch || lane.position != batch.from) {

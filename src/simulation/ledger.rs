@@ -13,8 +13,8 @@ use crate::broker::{DeadLetterMessage, Lane};
 use crate::campaign::EpochSeconds;
 use crate::draft::Clients;
 use crate::ledger::{
-    Due, Entered, Halt, IntakeBatch, LateFor, LateQuestion, Ledger, LedgerError, OpenCampaign, OpenRound, Ownership,
-    RoundContent, RoundHead, Running, Sealed, StoredRound, Stretch, Taken, ToldAndRows, Waiting,
+    Brakes, Due, Entered, Halt, IntakeBatch, LateFor, LateQuestion, Ledger, LedgerError, OpenCampaign, OpenRound,
+    Ownership, RoundContent, RoundHead, Running, Sealed, StoredRound, Stretch, Taken, ToldAndRows, Waiting,
 };
 
 /// Any call past this long is given up, and its connection dropped.
@@ -264,15 +264,16 @@ impl Ledger for SimLedger {
         self.query("due_repass", move |state| state.due_repass(own.lane, &beside, most)).await
     }
 
-    async fn waiting(&self, lanes: &[Lane]) -> Result<Waiting, LedgerError> {
-        let lanes = lanes.to_vec();
+    async fn waiting(&self, owned: &[Ownership]) -> Result<Waiting, LedgerError> {
+        let owned = owned.to_vec();
         self.query("waiting", move |state| {
-            let which = |is: &dyn Fn(Lane) -> bool| lanes.iter().copied().filter(|lane| is(*lane)).collect();
+            let which = |is: &dyn Fn(Ownership) -> bool| {
+                owned.iter().filter(|own| is(**own)).map(|own| own.lane).collect::<Vec<Lane>>()
+            };
             Waiting {
-                changes: which(&|lane| state.has_changes(lane)),
-                repasses: which(&|lane| !state.due_repass(lane, &BTreeSet::new(), 1).is_empty()),
-                // Nobody adopts here, and a lane that another instance took is noticed by the next transaction.
-                taken: Vec::new(),
+                changes: which(&|own| state.has_changes(own.lane)),
+                repasses: which(&|own| !state.due_repass(own.lane, &BTreeSet::new(), 1).is_empty()),
+                taken: which(&|own| state.is_taken(own)),
             }
         })
         .await
@@ -335,8 +336,18 @@ impl Ledger for SimLedger {
         .await
     }
 
-    async fn paused(&self) -> Result<bool, LedgerError> {
-        self.query("paused", |state| state.database.paused).await
+    async fn brakes(&self) -> Result<Brakes, LedgerError> {
+        self.query("brakes", |state| Brakes { paused: state.database.paused, held: state.is_held() }).await
+    }
+
+    async fn note_compared(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {
+        let comparison = comparison.to_owned();
+        self.transact("note_compared", own, move |state| {
+            state.note_compared(own.lane, &comparison, lanes);
+            state.committed();
+            Ok(())
+        })
+        .await
     }
 
     async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<bool, LedgerError> {
@@ -351,7 +362,7 @@ impl Ledger for SimLedger {
 
     async fn halt(&self, own: Ownership, halt: Halt) -> Result<(), LedgerError> {
         self.transact("halt", own, move |state| {
-            state.database.lane(own.lane).halt = Some(halt);
+            state.halt(own.lane, halt);
             state.committed();
             Ok(())
         })
@@ -359,7 +370,8 @@ impl Ledger for SimLedger {
     }
 
     async fn resolved(&self, own: Ownership) -> Result<bool, LedgerError> {
-        self.query("resolved", move |state| state.database.lane(own.lane).halt.is_none()).await
+        let is_gone = move |state: &mut State| !state.is_mine(own) && state.has(Guard::OwnershipAtGlance);
+        self.query("resolved", move |state| state.database.lane(own.lane).halt.is_none() || is_gone(state)).await
     }
 }
 

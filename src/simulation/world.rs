@@ -151,6 +151,8 @@ pub enum Guard {
     ProducerFenced,
     FreshProducer,
     ProducerUsedUp,
+    OwnershipAtGlance,
+    HeldUntilCompared,
 }
 
 impl World {

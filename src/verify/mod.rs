@@ -31,6 +31,7 @@ use crate::kafka::KafkaBroker;
 use crate::kafka::notifications::{Extent, Found, Notifications, Offsets};
 use crate::operate;
 use crate::operate::found::{self, FoundDraft};
+use crate::operate::republish::{self, Republished};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::ledger::snapshot::{LaneHead, Snapshot, rows_by_id};
@@ -39,6 +40,8 @@ use crate::postgres::ledger::snapshot::{LaneHead, Snapshot, rows_by_id};
 const IN_FLIGHT: Duration = Duration::from_secs(3);
 /// How often it is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// Most rows without a message that one run has told once more.
+const MOST_REPUBLISHED: usize = 1_000_000;
 /// Most rows that are looked up in one statement.
 const MOST_IDS: usize = 5_000;
 
@@ -87,6 +90,29 @@ pub struct Report {
     pub examples: Vec<Example>,
     /// Lanes that stand still until they are resolved.
     pub halted_lanes: Vec<Lane>,
+    /// What was ordered for rows without a message; null where nothing was.
+    pub republished: Option<Republished>,
+    /// The rows without a message that were looked at twice.
+    #[serde(skip)]
+    pub unannounced: Vec<i64>,
+}
+
+impl Report {
+    /// Has the clients of rows without a message told once more, while their campaigns last. Refused where the topic no longer holds all that was
+    /// compared: what was deleted with age was told.
+    pub async fn republish(&mut self, config: &Config, dry_run: bool, by: &str) -> Result<(), VerifyError> {
+        if let Some(reason) = &self.reason {
+            return Err(VerifyError::Refused(reason.clone()));
+        }
+        let republished = republish::republish(config, &self.unannounced, dry_run, by).await;
+        self.republished = Some(republished.map_err(|error| VerifyError::Refused(error.to_string()))?);
+        Ok(())
+    }
+
+    /// Whether everything that differed is told once more.
+    pub fn is_mended(&self) -> bool {
+        self.republished.as_ref().is_some_and(|done| !done.dry_run && done.drafts == self.differences.total())
+    }
 }
 
 /// One draft that differs, or is notable.
@@ -295,12 +321,16 @@ impl Verification<'_> {
         };
         let left = std::mem::take(&mut comparison.unsettled);
         let pending = left.pending(&published);
+        let mut unannounced = Vec::new();
         for overdue in left.into_overdue(&published) {
             for row in self.still_there(&overdue?).await? {
                 comparison.note(Finding::RowWithoutMessage, &row);
+                if unannounced.len() < MOST_REPUBLISHED {
+                    unannounced.push(row.place);
+                }
             }
         }
-        Ok((notifications, comparison, EndState { messages, rows, pending, lanes }))
+        Ok((notifications, comparison, EndState { messages, rows, pending, unannounced, lanes }))
     }
 
     /// Reads what came since, and takes out what it explains.
@@ -360,7 +390,7 @@ impl Verification<'_> {
             n if trimmed && n == comparison.differences.rows_without_message => Outcome::NotCompared,
             _ => Outcome::Different,
         };
-        let reason = (result == Outcome::NotCompared).then(|| {
+        let reason = trimmed.then(|| {
             format!(
                 "{} rows have no message, but partitions {uncovered:?} of {topic} no longer hold everything since then; choose a later \
                  --since",
@@ -382,6 +412,8 @@ impl Verification<'_> {
             foreign_messages: comparison.foreign_messages,
             differences: comparison.differences,
             examples: self.examples(notifications, &comparison.examples).await?,
+            republished: None,
+            unannounced: end.unannounced,
             halted_lanes: end.lanes.iter().filter(|lane| lane.halted.is_some()).map(|lane| lane.lane).collect(),
         })
     }
@@ -423,6 +455,8 @@ struct EndState {
     messages: u64,
     rows: u64,
     pending: u64,
+    /// Rows that have no message.
+    unannounced: Vec<i64>,
     lanes: Vec<LaneHead>,
 }
 

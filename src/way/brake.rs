@@ -1,4 +1,8 @@
-//! The operators' brake: `dinnerbell pause` stops all sending of every instance, `dinnerbell resume` lets it go on.
+//! What stops all sending of every instance: the operators' brake (`dinnerbell pause` and `dinnerbell resume`), and the hold.
+//!
+//! The hold is the ledger's own. On a server to which it failed over, or was restored, commits may be missing, of any lane: a campaign that one lane
+//! took in and told may be new to another one. So nothing is sent, and nothing is taken in, until every lane was compared with Kafka behind
+//! all its former owners (its way in does that), and each in which commits were missing is resolved.
 //!
 //! An order of the ledger, looked at every 400 ms. A publication is begun only on a look that is younger than a second and found no pause: so
 //! whatever keeps an instance from looking (a database that does not answer, a process that was frozen), nothing is begun later than a second
@@ -13,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::clock::{Clock, EpochMicros};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Brakes, Ledger, LedgerError};
 
 /// How old a look may be on which a publication is begun, in microseconds.
 pub const BINDING: EpochMicros = 1_000_000;
@@ -28,17 +32,22 @@ const LOOK: Duration = Duration::from_millis(400);
 pub struct Look {
     /// When it was asked for.
     pub asked: EpochMicros,
-    /// Whether all sending is paused.
-    pub paused: bool,
+    /// What stops all sending.
+    pub brakes: Brakes,
 }
 
 impl Look {
     /// Before the first one: nobody sends before the ledger says that it is allowed.
-    pub const NONE: Self = Self { asked: EpochMicros::MIN, paused: true };
+    pub const NONE: Self = Self { asked: EpochMicros::MIN, brakes: Brakes { paused: true, held: true } };
+
+    /// Whether nothing is to be sent.
+    fn is_on(self) -> bool {
+        self.brakes.paused || self.brakes.held
+    }
 
     /// Whether a publication may be begun on it.
     fn allows(self, now: EpochMicros) -> bool {
-        !self.paused && now.saturating_sub(self.asked) < BINDING
+        !self.is_on() && now.saturating_sub(self.asked) < BINDING
     }
 }
 
@@ -46,7 +55,7 @@ impl Look {
 pub async fn look<L: Ledger, C: Clock>(ledger: &L, clock: &C) -> Result<Look, LedgerError> {
     // From before the question: an order that was committed later is not in the answer.
     let asked = clock.now();
-    Ok(Look { asked, paused: ledger.paused().await? })
+    Ok(Look { asked, brakes: ledger.brakes().await? })
 }
 
 /// Looks again and again; `changed` hears of each change. A ledger that does not answer says nothing new, and soon nothing is begun.
@@ -54,13 +63,13 @@ pub async fn watch<L: Ledger, C: Clock>(
     ledger: &L,
     clock: &C,
     looks: &watch::Sender<Look>,
-    changed: impl Fn(bool),
+    changed: impl Fn(Brakes),
 ) -> Infallible {
     loop {
         if let Ok(look) = look(ledger, clock).await {
             let before = looks.send_replace(look);
-            if before.paused != look.paused {
-                changed(look.paused);
+            if before.brakes != look.brakes {
+                changed(look.brakes);
             }
         }
         sleep(LOOK).await;
@@ -81,22 +90,35 @@ impl Brake {
 
     /// A brake that nobody ever pulls.
     pub fn never() -> Self {
-        Self { looks: watch::channel(Look { asked: EpochMicros::MAX, paused: false }).1 }
+        Self { looks: watch::channel(Look { asked: EpochMicros::MAX, brakes: Brakes::default() }).1 }
     }
 
-    /// Whether the last look found a pause.
+    /// Whether the last look found that nothing is to be sent.
     pub fn is_on(&self) -> bool {
-        self.looks.borrow().paused
+        self.looks.borrow().is_on()
     }
 
-    /// Waits until the last look found a pause.
+    /// Waits until the last look found that nothing is to be sent.
     pub async fn on(&self) {
-        self.until(|look| look.paused).await;
+        self.until(|look| look.is_on()).await;
     }
 
-    /// Waits until the last look found none.
+    /// Waits until the last look found nothing in the way.
     pub async fn off(&self) {
-        self.until(|look| !look.paused).await;
+        self.until(|look| !look.is_on()).await;
+    }
+
+    /// Waits until the last look found no hold: what arrives may be taken in, paused or not.
+    pub async fn not_held(&self) {
+        self.until(|look| !look.brakes.held).await;
+    }
+
+    /// Waits for the next look.
+    pub async fn looked(&self) {
+        if self.looks.clone().changed().await.is_err() {
+            // Nobody looks any more: the service is ending.
+            pending::<()>().await;
+        }
     }
 
     /// Waits until a publication may be begun, and returns the time at which it may; none when the clock cannot be read.
@@ -131,6 +153,9 @@ mod tests {
 
     use super::*;
 
+    const FREE: Brakes = Brakes { paused: false, held: false };
+    const PAUSED: Brakes = Brakes { paused: true, held: false };
+
     #[derive(Clone, Default)]
     struct Told(Arc<AtomicI64>);
 
@@ -154,24 +179,24 @@ mod tests {
         let (brake, clock) = (Brake::new(seen), Told::default());
         clock.0.store(10_000_000, Ordering::Relaxed);
         assert!(!is_released(&brake, &clock).await, "nobody has looked yet");
-        looks.send_replace(Look { asked: 9_500_000, paused: false });
+        looks.send_replace(Look { asked: 9_500_000, brakes: FREE });
         assert!(is_released(&brake, &clock).await);
         clock.0.store(10_500_000, Ordering::Relaxed);
         assert!(!is_released(&brake, &clock).await, "an instance that cannot look any more begins nothing");
-        looks.send_replace(Look { asked: 10_400_000, paused: true });
+        looks.send_replace(Look { asked: 10_400_000, brakes: PAUSED });
         assert!(!is_released(&brake, &clock).await);
         assert!(brake.is_on());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_waits_at_the_brake_goes_on_with_the_look_that_finds_it_released() {
-        let (looks, seen) = watch::channel(Look { asked: 0, paused: true });
+        let (looks, seen) = watch::channel(Look { asked: 0, brakes: PAUSED });
         let (brake, clock) = (Brake::new(seen), Told::default());
         let waiting = async { (brake.released(&clock).await, brake.off().await) };
         let releasing = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             clock.0.store(5_000_000, Ordering::Relaxed);
-            looks.send_replace(Look { asked: 5_000_000, paused: false });
+            looks.send_replace(Look { asked: 5_000_000, brakes: FREE });
         };
         let (released, ()) = timeout(Duration::from_secs(6), async { tokio::join!(waiting, releasing) }).await.unwrap();
         assert_eq!(released.0, Some(5_000_000));

@@ -14,7 +14,7 @@ use super::{Deps, LaneError};
 use crate::broker::{Broker, Committed, Lane};
 use crate::clock::Clock;
 use crate::fail_point::fail_point;
-use crate::ledger::{Entered, Ledger, Ownership};
+use crate::ledger::{Entered, Halt, Ledger, Ownership};
 
 /// A lane that was entered: everything that running it takes.
 pub struct Owned<B: Broker> {
@@ -52,7 +52,7 @@ pub enum Entry<B: Broker> {
     /// The lane is ours and runs.
     Runs(Box<Owned<B>>),
     /// It is ours, and stands still until its halt is resolved.
-    Halted(Ownership, crate::ledger::Halt),
+    Halted(Box<Entered>, Halt),
 }
 
 /// Enters a lane. What stands in its way for good is recorded as its halt; `failures` know whether it does.
@@ -68,8 +68,8 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
     let mut entered = deps.ledger.bump(lane, low).await?;
     fail_point("entry.bumped");
     deps.board.position(lane, entered.position);
-    if let Some(halt) = entered.halt {
-        return Ok(Entry::Halted(entered.ownership, halt));
+    if let Some(halt) = entered.halt.clone() {
+        return Ok(Entry::Halted(Box::new(entered), halt));
     }
     let own = entered.ownership;
     let (producer, last, topic_id) = match take_over(deps, &mut entered, failures, low, high).await {
@@ -99,7 +99,60 @@ async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
     // Before the last round is looked at: what was cancelled meanwhile is withdrawn from it.
     judge_waiting(deps, own).await?;
     let (producer, last) = settle(deps, entered, failures, producer).await?;
+    note_compared(deps, entered).await?;
     Ok((producer, last, topic_id))
+}
+
+/// The ledger learns that no commit of the lane is missing: the hold ends with the last one.
+async fn note_compared<B: Broker, L: Ledger, A, C>(
+    deps: &Deps<B, L, A, C>,
+    entered: &Entered,
+) -> Result<(), LaneError> {
+    if entered.compared {
+        return Ok(());
+    }
+    let lanes = deps.broker.lanes().await?;
+    Ok(deps.ledger.note_compared(entered.ownership, &entered.comparison, lanes).await?)
+}
+
+/// Compares a lane that stands still, behind all its former owners: the others wait for it. Commits that are missing in it are a halt of their
+/// own, which comes before the one that stands.
+pub(super) async fn compare_halted<B: Broker, L: Ledger, A, C>(
+    deps: &Deps<B, L, A, C>,
+    entered: &Entered,
+    halted: &Halt,
+) -> Result<(), LaneError> {
+    let own = entered.ownership;
+    drop(deps.broker.producer(own.lane).await?);
+    if !deps.ledger.still_mine(own).await? {
+        return Err(LaneError::TakenOver);
+    }
+    let theirs = deps.broker.committed(own.lane).await?;
+    let ours = ledger_side(entered);
+    match reconciled(entered, &ours, &theirs) {
+        Reconciled::Contradiction(kind) if kind.may_hide_loss() => {
+            let found = policy::contradiction(own.lane, &kind, &ours, &theirs);
+            // What is not known to be missing is not worth another halt: this one is to be resolved anyway.
+            if found.is_loss() && !halted.is_loss() { Err(LaneError::Halt(found)) } else { Ok(()) }
+        }
+        _ => note_compared(deps, entered).await,
+    }
+}
+
+fn ledger_side(entered: &Entered) -> LedgerSide {
+    LedgerSide { ledger: entered.ledger, head: entered.head, previous: entered.previous, published: entered.published }
+}
+
+/// What follows from the two sides, and from what an operator overruled.
+fn reconciled(entered: &Entered, ours: &LedgerSide, theirs: &Committed) -> Reconciled {
+    let reconciled = reconcile(ours, theirs);
+    if !(entered.overrule && matches!(reconciled, Reconciled::Contradiction(_))) {
+        return reconciled;
+    }
+    match reconcile(ours, &Committed::None) {
+        Reconciled::Contradiction(_) => Reconciled::PublishRecorded,
+        decided => decided,
+    }
 }
 
 /// Judges all that arrived about the lane's campaigns while nobody owned it: what an operator cancelled then is told to nobody any more.
@@ -194,26 +247,14 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
 ) -> Result<(B::Producer, LastRound), LaneError> {
     let lane = entered.ownership.lane;
     let theirs = deps.broker.committed(lane).await?;
-    let ours = LedgerSide {
-        ledger: entered.ledger,
-        head: entered.head,
-        previous: entered.previous,
-        published: entered.published,
-    };
-    let mut reconciled = reconcile(&ours, &theirs);
-    if entered.overrule && matches!(reconciled, Reconciled::Contradiction(_)) {
-        reconciled = match reconcile(&ours, &Committed::None) {
-            Reconciled::Contradiction(_) => Reconciled::PublishRecorded,
-            decided => decided,
-        };
-    }
+    let ours = ledger_side(entered);
     // With the note the ledger forgets what an operator overruled: that was about one mark, which is written anew by then.
     let (known, overrule) = (entered.published, entered.overrule);
     let published = |published: Published| {
         let noted = known == Some(published.head().seq) && !overrule;
         LastRound::Published { published, noted }
     };
-    match reconciled {
+    match reconciled(entered, &ours, &theirs) {
         Reconciled::Equal => Ok((producer, published(Published::found(entered.head)))),
         Reconciled::PublishRecorded => {
             withdraw_what_does_not_get_through(deps, entered, failures).await?;

@@ -21,7 +21,7 @@ use super::{Deps, LaneError};
 use crate::broker::{Arrived, Input};
 use crate::campaign::{Campaign, EpochSeconds};
 use crate::fail_point::fail_point;
-use crate::ledger::{IntakeBatch, Ledger, Ownership};
+use crate::ledger::{IntakeBatch, Ledger, LedgerError, Ownership, Taken};
 
 /// Most records of one intake.
 const MOST_RECORDS: usize = 500;
@@ -163,7 +163,7 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
         let _held = deps.memory.for_intake(bytes).await;
         let _changes = work.changes().await;
         let began = Instant::now();
-        let taken = deps.ledger.intake(own, Arc::clone(&batch)).await?;
+        let taken = record(deps, own, &batch).await?;
         fail_point("intake.recorded");
         let took = began.elapsed();
         size = size.after(took);
@@ -171,6 +171,22 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
         taken.started.iter().for_each(|started| deps.arrivals.note(started.id()));
         work.add(taken);
         deps.board.waiting_letters(own.lane, work.waiting_letters());
+    }
+}
+
+/// Records a batch, as soon as the ledger is known to have lost nothing: what arrives could be known to a lane that is to be put back.
+async fn record<B, L: Ledger, A, C>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    batch: &Arc<IntakeBatch>,
+) -> Result<Taken, LedgerError> {
+    loop {
+        deps.brake.not_held().await;
+        match deps.ledger.intake(own, Arc::clone(batch)).await {
+            // The last look is older than the hold.
+            Err(LedgerError::OnHold) => deps.brake.looked().await,
+            taken => return taken,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::entry::{Entry, LastRound, Owned, enter, halt};
+use super::entry::{self, Entry, LastRound, Owned, enter, halt};
 use super::outlet::Carries;
 use super::pace::Pace;
 use super::policy::{Failures, Next};
@@ -20,7 +20,7 @@ use super::{Deps, LaneError, intake, late, lookout, pages};
 use crate::audience::Audience;
 use crate::broker::{Broker, BrokerError, Lane, transaction_time};
 use crate::clock::Clock;
-use crate::ledger::{Halt, Ledger, Ownership, Uncounted};
+use crate::ledger::{Entered, Halt, Ledger, Ownership, Uncounted};
 use crate::metrics::LaneState;
 
 /// How often a halted lane looks for its resolution.
@@ -68,7 +68,7 @@ async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
 ) -> Result<(), LaneError> {
     deps.board.set_lane(lane, LaneState::Entering);
     match enter(deps, lane, failures).await? {
-        Entry::Halted(own, halt) => stand_still(deps, own, halt, stop).await,
+        Entry::Halted(entered, halt) => stand_still(deps, &entered, halt, failures, stop).await,
         Entry::Runs(owned) => {
             deps.board.set_lane(lane, LaneState::Running);
             // What cannot be published brings it here again and again: whatever failed is over only afterwards.
@@ -100,15 +100,30 @@ async fn by_whom<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, own: Ownership, er
     }
 }
 
-/// A halted lane stays assigned, and looks for its resolution.
-async fn stand_still<B, L: Ledger, A, C>(
+/// A halted lane stays assigned, and looks for its resolution. It is compared with Kafka all the same: the others wait for it.
+async fn stand_still<B: Broker, L: Ledger, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
-    own: Ownership,
+    entered: &Entered,
     halt: Halt,
+    failures: &Failures,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
-    deps.board.set_lane(own.lane, LaneState::Halted(halt));
+    let own = entered.ownership;
+    deps.board.set_lane(own.lane, LaneState::Halted(halt.clone()));
+    let mut compared = entered.compared;
     while !*stop.borrow() {
+        if !compared {
+            let found = tokio::select! {
+                biased;
+                () = stopped(stop) => break,
+                found = entry::compare_halted(deps, entered, &halt) => found,
+            };
+            match found {
+                Ok(()) => compared = true,
+                Err(error @ LaneError::Broker(_)) => deps.board.lane_warns(own.lane, &error),
+                Err(error) => return Err(entry::halt(deps, own, error, failures).await),
+            }
+        }
         if deps.ledger.resolved(own).await? {
             break;
         }
@@ -126,10 +141,12 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
 ) -> Result<(), LaneError> {
     let Owned { own, ledger, producer, last, input, position, round_bytes } = owned;
     let work = Arc::new(Work::unread());
-    let _post = deps.lookout.enter(own.lane, Arc::clone(&work));
+    let _post = deps.lookout.enter(own, Arc::clone(&work));
     let rounds = Rounds { deps, own, ledger, work: &work, failures, pace: Pace::left(round_bytes) };
     tokio::select! {
         biased;
+        // Whatever is under way in it is found on the way in.
+        () = work.lost() => Err(LaneError::TakenOver),
         ended = rounds.run(producer, last, stop) => ended,
         failed = intake::take_in(deps, own, input, position, &work) => failed.map(|never: Infallible| match never {}),
         failed = judge_changes(deps, own, &work) => failed.map(|never: Infallible| match never {}),

@@ -2,7 +2,9 @@
 //!
 //! - the sweep: about once a second, the favourites that were added, and those that fill a gap which it left; each is handed to the lanes in
 //!   which its restaurant has an open campaign;
-//! - the glance: five times a second, whether in any of the lanes there are changes to judge, a re-pass is due, or somebody else entered it.
+//! - the glance: five times a second, whether in any of the lanes there are changes to judge, a re-pass is due, or whether it does not stand any
+//!   more as it was entered: by somebody else, or because the database failed over to a server that lost commits. A lane that has nothing to do
+//!   would not notice by itself.
 //!
 //! There is no task for it. Each lane brings along a future that waits for its turn, and whoever's turn it is looks for all; when that lane
 //! goes, the next one takes over where it was. So whatever ends a lane ends nothing of the others.
@@ -21,7 +23,7 @@ use super::work::Work;
 use super::{Deps, LaneError};
 use crate::audience::{Audience, AudienceError, Favourite};
 use crate::broker::Lane;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, Ownership};
 
 /// How often the sweep looks.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -37,6 +39,8 @@ const FARTHEST_BACK: i64 = 200_000;
 const HANDED_ON: Duration = Duration::from_secs(2);
 /// How often it is looked for what another lane received: its owner notices within 250 ms, and looking takes time too.
 const GLANCE: Duration = Duration::from_millis(200);
+/// Longest pause after a glance that failed: a database that failed over is looked at soon after it answers.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The lanes of an instance that look together.
 #[derive(Debug, Default)]
@@ -47,7 +51,7 @@ pub struct Lookout {
 
 #[derive(Debug, Default)]
 struct State {
-    lanes: BTreeMap<Lane, Arc<Work>>,
+    lanes: BTreeMap<Lane, Watched>,
     /// The highest id that the sweep has seen; none before its first look.
     mark: Option<i64>,
     /// Ids up to the mark that had no row when it passed them.
@@ -60,6 +64,13 @@ struct State {
     noted: Option<i64>,
     /// The sweep was refused, and pages were read without a mark.
     paged_without_mark: bool,
+}
+
+/// A lane that is looked out for, as it was entered.
+#[derive(Debug)]
+struct Watched {
+    own: Ownership,
+    work: Arc<Work>,
 }
 
 /// A lane that is looked out for, until it is dropped.
@@ -76,7 +87,8 @@ impl Lookout {
 
     /// From here on this lane is looked out for: who is added after any page that it reads is handed to it. A sweep that goes on already
     /// reads the last ids once more, for transactions that committed out of their order before the lane came.
-    pub fn enter(&self, lane: Lane, work: Arc<Work>) -> Post<'_> {
+    pub fn enter(&self, own: Ownership, work: Arc<Work>) -> Post<'_> {
+        let lane = own.lane;
         let mut state = self.state();
         let State { mark, gaps, .. } = &mut *state;
         if let Some(mark) = mark {
@@ -86,7 +98,7 @@ impl Lookout {
         }
         state.joined.insert(lane);
         (state.stood, state.noted) = (None, None);
-        state.lanes.insert(lane, work);
+        state.lanes.insert(lane, Watched { own, work });
         Post { lookout: self, lane }
     }
 
@@ -94,9 +106,13 @@ impl Lookout {
         self.state().lanes.keys().copied().collect()
     }
 
+    fn owned(&self) -> Vec<Ownership> {
+        self.state().lanes.values().map(|watched| watched.own).collect()
+    }
+
     /// Waits until every lane has room for candidates.
     async fn room(&self) {
-        let lanes: Vec<_> = self.state().lanes.values().cloned().collect();
+        let lanes: Vec<_> = self.state().lanes.values().map(|watched| Arc::clone(&watched.work)).collect();
         for work in lanes {
             work.room_for_late().await;
         }
@@ -117,21 +133,21 @@ impl Lookout {
         let mark = overlapped(newest);
         state.mark = Some(mark);
         state.gaps.forget_above(mark);
-        state.lanes.values().for_each(|work| work.sweep_began());
+        state.lanes.values().for_each(|watched| watched.work.sweep_began());
     }
 
     /// The sweep is refused: pages are read without it. Whom it misses until it has its mark the re-passes find.
     fn begin_without_mark(&self) {
         let mut state = self.state();
         state.paged_without_mark = true;
-        state.lanes.values().for_each(|work| work.sweep_began());
+        state.lanes.values().for_each(|watched| watched.work.sweep_began());
     }
 
     /// Who came before the mark, and after a page that was read without one, is found by passing all again.
     fn make_up_for_no_mark(&self) {
         let mut state = self.state();
         if std::mem::take(&mut state.paged_without_mark) {
-            state.lanes.values().for_each(|work| work.missed_everywhere());
+            state.lanes.values().for_each(|watched| watched.work.missed_everywhere());
         }
     }
 
@@ -184,7 +200,7 @@ impl Lookout {
     /// Hands each favourite to the lanes in which its restaurant has an open campaign.
     fn hand_on(&self, found: &[Favourite], open: &[(Lane, String)]) {
         let state = self.state();
-        for (lane, work) in &state.lanes {
+        for (lane, Watched { work, .. }) in &state.lanes {
             let restaurants: BTreeSet<&str> =
                 open.iter().filter(|(of, _)| of == lane).map(|(_, restaurant)| restaurant.as_str()).collect();
             let theirs = found.iter().filter(|favourite| restaurants.contains(favourite.restaurant_id.as_str()));
@@ -194,7 +210,14 @@ impl Lookout {
 
     fn for_each(&self, lanes: &[Lane], tell: impl Fn(&Work)) {
         let state = self.state();
-        lanes.iter().filter_map(|lane| state.lanes.get(lane)).for_each(|work| tell(work));
+        lanes.iter().filter_map(|lane| state.lanes.get(lane)).for_each(|watched| tell(&watched.work));
+    }
+
+    /// Lanes that do not stand as they were entered; one that was entered anew meanwhile does.
+    fn lose(&self, asked: &[Ownership], lanes: &[Lane]) {
+        let state = self.state();
+        let still = |lane: &&Lane| state.lanes.get(lane).filter(|watched| asked.contains(&watched.own));
+        lanes.iter().filter_map(|lane| still(&lane)).for_each(|watched| watched.work.lose());
     }
 }
 
@@ -230,24 +253,31 @@ fn passes(error: &LaneError) -> bool {
     matches!(error, LaneError::Audience(AudienceError::Passing(_)) | LaneError::Ledger(LedgerError::Passing(_)))
 }
 
-/// Says so, and waits a little longer each time.
-async fn warn<B, L, A, C>(deps: &Deps<B, L, A, C>, lane: Lane, failures: &mut Failures, error: &LaneError) {
+/// Says so, and waits a little longer each time, up to `most`.
+async fn warn<B, L, A, C>(
+    deps: &Deps<B, L, A, C>,
+    lane: Lane,
+    failures: &mut Failures,
+    error: &LaneError,
+    most: Duration,
+) {
     failures.judge(error);
     deps.board.lane_warns(lane, error);
-    sleep(failures.pause()).await;
+    sleep(failures.pause().min(most)).await;
 }
 
 async fn glances<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, lane: Lane) -> Result<Infallible, LaneError> {
     let mut failures = Failures::default();
     loop {
-        match deps.ledger.waiting(&deps.lookout.lanes()).await.map_err(LaneError::from) {
+        let owned = deps.lookout.owned();
+        match deps.ledger.waiting(&owned).await.map_err(LaneError::from) {
             Ok(waiting) => {
                 failures.clear();
                 deps.lookout.for_each(&waiting.changes, Work::call_judge);
                 deps.lookout.for_each(&waiting.repasses, Work::call_repass);
-                deps.lookout.for_each(&waiting.taken, Work::reload);
+                deps.lookout.lose(&owned, &waiting.taken);
             }
-            Err(error) if passes(&error) => warn(deps, lane, &mut failures, &error).await,
+            Err(error) if passes(&error) => warn(deps, lane, &mut failures, &error, LONGEST_PAUSE).await,
             Err(error) => return Err(error),
         }
         sleep(GLANCE).await;
@@ -273,7 +303,7 @@ async fn sweep<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>, lane: Lane
                 if !passes(&error) && deps.lookout.mark().is_none() {
                     deps.lookout.begin_without_mark();
                 }
-                warn(deps, lane, &mut failures, &error).await;
+                warn(deps, lane, &mut failures, &error, Duration::MAX).await;
             }
         }
     }

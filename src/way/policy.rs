@@ -190,7 +190,9 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
         }
         LaneError::NotAssigned
         | LaneError::Halt(_)
-        | LaneError::Ledger(LedgerError::NotMine(_) | LedgerError::Passing(_) | LedgerError::Held { .. })
+        | LaneError::Ledger(
+            LedgerError::NotMine(_) | LedgerError::Passing(_) | LedgerError::Held { .. } | LedgerError::OnHold,
+        )
         | LaneError::Broker(
             BrokerError::Passing(_)
             | BrokerError::Fenced
@@ -235,13 +237,20 @@ pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &LedgerSide, theirs
         }
         _ => "",
     };
-    Halt {
+    let mut halt = Halt {
         name: name.to_owned(),
         found: format!("{what}; ledger: {ours}; kafka: {theirs}"),
         remedy: format!(
             "{first}mend the ledger by what the output topic holds: dinnerbell lane resolve {lane} --from-kafka"
         ),
+    };
+    if halt.is_loss() {
+        // Seldom of one lane alone; and nothing is sent before all are put back.
+        halt.remedy = format!(
+            "{first}mend the ledger by what the output topic holds: dinnerbell lane resolve --all --from-kafka"
+        );
     }
+    halt
 }
 
 /// The halt of a lane that would tell clients again because their rows were removed.

@@ -63,6 +63,13 @@ pub enum Contradiction {
     Foreign,
 }
 
+impl Contradiction {
+    /// Whether the ledger may know less than was told: where Kafka is behind, it knows all of it.
+    pub fn may_hide_loss(&self) -> bool {
+        *self != Self::KafkaBehind
+    }
+}
+
 /// Compares the two sides.
 pub fn reconcile(ours: &LedgerSide, theirs: &Committed) -> Reconciled {
     use Contradiction::{Foreign, KafkaAhead, KafkaBehind, MarkMissing, OtherContent, OtherLedger};

@@ -113,6 +113,7 @@ pub struct Work {
     sweep: watch::Sender<bool>,
     turns: Mutex<Turns>,
     changes: Arc<tokio::sync::Mutex<()>>,
+    lost: watch::Sender<bool>,
 }
 
 impl Work {
@@ -152,6 +153,17 @@ impl Work {
     /// until it is recorded. They have it in the order in which they ask for it.
     pub async fn changes(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.changes).lock_owned().await
+    }
+
+    /// The lane does not stand as it was entered: whoever runs it enters it anew.
+    pub fn lose(&self) {
+        self.lost.send_replace(true);
+    }
+
+    /// Waits until the lane does not stand as it was entered.
+    pub async fn lost(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.lost.subscribe().wait_for(|lost| *lost).await;
     }
 
     /// Adds what an intake found.

@@ -6,6 +6,7 @@ mod cancel;
 mod dead_letters;
 mod doctor;
 mod documented;
+mod failover;
 mod feedback_table;
 mod lists;
 mod pause;

@@ -172,3 +172,30 @@ fn what_the_topic_no_longer_holds_is_the_operators_decision() {
     assert_eq!((status, &by_hand.lane()["published_seq"]), (0, &json!(2)));
     assert_eq!(by_hand.clients().len(), 8, "rows stay");
 }
+
+#[test]
+fn a_row_that_says_something_else_than_its_message_is_corrected() {
+    let by_hand = ByHand::new();
+    by_hand.record(1, &["a", "b"]);
+    by_hand.publish(1, &["a", "b"]);
+    // The draft of b was withdrawn, the campaign updated, and b told anew by round 2: the database lost all that.
+    let updated = crate::support::Campaign {
+        adv_campaign_content: "newer".to_owned(),
+        datetime_created: by_hand.campaign.datetime_created + 1,
+        ..by_hand.campaign.clone()
+    };
+    by_hand.execute("delete from dinnerbell.round_part where seq = 1");
+    by_hand.stage.kafka.delete_topics(&[&by_hand.stage.notifications]);
+    by_hand.stage.kafka.create_topic(&by_hand.stage.notifications, 2, &[]);
+    by_hand.message(&by_hand.campaign, "a", Some(1));
+    by_hand.message(&updated, "b", Some(2));
+    by_hand.mark(2, 0, 77);
+    by_hand.execute("update public.subscribers_feedback set feedback = 'yes' where client_id = 'b'");
+    halt(&by_hand, "kafka-ahead");
+    let report = resolved(&by_hand);
+    assert_eq!((&report["rows_restored"], &report["rows_corrected"]), (&json!(0), &json!(1)), "{report}");
+    let row = by_hand.stage.feedback.query("select * from public.subscribers_feedback where client_id = 'b'").remove(0);
+    assert_eq!((&row["adv_campaign_content"], &row["feedback"]), (&json!("newer"), &json!("yes")));
+    assert_eq!(by_hand.clients(), ["a", "b"]);
+    assert_verified(&by_hand);
+}

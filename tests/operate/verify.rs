@@ -1,7 +1,10 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::operate::by_hand::{ByHand, json_of};
-use crate::support::Campaign;
+use crate::support::{Campaign, Expected, Setting, Stage, wait_until};
 
 /// Three drafts in round 1, published.
 fn told() -> ByHand {
@@ -175,4 +178,46 @@ fn any_number_of_rows_may_wait_for_a_round_to_be_published() {
     let (status, report) = verified(&by_hand);
     assert_eq!((status, &report["pending"]), (1, &json!(0)), "Kafka says that it is published: {report}");
     assert_eq!(report["differences"]["rows_without_message"], json!(150_000), "{report}");
+}
+
+#[test]
+fn clients_whose_messages_kafka_lost_are_told_once_more_while_their_campaign_lasts() {
+    let stage = Stage::with(Setting::default());
+    stage.migrate();
+    stage.subscribers.subscribe("lost", 30);
+    let service = stage.start();
+    let campaign = Campaign::now("lost", "lost");
+    stage.send(&campaign);
+    let expected = Expected::from([(&campaign, stage.subscribers.clients_of("lost"))]);
+    stage.await_sinks(&expected, Duration::from_secs(60));
+    service.stop();
+    // What Kafka lost, and one client who answered: that one was told.
+    stage.kafka.delete_topics(&[&stage.notifications]);
+    stage.kafka.create_topic(&stage.notifications, 3, &[]);
+    stage.feedback.execute(
+        "update public.subscribers_feedback set feedback = 'yes'
+         where client_id = (select min(client_id) from public.subscribers_feedback)",
+    );
+    let service = stage.start();
+    let republish = |more: &[&str]| json_of(&stage, &[&["verify", "--republish"], more].concat());
+    let (status, would) = republish(&["--dry-run"]);
+    let counted = json!({"dry_run": true, "drafts": 29, "over": 0, "answered": 1});
+    assert_eq!((status, &would["republished"], stage.row_count()), (1, &counted, 30), "{would}");
+    let (_, done) = republish(&[]);
+    assert_eq!((&done["republished"]["drafts"], &done["republished"]["answered"]), (&json!(29), &json!(1)), "{done}");
+    wait_until("they are told", Duration::from_secs(60), || stage.messages().len() >= 29 && stage.row_count() == 30);
+    wait_until("the lane is at rest", Duration::from_secs(60), || stage.unrest().is_none());
+    let (_, again) = republish(&[]);
+    assert_eq!(again["republished"], json!({"dry_run": false, "drafts": 0, "over": 0, "answered": 1}), "{again}");
+    let messages = stage.messages();
+    let told: BTreeSet<_> = messages.iter().map(|message| message.key.clone()).collect();
+    assert_eq!((messages.len(), told.len()), (29, 29), "each once");
+    service.stop();
+    // Of a campaign that is over nobody is told.
+    stage.kafka.delete_topics(&[&stage.notifications]);
+    stage.kafka.create_topic(&stage.notifications, 3, &[]);
+    stage.feedback.execute("update dinnerbell.campaign set state = 'closed'");
+    let (_, over) = republish(&[]);
+    assert_eq!(over["republished"], json!({"dry_run": false, "drafts": 0, "over": 29, "answered": 1}), "{over}");
+    assert_eq!(stage.row_count(), 30);
 }

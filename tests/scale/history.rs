@@ -173,6 +173,7 @@ impl Counted {
 async fn ask_all(counted: &mut Counted) {
     let ledger = counted.ledger.clone();
     let own = ledger.bump(0, 0).await.unwrap().ownership;
+    let other = ledger.bump(1, 0).await.unwrap().ownership;
     counted.note("bump").await;
     assert!(ledger.still_mine(own).await.unwrap());
     counted.note("still_mine").await;
@@ -186,7 +187,7 @@ async fn ask_all(counted: &mut Counted) {
     assert_eq!(running, ["open-2", "scheduled--5", "open-1"]);
     assert_eq!((due.dead_letters.len(), due.uncounted.len()), (2, 3));
     counted.note("due").await;
-    let waiting = ledger.waiting(&[0, 1]).await.unwrap();
+    let waiting = ledger.waiting(&[own, other]).await.unwrap();
     assert_eq!((waiting.changes, waiting.repasses), (vec![0], vec![0]));
     counted.note("waiting").await;
     assert!(!ledger.due_repass(own, &["another"], 1).await.unwrap().is_empty());

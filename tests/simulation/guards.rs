@@ -9,7 +9,12 @@ const MOST_LIVES: u64 = 2_000;
 /// Each guard with what it does; those that no life was seen to need are called so.
 const GUARDS: &[(Guard, Without)] = &[
     (Guard::EpochAtBegin, Without::NotSeen("a transaction of a lane compares the epoch when it begins")),
-    (Guard::PostmasterCompared, Without::Breaks("and the server: a fail-over that lost the bump shows")),
+    (
+        Guard::PostmasterCompared,
+        Without::NotSeen(
+            "and the server: on another one every lane is entered anew, since it is to be compared with Kafka",
+        ),
+    ),
     (Guard::LockHeld, Without::Breaks("a bump waits for the transactions of former owners")),
     (Guard::HoldersEnded, Without::Breaks("and ends those that last")),
     (Guard::EpochAtSeal, Without::NotSeen("the lock keeps every bump away from the begin of a round to its end")),
@@ -56,6 +61,8 @@ const GUARDS: &[(Guard, Without)] = &[
     (Guard::ProducerFenced, Without::Breaks("the init fences former producers")),
     (Guard::FreshProducer, Without::Breaks("a producer in doubt is thrown away")),
     (Guard::ProducerUsedUp, Without::Breaks("a producer whose connection broke publishes no further round")),
+    (Guard::OwnershipAtGlance, Without::Breaks("a lane that has nothing to do notices another server")),
+    (Guard::HeldUntilCompared, Without::Breaks("nothing is taken in before every lane was compared with Kafka")),
 ];
 
 enum Without {

@@ -20,6 +20,9 @@ const REST: Duration = Duration::from_secs(40);
 const LONG_REST: Duration = Duration::from_secs(345);
 /// What takes its time even at rest.
 const MOMENT: Duration = Duration::from_secs(9);
+/// How often an operator looks for lanes that lost commits, and what it takes to resolve one.
+const RESOLUTIONS: usize = 6;
+const RESOLVED_AFTER: Duration = Duration::from_secs(4);
 /// How long a killed instance stays away.
 const AWAY: u64 = 6_000;
 const SHORTEST_AWAY: Duration = Duration::from_millis(300);
@@ -95,6 +98,7 @@ impl Life {
         }
         self.wait(self.began + self.plan.heals).await;
         self.heal();
+        self.resolve().await;
         let rest = if self.plan.restarts || self.plan.orderly { REST } else { LONG_REST };
         self.wait(Instant::now() + rest).await;
         if !self.found().is_empty() {
@@ -108,6 +112,23 @@ impl Life {
         let found = self.found();
         self.broken.extend(found);
         self.broken
+    }
+
+    /// Lanes that lost commits are resolved, in any order, each some time after the one before.
+    async fn resolve(&mut self) {
+        if !self.world.state().database.has_lost {
+            return;
+        }
+        for _ in 0..RESOLUTIONS {
+            self.wait(Instant::now() + RESOLVED_AFTER).await;
+            let mut state = self.world.state();
+            let lost = state.lanes_that_lost();
+            if !lost.is_empty() {
+                let lane = *self.random.pick(&lost);
+                tracing::info!(at = ?self.began.elapsed(), lane, "an operator resolves");
+                state.resolve_from_kafka(lane);
+            }
+        }
     }
 
     fn found(&self) -> Vec<String> {
@@ -274,6 +295,8 @@ impl Life {
                 }
             }
             Event::FailOver { loses_bump } => state.database.fail_over(loses_bump),
+            Event::FallBehind => state.database.standby_falls_behind(),
+            Event::Promote => state.database.promote(),
             Event::Expire(lane) => {
                 drop(state);
                 (0..INSTANCES).for_each(|number| self.dies(number));
@@ -307,11 +330,12 @@ impl Life {
         state.subscribers.lag = 0;
         state.kafka.letters = Letters::Taken;
         (state.database.paused, state.paused_since) = (false, None);
+        let has_lost = state.database.has_lost;
         for (lane, row) in &mut state.database.lanes {
             let by_design = row.halt.as_ref().is_some_and(|halt| halt.name.ends_with("-refused"));
             if by_design {
                 row.halt = None;
-            } else if let Some(halt) = &row.halt {
+            } else if let Some(halt) = row.halt.as_ref().filter(|halt| !(has_lost && halt.is_loss())) {
                 self.broken.push(format!("lane {lane} halted: {halt:?}"));
             }
         }

@@ -45,6 +45,8 @@ pub enum Kind {
     Newcomers,
     /// What is about a campaign comes through any lane, and owners freeze.
     Changes,
+    /// The same, and the feedback database fails over to a standby that lost the last commits, of busy lanes and idle ones.
+    Loses,
 }
 
 /// Something that happens.
@@ -107,6 +109,10 @@ pub enum Event {
     FailOver {
         loses_bump: bool,
     },
+    /// The standby of the feedback database receives nothing any more.
+    FallBehind,
+    /// The feedback database fails over to it: what was committed since is gone.
+    Promote,
     /// Nothing runs for longer than Kafka keeps offsets: that of a lane expires.
     Expire(Lane),
     Away(Server),
@@ -128,6 +134,7 @@ impl Kind {
             1 => Self::Paused,
             2 => Self::Newcomers,
             3 => Self::Changes,
+            4 => Self::Loses,
             _ => Self::Any,
         }
     }
@@ -135,7 +142,7 @@ impl Kind {
     fn lanes(self, random: &mut Random) -> Lane {
         match self {
             Self::Contested => 1,
-            Self::Changes => random.between(2, 3) as Lane,
+            Self::Changes | Self::Loses => random.between(2, 3) as Lane,
             Self::Any | Self::Paused | Self::Newcomers => random.between(1, 3) as Lane,
         }
     }
@@ -144,7 +151,7 @@ impl Kind {
         let rate = if random.chance(150) { 50 } else { 0 };
         let round_rows = random.between(2, 12) as usize;
         match self {
-            Self::Any | Self::Paused | Self::Changes => Settings { round_rows, rate },
+            Self::Any | Self::Paused | Self::Changes | Self::Loses => Settings { round_rows, rate },
             Self::Contested => Settings { round_rows: 2 + round_rows % 3, rate: 0 },
             Self::Newcomers => Settings { round_rows: 2 + round_rows % 2, rate: *random.pick(&[0, 20, 50]) },
         }
@@ -166,7 +173,9 @@ impl Kind {
                     ..Harm::default()
                 }
             }
-            Self::Paused | Self::Newcomers | Self::Changes => Harm { latency: any.latency, ..Harm::default() },
+            Self::Paused | Self::Newcomers | Self::Changes | Self::Loses => {
+                Harm { latency: any.latency, ..Harm::default() }
+            }
         }
     }
 
@@ -175,7 +184,7 @@ impl Kind {
         match self {
             Self::Any | Self::Newcomers => 0,
             Self::Contested | Self::Paused => 3,
-            Self::Changes => 4,
+            Self::Changes | Self::Loses => 4,
         }
     }
 }
@@ -227,6 +236,7 @@ impl Plan {
             Kind::Paused => plan.pauses(&mut random),
             Kind::Newcomers => plan.newcomers(&mut random),
             Kind::Changes => plan.changes(&mut random),
+            Kind::Loses => plan.losses(&mut random),
         }
         plan.letters(&mut Random::new(seed ^ 0xdead));
         plan.events.sort_by_key(|(at, _)| *at);
@@ -236,8 +246,8 @@ impl Plan {
     /// Whether nothing keeps an instance from hearing of a pause.
     pub fn is_heard(&self) -> bool {
         let quiet = |event: &Event| {
-            use Event::{Away, DieIn, FailOver, Freeze, Kill, Refuses};
-            !matches!(event, Kill(_) | DieIn { .. } | FailOver { .. } | Freeze { .. } | Away(_) | Refuses(_))
+            use Event::{Away, DieIn, FailOver, Freeze, Kill, Promote, Refuses};
+            !matches!(event, Kill(_) | DieIn { .. } | FailOver { .. } | Promote | Freeze { .. } | Away(_) | Refuses(_))
         };
         self.harm.unsent + self.harm.unanswered + self.harm.stalls == 0
             && self.events.iter().all(|(_, event)| quiet(event))
@@ -325,7 +335,7 @@ impl Plan {
         for step in 0..random.below(5) {
             let most = *random.pick(&[300, 9_000]);
             arrives += random.between(0, most);
-            let stays = if self.kind == Kind::Changes { 300 } else { 650 };
+            let stays = if matches!(self.kind, Kind::Changes | Kind::Loses) { 300 } else { 650 };
             let through =
                 if random.chance(stays) { lane } else { random.below(self.lanes.unsigned_abs().into()) as Lane };
             match random.below(20) {
@@ -359,6 +369,8 @@ impl Plan {
                         self.cancelled.push(newest.adv_campaign_id.clone());
                     }
                 }
+                // An order of an operator is in no topic: it is lost with the commits.
+                18 if self.kind == Kind::Loses => {}
                 18 => drop(self.at(arrives, Event::Cancel { id: newest.adv_campaign_id.clone() })),
                 _ => {
                     let value = Some(b"{\"restaurant_id\": 7}".to_vec());
@@ -419,6 +431,24 @@ impl Plan {
                 let lane = self.lane(random);
                 self.at(random.between(2_000, 50_000), Event::Assign { lane, to: instance(random) });
             }
+        }
+    }
+
+    fn losses(&mut self, random: &mut Random) {
+        self.assign_all(random);
+        let behind = random.between(1_000, 35_000);
+        self.at(behind, Event::FallBehind);
+        self.at(behind + random.between(200, 8_000), Event::Promote);
+        for _ in 0..random.below(4) {
+            let lane = self.lane(random);
+            self.at(random.between(2_000, 50_000), Event::Assign { lane, to: instance(random) });
+        }
+        for _ in 0..random.below(3) {
+            let time = Duration::from_millis(random.below(5_000));
+            self.at(random.between(2_000, 50_000), Event::Freeze { instance: instance(random), time });
+        }
+        if random.chance(300) {
+            self.at(random.between(2_000, 50_000), Event::Kill(instance(random)));
         }
     }
 

@@ -32,7 +32,7 @@ struct Steered {
 
 const LIVES: &[Steered] = &[
     Steered {
-        without: "bump-before-init",
+        without: "bump-before-init+OwnershipAtGlance",
         shows: "who bumps the epoch after it made its producer withdraws what a producer made in between publishes",
         script: |life| {
             life.claims(NEW, 5.0);
@@ -45,7 +45,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "epoch-after-init+EpochAtBegin",
+        without: "epoch-after-init+EpochAtBegin+OwnershipAtGlance",
         shows: "who made its producer after a later owner had bumped the epoch publishes what that one withdraws",
         script: |life| {
             life.sends("c", 3.0, -10, 8);
@@ -58,7 +58,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "epoch-before-halt+EpochAtBegin",
+        without: "epoch-before-halt+EpochAtBegin+OwnershipAtGlance",
         shows: "what Kafka holds contradicts only a ledger that was read before another owner went on",
         script: |life| {
             life.claims(NEW, 5.0);
@@ -67,7 +67,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "EpochAtBegin+EpochAtSeal",
+        without: "EpochAtBegin+EpochAtSeal+OwnershipAtGlance",
         shows: "a former owner that may still record goes on, and Kafka is ahead of what the next one read",
         script: |life| {
             life.sends("c", 0.5, 9, 4_000);
@@ -77,7 +77,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "PostmasterCompared",
+        without: "PostmasterCompared+OwnershipAtGlance",
         shows: "a fail-over loses the bump, and two owners have one epoch",
         script: |life| {
             life.claims(NEW, 5.0);
@@ -219,6 +219,29 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
+        without: "OwnershipAtGlance+HeldUntilCompared",
+        shows: "a lane that has nothing to do does not notice that its server lost what it told, and a copy through another lane tells all again",
+        script: |life| {
+            two_lanes(life);
+            life.plan.restarts = true;
+            life.at(3.0, Event::FallBehind);
+            life.sends("c", 4.0, -10, 4_000);
+            life.at(9.0, Event::Promote);
+            life.copies("c", 1, 12.0);
+        },
+    },
+    Steered {
+        without: "HeldUntilCompared",
+        shows: "the lane of a copy goes on while the lane that told its campaign is not put back yet",
+        script: |life| {
+            two_lanes(life);
+            life.at(3.0, Event::FallBehind);
+            life.sends("c", 4.0, -10, 4_000);
+            life.copies("c", 1, 6.0);
+            life.at(9.0, Event::Promote);
+        },
+    },
+    Steered {
         without: "RepassOfNobody",
         shows: "who is the first to favour a restaurant while nobody looks out is found by the pass after a take-over",
         script: |life| {
@@ -230,6 +253,12 @@ const LIVES: &[Steered] = &[
         },
     },
 ];
+
+/// Lives in two lanes.
+fn two_lanes(life: &mut Script) {
+    life.plan.lanes = 2;
+    life.at(0.0, Event::Assign { lane: 1, to: NEW });
+}
 
 /// What a life is written with. One lane, the old owner's; some clients favour one restaurant from the beginning.
 struct Script {
@@ -297,6 +326,13 @@ impl Script {
         let value = Some(json(&campaign));
         self.at(second, Event::Send { lane: 0, key: None, value, gap: 0 });
         self.plan.versions.push(campaign);
+    }
+
+    /// The same campaign arrives in another lane.
+    fn copies(&mut self, id: &str, lane: i32, second: f64) {
+        let campaign = self.plan.versions.iter().find(|version| version.adv_campaign_id == id).cloned();
+        let value = Some(json(&campaign.expect("it is sent first")));
+        self.at(second, Event::Send { lane, key: None, value, gap: 0 });
     }
 
     fn claims(&mut self, instance: usize, second: f64) {

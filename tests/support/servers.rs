@@ -174,6 +174,29 @@ impl PostgresServer {
         rig(&["postgres", text(&self.dir)]);
     }
 
+    /// An asynchronous standby of it receives nothing from here on: its data are kept as they are now. It is down for a moment.
+    pub fn fall_behind(&self) {
+        self.stop();
+        output(Command::new("cp").arg("-a").arg(self.data()).arg(self.standby()));
+        self.start();
+    }
+
+    /// Fails over to that standby, behind the same address: whatever was committed since is gone.
+    pub fn promote(&self) {
+        self.kill();
+        fs::remove_dir_all(self.data()).expect("a private cluster is this test's own");
+        fs::rename(self.standby(), self.data()).expect("it fell behind before");
+        self.start();
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.join("postgres/data")
+    }
+
+    fn standby(&self) -> PathBuf {
+        self.dir.join("postgres/standby")
+    }
+
     /// Every process of it stands still, with its connections open.
     pub fn freeze(&self) {
         let mut processes = vec![self.pid()];

@@ -6,14 +6,15 @@ use indicatif::ProgressBar;
 use crate::cli::output::plain;
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator, time};
 use crate::operate::decide::Assumed;
-use crate::operate::resolve::{Position, Request, Resolution, Resolved, resolve};
+use crate::operate::resolve::{FromKafka, Position, Request, Resolution, Resolved, resolve, resolve_all};
 
 const EXAMPLES: &str = "\
 Examples:
   dinnerbell lane list                              what halted, and the remedy
   dinnerbell lane resolve 3 --retry
   dinnerbell lane resolve 3 --restart-at earliest
-  dinnerbell lane resolve 3 --from-kafka --dry-run";
+  dinnerbell lane resolve 3 --from-kafka --dry-run
+  dinnerbell lane resolve --all --from-kafka        after a database lost its last commits";
 
 /// Mend what halted a lane, as its remedy says
 ///
@@ -22,8 +23,11 @@ Examples:
 #[command(after_help = EXAMPLES, group = ArgGroup::new("how").required(true).args(["retry", "restart_at", "from_kafka", "accept_rows", "tell_again"]))]
 pub struct Arguments {
     /// The lane: a partition of the campaigns topic
-    #[arg(value_name = "LANE", value_parser = clap::value_parser!(i32).range(0..))]
-    lane: i32,
+    #[arg(value_name = "LANE", value_parser = clap::value_parser!(i32).range(0..), required_unless_present = "all")]
+    lane: Option<i32>,
+    /// Every lane that lost commits, or contradicts Kafka otherwise; the others are left alone
+    #[arg(long, requires = "from_kafka", conflicts_with = "lane")]
+    all: bool,
     /// What it failed at is mended: try again
     #[arg(long)]
     retry: bool,
@@ -67,9 +71,18 @@ impl Arguments {
     pub fn execute(self) -> Result<(), Failure> {
         let resolution = self.resolution()?;
         let config = self.config.load()?;
-        let request = Request { lane: self.lane, resolution, dry_run: self.dry_run, by: operator("lane resolve") };
+        let (dry_run, by) = (self.dry_run, operator("lane resolve"));
         // Drawn on standard error, and only on a terminal.
         let progress = ProgressBar::new(0);
+        let (lane, resolution) = match (self.lane, resolution) {
+            (None, Resolution::FromKafka(from_kafka)) => {
+                let resolved = block_on(async { Ok(resolve_all(&config, from_kafka, dry_run, &by, &progress).await?) });
+                progress.finish_and_clear();
+                return self.json.print(resolved?.as_slice(), all);
+            }
+            (lane, resolution) => (lane.unwrap_or_default(), resolution),
+        };
+        let request = Request { lane, resolution, dry_run, by };
         let resolved = block_on(async { Ok(resolve(&config, &request, &progress).await?) });
         progress.finish_and_clear();
         let resolved = resolved?;
@@ -94,7 +107,7 @@ impl Arguments {
             Assume::Published => Assumed::Published,
             Assume::Unpublished => Assumed::Unpublished,
         });
-        Ok(Resolution::FromKafka { since, assumed })
+        Ok(Resolution::FromKafka(FromKafka { since, assumed }))
     }
 }
 
@@ -106,6 +119,13 @@ fn position(text: &str) -> Result<Position, String> {
             Ok(offset) if offset >= 0 => Ok(Position::Offset(offset)),
             _ => Err("must be earliest, latest or an offset".to_owned()),
         },
+    }
+}
+
+fn all(resolved: &[Resolved]) -> String {
+    match resolved.is_empty() {
+        true => "no lane lost commits or contradicts Kafka\n".to_owned(),
+        false => resolved.iter().map(text).collect(),
     }
 }
 

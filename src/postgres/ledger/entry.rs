@@ -3,7 +3,7 @@
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::{BY_INDEX, POSTMASTER, PostgresLedger};
+use super::{BY_INDEX, COMPARISON, POSTMASTER, PostgresLedger};
 use crate::broker::{Lane, RecordMark};
 use crate::ledger::{Entered, Halt, LedgerError, Ownership, RoundHead};
 use crate::postgres::connect::{Connection, Parameter, Transaction};
@@ -30,7 +30,8 @@ impl PostgresLedger {
         let sql = format!(
             "update dinnerbell.lane set epoch = epoch + 1, owner = $2, entered_at = clock_timestamp() where lane = $1 \
              returning epoch, {POSTMASTER}, seq, published_seq, position, last_offset, last_timestamp, last_hash, overrule, \
-             halted, halted_found, halted_remedy, (select ledger from dinnerbell.service), topic_id, round_bytes"
+             halted, halted_found, halted_remedy, (select ledger from dinnerbell.service), topic_id, round_bytes, \
+             (select {COMPARISON} from dinnerbell.service), compared"
         );
         let row = tx.query_one(&sql, &[(&lane, Type::INT4), (&self.shared.owner, Type::TEXT)]).await?;
         let seq: i64 = row.get(2);
@@ -41,6 +42,7 @@ impl PostgresLedger {
             Some(RoundHead { seq, revision: row.get(1), checksum: row.get(2) })
         };
         let missing = || LedgerError::Damaged(format!("round {lane}/{seq}, the last one, is not in dinnerbell.round"));
+        let (comparison, compared): (String, Option<String>) = (row.get(15), row.get(16));
         let entered = Entered {
             ownership: Ownership { lane, epoch: row.get(0), postmaster: row.get(1), lock_key: key },
             ledger: row.get(12),
@@ -53,6 +55,8 @@ impl PostgresLedger {
             overrule: row.get(8),
             round_bytes: row.get(14),
             halt: row.get::<_, Option<String>>(9).map(|name| Halt { name, found: row.get(10), remedy: row.get(11) }),
+            compared: compared.as_ref() == Some(&comparison),
+            comparison,
         };
         // After a restore: the feedback table came along with the ledger.
         identity::note(&tx, self.pool.table()).await?;

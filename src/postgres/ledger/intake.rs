@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 
 use self::statements::Writes;
 use super::due::LAST_PAGE_UNPUBLISHED;
-use super::{CAMPAIGN, PostgresLedger, campaign, headers, lost};
+use super::{CAMPAIGN, PostgresLedger, campaign, headers, hold, lost};
 use crate::broker::{Lane, Record};
 use crate::campaign::{Campaign, EpochSeconds, Window};
 use crate::ledger::{IntakeBatch, LedgerError, Ownership, Running, Taken, Tally};
@@ -120,13 +120,16 @@ async fn waiting_changes(tx: &Transaction, own: Ownership) -> Result<(Vec<Change
 
 /// Compare-and-set of the lane's position; the row stays locked until the commit.
 async fn move_position(tx: &Transaction, own: Ownership, batch: &IntakeBatch) -> Result<(), LedgerError> {
-    let sql = "update dinnerbell.lane set position = $4, last_offset = coalesce($5, last_offset), \
-               last_timestamp = coalesce($6, last_timestamp), last_hash = coalesce($7, last_hash) \
-               where lane = $1 and epoch = $2 and position = $3";
+    let sql = format!(
+        "update dinnerbell.lane set position = $4, last_offset = coalesce($5, last_offset), \
+         last_timestamp = coalesce($6, last_timestamp), last_hash = coalesce($7, last_hash) \
+         where lane = $1 and epoch = $2 and position = $3 and not {}",
+        hold::held()
+    );
     let last = batch.last_mark();
     let moved = tx
         .execute(
-            sql,
+            &sql,
             &[
                 (&own.lane, Type::INT4),
                 (&own.epoch, Type::INT8),
@@ -138,7 +141,11 @@ async fn move_position(tx: &Transaction, own: Ownership, batch: &IntakeBatch) ->
             ],
         )
         .await?;
-    if moved == 1 { Ok(()) } else { Err(lost(own, "the position")) }
+    if moved == 1 {
+        return Ok(());
+    }
+    let held = tx.query_one(&format!("select {}", hold::held()), &[]).await?;
+    Err(if held.get(0) { LedgerError::OnHold } else { lost(own, "the position") })
 }
 
 fn id(arrival: &Arrival) -> Option<&str> {

@@ -66,6 +66,8 @@ pub struct Mending<'a> {
 pub struct Mended {
     /// Rows inserted because their messages are in the topic.
     pub rows_restored: u64,
+    /// Rows that said something else than their messages in the topic.
+    pub rows_corrected: u64,
     /// Campaigns that the ledger did not know.
     pub campaigns_restored: u64,
     /// Rows removed because their messages are not in the topic.
@@ -108,6 +110,13 @@ pub async fn retry(pool: &Pool, lane: Lane, by: &str) -> Result<bool, PostgresEr
     Ok(!pool.query(&sql, &[(&lane, Type::INT4), (&by, Type::TEXT)]).await?.is_empty())
 }
 
+/// Clears this halt alone: one that stands by another name stays.
+pub async fn release(pool: &Pool, lane: Lane, halt: &str, by: &str) -> Result<(), PostgresError> {
+    let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where lane = $1 and halted = $3");
+    pool.query(&sql, &[(&lane, Type::INT4), (&by, Type::TEXT), (&halt, Type::TEXT)]).await?;
+    Ok(())
+}
+
 /// Lets a lane go on at another position, whatever records the topic held before. False where its halt is not about the topic any more.
 pub async fn restart_at(pool: &Pool, lane: Lane, position: i64, by: &str) -> Result<bool, PostgresError> {
     // The last round's offset is what Kafka is told when its mark was lost with the topic.
@@ -122,18 +131,29 @@ pub async fn restart_at(pool: &Pool, lane: Lane, position: i64, by: &str) -> Res
     Ok(!pool.query(&sql, &parameters).await?.is_empty())
 }
 
-/// Which of these drafts have no feedback row, by their place in the list.
+/// Which of these drafts have no feedback row, or another one than their message says, by their place in the list. A client is told of one version
+/// of a campaign at one time: by both the row is known.
 pub async fn without_row(pool: &Pool, drafts: &[FoundDraft<'_>]) -> Result<Vec<usize>, PostgresError> {
     let sql = format!(
-        "select t.place from unnest($1::text[], $2::text[]) with ordinality as t (campaign, client, place) where not exists \
-         (select 1 from {} where {} and client_id collate \"C\" = t.client and {})",
+        "select t.place from unnest($1::text[], $2::text[], $3::int8[], $4::int8[]) with ordinality \
+           as t (campaign, client, created, formed, place) where not exists \
+         (select 1 from {} where {} and client_id collate \"C\" = t.client and {} \
+          and datetime_created = t.created and trigger_datetime_created = t.formed)",
         pool.table().sql(),
         of_campaign("adv_campaign_id", "t.campaign"),
         rows::INDEXED
     );
     let campaigns: Vec<&str> = drafts.iter().map(|draft| &*draft.adv_campaign_id).collect();
     let clients: Vec<&str> = drafts.iter().map(|draft| &*draft.client_id).collect();
-    let found = pool.query(&sql, &[(&campaigns, Type::TEXT_ARRAY), (&clients, Type::TEXT_ARRAY)]).await?;
+    let created: Vec<i64> = drafts.iter().map(|draft| draft.datetime_created).collect();
+    let formed: Vec<i64> = drafts.iter().map(|draft| draft.trigger_datetime_created).collect();
+    let parameters: [Parameter<'_>; 4] = [
+        (&campaigns, Type::TEXT_ARRAY),
+        (&clients, Type::TEXT_ARRAY),
+        (&created, Type::INT8_ARRAY),
+        (&formed, Type::INT8_ARRAY),
+    ];
+    let found = pool.query(&sql, &parameters).await?;
     Ok(found.iter().map(place).collect())
 }
 
@@ -290,12 +310,16 @@ pub struct OpenMending {
 }
 
 impl OpenMending {
-    /// Inserts the rows of these drafts, those that have none.
+    /// Inserts the rows of these drafts, those that have none; a row that says something else becomes what its message says (its draft was
+    /// withdrawn, and the client told anew, in what the database lost).
     pub async fn restore(&mut self, drafts: &[FoundDraft<'_>]) -> Result<(), LedgerError> {
+        let told = format!(
+            "unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::text[], $10::int8[]) \
+             as t ({FEEDBACK_COLUMNS})"
+        );
         let sql = format!(
-            "insert into {} ({FEEDBACK_COLUMNS}, feedback) select distinct on (adv_campaign_id, client_id) {FEEDBACK_COLUMNS}, null from \
-             unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::text[], $10::int8[]) \
-             as t ({FEEDBACK_COLUMNS}) where not exists (select 1 from {} f where {} \
+            "insert into {} ({FEEDBACK_COLUMNS}, feedback) select distinct on (adv_campaign_id, client_id) {FEEDBACK_COLUMNS}, null \
+             from {told} where not exists (select 1 from {} f where {} \
              and f.client_id collate \"C\" = t.client_id and octet_length(f.adv_campaign_id) <= 256 and octet_length(f.client_id) <= 256) \
              order by adv_campaign_id, client_id returning adv_campaign_id",
             self.feedback,
@@ -323,6 +347,18 @@ impl OpenMending {
         parameters.extend(times.iter().map(|column| (column as &(dyn ToSql + Sync), Type::INT8_ARRAY)));
         parameters.push((&clients, Type::TEXT_ARRAY));
         parameters.push((&formed, Type::INT8_ARRAY));
+        let corrected = format!(
+            "update {} f set restaurant_id = t.restaurant_id, adv_campaign_content = t.adv_campaign_content, \
+             adv_campaign_owner = t.adv_campaign_owner, adv_campaign_owner_contact = t.adv_campaign_owner_contact, \
+             adv_campaign_datetime_start = t.adv_campaign_datetime_start, adv_campaign_datetime_end = t.adv_campaign_datetime_end, \
+             datetime_created = t.datetime_created, trigger_datetime_created = t.trigger_datetime_created from {told} \
+             where {} and f.client_id collate \"C\" = t.client_id \
+             and octet_length(f.adv_campaign_id) <= 256 and octet_length(f.client_id) <= 256 \
+             and (f.datetime_created, f.trigger_datetime_created) <> (t.datetime_created, t.trigger_datetime_created)",
+            self.feedback,
+            of_campaign("f.adv_campaign_id", "t.adv_campaign_id")
+        );
+        self.mended.rows_corrected += self.tx.execute(&corrected, &parameters).await?;
         for row in self.tx.query(&sql, &parameters).await? {
             *self.restored.entry(row.get(0)).or_default() += 1;
             self.mended.rows_restored += 1;
