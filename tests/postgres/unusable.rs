@@ -23,13 +23,13 @@ fn encoded(encoding: &str, bad: &[&str]) -> Database {
         "create index on {TABLE} (restaurant_id, client_id collate \"C\")
          where octet_length(restaurant_id) <= 256 and octet_length(client_id) <= 256"
     ));
-    let bad: Vec<_> =
+    let rows: Vec<_> =
         bad.iter().map(|bytes| format!("(E'{bytes}', 'pizzeria'), (E'{bytes}', 'nothing else')")).collect();
     database.execute(&format!(
         "insert into {TABLE} (client_id, restaurant_id) values ('a', 'pizzeria'), ('d', 'pizzeria'), ('', 'pizzeria'),
          ('of a bad restaurant', E'{}'), {}, ('z', 'pizzeria')",
         bad[0],
-        bad.join(", ")
+        rows.join(", ")
     ));
     database
 }
