@@ -230,7 +230,7 @@ fn an_unknown_field_may_be_nested_128_deep_and_no_deeper() {
         accepted(arrays(deep));
         accepted(objects(deep));
     }
-    for deep in [129, 1_000, 1_000_000] {
+    for deep in [129, 1_000, 400_000] {
         refused_as_a_whole(arrays(deep), "the unknown field \"x\" is nested more than 128 deep");
         refused_as_a_whole(objects(deep), "the unknown field \"x\" is nested more than 128 deep");
     }
@@ -238,7 +238,7 @@ fn an_unknown_field_may_be_nested_128_deep_and_no_deeper() {
     let in_strings = with_tail(&format!(r#","x":"\"{}\\","y":[]"#, "[{".repeat(1_000)));
     accepted(wide);
     accepted(in_strings);
-    refused_as_a_whole("[".repeat(1_000_000), "an array");
+    refused_as_a_whole("[".repeat(400_000), "an array");
 }
 
 #[test]
