@@ -230,7 +230,7 @@ fn an_unknown_field_may_be_nested_128_deep_and_no_deeper() {
         accepted(arrays(deep));
         accepted(objects(deep));
     }
-    for deep in [129, 1_000, 400_000] {
+    for deep in [129, 1_000, 100_000] {
         refused_as_a_whole(arrays(deep), "the unknown field \"x\" is nested more than 128 deep");
         refused_as_a_whole(objects(deep), "the unknown field \"x\" is nested more than 128 deep");
     }
