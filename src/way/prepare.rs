@@ -564,7 +564,7 @@ mod tests {
     fn while_a_campaign_is_being_changed_its_restaurants_candidates_wait_for_a_quiet_round() {
         let mut turns = super::super::turns::Turns::default();
         turns.overtaken(vec!["r-00001".to_owned()]);
-        let quiet = turns.next();
+        let quiet = turns.take_turn();
         let favours = ["r", "s"].map(|restaurant| (restaurant.to_owned(), "client".to_owned()));
         let all = vec![open("r", 0, 1), open("r", 1, 1), open("s", 0, 1)];
         let judged = |turn: &Turn| -> Vec<String> {

@@ -79,7 +79,7 @@ impl Turns {
     }
 
     /// Whose turn the next round is.
-    pub fn next(&mut self) -> Turn {
+    pub fn take_turn(&mut self) -> Turn {
         self.contested.retain(|_, changed| changed.elapsed() < CALM);
         if self.contested.is_empty() {
             return Turn::default();
@@ -103,33 +103,33 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_being_changed_and_who_is_not_take_turns_until_nothing_was_changed_for_a_while() {
         let mut turns = Turns::default();
-        assert!(turns.next().is_of("changing") && turns.next().is_of("other"));
+        assert!(turns.take_turn().is_of("changing") && turns.take_turn().is_of("other"));
         overtaken(&mut turns, "changing");
-        let turn = turns.next();
+        let turn = turns.take_turn();
         assert!(turn.quiet && turn.is_of("changing") && !turn.is_of("other"));
         turns.recorded(true);
-        let turn = turns.next();
+        let turn = turns.take_turn();
         assert!(!turn.quiet && !turn.is_of("changing") && turn.is_of("other"));
         assert_eq!(turn.of_the_others().of_the_others(), turn);
         turns.recorded(false);
         tokio::time::advance(CALM * 2 / 3).await;
         turns.changed(["changing".to_owned()].iter());
         tokio::time::advance(CALM * 2 / 3).await;
-        assert!(turns.next().quiet && turns.next().is_of("changing"));
+        assert!(turns.take_turn().quiet && turns.take_turn().is_of("changing"));
         tokio::time::advance(CALM).await;
-        assert!(!turns.next().quiet && turns.next().is_of("changing") && turns.next().is_of("other"));
+        assert!(!turns.take_turn().quiet && turns.take_turn().is_of("changing") && turns.take_turn().is_of("other"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_it_is_always_another_campaign_that_is_changed_everybody_has_a_quiet_round_soon() {
         let mut turns = Turns::default();
         overtaken(&mut turns, "one");
-        assert!(!turns.next().is_of("other"));
+        assert!(!turns.take_turn().is_of("other"));
         turns.recorded(true);
         overtaken(&mut turns, "another");
-        let turn = turns.next();
+        let turn = turns.take_turn();
         assert!(turn.quiet && turn.is_of("other") && turn.is_of("one"));
         turns.recorded(true);
-        assert!(!turns.next().quiet);
+        assert!(!turns.take_turn().quiet);
     }
 }

@@ -140,7 +140,7 @@ impl Work {
 
     /// Whose turn the next round is.
     pub fn turn(&self) -> Turn {
-        self.turns().next()
+        self.turns().take_turn()
     }
 
     /// A round was not recorded: changes of these campaigns overtook it.

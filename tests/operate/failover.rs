@@ -65,7 +65,7 @@ impl FailOver {
 
     /// Everything is told once, what comes now too, and nothing is held.
     #[track_caller]
-    fn is_whole(mut self) {
+    fn settles_whole(mut self) {
         self.stage.await_sinks(&self.expected, LONG);
         self.tell(1, &self.campaign("afterwards"));
         assert!(!self.is_held());
@@ -103,7 +103,7 @@ fn a_lane_that_has_nothing_to_do_notices_a_fail_over_and_one_command_puts_all_la
     assert_eq!(of.halts()[0], "kafka-ahead", "a dry run changes nothing");
     let (status, done) = json_of(&of.stage, &all);
     assert_eq!((status, done.as_array().map(Vec::len), done[0]["rows_restored"].as_i64()), (0, Some(1), Some(30)));
-    of.is_whole();
+    of.settles_whole();
 }
 
 #[test]
@@ -125,5 +125,5 @@ fn a_campaign_of_two_lanes_is_told_once_though_the_lane_of_its_copy_is_put_back_
     wait_until("lane 1 is entered again", LONG, || of.stage.feedback.number(compared) == 1);
     assert!(of.is_held(), "it waits for lane 0");
     of.stage.dinnerbell_ok(&["lane", "resolve", "0", "--from-kafka"]);
-    of.is_whole();
+    of.settles_whole();
 }
