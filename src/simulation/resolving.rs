@@ -51,11 +51,23 @@ impl State {
             self.take_back(lane, row.seq, &untold);
         }
         self.restore(lane);
+        let known = row.published_seq == Some(row.seq);
+        if !known && decision.last != LastRound::Unpublished && decision.head != head {
+            self.free_letters(lane, row.seq);
+        }
         self.settle(lane, &decision);
         if let Some(published) = decision.published {
             self.complete(lane, published);
         }
         self.committed();
+    }
+
+    /// Dead letters of the last round wait for a later one: what Kafka holds in its place may be without them.
+    fn free_letters(&mut self, lane: Lane, seq: i64) {
+        let letters = self.database.rounds.get_mut(&(lane, seq)).map(|round| std::mem::take(&mut round.dead_letters));
+        for letter in letters.unwrap_or_default() {
+            self.database.dead_letters[usize::try_from(letter).unwrap_or(0)].round_seq = None;
+        }
     }
 
     /// How many of the last round's drafts have a message, and which have none.

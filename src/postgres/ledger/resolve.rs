@@ -61,6 +61,15 @@ pub struct Mending<'a> {
     pub by: &'a str,
 }
 
+impl Mending<'_> {
+    /// Whether the ledger's last round is published in another form, so that nobody knows whether its dead letters are: they are published again.
+    fn hides_letters(&self) -> bool {
+        let Mending { standing, decision, .. } = self;
+        let known = standing.published == Some(standing.head.seq);
+        !known && decision.last != LastRound::Unpublished && decision.head != standing.head
+    }
+}
+
 /// What a mending wrote.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Mended {
@@ -383,6 +392,9 @@ impl OpenMending {
         for (id, restored) in mending.campaigns {
             self.count(id, restored).await?;
         }
+        if mending.hides_letters() {
+            self.free_letters(mending.standing.head.seq).await?;
+        }
         self.settle(mending).await?;
         self.must_be_known().await?;
         if let Some(published) = mending.decision.published {
@@ -453,6 +465,16 @@ impl OpenMending {
             (&rows, Type::INT8),
         ];
         self.tx.execute(sql, &values).await?;
+        Ok(())
+    }
+
+    /// Dead letters of the last round wait for a later one: what Kafka holds in its place may be without them.
+    async fn free_letters(&mut self, seq: i64) -> Result<(), LedgerError> {
+        let key: [Parameter<'_>; 2] = [(&self.own.lane, Type::INT4), (&seq, Type::INT8)];
+        let free = "update dinnerbell.dead_letter d set round_seq = null from dinnerbell.round r \
+                    where r.lane = $1 and r.seq = $2 and d.id = any(r.dead_letters)";
+        self.tx.execute(free, &key).await?;
+        self.tx.execute("update dinnerbell.round set dead_letters = '{}' where lane = $1 and seq = $2", &key).await?;
         Ok(())
     }
 
