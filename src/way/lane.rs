@@ -142,6 +142,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     let Owned { own, ledger, producer, last, input, position, round_bytes } = owned;
     let work = Arc::new(Work::unread());
     let _post = deps.lookout.enter(own, Arc::clone(&work));
+    let _trier = deps.outlet.trier(own.lane);
     let rounds = Rounds { deps, own, ledger, work: &work, failures, pace: Pace::left(round_bytes) };
     tokio::select! {
         biased;

@@ -121,6 +121,11 @@ impl Outlet {
         }
     }
 
+    /// Held while a lane runs: when it is dropped, another lane may try the topic at once.
+    pub fn trier(&self, lane: Lane) -> Trier<'_> {
+        Trier { outlet: self, lane }
+    }
+
     /// The topic took letters, or Kafka says that it is there.
     pub fn took(&self) {
         self.standing.send_replace(Standing::Takes(Instant::now()));
@@ -145,6 +150,25 @@ impl Outlet {
         if !learned {
             self.board.dead_letter_topic(Some(error));
         }
+    }
+}
+
+/// A lane that may try the topic.
+#[derive(Debug)]
+pub struct Trier<'a> {
+    outlet: &'a Outlet,
+    lane: Lane,
+}
+
+impl Drop for Trier<'_> {
+    fn drop(&mut self) {
+        self.outlet.standing.send_if_modified(|standing| match *standing {
+            Standing::OnTrial { by, pause, .. } if by == self.lane => {
+                *standing = Standing::Refuses { until: Instant::now(), pause };
+                true
+            }
+            _ => false,
+        });
     }
 }
 
@@ -214,6 +238,20 @@ mod tests {
         assert!(outlet.opens(2, || topic.look()).now_or_never().is_none());
         outlet.opens(2, || topic.look()).await;
         assert_eq!((outlet.carries(1), outlet.carries(2)), (Carries::Nothing, Carries::One));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_lane_tries_the_topic_at_once_when_the_one_that_did_ends() {
+        let (outlet, topic, _) = outlet();
+        topic.is_there();
+        outlet.refused(&refusal());
+        let trier = outlet.trier(1);
+        outlet.opens(1, || topic.look()).await;
+        assert!(outlet.opens(2, || topic.look()).now_or_never().is_none());
+        let began = Instant::now();
+        drop(trier);
+        outlet.opens(2, || topic.look()).await;
+        assert_eq!((outlet.carries(2), began.elapsed()), (Carries::One, Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
