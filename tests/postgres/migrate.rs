@@ -130,6 +130,7 @@ fn an_index_of_an_earlier_version_gives_way_to_one_that_no_collation_can_break_w
          create unique index {of_before} on public.subscribers_feedback (adv_campaign_id, client_id collate \"C\")
            where octet_length(adv_campaign_id) <= 256 and octet_length(client_id) <= 256;
          alter table dinnerbell.campaign alter column adv_campaign_id type text collate \"default\";
+         alter table dinnerbell.lane drop column round_bytes;
          delete from dinnerbell.migrations where version > 8"
     ));
     let before = definition(&database, of_before);
