@@ -391,8 +391,9 @@ impl Board {
             }
         }
         match (before.brakes.held, brakes.held) {
-            (false, true) => tracing::warn!(
-                "the ledger may have lost commits: nothing is sent or taken in until every lane was compared with Kafka; `dinnerbell lane list` says which wait"
+            // Ordinary after a start of the feedback database, and short. A lane in which commits are missing says so by its halt.
+            (false, true) => tracing::info!(
+                "the feedback database is new or was started anew: nothing is sent or taken in until every lane was compared with Kafka"
             ),
             (true, false) => tracing::info!("every lane was compared with Kafka: sending and intake go on"),
             // Its beginning counts.

@@ -20,8 +20,8 @@ pub enum Format {
 /// says once what it waits for.
 pub const DEFAULT: &str = "info,librdkafka=off,rdkafka=off,tokio_postgres=warn,refinery_core=warn";
 
-/// The same for a command that has something to show of its own.
-pub const QUIET: &str = "warn,librdkafka=off,rdkafka=off";
+/// The same for a command that has something to show of its own. What was found of servers that are its own or under test is left out.
+pub const QUIET: &str = "warn,librdkafka=off,rdkafka=off,dinnerbell::finding=error";
 
 /// Starts the log with what `default` says, unless DINNERBELL_LOG says otherwise. RUST_LOG is left to other programs.
 pub fn start(format: Format, default: &str) -> Result<(), Failure> {
