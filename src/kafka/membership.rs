@@ -205,17 +205,20 @@ impl View {
     }
 }
 
-/// Whether the group's coordinator answers this client.
-fn coordinator_answers(consumer: &BaseConsumer<Member>) -> bool {
+/// Whether the group's coordinator answers. A client of its own asks: while the group rebalances, the broker answers nothing else on the
+/// connection through which a member joins.
+fn coordinator_answers(joining: &Joining) -> bool {
+    let asking = joining.settings.create_with_context::<_, BaseConsumer<Observer>>(joining.observer.clone());
+    let Ok(asking) = asking else { return false };
     let mut nobodys = TopicPartitionList::with_capacity(1);
-    nobodys.add_partition(&consumer.context().topic, Lane::MAX);
-    consumer.committed_offsets(nobodys, ANSWERS).is_ok()
+    nobodys.add_partition(&joining.topic, Lane::MAX);
+    asking.committed_offsets(nobodys, ANSWERS).is_ok()
 }
 
 /// Revokes what is held, which tells the lanes, and leaves the group. Where the coordinator cannot hear it, the client is left as it is, for the
 /// little while that the process still lives: its end would wait in vain, and librdkafka before 2.14.2 can crash in it (its issue 5347).
-fn part(consumer: BaseConsumer<Member>) {
-    match coordinator_answers(&consumer) {
+fn part(joining: &Joining, consumer: BaseConsumer<Member>) {
+    match coordinator_answers(joining) {
         true => drop(consumer),
         false => std::mem::forget(consumer),
     }
@@ -225,7 +228,7 @@ fn keep_polling(joining: &Joining, mut consumer: BaseConsumer<Member>, stop: &At
     let mut reports = Reports::default();
     while !stop.load(Ordering::Acquire) {
         // Without an answer a new client would do no better.
-        if consumer.context().is_stranded() && coordinator_answers(&consumer) {
+        if consumer.context().is_stranded() && coordinator_answers(joining) {
             let lost = REJOIN.as_secs();
             reports
                 .heard(&format!("the group assigned nothing since the assignment was lost {lost} s ago: joining anew"));
@@ -241,7 +244,7 @@ fn keep_polling(joining: &Joining, mut consumer: BaseConsumer<Member>, stop: &At
         }
         turn.send_modify(|turns| *turns += 1);
     }
-    part(consumer);
+    part(joining, consumer);
 }
 
 /// What the client reports outside of any call: while no broker answers, a dozen times a second. The log says when it begins, once a

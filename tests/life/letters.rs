@@ -6,9 +6,9 @@ use std::time::Duration;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::json;
 
-use crate::life::scene::{LONG, await_running, await_state, clients, counted, reasons, stage};
+use crate::life::scene::{LONG, await_running, await_state, clients, counted, reasons, stage, unmigrated};
 use crate::operate::by_hand::json_of;
-use crate::support::{Campaign, Expected, Message, Service, Setting, Stage, wait_until};
+use crate::support::{Campaign, Expected, Message, Security, Service, Setting, Stage, wait_until};
 
 /// Within this a campaign is told, whatever its letters' topic is. Left to the client library it would be half a minute.
 const SOON: Duration = Duration::from_secs(20);
@@ -20,7 +20,11 @@ const MOST_MEMORY_KB: u64 = 128_000_000 / 1024;
 
 /// A running lane that has published one letter.
 fn published_one(subscribers: u64) -> (Stage, Service) {
-    let stage = stage(1);
+    published_one_by(Security::Plaintext, subscribers)
+}
+
+fn published_one_by(security: Security, subscribers: u64) -> (Stage, Service) {
+    let stage = stage_by(security, 1);
     stage.subscribers.subscribe("pizzeria", subscribers);
     let service = stage.start();
     await_running(&stage, 1);
@@ -31,6 +35,10 @@ fn published_one(subscribers: u64) -> (Stage, Service) {
 
 fn send_bad(stage: &Stage, key: Option<&[u8]>) {
     stage.kafka.produce(&stage.campaigns, Some(0), key, Some(b"not JSON"), &[("h", b"v")]);
+}
+
+fn stage_by(security: Security, lanes: i32) -> Stage {
+    unmigrated(Setting { lanes, security, ..Setting::default() }, |_| {})
 }
 
 fn set(stage: &Stage, topic: &str, setting: &str) {
@@ -124,10 +132,10 @@ fn while_their_topic_is_missing_letters_wait_and_drafts_do_not() {
 
 #[test]
 fn while_their_topic_takes_no_writes_letters_wait_and_drafts_do_not() {
-    let (stage, service) = published_one(20);
-    set(&stage, &stage.dead_letters, "message.timestamp.before.max.ms=0");
+    let (stage, service) = published_one_by(Security::SaslSsl, 20);
+    stage.kafka.may_write(&stage.dead_letters, false);
     let expected = told_beside_letters(&stage, &service, "offer");
-    set(&stage, &stage.dead_letters, "message.timestamp.before.max.ms=9223372036854775807");
+    stage.kafka.may_write(&stage.dead_letters, true);
     await_letters(&stage, 3);
     never_halted(&stage);
     service.stop();
@@ -176,7 +184,7 @@ fn a_topic_of_letters_whose_limit_falls_gets_them_smaller_and_holds_up_nobody() 
 /// An instance dies with a round recorded whose letters cannot be published, and the next one while it takes them out of the round.
 #[test]
 fn a_recorded_round_is_published_without_its_letters_by_whoever_finds_that_their_topic_takes_none() {
-    let stage = stage(1);
+    let stage = stage_by(Security::SaslSsl, 1);
     stage.subscribers.subscribe("pizzeria", 20);
     let offer = Campaign::now("offer", "pizzeria");
     let mut first = stage.start_failing("publish.begun@2=abort");
@@ -185,7 +193,7 @@ fn a_recorded_round_is_published_without_its_letters_by_whoever_finds_that_their
     first.wait_for_abort(LONG);
     let held = "select count(*) from dinnerbell.dead_letter where round_seq is not null";
     assert_eq!(stage.feedback.number(held), 1, "a recorded round holds the letter");
-    set(&stage, &stage.dead_letters, "message.timestamp.before.max.ms=0");
+    stage.kafka.may_write(&stage.dead_letters, false);
     stage.send(&offer);
     let mut second = stage.start_failing("letters.set_aside@1=abort");
     second.wait_for_abort(LONG);
@@ -193,7 +201,7 @@ fn a_recorded_round_is_published_without_its_letters_by_whoever_finds_that_their
     let third = stage.start();
     let expected = Expected::from([(&offer, clients(&stage, "pizzeria"))]);
     stage.await_sinks(&expected, LONG);
-    set(&stage, &stage.dead_letters, "message.timestamp.before.max.ms=9223372036854775807");
+    stage.kafka.may_write(&stage.dead_letters, true);
     await_letters(&stage, 1);
     never_halted(&stage);
     third.stop();
@@ -202,7 +210,7 @@ fn a_recorded_round_is_published_without_its_letters_by_whoever_finds_that_their
 
 #[test]
 fn a_batch_that_cannot_be_unpacked_becomes_dead_letters_and_what_stands_behind_it_is_read() {
-    let mut stage = crate::life::scene::unmigrated(Setting::default(), |_| {});
+    let mut stage = unmigrated(Setting::default(), |_| {});
     for (setting, bytes) in [("fetch.max.bytes", 1_000_000), ("receive.message.max.bytes", 2_000_000)] {
         stage.config.set("kafka.client", setting, bytes);
     }

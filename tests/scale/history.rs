@@ -24,6 +24,7 @@ const OPEN: &str = "
     insert into dinnerbell.service (ledger, cluster_id, group_id, campaigns_topic, notifications_topic)
       values (gen_random_uuid(), 'cluster', 'group', 'promo.in', 'promo.out');
     insert into dinnerbell.lane (lane, lock_key, position, seq, published_seq) values (0, 1, 100, 40000, 39999), (1, 2, 0, 0, 0);
+    insert into dinnerbell.round (lane, seq, checksum, drafts, position, trigger_datetime_created) values (1, 0, 0, 0, 0, 0);
     insert into dinnerbell.round (lane, seq, checksum, drafts, position, trigger_datetime_created)
       select 0, seq, 0, 48, 100, 0 from generate_series(39999, 40000) seq;
     insert into dinnerbell.campaign (adv_campaign_id, lane, state, restaurant_id, adv_campaign_content, adv_campaign_owner,
