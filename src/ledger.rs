@@ -576,8 +576,9 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// Records that the lane stands still. Where commits are missing, every lane is to be compared again, and all is held until then.
     fn halt(&self, own: Ownership, halt: Halt) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// Whether a halted lane is to be entered again: an operator resolved its halt, or it does not stand as it was entered.
-    fn resolved(&self, own: Ownership) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    /// Whether a halted lane is to be entered again: an operator resolved its halt, it does not stand as it was entered, or another comparison
+    /// with Kafka stands than the one in which it was entered.
+    fn resolved(&self, own: Ownership, comparison: &str) -> impl Future<Output = Result<bool, LedgerError>> + Send;
 }
 
 /// A round that is being recorded: one open transaction, rolled back when dropped.

@@ -509,9 +509,11 @@ impl Ledger for PostgresLedger {
         let (ids, revisions): (Vec<&str>, Vec<i32>) =
             passed.iter().map(|(id, revision)| (id.as_str(), *revision)).unzip();
         let tx = self.begin(own).await?;
+        // A round's seal locks campaigns in two statements.
+        let _turn = self.turn(own.lane).await;
         let sql = format!(
             "update dinnerbell.campaign c set repass_at = {} from (select c.adv_campaign_id as id, c.revision from unnest($1::text[], $2::int4[]) as p (id, revision) \
-             join dinnerbell.campaign c on c.adv_campaign_id = p.id and c.revision = p.revision order by c.{LOCKED_BY} for update of c) as l \
+             join dinnerbell.campaign c on c.adv_campaign_id = p.id and c.revision = p.revision order by c.{LOCKED_BY} for no key update of c) as l \
              where c.adv_campaign_id = l.id and c.revision = l.revision",
             repass_at("told")
         );
@@ -572,11 +574,18 @@ impl Ledger for PostgresLedger {
         Ok(tx.commit().await?)
     }
 
-    async fn resolved(&self, own: Ownership) -> Result<bool, LedgerError> {
-        let sql =
-            format!("select halted is null or epoch <> $2 or $3 <> {POSTMASTER} from dinnerbell.lane where lane = $1");
-        let parameters: [Parameter<'_>; 3] =
-            [(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&own.postmaster, Type::INT8)];
+    async fn resolved(&self, own: Ownership, comparison: &str) -> Result<bool, LedgerError> {
+        let sql = format!(
+            "select halted is null or epoch <> $2 or $3 <> {POSTMASTER} or coalesce($4 <> {}, false) \
+             from dinnerbell.lane left join dinnerbell.service on true where lane = $1",
+            hold::COMPARISON
+        );
+        let parameters: [Parameter<'_>; 4] = [
+            (&own.lane, Type::INT4),
+            (&own.epoch, Type::INT8),
+            (&own.postmaster, Type::INT8),
+            (&comparison, Type::TEXT),
+        ];
         let rows = self.pool.query(&sql, &parameters).await?;
         Ok(rows.first().is_none_or(|row| row.get(0)))
     }

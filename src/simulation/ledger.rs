@@ -369,9 +369,13 @@ impl Ledger for SimLedger {
         .await
     }
 
-    async fn resolved(&self, own: Ownership) -> Result<bool, LedgerError> {
+    async fn resolved(&self, own: Ownership, comparison: &str) -> Result<bool, LedgerError> {
+        let comparison = comparison.to_owned();
         let is_gone = move |state: &mut State| !state.is_mine(own) && state.has(Guard::OwnershipAtGlance);
-        self.query("resolved", move |state| state.database.lane(own.lane).halt.is_none() || is_gone(state)).await
+        let is_old = move |state: &State| state.database.comparison() != comparison;
+        let resolved =
+            move |state: &mut State| state.database.lane(own.lane).halt.is_none() || is_gone(state) || is_old(state);
+        self.query("resolved", resolved).await
     }
 }
 

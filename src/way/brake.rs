@@ -115,7 +115,10 @@ impl Brake {
 
     /// Waits for the next look.
     pub async fn looked(&self) {
-        if self.looks.clone().changed().await.is_err() {
+        let mut looks = self.looks.clone();
+        // A clone has seen what the first one has seen, which is nothing.
+        looks.mark_unchanged();
+        if looks.changed().await.is_err() {
             // Nobody looks any more: the service is ending.
             pending::<()>().await;
         }

@@ -159,13 +159,8 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
         }
         position = batch.to;
         let batch = Arc::new(batch);
-        let bytes = batch.arrivals.iter().map(|(record, _)| record.size()).sum();
-        let _held = deps.memory.for_intake(bytes).await;
-        let _changes = work.changes().await;
-        let began = Instant::now();
-        let taken = record(deps, own, &batch).await?;
+        let (taken, took) = record(deps, own, &batch, work).await?;
         fail_point("intake.recorded");
-        let took = began.elapsed();
         size = size.after(took);
         deps.board.took_in(own.lane, &taken, &batch, took);
         taken.started.iter().for_each(|started| deps.arrivals.note(started.id()));
@@ -174,18 +169,28 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
     }
 }
 
-/// Records a batch, as soon as the ledger is known to have lost nothing: what arrives could be known to a lane that is to be put back.
+/// Records a batch, as soon as the ledger is known to have lost nothing: what arrives could be known to a lane that is to be put back. Returns
+/// what came of it, and how long it took. While it waits for that it holds nothing: an operator's cancel is judged meanwhile.
 async fn record<B, L: Ledger, A, C>(
     deps: &Deps<B, L, A, C>,
     own: Ownership,
     batch: &Arc<IntakeBatch>,
-) -> Result<Taken, LedgerError> {
+    work: &Work,
+) -> Result<(Taken, Duration), LedgerError> {
+    let bytes: usize = batch.arrivals.iter().map(|(record, _)| record.size()).sum();
     loop {
         deps.brake.not_held().await;
+        // Memory last: whoever has it waits for no round.
+        let changes = work.changes().await;
+        let memory = deps.memory.for_intake(bytes).await;
+        let began = Instant::now();
         match deps.ledger.intake(own, Arc::clone(batch)).await {
-            // The last look is older than the hold.
-            Err(LedgerError::OnHold) => deps.brake.looked().await,
-            taken => return taken,
+            Err(LedgerError::OnHold) => {
+                drop((memory, changes));
+                // The last look is older than the hold.
+                deps.brake.looked().await;
+            }
+            taken => return Ok((taken?, began.elapsed())),
         }
     }
 }

@@ -124,7 +124,7 @@ async fn stand_still<B: Broker, L: Ledger, A, C: Clock>(
                 Err(error) => return Err(entry::halt(deps, own, error, failures).await),
             }
         }
-        if deps.ledger.resolved(own).await? {
+        if deps.ledger.resolved(own, &entered.comparison).await? {
             break;
         }
         let _ = timeout(LOOK_FOR_RESOLUTION, stopped(stop)).await;

@@ -171,3 +171,25 @@ fn a_halted_lane_is_named_where_it_holds_up_a_cancel() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("lane 0 is halted (kafka-refused)") && errors.contains("recorded"), "{errors}");
 }
+
+/// A hold, as after a fail-over. Records that arrive wait for its end; what an operator orders does not.
+#[test]
+fn a_cancel_takes_effect_while_all_is_held_and_records_wait() {
+    let stage = Stage::new();
+    stage.subscribers.subscribe("pizzeria", 5);
+    stage.migrate();
+    let service = stage.start();
+    stage.send(&Campaign::now("offer", "pizzeria"));
+    wait_until("it is complete", WITHIN, || is_complete(&stage, "offer"));
+    stage.feedback.execute("update dinnerbell.service set compared = ''");
+    wait_until("all is held", WITHIN, || service.get("/metrics").contains("\ndinnerbell_held 1\n"));
+    let waits = Campaign::now("waits", "pizzeria");
+    stage.send(&waits);
+    let lag = "\ndinnerbell_lane_lag_records{lane=\"0\"} 1\n";
+    wait_until("a record waits", WITHIN, || service.get("/metrics").contains(lag));
+    assert_eq!(cancelled(&stage, "offer")["state"], "cancelled");
+    assert!(!is_known(&stage, "waits"));
+    stage.feedback.execute("update dinnerbell.service set compared = (select min(compared) from dinnerbell.lane)");
+    wait_until("it is told", WITHIN, || is_complete(&stage, "waits"));
+    service.stop();
+}

@@ -30,7 +30,8 @@ impl PostgresLedger {
     }
 
     pub(super) async fn end_hold(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {
-        let tx = self.begin(own).await?;
+        // No feedback row is touched: a lane whose feedback table was replaced is compared too.
+        let (tx, ..) = self.begin_anywhere(own).await?;
         let sql = "update dinnerbell.lane set compared = $2 where lane = $1";
         tx.execute(sql, &[(&own.lane, Type::INT4), (&comparison, Type::TEXT)]).await?;
         // One after the other: whoever comes second counts the first one.
