@@ -279,7 +279,7 @@ fn a_complete_campaign_goes_through_scheduled_complete_closed_and_back_as_its_wi
     stage.send(&campaign);
     await_state(&stage, "offer", "complete");
 
-    let start = epoch_seconds() + 4;
+    let start = epoch_seconds() + 8;
     let again = update(&campaign).lasting(start, start + 3_600);
     stage.send(&again);
     await_state(&stage, "offer", "scheduled");
