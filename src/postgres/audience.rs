@@ -226,16 +226,7 @@ impl Inner {
 
     /// One question in a transaction of its own, in which the server refuses to hide rows; one round trip.
     async fn ask(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, PostgresError> {
-        let connection = self.pool.get().await?;
-        let begin = begin_sql(false, PATIENCE);
-        // Sent at once, answered in this order.
-        let ((), rows, ()) = futures_util::try_join!(
-            connection.batch(&begin),
-            connection.query(sql, parameters),
-            connection.batch("commit")
-        )?;
-        connection.release();
-        Ok(rows)
+        self.pool.ask(&begin_sql(false, PATIENCE), sql, parameters).await
     }
 
     /// Whether the encoding of the table's database can write a text.

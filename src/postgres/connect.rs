@@ -154,6 +154,19 @@ impl Pool {
         Ok((Transaction { connection }, row))
     }
 
+    /// Asks in a transaction of its own, which begins by these statements; one round trip. After an error the connection is given up.
+    pub async fn ask(&self, begin: &str, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, PostgresError> {
+        let connection = self.get().await?;
+        // Sent at once, answered in this order.
+        let ((), rows, ()) = futures_util::try_join!(
+            connection.batch(begin),
+            connection.query(sql, parameters),
+            connection.batch("commit")
+        )?;
+        connection.release();
+        Ok(rows)
+    }
+
     /// One statement in a transaction of its own.
     pub async fn query(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, PostgresError> {
         let connection = self.get().await?;

@@ -298,18 +298,10 @@ impl PostgresLedger {
 
     /// A question that changes nothing and needs no ownership, answered by indexes; one round trip.
     async fn ask(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, LedgerError> {
-        let connection = self.pool.get().await?;
         let begin = format!(
             "begin isolation level read committed, read only; {BY_INDEX}; {BY_ONE_INDEX}; {ROW_BY_ROW}; {IN_ORDER}"
         );
-        // Sent at once, answered in this order. After an error the connection is given up.
-        let ((), rows, ()) = futures_util::try_join!(
-            connection.batch(&begin),
-            connection.query(sql, parameters),
-            connection.batch("commit")
-        )?;
-        connection.release();
-        Ok(rows)
+        Ok(self.pool.ask(&begin, sql, parameters).await?)
     }
 
     /// The feedback table, quoted for SQL.

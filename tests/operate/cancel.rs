@@ -92,8 +92,8 @@ fn a_campaign_can_be_cancelled_before_it_starts_after_it_is_complete_and_twice()
     stage.assert_sinks(&Expected::from([(&done, before)]));
 }
 
-#[test]
-fn without_an_instance_a_cancel_is_recorded_and_comes_before_anybody_is_told() {
+/// A campaign whose round is recorded and not published, and no instance.
+fn recorded_and_not_published() -> Stage {
     let stage = Stage::new();
     stage.subscribers.subscribe("pizzeria", 50);
     stage.migrate();
@@ -101,6 +101,12 @@ fn without_an_instance_a_cancel_is_recorded_and_comes_before_anybody_is_told() {
     stage.send(&Campaign::now("offer", "pizzeria"));
     service.wait_for_abort(WITHIN);
     assert_eq!(stage.row_count(), 50, "a round is recorded and not published");
+    stage
+}
+
+#[test]
+fn without_an_instance_a_cancel_is_recorded_and_comes_before_anybody_is_told() {
+    let stage = recorded_and_not_published();
 
     let output = stage.dinnerbell(&["campaign", "cancel", "offer"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -125,13 +131,7 @@ fn without_an_instance_a_cancel_is_recorded_and_comes_before_anybody_is_told() {
 /// Somebody stops everything by a script, while no instance runs: far more than one transaction judges.
 #[test]
 fn the_last_of_many_cancels_comes_before_anybody_is_told_too() {
-    let stage = Stage::new();
-    stage.subscribers.subscribe("pizzeria", 50);
-    stage.migrate();
-    let mut service = stage.start_failing("round.sealed@1=abort");
-    stage.send(&Campaign::now("offer", "pizzeria"));
-    service.wait_for_abort(WITHIN);
-    assert_eq!(stage.row_count(), 50, "a round is recorded and not published");
+    let stage = recorded_and_not_published();
     stage.feedback.execute(
         "insert into dinnerbell.campaign (adv_campaign_id, lane, state, restaurant_id, adv_campaign_content, adv_campaign_owner,
            adv_campaign_owner_contact, adv_campaign_datetime_start, adv_campaign_datetime_end, datetime_created)
