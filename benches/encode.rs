@@ -5,10 +5,11 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use dinnerbell::campaign::Window;
-use dinnerbell::draft::{CE_ID, Clients, DraftBatch, DraftTemplate, ROUND_HEADER, TriggerType};
 use dinnerbell::kafka::message;
-use dinnerbell::way::decode::{Arrival, decode};
+use dinnerbell::model::campaign::Window;
+use dinnerbell::model::clients::Clients;
+use dinnerbell::model::draft::{CE_ID, DraftBatch, DraftTemplate, ROUND_HEADER, TriggerType};
+use dinnerbell::model::input::{Arrival, decode};
 use dinnerbell::way::plan::{Candidate, Room, plan};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};

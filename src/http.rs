@@ -27,8 +27,10 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::config::{self, Secret};
+use crate::config;
+use crate::config::Secret;
 use crate::metrics::{Board, Format};
+use crate::shutdown::stopped;
 
 /// Most connections at once; where all of them are being answered, further ones wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 64;
@@ -107,8 +109,7 @@ pub async fn serve(bound: Bound, board: Arc<Board>, mut stop: watch::Receiver<bo
         let full_until = places.make_room();
         tokio::select! {
             biased;
-            // A dropped sender means that the service is gone: that is a stop as well.
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stopped(&mut stop) => break,
             Some(_) = connections.join_next() => {}
             () = sleep_until(full_until.unwrap_or_else(Instant::now)), if full_until.is_some() => {}
             accepted = listener.accept(), if full_until.is_none() => match accepted {

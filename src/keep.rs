@@ -10,10 +10,11 @@ use tokio::time::sleep;
 
 use crate::config::Keep;
 use crate::metrics::Board;
+use crate::model::retention::Prunable;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::headroom;
-use crate::postgres::ledger::prune::{Prunable, STEP, prune};
+use crate::postgres::ledger::prune::{STEP, prune};
 
 /// How often it is looked for something to prune; also how long after the start the first time.
 const LOOK: Duration = Duration::from_secs(60);

@@ -8,11 +8,14 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
-use crate::audience::Audience;
-use crate::broker::{Broker, Lane};
-use crate::clock::Clock;
-use crate::ledger::Ledger;
-use crate::way::{Deps, lane};
+use crate::model::record::Lane;
+use crate::ports::audience::Audience;
+use crate::ports::broker::Broker;
+use crate::ports::clock::Clock;
+use crate::ports::ledger::Ledger;
+use crate::shutdown::stopped;
+use crate::way::context::Deps;
+use crate::way::lane;
 
 /// How long lanes may take to finish their rounds in flight when the service stops: the rest of its ten seconds is for leaving.
 const DRAIN: Duration = Duration::from_secs(6);
@@ -48,7 +51,7 @@ pub async fn keep<B: Broker, L: Ledger, A: Audience, C: Clock>(
         }
         let ended = tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stopped(&mut stop) => break,
             changed = assigned.changed() => if changed.is_err() { break } else { None },
             Some(ended) = tasks.join_next_with_id() => Some(ended),
         };
@@ -65,7 +68,7 @@ pub async fn keep<B: Broker, L: Ledger, A: Audience, C: Clock>(
         let news = async {
             tokio::select! {
                 _ = assigned.changed() => {}
-                _ = stop.wait_for(|stop| *stop) => {}
+                () = stopped(&mut stop) => {}
             }
         };
         let _ = tokio::time::timeout(START_AGAIN, news).await;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::draft::LONGEST_CLIENT_ID;
+use crate::model::limits::LONGEST_CLIENT_ID;
 
 /// What one client of a round occupies at most: its id, and where it ends.
 pub const LARGEST_CLIENT: usize = LONGEST_CLIENT_ID + 4;

@@ -26,12 +26,16 @@ pub use format::Format;
 pub use lag::Lag;
 pub use readiness::{LaneReport, Need, Readiness};
 
-use crate::broker::{BrokerError, Lane};
-use crate::ledger::{Brakes, Halt, IntakeBatch, RoundContent, Taken};
 use crate::memory::Memory;
-use crate::postgres::headroom::Headroom;
-use crate::postgres::ledger::prune::Prunable;
-use crate::way::LaneError;
+use crate::model::halt::Halt;
+use crate::model::headroom::Headroom;
+use crate::model::intake::{IntakeBatch, Taken};
+use crate::model::ownership::Brakes;
+use crate::model::record::Lane;
+use crate::model::retention::Prunable;
+use crate::model::round::RoundContent;
+use crate::ports::broker::BrokerError;
+use crate::way::error::LaneError;
 
 /// How long the poll loop of the group's consumer may stand still before the process counts as dead.
 const LONGEST_STANDSTILL: Duration = Duration::from_secs(10);

@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use rand::RngExt;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::backoff::jitter;
 use crate::metrics::{Board, Need};
+use crate::shutdown::stopped;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -42,7 +43,7 @@ pub async fn patiently<T, E, F: Future<Output = Trial<T, E>>>(
     loop {
         let tried = tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => return Err(Stopped::Asked),
+            () = stopped(stop) => return Err(Stopped::Asked),
             tried = attempt() => tried,
         };
         match tried {
@@ -54,19 +55,9 @@ pub async fn patiently<T, E, F: Future<Output = Trial<T, E>>>(
             Trial::Again(why) => board.waits_for(need, why),
         }
         let jittered = pause.mul_f64(jitter());
-        if timeout(jittered, stop.wait_for(|stop| *stop)).await.is_ok() {
+        if timeout(jittered, stopped(stop)).await.is_ok() {
             return Err(Stopped::Asked);
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-}
-
-/// A factor between a half and one: who failed together shall not try again together.
-pub fn jitter() -> f64 {
-    // A simulated life is decided by its seed alone.
-    #[cfg(feature = "fail-points")]
-    if let Some(jitter) = crate::simulation::random::jitter() {
-        return jitter;
-    }
-    rand::rng().random_range(0.5..=1.0)
 }

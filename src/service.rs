@@ -8,20 +8,16 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
-use crate::broker::{Broker, BrokerError};
 use crate::config::{Config, Database};
-use crate::file_limit;
-use crate::finding::Findings;
-use crate::http;
+use crate::kafka::KafkaBroker;
 use crate::kafka::membership::{Membership, Standing};
-use crate::kafka::{self, KafkaBroker};
 use crate::keep::Keeper;
-use crate::lanes;
-use crate::ledger::LedgerError;
 use crate::memory::Memory;
-use crate::metrics::{self, Board, Need};
-use crate::operate;
+use crate::metrics::{Board, Need};
+use crate::model::finding::Findings;
 use crate::patience::{Stopped, Trial, patiently};
+use crate::ports::broker::{Broker, BrokerError};
+use crate::ports::ledger::LedgerError;
 use crate::postgres::audience::PostgresAudience;
 use crate::postgres::clock::PostgresClock;
 use crate::postgres::connect::Pool;
@@ -29,13 +25,15 @@ use crate::postgres::errors::PostgresError;
 use crate::postgres::ledger::{Belonging, PostgresLedger, probe};
 use crate::postgres::migrate::FeedbackIndex;
 use crate::postgres::{encryption, migrate, needs};
-use crate::reach;
-use crate::way::brake::{self, Brake, Look};
+use crate::shutdown::stopped;
+use crate::way::brake;
+use crate::way::brake::{Brake, Look};
+use crate::way::context::{Deps, Limits};
 use crate::way::lookout::Lookout;
 use crate::way::outlet::Outlet;
 use crate::way::pace::Arrivals;
 use crate::way::rate::Rate;
-use crate::way::{Deps, Limits};
+use crate::{file_limit, http, kafka, lanes, metrics, operate, reach};
 
 /// How often the board learns that the poll loop goes round.
 const NOTE_TURNS: Duration = Duration::from_secs(1);
@@ -104,8 +102,7 @@ async fn warn_of_files(broker: &KafkaBroker, config: &Config, limit: Option<u64>
 
 /// The board learns of the stop.
 async fn note_stop(board: &Board, mut stop: watch::Receiver<bool>) -> Infallible {
-    // A dropped sender means that the service is gone: that is a stop as well.
-    let _ = stop.wait_for(|stop| *stop).await;
+    stopped(&mut stop).await;
     board.stopping();
     pending().await
 }
@@ -272,8 +269,7 @@ async fn work(
 
 /// At the stop leaves the group, beside the lanes that finish their rounds. Returns by when everything is to end.
 async fn leave(membership: &mut Membership, drained: &Notify, mut stop: watch::Receiver<bool>) -> Instant {
-    // A dropped sender means that the service is gone: that is a stop as well.
-    let _ = stop.wait_for(|stop| *stop).await;
+    stopped(&mut stop).await;
     let by = Instant::now() + STOP;
     let _ = timeout(LEAVE, drained.notified()).await;
     membership.leave(by - CLOSE).await;
@@ -370,7 +366,7 @@ impl Judged for BrokerError {
     }
 }
 
-impl Judged for crate::audience::AudienceError {
+impl Judged for crate::ports::audience::AudienceError {
     fn may_pass(&self) -> bool {
         matches!(self, Self::Passing(_))
     }

@@ -8,12 +8,13 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dinnerbell::config::{self, Secret};
+use dinnerbell::config;
+use dinnerbell::config::Secret;
 use dinnerbell::http::{bind, serve};
-use dinnerbell::ledger::Halt;
 use dinnerbell::memory::Memory;
 use dinnerbell::metrics::{Board, Format, Lag, LaneState, Need};
-use dinnerbell::postgres::headroom::{Headroom, Resource};
+use dinnerbell::model::halt::Halt;
+use dinnerbell::model::headroom::{Headroom, Resource};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;

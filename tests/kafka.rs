@@ -11,16 +11,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::{KafkaServer, Security, unique, wait_until};
-use dinnerbell::broker::{
-    Arrived, Broker, BrokerError, Committed, DeadLetterMessage, Header, Input, Lane, Mark, Producer, Publication,
-};
-use dinnerbell::campaign::{Campaign, Window};
-use dinnerbell::config::{self, Secret, Start};
-use dinnerbell::draft::{Clients, DraftBatch, DraftTemplate};
+use dinnerbell::config;
+use dinnerbell::config::{Secret, Start};
 use dinnerbell::kafka::KafkaBroker;
 use dinnerbell::kafka::reader::LaneInput;
-use dinnerbell::ledger::RoundHead;
-use dinnerbell::way::record::Recorded;
+use dinnerbell::model::campaign::{Campaign, Window};
+use dinnerbell::model::clients::Clients;
+use dinnerbell::model::draft::{DraftBatch, DraftTemplate};
+use dinnerbell::model::mark::{Committed, Mark, RoundHead};
+use dinnerbell::model::record::{Arrived, DeadLetterMessage, Header, Lane};
+use dinnerbell::model::recorded::Recorded;
+use dinnerbell::model::round::Publication;
+use dinnerbell::ports::broker::{Broker, BrokerError, Input, Producer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::timeout;

@@ -8,10 +8,12 @@ use serde_json::json;
 
 use super::audience::Audience;
 use super::error::BenchError;
-use crate::broker::Lane;
-use crate::campaign::{Campaign, EpochSeconds, Window};
-use crate::config::{self, Role};
+use crate::config;
+use crate::config::Role;
 use crate::kafka::client::{Observer, settings};
+use crate::model::campaign::{Campaign, Window};
+use crate::model::record::Lane;
+use crate::model::time::EpochSeconds;
 
 /// How long a campaign lasts.
 const LASTS: EpochSeconds = 2 * 60 * 60;
@@ -103,7 +105,7 @@ pub fn warm_up(number: usize) -> Campaign {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::way::decode::{Arrival, decode};
+    use crate::model::input::{Arrival, decode};
 
     #[test]
     fn what_is_rung_is_a_campaign_by_the_services_own_rules() {

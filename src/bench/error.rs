@@ -1,6 +1,6 @@
 //! Why nothing was measured.
 
-use crate::broker::BrokerError;
+use crate::ports::broker::BrokerError;
 use crate::postgres::errors::PostgresError;
 
 /// Why nothing was measured.

@@ -23,13 +23,14 @@ use tokio_postgres::types::Type;
 use super::audience::{Audience, ClientId};
 use super::error::{BenchError, blocking};
 use super::progress::{bar, tell};
-use crate::broker::BrokerError;
 use crate::config::{Config, Database, Role, Start, TableName};
-use crate::draft::{COPY_HEADER, COPY_TRAILER};
 use crate::kafka;
 use crate::kafka::client::{Observer, settings};
+use crate::model::draft::{COPY_HEADER, COPY_TRAILER};
+use crate::ports::broker::BrokerError;
 use crate::postgres::connect::Pool;
-use crate::postgres::migrate::{self, Adopt};
+use crate::postgres::migrate;
+use crate::postgres::migrate::Adopt;
 
 /// The schema of the bench's own tables.
 const SCHEMA: &str = "dinnerbell_bench";
@@ -361,7 +362,7 @@ impl<'a> Ground<'a> {
         &self,
         doing: &str,
         done: Result<Result<(), RDKafkaErrorCode>, KafkaError>,
-    ) -> Result<(), crate::broker::BrokerError> {
+    ) -> Result<(), crate::ports::broker::BrokerError> {
         match done {
             Ok(Ok(())) => Ok(()),
             Ok(Err(code)) => Err(self.observer.explain(doing, &KafkaError::AdminOp(code))),

@@ -14,8 +14,8 @@ use super::error::BenchError;
 use super::ground::Stage;
 use super::progress::STANDSTILL;
 use super::scrape::Scrape;
-use crate::broker::Lane;
 use crate::demo::cluster::free_port;
+use crate::model::record::Lane;
 
 /// How long it may take to end.
 const END: Duration = Duration::from_secs(12);

@@ -40,6 +40,7 @@ pub mod usage;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::shutdown::stopped;
 use error::BenchError;
 use ground::{Ground, Setup};
 use progress::tell;
@@ -80,7 +81,7 @@ pub async fn run(config: Config, plan: &Plan, stop: &mut watch::Receiver<bool>) 
     let ground = Ground::new(config, &plan.setup)?;
     let measured = tokio::select! {
         biased;
-        _ = stop.wait_for(|stop| *stop) => Err(BenchError::Stopped),
+        () = stopped(stop) => Err(BenchError::Stopped),
         report = measure(&ground, plan) => report,
     };
     tell("clearing away");

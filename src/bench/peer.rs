@@ -272,7 +272,7 @@ mod tests {
     fn a_draft_of_the_peer_has_the_fields_of_the_output() {
         let sample: Draft = serde_json::from_str(include_str!("../../samples/campaign.json")).unwrap();
         let draft = serde_json::to_value(Draft { client_id: "c".to_owned(), ..sample }).unwrap();
-        let fields: Vec<&str> = crate::draft::FEEDBACK_COLUMNS.split(',').map(str::trim).collect();
+        let fields: Vec<&str> = crate::model::draft::FEEDBACK_COLUMNS.split(',').map(str::trim).collect();
         assert!(fields.iter().all(|field| draft.get(field).is_some()), "{draft}");
     }
 }

@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::bench::bell;
-    use crate::draft::DraftTemplate;
+    use crate::model::draft::DraftTemplate;
 
     #[test]
     fn a_draft_names_its_campaign() {

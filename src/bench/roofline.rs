@@ -13,12 +13,14 @@ use super::bell;
 use super::error::{BenchError, blocking};
 use super::ground::{Stage, settle};
 use super::progress::STANDSTILL;
-use crate::config::{self, Role};
-use crate::draft::{self, CE_ID, COPY_HEADER, COPY_TRAILER, DraftRows, DraftTemplate, ROUND_HEADER};
+use crate::config;
+use crate::config::Role;
 use crate::kafka::client::{ASK, settings};
 use crate::kafka::deliveries::{Deliveries, is_full};
 use crate::kafka::message;
 use crate::kafka::producer::COMPRESSION;
+use crate::model::draft;
+use crate::model::draft::{CE_ID, COPY_HEADER, COPY_TRAILER, DraftRows, DraftTemplate, ROUND_HEADER};
 use crate::postgres::connect::Transaction;
 use crate::postgres::needs;
 

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::broker::Lane;
+use crate::model::record::Lane;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);

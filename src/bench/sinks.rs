@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::error::{BenchError, blocking};
 use super::ground::Stage;
 use super::progress::STANDSTILL;
-use crate::broker::BrokerError;
 use crate::kafka::notifications::Notifications;
+use crate::ports::broker::BrokerError;
 
 /// How often rows are counted while they are waited for.
 const LOOK: Duration = Duration::from_millis(200);

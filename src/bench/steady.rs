@@ -15,7 +15,7 @@ use super::error::BenchError;
 use super::ground::Stage;
 use super::progress::STANDSTILL;
 use super::reader::{Reader, campaign_of};
-use crate::broker::Lane;
+use crate::model::record::Lane;
 use crate::postgres::predicate::short_enough;
 
 /// How often rows that were not there at the first look are looked for.

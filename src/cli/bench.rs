@@ -5,10 +5,11 @@ use tokio::sync::watch;
 
 use super::run::stop_on_signals;
 use super::{ConfigFile, Failure, Json, runtime};
+use crate::bench;
 use crate::bench::error::BenchError;
 use crate::bench::ground::Setup;
 use crate::bench::steady::Load;
-use crate::bench::{self, Plan, Scenario, catch_up, fanout, lanes, latency, mixed, peer, take_over};
+use crate::bench::{Plan, Scenario, catch_up, fanout, lanes, latency, mixed, peer, take_over};
 
 const HELP: &str = "\
 Examples:

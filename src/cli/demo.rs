@@ -5,7 +5,8 @@ use tokio::sync::watch;
 
 use super::run::stop_on_signals;
 use super::{Failure, runtime};
-use crate::demo::{self, DemoError};
+use crate::demo;
+use crate::demo::DemoError;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,9 +6,11 @@ use clap::Args;
 
 use crate::cli::output::plain;
 use crate::cli::{ConfigFile, Failure, Json, block_on, output};
-use crate::doctor::{self, Finding, Listener, Report, Status, grants};
+use crate::doctor;
+use crate::doctor::{Finding, Listener, Report, Status, grants};
 use crate::postgres::connect::Pool;
-use crate::postgres::sequence::{self, Sequence};
+use crate::postgres::sequence;
+use crate::postgres::sequence::Sequence;
 
 const EXAMPLES: &str = "\
 Examples:

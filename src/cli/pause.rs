@@ -4,8 +4,8 @@ use clap::Args;
 
 use crate::cli::output::{or_dash, plain};
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
-use crate::operate::hold;
-use crate::operate::pause::{self, Pause, Paused};
+use crate::operate::pause::{Pause, Paused};
+use crate::operate::{hold, pause};
 use crate::postgres::connect::Pool;
 
 const EXAMPLES: &str = "\

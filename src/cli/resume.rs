@@ -5,7 +5,8 @@ use clap::Args;
 use super::pause::{described, unclaimed};
 use crate::cli::output::{or_dash, plain};
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
-use crate::operate::pause::{self, Resumed};
+use crate::operate::pause;
+use crate::operate::pause::Resumed;
 use crate::postgres::connect::Pool;
 
 /// Resume sending after `dinnerbell pause`

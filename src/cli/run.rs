@@ -5,7 +5,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{ConfigFile, Failure};
-use crate::service::{self, ServiceError};
+use crate::service;
+use crate::service::ServiceError;
 
 /// Run the service until SIGTERM or Ctrl-C
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::producer::BaseProducer;
 
 use super::Kafka;
-use crate::draft::LARGEST_MESSAGE;
+use crate::model::draft::LARGEST_MESSAGE;
 
 /// Which kind of client: some settings of librdkafka apply to one kind only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,7 +26,7 @@ pub use mistake::{ConfigErrors, Mistake};
 pub use secret::Secret;
 pub use settings::Settings;
 
-use crate::campaign::EpochSeconds;
+use crate::model::time::EpochSeconds;
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]

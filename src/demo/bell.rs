@@ -8,7 +8,8 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use serde_json::json;
 use tokio_postgres::types::Type;
 
-use crate::config::{self, Role};
+use crate::config;
+use crate::config::Role;
 use crate::kafka::client::{ASK, Observer, settings};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;

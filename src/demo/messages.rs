@@ -12,7 +12,8 @@ use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Deserialize;
 
-use crate::config::{self, Role};
+use crate::config;
+use crate::config::Role;
 use crate::kafka::client::{ASK, Observer, settings};
 
 /// How long reading everything may take.

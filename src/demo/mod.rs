@@ -20,10 +20,13 @@ use rdkafka::producer::DefaultProducerContext;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::config::{self, Config, Database};
+use crate::config::{Config, Database};
 use crate::postgres::connect::Pool;
-use crate::postgres::migrate::{self, Adopt};
-use crate::service::{self, ServiceError};
+use crate::postgres::migrate;
+use crate::postgres::migrate::Adopt;
+use crate::service::ServiceError;
+use crate::shutdown::stopped;
+use crate::{config, service};
 use cluster::{Cluster, Programs};
 use show::{Screen, Show};
 
@@ -122,7 +125,7 @@ async fn play(place: &Place, once: bool, screen: &Screen, stop: &watch::Sender<b
     };
     let scene = tokio::select! {
         biased;
-        _ = asked.wait_for(|stop| *stop) => return early(),
+        () = stopped(&mut asked) => return early(),
         scene = set_up(place, screen) => scene?,
     };
     let mut service = pin!(service::run(scene.config.clone(), stop.subscribe()));
@@ -131,7 +134,7 @@ async fn play(place: &Place, once: bool, screen: &Screen, stop: &watch::Sender<b
         ended = &mut service => {
             return ended.map_err(DemoError::from).and(Err("the service ended by itself".to_owned().into()));
         }
-        _ = asked.wait_for(|stop| *stop) => early(),
+        () = stopped(&mut asked) => early(),
         shown = perform(place, &scene, once, screen) => shown,
     };
     stop.send_replace(true);

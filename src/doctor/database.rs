@@ -8,14 +8,13 @@ use super::{Findings, Status};
 use crate::config::{Config, Database};
 use crate::postgres::audience::{Unusable, unusable};
 use crate::postgres::connect::Pool;
-use crate::postgres::encryption;
 use crate::postgres::errors::{Kind, PostgresError};
-use crate::postgres::headroom as left;
 use crate::postgres::legible::Legible;
 use crate::postgres::migrate::{
     FeedbackIndex, count_duplicates, feedback_index, feedback_indexes_of_before, missing_subscriber_indexes,
 };
-use crate::postgres::needs::{self, Missing};
+use crate::postgres::needs::Missing;
+use crate::postgres::{encryption, headroom as left, needs};
 
 /// The oldest PostgreSQL whose statements this service was written for.
 const OLDEST_SERVER: i32 = 120_000;

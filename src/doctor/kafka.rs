@@ -11,12 +11,14 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::Findings;
-use crate::broker::{BrokerError, Lane};
+use crate::config::Config;
 use crate::config::kafka_client::Role;
-use crate::config::{self, Config};
-use crate::file_limit;
-use crate::kafka::client::{self, ASK, Observer};
-use crate::kafka::topics::{self, INTERNAL, Topic};
+use crate::kafka::client::{ASK, Observer};
+use crate::kafka::topics::{INTERNAL, Topic};
+use crate::kafka::{client, topics};
+use crate::model::record::Lane;
+use crate::ports::broker::BrokerError;
+use crate::{config, file_limit};
 
 /// How long a read may show nothing before it counts as allowed.
 const READ: Duration = Duration::from_secs(2);

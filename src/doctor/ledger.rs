@@ -3,8 +3,8 @@
 use tokio_postgres::types::Type;
 
 use super::Findings;
-use crate::broker::Lane;
 use crate::config::Config;
+use crate::model::record::Lane;
 use crate::operate::{claim_of, hold, lanes, pause};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;

@@ -11,7 +11,7 @@ pub mod ledger;
 use serde::Serialize;
 
 use crate::config::Config;
-pub use crate::finding::{Finding, Findings, Listener, Status};
+pub use crate::model::finding::{Finding, Findings, Listener, Status};
 
 /// Everything that was found.
 #[derive(Debug, Clone, Serialize)]

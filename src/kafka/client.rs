@@ -11,9 +11,9 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
-use crate::broker::BrokerError;
 use crate::config;
 use crate::config::kafka_client::Role;
+use crate::ports::broker::BrokerError;
 
 /// How long a call that only asks may take.
 pub const ASK: Duration = Duration::from_secs(5);

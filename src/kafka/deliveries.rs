@@ -16,7 +16,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
 use super::client::Observer;
-use crate::broker::BrokerError;
+use crate::ports::broker::BrokerError;
 
 /// Most events that are served at once.
 const MOST_EVENTS: usize = 10_000;

@@ -18,9 +18,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{oneshot, watch};
 
 use super::client::{Observer, settings};
-use crate::broker::{BrokerError, Lane};
 use crate::config;
 use crate::config::kafka_client::Role;
+use crate::model::record::Lane;
+use crate::ports::broker::BrokerError;
 
 /// One turn of the poll loop takes at most this.
 const TURN: Duration = Duration::from_millis(100);

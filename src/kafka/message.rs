@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders, ToBytes};
 use sha2::{Digest, Sha256};
 
-use crate::broker::{DeadLetterMessage, Header};
+use crate::model::record::{DeadLetterMessage, Header};
 
 /// What a message occupies besides key, value and headers, generously: the batch around it and the lengths inside.
 const FRAME: usize = 512;

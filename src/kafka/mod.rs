@@ -1,4 +1,4 @@
-//! The real Kafka behind [`crate::broker`].
+//! The real Kafka behind [`crate::ports::broker`].
 //!
 //! - [`client`]: settings, log and errors, the same for every client;
 //! - [`membership`]: which lanes this instance is assigned, and nothing else;
@@ -29,10 +29,13 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::broker::{Broker, BrokerError, Committed, Lane, RecordMark};
+use crate::config;
+use crate::config::Start;
 use crate::config::kafka_client::Role;
-use crate::config::{self, Start};
-use crate::finding::Findings;
+use crate::model::finding::Findings;
+use crate::model::mark::Committed;
+use crate::model::record::{Lane, RecordMark};
+use crate::ports::broker::{Broker, BrokerError};
 use client::{ASK, Observer, off_runtime};
 use membership::{Membership, View};
 use producer::{LaneProducer, Limits, Producers};

@@ -13,11 +13,12 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::client::{ASK, Observer, settings};
 use super::offsets_at;
 use super::quiet::quietly;
-use crate::broker::{BrokerError, Lane};
-use crate::campaign::EpochSeconds;
 use crate::config;
 use crate::config::kafka_client::Role;
-use crate::draft::ROUND_HEADER;
+use crate::model::draft::ROUND_HEADER;
+use crate::model::record::Lane;
+use crate::model::time::EpochSeconds;
+use crate::ports::broker::BrokerError;
 
 /// How long open transactions may hold readers back: a little more than the longest transaction of the service.
 const TRANSACTIONS_END: Duration = Duration::from_secs(75);

@@ -25,12 +25,14 @@ use super::client::{LISTEN, Observer, settings};
 use super::deliveries::{self, Deliveries, Failed, hear_out, hearing_of_breaks, is_full};
 use super::message::{self, DeadLetter, Takes};
 use super::reader::Reader;
-use crate::broker::{BrokerError, DeadLetterMessage, Lane, Producer, Publication, transaction_time};
 use crate::config;
 use crate::config::kafka_client::Role;
-use crate::draft::{CE_ID, DraftBatch, ROUND_HEADER};
 use crate::fail_point::fail_point;
-use crate::way::record::Recorded;
+use crate::model::draft::{CE_ID, DraftBatch, ROUND_HEADER};
+use crate::model::record::{DeadLetterMessage, Lane};
+use crate::model::recorded::Recorded;
+use crate::model::round::Publication;
+use crate::ports::broker::{BrokerError, Producer, transaction_time};
 
 /// The time-out that a transactional call is given.
 const CALL: Duration = Duration::from_secs(10);

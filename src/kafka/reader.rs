@@ -26,12 +26,12 @@ use tokio::task;
 
 use super::client::{ASK, Observer, listen, listen_now, off_runtime, settings, tell_topic_ids};
 use super::quiet::quietly;
-use crate::broker::{
-    Arrived, BrokerError, Committed, Digest, Header, Input, LARGEST_RECORD, LARGEST_REST, Lane, LeftOut, Record,
-    RecordMark, hash,
-};
 use crate::config;
 use crate::config::kafka_client::Role;
+use crate::model::limits::{LARGEST_RECORD, LARGEST_REST};
+use crate::model::mark::Committed;
+use crate::model::record::{Arrived, Digest, Header, Lane, LeftOut, Record, RecordMark, hash};
+use crate::ports::broker::{BrokerError, Input};
 
 /// A lane that holds this many records unread is not fetched any further, ...
 const QUEUED_RECORDS: &str = "1024";

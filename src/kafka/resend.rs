@@ -11,9 +11,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use super::client::settings;
 use super::deliveries::{self, Deliveries, hear_out, hearing_of_breaks, is_full};
 use super::message;
-use crate::broker::{BrokerError, Header, Lane};
 use crate::config;
 use crate::config::kafka_client::Role;
+use crate::model::record::{Header, Lane};
+use crate::ports::broker::BrokerError;
 
 /// How long a transactional call may take.
 const CALL: Duration = Duration::from_secs(30);

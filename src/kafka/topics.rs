@@ -8,10 +8,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
 use super::client::{self, ASK, Observer};
+use crate::config;
+use crate::config::Topics;
 use crate::config::kafka_client::Role;
-use crate::config::{self, Topics};
-use crate::draft::LARGEST_MESSAGE;
-use crate::finding::Findings;
+use crate::model::draft::LARGEST_MESSAGE;
+use crate::model::finding::Findings;
 
 /// What a topic takes unless it is configured otherwise.
 pub const DEFAULT_LIMIT: usize = 1_048_588;
@@ -246,7 +247,7 @@ pub fn is_of_this_machine(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Status;
+    use crate::model::finding::Status;
 
     fn topic(name: &str, replicas: usize, settings: &[(&str, &str)]) -> Topic {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{LaneState, LaneView, anonymous, locked};
-use crate::broker::Lane;
+use crate::model::record::Lane;
 
 /// How long a lane may be on its way in before the instance is not ready because of it. A way in takes 2.5 s at most when all goes well.
 const LONGEST_ENTRY: Duration = Duration::from_secs(10);

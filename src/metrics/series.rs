@@ -14,12 +14,14 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::{LaneState, Standing, locked};
-use crate::broker::Lane;
-use crate::ledger::{LedgerError, RoundContent, Tally};
-use crate::postgres::headroom::Resource;
-use crate::postgres::ledger::prune::Prunable;
-use crate::way::LaneError;
-use crate::way::decode::{Arrival, field_names};
+use crate::model::headroom::Resource;
+use crate::model::input::{Arrival, field_names};
+use crate::model::intake::Tally;
+use crate::model::record::Lane;
+use crate::model::retention::Prunable;
+use crate::model::round::RoundContent;
+use crate::ports::ledger::LedgerError;
+use crate::way::error::LaneError;
 
 /// One label whose values are known beforehand.
 type Label = [(&'static str, &'static str); 1];

@@ -1,9 +1,11 @@
 use futures_util::FutureExt;
 
 use super::*;
-use crate::broker::Record;
-use crate::ledger::{Brakes, LedgerError, Tally};
-use crate::way::decode::{Arrival, Reason};
+use crate::model::input::{Arrival, Reason};
+use crate::model::intake::Tally;
+use crate::model::ownership::Brakes;
+use crate::model::record::Record;
+use crate::ports::ledger::LedgerError;
 
 fn all_there(board: &Board) {
     for need in Need::ALL {
@@ -227,8 +229,8 @@ fn each_failure_has_a_cause_that_was_registered() {
         LaneError::Paused { seq: 1 },
         LaneError::Ledger(LedgerError::Passing(String::new())),
         LaneError::Ledger(LedgerError::NotMine(String::new())),
-        LaneError::Broker(crate::broker::BrokerError::Fenced),
-        LaneError::Audience(crate::audience::AudienceError::Passing(String::new())),
+        LaneError::Broker(crate::ports::broker::BrokerError::Fenced),
+        LaneError::Audience(crate::ports::audience::AudienceError::Passing(String::new())),
         LaneError::Halt(halt("")),
     ];
     for error in &errors {

@@ -8,8 +8,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Board;
 use super::lag::Ends;
-use crate::broker::{Broker, BrokerError, Lane};
-use crate::clock::Clock;
+use crate::model::record::Lane;
+use crate::ports::broker::{Broker, BrokerError};
+use crate::ports::clock::Clock;
+use crate::shutdown::stopped;
 
 /// How often it is looked after.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -30,8 +32,7 @@ pub async fn watch<B: Broker, C: Clock>(broker: &B, clock: &C, board: &Board, mu
     };
     tokio::select! {
         biased;
-        // A dropped sender means that the service is gone: that is a stop as well.
-        _ = stop.wait_for(|stop| *stop) => {}
+        () = stopped(&mut stop) => {}
         () = looking => {}
     }
 }
@@ -64,10 +65,12 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use super::*;
-    use crate::broker::{Arrived, Committed, Input, Producer, RecordMark};
-    use crate::clock::EpochMicros;
     use crate::metrics::{Format, LaneState};
-    use crate::way::record::Recorded;
+    use crate::model::mark::Committed;
+    use crate::model::record::{Arrived, RecordMark};
+    use crate::model::recorded::Recorded;
+    use crate::model::time::EpochMicros;
+    use crate::ports::broker::{Input, Producer};
 
     /// Kafka that knows watermarks only; a negative one is an error.
     #[derive(Clone)]

@@ -10,11 +10,14 @@ use serde::Serialize;
 
 use super::resolve::{MOST_ATTEMPTS, ResolveError, connect, unknown, writer};
 use super::{Claim, claim_of};
-use crate::broker::{Broker, Committed, Lane};
 use crate::config::Config;
 use crate::fail_point::fail_point;
 use crate::kafka::KafkaBroker;
-use crate::ledger::{Ledger, LedgerError, Ownership, RoundHead};
+use crate::model::mark::{Committed, RoundHead};
+use crate::model::ownership::Ownership;
+use crate::model::record::Lane;
+use crate::ports::broker::Broker;
+use crate::ports::ledger::{Ledger, LedgerError};
 use crate::postgres::connect::Pool;
 use crate::postgres::ledger::PostgresLedger;
 use crate::postgres::ledger::adopt::{LastRound, Leaving, Moved, is_empty, overruled_in, would_move};
@@ -205,7 +208,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::broker::Mark;
+    use crate::model::mark::Mark;
 
     const LEDGER: Uuid = Uuid::from_u128(1);
 

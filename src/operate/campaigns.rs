@@ -7,9 +7,9 @@ use serde::Serialize;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::broker::Lane;
-use crate::campaign::EpochSeconds;
 use crate::config::Config;
+use crate::model::record::Lane;
+use crate::model::time::EpochSeconds;
 use crate::postgres::audience_size::AudienceSize;
 use crate::postgres::clock::CLOCK_MICROS;
 use crate::postgres::connect::{Parameter, Pool};

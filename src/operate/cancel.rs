@@ -11,9 +11,9 @@ use tokio::time::sleep;
 use tokio_postgres::types::Type;
 
 use super::campaigns::time;
-use crate::broker::Lane;
 use crate::config::Config;
 use crate::kafka;
+use crate::model::record::Lane;
 use crate::postgres::connect::{Parameter, Pool};
 use crate::postgres::errors::{Kind, PostgresError};
 

@@ -5,8 +5,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::campaigns::time;
-use crate::broker::Lane;
-use crate::campaign::EpochSeconds;
+use crate::model::record::Lane;
+use crate::model::time::EpochSeconds;
 use crate::postgres::connect::{Parameter, Pool};
 use crate::postgres::errors::PostgresError;
 

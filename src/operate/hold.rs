@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::broker::Lane;
-use crate::ledger::LOSSES;
+use crate::model::halt::LOSSES;
+use crate::model::record::Lane;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::ledger::hold::COMPARISON;

@@ -4,7 +4,7 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use super::campaigns::time;
-use crate::broker::Lane;
+use crate::model::record::Lane;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 

@@ -5,8 +5,6 @@ pub mod adopt;
 pub mod campaigns;
 pub mod cancel;
 pub mod dead_letters;
-pub mod decide;
-pub mod found;
 pub mod hold;
 pub mod lanes;
 pub mod pause;
@@ -20,7 +18,8 @@ use uuid::Uuid;
 use crate::config;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
-use crate::postgres::identity::{self, Another};
+use crate::postgres::identity;
+use crate::postgres::identity::Another;
 use crate::way::policy::ADOPT;
 
 /// Whose ledger it is.

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::campaigns::time;
-use crate::broker::Lane;
+use crate::model::record::Lane;
 use crate::postgres::connect::{Connection, Pool};
 use crate::postgres::errors::PostgresError;
 

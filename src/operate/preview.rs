@@ -6,18 +6,19 @@ use serde::Serialize;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::audience::AudienceError;
-use crate::campaign::{Campaign, EpochSeconds, Window};
 use crate::config::Config;
+use crate::model::campaign::{Campaign, Window};
+use crate::model::input::{Arrival, Reason};
+use crate::model::rules::{Known, Verdict, judge};
+use crate::model::time::EpochSeconds;
 use crate::operate::of_another_table;
+use crate::ports::audience::AudienceError;
 use crate::postgres::audience_size::AudienceSize;
 use crate::postgres::clock::CLOCK_MICROS;
 use crate::postgres::connect::{Parameter, Pool};
 use crate::postgres::errors::PostgresError;
 use crate::postgres::identity;
 use crate::postgres::predicate::{of_campaign, short_enough};
-use crate::way::decode::{Arrival, Reason};
-use crate::way::intake::{Known, Verdict, judge};
 
 /// Clients of one page where ids are read, not counted.
 const PAGE: i64 = 20_000;

@@ -13,12 +13,13 @@ use uuid::Uuid;
 
 use super::claim_of;
 use super::dead_letters::Filter;
-use crate::broker::{Broker as _, BrokerError, Header};
 use crate::config::Config;
 use crate::fail_point::fail_point;
 use crate::kafka::KafkaBroker;
 use crate::kafka::client::off_runtime;
 use crate::kafka::resend::{Original, ResendError, Resender, Sent};
+use crate::model::record::Header;
+use crate::ports::broker::{Broker as _, BrokerError};
 use crate::postgres::connect::{Parameter, Pool};
 use crate::postgres::errors::PostgresError;
 

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::resolve::{MOST_ATTEMPTS, ResolveError, writer};
-use crate::broker::Lane;
 use crate::config::Config;
-use crate::ledger::{Ledger, LedgerError};
+use crate::model::record::Lane;
+use crate::ports::ledger::{Ledger, LedgerError};
 use crate::postgres::connect::Pool;
 use crate::postgres::ledger::PostgresLedger;
 use crate::postgres::ledger::republish::{Fate, fates};

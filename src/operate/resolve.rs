@@ -9,15 +9,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::decide::{Assumed, Decision, Evidence, LastRound, decide};
-use super::found::{self, FoundDraft};
 use super::{Claim, claim_of};
-use crate::broker::{Broker, BrokerError, Committed, Lane};
-use crate::campaign::EpochSeconds;
 use crate::config::Config;
 use crate::kafka::KafkaBroker;
 use crate::kafka::notifications::{Extent, Found, Notifications, Offsets};
-use crate::ledger::{Halt, Ledger, LedgerError, Ownership, ToldAndRows};
+use crate::model::halt::Halt;
+use crate::model::late::ToldAndRows;
+use crate::model::mark::Committed;
+use crate::model::ownership::Ownership;
+use crate::model::record::Lane;
+use crate::model::time::EpochSeconds;
+use crate::ports::broker::{Broker, BrokerError};
+use crate::ports::ledger::{Ledger, LedgerError};
 use crate::postgres::clock::PostgresClock;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
@@ -26,6 +29,9 @@ use crate::postgres::ledger::resolve::{
     Mended, Mending, Restored, Standing, release, restart_at, retry, standing, without_row,
 };
 use crate::postgres::ledger::snapshot::Snapshot;
+use crate::recovery::decide::{Assumed, Decision, Evidence, LastRound, decide};
+use crate::recovery::found;
+use crate::recovery::found::FoundDraft;
 use crate::way::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
 
 /// Drafts that are looked up or inserted in one statement.

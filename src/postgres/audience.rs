@@ -11,8 +11,11 @@ use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use crate::audience::{Added, Audience, AudienceError, Favourite, Page, Wanted};
-use crate::draft::{Clients, LONGEST_CLIENT_ID};
+use crate::model::clients::Clients;
+use crate::model::late::{Added, Favourite};
+use crate::model::limits::LONGEST_CLIENT_ID;
+use crate::model::page::{Page, Wanted};
+use crate::ports::audience::{Audience, AudienceError};
 use crate::postgres::connect::{Connection, Parameter, Pool, place};
 use crate::postgres::errors::{PATIENCE, PostgresError, deadline};
 use crate::postgres::legible::{Legible, is_illegible};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_postgres::types::Type;
 
-use crate::audience::AudienceError;
+use crate::ports::audience::AudienceError;
 use crate::postgres::audience::{begin_sql, has_index, skipped_sql};
 use crate::postgres::connect::{Parameter, Pool, Transaction};
 use crate::postgres::errors::{PATIENCE, PostgresError};

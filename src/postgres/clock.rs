@@ -6,7 +6,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::clock::{Clock, EpochMicros};
+use crate::model::time::EpochMicros;
+use crate::ports::clock::Clock;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::{PATIENCE, PostgresError};
 

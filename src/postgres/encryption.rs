@@ -3,8 +3,8 @@
 use tokio_postgres::config::Host;
 
 use crate::config::{Database, SslMode};
-use crate::finding::Findings;
 use crate::kafka::topics::is_of_this_machine;
+use crate::model::finding::Findings;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::audience::AudienceError;
-use crate::ledger::{LedgerError, Refusal};
+use crate::ports::audience::AudienceError;
+use crate::ports::ledger::{LedgerError, Refusal};
 
 /// How long a database may take to answer before the connection is given up.
 pub const PATIENCE: Duration = Duration::from_secs(5);

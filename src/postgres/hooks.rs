@@ -2,7 +2,7 @@
 
 use tokio_postgres::types::Type;
 
-use crate::finding::Findings;
+use crate::model::finding::Findings;
 use crate::postgres::connect::{Connection, Pool};
 use crate::postgres::errors::PostgresError;
 

@@ -37,19 +37,25 @@ use super::connect::{Connection, Parameter, Pool, Transaction};
 use super::errors::PostgresError;
 use super::identity;
 use super::needs;
-use crate::broker::{Header, Lane};
-use crate::campaign::{Campaign, EpochSeconds};
-use crate::draft::{Clients, TriggerType};
-use crate::ledger::{
-    Brakes, Due, Entered, Halt, IntakeBatch, LateFor, Ledger, LedgerError, OpenCampaign, Ownership, RoundHead,
-    StoredRound, Stretch, Taken, ToldAndRows, Waiting,
-};
+use crate::model::campaign::Campaign;
+use crate::model::clients::{Clients, Stretch};
+use crate::model::draft::TriggerType;
+use crate::model::due::{Due, Waiting};
+use crate::model::halt::Halt;
+use crate::model::intake::{IntakeBatch, Taken};
+use crate::model::late::{LateFor, OpenCampaign, ToldAndRows};
+use crate::model::mark::RoundHead;
+use crate::model::ownership::{Brakes, Entered, Ownership};
+use crate::model::record::{Header, Lane};
+use crate::model::round::StoredRound;
+use crate::model::time::EpochSeconds;
+use crate::ports::ledger::{Ledger, LedgerError};
 
 /// The current second by the feedback database's clock; never `now()`, which stands still in a transaction.
 const NOW: &str = "floor(extract(epoch from clock_timestamp()))::int8";
 /// The same, read once for a whole statement: so an index can be asked by it.
 const NOW_ONCE: &str = "(select floor(extract(epoch from clock_timestamp()))::int8)";
-/// Whether a campaign is open: the one rule ([`crate::campaign::Window::is_open`]), as the ledger asks it.
+/// Whether a campaign is open: the one rule ([`crate::model::campaign::Window::is_open`]), as the ledger asks it.
 const OPEN: &str = "(state <> 'cancelled' and adv_campaign_datetime_start <= floor(extract(epoch from clock_timestamp()))::int8 \
                     and adv_campaign_datetime_end > floor(extract(epoch from clock_timestamp()))::int8)";
 /// Campaigns whose re-pass is due: those that had a page, while they are open.
@@ -598,7 +604,7 @@ fn campaign(row: &Row, first: usize) -> Campaign {
         adv_campaign_content: row.get(first + 2),
         adv_campaign_owner: row.get(first + 3),
         adv_campaign_owner_contact: row.get(first + 4),
-        window: crate::campaign::Window { start: row.get(first + 5), end: row.get(first + 6) },
+        window: crate::model::campaign::Window { start: row.get(first + 5), end: row.get(first + 6) },
         datetime_created: row.get(first + 7),
     }
 }

@@ -15,7 +15,8 @@ use tokio_postgres::types::Type;
 use crate::config::{Config, Database, TableName};
 use crate::postgres::connect::{Pool, Transaction};
 use crate::postgres::errors::PostgresError;
-use crate::postgres::needs::{self, Missing};
+use crate::postgres::needs;
+use crate::postgres::needs::Missing;
 
 pub use adopt::Adopt;
 pub use ledger::schema_is_current;

@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::draft::{FEEDBACK_COLUMNS, LONGEST_CLIENT_ID, TriggerType};
+use crate::model::draft::{FEEDBACK_COLUMNS, TriggerType};
+use crate::model::input;
+use crate::model::limits::LONGEST_CLIENT_ID;
 use crate::postgres::audience::begin_sql;
 use crate::postgres::connect::{Connection, Pool};
 use crate::postgres::errors::{PATIENCE, PostgresError, SHOW_ALL_ROWS};
 use crate::postgres::sequence;
-use crate::way::decode;
 
 /// The column that holds when a draft was formed: of one type or another, and drafts are written as it is.
 const TRIGGER: &str = "trigger_datetime_created";
@@ -225,7 +226,7 @@ pub async fn trigger_type(connection: &Connection, table: &str) -> Result<Trigge
 
 /// The longest text that a draft may have in a column. The input's limits count bytes, a column's characters, which are no more.
 fn longest(column: &str) -> Option<usize> {
-    if column == "client_id" { Some(LONGEST_CLIENT_ID) } else { decode::longest(column) }
+    if column == "client_id" { Some(LONGEST_CLIENT_ID) } else { input::longest(column) }
 }
 
 /// The rights on the ledger's tables that are missing, as `insert lane`. What the migrations' own table holds is only read.

@@ -2,7 +2,7 @@
 //!
 //! They are partial because btree refuses entries that are too long: an index of ours must not refuse other people's rows.
 
-use crate::draft::LONGEST_CLIENT_ID as LONGEST;
+use crate::model::limits::LONGEST_CLIENT_ID as LONGEST;
 
 /// Rows whose id of a campaign or restaurant, in this column, and whose client id are short enough to be ours.
 pub(crate) fn short_enough(first: &str) -> String {

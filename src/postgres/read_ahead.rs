@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::audience::{Page, Wanted};
-use crate::draft::Clients;
+use crate::model::clients::Clients;
+use crate::model::page::{Page, Wanted};
 
 /// How many pages one reading covers.
 pub(super) const PAGES: usize = 10;

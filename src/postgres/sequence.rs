@@ -3,7 +3,7 @@
 
 use tokio_postgres::types::Type;
 
-use crate::finding::Findings;
+use crate::model::finding::Findings;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::server::Unanswered;
 use super::world::{Instance, Server};
-use crate::audience::{Added, Audience, AudienceError, Favourite, Page, Wanted};
-use crate::clock::EpochMicros;
-use crate::draft::LONGEST_CLIENT_ID;
+use crate::model::late::{Added, Favourite};
+use crate::model::limits::LONGEST_CLIENT_ID;
+use crate::model::page::{Page, Wanted};
+use crate::model::time::EpochMicros;
+use crate::ports::audience::{Audience, AudienceError};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -81,7 +83,7 @@ impl Subscribers {
         let behind = |client: &&str| asked.after.as_deref().is_none_or(|after| *client > after);
         let within = |client: &&str| asked.upto.as_deref().is_none_or(|upto| *client <= upto);
         let of_page = stand.iter().copied().filter(|client| usable(client) && behind(client) && within(client));
-        let clients: crate::draft::Clients = of_page.take(asked.rows).collect();
+        let clients: crate::model::clients::Clients = of_page.take(asked.rows).collect();
         Page { last: clients.len() < asked.rows, clients, skipped: skipped as u64 }
     }
 }

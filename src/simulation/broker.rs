@@ -12,12 +12,13 @@ use tokio::time::{Instant, sleep, timeout};
 use super::database::ChangeRow;
 use super::server::{Caller, Unanswered};
 use super::world::{Guard, Instance, Server, State, World};
-use crate::broker::{
-    Arrived, Broker, BrokerError, Committed, Input, Lane, Mark, Producer, Publication, Record, RecordMark,
-};
-use crate::campaign::{Campaign, EpochSeconds};
-use crate::clock::EpochMicros;
-use crate::way::record::Recorded;
+use crate::model::campaign::Campaign;
+use crate::model::mark::{Committed, Mark};
+use crate::model::record::{Arrived, Lane, Record, RecordMark};
+use crate::model::recorded::Recorded;
+use crate::model::round::Publication;
+use crate::model::time::{EpochMicros, EpochSeconds};
+use crate::ports::broker::{Broker, BrokerError, Input, Producer};
 
 /// How long a question is waited for.
 const ASK: Duration = Duration::from_secs(5);
@@ -190,7 +191,7 @@ impl State {
             let id = &campaign.adv_campaign_id;
             let Some(row) = self.database.campaigns.get(id) else { continue };
             let over = now >= row.end() && (row.changed_at < news || now >= campaign.window.end);
-            let cancelled = row.state == crate::way::intake::State::Cancelled && row.changed_at < news;
+            let cancelled = row.state == crate::model::campaign::State::Cancelled && row.changed_at < news;
             // A version that the database lost is known to whoever published it alone, until it notices.
             if self.database.has_lost && row.campaign.as_ref() != Some(campaign) {
                 continue;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::world::{Instance, Server};
-use crate::clock::{Clock, EpochMicros};
+use crate::model::time::EpochMicros;
+use crate::ports::clock::Clock;
 
 /// A reading younger than this is fresh.
 const FRESH: Duration = Duration::from_secs(1);

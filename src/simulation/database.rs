@@ -7,14 +7,19 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::world::{Guard, State};
-use crate::broker::{DeadLetterMessage, Lane, Record, RecordMark};
-use crate::campaign::{Campaign, EpochSeconds, Window};
-use crate::draft::{Clients, DraftBatch, DraftTemplate, dead_letter_checksum};
-use crate::ledger::{
-    Due, Entered, Halt, LateFor, LedgerError, OpenCampaign, Ownership, RoundContent, RoundHead, RoundPart, Running,
-    Sealed, StoredRound, Tally, Uncounted, WaitingLetter,
-};
-use crate::way::intake::State as Stage;
+use crate::model::campaign::{Campaign, State as Stage, Window};
+use crate::model::clients::Clients;
+use crate::model::draft::{DraftBatch, DraftTemplate, dead_letter_checksum};
+use crate::model::due::{Due, Running, Uncounted, WaitingLetter};
+use crate::model::halt::Halt;
+use crate::model::intake::Tally;
+use crate::model::late::{LateFor, OpenCampaign};
+use crate::model::mark::RoundHead;
+use crate::model::ownership::{Entered, Ownership};
+use crate::model::record::{DeadLetterMessage, Lane, Record, RecordMark};
+use crate::model::round::{RoundContent, RoundPart, Sealed, StoredRound};
+use crate::model::time::EpochSeconds;
+use crate::ports::ledger::LedgerError;
 use crate::way::work::MOST_LETTERS;
 
 /// The consumer group of every simulated service.

@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use super::database::{CampaignRow, ChangeRow, DeadLetterRow, waiting};
 use super::world::{Guard, State};
-use crate::broker::{DeadLetterMessage, Lane, Record};
-use crate::campaign::{Campaign, EpochSeconds, Window};
-use crate::ledger::{IntakeBatch, LedgerError, Ownership, Running, Taken, Tally};
-use crate::way::decode::{Arrival, Reason, decode};
-use crate::way::intake::{Known, State as Stage, Verdict, judge};
+use crate::model::campaign::{Campaign, State as Stage, Window};
+use crate::model::due::Running;
+use crate::model::input::{Arrival, Reason, decode};
+use crate::model::intake::{IntakeBatch, Taken, Tally};
+use crate::model::ownership::Ownership;
+use crate::model::record::{DeadLetterMessage, Lane, Record};
+use crate::model::rules::{Known, Verdict, judge};
+use crate::model::time::EpochSeconds;
+use crate::ports::ledger::LedgerError;
 
 /// Most changes that are judged in one transaction: so few that more wait than fit into one.
 const MOST_CHANGES: usize = 2;

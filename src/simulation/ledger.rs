@@ -9,13 +9,17 @@ use tokio::time::{Instant, sleep};
 use super::database::{Transaction, ended};
 use super::server::{Caller, Unanswered};
 use super::world::{Guard, Instance, Server, State, World};
-use crate::broker::{DeadLetterMessage, Lane};
-use crate::campaign::EpochSeconds;
-use crate::draft::Clients;
-use crate::ledger::{
-    Brakes, Due, Entered, Halt, IntakeBatch, LateFor, LateQuestion, Ledger, LedgerError, OpenCampaign, OpenRound,
-    Ownership, RoundContent, RoundHead, Running, Sealed, StoredRound, Stretch, Taken, ToldAndRows, Waiting,
-};
+use crate::model::clients::{Clients, Stretch};
+use crate::model::due::{Due, Running, Waiting};
+use crate::model::halt::Halt;
+use crate::model::intake::{IntakeBatch, Taken};
+use crate::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
+use crate::model::mark::RoundHead;
+use crate::model::ownership::{Brakes, Entered, Ownership};
+use crate::model::record::{DeadLetterMessage, Lane};
+use crate::model::round::{RoundContent, Sealed, StoredRound};
+use crate::model::time::EpochSeconds;
+use crate::ports::ledger::{Ledger, LedgerError, OpenRound};
 
 /// Any call past this long is given up, and its connection dropped.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,7 +1,5 @@
 //! Numbers that follow from a seed alone, whatever the versions of libraries.
 
-use std::cell::RefCell;
-
 /// SplitMix64: good enough to choose by, and for ever the same.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
@@ -42,16 +40,8 @@ impl Random {
     }
 }
 
-thread_local! {
-    static JITTER: RefCell<Option<Random>> = const { RefCell::new(None) };
-}
-
 /// From here on the jitter of this thread follows from the seed.
 pub fn seed_jitter(seed: u64) {
-    JITTER.with_borrow_mut(|jitter| *jitter = Some(Random::new(seed)));
-}
-
-/// A factor between a half and one, if this thread's jitter follows from a seed.
-pub fn jitter() -> Option<f64> {
-    JITTER.with_borrow_mut(|jitter| Some(0.5 + jitter.as_mut()?.below(501) as f64 / 1_000.0))
+    let mut random = Random::new(seed);
+    crate::backoff::seed_jitter(move || 0.5 + random.below(501) as f64 / 1_000.0);
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::broker::Notification;
 use super::database::{CampaignRow, FeedbackRow, PartRow, RoundRow};
 use super::world::State;
-use crate::broker::{Committed, Lane};
-use crate::ledger::RoundHead;
-use crate::operate::decide::{Decision, Evidence, LastRound, decide};
-use crate::way::intake::State as Stage;
+use crate::model::campaign::State as Stage;
+use crate::model::mark::{Committed, RoundHead};
+use crate::model::record::Lane;
+use crate::recovery::decide::{Decision, Evidence, LastRound, decide};
 use crate::way::reconcile::LedgerSide;
 
 impl State {

@@ -11,9 +11,8 @@ use super::audience::Subscribers;
 use super::broker::Kafka;
 use super::database::Database;
 use super::random::Random;
-use crate::broker::Lane;
-use crate::campaign::EpochSeconds;
-use crate::clock::EpochMicros;
+use crate::model::record::Lane;
+use crate::model::time::{EpochMicros, EpochSeconds};
 
 /// The second in which every simulated world begins.
 pub const FIRST_SECOND: EpochSeconds = 1_700_000_000;

@@ -24,17 +24,21 @@ use uuid::Uuid;
 
 use self::buckets::{Buckets, Entry, Kind};
 use self::compare::{Comparison, Differences, Facts, Finding};
-use crate::broker::{Broker, BrokerError, Committed, Lane};
-use crate::campaign::EpochSeconds;
 use crate::config::Config;
 use crate::kafka::KafkaBroker;
 use crate::kafka::notifications::{Extent, Found, Notifications, Offsets};
+use crate::model::mark::Committed;
+use crate::model::record::Lane;
+use crate::model::time::EpochSeconds;
 use crate::operate;
-use crate::operate::found::{self, FoundDraft};
-use crate::operate::republish::{self, Republished};
+use crate::operate::republish;
+use crate::operate::republish::Republished;
+use crate::ports::broker::{Broker, BrokerError};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::ledger::snapshot::{LaneHead, Snapshot, rows_by_id};
+use crate::recovery::found;
+use crate::recovery::found::FoundDraft;
 
 /// How long what is left over may take to land.
 const IN_FLIGHT: Duration = Duration::from_secs(3);

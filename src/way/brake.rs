@@ -16,8 +16,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::clock::{Clock, EpochMicros};
-use crate::ledger::{Brakes, Ledger, LedgerError};
+use crate::model::ownership::Brakes;
+use crate::model::time::EpochMicros;
+use crate::ports::clock::Clock;
+use crate::ports::ledger::{Ledger, LedgerError};
 
 /// How old a look may be on which a publication is begun, in microseconds.
 pub const BINDING: EpochMicros = 1_000_000;

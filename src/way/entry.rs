@@ -7,14 +7,19 @@ use std::time::Duration;
 
 use super::pace::{self, Pace};
 use super::policy::{self, Failures};
-use super::publish::{self, Published};
+use super::publish;
 use super::reconcile::{LedgerSide, Reconciled, reconcile};
-use super::record::Recorded;
-use super::{Deps, LaneError};
-use crate::broker::{Broker, Committed, Lane};
-use crate::clock::Clock;
 use crate::fail_point::fail_point;
-use crate::ledger::{Entered, Halt, Ledger, Ownership};
+use crate::model::halt::Halt;
+use crate::model::mark::Committed;
+use crate::model::ownership::{Entered, Ownership};
+use crate::model::record::Lane;
+use crate::model::recorded::{Published, Recorded};
+use crate::ports::broker::Broker;
+use crate::ports::clock::Clock;
+use crate::ports::ledger::{Ledger, LedgerError};
+use crate::way::context::Deps;
+use crate::way::error::LaneError;
 
 /// A lane that was entered: everything that running it takes.
 pub struct Owned<B: Broker> {
@@ -321,5 +326,5 @@ async fn recorded<B: Broker, L: Ledger, A, C>(
         fail_point("withdraw.recorded");
         stored = deps.ledger.stored_round(own).await?;
     }
-    Ok(Recorded::read_back(own.lane, entered.ledger, stored)?)
+    Ok(Recorded::read_back(own.lane, entered.ledger, stored).map_err(LedgerError::from)?)
 }

@@ -15,13 +15,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::decode::{Arrival, Reason, decode, incomplete};
 use super::work::Work;
-use super::{Deps, LaneError};
-use crate::broker::{Arrived, Input};
-use crate::campaign::{Campaign, EpochSeconds};
 use crate::fail_point::fail_point;
-use crate::ledger::{IntakeBatch, Ledger, LedgerError, Ownership, Taken};
+use crate::model::input::{decode, incomplete};
+use crate::model::intake::{IntakeBatch, Taken};
+use crate::model::ownership::Ownership;
+use crate::model::record::Arrived;
+use crate::ports::broker::Input;
+use crate::ports::ledger::{Ledger, LedgerError};
+use crate::way::context::Deps;
+use crate::way::error::LaneError;
 
 /// Most records of one intake.
 const MOST_RECORDS: usize = 500;
@@ -29,102 +32,6 @@ const MOST_RECORDS: usize = 500;
 const LEAST_RECORDS: usize = 50;
 /// How long an intake may take: rounds wait for it before they are recorded.
 const LONG_INTAKE: Duration = Duration::from_millis(500);
-
-/// A campaign's state, as the ledger holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Received, or updated, before its start.
-    Scheduled,
-    /// Its start passed, its main pass is not finished.
-    Active,
-    /// The last page of its main pass is published; late subscribers are served until the end.
-    Complete,
-    /// Its end passed after completion.
-    Closed,
-    /// Its end passed before completion.
-    Expired,
-    /// For ever.
-    Cancelled,
-}
-
-impl State {
-    /// The state as it is written in the ledger.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Scheduled => "scheduled",
-            Self::Active => "active",
-            Self::Complete => "complete",
-            Self::Closed => "closed",
-            Self::Expired => "expired",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// The state that a window means, for a campaign that is not cancelled.
-    pub fn of(window: crate::campaign::Window, main_pass_done: bool, now: EpochSeconds) -> Self {
-        match (now < window.start, now < window.end, main_pass_done) {
-            (true, true, _) => Self::Scheduled,
-            (false, true, false) => Self::Active,
-            (false, true, true) => Self::Complete,
-            (_, false, true) => Self::Closed,
-            (_, false, false) => Self::Expired,
-        }
-    }
-}
-
-/// What is known of a campaign when something about it arrives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Known {
-    /// It was cancelled.
-    Cancelled,
-    /// It stands like this.
-    Campaign(Campaign),
-}
-
-/// What an arrival is, given what is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// The campaign gets the new content and window.
-    Update,
-    /// Ignored, counted.
-    Older,
-    /// Ignored, counted.
-    Duplicate,
-    /// The campaign is cancelled.
-    Cancel,
-    /// It contradicts what is known.
-    Conflict(Reason),
-}
-
-/// Judges what arrived about a known campaign.
-pub fn judge(known: &Known, arrived: &Arrival) -> Verdict {
-    let campaign = match arrived {
-        Arrival::Campaign(campaign) => campaign,
-        Arrival::Cancellation { .. } => return Verdict::Cancel,
-        Arrival::DeadLetter(reason) => return Verdict::Conflict(reason.clone()),
-    };
-    let Known::Campaign(known) = known else { return Verdict::Older };
-    if known == campaign {
-        return Verdict::Duplicate;
-    }
-    if campaign.datetime_created < known.datetime_created {
-        return Verdict::Older;
-    }
-    if campaign.restaurant_id != known.restaurant_id {
-        return Verdict::Conflict(Reason {
-            field: Some("restaurant_id"),
-            reason: "restaurant_id: the campaign belongs to another restaurant; give the new offer an adv_campaign_id of its own".to_owned(),
-        });
-    }
-    if campaign.datetime_created == known.datetime_created {
-        return Verdict::Conflict(Reason {
-            field: Some("datetime_created"),
-            reason: "datetime_created: the same as that of an earlier version with other content; an update needs a newer datetime_created"
-                .to_owned(),
-        });
-    }
-    Verdict::Update
-}
 
 /// How many records the next intake takes: an intake that took long is followed by a smaller one. It begins small, so that a lane that could
 /// not record a large one in time does not try the same again.

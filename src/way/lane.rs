@@ -16,12 +16,19 @@ use super::pace::Pace;
 use super::policy::{Failures, Next};
 use super::rounds::Rounds;
 use super::work::Work;
-use super::{Deps, LaneError, intake, late, lookout, pages};
-use crate::audience::Audience;
-use crate::broker::{Broker, BrokerError, Lane, transaction_time};
-use crate::clock::Clock;
-use crate::ledger::{Entered, Halt, Ledger, Ownership, Uncounted};
+use super::{intake, late, lookout, pages};
 use crate::metrics::LaneState;
+use crate::model::due::Uncounted;
+use crate::model::halt::Halt;
+use crate::model::ownership::{Entered, Ownership};
+use crate::model::record::Lane;
+use crate::ports::audience::Audience;
+use crate::ports::broker::{Broker, BrokerError, transaction_time};
+use crate::ports::clock::Clock;
+use crate::ports::ledger::Ledger;
+use crate::shutdown::stopped;
+use crate::way::context::Deps;
+use crate::way::error::LaneError;
 
 /// How often a halted lane looks for its resolution.
 const LOOK_FOR_RESOLUTION: Duration = Duration::from_secs(1);
@@ -51,12 +58,6 @@ pub async fn keep<B: Broker, L: Ledger, A: Audience, C: Clock>(
         }
     }
     deps.board.left(lane);
-}
-
-/// Completes when the lane is to stop.
-pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A dropped sender means that the service is gone: that is a stop as well.
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// One ownership of the lane, from the bump to an error or the stop.

@@ -17,10 +17,16 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::passes::{Pass, Passes, Turn};
 use super::work::Work;
-use super::{Deps, LaneError, pages, policy};
-use crate::audience::{Audience, AudienceError, Page, Wanted};
-use crate::clock::Clock;
-use crate::ledger::{Ledger, LedgerError, Ownership, Stretch, ToldAndRows};
+use super::{pages, policy};
+use crate::model::clients::Stretch;
+use crate::model::late::ToldAndRows;
+use crate::model::ownership::Ownership;
+use crate::model::page::{Page, Wanted};
+use crate::ports::audience::{Audience, AudienceError};
+use crate::ports::clock::Clock;
+use crate::ports::ledger::{Ledger, LedgerError};
+use crate::way::context::Deps;
+use crate::way::error::LaneError;
 
 /// How long a re-pass waits for a ledger that cannot be asked, and at most before it looks again.
 const TRY_AGAIN: Duration = Duration::from_secs(5);

@@ -20,10 +20,13 @@ use tokio::time::{Instant, sleep, timeout};
 use super::gaps::Gaps;
 use super::policy::Failures;
 use super::work::Work;
-use super::{Deps, LaneError};
-use crate::audience::{Audience, AudienceError, Favourite};
-use crate::broker::Lane;
-use crate::ledger::{Ledger, LedgerError, Ownership};
+use crate::model::late::Favourite;
+use crate::model::ownership::Ownership;
+use crate::model::record::Lane;
+use crate::ports::audience::{Audience, AudienceError};
+use crate::ports::ledger::{Ledger, LedgerError};
+use crate::way::context::Deps;
+use crate::way::error::LaneError;
 
 /// How often the sweep looks.
 const SWEEP: Duration = Duration::from_secs(1);

@@ -15,8 +15,9 @@
 //! the next one is made by `prepare`, [`work`] what they share, and [`policy`] the one place that says what follows from an error.
 
 pub mod brake;
-pub mod decode;
+pub mod context;
 pub mod entry;
+pub mod error;
 pub mod gaps;
 pub mod intake;
 pub mod lane;
@@ -36,49 +37,3 @@ pub mod record;
 mod rounds;
 pub mod turns;
 pub mod work;
-
-use std::sync::Arc;
-
-pub use policy::LaneError;
-
-use crate::memory::Memory;
-use crate::metrics::Board;
-
-/// What every lane of an instance shares: the outside world behind its traits, and the limits.
-pub struct Deps<B, L, A, C> {
-    /// Kafka.
-    pub broker: B,
-    /// The ledger.
-    pub ledger: L,
-    /// The subscribers.
-    pub audience: A,
-    /// The time by which windows are judged.
-    pub clock: C,
-    /// Names and limits.
-    pub limits: Limits,
-    /// Memory for drafts in flight, all lanes together.
-    pub memory: Arc<Memory>,
-    /// The configured pace.
-    pub rate: rate::Rate,
-    /// Whether an operator paused all sending.
-    pub brake: brake::Brake,
-    /// What is looked for on behalf of all lanes.
-    pub lookout: lookout::Lookout,
-    /// Which campaigns came last.
-    pub arrivals: pace::Arrivals,
-    /// The topic of dead letters.
-    pub outlet: outlet::Outlet,
-    /// What the operator sees.
-    pub board: Arc<Board>,
-}
-
-/// Names and limits of an instance.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// The group, part of each draft's source.
-    pub group_id: String,
-    /// Most drafts in one round.
-    pub round_rows: usize,
-    /// Whether those are told who subscribe while a campaign runs.
-    pub late_subscribers: bool,
-}

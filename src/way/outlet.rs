@@ -11,9 +11,10 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::broker::{BrokerError, Lane};
+use crate::backoff::jitter;
 use crate::metrics::Board;
-use crate::patience::jitter;
+use crate::model::record::Lane;
+use crate::ports::broker::BrokerError;
 
 /// For how long an answer of Kafka's about the topic, or a publication in it, stands.
 const FRESH: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::plan::Room;
-use crate::broker::transaction_time;
+use crate::ports::broker::transaction_time;
 
 /// How long a round may take while other campaigns wait, or come.
 const SHARED_ROUND: Duration = Duration::from_millis(100);

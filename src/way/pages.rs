@@ -4,11 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::plan::{Candidate, Room, plan};
-use super::{Deps, LaneError};
-use crate::audience::{Audience, Page, Wanted};
-use crate::campaign::EpochSeconds;
-use crate::draft::{Clients, DraftBatch, DraftTemplate};
-use crate::ledger::{LateFor, LateQuestion, Ledger, LedgerError, OpenRound, PageRange, RoundPart, Running, Stretch};
+use crate::model::clients::{Clients, Stretch};
+use crate::model::draft::{DraftBatch, DraftTemplate};
+use crate::model::due::Running;
+use crate::model::late::{LateFor, LateQuestion};
+use crate::model::page::{Page, Wanted};
+use crate::model::round::{PageRange, RoundPart};
+use crate::model::time::EpochSeconds;
+use crate::ports::audience::Audience;
+use crate::ports::ledger::{Ledger, LedgerError, OpenRound};
+use crate::way::context::Deps;
+use crate::way::error::LaneError;
 
 /// A round is full when less than this part of it is left: another question would cost more than it brings.
 const WORTH_ASKING: usize = 20;
@@ -263,7 +269,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::audience::{Added, AudienceError, Favourite};
+    use crate::model::late::{Added, Favourite};
+    use crate::ports::audience::AudienceError;
 
     /// A round in whose database nobody has a row.
     struct NobodyTold;
@@ -285,7 +292,7 @@ mod tests {
             Ok(ids.iter().map(|_| running(7, 1)).collect())
         }
 
-        async fn letters(&mut self, _: &[i64]) -> Result<Vec<crate::broker::DeadLetterMessage>, LedgerError> {
+        async fn letters(&mut self, _: &[i64]) -> Result<Vec<crate::model::record::DeadLetterMessage>, LedgerError> {
             Ok(Vec::new())
         }
 
@@ -293,16 +300,16 @@ mod tests {
             Ok(())
         }
 
-        async fn copy(&mut self, _: Arc<crate::ledger::RoundContent>) -> Result<(), LedgerError> {
+        async fn copy(&mut self, _: Arc<crate::model::round::RoundContent>) -> Result<(), LedgerError> {
             Ok(())
         }
 
         async fn seal(
             self,
-            _: crate::ledger::RoundHead,
-            _: Arc<crate::ledger::RoundContent>,
-        ) -> Result<crate::ledger::Sealed, LedgerError> {
-            Ok(crate::ledger::Sealed::Stale(Vec::new()))
+            _: crate::model::mark::RoundHead,
+            _: Arc<crate::model::round::RoundContent>,
+        ) -> Result<crate::model::round::Sealed, LedgerError> {
+            Ok(crate::model::round::Sealed::Stale(Vec::new()))
         }
     }
 
@@ -383,13 +390,13 @@ mod tests {
     }
 
     fn running(number: usize, audience: usize) -> Running {
-        let campaign = crate::campaign::Campaign {
+        let campaign = crate::model::campaign::Campaign {
             restaurant_id: audience.to_string(),
             adv_campaign_id: format!("c{number}"),
             adv_campaign_content: "content".to_owned(),
             adv_campaign_owner: "owner".to_owned(),
             adv_campaign_owner_contact: "contact".to_owned(),
-            window: crate::campaign::Window { start: 0, end: 100 },
+            window: crate::model::campaign::Window { start: 0, end: 100 },
             datetime_created: 0,
         };
         Running { campaign: Arc::new(campaign), revision: 1, cursor: None }

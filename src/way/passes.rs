@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::audience::Page;
-use crate::campaign::EpochSeconds;
-use crate::ledger::OpenCampaign;
-use crate::patience::jitter;
+use crate::backoff::jitter;
+use crate::model::late::OpenCampaign;
+use crate::model::page::Page;
+use crate::model::time::EpochSeconds;
 
 /// Most passes that are held at once; further campaigns wait in the ledger.
 pub const MOST: usize = 1_000;
@@ -261,8 +261,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::campaign::{Campaign, Window};
-    use crate::ledger::Running;
+    use crate::model::campaign::{Campaign, Window};
+    use crate::model::due::Running;
 
     /// A campaign whose main pass is over; it is named like its restaurant.
     fn open(id: &str, end: EpochSeconds) -> OpenCampaign {

@@ -3,8 +3,9 @@
 
 use std::cmp::Ordering;
 
-use crate::campaign::{EpochSeconds, Window};
-use crate::ledger::Running;
+use crate::model::campaign::Window;
+use crate::model::due::Running;
+use crate::model::time::EpochSeconds;
 
 /// Large drafts have at most this part of a round's bytes while others wait for their first page.
 const MOST_OF_BYTES: usize = 4;

@@ -3,55 +3,15 @@
 use std::time::Duration;
 
 use super::reconcile::{Contradiction, LedgerSide};
-use crate::audience::AudienceError;
-use crate::broker::{BrokerError, Committed, Lane};
-use crate::ledger::{Halt, LedgerError, ToldAndRows};
-use crate::patience::jitter;
-
-/// Why a lane's life ended.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum LaneError {
-    /// The group gave the lane to somebody else.
-    #[error("the group does not assign this lane to this instance any more")]
-    NotAssigned,
-    /// Kafka did not do what was asked.
-    #[error("kafka: {0}")]
-    Broker(#[from] BrokerError),
-    /// The ledger did not do what was asked.
-    #[error("ledger: {0}")]
-    Ledger(#[from] LedgerError),
-    /// The subscribers could not be read.
-    #[error("subscribers: {0}")]
-    Audience(#[from] AudienceError),
-    /// The database's clock could not be read in time, so nothing may be begun.
-    #[error("the feedback database's clock could not be read")]
-    ClockUnread,
-    /// A campaign of a recorded round ended, was cancelled or was moved to a later start before publication could begin: its drafts are
-    /// withdrawn on the way in.
-    #[error("round {seq} holds drafts of a campaign that is not open: they are taken back")]
-    NotOpen {
-        /// The round.
-        seq: i64,
-    },
-    /// An operator paused all sending while a round was being published: whether it was, is found on the way in.
-    #[error("all sending was paused while round {seq} was being published")]
-    Paused {
-        /// The round.
-        seq: i64,
-    },
-    /// The last round is published, but a connection broke meanwhile: what its producer sent twice could end the next transaction, unless a
-    /// new producer fences it.
-    #[error(
-        "a connection to kafka broke while a round was being published, though well: the lane takes a new producer"
-    )]
-    ProducerUsedUp,
-    /// Another owner is taking the lane.
-    #[error("the lane is being taken over by another owner")]
-    TakenOver,
-    /// Something contradicts the ledger: the lane stands still by this name.
-    #[error("{}: {}", .0.name, .0.found)]
-    Halt(Halt),
-}
+use crate::backoff::jitter;
+use crate::model::halt::Halt;
+use crate::model::late::ToldAndRows;
+use crate::model::mark::Committed;
+use crate::model::record::Lane;
+use crate::ports::audience::AudienceError;
+use crate::ports::broker::BrokerError;
+use crate::ports::ledger::LedgerError;
+use crate::way::error::LaneError;
 
 /// What a lane does next.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,13 +15,21 @@ use super::policy::Failures;
 use super::record::{self, Copied};
 use super::turns::Turn;
 use super::work::{Favour, MOST_RUNNING, Work};
-use super::{Deps, LaneError, late, pages};
-use crate::audience::{Audience, AudienceError};
-use crate::broker::{Broker, DeadLetterMessage};
-use crate::clock::Clock;
-use crate::draft::{Clients, largest_draft};
-use crate::ledger::{LateFor, Ledger, OpenRound, Ownership, RoundContent, RoundPart, Running, ToldAndRows};
+use super::{late, pages};
 use crate::memory::Held;
+use crate::model::clients::Clients;
+use crate::model::draft::largest_draft;
+use crate::model::due::Running;
+use crate::model::late::{LateFor, ToldAndRows};
+use crate::model::ownership::Ownership;
+use crate::model::record::DeadLetterMessage;
+use crate::model::round::{RoundContent, RoundPart};
+use crate::ports::audience::{Audience, AudienceError};
+use crate::ports::broker::Broker;
+use crate::ports::clock::Clock;
+use crate::ports::ledger::{Ledger, OpenRound};
+use crate::way::context::Deps;
+use crate::way::error::LaneError;
 
 /// How soon a moved position is reported to Kafka when nothing is published.
 const REPORT: Duration = Duration::from_secs(5);

@@ -1,49 +1,15 @@
 //! One Kafka transaction that repeats a recorded round.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::time::sleep;
 
-use super::LaneError;
 use super::brake::{Brake, GRACE};
-use super::record::Recorded;
-use crate::broker::Producer;
-use crate::campaign::EpochSeconds;
-use crate::clock::Clock;
-use crate::ledger::RoundHead;
-
-/// Proof that a round is committed in Kafka. Only this module makes one; the next round cannot be recorded without it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Published {
-    head: RoundHead,
-    delivery: Option<Delivery>,
-}
-
-/// What was delivered, and how long that took: the pace of the link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Delivery {
-    /// The drafts, as messages and rows.
-    pub bytes: usize,
-    /// From the beginning of the transaction to its end.
-    pub took: Duration,
-}
-
-impl Published {
-    /// The round.
-    pub fn head(&self) -> RoundHead {
-        self.head
-    }
-
-    /// What was delivered by it, where it was published just now.
-    pub fn delivery(&self) -> Option<Delivery> {
-        self.delivery
-    }
-
-    /// Both sides were found to name this round on the way into the lane.
-    pub(super) fn found(head: RoundHead) -> Self {
-        Self { head, delivery: None }
-    }
-}
+use crate::model::recorded::{Delivery, Published, Recorded};
+use crate::model::time::EpochSeconds;
+use crate::ports::broker::Producer;
+use crate::ports::clock::Clock;
+use crate::way::error::LaneError;
 
 /// Publishes a recorded round, as soon as nothing is paused and if all campaigns in it are open then: by their windows as recorded, and unless
 /// `is_shut` knows of another one. A round without messages only reports how far the lane is: no brake and no window is about that.
@@ -73,7 +39,7 @@ pub async fn publish<P: Producer, C: Clock>(
         biased;
         published = producer.publish(round) => {
             let delivery = Delivery { bytes: round.bytes(), took: began.elapsed() };
-            Ok((published?, Published { head: round.head(), delivery: Some(delivery) }))
+            Ok((published?, Published::committed(round.head(), delivery)))
         }
         // Whether it was committed is found on the way in.
         () = braked => Err(LaneError::Paused { seq }),

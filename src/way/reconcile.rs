@@ -5,8 +5,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::broker::Committed;
-use crate::ledger::RoundHead;
+use crate::model::mark::{Committed, RoundHead};
 
 /// What the ledger says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

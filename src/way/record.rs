@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::publish::Published;
-use crate::broker::{Lane, Mark, Publication};
-use crate::campaign::Window;
-use crate::draft::dead_letter_checksum;
 use crate::fail_point::fail_point;
-use crate::ledger::{Ledger, LedgerError, OpenRound, RoundContent, RoundHead, Sealed, StoredRound};
+use crate::model::mark::{Mark, RoundHead};
+use crate::model::record::Lane;
+use crate::model::recorded::{Published, Recorded};
+use crate::model::round::{RoundContent, Sealed};
+use crate::ports::ledger::{Ledger, LedgerError, OpenRound};
 
 /// A round whose rows are copied in an open transaction. Dropped, it never was.
 pub struct Copied<O> {
@@ -46,15 +46,8 @@ impl<O: OpenRound> Copied<O> {
             Sealed::Stale(campaigns) => return Ok(Outcome::Overtaken(campaigns)),
         };
         fail_point("round.sealed");
-        let publication = Publication {
-            lane,
-            offset: position,
-            mark: Mark { ledger, head },
-            drafts: self.content.parts.iter().map(|part| part.drafts.clone()).collect(),
-            dead_letters: self.content.dead_letters.clone(),
-        };
-        let open = self.content.open();
-        Ok(Outcome::Recorded(Recorded { head, publication: Arc::new(publication), open, closed }))
+        let mark = Mark { ledger, head };
+        Ok(Outcome::Recorded(Recorded::committed(mark, lane, position, &self.content, closed)))
     }
 }
 
@@ -65,137 +58,6 @@ pub enum Outcome {
     Recorded(Recorded),
     /// It is not: these of its campaigns do not stand as it was planned. Plan again.
     Overtaken(Vec<String>),
-}
-
-/// A round that is recorded: the frozen decision of who is told what. Only this module makes one, after the ledger's commit or from what
-/// the ledger holds; publishing takes nothing else.
-#[derive(Debug, Clone)]
-pub struct Recorded {
-    head: RoundHead,
-    publication: Arc<Publication>,
-    open: Window,
-    closed: bool,
-}
-
-impl Recorded {
-    /// Reads the last recorded round back. It is taken up only when its count and checksum are those that were recorded.
-    pub fn read_back(lane: Lane, ledger: Uuid, stored: StoredRound) -> Result<Self, LedgerError> {
-        let found: u64 = stored.batches.iter().map(|batch| batch.clients.len() as u64).sum();
-        let checksum = checksum(&stored.batches, stored.dead_letters.iter().map(|letter| letter.id));
-        if found != stored.drafts || checksum != stored.head.checksum {
-            return Err(LedgerError::Damaged(format!(
-                "round {lane}/{} was recorded with {} drafts and checksum {:016x}, but {found} drafts with checksum {checksum:016x} are \
-                 found: rows of it were changed or removed",
-                stored.head.seq, stored.drafts, stored.head.checksum
-            )));
-        }
-        let publication = Publication {
-            lane,
-            offset: stored.position,
-            mark: Mark { ledger, head: stored.head },
-            drafts: stored.batches,
-            dead_letters: stored.dead_letters,
-        };
-        Ok(Self { head: stored.head, publication: Arc::new(publication), open: stored.open, closed: false })
-    }
-
-    /// The mark of a round that is published already, without its drafts: whatever became of its rows since, the mark stands.
-    pub(super) fn mark_only(lane: Lane, ledger: Uuid, stored: &StoredRound) -> Self {
-        let mark = Mark { ledger, head: stored.head };
-        let publication =
-            Publication { lane, offset: stored.position, mark, drafts: Vec::new(), dead_letters: Vec::new() };
-        Self { head: stored.head, publication: Arc::new(publication), open: Window::ALWAYS, closed: false }
-    }
-
-    /// The round's name.
-    pub fn head(&self) -> RoundHead {
-        self.head
-    }
-
-    /// What Kafka is to be told.
-    pub fn publication(&self) -> &Publication {
-        &self.publication
-    }
-
-    /// The same, for whoever tells it on a thread of their own.
-    pub fn share(&self) -> Arc<Publication> {
-        Arc::clone(&self.publication)
-    }
-
-    /// The time in which all its campaigns are open: outside of it, the round may not be begun.
-    pub fn open(&self) -> Window {
-        self.open
-    }
-
-    /// Whether, as it was recorded, campaigns of the round before turned out to be over: who was not told of them is to be counted.
-    pub fn closed_others(&self) -> bool {
-        self.closed
-    }
-
-    /// The campaigns that have drafts in it.
-    pub fn campaigns(&self) -> impl Iterator<Item = &str> {
-        let with_drafts = self.publication.drafts.iter().filter(|batch| !batch.clients.is_empty());
-        with_drafts.map(|batch| batch.template.campaign().adv_campaign_id.as_str())
-    }
-
-    /// Whether Kafka's readers see anything of it.
-    pub fn has_messages(&self) -> bool {
-        self.drafts() > 0 || !self.publication.dead_letters.is_empty()
-    }
-
-    /// What its drafts take as messages and as rows, in bytes.
-    pub fn bytes(&self) -> usize {
-        self.publication.bytes()
-    }
-
-    /// How many drafts it holds.
-    pub fn drafts(&self) -> usize {
-        self.publication.drafts.iter().map(|batch| batch.clients.len()).sum()
-    }
-
-    /// A round of a test of the broker, that no ledger knows.
-    #[cfg(feature = "fail-points")]
-    pub fn for_test(publication: Publication) -> Self {
-        Self { head: publication.mark.head, publication: Arc::new(publication), open: Window::ALWAYS, closed: false }
-    }
-}
-
-fn checksum<'a>(
-    batches: impl IntoIterator<Item = &'a crate::draft::DraftBatch>,
-    dead_letters: impl Iterator<Item = i64>,
-) -> i64 {
-    let drafts = batches.into_iter().fold(0u64, |sum, batch| sum.wrapping_add(batch.checksum()));
-    dead_letters.fold(drafts, |sum, id| sum.wrapping_add(dead_letter_checksum(id))).cast_signed()
-}
-
-impl crate::ledger::RoundPart {
-    /// Its campaign's id.
-    pub fn id(&self) -> String {
-        self.drafts.template.campaign().adv_campaign_id.clone()
-    }
-}
-
-impl RoundContent {
-    /// What its drafts take as messages and as rows, in bytes.
-    pub fn bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.drafts.size()).sum()
-    }
-
-    /// How many drafts it holds.
-    pub fn drafts(&self) -> usize {
-        self.parts.iter().map(|part| part.drafts.clients.len()).sum()
-    }
-
-    /// Of its drafts and dead letters, in any order.
-    pub fn checksum(&self) -> i64 {
-        checksum(self.parts.iter().map(|part| &part.drafts), self.dead_letters.iter().map(|letter| letter.id))
-    }
-
-    /// The time in which all campaigns that have drafts in it are open.
-    fn open(&self) -> Window {
-        let with_drafts = self.parts.iter().filter(|part| !part.drafts.clients.is_empty());
-        with_drafts.map(|part| part.drafts.template.campaign().window).fold(Window::ALWAYS, Window::and)
-    }
 }
 
 /// Opens a round and copies its rows.

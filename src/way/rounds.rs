@@ -10,19 +10,23 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::entry::LastRound;
-use super::lane::stopped;
 use super::pace::Pace;
 use super::policy::Failures;
 use super::prepare::{Preparation, Prepared};
-use super::publish::{Delivery, Published, publish};
-use super::record::{Outcome, Recorded};
+use super::publish::publish;
+use super::record::Outcome;
 use super::work::Work;
-use super::{Deps, LaneError};
-use crate::audience::Audience;
-use crate::broker::{Broker, BrokerError};
-use crate::clock::Clock;
-use crate::ledger::{Ledger, Ownership, RoundContent};
 use crate::memory::Held;
+use crate::model::ownership::Ownership;
+use crate::model::recorded::{Delivery, Published, Recorded};
+use crate::model::round::RoundContent;
+use crate::ports::audience::Audience;
+use crate::ports::broker::{Broker, BrokerError};
+use crate::ports::clock::Clock;
+use crate::ports::ledger::Ledger;
+use crate::shutdown::stopped;
+use crate::way::context::Deps;
+use crate::way::error::LaneError;
 
 /// How long a copied round waits, its transaction open, for the round before it to be published.
 const GATE_WAIT: Duration = Duration::from_secs(2);

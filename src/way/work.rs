@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, OwnedMutexGuard, watch};
 
 use super::turns::{Turn, Turns};
-use crate::campaign::{EpochSeconds, Window};
-use crate::ledger::{Due, RoundContent, Running, Taken, Uncounted, WaitingLetter};
+use crate::model::campaign::Window;
+use crate::model::due::{Due, Running, Uncounted, WaitingLetter};
+use crate::model::intake::Taken;
+use crate::model::round::RoundContent;
+use crate::model::time::EpochSeconds;
 
 /// Most campaigns of a lane that are held in memory at once; further ones wait in the ledger.
 pub const MOST_RUNNING: usize = 1_000;
@@ -523,7 +526,7 @@ fn earlier(one: Option<EpochSeconds>, other: Option<EpochSeconds>) -> Option<Epo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::campaign::Campaign;
+    use crate::model::campaign::Campaign;
 
     fn campaign(id: &str) -> Arc<Campaign> {
         Arc::new(Campaign {

@@ -6,9 +6,9 @@
 
 use std::sync::LazyLock;
 
-use dinnerbell::campaign::{Campaign, Window};
-use dinnerbell::way::decode::Arrival;
-use dinnerbell::way::intake::{Known, Verdict, judge};
+use dinnerbell::model::campaign::{Campaign, Window};
+use dinnerbell::model::input::Arrival;
+use dinnerbell::model::rules::{Known, Verdict, judge};
 use stateright::{Model, Property};
 
 use crate::check::{CAN_COMPLETE, Protocol, Without};

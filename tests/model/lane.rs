@@ -9,8 +9,7 @@
 //! Owners are known by how their epoch stands to the lane's, not by its number, so that the lane may change hands for ever; of producers it
 //! matters only which one is the newest.
 
-use dinnerbell::broker::{Committed, Mark};
-use dinnerbell::ledger::RoundHead;
+use dinnerbell::model::mark::{Committed, Mark, RoundHead};
 use dinnerbell::way::reconcile::{LedgerSide, Reconciled, reconcile};
 use stateright::{Model, Property};
 use uuid::Uuid;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dinnerbell::audience::{Audience, AudienceError, Page, Wanted};
+use dinnerbell::model::page::{Page, Wanted};
+use dinnerbell::ports::audience::{Audience, AudienceError};
 use dinnerbell::postgres::audience::PostgresAudience;
 use dinnerbell::postgres::connect::Pool;
 

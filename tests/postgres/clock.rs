@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use dinnerbell::clock::Clock;
+use dinnerbell::ports::clock::Clock;
 use dinnerbell::postgres::clock::{Asked, CLOCK_MICROS, PostgresClock};
 use tokio_postgres::types::Type;
 

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dinnerbell::config::{self, SslMode};
-use dinnerbell::ledger::LedgerError;
+use dinnerbell::config;
+use dinnerbell::config::SslMode;
+use dinnerbell::ports::ledger::LedgerError;
 use dinnerbell::postgres::connect::{Connection, Pool};
 use dinnerbell::postgres::errors::{Kind, PostgresError};
 use tokio_postgres::types::Type;

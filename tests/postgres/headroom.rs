@@ -1,6 +1,7 @@
 //! Ids and times near the end of their types.
 
-use dinnerbell::postgres::headroom::{Headroom, Resource, read};
+use dinnerbell::model::headroom::{Headroom, Resource};
+use dinnerbell::postgres::headroom::read;
 
 use crate::postgres::place::{empty_database, feedback_pool, seed_database, subscribers_pool};
 use crate::support::Database;

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dinnerbell::broker::Record;
-use dinnerbell::draft::{DraftBatch, DraftTemplate};
-use dinnerbell::ledger::{
-    IntakeBatch, Ledger, OpenRound, Ownership, PageRange, RoundContent, RoundHead, RoundPart, Sealed,
-};
+use dinnerbell::model::draft::{DraftBatch, DraftTemplate};
+use dinnerbell::model::input::{Arrival, decode};
+use dinnerbell::model::intake::IntakeBatch;
+use dinnerbell::model::mark::RoundHead;
+use dinnerbell::model::ownership::Ownership;
+use dinnerbell::model::record::Record;
+use dinnerbell::model::round::{PageRange, RoundContent, RoundPart, Sealed};
+use dinnerbell::ports::ledger::{Ledger, OpenRound};
 use dinnerbell::postgres::clock::PostgresClock;
 use dinnerbell::postgres::ledger::PostgresLedger;
-use dinnerbell::way::decode::{Arrival, decode};
 use tokio::time::sleep;
 
 use super::place::{Migration, SOON, feedback_pool, seed_database};

@@ -6,7 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dinnerbell::config::{self, PostgresTls, SslMode, TableName};
+use dinnerbell::config;
+use dinnerbell::config::{PostgresTls, SslMode, TableName};
 use dinnerbell::postgres::connect::Pool;
 use tempfile::TempDir;
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dinnerbell::config::Keep;
+use dinnerbell::model::retention::Prunable;
 use dinnerbell::postgres::connect::Pool;
-use dinnerbell::postgres::ledger::prune::{Prunable, STEP, prune};
+use dinnerbell::postgres::ledger::prune::{STEP, prune};
 
 use crate::postgres::place::{Migration, feedback_pool, seed_database};
 use crate::support::Database;

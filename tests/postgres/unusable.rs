@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use dinnerbell::audience::{Audience, AudienceError, Wanted};
+use dinnerbell::model::page::Wanted;
+use dinnerbell::ports::audience::{Audience, AudienceError};
 use dinnerbell::postgres::audience::PostgresAudience;
 use dinnerbell::postgres::audience_size::AudienceSize;
 use dinnerbell::postgres::connect::Pool;

@@ -4,16 +4,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dinnerbell::broker::Record;
-use dinnerbell::draft::{Clients, DraftBatch, DraftTemplate};
-use dinnerbell::ledger::{
-    IntakeBatch, LateQuestion, Ledger, OpenRound, Ownership, PageRange, RoundContent, RoundHead, RoundPart, Sealed,
-    Stretch,
-};
+use dinnerbell::model::clients::{Clients, Stretch};
+use dinnerbell::model::draft::{DraftBatch, DraftTemplate};
+use dinnerbell::model::input::decode;
+use dinnerbell::model::intake::IntakeBatch;
+use dinnerbell::model::late::LateQuestion;
+use dinnerbell::model::mark::RoundHead;
+use dinnerbell::model::ownership::Ownership;
+use dinnerbell::model::record::Record;
+use dinnerbell::model::round::{PageRange, RoundContent, RoundPart, Sealed};
+use dinnerbell::ports::ledger::{Ledger, OpenRound};
 use dinnerbell::postgres::clock::PostgresClock;
 use dinnerbell::postgres::connect::Pool;
 use dinnerbell::postgres::ledger::PostgresLedger;
-use dinnerbell::way::decode::decode;
 
 use crate::postgres::place::{Migration, feedback_pool, section, seed_database};
 use crate::support::{Campaign, Database};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dinnerbell::broker::{Lane, Record};
+use dinnerbell::model::record::{Lane, Record};
 use dinnerbell::simulation::broker::Letters;
 use dinnerbell::simulation::database::{ChangeRow, FeedbackRow};
 use dinnerbell::simulation::random::Random;

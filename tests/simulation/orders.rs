@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dinnerbell::broker::Lane;
-use dinnerbell::campaign::{Campaign, Window};
+use dinnerbell::model::campaign::{Campaign, State, Window};
+use dinnerbell::model::record::Lane;
 use dinnerbell::simulation::random::Random;
 use dinnerbell::simulation::world::{FIRST_SECOND, Harm, World};
-use dinnerbell::way::intake::State;
 use tokio::time::sleep;
 
 use crate::instance::{Process, Settings};

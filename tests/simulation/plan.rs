@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use dinnerbell::broker::Lane;
-use dinnerbell::campaign::{Campaign, Window};
+use dinnerbell::model::campaign::{Campaign, Window};
+use dinnerbell::model::record::Lane;
 use dinnerbell::simulation::broker::Letters;
 use dinnerbell::simulation::random::Random;
 use dinnerbell::simulation::world::{FIRST_SECOND, Harm, Hold, Server};

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use dinnerbell::model::campaign::State as Stage;
 use dinnerbell::simulation::database::{CampaignRow, FeedbackRow};
 use dinnerbell::simulation::world::{FIRST_SECOND, State};
-use dinnerbell::way::intake::State as Stage;
 
 use crate::plan::Plan;
 

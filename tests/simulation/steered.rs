@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use dinnerbell::campaign::{Campaign, Window};
+use dinnerbell::model::campaign::{Campaign, Window};
 use dinnerbell::simulation::world::{FIRST_SECOND, Guard, Harm, Hold};
 
 use crate::guards;

@@ -4,10 +4,11 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::watch::{Frame, watch};
-use crate::campaign::EpochSeconds;
 use crate::cli::output::{cut, or_dash, plain, table};
 use crate::cli::{ConfigFile, Failure, Json, block_on, pause, time};
-use crate::operate::campaigns::{self, Filter, NotTold, Summary, Why};
+use crate::model::time::EpochSeconds;
+use crate::operate::campaigns;
+use crate::operate::campaigns::{Filter, NotTold, Summary, Why};
 use crate::postgres::connect::Pool;
 
 const EXAMPLES: &str = "\

@@ -8,8 +8,8 @@ use super::list::moment;
 use super::send::read;
 use crate::cli::output::{or_dash, plain};
 use crate::cli::{ConfigFile, Failure, Json, block_on, output};
+use crate::model::input;
 use crate::operate::preview::{PaceFrom, Preview, Subject, preview};
-use crate::way::decode;
 
 const HELP: &str = "\
 Nothing is written, and Kafka is not asked.
@@ -44,10 +44,10 @@ impl Arguments {
     /// Does what is asked.
     pub fn execute(self) -> Result<(), Failure> {
         let subject = match (&self.restaurant, &self.file) {
-            (Some(restaurant), _) => decode::restaurant(restaurant)
+            (Some(restaurant), _) => input::restaurant(restaurant)
                 .map(|()| Subject::Restaurant(restaurant.clone()))
                 .map_err(|reason| vec![reason]),
-            (None, Some(file)) => decode::campaign(&read(file)?).map(|campaign| Subject::Campaign(Box::new(campaign))),
+            (None, Some(file)) => input::campaign(&read(file)?).map(|campaign| Subject::Campaign(Box::new(campaign))),
             (None, None) => return Err(Failure::Usage("--restaurant or --file is needed".to_owned())),
         };
         let config = self.config.load()?;

@@ -15,11 +15,12 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::campaign::EpochSeconds;
 use crate::cli::{ConfigFile, Failure, Json, output, time};
 use crate::config::{Kafka, Role};
-use crate::kafka::client::{self, Observer};
-use crate::way::decode::{Arrival, decode};
+use crate::kafka::client;
+use crate::kafka::client::Observer;
+use crate::model::input::{Arrival, decode};
+use crate::model::time::EpochSeconds;
 
 /// How long a delivery is waited for, a broker that is away included.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,7 +6,8 @@ use super::list::{json_line, line, moment, rate, reasons, state};
 use super::watch::{Frame, watch};
 use crate::cli::output::{or_dash, plain};
 use crate::cli::{ConfigFile, Failure, Json, block_on, pause};
-use crate::operate::campaigns::{self, Details};
+use crate::operate::campaigns;
+use crate::operate::campaigns::Details;
 use crate::postgres::connect::Pool;
 
 const EXAMPLES: &str = "\

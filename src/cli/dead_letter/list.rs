@@ -5,7 +5,8 @@ use clap::Args;
 use super::FilterArguments;
 use crate::cli::output::{or_dash, table};
 use crate::cli::{ConfigFile, Failure, Json, block_on, output};
-use crate::operate::dead_letters::{self, Summary};
+use crate::operate::dead_letters;
+use crate::operate::dead_letters::Summary;
 use crate::postgres::connect::Pool;
 
 const EXAMPLES: &str = "\

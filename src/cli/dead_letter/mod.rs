@@ -7,10 +7,10 @@ pub mod show;
 use clap::{Args, Subcommand};
 
 use super::Failure;
-use crate::broker::Lane;
 use crate::cli::time;
+use crate::model::input::field_names;
+use crate::model::record::Lane;
 use crate::operate::dead_letters::{Filter, WHOLE_RECORD};
-use crate::way::decode::field_names;
 
 /// List, show and replay what could not become a campaign
 #[derive(Debug, Args)]

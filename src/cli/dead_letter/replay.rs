@@ -4,7 +4,8 @@ use clap::{ArgGroup, Args};
 
 use super::FilterArguments;
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
-use crate::operate::replay::{self, Replayed, Request, Which};
+use crate::operate::replay;
+use crate::operate::replay::{Replayed, Request, Which};
 
 const EXAMPLES: &str = "\
 Examples:

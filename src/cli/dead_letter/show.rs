@@ -4,7 +4,8 @@ use clap::Args;
 
 use crate::cli::output::{or_dash, plain, readable};
 use crate::cli::{ConfigFile, Failure, Json, block_on, output};
-use crate::operate::dead_letters::{self, Bytes, Details};
+use crate::operate::dead_letters;
+use crate::operate::dead_letters::{Bytes, Details};
 use crate::postgres::connect::Pool;
 
 /// So much of a key, a value or a header is shown.

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use crate::broker::Lane;
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
+use crate::model::record::Lane;
 use crate::operate::adopt::{Adoption, Request, adopt};
 
 const EXAMPLES: &str = "\

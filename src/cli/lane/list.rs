@@ -4,7 +4,8 @@ use clap::Args;
 
 use crate::cli::output::{or_dash, plain, table};
 use crate::cli::{ConfigFile, Failure, Json, block_on, pause};
-use crate::operate::lanes::{self, LaneStatus};
+use crate::operate::lanes;
+use crate::operate::lanes::LaneStatus;
 use crate::postgres::connect::Pool;
 
 /// List lanes: who owns them, how far they are, what halted them and what to do

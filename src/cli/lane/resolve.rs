@@ -5,8 +5,8 @@ use indicatif::ProgressBar;
 
 use crate::cli::output::plain;
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator, time};
-use crate::operate::decide::Assumed;
 use crate::operate::resolve::{FromKafka, Position, Request, Resolution, Resolved, resolve, resolve_all};
+use crate::recovery::decide::Assumed;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -5,8 +5,10 @@ use tokio_postgres::types::Type;
 
 use super::resolve::CLEARED;
 use super::{PostgresLedger, lost, rounds};
-use crate::broker::Lane;
-use crate::ledger::{LedgerError, Ownership, RoundHead};
+use crate::model::mark::RoundHead;
+use crate::model::ownership::Ownership;
+use crate::model::record::Lane;
+use crate::ports::ledger::LedgerError;
 use crate::postgres::connect::{Parameter, Pool, Transaction};
 use crate::postgres::errors::PostgresError;
 

@@ -4,8 +4,11 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::{BY_INDEX, COMPARISON, POSTMASTER, PostgresLedger};
-use crate::broker::{Lane, RecordMark};
-use crate::ledger::{Entered, Halt, LedgerError, Ownership, RoundHead};
+use crate::model::halt::Halt;
+use crate::model::mark::RoundHead;
+use crate::model::ownership::{Entered, Ownership};
+use crate::model::record::{Lane, RecordMark};
+use crate::ports::ledger::LedgerError;
 use crate::postgres::connect::{Connection, Parameter, Transaction};
 use crate::postgres::identity;
 

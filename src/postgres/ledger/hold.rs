@@ -7,8 +7,10 @@
 use tokio_postgres::types::Type;
 
 use super::PostgresLedger;
-use crate::broker::Lane;
-use crate::ledger::{Brakes, Halt, LedgerError, Ownership};
+use crate::model::halt::Halt;
+use crate::model::ownership::{Brakes, Ownership};
+use crate::model::record::Lane;
+use crate::ports::ledger::LedgerError;
 use crate::postgres::connect::{Parameter, Transaction};
 
 /// The comparison that stands, beside a row of `dinnerbell.service`. Another server is known by its start, a restored database by its number, and

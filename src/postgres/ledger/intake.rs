@@ -11,12 +11,16 @@ use tokio_postgres::types::Type;
 use self::statements::Writes;
 use super::due::LAST_PAGE_UNPUBLISHED;
 use super::{CAMPAIGN, PostgresLedger, campaign, headers, hold, lost};
-use crate::broker::{Lane, Record};
-use crate::campaign::{Campaign, EpochSeconds, Window};
-use crate::ledger::{IntakeBatch, LedgerError, Ownership, Running, Taken, Tally};
+use crate::model::campaign::{Campaign, State, Window};
+use crate::model::due::Running;
+use crate::model::input::{Arrival, decode};
+use crate::model::intake::{IntakeBatch, Taken, Tally};
+use crate::model::ownership::Ownership;
+use crate::model::record::{Lane, Record};
+use crate::model::rules::{Known, Verdict, judge};
+use crate::model::time::EpochSeconds;
+use crate::ports::ledger::LedgerError;
 use crate::postgres::connect::{Parameter, Transaction};
-use crate::way::decode::{Arrival, decode};
-use crate::way::intake::{Known, State, Verdict, judge};
 
 /// Most changes that are judged in one transaction.
 const MOST_CHANGES: i64 = 500;

@@ -12,15 +12,16 @@ use uuid::Uuid;
 
 use super::rounds;
 use super::{BY_INDEX, CAMPAIGN, campaign, refused, rows};
-use crate::broker::Lane;
-use crate::campaign::{Campaign, Window};
-use crate::draft::{Clients, DraftBatch, DraftTemplate, LONGEST_CLIENT_ID};
-use crate::finding::{Findings, Status};
+use crate::model::campaign::{Campaign, Window};
+use crate::model::clients::Clients;
+use crate::model::draft::{DraftBatch, DraftTemplate};
+use crate::model::finding::{Findings, Status};
+use crate::model::limits::{LONGEST_CLIENT_ID, LONGEST_CONTENT, LONGEST_NAME};
+use crate::model::record::Lane;
 use crate::postgres::connect::{Parameter, Pool, Transaction};
 use crate::postgres::errors::{Kind, PostgresError};
 use crate::postgres::hooks::Hooks;
 use crate::postgres::{needs, sequence};
-use crate::way::decode::{LONGEST_CONTENT, LONGEST_NAME};
 
 /// The check of the feedback table.
 pub const FEEDBACK: &str = "feedback-try";

@@ -10,6 +10,7 @@ use tokio_postgres::types::Type;
 
 use super::BY_INDEX;
 use crate::config::Keep;
+use crate::model::retention::Prunable;
 use crate::postgres::connect::{Parameter, Pool};
 use crate::postgres::errors::PostgresError;
 
@@ -17,37 +18,6 @@ use crate::postgres::errors::PostgresError;
 pub const STEP: u64 = 200;
 /// How long a tombstone for a campaign that never came is kept, in seconds: thirty days.
 const TOMBSTONES: i64 = 30 * 86_400;
-
-/// What is pruned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Prunable {
-    /// Rounds and their parts.
-    Rounds,
-    /// Changes that were judged.
-    Changes,
-    /// Dead letters.
-    DeadLetters,
-    /// Campaigns past their end.
-    Campaigns,
-    /// Cancellations of campaigns that never came.
-    Tombstones,
-}
-
-impl Prunable {
-    /// All of them. Rounds go before the campaigns that they name.
-    pub const ALL: [Self; 5] = [Self::Rounds, Self::Changes, Self::DeadLetters, Self::Campaigns, Self::Tombstones];
-
-    /// One word, for labels.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Rounds => "rounds",
-            Self::Changes => "changes",
-            Self::DeadLetters => "dead_letters",
-            Self::Campaigns => "campaigns",
-            Self::Tombstones => "tombstones",
-        }
-    }
-}
 
 /// One step; how many rows it took. Fewer than [`STEP`]: there is no more for now. Where dead letters go to a topic, those that were not
 /// published yet are kept at any age.

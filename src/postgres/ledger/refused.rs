@@ -1,7 +1,7 @@
 //! Why the feedback table refused a round's rows, or took fewer than it was sent: the operator learns the trigger, the constraint or the
 //! sequence, and the campaigns that it was about.
 
-use crate::ledger::RoundContent;
+use crate::model::round::RoundContent;
 use crate::postgres::connect::{Connection, Pool};
 use crate::postgres::errors::PostgresError;
 use crate::postgres::hooks::{Hooks, names};

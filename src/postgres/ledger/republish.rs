@@ -3,8 +3,9 @@
 use tokio_postgres::types::Type;
 
 use super::{NOW, PostgresLedger};
-use crate::broker::Lane;
-use crate::ledger::{LedgerError, Ownership};
+use crate::model::ownership::Ownership;
+use crate::model::record::Lane;
+use crate::ports::ledger::LedgerError;
 use crate::postgres::connect::{Parameter, Pool};
 use crate::postgres::errors::PostgresError;
 

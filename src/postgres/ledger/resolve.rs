@@ -7,17 +7,20 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::rounds::StoredPart;
 use super::{NOW, PostgresLedger, lost, rounds, rows};
-use crate::broker::Lane;
-use crate::campaign::{EpochSeconds, Window};
-use crate::draft::FEEDBACK_COLUMNS;
-use crate::ledger::{LedgerError, Ownership, RoundHead, ToldAndRows};
-use crate::operate::decide::{Decision, LastRound};
-use crate::operate::found::FoundDraft;
+use crate::model::campaign::{State, Window};
+use crate::model::draft::FEEDBACK_COLUMNS;
+use crate::model::late::ToldAndRows;
+use crate::model::mark::RoundHead;
+use crate::model::ownership::Ownership;
+use crate::model::record::Lane;
+use crate::model::time::EpochSeconds;
+use crate::ports::ledger::LedgerError;
 use crate::postgres::connect::{Parameter, Pool, Transaction, place};
 use crate::postgres::errors::PostgresError;
 use crate::postgres::identity;
 use crate::postgres::predicate::of_campaign;
-use crate::way::intake::State;
+use crate::recovery::decide::{Decision, LastRound};
+use crate::recovery::found::FoundDraft;
 
 /// A lane as a resolution finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,13 +10,16 @@ use tokio_postgres::types::{Json, Type};
 
 use super::due::{DEAD_LETTER, dead_letter};
 use super::{CAMPAIGN, LOCKED_BY, NOW, OPEN, PostgresLedger, Turn, campaign, lost, refused, rows};
-use crate::broker::{DeadLetterMessage, Lane};
-use crate::campaign::Window;
-use crate::draft::{Clients, DraftBatch, DraftTemplate};
-use crate::ledger::{
-    LateQuestion, LedgerError, OpenRound, Ownership, RoundContent, RoundHead, RoundPart, Running, Sealed, StoredRound,
-    Stretch,
-};
+use crate::model::campaign::Window;
+use crate::model::clients::{Clients, Stretch};
+use crate::model::draft::{DraftBatch, DraftTemplate};
+use crate::model::due::Running;
+use crate::model::late::LateQuestion;
+use crate::model::mark::RoundHead;
+use crate::model::ownership::Ownership;
+use crate::model::record::{DeadLetterMessage, Lane};
+use crate::model::round::{RoundContent, RoundPart, Sealed, StoredRound};
+use crate::ports::ledger::{LedgerError, OpenRound};
 use crate::postgres::connect::{Connection, Parameter, Transaction};
 use crate::postgres::errors::{PATIENCE, PostgresError};
 use crate::postgres::identity;
@@ -198,7 +201,7 @@ impl PostgresLedger {
         let drafts: i64 = left.iter().map(|part| part.drafts).sum();
         let checksum = left.iter().fold(0u64, |sum, part| sum.wrapping_add(part.checksum.cast_unsigned()));
         let checksum =
-            letters.iter().fold(checksum, |sum, id| sum.wrapping_add(crate::draft::dead_letter_checksum(*id)));
+            letters.iter().fold(checksum, |sum, id| sum.wrapping_add(crate::model::draft::dead_letter_checksum(*id)));
         let sql = "update dinnerbell.round set revision = revision + 1, drafts = $3, checksum = $4 where lane = $1 and seq = $2";
         let [lane, seq] = key;
         let changed =

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use bytes::{Bytes, BytesMut};
 use tokio_postgres::types::Type;
 
-use crate::draft::{COPY_HEADER, COPY_TRAILER, Clients, DraftBatch, TriggerType, copy_into};
-use crate::ledger::{LateQuestion, Stretch};
+use crate::model::clients::{Clients, Stretch};
+use crate::model::draft::{COPY_HEADER, COPY_TRAILER, DraftBatch, TriggerType, copy_into};
+use crate::model::late::LateQuestion;
 use crate::postgres::connect::{Connection, Parameter, Transaction, place};
 use crate::postgres::errors::{PATIENCE, PostgresError};
 use crate::postgres::predicate::of_campaign;

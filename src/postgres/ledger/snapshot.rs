@@ -5,11 +5,11 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::rounds;
-use crate::broker::Lane;
-use crate::campaign::EpochSeconds;
-use crate::operate::found::FoundDraft;
+use crate::model::record::Lane;
+use crate::model::time::EpochSeconds;
 use crate::postgres::connect::{Parameter, Pool, Transaction};
 use crate::postgres::errors::PostgresError;
+use crate::recovery::found::FoundDraft;
 
 /// Feedback table and ledger as of one moment.
 pub struct Snapshot {

@@ -6,13 +6,16 @@ use futures_util::future::try_join_all;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::super::CAMPAIGN;
-use crate::broker::{Lane, Record};
-use crate::campaign::{Campaign, EpochSeconds};
-use crate::ledger::{LedgerError, Ownership, Tally, WaitingLetter};
+use crate::model::campaign::{Campaign, State};
+use crate::model::due::WaitingLetter;
+use crate::model::input::{Arrival, Reason};
+use crate::model::intake::Tally;
+use crate::model::ownership::Ownership;
+use crate::model::record::{Lane, Record};
+use crate::model::time::EpochSeconds;
+use crate::ports::ledger::LedgerError;
 use crate::postgres::connect::{Parameter, Transaction};
 use crate::postgres::errors::PostgresError;
-use crate::way::decode::{Arrival, Reason};
-use crate::way::intake::State;
 
 /// Most bytes of records that one statement carries, unless one record is larger: what arrives is bounded elsewhere, and a statement here.
 const STATEMENT_BYTES: usize = 8 << 20;

@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::*;
-use crate::campaign::Window;
-use crate::way::decode::{Arrival, decode};
+use crate::model::campaign::Window;
+use crate::model::draft::*;
+use crate::model::input::{Arrival, decode};
 
 const TRIGGER: EpochSeconds = 1_700_000_000;
 const CLIENT: &str = "223e4567-e89b-12d3-a456-426614174000";
@@ -11,7 +11,7 @@ const CLIENT: &str = "223e4567-e89b-12d3-a456-426614174000";
 const ODD_CLIENTS: [&str; 7] = ["a\"b\\c/", "\u{1}\t\n\u{1f}\u{7f}", "клиент", "😀\u{2028}", "{}", "", " "];
 
 fn sample() -> Campaign {
-    match decode(None, Some(include_bytes!("../../samples/campaign.json"))) {
+    match decode(None, Some(include_bytes!("../../../samples/campaign.json"))) {
         Arrival::Campaign(campaign) => campaign,
         other => panic!("the sample is a campaign, not {other:?}"),
     }
@@ -108,7 +108,7 @@ fn any_client_id_makes_a_valid_message() {
 
 #[test]
 fn the_rows_of_the_sample_are_those_of_the_expected_table() {
-    let expected = include_str!("../../samples/expected_feedback.csv");
+    let expected = include_str!("../../../samples/expected_feedback.csv");
     let (header, lines) = expected.trim_end().split_once('\n').unwrap();
     let header = header.replace(",feedback", ",trigger_datetime_created").replace(',', ", ");
     assert_eq!(header, FEEDBACK_COLUMNS);

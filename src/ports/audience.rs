@@ -3,31 +3,8 @@
 
 use std::future::Future;
 
-use crate::draft::Clients;
-
-/// A page of distinct subscribers of a restaurant, in the order of `client_id COLLATE "C"`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Page {
-    /// The clients.
-    pub clients: Clients,
-    /// Whether nobody stands behind it: it is shorter than was asked for.
-    pub last: bool,
-    /// Client ids that are empty or too long, counted on the first page; and those that are no UTF-8, each on the page that passes it.
-    pub skipped: u64,
-}
-
-/// Which page is asked for.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    /// Of those who favour this restaurant now.
-    pub restaurant_id: &'a str,
-    /// Clients after this one; none from the first on.
-    pub after: Option<&'a str>,
-    /// Up to this client, inclusive; none to the end.
-    pub upto: Option<&'a str>,
-    /// Most clients; never 0.
-    pub rows: usize,
-}
+use crate::model::late::{Added, Favourite};
+use crate::model::page::{Page, Wanted};
 
 /// Why a page could not be read. One place maps these to what happens: [`crate::way::policy`].
 #[derive(Debug, Clone, thiserror::Error)]
@@ -38,26 +15,6 @@ pub enum AudienceError {
     /// The server refuses and will refuse again: right, table, column.
     #[error("{0}")]
     Refused(String),
-}
-
-/// A favourite that was added: its id in the table, and who favours what.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Favourite {
-    /// Where the sweep stands.
-    pub id: i64,
-    /// Who.
-    pub client_id: String,
-    /// What.
-    pub restaurant_id: String,
-}
-
-/// Rows that were added.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Added {
-    /// The ids of all, in their order.
-    pub ids: Vec<i64>,
-    /// Those that can be told: an id that is empty, too long or no UTF-8 is passed over.
-    pub favourites: Vec<Favourite>,
 }
 
 /// The subscribers table, read only.

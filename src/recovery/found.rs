@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::campaign::EpochSeconds;
+use crate::model::time::EpochSeconds;
 
 /// The ten fields of a draft.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,7 +139,7 @@ pub fn campaign(adv_campaign_id: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::recovery::found::*;
 
     const VALUE: &str = r#"{"restaurant_id":"r","adv_campaign_id":"c","adv_campaign_content":"70% \"off\"","adv_campaign_owner":"o",
         "adv_campaign_owner_contact":"@","adv_campaign_datetime_start":1,"adv_campaign_datetime_end":2,"client_id":"u",

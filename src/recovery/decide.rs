@@ -9,8 +9,7 @@
 //!   that a later round tells those clients;
 //! - the lane goes on with the highest number that either side knows.
 
-use crate::broker::{Committed, Mark};
-use crate::ledger::RoundHead;
+use crate::model::mark::{Committed, Mark, RoundHead};
 use crate::way::reconcile::{LedgerSide, Reconciled, reconcile};
 
 /// What an operator says about a round of which the topic no longer tells.
@@ -125,7 +124,7 @@ fn last_round(found: &Evidence, mark: Option<&Mark>, newest: i64) -> Result<Last
 mod tests {
     use uuid::Uuid;
 
-    use super::*;
+    use crate::recovery::decide::*;
 
     const LEDGER: Uuid = Uuid::from_u128(1);
 

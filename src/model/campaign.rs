@@ -1,7 +1,6 @@
 //! A campaign: one short-lived offer of one restaurant, as received.
 
-/// Seconds since the epoch, UTC.
-pub type EpochSeconds = i64;
+use crate::model::time::EpochSeconds;
 
 /// `[start, end)`: the time in which drafts of a campaign may be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,7 +31,7 @@ impl Window {
 
 /// The eight fields of an input record that keeps every rule of the input.
 ///
-/// Made by [`crate::way::decode::decode`] and read back from the ledger; two campaigns are identical when all fields are.
+/// Made by [`crate::model::input::decode`] and read back from the ledger; two campaigns are identical when all fields are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Campaign {
     /// Whose offer it is.
@@ -51,9 +50,51 @@ pub struct Campaign {
     pub datetime_created: EpochSeconds,
 }
 
+/// A campaign's state, as the ledger holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Received, or updated, before its start.
+    Scheduled,
+    /// Its start passed, its main pass is not finished.
+    Active,
+    /// The last page of its main pass is published; late subscribers are served until the end.
+    Complete,
+    /// Its end passed after completion.
+    Closed,
+    /// Its end passed before completion.
+    Expired,
+    /// For ever.
+    Cancelled,
+}
+
+impl State {
+    /// The state as it is written in the ledger.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Active => "active",
+            Self::Complete => "complete",
+            Self::Closed => "closed",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state that a window means, for a campaign that is not cancelled.
+    pub fn of(window: Window, main_pass_done: bool, now: EpochSeconds) -> Self {
+        match (now < window.start, now < window.end, main_pass_done) {
+            (true, true, _) => Self::Scheduled,
+            (false, true, false) => Self::Active,
+            (false, true, true) => Self::Complete,
+            (_, false, true) => Self::Closed,
+            (_, false, false) => Self::Expired,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::model::campaign::*;
 
     #[test]
     fn a_window_is_open_from_its_start_to_the_second_before_its_end() {

@@ -1,9 +1,7 @@
 //! One clock for all instances: the feedback database's, carried forward by the monotonic clock.
 
+use crate::model::time::EpochMicros;
 use std::future::Future;
-
-/// Microseconds since the epoch, UTC.
-pub type EpochMicros = i64;
 
 /// The time by which windows are judged. The real one is [`crate::postgres::clock`], the simulated one [`crate::simulation`].
 pub trait Clock: Clone + Send + Sync + 'static {

@@ -13,13 +13,11 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::broker::{LARGEST_RECORD, LeftOut};
-use crate::campaign::{Campaign, EpochSeconds, Window};
+use crate::model::campaign::{Campaign, Window};
+use crate::model::limits::{LARGEST_RECORD, LONGEST_CONTENT, LONGEST_NAME};
+use crate::model::record::LeftOut;
+use crate::model::time::EpochSeconds;
 
-/// Most bytes of an id, an owner or a contact.
-pub const LONGEST_NAME: usize = 256;
-/// Most bytes of a campaign's content.
-pub const LONGEST_CONTENT: usize = 16 * 1024;
 /// The first time that is taken for milliseconds: 10^11 seconds are the year 5138.
 pub const FIRST_MILLISECONDS: EpochSeconds = 100_000_000_000;
 /// How deep the value of an unknown field may be nested.

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::*;
+use crate::model::input::*;
 
 const SAMPLE: &str = include_str!("../../../samples/campaign.json");
 

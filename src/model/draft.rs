@@ -12,8 +12,10 @@ use sha1::{Digest, Sha1};
 use uuid::Uuid;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
-use crate::campaign::{Campaign, EpochSeconds};
-use crate::way::decode::{LONGEST_CONTENT, LONGEST_NAME};
+use crate::model::campaign::Campaign;
+use crate::model::clients::Clients;
+use crate::model::limits::{LONGEST_CLIENT_ID, LONGEST_CONTENT, LONGEST_NAME};
+use crate::model::time::EpochSeconds;
 
 /// The feedback table's columns that a draft fills: all but `id` and `feedback`.
 pub const FEEDBACK_COLUMNS: &str = "restaurant_id, adv_campaign_id, adv_campaign_content, adv_campaign_owner, \
@@ -53,75 +55,12 @@ pub const CE_ID: &str = "ce_id";
 /// The header that names a draft's round: `topic/partition/seq`.
 pub const ROUND_HEADER: &str = "dinnerbell_round";
 
-/// A client id longer than this many bytes is skipped.
-pub const LONGEST_CLIENT_ID: usize = 256;
-
 /// Most bytes of a draft as a message, with key and headers: a campaign with the longest texts that are allowed, every byte of them escaped
 /// in JSON.
 pub const LARGEST_MESSAGE: usize = 6 * (LONGEST_CONTENT + 4 * LONGEST_NAME + LONGEST_CLIENT_ID) + 4_096;
 
 /// UUIDv5 of "dinnerbell" in the URL namespace: the namespace of every draft's id.
 const NAMESPACE: Uuid = Uuid::from_u128(0xe31e_da82_212a_5476_b9bf_6582_aa39_eb44);
-
-/// A list of client ids in one buffer: a page of twenty thousand costs two allocations, not twenty thousand.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Clients {
-    text: String,
-    ends: Vec<u32>,
-}
-
-impl Clients {
-    /// An empty list.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Appends one client.
-    pub fn push(&mut self, client_id: &str) {
-        self.text.push_str(client_id);
-        let end =
-            u32::try_from(self.text.len()).expect("a round of at most a million clients of 256 bytes fits in 4 GiB");
-        self.ends.push(end);
-    }
-
-    /// How many clients it holds.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// The last client, if any.
-    pub fn last(&self) -> Option<&str> {
-        self.len().checked_sub(1).map(|last| self.get(last))
-    }
-
-    /// The clients in the order in which they were pushed.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
-        (0..self.len()).map(|index| self.get(index))
-    }
-
-    /// What the list occupies, in bytes.
-    pub fn size(&self) -> usize {
-        self.text.len() + 4 * self.ends.len()
-    }
-
-    fn get(&self, index: usize) -> &str {
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
-        &self.text[start..self.ends[index] as usize]
-    }
-}
-
-impl<'a> FromIterator<&'a str> for Clients {
-    fn from_iter<I: IntoIterator<Item = &'a str>>(clients: I) -> Self {
-        let mut list = Self::new();
-        clients.into_iter().for_each(|client| list.push(client));
-        list
-    }
-}
 
 /// The drafts of one campaign in one round: what is common to them, and the clients.
 #[derive(Debug, Clone)]

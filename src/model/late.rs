@@ -1,0 +1,96 @@
+//! Subscribers who come while a campaign runs, and the campaigns that they are late for.
+
+use crate::model::clients::Clients;
+use crate::model::due::Running;
+
+/// A campaign whose late subscribers are told: active or complete, inside its window.
+#[derive(Debug, Clone)]
+pub struct OpenCampaign {
+    /// The campaign as the next draft shall show it.
+    pub running: Running,
+    /// Whether the main pass has recorded its last page.
+    pub main_pass_over: bool,
+    /// Drafts that are recorded, and rows that stayed when theirs was withdrawn.
+    pub told: i64,
+}
+
+/// An open campaign as its late subscribers are judged: without its content, of which there may be much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateFor {
+    /// The campaign.
+    pub adv_campaign_id: String,
+    /// Whose subscribers may be late for it.
+    pub restaurant_id: String,
+    /// The last client of the main pass, none before the first page.
+    pub cursor: Option<String>,
+    /// Whether the main pass has recorded its last page.
+    pub main_pass_over: bool,
+    /// How many drafts of it were recorded.
+    pub told: i64,
+    /// How many bytes its texts have together.
+    pub texts: usize,
+}
+
+/// Who of these clients is late for a campaign: the question of a round.
+#[derive(Debug, Clone, Copy)]
+pub struct LateQuestion<'a> {
+    /// The campaign.
+    pub adv_campaign_id: &'a str,
+    /// The candidates, each once.
+    pub clients: &'a Clients,
+    /// The cursor as the round plans it.
+    pub planned_cursor: Option<&'a str>,
+    /// Whether the main pass is over by then.
+    pub main_pass_over: bool,
+}
+
+/// How many a campaign has told, and the feedback rows of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToldAndRows {
+    /// Drafts that are recorded, and rows that stayed when theirs was withdrawn.
+    pub told: i64,
+    /// Rows that are there; not counted any further than to what was told.
+    pub rows: i64,
+}
+
+impl ToldAndRows {
+    /// Whether rows are gone in such a number that nobody has taken out single ones: more than a fiftieth of them, and more than five, or half of
+    /// them. Who subscribes late is no part of either number.
+    pub fn were_removed(self) -> bool {
+        let missing = self.told - self.rows;
+        missing > 0 && missing.saturating_mul(50) > self.told && (missing > 5 || missing * 2 >= self.told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ToldAndRows;
+
+    #[test]
+    fn rows_that_are_gone_are_told_from_single_ones_that_were_taken_out() {
+        let removed = |told, rows| ToldAndRows { told, rows }.were_removed();
+        assert!(removed(1, 0) && removed(2, 1) && removed(10, 4) && removed(300, 200) && removed(10_000, 9_799));
+        assert!(!removed(0, 0) && !removed(3, 2) && !removed(10, 6) && !removed(300, 295) && !removed(10_000, 9_800));
+        assert!(!removed(10, 300), "an earlier job left rows");
+    }
+}
+
+/// A favourite that was added: its id in the table, and who favours what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Favourite {
+    /// Where the sweep stands.
+    pub id: i64,
+    /// Who.
+    pub client_id: String,
+    /// What.
+    pub restaurant_id: String,
+}
+
+/// Rows that were added.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Added {
+    /// The ids of all, in their order.
+    pub ids: Vec<i64>,
+    /// Those that can be told: an id that is empty, too long or no UTF-8 is passed over.
+    pub favourites: Vec<Favourite>,
+}

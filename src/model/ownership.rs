@@ -1,0 +1,61 @@
+//! Who may write for a lane, and the lane as its owner found it.
+
+use uuid::Uuid;
+
+use crate::model::halt::Halt;
+use crate::model::mark::RoundHead;
+use crate::model::record::{Lane, RecordMark};
+
+/// The right to write for a lane, as bumped by this instance. Every transaction of the lane compares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ownership {
+    /// The lane.
+    pub lane: Lane,
+    /// The epoch of this ownership.
+    pub epoch: i64,
+    /// `pg_postmaster_start_time()` at the bump, in microseconds: a fail-over that lost the bump shows here.
+    pub postmaster: i64,
+    /// The key of the lane's advisory lock.
+    pub lock_key: i64,
+}
+
+/// What the bump returned: the lane as it stands.
+#[derive(Debug, Clone)]
+pub struct Entered {
+    /// The right to write.
+    pub ownership: Ownership,
+    /// Which ledger this is.
+    pub ledger: Uuid,
+    /// The next input offset to record.
+    pub position: i64,
+    /// The last record taken in, to know the topic again.
+    pub last_record: Option<RecordMark>,
+    /// The last recorded round.
+    pub head: RoundHead,
+    /// The one before it, where it is still kept.
+    pub previous: Option<RoundHead>,
+    /// The last round that the ledger knows to be committed in Kafka.
+    pub published: Option<i64>,
+    /// The id of the topic that the lane has read, where it is known.
+    pub topic_id: Option<String>,
+    /// An operator decided against the mark that Kafka holds: the ledger is right, the mark is to be written anew.
+    pub overrule: bool,
+    /// Most bytes of a round, where its owners met a slow link.
+    pub round_bytes: Option<i64>,
+    /// Why the lane stands still, if it was halted and not resolved.
+    pub halt: Option<Halt>,
+    /// Which comparison of the ledger with Kafka stands: another server, or commits that are missing, begins a new one.
+    pub comparison: String,
+    /// Whether the lane was compared in it.
+    pub compared: bool,
+}
+
+/// What stops all sending of every instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Brakes {
+    /// An operator paused it.
+    pub paused: bool,
+    /// The ledger is on a server on which not every lane was compared with Kafka yet, or commits are missing in a lane: it may know less than
+    /// was told, so nothing is sent and nothing is taken in.
+    pub held: bool,
+}

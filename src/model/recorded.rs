@@ -1,0 +1,160 @@
+//! The order of a round as types: publishing takes a [`Recorded`] round, and recording the next one takes the [`Published`] of the one before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::model::campaign::Window;
+use crate::model::mark::{Mark, RoundHead};
+use crate::model::record::Lane;
+use crate::model::round::{Publication, RoundContent, StoredRound, checksum};
+
+/// A round that is recorded: the frozen decision of who is told what. Made only after the ledger's commit, or from what the ledger holds;
+/// publishing takes nothing else.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    head: RoundHead,
+    publication: Arc<Publication>,
+    open: Window,
+    closed: bool,
+}
+
+/// The feedback rows of a recorded round are not what it was recorded with; in words for the operator.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct DamagedRound(pub String);
+
+impl Recorded {
+    /// The round that the ledger has just committed, at this position. For the recording alone (`round::record`).
+    pub(crate) fn committed(mark: Mark, lane: Lane, position: i64, content: &RoundContent, closed: bool) -> Self {
+        let publication = Publication {
+            lane,
+            offset: position,
+            mark,
+            drafts: content.parts.iter().map(|part| part.drafts.clone()).collect(),
+            dead_letters: content.dead_letters.clone(),
+        };
+        Self { head: mark.head, publication: Arc::new(publication), open: content.open(), closed }
+    }
+
+    /// Reads the last recorded round back. It is taken up only when its count and checksum are those that were recorded.
+    pub fn read_back(lane: Lane, ledger: Uuid, stored: StoredRound) -> Result<Self, DamagedRound> {
+        let found: u64 = stored.batches.iter().map(|batch| batch.clients.len() as u64).sum();
+        let checksum = checksum(&stored.batches, stored.dead_letters.iter().map(|letter| letter.id));
+        if found != stored.drafts || checksum != stored.head.checksum {
+            return Err(DamagedRound(format!(
+                "round {lane}/{} was recorded with {} drafts and checksum {:016x}, but {found} drafts with checksum {checksum:016x} are \
+                 found: rows of it were changed or removed",
+                stored.head.seq, stored.drafts, stored.head.checksum
+            )));
+        }
+        let publication = Publication {
+            lane,
+            offset: stored.position,
+            mark: Mark { ledger, head: stored.head },
+            drafts: stored.batches,
+            dead_letters: stored.dead_letters,
+        };
+        Ok(Self { head: stored.head, publication: Arc::new(publication), open: stored.open, closed: false })
+    }
+
+    /// The mark of a round that is published already, without its drafts: whatever became of its rows since, the mark stands.
+    pub(crate) fn mark_only(lane: Lane, ledger: Uuid, stored: &StoredRound) -> Self {
+        let mark = Mark { ledger, head: stored.head };
+        let publication =
+            Publication { lane, offset: stored.position, mark, drafts: Vec::new(), dead_letters: Vec::new() };
+        Self { head: stored.head, publication: Arc::new(publication), open: Window::ALWAYS, closed: false }
+    }
+
+    /// The round's name.
+    pub fn head(&self) -> RoundHead {
+        self.head
+    }
+
+    /// What Kafka is to be told.
+    pub fn publication(&self) -> &Publication {
+        &self.publication
+    }
+
+    /// The same, for whoever tells it on a thread of their own.
+    pub fn share(&self) -> Arc<Publication> {
+        Arc::clone(&self.publication)
+    }
+
+    /// The time in which all its campaigns are open: outside of it, the round may not be begun.
+    pub fn open(&self) -> Window {
+        self.open
+    }
+
+    /// Whether, as it was recorded, campaigns of the round before turned out to be over: who was not told of them is to be counted.
+    pub fn closed_others(&self) -> bool {
+        self.closed
+    }
+
+    /// The campaigns that have drafts in it.
+    pub fn campaigns(&self) -> impl Iterator<Item = &str> {
+        let with_drafts = self.publication.drafts.iter().filter(|batch| !batch.clients.is_empty());
+        with_drafts.map(|batch| batch.template.campaign().adv_campaign_id.as_str())
+    }
+
+    /// Whether Kafka's readers see anything of it.
+    pub fn has_messages(&self) -> bool {
+        self.drafts() > 0 || !self.publication.dead_letters.is_empty()
+    }
+
+    /// What its drafts take as messages and as rows, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.publication.bytes()
+    }
+
+    /// How many drafts it holds.
+    pub fn drafts(&self) -> usize {
+        self.publication.drafts.iter().map(|batch| batch.clients.len()).sum()
+    }
+
+    /// A round of a test of the broker, that no ledger knows.
+    #[cfg(feature = "fail-points")]
+    pub fn for_test(publication: Publication) -> Self {
+        Self { head: publication.mark.head, publication: Arc::new(publication), open: Window::ALWAYS, closed: false }
+    }
+}
+
+/// Proof that a round is committed in Kafka. Made by the publication alone, or where
+/// both sides were found to name the round; the next round cannot be recorded without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    head: RoundHead,
+    delivery: Option<Delivery>,
+}
+
+impl Published {
+    /// The round.
+    pub fn head(&self) -> RoundHead {
+        self.head
+    }
+
+    /// What was delivered by it, where it was published just now.
+    pub fn delivery(&self) -> Option<Delivery> {
+        self.delivery
+    }
+
+    /// Kafka committed the round just now. For the publication alone (`round::publish`).
+    pub(crate) fn committed(head: RoundHead, delivery: Delivery) -> Self {
+        Self { head, delivery: Some(delivery) }
+    }
+
+    /// Both sides were found to name this round on the way into the lane.
+    pub(crate) fn found(head: RoundHead) -> Self {
+        Self { head, delivery: None }
+    }
+}
+
+/// What was delivered, and how long that took: the pace of the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    /// The drafts, as messages and rows.
+    pub bytes: usize,
+    /// From the beginning of the transaction to its end.
+    pub took: Duration,
+}

@@ -1,0 +1,68 @@
+//! What an arrival means for a campaign that is known, decided purely:
+//!
+//! | known of the campaign | arrived | verdict |
+//! | --- | --- | --- |
+//! | cancelled | anything | ignored as older |
+//! | the same eight fields | campaign | duplicate |
+//! | another restaurant, not older | campaign | dead letter |
+//! | older `datetime_created` | campaign | update |
+//! | the same `datetime_created`, other content | campaign | dead letter |
+//! | newer `datetime_created` | campaign | older update, ignored |
+//! | any state | tombstone | cancellation |
+
+use crate::model::campaign::Campaign;
+use crate::model::input::{Arrival, Reason};
+
+/// What is known of a campaign when something about it arrives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// It was cancelled.
+    Cancelled,
+    /// It stands like this.
+    Campaign(Campaign),
+}
+
+/// What an arrival is, given what is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The campaign gets the new content and window.
+    Update,
+    /// Ignored, counted.
+    Older,
+    /// Ignored, counted.
+    Duplicate,
+    /// The campaign is cancelled.
+    Cancel,
+    /// It contradicts what is known.
+    Conflict(Reason),
+}
+
+/// Judges what arrived about a known campaign.
+pub fn judge(known: &Known, arrived: &Arrival) -> Verdict {
+    let campaign = match arrived {
+        Arrival::Campaign(campaign) => campaign,
+        Arrival::Cancellation { .. } => return Verdict::Cancel,
+        Arrival::DeadLetter(reason) => return Verdict::Conflict(reason.clone()),
+    };
+    let Known::Campaign(known) = known else { return Verdict::Older };
+    if known == campaign {
+        return Verdict::Duplicate;
+    }
+    if campaign.datetime_created < known.datetime_created {
+        return Verdict::Older;
+    }
+    if campaign.restaurant_id != known.restaurant_id {
+        return Verdict::Conflict(Reason {
+            field: Some("restaurant_id"),
+            reason: "restaurant_id: the campaign belongs to another restaurant; give the new offer an adv_campaign_id of its own".to_owned(),
+        });
+    }
+    if campaign.datetime_created == known.datetime_created {
+        return Verdict::Conflict(Reason {
+            field: Some("datetime_created"),
+            reason: "datetime_created: the same as that of an earlier version with other content; an update needs a newer datetime_created"
+                .to_owned(),
+        });
+    }
+    Verdict::Update
+}
