@@ -185,8 +185,9 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Up to which id the sweep of one of these lanes' former owners had surely handed on everybody: of the one that was least far.
     fn swept(&self, lanes: &[Lane]) -> impl Future<Output = Result<Option<i64>, LedgerError>> + Send;
-    /// The sweep has handed on everybody up to this id to these lanes, as far as they are ours.
-    fn note_swept(&self, lanes: &[Lane], upto: i64) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// The sweep has handed on everybody up to this id to these lanes, as far as they are ours. Whether it is noted for all of those: nobody waits
+    /// for a lane that is locked.
+    fn note_swept(&self, lanes: &[Lane], upto: i64) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// Whether all sending stands still, and why.
     fn brakes(&self) -> impl Future<Output = Result<Brakes, LedgerError>> + Send;
     /// The lane was compared with Kafka behind all former owners, and no commit of it is missing. With the last of so many lanes the hold ends.

@@ -525,15 +525,17 @@ impl Ledger for PostgresLedger {
         Ok(rows.first().and_then(|row| row.get(0)))
     }
 
-    async fn note_swept(&self, lanes: &[Lane], upto: i64) -> Result<(), LedgerError> {
+    async fn note_swept(&self, lanes: &[Lane], upto: i64) -> Result<bool, LedgerError> {
         // A lane whose row is locked just now is noted the next time: nobody waits for this, and it for nobody.
-        let sql = "update dinnerbell.lane l set swept_to = $2 from (select lane from dinnerbell.lane \
-                   where lane = any($1) and owner = $3 and swept_to is distinct from $2 for update skip locked) as mine \
-                   where l.lane = mine.lane";
+        let sql = "with free as (select lane from dinnerbell.lane where lane = any($1) and owner = $3 and swept_to is distinct from $2 \
+                     for update skip locked), \
+                   noted as (update dinnerbell.lane l set swept_to = $2 from free where l.lane = free.lane returning l.lane) \
+                   select not exists (select from dinnerbell.lane where lane = any($1) and owner = $3 and swept_to is distinct from $2 \
+                     and lane not in (select lane from noted))";
         let owner = &self.shared.owner;
         let parameters: [Parameter<'_>; 3] = [(&lanes, Type::INT4_ARRAY), (&upto, Type::INT8), (&owner, Type::TEXT)];
-        self.pool.query(sql, &parameters).await?;
-        Ok(())
+        let rows = self.pool.query(sql, &parameters).await?;
+        Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
     async fn brakes(&self) -> Result<Brakes, LedgerError> {

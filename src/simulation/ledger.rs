@@ -328,7 +328,7 @@ impl Ledger for SimLedger {
         .await
     }
 
-    async fn note_swept(&self, lanes: &[Lane], upto: i64) -> Result<(), LedgerError> {
+    async fn note_swept(&self, lanes: &[Lane], upto: i64) -> Result<bool, LedgerError> {
         let lanes = lanes.to_vec();
         self.query("note_swept", move |state| {
             for lane in lanes {
@@ -336,6 +336,7 @@ impl Ledger for SimLedger {
                     row.swept_to = Some(upto);
                 }
             }
+            true
         })
         .await
     }

@@ -335,8 +335,9 @@ async fn look<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>) -> Result<u
     hand_on(deps, &found).await?;
     deps.lookout.advance(from, &added.ids, &filled);
     if let Some((lanes, upto)) = deps.lookout.settled(Instant::now()) {
-        deps.ledger.note_swept(&lanes, upto).await?;
-        deps.lookout.noted(upto);
+        if deps.ledger.note_swept(&lanes, upto).await? {
+            deps.lookout.noted(upto);
+        }
     }
     Ok(added.ids.len())
 }

@@ -181,6 +181,26 @@ async fn a_round_waits_for_its_own_lanes_intake_however_long_that_takes() {
     assert_eq!(database.number("select count(*) from dinnerbell.change"), 1);
 }
 
+/// Nobody waits to note where the sweep stands: a lane that is locked just then is said to be left out, and is noted the next time.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_sweep_stands_is_noted_for_a_locked_lane_when_it_is_free_again() {
+    let database = Arc::new(seed_database());
+    let (ledger, [one, other]) = two_lanes(&database).await;
+    let (lanes, bystander) = ([one.lane, other.lane], feedback_pool(&database));
+    let lane = bystander.begin("").await.unwrap();
+    lane.query("select from dinnerbell.lane where lane = 1 for update", &[]).await.unwrap();
+    let noted = "select coalesce(max(swept_to), 0) from dinnerbell.lane where lane = ";
+    let noted = || [0, 1].map(|lane| database.number(&format!("{noted}{lane}")));
+    assert!(!ledger.note_swept(&lanes, 7).await.unwrap(), "one is left out");
+    assert_eq!(noted(), [7, 0]);
+    lane.rollback().await.unwrap();
+    assert!(ledger.note_swept(&lanes, 7).await.unwrap());
+    assert_eq!(noted(), [7, 7]);
+    database.execute("update dinnerbell.lane set owner = 'another', swept_to = null where lane = 1");
+    assert!(ledger.note_swept(&lanes, 8).await.unwrap(), "whose it is not is not left out");
+    assert_eq!(noted(), [8, 0]);
+}
+
 fn version(id: &str, datetime_created: i64) -> Campaign {
     Campaign { datetime_created, adv_campaign_content: format!("version {datetime_created}"), ..Campaign::now(id, "r") }
 }
