@@ -1,7 +1,7 @@
 //! Random lives of the real lanes in a simulated world: each is decided by its seed alone, and each must keep promises 1 to 5.
 //!
 //!     cargo test --release --features fail-points --test simulation
-//!     DINNERBELL_SEED=123 cargo test --release --features fail-points --test simulation one_seed -- --nocapture
+//!     DINNERBELL_SEED=123 cargo test --release --features fail-points --test simulation random_lives -- --nocapture
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -31,7 +31,7 @@ fn live_all(seeds: impl Iterator<Item = u64>) {
     let broken = lives.filter(|(_, broken)| !broken.is_empty()).take(most).map(|(seed, broken)| {
         format!(
             "seed {seed} breaks promises:\n  {}\nlive it again: DINNERBELL_SEED={seed} cargo test --release --features fail-points \
-             --test simulation one_seed -- --nocapture\n",
+             --test simulation random_lives -- --nocapture\n",
             broken.join("\n  ")
         )
     });
@@ -39,9 +39,14 @@ fn live_all(seeds: impl Iterator<Item = u64>) {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// `DINNERBELL_SEED` names a single one: it is lived with its plan and its log.
 #[test]
 fn random_lives_keep_every_promise() {
-    live_all(0..400);
+    let Ok(seed) = std::env::var("DINNERBELL_SEED") else { return live_all(0..400) };
+    let seed = seed.parse().expect("DINNERBELL_SEED is a number");
+    show_log();
+    println!("{:#?}", plan::Plan::of(seed));
+    live_all(std::iter::once(seed));
 }
 
 /// Lives that once broke a promise: a former owner took in records between the reading of the watermarks and the bump, and the new one
@@ -58,13 +63,4 @@ fn many_random_lives_keep_every_promise() {
     let seeds = std::env::var("DINNERBELL_SEEDS").unwrap_or_else(|_| "1000..11000".to_owned());
     let (first, end) = seeds.split_once("..").expect("DINNERBELL_SEEDS is first..end");
     live_all(first.parse().unwrap()..end.parse().unwrap());
-}
-
-/// `DINNERBELL_SEED` names the seed; without it there is nothing to live again.
-#[test]
-fn one_seed() {
-    let Ok(seed) = std::env::var("DINNERBELL_SEED") else { return };
-    show_log();
-    println!("{:#?}", plan::Plan::of(seed.parse().unwrap()));
-    live_all(std::iter::once(seed.parse().unwrap()));
 }
