@@ -11,8 +11,9 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// Two lanes, and a service whose database can lose what it told.
 struct FailOver {
-    stage: Stage,
+    /// Before the stage: its log lies there, and is shown when a test fails.
     service: Service,
+    stage: Stage,
     expected: Expected,
 }
 

@@ -211,7 +211,9 @@ impl Service {
     }
 
     fn show_log(&self) {
-        let log = self.log();
+        // A panic would be the second one, and end every other test too.
+        let log = fs::read(&self.log).unwrap_or_else(|error| error.to_string().into_bytes());
+        let log = String::from_utf8_lossy(&log);
         let lines: Vec<_> = log.lines().collect();
         let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
         eprintln!("--- the end of the log of the service, pid {}:\n{}\n---", self.pid(), shown.join("\n"));
