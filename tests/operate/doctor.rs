@@ -213,17 +213,16 @@ fn grant(stage: &mut Stage) -> (String, ServiceConfig) {
     let (sql, acls) = script.split_once("# Of Kafka").expect("both kinds of rights");
     stage.feedback.execute(sql);
     // Where nobody has a right everybody has: so somebody else has one first.
-    let other = ["--add", "--allow-principal", "User:other", "--operation", "All"];
-    for topic in [&stage.campaigns, &stage.notifications, &stage.dead_letters] {
-        stage.kafka.tool(ACLS, &[&other[..], &["--topic", topic]].concat());
-    }
-    stage.kafka.tool(ACLS, &[&other[..], &["--group", &stage.group]].concat());
-    let ids = format!("{}/", stage.group);
-    let prefixed = ["--transactional-id", &ids, "--resource-pattern-type", "prefixed"];
-    stage.kafka.tool(ACLS, &[&other[..], &prefixed].concat());
-    for line in acls.lines().filter(|line| line.starts_with("kafka-acls.sh ")) {
-        let words: Vec<&str> = line.split(' ').collect();
-        stage.kafka.tool(ACLS, &words[3..]);
+    let (ids, other) =
+        (format!("{}/", stage.group), ["--add", "--allow-principal", "User:other", "--operation", "All"]);
+    let topics = [&stage.campaigns, &stage.notifications, &stage.dead_letters].map(|topic| ["--topic", topic]);
+    let others = ["--group", &stage.group, "--transactional-id", &ids, "--resource-pattern-type", "prefixed"];
+    stage.kafka.tool(ACLS, &[&other[..], topics.as_flattened(), &others].concat());
+    let printed = acls.lines().filter_map(|line| line.strip_prefix("kafka-acls.sh --bootstrap-server "));
+    let printed: Vec<Vec<&str>> = printed.map(|line| line.split(' ').skip(1).collect()).collect();
+    // Side by side: each is a JVM that does little but start.
+    for some in printed.chunks(3) {
+        std::thread::scope(|scope| some.iter().for_each(|words| drop(scope.spawn(|| stage.kafka.tool(ACLS, words)))));
     }
     (role, operators)
 }

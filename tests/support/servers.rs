@@ -93,7 +93,8 @@ impl KafkaServer {
     /// Runs one of Kafka's own tools, for instance `kafka.admin.AclCommand`, and returns what it prints.
     pub fn tool(&self, class: &str, args: &[&str]) -> String {
         let mut java = Command::new("java");
-        java.args(["-XX:TieredStopAtLevel=1", "-cp", &format!("{ROOT}/.cache/kafka/lib/*"), class]);
+        // It does little but start.
+        java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", &format!("{ROOT}/.cache/kafka/lib/*"), class]);
         java.args(["--bootstrap-server", &self.plaintext]).args(args);
         output(&mut java)
     }
