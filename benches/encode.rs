@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use dinnerbell::kafka::message;
+use dinnerbell::lane::round::plan::{Candidate, Room, plan};
 use dinnerbell::model::campaign::Window;
 use dinnerbell::model::clients::Clients;
 use dinnerbell::model::draft::{CE_ID, DraftBatch, DraftTemplate, ROUND_HEADER, TriggerType};
 use dinnerbell::model::input::{Arrival, decode};
-use dinnerbell::way::plan::{Candidate, Room, plan};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use rdkafka::message::Header;

@@ -1,5 +1,11 @@
 //! `dinnerbell run`: one instance, from the first contact to the last.
 
+pub mod file_limit;
+pub mod health;
+pub mod http;
+pub mod retention;
+pub mod startup;
+
 use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
@@ -9,31 +15,32 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::config::{Config, Database};
+use crate::instance::change_feed::Lookout;
+use crate::instance::dead_letters::Outlet;
+use crate::instance::memory_budget::Memory;
+use crate::instance::pause::{Brake, Look};
+use crate::instance::rate_limiter::Rate;
+use crate::instance::round_sizing::Arrivals;
+use crate::instance::{pause, supervisor};
 use crate::kafka::KafkaBroker;
 use crate::kafka::membership::{Membership, Standing};
-use crate::keep::Keeper;
-use crate::memory::Memory;
-use crate::metrics::{Board, Need};
+use crate::lane::context::{Deps, Limits};
 use crate::model::finding::Findings;
-use crate::patience::{Stopped, Trial, patiently};
 use crate::ports::broker::{Broker, BrokerError};
 use crate::ports::ledger::LedgerError;
 use crate::postgres::audience::PostgresAudience;
 use crate::postgres::clock::PostgresClock;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
+use crate::postgres::identity::of_another_table;
 use crate::postgres::ledger::{Belonging, PostgresLedger, probe};
 use crate::postgres::migrate::FeedbackIndex;
 use crate::postgres::{encryption, migrate, needs};
+use crate::service::retention::Keeper;
+use crate::service::startup::{Stopped, Trial, patiently};
 use crate::shutdown::stopped;
-use crate::way::brake;
-use crate::way::brake::{Brake, Look};
-use crate::way::context::{Deps, Limits};
-use crate::way::lookout::Lookout;
-use crate::way::outlet::Outlet;
-use crate::way::pace::Arrivals;
-use crate::way::rate::Rate;
-use crate::{file_limit, http, kafka, lanes, metrics, operate, reach};
+use crate::telemetry::{Board, Need};
+use crate::{kafka, telemetry};
 
 /// How often the board learns that the poll loop goes round.
 const NOTE_TURNS: Duration = Duration::from_secs(1);
@@ -160,7 +167,7 @@ async fn start(
     // Not before: nothing is tried in a table that is another's.
     patiently(board, Need::Feedback, stop, || async { trial(feedback_keeps_drafts(ledger.pool()).await) }).await?;
     // Known before the first lane is entered: an instance that starts while all sending is paused plans nothing.
-    let look = patiently(board, Need::Ledger, stop, || async { trial(brake::look(&ledger, &clock).await) }).await?;
+    let look = patiently(board, Need::Ledger, stop, || async { trial(pause::look(&ledger, &clock).await) }).await?;
     looks.send_replace(look);
     board.braked(look.brakes);
     let limits = Limits {
@@ -246,17 +253,17 @@ async fn work(
         biased;
         () = broker.hung() => Err(watchdog("a transactional call to Kafka hangs though the coordinator answers")),
         () = stalled => Err(watchdog("the group's poll loop stood still for 10 s")),
-        never = brake::watch(&deps.ledger, &deps.clock, &looks, |brakes| deps.board.braked(brakes)) => match never {},
+        never = pause::watch(&deps.ledger, &deps.clock, &looks, |brakes| deps.board.braked(brakes)) => match never {},
         never = noting => match never {},
         never = keeper.keep(&deps.board) => match never {},
-        never = reach::watch(&deps.board, &broker, deps.ledger.pool(), deps.audience.pool()) => match never {},
+        never = health::watch(&deps.board, &broker, deps.ledger.pool(), deps.audience.pool()) => match never {},
         by = async {
             let drained = Notify::new();
             let keeping = async {
-                lanes::keep(Arc::clone(&deps), assigned, stop.clone()).await;
+                supervisor::keep(Arc::clone(&deps), assigned, stop.clone()).await;
                 drained.notify_one();
             };
-            let watching = metrics::watch::watch(&deps.broker, &deps.clock, &deps.board, stop.clone());
+            let watching = telemetry::watch::watch(&deps.broker, &deps.clock, &deps.board, stop.clone());
             tokio::join!(keeping, watching, leave(&mut membership, &drained, stop.clone())).2
         } => Ok(by),
     };
@@ -344,7 +351,7 @@ async fn claim(config: &Config, broker: &KafkaBroker, ledger: &PostgresLedger) -
     }
     match ledger.knows_its_table().await {
         Ok(Ok(())) => Trial::Done(()),
-        Ok(Err(another)) => Trial::Refused(operate::of_another_table(&another)),
+        Ok(Err(another)) => Trial::Refused(of_another_table(&another)),
         Err(error) => trial(Err(error)),
     }
 }

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use dinnerbell::config;
 use dinnerbell::config::Secret;
-use dinnerbell::http::{bind, serve};
-use dinnerbell::memory::Memory;
-use dinnerbell::metrics::{Board, Format, Lag, LaneState, Need};
+use dinnerbell::instance::memory_budget::Memory;
 use dinnerbell::model::halt::Halt;
 use dinnerbell::model::headroom::{Headroom, Resource};
+use dinnerbell::service::http::{bind, serve};
+use dinnerbell::telemetry::{Board, Format, Lag, LaneState, Need};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;

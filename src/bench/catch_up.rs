@@ -14,7 +14,7 @@ use super::progress::{bar, tell};
 use super::scrape::Scrape;
 use super::usage::{Meter, Usage, memory_text, steps_text};
 use super::{sinks, steady};
-use crate::cli::output::table;
+use crate::text_table::table;
 
 /// So many campaigns are handed over before their deliveries are waited for.
 const PORTION: usize = 10_000;

@@ -14,8 +14,8 @@ use super::progress::tell;
 use super::roofline::{self, Roofline};
 use super::sinks;
 use super::usage::{Meter, Usage, memory_text, steps_text};
-use crate::cli::output::table;
-use crate::way::pace::OTHERS_COME;
+use crate::instance::round_sizing::OTHERS_COME;
+use crate::text_table::table;
 
 /// What is asked for.
 #[derive(Debug, Clone)]

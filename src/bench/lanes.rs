@@ -13,7 +13,7 @@ use super::instance::Instance;
 use super::progress::tell;
 use super::usage::{Meter, Usage, memory_text, steps_text};
 use super::{sinks, steady};
-use crate::cli::output::table;
+use crate::text_table::table;
 
 /// How many campaigns the work is: as many for each lane, with 1, 2, 3, 4, 6, 8, 12 or 24 of them.
 pub const CAMPAIGNS: usize = 24;

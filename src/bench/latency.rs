@@ -13,7 +13,7 @@ use super::progress::tell;
 use super::sinks;
 use super::steady::{self, Load, Seen, Steady};
 use super::usage::{Meter, Usage, memory_text, steps_text};
-use crate::cli::output::table;
+use crate::text_table::table;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]

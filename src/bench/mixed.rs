@@ -15,8 +15,8 @@ use super::progress::tell;
 use super::sinks;
 use super::steady::{self, Load, Rung, Seen, Steady};
 use super::usage::{Meter, Usage, memory_text, steps_text};
-use crate::cli::output::table;
 use crate::model::record::Lane;
+use crate::text_table::table;
 
 /// The lane of the giant.
 const GIANTS: Lane = 0;

@@ -22,10 +22,10 @@ use super::figures::{self, Spread, rate, seconds};
 use super::ground::{Ground, Stage};
 use super::progress::{STANDSTILL, tell};
 use super::roofline;
-use crate::cli::output::table;
 use crate::config::Role;
 use crate::kafka::client::{Observer, settings};
 use crate::kafka::producer::COMPRESSION;
+use crate::text_table::table;
 
 /// Rows in one statement.
 const BATCH: usize = 1_000;

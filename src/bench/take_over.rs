@@ -18,9 +18,9 @@ use super::progress::{STANDSTILL, tell};
 use super::reader::Reader;
 use super::usage::peaks_text;
 use super::{sinks, steady};
-use crate::cli::output::table;
 use crate::model::draft::ROUND_HEADER;
 use crate::model::record::Lane;
+use crate::text_table::table;
 
 /// Campaigns a second in each lane, so that there is always a next draft.
 const RATE: f64 = 20.0;

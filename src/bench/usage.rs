@@ -7,7 +7,7 @@ use super::figures::{Spread, mebibytes};
 use super::instance::Instance;
 use super::machine::Ticks;
 use super::scrape::{Scrape, Step};
-use crate::cli::output::table;
+use crate::text_table::table;
 
 /// What one instance of the service used in one run.
 #[derive(Debug, Clone, Serialize)]

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::cli::output::plain;
 use crate::cli::{ConfigFile, Failure, Json, block_on, output};
 use crate::doctor;
 use crate::doctor::{Finding, Listener, Report, Status, grants};
 use crate::postgres::connect::Pool;
 use crate::postgres::sequence;
 use crate::postgres::sequence::Sequence;
+use crate::text_table::plain;
 
 const EXAMPLES: &str = "\
 Examples:

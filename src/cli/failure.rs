@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::config::ConfigErrors;
-use crate::operate::resolve::ResolveError;
+use crate::operator::resolve::ResolveError;
 use crate::postgres::errors::PostgresError;
 
 /// Why a command failed. The exit statuses are a contract: supervisors and scripts rely on them.

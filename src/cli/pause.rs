@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use crate::cli::output::{or_dash, plain};
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
-use crate::operate::pause::{Pause, Paused};
-use crate::operate::{hold, pause};
+use crate::operator::pause::{Pause, Paused};
+use crate::operator::{hold, pause};
 use crate::postgres::connect::Pool;
+use crate::text_table::{or_dash, plain};
 
 const EXAMPLES: &str = "\
 Examples:

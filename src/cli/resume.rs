@@ -3,11 +3,11 @@
 use clap::Args;
 
 use super::pause::{described, unclaimed};
-use crate::cli::output::{or_dash, plain};
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
-use crate::operate::pause;
-use crate::operate::pause::Resumed;
+use crate::operator::pause;
+use crate::operator::pause::Resumed;
 use crate::postgres::connect::Pool;
+use crate::text_table::{or_dash, plain};
 
 /// Resume sending after `dinnerbell pause`
 ///

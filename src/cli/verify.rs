@@ -3,9 +3,9 @@
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::output::{or_dash, plain};
 use super::{ConfigFile, Failure, Json, block_on, operator, time};
-use crate::operate::republish::Republished;
+use crate::operator::republish::Republished;
+use crate::text_table::{or_dash, plain};
 use crate::verify::{Example, Outcome, Report, VerifyError, verify};
 
 const HELP: &str = "\

@@ -3,6 +3,7 @@
 //! [`keys`] is the one table of every key; [`settings`] gathers what was given (the file, the environment over it); [`check`] turns
 //! that into a [`Config`] or into all its mistakes; [`show`] prints it without secrets.
 
+pub mod address;
 pub mod check;
 pub mod kafka_client;
 pub mod keys;

@@ -11,6 +11,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::Findings;
+use crate::config;
 use crate::config::Config;
 use crate::config::kafka_client::Role;
 use crate::kafka::client::{ASK, Observer};
@@ -18,7 +19,7 @@ use crate::kafka::topics::{INTERNAL, Topic};
 use crate::kafka::{client, topics};
 use crate::model::record::Lane;
 use crate::ports::broker::BrokerError;
-use crate::{config, file_limit};
+use crate::service::file_limit;
 
 /// How long a read may show nothing before it counts as allowed.
 const READ: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 use super::Findings;
 use crate::config::Config;
 use crate::model::record::Lane;
-use crate::operate::{claim_of, hold, lanes, pause};
+use crate::operator::{claim_of, hold, lanes, pause};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::ledger::probe;

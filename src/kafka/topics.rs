@@ -10,6 +10,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use super::client::{self, ASK, Observer};
 use crate::config;
 use crate::config::Topics;
+use crate::config::address::is_of_this_machine;
 use crate::config::kafka_client::Role;
 use crate::model::draft::LARGEST_MESSAGE;
 use crate::model::finding::Findings;
@@ -235,13 +236,6 @@ pub fn encryption(kafka: &config::Kafka, found: &mut Findings) {
 fn host_of(server: &str) -> &str {
     let server = server.trim().rsplit_once("://").map_or(server.trim(), |(_, server)| server);
     server.rsplit_once(':').map_or(server, |(host, _)| host)
-}
-
-/// Whether a name or an address, as a configuration gives it, is this machine's own.
-pub fn is_of_this_machine(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let address = host.parse::<std::net::IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@ use crate::model::campaign::Campaign;
 use crate::model::record::Lane;
 use crate::model::time::EpochSeconds;
 
+/// Most dead letters of a lane that are remembered at once, by number and size; further ones wait in the ledger.
+pub const MOST_LETTERS: usize = 1_000;
+
 /// A campaign that may get drafts now.
 #[derive(Debug, Clone)]
 pub struct Running {

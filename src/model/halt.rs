@@ -1,5 +1,8 @@
 //! A lane that stands still until an operator resolves it.
 
+/// The command by which the ledger takes another feedback table.
+pub const ADOPT: &str = "dinnerbell migrate --adopt-feedback-table";
+
 /// A lane that stands still until an operator resolves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Halt {

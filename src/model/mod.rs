@@ -14,6 +14,7 @@ pub mod limits;
 pub mod mark;
 pub mod ownership;
 pub mod page;
+pub mod reconcile;
 pub mod record;
 pub mod recorded;
 pub mod retention;

@@ -6,7 +6,7 @@ use std::future::Future;
 use crate::model::late::{Added, Favourite};
 use crate::model::page::{Page, Wanted};
 
-/// Why a page could not be read. One place maps these to what happens: [`crate::way::policy`].
+/// Why a page could not be read. One place maps these to what happens: [`crate::lane::error_policy`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AudienceError {
     /// It may pass: server away, a recovery conflict on a replica, a time-out.

@@ -7,7 +7,7 @@ use crate::model::mark::Committed;
 use crate::model::record::{Arrived, Lane, RecordMark};
 use crate::model::recorded::Recorded;
 
-/// Why the broker did not do what was asked. One place maps these to what happens: [`crate::way::policy`].
+/// Why the broker did not do what was asked. One place maps these to what happens: [`crate::lane::error_policy`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BrokerError {
     /// It may pass: a broker away, a coordinator loading, a time-out. Nothing is known about what was under way.

@@ -48,7 +48,7 @@ impl From<DamagedRound> for LedgerError {
     }
 }
 
-/// Why the ledger did not do what was asked. One place maps these to what happens: [`crate::way::policy`].
+/// Why the ledger did not do what was asked. One place maps these to what happens: [`crate::lane::error_policy`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LedgerError {
     /// The epoch, the postmaster, the position or the seq is not what this owner left.

@@ -2,8 +2,8 @@
 
 use tokio_postgres::config::Host;
 
+use crate::config::address::is_of_this_machine;
 use crate::config::{Database, SslMode};
-use crate::kafka::topics::is_of_this_machine;
 use crate::model::finding::Findings;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;

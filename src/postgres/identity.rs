@@ -12,6 +12,7 @@ use tokio_postgres::types::Type;
 use super::connect::{Connection, Pool};
 use super::errors::PostgresError;
 use crate::config::TableName;
+use crate::model::halt::ADOPT;
 
 /// Whether the table with this quoted name, a parameter or literal, is the one that the ledger knows: a condition in SQL that is true or false.
 pub fn is_known(table: &str) -> String {
@@ -89,4 +90,16 @@ fn judge(row: &Row, table: &TableName) -> Result<(), Another> {
         false => row.get(3),
     };
     Err(Another { known: known.unwrap_or_else(|| configured.clone()), now, is_there: row.get(2), configured })
+}
+
+/// Why a service or a command does not work with a feedback table that is not the ledger's, and what to do.
+pub fn of_another_table(another: &Another) -> String {
+    let remedy = match another.is_only_renamed() {
+        true => format!("correct feedback.table, or let the ledger take the new name: {ADOPT}"),
+        false if another.known == another.configured => {
+            format!("put the known table back under its name, or let the ledger take this one: {ADOPT}")
+        }
+        false => format!("correct feedback.table, or let the ledger take this one: {ADOPT}"),
+    };
+    format!("{another}; {remedy}")
 }

@@ -10,7 +10,7 @@
 //! - the lane goes on with the highest number that either side knows.
 
 use crate::model::mark::{Committed, Mark, RoundHead};
-use crate::way::reconcile::{LedgerSide, Reconciled, reconcile};
+use crate::model::reconcile::{LedgerSide, Reconciled, reconcile};
 
 /// What an operator says about a round of which the topic no longer tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

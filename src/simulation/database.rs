@@ -10,7 +10,7 @@ use super::world::{Guard, State};
 use crate::model::campaign::{Campaign, State as Stage, Window};
 use crate::model::clients::Clients;
 use crate::model::draft::{DraftBatch, DraftTemplate, dead_letter_checksum};
-use crate::model::due::{Due, Running, Uncounted, WaitingLetter};
+use crate::model::due::{Due, MOST_LETTERS, Running, Uncounted, WaitingLetter};
 use crate::model::halt::Halt;
 use crate::model::intake::Tally;
 use crate::model::late::{LateFor, OpenCampaign};
@@ -20,7 +20,6 @@ use crate::model::record::{DeadLetterMessage, Lane, Record, RecordMark};
 use crate::model::round::{RoundContent, RoundPart, Sealed, StoredRound};
 use crate::model::time::EpochSeconds;
 use crate::ports::ledger::LedgerError;
-use crate::way::work::MOST_LETTERS;
 
 /// The consumer group of every simulated service.
 pub const GROUP: &str = "simulation";

@@ -8,9 +8,9 @@ use super::database::{CampaignRow, FeedbackRow, PartRow, RoundRow};
 use super::world::State;
 use crate::model::campaign::State as Stage;
 use crate::model::mark::{Committed, RoundHead};
+use crate::model::reconcile::LedgerSide;
 use crate::model::record::Lane;
 use crate::recovery::decide::{Decision, Evidence, LastRound, decide};
-use crate::way::reconcile::LedgerSide;
 
 impl State {
     /// Lanes that stand still because commits are missing.

@@ -30,9 +30,9 @@ use crate::kafka::notifications::{Extent, Found, Notifications, Offsets};
 use crate::model::mark::Committed;
 use crate::model::record::Lane;
 use crate::model::time::EpochSeconds;
-use crate::operate;
-use crate::operate::republish;
-use crate::operate::republish::Republished;
+use crate::operator;
+use crate::operator::republish;
+use crate::operator::republish::Republished;
 use crate::ports::broker::{Broker, BrokerError};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
@@ -160,7 +160,7 @@ pub async fn verify(
     progress: &ProgressBar,
 ) -> Result<Report, VerifyError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
-    let claim = operate::claim_of(&pool, &config.kafka).await?.map_err(VerifyError::Refused)?;
+    let claim = operator::claim_of(&pool, &config.kafka).await?.map_err(VerifyError::Refused)?;
     let broker = KafkaBroker::connect(&config.kafka).await?;
     if let Some(claim) = &claim {
         claim.check_cluster(broker.cluster_id()).map_err(VerifyError::Refused)?;

@@ -10,7 +10,7 @@
 //! matters only which one is the newest.
 
 use dinnerbell::model::mark::{Committed, Mark, RoundHead};
-use dinnerbell::way::reconcile::{LedgerSide, Reconciled, reconcile};
+use dinnerbell::model::reconcile::{LedgerSide, Reconciled, reconcile};
 use stateright::{Model, Property};
 use uuid::Uuid;
 

@@ -4,9 +4,9 @@
 //! told by an earlier job, 1 and 4 join at any moment; or nobody does from the beginning. Somebody may answer in the row of client 0. The
 //! owner may crash or doubt at any step, and the way into a lane is one step here: model (a) takes it apart.
 
+use dinnerbell::lane::round::plan::{Candidate, Room, Standing, plan, standing};
 use dinnerbell::model::campaign::Window;
 use dinnerbell::model::time::EpochSeconds;
-use dinnerbell::way::plan::{Candidate, Room, Standing, plan, standing};
 use stateright::{Model, Property};
 
 use crate::check::{CAN_COMPLETE, Protocol, Without};

@@ -8,8 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use dinnerbell::memory::Memory;
-use dinnerbell::metrics::Board;
+use dinnerbell::instance::change_feed::Lookout;
+use dinnerbell::instance::dead_letters::Outlet;
+use dinnerbell::instance::memory_budget::Memory;
+use dinnerbell::instance::pause;
+use dinnerbell::instance::pause::{Brake, Look};
+use dinnerbell::instance::rate_limiter::Rate;
+use dinnerbell::instance::round_sizing::Arrivals;
+use dinnerbell::lane::context::{Deps, Limits};
+use dinnerbell::lane::lifecycle;
 use dinnerbell::model::record::Lane;
 use dinnerbell::simulation::audience::SimAudience;
 use dinnerbell::simulation::broker::SimBroker;
@@ -17,13 +24,7 @@ use dinnerbell::simulation::clock::SimClock;
 use dinnerbell::simulation::database::GROUP;
 use dinnerbell::simulation::ledger::SimLedger;
 use dinnerbell::simulation::world::{Instance, World};
-use dinnerbell::way::brake::{Brake, Look};
-use dinnerbell::way::context::{Deps, Limits};
-use dinnerbell::way::lookout::Lookout;
-use dinnerbell::way::outlet::Outlet;
-use dinnerbell::way::pace::Arrivals;
-use dinnerbell::way::rate::Rate;
-use dinnerbell::way::{brake, lane};
+use dinnerbell::telemetry::Board;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
@@ -184,14 +185,14 @@ fn dependencies(instance: &Instance, settings: Settings, brake: Brake) -> Depend
     }
 }
 
-/// What `lanes::keep` does, with every lane inside this one future instead of a task of its own.
+/// What `supervisor::keep` does, with every lane inside this one future instead of a task of its own.
 async fn live(instance: Instance, settings: Settings) {
     let (looks, seen) = watch::channel(Look::NONE);
     let deps = Arc::new(dependencies(&instance, settings, Brake::new(seen)));
     let mut assigned = instance.held.clone();
     let mut lanes: BTreeMap<Lane, watch::Sender<bool>> = BTreeMap::new();
     let mut running = FuturesUnordered::new();
-    let mut watching = Box::pin(brake::watch(&deps.ledger, &deps.clock, &looks, |_| {}));
+    let mut watching = Box::pin(pause::watch(&deps.ledger, &deps.clock, &looks, |_| {}));
     loop {
         let wanted = assigned.borrow_and_update().clone();
         for (lane, stop) in &lanes {
@@ -202,7 +203,7 @@ async fn live(instance: Instance, settings: Settings) {
         for lane in wanted {
             lanes.entry(lane).or_insert_with(|| {
                 let (stop, stopped) = watch::channel(false);
-                let kept = lane::keep(Arc::clone(&deps), lane, stopped);
+                let kept = lifecycle::keep(Arc::clone(&deps), lane, stopped);
                 running.push(Box::pin(async move {
                     kept.await;
                     // As the service does: a moment later it is started again, if it is still assigned.

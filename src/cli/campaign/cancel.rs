@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::output::plain;
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator, output};
-use crate::operate::cancel::{Cancellation, Request, cancel};
+use crate::operator::cancel::{Cancellation, Request, cancel};
+use crate::text_table::plain;
 
 const HELP: &str = "\
 Exit status: 0 nobody is told any more, or no instance runs and nobody will be when one does; 1 there is no such campaign, a server

@@ -4,12 +4,12 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::watch::{Frame, watch};
-use crate::cli::output::{cut, or_dash, plain, table};
 use crate::cli::{ConfigFile, Failure, Json, block_on, pause, time};
 use crate::model::time::EpochSeconds;
-use crate::operate::campaigns;
-use crate::operate::campaigns::{Filter, NotTold, Summary, Why};
+use crate::operator::campaigns;
+use crate::operator::campaigns::{Filter, NotTold, Summary, Why};
 use crate::postgres::connect::Pool;
+use crate::text_table::{cut, or_dash, plain, table};
 
 const EXAMPLES: &str = "\
 Examples:

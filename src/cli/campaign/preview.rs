@@ -6,10 +6,10 @@ use clap::{ArgGroup, Args};
 
 use super::list::moment;
 use super::send::read;
-use crate::cli::output::{or_dash, plain};
 use crate::cli::{ConfigFile, Failure, Json, block_on, output};
 use crate::model::input;
-use crate::operate::preview::{PaceFrom, Preview, Subject, preview};
+use crate::operator::preview::{PaceFrom, Preview, Subject, preview};
+use crate::text_table::{or_dash, plain};
 
 const HELP: &str = "\
 Nothing is written, and Kafka is not asked.

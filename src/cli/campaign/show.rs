@@ -4,11 +4,11 @@ use clap::Args;
 
 use super::list::{json_line, line, moment, rate, reasons, state};
 use super::watch::{Frame, watch};
-use crate::cli::output::{or_dash, plain};
 use crate::cli::{ConfigFile, Failure, Json, block_on, pause};
-use crate::operate::campaigns;
-use crate::operate::campaigns::Details;
+use crate::operator::campaigns;
+use crate::operator::campaigns::Details;
 use crate::postgres::connect::Pool;
+use crate::text_table::{or_dash, plain};
 
 const EXAMPLES: &str = "\
 Examples:

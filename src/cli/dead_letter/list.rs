@@ -3,11 +3,11 @@
 use clap::Args;
 
 use super::FilterArguments;
-use crate::cli::output::{or_dash, table};
 use crate::cli::{ConfigFile, Failure, Json, block_on, output};
-use crate::operate::dead_letters;
-use crate::operate::dead_letters::Summary;
+use crate::operator::dead_letters;
+use crate::operator::dead_letters::Summary;
 use crate::postgres::connect::Pool;
+use crate::text_table::{or_dash, table};
 
 const EXAMPLES: &str = "\
 Examples:

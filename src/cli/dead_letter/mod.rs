@@ -10,7 +10,7 @@ use super::Failure;
 use crate::cli::time;
 use crate::model::input::field_names;
 use crate::model::record::Lane;
-use crate::operate::dead_letters::{Filter, WHOLE_RECORD};
+use crate::operator::dead_letters::{Filter, WHOLE_RECORD};
 
 /// List, show and replay what could not become a campaign
 #[derive(Debug, Args)]

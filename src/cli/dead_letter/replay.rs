@@ -4,8 +4,8 @@ use clap::{ArgGroup, Args};
 
 use super::FilterArguments;
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
-use crate::operate::replay;
-use crate::operate::replay::{Replayed, Request, Which};
+use crate::operator::replay;
+use crate::operator::replay::{Replayed, Request, Which};
 
 const EXAMPLES: &str = "\
 Examples:

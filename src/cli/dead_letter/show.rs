@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use crate::cli::output::{or_dash, plain, readable};
 use crate::cli::{ConfigFile, Failure, Json, block_on, output};
-use crate::operate::dead_letters;
-use crate::operate::dead_letters::{Bytes, Details};
+use crate::operator::dead_letters;
+use crate::operator::dead_letters::{Bytes, Details};
 use crate::postgres::connect::Pool;
+use crate::text_table::{or_dash, plain, readable};
 
 /// So much of a key, a value or a header is shown.
 const SHOWN: usize = 4_096;

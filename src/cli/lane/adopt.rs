@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
 use crate::model::record::Lane;
-use crate::operate::adopt::{Adoption, Request, adopt};
+use crate::operator::adopt::{Adoption, Request, adopt};
 
 const EXAMPLES: &str = "\
 Examples:

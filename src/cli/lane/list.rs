@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use crate::cli::output::{or_dash, plain, table};
 use crate::cli::{ConfigFile, Failure, Json, block_on, pause};
-use crate::operate::lanes;
-use crate::operate::lanes::LaneStatus;
+use crate::operator::lanes;
+use crate::operator::lanes::LaneStatus;
 use crate::postgres::connect::Pool;
+use crate::text_table::{or_dash, plain, table};
 
 /// List lanes: who owns them, how far they are, what halted them and what to do
 #[derive(Debug, Args)]

@@ -3,10 +3,10 @@
 use clap::{ArgGroup, Args, ValueEnum};
 use indicatif::ProgressBar;
 
-use crate::cli::output::plain;
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator, time};
-use crate::operate::resolve::{FromKafka, Position, Request, Resolution, Resolved, resolve, resolve_all};
+use crate::operator::resolve::{FromKafka, Position, Request, Resolution, Resolved, resolve, resolve_all};
 use crate::recovery::decide::Assumed;
+use crate::text_table::plain;
 
 const EXAMPLES: &str = "\
 Examples:

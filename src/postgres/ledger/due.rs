@@ -8,14 +8,13 @@ use tokio_postgres::types::Type;
 use super::{
     BY_ONE_INDEX, CAMPAIGN, IN_ORDER, LOCKED_BY, NOW, NOW_ONCE, OPEN, PostgresLedger, campaign, headers, of_restaurants,
 };
-use crate::model::due::{Due, Running, Uncounted, WaitingLetter};
+use crate::model::due::{Due, MOST_LETTERS, Running, Uncounted, WaitingLetter};
 use crate::model::late::{LateFor, OpenCampaign};
 use crate::model::ownership::Ownership;
 use crate::model::record::{DeadLetterMessage, Digest};
 use crate::model::time::EpochSeconds;
 use crate::ports::ledger::LedgerError;
 use crate::postgres::connect::{Parameter, Transaction};
-use crate::way::work::MOST_LETTERS;
 
 /// Most ended campaigns that are loaded to be counted at once.
 const MOST_UNCOUNTED: usize = 100;

@@ -5,11 +5,10 @@ use tokio_postgres::types::Type;
 use super::{Job, SHORT_LOCK};
 use crate::model::draft::FEEDBACK_COLUMNS;
 use crate::model::late::ToldAndRows;
-use crate::operate::of_another_table;
 use crate::postgres::connect::{Parameter, Transaction};
 use crate::postgres::errors::PostgresError;
 use crate::postgres::identity;
-use crate::postgres::identity::Another;
+use crate::postgres::identity::{Another, of_another_table};
 use crate::postgres::ledger::{CLEARED, rows};
 
 /// Whether the ledger shall take another feedback table than it knows.

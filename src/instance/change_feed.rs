@@ -1,0 +1,356 @@
+//! What an instance looks out for on behalf of all its lanes, so that the cost of waiting grows neither with them nor with what they hold:
+//!
+//! - the sweep: about once a second, the favourites that were added, and those that fill a gap which it left; each is handed to the lanes in
+//!   which its restaurant has an open campaign;
+//! - the glance: five times a second, whether in any of the lanes there are changes to judge, a re-pass is due, or whether it does not stand any
+//!   more as it was entered: by somebody else, or because the database failed over to a server that lost commits. A lane that has nothing to do
+//!   would not notice by itself.
+//!
+//! There is no task for it. Each lane brings along a future that waits for its turn, and whoever's turn it is looks for all; when that lane
+//! goes, the next one takes over where it was. So whatever ends a lane ends nothing of the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::instance::id_gaps::Gaps;
+use crate::lane::backlog::Work;
+use crate::lane::context::Deps;
+use crate::lane::error::LaneError;
+use crate::lane::error_policy::Failures;
+use crate::model::late::Favourite;
+use crate::model::ownership::Ownership;
+use crate::model::record::Lane;
+use crate::ports::audience::{Audience, AudienceError};
+use crate::ports::ledger::{Ledger, LedgerError};
+
+/// How often the sweep looks.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Most favourites of one look.
+const SWEEP_ROWS: usize = 2_000;
+/// Ids below the newest one that are read again when the sweep begins, or a lane comes: transactions that are under way.
+const OVERLAP: i64 = 1_000;
+/// How long the sweep waits for lanes that have no room. What one of them cannot take then is left to its re-pass, so that it holds up no other.
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
+/// How far behind its mark a sweep goes back for lanes that another instance swept; what came before that the re-pass finds.
+const FARTHEST_BACK: i64 = 200_000;
+/// How long it takes until whom the sweep handed on has a draft, as a rule: a new owner goes on where this one stood that long ago.
+const HANDED_ON: Duration = Duration::from_secs(2);
+/// How often it is looked for what another lane received: its owner notices within 250 ms, and looking takes time too.
+const GLANCE: Duration = Duration::from_millis(200);
+/// Longest pause after a glance that failed: a database that failed over is looked at soon after it answers.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The lanes of an instance that look together.
+#[derive(Debug, Default)]
+pub struct Lookout {
+    state: Mutex<State>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lanes: BTreeMap<Lane, Watched>,
+    /// The highest id that the sweep has seen; none before its first look.
+    mark: Option<i64>,
+    /// Ids up to the mark that had no row when it passed them.
+    gaps: Gaps,
+    /// Lanes of which it is not known yet where their former owner's sweep stood.
+    joined: BTreeSet<Lane>,
+    /// Where the sweep stood a while ago: to be noted for the next owner.
+    stood: Option<(Instant, i64)>,
+    /// What was noted last.
+    noted: Option<i64>,
+    /// The sweep was refused, and pages were read without a mark.
+    paged_without_mark: bool,
+}
+
+/// A lane that is looked out for, as it was entered.
+#[derive(Debug)]
+struct Watched {
+    own: Ownership,
+    work: Arc<Work>,
+}
+
+/// A lane that is looked out for, until it is dropped.
+#[derive(Debug)]
+pub struct Post<'a> {
+    lookout: &'a Lookout,
+    lane: Lane,
+}
+
+impl Lookout {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on this lane is looked out for: who is added after any page that it reads is handed to it. A sweep that goes on already
+    /// reads the last ids once more, for transactions that committed out of their order before the lane came.
+    pub fn enter(&self, own: Ownership, work: Arc<Work>) -> Post<'_> {
+        let lane = own.lane;
+        let mut state = self.state();
+        let State { mark, gaps, .. } = &mut *state;
+        if let Some(mark) = mark {
+            *mark = overlapped(*mark);
+            gaps.forget_above(*mark);
+            work.sweep_began();
+        }
+        state.joined.insert(lane);
+        (state.stood, state.noted) = (None, None);
+        state.lanes.insert(lane, Watched { own, work });
+        Post { lookout: self, lane }
+    }
+
+    fn lanes(&self) -> Vec<Lane> {
+        self.state().lanes.keys().copied().collect()
+    }
+
+    fn owned(&self) -> Vec<Ownership> {
+        self.state().lanes.values().map(|watched| watched.own).collect()
+    }
+
+    /// Waits until every lane has room for candidates.
+    async fn room(&self) {
+        let lanes: Vec<_> = self.state().lanes.values().map(|watched| Arc::clone(&watched.work)).collect();
+        for work in lanes {
+            work.room_for_late().await;
+        }
+    }
+
+    fn mark(&self) -> Option<i64> {
+        self.state().mark
+    }
+
+    /// The gaps to ask for.
+    fn gaps(&self) -> Vec<i64> {
+        self.state().gaps.wanted(Instant::now())
+    }
+
+    /// The sweep begins: pages may be read.
+    fn begin(&self, newest: i64) {
+        let mut state = self.state();
+        let mark = overlapped(newest);
+        state.mark = Some(mark);
+        state.gaps.forget_above(mark);
+        state.lanes.values().for_each(|watched| watched.work.sweep_began());
+    }
+
+    /// The sweep is refused: pages are read without it. Whom it misses until it has its mark the re-passes find.
+    fn begin_without_mark(&self) {
+        let mut state = self.state();
+        state.paged_without_mark = true;
+        state.lanes.values().for_each(|watched| watched.work.sweep_began());
+    }
+
+    /// Who came before the mark, and after a page that was read without one, is found by passing all again.
+    fn make_up_for_no_mark(&self) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.paged_without_mark) {
+            state.lanes.values().for_each(|watched| watched.work.missed_everywhere());
+        }
+    }
+
+    fn joined(&self) -> Vec<Lane> {
+        self.state().joined.iter().copied().collect()
+    }
+
+    /// The sweep goes back to where that of the lanes' former owners stood, if that is not too far.
+    fn go_back(&self, joined: &[Lane], swept: Option<i64>) {
+        let mut state = self.state();
+        for lane in joined {
+            state.joined.remove(lane);
+        }
+        let (Some(mark), Some(swept)) = (state.mark, swept.map(overlapped)) else { return };
+        if (mark.saturating_sub(FARTHEST_BACK)..mark).contains(&swept) {
+            state.mark = Some(swept);
+            state.gaps.forget_above(swept);
+        }
+    }
+
+    /// Up to which id whoever takes one of these lanes over need not look, if that is to be noted now.
+    fn settled(&self, now: Instant) -> Option<(Vec<Lane>, i64)> {
+        let mut state = self.state();
+        let mark = state.mark?;
+        let stands = state.gaps.lowest().map_or(mark, |gap| mark.min(gap - 1));
+        let (at, stood) = *state.stood.get_or_insert((now, stands));
+        if now.saturating_duration_since(at) < HANDED_ON || !state.joined.is_empty() {
+            return None;
+        }
+        state.stood = Some((now, stands));
+        (state.noted != Some(stood)).then(|| (state.lanes.keys().copied().collect(), stood))
+    }
+
+    fn noted(&self, upto: i64) {
+        self.state().noted = Some(upto);
+    }
+
+    /// Everybody from `from` up to the last one above it was read and handed on, and who fills a gap. Where a lane came meanwhile, the mark
+    /// is further back than `from`, and stays there.
+    fn advance(&self, from: i64, above: &[i64], filled: &[Favourite]) {
+        let mut state = self.state();
+        state.gaps.filled(filled.iter().map(|favourite| favourite.id));
+        let Some(last) = above.last() else { return };
+        if state.mark == Some(from) {
+            state.mark = Some(*last);
+            state.gaps.note(from, above.iter().copied(), Instant::now());
+        }
+    }
+
+    /// Hands each favourite to the lanes in which its restaurant has an open campaign.
+    fn hand_on(&self, found: &[Favourite], open: &[(Lane, String)]) {
+        let state = self.state();
+        for (lane, Watched { work, .. }) in &state.lanes {
+            let restaurants: BTreeSet<&str> =
+                open.iter().filter(|(of, _)| of == lane).map(|(_, restaurant)| restaurant.as_str()).collect();
+            let theirs = found.iter().filter(|favourite| restaurants.contains(favourite.restaurant_id.as_str()));
+            work.offer_late(theirs.map(|favourite| (favourite.restaurant_id.clone(), favourite.client_id.clone())));
+        }
+    }
+
+    fn for_each(&self, lanes: &[Lane], tell: impl Fn(&Work)) {
+        let state = self.state();
+        lanes.iter().filter_map(|lane| state.lanes.get(lane)).for_each(|watched| tell(&watched.work));
+    }
+
+    /// Lanes that do not stand as they were entered; one that was entered anew meanwhile does.
+    fn lose(&self, asked: &[Ownership], lanes: &[Lane]) {
+        let state = self.state();
+        let still = |lane: &&Lane| state.lanes.get(lane).filter(|watched| asked.contains(&watched.own));
+        lanes.iter().filter_map(|lane| still(&lane)).for_each(|watched| watched.work.lose());
+    }
+}
+
+fn overlapped(id: i64) -> i64 {
+    id.saturating_sub(OVERLAP).max(0)
+}
+
+impl Drop for Post<'_> {
+    fn drop(&mut self) {
+        let mut state = self.lookout.state();
+        state.lanes.remove(&self.lane);
+        state.joined.remove(&self.lane);
+        // Who looks for nobody falls behind: the next lane begins anew.
+        if state.lanes.is_empty() {
+            state.mark = None;
+            state.gaps = Gaps::default();
+            (state.stood, state.noted) = (None, None);
+        }
+    }
+}
+
+/// Waits for this lane's turn, and looks out for all of them then, until something fails for good.
+pub async fn look_out<B, L: Ledger, A: Audience, C>(
+    deps: &Deps<B, L, A, C>,
+    lane: Lane,
+) -> Result<Infallible, LaneError> {
+    let _turn = deps.lookout.turn.lock().await;
+    tokio::try_join!(glances(deps, lane), sweep(deps, lane)).map(|(never, _)| never)
+}
+
+/// Whether that may pass while the lanes go on.
+fn passes(error: &LaneError) -> bool {
+    matches!(error, LaneError::Audience(AudienceError::Passing(_)) | LaneError::Ledger(LedgerError::Passing(_)))
+}
+
+/// Says so, and waits a little longer each time, up to `most`.
+async fn warn<B, L, A, C>(
+    deps: &Deps<B, L, A, C>,
+    lane: Lane,
+    failures: &mut Failures,
+    error: &LaneError,
+    most: Duration,
+) {
+    failures.judge(error);
+    deps.board.lane_warns(lane, error);
+    sleep(failures.pause().min(most)).await;
+}
+
+async fn glances<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, lane: Lane) -> Result<Infallible, LaneError> {
+    let mut failures = Failures::default();
+    loop {
+        let owned = deps.lookout.owned();
+        match deps.ledger.waiting(&owned).await.map_err(LaneError::from) {
+            Ok(waiting) => {
+                failures.clear();
+                deps.lookout.for_each(&waiting.changes, Work::call_judge);
+                deps.lookout.for_each(&waiting.repasses, Work::call_repass);
+                deps.lookout.lose(&owned, &waiting.taken);
+            }
+            Err(error) if passes(&error) => warn(deps, lane, &mut failures, &error, LONGEST_PAUSE).await,
+            Err(error) => return Err(error),
+        }
+        sleep(GLANCE).await;
+    }
+}
+
+async fn sweep<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>, lane: Lane) -> Result<Infallible, LaneError> {
+    if !deps.limits.late_subscribers {
+        deps.lookout.begin(0);
+        return pending().await;
+    }
+    let mut failures = Failures::default();
+    loop {
+        match look(deps).await {
+            // There are more: they are not to wait for the next second.
+            Ok(SWEEP_ROWS..) => failures.clear(),
+            Ok(_) => {
+                failures.clear();
+                sleep(SWEEP).await;
+            }
+            // It is for speed: the re-pass keeps the promise, and what a page needs its own reading finds.
+            Err(error) => {
+                if !passes(&error) && deps.lookout.mark().is_none() {
+                    deps.lookout.begin_without_mark();
+                }
+                warn(deps, lane, &mut failures, &error, Duration::MAX).await;
+            }
+        }
+    }
+}
+
+/// One look; how many it found. The first one only takes the mark, before any page is read: whoever is added after a page was read has a
+/// higher id. An error leaves the mark where it is.
+async fn look<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>) -> Result<usize, LaneError> {
+    let Some(from) = deps.lookout.mark() else {
+        deps.lookout.begin(deps.audience.newest().await?);
+        deps.lookout.make_up_for_no_mark();
+        // What is read again is handed on, or dropped, before it grows old.
+        return Ok(SWEEP_ROWS);
+    };
+    let joined = deps.lookout.joined();
+    if !joined.is_empty() {
+        deps.lookout.go_back(&joined, deps.ledger.swept(&joined).await?);
+        return Ok(SWEEP_ROWS);
+    }
+    let _ = timeout(WAIT_FOR_ROOM, deps.lookout.room()).await;
+    let added = deps.audience.added(from, SWEEP_ROWS).await?;
+    let mut found = added.favourites;
+    let gaps = deps.lookout.gaps();
+    let filled = if gaps.is_empty() { Vec::new() } else { deps.audience.of_ids(&gaps).await? };
+    found.extend_from_slice(&filled);
+    hand_on(deps, &found).await?;
+    deps.lookout.advance(from, &added.ids, &filled);
+    if let Some((lanes, upto)) = deps.lookout.settled(Instant::now()) {
+        if deps.ledger.note_swept(&lanes, upto).await? {
+            deps.lookout.noted(upto);
+        }
+    }
+    Ok(added.ids.len())
+}
+
+/// Hands favourites to the lanes that have a use for them.
+async fn hand_on<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, found: &[Favourite]) -> Result<(), LaneError> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    // A campaign that becomes open after this was asked reads its pages later still, and finds them there.
+    let restaurants: BTreeSet<&String> = found.iter().map(|favourite| &favourite.restaurant_id).collect();
+    let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
+    let open = deps.ledger.open_restaurants(&deps.lookout.lanes(), &restaurants).await?;
+    deps.lookout.hand_on(found, &open);
+    Ok(())
+}

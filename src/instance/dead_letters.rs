@@ -1,0 +1,281 @@
+//! The topic of dead letters, as an instance finds it. Letters go into rounds only while it takes them: whatever state it is in, drafts do
+//! not wait for letters.
+//!
+//! Kafka is asked about the topic before letters go there. What only a publication can find (a right, a policy, too few replicas) is found
+//! by one round with one letter, of one lane; its letters are set aside then, and the topic is left alone for a while.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::backoff::jitter;
+use crate::model::record::Lane;
+use crate::ports::broker::BrokerError;
+use crate::telemetry::Board;
+
+/// For how long an answer of Kafka's about the topic, or a publication in it, stands.
+const FRESH: Duration = Duration::from_secs(10);
+/// How long the topic is left alone after it refused: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long the lane that tries the topic again may take, before another one does.
+const LONGEST_TRIAL: Duration = Duration::from_secs(90);
+
+/// How many letters a round may carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    /// None: they wait.
+    Nothing,
+    /// One, to try the topic.
+    One,
+    /// As many as fit.
+    Many,
+}
+
+/// How it stands with the topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Standing {
+    /// Nobody looked.
+    Unknown,
+    /// It was well then.
+    Takes(Instant),
+    /// It is there again; this lane tries it.
+    OnTrial { by: Lane, since: Instant, pause: Duration },
+    /// It is left alone until then.
+    Refuses { until: Instant, pause: Duration },
+}
+
+/// The topic of dead letters. One for all lanes of an instance.
+#[derive(Debug)]
+pub struct Outlet {
+    standing: watch::Sender<Standing>,
+    /// One lane asks Kafka, the others learn of the answer.
+    asking: Mutex<()>,
+    board: Arc<Board>,
+}
+
+impl Outlet {
+    /// Nothing is known of the topic yet.
+    pub fn new(board: Arc<Board>) -> Self {
+        Self { standing: watch::Sender::new(Standing::Unknown), asking: Mutex::default(), board }
+    }
+
+    /// What a round of this lane may carry at this moment.
+    pub fn carries(&self, lane: Lane) -> Carries {
+        match *self.standing.borrow() {
+            Standing::Takes(at) if at.elapsed() < FRESH => Carries::Many,
+            Standing::OnTrial { by, .. } if by == lane => Carries::One,
+            _ => Carries::Nothing,
+        }
+    }
+
+    /// Waits until a round of this lane may carry letters. `look` asks Kafka whether the topic is there.
+    pub async fn opens<F: Future<Output = Result<(), BrokerError>>>(&self, lane: Lane, look: impl Fn() -> F) {
+        let mut news = self.standing.subscribe();
+        while self.carries(lane) == Carries::Nothing {
+            let until = match *news.borrow_and_update() {
+                Standing::Unknown | Standing::Takes(_) => None,
+                Standing::OnTrial { since, .. } => Some(since + LONGEST_TRIAL),
+                Standing::Refuses { until, .. } => Some(until),
+            };
+            match until.filter(|until| *until > Instant::now()) {
+                None => self.ask(lane, look()).await,
+                Some(until) => tokio::select! {
+                    _ = news.changed() => {}
+                    () = sleep_until(until) => {}
+                },
+            }
+        }
+    }
+
+    /// Whether a round that is recorded with letters may be published with them. Where that is not known, `look` asks Kafka.
+    pub async fn is_open<F: Future<Output = Result<(), BrokerError>>>(
+        &self,
+        lane: Lane,
+        look: impl FnOnce() -> F,
+    ) -> bool {
+        if matches!(*self.standing.borrow(), Standing::Unknown | Standing::Takes(_)) && !self.is_fresh() {
+            self.ask(lane, look()).await;
+        }
+        self.is_fresh()
+    }
+
+    fn is_fresh(&self) -> bool {
+        matches!(*self.standing.borrow(), Standing::Takes(at) if at.elapsed() < FRESH)
+    }
+
+    async fn ask(&self, lane: Lane, look: impl Future<Output = Result<(), BrokerError>>) {
+        let before = self.standing.borrow().clone();
+        let _asking = self.asking.lock().await;
+        if *self.standing.borrow() != before {
+            return;
+        }
+        match (look.await, before) {
+            (Ok(()), Standing::Unknown | Standing::Takes(_)) => self.took(),
+            (Ok(()), Standing::OnTrial { pause, .. } | Standing::Refuses { pause, .. }) => {
+                self.standing.send_replace(Standing::OnTrial { by: lane, since: Instant::now(), pause });
+            }
+            (Err(error), _) => self.refused(&error),
+        }
+    }
+
+    /// Held while a lane runs: when it is dropped, another lane may try the topic at once.
+    pub fn trier(&self, lane: Lane) -> Trier<'_> {
+        Trier { outlet: self, lane }
+    }
+
+    /// The topic took letters, or Kafka says that it is there.
+    pub fn took(&self) {
+        self.standing.send_replace(Standing::Takes(Instant::now()));
+        self.board.dead_letter_topic(None);
+    }
+
+    /// The topic did not take a letter: it is left alone for a while, longer each time.
+    pub fn refused(&self, error: &BrokerError) {
+        // What was wrong with the letter is known now, and is done otherwise the next time.
+        let learned = matches!(error, BrokerError::DeadLetters { learned: true, .. });
+        self.standing.send_modify(|standing| {
+            let pause = match standing {
+                _ if learned => Duration::ZERO,
+                Standing::Unknown | Standing::Takes(_) => FIRST_PAUSE,
+                Standing::OnTrial { pause, .. } => (*pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
+                // Another lane met the same.
+                Standing::Refuses { until, pause } if *until > Instant::now() => *pause,
+                Standing::Refuses { pause, .. } => (*pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
+            };
+            *standing = Standing::Refuses { until: Instant::now() + pause.mul_f64(jitter()), pause };
+        });
+        if !learned {
+            self.board.dead_letter_topic(Some(error));
+        }
+    }
+}
+
+/// A lane that may try the topic.
+#[derive(Debug)]
+pub struct Trier<'a> {
+    outlet: &'a Outlet,
+    lane: Lane,
+}
+
+impl Drop for Trier<'_> {
+    fn drop(&mut self) {
+        self.outlet.standing.send_if_modified(|standing| match *standing {
+            Standing::OnTrial { by, pause, .. } if by == self.lane => {
+                *standing = Standing::Refuses { until: Instant::now(), pause };
+                true
+            }
+            _ => false,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// Kafka, as far as it tells of the topic of dead letters.
+    #[derive(Default)]
+    struct Topic {
+        is_there: AtomicBool,
+        asked: AtomicU32,
+    }
+
+    impl Topic {
+        fn is_there(&self) {
+            self.is_there.store(true, Ordering::Relaxed);
+        }
+
+        async fn look(&self) -> Result<(), BrokerError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            match self.is_there.load(Ordering::Relaxed) {
+                true => Ok(()),
+                false => Err(BrokerError::Refused("unknown topic".to_owned())),
+            }
+        }
+    }
+
+    fn outlet() -> (Outlet, Topic, Arc<Board>) {
+        let board = Arc::new(Board::default());
+        (Outlet::new(Arc::clone(&board)), Topic::default(), board)
+    }
+
+    fn refusal() -> BrokerError {
+        BrokerError::DeadLetters { reason: "not enough replicas".to_owned(), learned: false }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missing_topic_is_asked_for_at_growing_intervals_and_shown_until_it_is_there() {
+        let (outlet, topic, board) = outlet();
+        let waits = tokio::time::timeout(Duration::from_secs(600), outlet.opens(0, || topic.look())).await;
+        assert!(waits.is_err());
+        let asked = topic.asked.load(Ordering::Relaxed);
+        assert!((20..60).contains(&asked), "asked {asked} times in ten minutes");
+        assert_eq!(board.readiness().warnings.len(), 1);
+        topic.is_there();
+        outlet.opens(0, || topic.look()).await;
+        assert_eq!(outlet.carries(0), Carries::One, "it is tried with one letter");
+        outlet.took();
+        assert_eq!((outlet.carries(0), outlet.carries(1)), (Carries::Many, Carries::Many));
+        assert!(board.readiness().warnings.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_lane_alone_tries_a_topic_that_refused_and_another_one_does_if_that_lane_is_gone() {
+        let (outlet, topic, _) = outlet();
+        topic.is_there();
+        outlet.opens(0, || topic.look()).await;
+        outlet.refused(&refusal());
+        outlet.refused(&refusal());
+        outlet.opens(1, || topic.look()).await;
+        assert_eq!((outlet.carries(1), outlet.carries(2)), (Carries::One, Carries::Nothing));
+        assert!(outlet.opens(2, || topic.look()).now_or_never().is_none());
+        outlet.opens(2, || topic.look()).await;
+        assert_eq!((outlet.carries(1), outlet.carries(2)), (Carries::Nothing, Carries::One));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_lane_tries_the_topic_at_once_when_the_one_that_did_ends() {
+        let (outlet, topic, _) = outlet();
+        topic.is_there();
+        outlet.refused(&refusal());
+        let trier = outlet.trier(1);
+        outlet.opens(1, || topic.look()).await;
+        assert!(outlet.opens(2, || topic.look()).now_or_never().is_none());
+        let began = Instant::now();
+        drop(trier);
+        outlet.opens(2, || topic.look()).await;
+        assert_eq!((outlet.carries(2), began.elapsed()), (Carries::One, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_with_letters_is_not_published_with_them_while_the_topic_refuses() {
+        let (outlet, topic, _) = outlet();
+        assert!(!outlet.is_open(0, || topic.look()).await, "it is missing");
+        let (outlet, ..) = self::outlet();
+        topic.is_there();
+        assert!(outlet.is_open(0, || topic.look()).await);
+        outlet.refused(&refusal());
+        assert!(!outlet.is_open(0, || topic.look()).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_letter_that_is_sent_otherwise_the_next_time_is_tried_at_once() {
+        let (outlet, topic, board) = outlet();
+        topic.is_there();
+        outlet.opens(0, || topic.look()).await;
+        let refused = Instant::now();
+        outlet.refused(&BrokerError::DeadLetters { reason: "too large".to_owned(), learned: true });
+        assert_eq!(outlet.carries(0), Carries::Nothing);
+        outlet.opens(0, || topic.look()).await;
+        assert_eq!((outlet.carries(0), refused.elapsed()), (Carries::One, Duration::ZERO));
+        assert!(board.readiness().warnings.is_empty());
+    }
+}

@@ -1,0 +1,218 @@
+//! How large a round may be. It is bounded in bytes and in time, whatever `fanout.round_rows` says:
+//!
+//! - while campaigns share: a reader of the drafts' topic sees nothing of a small campaign before the transactions that began earlier in its
+//!   partitions have ended, whichever lane they are of. So nobody's round may take long while others come;
+//! - always: a round is one Kafka transaction, which the broker ends after a minute. On a slow link it must not hold more than gets through.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::lane::round::plan::Room;
+use crate::ports::broker::transaction_time;
+
+/// How long a round may take while other campaigns wait, or come.
+const SHARED_ROUND: Duration = Duration::from_millis(100);
+/// For how long after a campaign was received others are expected.
+pub const OTHERS_COME: Duration = Duration::from_secs(2);
+
+/// Most bytes of a round, as messages and rows: with usual drafts more than the twenty thousand that are the default of `fanout.round_rows`.
+pub const ROUND_BYTES: usize = 24 << 20;
+/// Bytes of the smallest round that is shared, where the link carries them: two thousand usual drafts.
+const LEAST_SHARED: usize = 2 << 20;
+/// Bytes of the smallest round that a slow link makes: more than any draft has, and enough not to spend its time on round trips alone.
+const LEAST_PUBLISHED: usize = 256 << 10;
+/// A round of less for each of its campaigns measures what a campaign costs, not the pace.
+const LEAST_OF_A_CAMPAIGN: usize = 100 << 10;
+/// From this long on a publication is believed at once, and not taken for a hiccup.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// How many bytes of drafts a lane gets through in a second.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Read, copied and recorded.
+    recorded: f64,
+    /// Published.
+    published: f64,
+    /// What a publication takes though it holds next to nothing, in seconds.
+    least: f64,
+}
+
+/// How long the publication of any round may take: well below the time that its transaction has.
+fn longest_publication() -> f64 {
+    transaction_time().as_secs_f64() / 6.0
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { recorded: 50e6, published: 100e6, least: 0.01 }
+    }
+}
+
+impl Pace {
+    /// The pace of which a lane's former owners left so many bytes a round, where they met a slow link.
+    pub fn left(round_bytes: Option<i64>) -> Self {
+        let published = round_bytes.map(|bytes| bytes as f64 / longest_publication());
+        Self { published: published.unwrap_or(Self::default().published), ..Self::default() }
+    }
+
+    /// The pace after a round of so many bytes, of so many campaigns, was recorded.
+    pub fn after_recorded(self, bytes: usize, campaigns: usize, took: Duration) -> Self {
+        // A round with room left measures the round trips, and one of small campaigns what each of them costs: neither is the pace.
+        if bytes < self.shared_bytes() / 10 * 8 || bytes < campaigns * LEAST_OF_A_CAMPAIGN {
+            return self;
+        }
+        let measured = bytes as f64 / took.as_secs_f64().max(0.001);
+        Self { recorded: 0.7 * self.recorded + 0.3 * measured, ..self }
+    }
+
+    /// The pace after a round of so many bytes was published. What it takes to publish anything at all is none of it.
+    pub fn after_published(self, bytes: usize, took: Duration) -> Self {
+        let seconds = took.as_secs_f64();
+        let least = (self.least * 1.05).min(seconds).max(0.001);
+        let measured = bytes as f64 / (seconds - least).max(0.001);
+        let published = if took >= SLOW && measured < self.published {
+            measured
+        } else if bytes < LEAST_PUBLISHED / 2 {
+            self.published
+        } else {
+            0.7 * self.published + 0.3 * measured.min(10.0 * self.published)
+        };
+        Self { published, least, ..self }
+    }
+
+    /// The pace after a round of so many bytes was not delivered in the time that a transaction has.
+    pub fn after_undelivered(self, bytes: usize, within: Duration) -> Self {
+        let published = (bytes as f64 / within.as_secs_f64().max(0.001)).min(self.published);
+        Self { published, ..self }
+    }
+
+    /// Most bytes of a round that is shared. Below some size it would spend its time on round trips alone.
+    pub fn shared_bytes(self) -> usize {
+        let seconds = SHARED_ROUND.as_secs_f64();
+        let recorded = ((self.recorded * seconds) as usize).max(LEAST_SHARED);
+        let published = ((self.published * seconds) as usize).max(LEAST_PUBLISHED);
+        recorded.min(published).min(ROUND_BYTES)
+    }
+
+    /// Most bytes of a round of a campaign that is alone.
+    pub fn most_bytes(self) -> usize {
+        ((self.published * longest_publication()) as usize).clamp(LEAST_PUBLISHED, ROUND_BYTES)
+    }
+
+    /// What the next owner of the lane is to know: the most bytes of a round, where the link is slow.
+    pub fn to_be_left(self) -> Option<i64> {
+        let most = self.most_bytes();
+        (most < ROUND_BYTES).then_some(most as i64)
+    }
+
+    /// What the next round may hold, of this many rows at most.
+    pub fn room(self, rows: usize, is_shared: bool) -> Room {
+        Room { rows, bytes: if is_shared { self.shared_bytes().min(self.most_bytes()) } else { self.most_bytes() } }
+    }
+}
+
+/// Whether a round of so many bytes can be made smaller at all.
+pub fn can_be_smaller(bytes: usize) -> bool {
+    bytes > LEAST_PUBLISHED
+}
+
+/// The campaigns that came last, in whichever lane of the instance.
+#[derive(Debug, Default)]
+pub struct Arrivals {
+    /// Two: of one campaign and any other, one is among them.
+    last: Mutex<[Option<(String, Instant)>; 2]>,
+}
+
+impl Arrivals {
+    /// A campaign may be told from now on.
+    pub fn note(&self, adv_campaign_id: &str) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last[0].as_ref().is_none_or(|(id, _)| id != adv_campaign_id) {
+            last.swap(0, 1);
+        }
+        last[0] = Some((adv_campaign_id.to_owned(), Instant::now()));
+    }
+
+    /// Whether another campaign than this one came a short while ago.
+    pub fn another_than(&self, adv_campaign_id: &str) -> bool {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.iter().flatten().any(|(id, at)| id != adv_campaign_id && at.elapsed() < OTHERS_COME)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_campaign_has_company_for_a_while_after_another_one_came() {
+        let arrivals = Arrivals::default();
+        arrivals.note("giant");
+        arrivals.note("giant");
+        assert!(!arrivals.another_than("giant"), "it came twice");
+        arrivals.note("small");
+        arrivals.note("giant");
+        assert!(arrivals.another_than("giant") && arrivals.another_than("small"));
+        tokio::time::advance(OTHERS_COME).await;
+        assert!(!arrivals.another_than("giant"));
+    }
+
+    #[test]
+    fn a_shared_round_follows_the_pace_of_large_rounds() {
+        let pace = Pace::default();
+        assert_eq!(pace.shared_bytes(), 5_000_000);
+        assert_eq!(pace.after_recorded(10_000, 1, Duration::from_secs(1)).shared_bytes(), 5_000_000, "round trips");
+        let small = pace.after_recorded(5_000_000, 500, Duration::from_secs(1));
+        assert_eq!(small.shared_bytes(), 5_000_000, "small campaigns");
+        let slow = (0..20).fold(pace, |pace, _| pace.after_recorded(5_000_000, 2, Duration::from_secs(5)));
+        assert_eq!(slow.shared_bytes(), LEAST_SHARED);
+        let again =
+            (0..20).fold(slow, |pace, _| pace.after_recorded(pace.shared_bytes(), 2, Duration::from_millis(40)));
+        assert!(again.shared_bytes() > 4_000_000, "a slow hour is forgotten: {again:?}");
+    }
+
+    /// What a publication takes on a link of so many bytes a second, beside what any takes.
+    fn over(bytes: usize, link: f64, any: f64) -> Duration {
+        Duration::from_secs_f64(any + bytes as f64 / link)
+    }
+
+    #[test]
+    fn a_slow_link_makes_rounds_that_it_carries_within_ten_seconds_and_a_faster_one_larger_ones_again() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.most_bytes(), ROUND_BYTES);
+        assert_eq!(pace.to_be_left(), None);
+        pace = pace.after_published(ROUND_BYTES, over(ROUND_BYTES, 500e3, 0.02));
+        let most = pace.most_bytes();
+        assert!(over(most, 500e3, 0.02) < Duration::from_secs(11) && most > 4_000_000, "{pace:?}");
+        assert_eq!(Pace::left(pace.to_be_left()).most_bytes(), most);
+        assert!(over(pace.room(20_000, true).bytes, 500e3, 0.02) < Duration::from_secs(1), "while others wait");
+        for _ in 0..20 {
+            pace = pace.after_published(pace.most_bytes(), over(pace.most_bytes(), 50e6, 0.02));
+        }
+        assert_eq!((pace.most_bytes(), pace.to_be_left()), (ROUND_BYTES, None));
+    }
+
+    #[test]
+    fn a_broker_that_answers_late_is_no_slow_link() {
+        let late = |pace: Pace, bytes: usize| pace.after_published(bytes, over(bytes, 100e6, 0.3));
+        let mut pace = Pace::default();
+        for _ in 0..200 {
+            pace = late(pace, pace.shared_bytes());
+        }
+        assert!(pace.shared_bytes() >= LEAST_SHARED, "{pace:?}");
+    }
+
+    #[test]
+    fn what_was_not_delivered_in_time_is_planned_smaller_until_it_cannot_be() {
+        let mut pace = Pace::default();
+        let (mut bytes, mut times) = (ROUND_BYTES, 0);
+        while can_be_smaller(bytes) {
+            pace = pace.after_undelivered(bytes, Duration::from_secs(60));
+            assert!(pace.most_bytes() <= bytes / 5 || pace.most_bytes() == LEAST_PUBLISHED);
+            (bytes, times) = (pace.most_bytes(), times + 1);
+        }
+        assert!(times <= 4, "{times}");
+    }
+}

@@ -1,0 +1,50 @@
+//! What every lane of an instance shares.
+
+use std::sync::Arc;
+
+use crate::instance::change_feed::Lookout;
+use crate::instance::dead_letters::Outlet;
+use crate::instance::memory_budget::Memory;
+use crate::instance::pause::Brake;
+use crate::instance::rate_limiter::Rate;
+use crate::instance::round_sizing::Arrivals;
+use crate::telemetry::Board;
+
+/// What every lane of an instance shares: the outside world behind its traits, and the limits.
+pub struct Deps<B, L, A, C> {
+    /// Kafka.
+    pub broker: B,
+    /// The ledger.
+    pub ledger: L,
+    /// The subscribers.
+    pub audience: A,
+    /// The time by which windows are judged.
+    pub clock: C,
+    /// Names and limits.
+    pub limits: Limits,
+    /// Memory for drafts in flight, all lanes together.
+    pub memory: Arc<Memory>,
+    /// The configured pace.
+    pub rate: Rate,
+    /// Whether an operator paused all sending.
+    pub brake: Brake,
+    /// What is looked for on behalf of all lanes.
+    pub lookout: Lookout,
+    /// Which campaigns came last.
+    pub arrivals: Arrivals,
+    /// The topic of dead letters.
+    pub outlet: Outlet,
+    /// What the operator sees.
+    pub board: Arc<Board>,
+}
+
+/// Names and limits of an instance.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The group, part of each draft's source.
+    pub group_id: String,
+    /// Most drafts in one round.
+    pub round_rows: usize,
+    /// Whether those are told who subscribe while a campaign runs.
+    pub late_subscribers: bool,
+}

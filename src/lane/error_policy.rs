@@ -1,0 +1,237 @@
+//! What follows from an error: the one place that maps each kind to what the lane does next and what the operator is told.
+
+use std::time::Duration;
+
+use crate::backoff::jitter;
+use crate::lane::error::LaneError;
+use crate::model::halt::{ADOPT, Halt};
+use crate::model::late::ToldAndRows;
+use crate::model::mark::Committed;
+use crate::model::reconcile::{Contradiction, LedgerSide};
+use crate::model::record::Lane;
+use crate::ports::audience::AudienceError;
+use crate::ports::broker::BrokerError;
+use crate::ports::ledger::LedgerError;
+
+/// What a lane does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Enter again, after a pause.
+    EnterAgain,
+    /// Stand still until it is resolved.
+    Halt(Halt),
+    /// Leave it to its new owner.
+    Leave,
+}
+
+/// How often a step must fail in a row with an error that the server calls permanent before the lane halts.
+const PERMANENT_FAILURES: u32 = 3;
+/// How often in a row a round may not get through before it is withdrawn and planned smaller.
+const UNDELIVERED: u32 = 2;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The failures of a lane since its last success.
+#[derive(Debug, Default)]
+pub struct Failures {
+    in_a_row: u32,
+    permanent_in_a_row: u32,
+    undelivered: Option<Undelivered>,
+}
+
+/// A round that did not get through in the time that a transaction has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Undelivered {
+    seq: i64,
+    times: u32,
+    /// What its drafts take, in bytes.
+    pub bytes: usize,
+    /// How long it was tried.
+    pub seconds: u64,
+}
+
+impl Failures {
+    /// A round was published: what failed before is history.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Decides what follows from an error.
+    pub fn judge(&mut self, error: &LaneError) -> Next {
+        self.in_a_row += 1;
+        if let LaneError::Broker(BrokerError::Undelivered { seq, bytes, seconds, .. }) = *error {
+            let before = self.undelivered.filter(|before| before.seq == seq).map_or(0, |before| before.times);
+            self.undelivered = Some(Undelivered { seq, times: before + 1, bytes, seconds });
+        }
+        match error {
+            LaneError::NotAssigned => Next::Leave,
+            LaneError::Halt(halt) => Next::Halt(halt.clone()),
+            // A halt is recorded by whoever owns the lane: what fails before it is owned is tried again.
+            error => {
+                self.permanent_in_a_row = if permanent(error).is_some() { self.permanent_in_a_row + 1 } else { 0 };
+                Next::EnterAgain
+            }
+        }
+    }
+
+    /// Whether this round did not get through so often that it is to be planned smaller.
+    pub fn undeliverable(&self, seq: i64) -> Option<Undelivered> {
+        self.undelivered.filter(|round| round.seq == seq && round.times >= UNDELIVERED)
+    }
+
+    /// The halt that this error will be, if it is judged next.
+    pub fn would_halt(&self, lane: Lane, error: &LaneError) -> Option<Halt> {
+        permanent(error)
+            .filter(|failure| self.permanent_in_a_row + 1 >= failure.times)
+            .map(|failure| failure.halt(lane))
+    }
+
+    /// How long to wait before entering again: from 0.1 s to 5 s, doubled with each failure, with jitter of a half.
+    pub fn pause(&self) -> Duration {
+        let doubled = FIRST_PAUSE.saturating_mul(1 << self.in_a_row.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
+        doubled.mul_f64(jitter())
+    }
+}
+
+/// An error that trying again does not mend.
+struct Permanent<'a> {
+    name: &'static str,
+    found: &'a str,
+    /// What to do first.
+    before: &'a str,
+    /// The failure in a row with which the lane halts.
+    times: u32,
+    /// What else resolves it: what it does, and the command, or the flag of `lane resolve`.
+    or_else: Option<(&'static str, String)>,
+}
+
+impl Permanent<'_> {
+    fn halt(&self, lane: Lane) -> Halt {
+        let choice = self.or_else.as_ref().map_or_else(String::new, |(does, command)| {
+            let command = command
+                .strip_prefix("--")
+                .map_or_else(|| command.clone(), |flag| format!("dinnerbell lane resolve {lane} --{flag}"));
+            format!("either {does}: {command}; or ")
+        });
+        Halt {
+            name: self.name.to_owned(),
+            found: self.found.to_owned(),
+            remedy: format!("{choice}{}, then: dinnerbell lane resolve {lane} --retry", self.before),
+        }
+    }
+}
+
+fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
+    let mut or_else = None;
+    let (name, found, before, times) = match error {
+        LaneError::Ledger(LedgerError::Damaged(found)) => {
+            or_else = Some(("let the round become what its rows are now", "--accept-rows".to_owned()));
+            ("round-damaged", found, "restore the rows that were changed or removed", 1)
+        }
+        LaneError::Ledger(LedgerError::AnotherTable(found)) => {
+            or_else = Some(("let the ledger take this table", ADOPT.to_owned()));
+            ("feedback-table-replaced", found, "put the known table back under its name", 1)
+        }
+        LaneError::Ledger(LedgerError::Duplicate(row)) => {
+            ("duplicate-row", row, "find out who else writes to the feedback table", PERMANENT_FAILURES)
+        }
+        LaneError::Ledger(LedgerError::Refused(refusal)) => {
+            let before = refusal.remedy.as_deref().unwrap_or("mend what the feedback database refuses");
+            ("feedback-refused", &refusal.found, before, PERMANENT_FAILURES)
+        }
+        LaneError::Broker(BrokerError::Refused(text)) => {
+            ("kafka-refused", text, "mend what Kafka refuses", PERMANENT_FAILURES)
+        }
+        LaneError::Audience(AudienceError::Refused(text)) => {
+            ("subscribers-refused", text, "mend what the subscribers database refuses", PERMANENT_FAILURES)
+        }
+        LaneError::NotAssigned
+        | LaneError::Halt(_)
+        | LaneError::Ledger(
+            LedgerError::NotMine(_) | LedgerError::Passing(_) | LedgerError::Held { .. } | LedgerError::OnHold,
+        )
+        | LaneError::Broker(
+            BrokerError::Passing(_)
+            | BrokerError::Fenced
+            | BrokerError::DeadLetters { .. }
+            | BrokerError::Undelivered { .. }
+            | BrokerError::Overdue { .. }
+            | BrokerError::Overrun { .. },
+        )
+        | LaneError::Audience(AudienceError::Passing(_))
+        | LaneError::ClockUnread
+        | LaneError::NotOpen { .. }
+        | LaneError::Paused { .. }
+        | LaneError::ProducerUsedUp
+        | LaneError::TakenOver => return None,
+    };
+    Some(Permanent { name, found, before, times, or_else })
+}
+
+/// The halt that a contradiction between the two sides is.
+pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &LedgerSide, theirs: &Committed) -> Halt {
+    let (name, what) = match kind {
+        Contradiction::MarkMissing => (
+            "mark-missing",
+            "kafka holds no mark for the lane, and the ledger does not know whether its last round was published",
+        ),
+        Contradiction::KafkaAhead => {
+            ("kafka-ahead", "kafka holds a later round than the ledger: the database lost commits")
+        }
+        Contradiction::KafkaBehind => {
+            ("kafka-behind", "kafka's mark is behind what the ledger knows to be published: kafka lost commits")
+        }
+        Contradiction::OtherContent => ("other-content", "kafka holds the same round with other content"),
+        Contradiction::OtherLedger => {
+            ("other-ledger", "kafka's mark is of another ledger: another database, or a second group of the same name")
+        }
+        Contradiction::Foreign => ("foreign-offset", "the group's offset of this lane was committed by something else"),
+    };
+    // Two services that share a group would contradict each other again.
+    let first = match kind {
+        Contradiction::OtherLedger | Contradiction::Foreign => {
+            "make sure that nothing but this service and this database uses the group, then "
+        }
+        _ => "",
+    };
+    let mut halt = Halt {
+        name: name.to_owned(),
+        found: format!("{what}; ledger: {ours}; kafka: {theirs}"),
+        remedy: format!(
+            "{first}mend the ledger by what the output topic holds: dinnerbell lane resolve {lane} --from-kafka"
+        ),
+    };
+    if halt.is_loss() {
+        // Seldom of one lane alone; and nothing is sent before all are put back.
+        halt.remedy = format!(
+            "{first}mend the ledger by what the output topic holds: dinnerbell lane resolve --all --from-kafka"
+        );
+    }
+    halt
+}
+
+/// The halt of a lane that would tell clients again because their rows were removed.
+pub fn rows_removed(lane: Lane, id: &str, counted: ToldAndRows) -> Halt {
+    let ToldAndRows { told, rows } = counted;
+    Halt {
+        name: "rows-removed".to_owned(),
+        found: format!(
+            "campaign {id} has told {told} clients, and {rows} of their rows are in the feedback table: without a row, each would be told again"
+        ),
+        remedy: format!(
+            "either let them be told again: dinnerbell lane resolve {lane} --tell-again; or put the rows back, from a backup or from their \
+             messages (dinnerbell lane resolve {lane} --from-kafka does the latter, and is enough), then: dinnerbell lane resolve {lane} --retry"
+        ),
+    }
+}
+
+/// The halt of a lane whose topic is not the one that the ledger knows.
+pub fn topic_changed(lane: Lane, name: &str, found: String) -> Halt {
+    Halt {
+        name: name.to_owned(),
+        found,
+        remedy: format!(
+            "decide where the lane goes on (earliest, latest or an offset): dinnerbell lane resolve {lane} --restart-at earliest"
+        ),
+    }
+}

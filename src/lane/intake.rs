@@ -1,0 +1,139 @@
+//! What arrived is recorded and the input position moves, in one small ledger transaction that never waits for a round.
+//!
+//! What a record becomes is decided here, purely, from what is known of its campaign:
+//!
+//! | known of the campaign | arrived | verdict |
+//! | --- | --- | --- |
+//! | cancelled | anything | ignored as older |
+//! | the same eight fields | campaign | duplicate |
+//! | another restaurant, not older | campaign | dead letter |
+//! | older `datetime_created` | campaign | update |
+//! | the same `datetime_created`, other content | campaign | dead letter |
+//! | newer `datetime_created` | campaign | older update, ignored |
+//! | any state | tombstone | cancellation |
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::fail_point::fail_point;
+use crate::lane::backlog::Work;
+use crate::lane::context::Deps;
+use crate::lane::error::LaneError;
+use crate::model::input::{decode, incomplete};
+use crate::model::intake::{IntakeBatch, Taken};
+use crate::model::ownership::Ownership;
+use crate::model::record::Arrived;
+use crate::ports::broker::Input;
+use crate::ports::ledger::{Ledger, LedgerError};
+
+/// Most records of one intake.
+const MOST_RECORDS: usize = 500;
+/// Where the number begins, and what it does not fall below: fewer would not make a transaction shorter that waits for the network.
+const LEAST_RECORDS: usize = 50;
+/// How long an intake may take: rounds wait for it before they are recorded.
+const LONG_INTAKE: Duration = Duration::from_millis(500);
+
+/// How many records the next intake takes: an intake that took long is followed by a smaller one. It begins small, so that a lane that could
+/// not record a large one in time does not try the same again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct BatchSize(usize);
+
+impl BatchSize {
+    fn first() -> Self {
+        Self(LEAST_RECORDS)
+    }
+
+    fn after(self, took: Duration) -> Self {
+        let Self(records) = self;
+        Self(if took > LONG_INTAKE { records / 2 } else { records * 2 }.clamp(LEAST_RECORDS, MOST_RECORDS))
+    }
+}
+
+/// Takes in what arrives in a lane, until something fails.
+pub async fn take_in<B, L: Ledger, A, C, I: Input>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    mut input: I,
+    mut position: i64,
+    work: &Work,
+) -> Result<std::convert::Infallible, LaneError> {
+    let mut size = BatchSize::first();
+    loop {
+        let arrived = input.next(size.0).await?;
+        let batch = batch(position, arrived);
+        if batch.to == position {
+            continue;
+        }
+        position = batch.to;
+        let batch = Arc::new(batch);
+        let (taken, took) = record(deps, own, &batch, work).await?;
+        fail_point("intake.recorded");
+        size = size.after(took);
+        deps.board.took_in(own.lane, &taken, &batch, took);
+        taken.started.iter().for_each(|started| deps.arrivals.note(started.id()));
+        work.add(taken);
+        deps.board.waiting_letters(own.lane, work.waiting_letters());
+    }
+}
+
+/// Records a batch, as soon as the ledger is known to have lost nothing: what arrives could be known to a lane that is to be put back. Returns
+/// what came of it, and how long it took. While it waits for that it holds nothing: an operator's cancel is judged meanwhile.
+async fn record<B, L: Ledger, A, C>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    batch: &Arc<IntakeBatch>,
+    work: &Work,
+) -> Result<(Taken, Duration), LedgerError> {
+    let bytes: usize = batch.arrivals.iter().map(|(record, _)| record.size()).sum();
+    loop {
+        deps.brake.not_held().await;
+        // Memory last: whoever has it waits for no round.
+        let changes = work.changes().await;
+        let memory = deps.memory.for_intake(bytes).await;
+        let began = Instant::now();
+        match deps.ledger.intake(own, Arc::clone(batch)).await {
+            Err(LedgerError::OnHold) => {
+                drop((memory, changes));
+                // The last look is older than the hold.
+                deps.brake.looked().await;
+            }
+            taken => return Ok((taken?, began.elapsed())),
+        }
+    }
+}
+
+/// Decodes what arrived; records below the position are ones that were taken in before.
+fn batch(from: i64, arrived: Vec<Arrived>) -> IntakeBatch {
+    let mut batch = IntakeBatch { from, to: from, arrivals: Vec::with_capacity(arrived.len()) };
+    for arrived in arrived {
+        match arrived {
+            Arrived::Record(record) if record.offset >= batch.to => {
+                batch.to = record.offset + 1;
+                let arrival = match &record.left_out {
+                    None => decode(record.key.as_deref(), record.value.as_deref()),
+                    Some(left_out) => incomplete(left_out),
+                };
+                batch.arrivals.push((record, arrival));
+            }
+            Arrived::Record(_) => {}
+            Arrived::End(offset) => batch.to = batch.to.max(offset),
+        }
+    }
+    batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_intake_that_takes_long_is_followed_by_smaller_ones_until_one_does_not() {
+        let (short, long) = (Duration::from_millis(100), Duration::from_secs(2));
+        let grown = (0..5).fold(BatchSize::first(), |size, _| size.after(short));
+        assert_eq!(grown, BatchSize(MOST_RECORDS));
+        assert_eq!(grown.after(long), BatchSize(MOST_RECORDS / 2));
+        assert_eq!(grown.after(long).after(short), grown);
+        let shrunk = (0..9).fold(grown, |size, _| size.after(long));
+        assert_eq!(shrunk, BatchSize(LEAST_RECORDS), "a slow network is no reason to take in less and less");
+    }
+}

@@ -1,0 +1,216 @@
+//! Whoever favours a restaurant while its campaign runs is told too.
+//!
+//! Two watchers bring candidates to the planner, which judges them in the next round: the sweep, for speed (favourites that were added, by
+//! their ids; [`crate::instance::change_feed`]), and the re-pass, which keeps the promise (ids commit long out of order, rows are changed to another restaurant, replicas
+//! fail over: each open campaign's audience is read again up to its cursor). Only the round decides who is late, against the cursor as it plans it.
+//!
+//! Passes go on in turns ([`super::rescan`]): in each, a page of the campaign that ends first, and the first pages of those that had none. So newcomers
+//! of a small campaign wait for no giant, and what ends soon for nothing that ends later. What fails is that pass's own: it is tried again later.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::pending;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::lane::backlog::Work;
+use crate::lane::context::Deps;
+use crate::lane::error::LaneError;
+use crate::lane::error_policy;
+use crate::lane::rescan::{Pass, Passes, Turn};
+use crate::lane::round::pages;
+use crate::model::clients::Stretch;
+use crate::model::late::ToldAndRows;
+use crate::model::ownership::Ownership;
+use crate::model::page::{Page, Wanted};
+use crate::ports::audience::{Audience, AudienceError};
+use crate::ports::clock::Clock;
+use crate::ports::ledger::{Ledger, LedgerError};
+
+/// How long a re-pass waits for a ledger that cannot be asked, and at most before it looks again.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// A re-pass rests this many times as long as it works.
+const REST: u32 = 20;
+/// A campaign of which many have no row is not counted again before.
+const COUNT_AGAIN: Duration = Duration::from_secs(10);
+/// Open campaigns that are taken up at once: their contents are read with them.
+const AT_ONCE: usize = 50;
+
+/// Passes the audiences of open campaigns again, until the lane is lost or its ledger refuses.
+pub async fn repass<B, L: Ledger, A: Audience, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    work: &Work,
+) -> Result<Infallible, LaneError> {
+    if !deps.limits.late_subscribers {
+        return pending().await;
+    }
+    work.sweep_has_begun().await;
+    let mut repass = Repass { deps, own, work, passes: Passes::default(), due: true, looked: BTreeMap::new() };
+    // What the owner before did not finish is not known.
+    repass.passes.all_again();
+    loop {
+        match repass.turn().await {
+            Ok(()) => {}
+            Err(error @ LaneError::Ledger(LedgerError::Passing(_))) => {
+                deps.board.lane_warns(own.lane, &error);
+                sleep(TRY_AGAIN).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+struct Repass<'a, B, L, A, C> {
+    deps: &'a Deps<B, L, A, C>,
+    own: Ownership,
+    work: &'a Work,
+    passes: Passes,
+    /// Whether more may be due than was taken up.
+    due: bool,
+    /// Campaigns whose rows were counted a short while ago, and when.
+    looked: BTreeMap<String, Instant>,
+}
+
+impl<B, L: Ledger, A: Audience, C: Clock> Repass<'_, B, L, A, C> {
+    /// Takes up what is to be passed, and reads a page of some; waits where there is nothing to do.
+    async fn turn(&mut self) -> Result<(), LaneError> {
+        self.take_up().await?;
+        self.passes.forget_ended(self.deps.clock.now() / 1_000_000);
+        let turn = self.passes.next(Instant::now());
+        if turn.is_empty() {
+            let called = self.work.repass_called();
+            if self.passes.is_empty() {
+                called.await;
+            } else {
+                // Passes that failed wait for their time.
+                let _ = timeout(TRY_AGAIN, called).await;
+            }
+            self.due = true;
+            return Ok(());
+        }
+        self.work.room_for_late().await;
+        let began = Instant::now();
+        self.read(turn).await?;
+        if !self.passes.is_empty() {
+            sleep(began.elapsed() * REST).await;
+        }
+        Ok(())
+    }
+
+    /// Takes up the campaigns whose newcomers found no room, those that a new owner passes, and those that are due.
+    async fn take_up(&mut self) -> Result<(), LaneError> {
+        let Self { deps, own, .. } = *self;
+        // The call first: whoever calls after what is taken up here is heard with the next one.
+        self.due |= self.work.repass_called().now_or_never().is_some();
+        let missed = self.work.take_missed();
+        if missed.everywhere {
+            self.passes.all_again();
+        } else if !missed.restaurants.is_empty() {
+            let restaurants: Vec<String> = missed.restaurants.into_iter().collect();
+            match deps.ledger.open_of(own, &restaurants).await {
+                Ok(open) => open.into_iter().for_each(|open| self.passes.again(open)),
+                Err(error) => {
+                    self.work.missed(restaurants.into_iter());
+                    return Err(error.into());
+                }
+            }
+        }
+        if let Some(after) = self.passes.walks_from() {
+            let open = deps.ledger.open_after(own, after.as_ref(), AT_ONCE).await?;
+            self.passes.walked(open, AT_ONCE);
+        }
+        if self.due && !self.passes.is_full() {
+            let due = deps.ledger.due_repass(own, &self.passes.ids(), AT_ONCE).await?;
+            // As many as were asked for: there may be more behind them.
+            self.due = due.len() == AT_ONCE;
+            due.into_iter().for_each(|open| self.passes.take_up(open));
+        }
+        Ok(())
+    }
+
+    /// Reads a page for each of a turn; where that fails for several, one by one it shows whose fault it is.
+    async fn read(&mut self, turn: Turn) -> Result<(), LaneError> {
+        match self.pages(&turn).await {
+            Ok(pages) => self.hand_on(&turn, pages).await,
+            Err(error) if turn.len() == 1 => {
+                self.deps.board.lane_warns(self.own.lane, &error.into());
+                self.passes.failed(&turn, Instant::now());
+                Ok(())
+            }
+            Err(_) => {
+                for alone in turn.one_by_one() {
+                    Box::pin(self.read(alone)).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn pages(&self, turn: &Turn) -> Result<Vec<Page>, AudienceError> {
+        let passes = self.passes.of(turn);
+        let wanted = passes.map(|(pass, rows)| Wanted {
+            restaurant_id: &pass.restaurant_id,
+            after: pass.cursor.as_deref(),
+            upto: pass.upto.as_deref(),
+            rows,
+        });
+        let wanted: Vec<_> = wanted.collect();
+        self.deps.audience.pages(&wanted).await
+    }
+
+    /// Hands those of the pages who have no draft to the planner, and notes the passes that are over.
+    async fn hand_on(&mut self, turn: &Turn, pages: Vec<Page>) -> Result<(), LaneError> {
+        let read: Vec<(&Pass, &Page)> = self.passes.of(turn).map(|(pass, _)| pass).zip(&pages).collect();
+        let stretches = read.iter().filter_map(|(pass, page)| {
+            Some(Stretch {
+                adv_campaign_id: &pass.adv_campaign_id,
+                after: pass.cursor.as_deref(),
+                upto: page.clients.last()?,
+            })
+        });
+        let stretches: Vec<_> = stretches.collect();
+        let mut told = match stretches.is_empty() {
+            true => Vec::new(),
+            false => self.deps.ledger.already_told(&stretches).await?,
+        }
+        .into_iter();
+        self.looked.retain(|_, at| at.elapsed() < COUNT_AGAIN);
+        for (pass, page) in read {
+            if page.clients.is_empty() {
+                continue;
+            }
+            let untold = pages::without(page.clients.clone(), &told.next().unwrap_or_default());
+            let many =
+                ToldAndRows { told: page.clients.len() as i64, rows: (page.clients.len() - untold.len()) as i64 };
+            if many.were_removed() && !self.looked.contains_key(&pass.adv_campaign_id) {
+                rows_are_there(self.deps, self.own, &pass.adv_campaign_id).await?;
+                self.looked.insert(pass.adv_campaign_id.clone(), Instant::now());
+            }
+            self.work.add_late(untold.iter().map(|client| (pass.restaurant_id.clone(), client.to_owned())));
+        }
+        let over = self.passes.read(turn, &pages);
+        self.work.missed(over.again.into_iter());
+        if !over.passed.is_empty() {
+            self.due = true;
+            self.deps.ledger.note_repassed(self.own, &over.passed).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whoever has no row looks as if they came late. But a campaign that has told more than there are rows has lost rows: then nobody is told, and
+/// the lane halts.
+pub(crate) async fn rows_are_there<B, L: Ledger, A, C>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    id: &str,
+) -> Result<(), LaneError> {
+    let counted = deps.ledger.told_and_rows(own, id).await?;
+    match counted.were_removed() {
+        true => Err(LaneError::Halt(error_policy::rows_removed(own.lane, id, counted))),
+        false => Ok(()),
+    }
+}

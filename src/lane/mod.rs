@@ -1,0 +1,16 @@
+//! One lane: from the moment at which an instance takes it over to the moment at which it leaves it.
+//!
+//! [`takeover`] is the only way into a lane (its decision is [`crate::model::reconcile`]), [`lifecycle`] its life. [`intake`] records what arrives, [`round`]
+//! makes and publishes rounds, [`late`] brings those who subscribe while a campaign runs ([`rescan`] its pure turns), [`backlog`] is what they
+//! share. [`error_policy`] is the one place that says what follows from an [`error`], [`context`] what all lanes of an instance share.
+
+pub mod backlog;
+pub mod context;
+pub mod error;
+pub mod error_policy;
+pub mod intake;
+pub mod late;
+pub mod lifecycle;
+pub mod rescan;
+pub mod round;
+pub mod takeover;

@@ -1,0 +1,17 @@
+//! The rounds of a lane, in the order of the data:
+//!
+//! 1. [`plan`]: which campaigns get how many drafts in the next round;
+//! 2. [`pages`]: the next page of each, less those who already have a draft;
+//! 3. [`record`]: one Postgres transaction: rows, cursors, the round itself;
+//! 4. [`publish`]: one Kafka transaction that repeats it.
+//!
+//! `pipeline` is the loop in which one round is published while the next one is made by `prepare`. [`turns`] keeps campaigns that are being
+//! changed from holding up the others.
+
+pub mod pages;
+pub mod pipeline;
+pub mod plan;
+pub mod prepare;
+pub mod publish;
+pub mod record;
+pub mod turns;

@@ -1,0 +1,289 @@
+//! A lane's rounds, one after the other: recorded, then published, while the next one is prepared; never deeper.
+
+use std::future::{pending, ready};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::instance::memory_budget::Held;
+use crate::instance::round_sizing::Pace;
+use crate::lane::backlog::Work;
+use crate::lane::context::Deps;
+use crate::lane::error::LaneError;
+use crate::lane::error_policy::Failures;
+use crate::lane::round::prepare::{Preparation, Prepared};
+use crate::lane::round::publish::publish;
+use crate::lane::round::record::Outcome;
+use crate::lane::takeover::LastRound;
+use crate::model::ownership::Ownership;
+use crate::model::recorded::{Delivery, Published, Recorded};
+use crate::model::round::RoundContent;
+use crate::ports::audience::Audience;
+use crate::ports::broker::{Broker, BrokerError};
+use crate::ports::clock::Clock;
+use crate::ports::ledger::Ledger;
+use crate::shutdown::stopped;
+
+/// How long a copied round waits, its transaction open, for the round before it to be published.
+const GATE_WAIT: Duration = Duration::from_secs(2);
+/// How soon the ledger learns of a published round that finished a campaign.
+const NOTE_FINISHED: Duration = Duration::from_millis(250);
+/// How soon the ledger learns of any published round.
+const NOTE_IDLE: Duration = Duration::from_secs(1);
+
+/// What publishing hands back: with a producer, the right to record the next round.
+struct Gate<P> {
+    producer: P,
+    published: Published,
+    /// Whether the ledger knows that the round is published.
+    noted: bool,
+    /// Whether campaigns become complete by it.
+    finished: bool,
+    /// What was delivered by it, until the pace has learned of it.
+    delivery: Option<Delivery>,
+}
+
+/// Without a producer where it is used up.
+type Announced<P> = Gate<Option<P>>;
+type Announcing<'a, P> = BoxFuture<'a, Result<Announced<P>, LaneError>>;
+
+impl<P> Gate<P> {
+    fn announced(self) -> Announced<P> {
+        let Gate { producer, published, noted, finished, delivery } = self;
+        Gate { producer: Some(producer), published, noted, finished, delivery }
+    }
+}
+
+/// The rounds of one ownership.
+pub(crate) struct Rounds<'a, B, L, A, C> {
+    pub(crate) deps: &'a Deps<B, L, A, C>,
+    pub(crate) own: Ownership,
+    pub(crate) ledger: uuid::Uuid,
+    pub(crate) work: &'a Work,
+    pub(crate) failures: &'a mut Failures,
+    /// As the lane's owners left it.
+    pub(crate) pace: Pace,
+}
+
+impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
+    /// Goes on from how the last round was found, until something fails or the lane is to stop.
+    pub(crate) async fn run(
+        self,
+        producer: B::Producer,
+        last: LastRound,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), LaneError> {
+        let mut announcing: Announcing<'a, B::Producer> = match last {
+            LastRound::Published { published, noted } => {
+                let (producer, finished) = (Some(producer), !noted);
+                Box::pin(ready(Ok(Gate { producer, published, noted, finished, delivery: None })))
+            }
+            LastRound::Recorded(recorded) => Box::pin(announce_again(self.deps, self.work, producer, recorded)),
+        };
+        let mut pace = self.pace;
+        loop {
+            let gate = watch::Sender::new(false);
+            let preparation =
+                Preparation { deps: self.deps, own: self.own, work: self.work, pace, gate: gate.subscribe() };
+            let (copied, mut gate) = match self.next(preparation, announcing, &gate, stop).await? {
+                Step::Round(copied, gate) => (copied, gate),
+                Step::Stop(None | Some(Gate { noted: true, .. })) => return Ok(()),
+                Step::Stop(Some(gate)) => return self.note(gate.published).await,
+            };
+            if let Some(Delivery { bytes, took }) = gate.delivery.take() {
+                pace = pace.after_published(bytes, took);
+            }
+            if self.deps.brake.is_on() {
+                // It was copied before the pause: what is not recorded yet is planned anew afterwards.
+                drop(copied);
+                announcing = Box::pin(ready(Ok(gate.announced())));
+                continue;
+            }
+            let content = Arc::clone(copied.content());
+            let (began, quiet) = (copied.began, copied.is_quiet());
+            let sealing = Instant::now();
+            self.work.forget_windows();
+            let sealed = copied.round.seal(self.own.lane, self.ledger, &gate.published).await?;
+            drop(copied.quiet);
+            match sealed {
+                Outcome::Recorded(recorded) => {
+                    pace = pace.after_recorded(content.bytes(), content.parts.len(), began.elapsed());
+                    self.deps.board.step("record", sealing.elapsed());
+                    self.work.advance(&content, quiet);
+                    self.work.judged_late(&copied.judged, copied.upto.as_deref());
+                    self.deps.board.running_campaigns(self.own.lane, self.work.running_count());
+                    self.failures.clear();
+                    self.work.settle();
+                    if recorded.closed_others() {
+                        self.work.reload();
+                    }
+                    announcing =
+                        Box::pin(announce(self.deps, self.work, gate.producer, recorded, content, copied.held));
+                }
+                Outcome::Overtaken(campaigns) => {
+                    self.work.overtaken(campaigns);
+                    announcing = Box::pin(ready(Ok(gate.announced())));
+                }
+            }
+        }
+    }
+
+    /// Prepares a round while the one before it is announced, and waits for both.
+    async fn next(
+        &self,
+        preparation: Preparation<'a, B, L, A, C>,
+        mut announcing: Announcing<'a, B::Producer>,
+        open: &watch::Sender<bool>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Step<L::Open, B::Producer>, LaneError> {
+        let mut preparing = pin!(preparation.prepare());
+        let mut gate = tokio::select! {
+            biased;
+            () = stopped(stop) => return Ok(Step::Stop(self.ended(announcing).await?)),
+            gate = &mut announcing => self.usable(gate?).await?,
+            copied = &mut preparing => {
+                let copied = match copied {
+                    Ok(copied) => copied,
+                    // What is under way in Kafka is not to blame: let it end well before the lane is entered again.
+                    Err(error) => {
+                        if let Some(gate) = self.ended(announcing).await? {
+                            self.note(gate.published).await?;
+                        }
+                        return Err(error);
+                    }
+                };
+                match timeout(GATE_WAIT, &mut announcing).await {
+                    Ok(gate) => return Ok(Step::Round(copied, self.usable(gate?).await?)),
+                    // The open transaction would hold locks for too long: roll back, and copy again after the gate.
+                    Err(_) => drop(copied),
+                }
+                let gate = tokio::select! {
+                    biased;
+                    gate = &mut announcing => self.usable(gate?).await?,
+                    () = stopped(stop) => return Ok(Step::Stop(self.ended(announcing).await?)),
+                };
+                preparing.set(preparation.prepare());
+                gate
+            }
+        };
+        open.send_replace(true);
+        loop {
+            let wait = if gate.noted {
+                None
+            } else if gate.finished {
+                Some(NOTE_FINISHED)
+            } else {
+                Some(NOTE_IDLE)
+            };
+            let note = async {
+                match wait {
+                    Some(wait) => sleep(wait).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stopped(stop) => return Ok(Step::Stop(Some(gate.announced()))),
+                copied = &mut preparing => return Ok(Step::Round(copied?, gate)),
+                () = note => {
+                    self.note(gate.published).await?;
+                    gate.noted = true;
+                }
+            }
+        }
+    }
+
+    /// Waits for the round that is being announced. None while all sending is paused: it is recorded, and the next owner announces it.
+    async fn ended(
+        &self,
+        announcing: Announcing<'a, B::Producer>,
+    ) -> Result<Option<Announced<B::Producer>>, LaneError> {
+        tokio::select! {
+            biased;
+            gate = announcing => Ok(Some(gate?)),
+            () = self.deps.brake.on() => Ok(None),
+        }
+    }
+
+    /// The right to record the next round. Where the producer is used up, the ledger learns that the round is published, and the lane is to be
+    /// taken over anew: what was prepared meanwhile is planned again.
+    async fn usable(&self, announced: Announced<B::Producer>) -> Result<Gate<B::Producer>, LaneError> {
+        let Gate { producer, published, noted, finished, delivery } = announced;
+        if let Some(producer) = producer {
+            return Ok(Gate { producer, published, noted, finished, delivery });
+        }
+        if !noted {
+            self.note(published).await?;
+        }
+        Err(LaneError::ProducerUsedUp)
+    }
+
+    /// The ledger learns that the last round is published.
+    async fn note(&self, published: Published) -> Result<(), LaneError> {
+        if self.deps.ledger.note_published(self.own, published.head().seq).await? {
+            self.work.reload();
+        }
+        self.work.settle();
+        Ok(())
+    }
+}
+
+enum Step<O, P> {
+    Round(Prepared<O>, Gate<P>),
+    /// With what the last round left, if it is published.
+    Stop(Option<Announced<P>>),
+}
+
+/// Publishes a recorded round; the memory of its drafts is free afterwards.
+async fn announce<B: Broker, L, A, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    work: &Work,
+    producer: B::Producer,
+    recorded: Recorded,
+    content: Arc<RoundContent>,
+    held: Held,
+) -> Result<Announced<B::Producer>, LaneError> {
+    let began = Instant::now();
+    let (producer, published) = send(deps, work, producer, &recorded).await?;
+    drop(held);
+    deps.board.step("publish", began.elapsed());
+    deps.board.published(recorded.publication().lane, &content);
+    let finished = content.parts.iter().any(|part| part.page.as_ref().is_some_and(|page| page.last));
+    Ok(Gate { producer, delivery: published.delivery(), published, noted: false, finished })
+}
+
+/// Publishes a round that was found recorded on the way in.
+async fn announce_again<B: Broker, L, A, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    work: &Work,
+    producer: B::Producer,
+    recorded: Recorded,
+) -> Result<Announced<B::Producer>, LaneError> {
+    let (producer, published) = send(deps, work, producer, &recorded).await?;
+    deps.board.published_again(recorded.publication().lane, recorded.drafts());
+    // What the round finished is not known here: the ledger learns of it soon.
+    Ok(Gate { producer, delivery: published.delivery(), published, noted: false, finished: true })
+}
+
+/// Publishes a recorded round within the memory that its messages may take, unless one of its campaigns is not open by then.
+async fn send<B: Broker, L, A, C: Clock>(
+    deps: &Deps<B, L, A, C>,
+    work: &Work,
+    producer: B::Producer,
+    recorded: &Recorded,
+) -> Result<(Option<B::Producer>, Published), LaneError> {
+    let _on_their_way = deps.memory.for_publication(recorded.publication().size()).await;
+    let is_shut = |now| work.is_any_shut(recorded.campaigns(), now);
+    let published = publish(producer, recorded, &deps.clock, &deps.brake, is_shut).await;
+    match &published {
+        Ok(_) if !recorded.publication().dead_letters.is_empty() => deps.outlet.took(),
+        // On the way in they are taken out of the round.
+        Err(LaneError::Broker(error @ BrokerError::DeadLetters { .. })) => deps.outlet.refused(error),
+        _ => {}
+    }
+    published
+}

@@ -1,0 +1,53 @@
+//! One Kafka transaction that repeats a recorded round.
+
+use std::time::Instant;
+
+use tokio::time::sleep;
+
+use crate::instance::pause::{Brake, GRACE};
+use crate::lane::error::LaneError;
+use crate::model::recorded::{Delivery, Published, Recorded};
+use crate::model::time::EpochSeconds;
+use crate::ports::broker::Producer;
+use crate::ports::clock::Clock;
+
+/// Publishes a recorded round, as soon as nothing is paused and if all campaigns in it are open then: by their windows as recorded, and unless
+/// `is_shut` knows of another one. A round without messages only reports how far the lane is: no brake and no window is about that.
+/// Without a producer in what is returned, this one is used up: the lane is taken over anew before it records another round.
+pub async fn publish<P: Producer, C: Clock>(
+    producer: P,
+    round: &Recorded,
+    clock: &C,
+    brake: &Brake,
+    is_shut: impl Fn(EpochSeconds) -> bool,
+) -> Result<(Option<P>, Published), LaneError> {
+    let seq = round.head().seq;
+    if !round.has_messages() {
+        let producer = producer.publish(round).await?;
+        return Ok((producer, Published::found(round.head())));
+    }
+    let now = brake.released(clock).await.ok_or(LaneError::ClockUnread)? / 1_000_000;
+    if !round.open().is_open(now) || is_shut(now) {
+        return Err(LaneError::NotOpen { seq });
+    }
+    let braked = async {
+        brake.on().await;
+        sleep(GRACE).await;
+    };
+    let began = Instant::now();
+    tokio::select! {
+        biased;
+        published = producer.publish(round) => {
+            let delivery = Delivery { bytes: round.bytes(), took: began.elapsed() };
+            Ok((published?, Published::committed(round.head(), delivery)))
+        }
+        // Whether it was committed is found on the way in.
+        () = braked => Err(LaneError::Paused { seq }),
+    }
+}
+
+/// Commits the mark of a round that is published already: the group's offsets were lost.
+pub async fn restore_mark<P: Producer>(producer: P, round: &Recorded) -> Result<(Option<P>, Published), LaneError> {
+    let producer = producer.publish_mark(round).await?;
+    Ok((producer, Published::found(round.head())))
+}

@@ -1,0 +1,216 @@
+//! An operator's cancellation: recorded for the lane that owns the campaign, as a tombstone of another lane would be, and waited for.
+//!
+//! It has taken effect when its owner judged it and no round with drafts of the campaign is left to be published: from then on nobody
+//! is told, and the number of those who were stays.
+
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+use tokio::time::sleep;
+use tokio_postgres::types::Type;
+
+use crate::config::Config;
+use crate::kafka;
+use crate::model::record::Lane;
+use crate::operator::campaigns::time;
+use crate::postgres::connect::{Parameter, Pool};
+use crate::postgres::errors::{Kind, PostgresError};
+
+/// How often the ledger is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// An owner that is not stopped judges well within this time: only then is it asked why it does not.
+const USUAL: Duration = Duration::from_secs(1);
+/// How often the group is asked whether an instance runs.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// What to cancel.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The campaign.
+    pub adv_campaign_id: String,
+    /// Who cancels, as the ledger keeps it.
+    pub by: String,
+    /// How long the effect is waited for.
+    pub timeout: Duration,
+}
+
+/// What came of a cancellation, as it is printed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Cancellation {
+    /// The campaign.
+    pub adv_campaign_id: String,
+    /// Its restaurant; null for one that was cancelled before it arrived.
+    pub restaurant_id: Option<String>,
+    /// Its state before this command.
+    pub state_before: String,
+    /// Its state now.
+    pub state: String,
+    /// Whether the cancellation is in force: nobody is told any more.
+    pub in_effect: bool,
+    /// Why it is not, and what happens next; null where it is.
+    pub waits_for: Option<String>,
+    /// Whether no instance runs, as far as it was asked: it takes effect when one starts, before anybody is told.
+    pub no_instance: bool,
+    /// Drafts recorded by now, late ones included.
+    pub told: i64,
+    /// Those of late subscribers among them.
+    pub late: i64,
+    /// When it was cancelled.
+    pub cancelled_at: Option<String>,
+}
+
+/// A campaign and its lane, while its cancellation is waited for.
+#[derive(Debug)]
+struct Standing {
+    restaurant_id: Option<String>,
+    state: String,
+    told: i64,
+    late: i64,
+    cancelled_at: Option<String>,
+    lane: Lane,
+    /// A round with drafts of the campaign is recorded and not known to be published.
+    announcing: bool,
+    halted: Option<String>,
+    owner: Option<String>,
+    paused: bool,
+}
+
+/// Why the waiting ended.
+enum Ended {
+    InEffect,
+    Halted,
+    NoInstance,
+    TimedOut,
+}
+
+/// Records the cancellation and waits for its effect. None for a campaign that the ledger does not know.
+pub async fn cancel(
+    config: &Config,
+    request: &Request,
+    progress: &ProgressBar,
+) -> Result<Option<Cancellation>, PostgresError> {
+    let pool = Pool::open(&config.feedback, "feedback")?;
+    let id = &request.adv_campaign_id;
+    let Some(state_before) = record(&pool, request).await? else { return Ok(None) };
+    let ended = tokio::select! {
+        biased;
+        ended = settled(&pool, id, progress) => ended?,
+        () = nobody_runs(&config.kafka) => Ended::NoInstance,
+        () = sleep(request.timeout) => Ended::TimedOut,
+    };
+    let now = standing(&pool, id).await?;
+    let in_effect = now.is_settled();
+    let no_instance = !in_effect && now.halted.is_none() && matches!(ended, Ended::NoInstance);
+    Ok(Some(Cancellation {
+        adv_campaign_id: id.clone(),
+        waits_for: (!in_effect).then(|| now.waits_for(&ended, request.timeout)),
+        restaurant_id: now.restaurant_id,
+        state_before,
+        state: now.state,
+        in_effect,
+        no_instance,
+        told: now.told,
+        late: now.late,
+        cancelled_at: now.cancelled_at,
+    }))
+}
+
+/// Records the change, unless the campaign is cancelled or the same change waits already; the campaign's state before.
+async fn record(pool: &Pool, request: &Request) -> Result<Option<String>, PostgresError> {
+    let sql = "with campaign as (select adv_campaign_id, state from dinnerbell.campaign where adv_campaign_id = $1), \
+               recorded as (insert into dinnerbell.change (adv_campaign_id, key, arrived_by) \
+                 select adv_campaign_id, $2, $3 from campaign c where state <> 'cancelled' and not exists \
+                   (select from dinnerbell.change ch where ch.adv_campaign_id = c.adv_campaign_id and ch.judged_as is null \
+                    and ch.from_lane is null and ch.value is null)) \
+               select state from campaign";
+    let id = &request.adv_campaign_id;
+    let key = id.as_bytes();
+    let parameters: [Parameter<'_>; 3] = [(id, Type::TEXT), (&key, Type::BYTEA), (&request.by, Type::TEXT)];
+    Ok(pool.query(sql, &parameters).await?.first().map(|row| row.get(0)))
+}
+
+/// Looks until the cancellation has taken effect, or stands before a lane that is halted. A server that is away for a while is waited for.
+async fn settled(pool: &Pool, id: &str, progress: &ProgressBar) -> Result<Ended, PostgresError> {
+    let began = Instant::now();
+    loop {
+        match standing(pool, id).await {
+            Ok(now) if now.is_settled() => return Ok(Ended::InEffect),
+            Ok(now) if now.halted.is_some() && began.elapsed() > USUAL => return Ok(Ended::Halted),
+            Ok(now) => progress.set_message(format!("{} told, waiting for {}", now.told, now.next_step())),
+            Err(error) if error.kind() == Kind::Passing => progress.set_message(error.to_string()),
+            Err(error) => return Err(error),
+        }
+        progress.tick();
+        sleep(LOOK).await;
+    }
+}
+
+async fn standing(pool: &Pool, id: &str) -> Result<Standing, PostgresError> {
+    // Only a lane's last round can be unpublished.
+    let sql = "select c.restaurant_id, c.state, c.told, c.late, (extract(epoch from c.cancelled_at) * 1000000)::int8, c.lane, \
+                 exists (select from dinnerbell.lane u join dinnerbell.round_part p on p.lane = u.lane and p.seq = u.seq \
+                         where u.published_seq is distinct from u.seq and p.adv_campaign_id = c.adv_campaign_id and p.drafts > 0), \
+                 l.halted, l.owner, exists (select from dinnerbell.service where paused_at is not null) \
+               from dinnerbell.campaign c left join dinnerbell.lane l on l.lane = c.lane where c.adv_campaign_id = $1";
+    let rows = pool.query(sql, &[(&id, Type::TEXT)]).await?;
+    let row = rows.first().ok_or_else(|| PostgresError::passing(format!("campaign {id} is gone from the ledger")))?;
+    Ok(Standing {
+        restaurant_id: row.get(0),
+        state: row.get(1),
+        told: row.get(2),
+        late: row.get(3),
+        cancelled_at: time(row.get(4)),
+        lane: row.get(5),
+        announcing: row.get(6),
+        halted: row.get(7),
+        owner: row.get(8),
+        paused: row.get(9),
+    })
+}
+
+impl Standing {
+    fn is_settled(&self) -> bool {
+        self.state == "cancelled" && !self.announcing
+    }
+
+    fn next_step(&self) -> String {
+        match self.state.as_str() {
+            "cancelled" => format!("the round of lane {} that is being published", self.lane),
+            _ => format!("the owner of lane {}", self.lane),
+        }
+    }
+
+    fn waits_for(&self, ended: &Ended, timeout: Duration) -> String {
+        let lane = self.lane;
+        let pause = if self.paused { "; all sending is paused (`dinnerbell resume`)" } else { "" };
+        match (ended, &self.halted) {
+            (_, Some(halted)) => format!(
+                "lane {lane} is halted ({halted}): it takes effect when that is resolved, see `dinnerbell lane list`"
+            ),
+            (Ended::NoInstance, None) => {
+                "no instance of the service runs: it takes effect when one starts, before anybody is told".to_owned()
+            }
+            (_, None) => format!(
+                "{} did not end within {} s; {} entered the lane last{pause}; see `dinnerbell lane list`",
+                self.next_step(),
+                timeout.as_secs(),
+                self.owner.as_deref().unwrap_or("nobody"),
+            ),
+        }
+    }
+}
+
+/// Completes when the group is seen without a member, which it is asked only where the effect takes longer than usual. A Kafka that does
+/// not answer says nothing.
+async fn nobody_runs(kafka: &crate::config::Kafka) {
+    sleep(USUAL).await;
+    loop {
+        match kafka::members(kafka).await {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => tracing::debug!("whether an instance runs is not known: {error}"),
+        }
+        sleep(ASK_AGAIN).await;
+    }
+}

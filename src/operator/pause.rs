@@ -1,0 +1,128 @@
+//! The brake of all instances: `service.paused_at`, which each of them looks at ([`crate::instance::pause`]).
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use crate::model::record::Lane;
+use crate::operator::campaigns::time;
+use crate::postgres::connect::{Connection, Pool};
+use crate::postgres::errors::PostgresError;
+
+/// After this long no instance begins a publication any more: as long as a look at the brake is believed.
+const BINDING: Duration = Duration::from_micros(crate::instance::pause::BINDING.unsigned_abs());
+/// After this long every instance that can look has seen that sending goes on.
+const SEEN: Duration = Duration::from_millis(500);
+
+/// Who paused all sending, and when.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pause {
+    /// When.
+    pub since: Option<String>,
+    /// Who.
+    pub by: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// All sending is paused.
+#[derive(Debug, Clone, Serialize)]
+pub struct Paused {
+    /// Always true.
+    pub paused: bool,
+    /// Whether it was not before.
+    pub changed: bool,
+    /// Who paused it first, and when.
+    #[serde(flatten)]
+    pub pause: Pause,
+    /// Rounds that are recorded and not known to be published: what is not, waits for the resumption.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A recorded round that waits to be published.
+#[derive(Debug, Clone, Serialize)]
+pub struct Waiting {
+    /// Its lane.
+    pub lane: Lane,
+    /// Its number.
+    pub round: i64,
+    /// How many drafts it holds.
+    pub drafts: i64,
+}
+
+/// Sending goes on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Resumed {
+    /// Always false.
+    pub paused: bool,
+    /// Whether it was paused before.
+    pub changed: bool,
+    /// The pause that ended; null where there was none.
+    pub ended: Option<Pause>,
+    /// When it was resumed last.
+    pub resumed_at: Option<String>,
+    /// Who did.
+    pub resumed_by: Option<String>,
+}
+
+const PAUSE: &str = "(extract(epoch from paused_at) * 1000000)::int8, paused_by, paused_reason";
+
+fn pause_of(row: &Row) -> Option<Pause> {
+    let at: Option<i64> = row.get(0);
+    at.map(|at| Pause { since: time(Some(at)), by: row.get(1), reason: row.get(2) })
+}
+
+/// Who paused all sending, if anybody did.
+pub async fn standing(pool: &Pool) -> Result<Option<Pause>, PostgresError> {
+    let rows = pool.query(&format!("select {PAUSE} from dinnerbell.service"), &[]).await?;
+    Ok(rows.first().and_then(pause_of))
+}
+
+/// Pauses all sending; returns when no instance begins a publication any more. None where no service has used this ledger yet.
+pub async fn pause(pool: &Pool, by: &str, reason: Option<&str>) -> Result<Option<Paused>, PostgresError> {
+    let tx = pool.begin("set local lock_timeout = '2s'; set local synchronous_commit = on").await?;
+    let Some(before) = locked(&tx).await? else { return Ok(None) };
+    let set = "update dinnerbell.service set paused_at = clock_timestamp(), paused_by = $1, paused_reason = $2 where paused_at is null";
+    tx.execute(set, &[(&by, Type::TEXT), (&reason, Type::TEXT)]).await?;
+    let after = locked(&tx).await?.flatten();
+    tx.commit().await?;
+    tokio::time::sleep(BINDING).await;
+    let waiting = waiting(pool).await?;
+    let pause = after.unwrap_or(Pause { since: None, by: None, reason: None });
+    Ok(Some(Paused { paused: true, changed: before.is_none(), pause, waiting }))
+}
+
+/// Lets sending go on; returns when every instance that can look has seen it. None where no service has used this ledger yet.
+pub async fn resume(pool: &Pool, by: &str) -> Result<Option<Resumed>, PostgresError> {
+    let tx = pool.begin("set local lock_timeout = '2s'; set local synchronous_commit = on").await?;
+    let Some(ended) = locked(&tx).await? else { return Ok(None) };
+    let set = "update dinnerbell.service set paused_at = null, paused_by = null, paused_reason = null, \
+               resumed_at = clock_timestamp(), resumed_by = $1 where paused_at is not null";
+    tx.execute(set, &[(&by, Type::TEXT)]).await?;
+    let sql = "select (extract(epoch from resumed_at) * 1000000)::int8, resumed_by from dinnerbell.service";
+    let row = tx.query_one(sql, &[]).await?;
+    tx.commit().await?;
+    tokio::time::sleep(SEEN).await;
+    Ok(Some(Resumed {
+        paused: false,
+        changed: ended.is_some(),
+        ended,
+        resumed_at: time(row.get(0)),
+        resumed_by: row.get(1),
+    }))
+}
+
+/// The pause that stands, the row locked; none where nobody has claimed the ledger.
+async fn locked(tx: &Connection) -> Result<Option<Option<Pause>>, PostgresError> {
+    let row = tx.query_opt(&format!("select {PAUSE} from dinnerbell.service for update"), &[]).await?;
+    Ok(row.as_ref().map(pause_of))
+}
+
+async fn waiting(pool: &Pool) -> Result<Vec<Waiting>, PostgresError> {
+    let sql = "select l.lane, l.seq, r.drafts from dinnerbell.lane l join dinnerbell.round r using (lane, seq) \
+               where l.published_seq is distinct from l.seq and (r.drafts > 0 or r.dead_letters <> '{}') order by l.lane";
+    let rows = pool.query(sql, &[]).await?;
+    Ok(rows.iter().map(|row| Waiting { lane: row.get(0), round: row.get(1), drafts: row.get(2) }).collect())
+}

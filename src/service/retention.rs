@@ -1,0 +1,82 @@
+//! House-keeping beside the lanes: what is long over is pruned, and ids and times that come near the end of their types are reported.
+//!
+//! Every instance does it, each in small steps that hold up neither a lane nor another instance ([`crate::postgres::ledger::prune`]). An
+//! error is logged and tried again with the next look: nothing else depends on it.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::config::Keep;
+use crate::model::retention::Prunable;
+use crate::postgres::connect::Pool;
+use crate::postgres::errors::PostgresError;
+use crate::postgres::headroom;
+use crate::postgres::ledger::prune::{STEP, prune};
+use crate::telemetry::Board;
+
+/// How often it is looked for something to prune; also how long after the start the first time.
+const LOOK: Duration = Duration::from_secs(60);
+/// Between two steps: the lanes' own work goes first.
+const REST: Duration = Duration::from_millis(200);
+/// How often ids and times are read.
+const READ_HEADROOM: Duration = Duration::from_secs(3_600);
+
+/// What house-keeping needs.
+#[derive(Clone)]
+pub struct Keeper {
+    /// The feedback database, with the ledger.
+    pub feedback: Pool,
+    /// The subscribers database.
+    pub subscribers: Pool,
+    /// How long what is over is kept.
+    pub retention: Keep,
+    /// Whether dead letters go to a topic: then those that did not get there yet are kept.
+    pub publishes_dead_letters: bool,
+}
+
+impl Keeper {
+    /// Keeps house until it is dropped.
+    pub async fn keep(&self, board: &Board) -> Infallible {
+        tokio::join!(self.prune(board), self.watch_headroom(board)).0
+    }
+
+    async fn prune(&self, board: &Board) -> Infallible {
+        loop {
+            sleep(LOOK).await;
+            for what in Prunable::ALL {
+                if let Err(error) = self.prune_all(what, board).await {
+                    tracing::warn!(what = what.name(), %error, "could not be pruned; tried again in a minute");
+                }
+            }
+        }
+    }
+
+    async fn prune_all(&self, what: Prunable, board: &Board) -> Result<(), PostgresError> {
+        let mut pruned = 0;
+        loop {
+            let gone = prune(&self.feedback, what, &self.retention, self.publishes_dead_letters).await?;
+            board.pruned(what, gone);
+            pruned += gone;
+            if gone < STEP {
+                break;
+            }
+            sleep(REST).await;
+        }
+        if pruned > 0 {
+            tracing::info!(what = what.name(), pruned, "pruned what is long over");
+        }
+        Ok(())
+    }
+
+    async fn watch_headroom(&self, board: &Board) -> Infallible {
+        loop {
+            match headroom::read(&self.feedback, &self.subscribers).await {
+                Ok(found) => board.headroom(&found),
+                Err(error) => tracing::warn!(%error, "could not read how many ids are left; tried again in an hour"),
+            }
+            sleep(READ_HEADROOM).await;
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Whether the instance does its work, and what is missing if not.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::model::record::Lane;
+use crate::telemetry::{LaneState, LaneView, anonymous, locked};
+
+/// How long a lane may be on its way in before the instance is not ready because of it. A way in takes 2.5 s at most when all goes well.
+const LONGEST_ENTRY: Duration = Duration::from_secs(10);
+
+/// What the service needs before it can work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// The feedback database answers.
+    Feedback,
+    /// The ledger is there and belongs to this cluster, group and topics.
+    Ledger,
+    /// The subscribers database answers.
+    Subscribers,
+    /// The cluster answers.
+    Kafka,
+    /// The consumer is in its group: it got an assignment, though it be empty, and has not lost it.
+    Group,
+}
+
+impl Need {
+    /// All of them, in the order in which a start looks for them.
+    pub const ALL: [Self; 5] = [Self::Feedback, Self::Subscribers, Self::Kafka, Self::Ledger, Self::Group];
+
+    /// Its name in the log and in `/readyz`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Feedback => "feedback",
+            Self::Ledger => "ledger",
+            Self::Subscribers => "subscribers",
+            Self::Kafka => "kafka",
+            Self::Group => "group",
+        }
+    }
+
+    /// What it is, in a sentence.
+    pub(crate) fn shown(self) -> &'static str {
+        match self {
+            Self::Feedback => "the feedback database",
+            Self::Ledger => "the ledger",
+            Self::Subscribers => "the subscribers database",
+            Self::Kafka => "Kafka",
+            Self::Group => "the group's assignment",
+        }
+    }
+}
+
+/// How it stands with a need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    There,
+    Missing(String),
+}
+
+/// What `/readyz` answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// Nothing is missing.
+    pub ready: bool,
+    /// What is missing, each with why.
+    pub missing: Vec<String>,
+    /// What somebody should look at, though the instance does its work.
+    pub warnings: Vec<String>,
+    /// Whether an operator paused all sending: an order, not a fault.
+    pub paused: bool,
+    /// Whether nothing is sent and nothing is taken in, because the ledger may have lost commits. For longer than an entry takes it is a fault.
+    pub held: bool,
+    /// The lanes of this instance. None is no fault: there may be more instances than lanes.
+    pub lanes: Vec<LaneReport>,
+}
+
+/// A lane, as `/readyz` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LaneReport {
+    /// The lane.
+    pub lane: Lane,
+    /// Its state: one of [`LaneState::NAMES`].
+    pub state: &'static str,
+    /// How many seconds it has been in it.
+    pub seconds: u64,
+    /// The name of its halt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub halt: Option<String>,
+    /// What failed since it ran last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl LaneReport {
+    fn of(lane: Lane, view: &LaneView) -> Self {
+        let (halt, error, remedy) = match &view.state {
+            LaneState::Halted(halt) => (Some(halt.name.clone()), Some(&halt.found), Some(halt.remedy.clone())),
+            _ => (None, view.trouble.as_ref().map(|(_, error)| error), None),
+        };
+        Self {
+            lane,
+            state: view.state.name(),
+            seconds: view.since.elapsed().as_secs(),
+            halt,
+            error: error.map(|error| anonymous(error).into_owned()),
+            remedy,
+        }
+    }
+
+    /// What the instance lacks because of this lane.
+    fn missing(&self) -> Option<String> {
+        let Self { lane, state, seconds, halt, error, .. } = self;
+        match (halt, error) {
+            (Some(halt), _) => Some(format!("lane {lane}: halted: {halt}")),
+            (None, Some(error)) => Some(format!("lane {lane}: {state}: {error}")),
+            (None, None) if *state == "entering" && *seconds >= LONGEST_ENTRY.as_secs() => {
+                Some(format!("lane {lane}: entering for {seconds} s"))
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+impl super::Standing {
+    /// What waits behind senders' open transactions, and dead letters whose topic takes none.
+    fn warnings(&self) -> Vec<String> {
+        let lanes = self.lanes();
+        let held = lanes.iter().filter_map(|(lane, view)| Some((lane, view.lag.held_back.filter(|held| held.told)?)));
+        let held = held.map(|(lane, held)| format!("lane {lane}: {}", held.said()));
+        let letters = locked(&self.letters_wait);
+        held.chain(letters.iter().map(|why| format!("dead letters wait: {}", anonymous(why)))).collect()
+    }
+
+    pub(crate) fn readiness(&self) -> Readiness {
+        let mut missing = Vec::new();
+        if self.stopping.load(Ordering::Relaxed) {
+            missing.push("the service is stopping".to_owned());
+        }
+        {
+            let needs = locked(&self.needs);
+            missing.extend(Need::ALL.iter().filter_map(|need| match needs.get(need) {
+                Some(Standing::There) => None,
+                Some(Standing::Missing(why)) => Some(format!("{}: {}", need.name(), anonymous(why))),
+                None => Some(format!("{}: not there yet", need.name())),
+            }));
+        }
+        let (brakes, since) = {
+            let braked = locked(&self.brakes);
+            (braked.brakes, braked.since)
+        };
+        if brakes.held && since.elapsed() >= LONGEST_ENTRY {
+            missing.push(format!(
+                "held for {} s: the ledger may have lost commits; `dinnerbell lane list` says which lanes are not compared with Kafka yet",
+                since.elapsed().as_secs()
+            ));
+        }
+        let lanes: Vec<LaneReport> = self.lanes().iter().map(|(lane, view)| LaneReport::of(*lane, view)).collect();
+        missing.extend(lanes.iter().filter_map(LaneReport::missing));
+        Readiness {
+            ready: missing.is_empty(),
+            missing,
+            warnings: self.warnings(),
+            paused: brakes.paused,
+            held: brakes.held,
+            lanes,
+        }
+    }
+}

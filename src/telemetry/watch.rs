@@ -1,0 +1,203 @@
+//! What nobody reports by itself: how far the lanes are behind, and how far this machine's clock is off.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::model::record::Lane;
+use crate::ports::broker::{Broker, BrokerError};
+use crate::ports::clock::Clock;
+use crate::shutdown::stopped;
+use crate::telemetry::Board;
+use crate::telemetry::lag::Ends;
+
+/// How often it is looked after.
+const PERIOD: Duration = Duration::from_secs(5);
+/// How long Kafka may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Lanes that are asked for at once.
+const LANES_AT_ONCE: usize = 4;
+
+/// Looks after the lanes' lag and the clock every five seconds, until the stop. It fails at nothing: what cannot be found out is not shown.
+pub async fn watch<B: Broker, C: Clock>(broker: &B, clock: &C, board: &Board, mut stop: watch::Receiver<bool>) {
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let looking = async {
+        loop {
+            ticks.tick().await;
+            look(broker, clock, board).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stopped(&mut stop) => {}
+        () = looking => {}
+    }
+}
+
+/// Looks once.
+pub async fn look<B: Broker, C: Clock>(broker: &B, clock: &C, board: &Board) {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let database = clock.now();
+    #[expect(clippy::cast_precision_loss, reason = "a difference of clocks needs no more digits than a double has")]
+    board.clock_difference((i64::try_from(wall.as_micros()).unwrap_or(i64::MAX) - database) as f64 / 1e6);
+    if let Ok(Ok(lanes)) = timeout(PATIENCE, broker.lanes()).await {
+        board.partitions(lanes);
+    }
+    let ends = |lane: Lane| async move {
+        // The end of the log first: what is committed in between is not taken for held back.
+        let asked = async {
+            Ok::<_, BrokerError>(Ends { log: broker.log_end(lane).await?, stable: broker.watermarks(lane).await?.1 })
+        };
+        (lane, timeout(PATIENCE, asked).await.ok().and_then(Result::ok))
+    };
+    let mut answers = stream::iter(board.lanes().into_keys()).map(ends).buffer_unordered(LANES_AT_ONCE);
+    while let Some((lane, ends)) = answers.next().await {
+        board.find_lag(lane, ends, clock.now() / 1_000);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+    use crate::model::mark::Committed;
+    use crate::model::record::{Arrived, RecordMark};
+    use crate::model::recorded::Recorded;
+    use crate::model::time::EpochMicros;
+    use crate::ports::broker::{Input, Producer};
+    use crate::telemetry::{Format, LaneState};
+
+    /// Kafka that knows watermarks only; a negative one is an error.
+    #[derive(Clone)]
+    struct Watermarks(Arc<AtomicI64>);
+
+    enum Never {}
+
+    impl Input for Never {
+        async fn next(&mut self, _: usize) -> Result<Vec<Arrived>, BrokerError> {
+            match *self {}
+        }
+    }
+
+    impl Producer for Never {
+        async fn publish(self, _: &Recorded) -> Result<Option<Self>, BrokerError> {
+            match self {}
+        }
+
+        async fn publish_mark(self, _: &Recorded) -> Result<Option<Self>, BrokerError> {
+            match self {}
+        }
+    }
+
+    fn away<T>() -> Result<T, BrokerError> {
+        Err(BrokerError::Passing("away".to_owned()))
+    }
+
+    impl Broker for Watermarks {
+        type Producer = Never;
+        type Input = Never;
+
+        async fn still_assigned(&self, _: Lane) -> bool {
+            true
+        }
+
+        async fn producer(&self, _: Lane) -> Result<Never, BrokerError> {
+            away()
+        }
+
+        async fn committed(&self, _: Lane) -> Result<Committed, BrokerError> {
+            away()
+        }
+
+        async fn watermarks(&self, _: Lane) -> Result<(i64, i64), BrokerError> {
+            match self.0.load(Ordering::Relaxed) {
+                high @ 0.. => Ok((0, high)),
+                _ => away(),
+            }
+        }
+
+        async fn log_end(&self, lane: Lane) -> Result<i64, BrokerError> {
+            Ok(self.watermarks(lane).await?.1)
+        }
+
+        async fn lanes(&self) -> Result<i32, BrokerError> {
+            Ok(2)
+        }
+
+        async fn mark_at(&self, _: Lane, _: i64) -> Result<Option<RecordMark>, BrokerError> {
+            away()
+        }
+
+        async fn topic_id(&self) -> Result<Option<String>, BrokerError> {
+            away()
+        }
+
+        async fn open(&self, _: Lane, _: i64, _: Option<&str>) -> Result<Never, BrokerError> {
+            away()
+        }
+
+        async fn dead_letter_topic(&self) -> Result<(), BrokerError> {
+            away()
+        }
+    }
+
+    #[derive(Clone)]
+    struct Told(Arc<AtomicI64>);
+
+    impl Clock for Told {
+        fn now(&self) -> EpochMicros {
+            self.0.load(Ordering::Relaxed)
+        }
+
+        async fn fresh(&self) -> Option<EpochMicros> {
+            Some(self.now())
+        }
+    }
+
+    fn shows(board: &Board, line: &str) -> bool {
+        board.exposition(Format::OpenMetrics).unwrap().lines().any(|shown| shown == line)
+    }
+
+    #[tokio::test]
+    async fn lag_is_shown_for_lanes_with_a_position_and_not_shown_when_kafka_is_away() {
+        let (high, time) = (Arc::new(AtomicI64::new(5)), Arc::new(AtomicI64::new(1_000_000)));
+        let (broker, clock, board) = (Watermarks(Arc::clone(&high)), Told(Arc::clone(&time)), Board::default());
+        board.set_lane(0, LaneState::Running);
+        board.set_lane(1, LaneState::Entering);
+        board.position(0, 3);
+        look(&broker, &clock, &board).await;
+        assert!(shows(&board, "dinnerbell_lane_lag_records{lane=\"0\"} 2"));
+        assert!(!board.exposition(Format::OpenMetrics).unwrap().contains("dinnerbell_lane_lag_records{lane=\"1\"}"));
+        time.store(9_000_000, Ordering::Relaxed);
+        look(&broker, &clock, &board).await;
+        assert!(shows(&board, "dinnerbell_lane_lag_seconds{lane=\"0\"} 8.0"));
+        high.store(-1, Ordering::Relaxed);
+        look(&broker, &clock, &board).await;
+        assert!(!board.exposition(Format::OpenMetrics).unwrap().contains("dinnerbell_lane_lag_records"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looking_ends_with_the_stop() {
+        let (broker, clock) = (Watermarks(Arc::default()), Told(Arc::default()));
+        let (stop, stopped) = watch::channel(false);
+        let board = Board::default();
+        let watching = watch(&broker, &clock, &board, stopped);
+        let stopping = async {
+            sleep_until_looked(&board).await;
+            stop.send_replace(true);
+        };
+        timeout(Duration::from_secs(60), async { tokio::join!(watching, stopping) }).await.unwrap();
+    }
+
+    /// With a paused clock this takes no time.
+    async fn sleep_until_looked(board: &Board) {
+        while !board.exposition(Format::OpenMetrics).unwrap().contains("dinnerbell_clock_difference_seconds") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
