@@ -7,6 +7,7 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod fail_point;
+pub mod guard;
 pub mod instance;
 pub mod kafka;
 pub mod lane;

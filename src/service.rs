@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::config::{Config, Database};
+use crate::guard::Guards;
 use crate::instance::change_feed::Lookout;
 use crate::instance::dead_letters::Outlet;
 use crate::instance::memory_budget::Memory;
@@ -193,6 +194,7 @@ async fn start(
         arrivals,
         outlet,
         board,
+        guards: Guards::of_process(),
     }))
 }
 

@@ -9,6 +9,7 @@ mod cli_config;
 mod cli_usage;
 mod crash;
 mod demo;
+mod guards;
 mod held_back;
 mod http;
 mod kafka;

@@ -12,9 +12,15 @@ use super::mistake::{Mistake, Origin};
 /// Looked for in this order where no file is named.
 const FILES: [&str; 2] = ["dinnerbell.toml", "/etc/dinnerbell/dinnerbell.toml"];
 
-/// Variables of ours that are no keys: how the logs are written, and, in a binary for tests, where the process is to stop and how long a transaction may be open.
+/// Variables of ours that are no keys: how the logs are written, and, in a binary for tests, where the process is to stop, which guards it goes without, and how long a transaction may be open.
 const OTHER_VARIABLES: &[&str] = if cfg!(feature = "fail-points") {
-    &["DINNERBELL_LOG", "DINNERBELL_LOG_FORMAT", "DINNERBELL_FAIL_POINT", "DINNERBELL_TRANSACTION_SECONDS"]
+    &[
+        "DINNERBELL_LOG",
+        "DINNERBELL_LOG_FORMAT",
+        "DINNERBELL_FAIL_POINT",
+        "DINNERBELL_WITHOUT",
+        "DINNERBELL_TRANSACTION_SECONDS",
+    ]
 } else {
     &["DINNERBELL_LOG", "DINNERBELL_LOG_FORMAT"]
 };

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::guard::{Guard, Guards};
 use crate::instance::id_gaps::Gaps;
 use crate::lane::backlog::Work;
 use crate::lane::context::Deps;
@@ -90,12 +91,14 @@ impl Lookout {
 
     /// From here on this lane is looked out for: who is added after any page that it reads is handed to it. A sweep that goes on already
     /// reads the last ids once more, for transactions that committed out of their order before the lane came.
-    pub fn enter(&self, own: Ownership, work: Arc<Work>) -> Post<'_> {
+    pub fn enter(&self, own: Ownership, work: Arc<Work>, guards: Guards) -> Post<'_> {
         let lane = own.lane;
         let mut state = self.state();
         let State { mark, gaps, .. } = &mut *state;
         if let Some(mark) = mark {
-            *mark = overlapped(*mark);
+            if guards.hold(Guard::MarkStepsBack) {
+                *mark = overlapped(*mark);
+            }
             gaps.forget_above(*mark);
             work.sweep_began();
         }
@@ -190,11 +193,11 @@ impl Lookout {
 
     /// Everybody from `from` up to the last one above it was read and handed on, and who fills a gap. Where a lane came meanwhile, the mark
     /// is further back than `from`, and stays there.
-    fn advance(&self, from: i64, above: &[i64], filled: &[Favourite]) {
+    fn advance(&self, from: i64, above: &[i64], filled: &[Favourite], guards: Guards) {
         let mut state = self.state();
         state.gaps.filled(filled.iter().map(|favourite| favourite.id));
         let Some(last) = above.last() else { return };
-        if state.mark == Some(from) {
+        if state.mark == Some(from) || !guards.hold(Guard::MarkThatSteppedBackStays) {
             state.mark = Some(*last);
             state.gaps.note(from, above.iter().copied(), Instant::now());
         }
@@ -301,6 +304,9 @@ async fn sweep<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>, lane: Lane
                 failures.clear();
                 sleep(SWEEP).await;
             }
+            Err(_) if !deps.guards.hold(Guard::SweepErrorKeepsMark) && deps.lookout.mark().is_some() => {
+                deps.audience.newest().await.map(|newest| deps.lookout.begin(newest)).unwrap_or_default();
+            }
             // It is for speed: the re-pass keeps the promise, and what a page needs its own reading finds.
             Err(error) => {
                 if !passes(&error) && deps.lookout.mark().is_none() {
@@ -333,7 +339,7 @@ async fn look<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>) -> Result<u
     let filled = if gaps.is_empty() { Vec::new() } else { deps.audience.of_ids(&gaps).await? };
     found.extend_from_slice(&filled);
     hand_on(deps, &found).await?;
-    deps.lookout.advance(from, &added.ids, &filled);
+    deps.lookout.advance(from, &added.ids, &filled, deps.guards);
     if let Some((lanes, upto)) = deps.lookout.settled(Instant::now()) {
         if deps.ledger.note_swept(&lanes, upto).await? {
             deps.lookout.noted(upto);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedMutexGuard, watch};
 
+use crate::guard::{Guard, Guards};
 use crate::lane::round::turns::{Turn, Turns};
 use crate::model::campaign::Window;
 use crate::model::due::{Due, MOST_LETTERS, Running, Uncounted, WaitingLetter};
@@ -115,12 +116,13 @@ pub struct Work {
     turns: Mutex<Turns>,
     changes: Arc<tokio::sync::Mutex<()>>,
     lost: watch::Sender<bool>,
+    guards: Guards,
 }
 
 impl Work {
     /// Nothing known yet: the first round reads the ledger.
-    pub fn unread() -> Self {
-        let work = Self::default();
+    pub fn unread(guards: Guards) -> Self {
+        let work = Self { guards, ..Self::default() };
         work.reload();
         work
     }
@@ -141,13 +143,18 @@ impl Work {
 
     /// Whose turn the next round is.
     pub fn turn(&self) -> Turn {
-        self.turns().take_turn()
+        match self.guards.hold(Guard::QuietRounds) {
+            true => self.turns().take_turn(),
+            false => Turn::default(),
+        }
     }
 
     /// A round was not recorded: changes of these campaigns overtook it.
     pub fn overtaken(&self, campaigns: Vec<String>) {
         self.turns().overtaken(campaigns);
-        self.reload();
+        if self.guards.hold(Guard::StaleIsPlannedAnew) {
+            self.reload();
+        }
     }
 
     /// Keeps changes and quiet rounds apart: whoever changes campaigns holds it meanwhile, and a quiet round from when its campaigns are read
@@ -173,7 +180,7 @@ impl Work {
         let mut state = self.state();
         state.moved = true;
         state.reload |= !taken.changed.is_empty();
-        for (id, window) in taken.windows {
+        for (id, window) in taken.windows.into_iter().filter(|_| self.guards.hold(Guard::WindowsThatMoved)) {
             if state.windows.len() < MOST_WINDOWS || state.windows.contains_key(&id) {
                 state.windows.insert(id, window);
             } else {
@@ -510,7 +517,9 @@ impl Work {
             let id = &part.drafts.template.campaign().adv_campaign_id;
             if page.last {
                 state.running.remove(id);
-            } else if let Some(running) = state.running.get_mut(id) {
+            } else if let Some(running) = state.running.get_mut(id)
+                && self.guards.hold(Guard::CursorOfRecordedRound)
+            {
                 running.cursor.clone_from(&page.upto);
             }
         }
@@ -543,7 +552,7 @@ mod tests {
     }
 
     fn loaded(due: Due) -> Work {
-        let work = Work::unread();
+        let work = Work::unread(Guards::default());
         assert!(work.begin_reload(0));
         work.end_reload(due);
         work
@@ -612,7 +621,7 @@ mod tests {
 
     #[test]
     fn a_window_that_moved_counts_until_the_ledger_looks_at_it_itself() {
-        let work = Work::unread();
+        let work = Work::unread(Guards::default());
         let moved = Window { start: 10, end: 20 };
         work.add(changed([("moved".to_owned(), moved), ("cancelled".to_owned(), Window::NEVER)]));
         work.begin_reload(0);
@@ -624,7 +633,7 @@ mod tests {
 
     #[test]
     fn windows_too_many_to_remember_make_every_campaign_doubtful() {
-        let work = Work::unread();
+        let work = Work::unread(Guards::default());
         work.add(changed((0..MOST_WINDOWS).map(|number| (number.to_string(), Window::ALWAYS))));
         assert!(!is_shut(&work, "another", 20));
         work.add(changed([("another".to_owned(), Window::ALWAYS)]));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::guard::Guards;
 use crate::instance::change_feed::Lookout;
 use crate::instance::dead_letters::Outlet;
 use crate::instance::memory_budget::Memory;
@@ -36,6 +37,8 @@ pub struct Deps<B, L, A, C> {
     pub outlet: Outlet,
     /// What the operator sees.
     pub board: Arc<Board>,
+    /// What keeps the promises; a test may take some out.
+    pub guards: Guards,
 }
 
 /// Names and limits of an instance.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::guard::Guard;
 use crate::lane::backlog::Work;
 use crate::lane::context::Deps;
 use crate::lane::error::LaneError;
@@ -47,10 +48,14 @@ pub async fn repass<B, L: Ledger, A: Audience, C: Clock>(
     if !deps.limits.late_subscribers {
         return pending().await;
     }
-    work.sweep_has_begun().await;
+    if deps.guards.hold(Guard::MarkBeforePages) {
+        work.sweep_has_begun().await;
+    }
     let mut repass = Repass { deps, own, work, passes: Passes::default(), due: true, looked: BTreeMap::new() };
     // What the owner before did not finish is not known.
-    repass.passes.all_again();
+    if deps.guards.hold(Guard::RepassAfterTakeOver) {
+        repass.passes.all_again();
+    }
     loop {
         match repass.turn().await {
             Ok(()) => {}
@@ -122,7 +127,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Repass<'_, B, L, A, C> {
             let open = deps.ledger.open_after(own, after.as_ref(), AT_ONCE).await?;
             self.passes.walked(open, AT_ONCE);
         }
-        if self.due && !self.passes.is_full() {
+        if self.due && !self.passes.is_full() && deps.guards.hold(Guard::RepassWhenDue) {
             let due = deps.ledger.due_repass(own, &self.passes.ids(), AT_ONCE).await?;
             // As many as were asked for: there may be more behind them.
             self.due = due.len() == AT_ONCE;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::guard::Guard;
 use crate::instance::change_feed;
 use crate::instance::dead_letters::Carries;
 use crate::instance::round_sizing::Pace;
@@ -143,8 +144,8 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
     let Owned { own, ledger, producer, last, input, position, round_bytes } = owned;
-    let work = Arc::new(Work::unread());
-    let _post = deps.lookout.enter(own, Arc::clone(&work));
+    let work = Arc::new(Work::unread(deps.guards));
+    let _post = deps.lookout.enter(own, Arc::clone(&work), deps.guards);
     let _trier = deps.outlet.trier(own.lane);
     let rounds = Rounds { deps, own, ledger, work: &work, failures, pace: Pace::left(round_bytes) };
     tokio::select! {
@@ -176,7 +177,8 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
         let taken = deps.ledger.judge_changes(own).await?;
         deps.board.judged_changes(own.lane, &taken);
         more = taken.more_changes;
-        if !taken.changed.is_empty() || !taken.dead_letters.is_empty() {
+        let found = !taken.changed.is_empty() || !taken.dead_letters.is_empty();
+        if found && deps.guards.hold(Guard::JudgedChangesAreRead) {
             work.judged(taken);
         }
     }
@@ -224,6 +226,7 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
         match counting.await {
             Ok(unsent) => {
                 failures.clear();
+                let unsent = if deps.guards.hold(Guard::EndedAreCounted) { unsent } else { 0 };
                 if deps.ledger.note_unsent(own, id, unsent).await? {
                     deps.board.unsent(own.lane, unsent, cancelled);
                     work.counted(id);

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::fail_point::fail_point;
+use crate::guard::{Guard, Guards};
 use crate::instance::round_sizing;
 use crate::instance::round_sizing::Pace;
 use crate::lane::context::Deps;
@@ -13,6 +14,7 @@ use crate::lane::error::LaneError;
 use crate::lane::error_policy;
 use crate::lane::error_policy::Failures;
 use crate::lane::round::publish;
+use crate::model::campaign::Window;
 use crate::model::halt::Halt;
 use crate::model::mark::Committed;
 use crate::model::ownership::{Entered, Ownership};
@@ -72,6 +74,10 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
         return Err(LaneError::NotAssigned);
     }
     let (low, high) = deps.broker.watermarks(lane).await?;
+    let early = match deps.guards.hold(Guard::BumpBeforeInit) {
+        true => None,
+        false => Some(deps.broker.producer(lane).await?),
+    };
     let mut entered = deps.ledger.bump(lane, low).await?;
     fail_point("entry.bumped");
     deps.board.position(lane, entered.position);
@@ -79,7 +85,7 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
         return Ok(Entry::Halted(Box::new(entered), halt));
     }
     let own = entered.ownership;
-    let (producer, last, topic_id) = match take_over(deps, &mut entered, failures, low, high).await {
+    let (producer, last, topic_id) = match take_over(deps, &mut entered, failures, (low, high), early).await {
         Ok(taken) => taken,
         Err(error) => return Err(halt(deps, own, error, failures).await),
     };
@@ -93,18 +99,23 @@ async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
     entered: &mut Entered,
     failures: &Failures,
-    low: i64,
-    high: i64,
+    (low, high): (i64, i64),
+    early: Option<B::Producer>,
 ) -> Result<(B::Producer, LastRound, Option<String>), LaneError> {
     let own = entered.ownership;
-    let producer = deps.broker.producer(own.lane).await?;
+    let producer = match early {
+        None => deps.broker.producer(own.lane).await?,
+        Some(early) => early,
+    };
     fail_point("entry.producer");
-    if !deps.ledger.still_mine(own).await? {
+    if deps.guards.hold(Guard::EpochAfterInit) && !deps.ledger.still_mine(own).await? {
         return Err(LaneError::TakenOver);
     }
     let topic_id = same_topic(deps, entered, low, high).await?;
     // Before the last round is looked at: what was cancelled meanwhile is withdrawn from it.
-    judge_waiting(deps, own).await?;
+    if deps.guards.hold(Guard::ChangesJudgedOnTheWayIn) {
+        judge_waiting(deps, own).await?;
+    }
     let (producer, last) = settle(deps, entered, failures, producer).await?;
     note_compared(deps, entered).await?;
     Ok((producer, last, topic_id))
@@ -136,7 +147,7 @@ pub(crate) async fn compare_halted<B: Broker, L: Ledger, A, C>(
     }
     let theirs = deps.broker.committed(own.lane).await?;
     let ours = ledger_side(entered);
-    match reconciled(entered, &ours, &theirs) {
+    match reconciled(deps.guards, entered, &ours, &theirs) {
         Reconciled::Contradiction(kind) if kind.may_hide_loss() => {
             let found = error_policy::contradiction(own.lane, &kind, &ours, &theirs);
             // What is not known to be missing is not worth another halt: this one is to be resolved anyway.
@@ -151,7 +162,10 @@ fn ledger_side(entered: &Entered) -> LedgerSide {
 }
 
 /// What follows from the two sides, and from what an operator overruled.
-fn reconciled(entered: &Entered, ours: &LedgerSide, theirs: &Committed) -> Reconciled {
+fn reconciled(guards: Guards, entered: &Entered, ours: &LedgerSide, theirs: &Committed) -> Reconciled {
+    if matches!(theirs, Committed::None) && !guards.hold(Guard::RestoredMarkOnlyWhenKnown) {
+        return Reconciled::PublishRecorded;
+    }
     let reconciled = reconcile(ours, theirs);
     if !(entered.overrule && matches!(reconciled, Reconciled::Contradiction(_))) {
         return reconciled;
@@ -167,7 +181,7 @@ async fn judge_waiting<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, own: Ownersh
     loop {
         let taken = deps.ledger.judge_changes(own).await?;
         deps.board.judged_changes(own.lane, &taken);
-        if !taken.more_changes {
+        if !(taken.more_changes && deps.guards.hold(Guard::ChangesJudgedToTheLast)) {
             return Ok(());
         }
     }
@@ -188,8 +202,8 @@ pub(crate) async fn halt<B, L: Ledger, A, C>(
         },
     };
     let recorded = match deps.ledger.still_mine(own).await {
-        Ok(true) => deps.ledger.halt(own, halt.clone()).await,
-        Ok(false) => return LaneError::TakenOver,
+        Ok(false) if deps.guards.hold(Guard::EpochBeforeHalt) => return LaneError::TakenOver,
+        Ok(_) => deps.ledger.halt(own, halt.clone()).await,
         Err(error) => Err(error),
     };
     match recorded {
@@ -231,7 +245,8 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
         return Err(halt(("input-trimmed", found)));
     }
     // The watermarks were read before the bump: until then a former owner may have taken in what arrived since.
-    if position > high && position > deps.broker.watermarks(lane).await?.1 {
+    let read_again = deps.guards.hold(Guard::WatermarksReadAgain);
+    if position > high && !(read_again && position <= deps.broker.watermarks(lane).await?.1) {
         return Err(halt(other(format!("the lane's position is {position}, but the topic ends at {high}"))));
     }
     if let Some(last) = entered.last_record.filter(|last| last.offset >= low)
@@ -253,6 +268,12 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
     producer: B::Producer,
 ) -> Result<(B::Producer, LastRound), LaneError> {
     let lane = entered.ownership.lane;
+    if !deps.guards.hold(Guard::WithdrawalAfterReading) {
+        let stored = deps.ledger.stored_round(entered.ownership).await?;
+        if !stored.not_open.is_empty() {
+            deps.ledger.withdraw(entered.ownership, stored.head).await?;
+        }
+    }
     let theirs = deps.broker.committed(lane).await?;
     let ours = ledger_side(entered);
     // With the note the ledger forgets what an operator overruled: that was about one mark, which is written anew by then.
@@ -261,10 +282,12 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
         let noted = known == Some(published.head().seq) && !overrule;
         LastRound::Published { published, noted }
     };
-    match reconciled(entered, &ours, &theirs) {
+    match reconciled(deps.guards, entered, &ours, &theirs) {
         Reconciled::Equal => Ok((producer, published(Published::found(entered.head)))),
         Reconciled::PublishRecorded => {
-            withdraw_what_does_not_get_through(deps, entered, failures).await?;
+            if deps.guards.hold(Guard::UndeliveredIsWithdrawn) {
+                withdraw_what_does_not_get_through(deps, entered, failures).await?;
+            }
             Ok((producer, LastRound::Recorded(recorded(deps, entered).await?)))
         }
         Reconciled::RestoreMark => {
@@ -323,10 +346,14 @@ async fn recorded<B: Broker, L: Ledger, A, C>(
         fail_point("letters.set_aside");
         stored = deps.ledger.stored_round(own).await?;
     }
-    while !stored.not_open.is_empty() {
+    while !stored.not_open.is_empty() && deps.guards.hold(Guard::WithdrawalOnTheWayIn) {
         deps.ledger.withdraw(own, stored.head).await?;
         fail_point("withdraw.recorded");
         stored = deps.ledger.stored_round(own).await?;
+        if !deps.guards.hold(Guard::WithdrawnToTheLast) {
+            stored.open = Window::ALWAYS;
+            break;
+        }
     }
-    Ok(Recorded::read_back(own.lane, entered.ledger, stored).map_err(LedgerError::from)?)
+    Ok(Recorded::read_back(own.lane, entered.ledger, stored, deps.guards).map_err(LedgerError::from)?)
 }

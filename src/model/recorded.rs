@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::guard::{Guard, Guards};
 use crate::model::campaign::Window;
 use crate::model::mark::{Mark, RoundHead};
 use crate::model::record::Lane;
@@ -39,10 +40,11 @@ impl Recorded {
     }
 
     /// Reads the last recorded round back. It is taken up only when its count and checksum are those that were recorded.
-    pub fn read_back(lane: Lane, ledger: Uuid, stored: StoredRound) -> Result<Self, DamagedRound> {
+    pub fn read_back(lane: Lane, ledger: Uuid, stored: StoredRound, guards: Guards) -> Result<Self, DamagedRound> {
         let found: u64 = stored.batches.iter().map(|batch| batch.clients.len() as u64).sum();
         let checksum = checksum(&stored.batches, stored.dead_letters.iter().map(|letter| letter.id));
-        if found != stored.drafts || checksum != stored.head.checksum {
+        let as_recorded = found == stored.drafts && checksum == stored.head.checksum;
+        if !as_recorded && guards.hold(Guard::ChecksumReadBack) {
             return Err(DamagedRound(format!(
                 "round {lane}/{} was recorded with {} drafts and checksum {:016x}, but {found} drafts with checksum {checksum:016x} are \
                  found: rows of it were changed or removed",

@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::database::ChangeRow;
 use super::server::{Caller, Unanswered};
-use super::world::{Guard, Instance, Server, State, World};
+use super::world::{Instance, Server, State, World};
+use crate::guard::Guard;
 use crate::model::campaign::Campaign;
 use crate::model::mark::{Committed, Mark};
 use crate::model::record::{Arrived, Lane, Record, RecordMark};
@@ -171,7 +172,7 @@ impl Partition {
 impl State {
     /// The lane's transaction of this producer.
     fn transaction(&mut self, lane: Lane, producer: u64) -> Result<&mut Option<Transaction>, BrokerError> {
-        let (now, fences) = (self.micros(), self.has(Guard::ProducerFenced));
+        let (now, fences) = (self.micros(), self.guards.hold(Guard::ProducerFenced));
         let partition = self.kafka.lane(lane);
         partition.expire(now);
         match partition.producer_epoch == producer || !fences {
@@ -295,7 +296,7 @@ async fn initialise(world: World, caller: Caller, lane: Lane) -> Result<u64, Bro
         {
             let mut state = world.state();
             let now = state.micros();
-            let (aborts, fresh) = (state.has(Guard::InitAborts), state.has(Guard::FreshProducer));
+            let (aborts, fresh) = (state.guards.hold(Guard::InitAborts), state.guards.hold(Guard::FreshProducer));
             if caller.is_gone() && state.random.chance(500) {
                 return Err(BrokerError::Passing("given up".to_owned()));
             }
@@ -339,7 +340,7 @@ impl Broker for SimBroker {
             loop {
                 {
                     let mut state = world.state();
-                    let (now, stable) = (state.micros(), state.has(Guard::StableOffsets));
+                    let (now, stable) = (state.micros(), state.guards.hold(Guard::StableOffsets));
                     let partition = state.kafka.lane(lane);
                     partition.expire(now);
                     if !stable || !partition.transaction.as_ref().is_some_and(|open| open.offset_sent) {
@@ -472,7 +473,7 @@ impl SimProducer {
         // While messages get through, a publication is no call that hangs.
         let patience = if world.state().harm.link.is_some() { SLOW_PUBLICATION } else { OVERRUN };
         let broke = self.instance.ask("publish", Server::Kafka, patience, served).await.map_err(explain)??;
-        let used_up = broke && world.state().has(Guard::ProducerUsedUp);
+        let used_up = broke && world.state().guards.hold(Guard::ProducerUsedUp);
         Ok((!used_up).then_some(self))
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::world::{Guard, State};
+use super::world::State;
+use crate::guard::Guard;
 use crate::model::campaign::{Campaign, State as Stage, Window};
 use crate::model::clients::Clients;
 use crate::model::draft::{DraftBatch, DraftTemplate, dead_letter_checksum};
@@ -343,7 +344,7 @@ impl Database {
 impl State {
     /// Whether all is held until every lane was compared with Kafka.
     pub(super) fn is_held(&self) -> bool {
-        self.database.compared != self.database.comparison() && self.has(Guard::HeldUntilCompared)
+        self.database.compared != self.database.comparison() && self.guards.hold(Guard::HeldUntilCompared)
     }
 
     /// Whether the lane is to be entered anew, as a glance sees it.
@@ -352,7 +353,7 @@ impl State {
             let lane = self.database.lanes.get(&own.lane);
             lane.is_none_or(|lane| lane.compared != self.database.comparison())
         };
-        self.has(Guard::OwnershipAtGlance) && (!self.is_mine(own) || (self.is_held() && to_be_compared()))
+        self.guards.hold(Guard::OwnershipAtGlance) && (!self.is_mine(own) || (self.is_held() && to_be_compared()))
     }
 
     /// The lane is whole; with the last of so many the hold ends.
@@ -375,12 +376,13 @@ impl State {
     /// Whether the lane is still owned as it was entered.
     pub(super) fn is_mine(&self, own: Ownership) -> bool {
         let epoch = self.database.lanes.get(&own.lane).map_or(0, |lane| lane.epoch);
-        epoch == own.epoch && (self.database.postmaster == own.postmaster || !self.has(Guard::PostmasterCompared))
+        epoch == own.epoch
+            && (self.database.postmaster == own.postmaster || !self.guards.hold(Guard::PostmasterCompared))
     }
 
     /// Begins a transaction of a lane: the shared lock, then the epoch.
     pub(super) fn begin(&mut self, own: Ownership) -> Result<u64, LedgerError> {
-        if !self.is_mine(own) && self.has(Guard::EpochAtBegin) {
+        if !self.is_mine(own) && self.guards.hold(Guard::EpochAtBegin) {
             let database = &mut self.database;
             let (epoch, postmaster) = (database.lane(own.lane).epoch, database.postmaster);
             return Err(LedgerError::NotMine(format!(
@@ -483,7 +485,7 @@ impl State {
 
     fn turn_states(&mut self, lane: Lane) {
         let now = self.now();
-        let waits = self.has(Guard::LastPagePublished);
+        let waits = self.guards.hold(Guard::LastPagePublished);
         let published = self.database.lane(lane).published_seq;
         for row in self.database.of_lane(lane) {
             let starts = row.state == Stage::Scheduled && row.start() <= now;
@@ -555,7 +557,7 @@ impl State {
         for part in &content.parts {
             let campaign = part.drafts.template.campaign();
             for client in part.drafts.clients.iter() {
-                if self.has(Guard::UniqueIndex) && self.database.has_row(&campaign.adv_campaign_id, client) {
+                if self.guards.hold(Guard::UniqueIndex) && self.database.has_row(&campaign.adv_campaign_id, client) {
                     return Err(LedgerError::Duplicate(format!("({}, {client})", campaign.adv_campaign_id)));
                 }
                 let row = FeedbackRow {
@@ -574,7 +576,7 @@ impl State {
     /// Those of the clients who are late.
     pub(super) fn late(&self, id: &str, clients: &Clients, cursor: Option<&str>, over: bool) -> Clients {
         let behind = |client: &&str| over || cursor.is_some_and(|cursor| *client <= cursor);
-        let less = self.has(Guard::LateLessWhoHasARow);
+        let less = self.guards.hold(Guard::LateLessWhoHasARow);
         let late: BTreeSet<&str> =
             clients.iter().filter(behind).filter(|client| !less || !self.database.has_row(id, client)).collect();
         late.into_iter().collect()
@@ -590,7 +592,7 @@ impl State {
     ) -> Result<Sealed, LedgerError> {
         let rows = self.end(transaction)?.rows;
         let before = head.seq - 1;
-        let (epoch, seq) = (self.has(Guard::EpochAtSeal), self.has(Guard::SeqAtSeal));
+        let (epoch, seq) = (self.guards.hold(Guard::EpochAtSeal), self.guards.hold(Guard::SeqAtSeal));
         let lane = self.database.lane(own.lane);
         if (epoch && lane.epoch != own.epoch) || (seq && lane.seq != before) {
             return Err(lost(own, "the last round"));
@@ -647,11 +649,11 @@ impl State {
         let stands = |part: &RoundPart| {
             let id = &part.drafts.template.campaign().adv_campaign_id;
             let Some(row) = self.database.campaigns.get(id) else { return false };
-            let version = row.revision == part.revision || !self.has(Guard::RevisionAtSeal);
+            let version = row.revision == part.revision || !self.guards.hold(Guard::RevisionAtSeal);
             let open = row.runs() && row.campaign.as_ref().is_some_and(|campaign| campaign.window.is_open(now));
-            let window = open || !self.has(Guard::WindowAtSeal);
+            let window = open || !self.guards.hold(Guard::WindowAtSeal);
             let cursor = part.page.as_ref().is_none_or(|page| row.cursor == page.after && row.last_page_seq.is_none())
-                || !self.has(Guard::CursorAtSeal);
+                || !self.guards.hold(Guard::CursorAtSeal);
             row.lane == lane && version && window && cursor
         };
         let stale = content.parts.iter().filter(|part| !stands(part));
@@ -662,7 +664,7 @@ impl State {
     fn has_its_letters(&self, content: &RoundContent) -> bool {
         let free = |letter: &DeadLetterMessage| {
             let row = usize::try_from(letter.id).ok().and_then(|id| self.database.dead_letters.get(id));
-            row.is_some_and(|row| row.round_seq.is_none()) || !self.has(Guard::DeadLetterOnce)
+            row.is_some_and(|row| row.round_seq.is_none()) || !self.guards.hold(Guard::DeadLetterOnce)
         };
         content.dead_letters.iter().all(free)
     }
@@ -689,7 +691,7 @@ impl State {
     /// When drafts of a recorded round may be published, as its campaign stands now.
     fn open_in(&self, id: &str) -> Window {
         let row = &self.database.campaigns[id];
-        match row.state == Stage::Cancelled && self.has(Guard::CancelledAreOver) {
+        match row.state == Stage::Cancelled && self.guards.hold(Guard::CancelledAreOver) {
             true => Window::NEVER,
             // A campaign that was cancelled before it arrived has no drafts.
             false => row.campaign.as_ref().map_or(Window::NEVER, |campaign| campaign.window),
@@ -724,7 +726,7 @@ impl State {
     }
 
     fn batch_of(&self, part: &PartRow) -> Result<Option<DraftBatch>, LedgerError> {
-        let clients = match self.has(Guard::PublishedByClient) {
+        let clients = match self.guards.hold(Guard::PublishedByClient) {
             true => self.database.clients_of(part),
             false => self.database.clients_of(&part.as_range()),
         };
@@ -760,7 +762,7 @@ impl State {
         is_withdrawn: impl Fn(&Self, &str) -> bool,
     ) -> Result<(), LedgerError> {
         let lane = self.database.lane(own.lane).clone();
-        let mine = lane.epoch == own.epoch || !self.has(Guard::EpochAtWithdrawal);
+        let mine = lane.epoch == own.epoch || !self.guards.hold(Guard::EpochAtWithdrawal);
         if !mine || lane.seq != head.seq {
             return Err(lost(own, "the last round"));
         }
@@ -801,15 +803,16 @@ impl State {
     /// The dead letters with these ids that no round has published.
     pub(super) fn letters(&self, ids: &[i64]) -> Vec<DeadLetterMessage> {
         let of = |id: &i64| self.database.dead_letters.get(usize::try_from(*id).ok()?);
-        let free = ids.iter().filter_map(of).filter(|row| row.round_seq.is_none() || !self.has(Guard::DeadLetterOnce));
+        let free =
+            ids.iter().filter_map(of).filter(|row| row.round_seq.is_none() || !self.guards.hold(Guard::DeadLetterOnce));
         free.map(|row| row.letter.clone()).collect()
     }
 
     fn withdraw_part(&mut self, part: &mut PartRow) {
         let now = self.now();
-        let (stay, back) = (self.has(Guard::AnsweredRowsStay), self.has(Guard::CursorPutBack));
+        let (stay, back) = (self.guards.hold(Guard::AnsweredRowsStay), self.guards.hold(Guard::CursorPutBack));
         let mut clients = self.database.clients_of(part);
-        if !self.has(Guard::WithdrawnByRange) {
+        if !self.guards.hold(Guard::WithdrawnByRange) {
             clients = self.database.clients_of(&part.as_range());
         }
         let rows = self.database.feedback.entry(part.id.clone()).or_default();
@@ -889,7 +892,7 @@ impl State {
         after: Option<&(EpochSeconds, String)>,
         most: usize,
     ) -> Vec<OpenCampaign> {
-        let nobody = self.has(Guard::RepassOfNobody);
+        let nobody = self.guards.hold(Guard::RepassOfNobody);
         let place = |open: &OpenCampaign| (open.running.campaign.window.end, open.running.id().to_owned());
         let mut open = self.open(lane, |row| row.was_paged(nobody));
         open.retain(|open| after.is_none_or(|after| place(open) > *after));
@@ -900,7 +903,7 @@ impl State {
 
     pub(super) fn due_repass(&self, lane: Lane, beside: &BTreeSet<String>, most: usize) -> Vec<OpenCampaign> {
         let now = self.now();
-        let nobody = self.has(Guard::RepassOfNobody);
+        let nobody = self.guards.hold(Guard::RepassOfNobody);
         let mut due = self.open(lane, |row| row.was_paged(nobody) && row.repass_at.is_some_and(|at| at <= now));
         due.retain(|open| !beside.contains(open.running.id()));
         due.sort_by_key(|open| self.database.campaigns[open.running.id()].repass_at);
@@ -910,7 +913,7 @@ impl State {
 
     pub(super) fn note_repassed(&mut self, id: &str, revision: i32) {
         let now = self.now();
-        let compares = self.has(Guard::RepassOfSameRevision);
+        let compares = self.guards.hold(Guard::RepassOfSameRevision);
         if let Some(row) = self.database.campaigns.get_mut(id)
             && (row.revision == revision || !compares)
         {

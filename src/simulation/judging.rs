@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::database::{CampaignRow, ChangeRow, DeadLetterRow, waiting};
-use super::world::{Guard, State};
+use super::world::State;
+use crate::guard::Guard;
 use crate::model::campaign::{Campaign, State as Stage, Window};
 use crate::model::due::Running;
 use crate::model::input::{Arrival, Reason, decode};
@@ -47,7 +48,7 @@ impl State {
         if self.is_held() {
             return Err(LedgerError::OnHold);
         }
-        let compares = self.has(Guard::PositionAtIntake);
+        let compares = self.guards.hold(Guard::PositionAtIntake);
         let lane = self.database.lane(own.lane);
         if compares && (lane.epoch != own.epoch || lane.position != batch.from) {
             return Err(LedgerError::NotMine(format!("lane {}: the position is not what was left", own.lane)));
@@ -80,7 +81,7 @@ impl State {
     fn is_unjudged(&self, lane: Lane, change: &ChangeRow) -> bool {
         let campaign = self.database.campaigns.get(&change.adv_campaign_id);
         // Where it is not marked together with its effect, the mark may be lost.
-        let marked_at = if self.has(Guard::JudgedWithEffect) { 1 } else { 2 };
+        let marked_at = if self.guards.hold(Guard::JudgedWithEffect) { 1 } else { 2 };
         change.judged < marked_at && campaign.is_some_and(|row| row.lane == lane)
     }
 
@@ -123,9 +124,9 @@ impl Intake<'_> {
                 .database
                 .campaigns
                 .get(id)
-                .is_some_and(|row| row.lane == self.lane || self.state.has(Guard::PrimaryKeyDecides));
-            let unknown =
-                matches!(arrival, Arrival::Cancellation { .. }) && !self.state.has(Guard::TombstoneOfUnknownKept);
+                .is_some_and(|row| row.lane == self.lane || self.state.guards.hold(Guard::PrimaryKeyDecides));
+            let unknown = matches!(arrival, Arrival::Cancellation { .. })
+                && !self.state.guards.hold(Guard::TombstoneOfUnknownKept);
             if stands || unknown {
                 continue;
             }
@@ -180,13 +181,13 @@ impl Intake<'_> {
     fn take(&mut self, record: &Record, arrival: &Arrival) {
         let owner = id(arrival).and_then(|id| self.state.database.campaigns.get(id)).map(|row| row.lane);
         match owner {
-            Some(owner) if owner != self.lane && self.state.has(Guard::OnlyOwnerJudges) => {
+            Some(owner) if owner != self.lane && self.state.guards.hold(Guard::OnlyOwnerJudges) => {
                 self.taken.tally.handed_over += 1;
                 let forgets = match arrival {
-                    Arrival::Cancellation { .. } => !self.state.has(Guard::TombstoneHandedOver),
+                    Arrival::Cancellation { .. } => !self.state.guards.hold(Guard::TombstoneHandedOver),
                     _ => false,
                 };
-                let kept = self.state.has(Guard::ChangeWithPosition) || !self.state.random.chance(300);
+                let kept = self.state.guards.hold(Guard::ChangeWithPosition) || !self.state.random.chance(300);
                 if kept && !forgets {
                     let adv_campaign_id = id(arrival).unwrap_or_default().to_owned();
                     let (from_lane, record, at) = (Some(self.lane), record.clone(), self.state.micros());
@@ -216,7 +217,7 @@ impl Intake<'_> {
 
     fn update(&mut self, new: &Campaign) {
         self.taken.tally.updates += 1;
-        let (at, repass) = (self.state.micros(), self.state.has(Guard::RepassAfterUpdate));
+        let (at, repass) = (self.state.micros(), self.state.guards.hold(Guard::RepassAfterUpdate));
         let database = &mut self.state.database;
         let row = database.campaigns.get_mut(&new.adv_campaign_id).expect("it was judged");
         let published = database.lanes.get(&row.lane).and_then(|lane| lane.published_seq);

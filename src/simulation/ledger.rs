@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep};
 
 use super::database::{Transaction, ended};
 use super::server::{Caller, Unanswered};
-use super::world::{Guard, Instance, Server, State, World};
+use super::world::{Instance, Server, State, World};
+use crate::guard::Guard;
 use crate::model::clients::{Clients, Stretch};
 use crate::model::due::{Due, Running, Waiting};
 use crate::model::halt::Halt;
@@ -91,7 +92,7 @@ async fn bump(world: World, caller: Caller, lane: Lane, beginning: i64) -> Resul
         loop {
             {
                 let mut state = world.state();
-                let is_free = !state.database.is_held(lane) || !state.has(Guard::LockHeld);
+                let is_free = !state.database.is_held(lane) || !state.guards.hold(Guard::LockHeld);
                 if is_free && caller.is_gone() && state.random.chance(500) {
                     return Err(ended());
                 }
@@ -111,7 +112,7 @@ async fn bump(world: World, caller: Caller, lane: Lane, beginning: i64) -> Resul
             sleep(LOOK).await;
         }
         let mut state = world.state();
-        if state.has(Guard::HoldersEnded) {
+        if state.guards.hold(Guard::HoldersEnded) {
             state.database.transactions.retain(|_, transaction| transaction.lane != lane);
         }
     }
@@ -376,7 +377,7 @@ impl Ledger for SimLedger {
 
     async fn resolved(&self, own: Ownership, comparison: &str) -> Result<bool, LedgerError> {
         let comparison = comparison.to_owned();
-        let is_gone = move |state: &mut State| !state.is_mine(own) && state.has(Guard::OwnershipAtGlance);
+        let is_gone = move |state: &mut State| !state.is_mine(own) && state.guards.hold(Guard::OwnershipAtGlance);
         let is_old = move |state: &State| state.database.comparison() != comparison;
         let resolved =
             move |state: &mut State| state.database.lane(own.lane).halt.is_none() || is_gone(state) || is_old(state);

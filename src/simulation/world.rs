@@ -11,6 +11,7 @@ use super::audience::Subscribers;
 use super::broker::Kafka;
 use super::database::Database;
 use super::random::Random;
+use crate::guard::Guards;
 use crate::model::record::Lane;
 use crate::model::time::{EpochMicros, EpochSeconds};
 
@@ -47,8 +48,8 @@ pub struct State {
     pub harm: Harm,
     /// Requests that are held up.
     pub holds: Vec<Hold>,
-    /// The guards that are taken out.
-    pub without: Vec<Guard>,
+    /// The guards that hold.
+    pub guards: Guards,
     /// Since when all sending is paused, in a world in which nothing keeps an instance from hearing of it.
     pub paused_since: Option<EpochMicros>,
     /// What was found that must never be.
@@ -112,48 +113,6 @@ pub struct Hold {
     pub is_lost: bool,
 }
 
-/// What keeps the promises inside the ledger's SQL and Kafka; each can be taken out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "each is said in tests/simulation/guards.rs, with what follows without it")]
-pub enum Guard {
-    EpochAtBegin,
-    PostmasterCompared,
-    LockHeld,
-    HoldersEnded,
-    EpochAtSeal,
-    SeqAtSeal,
-    PositionAtIntake,
-    EpochAtWithdrawal,
-    RevisionAtSeal,
-    WindowAtSeal,
-    CursorAtSeal,
-    LateLessWhoHasARow,
-    PublishedByClient,
-    UniqueIndex,
-    AnsweredRowsStay,
-    CursorPutBack,
-    WithdrawnByRange,
-    CancelledAreOver,
-    PrimaryKeyDecides,
-    TombstoneOfUnknownKept,
-    TombstoneHandedOver,
-    JudgedWithEffect,
-    ChangeWithPosition,
-    OnlyOwnerJudges,
-    RepassAfterUpdate,
-    RepassOfSameRevision,
-    RepassOfNobody,
-    DeadLetterOnce,
-    LastPagePublished,
-    StableOffsets,
-    InitAborts,
-    ProducerFenced,
-    FreshProducer,
-    ProducerUsedUp,
-    OwnershipAtGlance,
-    HeldUntilCompared,
-}
-
 impl World {
     /// A new world: empty, harmless, with so many lanes. Must be made inside a runtime whose time is paused.
     pub fn new(seed: u64, lanes: Lane) -> Self {
@@ -164,7 +123,7 @@ impl World {
             broke_connections: Random::new(seed ^ 0xb0b),
             harm: Harm { latency: 5, ..Harm::default() },
             holds: Vec::new(),
-            without: Vec::new(),
+            guards: Guards::default(),
             paused_since: None,
             broken: Vec::new(),
             database: Database::new(seed),
@@ -195,11 +154,6 @@ impl State {
     /// The current second.
     pub fn now(&self) -> EpochSeconds {
         self.micros() / 1_000_000
-    }
-
-    /// Whether a guard stands.
-    pub fn has(&self, guard: Guard) -> bool {
-        !self.without.contains(&guard)
     }
 
     /// A promise was broken at this moment.

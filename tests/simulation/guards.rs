@@ -1,120 +1,146 @@
-//! What the ledger's SQL and Kafka guard, taken out one at a time in the simulated ones: where the table says so, some life must break a
-//! promise then.
+//! Each guard is needed: without it some life breaks a promise, random or steered, or a test on real servers is red (`tests/guards`). Of those
+//! that no life was seen to need, it is said why, and lives keep every promise without them.
 
-use dinnerbell::simulation::world::Guard;
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use dinnerbell::guard::{Guard, Guards};
+
+use crate::life::live;
+use crate::proofs::{PROOFS, Proof};
+use crate::red::RED;
+use crate::steered::LIVES;
 
 /// Seeds that are lived for each guard at most.
 const MOST_LIVES: u64 = 2_000;
-
-/// Each guard with what it does; those that no life was seen to need are called so.
-const GUARDS: &[(Guard, Without)] = &[
-    (Guard::EpochAtBegin, Without::NotSeen("a transaction of a lane compares the epoch when it begins")),
-    (
-        Guard::PostmasterCompared,
-        Without::NotSeen(
-            "and the server: on another one every lane is entered anew, since it is to be compared with Kafka",
-        ),
-    ),
-    (Guard::LockHeld, Without::Breaks("a bump waits for the transactions of former owners")),
-    (Guard::HoldersEnded, Without::Breaks("and ends those that last")),
-    (Guard::EpochAtSeal, Without::NotSeen("the lock keeps every bump away from the begin of a round to its end")),
-    (Guard::SeqAtSeal, Without::NotSeen("the epoch tells owners apart, and one owner seals one round at a time")),
-    (Guard::PositionAtIntake, Without::NotSeen("an intake compares the position")),
-    (Guard::EpochAtWithdrawal, Without::NotSeen("the transaction began by comparing it, and holds the lock")),
-    (Guard::RevisionAtSeal, Without::Breaks("a round of an older version is not sealed")),
-    (
-        Guard::WindowAtSeal,
-        Without::NotSeen("ends are read again before publication, and the withdrawal takes the drafts back"),
-    ),
-    (
-        Guard::CursorAtSeal,
-        Without::NotSeen("one owner plans one round at a time, and reads the cursors anew after each doubt"),
-    ),
-    (Guard::LateLessWhoHasARow, Without::Breaks("nobody is late who has a row")),
-    (Guard::PublishedByClient, Without::Breaks("what is published again is this round's rows, no earlier job's")),
-    (Guard::UniqueIndex, Without::NotSeen("every reading leaves out who has a row, and nobody else writes")),
-    (Guard::AnsweredRowsStay, Without::Breaks("a withdrawal keeps rows in which somebody answered")),
-    (Guard::CursorPutBack, Without::Breaks("a withdrawal puts the cursor back")),
-    (Guard::WithdrawnByRange, Without::Breaks("a withdrawal takes this round's rows, no earlier job's")),
-    (Guard::CancelledAreOver, Without::Breaks("drafts of a cancelled campaign are withdrawn")),
-    (Guard::PrimaryKeyDecides, Without::Breaks("the primary key decides whose a campaign is")),
-    (Guard::TombstoneOfUnknownKept, Without::Breaks("a tombstone for an unknown id is kept as its row")),
-    (Guard::TombstoneHandedOver, Without::Breaks("a tombstone that finds another lane's campaign is handed over")),
-    (Guard::JudgedWithEffect, Without::Breaks("a change is judged and marked in one transaction")),
-    (Guard::ChangeWithPosition, Without::Breaks("a change is recorded with the position")),
-    (Guard::OnlyOwnerJudges, Without::Breaks("only the owner judges")),
-    (Guard::RepassAfterUpdate, Without::Breaks("an update asks for a re-pass")),
-    (Guard::RepassOfSameRevision, Without::Breaks("a re-pass that an update overtook is not done")),
-    (Guard::RepassOfNobody, Without::NotSeen("a campaign whose main pass found nobody is passed again too")),
-    (
-        Guard::DeadLetterOnce,
-        Without::NotSeen("one owner records one round at a time, and reads what is unpublished after each doubt"),
-    ),
-    (Guard::LastPagePublished, Without::Breaks("a campaign is not closed before its last page is published")),
-    (
-        Guard::StableOffsets,
-        Without::NotSeen(
-            "the init ended what was open, and whoever began since bumped the epoch, which is read after it",
-        ),
-    ),
-    (Guard::InitAborts, Without::Breaks("the init ends what a former producer left open")),
-    (Guard::ProducerFenced, Without::Breaks("the init fences former producers")),
-    (Guard::FreshProducer, Without::Breaks("a producer in doubt is thrown away")),
-    (Guard::ProducerUsedUp, Without::Breaks("a producer whose connection broke publishes no further round")),
-    (Guard::OwnershipAtGlance, Without::Breaks("a lane that has nothing to do notices another server")),
-    (Guard::HeldUntilCompared, Without::Breaks("nothing is taken in before every lane was compared with Kafka")),
+/// Guards that are soon missed, and seeds that show it: a part of the proof for every run.
+const SOON_MISSED: [Guard; 6] = [
+    Guard::PublishedIsNoted,
+    Guard::NextChangeWakes,
+    Guard::TimeBeforePublication,
+    Guard::LateLessWhoHasARow,
+    Guard::PrimaryKeyDecides,
+    Guard::JudgedWithEffect,
 ];
+const SOON: u64 = 100;
+/// Where docs/model.md holds the table.
+const BEGIN: &str = "<!-- guards: printed by tests/simulation/guards.rs -->\n";
+const END: &str = "<!-- /guards -->";
 
-enum Without {
-    /// Some life breaks a promise. What the guard does.
-    Breaks(&'static str),
-    /// No random life was found that needs it: what it does, or why it stays. Some are shown by lives that are steered (`steered.rs`).
-    NotSeen(&'static str),
+/// The guards that hold in every life but for the proofs'.
+pub fn of_process() -> Guards {
+    Guards::of_process()
 }
 
-/// Whether `DINNERBELL_WITHOUT` names the guard, alone or as one of `several+guards`.
-fn is_named(names: &str, guard: Guard) -> bool {
-    names.split('+').any(|name| name == format!("{guard:?}"))
+/// The first seed whose life breaks a promise without these; `hint` is lived first.
+fn first_broken(without: &[Guard], hint: u64, most: u64) -> Option<(u64, String)> {
+    let seeds = std::iter::once(hint).chain(0..most);
+    seeds.into_iter().find_map(|seed| Some((seed, live(seed, Guards::without(without)).into_iter().next()?)))
 }
 
-/// The guards that `DINNERBELL_WITHOUT` takes out of every life; those of the service's own code are none of these.
-pub fn taken_out() -> Vec<Guard> {
-    let names = std::env::var("DINNERBELL_WITHOUT").unwrap_or_default();
-    GUARDS.iter().map(|(guard, _)| *guard).filter(|guard| is_named(&names, *guard)).collect()
+/// Proves one thing about a guard; what it found, as an error where it is not as it is said to be.
+fn prove(guard: Guard, proof: &Proof) -> Result<String, String> {
+    let (without, seed) = match proof {
+        Proof::Random(seed) => (vec![guard], *seed),
+        Proof::Together(other, seed) => (vec![guard, *other], *seed),
+        Proof::NotSeen(_) => {
+            return match first_broken(&[guard], 0, MOST_LIVES) {
+                None => Ok(format!("{guard:?}: {MOST_LIVES} lives keep every promise")),
+                Some((seed, broken)) => Err(format!("{guard:?}: a life needs it after all: seed {seed}: {broken}")),
+            };
+        }
+    };
+    match first_broken(&without, seed, MOST_LIVES) {
+        Some((found, broken)) if found == seed => Ok(format!("{without:?}: seed {seed}: {broken}")),
+        Some((found, broken)) => Ok(format!("{without:?}: seed {found}, and no more {seed}: {broken}")),
+        None => Err(format!("{without:?}: {MOST_LIVES} lives keep every promise")),
+    }
 }
 
-/// The guard of that name, if it is one of the simulated ledger or Kafka.
-pub fn by_name(name: &str) -> Option<Guard> {
-    GUARDS.iter().map(|(guard, _)| *guard).find(|guard| is_named(name, *guard))
-}
-
-/// `DINNERBELL_WITHOUT` picks one guard by its name.
+/// `DINNERBELL_WITHOUT` picks some; without it these are all.
 fn is_picked(guard: Guard) -> bool {
-    std::env::var("DINNERBELL_WITHOUT").map_or(true, |names| is_named(&names, guard))
+    of_process() == Guards::default() || !of_process().hold(guard)
 }
 
-/// The first seed whose life breaks a promise without the guard.
-fn first_broken(guard: Guard) -> Option<(u64, String)> {
-    (0..MOST_LIVES).find_map(|seed| Some((seed, crate::life::live(seed, &[guard]).into_iter().next()?)))
+/// The whole proof; as many at a time as there are processors. It prints what it found, and the table.
+#[test]
+#[ignore = "takes half an hour"]
+fn each_guard_is_needed_as_its_proof_says() {
+    let picked = PROOFS.iter().filter(|(guard, _)| is_picked(*guard));
+    let proofs: Vec<_> = picked.flat_map(|(guard, proofs)| proofs.iter().map(move |proof| (*guard, proof))).collect();
+    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some((guard, proof)) = proofs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let found = prove(*guard, proof);
+                    println!("without {}", found.as_ref().unwrap_or_else(|wrong| wrong));
+                    wrong.lock().unwrap().extend(found.err());
+                }
+            });
+        }
+    });
+    println!("{}", table());
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-#[ignore = "takes minutes"]
-fn guards_of_ledger_and_kafka_that_a_life_needs_are_needed() {
-    let mut wrong = Vec::new();
-    for (guard, without) in GUARDS.iter().filter(|(guard, _)| is_picked(*guard)) {
-        let found = first_broken(*guard);
-        let (must_break, text) = match without {
-            Without::Breaks(does) => (true, does),
-            Without::NotSeen(because) => (false, because),
-        };
-        match &found {
-            Some((seed, broken)) => println!("without {guard:?} ({text}): seed {seed}: {broken}"),
-            None => println!("without {guard:?} ({text}): {MOST_LIVES} lives keep every promise"),
-        }
-        if must_break && found.is_none() {
-            wrong.push(format!("{guard:?} ({text}): {found:?}"));
-        }
+fn guards_that_are_soon_missed_are_missed() {
+    for guard in SOON_MISSED {
+        assert!(first_broken(&[guard], 0, SOON).is_some(), "without {guard:?} the seeds 0..{SOON} keep every promise");
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Everything that is known of a guard, for the table.
+fn known(guard: Guard) -> Vec<String> {
+    let names = |others: &[Guard]| -> String {
+        let names: Vec<_> = others.iter().map(|guard| format!("`{guard:?}`")).collect();
+        names.join(", ")
+    };
+    let proofs = PROOFS.iter().filter(|(of, _)| *of == guard).flat_map(|(_, proofs)| proofs.iter());
+    let mut known: Vec<String> = proofs
+        .map(|proof| match proof {
+            Proof::Random(seed) => format!("random lives break a promise ({seed})"),
+            Proof::Together(other, seed) => format!("random lives, `{other:?}` out too ({seed})"),
+            Proof::NotSeen(why) => format!("not seen in a random life: {why}"),
+        })
+        .collect();
+    for life in LIVES.iter().filter(|life| life.without.contains(&guard)) {
+        let others: Vec<Guard> = life.without.iter().copied().filter(|other| *other != guard).collect();
+        let together = if others.is_empty() { String::new() } else { format!(", {} out too", names(&others)) };
+        known.push(format!("steered{together}: {}", life.shows));
+    }
+    let red = RED.iter().filter(|(of, _)| *of == guard);
+    known.extend(red.map(|(_, test)| format!("red on real servers: `{test}`")));
+    known
+}
+
+/// What docs/model.md holds.
+fn table() -> String {
+    let mut table = "| guard | what it does | without it |\n| --- | --- | --- |\n".to_owned();
+    for guard in Guard::ALL {
+        let known = known(*guard).join("; ");
+        writeln!(table, "| `{guard:?}` | {} | {known} |", guard.what()).unwrap();
+    }
+    table
+}
+
+#[test]
+fn each_guard_has_a_proof_or_the_reason_why_there_is_none() {
+    let bare: Vec<_> = Guard::ALL.iter().filter(|guard| known(**guard).is_empty()).collect();
+    assert!(bare.is_empty(), "nothing is known of {bare:?}");
+    let listed: Vec<_> = PROOFS.iter().map(|(guard, _)| *guard).collect();
+    assert!(listed.is_sorted_by(|one, next| one < next), "in the order of the guards, each once: {listed:?}");
+}
+
+#[test]
+fn the_documents_table_of_guards_is_this_one() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/model.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, behind) = text.split_once(BEGIN).expect("docs/model.md says where the table begins");
+    let (shown, _) = behind.split_once(END).expect("docs/model.md says where it ends");
+    assert_eq!(shown.trim(), table().trim(), "docs/model.md is to hold this:\n{}", table());
 }

@@ -168,6 +168,7 @@ impl Future for Mortal {
 }
 
 fn dependencies(instance: &Instance, settings: Settings, brake: Brake) -> Dependencies {
+    let guards = instance.world.state().guards;
     let board = Arc::new(Board::default());
     Deps {
         broker: SimBroker(instance.clone()),
@@ -182,6 +183,7 @@ fn dependencies(instance: &Instance, settings: Settings, brake: Brake) -> Depend
         arrivals: Arrivals::default(),
         outlet: Outlet::new(Arc::clone(&board)),
         board,
+        guards,
     }
 }
 

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use dinnerbell::guard::Guards;
 use dinnerbell::model::record::{Lane, Record};
 use dinnerbell::simulation::broker::Letters;
 use dinnerbell::simulation::database::{ChangeRow, FeedbackRow};
 use dinnerbell::simulation::random::Random;
-use dinnerbell::simulation::world::{Guard, Harm, World};
+use dinnerbell::simulation::world::{Harm, World};
 use tokio::time::{Instant, sleep_until};
 
 use crate::instance::Process;
@@ -28,16 +29,16 @@ const AWAY: u64 = 6_000;
 const SHORTEST_AWAY: Duration = Duration::from_millis(300);
 
 /// What was found broken in the life of a seed; nothing, if it kept its promises.
-pub fn live(seed: u64, without: &[Guard]) -> Vec<String> {
-    live_through(Plan::of(seed), seed, without)
+pub fn live(seed: u64, guards: Guards) -> Vec<String> {
+    live_through(Plan::of(seed), seed, guards)
 }
 
 /// The same for any plan; the seed decides what it leaves open.
-pub fn live_through(plan: Plan, seed: u64, without: &[Guard]) -> Vec<String> {
+pub fn live_through(plan: Plan, seed: u64, guards: Guards) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime without drivers can be built").block_on(async {
         let world = World::new(seed, plan.lanes);
-        world.state().without = without.to_vec();
+        world.state().guards = guards;
         world.state().harm = plan.harm.clone();
         world.state().holds = plan.holds.clone();
         Life::new(seed, plan, world).run().await

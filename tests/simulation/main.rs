@@ -11,7 +11,12 @@ mod life;
 mod orders;
 mod plan;
 mod promises;
+mod proofs;
+#[path = "../guards/red.rs"]
+mod red;
 mod steered;
+
+use dinnerbell::guard::Guards;
 
 /// At most so many broken seeds are shown.
 const MOST_SHOWN: usize = 3;
@@ -25,9 +30,9 @@ fn show_log() {
 
 /// Lives the seeds one after the other; says what those break that break something, and how to live them again.
 fn live_all(seeds: impl Iterator<Item = u64>) {
-    let (without, without_a_guard) = (guards::taken_out(), std::env::var("DINNERBELL_WITHOUT").is_ok());
-    let lives = seeds.map(|seed| (seed, life::live(seed, &without)));
-    let most = if without_a_guard { 1 } else { MOST_SHOWN };
+    let guards = guards::of_process();
+    let lives = seeds.map(|seed| (seed, life::live(seed, guards)));
+    let most = if guards == Guards::default() { MOST_SHOWN } else { 1 };
     let broken = lives.filter(|(_, broken)| !broken.is_empty()).take(most).map(|(seed, broken)| {
         format!(
             "seed {seed} breaks promises:\n  {}\nlive it again: DINNERBELL_SEED={seed} cargo test --release --features fail-points \

@@ -1,12 +1,13 @@
 //! Lives steered, by requests that are held up, to the moment that one guard is for: random lives were not seen to meet it.
 //!
 //! Several guards cover for each other in the service, where its models know one. So each life names those that are taken out together, and
-//! breaks a promise without them; those of the ledger's SQL and of Kafka here, those of the service's own code in `scripts/prove-guards`.
+//! breaks a promise without them, and none with them.
 
 use std::time::Duration;
 
+use dinnerbell::guard::{Guard, Guards};
 use dinnerbell::model::campaign::{Campaign, Window};
-use dinnerbell::simulation::world::{FIRST_SECOND, Guard, Harm, Hold};
+use dinnerbell::simulation::world::{FIRST_SECOND, Harm, Hold};
 
 use crate::guards;
 use crate::instance::Settings;
@@ -22,17 +23,17 @@ const OLD: usize = 0;
 const NEW: usize = 1;
 
 /// A life, and the guards that it shows.
-struct Steered {
-    /// Taken out together, by the names that `DINNERBELL_WITHOUT` knows.
-    without: &'static str,
+pub struct Steered {
+    /// Taken out together.
+    pub without: &'static [Guard],
     /// What the guard is for.
-    shows: &'static str,
+    pub shows: &'static str,
     script: fn(&mut Script),
 }
 
-const LIVES: &[Steered] = &[
+pub const LIVES: &[Steered] = &[
     Steered {
-        without: "bump-before-init+OwnershipAtGlance",
+        without: &[Guard::BumpBeforeInit, Guard::OwnershipAtGlance],
         shows: "who bumps the epoch after it made its producer withdraws what a producer made in between publishes",
         script: |life| {
             life.claims(NEW, 5.0);
@@ -45,7 +46,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "epoch-after-init+EpochAtBegin+OwnershipAtGlance",
+        without: &[Guard::EpochAfterInit, Guard::EpochAtBegin, Guard::OwnershipAtGlance],
         shows: "who made its producer after a later owner had bumped the epoch publishes what that one withdraws",
         script: |life| {
             life.sends("c", 3.0, -10, 8);
@@ -58,7 +59,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "epoch-before-halt+EpochAtBegin+OwnershipAtGlance",
+        without: &[Guard::EpochBeforeHalt, Guard::EpochAtBegin, Guard::OwnershipAtGlance],
         shows: "what Kafka holds contradicts only a ledger that was read before another owner went on",
         script: |life| {
             life.claims(NEW, 5.0);
@@ -67,7 +68,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "EpochAtBegin+EpochAtSeal+OwnershipAtGlance",
+        without: &[Guard::EpochAtBegin, Guard::EpochAtSeal, Guard::OwnershipAtGlance],
         shows: "a former owner that may still record goes on, and Kafka is ahead of what the next one read",
         script: |life| {
             life.sends("c", 0.5, 9, 4_000);
@@ -77,7 +78,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "PostmasterCompared+OwnershipAtGlance",
+        without: &[Guard::PostmasterCompared, Guard::OwnershipAtGlance],
         shows: "a fail-over loses the bump, and two owners have one epoch",
         script: |life| {
             life.claims(NEW, 5.0);
@@ -90,7 +91,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "LockHeld",
+        without: &[Guard::LockHeld],
         shows: "rows that a dead owner copied and nobody ended keep the next one from recording",
         script: |life| {
             life.plan.harm.left_open = 1_000;
@@ -101,7 +102,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "EpochAtBegin+PositionAtIntake",
+        without: &[Guard::EpochAtBegin, Guard::PositionAtIntake],
         shows: "an intake that arrives late takes in once more what was taken in meanwhile",
         script: |life| {
             life.holds(OLD, "intake", 5.0, 7.0);
@@ -109,7 +110,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "EpochAtBegin+EpochAtWithdrawal",
+        without: &[Guard::EpochAtBegin, Guard::EpochAtWithdrawal],
         shows: "a withdrawal that arrives late changes the round that the next owner published",
         script: |life| {
             life.sends("c", 5.0, -10, 7);
@@ -119,7 +120,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "planned-cursor",
+        without: &[Guard::PlannedCursor],
         shows: "a subscribers database that fails over to an older state hides from a page whom the sweep has found",
         script: |life| {
             life.at(2.0, Event::Pause(true));
@@ -131,7 +132,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "mark-before-pages",
+        without: &[Guard::MarkBeforePages],
         shows: "who comes between the first page and the sweep's mark is on neither",
         script: |life| {
             life.holds(OLD, "newest", 0.0, 4.9);
@@ -142,7 +143,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "sweep-error-keeps-mark",
+        without: &[Guard::SweepErrorKeepsMark],
         shows: "who came while the sweep could not ask is behind a mark that it takes anew",
         script: |life| {
             life.sends("c", 3.0, -10, 4_000);
@@ -152,7 +153,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "late-forgotten-when-recorded",
+        without: &[Guard::LateForgottenWhenRecorded],
         shows: "whom a round judged that was copied and given up, since all sending was paused, is judged again",
         script: |life| {
             life.sends("c", 3.0, -10, 4_000);
@@ -163,7 +164,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "withdrawn-to-the-last",
+        without: &[Guard::WithdrawnToTheLast],
         shows: "the end of another campaign of the round passes while the first one's drafts are withdrawn",
         script: |life| {
             life.sends("a", 3.0, -10, 9);
@@ -174,7 +175,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "changes-judged-to-the-last",
+        without: &[Guard::ChangesJudgedToTheLast],
         shows: "the last of many cancellations that came while nobody owned the lane is judged before anything is published",
         script: |life| {
             let others = ["a1", "a2", "a3", "a4"];
@@ -189,7 +190,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "quiet-rounds",
+        without: &[Guard::QuietRounds],
         shows: "a campaign that is changed more often than a round is made is told to nobody, and holds up its lane",
         script: |life| {
             life.sends("other", 3.0, -10, 4_000);
@@ -204,7 +205,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "undelivered-is-withdrawn",
+        without: &[Guard::UndeliveredIsWithdrawn],
         shows: "a round that is larger than what gets through in the time of a transaction is tried for ever",
         script: |life| {
             life.plan.settings.round_rows = 1_000;
@@ -219,7 +220,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "OwnershipAtGlance+HeldUntilCompared",
+        without: &[Guard::OwnershipAtGlance, Guard::HeldUntilCompared],
         shows: "a lane that has nothing to do does not notice that its server lost what it told, and a copy through another lane tells all again",
         script: |life| {
             two_lanes(life);
@@ -231,7 +232,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "HeldUntilCompared",
+        without: &[Guard::HeldUntilCompared],
         shows: "the lane of a copy goes on while the lane that told its campaign is not put back yet",
         script: |life| {
             two_lanes(life);
@@ -242,7 +243,7 @@ const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: "RepassOfNobody",
+        without: &[Guard::RepassOfNobody],
         shows: "who is the first to favour a restaurant while nobody looks out is found by the pass after a take-over",
         script: |life| {
             life.plan.events.retain(|(_, event)| !matches!(event, Event::Favour { .. }));
@@ -357,27 +358,21 @@ impl Script {
 
 impl Steered {
     /// The first promise that it breaks, by the seeds.
-    fn first_broken(&self, without: &[Guard]) -> Option<String> {
+    fn first_broken(&self, guards: Guards) -> Option<String> {
         (0..SEEDS).find_map(|seed| {
             let mut script = Script::new();
             (self.script)(&mut script);
             script.plan.events.sort_by_key(|(at, _)| *at);
-            let broken = live_through(script.plan, seed, without).into_iter().next()?;
+            let broken = live_through(script.plan, seed, guards).into_iter().next()?;
             Some(format!("seed {seed}: {broken}"))
         })
     }
-
-    /// The guards that are all in the simulated ledger and Kafka; none where one is in the service's own code.
-    fn simulated(&self) -> Option<Vec<Guard>> {
-        self.without.split('+').map(guards::by_name).collect()
-    }
 }
 
-/// `DINNERBELL_WITHOUT` takes guards out: `scripts/prove-guards` has these lives break a promise then.
 #[test]
 fn steered_lives_keep_every_promise() {
-    let without = guards::taken_out();
-    let said = |life: &Steered| Some(format!("{}: {}", life.shows, life.first_broken(&without)?));
+    let guards = guards::of_process();
+    let said = |life: &Steered| Some(format!("{}: {}", life.shows, life.first_broken(guards)?));
     let broken: Vec<String> = LIVES.iter().filter_map(said).collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
@@ -386,9 +381,8 @@ fn steered_lives_keep_every_promise() {
 fn each_steered_life_breaks_a_promise_without_its_guards() {
     let mut kept = Vec::new();
     for life in LIVES {
-        let Some(guards) = life.simulated() else { continue };
-        let broken = life.first_broken(&guards);
-        println!("without {}: {}: {broken:?}", life.without, life.shows);
+        let broken = life.first_broken(Guards::without(life.without));
+        println!("without {:?}: {}: {broken:?}", life.without, life.shows);
         if broken.is_none() {
             kept.push(life.without);
         }
@@ -401,6 +395,7 @@ fn each_steered_life_breaks_a_promise_without_its_guards() {
 fn one_steered() {
     let Ok(name) = std::env::var("DINNERBELL_STEERED") else { return };
     crate::show_log();
-    let life = LIVES.iter().find(|life| life.without == name).expect("DINNERBELL_STEERED is the `without` of a life");
-    assert_eq!(life.first_broken(&guards::taken_out()), None);
+    let without = Guards::parse(&name).unwrap();
+    let life = LIVES.iter().find(|life| Guards::without(life.without) == without);
+    assert_eq!(life.expect("DINNERBELL_STEERED names the guards of a life").first_broken(guards::of_process()), None);
 }

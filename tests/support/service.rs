@@ -63,10 +63,12 @@ impl ServiceConfig {
     }
 }
 
-/// The binary with arguments, in a folder; nothing of the surrounding environment configures it.
+/// The binary with arguments, in a folder; nothing of the surrounding environment configures it, but for the guards that a proof takes out.
 pub fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dinnerbell"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("DINNERBELL_")) {
+    for (name, _) in
+        std::env::vars().filter(|(name, _)| name.starts_with("DINNERBELL_") && name != "DINNERBELL_WITHOUT")
+    {
         command.env_remove(name);
     }
     command.args(args).current_dir(dir).env("RUST_BACKTRACE", "1").stdin(Stdio::null());

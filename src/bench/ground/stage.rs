@@ -71,13 +71,14 @@ impl Stage<'_> {
     }
 
     /// What must not be in its environment: passwords are in the connection strings, and nothing is to fail.
-    pub fn removed_variables(&self) -> [&'static str; 5] {
+    pub fn removed_variables(&self) -> [&'static str; 6] {
         [
             "DINNERBELL_SUBSCRIBERS__PASSWORD",
             "DINNERBELL_SUBSCRIBERS__PASSWORD_FILE",
             "DINNERBELL_FEEDBACK__PASSWORD",
             "DINNERBELL_FEEDBACK__PASSWORD_FILE",
             "DINNERBELL_FAIL_POINT",
+            "DINNERBELL_WITHOUT",
         ]
     }
 }

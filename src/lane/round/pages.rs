@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::guard::{Guard, Guards};
 use crate::lane::context::Deps;
 use crate::lane::error::LaneError;
 use crate::lane::round::plan::{Candidate, Room, plan};
@@ -106,6 +107,7 @@ pub async fn form<O: OpenRound>(
     turns: Vec<Turn>,
     trigger_datetime_created: EpochSeconds,
     group_id: &str,
+    guards: Guards,
 ) -> Result<Vec<RoundPart>, LaneError> {
     let told = {
         let stretches: Vec<_> = turns.iter().filter_map(stretch).collect();
@@ -118,6 +120,7 @@ pub async fn form<O: OpenRound>(
     let part = |(running, page): Turn| {
         // An empty page is no stretch.
         let told = if page.clients.is_empty() { Clients::new() } else { told.next().unwrap_or_default() };
+        let told = if guards.hold(Guard::PageLessWhoHasARow) { told } else { Clients::new() };
         part(&running, page, &told, trigger_datetime_created, group_id)
     };
     turns.into_iter().map(part).collect()
@@ -164,13 +167,14 @@ pub async fn add_late<O: OpenRound>(
     late: &Candidates<'_>,
     trigger_datetime_created: EpochSeconds,
     group_id: &str,
+    guards: Guards,
 ) -> Result<(), LaneError> {
     if late.is_empty() {
         return Ok(());
     }
     let places: HashMap<String, usize> = parts.iter().enumerate().map(|(place, part)| (part.id(), place)).collect();
     let behind = {
-        let questions = late.iter().map(|&(campaign, clients)| question(campaign, clients, parts, &places));
+        let questions = late.iter().map(|&(campaign, clients)| question(campaign, clients, parts, &places, guards));
         let questions: Vec<_> = questions.collect();
         open.late(&questions).await?
     };
@@ -178,7 +182,7 @@ pub async fn add_late<O: OpenRound>(
     let mut alone = HashMap::new();
     for (id, behind) in ids.zip(behind).filter(|(_, behind)| !behind.is_empty()) {
         match places.get(id) {
-            Some(place) => add_to(&mut parts[*place], behind),
+            Some(place) => add_to(&mut parts[*place], behind, guards),
             None => drop(alone.insert(id, behind)),
         }
     }
@@ -207,18 +211,24 @@ fn question<'a>(
     clients: &'a Clients,
     parts: &'a [RoundPart],
     places: &HashMap<String, usize>,
+    guards: Guards,
 ) -> LateQuestion<'a> {
     let page = places.get(&campaign.adv_campaign_id).and_then(|place| parts[*place].page.as_ref());
     let (planned_cursor, main_pass_over) = match page {
-        Some(page) => (page.upto.as_deref(), page.last),
+        Some(page) if guards.hold(Guard::PlannedCursor) => (page.upto.as_deref(), page.last),
+        Some(page) => (page.after.as_deref(), false),
         None => (campaign.cursor.as_deref(), campaign.main_pass_over),
     };
+    let main_pass_over = main_pass_over && guards.hold(Guard::LateAfterTheLastPage);
     LateQuestion { adv_campaign_id: &campaign.adv_campaign_id, clients, planned_cursor, main_pass_over }
 }
 
 /// Adds to a page those who are late and not on it.
-fn add_to(part: &mut RoundPart, behind: Clients) {
-    let late = without(behind, &part.drafts.clients);
+fn add_to(part: &mut RoundPart, behind: Clients, guards: Guards) {
+    let late = match guards.hold(Guard::NotLateWhoIsOnAPage) {
+        true => without(behind, &part.drafts.clients),
+        false => behind,
+    };
     part.late = late.len();
     late.iter().for_each(|client| part.drafts.clients.push(client));
 }
@@ -318,10 +328,10 @@ mod tests {
         let running = Running { cursor: Some("b".to_owned()), ..running(0, 4) };
         let page = Page { clients: ["d", "f"].into_iter().collect(), skipped: 0, last };
         let turns = vec![(running.clone(), page)];
-        let mut parts = form(&mut NobodyTold, turns, 1, "group").await.unwrap();
+        let mut parts = form(&mut NobodyTold, turns, 1, "group", Guards::default()).await.unwrap();
         let open = late_for(&running);
         let candidates = candidates.iter().copied().collect();
-        add_late(&mut NobodyTold, &mut parts, &[(&open, &candidates)], 1, "group").await.unwrap();
+        add_late(&mut NobodyTold, &mut parts, &[(&open, &candidates)], 1, "group", Guards::default()).await.unwrap();
         let part = &parts[0];
         part.drafts.clients.iter().skip(part.drafts.clients.len() - part.late).map(str::to_owned).collect()
     }
@@ -341,7 +351,7 @@ mod tests {
     async fn who_is_late_for_a_campaign_without_a_page_in_the_round_gets_a_part_of_it() {
         let seventh = LateFor { cursor: Some("m".to_owned()), ..late_for(&running(7, 1)) };
         let (candidates, mut parts) = (["a", "z"].into_iter().collect(), Vec::new());
-        add_late(&mut NobodyTold, &mut parts, &[(&seventh, &candidates)], 1, "group").await.unwrap();
+        add_late(&mut NobodyTold, &mut parts, &[(&seventh, &candidates)], 1, "group", Guards::default()).await.unwrap();
         let told: Vec<_> =
             parts.iter().map(|part| (part.id(), part.drafts.clients.iter().collect(), part.late)).collect();
         assert_eq!(told, [("c7".to_owned(), vec!["a"], 1)]);

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::guard::Guard;
 use crate::instance::memory_budget::Held;
 use crate::instance::round_sizing::Pace;
 use crate::lane::backlog::Work;
@@ -97,7 +98,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             if let Some(Delivery { bytes, took }) = gate.delivery.take() {
                 pace = pace.after_published(bytes, took);
             }
-            if self.deps.brake.is_on() {
+            if self.deps.brake.is_on() && self.deps.guards.hold(Guard::PauseBeforeARound) {
                 // It was copied before the pause: what is not recorded yet is planned anew afterwards.
                 drop(copied);
                 announcing = Box::pin(ready(Ok(gate.announced())));
@@ -224,6 +225,9 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
 
     /// The ledger learns that the last round is published.
     async fn note(&self, published: Published) -> Result<(), LaneError> {
+        if !self.deps.guards.hold(Guard::PublishedIsNoted) {
+            return Ok(());
+        }
         if self.deps.ledger.note_published(self.own, published.head().seq).await? {
             self.work.reload();
         }
@@ -278,7 +282,7 @@ async fn send<B: Broker, L, A, C: Clock>(
 ) -> Result<(Option<B::Producer>, Published), LaneError> {
     let _on_their_way = deps.memory.for_publication(recorded.publication().size()).await;
     let is_shut = |now| work.is_any_shut(recorded.campaigns(), now);
-    let published = publish(producer, recorded, &deps.clock, &deps.brake, is_shut).await;
+    let published = publish(producer, recorded, &deps.clock, &deps.brake, is_shut, deps.guards).await;
     match &published {
         Ok(_) if !recorded.publication().dead_letters.is_empty() => deps.outlet.took(),
         // On the way in they are taken out of the round.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::time::sleep;
 
+use crate::guard::Guard;
 use crate::instance::dead_letters::Carries;
 use crate::instance::memory_budget::Held;
 use crate::instance::round_sizing::Pace;
@@ -243,7 +244,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         loop {
             let report_due = self.wait(report).await;
             self.reload().await?;
-            if self.deps.brake.is_on() {
+            if self.deps.brake.is_on() && self.deps.guards.hold(Guard::PauseBeforeARound) {
                 // Campaigns start and end by the clock meanwhile, though nobody is told.
                 self.change_or_resumption().await;
                 continue;
@@ -350,7 +351,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     async fn copy(&self, mut planned: Planned) -> Result<Option<Prepared<L::Open>>, LaneError> {
         let clients = planned.budget.pages.rows + planned.late.most_drafts().rows;
         let mut held = self.deps.memory.for_round(clients, planned.letters.bytes).await;
-        if !planned.running.is_empty() {
+        if !planned.running.is_empty() && self.deps.guards.hold(Guard::MarkBeforePages) {
             self.work.sweep_has_begun().await;
         }
         let mut quiet = None;
@@ -366,16 +367,19 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
                 Ok(self.deps.ledger.open_round(self.own).await?)
             })?;
         self.deps.board.step("audience", began.elapsed());
-        let group = &self.deps.limits.group_id;
-        let mut parts = pages::form(&mut open, pages, trigger_datetime_created, group).await?;
+        let (group, guards) = (&self.deps.limits.group_id, self.deps.guards);
+        let mut parts = pages::form(&mut open, pages, trigger_datetime_created, group, guards).await?;
         let candidates = late.candidates();
         let with_candidates = |open: &'_ LateFor| candidates.get(open.restaurant_id.as_str());
         let judged: Vec<_> = late.open.iter().filter_map(|open| Some((open, with_candidates(open)?))).collect();
-        pages::add_late(&mut open, &mut parts, &judged, trigger_datetime_created, group).await?;
+        pages::add_late(&mut open, &mut parts, &judged, trigger_datetime_created, group, guards).await?;
         self.rows_are_there(&parts, &late.open).await?;
         let dead_letters = self.read_letters(&mut open, &letters).await?;
         let round_bytes = self.pace.to_be_left();
         let content = RoundContent { parts, dead_letters, trigger_datetime_created, round_bytes };
+        if !guards.hold(Guard::LateForgottenWhenRecorded) {
+            self.work.judged_late(&late.favours, late.upto.as_deref());
+        }
         self.deps.rate.settle(budget.taken, content.drafts());
         if content.parts.is_empty() && content.dead_letters.is_empty() && !report_due {
             open.abandon().await?;
@@ -434,7 +438,8 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
 
     /// Waits until the next campaign starts or ends.
     async fn next_change(&self) {
-        let Some(at) = self.work.next_change() else { return pending().await };
+        let wakes = self.deps.guards.hold(Guard::NextChangeWakes);
+        let Some(at) = self.work.next_change().filter(|_| wakes) else { return pending().await };
         let micros = at.saturating_mul(1_000_000).saturating_sub(self.deps.clock.now()).max(0);
         // The timer is coarse, and two clocks that nobody compares drift apart: look again at least every minute.
         sleep(Duration::from_micros(micros.cast_unsigned() + 1_000).min(LOOK_AT_CLOCK)).await;
@@ -507,7 +512,7 @@ mod tests {
         candidates: &[(&str, usize)],
         room: Room,
     ) -> (BTreeMap<(String, String), usize>, Room) {
-        let work = Work::unread();
+        let work = Work::unread(crate::guard::Guards::default());
         for (restaurant, most) in candidates {
             work.add_late((0..*most).map(|number| ((*restaurant).to_owned(), format!("c{number:05}"))));
         }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use tokio::time::sleep;
 
+use crate::guard::{Guard, Guards};
 use crate::instance::pause::{Brake, GRACE};
 use crate::lane::error::LaneError;
 use crate::model::recorded::{Delivery, Published, Recorded};
@@ -20,14 +21,20 @@ pub async fn publish<P: Producer, C: Clock>(
     clock: &C,
     brake: &Brake,
     is_shut: impl Fn(EpochSeconds) -> bool,
+    guards: Guards,
 ) -> Result<(Option<P>, Published), LaneError> {
     let seq = round.head().seq;
     if !round.has_messages() {
         let producer = producer.publish(round).await?;
         return Ok((producer, Published::found(round.head())));
     }
-    let now = brake.released(clock).await.ok_or(LaneError::ClockUnread)? / 1_000_000;
-    if !round.open().is_open(now) || is_shut(now) {
+    let released = match guards.hold(Guard::PauseBeforePublication) {
+        true => brake.released(clock).await,
+        false => clock.fresh().await,
+    };
+    let now = released.ok_or(LaneError::ClockUnread)? / 1_000_000;
+    let over = !round.open().is_open(now) && guards.hold(Guard::TimeBeforePublication);
+    if over || (is_shut(now) && guards.hold(Guard::CancelledBeforePublication)) {
         return Err(LaneError::NotOpen { seq });
     }
     let braked = async {
