@@ -23,7 +23,6 @@ test: ## unit, model and integration tests on real Kafka and PostgreSQL, set-up 
 prove: ## the tests that take longer, and the proof that each guard is needed
 	@scripts/setup test
 	scripts/with-rig $(TEST_CARGO) test --no-fail-fast --release --locked $(FEATURES) $(ARGS) -- --ignored --test-threads 1 $(TEST_ARGS)
-	$(if $(ARGS)$(TEST_ARGS),,CARGO="$(TEST_CARGO)" scripts/prove-guards)
 
 bench: ## this machine's own limits, and the service against them
 	@scripts/setup test

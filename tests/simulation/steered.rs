@@ -197,6 +197,10 @@ pub const LIVES: &[Steered] = &[
             for number in 0..1_000 {
                 life.sends_version("c", number, 3.0 + 0.01 * number as f64);
             }
+            // A round takes so long that changes come while it is made, however lucky it is.
+            for number in 0..40 {
+                life.holds(OLD, "copy", 3.0 + 0.2 * f64::from(number), 0.2);
+            }
             life.sends("another", 4.0, -10, 4_000);
             life.favours("a", "r0", 6.0, 0);
             for id in ["c", "other", "another"] {
@@ -369,11 +373,17 @@ impl Steered {
     }
 }
 
+/// `DINNERBELL_STEERED` names one by its guards: it is lived with its log, without those that `DINNERBELL_WITHOUT` names.
 #[test]
 fn steered_lives_keep_every_promise() {
-    let guards = guards::of_process();
+    let (guards, named) = (guards::of_process(), std::env::var("DINNERBELL_STEERED").ok());
+    let named = named.map(|names| Guards::parse(&names).expect("DINNERBELL_STEERED names guards"));
+    if named.is_some() {
+        crate::show_log();
+    }
+    let is_named = |life: &&Steered| named.is_none_or(|named| Guards::without(life.without) == named);
     let said = |life: &Steered| Some(format!("{}: {}", life.shows, life.first_broken(guards)?));
-    let broken: Vec<String> = LIVES.iter().filter_map(said).collect();
+    let broken: Vec<String> = LIVES.iter().filter(is_named).filter_map(said).collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
@@ -388,14 +398,4 @@ fn each_steered_life_breaks_a_promise_without_its_guards() {
         }
     }
     assert!(kept.is_empty(), "every promise is kept without {kept:?}");
-}
-
-/// `DINNERBELL_STEERED` names a life by its guards; it is lived with its log, without those that `DINNERBELL_WITHOUT` names.
-#[test]
-fn one_steered() {
-    let Ok(name) = std::env::var("DINNERBELL_STEERED") else { return };
-    crate::show_log();
-    let without = Guards::parse(&name).unwrap();
-    let life = LIVES.iter().find(|life| Guards::without(life.without) == without);
-    assert_eq!(life.expect("DINNERBELL_STEERED names the guards of a life").first_broken(guards::of_process()), None);
 }
