@@ -91,7 +91,7 @@ fn without_the_right_to_transactional_ids_nothing_starts() {
     let ids = format!("{}/", stage.group);
     let others_only = ["--add", "--allow-principal", "User:other", "--operation", "All", "--transactional-id", &ids];
     let prefixed = ["--resource-pattern-type", "prefixed"];
-    stage.kafka.tool("org.apache.kafka.tools.AclCommand", &[&others_only[..], &prefixed].concat());
+    stage.kafka.give_rights(&[&[&others_only[..], &prefixed].concat()]);
     assert_refused(&stage, &["transactional id", "Write and Describe", "kafka.group_id and a slash"]);
 }
 

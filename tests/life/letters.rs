@@ -103,9 +103,10 @@ fn told_beside_letters(stage: &Stage, service: &Service, id: &str) -> Expected {
     // The lane is not at rest meanwhile: it tries the letters now and then.
     wait_until("the campaign is told", SOON, || stage.messages().len() == told.len());
     let expected = Expected::from([(&offer, told)]);
-    wait_until("the operator sees that letters wait", LONG, || readyz(service).contains("dead letters wait"));
-    let answer = readyz(service);
-    assert!(answer.starts_with("HTTP/1.1 200"), "letters that wait hold up nobody: {answer}");
+    wait_until("letters wait and hold up nobody, as an operator sees it", LONG, || {
+        let answer = readyz(service);
+        answer.starts_with("HTTP/1.1 200") && answer.contains("dead letters wait")
+    });
     let metrics = service.get("/metrics");
     assert!(metrics.contains("dinnerbell_dead_letter_topic_refuses 1"), "{metrics}");
     assert!(metrics.contains("dinnerbell_waiting_dead_letters{lane=\"0\"} 2"), "{metrics}");

@@ -18,6 +18,7 @@
 //! and shares no code with the service.
 #![allow(dead_code, unused_imports, reason = "each test crate uses its own part")]
 
+pub mod acls;
 pub mod campaign;
 pub mod database;
 pub mod kafka;

@@ -99,15 +99,6 @@ impl KafkaServer {
         output(&mut java)
     }
 
-    /// Whether the service's user may write to a topic. The first call is that it may not: from then on rights are given one by one.
-    pub fn may_write(&self, topic: &str, allowed: bool) {
-        let how = match allowed {
-            true => &["--remove", "--force"][..],
-            false => &["--add", "--allow-principal", "User:dinnerbell", "--operation", "Describe"],
-        };
-        self.tool("org.apache.kafka.tools.AclCommand", &[how, &["--topic", topic]].concat());
-    }
-
     fn end(&self, with: Signal) {
         assert!(self.private.is_some(), "the shared Kafka is not to be ended; take Setting {{ own_kafka: true, .. }}");
         let pid = self.pid();
