@@ -68,7 +68,7 @@ type Shared = Deps<KafkaBroker, PostgresLedger, PostgresAudience, PostgresClock>
 
 /// Runs an instance until the stop.
 pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
-    let board = Arc::new(Board::default());
+    let board = Arc::new(Board::new(&kafka::version()));
     let files = file_limit::raise();
     let bound = http::bind(&config.http).await.map_err(|error| ServiceError::Refused(error.to_string()))?;
     // HTTP ends last: while the lanes finish their rounds, it says that the service is stopping.

@@ -158,10 +158,17 @@ pub struct Board {
 
 impl Default for Board {
     fn default() -> Self {
+        Self::new("unknown")
+    }
+}
+
+impl Board {
+    /// Nothing is known yet, but the version of the Kafka client.
+    pub fn new(librdkafka: &str) -> Self {
         let standing = Arc::new(Standing::default());
         let mut registry = Registry::default();
         let ours = registry.sub_registry_with_prefix("dinnerbell");
-        let series = series::Series::register(ours);
+        let series = series::Series::register(ours, librdkafka);
         ours.register_collector(Box::new(series::Gauges(Arc::clone(&standing))));
         registry.register_collector(Box::new(process::Process));
         Self { standing, series, registry }

@@ -14,7 +14,7 @@ use super::error::BenchError;
 use super::ground::Stage;
 use super::progress::STANDSTILL;
 use super::scrape::Scrape;
-use crate::demo::cluster::free_port;
+use crate::config::address::free_port;
 use crate::model::record::Lane;
 
 /// How long it may take to end.

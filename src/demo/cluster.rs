@@ -7,12 +7,12 @@
 use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::config::address::free_port;
 use tempfile::TempDir;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
@@ -214,11 +214,6 @@ fn unprivileged(ours: &Path) -> io::Result<Option<(u32, u32)>> {
     let found = UNPRIVILEGED.iter().find_map(|user| Some((id("-u", user)?, id("-g", user)?)));
     let none = || io::Error::other("root may not run PostgreSQL, and there is neither a user postgres nor nobody");
     found.map(Some).ok_or_else(none)
-}
-
-/// A port that is free now. Somebody may take it before it is used; that is an error then, and another run finds another port.
-pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 #[cfg(test)]

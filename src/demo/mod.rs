@@ -145,7 +145,7 @@ async fn play(place: &Place, once: bool, screen: &Screen, stop: &watch::Sender<b
 /// Waits for PostgreSQL, writes the configuration, makes the tables and fills the one of favourites.
 async fn set_up(place: &Place, screen: &Screen) -> Result<Scene, DemoError> {
     let file = place.folder.join("dinnerbell.toml");
-    let http = cluster::free_port().map_err(|error| format!("no port of 127.0.0.1 is free: {error}"))?;
+    let http = crate::config::address::free_port().map_err(|error| format!("no port of 127.0.0.1 is free: {error}"))?;
     std::fs::write(&file, configuration(place, http))
         .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     // The file alone: what this shell exports is meant for another service.

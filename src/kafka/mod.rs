@@ -64,6 +64,11 @@ struct Shared {
     membership: OnceLock<View>,
 }
 
+/// The version of librdkafka.
+pub fn version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}
+
 /// How many members the group of this configuration has: the instances that run, and one that was killed until its session ends.
 pub async fn members(kafka: &config::Kafka) -> Result<usize, BrokerError> {
     let group = kafka.group_id.clone();

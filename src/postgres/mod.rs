@@ -8,6 +8,7 @@ pub mod audience;
 pub mod audience_size;
 pub mod clock;
 pub mod connect;
+pub mod draft_row;
 pub mod encryption;
 pub mod errors;
 pub mod headroom;

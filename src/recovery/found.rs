@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
-use tokio_postgres::Row;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::model::time::EpochSeconds;
@@ -44,28 +43,6 @@ impl<'a> FoundDraft<'a> {
     pub fn of_message(value: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(value).ok()
     }
-
-    /// From a feedback row, beginning at a column; the columns are [`FoundDraft::COLUMNS`].
-    pub fn of_row(row: &'a Row, first: usize) -> Self {
-        let text = |column: usize| Cow::Borrowed(row.get::<_, &str>(first + column));
-        Self {
-            restaurant_id: text(0),
-            adv_campaign_id: text(1),
-            adv_campaign_content: text(2),
-            adv_campaign_owner: text(3),
-            adv_campaign_owner_contact: text(4),
-            adv_campaign_datetime_start: row.get(first + 5),
-            adv_campaign_datetime_end: row.get(first + 6),
-            client_id: text(7),
-            datetime_created: row.get(first + 8),
-            trigger_datetime_created: row.get(first + 9),
-        }
-    }
-
-    /// What [`FoundDraft::of_row`] reads.
-    pub const COLUMNS: &'static str = "f.restaurant_id, f.adv_campaign_id, f.adv_campaign_content, f.adv_campaign_owner, \
-         f.adv_campaign_owner_contact, f.adv_campaign_datetime_start, f.adv_campaign_datetime_end, f.client_id, f.datetime_created, \
-         f.trigger_datetime_created::int8";
 
     /// The same, apart from where it was read.
     pub fn into_owned(self) -> FoundDraft<'static> {

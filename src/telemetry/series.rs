@@ -59,8 +59,9 @@ pub(crate) struct Series {
 
 impl Series {
     /// Registers all series, each with every value of its label: a rate needs the zero before the first count.
-    pub(crate) fn register(registry: &mut Registry) -> Self {
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION").to_owned()), ("librdkafka", librdkafka())]);
+    pub(crate) fn register(registry: &mut Registry, librdkafka: &str) -> Self {
+        let build =
+            Info::new([("version", env!("CARGO_PKG_VERSION").to_owned()), ("librdkafka", librdkafka.to_owned())]);
         registry.register("build", "What runs here", build);
         let counter = |registry: &mut Registry, name: &str, help: &str| {
             let counter = Counter::default();
@@ -174,10 +175,6 @@ impl Series {
 
 fn count(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
-}
-
-fn librdkafka() -> String {
-    rdkafka::util::get_rdkafka_version().1
 }
 
 /// What an input record can end as; the order of [`outcomes`].

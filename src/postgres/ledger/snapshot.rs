@@ -8,6 +8,7 @@ use super::rounds;
 use crate::model::record::Lane;
 use crate::model::time::EpochSeconds;
 use crate::postgres::connect::{Parameter, Pool, Transaction};
+use crate::postgres::draft_row;
 use crate::postgres::errors::PostgresError;
 use crate::recovery::found::FoundDraft;
 
@@ -82,14 +83,14 @@ impl Snapshot {
         since: Option<EpochSeconds>,
         mut take: impl FnMut(i64, bool, FoundDraft<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let columns = FoundDraft::COLUMNS;
+        let columns = draft_row::COLUMNS;
         let mut sql = format!("select f.id::int8, f.feedback is not null, {columns} from {} f", self.feedback);
         let mut parameters: Vec<Parameter<'_>> = Vec::new();
         if let Some(since) = &since {
             sql.push_str(" where f.trigger_datetime_created >= $1");
             parameters.push((since, Type::INT8));
         }
-        self.each(&sql, parameters, |row| take(row.get(0), row.get(1), FoundDraft::of_row(row, 2))).await
+        self.each(&sql, parameters, |row| take(row.get(0), row.get(1), draft_row::read(row, 2))).await
     }
 
     /// About how many rows the table holds; 0 where the server does not know.
