@@ -19,7 +19,7 @@ use crate::model::record::Lane;
 use crate::operator::resolve::{MOST_ATTEMPTS, ResolveError, connect, unknown, writer};
 use crate::operator::{Claim, claim_of};
 use crate::ports::broker::Broker;
-use crate::ports::ledger::{Ledger, LedgerError};
+use crate::ports::ledger::{LaneLedger, LedgerError};
 use crate::postgres::connect::Pool;
 use crate::postgres::ledger::PostgresLedger;
 use crate::postgres::ledger::adopt::{LastRound, Leaving, Moved, is_empty, overruled_in, would_move};

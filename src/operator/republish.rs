@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::model::record::Lane;
 use crate::operator::resolve::{MOST_ATTEMPTS, ResolveError, writer};
-use crate::ports::ledger::{Ledger, LedgerError};
+use crate::ports::ledger::{LaneLedger, LedgerError};
 use crate::postgres::connect::Pool;
 use crate::postgres::ledger::PostgresLedger;
 use crate::postgres::ledger::republish::{Fate, fates};

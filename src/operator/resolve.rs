@@ -21,7 +21,7 @@ use crate::model::record::Lane;
 use crate::model::time::EpochSeconds;
 use crate::operator::{Claim, claim_of};
 use crate::ports::broker::{Broker, BrokerError};
-use crate::ports::ledger::{Ledger, LedgerError};
+use crate::ports::ledger::{LaneLedger, LedgerError};
 use crate::postgres::clock::PostgresClock;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;

@@ -86,11 +86,13 @@ pub enum LedgerError {
     OnHold,
 }
 
-/// The ledger, as far as a lane needs it.
-pub trait Ledger: Clone + Send + Sync + 'static {
-    /// A round that is being recorded: an open transaction.
-    type Open: OpenRound;
+/// The ledger: all of its capabilities. What needs one alone asks for that one.
+pub trait Ledger: LaneLedger + IntakeLedger + RoundLedger + CampaignLedger + InstanceLedger {}
 
+impl<L: LaneLedger + IntakeLedger + RoundLedger + CampaignLedger + InstanceLedger> Ledger for L {}
+
+/// The right to write for a lane: taking it, keeping it, giving it up to an operator.
+pub trait LaneLedger: Clone + Send + Sync + 'static {
     /// Takes the lane: epoch + 1, former owners' transactions ended. Creates the lane's row where there is none, with round 0
     /// and `beginning` as its position.
     fn bump(&self, lane: Lane, beginning: i64) -> impl Future<Output = Result<Entered, LedgerError>> + Send;
@@ -98,6 +100,36 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     fn still_mine(&self, own: Ownership) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// The lane reads the topic of this id from now on.
     fn note_topic(&self, own: Ownership, topic_id: &str) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// The lane was compared with Kafka behind all former owners, and no commit of it is missing. With the last of so many lanes the hold ends.
+    fn note_compared(
+        &self,
+        own: Ownership,
+        comparison: &str,
+        lanes: Lane,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Records that the lane stands still. Where commits are missing, every lane is to be compared again, and all is held until then.
+    fn halt(&self, own: Ownership, halt: Halt) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Whether a halted lane is to be entered again: an operator resolved its halt, it does not stand as it was entered, or another comparison
+    /// with Kafka stands than the one in which it was entered.
+    fn resolved(&self, own: Ownership, comparison: &str) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+}
+
+/// What arrives in a lane, or is handed over to it.
+pub trait IntakeLedger: Clone + Send + Sync + 'static {
+    /// Records what arrived, and moves the position. [`LedgerError::OnHold`] while all is held: nothing is recorded.
+    fn intake(
+        &self,
+        own: Ownership,
+        batch: Arc<IntakeBatch>,
+    ) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
+    /// Judges what arrived in other lanes, or from an operator, about campaigns of this lane.
+    fn judge_changes(&self, own: Ownership) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
+}
+
+/// The rounds of a lane.
+pub trait RoundLedger: Clone + Send + Sync + 'static {
+    /// A round that is being recorded: an open transaction.
+    type Open: OpenRound;
     /// The last recorded round as it stands, to be published again.
     fn stored_round(&self, own: Ownership) -> impl Future<Output = Result<StoredRound, LedgerError>> + Send;
     /// Withdraws from the last recorded round the drafts of campaigns that are not open.
@@ -116,16 +148,6 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         head: RoundHead,
         round_bytes: Option<i64>,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// What there is to do, at most `most` campaigns. Scheduled campaigns whose start has come become active here, and ended ones expire or close.
-    fn due(&self, own: Ownership, most: usize) -> impl Future<Output = Result<Due, LedgerError>> + Send;
-    /// Records what arrived, and moves the position. [`LedgerError::OnHold`] while all is held: nothing is recorded.
-    fn intake(
-        &self,
-        own: Ownership,
-        batch: Arc<IntakeBatch>,
-    ) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
-    /// Judges what arrived in other lanes, or from an operator, about campaigns of this lane.
-    fn judge_changes(&self, own: Ownership) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
     /// Begins to record a round.
     fn open_round(&self, own: Ownership) -> impl Future<Output = Result<Self::Open, LedgerError>> + Send;
     /// The ledger learns that this round is committed in Kafka; campaigns whose last page it held become complete. Whether some turned out to
@@ -134,6 +156,12 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// Those who have a feedback row for the campaign, among the clients of each stretch; outside of any round.
     fn already_told(&self, stretches: &[Stretch<'_>])
     -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
+}
+
+/// The campaigns of a lane: what is due, who may be late, who was not told.
+pub trait CampaignLedger: Clone + Send + Sync + 'static {
+    /// What there is to do, at most `most` campaigns. Scheduled campaigns whose start has come become active here, and ended ones expire or close.
+    fn due(&self, own: Ownership, most: usize) -> impl Future<Output = Result<Due, LedgerError>> + Send;
     /// The lane's open campaigns of these restaurants, to be passed again.
     fn open_of(
         &self,
@@ -163,14 +191,6 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         beside: &[&str],
         most: usize,
     ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
-    /// What waits for these lanes.
-    fn waiting(&self, lanes: &[Ownership]) -> impl Future<Output = Result<Waiting, LedgerError>> + Send;
-    /// Which of the restaurants have an open campaign, and in which of the lanes.
-    fn open_restaurants(
-        &self,
-        lanes: &[Lane],
-        restaurants: &[String],
-    ) -> impl Future<Output = Result<Vec<(Lane, String)>, LedgerError>> + Send;
     /// How many the campaign has told, and how many rows there are of it. Rows that go while they are counted may be counted.
     fn told_and_rows(
         &self,
@@ -183,20 +203,6 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         own: Ownership,
         passed: &[(String, i32)],
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// Up to which id the sweep of one of these lanes' former owners had surely handed on everybody: of the one that was least far.
-    fn swept(&self, lanes: &[Lane]) -> impl Future<Output = Result<Option<i64>, LedgerError>> + Send;
-    /// The sweep has handed on everybody up to this id to these lanes, as far as they are ours. Whether it is noted for all of those: nobody waits
-    /// for a lane that is locked.
-    fn note_swept(&self, lanes: &[Lane], upto: i64) -> impl Future<Output = Result<bool, LedgerError>> + Send;
-    /// Whether all sending stands still, and why.
-    fn brakes(&self) -> impl Future<Output = Result<Brakes, LedgerError>> + Send;
-    /// The lane was compared with Kafka behind all former owners, and no commit of it is missing. With the last of so many lanes the hold ends.
-    fn note_compared(
-        &self,
-        own: Ownership,
-        comparison: &str,
-        lanes: Lane,
-    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// How many were not told of a campaign whose end passed, or that was cancelled. False, and nothing is noted, while drafts of it stand in
     /// a round that is not known to be published: they may be withdrawn yet, and are to be counted then.
     fn note_unsent(
@@ -205,11 +211,25 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         adv_campaign_id: &str,
         unsent: u64,
     ) -> impl Future<Output = Result<bool, LedgerError>> + Send;
-    /// Records that the lane stands still. Where commits are missing, every lane is to be compared again, and all is held until then.
-    fn halt(&self, own: Ownership, halt: Halt) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// Whether a halted lane is to be entered again: an operator resolved its halt, it does not stand as it was entered, or another comparison
-    /// with Kafka stands than the one in which it was entered.
-    fn resolved(&self, own: Ownership, comparison: &str) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+}
+
+/// What is asked on behalf of all lanes of an instance.
+pub trait InstanceLedger: Clone + Send + Sync + 'static {
+    /// What waits for these lanes.
+    fn waiting(&self, lanes: &[Ownership]) -> impl Future<Output = Result<Waiting, LedgerError>> + Send;
+    /// Which of the restaurants have an open campaign, and in which of the lanes.
+    fn open_restaurants(
+        &self,
+        lanes: &[Lane],
+        restaurants: &[String],
+    ) -> impl Future<Output = Result<Vec<(Lane, String)>, LedgerError>> + Send;
+    /// Up to which id the sweep of one of these lanes' former owners had surely handed on everybody: of the one that was least far.
+    fn swept(&self, lanes: &[Lane]) -> impl Future<Output = Result<Option<i64>, LedgerError>> + Send;
+    /// The sweep has handed on everybody up to this id to these lanes, as far as they are ours. Whether it is noted for all of those: nobody waits
+    /// for a lane that is locked.
+    fn note_swept(&self, lanes: &[Lane], upto: i64) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    /// Whether all sending stands still, and why.
+    fn brakes(&self) -> impl Future<Output = Result<Brakes, LedgerError>> + Send;
 }
 
 /// A round that is being recorded: one open transaction, rolled back when dropped.

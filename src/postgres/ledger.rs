@@ -49,7 +49,7 @@ use crate::model::ownership::{Brakes, Entered, Ownership};
 use crate::model::record::{Header, Lane};
 use crate::model::round::StoredRound;
 use crate::model::time::EpochSeconds;
-use crate::ports::ledger::{Ledger, LedgerError};
+use crate::ports::ledger::{CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, LedgerError, RoundLedger};
 
 /// The current second by the feedback database's clock; never `now()`, which stands still in a transaction.
 const NOW: &str = "floor(extract(epoch from clock_timestamp()))::int8";
@@ -329,9 +329,7 @@ fn lost(own: Ownership, what: &str) -> LedgerError {
     LedgerError::NotMine(format!("lane {}: {what} is not what epoch {} left", own.lane, own.epoch))
 }
 
-impl Ledger for PostgresLedger {
-    type Open = PostgresRound;
-
+impl LaneLedger for PostgresLedger {
     async fn bump(&self, lane: Lane, beginning: i64) -> Result<Entered, LedgerError> {
         self.take_lane(lane, beginning).await
     }
@@ -354,6 +352,52 @@ impl Ledger for PostgresLedger {
         Ok(tx.commit().await?)
     }
 
+    async fn note_compared(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {
+        self.end_hold(own, comparison, lanes).await
+    }
+
+    async fn halt(&self, own: Ownership, halt: Halt) -> Result<(), LedgerError> {
+        let (tx, ..) = self.begin_anywhere(own).await?;
+        let sql = "update dinnerbell.lane set halted = $2, halted_found = $3, halted_remedy = $4, halted_at = clock_timestamp() \
+                   where lane = $1";
+        let text = Type::TEXT;
+        let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] =
+            [(&own.lane, Type::INT4), (&halt.name, text.clone()), (&halt.found, text.clone()), (&halt.remedy, text)];
+        tx.execute(sql, &values).await?;
+        hold::begin(&tx, &halt).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn resolved(&self, own: Ownership, comparison: &str) -> Result<bool, LedgerError> {
+        let sql = format!(
+            "select halted is null or epoch <> $2 or $3 <> {POSTMASTER} or coalesce($4 <> {}, false) \
+             from dinnerbell.lane left join dinnerbell.service on true where lane = $1",
+            hold::COMPARISON
+        );
+        let parameters: [Parameter<'_>; 4] = [
+            (&own.lane, Type::INT4),
+            (&own.epoch, Type::INT8),
+            (&own.postmaster, Type::INT8),
+            (&comparison, Type::TEXT),
+        ];
+        let rows = self.pool.query(&sql, &parameters).await?;
+        Ok(rows.first().is_none_or(|row| row.get(0)))
+    }
+}
+
+impl IntakeLedger for PostgresLedger {
+    async fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> Result<Taken, LedgerError> {
+        self.record_intake(own, &batch).await
+    }
+
+    async fn judge_changes(&self, own: Ownership) -> Result<Taken, LedgerError> {
+        self.judge_handed_over(own).await
+    }
+}
+
+impl RoundLedger for PostgresLedger {
+    type Open = PostgresRound;
+
     async fn stored_round(&self, own: Ownership) -> Result<StoredRound, LedgerError> {
         self.read_stored_round(own).await
     }
@@ -375,18 +419,6 @@ impl Ledger for PostgresLedger {
         self.set_aside(own, head).await
     }
 
-    async fn due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
-        self.read_due(own, most).await
-    }
-
-    async fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> Result<Taken, LedgerError> {
-        self.record_intake(own, &batch).await
-    }
-
-    async fn judge_changes(&self, own: Ownership) -> Result<Taken, LedgerError> {
-        self.judge_handed_over(own).await
-    }
-
     async fn open_round(&self, own: Ownership) -> Result<PostgresRound, LedgerError> {
         // The semaphore is never closed; a wait that takes longer than a round is a round's own deadline.
         let turn = Arc::clone(&self.rounds).acquire_owned().await.ok();
@@ -406,6 +438,12 @@ impl Ledger for PostgresLedger {
         let told = rows::already_told(&tx, &self.feedback(), stretches).await?;
         tx.commit().await?;
         Ok(told)
+    }
+}
+
+impl CampaignLedger for PostgresLedger {
+    async fn due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
+        self.read_due(own, most).await
     }
 
     async fn open_of(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
@@ -448,6 +486,52 @@ impl Ledger for PostgresLedger {
         self.read_open(own, "dinnerbell.campaign", &which, &parameters).await
     }
 
+    async fn told_and_rows(&self, own: Ownership, id: &str) -> Result<ToldAndRows, LedgerError> {
+        let tx = self.begin(own).await?;
+        let sql = "select told + kept from dinnerbell.campaign where adv_campaign_id = $1";
+        let row = tx.query_opt(sql, &[(&id, Type::TEXT)]).await?;
+        tx.commit().await?;
+        let told = row.map_or(0, |row| row.get(0));
+        let connection = self.pool.get().await?;
+        let rows = rows::count(&connection, &self.feedback(), id, told).await?;
+        connection.release();
+        Ok(ToldAndRows { told, rows })
+    }
+
+    async fn note_repassed(&self, own: Ownership, passed: &[(String, i32)]) -> Result<(), LedgerError> {
+        let (ids, revisions): (Vec<&str>, Vec<i32>) =
+            passed.iter().map(|(id, revision)| (id.as_str(), *revision)).unzip();
+        let tx = self.begin(own).await?;
+        // A round's seal locks campaigns in two statements.
+        let _turn = self.turn(own.lane).await;
+        let sql = format!(
+            "update dinnerbell.campaign c set repass_at = {} from (select c.adv_campaign_id as id, c.revision from unnest($1::text[], $2::int4[]) as p (id, revision) \
+             join dinnerbell.campaign c on c.adv_campaign_id = p.id and c.revision = p.revision order by c.{LOCKED_BY} for no key update of c) as l \
+             where c.adv_campaign_id = l.id and c.revision = l.revision",
+            repass_at("told")
+        );
+        tx.execute(&sql, &[(&ids, Type::TEXT_ARRAY), (&revisions, Type::INT4_ARRAY)]).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<bool, LedgerError> {
+        let tx = self.begin(own).await?;
+        let unpublished = "select exists (select from dinnerbell.lane l join dinnerbell.round_part p using (lane, seq) where lane = $1 \
+                           and seq > coalesce(published_seq, -1) and adv_campaign_id = $2 and p.drafts > 0)";
+        let row = tx.query_one(unpublished, &[(&own.lane, Type::INT4), (&id, Type::TEXT)]).await?;
+        let settled = !row.get::<_, bool>(0);
+        if settled {
+            let sql =
+                format!("update dinnerbell.campaign set unsent = $2 where adv_campaign_id = $1 and {}", due::COUNTED);
+            let unsent = i64::try_from(unsent).unwrap_or(i64::MAX);
+            tx.execute(&sql, &[(&id, Type::TEXT), (&unsent, Type::INT8)]).await?;
+        }
+        tx.commit().await?;
+        Ok(settled)
+    }
+}
+
+impl InstanceLedger for PostgresLedger {
     async fn waiting(&self, owned: &[Ownership]) -> Result<Waiting, LedgerError> {
         // Each change asks for its campaign by the primary key: a join could read all campaigns that there ever were. A re-pass is asked for
         // in the order in which they are due: any of the lane's indexes could be taken else, and all that is open be gone through.
@@ -491,34 +575,6 @@ impl Ledger for PostgresLedger {
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
-    async fn told_and_rows(&self, own: Ownership, id: &str) -> Result<ToldAndRows, LedgerError> {
-        let tx = self.begin(own).await?;
-        let sql = "select told + kept from dinnerbell.campaign where adv_campaign_id = $1";
-        let row = tx.query_opt(sql, &[(&id, Type::TEXT)]).await?;
-        tx.commit().await?;
-        let told = row.map_or(0, |row| row.get(0));
-        let connection = self.pool.get().await?;
-        let rows = rows::count(&connection, &self.feedback(), id, told).await?;
-        connection.release();
-        Ok(ToldAndRows { told, rows })
-    }
-
-    async fn note_repassed(&self, own: Ownership, passed: &[(String, i32)]) -> Result<(), LedgerError> {
-        let (ids, revisions): (Vec<&str>, Vec<i32>) =
-            passed.iter().map(|(id, revision)| (id.as_str(), *revision)).unzip();
-        let tx = self.begin(own).await?;
-        // A round's seal locks campaigns in two statements.
-        let _turn = self.turn(own.lane).await;
-        let sql = format!(
-            "update dinnerbell.campaign c set repass_at = {} from (select c.adv_campaign_id as id, c.revision from unnest($1::text[], $2::int4[]) as p (id, revision) \
-             join dinnerbell.campaign c on c.adv_campaign_id = p.id and c.revision = p.revision order by c.{LOCKED_BY} for no key update of c) as l \
-             where c.adv_campaign_id = l.id and c.revision = l.revision",
-            repass_at("told")
-        );
-        tx.execute(&sql, &[(&ids, Type::TEXT_ARRAY), (&revisions, Type::INT4_ARRAY)]).await?;
-        Ok(tx.commit().await?)
-    }
-
     async fn swept(&self, lanes: &[Lane]) -> Result<Option<i64>, LedgerError> {
         let sql = "select min(swept_to) from dinnerbell.lane where lane = any($1)";
         let rows = self.pool.query(sql, &[(&lanes, Type::INT4_ARRAY)]).await?;
@@ -540,54 +596,6 @@ impl Ledger for PostgresLedger {
 
     async fn brakes(&self) -> Result<Brakes, LedgerError> {
         self.read_brakes().await
-    }
-
-    async fn note_compared(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {
-        self.end_hold(own, comparison, lanes).await
-    }
-
-    async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<bool, LedgerError> {
-        let tx = self.begin(own).await?;
-        let unpublished = "select exists (select from dinnerbell.lane l join dinnerbell.round_part p using (lane, seq) where lane = $1 \
-                           and seq > coalesce(published_seq, -1) and adv_campaign_id = $2 and p.drafts > 0)";
-        let row = tx.query_one(unpublished, &[(&own.lane, Type::INT4), (&id, Type::TEXT)]).await?;
-        let settled = !row.get::<_, bool>(0);
-        if settled {
-            let sql =
-                format!("update dinnerbell.campaign set unsent = $2 where adv_campaign_id = $1 and {}", due::COUNTED);
-            let unsent = i64::try_from(unsent).unwrap_or(i64::MAX);
-            tx.execute(&sql, &[(&id, Type::TEXT), (&unsent, Type::INT8)]).await?;
-        }
-        tx.commit().await?;
-        Ok(settled)
-    }
-
-    async fn halt(&self, own: Ownership, halt: Halt) -> Result<(), LedgerError> {
-        let (tx, ..) = self.begin_anywhere(own).await?;
-        let sql = "update dinnerbell.lane set halted = $2, halted_found = $3, halted_remedy = $4, halted_at = clock_timestamp() \
-                   where lane = $1";
-        let text = Type::TEXT;
-        let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] =
-            [(&own.lane, Type::INT4), (&halt.name, text.clone()), (&halt.found, text.clone()), (&halt.remedy, text)];
-        tx.execute(sql, &values).await?;
-        hold::begin(&tx, &halt).await?;
-        Ok(tx.commit().await?)
-    }
-
-    async fn resolved(&self, own: Ownership, comparison: &str) -> Result<bool, LedgerError> {
-        let sql = format!(
-            "select halted is null or epoch <> $2 or $3 <> {POSTMASTER} or coalesce($4 <> {}, false) \
-             from dinnerbell.lane left join dinnerbell.service on true where lane = $1",
-            hold::COMPARISON
-        );
-        let parameters: [Parameter<'_>; 4] = [
-            (&own.lane, Type::INT4),
-            (&own.epoch, Type::INT8),
-            (&own.postmaster, Type::INT8),
-            (&comparison, Type::TEXT),
-        ];
-        let rows = self.pool.query(&sql, &parameters).await?;
-        Ok(rows.first().is_none_or(|row| row.get(0)))
     }
 }
 

@@ -20,7 +20,9 @@ use crate::model::ownership::{Brakes, Entered, Ownership};
 use crate::model::record::{DeadLetterMessage, Lane};
 use crate::model::round::{RoundContent, Sealed, StoredRound};
 use crate::model::time::EpochSeconds;
-use crate::ports::ledger::{Ledger, LedgerError, OpenRound};
+use crate::ports::ledger::{
+    CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, LedgerError, OpenRound, RoundLedger,
+};
 
 /// Any call past this long is given up, and its connection dropped.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -124,9 +126,7 @@ async fn fail_over(world: World, soon: Duration) {
     world.state().database.fail_over(true);
 }
 
-impl Ledger for SimLedger {
-    type Open = SimRound;
-
+impl LaneLedger for SimLedger {
     async fn bump(&self, lane: Lane, beginning: i64) -> Result<Entered, LedgerError> {
         let world = self.0.world.clone();
         self.0.ask("bump", Server::Feedback, 2 * PATIENCE, |caller| bump(world, caller, lane, beginning)).await?
@@ -149,6 +149,51 @@ impl Ledger for SimLedger {
         })
         .await
     }
+
+    async fn note_compared(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {
+        let comparison = comparison.to_owned();
+        self.transact("note_compared", own, move |state| {
+            state.note_compared(own.lane, &comparison, lanes);
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn halt(&self, own: Ownership, halt: Halt) -> Result<(), LedgerError> {
+        self.transact("halt", own, move |state| {
+            state.halt(own.lane, halt);
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn resolved(&self, own: Ownership, comparison: &str) -> Result<bool, LedgerError> {
+        let comparison = comparison.to_owned();
+        let is_gone = move |state: &mut State| !state.is_mine(own) && state.guards.hold(Guard::OwnershipAtGlance);
+        let is_old = move |state: &State| state.database.comparison() != comparison;
+        let resolved =
+            move |state: &mut State| state.database.lane(own.lane).halt.is_none() || is_gone(state) || is_old(state);
+        self.query("resolved", resolved).await
+    }
+}
+
+impl IntakeLedger for SimLedger {
+    async fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> Result<Taken, LedgerError> {
+        self.transact("intake", own, move |state| state.intake(own, &batch)).await
+    }
+
+    async fn judge_changes(&self, own: Ownership) -> Result<Taken, LedgerError> {
+        if !self.query("has_changes", move |state| state.has_changes(own.lane)).await? {
+            return Ok(Taken::default());
+        }
+        self.transact("judge_changes", own, move |state| Ok(state.judge_changes(own))).await
+    }
+}
+
+impl RoundLedger for SimLedger {
+    type Open = SimRound;
 
     async fn stored_round(&self, own: Ownership) -> Result<StoredRound, LedgerError> {
         self.transact("stored_round", own, move |state| state.stored_round(own)).await
@@ -186,26 +231,6 @@ impl Ledger for SimLedger {
         .await
     }
 
-    async fn due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
-        self.transact("due", own, move |state| {
-            let due = state.due(own, most);
-            state.committed();
-            Ok(due)
-        })
-        .await
-    }
-
-    async fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> Result<Taken, LedgerError> {
-        self.transact("intake", own, move |state| state.intake(own, &batch)).await
-    }
-
-    async fn judge_changes(&self, own: Ownership) -> Result<Taken, LedgerError> {
-        if !self.query("has_changes", move |state| state.has_changes(own.lane)).await? {
-            return Ok(Taken::default());
-        }
-        self.transact("judge_changes", own, move |state| Ok(state.judge_changes(own))).await
-    }
-
     async fn open_round(&self, own: Ownership) -> Result<SimRound, LedgerError> {
         let world = self.0.world.clone();
         let served = |caller: Caller| async move {
@@ -231,6 +256,17 @@ impl Ledger for SimLedger {
     async fn already_told(&self, stretches: &[Stretch<'_>]) -> Result<Vec<Clients>, LedgerError> {
         let told = told(stretches);
         self.query("already_told", move |state| told(state)).await
+    }
+}
+
+impl CampaignLedger for SimLedger {
+    async fn due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
+        self.transact("due", own, move |state| {
+            let due = state.due(own, most);
+            state.committed();
+            Ok(due)
+        })
+        .await
     }
 
     async fn open_of(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
@@ -269,6 +305,38 @@ impl Ledger for SimLedger {
         self.query("due_repass", move |state| state.due_repass(own.lane, &beside, most)).await
     }
 
+    async fn told_and_rows(&self, _: Ownership, id: &str) -> Result<ToldAndRows, LedgerError> {
+        let id = id.to_owned();
+        self.query("told_and_rows", move |state| {
+            let told = state.database.campaigns.get(&id).map_or(0, |row| row.told + row.kept);
+            let rows = state.database.feedback.get(&id).map_or(0, |rows| rows.len() as i64);
+            ToldAndRows { told, rows }
+        })
+        .await
+    }
+
+    async fn note_repassed(&self, own: Ownership, passed: &[(String, i32)]) -> Result<(), LedgerError> {
+        let passed = passed.to_vec();
+        self.transact("note_repassed", own, move |state| {
+            passed.iter().for_each(|(id, revision)| state.note_repassed(id, *revision));
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<bool, LedgerError> {
+        let id = id.to_owned();
+        self.transact("note_unsent", own, move |state| {
+            let settled = state.note_unsent(own.lane, &id, unsent);
+            state.committed();
+            Ok(settled)
+        })
+        .await
+    }
+}
+
+impl InstanceLedger for SimLedger {
     async fn waiting(&self, owned: &[Ownership]) -> Result<Waiting, LedgerError> {
         let owned = owned.to_vec();
         self.query("waiting", move |state| {
@@ -300,26 +368,6 @@ impl Ledger for SimLedger {
         .await
     }
 
-    async fn told_and_rows(&self, _: Ownership, id: &str) -> Result<ToldAndRows, LedgerError> {
-        let id = id.to_owned();
-        self.query("told_and_rows", move |state| {
-            let told = state.database.campaigns.get(&id).map_or(0, |row| row.told + row.kept);
-            let rows = state.database.feedback.get(&id).map_or(0, |rows| rows.len() as i64);
-            ToldAndRows { told, rows }
-        })
-        .await
-    }
-
-    async fn note_repassed(&self, own: Ownership, passed: &[(String, i32)]) -> Result<(), LedgerError> {
-        let passed = passed.to_vec();
-        self.transact("note_repassed", own, move |state| {
-            passed.iter().for_each(|(id, revision)| state.note_repassed(id, *revision));
-            state.committed();
-            Ok(())
-        })
-        .await
-    }
-
     async fn swept(&self, lanes: &[Lane]) -> Result<Option<i64>, LedgerError> {
         let lanes = lanes.to_vec();
         self.query("swept", move |state| {
@@ -344,44 +392,6 @@ impl Ledger for SimLedger {
 
     async fn brakes(&self) -> Result<Brakes, LedgerError> {
         self.query("brakes", |state| Brakes { paused: state.database.paused, held: state.is_held() }).await
-    }
-
-    async fn note_compared(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {
-        let comparison = comparison.to_owned();
-        self.transact("note_compared", own, move |state| {
-            state.note_compared(own.lane, &comparison, lanes);
-            state.committed();
-            Ok(())
-        })
-        .await
-    }
-
-    async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<bool, LedgerError> {
-        let id = id.to_owned();
-        self.transact("note_unsent", own, move |state| {
-            let settled = state.note_unsent(own.lane, &id, unsent);
-            state.committed();
-            Ok(settled)
-        })
-        .await
-    }
-
-    async fn halt(&self, own: Ownership, halt: Halt) -> Result<(), LedgerError> {
-        self.transact("halt", own, move |state| {
-            state.halt(own.lane, halt);
-            state.committed();
-            Ok(())
-        })
-        .await
-    }
-
-    async fn resolved(&self, own: Ownership, comparison: &str) -> Result<bool, LedgerError> {
-        let comparison = comparison.to_owned();
-        let is_gone = move |state: &mut State| !state.is_mine(own) && state.guards.hold(Guard::OwnershipAtGlance);
-        let is_old = move |state: &State| state.database.comparison() != comparison;
-        let resolved =
-            move |state: &mut State| state.database.lane(own.lane).halt.is_none() || is_gone(state) || is_old(state);
-        self.query("resolved", resolved).await
     }
 }
 

@@ -10,7 +10,7 @@ use dinnerbell::model::mark::RoundHead;
 use dinnerbell::model::ownership::Ownership;
 use dinnerbell::model::record::Record;
 use dinnerbell::model::round::{PageRange, RoundContent, RoundPart, Sealed};
-use dinnerbell::ports::ledger::{Ledger, OpenRound};
+use dinnerbell::ports::ledger::{CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, OpenRound, RoundLedger};
 use dinnerbell::postgres::clock::PostgresClock;
 use dinnerbell::postgres::ledger::PostgresLedger;
 use tokio::time::sleep;
