@@ -7,7 +7,7 @@ TEST_THREADS ?= 7
 # Where rustup puts cargo, for shells that do not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo test lint prove bench figures
+.PHONY: help demo check test lint prove bench figures
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -15,6 +15,9 @@ help: ## this list
 demo: ## the whole service on one machine, set-up included; flags: make demo ARGS=--once
 	@scripts/setup demo
 	cargo run --release --locked -- demo $(ARGS)
+
+check: lint ## all that needs no server: format, lints, unit tests, architecture, models, simulated lives
+	$(TEST_CARGO) test --no-fail-fast --release --locked $(FEATURES) --lib --test architecture --test model --test simulation
 
 test: ## unit, model and integration tests on real Kafka and PostgreSQL, set-up included
 	@scripts/setup test
