@@ -244,7 +244,7 @@ async fn work(
     let keeper = Keeper {
         feedback: deps.ledger.pool().clone(),
         subscribers: deps.audience.pool().clone(),
-        retention: config.keep,
+        retention: config.retention,
         publishes_dead_letters: config.kafka.topics.dead_letters.is_some(),
     };
     let mut membership = broker.join().map_err(|error| ServiceError::Refused(error.to_string()))?;

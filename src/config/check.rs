@@ -12,23 +12,24 @@ use super::mistake::{Mistake, Origin};
 use super::postgres_url::{self, ConnectionString};
 use super::settings::{Given, Settings};
 use super::{
-    Config, ConfigErrors, Database, Fanout, Http, Kafka, Keep, PostgresTls, Sasl, Secret, Topics, kafka_client, values,
+    Config, ConfigErrors, Database, Fanout, Http, Kafka, PostgresTls, Retention, Sasl, Secret, Topics, kafka_client,
+    values,
 };
 
 /// Checks everything that was given.
 pub fn check(settings: &Settings) -> Result<Config, ConfigErrors> {
     let mut reader = Reader { settings, mistakes: settings.mistakes().to_vec() };
     let (kafka, subscribers, feedback) = (reader.kafka(), reader.database("subscribers"), reader.database("feedback"));
-    let (fanout, keep, http) = (reader.fanout(), reader.keep(), reader.http());
+    let (fanout, retention, http) = (reader.fanout(), reader.retention(), reader.http());
     let feedback = feedback.map(|mut feedback| {
         postgres_url::prefer_writable(&mut feedback.connection);
         feedback
     });
-    match (kafka, subscribers, feedback, fanout, keep, http) {
-        (Some(kafka), Some(subscribers), Some(feedback), Some(fanout), Some(keep), Some(http))
+    match (kafka, subscribers, feedback, fanout, retention, http) {
+        (Some(kafka), Some(subscribers), Some(feedback), Some(fanout), Some(retention), Some(http))
             if reader.mistakes.is_empty() =>
         {
-            Ok(Config { kafka, subscribers, feedback, fanout, keep, http })
+            Ok(Config { kafka, subscribers, feedback, fanout, retention, http })
         }
         _ => {
             // As they stand in the file, then those of the environment, then what is missing.
@@ -296,10 +297,10 @@ impl Reader<'_> {
         })
     }
 
-    fn keep(&mut self) -> Option<Keep> {
-        let (rounds, dead_letters) = (self.days("keep.rounds"), self.days("keep.dead_letters"));
-        let campaigns = self.days("keep.campaigns");
-        Some(Keep { rounds: rounds?, dead_letters: dead_letters?, campaigns: campaigns? })
+    fn retention(&mut self) -> Option<Retention> {
+        let (rounds, dead_letters) = (self.days("retention.rounds"), self.days("retention.dead_letters"));
+        let campaigns = self.days("retention.campaigns");
+        Some(Retention { rounds: rounds?, dead_letters: dead_letters?, campaigns: campaigns? })
     }
 
     fn days(&mut self, name: &str) -> Option<Duration> {

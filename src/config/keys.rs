@@ -273,7 +273,7 @@ pub const KEYS: &[Key] = &[
         doc: "Memory for drafts in flight, all lanes together: bytes, or with KiB, MiB or GiB.",
     },
     Key {
-        name: "keep.rounds",
+        name: "retention.rounds",
         kind: Kind::Days(1, 3650),
         fallback: Default("7d"),
         example: r#""7d""#,
@@ -281,14 +281,14 @@ pub const KEYS: &[Key] = &[
               a lane, and what is not published, stay at any age.",
     },
     Key {
-        name: "keep.dead_letters",
+        name: "retention.dead_letters",
         kind: Kind::Days(1, 3650),
         fallback: Default("30d"),
         example: r#""30d""#,
         doc: "How long the ledger keeps dead letters. Those that are yet to be sent to kafka.topics.dead_letters stay.",
     },
     Key {
-        name: "keep.campaigns",
+        name: "retention.campaigns",
         kind: Kind::Days(7, 3650),
         fallback: Default("90d"),
         example: r#""90d""#,

@@ -41,7 +41,7 @@ pub struct Config {
     /// How drafts are fanned out.
     pub fanout: Fanout,
     /// How long what is over is kept.
-    pub keep: Keep,
+    pub retention: Retention,
     /// The HTTP endpoints.
     pub http: Http,
 }
@@ -187,9 +187,9 @@ pub struct Fanout {
     pub memory_limit: usize,
 }
 
-/// `[keep]`
+/// `[retention]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keep {
+pub struct Retention {
     /// Rounds, and changes that were judged.
     pub rounds: Duration,
     /// Dead letters.

@@ -73,7 +73,7 @@ fn the_minimal_configuration_has_the_defaults_of_the_contract() {
     assert_eq!((config.fanout.round_rows, config.fanout.rate_limit), (20_000, 0));
     assert_eq!(config.fanout.memory_limit, 64 << 20);
     assert!(config.fanout.late_subscribers);
-    assert_eq!(config.keep.campaigns.as_secs(), 90 * 86_400);
+    assert_eq!(config.retention.campaigns.as_secs(), 90 * 86_400);
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
 }
 
@@ -229,9 +229,9 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("fanout", "late_subscribers = 'yes'", "fanout.late_subscribers", "true or false"),
     ("fanout", "memory_limit = '64MB'", "fanout.memory_limit", "64MiB"),
     ("fanout", "memory_limit = '1KiB'", "fanout.memory_limit", "from 1MiB to 64GiB"),
-    ("keep", "rounds = 'a week'", "keep.rounds", "as 90d or 12w"),
-    ("keep", "rounds = '1h'", "keep.rounds", "from 1d to 3650d"),
-    ("keep", "campaigns = '1d'", "keep.campaigns", "from 7d to 3650d"),
+    ("retention", "rounds = 'a week'", "retention.rounds", "as 90d or 12w"),
+    ("retention", "rounds = '1h'", "retention.rounds", "from 1d to 3650d"),
+    ("retention", "campaigns = '1d'", "retention.campaigns", "from 7d to 3650d"),
     ("http", "listen = '8080'", "http.listen", "127.0.0.1:8080"),
     ("http", "token = 'with a blank'", "http.token", "visible ASCII"),
     ("http", "token = ''", "http.token", "not be blank"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::config::Keep;
+use crate::config::Retention;
 use crate::model::retention::Prunable;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
@@ -31,7 +31,7 @@ pub struct Keeper {
     /// The subscribers database.
     pub subscribers: Pool,
     /// How long what is over is kept.
-    pub retention: Keep,
+    pub retention: Retention,
     /// Whether dead letters go to a topic: then those that did not get there yet are kept.
     pub publishes_dead_letters: bool,
 }

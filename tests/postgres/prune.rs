@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dinnerbell::config::Keep;
+use dinnerbell::config::Retention;
 use dinnerbell::model::retention::Prunable;
 use dinnerbell::postgres::connect::Pool;
 use dinnerbell::postgres::ledger::prune::{STEP, prune};
@@ -12,7 +12,7 @@ use crate::postgres::place::{Migration, feedback_pool, seed_database};
 use crate::support::Database;
 
 const DAY: u64 = 86_400;
-const KEEP: Keep = Keep {
+const KEEP: Retention = Retention {
     rounds: Duration::from_secs(7 * DAY),
     dead_letters: Duration::from_secs(30 * DAY),
     campaigns: Duration::from_secs(90 * DAY),

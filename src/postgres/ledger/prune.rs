@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 
 use super::BY_INDEX;
-use crate::config::Keep;
+use crate::config::Retention;
 use crate::model::retention::Prunable;
 use crate::postgres::connect::{Parameter, Pool};
 use crate::postgres::errors::PostgresError;
@@ -24,15 +24,15 @@ const TOMBSTONES: i64 = 30 * 86_400;
 pub async fn prune(
     pool: &Pool,
     what: Prunable,
-    keep: &Keep,
+    retention: &Retention,
     publishes_dead_letters: bool,
 ) -> Result<u64, PostgresError> {
     let step = i64::try_from(STEP).unwrap_or(i64::MAX);
     let seconds = |kept: Duration| i64::try_from(kept.as_secs()).unwrap_or(i64::MAX);
     let kept = match what {
-        Prunable::Rounds | Prunable::Changes => seconds(keep.rounds),
-        Prunable::DeadLetters => seconds(keep.dead_letters),
-        Prunable::Campaigns => seconds(keep.campaigns),
+        Prunable::Rounds | Prunable::Changes => seconds(retention.rounds),
+        Prunable::DeadLetters => seconds(retention.dead_letters),
+        Prunable::Campaigns => seconds(retention.campaigns),
         Prunable::Tombstones => TOMBSTONES,
     };
     let mut parameters: Vec<Parameter<'_>> = vec![(&kept, Type::INT8), (&step, Type::INT8)];
