@@ -1,6 +1,7 @@
 //! What may import what. The layers are listed from the ground up; a module imports its own layer and those below it, and no two modules
-//! import each other, on whatever way round.
+//! import each other, on whatever way round. And the documents name what is there.
 
+mod documents;
 mod imports;
 
 use std::collections::{BTreeMap, BTreeSet};
