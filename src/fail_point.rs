@@ -62,6 +62,7 @@ mod armed {
             if times == point.at {
                 kill_process(getpid(), point.signal).expect("a process may always signal itself");
                 // Another thread may be the one that takes SIGSTOP in; this one must not go on until it is stopped too.
+                #[expect(clippy::disallowed_methods, reason = "the process is to stop here")]
                 std::thread::sleep(std::time::Duration::from_millis(50));
             }
         }

@@ -2,6 +2,10 @@
 //! compute, so they run side by side. The models and the simulation, which only compute, are programs of their own.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test looks at real servers and processes, in real time, from threads of its own"
+)]
 
 mod bench;
 mod cli_campaign_send;

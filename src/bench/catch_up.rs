@@ -1,8 +1,9 @@
 //! A backlog of small campaigns after an outage: from the start of the service until all are told.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::audience::Audience;
 use super::bell::{Bell, campaign};

@@ -1,8 +1,9 @@
 //! One campaign with a large audience, one lane: from its append until both sinks are complete, against the roofline.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::audience::Audience;
 use super::bell::{self, Bell, campaign};

@@ -5,10 +5,11 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use super::error::BenchError;
 use super::ground::Stage;
@@ -185,6 +186,10 @@ impl Drop for Instance {
         self.signal(Signal::TERM);
         let until = Instant::now() + END;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a destructor cannot await, and a child that ends wakes nobody"
+            )]
             std::thread::sleep(LOOK);
         }
         // Neither fails in a way that matters: it is gone, or it goes now.

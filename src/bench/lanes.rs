@@ -1,8 +1,9 @@
 //! The same work over more and more lanes of one instance.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::audience::Audience;
 use super::bell::{Bell, campaign};

@@ -1,9 +1,10 @@
 //! Small campaigns at a steady rate while a giant one runs in the same lanes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::audience::Audience;
 use super::bell::{Bell, campaign};

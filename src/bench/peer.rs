@@ -4,13 +4,13 @@
 //! compression. It keeps no promise: killed, it forgets a campaign or tells some of it twice; it knows no window, and one campaign waits
 //! for another.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 

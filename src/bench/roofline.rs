@@ -1,12 +1,13 @@
 //! All the work there is, without the service: one COPY of the rows and one plain producer of the messages, both at the same time.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::audience::Audience;
 use super::bell;

@@ -1,6 +1,8 @@
 //! Counts what both sinks hold, as their readers see it: what was measured must have been the whole work.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::error::{BenchError, blocking};
 use super::ground::Stage;

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::message::BorrowedMessage;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::types::Type;
 
 use super::audience::Audience;
@@ -127,7 +127,7 @@ impl<'a> Steady<'a> {
         let began = Instant::now();
         let mut deliveries = Vec::new();
         for number in 0..most {
-            tokio::time::sleep_until((began + self.load.moment(number)).into()).await;
+            tokio::time::sleep_until(began + self.load.moment(number)).await;
             if *giant.borrow() {
                 break;
             }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::audience::Audience;
 use super::bell::{Bell, campaign};
@@ -109,7 +110,7 @@ async fn ring(
         bell.ring(&campaign(&format!("bench-{number}"), &audience.restaurant), steady::lane(number, lanes)).await?;
         number += 1;
         let next = began + pause * u32::try_from(number).unwrap_or(u32::MAX);
-        tokio::time::sleep_until(next.into()).await;
+        tokio::time::sleep_until(next).await;
     }
     Ok(number)
 }
@@ -163,6 +164,7 @@ struct Moment {
 
 impl Moment {
     fn now() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "two processes of one machine compare its clock")]
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         Self { at: Instant::now(), epoch_ms: i64::try_from(since).unwrap_or(i64::MAX) }
     }

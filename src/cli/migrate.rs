@@ -2,10 +2,11 @@
 
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::Instant;
 
 use super::{ConfigFile, Failure, operator, output};
 use crate::postgres::migrate::{Adopt, Event, migrate, script};

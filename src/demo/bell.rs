@@ -74,6 +74,7 @@ pub async fn ring(kafka: &config::Kafka) -> Result<BTreeMap<String, Rung>, Strin
         settings.create_with_context(observer.clone()).map_err(|error| failed("making the bell", &error))?;
     let producer =
         warm(producer, &kafka.topics.campaigns).await.map_err(|error| failed("reaching the broker", &error))?;
+    #[expect(clippy::disallowed_methods, reason = "a restaurant has the machine's clock")]
     let now = SystemTime::now();
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
     let mut values = Vec::new();

@@ -85,6 +85,7 @@ mod tests {
 
     fn compared(rows: &[(&str, u32)], messages: &[(&str, u32)]) -> Comparison {
         let read = Everything { drafts: drafts(messages), ..Everything::default() };
+        #[expect(clippy::disallowed_methods, reason = "any time will do")]
         let rung = [("tart".to_owned(), Rung { at: SystemTime::now(), audience: 2 })].into();
         compare(&drafts(rows), &read, &rung)
     }

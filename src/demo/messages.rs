@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, StreamConsumer};
@@ -11,6 +11,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::config;
 use crate::config::Role;
@@ -52,6 +53,7 @@ impl Counter {
     }
 
     fn count(&self, campaign: &str) {
+        #[expect(clippy::disallowed_methods, reason = "the machine's own clock is meant: it is shown to a person")]
         let last = SystemTime::now();
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(seen) = counts.get_mut(campaign) {

@@ -4,11 +4,12 @@
 //! `{group}/{topic}/doctor`, which no lane uses (the brokers remember it for `transactional.id.expiration.ms`). Not tried are writing to the
 //! topics and joining the group: readers, or the group's members, would notice.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::time::Instant;
 
 use super::Findings;
 use crate::config;
@@ -130,6 +131,10 @@ fn held_back(kafka: &config::Kafka, stable: &Asking, lanes: Lane, found: &mut Fi
         if first.iter().all(|(log, stable)| log <= stable) {
             return Ok(Vec::new());
         }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "on a thread that may block: what is held up is looked at twice"
+        )]
         std::thread::sleep(HELD);
         Ok((0..lanes).zip(first).zip(look(&every)?).collect())
     });

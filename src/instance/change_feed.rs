@@ -340,10 +340,10 @@ async fn look<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>) -> Result<u
     found.extend_from_slice(&filled);
     hand_on(deps, &found).await?;
     deps.lookout.advance(from, &added.ids, &filled, deps.guards);
-    if let Some((lanes, upto)) = deps.lookout.settled(Instant::now()) {
-        if deps.ledger.note_swept(&lanes, upto).await? {
-            deps.lookout.noted(upto);
-        }
+    if let Some((lanes, upto)) = deps.lookout.settled(Instant::now())
+        && deps.ledger.note_swept(&lanes, upto).await?
+    {
+        deps.lookout.noted(upto);
     }
     Ok(added.ids.len())
 }

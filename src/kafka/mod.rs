@@ -22,7 +22,7 @@ pub mod topics;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -40,6 +40,7 @@ use client::{ASK, Observer, off_runtime};
 use membership::{Membership, View};
 use producer::{LaneProducer, Limits, Producers};
 use reader::{LaneInput, Reader};
+use tokio::time::Instant;
 use topics::{BATCH_FRAME, DEFAULT_LIMIT, Topic};
 
 /// How long a topic may be unknown before it is missing.
@@ -323,6 +324,10 @@ async fn partitions(reader: &Reader, topic: &str) -> Result<i32, BrokerError> {
 }
 
 /// The same, with the replicas of the partition that has fewest.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "on a thread that may block, and librdkafka tells nobody when a topic is known"
+)]
 async fn shape(reader: &Reader, topic: &str) -> Result<(i32, usize), BrokerError> {
     let name = topic.to_owned();
     reader

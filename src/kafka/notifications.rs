@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::time::Instant;
 
 use super::client::{ASK, Observer, settings};
 use super::offsets_at;
@@ -225,6 +226,10 @@ impl Notifications {
                         self.topic
                     )));
                 }
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "on a thread that may block, and librdkafka tells nobody when a transaction ends"
+                )]
                 std::thread::sleep(STEP);
             }
         }

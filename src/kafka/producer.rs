@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rdkafka::config::ClientConfig;
@@ -20,6 +20,7 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::time::Instant;
 
 use super::client::{LISTEN, Observer, settings};
 use super::deliveries::{self, Deliveries, Failed, hear_out, hearing_of_breaks, is_full};
@@ -375,7 +376,7 @@ impl Pulse {
     /// Waits for an answer of the thread as long as the thread shows signs of life.
     async fn watch<T>(&self, answer: &mut oneshot::Receiver<Result<T, Unfinished>>) -> Result<T, Unfinished> {
         loop {
-            match tokio::time::timeout_at(self.due().into(), &mut *answer).await {
+            match tokio::time::timeout_at(self.due(), &mut *answer).await {
                 Ok(Ok(outcome)) => return outcome,
                 Ok(Err(_)) => return Err(Unfinished::Failed(ended())),
                 Err(_) if self.due() <= Instant::now() => return Err(Unfinished::Overrun),
@@ -704,6 +705,7 @@ impl Worker {
             go_on()?;
             self.pulse.beat();
             // The library's flush would sleep in steps of 100 ms.
+            #[expect(clippy::disallowed_methods, reason = "on the producer's own thread, which waits for librdkafka")]
             std::thread::sleep(pause);
             pause = (pause * 2).min(if in_flight < FEW { PAUSE_FOR_FEW } else { LONGEST_PAUSE });
         }

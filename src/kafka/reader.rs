@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use rdkafka::config::ClientConfig;
@@ -23,6 +23,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, oneshot};
 use tokio::task;
+use tokio::time::Instant;
 
 use super::client::{ASK, Observer, listen, listen_now, off_runtime, settings, tell_topic_ids};
 use super::quiet::quietly;
@@ -254,6 +255,10 @@ impl Reader {
             loop {
                 match committed_once(consumer, topic, lane, until.saturating_duration_since(Instant::now())) {
                     Err(error) if unstable(&error) && Instant::now() < until => {
+                        #[expect(
+                            clippy::disallowed_methods,
+                            reason = "on a thread that may block, and librdkafka tells nobody when a transaction ends"
+                        )]
                         std::thread::sleep(Duration::from_millis(50));
                     }
                     other => return other,
@@ -311,6 +316,10 @@ impl Reader {
             let ended = task::spawn_blocking(move || {
                 let until = Instant::now() + most;
                 while !thread.is_finished() && Instant::now() < until {
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "on a thread that may block: joining a thread knows no time-out"
+                    )]
                     std::thread::sleep(Duration::from_millis(10));
                 }
             });
@@ -646,7 +655,7 @@ impl LaneInput {
                 let _ = tokio::time::timeout(TICK, ready.notified()).await;
             }
             Ending::Reached(since) => {
-                let rested = tokio::time::sleep_until((*since + REST).into());
+                let rested = tokio::time::sleep_until(*since + REST);
                 tokio::select! {
                     () = ready.notified() => {}
                     () = rested => {

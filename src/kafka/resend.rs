@@ -3,10 +3,11 @@
 //! The transactional id is the same for every run of an operator, so that a run that was given up can commit nothing any more once another
 //! has begun.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use tokio::time::Instant;
 
 use super::client::settings;
 use super::deliveries::{self, Deliveries, hear_out, hearing_of_breaks, is_full};

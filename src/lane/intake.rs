@@ -13,7 +13,9 @@
 //! | any state | tombstone | cancellation |
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::fail_point::fail_point;
 use crate::lane::backlog::Work;

@@ -3,11 +3,11 @@
 //! It has taken effect when its owner judged it and no round with drafts of the campaign is left to be published: from then on nobody
 //! is told, and the number of those who were stays.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::ProgressBar;
 use serde::Serialize;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
 
 use crate::config::Config;

@@ -4,7 +4,9 @@
 //! behind it. So an end is never overlooked. A start is judged by the database itself, when the ledger makes a campaign active.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 use crate::model::time::EpochMicros;
 use crate::ports::clock::Clock;
@@ -53,6 +55,7 @@ pub struct Asked {
 
 impl Asked {
     /// Now: to be taken before the statement is sent.
+    #[expect(clippy::disallowed_methods, reason = "the machine's own clock goes on while the machine sleeps")]
     pub fn now() -> Self {
         Self { monotonic: Instant::now(), wall: SystemTime::now() }
     }

@@ -240,6 +240,10 @@ impl Inner {
         .await
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it moves the connection's bytes; its handle is kept beside the client and aborted with it"
+    )]
     async fn connect_once(&self, connection: &tokio_postgres::Config) -> Result<Wire, tokio_postgres::Error> {
         // The mover's error is the calls' error too; it has nothing to add.
         let (client, mover) = if connection.get_ssl_mode() == tokio_postgres::config::SslMode::Disable {

@@ -518,6 +518,7 @@ async fn announce(
 }
 
 /// Whether a connection broke, so that the end of the transaction, or its offset, was sent twice: the second one is still on its way.
+#[expect(clippy::disallowed_methods, reason = "a request that is on its way outlives whoever sent it")]
 fn sent_twice(world: &World, lane: Lane, producer: u64, mark: Mark) -> bool {
     let (ends, offsets, takes) = {
         let mut state = world.state();
@@ -588,6 +589,7 @@ async fn step(world: &World, caller: &Caller) -> Result<(), BrokerError> {
 }
 
 /// The request to commit, which may arrive long after whoever sent it gave up, and the writing of the markers.
+#[expect(clippy::disallowed_methods, reason = "a request that is on its way outlives whoever sent it")]
 async fn end(world: &World, lane: Lane, producer: u64) -> Result<(), BrokerError> {
     let (fails, takes, markers) = {
         let mut state = world.state();

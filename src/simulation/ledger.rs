@@ -103,6 +103,7 @@ async fn bump(world: World, caller: Caller, lane: Lane, beginning: i64) -> Resul
                     let loses = state.harm.lost_bumps;
                     if loses > 0 && state.random.chance(loses) {
                         let soon = state.way();
+                        #[expect(clippy::disallowed_methods, reason = "a fail-over outlives whoever is there")]
                         tokio::spawn(fail_over(world.clone(), soon));
                     }
                     return Ok(entered);

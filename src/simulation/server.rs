@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::world::{Instance, Server};
+use super::world::{Became, Fate, Instance, Server};
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +28,6 @@ impl Caller {
     }
 }
 
-enum Fate {
-    Answered,
-    Unsent,
-    Unanswered,
-    Refused,
-}
-
 impl Instance {
     /// Sends a request. `served` is what the server does once it arrives.
     pub(super) async fn ask<T, F>(
@@ -49,6 +42,7 @@ impl Instance {
         F: Future<Output = T> + Send + 'static,
     {
         let (fate, there, back) = self.draw(request, server);
+        self.world.state().became(self.number, request, Became::Sent(fate, there, back));
         match fate {
             Fate::Unsent | Fate::Refused => {
                 sleep(there + back).await;
@@ -60,10 +54,14 @@ impl Instance {
         let waiting = Arc::new(());
         let served = served(Caller(Arc::downgrade(&waiting)));
         let (reply, answer) = oneshot::channel();
+        let (world, instance) = (self.world.clone(), self.number);
+        #[expect(clippy::disallowed_methods, reason = "a request that is on its way outlives whoever sent it")]
         tokio::spawn(async move {
             sleep(there).await;
+            let served = served.await;
             // Whoever asked may be gone.
-            let _ = reply.send(served.await);
+            let heard = reply.send(served).is_ok();
+            world.state().became(instance, request, Became::Served { heard });
         });
         let Ok(Ok(answer)) = timeout(patience, answer).await else { return Err(Unanswered::Lost) };
         sleep(back).await;

@@ -48,6 +48,8 @@ pub struct State {
     pub harm: Harm,
     /// Requests that are held up.
     pub holds: Vec<Hold>,
+    /// Each request, as it was sent and as it was served: the same seed leaves the same trace.
+    pub trace: Vec<Traced>,
     /// The guards that hold.
     pub guards: Guards,
     /// Since when all sending is paused, in a world in which nothing keeps an instance from hearing of it.
@@ -60,6 +62,44 @@ pub struct State {
     pub kafka: Kafka,
     /// The subscribers.
     pub subscribers: Subscribers,
+}
+
+/// Something that became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traced {
+    /// When.
+    pub at: EpochMicros,
+    /// Whose request it is.
+    pub instance: usize,
+    /// The function of a trait.
+    pub request: &'static str,
+    /// What.
+    pub became: Became,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Became {
+    /// It was sent, and this is what will become of it.
+    Sent(Fate, Duration, Duration),
+    /// The server worked on it, whether or not somebody still waits for the answer.
+    Served {
+        /// Whether somebody does.
+        heard: bool,
+    },
+}
+
+/// What will become of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It arrives, and so does its answer.
+    Answered,
+    /// It does not arrive.
+    Unsent,
+    /// Its answer does not arrive.
+    Unanswered,
+    /// The server refuses.
+    Refused,
 }
 
 /// A server, as far as it can fail by itself.
@@ -123,6 +163,7 @@ impl World {
             broke_connections: Random::new(seed ^ 0xb0b),
             harm: Harm { latency: 5, ..Harm::default() },
             holds: Vec::new(),
+            trace: Vec::new(),
             guards: Guards::default(),
             paused_since: None,
             broken: Vec::new(),
@@ -154,6 +195,13 @@ impl State {
     /// The current second.
     pub fn now(&self) -> EpochSeconds {
         self.micros() / 1_000_000
+    }
+
+    /// Adds to the trace.
+    pub(super) fn became(&mut self, instance: usize, request: &'static str, became: Became) {
+        tracing::trace!(instance, request, ?became);
+        let at = self.micros();
+        self.trace.push(Traced { at, instance, request, became });
     }
 
     /// A promise was broken at this moment.

@@ -16,10 +16,11 @@ pub mod compare;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::buckets::{Buckets, Entry, Kind};

@@ -1,6 +1,7 @@
 //! The protocol as explicit-state models, before and beside the code. See docs/model.md.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::disallowed_methods, reason = "how long a model takes is printed")]
 
 mod changes;
 mod check;

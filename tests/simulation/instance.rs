@@ -1,7 +1,7 @@
 //! An instance of the service in a simulated world: the real lanes, in one future that can be frozen, or dropped at any of its polls.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,8 +25,8 @@ use dinnerbell::simulation::database::GROUP;
 use dinnerbell::simulation::ledger::SimLedger;
 use dinnerbell::simulation::world::{Instance, World};
 use dinnerbell::telemetry::Board;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
@@ -78,7 +78,9 @@ impl Process {
         let instance = Instance { world: self.world.clone(), number: self.number, held: self.held.subscribe() };
         let living = Box::pin(live(instance, self.settings));
         let mortal = Mortal { living: Some(living), control: Arc::clone(&self.control), thaw: None };
-        self.life = Some(tokio::spawn(mortal));
+        #[expect(clippy::disallowed_methods, reason = "a process that is killed, by its handle")]
+        let life = tokio::spawn(mortal);
+        self.life = Some(life);
     }
 
     /// Kills it at once.
@@ -187,38 +189,51 @@ fn dependencies(instance: &Instance, settings: Settings, brake: Brake) -> Depend
     }
 }
 
+/// A lane that is kept.
+struct Kept {
+    stop: watch::Sender<bool>,
+    life: BoxFuture<'static, ()>,
+}
+
+/// Polls all lanes in their order, whichever was woken: tokio wakes those that wait for one `watch` in an order of its own, and a seed is to decide.
+async fn first_ended(lanes: &mut BTreeMap<Lane, Kept>) -> Lane {
+    let poll = |context: &mut Context<'_>| {
+        let ended = lanes.iter_mut().find_map(|(lane, kept)| kept.life.poll_unpin(context).is_ready().then_some(*lane));
+        ended.map_or(Poll::Pending, Poll::Ready)
+    };
+    poll_fn(poll).await
+}
+
 /// What `supervisor::keep` does, with every lane inside this one future instead of a task of its own.
 async fn live(instance: Instance, settings: Settings) {
     let (looks, seen) = watch::channel(Look::NONE);
     let deps = Arc::new(dependencies(&instance, settings, Brake::new(seen)));
     let mut assigned = instance.held.clone();
-    let mut lanes: BTreeMap<Lane, watch::Sender<bool>> = BTreeMap::new();
-    let mut running = FuturesUnordered::new();
+    let mut lanes: BTreeMap<Lane, Kept> = BTreeMap::new();
     let mut watching = Box::pin(pause::watch(&deps.ledger, &deps.clock, &looks, |_| {}));
     loop {
         let wanted = assigned.borrow_and_update().clone();
-        for (lane, stop) in &lanes {
+        for (lane, kept) in &lanes {
             if !wanted.contains(lane) {
-                stop.send_replace(true);
+                kept.stop.send_replace(true);
             }
         }
         for lane in wanted {
             lanes.entry(lane).or_insert_with(|| {
                 let (stop, stopped) = watch::channel(false);
                 let kept = lifecycle::keep(Arc::clone(&deps), lane, stopped);
-                running.push(Box::pin(async move {
+                let life = Box::pin(async move {
                     kept.await;
                     // As the service does: a moment later it is started again, if it is still assigned.
                     sleep(START_AGAIN).await;
-                    lane
-                }));
-                stop
+                });
+                Kept { stop, life }
             });
         }
         tokio::select! {
             biased;
             changed = assigned.changed() => if changed.is_err() { return },
-            Some(ended) = running.next() => drop(lanes.remove(&ended)),
+            ended = first_ended(&mut lanes) => drop(lanes.remove(&ended)),
             never = &mut watching => match never {},
         }
     }

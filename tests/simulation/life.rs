@@ -8,7 +8,7 @@ use dinnerbell::model::record::{Lane, Record};
 use dinnerbell::simulation::broker::Letters;
 use dinnerbell::simulation::database::{ChangeRow, FeedbackRow};
 use dinnerbell::simulation::random::Random;
-use dinnerbell::simulation::world::{Harm, World};
+use dinnerbell::simulation::world::{Harm, State, World};
 use tokio::time::{Instant, sleep_until};
 
 use crate::instance::Process;
@@ -35,13 +35,20 @@ pub fn live(seed: u64, guards: Guards) -> Vec<String> {
 
 /// The same for any plan; the seed decides what it leaves open.
 pub fn live_through(plan: Plan, seed: u64, guards: Guards) -> Vec<String> {
+    live_and_look(plan, seed, guards, |_| {}).0
+}
+
+/// The same; and how the world is looked at afterwards.
+pub fn live_and_look<T>(plan: Plan, seed: u64, guards: Guards, look: impl FnOnce(&mut State) -> T) -> (Vec<String>, T) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime without drivers can be built").block_on(async {
         let world = World::new(seed, plan.lanes);
         world.state().guards = guards;
         world.state().harm = plan.harm.clone();
         world.state().holds = plan.holds.clone();
-        Life::new(seed, plan, world).run().await
+        let broken = Life::new(seed, plan, world.clone()).run().await;
+        let seen = look(&mut world.state());
+        (broken, seen)
     })
 }
 

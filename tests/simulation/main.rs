@@ -14,9 +14,12 @@ mod promises;
 mod proofs;
 #[path = "../guards/red.rs"]
 mod red;
+mod shrink;
 mod steered;
+mod trace;
 
 use dinnerbell::guard::Guards;
+use plan::Plan;
 
 /// At most so many broken seeds are shown.
 const MOST_SHOWN: usize = 3;
@@ -28,29 +31,45 @@ fn show_log() {
     let _ = log.without_time().with_target(false).try_init();
 }
 
-/// Lives the seeds one after the other; says what those break that break something, and how to live them again.
+/// Lives the seeds one after the other; says what those break that break something, with the fewest events that were found to do it, and how to
+/// live them again.
 fn live_all(seeds: impl Iterator<Item = u64>) {
     let guards = guards::of_process();
-    let lives = seeds.map(|seed| (seed, life::live(seed, guards)));
-    let most = if guards == Guards::default() { MOST_SHOWN } else { 1 };
-    let broken = lives.filter(|(_, broken)| !broken.is_empty()).take(most).map(|(seed, broken)| {
-        format!(
-            "seed {seed} breaks promises:\n  {}\nlive it again: DINNERBELL_SEED={seed} cargo test --release --features fail-points \
-             --test simulation random_lives -- --nocapture\n",
-            broken.join("\n  ")
-        )
+    let lives = seeds.map(|seed| {
+        let plan = Plan::of(seed);
+        let kept = shrink::kept(&plan);
+        (seed, life::live_through(plan.with_only(&kept), seed, guards), kept)
     });
-    let broken: Vec<String> = broken.collect();
+    let most = if guards == Guards::default() { MOST_SHOWN } else { 1 };
+    let broken = lives.filter(|(_, broken, _)| !broken.is_empty()).take(most);
+    let broken: Vec<String> = broken.map(|(seed, broken, kept)| shown(seed, &broken, kept, guards)).collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// `DINNERBELL_SEED` names a single one: it is lived with its plan and its log.
+/// A life that breaks something, and the shortest that was found.
+fn shown(seed: u64, broken: &[String], kept: Vec<usize>, guards: Guards) -> String {
+    let of = kept.len();
+    let kept = shrink::shortest(seed, kept, guards);
+    let events = Plan::of(seed).with_only(&kept).events;
+    let events: Vec<String> = events.iter().map(|(at, event)| format!("{at:?} {event:?}")).collect();
+    format!(
+        "seed {seed} breaks promises:\n  {}\n{} of its {of} events are enough:\n  {}\nlive it again: {}\n",
+        broken.join("\n  "),
+        kept.len(),
+        events.join("\n  "),
+        shrink::command(seed, &kept, guards)
+    )
+}
+
+/// `DINNERBELL_SEED` names a single one: it is lived with its plan and its log. `DINNERBELL_EVENTS` keeps some of its events alone.
 #[test]
 fn random_lives_keep_every_promise() {
     let Ok(seed) = std::env::var("DINNERBELL_SEED") else { return live_all(0..400) };
     let seed = seed.parse().expect("DINNERBELL_SEED is a number");
     show_log();
-    println!("{:#?}", plan::Plan::of(seed));
+    let plan = Plan::of(seed);
+    let kept = shrink::kept(&plan);
+    println!("{:#?}", plan.with_only(&kept));
     live_all(std::iter::once(seed));
 }
 

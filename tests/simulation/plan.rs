@@ -243,6 +243,20 @@ impl Plan {
         plan
     }
 
+    /// The same life with these of its events alone, by their places.
+    pub fn with_only(mut self, kept: &[usize]) -> Self {
+        let events = std::mem::take(&mut self.events).into_iter().enumerate();
+        self.events = events.filter(|(place, _)| kept.contains(place)).map(|(_, event)| event).collect();
+        let records = self.events.iter().filter_map(|(_, event)| match event {
+            Event::Send { key, value, .. } => Some((key.as_deref(), value.as_deref())),
+            _ => None,
+        });
+        let records: Vec<_> = records.collect();
+        self.versions.retain(|version| records.iter().any(|(_, value)| *value == Some(&json(version))));
+        self.cancelled.retain(|id| records.contains(&(Some(id.as_bytes()), None)));
+        self
+    }
+
     /// Whether nothing keeps an instance from hearing of a pause.
     pub fn is_heard(&self) -> bool {
         let quiet = |event: &Event| {

@@ -81,7 +81,7 @@ pub fn run(mut command: Command, within: Duration) -> Output {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().expect("cargo built the binary");
     let pid = child.id();
-    let (done, overdue) = std::sync::mpsc::channel::<()>();
+    let (done, overdue) = std::sync::mpsc::sync_channel::<()>(1);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             if overdue.recv_timeout(within) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{OwnedMutexGuard, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::guard::Guard;
 use crate::instance::dead_letters::Carries;
@@ -240,7 +240,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     }
 
     async fn try_prepare(&self) -> Result<Prepared<L::Open>, LaneError> {
-        let report = tokio::time::Instant::now() + REPORT;
+        let report = Instant::now() + REPORT;
         loop {
             let report_due = self.wait(report).await;
             self.reload().await?;
@@ -413,17 +413,17 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     }
 
     /// Waits until there is work, the next campaign starts or ends, or a report is due.
-    async fn wait(&self, report: tokio::time::Instant) -> bool {
+    async fn wait(&self, report: Instant) -> bool {
         loop {
             if self.work.is_ready(self.now()) {
                 return false;
             }
-            if self.work.has_moved() && report <= tokio::time::Instant::now() {
+            if self.work.has_moved() && report <= Instant::now() {
                 return true;
             }
             let reporting = async {
                 match self.work.has_moved() {
-                    true => tokio::time::sleep_until(report).await,
+                    true => sleep_until(report).await,
                     false => pending().await,
                 }
             };

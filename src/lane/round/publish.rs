@@ -1,8 +1,6 @@
 //! One Kafka transaction that repeats a recorded round.
 
-use std::time::Instant;
-
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::guard::{Guard, Guards};
 use crate::instance::pause::{Brake, GRACE};
