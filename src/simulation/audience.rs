@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::server::Unanswered;
 use super::world::{Instance, Server};
 use crate::model::late::{Added, Favourite};
-use crate::model::limits::LONGEST_CLIENT_ID;
+use crate::model::limits::{LONGEST_CLIENT_ID, LONGEST_NAME};
 use crate::model::page::{Page, Wanted};
 use crate::model::time::EpochMicros;
 use crate::ports::audience::{Audience, AudienceError};
@@ -48,7 +48,12 @@ impl Subscriber {
 
     /// Whether a draft can be made for the client.
     pub fn is_usable(&self) -> bool {
-        !self.client_id.is_empty() && self.client_id.len() <= LONGEST_CLIENT_ID
+        !self.client_id.is_empty() && self.client_id.len() <= LONGEST_CLIENT_ID && self.has_restaurant()
+    }
+
+    /// Whether a restaurant of this id can have a campaign.
+    fn has_restaurant(&self) -> bool {
+        self.restaurant_id.len() <= LONGEST_NAME
     }
 }
 
@@ -76,7 +81,7 @@ impl Subscribers {
     }
 
     fn page(&self, time: EpochMicros, asked: &Asked) -> Page {
-        let favour = |row: &&Subscriber| row.restaurant_id == asked.restaurant_id;
+        let favour = |row: &&Subscriber| row.restaurant_id == asked.restaurant_id && row.has_restaurant();
         let stand: BTreeSet<&str> = self.at(time).filter(favour).map(|row| row.client_id.as_str()).collect();
         let usable = |client: &&str| !client.is_empty() && client.len() <= LONGEST_CLIENT_ID;
         let skipped = if asked.after.is_some() { 0 } else { stand.iter().filter(|client| !usable(client)).count() };

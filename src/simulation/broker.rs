@@ -31,6 +31,8 @@ const TRANSACTION: EpochMicros = 60_000_000;
 const SECOND_COPY: u64 = 2_000;
 /// How long a publication is waited for where the link is slow.
 const SLOW_PUBLICATION: Duration = Duration::from_secs(90);
+/// The id of the campaigns topic, which is never another one.
+const TOPIC_ID: &str = "the-only-one";
 /// How often something that has to end is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long the end of a lane has to be quiet before the gap behind it is looked at.
@@ -134,6 +136,11 @@ impl Kafka {
         partition.end = offset + 1;
     }
 
+    /// Nothing but a gap stands behind the records: aborted ones, and the marker.
+    pub fn leave_gap(&mut self, lane: Lane, wide: i64) {
+        self.lane(lane).end += wide;
+    }
+
     /// Former owners of the lane are fenced: what they were committing is committed, what else they left open is gone.
     pub(super) fn fence(&mut self, lane: Lane) -> bool {
         let partition = self.lane(lane);
@@ -170,6 +177,14 @@ impl Partition {
 }
 
 impl State {
+    /// A producer of the lane published this, sent its offset, and was never heard of again.
+    pub fn leave_open(&mut self, publication: Publication) {
+        let (lane, begun) = (publication.lane, self.micros());
+        let publications = vec![Announced { publication: Arc::new(publication), records: true }];
+        let open = Transaction { publications, begun, offset_sent: true, offset_of_before: None, committing: false };
+        self.kafka.lane(lane).transaction = Some(open);
+    }
+
     /// The lane's transaction of this producer.
     fn transaction(&mut self, lane: Lane, producer: u64) -> Result<&mut Option<Transaction>, BrokerError> {
         let (now, fences) = (self.micros(), self.guards.hold(Guard::ProducerFenced));
@@ -380,12 +395,13 @@ impl Broker for SimBroker {
     }
 
     async fn topic_id(&self) -> Result<Option<String>, BrokerError> {
-        self.question("topic_id", |_| Some("the-only-one".to_owned())).await
+        self.question("topic_id", |_| Some(TOPIC_ID.to_owned())).await
     }
 
-    async fn open(&self, lane: Lane, position: i64, _: Option<&str>) -> Result<SimInput, BrokerError> {
+    async fn open(&self, lane: Lane, position: i64, topic_id: Option<&str>) -> Result<SimInput, BrokerError> {
+        let is_replaced = topic_id.is_some_and(|id| id != TOPIC_ID);
         self.question("open", |_| ()).await?;
-        Ok(SimInput { instance: self.0.clone(), lane, position })
+        Ok(SimInput { instance: self.0.clone(), lane, position, is_replaced })
     }
 }
 
@@ -394,6 +410,8 @@ pub struct SimInput {
     instance: Instance,
     lane: Lane,
     position: i64,
+    /// It was to read another topic of this name.
+    is_replaced: bool,
 }
 
 impl SimInput {
@@ -419,6 +437,9 @@ impl Input for SimInput {
             sleep(way).await;
             if fails {
                 return Err(BrokerError::Passing("the connection broke".to_owned()));
+            }
+            if self.is_replaced {
+                return Err(BrokerError::Passing("the topic was created anew".to_owned()));
             }
             let some = 1 + world.state().random.below(most.min(4) as u64);
             let (records, _) = self.look(usize::try_from(some).unwrap_or(most));

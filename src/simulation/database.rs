@@ -52,6 +52,8 @@ pub struct Database {
     pub changes: Vec<ChangeRow>,
     /// The feedback table: campaign, client, row.
     pub feedback: BTreeMap<String, BTreeMap<String, FeedbackRow>>,
+    /// Campaigns that go between being found and being read by the intake that meets them: what retention does to those that are long over.
+    pub vanishing: BTreeSet<String>,
     /// Open transactions of lanes.
     pub(super) transactions: BTreeMap<u64, Transaction>,
     pub(super) transactions_begun: u64,
@@ -68,6 +70,8 @@ pub struct Database {
 #[allow(missing_docs, reason = "the columns of migrations/")]
 pub struct LaneRow {
     pub epoch: i64,
+    /// The number of the instance that took it last.
+    pub owner: usize,
     pub seq: i64,
     pub published_seq: Option<i64>,
     pub position: i64,
@@ -177,9 +181,12 @@ fn lost(own: Ownership, what: &str) -> LedgerError {
     LedgerError::NotMine(format!("lane {}: {what} is not what epoch {} left", own.lane, own.epoch))
 }
 
-/// A dead letter as a lane remembers it.
+/// A dead letter as a lane remembers it: what arrived, and what goes with it.
 pub(super) fn waiting(letter: &DeadLetterMessage) -> WaitingLetter {
-    WaitingLetter { id: letter.id, bytes: letter.size() }
+    const FRAME: usize = 64 + 1_024;
+    let headers = letter.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len)).sum::<usize>();
+    let arrived = letter.key.as_ref().map_or(0, Vec::len) + letter.value.as_ref().map_or(0, Vec::len) + headers;
+    WaitingLetter { id: letter.id, bytes: arrived + FRAME }
 }
 
 /// A transaction that was ended meanwhile.
@@ -232,6 +239,13 @@ impl CampaignRow {
     }
 }
 
+/// What the texts of a campaign take together, in bytes.
+fn texts(campaign: &Campaign) -> usize {
+    let Campaign { restaurant_id, adv_campaign_id, adv_campaign_content, .. } = campaign;
+    let sender = campaign.adv_campaign_owner.len() + campaign.adv_campaign_owner_contact.len();
+    restaurant_id.len() + adv_campaign_id.len() + adv_campaign_content.len() + sender
+}
+
 impl PartRow {
     fn of(part: &RoundPart) -> Self {
         let clients = &part.drafts.clients;
@@ -276,6 +290,7 @@ impl Database {
             dead_letters: Vec::new(),
             changes: Vec::new(),
             feedback: BTreeMap::new(),
+            vanishing: BTreeSet::new(),
             transactions: BTreeMap::new(),
             transactions_begun: 0,
             last_bump: None,
@@ -408,7 +423,7 @@ impl State {
     }
 
     /// Takes the lane.
-    pub(super) fn bump(&mut self, lane: Lane, beginning: i64) -> Entered {
+    pub(super) fn bump(&mut self, lane: Lane, beginning: i64, owner: usize) -> Entered {
         let now = self.micros();
         let database = &mut self.database;
         if let std::collections::btree_map::Entry::Vacant(vacant) = database.lanes.entry(lane) {
@@ -426,7 +441,7 @@ impl State {
         database.last_bump = Some(lane);
         let row = database.lane(lane);
         row.epoch += 1;
-        row.entered_at = now;
+        (row.owner, row.entered_at) = (owner, now);
         let row = row.clone();
         let head = |seq: i64| {
             let round = database.rounds.get(&(lane, seq))?;
@@ -551,13 +566,21 @@ impl State {
             && content.parts.iter().any(|part| part.drafts.clients.iter().any(|client| row(part, client)))
     }
 
-    /// Copies the rows of a round into its transaction; the unique index refuses some.
+    /// Copies the rows of a round into its transaction; the unique index refuses some, and the transaction is over then.
     pub(super) fn copy(&mut self, id: u64, content: &RoundContent) -> Result<(), LedgerError> {
-        let mut rows = Vec::new();
+        let rows = self.rows_of(content).inspect_err(|_| drop(self.database.transactions.remove(&id)))?;
+        self.database.transactions.get_mut(&id).ok_or_else(ended)?.rows = rows;
+        Ok(())
+    }
+
+    fn rows_of(&self, content: &RoundContent) -> Result<Vec<(String, String, FeedbackRow)>, LedgerError> {
+        let (mut rows, mut new) = (Vec::new(), BTreeSet::new());
         for part in &content.parts {
             let campaign = part.drafts.template.campaign();
             for client in part.drafts.clients.iter() {
-                if self.guards.hold(Guard::UniqueIndex) && self.database.has_row(&campaign.adv_campaign_id, client) {
+                let is_new = new.insert((campaign.adv_campaign_id.as_str(), client));
+                let is_there = self.database.has_row(&campaign.adv_campaign_id, client);
+                if self.guards.hold(Guard::UniqueIndex) && (is_there || !is_new) {
                     return Err(LedgerError::Duplicate(format!("({}, {client})", campaign.adv_campaign_id)));
                 }
                 let row = FeedbackRow {
@@ -569,8 +592,7 @@ impl State {
                 rows.push((campaign.adv_campaign_id.clone(), client.to_owned(), row));
             }
         }
-        self.database.transactions.get_mut(&id).ok_or_else(ended)?.rows = rows;
-        Ok(())
+        Ok(rows)
     }
 
     /// Those of the clients who are late.
@@ -714,7 +736,9 @@ impl State {
         };
         let letter = |id: &i64| Some(database.dead_letters.get(usize::try_from(*id).ok()?)?.letter.clone());
         stored.dead_letters.extend(round.dead_letters.iter().filter_map(letter));
-        for part in round.parts.iter().filter(|part| part.drafts > 0) {
+        let mut parts: Vec<&PartRow> = round.parts.iter().filter(|part| part.drafts > 0).collect();
+        parts.sort_by_key(|part| &part.id);
+        for part in parts {
             let open = self.open_in(&part.id);
             stored.open = stored.open.and(open);
             if !open.is_open(self.now()) {
@@ -802,9 +826,12 @@ impl State {
 
     /// The dead letters with these ids that no round has published.
     pub(super) fn letters(&self, ids: &[i64]) -> Vec<DeadLetterMessage> {
+        let ids: BTreeSet<&i64> = ids.iter().collect();
         let of = |id: &i64| self.database.dead_letters.get(usize::try_from(*id).ok()?);
-        let free =
-            ids.iter().filter_map(of).filter(|row| row.round_seq.is_none() || !self.guards.hold(Guard::DeadLetterOnce));
+        let free = ids
+            .into_iter()
+            .filter_map(of)
+            .filter(|row| row.round_seq.is_none() || !self.guards.hold(Guard::DeadLetterOnce));
         free.map(|row| row.letter.clone()).collect()
     }
 
@@ -863,10 +890,10 @@ impl State {
         let late_for = |open: OpenCampaign| LateFor {
             adv_campaign_id: open.running.campaign.adv_campaign_id.clone(),
             restaurant_id: open.running.campaign.restaurant_id.clone(),
-            cursor: open.running.cursor,
+            cursor: open.running.cursor.clone(),
             main_pass_over: open.main_pass_over,
-            told: open.told,
-            texts: open.running.campaign.adv_campaign_content.len(),
+            told: self.database.campaigns[open.running.id()].told,
+            texts: texts(&open.running.campaign),
         };
         let mut open: Vec<LateFor> = open.into_iter().map(late_for).collect();
         open.retain(|open| after.is_none_or(|after| open.adv_campaign_id.as_str() > after));

@@ -53,6 +53,12 @@ impl State {
         if compares && (lane.epoch != own.epoch || lane.position != batch.from) {
             return Err(LedgerError::NotMine(format!("lane {}: the position is not what was left", own.lane)));
         }
+        let vanishes = |arrival: &Arrival| id(arrival).is_some_and(|id| self.database.vanishing.contains(id));
+        if batch.arrivals.iter().any(|(_, arrival)| vanishes(arrival)) {
+            let what = "a campaign that was there a moment ago is not what was left";
+            return Err(LedgerError::NotMine(format!("lane {}: {what}", own.lane)));
+        }
+        let lane = self.database.lane(own.lane);
         lane.position = batch.to;
         if let Some(last) = batch.last_mark() {
             lane.last_record = Some(last);
@@ -194,7 +200,10 @@ impl Intake<'_> {
                     self.state.database.changes.push(ChangeRow { adv_campaign_id, from_lane, record, at, judged: 0 });
                 }
             }
-            None if id(arrival).is_some() => self.taken.tally.cancellations += 1,
+            // Only a lane that keeps no tombstone of what it does not know forgets it.
+            None if id(arrival).is_some() && !self.state.guards.hold(Guard::TombstoneOfUnknownKept) => {
+                self.taken.tally.cancellations += 1;
+            }
             _ => self.judge(record, self.lane, arrival),
         }
     }
@@ -204,7 +213,7 @@ impl Intake<'_> {
         let verdict = match (known, arrival) {
             (_, Arrival::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),
             (Some(known), arrival) => judge(&known, arrival),
-            (None, _) => Verdict::Older,
+            (None, _) => unreachable!("every campaign that arrived is there, and every change is of one"),
         };
         match (verdict, arrival) {
             (Verdict::Duplicate, _) => self.taken.tally.duplicates += 1,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::database::{Transaction, ended};
+use super::database::{LaneRow, Transaction, ended};
 use super::server::{Caller, Unanswered};
 use super::world::{Instance, Server, State, World};
 use crate::guard::Guard;
@@ -88,7 +88,7 @@ impl SimLedger {
 }
 
 /// Waits for the lane's lock, ends those who hold it too long, and takes the lane.
-async fn bump(world: World, caller: Caller, lane: Lane, beginning: i64) -> Result<Entered, LedgerError> {
+async fn bump(world: World, caller: Caller, lane: Lane, beginning: i64, owner: usize) -> Result<Entered, LedgerError> {
     for _ in 0..MOST_ATTEMPTS {
         let until = Instant::now() + LOCK_WAIT;
         loop {
@@ -99,7 +99,7 @@ async fn bump(world: World, caller: Caller, lane: Lane, beginning: i64) -> Resul
                     return Err(ended());
                 }
                 if is_free {
-                    let entered = state.bump(lane, beginning);
+                    let entered = state.bump(lane, beginning, owner);
                     let loses = state.harm.lost_bumps;
                     if loses > 0 && state.random.chance(loses) {
                         let soon = state.way();
@@ -129,8 +129,9 @@ async fn fail_over(world: World, soon: Duration) {
 
 impl LaneLedger for SimLedger {
     async fn bump(&self, lane: Lane, beginning: i64) -> Result<Entered, LedgerError> {
-        let world = self.0.world.clone();
-        self.0.ask("bump", Server::Feedback, 2 * PATIENCE, |caller| bump(world, caller, lane, beginning)).await?
+        let (world, owner) = (self.0.world.clone(), self.0.number);
+        let served = |caller| bump(world, caller, lane, beginning, owner);
+        self.0.ask("bump", Server::Feedback, 2 * PATIENCE, served).await?
     }
 
     async fn still_mine(&self, own: Ownership) -> Result<bool, LedgerError> {
@@ -306,14 +307,18 @@ impl CampaignLedger for SimLedger {
         self.query("due_repass", move |state| state.due_repass(own.lane, &beside, most)).await
     }
 
-    async fn told_and_rows(&self, _: Ownership, id: &str) -> Result<ToldAndRows, LedgerError> {
+    async fn told_and_rows(&self, own: Ownership, id: &str) -> Result<ToldAndRows, LedgerError> {
         let id = id.to_owned();
-        self.query("told_and_rows", move |state| {
+        let counted = self.query("told_and_rows", move |state| {
+            if !state.is_mine(own) {
+                return Err(LedgerError::NotMine(format!("lane {} was taken", own.lane)));
+            }
             let told = state.database.campaigns.get(&id).map_or(0, |row| row.told + row.kept);
             let rows = state.database.feedback.get(&id).map_or(0, |rows| rows.len() as i64);
-            ToldAndRows { told, rows }
-        })
-        .await
+            // Of whom nobody was told, no row is counted.
+            Ok(ToldAndRows { told, rows: if told == 0 { 0 } else { rows } })
+        });
+        counted.await?
     }
 
     async fn note_repassed(&self, own: Ownership, passed: &[(String, i32)]) -> Result<(), LedgerError> {
@@ -364,7 +369,8 @@ impl InstanceLedger for SimLedger {
                 let open = state.open(*lane, |_| true);
                 open.into_iter().map(|open| (*lane, open.running.campaign.restaurant_id.clone()))
             });
-            open.filter(|(_, restaurant)| restaurants.contains(restaurant)).collect()
+            let distinct: BTreeSet<_> = open.filter(|(_, restaurant)| restaurants.contains(restaurant)).collect();
+            distinct.into_iter().collect()
         })
         .await
     }
@@ -379,13 +385,10 @@ impl InstanceLedger for SimLedger {
     }
 
     async fn note_swept(&self, lanes: &[Lane], upto: i64) -> Result<bool, LedgerError> {
-        let lanes = lanes.to_vec();
+        let (lanes, owner) = (lanes.to_vec(), self.0.number);
         self.query("note_swept", move |state| {
-            for lane in lanes {
-                if let Some(row) = state.database.lanes.get_mut(&lane) {
-                    row.swept_to = Some(upto);
-                }
-            }
+            let mine = |(lane, row): &(&Lane, &mut LaneRow)| lanes.contains(lane) && row.owner == owner;
+            state.database.lanes.iter_mut().filter(mine).for_each(|(_, row)| row.swept_to = Some(upto));
             true
         })
         .await

@@ -5,7 +5,7 @@
 //! - [`world`]: what is shared: the time, what harm comes, what was found broken;
 //! - [`server`]: a request on its way there and back, which may be lost, or arrive though nobody waits for it any more;
 //! - [`database`]: the tables of the feedback database, and what each transaction of the ledger does to them; [`judging`] is its intake, `resolving`
-//!   what an operator mends;
+//!   what an operator mends, [`upkeep`] adoption and retention;
 //! - [`ledger`]: the ledger in front of it, with transactions, locks, and the ends of them;
 //! - [`broker`]: Kafka: the campaigns topic, producers that fence, transactions that end late, offsets;
 //! - [`audience`]: the subscribers, as a replica shows them that may lag;
@@ -21,4 +21,5 @@ pub mod ledger;
 pub mod random;
 mod resolving;
 pub mod server;
+pub mod upkeep;
 pub mod world;

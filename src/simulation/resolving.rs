@@ -153,9 +153,13 @@ impl State {
                 repass_at: None,
                 changed_at,
             };
+            let rows = self.database.feedback[&id].len() as i64;
             let row = self.database.campaigns.entry(id).or_insert_with(made);
-            row.told += i64::from(!counted);
-            row.unsent = None;
+            if !counted {
+                // A row that was only removed is of a draft that is counted already.
+                row.told = (row.told + 1).min(row.told.max(rows - row.kept));
+                row.unsent = None;
+            }
         }
     }
 
