@@ -11,6 +11,9 @@ mod bench;
 mod cli_campaign_send;
 mod cli_config;
 mod cli_usage;
+mod contract;
+#[path = "contract/real/mod.rs"]
+mod contract_on_servers;
 mod crash;
 mod demo;
 mod guards;

@@ -5,6 +5,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../contract/mod.rs"]
+mod contract;
+#[path = "../contract/simulated.rs"]
+mod contract_simulated;
 mod guards;
 mod instance;
 mod life;

@@ -1,0 +1,301 @@
+//! The broker: `dinnerbell::ports::broker::Broker`, its producers and its inputs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dinnerbell::model::campaign::{Campaign, Window};
+use dinnerbell::model::draft::{DraftBatch, DraftTemplate};
+use dinnerbell::model::mark::{Committed, Mark, RoundHead};
+use dinnerbell::model::record::{Arrived, DeadLetterMessage, Lane};
+use dinnerbell::model::recorded::Recorded;
+use dinnerbell::model::round::Publication;
+use dinnerbell::ports::broker::{Broker, BrokerError, Input, Producer};
+use tokio::time::timeout;
+
+/// Gives each case of the broker to a macro, which makes a test of it.
+macro_rules! for_each_broker_case {
+    ($test:ident) => {
+        $test! { broker:
+            a_published_round_is_seen_and_its_mark_is_read_back,
+            a_mark_is_published_without_any_message,
+            each_lane_has_a_mark_of_its_own,
+            a_second_producer_fences_the_first,
+            what_a_former_owner_left_open_is_never_seen,
+            an_offset_that_may_yet_be_aborted_is_no_answer,
+            offsets_that_are_gone_are_no_mark,
+            a_lane_is_read_in_order_from_where_it_is_opened,
+            the_end_of_a_lane_lies_behind_its_gap,
+            records_are_known_again_by_their_marks,
+            a_topic_has_one_id_and_nothing_of_another_is_read,
+            letters_are_published_with_the_round_that_carries_them,
+            a_missing_topic_of_dead_letters_is_told_and_no_draft_goes_out_with_a_letter,
+            a_lane_is_assigned_by_the_group_alone,
+        }
+    };
+}
+pub(crate) use for_each_broker_case;
+
+/// Longer than any answer takes.
+const SOON: Duration = Duration::from_secs(20);
+/// Long enough for whatever would arrive.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// A cluster, as far as a case needs it, with topics of its own and two lanes.
+pub trait Environment {
+    type Broker: Broker;
+
+    async fn fresh() -> Self;
+    /// The broker as the first instance reaches it.
+    fn broker(&self) -> Self::Broker;
+    /// The broker as another instance reaches it.
+    async fn another(&self) -> Self::Broker;
+
+    /// Appends a record to a lane.
+    async fn send(&self, lane: Lane, value: &str);
+    /// Leaves a gap behind the records of a lane, as an aborted transaction does.
+    async fn leave_gap(&self, lane: Lane);
+    /// A former owner began a transaction with this round, sent its offset, and was never heard of again.
+    async fn leave_open(&self, publication: Publication);
+    /// The clients who were told, as a `read_committed` reader sees it, in order.
+    async fn told(&self) -> Vec<String>;
+    /// How many dead letters can be read.
+    async fn letters(&self) -> usize;
+    /// The group's offsets expire.
+    async fn forget_offsets(&self);
+    /// The topic of dead letters is not there any more.
+    async fn lose_letters_topic(&self);
+    /// The group assigns this lane to the first instance, or it is known that it assigns none.
+    async fn assign(&mut self, lane: Lane);
+}
+
+fn mark(seq: i64) -> Mark {
+    Mark { ledger: uuid::Uuid::from_u128(7), head: RoundHead { seq, revision: 0, checksum: seq * 31 } }
+}
+
+fn drafts(clients: &[&str]) -> DraftBatch {
+    let campaign = Campaign {
+        restaurant_id: "pizzeria".into(),
+        adv_campaign_id: "a".into(),
+        adv_campaign_content: "two for one".into(),
+        adv_campaign_owner: "Ivan".into(),
+        adv_campaign_owner_contact: "ivan@pizzeria".into(),
+        window: Window { start: 1_600_000_000, end: 2_600_000_000 },
+        datetime_created: 1,
+    };
+    let template = DraftTemplate::new(Arc::new(campaign), 1_700_000_000, super::ledger::environment::GROUP).unwrap();
+    DraftBatch { template: Arc::new(template), clients: clients.iter().copied().collect() }
+}
+
+fn letter(id: i64) -> DeadLetterMessage {
+    DeadLetterMessage {
+        id,
+        lane: 0,
+        offset: id,
+        key: None,
+        value: Some(b"no campaign".to_vec()),
+        digest: None,
+        headers: Vec::new(),
+        reason: "it is no campaign".into(),
+        field: None,
+    }
+}
+
+fn publication(lane: Lane, seq: i64, clients: &[&str], letters: &[i64]) -> Publication {
+    let drafts = if clients.is_empty() { Vec::new() } else { vec![drafts(clients)] };
+    let dead_letters = letters.iter().copied().map(letter).collect();
+    Publication { lane, offset: 100 + seq, mark: mark(seq), drafts, dead_letters }
+}
+
+fn round(lane: Lane, seq: i64, clients: &[&str]) -> Recorded {
+    Recorded::for_test(publication(lane, seq, clients, &[]))
+}
+
+pub async fn a_published_round_is_seen_and_its_mark_is_read_back<E: Environment>(env: &mut E) {
+    let broker = env.broker();
+    assert_eq!(broker.lanes().await.unwrap(), 2);
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::None);
+    let producer = broker.producer(0).await.unwrap();
+    let producer = producer.publish(&round(0, 0, &[])).await.unwrap().expect("no connection broke");
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(0)));
+    producer.publish(&round(0, 1, &["bob", "anna"])).await.unwrap();
+    assert_eq!(env.another().await.committed(0).await.unwrap(), Committed::Mark(mark(1)));
+    assert_eq!(env.told().await, ["anna", "bob"]);
+}
+
+pub async fn a_mark_is_published_without_any_message<E: Environment>(env: &mut E) {
+    let broker = env.broker();
+    let producer = broker.producer(0).await.unwrap();
+    let round = Recorded::for_test(publication(0, 4, &["anna"], &[1]));
+    producer.publish_mark(&round).await.unwrap();
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(4)));
+    assert_eq!((env.told().await.len(), env.letters().await), (0, 0));
+}
+
+pub async fn each_lane_has_a_mark_of_its_own<E: Environment>(env: &mut E) {
+    let broker = env.broker();
+    for (lane, seq) in [(0, 3), (1, 5)] {
+        broker.producer(lane).await.unwrap().publish(&round(lane, seq, &[])).await.unwrap();
+    }
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(3)));
+    assert_eq!(broker.committed(1).await.unwrap(), Committed::Mark(mark(5)));
+}
+
+pub async fn a_second_producer_fences_the_first<E: Environment>(env: &mut E) {
+    let broker = env.broker();
+    let first = broker.producer(0).await.unwrap();
+    let first = first.publish(&round(0, 0, &[])).await.unwrap().unwrap();
+    let lane_1 = broker.producer(1).await.unwrap();
+    let second = env.another().await.producer(0).await.unwrap();
+    let fenced = first.publish(&round(0, 1, &["twice"])).await.map(drop);
+    assert!(matches!(fenced, Err(BrokerError::Fenced)), "{fenced:?}");
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(0)), "its offset is not committed");
+    second.publish(&round(0, 1, &["once"])).await.unwrap();
+    lane_1.publish(&round(1, 0, &["another lane"])).await.unwrap();
+    assert_eq!(env.told().await, ["another lane", "once"]);
+
+    let (third, _fourth) = (broker.producer(0).await.unwrap(), broker.producer(0).await.unwrap());
+    let fenced = third.publish_mark(&round(0, 9, &[])).await.map(drop);
+    assert!(matches!(fenced, Err(BrokerError::Fenced)), "also within one instance: {fenced:?}");
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(1)));
+}
+
+pub async fn what_a_former_owner_left_open_is_never_seen<E: Environment>(env: &mut E) {
+    env.leave_open(publication(0, 7, &["never"], &[])).await;
+    let broker = env.broker();
+    let producer = broker.producer(0).await.unwrap();
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::None, "it was ended when the producer was made");
+    producer.publish(&round(0, 0, &["heard"])).await.unwrap();
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(0)));
+    assert_eq!(env.told().await, ["heard"]);
+}
+
+pub async fn an_offset_that_may_yet_be_aborted_is_no_answer<E: Environment>(env: &mut E) {
+    let broker = env.broker();
+    broker.producer(0).await.unwrap().publish(&round(0, 0, &[])).await.unwrap();
+    env.leave_open(publication(0, 1, &["never"], &[])).await;
+    let answer = broker.committed(0).await;
+    assert!(matches!(answer, Err(BrokerError::Passing(_))), "{answer:?}");
+    broker.producer(0).await.unwrap();
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(0)));
+}
+
+pub async fn offsets_that_are_gone_are_no_mark<E: Environment>(env: &mut E) {
+    let broker = env.broker();
+    let producer = broker.producer(0).await.unwrap();
+    let producer = producer.publish(&round(0, 3, &["anna"])).await.unwrap().unwrap();
+    env.forget_offsets().await;
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::None);
+    producer.publish_mark(&round(0, 3, &["anna"])).await.unwrap();
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(3)));
+    assert_eq!(env.told().await, ["anna"]);
+}
+
+/// Takes so many arrivals, written out.
+async fn take<I: Input>(input: &mut I, count: usize) -> Vec<String> {
+    let mut arrived = Vec::new();
+    while arrived.len() < count {
+        let more = timeout(SOON, input.next(count)).await.expect("something arrives").unwrap();
+        assert!(!more.is_empty() && more.len() <= count, "{more:?}");
+        arrived.extend(more.into_iter().map(|arrived| match arrived {
+            Arrived::Record(record) => String::from_utf8(record.value.unwrap()).unwrap(),
+            Arrived::End(offset) => format!("end {offset}"),
+        }));
+    }
+    arrived
+}
+
+pub async fn a_lane_is_read_in_order_from_where_it_is_opened<E: Environment>(env: &mut E) {
+    for value in ["zero", "one", "two"] {
+        env.send(0, value).await;
+    }
+    env.send(1, "elsewhere").await;
+    let broker = env.broker();
+    let mut input = broker.open(0, 1, None).await.unwrap();
+    assert_eq!(take(&mut input, 2).await, ["one", "two"]);
+    assert!(timeout(QUIET, input.next(1)).await.is_err(), "there is no gap behind the last record");
+    env.send(0, "three").await;
+    assert_eq!(take(&mut input, 1).await, ["three"]);
+    assert_eq!(take(&mut broker.open(1, 0, None).await.unwrap(), 1).await, ["elsewhere"]);
+    assert_eq!(take(&mut broker.open(0, 0, None).await.unwrap(), 4).await, ["zero", "one", "two", "three"]);
+}
+
+pub async fn the_end_of_a_lane_lies_behind_its_gap<E: Environment>(env: &mut E) {
+    let broker = env.broker();
+    assert_eq!(broker.watermarks(0).await.unwrap(), (0, 0));
+    env.send(0, "zero").await;
+    env.leave_gap(0).await;
+    let (_, end) = broker.watermarks(0).await.unwrap();
+    assert!(end > 1, "{end}");
+    assert_eq!(broker.log_end(0).await.unwrap(), end);
+    let mut input = broker.open(0, 0, None).await.unwrap();
+    assert_eq!(take(&mut input, 2).await, ["zero".to_owned(), format!("end {end}")]);
+    assert!(timeout(QUIET, input.next(1)).await.is_err(), "it is told once");
+    env.send(0, "behind").await;
+    assert_eq!(take(&mut input, 1).await, ["behind"]);
+    assert_eq!(broker.watermarks(0).await.unwrap(), (0, end + 1));
+}
+
+pub async fn records_are_known_again_by_their_marks<E: Environment>(env: &mut E) {
+    for value in ["zero", "zero", "two"] {
+        env.send(0, value).await;
+    }
+    env.leave_gap(0).await;
+    env.send(0, "behind").await;
+    let broker = env.broker();
+    let end = broker.log_end(0).await.unwrap();
+    let mut marks = Vec::new();
+    for offset in [0, 1, 2, end - 1] {
+        marks.push(broker.mark_at(0, offset).await.unwrap());
+    }
+    let hashes: Vec<i64> = marks.iter().map(|mark| mark.unwrap().hash).collect();
+    assert!(hashes[0] == hashes[1] && hashes[1] != hashes[2], "what they hold: {hashes:?}");
+    let offsets: Vec<i64> = marks.iter().map(|mark| mark.unwrap().offset).collect();
+    assert_eq!(offsets, [0, 1, 2, end - 1]);
+    assert_eq!(broker.mark_at(0, 3).await.unwrap(), None, "no record stands in a gap");
+    let mut input = broker.open(0, 2, None).await.unwrap();
+    let arrived = timeout(SOON, input.next(1)).await.unwrap().unwrap().remove(0);
+    let Arrived::Record(record) = arrived else { panic!("{arrived:?}") };
+    assert_eq!(record.mark(), marks[2]);
+}
+
+pub async fn a_topic_has_one_id_and_nothing_of_another_is_read<E: Environment>(env: &mut E) {
+    env.send(0, "zero").await;
+    let broker = env.broker();
+    let id = broker.topic_id().await.unwrap().expect("this broker knows ids");
+    assert_eq!(env.another().await.topic_id().await.unwrap().as_ref(), Some(&id));
+    assert_eq!(take(&mut broker.open(0, 0, Some(&id)).await.unwrap(), 1).await, ["zero"]);
+    let mut input = broker.open(0, 0, Some("of another topic")).await.unwrap();
+    let refused = timeout(SOON, input.next(1)).await.expect("it is answered");
+    assert!(matches!(refused, Err(BrokerError::Passing(_))), "{refused:?}");
+}
+
+pub async fn letters_are_published_with_the_round_that_carries_them<E: Environment>(env: &mut E) {
+    let broker = env.broker();
+    broker.dead_letter_topic().await.unwrap();
+    let producer = broker.producer(0).await.unwrap();
+    let round = Recorded::for_test(publication(0, 0, &["anna"], &[1, 2]));
+    producer.publish(&round).await.unwrap();
+    assert_eq!((env.told().await.len(), env.letters().await), (1, 2));
+}
+
+pub async fn a_missing_topic_of_dead_letters_is_told_and_no_draft_goes_out_with_a_letter<E: Environment>(env: &mut E) {
+    let broker = env.broker();
+    env.lose_letters_topic().await;
+    let missing = broker.dead_letter_topic().await;
+    assert!(matches!(missing, Err(BrokerError::Refused(_))), "{missing:?}");
+    let producer = broker.producer(0).await.unwrap();
+    let refused = producer.publish(&Recorded::for_test(publication(0, 0, &["never"], &[1]))).await.map(drop);
+    assert!(matches!(refused, Err(BrokerError::DeadLetters { .. })), "{refused:?}");
+    let producer = broker.producer(0).await.unwrap();
+    assert_eq!(broker.committed(0).await.unwrap(), Committed::None);
+    producer.publish(&round(0, 0, &["anna"])).await.unwrap();
+    assert_eq!(env.told().await, ["anna"], "without a letter it goes out");
+}
+
+pub async fn a_lane_is_assigned_by_the_group_alone<E: Environment>(env: &mut E) {
+    let broker = env.broker();
+    assert!(!broker.still_assigned(0).await, "it is no member");
+    env.assign(0).await;
+    assert!(broker.still_assigned(0).await);
+    assert!(!broker.still_assigned(9).await, "there is no such lane");
+}

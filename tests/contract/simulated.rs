@@ -1,0 +1,351 @@
+//! The contract, kept by the simulated implementations: each case in a world of its own, in which nothing goes wrong.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dinnerbell::guard::Guards;
+use dinnerbell::model::campaign::{Campaign, Window};
+use dinnerbell::model::mark::{Mark, RoundHead};
+use dinnerbell::model::ownership::Ownership;
+use dinnerbell::model::record::{Lane, Record};
+use dinnerbell::model::round::Publication;
+use dinnerbell::model::time::{EpochMicros, EpochSeconds};
+use dinnerbell::ports::ledger::LedgerError;
+use dinnerbell::simulation::audience::SimAudience;
+use dinnerbell::simulation::broker::{Letters, Notification, SimBroker};
+use dinnerbell::simulation::clock::SimClock;
+use dinnerbell::simulation::database::{ChangeRow, FeedbackRow};
+use dinnerbell::simulation::ledger::SimLedger;
+use dinnerbell::simulation::upkeep;
+use dinnerbell::simulation::world::{Harm, Instance, Server, World};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::contract::audience::for_each_audience_case;
+use crate::contract::broker::for_each_broker_case;
+use crate::contract::clock::for_each_clock_case;
+use crate::contract::ledger::environment::{CampaignState, Environment, LaneState, Message, Moved};
+use crate::contract::ledger::for_each_ledger_case;
+use crate::contract::{audience, broker, clock};
+
+/// A world of a case's own, with two lanes.
+struct Simulated {
+    world: World,
+    held: watch::Sender<BTreeSet<Lane>>,
+}
+
+impl Simulated {
+    fn begin() -> Self {
+        let world = World::new(1, 2);
+        world.state().harm = Harm::default();
+        // As for lives: `DINNERBELL_WITHOUT=RevisionAtSeal` shows which cases see that guard.
+        world.state().guards = Guards::of_process();
+        // What a case publishes was recorded by no ledger.
+        world.state().database.has_lost = true;
+        Self { world, held: watch::Sender::default() }
+    }
+
+    fn instance(&self, number: usize) -> Instance {
+        Instance { world: self.world.clone(), number, held: self.held.subscribe() }
+    }
+}
+
+impl Environment for Simulated {
+    type Ledger = SimLedger;
+
+    async fn fresh() -> Self {
+        Self::begin()
+    }
+
+    fn ledger(&self) -> SimLedger {
+        SimLedger(self.instance(0))
+    }
+
+    async fn another(&self) -> SimLedger {
+        SimLedger(self.instance(1))
+    }
+
+    async fn now(&self) -> EpochSeconds {
+        self.world.state().now()
+    }
+
+    async fn campaign(&self, id: &str) -> CampaignState {
+        let state = self.world.state();
+        let row = &state.database.campaigns[id];
+        CampaignState {
+            lane: row.lane,
+            state: row.state.name().to_owned(),
+            revision: row.revision,
+            content: row.campaign.as_ref().map(|campaign| campaign.adv_campaign_content.clone()),
+            cursor: row.cursor.clone(),
+            last_page_seq: row.last_page_seq,
+            told: row.told,
+            late: row.late,
+            skipped: row.skipped,
+            kept: row.kept,
+            unsent: row.unsent,
+            repass_at: row.repass_at,
+        }
+    }
+
+    async fn lane(&self, lane: Lane) -> LaneState {
+        let row = self.world.state().database.lanes[&lane].clone();
+        LaneState {
+            seq: row.seq,
+            published: row.published_seq,
+            position: row.position,
+            last_record: row.last_record,
+            topic_id: row.topic_id,
+            halt: row.halt,
+            swept_to: row.swept_to,
+            round_bytes: row.round_bytes,
+            records: row.records,
+            tally: row.tally,
+        }
+    }
+
+    async fn rows(&self, id: &str) -> Vec<String> {
+        self.world.state().database.feedback.get(id).into_iter().flatten().map(|(client, _)| client.clone()).collect()
+    }
+
+    async fn row(&self, id: &str, client: &str) -> (String, EpochSeconds) {
+        let row = self.world.state().database.feedback[id][client].clone();
+        (row.campaign.adv_campaign_content.clone(), row.trigger_datetime_created)
+    }
+
+    async fn unjudged(&self) -> usize {
+        self.world.state().database.changes.iter().filter(|change| change.judged == 0).count()
+    }
+
+    async fn everything(&self) -> String {
+        let state = self.world.state();
+        let database = &state.database;
+        format!(
+            "{:#?}",
+            (
+                (&database.paused, &database.compared, &database.comparison),
+                (&database.lanes, &database.campaigns, &database.rounds),
+                (&database.dead_letters, &database.changes, &database.feedback),
+            )
+        )
+    }
+
+    async fn answer(&self, id: &str, client: &str) {
+        let mut state = self.world.state();
+        let row = state.database.feedback.get_mut(id).and_then(|rows| rows.get_mut(client)).unwrap();
+        row.answered = true;
+    }
+
+    async fn leave_row(&self, campaign: &Campaign, client: &str) {
+        let row = FeedbackRow {
+            campaign: Arc::new(campaign.clone()),
+            trigger_datetime_created: 1,
+            ours: false,
+            answered: false,
+        };
+        let id = campaign.adv_campaign_id.clone();
+        self.world.state().database.feedback.entry(id).or_default().insert(client.to_owned(), row);
+    }
+
+    async fn remove_row(&self, id: &str, client: &str) {
+        self.world.state().database.feedback.get_mut(id).unwrap().remove(client).unwrap();
+    }
+
+    async fn move_window(&self, id: &str, window: Window) {
+        let mut state = self.world.state();
+        let row = state.database.campaigns.get_mut(id).unwrap();
+        let campaign = Campaign::clone(row.campaign.as_ref().unwrap());
+        row.campaign = Some(Arc::new(Campaign { window, ..campaign }));
+    }
+
+    async fn make_repass_due(&self, id: &str, at: EpochSeconds) {
+        self.world.state().database.campaigns.get_mut(id).unwrap().repass_at = Some(at);
+    }
+
+    async fn let_vanish(&self, id: &str) {
+        self.world.state().database.vanishing.insert(id.to_owned());
+    }
+
+    async fn cancel(&self, id: &str) {
+        let mut state = self.world.state();
+        let at = state.micros();
+        let key = Some(id.as_bytes().to_vec());
+        let record = Record { offset: -1, timestamp: -1, key, value: None, headers: Vec::new(), left_out: None };
+        let change = ChangeRow { adv_campaign_id: id.to_owned(), from_lane: None, record, at, judged: 0 };
+        state.database.changes.push(change);
+    }
+
+    async fn pause(&self, paused: bool) {
+        self.world.state().database.paused = paused;
+    }
+
+    async fn retry(&self, lane: Lane) {
+        self.world.state().resolve_by_trying_again(lane);
+    }
+
+    async fn resolve_from_kafka(&self, lane: Lane, theirs: Mark, messages: &[Message<'_>]) {
+        let mut state = self.world.state();
+        for message in messages {
+            let key = (message.campaign.adv_campaign_id.clone(), message.client.to_owned());
+            let notification = Notification {
+                campaign: Arc::new(message.campaign.clone()),
+                trigger_datetime_created: message.formed,
+                lane,
+                seq: message.seq,
+            };
+            state.kafka.notifications.insert(key, notification);
+        }
+        state.kafka.lanes.get_mut(&lane).unwrap().committed = Some(theirs);
+        state.resolve_from_kafka(lane);
+    }
+
+    async fn adopt(&self, own: Ownership, _: RoundHead, published: bool, into: Lane) -> Result<Moved, LedgerError> {
+        let moved = self.world.state().adopt(own, published, into)?;
+        let upkeep::Moved { campaigns, changes, dead_letters, withdrawn, kept } = moved;
+        Ok(Moved { campaigns, changes, dead_letters, withdrawn, kept })
+    }
+
+    async fn prune(&self) {
+        self.world.state().prune();
+    }
+}
+
+impl broker::Environment for Simulated {
+    type Broker = SimBroker;
+
+    async fn fresh() -> Self {
+        Self::begin()
+    }
+
+    fn broker(&self) -> SimBroker {
+        SimBroker(self.instance(0))
+    }
+
+    async fn another(&self) -> SimBroker {
+        SimBroker(self.instance(1))
+    }
+
+    async fn send(&self, lane: Lane, value: &str) {
+        self.world.state().kafka.append(lane, 1_000, None, Some(value.as_bytes().to_vec()), 0);
+        self.world.wake_readers();
+    }
+
+    async fn leave_gap(&self, lane: Lane) {
+        self.world.state().kafka.leave_gap(lane, 2);
+        self.world.wake_readers();
+    }
+
+    async fn leave_open(&self, publication: Publication) {
+        self.world.state().leave_open(publication);
+    }
+
+    async fn told(&self) -> Vec<String> {
+        self.world.state().kafka.notifications.keys().map(|(_, client)| client.clone()).collect()
+    }
+
+    async fn letters(&self) -> usize {
+        self.world.state().kafka.dead_letters.values().map(|times| *times as usize).sum()
+    }
+
+    async fn forget_offsets(&self) {
+        (0..2).for_each(|lane| self.world.state().kafka.expire(lane));
+    }
+
+    async fn lose_letters_topic(&self) {
+        self.world.state().kafka.letters = Letters::Missing;
+    }
+
+    async fn assign(&mut self, lane: Lane) {
+        self.held.send_replace([lane].into());
+    }
+}
+
+impl audience::Environment for Simulated {
+    type Audience = SimAudience;
+
+    async fn fresh() -> Self {
+        Self::begin()
+    }
+
+    fn audience(&self) -> SimAudience {
+        SimAudience(self.instance(0))
+    }
+
+    async fn add(&self, client: &str, restaurant: &str) -> i64 {
+        let mut state = self.world.state();
+        let now = state.micros();
+        state.subscribers.insert(client, restaurant, now, 1);
+        state.subscribers.rows.last().unwrap().id
+    }
+
+    async fn remove(&self, client: &str, restaurant: &str) {
+        let mut state = self.world.state();
+        let now = state.micros();
+        state.subscribers.delete(client, restaurant, now);
+    }
+}
+
+impl clock::Environment for Simulated {
+    type Clock = SimClock;
+
+    async fn fresh() -> Self {
+        Self::begin()
+    }
+
+    async fn alone() -> Self {
+        Self::begin()
+    }
+
+    async fn clock(&self) -> SimClock {
+        SimClock::new(self.instance(0))
+    }
+
+    async fn time(&self) -> EpochMicros {
+        self.world.state().micros()
+    }
+
+    async fn take_away(&self, away: bool) {
+        let away = if away { [Server::Feedback].into() } else { BTreeSet::new() };
+        self.world.state().harm.away = away;
+    }
+
+    async fn pass(&self, micros: u64) {
+        sleep(Duration::from_micros(micros)).await;
+    }
+}
+
+macro_rules! ledger {
+    ($module:ident: $($case:ident,)+) => {
+        mod $module {
+            $(
+                #[tokio::test(start_paused = true)]
+                async fn $case() {
+                    let env = <super::Simulated as crate::contract::ledger::environment::Environment>::fresh().await;
+                    crate::contract::ledger::$module::$case(&env).await;
+                }
+            )+
+        }
+    };
+}
+for_each_ledger_case!(ledger);
+
+macro_rules! port {
+    ($port:ident: $($case:ident,)+) => {
+        mod $port {
+            $(
+                #[tokio::test(start_paused = true)]
+                async fn $case() {
+                    let mut env = <super::Simulated as crate::contract::$port::Environment>::fresh().await;
+                    crate::contract::$port::$case(&mut env).await;
+                }
+            )+
+        }
+    };
+}
+mod ports {
+    use super::*;
+    for_each_broker_case!(port);
+    for_each_audience_case!(port);
+    for_each_clock_case!(port);
+}
