@@ -18,6 +18,7 @@ use crate::config::kafka_client::Role;
 use crate::kafka::client::{ASK, Observer};
 use crate::kafka::topics::{INTERNAL, Topic};
 use crate::kafka::{client, topics};
+use crate::model::outputs::OutputIds;
 use crate::model::record::Lane;
 use crate::ports::broker::BrokerError;
 use crate::service::file_limit;
@@ -29,8 +30,18 @@ const TAKE_OVER: Duration = Duration::from_secs(15);
 /// A transaction that holds records back for this long is no ordinary one.
 const HELD: Duration = Duration::from_secs(2);
 
-/// Looks at Kafka; where it answers, with the id of its cluster and the number of partitions of the campaigns topic.
-pub(super) async fn examine(config: &Config, found: Findings) -> (Findings, Option<(String, Lane)>) {
+/// What the ledger is compared with.
+pub(super) struct Answered {
+    /// The id of the cluster.
+    pub id: String,
+    /// The partitions of the campaigns topic.
+    pub lanes: Lane,
+    /// The ids of the topics that are written to.
+    pub outputs: OutputIds,
+}
+
+/// Looks at Kafka; what the ledger is to be compared with, where it answers.
+pub(super) async fn examine(config: &Config, found: Findings) -> (Findings, Option<Answered>) {
     let kafka = config.kafka.clone();
     let connections = config.feedback.max_connections + config.subscribers.max_connections;
     let nothing = found.another();
@@ -43,7 +54,8 @@ pub(super) async fn examine(config: &Config, found: Findings) -> (Findings, Opti
     });
     let Some(mut cluster) = cluster else { return (found, None) };
     settings(&config.kafka, &mut cluster, &mut found).await;
-    (found, Some((cluster.id, cluster.lanes)))
+    let Cluster { id, lanes, outputs, .. } = cluster;
+    (found, Some(Answered { id, lanes, outputs }))
 }
 
 fn ask(kafka: &config::Kafka, connections: usize, mut found: Findings) -> (Findings, Option<Cluster>) {
@@ -72,7 +84,8 @@ fn ask(kafka: &config::Kafka, connections: usize, mut found: Findings) -> (Findi
     let (mut known, mut lanes) = (Vec::new(), 0);
     for topic in named.into_iter().flatten() {
         match asking.shape(topic) {
-            Ok((partitions, replicas)) => {
+            Ok(shape) => {
+                let Topic { partitions, replicas, .. } = shape;
                 found.ok(
                     "kafka-topics",
                     format!("topic {topic} has {partitions} partitions with {replicas} replicas each"),
@@ -80,16 +93,12 @@ fn ask(kafka: &config::Kafka, connections: usize, mut found: Findings) -> (Findi
                 if *topic == topics.campaigns {
                     lanes = partitions;
                 }
-                known.push(Topic { name: topic.clone(), partitions, replicas, settings: None });
+                known.push(shape);
             }
             Err(error) => found.refused("kafka-topics", error),
         }
     }
-    let internal = INTERNAL.iter().filter_map(|name| {
-        let (partitions, replicas) = asking.shape(name).ok()?;
-        Some(Topic { name: (*name).to_owned(), partitions, replicas, settings: None })
-    });
-    let internal = internal.collect();
+    let internal = INTERNAL.iter().filter_map(|name| asking.shape(name).ok()).collect();
     if lanes > 0 {
         held_back(kafka, &asking, lanes, &mut found);
         tell("kafka-read", "the campaigns topic may be read", asking.read(&topics.campaigns), &mut found);
@@ -107,7 +116,11 @@ fn ask(kafka: &config::Kafka, connections: usize, mut found: Findings) -> (Findi
         crate::kafka::take_over(kafka, &crate::kafka::unused_id(kafka), TAKE_OVER),
         &mut found,
     );
-    (found, Some(Cluster { id: cluster, lanes, known, internal }))
+    let outputs = OutputIds {
+        notifications: asking.topic_id(&topics.notifications),
+        dead_letters: topics.dead_letters.as_ref().and_then(|topic| asking.topic_id(topic)),
+    };
+    (found, Some(Cluster { id: cluster, lanes, known, internal, outputs }))
 }
 
 /// A cluster that answers.
@@ -118,6 +131,8 @@ struct Cluster {
     known: Vec<Topic>,
     /// Kafka's own, those that this user may look at.
     internal: Vec<Topic>,
+    /// The ids of the topics that are written to.
+    outputs: OutputIds,
 }
 
 /// Warns of records that a sender's open transaction holds back: looked for twice, since ordinary ones end meanwhile.
@@ -194,13 +209,14 @@ impl Asking {
 
     fn with(kafka: &config::Kafka, isolation: &str) -> Result<Self, BrokerError> {
         let observer = Observer::default();
-        let settings = client::settings(
+        let mut settings = client::settings(
             kafka,
             Role::Consumer,
             "doctor",
             &[],
             &[("group.id", &kafka.group_id), ("enable.auto.commit", "false"), ("isolation.level", isolation)],
         );
+        client::tell_topic_ids(&mut settings);
         let consumer = settings
             .create_with_context(observer.clone())
             .map_err(|error| observer.explain("connecting to kafka.bootstrap_servers", &error))?;
@@ -243,9 +259,14 @@ impl Asking {
         Ok(metadata.map_err(|error| self.explain("counting the brokers", &error))?.brokers().len())
     }
 
-    /// Partitions, and the replicas of the one that has fewest.
-    fn shape(&self, name: &str) -> Result<(i32, usize), BrokerError> {
+    fn shape(&self, name: &str) -> Result<Topic, BrokerError> {
         topics::shape(&self.consumer, name).map_err(|error| self.explain(&format!("looking at topic {name}"), &error))
+    }
+
+    /// The id of a topic that was looked at before; none where the brokers know no ids.
+    fn topic_id(&self, name: &str) -> Option<String> {
+        client::listen_now(&self.consumer, &self.observer);
+        self.observer.topic_id(name)
     }
 
     /// Reads from the end of the first partition: a refusal comes as an event, and nothing else has to come.

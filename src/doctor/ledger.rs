@@ -3,11 +3,14 @@
 use tokio_postgres::types::Type;
 
 use super::Findings;
-use crate::config::Config;
+use super::kafka::Answered;
+use crate::config::{Config, Topics};
+use crate::model::outputs::{OutputIds, is_another};
 use crate::model::record::Lane;
 use crate::operator::{claim_of, hold, lanes, pause};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
+use crate::postgres::ledger::outputs::{self, KnownOutputs};
 use crate::postgres::ledger::probe;
 use crate::postgres::migrate::{FeedbackIndex, feedback_index, schema_is_current};
 use crate::postgres::needs::{hidden_in_ledger, missing_in_feedback, missing_in_ledger, open_ledger};
@@ -67,15 +70,46 @@ async fn look(config: &Config, pool: &Pool, found: &mut Findings) -> Result<(), 
     Ok(())
 }
 
-/// Whether the ledger belongs to the cluster that answers, and whether each of its lanes still has a partition there.
-pub(super) async fn against_cluster(config: &Config, pool: &Pool, cluster: &str, lanes: Lane, found: &mut Findings) {
+/// Whether the ledger belongs to the cluster that answers, whether each of its lanes still has a partition there, and whether the topics that are
+/// written to are those that it knows.
+pub(super) async fn against_cluster(config: &Config, pool: &Pool, cluster: &Answered, found: &mut Findings) {
     let Ok(Ok(Some(claim))) = claim_of(pool, &config.kafka).await else { return };
-    if let Err(why) = claim.check_cluster(cluster) {
-        found.fail("ledger-belongs", why, "let kafka.bootstrap_servers lead to the cluster that the ledger knows");
-    } else if lanes > 0
-        && let Err(error) = left_behind(pool, lanes, found).await
+    if let Err(why) = claim.check_cluster(&cluster.id) {
+        return found.fail(
+            "ledger-belongs",
+            why,
+            "let kafka.bootstrap_servers lead to the cluster that the ledger knows",
+        );
+    }
+    if cluster.lanes > 0
+        && let Err(error) = left_behind(pool, cluster.lanes, found).await
     {
         found.refused("lanes", error);
+    }
+    match outputs::known(pool).await {
+        Ok(known) => created_anew(&config.kafka.topics, &known, &cluster.outputs, found),
+        Err(error) => found.refused("kafka-topics", error),
+    }
+}
+
+/// Topics that are written to, and are others than the ledger knows.
+fn created_anew(topics: &Topics, known: &KnownOutputs, now: &OutputIds, found: &mut Findings) {
+    let drafts = &topics.notifications;
+    if is_another(known.ids.notifications.as_deref(), now.notifications.as_deref()) {
+        found.fail(
+            "kafka-topics",
+            format!("topic {drafts} was created anew: the drafts that the ledger knows to be published are not in it"),
+            "`dinnerbell run` halts each lane as notifications-replaced, and `dinnerbell lane list` shows what to decide",
+        );
+    }
+    if let (Some(topic), Some(since), 1..) = (&topics.dead_letters, &known.dead_letters_replaced, known.letters_before)
+    {
+        let before = known.letters_before;
+        found.warn(
+            "kafka-topics",
+            format!("topic {topic} was created anew by {since}: {before} dead letters that were published before are not in it any more"),
+            "readers who miss them find them in the ledger: `dinnerbell dead-letter list`",
+        );
     }
 }
 

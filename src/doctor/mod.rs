@@ -42,8 +42,8 @@ pub async fn examine(config: &Config, listener: Listener) -> Report {
     let ((databases, feedback), (kafka, cluster)) = tokio::join!(databases, kafka::examine(config, nothing.another()));
     findings.take(databases);
     findings.take(kafka);
-    if let (Some(pool), Some((cluster, lanes))) = (feedback, cluster) {
-        ledger::against_cluster(config, &pool, &cluster, lanes, &mut findings).await;
+    if let (Some(pool), Some(cluster)) = (feedback, cluster) {
+        ledger::against_cluster(config, &pool, &cluster, &mut findings).await;
     }
     Report { status: findings.status(), findings: findings.into_all() }
 }

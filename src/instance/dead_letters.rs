@@ -18,6 +18,8 @@ use crate::telemetry::Board;
 
 /// For how long an answer of Kafka's about the topic, or a publication in it, stands.
 const FRESH: Duration = Duration::from_secs(10);
+/// Letters are let into rounds only this long after: what has become of the topic since may hold up the lane that writes to it.
+const JUST_NOW: Duration = Duration::from_secs(2);
 /// How long the topic is left alone after it refused: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -75,7 +77,7 @@ impl Outlet {
     /// Waits until a round of this lane may carry letters. `look` asks Kafka whether the topic is there.
     pub async fn opens<F: Future<Output = Result<(), BrokerError>>>(&self, lane: Lane, look: impl Fn() -> F) {
         let mut news = self.standing.subscribe();
-        while self.carries(lane) == Carries::Nothing {
+        while self.carries(lane) == Carries::Nothing || self.took_before(JUST_NOW) {
             let until = match *news.borrow_and_update() {
                 Standing::Unknown | Standing::Takes(_) => None,
                 Standing::OnTrial { since, .. } => Some(since + LONGEST_TRIAL),
@@ -97,14 +99,18 @@ impl Outlet {
         lane: Lane,
         look: impl FnOnce() -> F,
     ) -> bool {
-        if matches!(*self.standing.borrow(), Standing::Unknown | Standing::Takes(_)) && !self.is_fresh() {
+        if matches!(*self.standing.borrow(), Standing::Unknown | Standing::Takes(_)) && !self.took_within(JUST_NOW) {
             self.ask(lane, look()).await;
         }
-        self.is_fresh()
+        self.took_within(FRESH)
     }
 
-    fn is_fresh(&self) -> bool {
-        matches!(*self.standing.borrow(), Standing::Takes(at) if at.elapsed() < FRESH)
+    fn took_within(&self, time: Duration) -> bool {
+        matches!(*self.standing.borrow(), Standing::Takes(at) if at.elapsed() < time)
+    }
+
+    fn took_before(&self, time: Duration) -> bool {
+        matches!(*self.standing.borrow(), Standing::Takes(at) if at.elapsed() >= time)
     }
 
     async fn ask(&self, lane: Lane, look: impl Future<Output = Result<(), BrokerError>>) {

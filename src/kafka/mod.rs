@@ -6,6 +6,7 @@
 //! - [`notifications`]: what the output topic holds, for those who compare;
 //! - [`message`]: headers and dead letters as messages;
 //! - [`producer`]: the rounds, each in one transaction;
+//! - [`outputs`]: the topics that are written to, known by their ids;
 //! - [`resend`]: records of the campaigns topic, sent once more;
 //! - [`topics`]: whether topics will do.
 
@@ -14,6 +15,7 @@ pub mod deliveries;
 pub mod membership;
 pub mod message;
 pub mod notifications;
+pub mod outputs;
 pub mod producer;
 mod quiet;
 pub mod reader;
@@ -34,10 +36,12 @@ use crate::config::Start;
 use crate::config::kafka_client::Role;
 use crate::model::finding::Findings;
 use crate::model::mark::Committed;
+use crate::model::outputs::OutputIds;
 use crate::model::record::{Lane, RecordMark};
 use crate::ports::broker::{Broker, BrokerError};
 use client::{ASK, Observer, off_runtime};
 use membership::{Membership, View};
+use outputs::Outputs;
 use producer::{LaneProducer, Limits, Producers};
 use reader::{LaneInput, Reader};
 use tokio::time::Instant;
@@ -61,6 +65,7 @@ struct Shared {
     /// What the topics were judged as.
     found: Findings,
     reader: Reader,
+    outputs: Arc<Outputs>,
     producers: Producers,
     membership: OnceLock<View>,
 }
@@ -107,8 +112,10 @@ impl KafkaBroker {
                 .iter()
                 .any(|topic| Some(&topic.name) == kafka.topics.dead_letters.as_ref() && topic.is_compacted()),
         };
-        let producers = Producers::new(kafka, limits, reader.clone());
-        let shared = Shared { kafka: kafka.clone(), cluster, found, reader, producers, membership: OnceLock::new() };
+        let outputs = Arc::new(Outputs::new(&kafka.topics));
+        let producers = Producers::new(kafka, limits, reader.clone(), Arc::clone(&outputs));
+        let (kafka, membership) = (kafka.clone(), OnceLock::new());
+        let shared = Shared { kafka, cluster, found, reader, outputs, producers, membership };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -228,12 +235,26 @@ impl Broker for KafkaBroker {
 
     async fn dead_letter_topic(&self) -> Result<(), BrokerError> {
         let Some(topic) = self.shared.kafka.topics.dead_letters.clone() else { return Ok(()) };
-        let doing = format!("looking at topic {topic}");
-        self.shared.reader.ask(doing, move |consumer, _| led_partitions(consumer, &topic)).await
+        let (doing, name) = (format!("looking at topic {topic}"), topic.clone());
+        let asked = self.shared.reader.ask(doing, move |consumer, _| {
+            led_partitions(consumer, &name)?;
+            topics::shape(consumer, &name)
+        });
+        let mut found = asked.await?;
+        found.settings = topics::settings(&self.shared.kafka, &[&topic]).await.remove(&topic);
+        match found.refuses_transactions() {
+            None => Ok(()),
+            Some((what, remedy)) => Err(BrokerError::Refused(format!("{what}: {remedy}"))),
+        }
     }
 
     async fn topic_id(&self) -> Result<Option<String>, BrokerError> {
         self.shared.reader.topic_id().await
+    }
+
+    async fn output_ids(&self) -> Result<OutputIds, BrokerError> {
+        let (outputs, reader) = (Arc::clone(&self.shared.outputs), self.shared.reader.clone());
+        off_runtime(move || outputs.ids(&reader)).await
     }
 
     async fn open(&self, lane: Lane, position: i64, topic_id: Option<&str>) -> Result<LaneInput, BrokerError> {
@@ -307,8 +328,7 @@ async fn look_at(kafka: &config::Kafka, reader: &Reader) -> Result<Vec<Topic>, B
     for name in
         [Some(&topics.campaigns), Some(&topics.notifications), topics.dead_letters.as_ref()].into_iter().flatten()
     {
-        let (partitions, replicas) = shape(reader, name).await?;
-        found.push(Topic { name: name.clone(), partitions, replicas, settings: None });
+        found.push(shape(reader, name).await?);
     }
     let written: Vec<&str> = found.iter().map(|topic| topic.name.as_str()).collect();
     let mut settings = topics::settings(kafka, &written).await;
@@ -320,15 +340,15 @@ async fn look_at(kafka: &config::Kafka, reader: &Reader) -> Result<Vec<Topic>, B
 
 /// How many partitions a topic has. A broker that has just started, or a topic that has just been made, is given a moment to be known.
 async fn partitions(reader: &Reader, topic: &str) -> Result<i32, BrokerError> {
-    Ok(shape(reader, topic).await?.0)
+    Ok(shape(reader, topic).await?.partitions)
 }
 
-/// The same, with the replicas of the partition that has fewest.
+/// A topic as it is now, without its settings.
 #[expect(
     clippy::disallowed_methods,
     reason = "on a thread that may block, and librdkafka tells nobody when a topic is known"
 )]
-async fn shape(reader: &Reader, topic: &str) -> Result<(i32, usize), BrokerError> {
+async fn shape(reader: &Reader, topic: &str) -> Result<Topic, BrokerError> {
     let name = topic.to_owned();
     reader
         .ask(format!("looking at topic {topic}"), move |consumer, _| {

@@ -25,11 +25,13 @@ use tokio::time::Instant;
 use super::client::{LISTEN, Observer, settings};
 use super::deliveries::{self, Deliveries, Failed, hear_out, hearing_of_breaks, is_full};
 use super::message::{self, DeadLetter, Takes};
+use super::outputs::Outputs;
 use super::reader::Reader;
 use crate::config;
 use crate::config::kafka_client::Role;
 use crate::fail_point::fail_point;
 use crate::model::draft::{CE_ID, DraftBatch, ROUND_HEADER};
+use crate::model::outputs::is_another;
 use crate::model::record::{DeadLetterMessage, Lane};
 use crate::model::recorded::Recorded;
 use crate::model::round::Publication;
@@ -74,6 +76,7 @@ struct Shared {
     topics: Topics,
     group: String,
     reader: Reader,
+    outputs: Arc<Outputs>,
     lanes: Mutex<HashMap<Lane, Arc<LaneSlot>>>,
     hung: watch::Sender<Vec<Hung>>,
 }
@@ -168,7 +171,7 @@ fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
 
 impl Producers {
     /// Producers for the lanes of a group; none is made before a lane asks for it.
-    pub fn new(kafka: &config::Kafka, limits: Limits, reader: Reader) -> Self {
+    pub fn new(kafka: &config::Kafka, limits: Limits, reader: Reader, outputs: Arc<Outputs>) -> Self {
         let topics = Topics {
             campaigns: kafka.topics.campaigns.clone(),
             notifications: kafka.topics.notifications.clone(),
@@ -182,6 +185,7 @@ impl Producers {
                 topics,
                 group: kafka.group_id.clone(),
                 reader,
+                outputs,
                 lanes: Mutex::default(),
                 hung: watch::Sender::default(),
             }),
@@ -485,6 +489,8 @@ struct Worker {
     observer: Observer,
     group: ConsumerGroupMetadata,
     producer: BaseProducer<Deliveries>,
+    /// The id of the topic of the drafts when the producer was initialised: to another one it writes nothing.
+    drafts_topic: Option<String>,
 }
 
 impl Worker {
@@ -496,7 +502,7 @@ impl Worker {
         let producer =
             settings.create_with_context(deliveries).map_err(|error| observer.explain("making a producer", &error))?;
         let group = shared.reader.group_metadata()?;
-        Ok(Self { shared, lane, pulse, observer, group, producer })
+        Ok(Self { shared, lane, pulse, observer, group, producer, drafts_topic: None })
     }
 
     fn run(&mut self, inbox: &Receiver<Command>) {
@@ -529,11 +535,16 @@ impl Worker {
     }
 
     /// Begins or resumes `init_transactions`.
-    fn initialise(&self) -> Result<(), Unfinished> {
+    fn initialise(&mut self) -> Result<(), Unfinished> {
         self.pulse.beat();
         let outcome = self.producer.init_transactions(CALL);
         self.producer.poll(LISTEN);
-        let Err(error) = outcome else { return Ok(()) };
+        let Err(error) = outcome else {
+            self.pulse.beat();
+            let known = self.shared.outputs.notifications(&self.shared.reader);
+            self.drafts_topic = known.map_err(Unfinished::Failed)?;
+            return Ok(());
+        };
         let explained = self.explain("taking the lane's transactional id over", &error);
         // A refusal heard of a connection is final, though librdkafka goes on trying.
         match (&error, &explained) {
@@ -563,15 +574,16 @@ impl Worker {
             true => Err(BrokerError::Passing("the lane was given up while a round was being published".into())),
             false => Ok(()),
         };
+        let drafts = records && !round.drafts.is_empty();
+        if drafts {
+            self.is_the_known_topic()?;
+        }
         self.pulse.beat();
         self.producer.begin_transaction().map_err(|error| self.explain("beginning a transaction", &error))?;
         fail_point("publish.begun");
         if records {
             for batch in &round.drafts {
                 self.produce_drafts(batch, round.mark.head.seq, &go_on)?;
-            }
-            for letter in &round.dead_letters {
-                self.produce_dead_letter(letter, &go_on)?;
             }
         }
         fail_point("publish.produced");
@@ -583,13 +595,33 @@ impl Worker {
             .map_err(|error| self.cause("sending the lane's offset", &error))?;
         fail_point("publish.offsets_sent");
         // The messages were on their way meanwhile.
-        self.deliver(if records { round.dead_letters.len() } else { 0 }, &go_on)?;
+        self.deliver(&go_on)?;
+        if records && !round.dead_letters.is_empty() {
+            self.publish_letters(&round.dead_letters, &go_on)?;
+        }
+        if drafts {
+            // It may have been created anew while messages waited for it.
+            self.is_the_known_topic()?;
+        }
         go_on()?;
         self.pulse.beat();
         self.producer.commit_transaction(CALL).map_err(|error| self.explain("committing a transaction", &error))?;
         fail_point("publish.committed");
         self.observer.well();
         Ok(())
+    }
+
+    /// Whether the topic of the drafts is still the one that was there when the producer was made, as far as Kafka says so in time: what it is called
+    /// is all that a message names. The way in compares it with the ledger's.
+    fn is_the_known_topic(&self) -> Result<(), BrokerError> {
+        self.pulse.beat();
+        let Shared { outputs, reader, topics, .. } = &*self.shared;
+        match outputs.notifications(reader) {
+            Ok(now) if is_another(self.drafts_topic.as_deref(), now.as_deref()) => {
+                Err(BrokerError::Passing(format!("topic {} was created anew", topics.notifications)))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     fn offsets(&self, round: &Publication) -> Result<TopicPartitionList, KafkaError> {
@@ -679,11 +711,28 @@ impl Worker {
         }
     }
 
-    /// Waits until every message is delivered, so many dead letters among them.
-    fn deliver(&self, letters: usize, go_on: &dyn Fn() -> Result<(), BrokerError>) -> Result<(), BrokerError> {
+    /// Publishes dead letters when every draft of their round is delivered: what is late then is a letter, and no draft waits for it longer than
+    /// letters may take.
+    fn publish_letters(
+        &self,
+        letters: &[DeadLetterMessage],
+        go_on: &dyn Fn() -> Result<(), BrokerError>,
+    ) -> Result<(), BrokerError> {
+        let until = Instant::now() + LETTERS_LATE;
+        let in_time = || match Instant::now() < until {
+            true => go_on(),
+            false => Err(self.letters_late()),
+        };
+        for letter in letters {
+            self.produce_dead_letter(letter, &in_time)?;
+        }
+        self.deliver(&in_time)
+    }
+
+    /// Waits until every message is delivered.
+    fn deliver(&self, go_on: &dyn Fn() -> Result<(), BrokerError>) -> Result<(), BrokerError> {
         // As long as the transaction may take.
         let until = Instant::now() + transaction_time();
-        let mut alone_since = None;
         let mut pause = SHORTEST_PAUSE;
         loop {
             self.producer.poll(Duration::ZERO);
@@ -691,12 +740,6 @@ impl Worker {
             let in_flight = self.producer.in_flight_count();
             if in_flight == 0 {
                 return Ok(());
-            }
-            // They were handed over last, and so are the last on their way.
-            if usize::try_from(in_flight).is_ok_and(|left| left <= letters)
-                && alone_since.get_or_insert_with(Instant::now).elapsed() > LETTERS_LATE
-            {
-                return Err(self.letters_late());
             }
             if Instant::now() >= until {
                 let error = KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut);
@@ -713,9 +756,21 @@ impl Worker {
 
     fn delivered_so_far(&self) -> Result<(), BrokerError> {
         let Some(Failed { error, topic, size }) = self.producer.context().failed() else { return Ok(()) };
+        let error = self.why(error);
         let is_letter = self.shared.topics.dead_letters.as_deref() == Some(&topic);
         let learned = is_letter && self.learn(&error, size);
         Err(self.unwritten(&topic, &error, learned))
+    }
+
+    /// Of a message that was given up because its transaction failed, the transaction says why.
+    fn why(&self, error: KafkaError) -> KafkaError {
+        use RDKafkaErrorCode::{PurgeInflight, PurgeQueue, State};
+        if !matches!(error.rdkafka_error_code(), Some(PurgeQueue | PurgeInflight)) {
+            return error;
+        }
+        // Begins nothing: one is under way, or failed and says so.
+        let refused = self.producer.begin_transaction().err();
+        refused.filter(|refused| refused.rdkafka_error_code() != Some(State)).unwrap_or(error)
     }
 
     /// Where the topic's settings may not be read, a refused dead letter teaches them: the next attempt leaves more out, or has a key. Whether
@@ -804,6 +859,7 @@ mod tests {
             &kafka,
             Limits { notifications: 1_000_000, dead_letters: 1_000_000, dead_letters_compacted: false },
             reader,
+            Arc::new(Outputs::new(&kafka.topics)),
         )
     }
 

@@ -242,6 +242,20 @@ impl Reader {
         Ok(self.shared.observer.topic_id(&self.shared.topic))
     }
 
+    /// The id of a topic as the brokers know it now; none where they know no ids, or no such topic. Blocks, for some seconds at most.
+    pub fn id_of(&self, topic: &str) -> Result<Option<String>, BrokerError> {
+        let shared = &self.shared;
+        let asked = self.consumer().fetch_metadata(Some(topic), ASK);
+        let metadata = match asked {
+            Err(error) if is_unknown_partition(&error) => return Ok(None),
+            asked => asked
+                .map_err(|error| shared.observer.explain(&format!("asking for the id of topic {topic}"), &error))?,
+        };
+        let is_there = metadata.topics().iter().any(|found| found.name() == topic && found.error().is_none());
+        self.listen();
+        Ok(shared.observer.topic_id(topic).filter(|_| is_there))
+    }
+
     /// Hears everything that the client has said up to now.
     fn listen(&self) {
         let _ear = self.shared.ear.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataPartition;
 
 use super::client::{self, ASK, Observer};
 use crate::config;
@@ -21,6 +22,8 @@ pub const DEFAULT_LIMIT: usize = 1_048_588;
 pub const BATCH_FRAME: usize = 1_024;
 /// Kafka's own topics: the marks of lanes, and the fates of transactions.
 pub const INTERNAL: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+/// A topic that refuses a timestamp as far off as this may refuse the end of a transaction, in milliseconds.
+const CLOSE_TIMESTAMPS: i64 = 1_000;
 /// Input that is deleted sooner than this may be gone before anybody has mended what stands still, in milliseconds.
 const SHORT_RETENTION: i64 = 86_400_000;
 
@@ -33,6 +36,8 @@ pub struct Topic {
     pub partitions: i32,
     /// The replicas of the partition that has fewest.
     pub replicas: usize,
+    /// The replicas in sync of the partition that has fewest.
+    pub in_sync: usize,
     /// What it is configured with; none where this user may not read it.
     pub settings: Option<BTreeMap<String, String>>,
 }
@@ -51,23 +56,54 @@ impl Topic {
         self.setting(name)?.parse().ok()
     }
 
+    /// Why it would take no message, or take one and refuse the end of its transaction, as far as this user may know: what is wrong, and the remedy.
+    /// Refused ends are sent again until they are taken, and whoever waits for them waits.
+    pub fn refuses_transactions(&self) -> Option<(String, String)> {
+        let (name, in_sync) = (&self.name, self.in_sync);
+        // A broker asks for no more replicas than there are.
+        let needed = self.number("min.insync.replicas").map(|needed| needed.min(self.replicas as i64));
+        if let Some(needed) = needed.filter(|needed| *needed > in_sync as i64) {
+            return Some((
+                format!(
+                    "topic {name} takes nothing: a partition has {in_sync} replicas in sync, and its min.insync.replicas is {needed}"
+                ),
+                format!(
+                    "start the brokers that are away, or: kafka-configs.sh --alter --topic {name} --add-config min.insync.replicas={in_sync}"
+                ),
+            ));
+        }
+        let by_log = self.setting("message.timestamp.type") == Some("LogAppendTime");
+        let policy = [
+            "message.timestamp.before.max.ms",
+            "message.timestamp.after.max.ms",
+            "message.timestamp.difference.max.ms",
+        ]
+        .into_iter()
+        .find(|policy| !by_log && self.number(policy).is_some_and(|most| (0..CLOSE_TIMESTAMPS).contains(&most)))?;
+        Some((
+            format!("topic {name} may refuse the end of a transaction: its {policy} is less than {CLOSE_TIMESTAMPS}"),
+            format!("kafka-configs.sh --alter --topic {name} --delete-config {policy}"),
+        ))
+    }
+
     /// Whether it is compacted, as far as this user may know.
     pub fn is_compacted(&self) -> bool {
         self.setting("cleanup.policy").is_some_and(|policy| policy.contains("compact"))
     }
 }
 
-/// Partitions, and the replicas of the one that has fewest.
-pub fn shape(consumer: &BaseConsumer<Observer>, name: &str) -> KafkaResult<(i32, usize)> {
+/// A topic as it is now, without its settings.
+pub fn shape(consumer: &BaseConsumer<Observer>, name: &str) -> KafkaResult<Topic> {
     let metadata = consumer.fetch_metadata(Some(name), ASK)?;
     let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
     let topic = metadata.topics().iter().find(|topic| topic.name() == name).ok_or(unknown)?;
     if let Some(error) = topic.error() {
         return Err(KafkaError::MetadataFetch(error.into()));
     }
-    let replicas = topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
     let partitions = i32::try_from(topic.partitions().len()).expect("the protocol counts partitions in 32 bits");
-    Ok((partitions, replicas))
+    let fewest = |of: fn(&MetadataPartition) -> usize| topic.partitions().iter().map(of).min().unwrap_or(0);
+    let (replicas, in_sync) = (fewest(|one| one.replicas().len()), fewest(|one| one.isr().len()));
+    Ok(Topic { name: name.to_owned(), partitions, replicas, in_sync, settings: None })
 }
 
 /// What topics are configured with, those whose configuration this user may read.
@@ -107,6 +143,9 @@ pub fn judge(topics: &Topics, known: &[Topic], found: &mut Findings) {
     }
     let (campaigns, letters) = (of(&topics.campaigns), topics.dead_letters.as_deref().and_then(of));
     if let Some(drafts) = of(&topics.notifications) {
+        if let Some((what, remedy)) = drafts.refuses_transactions() {
+            found.warn("kafka-topics", format!("{what}; no draft is published meanwhile"), remedy);
+        }
         size_of_drafts(drafts, found);
         kept_drafts(drafts, found);
     }
@@ -196,6 +235,9 @@ fn kept_campaigns(campaigns: &Topic, found: &mut Findings) {
 
 fn dead_letters(campaigns: &Topic, letters: &Topic, found: &mut Findings) {
     let name = &letters.name;
+    if let Some((what, remedy)) = letters.refuses_transactions() {
+        found.warn("kafka-topics", format!("{what}; dead letters wait beside the rounds"), remedy);
+    }
     if letters.is_compacted() {
         let told = format!(
             "topic {name} is compacted: each dead letter has a key of its own there, and its first one in a header"
@@ -245,7 +287,7 @@ mod tests {
 
     fn topic(name: &str, replicas: usize, settings: &[(&str, &str)]) -> Topic {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Topic { name: name.to_owned(), partitions: 1, replicas, settings: Some(settings) }
+        Topic { name: name.to_owned(), partitions: 1, replicas, in_sync: replicas, settings: Some(settings) }
     }
 
     fn judged(drafts: Topic, letters: Topic) -> Vec<(Status, String)> {
@@ -277,6 +319,29 @@ mod tests {
             assert!(found.iter().any(|(of, told)| *of == status && told.contains(words)), "{words}: {found:#?}");
         }
         const { assert!(LARGEST_MESSAGE + BATCH_FRAME < DEFAULT_LIMIT, "what a topic takes by default is enough") }
+    }
+
+    #[test]
+    fn a_topic_that_would_refuse_the_end_of_a_transaction_is_known_by_its_replicas_in_sync_and_its_timestamps() {
+        let refuses = |in_sync: usize, settings: &[(&str, &str)]| {
+            Topic { in_sync, ..topic("dead", 3, settings) }.refuses_transactions().map(|(what, _)| what)
+        };
+        let says = |found: Option<String>, words: &str| {
+            assert!(found.as_ref().is_some_and(|what| what.contains(words)), "{found:?}")
+        };
+        says(refuses(1, &[("min.insync.replicas", "2")]), "1 replicas in sync, and its min.insync.replicas is 2");
+        says(
+            refuses(3, &[("message.timestamp.before.max.ms", "0")]),
+            "message.timestamp.before.max.ms is less than 1000",
+        );
+        says(refuses(3, &[("message.timestamp.difference.max.ms", "5")]), "message.timestamp.difference.max.ms");
+        let usual = [("min.insync.replicas", "2"), ("message.timestamp.before.max.ms", "9223372036854775807")];
+        assert_eq!(refuses(2, &usual), None);
+        let by_log = [("message.timestamp.before.max.ms", "0"), ("message.timestamp.type", "LogAppendTime")];
+        assert_eq!(refuses(3, &by_log), None);
+        assert_eq!(refuses(3, &[("min.insync.replicas", "4")]), None, "more than there are");
+        let unread = Topic { settings: None, in_sync: 0, ..topic("dead", 3, &[]) };
+        assert_eq!(unread.refuses_transactions(), None, "what may not be read is not judged");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::backoff::jitter;
 use crate::lane::error::LaneError;
-use crate::model::halt::{ADOPT, Halt};
+use crate::model::halt::{ADOPT, Halt, NOTIFICATIONS_REPLACED};
 use crate::model::late::ToldAndRows;
 use crate::model::mark::Committed;
 use crate::model::reconcile::{Contradiction, LedgerSide};
@@ -233,5 +233,19 @@ pub fn topic_changed(lane: Lane, name: &str, found: String) -> Halt {
         remedy: format!(
             "decide where the lane goes on (earliest, latest or an offset): dinnerbell lane resolve {lane} --restart-at earliest"
         ),
+    }
+}
+
+/// The halt of a lane whose drafts would go to another topic than before.
+pub fn drafts_topic_replaced(known: &str, now: &str) -> Halt {
+    Halt {
+        name: NOTIFICATIONS_REPLACED.to_owned(),
+        found: format!(
+            "the id of the topic of the drafts is {now}, and drafts were written to the topic {known}: it was created anew, and what was in it \
+             is gone"
+        ),
+        remedy: "find out what readers had read of it. If clients are to be told once more whose draft is gone, read or not, and whose campaign \
+                 lasts: dinnerbell verify --republish. Then let the ledger take the new topic: dinnerbell lane resolve --all --accept-topic"
+            .to_owned(),
     }
 }

@@ -21,7 +21,7 @@ use crate::lane::error_policy::{Failures, Next};
 use crate::lane::round::pages;
 use crate::lane::round::pipeline::Rounds;
 use crate::lane::takeover::{Entry, LastRound, Owned, enter, halt};
-use crate::lane::{intake, late, takeover};
+use crate::lane::{intake, late, outputs, takeover};
 use crate::model::due::Uncounted;
 use crate::model::halt::Halt;
 use crate::model::ownership::{Entered, Ownership};
@@ -143,7 +143,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     failures: &mut Failures,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
-    let Owned { own, ledger, producer, last, input, position, round_bytes } = owned;
+    let Owned { own, ledger, producer, last, input, position, outputs, round_bytes } = owned;
     let work = Arc::new(Work::unread(deps.guards));
     let _post = deps.lookout.enter(own, Arc::clone(&work), deps.guards);
     let _trier = deps.outlet.trier(own.lane);
@@ -158,6 +158,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
         failed = change_feed::look_out(deps, own.lane) => failed.map(|never: Infallible| match never {}),
         failed = late::repass(deps, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = carry_letters(deps, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = outputs::watch(deps, own, outputs) => failed.map(|never: Infallible| match never {}),
         failed = count_ended(deps, own, &work) => failed.map(|never: Infallible| match never {}),
     }
 }

@@ -3,6 +3,7 @@
 //! [`takeover`] is the only way into a lane (its decision is [`crate::model::reconcile`]), [`lifecycle`] its life. [`intake`] records what arrives, [`round`]
 //! makes and publishes rounds, [`late`] brings those who subscribe while a campaign runs ([`rescan`] its pure turns), [`backlog`] is what they
 //! share. [`error_policy`] is the one place that says what follows from an [`error`], [`context`] what all lanes of an instance share.
+//! `outputs` knows the topics that are written to by their ids.
 
 pub mod backlog;
 pub mod context;
@@ -11,6 +12,7 @@ pub mod error_policy;
 pub mod intake;
 pub mod late;
 pub mod lifecycle;
+mod outputs;
 pub mod rescan;
 pub mod round;
 pub mod takeover;

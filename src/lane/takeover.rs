@@ -13,10 +13,12 @@ use crate::lane::context::Deps;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy;
 use crate::lane::error_policy::Failures;
+use crate::lane::outputs;
 use crate::lane::round::publish;
 use crate::model::campaign::Window;
 use crate::model::halt::Halt;
 use crate::model::mark::Committed;
+use crate::model::outputs::OutputIds;
 use crate::model::ownership::{Entered, Ownership};
 use crate::model::reconcile::{LedgerSide, Reconciled, reconcile};
 use crate::model::record::Lane;
@@ -39,6 +41,8 @@ pub struct Owned<B: Broker> {
     pub input: B::Input,
     /// The next input offset to record.
     pub position: i64,
+    /// The topics that are written to, as they were found.
+    pub outputs: OutputIds,
     /// Most bytes of a round, where its owners met a slow link.
     pub round_bytes: Option<i64>,
 }
@@ -85,23 +89,33 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
         return Ok(Entry::Halted(Box::new(entered), halt));
     }
     let own = entered.ownership;
-    let (producer, last, topic_id) = match take_over(deps, &mut entered, failures, (low, high), early).await {
-        Ok(taken) => taken,
-        Err(error) => return Err(halt(deps, own, error, failures).await),
-    };
+    let Taken { producer, last, topic_id, outputs } =
+        match take_over(deps, &mut entered, failures, (low, high), early).await {
+            Ok(taken) => taken,
+            Err(error) => return Err(halt(deps, own, error, failures).await),
+        };
     let input = deps.broker.open(lane, entered.position, topic_id.as_deref()).await?;
     let (ledger, position, round_bytes) = (entered.ledger, entered.position, entered.round_bytes);
-    Ok(Entry::Runs(Box::new(Owned { own, ledger, producer, last, input, position, round_bytes })))
+    Ok(Entry::Runs(Box::new(Owned { own, ledger, producer, last, input, position, outputs, round_bytes })))
 }
 
-/// Fences former owners, and brings both sides together. Returns the producer, the last round and the id of the topic that is read.
+/// What taking a lane over found.
+struct Taken<P> {
+    producer: P,
+    last: LastRound,
+    /// The id of the topic that is read.
+    topic_id: Option<String>,
+    outputs: OutputIds,
+}
+
+/// Fences former owners, and brings both sides together.
 async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
     entered: &mut Entered,
     failures: &Failures,
     (low, high): (i64, i64),
     early: Option<B::Producer>,
-) -> Result<(B::Producer, LastRound, Option<String>), LaneError> {
+) -> Result<Taken<B::Producer>, LaneError> {
     let own = entered.ownership;
     let producer = match early {
         None => deps.broker.producer(own.lane).await?,
@@ -112,13 +126,15 @@ async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
         return Err(LaneError::TakenOver);
     }
     let topic_id = same_topic(deps, entered, low, high).await?;
+    // Behind the new producer, which writes to the topic alone that was there when it was made.
+    let outputs = outputs::compare(deps, entered).await?;
     // Before the last round is looked at: what was cancelled meanwhile is withdrawn from it.
     if deps.guards.hold(Guard::ChangesJudgedOnTheWayIn) {
         judge_waiting(deps, own).await?;
     }
     let (producer, last) = settle(deps, entered, failures, producer).await?;
     note_compared(deps, entered).await?;
-    Ok((producer, last, topic_id))
+    Ok(Taken { producer, last, topic_id, outputs })
 }
 
 /// The ledger learns that no commit of the lane is missing: the hold ends with the last one.

@@ -14,6 +14,9 @@ pub struct Halt {
     pub remedy: String,
 }
 
+/// The halt of lanes whose drafts would go to another topic than before.
+pub const NOTIFICATIONS_REPLACED: &str = "notifications-replaced";
+
 impl Halt {
     /// Whether it says that the ledger lost commits.
     pub fn is_loss(&self) -> bool {

@@ -12,6 +12,7 @@ pub mod intake;
 pub mod late;
 pub mod limits;
 pub mod mark;
+pub mod outputs;
 pub mod ownership;
 pub mod page;
 pub mod reconcile;

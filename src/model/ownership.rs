@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::model::halt::Halt;
 use crate::model::mark::RoundHead;
+use crate::model::outputs::OutputIds;
 use crate::model::record::{Lane, RecordMark};
 
 /// The right to write for a lane, as bumped by this instance. Every transaction of the lane compares it.
@@ -38,6 +39,8 @@ pub struct Entered {
     pub published: Option<i64>,
     /// The id of the topic that the lane has read, where it is known.
     pub topic_id: Option<String>,
+    /// The ids of the topics that the ledger's rounds were written to, where they are known.
+    pub outputs: OutputIds,
     /// An operator decided against the mark that Kafka holds: the ledger is right, the mark is to be written anew.
     pub overrule: bool,
     /// Most bytes of a round, where its owners met a slow link.

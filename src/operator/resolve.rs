@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 use crate::kafka::KafkaBroker;
 use crate::kafka::notifications::{Extent, Found, Notifications, Offsets};
-use crate::model::halt::Halt;
+use crate::model::halt::{Halt, NOTIFICATIONS_REPLACED};
 use crate::model::late::ToldAndRows;
 use crate::model::mark::Committed;
 use crate::model::ownership::Ownership;
@@ -25,11 +25,11 @@ use crate::ports::ledger::{LaneLedger, LedgerError};
 use crate::postgres::clock::PostgresClock;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
-use crate::postgres::ledger::PostgresLedger;
 use crate::postgres::ledger::resolve::{
     Mended, Mending, Restored, Standing, release, restart_at, retry, standing, without_row,
 };
 use crate::postgres::ledger::snapshot::Snapshot;
+use crate::postgres::ledger::{PostgresLedger, outputs};
 use crate::recovery::decide::{Assumed, Decision, Evidence, LastRound, decide};
 use crate::recovery::found;
 use crate::recovery::found::FoundDraft;
@@ -160,6 +160,26 @@ pub async fn resolve_all(
     mender.run(lost).await
 }
 
+/// The ledger takes the output topic that is there, and every lane that is halted because of it goes on.
+pub async fn accept_topic(config: &Config, dry_run: bool, by: &str) -> Result<Vec<Resolved>, ResolveError> {
+    let pool = Pool::open(&config.feedback, "feedback")?;
+    if claim_of(&pool, &config.kafka).await?.map_err(ResolveError::Refused)?.is_none() {
+        return Err(unknown(0));
+    }
+    let mut resolutions = Vec::new();
+    for lane in outputs::replaced(&pool).await? {
+        let Some(found) = standing(&pool, lane).await? else { continue };
+        let mut outcome = resolved(lane, dry_run, &found);
+        outcome.found.push(format!("the lane is halted: {NOTIFICATIONS_REPLACED}"));
+        outcome.done.push(format!("its drafts go to topic {} as it is now", config.kafka.topics.notifications));
+        resolutions.push(outcome);
+    }
+    if !dry_run && !resolutions.is_empty() {
+        outputs::accept(&pool, by).await?;
+    }
+    Ok(resolutions)
+}
+
 /// Whether the ledger lost commits, though no lane may have halted yet.
 fn is_behind(ours: &LedgerSide, theirs: &Committed) -> bool {
     use Contradiction::{KafkaAhead, OtherContent, OtherLedger};
@@ -230,8 +250,9 @@ async fn try_again(pool: &Pool, request: &Request, standing: &Standing) -> Resul
         return Err(ResolveError::Refused(format!("lane {lane} is not halted: there is nothing to try again")));
     };
     if let Some(way) = way_out(name) {
+        let way = if name == NOTIFICATIONS_REPLACED { way.to_owned() } else { format!("{lane} {way}") };
         return Err(ResolveError::Refused(format!(
-            "lane {lane} is halted as {name}: it would find the same again; what resolves that is: dinnerbell lane resolve {lane} {way}"
+            "lane {lane} is halted as {name}: it would find the same again; what resolves that is: dinnerbell lane resolve {way}"
         )));
     }
     let mut outcome = resolved(request.lane, request.dry_run, standing);
@@ -252,6 +273,7 @@ fn way_out(halt: &str) -> Option<&'static str> {
         "kafka-ahead" | "kafka-behind" | "mark-missing" | "other-content" | "other-ledger" | "foreign-offset" => {
             Some(FROM_KAFKA)
         }
+        NOTIFICATIONS_REPLACED => Some("--all --accept-topic"),
         _ => None,
     }
 }
@@ -545,7 +567,11 @@ impl Mender<'_> {
             Ok((notifications, covered, from))
         })
         .await?;
-        cases.iter_mut().zip(covered).for_each(|(case, covered)| case.covered = covered);
+        // Of a topic that was created anew, what is not in it says nothing.
+        let begins = outputs::known(&self.pool).await?.drafts_begin(&self.broker.output_ids().await?);
+        for (case, covered) in cases.iter_mut().zip(covered) {
+            case.covered = covered && begins.is_none_or(|begins| case.standing.trigger_datetime_created > begins);
+        }
         Ok((notifications, from))
     }
 

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::model::mark::Committed;
+use crate::model::outputs::OutputIds;
 use crate::model::record::{Arrived, Lane, RecordMark};
 use crate::model::recorded::Recorded;
 
@@ -99,6 +100,8 @@ pub trait Broker: Clone + Send + Sync + 'static {
     fn dead_letter_topic(&self) -> impl Future<Output = Result<(), BrokerError>> + Send;
     /// The id of the campaigns topic as the brokers know it now; none where they know no ids.
     fn topic_id(&self) -> impl Future<Output = Result<Option<String>, BrokerError>> + Send;
+    /// The ids of the topics that are written to, as the brokers knew them a few seconds ago.
+    fn output_ids(&self) -> impl Future<Output = Result<OutputIds, BrokerError>> + Send;
     /// Starts to read the lane from a position. Where the id of its topic is given, no record of another topic of that name is ever returned.
     fn open(
         &self,

@@ -14,6 +14,7 @@ use crate::model::halt::Halt;
 use crate::model::intake::{IntakeBatch, Taken};
 use crate::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
 use crate::model::mark::RoundHead;
+use crate::model::outputs::OutputIds;
 use crate::model::ownership::{Brakes, Entered, Ownership};
 use crate::model::record::{DeadLetterMessage, Lane};
 use crate::model::recorded::DamagedRound;
@@ -100,6 +101,9 @@ pub trait LaneLedger: Clone + Send + Sync + 'static {
     fn still_mine(&self, own: Ownership) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// The lane reads the topic of this id from now on.
     fn note_topic(&self, own: Ownership, topic_id: &str) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// The topics that are written to have these ids: that of the drafts is noted where none is known, that of the dead letters whatever was known.
+    /// Whether the latter is another one than it was.
+    fn note_outputs(&self, own: Ownership, ids: &OutputIds) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// The lane was compared with Kafka behind all former owners, and no commit of it is missing. With the last of so many lanes the hold ends.
     fn note_compared(
         &self,

@@ -8,6 +8,7 @@ mod due;
 mod entry;
 pub mod hold;
 mod intake;
+pub mod outputs;
 pub mod probe;
 pub mod prune;
 mod refused;
@@ -45,6 +46,7 @@ use crate::model::halt::Halt;
 use crate::model::intake::{IntakeBatch, Taken};
 use crate::model::late::{LateFor, OpenCampaign, ToldAndRows};
 use crate::model::mark::RoundHead;
+use crate::model::outputs::OutputIds;
 use crate::model::ownership::{Brakes, Entered, Ownership};
 use crate::model::record::{Header, Lane};
 use crate::model::round::StoredRound;
@@ -350,6 +352,10 @@ impl LaneLedger for PostgresLedger {
         let sql = "update dinnerbell.lane set topic_id = $2 where lane = $1";
         tx.execute(sql, &[(&own.lane, Type::INT4), (&topic_id, Type::TEXT)]).await?;
         Ok(tx.commit().await?)
+    }
+
+    async fn note_outputs(&self, own: Ownership, ids: &OutputIds) -> Result<bool, LedgerError> {
+        self.note_output_ids(own, ids).await
     }
 
     async fn note_compared(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {

@@ -15,6 +15,7 @@ use super::world::{Instance, Server, State, World};
 use crate::guard::Guard;
 use crate::model::campaign::Campaign;
 use crate::model::mark::{Committed, Mark};
+use crate::model::outputs::OutputIds;
 use crate::model::record::{Arrived, Lane, Record, RecordMark};
 use crate::model::recorded::Recorded;
 use crate::model::round::Publication;
@@ -396,6 +397,11 @@ impl Broker for SimBroker {
 
     async fn topic_id(&self) -> Result<Option<String>, BrokerError> {
         self.question("topic_id", |_| Some(TOPIC_ID.to_owned())).await
+    }
+
+    /// As brokers answer that know no ids: no life has a topic that is written to created anew.
+    async fn output_ids(&self) -> Result<OutputIds, BrokerError> {
+        Ok(OutputIds::default())
     }
 
     async fn open(&self, lane: Lane, position: i64, topic_id: Option<&str>) -> Result<SimInput, BrokerError> {

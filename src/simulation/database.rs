@@ -16,6 +16,7 @@ use crate::model::halt::Halt;
 use crate::model::intake::Tally;
 use crate::model::late::{LateFor, OpenCampaign};
 use crate::model::mark::RoundHead;
+use crate::model::outputs::{OutputIds, is_another};
 use crate::model::ownership::{Entered, Ownership};
 use crate::model::record::{DeadLetterMessage, Lane, Record, RecordMark};
 use crate::model::round::{RoundContent, RoundPart, Sealed, StoredRound};
@@ -61,6 +62,8 @@ pub struct Database {
     pub(super) last_bump: Option<Lane>,
     /// A standby that receives nothing any more, as it stands.
     standby: Option<Box<Self>>,
+    /// The ids of the topics that are written to.
+    outputs: OutputIds,
     /// Whether commits were lost with a server, besides a bump.
     pub has_lost: bool,
 }
@@ -277,6 +280,15 @@ impl PartRow {
 }
 
 impl Database {
+    /// Whether the topic of dead letters is another one than it was.
+    pub(super) fn note_outputs(&mut self, ids: OutputIds) -> bool {
+        let known = &mut self.outputs;
+        let replaced = is_another(known.dead_letters.as_deref(), ids.dead_letters.as_deref());
+        known.notifications = known.notifications.take().or(ids.notifications);
+        known.dead_letters = ids.dead_letters.or(known.dead_letters.take());
+        replaced
+    }
+
     pub(super) fn new(seed: u64) -> Self {
         Self {
             ledger: Uuid::from_u128(seed.into()),
@@ -295,6 +307,7 @@ impl Database {
             transactions_begun: 0,
             last_bump: None,
             standby: None,
+            outputs: OutputIds::default(),
             has_lost: false,
         }
     }
@@ -456,6 +469,7 @@ impl State {
             previous: head(row.seq - 1),
             published: row.published_seq,
             topic_id: row.topic_id,
+            outputs: database.outputs.clone(),
             overrule: row.overrule,
             round_bytes: row.round_bytes,
             halt: row.halt,

@@ -16,6 +16,7 @@ use crate::model::halt::Halt;
 use crate::model::intake::{IntakeBatch, Taken};
 use crate::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
 use crate::model::mark::RoundHead;
+use crate::model::outputs::OutputIds;
 use crate::model::ownership::{Brakes, Entered, Ownership};
 use crate::model::record::{DeadLetterMessage, Lane};
 use crate::model::round::{RoundContent, Sealed, StoredRound};
@@ -148,6 +149,16 @@ impl LaneLedger for SimLedger {
             state.database.lane(own.lane).topic_id = Some(topic_id);
             state.committed();
             Ok(())
+        })
+        .await
+    }
+
+    async fn note_outputs(&self, own: Ownership, ids: &OutputIds) -> Result<bool, LedgerError> {
+        let ids = ids.clone();
+        self.transact("note_outputs", own, move |state| {
+            let replaced = state.database.note_outputs(ids);
+            state.committed();
+            Ok(replaced)
         })
         .await
     }

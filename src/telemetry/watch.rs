@@ -70,6 +70,7 @@ mod tests {
 
     use super::*;
     use crate::model::mark::Committed;
+    use crate::model::outputs::OutputIds;
     use crate::model::record::{Arrived, RecordMark};
     use crate::model::recorded::Recorded;
     use crate::model::time::EpochMicros;
@@ -138,6 +139,10 @@ mod tests {
         }
 
         async fn topic_id(&self) -> Result<Option<String>, BrokerError> {
+            away()
+        }
+
+        async fn output_ids(&self) -> Result<OutputIds, BrokerError> {
             away()
         }
 

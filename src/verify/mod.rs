@@ -37,6 +37,7 @@ use crate::operator::republish::Republished;
 use crate::ports::broker::{Broker, BrokerError};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
+use crate::postgres::ledger::outputs;
 use crate::postgres::ledger::snapshot::{LaneHead, Snapshot, rows_by_id};
 use crate::recovery::found;
 use crate::recovery::found::FoundDraft;
@@ -206,7 +207,14 @@ impl Verification<'_> {
             Ok((notifications, extent, from))
         })
         .await?;
-        let uncovered = extent.uncovered(&from);
+        let mut uncovered = extent.uncovered(&from);
+        if self.ledger.is_some()
+            && let Some(replaced) = outputs::known(&self.pool).await?.notifications_replaced
+            && since.is_none_or(|since| since <= replaced)
+        {
+            // The ledger took a topic that was created anew.
+            uncovered.extend(extent.low.keys());
+        }
         let (notifications, gathered) = self.gather(notifications, &from, &extent).await?;
         self.progress.finish_and_clear();
         let (notifications, comparison, end_state) = self.compare(notifications, gathered).await?;

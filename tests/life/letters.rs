@@ -103,13 +103,14 @@ fn told_beside_letters(stage: &Stage, service: &Service, id: &str) -> Expected {
     // The lane is not at rest meanwhile: it tries the letters now and then.
     wait_until("the campaign is told", SOON, || stage.messages().len() == told.len());
     let expected = Expected::from([(&offer, told)]);
-    wait_until("letters wait and hold up nobody, as an operator sees it", LONG, || {
-        let answer = readyz(service);
-        answer.starts_with("HTTP/1.1 200") && answer.contains("dead letters wait")
+    // For a moment after each try the lane is on its way in.
+    wait_until("the operator sees that letters wait and hold up nobody", LONG, || {
+        let (answer, metrics) = (readyz(service), service.get("/metrics"));
+        answer.starts_with("HTTP/1.1 200")
+            && answer.contains("dead letters wait")
+            && metrics.contains("dinnerbell_dead_letter_topic_refuses 1")
+            && metrics.contains("dinnerbell_waiting_dead_letters{lane=\"0\"} 2")
     });
-    let metrics = service.get("/metrics");
-    assert!(metrics.contains("dinnerbell_dead_letter_topic_refuses 1"), "{metrics}");
-    assert!(metrics.contains("dinnerbell_waiting_dead_letters{lane=\"0\"} 2"), "{metrics}");
     expected
 }
 
@@ -136,6 +137,7 @@ fn while_their_topic_takes_no_writes_letters_wait_and_drafts_do_not() {
     let (stage, service) = published_one_by(Security::SaslSsl, 20);
     stage.kafka.may_write(&stage.dead_letters, false);
     let expected = told_beside_letters(&stage, &service, "offer");
+    assert!(readyz(&service).contains("allow this user"), "the operator sees which right is missing");
     stage.kafka.may_write(&stage.dead_letters, true);
     await_letters(&stage, 3);
     never_halted(&stage);
@@ -344,6 +346,21 @@ fn twelve_lanes_of_swollen_records_and_large_letters_stay_small() {
     await_letters_for(&stage, 50 * LANES as usize, VERY_LONG);
     let peak = service.peak_memory_kb();
     assert!(peak <= MOST, "{peak} kB were resident");
+    service.stop();
+    stage.assert_sinks(&expected);
+}
+
+#[test]
+fn a_topic_that_finds_every_timestamp_too_old_holds_up_no_draft() {
+    let stage = stage_by(Security::Plaintext, 1);
+    stage.subscribers.subscribe("pizzeria", 20);
+    set(&stage, &stage.dead_letters, "message.timestamp.before.max.ms=0");
+    let service = stage.start();
+    await_running(&stage, 1);
+    let expected = told_beside_letters(&stage, &service, "offer");
+    set(&stage, &stage.dead_letters, "message.timestamp.before.max.ms=9223372036854775807");
+    await_letters(&stage, 2);
+    never_halted(&stage);
     service.stop();
     stage.assert_sinks(&expected);
 }

@@ -1,5 +1,7 @@
 //! The campaigns topic is another one than it was.
 
+use std::time::Duration;
+
 use crate::life::scene::{LONG, await_running, counted, stage};
 use crate::support::{Campaign, Expected, Stage, wait_for, wait_until};
 
@@ -81,5 +83,80 @@ fn a_topic_whose_brokers_lost_records_is_not_called_another_one() {
     let (name, found) = await_halt(&stage);
     assert_eq!(name, "input-truncated", "{found}");
     assert!(found.contains("its id is the same") && !found.contains("anew"), "{found}");
+    service.stop();
+}
+
+/// An idle lane looks every five seconds, and a busy one with each round.
+const NOTICED: Duration = Duration::from_secs(15);
+
+fn create_anew(stage: &Stage, topic: &str) {
+    stage.kafka.delete_topics(&[topic]);
+    stage.kafka.create_topic(topic, 1, &[]);
+}
+
+#[test]
+fn nothing_is_written_to_a_topic_of_drafts_that_was_created_anew_before_an_operator_decides() {
+    let stage = stage(1);
+    stage.subscribers.subscribe("r", 3);
+    let service = stage.start();
+    await_running(&stage, 1);
+    let mut expected = Expected::default();
+    send(&stage, "old", 1, &mut expected);
+    stage.await_sinks(&expected, LONG);
+
+    // Frozen, it comes to its next round when the topic is there again.
+    service.freeze();
+    create_anew(&stage, &stage.notifications);
+    send(&stage, "new", 1, &mut expected);
+    service.thaw();
+
+    let (name, found) = await_halt(&stage);
+    assert_eq!(name, "notifications-replaced", "{found}");
+    assert_eq!(stage.messages().len(), 0, "the round that follows is not written to the new topic");
+    let refused = stage.dinnerbell(&["lane", "resolve", "0", "--retry"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("dinnerbell lane resolve --all --accept-topic"), "{said}");
+
+    stage.dinnerbell_ok(&["verify", "--republish"]);
+    stage.dinnerbell_ok(&["lane", "resolve", "--all", "--accept-topic"]);
+    stage.await_sinks(&expected, LONG);
+    let known = "select count(*) from dinnerbell.service where notifications_id is not null";
+    wait_until("the ledger knows the new topic", LONG, || stage.feedback.number(known) == 1);
+    service.stop();
+}
+
+#[test]
+fn a_lane_with_nothing_to_do_notices_that_a_topic_which_it_writes_to_was_created_anew() {
+    let stage = stage(2);
+    stage.subscribers.subscribe("r", 2);
+    let service = stage.start();
+    await_running(&stage, 2);
+    let mut expected = Expected::default();
+    send(&stage, "old", 1, &mut expected);
+    stage.await_sinks(&expected, LONG);
+    stage.kafka.produce(&stage.campaigns, Some(0), None, Some(b"not JSON"), &[]);
+    wait_until("the letter is published", LONG, || stage.kafka.read_topic(&stage.dead_letters).len() == 1);
+
+    // Of dead letters nothing is lost: they are in the ledger, and new ones go on.
+    create_anew(&stage, &stage.dead_letters);
+    service.wait_for_log("the topic of dead letters was created anew", NOTICED);
+    stage.kafka.produce(&stage.campaigns, Some(1), None, Some(b"not JSON either"), &[]);
+    wait_until("the next letter is published", LONG, || stage.kafka.read_topic(&stage.dead_letters).len() == 1);
+    let doctor = stage.dinnerbell(&["doctor"]);
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(said.contains("1 dead letters that were published before are not in it any more"), "{said}");
+    let halted = "select count(*) from dinnerbell.lane where halted is not null";
+    assert_eq!(stage.feedback.number(halted), 0, "letters hold up nobody");
+
+    create_anew(&stage, &stage.notifications);
+    wait_until("both lanes are halted", NOTICED, || {
+        stage.feedback.number("select count(*) from dinnerbell.lane where halted = 'notifications-replaced'") == 2
+    });
+    stage.dinnerbell_ok(&["lane", "resolve", "--all", "--accept-topic", "--dry-run"]);
+    assert_eq!(stage.feedback.number(halted), 2, "it was only asked what would be done");
+    stage.dinnerbell_ok(&["lane", "resolve", "--all", "--accept-topic"]);
+    let mut after = Expected::default();
+    send(&stage, "new", 1, &mut after);
+    wait_until("the next campaign is told in the new topic", LONG, || stage.messages().len() == after.len());
     service.stop();
 }

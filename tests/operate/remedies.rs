@@ -224,6 +224,17 @@ fn a_topic_that_was_created_anew() {
 }
 
 #[test]
+fn a_topic_of_drafts_that_was_created_anew() {
+    let mut told = Told::new();
+    told.stage.kafka.delete_topics(&[&told.stage.notifications]);
+    told.stage.kafka.create_topic(&told.stage.notifications, 1, &[]);
+    let service = told.stage.start();
+    told.await_halt("notifications-replaced");
+    told.stage.dinnerbell_ok(&["verify", "--republish"]);
+    told.follow_remedy(service, "notifications-replaced");
+}
+
+#[test]
 fn input_that_was_deleted_unread() {
     let mut told = Told::new();
     for _ in 0..3 {

@@ -4,7 +4,9 @@ use clap::{ArgGroup, Args, ValueEnum};
 use indicatif::ProgressBar;
 
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator, time};
-use crate::operator::resolve::{FromKafka, Position, Request, Resolution, Resolved, resolve, resolve_all};
+use crate::operator::resolve::{
+    FromKafka, Position, Request, Resolution, Resolved, accept_topic, resolve, resolve_all,
+};
 use crate::recovery::decide::Assumed;
 use crate::text_table::plain;
 
@@ -14,19 +16,21 @@ Examples:
   dinnerbell lane resolve 3 --retry
   dinnerbell lane resolve 3 --restart-at earliest
   dinnerbell lane resolve 3 --from-kafka --dry-run
-  dinnerbell lane resolve --all --from-kafka        after a database lost its last commits";
+  dinnerbell lane resolve --all --from-kafka        after a database lost its last commits
+  dinnerbell lane resolve --all --accept-topic      after the notifications topic was created anew";
 
 /// Mend what halted a lane, as its remedy says
 ///
 /// The service may run meanwhile: it notices within a second and goes on.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, group = ArgGroup::new("how").required(true).args(["retry", "restart_at", "from_kafka", "accept_rows", "tell_again"]))]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("how").required(true).args(["retry", "restart_at", "from_kafka", "accept_rows", "tell_again", "accept_topic"]))]
+#[command(group = ArgGroup::new("for_all").args(["from_kafka", "accept_topic"]))]
 pub struct Arguments {
     /// The lane: a partition of the campaigns topic
     #[arg(value_name = "LANE", value_parser = clap::value_parser!(i32).range(0..), required_unless_present = "all")]
     lane: Option<i32>,
-    /// Every lane that lost commits, or contradicts Kafka otherwise; the others are left alone
-    #[arg(long, requires = "from_kafka", conflicts_with = "lane")]
+    /// Every lane that lost commits, or contradicts Kafka otherwise; with --accept-topic, every lane that stands still for it. The others are left alone
+    #[arg(long, requires = "for_all", conflicts_with = "lane")]
     all: bool,
     /// What it failed at is mended: try again
     #[arg(long)]
@@ -43,6 +47,9 @@ pub struct Arguments {
     /// Rows of campaigns that run were removed: tell those clients again
     #[arg(long)]
     tell_again: bool,
+    /// The notifications topic was created anew: the ledger takes the one that is there
+    #[arg(long, requires = "all")]
+    accept_topic: bool,
     /// Read only messages of drafts formed then or later: RFC 3339, epoch seconds, or from now, as -24h
     #[arg(long, value_name = "TIME", requires = "from_kafka", allow_hyphen_values = true)]
     since: Option<String>,
@@ -69,16 +76,21 @@ enum Assume {
 impl Arguments {
     /// Does what is asked.
     pub fn execute(self) -> Result<(), Failure> {
+        let (dry_run, by) = (self.dry_run, operator("lane resolve"));
+        if self.accept_topic {
+            let config = self.config.load()?;
+            let resolved = block_on(async { Ok(accept_topic(&config, dry_run, &by).await?) })?;
+            return self.json.print(resolved.as_slice(), |lanes| all(lanes, "is halted as notifications-replaced"));
+        }
         let resolution = self.resolution()?;
         let config = self.config.load()?;
-        let (dry_run, by) = (self.dry_run, operator("lane resolve"));
         // Drawn on standard error, and only on a terminal.
         let progress = ProgressBar::new(0);
         let (lane, resolution) = match (self.lane, resolution) {
             (None, Resolution::FromKafka(from_kafka)) => {
                 let resolved = block_on(async { Ok(resolve_all(&config, from_kafka, dry_run, &by, &progress).await?) });
                 progress.finish_and_clear();
-                return self.json.print(resolved?.as_slice(), all);
+                return self.json.print(resolved?.as_slice(), |lanes| all(lanes, "lost commits or contradicts Kafka"));
             }
             (lane, resolution) => (lane.unwrap_or_default(), resolution),
         };
@@ -122,9 +134,9 @@ fn position(text: &str) -> Result<Position, String> {
     }
 }
 
-fn all(resolved: &[Resolved]) -> String {
+fn all(resolved: &[Resolved], what: &str) -> String {
     match resolved.is_empty() {
-        true => "no lane lost commits or contradicts Kafka\n".to_owned(),
+        true => format!("no lane {what}\n"),
         false => resolved.iter().map(text).collect(),
     }
 }

@@ -6,6 +6,7 @@ use tokio_postgres::types::Type;
 use super::{BY_INDEX, COMPARISON, POSTMASTER, PostgresLedger};
 use crate::model::halt::Halt;
 use crate::model::mark::RoundHead;
+use crate::model::outputs::OutputIds;
 use crate::model::ownership::{Entered, Ownership};
 use crate::model::record::{Lane, RecordMark};
 use crate::ports::ledger::LedgerError;
@@ -34,7 +35,8 @@ impl PostgresLedger {
             "update dinnerbell.lane set epoch = epoch + 1, owner = $2, entered_at = clock_timestamp() where lane = $1 \
              returning epoch, {POSTMASTER}, seq, published_seq, position, last_offset, last_timestamp, last_hash, overrule, \
              halted, halted_found, halted_remedy, (select ledger from dinnerbell.service), topic_id, round_bytes, \
-             (select {COMPARISON} from dinnerbell.service), compared"
+             (select {COMPARISON} from dinnerbell.service), compared, (select notifications_id from dinnerbell.service), \
+             (select dead_letters_id from dinnerbell.service)"
         );
         let row = tx.query_one(&sql, &[(&lane, Type::INT4), (&self.shared.owner, Type::TEXT)]).await?;
         let seq: i64 = row.get(2);
@@ -55,6 +57,7 @@ impl PostgresLedger {
             previous: head(seq - 1),
             published: row.get(3),
             topic_id: row.get(13),
+            outputs: OutputIds { notifications: row.get(17), dead_letters: row.get(18) },
             overrule: row.get(8),
             round_bytes: row.get(14),
             halt: row.get::<_, Option<String>>(9).map(|name| Halt { name, found: row.get(10), remedy: row.get(11) }),

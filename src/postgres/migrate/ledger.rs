@@ -11,7 +11,7 @@ use crate::postgres::errors::{Address, PostgresError};
 use crate::postgres::migrate::SHORT_LOCK;
 
 /// Every migration by its file's name. One that was released is never changed: databases keep its checksum.
-const MIGRATIONS: [(&str, &str); 11] = [
+const MIGRATIONS: [(&str, &str); 12] = [
     ("V1__ledger", include_str!("../../../migrations/V1__ledger.sql")),
     ("V2__keep", include_str!("../../../migrations/V2__keep.sql")),
     ("V3__pause", include_str!("../../../migrations/V3__pause.sql")),
@@ -23,6 +23,7 @@ const MIGRATIONS: [(&str, &str); 11] = [
     ("V9__collation", include_str!("../../../migrations/V9__collation.sql")),
     ("V10__round_bytes", include_str!("../../../migrations/V10__round_bytes.sql")),
     ("V11__hold", include_str!("../../../migrations/V11__hold.sql")),
+    ("V12__outputs", include_str!("../../../migrations/V12__outputs.sql")),
 ];
 
 /// Which migrations a database has.

@@ -1,0 +1,68 @@
+//! Whether the topics that are written to are still those that the ledger knows. On the way in they are compared with it, and while a lane runs with what
+//! was found then, also where there is nothing to write. A lane of which the topic of the drafts is another one halts: what was written to the old one
+//! is gone, and an operator decides whether those clients are told once more. Letters stay in the ledger, so that their topic holds up nothing.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::lane::context::Deps;
+use crate::lane::error::LaneError;
+use crate::lane::error_policy;
+use crate::model::outputs::{OutputIds, is_another};
+use crate::model::ownership::{Entered, Ownership};
+use crate::ports::broker::{Broker, BrokerError};
+use crate::ports::ledger::Ledger;
+
+/// How often a lane that runs looks. All lanes of an instance share what Kafka answers.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Compares them with the ledger's, which learns what it does not know. Returns what was found.
+pub(super) async fn compare<B: Broker, L: Ledger, A, C>(
+    deps: &Deps<B, L, A, C>,
+    entered: &Entered,
+) -> Result<OutputIds, LaneError> {
+    let (known, now) = (&entered.outputs, deps.broker.output_ids().await?);
+    if let (Some(known), Some(now)) = (&known.notifications, &now.notifications)
+        && known != now
+    {
+        return Err(LaneError::Halt(error_policy::drafts_topic_replaced(known, now)));
+    }
+    let is_news = known.notifications.is_none() && now.notifications.is_some();
+    if is_news || (now.dead_letters.is_some() && known.dead_letters != now.dead_letters) {
+        note(deps, entered.ownership, &now).await?;
+    }
+    Ok(now)
+}
+
+/// Looks whether they are still the ones that were found on the way in. What Kafka does not answer is asked again.
+pub(super) async fn watch<B: Broker, L: Ledger, A, C>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    mut known: OutputIds,
+) -> Result<Infallible, LaneError> {
+    loop {
+        sleep(LOOK).await;
+        let Ok(now) = deps.broker.output_ids().await else { continue };
+        if is_another(known.notifications.as_deref(), now.notifications.as_deref()) {
+            // Whether the ledger takes it is asked on the way in: an operator may have decided so meanwhile.
+            let reason = "the topic of the drafts was created anew".to_owned();
+            return Err(BrokerError::Passing(reason).into());
+        }
+        if is_another(known.dead_letters.as_deref(), now.dead_letters.as_deref()) {
+            note(deps, own, &now).await?;
+            known.dead_letters = now.dead_letters;
+        }
+    }
+}
+
+async fn note<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, own: Ownership, now: &OutputIds) -> Result<(), LaneError> {
+    if deps.ledger.note_outputs(own, now).await? {
+        tracing::warn!(
+            "the topic of dead letters was created anew: letters that were published before are not in it any more; `dinnerbell dead-letter \
+             list` shows them all, and new ones go to the new topic"
+        );
+    }
+    Ok(())
+}
