@@ -46,11 +46,14 @@ impl Outputs {
     }
 }
 
+/// The id of a topic, where it has one.
+type Answer = Result<Option<String>, BrokerError>;
+
 /// One topic, and what was answered last.
 #[derive(Debug)]
 struct Looked {
     topic: String,
-    last: Mutex<Option<(Instant, Result<Option<String>, BrokerError>)>>,
+    last: Mutex<Option<(Instant, Answer)>>,
 }
 
 impl Looked {
@@ -58,7 +61,7 @@ impl Looked {
         Self { topic: topic.to_owned(), last: Mutex::default() }
     }
 
-    fn id(&self, reader: &Reader, stands: Duration) -> Result<Option<String>, BrokerError> {
+    fn id(&self, reader: &Reader, stands: Duration) -> Answer {
         // Held while Kafka is asked: the other lanes learn of the answer, a failure too.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
