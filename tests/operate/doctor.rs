@@ -255,10 +255,16 @@ fn with_exactly_the_printed_rights_the_service_works_and_the_doctor_finds_no_err
         .execute("update dinnerbell.lane set halted = 'feedback-refused', halted_found = 'f', halted_remedy = 'r'");
     stage.dinnerbell_ok(&["lane", "resolve", "0", "--from-kafka"]);
     // Whoever has the service's secret can neither ring for a restaurant nor read who was told.
+    let letter = json_of(&stage, &["dead-letter", "list"]).1[0]["id"].to_string();
     stage.config = services;
-    for command in [&["dead-letter", "replay", "--all", "--again"][..], &["verify"]] {
+    let (sending, reading) =
+        (format!("writing to topic {}", stage.campaigns), format!("reading {}", stage.notifications));
+    let replay = ["dead-letter", "replay", &letter, "--again"];
+    for (command, refusal) in [(&replay[..], &sending), (&["verify"], &reading)] {
         let refused = stage.dinnerbell(command);
-        assert_ne!(refused.status.code(), Some(0), "{command:?}: {}", String::from_utf8_lossy(&refused.stdout));
+        let said = [refused.stdout, refused.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(!refused.status.success() && said.contains(refusal), "{command:?}: {said}");
     }
     // And not one right less.
     for (right, check) in [
