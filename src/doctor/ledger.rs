@@ -10,8 +10,8 @@ use crate::model::record::Lane;
 use crate::operator::{claim_of, hold, lanes, pause};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
-use crate::postgres::ledger::outputs::{self, KnownOutputs};
-use crate::postgres::ledger::probe;
+use crate::postgres::ledger::outputs::KnownOutputs;
+use crate::postgres::ledger::{outputs, probe};
 use crate::postgres::migrate::{FeedbackIndex, feedback_index, schema_is_current};
 use crate::postgres::needs::{hidden_in_ledger, missing_in_feedback, missing_in_ledger, open_ledger};
 

@@ -3,31 +3,29 @@
 //! A producer is fenced by the initialisation of its successor, which also ends what the former left open. A transaction that is to be
 //! committed is committed a while later, and until then its offset is not stable.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::database::ChangeRow;
 use super::server::{Caller, Unanswered};
-use super::world::{Instance, Server, State, World};
+use super::world::{Instance, State, World};
 use crate::guard::Guard;
-use crate::model::campaign::Campaign;
 use crate::model::mark::{Committed, Mark};
 use crate::model::outputs::OutputIds;
 use crate::model::record::{Arrived, Lane, Record, RecordMark};
 use crate::model::recorded::Recorded;
 use crate::model::round::Publication;
-use crate::model::time::{EpochMicros, EpochSeconds};
+use crate::model::time::EpochMicros;
 use crate::ports::broker::{Broker, BrokerError, Input, Producer};
+use crate::simulation::faults::Server;
+use crate::simulation::kafka::{Announced, Kafka, Letters, Notification, TRANSACTION, Transaction};
+use crate::simulation::tables::ChangeRow;
 
 /// How long a question is waited for.
 const ASK: Duration = Duration::from_secs(5);
 /// How long a transactional call is waited for before it is abandoned.
 const OVERRUN: Duration = Duration::from_secs(12);
-/// A transaction that is open for longer is aborted by the broker.
-const TRANSACTION: EpochMicros = 60_000_000;
 /// Most milliseconds that the second copy of a request is on its way after the first one.
 const SECOND_COPY: u64 = 2_000;
 /// How long a publication is waited for where the link is slow.
@@ -42,140 +40,6 @@ const REST: Duration = Duration::from_millis(500);
 const PAUSED: EpochMicros = 3_000_000;
 /// An end of a campaign that was moved this recently may not have reached who is publishing.
 const NEWS: EpochMicros = 1_000_000;
-
-/// The cluster.
-#[derive(Debug)]
-pub struct Kafka {
-    /// The lanes: partitions of the campaigns topic, and what their transactional ids did.
-    pub lanes: BTreeMap<Lane, Partition>,
-    /// What a `read_committed` reader of the notifications topic sees, by campaign and client.
-    pub notifications: BTreeMap<(String, String), Notification>,
-    /// How often each dead letter was published, by its id.
-    pub dead_letters: BTreeMap<i64, u32>,
-    /// How it stands with their topic.
-    pub letters: Letters,
-}
-
-/// How it stands with the topic of dead letters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Letters {
-    /// It takes them.
-    #[default]
-    Taken,
-    /// It is not there, and Kafka says so when asked.
-    Missing,
-    /// It is there, and takes none.
-    Refused,
-}
-
-/// A message of the notifications topic.
-#[derive(Debug, Clone)]
-pub struct Notification {
-    /// What it says.
-    pub campaign: Arc<Campaign>,
-    /// When it was formed.
-    pub trigger_datetime_created: EpochSeconds,
-    /// By which lane it was told.
-    pub lane: Lane,
-    /// In which of its rounds.
-    pub seq: i64,
-}
-
-/// One partition of the campaigns topic, and its lane's transactional id.
-#[derive(Debug, Default)]
-pub struct Partition {
-    /// The records.
-    pub records: Vec<Record>,
-    /// The high watermark: markers of transactions stand between records.
-    pub end: i64,
-    /// What the group committed.
-    pub committed: Option<Mark>,
-    producer_epoch: u64,
-    /// When the producer was made that may publish.
-    initialised: EpochMicros,
-    transaction: Option<Transaction>,
-}
-
-#[derive(Debug)]
-struct Transaction {
-    /// More than one only where a producer in doubt is used again: Kafka knows one open transaction of it.
-    publications: Vec<Announced>,
-    begun: EpochMicros,
-    offset_sent: bool,
-    /// An earlier round's offset, whose request was sent twice, came after this transaction's own.
-    offset_of_before: Option<Mark>,
-    /// It is to be committed: nothing stops that any more.
-    committing: bool,
-}
-
-#[derive(Debug, Clone)]
-struct Announced {
-    publication: Arc<Publication>,
-    records: bool,
-}
-
-impl Kafka {
-    pub(super) fn new(lanes: Lane) -> Self {
-        let lanes = (0..lanes).map(|lane| (lane, Partition::default())).collect();
-        Self { lanes, notifications: BTreeMap::new(), dead_letters: BTreeMap::new(), letters: Letters::default() }
-    }
-
-    fn lane(&mut self, lane: Lane) -> &mut Partition {
-        self.lanes.entry(lane).or_default()
-    }
-
-    /// What the group committed for a lane.
-    pub(super) fn committed(&self, lane: Lane) -> Option<Mark> {
-        self.lanes.get(&lane)?.committed
-    }
-
-    /// Appends a record, behind a gap as a transaction's marker leaves it.
-    pub fn append(&mut self, lane: Lane, timestamp: i64, key: Option<Vec<u8>>, value: Option<Vec<u8>>, gap: i64) {
-        let partition = self.lane(lane);
-        let offset = partition.end + gap;
-        partition.records.push(Record { offset, timestamp, key, value, headers: Vec::new(), left_out: None });
-        partition.end = offset + 1;
-    }
-
-    /// Nothing but a gap stands behind the records: aborted ones, and the marker.
-    pub fn leave_gap(&mut self, lane: Lane, wide: i64) {
-        self.lane(lane).end += wide;
-    }
-
-    /// Former owners of the lane are fenced: what they were committing is committed, what else they left open is gone.
-    pub(super) fn fence(&mut self, lane: Lane) -> bool {
-        let partition = self.lane(lane);
-        partition.producer_epoch += 1;
-        let commits = partition.transaction.as_ref().is_some_and(|open| open.committing);
-        if !commits {
-            partition.transaction = None;
-        }
-        commits
-    }
-
-    /// The group's offset of a lane expires, unless a transaction is about to write it.
-    pub fn expire(&mut self, lane: Lane) {
-        let partition = self.lane(lane);
-        if partition.transaction.is_none() {
-            partition.committed = None;
-        }
-    }
-}
-
-impl Partition {
-    /// Whether a transaction of the lane is under way.
-    pub fn is_busy(&self) -> bool {
-        self.transaction.is_some()
-    }
-
-    /// Aborts what has been open for too long; its producer is fenced.
-    fn expire(&mut self, now: EpochMicros) {
-        if self.transaction.as_ref().is_some_and(|open| !open.committing && now - open.begun > TRANSACTION) {
-            self.transaction = None;
-            self.producer_epoch += 1;
-        }
-    }
-}
 
 impl State {
     /// A producer of the lane published this, sent its offset, and was never heard of again.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::world::{Instance, Server};
+use super::world::Instance;
 use crate::model::time::EpochMicros;
 use crate::ports::clock::Clock;
+use crate::simulation::faults::Server;
 
 /// A reading younger than this is fresh.
 const FRESH: Duration = Duration::from_secs(1);

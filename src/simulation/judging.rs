@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::database::{CampaignRow, ChangeRow, DeadLetterRow, waiting};
 use super::world::State;
 use crate::guard::Guard;
 use crate::model::campaign::{Campaign, State as Stage, Window};
@@ -15,6 +14,7 @@ use crate::model::record::{DeadLetterMessage, Lane, Record};
 use crate::model::rules::{Known, Verdict, judge};
 use crate::model::time::EpochSeconds;
 use crate::ports::ledger::LedgerError;
+use crate::simulation::tables::{CampaignRow, ChangeRow, DeadLetterRow, waiting};
 
 /// Most changes that are judged in one transaction: so few that more wait than fit into one.
 const MOST_CHANGES: usize = 2;

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::database::{LaneRow, Transaction, ended};
 use super::server::{Caller, Unanswered};
-use super::world::{Instance, Server, State, World};
+use super::world::{Instance, State, World};
 use crate::guard::Guard;
 use crate::model::clients::{Clients, Stretch};
 use crate::model::due::{Due, Running, Waiting};
@@ -24,6 +23,8 @@ use crate::model::time::EpochSeconds;
 use crate::ports::ledger::{
     CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, LedgerError, OpenRound, RoundLedger,
 };
+use crate::simulation::faults::Server;
+use crate::simulation::tables::{LaneRow, Transaction, ended};
 
 /// Any call past this long is given up, and its connection dropped.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::broker::Notification;
-use super::database::{CampaignRow, FeedbackRow, PartRow, RoundRow};
 use super::world::State;
 use crate::model::campaign::State as Stage;
 use crate::model::mark::{Committed, RoundHead};
 use crate::model::reconcile::LedgerSide;
 use crate::model::record::Lane;
 use crate::recovery::decide::{Decision, Evidence, LastRound, decide};
+use crate::simulation::kafka::Notification;
+use crate::simulation::tables::{CampaignRow, FeedbackRow, PartRow, RoundRow};
 
 impl State {
     /// Lanes that stand still because commits are missing.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::world::{Became, Fate, Instance, Server};
+use super::world::{Became, Fate, Instance};
+use crate::simulation::faults::Server;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! What operators and retention do to the tables beside the lanes: the same as `crate::postgres::ledger`'s `adopt`, `prune` and `resolve`.
 
-use super::database::{CampaignRow, ended};
 use super::world::State;
 use crate::model::campaign::State as Stage;
 use crate::model::mark::RoundHead;
 use crate::model::ownership::Ownership;
 use crate::model::record::Lane;
 use crate::ports::ledger::LedgerError;
+use crate::simulation::tables::{CampaignRow, ended};
 
 /// What an adoption moves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -13,12 +13,14 @@ use dinnerbell::model::round::Publication;
 use dinnerbell::model::time::{EpochMicros, EpochSeconds};
 use dinnerbell::ports::ledger::LedgerError;
 use dinnerbell::simulation::audience::SimAudience;
-use dinnerbell::simulation::broker::{Letters, Notification, SimBroker};
+use dinnerbell::simulation::broker::SimBroker;
 use dinnerbell::simulation::clock::SimClock;
-use dinnerbell::simulation::database::{ChangeRow, FeedbackRow};
+use dinnerbell::simulation::faults::{Harm, Server};
+use dinnerbell::simulation::kafka::{Letters, Notification};
 use dinnerbell::simulation::ledger::SimLedger;
+use dinnerbell::simulation::tables::{ChangeRow, FeedbackRow};
 use dinnerbell::simulation::upkeep;
-use dinnerbell::simulation::world::{Harm, Instance, Server, World};
+use dinnerbell::simulation::world::{Instance, World};
 use tokio::sync::watch;
 use tokio::time::sleep;
 

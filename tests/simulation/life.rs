@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use dinnerbell::guard::Guards;
 use dinnerbell::model::record::{Lane, Record};
-use dinnerbell::simulation::broker::Letters;
-use dinnerbell::simulation::database::{ChangeRow, FeedbackRow};
+use dinnerbell::simulation::faults::Harm;
+use dinnerbell::simulation::kafka::Letters;
 use dinnerbell::simulation::random::Random;
-use dinnerbell::simulation::world::{Harm, State, World};
+use dinnerbell::simulation::tables::{ChangeRow, FeedbackRow};
+use dinnerbell::simulation::world::{State, World};
 use tokio::time::{Instant, sleep_until};
 
 use crate::instance::Process;

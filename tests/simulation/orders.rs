@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use dinnerbell::model::campaign::{Campaign, State, Window};
 use dinnerbell::model::record::Lane;
+use dinnerbell::simulation::faults::Harm;
 use dinnerbell::simulation::random::Random;
-use dinnerbell::simulation::world::{FIRST_SECOND, Harm, World};
+use dinnerbell::simulation::world::{FIRST_SECOND, World};
 use tokio::time::sleep;
 
 use crate::instance::{Process, Settings};

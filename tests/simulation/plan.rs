@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use dinnerbell::model::campaign::{Campaign, Window};
 use dinnerbell::model::record::Lane;
-use dinnerbell::simulation::broker::Letters;
+use dinnerbell::simulation::faults::{Harm, Hold, Server};
+use dinnerbell::simulation::kafka::Letters;
 use dinnerbell::simulation::random::Random;
-use dinnerbell::simulation::world::{FIRST_SECOND, Harm, Hold, Server};
+use dinnerbell::simulation::world::FIRST_SECOND;
 
 use crate::instance::Settings;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dinnerbell::model::campaign::State as Stage;
-use dinnerbell::simulation::database::{CampaignRow, FeedbackRow};
+use dinnerbell::simulation::tables::{CampaignRow, FeedbackRow};
 use dinnerbell::simulation::world::{FIRST_SECOND, State};
 
 use crate::plan::Plan;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use dinnerbell::guard::{Guard, Guards};
 use dinnerbell::model::campaign::{Campaign, Window};
-use dinnerbell::simulation::world::{FIRST_SECOND, Harm, Hold};
+use dinnerbell::simulation::faults::{Harm, Hold};
+use dinnerbell::simulation::world::FIRST_SECOND;
 
 use crate::guards;
 use crate::instance::Settings;
