@@ -21,7 +21,7 @@ const LIVES_WITHOUT: u64 = 1_000;
 const SOON_MISSED: [Guard; 6] = [
     Guard::PublishedIsNoted,
     Guard::NextChangeWakes,
-    Guard::TimeBeforePublication,
+    Guard::LateAfterTheLastPage,
     Guard::LateLessWhoHasARow,
     Guard::PrimaryKeyDecides,
     Guard::JudgedWithEffect,

@@ -121,6 +121,16 @@ pub const LIVES: &[Steered] = &[
         },
     },
     Steered {
+        without: &[Guard::WindowsThatMoved],
+        shows: "what an operator cancelled since its round was sealed, during a pause, is published after it",
+        script: cancelled_since_the_seal,
+    },
+    Steered {
+        without: &[Guard::CancelledBeforePublication],
+        shows: "what an operator cancelled since its round was sealed, during a pause, is published after it",
+        script: cancelled_since_the_seal,
+    },
+    Steered {
         without: &[Guard::PlannedCursor],
         shows: "a subscribers database that fails over to an older state hides from a page whom the sweep has found",
         script: |life| {
@@ -259,6 +269,15 @@ pub const LIVES: &[Steered] = &[
         },
     },
 ];
+
+/// A round is sealed as a pause begins, and its campaign is cancelled before the pause is over.
+fn cancelled_since_the_seal(life: &mut Script) {
+    life.sends("c", 3.0, -10, 4_000);
+    life.holds(OLD, "seal", 3.0, 2.0);
+    life.at(4.0, Event::Pause(true));
+    life.at(6.0, Event::Cancel { id: "c".to_owned() });
+    life.at(8.0, Event::Pause(false));
+}
 
 /// Lives in two lanes.
 fn two_lanes(life: &mut Script) {
