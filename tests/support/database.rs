@@ -34,13 +34,6 @@ impl Database {
         Self { name, server: server.clone() }
     }
 
-    /// A database like this one, which nobody is connected to.
-    pub fn copy(&self) -> Self {
-        let name = unique("t_");
-        psql(&self.server, "postgres", &format!("create database {name} template {}", self.name));
-        Self { name, server: self.server.clone() }
-    }
-
     /// An empty database of another encoding than UTF-8.
     pub fn encoded(server: &Arc<PostgresServer>, encoding: &str) -> Self {
         let name = unique("t_");

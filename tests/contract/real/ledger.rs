@@ -1,4 +1,4 @@
-//! A ledger in a PostgreSQL database of a case's own.
+//! A ledger in a PostgreSQL database that a case has for itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::contract::ledger::environment::{CampaignState, Environment, GROUP, LaneState, Message, Moved};
-use crate::contract_on_servers::postgres::Copied;
+use crate::contract_on_servers::postgres::Lent;
 use crate::postgres::place::feedback_pool;
 use crate::support::Database;
 
@@ -39,7 +39,7 @@ const OPERATOR: &str = "an operator";
 pub struct Ledgered {
     pool: Pool,
     ledger: PostgresLedger,
-    copied: Copied,
+    lent: Lent,
 }
 
 async fn instance(database: &Database, owner: &str) -> PostgresLedger {
@@ -108,8 +108,8 @@ impl Environment for Ledgered {
     type Ledger = PostgresLedger;
 
     async fn fresh() -> Self {
-        let copied = tokio::task::spawn_blocking(Copied::take).await.unwrap();
-        let ledger = instance(&copied.database, "first").await;
+        let lent = tokio::task::spawn_blocking(Lent::take).await.unwrap();
+        let ledger = instance(lent.database(), "first").await;
         let name = |name: &str| name.to_owned();
         let belonging = Belonging {
             cluster_id: name("cluster"),
@@ -119,7 +119,7 @@ impl Environment for Ledgered {
             feedback_table: Some(name("public.subscribers_feedback")),
         };
         ledger.claim(&belonging, &[]).await.unwrap();
-        Self { pool: ledger.pool().clone(), ledger, copied }
+        Self { pool: ledger.pool().clone(), ledger, lent }
     }
 
     fn ledger(&self) -> PostgresLedger {
@@ -127,7 +127,7 @@ impl Environment for Ledgered {
     }
 
     async fn another(&self) -> PostgresLedger {
-        instance(&self.copied.database, "another").await
+        instance(self.lent.database(), "another").await
     }
 
     async fn now(&self) -> EpochSeconds {
@@ -250,7 +250,7 @@ impl Environment for Ledgered {
              create trigger vanishes before insert on dinnerbell.campaign for each row when (new.adv_campaign_id = '{id}')
                execute function vanish()"
         );
-        self.copied.database.execute(&sql);
+        self.lent.database().execute(&sql);
     }
 
     async fn cancel(&self, id: &str) {

@@ -1,6 +1,6 @@
-//! Subscribers and a clock in a PostgreSQL database of a case's own: a copy of one that was migrated once.
+//! Subscribers and a clock in a PostgreSQL database that a case has for itself.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dinnerbell::model::time::EpochMicros;
@@ -11,41 +11,76 @@ use crate::contract::{audience, clock};
 use crate::postgres::place::{Migration, feedback_pool, seed_database, subscribers_pool};
 use crate::support::{Database, PostgresServer};
 
-/// The migrated database, while any case has a copy of it.
-static MIGRATED: Mutex<Weak<Database>> = Mutex::new(Weak::new());
+/// The migrated databases that no case uses, while any case runs: to make one takes longer than a case.
+static SHELF: Mutex<Shelf> = Mutex::new(Shelf { cases: 0, free: Vec::new() });
 
-/// A copy of the migrated database. It goes before the one that it was copied from.
-pub struct Copied {
-    pub database: Database,
-    _migrated: Arc<Database>,
+struct Shelf {
+    cases: usize,
+    free: Vec<Database>,
 }
 
-impl Copied {
+fn shelf() -> MutexGuard<'static, Shelf> {
+    SHELF.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A migrated database that holds nothing, for one case. It is emptied for the next one.
+pub struct Lent(Option<Database>);
+
+impl Lent {
     pub fn take() -> Self {
-        let mut known = MIGRATED.lock().unwrap_or_else(PoisonError::into_inner);
-        let migrated = known.upgrade().unwrap_or_else(|| {
+        let free = {
+            let mut shelf = shelf();
+            shelf.cases += 1;
+            shelf.free.pop()
+        };
+        let made = || {
             let database = seed_database();
             Migration::of_one(&database).succeed(&[]);
-            Arc::new(database)
-        });
-        *known = Arc::downgrade(&migrated);
-        Self { database: migrated.copy(), _migrated: migrated }
+            database
+        };
+        Self(Some(free.unwrap_or_else(made)))
+    }
+
+    pub fn database(&self) -> &Database {
+        self.0.as_ref().expect("it is lent until it is dropped")
+    }
+}
+
+/// Whatever a case left is gone: its sessions too, which may have a transaction open.
+const EMPTY: &str = "
+    select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid();
+    drop function if exists vanish cascade;
+    delete from dinnerbell.service; delete from dinnerbell.lane; delete from dinnerbell.campaign; delete from dinnerbell.round;
+    delete from dinnerbell.round_part; delete from dinnerbell.dead_letter; delete from dinnerbell.change;
+    delete from public.subscribers_feedback; delete from public.subscribers_restaurants;";
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // One of a case that failed is kept for a look.
+        let database = self.0.take().filter(|_| !std::thread::panicking());
+        database.iter().for_each(|database| database.execute(EMPTY));
+        let mut shelf = shelf();
+        shelf.free.extend(database);
+        shelf.cases -= 1;
+        if shelf.cases == 0 {
+            shelf.free.clear();
+        }
     }
 }
 
 /// The subscribers of a case.
 pub struct Subscribed {
     audience: PostgresAudience,
-    copied: Copied,
+    lent: Lent,
 }
 
 impl audience::Environment for Subscribed {
     type Audience = PostgresAudience;
 
     async fn fresh() -> Self {
-        let copied = tokio::task::spawn_blocking(Copied::take).await.unwrap();
-        let audience = PostgresAudience::open(subscribers_pool(&copied.database)).await.unwrap();
-        Self { audience, copied }
+        let lent = tokio::task::spawn_blocking(Lent::take).await.unwrap();
+        let audience = PostgresAudience::open(subscribers_pool(lent.database())).await.unwrap();
+        Self { audience, lent }
     }
 
     fn audience(&self) -> PostgresAudience {
@@ -56,12 +91,12 @@ impl audience::Environment for Subscribed {
         let sql = format!(
             "insert into public.subscribers_restaurants (client_id, restaurant_id) values ('{client}', '{restaurant}') returning id"
         );
-        self.copied.database.number(&sql)
+        self.lent.database().number(&sql)
     }
 
     async fn remove(&self, client: &str, restaurant: &str) {
         let sql = "delete from public.subscribers_restaurants where client_id =";
-        self.copied.database.execute(&format!("{sql} '{client}' and restaurant_id = '{restaurant}'"));
+        self.lent.database().execute(&format!("{sql} '{client}' and restaurant_id = '{restaurant}'"));
     }
 }
 
