@@ -27,6 +27,7 @@ use crate::kafka::KafkaBroker;
 use crate::kafka::membership::{Membership, Standing};
 use crate::lane::context::{Deps, Limits};
 use crate::model::finding::Findings;
+use crate::operator::hold;
 use crate::ports::broker::{Broker, BrokerError};
 use crate::ports::ledger::LedgerError;
 use crate::postgres::audience::PostgresAudience;
@@ -257,6 +258,7 @@ async fn work(
         () = stalled => Err(watchdog("the group's poll loop stood still for 10 s")),
         never = pause::watch(&deps.ledger, &deps.clock, &looks, |brakes| deps.board.braked(brakes)) => match never {},
         never = noting => match never {},
+        never = hold::watch(deps.ledger.pool(), &deps.brake, &deps.board) => match never {},
         never = keeper.keep(&deps.board) => match never {},
         never = health::watch(&deps.board, &broker, deps.ledger.pool(), deps.audience.pool()) => match never {},
         by = async {

@@ -35,6 +35,7 @@ use crate::model::ownership::Brakes;
 use crate::model::record::Lane;
 use crate::model::retention::Prunable;
 use crate::model::round::RoundContent;
+use crate::ports::audience::AudienceError;
 use crate::ports::broker::BrokerError;
 
 /// How long the poll loop of the group's consumer may stand still before the process counts as dead.
@@ -129,6 +130,8 @@ struct Standing {
     /// Why the topic of dead letters takes none.
     letters_wait: Mutex<Option<String>>,
     brakes: Mutex<Braked>,
+    /// What holds all, and what ends it.
+    holds: Mutex<Option<String>>,
     /// The memory for drafts in flight.
     memory: OnceLock<Arc<Memory>>,
     clock_difference: Mutex<Option<f64>>,
@@ -231,6 +234,19 @@ impl Board {
     pub fn lane_warns(&self, lane: Lane, error: &LaneError) {
         tracing::warn!(lane, error = %anonymous(&error.to_string()), "tried again shortly");
         self.series.retries.get_or_create(&[("cause", series::cause(error))]).inc();
+    }
+
+    /// No page of a restaurant came in time: its campaigns are left out of the lane's rounds, and it is asked for by itself after this pause.
+    pub fn left_out(&self, lane: Lane, restaurant_id: &str, said: &str, pause: Duration) {
+        tracing::warn!(
+            lane,
+            restaurant_id,
+            error = %anonymous(said),
+            "who favours this restaurant could not be read in time: its campaigns are left out of the lane's rounds, and it is asked for alone in {:.1} s",
+            pause.as_secs_f64()
+        );
+        let cause = series::cause(&LaneError::Audience(AudienceError::Passing(String::new())));
+        self.series.retries.get_or_create(&[("cause", cause)]).inc();
     }
 
     /// A lane is not ours any more.
@@ -411,6 +427,15 @@ impl Board {
             (true, true) => locked(&self.standing.brakes).since = before.since,
             (false, false) => {}
         }
+    }
+
+    /// What holds all, and what ends it; none where nothing does, or not for longer than is ordinary.
+    pub fn holds(&self, what: Option<String>) {
+        let mut known = locked(&self.standing.holds);
+        if let Some(what) = what.as_ref().filter(|what| known.as_ref() != Some(what)) {
+            tracing::warn!("{what}");
+        }
+        *known = what;
     }
 
     /// How long the poll loop has stood still, if that is too long. Before its first turn, and once the service stops, it may.

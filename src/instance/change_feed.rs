@@ -9,6 +9,7 @@
 //! There is no task for it. Each lane brings along a future that waits for its turn, and whoever's turn it is looks for all; when that lane
 //! goes, the next one takes over where it was. So whatever ends a lane ends nothing of the others.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::future::pending;
@@ -41,6 +42,11 @@ const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 const FARTHEST_BACK: i64 = 200_000;
 /// How long it takes until whom the sweep handed on has a draft, as a rule: a new owner goes on where this one stood that long ago.
 const HANDED_ON: Duration = Duration::from_secs(2);
+/// How long after the sweep went back for a lane it does not go back for it again: a lane that is entered again and again is not to keep the
+/// sweep behind. Whom that misses its pass after a take-over finds.
+const GOES_BACK: Duration = Duration::from_secs(60);
+/// How often it is looked whether the ids began anew below the mark.
+const ANEW: Duration = Duration::from_secs(3);
 /// How often it is looked for what another lane received: its owner notices within 250 ms, and looking takes time too.
 const GLANCE: Duration = Duration::from_millis(200);
 /// Longest pause after a glance that failed: a database that failed over is looked at soon after it answers.
@@ -58,6 +64,12 @@ struct State {
     lanes: BTreeMap<Lane, Watched>,
     /// The highest id that the sweep has seen; none before its first look.
     mark: Option<i64>,
+    /// Where the mark stood at most since the sweep began.
+    reached: i64,
+    /// When it was looked last whether the ids began anew.
+    looked_anew: Option<Instant>,
+    /// When the sweep went back for each lane.
+    went_back: BTreeMap<Lane, Instant>,
     /// Ids up to the mark that had no row when it passed them.
     gaps: Gaps,
     /// Lanes of which it is not known yet where their former owner's sweep stood.
@@ -90,19 +102,24 @@ impl Lookout {
     }
 
     /// From here on this lane is looked out for: who is added after any page that it reads is handed to it. A sweep that goes on already
-    /// reads the last ids once more, for transactions that committed out of their order before the lane came.
+    /// reads the last ids once more, for transactions that committed out of their order before the lane came; for many lanes at once no more of them.
     pub fn enter(&self, own: Ownership, work: Arc<Work>, guards: Guards) -> Post<'_> {
         let lane = own.lane;
         let mut state = self.state();
-        let State { mark, gaps, .. } = &mut *state;
+        let State { mark, gaps, reached, .. } = &mut *state;
         if let Some(mark) = mark {
             if guards.hold(Guard::MarkStepsBack) {
-                *mark = overlapped(*mark);
+                *mark = overlapped(*reached).min(*mark);
             }
             gaps.forget_above(*mark);
             work.sweep_began();
         }
-        state.joined.insert(lane);
+        let now = Instant::now();
+        state.went_back.retain(|_, at| now.saturating_duration_since(*at) < GOES_BACK);
+        if let Entry::Vacant(first) = state.went_back.entry(lane) {
+            first.insert(now);
+            state.joined.insert(lane);
+        }
         (state.stood, state.noted) = (None, None);
         state.lanes.insert(lane, Watched { own, work });
         Post { lookout: self, lane }
@@ -136,10 +153,37 @@ impl Lookout {
     /// The sweep begins: pages may be read.
     fn begin(&self, newest: i64) {
         let mut state = self.state();
-        let mark = overlapped(newest);
-        state.mark = Some(mark);
-        state.gaps.forget_above(mark);
+        state.stand_at(overlapped(newest));
         state.lanes.values().for_each(|watched| watched.work.sweep_began());
+    }
+
+    /// Whether it is time to look whether the ids began anew, where the sweep finds nobody above its mark.
+    fn looks_anew(&self, now: Instant) -> bool {
+        let looked = &mut self.state().looked_anew;
+        let is_time = looked.is_none_or(|at| now.saturating_duration_since(at) >= ANEW);
+        if is_time {
+            *looked = Some(now);
+        }
+        is_time
+    }
+
+    /// The table's largest id is this one. Below the mark it says that the last rows were deleted, or that the table was emptied and its ids began
+    /// anew: the mark goes down to it. Where that is far, everybody below it may be new, and all is passed again. Whether it went down.
+    fn goes_down(&self, from: i64, newest: i64) -> bool {
+        let mut state = self.state();
+        if state.mark != Some(from) || newest >= from {
+            return false;
+        }
+        state.stand_at(overlapped(newest));
+        if newest < overlapped(from) {
+            tracing::warn!(
+                newest,
+                swept = from,
+                "the subscribers' ids began anew, or many rows were deleted: who favours a restaurant of an open campaign is looked up again"
+            );
+            state.lanes.values().for_each(|watched| watched.work.missed_everywhere());
+        }
+        true
     }
 
     /// The sweep is refused: pages are read without it. Whom it misses until it has its mark the re-passes find.
@@ -199,6 +243,7 @@ impl Lookout {
         let Some(last) = above.last() else { return };
         if state.mark == Some(from) || !guards.hold(Guard::MarkThatSteppedBackStays) {
             state.mark = Some(*last);
+            state.reached = state.reached.max(*last);
             state.gaps.note(from, above.iter().copied(), Instant::now());
         }
     }
@@ -227,6 +272,16 @@ impl Lookout {
     }
 }
 
+impl State {
+    /// The sweep goes on from here, as one that begins.
+    fn stand_at(&mut self, mark: i64) {
+        self.mark = Some(mark);
+        self.reached = mark;
+        self.gaps.forget_above(mark);
+        (self.stood, self.noted) = (None, None);
+    }
+}
+
 fn overlapped(id: i64) -> i64 {
     id.saturating_sub(OVERLAP).max(0)
 }
@@ -239,6 +294,7 @@ impl Drop for Post<'_> {
         // Who looks for nobody falls behind: the next lane begins anew.
         if state.lanes.is_empty() {
             state.mark = None;
+            state.reached = 0;
             state.gaps = Gaps::default();
             (state.stood, state.noted) = (None, None);
         }
@@ -334,6 +390,12 @@ async fn look<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>) -> Result<u
     }
     let _ = timeout(WAIT_FOR_ROOM, deps.lookout.room()).await;
     let added = deps.audience.added(from, SWEEP_ROWS).await?;
+    if added.ids.is_empty()
+        && deps.lookout.looks_anew(Instant::now())
+        && deps.lookout.goes_down(from, deps.audience.newest().await?)
+    {
+        return Ok(SWEEP_ROWS);
+    }
     let mut found = added.favourites;
     let gaps = deps.lookout.gaps();
     let filled = if gaps.is_empty() { Vec::new() } else { deps.audience.of_ids(&gaps).await? };
@@ -359,4 +421,67 @@ async fn hand_on<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, found: &[Favourite
     let open = deps.ledger.open_restaurants(&deps.lookout.lanes(), &restaurants).await?;
     deps.lookout.hand_on(found, &open);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enter(lookout: &Lookout, lane: Lane) -> (Post<'_>, Arc<Work>) {
+        let work = Arc::new(Work::unread(Guards::default()));
+        let own = Ownership { lane, epoch: 1, postmaster: 1, lock_key: i64::from(lane) };
+        (lookout.enter(own, Arc::clone(&work), Guards::default()), work)
+    }
+
+    /// A lane is looked out for, and everybody up to this id was handed on.
+    fn swept_to(lookout: &Lookout, id: i64) -> Post<'_> {
+        let (post, _) = enter(lookout, 0);
+        lookout.go_back(&[0], None);
+        lookout.begin(id - 10);
+        let ids: Vec<i64> = (lookout.mark().unwrap() + 1..=id).collect();
+        lookout.advance(lookout.mark().unwrap(), &ids, &[], Guards::default());
+        assert_eq!(lookout.mark(), Some(id));
+        post
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_lanes_that_are_entered_again_and_again_set_the_sweep_back_no_further_than_one() {
+        let lookout = Lookout::default();
+        let _post = swept_to(&lookout, 500_000);
+        let mut asked = 0;
+        for _ in 0..20 {
+            for lane in 1..=50 {
+                let _again = enter(&lookout, lane);
+                let joined = lookout.joined();
+                asked += joined.len();
+                // Its former owner noted nothing for long.
+                lookout.go_back(&joined, Some(499_500));
+                assert!(lookout.mark().unwrap() >= 499_500 - OVERLAP, "{:?}", lookout.mark());
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(asked, 50, "once a minute it goes back to where each lane's former owner stood");
+        tokio::time::advance(GOES_BACK).await;
+        let _again = enter(&lookout, 1);
+        assert_eq!(lookout.joined(), [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_mark_goes_down_to_ids_that_began_anew_and_all_is_passed_again_where_that_is_far() {
+        let lookout = Lookout::default();
+        let post = swept_to(&lookout, 500_000);
+        let (_other, work) = enter(&lookout, 1);
+        lookout.advance(lookout.mark().unwrap(), &[500_000], &[], Guards::default());
+        assert!(lookout.looks_anew(Instant::now()) && !lookout.looks_anew(Instant::now()));
+        assert!(!lookout.goes_down(500_000, 500_000) && !lookout.goes_down(500_000, 500_001));
+        // The last rows were deleted.
+        assert!(lookout.goes_down(500_000, 499_999));
+        assert_eq!((lookout.mark(), work.take_missed().everywhere), (Some(499_999 - OVERLAP), false));
+        let from = lookout.mark().unwrap();
+        assert!(lookout.goes_down(from, 3_000));
+        assert_eq!((lookout.mark(), work.take_missed().everywhere), (Some(3_000 - OVERLAP), true));
+        let _another = enter(&lookout, 2);
+        assert_eq!(lookout.mark(), Some(3_000 - 2 * OVERLAP), "what was reached before is history");
+        drop(post);
+    }
 }

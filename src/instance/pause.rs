@@ -100,6 +100,16 @@ impl Brake {
         self.looks.borrow().is_on()
     }
 
+    /// Whether the last look found a hold.
+    pub fn is_held(&self) -> bool {
+        self.looks.borrow().brakes.held
+    }
+
+    /// Waits until the last look found a hold.
+    pub async fn held(&self) {
+        self.until(|look| look.brakes.held).await;
+    }
+
     /// Waits until the last look found that nothing is to be sent.
     pub async fn on(&self) {
         self.until(|look| look.is_on()).await;

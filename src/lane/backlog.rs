@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedMutexGuard, watch};
+use tokio::time::{Instant, timeout_at};
 
 use crate::guard::{Guard, Guards};
+use crate::lane::overdue::Overdue;
 use crate::lane::round::turns::{Turn, Turns};
 use crate::model::campaign::Window;
 use crate::model::due::{Due, MOST_LETTERS, Running, Uncounted, WaitingLetter};
@@ -77,6 +80,18 @@ impl Candidates {
     }
 }
 
+impl State {
+    /// The running campaigns that rounds ask for.
+    fn in_time(&self) -> impl Iterator<Item = &Running> {
+        self.running.values().filter(|running| !self.overdue.is_left_out(&running.campaign.restaurant_id))
+    }
+
+    /// Whether more campaigns wait in the ledger, and there is room for them beside those that are left out.
+    fn has_room_for_more(&self) -> bool {
+        self.more_running && self.running.len() < MOST_RUNNING && self.in_time().next().is_none()
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     running: BTreeMap<String, Running>,
@@ -88,6 +103,8 @@ struct State {
     late: Candidates,
     /// Candidates that were judged for some of their campaigns: in the order of ids, those up to this one.
     half_judged: Option<(Vec<Favour>, String)>,
+    /// Restaurants whose campaigns are left out of rounds, since no page of theirs came in time.
+    overdue: Overdue,
     missed: Missed,
     windows: BTreeMap<String, Window>,
     more_windows: bool,
@@ -112,6 +129,7 @@ pub struct Work {
     room: Notify,
     judge: Notify,
     repass: Notify,
+    left_out: Notify,
     sweep: watch::Sender<bool>,
     turns: Mutex<Turns>,
     changes: Arc<tokio::sync::Mutex<()>>,
@@ -220,7 +238,7 @@ impl Work {
     pub fn begin_reload(&self, now: EpochSeconds) -> bool {
         let mut state = self.state();
         let begun = || state.running.values().all(|running| running.cursor.is_some());
-        let drained = (state.running.is_empty() && state.more_running)
+        let drained = state.has_room_for_more()
             || (state.more_beginners && begun())
             || (state.dead_letters.is_empty() && state.more_dead_letters)
             || (state.uncounted.is_empty() && state.more_uncounted);
@@ -229,8 +247,10 @@ impl Work {
             return false;
         }
         let old = std::mem::take(&mut *state);
-        let State { moved, late, half_judged, missed, windows, more_windows, carries, .. } = old;
-        *state = State { moved, late, half_judged, missed, windows, more_windows, carries, ..State::default() };
+        let State { moved, late, half_judged, overdue, missed, windows, more_windows, carries, .. } = old;
+        let kept =
+            State { moved, late, half_judged, overdue, missed, windows, more_windows, carries, ..State::default() };
+        *state = kept;
         true
     }
 
@@ -265,8 +285,8 @@ impl Work {
     pub fn is_ready(&self, now: EpochSeconds) -> bool {
         let state = self.state();
         state.reload
-            || state.more_running
-            || !state.running.is_empty()
+            || state.has_room_for_more()
+            || state.in_time().next().is_some()
             || (state.carries > 0 && !state.dead_letters.is_empty())
             || (state.more_dead_letters && state.dead_letters.is_empty())
             || (state.more_uncounted && state.uncounted.is_empty())
@@ -414,9 +434,48 @@ impl Work {
         self.state().moved
     }
 
-    /// The running campaigns.
+    /// The running campaigns of which a round may ask for a page.
     pub fn running(&self) -> Vec<Running> {
-        self.state().running.values().cloned().collect()
+        self.state().in_time().cloned().collect()
+    }
+
+    /// No page of this restaurant came in time: its campaigns are left out of rounds, for so long at least.
+    pub fn overdue(&self, restaurant_id: &str) -> Duration {
+        let pause = self.state().overdue.note(restaurant_id, Instant::now());
+        self.left_out.notify_one();
+        pause
+    }
+
+    /// Waits until a restaurant that is left out is to be asked for by itself. It, and behind whom a page of one of its campaigns begins.
+    pub async fn left_out(&self) -> (String, Option<String>) {
+        loop {
+            let next = self.state().overdue.next().map(|(at, restaurant)| (at, restaurant.to_owned()));
+            let Some((at, restaurant)) = next else {
+                self.left_out.notified().await;
+                continue;
+            };
+            // Another one may be due before it.
+            if timeout_at(at, self.left_out.notified()).await.is_ok() {
+                continue;
+            }
+            let mut state = self.state();
+            let theirs = |running: &&Running| running.campaign.restaurant_id == restaurant;
+            match state.running.values().find(theirs) {
+                Some(running) => return (restaurant, running.cursor.clone()),
+                None => state.overdue.forget(&restaurant),
+            }
+        }
+    }
+
+    /// A page of this restaurant came that was asked for by itself: rounds may ask again.
+    pub fn came_alone(&self, restaurant_id: &str) {
+        self.state().overdue.came_alone(restaurant_id);
+        self.changed.notify_one();
+    }
+
+    /// A round read a page of this restaurant.
+    pub fn came(&self, restaurant_id: &str) {
+        self.state().overdue.forget(restaurant_id);
     }
 
     /// How many campaigns run.
@@ -427,7 +486,7 @@ impl Work {
     /// Whether campaigns wait beyond this one.
     pub fn others_wait(&self) -> bool {
         let state = self.state();
-        state.running.len() > 1 || state.more_running
+        state.in_time().nth(1).is_some() || state.more_running
     }
 
     /// Waits until a dead letter waits to be published.

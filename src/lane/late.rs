@@ -163,7 +163,8 @@ impl<B, L: Ledger, A: Audience, C: Clock> Repass<'_, B, L, A, C> {
             rows,
         });
         let wanted: Vec<_> = wanted.collect();
-        self.deps.audience.pages(&wanted).await
+        let pages = self.deps.audience.pages(&wanted).await?;
+        Ok(pages.into_iter().collect::<Result<_, _>>()?)
     }
 
     /// Hands those of the pages who have no draft to the planner, and notes the passes that are over.

@@ -25,6 +25,7 @@ use crate::lane::{intake, late, outputs, takeover};
 use crate::model::due::Uncounted;
 use crate::model::halt::Halt;
 use crate::model::ownership::{Entered, Ownership};
+use crate::model::page::Wanted;
 use crate::model::record::Lane;
 use crate::ports::audience::Audience;
 use crate::ports::broker::{Broker, BrokerError, transaction_time};
@@ -120,7 +121,7 @@ async fn stand_still<B: Broker, L: Ledger, A, C: Clock>(
             let found = tokio::select! {
                 biased;
                 () = stopped(stop) => break,
-                found = takeover::compare_halted(deps, entered, &halt) => found,
+                found = takeover::compare_standing(deps, entered, Some(&halt)) => found,
             };
             match found {
                 Ok(()) => compared = true,
@@ -157,6 +158,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
         failed = judge_changes(deps, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = change_feed::look_out(deps, own.lane) => failed.map(|never: Infallible| match never {}),
         failed = late::repass(deps, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = ask_alone(deps, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = carry_letters(deps, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = outputs::watch(deps, own, outputs) => failed.map(|never: Infallible| match never {}),
         failed = count_ended(deps, own, &work) => failed.map(|never: Infallible| match never {}),
@@ -181,6 +183,26 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
         let found = !taken.changed.is_empty() || !taken.dead_letters.is_empty();
         if found && deps.guards.hold(Guard::JudgedChangesAreRead) {
             work.judged(taken);
+        }
+    }
+}
+
+/// Asks for pages of what is left out, one after the other. What comes is read again by the next round.
+async fn ask_alone<B, L, A: Audience, C>(
+    deps: &Deps<B, L, A, C>,
+    own: Ownership,
+    work: &Work,
+) -> Result<Infallible, LaneError> {
+    loop {
+        let (restaurant_id, after) = work.left_out().await;
+        let wanted =
+            Wanted { restaurant_id: &restaurant_id, after: after.as_deref(), upto: None, rows: deps.limits.round_rows };
+        match deps.audience.page(wanted).await {
+            Ok(_) => work.came_alone(&restaurant_id),
+            Err(error) => {
+                let pause = work.overdue(&restaurant_id);
+                deps.board.left_out(own.lane, &restaurant_id, &error.to_string(), pause);
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod intake;
 pub mod late;
 pub mod lifecycle;
 mod outputs;
+pub mod overdue;
 pub mod rescan;
 pub mod round;
 pub mod takeover;

@@ -2,6 +2,9 @@
 //!
 //! The order is what keeps "once in both" (`tests/model` finds a message without a row for each other order): bump the epoch, which
 //! ends former owners' transactions; a new producer, which fences former owners' producers; the epoch again; only then is Kafka's mark read.
+//!
+//! With the mark the lane is compared: all lanes wait for that after a fail-over of the database ([`super::brake`]). So it needs nothing but
+//! these four, and comes before everything that may fail for a reason of the lane's own: its topic, its partition's leader, its last round.
 
 use std::time::Duration;
 
@@ -76,12 +79,18 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
     if !deps.broker.still_assigned(lane).await {
         return Err(LaneError::NotAssigned);
     }
-    let (low, high) = deps.broker.watermarks(lane).await?;
+    let (low, high) = match deps.broker.watermarks(lane).await {
+        Ok(found) => found,
+        Err(error) => {
+            compare_unreadable(deps, lane, failures).await?;
+            return Err(error.into());
+        }
+    };
     let early = match deps.guards.hold(Guard::BumpBeforeInit) {
         true => None,
         false => Some(deps.broker.producer(lane).await?),
     };
-    let mut entered = deps.ledger.bump(lane, low).await?;
+    let mut entered = deps.ledger.bump(lane, Some(low)).await?;
     fail_point("entry.bumped");
     deps.board.position(lane, entered.position);
     if let Some(halt) = entered.halt.clone() {
@@ -116,14 +125,8 @@ async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
     early: Option<B::Producer>,
 ) -> Result<Taken<B::Producer>, LaneError> {
     let own = entered.ownership;
-    let producer = match early {
-        None => deps.broker.producer(own.lane).await?,
-        Some(early) => early,
-    };
-    fail_point("entry.producer");
-    if deps.guards.hold(Guard::EpochAfterInit) && !deps.ledger.still_mine(own).await? {
-        return Err(LaneError::TakenOver);
-    }
+    let producer = fence(&deps.broker, &deps.ledger, deps.guards, own, early).await?;
+    let theirs = compare(&deps.broker, &deps.ledger, deps.guards, entered).await?;
     let topic_id = same_topic(deps, entered, low, high).await?;
     // Behind the new producer, which writes to the topic alone that was there when it was made.
     let outputs = outputs::compare(deps, entered).await?;
@@ -131,45 +134,99 @@ async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
     if deps.guards.hold(Guard::ChangesJudgedOnTheWayIn) {
         judge_waiting(deps, own).await?;
     }
-    let (producer, last) = settle(deps, entered, failures, producer).await?;
-    note_compared(deps, entered).await?;
+    let (producer, last) = settle(deps, entered, failures, producer, &theirs).await?;
     Ok(Taken { producer, last, topic_id, outputs })
 }
 
-/// The ledger learns that no commit of the lane is missing: the hold ends with the last one.
-async fn note_compared<B: Broker, L: Ledger, A, C>(
-    deps: &Deps<B, L, A, C>,
+/// A new producer: when this returns, no transaction of a former owner's is open or about to be committed, and the lane was still ours afterwards.
+async fn fence<B: Broker, L: Ledger>(
+    broker: &B,
+    ledger: &L,
+    guards: Guards,
+    own: Ownership,
+    early: Option<B::Producer>,
+) -> Result<B::Producer, LaneError> {
+    let producer = match early {
+        None => broker.producer(own.lane).await?,
+        Some(early) => early,
+    };
+    fail_point("entry.producer");
+    if guards.hold(Guard::EpochAfterInit) && !ledger.still_mine(own).await? {
+        return Err(LaneError::TakenOver);
+    }
+    Ok(producer)
+}
+
+/// Reads Kafka's mark, behind all former owners. Where the two sides show that no commit of the lane is missing, the ledger learns it: the hold
+/// ends with the last lane.
+async fn compare<B: Broker, L: Ledger>(
+    broker: &B,
+    ledger: &L,
+    guards: Guards,
     entered: &Entered,
+) -> Result<Committed, LaneError> {
+    let theirs = broker.committed(entered.ownership.lane).await?;
+    let hides_loss = matches!(
+        reconciled(guards, entered, &ledger_side(entered), &theirs),
+        Reconciled::Contradiction(kind) if kind.may_hide_loss()
+    );
+    if !hides_loss && !entered.compared {
+        let lanes = broker.lanes().await?;
+        ledger.note_compared(entered.ownership, &entered.comparison, lanes).await?;
+    }
+    Ok(theirs)
+}
+
+/// Compares a lane as its way in does, and leaves it. The halt that the way in would find, if commits of it may be missing.
+pub(crate) async fn compare_only<B: Broker, L: Ledger>(
+    broker: &B,
+    ledger: &L,
+    guards: Guards,
+    entered: &Entered,
+) -> Result<Option<Halt>, LaneError> {
+    let own = entered.ownership;
+    drop(fence(broker, ledger, guards, own, None).await?);
+    let theirs = compare(broker, ledger, guards, entered).await?;
+    let ours = ledger_side(entered);
+    Ok(match reconciled(guards, entered, &ours, &theirs) {
+        Reconciled::Contradiction(kind) if kind.may_hide_loss() => {
+            Some(error_policy::contradiction(own.lane, &kind, &ours, &theirs))
+        }
+        _ => None,
+    })
+}
+
+/// The lane's partition cannot be read, for instance because it has no leader: the other lanes do not wait for that. What the lane's records are
+/// has no part in whether commits of it are missing.
+async fn compare_unreadable<B: Broker, L: Ledger, A, C>(
+    deps: &Deps<B, L, A, C>,
+    lane: Lane,
+    failures: &Failures,
 ) -> Result<(), LaneError> {
+    if !deps.brake.is_held() {
+        return Ok(());
+    }
+    let entered = deps.ledger.bump(lane, None).await?;
     if entered.compared {
         return Ok(());
     }
-    let lanes = deps.broker.lanes().await?;
-    Ok(deps.ledger.note_compared(entered.ownership, &entered.comparison, lanes).await?)
+    match compare_standing(deps, &entered, entered.halt.as_ref()).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(halt(deps, entered.ownership, error, failures).await),
+    }
 }
 
 /// Compares a lane that stands still, behind all its former owners: the others wait for it. Commits that are missing in it are a halt of their
 /// own, which comes before the one that stands.
-pub(crate) async fn compare_halted<B: Broker, L: Ledger, A, C>(
+pub(crate) async fn compare_standing<B: Broker, L: Ledger, A, C>(
     deps: &Deps<B, L, A, C>,
     entered: &Entered,
-    halted: &Halt,
+    halted: Option<&Halt>,
 ) -> Result<(), LaneError> {
-    let own = entered.ownership;
-    drop(deps.broker.producer(own.lane).await?);
-    if !deps.ledger.still_mine(own).await? {
-        return Err(LaneError::TakenOver);
-    }
-    let theirs = deps.broker.committed(own.lane).await?;
-    let ours = ledger_side(entered);
-    match reconciled(deps.guards, entered, &ours, &theirs) {
-        Reconciled::Contradiction(kind) if kind.may_hide_loss() => {
-            let found = error_policy::contradiction(own.lane, &kind, &ours, &theirs);
-            // What is not known to be missing is not worth another halt: this one is to be resolved anyway.
-            if found.is_loss() && !halted.is_loss() { Err(LaneError::Halt(found)) } else { Ok(()) }
-        }
-        _ => note_compared(deps, entered).await,
-    }
+    let found = compare_only(&deps.broker, &deps.ledger, deps.guards, entered).await?;
+    // What is not known to be missing is not worth another halt: this one is to be resolved anyway.
+    let is_news = |found: &Halt| halted.is_none_or(|halted| found.is_loss() && !halted.is_loss());
+    found.filter(is_news).map_or(Ok(()), |found| Err(LaneError::Halt(found)))
 }
 
 fn ledger_side(entered: &Entered) -> LedgerSide {
@@ -281,6 +338,7 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
     entered: &mut Entered,
     failures: &Failures,
     producer: B::Producer,
+    theirs: &Committed,
 ) -> Result<(B::Producer, LastRound), LaneError> {
     let lane = entered.ownership.lane;
     if !deps.guards.hold(Guard::WithdrawalAfterReading) {
@@ -289,7 +347,6 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
             deps.ledger.withdraw(entered.ownership, stored.head).await?;
         }
     }
-    let theirs = deps.broker.committed(lane).await?;
     let ours = ledger_side(entered);
     // With the note the ledger forgets what an operator overruled: that was about one mark, which is written anew by then.
     let (known, overrule) = (entered.published, entered.overrule);
@@ -297,7 +354,7 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
         let noted = known == Some(published.head().seq) && !overrule;
         LastRound::Published { published, noted }
     };
-    match reconciled(deps.guards, entered, &ours, &theirs) {
+    match reconciled(deps.guards, entered, &ours, theirs) {
         Reconciled::Equal => Ok((producer, published(Published::found(entered.head)))),
         Reconciled::PublishRecorded => {
             if deps.guards.hold(Guard::UndeliveredIsWithdrawn) {
@@ -313,7 +370,7 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
             Ok((producer, published(restored)))
         }
         Reconciled::Contradiction(kind) => {
-            let halt = error_policy::contradiction(lane, &kind, &ours, &theirs);
+            let halt = error_policy::contradiction(lane, &kind, &ours, theirs);
             Err(LaneError::Halt(halt))
         }
     }

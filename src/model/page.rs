@@ -25,3 +25,14 @@ pub struct Wanted<'a> {
     /// Most clients; never 0.
     pub rows: usize,
 }
+
+/// Why a page is not there though the server answers: others may be read meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unread {
+    /// The server did not come to its end in the time that a page has.
+    #[error("{0}")]
+    Overdue(String),
+    /// It was not asked for, since others of the same question took too long.
+    #[error("not asked for, since other pages took too long")]
+    NotAsked,
+}

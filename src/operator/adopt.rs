@@ -125,7 +125,7 @@ impl Adopter<'_> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let own = writer.bump(self.request.lane, 0).await?.ownership;
+            let own = writer.bump(self.request.lane, None).await?.ownership;
             // Whoever entered it in between may have published what the operator took for unpublished.
             let overruled = overruled_in.is_some_and(|epoch| own.epoch == epoch + i64::from(attempts));
             match self.adopt_once(&writer, own, overruled).await {

@@ -1,53 +1,169 @@
-//! The hold: whether nothing is sent and nothing is taken in because the ledger may have lost commits, and what is to be done.
+//! The hold: whether nothing is sent and nothing is taken in because the ledger may have lost commits, what holds, and what ends it.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
+use std::time::Duration;
 
+use tokio::time::timeout;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use crate::instance::pause::Brake;
 use crate::model::halt::LOSSES;
 use crate::model::record::Lane;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::ledger::hold::COMPARISON;
-use tokio_postgres::types::Type;
+use crate::telemetry::Board;
+
+/// How long a hold may last before it is said what holds: a way in takes 2.5 s at most when all goes well.
+const ORDINARY: Duration = Duration::from_secs(5);
+/// How often it is looked at what holds.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// All is held.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hold {
-    /// Lanes that were not compared with Kafka since the server was started, or since a lane found commits missing.
-    pub waiting: Vec<Lane>,
-    /// Lanes in which commits are missing.
-    pub lost: Vec<Lane>,
+    /// Lanes that were not compared with Kafka since the server was started, or since a lane found commits missing, each with what it waits for.
+    pub lanes: BTreeMap<Lane, Cause>,
+    /// Whether the server was started a moment ago: a hold of that time ends by itself.
+    pub is_young: bool,
 }
 
-/// What puts back what was lost.
-pub const REMEDY: &str = "put back what Kafka holds, of all lanes: dinnerbell lane resolve --all --from-kafka";
+/// Why a lane is not compared.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// Commits are missing in it.
+    Lost,
+    /// It is halted by this name: the two sides contradict each other, and commits may be missing.
+    Halted(String),
+    /// A backend of a role that the service's may not end holds its lock.
+    Locked {
+        /// The backend.
+        pid: i32,
+        /// Its role.
+        role: String,
+    },
+    /// This instance entered it since the server was started, and has not come so far yet.
+    Entered(String),
+    /// Nobody has entered it since.
+    NotEntered,
+}
+
+/// What compares every lane, and puts back what was lost.
+const RESOLVE_ALL: &str = "dinnerbell lane resolve --all --from-kafka";
+
+impl Hold {
+    /// The lanes that hold.
+    pub fn lanes(&self) -> impl Iterator<Item = Lane> {
+        self.lanes.keys().copied()
+    }
+
+    /// Whether it does not end by itself, as far as can be known.
+    pub fn needs_somebody(&self) -> bool {
+        let waits = |cause: &Cause| matches!(cause, Cause::Entered(_) | Cause::NotEntered);
+        !self.lanes.values().all(waits)
+    }
+
+    /// What ends it.
+    pub fn remedy(&self) -> String {
+        let is_lost = self.lanes.values().any(|cause| matches!(cause, Cause::Lost | Cause::Halted(_)));
+        let ends = self.lanes.values().filter_map(|cause| match cause {
+            Cause::Locked { pid, .. } => Some(format!("select pg_terminate_backend({pid})")),
+            _ => None,
+        });
+        let ends: Vec<_> = ends.collect();
+        let first = match ends.is_empty() {
+            true => String::new(),
+            false => {
+                format!("end who holds the lock, as a superuser of the feedback database: {}; then ", ends.join("; "))
+            }
+        };
+        let what = if is_lost { "put back what Kafka holds, and compare all lanes" } else { "compare all lanes" };
+        format!("{first}{what}: {RESOLVE_ALL}")
+    }
+}
 
 /// The hold that stands, if one does.
 pub async fn standing(pool: &Pool) -> Result<Option<Hold>, PostgresError> {
     let sql = format!(
-        "select l.lane, l.compared is distinct from {COMPARISON}, coalesce(l.halted = any($1), false) \
-         from dinnerbell.service s left join dinnerbell.lane l on true where s.compared <> {COMPARISON} order by l.lane"
+        "select l.lane, case when l.halted = any($1) then 'lost' when l.halted = any($2) then 'halted' when h.pid is not null then 'locked' \
+           when l.entered_at > pg_postmaster_start_time() then 'entered' else '' end, \
+         l.halted, h.pid, h.role, l.owner, pg_postmaster_start_time() > clock_timestamp() - interval '10 s' \
+         from dinnerbell.service s left join dinnerbell.lane l on l.compared is distinct from {COMPARISON} or l.halted = any($1) \
+         left join lateral (select a.pid, a.usename::text as role from pg_locks k join pg_stat_activity a using (pid) \
+           where k.locktype = 'advisory' and k.objsubid = 1 and k.granted and k.classid::int8 = (l.lock_key >> 32) & $3 \
+           and k.objid::int8 = l.lock_key & $3 and k.database = (select oid from pg_database where datname = current_database()) \
+           and a.usename <> current_user and not pg_has_role(a.usename, 'USAGE') and not pg_has_role('pg_signal_backend', 'USAGE') limit 1) h \
+           on true \
+         where s.compared <> {COMPARISON} order by l.lane"
     );
-    let rows = pool.query(&sql, &[(&LOSSES.as_slice(), Type::TEXT_ARRAY)]).await?;
-    let lanes = |column: usize| rows.iter().filter(|row| row.get(column)).filter_map(|row| row.get(0)).collect();
-    Ok((!rows.is_empty()).then(|| Hold { waiting: lanes(1), lost: lanes(2) }))
+    let contradictions = ["mark-missing", "foreign-offset"];
+    let rows = pool
+        .query(
+            &sql,
+            &[
+                (&LOSSES.as_slice(), Type::TEXT_ARRAY),
+                (&contradictions.as_slice(), Type::TEXT_ARRAY),
+                (&0xffff_ffff_i64, Type::INT8),
+            ],
+        )
+        .await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let lanes = rows.iter().filter_map(|row| Some((row.get::<_, Option<Lane>>(0)?, cause(row)))).collect();
+    Ok(Some(Hold { lanes, is_young: first.get(6) }))
+}
+
+fn cause(row: &Row) -> Cause {
+    let text = |column: usize| row.get::<_, Option<String>>(column).unwrap_or_default();
+    match row.get::<_, &str>(1) {
+        "lost" => Cause::Lost,
+        "halted" => Cause::Halted(text(2)),
+        "locked" => Cause::Locked { pid: row.get(3), role: text(4) },
+        "entered" => Cause::Entered(text(5)),
+        _ => Cause::NotEntered,
+    }
+}
+
+/// Says what holds for as long as all is held longer than is ordinary: the board shows it, and the log says what is new.
+pub async fn watch(pool: &Pool, brake: &Brake, board: &Board) -> Infallible {
+    loop {
+        brake.held().await;
+        let mut pause = ORDINARY;
+        while timeout(pause, brake.not_held()).await.is_err() {
+            // A database that does not answer has its own place.
+            if let Ok(hold) = standing(pool).await {
+                board.holds(hold.map(|hold| format!("{hold}; {}", hold.remedy())));
+            }
+            pause = LOOK;
+        }
+        board.holds(None);
+    }
 }
 
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = |lanes: &[Lane]| lanes.iter().map(Lane::to_string).collect::<Vec<_>>().join(", ");
         write!(
             f,
-            "nothing is sent or taken in until every lane was compared with Kafka, because the ledger may have lost commits; "
+            "nothing is sent or taken in until every lane was compared with Kafka, because the ledger may have lost commits"
         )?;
-        match (self.waiting.as_slice(), self.lost.as_slice()) {
-            ([], []) => write!(f, "an instance enters the lanes that the ledger does not have yet"),
-            (waiting, []) => write!(f, "an instance compares a lane when it enters it: {} wait", named(waiting)),
-            (waiting, lost) => {
-                write!(f, "commits are missing in {}", named(lost))?;
-                let others: Vec<Lane> = waiting.iter().filter(|lane| !lost.contains(lane)).copied().collect();
-                if others.is_empty() { Ok(()) } else { write!(f, ", and {} wait", named(&others)) }
+        if self.lanes.is_empty() {
+            return write!(f, "; an instance enters the lanes that the ledger does not have yet");
+        }
+        let mut alike: BTreeMap<&Cause, Vec<String>> = BTreeMap::new();
+        self.lanes.iter().for_each(|(lane, cause)| alike.entry(cause).or_default().push(lane.to_string()));
+        for (cause, lanes) in alike {
+            let lanes = lanes.join(", ");
+            match cause {
+                Cause::Lost => write!(f, "; commits are missing in {lanes}")?,
+                Cause::Halted(name) => write!(f, "; halted as {name}, so that commits may be missing: {lanes}")?,
+                Cause::Locked { pid, role } => write!(f, "; backend {pid} of role {role} holds the lock of {lanes}")?,
+                Cause::Entered(owner) => write!(f, "; entered by {owner} and not compared yet: {lanes}")?,
+                Cause::NotEntered => write!(f, "; not entered by any instance since: {lanes}")?,
             }
         }
+        Ok(())
     }
 }
 
@@ -55,14 +171,31 @@ impl fmt::Display for Hold {
 mod tests {
     use super::*;
 
+    fn hold(lanes: impl IntoIterator<Item = (Lane, Cause)>) -> Hold {
+        Hold { lanes: lanes.into_iter().collect(), is_young: false }
+    }
+
     #[test]
-    fn a_hold_names_the_lanes_that_lost_commits_and_those_that_wait() {
-        let said = |waiting: &[Lane], lost: &[Lane]| {
-            Hold { waiting: waiting.to_vec(), lost: lost.to_vec() }.to_string().split_off("nothing is sent".len())
-        };
-        assert!(said(&[0, 3], &[]).ends_with("when it enters it: 0, 3 wait"));
-        assert!(said(&[0, 1, 3], &[0, 3]).ends_with("commits are missing in 0, 3, and 1 wait"));
-        assert!(said(&[3], &[3]).ends_with("commits are missing in 3"));
-        assert!(said(&[], &[]).ends_with("that the ledger does not have yet"));
+    fn a_hold_names_its_lanes_by_what_they_wait_for() {
+        let entered = || Cause::Entered("a:1".to_owned());
+        let said = hold([(0, Cause::Lost), (1, entered()), (3, Cause::Lost), (4, Cause::NotEntered), (7, entered())]);
+        let text = said.to_string();
+        assert!(text.contains("commits are missing in 0, 3; entered by a:1 and not compared yet: 1, 7; "), "{text}");
+        assert!(text.ends_with("; not entered by any instance since: 4") && said.needs_somebody(), "{text}");
+        assert!(!hold([(1, entered()), (4, Cause::NotEntered)]).needs_somebody());
+        assert!(hold([]).to_string().ends_with("that the ledger does not have yet"));
+    }
+
+    #[test]
+    fn a_holds_remedy_ends_with_its_command_and_first_ends_who_holds_a_lock() {
+        let command = "dinnerbell lane resolve --all --from-kafka";
+        let locked = Cause::Locked { pid: 17, role: "other".to_owned() };
+        let waits = hold([(0, Cause::NotEntered)]).remedy();
+        assert_eq!(waits, format!("compare all lanes: {command}"));
+        let halted = hold([(0, locked), (1, Cause::Halted("mark-missing".to_owned()))]);
+        let remedy = halted.remedy();
+        assert!(remedy.contains("select pg_terminate_backend(17); then put back what Kafka holds"), "{remedy}");
+        assert!(remedy.ends_with(command) && halted.needs_somebody(), "{remedy}");
+        assert!(halted.to_string().contains("backend 17 of role other holds the lock of 0"));
     }
 }

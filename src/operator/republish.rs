@@ -65,7 +65,7 @@ async fn take_back(writer: &PostgresLedger, lane: Lane, rows: &[i64]) -> Result<
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let own = writer.bump(lane, 0).await?.ownership;
+        let own = writer.bump(lane, None).await?.ownership;
         match writer.take_rows_back(own, rows).await {
             Err(LedgerError::NotMine(_) | LedgerError::Passing(_)) if attempts < MOST_ATTEMPTS => {}
             taken => return Ok(taken?),

@@ -1,6 +1,6 @@
 //! `dinnerbell lane resolve`: mends what halted a lane, as its remedy says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::time::Duration;
@@ -10,16 +10,19 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::config::Config;
+use crate::guard::Guards;
 use crate::kafka::KafkaBroker;
 use crate::kafka::notifications::{Extent, Found, Notifications, Offsets};
+use crate::lane::error::LaneError;
+use crate::lane::takeover;
 use crate::model::halt::{Halt, NOTIFICATIONS_REPLACED};
 use crate::model::late::ToldAndRows;
 use crate::model::mark::Committed;
-use crate::model::ownership::Ownership;
+use crate::model::ownership::{Entered, Ownership};
 use crate::model::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
 use crate::model::record::Lane;
 use crate::model::time::EpochSeconds;
-use crate::operator::{Claim, claim_of};
+use crate::operator::{Claim, claim_of, hold};
 use crate::ports::broker::{Broker, BrokerError};
 use crate::ports::ledger::{LaneLedger, LedgerError};
 use crate::postgres::clock::PostgresClock;
@@ -131,7 +134,8 @@ pub enum ResolveError {
 }
 
 /// Every lane that lost commits, or is halted because it contradicts Kafka, is mended by what Kafka holds: the topic is read once for all of
-/// them. What was found and done in each lane; those that stand well are left alone.
+/// them. While all is held, every other lane that was not compared with Kafka is compared, whoever owns it, or nobody. What was found and done in
+/// each lane; those that stand well are left alone.
 pub async fn resolve_all(
     config: &Config,
     resolution: FromKafka,
@@ -144,7 +148,8 @@ pub async fn resolve_all(
         return Err(unknown(0));
     };
     let broker = connect(config, &claim).await?;
-    let mut lost = Vec::new();
+    let held: BTreeSet<Lane> = hold::standing(&pool).await?.map_or_else(BTreeSet::new, |hold| hold.lanes().collect());
+    let (mut lost, mut waiting) = (Vec::new(), Vec::new());
     for lane in 0..broker.lanes().await? {
         // Read first: a ledger that lost nothing is never behind a mark that was read before it.
         let theirs = broker.committed(lane).await?;
@@ -153,11 +158,13 @@ pub async fn resolve_all(
             || is_behind(&ledger_side(claim.ledger, &found), &theirs)
         {
             lost.push((lane, found));
+        } else if held.contains(&lane) {
+            waiting.push((lane, found));
         }
     }
     let writer = writer(config, &pool, by).await?;
     let mender = Mender { config, pool, broker, writer, ledger: claim.ledger, resolution, dry_run, by, progress };
-    mender.run(lost).await
+    mender.run(lost, waiting).await
 }
 
 /// The ledger takes the output topic that is there, and every lane that is halted because of it goes on.
@@ -208,7 +215,7 @@ pub async fn resolve(config: &Config, request: &Request, progress: &ProgressBar)
             let (ledger, dry_run, by) = (claim.ledger, request.dry_run, request.by.as_str());
             let writer = writer(config, &pool, by).await?;
             let mender = Mender { config, pool, broker, writer, ledger, resolution, dry_run, by, progress };
-            mender.run(vec![(lane, found)]).await?.pop().ok_or_else(|| unknown(lane))
+            mender.run(vec![(lane, found)], Vec::new()).await?.pop().ok_or_else(|| unknown(lane))
         }
     }
 }
@@ -298,7 +305,7 @@ async fn tell_again(
     }
     outcome.done.push("whoever of them favours the restaurant and has no row is told again".to_owned());
     if !request.dry_run {
-        let own = writer.bump(lane, 0).await?.ownership;
+        let own = writer.bump(lane, None).await?.ownership;
         writer.tell_again(own, &removed, &request.by).await?;
     }
     Ok(outcome)
@@ -325,7 +332,7 @@ async fn accept(
         return Ok(outcome);
     }
     let writer = writer(config, pool, &request.by).await?;
-    let own = writer.bump(lane, 0).await?.ownership;
+    let own = writer.bump(lane, None).await?.ownership;
     let (held, holds) = writer.accept_rows(own, standing, &request.by).await?;
     outcome.done.push(format!(
         "round {seq} held {held} drafts and holds the {holds} whose rows are there; a later round tells the others, as far as their \
@@ -398,12 +405,20 @@ struct Case {
     /// As it was found first.
     before: Standing,
     /// None where nothing is to be written.
-    own: Option<Ownership>,
+    own: Option<Own>,
     /// As it stands behind its former owners.
     standing: Standing,
     theirs: Committed,
     /// Whether the topic holds everything since the last round was formed.
     covered: bool,
+}
+
+/// A lane that was taken.
+#[derive(Clone)]
+struct Own {
+    own: Ownership,
+    /// The comparison that stood then.
+    comparison: String,
 }
 
 impl Case {
@@ -417,11 +432,51 @@ impl Case {
 type Clients = HashMap<u128, (Lane, String, String)>;
 
 impl Mender<'_> {
-    async fn run(self, lanes: Vec<(Lane, Standing)>) -> Result<Vec<Resolved>, ResolveError> {
-        let mended = self.hold_and_mend(&lanes).await;
+    /// Mends the first, and compares the second. What fails in one lane is said when all others were done.
+    async fn run(
+        self,
+        lost: Vec<(Lane, Standing)>,
+        waiting: Vec<(Lane, Standing)>,
+    ) -> Result<Vec<Resolved>, ResolveError> {
+        let mut compared = Vec::new();
+        for (lane, before) in &waiting {
+            compared.push(self.compare(*lane, before).await);
+        }
+        let mended = self.hold_and_mend(&lost).await;
         self.progress.finish_and_clear();
         self.broker.close(Duration::from_secs(1)).await;
-        mended
+        let mut resolved = mended?;
+        for compared in compared {
+            resolved.push(compared?);
+        }
+        Ok(resolved)
+    }
+
+    /// Compares a lane as its way in does, without any of what else that needs: nobody waits for it any more.
+    async fn compare(&self, lane: Lane, before: &Standing) -> Result<Resolved, ResolveError> {
+        let mut outcome = resolved(lane, self.dry_run, before);
+        outcome
+            .done
+            .push("it is compared with what Kafka holds: the other lanes do not wait for it any more".to_owned());
+        if self.dry_run {
+            return Ok(outcome);
+        }
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let entered = self.writer.bump(lane, None).await?;
+            match takeover::compare_only(&self.broker, &self.writer, Guards::default(), &entered).await {
+                Ok(None) => return Ok(outcome),
+                Ok(Some(Halt { name, found, .. })) => {
+                    return Err(ResolveError::Refused(format!(
+                        "lane {lane}: {name}: {found}; commits of it may be missing: dinnerbell lane resolve {lane} --from-kafka"
+                    )));
+                }
+                // Its owner entered it meanwhile.
+                Err(LaneError::TakenOver | LaneError::Ledger(LedgerError::NotMine(_))) if attempts < MOST_ATTEMPTS => {}
+                Err(error) => return Err(ResolveError::Refused(format!("lane {lane} was not compared: {error}"))),
+            }
+        }
     }
 
     /// Makes the lanes stand still, whoever owns them, and lets those go again that were not halted and cannot be mended.
@@ -437,13 +492,13 @@ impl Mender<'_> {
     }
 
     /// Takes the lane, and halts it unless it is. An owner that was sent away enters again at once, and may come in between.
-    async fn hold(&self, lane: Lane) -> Result<Ownership, ResolveError> {
+    async fn hold(&self, lane: Lane) -> Result<Entered, ResolveError> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let entered = self.writer.bump(lane, 0).await?;
+            let entered = self.writer.bump(lane, None).await?;
             if entered.halt.is_some() {
-                return Ok(entered.ownership);
+                return Ok(entered);
             }
             let halt = Halt {
                 name: BEING_RESOLVED.to_owned(),
@@ -452,7 +507,7 @@ impl Mender<'_> {
             };
             match self.writer.halt(entered.ownership, halt).await {
                 Err(LedgerError::NotMine(_)) if attempts < MOST_ATTEMPTS => {}
-                halted => return Ok(halted.map(|()| entered.ownership)?),
+                halted => return Ok(halted.map(|()| entered)?),
             }
         }
     }
@@ -460,7 +515,13 @@ impl Mender<'_> {
     async fn mend(&self, lanes: &[(Lane, Standing)]) -> Result<Vec<Resolved>, ResolveError> {
         let mut held = Vec::new();
         for (lane, before) in lanes {
-            let own = if self.dry_run { None } else { Some(self.hold(*lane).await?) };
+            let own = match self.dry_run {
+                true => None,
+                false => {
+                    let Entered { ownership, comparison, .. } = self.hold(*lane).await?;
+                    Some(Own { own: ownership, comparison })
+                }
+            };
             if own.is_some() {
                 // Fences former owners' producers: when this returns, none of their transactions is open or about to be committed.
                 drop(self.broker.producer(*lane).await?);
@@ -505,7 +566,7 @@ impl Mender<'_> {
         let mut outcome = resolved(case.lane, self.dry_run, &case.before);
         outcome.found = described(&evidence, &scanned);
         outcome.done = announced(&decision, &evidence, &scanned);
-        if let Some(own) = case.own {
+        if let Some(own) = case.own.clone() {
             outcome.mended = self.write(own, &case.standing, &decision, scanned).await?;
         }
         Ok(outcome)
@@ -630,20 +691,22 @@ impl Mender<'_> {
     /// Writes it, as often as an owner enters the lane meanwhile and leaves it as it was.
     async fn write(
         &self,
-        mut own: Ownership,
+        mut own: Own,
         standing: &Standing,
         decision: &Decision,
         mut scanned: Scanned,
     ) -> Result<Mended, ResolveError> {
         let untold = std::mem::take(&mut scanned.untold);
+        let lanes = self.broker.lanes().await?;
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match self.write_once(own, standing, decision, &untold, &mut scanned.missing).await {
+            match self.write_once(&own, lanes, standing, decision, &untold, &mut scanned.missing).await {
                 Err(ResolveError::Ledger(LedgerError::NotMine(_) | LedgerError::Passing(_)))
                     if attempts < MOST_ATTEMPTS =>
                 {
-                    own = self.writer.bump(own.lane, 0).await?.ownership;
+                    // What was read of Kafka was read in the comparison of before.
+                    own.own = self.writer.bump(own.own.lane, None).await?.ownership;
                 }
                 written => return written,
             }
@@ -652,13 +715,14 @@ impl Mender<'_> {
 
     async fn write_once(
         &self,
-        own: Ownership,
+        own: &Own,
+        lanes: Lane,
         standing: &Standing,
         decision: &Decision,
         untold: &BTreeMap<String, Vec<String>>,
         missing: &mut Spool,
     ) -> Result<Mended, ResolveError> {
-        let mut mending = self.writer.begin_mending(own, standing).await?;
+        let mut mending = self.writer.begin_mending(own.own, standing).await?;
         let mut drafts = missing.read()?;
         loop {
             let batch: Vec<FoundDraft<'static>> = drafts.by_ref().take(BATCH).collect::<io::Result<_>>()?;
@@ -669,7 +733,8 @@ impl Mender<'_> {
         }
         drop(drafts);
         let campaigns = &missing.campaigns;
-        Ok(mending.commit(&Mending { standing, decision, campaigns, untold, by: self.by }).await?)
+        let compared = (own.comparison.as_str(), lanes);
+        Ok(mending.commit(&Mending { standing, decision, campaigns, untold, by: self.by, compared }).await?)
     }
 }
 

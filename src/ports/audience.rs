@@ -4,7 +4,7 @@
 use std::future::Future;
 
 use crate::model::late::{Added, Favourite};
-use crate::model::page::{Page, Wanted};
+use crate::model::page::{Page, Unread, Wanted};
 
 /// Why a page could not be read. One place maps these to what happens: [`crate::lane::error_policy`].
 #[derive(Debug, Clone, thiserror::Error)]
@@ -17,13 +17,23 @@ pub enum AudienceError {
     Refused(String),
 }
 
+impl From<Unread> for AudienceError {
+    fn from(unread: Unread) -> Self {
+        Self::Passing(unread.to_string())
+    }
+}
+
 /// The subscribers table, read only.
 pub trait Audience: Clone + Send + Sync + 'static {
-    /// One page for each that is wanted, in the same order: many small ones cost little more than one.
-    fn pages(&self, wanted: &[Wanted<'_>]) -> impl Future<Output = Result<Vec<Page>, AudienceError>> + Send;
+    /// One page for each that is wanted, in the same order: many small ones cost little more than one. One that takes too long costs none of the
+    /// others.
+    fn pages(
+        &self,
+        wanted: &[Wanted<'_>],
+    ) -> impl Future<Output = Result<Vec<Result<Page, Unread>>, AudienceError>> + Send;
     /// One page.
     fn page(&self, wanted: Wanted<'_>) -> impl Future<Output = Result<Page, AudienceError>> + Send {
-        async move { Ok(self.pages(&[wanted]).await?.pop().expect("one page was wanted")) }
+        async move { Ok(self.pages(&[wanted]).await?.pop().expect("one page was wanted")?) }
     }
     /// The highest id that stands in the table, 0 for an empty one: where a sweep begins.
     fn newest(&self) -> impl Future<Output = Result<i64, AudienceError>> + Send;

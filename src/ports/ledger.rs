@@ -95,8 +95,8 @@ impl<L: LaneLedger + IntakeLedger + RoundLedger + CampaignLedger + InstanceLedge
 /// The right to write for a lane: taking it, keeping it, giving it up to an operator.
 pub trait LaneLedger: Clone + Send + Sync + 'static {
     /// Takes the lane: epoch + 1, former owners' transactions ended. Creates the lane's row where there is none, with round 0
-    /// and `beginning` as its position.
-    fn bump(&self, lane: Lane, beginning: i64) -> impl Future<Output = Result<Entered, LedgerError>> + Send;
+    /// and `beginning` as its position; without a beginning it is [`LedgerError::Passing`] then.
+    fn bump(&self, lane: Lane, beginning: Option<i64>) -> impl Future<Output = Result<Entered, LedgerError>> + Send;
     /// Whether the lane is still ours, and the server the same.
     fn still_mine(&self, own: Ownership) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// The lane reads the topic of this id from now on.

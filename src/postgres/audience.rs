@@ -15,7 +15,7 @@ use tokio_postgres::types::Type;
 use crate::model::clients::Clients;
 use crate::model::late::{Added, Favourite};
 use crate::model::limits::LONGEST_CLIENT_ID;
-use crate::model::page::{Page, Wanted};
+use crate::model::page::{Page, Unread, Wanted};
 use crate::ports::audience::{Audience, AudienceError};
 use crate::postgres::connect::{Connection, Parameter, Pool, place};
 use crate::postgres::errors::{PATIENCE, PostgresError, deadline};
@@ -69,11 +69,11 @@ struct Inner {
 impl PostgresAudience {
     /// The audience in the table of this pool; looks once whether there is an index that can serve it.
     pub async fn open(pool: Pool) -> Result<Self, AudienceError> {
-        Self::open_with(pool, SOON).await
+        Self::open_with(pool, SOON, PATIENCE).await
     }
 
-    /// The same; a page of an index that takes longer than this is read client by client.
-    pub async fn open_with(pool: Pool, soon: Duration) -> Result<Self, AudienceError> {
+    /// The same; a page of an index that takes longer than `soon` is read client by client, and then given up after `patience`.
+    pub async fn open_with(pool: Pool, soon: Duration, patience: Duration) -> Result<Self, AudienceError> {
         let indexed = has_index(&pool).await?;
         let legible = Legible::of(&pool).await?;
         let table = pool.table().sql();
@@ -87,7 +87,7 @@ impl PostgresAudience {
                 pool.address(),
             );
         }
-        let patience = if indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };
+        let patience = if indexed { patience } else { PATIENCE_WITHOUT_INDEX };
         let inner = Inner {
             begin: begin_sql(indexed, if indexed { soon } else { patience }),
             begin_slow: begin_sql(indexed, patience),
@@ -117,17 +117,19 @@ impl PostgresAudience {
 }
 
 impl Audience for PostgresAudience {
-    async fn pages(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, AudienceError> {
+    async fn pages(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Result<Page, Unread>>, AudienceError> {
         let together = wanted.len() > 1 && !wanted.iter().any(|one| self.inner.is_crowded(one.restaurant_id));
         if self.inner.ahead.is_none() && together {
             match self.inner.read_all(wanted).await {
-                Ok(pages) => return Ok(pages),
+                Ok(pages) => return Ok(pages.into_iter().map(Ok).collect()),
                 // One by one it shows whose.
                 Err(error) if is_illegible(&error) || is_overdue(&error) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        let pages: Vec<BoxFuture<'_, _>> = wanted.iter().map(|one| self.one(*one).boxed()).collect();
+        // Two that take as long as a page may: further ones are not to wait behind them.
+        let until = Instant::now() + 2 * self.inner.patience;
+        let pages: Vec<BoxFuture<'_, _>> = wanted.iter().map(|one| self.in_time(*one, until).boxed()).collect();
         stream::iter(pages).buffered(SIDE_BY_SIDE).try_collect().await
     }
 
@@ -189,7 +191,19 @@ impl PostgresAudience {
         })
     }
 
-    async fn one(&self, wanted: Wanted<'_>) -> Result<Page, AudienceError> {
+    /// A page, if there is still time to begin it.
+    async fn in_time(&self, wanted: Wanted<'_>, until: Instant) -> Result<Result<Page, Unread>, AudienceError> {
+        if Instant::now() >= until {
+            return Ok(Err(Unread::NotAsked));
+        }
+        match self.one(wanted).await {
+            Ok(page) => Ok(Ok(page)),
+            Err(error) if is_overdue(&error) => Ok(Err(Unread::Overdue(error.to_string()))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn one(&self, wanted: Wanted<'_>) -> Result<Page, PostgresError> {
         let Some(ahead) = &self.inner.ahead else { return self.read_one(wanted).await };
         if let Some(page) = ahead.take(wanted) {
             return Ok(page);
@@ -199,7 +213,7 @@ impl PostgresAudience {
         Ok(ahead.keep(wanted, read))
     }
 
-    async fn read_one(&self, wanted: Wanted<'_>) -> Result<Page, AudienceError> {
+    async fn read_one(&self, wanted: Wanted<'_>) -> Result<Page, PostgresError> {
         let indexed = self.inner.ahead.is_none();
         let read = match indexed && self.inner.is_crowded(wanted.restaurant_id) {
             true => self.inner.read_by_client(wanted).await,
@@ -212,12 +226,11 @@ impl PostgresAudience {
             },
         };
         match read {
-            Ok(page) => Ok(page),
             // Such a restaurant's id is in no row of a database whose encoding cannot write it: nobody favours it.
             Err(error) if is_illegible(&error) && !self.inner.can_write(wanted.restaurant_id).await? => {
                 Ok(Page { last: true, ..Page::default() })
             }
-            Err(error) => Err(error.into()),
+            read => read,
         }
     }
 }

@@ -332,7 +332,7 @@ fn lost(own: Ownership, what: &str) -> LedgerError {
 }
 
 impl LaneLedger for PostgresLedger {
-    async fn bump(&self, lane: Lane, beginning: i64) -> Result<Entered, LedgerError> {
+    async fn bump(&self, lane: Lane, beginning: Option<i64>) -> Result<Entered, LedgerError> {
         self.take_lane(lane, beginning).await
     }
 

@@ -3,16 +3,20 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use super::server::Unanswered;
 use super::world::Instance;
 use crate::model::late::{Added, Favourite};
-use crate::model::page::{Page, Wanted};
+use crate::model::page::{Page, Unread, Wanted};
 use crate::model::time::EpochMicros;
 use crate::ports::audience::{Audience, AudienceError};
 use crate::simulation::faults::Server;
 use crate::simulation::subscribers::{Asked, Subscriber, Subscribers};
 
 const PATIENCE: Duration = Duration::from_secs(5);
+/// When the server ends a page that takes too long.
+const OVERDUE: Duration = Duration::from_secs(4);
 
 /// The simulated [`Audience`].
 #[derive(Clone)]
@@ -37,10 +41,21 @@ impl SimAudience {
 }
 
 impl Audience for SimAudience {
-    async fn pages(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, AudienceError> {
+    async fn pages(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Result<Page, Unread>>, AudienceError> {
         let asked: Vec<Asked> = wanted.iter().map(Asked::from).collect();
-        self.read("pages", move |subscribers, time| asked.iter().map(|asked| subscribers.page(time, asked)).collect())
-            .await
+        let overdue = self.0.world.state().subscribers.overdue.clone();
+        let is_overdue = move |asked: &Asked| overdue.contains(&asked.restaurant_id);
+        if asked.iter().any(&is_overdue) {
+            sleep(OVERDUE).await;
+        }
+        self.read("pages", move |subscribers, time| {
+            let page = |asked: &Asked| match is_overdue(asked) {
+                true => Err(Unread::Overdue("canceling statement due to statement timeout".to_owned())),
+                false => Ok(subscribers.page(time, asked)),
+            };
+            asked.iter().map(page).collect()
+        })
+        .await
     }
 
     async fn newest(&self) -> Result<i64, AudienceError> {

@@ -19,7 +19,7 @@ use crate::model::round::Publication;
 use crate::model::time::EpochMicros;
 use crate::ports::broker::{Broker, BrokerError, Input, Producer};
 use crate::simulation::faults::Server;
-use crate::simulation::kafka::{Announced, Kafka, Letters, Notification, TRANSACTION, Transaction};
+use crate::simulation::kafka::{Announced, Kafka, Letters, Notification, Partition, TRANSACTION, Transaction};
 use crate::simulation::tables::ChangeRow;
 
 /// How long a question is waited for.
@@ -171,6 +171,20 @@ impl SimBroker {
         let served = |_| async move { answer(&mut world.state().kafka) };
         self.0.ask(request, Server::Kafka, ASK, served).await.map_err(explain)
     }
+
+    /// A question about a partition of the campaigns topic, which its leader answers.
+    async fn question_of<T: Send + 'static>(
+        &self,
+        request: &'static str,
+        lane: Lane,
+        answer: impl FnOnce(&mut Partition) -> T + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let answered = self.question(request, move |kafka| answer(kafka.lane(lane))).await?;
+        match self.0.world.state().harm.leaderless.contains(&lane) {
+            true => Err(BrokerError::Passing(format!("partition {lane} has no leader"))),
+            false => Ok(answered),
+        }
+    }
 }
 
 /// Fences the former producer, and ends what it left open.
@@ -237,7 +251,7 @@ impl Broker for SimBroker {
     }
 
     async fn log_end(&self, lane: Lane) -> Result<i64, BrokerError> {
-        self.question("log_end", move |kafka| kafka.lane(lane).end).await
+        self.question_of("log_end", lane, |partition| partition.end).await
     }
 
     async fn lanes(&self) -> Result<i32, BrokerError> {
@@ -245,12 +259,12 @@ impl Broker for SimBroker {
     }
 
     async fn watermarks(&self, lane: Lane) -> Result<(i64, i64), BrokerError> {
-        self.question("watermarks", move |kafka| (0, kafka.lane(lane).end)).await
+        self.question_of("watermarks", lane, |partition| (0, partition.end)).await
     }
 
     async fn mark_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordMark>, BrokerError> {
-        self.question("mark_at", move |kafka| {
-            kafka.lane(lane).records.iter().find(|record| record.offset == offset).and_then(Record::mark)
+        self.question_of("mark_at", lane, move |partition| {
+            partition.records.iter().find(|record| record.offset == offset).and_then(Record::mark)
         })
         .await
     }
@@ -273,7 +287,7 @@ impl Broker for SimBroker {
 
     async fn open(&self, lane: Lane, position: i64, topic_id: Option<&str>) -> Result<SimInput, BrokerError> {
         let is_replaced = topic_id.is_some_and(|id| id != TOPIC_ID);
-        self.question("open", |_| ()).await?;
+        self.question_of("open", lane, |_| ()).await?;
         Ok(SimInput { instance: self.0.clone(), lane, position, is_replaced })
     }
 }
@@ -305,7 +319,8 @@ impl Input for SimInput {
             let (way, fails) = {
                 let mut state = world.state();
                 let fails = state.harm.unsent / 4;
-                (state.way(), state.harm.away.contains(&Server::Kafka) || state.random.chance(fails))
+                let is_away = state.harm.away.contains(&Server::Kafka) || state.harm.leaderless.contains(&self.lane);
+                (state.way(), is_away || state.random.chance(fails))
             };
             sleep(way).await;
             if fails {

@@ -94,10 +94,13 @@ impl State {
     }
 
     /// Takes the lane.
-    pub(super) fn bump(&mut self, lane: Lane, beginning: i64, owner: usize) -> Entered {
+    pub(super) fn bump(&mut self, lane: Lane, beginning: Option<i64>, owner: usize) -> Result<Entered, LedgerError> {
         let now = self.micros();
         let database = &mut self.database;
         if let std::collections::btree_map::Entry::Vacant(vacant) = database.lanes.entry(lane) {
+            let Some(beginning) = beginning else {
+                return Err(LedgerError::Passing(format!("the ledger does not have lane {lane} yet")));
+            };
             vacant.insert(LaneRow { position: beginning, ..LaneRow::default() });
             let round = RoundRow {
                 revision: 0,
@@ -118,7 +121,7 @@ impl State {
             let round = database.rounds.get(&(lane, seq))?;
             Some(RoundHead { seq, revision: round.revision, checksum: round.checksum })
         };
-        Entered {
+        Ok(Entered {
             ownership: Ownership { lane, epoch: row.epoch, postmaster: database.postmaster, lock_key: lane.into() },
             ledger: database.ledger,
             position: row.position,
@@ -133,7 +136,7 @@ impl State {
             halt: row.halt,
             compared: row.compared == database.comparison(),
             comparison: database.comparison(),
-        }
+        })
     }
 
     pub(super) fn due(&mut self, own: Ownership, most: usize) -> Due {

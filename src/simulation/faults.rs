@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::model::record::Lane;
+
 /// A server, as far as it can fail by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Server {
@@ -33,6 +35,8 @@ pub struct Harm {
     pub lost_bumps: u64,
     /// Most bytes of a publication that get through before its transaction is over.
     pub link: Option<usize>,
+    /// Partitions of the campaigns topic without a leader: they cannot be read.
+    pub leaderless: BTreeSet<Lane>,
     /// Servers that answer nothing.
     pub away: BTreeSet<Server>,
     /// Servers that refuse everything, and call it permanent.

@@ -90,7 +90,13 @@ impl SimLedger {
 }
 
 /// Waits for the lane's lock, ends those who hold it too long, and takes the lane.
-async fn bump(world: World, caller: Caller, lane: Lane, beginning: i64, owner: usize) -> Result<Entered, LedgerError> {
+async fn bump(
+    world: World,
+    caller: Caller,
+    lane: Lane,
+    beginning: Option<i64>,
+    owner: usize,
+) -> Result<Entered, LedgerError> {
     for _ in 0..MOST_ATTEMPTS {
         let until = Instant::now() + LOCK_WAIT;
         loop {
@@ -108,7 +114,7 @@ async fn bump(world: World, caller: Caller, lane: Lane, beginning: i64, owner: u
                         #[expect(clippy::disallowed_methods, reason = "a fail-over outlives whoever is there")]
                         tokio::spawn(fail_over(world.clone(), soon));
                     }
-                    return Ok(entered);
+                    return entered;
                 }
             }
             if Instant::now() >= until {
@@ -130,7 +136,7 @@ async fn fail_over(world: World, soon: Duration) {
 }
 
 impl LaneLedger for SimLedger {
-    async fn bump(&self, lane: Lane, beginning: i64) -> Result<Entered, LedgerError> {
+    async fn bump(&self, lane: Lane, beginning: Option<i64>) -> Result<Entered, LedgerError> {
         let (world, owner) = (self.0.world.clone(), self.0.number);
         let served = |caller| bump(world, caller, lane, beginning, owner);
         self.0.ask("bump", Server::Feedback, 2 * PATIENCE, served).await?

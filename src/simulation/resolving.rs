@@ -56,6 +56,9 @@ impl State {
             self.free_letters(lane, row.seq);
         }
         self.settle(lane, &decision);
+        // It knows all that Kafka holds now: nobody waits for its way in.
+        let (comparison, lanes) = (self.database.comparison(), self.kafka.lanes.len());
+        self.note_compared(lane, &comparison, Lane::try_from(lanes).unwrap_or(Lane::MAX));
         if let Some(published) = decision.published {
             self.complete(lane, published);
         }

@@ -14,6 +14,8 @@ pub struct Subscribers {
     pub rows: Vec<Subscriber>,
     /// How far behind the replica is, in microseconds.
     pub lag: i64,
+    /// Restaurants whose pages take longer than a page may.
+    pub overdue: BTreeSet<String>,
 }
 
 impl Subscribers {

@@ -155,10 +155,13 @@ impl super::Standing {
             (braked.brakes, braked.since)
         };
         if brakes.held && since.elapsed() >= LONGEST_ENTRY {
-            missing.push(format!(
-                "held for {} s: the ledger may have lost commits; `dinnerbell lane list` says which lanes are not compared with Kafka yet",
-                since.elapsed().as_secs()
-            ));
+            let holds = locked(&self.holds);
+            let what = holds
+                .as_ref()
+                .map_or("the ledger may have lost commits; `dinnerbell lane list` says what holds".into(), |what| {
+                    anonymous(what)
+                });
+            missing.push(format!("held for {} s: {what}", since.elapsed().as_secs()));
         }
         let lanes: Vec<LaneReport> = self.lanes().iter().map(|(lane, view)| LaneReport::of(*lane, view)).collect();
         missing.extend(lanes.iter().filter_map(LaneReport::missing));

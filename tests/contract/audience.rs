@@ -118,6 +118,7 @@ pub async fn many_pages_at_once_are_those_that_one_by_one_would_be<E: Environmen
         wanted("sushi", Some("c"), None, 1),
     ];
     let pages = audience.pages(&many).await.unwrap();
+    let pages: Vec<Page> = pages.into_iter().map(Result::unwrap).collect();
     assert_eq!(pages.len(), many.len());
     for (wanted, page) in many.iter().zip(&pages) {
         assert_eq!(*page, audience.page(*wanted).await.unwrap(), "{wanted:?}");

@@ -272,3 +272,24 @@ fn the_pass_before_the_end_begins_the_earlier_the_larger_the_audience_is() {
     assert_eq!(number(&stage, "offer", "repass_at"), end - 30 - 2);
     service.stop();
 }
+
+#[test]
+fn newcomers_whose_ids_began_anew_below_those_that_were_seen_are_told_within_seconds() {
+    let (stage, ear, service, campaign) = complete_campaign();
+    let told = clients(&stage, "pizzeria");
+    // The sweep stands high above where the ids will begin.
+    let ids = "alter sequence public.subscribers_restaurants_id_seq restart with";
+    stage.subscribers.execute(&format!("{ids} 700000"));
+    stage.subscribers.subscribe_clients("pizzeria", &["high"]);
+    told_after(&ear, &campaign, "high", now());
+    let again: Vec<&str> = told.iter().map(String::as_str).collect();
+    stage.subscribers.execute("truncate public.subscribers_restaurants restart identity");
+    stage.subscribers.subscribe_clients("pizzeria", &again);
+    stage.subscribers.subscribe_clients("pizzeria", &["low"]);
+    let took = told_after(&ear, &campaign, "low", now());
+    assert!(took < 2.0 * TOLD_WITHIN, "told after {took} s");
+    let mut all = told;
+    all.extend(["high", "low"].map(str::to_owned));
+    stage.await_sinks(&Expected::from([(&campaign, all)]), LONG);
+    service.stop();
+}

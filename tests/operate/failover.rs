@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::operate::by_hand::json_of;
-use crate::support::{Campaign, Expected, Service, Setting, Stage, wait_until};
+use crate::support::database::psql_command;
+use crate::support::{Campaign, Expected, Service, Setting, Stage, unique, wait_until};
 
 const LONG: Duration = Duration::from_secs(60);
 
 /// Two lanes, and a service whose database can lose what it told.
 struct FailOver {
-    /// Before the stage: its log lies there, and is shown when a test fails.
-    service: Service,
+    /// None while no instance runs. Before the stage: its log lies there, and is shown when a test fails.
+    service: Option<Service>,
     stage: Stage,
     expected: Expected,
 }
@@ -23,7 +24,7 @@ impl FailOver {
         stage.migrate();
         // The favourites live in the same server, and are not what is lost.
         names.iter().for_each(|name| stage.subscribers.subscribe(name, 30));
-        let service = stage.start();
+        let service = Some(stage.start());
         let mut fail_over = Self { stage, service, expected: Expected::default() };
         fail_over.tell(0, &fail_over.campaign("kept"));
         fail_over
@@ -58,8 +59,39 @@ impl FailOver {
         lanes.as_array().expect("a list").iter().map(|lane| lane["halted"]["name"].clone()).collect()
     }
 
+    fn service(&self) -> &Service {
+        self.service.as_ref().expect("an instance runs")
+    }
+
+    /// What a list says of the hold; empty where nothing is held.
+    fn said(&self) -> String {
+        String::from_utf8_lossy(&self.stage.dinnerbell(&["lane", "list"]).stderr).into_owned()
+    }
+
+    /// What `doctor` finds of the hold.
+    fn held(&self) -> Value {
+        let (_, doctor) = json_of(&self.stage, &["doctor"]);
+        let findings = doctor["findings"].as_array().expect("a list");
+        findings.iter().find(|finding| finding["check"] == "held").expect("a check").clone()
+    }
+
+    /// The feedback database is started anew while no instance runs.
+    fn restart_without_instance(&mut self) {
+        self.service.take().expect("an instance runs").stop();
+        self.stage.postgres.stop();
+        self.stage.postgres.start();
+    }
+
+    /// Runs the command with which the remedy of the hold ends.
+    #[track_caller]
+    fn run_remedy(&self) -> String {
+        let remedy = self.held()["remedy"].as_str().expect("text").to_owned();
+        let command = remedy.rsplit("dinnerbell ").next().expect("a remedy names a command").to_owned();
+        self.stage.dinnerbell_ok(&command.split(' ').collect::<Vec<_>>())
+    }
+
     fn is_held(&self) -> bool {
-        let answer = self.service.get("/readyz");
+        let answer = self.service().get("/readyz");
         let body = answer.split("\r\n\r\n").nth(1).expect("a body");
         serde_json::from_str::<Value>(body).expect("JSON")["held"].as_bool().expect("a boolean")
     }
@@ -72,7 +104,7 @@ impl FailOver {
         assert!(!self.is_held());
         let (status, report) = json_of(&self.stage, &["verify"]);
         assert_eq!((status, &report["result"]), (0, &json!("equal")), "{report}");
-        self.service.stop();
+        self.service.take().expect("an instance runs").stop();
     }
 }
 
@@ -126,5 +158,81 @@ fn a_campaign_of_two_lanes_is_told_once_though_the_lane_of_its_copy_is_put_back_
     wait_until("lane 1 is entered again", LONG, || of.stage.feedback.number(compared) == 1);
     assert!(of.is_held(), "it waits for lane 0");
     of.stage.dinnerbell_ok(&["lane", "resolve", "0", "--from-kafka"]);
+    of.settles_whole();
+}
+
+#[test]
+fn a_hold_that_no_instance_can_end_names_its_remedy_which_ends_it_without_one() {
+    let mut of = FailOver::new(&["kept", "afterwards"]);
+    of.restart_without_instance();
+    let said = of.said();
+    assert!(said.contains("not entered by any instance since: 0, 1"), "{said}");
+    let all = ["lane", "resolve", "--all", "--from-kafka"];
+    let (status, would) = json_of(&of.stage, &[&all[..], &["--dry-run"]].concat());
+    assert_eq!((status, would.as_array().map(Vec::len)), (0, Some(2)), "{would}");
+    assert_eq!(of.said(), said, "a dry run changes nothing");
+    let (status, done) = json_of(&of.stage, &all);
+    assert_eq!((status, done.as_array().map(Vec::len)), (0, Some(2)), "{done}");
+    assert_eq!(of.said(), "");
+    of.service = Some(of.stage.start());
+    of.settles_whole();
+}
+
+#[test]
+fn a_lane_that_is_halted_by_what_something_else_committed_holds_the_others_until_the_remedy_of_the_hold_is_followed() {
+    let mut of = FailOver::new(&["kept", "waits", "afterwards"]);
+    of.restart_without_instance();
+    wait_until("the group has no members", LONG, || {
+        let commit = || of.stage.kafka.commit(&of.stage.group, &of.stage.campaigns, 1, 0, "by another tool");
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(commit)).is_ok()
+    });
+    of.service = Some(of.stage.start());
+    of.await_halts(&[Value::Null, json!("foreign-offset")]);
+    let waits = of.campaign("waits");
+    of.expected.add(&waits, of.stage.subscribers.clients_of("waits"));
+    of.stage.send_to(0, &waits);
+    // It is said where an operator looks: who probes the instance, and who reads its log.
+    let named = "halted as foreign-offset, so that commits may be missing: 1; ";
+    wait_until("the instance says what holds", LONG, || of.service().get("/readyz").contains(named));
+    assert!(of.service().get("/readyz").contains("lane resolve --all --from-kafka"));
+    assert!(of.service().log().contains(named));
+    assert!(of.is_held());
+    of.run_remedy();
+    of.settles_whole();
+}
+
+#[test]
+fn a_lane_whose_lock_another_role_holds_is_named_with_the_backend_that_is_to_be_ended() {
+    let mut of = FailOver::new(&["kept", "afterwards"]);
+    of.restart_without_instance();
+    let (role, password) = (unique("ours_"), of.stage.postgres.password.clone());
+    of.stage.feedback.execute(&format!(
+        "create role {role} login password '{password}'; grant usage on schema dinnerbell to {role};
+         grant all on all tables in schema public, dinnerbell to {role}; grant all on all sequences in schema public, dinnerbell to {role}"
+    ));
+    let url = of.stage.feedback.url().replace("postgres://postgres@", &format!("postgres://{role}@"));
+    of.stage.config.set("feedback", "url", url.clone()).set("subscribers", "url", url);
+    let key = of.stage.feedback.number("select lock_key from dinnerbell.lane where lane = 1");
+    let mut psql = psql_command(&of.stage.postgres, &of.stage.feedback.name);
+    let mut holder =
+        psql.args(["-c", &format!("select pg_advisory_lock({key}), pg_sleep(600)")]).spawn().expect("psql is there");
+    wait_until("the lock is held", LONG, || {
+        of.stage
+            .feedback
+            .number("select count(*) from pg_locks where locktype = 'advisory' and granted and objsubid = 1")
+            > 0
+    });
+    of.service = Some(of.stage.start());
+    wait_until("the other lane is compared", LONG, || {
+        let said = of.said();
+        said.contains("of role postgres holds the lock of 1") && !said.contains(": 0")
+    });
+    let remedy = of.held()["remedy"].as_str().expect("text").to_owned();
+    let (_, ends) = remedy.split_once("select pg_terminate_backend(").expect("a statement");
+    let pid = ends.split_once(')').expect("its end").0;
+    of.stage.feedback.execute(&format!("select pg_terminate_backend({pid})"));
+    let command = remedy.rsplit("dinnerbell ").next().expect("a remedy names a command");
+    of.stage.dinnerbell_ok(&command.split(' ').collect::<Vec<_>>());
+    holder.wait().expect("it ended");
     of.settles_whole();
 }

@@ -1,9 +1,9 @@
 //! Pages of subscribers.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dinnerbell::model::page::{Page, Wanted};
+use dinnerbell::model::page::{Page, Unread, Wanted};
 use dinnerbell::ports::audience::{Audience, AudienceError};
 use dinnerbell::postgres::audience::PostgresAudience;
 use dinnerbell::postgres::connect::Pool;
@@ -27,6 +27,10 @@ pub async fn pages(audience: &PostgresAudience, restaurant_id: &str, rows: usize
             return pages;
         }
     }
+}
+
+async fn pages_of(audience: &PostgresAudience, wanted: &[Wanted<'_>]) -> Vec<Page> {
+    audience.pages(wanted).await.unwrap().into_iter().map(Result::unwrap).collect()
 }
 
 pub fn clients(pages: &[Page]) -> Vec<String> {
@@ -67,15 +71,42 @@ async fn a_page_is_read_in_time_however_often_one_client_stands_in_the_table() {
     database.subscribe_clients("crowded", &["a", "b", "b", "x", "z"]);
     database.subscribe_clients("calm", &["a", "b"]);
     // Long enough for a page, and too short for the rows of that client.
-    let audience = PostgresAudience::open_with(subscribers_pool(&database), Duration::from_millis(15)).await.unwrap();
+    let audience =
+        PostgresAudience::open_with(subscribers_pool(&database), Duration::from_millis(15), Duration::from_secs(5))
+            .await
+            .unwrap();
     for rows in [2, 3, 5, 100] {
         let pages = pages(&audience, "crowded", rows).await;
         assert_eq!(clients(&pages), ["a", "b", "often", "x", "z"], "{rows} rows a page");
     }
     let upto = audience.page(wanted("crowded", Some("a"), Some("often"), 100)).await.unwrap();
     assert_eq!(upto.clients.iter().collect::<Vec<_>>(), ["b", "often"]);
-    let both = audience.pages(&[wanted("calm", None, None, 9), wanted("crowded", None, None, 9)]).await.unwrap();
+    let both = pages_of(&audience, &[wanted("calm", None, None, 9), wanted("crowded", None, None, 9)]).await;
     assert_eq!(both.iter().map(|page| page.clients.len()).collect::<Vec<_>>(), [2, 5]);
+}
+
+#[tokio::test]
+async fn a_page_that_is_not_read_in_time_client_by_client_either_costs_none_of_the_others() {
+    let database = migrated();
+    // Who cannot be told is counted on the first page, row by row.
+    database.execute(
+        "insert into public.subscribers_restaurants (client_id, restaurant_id) select '', 'crowded' from generate_series(1, 400000)",
+    );
+    database.subscribe_clients("calm", &["a", "b"]);
+    let (soon, patience) = (Duration::from_millis(10), Duration::from_millis(20));
+    let audience = PostgresAudience::open_with(subscribers_pool(&database), soon, patience).await.unwrap();
+    for _ in 0..2 {
+        let asked = [wanted("crowded", None, None, 9), wanted("calm", None, None, 9)];
+        let both = audience.pages(&asked).await.unwrap();
+        assert!(matches!(&both[0], Err(Unread::Overdue(said)) if said.contains("statement timeout")), "{both:?}");
+        assert_eq!(both[1].as_ref().unwrap().clients.len(), 2);
+    }
+    let many: Vec<_> = (0..100).map(|_| wanted("crowded", None, None, 9)).collect();
+    let (asked, pages) = (Instant::now(), audience.pages(&many).await.unwrap());
+    assert!(pages.iter().any(|page| *page == Err(Unread::NotAsked)), "a question of many such pages comes to its end");
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    let after = audience.page(wanted("crowded", Some("a"), None, 9)).await.unwrap();
+    assert!(after.last, "behind it nobody is counted");
 }
 
 #[tokio::test]
@@ -97,7 +128,7 @@ async fn many_pages_at_once_are_those_that_one_by_one_would_be() {
                 ]
             })
             .collect();
-        let pages = audience.pages(&many).await.unwrap();
+        let pages = pages_of(&audience, &many).await;
         assert_eq!(pages.len(), many.len());
         for (wanted, page) in many.iter().zip(&pages).skip(250) {
             let one = audience.page(*wanted).await.unwrap();

@@ -176,8 +176,8 @@ impl Counted {
 /// Everything that a lane asks from its entry to the end of a round, and what is looked at for it meanwhile.
 async fn ask_all(counted: &mut Counted) {
     let ledger = counted.ledger.clone();
-    let own = ledger.bump(0, 0).await.unwrap().ownership;
-    let other = ledger.bump(1, 0).await.unwrap().ownership;
+    let own = ledger.bump(0, Some(0)).await.unwrap().ownership;
+    let other = ledger.bump(1, Some(0)).await.unwrap().ownership;
     counted.note("bump").await;
     assert!(ledger.still_mine(own).await.unwrap());
     counted.note("still_mine").await;

@@ -26,7 +26,7 @@ const SOON_MISSED: [Guard; 6] = [
     Guard::PrimaryKeyDecides,
     Guard::JudgedWithEffect,
 ];
-const SOON: u64 = 100;
+const SOON: u64 = 200;
 /// Where docs/model.md holds the table.
 const BEGIN: &str = "<!-- guards: printed by tests/simulation/guards.rs -->\n";
 const END: &str = "<!-- /guards -->";

@@ -313,6 +313,10 @@ impl Life {
             }
             Event::Away(server) => drop(state.harm.away.insert(server)),
             Event::Refuses(server) => drop(state.harm.refuses.insert(server)),
+            Event::Overdue(restaurant, true) => drop(state.subscribers.overdue.insert(restaurant.to_owned())),
+            Event::Overdue(restaurant, false) => drop(state.subscribers.overdue.remove(restaurant)),
+            Event::Leader(lane, true) => drop(state.harm.leaderless.remove(&lane)),
+            Event::Leader(lane, false) => drop(state.harm.leaderless.insert(lane)),
             Event::Back(server) => {
                 state.harm.away.remove(&server);
                 state.harm.refuses.remove(&server);

@@ -118,6 +118,10 @@ pub enum Event {
     Expire(Lane),
     Away(Server),
     Back(Server),
+    /// The pages of a restaurant take longer than a page may, or do not any more.
+    Overdue(&'static str, bool),
+    /// A partition of the campaigns topic has no leader, or has one again.
+    Leader(Lane, bool),
     Refuses(Server),
     Lag(i64),
     /// The topic of dead letters.

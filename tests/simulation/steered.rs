@@ -419,3 +419,56 @@ fn each_steered_life_breaks_a_promise_without_its_guards() {
     }
     assert!(kept.is_empty(), "every promise is kept without {kept:?}");
 }
+
+/// By the seeds, whatever breaks a promise in a life that no guard is taken out of.
+fn broken_in(script: fn(&mut Script)) -> Option<String> {
+    Steered { without: &[], shows: "", script }.first_broken(guards::of_process())
+}
+
+#[test]
+fn a_lane_whose_partition_has_no_leader_holds_up_no_other_after_a_fail_over() {
+    let broken = broken_in(|life| {
+        two_lanes(life);
+        life.at(3.0, Event::Leader(1, false));
+        life.at(4.0, Event::FailOver { loses_bump: false });
+        life.sends("c", 6.0, -10, 4_000);
+        life.at(16.0, Event::IsTold { id: "c".to_owned() });
+        life.at(17.0, Event::Leader(1, true));
+    });
+    assert_eq!(broken, None);
+}
+
+#[test]
+fn a_campaign_whose_pages_do_not_come_in_time_holds_up_no_other_and_is_told_when_they_do() {
+    let broken = broken_in(|life| {
+        life.favours("a", "slow", 0.0, 0);
+        life.at(2.0, Event::Overdue("slow", true));
+        let slow = Campaign { restaurant_id: "slow".to_owned(), ..Script::campaign("slow", -10, 4_000) };
+        life.send(3.0, slow);
+        for (number, id) in ["c", "d", "e", "f"].into_iter().enumerate() {
+            let second = 3.1 + 5.0 * number as f64;
+            life.sends(id, second, -10, 4_000);
+            // The first one may have been asked for in the same question.
+            let by = if number == 0 { 5.5 } else { 2.0 };
+            life.at(second + by, Event::IsTold { id: id.to_owned() });
+        }
+        life.at(22.0, Event::Overdue("slow", false));
+        life.at(22.0 + 30.0, Event::IsTold { id: "slow".to_owned() });
+        life.plan.heals = Duration::from_secs(60);
+    });
+    assert_eq!(broken, None);
+}
+
+#[test]
+fn commits_that_a_lane_without_a_leader_lost_are_found_and_hold_all() {
+    let broken = broken_in(|life| {
+        two_lanes(life);
+        life.plan.restarts = true;
+        life.at(3.0, Event::FallBehind);
+        life.sends("c", 4.0, -10, 4_000);
+        life.at(8.0, Event::Leader(0, false));
+        life.at(9.0, Event::Promote);
+        life.copies("c", 1, 12.0);
+    });
+    assert_eq!(broken, None);
+}

@@ -11,7 +11,7 @@ use crate::model::clients::{Clients, Stretch};
 use crate::model::draft::{DraftBatch, DraftTemplate};
 use crate::model::due::Running;
 use crate::model::late::{LateFor, LateQuestion};
-use crate::model::page::{Page, Wanted};
+use crate::model::page::{Page, Unread, Wanted};
 use crate::model::round::{PageRange, RoundPart};
 use crate::model::time::EpochSeconds;
 use crate::ports::audience::Audience;
@@ -25,6 +25,15 @@ const MOST_PAGES: usize = 100;
 /// A campaign as it stood before the round, and its page.
 pub type Turn = (Running, Page);
 
+/// What reading the pages of a round gave.
+#[derive(Debug, Default)]
+pub struct Pages {
+    /// Campaigns with their pages.
+    pub turns: Vec<Turn>,
+    /// Restaurants of which no page came in time, and what was said.
+    pub overdue: Vec<(String, String)>,
+}
+
 /// A campaign that waits for its page in a round, and what was read of it so far.
 struct Waiting {
     running: Running,
@@ -34,28 +43,40 @@ struct Waiting {
 
 /// Reads the pages of a round with so much room. A page may come back shorter than its share: what is left is planned again, until
 /// little is left or nobody waits. So a small campaign costs a giant one the rows it needs and no more; and where many small ones wait, a few
-/// questions fill the round.
+/// questions fill the round. A campaign whose page does not come in time is left out, and no further question is asked then: the round is not to
+/// wait any longer.
 pub async fn read<A: Audience>(
     audience: &A,
     now: EpochSeconds,
     room: Room,
     running: &[Running],
-) -> Result<Vec<Turn>, LaneError> {
+) -> Result<Pages, LaneError> {
     let waits = |running: &Running| Waiting { candidate: running.into(), running: running.clone(), page: None };
     let mut waiting: Vec<Waiting> = running.iter().map(waits).collect();
-    let (mut left, mut usual, mut done) = (room, None, Vec::new());
+    let (mut left, mut usual, mut done, mut overdue) = (room, None, Vec::new(), Vec::new());
+    let mut is_late = false;
     let worth_asking = room.part(WORTH_ASKING);
     loop {
         let candidates: Vec<_> = waiting.iter().map(|waiting| waiting.candidate).collect();
         let mut shares = plan(now, left, usual, &candidates);
         shares.truncate(MOST_PAGES);
-        if shares.is_empty() || left.less(worth_asking.rows, worth_asking.bytes).is_none() {
+        if is_late || shares.is_empty() || left.less(worth_asking.rows, worth_asking.bytes).is_none() {
             break;
         }
         let wanted: Vec<_> = shares.iter().map(|share| waiting[share.campaign].next_page(share.rows)).collect();
         let pages = audience.pages(&wanted).await?;
         usual = Some(usual_page(&pages));
         for (share, page) in shares.iter().zip(pages) {
+            let page = match page {
+                Ok(page) => page,
+                Err(unread) => {
+                    is_late = true;
+                    if let Unread::Overdue(said) = unread {
+                        overdue.push((waiting[share.campaign].running.campaign.restaurant_id.clone(), said));
+                    }
+                    continue;
+                }
+            };
             // Whose page does not fit is read again in the next round: nobody was told anything yet.
             let rows = page.clients.len();
             let Some(rest) = left.less(rows, rows * candidates[share.campaign].size) else { break };
@@ -67,12 +88,13 @@ pub async fn read<A: Audience>(
         waiting = on;
     }
     done.extend(waiting);
-    Ok(done.into_iter().filter_map(|Waiting { running, page, .. }| Some((running, page?))).collect())
+    let turns = done.into_iter().filter_map(|Waiting { running, page, .. }| Some((running, page?))).collect();
+    Ok(Pages { turns, overdue })
 }
 
 /// How many rows most of the next pages will not exceed, after these.
-fn usual_page(pages: &[Page]) -> usize {
-    let rows: usize = pages.iter().map(|page| page.clients.len()).sum();
+fn usual_page(pages: &[Result<Page, Unread>]) -> usize {
+    let rows: usize = pages.iter().flatten().map(|page| page.clients.len()).sum();
     rows * 3 / 2 / pages.len().max(1)
 }
 
@@ -374,14 +396,16 @@ mod tests {
     }
 
     impl Audience for Favoured {
-        async fn pages(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, AudienceError> {
+        async fn pages(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Result<Page, Unread>>, AudienceError> {
             self.questions.fetch_add(1, Ordering::Relaxed);
             let page = |wanted: &Wanted<'_>| {
-                let all: usize = wanted.restaurant_id.parse().unwrap();
+                let Ok(all) = wanted.restaurant_id.parse::<usize>() else {
+                    return Err(Unread::Overdue("too slow".to_owned()));
+                };
                 let after = wanted.after.map_or(0, |after| after.parse().unwrap());
                 let clients: Vec<String> = (after + 1..=all).take(wanted.rows).map(|n| format!("{n:09}")).collect();
                 let last = clients.len() < wanted.rows;
-                Page { clients: clients.iter().map(String::as_str).collect(), skipped: 0, last }
+                Ok(Page { clients: clients.iter().map(String::as_str).collect(), skipped: 0, last })
             };
             Ok(wanted.iter().map(page).collect())
         }
@@ -417,7 +441,7 @@ mod tests {
         let audience = Favoured::default();
         // Of ten, nine are favoured by ten people and one by a hundred and fifty.
         let all: Vec<_> = (0..1_000).map(|number| running(number, if number % 10 == 0 { 150 } else { 10 })).collect();
-        let turns = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap();
+        let turns = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap().turns;
         let rows: usize = turns.iter().map(|(_, page)| page.clients.len()).sum();
         assert!((4_500..=5_000).contains(&rows), "{rows} rows");
         assert!(turns.iter().all(|(_, page)| page.last), "nobody is cut");
@@ -426,11 +450,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_campaign_whose_page_does_not_come_in_time_is_left_out_of_the_round_and_named() {
+        let audience = Favoured::default();
+        let mut slow = running(0, 0);
+        Arc::get_mut(&mut slow.campaign).unwrap().restaurant_id = "slow".to_owned();
+        let all = [slow, running(1, 100), running(2, 5)];
+        let Pages { turns, overdue } = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap();
+        let rows: Vec<_> = turns.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
+        assert_eq!(rows, [("c1", 100), ("c2", 5)]);
+        assert_eq!(overdue, [("slow".to_owned(), "too slow".to_owned())]);
+        assert_eq!(audience.questions.load(Ordering::Relaxed), 1, "the round does not wait for it again");
+    }
+
+    #[tokio::test]
     async fn what_small_campaigns_leave_of_a_round_is_the_giants() {
         let audience = Favoured::default();
         let giant = Running { cursor: Some(format!("{:09}", 7)), ..running(0, 1_000_000) };
         let all = [giant, running(1, 100), running(2, 100)];
-        let turns = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap();
+        let turns = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap().turns;
         let rows: Vec<_> = turns.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
         assert_eq!(rows, [("c1", 100), ("c2", 100), ("c0", 4_800)]);
     }
@@ -441,7 +478,7 @@ mod tests {
         let mut large = running(0, 1_000_000);
         Arc::get_mut(&mut large.campaign).unwrap().adv_campaign_content = "\u{1}".repeat(16 << 10);
         let room = Room { rows: 20_000, bytes: 10_000_000 };
-        let turns = read(&audience, 1, room, &[large.clone(), running(1, 100)]).await.unwrap();
+        let turns = read(&audience, 1, room, &[large.clone(), running(1, 100)]).await.unwrap().turns;
         let bytes: usize = turns.iter().map(|(running, page)| page.clients.len() * running.campaign.draft_size()).sum();
         assert!((9_000_000..=10_000_000).contains(&bytes), "{bytes} bytes");
         let small = turns.iter().find(|(running, _)| running.id() == "c1").unwrap();

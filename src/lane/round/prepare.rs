@@ -367,8 +367,9 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
                 Ok(self.deps.ledger.open_round(self.own).await?)
             })?;
         self.deps.board.step("audience", began.elapsed());
+        self.note_overdue(&pages);
         let (group, guards) = (&self.deps.limits.group_id, self.deps.guards);
-        let mut parts = pages::form(&mut open, pages, trigger_datetime_created, group, guards).await?;
+        let mut parts = pages::form(&mut open, pages.turns, trigger_datetime_created, group, guards).await?;
         let candidates = late.candidates();
         let with_candidates = |open: &'_ LateFor| candidates.get(open.restaurant_id.as_str());
         let judged: Vec<_> = late.open.iter().filter_map(|open| Some((open, with_candidates(open)?))).collect();
@@ -392,6 +393,17 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let round = record::copy::<L>(open, content).await?;
         self.deps.board.step("copy", copying.elapsed());
         Ok(Some(Prepared { round, held, began, judged: late.favours, upto: late.upto, quiet }))
+    }
+
+    /// Campaigns whose pages did not come in time are left out of the next rounds.
+    fn note_overdue(&self, pages: &pages::Pages) {
+        for (running, _) in &pages.turns {
+            self.work.came(&running.campaign.restaurant_id);
+        }
+        for (restaurant, said) in &pages.overdue {
+            let pause = self.work.overdue(restaurant);
+            self.deps.board.left_out(self.own.lane, restaurant, said, pause);
+        }
     }
 
     /// Newcomers who are many beside those who were told can be some whose rows were removed: the rows are counted then, and that is no more

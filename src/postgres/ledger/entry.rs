@@ -28,7 +28,7 @@ pub(super) async fn create_lane(tx: &Connection, lane: Lane, position: i64) -> R
 }
 
 impl PostgresLedger {
-    pub(super) async fn take_lane(&self, lane: Lane, beginning: i64) -> Result<Entered, LedgerError> {
+    pub(super) async fn take_lane(&self, lane: Lane, beginning: Option<i64>) -> Result<Entered, LedgerError> {
         let key = self.lock_key(lane, beginning).await?;
         let tx = self.lock_out_others(lane, key).await?;
         let sql = format!(
@@ -70,13 +70,16 @@ impl PostgresLedger {
         Ok(entered)
     }
 
-    async fn lock_key(&self, lane: Lane, beginning: i64) -> Result<i64, LedgerError> {
+    async fn lock_key(&self, lane: Lane, beginning: Option<i64>) -> Result<i64, LedgerError> {
         let sql = "select lock_key from dinnerbell.lane where lane = $1";
         let key: [Parameter<'_>; 1] = [(&lane, Type::INT4)];
         // Looked for first: an insert waits for whoever changed the row, though it inserts nothing, and they are ended only afterwards.
         if let Some(row) = self.pool.query(sql, &key).await?.first() {
             return Ok(row.get(0));
         }
+        let Some(beginning) = beginning else {
+            return Err(LedgerError::Passing(format!("the ledger does not have lane {lane} yet")));
+        };
         let tx = self.pool.begin("set local lock_timeout = '2s'").await?;
         create_lane(&tx, lane, beginning).await?;
         let row = tx.query_one(sql, &key).await?;

@@ -12,6 +12,7 @@ use crate::model::ownership::{Brakes, Ownership};
 use crate::model::record::Lane;
 use crate::ports::ledger::LedgerError;
 use crate::postgres::connect::{Parameter, Transaction};
+use crate::postgres::errors::PostgresError;
 
 /// The comparison that stands, beside a row of `dinnerbell.service`. Another server is known by its start, a restored database by its number, and
 /// tables that were restored by theirs.
@@ -34,17 +35,23 @@ impl PostgresLedger {
     pub(super) async fn end_hold(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {
         // No feedback row is touched: a lane whose feedback table was replaced is compared too.
         let (tx, ..) = self.begin_anywhere(own).await?;
-        let sql = "update dinnerbell.lane set compared = $2 where lane = $1";
-        tx.execute(sql, &[(&own.lane, Type::INT4), (&comparison, Type::TEXT)]).await?;
-        // One after the other: whoever comes second counts the first one.
-        tx.query("select from dinnerbell.service for update", &[]).await?;
-        let sql = format!(
-            "update dinnerbell.service set compared = $1 where $1 = {COMPARISON} and compared is distinct from $1 \
-             and (select count(*) from dinnerbell.lane l where l.lane < $2 and l.compared = $1) >= $2"
-        );
-        tx.execute(&sql, &[(&comparison, Type::TEXT), (&lanes, Type::INT4)]).await?;
+        note(&tx, own.lane, comparison, lanes).await?;
         Ok(tx.commit().await?)
     }
+}
+
+/// The lane was compared; with the last of so many the hold ends. Another comparison than the one that stands changes nothing.
+pub(super) async fn note(tx: &Transaction, lane: Lane, comparison: &str, lanes: Lane) -> Result<(), PostgresError> {
+    let sql = "update dinnerbell.lane set compared = $2 where lane = $1";
+    tx.execute(sql, &[(&lane, Type::INT4), (&comparison, Type::TEXT)]).await?;
+    // One after the other: whoever comes second counts the first one.
+    tx.query("select from dinnerbell.service for update", &[]).await?;
+    let sql = format!(
+        "update dinnerbell.service set compared = $1 where $1 = {COMPARISON} and compared is distinct from $1 \
+         and (select count(*) from dinnerbell.lane l where l.lane < $2 and l.compared = $1) >= $2"
+    );
+    tx.execute(&sql, &[(&comparison, Type::TEXT), (&lanes, Type::INT4)]).await?;
+    Ok(())
 }
 
 /// A lane found commits missing: every lane is to be compared again, unless they are being compared already.

@@ -2,11 +2,13 @@
 //! lane enters it again.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 
+use futures_util::{StreamExt, TryStreamExt, stream, try_join};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::rounds::StoredPart;
-use super::{NOW, PostgresLedger, lost, rounds, rows};
+use super::{NOW, PostgresLedger, hold, lost, rounds, rows};
 use crate::model::campaign::{State, Window};
 use crate::model::draft::FEEDBACK_COLUMNS;
 use crate::model::late::ToldAndRows;
@@ -62,6 +64,8 @@ pub struct Mending<'a> {
     pub untold: &'a BTreeMap<String, Vec<String>>,
     /// Who resolves.
     pub by: &'a str,
+    /// The comparison in which the lane was taken, and how many lanes there are: mended by what Kafka holds, it is compared.
+    pub compared: (&'a str, Lane),
 }
 
 impl Mending<'_> {
@@ -197,6 +201,16 @@ impl PostgresLedger {
     }
 }
 
+/// Statements that are on their way at once: what is done for each part of a round, or each campaign, takes a round trip for so many of them.
+const AT_ONCE: usize = 50;
+
+/// Sends statements together, and waits for them: their answers in their order.
+async fn together<T>(
+    statements: impl Iterator<Item = impl Future<Output = Result<T, PostgresError>>>,
+) -> Result<Vec<T>, PostgresError> {
+    stream::iter(statements).buffered(AT_ONCE).try_collect().await
+}
+
 /// Counts and cursor go back by the drafts of a part that are no drafts any more. Where the main pass moved, it moves once more from
 /// where it stood: whoever has a row is passed over.
 async fn set_back(
@@ -226,6 +240,26 @@ async fn set_back(
     Ok(())
 }
 
+/// A part of a round becomes what its rows are: so many drafts, with this checksum, and so many who were told late less.
+async fn accept_part(
+    tx: &Transaction,
+    lane: Lane,
+    seq: i64,
+    part: &StoredPart,
+    (drafts, checksum, late): (i64, i64, usize),
+) -> Result<(), PostgresError> {
+    let sql = "update dinnerbell.round_part set drafts = $4, checksum = $5 where lane = $1 and seq = $2 and part = $3";
+    let values: [Parameter<'_>; 5] = [
+        (&lane, Type::INT4),
+        (&seq, Type::INT8),
+        (&part.part, Type::INT4),
+        (&drafts, Type::INT8),
+        (&checksum, Type::INT8),
+    ];
+    let removed = usize::try_from(part.drafts - drafts).unwrap_or(0);
+    try_join!(tx.execute(sql, &values), set_back(tx, part, removed, late, 0)).map(drop)
+}
+
 impl PostgresLedger {
     /// The last round becomes what its rows and dead letters are by now. How many drafts it held, and holds.
     pub async fn accept_rows(&self, own: Ownership, standing: &Standing, by: &str) -> Result<(i64, i64), LedgerError> {
@@ -233,29 +267,23 @@ impl PostgresLedger {
         let seq = standing.head.seq;
         let (mut held, mut holds) = (0, 0);
         let mut batches = self.batches(&tx, own.lane, seq).await?;
-        for part in rounds::parts(&tx, own.lane, seq).await?.iter().filter(|part| part.drafts > 0) {
+        let parts = rounds::parts(&tx, own.lane, seq).await?;
+        let mut changed = Vec::new();
+        for part in parts.iter().filter(|part| part.drafts > 0) {
             let batch = batches.remove(&part.part);
             let drafts = batch.as_ref().map_or(0, |batch| batch.clients.len() as i64);
             let checksum = batch.as_ref().map_or(0, |batch| batch.checksum().cast_signed());
             held += part.drafts;
             holds += drafts;
-            if (drafts, checksum) == (part.drafts, part.checksum) {
-                continue;
+            if (drafts, checksum) != (part.drafts, part.checksum) {
+                let there =
+                    |late: &&String| batch.iter().any(|batch| batch.clients.iter().any(|client| client == *late));
+                let late = part.late.iter().filter(|late| !there(late)).count();
+                changed.push((part, drafts, checksum, late));
             }
-            let sql = "update dinnerbell.round_part set drafts = $4, checksum = $5 where lane = $1 and seq = $2 and part = $3";
-            let values: [Parameter<'_>; 5] = [
-                (&own.lane, Type::INT4),
-                (&seq, Type::INT8),
-                (&part.part, Type::INT4),
-                (&drafts, Type::INT8),
-                (&checksum, Type::INT8),
-            ];
-            tx.execute(sql, &values).await?;
-            let there = |late: &&String| batch.iter().any(|batch| batch.clients.iter().any(|client| client == *late));
-            let late = part.late.iter().filter(|late| !there(late)).count();
-            let removed = usize::try_from(part.drafts - drafts).unwrap_or(0);
-            set_back(&tx, part, removed, late, 0).await?;
         }
+        let accept = |(part, drafts, checksum, late)| accept_part(&tx, own.lane, seq, part, (drafts, checksum, late));
+        together(changed.into_iter().map(accept)).await?;
         let sql = "update dinnerbell.round set dead_letters = array(select id from dinnerbell.dead_letter where id = any(dead_letters)) \
                    where lane = $1 and seq = $2";
         tx.execute(sql, &[(&own.lane, Type::INT4), (&seq, Type::INT8)]).await?;
@@ -271,16 +299,13 @@ impl PostgresLedger {
     pub async fn removed(&self, lane: Lane) -> Result<Vec<(String, ToldAndRows)>, LedgerError> {
         let sql = "select adv_campaign_id, told + kept from dinnerbell.campaign where lane = $1 \
                    and state in ('active', 'complete') and told > 0 order by adv_campaign_id";
-        let mut removed = Vec::new();
         let connection = self.pool.get().await?;
-        for row in connection.query(sql, &[(&lane, Type::INT4)]).await? {
-            let (id, told): (String, i64) = (row.get(0), row.get(1));
-            let rows = rows::count(&connection, &self.feedback(), &id, told).await?;
-            let counted = ToldAndRows { told, rows };
-            if counted.were_removed() {
-                removed.push((id, counted));
-            }
-        }
+        let found = connection.query(sql, &[(&lane, Type::INT4)]).await?;
+        let found: Vec<(String, i64)> = found.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let feedback = self.feedback();
+        let rows = together(found.iter().map(|(id, told)| rows::count(&connection, &feedback, id, *told))).await?;
+        let counted = found.into_iter().zip(rows).map(|((id, told), rows)| (id, ToldAndRows { told, rows }));
+        let removed = counted.filter(|(_, counted)| counted.were_removed()).collect();
         connection.release();
         Ok(removed)
     }
@@ -301,11 +326,14 @@ impl PostgresLedger {
         if tx.execute(&sql, &key).await? != 1 {
             return Err(lost(own, "the halt"));
         }
-        for (id, counted) in removed {
-            let sql = "update dinnerbell.campaign set told = greatest($2 - kept, 0), late = least(late, greatest($2 - kept, 0)), repass_at = 0 \
-                       where adv_campaign_id = $1";
-            tx.execute(sql, &[(id, Type::TEXT), (&counted.rows, Type::INT8)]).await?;
-        }
+        let sql = "update dinnerbell.campaign set told = greatest($2 - kept, 0), late = least(late, greatest($2 - kept, 0)), repass_at = 0 \
+                   where adv_campaign_id = $1";
+        let tx_of = &tx;
+        let forget = |(id, counted): &(String, ToldAndRows)| {
+            let (id, rows) = (id.clone(), counted.rows);
+            async move { tx_of.execute(sql, &[(&id, Type::TEXT), (&rows, Type::INT8)]).await }
+        };
+        together(removed.iter().map(forget)).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -392,9 +420,7 @@ impl OpenMending {
         if mending.decision.last == LastRound::PublishedInPart {
             self.take_back(mending).await?;
         }
-        for (id, restored) in mending.campaigns {
-            self.count(id, restored).await?;
-        }
+        self.count_all(mending.campaigns).await?;
         if mending.hides_letters() {
             self.free_letters(mending.standing.head.seq).await?;
         }
@@ -403,6 +429,8 @@ impl OpenMending {
         if let Some(published) = mending.decision.published {
             rounds::complete(&self.tx, self.own, published).await?;
         }
+        let (comparison, lanes) = mending.compared;
+        hold::note(&self.tx, self.own.lane, comparison, lanes).await?;
         self.tx.commit().await?;
         Ok(self.mended)
     }
@@ -410,28 +438,51 @@ impl OpenMending {
     /// Drafts of the last round that have no message: their rows go, and the cursors go back, so that a later round tells those clients.
     async fn take_back(&mut self, mending: &Mending<'_>) -> Result<(), LedgerError> {
         let parts = rounds::parts(&self.tx, self.own.lane, mending.standing.head.seq).await?;
-        for part in parts {
-            let Some(clients) = mending.untold.get(&part.id) else { continue };
-            let sql = format!(
-                "delete from {} where {} and client_id collate \"C\" = any($2) and feedback is null and {}",
-                self.feedback,
-                of_campaign("adv_campaign_id", "$1"),
-                rows::INDEXED
-            );
-            let gone = self.tx.execute(&sql, &[(&part.id, Type::TEXT), (clients, Type::TEXT_ARRAY)]).await?;
-            let kept = (clients.len() as u64).saturating_sub(gone);
+        let untold = |part| {
+            let part: &StoredPart = part;
+            Some((part, mending.untold.get(&part.id)?))
+        };
+        let parts: Vec<(&StoredPart, &Vec<String>)> = parts.iter().filter_map(untold).collect();
+        let sql = format!(
+            "delete from {} where {} and client_id collate \"C\" = any($2) and feedback is null and {}",
+            self.feedback,
+            of_campaign("adv_campaign_id", "$1"),
+            rows::INDEXED
+        );
+        let gone = together(parts.iter().map(|&(part, clients)| self.delete(&sql, part, clients))).await?;
+        let back = parts.iter().zip(&gone).map(|(&(part, clients), gone)| {
+            let kept = (clients.len() as u64).saturating_sub(*gone);
             let late = part.late.iter().filter(|client| clients.contains(client)).count();
-            set_back(&self.tx, &part, clients.len(), late, kept).await?;
-            self.mended.rows_removed += gone;
-            self.mended.rows_kept += kept;
-        }
+            set_back(&self.tx, part, clients.len(), late, kept)
+        });
+        together(back).await?;
+        let removed: u64 = gone.iter().sum();
+        self.mended.rows_removed += removed;
+        self.mended.rows_kept +=
+            parts.iter().map(|(_, clients)| clients.len() as u64).sum::<u64>().saturating_sub(removed);
         Ok(())
     }
 
-    /// A campaign that got rows back: what it told grows by them, unless they are of drafts that it counts already: their rows were removed. One that the ledger does not know is made from its newest draft; its own
-    /// record, read once more, is then a duplicate or an update. The cursor stays: the rows themselves keep anybody from being told twice.
-    async fn count(&mut self, id: &str, restored: &Restored) -> Result<(), LedgerError> {
-        let told = self.restored.get(id).copied().unwrap_or(0);
+    /// Deletes the rows of these drafts of a part, unless somebody answered in them.
+    async fn delete(&self, sql: &str, part: &StoredPart, clients: &Vec<String>) -> Result<u64, PostgresError> {
+        self.tx.execute(sql, &[(&part.id, Type::TEXT), (clients, Type::TEXT_ARRAY)]).await
+    }
+
+    /// Campaigns that got rows back: what each told grows by them, unless they are of drafts that it counts already: their rows were removed. One that
+    /// the ledger does not know is made from its newest draft; its own record, read once more, is then a duplicate or an update. The cursors stay:
+    /// the rows themselves keep anybody from being told twice.
+    async fn count_all(&mut self, campaigns: &BTreeMap<String, Restored>) -> Result<(), LedgerError> {
+        let made = together(campaigns.values().map(|restored| self.make(restored))).await?;
+        let there = campaigns.keys().map(|id| rows::count(&self.tx, &self.feedback, id, i64::MAX));
+        let there = together(there).await?;
+        let counts = campaigns.iter().zip(there).map(|((id, restored), rows)| self.count(id, restored, rows));
+        together(counts).await?;
+        self.mended.campaigns_restored += made.iter().sum::<u64>();
+        Ok(())
+    }
+
+    /// Makes a campaign that the ledger does not know. How many that were.
+    async fn make(&self, restored: &Restored) -> Result<u64, PostgresError> {
         let newest = &restored.newest;
         let window = Window { start: newest.adv_campaign_datetime_start, end: newest.adv_campaign_datetime_end };
         let state = State::of(window, false, self.now).name();
@@ -454,12 +505,16 @@ impl OpenMending {
             (&window.end, Type::INT8),
             (&newest.datetime_created, Type::INT8),
         ];
-        self.mended.campaigns_restored += self.tx.execute(&sql, &values).await?;
-        let rows = rows::count(&self.tx, &self.feedback, id, i64::MAX).await?;
+        self.tx.execute(&sql, &values).await
+    }
+
+    /// Counts what a campaign got back; it has so many rows now.
+    async fn count(&self, id: &str, restored: &Restored, rows: i64) -> Result<(), PostgresError> {
+        let told = self.restored.get(id).copied().unwrap_or(0);
         let sql = "update dinnerbell.campaign set told = least(told + $2, greatest(told, $5 - kept)), unsent = null, \
                    first_draft_at = least(first_draft_at, to_timestamp($3)), last_draft_at = greatest(last_draft_at, to_timestamp($4)) \
                    where adv_campaign_id = $1 and $2 > 0";
-        let last = restored.last as f64;
+        let (first, last) = (restored.first as f64, restored.last as f64);
         let values: [Parameter<'_>; 5] = [
             (&id, Type::TEXT),
             (&told, Type::INT8),

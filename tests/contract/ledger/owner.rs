@@ -35,7 +35,7 @@ pub struct Owner<L> {
 impl<L: Ledger> Owner<L> {
     /// Enters the lane.
     pub async fn enter(ledger: L, lane: Lane) -> Self {
-        let entered = ledger.bump(lane, 0).await.unwrap();
+        let entered = ledger.bump(lane, Some(0)).await.unwrap();
         let (own, comparison) = (entered.ownership, entered.comparison);
         Self { ledger, own, id: entered.ledger, position: entered.position, head: entered.head, comparison }
     }

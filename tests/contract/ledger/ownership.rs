@@ -13,12 +13,12 @@ use super::environment::Environment;
 use super::owner::{Owner, Sent, assert_not_mine, content, content_with, late, offer, open_lane, open_lanes, page};
 
 pub async fn a_new_lane_begins_with_round_zero_where_it_is_told_to<E: Environment>(env: &E) {
-    let entered = env.ledger().bump(0, 7).await.unwrap();
+    let entered = env.ledger().bump(0, Some(7)).await.unwrap();
     assert_eq!((entered.position, entered.head, entered.previous), (7, RoundHead::default(), None));
     assert_eq!((entered.published, &entered.topic_id, &entered.halt), (None, &None, &None));
     assert_eq!((entered.last_record, entered.overrule, entered.round_bytes), (None, false, None));
     assert!(!entered.compared, "nobody compared it with Kafka");
-    let again = env.another().await.bump(0, 99).await.unwrap();
+    let again = env.another().await.bump(0, Some(99)).await.unwrap();
     assert_eq!((again.position, again.ledger), (7, entered.ledger), "it begins once");
     assert_eq!(again.ownership.epoch, entered.ownership.epoch + 1);
     assert_eq!((again.ownership.lane, again.ownership.lock_key), (0, entered.ownership.lock_key));
@@ -38,7 +38,7 @@ pub async fn a_lane_that_is_entered_again_shows_what_its_last_owner_left<E: Envi
     let last = owner.batch(&[Sent::Tombstone("b"), Sent::Junk("no campaign")]).last_mark();
     owner.take(&[Sent::Tombstone("b"), Sent::Junk("no campaign")]).await;
 
-    let entered = env.another().await.bump(0, 0).await.unwrap();
+    let entered = env.another().await.bump(0, Some(0)).await.unwrap();
     assert_eq!((entered.head, entered.previous, entered.published), (owner.head, Some(first), Some(1)));
     assert_eq!((entered.position, entered.last_record), (3, last));
     assert_eq!((entered.topic_id.as_deref(), entered.round_bytes), (Some("topic-1"), Some(4_096)));
@@ -99,7 +99,7 @@ pub async fn a_later_owner_makes_every_call_of_the_former_one_refuse_and_change_
     let owner = busy_lane(env).await;
     assert!(owner.ledger.still_mine(owner.own).await.unwrap());
     assert!(owner.ledger.waiting(&[owner.own]).await.unwrap().taken.is_empty());
-    env.another().await.bump(0, 0).await.unwrap();
+    env.another().await.bump(0, Some(0)).await.unwrap();
     every_call_refuses(env, &owner, owner.own).await;
 }
 

@@ -8,7 +8,7 @@ use dinnerbell::model::campaign::{Campaign, Window};
 use dinnerbell::model::halt::Halt;
 use dinnerbell::model::intake::Tally;
 use dinnerbell::model::mark::{Committed, Mark, RoundHead};
-use dinnerbell::model::ownership::Ownership;
+use dinnerbell::model::ownership::{Entered, Ownership};
 use dinnerbell::model::reconcile::LedgerSide;
 use dinnerbell::model::record::{Lane, RecordMark};
 use dinnerbell::model::retention::Prunable;
@@ -268,7 +268,7 @@ impl Environment for Ledgered {
     }
 
     async fn resolve_from_kafka(&self, lane: Lane, theirs: Mark, messages: &[Message<'_>]) {
-        let own = self.ledger.bump(lane, 0).await.unwrap().ownership;
+        let Entered { ownership: own, comparison, .. } = self.ledger.bump(lane, None).await.unwrap();
         let standing = standing(&self.pool, lane).await.unwrap().unwrap();
         let (told, untold) = self.last_round(lane, standing.head.seq, messages).await;
         let evidence = Evidence {
@@ -297,7 +297,8 @@ impl Environment for Ledgered {
         let mut mending = self.ledger.begin_mending(own, &standing).await.unwrap();
         mending.restore(&missing).await.unwrap();
         let (standing, decision, untold) = (&standing, &decision, &untold);
-        let mending_of = Mending { standing, decision, campaigns: &campaigns, untold, by: OPERATOR };
+        let (by, compared) = (OPERATOR, (comparison.as_str(), 2));
+        let mending_of = Mending { standing, decision, campaigns: &campaigns, untold, by, compared };
         mending.commit(&mending_of).await.unwrap();
     }
 
