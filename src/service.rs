@@ -19,7 +19,7 @@ use crate::guard::Guards;
 use crate::instance::change_feed::Lookout;
 use crate::instance::dead_letters::Outlet;
 use crate::instance::memory_budget::Memory;
-use crate::instance::pause::{Brake, Look};
+use crate::instance::pause::{PauseReading, PauseWatch};
 use crate::instance::rate_limiter::Rate;
 use crate::instance::round_sizing::Arrivals;
 use crate::instance::{pause, supervisor};
@@ -77,12 +77,12 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
     let serving = http::serve(bound, Arc::clone(&board), ended);
     let noting = note_stop(&board, stop.clone());
     let working = async {
-        let (looks, brake) = watch::channel(Look::NONE);
-        let started = start(&config, &board, (&looks, Brake::new(brake)), &mut stop).await;
+        let (readings, pause) = watch::channel(PauseReading::NONE);
+        let started = start(&config, &board, (&readings, PauseWatch::new(pause)), &mut stop).await;
         match started {
             Ok(deps) => {
                 warn_of_files(&deps.broker, &config, files).await;
-                work(deps, &config, looks, stop.clone()).await
+                work(deps, &config, readings, stop.clone()).await
             }
             Err(NotStarted::Stopped) => Ok(()),
             Err(NotStarted::Error(error)) => Err(error),
@@ -134,7 +134,7 @@ impl From<Stopped<String>> for NotStarted {
 async fn start(
     config: &Config,
     board: &Arc<Board>,
-    (looks, brake): (&watch::Sender<Look>, Brake),
+    (readings, pause): (&watch::Sender<PauseReading>, PauseWatch),
     stop: &mut watch::Receiver<bool>,
 ) -> Result<Arc<Shared>, NotStarted> {
     let refused = |error: String| NotStarted::Error(ServiceError::Refused(error));
@@ -170,8 +170,8 @@ async fn start(
     patiently(board, Need::Feedback, stop, || async { trial(feedback_keeps_drafts(ledger.pool()).await) }).await?;
     // Known before the first lane is entered: an instance that starts while all sending is paused plans nothing.
     let look = patiently(board, Need::Ledger, stop, || async { trial(pause::look(&ledger, &clock).await) }).await?;
-    looks.send_replace(look);
-    board.braked(look.brakes);
+    readings.send_replace(look);
+    board.suspended(look.suspension);
     let limits = Limits {
         group_id: config.kafka.group_id.clone(),
         round_rows: config.fanout.round_rows,
@@ -190,7 +190,7 @@ async fn start(
         limits,
         memory,
         rate,
-        brake,
+        pause,
         lookout,
         arrivals,
         outlet,
@@ -238,7 +238,7 @@ async fn feedback_keeps_drafts(feedback: &Pool) -> Result<(), PostgresError> {
 async fn work(
     deps: Arc<Shared>,
     config: &Config,
-    looks: watch::Sender<Look>,
+    readings: watch::Sender<PauseReading>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), ServiceError> {
     let broker = deps.broker.clone();
@@ -256,9 +256,9 @@ async fn work(
         biased;
         () = broker.hung() => Err(watchdog("a transactional call to Kafka hangs though the coordinator answers")),
         () = stalled => Err(watchdog("the group's poll loop stood still for 10 s")),
-        never = pause::watch(&deps.ledger, &deps.clock, &looks, |brakes| deps.board.braked(brakes)) => match never {},
+        never = pause::watch(&deps.ledger, &deps.clock, &readings, |suspension| deps.board.suspended(suspension)) => match never {},
         never = noting => match never {},
-        never = hold::watch(deps.ledger.pool(), &deps.brake, &deps.board) => match never {},
+        never = hold::watch(deps.ledger.pool(), &deps.pause, &deps.board) => match never {},
         never = keeper.keep(&deps.board) => match never {},
         never = health::watch(&deps.board, &broker, deps.ledger.pool(), deps.audience.pool()) => match never {},
         by = async {

@@ -31,7 +31,7 @@ use crate::lane::error::LaneError;
 use crate::model::halt::Halt;
 use crate::model::headroom::Headroom;
 use crate::model::intake::{IntakeBatch, Taken};
-use crate::model::ownership::Brakes;
+use crate::model::ownership::Suspension;
 use crate::model::record::Lane;
 use crate::model::retention::Prunable;
 use crate::model::round::RoundContent;
@@ -109,14 +109,14 @@ impl LaneView {
 
 /// What stops all sending, and since when it is known.
 #[derive(Debug)]
-struct Braked {
-    brakes: Brakes,
+struct Suspended {
+    suspension: Suspension,
     since: Instant,
 }
 
-impl Default for Braked {
+impl Default for Suspended {
     fn default() -> Self {
-        Self { brakes: Brakes::default(), since: Instant::now() }
+        Self { suspension: Suspension::default(), since: Instant::now() }
     }
 }
 
@@ -129,7 +129,7 @@ struct Standing {
     stopping: AtomicBool,
     /// Why the topic of dead letters takes none.
     letters_wait: Mutex<Option<String>>,
-    brakes: Mutex<Braked>,
+    suspension: Mutex<Suspended>,
     /// What holds all, and what ends it.
     holds: Mutex<Option<String>>,
     /// The memory for drafts in flight.
@@ -407,24 +407,25 @@ impl Board {
     }
 
     /// What stops all sending now.
-    pub fn braked(&self, brakes: Brakes) {
-        let before = std::mem::replace(&mut *locked(&self.standing.brakes), Braked { brakes, since: Instant::now() });
-        if before.brakes.paused != brakes.paused {
-            match brakes.paused {
+    pub fn suspended(&self, suspension: Suspension) {
+        let before =
+            std::mem::replace(&mut *locked(&self.standing.suspension), Suspended { suspension, since: Instant::now() });
+        if before.suspension.paused != suspension.paused {
+            match suspension.paused {
                 true => tracing::warn!(
                     "an operator paused all sending: nothing is published until `dinnerbell resume`; `dinnerbell lane list` says who and when"
                 ),
                 false => tracing::warn!("an operator resumed sending"),
             }
         }
-        match (before.brakes.held, brakes.held) {
+        match (before.suspension.held, suspension.held) {
             // Ordinary after a start of the feedback database, and short. A lane in which commits are missing says so by its halt.
             (false, true) => tracing::info!(
                 "the feedback database is new or was started anew: nothing is sent or taken in until every lane was compared with Kafka"
             ),
             (true, false) => tracing::info!("every lane was compared with Kafka: sending and intake go on"),
             // Its beginning counts.
-            (true, true) => locked(&self.standing.brakes).since = before.since,
+            (true, true) => locked(&self.standing.suspension).since = before.since,
             (false, false) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! What stops all sending of every instance: the operators' brake (`dinnerbell pause` and `dinnerbell resume`), and the hold.
+//! What stops all sending of every instance: the operators' pause (`dinnerbell pause` and `dinnerbell resume`), and the hold.
 //!
 //! The hold is the ledger's own. On a server to which it failed over, or was restored, commits may be missing, of any lane: a campaign that one lane
 //! took in and told may be new to another one. So nothing is sent, and nothing is taken in, until every lane was compared with Kafka behind
@@ -6,7 +6,7 @@
 //!
 //! An order of the ledger, looked at every 400 ms. A publication is begun only on a look that is younger than a second and found no pause: so
 //! whatever keeps an instance from looking (a database that does not answer, a process that was frozen), nothing is begun later than a second
-//! after the order was committed. One that is under way when the instance sees the order may finish within [`GRACE`], and is given up
+//! after the order was committed. One that is under way when the instance sees the order may finish within [`IN_FLIGHT_GRACE`], and is given up
 //! then: the lane is entered again, and what was not committed waits there, recorded.
 
 use std::convert::Infallible;
@@ -16,98 +16,98 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::model::ownership::Brakes;
+use crate::model::ownership::Suspension;
 use crate::model::time::EpochMicros;
 use crate::ports::clock::Clock;
 use crate::ports::ledger::{Ledger, LedgerError};
 
 /// How old a look may be on which a publication is begun, in microseconds.
-pub const BINDING: EpochMicros = 1_000_000;
+pub const MAX_READING_AGE: EpochMicros = 1_000_000;
 /// How long a publication that is under way may go on once a pause was seen.
-pub const GRACE: Duration = Duration::from_millis(400);
+pub const IN_FLIGHT_GRACE: Duration = Duration::from_millis(400);
 
-/// How often an instance looks.
+/// How often an instance readings.
 const LOOK: Duration = Duration::from_millis(400);
 
 /// What a look found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub struct PauseReading {
     /// When it was asked for.
     pub asked: EpochMicros,
     /// What stops all sending.
-    pub brakes: Brakes,
+    pub suspension: Suspension,
 }
 
-impl Look {
+impl PauseReading {
     /// Before the first one: nobody sends before the ledger says that it is allowed.
-    pub const NONE: Self = Self { asked: EpochMicros::MIN, brakes: Brakes { paused: true, held: true } };
+    pub const NONE: Self = Self { asked: EpochMicros::MIN, suspension: Suspension { paused: true, held: true } };
 
     /// Whether nothing is to be sent.
     fn is_on(self) -> bool {
-        self.brakes.paused || self.brakes.held
+        self.suspension.paused || self.suspension.held
     }
 
     /// Whether a publication may be begun on it.
     fn allows(self, now: EpochMicros) -> bool {
-        !self.is_on() && now.saturating_sub(self.asked) < BINDING
+        !self.is_on() && now.saturating_sub(self.asked) < MAX_READING_AGE
     }
 }
 
 /// Looks once.
-pub async fn look<L: Ledger, C: Clock>(ledger: &L, clock: &C) -> Result<Look, LedgerError> {
+pub async fn look<L: Ledger, C: Clock>(ledger: &L, clock: &C) -> Result<PauseReading, LedgerError> {
     // From before the question: an order that was committed later is not in the answer.
     let asked = clock.now();
-    Ok(Look { asked, brakes: ledger.brakes().await? })
+    Ok(PauseReading { asked, suspension: ledger.suspension().await? })
 }
 
 /// Looks again and again; `changed` hears of each change. A ledger that does not answer says nothing new, and soon nothing is begun.
 pub async fn watch<L: Ledger, C: Clock>(
     ledger: &L,
     clock: &C,
-    looks: &watch::Sender<Look>,
-    changed: impl Fn(Brakes),
+    readings: &watch::Sender<PauseReading>,
+    changed: impl Fn(Suspension),
 ) -> Infallible {
     loop {
         if let Ok(look) = look(ledger, clock).await {
-            let before = looks.send_replace(look);
-            if before.brakes != look.brakes {
-                changed(look.brakes);
+            let before = readings.send_replace(look);
+            if before.suspension != look.suspension {
+                changed(look.suspension);
             }
         }
         sleep(LOOK).await;
     }
 }
 
-/// What an instance knows of the brake.
+/// What an instance knows of the pause.
 #[derive(Debug, Clone)]
-pub struct Brake {
-    looks: watch::Receiver<Look>,
+pub struct PauseWatch {
+    readings: watch::Receiver<PauseReading>,
 }
 
-impl Brake {
-    /// The brake as it is looked at by whoever holds the other end.
-    pub fn new(looks: watch::Receiver<Look>) -> Self {
-        Self { looks }
+impl PauseWatch {
+    /// The pause as it is looked at by whoever holds the other end.
+    pub fn new(readings: watch::Receiver<PauseReading>) -> Self {
+        Self { readings }
     }
 
-    /// A brake that nobody ever pulls.
+    /// A pause that nobody ever pulls.
     pub fn never() -> Self {
-        Self { looks: watch::channel(Look { asked: EpochMicros::MAX, brakes: Brakes::default() }).1 }
+        Self { readings: watch::channel(PauseReading { asked: EpochMicros::MAX, suspension: Suspension::default() }).1 }
     }
 
     /// Whether the last look found that nothing is to be sent.
     pub fn is_on(&self) -> bool {
-        self.looks.borrow().is_on()
+        self.readings.borrow().is_on()
     }
 
     /// Whether the last look found a hold.
     pub fn is_held(&self) -> bool {
-        self.looks.borrow().brakes.held
+        self.readings.borrow().suspension.held
     }
 
     /// Waits until the last look found a hold.
     pub async fn held(&self) {
-        self.until(|look| look.brakes.held).await;
+        self.until(|look| look.suspension.held).await;
     }
 
     /// Waits until the last look found that nothing is to be sent.
@@ -122,38 +122,38 @@ impl Brake {
 
     /// Waits until the last look found no hold: what arrives may be taken in, paused or not.
     pub async fn not_held(&self) {
-        self.until(|look| !look.brakes.held).await;
+        self.until(|look| !look.suspension.held).await;
     }
 
     /// Waits for the next look.
     pub async fn looked(&self) {
-        let mut looks = self.looks.clone();
+        let mut readings = self.readings.clone();
         // A clone has seen what the first one has seen, which is nothing.
-        looks.mark_unchanged();
-        if looks.changed().await.is_err() {
-            // Nobody looks any more: the service is ending.
+        readings.mark_unchanged();
+        if readings.changed().await.is_err() {
+            // Nobody readings any more: the service is ending.
             pending::<()>().await;
         }
     }
 
     /// Waits until a publication may be begun, and returns the time at which it may; none when the clock cannot be read.
     pub async fn released<C: Clock>(&self, clock: &C) -> Option<EpochMicros> {
-        let mut looks = self.looks.clone();
+        let mut readings = self.readings.clone();
         loop {
             // Read first: a machine that slept learns by it how old its last look is.
             let now = clock.fresh().await?;
-            if looks.borrow_and_update().allows(now) {
+            if readings.borrow_and_update().allows(now) {
                 return Some(now);
             }
-            if looks.changed().await.is_err() {
-                // Nobody looks any more: the service is ending.
+            if readings.changed().await.is_err() {
+                // Nobody readings any more: the service is ending.
                 pending::<()>().await;
             }
         }
     }
 
-    async fn until(&self, mut found: impl FnMut(&Look) -> bool) {
-        if self.looks.clone().wait_for(|look| found(look)).await.is_err() {
+    async fn until(&self, mut found: impl FnMut(&PauseReading) -> bool) {
+        if self.readings.clone().wait_for(|look| found(look)).await.is_err() {
             pending::<()>().await;
         }
     }
@@ -168,8 +168,8 @@ mod tests {
 
     use super::*;
 
-    const FREE: Brakes = Brakes { paused: false, held: false };
-    const PAUSED: Brakes = Brakes { paused: true, held: false };
+    const FREE: Suspension = Suspension { paused: false, held: false };
+    const PAUSED: Suspension = Suspension { paused: true, held: false };
 
     #[derive(Clone, Default)]
     struct Told(Arc<AtomicI64>);
@@ -184,41 +184,41 @@ mod tests {
         }
     }
 
-    async fn is_released(brake: &Brake, clock: &Told) -> bool {
-        timeout(Duration::from_secs(60), brake.released(clock)).await.is_ok()
+    async fn is_released(pause: &PauseWatch, clock: &Told) -> bool {
+        timeout(Duration::from_secs(60), pause.released(clock)).await.is_ok()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_publication_is_begun_only_on_a_young_look_that_found_no_pause() {
-        let (looks, seen) = watch::channel(Look::NONE);
-        let (brake, clock) = (Brake::new(seen), Told::default());
+        let (readings, seen) = watch::channel(PauseReading::NONE);
+        let (pause, clock) = (PauseWatch::new(seen), Told::default());
         clock.0.store(10_000_000, Ordering::Relaxed);
-        assert!(!is_released(&brake, &clock).await, "nobody has looked yet");
-        looks.send_replace(Look { asked: 9_500_000, brakes: FREE });
-        assert!(is_released(&brake, &clock).await);
+        assert!(!is_released(&pause, &clock).await, "nobody has looked yet");
+        readings.send_replace(PauseReading { asked: 9_500_000, suspension: FREE });
+        assert!(is_released(&pause, &clock).await);
         clock.0.store(10_500_000, Ordering::Relaxed);
-        assert!(!is_released(&brake, &clock).await, "an instance that cannot look any more begins nothing");
-        looks.send_replace(Look { asked: 10_400_000, brakes: PAUSED });
-        assert!(!is_released(&brake, &clock).await);
-        assert!(brake.is_on());
+        assert!(!is_released(&pause, &clock).await, "an instance that cannot look any more begins nothing");
+        readings.send_replace(PauseReading { asked: 10_400_000, suspension: PAUSED });
+        assert!(!is_released(&pause, &clock).await);
+        assert!(pause.is_on());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_waits_at_the_brake_goes_on_with_the_look_that_finds_it_released() {
-        let (looks, seen) = watch::channel(Look { asked: 0, brakes: PAUSED });
-        let (brake, clock) = (Brake::new(seen), Told::default());
-        let waiting = async { (brake.released(&clock).await, brake.off().await) };
+    async fn what_waits_at_the_pause_goes_on_with_the_look_that_finds_it_released() {
+        let (readings, seen) = watch::channel(PauseReading { asked: 0, suspension: PAUSED });
+        let (pause, clock) = (PauseWatch::new(seen), Told::default());
+        let waiting = async { (pause.released(&clock).await, pause.off().await) };
         let releasing = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             clock.0.store(5_000_000, Ordering::Relaxed);
-            looks.send_replace(Look { asked: 5_000_000, brakes: FREE });
+            readings.send_replace(PauseReading { asked: 5_000_000, suspension: FREE });
         };
         let (released, ()) = timeout(Duration::from_secs(6), async { tokio::join!(waiting, releasing) }).await.unwrap();
         assert_eq!(released.0, Some(5_000_000));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_brake_that_nobody_pulls_holds_nothing_up() {
-        assert!(is_released(&Brake::never(), &Told::default()).await);
+    async fn a_pause_that_nobody_pulls_holds_nothing_up() {
+        assert!(is_released(&PauseWatch::never(), &Told::default()).await);
     }
 }

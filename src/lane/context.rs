@@ -6,7 +6,7 @@ use crate::guard::Guards;
 use crate::instance::change_feed::Lookout;
 use crate::instance::dead_letters::Outlet;
 use crate::instance::memory_budget::Memory;
-use crate::instance::pause::Brake;
+use crate::instance::pause::PauseWatch;
 use crate::instance::rate_limiter::Rate;
 use crate::instance::round_sizing::Arrivals;
 use crate::telemetry::Board;
@@ -28,7 +28,7 @@ pub struct Deps<B, L, A, C> {
     /// The configured pace.
     pub rate: Rate,
     /// Whether an operator paused all sending.
-    pub brake: Brake,
+    pub pause: PauseWatch,
     /// What is looked for on behalf of all lanes.
     pub lookout: Lookout,
     /// Which campaigns came last.

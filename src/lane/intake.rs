@@ -88,7 +88,7 @@ async fn record<B, L: Ledger, A, C>(
 ) -> Result<(Taken, Duration), LedgerError> {
     let bytes: usize = batch.arrivals.iter().map(|(record, _)| record.size()).sum();
     loop {
-        deps.brake.not_held().await;
+        deps.pause.not_held().await;
         // Memory last: whoever has it waits for no round.
         let changes = work.changes().await;
         let memory = deps.memory.for_intake(bytes).await;
@@ -97,7 +97,7 @@ async fn record<B, L: Ledger, A, C>(
             Err(LedgerError::OnHold) => {
                 drop((memory, changes));
                 // The last look is older than the hold.
-                deps.brake.looked().await;
+                deps.pause.looked().await;
             }
             taken => return Ok((taken?, began.elapsed())),
         }

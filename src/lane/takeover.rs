@@ -3,7 +3,7 @@
 //! The order is what keeps "once in both" (`tests/model` finds a message without a row for each other order): bump the epoch, which
 //! ends former owners' transactions; a new producer, which fences former owners' producers; the epoch again; only then is Kafka's mark read.
 //!
-//! With the mark the lane is compared: all lanes wait for that after a fail-over of the database ([`super::brake`]). So it needs nothing but
+//! With the mark the lane is compared: all lanes wait for that after a fail-over of the database ([`super::pause`]). So it needs nothing but
 //! these four, and comes before everything that may fail for a reason of the lane's own: its topic, its partition's leader, its last round.
 
 use std::time::Duration;
@@ -203,7 +203,7 @@ async fn compare_unreadable<B: Broker, L: Ledger, A, C>(
     lane: Lane,
     failures: &Failures,
 ) -> Result<(), LaneError> {
-    if !deps.brake.is_held() {
+    if !deps.pause.is_held() {
         return Ok(());
     }
     let entered = deps.ledger.bump(lane, None).await?;

@@ -55,7 +55,7 @@ pub struct Entered {
 
 /// What stops all sending of every instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Brakes {
+pub struct Suspension {
     /// An operator paused it.
     pub paused: bool,
     /// The ledger is on a server on which not every lane was compared with Kafka yet, or commits are missing in a lane: it may know less than

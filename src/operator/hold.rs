@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::instance::pause::Brake;
+use crate::instance::pause::PauseWatch;
 use crate::model::halt::LOSSES;
 use crate::model::record::Lane;
 use crate::postgres::connect::Pool;
@@ -127,11 +127,11 @@ fn cause(row: &Row) -> Cause {
 }
 
 /// Says what holds for as long as all is held longer than is ordinary: the board shows it, and the log says what is new.
-pub async fn watch(pool: &Pool, brake: &Brake, board: &Board) -> Infallible {
+pub async fn watch(pool: &Pool, pause: &PauseWatch, board: &Board) -> Infallible {
     loop {
-        brake.held().await;
+        pause.held().await;
         let mut pause = ORDINARY;
-        while timeout(pause, brake.not_held()).await.is_err() {
+        while timeout(pause, pause.not_held()).await.is_err() {
             // A database that does not answer has its own place.
             if let Ok(hold) = standing(pool).await {
                 board.holds(hold.map(|hold| format!("{hold}; {}", hold.remedy())));

@@ -1,4 +1,4 @@
-//! The brake of all instances: `service.paused_at`, which each of them looks at ([`crate::instance::pause`]).
+//! The pause of all instances: `service.paused_at`, which each of them looks at ([`crate::instance::pause`]).
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::operator::campaigns::time;
 use crate::postgres::connect::{Connection, Pool};
 use crate::postgres::errors::PostgresError;
 
-/// After this long no instance begins a publication any more: as long as a look at the brake is believed.
-const BINDING: Duration = Duration::from_micros(crate::instance::pause::BINDING.unsigned_abs());
+/// After this long no instance begins a publication any more: as long as a look at the pause is believed.
+const BINDING: Duration = Duration::from_micros(crate::instance::pause::MAX_READING_AGE.unsigned_abs());
 /// After this long every instance that can look has seen that sending goes on.
 const SEEN: Duration = Duration::from_millis(500);
 

@@ -15,7 +15,7 @@ use crate::model::intake::{IntakeBatch, Taken};
 use crate::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
 use crate::model::mark::RoundHead;
 use crate::model::outputs::OutputIds;
-use crate::model::ownership::{Brakes, Entered, Ownership};
+use crate::model::ownership::{Entered, Ownership, Suspension};
 use crate::model::record::{DeadLetterMessage, Lane};
 use crate::model::recorded::DamagedRound;
 use crate::model::round::{RoundContent, Sealed, StoredRound};
@@ -233,7 +233,7 @@ pub trait InstanceLedger: Clone + Send + Sync + 'static {
     /// for a lane that is locked.
     fn note_swept(&self, lanes: &[Lane], upto: i64) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// Whether all sending stands still, and why.
-    fn brakes(&self) -> impl Future<Output = Result<Brakes, LedgerError>> + Send;
+    fn suspension(&self) -> impl Future<Output = Result<Suspension, LedgerError>> + Send;
 }
 
 /// A round that is being recorded: one open transaction, rolled back when dropped.

@@ -47,7 +47,7 @@ use crate::model::intake::{IntakeBatch, Taken};
 use crate::model::late::{LateFor, OpenCampaign, ToldAndRows};
 use crate::model::mark::RoundHead;
 use crate::model::outputs::OutputIds;
-use crate::model::ownership::{Brakes, Entered, Ownership};
+use crate::model::ownership::{Entered, Ownership, Suspension};
 use crate::model::record::{Header, Lane};
 use crate::model::round::StoredRound;
 use crate::model::time::EpochSeconds;
@@ -600,7 +600,7 @@ impl InstanceLedger for PostgresLedger {
         Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
-    async fn brakes(&self) -> Result<Brakes, LedgerError> {
+    async fn suspension(&self) -> Result<Suspension, LedgerError> {
         self.read_brakes().await
     }
 }

@@ -16,7 +16,7 @@ use crate::model::intake::{IntakeBatch, Taken};
 use crate::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
 use crate::model::mark::RoundHead;
 use crate::model::outputs::OutputIds;
-use crate::model::ownership::{Brakes, Entered, Ownership};
+use crate::model::ownership::{Entered, Ownership, Suspension};
 use crate::model::record::{DeadLetterMessage, Lane};
 use crate::model::round::{RoundContent, Sealed, StoredRound};
 use crate::model::time::EpochSeconds;
@@ -412,8 +412,8 @@ impl InstanceLedger for SimLedger {
         .await
     }
 
-    async fn brakes(&self) -> Result<Brakes, LedgerError> {
-        self.query("brakes", |state| Brakes { paused: state.database.paused, held: state.is_held() }).await
+    async fn suspension(&self) -> Result<Suspension, LedgerError> {
+        self.query("suspension", |state| Suspension { paused: state.database.paused, held: state.is_held() }).await
     }
 }
 

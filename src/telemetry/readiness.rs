@@ -150,11 +150,11 @@ impl super::Standing {
                 None => Some(format!("{}: not there yet", need.name())),
             }));
         }
-        let (brakes, since) = {
-            let braked = locked(&self.brakes);
-            (braked.brakes, braked.since)
+        let (suspension, since) = {
+            let suspended = locked(&self.suspension);
+            (suspended.suspension, suspended.since)
         };
-        if brakes.held && since.elapsed() >= LONGEST_ENTRY {
+        if suspension.held && since.elapsed() >= LONGEST_ENTRY {
             let holds = locked(&self.holds);
             let what = holds
                 .as_ref()
@@ -169,8 +169,8 @@ impl super::Standing {
             ready: missing.is_empty(),
             missing,
             warnings: self.warnings(),
-            paused: brakes.paused,
-            held: brakes.held,
+            paused: suspension.paused,
+            held: suspension.held,
             lanes,
         }
     }

@@ -213,10 +213,10 @@ impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let ready = u64::from(self.0.readiness().ready);
         gauge(&mut encoder, "ready", "Whether the instance does its work, as /readyz says it", None, ready)?;
-        let brakes = locked(&self.0.brakes).brakes;
-        gauge(&mut encoder, "paused", "Whether an operator paused all sending", None, u64::from(brakes.paused))?;
+        let suspension = locked(&self.0.suspension).suspension;
+        gauge(&mut encoder, "paused", "Whether an operator paused all sending", None, u64::from(suspension.paused))?;
         let help = "Whether all is held until every lane was compared with Kafka";
-        gauge(&mut encoder, "held", help, None, u64::from(brakes.held))?;
+        gauge(&mut encoder, "held", help, None, u64::from(suspension.held))?;
         let refuses = u64::from(locked(&self.0.letters_wait).is_some());
         let help = "Whether the topic of dead letters takes none";
         gauge(&mut encoder, "dead_letter_topic_refuses", help, None, refuses)?;

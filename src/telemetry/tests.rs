@@ -3,7 +3,7 @@ use futures_util::FutureExt;
 use super::*;
 use crate::model::input::{Arrival, Reason};
 use crate::model::intake::Tally;
-use crate::model::ownership::Brakes;
+use crate::model::ownership::Suspension;
 use crate::model::record::Record;
 use crate::ports::ledger::LedgerError;
 
@@ -48,7 +48,7 @@ fn an_instance_is_ready_when_everything_is_there_even_without_a_lane() {
     board.waits_for(Need::Kafka, "localhost:9092 does not answer");
     assert_eq!(board.readiness().missing, ["kafka: localhost:9092 does not answer"]);
     board.has(Need::Kafka);
-    board.braked(Brakes { paused: true, held: false });
+    board.suspended(Suspension { paused: true, held: false });
     assert!(board.readiness().ready && board.readiness().paused, "an order of the operator's is no fault");
     board.stopping();
     assert_eq!(board.readiness().missing, ["the service is stopping"]);
@@ -58,14 +58,14 @@ fn an_instance_is_ready_when_everything_is_there_even_without_a_lane() {
 async fn a_hold_is_a_fault_once_it_lasts_longer_than_a_way_in() {
     let board = Board::default();
     all_there(&board);
-    board.braked(Brakes { paused: false, held: true });
+    board.suspended(Suspension { paused: false, held: true });
     assert!(board.readiness().ready && board.readiness().held, "every fail-over has one");
     tokio::time::advance(Duration::from_secs(6)).await;
-    board.braked(Brakes { paused: true, held: true });
+    board.suspended(Suspension { paused: true, held: true });
     tokio::time::advance(Duration::from_secs(6)).await;
     let missing = board.readiness().missing;
     assert!(missing.len() == 1 && missing[0].starts_with("held for 12 s: "), "{missing:?}");
-    board.braked(Brakes::default());
+    board.suspended(Suspension::default());
     assert!(board.readiness().ready && !board.readiness().held);
 }
 

@@ -4,7 +4,6 @@
 //! what it measured and asserts a bound that a busy machine keeps as well.
 
 mod bad_input;
-mod brake;
 mod changes;
 mod counts;
 mod ear;
@@ -14,6 +13,7 @@ mod feedback_table;
 mod late;
 mod letters;
 mod nobody_twice;
+mod pause;
 mod scene;
 mod start;
 mod subscribers;

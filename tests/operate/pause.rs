@@ -1,4 +1,4 @@
-//! The brake on the real service: nothing is published while it is on, intake goes on, and what waited is told once afterwards.
+//! The pause on the real service: nothing is published while it is on, intake goes on, and what waited is told once afterwards.
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ use dinnerbell::instance::change_feed::Lookout;
 use dinnerbell::instance::dead_letters::Outlet;
 use dinnerbell::instance::memory_budget::Memory;
 use dinnerbell::instance::pause;
-use dinnerbell::instance::pause::{Brake, Look};
+use dinnerbell::instance::pause::{PauseReading, PauseWatch};
 use dinnerbell::instance::rate_limiter::Rate;
 use dinnerbell::instance::round_sizing::Arrivals;
 use dinnerbell::lane::context::{Deps, Limits};
@@ -169,7 +169,7 @@ impl Future for Mortal {
     }
 }
 
-fn dependencies(instance: &Instance, settings: Settings, brake: Brake) -> Dependencies {
+fn dependencies(instance: &Instance, settings: Settings, pause: PauseWatch) -> Dependencies {
     let guards = instance.world.state().guards;
     let board = Arc::new(Board::default());
     Deps {
@@ -180,7 +180,7 @@ fn dependencies(instance: &Instance, settings: Settings, brake: Brake) -> Depend
         limits: Limits { group_id: GROUP.to_owned(), round_rows: settings.round_rows, late_subscribers: true },
         memory: Arc::new(Memory::new(1 << 20)),
         rate: Rate::new(settings.rate),
-        brake,
+        pause,
         lookout: Lookout::default(),
         arrivals: Arrivals::default(),
         outlet: Outlet::new(Arc::clone(&board)),
@@ -206,8 +206,8 @@ async fn first_ended(lanes: &mut BTreeMap<Lane, Kept>) -> Lane {
 
 /// What `supervisor::keep` does, with every lane inside this one future instead of a task of its own.
 async fn live(instance: Instance, settings: Settings) {
-    let (looks, seen) = watch::channel(Look::NONE);
-    let deps = Arc::new(dependencies(&instance, settings, Brake::new(seen)));
+    let (looks, seen) = watch::channel(PauseReading::NONE);
+    let deps = Arc::new(dependencies(&instance, settings, PauseWatch::new(seen)));
     let mut assigned = instance.held.clone();
     let mut lanes: BTreeMap<Lane, Kept> = BTreeMap::new();
     let mut watching = Box::pin(pause::watch(&deps.ledger, &deps.clock, &looks, |_| {}));

@@ -98,7 +98,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             if let Some(Delivery { bytes, took }) = gate.delivery.take() {
                 pace = pace.after_published(bytes, took);
             }
-            if self.deps.brake.is_on() && self.deps.guards.hold(Guard::PauseBeforeARound) {
+            if self.deps.pause.is_on() && self.deps.guards.hold(Guard::PauseBeforeARound) {
                 // It was copied before the pause: what is not recorded yet is planned anew afterwards.
                 drop(copied);
                 announcing = Box::pin(ready(Ok(gate.announced())));
@@ -206,7 +206,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         tokio::select! {
             biased;
             gate = announcing => Ok(Some(gate?)),
-            () = self.deps.brake.on() => Ok(None),
+            () = self.deps.pause.on() => Ok(None),
         }
     }
 
@@ -282,7 +282,7 @@ async fn send<B: Broker, L, A, C: Clock>(
 ) -> Result<(Option<B::Producer>, Published), LaneError> {
     let _on_their_way = deps.memory.for_publication(recorded.publication().size()).await;
     let is_shut = |now| work.is_any_shut(recorded.campaigns(), now);
-    let published = publish(producer, recorded, &deps.clock, &deps.brake, is_shut, deps.guards).await;
+    let published = publish(producer, recorded, &deps.clock, &deps.pause, is_shut, deps.guards).await;
     match &published {
         Ok(_) if !recorded.publication().dead_letters.is_empty() => deps.outlet.took(),
         // On the way in they are taken out of the round.

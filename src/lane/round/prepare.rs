@@ -244,7 +244,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         loop {
             let report_due = self.wait(report).await;
             self.reload().await?;
-            if self.deps.brake.is_on() && self.deps.guards.hold(Guard::PauseBeforeARound) {
+            if self.deps.pause.is_on() && self.deps.guards.hold(Guard::PauseBeforeARound) {
                 // Campaigns start and end by the clock meanwhile, though nobody is told.
                 self.change_or_resumption().await;
                 continue;
@@ -462,7 +462,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     async fn change_or_resumption(&self) {
         tokio::select! {
             biased;
-            () = self.deps.brake.off() => {}
+            () = self.deps.pause.off() => {}
             () = self.work.changed() => {}
             () = self.next_change() => {}
         }

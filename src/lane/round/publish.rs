@@ -3,7 +3,7 @@
 use tokio::time::{Instant, sleep};
 
 use crate::guard::{Guard, Guards};
-use crate::instance::pause::{Brake, GRACE};
+use crate::instance::pause::{IN_FLIGHT_GRACE, PauseWatch};
 use crate::lane::error::LaneError;
 use crate::model::recorded::{Delivery, Published, Recorded};
 use crate::model::time::EpochSeconds;
@@ -11,13 +11,13 @@ use crate::ports::broker::Producer;
 use crate::ports::clock::Clock;
 
 /// Publishes a recorded round, as soon as nothing is paused and if all campaigns in it are open then: by their windows as recorded, and unless
-/// `is_shut` knows of another one. A round without messages only reports how far the lane is: no brake and no window is about that.
+/// `is_shut` knows of another one. A round without messages only reports how far the lane is: no pause and no window is about that.
 /// Without a producer in what is returned, this one is used up: the lane is taken over anew before it records another round.
 pub async fn publish<P: Producer, C: Clock>(
     producer: P,
     round: &Recorded,
     clock: &C,
-    brake: &Brake,
+    pause: &PauseWatch,
     is_shut: impl Fn(EpochSeconds) -> bool,
     guards: Guards,
 ) -> Result<(Option<P>, Published), LaneError> {
@@ -27,7 +27,7 @@ pub async fn publish<P: Producer, C: Clock>(
         return Ok((producer, Published::found(round.head())));
     }
     let released = match guards.hold(Guard::PauseBeforePublication) {
-        true => brake.released(clock).await,
+        true => pause.released(clock).await,
         false => clock.fresh().await,
     };
     let now = released.ok_or(LaneError::ClockUnread)? / 1_000_000;
@@ -35,9 +35,9 @@ pub async fn publish<P: Producer, C: Clock>(
     if over || (is_shut(now) && guards.hold(Guard::CancelledBeforePublication)) {
         return Err(LaneError::NotOpen { seq });
     }
-    let braked = async {
-        brake.on().await;
-        sleep(GRACE).await;
+    let suspended = async {
+        pause.on().await;
+        sleep(IN_FLIGHT_GRACE).await;
     };
     let began = Instant::now();
     tokio::select! {
@@ -47,7 +47,7 @@ pub async fn publish<P: Producer, C: Clock>(
             Ok((published?, Published::committed(round.head(), delivery)))
         }
         // Whether it was committed is found on the way in.
-        () = braked => Err(LaneError::Paused { seq }),
+        () = suspended => Err(LaneError::Paused { seq }),
     }
 }
 

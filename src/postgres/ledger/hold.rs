@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 
 use super::PostgresLedger;
 use crate::model::halt::Halt;
-use crate::model::ownership::{Brakes, Ownership};
+use crate::model::ownership::{Ownership, Suspension};
 use crate::model::record::Lane;
 use crate::ports::ledger::LedgerError;
 use crate::postgres::connect::{Parameter, Transaction};
@@ -25,11 +25,11 @@ pub(super) fn held() -> String {
 }
 
 impl PostgresLedger {
-    pub(super) async fn read_brakes(&self) -> Result<Brakes, LedgerError> {
+    pub(super) async fn read_brakes(&self) -> Result<Suspension, LedgerError> {
         let sql =
             format!("select paused_at is not null, coalesce(compared <> {COMPARISON}, false) from dinnerbell.service");
         let rows = self.pool.query(&sql, &[]).await?;
-        Ok(rows.first().map(|row| Brakes { paused: row.get(0), held: row.get(1) }).unwrap_or_default())
+        Ok(rows.first().map(|row| Suspension { paused: row.get(0), held: row.get(1) }).unwrap_or_default())
     }
 
     pub(super) async fn end_hold(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {

@@ -133,7 +133,7 @@ pub async fn changes_are_judged_while_all_is_held<E: Environment>(env: &E) {
     other.take(&[Sent::Tombstone("a")]).await;
     let halt = Halt { name: "kafka-ahead".into(), found: "found".into(), remedy: "remedy".into() };
     other.ledger.halt(other.own, halt).await.unwrap();
-    assert!(owner.ledger.brakes().await.unwrap().held);
+    assert!(owner.ledger.suspension().await.unwrap().held);
     owner.ledger.judge_changes(owner.own).await.unwrap();
     assert_eq!(env.campaign("a").await.state, "cancelled", "a cancel takes effect");
 }

@@ -1,7 +1,7 @@
 //! What stands still, and what ends that: halts, holds, pauses.
 
 use dinnerbell::model::halt::{Halt, LOSSES};
-use dinnerbell::model::ownership::Brakes;
+use dinnerbell::model::ownership::Suspension;
 use dinnerbell::ports::ledger::LedgerError;
 
 use super::capabilities::*;
@@ -12,8 +12,8 @@ fn halt(name: &str) -> Halt {
     Halt { name: name.to_owned(), found: "what was found".to_owned(), remedy: "what to do".to_owned() }
 }
 
-const GOES: Brakes = Brakes { paused: false, held: false };
-const HELD: Brakes = Brakes { paused: false, held: true };
+const GOES: Suspension = Suspension { paused: false, held: false };
+const HELD: Suspension = Suspension { paused: false, held: true };
 
 pub async fn a_halt_is_kept_until_it_is_resolved<E: Environment>(env: &E) {
     let owner = open_lane(env).await;
@@ -45,9 +45,9 @@ pub async fn a_lane_that_lost_commits_holds_all_until_every_lane_was_compared<E:
     for name in LOSSES {
         let (owner, other) = open_lanes(env).await;
         let ledger = &owner.ledger;
-        assert_eq!(ledger.brakes().await.unwrap(), GOES, "{name}");
+        assert_eq!(ledger.suspension().await.unwrap(), GOES, "{name}");
         ledger.halt(owner.own, halt(name)).await.unwrap();
-        assert_eq!(ledger.brakes().await.unwrap(), HELD, "{name}");
+        assert_eq!(ledger.suspension().await.unwrap(), HELD, "{name}");
         let all = [owner.own, other.own];
         assert_eq!(ledger.waiting(&all).await.unwrap().taken, [0, 1], "{name}: all are to be entered anew");
         assert!(ledger.still_mine(other.own).await.unwrap());
@@ -59,10 +59,10 @@ pub async fn a_lane_that_lost_commits_holds_all_until_every_lane_was_compared<E:
         assert!(!ledger.bump(0, Some(0)).await.unwrap().compared);
         let one = Owner::enter(env.ledger(), 0).await;
         one.ledger.note_compared(one.own, &one.comparison, 2).await.unwrap();
-        assert_eq!(ledger.brakes().await.unwrap(), HELD, "{name}: the other lane is not");
+        assert_eq!(ledger.suspension().await.unwrap(), HELD, "{name}: the other lane is not");
         assert_eq!(ledger.waiting(&[one.own, two.own]).await.unwrap().taken, [1], "{name}");
         two.ledger.note_compared(two.own, &two.comparison, 2).await.unwrap();
-        assert_eq!(ledger.brakes().await.unwrap(), GOES, "{name}");
+        assert_eq!(ledger.suspension().await.unwrap(), GOES, "{name}");
         assert!(ledger.waiting(&[one.own, two.own]).await.unwrap().taken.is_empty());
         assert!(ledger.bump(0, Some(0)).await.unwrap().compared);
     }
@@ -92,18 +92,18 @@ pub async fn another_comparison_ends_no_hold<E: Environment>(env: &E) {
     for lane in [&owner, &other] {
         lane.ledger.note_compared(lane.own, &lane.comparison, 2).await.unwrap();
     }
-    assert_eq!(owner.ledger.brakes().await.unwrap(), HELD, "that comparison is over");
+    assert_eq!(owner.ledger.suspension().await.unwrap(), HELD, "that comparison is over");
     let stands = owner.ledger.bump(0, Some(0)).await.unwrap();
     owner.ledger.note_compared(stands.ownership, &stands.comparison, 2).await.unwrap();
-    assert_eq!(owner.ledger.brakes().await.unwrap(), HELD);
+    assert_eq!(owner.ledger.suspension().await.unwrap(), HELD);
     owner.ledger.note_compared(stands.ownership, &stands.comparison, 1).await.unwrap();
-    assert_eq!(owner.ledger.brakes().await.unwrap(), GOES, "of so many lanes it was the last");
+    assert_eq!(owner.ledger.suspension().await.unwrap(), GOES, "of so many lanes it was the last");
 }
 
 pub async fn a_halt_of_another_kind_holds_nothing<E: Environment>(env: &E) {
     let (owner, mut other) = open_lanes(env).await;
     owner.ledger.halt(owner.own, halt("topic-replaced")).await.unwrap();
-    assert_eq!(owner.ledger.brakes().await.unwrap(), GOES);
+    assert_eq!(owner.ledger.suspension().await.unwrap(), GOES);
     assert!(owner.ledger.waiting(&[owner.own, other.own]).await.unwrap().taken.is_empty());
     other.start(&offer(env, "a").await).await;
 }
@@ -111,20 +111,20 @@ pub async fn a_halt_of_another_kind_holds_nothing<E: Environment>(env: &E) {
 pub async fn a_pause_is_seen_and_ends<E: Environment>(env: &E) {
     let mut owner = open_lane(env).await;
     env.pause(true).await;
-    assert_eq!(owner.ledger.brakes().await.unwrap(), Brakes { paused: true, held: false });
+    assert_eq!(owner.ledger.suspension().await.unwrap(), Suspension { paused: true, held: false });
     owner.start(&offer(env, "a").await).await;
     owner.ledger.halt(owner.own, halt("kafka-ahead")).await.unwrap();
-    assert_eq!(owner.ledger.brakes().await.unwrap(), Brakes { paused: true, held: true });
+    assert_eq!(owner.ledger.suspension().await.unwrap(), Suspension { paused: true, held: true });
     env.pause(false).await;
-    assert_eq!(owner.ledger.brakes().await.unwrap(), HELD, "the one ends without the other");
+    assert_eq!(owner.ledger.suspension().await.unwrap(), HELD, "the one ends without the other");
 }
 
 pub async fn a_ledger_that_was_never_compared_is_held<E: Environment>(env: &E) {
     let mut owner = Owner::enter(env.ledger(), 0).await;
-    assert_eq!(owner.ledger.brakes().await.unwrap(), HELD);
+    assert_eq!(owner.ledger.suspension().await.unwrap(), HELD);
     let a = offer(env, "a").await;
     assert!(matches!(owner.try_take(&[Sent::Campaign(&a)]).await, Err(LedgerError::OnHold)));
     owner.ledger.note_compared(owner.own, &owner.comparison, 1).await.unwrap();
-    assert_eq!(owner.ledger.brakes().await.unwrap(), GOES);
+    assert_eq!(owner.ledger.suspension().await.unwrap(), GOES);
     owner.start(&a).await;
 }

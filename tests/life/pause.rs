@@ -1,4 +1,4 @@
-//! The brake: all sending stops within a second for every instance, and goes on as if nothing had been.
+//! The pause: all sending stops within a second for every instance, and goes on as if nothing had been.
 
 use std::time::Duration;
 
