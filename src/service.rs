@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::{Config, Database};
 use crate::guard::Guards;
-use crate::instance::change_feed::Lookout;
+use crate::instance::change_feed::ChangeFeed;
 use crate::instance::dead_letters::Outlet;
 use crate::instance::memory_budget::Memory;
 use crate::instance::pause::{PauseReading, PauseWatch};
@@ -181,7 +181,7 @@ async fn start(
     board.watch_memory(Arc::clone(&memory));
     let rate = Rate::new(config.fanout.rate_limit);
     let board = Arc::clone(board);
-    let (lookout, arrivals, outlet) = (Lookout::default(), Arrivals::default(), Outlet::new(Arc::clone(&board)));
+    let (change_feed, arrivals, outlet) = (ChangeFeed::default(), Arrivals::default(), Outlet::new(Arc::clone(&board)));
     Ok(Arc::new(Deps {
         broker,
         ledger,
@@ -191,7 +191,7 @@ async fn start(
         memory,
         rate,
         pause,
-        lookout,
+        change_feed,
         arrivals,
         outlet,
         board,

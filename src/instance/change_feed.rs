@@ -2,7 +2,7 @@
 //!
 //! - the sweep: about once a second, the favourites that were added, and those that fill a gap which it left; each is handed to the lanes in
 //!   which its restaurant has an open campaign;
-//! - the glance: five times a second, whether in any of the lanes there are changes to judge, a re-pass is due, or whether it does not stand any
+//! - the poll: five times a second, whether in any of the lanes there are changes to judge, a re-pass is due, or whether it does not stand any
 //!   more as it was entered: by somebody else, or because the database failed over to a server that lost commits. A lane that has nothing to do
 //!   would not notice by itself.
 //!
@@ -48,20 +48,20 @@ const GOES_BACK: Duration = Duration::from_secs(60);
 /// How often it is looked whether the ids began anew below the mark.
 const ANEW: Duration = Duration::from_secs(3);
 /// How often it is looked for what another lane received: its owner notices within 250 ms, and looking takes time too.
-const GLANCE: Duration = Duration::from_millis(200);
-/// Longest pause after a glance that failed: a database that failed over is looked at soon after it answers.
+const POLL_CHANGES: Duration = Duration::from_millis(200);
+/// Longest pause after a poll that failed: a database that failed over is looked at soon after it answers.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The lanes of an instance that look together.
 #[derive(Debug, Default)]
-pub struct Lookout {
-    state: Mutex<State>,
+pub struct ChangeFeed {
+    state: Mutex<FeedState>,
     turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    lanes: BTreeMap<Lane, Watched>,
+struct FeedState {
+    lanes: BTreeMap<Lane, RegisteredLane>,
     /// The highest id that the sweep has seen; none before its first look.
     mark: Option<i64>,
     /// Where the mark stood at most since the sweep began.
@@ -84,29 +84,29 @@ struct State {
 
 /// A lane that is looked out for, as it was entered.
 #[derive(Debug)]
-struct Watched {
+struct RegisteredLane {
     own: Ownership,
     work: Arc<Work>,
 }
 
 /// A lane that is looked out for, until it is dropped.
 #[derive(Debug)]
-pub struct Post<'a> {
-    lookout: &'a Lookout,
+pub struct LaneRegistration<'a> {
+    change_feed: &'a ChangeFeed,
     lane: Lane,
 }
 
-impl Lookout {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl ChangeFeed {
+    fn state(&self) -> MutexGuard<'_, FeedState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From here on this lane is looked out for: who is added after any page that it reads is handed to it. A sweep that goes on already
     /// reads the last ids once more, for transactions that committed out of their order before the lane came; for many lanes at once no more of them.
-    pub fn enter(&self, own: Ownership, work: Arc<Work>, guards: Guards) -> Post<'_> {
+    pub fn enter(&self, own: Ownership, work: Arc<Work>, guards: Guards) -> LaneRegistration<'_> {
         let lane = own.lane;
         let mut state = self.state();
-        let State { mark, gaps, reached, .. } = &mut *state;
+        let FeedState { mark, gaps, reached, .. } = &mut *state;
         if let Some(mark) = mark {
             if guards.hold(Guard::MarkStepsBack) {
                 *mark = overlapped(*reached).min(*mark);
@@ -121,8 +121,8 @@ impl Lookout {
             state.joined.insert(lane);
         }
         (state.stood, state.noted) = (None, None);
-        state.lanes.insert(lane, Watched { own, work });
-        Post { lookout: self, lane }
+        state.lanes.insert(lane, RegisteredLane { own, work });
+        LaneRegistration { change_feed: self, lane }
     }
 
     fn lanes(&self) -> Vec<Lane> {
@@ -251,7 +251,7 @@ impl Lookout {
     /// Hands each favourite to the lanes in which its restaurant has an open campaign.
     fn hand_on(&self, found: &[Favourite], open: &[(Lane, String)]) {
         let state = self.state();
-        for (lane, Watched { work, .. }) in &state.lanes {
+        for (lane, RegisteredLane { work, .. }) in &state.lanes {
             let restaurants: BTreeSet<&str> =
                 open.iter().filter(|(of, _)| of == lane).map(|(_, restaurant)| restaurant.as_str()).collect();
             let theirs = found.iter().filter(|favourite| restaurants.contains(favourite.restaurant_id.as_str()));
@@ -272,7 +272,7 @@ impl Lookout {
     }
 }
 
-impl State {
+impl FeedState {
     /// The sweep goes on from here, as one that begins.
     fn stand_at(&mut self, mark: i64) {
         self.mark = Some(mark);
@@ -286,9 +286,9 @@ fn overlapped(id: i64) -> i64 {
     id.saturating_sub(OVERLAP).max(0)
 }
 
-impl Drop for Post<'_> {
+impl Drop for LaneRegistration<'_> {
     fn drop(&mut self) {
-        let mut state = self.lookout.state();
+        let mut state = self.change_feed.state();
         state.lanes.remove(&self.lane);
         state.joined.remove(&self.lane);
         // Who looks for nobody falls behind: the next lane begins anew.
@@ -302,12 +302,12 @@ impl Drop for Post<'_> {
 }
 
 /// Waits for this lane's turn, and looks out for all of them then, until something fails for good.
-pub async fn look_out<B, L: Ledger, A: Audience, C>(
+pub async fn follow<B, L: Ledger, A: Audience, C>(
     deps: &Deps<B, L, A, C>,
     lane: Lane,
 ) -> Result<Infallible, LaneError> {
-    let _turn = deps.lookout.turn.lock().await;
-    tokio::try_join!(glances(deps, lane), sweep(deps, lane)).map(|(never, _)| never)
+    let _turn = deps.change_feed.turn.lock().await;
+    tokio::try_join!(poll_changes(deps, lane), sweep(deps, lane)).map(|(never, _)| never)
 }
 
 /// Whether that may pass while the lanes go on.
@@ -328,27 +328,27 @@ async fn warn<B, L, A, C>(
     sleep(failures.pause().min(most)).await;
 }
 
-async fn glances<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, lane: Lane) -> Result<Infallible, LaneError> {
+async fn poll_changes<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, lane: Lane) -> Result<Infallible, LaneError> {
     let mut failures = Failures::default();
     loop {
-        let owned = deps.lookout.owned();
+        let owned = deps.change_feed.owned();
         match deps.ledger.waiting(&owned).await.map_err(LaneError::from) {
             Ok(waiting) => {
                 failures.clear();
-                deps.lookout.for_each(&waiting.changes, Work::call_judge);
-                deps.lookout.for_each(&waiting.repasses, Work::call_repass);
-                deps.lookout.lose(&owned, &waiting.taken);
+                deps.change_feed.for_each(&waiting.changes, Work::call_judge);
+                deps.change_feed.for_each(&waiting.repasses, Work::call_repass);
+                deps.change_feed.lose(&owned, &waiting.taken);
             }
             Err(error) if passes(&error) => warn(deps, lane, &mut failures, &error, LONGEST_PAUSE).await,
             Err(error) => return Err(error),
         }
-        sleep(GLANCE).await;
+        sleep(POLL_CHANGES).await;
     }
 }
 
 async fn sweep<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>, lane: Lane) -> Result<Infallible, LaneError> {
     if !deps.limits.late_subscribers {
-        deps.lookout.begin(0);
+        deps.change_feed.begin(0);
         return pending().await;
     }
     let mut failures = Failures::default();
@@ -360,13 +360,13 @@ async fn sweep<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>, lane: Lane
                 failures.clear();
                 sleep(SWEEP).await;
             }
-            Err(_) if !deps.guards.hold(Guard::SweepErrorKeepsMark) && deps.lookout.mark().is_some() => {
-                deps.audience.newest().await.map(|newest| deps.lookout.begin(newest)).unwrap_or_default();
+            Err(_) if !deps.guards.hold(Guard::SweepErrorKeepsMark) && deps.change_feed.mark().is_some() => {
+                deps.audience.newest().await.map(|newest| deps.change_feed.begin(newest)).unwrap_or_default();
             }
             // It is for speed: the re-pass keeps the promise, and what a page needs its own reading finds.
             Err(error) => {
-                if !passes(&error) && deps.lookout.mark().is_none() {
-                    deps.lookout.begin_without_mark();
+                if !passes(&error) && deps.change_feed.mark().is_none() {
+                    deps.change_feed.begin_without_mark();
                 }
                 warn(deps, lane, &mut failures, &error, Duration::MAX).await;
             }
@@ -377,35 +377,35 @@ async fn sweep<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>, lane: Lane
 /// One look; how many it found. The first one only takes the mark, before any page is read: whoever is added after a page was read has a
 /// higher id. An error leaves the mark where it is.
 async fn look<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>) -> Result<usize, LaneError> {
-    let Some(from) = deps.lookout.mark() else {
-        deps.lookout.begin(deps.audience.newest().await?);
-        deps.lookout.make_up_for_no_mark();
+    let Some(from) = deps.change_feed.mark() else {
+        deps.change_feed.begin(deps.audience.newest().await?);
+        deps.change_feed.make_up_for_no_mark();
         // What is read again is handed on, or dropped, before it grows old.
         return Ok(SWEEP_ROWS);
     };
-    let joined = deps.lookout.joined();
+    let joined = deps.change_feed.joined();
     if !joined.is_empty() {
-        deps.lookout.go_back(&joined, deps.ledger.swept(&joined).await?);
+        deps.change_feed.go_back(&joined, deps.ledger.swept(&joined).await?);
         return Ok(SWEEP_ROWS);
     }
-    let _ = timeout(WAIT_FOR_ROOM, deps.lookout.room()).await;
+    let _ = timeout(WAIT_FOR_ROOM, deps.change_feed.room()).await;
     let added = deps.audience.added(from, SWEEP_ROWS).await?;
     if added.ids.is_empty()
-        && deps.lookout.looks_anew(Instant::now())
-        && deps.lookout.goes_down(from, deps.audience.newest().await?)
+        && deps.change_feed.looks_anew(Instant::now())
+        && deps.change_feed.goes_down(from, deps.audience.newest().await?)
     {
         return Ok(SWEEP_ROWS);
     }
     let mut found = added.favourites;
-    let gaps = deps.lookout.gaps();
+    let gaps = deps.change_feed.gaps();
     let filled = if gaps.is_empty() { Vec::new() } else { deps.audience.of_ids(&gaps).await? };
     found.extend_from_slice(&filled);
     hand_on(deps, &found).await?;
-    deps.lookout.advance(from, &added.ids, &filled, deps.guards);
-    if let Some((lanes, upto)) = deps.lookout.settled(Instant::now())
+    deps.change_feed.advance(from, &added.ids, &filled, deps.guards);
+    if let Some((lanes, upto)) = deps.change_feed.settled(Instant::now())
         && deps.ledger.note_swept(&lanes, upto).await?
     {
-        deps.lookout.noted(upto);
+        deps.change_feed.noted(upto);
     }
     Ok(added.ids.len())
 }
@@ -418,8 +418,8 @@ async fn hand_on<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, found: &[Favourite
     // A campaign that becomes open after this was asked reads its pages later still, and finds them there.
     let restaurants: BTreeSet<&String> = found.iter().map(|favourite| &favourite.restaurant_id).collect();
     let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
-    let open = deps.ledger.open_restaurants(&deps.lookout.lanes(), &restaurants).await?;
-    deps.lookout.hand_on(found, &open);
+    let open = deps.ledger.open_restaurants(&deps.change_feed.lanes(), &restaurants).await?;
+    deps.change_feed.hand_on(found, &open);
     Ok(())
 }
 
@@ -427,61 +427,61 @@ async fn hand_on<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, found: &[Favourite
 mod tests {
     use super::*;
 
-    fn enter(lookout: &Lookout, lane: Lane) -> (Post<'_>, Arc<Work>) {
+    fn enter(change_feed: &ChangeFeed, lane: Lane) -> (LaneRegistration<'_>, Arc<Work>) {
         let work = Arc::new(Work::unread(Guards::default()));
         let own = Ownership { lane, epoch: 1, postmaster: 1, lock_key: i64::from(lane) };
-        (lookout.enter(own, Arc::clone(&work), Guards::default()), work)
+        (change_feed.enter(own, Arc::clone(&work), Guards::default()), work)
     }
 
     /// A lane is looked out for, and everybody up to this id was handed on.
-    fn swept_to(lookout: &Lookout, id: i64) -> Post<'_> {
-        let (post, _) = enter(lookout, 0);
-        lookout.go_back(&[0], None);
-        lookout.begin(id - 10);
-        let ids: Vec<i64> = (lookout.mark().unwrap() + 1..=id).collect();
-        lookout.advance(lookout.mark().unwrap(), &ids, &[], Guards::default());
-        assert_eq!(lookout.mark(), Some(id));
+    fn swept_to(change_feed: &ChangeFeed, id: i64) -> LaneRegistration<'_> {
+        let (post, _) = enter(change_feed, 0);
+        change_feed.go_back(&[0], None);
+        change_feed.begin(id - 10);
+        let ids: Vec<i64> = (change_feed.mark().unwrap() + 1..=id).collect();
+        change_feed.advance(change_feed.mark().unwrap(), &ids, &[], Guards::default());
+        assert_eq!(change_feed.mark(), Some(id));
         post
     }
 
     #[tokio::test(start_paused = true)]
     async fn many_lanes_that_are_entered_again_and_again_set_the_sweep_back_no_further_than_one() {
-        let lookout = Lookout::default();
-        let _post = swept_to(&lookout, 500_000);
+        let change_feed = ChangeFeed::default();
+        let _post = swept_to(&change_feed, 500_000);
         let mut asked = 0;
         for _ in 0..20 {
             for lane in 1..=50 {
-                let _again = enter(&lookout, lane);
-                let joined = lookout.joined();
+                let _again = enter(&change_feed, lane);
+                let joined = change_feed.joined();
                 asked += joined.len();
                 // Its former owner noted nothing for long.
-                lookout.go_back(&joined, Some(499_500));
-                assert!(lookout.mark().unwrap() >= 499_500 - OVERLAP, "{:?}", lookout.mark());
+                change_feed.go_back(&joined, Some(499_500));
+                assert!(change_feed.mark().unwrap() >= 499_500 - OVERLAP, "{:?}", change_feed.mark());
             }
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(asked, 50, "once a minute it goes back to where each lane's former owner stood");
         tokio::time::advance(GOES_BACK).await;
-        let _again = enter(&lookout, 1);
-        assert_eq!(lookout.joined(), [1]);
+        let _again = enter(&change_feed, 1);
+        assert_eq!(change_feed.joined(), [1]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_mark_goes_down_to_ids_that_began_anew_and_all_is_passed_again_where_that_is_far() {
-        let lookout = Lookout::default();
-        let post = swept_to(&lookout, 500_000);
-        let (_other, work) = enter(&lookout, 1);
-        lookout.advance(lookout.mark().unwrap(), &[500_000], &[], Guards::default());
-        assert!(lookout.looks_anew(Instant::now()) && !lookout.looks_anew(Instant::now()));
-        assert!(!lookout.goes_down(500_000, 500_000) && !lookout.goes_down(500_000, 500_001));
+        let change_feed = ChangeFeed::default();
+        let post = swept_to(&change_feed, 500_000);
+        let (_other, work) = enter(&change_feed, 1);
+        change_feed.advance(change_feed.mark().unwrap(), &[500_000], &[], Guards::default());
+        assert!(change_feed.looks_anew(Instant::now()) && !change_feed.looks_anew(Instant::now()));
+        assert!(!change_feed.goes_down(500_000, 500_000) && !change_feed.goes_down(500_000, 500_001));
         // The last rows were deleted.
-        assert!(lookout.goes_down(500_000, 499_999));
-        assert_eq!((lookout.mark(), work.take_missed().everywhere), (Some(499_999 - OVERLAP), false));
-        let from = lookout.mark().unwrap();
-        assert!(lookout.goes_down(from, 3_000));
-        assert_eq!((lookout.mark(), work.take_missed().everywhere), (Some(3_000 - OVERLAP), true));
-        let _another = enter(&lookout, 2);
-        assert_eq!(lookout.mark(), Some(3_000 - 2 * OVERLAP), "what was reached before is history");
+        assert!(change_feed.goes_down(500_000, 499_999));
+        assert_eq!((change_feed.mark(), work.take_missed().everywhere), (Some(499_999 - OVERLAP), false));
+        let from = change_feed.mark().unwrap();
+        assert!(change_feed.goes_down(from, 3_000));
+        assert_eq!((change_feed.mark(), work.take_missed().everywhere), (Some(3_000 - OVERLAP), true));
+        let _another = enter(&change_feed, 2);
+        assert_eq!(change_feed.mark(), Some(3_000 - 2 * OVERLAP), "what was reached before is history");
         drop(post);
     }
 }

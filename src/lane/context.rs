@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::guard::Guards;
-use crate::instance::change_feed::Lookout;
+use crate::instance::change_feed::ChangeFeed;
 use crate::instance::dead_letters::Outlet;
 use crate::instance::memory_budget::Memory;
 use crate::instance::pause::PauseWatch;
@@ -30,7 +30,7 @@ pub struct Deps<B, L, A, C> {
     /// Whether an operator paused all sending.
     pub pause: PauseWatch,
     /// What is looked for on behalf of all lanes.
-    pub lookout: Lookout,
+    pub change_feed: ChangeFeed,
     /// Which campaigns came last.
     pub arrivals: Arrivals,
     /// The topic of dead letters.

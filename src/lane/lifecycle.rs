@@ -146,7 +146,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
 ) -> Result<(), LaneError> {
     let Owned { own, ledger, producer, last, input, position, outputs, round_bytes } = owned;
     let work = Arc::new(Work::unread(deps.guards));
-    let _post = deps.lookout.enter(own, Arc::clone(&work), deps.guards);
+    let _post = deps.change_feed.enter(own, Arc::clone(&work), deps.guards);
     let _trier = deps.outlet.trier(own.lane);
     let rounds = Rounds { deps, own, ledger, work: &work, failures, pace: Pace::left(round_bytes) };
     tokio::select! {
@@ -156,7 +156,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
         ended = rounds.run(producer, last, stop) => ended,
         failed = intake::take_in(deps, own, input, position, &work) => failed.map(|never: Infallible| match never {}),
         failed = judge_changes(deps, own, &work) => failed.map(|never: Infallible| match never {}),
-        failed = change_feed::look_out(deps, own.lane) => failed.map(|never: Infallible| match never {}),
+        failed = change_feed::follow(deps, own.lane) => failed.map(|never: Infallible| match never {}),
         failed = late::repass(deps, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = ask_alone(deps, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = carry_letters(deps, own, &work) => failed.map(|never: Infallible| match never {}),

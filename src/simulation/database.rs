@@ -33,7 +33,7 @@ impl State {
         self.database.compared != self.database.comparison() && self.guards.hold(Guard::HeldUntilCompared)
     }
 
-    /// Whether the lane is to be entered anew, as a glance sees it.
+    /// Whether the lane is to be entered anew, as a poll sees it.
     pub(super) fn is_taken(&self, own: Ownership) -> bool {
         let to_be_compared = || {
             let lane = self.database.lanes.get(&own.lane);

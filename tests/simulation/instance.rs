@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use dinnerbell::instance::change_feed::Lookout;
+use dinnerbell::instance::change_feed::ChangeFeed;
 use dinnerbell::instance::dead_letters::Outlet;
 use dinnerbell::instance::memory_budget::Memory;
 use dinnerbell::instance::pause;
@@ -181,7 +181,7 @@ fn dependencies(instance: &Instance, settings: Settings, pause: PauseWatch) -> D
         memory: Arc::new(Memory::new(1 << 20)),
         rate: Rate::new(settings.rate),
         pause,
-        lookout: Lookout::default(),
+        change_feed: ChangeFeed::default(),
         arrivals: Arrivals::default(),
         outlet: Outlet::new(Arc::clone(&board)),
         board,
