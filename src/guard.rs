@@ -66,7 +66,7 @@ guards! {
     QuietRounds,
     /// A round that a change overtook is planned from what the ledger holds by then.
     StaleIsPlannedAnew,
-    /// The sweep has its mark before any page is read.
+    /// The tail scan has its mark before any page is read.
     MarkBeforePages,
     /// A page leaves out whoever has a row.
     PageLessWhoHasARow,
@@ -94,9 +94,9 @@ guards! {
     RepassAfterTakeOver,
     /// A campaign is passed again when that is due.
     RepassWhenDue,
-    /// An error of the sweep leaves its mark where it is.
+    /// An error of the tail scan leaves its mark where it is.
     SweepErrorKeepsMark,
-    /// The sweep's mark steps back when a lane comes.
+    /// The tail scan's mark steps back when a lane comes.
     MarkStepsBack,
     /// A mark that stepped back during a look stays there.
     MarkThatSteppedBackStays,
@@ -150,9 +150,9 @@ guards! {
     ChangeWithPosition,
     /// Only the owner judges.
     OnlyOwnerJudges,
-    /// An update asks for a re-pass.
+    /// An update asks for a rescan.
     RepassAfterUpdate,
-    /// A re-pass that an update overtook is not done.
+    /// A rescan that an update overtook is not done.
     RepassOfSameRevision,
     /// A campaign whose main pass found nobody is passed again too.
     RepassOfNobody,

@@ -1,8 +1,8 @@
 //! What an instance looks out for on behalf of all its lanes, so that the cost of waiting grows neither with them nor with what they hold:
 //!
-//! - the sweep: about once a second, the favourites that were added, and those that fill a gap which it left; each is handed to the lanes in
+//! - the tail scan: about once a second, the favourites that were added, and those that fill a gap which it left; each is handed to the lanes in
 //!   which its restaurant has an open campaign;
-//! - the poll: five times a second, whether in any of the lanes there are changes to judge, a re-pass is due, or whether it does not stand any
+//! - the poll: five times a second, whether in any of the lanes there are changes to judge, a rescan is due, or whether it does not stand any
 //!   more as it was entered: by somebody else, or because the database failed over to a server that lost commits. A lane that has nothing to do
 //!   would not notice by itself.
 //!
@@ -30,20 +30,20 @@ use crate::model::record::Lane;
 use crate::ports::audience::{Audience, AudienceError};
 use crate::ports::ledger::{Ledger, LedgerError};
 
-/// How often the sweep looks.
-const SWEEP: Duration = Duration::from_secs(1);
+/// How often the tail scan looks.
+const TAIL_SCAN: Duration = Duration::from_secs(1);
 /// Most favourites of one look.
-const SWEEP_ROWS: usize = 2_000;
-/// Ids below the newest one that are read again when the sweep begins, or a lane comes: transactions that are under way.
+const TAIL_SCAN_ROWS: usize = 2_000;
+/// Ids below the newest one that are read again when the tail scan begins, or a lane comes: transactions that are under way.
 const OVERLAP: i64 = 1_000;
-/// How long the sweep waits for lanes that have no room. What one of them cannot take then is left to its re-pass, so that it holds up no other.
+/// How long the tail scan waits for lanes that have no room. What one of them cannot take then is left to its rescan, so that it holds up no other.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
-/// How far behind its mark a sweep goes back for lanes that another instance swept; what came before that the re-pass finds.
+/// How far behind its mark a tail scan goes back for lanes that another instance scanned; what came before that the rescan finds.
 const FARTHEST_BACK: i64 = 200_000;
-/// How long it takes until whom the sweep handed on has a draft, as a rule: a new owner goes on where this one stood that long ago.
+/// How long it takes until whom the tail scan handed on has a draft, as a rule: a new owner goes on where this one stood that long ago.
 const HANDED_ON: Duration = Duration::from_secs(2);
-/// How long after the sweep went back for a lane it does not go back for it again: a lane that is entered again and again is not to keep the
-/// sweep behind. Whom that misses its pass after a take-over finds.
+/// How long after the tail scan went back for a lane it does not go back for it again: a lane that is entered again and again is not to keep the
+/// tail scan behind. Whom that misses its pass after a take-over finds.
 const GOES_BACK: Duration = Duration::from_secs(60);
 /// How often it is looked whether the ids began anew below the mark.
 const ANEW: Duration = Duration::from_secs(3);
@@ -62,23 +62,23 @@ pub struct ChangeFeed {
 #[derive(Debug, Default)]
 struct FeedState {
     lanes: BTreeMap<Lane, RegisteredLane>,
-    /// The highest id that the sweep has seen; none before its first look.
+    /// The highest id that the tail scan has seen; none before its first look.
     mark: Option<i64>,
-    /// Where the mark stood at most since the sweep began.
+    /// Where the mark stood at most since the tail scan began.
     reached: i64,
     /// When it was looked last whether the ids began anew.
     looked_anew: Option<Instant>,
-    /// When the sweep went back for each lane.
+    /// When the tail scan went back for each lane.
     went_back: BTreeMap<Lane, Instant>,
     /// Ids up to the mark that had no row when it passed them.
     gaps: Gaps,
-    /// Lanes of which it is not known yet where their former owner's sweep stood.
+    /// Lanes of which it is not known yet where their former owner's tail scan stood.
     joined: BTreeSet<Lane>,
-    /// Where the sweep stood a while ago: to be noted for the next owner.
+    /// Where the tail scan stood a while ago: to be noted for the next owner.
     stood: Option<(Instant, i64)>,
     /// What was noted last.
     noted: Option<i64>,
-    /// The sweep was refused, and pages were read without a mark.
+    /// The tail scan was refused, and pages were read without a mark.
     paged_without_mark: bool,
 }
 
@@ -101,7 +101,7 @@ impl ChangeFeed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From here on this lane is looked out for: who is added after any page that it reads is handed to it. A sweep that goes on already
+    /// From here on this lane is looked out for: who is added after any page that it reads is handed to it. A tail scan that goes on already
     /// reads the last ids once more, for transactions that committed out of their order before the lane came; for many lanes at once no more of them.
     pub fn enter(&self, own: Ownership, work: Arc<Work>, guards: Guards) -> LaneRegistration<'_> {
         let lane = own.lane;
@@ -112,7 +112,7 @@ impl ChangeFeed {
                 *mark = overlapped(*reached).min(*mark);
             }
             gaps.forget_above(*mark);
-            work.sweep_began();
+            work.tail_scan_began();
         }
         let now = Instant::now();
         state.went_back.retain(|_, at| now.saturating_duration_since(*at) < GOES_BACK);
@@ -150,14 +150,14 @@ impl ChangeFeed {
         self.state().gaps.wanted(Instant::now())
     }
 
-    /// The sweep begins: pages may be read.
+    /// The tail scan begins: pages may be read.
     fn begin(&self, newest: i64) {
         let mut state = self.state();
         state.stand_at(overlapped(newest));
-        state.lanes.values().for_each(|watched| watched.work.sweep_began());
+        state.lanes.values().for_each(|watched| watched.work.tail_scan_began());
     }
 
-    /// Whether it is time to look whether the ids began anew, where the sweep finds nobody above its mark.
+    /// Whether it is time to look whether the ids began anew, where the tail scan finds nobody above its mark.
     fn looks_anew(&self, now: Instant) -> bool {
         let looked = &mut self.state().looked_anew;
         let is_time = looked.is_none_or(|at| now.saturating_duration_since(at) >= ANEW);
@@ -186,11 +186,11 @@ impl ChangeFeed {
         true
     }
 
-    /// The sweep is refused: pages are read without it. Whom it misses until it has its mark the re-passes find.
+    /// The tail scan is refused: pages are read without it. Whom it misses until it has its mark the rescans find.
     fn begin_without_mark(&self) {
         let mut state = self.state();
         state.paged_without_mark = true;
-        state.lanes.values().for_each(|watched| watched.work.sweep_began());
+        state.lanes.values().for_each(|watched| watched.work.tail_scan_began());
     }
 
     /// Who came before the mark, and after a page that was read without one, is found by passing all again.
@@ -205,7 +205,7 @@ impl ChangeFeed {
         self.state().joined.iter().copied().collect()
     }
 
-    /// The sweep goes back to where that of the lanes' former owners stood, if that is not too far.
+    /// The tail scan goes back to where that of the lanes' former owners stood, if that is not too far.
     fn go_back(&self, joined: &[Lane], swept: Option<i64>) {
         let mut state = self.state();
         for lane in joined {
@@ -273,7 +273,7 @@ impl ChangeFeed {
 }
 
 impl FeedState {
-    /// The sweep goes on from here, as one that begins.
+    /// The tail scan goes on from here, as one that begins.
     fn stand_at(&mut self, mark: i64) {
         self.mark = Some(mark);
         self.reached = mark;
@@ -336,7 +336,7 @@ async fn poll_changes<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, lane: Lane) -
             Ok(waiting) => {
                 failures.clear();
                 deps.change_feed.for_each(&waiting.changes, Work::call_judge);
-                deps.change_feed.for_each(&waiting.repasses, Work::call_repass);
+                deps.change_feed.for_each(&waiting.rescans, Work::call_repass);
                 deps.change_feed.lose(&owned, &waiting.taken);
             }
             Err(error) if passes(&error) => warn(deps, lane, &mut failures, &error, LONGEST_PAUSE).await,
@@ -355,15 +355,15 @@ async fn sweep<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>, lane: Lane
     loop {
         match look(deps).await {
             // There are more: they are not to wait for the next second.
-            Ok(SWEEP_ROWS..) => failures.clear(),
+            Ok(TAIL_SCAN_ROWS..) => failures.clear(),
             Ok(_) => {
                 failures.clear();
-                sleep(SWEEP).await;
+                sleep(TAIL_SCAN).await;
             }
             Err(_) if !deps.guards.hold(Guard::SweepErrorKeepsMark) && deps.change_feed.mark().is_some() => {
                 deps.audience.newest().await.map(|newest| deps.change_feed.begin(newest)).unwrap_or_default();
             }
-            // It is for speed: the re-pass keeps the promise, and what a page needs its own reading finds.
+            // It is for speed: the rescan keeps the promise, and what a page needs its own reading finds.
             Err(error) => {
                 if !passes(&error) && deps.change_feed.mark().is_none() {
                     deps.change_feed.begin_without_mark();
@@ -381,20 +381,20 @@ async fn look<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>) -> Result<u
         deps.change_feed.begin(deps.audience.newest().await?);
         deps.change_feed.make_up_for_no_mark();
         // What is read again is handed on, or dropped, before it grows old.
-        return Ok(SWEEP_ROWS);
+        return Ok(TAIL_SCAN_ROWS);
     };
     let joined = deps.change_feed.joined();
     if !joined.is_empty() {
         deps.change_feed.go_back(&joined, deps.ledger.swept(&joined).await?);
-        return Ok(SWEEP_ROWS);
+        return Ok(TAIL_SCAN_ROWS);
     }
     let _ = timeout(WAIT_FOR_ROOM, deps.change_feed.room()).await;
-    let added = deps.audience.added(from, SWEEP_ROWS).await?;
+    let added = deps.audience.added(from, TAIL_SCAN_ROWS).await?;
     if added.ids.is_empty()
         && deps.change_feed.looks_anew(Instant::now())
         && deps.change_feed.goes_down(from, deps.audience.newest().await?)
     {
-        return Ok(SWEEP_ROWS);
+        return Ok(TAIL_SCAN_ROWS);
     }
     let mut found = added.favourites;
     let gaps = deps.change_feed.gaps();
@@ -403,7 +403,7 @@ async fn look<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>) -> Result<u
     hand_on(deps, &found).await?;
     deps.change_feed.advance(from, &added.ids, &filled, deps.guards);
     if let Some((lanes, upto)) = deps.change_feed.settled(Instant::now())
-        && deps.ledger.note_swept(&lanes, upto).await?
+        && deps.ledger.note_tail_scanned(&lanes, upto).await?
     {
         deps.change_feed.noted(upto);
     }

@@ -1,4 +1,4 @@
-//! Ids that the sweep ([`super::change_feed`]) has passed without a row: given to a transaction that is still under way, or to nobody. It asks
+//! Ids that the tail scan ([`super::change_feed`]) has passed without a row: given to a transaction that is still under way, or to nobody. It asks
 //! for them again for a while, since favourites commit out of the order of their ids. Pure: the time is given.
 
 use std::collections::BTreeMap;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a gap is asked for again. Transactions that write favourites take seconds; most gaps that are left then were rolled back, and
-/// for the others there is the re-pass.
+/// for the others there is the rescan.
 const KEPT: Duration = Duration::from_secs(60);
-/// Most gaps that are kept: ids may be sparse, and this bounds what a look costs. The highest are kept, the re-pass finds the rest.
+/// Most gaps that are kept: ids may be sparse, and this bounds what a look costs. The highest are kept, the rescan finds the rest.
 const MOST: usize = 1_000;
 
-/// The gaps below the sweep's mark, and when each was passed.
+/// The gaps below the tail scan's mark, and when each was passed.
 #[derive(Debug, Default)]
 pub struct Gaps(BTreeMap<i64, Instant>);
 

@@ -414,7 +414,7 @@ impl Desk {
         loop {
             match inbox.recv_timeout(SWEEP) {
                 Ok(Command::Open { lane, position, slot, reply }) => {
-                    // A caller that has gone leaves the lane to the sweep.
+                    // A caller that has gone leaves the lane to the tail scan.
                     let _ = reply.send(self.open(lane, position, &slot));
                 }
                 Ok(Command::Seek { lane, position, slot, reply }) => {

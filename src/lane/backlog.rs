@@ -18,7 +18,7 @@ use crate::model::time::EpochSeconds;
 
 /// Most campaigns of a lane that are held in memory at once; further ones wait in the ledger.
 pub const MOST_RUNNING: usize = 1_000;
-/// Most candidates for late drafts that are held at once: beyond that the re-pass waits, and what the sweep brings is left to it.
+/// Most candidates for late drafts that are held at once: beyond that the rescan waits, and what the tail scan brings is left to it.
 const MOST_LATE: usize = 20_000;
 /// Most candidates that one round judges.
 const LATE_OF_A_ROUND: usize = 2_000;
@@ -34,7 +34,7 @@ const LETTER_BYTES_OF_A_ROUND: usize = 4 << 20;
 /// A restaurant and who favours it: a candidate for a late draft of each of its open campaigns.
 pub type Favour = (String, String);
 
-/// Of which restaurants candidates of the sweep found no room.
+/// Of which restaurants candidates of the tail scan found no room.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Missed {
     /// These.
@@ -294,12 +294,12 @@ impl Work {
             || state.next_change.is_some_and(|at| at <= now)
     }
 
-    /// The sweep has its mark: pages may be read.
-    pub fn sweep_began(&self) {
+    /// The tail scan has its mark: pages may be read.
+    pub fn tail_scan_began(&self) {
         self.sweep.send_replace(true);
     }
 
-    /// Waits until the sweep has its mark.
+    /// Waits until the tail scan has its mark.
     pub async fn sweep_has_begun(&self) {
         // The sender lives as long as `self`.
         let _ = self.sweep.subscribe().wait_for(|began| *began).await;
@@ -315,7 +315,7 @@ impl Work {
         }
     }
 
-    /// Adds candidates that the sweep found. It serves other lanes too, and does not wait: where there is no room, the open campaigns of
+    /// Adds candidates that the tail scan found. It serves other lanes too, and does not wait: where there is no room, the open campaigns of
     /// their restaurants are passed again.
     pub fn offer_late(&self, favours: impl Iterator<Item = Favour>) {
         if self.state().late.len() < MOST_LATE {
@@ -351,12 +351,12 @@ impl Work {
         std::mem::take(&mut self.state().missed)
     }
 
-    /// A re-pass may be due.
+    /// A rescan may be due.
     pub fn call_repass(&self) {
         self.repass.notify_one();
     }
 
-    /// Waits until a re-pass may be due.
+    /// Waits until a rescan may be due.
     pub async fn repass_called(&self) {
         self.repass.notified().await;
     }

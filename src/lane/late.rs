@@ -1,7 +1,7 @@
 //! Whoever favours a restaurant while its campaign runs is told too.
 //!
-//! Two watchers bring candidates to the planner, which judges them in the next round: the sweep, for speed (favourites that were added, by
-//! their ids; [`crate::instance::change_feed`]), and the re-pass, which keeps the promise (ids commit long out of order, rows are changed to another restaurant, replicas
+//! Two watchers bring candidates to the planner, which judges them in the next round: the tail scan, for speed (favourites that were added, by
+//! their ids; [`crate::instance::change_feed`]), and the rescan, which keeps the promise (ids commit long out of order, rows are changed to another restaurant, replicas
 //! fail over: each open campaign's audience is read again up to its cursor). Only the round decides who is late, against the cursor as it plans it.
 //!
 //! Passes go on in turns ([`super::rescan`]): in each, a page of the campaign that ends first, and the first pages of those that had none. So newcomers
@@ -30,9 +30,9 @@ use crate::ports::audience::{Audience, AudienceError};
 use crate::ports::clock::Clock;
 use crate::ports::ledger::{Ledger, LedgerError};
 
-/// How long a re-pass waits for a ledger that cannot be asked, and at most before it looks again.
+/// How long a rescan waits for a ledger that cannot be asked, and at most before it looks again.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
-/// A re-pass rests this many times as long as it works.
+/// A rescan rests this many times as long as it works.
 const REST: u32 = 20;
 /// A campaign of which many have no row is not counted again before.
 const COUNT_AGAIN: Duration = Duration::from_secs(10);
@@ -51,7 +51,7 @@ pub async fn repass<B, L: Ledger, A: Audience, C: Clock>(
     if deps.guards.hold(Guard::MarkBeforePages) {
         work.sweep_has_begun().await;
     }
-    let mut repass = Repass { deps, own, work, passes: Passes::default(), due: true, looked: BTreeMap::new() };
+    let mut repass = Rescan { deps, own, work, passes: Passes::default(), due: true, looked: BTreeMap::new() };
     // What the owner before did not finish is not known.
     if deps.guards.hold(Guard::RepassAfterTakeOver) {
         repass.passes.all_again();
@@ -68,7 +68,7 @@ pub async fn repass<B, L: Ledger, A: Audience, C: Clock>(
     }
 }
 
-struct Repass<'a, B, L, A, C> {
+struct Rescan<'a, B, L, A, C> {
     deps: &'a Deps<B, L, A, C>,
     own: Ownership,
     work: &'a Work,
@@ -79,7 +79,7 @@ struct Repass<'a, B, L, A, C> {
     looked: BTreeMap<String, Instant>,
 }
 
-impl<B, L: Ledger, A: Audience, C: Clock> Repass<'_, B, L, A, C> {
+impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
     /// Takes up what is to be passed, and reads a page of some; waits where there is nothing to do.
     async fn turn(&mut self) -> Result<(), LaneError> {
         self.take_up().await?;
@@ -128,7 +128,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Repass<'_, B, L, A, C> {
             self.passes.walked(open, AT_ONCE);
         }
         if self.due && !self.passes.is_full() && deps.guards.hold(Guard::RepassWhenDue) {
-            let due = deps.ledger.due_repass(own, &self.passes.ids(), AT_ONCE).await?;
+            let due = deps.ledger.due_rescan(own, &self.passes.ids(), AT_ONCE).await?;
             // As many as were asked for: there may be more behind them.
             self.due = due.len() == AT_ONCE;
             due.into_iter().for_each(|open| self.passes.take_up(open));
@@ -201,7 +201,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Repass<'_, B, L, A, C> {
         self.work.missed(over.again.into_iter());
         if !over.passed.is_empty() {
             self.due = true;
-            self.deps.ledger.note_repassed(self.own, &over.passed).await?;
+            self.deps.ledger.note_rescanned(self.own, &over.passed).await?;
         }
         Ok(())
     }

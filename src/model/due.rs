@@ -69,8 +69,8 @@ pub struct Uncounted {
 pub struct Waiting {
     /// Lanes with changes to judge.
     pub changes: Vec<Lane>,
-    /// Lanes in which a re-pass is due.
-    pub repasses: Vec<Lane>,
+    /// Lanes in which a rescan is due.
+    pub rescans: Vec<Lane>,
     /// Lanes that do not stand as they were entered: somebody else took one, if only to give it something, the server is another one, or
     /// the lane is to be compared with Kafka again; all of them where the feedback table is not the ledger's. Whoever runs one enters it anew.
     pub taken: Vec<Lane>,

@@ -78,7 +78,7 @@ mod tests {
 /// A favourite that was added: its id in the table, and who favours what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Favourite {
-    /// Where the sweep stands.
+    /// Where the tail scan stands.
     pub id: i64,
     /// Who.
     pub client_id: String,

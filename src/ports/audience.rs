@@ -35,7 +35,7 @@ pub trait Audience: Clone + Send + Sync + 'static {
     fn page(&self, wanted: Wanted<'_>) -> impl Future<Output = Result<Page, AudienceError>> + Send {
         async move { Ok(self.pages(&[wanted]).await?.pop().expect("one page was wanted")?) }
     }
-    /// The highest id that stands in the table, 0 for an empty one: where a sweep begins.
+    /// The highest id that stands in the table, 0 for an empty one: where a tail scan begins.
     fn newest(&self) -> impl Future<Output = Result<i64, AudienceError>> + Send;
     /// Rows with a higher id, in the order of ids, at most `most`.
     fn added(&self, after: i64, most: usize) -> impl Future<Output = Result<Added, AudienceError>> + Send;

@@ -188,8 +188,8 @@ pub trait CampaignLedger: Clone + Send + Sync + 'static {
         after: Option<&(EpochSeconds, String)>,
         most: usize,
     ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
-    /// The open campaigns whose re-pass is due, those that are due first before, at most `most` beside these.
-    fn due_repass(
+    /// The open campaigns whose rescan is due, those that are due first before, at most `most` beside these.
+    fn due_rescan(
         &self,
         own: Ownership,
         beside: &[&str],
@@ -202,7 +202,7 @@ pub trait CampaignLedger: Clone + Send + Sync + 'static {
         adv_campaign_id: &str,
     ) -> impl Future<Output = Result<ToldAndRows, LedgerError>> + Send;
     /// These versions of campaigns were passed again. One that an update overtook is not done: its end may have been put off.
-    fn note_repassed(
+    fn note_rescanned(
         &self,
         own: Ownership,
         passed: &[(String, i32)],
@@ -227,11 +227,11 @@ pub trait InstanceLedger: Clone + Send + Sync + 'static {
         lanes: &[Lane],
         restaurants: &[String],
     ) -> impl Future<Output = Result<Vec<(Lane, String)>, LedgerError>> + Send;
-    /// Up to which id the sweep of one of these lanes' former owners had surely handed on everybody: of the one that was least far.
+    /// Up to which id the tail scan of one of these lanes' former owners had surely handed on everybody: of the one that was least far.
     fn swept(&self, lanes: &[Lane]) -> impl Future<Output = Result<Option<i64>, LedgerError>> + Send;
-    /// The sweep has handed on everybody up to this id to these lanes, as far as they are ours. Whether it is noted for all of those: nobody waits
+    /// The tail scan has handed on everybody up to this id to these lanes, as far as they are ours. Whether it is noted for all of those: nobody waits
     /// for a lane that is locked.
-    fn note_swept(&self, lanes: &[Lane], upto: i64) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    fn note_tail_scanned(&self, lanes: &[Lane], upto: i64) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// Whether all sending stands still, and why.
     fn suspension(&self) -> impl Future<Output = Result<Suspension, LedgerError>> + Send;
 }

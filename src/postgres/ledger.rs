@@ -60,7 +60,7 @@ const NOW_ONCE: &str = "(select floor(extract(epoch from clock_timestamp()))::in
 /// Whether a campaign is open: the one rule ([`crate::model::campaign::Window::is_open`]), as the ledger asks it.
 const OPEN: &str = "(state <> 'cancelled' and adv_campaign_datetime_start <= floor(extract(epoch from clock_timestamp()))::int8 \
                     and adv_campaign_datetime_end > floor(extract(epoch from clock_timestamp()))::int8)";
-/// Campaigns whose re-pass is due: those that had a page, while they are open.
+/// Campaigns whose rescan is due: those that had a page, while they are open.
 const REPASS_IS_DUE: &str = "state in ('active', 'complete') and (cursor is not null or last_page_seq is not null)";
 /// Questions of a lane are answered by indexes, whatever the statistics say: they may be none yet, or of a time before much was written.
 const BY_INDEX: &str = "set local enable_seqscan = off; set local jit = off";
@@ -483,7 +483,7 @@ impl CampaignLedger for PostgresLedger {
         self.read_open(own, "dinnerbell.campaign", which, &parameters).await
     }
 
-    async fn due_repass(&self, own: Ownership, beside: &[&str], most: usize) -> Result<Vec<OpenCampaign>, LedgerError> {
+    async fn due_rescan(&self, own: Ownership, beside: &[&str], most: usize) -> Result<Vec<OpenCampaign>, LedgerError> {
         let which = format!(
             "repass_at <= {NOW_ONCE} and {REPASS_IS_DUE} and adv_campaign_id <> all ($2) order by repass_at limit $3"
         );
@@ -504,7 +504,7 @@ impl CampaignLedger for PostgresLedger {
         Ok(ToldAndRows { told, rows })
     }
 
-    async fn note_repassed(&self, own: Ownership, passed: &[(String, i32)]) -> Result<(), LedgerError> {
+    async fn note_rescanned(&self, own: Ownership, passed: &[(String, i32)]) -> Result<(), LedgerError> {
         let (ids, revisions): (Vec<&str>, Vec<i32>) =
             passed.iter().map(|(id, revision)| (id.as_str(), *revision)).unzip();
         let tx = self.begin(own).await?;
@@ -539,7 +539,7 @@ impl CampaignLedger for PostgresLedger {
 
 impl InstanceLedger for PostgresLedger {
     async fn waiting(&self, owned: &[Ownership]) -> Result<Waiting, LedgerError> {
-        // Each change asks for its campaign by the primary key: a join could read all campaigns that there ever were. A re-pass is asked for
+        // Each change asks for its campaign by the primary key: a join could read all campaigns that there ever were. A rescan is asked for
         // in the order in which they are due: any of the lane's indexes could be taken else, and all that is open be gone through.
         let sql = format!(
             "select array(select distinct lane from (select (select c.lane from dinnerbell.campaign c \
@@ -563,7 +563,7 @@ impl InstanceLedger for PostgresLedger {
             (&self.feedback(), Type::TEXT),
         ];
         let rows = self.ask(&sql, &parameters).await?;
-        let waiting = |row: &Row| Waiting { changes: row.get(0), repasses: row.get(1), taken: row.get(2) };
+        let waiting = |row: &Row| Waiting { changes: row.get(0), rescans: row.get(1), taken: row.get(2) };
         Ok(rows.first().map(waiting).unwrap_or_default())
     }
 
@@ -587,7 +587,7 @@ impl InstanceLedger for PostgresLedger {
         Ok(rows.first().and_then(|row| row.get(0)))
     }
 
-    async fn note_swept(&self, lanes: &[Lane], upto: i64) -> Result<bool, LedgerError> {
+    async fn note_tail_scanned(&self, lanes: &[Lane], upto: i64) -> Result<bool, LedgerError> {
         // A lane whose row is locked just now is noted the next time: nobody waits for this, and it for nobody.
         let sql = "with free as (select lane from dinnerbell.lane where lane = any($1) and owner = $3 and swept_to is distinct from $2 \
                      for update skip locked), \

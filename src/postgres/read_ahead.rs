@@ -1,7 +1,7 @@
 //! Where no index serves the audience, each page is a scan of the whole table: so ten pages are read at once, and the rest is kept for
 //! the next calls.
 //!
-//! Who subscribes after the reading and before their page is found by the next re-pass, not by the main pass.
+//! Who subscribes after the reading and before their page is found by the next rescan, not by the main pass.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};

@@ -603,7 +603,7 @@ impl State {
         open
     }
 
-    pub(super) fn due_repass(&self, lane: Lane, beside: &BTreeSet<String>, most: usize) -> Vec<OpenCampaign> {
+    pub(super) fn due_rescan(&self, lane: Lane, beside: &BTreeSet<String>, most: usize) -> Vec<OpenCampaign> {
         let now = self.now();
         let nobody = self.guards.hold(Guard::RepassOfNobody);
         let mut due = self.open(lane, |row| row.was_paged(nobody) && row.repass_at.is_some_and(|at| at <= now));
@@ -613,7 +613,7 @@ impl State {
         due
     }
 
-    pub(super) fn note_repassed(&mut self, id: &str, revision: i32) {
+    pub(super) fn note_rescanned(&mut self, id: &str, revision: i32) {
         let now = self.now();
         let compares = self.guards.hold(Guard::RepassOfSameRevision);
         if let Some(row) = self.database.campaigns.get_mut(id)

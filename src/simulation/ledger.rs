@@ -320,9 +320,9 @@ impl CampaignLedger for SimLedger {
         self.query("open_after", move |state| state.open_after(own.lane, after.as_ref(), most)).await
     }
 
-    async fn due_repass(&self, own: Ownership, beside: &[&str], most: usize) -> Result<Vec<OpenCampaign>, LedgerError> {
+    async fn due_rescan(&self, own: Ownership, beside: &[&str], most: usize) -> Result<Vec<OpenCampaign>, LedgerError> {
         let beside: BTreeSet<String> = beside.iter().map(|id| (*id).to_owned()).collect();
-        self.query("due_repass", move |state| state.due_repass(own.lane, &beside, most)).await
+        self.query("due_rescan", move |state| state.due_rescan(own.lane, &beside, most)).await
     }
 
     async fn told_and_rows(&self, own: Ownership, id: &str) -> Result<ToldAndRows, LedgerError> {
@@ -339,10 +339,10 @@ impl CampaignLedger for SimLedger {
         counted.await?
     }
 
-    async fn note_repassed(&self, own: Ownership, passed: &[(String, i32)]) -> Result<(), LedgerError> {
+    async fn note_rescanned(&self, own: Ownership, passed: &[(String, i32)]) -> Result<(), LedgerError> {
         let passed = passed.to_vec();
-        self.transact("note_repassed", own, move |state| {
-            passed.iter().for_each(|(id, revision)| state.note_repassed(id, *revision));
+        self.transact("note_rescanned", own, move |state| {
+            passed.iter().for_each(|(id, revision)| state.note_rescanned(id, *revision));
             state.committed();
             Ok(())
         })
@@ -369,7 +369,7 @@ impl InstanceLedger for SimLedger {
             };
             Waiting {
                 changes: which(&|own| state.has_changes(own.lane)),
-                repasses: which(&|own| !state.due_repass(own.lane, &BTreeSet::new(), 1).is_empty()),
+                rescans: which(&|own| !state.due_rescan(own.lane, &BTreeSet::new(), 1).is_empty()),
                 taken: which(&|own| state.is_taken(own)),
             }
         })
@@ -402,9 +402,9 @@ impl InstanceLedger for SimLedger {
         .await
     }
 
-    async fn note_swept(&self, lanes: &[Lane], upto: i64) -> Result<bool, LedgerError> {
+    async fn note_tail_scanned(&self, lanes: &[Lane], upto: i64) -> Result<bool, LedgerError> {
         let (lanes, owner) = (lanes.to_vec(), self.0.number);
-        self.query("note_swept", move |state| {
+        self.query("note_tail_scanned", move |state| {
             let mine = |(lane, row): &(&Lane, &mut LaneRow)| lanes.contains(lane) && row.owner == owner;
             state.database.lanes.iter_mut().filter(mine).for_each(|(_, row)| row.swept_to = Some(upto));
             true

@@ -19,7 +19,7 @@ pub struct Subscribers {
 }
 
 impl Subscribers {
-    /// Inserts a favourite; its transaction commits at that time. Sequences leave gaps: so wide ones that the sweep's overlap does not
+    /// Inserts a favourite; its transaction commits at that time. Sequences leave gaps: so wide ones that the tail scan's overlap does not
     /// reach back to the beginning of the table.
     pub fn insert(&mut self, client_id: &str, restaurant_id: &str, from: EpochMicros, gap: i64) {
         let (client_id, restaurant_id) = (client_id.to_owned(), restaurant_id.to_owned());

@@ -162,7 +162,7 @@ fn a_complete_campaign_can_be_cancelled_and_stays_so() {
     await_state(&stage, "offer", "cancelled");
     assert_eq!(await_unsent(&stage, "offer"), 0);
     stage.subscribers.subscribe_clients("pizzeria", &["too late"]);
-    // Neither an update nor a newcomer changes anything; who waits for the sweep sees it pass by another campaign.
+    // Neither an update nor a newcomer changes anything; who waits for the tail scan sees it pass by another campaign.
     stage.send(&update(&campaign));
     stage.subscribers.subscribe("noodle bar", 1);
     let other = Campaign::now("other", "noodle bar");

@@ -11,7 +11,7 @@ const SWAP: &str = "alter table public.subscribers_feedback rename to subscriber
 /// The one that was there comes back.
 const SWAP_BACK: &str = "begin; drop table public.subscribers_feedback; \
                          alter table public.subscribers_feedback_old rename to subscribers_feedback; commit";
-/// The re-pass that comes each five minutes is due.
+/// The rescan that comes each five minutes is due.
 const REPASS: &str = "update dinnerbell.campaign set repass_at = 0";
 
 /// A service that told a campaign of thirty, which goes on.
@@ -182,7 +182,7 @@ fn a_database_that_was_restored_from_a_dump_keeps_its_feedback_table() {
     service.stop();
 }
 
-/// The rows of a campaign that goes on are removed, and its re-pass is due.
+/// The rows of a campaign that goes on are removed, and its rescan is due.
 fn removed() -> Told {
     let told = Told::new();
     told.execute("create table public.removed as select * from public.subscribers_feedback; truncate public.subscribers_feedback");

@@ -68,7 +68,7 @@ fn newcomers_are_told_within_seconds_and_once_of_every_campaign_of_their_restaur
             assert!(took < TOLD_WITHIN, "{client} was told after {took} s");
         }
     }
-    // The sweep comes round again after the second insert: a later newcomer shows that it did.
+    // The tail scan comes round again after the second insert: a later newcomer shows that it did.
     stage.subscribers.subscribe_clients("pizzeria", &["last"]);
     let all = clients(&stage, "pizzeria");
     let expected = Expected::from(campaigns.each_ref().map(|campaign| (campaign, &all)));
@@ -133,7 +133,7 @@ fn thousands_of_newcomers_at_once_are_told_within_seconds() {
     stage.assert_sinks(&expected);
 }
 
-/// The sweep passes the ids that were given so far: somebody who comes last is told.
+/// The tail scan passes the ids that were given so far: somebody who comes last is told.
 fn await_sweep(stage: &Stage, ear: &Ear, campaign: &Campaign, last: &str) {
     stage.subscribers.subscribe_clients("pizzeria", &[last]);
     told_after(ear, campaign, last, now());
@@ -165,7 +165,7 @@ fn who_subscribes_in_a_transaction_that_commits_behind_later_ones_is_told_within
     stage.assert_sinks(&expected);
 }
 
-/// A newcomer by a change of a row whose id the sweep has passed, which it does not look for.
+/// A newcomer by a change of a row whose id the tail scan has passed, which it does not look for.
 fn change_behind_the_sweep(stage: &Stage, ear: &Ear, campaign: &Campaign, name: &str) {
     stage.subscribers.subscribe_clients("noodle bar", &[name]);
     await_sweep(stage, ear, campaign, &format!("quicker than {name}"));
@@ -212,7 +212,7 @@ fn newcomers_of_an_outage_are_caught_by_the_pass_after_the_take_over_however_man
     await_state(&stage, "offer", "complete");
     service.kill();
     stage.subscribers.subscribe_clients("pizzeria", &["meanwhile"]);
-    // More than the sweep of a new owner reads again.
+    // More than the tail scan of a new owner reads again.
     stage.subscribers.subscribe("noodle bar", 3_000);
     let service = stage.start();
     let expected = Expected::from([(&campaign, clients(&stage, "pizzeria"))]);
@@ -227,7 +227,7 @@ fn whom_the_sweep_missed_is_told_by_the_instance_that_takes_the_lane_over() {
     let (stage, ear, owner, campaign) = complete_campaign();
     let other = stage.start();
     change_behind_the_sweep(&stage, &ear, &campaign, "missed");
-    // More than the sweep of a new owner reads again.
+    // More than the tail scan of a new owner reads again.
     stage.subscribers.subscribe("noodle bar", 3_000);
     assert!(number(&stage, "offer", "repass_at") > epoch_seconds() + 120, "no other pass comes meanwhile");
     let pid = owner.pid();
@@ -277,7 +277,7 @@ fn the_pass_before_the_end_begins_the_earlier_the_larger_the_audience_is() {
 fn newcomers_whose_ids_began_anew_below_those_that_were_seen_are_told_within_seconds() {
     let (stage, ear, service, campaign) = complete_campaign();
     let told = clients(&stage, "pizzeria");
-    // The sweep stands high above where the ids will begin.
+    // The tail scan stands high above where the ids will begin.
     let ids = "alter sequence public.subscribers_restaurants_id_seq restart with";
     stage.subscribers.execute(&format!("{ids} 700000"));
     stage.subscribers.subscribe_clients("pizzeria", &["high"]);

@@ -1,4 +1,4 @@
-//! Nobody is told twice: not by a duplicate favourite, a campaign sent twice, an update, a late sweep, or rows that an earlier job left.
+//! Nobody is told twice: not by a duplicate favourite, a campaign sent twice, an update, a late tail scan, or rows that an earlier job left.
 
 use serde_json::json;
 
@@ -22,7 +22,7 @@ fn neither_duplicate_favourites_nor_a_campaign_sent_twice_nor_updates_tell_anyon
     }
     let expected = Expected::from([(&offer, ["a", "b", "c", "d"])]);
     stage.await_sinks(&expected, LONG);
-    // An update has the audience passed again; the sweep sees the same favourites once more.
+    // An update has the audience passed again; the tail scan sees the same favourites once more.
     let newer = update(&offer);
     stage.send_to(1, &newer);
     stage.send_to(0, &update(&newer));
@@ -55,7 +55,7 @@ fn left_behind(stage: &Stage, campaign: &Campaign, clients: &[&str]) {
     ));
 }
 
-/// Whoever has a row of an earlier job is not told, in the main pass, the sweep or a later pass.
+/// Whoever has a row of an earlier job is not told, in the main pass, the tail scan or a later pass.
 fn those_with_rows_are_left_alone(stage: &Stage, offer: &Campaign, rows_left: usize) {
     stage.subscribers.subscribe_clients("pizzeria", &["a", "b", "c", "d", "e"]);
     let service = stage.start();

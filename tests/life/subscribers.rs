@@ -39,7 +39,7 @@ fn a_favourite_that_is_no_utf8_is_passed_over_by_page_sweep_and_pass_and_named_o
     stage.feedback.execute("update dinnerbell.campaign set repass_at = 0 where adv_campaign_id = 'first'");
     await_row(&stage, "first", "passed again", |row| row["repass_at"].as_i64() > Some(0));
     let log = service.stop();
-    // Page and sweep meet them, whichever comes first.
+    // Page and tail scan meet them, whichever comes first.
     assert!(ids.lines().any(|id| log.contains(&format!("skipped and counted: id {id}"))), "{ids}: {log}");
     assert_eq!(log.matches("dinnerbell doctor` finds the others").count(), 1, "{log}");
     assert!(!log.contains("lane halted") && !log.contains("lane is entered again"), "{log}");
@@ -99,10 +99,10 @@ fn await_heard(ear: &Ear, campaign: &Campaign, client: &str) {
     });
 }
 
-/// Rows of other restaurants, which the sweep passes; a change of one is found by a re-pass alone.
+/// Rows of other restaurants, which the tail scan passes; a change of one is found by a rescan alone.
 fn favour_elsewhere(stage: &Stage, clients: &[&str]) {
     stage.subscribers.subscribe_clients("noodle bar", clients);
-    // More than a sweep reads again when it begins.
+    // More than a tail scan reads again when it begins.
     stage.subscribers.subscribe("noodle bar", 1_500);
 }
 
@@ -181,7 +181,7 @@ fn a_new_owner_sweeps_on_from_where_the_last_one_stood() {
     let Orphans { stage, ear, .. } = &orphans;
     // The pass comes to this one last of all.
     stage.subscribers.subscribe_clients("giant", &["z newcomer"]);
-    // More than a sweep reads again when it begins.
+    // More than a tail scan reads again when it begins.
     stage.subscribers.subscribe("noodle bar", 1_500);
     orphans.grow();
     let service = stage.start();
@@ -202,7 +202,7 @@ fn subscribers_that_cannot_be_read_stop_neither_their_lane_nor_passes_of_other_c
     campaigns.iter().for_each(|campaign| stage.send(campaign));
     campaigns.iter().for_each(|campaign| drop(await_state(&stage, &campaign.adv_campaign_id, "complete")));
 
-    // Whoever reads a row of the one restaurant meets an error that the server calls final: a page of it, and the sweep.
+    // Whoever reads a row of the one restaurant meets an error that the server calls final: a page of it, and the tail scan.
     stage.subscribers.execute(&format!(
         "begin; alter table {TABLE} rename to base;
          create view {TABLE} as select id, client_id, restaurant_id from public.base

@@ -1,4 +1,4 @@
-//! Model (b): one owner and one campaign: pages, a page read ahead, the sweep, the re-pass, and withdrawal.
+//! Model (b): one owner and one campaign: pages, a page read ahead, the tail scan, the rescan, and withdrawal.
 //!
 //! Five clients in the order of the main pass, two on a page: 0 and 3 favour the restaurant from the beginning, 2 does so too and was
 //! told by an earlier job, 1 and 4 join at any moment; or nobody does from the beginning. Somebody may answer in the row of client 0. The
@@ -39,19 +39,19 @@ pub enum Guard {
     NoRowYet,
     /// Newcomers are forgotten only when the round that judged them is recorded.
     ForgottenWhenRecorded,
-    /// A take-over is followed by a re-pass.
+    /// A take-over is followed by a rescan.
     RepassAfterTakeOver,
-    /// An end put off is followed by a re-pass.
+    /// An end put off is followed by a rescan.
     RepassAfterRevival,
-    /// A re-pass that an update overtook is not noted as done.
+    /// A rescan that an update overtook is not noted as done.
     RepassNotOvertaken,
     /// A campaign whose main pass found nobody is passed again like any other.
     RepassOfNobody,
-    /// The sweep's mark is taken before any page is read, the re-pass's included.
+    /// The tail scan's mark is taken before any page is read, the rescan's included.
     SweepFirst,
-    /// An error of the sweep leaves its mark where it was.
+    /// An error of the tail scan leaves its mark where it was.
     MarkKept,
-    /// Every five minutes comes a re-pass.
+    /// Every five minutes comes a rescan.
     RepassInTime,
     /// A page leaves out who has a row.
     PageLessTold,
@@ -67,7 +67,7 @@ pub enum Guard {
     AnswersStay,
     /// The ends are read again when a round is sealed.
     EndsAtSeal,
-    /// A round planned before an update is not sealed after it: its pages are older than the time in which nobody was swept.
+    /// A round planned before an update is not sealed after it: its pages are older than the time in which nobody was scanned.
     VersionAtSeal,
     /// The ends are read before a publication is begun.
     EndsBeforePublication,
@@ -116,7 +116,7 @@ pub const GUARDS: &[(Guard, Without)] = &[
 pub struct PagesModel {
     /// The guards taken out, a bit for each.
     without: u32,
-    /// Inserts commit in the order of their ids, and no replica lags: then nobody waits for the re-pass that comes every five minutes, and
+    /// Inserts commit in the order of their ids, and no replica lags: then nobody waits for the rescan that comes every five minutes, and
     /// there is none.
     orderly: bool,
 }
@@ -171,18 +171,18 @@ struct Plan {
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Owner {
-    /// The newest id that the sweep has seen, once it began.
+    /// The newest id that the tail scan has seen, once it began.
     mark: Option<u8>,
     newcomers: u8,
-    /// The re-pass that follows a take-over is to come.
+    /// The rescan that follows a take-over is to come.
     first_repass: bool,
-    repass: Repass,
+    repass: Rescan,
     plan: Option<Plan>,
 }
 
-/// A re-pass has read, and is not noted yet.
+/// A rescan has read, and is not noted yet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Repass {
+enum Rescan {
     None,
     Read,
     /// An update came since.
@@ -195,7 +195,7 @@ pub struct State {
     from_the_beginning: u8,
     joiners: [Joiner; 2],
     ends: Ends,
-    /// The ledger says that a re-pass is due.
+    /// The ledger says that a rescan is due.
     repass_due: bool,
     rows: u8,
     cursor: Cursor,
@@ -316,8 +316,8 @@ impl Model for PagesModel {
                 after.repass_due |= self.on(Guard::RepassAfterRevival);
                 if let Some(owner) = &mut after.owner {
                     owner.plan.iter_mut().for_each(|plan| plan.updated = true);
-                    if owner.repass == Repass::Read && self.on(Guard::RepassNotOvertaken) {
-                        owner.repass = Repass::Overtaken;
+                    if owner.repass == Rescan::Read && self.on(Guard::RepassNotOvertaken) {
+                        owner.repass = Rescan::Overtaken;
                     }
                 }
                 state.ends == Ends::Over
@@ -339,7 +339,7 @@ impl Model for PagesModel {
             Property::sometimes("everybody is told", |_, s: &State| s.out == mask(|_| true)),
             Property::sometimes("a newcomer is late", |_, s: &State| s.plan().is_some_and(|plan| plan.late != 0)),
             Property::sometimes("a re-pass is overtaken", |_, s: &State| {
-                s.owner.is_some_and(|owner| owner.repass == Repass::Overtaken)
+                s.owner.is_some_and(|owner| owner.repass == Rescan::Overtaken)
             }),
             Property::sometimes("a page is read while a round waits", |_, s: &State| {
                 s.round.is_some() && s.plan().is_some_and(|plan| plan.page != 0)
@@ -429,7 +429,7 @@ impl PagesModel {
 
     fn enter(&self, s: &mut State) -> bool {
         let first_repass = self.on(Guard::RepassAfterTakeOver) && self.has_begun(s);
-        s.owner = Some(Owner { mark: None, newcomers: 0, first_repass, repass: Repass::None, plan: None });
+        s.owner = Some(Owner { mark: None, newcomers: 0, first_repass, repass: Rescan::None, plan: None });
         true
     }
 
@@ -460,9 +460,9 @@ impl PagesModel {
             Action::SweepFails if !self.on(Guard::MarkKept) => me.mark = me.mark.map(|_| s.newest_id()),
             Action::FiveMinutesPass => s.repass_due |= !self.orderly && self.on(Guard::RepassInTime),
             Action::ReadRepass => return self.read_repass(s, me),
-            Action::NoteRepass if me.repass != Repass::None => {
-                s.repass_due &= me.repass == Repass::Overtaken;
-                (me.first_repass, me.repass) = (false, Repass::None);
+            Action::NoteRepass if me.repass != Rescan::None => {
+                s.repass_due &= me.repass == Rescan::Overtaken;
+                (me.first_repass, me.repass) = (false, Rescan::None);
             }
             Action::ReadPage => return me.plan.is_none() && self.read_page(s, me),
             Action::JudgeAndCopy => return self.judge_and_copy(s, me),
@@ -507,16 +507,16 @@ impl PagesModel {
         s.cursor.client.is_some() || (s.cursor.over && self.on(Guard::RepassOfNobody))
     }
 
-    /// Passes the audience again; whom it finds is to be judged like whom the sweep finds.
+    /// Passes the audience again; whom it finds is to be judged like whom the tail scan finds.
     fn read_repass(&self, s: &mut State, mut me: Owner) -> bool {
-        let asked = (me.first_repass || s.repass_due) && me.repass == Repass::None;
+        let asked = (me.first_repass || s.repass_due) && me.repass == Rescan::None;
         let due = asked && s.ends != Ends::Over && self.has_begun(s);
         if !due || (me.mark.is_none() && self.on(Guard::SweepFirst)) {
             return false;
         }
         let upto = self.passed(s.cursor);
         me.newcomers |= mask(|client| upto.has_passed(client)) & s.audience() & !s.rows;
-        me.repass = Repass::Read;
+        me.repass = Rescan::Read;
         s.owner = Some(me);
         true
     }

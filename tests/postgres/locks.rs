@@ -181,7 +181,7 @@ async fn a_round_waits_for_its_own_lanes_intake_however_long_that_takes() {
     assert_eq!(database.number("select count(*) from dinnerbell.change"), 1);
 }
 
-/// Nobody waits to note where the sweep stands: a lane that is locked just then is said to be left out, and is noted the next time.
+/// Nobody waits to note where the tail scan stands: a lane that is locked just then is said to be left out, and is noted the next time.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_sweep_stands_is_noted_for_a_locked_lane_when_it_is_free_again() {
     let database = Arc::new(seed_database());
@@ -191,13 +191,13 @@ async fn where_the_sweep_stands_is_noted_for_a_locked_lane_when_it_is_free_again
     lane.query("select from dinnerbell.lane where lane = 1 for update", &[]).await.unwrap();
     let noted = "select coalesce(max(swept_to), 0) from dinnerbell.lane where lane = ";
     let noted = || [0, 1].map(|lane| database.number(&format!("{noted}{lane}")));
-    assert!(!ledger.note_swept(&lanes, 7).await.unwrap(), "one is left out");
+    assert!(!ledger.note_tail_scanned(&lanes, 7).await.unwrap(), "one is left out");
     assert_eq!(noted(), [7, 0]);
     lane.rollback().await.unwrap();
-    assert!(ledger.note_swept(&lanes, 7).await.unwrap());
+    assert!(ledger.note_tail_scanned(&lanes, 7).await.unwrap());
     assert_eq!(noted(), [7, 7]);
     database.execute("update dinnerbell.lane set owner = 'another', swept_to = null where lane = 1");
-    assert!(ledger.note_swept(&lanes, 8).await.unwrap(), "whose it is not is not left out");
+    assert!(ledger.note_tail_scanned(&lanes, 8).await.unwrap(), "whose it is not is not left out");
     assert_eq!(noted(), [8, 0]);
 }
 

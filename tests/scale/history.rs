@@ -192,10 +192,10 @@ async fn ask_all(counted: &mut Counted) {
     assert_eq!((due.dead_letters.len(), due.uncounted.len()), (2, 3));
     counted.note("due").await;
     let waiting = ledger.waiting(&[own, other]).await.unwrap();
-    assert_eq!((waiting.changes, waiting.repasses), (vec![0], vec![0]));
+    assert_eq!((waiting.changes, waiting.rescans), (vec![0], vec![0]));
     counted.note("waiting").await;
-    assert!(!ledger.due_repass(own, &["another"], 1).await.unwrap().is_empty());
-    counted.note("due_repass").await;
+    assert!(!ledger.due_rescan(own, &["another"], 1).await.unwrap().is_empty());
+    counted.note("due_rescan").await;
     for after in [None, Some(&(1, "open-1".to_owned()))] {
         assert!(!ledger.open_after(own, after, 1).await.unwrap().is_empty());
     }
@@ -208,8 +208,8 @@ async fn ask_all(counted: &mut Counted) {
     counted.note("open_campaigns").await;
     ledger.judge_changes(own).await.unwrap();
     counted.note("judge_changes").await;
-    ledger.note_repassed(own, &[("open-3".to_owned(), 1)]).await.unwrap();
-    counted.note("note_repassed").await;
+    ledger.note_rescanned(own, &[("open-3".to_owned(), 1)]).await.unwrap();
+    counted.note("note_rescanned").await;
     ledger.note_unsent(own, "uncounted", 3).await.unwrap();
     counted.note("note_unsent").await;
     assert_eq!(ledger.already_told(&[stretch("open-1", Some("m"), "m50")]).await.unwrap()[0].len(), 46);

@@ -18,7 +18,7 @@ use crate::promises;
 
 /// How long after the last harm everything must be at rest.
 const REST: Duration = Duration::from_secs(40);
-/// The same where only the re-pass of every five minutes finds those whom the sweep missed.
+/// The same where only the rescan of every five minutes finds those whom the tail scan missed.
 const LONG_REST: Duration = Duration::from_secs(345);
 /// What takes its time even at rest.
 const MOMENT: Duration = Duration::from_secs(9);

@@ -24,9 +24,9 @@ pub struct Plan {
     pub events: Vec<(Duration, Event)>,
     /// When all harm ends.
     pub heals: Duration,
-    /// Whether the instances are started anew then; if not, the re-pass of every five minutes has to do it.
+    /// Whether the instances are started anew then; if not, the rescan of every five minutes has to do it.
     pub restarts: bool,
-    /// Favourites are committed in the order of their ids and no replica lags: then the sweep alone finds everyone.
+    /// Favourites are committed in the order of their ids and no replica lags: then the tail scan alone finds everyone.
     pub orderly: bool,
     /// Every version of every campaign that is sent, in any lane.
     pub versions: Vec<Campaign>,
@@ -194,7 +194,7 @@ impl Kind {
     }
 }
 
-/// How many ids the sequence leaves out before a favourite: none, less than the sweep reads again when it begins, or more than it goes back for lanes
+/// How many ids the sequence leaves out before a favourite: none, less than the tail scan reads again when it begins, or more than it goes back for lanes
 /// of another instance.
 fn ids_left_out(random: &mut Random) -> i64 {
     match random.chance(500) {

@@ -17,7 +17,7 @@ use crate::plan::{Event, Kind, Plan, json};
 
 /// What a life leaves open, the time of each request on its way, is decided by so many seeds.
 const SEEDS: u64 = 8;
-/// Ids that a sequence leaves out: more than the sweep reads again when it begins, and than it goes back for lanes of another instance.
+/// Ids that a sequence leaves out: more than the tail scan reads again when it begins, and than it goes back for lanes of another instance.
 const GAP: i64 = 250_000;
 /// The former owner, and the next one.
 const OLD: usize = 0;

@@ -310,7 +310,7 @@ impl PostgresLedger {
         Ok(removed)
     }
 
-    /// Forgets that these campaigns told those whose rows were removed, and clears the lane's halt: the next re-pass tells them again. Who was
+    /// Forgets that these campaigns told those whose rows were removed, and clears the lane's halt: the next rescan tells them again. Who was
     /// told late cannot be told from the others any more.
     pub async fn tell_again(
         &self,

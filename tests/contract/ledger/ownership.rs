@@ -84,7 +84,7 @@ async fn every_call_refuses<E: Environment>(env: &E, owner: &Owner<E::Ledger>, o
     assert_not_mine("judge_changes", ledger.judge_changes(own).await);
     assert_not_mine("open_round", ledger.open_round(own).await.map(drop));
     assert_not_mine("note_published", ledger.note_published(own, head.seq).await);
-    assert_not_mine("note_repassed", ledger.note_repassed(own, &[("a".to_owned(), 1)]).await);
+    assert_not_mine("note_rescanned", ledger.note_rescanned(own, &[("a".to_owned(), 1)]).await);
     assert_not_mine("told_and_rows", ledger.told_and_rows(own, "a").await);
     assert_not_mine("note_compared", ledger.note_compared(own, "another", 1).await);
     assert_not_mine("note_unsent", ledger.note_unsent(own, "over", 3).await);

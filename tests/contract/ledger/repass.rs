@@ -1,4 +1,4 @@
-//! Open campaigns that are passed again, and the marks of the sweep.
+//! Open campaigns that are passed again, and the marks of the tail scan.
 
 use dinnerbell::model::campaign::{Campaign, Window};
 use dinnerbell::model::late::{LateFor, OpenCampaign, ToldAndRows};
@@ -36,17 +36,17 @@ pub async fn a_campaign_is_passed_again_five_minutes_after_its_first_page<E: Env
     let running = owner.running("a").await;
     owner.record(vec![page(&running, &["bob"], false)]).await;
     assert_eq!(env.campaign("a").await.repass_at, first, "a page in between puts nothing off");
-    assert!(owner.ledger.due_repass(owner.own, &[], 10).await.unwrap().is_empty());
-    assert!(owner.ledger.waiting(&[owner.own]).await.unwrap().repasses.is_empty());
+    assert!(owner.ledger.due_rescan(owner.own, &[], 10).await.unwrap().is_empty());
+    assert!(owner.ledger.waiting(&[owner.own]).await.unwrap().rescans.is_empty());
 
     env.make_repass_due("a", now - 1).await;
-    assert_eq!(owner.ledger.waiting(&[owner.own]).await.unwrap().repasses, [0]);
-    let due = owner.ledger.due_repass(owner.own, &[], 10).await.unwrap();
+    assert_eq!(owner.ledger.waiting(&[owner.own]).await.unwrap().rescans, [0]);
+    let due = owner.ledger.due_rescan(owner.own, &[], 10).await.unwrap();
     assert_eq!((ids(&due), due[0].main_pass_over, due[0].told), (vec!["a"], false, 2));
     assert_eq!((due[0].running.cursor.as_deref(), due[0].running.revision), (Some("bob"), 1));
-    owner.ledger.note_repassed(owner.own, &[("a".to_owned(), 1)]).await.unwrap();
+    owner.ledger.note_rescanned(owner.own, &[("a".to_owned(), 1)]).await.unwrap();
     is_about(env.campaign("a").await.repass_at, now + 300);
-    assert!(owner.ledger.due_repass(owner.own, &[], 10).await.unwrap().is_empty());
+    assert!(owner.ledger.due_rescan(owner.own, &[], 10).await.unwrap().is_empty());
 
     env.make_repass_due("a", now + 10_000).await;
     let running = owner.running("a").await;
@@ -63,7 +63,7 @@ pub async fn a_campaign_is_passed_once_more_before_its_end<E: Environment>(env: 
     let now = env.now().await;
     env.make_repass_due("soon", now - 1).await;
     env.move_window("soon", Window { end: now + 25, ..soon.window }).await;
-    owner.ledger.note_repassed(owner.own, &[("soon".to_owned(), 1)]).await.unwrap();
+    owner.ledger.note_rescanned(owner.own, &[("soon".to_owned(), 1)]).await.unwrap();
     assert_eq!(env.campaign("soon").await.repass_at, None, "this was the last pass");
 }
 
@@ -72,9 +72,9 @@ pub async fn a_pass_of_an_older_version_is_not_done<E: Environment>(env: &E) {
     let first = paged(env, &mut owner, "a", 3_600, true).await;
     let update = version(&first, 2);
     owner.take(&[Sent::Campaign(&update)]).await;
-    owner.ledger.note_repassed(owner.own, &[("a".to_owned(), 1), ("unknown".to_owned(), 1)]).await.unwrap();
+    owner.ledger.note_rescanned(owner.own, &[("a".to_owned(), 1), ("unknown".to_owned(), 1)]).await.unwrap();
     assert_eq!(env.campaign("a").await.repass_at, Some(0));
-    owner.ledger.note_repassed(owner.own, &[("a".to_owned(), 2)]).await.unwrap();
+    owner.ledger.note_rescanned(owner.own, &[("a".to_owned(), 2)]).await.unwrap();
     assert_ne!(env.campaign("a").await.repass_at, Some(0));
 }
 
@@ -83,12 +83,12 @@ pub async fn an_update_makes_a_pass_due<E: Environment>(env: &E) {
     let first = paged(env, &mut owner, "a", 3_600, true).await;
     let update = version(&first, 2);
     owner.take(&[Sent::Campaign(&update)]).await;
-    assert_eq!(ids(&owner.ledger.due_repass(owner.own, &[], 1).await.unwrap()), ["a"]);
+    assert_eq!(ids(&owner.ledger.due_rescan(owner.own, &[], 1).await.unwrap()), ["a"]);
     let repass_at = env.campaign("a").await.repass_at;
     owner.take(&[Sent::Tombstone("a")]).await;
     assert_eq!(env.campaign("a").await.repass_at, repass_at);
-    assert!(owner.ledger.due_repass(owner.own, &[], 1).await.unwrap().is_empty(), "it is not open");
-    assert!(owner.ledger.waiting(&[owner.own]).await.unwrap().repasses.is_empty());
+    assert!(owner.ledger.due_rescan(owner.own, &[], 1).await.unwrap().is_empty(), "it is not open");
+    assert!(owner.ledger.waiting(&[owner.own]).await.unwrap().rescans.is_empty());
 }
 
 pub async fn campaigns_that_had_a_page_are_passed_in_the_order_of_their_ends<E: Environment>(env: &E) {
@@ -117,7 +117,7 @@ pub async fn campaigns_that_had_a_page_are_passed_in_the_order_of_their_ends<E: 
     for (id, at) in [("c", 3), ("a", 1), ("B", 2), ("first", 4), ("over", 0), ("without a page", 0)] {
         env.make_repass_due(id, at).await;
     }
-    let due = async |beside: &[&str], most| owner.ledger.due_repass(owner.own, beside, most).await.unwrap();
+    let due = async |beside: &[&str], most| owner.ledger.due_rescan(owner.own, beside, most).await.unwrap();
     assert_eq!(ids(&due(&[], 10).await), ["a", "B", "c", "first"]);
     assert_eq!(ids(&due(&["a", "c"], 10).await), ["B", "first"]);
     assert_eq!(ids(&due(&["a"], 1).await), ["B"]);
@@ -131,7 +131,7 @@ pub async fn a_main_pass_that_found_nobody_is_passed_again_too<E: Environment>(e
     assert_eq!((row.cursor, row.last_page_seq, row.told), (None, Some(1), 0));
     assert_eq!(ids(&owner.ledger.open_after(owner.own, None, 1).await.unwrap()), ["a"]);
     env.make_repass_due("a", 0).await;
-    let due = owner.ledger.due_repass(owner.own, &[], 1).await.unwrap();
+    let due = owner.ledger.due_rescan(owner.own, &[], 1).await.unwrap();
     assert_eq!((ids(&due), due[0].main_pass_over), (vec!["a"], true));
 }
 
@@ -219,15 +219,15 @@ pub async fn rows_are_counted_up_to_what_was_told<E: Environment>(env: &E) {
 pub async fn the_sweeps_mark_is_noted_for_lanes_of_this_instance_alone<E: Environment>(env: &E) {
     let (owner, other) = open_lanes(env).await;
     assert_eq!(owner.ledger.swept(&[0, 1]).await.unwrap(), None);
-    assert!(owner.ledger.note_swept(&[0, 1], 50).await.unwrap());
+    assert!(owner.ledger.note_tail_scanned(&[0, 1], 50).await.unwrap());
     assert_eq!((env.lane(0).await.swept_to, env.lane(1).await.swept_to), (Some(50), None));
     assert_eq!(owner.ledger.swept(&[0, 1]).await.unwrap(), Some(50), "of those that have one");
-    assert!(other.ledger.note_swept(&[1], 40).await.unwrap());
+    assert!(other.ledger.note_tail_scanned(&[1], 40).await.unwrap());
     assert_eq!(owner.ledger.swept(&[0, 1]).await.unwrap(), Some(40), "of the one that was least far");
     assert_eq!(owner.ledger.swept(&[0]).await.unwrap(), Some(50));
     let taken = Owner::enter(env.ledger(), 1).await;
     assert_eq!(env.lane(1).await.swept_to, Some(40), "the next owner goes on from there");
-    assert!(other.ledger.note_swept(&[1], 60).await.unwrap());
-    assert!(taken.ledger.note_swept(&[1], 45).await.unwrap());
+    assert!(other.ledger.note_tail_scanned(&[1], 60).await.unwrap());
+    assert!(taken.ledger.note_tail_scanned(&[1], 45).await.unwrap());
     assert_eq!(env.lane(1).await.swept_to, Some(45));
 }
