@@ -20,11 +20,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::guard::{Guard, Guards};
 use crate::instance::id_gaps::Gaps;
-use crate::lane::backlog::Work;
+use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::Deps;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
-use crate::model::late::Favourite;
+use crate::model::late::Subscription;
 use crate::model::ownership::Ownership;
 use crate::model::record::Lane;
 use crate::ports::audience::{Audience, AudienceError};
@@ -86,7 +86,7 @@ struct FeedState {
 #[derive(Debug)]
 struct RegisteredLane {
     own: Ownership,
-    work: Arc<Work>,
+    work: Arc<LaneBacklog>,
 }
 
 /// A lane that is looked out for, until it is dropped.
@@ -103,7 +103,7 @@ impl ChangeFeed {
 
     /// From here on this lane is looked out for: who is added after any page that it reads is handed to it. A tail scan that goes on already
     /// reads the last ids once more, for transactions that committed out of their order before the lane came; for many lanes at once no more of them.
-    pub fn enter(&self, own: Ownership, work: Arc<Work>, guards: Guards) -> LaneRegistration<'_> {
+    pub fn enter(&self, own: Ownership, work: Arc<LaneBacklog>, guards: Guards) -> LaneRegistration<'_> {
         let lane = own.lane;
         let mut state = self.state();
         let FeedState { mark, gaps, reached, .. } = &mut *state;
@@ -179,7 +179,7 @@ impl ChangeFeed {
             tracing::warn!(
                 newest,
                 swept = from,
-                "the subscribers' ids began anew, or many rows were deleted: who favours a restaurant of an open campaign is looked up again"
+                "the subscribers' ids began anew, or many rows were deleted: who candidates a restaurant of an open campaign is looked up again"
             );
             state.lanes.values().for_each(|watched| watched.work.missed_everywhere());
         }
@@ -237,7 +237,7 @@ impl ChangeFeed {
 
     /// Everybody from `from` up to the last one above it was read and handed on, and who fills a gap. Where a lane came meanwhile, the mark
     /// is further back than `from`, and stays there.
-    fn advance(&self, from: i64, above: &[i64], filled: &[Favourite], guards: Guards) {
+    fn advance(&self, from: i64, above: &[i64], filled: &[Subscription], guards: Guards) {
         let mut state = self.state();
         state.gaps.filled(filled.iter().map(|favourite| favourite.id));
         let Some(last) = above.last() else { return };
@@ -249,7 +249,7 @@ impl ChangeFeed {
     }
 
     /// Hands each favourite to the lanes in which its restaurant has an open campaign.
-    fn hand_on(&self, found: &[Favourite], open: &[(Lane, String)]) {
+    fn hand_on(&self, found: &[Subscription], open: &[(Lane, String)]) {
         let state = self.state();
         for (lane, RegisteredLane { work, .. }) in &state.lanes {
             let restaurants: BTreeSet<&str> =
@@ -259,7 +259,7 @@ impl ChangeFeed {
         }
     }
 
-    fn for_each(&self, lanes: &[Lane], tell: impl Fn(&Work)) {
+    fn for_each(&self, lanes: &[Lane], tell: impl Fn(&LaneBacklog)) {
         let state = self.state();
         lanes.iter().filter_map(|lane| state.lanes.get(lane)).for_each(|watched| tell(&watched.work));
     }
@@ -335,8 +335,8 @@ async fn poll_changes<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, lane: Lane) -
         match deps.ledger.waiting(&owned).await.map_err(LaneError::from) {
             Ok(waiting) => {
                 failures.clear();
-                deps.change_feed.for_each(&waiting.changes, Work::call_judge);
-                deps.change_feed.for_each(&waiting.rescans, Work::call_repass);
+                deps.change_feed.for_each(&waiting.changes, LaneBacklog::call_judge);
+                deps.change_feed.for_each(&waiting.rescans, LaneBacklog::call_repass);
                 deps.change_feed.lose(&owned, &waiting.taken);
             }
             Err(error) if passes(&error) => warn(deps, lane, &mut failures, &error, LONGEST_PAUSE).await,
@@ -411,7 +411,7 @@ async fn look<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>) -> Result<u
 }
 
 /// Hands favourites to the lanes that have a use for them.
-async fn hand_on<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, found: &[Favourite]) -> Result<(), LaneError> {
+async fn hand_on<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, found: &[Subscription]) -> Result<(), LaneError> {
     if found.is_empty() {
         return Ok(());
     }
@@ -427,8 +427,8 @@ async fn hand_on<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, found: &[Favourite
 mod tests {
     use super::*;
 
-    fn enter(change_feed: &ChangeFeed, lane: Lane) -> (LaneRegistration<'_>, Arc<Work>) {
-        let work = Arc::new(Work::unread(Guards::default()));
+    fn enter(change_feed: &ChangeFeed, lane: Lane) -> (LaneRegistration<'_>, Arc<LaneBacklog>) {
+        let work = Arc::new(LaneBacklog::unread(Guards::default()));
         let own = Ownership { lane, epoch: 1, postmaster: 1, lock_key: i64::from(lane) };
         (change_feed.enter(own, Arc::clone(&work), Guards::default()), work)
     }

@@ -31,8 +31,8 @@ const LETTERS_OF_A_ROUND: usize = 100;
 /// Most bytes of dead letters of one round, but for a single larger one.
 const LETTER_BYTES_OF_A_ROUND: usize = 4 << 20;
 
-/// A restaurant and who favours it: a candidate for a late draft of each of its open campaigns.
-pub type Favour = (String, String);
+/// A restaurant and who candidates it: a candidate for a late draft of each of its open campaigns.
+pub type LateCandidate = (String, String);
 
 /// Of which restaurants candidates of the tail scan found no room.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -46,8 +46,8 @@ pub struct Missed {
 /// Candidates for late drafts, each once, in the order in which they came: so that nobody waits for those who come after.
 #[derive(Debug, Default)]
 struct Candidates {
-    known: BTreeMap<Arc<Favour>, u64>,
-    by_age: BTreeMap<u64, Arc<Favour>>,
+    known: BTreeMap<Arc<LateCandidate>, u64>,
+    by_age: BTreeMap<u64, Arc<LateCandidate>>,
     next: u64,
 }
 
@@ -60,7 +60,7 @@ impl Candidates {
         self.known.is_empty()
     }
 
-    fn add(&mut self, favour: Favour) {
+    fn add(&mut self, favour: LateCandidate) {
         let favour = Arc::new(favour);
         if !self.known.contains_key(&favour) {
             self.known.insert(Arc::clone(&favour), self.next);
@@ -69,18 +69,18 @@ impl Candidates {
         }
     }
 
-    fn remove(&mut self, favour: &Favour) {
+    fn remove(&mut self, favour: &LateCandidate) {
         if let Some(age) = self.known.remove(favour) {
             self.by_age.remove(&age);
         }
     }
 
-    fn oldest(&self, most: usize) -> Vec<Favour> {
-        self.by_age.values().take(most).map(|favour| Favour::clone(favour)).collect()
+    fn oldest(&self, most: usize) -> Vec<LateCandidate> {
+        self.by_age.values().take(most).map(|favour| LateCandidate::clone(favour)).collect()
     }
 }
 
-impl State {
+impl BacklogState {
     /// The running campaigns that rounds ask for.
     fn in_time(&self) -> impl Iterator<Item = &Running> {
         self.running.values().filter(|running| !self.overdue.is_left_out(&running.campaign.restaurant_id))
@@ -93,7 +93,7 @@ impl State {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct BacklogState {
     running: BTreeMap<String, Running>,
     /// Dead letters by their number, with their size.
     dead_letters: BTreeMap<i64, usize>,
@@ -102,7 +102,7 @@ struct State {
     uncounted: BTreeMap<String, Uncounted>,
     late: Candidates,
     /// Candidates that were judged for some of their campaigns: in the order of ids, those up to this one.
-    half_judged: Option<(Vec<Favour>, String)>,
+    half_judged: Option<(Vec<LateCandidate>, String)>,
     /// Restaurants whose campaigns are left out of rounds, since no page of theirs came in time.
     overdue: Overdue,
     missed: Missed,
@@ -118,10 +118,10 @@ struct State {
     moved: bool,
 }
 
-/// The work of one lane. Everything in it can be read from the ledger again; [`Work::reload`] says that it must be.
+/// The work of one lane. Everything in it can be read from the ledger again; [`LaneBacklog::reload`] says that it must be.
 #[derive(Debug, Default)]
-pub struct Work {
-    state: Mutex<State>,
+pub struct LaneBacklog {
+    state: Mutex<BacklogState>,
     changed: Notify,
     uncounted: Notify,
     letters: Notify,
@@ -137,7 +137,7 @@ pub struct Work {
     guards: Guards,
 }
 
-impl Work {
+impl LaneBacklog {
     /// Nothing known yet: the first round reads the ledger.
     pub fn unread(guards: Guards) -> Self {
         let work = Self { guards, ..Self::default() };
@@ -145,7 +145,7 @@ impl Work {
         work
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BacklogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -247,9 +247,18 @@ impl Work {
             return false;
         }
         let old = std::mem::take(&mut *state);
-        let State { moved, late, half_judged, overdue, missed, windows, more_windows, carries, .. } = old;
-        let kept =
-            State { moved, late, half_judged, overdue, missed, windows, more_windows, carries, ..State::default() };
+        let BacklogState { moved, late, half_judged, overdue, missed, windows, more_windows, carries, .. } = old;
+        let kept = BacklogState {
+            moved,
+            late,
+            half_judged,
+            overdue,
+            missed,
+            windows,
+            more_windows,
+            carries,
+            ..BacklogState::default()
+        };
         *state = kept;
         true
     }
@@ -306,10 +315,10 @@ impl Work {
     }
 
     /// Adds candidates for late drafts.
-    pub fn add_late(&self, favours: impl Iterator<Item = Favour>) {
+    pub fn add_late(&self, candidates: impl Iterator<Item = LateCandidate>) {
         let mut state = self.state();
         let before = state.late.len();
-        favours.for_each(|favour| state.late.add(favour));
+        candidates.for_each(|favour| state.late.add(favour));
         if state.late.len() > before {
             self.changed.notify_one();
         }
@@ -317,14 +326,14 @@ impl Work {
 
     /// Adds candidates that the tail scan found. It serves other lanes too, and does not wait: where there is no room, the open campaigns of
     /// their restaurants are passed again.
-    pub fn offer_late(&self, favours: impl Iterator<Item = Favour>) {
+    pub fn offer_late(&self, candidates: impl Iterator<Item = LateCandidate>) {
         if self.state().late.len() < MOST_LATE {
-            return self.add_late(favours);
+            return self.add_late(candidates);
         }
-        self.missed(favours.map(|(restaurant, _)| restaurant));
+        self.missed(candidates.map(|(restaurant, _)| restaurant));
     }
 
-    /// Somebody who favours one of these restaurants may not be told: their open campaigns are passed again.
+    /// Somebody who candidates one of these restaurants may not be told: their open campaigns are passed again.
     pub fn missed(&self, restaurants: impl Iterator<Item = String>) {
         let mut state = self.state();
         let Missed { restaurants: known, everywhere } = &mut state.missed;
@@ -340,7 +349,7 @@ impl Work {
         }
     }
 
-    /// Who favours any restaurant may have been missed: all open campaigns are passed again.
+    /// Who candidates any restaurant may have been missed: all open campaigns are passed again.
     pub fn missed_everywhere(&self) {
         self.state().missed.everywhere = true;
         self.call_repass();
@@ -379,26 +388,26 @@ impl Work {
     }
 
     /// The candidates of the next round. Those who were judged for some of their campaigns come by themselves, with the last of these.
-    pub fn late(&self) -> (Vec<Favour>, Option<String>) {
+    pub fn late(&self) -> (Vec<LateCandidate>, Option<String>) {
         let state = self.state();
         match &state.half_judged {
-            Some((favours, upto)) => (favours.clone(), Some(upto.clone())),
+            Some((candidates, upto)) => (candidates.clone(), Some(upto.clone())),
             None => (state.late.oldest(LATE_OF_A_ROUND), None),
         }
     }
 
     /// The round that judged them is recorded, or there was nobody late among them: they are forgotten, unless it was for their campaigns up to
     /// this one alone.
-    pub fn judged_late(&self, favours: &[Favour], upto: Option<&str>) {
-        if favours.is_empty() {
+    pub fn judged_late(&self, candidates: &[LateCandidate], upto: Option<&str>) {
+        if candidates.is_empty() {
             return;
         }
         let mut state = self.state();
-        state.half_judged = upto.map(|upto| (favours.to_vec(), upto.to_owned()));
+        state.half_judged = upto.map(|upto| (candidates.to_vec(), upto.to_owned()));
         if upto.is_some() {
             return;
         }
-        for favour in favours {
+        for favour in candidates {
             state.late.remove(favour);
         }
         self.room.notify_waiters();
@@ -610,8 +619,8 @@ mod tests {
         Running { campaign: campaign(id), revision: 1, cursor: cursor.map(str::to_owned) }
     }
 
-    fn loaded(due: Due) -> Work {
-        let work = Work::unread(Guards::default());
+    fn loaded(due: Due) -> LaneBacklog {
+        let work = LaneBacklog::unread(Guards::default());
         assert!(work.begin_reload(0));
         work.end_reload(due);
         work
@@ -640,11 +649,11 @@ mod tests {
 
     #[test]
     fn candidates_are_judged_in_the_order_in_which_they_came() {
-        let work = Work::default();
+        let work = LaneBacklog::default();
         let favour = |client: &str| ("r".to_owned(), client.to_owned());
         work.add_late(["z", "m", "z"].map(favour).into_iter());
         work.add_late(std::iter::once(favour("a")));
-        let clients = |work: &Work| work.late().0.into_iter().map(|(_, client)| client).collect::<Vec<_>>();
+        let clients = |work: &LaneBacklog| work.late().0.into_iter().map(|(_, client)| client).collect::<Vec<_>>();
         assert_eq!(clients(&work), ["z", "m", "a"]);
         work.judged_late(&[favour("m")], None);
         work.add_late(std::iter::once(favour("m")));
@@ -653,13 +662,13 @@ mod tests {
 
     #[test]
     fn restaurants_of_candidates_without_room_are_passed_again_and_too_many_mean_all() {
-        let work = Work::default();
-        let favours = |from: usize, to: usize, restaurant: &'static str| {
+        let work = LaneBacklog::default();
+        let candidates = |from: usize, to: usize, restaurant: &'static str| {
             (from..to).map(move |n| (restaurant.to_owned(), n.to_string()))
         };
-        work.offer_late(favours(0, MOST_LATE, "full"));
+        work.offer_late(candidates(0, MOST_LATE, "full"));
         assert_eq!(work.take_missed(), Missed::default());
-        work.offer_late(favours(0, 3, "missed"));
+        work.offer_late(candidates(0, 3, "missed"));
         let missed = work.take_missed();
         assert_eq!(
             (missed.everywhere, missed.restaurants.into_iter().collect::<Vec<_>>()),
@@ -674,13 +683,13 @@ mod tests {
         Taken { windows: windows.into_iter().collect(), ..Taken::default() }
     }
 
-    fn is_shut(work: &Work, id: &str, now: EpochSeconds) -> bool {
+    fn is_shut(work: &LaneBacklog, id: &str, now: EpochSeconds) -> bool {
         work.is_any_shut([id].into_iter(), now)
     }
 
     #[test]
     fn a_window_that_moved_counts_until_the_ledger_looks_at_it_itself() {
-        let work = Work::unread(Guards::default());
+        let work = LaneBacklog::unread(Guards::default());
         let moved = Window { start: 10, end: 20 };
         work.add(changed([("moved".to_owned(), moved), ("cancelled".to_owned(), Window::NEVER)]));
         work.begin_reload(0);
@@ -692,7 +701,7 @@ mod tests {
 
     #[test]
     fn windows_too_many_to_remember_make_every_campaign_doubtful() {
-        let work = Work::unread(Guards::default());
+        let work = LaneBacklog::unread(Guards::default());
         work.add(changed((0..MOST_WINDOWS).map(|number| (number.to_string(), Window::ALWAYS))));
         assert!(!is_shut(&work, "another", 20));
         work.add(changed([("another".to_owned(), Window::ALWAYS)]));

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::fail_point::fail_point;
-use crate::lane::backlog::Work;
+use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::Deps;
 use crate::lane::error::LaneError;
 use crate::model::input::{decode, incomplete};
@@ -57,7 +57,7 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
     own: Ownership,
     mut input: I,
     mut position: i64,
-    work: &Work,
+    work: &LaneBacklog,
 ) -> Result<std::convert::Infallible, LaneError> {
     let mut size = BatchSize::first();
     loop {
@@ -84,7 +84,7 @@ async fn record<B, L: Ledger, A, C>(
     deps: &Deps<B, L, A, C>,
     own: Ownership,
     batch: &Arc<IntakeBatch>,
-    work: &Work,
+    work: &LaneBacklog,
 ) -> Result<(Taken, Duration), LedgerError> {
     let bytes: usize = batch.arrivals.iter().map(|(record, _)| record.size()).sum();
     loop {

@@ -1,4 +1,4 @@
-//! Whoever favours a restaurant while its campaign runs is told too.
+//! Whoever candidates a restaurant while its campaign runs is told too.
 //!
 //! Two watchers bring candidates to the planner, which judges them in the next round: the tail scan, for speed (favourites that were added, by
 //! their ids; [`crate::instance::change_feed`]), and the rescan, which keeps the promise (ids commit long out of order, rows are changed to another restaurant, replicas
@@ -16,7 +16,7 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::guard::Guard;
-use crate::lane::backlog::Work;
+use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::Deps;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy;
@@ -43,7 +43,7 @@ const AT_ONCE: usize = 50;
 pub async fn repass<B, L: Ledger, A: Audience, C: Clock>(
     deps: &Deps<B, L, A, C>,
     own: Ownership,
-    work: &Work,
+    work: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     if !deps.limits.late_subscribers {
         return pending().await;
@@ -71,7 +71,7 @@ pub async fn repass<B, L: Ledger, A: Audience, C: Clock>(
 struct Rescan<'a, B, L, A, C> {
     deps: &'a Deps<B, L, A, C>,
     own: Ownership,
-    work: &'a Work,
+    work: &'a LaneBacklog,
     passes: Passes,
     /// Whether more may be due than was taken up.
     due: bool,

@@ -14,7 +14,7 @@ use crate::guard::Guard;
 use crate::instance::change_feed;
 use crate::instance::dead_letters::Carries;
 use crate::instance::round_sizing::Pace;
-use crate::lane::backlog::Work;
+use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::Deps;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::{Failures, Next};
@@ -145,7 +145,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
     let Owned { own, ledger, producer, last, input, position, outputs, round_bytes } = owned;
-    let work = Arc::new(Work::unread(deps.guards));
+    let work = Arc::new(LaneBacklog::unread(deps.guards));
     let _post = deps.change_feed.enter(own, Arc::clone(&work), deps.guards);
     let _trier = deps.outlet.trier(own.lane);
     let rounds = Rounds { deps, own, ledger, work: &work, failures, pace: Pace::left(round_bytes) };
@@ -169,7 +169,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
 async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
     deps: &Deps<B, L, A, C>,
     own: Ownership,
-    work: &Work,
+    work: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     let mut more = false;
     loop {
@@ -191,7 +191,7 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
 async fn ask_alone<B, L, A: Audience, C>(
     deps: &Deps<B, L, A, C>,
     own: Ownership,
-    work: &Work,
+    work: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     loop {
         let (restaurant_id, after) = work.left_out().await;
@@ -211,7 +211,7 @@ async fn ask_alone<B, L, A: Audience, C>(
 async fn carry_letters<B: Broker, L: Ledger, A: Audience, C: Clock>(
     deps: &Deps<B, L, A, C>,
     own: Ownership,
-    work: &Work,
+    work: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     loop {
         deps.board.waiting_letters(own.lane, work.waiting_letters());
@@ -231,7 +231,7 @@ async fn carry_letters<B: Broker, L: Ledger, A: Audience, C: Clock>(
 async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
     deps: &Deps<B, L, A, C>,
     own: Ownership,
-    work: &Work,
+    work: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     // What one campaign's count meets holds up none of the others.
     let (mut failed, mut failures) = (BTreeMap::<String, Instant>::new(), Failures::default());

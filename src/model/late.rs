@@ -77,7 +77,7 @@ mod tests {
 
 /// A favourite that was added: its id in the table, and who favours what.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Favourite {
+pub struct Subscription {
     /// Where the tail scan stands.
     pub id: i64,
     /// Who.
@@ -92,5 +92,5 @@ pub struct Added {
     /// The ids of all, in their order.
     pub ids: Vec<i64>,
     /// Those that can be told: an id that is empty, too long or no UTF-8 is passed over.
-    pub favourites: Vec<Favourite>,
+    pub favourites: Vec<Subscription>,
 }

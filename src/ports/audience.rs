@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use crate::model::late::{Added, Favourite};
+use crate::model::late::{Added, Subscription};
 use crate::model::page::{Page, Unread, Wanted};
 
 /// Why a page could not be read. One place maps these to what happens: [`crate::lane::error_policy`].
@@ -40,5 +40,5 @@ pub trait Audience: Clone + Send + Sync + 'static {
     /// Rows with a higher id, in the order of ids, at most `most`.
     fn added(&self, after: i64, most: usize) -> impl Future<Output = Result<Added, AudienceError>> + Send;
     /// Favourites with one of these ids, if they stand in the table by now, and can be told.
-    fn of_ids(&self, ids: &[i64]) -> impl Future<Output = Result<Vec<Favourite>, AudienceError>> + Send;
+    fn of_ids(&self, ids: &[i64]) -> impl Future<Output = Result<Vec<Subscription>, AudienceError>> + Send;
 }

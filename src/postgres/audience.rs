@@ -13,7 +13,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::model::clients::Clients;
-use crate::model::late::{Added, Favourite};
+use crate::model::late::{Added, Subscription};
 use crate::model::limits::LONGEST_CLIENT_ID;
 use crate::model::page::{Page, Unread, Wanted};
 use crate::ports::audience::{Audience, AudienceError};
@@ -144,7 +144,7 @@ impl Audience for PostgresAudience {
         self.favourites("id > $1", "order by id limit $2", &[(&after, Type::INT8), (&most, Type::INT8)]).await
     }
 
-    async fn of_ids(&self, ids: &[i64]) -> Result<Vec<Favourite>, AudienceError> {
+    async fn of_ids(&self, ids: &[i64]) -> Result<Vec<Subscription>, AudienceError> {
         Ok(self.favourites("id = any($1)", "", &[(&ids, Type::INT8_ARRAY)]).await?.favourites)
     }
 }
@@ -178,7 +178,7 @@ impl PostgresAudience {
         let rows = self.inner.ask(&sql, parameters).await?;
         let favourite = |row: &Row| {
             let (client_id, restaurant_id): (Option<String>, Option<String>) = (row.get(1), row.get(2));
-            Some(Favourite { id: row.get(0), client_id: client_id?, restaurant_id: restaurant_id? })
+            Some(Subscription { id: row.get(0), client_id: client_id?, restaurant_id: restaurant_id? })
         };
         let is_skipped = |row: &&Row| row.get::<_, Option<&str>>(1).is_none();
         let skipped: Vec<i64> = rows.iter().filter(is_skipped).map(|row| row.get(0)).take(NAMED).collect();

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::server::Unanswered;
 use super::world::Instance;
-use crate::model::late::{Added, Favourite};
+use crate::model::late::{Added, Subscription};
 use crate::model::page::{Page, Unread, Wanted};
 use crate::model::time::EpochMicros;
 use crate::ports::audience::{Audience, AudienceError};
@@ -73,7 +73,7 @@ impl Audience for SimAudience {
         .await
     }
 
-    async fn of_ids(&self, ids: &[i64]) -> Result<Vec<Favourite>, AudienceError> {
+    async fn of_ids(&self, ids: &[i64]) -> Result<Vec<Subscription>, AudienceError> {
         let ids: BTreeSet<i64> = ids.iter().copied().collect();
         self.read("of_ids", move |subscribers, time| {
             let wanted = subscribers.at(time).filter(|row| ids.contains(&row.id) && row.is_usable());

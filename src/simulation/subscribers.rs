@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::late::Favourite;
+use crate::model::late::Subscription;
 use crate::model::limits::{LONGEST_CLIENT_ID, LONGEST_NAME};
 use crate::model::page::{Page, Wanted};
 use crate::model::time::EpochMicros;
@@ -74,8 +74,8 @@ impl Subscriber {
         self.from <= at && at < self.until
     }
 
-    pub(super) fn favourite(&self) -> Favourite {
-        Favourite { id: self.id, client_id: self.client_id.clone(), restaurant_id: self.restaurant_id.clone() }
+    pub(super) fn favourite(&self) -> Subscription {
+        Subscription { id: self.id, client_id: self.client_id.clone(), restaurant_id: self.restaurant_id.clone() }
     }
 
     /// Whether a draft can be made for the client.

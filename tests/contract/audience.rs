@@ -1,6 +1,6 @@
 //! The subscribers: `dinnerbell::ports::audience::Audience`.
 
-use dinnerbell::model::late::{Added, Favourite};
+use dinnerbell::model::late::{Added, Subscription};
 use dinnerbell::model::page::{Page, Wanted};
 use dinnerbell::ports::audience::Audience;
 
@@ -136,8 +136,8 @@ pub async fn who_leaves_before_the_page_is_read_is_not_on_it<E: Environment>(env
     assert_eq!(clients(&page), ["anna", "carl"]);
 }
 
-fn favourite(id: i64, client: &str, restaurant: &str) -> Favourite {
-    Favourite { id, client_id: client.to_owned(), restaurant_id: restaurant.to_owned() }
+fn favourite(id: i64, client: &str, restaurant: &str) -> Subscription {
+    Subscription { id, client_id: client.to_owned(), restaurant_id: restaurant.to_owned() }
 }
 
 pub async fn rows_that_were_added_come_in_the_order_of_their_ids<E: Environment>(env: &mut E) {

@@ -265,7 +265,7 @@ fn template(
     Ok(Arc::new(template))
 }
 
-/// Counts who favours the restaurant of an ended campaign and has no draft.
+/// Counts who candidates the restaurant of an ended campaign and has no draft.
 pub async fn count_untold<B, L: Ledger, A: Audience, C>(
     deps: &Deps<B, L, A, C>,
     restaurant_id: &str,
@@ -301,7 +301,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::model::late::{Added, Favourite};
+    use crate::model::late::{Added, Subscription};
     use crate::ports::audience::AudienceError;
 
     /// A round in whose database nobody has a row.
@@ -418,7 +418,7 @@ mod tests {
             Ok(Added::default())
         }
 
-        async fn of_ids(&self, _: &[i64]) -> Result<Vec<Favourite>, AudienceError> {
+        async fn of_ids(&self, _: &[i64]) -> Result<Vec<Subscription>, AudienceError> {
             Ok(Vec::new())
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::guard::Guard;
 use crate::instance::memory_budget::Held;
 use crate::instance::round_sizing::Pace;
-use crate::lane::backlog::Work;
+use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::Deps;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
@@ -64,7 +64,7 @@ pub(crate) struct Rounds<'a, B, L, A, C> {
     pub(crate) deps: &'a Deps<B, L, A, C>,
     pub(crate) own: Ownership,
     pub(crate) ledger: uuid::Uuid,
-    pub(crate) work: &'a Work,
+    pub(crate) work: &'a LaneBacklog,
     pub(crate) failures: &'a mut Failures,
     /// As the lane's owners left it.
     pub(crate) pace: Pace,
@@ -245,7 +245,7 @@ enum Step<O, P> {
 /// Publishes a recorded round; the memory of its drafts is free afterwards.
 async fn announce<B: Broker, L, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
-    work: &Work,
+    work: &LaneBacklog,
     producer: B::Producer,
     recorded: Recorded,
     content: Arc<RoundContent>,
@@ -263,7 +263,7 @@ async fn announce<B: Broker, L, A, C: Clock>(
 /// Publishes a round that was found recorded on the way in.
 async fn announce_again<B: Broker, L, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
-    work: &Work,
+    work: &LaneBacklog,
     producer: B::Producer,
     recorded: Recorded,
 ) -> Result<Announced<B::Producer>, LaneError> {
@@ -276,7 +276,7 @@ async fn announce_again<B: Broker, L, A, C: Clock>(
 /// Publishes a recorded round within the memory that its messages may take, unless one of its campaigns is not open by then.
 async fn send<B: Broker, L, A, C: Clock>(
     deps: &Deps<B, L, A, C>,
-    work: &Work,
+    work: &LaneBacklog,
     producer: B::Producer,
     recorded: &Recorded,
 ) -> Result<(Option<B::Producer>, Published), LaneError> {

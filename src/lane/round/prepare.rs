@@ -12,7 +12,7 @@ use crate::guard::Guard;
 use crate::instance::dead_letters::Carries;
 use crate::instance::memory_budget::Held;
 use crate::instance::round_sizing::Pace;
-use crate::lane::backlog::{Favour, MOST_RUNNING, Work};
+use crate::lane::backlog::{LaneBacklog, LateCandidate, MOST_RUNNING};
 use crate::lane::context::Deps;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
@@ -47,7 +47,7 @@ pub(crate) struct Prepared<O> {
     pub(crate) held: Held,
     pub(crate) began: Instant,
     /// Candidates for late drafts that this round judges: forgotten when it is recorded.
-    pub(crate) judged: Vec<Favour>,
+    pub(crate) judged: Vec<LateCandidate>,
     /// Where they are judged for some of their campaigns: the last of those.
     pub(crate) upto: Option<String>,
     /// Nothing is taken in until it is dropped.
@@ -84,7 +84,7 @@ struct Planned {
 /// Candidates for late drafts, and the campaigns that they may be late for, by restaurant and id.
 #[derive(Default)]
 struct Late {
-    favours: Vec<Favour>,
+    candidates: Vec<LateCandidate>,
     open: Vec<LateFor>,
     /// Whether there may be further campaigns behind those.
     is_cut: bool,
@@ -94,8 +94,8 @@ struct Late {
 
 impl Late {
     /// Of the first `most` campaigns of the candidates' restaurants. What may lie behind the last one is left to a later round.
-    fn of(favours: Vec<Favour>, open: Vec<LateFor>, most: usize) -> Self {
-        let mut late = Self { is_cut: open.len() >= most, favours, open, upto: None };
+    fn of(candidates: Vec<LateCandidate>, open: Vec<LateFor>, most: usize) -> Self {
+        let mut late = Self { is_cut: open.len() >= most, candidates, open, upto: None };
         let ends = late.open.last().map(|last| last.restaurant_id.clone());
         let begins = late.open.first().map(|first| first.restaurant_id.clone());
         if late.is_cut {
@@ -104,7 +104,7 @@ impl Late {
                 late.is_cut = false;
             }
             let known: BTreeSet<String> = late.open.iter().map(|open| open.restaurant_id.clone()).collect();
-            late.favours.retain(|(restaurant, _)| known.contains(restaurant));
+            late.candidates.retain(|(restaurant, _)| known.contains(restaurant));
         }
         late
     }
@@ -112,28 +112,28 @@ impl Late {
     /// How many drafts there are at most: one of each open campaign for each candidate of its restaurant; and their bytes.
     fn most_drafts(&self) -> Room {
         let of_each = self.of_each();
-        let add = |sum: Room, (restaurant, _): &Favour| {
+        let add = |sum: Room, (restaurant, _): &LateCandidate| {
             let one = of_each.get(restaurant.as_str()).copied().unwrap_or(NOTHING);
             Room { rows: sum.rows + one.rows, bytes: sum.bytes + one.bytes }
         };
-        self.favours.iter().fold(NOTHING, add)
+        self.candidates.iter().fold(NOTHING, add)
     }
 
     /// Keeps as many candidates as there is room for their drafts. Where there is none for the drafts of a single one, some are judged for
     /// the first of their campaigns; the next round goes on behind these.
     fn keep(&mut self, room: Room) {
         let (of_each, mut left) = (self.of_each(), Some(room));
-        let fit = self.favours.iter().take_while(|(restaurant, _)| {
+        let fit = self.candidates.iter().take_while(|(restaurant, _)| {
             let one = of_each.get(restaurant.as_str()).copied().unwrap_or(NOTHING);
             left = left.and_then(|left| left.less(one.rows, one.bytes));
             left.is_some()
         });
         let fit = fit.count();
-        let first = self.favours.iter().find(|(restaurant, _)| of_each.contains_key(restaurant.as_str()));
+        let first = self.candidates.iter().find(|(restaurant, _)| of_each.contains_key(restaurant.as_str()));
         let Some(first) = first.map(|(restaurant, _)| restaurant.clone()) else { return };
-        let fits = self.favours.iter().take(fit).any(|(restaurant, _)| *restaurant == first);
+        let fits = self.candidates.iter().take(fit).any(|(restaurant, _)| *restaurant == first);
         if fits && !self.is_cut {
-            self.favours.truncate(fit);
+            self.candidates.truncate(fit);
         } else {
             self.keep_some_campaigns(&first, room);
         }
@@ -151,8 +151,8 @@ impl Late {
         self.open.truncate(fit);
         let of_one = self.of_each().get(restaurant).copied().unwrap_or(NOTHING);
         let candidates = (room.rows / of_one.rows.max(1)).min(room.bytes / of_one.bytes.max(1)).max(1);
-        self.favours.retain(|(of, _)| of == restaurant);
-        self.favours.truncate(candidates);
+        self.candidates.retain(|(of, _)| of == restaurant);
+        self.candidates.truncate(candidates);
         if fit < all || self.is_cut {
             self.upto = self.open.last().map(|last| last.adv_campaign_id.clone());
         }
@@ -167,7 +167,7 @@ impl Late {
     /// Those that a round of this turn judges.
     fn of_turn(mut self, turn: &Turn) -> Self {
         let left: BTreeSet<String> = self.left_by(turn).into_iter().map(str::to_owned).collect();
-        self.favours.retain(|(restaurant, _)| !left.contains(restaurant));
+        self.candidates.retain(|(restaurant, _)| !left.contains(restaurant));
         self.open.retain(|open| !left.contains(&open.restaurant_id));
         self
     }
@@ -196,7 +196,7 @@ impl Late {
     /// The candidates of each restaurant.
     fn candidates(&self) -> BTreeMap<&str, Clients> {
         let mut candidates = BTreeMap::<&str, Clients>::new();
-        for (restaurant, client) in &self.favours {
+        for (restaurant, client) in &self.candidates {
             candidates.entry(restaurant).or_default().push(client);
         }
         candidates
@@ -217,7 +217,7 @@ impl<O: OpenRound> Prepared<O> {
 pub(crate) struct Preparation<'a, B, L, A, C> {
     pub(crate) deps: &'a Deps<B, L, A, C>,
     pub(crate) own: Ownership,
-    pub(crate) work: &'a Work,
+    pub(crate) work: &'a LaneBacklog,
     pub(crate) pace: Pace,
     /// Whether the round before is published.
     pub(crate) gate: watch::Receiver<bool>,
@@ -320,18 +320,18 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
 
     /// Candidates for late drafts, with the open campaigns of their restaurants. Where there is none, they are forgotten.
     async fn late(&self) -> Result<Late, LaneError> {
-        let (favours, after) = self.work.late();
-        if favours.is_empty() {
+        let (candidates, after) = self.work.late();
+        if candidates.is_empty() {
             return Ok(Late::default());
         }
-        let restaurants: BTreeSet<&String> = favours.iter().map(|(restaurant, _)| restaurant).collect();
+        let restaurants: BTreeSet<&String> = candidates.iter().map(|(restaurant, _)| restaurant).collect();
         let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
         let open = self.deps.ledger.open_campaigns(self.own, &restaurants, after.as_deref(), MOST_LATE_FOR).await?;
         if open.is_empty() {
-            self.work.judged_late(&favours, None);
+            self.work.judged_late(&candidates, None);
             return Ok(Late::default());
         }
-        Ok(Late::of(favours, open, MOST_LATE_FOR))
+        Ok(Late::of(candidates, open, MOST_LATE_FOR))
     }
 
     /// The dead letters of the round, as the ledger holds them.
@@ -379,12 +379,12 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let round_bytes = self.pace.to_be_left();
         let content = RoundContent { parts, dead_letters, trigger_datetime_created, round_bytes };
         if !guards.hold(Guard::LateForgottenWhenRecorded) {
-            self.work.judged_late(&late.favours, late.upto.as_deref());
+            self.work.judged_late(&late.candidates, late.upto.as_deref());
         }
         self.deps.rate.settle(budget.taken, content.drafts());
         if content.parts.is_empty() && content.dead_letters.is_empty() && !report_due {
             open.abandon().await?;
-            self.work.judged_late(&late.favours, late.upto.as_deref());
+            self.work.judged_late(&late.candidates, late.upto.as_deref());
             return Ok(None);
         }
         let letters: usize = content.dead_letters.iter().map(DeadLetterMessage::size).sum();
@@ -392,7 +392,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let copying = Instant::now();
         let round = record::copy::<L>(open, content).await?;
         self.deps.board.step("copy", copying.elapsed());
-        Ok(Some(Prepared { round, held, began, judged: late.favours, upto: late.upto, quiet }))
+        Ok(Some(Prepared { round, held, began, judged: late.candidates, upto: late.upto, quiet }))
     }
 
     /// Campaigns whose pages did not come in time are left out of the next rounds.
@@ -524,34 +524,34 @@ mod tests {
         candidates: &[(&str, usize)],
         room: Room,
     ) -> (BTreeMap<(String, String), usize>, Room) {
-        let work = Work::unread(crate::guard::Guards::default());
+        let work = LaneBacklog::unread(crate::guard::Guards::default());
         for (restaurant, most) in candidates {
             work.add_late((0..*most).map(|number| ((*restaurant).to_owned(), format!("c{number:05}"))));
         }
         let (mut judged, mut largest, mut rounds) = (BTreeMap::new(), NOTHING, 0);
         loop {
-            let (favours, after) = work.late();
-            let restaurants: BTreeSet<String> = favours.iter().map(|(restaurant, _)| restaurant.clone()).collect();
+            let (candidates, after) = work.late();
+            let restaurants: BTreeSet<String> = candidates.iter().map(|(restaurant, _)| restaurant.clone()).collect();
             let of = open.iter().filter(|open| restaurants.contains(&open.restaurant_id));
             let of = of.filter(|open| after.as_ref().is_none_or(|after| open.adv_campaign_id > *after));
             let of: Vec<_> = of.take(MOST_LATE_FOR).cloned().collect();
             if of.is_empty() {
-                work.judged_late(&favours, None);
+                work.judged_late(&candidates, None);
                 if work.late().0.is_empty() {
                     return (judged, largest);
                 }
                 continue;
             }
-            let mut late = Late::of(favours, of, MOST_LATE_FOR);
+            let mut late = Late::of(candidates, of, MOST_LATE_FOR);
             late.keep(room);
             let drafts = late.most_drafts();
             largest = Room { rows: largest.rows.max(drafts.rows), bytes: largest.bytes.max(drafts.bytes) };
-            for (restaurant, client) in &late.favours {
+            for (restaurant, client) in &late.candidates {
                 for open in late.open.iter().filter(|open| open.restaurant_id == *restaurant) {
                     *judged.entry((open.adv_campaign_id.clone(), client.clone())).or_default() += 1;
                 }
             }
-            work.judged_late(&late.favours, late.upto.as_deref());
+            work.judged_late(&late.candidates, late.upto.as_deref());
             rounds += 1;
             assert!(rounds < 10_000, "it comes to an end");
         }
@@ -591,12 +591,12 @@ mod tests {
         let mut turns = super::super::turns::Turns::default();
         turns.overtaken(vec!["r-00001".to_owned()]);
         let quiet = turns.take_turn();
-        let favours = ["r", "s"].map(|restaurant| (restaurant.to_owned(), "client".to_owned()));
+        let candidates = ["r", "s"].map(|restaurant| (restaurant.to_owned(), "client".to_owned()));
         let all = vec![open("r", 0, 1), open("r", 1, 1), open("s", 0, 1)];
         let judged = |turn: &Turn| -> Vec<String> {
-            let late = Late::of(favours.to_vec(), all.clone(), MOST_LATE_FOR);
+            let late = Late::of(candidates.to_vec(), all.clone(), MOST_LATE_FOR);
             assert!(late.is_any_of(turn));
-            late.of_turn(turn).favours.into_iter().map(|(restaurant, _)| restaurant).collect()
+            late.of_turn(turn).candidates.into_iter().map(|(restaurant, _)| restaurant).collect()
         };
         assert_eq!(judged(&quiet), ["r"]);
         assert_eq!(judged(&quiet.of_the_others()), ["s"]);
