@@ -25,7 +25,7 @@ use crate::instance::round_sizing::Arrivals;
 use crate::instance::{pause, supervisor};
 use crate::kafka::KafkaBroker;
 use crate::kafka::membership::{Membership, Standing};
-use crate::lane::context::{Deps, Limits};
+use crate::lane::context::{LaneContext, Limits};
 use crate::model::finding::Findings;
 use crate::operator::hold;
 use crate::ports::broker::{Broker, BrokerError};
@@ -65,7 +65,7 @@ pub enum ServiceError {
 }
 
 /// Everything behind the three traits.
-type Shared = Deps<KafkaBroker, PostgresLedger, PostgresAudience, PostgresClock>;
+type Shared = LaneContext<KafkaBroker, PostgresLedger, PostgresAudience, PostgresClock>;
 
 /// Runs an instance until the stop.
 pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
@@ -80,9 +80,9 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
         let (readings, pause) = watch::channel(PauseReading::NONE);
         let started = start(&config, &board, (&readings, PauseWatch::new(pause)), &mut stop).await;
         match started {
-            Ok(deps) => {
-                warn_of_files(&deps.broker, &config, files).await;
-                work(deps, &config, readings, stop.clone()).await
+            Ok(cx) => {
+                warn_of_files(&cx.broker, &config, files).await;
+                work(cx, &config, readings, stop.clone()).await
             }
             Err(NotStarted::Stopped) => Ok(()),
             Err(NotStarted::Error(error)) => Err(error),
@@ -182,7 +182,7 @@ async fn start(
     let rate = Rate::new(config.fanout.rate_limit);
     let board = Arc::clone(board);
     let (change_feed, arrivals, outlet) = (ChangeFeed::default(), Arrivals::default(), Outlet::new(Arc::clone(&board)));
-    Ok(Arc::new(Deps {
+    Ok(Arc::new(LaneContext {
         broker,
         ledger,
         audience,
@@ -236,44 +236,44 @@ async fn feedback_keeps_drafts(feedback: &Pool) -> Result<(), PostgresError> {
 
 /// Works until the stop, then drains the lanes and leaves the group.
 async fn work(
-    deps: Arc<Shared>,
+    cx: Arc<Shared>,
     config: &Config,
     readings: watch::Sender<PauseReading>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), ServiceError> {
-    let broker = deps.broker.clone();
+    let broker = cx.broker.clone();
     let keeper = Keeper {
-        feedback: deps.ledger.pool().clone(),
-        subscribers: deps.audience.pool().clone(),
+        feedback: cx.ledger.pool().clone(),
+        subscribers: cx.audience.pool().clone(),
         retention: config.retention,
         publishes_dead_letters: config.kafka.topics.dead_letters.is_some(),
     };
     let mut membership = broker.join().map_err(|error| ServiceError::Refused(error.to_string()))?;
-    let (stalled, noting) = (membership.stalled(), note_membership(&deps.board, &membership));
+    let (stalled, noting) = (membership.stalled(), note_membership(&cx.board, &membership));
     let assigned = membership.assignments();
     tracing::info!(group = config.kafka.group_id, topic = config.kafka.topics.campaigns, "running");
     let ended = tokio::select! {
         biased;
         () = broker.hung() => Err(watchdog("a transactional call to Kafka hangs though the coordinator answers")),
         () = stalled => Err(watchdog("the group's poll loop stood still for 10 s")),
-        never = pause::watch(&deps.ledger, &deps.clock, &readings, |suspension| deps.board.suspended(suspension)) => match never {},
+        never = pause::watch(&cx.ledger, &cx.clock, &readings, |suspension| cx.board.suspended(suspension)) => match never {},
         never = noting => match never {},
-        never = hold::watch(deps.ledger.pool(), &deps.pause, &deps.board) => match never {},
-        never = keeper.keep(&deps.board) => match never {},
-        never = health::watch(&deps.board, &broker, deps.ledger.pool(), deps.audience.pool()) => match never {},
+        never = hold::watch(cx.ledger.pool(), &cx.pause, &cx.board) => match never {},
+        never = keeper.keep(&cx.board) => match never {},
+        never = health::watch(&cx.board, &broker, cx.ledger.pool(), cx.audience.pool()) => match never {},
         by = async {
             let drained = Notify::new();
             let keeping = async {
-                supervisor::keep(Arc::clone(&deps), assigned, stop.clone()).await;
+                supervisor::keep(Arc::clone(&cx), assigned, stop.clone()).await;
                 drained.notify_one();
             };
-            let watching = telemetry::watch::watch(&deps.broker, &deps.clock, &deps.board, stop.clone());
+            let watching = telemetry::watch::watch(&cx.broker, &cx.clock, &cx.board, stop.clone());
             tokio::join!(keeping, watching, leave(&mut membership, &drained, stop.clone())).2
         } => Ok(by),
     };
     let by = ended.as_ref().map_or_else(|_| Instant::now() + LEAVE, |by| *by);
     membership.leave(by - CLOSE).await;
-    drop(deps);
+    drop(cx);
     broker.close(by.saturating_duration_since(Instant::now())).await;
     ended.map(drop)
 }

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::guard::{Guard, Guards};
 use crate::instance::id_gaps::Gaps;
 use crate::lane::backlog::LaneBacklog;
-use crate::lane::context::Deps;
+use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
 use crate::model::late::Subscription;
@@ -303,11 +303,11 @@ impl Drop for LaneRegistration<'_> {
 
 /// Waits for this lane's turn, and looks out for all of them then, until something fails for good.
 pub async fn follow<B, L: Ledger, A: Audience, C>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     lane: Lane,
 ) -> Result<Infallible, LaneError> {
-    let _turn = deps.change_feed.turn.lock().await;
-    tokio::try_join!(poll_changes(deps, lane), sweep(deps, lane)).map(|(never, _)| never)
+    let _turn = cx.change_feed.turn.lock().await;
+    tokio::try_join!(poll_changes(cx, lane), sweep(cx, lane)).map(|(never, _)| never)
 }
 
 /// Whether that may pass while the lanes go on.
@@ -317,58 +317,61 @@ fn passes(error: &LaneError) -> bool {
 
 /// Says so, and waits a little longer each time, up to `most`.
 async fn warn<B, L, A, C>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     lane: Lane,
     failures: &mut Failures,
     error: &LaneError,
     most: Duration,
 ) {
     failures.judge(error);
-    deps.board.lane_warns(lane, error);
+    cx.board.lane_warns(lane, error);
     sleep(failures.pause().min(most)).await;
 }
 
-async fn poll_changes<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, lane: Lane) -> Result<Infallible, LaneError> {
+async fn poll_changes<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, lane: Lane) -> Result<Infallible, LaneError> {
     let mut failures = Failures::default();
     loop {
-        let owned = deps.change_feed.owned();
-        match deps.ledger.waiting(&owned).await.map_err(LaneError::from) {
+        let owned = cx.change_feed.owned();
+        match cx.ledger.waiting(&owned).await.map_err(LaneError::from) {
             Ok(waiting) => {
                 failures.clear();
-                deps.change_feed.for_each(&waiting.changes, LaneBacklog::call_judge);
-                deps.change_feed.for_each(&waiting.rescans, LaneBacklog::call_repass);
-                deps.change_feed.lose(&owned, &waiting.taken);
+                cx.change_feed.for_each(&waiting.changes, LaneBacklog::call_judge);
+                cx.change_feed.for_each(&waiting.rescans, LaneBacklog::call_repass);
+                cx.change_feed.lose(&owned, &waiting.taken);
             }
-            Err(error) if passes(&error) => warn(deps, lane, &mut failures, &error, LONGEST_PAUSE).await,
+            Err(error) if passes(&error) => warn(cx, lane, &mut failures, &error, LONGEST_PAUSE).await,
             Err(error) => return Err(error),
         }
         sleep(POLL_CHANGES).await;
     }
 }
 
-async fn sweep<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>, lane: Lane) -> Result<Infallible, LaneError> {
-    if !deps.limits.late_subscribers {
-        deps.change_feed.begin(0);
+async fn sweep<B, L: Ledger, A: Audience, C>(
+    cx: &LaneContext<B, L, A, C>,
+    lane: Lane,
+) -> Result<Infallible, LaneError> {
+    if !cx.limits.late_subscribers {
+        cx.change_feed.begin(0);
         return pending().await;
     }
     let mut failures = Failures::default();
     loop {
-        match look(deps).await {
+        match look(cx).await {
             // There are more: they are not to wait for the next second.
             Ok(TAIL_SCAN_ROWS..) => failures.clear(),
             Ok(_) => {
                 failures.clear();
                 sleep(TAIL_SCAN).await;
             }
-            Err(_) if !deps.guards.hold(Guard::SweepErrorKeepsMark) && deps.change_feed.mark().is_some() => {
-                deps.audience.newest().await.map(|newest| deps.change_feed.begin(newest)).unwrap_or_default();
+            Err(_) if !cx.guards.hold(Guard::SweepErrorKeepsMark) && cx.change_feed.mark().is_some() => {
+                cx.audience.newest().await.map(|newest| cx.change_feed.begin(newest)).unwrap_or_default();
             }
             // It is for speed: the rescan keeps the promise, and what a page needs its own reading finds.
             Err(error) => {
-                if !passes(&error) && deps.change_feed.mark().is_none() {
-                    deps.change_feed.begin_without_mark();
+                if !passes(&error) && cx.change_feed.mark().is_none() {
+                    cx.change_feed.begin_without_mark();
                 }
-                warn(deps, lane, &mut failures, &error, Duration::MAX).await;
+                warn(cx, lane, &mut failures, &error, Duration::MAX).await;
             }
         }
     }
@@ -376,50 +379,50 @@ async fn sweep<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>, lane: Lane
 
 /// One look; how many it found. The first one only takes the mark, before any page is read: whoever is added after a page was read has a
 /// higher id. An error leaves the mark where it is.
-async fn look<B, L: Ledger, A: Audience, C>(deps: &Deps<B, L, A, C>) -> Result<usize, LaneError> {
-    let Some(from) = deps.change_feed.mark() else {
-        deps.change_feed.begin(deps.audience.newest().await?);
-        deps.change_feed.make_up_for_no_mark();
+async fn look<B, L: Ledger, A: Audience, C>(cx: &LaneContext<B, L, A, C>) -> Result<usize, LaneError> {
+    let Some(from) = cx.change_feed.mark() else {
+        cx.change_feed.begin(cx.audience.newest().await?);
+        cx.change_feed.make_up_for_no_mark();
         // What is read again is handed on, or dropped, before it grows old.
         return Ok(TAIL_SCAN_ROWS);
     };
-    let joined = deps.change_feed.joined();
+    let joined = cx.change_feed.joined();
     if !joined.is_empty() {
-        deps.change_feed.go_back(&joined, deps.ledger.swept(&joined).await?);
+        cx.change_feed.go_back(&joined, cx.ledger.swept(&joined).await?);
         return Ok(TAIL_SCAN_ROWS);
     }
-    let _ = timeout(WAIT_FOR_ROOM, deps.change_feed.room()).await;
-    let added = deps.audience.added(from, TAIL_SCAN_ROWS).await?;
+    let _ = timeout(WAIT_FOR_ROOM, cx.change_feed.room()).await;
+    let added = cx.audience.added(from, TAIL_SCAN_ROWS).await?;
     if added.ids.is_empty()
-        && deps.change_feed.looks_anew(Instant::now())
-        && deps.change_feed.goes_down(from, deps.audience.newest().await?)
+        && cx.change_feed.looks_anew(Instant::now())
+        && cx.change_feed.goes_down(from, cx.audience.newest().await?)
     {
         return Ok(TAIL_SCAN_ROWS);
     }
     let mut found = added.favourites;
-    let gaps = deps.change_feed.gaps();
-    let filled = if gaps.is_empty() { Vec::new() } else { deps.audience.of_ids(&gaps).await? };
+    let gaps = cx.change_feed.gaps();
+    let filled = if gaps.is_empty() { Vec::new() } else { cx.audience.of_ids(&gaps).await? };
     found.extend_from_slice(&filled);
-    hand_on(deps, &found).await?;
-    deps.change_feed.advance(from, &added.ids, &filled, deps.guards);
-    if let Some((lanes, upto)) = deps.change_feed.settled(Instant::now())
-        && deps.ledger.note_tail_scanned(&lanes, upto).await?
+    hand_on(cx, &found).await?;
+    cx.change_feed.advance(from, &added.ids, &filled, cx.guards);
+    if let Some((lanes, upto)) = cx.change_feed.settled(Instant::now())
+        && cx.ledger.note_tail_scanned(&lanes, upto).await?
     {
-        deps.change_feed.noted(upto);
+        cx.change_feed.noted(upto);
     }
     Ok(added.ids.len())
 }
 
 /// Hands favourites to the lanes that have a use for them.
-async fn hand_on<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, found: &[Subscription]) -> Result<(), LaneError> {
+async fn hand_on<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, found: &[Subscription]) -> Result<(), LaneError> {
     if found.is_empty() {
         return Ok(());
     }
     // A campaign that becomes open after this was asked reads its pages later still, and finds them there.
     let restaurants: BTreeSet<&String> = found.iter().map(|favourite| &favourite.restaurant_id).collect();
     let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
-    let open = deps.ledger.open_restaurants(&deps.change_feed.lanes(), &restaurants).await?;
-    deps.change_feed.hand_on(found, &open);
+    let open = cx.ledger.open_restaurants(&cx.change_feed.lanes(), &restaurants).await?;
+    cx.change_feed.hand_on(found, &open);
     Ok(())
 }
 

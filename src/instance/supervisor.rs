@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
-use crate::lane::context::Deps;
+use crate::lane::context::LaneContext;
 use crate::lane::lifecycle;
 use crate::model::record::Lane;
 use crate::ports::audience::Audience;
@@ -29,7 +29,7 @@ struct Task {
 
 /// Runs a task for each assigned lane until the stop; returns when all have ended.
 pub async fn keep<B: Broker, L: Ledger, A: Audience, C: Clock>(
-    deps: Arc<Deps<B, L, A, C>>,
+    cx: Arc<LaneContext<B, L, A, C>>,
     mut assigned: watch::Receiver<BTreeSet<Lane>>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -45,7 +45,7 @@ pub async fn keep<B: Broker, L: Ledger, A: Audience, C: Clock>(
         for lane in wanted {
             lanes.entry(lane).or_insert_with(|| {
                 let (stop, stopped) = watch::channel(false);
-                let id = tasks.spawn(lifecycle::keep(Arc::clone(&deps), lane, stopped)).id();
+                let id = tasks.spawn(lifecycle::keep(Arc::clone(&cx), lane, stopped)).id();
                 Task { stop, id }
             });
         }

@@ -12,7 +12,7 @@ use crate::instance::round_sizing::Arrivals;
 use crate::telemetry::Board;
 
 /// What every lane of an instance shares: the outside world behind its traits, and the limits.
-pub struct Deps<B, L, A, C> {
+pub struct LaneContext<B, L, A, C> {
     /// Kafka.
     pub broker: B,
     /// The ledger.

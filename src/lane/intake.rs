@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::fail_point::fail_point;
 use crate::lane::backlog::LaneBacklog;
-use crate::lane::context::Deps;
+use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::model::input::{decode, incomplete};
 use crate::model::intake::{IntakeBatch, Taken};
@@ -53,7 +53,7 @@ impl BatchSize {
 
 /// Takes in what arrives in a lane, until something fails.
 pub async fn take_in<B, L: Ledger, A, C, I: Input>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     mut input: I,
     mut position: i64,
@@ -68,36 +68,36 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
         }
         position = batch.to;
         let batch = Arc::new(batch);
-        let (taken, took) = record(deps, own, &batch, work).await?;
+        let (taken, took) = record(cx, own, &batch, work).await?;
         fail_point("intake.recorded");
         size = size.after(took);
-        deps.board.took_in(own.lane, &taken, &batch, took);
-        taken.started.iter().for_each(|started| deps.arrivals.note(started.id()));
+        cx.board.took_in(own.lane, &taken, &batch, took);
+        taken.started.iter().for_each(|started| cx.arrivals.note(started.id()));
         work.add(taken);
-        deps.board.waiting_letters(own.lane, work.waiting_letters());
+        cx.board.waiting_letters(own.lane, work.waiting_letters());
     }
 }
 
 /// Records a batch, as soon as the ledger is known to have lost nothing: what arrives could be known to a lane that is to be put back. Returns
 /// what came of it, and how long it took. While it waits for that it holds nothing: an operator's cancel is judged meanwhile.
 async fn record<B, L: Ledger, A, C>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     batch: &Arc<IntakeBatch>,
     work: &LaneBacklog,
 ) -> Result<(Taken, Duration), LedgerError> {
     let bytes: usize = batch.arrivals.iter().map(|(record, _)| record.size()).sum();
     loop {
-        deps.pause.not_held().await;
+        cx.pause.not_held().await;
         // Memory last: whoever has it waits for no round.
         let changes = work.changes().await;
-        let memory = deps.memory.for_intake(bytes).await;
+        let memory = cx.memory.for_intake(bytes).await;
         let began = Instant::now();
-        match deps.ledger.intake(own, Arc::clone(batch)).await {
+        match cx.ledger.intake(own, Arc::clone(batch)).await {
             Err(LedgerError::OnHold) => {
                 drop((memory, changes));
                 // The last look is older than the hold.
-                deps.pause.looked().await;
+                cx.pause.looked().await;
             }
             taken => return Ok((taken?, began.elapsed())),
         }

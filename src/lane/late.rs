@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::guard::Guard;
 use crate::lane::backlog::LaneBacklog;
-use crate::lane::context::Deps;
+use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy;
 use crate::lane::rescan::{Pass, Passes, Turn};
@@ -41,26 +41,26 @@ const AT_ONCE: usize = 50;
 
 /// Passes the audiences of open campaigns again, until the lane is lost or its ledger refuses.
 pub async fn repass<B, L: Ledger, A: Audience, C: Clock>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     work: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
-    if !deps.limits.late_subscribers {
+    if !cx.limits.late_subscribers {
         return pending().await;
     }
-    if deps.guards.hold(Guard::MarkBeforePages) {
+    if cx.guards.hold(Guard::MarkBeforePages) {
         work.sweep_has_begun().await;
     }
-    let mut repass = Rescan { deps, own, work, passes: Passes::default(), due: true, looked: BTreeMap::new() };
+    let mut repass = Rescan { cx, own, work, passes: Passes::default(), due: true, looked: BTreeMap::new() };
     // What the owner before did not finish is not known.
-    if deps.guards.hold(Guard::RepassAfterTakeOver) {
+    if cx.guards.hold(Guard::RepassAfterTakeOver) {
         repass.passes.all_again();
     }
     loop {
         match repass.turn().await {
             Ok(()) => {}
             Err(error @ LaneError::Ledger(LedgerError::Passing(_))) => {
-                deps.board.lane_warns(own.lane, &error);
+                cx.board.lane_warns(own.lane, &error);
                 sleep(TRY_AGAIN).await;
             }
             Err(error) => return Err(error),
@@ -69,7 +69,7 @@ pub async fn repass<B, L: Ledger, A: Audience, C: Clock>(
 }
 
 struct Rescan<'a, B, L, A, C> {
-    deps: &'a Deps<B, L, A, C>,
+    cx: &'a LaneContext<B, L, A, C>,
     own: Ownership,
     work: &'a LaneBacklog,
     passes: Passes,
@@ -83,7 +83,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
     /// Takes up what is to be passed, and reads a page of some; waits where there is nothing to do.
     async fn turn(&mut self) -> Result<(), LaneError> {
         self.take_up().await?;
-        self.passes.forget_ended(self.deps.clock.now() / 1_000_000);
+        self.passes.forget_ended(self.cx.clock.now() / 1_000_000);
         let turn = self.passes.next(Instant::now());
         if turn.is_empty() {
             let called = self.work.repass_called();
@@ -107,7 +107,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
 
     /// Takes up the campaigns whose newcomers found no room, those that a new owner passes, and those that are due.
     async fn take_up(&mut self) -> Result<(), LaneError> {
-        let Self { deps, own, .. } = *self;
+        let Self { cx, own, .. } = *self;
         // The call first: whoever calls after what is taken up here is heard with the next one.
         self.due |= self.work.repass_called().now_or_never().is_some();
         let missed = self.work.take_missed();
@@ -115,7 +115,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
             self.passes.all_again();
         } else if !missed.restaurants.is_empty() {
             let restaurants: Vec<String> = missed.restaurants.into_iter().collect();
-            match deps.ledger.open_of(own, &restaurants).await {
+            match cx.ledger.open_of(own, &restaurants).await {
                 Ok(open) => open.into_iter().for_each(|open| self.passes.again(open)),
                 Err(error) => {
                     self.work.missed(restaurants.into_iter());
@@ -124,11 +124,11 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
             }
         }
         if let Some(after) = self.passes.walks_from() {
-            let open = deps.ledger.open_after(own, after.as_ref(), AT_ONCE).await?;
+            let open = cx.ledger.open_after(own, after.as_ref(), AT_ONCE).await?;
             self.passes.walked(open, AT_ONCE);
         }
-        if self.due && !self.passes.is_full() && deps.guards.hold(Guard::RepassWhenDue) {
-            let due = deps.ledger.due_rescan(own, &self.passes.ids(), AT_ONCE).await?;
+        if self.due && !self.passes.is_full() && cx.guards.hold(Guard::RepassWhenDue) {
+            let due = cx.ledger.due_rescan(own, &self.passes.ids(), AT_ONCE).await?;
             // As many as were asked for: there may be more behind them.
             self.due = due.len() == AT_ONCE;
             due.into_iter().for_each(|open| self.passes.take_up(open));
@@ -141,7 +141,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         match self.pages(&turn).await {
             Ok(pages) => self.hand_on(&turn, pages).await,
             Err(error) if turn.len() == 1 => {
-                self.deps.board.lane_warns(self.own.lane, &error.into());
+                self.cx.board.lane_warns(self.own.lane, &error.into());
                 self.passes.failed(&turn, Instant::now());
                 Ok(())
             }
@@ -163,7 +163,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
             rows,
         });
         let wanted: Vec<_> = wanted.collect();
-        let pages = self.deps.audience.pages(&wanted).await?;
+        let pages = self.cx.audience.pages(&wanted).await?;
         Ok(pages.into_iter().collect::<Result<_, _>>()?)
     }
 
@@ -180,7 +180,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         let stretches: Vec<_> = stretches.collect();
         let mut told = match stretches.is_empty() {
             true => Vec::new(),
-            false => self.deps.ledger.already_told(&stretches).await?,
+            false => self.cx.ledger.already_told(&stretches).await?,
         }
         .into_iter();
         self.looked.retain(|_, at| at.elapsed() < COUNT_AGAIN);
@@ -192,7 +192,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
             let many =
                 ToldAndRows { told: page.clients.len() as i64, rows: (page.clients.len() - untold.len()) as i64 };
             if many.were_removed() && !self.looked.contains_key(&pass.adv_campaign_id) {
-                rows_are_there(self.deps, self.own, &pass.adv_campaign_id).await?;
+                rows_are_there(self.cx, self.own, &pass.adv_campaign_id).await?;
                 self.looked.insert(pass.adv_campaign_id.clone(), Instant::now());
             }
             self.work.add_late(untold.iter().map(|client| (pass.restaurant_id.clone(), client.to_owned())));
@@ -201,7 +201,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         self.work.missed(over.again.into_iter());
         if !over.passed.is_empty() {
             self.due = true;
-            self.deps.ledger.note_rescanned(self.own, &over.passed).await?;
+            self.cx.ledger.note_rescanned(self.own, &over.passed).await?;
         }
         Ok(())
     }
@@ -210,11 +210,11 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
 /// Whoever has no row looks as if they came late. But a campaign that has told more than there are rows has lost rows: then nobody is told, and
 /// the lane halts.
 pub(crate) async fn rows_are_there<B, L: Ledger, A, C>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     id: &str,
 ) -> Result<(), LaneError> {
-    let counted = deps.ledger.told_and_rows(own, id).await?;
+    let counted = cx.ledger.told_and_rows(own, id).await?;
     match counted.were_removed() {
         true => Err(LaneError::Halt(error_policy::rows_removed(own.lane, id, counted))),
         false => Ok(()),

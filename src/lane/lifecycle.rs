@@ -15,7 +15,7 @@ use crate::instance::change_feed;
 use crate::instance::dead_letters::Carries;
 use crate::instance::round_sizing::Pace;
 use crate::lane::backlog::LaneBacklog;
-use crate::lane::context::Deps;
+use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::{Failures, Next};
 use crate::lane::round::pages;
@@ -41,51 +41,51 @@ const COUNT_AGAIN: Duration = Duration::from_secs(5);
 
 /// Keeps a lane until it is told to stop or the lane is somebody else's.
 pub async fn keep<B: Broker, L: Ledger, A: Audience, C: Clock>(
-    deps: Arc<Deps<B, L, A, C>>,
+    cx: Arc<LaneContext<B, L, A, C>>,
     lane: Lane,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut failures = Failures::default();
     while !*stop.borrow() {
-        let Err(error) = live(&deps, lane, &mut failures, &mut stop).await else { continue };
+        let Err(error) = live(&cx, lane, &mut failures, &mut stop).await else { continue };
         match failures.judge(&error) {
             Next::Leave => break,
             Next::EnterAgain => {
                 let pause = failures.pause();
-                deps.board.lane_failed(lane, &error, pause);
+                cx.board.lane_failed(lane, &error, pause);
                 let _ = timeout(pause, stopped(&mut stop)).await;
             }
             Next::Halt(halt) => {
-                deps.board.set_lane(lane, LaneState::Halted(halt));
+                cx.board.set_lane(lane, LaneState::Halted(halt));
                 let _ = timeout(LOOK_FOR_RESOLUTION, stopped(&mut stop)).await;
             }
         }
     }
-    deps.board.left(lane);
+    cx.board.left(lane);
 }
 
 /// One ownership of the lane, from the bump to an error or the stop.
 async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     lane: Lane,
     failures: &mut Failures,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
-    deps.board.set_lane(lane, LaneState::Entering);
-    match enter(deps, lane, failures).await? {
-        Entry::Halted(entered, halt) => stand_still(deps, &entered, halt, failures, stop).await,
+    cx.board.set_lane(lane, LaneState::Entering);
+    match enter(cx, lane, failures).await? {
+        Entry::Halted(entered, halt) => stand_still(cx, &entered, halt, failures, stop).await,
         Entry::Runs(owned) => {
-            deps.board.set_lane(lane, LaneState::Running);
+            cx.board.set_lane(lane, LaneState::Running);
             // What cannot be published brings it here again and again: whatever failed is over only afterwards.
             if matches!(owned.last, LastRound::Published { .. }) {
-                deps.board.well(lane);
+                cx.board.well(lane);
             }
             let own = owned.own;
-            match run(deps, *owned, failures, stop).await {
+            match run(cx, *owned, failures, stop).await {
                 // A step that failed for good is recorded as a halt while the lane is still ours to write.
                 Err(error) => {
-                    let error = by_whom(deps, own, error).await;
-                    Err(halt(deps, own, error, failures).await)
+                    let error = by_whom(cx, own, error).await;
+                    Err(halt(cx, own, error, failures).await)
                 }
                 stopped => stopped,
             }
@@ -94,11 +94,11 @@ async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
 }
 
 /// Who fenced the lane's producer: another owner bumped the epoch before it did; if that is still ours, the broker did.
-async fn by_whom<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, own: Ownership, error: LaneError) -> LaneError {
+async fn by_whom<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Ownership, error: LaneError) -> LaneError {
     if !matches!(error, LaneError::Broker(BrokerError::Fenced)) {
         return error;
     }
-    match deps.ledger.still_mine(own).await {
+    match cx.ledger.still_mine(own).await {
         Ok(true) => BrokerError::Overdue { seconds: transaction_time().as_secs() }.into(),
         // What it said is the best that is known.
         Ok(false) | Err(_) => error,
@@ -107,29 +107,29 @@ async fn by_whom<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, own: Ownership, er
 
 /// A halted lane stays assigned, and looks for its resolution. It is compared with Kafka all the same: the others wait for it.
 async fn stand_still<B: Broker, L: Ledger, A, C: Clock>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     entered: &Entered,
     halt: Halt,
     failures: &Failures,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
     let own = entered.ownership;
-    deps.board.set_lane(own.lane, LaneState::Halted(halt.clone()));
+    cx.board.set_lane(own.lane, LaneState::Halted(halt.clone()));
     let mut compared = entered.compared;
     while !*stop.borrow() {
         if !compared {
             let found = tokio::select! {
                 biased;
                 () = stopped(stop) => break,
-                found = takeover::compare_standing(deps, entered, Some(&halt)) => found,
+                found = takeover::compare_standing(cx, entered, Some(&halt)) => found,
             };
             match found {
                 Ok(()) => compared = true,
-                Err(error @ LaneError::Broker(_)) => deps.board.lane_warns(own.lane, &error),
-                Err(error) => return Err(takeover::halt(deps, own, error, failures).await),
+                Err(error @ LaneError::Broker(_)) => cx.board.lane_warns(own.lane, &error),
+                Err(error) => return Err(takeover::halt(cx, own, error, failures).await),
             }
         }
-        if deps.ledger.resolved(own, &entered.comparison).await? {
+        if cx.ledger.resolved(own, &entered.comparison).await? {
             break;
         }
         let _ = timeout(LOOK_FOR_RESOLUTION, stopped(stop)).await;
@@ -139,35 +139,35 @@ async fn stand_still<B: Broker, L: Ledger, A, C: Clock>(
 
 /// Intake, rounds and the counting of campaigns that are over, side by side.
 async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     owned: Owned<B>,
     failures: &mut Failures,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
     let Owned { own, ledger, producer, last, input, position, outputs, round_bytes } = owned;
-    let work = Arc::new(LaneBacklog::unread(deps.guards));
-    let _post = deps.change_feed.enter(own, Arc::clone(&work), deps.guards);
-    let _trier = deps.outlet.trier(own.lane);
-    let rounds = Rounds { deps, own, ledger, work: &work, failures, pace: Pace::left(round_bytes) };
+    let work = Arc::new(LaneBacklog::unread(cx.guards));
+    let _post = cx.change_feed.enter(own, Arc::clone(&work), cx.guards);
+    let _trier = cx.outlet.trier(own.lane);
+    let rounds = Rounds { cx, own, ledger, work: &work, failures, pace: Pace::left(round_bytes) };
     tokio::select! {
         biased;
         // Whatever is under way in it is found on the way in.
         () = work.lost() => Err(LaneError::TakenOver),
         ended = rounds.run(producer, last, stop) => ended,
-        failed = intake::take_in(deps, own, input, position, &work) => failed.map(|never: Infallible| match never {}),
-        failed = judge_changes(deps, own, &work) => failed.map(|never: Infallible| match never {}),
-        failed = change_feed::follow(deps, own.lane) => failed.map(|never: Infallible| match never {}),
-        failed = late::repass(deps, own, &work) => failed.map(|never: Infallible| match never {}),
-        failed = ask_alone(deps, own, &work) => failed.map(|never: Infallible| match never {}),
-        failed = carry_letters(deps, own, &work) => failed.map(|never: Infallible| match never {}),
-        failed = outputs::watch(deps, own, outputs) => failed.map(|never: Infallible| match never {}),
-        failed = count_ended(deps, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = intake::take_in(cx, own, input, position, &work) => failed.map(|never: Infallible| match never {}),
+        failed = judge_changes(cx, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = change_feed::follow(cx, own.lane) => failed.map(|never: Infallible| match never {}),
+        failed = late::repass(cx, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = ask_alone(cx, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = carry_letters(cx, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = outputs::watch(cx, own, outputs) => failed.map(|never: Infallible| match never {}),
+        failed = count_ended(cx, own, &work) => failed.map(|never: Infallible| match never {}),
     }
 }
 
 /// Judges what other lanes, or an operator, recorded about campaigns of this lane.
 async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     work: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
@@ -177,11 +177,11 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
             work.judge_called().await;
         }
         let _changes = work.changes().await;
-        let taken = deps.ledger.judge_changes(own).await?;
-        deps.board.judged_changes(own.lane, &taken);
+        let taken = cx.ledger.judge_changes(own).await?;
+        cx.board.judged_changes(own.lane, &taken);
         more = taken.more_changes;
         let found = !taken.changed.is_empty() || !taken.dead_letters.is_empty();
-        if found && deps.guards.hold(Guard::JudgedChangesAreRead) {
+        if found && cx.guards.hold(Guard::JudgedChangesAreRead) {
             work.judged(taken);
         }
     }
@@ -189,19 +189,19 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
 
 /// Asks for pages of what is left out, one after the other. What comes is read again by the next round.
 async fn ask_alone<B, L, A: Audience, C>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     work: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     loop {
         let (restaurant_id, after) = work.left_out().await;
         let wanted =
-            Wanted { restaurant_id: &restaurant_id, after: after.as_deref(), upto: None, rows: deps.limits.round_rows };
-        match deps.audience.page(wanted).await {
+            Wanted { restaurant_id: &restaurant_id, after: after.as_deref(), upto: None, rows: cx.limits.round_rows };
+        match cx.audience.page(wanted).await {
             Ok(_) => work.came_alone(&restaurant_id),
             Err(error) => {
                 let pause = work.overdue(&restaurant_id);
-                deps.board.left_out(own.lane, &restaurant_id, &error.to_string(), pause);
+                cx.board.left_out(own.lane, &restaurant_id, &error.to_string(), pause);
             }
         }
     }
@@ -209,16 +209,16 @@ async fn ask_alone<B, L, A: Audience, C>(
 
 /// Lets dead letters into rounds whenever their topic takes them; until then they wait beside the rounds.
 async fn carry_letters<B: Broker, L: Ledger, A: Audience, C: Clock>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     work: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     loop {
-        deps.board.waiting_letters(own.lane, work.waiting_letters());
+        cx.board.waiting_letters(own.lane, work.waiting_letters());
         work.letters_wait().await;
-        deps.board.waiting_letters(own.lane, work.waiting_letters());
-        deps.outlet.opens(own.lane, || deps.broker.dead_letter_topic()).await;
-        match deps.outlet.carries(own.lane) {
+        cx.board.waiting_letters(own.lane, work.waiting_letters());
+        cx.outlet.opens(own.lane, || cx.broker.dead_letter_topic()).await;
+        match cx.outlet.carries(own.lane) {
             Carries::Nothing => continue,
             Carries::One => work.carry(1),
             Carries::Many => work.carry(usize::MAX),
@@ -229,7 +229,7 @@ async fn carry_letters<B: Broker, L: Ledger, A: Audience, C: Clock>(
 
 /// Counts, in the background, who was not told of campaigns whose end passed, or that were cancelled.
 async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     work: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
@@ -245,20 +245,20 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
             continue;
         };
         let id = &campaign.adv_campaign_id;
-        let counting = pages::count_untold(deps, &campaign.restaurant_id, id, deps.limits.round_rows);
+        let counting = pages::count_untold(cx, &campaign.restaurant_id, id, cx.limits.round_rows);
         match counting.await {
             Ok(unsent) => {
                 failures.clear();
-                let unsent = if deps.guards.hold(Guard::EndedAreCounted) { unsent } else { 0 };
-                if deps.ledger.note_unsent(own, id, unsent).await? {
-                    deps.board.unsent(own.lane, unsent, cancelled);
+                let unsent = if cx.guards.hold(Guard::EndedAreCounted) { unsent } else { 0 };
+                if cx.ledger.note_unsent(own, id, unsent).await? {
+                    cx.board.unsent(own.lane, unsent, cancelled);
                     work.counted(id);
                 } else {
                     work.settled().await;
                 }
             }
             Err(error) => {
-                deps.board.lane_warns(own.lane, &error);
+                cx.board.lane_warns(own.lane, &error);
                 failed.insert(id.clone(), Instant::now());
                 failures.judge(&error);
                 sleep(failures.pause()).await;

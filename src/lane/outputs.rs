@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::lane::context::Deps;
+use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy;
 use crate::model::outputs::{OutputIds, is_another};
@@ -20,10 +20,10 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Compares them with the ledger's, which learns what it does not know. Returns what was found.
 pub(super) async fn compare<B: Broker, L: Ledger, A, C>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     entered: &Entered,
 ) -> Result<OutputIds, LaneError> {
-    let (known, now) = (&entered.outputs, deps.broker.output_ids().await?);
+    let (known, now) = (&entered.outputs, cx.broker.output_ids().await?);
     if let (Some(known), Some(now)) = (&known.notifications, &now.notifications)
         && known != now
     {
@@ -31,34 +31,38 @@ pub(super) async fn compare<B: Broker, L: Ledger, A, C>(
     }
     let is_news = known.notifications.is_none() && now.notifications.is_some();
     if is_news || (now.dead_letters.is_some() && known.dead_letters != now.dead_letters) {
-        note(deps, entered.ownership, &now).await?;
+        note(cx, entered.ownership, &now).await?;
     }
     Ok(now)
 }
 
 /// Looks whether they are still the ones that were found on the way in. What Kafka does not answer is asked again.
 pub(super) async fn watch<B: Broker, L: Ledger, A, C>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     mut known: OutputIds,
 ) -> Result<Infallible, LaneError> {
     loop {
         sleep(LOOK).await;
-        let Ok(now) = deps.broker.output_ids().await else { continue };
+        let Ok(now) = cx.broker.output_ids().await else { continue };
         if is_another(known.notifications.as_deref(), now.notifications.as_deref()) {
             // Whether the ledger takes it is asked on the way in: an operator may have decided so meanwhile.
             let reason = "the topic of the drafts was created anew".to_owned();
             return Err(BrokerError::Passing(reason).into());
         }
         if is_another(known.dead_letters.as_deref(), now.dead_letters.as_deref()) {
-            note(deps, own, &now).await?;
+            note(cx, own, &now).await?;
             known.dead_letters = now.dead_letters;
         }
     }
 }
 
-async fn note<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, own: Ownership, now: &OutputIds) -> Result<(), LaneError> {
-    if deps.ledger.note_outputs(own, now).await? {
+async fn note<B, L: Ledger, A, C>(
+    cx: &LaneContext<B, L, A, C>,
+    own: Ownership,
+    now: &OutputIds,
+) -> Result<(), LaneError> {
+    if cx.ledger.note_outputs(own, now).await? {
         tracing::warn!(
             "the topic of dead letters was created anew: letters that were published before are not in it any more; `dinnerbell dead-letter \
              list` shows them all, and new ones go to the new topic"

@@ -12,7 +12,7 @@ use crate::fail_point::fail_point;
 use crate::guard::{Guard, Guards};
 use crate::instance::round_sizing;
 use crate::instance::round_sizing::Pace;
-use crate::lane::context::Deps;
+use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
 use crate::lane::round::publish;
@@ -72,37 +72,37 @@ pub enum Entry<B: Broker> {
 
 /// Enters a lane. What stands in its way for good is recorded as its halt; `failures` know whether it does.
 pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     lane: Lane,
     failures: &Failures,
 ) -> Result<Entry<B>, LaneError> {
-    if !deps.broker.still_assigned(lane).await {
+    if !cx.broker.still_assigned(lane).await {
         return Err(LaneError::NotAssigned);
     }
-    let (low, high) = match deps.broker.watermarks(lane).await {
+    let (low, high) = match cx.broker.watermarks(lane).await {
         Ok(found) => found,
         Err(error) => {
-            compare_unreadable(deps, lane, failures).await?;
+            compare_unreadable(cx, lane, failures).await?;
             return Err(error.into());
         }
     };
-    let early = match deps.guards.hold(Guard::BumpBeforeInit) {
+    let early = match cx.guards.hold(Guard::BumpBeforeInit) {
         true => None,
-        false => Some(deps.broker.producer(lane).await?),
+        false => Some(cx.broker.producer(lane).await?),
     };
-    let mut entered = deps.ledger.bump(lane, Some(low)).await?;
+    let mut entered = cx.ledger.bump(lane, Some(low)).await?;
     fail_point("entry.bumped");
-    deps.board.position(lane, entered.position);
+    cx.board.position(lane, entered.position);
     if let Some(halt) = entered.halt.clone() {
         return Ok(Entry::Halted(Box::new(entered), halt));
     }
     let own = entered.ownership;
     let Taken { producer, last, topic_id, outputs } =
-        match take_over(deps, &mut entered, failures, (low, high), early).await {
+        match take_over(cx, &mut entered, failures, (low, high), early).await {
             Ok(taken) => taken,
-            Err(error) => return Err(halt(deps, own, error, failures).await),
+            Err(error) => return Err(halt(cx, own, error, failures).await),
         };
-    let input = deps.broker.open(lane, entered.position, topic_id.as_deref()).await?;
+    let input = cx.broker.open(lane, entered.position, topic_id.as_deref()).await?;
     let (ledger, position, round_bytes) = (entered.ledger, entered.position, entered.round_bytes);
     Ok(Entry::Runs(Box::new(Owned { own, ledger, producer, last, input, position, outputs, round_bytes })))
 }
@@ -118,23 +118,23 @@ struct Taken<P> {
 
 /// Fences former owners, and brings both sides together.
 async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     entered: &mut Entered,
     failures: &Failures,
     (low, high): (i64, i64),
     early: Option<B::Producer>,
 ) -> Result<Taken<B::Producer>, LaneError> {
     let own = entered.ownership;
-    let producer = fence(&deps.broker, &deps.ledger, deps.guards, own, early).await?;
-    let theirs = compare(&deps.broker, &deps.ledger, deps.guards, entered).await?;
-    let topic_id = same_topic(deps, entered, low, high).await?;
+    let producer = fence(&cx.broker, &cx.ledger, cx.guards, own, early).await?;
+    let theirs = compare(&cx.broker, &cx.ledger, cx.guards, entered).await?;
+    let topic_id = same_topic(cx, entered, low, high).await?;
     // Behind the new producer, which writes to the topic alone that was there when it was made.
-    let outputs = outputs::compare(deps, entered).await?;
+    let outputs = outputs::compare(cx, entered).await?;
     // Before the last round is looked at: what was cancelled meanwhile is withdrawn from it.
-    if deps.guards.hold(Guard::ChangesJudgedOnTheWayIn) {
-        judge_waiting(deps, own).await?;
+    if cx.guards.hold(Guard::ChangesJudgedOnTheWayIn) {
+        judge_waiting(cx, own).await?;
     }
-    let (producer, last) = settle(deps, entered, failures, producer, &theirs).await?;
+    let (producer, last) = settle(cx, entered, failures, producer, &theirs).await?;
     Ok(Taken { producer, last, topic_id, outputs })
 }
 
@@ -199,31 +199,31 @@ pub(crate) async fn compare_only<B: Broker, L: Ledger>(
 /// The lane's partition cannot be read, for instance because it has no leader: the other lanes do not wait for that. What the lane's records are
 /// has no part in whether commits of it are missing.
 async fn compare_unreadable<B: Broker, L: Ledger, A, C>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     lane: Lane,
     failures: &Failures,
 ) -> Result<(), LaneError> {
-    if !deps.pause.is_held() {
+    if !cx.pause.is_held() {
         return Ok(());
     }
-    let entered = deps.ledger.bump(lane, None).await?;
+    let entered = cx.ledger.bump(lane, None).await?;
     if entered.compared {
         return Ok(());
     }
-    match compare_standing(deps, &entered, entered.halt.as_ref()).await {
+    match compare_standing(cx, &entered, entered.halt.as_ref()).await {
         Ok(()) => Ok(()),
-        Err(error) => Err(halt(deps, entered.ownership, error, failures).await),
+        Err(error) => Err(halt(cx, entered.ownership, error, failures).await),
     }
 }
 
 /// Compares a lane that stands still, behind all its former owners: the others wait for it. Commits that are missing in it are a halt of their
 /// own, which comes before the one that stands.
 pub(crate) async fn compare_standing<B: Broker, L: Ledger, A, C>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     entered: &Entered,
     halted: Option<&Halt>,
 ) -> Result<(), LaneError> {
-    let found = compare_only(&deps.broker, &deps.ledger, deps.guards, entered).await?;
+    let found = compare_only(&cx.broker, &cx.ledger, cx.guards, entered).await?;
     // What is not known to be missing is not worth another halt: this one is to be resolved anyway.
     let is_news = |found: &Halt| halted.is_none_or(|halted| found.is_loss() && !halted.is_loss());
     found.filter(is_news).map_or(Ok(()), |found| Err(LaneError::Halt(found)))
@@ -249,11 +249,11 @@ fn reconciled(guards: Guards, entered: &Entered, ours: &LedgerSide, theirs: &Com
 }
 
 /// Judges all that arrived about the lane's campaigns while nobody owned it: what an operator cancelled then is told to nobody any more.
-async fn judge_waiting<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, own: Ownership) -> Result<(), LaneError> {
+async fn judge_waiting<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Ownership) -> Result<(), LaneError> {
     loop {
-        let taken = deps.ledger.judge_changes(own).await?;
-        deps.board.judged_changes(own.lane, &taken);
-        if !(taken.more_changes && deps.guards.hold(Guard::ChangesJudgedToTheLast)) {
+        let taken = cx.ledger.judge_changes(own).await?;
+        cx.board.judged_changes(own.lane, &taken);
+        if !(taken.more_changes && cx.guards.hold(Guard::ChangesJudgedToTheLast)) {
             return Ok(());
         }
     }
@@ -261,7 +261,7 @@ async fn judge_waiting<B, L: Ledger, A, C>(deps: &Deps<B, L, A, C>, own: Ownersh
 
 /// Records a halt, if the error is one. It is believed only when the epoch is still ours: another owner may have gone on meanwhile.
 pub(crate) async fn halt<B, L: Ledger, A, C>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     error: LaneError,
     failures: &Failures,
@@ -273,9 +273,9 @@ pub(crate) async fn halt<B, L: Ledger, A, C>(
             None => return error.clone(),
         },
     };
-    let recorded = match deps.ledger.still_mine(own).await {
-        Ok(false) if deps.guards.hold(Guard::EpochBeforeHalt) => return LaneError::TakenOver,
-        Ok(_) => deps.ledger.halt(own, halt.clone()).await,
+    let recorded = match cx.ledger.still_mine(own).await {
+        Ok(false) if cx.guards.hold(Guard::EpochBeforeHalt) => return LaneError::TakenOver,
+        Ok(_) => cx.ledger.halt(own, halt.clone()).await,
         Err(error) => Err(error),
     };
     match recorded {
@@ -287,14 +287,14 @@ pub(crate) async fn halt<B, L: Ledger, A, C>(
 /// Is the topic still the one that the ledger knows? Returns its id, where it is known. This comes before the offsets, which Kafka deletes with
 /// the topic.
 async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     entered: &Entered,
     low: i64,
     high: i64,
 ) -> Result<Option<String>, LaneError> {
     let lane = entered.ownership.lane;
     let halt = |(name, found): (&str, String)| LaneError::Halt(error_policy::topic_changed(lane, name, found));
-    let now = deps.broker.topic_id().await?;
+    let now = cx.broker.topic_id().await?;
     let known = match (&entered.topic_id, &now) {
         (Some(known), Some(now)) if known != now => {
             let found = format!("its id is {now}, and the lane has read the topic {known}: it was created anew");
@@ -317,34 +317,34 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
         return Err(halt(("input-trimmed", found)));
     }
     // The watermarks were read before the bump: until then a former owner may have taken in what arrived since.
-    let read_again = deps.guards.hold(Guard::WatermarksReadAgain);
-    if position > high && !(read_again && position <= deps.broker.watermarks(lane).await?.1) {
+    let read_again = cx.guards.hold(Guard::WatermarksReadAgain);
+    if position > high && !(read_again && position <= cx.broker.watermarks(lane).await?.1) {
         return Err(halt(other(format!("the lane's position is {position}, but the topic ends at {high}"))));
     }
     if let Some(last) = entered.last_record.filter(|last| last.offset >= low)
-        && deps.broker.mark_at(lane, last.offset).await?.is_some_and(|found| found != last)
+        && cx.broker.mark_at(lane, last.offset).await?.is_some_and(|found| found != last)
     {
         return Err(halt(other(format!("another record stands at offset {} of the topic", last.offset))));
     }
     if let (None, Some(now)) = (&entered.topic_id, &now) {
-        deps.ledger.note_topic(entered.ownership, now).await?;
+        cx.ledger.note_topic(entered.ownership, now).await?;
     }
     Ok(now)
 }
 
 /// Brings Kafka to the ledger's last round, or finds that the two contradict each other.
 async fn settle<B: Broker, L: Ledger, A, C: Clock>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     entered: &mut Entered,
     failures: &Failures,
     producer: B::Producer,
     theirs: &Committed,
 ) -> Result<(B::Producer, LastRound), LaneError> {
     let lane = entered.ownership.lane;
-    if !deps.guards.hold(Guard::WithdrawalAfterReading) {
-        let stored = deps.ledger.stored_round(entered.ownership).await?;
+    if !cx.guards.hold(Guard::WithdrawalAfterReading) {
+        let stored = cx.ledger.stored_round(entered.ownership).await?;
         if !stored.not_open.is_empty() {
-            deps.ledger.withdraw(entered.ownership, stored.head).await?;
+            cx.ledger.withdraw(entered.ownership, stored.head).await?;
         }
     }
     let ours = ledger_side(entered);
@@ -354,16 +354,16 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
         let noted = known == Some(published.head().seq) && !overrule;
         LastRound::Published { published, noted }
     };
-    match reconciled(deps.guards, entered, &ours, theirs) {
+    match reconciled(cx.guards, entered, &ours, theirs) {
         Reconciled::Equal => Ok((producer, published(Published::found(entered.head)))),
         Reconciled::PublishRecorded => {
-            if deps.guards.hold(Guard::UndeliveredIsWithdrawn) {
-                withdraw_what_does_not_get_through(deps, entered, failures).await?;
+            if cx.guards.hold(Guard::UndeliveredIsWithdrawn) {
+                withdraw_what_does_not_get_through(cx, entered, failures).await?;
             }
-            Ok((producer, LastRound::Recorded(recorded(deps, entered).await?)))
+            Ok((producer, LastRound::Recorded(recorded(cx, entered).await?)))
         }
         Reconciled::RestoreMark => {
-            let stored = deps.ledger.stored_round(entered.ownership).await?;
+            let stored = cx.ledger.stored_round(entered.ownership).await?;
             let round = Recorded::mark_only(lane, entered.ledger, &stored);
             let (producer, restored) = publish::restore_mark(producer, &round).await?;
             let producer = producer.ok_or(LaneError::ProducerUsedUp)?;
@@ -379,7 +379,7 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
 /// A round that twice did not get through in the time that its transaction has would not the third time either. Kafka has nothing of it: all of
 /// it is withdrawn, published as an empty round, and planned in smaller ones; the lane's next owners know how large they may be.
 async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     entered: &mut Entered,
     failures: &Failures,
 ) -> Result<(), LaneError> {
@@ -398,7 +398,7 @@ async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
          or a quota of the broker",
         round.seconds
     );
-    deps.ledger.withdraw_whole(own, entered.head, entered.round_bytes).await?;
+    cx.ledger.withdraw_whole(own, entered.head, entered.round_bytes).await?;
     fail_point("withdraw.whole");
     Ok(())
 }
@@ -408,24 +408,24 @@ async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
 /// which the end of another campaign may pass: so the round is looked at again until nothing in it is to be withdrawn. Dead letters whose topic
 /// does not take them leave the round, so that its drafts do not wait for them.
 async fn recorded<B: Broker, L: Ledger, A, C>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     entered: &Entered,
 ) -> Result<Recorded, LaneError> {
     let own = entered.ownership;
-    let mut stored = deps.ledger.stored_round(own).await?;
-    if !stored.dead_letters.is_empty() && !deps.outlet.is_open(own.lane, || deps.broker.dead_letter_topic()).await {
-        deps.ledger.set_letters_aside(own, stored.head).await?;
+    let mut stored = cx.ledger.stored_round(own).await?;
+    if !stored.dead_letters.is_empty() && !cx.outlet.is_open(own.lane, || cx.broker.dead_letter_topic()).await {
+        cx.ledger.set_letters_aside(own, stored.head).await?;
         fail_point("letters.set_aside");
-        stored = deps.ledger.stored_round(own).await?;
+        stored = cx.ledger.stored_round(own).await?;
     }
-    while !stored.not_open.is_empty() && deps.guards.hold(Guard::WithdrawalOnTheWayIn) {
-        deps.ledger.withdraw(own, stored.head).await?;
+    while !stored.not_open.is_empty() && cx.guards.hold(Guard::WithdrawalOnTheWayIn) {
+        cx.ledger.withdraw(own, stored.head).await?;
         fail_point("withdraw.recorded");
-        stored = deps.ledger.stored_round(own).await?;
-        if !deps.guards.hold(Guard::WithdrawnToTheLast) {
+        stored = cx.ledger.stored_round(own).await?;
+        if !cx.guards.hold(Guard::WithdrawnToTheLast) {
             stored.open = Window::ALWAYS;
             break;
         }
     }
-    Ok(Recorded::read_back(own.lane, entered.ledger, stored, deps.guards).map_err(LedgerError::from)?)
+    Ok(Recorded::read_back(own.lane, entered.ledger, stored, cx.guards).map_err(LedgerError::from)?)
 }

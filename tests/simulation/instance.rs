@@ -15,7 +15,7 @@ use dinnerbell::instance::pause;
 use dinnerbell::instance::pause::{PauseReading, PauseWatch};
 use dinnerbell::instance::rate_limiter::Rate;
 use dinnerbell::instance::round_sizing::Arrivals;
-use dinnerbell::lane::context::{Deps, Limits};
+use dinnerbell::lane::context::{LaneContext, Limits};
 use dinnerbell::lane::lifecycle;
 use dinnerbell::model::record::Lane;
 use dinnerbell::simulation::audience::SimAudience;
@@ -34,7 +34,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 /// How long a lane that ended though it is still assigned is left alone.
 const START_AGAIN: Duration = Duration::from_millis(500);
 
-type Dependencies = Deps<SimBroker, SimLedger, SimAudience, SimClock>;
+type Dependencies = LaneContext<SimBroker, SimLedger, SimAudience, SimClock>;
 
 /// How an instance is configured.
 #[derive(Debug, Clone, Copy)]
@@ -172,7 +172,7 @@ impl Future for Mortal {
 fn dependencies(instance: &Instance, settings: Settings, pause: PauseWatch) -> Dependencies {
     let guards = instance.world.state().guards;
     let board = Arc::new(Board::default());
-    Deps {
+    LaneContext {
         broker: SimBroker(instance.clone()),
         ledger: SimLedger(instance.clone()),
         audience: SimAudience(instance.clone()),
@@ -207,10 +207,10 @@ async fn first_ended(lanes: &mut BTreeMap<Lane, Kept>) -> Lane {
 /// What `supervisor::keep` does, with every lane inside this one future instead of a task of its own.
 async fn live(instance: Instance, settings: Settings) {
     let (looks, seen) = watch::channel(PauseReading::NONE);
-    let deps = Arc::new(dependencies(&instance, settings, PauseWatch::new(seen)));
+    let cx = Arc::new(dependencies(&instance, settings, PauseWatch::new(seen)));
     let mut assigned = instance.held.clone();
     let mut lanes: BTreeMap<Lane, Kept> = BTreeMap::new();
-    let mut watching = Box::pin(pause::watch(&deps.ledger, &deps.clock, &looks, |_| {}));
+    let mut watching = Box::pin(pause::watch(&cx.ledger, &cx.clock, &looks, |_| {}));
     loop {
         let wanted = assigned.borrow_and_update().clone();
         for (lane, kept) in &lanes {
@@ -221,7 +221,7 @@ async fn live(instance: Instance, settings: Settings) {
         for lane in wanted {
             lanes.entry(lane).or_insert_with(|| {
                 let (stop, stopped) = watch::channel(false);
-                let kept = lifecycle::keep(Arc::clone(&deps), lane, stopped);
+                let kept = lifecycle::keep(Arc::clone(&cx), lane, stopped);
                 let life = Box::pin(async move {
                     kept.await;
                     // As the service does: a moment later it is started again, if it is still assigned.

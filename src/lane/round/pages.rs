@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::guard::{Guard, Guards};
-use crate::lane::context::Deps;
+use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::round::plan::{Candidate, Room, plan};
 use crate::model::clients::{Clients, Stretch};
@@ -267,17 +267,17 @@ fn template(
 
 /// Counts who candidates the restaurant of an ended campaign and has no draft.
 pub async fn count_untold<B, L: Ledger, A: Audience, C>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     restaurant_id: &str,
     adv_campaign_id: &str,
     rows: usize,
 ) -> Result<u64, LaneError> {
     let (mut cursor, mut untold) = (None::<String>, 0);
     loop {
-        let page = deps.audience.page(Wanted { restaurant_id, after: cursor.as_deref(), upto: None, rows }).await?;
+        let page = cx.audience.page(Wanted { restaurant_id, after: cursor.as_deref(), upto: None, rows }).await?;
         if let Some(upto) = page.clients.last().map(str::to_owned) {
             let stretch = Stretch { adv_campaign_id, after: cursor.as_deref(), upto: &upto };
-            let told = deps.ledger.already_told(&[stretch]).await?.pop().unwrap_or_default();
+            let told = cx.ledger.already_told(&[stretch]).await?.pop().unwrap_or_default();
             untold += without(page.clients, &told).len() as u64;
             cursor = Some(upto);
         }

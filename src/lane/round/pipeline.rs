@@ -13,7 +13,7 @@ use crate::guard::Guard;
 use crate::instance::memory_budget::Held;
 use crate::instance::round_sizing::Pace;
 use crate::lane::backlog::LaneBacklog;
-use crate::lane::context::Deps;
+use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
 use crate::lane::round::prepare::{Preparation, Prepared};
@@ -61,7 +61,7 @@ impl<P> Gate<P> {
 
 /// The rounds of one ownership.
 pub(crate) struct Rounds<'a, B, L, A, C> {
-    pub(crate) deps: &'a Deps<B, L, A, C>,
+    pub(crate) cx: &'a LaneContext<B, L, A, C>,
     pub(crate) own: Ownership,
     pub(crate) ledger: uuid::Uuid,
     pub(crate) work: &'a LaneBacklog,
@@ -83,13 +83,12 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 let (producer, finished) = (Some(producer), !noted);
                 Box::pin(ready(Ok(Gate { producer, published, noted, finished, delivery: None })))
             }
-            LastRound::Recorded(recorded) => Box::pin(announce_again(self.deps, self.work, producer, recorded)),
+            LastRound::Recorded(recorded) => Box::pin(announce_again(self.cx, self.work, producer, recorded)),
         };
         let mut pace = self.pace;
         loop {
             let gate = watch::Sender::new(false);
-            let preparation =
-                Preparation { deps: self.deps, own: self.own, work: self.work, pace, gate: gate.subscribe() };
+            let preparation = Preparation { cx: self.cx, own: self.own, work: self.work, pace, gate: gate.subscribe() };
             let (copied, mut gate) = match self.next(preparation, announcing, &gate, stop).await? {
                 Step::Round(copied, gate) => (copied, gate),
                 Step::Stop(None | Some(Gate { noted: true, .. })) => return Ok(()),
@@ -98,7 +97,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             if let Some(Delivery { bytes, took }) = gate.delivery.take() {
                 pace = pace.after_published(bytes, took);
             }
-            if self.deps.pause.is_on() && self.deps.guards.hold(Guard::PauseBeforeARound) {
+            if self.cx.pause.is_on() && self.cx.guards.hold(Guard::PauseBeforeARound) {
                 // It was copied before the pause: what is not recorded yet is planned anew afterwards.
                 drop(copied);
                 announcing = Box::pin(ready(Ok(gate.announced())));
@@ -113,17 +112,16 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             match sealed {
                 Outcome::Recorded(recorded) => {
                     pace = pace.after_recorded(content.bytes(), content.parts.len(), began.elapsed());
-                    self.deps.board.step("record", sealing.elapsed());
+                    self.cx.board.step("record", sealing.elapsed());
                     self.work.advance(&content, quiet);
                     self.work.judged_late(&copied.judged, copied.upto.as_deref());
-                    self.deps.board.running_campaigns(self.own.lane, self.work.running_count());
+                    self.cx.board.running_campaigns(self.own.lane, self.work.running_count());
                     self.failures.clear();
                     self.work.settle();
                     if recorded.closed_others() {
                         self.work.reload();
                     }
-                    announcing =
-                        Box::pin(announce(self.deps, self.work, gate.producer, recorded, content, copied.held));
+                    announcing = Box::pin(announce(self.cx, self.work, gate.producer, recorded, content, copied.held));
                 }
                 Outcome::Overtaken(campaigns) => {
                     self.work.overtaken(campaigns);
@@ -206,7 +204,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         tokio::select! {
             biased;
             gate = announcing => Ok(Some(gate?)),
-            () = self.deps.pause.on() => Ok(None),
+            () = self.cx.pause.on() => Ok(None),
         }
     }
 
@@ -225,10 +223,10 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
 
     /// The ledger learns that the last round is published.
     async fn note(&self, published: Published) -> Result<(), LaneError> {
-        if !self.deps.guards.hold(Guard::PublishedIsNoted) {
+        if !self.cx.guards.hold(Guard::PublishedIsNoted) {
             return Ok(());
         }
-        if self.deps.ledger.note_published(self.own, published.head().seq).await? {
+        if self.cx.ledger.note_published(self.own, published.head().seq).await? {
             self.work.reload();
         }
         self.work.settle();
@@ -244,7 +242,7 @@ enum Step<O, P> {
 
 /// Publishes a recorded round; the memory of its drafts is free afterwards.
 async fn announce<B: Broker, L, A, C: Clock>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     work: &LaneBacklog,
     producer: B::Producer,
     recorded: Recorded,
@@ -252,41 +250,41 @@ async fn announce<B: Broker, L, A, C: Clock>(
     held: Held,
 ) -> Result<Announced<B::Producer>, LaneError> {
     let began = Instant::now();
-    let (producer, published) = send(deps, work, producer, &recorded).await?;
+    let (producer, published) = send(cx, work, producer, &recorded).await?;
     drop(held);
-    deps.board.step("publish", began.elapsed());
-    deps.board.published(recorded.publication().lane, &content);
+    cx.board.step("publish", began.elapsed());
+    cx.board.published(recorded.publication().lane, &content);
     let finished = content.parts.iter().any(|part| part.page.as_ref().is_some_and(|page| page.last));
     Ok(Gate { producer, delivery: published.delivery(), published, noted: false, finished })
 }
 
 /// Publishes a round that was found recorded on the way in.
 async fn announce_again<B: Broker, L, A, C: Clock>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     work: &LaneBacklog,
     producer: B::Producer,
     recorded: Recorded,
 ) -> Result<Announced<B::Producer>, LaneError> {
-    let (producer, published) = send(deps, work, producer, &recorded).await?;
-    deps.board.published_again(recorded.publication().lane, recorded.drafts());
+    let (producer, published) = send(cx, work, producer, &recorded).await?;
+    cx.board.published_again(recorded.publication().lane, recorded.drafts());
     // What the round finished is not known here: the ledger learns of it soon.
     Ok(Gate { producer, delivery: published.delivery(), published, noted: false, finished: true })
 }
 
 /// Publishes a recorded round within the memory that its messages may take, unless one of its campaigns is not open by then.
 async fn send<B: Broker, L, A, C: Clock>(
-    deps: &Deps<B, L, A, C>,
+    cx: &LaneContext<B, L, A, C>,
     work: &LaneBacklog,
     producer: B::Producer,
     recorded: &Recorded,
 ) -> Result<(Option<B::Producer>, Published), LaneError> {
-    let _on_their_way = deps.memory.for_publication(recorded.publication().size()).await;
+    let _on_their_way = cx.memory.for_publication(recorded.publication().size()).await;
     let is_shut = |now| work.is_any_shut(recorded.campaigns(), now);
-    let published = publish(producer, recorded, &deps.clock, &deps.pause, is_shut, deps.guards).await;
+    let published = publish(producer, recorded, &cx.clock, &cx.pause, is_shut, cx.guards).await;
     match &published {
-        Ok(_) if !recorded.publication().dead_letters.is_empty() => deps.outlet.took(),
+        Ok(_) if !recorded.publication().dead_letters.is_empty() => cx.outlet.took(),
         // On the way in they are taken out of the round.
-        Err(LaneError::Broker(error @ BrokerError::DeadLetters { .. })) => deps.outlet.refused(error),
+        Err(LaneError::Broker(error @ BrokerError::DeadLetters { .. })) => cx.outlet.refused(error),
         _ => {}
     }
     published

@@ -13,7 +13,7 @@ use crate::instance::dead_letters::Carries;
 use crate::instance::memory_budget::Held;
 use crate::instance::round_sizing::Pace;
 use crate::lane::backlog::{LaneBacklog, LateCandidate, MOST_RUNNING};
-use crate::lane::context::Deps;
+use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
 use crate::lane::late;
@@ -215,7 +215,7 @@ impl<O: OpenRound> Prepared<O> {
 
 /// Reads, plans and copies the next round.
 pub(crate) struct Preparation<'a, B, L, A, C> {
-    pub(crate) deps: &'a Deps<B, L, A, C>,
+    pub(crate) cx: &'a LaneContext<B, L, A, C>,
     pub(crate) own: Ownership,
     pub(crate) work: &'a LaneBacklog,
     pub(crate) pace: Pace,
@@ -231,7 +231,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             match self.try_prepare().await {
                 Err(error @ LaneError::Audience(AudienceError::Passing(_))) => {
                     failures.judge(&error);
-                    self.deps.board.lane_warns(self.own.lane, &error);
+                    self.cx.board.lane_warns(self.own.lane, &error);
                     sleep(failures.pause()).await;
                 }
                 prepared => return prepared,
@@ -244,13 +244,13 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         loop {
             let report_due = self.wait(report).await;
             self.reload().await?;
-            if self.deps.pause.is_on() && self.deps.guards.hold(Guard::PauseBeforeARound) {
+            if self.cx.pause.is_on() && self.cx.guards.hold(Guard::PauseBeforeARound) {
                 // Campaigns start and end by the clock meanwhile, though nobody is told.
                 self.change_or_resumption().await;
                 continue;
             }
             let late = self.late().await?;
-            self.deps.board.running_campaigns(self.own.lane, self.work.running_count());
+            self.cx.board.running_campaigns(self.own.lane, self.work.running_count());
             let (turn, running, mut late) = self.turn(late);
             let letters = self.letters();
             if running.is_empty()
@@ -270,7 +270,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
 
     /// The dead letters of the round, if their topic takes them at this moment.
     fn letters(&self) -> Letters {
-        if self.deps.outlet.carries(self.own.lane) == Carries::Nothing {
+        if self.cx.outlet.carries(self.own.lane) == Carries::Nothing {
             self.work.call_letters_back();
         }
         let (ids, bytes) = self.work.dead_letters();
@@ -280,11 +280,11 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     /// Reads what the ledger knows, where what is held is out of date.
     async fn reload(&self) -> Result<(), LaneError> {
         if self.work.begin_reload(self.now()) {
-            let due = self.deps.ledger.due(self.own, MOST_RUNNING).await?;
+            let due = self.cx.ledger.due(self.own, MOST_RUNNING).await?;
             due.running
                 .iter()
                 .filter(|running| running.cursor.is_none())
-                .for_each(|running| self.deps.arrivals.note(running.id()));
+                .for_each(|running| self.cx.arrivals.note(running.id()));
             self.work.end_reload(due);
         }
         Ok(())
@@ -326,7 +326,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         }
         let restaurants: BTreeSet<&String> = candidates.iter().map(|(restaurant, _)| restaurant).collect();
         let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
-        let open = self.deps.ledger.open_campaigns(self.own, &restaurants, after.as_deref(), MOST_LATE_FOR).await?;
+        let open = self.cx.ledger.open_campaigns(self.own, &restaurants, after.as_deref(), MOST_LATE_FOR).await?;
         if open.is_empty() {
             self.work.judged_late(&candidates, None);
             return Ok(Late::default());
@@ -350,8 +350,8 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     /// Reads the pages and copies the rows of a planned round. None when it turns out that there is nothing to record.
     async fn copy(&self, mut planned: Planned) -> Result<Option<Prepared<L::Open>>, LaneError> {
         let clients = planned.budget.pages.rows + planned.late.most_drafts().rows;
-        let mut held = self.deps.memory.for_round(clients, planned.letters.bytes).await;
-        if !planned.running.is_empty() && self.deps.guards.hold(Guard::MarkBeforePages) {
+        let mut held = self.cx.memory.for_round(clients, planned.letters.bytes).await;
+        if !planned.running.is_empty() && self.cx.guards.hold(Guard::MarkBeforePages) {
             self.work.sweep_has_begun().await;
         }
         let mut quiet = None;
@@ -363,12 +363,12 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let began = Instant::now();
         let trigger_datetime_created = self.now();
         let (pages, mut open) =
-            tokio::try_join!(pages::read(&self.deps.audience, self.now(), budget.pages, &running), async {
-                Ok(self.deps.ledger.open_round(self.own).await?)
+            tokio::try_join!(pages::read(&self.cx.audience, self.now(), budget.pages, &running), async {
+                Ok(self.cx.ledger.open_round(self.own).await?)
             })?;
-        self.deps.board.step("audience", began.elapsed());
+        self.cx.board.step("audience", began.elapsed());
         self.note_overdue(&pages);
-        let (group, guards) = (&self.deps.limits.group_id, self.deps.guards);
+        let (group, guards) = (&self.cx.limits.group_id, self.cx.guards);
         let mut parts = pages::form(&mut open, pages.turns, trigger_datetime_created, group, guards).await?;
         let candidates = late.candidates();
         let with_candidates = |open: &'_ LateFor| candidates.get(open.restaurant_id.as_str());
@@ -381,7 +381,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         if !guards.hold(Guard::LateForgottenWhenRecorded) {
             self.work.judged_late(&late.candidates, late.upto.as_deref());
         }
-        self.deps.rate.settle(budget.taken, content.drafts());
+        self.cx.rate.settle(budget.taken, content.drafts());
         if content.parts.is_empty() && content.dead_letters.is_empty() && !report_due {
             open.abandon().await?;
             self.work.judged_late(&late.candidates, late.upto.as_deref());
@@ -391,7 +391,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         held.shrink_to(letters + content.parts.iter().map(|part| part.drafts.clients.size()).sum::<usize>());
         let copying = Instant::now();
         let round = record::copy::<L>(open, content).await?;
-        self.deps.board.step("copy", copying.elapsed());
+        self.cx.board.step("copy", copying.elapsed());
         Ok(Some(Prepared { round, held, began, judged: late.candidates, upto: late.upto, quiet }))
     }
 
@@ -402,7 +402,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         }
         for (restaurant, said) in &pages.overdue {
             let pause = self.work.overdue(restaurant);
-            self.deps.board.left_out(self.own.lane, restaurant, said, pause);
+            self.cx.board.left_out(self.own.lane, restaurant, said, pause);
         }
     }
 
@@ -414,14 +414,14 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             let told = open.iter().find(|open| open.adv_campaign_id == *id).map_or(0, |open| open.told);
             let if_removed = ToldAndRows { told, rows: told - part.late as i64 };
             if if_removed.were_removed() {
-                late::rows_are_there(self.deps, self.own, id).await?;
+                late::rows_are_there(self.cx, self.own, id).await?;
             }
         }
         Ok(())
     }
 
     fn now(&self) -> i64 {
-        self.deps.clock.now() / 1_000_000
+        self.cx.clock.now() / 1_000_000
     }
 
     /// Waits until there is work, the next campaign starts or ends, or a report is due.
@@ -450,19 +450,19 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
 
     /// Waits until the next campaign starts or ends.
     async fn next_change(&self) {
-        let wakes = self.deps.guards.hold(Guard::NextChangeWakes);
+        let wakes = self.cx.guards.hold(Guard::NextChangeWakes);
         let Some(at) = self.work.next_change().filter(|_| wakes) else { return pending().await };
-        let micros = at.saturating_mul(1_000_000).saturating_sub(self.deps.clock.now()).max(0);
+        let micros = at.saturating_mul(1_000_000).saturating_sub(self.cx.clock.now()).max(0);
         // The timer is coarse, and two clocks that nobody compares drift apart: look again at least every minute.
         sleep(Duration::from_micros(micros.cast_unsigned() + 1_000).min(LOOK_AT_CLOCK)).await;
-        let _ = self.deps.clock.fresh().await;
+        let _ = self.cx.clock.fresh().await;
     }
 
     /// While all sending is paused: until it is resumed, something was added, or a campaign starts or ends.
     async fn change_or_resumption(&self) {
         tokio::select! {
             biased;
-            () = self.deps.pause.off() => {}
+            () = self.cx.pause.off() => {}
             () = self.work.changed() => {}
             () = self.next_change() => {}
         }
@@ -480,7 +480,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         }
         let taken = match pages.rows + newcomers.rows {
             0 => 0,
-            wanted => self.deps.rate.take(wanted).await,
+            wanted => self.cx.rate.take(wanted).await,
         };
         if taken < pages.rows + newcomers.rows {
             // Half of what there is for each, if both want more.
@@ -492,12 +492,12 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
 
     /// Whether other campaigns wait in this lane, or came to the instance a short while ago.
     fn is_shared(&self, running: &[Running]) -> bool {
-        self.work.others_wait() || running.iter().any(|running| self.deps.arrivals.another_than(running.id()))
+        self.work.others_wait() || running.iter().any(|running| self.cx.arrivals.another_than(running.id()))
     }
 
     /// What the next round may hold: by the configuration, by memory, by the pace, and by what a round may take while others wait.
     fn room(&self, running: &[Running], quiet: bool) -> Room {
-        let rows = self.deps.limits.round_rows.min(self.deps.memory.most_clients()).max(1);
+        let rows = self.cx.limits.round_rows.min(self.cx.memory.most_clients()).max(1);
         self.pace.room(rows, quiet || self.is_shared(running))
     }
 }
