@@ -38,8 +38,8 @@ use crate::postgres::identity::of_another_table;
 use crate::postgres::ledger::{Belonging, PostgresLedger, probe};
 use crate::postgres::migrate::FeedbackIndex;
 use crate::postgres::{encryption, migrate, needs};
-use crate::service::retention::Keeper;
-use crate::service::startup::{Stopped, Trial, patiently};
+use crate::service::retention::RetentionJob;
+use crate::service::startup::{Attempt, GaveUp, retry_until_ready};
 use crate::shutdown::stopped;
 use crate::telemetry::{Board, Need};
 use crate::{kafka, telemetry};
@@ -121,11 +121,11 @@ enum NotStarted {
     Error(ServiceError),
 }
 
-impl From<Stopped<String>> for NotStarted {
-    fn from(stopped: Stopped<String>) -> Self {
+impl From<GaveUp<String>> for NotStarted {
+    fn from(stopped: GaveUp<String>) -> Self {
         match stopped {
-            Stopped::Asked => Self::Stopped,
-            Stopped::Refused(text) => Self::Error(ServiceError::Refused(text)),
+            GaveUp::Asked => Self::Stopped,
+            GaveUp::Refused(text) => Self::Error(ServiceError::Refused(text)),
         }
     }
 }
@@ -140,36 +140,43 @@ async fn start(
     let refused = |error: String| NotStarted::Error(ServiceError::Refused(error));
     let feedback = Pool::open(&config.feedback, "feedback").map_err(|error| refused(error.to_string()))?;
     let subscribers = Pool::open(&config.subscribers, "subscribers").map_err(|error| refused(error.to_string()))?;
-    patiently(board, Need::Feedback, stop, || async { trial(feedback_will_do(config, &feedback).await) }).await?;
-    let clock =
-        patiently(board, Need::Feedback, stop, || async { trial(PostgresClock::start(feedback.clone()).await) })
-            .await?;
-    let late = config.fanout.late_subscribers;
-    patiently(board, Need::Subscribers, stop, || async { trial(needs::of_subscribers(&subscribers, late).await) })
+    retry_until_ready(board, Need::Feedback, stop, || async { trial(feedback_will_do(config, &feedback).await) })
         .await?;
-    patiently(board, Need::Subscribers, stop, || async {
+    let clock = retry_until_ready(board, Need::Feedback, stop, || async {
+        trial(PostgresClock::start(feedback.clone()).await)
+    })
+    .await?;
+    let late = config.fanout.late_subscribers;
+    retry_until_ready(board, Need::Subscribers, stop, || async {
+        trial(needs::of_subscribers(&subscribers, late).await)
+    })
+    .await?;
+    retry_until_ready(board, Need::Subscribers, stop, || async {
         trial(is_encrypted(&subscribers, &config.subscribers).await)
     })
     .await?;
-    let audience = patiently(board, Need::Subscribers, stop, || async {
+    let audience = retry_until_ready(board, Need::Subscribers, stop, || async {
         trial(PostgresAudience::open(subscribers.clone()).await)
     })
     .await?;
     let broker =
-        patiently(board, Need::Kafka, stop, || async { trial(KafkaBroker::connect(&config.kafka).await) }).await?;
+        retry_until_ready(board, Need::Kafka, stop, || async { trial(KafkaBroker::connect(&config.kafka).await) })
+            .await?;
     broker.found().log_warnings();
-    patiently(board, Need::Kafka, stop, || async {
+    retry_until_ready(board, Need::Kafka, stop, || async {
         trial(kafka::may_transact(&config.kafka, kafka::unused_id(&config.kafka)).await)
     })
     .await?;
     let owner = format!("{}/{}", hostname(), std::process::id());
     let letters = config.kafka.topics.dead_letters.is_some();
     let ledger = PostgresLedger::new(feedback, clock.clone(), owner, config.kafka.group_id.clone(), letters);
-    patiently(board, Need::Ledger, stop, || async { claim(config, &broker, &ledger).await }).await?;
+    retry_until_ready(board, Need::Ledger, stop, || async { claim(config, &broker, &ledger).await }).await?;
     // Not before: nothing is tried in a table that is another's.
-    patiently(board, Need::Feedback, stop, || async { trial(feedback_keeps_drafts(ledger.pool()).await) }).await?;
+    retry_until_ready(board, Need::Feedback, stop, || async { trial(feedback_keeps_drafts(ledger.pool()).await) })
+        .await?;
     // Known before the first lane is entered: an instance that starts while all sending is paused plans nothing.
-    let look = patiently(board, Need::Ledger, stop, || async { trial(pause::look(&ledger, &clock).await) }).await?;
+    let look =
+        retry_until_ready(board, Need::Ledger, stop, || async { trial(pause::look(&ledger, &clock).await) }).await?;
     readings.send_replace(look);
     board.suspended(look.suspension);
     let limits = Limits {
@@ -242,7 +249,7 @@ async fn work(
     stop: watch::Receiver<bool>,
 ) -> Result<(), ServiceError> {
     let broker = cx.broker.clone();
-    let keeper = Keeper {
+    let keeper = RetentionJob {
         feedback: cx.ledger.pool().clone(),
         subscribers: cx.audience.pool().clone(),
         retention: config.retention,
@@ -320,7 +327,7 @@ fn watchdog(what: &str) -> ServiceError {
 }
 
 /// The ledger belongs to one cluster, one group and one set of topics.
-async fn claim(config: &Config, broker: &KafkaBroker, ledger: &PostgresLedger) -> Trial<(), String> {
+async fn claim(config: &Config, broker: &KafkaBroker, ledger: &PostgresLedger) -> Attempt<(), String> {
     let ours = Belonging {
         cluster_id: broker.cluster_id().to_owned(),
         group_id: config.kafka.group_id.clone(),
@@ -349,13 +356,13 @@ async fn claim(config: &Config, broker: &KafkaBroker, ledger: &PostgresLedger) -
             }
         }
     };
-    let Some((_, found)) = found else { return Trial::Again("the ledger's claim is not to be seen yet".to_owned()) };
+    let Some((_, found)) = found else { return Attempt::Again("the ledger's claim is not to be seen yet".to_owned()) };
     if let Some(what) = found.differs(&ours) {
-        return Trial::Refused(what);
+        return Attempt::Refused(what);
     }
     match ledger.knows_its_table().await {
-        Ok(Ok(())) => Trial::Done(()),
-        Ok(Err(another)) => Trial::Refused(of_another_table(&another)),
+        Ok(Ok(())) => Attempt::Done(()),
+        Ok(Err(another)) => Attempt::Refused(of_another_table(&another)),
         Err(error) => trial(Err(error)),
     }
 }
@@ -389,11 +396,11 @@ impl Judged for PostgresError {
     }
 }
 
-fn trial<T, E: Judged>(result: Result<T, E>) -> Trial<T, String> {
+fn trial<T, E: Judged>(result: Result<T, E>) -> Attempt<T, String> {
     match result {
-        Ok(done) => Trial::Done(done),
-        Err(error) if error.may_pass() => Trial::Again(error.to_string()),
-        Err(error) => Trial::Refused(error.to_string()),
+        Ok(done) => Attempt::Done(done),
+        Err(error) if error.may_pass() => Attempt::Again(error.to_string()),
+        Err(error) => Attempt::Refused(error.to_string()),
     }
 }
 

@@ -31,14 +31,14 @@ pub async fn watch(board: &Board, broker: &KafkaBroker, feedback: &Pool, subscri
 }
 
 /// A server that does not answer.
-struct Silence {
+struct Outage {
     from: Instant,
     since: Timestamp,
     /// Why, and when that was found.
     why: Option<(Instant, String)>,
 }
 
-impl Silence {
+impl Outage {
     /// What is said of it, once it has lasted too long.
     fn missing(&mut self, why: &impl Display) -> Option<String> {
         if self.from.elapsed() < LONGEST_SILENCE {
@@ -57,9 +57,9 @@ async fn look_after<E: Display, F: Future<Output = Option<Result<(), E>>>>(
     need: Need,
     mut ask: impl FnMut() -> F,
 ) -> Infallible {
-    let mut silent: Option<Silence> = None;
+    let mut silent: Option<Outage> = None;
     loop {
-        let asked = Silence { from: Instant::now(), since: Timestamp::now(), why: None };
+        let asked = Outage { from: Instant::now(), since: Timestamp::now(), why: None };
         match ask().await {
             None => {}
             Some(Ok(())) => {
@@ -93,7 +93,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reason_stands_for_a_minute() {
-        let mut silence = Silence { from: Instant::now(), since: Timestamp::UNIX_EPOCH, why: None };
+        let mut silence = Outage { from: Instant::now(), since: Timestamp::UNIX_EPOCH, why: None };
         assert_eq!(silence.missing(&"one"), None);
         tokio::time::advance(LONGEST_SILENCE).await;
         for (why, said) in [("one", "one"), ("two", "one")] {

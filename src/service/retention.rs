@@ -25,7 +25,7 @@ const READ_HEADROOM: Duration = Duration::from_secs(3_600);
 
 /// What house-keeping needs.
 #[derive(Clone)]
-pub struct Keeper {
+pub struct RetentionJob {
     /// The feedback database, with the ledger.
     pub feedback: Pool,
     /// The subscribers database.
@@ -36,7 +36,7 @@ pub struct Keeper {
     pub publishes_dead_letters: bool,
 }
 
-impl Keeper {
+impl RetentionJob {
     /// Keeps house until it is dropped.
     pub async fn keep(&self, board: &Board) -> Infallible {
         tokio::join!(self.prune(board), self.watch_headroom(board)).0

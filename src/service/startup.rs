@@ -14,7 +14,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The outcome of one attempt.
-pub enum Trial<T, E> {
+pub enum Attempt<T, E> {
     /// It worked.
     Done(T),
     /// It may work later.
@@ -25,7 +25,7 @@ pub enum Trial<T, E> {
 
 /// Why the waiting ended without success.
 #[derive(Debug)]
-pub enum Stopped<E> {
+pub enum GaveUp<E> {
     /// The service is to stop.
     Asked,
     /// The server refused.
@@ -33,30 +33,30 @@ pub enum Stopped<E> {
 }
 
 /// Tries until it works, is refused, or the service is to stop.
-pub async fn patiently<T, E, F: Future<Output = Trial<T, E>>>(
+pub async fn retry_until_ready<T, E, F: Future<Output = Attempt<T, E>>>(
     board: &Board,
     need: Need,
     stop: &mut watch::Receiver<bool>,
     mut attempt: impl FnMut() -> F,
-) -> Result<T, Stopped<E>> {
+) -> Result<T, GaveUp<E>> {
     let mut pause = FIRST_PAUSE;
     loop {
         let tried = tokio::select! {
             biased;
-            () = stopped(stop) => return Err(Stopped::Asked),
+            () = stopped(stop) => return Err(GaveUp::Asked),
             tried = attempt() => tried,
         };
         match tried {
-            Trial::Done(done) => {
+            Attempt::Done(done) => {
                 board.has(need);
                 return Ok(done);
             }
-            Trial::Refused(error) => return Err(Stopped::Refused(error)),
-            Trial::Again(why) => board.waits_for(need, why),
+            Attempt::Refused(error) => return Err(GaveUp::Refused(error)),
+            Attempt::Again(why) => board.waits_for(need, why),
         }
         let jittered = pause.mul_f64(jitter());
         if timeout(jittered, stopped(stop)).await.is_ok() {
-            return Err(Stopped::Asked);
+            return Err(GaveUp::Asked);
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
