@@ -18,10 +18,10 @@ use crate::config::{Config, Database};
 use crate::guard::Guards;
 use crate::instance::change_feed::ChangeFeed;
 use crate::instance::dead_letters::Outlet;
-use crate::instance::memory_budget::Memory;
+use crate::instance::memory_budget::MemoryBudget;
 use crate::instance::pause::{PauseReading, PauseWatch};
-use crate::instance::rate_limiter::Rate;
-use crate::instance::round_sizing::Arrivals;
+use crate::instance::rate_limiter::RateLimiter;
+use crate::instance::round_sizing::RecentCampaigns;
 use crate::instance::{pause, supervisor};
 use crate::kafka::KafkaBroker;
 use crate::kafka::membership::{Membership, Standing};
@@ -184,11 +184,12 @@ async fn start(
         round_rows: config.fanout.round_rows,
         late_subscribers: config.fanout.late_subscribers,
     };
-    let memory = Arc::new(Memory::new(config.fanout.memory_limit));
+    let memory = Arc::new(MemoryBudget::new(config.fanout.memory_limit));
     board.watch_memory(Arc::clone(&memory));
-    let rate = Rate::new(config.fanout.rate_limit);
+    let rate = RateLimiter::new(config.fanout.rate_limit);
     let board = Arc::clone(board);
-    let (change_feed, arrivals, outlet) = (ChangeFeed::default(), Arrivals::default(), Outlet::new(Arc::clone(&board)));
+    let (change_feed, arrivals, outlet) =
+        (ChangeFeed::default(), RecentCampaigns::default(), Outlet::new(Arc::clone(&board)));
     Ok(Arc::new(LaneContext {
         broker,
         ledger,

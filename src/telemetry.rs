@@ -26,7 +26,7 @@ pub use format::Format;
 pub use lag::Lag;
 pub use readiness::{LaneReport, Need, Readiness};
 
-use crate::instance::memory_budget::Memory;
+use crate::instance::memory_budget::MemoryBudget;
 use crate::lane::error::LaneError;
 use crate::model::halt::Halt;
 use crate::model::headroom::Headroom;
@@ -133,7 +133,7 @@ struct Standing {
     /// What holds all, and what ends it.
     holds: Mutex<Option<String>>,
     /// The memory for drafts in flight.
-    memory: OnceLock<Arc<Memory>>,
+    memory: OnceLock<Arc<MemoryBudget>>,
     clock_difference: Mutex<Option<f64>>,
     /// Of the campaigns topic.
     partitions: Mutex<Option<i32>>,
@@ -454,7 +454,7 @@ impl Board {
     }
 
     /// This is the memory for drafts in flight. Only the first counts.
-    pub fn watch_memory(&self, memory: Arc<Memory>) {
+    pub fn watch_memory(&self, memory: Arc<MemoryBudget>) {
         let _ = self.standing.memory.set(memory);
     }
 

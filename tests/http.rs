@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use dinnerbell::config;
 use dinnerbell::config::Secret;
-use dinnerbell::instance::memory_budget::Memory;
+use dinnerbell::instance::memory_budget::MemoryBudget;
 use dinnerbell::model::halt::Halt;
 use dinnerbell::model::headroom::{Headroom, Resource};
 use dinnerbell::service::http::{bind, serve};
@@ -278,7 +278,7 @@ fn full_board() -> Board {
     let board = Board::default();
     board.set_lane(0, LaneState::Running);
     board.observe_lag(0, Some(Lag { records: 1, seconds: 1.0 }));
-    board.watch_memory(Arc::new(Memory::new(2048)));
+    board.watch_memory(Arc::new(MemoryBudget::new(2048)));
     board.clock_difference(0.5);
     board.partitions(1);
     let headroom = |of| Headroom { of, column: String::new(), column_type: String::new(), last: 0, end: 1 << 40 };

@@ -16,9 +16,9 @@ pub const LARGEST_CLIENT: usize = LONGEST_CLIENT_ID + 4;
 /// What the client library holds of a publication at most, in bytes: its queue is bounded by half of that, as it counts.
 const LARGEST_PUBLICATION: usize = 8 << 20;
 
-/// Memory that lanes share. Counted in kilobytes, a begun one as a whole.
+/// MemoryBudget that lanes share. Counted in kilobytes, a begun one as a whole.
 #[derive(Debug)]
-pub struct Memory {
+pub struct MemoryBudget {
     rounds: Part,
     publications: Part,
     intakes: Part,
@@ -30,13 +30,13 @@ struct Part {
     kilobytes: u32,
 }
 
-/// Memory that was taken; given back when dropped.
+/// MemoryBudget that was taken; given back when dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct Reserved {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Memory {
+impl MemoryBudget {
     /// So many bytes in all.
     pub fn new(bytes: usize) -> Self {
         let eighth = u32::try_from(bytes / 8 / 1024).unwrap_or(u32::MAX).clamp(1, 1 << 26);
@@ -49,17 +49,17 @@ impl Memory {
     }
 
     /// Waits for what the clients of a round may take, and its dead letters, which are so many bytes.
-    pub async fn for_round(&self, clients: usize, letters: usize) -> Held {
+    pub async fn for_round(&self, clients: usize, letters: usize) -> Reserved {
         self.rounds.take(clients.saturating_mul(LARGEST_CLIENT).saturating_add(letters)).await
     }
 
     /// Waits for what messages of so many bytes in all take on their way.
-    pub async fn for_publication(&self, bytes: usize) -> Held {
+    pub async fn for_publication(&self, bytes: usize) -> Reserved {
         self.publications.take(bytes.min(LARGEST_PUBLICATION)).await
     }
 
     /// Waits for what records of so many bytes in all take while they are recorded.
-    pub async fn for_intake(&self, bytes: usize) -> Held {
+    pub async fn for_intake(&self, bytes: usize) -> Reserved {
         self.intakes.take(bytes).await
     }
 
@@ -81,10 +81,10 @@ impl Part {
     }
 
     /// Whoever wants more than there is gets all of it.
-    async fn take(&self, bytes: usize) -> Held {
+    async fn take(&self, bytes: usize) -> Reserved {
         let wanted = kilobytes(bytes).min(self.kilobytes);
         // The semaphore is never closed; were it, there would be nothing to bound.
-        Held { permit: Arc::clone(&self.free).acquire_many_owned(wanted).await.ok() }
+        Reserved { permit: Arc::clone(&self.free).acquire_many_owned(wanted).await.ok() }
     }
 
     fn taken(&self) -> u64 {
@@ -92,7 +92,7 @@ impl Part {
     }
 }
 
-impl Held {
+impl Reserved {
     /// Gives back what turned out not to be needed.
     pub fn shrink_to(&mut self, bytes: usize) {
         if let Some(permit) = &mut self.permit {
@@ -114,7 +114,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_round_does_not_need_is_there_for_others() {
-        let memory = Memory::new(2 << 20);
+        let memory = MemoryBudget::new(2 << 20);
         let mut held = memory.for_round(1 << 20, 0).await;
         assert!(memory.for_round(1, 0).now_or_never().is_none(), "one round may take all of its part");
         held.shrink_to(10 << 10);
@@ -124,7 +124,7 @@ mod tests {
 
     #[tokio::test]
     async fn publications_and_intakes_go_on_however_many_rounds_wait() {
-        let memory = Memory::new(2 << 20);
+        let memory = MemoryBudget::new(2 << 20);
         let _rounds = memory.for_round(usize::MAX, 0).await;
         let held = (memory.for_publication(usize::MAX).await, memory.for_intake(usize::MAX).await);
         assert_eq!(memory.taken(), memory.limit());

@@ -7,14 +7,14 @@ use tokio::time::{Instant, sleep};
 
 /// A bucket of drafts that fills at the configured rate and holds at most one second's worth.
 #[derive(Debug)]
-pub struct Rate {
+pub struct RateLimiter {
     a_second: u64,
     bucket: Mutex<(f64, Instant)>,
     /// Lanes take in the order in which they came: one that needs much and is quick would have it all.
     turn: tokio::sync::Mutex<()>,
 }
 
-impl Rate {
+impl RateLimiter {
     /// Drafts a second; 0 is no limit.
     pub fn new(a_second: u64) -> Self {
         Self { a_second, bucket: Mutex::new((0.0, Instant::now())), turn: tokio::sync::Mutex::default() }
@@ -66,7 +66,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_second_gets_more_than_its_drafts_and_one_burst() {
-        let rate = Rate::new(100);
+        let rate = RateLimiter::new(100);
         let began = Instant::now();
         let mut taken = 0;
         while began.elapsed() < Duration::from_secs(10) {
@@ -77,7 +77,7 @@ mod tests {
 
     /// What two lanes get that want more than there is, each working so long on a round.
     async fn shares(works: [u64; 2]) -> [usize; 2] {
-        let rate = Rate::new(1_000);
+        let rate = RateLimiter::new(1_000);
         let until = Instant::now() + Duration::from_secs(10);
         let lane = async |works| {
             let mut taken = 0;
@@ -101,6 +101,6 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_limit_everything_is_given() {
-        assert_eq!(Rate::new(0).take(7).await, 7);
+        assert_eq!(RateLimiter::new(0).take(7).await, 7);
     }
 }

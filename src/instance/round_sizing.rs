@@ -30,7 +30,7 @@ const SLOW: Duration = Duration::from_secs(1);
 
 /// How many bytes of drafts a lane gets through in a second.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct RoundSizing {
     /// Read, copied and recorded.
     recorded: f64,
     /// Published.
@@ -44,13 +44,13 @@ fn longest_publication() -> f64 {
     transaction_time().as_secs_f64() / 6.0
 }
 
-impl Default for Pace {
+impl Default for RoundSizing {
     fn default() -> Self {
         Self { recorded: 50e6, published: 100e6, least: 0.01 }
     }
 }
 
-impl Pace {
+impl RoundSizing {
     /// The pace of which a lane's former owners left so many bytes a round, where they met a slow link.
     pub fn left(round_bytes: Option<i64>) -> Self {
         let published = round_bytes.map(|bytes| bytes as f64 / longest_publication());
@@ -120,12 +120,12 @@ pub fn can_be_smaller(bytes: usize) -> bool {
 
 /// The campaigns that came last, in whichever lane of the instance.
 #[derive(Debug, Default)]
-pub struct Arrivals {
+pub struct RecentCampaigns {
     /// Two: of one campaign and any other, one is among them.
     last: Mutex<[Option<(String, Instant)>; 2]>,
 }
 
-impl Arrivals {
+impl RecentCampaigns {
     /// A campaign may be told from now on.
     pub fn note(&self, adv_campaign_id: &str) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,7 +148,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_campaign_has_company_for_a_while_after_another_one_came() {
-        let arrivals = Arrivals::default();
+        let arrivals = RecentCampaigns::default();
         arrivals.note("giant");
         arrivals.note("giant");
         assert!(!arrivals.another_than("giant"), "it came twice");
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_shared_round_follows_the_pace_of_large_rounds() {
-        let pace = Pace::default();
+        let pace = RoundSizing::default();
         assert_eq!(pace.shared_bytes(), 5_000_000);
         assert_eq!(pace.after_recorded(10_000, 1, Duration::from_secs(1)).shared_bytes(), 5_000_000, "round trips");
         let small = pace.after_recorded(5_000_000, 500, Duration::from_secs(1));
@@ -180,13 +180,13 @@ mod tests {
 
     #[test]
     fn a_slow_link_makes_rounds_that_it_carries_within_ten_seconds_and_a_faster_one_larger_ones_again() {
-        let mut pace = Pace::default();
+        let mut pace = RoundSizing::default();
         assert_eq!(pace.most_bytes(), ROUND_BYTES);
         assert_eq!(pace.to_be_left(), None);
         pace = pace.after_published(ROUND_BYTES, over(ROUND_BYTES, 500e3, 0.02));
         let most = pace.most_bytes();
         assert!(over(most, 500e3, 0.02) < Duration::from_secs(11) && most > 4_000_000, "{pace:?}");
-        assert_eq!(Pace::left(pace.to_be_left()).most_bytes(), most);
+        assert_eq!(RoundSizing::left(pace.to_be_left()).most_bytes(), most);
         assert!(over(pace.room(20_000, true).bytes, 500e3, 0.02) < Duration::from_secs(1), "while others wait");
         for _ in 0..20 {
             pace = pace.after_published(pace.most_bytes(), over(pace.most_bytes(), 50e6, 0.02));
@@ -196,8 +196,8 @@ mod tests {
 
     #[test]
     fn a_broker_that_answers_late_is_no_slow_link() {
-        let late = |pace: Pace, bytes: usize| pace.after_published(bytes, over(bytes, 100e6, 0.3));
-        let mut pace = Pace::default();
+        let late = |pace: RoundSizing, bytes: usize| pace.after_published(bytes, over(bytes, 100e6, 0.3));
+        let mut pace = RoundSizing::default();
         for _ in 0..200 {
             pace = late(pace, pace.shared_bytes());
         }
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn what_was_not_delivered_in_time_is_planned_smaller_until_it_cannot_be() {
-        let mut pace = Pace::default();
+        let mut pace = RoundSizing::default();
         let (mut bytes, mut times) = (ROUND_BYTES, 0);
         while can_be_smaller(bytes) {
             pace = pace.after_undelivered(bytes, Duration::from_secs(60));

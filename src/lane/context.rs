@@ -5,10 +5,10 @@ use std::sync::Arc;
 use crate::guard::Guards;
 use crate::instance::change_feed::ChangeFeed;
 use crate::instance::dead_letters::Outlet;
-use crate::instance::memory_budget::Memory;
+use crate::instance::memory_budget::MemoryBudget;
 use crate::instance::pause::PauseWatch;
-use crate::instance::rate_limiter::Rate;
-use crate::instance::round_sizing::Arrivals;
+use crate::instance::rate_limiter::RateLimiter;
+use crate::instance::round_sizing::RecentCampaigns;
 use crate::telemetry::Board;
 
 /// What every lane of an instance shares: the outside world behind its traits, and the limits.
@@ -23,16 +23,16 @@ pub struct LaneContext<B, L, A, C> {
     pub clock: C,
     /// Names and limits.
     pub limits: Limits,
-    /// Memory for drafts in flight, all lanes together.
-    pub memory: Arc<Memory>,
+    /// MemoryBudget for drafts in flight, all lanes together.
+    pub memory: Arc<MemoryBudget>,
     /// The configured pace.
-    pub rate: Rate,
+    pub rate: RateLimiter,
     /// Whether an operator paused all sending.
     pub pause: PauseWatch,
     /// What is looked for on behalf of all lanes.
     pub change_feed: ChangeFeed,
     /// Which campaigns came last.
-    pub arrivals: Arrivals,
+    pub arrivals: RecentCampaigns,
     /// The topic of dead letters.
     pub outlet: Outlet,
     /// What the operator sees.

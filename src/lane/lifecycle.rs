@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::guard::Guard;
 use crate::instance::change_feed;
 use crate::instance::dead_letters::Carries;
-use crate::instance::round_sizing::Pace;
+use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
@@ -148,7 +148,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     let work = Arc::new(LaneBacklog::unread(cx.guards));
     let _post = cx.change_feed.enter(own, Arc::clone(&work), cx.guards);
     let _trier = cx.outlet.trier(own.lane);
-    let rounds = Rounds { cx, own, ledger, work: &work, failures, pace: Pace::left(round_bytes) };
+    let rounds = Rounds { cx, own, ledger, work: &work, failures, pace: RoundSizing::left(round_bytes) };
     tokio::select! {
         biased;
         // Whatever is under way in it is found on the way in.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::fail_point::fail_point;
 use crate::guard::{Guard, Guards};
 use crate::instance::round_sizing;
-use crate::instance::round_sizing::Pace;
+use crate::instance::round_sizing::RoundSizing;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
@@ -388,7 +388,7 @@ async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
         return Ok(());
     };
     let within = Duration::from_secs(round.seconds);
-    entered.round_bytes = Pace::left(entered.round_bytes).after_undelivered(round.bytes, within).to_be_left();
+    entered.round_bytes = RoundSizing::left(entered.round_bytes).after_undelivered(round.bytes, within).to_be_left();
     tracing::warn!(
         lane = own.lane,
         seq,

@@ -208,7 +208,7 @@ fn changes_of_other_lanes_are_not_counted_as_records_a_second_time() {
 #[test]
 fn memory_in_flight_is_what_was_taken_of_it() {
     let board = Board::default();
-    let memory = Arc::new(Memory::new(64 << 10));
+    let memory = Arc::new(MemoryBudget::new(64 << 10));
     board.watch_memory(Arc::clone(&memory));
     let held = memory.for_publication(16 << 10).now_or_never().unwrap();
     let taken = ("dinnerbell_memory_in_flight_bytes", "16384");

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use dinnerbell::instance::change_feed::ChangeFeed;
 use dinnerbell::instance::dead_letters::Outlet;
-use dinnerbell::instance::memory_budget::Memory;
+use dinnerbell::instance::memory_budget::MemoryBudget;
 use dinnerbell::instance::pause;
 use dinnerbell::instance::pause::{PauseReading, PauseWatch};
-use dinnerbell::instance::rate_limiter::Rate;
-use dinnerbell::instance::round_sizing::Arrivals;
+use dinnerbell::instance::rate_limiter::RateLimiter;
+use dinnerbell::instance::round_sizing::RecentCampaigns;
 use dinnerbell::lane::context::{LaneContext, Limits};
 use dinnerbell::lane::lifecycle;
 use dinnerbell::model::record::Lane;
@@ -178,11 +178,11 @@ fn dependencies(instance: &Instance, settings: Settings, pause: PauseWatch) -> D
         audience: SimAudience(instance.clone()),
         clock: SimClock::new(instance.clone()),
         limits: Limits { group_id: GROUP.to_owned(), round_rows: settings.round_rows, late_subscribers: true },
-        memory: Arc::new(Memory::new(1 << 20)),
-        rate: Rate::new(settings.rate),
+        memory: Arc::new(MemoryBudget::new(1 << 20)),
+        rate: RateLimiter::new(settings.rate),
         pause,
         change_feed: ChangeFeed::default(),
-        arrivals: Arrivals::default(),
+        arrivals: RecentCampaigns::default(),
         outlet: Outlet::new(Arc::clone(&board)),
         board,
         guards,

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::guard::Guard;
-use crate::instance::memory_budget::Held;
-use crate::instance::round_sizing::Pace;
+use crate::instance::memory_budget::Reserved;
+use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
@@ -67,7 +67,7 @@ pub(crate) struct Rounds<'a, B, L, A, C> {
     pub(crate) work: &'a LaneBacklog,
     pub(crate) failures: &'a mut Failures,
     /// As the lane's owners left it.
-    pub(crate) pace: Pace,
+    pub(crate) pace: RoundSizing,
 }
 
 impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
@@ -247,7 +247,7 @@ async fn announce<B: Broker, L, A, C: Clock>(
     producer: B::Producer,
     recorded: Recorded,
     content: Arc<RoundContent>,
-    held: Held,
+    held: Reserved,
 ) -> Result<Announced<B::Producer>, LaneError> {
     let began = Instant::now();
     let (producer, published) = send(cx, work, producer, &recorded).await?;

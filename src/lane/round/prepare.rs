@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::guard::Guard;
 use crate::instance::dead_letters::Carries;
-use crate::instance::memory_budget::Held;
-use crate::instance::round_sizing::Pace;
+use crate::instance::memory_budget::Reserved;
+use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::{LaneBacklog, LateCandidate, MOST_RUNNING};
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
@@ -44,7 +44,7 @@ const NOTHING: Room = Room { rows: 0, bytes: 0 };
 /// A round whose rows are copied, and what it holds in memory.
 pub(crate) struct Prepared<O> {
     pub(crate) round: Copied<O>,
-    pub(crate) held: Held,
+    pub(crate) held: Reserved,
     pub(crate) began: Instant,
     /// Candidates for late drafts that this round judges: forgotten when it is recorded.
     pub(crate) judged: Vec<LateCandidate>,
@@ -218,7 +218,7 @@ pub(crate) struct Preparation<'a, B, L, A, C> {
     pub(crate) cx: &'a LaneContext<B, L, A, C>,
     pub(crate) own: Ownership,
     pub(crate) work: &'a LaneBacklog,
-    pub(crate) pace: Pace,
+    pub(crate) pace: RoundSizing,
     /// Whether the round before is published.
     pub(crate) gate: watch::Receiver<bool>,
 }
