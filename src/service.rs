@@ -41,10 +41,10 @@ use crate::postgres::{encryption, migrate, needs};
 use crate::service::retention::RetentionJob;
 use crate::service::startup::{Attempt, GaveUp, retry_until_ready};
 use crate::shutdown::stopped;
-use crate::telemetry::{Board, Need};
+use crate::telemetry::{Need, Telemetry};
 use crate::{kafka, telemetry};
 
-/// How often the board learns that the poll loop goes round.
+/// How often the telemetry learns that the poll loop goes round.
 const NOTE_TURNS: Duration = Duration::from_secs(1);
 /// How long all of stopping may take from the signal on, whatever stands still; what is served by HTTP ends after it.
 const STOP: Duration = Duration::from_millis(8_400);
@@ -69,16 +69,16 @@ type Shared = LaneContext<KafkaBroker, PostgresLedger, PostgresAudience, Postgre
 
 /// Runs an instance until the stop.
 pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
-    let board = Arc::new(Board::new(&kafka::version()));
+    let telemetry = Arc::new(Telemetry::new(&kafka::version()));
     let files = file_limit::raise();
     let bound = http::bind(&config.http).await.map_err(|error| ServiceError::Refused(error.to_string()))?;
     // HTTP ends last: while the lanes finish their rounds, it says that the service is stopping.
     let (end, ended) = watch::channel(false);
-    let serving = http::serve(bound, Arc::clone(&board), ended);
-    let noting = note_stop(&board, stop.clone());
+    let serving = http::serve(bound, Arc::clone(&telemetry), ended);
+    let noting = note_stop(&telemetry, stop.clone());
     let working = async {
         let (readings, pause) = watch::channel(PauseReading::NONE);
-        let started = start(&config, &board, (&readings, PauseWatch::new(pause)), &mut stop).await;
+        let started = start(&config, &telemetry, (&readings, PauseWatch::new(pause)), &mut stop).await;
         match started {
             Ok(cx) => {
                 warn_of_files(&cx.broker, &config, files).await;
@@ -109,10 +109,10 @@ async fn warn_of_files(broker: &KafkaBroker, config: &Config, limit: Option<u64>
     }
 }
 
-/// The board learns of the stop.
-async fn note_stop(board: &Board, mut stop: watch::Receiver<bool>) -> Infallible {
+/// The telemetry learns of the stop.
+async fn note_stop(telemetry: &Telemetry, mut stop: watch::Receiver<bool>) -> Infallible {
     stopped(&mut stop).await;
-    board.stopping();
+    telemetry.stopping();
     pending().await
 }
 
@@ -133,63 +133,63 @@ impl From<GaveUp<String>> for NotStarted {
 /// Contacts everything; what may come is waited for, what was refused is an error.
 async fn start(
     config: &Config,
-    board: &Arc<Board>,
+    telemetry: &Arc<Telemetry>,
     (readings, pause): (&watch::Sender<PauseReading>, PauseWatch),
     stop: &mut watch::Receiver<bool>,
 ) -> Result<Arc<Shared>, NotStarted> {
     let refused = |error: String| NotStarted::Error(ServiceError::Refused(error));
     let feedback = Pool::open(&config.feedback, "feedback").map_err(|error| refused(error.to_string()))?;
     let subscribers = Pool::open(&config.subscribers, "subscribers").map_err(|error| refused(error.to_string()))?;
-    retry_until_ready(board, Need::Feedback, stop, || async { trial(feedback_will_do(config, &feedback).await) })
+    retry_until_ready(telemetry, Need::Feedback, stop, || async { trial(feedback_will_do(config, &feedback).await) })
         .await?;
-    let clock = retry_until_ready(board, Need::Feedback, stop, || async {
+    let clock = retry_until_ready(telemetry, Need::Feedback, stop, || async {
         trial(PostgresClock::start(feedback.clone()).await)
     })
     .await?;
     let late = config.fanout.late_subscribers;
-    retry_until_ready(board, Need::Subscribers, stop, || async {
+    retry_until_ready(telemetry, Need::Subscribers, stop, || async {
         trial(needs::of_subscribers(&subscribers, late).await)
     })
     .await?;
-    retry_until_ready(board, Need::Subscribers, stop, || async {
+    retry_until_ready(telemetry, Need::Subscribers, stop, || async {
         trial(is_encrypted(&subscribers, &config.subscribers).await)
     })
     .await?;
-    let audience = retry_until_ready(board, Need::Subscribers, stop, || async {
+    let audience = retry_until_ready(telemetry, Need::Subscribers, stop, || async {
         trial(PostgresAudience::open(subscribers.clone()).await)
     })
     .await?;
     let broker =
-        retry_until_ready(board, Need::Kafka, stop, || async { trial(KafkaBroker::connect(&config.kafka).await) })
+        retry_until_ready(telemetry, Need::Kafka, stop, || async { trial(KafkaBroker::connect(&config.kafka).await) })
             .await?;
     broker.found().log_warnings();
-    retry_until_ready(board, Need::Kafka, stop, || async {
+    retry_until_ready(telemetry, Need::Kafka, stop, || async {
         trial(kafka::may_transact(&config.kafka, kafka::unused_id(&config.kafka)).await)
     })
     .await?;
     let owner = format!("{}/{}", hostname(), std::process::id());
     let letters = config.kafka.topics.dead_letters.is_some();
     let ledger = PostgresLedger::new(feedback, clock.clone(), owner, config.kafka.group_id.clone(), letters);
-    retry_until_ready(board, Need::Ledger, stop, || async { claim(config, &broker, &ledger).await }).await?;
+    retry_until_ready(telemetry, Need::Ledger, stop, || async { claim(config, &broker, &ledger).await }).await?;
     // Not before: nothing is tried in a table that is another's.
-    retry_until_ready(board, Need::Feedback, stop, || async { trial(feedback_keeps_drafts(ledger.pool()).await) })
+    retry_until_ready(telemetry, Need::Feedback, stop, || async { trial(feedback_keeps_drafts(ledger.pool()).await) })
         .await?;
     // Known before the first lane is entered: an instance that starts while all sending is paused plans nothing.
-    let look =
-        retry_until_ready(board, Need::Ledger, stop, || async { trial(pause::look(&ledger, &clock).await) }).await?;
+    let look = retry_until_ready(telemetry, Need::Ledger, stop, || async { trial(pause::look(&ledger, &clock).await) })
+        .await?;
     readings.send_replace(look);
-    board.suspended(look.suspension);
+    telemetry.suspended(look.suspension);
     let limits = Limits {
         group_id: config.kafka.group_id.clone(),
         round_rows: config.fanout.round_rows,
         late_subscribers: config.fanout.late_subscribers,
     };
     let memory = Arc::new(MemoryBudget::new(config.fanout.memory_limit));
-    board.watch_memory(Arc::clone(&memory));
+    telemetry.watch_memory(Arc::clone(&memory));
     let rate = RateLimiter::new(config.fanout.rate_limit);
-    let board = Arc::clone(board);
+    let telemetry = Arc::clone(telemetry);
     let (change_feed, arrivals, outlet) =
-        (ChangeFeed::default(), RecentCampaigns::default(), Outlet::new(Arc::clone(&board)));
+        (ChangeFeed::default(), RecentCampaigns::default(), Outlet::new(Arc::clone(&telemetry)));
     Ok(Arc::new(LaneContext {
         broker,
         ledger,
@@ -202,7 +202,7 @@ async fn start(
         change_feed,
         arrivals,
         outlet,
-        board,
+        telemetry,
         guards: Guards::of_process(),
     }))
 }
@@ -257,25 +257,25 @@ async fn work(
         publishes_dead_letters: config.kafka.topics.dead_letters.is_some(),
     };
     let mut membership = broker.join().map_err(|error| ServiceError::Refused(error.to_string()))?;
-    let (stalled, noting) = (membership.stalled(), note_membership(&cx.board, &membership));
+    let (stalled, noting) = (membership.stalled(), note_membership(&cx.telemetry, &membership));
     let assigned = membership.assignments();
     tracing::info!(group = config.kafka.group_id, topic = config.kafka.topics.campaigns, "running");
     let ended = tokio::select! {
         biased;
         () = broker.hung() => Err(watchdog("a transactional call to Kafka hangs though the coordinator answers")),
         () = stalled => Err(watchdog("the group's poll loop stood still for 10 s")),
-        never = pause::watch(&cx.ledger, &cx.clock, &readings, |suspension| cx.board.suspended(suspension)) => match never {},
+        never = pause::watch(&cx.ledger, &cx.clock, &readings, |suspension| cx.telemetry.suspended(suspension)) => match never {},
         never = noting => match never {},
-        never = hold::watch(cx.ledger.pool(), &cx.pause, &cx.board) => match never {},
-        never = keeper.keep(&cx.board) => match never {},
-        never = health::watch(&cx.board, &broker, cx.ledger.pool(), cx.audience.pool()) => match never {},
+        never = hold::watch(cx.ledger.pool(), &cx.pause, &cx.telemetry) => match never {},
+        never = keeper.keep(&cx.telemetry) => match never {},
+        never = health::watch(&cx.telemetry, &broker, cx.ledger.pool(), cx.audience.pool()) => match never {},
         by = async {
             let drained = Notify::new();
             let keeping = async {
                 supervisor::keep(Arc::clone(&cx), assigned, stop.clone()).await;
                 drained.notify_one();
             };
-            let watching = telemetry::watch::watch(&cx.broker, &cx.clock, &cx.board, stop.clone());
+            let watching = telemetry::watch::watch(&cx.broker, &cx.clock, &cx.telemetry, stop.clone());
             tokio::join!(keeping, watching, leave(&mut membership, &drained, stop.clone())).2
         } => Ok(by),
     };
@@ -295,18 +295,25 @@ async fn leave(membership: &mut Membership, drained: &Notify, mut stop: watch::R
     by
 }
 
-/// The board learns of the membership: whether it has an assignment, though it be empty, and of the turns of its poll loop.
-fn note_membership<'a>(board: &'a Board, membership: &Membership) -> impl Future<Output = Infallible> + use<'a> {
-    note(board, membership.standing(), membership.turns())
+/// The telemetry learns of the membership: whether it has an assignment, though it be empty, and of the turns of its poll loop.
+fn note_membership<'a>(
+    telemetry: &'a Telemetry,
+    membership: &Membership,
+) -> impl Future<Output = Infallible> + use<'a> {
+    note(telemetry, membership.standing(), membership.turns())
 }
 
-async fn note(board: &Board, mut standing: watch::Receiver<Standing>, mut turns: watch::Receiver<u64>) -> Infallible {
+async fn note(
+    telemetry: &Telemetry,
+    mut standing: watch::Receiver<Standing>,
+    mut turns: watch::Receiver<u64>,
+) -> Infallible {
     let joining = async {
         while standing.changed().await.is_ok() {
             match *standing.borrow_and_update() {
                 Standing::Joining => {}
-                Standing::Member => board.has(Need::Group),
-                Standing::Lost => board.waits_for(
+                Standing::Member => telemetry.has(Need::Group),
+                Standing::Lost => telemetry.waits_for(
                     Need::Group,
                     "the group's coordinator was not reached for as long as a session lasts, so others may have the lanes; joining again",
                 ),
@@ -315,7 +322,7 @@ async fn note(board: &Board, mut standing: watch::Receiver<Standing>, mut turns:
     };
     let turning = async {
         while turns.changed().await.is_ok() {
-            board.polled();
+            telemetry.polled();
             tokio::time::sleep(NOTE_TURNS).await;
         }
     };

@@ -1,13 +1,13 @@
-//! What the operator sees: the state of the instance and of each lane, counts and times. [`Board`] is the one place that feeds the log,
+//! What the operator sees: the state of the instance and of each lane, counts and times. [`Telemetry`] is the one place that feeds the log,
 //! `/metrics` and `/readyz`; docs/metrics.md lists what it shows, and a test holds the two together.
 //!
-//! Nothing personal leaves through it: no client id is a label, a log field or a part of an answer (see [`anonymous`]).
+//! Nothing personal leaves through it: no client id is a label, a log field or a part of an answer (see [`redact`]).
 
-mod anonymous;
 mod format;
 mod lag;
 mod process;
 mod readiness;
+mod redact;
 mod series;
 pub mod watch;
 
@@ -21,10 +21,10 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-pub use anonymous::anonymous;
 pub use format::Format;
 pub use lag::Lag;
 pub use readiness::{LaneReport, Need, Readiness};
+pub use redact::redact;
 
 use crate::instance::memory_budget::MemoryBudget;
 use crate::lane::error::LaneError;
@@ -122,9 +122,9 @@ impl Default for Suspended {
 
 /// What is shown as it stands at the moment of asking; counts and times are in [`series::Series`].
 #[derive(Debug, Default)]
-struct Standing {
+struct Observed {
     lanes: Mutex<BTreeMap<Lane, LaneView>>,
-    needs: Mutex<BTreeMap<Need, readiness::Standing>>,
+    needs: Mutex<BTreeMap<Need, readiness::NeedStatus>>,
     polled: Mutex<Option<Instant>>,
     stopping: AtomicBool,
     /// Why the topic of dead letters takes none.
@@ -140,7 +140,7 @@ struct Standing {
     headroom: Mutex<Vec<Headroom>>,
 }
 
-impl Standing {
+impl Observed {
     fn lanes(&self) -> MutexGuard<'_, BTreeMap<Lane, LaneView>> {
         locked(&self.lanes)
     }
@@ -153,22 +153,22 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The state of the instance, as `/metrics`, `/readyz` and the log show it.
 #[derive(Debug)]
-pub struct Board {
-    standing: Arc<Standing>,
+pub struct Telemetry {
+    standing: Arc<Observed>,
     series: series::Series,
     registry: Registry,
 }
 
-impl Default for Board {
+impl Default for Telemetry {
     fn default() -> Self {
         Self::new("unknown")
     }
 }
 
-impl Board {
+impl Telemetry {
     /// Nothing is known yet, but the version of the Kafka client.
     pub fn new(librdkafka: &str) -> Self {
-        let standing = Arc::new(Standing::default());
+        let standing = Arc::new(Observed::default());
         let mut registry = Registry::default();
         let ours = registry.sub_registry_with_prefix("dinnerbell");
         let series = series::Series::register(ours, librdkafka);
@@ -179,7 +179,7 @@ impl Board {
 }
 
 /// The lanes.
-impl Board {
+impl Telemetry {
     /// The lanes and what they do.
     pub fn lanes(&self) -> BTreeMap<Lane, LaneState> {
         self.standing.lanes().iter().map(|(lane, view)| (*lane, view.state.clone())).collect()
@@ -214,7 +214,7 @@ impl Board {
         match state {
             LaneState::Halted(_) if !is_news => {}
             LaneState::Halted(halt) => {
-                let found = anonymous(&halt.found);
+                let found = redact(&halt.found);
                 tracing::error!(lane, halt = halt.name, %found, remedy = halt.remedy, "lane halted");
             }
             LaneState::Waiting(_) => {}
@@ -225,14 +225,14 @@ impl Board {
     /// A lane failed and is entered again after a pause.
     pub fn lane_failed(&self, lane: Lane, error: &LaneError, pause: Duration) {
         let text = error.to_string();
-        tracing::warn!(lane, error = %anonymous(&text), pause_ms = pause.as_millis(), "lane is entered again");
+        tracing::warn!(lane, error = %redact(&text), pause_ms = pause.as_millis(), "lane is entered again");
         self.series.failures.get_or_create(&[("cause", series::cause(error))]).inc();
         self.set_lane(lane, LaneState::Waiting(text));
     }
 
     /// Something beside the rounds of a lane failed and is tried again.
     pub fn lane_warns(&self, lane: Lane, error: &LaneError) {
-        tracing::warn!(lane, error = %anonymous(&error.to_string()), "tried again shortly");
+        tracing::warn!(lane, error = %redact(&error.to_string()), "tried again shortly");
         self.series.retries.get_or_create(&[("cause", series::cause(error))]).inc();
     }
 
@@ -241,7 +241,7 @@ impl Board {
         tracing::warn!(
             lane,
             restaurant_id,
-            error = %anonymous(said),
+            error = %redact(said),
             "who favours this restaurant could not be read in time: its campaigns are left out of the lane's rounds, and it is asked for alone in {:.1} s",
             pause.as_secs_f64()
         );
@@ -367,22 +367,22 @@ impl Board {
 }
 
 /// The instance.
-impl Board {
+impl Telemetry {
     /// Something that the service needs is not there yet, or not any more. The log says each reason once in a row.
     pub fn waits_for(&self, need: Need, why: impl fmt::Display) {
         let why = why.to_string();
-        let missing = readiness::Standing::Missing(why.clone());
+        let missing = readiness::NeedStatus::Missing(why.clone());
         let before = locked(&self.standing.needs).insert(need, missing.clone());
         if before != Some(missing) {
-            tracing::warn!("waiting for {}: {}", need.shown(), anonymous(&why));
+            tracing::warn!("waiting for {}: {}", need.shown(), redact(&why));
         }
     }
 
     /// Something that the service needs is there.
     pub fn has(&self, need: Need) {
-        let before = locked(&self.standing.needs).insert(need, readiness::Standing::There);
+        let before = locked(&self.standing.needs).insert(need, readiness::NeedStatus::There);
         // What was there at the first try was never waited for.
-        if matches!(before, Some(readiness::Standing::Missing(_))) {
+        if matches!(before, Some(readiness::NeedStatus::Missing(_))) {
             tracing::info!("{} is there", need.shown());
         }
     }
@@ -394,7 +394,7 @@ impl Board {
         let before = std::mem::replace(&mut *locked(&self.standing.letters_wait), why.clone());
         match (why, before) {
             (Some(why), before) if before.as_ref() != Some(&why) => {
-                tracing::warn!("dead letters wait, drafts do not: {}", anonymous(&why));
+                tracing::warn!("dead letters wait, drafts do not: {}", redact(&why));
             }
             (None, Some(_)) => tracing::info!("the topic of dead letters takes them again"),
             _ => {}

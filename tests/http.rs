@@ -14,7 +14,7 @@ use dinnerbell::instance::memory_budget::MemoryBudget;
 use dinnerbell::model::halt::Halt;
 use dinnerbell::model::headroom::{Headroom, Resource};
 use dinnerbell::service::http::{bind, serve};
-use dinnerbell::telemetry::{Board, Format, Lag, LaneState, Need};
+use dinnerbell::telemetry::{Format, Lag, LaneState, Need, Telemetry};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -25,9 +25,9 @@ use tokio::time::timeout;
 /// Whatever a test waits for comes much sooner, or never.
 const BOUND: Duration = Duration::from_secs(20);
 
-/// Serves a board while the test runs, then stops and waits for the end.
+/// Serves a telemetry while the test runs, then stops and waits for the end.
 async fn while_serving<F: Future<Output = ()>>(
-    board: Arc<Board>,
+    telemetry: Arc<Telemetry>,
     token: Option<&str>,
     test: impl FnOnce(SocketAddr, watch::Sender<bool>) -> F,
 ) {
@@ -35,7 +35,7 @@ async fn while_serving<F: Future<Output = ()>>(
     let bound = bind(&config::Http { listen, token: token.map(|token| Secret::new(token.to_owned())) }).await.unwrap();
     let (stop, stopped) = watch::channel(false);
     let address = bound.address();
-    let ran = timeout(BOUND, async { tokio::join!(serve(bound, board, stopped), test(address, stop)) });
+    let ran = timeout(BOUND, async { tokio::join!(serve(bound, telemetry, stopped), test(address, stop)) });
     ran.await.unwrap();
 }
 
@@ -60,9 +60,9 @@ fn body(answer: &str) -> &str {
 
 #[tokio::test]
 async fn readiness_says_what_is_missing_until_nothing_is() {
-    let board = Arc::new(Board::default());
-    while_serving(Arc::clone(&board), None, async |address, _stop| {
-        board.waits_for(Need::Kafka, "localhost:9092 does not answer");
+    let telemetry = Arc::new(Telemetry::default());
+    while_serving(Arc::clone(&telemetry), None, async |address, _stop| {
+        telemetry.waits_for(Need::Kafka, "localhost:9092 does not answer");
         let (status, answer) = get(address, "/readyz").await;
         assert_eq!(status, 503);
         assert!(answer.contains("content-type: application/json"), "{answer}");
@@ -70,13 +70,13 @@ async fn readiness_says_what_is_missing_until_nothing_is() {
         let missing = said["missing"].as_array().unwrap();
         assert!(missing.iter().any(|why| why == "kafka: localhost:9092 does not answer"), "{answer}");
         for need in Need::ALL {
-            board.has(need);
+            telemetry.has(need);
         }
-        board.set_lane(0, LaneState::Running);
+        telemetry.set_lane(0, LaneState::Running);
         let (status, answer) = get(address, "/readyz").await;
         assert_eq!((status, answer.contains(r#""ready":true"#)), (200, true), "{answer}");
         let (name, found, remedy) = ("kafka-ahead".into(), "found".into(), "dinnerbell lane resolve 1".into());
-        board.set_lane(1, LaneState::Halted(Halt { name, found, remedy }));
+        telemetry.set_lane(1, LaneState::Halted(Halt { name, found, remedy }));
         let (status, answer) = get(address, "/readyz").await;
         let said: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
         assert_eq!(status, 503);
@@ -273,17 +273,17 @@ struct Described {
     unit: String,
 }
 
-/// A board on which every metric shows.
-fn full_board() -> Board {
-    let board = Board::default();
-    board.set_lane(0, LaneState::Running);
-    board.observe_lag(0, Some(Lag { records: 1, seconds: 1.0 }));
-    board.watch_memory(Arc::new(MemoryBudget::new(2048)));
-    board.clock_difference(0.5);
-    board.partitions(1);
+/// A telemetry on which every metric shows.
+fn full_board() -> Telemetry {
+    let telemetry = Telemetry::default();
+    telemetry.set_lane(0, LaneState::Running);
+    telemetry.observe_lag(0, Some(Lag { records: 1, seconds: 1.0 }));
+    telemetry.watch_memory(Arc::new(MemoryBudget::new(2048)));
+    telemetry.clock_difference(0.5);
+    telemetry.partitions(1);
     let headroom = |of| Headroom { of, column: String::new(), column_type: String::new(), last: 0, end: 1 << 40 };
-    board.headroom(&[Resource::FeedbackIds, Resource::DraftTimes].map(headroom));
-    board
+    telemetry.headroom(&[Resource::FeedbackIds, Resource::DraftTimes].map(headroom));
+    telemetry
 }
 
 /// What `/metrics` exposes. A counter's samples end in `_total`, an info's in `_info`, and that is how they are called.

@@ -123,18 +123,18 @@ async fn ask(address: SocketAddr) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::{Board, LaneState};
+    use crate::telemetry::{LaneState, Telemetry};
 
     #[test]
     fn what_the_service_shows_is_understood() {
-        let board = Board::default();
-        let before = Scrape::parse(&board.exposition(crate::telemetry::Format::OpenMetrics).unwrap());
-        board.set_lane(0, LaneState::Running);
-        board.set_lane(1, LaneState::Entering);
-        board.published_again(0, 1_200);
-        board.step("copy", Duration::from_millis(250));
-        board.step("copy", Duration::from_millis(250));
-        let after = Scrape::parse(&board.exposition(crate::telemetry::Format::OpenMetrics).unwrap());
+        let telemetry = Telemetry::default();
+        let before = Scrape::parse(&telemetry.exposition(crate::telemetry::Format::OpenMetrics).unwrap());
+        telemetry.set_lane(0, LaneState::Running);
+        telemetry.set_lane(1, LaneState::Entering);
+        telemetry.published_again(0, 1_200);
+        telemetry.step("copy", Duration::from_millis(250));
+        telemetry.step("copy", Duration::from_millis(250));
+        let after = Scrape::parse(&telemetry.exposition(crate::telemetry::Format::OpenMetrics).unwrap());
         assert_eq!((after.drafts(), after.rounds(), after.running_lanes(), after.failures()), (1_200, 1, 1, 0));
         assert_eq!(after.lanes(), BTreeSet::from([0, 1]));
         let copy = after.steps_since(&before).into_iter().find(|step| step.step == "copy").unwrap();

@@ -324,7 +324,7 @@ async fn warn<B, L, A, C>(
     most: Duration,
 ) {
     failures.judge(error);
-    cx.board.lane_warns(lane, error);
+    cx.telemetry.lane_warns(lane, error);
     sleep(failures.pause().min(most)).await;
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::backoff::jitter;
 use crate::model::record::Lane;
 use crate::ports::broker::BrokerError;
-use crate::telemetry::Board;
+use crate::telemetry::Telemetry;
 
 /// For how long an answer of Kafka's about the topic, or a publication in it, stands.
 const FRESH: Duration = Duration::from_secs(10);
@@ -56,13 +56,13 @@ pub struct Outlet {
     standing: watch::Sender<Standing>,
     /// One lane asks Kafka, the others learn of the answer.
     asking: Mutex<()>,
-    board: Arc<Board>,
+    telemetry: Arc<Telemetry>,
 }
 
 impl Outlet {
     /// Nothing is known of the topic yet.
-    pub fn new(board: Arc<Board>) -> Self {
-        Self { standing: watch::Sender::new(Standing::Unknown), asking: Mutex::default(), board }
+    pub fn new(telemetry: Arc<Telemetry>) -> Self {
+        Self { standing: watch::Sender::new(Standing::Unknown), asking: Mutex::default(), telemetry }
     }
 
     /// What a round of this lane may carry at this moment.
@@ -136,7 +136,7 @@ impl Outlet {
     /// The topic took letters, or Kafka says that it is there.
     pub fn took(&self) {
         self.standing.send_replace(Standing::Takes(Instant::now()));
-        self.board.dead_letter_topic(None);
+        self.telemetry.dead_letter_topic(None);
     }
 
     /// The topic did not take a letter: it is left alone for a while, longer each time.
@@ -155,7 +155,7 @@ impl Outlet {
             *standing = Standing::Refuses { until: Instant::now() + pause.mul_f64(jitter()), pause };
         });
         if !learned {
-            self.board.dead_letter_topic(Some(error));
+            self.telemetry.dead_letter_topic(Some(error));
         }
     }
 }
@@ -208,9 +208,9 @@ mod tests {
         }
     }
 
-    fn outlet() -> (Outlet, Topic, Arc<Board>) {
-        let board = Arc::new(Board::default());
-        (Outlet::new(Arc::clone(&board)), Topic::default(), board)
+    fn outlet() -> (Outlet, Topic, Arc<Telemetry>) {
+        let telemetry = Arc::new(Telemetry::default());
+        (Outlet::new(Arc::clone(&telemetry)), Topic::default(), telemetry)
     }
 
     fn refusal() -> BrokerError {
@@ -219,18 +219,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_missing_topic_is_asked_for_at_growing_intervals_and_shown_until_it_is_there() {
-        let (outlet, topic, board) = outlet();
+        let (outlet, topic, telemetry) = outlet();
         let waits = tokio::time::timeout(Duration::from_secs(600), outlet.opens(0, || topic.look())).await;
         assert!(waits.is_err());
         let asked = topic.asked.load(Ordering::Relaxed);
         assert!((20..60).contains(&asked), "asked {asked} times in ten minutes");
-        assert_eq!(board.readiness().warnings.len(), 1);
+        assert_eq!(telemetry.readiness().warnings.len(), 1);
         topic.is_there();
         outlet.opens(0, || topic.look()).await;
         assert_eq!(outlet.carries(0), Carries::One, "it is tried with one letter");
         outlet.took();
         assert_eq!((outlet.carries(0), outlet.carries(1)), (Carries::Many, Carries::Many));
-        assert!(board.readiness().warnings.is_empty());
+        assert!(telemetry.readiness().warnings.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -274,7 +274,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_letter_that_is_sent_otherwise_the_next_time_is_tried_at_once() {
-        let (outlet, topic, board) = outlet();
+        let (outlet, topic, telemetry) = outlet();
         topic.is_there();
         outlet.opens(0, || topic.look()).await;
         let refused = Instant::now();
@@ -282,6 +282,6 @@ mod tests {
         assert_eq!(outlet.carries(0), Carries::Nothing);
         outlet.opens(0, || topic.look()).await;
         assert_eq!((outlet.carries(0), refused.elapsed()), (Carries::One, Duration::ZERO));
-        assert!(board.readiness().warnings.is_empty());
+        assert!(telemetry.readiness().warnings.is_empty());
     }
 }

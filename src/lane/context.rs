@@ -9,7 +9,7 @@ use crate::instance::memory_budget::MemoryBudget;
 use crate::instance::pause::PauseWatch;
 use crate::instance::rate_limiter::RateLimiter;
 use crate::instance::round_sizing::RecentCampaigns;
-use crate::telemetry::Board;
+use crate::telemetry::Telemetry;
 
 /// What every lane of an instance shares: the outside world behind its traits, and the limits.
 pub struct LaneContext<B, L, A, C> {
@@ -36,7 +36,7 @@ pub struct LaneContext<B, L, A, C> {
     /// The topic of dead letters.
     pub outlet: Outlet,
     /// What the operator sees.
-    pub board: Arc<Board>,
+    pub telemetry: Arc<Telemetry>,
     /// What keeps the promises; a test may take some out.
     pub guards: Guards,
 }

@@ -71,10 +71,10 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
         let (taken, took) = record(cx, own, &batch, work).await?;
         fail_point("intake.recorded");
         size = size.after(took);
-        cx.board.took_in(own.lane, &taken, &batch, took);
+        cx.telemetry.took_in(own.lane, &taken, &batch, took);
         taken.started.iter().for_each(|started| cx.arrivals.note(started.id()));
         work.add(taken);
-        cx.board.waiting_letters(own.lane, work.waiting_letters());
+        cx.telemetry.waiting_letters(own.lane, work.waiting_letters());
     }
 }
 

@@ -60,7 +60,7 @@ pub async fn repass<B, L: Ledger, A: Audience, C: Clock>(
         match repass.turn().await {
             Ok(()) => {}
             Err(error @ LaneError::Ledger(LedgerError::Passing(_))) => {
-                cx.board.lane_warns(own.lane, &error);
+                cx.telemetry.lane_warns(own.lane, &error);
                 sleep(TRY_AGAIN).await;
             }
             Err(error) => return Err(error),
@@ -141,7 +141,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         match self.pages(&turn).await {
             Ok(pages) => self.hand_on(&turn, pages).await,
             Err(error) if turn.len() == 1 => {
-                self.cx.board.lane_warns(self.own.lane, &error.into());
+                self.cx.telemetry.lane_warns(self.own.lane, &error.into());
                 self.passes.failed(&turn, Instant::now());
                 Ok(())
             }

@@ -52,16 +52,16 @@ pub async fn keep<B: Broker, L: Ledger, A: Audience, C: Clock>(
             Next::Leave => break,
             Next::EnterAgain => {
                 let pause = failures.pause();
-                cx.board.lane_failed(lane, &error, pause);
+                cx.telemetry.lane_failed(lane, &error, pause);
                 let _ = timeout(pause, stopped(&mut stop)).await;
             }
             Next::Halt(halt) => {
-                cx.board.set_lane(lane, LaneState::Halted(halt));
+                cx.telemetry.set_lane(lane, LaneState::Halted(halt));
                 let _ = timeout(LOOK_FOR_RESOLUTION, stopped(&mut stop)).await;
             }
         }
     }
-    cx.board.left(lane);
+    cx.telemetry.left(lane);
 }
 
 /// One ownership of the lane, from the bump to an error or the stop.
@@ -71,14 +71,14 @@ async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
     failures: &mut Failures,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
-    cx.board.set_lane(lane, LaneState::Entering);
+    cx.telemetry.set_lane(lane, LaneState::Entering);
     match enter(cx, lane, failures).await? {
         Entry::Halted(entered, halt) => stand_still(cx, &entered, halt, failures, stop).await,
         Entry::Runs(owned) => {
-            cx.board.set_lane(lane, LaneState::Running);
+            cx.telemetry.set_lane(lane, LaneState::Running);
             // What cannot be published brings it here again and again: whatever failed is over only afterwards.
             if matches!(owned.last, LastRound::Published { .. }) {
-                cx.board.well(lane);
+                cx.telemetry.well(lane);
             }
             let own = owned.own;
             match run(cx, *owned, failures, stop).await {
@@ -114,7 +114,7 @@ async fn stand_still<B: Broker, L: Ledger, A, C: Clock>(
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
     let own = entered.ownership;
-    cx.board.set_lane(own.lane, LaneState::Halted(halt.clone()));
+    cx.telemetry.set_lane(own.lane, LaneState::Halted(halt.clone()));
     let mut compared = entered.compared;
     while !*stop.borrow() {
         if !compared {
@@ -125,7 +125,7 @@ async fn stand_still<B: Broker, L: Ledger, A, C: Clock>(
             };
             match found {
                 Ok(()) => compared = true,
-                Err(error @ LaneError::Broker(_)) => cx.board.lane_warns(own.lane, &error),
+                Err(error @ LaneError::Broker(_)) => cx.telemetry.lane_warns(own.lane, &error),
                 Err(error) => return Err(takeover::halt(cx, own, error, failures).await),
             }
         }
@@ -178,7 +178,7 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
         }
         let _changes = work.changes().await;
         let taken = cx.ledger.judge_changes(own).await?;
-        cx.board.judged_changes(own.lane, &taken);
+        cx.telemetry.judged_changes(own.lane, &taken);
         more = taken.more_changes;
         let found = !taken.changed.is_empty() || !taken.dead_letters.is_empty();
         if found && cx.guards.hold(Guard::JudgedChangesAreRead) {
@@ -201,7 +201,7 @@ async fn ask_alone<B, L, A: Audience, C>(
             Ok(_) => work.came_alone(&restaurant_id),
             Err(error) => {
                 let pause = work.overdue(&restaurant_id);
-                cx.board.left_out(own.lane, &restaurant_id, &error.to_string(), pause);
+                cx.telemetry.left_out(own.lane, &restaurant_id, &error.to_string(), pause);
             }
         }
     }
@@ -214,9 +214,9 @@ async fn carry_letters<B: Broker, L: Ledger, A: Audience, C: Clock>(
     work: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     loop {
-        cx.board.waiting_letters(own.lane, work.waiting_letters());
+        cx.telemetry.waiting_letters(own.lane, work.waiting_letters());
         work.letters_wait().await;
-        cx.board.waiting_letters(own.lane, work.waiting_letters());
+        cx.telemetry.waiting_letters(own.lane, work.waiting_letters());
         cx.outlet.opens(own.lane, || cx.broker.dead_letter_topic()).await;
         match cx.outlet.carries(own.lane) {
             Carries::Nothing => continue,
@@ -251,14 +251,14 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
                 failures.clear();
                 let unsent = if cx.guards.hold(Guard::EndedAreCounted) { unsent } else { 0 };
                 if cx.ledger.note_unsent(own, id, unsent).await? {
-                    cx.board.unsent(own.lane, unsent, cancelled);
+                    cx.telemetry.unsent(own.lane, unsent, cancelled);
                     work.counted(id);
                 } else {
                     work.settled().await;
                 }
             }
             Err(error) => {
-                cx.board.lane_warns(own.lane, &error);
+                cx.telemetry.lane_warns(own.lane, &error);
                 failed.insert(id.clone(), Instant::now());
                 failures.judge(&error);
                 sleep(failures.pause()).await;

@@ -92,7 +92,7 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
     };
     let mut entered = cx.ledger.bump(lane, Some(low)).await?;
     fail_point("entry.bumped");
-    cx.board.position(lane, entered.position);
+    cx.telemetry.position(lane, entered.position);
     if let Some(halt) = entered.halt.clone() {
         return Ok(Entry::Halted(Box::new(entered), halt));
     }
@@ -252,7 +252,7 @@ fn reconciled(guards: Guards, entered: &Entered, ours: &LedgerSide, theirs: &Com
 async fn judge_waiting<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Ownership) -> Result<(), LaneError> {
     loop {
         let taken = cx.ledger.judge_changes(own).await?;
-        cx.board.judged_changes(own.lane, &taken);
+        cx.telemetry.judged_changes(own.lane, &taken);
         if !(taken.more_changes && cx.guards.hold(Guard::ChangesJudgedToTheLast)) {
             return Ok(());
         }

@@ -15,7 +15,7 @@ use crate::model::record::Lane;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::ledger::hold::COMPARISON;
-use crate::telemetry::Board;
+use crate::telemetry::Telemetry;
 
 /// How long a hold may last before it is said what holds: a way in takes 2.5 s at most when all goes well.
 const ORDINARY: Duration = Duration::from_secs(5);
@@ -126,19 +126,19 @@ fn cause(row: &Row) -> Cause {
     }
 }
 
-/// Says what holds for as long as all is held longer than is ordinary: the board shows it, and the log says what is new.
-pub async fn watch(pool: &Pool, pause: &PauseWatch, board: &Board) -> Infallible {
+/// Says what holds for as long as all is held longer than is ordinary: the telemetry shows it, and the log says what is new.
+pub async fn watch(pool: &Pool, pause: &PauseWatch, telemetry: &Telemetry) -> Infallible {
     loop {
         pause.held().await;
         let mut pause = ORDINARY;
         while timeout(pause, pause.not_held()).await.is_err() {
             // A database that does not answer has its own place.
             if let Ok(hold) = standing(pool).await {
-                board.holds(hold.map(|hold| format!("{hold}; {}", hold.remedy())));
+                telemetry.holds(hold.map(|hold| format!("{hold}; {}", hold.remedy())));
             }
             pause = LOOK;
         }
-        board.holds(None);
+        telemetry.holds(None);
     }
 }
 

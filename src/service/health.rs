@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::kafka::KafkaBroker;
 use crate::postgres::connect::Pool;
-use crate::telemetry::{Board, Need};
+use crate::telemetry::{Need, Telemetry};
 
 /// How often each server is asked.
 const LOOK: Duration = Duration::from_secs(3);
@@ -23,10 +23,10 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 const REASON: Duration = Duration::from_secs(60);
 
 /// Watches the servers until it is dropped.
-pub async fn watch(board: &Board, broker: &KafkaBroker, feedback: &Pool, subscribers: &Pool) -> Infallible {
-    let kafka = look_after(board, Need::Kafka, || async { Some(broker.coordinator_answers().await) });
-    let feedback = look_after(board, Need::Feedback, || feedback.answers());
-    let subscribers = look_after(board, Need::Subscribers, || subscribers.answers());
+pub async fn watch(telemetry: &Telemetry, broker: &KafkaBroker, feedback: &Pool, subscribers: &Pool) -> Infallible {
+    let kafka = look_after(telemetry, Need::Kafka, || async { Some(broker.coordinator_answers().await) });
+    let feedback = look_after(telemetry, Need::Feedback, || feedback.answers());
+    let subscribers = look_after(telemetry, Need::Subscribers, || subscribers.answers());
     tokio::join!(kafka, feedback, subscribers).0
 }
 
@@ -53,7 +53,7 @@ impl Outage {
 
 /// Asks one server again and again. No answer at all (`None`) changes nothing: others talk to it at that moment.
 async fn look_after<E: Display, F: Future<Output = Option<Result<(), E>>>>(
-    board: &Board,
+    telemetry: &Telemetry,
     need: Need,
     mut ask: impl FnMut() -> F,
 ) -> Infallible {
@@ -64,11 +64,11 @@ async fn look_after<E: Display, F: Future<Output = Option<Result<(), E>>>>(
             None => {}
             Some(Ok(())) => {
                 silent = None;
-                board.has(need);
+                telemetry.has(need);
             }
             Some(Err(why)) => {
                 if let Some(missing) = silent.get_or_insert(asked).missing(&why) {
-                    board.waits_for(need, missing);
+                    telemetry.waits_for(need, missing);
                 }
             }
         }
@@ -84,11 +84,15 @@ mod tests {
 
     use super::*;
 
-    /// What the board says of Kafka after a server that is asked has behaved so for so many seconds.
-    async fn said_after(board: &Board, answer: &Cell<Option<Result<(), &'static str>>>, seconds: u64) -> String {
-        let looking = look_after(board, Need::Kafka, || async { answer.get() });
+    /// What the telemetry says of Kafka after a server that is asked has behaved so for so many seconds.
+    async fn said_after(
+        telemetry: &Telemetry,
+        answer: &Cell<Option<Result<(), &'static str>>>,
+        seconds: u64,
+    ) -> String {
+        let looking = look_after(telemetry, Need::Kafka, || async { answer.get() });
         assert!(timeout(Duration::from_secs(seconds), looking).await.is_err());
-        board.readiness().missing.into_iter().find(|missing| missing.starts_with("kafka: ")).unwrap_or_default()
+        telemetry.readiness().missing.into_iter().find(|missing| missing.starts_with("kafka: ")).unwrap_or_default()
     }
 
     #[tokio::test(start_paused = true)]
@@ -106,16 +110,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_is_silent_for_ten_seconds_is_missing_until_it_answers_again() {
-        let (board, answer) = (Board::default(), Cell::new(Some(Ok(()))));
-        assert_eq!(said_after(&board, &answer, 5).await, "");
+        let (telemetry, answer) = (Telemetry::default(), Cell::new(Some(Ok(()))));
+        assert_eq!(said_after(&telemetry, &answer, 5).await, "");
         answer.set(Some(Err("connection refused")));
-        assert_eq!(said_after(&board, &answer, 8).await, "", "a short fail-over is no reason to call somebody");
-        let said = said_after(&board, &answer, 14).await;
+        assert_eq!(said_after(&telemetry, &answer, 8).await, "", "a short fail-over is no reason to call somebody");
+        let said = said_after(&telemetry, &answer, 14).await;
         assert!(said.starts_with("kafka: cannot be reached since "), "{said}");
         assert!(said.ends_with("Z: connection refused"), "{said}");
         answer.set(None);
-        assert_eq!(said_after(&board, &answer, 60).await, said, "nobody asked, nothing is known");
+        assert_eq!(said_after(&telemetry, &answer, 60).await, said, "nobody asked, nothing is known");
         answer.set(Some(Ok(())));
-        assert_eq!(said_after(&board, &answer, 1).await, "");
+        assert_eq!(said_after(&telemetry, &answer, 1).await, "");
     }
 }

@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::config;
 use crate::config::Secret;
 use crate::shutdown::stopped;
-use crate::telemetry::{Board, Format};
+use crate::telemetry::{Format, Telemetry};
 
 /// Most connections at once; where all of them are being answered, further ones wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 64;
@@ -99,10 +99,10 @@ pub async fn bind(config: &config::Http) -> Result<Bound, HttpError> {
 
 /// Serves until the stop, then lets answers under way finish for half a second. Stop it last: while lanes finish their rounds, `/readyz` says
 /// that the service is stopping.
-pub async fn serve(bound: Bound, board: Arc<Board>, mut stop: watch::Receiver<bool>) {
+pub async fn serve(bound: Bound, telemetry: Arc<Telemetry>, mut stop: watch::Receiver<bool>) {
     let Bound { listener, address, token } = bound;
     tracing::info!(%address, "serving /healthz, /readyz and /metrics");
-    let router = router(board, token);
+    let router = router(telemetry, token);
     let mut connections = JoinSet::new();
     let mut places = Places::default();
     loop {
@@ -195,7 +195,7 @@ async fn answer(stream: TcpStream, router: Router) {
 #[derive(Debug, Clone, Copy)]
 struct Peer(SocketAddr);
 
-fn router(board: Arc<Board>, token: Option<Secret>) -> Router {
+fn router(telemetry: Arc<Telemetry>, token: Option<Secret>) -> Router {
     let token = token.map(|token| digest(token.reveal()));
     // What the layer stands behind is guarded: the fallback, and every route that is added before it.
     Router::new()
@@ -204,7 +204,7 @@ fn router(board: Arc<Board>, token: Option<Secret>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(board)
+        .with_state(telemetry)
 }
 
 /// The token, or, where none is configured, a peer on this machine.
@@ -245,8 +245,8 @@ fn same(one: &[u8; 32], other: &[u8; 32]) -> bool {
 }
 
 /// The process lives: 200 unless the poll loop of the group's consumer stands still.
-async fn healthz(State(board): State<Arc<Board>>) -> Response {
-    match board.stands_still() {
+async fn healthz(State(telemetry): State<Arc<Telemetry>>) -> Response {
+    match telemetry.stands_still() {
         None => (StatusCode::OK, [(CACHE_CONTROL, "no-store")], "ok\n").into_response(),
         Some(still) => {
             let text = format!("the poll loop has stood still for {} s\n", still.as_secs());
@@ -256,15 +256,15 @@ async fn healthz(State(board): State<Arc<Board>>) -> Response {
 }
 
 /// The instance does its work, or what is missing for that.
-async fn readyz(State(board): State<Arc<Board>>) -> Response {
-    let readiness = board.readiness();
+async fn readyz(State(telemetry): State<Arc<Telemetry>>) -> Response {
+    let readiness = telemetry.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(CACHE_CONTROL, "no-store")], Json(readiness)).into_response()
 }
 
-async fn metrics(State(board): State<Arc<Board>>, headers: HeaderMap) -> Response {
+async fn metrics(State(telemetry): State<Arc<Telemetry>>, headers: HeaderMap) -> Response {
     let format = Format::asked_for(headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok()));
-    match board.exposition(format) {
+    match telemetry.exposition(format) {
         Ok(text) => {
             let headers = [(CONTENT_TYPE, format.media_type()), (CACHE_CONTROL, "no-store"), (VARY, "accept")];
             (headers, text).into_response()

@@ -14,7 +14,7 @@ use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::headroom;
 use crate::postgres::ledger::prune::{STEP, prune};
-use crate::telemetry::Board;
+use crate::telemetry::Telemetry;
 
 /// How often it is looked for something to prune; also how long after the start the first time.
 const LOOK: Duration = Duration::from_secs(60);
@@ -38,26 +38,26 @@ pub struct RetentionJob {
 
 impl RetentionJob {
     /// Keeps house until it is dropped.
-    pub async fn keep(&self, board: &Board) -> Infallible {
-        tokio::join!(self.prune(board), self.watch_headroom(board)).0
+    pub async fn keep(&self, telemetry: &Telemetry) -> Infallible {
+        tokio::join!(self.prune(telemetry), self.watch_headroom(telemetry)).0
     }
 
-    async fn prune(&self, board: &Board) -> Infallible {
+    async fn prune(&self, telemetry: &Telemetry) -> Infallible {
         loop {
             sleep(LOOK).await;
             for what in Prunable::ALL {
-                if let Err(error) = self.prune_all(what, board).await {
+                if let Err(error) = self.prune_all(what, telemetry).await {
                     tracing::warn!(what = what.name(), %error, "could not be pruned; tried again in a minute");
                 }
             }
         }
     }
 
-    async fn prune_all(&self, what: Prunable, board: &Board) -> Result<(), PostgresError> {
+    async fn prune_all(&self, what: Prunable, telemetry: &Telemetry) -> Result<(), PostgresError> {
         let mut pruned = 0;
         loop {
             let gone = prune(&self.feedback, what, &self.retention, self.publishes_dead_letters).await?;
-            board.pruned(what, gone);
+            telemetry.pruned(what, gone);
             pruned += gone;
             if gone < STEP {
                 break;
@@ -70,10 +70,10 @@ impl RetentionJob {
         Ok(())
     }
 
-    async fn watch_headroom(&self, board: &Board) -> Infallible {
+    async fn watch_headroom(&self, telemetry: &Telemetry) -> Infallible {
         loop {
             match headroom::read(&self.feedback, &self.subscribers).await {
-                Ok(found) => board.headroom(&found),
+                Ok(found) => telemetry.headroom(&found),
                 Err(error) => tracing::warn!(%error, "could not read how many ids are left; tried again in an hour"),
             }
             sleep(READ_HEADROOM).await;

@@ -1,4 +1,4 @@
-//! Waiting for what may come: with backoff and jitter, saying on the board what is waited for.
+//! Waiting for what may come: with backoff and jitter, saying on the telemetry what is waited for.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::backoff::jitter;
 use crate::shutdown::stopped;
-use crate::telemetry::{Board, Need};
+use crate::telemetry::{Need, Telemetry};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ pub enum GaveUp<E> {
 
 /// Tries until it works, is refused, or the service is to stop.
 pub async fn retry_until_ready<T, E, F: Future<Output = Attempt<T, E>>>(
-    board: &Board,
+    telemetry: &Telemetry,
     need: Need,
     stop: &mut watch::Receiver<bool>,
     mut attempt: impl FnMut() -> F,
@@ -48,11 +48,11 @@ pub async fn retry_until_ready<T, E, F: Future<Output = Attempt<T, E>>>(
         };
         match tried {
             Attempt::Done(done) => {
-                board.has(need);
+                telemetry.has(need);
                 return Ok(done);
             }
             Attempt::Refused(error) => return Err(GaveUp::Refused(error)),
-            Attempt::Again(why) => board.waits_for(need, why),
+            Attempt::Again(why) => telemetry.waits_for(need, why),
         }
         let jittered = pause.mul_f64(jitter());
         if timeout(jittered, stopped(stop)).await.is_ok() {

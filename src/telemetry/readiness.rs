@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::model::record::Lane;
-use crate::telemetry::{LaneState, LaneView, anonymous, locked};
+use crate::telemetry::{LaneState, LaneView, locked, redact};
 
 /// How long a lane may be on its way in before the instance is not ready because of it. A way in takes 2.5 s at most when all goes well.
 const LONGEST_ENTRY: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ impl Need {
 
 /// How it stands with a need.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum NeedStatus {
     There,
     Missing(String),
 }
@@ -108,7 +108,7 @@ impl LaneReport {
             state: view.state.name(),
             seconds: view.since.elapsed().as_secs(),
             halt,
-            error: error.map(|error| anonymous(error).into_owned()),
+            error: error.map(|error| redact(error).into_owned()),
             remedy,
         }
     }
@@ -127,14 +127,14 @@ impl LaneReport {
     }
 }
 
-impl super::Standing {
+impl super::Observed {
     /// What waits behind senders' open transactions, and dead letters whose topic takes none.
     fn warnings(&self) -> Vec<String> {
         let lanes = self.lanes();
         let held = lanes.iter().filter_map(|(lane, view)| Some((lane, view.lag.held_back.filter(|held| held.told)?)));
         let held = held.map(|(lane, held)| format!("lane {lane}: {}", held.said()));
         let letters = locked(&self.letters_wait);
-        held.chain(letters.iter().map(|why| format!("dead letters wait: {}", anonymous(why)))).collect()
+        held.chain(letters.iter().map(|why| format!("dead letters wait: {}", redact(why)))).collect()
     }
 
     pub(crate) fn readiness(&self) -> Readiness {
@@ -145,8 +145,8 @@ impl super::Standing {
         {
             let needs = locked(&self.needs);
             missing.extend(Need::ALL.iter().filter_map(|need| match needs.get(need) {
-                Some(Standing::There) => None,
-                Some(Standing::Missing(why)) => Some(format!("{}: {}", need.name(), anonymous(why))),
+                Some(NeedStatus::There) => None,
+                Some(NeedStatus::Missing(why)) => Some(format!("{}: {}", need.name(), redact(why))),
                 None => Some(format!("{}: not there yet", need.name())),
             }));
         }
@@ -159,7 +159,7 @@ impl super::Standing {
             let what = holds
                 .as_ref()
                 .map_or("the ledger may have lost commits; `dinnerbell lane list` says what holds".into(), |what| {
-                    anonymous(what)
+                    redact(what)
                 });
             missing.push(format!("held for {} s: {what}", since.elapsed().as_secs()));
         }

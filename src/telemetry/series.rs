@@ -1,4 +1,4 @@
-//! The series that `/metrics` shows: counts and times that grow, and gauges that are read off the board at the moment of asking.
+//! The series that `/metrics` shows: counts and times that grow, and gauges that are read off the telemetry at the moment of asking.
 
 use std::fmt::Error;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::model::record::Lane;
 use crate::model::retention::Prunable;
 use crate::model::round::RoundContent;
 use crate::ports::ledger::LedgerError;
-use crate::telemetry::{LaneState, Standing, locked};
+use crate::telemetry::{LaneState, Observed, locked};
 
 /// One label whose values are known beforehand.
 type Label = [(&'static str, &'static str); 1];
@@ -205,9 +205,9 @@ pub(crate) fn cause(error: &LaneError) -> &'static str {
     }
 }
 
-/// What stands on the board at the moment of asking. A lane that was left leaves no series behind.
+/// What stands on the telemetry at the moment of asking. A lane that was left leaves no series behind.
 #[derive(Debug)]
-pub(crate) struct Gauges(pub(crate) Arc<Standing>);
+pub(crate) struct Gauges(pub(crate) Arc<Observed>);
 
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {

@@ -7,9 +7,9 @@ use crate::model::ownership::Suspension;
 use crate::model::record::Record;
 use crate::ports::ledger::LedgerError;
 
-fn all_there(board: &Board) {
+fn all_there(telemetry: &Telemetry) {
     for need in Need::ALL {
-        board.has(need);
+        telemetry.has(need);
     }
 }
 
@@ -17,15 +17,15 @@ fn halt(found: &str) -> Halt {
     Halt { name: "duplicate-row".to_owned(), found: found.to_owned(), remedy: "mend it".to_owned() }
 }
 
-fn sample(board: &Board, name: &str) -> Option<String> {
-    let exposition = board.exposition(Format::OpenMetrics).unwrap();
+fn sample(telemetry: &Telemetry, name: &str) -> Option<String> {
+    let exposition = telemetry.exposition(Format::OpenMetrics).unwrap();
     exposition.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(' ')?.to_owned()))
 }
 
 #[track_caller]
-fn assert_samples(board: &Board, expected: &[(&str, &str)]) {
+fn assert_samples(telemetry: &Telemetry, expected: &[(&str, &str)]) {
     for (name, value) in expected {
-        assert_eq!(sample(board, name).as_deref(), Some(*value), "{name}");
+        assert_eq!(sample(telemetry, name).as_deref(), Some(*value), "{name}");
     }
 }
 
@@ -39,34 +39,34 @@ fn dead_letter(field: Option<&'static str>) -> Arrival {
 
 #[test]
 fn an_instance_is_ready_when_everything_is_there_even_without_a_lane() {
-    let board = Board::default();
-    let missing = board.readiness().missing;
+    let telemetry = Telemetry::default();
+    let missing = telemetry.readiness().missing;
     assert_eq!(missing.len(), Need::ALL.len(), "{missing:?}");
     assert_eq!(missing[0], "feedback: not there yet");
-    all_there(&board);
-    assert_eq!(board.readiness(), Readiness { ready: true, ..Readiness::default() });
-    board.waits_for(Need::Kafka, "localhost:9092 does not answer");
-    assert_eq!(board.readiness().missing, ["kafka: localhost:9092 does not answer"]);
-    board.has(Need::Kafka);
-    board.suspended(Suspension { paused: true, held: false });
-    assert!(board.readiness().ready && board.readiness().paused, "an order of the operator's is no fault");
-    board.stopping();
-    assert_eq!(board.readiness().missing, ["the service is stopping"]);
+    all_there(&telemetry);
+    assert_eq!(telemetry.readiness(), Readiness { ready: true, ..Readiness::default() });
+    telemetry.waits_for(Need::Kafka, "localhost:9092 does not answer");
+    assert_eq!(telemetry.readiness().missing, ["kafka: localhost:9092 does not answer"]);
+    telemetry.has(Need::Kafka);
+    telemetry.suspended(Suspension { paused: true, held: false });
+    assert!(telemetry.readiness().ready && telemetry.readiness().paused, "an order of the operator's is no fault");
+    telemetry.stopping();
+    assert_eq!(telemetry.readiness().missing, ["the service is stopping"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hold_is_a_fault_once_it_lasts_longer_than_a_way_in() {
-    let board = Board::default();
-    all_there(&board);
-    board.suspended(Suspension { paused: false, held: true });
-    assert!(board.readiness().ready && board.readiness().held, "every fail-over has one");
+    let telemetry = Telemetry::default();
+    all_there(&telemetry);
+    telemetry.suspended(Suspension { paused: false, held: true });
+    assert!(telemetry.readiness().ready && telemetry.readiness().held, "every fail-over has one");
     tokio::time::advance(Duration::from_secs(6)).await;
-    board.suspended(Suspension { paused: true, held: true });
+    telemetry.suspended(Suspension { paused: true, held: true });
     tokio::time::advance(Duration::from_secs(6)).await;
-    let missing = board.readiness().missing;
+    let missing = telemetry.readiness().missing;
     assert!(missing.len() == 1 && missing[0].starts_with("held for 12 s: "), "{missing:?}");
-    board.suspended(Suspension::default());
-    assert!(board.readiness().ready && !board.readiness().held);
+    telemetry.suspended(Suspension::default());
+    assert!(telemetry.readiness().ready && !telemetry.readiness().held);
 }
 
 #[test]
@@ -80,20 +80,20 @@ fn a_halt_is_named_in_the_log_once_until_the_lane_has_run() {
 
 #[test]
 fn a_lane_that_failed_is_missing_until_it_runs_again_and_has_published() {
-    let board = Board::default();
-    all_there(&board);
-    board.set_lane(0, LaneState::Entering);
-    assert!(board.readiness().ready, "a way in is no fault");
-    board.lane_failed(0, &LaneError::ClockUnread, Duration::from_secs(1));
-    assert!(board.readiness().missing[0].starts_with("lane 0: waiting: the feedback database's clock"));
-    board.set_lane(0, LaneState::Entering);
-    assert!(board.readiness().missing[0].starts_with("lane 0: entering: the feedback database's clock"));
-    board.set_lane(0, LaneState::Running);
-    assert!(board.readiness().missing[0].starts_with("lane 0: running: the feedback database's clock"));
-    board.well(0);
-    assert!(board.readiness().ready);
+    let telemetry = Telemetry::default();
+    all_there(&telemetry);
+    telemetry.set_lane(0, LaneState::Entering);
+    assert!(telemetry.readiness().ready, "a way in is no fault");
+    telemetry.lane_failed(0, &LaneError::ClockUnread, Duration::from_secs(1));
+    assert!(telemetry.readiness().missing[0].starts_with("lane 0: waiting: the feedback database's clock"));
+    telemetry.set_lane(0, LaneState::Entering);
+    assert!(telemetry.readiness().missing[0].starts_with("lane 0: entering: the feedback database's clock"));
+    telemetry.set_lane(0, LaneState::Running);
+    assert!(telemetry.readiness().missing[0].starts_with("lane 0: running: the feedback database's clock"));
+    telemetry.well(0);
+    assert!(telemetry.readiness().ready);
     assert_samples(
-        &board,
+        &telemetry,
         &[
             ("dinnerbell_ready", "1"),
             ("dinnerbell_lane_failures_total{cause=\"clock\"}", "1"),
@@ -105,60 +105,60 @@ fn a_lane_that_failed_is_missing_until_it_runs_again_and_has_published() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_does_not_get_in_is_missing_after_a_while() {
-    let board = Board::default();
-    all_there(&board);
-    board.set_lane(3, LaneState::Entering);
+    let telemetry = Telemetry::default();
+    all_there(&telemetry);
+    telemetry.set_lane(3, LaneState::Entering);
     tokio::time::advance(Duration::from_secs(9)).await;
-    assert!(board.readiness().ready);
+    assert!(telemetry.readiness().ready);
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert_eq!(board.readiness().missing, ["lane 3: entering for 10 s"]);
+    assert_eq!(telemetry.readiness().missing, ["lane 3: entering for 10 s"]);
 }
 
 #[test]
 fn a_halted_lane_shows_its_name_and_remedy_but_no_client() {
-    let board = Board::default();
-    all_there(&board);
-    board.set_lane(1, LaneState::Halted(halt("Key (adv_campaign_id, client_id)=(c-1, u-1) already exists")));
-    let readiness = board.readiness();
+    let telemetry = Telemetry::default();
+    all_there(&telemetry);
+    telemetry.set_lane(1, LaneState::Halted(halt("Key (adv_campaign_id, client_id)=(c-1, u-1) already exists")));
+    let readiness = telemetry.readiness();
     assert_eq!(readiness.missing, ["lane 1: halted: duplicate-row"]);
     let report = serde_json::to_value(&readiness.lanes[0]).unwrap();
     assert_eq!(report["remedy"], "mend it");
     assert_eq!(report["error"], "Key (adv_campaign_id, client_id)=(...) already exists");
-    assert_samples(&board, &[("dinnerbell_halted_lanes", "1"), ("dinnerbell_ready", "0")]);
+    assert_samples(&telemetry, &[("dinnerbell_halted_lanes", "1"), ("dinnerbell_ready", "0")]);
 }
 
 #[test]
 fn a_lane_that_was_left_leaves_no_series_behind() {
-    let board = Board::default();
-    board.set_lane(2, LaneState::Running);
-    board.observe_lag(2, Some(Lag { records: 1, seconds: 1.0 }));
-    assert_samples(&board, &[("dinnerbell_lane_lag_records{lane=\"2\"}", "1")]);
-    board.left(2);
-    assert!(!board.exposition(Format::OpenMetrics).unwrap().contains("lane=\"2\""));
-    board.observe_lag(2, Some(Lag { records: 1, seconds: 1.0 }));
+    let telemetry = Telemetry::default();
+    telemetry.set_lane(2, LaneState::Running);
+    telemetry.observe_lag(2, Some(Lag { records: 1, seconds: 1.0 }));
+    assert_samples(&telemetry, &[("dinnerbell_lane_lag_records{lane=\"2\"}", "1")]);
+    telemetry.left(2);
+    assert!(!telemetry.exposition(Format::OpenMetrics).unwrap().contains("lane=\"2\""));
+    telemetry.observe_lag(2, Some(Lag { records: 1, seconds: 1.0 }));
     assert!(
-        !board.exposition(Format::OpenMetrics).unwrap().contains("lane=\"2\""),
+        !telemetry.exposition(Format::OpenMetrics).unwrap().contains("lane=\"2\""),
         "a late answer does not bring it back"
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_poll_loop_that_stands_still_is_told_from_one_that_has_not_begun_or_has_ended() {
-    let board = Board::default();
+    let telemetry = Telemetry::default();
     tokio::time::advance(Duration::from_secs(60)).await;
-    assert_eq!(board.stands_still(), None);
-    board.polled();
+    assert_eq!(telemetry.stands_still(), None);
+    telemetry.polled();
     tokio::time::advance(Duration::from_secs(9)).await;
-    assert_eq!(board.stands_still(), None);
+    assert_eq!(telemetry.stands_still(), None);
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert_eq!(board.stands_still(), Some(Duration::from_secs(10)));
-    board.stopping();
-    assert_eq!(board.stands_still(), None);
+    assert_eq!(telemetry.stands_still(), Some(Duration::from_secs(10)));
+    telemetry.stopping();
+    assert_eq!(telemetry.stands_still(), None);
 }
 
 #[test]
 fn the_records_of_an_intake_are_counted_by_what_they_ended_as_and_add_up() {
-    let board = Board::default();
+    let telemetry = Telemetry::default();
     let tally = Tally { campaigns: 2, duplicates: 1, dead_letters: 4, ..Tally::default() };
     let arrivals = vec![
         arrived(0, dead_letter(Some("restaurant_id"))),
@@ -166,9 +166,9 @@ fn the_records_of_an_intake_are_counted_by_what_they_ended_as_and_add_up() {
         arrived(2, dead_letter(Some("restaurant_id"))),
     ];
     let batch = IntakeBatch { from: 0, to: 7, arrivals };
-    board.took_in(0, &Taken { tally, ..Taken::default() }, &batch, Duration::from_millis(3));
+    telemetry.took_in(0, &Taken { tally, ..Taken::default() }, &batch, Duration::from_millis(3));
     assert_samples(
-        &board,
+        &telemetry,
         &[
             ("dinnerbell_records_total{outcome=\"campaign\"}", "2"),
             ("dinnerbell_records_total{outcome=\"duplicate\"}", "1"),
@@ -180,7 +180,7 @@ fn the_records_of_an_intake_are_counted_by_what_they_ended_as_and_add_up() {
             ("dinnerbell_step_duration_seconds_count{step=\"intake\"}", "1"),
         ],
     );
-    let total: u64 = board
+    let total: u64 = telemetry
         .exposition(Format::OpenMetrics)
         .unwrap()
         .lines()
@@ -192,11 +192,11 @@ fn the_records_of_an_intake_are_counted_by_what_they_ended_as_and_add_up() {
 
 #[test]
 fn changes_of_other_lanes_are_not_counted_as_records_a_second_time() {
-    let board = Board::default();
+    let telemetry = Telemetry::default();
     let tally = Tally { updates: 1, dead_letters: 1, ..Tally::default() };
-    board.judged_changes(0, &Taken { tally, ..Taken::default() });
+    telemetry.judged_changes(0, &Taken { tally, ..Taken::default() });
     assert_samples(
-        &board,
+        &telemetry,
         &[
             ("dinnerbell_records_total{outcome=\"update\"}", "0"),
             ("dinnerbell_changes_total{outcome=\"update\"}", "1"),
@@ -207,20 +207,20 @@ fn changes_of_other_lanes_are_not_counted_as_records_a_second_time() {
 
 #[test]
 fn memory_in_flight_is_what_was_taken_of_it() {
-    let board = Board::default();
+    let telemetry = Telemetry::default();
     let memory = Arc::new(MemoryBudget::new(64 << 10));
-    board.watch_memory(Arc::clone(&memory));
+    telemetry.watch_memory(Arc::clone(&memory));
     let held = memory.for_publication(16 << 10).now_or_never().unwrap();
     let taken = ("dinnerbell_memory_in_flight_bytes", "16384");
-    assert_samples(&board, &[taken, ("dinnerbell_memory_limit_bytes", "65536")]);
+    assert_samples(&telemetry, &[taken, ("dinnerbell_memory_limit_bytes", "65536")]);
     drop(held);
-    assert_samples(&board, &[("dinnerbell_memory_in_flight_bytes", "0")]);
+    assert_samples(&telemetry, &[("dinnerbell_memory_in_flight_bytes", "0")]);
 }
 
 #[test]
 fn each_failure_has_a_cause_that_was_registered() {
-    let board = Board::default();
-    let before = board.exposition(Format::OpenMetrics).unwrap().lines().count();
+    let telemetry = Telemetry::default();
+    let before = telemetry.exposition(Format::OpenMetrics).unwrap().lines().count();
     let errors = [
         LaneError::NotAssigned,
         LaneError::ClockUnread,
@@ -234,7 +234,7 @@ fn each_failure_has_a_cause_that_was_registered() {
         LaneError::Halt(halt("")),
     ];
     for error in &errors {
-        board.lane_warns(0, error);
+        telemetry.lane_warns(0, error);
     }
-    assert_eq!(board.exposition(Format::OpenMetrics).unwrap().lines().count(), before);
+    assert_eq!(telemetry.exposition(Format::OpenMetrics).unwrap().lines().count(), before);
 }

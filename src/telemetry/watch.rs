@@ -10,7 +10,7 @@ use crate::model::record::Lane;
 use crate::ports::broker::{Broker, BrokerError};
 use crate::ports::clock::Clock;
 use crate::shutdown::stopped;
-use crate::telemetry::Board;
+use crate::telemetry::Telemetry;
 use crate::telemetry::lag::Ends;
 
 /// How often it is looked after.
@@ -21,13 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LANES_AT_ONCE: usize = 4;
 
 /// Looks after the lanes' lag and the clock every five seconds, until the stop. It fails at nothing: what cannot be found out is not shown.
-pub async fn watch<B: Broker, C: Clock>(broker: &B, clock: &C, board: &Board, mut stop: watch::Receiver<bool>) {
+pub async fn watch<B: Broker, C: Clock>(broker: &B, clock: &C, telemetry: &Telemetry, mut stop: watch::Receiver<bool>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let looking = async {
         loop {
             ticks.tick().await;
-            look(broker, clock, board).await;
+            look(broker, clock, telemetry).await;
         }
     };
     tokio::select! {
@@ -38,7 +38,7 @@ pub async fn watch<B: Broker, C: Clock>(broker: &B, clock: &C, board: &Board, mu
 }
 
 /// Looks once.
-pub async fn look<B: Broker, C: Clock>(broker: &B, clock: &C, board: &Board) {
+pub async fn look<B: Broker, C: Clock>(broker: &B, clock: &C, telemetry: &Telemetry) {
     #[expect(
         clippy::disallowed_methods,
         reason = "the machine's own clock is meant: it is compared with the database's"
@@ -46,9 +46,9 @@ pub async fn look<B: Broker, C: Clock>(broker: &B, clock: &C, board: &Board) {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let database = clock.now();
     #[expect(clippy::cast_precision_loss, reason = "a difference of clocks needs no more digits than a double has")]
-    board.clock_difference((i64::try_from(wall.as_micros()).unwrap_or(i64::MAX) - database) as f64 / 1e6);
+    telemetry.clock_difference((i64::try_from(wall.as_micros()).unwrap_or(i64::MAX) - database) as f64 / 1e6);
     if let Ok(Ok(lanes)) = timeout(PATIENCE, broker.lanes()).await {
-        board.partitions(lanes);
+        telemetry.partitions(lanes);
     }
     let ends = |lane: Lane| async move {
         // The end of the log first: what is committed in between is not taken for held back.
@@ -57,9 +57,9 @@ pub async fn look<B: Broker, C: Clock>(broker: &B, clock: &C, board: &Board) {
         };
         (lane, timeout(PATIENCE, asked).await.ok().and_then(Result::ok))
     };
-    let mut answers = stream::iter(board.lanes().into_keys()).map(ends).buffer_unordered(LANES_AT_ONCE);
+    let mut answers = stream::iter(telemetry.lanes().into_keys()).map(ends).buffer_unordered(LANES_AT_ONCE);
     while let Some((lane, ends)) = answers.next().await {
-        board.find_lag(lane, ends, clock.now() / 1_000);
+        telemetry.find_lag(lane, ends, clock.now() / 1_000);
     }
 }
 
@@ -168,44 +168,46 @@ mod tests {
         }
     }
 
-    fn shows(board: &Board, line: &str) -> bool {
-        board.exposition(Format::OpenMetrics).unwrap().lines().any(|shown| shown == line)
+    fn shows(telemetry: &Telemetry, line: &str) -> bool {
+        telemetry.exposition(Format::OpenMetrics).unwrap().lines().any(|shown| shown == line)
     }
 
     #[tokio::test]
     async fn lag_is_shown_for_lanes_with_a_position_and_not_shown_when_kafka_is_away() {
         let (high, time) = (Arc::new(AtomicI64::new(5)), Arc::new(AtomicI64::new(1_000_000)));
-        let (broker, clock, board) = (Watermarks(Arc::clone(&high)), Told(Arc::clone(&time)), Board::default());
-        board.set_lane(0, LaneState::Running);
-        board.set_lane(1, LaneState::Entering);
-        board.position(0, 3);
-        look(&broker, &clock, &board).await;
-        assert!(shows(&board, "dinnerbell_lane_lag_records{lane=\"0\"} 2"));
-        assert!(!board.exposition(Format::OpenMetrics).unwrap().contains("dinnerbell_lane_lag_records{lane=\"1\"}"));
+        let (broker, clock, telemetry) = (Watermarks(Arc::clone(&high)), Told(Arc::clone(&time)), Telemetry::default());
+        telemetry.set_lane(0, LaneState::Running);
+        telemetry.set_lane(1, LaneState::Entering);
+        telemetry.position(0, 3);
+        look(&broker, &clock, &telemetry).await;
+        assert!(shows(&telemetry, "dinnerbell_lane_lag_records{lane=\"0\"} 2"));
+        assert!(
+            !telemetry.exposition(Format::OpenMetrics).unwrap().contains("dinnerbell_lane_lag_records{lane=\"1\"}")
+        );
         time.store(9_000_000, Ordering::Relaxed);
-        look(&broker, &clock, &board).await;
-        assert!(shows(&board, "dinnerbell_lane_lag_seconds{lane=\"0\"} 8.0"));
+        look(&broker, &clock, &telemetry).await;
+        assert!(shows(&telemetry, "dinnerbell_lane_lag_seconds{lane=\"0\"} 8.0"));
         high.store(-1, Ordering::Relaxed);
-        look(&broker, &clock, &board).await;
-        assert!(!board.exposition(Format::OpenMetrics).unwrap().contains("dinnerbell_lane_lag_records"));
+        look(&broker, &clock, &telemetry).await;
+        assert!(!telemetry.exposition(Format::OpenMetrics).unwrap().contains("dinnerbell_lane_lag_records"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn looking_ends_with_the_stop() {
         let (broker, clock) = (Watermarks(Arc::default()), Told(Arc::default()));
         let (stop, stopped) = watch::channel(false);
-        let board = Board::default();
-        let watching = watch(&broker, &clock, &board, stopped);
+        let telemetry = Telemetry::default();
+        let watching = watch(&broker, &clock, &telemetry, stopped);
         let stopping = async {
-            sleep_until_looked(&board).await;
+            sleep_until_looked(&telemetry).await;
             stop.send_replace(true);
         };
         timeout(Duration::from_secs(60), async { tokio::join!(watching, stopping) }).await.unwrap();
     }
 
     /// With a paused clock this takes no time.
-    async fn sleep_until_looked(board: &Board) {
-        while !board.exposition(Format::OpenMetrics).unwrap().contains("dinnerbell_clock_difference_seconds") {
+    async fn sleep_until_looked(telemetry: &Telemetry) {
+        while !telemetry.exposition(Format::OpenMetrics).unwrap().contains("dinnerbell_clock_difference_seconds") {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

@@ -24,7 +24,7 @@ use dinnerbell::simulation::clock::SimClock;
 use dinnerbell::simulation::database::GROUP;
 use dinnerbell::simulation::ledger::SimLedger;
 use dinnerbell::simulation::world::{Instance, World};
-use dinnerbell::telemetry::Board;
+use dinnerbell::telemetry::Telemetry;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -171,7 +171,7 @@ impl Future for Mortal {
 
 fn dependencies(instance: &Instance, settings: Settings, pause: PauseWatch) -> Dependencies {
     let guards = instance.world.state().guards;
-    let board = Arc::new(Board::default());
+    let telemetry = Arc::new(Telemetry::default());
     LaneContext {
         broker: SimBroker(instance.clone()),
         ledger: SimLedger(instance.clone()),
@@ -183,8 +183,8 @@ fn dependencies(instance: &Instance, settings: Settings, pause: PauseWatch) -> D
         pause,
         change_feed: ChangeFeed::default(),
         arrivals: RecentCampaigns::default(),
-        outlet: Outlet::new(Arc::clone(&board)),
-        board,
+        outlet: Outlet::new(Arc::clone(&telemetry)),
+        telemetry,
         guards,
     }
 }

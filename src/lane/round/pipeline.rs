@@ -112,10 +112,10 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             match sealed {
                 Outcome::Recorded(recorded) => {
                     pace = pace.after_recorded(content.bytes(), content.parts.len(), began.elapsed());
-                    self.cx.board.step("record", sealing.elapsed());
+                    self.cx.telemetry.step("record", sealing.elapsed());
                     self.work.advance(&content, quiet);
                     self.work.judged_late(&copied.judged, copied.upto.as_deref());
-                    self.cx.board.running_campaigns(self.own.lane, self.work.running_count());
+                    self.cx.telemetry.running_campaigns(self.own.lane, self.work.running_count());
                     self.failures.clear();
                     self.work.settle();
                     if recorded.closed_others() {
@@ -252,8 +252,8 @@ async fn announce<B: Broker, L, A, C: Clock>(
     let began = Instant::now();
     let (producer, published) = send(cx, work, producer, &recorded).await?;
     drop(held);
-    cx.board.step("publish", began.elapsed());
-    cx.board.published(recorded.publication().lane, &content);
+    cx.telemetry.step("publish", began.elapsed());
+    cx.telemetry.published(recorded.publication().lane, &content);
     let finished = content.parts.iter().any(|part| part.page.as_ref().is_some_and(|page| page.last));
     Ok(Gate { producer, delivery: published.delivery(), published, noted: false, finished })
 }
@@ -266,7 +266,7 @@ async fn announce_again<B: Broker, L, A, C: Clock>(
     recorded: Recorded,
 ) -> Result<Announced<B::Producer>, LaneError> {
     let (producer, published) = send(cx, work, producer, &recorded).await?;
-    cx.board.published_again(recorded.publication().lane, recorded.drafts());
+    cx.telemetry.published_again(recorded.publication().lane, recorded.drafts());
     // What the round finished is not known here: the ledger learns of it soon.
     Ok(Gate { producer, delivery: published.delivery(), published, noted: false, finished: true })
 }

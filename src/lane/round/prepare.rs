@@ -231,7 +231,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             match self.try_prepare().await {
                 Err(error @ LaneError::Audience(AudienceError::Passing(_))) => {
                     failures.judge(&error);
-                    self.cx.board.lane_warns(self.own.lane, &error);
+                    self.cx.telemetry.lane_warns(self.own.lane, &error);
                     sleep(failures.pause()).await;
                 }
                 prepared => return prepared,
@@ -250,7 +250,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
                 continue;
             }
             let late = self.late().await?;
-            self.cx.board.running_campaigns(self.own.lane, self.work.running_count());
+            self.cx.telemetry.running_campaigns(self.own.lane, self.work.running_count());
             let (turn, running, mut late) = self.turn(late);
             let letters = self.letters();
             if running.is_empty()
@@ -366,7 +366,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             tokio::try_join!(pages::read(&self.cx.audience, self.now(), budget.pages, &running), async {
                 Ok(self.cx.ledger.open_round(self.own).await?)
             })?;
-        self.cx.board.step("audience", began.elapsed());
+        self.cx.telemetry.step("audience", began.elapsed());
         self.note_overdue(&pages);
         let (group, guards) = (&self.cx.limits.group_id, self.cx.guards);
         let mut parts = pages::form(&mut open, pages.turns, trigger_datetime_created, group, guards).await?;
@@ -391,7 +391,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         held.shrink_to(letters + content.parts.iter().map(|part| part.drafts.clients.size()).sum::<usize>());
         let copying = Instant::now();
         let round = record::copy::<L>(open, content).await?;
-        self.cx.board.step("copy", copying.elapsed());
+        self.cx.telemetry.step("copy", copying.elapsed());
         Ok(Some(Prepared { round, held, began, judged: late.candidates, upto: late.upto, quiet }))
     }
 
@@ -402,7 +402,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         }
         for (restaurant, said) in &pages.overdue {
             let pause = self.work.overdue(restaurant);
-            self.cx.board.left_out(self.own.lane, restaurant, said, pause);
+            self.cx.telemetry.left_out(self.own.lane, restaurant, said, pause);
         }
     }
 

@@ -9,7 +9,7 @@ const AFTER_VALUES: [&str; 3] = [") already exists", ") is not present", ") conf
 
 /// The text of an error without the values of a key that a database quoted: they name a client. Whoever may read them finds them with
 /// `dinnerbell lane list`.
-pub fn anonymous(text: &str) -> Cow<'_, str> {
+pub fn redact(text: &str) -> Cow<'_, str> {
     let Some(at) = text.find(BEFORE_VALUES) else { return Cow::Borrowed(text) };
     let (before, values) = text.split_at(at + BEFORE_VALUES.len());
     let end = AFTER_VALUES.iter().filter_map(|after| values.rfind(after)).max();
@@ -28,12 +28,12 @@ mod tests {
         };
         for client in ["u-1", "u)=(1", "u) already exists, (v", ""] {
             assert_eq!(
-                anonymous(&of(client)),
+                redact(&of(client)),
                 "duplicate key: Key (adv_campaign_id, client_id)=(...) already exists. [23505]",
                 "{client:?}"
             );
         }
-        assert_eq!(anonymous("Key (client_id)=(u-1) is odd"), "Key (client_id)=(...)");
-        assert_eq!(anonymous("connection refused"), "connection refused");
+        assert_eq!(redact("Key (client_id)=(u-1) is odd"), "Key (client_id)=(...)");
+        assert_eq!(redact("connection refused"), "connection refused");
     }
 }
