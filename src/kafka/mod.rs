@@ -37,7 +37,7 @@ use crate::config::kafka_client::Role;
 use crate::model::finding::Findings;
 use crate::model::mark::Committed;
 use crate::model::outputs::OutputIds;
-use crate::model::record::{Lane, RecordMark};
+use crate::model::record::{Lane, RecordFingerprint};
 use crate::ports::broker::{Broker, BrokerError};
 use client::{ASK, Observer, off_runtime};
 use membership::{Membership, View};
@@ -229,8 +229,8 @@ impl Broker for KafkaBroker {
         partitions(&self.shared.reader, &self.shared.kafka.topics.campaigns).await
     }
 
-    async fn mark_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordMark>, BrokerError> {
-        self.shared.reader.mark_at(lane, offset).await
+    async fn fingerprint_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordFingerprint>, BrokerError> {
+        self.shared.reader.fingerprint_at(lane, offset).await
     }
 
     async fn dead_letter_topic(&self) -> Result<(), BrokerError> {

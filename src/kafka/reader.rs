@@ -31,7 +31,7 @@ use crate::config;
 use crate::config::kafka_client::Role;
 use crate::model::limits::{LARGEST_RECORD, LARGEST_REST};
 use crate::model::mark::Committed;
-use crate::model::record::{Arrived, Digest, Header, Lane, LeftOut, Record, RecordMark, hash};
+use crate::model::record::{Arrived, Digest, Header, Lane, LeftOut, Record, RecordFingerprint, hash};
 use crate::ports::broker::{BrokerError, Input};
 
 /// A lane that holds this many records unread is not fetched any further, ...
@@ -295,7 +295,7 @@ impl Reader {
     }
 
     /// The mark of the record at an offset, if a record is there. The lane must not be open.
-    pub async fn mark_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordMark>, BrokerError> {
+    pub async fn fingerprint_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordFingerprint>, BrokerError> {
         let input = self.open(lane, offset, None).await?;
         let first = tokio::time::timeout(ASK, input.first());
         let first = first

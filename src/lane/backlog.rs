@@ -11,7 +11,7 @@ use crate::guard::{Guard, Guards};
 use crate::lane::overdue::Overdue;
 use crate::lane::round::turns::{Turn, Turns};
 use crate::model::campaign::Window;
-use crate::model::due::{Due, MOST_LETTERS, Running, Uncounted, WaitingLetter};
+use crate::model::due::{ActiveCampaign, Due, MOST_LETTERS, Uncounted, WaitingLetter};
 use crate::model::intake::Taken;
 use crate::model::round::RoundContent;
 use crate::model::time::EpochSeconds;
@@ -82,7 +82,7 @@ impl Candidates {
 
 impl BacklogState {
     /// The running campaigns that rounds ask for.
-    fn in_time(&self) -> impl Iterator<Item = &Running> {
+    fn in_time(&self) -> impl Iterator<Item = &ActiveCampaign> {
         self.running.values().filter(|running| !self.overdue.is_left_out(&running.campaign.restaurant_id))
     }
 
@@ -94,7 +94,7 @@ impl BacklogState {
 
 #[derive(Debug, Default)]
 struct BacklogState {
-    running: BTreeMap<String, Running>,
+    running: BTreeMap<String, ActiveCampaign>,
     /// Dead letters by their number, with their size.
     dead_letters: BTreeMap<i64, usize>,
     /// How many of them the next round may carry.
@@ -444,7 +444,7 @@ impl LaneBacklog {
     }
 
     /// The running campaigns of which a round may ask for a page.
-    pub fn running(&self) -> Vec<Running> {
+    pub fn running(&self) -> Vec<ActiveCampaign> {
         self.state().in_time().cloned().collect()
     }
 
@@ -468,7 +468,7 @@ impl LaneBacklog {
                 continue;
             }
             let mut state = self.state();
-            let theirs = |running: &&Running| running.campaign.restaurant_id == restaurant;
+            let theirs = |running: &&ActiveCampaign| running.campaign.restaurant_id == restaurant;
             match state.running.values().find(theirs) {
                 Some(running) => return (restaurant, running.cursor.clone()),
                 None => state.overdue.forget(&restaurant),
@@ -615,8 +615,8 @@ mod tests {
         })
     }
 
-    fn running(id: &str, cursor: Option<&str>) -> Running {
-        Running { campaign: campaign(id), revision: 1, cursor: cursor.map(str::to_owned) }
+    fn running(id: &str, cursor: Option<&str>) -> ActiveCampaign {
+        ActiveCampaign { campaign: campaign(id), revision: 1, cursor: cursor.map(str::to_owned) }
     }
 
     fn loaded(due: Due) -> LaneBacklog {
@@ -628,7 +628,7 @@ mod tests {
 
     #[test]
     fn those_that_are_not_held_have_their_first_page_before_the_second_ones_of_those_held() {
-        let held = |running: Vec<Running>| loaded(Due { running, more_running: true, ..Due::default() });
+        let held = |running: Vec<ActiveCampaign>| loaded(Due { running, more_running: true, ..Due::default() });
         let work = held(vec![running("a", None)]);
         assert!(!work.begin_reload(0), "a waits for its first page");
         work.state().running.insert("a".to_owned(), running("a", Some("x")));

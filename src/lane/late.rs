@@ -22,10 +22,10 @@ use crate::lane::error::LaneError;
 use crate::lane::error_policy;
 use crate::lane::rescan::{Pass, Passes, Turn};
 use crate::lane::round::pages;
-use crate::model::clients::Stretch;
+use crate::model::clients::ClientRange;
 use crate::model::late::ToldAndRows;
 use crate::model::ownership::Ownership;
-use crate::model::page::{Page, Wanted};
+use crate::model::page::{Page, PageRequest};
 use crate::ports::audience::{Audience, AudienceError};
 use crate::ports::clock::Clock;
 use crate::ports::ledger::{Ledger, LedgerError};
@@ -156,7 +156,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
 
     async fn pages(&self, turn: &Turn) -> Result<Vec<Page>, AudienceError> {
         let passes = self.passes.of(turn);
-        let wanted = passes.map(|(pass, rows)| Wanted {
+        let wanted = passes.map(|(pass, rows)| PageRequest {
             restaurant_id: &pass.restaurant_id,
             after: pass.cursor.as_deref(),
             upto: pass.upto.as_deref(),
@@ -170,17 +170,17 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
     /// Hands those of the pages who have no draft to the planner, and notes the passes that are over.
     async fn hand_on(&mut self, turn: &Turn, pages: Vec<Page>) -> Result<(), LaneError> {
         let read: Vec<(&Pass, &Page)> = self.passes.of(turn).map(|(pass, _)| pass).zip(&pages).collect();
-        let stretches = read.iter().filter_map(|(pass, page)| {
-            Some(Stretch {
+        let ranges = read.iter().filter_map(|(pass, page)| {
+            Some(ClientRange {
                 adv_campaign_id: &pass.adv_campaign_id,
                 after: pass.cursor.as_deref(),
                 upto: page.clients.last()?,
             })
         });
-        let stretches: Vec<_> = stretches.collect();
-        let mut told = match stretches.is_empty() {
+        let ranges: Vec<_> = ranges.collect();
+        let mut told = match ranges.is_empty() {
             true => Vec::new(),
-            false => self.cx.ledger.already_told(&stretches).await?,
+            false => self.cx.ledger.already_told(&ranges).await?,
         }
         .into_iter();
         self.looked.retain(|_, at| at.elapsed() < COUNT_AGAIN);

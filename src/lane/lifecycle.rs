@@ -25,7 +25,7 @@ use crate::lane::{intake, late, outputs, takeover};
 use crate::model::due::Uncounted;
 use crate::model::halt::Halt;
 use crate::model::ownership::{Entered, Ownership};
-use crate::model::page::Wanted;
+use crate::model::page::PageRequest;
 use crate::model::record::Lane;
 use crate::ports::audience::Audience;
 use crate::ports::broker::{Broker, BrokerError, transaction_time};
@@ -195,8 +195,12 @@ async fn ask_alone<B, L, A: Audience, C>(
 ) -> Result<Infallible, LaneError> {
     loop {
         let (restaurant_id, after) = work.left_out().await;
-        let wanted =
-            Wanted { restaurant_id: &restaurant_id, after: after.as_deref(), upto: None, rows: cx.limits.round_rows };
+        let wanted = PageRequest {
+            restaurant_id: &restaurant_id,
+            after: after.as_deref(),
+            upto: None,
+            rows: cx.limits.round_rows,
+        };
         match cx.audience.page(wanted).await {
             Ok(_) => work.came_alone(&restaurant_id),
             Err(error) => {

@@ -262,7 +262,7 @@ mod tests {
 
     use super::*;
     use crate::model::campaign::{Campaign, Window};
-    use crate::model::due::Running;
+    use crate::model::due::ActiveCampaign;
 
     /// A campaign whose main pass is over; it is named like its restaurant.
     fn open(id: &str, end: EpochSeconds) -> OpenCampaign {
@@ -275,7 +275,7 @@ mod tests {
             window: Window { start: 0, end },
             datetime_created: 0,
         };
-        let running = Running { campaign: Arc::new(campaign), revision: 1, cursor: Some("y".to_owned()) };
+        let running = ActiveCampaign { campaign: Arc::new(campaign), revision: 1, cursor: Some("y".to_owned()) };
         OpenCampaign { running, main_pass_over: true, told: 0 }
     }
 

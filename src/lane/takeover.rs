@@ -322,7 +322,7 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
         return Err(halt(other(format!("the lane's position is {position}, but the topic ends at {high}"))));
     }
     if let Some(last) = entered.last_record.filter(|last| last.offset >= low)
-        && cx.broker.mark_at(lane, last.offset).await?.is_some_and(|found| found != last)
+        && cx.broker.fingerprint_at(lane, last.offset).await?.is_some_and(|found| found != last)
     {
         return Err(halt(other(format!("another record stands at offset {} of the topic", last.offset))));
     }

@@ -52,7 +52,7 @@ pub struct Campaign {
 
 /// A campaign's state, as the ledger holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum CampaignState {
     /// Received, or updated, before its start.
     Scheduled,
     /// Its start passed, its main pass is not finished.
@@ -67,7 +67,7 @@ pub enum State {
     Cancelled,
 }
 
-impl State {
+impl CampaignState {
     /// The state as it is written in the ledger.
     pub fn name(self) -> &'static str {
         match self {

@@ -62,7 +62,7 @@ impl<'a> FromIterator<&'a str> for Clients {
 
 /// The clients of a campaign in `(after, upto]`, by `client_id COLLATE "C"`.
 #[derive(Debug, Clone, Copy)]
-pub struct Stretch<'a> {
+pub struct ClientRange<'a> {
     /// The campaign.
     pub adv_campaign_id: &'a str,
     /// After this client; none from the first on.

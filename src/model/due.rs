@@ -11,7 +11,7 @@ pub const MOST_LETTERS: usize = 1_000;
 
 /// A campaign that may get drafts now.
 #[derive(Debug, Clone)]
-pub struct Running {
+pub struct ActiveCampaign {
     /// The campaign as the next draft shall show it.
     pub campaign: Arc<Campaign>,
     /// Which version of it this is.
@@ -20,7 +20,7 @@ pub struct Running {
     pub cursor: Option<String>,
 }
 
-impl Running {
+impl ActiveCampaign {
     /// The campaign's id.
     pub fn id(&self) -> &str {
         &self.campaign.adv_campaign_id
@@ -31,7 +31,7 @@ impl Running {
 #[derive(Debug, Clone, Default)]
 pub struct Due {
     /// Campaigns inside their window whose main pass is not finished, those without a page first.
-    pub running: Vec<Running>,
+    pub running: Vec<ActiveCampaign>,
     /// Whether there are more of them than were asked for.
     pub more_running: bool,
     /// Dead letters that no round has published, oldest first.

@@ -1,9 +1,9 @@
 //! What an intake records, and what it makes of it.
 
 use crate::model::campaign::Window;
-use crate::model::due::{Running, WaitingLetter};
+use crate::model::due::{ActiveCampaign, WaitingLetter};
 use crate::model::input::Arrival;
-use crate::model::record::{Record, RecordMark};
+use crate::model::record::{Record, RecordFingerprint};
 use crate::model::time::EpochSeconds;
 
 /// Records that arrived one after the other, decoded, and the positions before and after them.
@@ -19,7 +19,7 @@ pub struct IntakeBatch {
 
 impl IntakeBatch {
     /// The mark of the last record that could be read.
-    pub fn last_mark(&self) -> Option<RecordMark> {
+    pub fn last_fingerprint(&self) -> Option<RecordFingerprint> {
         self.arrivals.iter().rev().find_map(|(record, _)| record.mark())
     }
 }
@@ -28,7 +28,7 @@ impl IntakeBatch {
 #[derive(Debug, Clone, Default)]
 pub struct Taken {
     /// Campaigns that are new and may get drafts now.
-    pub started: Vec<Running>,
+    pub started: Vec<ActiveCampaign>,
     /// Campaigns that exist by now in another version, window or state: what is known of them is to be read again.
     pub changed: Vec<String>,
     /// The windows that they have by now: outside of them, a recorded round of theirs must not be begun. That of a cancelled one is

@@ -1,13 +1,13 @@
 //! Subscribers who come while a campaign runs, and the campaigns that they are late for.
 
 use crate::model::clients::Clients;
-use crate::model::due::Running;
+use crate::model::due::ActiveCampaign;
 
 /// A campaign whose late subscribers are told: active or complete, inside its window.
 #[derive(Debug, Clone)]
 pub struct OpenCampaign {
     /// The campaign as the next draft shall show it.
-    pub running: Running,
+    pub running: ActiveCampaign,
     /// Whether the main pass has recorded its last page.
     pub main_pass_over: bool,
     /// Drafts that are recorded, and rows that stayed when theirs was withdrawn.

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::model::halt::Halt;
 use crate::model::mark::RoundHead;
 use crate::model::outputs::OutputIds;
-use crate::model::record::{Lane, RecordMark};
+use crate::model::record::{Lane, RecordFingerprint};
 
 /// The right to write for a lane, as bumped by this instance. Every transaction of the lane compares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Entered {
     /// The next input offset to record.
     pub position: i64,
     /// The last record taken in, to know the topic again.
-    pub last_record: Option<RecordMark>,
+    pub last_record: Option<RecordFingerprint>,
     /// The last recorded round.
     pub head: RoundHead,
     /// The one before it, where it is still kept.

@@ -15,7 +15,7 @@ pub struct Page {
 
 /// Which page is asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct PageRequest<'a> {
     /// Of those who favour this restaurant now.
     pub restaurant_id: &'a str,
     /// Clients after this one; none from the first on.

@@ -22,12 +22,12 @@ pub struct Record {
 
 impl Record {
     /// The mark by which this record is known again; none where it could not be read.
-    pub fn mark(&self) -> Option<RecordMark> {
+    pub fn mark(&self) -> Option<RecordFingerprint> {
         let hash = match &self.left_out {
             None => hash(self.key.as_deref(), self.value.as_deref()),
             Some(left_out) => left_out.hash?,
         };
-        Some(RecordMark { offset: self.offset, timestamp: self.timestamp, hash })
+        Some(RecordFingerprint { offset: self.offset, timestamp: self.timestamp, hash })
     }
 
     /// What the record occupies, in bytes.
@@ -76,7 +76,7 @@ impl Header {
 
 /// Tells one record from another at the same offset: a topic that was created anew holds other records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecordMark {
+pub struct RecordFingerprint {
     /// The record's offset.
     pub offset: i64,
     /// The record's timestamp.

@@ -38,7 +38,7 @@ pub enum Verdict {
 }
 
 /// Judges what arrived about a known campaign.
-pub fn judge(known: &Known, arrived: &Arrival) -> Verdict {
+pub fn apply_rules(known: &Known, arrived: &Arrival) -> Verdict {
     let campaign = match arrived {
         Arrival::Campaign(campaign) => campaign,
         Arrival::Cancellation { .. } => return Verdict::Cancel,

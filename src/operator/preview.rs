@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use crate::config::Config;
 use crate::model::campaign::{Campaign, Window};
 use crate::model::input::{Arrival, Reason};
-use crate::model::rules::{Known, Verdict, judge};
+use crate::model::rules::{Known, Verdict, apply_rules};
 use crate::model::time::EpochSeconds;
 use crate::ports::audience::AudienceError;
 use crate::postgres::audience_size::AudienceSize;
@@ -322,7 +322,7 @@ fn known(row: &Row, id: &str) -> Campaign {
 fn judge_campaign(preview: &mut Preview, campaign: &Campaign, stood: Option<&Stood>, now: EpochSeconds) {
     let mut window = campaign.window;
     preview.known_state = stood.map(|stood| stood.state.clone());
-    let verdict = stood.map(|stood| judge(&stood.known, &Arrival::Campaign(campaign.clone())));
+    let verdict = stood.map(|stood| apply_rules(&stood.known, &Arrival::Campaign(campaign.clone())));
     let (counts_as, warning) = match verdict {
         None => (CountsAs::Campaign, None),
         Some(Verdict::Update | Verdict::Cancel) => {

@@ -4,7 +4,7 @@
 use std::future::Future;
 
 use crate::model::late::{Added, Subscription};
-use crate::model::page::{Page, Unread, Wanted};
+use crate::model::page::{Page, PageRequest, Unread};
 
 /// Why a page could not be read. One place maps these to what happens: [`crate::lane::error_policy`].
 #[derive(Debug, Clone, thiserror::Error)]
@@ -29,10 +29,10 @@ pub trait Audience: Clone + Send + Sync + 'static {
     /// others.
     fn pages(
         &self,
-        wanted: &[Wanted<'_>],
+        wanted: &[PageRequest<'_>],
     ) -> impl Future<Output = Result<Vec<Result<Page, Unread>>, AudienceError>> + Send;
     /// One page.
-    fn page(&self, wanted: Wanted<'_>) -> impl Future<Output = Result<Page, AudienceError>> + Send {
+    fn page(&self, wanted: PageRequest<'_>) -> impl Future<Output = Result<Page, AudienceError>> + Send {
         async move { Ok(self.pages(&[wanted]).await?.pop().expect("one page was wanted")?) }
     }
     /// The highest id that stands in the table, 0 for an empty one: where a tail scan begins.

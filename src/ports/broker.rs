@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::mark::Committed;
 use crate::model::outputs::OutputIds;
-use crate::model::record::{Arrived, Lane, RecordMark};
+use crate::model::record::{Arrived, Lane, RecordFingerprint};
 use crate::model::recorded::Recorded;
 
 /// Why the broker did not do what was asked. One place maps these to what happens: [`crate::lane::error_policy`].
@@ -95,7 +95,11 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// How many lanes there are: the partitions of the campaigns topic.
     fn lanes(&self) -> impl Future<Output = Result<i32, BrokerError>> + Send;
     /// The mark of the record at an offset; none where no record is there (compacted, or a transaction's marker).
-    fn mark_at(&self, lane: Lane, offset: i64) -> impl Future<Output = Result<Option<RecordMark>, BrokerError>> + Send;
+    fn fingerprint_at(
+        &self,
+        lane: Lane,
+        offset: i64,
+    ) -> impl Future<Output = Result<Option<RecordFingerprint>, BrokerError>> + Send;
     /// Whether the topic of dead letters is there, and every partition of it has a leader.
     fn dead_letter_topic(&self) -> impl Future<Output = Result<(), BrokerError>> + Send;
     /// The id of the campaigns topic as the brokers know it now; none where they know no ids.

@@ -8,8 +8,8 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::model::clients::{Clients, Stretch};
-use crate::model::due::{Due, Running, Waiting};
+use crate::model::clients::{ClientRange, Clients};
+use crate::model::due::{ActiveCampaign, Due, Waiting};
 use crate::model::halt::Halt;
 use crate::model::intake::{IntakeBatch, Taken};
 use crate::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
@@ -157,9 +157,11 @@ pub trait RoundLedger: Clone + Send + Sync + 'static {
     /// The ledger learns that this round is committed in Kafka; campaigns whose last page it held become complete. Whether some turned out to
     /// be over: who was not told of them is to be counted.
     fn note_published(&self, own: Ownership, seq: i64) -> impl Future<Output = Result<bool, LedgerError>> + Send;
-    /// Those who have a feedback row for the campaign, among the clients of each stretch; outside of any round.
-    fn already_told(&self, stretches: &[Stretch<'_>])
-    -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
+    /// Those who have a feedback row for the campaign, among the clients of each range; outside of any round.
+    fn already_told(
+        &self,
+        ranges: &[ClientRange<'_>],
+    ) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
 }
 
 /// The campaigns of a lane: what is due, who may be late, who was not told.
@@ -238,10 +240,10 @@ pub trait InstanceLedger: Clone + Send + Sync + 'static {
 
 /// A round that is being recorded: one open transaction, rolled back when dropped.
 pub trait OpenRound: Send + 'static {
-    /// Those who have a feedback row for the campaign, among the clients of each stretch, in the order of the stretches.
+    /// Those who have a feedback row for the campaign, among the clients of each range, in the order of the ranges.
     fn already_told(
         &mut self,
-        stretches: &[Stretch<'_>],
+        ranges: &[ClientRange<'_>],
     ) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
     /// For each question, those of the clients who are behind the cursor, or anyone once the main pass is over, and have no feedback row; in
     /// order. Behind is decided in SQL, by `COLLATE "C"`.
@@ -250,7 +252,7 @@ pub trait OpenRound: Send + 'static {
         questions: &[LateQuestion<'_>],
     ) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
     /// These campaigns as the round's drafts shall show them, those that are open.
-    fn campaigns(&mut self, ids: &[&str]) -> impl Future<Output = Result<Vec<Running>, LedgerError>> + Send;
+    fn campaigns(&mut self, ids: &[&str]) -> impl Future<Output = Result<Vec<ActiveCampaign>, LedgerError>> + Send;
     /// The dead letters with these ids, of those that no round has published, in the order of ids.
     fn letters(&mut self, ids: &[i64]) -> impl Future<Output = Result<Vec<DeadLetterMessage>, LedgerError>> + Send;
     /// Gives the round up and the transaction back.

@@ -15,7 +15,7 @@ use tokio_postgres::types::Type;
 use crate::model::clients::Clients;
 use crate::model::late::{Added, Subscription};
 use crate::model::limits::LONGEST_CLIENT_ID;
-use crate::model::page::{Page, Unread, Wanted};
+use crate::model::page::{Page, PageRequest, Unread};
 use crate::ports::audience::{Audience, AudienceError};
 use crate::postgres::connect::{Connection, Parameter, Pool, place};
 use crate::postgres::errors::{PATIENCE, PostgresError, deadline};
@@ -117,7 +117,7 @@ impl PostgresAudience {
 }
 
 impl Audience for PostgresAudience {
-    async fn pages(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Result<Page, Unread>>, AudienceError> {
+    async fn pages(&self, wanted: &[PageRequest<'_>]) -> Result<Vec<Result<Page, Unread>>, AudienceError> {
         let together = wanted.len() > 1 && !wanted.iter().any(|one| self.inner.is_crowded(one.restaurant_id));
         if self.inner.ahead.is_none() && together {
             match self.inner.read_all(wanted).await {
@@ -192,7 +192,7 @@ impl PostgresAudience {
     }
 
     /// A page, if there is still time to begin it.
-    async fn in_time(&self, wanted: Wanted<'_>, until: Instant) -> Result<Result<Page, Unread>, AudienceError> {
+    async fn in_time(&self, wanted: PageRequest<'_>, until: Instant) -> Result<Result<Page, Unread>, AudienceError> {
         if Instant::now() >= until {
             return Ok(Err(Unread::NotAsked));
         }
@@ -203,17 +203,17 @@ impl PostgresAudience {
         }
     }
 
-    async fn one(&self, wanted: Wanted<'_>) -> Result<Page, PostgresError> {
+    async fn one(&self, wanted: PageRequest<'_>) -> Result<Page, PostgresError> {
         let Some(ahead) = &self.inner.ahead else { return self.read_one(wanted).await };
         if let Some(page) = ahead.take(wanted) {
             return Ok(page);
         }
-        let many = Wanted { rows: wanted.rows.saturating_mul(PAGES), ..wanted };
+        let many = PageRequest { rows: wanted.rows.saturating_mul(PAGES), ..wanted };
         let read = self.read_one(many).await?;
         Ok(ahead.keep(wanted, read))
     }
 
-    async fn read_one(&self, wanted: Wanted<'_>) -> Result<Page, PostgresError> {
+    async fn read_one(&self, wanted: PageRequest<'_>) -> Result<Page, PostgresError> {
         let indexed = self.inner.ahead.is_none();
         let read = match indexed && self.inner.is_crowded(wanted.restaurant_id) {
             true => self.inner.read_by_client(wanted).await,
@@ -282,7 +282,7 @@ impl Inner {
         );
     }
 
-    async fn read_all(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, PostgresError> {
+    async fn read_all(&self, wanted: &[PageRequest<'_>]) -> Result<Vec<Page>, PostgresError> {
         let mut pages = Vec::with_capacity(wanted.len());
         for some in wanted.chunks(AT_ONCE) {
             pages.append(&mut self.read(some).await?);
@@ -290,7 +290,7 @@ impl Inner {
         Ok(pages)
     }
 
-    async fn read(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Page>, PostgresError> {
+    async fn read(&self, wanted: &[PageRequest<'_>]) -> Result<Vec<Page>, PostgresError> {
         // The rows of a page by itself are in its order, and need no place.
         let sql = if wanted.len() == 1 { &self.page } else { &self.pages };
         self.read_with(wanted, &self.begin, sql).await
@@ -298,12 +298,12 @@ impl Inner {
 
     /// A page for which the index is entered anew behind each client, however many rows one has: dearer where each has one, and never much dearer
     /// than the page is long.
-    async fn read_by_client(&self, wanted: Wanted<'_>) -> Result<Page, PostgresError> {
+    async fn read_by_client(&self, wanted: PageRequest<'_>) -> Result<Page, PostgresError> {
         let mut pages = self.read_with(&[wanted], &self.begin_slow, &self.page_by_client).await?;
         Ok(pages.pop().expect("one page was wanted"))
     }
 
-    async fn read_with(&self, wanted: &[Wanted<'_>], begin: &str, sql: &str) -> Result<Vec<Page>, PostgresError> {
+    async fn read_with(&self, wanted: &[PageRequest<'_>], begin: &str, sql: &str) -> Result<Vec<Page>, PostgresError> {
         let connection = self.pool.get().await?;
         let statements = async {
             // Sent at once, answered in this order: one round trip.
@@ -325,7 +325,7 @@ impl Inner {
                 )?;
                 skipped.iter_mut().zip(counted).for_each(|(skipped, more)| *skipped += more);
             }
-            let page = |((wanted, clients), skipped): ((&Wanted<'_>, Clients), u64)| Page {
+            let page = |((wanted, clients), skipped): ((&PageRequest<'_>, Clients), u64)| Page {
                 last: clients.len() < wanted.rows,
                 clients,
                 skipped,
@@ -364,7 +364,7 @@ impl Inner {
     async fn clients(
         &self,
         connection: &Connection,
-        wanted: &[Wanted<'_>],
+        wanted: &[PageRequest<'_>],
         sql: &str,
     ) -> Result<Vec<Clients>, PostgresError> {
         let restaurants: Vec<&str> = wanted.iter().map(|one| one.restaurant_id).collect();
@@ -389,7 +389,7 @@ impl Inner {
     }
 
     /// Only with first pages: those who are in no page.
-    async fn skipped(&self, connection: &Connection, wanted: &[Wanted<'_>]) -> Result<Vec<u64>, PostgresError> {
+    async fn skipped(&self, connection: &Connection, wanted: &[PageRequest<'_>]) -> Result<Vec<u64>, PostgresError> {
         let restaurants: Vec<Option<&str>> =
             wanted.iter().map(|one| one.after.is_none().then_some(one.restaurant_id)).collect();
         if restaurants.iter().all(Option::is_none) {
@@ -403,12 +403,12 @@ impl Inner {
         &self,
         connection: &Connection,
         sql: &str,
-        wanted: &[Wanted<'_>],
+        wanted: &[PageRequest<'_>],
         pages: &[Clients],
     ) -> Result<Vec<u64>, PostgresError> {
         let restaurants: Vec<&str> = wanted.iter().map(|one| one.restaurant_id).collect();
         let after: Vec<&str> = wanted.iter().map(|one| one.after.unwrap_or_default()).collect();
-        let end = |(one, page): (&Wanted<'_>, &'_ Clients)| match page.len() < one.rows {
+        let end = |(one, page): (&PageRequest<'_>, &'_ Clients)| match page.len() < one.rows {
             true => one.upto.map(str::to_owned),
             false => page.last().map(str::to_owned),
         };

@@ -39,7 +39,7 @@ use super::errors::PostgresError;
 use super::identity;
 use super::needs;
 use crate::model::campaign::Campaign;
-use crate::model::clients::{Clients, Stretch};
+use crate::model::clients::{ClientRange, Clients};
 use crate::model::draft::TriggerType;
 use crate::model::due::{Due, Waiting};
 use crate::model::halt::Halt;
@@ -439,9 +439,9 @@ impl RoundLedger for PostgresLedger {
         Ok(closed)
     }
 
-    async fn already_told(&self, stretches: &[Stretch<'_>]) -> Result<Vec<Clients>, LedgerError> {
+    async fn already_told(&self, ranges: &[ClientRange<'_>]) -> Result<Vec<Clients>, LedgerError> {
         let tx = self.pool.begin(&format!("set local lock_timeout = '2s'; {BY_INDEX}")).await?;
-        let told = rows::already_told(&tx, &self.feedback(), stretches).await?;
+        let told = rows::already_told(&tx, &self.feedback(), ranges).await?;
         tx.commit().await?;
         Ok(told)
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::clients::Clients;
-use crate::model::page::{Page, Wanted};
+use crate::model::page::{Page, PageRequest};
 
 /// How many pages one reading covers.
 pub(super) const PAGES: usize = 10;
@@ -37,7 +37,7 @@ struct Rest {
 
 impl ReadAhead {
     /// The page after the cursor, if it was read before in full.
-    pub(super) fn take(&self, wanted: Wanted<'_>) -> Option<Page> {
+    pub(super) fn take(&self, wanted: PageRequest<'_>) -> Option<Page> {
         let mut rests = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
         rests.retain(|rest| rest.read_at.elapsed() < KEPT_FOR);
         let at = rests.iter().position(|rest| rest.continues(wanted))?;
@@ -52,7 +52,7 @@ impl ReadAhead {
     }
 
     /// Gives out the first page of a reading of `rows` times [`PAGES`] and keeps the rest.
-    pub(super) fn keep(&self, wanted: Wanted<'_>, read: Page) -> Page {
+    pub(super) fn keep(&self, wanted: PageRequest<'_>, read: Page) -> Page {
         let Page { clients, last, skipped } = read;
         let (restaurant_id, upto) = (wanted.restaurant_id.to_owned(), wanted.upto.map(str::to_owned));
         let rest = Rest { restaurant_id, upto, clients, given: 0, last, read_at: Instant::now() };
@@ -67,7 +67,7 @@ impl ReadAhead {
 }
 
 impl Rest {
-    fn continues(&self, wanted: Wanted<'_>) -> bool {
+    fn continues(&self, wanted: PageRequest<'_>) -> bool {
         let cursor = self.given.checked_sub(1).and_then(|last| self.clients.iter().nth(last));
         self.restaurant_id == wanted.restaurant_id && self.upto.as_deref() == wanted.upto && cursor == wanted.after
     }
@@ -89,8 +89,8 @@ mod tests {
         Page { clients: clients.iter().copied().collect(), last, skipped: 2 }
     }
 
-    fn from<'a>(restaurant_id: &'a str, after: Option<&'a str>, rows: usize) -> Wanted<'a> {
-        Wanted { restaurant_id, after, upto: None, rows }
+    fn from<'a>(restaurant_id: &'a str, after: Option<&'a str>, rows: usize) -> PageRequest<'a> {
+        PageRequest { restaurant_id, after, upto: None, rows }
     }
 
     fn list(page: &Page) -> Vec<&str> {
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!((list(&first), first.last, first.skipped), (vec!["a", "b"], false, 2));
         assert_eq!(ahead.take(from("r", Some("a"), 2)), None, "another cursor");
         assert_eq!(ahead.take(from("s", Some("b"), 2)), None, "another restaurant");
-        assert_eq!(ahead.take(Wanted { upto: Some("d"), ..from("r", Some("b"), 2) }), None, "another end");
+        assert_eq!(ahead.take(PageRequest { upto: Some("d"), ..from("r", Some("b"), 2) }), None, "another end");
         let second = ahead.take(from("r", Some("b"), 2)).unwrap();
         assert_eq!((list(&second), second.last, second.skipped), (vec!["c", "d"], false, 0));
         let third = ahead.take(from("r", Some("d"), 2)).unwrap();

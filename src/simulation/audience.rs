@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::server::Unanswered;
 use super::world::Instance;
 use crate::model::late::{Added, Subscription};
-use crate::model::page::{Page, Unread, Wanted};
+use crate::model::page::{Page, PageRequest, Unread};
 use crate::model::time::EpochMicros;
 use crate::ports::audience::{Audience, AudienceError};
 use crate::simulation::faults::Server;
@@ -41,7 +41,7 @@ impl SimAudience {
 }
 
 impl Audience for SimAudience {
-    async fn pages(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Result<Page, Unread>>, AudienceError> {
+    async fn pages(&self, wanted: &[PageRequest<'_>]) -> Result<Vec<Result<Page, Unread>>, AudienceError> {
         let asked: Vec<Asked> = wanted.iter().map(Asked::from).collect();
         let overdue = self.0.world.state().subscribers.overdue.clone();
         let is_overdue = move |asked: &Asked| overdue.contains(&asked.restaurant_id);

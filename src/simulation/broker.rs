@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::server::{Caller, Unanswered};
-use super::world::{Instance, State, World};
+use super::world::{Instance, World, WorldState};
 use crate::guard::Guard;
 use crate::model::mark::{Committed, Mark};
 use crate::model::outputs::OutputIds;
-use crate::model::record::{Arrived, Lane, Record, RecordMark};
+use crate::model::record::{Arrived, Lane, Record, RecordFingerprint};
 use crate::model::recorded::Recorded;
 use crate::model::round::Publication;
 use crate::model::time::EpochMicros;
@@ -41,7 +41,7 @@ const PAUSED: EpochMicros = 3_000_000;
 /// An end of a campaign that was moved this recently may not have reached who is publishing.
 const NEWS: EpochMicros = 1_000_000;
 
-impl State {
+impl WorldState {
     /// A producer of the lane published this, sent its offset, and was never heard of again.
     pub fn leave_open(&mut self, publication: Publication) {
         let (lane, begun) = (publication.lane, self.micros());
@@ -75,7 +75,7 @@ impl State {
             let id = &campaign.adv_campaign_id;
             let Some(row) = self.database.campaigns.get(id) else { continue };
             let over = now >= row.end() && (row.changed_at < news || now >= campaign.window.end);
-            let cancelled = row.state == crate::model::campaign::State::Cancelled && row.changed_at < news;
+            let cancelled = row.state == crate::model::campaign::CampaignState::Cancelled && row.changed_at < news;
             // A version that the database lost is known to whoever published it alone, until it notices.
             if self.database.has_lost && row.campaign.as_ref() != Some(campaign) {
                 continue;
@@ -262,8 +262,8 @@ impl Broker for SimBroker {
         self.question_of("watermarks", lane, |partition| (0, partition.end)).await
     }
 
-    async fn mark_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordMark>, BrokerError> {
-        self.question_of("mark_at", lane, move |partition| {
+    async fn fingerprint_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordFingerprint>, BrokerError> {
+        self.question_of("fingerprint_at", lane, move |partition| {
             partition.records.iter().find(|record| record.offset == offset).and_then(Record::mark)
         })
         .await

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::world::State;
+use super::world::WorldState;
 use crate::guard::Guard;
-use crate::model::campaign::{State as Stage, Window};
+use crate::model::campaign::{CampaignState, Window};
 use crate::model::clients::Clients;
 use crate::model::draft::{DraftBatch, DraftTemplate, dead_letter_checksum};
-use crate::model::due::{Due, MOST_LETTERS, Running, Uncounted, WaitingLetter};
+use crate::model::due::{ActiveCampaign, Due, MOST_LETTERS, Uncounted, WaitingLetter};
 use crate::model::halt::Halt;
 use crate::model::late::{LateFor, OpenCampaign};
 use crate::model::mark::RoundHead;
@@ -27,7 +27,7 @@ pub const GROUP: &str = "simulation";
 /// Most ended campaigns that are loaded to be counted at once.
 const MOST_UNCOUNTED: usize = 100;
 
-impl State {
+impl WorldState {
     /// Whether all is held until every lane was compared with Kafka.
     pub(super) fn is_held(&self) -> bool {
         self.database.compared != self.database.comparison() && self.guards.hold(Guard::HeldUntilCompared)
@@ -146,14 +146,14 @@ impl State {
         let mine: Vec<&CampaignRow> = database.campaigns.values().filter(|row| row.lane == own.lane).collect();
         let mut active: Vec<_> = mine
             .iter()
-            .filter(|row| row.state == Stage::Active && row.last_page_seq.is_none())
+            .filter(|row| row.state == CampaignState::Active && row.last_page_seq.is_none())
             .filter(|row| row.start() <= now && row.end() > now)
             .collect();
         active.sort_by_key(|row| (row.cursor.is_some(), row.end()));
-        let starts = mine.iter().filter(|row| row.state == Stage::Scheduled).map(|row| row.start());
+        let starts = mine.iter().filter(|row| row.state == CampaignState::Scheduled).map(|row| row.start());
         let ends = mine.iter().filter(|row| row.runs() && row.end() > now).map(|row| row.end());
         let uncounted = mine.iter().filter(|row| row.unsent.is_none() && row.is_counted()).filter_map(|row| {
-            Some(Uncounted { campaign: row.campaign.clone()?, cancelled: row.state == Stage::Cancelled })
+            Some(Uncounted { campaign: row.campaign.clone()?, cancelled: row.state == CampaignState::Cancelled })
         });
         let mut uncounted: Vec<_> = uncounted.collect();
         let more_uncounted = uncounted.len() > MOST_UNCOUNTED;
@@ -178,7 +178,7 @@ impl State {
         let waits = self.guards.hold(Guard::LastPagePublished);
         let published = self.database.lane(lane).published_seq;
         for row in self.database.of_lane(lane) {
-            let starts = row.state == Stage::Scheduled && row.start() <= now;
+            let starts = row.state == CampaignState::Scheduled && row.start() <= now;
             let waiting = row.waits_for(published) && waits;
             let ends = row.runs() && row.end() <= now && !waiting;
             if !starts && !ends {
@@ -186,11 +186,11 @@ impl State {
             }
             let passed = row.last_page_seq.is_some();
             row.state = match (row.end() <= now, passed) {
-                (_, true) if waiting => Stage::Active,
-                (true, true) => Stage::Closed,
-                (true, false) => Stage::Expired,
-                (false, true) => Stage::Complete,
-                (false, false) => Stage::Active,
+                (_, true) if waiting => CampaignState::Active,
+                (true, true) => CampaignState::Closed,
+                (true, false) => CampaignState::Expired,
+                (false, true) => CampaignState::Complete,
+                (false, false) => CampaignState::Active,
             };
         }
         self.called_complete_is_complete(lane);
@@ -199,7 +199,9 @@ impl State {
     /// Whatever is called complete has its last page in Kafka.
     fn called_complete_is_complete(&mut self, lane: Lane) {
         let Some(mark) = self.kafka.committed(lane) else { return };
-        let is_called = |row: &&CampaignRow| row.lane == lane && matches!(row.state, Stage::Complete | Stage::Closed);
+        let is_called = |row: &&CampaignRow| {
+            row.lane == lane && matches!(row.state, CampaignState::Complete | CampaignState::Closed)
+        };
         let is_wrong = |row: &&CampaignRow| row.last_page_seq.is_some_and(|seq| seq > mark.head.seq);
         let wrong = self.database.campaigns.values().filter(is_called).find(is_wrong);
         if let Some(wrong) = wrong.map(|row| format!("called complete before its last page is published: {row:?}")) {
@@ -219,9 +221,9 @@ impl State {
     pub(super) fn complete(&mut self, lane: Lane, seq: i64) -> bool {
         let (now, mut closed) = (self.now(), false);
         for row in self.database.of_lane(lane) {
-            if row.state == Stage::Active && row.last_page_seq.is_some_and(|last| last <= seq) {
-                row.state = if row.end() <= now { Stage::Closed } else { Stage::Complete };
-                closed |= row.state == Stage::Closed;
+            if row.state == CampaignState::Active && row.last_page_seq.is_some_and(|last| last <= seq) {
+                row.state = if row.end() <= now { CampaignState::Closed } else { CampaignState::Complete };
+                closed |= row.state == CampaignState::Closed;
             }
         }
         closed
@@ -388,7 +390,7 @@ impl State {
     /// When drafts of a recorded round may be published, as its campaign stands now.
     fn open_in(&self, id: &str) -> Window {
         let row = &self.database.campaigns[id];
-        match row.state == Stage::Cancelled && self.guards.hold(Guard::CancelledAreOver) {
+        match row.state == CampaignState::Cancelled && self.guards.hold(Guard::CancelledAreOver) {
             true => Window::NEVER,
             // A campaign that was cancelled before it arrived has no drafts.
             false => row.campaign.as_ref().map_or(Window::NEVER, |campaign| campaign.window),
@@ -535,8 +537,8 @@ impl State {
             row.cursor.clone_from(&part.after);
             row.last_page_seq = None;
         }
-        if let (true, Some(campaign)) = (row.state != Stage::Cancelled, &row.campaign) {
-            row.state = Stage::of(campaign.window, row.last_page_seq.is_some(), now);
+        if let (true, Some(campaign)) = (row.state != CampaignState::Cancelled, &row.campaign) {
+            row.state = CampaignState::of(campaign.window, row.last_page_seq.is_some(), now);
         }
         (part.drafts, part.checksum, part.has_page) = (0, 0, false);
         part.late.clear();
@@ -580,7 +582,7 @@ impl State {
     }
 
     /// Those of these campaigns of the lane that are open.
-    pub(super) fn open_of(&self, lane: Lane, ids: &[String]) -> Vec<Running> {
+    pub(super) fn open_of(&self, lane: Lane, ids: &[String]) -> Vec<ActiveCampaign> {
         let open = self.open(lane, |row| {
             let campaign = row.campaign.as_ref();
             campaign.is_some_and(|campaign| ids.contains(&campaign.adv_campaign_id))

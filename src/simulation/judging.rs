@@ -1,17 +1,17 @@
-//! What an intake and the judging of changes do to the tables: the same as `crate::postgres::ledger`'s, by the same `judge`.
+//! What an intake and the judging of changes do to the tables: the same as `crate::postgres::ledger`'s, by the same `apply_rules`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::world::State;
+use super::world::WorldState;
 use crate::guard::Guard;
-use crate::model::campaign::{Campaign, State as Stage, Window};
-use crate::model::due::Running;
+use crate::model::campaign::{Campaign, CampaignState, Window};
+use crate::model::due::ActiveCampaign;
 use crate::model::input::{Arrival, Reason, decode};
 use crate::model::intake::{IntakeBatch, Taken, Tally};
 use crate::model::ownership::Ownership;
 use crate::model::record::{DeadLetterMessage, Lane, Record};
-use crate::model::rules::{Known, Verdict, judge};
+use crate::model::rules::{Known, Verdict, apply_rules};
 use crate::model::time::EpochSeconds;
 use crate::ports::ledger::LedgerError;
 use crate::simulation::tables::{CampaignRow, ChangeRow, DeadLetterRow, waiting};
@@ -36,13 +36,13 @@ fn datetime_created(arrival: &Arrival) -> EpochSeconds {
 }
 
 struct Intake<'a> {
-    state: &'a mut State,
+    state: &'a mut WorldState,
     lane: Lane,
     now: EpochSeconds,
     taken: Taken,
 }
 
-impl State {
+impl WorldState {
     /// Records what arrived, and moves the position.
     pub(super) fn intake(&mut self, own: Ownership, batch: &IntakeBatch) -> Result<Taken, LedgerError> {
         if self.is_held() {
@@ -60,7 +60,7 @@ impl State {
         }
         let lane = self.database.lane(own.lane);
         lane.position = batch.to;
-        if let Some(last) = batch.last_mark() {
+        if let Some(last) = batch.last_fingerprint() {
             lane.last_record = Some(last);
         }
         let now = self.now();
@@ -79,7 +79,7 @@ impl State {
         Ok(taken)
     }
 
-    /// Whether there is something for the owner to judge.
+    /// Whether there is something for the owner to apply_rules.
     pub(super) fn has_changes(&self, lane: Lane) -> bool {
         self.database.changes.iter().any(|change| self.is_unjudged(lane, change))
     }
@@ -147,7 +147,9 @@ impl Intake<'_> {
     }
 
     fn insert(&mut self, id: &str, campaign: Option<Arc<Campaign>>) {
-        let stage = campaign.as_ref().map_or(Stage::Cancelled, |campaign| Stage::of(campaign.window, false, self.now));
+        let stage = campaign
+            .as_ref()
+            .map_or(CampaignState::Cancelled, |campaign| CampaignState::of(campaign.window, false, self.now));
         let row = CampaignRow {
             lane: self.lane,
             state: stage,
@@ -170,11 +172,11 @@ impl Intake<'_> {
         };
         self.taken.tally.campaigns += 1;
         match stage {
-            Stage::Active => {
+            CampaignState::Active => {
                 self.change_at(campaign.window.end);
-                self.taken.started.push(Running { campaign, revision: 1, cursor: None });
+                self.taken.started.push(ActiveCampaign { campaign, revision: 1, cursor: None });
             }
-            Stage::Scheduled => self.change_at(campaign.window.start),
+            CampaignState::Scheduled => self.change_at(campaign.window.start),
             _ => self.taken.changed.push(id.to_owned()),
         }
     }
@@ -212,7 +214,7 @@ impl Intake<'_> {
         let known = id(arrival).and_then(|id| self.state.database.campaigns.get(id)).map(known);
         let verdict = match (known, arrival) {
             (_, Arrival::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),
-            (Some(known), arrival) => judge(&known, arrival),
+            (Some(known), arrival) => apply_rules(&known, arrival),
             (None, _) => unreachable!("every campaign that arrived is there, and every change is of one"),
         };
         match (verdict, arrival) {
@@ -231,9 +233,9 @@ impl Intake<'_> {
         let row = database.campaigns.get_mut(&new.adv_campaign_id).expect("it was judged");
         let published = database.lanes.get(&row.lane).and_then(|lane| lane.published_seq);
         row.revision += 1;
-        row.state = match Stage::of(new.window, row.last_page_seq.is_some(), self.now) {
+        row.state = match CampaignState::of(new.window, row.last_page_seq.is_some(), self.now) {
             // Nobody knows yet whether it is complete: the round is published, or withdrawn.
-            Stage::Complete | Stage::Closed if row.waits_for(published) => Stage::Active,
+            CampaignState::Complete | CampaignState::Closed if row.waits_for(published) => CampaignState::Active,
             stage => stage,
         };
         row.campaign = Some(Arc::new(new.clone()));
@@ -250,9 +252,9 @@ impl Intake<'_> {
         self.taken.tally.cancellations += 1;
         let at = self.state.micros();
         if let Some(row) = self.state.database.campaigns.get_mut(id)
-            && row.state != Stage::Cancelled
+            && row.state != CampaignState::Cancelled
         {
-            row.state = Stage::Cancelled;
+            row.state = CampaignState::Cancelled;
             row.revision += 1;
             row.changed_at = at;
         }
@@ -280,7 +282,7 @@ impl Intake<'_> {
 
 fn known(row: &CampaignRow) -> Known {
     match &row.campaign {
-        Some(campaign) if row.state != Stage::Cancelled => Known::Campaign(Campaign::clone(campaign)),
+        Some(campaign) if row.state != CampaignState::Cancelled => Known::Campaign(Campaign::clone(campaign)),
         _ => Known::Cancelled,
     }
 }

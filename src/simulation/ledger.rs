@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::server::{Caller, Unanswered};
-use super::world::{Instance, State, World};
+use super::world::{Instance, World, WorldState};
 use crate::guard::Guard;
-use crate::model::clients::{Clients, Stretch};
-use crate::model::due::{Due, Running, Waiting};
+use crate::model::clients::{ClientRange, Clients};
+use crate::model::due::{ActiveCampaign, Due, Waiting};
 use crate::model::halt::Halt;
 use crate::model::intake::{IntakeBatch, Taken};
 use crate::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
@@ -55,7 +55,7 @@ impl SimLedger {
         &self,
         request: &'static str,
         own: Ownership,
-        work: impl FnOnce(&mut State) -> Result<T, LedgerError> + Send + 'static,
+        work: impl FnOnce(&mut WorldState) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
         let world = self.0.world.clone();
         let served = |caller: Caller| async move {
@@ -82,7 +82,7 @@ impl SimLedger {
     async fn query<T: Send + 'static>(
         &self,
         request: &'static str,
-        read: impl FnOnce(&mut State) -> T + Send + 'static,
+        read: impl FnOnce(&mut WorldState) -> T + Send + 'static,
     ) -> Result<T, LedgerError> {
         let world = self.0.world.clone();
         Ok(self.0.ask(request, Server::Feedback, PATIENCE, |_| async move { read(&mut world.state()) }).await?)
@@ -191,10 +191,11 @@ impl LaneLedger for SimLedger {
 
     async fn resolved(&self, own: Ownership, comparison: &str) -> Result<bool, LedgerError> {
         let comparison = comparison.to_owned();
-        let is_gone = move |state: &mut State| !state.is_mine(own) && state.guards.hold(Guard::OwnershipAtGlance);
-        let is_old = move |state: &State| state.database.comparison() != comparison;
-        let resolved =
-            move |state: &mut State| state.database.lane(own.lane).halt.is_none() || is_gone(state) || is_old(state);
+        let is_gone = move |state: &mut WorldState| !state.is_mine(own) && state.guards.hold(Guard::OwnershipAtGlance);
+        let is_old = move |state: &WorldState| state.database.comparison() != comparison;
+        let resolved = move |state: &mut WorldState| {
+            state.database.lane(own.lane).halt.is_none() || is_gone(state) || is_old(state)
+        };
         self.query("resolved", resolved).await
     }
 }
@@ -273,8 +274,8 @@ impl RoundLedger for SimLedger {
         .await
     }
 
-    async fn already_told(&self, stretches: &[Stretch<'_>]) -> Result<Vec<Clients>, LedgerError> {
-        let told = told(stretches);
+    async fn already_told(&self, ranges: &[ClientRange<'_>]) -> Result<Vec<Clients>, LedgerError> {
+        let told = told(ranges);
         self.query("already_told", move |state| told(state)).await
     }
 }
@@ -428,7 +429,7 @@ impl SimRound {
     async fn statement<T: Send + 'static>(
         &self,
         request: &'static str,
-        read: impl FnOnce(&mut State, u64) -> Result<T, LedgerError> + Send + 'static,
+        read: impl FnOnce(&mut WorldState, u64) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
         self.statement_after(request, |_, _| false, read).await
     }
@@ -437,8 +438,8 @@ impl SimRound {
     async fn statement_after<T: Send + 'static>(
         &self,
         request: &'static str,
-        must_wait: impl Fn(&State, u64) -> bool + Send + 'static,
-        read: impl FnOnce(&mut State, u64) -> Result<T, LedgerError> + Send + 'static,
+        must_wait: impl Fn(&WorldState, u64) -> bool + Send + 'static,
+        read: impl FnOnce(&mut WorldState, u64) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
         let transaction = self.transaction.ok_or_else(ended)?;
         let world = self.instance.world.clone();
@@ -485,19 +486,19 @@ impl Drop for SimRound {
     }
 }
 
-/// Those of each stretch who have a feedback row.
-fn told(stretches: &[Stretch<'_>]) -> impl Fn(&State) -> Vec<Clients> + Send + 'static {
-    let owned = |stretch: &Stretch<'_>| {
-        let Stretch { adv_campaign_id, after, upto } = *stretch;
+/// Those of each range who have a feedback row.
+fn told(ranges: &[ClientRange<'_>]) -> impl Fn(&WorldState) -> Vec<Clients> + Send + 'static {
+    let owned = |range: &ClientRange<'_>| {
+        let ClientRange { adv_campaign_id, after, upto } = *range;
         (adv_campaign_id.to_owned(), after.map(str::to_owned), upto.to_owned())
     };
-    let stretches: Vec<_> = stretches.iter().map(owned).collect();
-    move |state| stretches.iter().map(|(id, after, upto)| state.database.told(id, after.as_deref(), upto)).collect()
+    let ranges: Vec<_> = ranges.iter().map(owned).collect();
+    move |state| ranges.iter().map(|(id, after, upto)| state.database.told(id, after.as_deref(), upto)).collect()
 }
 
 impl OpenRound for SimRound {
-    async fn already_told(&mut self, stretches: &[Stretch<'_>]) -> Result<Vec<Clients>, LedgerError> {
-        let told = told(stretches);
+    async fn already_told(&mut self, ranges: &[ClientRange<'_>]) -> Result<Vec<Clients>, LedgerError> {
+        let told = told(ranges);
         self.statement("already_told", move |state, _| Ok(told(state))).await
     }
 
@@ -515,7 +516,7 @@ impl OpenRound for SimRound {
         .await
     }
 
-    async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<Running>, LedgerError> {
+    async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<ActiveCampaign>, LedgerError> {
         let (own, ids) = (self.own, ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>());
         self.statement("campaigns", move |state, _| Ok(state.open_of(own.lane, &ids))).await
     }
@@ -536,7 +537,7 @@ impl OpenRound for SimRound {
 
     async fn copy(&mut self, content: Arc<RoundContent>) -> Result<(), LedgerError> {
         let rows = Arc::clone(&content);
-        let must_wait = move |state: &State, transaction| state.is_being_copied(transaction, &rows);
+        let must_wait = move |state: &WorldState, transaction| state.is_being_copied(transaction, &rows);
         self.statement_after("copy", must_wait, move |state, transaction| state.copy(transaction, &content)).await
     }
 

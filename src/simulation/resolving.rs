@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::world::State;
-use crate::model::campaign::State as Stage;
+use super::world::WorldState;
+use crate::model::campaign::CampaignState;
 use crate::model::mark::{Committed, RoundHead};
 use crate::model::reconcile::LedgerSide;
 use crate::model::record::Lane;
@@ -12,7 +12,7 @@ use crate::recovery::decide::{Decision, Evidence, LastRound, decide};
 use crate::simulation::kafka::Notification;
 use crate::simulation::tables::{CampaignRow, FeedbackRow, PartRow, RoundRow};
 
-impl State {
+impl WorldState {
     /// Lanes that stand still because commits are missing.
     pub fn lanes_that_lost(&self) -> Vec<Lane> {
         let lost = self.database.lanes.iter().filter(|(_, row)| row.halt.as_ref().is_some_and(|halt| halt.is_loss()));
@@ -111,10 +111,10 @@ impl State {
                 row.cursor.clone_from(&part.after);
                 row.last_page_seq = None;
             }
-            if row.state != Stage::Cancelled
+            if row.state != CampaignState::Cancelled
                 && let Some(campaign) = &row.campaign
             {
-                row.state = Stage::of(campaign.window, row.last_page_seq.is_some(), now);
+                row.state = CampaignState::of(campaign.window, row.last_page_seq.is_some(), now);
             }
         }
     }
@@ -143,7 +143,7 @@ impl State {
             let (now, changed_at) = (self.now(), self.micros());
             let made = || CampaignRow {
                 lane,
-                state: Stage::of(found.campaign.window, false, now),
+                state: CampaignState::of(found.campaign.window, false, now),
                 revision: 1,
                 campaign: Some(Arc::clone(&found.campaign)),
                 cursor: None,

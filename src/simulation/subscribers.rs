@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::model::late::Subscription;
 use crate::model::limits::{LONGEST_CLIENT_ID, LONGEST_NAME};
-use crate::model::page::{Page, Wanted};
+use crate::model::page::{Page, PageRequest};
 use crate::model::time::EpochMicros;
 
 /// The subscribers table with its history, so that a replica can show it as it was.
@@ -96,9 +96,9 @@ pub(super) struct Asked {
     pub(super) rows: usize,
 }
 
-impl From<&Wanted<'_>> for Asked {
-    fn from(wanted: &Wanted<'_>) -> Self {
-        let Wanted { restaurant_id, after, upto, rows } = *wanted;
+impl From<&PageRequest<'_>> for Asked {
+    fn from(wanted: &PageRequest<'_>) -> Self {
+        let PageRequest { restaurant_id, after, upto, rows } = *wanted;
         let (after, upto) = (after.map(str::to_owned), upto.map(str::to_owned));
         Self { restaurant_id: restaurant_id.to_owned(), after, upto, rows }
     }

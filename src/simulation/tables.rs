@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::model::campaign::{Campaign, State as Stage};
+use crate::model::campaign::{Campaign, CampaignState};
 use crate::model::clients::Clients;
-use crate::model::due::{Running, WaitingLetter};
+use crate::model::due::{ActiveCampaign, WaitingLetter};
 use crate::model::halt::Halt;
 use crate::model::intake::Tally;
 use crate::model::late::OpenCampaign;
 use crate::model::outputs::{OutputIds, is_another};
 use crate::model::ownership::Ownership;
-use crate::model::record::{DeadLetterMessage, Lane, Record, RecordMark};
+use crate::model::record::{DeadLetterMessage, Lane, Record, RecordFingerprint};
 use crate::model::round::RoundPart;
 use crate::model::time::EpochSeconds;
 use crate::ports::ledger::LedgerError;
@@ -158,7 +158,7 @@ pub struct LaneRow {
     pub seq: i64,
     pub published_seq: Option<i64>,
     pub position: i64,
-    pub last_record: Option<RecordMark>,
+    pub last_record: Option<RecordFingerprint>,
     pub topic_id: Option<String>,
     pub halt: Option<Halt>,
     /// When it was taken last, in microseconds.
@@ -176,7 +176,7 @@ pub struct LaneRow {
 #[allow(missing_docs, reason = "the columns of migrations/")]
 pub struct CampaignRow {
     pub lane: Lane,
-    pub state: Stage,
+    pub state: CampaignState,
     pub revision: i32,
     /// None for one that was cancelled before it arrived.
     pub campaign: Option<Arc<Campaign>>,
@@ -205,15 +205,16 @@ impl CampaignRow {
 
     /// Whether it is over, and there is an audience to count.
     pub(super) fn is_counted(&self) -> bool {
-        matches!(self.state, Stage::Expired | Stage::Closed | Stage::Cancelled) && self.campaign.is_some()
+        matches!(self.state, CampaignState::Expired | CampaignState::Closed | CampaignState::Cancelled)
+            && self.campaign.is_some()
     }
 
     pub(super) fn runs(&self) -> bool {
-        matches!(self.state, Stage::Active | Stage::Complete)
+        matches!(self.state, CampaignState::Active | CampaignState::Complete)
     }
 
-    pub(super) fn running(&self) -> Option<Running> {
-        Some(Running { campaign: self.campaign.clone()?, revision: self.revision, cursor: self.cursor.clone() })
+    pub(super) fn running(&self) -> Option<ActiveCampaign> {
+        Some(ActiveCampaign { campaign: self.campaign.clone()?, revision: self.revision, cursor: self.cursor.clone() })
     }
 
     pub(super) fn open(&self) -> Option<OpenCampaign> {

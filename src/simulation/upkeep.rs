@@ -1,7 +1,7 @@
 //! What operators and retention do to the tables beside the lanes: the same as `crate::postgres::ledger`'s `adopt`, `prune` and `resolve`.
 
-use super::world::State;
-use crate::model::campaign::State as Stage;
+use super::world::WorldState;
+use crate::model::campaign::CampaignState;
 use crate::model::mark::RoundHead;
 use crate::model::ownership::Ownership;
 use crate::model::record::Lane;
@@ -23,7 +23,7 @@ pub struct Moved {
     pub kept: i64,
 }
 
-impl State {
+impl WorldState {
     /// Lets a halted lane try again: what `lane resolve --retry` does.
     pub fn resolve_by_trying_again(&mut self, lane: Lane) {
         let row = self.database.lane(lane);
@@ -113,7 +113,7 @@ impl State {
         let held: Vec<&str> = rounds.flat_map(|(_, round)| round.parts.iter().map(|part| part.id.as_str())).collect();
         let changes: Vec<&str> = database.changes.iter().map(|change| change.adv_campaign_id.as_str()).collect();
         let is_over = |row: &CampaignRow| {
-            let ended = matches!(row.state, Stage::Closed | Stage::Expired | Stage::Cancelled);
+            let ended = matches!(row.state, CampaignState::Closed | CampaignState::Expired | CampaignState::Cancelled);
             ended && row.campaign.is_some() && row.end() < now
         };
         database.campaigns.retain(|id, row| !is_over(row) || held.contains(&&**id) || changes.contains(&&**id));

@@ -22,7 +22,7 @@ pub const FIRST_SECOND: EpochSeconds = 1_700_000_000;
 /// A world. Cheap to clone.
 #[derive(Clone)]
 pub struct World {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<WorldState>>,
     /// Records were appended, or something else that a reader waits for.
     pub(super) appended: Arc<Notify>,
 }
@@ -39,7 +39,7 @@ pub struct Instance {
 }
 
 /// Everything that there is, and what may happen to it.
-pub struct State {
+pub struct WorldState {
     began: Instant,
     /// Decides everything.
     pub random: Random,
@@ -107,7 +107,7 @@ impl World {
     /// A new world: empty, harmless, with so many lanes. Must be made inside a runtime whose time is paused.
     pub fn new(seed: u64, lanes: Lane) -> Self {
         super::random::seed_jitter(seed);
-        let state = State {
+        let state = WorldState {
             began: Instant::now(),
             random: Random::new(seed),
             broke_connections: Random::new(seed ^ 0xb0b),
@@ -125,7 +125,7 @@ impl World {
     }
 
     /// Everything that there is. Never held across an await.
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub fn state(&self) -> MutexGuard<'_, WorldState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -135,7 +135,7 @@ impl World {
     }
 }
 
-impl State {
+impl WorldState {
     /// The time, by the feedback database.
     pub fn micros(&self) -> EpochMicros {
         let since = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX);

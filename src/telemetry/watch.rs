@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use crate::model::mark::Committed;
     use crate::model::outputs::OutputIds;
-    use crate::model::record::{Arrived, RecordMark};
+    use crate::model::record::{Arrived, RecordFingerprint};
     use crate::model::recorded::Recorded;
     use crate::model::time::EpochMicros;
     use crate::ports::broker::{Input, Producer};
@@ -134,7 +134,7 @@ mod tests {
             Ok(2)
         }
 
-        async fn mark_at(&self, _: Lane, _: i64) -> Result<Option<RecordMark>, BrokerError> {
+        async fn fingerprint_at(&self, _: Lane, _: i64) -> Result<Option<RecordFingerprint>, BrokerError> {
             away()
         }
 

@@ -1,7 +1,7 @@
 //! The subscribers: `dinnerbell::ports::audience::Audience`.
 
 use dinnerbell::model::late::{Added, Subscription};
-use dinnerbell::model::page::{Page, Wanted};
+use dinnerbell::model::page::{Page, PageRequest};
 use dinnerbell::ports::audience::Audience;
 
 /// Gives each case of the audience to a macro, which makes a test of it.
@@ -34,8 +34,8 @@ pub trait Environment {
     async fn remove(&self, client: &str, restaurant: &str);
 }
 
-fn wanted<'a>(restaurant_id: &'a str, after: Option<&'a str>, upto: Option<&'a str>, rows: usize) -> Wanted<'a> {
-    Wanted { restaurant_id, after, upto, rows }
+fn wanted<'a>(restaurant_id: &'a str, after: Option<&'a str>, upto: Option<&'a str>, rows: usize) -> PageRequest<'a> {
+    PageRequest { restaurant_id, after, upto, rows }
 }
 
 fn clients(page: &Page) -> Vec<&str> {

@@ -245,13 +245,13 @@ pub async fn records_are_known_again_by_their_marks<E: Environment>(env: &mut E)
     let end = broker.log_end(0).await.unwrap();
     let mut marks = Vec::new();
     for offset in [0, 1, 2, end - 1] {
-        marks.push(broker.mark_at(0, offset).await.unwrap());
+        marks.push(broker.fingerprint_at(0, offset).await.unwrap());
     }
     let hashes: Vec<i64> = marks.iter().map(|mark| mark.unwrap().hash).collect();
     assert!(hashes[0] == hashes[1] && hashes[1] != hashes[2], "what they hold: {hashes:?}");
     let offsets: Vec<i64> = marks.iter().map(|mark| mark.unwrap().offset).collect();
     assert_eq!(offsets, [0, 1, 2, end - 1]);
-    assert_eq!(broker.mark_at(0, 3).await.unwrap(), None, "no record stands in a gap");
+    assert_eq!(broker.fingerprint_at(0, 3).await.unwrap(), None, "no record stands in a gap");
     let mut input = broker.open(0, 2, None).await.unwrap();
     let arrived = timeout(SOON, input.next(1)).await.unwrap().unwrap().remove(0);
     let Arrived::Record(record) = arrived else { panic!("{arrived:?}") };

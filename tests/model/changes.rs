@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use dinnerbell::model::campaign::{Campaign, Window};
 use dinnerbell::model::input::Arrival;
-use dinnerbell::model::rules::{Known, Verdict, judge};
+use dinnerbell::model::rules::{Known, Verdict, apply_rules};
 use stateright::{Model, Property};
 
 use crate::check::{CAN_COMPLETE, Protocol, Without};
@@ -329,7 +329,7 @@ impl Row {
             Record::Version(created) => (&VERSIONS[usize::from(created)].1, created),
         };
         let known = if self.cancelled { &Known::Cancelled } else { &VERSIONS[usize::from(self.created)].0 };
-        match judge(known, arrival) {
+        match apply_rules(known, arrival) {
             Verdict::Update => Self { created, ..self },
             Verdict::Cancel => Self { cancelled: true, ..self },
             Verdict::Older | Verdict::Duplicate | Verdict::Conflict(_) => self,
@@ -446,7 +446,7 @@ impl ChangesModel {
         true
     }
 
-    /// The campaign is the other lane's: its owner is to judge the record.
+    /// The campaign is the other lane's: its owner is to apply_rules the record.
     fn hand_over(&self, s: &mut State, who: usize, place: usize, seen: Option<Row>) {
         let record = s.lanes[who].log[place];
         if let Some(seen) = seen {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dinnerbell::model::page::{Page, Unread, Wanted};
+use dinnerbell::model::page::{Page, PageRequest, Unread};
 use dinnerbell::ports::audience::{Audience, AudienceError};
 use dinnerbell::postgres::audience::PostgresAudience;
 use dinnerbell::postgres::connect::Pool;
@@ -11,8 +11,8 @@ use dinnerbell::postgres::connect::Pool;
 use crate::postgres::place::{Login, Migration, SOON, section, seed_database, subscribers_pool};
 use crate::support::{Database, unique, wait_until};
 
-fn wanted<'a>(restaurant_id: &'a str, after: Option<&'a str>, upto: Option<&'a str>, rows: usize) -> Wanted<'a> {
-    Wanted { restaurant_id, after, upto, rows }
+fn wanted<'a>(restaurant_id: &'a str, after: Option<&'a str>, upto: Option<&'a str>, rows: usize) -> PageRequest<'a> {
+    PageRequest { restaurant_id, after, upto, rows }
 }
 
 /// Every page of a restaurant, so many rows each.
@@ -29,7 +29,7 @@ pub async fn pages(audience: &PostgresAudience, restaurant_id: &str, rows: usize
     }
 }
 
-async fn pages_of(audience: &PostgresAudience, wanted: &[Wanted<'_>]) -> Vec<Page> {
+async fn pages_of(audience: &PostgresAudience, wanted: &[PageRequest<'_>]) -> Vec<Page> {
     audience.pages(wanted).await.unwrap().into_iter().map(Result::unwrap).collect()
 }
 

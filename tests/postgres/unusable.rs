@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dinnerbell::model::page::Wanted;
+use dinnerbell::model::page::PageRequest;
 use dinnerbell::ports::audience::{Audience, AudienceError};
 use dinnerbell::postgres::audience::PostgresAudience;
 use dinnerbell::postgres::audience_size::AudienceSize;
@@ -46,7 +46,7 @@ async fn assert_passed_over(database: &Database, bad: usize) {
         let nothing = self::pages(&audience, "nothing else", rows).await;
         assert_eq!((nothing.len(), clients(&nothing).len(), nothing[0].skipped), (1, 0, bad as u64));
     }
-    let wanted = |after, upto| Wanted { restaurant_id: "pizzeria", after, upto, rows: 2 };
+    let wanted = |after, upto| PageRequest { restaurant_id: "pizzeria", after, upto, rows: 2 };
     let several = audience.pages(&[wanted(None, None), wanted(Some("a"), Some("d"))]).await.unwrap();
     let several: Vec<_> = several.into_iter().map(Result::unwrap).collect();
     assert_eq!(clients(&several), ["a", "d", "d"]);
@@ -130,7 +130,7 @@ async fn rows_that_row_level_security_hides_are_an_error_and_no_smaller_audience
         assert!(matches!(&error, AudienceError::Refused(text) if named(text)), "{error}");
     };
     is_refused(
-        audience.page(Wanted { restaurant_id: "pizzeria", after: None, upto: None, rows: 10 }).await.unwrap_err(),
+        audience.page(PageRequest { restaurant_id: "pizzeria", after: None, upto: None, rows: 10 }).await.unwrap_err(),
     );
     is_refused(audience.newest().await.unwrap_err());
     is_refused(audience.added(0, 10).await.unwrap_err());

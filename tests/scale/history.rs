@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dinnerbell::model::clients::{Clients, Stretch};
+use dinnerbell::model::clients::{ClientRange, Clients};
 use dinnerbell::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell::model::input::decode;
 use dinnerbell::model::intake::IntakeBatch;
@@ -212,7 +212,7 @@ async fn ask_all(counted: &mut Counted) {
     counted.note("note_rescanned").await;
     ledger.note_unsent(own, "uncounted", 3).await.unwrap();
     counted.note("note_unsent").await;
-    assert_eq!(ledger.already_told(&[stretch("open-1", Some("m"), "m50")]).await.unwrap()[0].len(), 46);
+    assert_eq!(ledger.already_told(&[range("open-1", Some("m"), "m50")]).await.unwrap()[0].len(), 46);
     counted.note("already_told").await;
     take_in(&ledger, own).await;
     counted.note("intake").await;
@@ -241,8 +241,8 @@ fn late<'a>(adv_campaign_id: &'a str, clients: &'a Clients) -> LateQuestion<'a> 
     LateQuestion { adv_campaign_id, clients, planned_cursor: Some("m50"), main_pass_over: false }
 }
 
-fn stretch<'a>(adv_campaign_id: &'a str, after: Option<&'a str>, upto: &'a str) -> Stretch<'a> {
-    Stretch { adv_campaign_id, after, upto }
+fn range<'a>(adv_campaign_id: &'a str, after: Option<&'a str>, upto: &'a str) -> ClientRange<'a> {
+    ClientRange { adv_campaign_id, after, upto }
 }
 
 /// A new campaign, an update of one that is open, and one of a campaign that is long over, where there is one.
@@ -263,9 +263,8 @@ async fn record_round(ledger: &PostgresLedger, own: Ownership) {
     let due = ledger.due(own, 100).await.unwrap();
     let open = due.running.iter().find(|running| running.campaign.adv_campaign_id == "open-1").unwrap();
     let mut round = ledger.open_round(own).await.unwrap();
-    let stretches =
-        [stretch("open-1", Some("m50"), "m99"), stretch("none", None, "z"), stretch("open-1", Some("m7"), "m8")];
-    let told = round.already_told(&stretches).await.unwrap();
+    let ranges = [range("open-1", Some("m50"), "m99"), range("none", None, "z"), range("open-1", Some("m7"), "m8")];
+    let told = round.already_told(&ranges).await.unwrap();
     assert_eq!(told.iter().map(Clients::len).collect::<Vec<_>>(), [4, 0, 1]);
     let candidates: Clients = ["a0", "m1", "m7"].into_iter().collect();
     let late = round.late(&[late("open-1", &candidates)]).await.unwrap().remove(0);

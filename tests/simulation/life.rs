@@ -9,7 +9,7 @@ use dinnerbell::simulation::faults::Harm;
 use dinnerbell::simulation::kafka::Letters;
 use dinnerbell::simulation::random::Random;
 use dinnerbell::simulation::tables::{ChangeRow, FeedbackRow};
-use dinnerbell::simulation::world::{State, World};
+use dinnerbell::simulation::world::{World, WorldState};
 use tokio::time::{Instant, sleep_until};
 
 use crate::instance::Process;
@@ -40,7 +40,12 @@ pub fn live_through(plan: Plan, seed: u64, guards: Guards) -> Vec<String> {
 }
 
 /// The same; and how the world is looked at afterwards.
-pub fn live_and_look<T>(plan: Plan, seed: u64, guards: Guards, look: impl FnOnce(&mut State) -> T) -> (Vec<String>, T) {
+pub fn live_and_look<T>(
+    plan: Plan,
+    seed: u64,
+    guards: Guards,
+    look: impl FnOnce(&mut WorldState) -> T,
+) -> (Vec<String>, T) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime without drivers can be built").block_on(async {
         let world = World::new(seed, plan.lanes);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dinnerbell::model::campaign::{Campaign, State, Window};
+use dinnerbell::model::campaign::{Campaign, CampaignState, Window};
 use dinnerbell::model::record::Lane;
 use dinnerbell::simulation::faults::Harm;
 use dinnerbell::simulation::random::Random;
@@ -80,7 +80,7 @@ fn arrive(order: &[(Lane, Kind)], apart: Duration) -> Ended {
         let state = world.state();
         assert!(state.broken.is_empty(), "{order:?}: {:?}", state.broken);
         let row = &state.database.campaigns["c"];
-        let campaign = row.campaign.as_ref().filter(|_| row.state != State::Cancelled);
+        let campaign = row.campaign.as_ref().filter(|_| row.state != CampaignState::Cancelled);
         let shown = |campaign: &std::sync::Arc<Campaign>| {
             (campaign.adv_campaign_content.clone(), campaign.window.start, campaign.window.end)
         };

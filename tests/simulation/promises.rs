@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dinnerbell::model::campaign::State as Stage;
+use dinnerbell::model::campaign::CampaignState;
 use dinnerbell::simulation::tables::{CampaignRow, FeedbackRow};
-use dinnerbell::simulation::world::{FIRST_SECOND, State};
+use dinnerbell::simulation::world::{FIRST_SECOND, WorldState};
 
 use crate::plan::Plan;
 
@@ -13,7 +13,7 @@ use crate::plan::Plan;
 const EDGE: i64 = 5;
 
 /// Everything that is broken.
-pub fn broken(state: &State, plan: &Plan, cancelled: &BTreeSet<String>, heals: Duration) -> Vec<String> {
+pub fn broken(state: &WorldState, plan: &Plan, cancelled: &BTreeSet<String>, heals: Duration) -> Vec<String> {
     let healed = FIRST_SECOND * 1_000_000 + heals.as_micros() as i64;
     let mut model = Model { state, plan, cancelled, healed, broken: Vec::new() };
     model.both_sinks_hold_the_same();
@@ -27,20 +27,20 @@ pub fn broken(state: &State, plan: &Plan, cancelled: &BTreeSet<String>, heals: D
 }
 
 /// Rows in which somebody answered, and which are gone.
-pub fn lost_answers(state: &State, answered: &BTreeSet<(String, String)>) -> Vec<String> {
+pub fn lost_answers(state: &WorldState, answered: &BTreeSet<(String, String)>) -> Vec<String> {
     let is_lost = |(id, client): &&(String, String)| !rows(state, id).get(client).is_some_and(|row| row.answered);
     answered.iter().filter(is_lost).map(|row| format!("row {row:?} is gone though somebody answered in it")).collect()
 }
 
 struct Model<'a> {
-    state: &'a State,
+    state: &'a WorldState,
     plan: &'a Plan,
     cancelled: &'a BTreeSet<String>,
     healed: i64,
     broken: Vec<String>,
 }
 
-fn rows<'a>(state: &'a State, id: &str) -> &'a BTreeMap<String, FeedbackRow> {
+fn rows<'a>(state: &'a WorldState, id: &str) -> &'a BTreeMap<String, FeedbackRow> {
     static NONE: BTreeMap<String, FeedbackRow> = BTreeMap::new();
     state.database.feedback.get(id).unwrap_or(&NONE)
 }
@@ -113,7 +113,7 @@ impl Model<'_> {
 
     /// Promise 3 again: a campaign stands as its newest version says, or is cancelled; nothing else became one.
     fn campaign_is_what_was_sent(&mut self, id: &str, row: &CampaignRow) {
-        let is_cancelled = row.state == Stage::Cancelled;
+        let is_cancelled = row.state == CampaignState::Cancelled;
         self.must(is_cancelled == self.cancelled.contains(id), || format!("campaign {id} is {:?}", row.state));
         let Some(campaign) = row.campaign.as_ref().filter(|_| !is_cancelled) else { return };
         let versions = self.plan.versions.iter().filter(|version| version.adv_campaign_id == id);
@@ -123,7 +123,7 @@ impl Model<'_> {
         self.must(is_newest, || format!("campaign {id} is {campaign:?}, not the newest of {same:?}"));
         let now = self.state.now();
         let near = [campaign.window.start, campaign.window.end].iter().any(|edge| (now - edge).abs() <= EDGE);
-        let expected = Stage::of(campaign.window, row.last_page_seq.is_some(), now);
+        let expected = CampaignState::of(campaign.window, row.last_page_seq.is_some(), now);
         self.must(near || row.state == expected, || format!("campaign {id} is {:?}, not {expected:?}", row.state));
     }
 
@@ -152,11 +152,12 @@ impl Model<'_> {
         let from_the_beginning = untold(favour(0));
         let since_the_healing = untold(favour(self.healed));
         match row.state {
-            Stage::Scheduled => self.must(row.told == 0 || row.last_page_seq.is_some() || row.cursor.is_some(), || {
-                format!("campaign {id} told: {row:?}")
-            }),
-            Stage::Active => self.broken.push(format!("campaign {id} is not complete: {row:?}")),
-            Stage::Complete => {
+            CampaignState::Scheduled => self
+                .must(row.told == 0 || row.last_page_seq.is_some() || row.cursor.is_some(), || {
+                    format!("campaign {id} told: {row:?}")
+                }),
+            CampaignState::Active => self.broken.push(format!("campaign {id} is not complete: {row:?}")),
+            CampaignState::Complete => {
                 self.must(since_the_healing == 0, || {
                     format!(
                         "campaign {id}: {since_the_healing} favour {} and were not told: {row:?}",
@@ -164,7 +165,7 @@ impl Model<'_> {
                     )
                 });
             }
-            Stage::Expired | Stage::Closed | Stage::Cancelled => {
+            CampaignState::Expired | CampaignState::Closed | CampaignState::Cancelled => {
                 let counted = row.unsent.unwrap_or(-1);
                 // Who was there before the life began is on a page of the main pass.
                 let is_passed = row.last_page_seq.is_none() || from_the_beginning == 0;

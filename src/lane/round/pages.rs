@@ -7,11 +7,11 @@ use crate::guard::{Guard, Guards};
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::round::plan::{Candidate, Room, plan};
-use crate::model::clients::{Clients, Stretch};
+use crate::model::clients::{ClientRange, Clients};
 use crate::model::draft::{DraftBatch, DraftTemplate};
-use crate::model::due::Running;
+use crate::model::due::ActiveCampaign;
 use crate::model::late::{LateFor, LateQuestion};
-use crate::model::page::{Page, Unread, Wanted};
+use crate::model::page::{Page, PageRequest, Unread};
 use crate::model::round::{PageRange, RoundPart};
 use crate::model::time::EpochSeconds;
 use crate::ports::audience::Audience;
@@ -23,7 +23,7 @@ const WORTH_ASKING: usize = 20;
 const MOST_PAGES: usize = 100;
 
 /// A campaign as it stood before the round, and its page.
-pub type Turn = (Running, Page);
+pub type Turn = (ActiveCampaign, Page);
 
 /// What reading the pages of a round gave.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub struct Pages {
 
 /// A campaign that waits for its page in a round, and what was read of it so far.
 struct Waiting {
-    running: Running,
+    running: ActiveCampaign,
     candidate: Candidate,
     page: Option<Page>,
 }
@@ -49,9 +49,9 @@ pub async fn read<A: Audience>(
     audience: &A,
     now: EpochSeconds,
     room: Room,
-    running: &[Running],
+    running: &[ActiveCampaign],
 ) -> Result<Pages, LaneError> {
-    let waits = |running: &Running| Waiting { candidate: running.into(), running: running.clone(), page: None };
+    let waits = |running: &ActiveCampaign| Waiting { candidate: running.into(), running: running.clone(), page: None };
     let mut waiting: Vec<Waiting> = running.iter().map(waits).collect();
     let (mut left, mut usual, mut done, mut overdue) = (room, None, Vec::new(), Vec::new());
     let mut is_late = false;
@@ -116,10 +116,10 @@ impl Waiting {
         self.page.as_ref().is_some_and(|page| page.last)
     }
 
-    fn next_page(&self, rows: usize) -> Wanted<'_> {
+    fn next_page(&self, rows: usize) -> PageRequest<'_> {
         let read = self.page.as_ref().and_then(|page| page.clients.last());
         let after = read.or(self.running.cursor.as_deref());
-        Wanted { restaurant_id: &self.running.campaign.restaurant_id, after, upto: None, rows }
+        PageRequest { restaurant_id: &self.running.campaign.restaurant_id, after, upto: None, rows }
     }
 }
 
@@ -132,15 +132,15 @@ pub async fn form<O: OpenRound>(
     guards: Guards,
 ) -> Result<Vec<RoundPart>, LaneError> {
     let told = {
-        let stretches: Vec<_> = turns.iter().filter_map(stretch).collect();
-        match stretches.is_empty() {
+        let ranges: Vec<_> = turns.iter().filter_map(range).collect();
+        match ranges.is_empty() {
             true => Vec::new(),
-            false => open.already_told(&stretches).await?,
+            false => open.already_told(&ranges).await?,
         }
     };
     let mut told = told.into_iter();
     let part = |(running, page): Turn| {
-        // An empty page is no stretch.
+        // An empty page is no range.
         let told = if page.clients.is_empty() { Clients::new() } else { told.next().unwrap_or_default() };
         let told = if guards.hold(Guard::PageLessWhoHasARow) { told } else { Clients::new() };
         part(&running, page, &told, trigger_datetime_created, group_id)
@@ -148,14 +148,14 @@ pub async fn form<O: OpenRound>(
     turns.into_iter().map(part).collect()
 }
 
-fn stretch((running, page): &Turn) -> Option<Stretch<'_>> {
+fn range((running, page): &Turn) -> Option<ClientRange<'_>> {
     let upto = page.clients.last()?;
     let adv_campaign_id = &running.campaign.adv_campaign_id;
-    Some(Stretch { adv_campaign_id, after: running.cursor.as_deref(), upto })
+    Some(ClientRange { adv_campaign_id, after: running.cursor.as_deref(), upto })
 }
 
 fn part(
-    running: &Running,
+    running: &ActiveCampaign,
     page: Page,
     told: &Clients,
     trigger_datetime_created: EpochSeconds,
@@ -256,7 +256,7 @@ fn add_to(part: &mut RoundPart, behind: Clients, guards: Guards) {
 }
 
 fn template(
-    running: &Running,
+    running: &ActiveCampaign,
     trigger_datetime_created: EpochSeconds,
     group_id: &str,
 ) -> Result<Arc<DraftTemplate>, LaneError> {
@@ -274,10 +274,10 @@ pub async fn count_untold<B, L: Ledger, A: Audience, C>(
 ) -> Result<u64, LaneError> {
     let (mut cursor, mut untold) = (None::<String>, 0);
     loop {
-        let page = cx.audience.page(Wanted { restaurant_id, after: cursor.as_deref(), upto: None, rows }).await?;
+        let page = cx.audience.page(PageRequest { restaurant_id, after: cursor.as_deref(), upto: None, rows }).await?;
         if let Some(upto) = page.clients.last().map(str::to_owned) {
-            let stretch = Stretch { adv_campaign_id, after: cursor.as_deref(), upto: &upto };
-            let told = cx.ledger.already_told(&[stretch]).await?.pop().unwrap_or_default();
+            let range = ClientRange { adv_campaign_id, after: cursor.as_deref(), upto: &upto };
+            let told = cx.ledger.already_told(&[range]).await?.pop().unwrap_or_default();
             untold += without(page.clients, &told).len() as u64;
             cursor = Some(upto);
         }
@@ -308,8 +308,8 @@ mod tests {
     struct NobodyTold;
 
     impl OpenRound for NobodyTold {
-        async fn already_told(&mut self, stretches: &[Stretch<'_>]) -> Result<Vec<Clients>, LedgerError> {
-            Ok(vec![Clients::new(); stretches.len()])
+        async fn already_told(&mut self, ranges: &[ClientRange<'_>]) -> Result<Vec<Clients>, LedgerError> {
+            Ok(vec![Clients::new(); ranges.len()])
         }
 
         async fn late(&mut self, questions: &[LateQuestion<'_>]) -> Result<Vec<Clients>, LedgerError> {
@@ -320,7 +320,7 @@ mod tests {
             Ok(questions.iter().map(late).collect())
         }
 
-        async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<Running>, LedgerError> {
+        async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<ActiveCampaign>, LedgerError> {
             Ok(ids.iter().map(|_| running(7, 1)).collect())
         }
 
@@ -347,7 +347,7 @@ mod tests {
 
     /// Who is told late, of these candidates, by a round whose page after `b` is `d` and `f`.
     async fn late(last: bool, candidates: &[&str]) -> Vec<String> {
-        let running = Running { cursor: Some("b".to_owned()), ..running(0, 4) };
+        let running = ActiveCampaign { cursor: Some("b".to_owned()), ..running(0, 4) };
         let page = Page { clients: ["d", "f"].into_iter().collect(), skipped: 0, last };
         let turns = vec![(running.clone(), page)];
         let mut parts = form(&mut NobodyTold, turns, 1, "group", Guards::default()).await.unwrap();
@@ -358,7 +358,7 @@ mod tests {
         part.drafts.clients.iter().skip(part.drafts.clients.len() - part.late).map(str::to_owned).collect()
     }
 
-    fn late_for(running: &Running) -> LateFor {
+    fn late_for(running: &ActiveCampaign) -> LateFor {
         LateFor {
             adv_campaign_id: running.id().to_owned(),
             restaurant_id: running.campaign.restaurant_id.clone(),
@@ -396,9 +396,9 @@ mod tests {
     }
 
     impl Audience for Favoured {
-        async fn pages(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Result<Page, Unread>>, AudienceError> {
+        async fn pages(&self, wanted: &[PageRequest<'_>]) -> Result<Vec<Result<Page, Unread>>, AudienceError> {
             self.questions.fetch_add(1, Ordering::Relaxed);
-            let page = |wanted: &Wanted<'_>| {
+            let page = |wanted: &PageRequest<'_>| {
                 let Ok(all) = wanted.restaurant_id.parse::<usize>() else {
                     return Err(Unread::Overdue("too slow".to_owned()));
                 };
@@ -423,7 +423,7 @@ mod tests {
         }
     }
 
-    fn running(number: usize, audience: usize) -> Running {
+    fn running(number: usize, audience: usize) -> ActiveCampaign {
         let campaign = crate::model::campaign::Campaign {
             restaurant_id: audience.to_string(),
             adv_campaign_id: format!("c{number}"),
@@ -433,7 +433,7 @@ mod tests {
             window: crate::model::campaign::Window { start: 0, end: 100 },
             datetime_created: 0,
         };
-        Running { campaign: Arc::new(campaign), revision: 1, cursor: None }
+        ActiveCampaign { campaign: Arc::new(campaign), revision: 1, cursor: None }
     }
 
     #[tokio::test]
@@ -465,7 +465,7 @@ mod tests {
     #[tokio::test]
     async fn what_small_campaigns_leave_of_a_round_is_the_giants() {
         let audience = Favoured::default();
-        let giant = Running { cursor: Some(format!("{:09}", 7)), ..running(0, 1_000_000) };
+        let giant = ActiveCampaign { cursor: Some(format!("{:09}", 7)), ..running(0, 1_000_000) };
         let all = [giant, running(1, 100), running(2, 100)];
         let turns = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap().turns;
         let rows: Vec<_> = turns.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();

@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use crate::model::campaign::Window;
-use crate::model::due::Running;
+use crate::model::due::ActiveCampaign;
 use crate::model::time::EpochSeconds;
 
 /// Large drafts have at most this part of a round's bytes while others wait for their first page.
@@ -54,8 +54,8 @@ impl Room {
     }
 }
 
-impl From<&Running> for Candidate {
-    fn from(running: &Running) -> Self {
+impl From<&ActiveCampaign> for Candidate {
+    fn from(running: &ActiveCampaign) -> Self {
         let size = running.campaign.draft_size();
         Self { window: running.campaign.window, begun: running.cursor.is_some(), remaining: None, size }
     }

@@ -23,7 +23,7 @@ use crate::lane::round::turns::Turn;
 use crate::lane::round::{pages, record};
 use crate::model::clients::Clients;
 use crate::model::draft::largest_draft;
-use crate::model::due::Running;
+use crate::model::due::ActiveCampaign;
 use crate::model::late::{LateFor, ToldAndRows};
 use crate::model::ownership::Ownership;
 use crate::model::record::DeadLetterMessage;
@@ -73,7 +73,7 @@ struct Letters {
 struct Planned {
     /// Whether nothing is to be taken in while it is made.
     quiet: bool,
-    running: Vec<Running>,
+    running: Vec<ActiveCampaign>,
     late: Late,
     budget: Budget,
     letters: Letters,
@@ -291,7 +291,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     }
 
     /// Whose turn the round is, and what there is to do for them. Where that is nothing, it is the others' turn.
-    fn turn(&self, late: Late) -> (Turn, Vec<Running>, Late) {
+    fn turn(&self, late: Late) -> (Turn, Vec<ActiveCampaign>, Late) {
         let running = self.work.running();
         let turn = self.work.turn();
         let theirs = |turn: &Turn| running.iter().any(|running| turn.is_of(running.id())) || late.is_any_of(turn);
@@ -470,7 +470,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
 
     /// How many drafts the next round may have. Where there are pages to read, newcomers have at most half of it. The pace is taken for both
     /// alike; newcomers for whom it does not reach wait for a later round.
-    async fn budget(&self, running: &[Running], late: &mut Late, quiet: bool) -> Budget {
+    async fn budget(&self, running: &[ActiveCampaign], late: &mut Late, quiet: bool) -> Budget {
         let room = self.room(running, quiet);
         late.keep(if running.is_empty() { room } else { room.part(2) });
         let newcomers = late.most_drafts();
@@ -491,12 +491,12 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     }
 
     /// Whether other campaigns wait in this lane, or came to the instance a short while ago.
-    fn is_shared(&self, running: &[Running]) -> bool {
+    fn is_shared(&self, running: &[ActiveCampaign]) -> bool {
         self.work.others_wait() || running.iter().any(|running| self.cx.arrivals.another_than(running.id()))
     }
 
     /// What the next round may hold: by the configuration, by memory, by the pace, and by what a round may take while others wait.
-    fn room(&self, running: &[Running], quiet: bool) -> Room {
+    fn room(&self, running: &[ActiveCampaign], quiet: bool) -> Room {
         let rows = self.cx.limits.round_rows.min(self.cx.memory.most_clients()).max(1);
         self.pace.room(rows, quiet || self.is_shared(running))
     }

@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use super::{
     BY_ONE_INDEX, CAMPAIGN, IN_ORDER, LOCKED_BY, NOW, NOW_ONCE, OPEN, PostgresLedger, campaign, headers, of_restaurants,
 };
-use crate::model::due::{Due, MOST_LETTERS, Running, Uncounted, WaitingLetter};
+use crate::model::due::{ActiveCampaign, Due, MOST_LETTERS, Uncounted, WaitingLetter};
 use crate::model::late::{LateFor, OpenCampaign};
 use crate::model::ownership::Ownership;
 use crate::model::record::{DeadLetterMessage, Digest};
@@ -30,11 +30,15 @@ impl PostgresLedger {
              order by cursor is not null, adv_campaign_datetime_end, adv_campaign_id limit $2 + 1"
         );
         let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&most, Type::INT8)];
-        let mut running: Vec<Running> = tx
+        let mut running: Vec<ActiveCampaign> = tx
             .query(&sql, &parameters)
             .await?
             .iter()
-            .map(|row| Running { campaign: Arc::new(campaign(row, 2)), revision: row.get(0), cursor: row.get(1) })
+            .map(|row| ActiveCampaign {
+                campaign: Arc::new(campaign(row, 2)),
+                revision: row.get(0),
+                cursor: row.get(1),
+            })
             .collect();
         let more_running = running.len() as i64 > most;
         running.truncate(usize::try_from(most).unwrap_or(usize::MAX));
@@ -73,7 +77,7 @@ impl PostgresLedger {
         let parameters: Vec<Parameter<'_>> = std::iter::once(lane).chain(parameters.iter().cloned()).collect();
         let rows = self.ask(&sql, &parameters).await?;
         let open = |row: &tokio_postgres::Row| OpenCampaign {
-            running: Running { campaign: Arc::new(campaign(row, 4)), revision: row.get(0), cursor: row.get(1) },
+            running: ActiveCampaign { campaign: Arc::new(campaign(row, 4)), revision: row.get(0), cursor: row.get(1) },
             main_pass_over: row.get(2),
             told: row.get(3),
         };

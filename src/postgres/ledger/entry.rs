@@ -8,7 +8,7 @@ use crate::model::halt::Halt;
 use crate::model::mark::RoundHead;
 use crate::model::outputs::OutputIds;
 use crate::model::ownership::{Entered, Ownership};
-use crate::model::record::{Lane, RecordMark};
+use crate::model::record::{Lane, RecordFingerprint};
 use crate::ports::ledger::LedgerError;
 use crate::postgres::connect::{Connection, Parameter, Transaction};
 use crate::postgres::identity;
@@ -126,8 +126,8 @@ impl PostgresLedger {
     }
 }
 
-fn last_record(row: &tokio_postgres::Row) -> Option<RecordMark> {
-    Some(RecordMark {
+fn last_record(row: &tokio_postgres::Row) -> Option<RecordFingerprint> {
+    Some(RecordFingerprint {
         offset: row.get::<_, Option<i64>>(5)?,
         timestamp: row.get::<_, Option<i64>>(6)?,
         hash: row.get::<_, Option<i64>>(7)?,

@@ -11,13 +11,13 @@ use tokio_postgres::types::Type;
 use self::statements::Writes;
 use super::due::LAST_PAGE_UNPUBLISHED;
 use super::{CAMPAIGN, PostgresLedger, campaign, headers, hold, lost};
-use crate::model::campaign::{Campaign, State, Window};
-use crate::model::due::Running;
+use crate::model::campaign::{Campaign, CampaignState, Window};
+use crate::model::due::ActiveCampaign;
 use crate::model::input::{Arrival, decode};
 use crate::model::intake::{IntakeBatch, Taken, Tally};
 use crate::model::ownership::Ownership;
 use crate::model::record::{Lane, Record};
-use crate::model::rules::{Known, Verdict, judge};
+use crate::model::rules::{Known, Verdict, apply_rules};
 use crate::model::time::EpochSeconds;
 use crate::ports::ledger::LedgerError;
 use crate::postgres::connect::{Parameter, Transaction};
@@ -31,7 +31,7 @@ const CHANGE_BYTES: i64 = 4 << 20;
 const CHANGE_SIZE: &str = "(coalesce(octet_length(key), 0) + coalesce(octet_length(value), 0) \
                            + (select coalesce(sum(octet_length(h)), 0) from unnest(header_values) h))::int8";
 
-/// Changes that this lane is to judge. Cancellations come first, however many others wait: they stop what should not go out, and nothing that
+/// Changes that this lane is to apply_rules. Cancellations come first, however many others wait: they stop what should not go out, and nothing that
 /// they overtake changes what becomes of the campaign.
 const WAITING: &str = "select ch.id, ch.from_lane, ch.record_offset, ch.record_timestamp, ch.key, ch.value, ch.header_names, ch.header_values \
                        from dinnerbell.change ch join dinnerbell.campaign c using (adv_campaign_id) \
@@ -97,7 +97,7 @@ impl PostgresLedger {
     }
 }
 
-/// Locks the lane's row, and reads the changes to judge, in the order in which they are judged; bounded in number and bytes. Whether there may
+/// Locks the lane's row, and reads the changes to apply_rules, in the order in which they are judged; bounded in number and bytes. Whether there may
 /// be more.
 async fn waiting_changes(tx: &Transaction, own: Ownership) -> Result<(Vec<Change>, bool), LedgerError> {
     let lock = "select 1 from dinnerbell.lane where lane = $1 for update";
@@ -130,7 +130,7 @@ async fn move_position(tx: &Transaction, own: Ownership, batch: &IntakeBatch) ->
          where lane = $1 and epoch = $2 and position = $3 and not {}",
         hold::held()
     );
-    let last = batch.last_mark();
+    let last = batch.last_fingerprint();
     let moved = tx
         .execute(
             &sql,
@@ -188,10 +188,10 @@ enum MainPass {
 }
 
 impl MainPass {
-    fn state(self, window: Window, now: EpochSeconds) -> State {
-        match State::of(window, self != Self::Unfinished, now) {
+    fn state(self, window: Window, now: EpochSeconds) -> CampaignState {
+        match CampaignState::of(window, self != Self::Unfinished, now) {
             // The round is published, or withdrawn: the one or the other ends this.
-            State::Complete | State::Closed if self == Self::Unpublished => State::Active,
+            CampaignState::Complete | CampaignState::Closed if self == Self::Unpublished => CampaignState::Active,
             state => state,
         }
     }
@@ -232,13 +232,13 @@ impl<'a> Intake<'a> {
 
     fn created(&mut self, campaign: &Campaign) {
         self.taken.tally.campaigns += 1;
-        match State::of(campaign.window, false, self.now) {
-            State::Active => {
+        match CampaignState::of(campaign.window, false, self.now) {
+            CampaignState::Active => {
                 let campaign = Arc::new(campaign.clone());
                 self.change_at(campaign.window.end);
-                self.taken.started.push(Running { campaign, revision: 1, cursor: None });
+                self.taken.started.push(ActiveCampaign { campaign, revision: 1, cursor: None });
             }
-            State::Scheduled => self.change_at(campaign.window.start),
+            CampaignState::Scheduled => self.change_at(campaign.window.start),
             _ => self.taken.changed.push(campaign.adv_campaign_id.clone()),
         }
     }
@@ -297,7 +297,7 @@ impl<'a> Intake<'a> {
         let stood = id(arrival).and_then(|id| self.stood.get(id));
         let verdict = match (stood, arrival) {
             (_, Arrival::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),
-            (Some(stood), arrival) => judge(&stood.known, arrival),
+            (Some(stood), arrival) => apply_rules(&stood.known, arrival),
             // `create` inserted it or found it. Pruned since, long after its end: the lane is entered again, and it is new then.
             (None, _) => return Err(lost(self.own, "a campaign that was there a moment ago")),
         };

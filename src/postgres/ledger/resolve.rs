@@ -9,7 +9,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::rounds::StoredPart;
 use super::{NOW, PostgresLedger, hold, lost, rounds, rows};
-use crate::model::campaign::{State, Window};
+use crate::model::campaign::{CampaignState, Window};
 use crate::model::draft::FEEDBACK_COLUMNS;
 use crate::model::late::ToldAndRows;
 use crate::model::mark::RoundHead;
@@ -485,7 +485,7 @@ impl OpenMending {
     async fn make(&self, restored: &Restored) -> Result<u64, PostgresError> {
         let newest = &restored.newest;
         let window = Window { start: newest.adv_campaign_datetime_start, end: newest.adv_campaign_datetime_end };
-        let state = State::of(window, false, self.now).name();
+        let state = CampaignState::of(window, false, self.now).name();
         let sql = format!(
             "insert into dinnerbell.campaign (lane, state, received_at, {}) values ($1, $2, to_timestamp($3), $4, $5, $6, $7, $8, $9, $10, $11) \
              on conflict do nothing",

@@ -11,9 +11,9 @@ use tokio_postgres::types::{Json, Type};
 use super::due::{DEAD_LETTER, dead_letter};
 use super::{CAMPAIGN, LOCKED_BY, NOW, OPEN, PostgresLedger, Turn, campaign, lost, refused, rows};
 use crate::model::campaign::Window;
-use crate::model::clients::{Clients, Stretch};
+use crate::model::clients::{ClientRange, Clients};
 use crate::model::draft::{DraftBatch, DraftTemplate};
-use crate::model::due::Running;
+use crate::model::due::ActiveCampaign;
 use crate::model::late::LateQuestion;
 use crate::model::mark::RoundHead;
 use crate::model::ownership::Ownership;
@@ -501,21 +501,21 @@ impl PostgresRound {
 }
 
 impl OpenRound for PostgresRound {
-    async fn already_told(&mut self, stretches: &[Stretch<'_>]) -> Result<Vec<Clients>, LedgerError> {
-        Ok(rows::already_told(&self.tx, &self.feedback, stretches).await?)
+    async fn already_told(&mut self, ranges: &[ClientRange<'_>]) -> Result<Vec<Clients>, LedgerError> {
+        Ok(rows::already_told(&self.tx, &self.feedback, ranges).await?)
     }
 
     async fn late(&mut self, questions: &[LateQuestion<'_>]) -> Result<Vec<Clients>, LedgerError> {
         Ok(rows::late(&self.tx, &self.feedback, questions).await?)
     }
 
-    async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<Running>, LedgerError> {
+    async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<ActiveCampaign>, LedgerError> {
         let sql = format!(
             "select revision, cursor, {CAMPAIGN} from dinnerbell.campaign where adv_campaign_id = any($1) and lane = $2 \
              and state in ('active', 'complete') and {OPEN}"
         );
         let rows = self.tx.query(&sql, &[(&ids, Type::TEXT_ARRAY), (&self.own.lane, Type::INT4)]).await?;
-        let running = |row: &tokio_postgres::Row| Running {
+        let running = |row: &tokio_postgres::Row| ActiveCampaign {
             campaign: Arc::new(campaign(row, 2)),
             revision: row.get(0),
             cursor: row.get(1),

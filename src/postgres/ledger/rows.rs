@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::{Bytes, BytesMut};
 use tokio_postgres::types::Type;
 
-use crate::model::clients::{Clients, Stretch};
+use crate::model::clients::{ClientRange, Clients};
 use crate::model::draft::{COPY_HEADER, COPY_TRAILER, DraftBatch, TriggerType, copy_into};
 use crate::model::late::LateQuestion;
 use crate::postgres::connect::{Connection, Parameter, Transaction, place};
@@ -76,12 +76,12 @@ pub(super) async fn copy<'a>(
     copy.finish().await
 }
 
-/// Those who have a feedback row for the campaign, among the clients of each stretch. One statement looks along the index stretch by stretch:
+/// Those who have a feedback row for the campaign, among the clients of each range. One statement looks along the index range by range:
 /// the offset keeps the planner from making one scan of them.
 pub(super) async fn already_told(
     connection: &Connection,
     feedback: &str,
-    stretches: &[Stretch<'_>],
+    ranges: &[ClientRange<'_>],
 ) -> Result<Vec<Clients>, PostgresError> {
     let sql = format!(
         "select s.place, told.client_id from unnest($1::text[], $2::text[], $3::text[]) with ordinality as s(id, behind, upto, place) \
@@ -90,12 +90,12 @@ pub(super) async fn already_told(
         of_campaign("adv_campaign_id", "s.id")
     );
     // No client has the empty id: behind it is from the first on.
-    let ids: Vec<&str> = stretches.iter().map(|stretch| stretch.adv_campaign_id).collect();
-    let after: Vec<&str> = stretches.iter().map(|stretch| stretch.after.unwrap_or_default()).collect();
-    let upto: Vec<&str> = stretches.iter().map(|stretch| stretch.upto).collect();
+    let ids: Vec<&str> = ranges.iter().map(|range| range.adv_campaign_id).collect();
+    let after: Vec<&str> = ranges.iter().map(|range| range.after.unwrap_or_default()).collect();
+    let upto: Vec<&str> = ranges.iter().map(|range| range.upto).collect();
     let parameters: Vec<Parameter<'_>> =
         vec![(&ids, Type::TEXT_ARRAY), (&after, Type::TEXT_ARRAY), (&upto, Type::TEXT_ARRAY)];
-    let mut told = vec![Clients::new(); stretches.len()];
+    let mut told = vec![Clients::new(); ranges.len()];
     let take = |row: &tokio_postgres::Row| {
         told[place(row)].push(row.get(1));
         Ok(())
@@ -105,7 +105,7 @@ pub(super) async fn already_told(
 }
 
 /// For each question, who of its clients is behind the cursor and has no feedback row. One statement: the clients of a restaurant are sent
-/// once, however many campaigns it has, and each question names its stretch of them.
+/// once, however many campaigns it has, and each question names its range of them.
 pub(super) async fn late(
     connection: &Connection,
     feedback: &str,

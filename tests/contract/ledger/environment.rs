@@ -5,7 +5,7 @@ use dinnerbell::model::halt::Halt;
 use dinnerbell::model::intake::Tally;
 use dinnerbell::model::mark::{Mark, RoundHead};
 use dinnerbell::model::ownership::Ownership;
-use dinnerbell::model::record::{Lane, RecordMark};
+use dinnerbell::model::record::{Lane, RecordFingerprint};
 use dinnerbell::model::time::EpochSeconds;
 use dinnerbell::ports::ledger::{Ledger, LedgerError};
 
@@ -107,7 +107,7 @@ pub struct LaneState {
     pub seq: i64,
     pub published: Option<i64>,
     pub position: i64,
-    pub last_record: Option<RecordMark>,
+    pub last_record: Option<RecordFingerprint>,
     pub topic_id: Option<String>,
     pub halt: Option<Halt>,
     pub swept_to: Option<i64>,

@@ -13,7 +13,7 @@ pub async fn what_arrives_is_recorded_with_the_position_and_counted_once<E: Envi
     let mut owner = open_lane(env).await;
     let (a, b) = (offer(env, "a").await, offer(env, "b").await);
     let sent = [Sent::Campaign(&a), Sent::Campaign(&b), Sent::Campaign(&a), Sent::Junk("no campaign")];
-    let mark = owner.batch(&sent).last_mark();
+    let mark = owner.batch(&sent).last_fingerprint();
     let taken = owner.take(&sent).await;
     let tally = Tally { campaigns: 2, duplicates: 1, dead_letters: 1, ..Tally::default() };
     assert_eq!(taken.tally, tally);

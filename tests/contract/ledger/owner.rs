@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dinnerbell::model::campaign::{Campaign, Window};
 use dinnerbell::model::draft::{DraftBatch, DraftTemplate};
-use dinnerbell::model::due::Running;
+use dinnerbell::model::due::ActiveCampaign;
 use dinnerbell::model::input::decode;
 use dinnerbell::model::intake::{IntakeBatch, Taken};
 use dinnerbell::model::mark::RoundHead;
@@ -60,12 +60,12 @@ impl<L: Ledger> Owner<L> {
     }
 
     /// Takes in one campaign that is open.
-    pub async fn start(&mut self, campaign: &Campaign) -> Running {
+    pub async fn start(&mut self, campaign: &Campaign) -> ActiveCampaign {
         self.take(&[Sent::Campaign(campaign)]).await.started.pop().expect("it is open")
     }
 
     /// The campaign as it stands in the ledger; it must be open.
-    pub async fn running(&self, id: &str) -> Running {
+    pub async fn running(&self, id: &str) -> ActiveCampaign {
         let mut open = self.ledger.open_round(self.own).await.unwrap();
         let running = open.campaigns(&[id]).await.unwrap().pop().expect("it is open");
         open.abandon().await.unwrap();
@@ -191,28 +191,34 @@ pub async fn over<E: Environment>(env: &E) -> Window {
     Window { start: now - 60, end: now - 1 }
 }
 
-fn part(running: &Running, page: Option<PageRange>, clients: &[&str], late: usize) -> RoundPart {
+fn part(running: &ActiveCampaign, page: Option<PageRange>, clients: &[&str], late: usize) -> RoundPart {
     let template = DraftTemplate::new(Arc::clone(&running.campaign), FORMED, GROUP).unwrap();
     let drafts = DraftBatch { template: Arc::new(template), clients: clients.iter().copied().collect() };
     RoundPart { drafts, revision: running.revision, page, late }
 }
 
 /// The next page of a campaign: these clients, each of whom is told.
-pub fn page(running: &Running, clients: &[&str], last: bool) -> RoundPart {
+pub fn page(running: &ActiveCampaign, clients: &[&str], last: bool) -> RoundPart {
     let upto = clients.last().map(|client| (*client).to_owned());
     let page = PageRange { after: running.cursor.clone(), upto, last, already_told: Vec::new(), skipped: 0 };
     part(running, Some(page), clients, 0)
 }
 
 /// The same, on which these had a row before, and so many ids were skipped. `upto` may be one of them.
-pub fn page_beside(running: &Running, clients: &[&str], upto: &str, already_told: &[&str], skipped: u64) -> RoundPart {
+pub fn page_beside(
+    running: &ActiveCampaign,
+    clients: &[&str],
+    upto: &str,
+    already_told: &[&str],
+    skipped: u64,
+) -> RoundPart {
     let already_told = already_told.iter().map(|client| (*client).to_owned()).collect();
     let (after, upto) = (running.cursor.clone(), Some(upto.to_owned()));
     part(running, Some(PageRange { after, upto, last: false, already_told, skipped }), clients, 0)
 }
 
 /// Late subscribers of a campaign, without a page.
-pub fn late(running: &Running, clients: &[&str]) -> RoundPart {
+pub fn late(running: &ActiveCampaign, clients: &[&str]) -> RoundPart {
     part(running, None, clients, clients.len())
 }
 

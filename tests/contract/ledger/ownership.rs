@@ -35,7 +35,7 @@ pub async fn a_lane_that_is_entered_again_shows_what_its_last_owner_left<E: Envi
     let second = content_with(vec![page(&running, &["bob"], false)], Vec::new(), Some(4_096));
     owner.try_record(&second).await.unwrap();
     owner.ledger.note_topic(owner.own, "topic-1").await.unwrap();
-    let last = owner.batch(&[Sent::Tombstone("b"), Sent::Junk("no campaign")]).last_mark();
+    let last = owner.batch(&[Sent::Tombstone("b"), Sent::Junk("no campaign")]).last_fingerprint();
     owner.take(&[Sent::Tombstone("b"), Sent::Junk("no campaign")]).await;
 
     let entered = env.another().await.bump(0, Some(0)).await.unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dinnerbell::guard::Guards;
 use dinnerbell::model::campaign::{Campaign, Window};
-use dinnerbell::model::clients::{Clients, Stretch};
+use dinnerbell::model::clients::{ClientRange, Clients};
 use dinnerbell::model::late::LateQuestion;
 use dinnerbell::model::recorded::Recorded;
 use dinnerbell::model::round::StoredRound;
@@ -123,18 +123,18 @@ pub async fn who_has_a_row_is_found_in_each_stretch<E: Environment>(env: &E) {
     for (campaign, client) in [(&a, "B"), (&a, "b"), (&a, "d"), (&a, "ä"), (&b, "c")] {
         env.leave_row(campaign, client).await;
     }
-    let stretch = |id: &'static str, after: Option<&'static str>, upto| Stretch { adv_campaign_id: id, after, upto };
-    let stretches = [
-        stretch("a", None, "b"),
-        stretch("a", Some("b"), "ä"),
-        stretch("b", None, "z"),
-        stretch("c", None, "z"),
-        stretch("a", Some("B"), "C"),
+    let range = |id: &'static str, after: Option<&'static str>, upto| ClientRange { adv_campaign_id: id, after, upto };
+    let ranges = [
+        range("a", None, "b"),
+        range("a", Some("b"), "ä"),
+        range("b", None, "z"),
+        range("c", None, "z"),
+        range("a", Some("B"), "C"),
     ];
     let expected = [vec!["B", "b"], vec!["d", "ä"], vec!["c"], vec![], vec![]];
     let mut open = owner.ledger.open_round(owner.own).await.unwrap();
     let (within, outside) =
-        (open.already_told(&stretches).await.unwrap(), owner.ledger.already_told(&stretches).await.unwrap());
+        (open.already_told(&ranges).await.unwrap(), owner.ledger.already_told(&ranges).await.unwrap());
     open.abandon().await.unwrap();
     for told in [within, outside] {
         let mut told: Vec<Vec<&str>> = told.iter().map(clients).collect();
@@ -194,8 +194,8 @@ pub async fn a_rounds_rows_are_seen_by_nobody_before_it_is_sealed<E: Environment
     let running = owner.start(&offer(env, "a").await).await;
     let content = content(vec![page(&running, &["anna"], true)]);
     let open = owner.copy(&content).await.unwrap();
-    let stretch = [Stretch { adv_campaign_id: "a", after: None, upto: "z" }];
-    assert!(owner.ledger.already_told(&stretch).await.unwrap()[0].is_empty());
+    let range = [ClientRange { adv_campaign_id: "a", after: None, upto: "z" }];
+    assert!(owner.ledger.already_told(&range).await.unwrap()[0].is_empty());
     open.seal(owner.next(&content), content).await.unwrap();
-    assert_eq!(clients(&owner.ledger.already_told(&stretch).await.unwrap()[0]), ["anna"]);
+    assert_eq!(clients(&owner.ledger.already_told(&range).await.unwrap()[0]), ["anna"]);
 }

@@ -112,7 +112,7 @@ pub async fn a_round_of_another_lanes_campaign_is_stale<E: Environment>(env: &E)
     let (mut owner, mut other) = open_lanes(env).await;
     let running = owner.start(&offer(env, "a").await).await;
     is_stale(env, &mut other, &content(vec![page(&running, &["anna"], true)]), &["a"]).await;
-    let unknown = dinnerbell::model::due::Running {
+    let unknown = dinnerbell::model::due::ActiveCampaign {
         campaign: Arc::new(Campaign { adv_campaign_id: "b".into(), ..Campaign::clone(&running.campaign) }),
         ..running
     };

@@ -10,7 +10,7 @@ use dinnerbell::model::intake::Tally;
 use dinnerbell::model::mark::{Committed, Mark, RoundHead};
 use dinnerbell::model::ownership::{Entered, Ownership};
 use dinnerbell::model::reconcile::LedgerSide;
-use dinnerbell::model::record::{Lane, RecordMark};
+use dinnerbell::model::record::{Lane, RecordFingerprint};
 use dinnerbell::model::retention::Prunable;
 use dinnerbell::model::time::EpochSeconds;
 use dinnerbell::ports::ledger::{LaneLedger, LedgerError};
@@ -158,7 +158,8 @@ impl Environment for Ledgered {
     async fn lane(&self, lane: Lane) -> LaneState {
         let rows = self.rows_of("select * from dinnerbell.lane where lane = $1", &[(&lane, Type::INT4)]).await;
         let row = &rows[0];
-        let mark = |offset| RecordMark { offset, timestamp: row.get("last_timestamp"), hash: row.get("last_hash") };
+        let mark =
+            |offset| RecordFingerprint { offset, timestamp: row.get("last_timestamp"), hash: row.get("last_hash") };
         let halt = |name| Halt { name, found: row.get("halted_found"), remedy: row.get("halted_remedy") };
         LaneState {
             seq: row.get("seq"),

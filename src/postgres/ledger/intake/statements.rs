@@ -6,7 +6,7 @@ use futures_util::future::try_join_all;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::super::CAMPAIGN;
-use crate::model::campaign::{Campaign, State};
+use crate::model::campaign::{Campaign, CampaignState};
 use crate::model::due::WaitingLetter;
 use crate::model::input::{Arrival, Reason};
 use crate::model::intake::Tally;
@@ -37,12 +37,12 @@ pub(super) struct Writes<'a> {
 struct Changed<'a> {
     versions: i32,
     newest: Option<&'a Campaign>,
-    state: Option<State>,
+    state: Option<CampaignState>,
 }
 
 impl<'a> Writes<'a> {
     /// The campaign gets this version, and this state with it.
-    pub(super) fn update(&mut self, new: &'a Campaign, state: State) {
+    pub(super) fn update(&mut self, new: &'a Campaign, state: CampaignState) {
         let changed = self.changed.entry(&new.adv_campaign_id).or_default();
         changed.versions += 1;
         (changed.newest, changed.state) = (Some(new), Some(state));
@@ -52,7 +52,7 @@ impl<'a> Writes<'a> {
     pub(super) fn cancel(&mut self, id: &'a str) {
         let changed = self.changed.entry(id).or_default();
         changed.versions += 1;
-        changed.state = Some(State::Cancelled);
+        changed.state = Some(CampaignState::Cancelled);
     }
 
     /// What arrived is recorded, raw, for the lane that owns the campaign.
@@ -246,7 +246,7 @@ async fn change_campaigns(tx: &Transaction, changed: &BTreeMap<&str, Changed<'_>
     let mut states = Vec::with_capacity(changed.len());
     for (id, changed) in changed {
         versions.push(changed.versions);
-        states.push(changed.state.map(State::name));
+        states.push(changed.state.map(CampaignState::name));
         columns.push(id, changed.newest);
     }
     let mut parameters: Vec<Parameter<'_>> = vec![(&versions, Type::INT4_ARRAY), (&states, Type::TEXT_ARRAY)];
@@ -304,7 +304,9 @@ pub(super) async fn insert_campaigns(
             Arrival::Campaign(campaign) => Some(campaign),
             _ => None,
         };
-        states.push(campaign.map_or(State::Cancelled, |campaign| State::of(campaign.window, false, now)).name());
+        states.push(
+            campaign.map_or(CampaignState::Cancelled, |campaign| CampaignState::of(campaign.window, false, now)).name(),
+        );
         offsets.push(record.offset);
         columns.push(id, campaign);
     }
