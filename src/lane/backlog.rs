@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::guard::{Guard, Guards};
 use crate::lane::overdue::Overdue;
-use crate::lane::round::turns::{Turn, Turns};
+use crate::lane::round::turns::{RoundTurn, Turns};
 use crate::model::campaign::Window;
 use crate::model::due::{ActiveCampaign, Due, MOST_LETTERS, Uncounted, WaitingLetter};
 use crate::model::intake::Taken;
@@ -160,10 +160,10 @@ impl LaneBacklog {
     }
 
     /// Whose turn the next round is.
-    pub fn turn(&self) -> Turn {
+    pub fn turn(&self) -> RoundTurn {
         match self.guards.hold(Guard::QuietRounds) {
             true => self.turns().take_turn(),
-            false => Turn::default(),
+            false => RoundTurn::default(),
         }
     }
 

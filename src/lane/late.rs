@@ -20,7 +20,7 @@ use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy;
-use crate::lane::rescan::{Pass, Passes, Turn};
+use crate::lane::rescan::{Pass, Passes, RescanTurn};
 use crate::lane::round::pages;
 use crate::model::clients::ClientRange;
 use crate::model::late::ToldAndRows;
@@ -137,7 +137,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
     }
 
     /// Reads a page for each of a turn; where that fails for several, one by one it shows whose fault it is.
-    async fn read(&mut self, turn: Turn) -> Result<(), LaneError> {
+    async fn read(&mut self, turn: RescanTurn) -> Result<(), LaneError> {
         match self.pages(&turn).await {
             Ok(pages) => self.hand_on(&turn, pages).await,
             Err(error) if turn.len() == 1 => {
@@ -154,7 +154,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         }
     }
 
-    async fn pages(&self, turn: &Turn) -> Result<Vec<Page>, AudienceError> {
+    async fn pages(&self, turn: &RescanTurn) -> Result<Vec<Page>, AudienceError> {
         let passes = self.passes.of(turn);
         let wanted = passes.map(|(pass, rows)| PageRequest {
             restaurant_id: &pass.restaurant_id,
@@ -168,7 +168,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
     }
 
     /// Hands those of the pages who have no draft to the planner, and notes the passes that are over.
-    async fn hand_on(&mut self, turn: &Turn, pages: Vec<Page>) -> Result<(), LaneError> {
+    async fn hand_on(&mut self, turn: &RescanTurn, pages: Vec<Page>) -> Result<(), LaneError> {
         let read: Vec<(&Pass, &Page)> = self.passes.of(turn).map(|(pass, _)| pass).zip(&pages).collect();
         let ranges = read.iter().filter_map(|(pass, page)| {
             Some(ClientRange {

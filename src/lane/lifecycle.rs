@@ -20,7 +20,7 @@ use crate::lane::error::LaneError;
 use crate::lane::error_policy::{Failures, Next};
 use crate::lane::round::pages;
 use crate::lane::round::pipeline::Rounds;
-use crate::lane::takeover::{Entry, LastRound, Owned, enter, halt};
+use crate::lane::takeover::{Entry, FoundRound, Owned, enter, halt};
 use crate::lane::{intake, late, outputs, takeover};
 use crate::model::due::Uncounted;
 use crate::model::halt::Halt;
@@ -77,7 +77,7 @@ async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
         Entry::Runs(owned) => {
             cx.telemetry.set_lane(lane, LaneState::Running);
             // What cannot be published brings it here again and again: whatever failed is over only afterwards.
-            if matches!(owned.last, LastRound::Published { .. }) {
+            if matches!(owned.last, FoundRound::Published { .. }) {
                 cx.telemetry.well(lane);
             }
             let own = owned.own;

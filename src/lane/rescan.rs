@@ -47,7 +47,7 @@ type Place = (EpochSeconds, String);
 
 /// The campaigns of a turn by their places, and how many rows are read of each.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Turn(Vec<(Place, usize)>);
+pub struct RescanTurn(Vec<(Place, usize)>);
 
 /// What ended with a turn.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -76,7 +76,7 @@ enum Walk {
     Behind(Place),
 }
 
-impl Turn {
+impl RescanTurn {
     /// How many campaigns have it.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -205,9 +205,9 @@ impl Passes {
 
     /// Whose turn it is: half of the rows for the one that ends first, and half for those that had none yet; where all had one, for whoever had
     /// the fewest.
-    pub fn next(&self, now: Instant) -> Turn {
+    pub fn next(&self, now: Instant) -> RescanTurn {
         let ready = || self.of.iter().filter(move |(_, pass)| pass.not_before.is_none_or(|at| at <= now));
-        let Some((first, _)) = ready().next() else { return Turn::default() };
+        let Some((first, _)) = ready().next() else { return RescanTurn::default() };
         let others = || ready().skip(1);
         let beginners: Vec<_> = others().filter(|(_, pass)| pass.pages == 0).take(FIRST_PAGES).collect();
         let fewest = || others().min_by_key(|(_, pass)| pass.pages).filter(|_| beginners.is_empty());
@@ -215,16 +215,16 @@ impl Passes {
         turn.extend(fewest().map(|(place, _)| (place.clone(), ROWS / 2)));
         let rows = if turn.is_empty() { ROWS } else { ROWS / 2 };
         turn.insert(0, (first.clone(), rows));
-        Turn(turn)
+        RescanTurn(turn)
     }
 
     /// The passes of a turn, and how many rows are read of each.
-    pub fn of<'a>(&'a self, turn: &'a Turn) -> impl Iterator<Item = (&'a Pass, usize)> {
+    pub fn of<'a>(&'a self, turn: &'a RescanTurn) -> impl Iterator<Item = (&'a Pass, usize)> {
         turn.0.iter().filter_map(move |(place, rows)| Some((self.of.get(place)?, *rows)))
     }
 
     /// Their pages were read, in this order.
-    pub fn read(&mut self, turn: &Turn, pages: &[Page]) -> Over {
+    pub fn read(&mut self, turn: &RescanTurn, pages: &[Page]) -> Over {
         let mut over = Over::default();
         for ((place, _), page) in turn.0.iter().zip(pages) {
             let Some(pass) = self.of.get_mut(place) else { continue };
@@ -246,7 +246,7 @@ impl Passes {
     }
 
     /// They could not be read: they are tried again later, the later the more often.
-    pub fn failed(&mut self, turn: &Turn, now: Instant) {
+    pub fn failed(&mut self, turn: &RescanTurn, now: Instant) {
         for (place, _) in &turn.0 {
             let Some(pass) = self.of.get_mut(place) else { continue };
             let pause = PAUSES[0].saturating_mul(1 << pass.failures.min(10)).min(PAUSES[1]);
@@ -285,14 +285,14 @@ mod tests {
         passes
     }
 
-    fn turn(passes: &Passes, now: Instant) -> (Turn, Vec<(String, usize)>) {
+    fn turn(passes: &Passes, now: Instant) -> (RescanTurn, Vec<(String, usize)>) {
         let turn = passes.next(now);
         let who = passes.of(&turn).map(|(pass, rows)| (pass.adv_campaign_id.clone(), rows)).collect();
         (turn, who)
     }
 
     /// Each of a turn has a full page; those that are named have their last one.
-    fn read(passes: &mut Passes, turn: &Turn, last: &[&str]) -> Over {
+    fn read(passes: &mut Passes, turn: &RescanTurn, last: &[&str]) -> Over {
         let page = |(pass, _): (&Pass, usize)| Page {
             clients: ["k"].into_iter().collect(),
             last: last.contains(&pass.adv_campaign_id.as_str()),

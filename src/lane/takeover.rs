@@ -38,7 +38,7 @@ pub struct Owned<B: Broker> {
     /// The lane's transactional producer.
     pub producer: B::Producer,
     /// How the lane's last round was found.
-    pub last: LastRound,
+    pub last: FoundRound,
     /// The lane's records from its position on.
     pub input: B::Input,
     /// The next input offset to record.
@@ -50,7 +50,7 @@ pub struct Owned<B: Broker> {
 }
 
 /// The last round, as it was found on the way into its lane.
-pub enum LastRound {
+pub enum FoundRound {
     /// Committed in Kafka.
     Published {
         /// The proof.
@@ -110,7 +110,7 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
 /// What taking a lane over found.
 struct Taken<P> {
     producer: P,
-    last: LastRound,
+    last: FoundRound,
     /// The id of the topic that is read.
     topic_id: Option<String>,
     outputs: OutputIds,
@@ -339,7 +339,7 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
     failures: &Failures,
     producer: B::Producer,
     theirs: &Committed,
-) -> Result<(B::Producer, LastRound), LaneError> {
+) -> Result<(B::Producer, FoundRound), LaneError> {
     let lane = entered.ownership.lane;
     if !cx.guards.hold(Guard::WithdrawalAfterReading) {
         let stored = cx.ledger.stored_round(entered.ownership).await?;
@@ -352,7 +352,7 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
     let (known, overrule) = (entered.published, entered.overrule);
     let published = |published: Published| {
         let noted = known == Some(published.head().seq) && !overrule;
-        LastRound::Published { published, noted }
+        FoundRound::Published { published, noted }
     };
     match reconciled(cx.guards, entered, &ours, theirs) {
         Reconciled::Equal => Ok((producer, published(Published::found(entered.head)))),
@@ -360,7 +360,7 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
             if cx.guards.hold(Guard::UndeliveredIsWithdrawn) {
                 withdraw_what_does_not_get_through(cx, entered, failures).await?;
             }
-            Ok((producer, LastRound::Recorded(recorded(cx, entered).await?)))
+            Ok((producer, FoundRound::Recorded(recorded(cx, entered).await?)))
         }
         Reconciled::RestoreMark => {
             let stored = cx.ledger.stored_round(entered.ownership).await?;

@@ -4,7 +4,7 @@
 //! told by an earlier job, 1 and 4 join at any moment; or nobody does from the beginning. Somebody may answer in the row of client 0. The
 //! owner may crash or doubt at any step, and the way into a lane is one step here: model (a) takes it apart.
 
-use dinnerbell::lane::round::plan::{Candidate, Room, Standing, plan, standing};
+use dinnerbell::lane::round::plan::{Candidate, Room, Side, plan, standing};
 use dinnerbell::model::campaign::Window;
 use dinnerbell::model::time::EpochSeconds;
 use stateright::{Model, Property};
@@ -144,7 +144,7 @@ struct Cursor {
 
 impl Cursor {
     fn has_passed(self, client: u8) -> bool {
-        standing(&client, self.client.as_ref(), self.over) == Standing::Behind
+        standing(&client, self.client.as_ref(), self.over) == Side::Behind
     }
 }
 

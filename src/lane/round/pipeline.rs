@@ -18,8 +18,8 @@ use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
 use crate::lane::round::prepare::{Preparation, Prepared};
 use crate::lane::round::publish::publish;
-use crate::lane::round::record::Outcome;
-use crate::lane::takeover::LastRound;
+use crate::lane::round::record::SealOutcome;
+use crate::lane::takeover::FoundRound;
 use crate::model::ownership::Ownership;
 use crate::model::recorded::{Delivery, Published, Recorded};
 use crate::model::round::RoundContent;
@@ -37,7 +37,7 @@ const NOTE_FINISHED: Duration = Duration::from_millis(250);
 const NOTE_IDLE: Duration = Duration::from_secs(1);
 
 /// What publishing hands back: with a producer, the right to record the next round.
-struct Gate<P> {
+struct CommitTicket<P> {
     producer: P,
     published: Published,
     /// Whether the ledger knows that the round is published.
@@ -49,13 +49,13 @@ struct Gate<P> {
 }
 
 /// Without a producer where it is used up.
-type Announced<P> = Gate<Option<P>>;
+type Announced<P> = CommitTicket<Option<P>>;
 type Announcing<'a, P> = BoxFuture<'a, Result<Announced<P>, LaneError>>;
 
-impl<P> Gate<P> {
+impl<P> CommitTicket<P> {
     fn announced(self) -> Announced<P> {
-        let Gate { producer, published, noted, finished, delivery } = self;
-        Gate { producer: Some(producer), published, noted, finished, delivery }
+        let CommitTicket { producer, published, noted, finished, delivery } = self;
+        CommitTicket { producer: Some(producer), published, noted, finished, delivery }
     }
 }
 
@@ -75,15 +75,15 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     pub(crate) async fn run(
         self,
         producer: B::Producer,
-        last: LastRound,
+        last: FoundRound,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), LaneError> {
         let mut announcing: Announcing<'a, B::Producer> = match last {
-            LastRound::Published { published, noted } => {
+            FoundRound::Published { published, noted } => {
                 let (producer, finished) = (Some(producer), !noted);
-                Box::pin(ready(Ok(Gate { producer, published, noted, finished, delivery: None })))
+                Box::pin(ready(Ok(CommitTicket { producer, published, noted, finished, delivery: None })))
             }
-            LastRound::Recorded(recorded) => Box::pin(announce_again(self.cx, self.work, producer, recorded)),
+            FoundRound::Recorded(recorded) => Box::pin(publish_round_again(self.cx, self.work, producer, recorded)),
         };
         let mut pace = self.pace;
         loop {
@@ -91,7 +91,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             let preparation = Preparation { cx: self.cx, own: self.own, work: self.work, pace, gate: gate.subscribe() };
             let (copied, mut gate) = match self.next(preparation, announcing, &gate, stop).await? {
                 Step::Round(copied, gate) => (copied, gate),
-                Step::Stop(None | Some(Gate { noted: true, .. })) => return Ok(()),
+                Step::Stop(None | Some(CommitTicket { noted: true, .. })) => return Ok(()),
                 Step::Stop(Some(gate)) => return self.note(gate.published).await,
             };
             if let Some(Delivery { bytes, took }) = gate.delivery.take() {
@@ -110,7 +110,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             let sealed = copied.round.seal(self.own.lane, self.ledger, &gate.published).await?;
             drop(copied.quiet);
             match sealed {
-                Outcome::Recorded(recorded) => {
+                SealOutcome::Recorded(recorded) => {
                     pace = pace.after_recorded(content.bytes(), content.parts.len(), began.elapsed());
                     self.cx.telemetry.step("record", sealing.elapsed());
                     self.work.advance(&content, quiet);
@@ -121,9 +121,10 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                     if recorded.closed_others() {
                         self.work.reload();
                     }
-                    announcing = Box::pin(announce(self.cx, self.work, gate.producer, recorded, content, copied.held));
+                    announcing =
+                        Box::pin(publish_round(self.cx, self.work, gate.producer, recorded, content, copied.held));
                 }
-                Outcome::Overtaken(campaigns) => {
+                SealOutcome::Overtaken(campaigns) => {
                     self.work.overtaken(campaigns);
                     announcing = Box::pin(ready(Ok(gate.announced())));
                 }
@@ -210,10 +211,10 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
 
     /// The right to record the next round. Where the producer is used up, the ledger learns that the round is published, and the lane is to be
     /// taken over anew: what was prepared meanwhile is planned again.
-    async fn usable(&self, announced: Announced<B::Producer>) -> Result<Gate<B::Producer>, LaneError> {
-        let Gate { producer, published, noted, finished, delivery } = announced;
+    async fn usable(&self, announced: Announced<B::Producer>) -> Result<CommitTicket<B::Producer>, LaneError> {
+        let CommitTicket { producer, published, noted, finished, delivery } = announced;
         if let Some(producer) = producer {
-            return Ok(Gate { producer, published, noted, finished, delivery });
+            return Ok(CommitTicket { producer, published, noted, finished, delivery });
         }
         if !noted {
             self.note(published).await?;
@@ -235,13 +236,13 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
 }
 
 enum Step<O, P> {
-    Round(Prepared<O>, Gate<P>),
+    Round(Prepared<O>, CommitTicket<P>),
     /// With what the last round left, if it is published.
     Stop(Option<Announced<P>>),
 }
 
 /// Publishes a recorded round; the memory of its drafts is free afterwards.
-async fn announce<B: Broker, L, A, C: Clock>(
+async fn publish_round<B: Broker, L, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     work: &LaneBacklog,
     producer: B::Producer,
@@ -255,11 +256,11 @@ async fn announce<B: Broker, L, A, C: Clock>(
     cx.telemetry.step("publish", began.elapsed());
     cx.telemetry.published(recorded.publication().lane, &content);
     let finished = content.parts.iter().any(|part| part.page.as_ref().is_some_and(|page| page.last));
-    Ok(Gate { producer, delivery: published.delivery(), published, noted: false, finished })
+    Ok(CommitTicket { producer, delivery: published.delivery(), published, noted: false, finished })
 }
 
 /// Publishes a round that was found recorded on the way in.
-async fn announce_again<B: Broker, L, A, C: Clock>(
+async fn publish_round_again<B: Broker, L, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     work: &LaneBacklog,
     producer: B::Producer,
@@ -268,7 +269,7 @@ async fn announce_again<B: Broker, L, A, C: Clock>(
     let (producer, published) = send(cx, work, producer, &recorded).await?;
     cx.telemetry.published_again(recorded.publication().lane, recorded.drafts());
     // What the round finished is not known here: the ledger learns of it soon.
-    Ok(Gate { producer, delivery: published.delivery(), published, noted: false, finished: true })
+    Ok(CommitTicket { producer, delivery: published.delivery(), published, noted: false, finished: true })
 }
 
 /// Publishes a recorded round within the memory that its messages may take, unless one of its campaigns is not open by then.

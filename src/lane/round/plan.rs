@@ -66,7 +66,7 @@ const LEAST_PAGE: usize = 200;
 
 /// How large the next page of a campaign may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
+pub struct PageQuota {
     /// Which campaign: its place in the list given to [`plan`].
     pub campaign: usize,
     /// The most rows to ask for; never 0.
@@ -88,7 +88,7 @@ pub struct Share {
 /// Nobody is cut for what is left: where it is less than usual, the round is full.
 ///
 /// Where drafts are so large that the room is full before its rows are, a page has as many as its part of the bytes.
-pub fn plan(now: EpochSeconds, room: Room, usual: Option<usize>, campaigns: &[Candidate]) -> Vec<Share> {
+pub fn plan(now: EpochSeconds, room: Room, usual: Option<usize>, campaigns: &[Candidate]) -> Vec<PageQuota> {
     let mut open: Vec<usize> = (0..campaigns.len()).filter(|&index| campaigns[index].window.is_open(now)).collect();
     open.sort_by(|&a, &b| {
         let (a, b) = (&campaigns[a], &campaigns[b]);
@@ -104,7 +104,7 @@ pub fn plan(now: EpochSeconds, room: Room, usual: Option<usize>, campaigns: &[Ca
     let share = |(place, campaign): (usize, usize)| {
         let size = campaigns[campaign].size.max(1);
         let bytes = (room.bytes / pages / size).max(LEAST_PAGE.min(of_bytes(room, size)));
-        Share { campaign, rows: even(place).max(least).min(bytes) }
+        PageQuota { campaign, rows: even(place).max(least).min(bytes) }
     };
     open.into_iter().take(pages).enumerate().map(share).filter(|share| share.rows > 0).collect()
 }
@@ -134,7 +134,7 @@ fn by_time_to_spare(now: EpochSeconds, round: usize, a: &Candidate, b: &Candidat
 
 /// Where a subscriber who was seen beside the main pass stands, by the cursor as this round plans it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Standing {
+pub enum Side {
     /// Above the cursor: the main pass will find them.
     Ahead,
     /// At or below it, or the main pass is over: they are late, unless they have a draft or stand on a page of this round.
@@ -143,11 +143,11 @@ pub enum Standing {
 
 /// Judges one subscriber. `K` is ordered as `client_id COLLATE "C"` is; only the database knows that order (its encoding may be another
 /// than ours), so the service asks SQL for the same decision, and the models run this one.
-pub fn standing<K: Ord>(client: &K, planned_cursor: Option<&K>, main_pass_over: bool) -> Standing {
+pub fn standing<K: Ord>(client: &K, planned_cursor: Option<&K>, main_pass_over: bool) -> Side {
     match planned_cursor {
-        _ if main_pass_over => Standing::Behind,
-        Some(cursor) if client <= cursor => Standing::Behind,
-        _ => Standing::Ahead,
+        _ if main_pass_over => Side::Behind,
+        Some(cursor) if client <= cursor => Side::Behind,
+        _ => Side::Ahead,
     }
 }
 
@@ -161,8 +161,8 @@ mod tests {
         Candidate { window: Window { start, end }, begun, remaining, size: 1 }
     }
 
-    fn share(campaign: usize, rows: usize) -> Share {
-        Share { campaign, rows }
+    fn share(campaign: usize, rows: usize) -> PageQuota {
+        PageQuota { campaign, rows }
     }
 
     #[test]
@@ -239,10 +239,10 @@ mod tests {
 
     #[test]
     fn a_newcomer_above_the_planned_cursor_is_left_to_the_main_pass() {
-        assert_eq!(standing(&3, None, false), Standing::Ahead);
-        assert_eq!(standing(&3, Some(&2), false), Standing::Ahead);
-        assert_eq!(standing(&3, Some(&3), false), Standing::Behind);
-        assert_eq!(standing(&3, Some(&2), true), Standing::Behind);
+        assert_eq!(standing(&3, None, false), Side::Ahead);
+        assert_eq!(standing(&3, Some(&2), false), Side::Ahead);
+        assert_eq!(standing(&3, Some(&3), false), Side::Behind);
+        assert_eq!(standing(&3, Some(&2), true), Side::Behind);
     }
 
     prop_compose! {

@@ -18,8 +18,8 @@ use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
 use crate::lane::late;
 use crate::lane::round::plan::Room;
-use crate::lane::round::record::Copied;
-use crate::lane::round::turns::Turn;
+use crate::lane::round::record::Staged;
+use crate::lane::round::turns::RoundTurn;
 use crate::lane::round::{pages, record};
 use crate::model::clients::Clients;
 use crate::model::draft::largest_draft;
@@ -43,7 +43,7 @@ const NOTHING: Room = Room { rows: 0, bytes: 0 };
 
 /// A round whose rows are copied, and what it holds in memory.
 pub(crate) struct Prepared<O> {
-    pub(crate) round: Copied<O>,
+    pub(crate) round: Staged<O>,
     pub(crate) held: Reserved,
     pub(crate) began: Instant,
     /// Candidates for late drafts that this round judges: forgotten when it is recorded.
@@ -159,13 +159,13 @@ impl Late {
     }
 
     /// Whether a round of this turn judges any of them.
-    fn is_any_of(&self, turn: &Turn) -> bool {
+    fn is_any_of(&self, turn: &RoundTurn) -> bool {
         let left = self.left_by(turn);
         self.open.iter().any(|open| !left.contains(open.restaurant_id.as_str()))
     }
 
     /// Those that a round of this turn judges.
-    fn of_turn(mut self, turn: &Turn) -> Self {
+    fn of_turn(mut self, turn: &RoundTurn) -> Self {
         let left: BTreeSet<String> = self.left_by(turn).into_iter().map(str::to_owned).collect();
         self.candidates.retain(|(restaurant, _)| !left.contains(restaurant));
         self.open.retain(|open| !left.contains(&open.restaurant_id));
@@ -174,7 +174,7 @@ impl Late {
 
     /// The restaurants whose candidates wait for another turn. One is judged for all campaigns of its restaurant at once: while one of those is
     /// being changed, in a quiet round.
-    fn left_by(&self, turn: &Turn) -> BTreeSet<&str> {
+    fn left_by(&self, turn: &RoundTurn) -> BTreeSet<&str> {
         let of_turn = |is: bool| {
             let open = self.open.iter().filter(move |open| turn.is_of(&open.adv_campaign_id) == is);
             open.map(|open| open.restaurant_id.as_str())
@@ -291,10 +291,10 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     }
 
     /// Whose turn the round is, and what there is to do for them. Where that is nothing, it is the others' turn.
-    fn turn(&self, late: Late) -> (Turn, Vec<ActiveCampaign>, Late) {
+    fn turn(&self, late: Late) -> (RoundTurn, Vec<ActiveCampaign>, Late) {
         let running = self.work.running();
         let turn = self.work.turn();
-        let theirs = |turn: &Turn| running.iter().any(|running| turn.is_of(running.id())) || late.is_any_of(turn);
+        let theirs = |turn: &RoundTurn| running.iter().any(|running| turn.is_of(running.id())) || late.is_any_of(turn);
         let others = turn.of_the_others();
         let turn = if !theirs(&turn) && theirs(&others) { others } else { turn };
         let late = late.of_turn(&turn);
@@ -593,13 +593,13 @@ mod tests {
         let quiet = turns.take_turn();
         let candidates = ["r", "s"].map(|restaurant| (restaurant.to_owned(), "client".to_owned()));
         let all = vec![open("r", 0, 1), open("r", 1, 1), open("s", 0, 1)];
-        let judged = |turn: &Turn| -> Vec<String> {
+        let judged = |turn: &RoundTurn| -> Vec<String> {
             let late = Late::of(candidates.to_vec(), all.clone(), MOST_LATE_FOR);
             assert!(late.is_any_of(turn));
             late.of_turn(turn).candidates.into_iter().map(|(restaurant, _)| restaurant).collect()
         };
         assert_eq!(judged(&quiet), ["r"]);
         assert_eq!(judged(&quiet.of_the_others()), ["s"]);
-        assert_eq!(judged(&Turn::default()), ["r", "s"]);
+        assert_eq!(judged(&RoundTurn::default()), ["r", "s"]);
     }
 }

@@ -1,6 +1,6 @@
 //! One Postgres transaction: feedback rows, cursors, the round itself.
 //!
-//! A round goes through three types, and each can only be made from the one before: [`Copied`] (rows written, nothing decided),
+//! A round goes through three types, and each can only be made from the one before: [`Staged`] (rows written, nothing decided),
 //! [`Recorded`] (committed: the frozen decision), [`Published`] (Kafka committed it). Recording takes the
 //! `Published` of the round before, so that two rounds can never be under way.
 
@@ -16,12 +16,12 @@ use crate::model::round::{RoundContent, Sealed};
 use crate::ports::ledger::{Ledger, LedgerError, OpenRound};
 
 /// A round whose rows are copied in an open transaction. Dropped, it never was.
-pub struct Copied<O> {
+pub struct Staged<O> {
     open: O,
     content: Arc<RoundContent>,
 }
 
-impl<O: OpenRound> Copied<O> {
+impl<O: OpenRound> Staged<O> {
     /// Copies the rows of a round.
     pub async fn copy(mut open: O, content: Arc<RoundContent>) -> Result<Self, LedgerError> {
         if content.drafts() > 0 {
@@ -37,23 +37,23 @@ impl<O: OpenRound> Copied<O> {
     }
 
     /// Records the round after the one that is published.
-    pub async fn seal(self, lane: Lane, ledger: Uuid, before: &Published) -> Result<Outcome, LedgerError> {
+    pub async fn seal(self, lane: Lane, ledger: Uuid, before: &Published) -> Result<SealOutcome, LedgerError> {
         let head = RoundHead { seq: before.head().seq + 1, revision: 0, checksum: self.content.checksum() };
         fail_point("round.sealing");
         let sealed = self.open.seal(head, Arc::clone(&self.content)).await?;
         let (position, closed) = match sealed {
             Sealed::Recorded { position, closed } => (position, closed),
-            Sealed::Stale(campaigns) => return Ok(Outcome::Overtaken(campaigns)),
+            Sealed::Stale(campaigns) => return Ok(SealOutcome::Overtaken(campaigns)),
         };
         fail_point("round.sealed");
         let mark = Mark { ledger, head };
-        Ok(Outcome::Recorded(Recorded::committed(mark, lane, position, &self.content, closed)))
+        Ok(SealOutcome::Recorded(Recorded::committed(mark, lane, position, &self.content, closed)))
     }
 }
 
 /// What became of a round that was to be recorded.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum SealOutcome {
     /// It is recorded.
     Recorded(Recorded),
     /// It is not: these of its campaigns do not stand as it was planned. Plan again.
@@ -61,6 +61,6 @@ pub enum Outcome {
 }
 
 /// Opens a round and copies its rows.
-pub async fn copy<L: Ledger>(open: L::Open, content: RoundContent) -> Result<Copied<L::Open>, LedgerError> {
-    Copied::copy(open, Arc::new(content)).await
+pub async fn copy<L: Ledger>(open: L::Open, content: RoundContent) -> Result<Staged<L::Open>, LedgerError> {
+    Staged::copy(open, Arc::new(content)).await
 }

@@ -16,7 +16,7 @@ const OVERTAKEN_IN_A_ROW: u32 = 2;
 
 /// Whose turn a round is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Turn {
+pub struct RoundTurn {
     /// Whether nothing is taken in while it is made.
     pub quiet: bool,
     /// Whether it is everybody's.
@@ -25,7 +25,7 @@ pub struct Turn {
     contested: Vec<String>,
 }
 
-impl Turn {
+impl RoundTurn {
     /// Whether a campaign may have drafts in it.
     pub fn is_of(&self, adv_campaign_id: &str) -> bool {
         self.everybody || self.is_contested(adv_campaign_id) == self.quiet
@@ -79,12 +79,12 @@ impl Turns {
     }
 
     /// Whose turn the next round is.
-    pub fn take_turn(&mut self) -> Turn {
+    pub fn take_turn(&mut self) -> RoundTurn {
         self.contested.retain(|_, changed| changed.elapsed() < CALM);
         if self.contested.is_empty() {
-            return Turn::default();
+            return RoundTurn::default();
         }
-        Turn {
+        RoundTurn {
             quiet: self.quiet_next,
             everybody: self.quiet_next && self.overtaken >= OVERTAKEN_IN_A_ROW,
             contested: self.contested.keys().cloned().collect(),
