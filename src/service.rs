@@ -272,7 +272,7 @@ async fn work(
         by = async {
             let drained = Notify::new();
             let keeping = async {
-                supervisor::keep(Arc::clone(&cx), assigned, stop.clone()).await;
+                supervisor::supervise(Arc::clone(&cx), assigned, stop.clone()).await;
                 drained.notify_one();
             };
             let watching = telemetry::watch::watch(&cx.broker, &cx.clock, &cx.telemetry, stop.clone());

@@ -28,7 +28,7 @@ struct Task {
 }
 
 /// Runs a task for each assigned lane until the stop; returns when all have ended.
-pub async fn keep<B: Broker, L: Ledger, A: Audience, C: Clock>(
+pub async fn supervise<B: Broker, L: Ledger, A: Audience, C: Clock>(
     cx: Arc<LaneContext<B, L, A, C>>,
     mut assigned: watch::Receiver<BTreeSet<Lane>>,
     mut stop: watch::Receiver<bool>,
@@ -45,7 +45,7 @@ pub async fn keep<B: Broker, L: Ledger, A: Audience, C: Clock>(
         for lane in wanted {
             lanes.entry(lane).or_insert_with(|| {
                 let (stop, stopped) = watch::channel(false);
-                let id = tasks.spawn(lifecycle::keep(Arc::clone(&cx), lane, stopped)).id();
+                let id = tasks.spawn(lifecycle::run_until_stopped(Arc::clone(&cx), lane, stopped)).id();
                 Task { stop, id }
             });
         }

@@ -40,7 +40,7 @@ const LOOK_FOR_RESOLUTION: Duration = Duration::from_secs(1);
 const COUNT_AGAIN: Duration = Duration::from_secs(5);
 
 /// Keeps a lane until it is told to stop or the lane is somebody else's.
-pub async fn keep<B: Broker, L: Ledger, A: Audience, C: Clock>(
+pub async fn run_until_stopped<B: Broker, L: Ledger, A: Audience, C: Clock>(
     cx: Arc<LaneContext<B, L, A, C>>,
     lane: Lane,
     mut stop: watch::Receiver<bool>,

@@ -204,7 +204,7 @@ async fn first_ended(lanes: &mut BTreeMap<Lane, Kept>) -> Lane {
     poll_fn(poll).await
 }
 
-/// What `supervisor::keep` does, with every lane inside this one future instead of a task of its own.
+/// What `supervisor::supervise` does, with every lane inside this one future instead of a task of its own.
 async fn live(instance: Instance, settings: Settings) {
     let (looks, seen) = watch::channel(PauseReading::NONE);
     let cx = Arc::new(dependencies(&instance, settings, PauseWatch::new(seen)));
@@ -221,7 +221,7 @@ async fn live(instance: Instance, settings: Settings) {
         for lane in wanted {
             lanes.entry(lane).or_insert_with(|| {
                 let (stop, stopped) = watch::channel(false);
-                let kept = lifecycle::keep(Arc::clone(&cx), lane, stopped);
+                let kept = lifecycle::run_until_stopped(Arc::clone(&cx), lane, stopped);
                 let life = Box::pin(async move {
                     kept.await;
                     // As the service does: a moment later it is started again, if it is still assigned.
