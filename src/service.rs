@@ -24,7 +24,7 @@ use crate::instance::rate_limiter::RateLimiter;
 use crate::instance::round_sizing::RecentCampaigns;
 use crate::instance::{pause, supervisor};
 use crate::kafka::KafkaBroker;
-use crate::kafka::membership::{Membership, Standing};
+use crate::kafka::membership::{GroupStatus, Membership};
 use crate::lane::context::{LaneContext, Limits};
 use crate::model::finding::Findings;
 use crate::operator::hold;
@@ -305,15 +305,15 @@ fn note_membership<'a>(
 
 async fn note(
     telemetry: &Telemetry,
-    mut standing: watch::Receiver<Standing>,
+    mut standing: watch::Receiver<GroupStatus>,
     mut turns: watch::Receiver<u64>,
 ) -> Infallible {
     let joining = async {
         while standing.changed().await.is_ok() {
             match *standing.borrow_and_update() {
-                Standing::Joining => {}
-                Standing::Member => telemetry.has(Need::Group),
-                Standing::Lost => telemetry.waits_for(
+                GroupStatus::Joining => {}
+                GroupStatus::Member => telemetry.has(Need::Group),
+                GroupStatus::Lost => telemetry.waits_for(
                     Need::Group,
                     "the group's coordinator was not reached for as long as a session lasts, so others may have the lanes; joining again",
                 ),

@@ -10,7 +10,7 @@ use super::audience::Audience;
 use super::error::BenchError;
 use crate::config;
 use crate::config::Role;
-use crate::kafka::client::{Observer, settings};
+use crate::kafka::client::{ClientEvents, settings};
 use crate::model::campaign::{Campaign, Window};
 use crate::model::record::Lane;
 use crate::model::time::EpochSeconds;
@@ -42,14 +42,14 @@ pub fn campaign(id: &str, restaurant: &str) -> Campaign {
 /// Puts campaigns on a topic.
 pub struct Bell {
     topic: String,
-    producer: FutureProducer<Observer>,
-    observer: Observer,
+    producer: FutureProducer<ClientEvents>,
+    observer: ClientEvents,
 }
 
 impl Bell {
     /// A bell for the campaigns topic of this configuration.
     pub fn new(kafka: &config::Kafka) -> Result<Self, BenchError> {
-        let observer = Observer::default();
+        let observer = ClientEvents::default();
         let timeout = DELIVERY.as_millis().to_string();
         let promises = [("acks", "all"), ("message.timeout.ms", timeout.as_str())];
         let producer = settings(kafka, Role::Producer, "bench-bell", &[("linger.ms", "0")], &promises)

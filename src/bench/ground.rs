@@ -25,7 +25,7 @@ use super::error::{BenchError, blocking};
 use super::progress::{bar, tell};
 use crate::config::{Config, Database, Role, Start, TableName};
 use crate::kafka;
-use crate::kafka::client::{Observer, settings};
+use crate::kafka::client::{ClientEvents, settings};
 use crate::model::draft::{COPY_HEADER, COPY_TRAILER};
 use crate::ports::broker::BrokerError;
 use crate::postgres::connect::Pool;
@@ -94,8 +94,8 @@ pub struct Ground<'a> {
     given: Config,
     /// The same in the bench's database, with its tables.
     config: Config,
-    admin: AdminClient<Observer>,
-    observer: Observer,
+    admin: AdminClient<ClientEvents>,
+    observer: ClientEvents,
     stages: AtomicU32,
     seeded: tokio::sync::Mutex<BTreeSet<String>>,
     made: Mutex<Made>,
@@ -104,7 +104,7 @@ pub struct Ground<'a> {
 impl<'a> Ground<'a> {
     /// Contacts nobody.
     pub fn new(given: Config, setup: &'a Setup) -> Result<Self, BenchError> {
-        let observer = Observer::default();
+        let observer = ClientEvents::default();
         let admin = settings(&given.kafka, Role::Producer, "bench-admin", &[], &[])
             .create_with_context(observer.clone())
             .map_err(|error| observer.explain("making a client", &error))?;
@@ -373,9 +373,9 @@ impl<'a> Ground<'a> {
     async fn brokers(&self) -> Result<usize, BenchError> {
         let kafka = self.given.kafka.clone();
         blocking(move || {
-            let observer = Observer::default();
+            let observer = ClientEvents::default();
             let failed = |error: &KafkaError| observer.explain("asking for the brokers", error);
-            let asking: AdminClient<Observer> = settings(&kafka, Role::Producer, "bench-asks", &[], &[])
+            let asking: AdminClient<ClientEvents> = settings(&kafka, Role::Producer, "bench-asks", &[], &[])
                 .create_with_context(observer.clone())
                 .map_err(|error| failed(&error))?;
             let metadata = asking.inner().fetch_metadata(None, TOPICS).map_err(|error| failed(&error))?;

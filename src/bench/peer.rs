@@ -23,7 +23,7 @@ use super::ground::{Ground, Stage};
 use super::progress::{STANDSTILL, tell};
 use super::roofline;
 use crate::config::Role;
-use crate::kafka::client::{Observer, settings};
+use crate::kafka::client::{ClientEvents, settings};
 use crate::kafka::producer::COMPRESSION;
 use crate::text_table::table;
 
@@ -103,9 +103,9 @@ async fn peer(stage: &Stage<'_>, audience: &Audience) -> Result<Duration, BenchE
     stage.ground().make_topic(&kafka.topics.campaigns, 1).await?;
     stage.ground().make_topic(&kafka.topics.notifications, stage.partitions()).await?;
     stage.ground().will_make_group(&kafka.group_id);
-    let observer = Observer::default();
+    let observer = ClientEvents::default();
     let promises = [("group.id", kafka.group_id.as_str()), ("auto.offset.reset", "earliest")];
-    let consumer: StreamConsumer<Observer> = settings(&kafka, Role::Consumer, "bench-peer", &[], &promises)
+    let consumer: StreamConsumer<ClientEvents> = settings(&kafka, Role::Consumer, "bench-peer", &[], &promises)
         .create_with_context(observer.clone())
         .map_err(|error| observer.explain("making the peer's consumer", &error))?;
     let producer = settings(&kafka, Role::Producer, "bench-peer", &[("compression.codec", COMPRESSION)], &[])
@@ -154,8 +154,8 @@ struct Draft {
 
 /// The loop's belongings.
 struct Simple<'a> {
-    consumer: StreamConsumer<Observer>,
-    producer: FutureProducer<Observer>,
+    consumer: StreamConsumer<ClientEvents>,
+    producer: FutureProducer<ClientEvents>,
     database: &'a Client,
     /// Of the subscribers, and of the feedback.
     table: [String; 2],

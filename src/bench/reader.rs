@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::error::{BenchError, blocking};
 use super::ground::Stage;
 use crate::config::Role;
-use crate::kafka::client::{Observer, settings};
+use crate::kafka::client::{ClientEvents, settings};
 
 /// How long a poll may wait: how late the stop is noticed.
 const POLL: Duration = Duration::from_millis(50);
@@ -59,7 +59,7 @@ impl Reader {
         tokio::task::block_in_place(|| drop(self));
     }
 
-    async fn assigned(stage: &Stage<'_>) -> Result<BaseConsumer<Observer>, BenchError> {
+    async fn assigned(stage: &Stage<'_>) -> Result<BaseConsumer<ClientEvents>, BenchError> {
         let (kafka, partitions) = (&stage.config.kafka, stage.partitions());
         let promises = [
             ("group.id", kafka.group_id.as_str()),
@@ -70,9 +70,9 @@ impl Reader {
         let settings = settings(kafka, Role::Consumer, "bench-reader", &[("fetch.wait.max.ms", "50")], &promises);
         let topic = kafka.topics.notifications.clone();
         blocking(move || {
-            let observer = Observer::default();
+            let observer = ClientEvents::default();
             let failed = |error: &KafkaError| observer.explain(&format!("reading {topic}"), error);
-            let reader: BaseConsumer<Observer> =
+            let reader: BaseConsumer<ClientEvents> =
                 settings.create_with_context(observer.clone()).map_err(|error| failed(&error))?;
             let mut all = TopicPartitionList::new();
             for partition in 0..partitions {

@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 
 use crate::config;
 use crate::config::Role;
-use crate::kafka::client::{ASK, Observer, settings};
+use crate::kafka::client::{ASK, ClientEvents, settings};
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 
@@ -67,10 +67,10 @@ pub struct Rung {
 
 /// Rings for every restaurant, for one of them twice, and once in a way that nobody can understand. Returns the campaigns.
 pub async fn ring(kafka: &config::Kafka) -> Result<BTreeMap<String, Rung>, String> {
-    let observer = Observer::default();
+    let observer = ClientEvents::default();
     let failed = |doing: &str, error: &KafkaError| observer.explain(doing, error).to_string();
     let settings = settings(kafka, Role::Producer, "bell", &[("linger.ms", "0")], &[("partitioner", "murmur2_random")]);
-    let producer: FutureProducer<Observer> =
+    let producer: FutureProducer<ClientEvents> =
         settings.create_with_context(observer.clone()).map_err(|error| failed("making the bell", &error))?;
     let producer =
         warm(producer, &kafka.topics.campaigns).await.map_err(|error| failed("reaching the broker", &error))?;
@@ -105,7 +105,7 @@ pub async fn ring(kafka: &config::Kafka) -> Result<BTreeMap<String, Rung>, Strin
 }
 
 /// Connects before the bell is rung: what is shown is how long a campaign takes.
-async fn warm(producer: FutureProducer<Observer>, topic: &str) -> KafkaResult<FutureProducer<Observer>> {
+async fn warm(producer: FutureProducer<ClientEvents>, topic: &str) -> KafkaResult<FutureProducer<ClientEvents>> {
     let topic = topic.to_owned();
     let warmed = tokio::task::spawn_blocking(move || {
         producer.client().fetch_metadata(Some(&topic), ASK)?;

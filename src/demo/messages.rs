@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::config;
 use crate::config::Role;
-use crate::kafka::client::{ASK, Observer, settings};
+use crate::kafka::client::{ASK, ClientEvents, settings};
 
 /// How long reading everything may take.
 const READ_ALL: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ impl Counter {
 
 /// Counts messages as they come, until it is dropped.
 pub async fn follow(kafka: &config::Kafka, counter: &Counter) -> String {
-    let reader = match from_the_beginning::<StreamConsumer<Observer>>(kafka, "demo-follower").await {
+    let reader = match from_the_beginning::<StreamConsumer<ClientEvents>>(kafka, "demo-follower").await {
         Ok(reader) => reader,
         Err(error) => return error,
     };
@@ -98,7 +98,7 @@ pub struct Everything {
 
 /// Reads everything that the topic holds now.
 pub async fn read_all(kafka: &config::Kafka) -> Result<Everything, String> {
-    let reader = from_the_beginning::<BaseConsumer<Observer>>(kafka, "demo-reader").await?;
+    let reader = from_the_beginning::<BaseConsumer<ClientEvents>>(kafka, "demo-reader").await?;
     let topic = kafka.topics.notifications.clone();
     let read = tokio::task::spawn_blocking(move || {
         let everything = drain(&reader, &topic);
@@ -108,7 +108,7 @@ pub async fn read_all(kafka: &config::Kafka) -> Result<Everything, String> {
     read.await.map_err(|error| format!("the demo's reader failed: {error}"))?
 }
 
-fn drain(reader: &BaseConsumer<Observer>, topic: &str) -> Result<Everything, KafkaError> {
+fn drain(reader: &BaseConsumer<ClientEvents>, topic: &str) -> Result<Everything, KafkaError> {
     let mut everything = Everything::default();
     let mut open = BTreeMap::new();
     for partition in reader.assignment()?.elements_for_topic(topic).iter().map(|entry| entry.partition()) {
@@ -146,8 +146,8 @@ fn told(payload: Option<&[u8]>) -> Option<Told<'_>> {
 /// A reader that belongs to no group and commits nothing.
 async fn from_the_beginning<R>(kafka: &config::Kafka, name: &'static str) -> Result<R, String>
 where
-    R: Consumer<Observer> + rdkafka::config::FromClientConfigAndContext<Observer> + Send + 'static,
-    Observer: ConsumerContext,
+    R: Consumer<ClientEvents> + rdkafka::config::FromClientConfigAndContext<ClientEvents> + Send + 'static,
+    ClientEvents: ConsumerContext,
 {
     let promises = [
         ("group.id", name),
@@ -159,7 +159,7 @@ where
         settings(kafka, Role::Consumer, name, &[(super::FETCH_WAIT.0, super::FETCH_WAIT.1)], &promises);
     let topic = kafka.topics.notifications.clone();
     let made = tokio::task::spawn_blocking(move || {
-        let reader: R = settings.create_with_context(Observer::default())?;
+        let reader: R = settings.create_with_context(ClientEvents::default())?;
         let metadata = reader.fetch_metadata(Some(&topic), ASK)?;
         let mut all = TopicPartitionList::new();
         for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {

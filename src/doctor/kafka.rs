@@ -15,7 +15,7 @@ use super::Findings;
 use crate::config;
 use crate::config::Config;
 use crate::config::kafka_client::Role;
-use crate::kafka::client::{ASK, Observer};
+use crate::kafka::client::{ASK, ClientEvents};
 use crate::kafka::topics::{INTERNAL, Topic};
 use crate::kafka::{client, topics};
 use crate::model::outputs::OutputIds;
@@ -198,8 +198,8 @@ fn tell(check: &'static str, well: &str, tried: Result<(), BrokerError>, found: 
 
 /// A consumer that belongs to the group by name and never joins it.
 struct Asking {
-    consumer: BaseConsumer<Observer>,
-    observer: Observer,
+    consumer: BaseConsumer<ClientEvents>,
+    observer: ClientEvents,
 }
 
 impl Asking {
@@ -208,7 +208,7 @@ impl Asking {
     }
 
     fn with(kafka: &config::Kafka, isolation: &str) -> Result<Self, BrokerError> {
-        let observer = Observer::default();
+        let observer = ClientEvents::default();
         let mut settings = client::settings(
             kafka,
             Role::Consumer,

@@ -19,7 +19,7 @@ use crate::ports::broker::BrokerError;
 pub const ASK: Duration = Duration::from_secs(5);
 /// For so long what librdkafka has to say is listened to at a time. A poll that does not wait takes a single line of its log, whatever
 /// stands behind it, and the reason for a failure stands behind many.
-pub const LISTEN: Duration = Duration::from_millis(5);
+pub const EVENT_POLL: Duration = Duration::from_millis(5);
 
 /// And so many errors: those that come again and again hold nobody up.
 const MOST_ERRORS: usize = 1_000;
@@ -58,7 +58,7 @@ pub fn settings(
 /// Hears what librdkafka says outside of any call: its log goes to ours, and the last reason why no broker could be reached is
 /// kept, because the call that fails for it only says "timed out".
 #[derive(Debug, Clone, Default)]
-pub struct Observer {
+pub struct ClientEvents {
     reason: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
     /// The ids of topics, by their names, where the client was asked to tell them ([`tell_topic_ids`]).
     topics: Arc<Mutex<BTreeMap<String, String>>>,
@@ -66,7 +66,7 @@ pub struct Observer {
     heard: Arc<AtomicU64>,
 }
 
-impl Observer {
+impl ClientEvents {
     /// A call succeeded: earlier reasons are history.
     pub fn well(&self) {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -124,7 +124,7 @@ fn says_more((code, reason): (RDKafkaErrorCode, &str), known: Option<(RDKafkaErr
     }
 }
 
-impl ClientContext for Observer {
+impl ClientContext for ClientEvents {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
         use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
         self.heard.fetch_add(1, Ordering::AcqRel);
@@ -163,10 +163,10 @@ impl ClientContext for Observer {
     }
 }
 
-impl ConsumerContext for Observer {}
+impl ConsumerContext for ClientEvents {}
 
 /// Of a producer that sends nothing.
-impl ProducerContext for Observer {
+impl ProducerContext for ClientEvents {
     type DeliveryOpaque = ();
 
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
@@ -186,9 +186,9 @@ fn without_times(reason: &str) -> &str {
 }
 
 /// Hears what librdkafka has to say to a consumer that reads through queues of its lanes alone.
-pub fn listen(consumer: &BaseConsumer<Observer>) {
+pub fn listen(consumer: &BaseConsumer<ClientEvents>) {
     for _ in 0..MOST_ERRORS {
-        if consumer.poll(LISTEN).is_none() {
+        if consumer.poll(EVENT_POLL).is_none() {
             return;
         }
     }
@@ -196,7 +196,7 @@ pub fn listen(consumer: &BaseConsumer<Observer>) {
 
 /// Hears what a consumer has to say at this moment, and waits for nothing: a poll that does not wait takes one line or error, so it is asked until
 /// nothing more was heard. Who polls the consumer elsewhere at the same time may hold a line back.
-pub fn listen_now(consumer: &BaseConsumer<Observer>, observer: &Observer) {
+pub fn listen_now(consumer: &BaseConsumer<ClientEvents>, observer: &ClientEvents) {
     for _ in 0..MOST_LINES {
         let before = observer.heard();
         if consumer.poll(Duration::ZERO).is_none() && observer.heard() == before {
@@ -346,7 +346,7 @@ mod tests {
     use super::*;
 
     fn after(cause: RDKafkaErrorCode, reason: &str, code: RDKafkaErrorCode) -> BrokerError {
-        let observer = Observer::default();
+        let observer = ClientEvents::default();
         observer.hear(cause, reason);
         observer.hear(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
         observer.explain("reading topic promo.in", &KafkaError::MetadataFetch(code))
@@ -384,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_name_that_cannot_be_resolved_is_told_with_the_setting_that_gave_it_whatever_follows() {
-        let observer = Observer::default();
+        let observer = ClientEvents::default();
         let resolve = RDKafkaErrorCode::Resolve;
         observer.hear(
             resolve,
@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_was_dismissed_is_no_reason_for_anything() {
-        let observer = Observer::default();
+        let observer = ClientEvents::default();
         let dismissed = "b:9092/2: Broker handle destroyed without termination (after 7101669 ms)";
         observer.error(KafkaError::Global(RDKafkaErrorCode::DestroyBroker), dismissed);
         for code in [RDKafkaErrorCode::OperationTimedOut, RDKafkaErrorCode::DestroyBroker] {
@@ -418,13 +418,13 @@ mod tests {
             "sasl.password".into(),
             "s3cret".into(),
         );
-        let text = Observer::default().explain("connecting", &error).to_string();
+        let text = ClientEvents::default().explain("connecting", &error).to_string();
         assert!(text.contains("sasl.password") && !text.contains("s3cret"), "{text}");
     }
 
     #[test]
     fn the_id_of_a_topic_is_heard_in_the_log() {
-        let observer = Observer::default();
+        let observer = ClientEvents::default();
         let say = |line: &str| observer.log(RDKafkaLogLevel::Debug, "METADATA", line);
         say("[thrd:main]: Topic promo.in changed id from AAAAAAAAAAAAAAAAAAAAAA to RzJlNIHUR7exkTnIfLWDcg");
         say("[thrd:main]: Topic promo.in [0] Leader 1 Epoch 0");
@@ -457,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_listener_that_hangs_up_before_it_says_its_version_names_the_protocol() {
-        let observer = Observer::default();
+        let observer = ClientEvents::default();
         let log = "[thrd:b:9093/bootstrap]: b:9093/bootstrap: Disconnected: connection closed by peer (after 2ms in state APIVERSION_QUERY)";
         observer.log(RDKafkaLogLevel::Info, "FAIL", log);
         observer.hear(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");

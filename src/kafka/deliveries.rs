@@ -15,7 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
-use super::client::Observer;
+use super::client::ClientEvents;
 use crate::ports::broker::BrokerError;
 
 /// Most events that are served at once.
@@ -24,7 +24,7 @@ const MOST_EVENTS: usize = 10_000;
 /// The context of a producer.
 #[derive(Default)]
 pub struct Deliveries {
-    observer: Observer,
+    observer: ClientEvents,
     failed: Mutex<Option<Failed>>,
     /// Connections that broke, and requests that were not answered in time.
     breaks: AtomicU64,
@@ -45,7 +45,7 @@ pub struct Failed {
 
 impl Deliveries {
     /// For a producer whose other troubles this observer hears of.
-    pub fn new(observer: Observer) -> Self {
+    pub fn new(observer: ClientEvents) -> Self {
         Self { observer, ..Self::default() }
     }
 
@@ -59,7 +59,7 @@ impl Deliveries {
     }
 
     /// What librdkafka said outside of calls.
-    pub fn observer(&self) -> &Observer {
+    pub fn observer(&self) -> &ClientEvents {
         &self.observer
     }
 

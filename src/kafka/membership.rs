@@ -18,7 +18,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::client::{Observer, settings};
+use super::client::{ClientEvents, settings};
 use crate::config;
 use crate::config::kafka_client::Role;
 use crate::model::record::Lane;
@@ -50,13 +50,13 @@ pub struct Membership {
 #[derive(Debug, Clone)]
 pub struct View {
     held: watch::Receiver<BTreeSet<Lane>>,
-    standing: watch::Receiver<Standing>,
+    standing: watch::Receiver<GroupStatus>,
     turns: watch::Receiver<u64>,
 }
 
 /// How the instance stands with the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum GroupStatus {
     /// Nothing was assigned yet.
     Joining,
     /// It has an assignment, though it be empty.
@@ -67,9 +67,9 @@ pub enum Standing {
 
 struct Member {
     topic: String,
-    observer: Observer,
+    observer: ClientEvents,
     held: watch::Sender<BTreeSet<Lane>>,
-    standing: watch::Sender<Standing>,
+    standing: watch::Sender<GroupStatus>,
     /// When the assignment was lost, until there is another one.
     lost: Mutex<Option<Instant>>,
     /// Whether an assignment could not be taken: later ones do not bring its lanes.
@@ -80,9 +80,9 @@ struct Member {
 struct Joining {
     settings: ClientConfig,
     topic: String,
-    observer: Observer,
+    observer: ClientEvents,
     held: watch::Sender<BTreeSet<Lane>>,
-    standing: watch::Sender<Standing>,
+    standing: watch::Sender<GroupStatus>,
 }
 
 impl Joining {
@@ -124,9 +124,9 @@ impl Membership {
     /// Joins the group. The lanes come later, through [`Membership::assignments`].
     pub fn start(kafka: &config::Kafka) -> Result<Self, BrokerError> {
         let topic = kafka.topics.campaigns.clone();
-        let observer = Observer::default();
+        let observer = ClientEvents::default();
         let (held, lanes) = watch::channel(BTreeSet::new());
-        let (standing, stands) = watch::channel(Standing::Joining);
+        let (standing, stands) = watch::channel(GroupStatus::Joining);
         let (turn, turns) = watch::channel(0);
         let joining = Joining { settings: member_settings(kafka), topic, observer, held, standing };
         let consumer = joining.join()?;
@@ -150,7 +150,7 @@ impl Membership {
     }
 
     /// How the instance stands with the group, as it changes.
-    pub fn standing(&self) -> watch::Receiver<Standing> {
+    pub fn standing(&self) -> watch::Receiver<GroupStatus> {
         self.view.standing.clone()
     }
 
@@ -210,7 +210,7 @@ impl View {
 /// Whether the group's coordinator answers. A client of its own asks: while the group rebalances, the broker answers nothing else on the
 /// connection through which a member joins.
 fn coordinator_answers(joining: &Joining) -> bool {
-    let asking = joining.settings.create_with_context::<_, BaseConsumer<Observer>>(joining.observer.clone());
+    let asking = joining.settings.create_with_context::<_, BaseConsumer<ClientEvents>>(joining.observer.clone());
     let Ok(asking) = asking else { return false };
     let mut nobodys = TopicPartitionList::with_capacity(1);
     nobodys.add_partition(&joining.topic, Lane::MAX);
@@ -348,14 +348,14 @@ impl ConsumerContext for Member {
             if !self.untaken.load(Ordering::Acquire) {
                 *self.lost() = None;
             }
-            self.standing.send_replace(Standing::Member);
+            self.standing.send_replace(GroupStatus::Member);
             self.held.send_modify(|held| held.extend(lanes));
         } else {
             let lost = consumer.assignment_lost();
             tracing::info!(?lanes, lost, "revoked");
             if lost {
                 *self.lost() = Some(Instant::now());
-                self.standing.send_replace(Standing::Lost);
+                self.standing.send_replace(GroupStatus::Lost);
             }
             self.held.send_modify(|held| held.retain(|lane| !lanes.contains(lane)));
             if let Err(error) = consumer.incremental_unassign(list) {

@@ -10,6 +10,7 @@
 //! - [`resend`]: records of the campaigns topic, sent once more;
 //! - [`topics`]: whether topics will do.
 
+mod catch_panic;
 pub mod client;
 pub mod deliveries;
 pub mod membership;
@@ -17,7 +18,6 @@ pub mod message;
 pub mod notifications;
 pub mod outputs;
 pub mod producer;
-mod quiet;
 pub mod reader;
 pub mod resend;
 pub mod topics;
@@ -39,7 +39,7 @@ use crate::model::mark::Committed;
 use crate::model::outputs::OutputIds;
 use crate::model::record::{Lane, RecordFingerprint};
 use crate::ports::broker::{Broker, BrokerError};
-use client::{ASK, Observer, off_runtime};
+use client::{ASK, ClientEvents, off_runtime};
 use membership::{Membership, View};
 use outputs::Outputs;
 use producer::{LaneProducer, Limits, Producers};
@@ -55,11 +55,11 @@ const HEARD: Duration = Duration::from_millis(100);
 /// The Kafka cluster, as one group and one set of topics see it.
 #[derive(Debug, Clone)]
 pub struct KafkaBroker {
-    shared: Arc<Shared>,
+    shared: Arc<BrokerShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct BrokerShared {
     kafka: config::Kafka,
     cluster: String,
     /// What the topics were judged as.
@@ -115,7 +115,7 @@ impl KafkaBroker {
         let outputs = Arc::new(Outputs::new(&kafka.topics));
         let producers = Producers::new(kafka, limits, reader.clone(), Arc::clone(&outputs));
         let (kafka, membership) = (kafka.clone(), OnceLock::new());
-        let shared = Shared { kafka, cluster, found, reader, outputs, producers, membership };
+        let shared = BrokerShared { kafka, cluster, found, reader, outputs, producers, membership };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -288,8 +288,8 @@ pub fn take_over(kafka: &config::Kafka, id: &str, within: Duration) -> Result<()
     let promises =
         [("enable.idempotence", "true"), ("transactional.id", id), ("transaction.timeout.ms", transaction.as_str())];
     let settings = client::settings(kafka, Role::Producer, "asks", &[], &promises);
-    let observer = Observer::default();
-    let producer: BaseProducer<Observer> =
+    let observer = ClientEvents::default();
+    let producer: BaseProducer<ClientEvents> =
         settings.create_with_context(observer.clone()).map_err(|error| observer.explain(&doing, &error))?;
     let taken = producer.init_transactions(within);
     // Why it failed is said outside of the call.
@@ -369,7 +369,7 @@ fn is_unknown(error: &KafkaError) -> bool {
 }
 
 /// Whether every partition of a topic has a leader, by which it can be written to.
-fn led_partitions(consumer: &BaseConsumer<Observer>, name: &str) -> KafkaResult<()> {
+fn led_partitions(consumer: &BaseConsumer<ClientEvents>, name: &str) -> KafkaResult<()> {
     let metadata = consumer.fetch_metadata(Some(name), ASK)?;
     let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
     let topic = metadata.topics().iter().find(|topic| topic.name() == name).ok_or(unknown)?;
@@ -378,7 +378,7 @@ fn led_partitions(consumer: &BaseConsumer<Observer>, name: &str) -> KafkaResult<
 }
 
 fn offsets_at(
-    consumer: &BaseConsumer<Observer>,
+    consumer: &BaseConsumer<ClientEvents>,
     topic: &str,
     lanes: i32,
     millis: i64,

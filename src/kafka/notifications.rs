@@ -11,11 +11,11 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
-use super::client::{ASK, Observer, settings};
+use super::client::{ASK, ClientEvents, settings};
 use super::offsets_at;
-use super::quiet::quietly;
 use crate::config;
 use crate::config::kafka_client::Role;
+use crate::kafka::catch_panic::catch_panic;
 use crate::model::draft::ROUND_HEADER;
 use crate::model::record::Lane;
 use crate::model::time::EpochSeconds;
@@ -92,18 +92,18 @@ pub struct Notifications {
     topic: String,
     partitions: i32,
     /// Reads, and knows where open transactions begin.
-    committed: BaseConsumer<Observer>,
+    committed: BaseConsumer<ClientEvents>,
     /// Knows where the log ends.
-    every: BaseConsumer<Observer>,
-    observer: Observer,
+    every: BaseConsumer<ClientEvents>,
+    observer: ClientEvents,
 }
 
 impl Notifications {
     /// Opens the topic. The clients belong to the service's group by name, because that is what their user may read; they never join
     /// it and commit nothing.
     pub fn open(kafka: &config::Kafka, partitions: i32) -> Result<Self, BrokerError> {
-        let observer = Observer::default();
-        let make = |isolation: &str| -> Result<BaseConsumer<Observer>, BrokerError> {
+        let observer = ClientEvents::default();
+        let make = |isolation: &str| -> Result<BaseConsumer<ClientEvents>, BrokerError> {
             let defaults = [("queued.max.messages.kbytes", "16384"), ("fetch.message.max.bytes", "1048576")];
             let promises = [
                 ("group.id", kafka.group_id.as_str()),
@@ -198,7 +198,7 @@ impl Notifications {
         take: &mut impl FnMut(Found<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         // The library panics where a header's name is not UTF-8: then it is no message of ours.
-        let value = quietly(|| {
+        let value = catch_panic(|| {
             catch_unwind(AssertUnwindSafe(|| {
                 let headers = message.headers()?;
                 let last = headers.iter().filter(|header| header.key == ROUND_HEADER).last();
@@ -236,7 +236,7 @@ impl Notifications {
         Ok(())
     }
 
-    fn watermarks(&self, consumer: &BaseConsumer<Observer>, partition: i32) -> Result<(i64, i64), BrokerError> {
+    fn watermarks(&self, consumer: &BaseConsumer<ClientEvents>, partition: i32) -> Result<(i64, i64), BrokerError> {
         let watermarks = consumer.fetch_watermarks(&self.topic, partition, ASK);
         watermarks.map_err(|error| self.explain("reading the watermarks", &error))
     }

@@ -22,7 +22,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
-use super::client::{LISTEN, Observer, settings};
+use super::client::{ClientEvents, EVENT_POLL, settings};
 use super::deliveries::{self, Deliveries, Failed, hear_out, hearing_of_breaks, is_full};
 use super::message::{self, DeadLetter, Takes};
 use super::outputs::Outputs;
@@ -68,10 +68,10 @@ const STRIDE: usize = 1_000;
 /// The producers of all lanes.
 #[derive(Debug, Clone)]
 pub struct Producers {
-    shared: Arc<Shared>,
+    shared: Arc<ProducersShared>,
 }
 
-struct Shared {
+struct ProducersShared {
     settings: ClientConfig,
     topics: Topics,
     group: String,
@@ -116,7 +116,7 @@ impl Hung {
     }
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for ProducersShared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Producers").field("topics", &self.topics).finish_non_exhaustive()
     }
@@ -180,7 +180,7 @@ impl Producers {
             dead_letters_compacted: AtomicBool::new(limits.dead_letters_compacted),
         };
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ProducersShared {
                 settings: producer_settings(kafka, limits),
                 topics,
                 group: kafka.group_id.clone(),
@@ -407,7 +407,7 @@ struct LaneThread {
 }
 
 impl LaneThread {
-    fn start(shared: Arc<Shared>, lane: Lane, room: OwnedSemaphorePermit) -> Result<Self, BrokerError> {
+    fn start(shared: Arc<ProducersShared>, lane: Lane, room: OwnedSemaphorePermit) -> Result<Self, BrokerError> {
         let (commands, inbox) = crossbeam_channel::bounded(1);
         let pulse = Arc::new(Pulse::new());
         let beating = Arc::clone(&pulse);
@@ -483,10 +483,10 @@ enum Usable {
 
 /// The producer's thread.
 struct Worker {
-    shared: Arc<Shared>,
+    shared: Arc<ProducersShared>,
     lane: Lane,
     pulse: Arc<Pulse>,
-    observer: Observer,
+    observer: ClientEvents,
     group: ConsumerGroupMetadata,
     producer: BaseProducer<Deliveries>,
     /// The id of the topic of the drafts when the producer was initialised: to another one it writes nothing.
@@ -494,8 +494,8 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(shared: Arc<Shared>, lane: Lane, pulse: Arc<Pulse>) -> Result<Self, BrokerError> {
-        let observer = Observer::default();
+    fn new(shared: Arc<ProducersShared>, lane: Lane, pulse: Arc<Pulse>) -> Result<Self, BrokerError> {
+        let observer = ClientEvents::default();
         let mut settings = shared.settings.clone();
         settings.set("transactional.id", format!("{}/{}/{lane}", shared.group, shared.topics.campaigns));
         let deliveries = Deliveries::new(observer.clone());
@@ -527,7 +527,7 @@ impl Worker {
                 }
                 Err(RecvTimeoutError::Timeout) if self.pulse.claimed.load(Ordering::Acquire) => {
                     // Serves librdkafka's log.
-                    self.producer.poll(LISTEN);
+                    self.producer.poll(EVENT_POLL);
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
@@ -538,7 +538,7 @@ impl Worker {
     fn initialise(&mut self) -> Result<(), Unfinished> {
         self.pulse.beat();
         let outcome = self.producer.init_transactions(CALL);
-        self.producer.poll(LISTEN);
+        self.producer.poll(EVENT_POLL);
         let Err(error) = outcome else {
             self.pulse.beat();
             let known = self.shared.outputs.notifications(&self.shared.reader);
@@ -615,7 +615,7 @@ impl Worker {
     /// is all that a message names. The way in compares it with the ledger's.
     fn is_the_known_topic(&self) -> Result<(), BrokerError> {
         self.pulse.beat();
-        let Shared { outputs, reader, topics, .. } = &*self.shared;
+        let ProducersShared { outputs, reader, topics, .. } = &*self.shared;
         match outputs.notifications(reader) {
             Ok(now) if is_another(self.drafts_topic.as_deref(), now.as_deref()) => {
                 Err(BrokerError::Passing(format!("topic {} was created anew", topics.notifications)))

@@ -25,10 +25,10 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task;
 use tokio::time::Instant;
 
-use super::client::{ASK, Observer, listen, listen_now, off_runtime, settings, tell_topic_ids};
-use super::quiet::quietly;
+use super::client::{ASK, ClientEvents, listen, listen_now, off_runtime, settings, tell_topic_ids};
 use crate::config;
 use crate::config::kafka_client::Role;
+use crate::kafka::catch_panic::catch_panic;
 use crate::model::limits::{LARGEST_RECORD, LARGEST_REST};
 use crate::model::mark::Committed;
 use crate::model::record::{Arrived, Digest, Header, Lane, LeftOut, Record, RecordFingerprint, hash};
@@ -52,47 +52,47 @@ const SWEEP: Duration = Duration::from_millis(250);
 /// How many commands may wait for the reader's thread: several for each lane of a large instance.
 const COMMANDS: usize = 1024;
 
-type LaneQueue = PartitionQueue<Observer>;
+type LaneQueue = PartitionQueue<ClientEvents>;
 type Reply = oneshot::Sender<KafkaResult<()>>;
 type Pending<T> = Pin<Box<dyn Future<Output = Result<T, BrokerError>> + Send>>;
 
 /// The consumer that reads. Cheap to clone; the last clone ends its thread.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    shared: Arc<Shared>,
+    shared: Arc<ReaderShared>,
 }
 
-struct Shared {
+struct ReaderShared {
     topic: String,
-    observer: Observer,
+    observer: ClientEvents,
     /// Held by whoever listens: what was said before is known to the observer when it is free.
     ear: Arc<Mutex<()>>,
     // Taken before the thread is told to stop: the consumer's end blocks, and belongs on that thread.
-    consumer: Option<Arc<BaseConsumer<Observer>>>,
+    consumer: Option<Arc<BaseConsumer<ClientEvents>>>,
     /// Sees what open transactions hold back. It reads nothing. Taken as the other one is.
-    every: Option<Arc<BaseConsumer<Observer>>>,
+    every: Option<Arc<BaseConsumer<ClientEvents>>>,
     commands: Sender<Command>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What only the reader's thread does, so that it happens in one order.
 enum Command {
-    Open { lane: Lane, position: i64, slot: Arc<Slot>, reply: Reply },
-    Seek { lane: Lane, position: i64, slot: Arc<Slot>, reply: Reply },
+    Open { lane: Lane, position: i64, slot: Arc<PartitionSlot>, reply: Reply },
+    Seek { lane: Lane, position: i64, slot: Arc<PartitionSlot>, reply: Reply },
     Sweep,
     Stop,
 }
 
 /// One opening of a lane.
 #[derive(Default)]
-struct Slot {
+struct PartitionSlot {
     /// Gone when the lane was closed, or opened once more.
     queue: Mutex<Option<LaneQueue>>,
     ready: Arc<Notify>,
     closed: AtomicBool,
 }
 
-impl Slot {
+impl PartitionSlot {
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
@@ -106,13 +106,13 @@ impl Slot {
     }
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for ReaderShared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reader").field("topic", &self.topic).finish_non_exhaustive()
     }
 }
 
-impl Drop for Shared {
+impl Drop for ReaderShared {
     fn drop(&mut self) {
         self.consumer = None;
         self.every = None;
@@ -122,7 +122,7 @@ impl Drop for Shared {
 }
 
 /// Makes the client that asks for the ends of the log; nothing is contacted before it is asked.
-fn every_record(kafka: &config::Kafka, observer: &Observer) -> KafkaResult<BaseConsumer<Observer>> {
+fn every_record(kafka: &config::Kafka, observer: &ClientEvents) -> KafkaResult<BaseConsumer<ClientEvents>> {
     let promises = [
         ("group.id", kafka.group_id.as_str()),
         ("enable.auto.commit", "false"),
@@ -157,8 +157,8 @@ fn reader_settings(kafka: &config::Kafka) -> ClientConfig {
 impl Reader {
     /// Makes the consumer and its thread. Nothing is contacted yet.
     pub fn start(kafka: &config::Kafka) -> Result<Self, BrokerError> {
-        let observer = Observer::default();
-        let consumer: BaseConsumer<Observer> = reader_settings(kafka)
+        let observer = ClientEvents::default();
+        let consumer: BaseConsumer<ClientEvents> = reader_settings(kafka)
             .create_with_context(observer.clone())
             .map_err(|error| observer.explain("making the reading client", &error))?;
         let consumer = Arc::new(consumer);
@@ -168,7 +168,7 @@ impl Reader {
         let (commands, inbox) = crossbeam_channel::bounded(COMMANDS);
         let topic = kafka.topics.campaigns.clone();
         let ear = Arc::default();
-        let desk = Desk {
+        let desk = ReaderThread {
             topic: topic.clone(),
             consumer: Arc::clone(&consumer),
             every: Arc::clone(&every),
@@ -182,11 +182,11 @@ impl Reader {
             .map_err(|error| BrokerError::Passing(format!("starting the reader's thread: {error}")))?;
         let thread = Mutex::new(Some(thread));
         let (consumer, every) = (Some(consumer), Some(every));
-        Ok(Self { shared: Arc::new(Shared { topic, observer, ear, consumer, every, commands, thread }) })
+        Ok(Self { shared: Arc::new(ReaderShared { topic, observer, ear, consumer, every, commands, thread }) })
     }
 
     /// What librdkafka said outside of calls.
-    pub fn observer(&self) -> &Observer {
+    pub fn observer(&self) -> &ClientEvents {
         &self.shared.observer
     }
 
@@ -200,7 +200,7 @@ impl Reader {
     pub async fn ask<T: Send + 'static>(
         &self,
         doing: String,
-        ask: impl FnOnce(&BaseConsumer<Observer>, &str) -> KafkaResult<T> + Send + 'static,
+        ask: impl FnOnce(&BaseConsumer<ClientEvents>, &str) -> KafkaResult<T> + Send + 'static,
     ) -> Result<T, BrokerError> {
         let reader = self.clone();
         off_runtime(move || {
@@ -307,7 +307,7 @@ impl Reader {
     /// Starts to read a lane. One that is open is closed for its former reader. Where the topic's id is given, nothing of another topic is
     /// returned.
     pub async fn open(&self, lane: Lane, position: i64, topic_id: Option<&str>) -> Result<LaneInput, BrokerError> {
-        let slot = Arc::new(Slot::default());
+        let slot = Arc::new(PartitionSlot::default());
         let input = LaneInput {
             reader: self.clone(),
             lane,
@@ -341,7 +341,7 @@ impl Reader {
         }
     }
 
-    fn consumer(&self) -> &Arc<BaseConsumer<Observer>> {
+    fn consumer(&self) -> &Arc<BaseConsumer<ClientEvents>> {
         self.shared.consumer.as_ref().expect("it is taken only by drop")
     }
 
@@ -370,7 +370,7 @@ fn is_unknown_partition(error: &KafkaError) -> bool {
 }
 
 fn committed_once(
-    consumer: &BaseConsumer<Observer>,
+    consumer: &BaseConsumer<ClientEvents>,
     topic: &str,
     lane: Lane,
     most: Duration,
@@ -384,7 +384,7 @@ fn committed_once(
     entry.error()?;
     let Offset::Offset(offset) = entry.offset() else { return Ok(Committed::None) };
     // The library panics where the metadata is not UTF-8.
-    let Ok(metadata) = quietly(|| catch_unwind(AssertUnwindSafe(|| entry.metadata().to_owned()))) else {
+    let Ok(metadata) = catch_panic(|| catch_unwind(AssertUnwindSafe(|| entry.metadata().to_owned()))) else {
         return Ok(Committed::Foreign(format!("offset {offset} with metadata that is not text")));
     };
     Ok(match metadata.parse() {
@@ -399,17 +399,17 @@ fn is_unreadable(error: &KafkaError) -> bool {
 }
 
 /// The reader's thread.
-struct Desk {
+struct ReaderThread {
     topic: String,
-    consumer: Arc<BaseConsumer<Observer>>,
+    consumer: Arc<BaseConsumer<ClientEvents>>,
     /// Held so that its end blocks nobody but this thread.
-    every: Arc<BaseConsumer<Observer>>,
-    observer: Observer,
+    every: Arc<BaseConsumer<ClientEvents>>,
+    observer: ClientEvents,
     ear: Arc<Mutex<()>>,
-    open: HashMap<Lane, Arc<Slot>>,
+    open: HashMap<Lane, Arc<PartitionSlot>>,
 }
 
-impl Desk {
+impl ReaderThread {
     fn run(mut self, inbox: &Receiver<Command>) {
         loop {
             match inbox.recv_timeout(SWEEP) {
@@ -434,7 +434,7 @@ impl Desk {
         }
     }
 
-    fn open(&mut self, lane: Lane, position: i64, slot: &Arc<Slot>) -> KafkaResult<()> {
+    fn open(&mut self, lane: Lane, position: i64, slot: &Arc<PartitionSlot>) -> KafkaResult<()> {
         self.close(lane);
         // Split before the lane is assigned: nothing of it ever comes to the common queue.
         let mut queue = self
@@ -451,7 +451,7 @@ impl Desk {
         Ok(())
     }
 
-    fn seek(&self, lane: Lane, position: i64, slot: &Arc<Slot>) -> KafkaResult<()> {
+    fn seek(&self, lane: Lane, position: i64, slot: &Arc<PartitionSlot>) -> KafkaResult<()> {
         if slot.queue().is_none() {
             return Err(KafkaError::Canceled);
         }
@@ -506,7 +506,7 @@ enum Ending {
 pub struct LaneInput {
     reader: Reader,
     lane: Lane,
-    slot: Arc<Slot>,
+    slot: Arc<PartitionSlot>,
     position: i64,
     /// The topic that is read, where its id is known.
     topic_id: Option<String>,
@@ -772,7 +772,7 @@ fn left_out(key: Option<&[u8]>, value: Option<&[u8]>, headers: usize) -> Option<
 
 /// What a header takes, by its value where its name cannot be read.
 fn header_size(headers: &BorrowedHeaders, index: usize) -> usize {
-    let read = quietly(|| {
+    let read = catch_panic(|| {
         catch_unwind(AssertUnwindSafe(|| {
             headers.try_get(index).map_or(0, |header| header.key.len() + header.value.map_or(0, <[u8]>::len))
         }))
@@ -782,7 +782,7 @@ fn header_size(headers: &BorrowedHeaders, index: usize) -> usize {
 
 /// The library panics where a header's name is not UTF-8, and shows its value to nobody then.
 fn header(headers: &BorrowedHeaders, index: usize) -> Option<Header> {
-    let read = quietly(|| {
+    let read = catch_panic(|| {
         catch_unwind(AssertUnwindSafe(|| {
             headers
                 .try_get(index)

@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataPartition;
 
-use super::client::{self, ASK, Observer};
+use super::client::{self, ASK, ClientEvents};
 use crate::config;
 use crate::config::Topics;
 use crate::config::address::is_of_this_machine;
@@ -93,7 +93,7 @@ impl Topic {
 }
 
 /// A topic as it is now, without its settings.
-pub fn shape(consumer: &BaseConsumer<Observer>, name: &str) -> KafkaResult<Topic> {
+pub fn shape(consumer: &BaseConsumer<ClientEvents>, name: &str) -> KafkaResult<Topic> {
     let metadata = consumer.fetch_metadata(Some(name), ASK)?;
     let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
     let topic = metadata.topics().iter().find(|topic| topic.name() == name).ok_or(unknown)?;
@@ -109,7 +109,7 @@ pub fn shape(consumer: &BaseConsumer<Observer>, name: &str) -> KafkaResult<Topic
 /// What topics are configured with, those whose configuration this user may read.
 pub async fn settings(kafka: &config::Kafka, topics: &[&str]) -> BTreeMap<String, BTreeMap<String, String>> {
     let settings = client::settings(kafka, Role::Producer, "admin", &[], &[]);
-    let Ok(admin) = settings.create_with_context::<_, AdminClient<Observer>>(Observer::default()) else {
+    let Ok(admin) = settings.create_with_context::<_, AdminClient<ClientEvents>>(ClientEvents::default()) else {
         return BTreeMap::new();
     };
     let asked: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::cli::{ConfigFile, Failure, Json, output, time};
 use crate::config::{Kafka, Role};
 use crate::kafka::client;
-use crate::kafka::client::Observer;
+use crate::kafka::client::ClientEvents;
 use crate::model::input::{Arrival, decode};
 use crate::model::time::EpochSeconds;
 
@@ -152,7 +152,7 @@ fn checked_id(value: &[u8]) -> Result<String, Failure> {
 #[derive(Default)]
 struct Fate {
     delivered: Mutex<Option<KafkaResult<(i32, i64)>>>,
-    observer: Observer,
+    observer: ClientEvents,
 }
 
 impl Fate {

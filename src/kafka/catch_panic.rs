@@ -11,7 +11,7 @@ thread_local! {
 static HOOK: Once = Once::new();
 
 /// Runs something whose panic is caught inside, without the report that panics otherwise make.
-pub fn quietly<T>(run: impl FnOnce() -> T) -> T {
+pub fn catch_panic<T>(run: impl FnOnce() -> T) -> T {
     HOOK.call_once(|| {
         let report = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
