@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use crate::config::{Config, Database};
 use crate::guard::Guards;
 use crate::instance::change_feed::ChangeFeed;
-use crate::instance::dead_letters::Outlet;
+use crate::instance::dead_letters::DeadLetterTopic;
 use crate::instance::memory_budget::MemoryBudget;
 use crate::instance::pause::{PauseReading, PauseWatch};
 use crate::instance::rate_limiter::RateLimiter;
@@ -188,8 +188,8 @@ async fn start(
     telemetry.watch_memory(Arc::clone(&memory));
     let rate = RateLimiter::new(config.fanout.rate_limit);
     let telemetry = Arc::clone(telemetry);
-    let (change_feed, arrivals, outlet) =
-        (ChangeFeed::default(), RecentCampaigns::default(), Outlet::new(Arc::clone(&telemetry)));
+    let (change_feed, arrivals, dead_letter_topic) =
+        (ChangeFeed::default(), RecentCampaigns::default(), DeadLetterTopic::new(Arc::clone(&telemetry)));
     Ok(Arc::new(LaneContext {
         broker,
         ledger,
@@ -201,7 +201,7 @@ async fn start(
         pause,
         change_feed,
         arrivals,
-        outlet,
+        dead_letter_topic,
         telemetry,
         guards: Guards::of_process(),
     }))

@@ -39,7 +39,7 @@ pub enum Carries {
 
 /// How it stands with the topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Standing {
+enum TopicStatus {
     /// Nobody looked.
     Unknown,
     /// It was well then.
@@ -52,24 +52,24 @@ enum Standing {
 
 /// The topic of dead letters. One for all lanes of an instance.
 #[derive(Debug)]
-pub struct Outlet {
-    standing: watch::Sender<Standing>,
+pub struct DeadLetterTopic {
+    standing: watch::Sender<TopicStatus>,
     /// One lane asks Kafka, the others learn of the answer.
     asking: Mutex<()>,
     telemetry: Arc<Telemetry>,
 }
 
-impl Outlet {
+impl DeadLetterTopic {
     /// Nothing is known of the topic yet.
     pub fn new(telemetry: Arc<Telemetry>) -> Self {
-        Self { standing: watch::Sender::new(Standing::Unknown), asking: Mutex::default(), telemetry }
+        Self { standing: watch::Sender::new(TopicStatus::Unknown), asking: Mutex::default(), telemetry }
     }
 
     /// What a round of this lane may carry at this moment.
     pub fn carries(&self, lane: Lane) -> Carries {
         match *self.standing.borrow() {
-            Standing::Takes(at) if at.elapsed() < FRESH => Carries::Many,
-            Standing::OnTrial { by, .. } if by == lane => Carries::One,
+            TopicStatus::Takes(at) if at.elapsed() < FRESH => Carries::Many,
+            TopicStatus::OnTrial { by, .. } if by == lane => Carries::One,
             _ => Carries::Nothing,
         }
     }
@@ -79,9 +79,9 @@ impl Outlet {
         let mut news = self.standing.subscribe();
         while self.carries(lane) == Carries::Nothing || self.took_before(JUST_NOW) {
             let until = match *news.borrow_and_update() {
-                Standing::Unknown | Standing::Takes(_) => None,
-                Standing::OnTrial { since, .. } => Some(since + LONGEST_TRIAL),
-                Standing::Refuses { until, .. } => Some(until),
+                TopicStatus::Unknown | TopicStatus::Takes(_) => None,
+                TopicStatus::OnTrial { since, .. } => Some(since + LONGEST_TRIAL),
+                TopicStatus::Refuses { until, .. } => Some(until),
             };
             match until.filter(|until| *until > Instant::now()) {
                 None => self.ask(lane, look()).await,
@@ -99,18 +99,20 @@ impl Outlet {
         lane: Lane,
         look: impl FnOnce() -> F,
     ) -> bool {
-        if matches!(*self.standing.borrow(), Standing::Unknown | Standing::Takes(_)) && !self.took_within(JUST_NOW) {
+        if matches!(*self.standing.borrow(), TopicStatus::Unknown | TopicStatus::Takes(_))
+            && !self.took_within(JUST_NOW)
+        {
             self.ask(lane, look()).await;
         }
         self.took_within(FRESH)
     }
 
     fn took_within(&self, time: Duration) -> bool {
-        matches!(*self.standing.borrow(), Standing::Takes(at) if at.elapsed() < time)
+        matches!(*self.standing.borrow(), TopicStatus::Takes(at) if at.elapsed() < time)
     }
 
     fn took_before(&self, time: Duration) -> bool {
-        matches!(*self.standing.borrow(), Standing::Takes(at) if at.elapsed() >= time)
+        matches!(*self.standing.borrow(), TopicStatus::Takes(at) if at.elapsed() >= time)
     }
 
     async fn ask(&self, lane: Lane, look: impl Future<Output = Result<(), BrokerError>>) {
@@ -120,9 +122,9 @@ impl Outlet {
             return;
         }
         match (look.await, before) {
-            (Ok(()), Standing::Unknown | Standing::Takes(_)) => self.took(),
-            (Ok(()), Standing::OnTrial { pause, .. } | Standing::Refuses { pause, .. }) => {
-                self.standing.send_replace(Standing::OnTrial { by: lane, since: Instant::now(), pause });
+            (Ok(()), TopicStatus::Unknown | TopicStatus::Takes(_)) => self.took(),
+            (Ok(()), TopicStatus::OnTrial { pause, .. } | TopicStatus::Refuses { pause, .. }) => {
+                self.standing.send_replace(TopicStatus::OnTrial { by: lane, since: Instant::now(), pause });
             }
             (Err(error), _) => self.refused(&error),
         }
@@ -130,12 +132,12 @@ impl Outlet {
 
     /// Held while a lane runs: when it is dropped, another lane may try the topic at once.
     pub fn trier(&self, lane: Lane) -> Trier<'_> {
-        Trier { outlet: self, lane }
+        Trier { dead_letter_topic: self, lane }
     }
 
     /// The topic took letters, or Kafka says that it is there.
     pub fn took(&self) {
-        self.standing.send_replace(Standing::Takes(Instant::now()));
+        self.standing.send_replace(TopicStatus::Takes(Instant::now()));
         self.telemetry.dead_letter_topic(None);
     }
 
@@ -146,13 +148,13 @@ impl Outlet {
         self.standing.send_modify(|standing| {
             let pause = match standing {
                 _ if learned => Duration::ZERO,
-                Standing::Unknown | Standing::Takes(_) => FIRST_PAUSE,
-                Standing::OnTrial { pause, .. } => (*pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
+                TopicStatus::Unknown | TopicStatus::Takes(_) => FIRST_PAUSE,
+                TopicStatus::OnTrial { pause, .. } => (*pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
                 // Another lane met the same.
-                Standing::Refuses { until, pause } if *until > Instant::now() => *pause,
-                Standing::Refuses { pause, .. } => (*pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
+                TopicStatus::Refuses { until, pause } if *until > Instant::now() => *pause,
+                TopicStatus::Refuses { pause, .. } => (*pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
             };
-            *standing = Standing::Refuses { until: Instant::now() + pause.mul_f64(jitter()), pause };
+            *standing = TopicStatus::Refuses { until: Instant::now() + pause.mul_f64(jitter()), pause };
         });
         if !learned {
             self.telemetry.dead_letter_topic(Some(error));
@@ -163,15 +165,15 @@ impl Outlet {
 /// A lane that may try the topic.
 #[derive(Debug)]
 pub struct Trier<'a> {
-    outlet: &'a Outlet,
+    dead_letter_topic: &'a DeadLetterTopic,
     lane: Lane,
 }
 
 impl Drop for Trier<'_> {
     fn drop(&mut self) {
-        self.outlet.standing.send_if_modified(|standing| match *standing {
-            Standing::OnTrial { by, pause, .. } if by == self.lane => {
-                *standing = Standing::Refuses { until: Instant::now(), pause };
+        self.dead_letter_topic.standing.send_if_modified(|standing| match *standing {
+            TopicStatus::OnTrial { by, pause, .. } if by == self.lane => {
+                *standing = TopicStatus::Refuses { until: Instant::now(), pause };
                 true
             }
             _ => false,
@@ -208,9 +210,9 @@ mod tests {
         }
     }
 
-    fn outlet() -> (Outlet, Topic, Arc<Telemetry>) {
+    fn dead_letter_topic() -> (DeadLetterTopic, Topic, Arc<Telemetry>) {
         let telemetry = Arc::new(Telemetry::default());
-        (Outlet::new(Arc::clone(&telemetry)), Topic::default(), telemetry)
+        (DeadLetterTopic::new(Arc::clone(&telemetry)), Topic::default(), telemetry)
     }
 
     fn refusal() -> BrokerError {
@@ -219,69 +221,69 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_missing_topic_is_asked_for_at_growing_intervals_and_shown_until_it_is_there() {
-        let (outlet, topic, telemetry) = outlet();
-        let waits = tokio::time::timeout(Duration::from_secs(600), outlet.opens(0, || topic.look())).await;
+        let (dead_letter_topic, topic, telemetry) = dead_letter_topic();
+        let waits = tokio::time::timeout(Duration::from_secs(600), dead_letter_topic.opens(0, || topic.look())).await;
         assert!(waits.is_err());
         let asked = topic.asked.load(Ordering::Relaxed);
         assert!((20..60).contains(&asked), "asked {asked} times in ten minutes");
         assert_eq!(telemetry.readiness().warnings.len(), 1);
         topic.is_there();
-        outlet.opens(0, || topic.look()).await;
-        assert_eq!(outlet.carries(0), Carries::One, "it is tried with one letter");
-        outlet.took();
-        assert_eq!((outlet.carries(0), outlet.carries(1)), (Carries::Many, Carries::Many));
+        dead_letter_topic.opens(0, || topic.look()).await;
+        assert_eq!(dead_letter_topic.carries(0), Carries::One, "it is tried with one letter");
+        dead_letter_topic.took();
+        assert_eq!((dead_letter_topic.carries(0), dead_letter_topic.carries(1)), (Carries::Many, Carries::Many));
         assert!(telemetry.readiness().warnings.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_lane_alone_tries_a_topic_that_refused_and_another_one_does_if_that_lane_is_gone() {
-        let (outlet, topic, _) = outlet();
+        let (dead_letter_topic, topic, _) = dead_letter_topic();
         topic.is_there();
-        outlet.opens(0, || topic.look()).await;
-        outlet.refused(&refusal());
-        outlet.refused(&refusal());
-        outlet.opens(1, || topic.look()).await;
-        assert_eq!((outlet.carries(1), outlet.carries(2)), (Carries::One, Carries::Nothing));
-        assert!(outlet.opens(2, || topic.look()).now_or_never().is_none());
-        outlet.opens(2, || topic.look()).await;
-        assert_eq!((outlet.carries(1), outlet.carries(2)), (Carries::Nothing, Carries::One));
+        dead_letter_topic.opens(0, || topic.look()).await;
+        dead_letter_topic.refused(&refusal());
+        dead_letter_topic.refused(&refusal());
+        dead_letter_topic.opens(1, || topic.look()).await;
+        assert_eq!((dead_letter_topic.carries(1), dead_letter_topic.carries(2)), (Carries::One, Carries::Nothing));
+        assert!(dead_letter_topic.opens(2, || topic.look()).now_or_never().is_none());
+        dead_letter_topic.opens(2, || topic.look()).await;
+        assert_eq!((dead_letter_topic.carries(1), dead_letter_topic.carries(2)), (Carries::Nothing, Carries::One));
     }
 
     #[tokio::test(start_paused = true)]
     async fn another_lane_tries_the_topic_at_once_when_the_one_that_did_ends() {
-        let (outlet, topic, _) = outlet();
+        let (dead_letter_topic, topic, _) = dead_letter_topic();
         topic.is_there();
-        outlet.refused(&refusal());
-        let trier = outlet.trier(1);
-        outlet.opens(1, || topic.look()).await;
-        assert!(outlet.opens(2, || topic.look()).now_or_never().is_none());
+        dead_letter_topic.refused(&refusal());
+        let trier = dead_letter_topic.trier(1);
+        dead_letter_topic.opens(1, || topic.look()).await;
+        assert!(dead_letter_topic.opens(2, || topic.look()).now_or_never().is_none());
         let began = Instant::now();
         drop(trier);
-        outlet.opens(2, || topic.look()).await;
-        assert_eq!((outlet.carries(2), began.elapsed()), (Carries::One, Duration::ZERO));
+        dead_letter_topic.opens(2, || topic.look()).await;
+        assert_eq!((dead_letter_topic.carries(2), began.elapsed()), (Carries::One, Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_round_with_letters_is_not_published_with_them_while_the_topic_refuses() {
-        let (outlet, topic, _) = outlet();
-        assert!(!outlet.is_open(0, || topic.look()).await, "it is missing");
-        let (outlet, ..) = self::outlet();
+        let (dead_letter_topic, topic, _) = dead_letter_topic();
+        assert!(!dead_letter_topic.is_open(0, || topic.look()).await, "it is missing");
+        let (dead_letter_topic, ..) = self::dead_letter_topic();
         topic.is_there();
-        assert!(outlet.is_open(0, || topic.look()).await);
-        outlet.refused(&refusal());
-        assert!(!outlet.is_open(0, || topic.look()).await);
+        assert!(dead_letter_topic.is_open(0, || topic.look()).await);
+        dead_letter_topic.refused(&refusal());
+        assert!(!dead_letter_topic.is_open(0, || topic.look()).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_letter_that_is_sent_otherwise_the_next_time_is_tried_at_once() {
-        let (outlet, topic, telemetry) = outlet();
+        let (dead_letter_topic, topic, telemetry) = dead_letter_topic();
         topic.is_there();
-        outlet.opens(0, || topic.look()).await;
+        dead_letter_topic.opens(0, || topic.look()).await;
         let refused = Instant::now();
-        outlet.refused(&BrokerError::DeadLetters { reason: "too large".to_owned(), learned: true });
-        assert_eq!(outlet.carries(0), Carries::Nothing);
-        outlet.opens(0, || topic.look()).await;
-        assert_eq!((outlet.carries(0), refused.elapsed()), (Carries::One, Duration::ZERO));
+        dead_letter_topic.refused(&BrokerError::DeadLetters { reason: "too large".to_owned(), learned: true });
+        assert_eq!(dead_letter_topic.carries(0), Carries::Nothing);
+        dead_letter_topic.opens(0, || topic.look()).await;
+        assert_eq!((dead_letter_topic.carries(0), refused.elapsed()), (Carries::One, Duration::ZERO));
         assert!(telemetry.readiness().warnings.is_empty());
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::guard::Guards;
 use crate::instance::change_feed::ChangeFeed;
-use crate::instance::dead_letters::Outlet;
+use crate::instance::dead_letters::DeadLetterTopic;
 use crate::instance::memory_budget::MemoryBudget;
 use crate::instance::pause::PauseWatch;
 use crate::instance::rate_limiter::RateLimiter;
@@ -34,7 +34,7 @@ pub struct LaneContext<B, L, A, C> {
     /// Which campaigns came last.
     pub arrivals: RecentCampaigns,
     /// The topic of dead letters.
-    pub outlet: Outlet,
+    pub dead_letter_topic: DeadLetterTopic,
     /// What the operator sees.
     pub telemetry: Arc<Telemetry>,
     /// What keeps the promises; a test may take some out.

@@ -147,7 +147,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     let Owned { own, ledger, producer, last, input, position, outputs, round_bytes } = owned;
     let work = Arc::new(LaneBacklog::unread(cx.guards));
     let _post = cx.change_feed.enter(own, Arc::clone(&work), cx.guards);
-    let _trier = cx.outlet.trier(own.lane);
+    let _trier = cx.dead_letter_topic.trier(own.lane);
     let rounds = Rounds { cx, own, ledger, work: &work, failures, pace: RoundSizing::left(round_bytes) };
     tokio::select! {
         biased;
@@ -221,8 +221,8 @@ async fn carry_letters<B: Broker, L: Ledger, A: Audience, C: Clock>(
         cx.telemetry.waiting_letters(own.lane, work.waiting_letters());
         work.letters_wait().await;
         cx.telemetry.waiting_letters(own.lane, work.waiting_letters());
-        cx.outlet.opens(own.lane, || cx.broker.dead_letter_topic()).await;
-        match cx.outlet.carries(own.lane) {
+        cx.dead_letter_topic.opens(own.lane, || cx.broker.dead_letter_topic()).await;
+        match cx.dead_letter_topic.carries(own.lane) {
             Carries::Nothing => continue,
             Carries::One => work.carry(1),
             Carries::Many => work.carry(usize::MAX),

@@ -413,7 +413,9 @@ async fn recorded<B: Broker, L: Ledger, A, C>(
 ) -> Result<Recorded, LaneError> {
     let own = entered.ownership;
     let mut stored = cx.ledger.stored_round(own).await?;
-    if !stored.dead_letters.is_empty() && !cx.outlet.is_open(own.lane, || cx.broker.dead_letter_topic()).await {
+    if !stored.dead_letters.is_empty()
+        && !cx.dead_letter_topic.is_open(own.lane, || cx.broker.dead_letter_topic()).await
+    {
         cx.ledger.set_letters_aside(own, stored.head).await?;
         fail_point("letters.set_aside");
         stored = cx.ledger.stored_round(own).await?;

@@ -62,7 +62,7 @@ pub struct Cancellation {
 
 /// A campaign and its lane, while its cancellation is waited for.
 #[derive(Debug)]
-struct Standing {
+struct CancelStatus {
     restaurant_id: Option<String>,
     state: String,
     told: i64,
@@ -146,7 +146,7 @@ async fn settled(pool: &Pool, id: &str, progress: &ProgressBar) -> Result<Ended,
     }
 }
 
-async fn standing(pool: &Pool, id: &str) -> Result<Standing, PostgresError> {
+async fn standing(pool: &Pool, id: &str) -> Result<CancelStatus, PostgresError> {
     // Only a lane's last round can be unpublished.
     let sql = "select c.restaurant_id, c.state, c.told, c.late, (extract(epoch from c.cancelled_at) * 1000000)::int8, c.lane, \
                  exists (select from dinnerbell.lane u join dinnerbell.round_part p on p.lane = u.lane and p.seq = u.seq \
@@ -155,7 +155,7 @@ async fn standing(pool: &Pool, id: &str) -> Result<Standing, PostgresError> {
                from dinnerbell.campaign c left join dinnerbell.lane l on l.lane = c.lane where c.adv_campaign_id = $1";
     let rows = pool.query(sql, &[(&id, Type::TEXT)]).await?;
     let row = rows.first().ok_or_else(|| PostgresError::passing(format!("campaign {id} is gone from the ledger")))?;
-    Ok(Standing {
+    Ok(CancelStatus {
         restaurant_id: row.get(0),
         state: row.get(1),
         told: row.get(2),
@@ -169,7 +169,7 @@ async fn standing(pool: &Pool, id: &str) -> Result<Standing, PostgresError> {
     })
 }
 
-impl Standing {
+impl CancelStatus {
     fn is_settled(&self) -> bool {
         self.state == "cancelled" && !self.announcing
     }

@@ -29,7 +29,7 @@ use crate::postgres::clock::PostgresClock;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 use crate::postgres::ledger::resolve::{
-    Mended, Mending, Restored, Standing, release, restart_at, retry, standing, without_row,
+    LaneRow, Mended, Repair, Restored, release, restart_at, retry, standing, without_row,
 };
 use crate::postgres::ledger::snapshot::Snapshot;
 use crate::postgres::ledger::{PostgresLedger, outputs};
@@ -163,7 +163,7 @@ pub async fn resolve_all(
         }
     }
     let writer = writer(config, &pool, by).await?;
-    let mender = Mender { config, pool, broker, writer, ledger: claim.ledger, resolution, dry_run, by, progress };
+    let mender = LedgerRepair { config, pool, broker, writer, ledger: claim.ledger, resolution, dry_run, by, progress };
     mender.run(lost, waiting).await
 }
 
@@ -193,7 +193,7 @@ fn is_behind(ours: &LedgerSide, theirs: &Committed) -> bool {
     matches!(reconcile(ours, theirs), Reconciled::Contradiction(KafkaAhead | OtherContent | OtherLedger))
 }
 
-fn ledger_side(ledger: uuid::Uuid, standing: &Standing) -> LedgerSide {
+fn ledger_side(ledger: uuid::Uuid, standing: &LaneRow) -> LedgerSide {
     LedgerSide { ledger, head: standing.head, previous: standing.previous, published: standing.published }
 }
 
@@ -214,7 +214,7 @@ pub async fn resolve(config: &Config, request: &Request, progress: &ProgressBar)
             let broker = connect(config, &claim).await?;
             let (ledger, dry_run, by) = (claim.ledger, request.dry_run, request.by.as_str());
             let writer = writer(config, &pool, by).await?;
-            let mender = Mender { config, pool, broker, writer, ledger, resolution, dry_run, by, progress };
+            let mender = LedgerRepair { config, pool, broker, writer, ledger, resolution, dry_run, by, progress };
             mender.run(vec![(lane, found)], Vec::new()).await?.pop().ok_or_else(|| unknown(lane))
         }
     }
@@ -240,7 +240,7 @@ pub(super) async fn writer(config: &Config, pool: &Pool, by: &str) -> Result<Pos
     Ok(PostgresLedger::new(pool.clone(), clock, by.to_owned(), config.kafka.group_id.clone(), false))
 }
 
-fn resolved(lane: Lane, dry_run: bool, standing: &Standing) -> Resolved {
+fn resolved(lane: Lane, dry_run: bool, standing: &LaneRow) -> Resolved {
     Resolved {
         lane,
         halted: standing.halted.clone(),
@@ -251,7 +251,7 @@ fn resolved(lane: Lane, dry_run: bool, standing: &Standing) -> Resolved {
     }
 }
 
-async fn try_again(pool: &Pool, request: &Request, standing: &Standing) -> Result<Resolved, ResolveError> {
+async fn try_again(pool: &Pool, request: &Request, standing: &LaneRow) -> Result<Resolved, ResolveError> {
     let lane = request.lane;
     let Some(name) = &standing.halted else {
         return Err(ResolveError::Refused(format!("lane {lane} is not halted: there is nothing to try again")));
@@ -289,7 +289,7 @@ async fn tell_again(
     config: &Config,
     pool: &Pool,
     request: &Request,
-    standing: &Standing,
+    standing: &LaneRow,
 ) -> Result<Resolved, ResolveError> {
     let lane = request.lane;
     if standing.halted.as_deref() != Some("rows-removed") {
@@ -313,12 +313,7 @@ async fn tell_again(
 
 const FROM_KAFKA: &str = "--from-kafka";
 
-async fn accept(
-    config: &Config,
-    pool: &Pool,
-    request: &Request,
-    standing: &Standing,
-) -> Result<Resolved, ResolveError> {
+async fn accept(config: &Config, pool: &Pool, request: &Request, standing: &LaneRow) -> Result<Resolved, ResolveError> {
     let (lane, seq) = (request.lane, standing.head.seq);
     if standing.halted.as_deref() != Some("round-damaged") || standing.published == Some(seq) {
         return Err(ResolveError::Refused(format!(
@@ -346,7 +341,7 @@ async fn move_to(
     pool: &Pool,
     claim: &Claim,
     request: &Request,
-    standing: &Standing,
+    standing: &LaneRow,
     position: Position,
 ) -> Result<Resolved, ResolveError> {
     let lane = request.lane;
@@ -387,7 +382,7 @@ async fn move_to(
 }
 
 /// Mends the ledger by what the output topic holds.
-struct Mender<'a> {
+struct LedgerRepair<'a> {
     config: &'a Config,
     pool: Pool,
     broker: KafkaBroker,
@@ -403,11 +398,11 @@ struct Mender<'a> {
 struct Case {
     lane: Lane,
     /// As it was found first.
-    before: Standing,
+    before: LaneRow,
     /// None where nothing is to be written.
     own: Option<Own>,
     /// As it stands behind its former owners.
-    standing: Standing,
+    standing: LaneRow,
     theirs: Committed,
     /// Whether the topic holds everything since the last round was formed.
     covered: bool,
@@ -431,12 +426,12 @@ impl Case {
 /// Clients of the lanes' last rounds, each with its lane and campaign, by the draft's key.
 type Clients = HashMap<u128, (Lane, String, String)>;
 
-impl Mender<'_> {
+impl LedgerRepair<'_> {
     /// Mends the first, and compares the second. What fails in one lane is said when all others were done.
     async fn run(
         self,
-        lost: Vec<(Lane, Standing)>,
-        waiting: Vec<(Lane, Standing)>,
+        lost: Vec<(Lane, LaneRow)>,
+        waiting: Vec<(Lane, LaneRow)>,
     ) -> Result<Vec<Resolved>, ResolveError> {
         let mut compared = Vec::new();
         for (lane, before) in &waiting {
@@ -453,7 +448,7 @@ impl Mender<'_> {
     }
 
     /// Compares a lane as its way in does, without any of what else that needs: nobody waits for it any more.
-    async fn compare(&self, lane: Lane, before: &Standing) -> Result<Resolved, ResolveError> {
+    async fn compare(&self, lane: Lane, before: &LaneRow) -> Result<Resolved, ResolveError> {
         let mut outcome = resolved(lane, self.dry_run, before);
         outcome
             .done
@@ -480,7 +475,7 @@ impl Mender<'_> {
     }
 
     /// Makes the lanes stand still, whoever owns them, and lets those go again that were not halted and cannot be mended.
-    async fn hold_and_mend(&self, lanes: &[(Lane, Standing)]) -> Result<Vec<Resolved>, ResolveError> {
+    async fn hold_and_mend(&self, lanes: &[(Lane, LaneRow)]) -> Result<Vec<Resolved>, ResolveError> {
         let mended = self.mend(lanes).await;
         if mended.is_err() && !self.dry_run {
             for (lane, _) in lanes.iter().filter(|(_, before)| before.halted.is_none()) {
@@ -512,7 +507,7 @@ impl Mender<'_> {
         }
     }
 
-    async fn mend(&self, lanes: &[(Lane, Standing)]) -> Result<Vec<Resolved>, ResolveError> {
+    async fn mend(&self, lanes: &[(Lane, LaneRow)]) -> Result<Vec<Resolved>, ResolveError> {
         let mut held = Vec::new();
         for (lane, before) in lanes {
             let own = match self.dry_run {
@@ -692,7 +687,7 @@ impl Mender<'_> {
     async fn write(
         &self,
         mut own: Own,
-        standing: &Standing,
+        standing: &LaneRow,
         decision: &Decision,
         mut scanned: Scanned,
     ) -> Result<Mended, ResolveError> {
@@ -717,7 +712,7 @@ impl Mender<'_> {
         &self,
         own: &Own,
         lanes: Lane,
-        standing: &Standing,
+        standing: &LaneRow,
         decision: &Decision,
         untold: &BTreeMap<String, Vec<String>>,
         missing: &mut Spool,
@@ -734,7 +729,7 @@ impl Mender<'_> {
         drop(drafts);
         let campaigns = &missing.campaigns;
         let compared = (own.comparison.as_str(), lanes);
-        Ok(mending.commit(&Mending { standing, decision, campaigns, untold, by: self.by, compared }).await?)
+        Ok(mending.commit(&Repair { standing, decision, campaigns, untold, by: self.by, compared }).await?)
     }
 }
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dinnerbell::instance::change_feed::ChangeFeed;
-use dinnerbell::instance::dead_letters::Outlet;
+use dinnerbell::instance::dead_letters::DeadLetterTopic;
 use dinnerbell::instance::memory_budget::MemoryBudget;
 use dinnerbell::instance::pause;
 use dinnerbell::instance::pause::{PauseReading, PauseWatch};
@@ -183,7 +183,7 @@ fn dependencies(instance: &Instance, settings: Settings, pause: PauseWatch) -> D
         pause,
         change_feed: ChangeFeed::default(),
         arrivals: RecentCampaigns::default(),
-        outlet: Outlet::new(Arc::clone(&telemetry)),
+        dead_letter_topic: DeadLetterTopic::new(Arc::clone(&telemetry)),
         telemetry,
         guards,
     }

@@ -283,9 +283,9 @@ async fn send<B: Broker, L, A, C: Clock>(
     let is_shut = |now| work.is_any_shut(recorded.campaigns(), now);
     let published = publish(producer, recorded, &cx.clock, &cx.pause, is_shut, cx.guards).await;
     match &published {
-        Ok(_) if !recorded.publication().dead_letters.is_empty() => cx.outlet.took(),
+        Ok(_) if !recorded.publication().dead_letters.is_empty() => cx.dead_letter_topic.took(),
         // On the way in they are taken out of the round.
-        Err(LaneError::Broker(error @ BrokerError::DeadLetters { .. })) => cx.outlet.refused(error),
+        Err(LaneError::Broker(error @ BrokerError::DeadLetters { .. })) => cx.dead_letter_topic.refused(error),
         _ => {}
     }
     published

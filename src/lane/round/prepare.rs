@@ -270,7 +270,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
 
     /// The dead letters of the round, if their topic takes them at this moment.
     fn letters(&self) -> Letters {
-        if self.cx.outlet.carries(self.own.lane) == Carries::Nothing {
+        if self.cx.dead_letter_topic.carries(self.own.lane) == Carries::Nothing {
             self.work.call_letters_back();
         }
         let (ids, bytes) = self.work.dead_letters();

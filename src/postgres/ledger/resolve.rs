@@ -26,7 +26,7 @@ use crate::recovery::found::FoundDraft;
 
 /// A lane as a resolution finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct LaneRow {
     /// The next input offset to record.
     pub position: i64,
     /// The last recorded round.
@@ -53,9 +53,9 @@ pub struct Restored {
 }
 
 /// A mending that is to be written.
-pub struct Mending<'a> {
+pub struct Repair<'a> {
     /// The lane as it was found; it must still stand so.
-    pub standing: &'a Standing,
+    pub standing: &'a LaneRow,
     /// What was decided.
     pub decision: &'a Decision,
     /// The campaigns of rows that are missing.
@@ -68,10 +68,10 @@ pub struct Mending<'a> {
     pub compared: (&'a str, Lane),
 }
 
-impl Mending<'_> {
+impl Repair<'_> {
     /// Whether the ledger's last round is published in another form, so that nobody knows whether its dead letters are: they are published again.
     fn hides_letters(&self) -> bool {
-        let Mending { standing, decision, .. } = self;
+        let Repair { standing, decision, .. } = self;
         let known = standing.published == Some(standing.head.seq);
         !known && decision.last != LastRound::Unpublished && decision.head != standing.head
     }
@@ -97,7 +97,7 @@ pub(in crate::postgres) const CLEARED: &str = "epoch = epoch + 1, halted = null,
                        resolved_at = clock_timestamp()";
 
 /// A lane as it stands; none where it was never entered.
-pub async fn standing(pool: &Pool, lane: Lane) -> Result<Option<Standing>, PostgresError> {
+pub async fn standing(pool: &Pool, lane: Lane) -> Result<Option<LaneRow>, PostgresError> {
     let sql = "select l.position, l.seq, l.published_seq, l.halted, r.revision, r.checksum, r.trigger_datetime_created, p.revision, \
                p.checksum from dinnerbell.lane l left join dinnerbell.round r on r.lane = l.lane and r.seq = l.seq \
                left join dinnerbell.round p on p.lane = l.lane and p.seq = l.seq - 1 where l.lane = $1";
@@ -107,7 +107,7 @@ pub async fn standing(pool: &Pool, lane: Lane) -> Result<Option<Standing>, Postg
         let head = |seq: i64, at: usize| {
             Some(RoundHead { seq, revision: row.get::<_, Option<i32>>(at)?, checksum: row.get(at + 1) })
         };
-        Standing {
+        LaneRow {
             position: row.get(0),
             head: head(seq, 4).unwrap_or(RoundHead { seq, ..RoundHead::default() }),
             previous: head(seq - 1, 7),
@@ -175,7 +175,7 @@ pub async fn without_row(pool: &Pool, drafts: &[FoundDraft<'_>]) -> Result<Vec<u
 
 impl PostgresLedger {
     /// Begins a mending: one transaction, if the lane still stands as it was found.
-    pub async fn begin_mending(&self, own: Ownership, standing: &Standing) -> Result<OpenMending, LedgerError> {
+    pub async fn begin_mending(&self, own: Ownership, standing: &LaneRow) -> Result<OpenMending, LedgerError> {
         let tx = self.begin(own).await?;
         let sql = "select 1 from dinnerbell.lane where lane = $1 and epoch = $2 and seq = $3 and published_seq is not distinct from $4 \
                    for update";
@@ -262,7 +262,7 @@ async fn accept_part(
 
 impl PostgresLedger {
     /// The last round becomes what its rows and dead letters are by now. How many drafts it held, and holds.
-    pub async fn accept_rows(&self, own: Ownership, standing: &Standing, by: &str) -> Result<(i64, i64), LedgerError> {
+    pub async fn accept_rows(&self, own: Ownership, standing: &LaneRow, by: &str) -> Result<(i64, i64), LedgerError> {
         let OpenMending { tx, .. } = self.begin_mending(own, standing).await?;
         let seq = standing.head.seq;
         let (mut held, mut holds) = (0, 0);
@@ -416,7 +416,7 @@ impl OpenMending {
     }
 
     /// Writes everything else, and commits.
-    pub async fn commit(mut self, mending: &Mending<'_>) -> Result<Mended, LedgerError> {
+    pub async fn commit(mut self, mending: &Repair<'_>) -> Result<Mended, LedgerError> {
         if mending.decision.last == LastRound::PublishedInPart {
             self.take_back(mending).await?;
         }
@@ -436,7 +436,7 @@ impl OpenMending {
     }
 
     /// Drafts of the last round that have no message: their rows go, and the cursors go back, so that a later round tells those clients.
-    async fn take_back(&mut self, mending: &Mending<'_>) -> Result<(), LedgerError> {
+    async fn take_back(&mut self, mending: &Repair<'_>) -> Result<(), LedgerError> {
         let parts = rounds::parts(&self.tx, self.own.lane, mending.standing.head.seq).await?;
         let untold = |part| {
             let part: &StoredPart = part;
@@ -537,7 +537,7 @@ impl OpenMending {
     }
 
     /// The round with which the lane goes on, and the lane.
-    async fn settle(&mut self, mending: &Mending<'_>) -> Result<(), LedgerError> {
+    async fn settle(&mut self, mending: &Repair<'_>) -> Result<(), LedgerError> {
         let Decision { head, published, overrule, .. } = mending.decision;
         let sql = "insert into dinnerbell.round (lane, seq, revision, checksum, drafts, position, trigger_datetime_created) \
                    select lane, $2, $3, $4, 0, position, $5 from dinnerbell.lane where lane = $1 \

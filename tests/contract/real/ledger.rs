@@ -19,7 +19,7 @@ use dinnerbell::postgres::connect::{Parameter, Pool};
 use dinnerbell::postgres::errors::PostgresError;
 use dinnerbell::postgres::ledger::adopt::{LastRound, Leaving};
 use dinnerbell::postgres::ledger::prune::prune;
-use dinnerbell::postgres::ledger::resolve::{Mending, Restored, retry, standing, without_row};
+use dinnerbell::postgres::ledger::resolve::{Repair, Restored, retry, standing, without_row};
 use dinnerbell::postgres::ledger::snapshot::Snapshot;
 use dinnerbell::postgres::ledger::{Belonging, PostgresLedger, adopt};
 use dinnerbell::recovery::decide::{Evidence, decide};
@@ -299,7 +299,7 @@ impl Environment for Ledgered {
         mending.restore(&missing).await.unwrap();
         let (standing, decision, untold) = (&standing, &decision, &untold);
         let (by, compared) = (OPERATOR, (comparison.as_str(), 2));
-        let mending_of = Mending { standing, decision, campaigns: &campaigns, untold, by, compared };
+        let mending_of = Repair { standing, decision, campaigns: &campaigns, untold, by, compared };
         mending.commit(&mending_of).await.unwrap();
     }
 
