@@ -6,15 +6,15 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::audience::Audience;
-use super::bell::{Bell, campaign};
 use super::error::BenchError;
 use super::figures::{Spread, mebibytes, rate, seconds};
-use super::ground::Ground;
 use super::instance::Instance;
 use super::progress::{bar, tell};
 use super::scrape::Scrape;
 use super::usage::{Meter, Usage, memory_text, steps_text};
 use super::{sinks, steady};
+use crate::bench::environment::Ground;
+use crate::bench::sender::{Bell, campaign};
 use crate::text_table::table;
 
 /// So many campaigns are handed over before their deliveries are waited for.
@@ -22,7 +22,7 @@ const PORTION: usize = 10_000;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Wish {
+pub struct Params {
     /// How many campaigns wait.
     pub backlog: usize,
     /// Subscribers of each.
@@ -67,7 +67,7 @@ pub struct CatchUpRun {
 }
 
 /// As often as is wished.
-pub async fn measure(ground: &Ground<'_>, wish: Wish) -> Result<CatchUp, BenchError> {
+pub async fn measure(ground: &Ground<'_>, wish: Params) -> Result<CatchUp, BenchError> {
     let mut runs = Vec::new();
     for number in 1..=wish.repeat {
         tell(&format!("catching up with {} campaigns, run {number} of {}", wish.backlog, wish.repeat));
@@ -76,7 +76,7 @@ pub async fn measure(ground: &Ground<'_>, wish: Wish) -> Result<CatchUp, BenchEr
     Ok(CatchUp::of(wish, runs))
 }
 
-async fn once(ground: &Ground<'_>, wish: Wish) -> Result<CatchUpRun, BenchError> {
+async fn once(ground: &Ground<'_>, wish: Params) -> Result<CatchUpRun, BenchError> {
     let (audience, drafts) = (Audience::of(wish.size as usize), wish.backlog * wish.size as usize);
     ground.room_for(drafts).await?;
     let stage = ground.stage(wish.lanes).await?;
@@ -95,7 +95,7 @@ async fn once(ground: &Ground<'_>, wish: Wish) -> Result<CatchUpRun, BenchError>
     Ok(run)
 }
 
-async fn ring(bell: &Bell, wish: Wish, audience: &Audience) -> Result<(), BenchError> {
+async fn ring(bell: &Bell, wish: Params, audience: &Audience) -> Result<(), BenchError> {
     let bar = bar("ringing", wish.backlog);
     let mut deliveries = Vec::with_capacity(PORTION);
     for number in 0..wish.backlog {
@@ -113,7 +113,7 @@ async fn ring(bell: &Bell, wish: Wish, audience: &Audience) -> Result<(), BenchE
 }
 
 impl CatchUpRun {
-    fn of(wish: Wish, started: Duration, took: Duration, usage: Usage) -> Self {
+    fn of(wish: Params, started: Duration, took: Duration, usage: Usage) -> Self {
         let campaigns_per_second = wish.backlog as f64 / took.as_secs_f64();
         Self {
             seconds: took.as_secs_f64(),
@@ -126,7 +126,7 @@ impl CatchUpRun {
 }
 
 impl CatchUp {
-    fn of(Wish { backlog, size, lanes, .. }: Wish, runs: Vec<CatchUpRun>) -> Self {
+    fn of(Params { backlog, size, lanes, .. }: Params, runs: Vec<CatchUpRun>) -> Self {
         Self {
             backlog,
             size,

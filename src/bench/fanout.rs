@@ -6,21 +6,22 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::audience::Audience;
-use super::bell::{self, Bell, campaign};
 use super::error::BenchError;
 use super::figures::{self, Spread, mebibytes, rate, seconds};
-use super::ground::{Ground, Stage};
 use super::instance::Instance;
 use super::progress::tell;
 use super::roofline::{self, Roofline};
 use super::sinks;
 use super::usage::{Meter, Usage, memory_text, steps_text};
+use crate::bench::environment::{Ground, Stage};
+use crate::bench::sender;
+use crate::bench::sender::{Bell, campaign};
 use crate::instance::round_sizing::OTHERS_COME;
 use crate::text_table::table;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct Params {
     /// Sizes of the audience.
     pub audiences: Vec<usize>,
     /// How often each.
@@ -77,7 +78,7 @@ pub struct Service {
 }
 
 /// Every audience, as often as is wished.
-pub async fn measure(ground: &Ground<'_>, wish: &Wish) -> Result<FanOuts, BenchError> {
+pub async fn measure(ground: &Ground<'_>, wish: &Params) -> Result<FanOuts, BenchError> {
     let mut sizes = Vec::new();
     for audience in &wish.audiences {
         let mut runs = Vec::new();
@@ -112,7 +113,7 @@ pub async fn service(stage: &Stage<'_>, audience: &Audience) -> Result<Service, 
     let mut instance = Instance::start(stage).await?;
     let bell = Bell::new(&stage.config.kafka)?;
     let warmed = Audience::warm_up().subscribers;
-    bell.ring(&bell::warm_up(0), 0).await?;
+    bell.ring(&sender::warm_up(0), 0).await?;
     let meter = Meter::from(instance.published(warmed).await?);
     // One that comes alone is measured: for a while after another one its rounds would be short, as beside others.
     tokio::time::sleep(OTHERS_COME).await;

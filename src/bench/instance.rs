@@ -12,9 +12,9 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::error::BenchError;
-use super::ground::Stage;
 use super::progress::STANDSTILL;
 use super::scrape::Scrape;
+use crate::bench::environment::Stage;
 use crate::config::address::free_port;
 use crate::model::record::Lane;
 

@@ -6,14 +6,14 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::audience::Audience;
-use super::bell::{Bell, campaign};
 use super::error::BenchError;
 use super::figures::{self, Spread, mebibytes, rate, seconds};
-use super::ground::Ground;
 use super::instance::Instance;
 use super::progress::tell;
 use super::usage::{Meter, Usage, memory_text, steps_text};
 use super::{sinks, steady};
+use crate::bench::environment::Ground;
+use crate::bench::sender::{Bell, campaign};
 use crate::text_table::table;
 
 /// How many campaigns the work is: as many for each lane, with 1, 2, 3, 4, 6, 8, 12 or 24 of them.
@@ -21,7 +21,7 @@ pub const CAMPAIGNS: usize = 24;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct Params {
     /// Numbers of lanes.
     pub counts: Vec<i32>,
     /// Subscribers of each of the [`CAMPAIGNS`].
@@ -67,7 +67,7 @@ pub struct CountRun {
 }
 
 /// Every number of lanes in turn, as often as is wished.
-pub async fn measure(ground: &Ground<'_>, wish: &Wish) -> Result<Lanes, BenchError> {
+pub async fn measure(ground: &Ground<'_>, wish: &Params) -> Result<Lanes, BenchError> {
     let mut runs: Vec<Vec<CountRun>> = wish.counts.iter().map(|_| Vec::new()).collect();
     for number in 1..=wish.repeat {
         for (lanes, runs) in wish.counts.iter().zip(&mut runs) {

@@ -4,20 +4,20 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::audience::Audience;
-use super::bell::Bell;
 use super::error::BenchError;
 use super::figures::{Quantiles, Spread, mebibytes, milliseconds, seconds};
-use super::ground::Ground;
 use super::instance::Instance;
 use super::progress::tell;
 use super::sinks;
 use super::steady::{self, Load, Seen, Steady};
 use super::usage::{Meter, Usage, memory_text, steps_text};
+use crate::bench::environment::Ground;
+use crate::bench::sender::Bell;
 use crate::text_table::table;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Wish {
+pub struct Params {
     /// What is sent.
     pub load: Load,
     /// For how many seconds.
@@ -57,7 +57,7 @@ pub struct LatencyRun {
 }
 
 /// As often as is wished.
-pub async fn measure(ground: &Ground<'_>, wish: Wish) -> Result<Latency, BenchError> {
+pub async fn measure(ground: &Ground<'_>, wish: Params) -> Result<Latency, BenchError> {
     let mut runs = Vec::new();
     for number in 1..=wish.repeat {
         tell(&format!("latency at {} campaigns a second, run {number} of {}", wish.load.rate, wish.repeat));
@@ -66,7 +66,7 @@ pub async fn measure(ground: &Ground<'_>, wish: Wish) -> Result<Latency, BenchEr
     Ok(Latency::of(wish, runs))
 }
 
-async fn once(ground: &Ground<'_>, Wish { load, seconds, .. }: Wish) -> Result<LatencyRun, BenchError> {
+async fn once(ground: &Ground<'_>, Params { load, seconds, .. }: Params) -> Result<LatencyRun, BenchError> {
     let audience = Audience::of(load.size as usize);
     let stage = ground.stage(load.lanes).await?;
     stage.seed(&audience).await?;
@@ -91,7 +91,7 @@ async fn once(ground: &Ground<'_>, Wish { load, seconds, .. }: Wish) -> Result<L
 
 impl Latency {
     /// The runs.
-    fn of(Wish { load, seconds, .. }: Wish, runs: Vec<LatencyRun>) -> Self {
+    fn of(Params { load, seconds, .. }: Params, runs: Vec<LatencyRun>) -> Self {
         Self {
             load,
             seconds,

@@ -7,15 +7,15 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::audience::Audience;
-use super::bell::{Bell, campaign};
 use super::error::BenchError;
 use super::figures::{Quantiles, Spread, mebibytes, milliseconds, rate, seconds};
-use super::ground::Ground;
 use super::instance::Instance;
 use super::progress::tell;
 use super::sinks;
 use super::steady::{self, Load, Rung, Seen, Steady};
 use super::usage::{Meter, Usage, memory_text, steps_text};
+use crate::bench::environment::Ground;
+use crate::bench::sender::{Bell, campaign};
 use crate::model::record::Lane;
 use crate::text_table::table;
 
@@ -26,7 +26,7 @@ const MOST: usize = 1_000_000;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Wish {
+pub struct Params {
     /// The small campaigns.
     pub load: Load,
     /// Subscribers of the giant.
@@ -76,7 +76,7 @@ pub struct MixedRun {
 }
 
 /// As often as is wished.
-pub async fn measure(ground: &Ground<'_>, wish: Wish) -> Result<Mixed, BenchError> {
+pub async fn measure(ground: &Ground<'_>, wish: Params) -> Result<Mixed, BenchError> {
     let mut runs = Vec::new();
     for number in 1..=wish.repeat {
         let (Load { rate, .. }, giant) = (wish.load, wish.giant);
@@ -86,7 +86,7 @@ pub async fn measure(ground: &Ground<'_>, wish: Wish) -> Result<Mixed, BenchErro
     Ok(Mixed::of(wish, runs))
 }
 
-async fn once(ground: &Ground<'_>, Wish { load, giant, .. }: Wish) -> Result<MixedRun, BenchError> {
+async fn once(ground: &Ground<'_>, Params { load, giant, .. }: Params) -> Result<MixedRun, BenchError> {
     let (small, crowd) = (Audience::of(load.size as usize), Audience::of(giant as usize));
     ground.room_for(crowd.subscribers).await?;
     let stage = ground.stage(load.lanes).await?;
@@ -114,7 +114,7 @@ async fn once(ground: &Ground<'_>, Wish { load, giant, .. }: Wish) -> Result<Mix
 }
 
 impl Mixed {
-    fn of(Wish { load, giant, .. }: Wish, runs: Vec<MixedRun>) -> Self {
+    fn of(Params { load, giant, .. }: Params, runs: Vec<MixedRun>) -> Self {
         let spread = |of: fn(&MixedRun) -> f64| Spread::of(runs.iter().map(of));
         Self {
             load,

@@ -4,9 +4,9 @@
 //! tables. Everything is made for the run and dropped afterwards, whatever comes of it. From below:
 //!
 //! - [`error`], [`progress`], [`figures`], [`machine`]: what everything uses;
-//! - [`ground`]: the database, the tables, the topics, the rights that are needed; [`audience`]: who subscribes;
+//! - [`environment`]: the database, the tables, the topics, the rights that are needed; [`audience`]: who subscribes;
 //! - [`instance`] and [`scrape`]: the service as a process, and what its `/metrics` say; [`usage`]: what it used meanwhile;
-//! - [`bell`] rings, [`reader`] hears, [`sinks`] counts; [`steady`]: small campaigns rung and heard;
+//! - [`sender`] rings, [`reader`] hears, [`sinks`] counts; [`steady`]: small campaigns rung and heard;
 //! - [`roofline`]: the same rows and messages without the service;
 //! - [`fanout`], [`latency`], [`mixed`], [`lanes`], [`catch_up`], [`take_over`], [`peer`]: one file for each scenario, with its result
 //!   and its part of the report. To add one: its file, its variant of [`Scenario`], its line in `measure` and in [`report`], which only puts
@@ -15,12 +15,11 @@
 
 pub mod advice;
 pub mod audience;
-pub mod bell;
 pub mod catch_up;
+pub mod environment;
 pub mod error;
 pub mod fanout;
 pub mod figures;
-pub mod ground;
 pub mod instance;
 pub mod lanes;
 pub mod latency;
@@ -32,6 +31,7 @@ pub mod reader;
 pub mod report;
 pub mod roofline;
 pub mod scrape;
+pub mod sender;
 pub mod sinks;
 pub mod steady;
 pub mod take_over;
@@ -41,8 +41,8 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::shutdown::stopped;
+use environment::{Ground, Setup};
 use error::BenchError;
-use ground::{Ground, Setup};
 use progress::tell;
 use report::{Configured, Report};
 
@@ -50,19 +50,19 @@ use report::{Configured, Report};
 #[derive(Debug, Clone)]
 pub enum Scenario {
     /// One campaign with a large audience.
-    FanOut(fanout::Wish),
+    FanOut(fanout::Params),
     /// Small campaigns at a steady rate.
-    Latency(latency::Wish),
+    Latency(latency::Params),
     /// Small campaigns while a giant one runs.
-    Mixed(mixed::Wish),
+    Mixed(mixed::Params),
     /// The same work over more and more lanes.
-    Lanes(lanes::Wish),
+    Lanes(lanes::Params),
     /// A backlog after an outage.
-    CatchUp(catch_up::Wish),
+    CatchUp(catch_up::Params),
     /// Lanes that change hands.
-    TakeOver(take_over::Wish),
+    TakeOver(take_over::Params),
     /// The same work as most people would write it.
-    Peer(peer::Wish),
+    Peer(peer::Params),
 }
 
 /// What is to be done.

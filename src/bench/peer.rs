@@ -15,13 +15,13 @@ use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
 use super::audience::Audience;
-use super::bell::{Bell, campaign, warm_up};
 use super::error::BenchError;
 use super::fanout::{Service, service};
 use super::figures::{self, Spread, rate, seconds};
-use super::ground::{Ground, Stage};
 use super::progress::{STANDSTILL, tell};
 use super::roofline;
+use crate::bench::environment::{Ground, Stage};
+use crate::bench::sender::{Bell, campaign, warm_up};
 use crate::config::Role;
 use crate::kafka::client::{ClientEvents, settings};
 use crate::kafka::producer::COMPRESSION;
@@ -32,7 +32,7 @@ const BATCH: usize = 1_000;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Wish {
+pub struct Params {
     /// Subscribers of the campaign.
     pub audience: usize,
     /// How often.
@@ -68,7 +68,7 @@ pub struct PeerRun {
 }
 
 /// As often as is wished.
-pub async fn measure(ground: &Ground<'_>, wish: Wish) -> Result<Peer, BenchError> {
+pub async fn measure(ground: &Ground<'_>, wish: Params) -> Result<Peer, BenchError> {
     let mut runs = Vec::new();
     for number in 1..=wish.repeat {
         tell(&format!("the peer to {}, pair {number} of {}", wish.audience, wish.repeat));

@@ -12,7 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
 use super::error::{BenchError, blocking};
-use super::ground::Stage;
+use crate::bench::environment::Stage;
 use crate::config::Role;
 use crate::kafka::client::{ClientEvents, settings};
 
@@ -110,12 +110,12 @@ mod tests {
     use rdkafka::message::OwnedMessage;
 
     use super::*;
-    use crate::bench::bell;
+    use crate::bench::sender;
     use crate::model::draft::DraftTemplate;
 
     #[test]
     fn a_draft_names_its_campaign() {
-        let template = DraftTemplate::new(Arc::new(bell::campaign("bench-17", "r")), 1_700_000_000, "group").unwrap();
+        let template = DraftTemplate::new(Arc::new(sender::campaign("bench-17", "r")), 1_700_000_000, "group").unwrap();
         let mut value = Vec::new();
         template.message_value("client", &mut value);
         let message = |value| OwnedMessage::new(Some(value), None, "t".to_owned(), Timestamp::NotAvailable, 0, 0, None);

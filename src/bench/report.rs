@@ -5,13 +5,13 @@ use serde::Serialize;
 use super::catch_up::CatchUp;
 use super::fanout::FanOuts;
 use super::figures::gibibytes;
-use super::ground::Servers;
 use super::lanes::Lanes;
 use super::latency::Latency;
 use super::machine::Machine;
 use super::mixed::Mixed;
 use super::peer::Peer;
 use super::take_over::TakeOver;
+use crate::bench::environment::Servers;
 use crate::config::Fanout;
 
 /// The settings that bound throughput, as the user gave them.

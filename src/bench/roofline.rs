@@ -10,10 +10,10 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::audience::Audience;
-use super::bell;
 use super::error::{BenchError, blocking};
-use super::ground::{Stage, settle};
 use super::progress::STANDSTILL;
+use crate::bench::environment::{Stage, settle};
+use crate::bench::sender;
 use crate::config;
 use crate::config::Role;
 use crate::kafka::client::{ASK, settings};
@@ -60,7 +60,7 @@ impl Roofline {
 
 /// Measures on a stage whose table of the roofline is empty, and empties it again.
 pub async fn measure(stage: &Stage<'_>, audience: &Audience) -> Result<Roofline, BenchError> {
-    let campaign = bell::campaign("roofline", &audience.restaurant);
+    let campaign = sender::campaign("roofline", &audience.restaurant);
     let template = DraftTemplate::new(Arc::new(campaign), TRIGGER, &stage.config.kafka.group_id)
         .map_err(|error| BenchError::Failed(error.to_string()))?;
     let template = Arc::new(template);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::{BenchError, blocking};
-use super::ground::Stage;
 use super::progress::STANDSTILL;
+use crate::bench::environment::Stage;
 use crate::kafka::notifications::Notifications;
 use crate::ports::broker::BrokerError;
 

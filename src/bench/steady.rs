@@ -10,11 +10,12 @@ use tokio::time::{Instant, timeout};
 use tokio_postgres::types::Type;
 
 use super::audience::Audience;
-use super::bell::{self, Bell, campaign};
 use super::error::BenchError;
-use super::ground::Stage;
 use super::progress::STANDSTILL;
 use super::reader::{Reader, campaign_of};
+use crate::bench::environment::Stage;
+use crate::bench::sender;
+use crate::bench::sender::{Bell, campaign};
 use crate::model::record::Lane;
 use crate::postgres::predicate::short_enough;
 
@@ -201,7 +202,7 @@ fn stands_still(got: usize, all: Option<usize>) -> BenchError {
 pub async fn warm_up(bell: &Bell, lanes: i32) -> Result<usize, BenchError> {
     let mut drafts = 0;
     for number in 0..WARM_UPS * usize::try_from(lanes).unwrap_or(0) {
-        bell.ring(&bell::warm_up(number), lane(number, lanes)).await?;
+        bell.ring(&sender::warm_up(number), lane(number, lanes)).await?;
         drafts += Audience::warm_up().subscribers;
     }
     Ok(drafts)

@@ -10,15 +10,15 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::audience::Audience;
-use super::bell::{Bell, campaign};
 use super::error::BenchError;
 use super::figures::{Quantiles, milliseconds};
-use super::ground::{Ground, Stage};
 use super::instance::Instance;
 use super::progress::{STANDSTILL, tell};
 use super::reader::Reader;
 use super::usage::peaks_text;
 use super::{sinks, steady};
+use crate::bench::environment::{Ground, Stage};
+use crate::bench::sender::{Bell, campaign};
 use crate::model::draft::ROUND_HEADER;
 use crate::model::record::Lane;
 use crate::text_table::table;
@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Wish {
+pub struct Params {
     /// How many lanes two instances share.
     pub lanes: i32,
     /// How often an instance comes or goes in order.
@@ -69,7 +69,7 @@ pub struct Times {
 }
 
 /// Measures: the moves, then the kills.
-pub async fn measure(ground: &Ground<'_>, wish: Wish) -> Result<TakeOver, BenchError> {
+pub async fn measure(ground: &Ground<'_>, wish: Params) -> Result<TakeOver, BenchError> {
     tell(&format!("take-over of {} lanes, {} moves and {} kills", wish.lanes, wish.moves, wish.kills));
     let audience = Audience::of(SIZE);
     let stage = ground.stage(wish.lanes).await?;
@@ -174,7 +174,7 @@ impl Moment {
 struct Troupe<'a> {
     stage: &'a Stage<'a>,
     drafts: &'a Drafts,
-    wish: Wish,
+    wish: Params,
     /// The eldest first.
     instances: Vec<Instance>,
     from_assignment: Vec<Duration>,
@@ -183,7 +183,7 @@ struct Troupe<'a> {
 }
 
 impl<'a> Troupe<'a> {
-    fn new(stage: &'a Stage<'a>, drafts: &'a Drafts, wish: Wish) -> Self {
+    fn new(stage: &'a Stage<'a>, drafts: &'a Drafts, wish: Params) -> Self {
         Self { stage, drafts, wish, instances: Vec::new(), from_assignment: Vec::new(), from_kill: Vec::new(), peak: 0 }
     }
 
@@ -287,7 +287,7 @@ impl<'a> Troupe<'a> {
             self.peak = self.peak.max(instance.peak_memory()?);
             instance.stop();
         }
-        let Wish { lanes, moves, kills } = self.wish;
+        let Params { lanes, moves, kills } = self.wish;
         let times = |times: &[Duration]| Times { times: times.len(), took: Quantiles::of(times.iter().copied()) };
         Ok(TakeOver {
             lanes,

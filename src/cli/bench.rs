@@ -6,8 +6,8 @@ use tokio::sync::watch;
 use super::run::stop_on_signals;
 use super::{ConfigFile, Failure, Json, runtime};
 use crate::bench;
+use crate::bench::environment::Setup;
 use crate::bench::error::BenchError;
-use crate::bench::ground::Setup;
 use crate::bench::steady::Load;
 use crate::bench::{Plan, Scenario, catch_up, fanout, lanes, latency, mixed, peer, take_over};
 
@@ -150,19 +150,19 @@ impl Arguments {
         let load = Load { rate, lanes, size };
         let audiences = || self.audience.iter().map(|audience| *audience as usize).collect();
         Some(match choice {
-            Choice::Fanout => Scenario::FanOut(fanout::Wish { audiences: audiences(), repeat }),
-            Choice::Latency => Scenario::Latency(latency::Wish { load, seconds, repeat }),
-            Choice::Mixed => Scenario::Mixed(mixed::Wish { load, giant, repeat }),
+            Choice::Fanout => Scenario::FanOut(fanout::Params { audiences: audiences(), repeat }),
+            Choice::Latency => Scenario::Latency(latency::Params { load, seconds, repeat }),
+            Choice::Mixed => Scenario::Mixed(mixed::Params { load, giant, repeat }),
             Choice::Lanes => {
                 let (counts, size) = (self.lane_counts.clone(), self.lane_size as usize);
-                Scenario::Lanes(lanes::Wish { counts, size, repeat })
+                Scenario::Lanes(lanes::Params { counts, size, repeat })
             }
             Choice::CatchUp => {
                 let (backlog, size) = (self.backlog as usize, self.backlog_size);
-                Scenario::CatchUp(catch_up::Wish { backlog, size, lanes, repeat })
+                Scenario::CatchUp(catch_up::Params { backlog, size, lanes, repeat })
             }
-            Choice::TakeOver => Scenario::TakeOver(take_over::Wish { lanes, moves, kills }),
-            Choice::Peer => Scenario::Peer(peer::Wish { audience: self.peer_audience as usize, repeat }),
+            Choice::TakeOver => Scenario::TakeOver(take_over::Params { lanes, moves, kills }),
+            Choice::Peer => Scenario::Peer(peer::Params { audience: self.peer_audience as usize, repeat }),
             Choice::All => return None,
         })
     }

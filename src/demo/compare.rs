@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::bell::Rung;
 use super::messages::Everything;
+use crate::demo::sender::Rung;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 

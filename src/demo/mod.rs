@@ -4,10 +4,10 @@
 //! transactional offsets, keeps aborted messages and holds 5 MB a partition. That is enough to look at, because the ledger is the
 //! truth and a lane that runs undisturbed never asks Kafka for its mark again; it is no proof of anything, and the demo says so.
 
-pub mod bell;
 pub mod cluster;
 pub mod compare;
 pub mod messages;
+pub mod sender;
 pub mod show;
 
 use std::path::PathBuf;
@@ -162,7 +162,7 @@ async fn set_up(place: &Place, screen: &Screen) -> Result<Scene, DemoError> {
         }
     };
     migrate::migrate(&config, true, &Adopt::No, &tell).await?;
-    bell::seed(&subscribers).await?;
+    sender::seed(&subscribers).await?;
     Ok(Scene { file, config, subscribers, feedback })
 }
 
@@ -203,7 +203,7 @@ async fn perform(place: &Place, scene: &Scene, once: bool, screen: &Screen) -> R
         screen.say("starting the service");
         enter(&scene.feedback).await?;
         screen.say("ringing:");
-        let rung = bell::ring(&scene.config.kafka).await?;
+        let rung = sender::ring(&scene.config.kafka).await?;
         let mut show = Show::new(screen, &scene.feedback, &scene.subscribers, &counter, rung);
         let lanes = show.first_campaigns().await?;
         agree(scene, &show, lanes).await?;
@@ -271,7 +271,7 @@ fn invitation(place: &Place, scene: &Scene) -> String {
     let table = scene.config.feedback.table.sql().replace('"', "");
     let [(campaigns, _), (notifications, _), (dead_letters, _)] = TOPICS;
     let program = std::env::args().next().unwrap_or_else(|| "dinnerbell".to_owned());
-    let restaurant = bell::RESTAURANTS[1].id;
+    let restaurant = sender::RESTAURANTS[1].id;
     format!(
         "
 It runs until Ctrl-C. Kafka is at {bootstrap_servers}, metrics are at http://{http}/metrics. In another terminal:

@@ -8,8 +8,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, 
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
 
-use super::bell::Rung;
 use super::messages::{Counter, Seen};
+use crate::demo::sender::Rung;
 use crate::postgres::connect::Pool;
 use crate::postgres::errors::PostgresError;
 

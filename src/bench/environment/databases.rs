@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::Ground;
-use super::words::words;
 use crate::bench::audience::Audience;
+use crate::bench::environment::Ground;
+use crate::bench::environment::connection_string::words;
 use crate::bench::error::BenchError;
 use crate::config::Config;
 use crate::postgres::connect::Pool;

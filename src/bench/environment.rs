@@ -1,11 +1,11 @@
 //! What the bench stands on: its database, tables, topics and groups. It is the one place that makes and drops.
 
+mod connection_string;
+mod databases;
+mod disk_space;
 mod rights;
-mod room;
-mod stage;
-mod words;
 
-pub use stage::Stage;
+pub use databases::Stage;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Ground, few};
+use crate::bench::environment::{Ground, few};
 use crate::bench::error::BenchError;
 use crate::postgres::connect::Pool;
 

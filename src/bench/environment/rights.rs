@@ -2,7 +2,7 @@
 
 use tokio_postgres::types::Type;
 
-use super::{LEDGER, SCHEMA};
+use crate::bench::environment::{LEDGER, SCHEMA};
 use crate::bench::error::BenchError;
 use crate::postgres::connect::Pool;
 
