@@ -91,11 +91,11 @@ guards! {
     /// Who was not told of a campaign that is over is counted.
     EndedAreCounted,
     /// A lane's new owner passes all its campaigns again.
-    RepassAfterTakeOver,
+    RescanAfterTakeOver,
     /// A campaign is passed again when that is due.
-    RepassWhenDue,
+    RescanWhenDue,
     /// An error of the tail scan leaves its mark where it is.
-    SweepErrorKeepsMark,
+    TailScanErrorKeepsMark,
     /// The tail scan's mark steps back when a lane comes.
     MarkStepsBack,
     /// A mark that stepped back during a look stays there.
@@ -151,11 +151,11 @@ guards! {
     /// Only the owner judges.
     OnlyOwnerJudges,
     /// An update asks for a rescan.
-    RepassAfterUpdate,
+    RescanAfterUpdate,
     /// A rescan that an update overtook is not done.
-    RepassOfSameRevision,
+    RescanOfSameRevision,
     /// A campaign whose main pass found nobody is passed again too.
-    RepassOfNobody,
+    RescanOfNobody,
     /// A dead letter is in one round.
     DeadLetterOnce,
     /// A campaign is not closed before its last page is published.
@@ -171,7 +171,7 @@ guards! {
     /// A producer whose connection broke publishes no further round.
     ProducerUsedUp,
     /// A lane that has nothing to do notices that it does not stand as it was entered.
-    OwnershipAtGlance,
+    OwnershipAtPoll,
     /// Nothing is taken in on another server before every lane was compared with Kafka.
     HeldUntilCompared,
 }

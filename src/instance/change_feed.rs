@@ -307,7 +307,7 @@ pub async fn follow<B, L: Ledger, A: Audience, C>(
     lane: Lane,
 ) -> Result<Infallible, LaneError> {
     let _turn = cx.change_feed.turn.lock().await;
-    tokio::try_join!(poll_changes(cx, lane), sweep(cx, lane)).map(|(never, _)| never)
+    tokio::try_join!(poll_changes(cx, lane), tail_scan(cx, lane)).map(|(never, _)| never)
 }
 
 /// Whether that may pass while the lanes go on.
@@ -336,7 +336,7 @@ async fn poll_changes<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, lane: La
             Ok(waiting) => {
                 failures.clear();
                 cx.change_feed.for_each(&waiting.changes, LaneBacklog::call_judge);
-                cx.change_feed.for_each(&waiting.rescans, LaneBacklog::call_repass);
+                cx.change_feed.for_each(&waiting.rescans, LaneBacklog::call_rescan);
                 cx.change_feed.lose(&owned, &waiting.taken);
             }
             Err(error) if passes(&error) => warn(cx, lane, &mut failures, &error, LONGEST_PAUSE).await,
@@ -346,7 +346,7 @@ async fn poll_changes<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, lane: La
     }
 }
 
-async fn sweep<B, L: Ledger, A: Audience, C>(
+async fn tail_scan<B, L: Ledger, A: Audience, C>(
     cx: &LaneContext<B, L, A, C>,
     lane: Lane,
 ) -> Result<Infallible, LaneError> {
@@ -363,7 +363,7 @@ async fn sweep<B, L: Ledger, A: Audience, C>(
                 failures.clear();
                 sleep(TAIL_SCAN).await;
             }
-            Err(_) if !cx.guards.hold(Guard::SweepErrorKeepsMark) && cx.change_feed.mark().is_some() => {
+            Err(_) if !cx.guards.hold(Guard::TailScanErrorKeepsMark) && cx.change_feed.mark().is_some() => {
                 cx.audience.newest().await.map(|newest| cx.change_feed.begin(newest)).unwrap_or_default();
             }
             // It is for speed: the rescan keeps the promise, and what a page needs its own reading finds.
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_lanes_that_are_entered_again_and_again_set_the_sweep_back_no_further_than_one() {
+    async fn many_lanes_that_are_entered_again_and_again_set_the_tail_scan_back_no_further_than_one() {
         let change_feed = ChangeFeed::default();
         let _post = swept_to(&change_feed, 500_000);
         let mut asked = 0;

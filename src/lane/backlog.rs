@@ -128,9 +128,9 @@ pub struct LaneBacklog {
     settled: Notify,
     room: Notify,
     judge: Notify,
-    repass: Notify,
+    rescan: Notify,
     left_out: Notify,
-    sweep: watch::Sender<bool>,
+    tail_scan: watch::Sender<bool>,
     turns: Mutex<Turns>,
     changes: Arc<tokio::sync::Mutex<()>>,
     lost: watch::Sender<bool>,
@@ -305,13 +305,13 @@ impl LaneBacklog {
 
     /// The tail scan has its mark: pages may be read.
     pub fn tail_scan_began(&self) {
-        self.sweep.send_replace(true);
+        self.tail_scan.send_replace(true);
     }
 
     /// Waits until the tail scan has its mark.
-    pub async fn sweep_has_begun(&self) {
+    pub async fn tail_scan_has_begun(&self) {
         // The sender lives as long as `self`.
-        let _ = self.sweep.subscribe().wait_for(|began| *began).await;
+        let _ = self.tail_scan.subscribe().wait_for(|began| *began).await;
     }
 
     /// Adds candidates for late drafts.
@@ -345,14 +345,14 @@ impl LaneBacklog {
         let called = *everywhere || !known.is_empty();
         drop(state);
         if called {
-            self.call_repass();
+            self.call_rescan();
         }
     }
 
     /// Who candidates any restaurant may have been missed: all open campaigns are passed again.
     pub fn missed_everywhere(&self) {
         self.state().missed.everywhere = true;
-        self.call_repass();
+        self.call_rescan();
     }
 
     /// Of which restaurants somebody was missed since this was asked last.
@@ -361,13 +361,13 @@ impl LaneBacklog {
     }
 
     /// A rescan may be due.
-    pub fn call_repass(&self) {
-        self.repass.notify_one();
+    pub fn call_rescan(&self) {
+        self.rescan.notify_one();
     }
 
     /// Waits until a rescan may be due.
-    pub async fn repass_called(&self) {
-        self.repass.notified().await;
+    pub async fn rescan_called(&self) {
+        self.rescan.notified().await;
     }
 
     /// There may be changes to judge.

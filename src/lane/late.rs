@@ -40,7 +40,7 @@ const COUNT_AGAIN: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 50;
 
 /// Passes the audiences of open campaigns again, until the lane is lost or its ledger refuses.
-pub async fn repass<B, L: Ledger, A: Audience, C: Clock>(
+pub async fn rescan<B, L: Ledger, A: Audience, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     work: &LaneBacklog,
@@ -49,15 +49,15 @@ pub async fn repass<B, L: Ledger, A: Audience, C: Clock>(
         return pending().await;
     }
     if cx.guards.hold(Guard::MarkBeforePages) {
-        work.sweep_has_begun().await;
+        work.tail_scan_has_begun().await;
     }
-    let mut repass = Rescan { cx, own, work, passes: Passes::default(), due: true, looked: BTreeMap::new() };
+    let mut rescan = Rescan { cx, own, work, passes: Passes::default(), due: true, looked: BTreeMap::new() };
     // What the owner before did not finish is not known.
-    if cx.guards.hold(Guard::RepassAfterTakeOver) {
-        repass.passes.all_again();
+    if cx.guards.hold(Guard::RescanAfterTakeOver) {
+        rescan.passes.all_again();
     }
     loop {
-        match repass.turn().await {
+        match rescan.turn().await {
             Ok(()) => {}
             Err(error @ LaneError::Ledger(LedgerError::Passing(_))) => {
                 cx.telemetry.lane_warns(own.lane, &error);
@@ -86,7 +86,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         self.passes.forget_ended(self.cx.clock.now() / 1_000_000);
         let turn = self.passes.next(Instant::now());
         if turn.is_empty() {
-            let called = self.work.repass_called();
+            let called = self.work.rescan_called();
             if self.passes.is_empty() {
                 called.await;
             } else {
@@ -109,7 +109,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
     async fn take_up(&mut self) -> Result<(), LaneError> {
         let Self { cx, own, .. } = *self;
         // The call first: whoever calls after what is taken up here is heard with the next one.
-        self.due |= self.work.repass_called().now_or_never().is_some();
+        self.due |= self.work.rescan_called().now_or_never().is_some();
         let missed = self.work.take_missed();
         if missed.everywhere {
             self.passes.all_again();
@@ -127,7 +127,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
             let open = cx.ledger.open_after(own, after.as_ref(), AT_ONCE).await?;
             self.passes.walked(open, AT_ONCE);
         }
-        if self.due && !self.passes.is_full() && cx.guards.hold(Guard::RepassWhenDue) {
+        if self.due && !self.passes.is_full() && cx.guards.hold(Guard::RescanWhenDue) {
             let due = cx.ledger.due_rescan(own, &self.passes.ids(), AT_ONCE).await?;
             // As many as were asked for: there may be more behind them.
             self.due = due.len() == AT_ONCE;

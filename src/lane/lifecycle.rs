@@ -157,7 +157,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
         failed = intake::take_in(cx, own, input, position, &work) => failed.map(|never: Infallible| match never {}),
         failed = judge_changes(cx, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = change_feed::follow(cx, own.lane) => failed.map(|never: Infallible| match never {}),
-        failed = late::repass(cx, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = late::rescan(cx, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = ask_alone(cx, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = carry_letters(cx, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = outputs::watch(cx, own, outputs) => failed.map(|never: Infallible| match never {}),

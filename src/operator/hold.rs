@@ -130,13 +130,13 @@ fn cause(row: &Row) -> Cause {
 pub async fn watch(pool: &Pool, pause: &PauseWatch, telemetry: &Telemetry) -> Infallible {
     loop {
         pause.held().await;
-        let mut pause = ORDINARY;
-        while timeout(pause, pause.not_held()).await.is_err() {
+        let mut wait = ORDINARY;
+        while timeout(wait, pause.not_held()).await.is_err() {
             // A database that does not answer has its own place.
             if let Ok(hold) = standing(pool).await {
                 telemetry.holds(hold.map(|hold| format!("{hold}; {}", hold.remedy())));
             }
-            pause = LOOK;
+            wait = LOOK;
         }
         telemetry.holds(None);
     }

@@ -601,7 +601,7 @@ impl InstanceLedger for PostgresLedger {
     }
 
     async fn suspension(&self) -> Result<Suspension, LedgerError> {
-        self.read_brakes().await
+        self.read_suspension().await
     }
 }
 

@@ -39,7 +39,7 @@ impl WorldState {
             let lane = self.database.lanes.get(&own.lane);
             lane.is_none_or(|lane| lane.compared != self.database.comparison())
         };
-        self.guards.hold(Guard::OwnershipAtGlance) && (!self.is_mine(own) || (self.is_held() && to_be_compared()))
+        self.guards.hold(Guard::OwnershipAtPoll) && (!self.is_mine(own) || (self.is_held() && to_be_compared()))
     }
 
     /// The lane is whole; with the last of so many the hold ends.
@@ -596,7 +596,7 @@ impl WorldState {
         after: Option<&(EpochSeconds, String)>,
         most: usize,
     ) -> Vec<OpenCampaign> {
-        let nobody = self.guards.hold(Guard::RepassOfNobody);
+        let nobody = self.guards.hold(Guard::RescanOfNobody);
         let place = |open: &OpenCampaign| (open.running.campaign.window.end, open.running.id().to_owned());
         let mut open = self.open(lane, |row| row.was_paged(nobody));
         open.retain(|open| after.is_none_or(|after| place(open) > *after));
@@ -607,7 +607,7 @@ impl WorldState {
 
     pub(super) fn due_rescan(&self, lane: Lane, beside: &BTreeSet<String>, most: usize) -> Vec<OpenCampaign> {
         let now = self.now();
-        let nobody = self.guards.hold(Guard::RepassOfNobody);
+        let nobody = self.guards.hold(Guard::RescanOfNobody);
         let mut due = self.open(lane, |row| row.was_paged(nobody) && row.repass_at.is_some_and(|at| at <= now));
         due.retain(|open| !beside.contains(open.running.id()));
         due.sort_by_key(|open| self.database.campaigns[open.running.id()].repass_at);
@@ -617,7 +617,7 @@ impl WorldState {
 
     pub(super) fn note_rescanned(&mut self, id: &str, revision: i32) {
         let now = self.now();
-        let compares = self.guards.hold(Guard::RepassOfSameRevision);
+        let compares = self.guards.hold(Guard::RescanOfSameRevision);
         if let Some(row) = self.database.campaigns.get_mut(id)
             && (row.revision == revision || !compares)
         {

@@ -228,7 +228,7 @@ impl Intake<'_> {
 
     fn update(&mut self, new: &Campaign) {
         self.taken.tally.updates += 1;
-        let (at, repass) = (self.state.micros(), self.state.guards.hold(Guard::RepassAfterUpdate));
+        let (at, rescan) = (self.state.micros(), self.state.guards.hold(Guard::RescanAfterUpdate));
         let database = &mut self.state.database;
         let row = database.campaigns.get_mut(&new.adv_campaign_id).expect("it was judged");
         let published = database.lanes.get(&row.lane).and_then(|lane| lane.published_seq);
@@ -241,7 +241,7 @@ impl Intake<'_> {
         row.campaign = Some(Arc::new(new.clone()));
         row.unsent = None;
         row.changed_at = at;
-        if repass {
+        if rescan {
             row.repass_at = Some(0);
         }
         self.taken.changed.push(new.adv_campaign_id.clone());

@@ -191,7 +191,7 @@ impl LaneLedger for SimLedger {
 
     async fn resolved(&self, own: Ownership, comparison: &str) -> Result<bool, LedgerError> {
         let comparison = comparison.to_owned();
-        let is_gone = move |state: &mut WorldState| !state.is_mine(own) && state.guards.hold(Guard::OwnershipAtGlance);
+        let is_gone = move |state: &mut WorldState| !state.is_mine(own) && state.guards.hold(Guard::OwnershipAtPoll);
         let is_old = move |state: &WorldState| state.database.comparison() != comparison;
         let resolved = move |state: &mut WorldState| {
             state.database.lane(own.lane).halt.is_none() || is_gone(state) || is_old(state)

@@ -105,7 +105,7 @@ fn a_table_that_comes_into_the_place_of_another_is_adopted_when_it_holds_the_row
     told.stage.dinnerbell_ok(&["migrate", "--adopt-feedback-table"]);
     told.execute(REPASS);
     told.tell("second", 5);
-    wait_until("the re-pass is over", LONG, || {
+    wait_until("the rescan is over", LONG, || {
         told.stage.feedback.number("select count(*) from dinnerbell.campaign where repass_at = 0") == 0
     });
     told.stage.assert_sinks(&told.expected);

@@ -134,7 +134,7 @@ fn thousands_of_newcomers_at_once_are_told_within_seconds() {
 }
 
 /// The tail scan passes the ids that were given so far: somebody who comes last is told.
-fn await_sweep(stage: &Stage, ear: &Ear, campaign: &Campaign, last: &str) {
+fn await_tail_scan(stage: &Stage, ear: &Ear, campaign: &Campaign, last: &str) {
     stage.subscribers.subscribe_clients("pizzeria", &[last]);
     told_after(ear, campaign, last, now());
 }
@@ -148,10 +148,10 @@ fn who_subscribes_in_a_transaction_that_commits_behind_later_ones_is_told_within
         let insert = format!("insert into public.subscribers_restaurants (client_id, restaurant_id) values {row}");
         (client, OpenTransaction::begin(&stage.subscribers, &insert))
     });
-    await_sweep(&stage, &ear, &campaign, "quick");
+    await_tail_scan(&stage, &ear, &campaign, "quick");
 
     for (client, transaction) in slow {
-        await_sweep(&stage, &ear, &campaign, &format!("quicker than {client}"));
+        await_tail_scan(&stage, &ear, &campaign, &format!("quicker than {client}"));
         transaction.commit();
         let took = told_after(&ear, &campaign, client, now());
         println!("who committed behind later ids was told after {took:.2} s");
@@ -166,9 +166,9 @@ fn who_subscribes_in_a_transaction_that_commits_behind_later_ones_is_told_within
 }
 
 /// A newcomer by a change of a row whose id the tail scan has passed, which it does not look for.
-fn change_behind_the_sweep(stage: &Stage, ear: &Ear, campaign: &Campaign, name: &str) {
+fn change_behind_the_tail_scan(stage: &Stage, ear: &Ear, campaign: &Campaign, name: &str) {
     stage.subscribers.subscribe_clients("noodle bar", &[name]);
-    await_sweep(stage, ear, campaign, &format!("quicker than {name}"));
+    await_tail_scan(stage, ear, campaign, &format!("quicker than {name}"));
     let table = "public.subscribers_restaurants";
     stage.subscribers.execute(&format!("update {table} set restaurant_id = 'pizzeria' where client_id = '{name}'"));
 }
@@ -185,11 +185,11 @@ fn a_favourite_changed_to_the_restaurant_is_caught_by_the_pass_after_an_update_a
     stage.send(&campaign);
     await_state(&stage, "offer", "complete");
 
-    change_behind_the_sweep(&stage, &ear, &campaign, "one");
+    change_behind_the_tail_scan(&stage, &ear, &campaign, "one");
     // The pass half a minute before the end is for this one.
     told_after(&ear, &campaign, "one", now());
     await_row(&stage, "offer", "passed for the last time", |row| row["repass_at"].is_null());
-    change_behind_the_sweep(&stage, &ear, &campaign, "two");
+    change_behind_the_tail_scan(&stage, &ear, &campaign, "two");
     let longer = update(&campaign).lasting(end - 60, end + 3_600);
     stage.send(&longer);
     told_after(&ear, &longer, "two", now());
@@ -223,10 +223,10 @@ fn newcomers_of_an_outage_are_caught_by_the_pass_after_the_take_over_however_man
 }
 
 #[test]
-fn whom_the_sweep_missed_is_told_by_the_instance_that_takes_the_lane_over() {
+fn whom_the_tail_scan_missed_is_told_by_the_instance_that_takes_the_lane_over() {
     let (stage, ear, owner, campaign) = complete_campaign();
     let other = stage.start();
-    change_behind_the_sweep(&stage, &ear, &campaign, "missed");
+    change_behind_the_tail_scan(&stage, &ear, &campaign, "missed");
     // More than the tail scan of a new owner reads again.
     stage.subscribers.subscribe("noodle bar", 3_000);
     assert!(number(&stage, "offer", "repass_at") > epoch_seconds() + 120, "no other pass comes meanwhile");
@@ -241,16 +241,16 @@ fn whom_the_sweep_missed_is_told_by_the_instance_that_takes_the_lane_over() {
 }
 
 #[test]
-fn whom_the_sweep_missed_is_told_by_the_pass_of_every_five_minutes() {
+fn whom_the_tail_scan_missed_is_told_by_the_pass_of_every_five_minutes() {
     let (stage, ear, service, campaign) = complete_campaign();
     let until_the_pass = || number(&stage, "offer", "repass_at") - epoch_seconds();
     assert!((200..=301).contains(&until_the_pass()), "five minutes after the page");
-    change_behind_the_sweep(&stage, &ear, &campaign, "missed");
-    assert!(ear.of("offer").iter().all(|heard| heard.client != "missed"), "the sweep found it");
+    change_behind_the_tail_scan(&stage, &ear, &campaign, "missed");
+    assert!(ear.of("offer").iter().all(|heard| heard.client != "missed"), "the tail scan found it");
     // The five minutes are over: the ledger says when that is, and the service looks there five times a second.
     stage.feedback.execute("update dinnerbell.campaign set repass_at = extract(epoch from clock_timestamp())");
     let took = told_after(&ear, &campaign, "missed", now());
-    println!("the pass that was due told whom the sweep missed after {took:.2} s");
+    println!("the pass that was due told whom the tail scan missed after {took:.2} s");
     await_row(&stage, "offer", "to be passed again", |row| row["repass_at"].as_i64() > Some(epoch_seconds()));
     assert!((200..=301).contains(&until_the_pass()), "five minutes after the pass");
     let expected = Expected::from([(&campaign, clients(&stage, "pizzeria"))]);

@@ -30,7 +30,7 @@ fn heard(ear: &Ear) -> usize {
 }
 
 #[test]
-fn the_brake_stops_every_instance_survives_restarts_and_intake_goes_on() {
+fn a_pause_stops_every_instance_survives_restarts_and_intake_goes_on() {
     let stage = slow_stage(2);
     stage.subscribers.subscribe("pizzeria", 200);
     let ear = Ear::at(&stage);
@@ -71,7 +71,7 @@ fn the_brake_stops_every_instance_survives_restarts_and_intake_goes_on() {
 
 /// Both were complete before: those who came after the pause are told nothing of the one that ends, nor of the one that is cancelled.
 #[test]
-fn who_comes_while_the_brake_is_on_and_is_not_told_any_more_is_counted() {
+fn who_comes_while_sending_is_paused_and_is_not_told_any_more_is_counted() {
     let stage = stage(1);
     stage.subscribers.subscribe("pizzeria", 5);
     let service = stage.start();
@@ -98,7 +98,7 @@ fn who_comes_while_the_brake_is_on_and_is_not_told_any_more_is_counted() {
 }
 
 #[test]
-fn while_the_brake_is_on_campaigns_start_and_end_by_the_clock() {
+fn while_sending_is_paused_campaigns_start_and_end_by_the_clock() {
     let stage = stage(1);
     stage.subscribers.subscribe("pizzeria", 5);
     let service = stage.start();
@@ -120,7 +120,7 @@ fn while_the_brake_is_on_campaigns_start_and_end_by_the_clock() {
 }
 
 #[test]
-fn a_lane_entered_while_the_brake_is_on_takes_in_though_its_last_round_waits_to_be_published() {
+fn a_lane_entered_while_sending_is_paused_takes_in_though_its_last_round_waits_to_be_published() {
     let stage = unmigrated(Setting::default(), |stage| {
         stage.config.set("fanout", "round_rows", 10);
     });

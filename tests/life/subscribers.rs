@@ -8,7 +8,7 @@ use crate::support::{Campaign, Expected, Setting, Stage, unique, wait_for, wait_
 const TABLE: &str = "public.subscribers_restaurants";
 
 #[test]
-fn a_favourite_that_is_no_utf8_is_passed_over_by_page_sweep_and_pass_and_named_once() {
+fn a_favourite_that_is_no_utf8_is_passed_over_by_page_tail_scan_and_pass_and_named_once() {
     let stage = unmigrated(Setting { lanes: 3, ..Setting::default() }, |stage| stage.encode_subscribers("SQL_ASCII"));
     stage.subscribers.subscribe("pizzeria", 5);
     let service = stage.start();
@@ -138,7 +138,7 @@ impl Orphans {
             await_state(&stage, &campaign.adv_campaign_id, "complete");
         }
         let newest = stage.subscribers.number(&format!("select max(id) from {TABLE}"));
-        wait_until("it is noted where the sweep stands", LONG, || {
+        wait_until("it is noted where the tail scan stands", LONG, || {
             stage.feedback.number("select coalesce(max(swept_to), 0) from dinnerbell.lane") == newest
         });
         service.kill();
@@ -176,7 +176,7 @@ fn after_a_take_over_newcomers_of_a_small_campaign_that_ends_soon_are_told_befor
 }
 
 #[test]
-fn a_new_owner_sweeps_on_from_where_the_last_one_stood() {
+fn a_new_owner_scans_on_from_where_the_last_one_stood() {
     let orphans = Orphans::new();
     let Orphans { stage, ear, .. } = &orphans;
     // The pass comes to this one last of all.

@@ -40,19 +40,19 @@ pub enum Guard {
     /// Newcomers are forgotten only when the round that judged them is recorded.
     ForgottenWhenRecorded,
     /// A take-over is followed by a rescan.
-    RepassAfterTakeOver,
+    RescanAfterTakeOver,
     /// An end put off is followed by a rescan.
-    RepassAfterRevival,
+    RescanAfterRevival,
     /// A rescan that an update overtook is not noted as done.
-    RepassNotOvertaken,
+    RescanNotOvertaken,
     /// A campaign whose main pass found nobody is passed again like any other.
-    RepassOfNobody,
+    RescanOfNobody,
     /// The tail scan's mark is taken before any page is read, the rescan's included.
-    SweepFirst,
+    TailScanFirst,
     /// An error of the tail scan leaves its mark where it was.
     MarkKept,
     /// Every five minutes comes a rescan.
-    RepassInTime,
+    RescanInTime,
     /// A page leaves out who has a row.
     PageLessTold,
     /// The unique index on (campaign, client).
@@ -82,18 +82,18 @@ pub const GUARDS: &[(Guard, Without)] = &[
     (Guard::NotOnPage, Without::Breaks(NO_COLLISION)),
     (Guard::NoRowYet, Without::Breaks(NO_COLLISION)),
     (Guard::ForgottenWhenRecorded, Without::Breaks(CAN_COMPLETE)),
-    (Guard::RepassAfterTakeOver, Without::Breaks(CAN_COMPLETE)),
-    (Guard::RepassAfterRevival, Without::Breaks(CAN_COMPLETE)),
-    (Guard::RepassNotOvertaken, Without::Breaks(CAN_COMPLETE)),
-    (Guard::RepassOfNobody, Without::Breaks(CAN_COMPLETE)),
-    (Guard::SweepFirst, Without::Breaks(CAN_COMPLETE)),
+    (Guard::RescanAfterTakeOver, Without::Breaks(CAN_COMPLETE)),
+    (Guard::RescanAfterRevival, Without::Breaks(CAN_COMPLETE)),
+    (Guard::RescanNotOvertaken, Without::Breaks(CAN_COMPLETE)),
+    (Guard::RescanOfNobody, Without::Breaks(CAN_COMPLETE)),
+    (Guard::TailScanFirst, Without::Breaks(CAN_COMPLETE)),
     (Guard::MarkKept, Without::Breaks(CAN_COMPLETE)),
-    (Guard::RepassInTime, Without::Breaks(CAN_COMPLETE)),
+    (Guard::RescanInTime, Without::Breaks(CAN_COMPLETE)),
     (Guard::PageLessTold, Without::Breaks(NO_COLLISION)),
     (
         Guard::UniqueIndex,
         Without::Holds(
-            "pages, re-pass and newcomers leave out who has a row, and nobody else writes: a violation halts",
+            "pages, rescan and newcomers leave out who has a row, and nobody else writes: a violation halts",
         ),
     ),
     (Guard::PublishedByClient, Without::Breaks(TWICE)),
@@ -175,8 +175,8 @@ struct Owner {
     mark: Option<u8>,
     newcomers: u8,
     /// The rescan that follows a take-over is to come.
-    first_repass: bool,
-    repass: Rescan,
+    first_rescan: bool,
+    rescan: Rescan,
     plan: Option<Plan>,
 }
 
@@ -196,7 +196,7 @@ pub struct State {
     joiners: [Joiner; 2],
     ends: Ends,
     /// The ledger says that a rescan is due.
-    repass_due: bool,
+    rescan_due: bool,
     rows: u8,
     cursor: Cursor,
     round: Option<Round>,
@@ -216,10 +216,10 @@ pub enum Action {
     Crash,
     BeginSweep,
     Sweep,
-    SweepFails,
+    TailScanFails,
     FiveMinutesPass,
     ReadRepass,
-    NoteRepass,
+    NoteRescan,
     ReadPage,
     JudgeAndCopy,
     PlanAgain,
@@ -244,10 +244,10 @@ const ACTIONS: [Action; 26] = [
     Action::Crash,
     Action::BeginSweep,
     Action::Sweep,
-    Action::SweepFails,
+    Action::TailScanFails,
     Action::FiveMinutesPass,
     Action::ReadRepass,
-    Action::NoteRepass,
+    Action::NoteRescan,
     Action::ReadPage,
     Action::JudgeAndCopy,
     Action::PlanAgain,
@@ -277,7 +277,7 @@ impl Model for PagesModel {
             from_the_beginning,
             joiners: [Joiner::default(); 2],
             ends: Ends::Open,
-            repass_due: false,
+            rescan_due: false,
             rows: from_the_beginning & TOLD_BEFORE,
             cursor: Cursor { client: None, over: false },
             round: None,
@@ -313,11 +313,11 @@ impl Model for PagesModel {
             }
             Action::PutOff => {
                 after.ends = Ends::PutOff;
-                after.repass_due |= self.on(Guard::RepassAfterRevival);
+                after.rescan_due |= self.on(Guard::RescanAfterRevival);
                 if let Some(owner) = &mut after.owner {
                     owner.plan.iter_mut().for_each(|plan| plan.updated = true);
-                    if owner.repass == Rescan::Read && self.on(Guard::RepassNotOvertaken) {
-                        owner.repass = Rescan::Overtaken;
+                    if owner.rescan == Rescan::Read && self.on(Guard::RescanNotOvertaken) {
+                        owner.rescan = Rescan::Overtaken;
                     }
                 }
                 state.ends == Ends::Over
@@ -338,8 +338,8 @@ impl Model for PagesModel {
             Property::always(IN_TIME, |_, s: &State| !s.begun_late),
             Property::sometimes("everybody is told", |_, s: &State| s.out == mask(|_| true)),
             Property::sometimes("a newcomer is late", |_, s: &State| s.plan().is_some_and(|plan| plan.late != 0)),
-            Property::sometimes("a re-pass is overtaken", |_, s: &State| {
-                s.owner.is_some_and(|owner| owner.repass == Rescan::Overtaken)
+            Property::sometimes("a rescan is overtaken", |_, s: &State| {
+                s.owner.is_some_and(|owner| owner.rescan == Rescan::Overtaken)
             }),
             Property::sometimes("a page is read while a round waits", |_, s: &State| {
                 s.round.is_some() && s.plan().is_some_and(|plan| plan.page != 0)
@@ -356,7 +356,7 @@ impl Protocol for PagesModel {
         !matches!(
             action,
             Action::Crash
-                | Action::SweepFails
+                | Action::TailScanFails
                 | Action::PlanAgain
                 | Action::SealReplyLost
                 | Action::PublishReplyLost
@@ -428,8 +428,8 @@ impl PagesModel {
     }
 
     fn enter(&self, s: &mut State) -> bool {
-        let first_repass = self.on(Guard::RepassAfterTakeOver) && self.has_begun(s);
-        s.owner = Some(Owner { mark: None, newcomers: 0, first_repass, repass: Rescan::None, plan: None });
+        let first_rescan = self.on(Guard::RescanAfterTakeOver) && self.has_begun(s);
+        s.owner = Some(Owner { mark: None, newcomers: 0, first_rescan, rescan: Rescan::None, plan: None });
         true
     }
 
@@ -457,12 +457,12 @@ impl PagesModel {
                 }
                 me.mark = Some(mark.max(s.newest_id()));
             }
-            Action::SweepFails if !self.on(Guard::MarkKept) => me.mark = me.mark.map(|_| s.newest_id()),
-            Action::FiveMinutesPass => s.repass_due |= !self.orderly && self.on(Guard::RepassInTime),
+            Action::TailScanFails if !self.on(Guard::MarkKept) => me.mark = me.mark.map(|_| s.newest_id()),
+            Action::FiveMinutesPass => s.rescan_due |= !self.orderly && self.on(Guard::RescanInTime),
             Action::ReadRepass => return self.read_repass(s, me),
-            Action::NoteRepass if me.repass != Rescan::None => {
-                s.repass_due &= me.repass == Rescan::Overtaken;
-                (me.first_repass, me.repass) = (false, Rescan::None);
+            Action::NoteRescan if me.rescan != Rescan::None => {
+                s.rescan_due &= me.rescan == Rescan::Overtaken;
+                (me.first_rescan, me.rescan) = (false, Rescan::None);
             }
             Action::ReadPage => return me.plan.is_none() && self.read_page(s, me),
             Action::JudgeAndCopy => return self.judge_and_copy(s, me),
@@ -488,7 +488,7 @@ impl PagesModel {
         let share =
             plan(now, Room::of_rows(PAGE), None, if s.cursor.over { &[] } else { std::slice::from_ref(&campaign) });
         let nothing = share.is_empty() && me.newcomers == 0;
-        if nothing || (me.mark.is_none() && self.on(Guard::SweepFirst)) || s.ends == Ends::Over {
+        if nothing || (me.mark.is_none() && self.on(Guard::TailScanFirst)) || s.ends == Ends::Over {
             return false;
         }
         let (page, range, upto) = share.first().map_or((0, 0, s.cursor), |share| s.next_page(share.rows));
@@ -504,19 +504,19 @@ impl PagesModel {
 
     /// Whether the main pass has passed anybody who could be passed again.
     fn has_begun(&self, s: &State) -> bool {
-        s.cursor.client.is_some() || (s.cursor.over && self.on(Guard::RepassOfNobody))
+        s.cursor.client.is_some() || (s.cursor.over && self.on(Guard::RescanOfNobody))
     }
 
     /// Passes the audience again; whom it finds is to be judged like whom the tail scan finds.
     fn read_repass(&self, s: &mut State, mut me: Owner) -> bool {
-        let asked = (me.first_repass || s.repass_due) && me.repass == Rescan::None;
+        let asked = (me.first_rescan || s.rescan_due) && me.rescan == Rescan::None;
         let due = asked && s.ends != Ends::Over && self.has_begun(s);
-        if !due || (me.mark.is_none() && self.on(Guard::SweepFirst)) {
+        if !due || (me.mark.is_none() && self.on(Guard::TailScanFirst)) {
             return false;
         }
         let upto = self.passed(s.cursor);
         me.newcomers |= mask(|client| upto.has_passed(client)) & s.audience() & !s.rows;
-        me.repass = Rescan::Read;
+        me.rescan = Rescan::Read;
         s.owner = Some(me);
         true
     }

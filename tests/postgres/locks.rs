@@ -183,7 +183,7 @@ async fn a_round_waits_for_its_own_lanes_intake_however_long_that_takes() {
 
 /// Nobody waits to note where the tail scan stands: a lane that is locked just then is said to be left out, and is noted the next time.
 #[tokio::test(flavor = "multi_thread")]
-async fn where_the_sweep_stands_is_noted_for_a_locked_lane_when_it_is_free_again() {
+async fn where_the_tail_scan_stands_is_noted_for_a_locked_lane_when_it_is_free_again() {
     let database = Arc::new(seed_database());
     let (ledger, [one, other]) = two_lanes(&database).await;
     let (lanes, bystander) = ([one.lane, other.lane], feedback_pool(&database));

@@ -53,7 +53,7 @@ async fn assert_passed_over(database: &Database, bad: usize) {
 
     let all = database.number(&format!("select count(*) from {TABLE}"));
     let added = audience.added(0, 1_000).await.unwrap();
-    assert_eq!((added.ids.len() as i64, added.favourites.len()), (all, 3), "the sweep goes past every row");
+    assert_eq!((added.ids.len() as i64, added.favourites.len()), (all, 3), "the tail scan goes past every row");
     assert_eq!(audience.of_ids(&added.ids).await.unwrap().len(), 3);
 
     let size = AudienceSize::open(subscribers_pool(database)).await.unwrap();
@@ -88,7 +88,7 @@ async fn bytes_that_stand_for_nothing_are_passed_over_and_counted_where_an_encod
 }
 
 #[tokio::test]
-async fn rows_that_cannot_be_told_do_not_stop_the_sweep_before_those_behind_them() {
+async fn rows_that_cannot_be_told_do_not_stop_the_tail_scan_before_those_behind_them() {
     let database = seed_database();
     database
         .execute(&format!("insert into {TABLE} (client_id, restaurant_id) select '', 'r' from generate_series(1, 50)"));

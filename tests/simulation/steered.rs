@@ -34,7 +34,7 @@ pub struct Steered {
 
 pub const LIVES: &[Steered] = &[
     Steered {
-        without: &[Guard::BumpBeforeInit, Guard::OwnershipAtGlance],
+        without: &[Guard::BumpBeforeInit, Guard::OwnershipAtPoll],
         shows: "who bumps the epoch after it made its producer withdraws what a producer made in between publishes",
         script: |life| {
             life.claims(NEW, 5.0);
@@ -47,7 +47,7 @@ pub const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: &[Guard::EpochAfterInit, Guard::EpochAtBegin, Guard::OwnershipAtGlance],
+        without: &[Guard::EpochAfterInit, Guard::EpochAtBegin, Guard::OwnershipAtPoll],
         shows: "who made its producer after a later owner had bumped the epoch publishes what that one withdraws",
         script: |life| {
             life.sends("c", 3.0, -10, 8);
@@ -60,7 +60,7 @@ pub const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: &[Guard::EpochBeforeHalt, Guard::EpochAtBegin, Guard::OwnershipAtGlance],
+        without: &[Guard::EpochBeforeHalt, Guard::EpochAtBegin, Guard::OwnershipAtPoll],
         shows: "what Kafka holds contradicts only a ledger that was read before another owner went on",
         script: |life| {
             life.claims(NEW, 5.0);
@@ -69,7 +69,7 @@ pub const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: &[Guard::EpochAtBegin, Guard::EpochAtSeal, Guard::OwnershipAtGlance],
+        without: &[Guard::EpochAtBegin, Guard::EpochAtSeal, Guard::OwnershipAtPoll],
         shows: "a former owner that may still record goes on, and Kafka is ahead of what the next one read",
         script: |life| {
             life.sends("c", 0.5, 9, 4_000);
@@ -79,7 +79,7 @@ pub const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: &[Guard::PostmasterCompared, Guard::OwnershipAtGlance],
+        without: &[Guard::PostmasterCompared, Guard::OwnershipAtPoll],
         shows: "a fail-over loses the bump, and two owners have one epoch",
         script: |life| {
             life.claims(NEW, 5.0);
@@ -132,7 +132,7 @@ pub const LIVES: &[Steered] = &[
     },
     Steered {
         without: &[Guard::PlannedCursor],
-        shows: "a subscribers database that fails over to an older state hides from a page whom the sweep has found",
+        shows: "a subscribers database that fails over to an older state hides from a page whom the tail scan has found",
         script: |life| {
             life.at(2.0, Event::Pause(true));
             life.sends("c", 6.0, -10, 4_000);
@@ -144,7 +144,7 @@ pub const LIVES: &[Steered] = &[
     },
     Steered {
         without: &[Guard::MarkBeforePages],
-        shows: "who comes between the first page and the sweep's mark is on neither",
+        shows: "who comes between the first page and the tail scan's mark is on neither",
         script: |life| {
             life.holds(OLD, "newest", 0.0, 4.9);
             life.holds(NEW, "newest", 0.0, 4.9);
@@ -154,8 +154,8 @@ pub const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: &[Guard::SweepErrorKeepsMark],
-        shows: "who came while the sweep could not ask is behind a mark that it takes anew",
+        without: &[Guard::TailScanErrorKeepsMark],
+        shows: "who came while the tail scan could not ask is behind a mark that it takes anew",
         script: |life| {
             life.sends("c", 3.0, -10, 4_000);
             life.favours("a", "r0", 6.0, 0);
@@ -235,7 +235,7 @@ pub const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: &[Guard::OwnershipAtGlance, Guard::HeldUntilCompared],
+        without: &[Guard::OwnershipAtPoll, Guard::HeldUntilCompared],
         shows: "a lane that has nothing to do does not notice that its server lost what it told, and a copy through another lane tells all again",
         script: |life| {
             two_lanes(life);
@@ -258,7 +258,7 @@ pub const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: &[Guard::RepassOfNobody],
+        without: &[Guard::RescanOfNobody],
         shows: "who is the first to favour a restaurant while nobody looks out is found by the pass after a take-over",
         script: |life| {
             life.plan.events.retain(|(_, event)| !matches!(event, Event::Favour { .. }));

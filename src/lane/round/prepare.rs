@@ -352,7 +352,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let clients = planned.budget.pages.rows + planned.late.most_drafts().rows;
         let mut held = self.cx.memory.for_round(clients, planned.letters.bytes).await;
         if !planned.running.is_empty() && self.cx.guards.hold(Guard::MarkBeforePages) {
-            self.work.sweep_has_begun().await;
+            self.work.tail_scan_has_begun().await;
         }
         let mut quiet = None;
         if planned.quiet {

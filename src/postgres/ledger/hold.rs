@@ -25,7 +25,7 @@ pub(super) fn held() -> String {
 }
 
 impl PostgresLedger {
-    pub(super) async fn read_brakes(&self) -> Result<Suspension, LedgerError> {
+    pub(super) async fn read_suspension(&self) -> Result<Suspension, LedgerError> {
         let sql =
             format!("select paused_at is not null, coalesce(compared <> {COMPARISON}, false) from dinnerbell.service");
         let rows = self.pool.query(&sql, &[]).await?;

@@ -11,7 +11,7 @@ pub mod owner;
 pub mod ownership;
 pub mod pruning;
 pub mod recovery;
-pub mod repass;
+pub mod rescan;
 pub mod rounds;
 pub mod seal;
 pub mod withdrawal;
@@ -115,7 +115,7 @@ macro_rules! for_each_ledger_case {
             who_was_not_told_is_counted_anew_after_an_update,
             a_campaign_that_was_cancelled_before_it_came_has_nobody_to_count,
         }
-        $test! { repass:
+        $test! { rescan:
             a_campaign_is_passed_again_five_minutes_after_its_first_page,
             a_campaign_is_passed_once_more_before_its_end,
             a_pass_of_an_older_version_is_not_done,
@@ -125,7 +125,7 @@ macro_rules! for_each_ledger_case {
             open_campaigns_are_found_by_their_restaurants,
             restaurants_with_an_open_campaign_are_named_once_for_each_lane,
             rows_are_counted_up_to_what_was_told,
-            the_sweeps_mark_is_noted_for_lanes_of_this_instance_alone,
+            the_tail_scans_mark_is_noted_for_lanes_of_this_instance_alone,
         }
         $test! { halts:
             a_halt_is_kept_until_it_is_resolved,

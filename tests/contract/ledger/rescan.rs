@@ -216,7 +216,7 @@ pub async fn rows_are_counted_up_to_what_was_told<E: Environment>(env: &E) {
     assert_eq!(none, ToldAndRows { told: 0, rows: 0 }, "nothing was told, so nothing is counted");
 }
 
-pub async fn the_sweeps_mark_is_noted_for_lanes_of_this_instance_alone<E: Environment>(env: &E) {
+pub async fn the_tail_scans_mark_is_noted_for_lanes_of_this_instance_alone<E: Environment>(env: &E) {
     let (owner, other) = open_lanes(env).await;
     assert_eq!(owner.ledger.swept(&[0, 1]).await.unwrap(), None);
     assert!(owner.ledger.note_tail_scanned(&[0, 1], 50).await.unwrap());
