@@ -1,10 +1,11 @@
 //! The contract, kept by the simulated implementations: each case in a world of its own, in which nothing goes wrong.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dinnerbell::guard::Guards;
+use dinnerbell::guard::{Guard, Guards};
 use dinnerbell::model::campaign::{Campaign, Window};
 use dinnerbell::model::mark::{Mark, RoundHead};
 use dinnerbell::model::ownership::Ownership;
@@ -350,4 +351,27 @@ mod ports {
     for_each_broker_case!(port);
     for_each_audience_case!(port);
     for_each_clock_case!(port);
+}
+
+/// Guards that no case sees: the first two stand behind the epoch that is compared when a transaction begins, the third behind the seal, and in a
+/// case no connection breaks.
+const NOT_SEEN: [Guard; 4] = [Guard::EpochAtSeal, Guard::EpochAtWithdrawal, Guard::LockHeld, Guard::ProducerUsedUp];
+
+/// Whether a case is red without the guard: the cases run once more, in a process that takes it out.
+fn is_seen(guard: Guard) -> bool {
+    let mut cases = Command::new(std::env::current_exe().unwrap());
+    cases.args(["contract_simulated", "--skip", "each_guard"]).env(Guards::VARIABLE, format!("{guard:?}"));
+    let output = cases.env("RUST_BACKTRACE", "0").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("test result:"), "the cases run: {text}");
+    !output.status.success()
+}
+
+#[test]
+fn each_guard_of_the_simulated_servers_is_seen_by_a_case() {
+    let unseen: Vec<Guard> =
+        Guard::ALL.iter().copied().filter(|guard| *guard >= Guard::EpochAtBegin && !is_seen(*guard)).collect();
+    let mut expected = NOT_SEEN.to_vec();
+    expected.sort_unstable();
+    assert_eq!(unseen, expected);
 }

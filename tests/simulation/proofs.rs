@@ -17,7 +17,7 @@ use Proof::{NotSeen, Random, Together};
 
 /// What is known of each guard; those that are not here are shown by steered lives.
 pub const PROOFS: &[(Guard, &[Proof])] = &[
-    (Guard::BumpBeforeInit, &[NotSeen("the glance notices another owner within 200 ms")]),
+    (Guard::BumpBeforeInit, &[NotSeen("the poll for changes notices another owner within 200 ms")]),
     (Guard::EpochAfterInit, &[NotSeen("every transaction compares the epoch when it begins")]),
     (Guard::EpochBeforeHalt, &[NotSeen("every transaction compares the epoch when it begins")]),
     (Guard::WatermarksReadAgain, &[Random(46)]),
@@ -48,9 +48,9 @@ pub const PROOFS: &[(Guard, &[Proof])] = &[
     (Guard::EndedAreCounted, &[Random(1)]),
     (Guard::RescanAfterTakeOver, &[Random(37)]),
     (Guard::RescanWhenDue, &[Random(171)]),
-    (Guard::MarkStepsBack, &[NotSeen("the promise is the re-pass of every five minutes: this is speed")]),
-    (Guard::MarkThatSteppedBackStays, &[NotSeen("the promise is the re-pass of every five minutes: this is speed")]),
-    (Guard::EpochAtBegin, &[NotSeen("the glance notices another owner within 200 ms")]),
+    (Guard::MarkStepsBack, &[NotSeen("the promise is the rescan of every five minutes: this is speed")]),
+    (Guard::MarkThatSteppedBackStays, &[NotSeen("the promise is the rescan of every five minutes: this is speed")]),
+    (Guard::EpochAtBegin, &[NotSeen("the poll for changes notices another owner within 200 ms")]),
     (Guard::PostmasterCompared, &[NotSeen("on another server every lane is entered anew, to be compared with Kafka")]),
     (Guard::LockHeld, &[Random(1_020)]),
     (Guard::HoldersEnded, &[Random(13)]),
