@@ -1,7 +1,10 @@
 # One optimised profile for everything: librdkafka is built anew for each.
-FEATURES := --features fail-points
-# The tests' build: our own crate hardly optimised, which halves the build; what it depends on is shared with every other build.
-TEST_CARGO := cargo --config profile.release.package.dinnerbell.opt-level=1
+FEATURES := --workspace --features fail-points
+# The tests' build: our own crates hardly optimised, which halves the build; what they depend on is shared with every other build. Models and
+# simulated lives compute, everything else waits for servers.
+TEST_CARGO := cargo $(foreach crate,core sim,--config profile.release.package.dinnerbell-$(crate).opt-level=1) \
+	$(foreach crate,-config -kafka -postgres -bench,--config profile.release.package.dinnerbell$(crate).opt-level=0) \
+	--config profile.release.package.dinnerbell.opt-level=0
 # Tests wait for servers more than they compute.
 TEST_THREADS ?= 7
 # Where rustup puts cargo, for shells that do not know it yet.
@@ -38,6 +41,6 @@ figures: ## the figures and pictures of docs/performance.md, measured anew: half
 
 lint: ## format, warnings, licences and bans
 	@scripts/setup lint
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --release --locked --all-targets $(FEATURES) -- -D warnings
 	.cache/cargo-deny/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use dinnerbell::kafka::message;
-use dinnerbell::lane::round::plan::{Candidate, Room, plan};
-use dinnerbell::model::campaign::Window;
-use dinnerbell::model::clients::Clients;
-use dinnerbell::model::draft::{CE_ID, DraftBatch, DraftTemplate, ROUND_HEADER, TriggerType};
-use dinnerbell::model::input::{Arrival, decode};
+use dinnerbell_core::lane::round::plan::{Candidate, Room, plan};
+use dinnerbell_core::model::campaign::Window;
+use dinnerbell_core::model::clients::Clients;
+use dinnerbell_core::model::draft::{CE_ID, DraftBatch, DraftTemplate, ROUND_HEADER, TriggerType};
+use dinnerbell_core::model::input::{Arrival, decode};
+use dinnerbell_kafka::message;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use rdkafka::message::Header;

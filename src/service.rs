@@ -14,35 +14,36 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
-use crate::config::{Config, Database};
-use crate::guard::Guards;
-use crate::instance::change_feed::ChangeFeed;
-use crate::instance::dead_letters::DeadLetterTopic;
-use crate::instance::memory_budget::MemoryBudget;
-use crate::instance::pause::{PauseReading, PauseWatch};
-use crate::instance::rate_limiter::RateLimiter;
-use crate::instance::round_sizing::RecentCampaigns;
-use crate::instance::{pause, supervisor};
-use crate::kafka::KafkaBroker;
-use crate::kafka::membership::{GroupStatus, Membership};
-use crate::lane::context::{LaneContext, Limits};
-use crate::model::finding::Findings;
 use crate::operator::hold;
-use crate::ports::broker::{Broker, BrokerError};
-use crate::ports::ledger::LedgerError;
-use crate::postgres::audience::PostgresAudience;
-use crate::postgres::clock::PostgresClock;
-use crate::postgres::connect::Pool;
-use crate::postgres::errors::PostgresError;
-use crate::postgres::identity::of_another_table;
-use crate::postgres::ledger::{Belonging, PostgresLedger, probe};
-use crate::postgres::migrate::FeedbackIndex;
-use crate::postgres::{encryption, migrate, needs};
 use crate::service::retention::RetentionJob;
 use crate::service::startup::{Attempt, GaveUp, retry_until_ready};
-use crate::shutdown::stopped;
-use crate::telemetry::{Need, Telemetry};
-use crate::{kafka, telemetry};
+use dinnerbell_config::{Config, Database};
+use dinnerbell_core::guard::Guards;
+use dinnerbell_core::instance::change_feed::ChangeFeed;
+use dinnerbell_core::instance::dead_letters::DeadLetterTopic;
+use dinnerbell_core::instance::memory_budget::MemoryBudget;
+use dinnerbell_core::instance::pause::{PauseReading, PauseWatch};
+use dinnerbell_core::instance::rate_limiter::RateLimiter;
+use dinnerbell_core::instance::round_sizing::RecentCampaigns;
+use dinnerbell_core::instance::{pause, supervisor};
+use dinnerbell_core::lane::context::{LaneContext, Limits};
+use dinnerbell_core::model::finding::Findings;
+use dinnerbell_core::ports::broker::{Broker, BrokerError};
+use dinnerbell_core::ports::ledger::LedgerError;
+use dinnerbell_core::shutdown::stopped;
+use dinnerbell_core::telemetry;
+use dinnerbell_core::telemetry::{Need, Telemetry};
+use dinnerbell_kafka as kafka;
+use dinnerbell_kafka::KafkaBroker;
+use dinnerbell_kafka::membership::{GroupStatus, Membership};
+use dinnerbell_postgres::audience::PostgresAudience;
+use dinnerbell_postgres::clock::PostgresClock;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::identity::of_another_table;
+use dinnerbell_postgres::ledger::{Belonging, PostgresLedger, probe};
+use dinnerbell_postgres::migrate::FeedbackIndex;
+use dinnerbell_postgres::{encryption, migrate, needs};
 
 /// How often the telemetry learns that the poll loop goes round.
 const NOTE_TURNS: Duration = Duration::from_secs(1);
@@ -392,7 +393,7 @@ impl Judged for BrokerError {
     }
 }
 
-impl Judged for crate::ports::audience::AudienceError {
+impl Judged for dinnerbell_core::ports::audience::AudienceError {
     fn may_pass(&self) -> bool {
         matches!(self, Self::Passing(_))
     }
@@ -400,7 +401,7 @@ impl Judged for crate::ports::audience::AudienceError {
 
 impl Judged for PostgresError {
     fn may_pass(&self) -> bool {
-        self.kind() == crate::postgres::errors::Kind::Passing
+        self.kind() == dinnerbell_postgres::errors::Kind::Passing
     }
 }
 

@@ -5,11 +5,11 @@ use tokio::sync::watch;
 
 use super::run::stop_on_signals;
 use super::{ConfigFile, Failure, Json, runtime};
-use crate::bench;
-use crate::bench::environment::Setup;
-use crate::bench::error::BenchError;
-use crate::bench::steady::Load;
-use crate::bench::{Plan, Scenario, catch_up, fanout, lanes, latency, mixed, peer, take_over};
+use dinnerbell_bench as bench;
+use dinnerbell_bench::environment::Setup;
+use dinnerbell_bench::error::BenchError;
+use dinnerbell_bench::steady::Load;
+use dinnerbell_bench::{Plan, Scenario, catch_up, fanout, lanes, latency, mixed, peer, take_over};
 
 const HELP: &str = "\
 Examples:

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{ConfigFile, Failure, Json, output};
-use crate::config::{Settings, check, environment, show};
+use dinnerbell_config::{Settings, check, environment, show};
 
 /// Print every key, what is in force, or what is wrong
 #[derive(Debug, Args)]

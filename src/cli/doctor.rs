@@ -7,10 +7,10 @@ use clap::Args;
 use crate::cli::{ConfigFile, Failure, Json, block_on, output};
 use crate::doctor;
 use crate::doctor::{Finding, Listener, Report, Status, grants};
-use crate::postgres::connect::Pool;
-use crate::postgres::sequence;
-use crate::postgres::sequence::Sequence;
-use crate::text_table::plain;
+use dinnerbell_core::text_table::plain;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::sequence;
+use dinnerbell_postgres::sequence::Sequence;
 
 const EXAMPLES: &str = "\
 Examples:

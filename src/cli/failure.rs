@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::config::ConfigErrors;
 use crate::operator::resolve::ResolveError;
-use crate::postgres::errors::PostgresError;
+use dinnerbell_config::ConfigErrors;
+use dinnerbell_postgres::errors::PostgresError;
 
 /// Why a command failed. The exit statuses are a contract: supervisors and scripts rely on them.
 #[derive(Debug, thiserror::Error)]

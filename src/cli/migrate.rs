@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
 use super::{ConfigFile, Failure, operator, output};
-use crate::postgres::migrate::{Adopt, Event, migrate, script};
+use dinnerbell_postgres::migrate::{Adopt, Event, migrate, script};
 
 /// Where there is no terminal, progress is a line of the log at each phase, and this often.
 const LINE_EVERY: Duration = Duration::from_secs(5);

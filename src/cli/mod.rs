@@ -27,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use failure::Failure;
 
-use crate::config::{Config, environment, load};
+use dinnerbell_config::{Config, environment, load};
 
 /// A restaurant rings; everyone who favours it hears, once, while the offer lasts.
 #[derive(Debug, Parser)]

@@ -5,8 +5,8 @@ use clap::Args;
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
 use crate::operator::pause::{Pause, Paused};
 use crate::operator::{hold, pause};
-use crate::postgres::connect::Pool;
-use crate::text_table::{or_dash, plain};
+use dinnerbell_core::text_table::{or_dash, plain};
+use dinnerbell_postgres::connect::Pool;
 
 const EXAMPLES: &str = "\
 Examples:

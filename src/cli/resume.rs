@@ -6,8 +6,8 @@ use super::pause::{described, unclaimed};
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
 use crate::operator::pause;
 use crate::operator::pause::Resumed;
-use crate::postgres::connect::Pool;
-use crate::text_table::{or_dash, plain};
+use dinnerbell_core::text_table::{or_dash, plain};
+use dinnerbell_postgres::connect::Pool;
 
 /// Resume sending after `dinnerbell pause`
 ///

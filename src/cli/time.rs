@@ -3,7 +3,7 @@
 use jiff::{Span, SpanRelativeTo, Timestamp, Unit};
 
 use super::Failure;
-use crate::model::time::EpochSeconds;
+use dinnerbell_core::model::time::EpochSeconds;
 
 /// `--since`: a time that is over, or none where it is not given.
 pub fn since(text: Option<&str>) -> Result<Option<EpochSeconds>, Failure> {

@@ -5,8 +5,8 @@ use indicatif::ProgressBar;
 
 use super::{ConfigFile, Failure, Json, block_on, operator, time};
 use crate::operator::republish::Republished;
-use crate::text_table::{or_dash, plain};
 use crate::verify::{Example, Outcome, Report, VerifyError, verify};
+use dinnerbell_core::text_table::{or_dash, plain};
 
 const HELP: &str = "\
 Exit status: 0 both hold the same drafts, 1 they differ, 3 they could not be compared.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::config::address::free_port;
+use dinnerbell_config::address::free_port;
 use tempfile::TempDir;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::messages::Everything;
 use crate::demo::sender::Rung;
-use crate::postgres::connect::Pool;
-use crate::postgres::errors::PostgresError;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::errors::PostgresError;
 
 /// How many drafts an error names.
 const NAMED: usize = 3;
@@ -33,7 +33,7 @@ pub async fn rows(feedback: &Pool) -> Result<BTreeMap<Draft, u32>, PostgresError
         *rows.entry((row.get(0), row.get(1))).or_default() += 1;
         Ok(())
     };
-    connection.for_each(&sql, Vec::new(), crate::postgres::errors::PATIENCE, count).await?;
+    connection.for_each(&sql, Vec::new(), dinnerbell_postgres::errors::PATIENCE, count).await?;
     connection.release();
     Ok(rows)
 }

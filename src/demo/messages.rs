@@ -13,9 +13,9 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::config;
-use crate::config::Role;
-use crate::kafka::client::{ASK, ClientEvents, settings};
+use dinnerbell_config as config;
+use dinnerbell_config::Role;
+use dinnerbell_kafka::client::{ASK, ClientEvents, settings};
 
 /// How long reading everything may take.
 const READ_ALL: Duration = Duration::from_secs(30);

@@ -20,14 +20,15 @@ use rdkafka::producer::DefaultProducerContext;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::config::{Config, Database};
-use crate::postgres::connect::Pool;
-use crate::postgres::migrate;
-use crate::postgres::migrate::Adopt;
+use crate::service;
 use crate::service::ServiceError;
-use crate::shutdown::stopped;
-use crate::{config, service};
 use cluster::{Cluster, Programs};
+use dinnerbell_config as config;
+use dinnerbell_config::{Config, Database};
+use dinnerbell_core::shutdown::stopped;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::migrate;
+use dinnerbell_postgres::migrate::Adopt;
 use show::{Screen, Show};
 
 /// The topics, and how many partitions each has.
@@ -63,8 +64,8 @@ impl From<String> for DemoError {
     }
 }
 
-impl From<crate::postgres::errors::PostgresError> for DemoError {
-    fn from(error: crate::postgres::errors::PostgresError) -> Self {
+impl From<dinnerbell_postgres::errors::PostgresError> for DemoError {
+    fn from(error: dinnerbell_postgres::errors::PostgresError) -> Self {
         Self::Failed(error.to_string())
     }
 }
@@ -145,7 +146,8 @@ async fn play(place: &Place, once: bool, screen: &Screen, stop: &watch::Sender<b
 /// Waits for PostgreSQL, writes the configuration, makes the tables and fills the one of favourites.
 async fn set_up(place: &Place, screen: &Screen) -> Result<Scene, DemoError> {
     let file = place.folder.join("dinnerbell.toml");
-    let http = crate::config::address::free_port().map_err(|error| format!("no port of 127.0.0.1 is free: {error}"))?;
+    let http =
+        dinnerbell_config::address::free_port().map_err(|error| format!("no port of 127.0.0.1 is free: {error}"))?;
     std::fs::write(&file, configuration(place, http))
         .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     // The file alone: what this shell exports is meant for another service.

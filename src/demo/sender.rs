@@ -8,11 +8,11 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use serde_json::json;
 use tokio_postgres::types::Type;
 
-use crate::config;
-use crate::config::Role;
-use crate::kafka::client::{ASK, ClientEvents, settings};
-use crate::postgres::connect::Pool;
-use crate::postgres::errors::PostgresError;
+use dinnerbell_config as config;
+use dinnerbell_config::Role;
+use dinnerbell_kafka::client::{ASK, ClientEvents, settings};
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::errors::PostgresError;
 
 /// How long a campaign lasts.
 const LASTS: i64 = 2 * 60 * 60;

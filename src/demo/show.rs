@@ -10,8 +10,8 @@ use tokio_postgres::types::Type;
 
 use super::messages::{Counter, Seen};
 use crate::demo::sender::Rung;
-use crate::postgres::connect::Pool;
-use crate::postgres::errors::PostgresError;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::errors::PostgresError;
 
 /// How often the ledger is looked at.
 const LOOK: Duration = Duration::from_millis(100);

@@ -5,16 +5,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_postgres::types::Type;
 
 use super::{Findings, Status};
-use crate::config::{Config, Database};
-use crate::postgres::audience::{Unusable, unusable};
-use crate::postgres::connect::Pool;
-use crate::postgres::errors::{Kind, PostgresError};
-use crate::postgres::legible::Legible;
-use crate::postgres::migrate::{
+use dinnerbell_config::{Config, Database};
+use dinnerbell_postgres::audience::{Unusable, unusable};
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::errors::{Kind, PostgresError};
+use dinnerbell_postgres::legible::Legible;
+use dinnerbell_postgres::migrate::{
     FeedbackIndex, count_duplicates, feedback_index, feedback_indexes_of_before, missing_subscriber_indexes,
 };
-use crate::postgres::needs::Missing;
-use crate::postgres::{encryption, headroom as left, needs};
+use dinnerbell_postgres::needs::Missing;
+use dinnerbell_postgres::{encryption, headroom as left, needs};
 
 /// The oldest PostgreSQL whose statements this service was written for.
 const OLDEST_SERVER: i32 = 120_000;

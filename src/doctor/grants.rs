@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::config::{Config, Database, Kafka, TableName};
+use dinnerbell_config::{Config, Database, Kafka, TableName};
 
 /// The operators' user where none is named.
 pub const OPERATOR: &str = "dinnerbell_operator";

@@ -12,16 +12,16 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
 use super::Findings;
-use crate::config;
-use crate::config::Config;
-use crate::config::kafka_client::Role;
-use crate::kafka::client::{ASK, ClientEvents};
-use crate::kafka::topics::{INTERNAL, Topic};
-use crate::kafka::{client, topics};
-use crate::model::outputs::OutputIds;
-use crate::model::record::Lane;
-use crate::ports::broker::BrokerError;
 use crate::service::file_limit;
+use dinnerbell_config as config;
+use dinnerbell_config::Config;
+use dinnerbell_config::kafka_client::Role;
+use dinnerbell_core::model::outputs::OutputIds;
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::ports::broker::BrokerError;
+use dinnerbell_kafka::client::{ASK, ClientEvents};
+use dinnerbell_kafka::topics::{INTERNAL, Topic};
+use dinnerbell_kafka::{client, topics};
 
 /// How long a read may show nothing before it counts as allowed.
 const READ: Duration = Duration::from_secs(2);
@@ -113,7 +113,7 @@ fn ask(kafka: &config::Kafka, connections: usize, mut found: Findings) -> (Findi
     tell(
         "kafka-transactions",
         "transactional ids of the group may be taken over; writing to the topics was not tried",
-        crate::kafka::take_over(kafka, &crate::kafka::unused_id(kafka), TAKE_OVER),
+        dinnerbell_kafka::take_over(kafka, &dinnerbell_kafka::unused_id(kafka), TAKE_OVER),
         &mut found,
     );
     let outputs = OutputIds {

@@ -4,16 +4,16 @@ use tokio_postgres::types::Type;
 
 use super::Findings;
 use super::kafka::Answered;
-use crate::config::{Config, Topics};
-use crate::model::outputs::{OutputIds, is_another};
-use crate::model::record::Lane;
 use crate::operator::{claim_of, hold, lanes, pause};
-use crate::postgres::connect::Pool;
-use crate::postgres::errors::PostgresError;
-use crate::postgres::ledger::outputs::KnownOutputs;
-use crate::postgres::ledger::{outputs, probe};
-use crate::postgres::migrate::{FeedbackIndex, feedback_index, schema_is_current};
-use crate::postgres::needs::{hidden_in_ledger, missing_in_feedback, missing_in_ledger, open_ledger};
+use dinnerbell_config::{Config, Topics};
+use dinnerbell_core::model::outputs::{OutputIds, is_another};
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::ledger::outputs::KnownOutputs;
+use dinnerbell_postgres::ledger::{outputs, probe};
+use dinnerbell_postgres::migrate::{FeedbackIndex, feedback_index, schema_is_current};
+use dinnerbell_postgres::needs::{hidden_in_ledger, missing_in_feedback, missing_in_ledger, open_ledger};
 
 /// Looks at the ledger.
 pub(super) async fn examine(config: &Config, pool: &Pool, found: &mut Findings) {

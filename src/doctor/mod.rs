@@ -1,5 +1,5 @@
 //! `dinnerbell doctor`: looks at everything that the service needs, tries what only a try can tell, and says how to mend each. It changes
-//! nothing: see what a check of [`kafka`] leaves with the broker, and what [`crate::postgres::ledger::probe`] uses up.
+//! nothing: see what a check of [`kafka`] leaves with the broker, and what [`dinnerbell_postgres::ledger::probe`] uses up.
 //!
 //! One file for each server and one for the ledger; [`grants`] prints the rights that they look for.
 
@@ -10,8 +10,8 @@ pub mod ledger;
 
 use serde::Serialize;
 
-use crate::config::Config;
-pub use crate::model::finding::{Finding, Findings, Listener, Status};
+use dinnerbell_config::Config;
+pub use dinnerbell_core::model::finding::{Finding, Findings, Listener, Status};
 
 /// Everything that was found.
 #[derive(Debug, Clone, Serialize)]

@@ -8,22 +8,22 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::Config;
-use crate::fail_point::fail_point;
-use crate::kafka::KafkaBroker;
-use crate::lane::error_policy;
-use crate::model::mark::{Committed, RoundHead};
-use crate::model::ownership::Ownership;
-use crate::model::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
-use crate::model::record::Lane;
 use crate::operator::resolve::{MOST_ATTEMPTS, ResolveError, connect, unknown, writer};
 use crate::operator::{Claim, claim_of};
-use crate::ports::broker::Broker;
-use crate::ports::ledger::{LaneLedger, LedgerError};
-use crate::postgres::connect::Pool;
-use crate::postgres::ledger::PostgresLedger;
-use crate::postgres::ledger::adopt::{LastRound, Leaving, Moved, is_empty, overruled_in, would_move};
-use crate::postgres::ledger::resolve::standing;
+use dinnerbell_config::Config;
+use dinnerbell_core::fail_point::fail_point;
+use dinnerbell_core::lane::error_policy;
+use dinnerbell_core::model::mark::{Committed, RoundHead};
+use dinnerbell_core::model::ownership::Ownership;
+use dinnerbell_core::model::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::ports::broker::Broker;
+use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
+use dinnerbell_kafka::KafkaBroker;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::ledger::PostgresLedger;
+use dinnerbell_postgres::ledger::adopt::{LastRound, Leaving, Moved, is_empty, overruled_in, would_move};
+use dinnerbell_postgres::ledger::resolve::standing;
 
 /// What is to be adopted.
 #[derive(Debug, Clone)]
@@ -208,7 +208,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::mark::Mark;
+    use dinnerbell_core::model::mark::Mark;
 
     const LEDGER: Uuid = Uuid::from_u128(1);
 

@@ -8,13 +8,13 @@ use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::config::Config;
-use crate::model::record::Lane;
-use crate::model::time::EpochSeconds;
-use crate::postgres::audience_size::AudienceSize;
-use crate::postgres::clock::CLOCK_MICROS;
-use crate::postgres::connect::{Parameter, Pool};
-use crate::postgres::errors::PostgresError;
+use dinnerbell_config::Config;
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_postgres::audience_size::AudienceSize;
+use dinnerbell_postgres::clock::CLOCK_MICROS;
+use dinnerbell_postgres::connect::{Parameter, Pool};
+use dinnerbell_postgres::errors::PostgresError;
 
 /// How long the audiences that are left may be estimated, all campaigns of a list together: beyond that they are not known.
 const ESTIMATES: Duration = Duration::from_secs(2);

@@ -10,12 +10,12 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
 
-use crate::config::Config;
-use crate::kafka;
-use crate::model::record::Lane;
 use crate::operator::campaigns::time;
-use crate::postgres::connect::{Parameter, Pool};
-use crate::postgres::errors::{Kind, PostgresError};
+use dinnerbell_config::Config;
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_kafka as kafka;
+use dinnerbell_postgres::connect::{Parameter, Pool};
+use dinnerbell_postgres::errors::{Kind, PostgresError};
 
 /// How often the ledger is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -203,7 +203,7 @@ impl CancelStatus {
 
 /// Completes when the group is seen without a member, which it is asked only where the effect takes longer than usual. A Kafka that does
 /// not answer says nothing.
-async fn nobody_runs(kafka: &crate::config::Kafka) {
+async fn nobody_runs(kafka: &dinnerbell_config::Kafka) {
     sleep(USUAL).await;
     loop {
         match kafka::members(kafka).await {

@@ -4,11 +4,11 @@ use serde::Serialize;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::model::record::Lane;
-use crate::model::time::EpochSeconds;
 use crate::operator::campaigns::time;
-use crate::postgres::connect::{Parameter, Pool};
-use crate::postgres::errors::PostgresError;
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_postgres::connect::{Parameter, Pool};
+use dinnerbell_postgres::errors::PostgresError;
 
 /// The `--reason-field` of letters that break no rule of one single field; the metrics call them so too.
 pub const WHOLE_RECORD: &str = "record";

@@ -9,13 +9,13 @@ use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::instance::pause::PauseWatch;
-use crate::model::halt::LOSSES;
-use crate::model::record::Lane;
-use crate::postgres::connect::Pool;
-use crate::postgres::errors::PostgresError;
-use crate::postgres::ledger::hold::COMPARISON;
-use crate::telemetry::Telemetry;
+use dinnerbell_core::instance::pause::PauseWatch;
+use dinnerbell_core::model::halt::LOSSES;
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::telemetry::Telemetry;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::ledger::hold::COMPARISON;
 
 /// How long a hold may last before it is said what holds: a way in takes 2.5 s at most when all goes well.
 const ORDINARY: Duration = Duration::from_secs(5);

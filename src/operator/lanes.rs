@@ -3,10 +3,10 @@
 use serde::Serialize;
 use tokio_postgres::Row;
 
-use crate::model::record::Lane;
 use crate::operator::campaigns::time;
-use crate::postgres::connect::Pool;
-use crate::postgres::errors::PostgresError;
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::errors::PostgresError;
 
 /// One partition of the campaigns topic.
 #[derive(Debug, Clone, Serialize)]

@@ -15,11 +15,11 @@ pub mod resolve;
 
 use uuid::Uuid;
 
-use crate::config;
-use crate::postgres::connect::Pool;
-use crate::postgres::errors::PostgresError;
-use crate::postgres::identity;
-use crate::postgres::identity::of_another_table;
+use dinnerbell_config as config;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::identity;
+use dinnerbell_postgres::identity::of_another_table;
 
 /// Whose ledger it is.
 #[derive(Debug, Clone)]

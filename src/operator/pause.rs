@@ -1,4 +1,4 @@
-//! The pause of all instances: `service.paused_at`, which each of them looks at ([`crate::instance::pause`]).
+//! The pause of all instances: `service.paused_at`, which each of them looks at ([`dinnerbell_core::instance::pause`]).
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use serde::Serialize;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::model::record::Lane;
 use crate::operator::campaigns::time;
-use crate::postgres::connect::{Connection, Pool};
-use crate::postgres::errors::PostgresError;
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_postgres::connect::{Connection, Pool};
+use dinnerbell_postgres::errors::PostgresError;
 
 /// After this long no instance begins a publication any more: as long as a look at the pause is believed.
-const BINDING: Duration = Duration::from_micros(crate::instance::pause::MAX_READING_AGE.unsigned_abs());
+const BINDING: Duration = Duration::from_micros(dinnerbell_core::instance::pause::MAX_READING_AGE.unsigned_abs());
 /// After this long every instance that can look has seen that sending goes on.
 const SEEN: Duration = Duration::from_millis(500);
 

@@ -6,19 +6,19 @@ use serde::Serialize;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::config::Config;
-use crate::model::campaign::{Campaign, Window};
-use crate::model::input::{Arrival, Reason};
-use crate::model::rules::{Known, Verdict, apply_rules};
-use crate::model::time::EpochSeconds;
-use crate::ports::audience::AudienceError;
-use crate::postgres::audience_size::AudienceSize;
-use crate::postgres::clock::CLOCK_MICROS;
-use crate::postgres::connect::{Parameter, Pool};
-use crate::postgres::errors::PostgresError;
-use crate::postgres::identity;
-use crate::postgres::identity::of_another_table;
-use crate::postgres::predicate::{of_campaign, short_enough};
+use dinnerbell_config::Config;
+use dinnerbell_core::model::campaign::{Campaign, Window};
+use dinnerbell_core::model::input::{Arrival, Reason};
+use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::ports::audience::AudienceError;
+use dinnerbell_postgres::audience_size::AudienceSize;
+use dinnerbell_postgres::clock::CLOCK_MICROS;
+use dinnerbell_postgres::connect::{Parameter, Pool};
+use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::identity;
+use dinnerbell_postgres::identity::of_another_table;
+use dinnerbell_postgres::predicate::{of_campaign, short_enough};
 
 /// Clients of one page where ids are read, not counted.
 const PAGE: i64 = 20_000;

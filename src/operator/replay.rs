@@ -11,17 +11,17 @@ use serde::Serialize;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::config::Config;
-use crate::fail_point::fail_point;
-use crate::kafka::KafkaBroker;
-use crate::kafka::client::off_runtime;
-use crate::kafka::resend::{Original, ResendError, Resender, Sent};
-use crate::model::record::Header;
 use crate::operator::claim_of;
 use crate::operator::dead_letters::Filter;
-use crate::ports::broker::{Broker as _, BrokerError};
-use crate::postgres::connect::{Parameter, Pool};
-use crate::postgres::errors::PostgresError;
+use dinnerbell_config::Config;
+use dinnerbell_core::fail_point::fail_point;
+use dinnerbell_core::model::record::Header;
+use dinnerbell_core::ports::broker::{Broker as _, BrokerError};
+use dinnerbell_kafka::KafkaBroker;
+use dinnerbell_kafka::client::off_runtime;
+use dinnerbell_kafka::resend::{Original, ResendError, Resender, Sent};
+use dinnerbell_postgres::connect::{Parameter, Pool};
+use dinnerbell_postgres::errors::PostgresError;
 
 /// Most letters of one transaction.
 const BATCH: i64 = 100;

@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::config::Config;
-use crate::model::record::Lane;
 use crate::operator::resolve::{MOST_ATTEMPTS, ResolveError, writer};
-use crate::ports::ledger::{LaneLedger, LedgerError};
-use crate::postgres::connect::Pool;
-use crate::postgres::ledger::PostgresLedger;
-use crate::postgres::ledger::republish::{Fate, fates};
+use dinnerbell_config::Config;
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::ledger::PostgresLedger;
+use dinnerbell_postgres::ledger::republish::{Fate, fates};
 
 /// Rows that are taken back in one transaction.
 const BATCH: usize = 5_000;

@@ -9,33 +9,33 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use crate::config::Config;
-use crate::guard::Guards;
-use crate::kafka::KafkaBroker;
-use crate::kafka::notifications::{Extent, Found, Notifications, Offsets};
-use crate::lane::error::LaneError;
-use crate::lane::takeover;
-use crate::model::halt::{Halt, NOTIFICATIONS_REPLACED};
-use crate::model::late::ToldAndRows;
-use crate::model::mark::Committed;
-use crate::model::ownership::{Entered, Ownership};
-use crate::model::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
-use crate::model::record::Lane;
-use crate::model::time::EpochSeconds;
 use crate::operator::{Claim, claim_of, hold};
-use crate::ports::broker::{Broker, BrokerError};
-use crate::ports::ledger::{LaneLedger, LedgerError};
-use crate::postgres::clock::PostgresClock;
-use crate::postgres::connect::Pool;
-use crate::postgres::errors::PostgresError;
-use crate::postgres::ledger::resolve::{
+use dinnerbell_config::Config;
+use dinnerbell_core::guard::Guards;
+use dinnerbell_core::lane::error::LaneError;
+use dinnerbell_core::lane::takeover;
+use dinnerbell_core::model::halt::{Halt, NOTIFICATIONS_REPLACED};
+use dinnerbell_core::model::late::ToldAndRows;
+use dinnerbell_core::model::mark::Committed;
+use dinnerbell_core::model::ownership::{Entered, Ownership};
+use dinnerbell_core::model::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::ports::broker::{Broker, BrokerError};
+use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
+use dinnerbell_core::recovery::decide::{Assumed, Decision, Evidence, LastRound, decide};
+use dinnerbell_core::recovery::found;
+use dinnerbell_core::recovery::found::FoundDraft;
+use dinnerbell_kafka::KafkaBroker;
+use dinnerbell_kafka::notifications::{Extent, Found, Notifications, Offsets};
+use dinnerbell_postgres::clock::PostgresClock;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::ledger::resolve::{
     LaneRow, Mended, Repair, Restored, release, restart_at, retry, standing, without_row,
 };
-use crate::postgres::ledger::snapshot::Snapshot;
-use crate::postgres::ledger::{PostgresLedger, outputs};
-use crate::recovery::decide::{Assumed, Decision, Evidence, LastRound, decide};
-use crate::recovery::found;
-use crate::recovery::found::FoundDraft;
+use dinnerbell_postgres::ledger::snapshot::Snapshot;
+use dinnerbell_postgres::ledger::{PostgresLedger, outputs};
 
 /// Drafts that are looked up or inserted in one statement.
 const BATCH: usize = 1_000;

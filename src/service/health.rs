@@ -11,9 +11,9 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use tokio::time::{Instant, sleep};
 
-use crate::kafka::KafkaBroker;
-use crate::postgres::connect::Pool;
-use crate::telemetry::{Need, Telemetry};
+use dinnerbell_core::telemetry::{Need, Telemetry};
+use dinnerbell_kafka::KafkaBroker;
+use dinnerbell_postgres::connect::Pool;
 
 /// How often each server is asked.
 const LOOK: Duration = Duration::from_secs(3);

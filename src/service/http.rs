@@ -27,10 +27,10 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::config;
-use crate::config::Secret;
-use crate::shutdown::stopped;
-use crate::telemetry::{Format, Telemetry};
+use dinnerbell_config as config;
+use dinnerbell_config::Secret;
+use dinnerbell_core::shutdown::stopped;
+use dinnerbell_core::telemetry::{Format, Telemetry};
 
 /// Most connections at once; where all of them are being answered, further ones wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 64;

@@ -1,6 +1,6 @@
 //! House-keeping beside the lanes: what is long over is pruned, and ids and times that come near the end of their types are reported.
 //!
-//! Every instance does it, each in small steps that hold up neither a lane nor another instance ([`crate::postgres::ledger::prune`]). An
+//! Every instance does it, each in small steps that hold up neither a lane nor another instance ([`dinnerbell_postgres::ledger::prune`]). An
 //! error is logged and tried again with the next look: nothing else depends on it.
 
 use std::convert::Infallible;
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::config::Retention;
-use crate::model::retention::Prunable;
-use crate::postgres::connect::Pool;
-use crate::postgres::errors::PostgresError;
-use crate::postgres::headroom;
-use crate::postgres::ledger::prune::{STEP, prune};
-use crate::telemetry::Telemetry;
+use dinnerbell_config::Retention;
+use dinnerbell_core::model::retention::Prunable;
+use dinnerbell_core::telemetry::Telemetry;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::headroom;
+use dinnerbell_postgres::ledger::prune::{STEP, prune};
 
 /// How often it is looked for something to prune; also how long after the start the first time.
 const LOOK: Duration = Duration::from_secs(60);

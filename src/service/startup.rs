@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::backoff::jitter;
-use crate::shutdown::stopped;
-use crate::telemetry::{Need, Telemetry};
+use dinnerbell_core::backoff::jitter;
+use dinnerbell_core::shutdown::stopped;
+use dinnerbell_core::telemetry::{Need, Telemetry};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

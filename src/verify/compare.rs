@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use super::buckets::{Buckets, Entry, Kind};
-use crate::model::record::Lane;
+use dinnerbell_core::model::record::Lane;
 
 /// How many examples of each kind are kept.
 const EXAMPLES: usize = 20;

@@ -25,22 +25,22 @@ use uuid::Uuid;
 
 use self::buckets::{Buckets, Entry, Kind};
 use self::compare::{Comparison, Differences, Facts, Finding};
-use crate::config::Config;
-use crate::kafka::KafkaBroker;
-use crate::kafka::notifications::{Extent, Found, Notifications, Offsets};
-use crate::model::mark::Committed;
-use crate::model::record::Lane;
-use crate::model::time::EpochSeconds;
 use crate::operator;
 use crate::operator::republish;
 use crate::operator::republish::Republished;
-use crate::ports::broker::{Broker, BrokerError};
-use crate::postgres::connect::Pool;
-use crate::postgres::errors::PostgresError;
-use crate::postgres::ledger::outputs;
-use crate::postgres::ledger::snapshot::{LaneHead, Snapshot, rows_by_id};
-use crate::recovery::found;
-use crate::recovery::found::FoundDraft;
+use dinnerbell_config::Config;
+use dinnerbell_core::model::mark::Committed;
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::ports::broker::{Broker, BrokerError};
+use dinnerbell_core::recovery::found;
+use dinnerbell_core::recovery::found::FoundDraft;
+use dinnerbell_kafka::KafkaBroker;
+use dinnerbell_kafka::notifications::{Extent, Found, Notifications, Offsets};
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::ledger::outputs;
+use dinnerbell_postgres::ledger::snapshot::{LaneHead, Snapshot, rows_by_id};
 
 /// How long what is left over may take to land.
 const IN_FLIGHT: Duration = Duration::from_secs(3);

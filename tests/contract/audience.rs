@@ -1,8 +1,8 @@
-//! The subscribers: `dinnerbell::ports::audience::Audience`.
+//! The subscribers: `dinnerbell_core::ports::audience::Audience`.
 
-use dinnerbell::model::late::{Added, Subscription};
-use dinnerbell::model::page::{Page, PageRequest};
-use dinnerbell::ports::audience::Audience;
+use dinnerbell_core::model::late::{Added, Subscription};
+use dinnerbell_core::model::page::{Page, PageRequest};
+use dinnerbell_core::ports::audience::Audience;
 
 /// Gives each case of the audience to a macro, which makes a test of it.
 macro_rules! for_each_audience_case {

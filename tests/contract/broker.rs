@@ -1,15 +1,15 @@
-//! The broker: `dinnerbell::ports::broker::Broker`, its producers and its inputs.
+//! The broker: `dinnerbell_core::ports::broker::Broker`, its producers and its inputs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use dinnerbell::model::campaign::{Campaign, Window};
-use dinnerbell::model::draft::{DraftBatch, DraftTemplate};
-use dinnerbell::model::mark::{Committed, Mark, RoundHead};
-use dinnerbell::model::record::{Arrived, DeadLetterMessage, Lane};
-use dinnerbell::model::recorded::Recorded;
-use dinnerbell::model::round::Publication;
-use dinnerbell::ports::broker::{Broker, BrokerError, Input, Producer};
+use dinnerbell_core::model::campaign::{Campaign, Window};
+use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
+use dinnerbell_core::model::mark::{Committed, Mark, RoundHead};
+use dinnerbell_core::model::record::{Arrived, DeadLetterMessage, Lane};
+use dinnerbell_core::model::recorded::Recorded;
+use dinnerbell_core::model::round::Publication;
+use dinnerbell_core::ports::broker::{Broker, BrokerError, Input, Producer};
 use tokio::time::timeout;
 
 /// Gives each case of the broker to a macro, which makes a test of it.

@@ -1,7 +1,7 @@
-//! The clock: `dinnerbell::ports::clock::Clock`, by which every instance judges windows.
+//! The clock: `dinnerbell_core::ports::clock::Clock`, by which every instance judges windows.
 
-use dinnerbell::model::time::EpochMicros;
-use dinnerbell::ports::clock::Clock;
+use dinnerbell_core::model::time::EpochMicros;
+use dinnerbell_core::ports::clock::Clock;
 
 /// Gives each case of the clock to a macro, which makes a test of it.
 macro_rules! for_each_clock_case {

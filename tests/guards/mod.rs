@@ -4,7 +4,7 @@ mod red;
 
 use std::process::Command;
 
-use dinnerbell::guard::{Guard, Guards};
+use dinnerbell_core::guard::{Guard, Guards};
 
 use red::RED;
 

@@ -1,6 +1,6 @@
 //! Tests on real servers that are red without a guard.
 
-use dinnerbell::guard::Guard;
+use dinnerbell_core::guard::Guard;
 
 /// Each guard with its test.
 pub const RED: &[(Guard, &str)] = &[

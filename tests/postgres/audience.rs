@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dinnerbell::model::page::{Page, PageRequest, Unread};
-use dinnerbell::ports::audience::{Audience, AudienceError};
-use dinnerbell::postgres::audience::PostgresAudience;
-use dinnerbell::postgres::connect::Pool;
+use dinnerbell_core::model::page::{Page, PageRequest, Unread};
+use dinnerbell_core::ports::audience::{Audience, AudienceError};
+use dinnerbell_postgres::audience::PostgresAudience;
+use dinnerbell_postgres::connect::Pool;
 
 use crate::postgres::place::{Login, Migration, SOON, section, seed_database, subscribers_pool};
 use crate::support::{Database, unique, wait_until};
@@ -103,7 +103,7 @@ async fn a_page_that_is_not_read_in_time_client_by_client_either_costs_none_of_t
     }
     let many: Vec<_> = (0..100).map(|_| wanted("crowded", None, None, 9)).collect();
     let (asked, pages) = (Instant::now(), audience.pages(&many).await.unwrap());
-    assert!(pages.iter().any(|page| *page == Err(Unread::NotAsked)), "a question of many such pages comes to its end");
+    assert!(pages.contains(&Err(Unread::NotAsked)), "a question of many such pages comes to its end");
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     let after = audience.page(wanted("crowded", Some("a"), None, 9)).await.unwrap();
     assert!(after.last, "behind it nobody is counted");

@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use dinnerbell::ports::clock::Clock;
-use dinnerbell::postgres::clock::{Asked, CLOCK_MICROS, PostgresClock};
+use dinnerbell_core::ports::clock::Clock;
+use dinnerbell_postgres::clock::{Asked, CLOCK_MICROS, PostgresClock};
 use tokio_postgres::types::Type;
 
 use crate::postgres::place::{empty_database, feedback_pool};

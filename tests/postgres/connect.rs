@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dinnerbell::config;
-use dinnerbell::config::SslMode;
-use dinnerbell::ports::ledger::LedgerError;
-use dinnerbell::postgres::connect::{Connection, Pool};
-use dinnerbell::postgres::errors::{Kind, PostgresError};
+use dinnerbell_config as config;
+use dinnerbell_config::SslMode;
+use dinnerbell_core::ports::ledger::LedgerError;
+use dinnerbell_postgres::connect::{Connection, Pool};
+use dinnerbell_postgres::errors::{Kind, PostgresError};
 use tokio_postgres::types::Type;
 
 use crate::postgres::place::{empty_database, feedback_pool, section, seed_database, subscribers_pool};

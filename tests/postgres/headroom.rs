@@ -1,7 +1,7 @@
 //! Ids and times near the end of their types.
 
-use dinnerbell::model::headroom::{Headroom, Resource};
-use dinnerbell::postgres::headroom::read;
+use dinnerbell_core::model::headroom::{Headroom, Resource};
+use dinnerbell_postgres::headroom::read;
 
 use crate::postgres::place::{empty_database, feedback_pool, seed_database, subscribers_pool};
 use crate::support::Database;

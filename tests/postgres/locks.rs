@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dinnerbell::model::draft::{DraftBatch, DraftTemplate};
-use dinnerbell::model::input::{Arrival, decode};
-use dinnerbell::model::intake::IntakeBatch;
-use dinnerbell::model::mark::RoundHead;
-use dinnerbell::model::ownership::Ownership;
-use dinnerbell::model::record::Record;
-use dinnerbell::model::round::{PageRange, RoundContent, RoundPart, Sealed};
-use dinnerbell::ports::ledger::{CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, OpenRound, RoundLedger};
-use dinnerbell::postgres::clock::PostgresClock;
-use dinnerbell::postgres::ledger::PostgresLedger;
+use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
+use dinnerbell_core::model::input::{Arrival, decode};
+use dinnerbell_core::model::intake::IntakeBatch;
+use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::ownership::Ownership;
+use dinnerbell_core::model::record::Record;
+use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
+use dinnerbell_core::ports::ledger::{
+    CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, OpenRound, RoundLedger,
+};
+use dinnerbell_postgres::clock::PostgresClock;
+use dinnerbell_postgres::ledger::PostgresLedger;
 use tokio::time::sleep;
 
 use super::place::{Migration, SOON, feedback_pool, seed_database};

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::sync::Arc;
 
-use dinnerbell::postgres::migrate::schema_is_current;
+use dinnerbell_postgres::migrate::schema_is_current;
 
 use crate::postgres::place::{Login, Migration, SOON, empty_database, feedback_pool, seed_database};
 use crate::support::database::psql_command;

@@ -6,9 +6,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dinnerbell::config;
-use dinnerbell::config::{PostgresTls, SslMode, TableName};
-use dinnerbell::postgres::connect::Pool;
+use dinnerbell_config as config;
+use dinnerbell_config::{PostgresTls, SslMode, TableName};
+use dinnerbell_postgres::connect::Pool;
 use tempfile::TempDir;
 
 use crate::support::service::{self, Service, ServiceConfig};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dinnerbell::postgres::audience::PostgresAudience;
-use dinnerbell::postgres::connect::Pool;
-use dinnerbell::postgres::errors::Kind;
-use dinnerbell::postgres::migrate::schema_is_current;
+use dinnerbell_postgres::audience::PostgresAudience;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::errors::Kind;
+use dinnerbell_postgres::migrate::schema_is_current;
 use tokio_postgres::types::Type;
 
 use crate::postgres::audience::{clients, pages};
@@ -24,7 +24,7 @@ async fn migrate_pages_and_copies_work_through_a_pooler_with_fewer_connections_t
     let expected = database.clients_of("pizzeria").len();
 
     let open = |table, name| {
-        let section = dinnerbell::config::Database { max_connections: 8, ..section(&url, table) };
+        let section = dinnerbell_config::Database { max_connections: 8, ..section(&url, table) };
         Pool::open(&section, name).unwrap()
     };
     let feedback = open("subscribers_feedback", "feedback");
@@ -96,7 +96,7 @@ async fn what_a_pooler_will_never_accept_is_refused() {
 
 #[tokio::test]
 async fn a_pooler_without_tls_is_taken_with_prefer_and_refused_with_require() {
-    use dinnerbell::config::{PostgresTls, SslMode};
+    use dinnerbell_config::{PostgresTls, SslMode};
     let database = Arc::new(empty_database());
     let pooler = Pooler::start(&PostgresServer::shared(), 2);
     let with = |mode| {

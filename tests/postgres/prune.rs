@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dinnerbell::config::Retention;
-use dinnerbell::model::retention::Prunable;
-use dinnerbell::postgres::connect::Pool;
-use dinnerbell::postgres::ledger::prune::{STEP, prune};
+use dinnerbell_config::Retention;
+use dinnerbell_core::model::retention::Prunable;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::ledger::prune::{STEP, prune};
 
 use crate::postgres::place::{Migration, feedback_pool, seed_database};
 use crate::support::Database;

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use dinnerbell::model::page::PageRequest;
-use dinnerbell::ports::audience::{Audience, AudienceError};
-use dinnerbell::postgres::audience::PostgresAudience;
-use dinnerbell::postgres::audience_size::AudienceSize;
-use dinnerbell::postgres::connect::Pool;
-use dinnerbell::postgres::needs;
+use dinnerbell_core::model::page::PageRequest;
+use dinnerbell_core::ports::audience::{Audience, AudienceError};
+use dinnerbell_postgres::audience::PostgresAudience;
+use dinnerbell_postgres::audience_size::AudienceSize;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::needs;
 
 use crate::postgres::audience::{clients, pages};
 use crate::postgres::place::{Login, Migration, section, seed_database, subscribers_pool};

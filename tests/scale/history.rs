@@ -4,19 +4,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dinnerbell::model::clients::{ClientRange, Clients};
-use dinnerbell::model::draft::{DraftBatch, DraftTemplate};
-use dinnerbell::model::input::decode;
-use dinnerbell::model::intake::IntakeBatch;
-use dinnerbell::model::late::LateQuestion;
-use dinnerbell::model::mark::RoundHead;
-use dinnerbell::model::ownership::Ownership;
-use dinnerbell::model::record::Record;
-use dinnerbell::model::round::{PageRange, RoundContent, RoundPart, Sealed};
-use dinnerbell::ports::ledger::{CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, OpenRound, RoundLedger};
-use dinnerbell::postgres::clock::PostgresClock;
-use dinnerbell::postgres::connect::Pool;
-use dinnerbell::postgres::ledger::PostgresLedger;
+use dinnerbell_core::model::clients::{ClientRange, Clients};
+use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
+use dinnerbell_core::model::input::decode;
+use dinnerbell_core::model::intake::IntakeBatch;
+use dinnerbell_core::model::late::LateQuestion;
+use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::ownership::Ownership;
+use dinnerbell_core::model::record::Record;
+use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
+use dinnerbell_core::ports::ledger::{
+    CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, OpenRound, RoundLedger,
+};
+use dinnerbell_postgres::clock::PostgresClock;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::ledger::PostgresLedger;
 
 use crate::postgres::place::{Migration, feedback_pool, section, seed_database};
 use crate::support::{Campaign, Database};

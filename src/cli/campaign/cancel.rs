@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator, output};
 use crate::operator::cancel::{Cancellation, Request, cancel};
-use crate::text_table::plain;
+use dinnerbell_core::text_table::plain;
 
 const HELP: &str = "\
 Exit status: 0 nobody is told any more, or no instance runs and nobody will be when one does; 1 there is no such campaign, a server

@@ -5,11 +5,11 @@ use jiff::Timestamp;
 
 use super::watch::{Frame, watch};
 use crate::cli::{ConfigFile, Failure, Json, block_on, pause, time};
-use crate::model::time::EpochSeconds;
 use crate::operator::campaigns;
 use crate::operator::campaigns::{Filter, NotTold, Summary, Why};
-use crate::postgres::connect::Pool;
-use crate::text_table::{cut, or_dash, plain, table};
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::text_table::{cut, or_dash, plain, table};
+use dinnerbell_postgres::connect::Pool;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -7,9 +7,9 @@ use clap::{ArgGroup, Args};
 use super::list::moment;
 use super::send::read;
 use crate::cli::{ConfigFile, Failure, Json, block_on, output};
-use crate::model::input;
 use crate::operator::preview::{PaceFrom, Preview, Subject, preview};
-use crate::text_table::{or_dash, plain};
+use dinnerbell_core::model::input;
+use dinnerbell_core::text_table::{or_dash, plain};
 
 const HELP: &str = "\
 Nothing is written, and Kafka is not asked.

@@ -17,11 +17,11 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::cli::{ConfigFile, Failure, Json, output, time};
-use crate::config::{Kafka, Role};
-use crate::kafka::client;
-use crate::kafka::client::ClientEvents;
-use crate::model::input::{Arrival, decode};
-use crate::model::time::EpochSeconds;
+use dinnerbell_config::{Kafka, Role};
+use dinnerbell_core::model::input::{Arrival, decode};
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_kafka::client;
+use dinnerbell_kafka::client::ClientEvents;
 
 /// How long a delivery is waited for, a broker that is away included.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -7,8 +7,8 @@ use super::watch::{Frame, watch};
 use crate::cli::{ConfigFile, Failure, Json, block_on, pause};
 use crate::operator::campaigns;
 use crate::operator::campaigns::Details;
-use crate::postgres::connect::Pool;
-use crate::text_table::{or_dash, plain};
+use dinnerbell_core::text_table::{or_dash, plain};
+use dinnerbell_postgres::connect::Pool;
 
 const EXAMPLES: &str = "\
 Examples:

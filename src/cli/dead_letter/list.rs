@@ -6,8 +6,8 @@ use super::FilterArguments;
 use crate::cli::{ConfigFile, Failure, Json, block_on, output};
 use crate::operator::dead_letters;
 use crate::operator::dead_letters::Summary;
-use crate::postgres::connect::Pool;
-use crate::text_table::{or_dash, table};
+use dinnerbell_core::text_table::{or_dash, table};
+use dinnerbell_postgres::connect::Pool;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -8,9 +8,9 @@ use clap::{Args, Subcommand};
 
 use super::Failure;
 use crate::cli::time;
-use crate::model::input::field_names;
-use crate::model::record::Lane;
 use crate::operator::dead_letters::{Filter, WHOLE_RECORD};
+use dinnerbell_core::model::input::field_names;
+use dinnerbell_core::model::record::Lane;
 
 /// List, show and replay what could not become a campaign
 #[derive(Debug, Args)]

@@ -5,8 +5,8 @@ use clap::Args;
 use crate::cli::{ConfigFile, Failure, Json, block_on, output};
 use crate::operator::dead_letters;
 use crate::operator::dead_letters::{Bytes, Details};
-use crate::postgres::connect::Pool;
-use crate::text_table::{or_dash, plain, readable};
+use dinnerbell_core::text_table::{or_dash, plain, readable};
+use dinnerbell_postgres::connect::Pool;
 
 /// So much of a key, a value or a header is shown.
 const SHOWN: usize = 4_096;

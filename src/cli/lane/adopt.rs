@@ -3,8 +3,8 @@
 use clap::Args;
 
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
-use crate::model::record::Lane;
 use crate::operator::adopt::{Adoption, Request, adopt};
+use dinnerbell_core::model::record::Lane;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -5,8 +5,8 @@ use clap::Args;
 use crate::cli::{ConfigFile, Failure, Json, block_on, pause};
 use crate::operator::lanes;
 use crate::operator::lanes::LaneStatus;
-use crate::postgres::connect::Pool;
-use crate::text_table::{or_dash, plain, table};
+use dinnerbell_core::text_table::{or_dash, plain, table};
+use dinnerbell_postgres::connect::Pool;
 
 /// List lanes: who owns them, how far they are, what halted them and what to do
 #[derive(Debug, Args)]

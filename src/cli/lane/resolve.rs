@@ -7,8 +7,8 @@ use crate::cli::{ConfigFile, Failure, Json, block_on, operator, time};
 use crate::operator::resolve::{
     FromKafka, Position, Request, Resolution, Resolved, accept_topic, resolve, resolve_all,
 };
-use crate::recovery::decide::Assumed;
-use crate::text_table::plain;
+use dinnerbell_core::recovery::decide::Assumed;
+use dinnerbell_core::text_table::plain;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,8 +1,8 @@
 //! What arrives in one lane, or from an operator, about a campaign of another.
 
-use dinnerbell::model::campaign::{Campaign, Window};
-use dinnerbell::model::halt::Halt;
-use dinnerbell::model::intake::Tally;
+use dinnerbell_core::model::campaign::{Campaign, Window};
+use dinnerbell_core::model::halt::Halt;
+use dinnerbell_core::model::intake::Tally;
 
 use super::capabilities::*;
 use super::environment::Environment;

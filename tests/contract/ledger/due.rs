@@ -1,7 +1,7 @@
 //! What a lane has to do, by the clock.
 
-use dinnerbell::model::campaign::{Campaign, Window};
-use dinnerbell::model::due::Due;
+use dinnerbell_core::model::campaign::{Campaign, Window};
+use dinnerbell_core::model::due::Due;
 
 use super::capabilities::*;
 use super::environment::Environment;

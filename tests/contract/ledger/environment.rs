@@ -1,13 +1,13 @@
 //! What a case needs beside the ledger: a fresh one, owners on other instances, and a look at what is stored.
 
-use dinnerbell::model::campaign::{Campaign, Window};
-use dinnerbell::model::halt::Halt;
-use dinnerbell::model::intake::Tally;
-use dinnerbell::model::mark::{Mark, RoundHead};
-use dinnerbell::model::ownership::Ownership;
-use dinnerbell::model::record::{Lane, RecordFingerprint};
-use dinnerbell::model::time::EpochSeconds;
-use dinnerbell::ports::ledger::{Ledger, LedgerError};
+use dinnerbell_core::model::campaign::{Campaign, Window};
+use dinnerbell_core::model::halt::Halt;
+use dinnerbell_core::model::intake::Tally;
+use dinnerbell_core::model::mark::{Mark, RoundHead};
+use dinnerbell_core::model::ownership::Ownership;
+use dinnerbell_core::model::record::{Lane, RecordFingerprint};
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::ports::ledger::{Ledger, LedgerError};
 
 /// The consumer group of every case: it stands in each draft.
 pub const GROUP: &str = "simulation";

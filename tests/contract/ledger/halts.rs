@@ -1,8 +1,8 @@
 //! What stands still, and what ends that: halts, holds, pauses.
 
-use dinnerbell::model::halt::{Halt, LOSSES};
-use dinnerbell::model::ownership::Suspension;
-use dinnerbell::ports::ledger::LedgerError;
+use dinnerbell_core::model::halt::{Halt, LOSSES};
+use dinnerbell_core::model::ownership::Suspension;
+use dinnerbell_core::ports::ledger::LedgerError;
 
 use super::capabilities::*;
 use super::environment::Environment;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use dinnerbell::model::campaign::{Campaign, Window};
-use dinnerbell::model::intake::{IntakeBatch, Tally};
+use dinnerbell_core::model::campaign::{Campaign, Window};
+use dinnerbell_core::model::intake::{IntakeBatch, Tally};
 
 use super::capabilities::*;
 use super::environment::Environment;

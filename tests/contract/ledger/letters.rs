@@ -1,8 +1,8 @@
 //! Dead letters that wait for a round.
 
-use dinnerbell::model::due::WaitingLetter;
-use dinnerbell::model::record::DeadLetterMessage;
-use dinnerbell::model::round::Sealed;
+use dinnerbell_core::model::due::WaitingLetter;
+use dinnerbell_core::model::record::DeadLetterMessage;
+use dinnerbell_core::model::round::Sealed;
 
 use super::capabilities::*;
 use super::environment::Environment;
@@ -94,7 +94,7 @@ pub async fn letters_are_read_in_the_order_of_their_numbers<E: Environment>(env:
 
 pub async fn more_letters_wait_than_are_remembered<E: Environment>(env: &E) {
     let mut owner = open_lane(env).await;
-    let most = dinnerbell::model::due::MOST_LETTERS;
+    let most = dinnerbell_core::model::due::MOST_LETTERS;
     owner.take(&vec![Sent::Junk("no campaign"); most]).await;
     let due = owner.ledger.due(owner.own, 1).await.unwrap();
     assert_eq!((due.dead_letters.len(), due.more_dead_letters), (most, false));

@@ -1,4 +1,4 @@
-//! The ledger: `dinnerbell::ports::ledger::Ledger`.
+//! The ledger: `dinnerbell_core::ports::ledger::Ledger`.
 
 pub mod adoption;
 pub mod changes;
@@ -18,7 +18,7 @@ pub mod withdrawal;
 
 /// The capabilities of a ledger, for whoever calls it.
 pub mod capabilities {
-    pub use dinnerbell::ports::ledger::{
+    pub use dinnerbell_core::ports::ledger::{
         CampaignLedger as _, InstanceLedger as _, IntakeLedger as _, LaneLedger as _, OpenRound as _, RoundLedger as _,
     };
 }

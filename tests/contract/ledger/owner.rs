@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use dinnerbell::model::campaign::{Campaign, Window};
-use dinnerbell::model::draft::{DraftBatch, DraftTemplate};
-use dinnerbell::model::due::ActiveCampaign;
-use dinnerbell::model::input::decode;
-use dinnerbell::model::intake::{IntakeBatch, Taken};
-use dinnerbell::model::mark::RoundHead;
-use dinnerbell::model::ownership::Ownership;
-use dinnerbell::model::record::{DeadLetterMessage, Lane, Record};
-use dinnerbell::model::round::{PageRange, RoundContent, RoundPart, Sealed};
-use dinnerbell::model::time::EpochSeconds;
-use dinnerbell::ports::ledger::{Ledger, LedgerError, OpenRound};
+use dinnerbell_core::model::campaign::{Campaign, Window};
+use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
+use dinnerbell_core::model::due::ActiveCampaign;
+use dinnerbell_core::model::input::decode;
+use dinnerbell_core::model::intake::{IntakeBatch, Taken};
+use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::ownership::Ownership;
+use dinnerbell_core::model::record::{DeadLetterMessage, Lane, Record};
+use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::ports::ledger::{Ledger, LedgerError, OpenRound};
 
 use super::capabilities::*;
 use super::environment::{Environment, GROUP};
@@ -140,7 +140,7 @@ pub enum Sent<'a> {
     Junk(&'a str),
 }
 
-fn arrival(offset: i64, sent: &Sent<'_>) -> (Record, dinnerbell::model::input::Arrival) {
+fn arrival(offset: i64, sent: &Sent<'_>) -> (Record, dinnerbell_core::model::input::Arrival) {
     let (key, value) = match sent {
         Sent::Campaign(campaign) => (None, Some(json(campaign))),
         Sent::Tombstone(id) => (Some(id.as_bytes().to_vec()), None),

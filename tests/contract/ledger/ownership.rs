@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use dinnerbell::model::halt::Halt;
-use dinnerbell::model::mark::RoundHead;
-use dinnerbell::model::ownership::Ownership;
-use dinnerbell::model::round::Sealed;
-use dinnerbell::ports::ledger::LedgerError;
+use dinnerbell_core::model::halt::Halt;
+use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::ownership::Ownership;
+use dinnerbell_core::model::round::Sealed;
+use dinnerbell_core::ports::ledger::LedgerError;
 
 use super::capabilities::*;
 use super::environment::Environment;

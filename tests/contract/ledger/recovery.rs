@@ -1,7 +1,7 @@
 //! A lane that contradicts Kafka is put back by what the topic of drafts holds.
 
-use dinnerbell::model::halt::Halt;
-use dinnerbell::model::mark::{Mark, RoundHead};
+use dinnerbell_core::model::halt::Halt;
+use dinnerbell_core::model::mark::{Mark, RoundHead};
 
 use super::capabilities::*;
 use super::environment::{Environment, Message};

@@ -1,7 +1,7 @@
 //! Open campaigns that are passed again, and the marks of the tail scan.
 
-use dinnerbell::model::campaign::{Campaign, Window};
-use dinnerbell::model::late::{LateFor, OpenCampaign, ToldAndRows};
+use dinnerbell_core::model::campaign::{Campaign, Window};
+use dinnerbell_core::model::late::{LateFor, OpenCampaign, ToldAndRows};
 
 use super::capabilities::*;
 use super::environment::Environment;

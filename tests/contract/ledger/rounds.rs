@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use dinnerbell::guard::Guards;
-use dinnerbell::model::campaign::{Campaign, Window};
-use dinnerbell::model::clients::{ClientRange, Clients};
-use dinnerbell::model::late::LateQuestion;
-use dinnerbell::model::recorded::Recorded;
-use dinnerbell::model::round::StoredRound;
-use dinnerbell::ports::ledger::LedgerError;
+use dinnerbell_core::guard::Guards;
+use dinnerbell_core::model::campaign::{Campaign, Window};
+use dinnerbell_core::model::clients::{ClientRange, Clients};
+use dinnerbell_core::model::late::LateQuestion;
+use dinnerbell_core::model::recorded::Recorded;
+use dinnerbell_core::model::round::StoredRound;
+use dinnerbell_core::ports::ledger::LedgerError;
 
 use super::capabilities::*;
 use super::environment::Environment;

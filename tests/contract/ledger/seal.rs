@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use dinnerbell::model::campaign::Campaign;
-use dinnerbell::model::round::{RoundContent, RoundPart, Sealed};
+use dinnerbell_core::model::campaign::Campaign;
+use dinnerbell_core::model::round::{RoundContent, RoundPart, Sealed};
 
 use super::capabilities::*;
 use super::environment::{CampaignState, Environment};
@@ -83,7 +83,7 @@ pub async fn a_round_of_a_campaign_that_ended_is_stale<E: Environment>(env: &E) 
     env.move_window("a", over(env).await).await;
     is_stale(env, &mut owner, &planned, &["a"]).await;
     let now = env.now().await;
-    env.move_window("a", dinnerbell::model::campaign::Window { start: now + 600, end: now + 900 }).await;
+    env.move_window("a", dinnerbell_core::model::campaign::Window { start: now + 600, end: now + 900 }).await;
     is_stale(env, &mut owner, &planned, &["a"]).await;
 }
 
@@ -112,7 +112,7 @@ pub async fn a_round_of_another_lanes_campaign_is_stale<E: Environment>(env: &E)
     let (mut owner, mut other) = open_lanes(env).await;
     let running = owner.start(&offer(env, "a").await).await;
     is_stale(env, &mut other, &content(vec![page(&running, &["anna"], true)]), &["a"]).await;
-    let unknown = dinnerbell::model::due::ActiveCampaign {
+    let unknown = dinnerbell_core::model::due::ActiveCampaign {
         campaign: Arc::new(Campaign { adv_campaign_id: "b".into(), ..Campaign::clone(&running.campaign) }),
         ..running
     };

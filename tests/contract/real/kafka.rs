@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dinnerbell::config::{Kafka, Start, Topics};
-use dinnerbell::kafka::KafkaBroker;
-use dinnerbell::kafka::membership::Membership;
-use dinnerbell::model::record::Lane;
-use dinnerbell::model::round::Publication;
+use dinnerbell_config::{Kafka, Start, Topics};
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::round::Publication;
+use dinnerbell_kafka::KafkaBroker;
+use dinnerbell_kafka::membership::Membership;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};

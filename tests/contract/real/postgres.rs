@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dinnerbell::model::time::EpochMicros;
-use dinnerbell::postgres::audience::PostgresAudience;
-use dinnerbell::postgres::clock::{CLOCK_MICROS, PostgresClock};
+use dinnerbell_core::model::time::EpochMicros;
+use dinnerbell_postgres::audience::PostgresAudience;
+use dinnerbell_postgres::clock::{CLOCK_MICROS, PostgresClock};
 
 use crate::contract::{audience, clock};
 use crate::postgres::place::{Migration, feedback_pool, seed_database, subscribers_pool};

@@ -1,0 +1,125 @@
+//! Hears the drafts as the push service would: a `read_committed` reader on a thread of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::time::Instant;
+
+use super::error::{BenchError, blocking};
+use crate::environment::Stage;
+use dinnerbell_config::Role;
+use dinnerbell_kafka::client::{ClientEvents, settings};
+
+/// How long a poll may wait: how late the stop is noticed.
+const POLL: Duration = Duration::from_millis(50);
+/// How a draft names its campaign.
+const CAMPAIGN: &str = r#""adv_campaign_id":""#;
+
+/// A reader on a thread of its own. Dropped, it ends.
+pub struct Reader {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reader {
+    /// Reads a stage's topic of drafts from its beginning. `hear` is told of each message and when it was read, and says whether to go on.
+    pub async fn start(
+        stage: &Stage<'_>,
+        mut hear: impl FnMut(&BorrowedMessage<'_>, Instant) -> bool + Send + 'static,
+    ) -> Result<Self, BenchError> {
+        let reader = Self::assigned(stage).await?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let stop = Arc::clone(&stop);
+            let read = move || {
+                while !stop.load(Ordering::Acquire) {
+                    // What fails is tried again by the library; whoever waits in vain says so.
+                    let Some(Ok(message)) = reader.poll(POLL) else { continue };
+                    if !hear(&message, Instant::now()) {
+                        return;
+                    }
+                }
+            };
+            std::thread::Builder::new()
+                .name("bench-reader".to_owned())
+                .spawn(read)
+                .map_err(|error| BenchError::Failed(format!("the reader's thread cannot be started: {error}")))?
+        };
+        Ok(Self { stop, thread: Some(thread) })
+    }
+
+    /// Ends it.
+    pub fn stop(self) {
+        tokio::task::block_in_place(|| drop(self));
+    }
+
+    async fn assigned(stage: &Stage<'_>) -> Result<BaseConsumer<ClientEvents>, BenchError> {
+        let (kafka, partitions) = (&stage.config.kafka, stage.partitions());
+        let promises = [
+            ("group.id", kafka.group_id.as_str()),
+            ("enable.auto.commit", "false"),
+            ("auto.offset.reset", "earliest"),
+            ("isolation.level", "read_committed"),
+        ];
+        let settings = settings(kafka, Role::Consumer, "bench-reader", &[("fetch.wait.max.ms", "50")], &promises);
+        let topic = kafka.topics.notifications.clone();
+        blocking(move || {
+            let observer = ClientEvents::default();
+            let failed = |error: &KafkaError| observer.explain(&format!("reading {topic}"), error);
+            let reader: BaseConsumer<ClientEvents> =
+                settings.create_with_context(observer.clone()).map_err(|error| failed(&error))?;
+            let mut all = TopicPartitionList::new();
+            for partition in 0..partitions {
+                let added = all.add_partition_offset(&topic, partition, Offset::Beginning);
+                added.map_err(|error| failed(&error))?;
+            }
+            reader.assign(&all).map_err(|error| failed(&error))?;
+            Ok(reader)
+        })
+        .await
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            // A panic of it shows as an end of what it tells.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The campaign that a draft is of. The bench's own ids need no escapes, so no JSON has to be read: what hears must not cost what it measures.
+pub fn campaign_of(message: &impl Message) -> Option<&str> {
+    let value = std::str::from_utf8(message.payload()?).ok()?;
+    value.split_once(CAMPAIGN)?.1.split('"').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rdkafka::Timestamp;
+    use rdkafka::message::OwnedMessage;
+
+    use super::*;
+    use crate::sender;
+    use dinnerbell_core::model::draft::DraftTemplate;
+
+    #[test]
+    fn a_draft_names_its_campaign() {
+        let template = DraftTemplate::new(Arc::new(sender::campaign("bench-17", "r")), 1_700_000_000, "group").unwrap();
+        let mut value = Vec::new();
+        template.message_value("client", &mut value);
+        let message = |value| OwnedMessage::new(Some(value), None, "t".to_owned(), Timestamp::NotAvailable, 0, 0, None);
+        assert_eq!(campaign_of(&message(value)), Some("bench-17"));
+        assert_eq!(campaign_of(&message(b"{}".to_vec())), None);
+    }
+}

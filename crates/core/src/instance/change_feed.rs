@@ -1,0 +1,349 @@
+//! What an instance looks out for on behalf of all its lanes, so that the cost of waiting grows neither with them nor with what they hold:
+//!
+//! - the tail scan: about once a second, the favourites that were added, and those that fill a gap which it left; each is handed to the lanes in
+//!   which its restaurant has an open campaign;
+//! - the poll: five times a second, whether in any of the lanes there are changes to judge, a rescan is due, or whether it does not stand any
+//!   more as it was entered: by somebody else, or because the database failed over to a server that lost commits. A lane that has nothing to do
+//!   would not notice by itself.
+//!
+//! There is no task for it. Each lane brings along a future that waits for its turn, and whoever's turn it is looks for all; when that lane
+//! goes, the next one takes over where it was. So whatever ends a lane ends nothing of the others.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::guard::{Guard, Guards};
+use crate::instance::id_gaps::Gaps;
+use crate::lane::backlog::LaneBacklog;
+use crate::model::late::Subscription;
+use crate::model::ownership::Ownership;
+use crate::model::record::Lane;
+
+/// Ids below the newest one that are read again when the tail scan begins, or a lane comes: transactions that are under way.
+const OVERLAP: i64 = 1_000;
+
+/// How far behind its mark a tail scan goes back for lanes that another instance scanned; what came before that the rescan finds.
+const FARTHEST_BACK: i64 = 200_000;
+/// How long it takes until whom the tail scan handed on has a draft, as a rule: a new owner goes on where this one stood that long ago.
+const HANDED_ON: Duration = Duration::from_secs(2);
+/// How long after the tail scan went back for a lane it does not go back for it again: a lane that is entered again and again is not to keep the
+/// tail scan behind. Whom that misses its pass after a take-over finds.
+const GOES_BACK: Duration = Duration::from_secs(60);
+/// How often it is looked whether the ids began anew below the mark.
+const ANEW: Duration = Duration::from_secs(3);
+
+/// The lanes of an instance that look together.
+#[derive(Debug, Default)]
+pub struct ChangeFeed {
+    state: Mutex<FeedState>,
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct FeedState {
+    lanes: BTreeMap<Lane, RegisteredLane>,
+    /// The highest id that the tail scan has seen; none before its first look.
+    mark: Option<i64>,
+    /// Where the mark stood at most since the tail scan began.
+    reached: i64,
+    /// When it was looked last whether the ids began anew.
+    looked_anew: Option<Instant>,
+    /// When the tail scan went back for each lane.
+    went_back: BTreeMap<Lane, Instant>,
+    /// Ids up to the mark that had no row when it passed them.
+    gaps: Gaps,
+    /// Lanes of which it is not known yet where their former owner's tail scan stood.
+    joined: BTreeSet<Lane>,
+    /// Where the tail scan stood a while ago: to be noted for the next owner.
+    stood: Option<(Instant, i64)>,
+    /// What was noted last.
+    noted: Option<i64>,
+    /// The tail scan was refused, and pages were read without a mark.
+    paged_without_mark: bool,
+}
+
+/// A lane that is looked out for, as it was entered.
+#[derive(Debug)]
+struct RegisteredLane {
+    own: Ownership,
+    work: Arc<LaneBacklog>,
+}
+
+/// A lane that is looked out for, until it is dropped.
+#[derive(Debug)]
+pub struct LaneRegistration<'a> {
+    change_feed: &'a ChangeFeed,
+    lane: Lane,
+}
+
+impl ChangeFeed {
+    fn state(&self) -> MutexGuard<'_, FeedState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on this lane is looked out for: who is added after any page that it reads is handed to it. A tail scan that goes on already
+    /// reads the last ids once more, for transactions that committed out of their order before the lane came; for many lanes at once no more of them.
+    pub fn enter(&self, own: Ownership, work: Arc<LaneBacklog>, guards: Guards) -> LaneRegistration<'_> {
+        let lane = own.lane;
+        let mut state = self.state();
+        let FeedState { mark, gaps, reached, .. } = &mut *state;
+        if let Some(mark) = mark {
+            if guards.hold(Guard::MarkStepsBack) {
+                *mark = overlapped(*reached).min(*mark);
+            }
+            gaps.forget_above(*mark);
+            work.tail_scan_began();
+        }
+        let now = Instant::now();
+        state.went_back.retain(|_, at| now.saturating_duration_since(*at) < GOES_BACK);
+        if let Entry::Vacant(first) = state.went_back.entry(lane) {
+            first.insert(now);
+            state.joined.insert(lane);
+        }
+        (state.stood, state.noted) = (None, None);
+        state.lanes.insert(lane, RegisteredLane { own, work });
+        LaneRegistration { change_feed: self, lane }
+    }
+
+    pub(super) fn lanes(&self) -> Vec<Lane> {
+        self.state().lanes.keys().copied().collect()
+    }
+
+    pub(super) fn owned(&self) -> Vec<Ownership> {
+        self.state().lanes.values().map(|watched| watched.own).collect()
+    }
+
+    /// Waits until every lane has room for candidates.
+    pub(super) async fn room(&self) {
+        let lanes: Vec<_> = self.state().lanes.values().map(|watched| Arc::clone(&watched.work)).collect();
+        for work in lanes {
+            work.room_for_late().await;
+        }
+    }
+
+    pub(super) fn mark(&self) -> Option<i64> {
+        self.state().mark
+    }
+
+    /// The gaps to ask for.
+    pub(super) fn gaps(&self) -> Vec<i64> {
+        self.state().gaps.wanted(Instant::now())
+    }
+
+    /// The tail scan begins: pages may be read.
+    pub(super) fn begin(&self, newest: i64) {
+        let mut state = self.state();
+        state.stand_at(overlapped(newest));
+        state.lanes.values().for_each(|watched| watched.work.tail_scan_began());
+    }
+
+    /// Whether it is time to look whether the ids began anew, where the tail scan finds nobody above its mark.
+    pub(super) fn looks_anew(&self, now: Instant) -> bool {
+        let looked = &mut self.state().looked_anew;
+        let is_time = looked.is_none_or(|at| now.saturating_duration_since(at) >= ANEW);
+        if is_time {
+            *looked = Some(now);
+        }
+        is_time
+    }
+
+    /// The table's largest id is this one. Below the mark it says that the last rows were deleted, or that the table was emptied and its ids began
+    /// anew: the mark goes down to it. Where that is far, everybody below it may be new, and all is passed again. Whether it went down.
+    pub(super) fn goes_down(&self, from: i64, newest: i64) -> bool {
+        let mut state = self.state();
+        if state.mark != Some(from) || newest >= from {
+            return false;
+        }
+        state.stand_at(overlapped(newest));
+        if newest < overlapped(from) {
+            tracing::warn!(
+                newest,
+                swept = from,
+                "the subscribers' ids began anew, or many rows were deleted: who candidates a restaurant of an open campaign is looked up again"
+            );
+            state.lanes.values().for_each(|watched| watched.work.missed_everywhere());
+        }
+        true
+    }
+
+    /// The tail scan is refused: pages are read without it. Whom it misses until it has its mark the rescans find.
+    pub(super) fn begin_without_mark(&self) {
+        let mut state = self.state();
+        state.paged_without_mark = true;
+        state.lanes.values().for_each(|watched| watched.work.tail_scan_began());
+    }
+
+    /// Who came before the mark, and after a page that was read without one, is found by passing all again.
+    pub(super) fn make_up_for_no_mark(&self) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.paged_without_mark) {
+            state.lanes.values().for_each(|watched| watched.work.missed_everywhere());
+        }
+    }
+
+    pub(super) fn joined(&self) -> Vec<Lane> {
+        self.state().joined.iter().copied().collect()
+    }
+
+    /// The tail scan goes back to where that of the lanes' former owners stood, if that is not too far.
+    pub(super) fn go_back(&self, joined: &[Lane], swept: Option<i64>) {
+        let mut state = self.state();
+        for lane in joined {
+            state.joined.remove(lane);
+        }
+        let (Some(mark), Some(swept)) = (state.mark, swept.map(overlapped)) else { return };
+        if (mark.saturating_sub(FARTHEST_BACK)..mark).contains(&swept) {
+            state.mark = Some(swept);
+            state.gaps.forget_above(swept);
+        }
+    }
+
+    /// Up to which id whoever takes one of these lanes over need not look, if that is to be noted now.
+    pub(super) fn settled(&self, now: Instant) -> Option<(Vec<Lane>, i64)> {
+        let mut state = self.state();
+        let mark = state.mark?;
+        let stands = state.gaps.lowest().map_or(mark, |gap| mark.min(gap - 1));
+        let (at, stood) = *state.stood.get_or_insert((now, stands));
+        if now.saturating_duration_since(at) < HANDED_ON || !state.joined.is_empty() {
+            return None;
+        }
+        state.stood = Some((now, stands));
+        (state.noted != Some(stood)).then(|| (state.lanes.keys().copied().collect(), stood))
+    }
+
+    pub(super) fn noted(&self, upto: i64) {
+        self.state().noted = Some(upto);
+    }
+
+    /// Everybody from `from` up to the last one above it was read and handed on, and who fills a gap. Where a lane came meanwhile, the mark
+    /// is further back than `from`, and stays there.
+    pub(super) fn advance(&self, from: i64, above: &[i64], filled: &[Subscription], guards: Guards) {
+        let mut state = self.state();
+        state.gaps.filled(filled.iter().map(|favourite| favourite.id));
+        let Some(last) = above.last() else { return };
+        if state.mark == Some(from) || !guards.hold(Guard::MarkThatSteppedBackStays) {
+            state.mark = Some(*last);
+            state.reached = state.reached.max(*last);
+            state.gaps.note(from, above.iter().copied(), Instant::now());
+        }
+    }
+
+    /// Hands each favourite to the lanes in which its restaurant has an open campaign.
+    pub(super) fn hand_on(&self, found: &[Subscription], open: &[(Lane, String)]) {
+        let state = self.state();
+        for (lane, RegisteredLane { work, .. }) in &state.lanes {
+            let restaurants: BTreeSet<&str> =
+                open.iter().filter(|(of, _)| of == lane).map(|(_, restaurant)| restaurant.as_str()).collect();
+            let theirs = found.iter().filter(|favourite| restaurants.contains(favourite.restaurant_id.as_str()));
+            work.offer_late(theirs.map(|favourite| (favourite.restaurant_id.clone(), favourite.client_id.clone())));
+        }
+    }
+
+    pub(super) fn for_each(&self, lanes: &[Lane], tell: impl Fn(&LaneBacklog)) {
+        let state = self.state();
+        lanes.iter().filter_map(|lane| state.lanes.get(lane)).for_each(|watched| tell(&watched.work));
+    }
+
+    /// Lanes that do not stand as they were entered; one that was entered anew meanwhile does.
+    pub(super) fn lose(&self, asked: &[Ownership], lanes: &[Lane]) {
+        let state = self.state();
+        let still = |lane: &&Lane| state.lanes.get(lane).filter(|watched| asked.contains(&watched.own));
+        lanes.iter().filter_map(|lane| still(&lane)).for_each(|watched| watched.work.lose());
+    }
+}
+
+impl FeedState {
+    /// The tail scan goes on from here, as one that begins.
+    fn stand_at(&mut self, mark: i64) {
+        self.mark = Some(mark);
+        self.reached = mark;
+        self.gaps.forget_above(mark);
+        (self.stood, self.noted) = (None, None);
+    }
+}
+
+fn overlapped(id: i64) -> i64 {
+    id.saturating_sub(OVERLAP).max(0)
+}
+
+impl Drop for LaneRegistration<'_> {
+    fn drop(&mut self) {
+        let mut state = self.change_feed.state();
+        state.lanes.remove(&self.lane);
+        state.joined.remove(&self.lane);
+        // Who looks for nobody falls behind: the next lane begins anew.
+        if state.lanes.is_empty() {
+            state.mark = None;
+            state.reached = 0;
+            state.gaps = Gaps::default();
+            (state.stood, state.noted) = (None, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enter(change_feed: &ChangeFeed, lane: Lane) -> (LaneRegistration<'_>, Arc<LaneBacklog>) {
+        let work = Arc::new(LaneBacklog::unread(Guards::default()));
+        let own = Ownership { lane, epoch: 1, postmaster: 1, lock_key: i64::from(lane) };
+        (change_feed.enter(own, Arc::clone(&work), Guards::default()), work)
+    }
+
+    /// A lane is looked out for, and everybody up to this id was handed on.
+    fn swept_to(change_feed: &ChangeFeed, id: i64) -> LaneRegistration<'_> {
+        let (post, _) = enter(change_feed, 0);
+        change_feed.go_back(&[0], None);
+        change_feed.begin(id - 10);
+        let ids: Vec<i64> = (change_feed.mark().unwrap() + 1..=id).collect();
+        change_feed.advance(change_feed.mark().unwrap(), &ids, &[], Guards::default());
+        assert_eq!(change_feed.mark(), Some(id));
+        post
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_lanes_that_are_entered_again_and_again_set_the_tail_scan_back_no_further_than_one() {
+        let change_feed = ChangeFeed::default();
+        let _post = swept_to(&change_feed, 500_000);
+        let mut asked = 0;
+        for _ in 0..20 {
+            for lane in 1..=50 {
+                let _again = enter(&change_feed, lane);
+                let joined = change_feed.joined();
+                asked += joined.len();
+                // Its former owner noted nothing for long.
+                change_feed.go_back(&joined, Some(499_500));
+                assert!(change_feed.mark().unwrap() >= 499_500 - OVERLAP, "{:?}", change_feed.mark());
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(asked, 50, "once a minute it goes back to where each lane's former owner stood");
+        tokio::time::advance(GOES_BACK).await;
+        let _again = enter(&change_feed, 1);
+        assert_eq!(change_feed.joined(), [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_mark_goes_down_to_ids_that_began_anew_and_all_is_passed_again_where_that_is_far() {
+        let change_feed = ChangeFeed::default();
+        let post = swept_to(&change_feed, 500_000);
+        let (_other, work) = enter(&change_feed, 1);
+        change_feed.advance(change_feed.mark().unwrap(), &[500_000], &[], Guards::default());
+        assert!(change_feed.looks_anew(Instant::now()) && !change_feed.looks_anew(Instant::now()));
+        assert!(!change_feed.goes_down(500_000, 500_000) && !change_feed.goes_down(500_000, 500_001));
+        // The last rows were deleted.
+        assert!(change_feed.goes_down(500_000, 499_999));
+        assert_eq!((change_feed.mark(), work.take_missed().everywhere), (Some(499_999 - OVERLAP), false));
+        let from = change_feed.mark().unwrap();
+        assert!(change_feed.goes_down(from, 3_000));
+        assert_eq!((change_feed.mark(), work.take_missed().everywhere), (Some(3_000 - OVERLAP), true));
+        let _another = enter(&change_feed, 2);
+        assert_eq!(change_feed.mark(), Some(3_000 - 2 * OVERLAP), "what was reached before is history");
+        drop(post);
+    }
+}

@@ -1,0 +1,158 @@
+//! The loops of the change feed: the poll for changes, and the tail scan. One lane's future runs them for all lanes of the instance.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::future::pending;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::guard::Guard;
+use crate::lane::backlog::LaneBacklog;
+use crate::lane::context::LaneContext;
+use crate::lane::error::LaneError;
+use crate::lane::error_policy::Failures;
+use crate::model::late::Subscription;
+use crate::model::record::Lane;
+use crate::ports::audience::{Audience, AudienceError};
+use crate::ports::ledger::{Ledger, LedgerError};
+
+/// How often the tail scan looks.
+const TAIL_SCAN: Duration = Duration::from_secs(1);
+
+/// Most favourites of one look.
+const TAIL_SCAN_ROWS: usize = 2_000;
+
+/// How long the tail scan waits for lanes that have no room. What one of them cannot take then is left to its rescan, so that it holds up no other.
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
+
+/// How often it is looked for what another lane received: its owner notices within 250 ms, and looking takes time too.
+const POLL_CHANGES: Duration = Duration::from_millis(200);
+
+/// Longest pause after a poll that failed: a database that failed over is looked at soon after it answers.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Waits for this lane's turn, and looks out for all of them then, until something fails for good.
+pub async fn follow<B, L: Ledger, A: Audience, C>(
+    cx: &LaneContext<B, L, A, C>,
+    lane: Lane,
+) -> Result<Infallible, LaneError> {
+    let _turn = cx.change_feed.turn.lock().await;
+    tokio::try_join!(poll_changes(cx, lane), tail_scan(cx, lane)).map(|(never, _)| never)
+}
+
+/// Whether that may pass while the lanes go on.
+fn passes(error: &LaneError) -> bool {
+    matches!(error, LaneError::Audience(AudienceError::Passing(_)) | LaneError::Ledger(LedgerError::Passing(_)))
+}
+
+/// Says so, and waits a little longer each time, up to `most`.
+async fn warn<B, L, A, C>(
+    cx: &LaneContext<B, L, A, C>,
+    lane: Lane,
+    failures: &mut Failures,
+    error: &LaneError,
+    most: Duration,
+) {
+    failures.judge(error);
+    cx.telemetry.lane_warns(lane, error);
+    sleep(failures.pause().min(most)).await;
+}
+
+async fn poll_changes<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, lane: Lane) -> Result<Infallible, LaneError> {
+    let mut failures = Failures::default();
+    loop {
+        let owned = cx.change_feed.owned();
+        match cx.ledger.waiting(&owned).await.map_err(LaneError::from) {
+            Ok(waiting) => {
+                failures.clear();
+                cx.change_feed.for_each(&waiting.changes, LaneBacklog::call_judge);
+                cx.change_feed.for_each(&waiting.rescans, LaneBacklog::call_rescan);
+                cx.change_feed.lose(&owned, &waiting.taken);
+            }
+            Err(error) if passes(&error) => warn(cx, lane, &mut failures, &error, LONGEST_PAUSE).await,
+            Err(error) => return Err(error),
+        }
+        sleep(POLL_CHANGES).await;
+    }
+}
+
+async fn tail_scan<B, L: Ledger, A: Audience, C>(
+    cx: &LaneContext<B, L, A, C>,
+    lane: Lane,
+) -> Result<Infallible, LaneError> {
+    if !cx.limits.late_subscribers {
+        cx.change_feed.begin(0);
+        return pending().await;
+    }
+    let mut failures = Failures::default();
+    loop {
+        match look(cx).await {
+            // There are more: they are not to wait for the next second.
+            Ok(TAIL_SCAN_ROWS..) => failures.clear(),
+            Ok(_) => {
+                failures.clear();
+                sleep(TAIL_SCAN).await;
+            }
+            Err(_) if !cx.guards.hold(Guard::TailScanErrorKeepsMark) && cx.change_feed.mark().is_some() => {
+                cx.audience.newest().await.map(|newest| cx.change_feed.begin(newest)).unwrap_or_default();
+            }
+            // It is for speed: the rescan keeps the promise, and what a page needs its own reading finds.
+            Err(error) => {
+                if !passes(&error) && cx.change_feed.mark().is_none() {
+                    cx.change_feed.begin_without_mark();
+                }
+                warn(cx, lane, &mut failures, &error, Duration::MAX).await;
+            }
+        }
+    }
+}
+
+/// One look; how many it found. The first one only takes the mark, before any page is read: whoever is added after a page was read has a
+/// higher id. An error leaves the mark where it is.
+async fn look<B, L: Ledger, A: Audience, C>(cx: &LaneContext<B, L, A, C>) -> Result<usize, LaneError> {
+    let Some(from) = cx.change_feed.mark() else {
+        cx.change_feed.begin(cx.audience.newest().await?);
+        cx.change_feed.make_up_for_no_mark();
+        // What is read again is handed on, or dropped, before it grows old.
+        return Ok(TAIL_SCAN_ROWS);
+    };
+    let joined = cx.change_feed.joined();
+    if !joined.is_empty() {
+        cx.change_feed.go_back(&joined, cx.ledger.swept(&joined).await?);
+        return Ok(TAIL_SCAN_ROWS);
+    }
+    let _ = timeout(WAIT_FOR_ROOM, cx.change_feed.room()).await;
+    let added = cx.audience.added(from, TAIL_SCAN_ROWS).await?;
+    if added.ids.is_empty()
+        && cx.change_feed.looks_anew(Instant::now())
+        && cx.change_feed.goes_down(from, cx.audience.newest().await?)
+    {
+        return Ok(TAIL_SCAN_ROWS);
+    }
+    let mut found = added.favourites;
+    let gaps = cx.change_feed.gaps();
+    let filled = if gaps.is_empty() { Vec::new() } else { cx.audience.of_ids(&gaps).await? };
+    found.extend_from_slice(&filled);
+    hand_on(cx, &found).await?;
+    cx.change_feed.advance(from, &added.ids, &filled, cx.guards);
+    if let Some((lanes, upto)) = cx.change_feed.settled(Instant::now())
+        && cx.ledger.note_tail_scanned(&lanes, upto).await?
+    {
+        cx.change_feed.noted(upto);
+    }
+    Ok(added.ids.len())
+}
+
+/// Hands favourites to the lanes that have a use for them.
+async fn hand_on<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, found: &[Subscription]) -> Result<(), LaneError> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    // A campaign that becomes open after this was asked reads its pages later still, and finds them there.
+    let restaurants: BTreeSet<&String> = found.iter().map(|favourite| &favourite.restaurant_id).collect();
+    let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
+    let open = cx.ledger.open_restaurants(&cx.change_feed.lanes(), &restaurants).await?;
+    cx.change_feed.hand_on(found, &open);
+    Ok(())
+}

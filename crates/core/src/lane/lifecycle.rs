@@ -1,0 +1,272 @@
+//! One lane's life: in by the one way, then intake and rounds side by side until something fails or the lane is to stop.
+//!
+//! Everything of a lane happens inside one future. Dropping it at any await is a crash: what was in flight is found by the next entry.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::guard::Guard;
+use crate::instance::dead_letters::Carries;
+use crate::instance::follow_changes;
+use crate::instance::round_sizing::RoundSizing;
+use crate::lane::backlog::LaneBacklog;
+use crate::lane::context::LaneContext;
+use crate::lane::error::LaneError;
+use crate::lane::error_policy::{Failures, Next};
+use crate::lane::round::pages;
+use crate::lane::round::pipeline::Rounds;
+use crate::lane::takeover::{Entry, FoundRound, Owned, enter, halt};
+use crate::lane::{intake, late, outputs, takeover};
+use crate::model::due::Uncounted;
+use crate::model::halt::Halt;
+use crate::model::ownership::{Entered, Ownership};
+use crate::model::page::PageRequest;
+use crate::model::record::Lane;
+use crate::ports::audience::Audience;
+use crate::ports::broker::{Broker, BrokerError, transaction_time};
+use crate::ports::clock::Clock;
+use crate::ports::ledger::Ledger;
+use crate::shutdown::stopped;
+use crate::telemetry::LaneState;
+
+/// How often a halted lane looks for its resolution.
+const LOOK_FOR_RESOLUTION: Duration = Duration::from_secs(1);
+/// How often a campaign whose count failed is counted again.
+const COUNT_AGAIN: Duration = Duration::from_secs(5);
+
+/// Keeps a lane until it is told to stop or the lane is somebody else's.
+pub async fn run_until_stopped<B: Broker, L: Ledger, A: Audience, C: Clock>(
+    cx: Arc<LaneContext<B, L, A, C>>,
+    lane: Lane,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut failures = Failures::default();
+    while !*stop.borrow() {
+        let Err(error) = live(&cx, lane, &mut failures, &mut stop).await else { continue };
+        match failures.judge(&error) {
+            Next::Leave => break,
+            Next::EnterAgain => {
+                let pause = failures.pause();
+                cx.telemetry.lane_failed(lane, &error, pause);
+                let _ = timeout(pause, stopped(&mut stop)).await;
+            }
+            Next::Halt(halt) => {
+                cx.telemetry.set_lane(lane, LaneState::Halted(halt));
+                let _ = timeout(LOOK_FOR_RESOLUTION, stopped(&mut stop)).await;
+            }
+        }
+    }
+    cx.telemetry.left(lane);
+}
+
+/// One ownership of the lane, from the bump to an error or the stop.
+async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
+    cx: &LaneContext<B, L, A, C>,
+    lane: Lane,
+    failures: &mut Failures,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), LaneError> {
+    cx.telemetry.set_lane(lane, LaneState::Entering);
+    match enter(cx, lane, failures).await? {
+        Entry::Halted(entered, halt) => stand_still(cx, &entered, halt, failures, stop).await,
+        Entry::Runs(owned) => {
+            cx.telemetry.set_lane(lane, LaneState::Running);
+            // What cannot be published brings it here again and again: whatever failed is over only afterwards.
+            if matches!(owned.last, FoundRound::Published { .. }) {
+                cx.telemetry.well(lane);
+            }
+            let own = owned.own;
+            match run(cx, *owned, failures, stop).await {
+                // A step that failed for good is recorded as a halt while the lane is still ours to write.
+                Err(error) => {
+                    let error = by_whom(cx, own, error).await;
+                    Err(halt(cx, own, error, failures).await)
+                }
+                stopped => stopped,
+            }
+        }
+    }
+}
+
+/// Who fenced the lane's producer: another owner bumped the epoch before it did; if that is still ours, the broker did.
+async fn by_whom<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Ownership, error: LaneError) -> LaneError {
+    if !matches!(error, LaneError::Broker(BrokerError::Fenced)) {
+        return error;
+    }
+    match cx.ledger.still_mine(own).await {
+        Ok(true) => BrokerError::Overdue { seconds: transaction_time().as_secs() }.into(),
+        // What it said is the best that is known.
+        Ok(false) | Err(_) => error,
+    }
+}
+
+/// A halted lane stays assigned, and looks for its resolution. It is compared with Kafka all the same: the others wait for it.
+async fn stand_still<B: Broker, L: Ledger, A, C: Clock>(
+    cx: &LaneContext<B, L, A, C>,
+    entered: &Entered,
+    halt: Halt,
+    failures: &Failures,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), LaneError> {
+    let own = entered.ownership;
+    cx.telemetry.set_lane(own.lane, LaneState::Halted(halt.clone()));
+    let mut compared = entered.compared;
+    while !*stop.borrow() {
+        if !compared {
+            let found = tokio::select! {
+                biased;
+                () = stopped(stop) => break,
+                found = takeover::compare_standing(cx, entered, Some(&halt)) => found,
+            };
+            match found {
+                Ok(()) => compared = true,
+                Err(error @ LaneError::Broker(_)) => cx.telemetry.lane_warns(own.lane, &error),
+                Err(error) => return Err(takeover::halt(cx, own, error, failures).await),
+            }
+        }
+        if cx.ledger.resolved(own, &entered.comparison).await? {
+            break;
+        }
+        let _ = timeout(LOOK_FOR_RESOLUTION, stopped(stop)).await;
+    }
+    Ok(())
+}
+
+/// Intake, rounds and the counting of campaigns that are over, side by side.
+async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
+    cx: &LaneContext<B, L, A, C>,
+    owned: Owned<B>,
+    failures: &mut Failures,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), LaneError> {
+    let Owned { own, ledger, producer, last, input, position, outputs, round_bytes } = owned;
+    let work = Arc::new(LaneBacklog::unread(cx.guards));
+    let _post = cx.change_feed.enter(own, Arc::clone(&work), cx.guards);
+    let _trier = cx.dead_letter_topic.trier(own.lane);
+    let rounds = Rounds { cx, own, ledger, work: &work, failures, pace: RoundSizing::left(round_bytes) };
+    tokio::select! {
+        biased;
+        // Whatever is under way in it is found on the way in.
+        () = work.lost() => Err(LaneError::TakenOver),
+        ended = rounds.run(producer, last, stop) => ended,
+        failed = intake::take_in(cx, own, input, position, &work) => failed.map(|never: Infallible| match never {}),
+        failed = judge_changes(cx, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = follow_changes::follow(cx, own.lane) => failed.map(|never: Infallible| match never {}),
+        failed = late::rescan(cx, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = ask_alone(cx, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = carry_letters(cx, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = outputs::watch(cx, own, outputs) => failed.map(|never: Infallible| match never {}),
+        failed = count_ended(cx, own, &work) => failed.map(|never: Infallible| match never {}),
+    }
+}
+
+/// Judges what other lanes, or an operator, recorded about campaigns of this lane.
+async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
+    cx: &LaneContext<B, L, A, C>,
+    own: Ownership,
+    work: &LaneBacklog,
+) -> Result<Infallible, LaneError> {
+    let mut more = false;
+    loop {
+        if !more {
+            work.judge_called().await;
+        }
+        let _changes = work.changes().await;
+        let taken = cx.ledger.judge_changes(own).await?;
+        cx.telemetry.judged_changes(own.lane, &taken);
+        more = taken.more_changes;
+        let found = !taken.changed.is_empty() || !taken.dead_letters.is_empty();
+        if found && cx.guards.hold(Guard::JudgedChangesAreRead) {
+            work.judged(taken);
+        }
+    }
+}
+
+/// Asks for pages of what is left out, one after the other. What comes is read again by the next round.
+async fn ask_alone<B, L, A: Audience, C>(
+    cx: &LaneContext<B, L, A, C>,
+    own: Ownership,
+    work: &LaneBacklog,
+) -> Result<Infallible, LaneError> {
+    loop {
+        let (restaurant_id, after) = work.left_out().await;
+        let wanted = PageRequest {
+            restaurant_id: &restaurant_id,
+            after: after.as_deref(),
+            upto: None,
+            rows: cx.limits.round_rows,
+        };
+        match cx.audience.page(wanted).await {
+            Ok(_) => work.came_alone(&restaurant_id),
+            Err(error) => {
+                let pause = work.overdue(&restaurant_id);
+                cx.telemetry.left_out(own.lane, &restaurant_id, &error.to_string(), pause);
+            }
+        }
+    }
+}
+
+/// Lets dead letters into rounds whenever their topic takes them; until then they wait beside the rounds.
+async fn carry_letters<B: Broker, L: Ledger, A: Audience, C: Clock>(
+    cx: &LaneContext<B, L, A, C>,
+    own: Ownership,
+    work: &LaneBacklog,
+) -> Result<Infallible, LaneError> {
+    loop {
+        cx.telemetry.waiting_letters(own.lane, work.waiting_letters());
+        work.letters_wait().await;
+        cx.telemetry.waiting_letters(own.lane, work.waiting_letters());
+        cx.dead_letter_topic.opens(own.lane, || cx.broker.dead_letter_topic()).await;
+        match cx.dead_letter_topic.carries(own.lane) {
+            Carries::Nothing => continue,
+            Carries::One => work.carry(1),
+            Carries::Many => work.carry(usize::MAX),
+        }
+        work.carried().await;
+    }
+}
+
+/// Counts, in the background, who was not told of campaigns whose end passed, or that were cancelled.
+async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
+    cx: &LaneContext<B, L, A, C>,
+    own: Ownership,
+    work: &LaneBacklog,
+) -> Result<Infallible, LaneError> {
+    // What one campaign's count meets holds up none of the others.
+    let (mut failed, mut failures) = (BTreeMap::<String, Instant>::new(), Failures::default());
+    loop {
+        failed.retain(|_, at| at.elapsed() < COUNT_AGAIN);
+        let Some(Uncounted { campaign, cancelled }) = work.uncounted(|id| failed.contains_key(id)) else {
+            match failed.is_empty() {
+                true => work.uncounted_added().await,
+                false => drop(timeout(COUNT_AGAIN, work.uncounted_added()).await),
+            }
+            continue;
+        };
+        let id = &campaign.adv_campaign_id;
+        let counting = pages::count_untold(cx, &campaign.restaurant_id, id, cx.limits.round_rows);
+        match counting.await {
+            Ok(unsent) => {
+                failures.clear();
+                let unsent = if cx.guards.hold(Guard::EndedAreCounted) { unsent } else { 0 };
+                if cx.ledger.note_unsent(own, id, unsent).await? {
+                    cx.telemetry.unsent(own.lane, unsent, cancelled);
+                    work.counted(id);
+                } else {
+                    work.settled().await;
+                }
+            }
+            Err(error) => {
+                cx.telemetry.lane_warns(own.lane, &error);
+                failed.insert(id.clone(), Instant::now());
+                failures.judge(&error);
+                sleep(failures.pause()).await;
+            }
+        }
+    }
+}

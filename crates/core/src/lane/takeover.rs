@@ -1,0 +1,433 @@
+//! The one way into a lane: for assignment, start, error, doubt and a changed producer alike.
+//!
+//! The order is what keeps "once in both" (`tests/model` finds a message without a row for each other order): bump the epoch, which
+//! ends former owners' transactions; a new producer, which fences former owners' producers; the epoch again; only then is Kafka's mark read.
+//!
+//! With the mark the lane is compared: all lanes wait for that after a fail-over of the database ([`super::pause`]). So it needs nothing but
+//! these four, and comes before everything that may fail for a reason of the lane's own: its topic, its partition's leader, its last round.
+
+use std::time::Duration;
+
+use crate::fail_point::fail_point;
+use crate::guard::{Guard, Guards};
+use crate::instance::round_sizing;
+use crate::instance::round_sizing::RoundSizing;
+use crate::lane::context::LaneContext;
+use crate::lane::error::LaneError;
+use crate::lane::error_policy::Failures;
+use crate::lane::round::publish;
+use crate::lane::{error_policy, outputs};
+use crate::model::campaign::Window;
+use crate::model::halt::Halt;
+use crate::model::mark::Committed;
+use crate::model::outputs::OutputIds;
+use crate::model::ownership::{Entered, Ownership};
+use crate::model::reconcile::{LedgerSide, Reconciled, reconcile};
+use crate::model::record::Lane;
+use crate::model::recorded::{Published, Recorded};
+use crate::ports::broker::Broker;
+use crate::ports::clock::Clock;
+use crate::ports::ledger::{Ledger, LedgerError};
+
+/// A lane that was entered: everything that running it takes.
+pub struct Owned<B: Broker> {
+    /// The right to write.
+    pub own: Ownership,
+    /// Which ledger.
+    pub ledger: uuid::Uuid,
+    /// The lane's transactional producer.
+    pub producer: B::Producer,
+    /// How the lane's last round was found.
+    pub last: FoundRound,
+    /// The lane's records from its position on.
+    pub input: B::Input,
+    /// The next input offset to record.
+    pub position: i64,
+    /// The topics that are written to, as they were found.
+    pub outputs: OutputIds,
+    /// Most bytes of a round, where its owners met a slow link.
+    pub round_bytes: Option<i64>,
+}
+
+/// The last round, as it was found on the way into its lane.
+pub enum FoundRound {
+    /// Committed in Kafka.
+    Published {
+        /// The proof.
+        published: Published,
+        /// Whether the ledger knows.
+        noted: bool,
+    },
+    /// Recorded, and what is not open is withdrawn from it: to be published before the next one is recorded.
+    Recorded(Recorded),
+}
+
+/// What the entry found.
+pub enum Entry<B: Broker> {
+    /// The lane is ours and runs.
+    Runs(Box<Owned<B>>),
+    /// It is ours, and stands still until its halt is resolved.
+    Halted(Box<Entered>, Halt),
+}
+
+/// Enters a lane. What stands in its way for good is recorded as its halt; `failures` know whether it does.
+pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
+    cx: &LaneContext<B, L, A, C>,
+    lane: Lane,
+    failures: &Failures,
+) -> Result<Entry<B>, LaneError> {
+    if !cx.broker.still_assigned(lane).await {
+        return Err(LaneError::NotAssigned);
+    }
+    let (low, high) = match cx.broker.watermarks(lane).await {
+        Ok(found) => found,
+        Err(error) => {
+            compare_unreadable(cx, lane, failures).await?;
+            return Err(error.into());
+        }
+    };
+    let early = match cx.guards.hold(Guard::BumpBeforeInit) {
+        true => None,
+        false => Some(cx.broker.producer(lane).await?),
+    };
+    let mut entered = cx.ledger.bump(lane, Some(low)).await?;
+    fail_point("entry.bumped");
+    cx.telemetry.position(lane, entered.position);
+    if let Some(halt) = entered.halt.clone() {
+        return Ok(Entry::Halted(Box::new(entered), halt));
+    }
+    let own = entered.ownership;
+    let Taken { producer, last, topic_id, outputs } =
+        match take_over(cx, &mut entered, failures, (low, high), early).await {
+            Ok(taken) => taken,
+            Err(error) => return Err(halt(cx, own, error, failures).await),
+        };
+    let input = cx.broker.open(lane, entered.position, topic_id.as_deref()).await?;
+    let (ledger, position, round_bytes) = (entered.ledger, entered.position, entered.round_bytes);
+    Ok(Entry::Runs(Box::new(Owned { own, ledger, producer, last, input, position, outputs, round_bytes })))
+}
+
+/// What taking a lane over found.
+struct Taken<P> {
+    producer: P,
+    last: FoundRound,
+    /// The id of the topic that is read.
+    topic_id: Option<String>,
+    outputs: OutputIds,
+}
+
+/// Fences former owners, and brings both sides together.
+async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
+    cx: &LaneContext<B, L, A, C>,
+    entered: &mut Entered,
+    failures: &Failures,
+    (low, high): (i64, i64),
+    early: Option<B::Producer>,
+) -> Result<Taken<B::Producer>, LaneError> {
+    let own = entered.ownership;
+    let producer = fence(&cx.broker, &cx.ledger, cx.guards, own, early).await?;
+    let theirs = compare(&cx.broker, &cx.ledger, cx.guards, entered).await?;
+    let topic_id = same_topic(cx, entered, low, high).await?;
+    // Behind the new producer, which writes to the topic alone that was there when it was made.
+    let outputs = outputs::compare(cx, entered).await?;
+    // Before the last round is looked at: what was cancelled meanwhile is withdrawn from it.
+    if cx.guards.hold(Guard::ChangesJudgedOnTheWayIn) {
+        judge_waiting(cx, own).await?;
+    }
+    let (producer, last) = settle(cx, entered, failures, producer, &theirs).await?;
+    Ok(Taken { producer, last, topic_id, outputs })
+}
+
+/// A new producer: when this returns, no transaction of a former owner's is open or about to be committed, and the lane was still ours afterwards.
+async fn fence<B: Broker, L: Ledger>(
+    broker: &B,
+    ledger: &L,
+    guards: Guards,
+    own: Ownership,
+    early: Option<B::Producer>,
+) -> Result<B::Producer, LaneError> {
+    let producer = match early {
+        None => broker.producer(own.lane).await?,
+        Some(early) => early,
+    };
+    fail_point("entry.producer");
+    if guards.hold(Guard::EpochAfterInit) && !ledger.still_mine(own).await? {
+        return Err(LaneError::TakenOver);
+    }
+    Ok(producer)
+}
+
+/// Reads Kafka's mark, behind all former owners. Where the two sides show that no commit of the lane is missing, the ledger learns it: the hold
+/// ends with the last lane.
+async fn compare<B: Broker, L: Ledger>(
+    broker: &B,
+    ledger: &L,
+    guards: Guards,
+    entered: &Entered,
+) -> Result<Committed, LaneError> {
+    let theirs = broker.committed(entered.ownership.lane).await?;
+    let hides_loss = matches!(
+        reconciled(guards, entered, &ledger_side(entered), &theirs),
+        Reconciled::Contradiction(kind) if kind.may_hide_loss()
+    );
+    if !hides_loss && !entered.compared {
+        let lanes = broker.lanes().await?;
+        ledger.note_compared(entered.ownership, &entered.comparison, lanes).await?;
+    }
+    Ok(theirs)
+}
+
+/// Compares a lane as its way in does, and leaves it. The halt that the way in would find, if commits of it may be missing.
+pub async fn compare_only<B: Broker, L: Ledger>(
+    broker: &B,
+    ledger: &L,
+    guards: Guards,
+    entered: &Entered,
+) -> Result<Option<Halt>, LaneError> {
+    let own = entered.ownership;
+    drop(fence(broker, ledger, guards, own, None).await?);
+    let theirs = compare(broker, ledger, guards, entered).await?;
+    let ours = ledger_side(entered);
+    Ok(match reconciled(guards, entered, &ours, &theirs) {
+        Reconciled::Contradiction(kind) if kind.may_hide_loss() => {
+            Some(error_policy::contradiction(own.lane, &kind, &ours, &theirs))
+        }
+        _ => None,
+    })
+}
+
+/// The lane's partition cannot be read, for instance because it has no leader: the other lanes do not wait for that. What the lane's records are
+/// has no part in whether commits of it are missing.
+async fn compare_unreadable<B: Broker, L: Ledger, A, C>(
+    cx: &LaneContext<B, L, A, C>,
+    lane: Lane,
+    failures: &Failures,
+) -> Result<(), LaneError> {
+    if !cx.pause.is_held() {
+        return Ok(());
+    }
+    let entered = cx.ledger.bump(lane, None).await?;
+    if entered.compared {
+        return Ok(());
+    }
+    match compare_standing(cx, &entered, entered.halt.as_ref()).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(halt(cx, entered.ownership, error, failures).await),
+    }
+}
+
+/// Compares a lane that stands still, behind all its former owners: the others wait for it. Commits that are missing in it are a halt of their
+/// own, which comes before the one that stands.
+pub(crate) async fn compare_standing<B: Broker, L: Ledger, A, C>(
+    cx: &LaneContext<B, L, A, C>,
+    entered: &Entered,
+    halted: Option<&Halt>,
+) -> Result<(), LaneError> {
+    let found = compare_only(&cx.broker, &cx.ledger, cx.guards, entered).await?;
+    // What is not known to be missing is not worth another halt: this one is to be resolved anyway.
+    let is_news = |found: &Halt| halted.is_none_or(|halted| found.is_loss() && !halted.is_loss());
+    found.filter(is_news).map_or(Ok(()), |found| Err(LaneError::Halt(found)))
+}
+
+fn ledger_side(entered: &Entered) -> LedgerSide {
+    LedgerSide { ledger: entered.ledger, head: entered.head, previous: entered.previous, published: entered.published }
+}
+
+/// What follows from the two sides, and from what an operator overruled.
+fn reconciled(guards: Guards, entered: &Entered, ours: &LedgerSide, theirs: &Committed) -> Reconciled {
+    if matches!(theirs, Committed::None) && !guards.hold(Guard::RestoredMarkOnlyWhenKnown) {
+        return Reconciled::PublishRecorded;
+    }
+    let reconciled = reconcile(ours, theirs);
+    if !(entered.overrule && matches!(reconciled, Reconciled::Contradiction(_))) {
+        return reconciled;
+    }
+    match reconcile(ours, &Committed::None) {
+        Reconciled::Contradiction(_) => Reconciled::PublishRecorded,
+        decided => decided,
+    }
+}
+
+/// Judges all that arrived about the lane's campaigns while nobody owned it: what an operator cancelled then is told to nobody any more.
+async fn judge_waiting<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Ownership) -> Result<(), LaneError> {
+    loop {
+        let taken = cx.ledger.judge_changes(own).await?;
+        cx.telemetry.judged_changes(own.lane, &taken);
+        if !(taken.more_changes && cx.guards.hold(Guard::ChangesJudgedToTheLast)) {
+            return Ok(());
+        }
+    }
+}
+
+/// Records a halt, if the error is one. It is believed only when the epoch is still ours: another owner may have gone on meanwhile.
+pub(crate) async fn halt<B, L: Ledger, A, C>(
+    cx: &LaneContext<B, L, A, C>,
+    own: Ownership,
+    error: LaneError,
+    failures: &Failures,
+) -> LaneError {
+    let halt = match &error {
+        LaneError::Halt(halt) => halt.clone(),
+        error => match failures.would_halt(own.lane, error) {
+            Some(halt) => halt,
+            None => return error.clone(),
+        },
+    };
+    let recorded = match cx.ledger.still_mine(own).await {
+        Ok(false) if cx.guards.hold(Guard::EpochBeforeHalt) => return LaneError::TakenOver,
+        Ok(_) => cx.ledger.halt(own, halt.clone()).await,
+        Err(error) => Err(error),
+    };
+    match recorded {
+        Ok(()) => LaneError::Halt(halt),
+        Err(error) => error.into(),
+    }
+}
+
+/// Is the topic still the one that the ledger knows? Returns its id, where it is known. This comes before the offsets, which Kafka deletes with
+/// the topic.
+async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
+    cx: &LaneContext<B, L, A, C>,
+    entered: &Entered,
+    low: i64,
+    high: i64,
+) -> Result<Option<String>, LaneError> {
+    let lane = entered.ownership.lane;
+    let halt = |(name, found): (&str, String)| LaneError::Halt(error_policy::topic_changed(lane, name, found));
+    let now = cx.broker.topic_id().await?;
+    let known = match (&entered.topic_id, &now) {
+        (Some(known), Some(now)) if known != now => {
+            let found = format!("its id is {now}, and the lane has read the topic {known}: it was created anew");
+            return Err(halt(("topic-replaced", found)));
+        }
+        (known, _) => known.is_some() && now.is_some(),
+    };
+    // What another record, or a missing one, says of a topic: its id says whether it is another topic.
+    let other = |found: String| match known {
+        true => (
+            "input-truncated",
+            format!("{found}, and its id is the same: its brokers lost records that they had acknowledged"),
+        ),
+        false => ("topic-replaced", format!("{found}: it was created anew, or its brokers lost records")),
+    };
+    let position = entered.position;
+    if position < low {
+        let found =
+            format!("the lane's position is {position}, but the topic begins at {low}: records were deleted unread");
+        return Err(halt(("input-trimmed", found)));
+    }
+    // The watermarks were read before the bump: until then a former owner may have taken in what arrived since.
+    let read_again = cx.guards.hold(Guard::WatermarksReadAgain);
+    if position > high && !(read_again && position <= cx.broker.watermarks(lane).await?.1) {
+        return Err(halt(other(format!("the lane's position is {position}, but the topic ends at {high}"))));
+    }
+    if let Some(last) = entered.last_record.filter(|last| last.offset >= low)
+        && cx.broker.fingerprint_at(lane, last.offset).await?.is_some_and(|found| found != last)
+    {
+        return Err(halt(other(format!("another record stands at offset {} of the topic", last.offset))));
+    }
+    if let (None, Some(now)) = (&entered.topic_id, &now) {
+        cx.ledger.note_topic(entered.ownership, now).await?;
+    }
+    Ok(now)
+}
+
+/// Brings Kafka to the ledger's last round, or finds that the two contradict each other.
+async fn settle<B: Broker, L: Ledger, A, C: Clock>(
+    cx: &LaneContext<B, L, A, C>,
+    entered: &mut Entered,
+    failures: &Failures,
+    producer: B::Producer,
+    theirs: &Committed,
+) -> Result<(B::Producer, FoundRound), LaneError> {
+    let lane = entered.ownership.lane;
+    if !cx.guards.hold(Guard::WithdrawalAfterReading) {
+        let stored = cx.ledger.stored_round(entered.ownership).await?;
+        if !stored.not_open.is_empty() {
+            cx.ledger.withdraw(entered.ownership, stored.head).await?;
+        }
+    }
+    let ours = ledger_side(entered);
+    // With the note the ledger forgets what an operator overruled: that was about one mark, which is written anew by then.
+    let (known, overrule) = (entered.published, entered.overrule);
+    let published = |published: Published| {
+        let noted = known == Some(published.head().seq) && !overrule;
+        FoundRound::Published { published, noted }
+    };
+    match reconciled(cx.guards, entered, &ours, theirs) {
+        Reconciled::Equal => Ok((producer, published(Published::found(entered.head)))),
+        Reconciled::PublishRecorded => {
+            if cx.guards.hold(Guard::UndeliveredIsWithdrawn) {
+                withdraw_what_does_not_get_through(cx, entered, failures).await?;
+            }
+            Ok((producer, FoundRound::Recorded(recorded(cx, entered).await?)))
+        }
+        Reconciled::RestoreMark => {
+            let stored = cx.ledger.stored_round(entered.ownership).await?;
+            let round = Recorded::mark_only(lane, entered.ledger, &stored);
+            let (producer, restored) = publish::restore_mark(producer, &round).await?;
+            let producer = producer.ok_or(LaneError::ProducerUsedUp)?;
+            Ok((producer, published(restored)))
+        }
+        Reconciled::Contradiction(kind) => {
+            let halt = error_policy::contradiction(lane, &kind, &ours, theirs);
+            Err(LaneError::Halt(halt))
+        }
+    }
+}
+
+/// A round that twice did not get through in the time that its transaction has would not the third time either. Kafka has nothing of it: all of
+/// it is withdrawn, published as an empty round, and planned in smaller ones; the lane's next owners know how large they may be.
+async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
+    cx: &LaneContext<B, L, A, C>,
+    entered: &mut Entered,
+    failures: &Failures,
+) -> Result<(), LaneError> {
+    let (own, seq) = (entered.ownership, entered.head.seq);
+    let Some(round) = failures.undeliverable(seq).filter(|round| round_sizing::can_be_smaller(round.bytes)) else {
+        return Ok(());
+    };
+    let within = Duration::from_secs(round.seconds);
+    entered.round_bytes = RoundSizing::left(entered.round_bytes).after_undelivered(round.bytes, within).to_be_left();
+    tracing::warn!(
+        lane = own.lane,
+        seq,
+        bytes = round.bytes,
+        entered.round_bytes,
+        "a round was not delivered in {} s, twice: it is withdrawn, and its drafts are planned in smaller rounds; the link to Kafka is slow, \
+         or a quota of the broker",
+        round.seconds
+    );
+    cx.ledger.withdraw_whole(own, entered.head, entered.round_bytes).await?;
+    fail_point("withdraw.whole");
+    Ok(())
+}
+
+/// The ledger is one ahead: withdraw what is not open; the rest of that round is to be published from what was recorded. The lane does that as
+/// soon as it runs, so that its intake waits neither for a large round nor for an operator who paused all sending. Withdrawing takes time, in
+/// which the end of another campaign may pass: so the round is looked at again until nothing in it is to be withdrawn. Dead letters whose topic
+/// does not take them leave the round, so that its drafts do not wait for them.
+async fn recorded<B: Broker, L: Ledger, A, C>(
+    cx: &LaneContext<B, L, A, C>,
+    entered: &Entered,
+) -> Result<Recorded, LaneError> {
+    let own = entered.ownership;
+    let mut stored = cx.ledger.stored_round(own).await?;
+    if !stored.dead_letters.is_empty()
+        && !cx.dead_letter_topic.is_open(own.lane, || cx.broker.dead_letter_topic()).await
+    {
+        cx.ledger.set_letters_aside(own, stored.head).await?;
+        fail_point("letters.set_aside");
+        stored = cx.ledger.stored_round(own).await?;
+    }
+    while !stored.not_open.is_empty() && cx.guards.hold(Guard::WithdrawalOnTheWayIn) {
+        cx.ledger.withdraw(own, stored.head).await?;
+        fail_point("withdraw.recorded");
+        stored = cx.ledger.stored_round(own).await?;
+        if !cx.guards.hold(Guard::WithdrawnToTheLast) {
+            stored.open = Window::ALWAYS;
+            break;
+        }
+    }
+    Ok(Recorded::read_back(own.lane, entered.ledger, stored, cx.guards).map_err(LedgerError::from)?)
+}

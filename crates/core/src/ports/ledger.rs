@@ -1,0 +1,268 @@
+//! What a lane needs of its ledger: one trait, with the real ledger in `dinnerbell_postgres` and a simulated one in
+//! `dinnerbell_sim`.
+//!
+//! Every method is one transaction of the feedback database. Each begins the same way (the lane's shared advisory lock, then the
+//! epoch), and answers [`LedgerError::NotMine`] when the lane is another's by now.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::model::clients::{ClientRange, Clients};
+use crate::model::due::{ActiveCampaign, Due, Waiting};
+use crate::model::halt::Halt;
+use crate::model::intake::{IntakeBatch, Taken};
+use crate::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
+use crate::model::mark::RoundHead;
+use crate::model::outputs::OutputIds;
+use crate::model::ownership::{Entered, Ownership, Suspension};
+use crate::model::record::{DeadLetterMessage, Lane};
+use crate::model::recorded::DamagedRound;
+use crate::model::round::{RoundContent, Sealed, StoredRound};
+use crate::model::time::EpochSeconds;
+
+/// What the feedback database refuses, and will refuse again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What it said, and what is known beside it.
+    pub found: String,
+    /// What mends it, where it is known: what an operator does before the lane goes on.
+    pub remedy: Option<String>,
+}
+
+impl From<String> for Refusal {
+    fn from(found: String) -> Self {
+        Self { found, remedy: None }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.found)?;
+        self.remedy.as_ref().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
+    }
+}
+
+impl From<DamagedRound> for LedgerError {
+    fn from(DamagedRound(found): DamagedRound) -> Self {
+        Self::Damaged(found)
+    }
+}
+
+/// Why the ledger did not do what was asked. One place maps these to what happens: [`crate::lane::error_policy`].
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LedgerError {
+    /// The epoch, the postmaster, the position or the seq is not what this owner left.
+    #[error("the lane is not ours any more: {0}")]
+    NotMine(String),
+    /// It may pass: server away, starting, lock or statement time-out, a reply that did not come.
+    #[error("{0}")]
+    Passing(String),
+    /// The server refuses and will refuse again: right, column, constraint, disk.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The feedback table is not the one that the ledger knows.
+    #[error("{0}")]
+    AnotherTable(String),
+    /// A feedback row for one of the drafts was there already.
+    #[error("a feedback row exists already: {0}")]
+    Duplicate(String),
+    /// Another role holds the lane's lock and cannot be ended by ours.
+    #[error(
+        "backend {pid} of role {role} holds the lock of lane {lane}; end it as a superuser: select pg_terminate_backend({pid})"
+    )]
+    Held {
+        /// The lane.
+        lane: Lane,
+        /// The holder.
+        pid: i32,
+        /// Its role.
+        role: String,
+    },
+    /// A stored round does not match its own count and checksum.
+    #[error("{0}")]
+    Damaged(String),
+    /// Nothing is taken in until every lane was compared with Kafka.
+    #[error("all sending and intake are held until every lane was compared with Kafka")]
+    OnHold,
+}
+
+/// The ledger: all of its capabilities. What needs one alone asks for that one.
+pub trait Ledger: LaneLedger + IntakeLedger + RoundLedger + CampaignLedger + InstanceLedger {}
+
+impl<L: LaneLedger + IntakeLedger + RoundLedger + CampaignLedger + InstanceLedger> Ledger for L {}
+
+/// The right to write for a lane: taking it, keeping it, giving it up to an operator.
+pub trait LaneLedger: Clone + Send + Sync + 'static {
+    /// Takes the lane: epoch + 1, former owners' transactions ended. Creates the lane's row where there is none, with round 0
+    /// and `beginning` as its position; without a beginning it is [`LedgerError::Passing`] then.
+    fn bump(&self, lane: Lane, beginning: Option<i64>) -> impl Future<Output = Result<Entered, LedgerError>> + Send;
+    /// Whether the lane is still ours, and the server the same.
+    fn still_mine(&self, own: Ownership) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    /// The lane reads the topic of this id from now on.
+    fn note_topic(&self, own: Ownership, topic_id: &str) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// The topics that are written to have these ids: that of the drafts is noted where none is known, that of the dead letters whatever was known.
+    /// Whether the latter is another one than it was.
+    fn note_outputs(&self, own: Ownership, ids: &OutputIds) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    /// The lane was compared with Kafka behind all former owners, and no commit of it is missing. With the last of so many lanes the hold ends.
+    fn note_compared(
+        &self,
+        own: Ownership,
+        comparison: &str,
+        lanes: Lane,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Records that the lane stands still. Where commits are missing, every lane is to be compared again, and all is held until then.
+    fn halt(&self, own: Ownership, halt: Halt) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Whether a halted lane is to be entered again: an operator resolved its halt, it does not stand as it was entered, or another comparison
+    /// with Kafka stands than the one in which it was entered.
+    fn resolved(&self, own: Ownership, comparison: &str) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+}
+
+/// What arrives in a lane, or is handed over to it.
+pub trait IntakeLedger: Clone + Send + Sync + 'static {
+    /// Records what arrived, and moves the position. [`LedgerError::OnHold`] while all is held: nothing is recorded.
+    fn intake(
+        &self,
+        own: Ownership,
+        batch: Arc<IntakeBatch>,
+    ) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
+    /// Judges what arrived in other lanes, or from an operator, about campaigns of this lane.
+    fn judge_changes(&self, own: Ownership) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
+}
+
+/// The rounds of a lane.
+pub trait RoundLedger: Clone + Send + Sync + 'static {
+    /// A round that is being recorded: an open transaction.
+    type Open: OpenRound;
+    /// The last recorded round as it stands, to be published again.
+    fn stored_round(&self, own: Ownership) -> impl Future<Output = Result<StoredRound, LedgerError>> + Send;
+    /// Withdraws from the last recorded round the drafts of campaigns that are not open.
+    fn withdraw(&self, own: Ownership, head: RoundHead) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Takes the dead letters out of the last recorded round, as their topic does not take them: they wait for a later one.
+    fn set_letters_aside(
+        &self,
+        own: Ownership,
+        head: RoundHead,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Withdraws all drafts from the last recorded round, which did not get through; their campaigns go on where they stood before it. The lane
+    /// remembers how many bytes a round may have.
+    fn withdraw_whole(
+        &self,
+        own: Ownership,
+        head: RoundHead,
+        round_bytes: Option<i64>,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Begins to record a round.
+    fn open_round(&self, own: Ownership) -> impl Future<Output = Result<Self::Open, LedgerError>> + Send;
+    /// The ledger learns that this round is committed in Kafka; campaigns whose last page it held become complete. Whether some turned out to
+    /// be over: who was not told of them is to be counted.
+    fn note_published(&self, own: Ownership, seq: i64) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    /// Those who have a feedback row for the campaign, among the clients of each range; outside of any round.
+    fn already_told(
+        &self,
+        ranges: &[ClientRange<'_>],
+    ) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
+}
+
+/// The campaigns of a lane: what is due, who may be late, who was not told.
+pub trait CampaignLedger: Clone + Send + Sync + 'static {
+    /// What there is to do, at most `most` campaigns. Scheduled campaigns whose start has come become active here, and ended ones expire or close.
+    fn due(&self, own: Ownership, most: usize) -> impl Future<Output = Result<Due, LedgerError>> + Send;
+    /// The lane's open campaigns of these restaurants, to be passed again.
+    fn open_of(
+        &self,
+        own: Ownership,
+        restaurants: &[String],
+    ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
+    /// The lane's open campaigns of these restaurants whose ids are behind this one, ordered by restaurant and id; at most so many.
+    fn open_campaigns(
+        &self,
+        own: Ownership,
+        restaurants: &[String],
+        after: Option<&str>,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<LateFor>, LedgerError>> + Send;
+    /// The lane's open campaigns that had a page, in the order of their ends and ids, behind this one, at most `most`: a new owner passes all of
+    /// them again.
+    fn open_after(
+        &self,
+        own: Ownership,
+        after: Option<&(EpochSeconds, String)>,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
+    /// The open campaigns whose rescan is due, those that are due first before, at most `most` beside these.
+    fn due_rescan(
+        &self,
+        own: Ownership,
+        beside: &[&str],
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
+    /// How many the campaign has told, and how many rows there are of it. Rows that go while they are counted may be counted.
+    fn told_and_rows(
+        &self,
+        own: Ownership,
+        adv_campaign_id: &str,
+    ) -> impl Future<Output = Result<ToldAndRows, LedgerError>> + Send;
+    /// These versions of campaigns were passed again. One that an update overtook is not done: its end may have been put off.
+    fn note_rescanned(
+        &self,
+        own: Ownership,
+        passed: &[(String, i32)],
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// How many were not told of a campaign whose end passed, or that was cancelled. False, and nothing is noted, while drafts of it stand in
+    /// a round that is not known to be published: they may be withdrawn yet, and are to be counted then.
+    fn note_unsent(
+        &self,
+        own: Ownership,
+        adv_campaign_id: &str,
+        unsent: u64,
+    ) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+}
+
+/// What is asked on behalf of all lanes of an instance.
+pub trait InstanceLedger: Clone + Send + Sync + 'static {
+    /// What waits for these lanes.
+    fn waiting(&self, lanes: &[Ownership]) -> impl Future<Output = Result<Waiting, LedgerError>> + Send;
+    /// Which of the restaurants have an open campaign, and in which of the lanes.
+    fn open_restaurants(
+        &self,
+        lanes: &[Lane],
+        restaurants: &[String],
+    ) -> impl Future<Output = Result<Vec<(Lane, String)>, LedgerError>> + Send;
+    /// Up to which id the tail scan of one of these lanes' former owners had surely handed on everybody: of the one that was least far.
+    fn swept(&self, lanes: &[Lane]) -> impl Future<Output = Result<Option<i64>, LedgerError>> + Send;
+    /// The tail scan has handed on everybody up to this id to these lanes, as far as they are ours. Whether it is noted for all of those: nobody waits
+    /// for a lane that is locked.
+    fn note_tail_scanned(&self, lanes: &[Lane], upto: i64) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    /// Whether all sending stands still, and why.
+    fn suspension(&self) -> impl Future<Output = Result<Suspension, LedgerError>> + Send;
+}
+
+/// A round that is being recorded: one open transaction, rolled back when dropped.
+pub trait OpenRound: Send + 'static {
+    /// Those who have a feedback row for the campaign, among the clients of each range, in the order of the ranges.
+    fn already_told(
+        &mut self,
+        ranges: &[ClientRange<'_>],
+    ) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
+    /// For each question, those of the clients who are behind the cursor, or anyone once the main pass is over, and have no feedback row; in
+    /// order. Behind is decided in SQL, by `COLLATE "C"`.
+    fn late(
+        &mut self,
+        questions: &[LateQuestion<'_>],
+    ) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
+    /// These campaigns as the round's drafts shall show them, those that are open.
+    fn campaigns(&mut self, ids: &[&str]) -> impl Future<Output = Result<Vec<ActiveCampaign>, LedgerError>> + Send;
+    /// The dead letters with these ids, of those that no round has published, in the order of ids.
+    fn letters(&mut self, ids: &[i64]) -> impl Future<Output = Result<Vec<DeadLetterMessage>, LedgerError>> + Send;
+    /// Gives the round up and the transaction back.
+    fn abandon(self) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Copies the feedback rows.
+    fn copy(&mut self, content: Arc<RoundContent>) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Compare-and-set of (epoch, seq), the windows once more, cursors and the round; commits.
+    fn seal(
+        self,
+        head: RoundHead,
+        content: Arc<RoundContent>,
+    ) -> impl Future<Output = Result<Sealed, LedgerError>> + Send;
+}

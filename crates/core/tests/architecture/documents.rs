@@ -1,0 +1,131 @@
+//! The documents against the repository: a link leads somewhere, and a file that is named is there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Pages that name files of the source as they are now. Decision records are of their day, and name files as they were.
+const NAMING_FILES: [&str; 5] =
+    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/glossary.md", "docs/pictures.md"];
+
+/// Where the documents stand.
+const FOLDERS: [&str; 3] = ["", "docs", "docs/decisions"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The documents, by their paths in the repository.
+fn documents() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in FOLDERS {
+        let entries = fs::read_dir(root().join(folder)).expect("a folder of documents can be read");
+        let paths = entries.map(|entry| entry.expect("an entry of it can be read").path());
+        found.extend(paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    assert!(found.len() > 10, "{found:?}");
+    found
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The lines that are text: none of a block of code.
+fn text(page: &str) -> impl Iterator<Item = &str> {
+    let mut code = false;
+    page.lines().filter(move |line| {
+        let fence = line.trim_start().starts_with("```");
+        code ^= fence;
+        !code && !fence && !line.starts_with("    ")
+    })
+}
+
+/// Where the links of a line lead.
+fn links(line: &str) -> impl Iterator<Item = &str> {
+    line.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target)
+}
+
+/// What stands in backticks in a line, if it is the path of a file or a folder.
+fn named_files(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2).filter(|word| {
+        let path = word.contains('/') && (word.ends_with(".rs") || word.ends_with(".md") || word.ends_with('/'));
+        path && !word.contains([' ', '*', '<', '{', '…']) && !word.starts_with('/') && !word.contains("NAME")
+    })
+}
+
+/// The anchors of a page, as GitHub makes them of its headings.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings = text(page).filter_map(|line| line.strip_prefix('#')).map(|rest| rest.trim_start_matches('#').trim());
+    let anchor = |heading: &str| {
+        let kept =
+            heading.to_lowercase().chars().filter(|c| c.is_alphanumeric() || "-_ ".contains(*c)).collect::<String>();
+        kept.replace(' ', "-")
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    let mut broken = Vec::new();
+    for document in documents() {
+        let page = read(&document);
+        for link in text(&page).flat_map(links).filter(|link| !link.starts_with("http")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => document.clone(),
+                path => document.parent().expect("a document stands in a folder").join(path),
+            };
+            let leads = target.exists() && (anchor.is_empty() || anchors(&read(&target)).contains(anchor));
+            if !leads {
+                broken.push(format!("{}: {link}", document.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "these links lead nowhere: {broken:#?}");
+}
+
+/// Whether a file that a document names is there: named from the repository, from the program's source or the core's, or from a crate by the
+/// crate's name.
+fn is_there(name: &str) -> bool {
+    let of_a_crate = name.split_once('/').map(|(name, rest)| root().join("crates").join(name).join("src").join(rest));
+    let from = [root(), root().join("src"), root().join("crates/core/src")];
+    from.iter().map(|folder| folder.join(name)).chain(of_a_crate).any(|path| path.exists())
+}
+
+#[test]
+fn every_file_that_a_document_names_is_there() {
+    let (mut missing, mut there) = (Vec::new(), 0);
+    for document in NAMING_FILES {
+        for name in text(&read(&root().join(document))).flat_map(named_files) {
+            // What a build makes is not in the repository.
+            match name == "target/" || is_there(name) {
+                true => there += 1,
+                false => missing.push(format!("{document}: {name}")),
+            }
+        }
+    }
+    assert!(there > 100, "only {there} files are named");
+    assert!(missing.is_empty(), "these are not there: {missing:#?}");
+}
+
+#[test]
+fn every_folder_of_the_source_has_its_row_in_the_map() {
+    let map = read(&root().join("ARCHITECTURE.md"));
+    let of = |folder: &str| {
+        let entries = fs::read_dir(root().join(folder)).expect("the source can be read");
+        entries.map(|entry| entry.expect("an entry of it can be read").path()).filter(|path| path.is_dir())
+    };
+    let folders = of("src").chain(of("crates")).chain(of("crates/core/src"));
+    let without_row: Vec<_> = folders
+        .map(|folder| folder.file_name().expect("a folder has a name").to_string_lossy().into_owned())
+        .filter(|name| !map.lines().any(|line| line.starts_with("| `") && line.contains(&format!("`{name}/`"))))
+        .collect();
+    assert!(without_row.is_empty(), "ARCHITECTURE.md has no row for {without_row:?}");
+}
+
+#[test]
+fn a_page_without_the_heading_has_no_such_anchor() {
+    let page = "# One\n\n## The `way` of a campaign, and its end\n\n```\n# none\n```\n";
+    assert_eq!(anchors(page), ["one", "the-way-of-a-campaign-and-its-end"].map(str::to_owned).into());
+}

@@ -1,0 +1,489 @@
+//! What every librdkafka client of ours has in common: its settings, its log, and what its errors mean.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+
+use dinnerbell_config as config;
+use dinnerbell_config::kafka_client::Role;
+use dinnerbell_core::ports::broker::BrokerError;
+
+/// How long a call that only asks may take.
+pub const ASK: Duration = Duration::from_secs(5);
+/// For so long what librdkafka has to say is listened to at a time. A poll that does not wait takes a single line of its log, whatever
+/// stands behind it, and the reason for a failure stands behind many.
+pub const EVENT_POLL: Duration = Duration::from_millis(5);
+
+/// And so many errors: those that come again and again hold nobody up.
+const MOST_ERRORS: usize = 1_000;
+
+/// So many lines are heard in one go at most.
+const MOST_LINES: usize = 10_000;
+
+/// What librdkafka calls a topic without an id.
+const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+/// What every client of ours sets unless the operator chooses otherwise.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("topic.metadata.refresh.interval.ms", "10000"),
+    // A broker that comes back is found soon.
+    ("reconnect.backoff.max.ms", "2000"),
+    ("socket.keepalive.enable", "true"),
+];
+
+/// The settings of one client: `defaults` are what the operator may choose otherwise, `promises` are not.
+pub fn settings(
+    kafka: &config::Kafka,
+    role: Role,
+    name: &str,
+    defaults: &[(&str, &str)],
+    promises: &[(&str, &str)],
+) -> ClientConfig {
+    let promises = [promises, &[("allow.auto.create.topics", "false")]].concat();
+    let mut settings = kafka.client_config_for(role, &[DEFAULTS, defaults].concat(), &promises);
+    let id = settings.get("client.id").unwrap_or("dinnerbell").to_owned();
+    settings.set("client.id", format!("{id}-{name}"));
+    let debug = tracing::enabled!(target: "librdkafka", tracing::Level::DEBUG);
+    settings.set_log_level(if debug { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
+    settings
+}
+
+/// Hears what librdkafka says outside of any call: its log goes to ours, and the last reason why no broker could be reached is
+/// kept, because the call that fails for it only says "timed out".
+#[derive(Debug, Clone, Default)]
+pub struct ClientEvents {
+    reason: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
+    /// The ids of topics, by their names, where the client was asked to tell them ([`tell_topic_ids`]).
+    topics: Arc<Mutex<BTreeMap<String, String>>>,
+    /// How many lines and errors were heard.
+    heard: Arc<AtomicU64>,
+}
+
+impl ClientEvents {
+    /// A call succeeded: earlier reasons are history.
+    pub fn well(&self) {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What a failed call means. `doing` says what was tried, as a fragment.
+    pub fn explain(&self, doing: &str, error: &KafkaError) -> BrokerError {
+        let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (error.rdkafka_error_code(), told) {
+            (Some(code), Some((cause, reason))) if says_little(code) => judge(doing, cause, &reason),
+            (Some(code), _) => judge(doing, code, &text(error)),
+            (None, _) => unnamed(doing, error),
+        }
+    }
+
+    /// Whether the brokers refused us, as far as heard.
+    pub fn refused(&self, doing: &str) -> Option<BrokerError> {
+        let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (cause, reason) = told?;
+        Some(judge(doing, cause, &reason)).filter(|error| matches!(error, BrokerError::Refused(_)))
+    }
+
+    /// The id of a topic (KIP-516), as the client last heard of it; none where the brokers know no ids.
+    pub fn topic_id(&self, topic: &str) -> Option<String> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
+    }
+
+    /// How many lines of the log and errors were heard so far.
+    fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Acquire)
+    }
+
+    fn hear(&self, code: RDKafkaErrorCode, reason: &str) {
+        let early = ["in state SSL_HANDSHAKE", "in state APIVERSION_QUERY"].iter().any(|state| reason.contains(state));
+        let hung_up = early && reason.contains("closed by peer");
+        let reason = without_times(reason);
+        let reason = if hung_up { format!("{reason}: {OTHER_PROTOCOL}") } else { reason.to_owned() };
+        let mut told = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = told.as_ref().map(|(code, reason)| (*code, reason.as_str()));
+        if says_more((code, &reason), known) {
+            *told = Some((code, reason));
+        }
+    }
+}
+
+/// Whether a reason says more than the one that is known.
+fn says_more((code, reason): (RDKafkaErrorCode, &str), known: Option<(RDKafkaErrorCode, &str)>) -> bool {
+    let Some((known_code, known)) = known else { return true };
+    match code {
+        // It follows on the reason why.
+        RDKafkaErrorCode::AllBrokersDown => false,
+        // Whoever wanted to ask that broker says so too, without its name.
+        RDKafkaErrorCode::Resolve => known_code != code || reason.contains(UNRESOLVED) || !known.contains(UNRESOLVED),
+        _ => true,
+    }
+}
+
+impl ClientContext for ClientEvents {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
+        use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
+        self.heard.fetch_add(1, Ordering::AcqRel);
+        if log_message.contains(DISMISSED) {
+            tracing::debug!(target: "librdkafka", "{fac}: {log_message}");
+            return;
+        }
+        if let Some((topic, id)) = changed_id(fac, log_message) {
+            self.topics.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.to_owned(), id);
+        }
+        // Of a listener that speaks another protocol librdkafka tells its log alone.
+        if fac == "FAIL" && log_message.contains("in state APIVERSION_QUERY") {
+            let broker = log_message.split_once("]: ").map_or(log_message, |(_, broker)| broker);
+            self.hear(
+                RDKafkaErrorCode::BrokerTransportFailure,
+                &format!("{}: {OTHER_PROTOCOL}", without_times(broker)),
+            );
+        }
+        match level {
+            Emerg | Alert | Critical | Error | Warning => tracing::warn!(target: "librdkafka", "{fac}: {log_message}"),
+            Notice | Info => tracing::info!(target: "librdkafka", "{fac}: {log_message}"),
+            Debug => tracing::debug!(target: "librdkafka", "{fac}: {log_message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.heard.fetch_add(1, Ordering::AcqRel);
+        if reason.contains(DISMISSED) {
+            return;
+        }
+        // Logged by whoever meets it in a call; librdkafka's own log line says it at once.
+        tracing::debug!(target: "librdkafka", "{error}: {reason}");
+        if let Some(code) = error.rdkafka_error_code() {
+            self.hear(code, reason);
+        }
+    }
+}
+
+impl ConsumerContext for ClientEvents {}
+
+/// Of a producer that sends nothing.
+impl ProducerContext for ClientEvents {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// What librdkafka says of a connection that it closed itself, to a broker that is no part of the cluster any more: nothing to act on.
+const DISMISSED: &str = "Broker handle destroyed without termination";
+/// What librdkafka says of a host whose name it cannot resolve, before the name.
+const UNRESOLVED: &str = "Failed to resolve '";
+
+/// What a listener that hangs up before anything was said most likely means.
+const OTHER_PROTOCOL: &str = "if this stays, check kafka.security_protocol";
+
+/// How long an attempt took and how often it was repeated is nothing to act on, and would make a new reason of each attempt.
+fn without_times(reason: &str) -> &str {
+    reason.split(" (after ").next().unwrap_or(reason)
+}
+
+/// Hears what librdkafka has to say to a consumer that reads through queues of its lanes alone.
+pub fn listen(consumer: &BaseConsumer<ClientEvents>) {
+    for _ in 0..MOST_ERRORS {
+        if consumer.poll(EVENT_POLL).is_none() {
+            return;
+        }
+    }
+}
+
+/// Hears what a consumer has to say at this moment, and waits for nothing: a poll that does not wait takes one line or error, so it is asked until
+/// nothing more was heard. Who polls the consumer elsewhere at the same time may hold a line back.
+pub fn listen_now(consumer: &BaseConsumer<ClientEvents>, observer: &ClientEvents) {
+    for _ in 0..MOST_LINES {
+        let before = observer.heard();
+        if consumer.poll(Duration::ZERO).is_none() && observer.heard() == before {
+            return;
+        }
+    }
+}
+
+/// Lets a client say which ids its topics have: librdkafka knows them, and tells nobody but its log.
+///
+/// Since Kafka 3.1 a fetch names the topic by its id, and the line is in the log before a fetch names another one: no record of a topic that was
+/// created anew comes before the line that says so.
+pub fn tell_topic_ids(settings: &mut ClientConfig) {
+    let logged = matches!(settings.log_level, RDKafkaLogLevel::Debug);
+    let asked = settings.get("debug").filter(|_| logged).map(str::to_owned);
+    settings.set("debug", asked.map_or("metadata".to_owned(), |asked| format!("{asked},metadata")));
+    settings.set_log_level(RDKafkaLogLevel::Debug);
+}
+
+/// The topic and its id as Kafka's own tools show it, if this line of the log says that the client learnt it.
+fn changed_id<'a>(fac: &str, line: &'a str) -> Option<(&'a str, String)> {
+    let (before, ids) = line.split_once(" changed id from ").filter(|_| fac == "METADATA")?;
+    let (_, id) = ids.split_once(" to ")?;
+    let id = id.trim();
+    let topic = before.rsplit(' ').next()?;
+    (id != NO_ID).then(|| (topic, id.replace('+', "-").replace('/', "_")))
+}
+
+/// Codes with which calls fail when no broker could be reached, whatever the cause.
+fn says_little(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{
+        AllBrokersDown, BrokerTransportFailure, DestroyBroker, MessageTimedOut, OperationTimedOut, Resolve,
+        TimedOutQueue, UnknownBroker, WaitingForCoordinator,
+    };
+    matches!(
+        code,
+        AllBrokersDown
+            | BrokerTransportFailure
+            | DestroyBroker
+            | MessageTimedOut
+            | OperationTimedOut
+            | Resolve
+            | TimedOutQueue
+            | UnknownBroker
+            | WaitingForCoordinator
+    )
+}
+
+/// The one place that says what an error of Kafka means for a lane, and what the operator can do about it.
+fn judge(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
+    use RDKafkaErrorCode as Code;
+    let remedy = match code {
+        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => return BrokerError::Fenced,
+        Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::IllegalSASLState
+        | Code::UnacceptableCredential => {
+            "check kafka.username, kafka.password_file and kafka.sasl_mechanism, and that the broker knows this user"
+        }
+        // Which of the two codes it has depends on who looks first: the handshake, or whoever waits for the connection.
+        Code::SSL | Code::BrokerTransportFailure if reason.contains("certificate") => {
+            "set kafka.ca_file to the PEM file of the CA that signed the broker's certificate, and address the broker by a \
+             name that the certificate holds"
+        }
+        _ if reason.contains("SSL handshake failed") && !reason.ends_with(OTHER_PROTOCOL) => {
+            return BrokerError::Passing(format!("{doing}: {reason}: {OTHER_PROTOCOL}"));
+        }
+        Code::Resolve => {
+            return BrokerError::Passing(format!(
+                "{doing}: {reason}: this machine must be able to resolve the names in kafka.bootstrap_servers, and those by which the \
+                 brokers call themselves (their advertised.listeners)"
+            ));
+        }
+        // The client library says so of a partition of which it does not know yet, or no more, who leads it.
+        Code::UnknownPartition => {
+            return BrokerError::Passing(format!(
+                "{doing}: {reason}: if this stays, the topic has fewer partitions than it had"
+            ));
+        }
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::InvalidTopic => {
+            "create the topic, or correct its name in kafka.topics"
+        }
+        Code::TopicAuthorizationFailed => {
+            "allow this user Read and Describe on kafka.topics.campaigns, Write and Describe on the topics it writes"
+        }
+        Code::GroupAuthorizationFailed => "allow this user Read and Describe on the group kafka.group_id",
+        Code::TransactionalIdAuthorizationFailed => {
+            "allow this user Write and Describe on the transactional ids that begin with kafka.group_id and a slash"
+        }
+        Code::ClusterAuthorizationFailed => "allow this user IdempotentWrite on the cluster",
+        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
+            "raise max.message.bytes of the topic that is written to, best to 1048588 or more"
+        }
+        Code::InvalidTransactionTimeout => "raise transaction.max.timeout.ms of the brokers to at least 60000",
+        Code::InvalidConfig | Code::InvalidGroupId | Code::InvalidSessionTimeout | Code::InconsistentGroupProtocol => {
+            "check kafka.group_id and kafka.client; another program may use this group"
+        }
+        Code::OffsetMetadataTooLarge => "raise offset.metadata.max.bytes of the brokers to at least 512",
+        Code::UnsupportedVersion | Code::UnsupportedFeature | Code::UnsupportedForMessageFormat => {
+            "the brokers must be Apache Kafka 2.5 or newer"
+        }
+        Code::PolicyViolation | Code::InvalidRecord | Code::InvalidRequiredAcks | Code::InvalidTimestamp => {
+            "the brokers' policy refuses our messages; their log says why"
+        }
+        _ => return BrokerError::Passing(format!("{doing}: {reason}")),
+    };
+    BrokerError::Refused(format!("{doing}: {reason}: {remedy}"))
+}
+
+/// Errors that carry no code: of our settings, or from inside the library.
+fn unnamed(doing: &str, error: &KafkaError) -> BrokerError {
+    match error {
+        // The value is left out: it may be a secret.
+        KafkaError::ClientConfig(_, what, name, _) => {
+            BrokerError::Refused(format!("{doing}: the setting {name} is refused: {what}: correct it in kafka.client"))
+        }
+        KafkaError::ClientCreation(what) => {
+            BrokerError::Refused(format!("{doing}: {what}: correct the settings under kafka"))
+        }
+        other => BrokerError::Passing(format!("{doing}: {other}")),
+    }
+}
+
+fn text(error: &KafkaError) -> String {
+    match error {
+        other if other.rdkafka_error_code() == Some(RDKafkaErrorCode::DestroyBroker) => {
+            "the connection to a broker was given up".to_owned()
+        }
+        KafkaError::Transaction(error) => error.string(),
+        other => other.rdkafka_error_code().map_or_else(|| other.to_string(), |code| code.to_string()),
+    }
+}
+
+/// Runs a call that may block off the async workers. The caller gives it a time-out.
+pub async fn off_runtime<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, BrokerError> + Send + 'static,
+) -> Result<T, BrokerError> {
+    match tokio::task::spawn_blocking(call).await {
+        Ok(result) => result,
+        Err(error) => Err(BrokerError::Passing(format!("a call to Kafka ended early: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(cause: RDKafkaErrorCode, reason: &str, code: RDKafkaErrorCode) -> BrokerError {
+        let observer = ClientEvents::default();
+        observer.hear(cause, reason);
+        observer.hear(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        observer.explain("reading topic promo.in", &KafkaError::MetadataFetch(code))
+    }
+
+    #[test]
+    fn a_timeout_after_a_refused_login_is_a_refusal_that_names_the_password() {
+        let error = after(
+            RDKafkaErrorCode::Authentication,
+            "SASL authentication error: invalid credentials",
+            RDKafkaErrorCode::OperationTimedOut,
+        );
+        assert!(matches!(&error, BrokerError::Refused(text) if text.contains("kafka.password_file")), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_ca_names_the_ca_file_but_a_cut_handshake_may_pass() {
+        let verify = "SSL handshake failed: certificate verify failed";
+        let error = after(RDKafkaErrorCode::SSL, verify, RDKafkaErrorCode::BrokerTransportFailure);
+        assert!(matches!(&error, BrokerError::Refused(text) if text.contains("kafka.ca_file")), "{error}");
+        let early = "tls_post_process_server_certificate error:0A000086:SSL routines::certificate verify failed (after 25ms in state SSL_HANDSHAKE)";
+        let transport = RDKafkaErrorCode::BrokerTransportFailure;
+        let error = after(transport, early, transport);
+        assert!(matches!(&error, BrokerError::Refused(text) if text.contains("kafka.ca_file")), "{error}");
+        let error =
+            after(RDKafkaErrorCode::SSL, "SSL handshake failed: Disconnected", RDKafkaErrorCode::AllBrokersDown);
+        assert!(matches!(error, BrokerError::Passing(_)));
+    }
+
+    #[test]
+    fn a_reason_heard_earlier_does_not_colour_an_error_that_speaks_for_itself() {
+        let error = after(RDKafkaErrorCode::Resolve, "no such host", RDKafkaErrorCode::TopicAuthorizationFailed);
+        assert!(matches!(&error, BrokerError::Refused(text) if text.contains("Read and Describe")), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_resolved_is_told_with_the_setting_that_gave_it_whatever_follows() {
+        let observer = ClientEvents::default();
+        let resolve = RDKafkaErrorCode::Resolve;
+        observer.hear(
+            resolve,
+            "inner:9092/1: Failed to resolve 'inner:9092': Name or service not known (after 7ms in state CONNECT)",
+        );
+        observer.hear(resolve, "Failed to query logical offset END: Local: Host resolution failure");
+        observer.hear(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        for code in [resolve, RDKafkaErrorCode::OperationTimedOut] {
+            let error = observer.explain("reading topic promo.in", &KafkaError::MetadataFetch(code));
+            let says = |text: &str| text.contains("'inner:9092'") && text.contains("advertised.listeners");
+            assert!(matches!(&error, BrokerError::Passing(text) if says(text)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_was_dismissed_is_no_reason_for_anything() {
+        let observer = ClientEvents::default();
+        let dismissed = "b:9092/2: Broker handle destroyed without termination (after 7101669 ms)";
+        observer.error(KafkaError::Global(RDKafkaErrorCode::DestroyBroker), dismissed);
+        for code in [RDKafkaErrorCode::OperationTimedOut, RDKafkaErrorCode::DestroyBroker] {
+            let error = observer.explain("connecting", &KafkaError::MetadataFetch(code));
+            assert!(!error.to_string().contains("destroyed"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_refused_setting_is_named_without_its_value() {
+        let error = KafkaError::ClientConfig(
+            rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_INVALID,
+            "Invalid value".into(),
+            "sasl.password".into(),
+            "s3cret".into(),
+        );
+        let text = ClientEvents::default().explain("connecting", &error).to_string();
+        assert!(text.contains("sasl.password") && !text.contains("s3cret"), "{text}");
+    }
+
+    #[test]
+    fn the_id_of_a_topic_is_heard_in_the_log() {
+        let observer = ClientEvents::default();
+        let say = |line: &str| observer.log(RDKafkaLogLevel::Debug, "METADATA", line);
+        say("[thrd:main]: Topic promo.in changed id from AAAAAAAAAAAAAAAAAAAAAA to RzJlNIHUR7exkTnIfLWDcg");
+        say("[thrd:main]: Topic promo.in [0] Leader 1 Epoch 0");
+        assert_eq!(observer.topic_id("promo.in").as_deref(), Some("RzJlNIHUR7exkTnIfLWDcg"));
+        say("Topic promo.in changed id from RzJlNIHUR7exkTnIfLWDcg to tHG3AzbgTsCQ+tsS/v8w2A");
+        say("Topic other changed id from AAAAAAAAAAAAAAAAAAAAAA to AAAAAAAAAAAAAAAAAAAAAA");
+        assert_eq!(
+            observer.topic_id("promo.in").as_deref(),
+            Some("tHG3AzbgTsCQ-tsS_v8w2A"),
+            "as kafka-topics shows it"
+        );
+        assert_eq!(observer.topic_id("other"), None, "old brokers know no ids");
+    }
+
+    #[test]
+    fn the_same_reason_reads_the_same_however_long_the_attempt_took() {
+        let text = |reason| after(RDKafkaErrorCode::SSL, reason, RDKafkaErrorCode::OperationTimedOut).to_string();
+        let first = text("SSL handshake failed: Disconnected (after 8ms in state SSL_HANDSHAKE)");
+        assert_eq!(
+            first,
+            text(
+                "SSL handshake failed: Disconnected (after 2ms in state SSL_HANDSHAKE, 1 identical error(s) suppressed)"
+            )
+        );
+        assert!(
+            first.ends_with("SSL handshake failed: Disconnected: if this stays, check kafka.security_protocol"),
+            "{first}"
+        );
+    }
+
+    #[test]
+    fn a_listener_that_hangs_up_before_it_says_its_version_names_the_protocol() {
+        let observer = ClientEvents::default();
+        let log = "[thrd:b:9093/bootstrap]: b:9093/bootstrap: Disconnected: connection closed by peer (after 2ms in state APIVERSION_QUERY)";
+        observer.log(RDKafkaLogLevel::Info, "FAIL", log);
+        observer.hear(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        let error = observer.explain("connecting", &KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut));
+        let text = "connecting: b:9093/bootstrap: Disconnected: connection closed by peer: if this stays, check kafka.security_protocol";
+        assert!(matches!(&error, BrokerError::Passing(said) if said == text), "{error}");
+    }
+
+    #[test]
+    fn a_listener_that_hangs_up_on_a_handshake_names_the_protocol() {
+        let error = after(
+            RDKafkaErrorCode::BrokerTransportFailure,
+            "sasl_ssl://b:9092/bootstrap: Disconnected: SSL connection closed by peer (after 3ms in state SSL_HANDSHAKE)",
+            RDKafkaErrorCode::BrokerTransportFailure,
+        );
+        let said = "closed by peer: if this stays, check kafka.security_protocol";
+        assert!(matches!(&error, BrokerError::Passing(text) if text.ends_with(said)), "{error}");
+    }
+
+    #[test]
+    fn a_broker_that_is_away_passes() {
+        let error = after(
+            RDKafkaErrorCode::BrokerTransportFailure,
+            "Connect to ipv4#127.0.0.1:9092 failed: Connection refused",
+            RDKafkaErrorCode::BrokerTransportFailure,
+        );
+        assert!(matches!(&error, BrokerError::Passing(text) if text.contains("Connection refused")), "{error}");
+    }
+}

@@ -1,0 +1,359 @@
+//! Whether topics will do: one judgement for all who look at them. `run` refuses what cannot work and says in its log what can lose something;
+//! `doctor` prints all of it.
+
+use std::collections::BTreeMap;
+
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataPartition;
+
+use super::client::{self, ASK, ClientEvents};
+use dinnerbell_config as config;
+use dinnerbell_config::Topics;
+use dinnerbell_config::address::is_of_this_machine;
+use dinnerbell_config::kafka_client::Role;
+use dinnerbell_core::model::draft::LARGEST_MESSAGE;
+use dinnerbell_core::model::finding::Findings;
+
+/// What a topic takes unless it is configured otherwise.
+pub const DEFAULT_LIMIT: usize = 1_048_588;
+/// What a batch adds to its messages.
+pub const BATCH_FRAME: usize = 1_024;
+/// Kafka's own topics: the marks of lanes, and the fates of transactions.
+pub const INTERNAL: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+/// A topic that refuses a timestamp as far off as this may refuse the end of a transaction, in milliseconds.
+const CLOSE_TIMESTAMPS: i64 = 1_000;
+/// Input that is deleted sooner than this may be gone before anybody has mended what stands still, in milliseconds.
+const SHORT_RETENTION: i64 = 86_400_000;
+
+/// What is known of a topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// The replicas of the partition that has fewest.
+    pub replicas: usize,
+    /// The replicas in sync of the partition that has fewest.
+    pub in_sync: usize,
+    /// What it is configured with; none where this user may not read it.
+    pub settings: Option<BTreeMap<String, String>>,
+}
+
+impl Topic {
+    /// Its max.message.bytes, where this user may read it.
+    pub fn max_message_bytes(&self) -> Option<usize> {
+        self.setting("max.message.bytes")?.parse().ok()
+    }
+
+    fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.as_ref()?.get(name).map(String::as_str)
+    }
+
+    fn number(&self, name: &str) -> Option<i64> {
+        self.setting(name)?.parse().ok()
+    }
+
+    /// Why it would take no message, or take one and refuse the end of its transaction, as far as this user may know: what is wrong, and the remedy.
+    /// Refused ends are sent again until they are taken, and whoever waits for them waits.
+    pub fn refuses_transactions(&self) -> Option<(String, String)> {
+        let (name, in_sync) = (&self.name, self.in_sync);
+        // A broker asks for no more replicas than there are.
+        let needed = self.number("min.insync.replicas").map(|needed| needed.min(self.replicas as i64));
+        if let Some(needed) = needed.filter(|needed| *needed > in_sync as i64) {
+            return Some((
+                format!(
+                    "topic {name} takes nothing: a partition has {in_sync} replicas in sync, and its min.insync.replicas is {needed}"
+                ),
+                format!(
+                    "start the brokers that are away, or: kafka-configs.sh --alter --topic {name} --add-config min.insync.replicas={in_sync}"
+                ),
+            ));
+        }
+        let by_log = self.setting("message.timestamp.type") == Some("LogAppendTime");
+        let policy = [
+            "message.timestamp.before.max.ms",
+            "message.timestamp.after.max.ms",
+            "message.timestamp.difference.max.ms",
+        ]
+        .into_iter()
+        .find(|policy| !by_log && self.number(policy).is_some_and(|most| (0..CLOSE_TIMESTAMPS).contains(&most)))?;
+        Some((
+            format!("topic {name} may refuse the end of a transaction: its {policy} is less than {CLOSE_TIMESTAMPS}"),
+            format!("kafka-configs.sh --alter --topic {name} --delete-config {policy}"),
+        ))
+    }
+
+    /// Whether it is compacted, as far as this user may know.
+    pub fn is_compacted(&self) -> bool {
+        self.setting("cleanup.policy").is_some_and(|policy| policy.contains("compact"))
+    }
+}
+
+/// A topic as it is now, without its settings.
+pub fn shape(consumer: &BaseConsumer<ClientEvents>, name: &str) -> KafkaResult<Topic> {
+    let metadata = consumer.fetch_metadata(Some(name), ASK)?;
+    let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+    let topic = metadata.topics().iter().find(|topic| topic.name() == name).ok_or(unknown)?;
+    if let Some(error) = topic.error() {
+        return Err(KafkaError::MetadataFetch(error.into()));
+    }
+    let partitions = i32::try_from(topic.partitions().len()).expect("the protocol counts partitions in 32 bits");
+    let fewest = |of: fn(&MetadataPartition) -> usize| topic.partitions().iter().map(of).min().unwrap_or(0);
+    let (replicas, in_sync) = (fewest(|one| one.replicas().len()), fewest(|one| one.isr().len()));
+    Ok(Topic { name: name.to_owned(), partitions, replicas, in_sync, settings: None })
+}
+
+/// What topics are configured with, those whose configuration this user may read.
+pub async fn settings(kafka: &config::Kafka, topics: &[&str]) -> BTreeMap<String, BTreeMap<String, String>> {
+    let settings = client::settings(kafka, Role::Producer, "admin", &[], &[]);
+    let Ok(admin) = settings.create_with_context::<_, AdminClient<ClientEvents>>(ClientEvents::default()) else {
+        return BTreeMap::new();
+    };
+    let asked: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
+    let answered = admin.describe_configs(&asked, &options).await;
+    let values = |topic: ConfigResource| {
+        let OwnedResourceSpecifier::Topic(name) = topic.specifier else { return None };
+        let entries = topic.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
+        Some((name, entries.collect()))
+    };
+    let read = answered.into_iter().flatten().flatten().filter_map(values).collect();
+    // Its end waits for a thread.
+    let _ = tokio::task::spawn_blocking(move || drop(admin)).await;
+    read
+}
+
+/// Judges the topics of the configuration, as far as they are known.
+pub fn judge(topics: &Topics, known: &[Topic], found: &mut Findings) {
+    let of = |name: &str| known.iter().find(|topic| topic.name == name);
+    for topic in known {
+        durability(topic, found);
+        if topic.settings.is_none() {
+            found.ok(
+                "kafka-settings",
+                format!(
+                    "the settings of topic {} may not be read (DescribeConfigs), so they were not checked",
+                    topic.name
+                ),
+            );
+        }
+    }
+    let (campaigns, letters) = (of(&topics.campaigns), topics.dead_letters.as_deref().and_then(of));
+    if let Some(drafts) = of(&topics.notifications) {
+        if let Some((what, remedy)) = drafts.refuses_transactions() {
+            found.warn("kafka-topics", format!("{what}; no draft is published meanwhile"), remedy);
+        }
+        size_of_drafts(drafts, found);
+        kept_drafts(drafts, found);
+    }
+    if let Some(campaigns) = campaigns {
+        kept_campaigns(campaigns, found);
+    }
+    if let (Some(campaigns), Some(letters)) = (campaigns, letters) {
+        dead_letters(campaigns, letters, found);
+    }
+}
+
+/// What a broker's loss can take with it: of our topics, and of Kafka's own.
+pub fn durability(topic: &Topic, found: &mut Findings) {
+    let name = &topic.name;
+    if topic.replicas == 1 {
+        found.warn(
+            "kafka-durability",
+            format!("topic {name} has one replica: what a broker loses is lost"),
+            "kafka-reassign-partitions.sh: three replicas, and min.insync.replicas = 2",
+        );
+    } else if topic.number("min.insync.replicas") == Some(1) {
+        found.warn(
+            "kafka-durability",
+            format!("topic {name} has min.insync.replicas = 1: the loss of one broker can take what was acknowledged with it"),
+            format!("kafka-configs.sh --alter --topic {name} --add-config min.insync.replicas=2"),
+        );
+    }
+    if topic.setting("unclean.leader.election.enable") == Some("true") {
+        found.warn(
+            "kafka-durability",
+            format!("topic {name} lets a replica lead that is behind (unclean.leader.election.enable): acknowledged messages are lost then"),
+            format!("kafka-configs.sh --alter --topic {name} --add-config unclean.leader.election.enable=false"),
+        );
+    }
+}
+
+/// A draft that does not fit would halt its lane in the middle of a campaign.
+fn size_of_drafts(drafts: &Topic, found: &mut Findings) {
+    let (name, needed) = (&drafts.name, LARGEST_MESSAGE + BATCH_FRAME);
+    let Some(most) = drafts.max_message_bytes() else { return };
+    match most >= needed {
+        true => found.ok(
+            "kafka-message-size",
+            format!("topic {name} takes messages of {most} bytes; the largest draft has {needed}"),
+        ),
+        false => found.fail(
+            "kafka-message-size",
+            format!("topic {name} (kafka.topics.notifications) cannot take every draft: its max.message.bytes is {most}, and the largest draft has {needed}"),
+            format!("kafka-configs.sh --alter --topic {name} --add-config max.message.bytes={DEFAULT_LIMIT}"),
+        ),
+    }
+}
+
+fn kept_drafts(drafts: &Topic, found: &mut Findings) {
+    let name = &drafts.name;
+    if drafts.is_compacted() {
+        found.warn(
+            "kafka-retention",
+            format!("topic {name} is compacted: of all drafts of a client only the last stays"),
+            format!("kafka-configs.sh --alter --topic {name} --add-config cleanup.policy=delete"),
+        );
+    }
+    if let Some(retention) = drafts.number("retention.ms") {
+        let kept = days(retention);
+        found.ok(
+            "kafka-retention",
+            format!("topic {name} keeps drafts {kept}: so far back `verify` and `lane resolve --from-kafka` can see"),
+        );
+    }
+}
+
+fn kept_campaigns(campaigns: &Topic, found: &mut Findings) {
+    let (name, Some(retention)) = (&campaigns.name, campaigns.number("retention.ms")) else { return };
+    let told = format!(
+        "topic {name} keeps campaigns {}: a lane that stands still for longer loses what it has not read",
+        days(retention)
+    );
+    match (0..SHORT_RETENTION).contains(&retention) {
+        true => found.warn(
+            "kafka-retention",
+            told,
+            format!("kafka-configs.sh --alter --topic {name} --add-config retention.ms=604800000"),
+        ),
+        false => found.ok("kafka-retention", told),
+    }
+}
+
+fn dead_letters(campaigns: &Topic, letters: &Topic, found: &mut Findings) {
+    let name = &letters.name;
+    if let Some((what, remedy)) = letters.refuses_transactions() {
+        found.warn("kafka-topics", format!("{what}; dead letters wait beside the rounds"), remedy);
+    }
+    if letters.is_compacted() {
+        let told = format!(
+            "topic {name} is compacted: each dead letter has a key of its own there, and its first one in a header"
+        );
+        found.ok("kafka-retention", told);
+    }
+    if let (Some(arrives), Some(leaves)) = (campaigns.max_message_bytes(), letters.max_message_bytes())
+        && leaves < arrives
+    {
+        found.warn(
+            "kafka-message-size",
+            format!("topic {name} takes {leaves} bytes, less than the {arrives} of {}: a larger dead letter is sent without its value", campaigns.name),
+            format!("kafka-configs.sh --alter --topic {name} --add-config max.message.bytes={}", arrives + 4_096),
+        );
+    }
+}
+
+fn days(millis: i64) -> String {
+    match millis {
+        ..0 => "for ever".to_owned(),
+        millis => format!("for {:.1} days", millis as f64 / 86_400_000.0),
+    }
+}
+
+/// Whether what goes to the brokers can be read on its way.
+pub fn encryption(kafka: &config::Kafka, found: &mut Findings) {
+    let encrypted = kafka.security_protocol.ends_with("SSL");
+    let leaves = kafka.bootstrap_servers.split(',').any(|server| !is_of_this_machine(host_of(server)));
+    if !encrypted && leaves {
+        found.warn(
+            "kafka-tls",
+            format!("the connection to {} is not encrypted, and leaves this machine", kafka.bootstrap_servers),
+            "set kafka.security_protocol to SASL_SSL or SSL, with kafka.ca_file where the CA is a private one",
+        );
+    }
+}
+
+fn host_of(server: &str) -> &str {
+    let server = server.trim().rsplit_once("://").map_or(server.trim(), |(_, server)| server);
+    server.rsplit_once(':').map_or(server, |(host, _)| host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dinnerbell_core::model::finding::Status;
+
+    fn topic(name: &str, replicas: usize, settings: &[(&str, &str)]) -> Topic {
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Topic { name: name.to_owned(), partitions: 1, replicas, in_sync: replicas, settings: Some(settings) }
+    }
+
+    fn judged(drafts: Topic, letters: Topic) -> Vec<(Status, String)> {
+        let topics = Topics {
+            campaigns: "in".to_owned(),
+            notifications: "out".to_owned(),
+            dead_letters: Some("dead".to_owned()),
+        };
+        let mut found = Findings::default();
+        let campaigns = topic("in", 3, &[("min.insync.replicas", "2"), ("retention.ms", "3600000")]);
+        judge(&topics, &[campaigns, drafts, letters], &mut found);
+        found.into_all().into_iter().map(|finding| (finding.status, finding.found)).collect()
+    }
+
+    #[test]
+    fn each_topic_that_can_lose_something_is_warned_of_and_one_that_cannot_take_a_draft_is_an_error() {
+        let drafts = topic("out", 3, &[("min.insync.replicas", "1"), ("max.message.bytes", "1000")]);
+        let letters =
+            topic("dead", 1, &[("cleanup.policy", "compact,delete"), ("unclean.leader.election.enable", "true")]);
+        let found = judged(drafts, letters);
+        for (status, words) in [
+            (Status::Warning, "topic in keeps campaigns for 0.0 days"),
+            (Status::Warning, "topic out has min.insync.replicas = 1"),
+            (Status::Error, "topic out (kafka.topics.notifications) cannot take every draft"),
+            (Status::Warning, "topic dead has one replica"),
+            (Status::Ok, "topic dead is compacted: each dead letter has a key of its own"),
+            (Status::Warning, "topic dead lets a replica lead that is behind"),
+        ] {
+            assert!(found.iter().any(|(of, told)| *of == status && told.contains(words)), "{words}: {found:#?}");
+        }
+        const { assert!(LARGEST_MESSAGE + BATCH_FRAME < DEFAULT_LIMIT, "what a topic takes by default is enough") }
+    }
+
+    #[test]
+    fn a_topic_that_would_refuse_the_end_of_a_transaction_is_known_by_its_replicas_in_sync_and_its_timestamps() {
+        let refuses = |in_sync: usize, settings: &[(&str, &str)]| {
+            Topic { in_sync, ..topic("dead", 3, settings) }.refuses_transactions().map(|(what, _)| what)
+        };
+        let says = |found: Option<String>, words: &str| {
+            assert!(found.as_ref().is_some_and(|what| what.contains(words)), "{found:?}")
+        };
+        says(refuses(1, &[("min.insync.replicas", "2")]), "1 replicas in sync, and its min.insync.replicas is 2");
+        says(
+            refuses(3, &[("message.timestamp.before.max.ms", "0")]),
+            "message.timestamp.before.max.ms is less than 1000",
+        );
+        says(refuses(3, &[("message.timestamp.difference.max.ms", "5")]), "message.timestamp.difference.max.ms");
+        let usual = [("min.insync.replicas", "2"), ("message.timestamp.before.max.ms", "9223372036854775807")];
+        assert_eq!(refuses(2, &usual), None);
+        let by_log = [("message.timestamp.before.max.ms", "0"), ("message.timestamp.type", "LogAppendTime")];
+        assert_eq!(refuses(3, &by_log), None);
+        assert_eq!(refuses(3, &[("min.insync.replicas", "4")]), None, "more than there are");
+        let unread = Topic { settings: None, in_sync: 0, ..topic("dead", 3, &[]) };
+        assert_eq!(unread.refuses_transactions(), None, "what may not be read is not judged");
+    }
+
+    #[test]
+    fn a_connection_leaves_this_machine_unless_every_broker_is_on_it() {
+        for (servers, local) in [
+            ("localhost:9092", true),
+            ("127.0.0.1:9092,[::1]:9092", true),
+            ("PLAINTEXT://localhost:9092", true),
+            ("localhost:9092, kafka.example.com:9092", false),
+            ("10.0.0.1:9092", false),
+        ] {
+            assert_eq!(servers.split(',').all(|server| is_of_this_machine(host_of(server))), local, "{servers}");
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! A bounded pool of connections, and transactions that are undone unless they are committed.
+//!
+//! A connection goes back into the pool only when it is handed back with nothing outstanding. After an error, a call that was
+//! not waited for, or a transaction that was dropped, it is closed: the server undoes what was open.
+
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, TryStreamExt};
+use postgres_openssl::MakeTlsConnector;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio_postgres::config::Host;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, CopyInSink, NoTls, Row, SimpleQueryMessage, SimpleQueryRow};
+
+use crate::errors::{Address, PATIENCE, PostgresError, deadline};
+use crate::tls;
+use dinnerbell_config::{Database, SslMode, TableName};
+
+/// A parameter of a statement with its type: so that no statement must be prepared to learn it.
+pub type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// Connections to one database, at most so many at once.
+#[derive(Clone)]
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connection: tokio_postgres::Config,
+    prefers_tls: bool,
+    connector: MakeTlsConnector,
+    address: Address,
+    table: TableName,
+    slots: Arc<Semaphore>,
+    most: usize,
+    idle: Mutex<Vec<Wire>>,
+}
+
+/// A client and the task that moves its bytes; the task ends with it.
+struct Wire {
+    client: Client,
+    mover: JoinHandle<()>,
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.mover.abort();
+    }
+}
+
+impl Pool {
+    /// A pool for what a section of the configuration says. Contacts nobody; reads the certificate files.
+    ///
+    /// `section` is `feedback` or `subscribers`: errors name the keys to change by it.
+    pub fn open(database: &Database, section: &'static str) -> Result<Self, PostgresError> {
+        let connector = tls::connector(section, &database.tls)?;
+        let connection = settings(database);
+        let most = database.max_connections.max(1);
+        let inner = Inner {
+            address: Address::new(section, &connection),
+            prefers_tls: connection.get_ssl_mode() == tokio_postgres::config::SslMode::Prefer,
+            connection,
+            connector,
+            table: database.table.clone(),
+            slots: Arc::new(Semaphore::new(most)),
+            most,
+            idle: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The database as errors name it.
+    pub fn address(&self) -> &Address {
+        &self.inner.address
+    }
+
+    /// The table of the section.
+    pub fn table(&self) -> &TableName {
+        &self.inner.table
+    }
+
+    /// The user that the section names.
+    pub fn user(&self) -> &str {
+        self.inner.connection.get_user().unwrap_or("(current user)")
+    }
+
+    /// Most connections at once.
+    pub fn most(&self) -> usize {
+        self.inner.most
+    }
+
+    /// A connection: an idle one or a new one. Waits at most [`PATIENCE`] for a free slot, and as long to connect.
+    pub async fn get(&self) -> Result<Connection, PostgresError> {
+        let slot = tokio::time::timeout(PATIENCE, self.inner.slots.clone().acquire_owned())
+            .await
+            .map_err(|_| self.exhausted())?
+            .expect("the semaphore is never closed");
+        self.take(slot).await
+    }
+
+    /// Asks the server for a sign of life. None where all connections are in use: whoever uses them hears from it.
+    pub async fn answers(&self) -> Option<Result<(), PostgresError>> {
+        let slot = self.inner.slots.clone().try_acquire_owned().ok()?;
+        let asking = async {
+            let connection = self.take(slot).await?;
+            connection.batch("select 1").await?;
+            connection.release();
+            Ok(())
+        };
+        Some(asking.await)
+    }
+
+    async fn take(&self, slot: OwnedSemaphorePermit) -> Result<Connection, PostgresError> {
+        while let Some(wire) = self.inner.pop_idle() {
+            if !wire.client.is_closed() {
+                return Ok(self.lend(wire, slot));
+            }
+        }
+        let wire = self.inner.connect().await?;
+        Ok(self.lend(wire, slot))
+    }
+
+    /// Begins a transaction; `locals` are further statements of the same round trip, such as `set local ...`.
+    pub async fn begin(&self, locals: &str) -> Result<Transaction, PostgresError> {
+        self.begin_with(&format!("begin isolation level read committed; {locals}")).await
+    }
+
+    /// Begins a transaction by these statements, the first of which is `begin ...`.
+    pub async fn begin_with(&self, begin: &str) -> Result<Transaction, PostgresError> {
+        let connection = self.get().await?;
+        connection.batch(begin).await?;
+        Ok(Transaction { connection })
+    }
+
+    /// Begins a transaction and asks in it for at most one row, in one round trip. What is asked is a statement of its own: its snapshot
+    /// is taken after `locals`, with whatever locks they waited for.
+    pub async fn begin_asking(
+        &self,
+        locals: &str,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<(Transaction, Option<Row>), PostgresError> {
+        let connection = self.get().await?;
+        let begin = format!("begin isolation level read committed; {locals}");
+        // Sent at once, answered in this order.
+        let ((), row) = futures_util::try_join!(connection.batch(&begin), connection.query_opt(sql, parameters))?;
+        Ok((Transaction { connection }, row))
+    }
+
+    /// Asks in a transaction of its own, which begins by these statements; one round trip. After an error the connection is given up.
+    pub async fn ask(&self, begin: &str, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, PostgresError> {
+        let connection = self.get().await?;
+        // Sent at once, answered in this order.
+        let ((), rows, ()) = futures_util::try_join!(
+            connection.batch(begin),
+            connection.query(sql, parameters),
+            connection.batch("commit")
+        )?;
+        connection.release();
+        Ok(rows)
+    }
+
+    /// One statement in a transaction of its own.
+    pub async fn query(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, PostgresError> {
+        let connection = self.get().await?;
+        let rows = connection.query(sql, parameters).await?;
+        connection.release();
+        Ok(rows)
+    }
+
+    fn lend(&self, wire: Wire, slot: OwnedSemaphorePermit) -> Connection {
+        Connection { wire: Some(wire), inner: self.inner.clone(), outstanding: AtomicUsize::new(0), _slot: slot }
+    }
+
+    fn exhausted(&self) -> PostgresError {
+        let Inner { address, most, .. } = &*self.inner;
+        PostgresError::passing(format!(
+            "{address}: all {most} connections were in use for {} s; raise {}.max_connections",
+            PATIENCE.as_secs(),
+            address.section
+        ))
+    }
+}
+
+/// The connection settings of a section, with what this service needs.
+fn settings(database: &Database) -> tokio_postgres::Config {
+    let mut connection = database.connection.clone();
+    let only_sockets = connection.get_hostaddrs().is_empty()
+        && connection.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+    // As libpq does it: a Unix socket knows no TLS, whatever sslmode says.
+    let mode = if only_sockets { SslMode::Disable } else { database.tls.mode };
+    if connection.get_hosts().is_empty() {
+        // The library wants a name before it speaks TLS; the address is the only one there is.
+        for address in connection.get_hostaddrs().to_vec() {
+            connection.host(address.to_string());
+        }
+    }
+    connection
+        .ssl_mode(tls::library_mode(mode))
+        .application_name("dinnerbell")
+        .connect_timeout(PATIENCE)
+        .keepalives(true)
+        .keepalives_idle(Duration::from_secs(5))
+        .keepalives_interval(Duration::from_secs(1))
+        .tcp_user_timeout(Duration::from_secs(5));
+    connection
+}
+
+impl Inner {
+    fn pop_idle(&self) -> Option<Wire> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// What one lost connection says about a server is true for the idle ones too; they are cheap to open again.
+    fn forget_idle(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    async fn connect(&self) -> Result<Wire, PostgresError> {
+        let hosts = self.connection.get_hosts().len().max(1);
+        let patience = PATIENCE * u32::try_from(hosts).unwrap_or(u32::MAX);
+        deadline(&self.address, patience, async {
+            match self.connect_once(&self.connection).await {
+                // libpq's `prefer`: where TLS is offered and fails, or is not allowed, once more without.
+                Err(error) if self.prefers_tls && would_pass_without_tls(&error) => {
+                    let mut plain = self.connection.clone();
+                    plain.ssl_mode(tokio_postgres::config::SslMode::Disable);
+                    self.connect_once(&plain).await
+                }
+                answer => answer,
+            }
+        })
+        .await
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it moves the connection's bytes; its handle is kept beside the client and aborted with it"
+    )]
+    async fn connect_once(&self, connection: &tokio_postgres::Config) -> Result<Wire, tokio_postgres::Error> {
+        // The mover's error is the calls' error too; it has nothing to add.
+        let (client, mover) = if connection.get_ssl_mode() == tokio_postgres::config::SslMode::Disable {
+            let (client, bytes) = connection.connect(NoTls).await?;
+            (client, tokio::spawn(async { drop(bytes.await) }))
+        } else {
+            let (client, bytes) = connection.connect(self.connector.clone()).await?;
+            (client, tokio::spawn(async { drop(bytes.await) }))
+        };
+        Ok(Wire { client, mover })
+    }
+}
+
+fn would_pass_without_tls(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+        None => error.to_string().contains("TLS"),
+    }
+}
+
+/// A connection on loan. Dropped, it is closed; [`Connection::release`] hands it back.
+pub struct Connection {
+    wire: Option<Wire>,
+    inner: Arc<Inner>,
+    /// Calls that were begun and did not end well.
+    outstanding: AtomicUsize,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// Runs a statement and collects its rows.
+    pub async fn query(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, PostgresError> {
+        self.call(self.client().query_typed(sql, parameters)).await
+    }
+
+    /// Runs a statement that gives at most one row.
+    pub async fn query_opt(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Option<Row>, PostgresError> {
+        self.call(self.client().query_typed_opt(sql, parameters)).await
+    }
+
+    /// Runs a statement that gives exactly one row.
+    pub async fn query_one(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Row, PostgresError> {
+        self.call(self.client().query_typed_one(sql, parameters)).await
+    }
+
+    /// Runs a statement and says how many rows it touched.
+    pub async fn execute(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<u64, PostgresError> {
+        self.call(self.client().execute_typed(sql, parameters)).await
+    }
+
+    /// Runs one or more statements without parameters, in one round trip.
+    pub async fn batch(&self, sql: &str) -> Result<(), PostgresError> {
+        self.call(self.client().batch_execute(sql)).await
+    }
+
+    /// Runs one or more statements without parameters, and gives their rows as text.
+    pub async fn simple(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
+        self.call(self.client().simple_query(sql)).await.map(rows_of)
+    }
+
+    /// Runs a query without parameters that may take its time, and gives its rows as text; the caller watches it.
+    pub async fn simple_without_deadline(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
+        self.watch(async { self.client().simple_query(sql).await.map(rows_of).map_err(|error| self.explain(&error)) })
+            .await
+    }
+
+    /// Runs a statement without parameters that may take its time; the caller watches it.
+    pub async fn batch_without_deadline(&self, sql: &str) -> Result<(), PostgresError> {
+        self.watch(async { self.client().batch_execute(sql).await.map_err(|error| self.inner.address.explain(&error)) })
+            .await
+    }
+
+    /// Runs a statement and hands each row to `take` as it comes; `patience` is for the first row and between rows.
+    pub async fn for_each(
+        &self,
+        sql: &str,
+        parameters: Vec<Parameter<'_>>,
+        patience: Duration,
+        mut take: impl FnMut(&Row) -> Result<(), PostgresError>,
+    ) -> Result<(), PostgresError> {
+        self.watch(async {
+            let address = &self.inner.address;
+            let rows = deadline(address, patience, self.client().query_typed_raw(sql, parameters)).await?;
+            let mut rows = std::pin::pin!(rows);
+            while let Some(row) = deadline(address, patience, rows.try_next()).await? {
+                take(&row)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// The library's client, for what has no call here. Errors are explained by [`Connection::explain`]; the connection must not be
+    /// released after one.
+    pub fn client(&self) -> &Client {
+        &self.wire.as_ref().expect("taken only when the connection is given up").client
+    }
+
+    /// Says what an error of the library's client means.
+    pub fn explain(&self, error: &tokio_postgres::Error) -> PostgresError {
+        self.inner.address.explain(error)
+    }
+
+    /// Hands the connection back. One with a failed or abandoned call is closed instead.
+    pub fn release(mut self) {
+        if self.is_sound()
+            && let Some(wire) = self.wire.take()
+        {
+            self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner).push(wire);
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        self.outstanding.load(Ordering::Acquire) == 0 && !self.client().is_closed()
+    }
+
+    async fn call<T>(
+        &self,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, PostgresError> {
+        self.watch(deadline(&self.inner.address, PATIENCE, answer)).await
+    }
+
+    /// Counts a call as outstanding until it ends well: also if its future is dropped half-way.
+    async fn watch<T>(&self, call: impl Future<Output = Result<T, PostgresError>>) -> Result<T, PostgresError> {
+        self.outstanding.fetch_add(1, Ordering::AcqRel);
+        let answer = call.await;
+        match &answer {
+            Ok(_) => {
+                self.outstanding.fetch_sub(1, Ordering::AcqRel);
+            }
+            Err(error) if error.code().is_none() => self.inner.forget_idle(),
+            Err(_) => {}
+        }
+        answer
+    }
+}
+
+fn rows_of(messages: Vec<SimpleQueryMessage>) -> Vec<SimpleQueryRow> {
+    let rows = messages.into_iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    rows.collect()
+}
+
+/// An open transaction. Dropped, its connection is closed and the server undoes it.
+pub struct Transaction {
+    connection: Connection,
+}
+
+impl Deref for Transaction {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Transaction {
+    /// Begins `copy ... from stdin`.
+    pub async fn copy_in(&self, sql: &str) -> Result<CopyIn<'_>, PostgresError> {
+        let connection = &self.connection;
+        let sink = connection.call(connection.client().copy_in(sql)).await?;
+        // Outstanding until it is finished.
+        connection.outstanding.fetch_add(1, Ordering::AcqRel);
+        Ok(CopyIn { connection, sink: Box::pin(sink) })
+    }
+
+    /// Commits, and hands the connection back. After an error the outcome is unknown.
+    pub async fn commit(self) -> Result<(), PostgresError> {
+        // COMMIT of a failed transaction succeeds and undoes it: so it is never tried.
+        if !self.connection.is_sound() {
+            let address = &self.connection.inner.address;
+            return Err(PostgresError::passing(format!("{address}: a statement of the transaction did not end well")));
+        }
+        self.connection.batch("commit").await?;
+        self.connection.release();
+        Ok(())
+    }
+
+    /// Undoes the transaction and hands the connection back: cheaper than closing it.
+    pub async fn rollback(self) -> Result<(), PostgresError> {
+        self.connection.batch("rollback").await?;
+        self.connection.release();
+        Ok(())
+    }
+}
+
+/// A running `copy ... from stdin`. Dropped before [`CopyIn::finish`], it spoils its transaction.
+pub struct CopyIn<'a> {
+    connection: &'a Connection,
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+}
+
+impl CopyIn<'_> {
+    /// Sends a frame; returns when there is room for the next one. [`PATIENCE`] is for each frame: a copy may take longer.
+    pub async fn send(&mut self, frame: Bytes) -> Result<(), PostgresError> {
+        deadline(&self.connection.inner.address, PATIENCE, self.sink.feed(frame)).await
+    }
+
+    /// Ends the copy: how many rows the server took.
+    pub async fn finish(mut self) -> Result<u64, PostgresError> {
+        let rows = deadline(&self.connection.inner.address, PATIENCE, self.sink.as_mut().finish()).await?;
+        self.connection.outstanding.fetch_sub(1, Ordering::AcqRel);
+        Ok(rows)
+    }
+}
+
+/// To which of the things that were asked about a row belongs, counted from 0: its first column is their `ordinality`.
+pub fn place(row: &Row) -> usize {
+    usize::try_from(row.get::<_, i64>(0) - 1).expect("ordinality counts from 1")
+}

@@ -1,0 +1,169 @@
+//! A lane goes on with what another one owned, whose partition is gone.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::resolve::CLEARED;
+use super::{PostgresLedger, lost, rounds};
+use crate::connect::{Parameter, Pool, Transaction};
+use crate::errors::PostgresError;
+use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::ownership::Ownership;
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::ports::ledger::LedgerError;
+
+/// What an adoption moves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Campaigns, those that are over included.
+    pub campaigns: i64,
+    /// Changes about them that nobody has judged.
+    pub changes: i64,
+    /// Dead letters that are still to be published.
+    pub dead_letters: i64,
+    /// Drafts of the last round that are withdrawn, because it was never published.
+    pub withdrawn: i64,
+    /// Those among them whose row stays, because somebody answered in it.
+    pub kept: i64,
+}
+
+/// What became of the last round of the lane whose partition is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastRound {
+    /// It was published.
+    Published,
+    /// It never was, and can no longer be: what it holds is withdrawn.
+    Unpublished,
+}
+
+/// A lane whose partition is gone: taken by `own`, after which its last round was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Leaving {
+    /// The right to write.
+    pub own: Ownership,
+    /// Its last recorded round.
+    pub head: RoundHead,
+    /// What became of that.
+    pub last: LastRound,
+}
+
+/// The epoch in which an operator decided that the ledger is right about a lane and Kafka's mark is not, if it still is that one: who entered
+/// the lane since may have published its last round.
+pub async fn overruled_in(pool: &Pool, lane: Lane) -> Result<Option<i64>, PostgresError> {
+    let sql = "select epoch from dinnerbell.lane where lane = $1 and overrule and owner = resolved_by";
+    Ok(pool.query(sql, &[(&lane, Type::INT4)]).await?.first().map(|row| row.get(0)))
+}
+
+/// Whether a recorded round has nothing to publish. One that is not there is not known to be empty.
+pub async fn is_empty(pool: &Pool, lane: Lane, seq: i64) -> Result<bool, PostgresError> {
+    let sql = "select drafts = 0 and dead_letters = '{}' from dinnerbell.round where lane = $1 and seq = $2";
+    let rows = pool.query(sql, &[(&lane, Type::INT4), (&seq, Type::INT8)]).await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}
+
+/// What an adoption would move. Which rows stay is known only when the others go.
+pub async fn would_move(pool: &Pool, lane: Lane, head: RoundHead, last: LastRound) -> Result<Moved, PostgresError> {
+    let mut moved = Moved::default();
+    for row in pool.query(HELD, &[(&lane, Type::INT4)]).await? {
+        moved.hold(&row);
+    }
+    if last == LastRound::Unpublished {
+        let sql = "select drafts, cardinality(dead_letters)::int8 from dinnerbell.round where lane = $1 and seq = $2";
+        for row in pool.query(sql, &[(&lane, Type::INT4), (&head.seq, Type::INT8)]).await? {
+            moved.withdrawn = row.get(0);
+            moved.dead_letters += row.get::<_, i64>(1);
+        }
+    }
+    Ok(moved)
+}
+
+/// What a lane holds.
+const HELD: &str = "select (select count(*) from dinnerbell.campaign where lane = $1), \
+                    (select count(*) from dinnerbell.change ch join dinnerbell.campaign c using (adv_campaign_id) \
+                      where ch.judged_as is null and c.lane = $1), \
+                    (select count(*) from dinnerbell.dead_letter where lane = $1 and round_seq is null)";
+
+impl Moved {
+    fn hold(&mut self, row: &Row) {
+        (self.campaigns, self.changes, self.dead_letters) = (row.get(0), row.get(1), row.get(2));
+    }
+}
+
+impl PostgresLedger {
+    /// Moves everything that a lane holds to lane `into`, in one transaction. The epoch of `into` moves too, so that its owner enters it again
+    /// and finds what is new. That owner is not locked out: it stays the only one who publishes there.
+    pub async fn adopt(&self, leaving: &Leaving, into: Lane, by: &str) -> Result<Moved, LedgerError> {
+        let own = leaving.own;
+        let tx = self.begin(own).await?;
+        lock_lanes(&tx, own, into).await?;
+        lock_campaigns(&tx, own.lane).await?;
+        let mut moved = Moved::default();
+        if leaving.last == LastRound::Unpublished {
+            self.take_back(&tx, leaving, &mut moved).await?;
+        }
+        // What is left of its rounds is published: campaigns whose last page was among it are complete.
+        rounds::complete(&tx, own, leaving.head.seq).await?;
+        moved.hold(&tx.query_one(HELD, &[(&own.lane, Type::INT4)]).await?);
+        hand_over(&tx, own.lane, into).await?;
+        note(&tx, leaving, into, by).await?;
+        tx.commit().await?;
+        Ok(moved)
+    }
+
+    /// What the last round holds is withdrawn: rows go, counts and cursors go back, its dead letters are free again.
+    async fn take_back(&self, tx: &Transaction, leaving: &Leaving, moved: &mut Moved) -> Result<(), LedgerError> {
+        let (own, seq) = (leaving.own, leaving.head.seq);
+        let mut parts = rounds::parts(tx, own.lane, seq).await?;
+        parts.retain(|part| part.drafts > 0);
+        moved.kept += self.withdraw_parts(tx, own, seq, &parts).await?;
+        moved.withdrawn += parts.iter().map(|part| part.drafts).sum::<i64>();
+        let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&seq, Type::INT8)];
+        let freed = "update dinnerbell.dead_letter set round_seq = null where id = any(array(select unnest(dead_letters) \
+                     from dinnerbell.round where lane = $1 and seq = $2))";
+        tx.execute(freed, &key).await?;
+        tx.execute("update dinnerbell.round set dead_letters = '{}' where lane = $1 and seq = $2", &key).await?;
+        self.rewrite_round(tx, own, leaving.head).await
+    }
+}
+
+/// The lanes' rows first, as everywhere; both in the order of their numbers.
+async fn lock_lanes(tx: &Transaction, own: Ownership, into: Lane) -> Result<(), LedgerError> {
+    let sql = "select 1 from dinnerbell.lane where (lane = $1 and epoch = $2) or lane = $3 order by lane for update";
+    let lanes: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&into, Type::INT4)];
+    if tx.query(sql, &lanes).await?.len() == 2 { Ok(()) } else { Err(lost(own, "the last round")) }
+}
+
+/// Then the campaigns, in the order of their ids: a third lane that received something about them may hold some. There may be many, those that
+/// are over included.
+async fn lock_campaigns(tx: &Transaction, lane: Lane) -> Result<(), LedgerError> {
+    let sql = format!(
+        "with held as (select 1 from dinnerbell.campaign where lane = {lane} order by adv_campaign_id for update) select count(*) from held"
+    );
+    Ok(tx.batch_without_deadline(&sql).await?)
+}
+
+async fn hand_over(tx: &Transaction, lane: Lane, into: Lane) -> Result<(), LedgerError> {
+    // The number of a round means nothing in another lane: a last page was published before any of its rounds. Changes go with their campaigns.
+    let campaigns = format!(
+        "update dinnerbell.campaign set lane = {into}, last_page_seq = case when last_page_seq is not null then -1 end where lane = {lane}"
+    );
+    tx.batch_without_deadline(&campaigns).await?;
+    let letters = "update dinnerbell.dead_letter set lane = $2 where lane = $1 and round_seq is null";
+    tx.execute(letters, &[(&lane, Type::INT4), (&into, Type::INT4)]).await?;
+    Ok(())
+}
+
+/// Both lanes were taken by an operator, and the one that leaves is not halted any more. Should its partition come back, its last round is
+/// published as it stands by now, with nothing in it, whatever mark Kafka holds.
+async fn note(tx: &Transaction, leaving: &Leaving, into: Lane, by: &str) -> Result<(), LedgerError> {
+    let (lane, published) = (leaving.own.lane, leaving.last == LastRound::Published);
+    let taken = "owner = $2, entered_at = clock_timestamp()";
+    let left = format!(
+        "update dinnerbell.lane set {CLEARED}, {taken}, resolved_by = $2, \
+         published_seq = case when $3 then seq else published_seq end, overrule = overrule or not $3 where lane = $1"
+    );
+    tx.execute(&left, &[(&lane, Type::INT4), (&by, Type::TEXT), (&published, Type::BOOL)]).await?;
+    let goes_on = format!("update dinnerbell.lane set epoch = epoch + 1, {taken} where lane = $1");
+    tx.execute(&goes_on, &[(&into, Type::INT4), (&by, Type::TEXT)]).await?;
+    Ok(())
+}

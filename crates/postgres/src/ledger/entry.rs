@@ -1,0 +1,135 @@
+//! Taking a lane: the epoch moves, and former owners' transactions end.
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+
+use super::{BY_INDEX, COMPARISON, POSTMASTER, PostgresLedger};
+use crate::connect::{Connection, Parameter, Transaction};
+use crate::identity;
+use dinnerbell_core::model::halt::Halt;
+use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::outputs::OutputIds;
+use dinnerbell_core::model::ownership::{Entered, Ownership};
+use dinnerbell_core::model::record::{Lane, RecordFingerprint};
+use dinnerbell_core::ports::ledger::LedgerError;
+
+/// How often holders of the lane's lock are ended before the entry is given up and tried again from its beginning.
+const MOST_ATTEMPTS: u32 = 4;
+
+/// Creates a lane with its round 0, if it is not there.
+pub(super) async fn create_lane(tx: &Connection, lane: Lane, position: i64) -> Result<(), LedgerError> {
+    let sql = "with created as (insert into dinnerbell.lane (lane, lock_key, position) values ($1, $2, $3) \
+               on conflict do nothing returning lane) \
+               insert into dinnerbell.round (lane, seq, checksum, drafts, position, trigger_datetime_created) \
+               select lane, 0, 0, 0, $3, 0 from created";
+    let key: i64 = rand::random();
+    tx.execute(sql, &[(&lane, Type::INT4), (&key, Type::INT8), (&position, Type::INT8)]).await?;
+    Ok(())
+}
+
+impl PostgresLedger {
+    pub(super) async fn take_lane(&self, lane: Lane, beginning: Option<i64>) -> Result<Entered, LedgerError> {
+        let key = self.lock_key(lane, beginning).await?;
+        let tx = self.lock_out_others(lane, key).await?;
+        let sql = format!(
+            "update dinnerbell.lane set epoch = epoch + 1, owner = $2, entered_at = clock_timestamp() where lane = $1 \
+             returning epoch, {POSTMASTER}, seq, published_seq, position, last_offset, last_timestamp, last_hash, overrule, \
+             halted, halted_found, halted_remedy, (select ledger from dinnerbell.service), topic_id, round_bytes, \
+             (select {COMPARISON} from dinnerbell.service), compared, (select notifications_id from dinnerbell.service), \
+             (select dead_letters_id from dinnerbell.service)"
+        );
+        let row = tx.query_one(&sql, &[(&lane, Type::INT4), (&self.shared.owner, Type::TEXT)]).await?;
+        let seq: i64 = row.get(2);
+        let sql = "select seq, revision, checksum from dinnerbell.round where lane = $1 and seq between $2 - 1 and $2";
+        let rounds = tx.query(sql, &[(&lane, Type::INT4), (&seq, Type::INT8)]).await?;
+        let head = |seq: i64| {
+            let row = rounds.iter().find(|row| row.get::<_, i64>(0) == seq)?;
+            Some(RoundHead { seq, revision: row.get(1), checksum: row.get(2) })
+        };
+        let missing = || LedgerError::Damaged(format!("round {lane}/{seq}, the last one, is not in dinnerbell.round"));
+        let (comparison, compared): (String, Option<String>) = (row.get(15), row.get(16));
+        let entered = Entered {
+            ownership: Ownership { lane, epoch: row.get(0), postmaster: row.get(1), lock_key: key },
+            ledger: row.get(12),
+            position: row.get(4),
+            last_record: last_record(&row),
+            head: head(seq).ok_or_else(missing)?,
+            previous: head(seq - 1),
+            published: row.get(3),
+            topic_id: row.get(13),
+            outputs: OutputIds { notifications: row.get(17), dead_letters: row.get(18) },
+            overrule: row.get(8),
+            round_bytes: row.get(14),
+            halt: row.get::<_, Option<String>>(9).map(|name| Halt { name, found: row.get(10), remedy: row.get(11) }),
+            compared: compared.as_ref() == Some(&comparison),
+            comparison,
+        };
+        // After a restore: the feedback table came along with the ledger.
+        identity::note(&tx, self.pool.table()).await?;
+        tx.commit().await?;
+        Ok(entered)
+    }
+
+    async fn lock_key(&self, lane: Lane, beginning: Option<i64>) -> Result<i64, LedgerError> {
+        let sql = "select lock_key from dinnerbell.lane where lane = $1";
+        let key: [Parameter<'_>; 1] = [(&lane, Type::INT4)];
+        // Looked for first: an insert waits for whoever changed the row, though it inserts nothing, and they are ended only afterwards.
+        if let Some(row) = self.pool.query(sql, &key).await?.first() {
+            return Ok(row.get(0));
+        }
+        let Some(beginning) = beginning else {
+            return Err(LedgerError::Passing(format!("the ledger does not have lane {lane} yet")));
+        };
+        let tx = self.pool.begin("set local lock_timeout = '2s'").await?;
+        create_lane(&tx, lane, beginning).await?;
+        let row = tx.query_one(sql, &key).await?;
+        tx.commit().await?;
+        Ok(row.get(0))
+    }
+
+    /// A transaction that holds the lane's lock alone: no transaction of a former owner is open any more.
+    async fn lock_out_others(&self, lane: Lane, key: i64) -> Result<Transaction, LedgerError> {
+        let locals = format!("set local lock_timeout = '1s'; set local synchronous_commit = on; {BY_INDEX}");
+        for _ in 0..MOST_ATTEMPTS {
+            let tx = self.pool.begin(&locals).await?;
+            match tx.batch(&format!("select pg_advisory_xact_lock({key})")).await {
+                Ok(()) => return Ok(tx),
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => drop(tx),
+                Err(error) => return Err(error.into()),
+            }
+            self.end_holders(lane, key).await?;
+        }
+        Err(LedgerError::Passing(format!("lane {lane}: a former owner's transaction could not be ended in time")))
+    }
+
+    /// Ends exactly the backends that hold this lane's lock. A stalled COPY obeys no statement timeout, so nothing less works.
+    async fn end_holders(&self, lane: Lane, key: i64) -> Result<(), LedgerError> {
+        // A bigint key stands in pg_locks as two halves, with objsubid 1.
+        let (high, low) = ((key.cast_unsigned() >> 32) as u32, key.cast_unsigned() as u32);
+        let holder = "select l.pid, coalesce(a.usename::text, '?') as role from pg_locks l left join pg_stat_activity a using (pid) \
+                      where l.locktype = 'advisory' and l.granted and l.classid = $1 and l.objid = $2 and l.objsubid = 1 \
+                      and l.database = (select oid from pg_database where datname = current_database()) \
+                      and l.pid <> pg_backend_pid()";
+        let keys = [(&high as &(dyn tokio_postgres::types::ToSql + Sync), Type::OID), (&low, Type::OID)];
+        let ended = format!("select pg_terminate_backend(h.pid) from ({holder}) h");
+        match self.pool.query(&ended, &keys).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                let holders = self.pool.query(holder, &keys).await?;
+                match holders.first() {
+                    Some(row) => Err(LedgerError::Held { lane, pid: row.get(0), role: row.get(1) }),
+                    None => Ok(()),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn last_record(row: &tokio_postgres::Row) -> Option<RecordFingerprint> {
+    Some(RecordFingerprint {
+        offset: row.get::<_, Option<i64>>(5)?,
+        timestamp: row.get::<_, Option<i64>>(6)?,
+        hash: row.get::<_, Option<i64>>(7)?,
+    })
+}

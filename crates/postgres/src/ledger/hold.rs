@@ -1,0 +1,68 @@
+//! The hold: nothing is sent and nothing is taken in while the ledger may know less than was told.
+//!
+//! `service.compared` names the comparison in which every lane was found whole: server, database, tables, and a number that grows when a
+//! lane finds commits missing all the same. Where it is not the one that stands, all is held. A lane notes its own part on its way in, where former
+//! owners are fenced and Kafka's mark was read; the last one ends the hold. Null is a ledger that no version with a hold has run on yet.
+
+use tokio_postgres::types::Type;
+
+use super::PostgresLedger;
+use crate::connect::{Parameter, Transaction};
+use crate::errors::PostgresError;
+use dinnerbell_core::model::halt::Halt;
+use dinnerbell_core::model::ownership::{Ownership, Suspension};
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::ports::ledger::LedgerError;
+
+/// The comparison that stands, beside a row of `dinnerbell.service`. Another server is known by its start, a restored database by its number, and
+/// tables that were restored by theirs.
+pub const COMPARISON: &str = "(select (extract(epoch from pg_postmaster_start_time()) * 1000000)::int8 || '/' || d.oid || '/' \
+     || 'dinnerbell.lane'::regclass::oid from pg_database d where d.datname = current_database()) || '/' || comparison";
+
+/// Whether all is held.
+pub(super) fn held() -> String {
+    format!("exists (select from dinnerbell.service where compared <> {COMPARISON})")
+}
+
+impl PostgresLedger {
+    pub(super) async fn read_suspension(&self) -> Result<Suspension, LedgerError> {
+        let sql =
+            format!("select paused_at is not null, coalesce(compared <> {COMPARISON}, false) from dinnerbell.service");
+        let rows = self.pool.query(&sql, &[]).await?;
+        Ok(rows.first().map(|row| Suspension { paused: row.get(0), held: row.get(1) }).unwrap_or_default())
+    }
+
+    pub(super) async fn end_hold(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {
+        // No feedback row is touched: a lane whose feedback table was replaced is compared too.
+        let (tx, ..) = self.begin_anywhere(own).await?;
+        note(&tx, own.lane, comparison, lanes).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// The lane was compared; with the last of so many the hold ends. Another comparison than the one that stands changes nothing.
+pub(super) async fn note(tx: &Transaction, lane: Lane, comparison: &str, lanes: Lane) -> Result<(), PostgresError> {
+    let sql = "update dinnerbell.lane set compared = $2 where lane = $1";
+    tx.execute(sql, &[(&lane, Type::INT4), (&comparison, Type::TEXT)]).await?;
+    // One after the other: whoever comes second counts the first one.
+    tx.query("select from dinnerbell.service for update", &[]).await?;
+    let sql = format!(
+        "update dinnerbell.service set compared = $1 where $1 = {COMPARISON} and compared is distinct from $1 \
+         and (select count(*) from dinnerbell.lane l where l.lane < $2 and l.compared = $1) >= $2"
+    );
+    tx.execute(&sql, &[(&comparison, Type::TEXT), (&lanes, Type::INT4)]).await?;
+    Ok(())
+}
+
+/// A lane found commits missing: every lane is to be compared again, unless they are being compared already.
+pub(super) async fn begin(tx: &Transaction, halt: &Halt) -> Result<(), LedgerError> {
+    if halt.is_loss() {
+        let sql = format!(
+            "update dinnerbell.service set comparison = comparison + 1, compared = coalesce(compared, '') \
+             where compared is null or compared = {COMPARISON}"
+        );
+        let none: [Parameter<'_>; 0] = [];
+        tx.execute(&sql, &none).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,380 @@
+//! What arrived is recorded: campaigns, changes, dead letters and the position, in one transaction. What each record becomes is decided in
+//! memory; the statements that write it are a constant number, sent at once: what arrives costs no round trip of its own.
+
+mod statements;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio_postgres::types::Type;
+
+use self::statements::Writes;
+use super::due::LAST_PAGE_UNPUBLISHED;
+use super::{CAMPAIGN, PostgresLedger, campaign, headers, hold, lost};
+use crate::connect::{Parameter, Transaction};
+use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
+use dinnerbell_core::model::due::ActiveCampaign;
+use dinnerbell_core::model::input::{Arrival, decode};
+use dinnerbell_core::model::intake::{IntakeBatch, Taken, Tally};
+use dinnerbell_core::model::ownership::Ownership;
+use dinnerbell_core::model::record::{Lane, Record};
+use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::ports::ledger::LedgerError;
+
+/// Most changes that are judged in one transaction.
+const MOST_CHANGES: i64 = 500;
+/// Most bytes of them, but for a single larger one.
+const CHANGE_BYTES: i64 = 4 << 20;
+
+/// What a change takes, in bytes.
+const CHANGE_SIZE: &str = "(coalesce(octet_length(key), 0) + coalesce(octet_length(value), 0) \
+                           + (select coalesce(sum(octet_length(h)), 0) from unnest(header_values) h))::int8";
+
+/// Changes that this lane is to apply_rules. Cancellations come first, however many others wait: they stop what should not go out, and nothing that
+/// they overtake changes what becomes of the campaign.
+const WAITING: &str = "select ch.id, ch.from_lane, ch.record_offset, ch.record_timestamp, ch.key, ch.value, ch.header_names, ch.header_values \
+                       from dinnerbell.change ch join dinnerbell.campaign c using (adv_campaign_id) \
+                       where ch.judged_as is null and c.lane = $1";
+
+impl PostgresLedger {
+    pub(super) async fn record_intake(&self, own: Ownership, batch: &IntakeBatch) -> Result<Taken, LedgerError> {
+        let (tx, now) = self.begin_at(own).await?;
+        let _turn = self.turn(own.lane).await;
+        let mut intake = Intake::new(own, now);
+        let first = first_of_each(&batch.arrivals);
+        // One round trip: the lane's row is locked first, as everywhere.
+        let ((), created) = futures_util::try_join!(move_position(&tx, own, batch), intake.create(&tx, &first))?;
+        let rest: Vec<_> = batch.arrivals.iter().filter(|(record, _)| !created.contains(&record.offset)).collect();
+        intake.know(&tx, rest.iter().filter_map(|(_, arrival)| id(arrival))).await?;
+        for (record, arrival) in rest {
+            intake.judge(record, arrival)?;
+        }
+        let Intake { writes, mut taken, .. } = intake;
+        let tally = taken.tally;
+        self.write(&tx, own, writes, Some(tally), &mut taken).await?;
+        tx.commit().await?;
+        Ok(taken)
+    }
+
+    /// The owner judges what others received about its campaigns, in the order of `datetime_created`.
+    pub(super) async fn judge_handed_over(&self, own: Ownership) -> Result<Taken, LedgerError> {
+        let lane: Parameter<'_> = (&own.lane, Type::INT4);
+        let peeked = self.ask(&format!("select exists ({WAITING})"), std::slice::from_ref(&lane)).await?;
+        if !peeked.first().is_some_and(|row| row.get(0)) {
+            return Ok(Taken::default());
+        }
+        let (tx, now) = self.begin_at(own).await?;
+        let _turn = self.turn(own.lane).await;
+        let (changes, more_changes) = waiting_changes(&tx, own).await?;
+        let mut intake = Intake::new(own, now);
+        intake.know(&tx, changes.iter().filter_map(|change| id(&change.arrival))).await?;
+        for change in &changes {
+            let verdict = intake.judge_own(&change.record, change.from_lane.unwrap_or(own.lane), &change.arrival)?;
+            intake.writes.judged(change.id, verdict);
+        }
+        let Intake { writes, mut taken, .. } = intake;
+        // Changes were counted as handed over by the lane that received them.
+        self.write(&tx, own, writes, None, &mut taken).await?;
+        tx.commit().await?;
+        Ok(Taken { tally: Tally::default(), more_changes, ..taken })
+    }
+
+    /// Writes what was judged, in one round trip.
+    async fn write(
+        &self,
+        tx: &Transaction,
+        own: Ownership,
+        writes: Writes<'_>,
+        tally: Option<Tally>,
+        taken: &mut Taken,
+    ) -> Result<(), LedgerError> {
+        let letters = writes.send(tx, own, tally).await?;
+        if self.shared.publishes_dead_letters {
+            taken.dead_letters = letters;
+        }
+        Ok(())
+    }
+}
+
+/// Locks the lane's row, and reads the changes to apply_rules, in the order in which they are judged; bounded in number and bytes. Whether there may
+/// be more.
+async fn waiting_changes(tx: &Transaction, own: Ownership) -> Result<(Vec<Change>, bool), LedgerError> {
+    let lock = "select 1 from dinnerbell.lane where lane = $1 for update";
+    // What does not fit is not read for that: its sizes are known without its bytes.
+    let sql = format!(
+        "select id, from_lane, record_offset, record_timestamp, key, value, header_names, header_values, changes from \
+         (select w.*, count(*) over () as changes, {CHANGE_SIZE} as size, \
+            sum({CHANGE_SIZE}) over (order by value is not null, id) as upto from \
+          ((({WAITING} and ch.value is null order by ch.id limit $2) union all \
+           ({WAITING} and ch.value is not null order by ch.id limit $2)) limit $2) w) s \
+         where upto - size < $3"
+    );
+    let lane: Parameter<'_> = (&own.lane, Type::INT4);
+    let parameters: [Parameter<'_>; 3] = [lane.clone(), (&MOST_CHANGES, Type::INT8), (&CHANGE_BYTES, Type::INT8)];
+    let (_, rows) =
+        futures_util::try_join!(tx.query_one(lock, std::slice::from_ref(&lane)), tx.query(&sql, &parameters))?;
+    let mut changes: Vec<Change> = rows.iter().map(Change::read).collect();
+    // A tombstone has no time of its own; the order of arrival decides between equals.
+    changes.sort_by_key(|change| (change.datetime_created(), change.id));
+    let found = rows.first().map_or(0, |row| row.get::<_, i64>(8));
+    let more = found >= MOST_CHANGES || found > changes.len() as i64;
+    Ok((changes, more))
+}
+
+/// Compare-and-set of the lane's position; the row stays locked until the commit.
+async fn move_position(tx: &Transaction, own: Ownership, batch: &IntakeBatch) -> Result<(), LedgerError> {
+    let sql = format!(
+        "update dinnerbell.lane set position = $4, last_offset = coalesce($5, last_offset), \
+         last_timestamp = coalesce($6, last_timestamp), last_hash = coalesce($7, last_hash) \
+         where lane = $1 and epoch = $2 and position = $3 and not {}",
+        hold::held()
+    );
+    let last = batch.last_fingerprint();
+    let moved = tx
+        .execute(
+            &sql,
+            &[
+                (&own.lane, Type::INT4),
+                (&own.epoch, Type::INT8),
+                (&batch.from, Type::INT8),
+                (&batch.to, Type::INT8),
+                (&last.map(|mark| mark.offset), Type::INT8),
+                (&last.map(|mark| mark.timestamp), Type::INT8),
+                (&last.map(|mark| mark.hash), Type::INT8),
+            ],
+        )
+        .await?;
+    if moved == 1 {
+        return Ok(());
+    }
+    let held = tx.query_one(&format!("select {}", hold::held()), &[]).await?;
+    Err(if held.get(0) { LedgerError::OnHold } else { lost(own, "the position") })
+}
+
+fn id(arrival: &Arrival) -> Option<&str> {
+    match arrival {
+        Arrival::Campaign(campaign) => Some(&campaign.adv_campaign_id),
+        Arrival::Cancellation { adv_campaign_id } => Some(adv_campaign_id),
+        Arrival::DeadLetter(_) => None,
+    }
+}
+
+/// The first arrival about each campaign, in the order of ids.
+fn first_of_each(arrivals: &[(Record, Arrival)]) -> BTreeMap<&str, &(Record, Arrival)> {
+    let mut first = BTreeMap::new();
+    for arrival in arrivals {
+        if let Some(id) = id(&arrival.1) {
+            first.entry(id).or_insert(arrival);
+        }
+    }
+    first
+}
+
+/// A campaign that was there before.
+struct Stood {
+    lane: Lane,
+    known: Known,
+    main_pass: MainPass,
+}
+
+/// How far a campaign's main pass is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MainPass {
+    Unfinished,
+    /// Its last page is recorded, and not known to be published: nobody knows yet whether it is complete.
+    Unpublished,
+    Done,
+}
+
+impl MainPass {
+    fn state(self, window: Window, now: EpochSeconds) -> CampaignState {
+        match CampaignState::of(window, self != Self::Unfinished, now) {
+            // The round is published, or withdrawn: the one or the other ends this.
+            CampaignState::Complete | CampaignState::Closed if self == Self::Unpublished => CampaignState::Active,
+            state => state,
+        }
+    }
+}
+
+/// One transaction's judging.
+struct Intake<'a> {
+    own: Ownership,
+    now: EpochSeconds,
+    stood: BTreeMap<String, Stood>,
+    writes: Writes<'a>,
+    taken: Taken,
+}
+
+impl<'a> Intake<'a> {
+    fn new(own: Ownership, now: EpochSeconds) -> Self {
+        Self { own, now, stood: BTreeMap::new(), writes: Writes::default(), taken: Taken::default() }
+    }
+
+    /// Inserts what is the first about its campaign, a tombstone as the cancelled campaign: the primary key decides a race between
+    /// lanes. Returns the offsets of those inserted.
+    async fn create(
+        &mut self,
+        tx: &Transaction,
+        first: &BTreeMap<&str, &(Record, Arrival)>,
+    ) -> Result<BTreeSet<i64>, LedgerError> {
+        let mut created = BTreeSet::new();
+        for id in statements::insert_campaigns(tx, self.own.lane, first, self.now).await? {
+            let (record, arrival) = first[id.as_str()];
+            created.insert(record.offset);
+            match arrival {
+                Arrival::Campaign(campaign) => self.created(campaign),
+                _ => self.taken.tally.cancellations += 1,
+            }
+        }
+        Ok(created)
+    }
+
+    fn created(&mut self, campaign: &Campaign) {
+        self.taken.tally.campaigns += 1;
+        match CampaignState::of(campaign.window, false, self.now) {
+            CampaignState::Active => {
+                let campaign = Arc::new(campaign.clone());
+                self.change_at(campaign.window.end);
+                self.taken.started.push(ActiveCampaign { campaign, revision: 1, cursor: None });
+            }
+            CampaignState::Scheduled => self.change_at(campaign.window.start),
+            _ => self.taken.changed.push(campaign.adv_campaign_id.clone()),
+        }
+    }
+
+    fn change_at(&mut self, at: EpochSeconds) {
+        let next = self.taken.next_change.map_or(at, |next| next.min(at));
+        self.taken.next_change = Some(next);
+    }
+
+    /// Reads the campaigns that these ids name. Those of this lane are locked until the commit; those of others only against being removed, so
+    /// that no lane waits for what another one receives.
+    async fn know(&mut self, tx: &Transaction, ids: impl Iterator<Item = &str>) -> Result<(), LedgerError> {
+        let ids: Vec<&str> = ids.collect::<BTreeSet<_>>().into_iter().collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let ask = |which: &str| {
+            format!(
+                "select lane, state = 'cancelled', last_page_seq is not null, {LAST_PAGE_UNPUBLISHED}, {CAMPAIGN} \
+                 from dinnerbell.campaign left join dinnerbell.lane l using (lane) \
+                 where adv_campaign_id = any($1) and {which} of campaign"
+            )
+        };
+        let own = ask("lane = $2 order by adv_campaign_id for no key update");
+        let others = ask("lane <> $2 order by adv_campaign_id for key share");
+        let parameters: [Parameter<'_>; 2] = [(&ids, Type::TEXT_ARRAY), (&self.own.lane, Type::INT4)];
+        let (own, others) = futures_util::try_join!(tx.query(&own, &parameters), tx.query(&others, &parameters))?;
+        for row in own.iter().chain(&others) {
+            let known = if row.get(1) { Known::Cancelled } else { Known::Campaign(campaign(row, 4)) };
+            let main_pass = match (row.get(2), row.get(3)) {
+                (false, _) => MainPass::Unfinished,
+                (true, true) => MainPass::Unpublished,
+                (true, false) => MainPass::Done,
+            };
+            self.stood.insert(row.get(4), Stood { lane: row.get(0), known, main_pass });
+        }
+        Ok(())
+    }
+
+    /// Judges a record of this lane.
+    fn judge(&mut self, record: &'a Record, arrival: &'a Arrival) -> Result<(), LedgerError> {
+        let known = id(arrival).and_then(|id| Some((id, self.stood.get(id)?.lane)));
+        match known {
+            // The campaign is another lane's: what arrived is recorded, raw, for its owner.
+            Some((id, owner)) if owner != self.own.lane => {
+                self.taken.tally.handed_over += 1;
+                self.writes.hand_over(id, record);
+                Ok(())
+            }
+            _ => self.judge_own(record, self.own.lane, arrival).map(drop),
+        }
+    }
+
+    /// Judges what arrived about a campaign of this lane; says as what it ended.
+    fn judge_own(&mut self, record: &'a Record, from: Lane, arrival: &'a Arrival) -> Result<&'static str, LedgerError> {
+        let stood = id(arrival).and_then(|id| self.stood.get(id));
+        let verdict = match (stood, arrival) {
+            (_, Arrival::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),
+            (Some(stood), arrival) => apply_rules(&stood.known, arrival),
+            // `create` inserted it or found it. Pruned since, long after its end: the lane is entered again, and it is new then.
+            (None, _) => return Err(lost(self.own, "a campaign that was there a moment ago")),
+        };
+        let tally = &mut self.taken.tally;
+        match (verdict, arrival) {
+            (Verdict::Duplicate, _) => tally.duplicates += 1,
+            (Verdict::Older, _) => tally.older_updates += 1,
+            (Verdict::Update, Arrival::Campaign(campaign)) => {
+                tally.updates += 1;
+                self.update(campaign);
+                return Ok("update");
+            }
+            (Verdict::Cancel | Verdict::Update, arrival) => {
+                tally.cancellations += 1;
+                self.cancel(id(arrival).unwrap_or_default());
+                return Ok("cancellation");
+            }
+            (Verdict::Conflict(reason), _) => {
+                tally.dead_letters += 1;
+                // The letter is published by the lane that judged it, so that lane's rounds find it.
+                self.writes.dead_letter(from, record, reason);
+                return Ok("dead letter");
+            }
+        }
+        Ok("ignored")
+    }
+
+    /// Those not yet told get the new content; the window may move in both directions.
+    fn update(&mut self, new: &'a Campaign) {
+        let id = new.adv_campaign_id.as_str();
+        if let Some(stood) = self.stood.get_mut(id) {
+            stood.known = Known::Campaign(new.clone());
+            self.writes.update(new, stood.main_pass.state(new.window, self.now));
+        }
+        self.taken.changed.push(id.to_owned());
+        self.taken.windows.push((id.to_owned(), new.window));
+    }
+
+    fn cancel(&mut self, id: &'a str) {
+        match self.stood.get_mut(id) {
+            Some(stood) if stood.known != Known::Cancelled => {
+                stood.known = Known::Cancelled;
+                self.writes.cancel(id);
+            }
+            _ => {}
+        }
+        self.taken.changed.push(id.to_owned());
+        self.taken.windows.push((id.to_owned(), Window::NEVER));
+    }
+}
+
+/// What another lane, or an operator, recorded for the owner.
+struct Change {
+    id: i64,
+    from_lane: Option<Lane>,
+    record: Record,
+    arrival: Arrival,
+}
+
+impl Change {
+    fn read(row: &tokio_postgres::Row) -> Self {
+        let record = Record {
+            offset: row.get::<_, Option<i64>>(2).unwrap_or(-1),
+            timestamp: row.get::<_, Option<i64>>(3).unwrap_or(-1),
+            key: row.get(4),
+            value: row.get(5),
+            headers: headers(row.get(6), row.get(7)),
+            left_out: None,
+        };
+        let arrival = decode(record.key.as_deref(), record.value.as_deref());
+        Self { id: row.get(0), from_lane: row.get(1), record, arrival }
+    }
+
+    fn datetime_created(&self) -> EpochSeconds {
+        match &self.arrival {
+            Arrival::Campaign(campaign) => campaign.datetime_created,
+            _ => EpochSeconds::MAX,
+        }
+    }
+}

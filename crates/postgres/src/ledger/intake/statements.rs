@@ -1,0 +1,357 @@
+//! The statements with which what was judged is written: a constant number, however much arrived, sent together.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::try_join_all;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::super::CAMPAIGN;
+use crate::connect::{Parameter, Transaction};
+use crate::errors::PostgresError;
+use dinnerbell_core::model::campaign::{Campaign, CampaignState};
+use dinnerbell_core::model::due::WaitingLetter;
+use dinnerbell_core::model::input::{Arrival, Reason};
+use dinnerbell_core::model::intake::Tally;
+use dinnerbell_core::model::ownership::Ownership;
+use dinnerbell_core::model::record::{Lane, Record};
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::ports::ledger::LedgerError;
+
+/// Most bytes of records that one statement carries, unless one record is larger: what arrives is bounded elsewhere, and a statement here.
+const STATEMENT_BYTES: usize = 8 << 20;
+
+/// What a dead letter takes in a round beside what arrived, in bytes.
+const LETTER_FRAME: usize = 1_024;
+
+/// What a transaction's judging has to write.
+#[derive(Default)]
+pub(super) struct Writes<'a> {
+    letters: Vec<(Lane, &'a Record, Reason)>,
+    handed_over: Vec<(&'a str, &'a Record)>,
+    changed: BTreeMap<&'a str, Changed<'a>>,
+    judged: Vec<(i64, &'static str)>,
+}
+
+/// What became of a campaign: the last version decides, and each counts as one.
+#[derive(Default)]
+struct Changed<'a> {
+    versions: i32,
+    newest: Option<&'a Campaign>,
+    state: Option<CampaignState>,
+}
+
+impl<'a> Writes<'a> {
+    /// The campaign gets this version, and this state with it.
+    pub(super) fn update(&mut self, new: &'a Campaign, state: CampaignState) {
+        let changed = self.changed.entry(&new.adv_campaign_id).or_default();
+        changed.versions += 1;
+        (changed.newest, changed.state) = (Some(new), Some(state));
+    }
+
+    /// The campaign, which was not, is cancelled.
+    pub(super) fn cancel(&mut self, id: &'a str) {
+        let changed = self.changed.entry(id).or_default();
+        changed.versions += 1;
+        changed.state = Some(CampaignState::Cancelled);
+    }
+
+    /// What arrived is recorded, raw, for the lane that owns the campaign.
+    pub(super) fn hand_over(&mut self, id: &'a str, record: &'a Record) {
+        self.handed_over.push((id, record));
+    }
+
+    /// A record that arrived in this lane became a dead letter.
+    pub(super) fn dead_letter(&mut self, arrived: Lane, record: &'a Record, reason: Reason) {
+        self.letters.push((arrived, record, reason));
+    }
+
+    /// A change is judged.
+    pub(super) fn judged(&mut self, id: i64, verdict: &'static str) {
+        self.judged.push((id, verdict));
+    }
+
+    /// Writes all of it in one round trip, and what it counts as, where it counts. Returns the dead letters with the ids that they got.
+    pub(super) async fn send(
+        self,
+        tx: &Transaction,
+        own: Ownership,
+        tally: Option<Tally>,
+    ) -> Result<Vec<WaitingLetter>, LedgerError> {
+        let letters = portions(&self.letters, |(_, record, _)| record);
+        let letters = letters.into_iter().map(|letters| insert_letters(tx, own.lane, letters));
+        let handed_over = portions(&self.handed_over, |(_, record)| record);
+        let handed_over = handed_over.into_iter().map(|records| insert_changes(tx, own.lane, records));
+        let (ids, _, (), (), ()) = futures_util::try_join!(
+            try_join_all(letters),
+            try_join_all(handed_over),
+            change_campaigns(tx, &self.changed),
+            mark_judged(tx, &self.judged),
+            count(tx, own.lane, tally),
+        )?;
+        let waiting =
+            |(id, (_, record, _)): (i64, &(Lane, &Record, Reason))| WaitingLetter { id, bytes: bytes(record) };
+        Ok(ids.into_iter().flatten().zip(&self.letters).map(waiting).collect())
+    }
+}
+
+/// What a dead letter takes in a round, in bytes: what arrived, its reason, and where it came from.
+fn bytes(record: &Record) -> usize {
+    record.size() + LETTER_FRAME
+}
+
+/// Divides what is to be written into portions for one statement each.
+fn portions<T>(all: &[T], record: impl Fn(&T) -> &Record) -> Vec<&[T]> {
+    let (mut portions, mut from, mut bytes) = (Vec::new(), 0, 0);
+    for (place, one) in all.iter().enumerate() {
+        let size = record(one).size();
+        if place > from && bytes + size > STATEMENT_BYTES {
+            portions.push(&all[from..place]);
+            (from, bytes) = (place, 0);
+        }
+        bytes += size;
+    }
+    if from < all.len() {
+        portions.push(&all[from..]);
+    }
+    portions
+}
+
+/// The columns of raw records, one array each. Headers stand one after the other, each with the place of its record.
+#[derive(Default)]
+struct Raw<'a> {
+    offset: Vec<i64>,
+    timestamp: Vec<i64>,
+    key: Vec<Option<&'a [u8]>>,
+    value: Vec<Option<&'a [u8]>>,
+    of: Vec<i64>,
+    header_name: Vec<&'a str>,
+    header_value: Vec<Option<&'a [u8]>>,
+}
+
+impl<'a> Raw<'a> {
+    fn of(records: impl Iterator<Item = &'a Record>) -> Self {
+        let mut raw = Self::default();
+        for (place, record) in (1..).zip(records) {
+            raw.offset.push(record.offset);
+            raw.timestamp.push(record.timestamp);
+            raw.key.push(record.key.as_deref());
+            raw.value.push(record.value.as_deref());
+            for header in &record.headers {
+                raw.of.push(place);
+                raw.header_name.push(&header.name);
+                raw.header_value.push(header.value.as_deref());
+            }
+        }
+        raw
+    }
+
+    /// The records are `$2` to `$5`, their headers `$6` to `$8`; further columns follow.
+    fn select(columns: &str, more: &str, names: &str) -> String {
+        let comma = if more.is_empty() { "" } else { ", " };
+        format!(
+            "select {columns} record_offset, record_timestamp, key, value, coalesce(h.names, '{{}}'), coalesce(h.vals, '{{}}'){comma}{names} \
+             from unnest($2::int8[], $3::int8[], $4::bytea[], $5::bytea[]{comma}{more}) \
+               with ordinality as t (record_offset, record_timestamp, key, value{comma}{names}, place) \
+             left join (select record, array_agg(name order by place) as names, array_agg(value order by place) as vals \
+               from unnest($6::int8[], $7::text[], $8::bytea[]) with ordinality as header (record, name, value, place) group by record) h \
+             on h.record = t.place order by t.place"
+        )
+    }
+
+    fn parameters(&self) -> [Parameter<'_>; 7] {
+        [
+            (&self.offset, Type::INT8_ARRAY),
+            (&self.timestamp, Type::INT8_ARRAY),
+            (&self.key, Type::BYTEA_ARRAY),
+            (&self.value, Type::BYTEA_ARRAY),
+            (&self.of, Type::INT8_ARRAY),
+            (&self.header_name, Type::TEXT_ARRAY),
+            (&self.header_value, Type::BYTEA_ARRAY),
+        ]
+    }
+}
+
+/// Returns the ids, in the order of the letters: they are given in the order in which the rows are inserted.
+async fn insert_letters(
+    tx: &Transaction,
+    lane: Lane,
+    letters: &[(Lane, &Record, Reason)],
+) -> Result<Vec<i64>, PostgresError> {
+    let raw = Raw::of(letters.iter().map(|(_, record, _)| *record));
+    let arrived: Vec<Lane> = letters.iter().map(|(arrived, ..)| *arrived).collect();
+    let reasons: Vec<&str> = letters.iter().map(|(.., reason)| reason.reason.as_str()).collect();
+    let fields: Vec<Option<&str>> = letters.iter().map(|(.., reason)| reason.field).collect();
+    let sizes: Vec<i64> = letters.iter().map(|(_, record, _)| bytes(record) as i64).collect();
+    let left_out = letters.iter().map(|(_, record, _)| record.left_out.as_ref());
+    let parts: Vec<Option<String>> = left_out.clone().map(|left_out| Some(left_out?.parts.join(","))).collect();
+    let digests = left_out.map(|left_out| left_out?.value.as_ref());
+    let value_sizes: Vec<Option<i64>> = digests.clone().map(|digest| Some(digest?.size)).collect();
+    let sha256: Vec<Option<&[u8]>> = digests.map(|digest| Some(digest?.sha256.as_slice())).collect();
+    let more = "arrived_lane, reason, field, bytes, left_out, value_size, value_sha256";
+    let types = "$9::int4[], $10::text[], $11::text[], $12::int8[], $13::text[], $14::int8[], $15::bytea[]";
+    let sql = format!(
+        "insert into dinnerbell.dead_letter (lane, record_offset, record_timestamp, key, value, header_names, header_values, {more}) \
+         {} returning id",
+        Raw::select("$1,", types, more)
+    );
+    let mut parameters: Vec<Parameter<'_>> = vec![(&lane, Type::INT4)];
+    parameters.extend(raw.parameters());
+    parameters.push((&arrived, Type::INT4_ARRAY));
+    parameters.push((&reasons, Type::TEXT_ARRAY));
+    parameters.push((&fields, Type::TEXT_ARRAY));
+    parameters.push((&sizes, Type::INT8_ARRAY));
+    parameters.push((&parts, Type::TEXT_ARRAY));
+    parameters.push((&value_sizes, Type::INT8_ARRAY));
+    parameters.push((&sha256, Type::BYTEA_ARRAY));
+    let mut ids: Vec<i64> = tx.query(&sql, &parameters).await?.iter().map(|row| row.get(0)).collect();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+async fn insert_changes(tx: &Transaction, lane: Lane, records: &[(&str, &Record)]) -> Result<(), PostgresError> {
+    let raw = Raw::of(records.iter().map(|(_, record)| *record));
+    let ids: Vec<&str> = records.iter().map(|(id, _)| *id).collect();
+    let sql = format!(
+        "insert into dinnerbell.change (from_lane, record_offset, record_timestamp, key, value, header_names, header_values, \
+         adv_campaign_id) {}",
+        Raw::select("$1,", "$9::text[]", "adv_campaign_id")
+    );
+    let mut parameters: Vec<Parameter<'_>> = vec![(&lane, Type::INT4)];
+    parameters.extend(raw.parameters());
+    parameters.push((&ids, Type::TEXT_ARRAY));
+    tx.execute(&sql, &parameters).await.map(drop)
+}
+
+/// What is only cancelled keeps what it shows.
+async fn change_campaigns(tx: &Transaction, changed: &BTreeMap<&str, Changed<'_>>) -> Result<(), PostgresError> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "update dinnerbell.campaign c set revision = revision + t.versions, state = t.state, \
+         adv_campaign_content = coalesce(t.adv_campaign_content, c.adv_campaign_content), \
+         adv_campaign_owner = coalesce(t.adv_campaign_owner, c.adv_campaign_owner), \
+         adv_campaign_owner_contact = coalesce(t.adv_campaign_owner_contact, c.adv_campaign_owner_contact), \
+         adv_campaign_datetime_start = coalesce(t.adv_campaign_datetime_start, c.adv_campaign_datetime_start), \
+         adv_campaign_datetime_end = coalesce(t.adv_campaign_datetime_end, c.adv_campaign_datetime_end), \
+         datetime_created = coalesce(t.datetime_created, c.datetime_created), \
+         unsent = case when t.datetime_created is null then unsent end, \
+         repass_at = case when t.datetime_created is null then repass_at else 0 end, \
+         cancelled_at = case when t.state = 'cancelled' then clock_timestamp() else cancelled_at end \
+         from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int8[], $9::int8[], \
+         $10::int8[]) as t (versions, state, {CAMPAIGN}) where c.adv_campaign_id = t.adv_campaign_id"
+    );
+    let mut columns = CampaignColumns::default();
+    let mut versions = Vec::with_capacity(changed.len());
+    let mut states = Vec::with_capacity(changed.len());
+    for (id, changed) in changed {
+        versions.push(changed.versions);
+        states.push(changed.state.map(CampaignState::name));
+        columns.push(id, changed.newest);
+    }
+    let mut parameters: Vec<Parameter<'_>> = vec![(&versions, Type::INT4_ARRAY), (&states, Type::TEXT_ARRAY)];
+    parameters.extend(columns.parameters());
+    tx.execute(&sql, &parameters).await.map(drop)
+}
+
+async fn mark_judged(tx: &Transaction, judged: &[(i64, &'static str)]) -> Result<(), PostgresError> {
+    if judged.is_empty() {
+        return Ok(());
+    }
+    let sql = "update dinnerbell.change ch set judged_as = j.verdict, judged_at = clock_timestamp() \
+               from unnest($1::int8[], $2::text[]) as j (id, verdict) where ch.id = j.id";
+    let (ids, verdicts): (Vec<i64>, Vec<&str>) = judged.iter().copied().unzip();
+    tx.execute(sql, &[(&ids, Type::INT8_ARRAY), (&verdicts, Type::TEXT_ARRAY)]).await.map(drop)
+}
+
+/// Counts as what the records ended.
+async fn count(tx: &Transaction, lane: Lane, tally: Option<Tally>) -> Result<(), PostgresError> {
+    let Some(tally) = tally else { return Ok(()) };
+    let Tally { campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters } = tally;
+    let counts =
+        [campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters, tally.records()];
+    let sql = "update dinnerbell.lane set campaigns = campaigns + $2, updates = updates + $3, older_updates = older_updates + $4, \
+               duplicates = duplicates + $5, handed_over = handed_over + $6, cancellations = cancellations + $7, \
+               dead_letters = dead_letters + $8, records = records + $9 where lane = $1";
+    let mut parameters: Vec<Parameter<'_>> = vec![(&lane, Type::INT4)];
+    parameters.extend(counts.iter().map(|count| (count as &(dyn ToSql + Sync), Type::INT8)));
+    tx.execute(sql, &parameters).await.map(drop)
+}
+
+/// Inserts those of these campaigns that nobody has inserted, in the order of their ids; a tombstone as the cancelled campaign. Returns their
+/// ids.
+pub(super) async fn insert_campaigns(
+    tx: &Transaction,
+    lane: Lane,
+    first: &BTreeMap<&str, &(Record, Arrival)>,
+    now: EpochSeconds,
+) -> Result<Vec<String>, PostgresError> {
+    if first.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "insert into dinnerbell.campaign (lane, state, received_offset, cancelled_at, {CAMPAIGN}) \
+         select $1, state, received_offset, case when state = 'cancelled' then clock_timestamp() end, {CAMPAIGN} \
+         from unnest($2::text[], $3::int8[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int8[], $10::int8[], \
+         $11::int8[]) as t (state, received_offset, {CAMPAIGN}) order by adv_campaign_id \
+         on conflict do nothing returning adv_campaign_id"
+    );
+    let mut columns = CampaignColumns::default();
+    let mut states = Vec::with_capacity(first.len());
+    let mut offsets = Vec::with_capacity(first.len());
+    for (id, (record, arrival)) in first {
+        let campaign = match arrival {
+            Arrival::Campaign(campaign) => Some(campaign),
+            _ => None,
+        };
+        states.push(
+            campaign.map_or(CampaignState::Cancelled, |campaign| CampaignState::of(campaign.window, false, now)).name(),
+        );
+        offsets.push(record.offset);
+        columns.push(id, campaign);
+    }
+    let mut parameters: Vec<Parameter<'_>> =
+        vec![(&lane, Type::INT4), (&states, Type::TEXT_ARRAY), (&offsets, Type::INT8_ARRAY)];
+    parameters.extend(columns.parameters());
+    Ok(tx.query(&sql, &parameters).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// The columns of campaigns, one array each, in the order of [`CAMPAIGN`]; all but the id may be null.
+#[derive(Default)]
+struct CampaignColumns<'a> {
+    id: Vec<&'a str>,
+    restaurant: Vec<Option<&'a str>>,
+    content: Vec<Option<&'a str>>,
+    owner: Vec<Option<&'a str>>,
+    contact: Vec<Option<&'a str>>,
+    start: Vec<Option<i64>>,
+    end: Vec<Option<i64>>,
+    created: Vec<Option<i64>>,
+}
+
+impl<'a> CampaignColumns<'a> {
+    fn push(&mut self, id: &'a str, campaign: Option<&'a Campaign>) {
+        self.id.push(id);
+        self.restaurant.push(campaign.map(|campaign| campaign.restaurant_id.as_str()));
+        self.content.push(campaign.map(|campaign| campaign.adv_campaign_content.as_str()));
+        self.owner.push(campaign.map(|campaign| campaign.adv_campaign_owner.as_str()));
+        self.contact.push(campaign.map(|campaign| campaign.adv_campaign_owner_contact.as_str()));
+        self.start.push(campaign.map(|campaign| campaign.window.start));
+        self.end.push(campaign.map(|campaign| campaign.window.end));
+        self.created.push(campaign.map(|campaign| campaign.datetime_created));
+    }
+
+    fn parameters(&self) -> [Parameter<'_>; 8] {
+        let (text, int) = (Type::TEXT_ARRAY, Type::INT8_ARRAY);
+        [
+            (&self.id, text.clone()),
+            (&self.restaurant, text.clone()),
+            (&self.content, text.clone()),
+            (&self.owner, text.clone()),
+            (&self.contact, text),
+            (&self.start, int.clone()),
+            (&self.end, int.clone()),
+            (&self.created, int),
+        ]
+    }
+}

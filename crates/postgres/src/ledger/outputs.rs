@@ -1,0 +1,86 @@
+//! The topics that are written to, as the ledger knows them: one cluster's, so that all lanes have them in common.
+
+use tokio_postgres::types::Type;
+
+use super::PostgresLedger;
+use super::resolve::CLEARED;
+use crate::connect::{Parameter, Pool};
+use crate::errors::PostgresError;
+use dinnerbell_core::model::halt::NOTIFICATIONS_REPLACED;
+use dinnerbell_core::model::outputs::{OutputIds, is_another};
+use dinnerbell_core::model::ownership::Ownership;
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::ports::ledger::LedgerError;
+
+/// What is known of the topics that are written to.
+#[derive(Debug, Clone, Default)]
+pub struct KnownOutputs {
+    /// Their ids.
+    pub ids: OutputIds,
+    /// When the ledger took another topic of drafts: what was published before is not in it.
+    pub notifications_replaced: Option<EpochSeconds>,
+    /// When the topic of dead letters was last found to be another one, as text.
+    pub dead_letters_replaced: Option<String>,
+    /// How many letters that were published before are in the ledger, and in that topic no more.
+    pub letters_before: i64,
+}
+
+impl KnownOutputs {
+    /// After which moment all drafts that were formed are in the topic that is there, as far as ids tell; none where that was always so.
+    pub fn drafts_begin(&self, now: &OutputIds) -> Option<EpochSeconds> {
+        match is_another(self.ids.notifications.as_deref(), now.notifications.as_deref()) {
+            true => Some(EpochSeconds::MAX),
+            false => self.notifications_replaced,
+        }
+    }
+}
+
+impl PostgresLedger {
+    pub(super) async fn note_output_ids(&self, own: Ownership, ids: &OutputIds) -> Result<bool, LedgerError> {
+        let tx = self.begin(own).await?;
+        let sql = "with before as (select dead_letters_id from dinnerbell.service for update) \
+                   update dinnerbell.service s set notifications_id = coalesce(s.notifications_id, $1), \
+                   dead_letters_id = coalesce($2, s.dead_letters_id), dead_letters_replaced_at = case when before.dead_letters_id <> $2 \
+                   then clock_timestamp() else s.dead_letters_replaced_at end from before returning coalesce(before.dead_letters_id <> $2, false)";
+        let ids: [Parameter<'_>; 2] = [(&ids.notifications, Type::TEXT), (&ids.dead_letters, Type::TEXT)];
+        let replaced = tx.query(sql, &ids).await?.first().is_some_and(|row| row.get(0));
+        tx.commit().await?;
+        Ok(replaced)
+    }
+}
+
+/// What the ledger knows of the topics that are written to.
+pub async fn known(pool: &Pool) -> Result<KnownOutputs, PostgresError> {
+    let sql = "select notifications_id, dead_letters_id, floor(extract(epoch from notifications_replaced_at))::int8, dead_letters_replaced_at::text, \
+               (select count(*) from dinnerbell.dead_letter where round_seq is not null and arrived_at < dead_letters_replaced_at) \
+               from dinnerbell.service";
+    let rows = pool.query(sql, &[]).await?;
+    Ok(rows.first().map_or_else(KnownOutputs::default, |row| KnownOutputs {
+        ids: OutputIds { notifications: row.get(0), dead_letters: row.get(1) },
+        notifications_replaced: row.get(2),
+        dead_letters_replaced: row.get(3),
+        letters_before: row.get(4),
+    }))
+}
+
+/// Lanes that are halted because the topic of the drafts is another one.
+pub async fn replaced(pool: &Pool) -> Result<Vec<Lane>, PostgresError> {
+    let sql = "select lane from dinnerbell.lane where halted = $1 order by lane";
+    let rows = pool.query(sql, &[(&NOTIFICATIONS_REPLACED, Type::TEXT)]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Lets the ledger take the topic of the drafts that is there, and clears the halts that are about it. Every lane is entered anew: one that is just
+/// being compared with the topic that was known would halt afterwards.
+pub async fn accept(pool: &Pool, by: &str) -> Result<(), PostgresError> {
+    let tx = pool.begin("set local lock_timeout = '5s'").await?;
+    tx.batch("select 1 from dinnerbell.lane order by lane for update").await?;
+    tx.batch("update dinnerbell.service set notifications_id = null, notifications_replaced_at = clock_timestamp()")
+        .await?;
+    let others = "update dinnerbell.lane set epoch = epoch + 1 where halted is distinct from $1";
+    tx.execute(others, &[(&NOTIFICATIONS_REPLACED, Type::TEXT)]).await?;
+    let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where halted = $1");
+    tx.execute(&sql, &[(&NOTIFICATIONS_REPLACED, Type::TEXT), (&by, Type::TEXT)]).await?;
+    tx.commit().await
+}

@@ -1,0 +1,131 @@
+//! What `verify` reads: one snapshot of the ledger and the feedback table, so that all of it is of one moment.
+
+use futures_util::TryStreamExt;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::rounds;
+use crate::connect::{Parameter, Pool, Transaction};
+use crate::draft_row;
+use crate::errors::PostgresError;
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::recovery::found::FoundDraft;
+
+/// Feedback table and ledger as of one moment.
+pub struct Snapshot {
+    tx: Transaction,
+    feedback: String,
+}
+
+/// How far a lane is.
+#[derive(Debug, Clone)]
+pub struct LaneHead {
+    /// The lane.
+    pub lane: Lane,
+    /// The last recorded round.
+    pub seq: i64,
+    /// The last round known to be committed in Kafka.
+    pub published: Option<i64>,
+    /// The name of its halt.
+    pub halted: Option<String>,
+}
+
+impl Snapshot {
+    /// Takes the snapshot.
+    pub async fn take(pool: &Pool) -> Result<Self, PostgresError> {
+        let tx = pool.begin("set transaction isolation level repeatable read, read only").await?;
+        Ok(Self { tx, feedback: pool.table().sql() })
+    }
+
+    /// Every lane.
+    pub async fn lanes(&self) -> Result<Vec<LaneHead>, PostgresError> {
+        let sql = "select lane, seq, published_seq, halted from dinnerbell.lane order by lane";
+        let rows = self.tx.query(sql, &[]).await?;
+        let head =
+            |row: &Row| LaneHead { lane: row.get(0), seq: row.get(1), published: row.get(2), halted: row.get(3) };
+        Ok(rows.iter().map(head).collect())
+    }
+
+    /// Every campaign: its id, how many it told, and how many rows of withdrawn drafts were kept.
+    pub async fn campaigns<E: From<PostgresError>>(
+        &self,
+        mut take: impl FnMut(&str, i64, i64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let sql = "select adv_campaign_id, told, kept from dinnerbell.campaign";
+        self.each(sql, Vec::new(), |row| take(row.get(0), row.get(1), row.get(2))).await
+    }
+
+    /// Campaign and client of every draft that a recorded round holds.
+    pub async fn round<E: From<PostgresError>>(
+        &self,
+        lane: Lane,
+        seq: i64,
+        mut take: impl FnMut(&str, &str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let sql = rounds::of_parts("p.id", "client_id", &self.feedback, "");
+        let round: Vec<Parameter<'_>> = vec![(&lane, Type::INT4), (&seq, Type::INT8)];
+        self.each(&sql, round, |row| take(row.get(0), row.get(1))).await
+    }
+
+    /// Campaign and client of every row that was there before the page on which the client stands was read.
+    pub async fn told_before<E: From<PostgresError>>(
+        &self,
+        mut take: impl FnMut(&str, &str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let sql = "select adv_campaign_id, unnest(already_told) from dinnerbell.round_part where already_told <> '{}'";
+        self.each(sql, Vec::new(), |row| take(row.get(0), row.get(1))).await
+    }
+
+    /// Every feedback row: its id, whether somebody answered in it, and the draft.
+    pub async fn rows<E: From<PostgresError>>(
+        &self,
+        since: Option<EpochSeconds>,
+        mut take: impl FnMut(i64, bool, FoundDraft<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let columns = draft_row::COLUMNS;
+        let mut sql = format!("select f.id::int8, f.feedback is not null, {columns} from {} f", self.feedback);
+        let mut parameters: Vec<Parameter<'_>> = Vec::new();
+        if let Some(since) = &since {
+            sql.push_str(" where f.trigger_datetime_created >= $1");
+            parameters.push((since, Type::INT8));
+        }
+        self.each(&sql, parameters, |row| take(row.get(0), row.get(1), draft_row::read(row, 2))).await
+    }
+
+    /// About how many rows the table holds; 0 where the server does not know.
+    pub async fn estimate(&self) -> Result<u64, PostgresError> {
+        let sql =
+            "select coalesce(sum(greatest(c.reltuples, 0)), 0)::int8 from pg_class c where c.oid = to_regclass($1)";
+        let row = self.tx.query_one(sql, &[(&self.feedback, Type::TEXT)]).await?;
+        Ok(row.get::<_, i64>(0).unsigned_abs())
+    }
+
+    /// Hands each row over as it comes. There is no deadline: a table that is read from end to end may show its first row late.
+    async fn each<E: From<PostgresError>>(
+        &self,
+        sql: &str,
+        parameters: Vec<Parameter<'_>>,
+        mut take: impl FnMut(&Row) -> Result<(), E>,
+    ) -> Result<(), E> {
+        // After an error the transaction is dropped, and its connection with it.
+        let explain = |error| self.tx.explain(&error);
+        let mut rows = std::pin::pin!(self.tx.client().query_typed_raw(sql, parameters).await.map_err(explain)?);
+        while let Some(row) = rows.try_next().await.map_err(explain)? {
+            take(&row)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the snapshot go.
+    pub async fn release(self) -> Result<(), PostgresError> {
+        self.tx.commit().await
+    }
+}
+
+/// Campaign and client of these feedback rows, those that are still there.
+pub async fn rows_by_id(pool: &Pool, ids: &[i64]) -> Result<Vec<(i64, String, String)>, PostgresError> {
+    let sql = format!("select id::int8, adv_campaign_id, client_id from {} where id = any($1)", pool.table().sql());
+    let rows = pool.query(&sql, &[(&ids, Type::INT8_ARRAY)]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+}

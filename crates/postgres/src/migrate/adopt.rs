@@ -1,0 +1,116 @@
+//! The ledger takes another feedback table. Whoever has no row there looks untold, so the rows of all campaigns that are not over must be in it.
+
+use tokio_postgres::types::Type;
+
+use super::{Job, SHORT_LOCK};
+use crate::connect::{Parameter, Transaction};
+use crate::errors::PostgresError;
+use crate::identity;
+use crate::identity::{Another, of_another_table};
+use crate::ledger::{CLEARED, rows};
+use dinnerbell_core::model::draft::FEEDBACK_COLUMNS;
+use dinnerbell_core::model::late::ToldAndRows;
+
+/// Whether the ledger shall take another feedback table than it knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Adopt {
+    /// It keeps the one that it knows.
+    No,
+    /// It takes the one of the configuration.
+    Yes {
+        /// Though rows of campaigns that are not over are missing in it.
+        without_rows: bool,
+        /// Who orders it; kept in the ledger.
+        by: String,
+    },
+}
+
+/// Campaigns of which somebody could be told again, or counted as not told: open or scheduled ones, those of a round that may not be published
+/// yet, and those that are still to be counted.
+const NOT_OVER: &str = "select adv_campaign_id, told + kept from dinnerbell.campaign c where told + kept > 0 and (state in ('scheduled', 'active', \
+                        'complete') or (unsent is null and state in ('expired', 'closed', 'cancelled') and restaurant_id is not null) \
+                        or exists (select from dinnerbell.round_part p join dinnerbell.lane l using (lane, seq) \
+                          where p.adv_campaign_id = c.adv_campaign_id and p.drafts > 0 and seq > coalesce(published_seq, -1))) \
+                        order by adv_campaign_id";
+
+impl Job<'_> {
+    /// The feedback table is the ledger's, or it shall become it: then what is different is returned.
+    pub(super) async fn knows_its_table(&self, adopt: &Adopt) -> Result<Option<Another>, PostgresError> {
+        let connection = self.pool.get().await?;
+        identity::note(&connection, self.table()).await?;
+        connection.release();
+        match (identity::look(&self.pool).await?, adopt) {
+            (Ok(()), _) => Ok(None),
+            (Err(another), Adopt::Yes { .. }) => Ok(Some(another)),
+            (Err(another), Adopt::No) => Err(self.refuse(&of_another_table(&another))),
+        }
+    }
+
+    /// Takes the table, clears the halts that are about it, and lets every lane be entered again. No lane records a round meanwhile.
+    pub(super) async fn adopt(&self, another: &Another, without_rows: bool, by: &str) -> Result<(), PostgresError> {
+        let take = async || {
+            let tx = self.pool.begin(SHORT_LOCK).await?;
+            tx.batch("select 1 from dinnerbell.lane order by lane for update").await?;
+            if !without_rows {
+                self.holds_all_rows(&tx, another).await?;
+            }
+            let table = self.table();
+            let sql = "update dinnerbell.service set feedback_table = $1, feedback_oid = to_regclass($2)::oid, service_oid = tableoid";
+            let names: [Parameter<'_>; 2] = [(&table.to_string(), Type::TEXT), (&table.sql(), Type::TEXT)];
+            tx.execute(sql, &names).await?;
+            tx.batch(
+                "update dinnerbell.lane set epoch = epoch + 1 where halted is distinct from 'feedback-table-replaced'",
+            )
+            .await?;
+            let sql = format!(
+                "update dinnerbell.lane set {CLEARED}, resolved_by = $1 where halted = 'feedback-table-replaced'"
+            );
+            tx.execute(&sql, &[(&by, Type::TEXT)]).await?;
+            tx.commit().await
+        };
+        self.when_the_lock_is_free("the ledger's lanes", take).await?;
+        self.done(&format!("the ledger's feedback table is {} from now on", self.table()));
+        Ok(())
+    }
+
+    /// The rows of all campaigns that are not over are in the table.
+    async fn holds_all_rows(&self, tx: &Transaction, another: &Another) -> Result<(), PostgresError> {
+        let mut missing = Vec::new();
+        for row in tx.query(NOT_OVER, &[]).await? {
+            let (id, told): (String, i64) = (row.get(0), row.get(1));
+            let counted = ToldAndRows { told, rows: rows::count(tx, &self.table().sql(), &id, told).await? };
+            if counted.were_removed() {
+                missing.push((id, counted));
+            }
+        }
+        match missing.first() {
+            None => Ok(()),
+            Some(first) => Err(self.refuse(&self.lacks_rows(first, missing.len(), another))),
+        }
+    }
+
+    fn lacks_rows(&self, (id, counted): &(String, ToldAndRows), campaigns: usize, another: &Another) -> String {
+        let ToldAndRows { told, rows } = counted;
+        let table = self.table();
+        let what = format!(
+            "table {table} lacks rows of {campaigns} campaigns that are not over: of {id} {told} clients were told, and {rows} rows are there"
+        );
+        let copy = match &another.now {
+            Some(now) => format!(
+                "copy them, and run the same command again: insert into {to} ({FEEDBACK_COLUMNS}, feedback) select {FEEDBACK_COLUMNS}, feedback \
+                 from {now} old where adv_campaign_id in (select adv_campaign_id from dinnerbell.campaign where state in ('scheduled', \
+                 'active', 'complete') or unsent is null) and not exists (select from {to} new where new.adv_campaign_id = old.adv_campaign_id \
+                 and new.client_id = old.client_id)",
+                to = table.sql()
+            ),
+            None => "put them back from a backup, and run the same command again".to_owned(),
+        };
+        format!(
+            "{what}; {copy}; or add --without-rows: a lane that would tell those clients again halts, and asks what is right"
+        )
+    }
+
+    fn refuse(&self, what: &str) -> PostgresError {
+        PostgresError::refused(format!("{}: {what}", self.pool.address()))
+    }
+}

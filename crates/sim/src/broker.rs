@@ -1,0 +1,531 @@
+//! Kafka, as far as a lane sees it: the campaigns topic, and one transactional id for each lane.
+//!
+//! A producer is fenced by the initialisation of its successor, which also ends what the former left open. A transaction that is to be
+//! committed is committed a while later, and until then its offset is not stable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::server::{Caller, Unanswered};
+use super::world::{Instance, World, WorldState};
+use crate::faults::Server;
+use crate::kafka::{Announced, Kafka, Letters, Notification, Partition, TRANSACTION, Transaction};
+use crate::tables::ChangeRow;
+use dinnerbell_core::guard::Guard;
+use dinnerbell_core::model::mark::{Committed, Mark};
+use dinnerbell_core::model::outputs::OutputIds;
+use dinnerbell_core::model::record::{Arrived, Lane, Record, RecordFingerprint};
+use dinnerbell_core::model::recorded::Recorded;
+use dinnerbell_core::model::round::Publication;
+use dinnerbell_core::model::time::EpochMicros;
+use dinnerbell_core::ports::broker::{Broker, BrokerError, Input, Producer};
+
+/// How long a question is waited for.
+const ASK: Duration = Duration::from_secs(5);
+/// How long a transactional call is waited for before it is abandoned.
+const OVERRUN: Duration = Duration::from_secs(12);
+/// Most milliseconds that the second copy of a request is on its way after the first one.
+const SECOND_COPY: u64 = 2_000;
+/// How long a publication is waited for where the link is slow.
+const SLOW_PUBLICATION: Duration = Duration::from_secs(90);
+/// The id of the campaigns topic, which is never another one.
+const TOPIC_ID: &str = "the-only-one";
+/// How often something that has to end is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long the end of a lane has to be quiet before the gap behind it is looked at.
+const REST: Duration = Duration::from_millis(500);
+/// After this long an instance knows that all sending is paused.
+const PAUSED: EpochMicros = 3_000_000;
+/// An end of a campaign that was moved this recently may not have reached who is publishing.
+const NEWS: EpochMicros = 1_000_000;
+
+impl WorldState {
+    /// A producer of the lane published this, sent its offset, and was never heard of again.
+    pub fn leave_open(&mut self, publication: Publication) {
+        let (lane, begun) = (publication.lane, self.micros());
+        let publications = vec![Announced { publication: Arc::new(publication), records: true }];
+        let open = Transaction { publications, begun, offset_sent: true, offset_of_before: None, committing: false };
+        self.kafka.lane(lane).transaction = Some(open);
+    }
+
+    /// The lane's transaction of this producer.
+    fn transaction(&mut self, lane: Lane, producer: u64) -> Result<&mut Option<Transaction>, BrokerError> {
+        let (now, fences) = (self.micros(), self.guards.hold(Guard::ProducerFenced));
+        let partition = self.kafka.lane(lane);
+        partition.expire(now);
+        match partition.producer_epoch == producer || !fences {
+            true => Ok(&mut partition.transaction),
+            false => Err(BrokerError::Fenced),
+        }
+    }
+
+    /// A publication begins: nothing is sent while all sending is paused, and each campaign in it must be inside its window. Without a message it
+    /// only says how far the lane is.
+    fn begins(&mut self, publication: &Publication) {
+        let sends =
+            !publication.dead_letters.is_empty() || publication.drafts.iter().any(|batch| !batch.clients.is_empty());
+        if sends && self.paused_since.is_some_and(|since| self.micros() - since > PAUSED) {
+            self.broke("a publication begun though all sending is paused".to_owned());
+        }
+        let (now, news) = (self.now(), self.micros() - NEWS);
+        for batch in publication.drafts.iter().filter(|batch| !batch.clients.is_empty()) {
+            let campaign = batch.template.campaign();
+            let id = &campaign.adv_campaign_id;
+            let Some(row) = self.database.campaigns.get(id) else { continue };
+            let over = now >= row.end() && (row.changed_at < news || now >= campaign.window.end);
+            let cancelled =
+                row.state == dinnerbell_core::model::campaign::CampaignState::Cancelled && row.changed_at < news;
+            // A version that the database lost is known to whoever published it alone, until it notices.
+            if self.database.has_lost && row.campaign.as_ref() != Some(campaign) {
+                continue;
+            }
+            let early = now < row.start() && (row.changed_at < news || now < campaign.window.start);
+            let (start, end) = (row.start(), row.end());
+            let overlooked = self.overlooks_a_cancellation(publication.lane, id);
+            let when = match (early, over || cancelled) {
+                (true, _) => format!("before its start {start}"),
+                (_, true) => format!("after its end {end} or its cancellation"),
+                _ if overlooked => "though its cancellation waited before the lane was entered".to_owned(),
+                _ => continue,
+            };
+            self.broke(format!("publication of campaign {id} begun {when}"));
+        }
+    }
+
+    /// Whether a cancellation of the campaign waits that was there when the lane was entered by the owner who made the producer.
+    fn overlooks_a_cancellation(&mut self, lane: Lane, id: &str) -> bool {
+        let initialised = self.kafka.lane(lane).initialised;
+        let entered = self.database.lane(lane).entered_at;
+        let cancels = |change: &ChangeRow| {
+            change.adv_campaign_id == id && change.judged == 0 && change.record.value.is_none() && change.at < entered
+        };
+        let is_ours = self.database.campaigns.get(id).is_some_and(|row| row.lane == lane);
+        entered < initialised && is_ours && self.database.changes.iter().any(cancels)
+    }
+
+    /// Whether the open transaction of the lane holds letters that their topic does not take.
+    fn refuses_letters(&mut self, lane: Lane) -> bool {
+        let refuses = self.kafka.letters != Letters::Taken;
+        let open = self.kafka.lane(lane).transaction.as_ref();
+        let holds = |open: &Transaction| open.publications.iter().any(|one| !one.publication.dead_letters.is_empty());
+        refuses && open.is_some_and(holds)
+    }
+
+    /// The transaction is committed: its records are there, and its offset.
+    pub(super) fn commits(&mut self, lane: Lane) {
+        let Some(transaction) = self.kafka.lane(lane).transaction.take() else { return };
+        for Announced { publication, records } in &transaction.publications {
+            if transaction.offset_sent {
+                self.kafka.lane(lane).committed = transaction.offset_of_before.or(Some(publication.mark));
+            }
+            if *records {
+                self.shows(publication);
+            }
+        }
+    }
+
+    /// Readers see what was published.
+    fn shows(&mut self, publication: &Publication) {
+        let Publication { drafts, dead_letters, .. } = publication;
+        for letter in dead_letters {
+            *self.kafka.dead_letters.entry(letter.id).or_default() += 1;
+        }
+        for batch in drafts {
+            let campaign = batch.template.campaign();
+            let trigger_datetime_created = batch.template.trigger_datetime_created();
+            for client in batch.clients.iter() {
+                let id = campaign.adv_campaign_id.clone();
+                // What a database lost was published, or is being published: its rows come back.
+                if !self.database.has_row(&id, client) && !self.database.has_lost {
+                    self.broke(format!("a message without a row: campaign {id}, client {client}"));
+                }
+                let (lane, seq) = (publication.lane, publication.mark.head.seq);
+                let notification = Notification { campaign: Arc::clone(campaign), trigger_datetime_created, lane, seq };
+                if self.kafka.notifications.insert((id.clone(), client.to_owned()), notification).is_some() {
+                    self.broke(format!("client {client} was told twice of campaign {id}"));
+                }
+            }
+        }
+    }
+}
+
+/// The simulated [`Broker`].
+#[derive(Clone)]
+pub struct SimBroker(pub Instance);
+
+fn explain(unanswered: Unanswered) -> BrokerError {
+    match unanswered {
+        Unanswered::Lost => BrokerError::Passing("no answer".to_owned()),
+        Unanswered::Refused => BrokerError::Refused("topic authorization failed".to_owned()),
+    }
+}
+
+impl SimBroker {
+    async fn question<T: Send + 'static>(
+        &self,
+        request: &'static str,
+        answer: impl FnOnce(&mut Kafka) -> T + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let world = self.0.world.clone();
+        let served = |_| async move { answer(&mut world.state().kafka) };
+        self.0.ask(request, Server::Kafka, ASK, served).await.map_err(explain)
+    }
+
+    /// A question about a partition of the campaigns topic, which its leader answers.
+    async fn question_of<T: Send + 'static>(
+        &self,
+        request: &'static str,
+        lane: Lane,
+        answer: impl FnOnce(&mut Partition) -> T + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let answered = self.question(request, move |kafka| answer(kafka.lane(lane))).await?;
+        match self.0.world.state().harm.leaderless.contains(&lane) {
+            true => Err(BrokerError::Passing(format!("partition {lane} has no leader"))),
+            false => Ok(answered),
+        }
+    }
+}
+
+/// Fences the former producer, and ends what it left open.
+async fn initialise(world: World, caller: Caller, lane: Lane) -> Result<u64, BrokerError> {
+    loop {
+        {
+            let mut state = world.state();
+            let now = state.micros();
+            let (aborts, fresh) = (state.guards.hold(Guard::InitAborts), state.guards.hold(Guard::FreshProducer));
+            if caller.is_gone() && state.random.chance(500) {
+                return Err(BrokerError::Passing("given up".to_owned()));
+            }
+            let partition = state.kafka.lane(lane);
+            if !fresh && partition.producer_epoch > 0 {
+                return Ok(partition.producer_epoch);
+            }
+            if partition.transaction.as_ref().is_none_or(|open| !open.committing) {
+                if aborts {
+                    partition.transaction = None;
+                }
+                partition.producer_epoch += 1;
+                partition.initialised = now;
+                return Ok(partition.producer_epoch);
+            }
+        }
+        sleep(LOOK).await;
+    }
+}
+
+impl Broker for SimBroker {
+    type Producer = SimProducer;
+    type Input = SimInput;
+
+    async fn still_assigned(&self, lane: Lane) -> bool {
+        let turn = self.0.world.state().way();
+        sleep(turn * 20).await;
+        self.0.held.borrow().contains(&lane)
+    }
+
+    async fn producer(&self, lane: Lane) -> Result<SimProducer, BrokerError> {
+        let world = self.0.world.clone();
+        let asked = self.0.ask("producer", Server::Kafka, OVERRUN, |caller| initialise(world, caller, lane)).await;
+        let epoch = asked.map_err(explain)??;
+        Ok(SimProducer { instance: self.0.clone(), lane, epoch })
+    }
+
+    async fn committed(&self, lane: Lane) -> Result<Committed, BrokerError> {
+        let world = self.0.world.clone();
+        let served = |_| async move {
+            loop {
+                {
+                    let mut state = world.state();
+                    let (now, stable) = (state.micros(), state.guards.hold(Guard::StableOffsets));
+                    let partition = state.kafka.lane(lane);
+                    partition.expire(now);
+                    if !stable || !partition.transaction.as_ref().is_some_and(|open| open.offset_sent) {
+                        return partition.committed.map_or(Committed::None, Committed::Mark);
+                    }
+                }
+                sleep(LOOK).await;
+            }
+        };
+        self.0.ask("committed", Server::Kafka, ASK, served).await.map_err(explain)
+    }
+
+    async fn log_end(&self, lane: Lane) -> Result<i64, BrokerError> {
+        self.question_of("log_end", lane, |partition| partition.end).await
+    }
+
+    async fn lanes(&self) -> Result<i32, BrokerError> {
+        self.question("lanes", |kafka| Lane::try_from(kafka.lanes.len()).unwrap_or(Lane::MAX)).await
+    }
+
+    async fn watermarks(&self, lane: Lane) -> Result<(i64, i64), BrokerError> {
+        self.question_of("watermarks", lane, |partition| (0, partition.end)).await
+    }
+
+    async fn fingerprint_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordFingerprint>, BrokerError> {
+        self.question_of("fingerprint_at", lane, move |partition| {
+            partition.records.iter().find(|record| record.offset == offset).and_then(Record::mark)
+        })
+        .await
+    }
+
+    async fn dead_letter_topic(&self) -> Result<(), BrokerError> {
+        match self.question("dead_letter_topic", |kafka| kafka.letters).await? {
+            Letters::Missing => Err(BrokerError::Refused("the topic of dead letters is missing".to_owned())),
+            Letters::Taken | Letters::Refused => Ok(()),
+        }
+    }
+
+    async fn topic_id(&self) -> Result<Option<String>, BrokerError> {
+        self.question("topic_id", |_| Some(TOPIC_ID.to_owned())).await
+    }
+
+    /// As brokers answer that know no ids: no life has a topic that is written to created anew.
+    async fn output_ids(&self) -> Result<OutputIds, BrokerError> {
+        Ok(OutputIds::default())
+    }
+
+    async fn open(&self, lane: Lane, position: i64, topic_id: Option<&str>) -> Result<SimInput, BrokerError> {
+        let is_replaced = topic_id.is_some_and(|id| id != TOPIC_ID);
+        self.question_of("open", lane, |_| ()).await?;
+        Ok(SimInput { instance: self.0.clone(), lane, position, is_replaced })
+    }
+}
+
+/// The simulated [`Input`].
+pub struct SimInput {
+    instance: Instance,
+    lane: Lane,
+    position: i64,
+    /// It was to read another topic of this name.
+    is_replaced: bool,
+}
+
+impl SimInput {
+    /// What is there, and the high watermark.
+    fn look(&self, most: usize) -> (Vec<Record>, i64) {
+        let mut state = self.instance.world.state();
+        let partition = state.kafka.lane(self.lane);
+        let first = partition.records.partition_point(|record| record.offset < self.position);
+        (partition.records[first..].iter().take(most).cloned().collect(), partition.end)
+    }
+}
+
+impl Input for SimInput {
+    async fn next(&mut self, most: usize) -> Result<Vec<Arrived>, BrokerError> {
+        loop {
+            let world = self.instance.world.clone();
+            let appended = world.appended.notified();
+            let (way, fails) = {
+                let mut state = world.state();
+                let fails = state.harm.unsent / 4;
+                let is_away = state.harm.away.contains(&Server::Kafka) || state.harm.leaderless.contains(&self.lane);
+                (state.way(), is_away || state.random.chance(fails))
+            };
+            sleep(way).await;
+            if fails {
+                return Err(BrokerError::Passing("the connection broke".to_owned()));
+            }
+            if self.is_replaced {
+                return Err(BrokerError::Passing("the topic was created anew".to_owned()));
+            }
+            let some = 1 + world.state().random.below(most.min(4) as u64);
+            let (records, _) = self.look(usize::try_from(some).unwrap_or(most));
+            if let Some(last) = records.last() {
+                self.position = last.offset + 1;
+                return Ok(records.into_iter().map(Arrived::Record).collect());
+            }
+            // The end is looked at once the lane is at rest.
+            if timeout(REST, appended).await.is_ok() {
+                continue;
+            }
+            let appended = world.appended.notified();
+            let (records, end) = self.look(1);
+            if records.is_empty() && end > self.position {
+                self.position = end;
+                return Ok(vec![Arrived::End(end)]);
+            }
+            if records.is_empty() {
+                appended.await;
+            }
+        }
+    }
+}
+
+/// The simulated [`Producer`].
+pub struct SimProducer {
+    instance: Instance,
+    lane: Lane,
+    epoch: u64,
+}
+
+impl Producer for SimProducer {
+    async fn publish(self, round: &Recorded) -> Result<Option<Self>, BrokerError> {
+        self.transact(round.share(), true).await
+    }
+
+    async fn publish_mark(self, round: &Recorded) -> Result<Option<Self>, BrokerError> {
+        self.transact(round.share(), false).await
+    }
+}
+
+impl SimProducer {
+    async fn transact(self, publication: Arc<Publication>, records: bool) -> Result<Option<Self>, BrokerError> {
+        let world = self.instance.world.clone();
+        if records {
+            world.state().begins(&publication);
+        }
+        let (lane, epoch) = (self.lane, self.epoch);
+        let announced = Announced { publication, records };
+        let asked = world.clone();
+        let served = |caller| announce(asked, caller, lane, epoch, announced);
+        // While messages get through, a publication is no call that hangs.
+        let patience = if world.state().harm.link.is_some() { SLOW_PUBLICATION } else { OVERRUN };
+        let broke = self.instance.ask("publish", Server::Kafka, patience, served).await.map_err(explain)??;
+        let used_up = broke && world.state().guards.hold(Guard::ProducerUsedUp);
+        Ok((!used_up).then_some(self))
+    }
+}
+
+/// What the producer's thread does with one transaction. It stops at the next step when nobody waits for it any more. Returns whether a
+/// connection broke, so that a request was sent twice.
+async fn announce(
+    world: World,
+    caller: Caller,
+    lane: Lane,
+    producer: u64,
+    announced: Announced,
+) -> Result<bool, BrokerError> {
+    let mark = announced.publication.mark;
+    while world.state().transaction(lane, producer)?.as_ref().is_some_and(|open| open.committing) {
+        sleep(LOOK).await;
+    }
+    {
+        let mut state = world.state();
+        let begun = state.micros();
+        let new = Transaction {
+            publications: Vec::new(),
+            begun,
+            offset_sent: false,
+            offset_of_before: None,
+            committing: false,
+        };
+        state.transaction(lane, producer)?.get_or_insert(new).publications.push(announced);
+    }
+    step(&world, &caller).await?;
+    if world.state().refuses_letters(lane) {
+        return Err(BrokerError::DeadLetters { reason: "no letter is taken".to_owned(), learned: false });
+    }
+    get_through(&world, &caller, lane, producer).await?;
+    if let Some(open) = world.state().transaction(lane, producer)? {
+        open.offset_sent = true;
+        open.offset_of_before = None;
+    }
+    step(&world, &caller).await?;
+    end(&world, lane, producer).await?;
+    Ok(sent_twice(&world, lane, producer, mark))
+}
+
+/// Whether a connection broke, so that the end of the transaction, or its offset, was sent twice: the second one is still on its way.
+#[expect(clippy::disallowed_methods, reason = "a request that is on its way outlives whoever sent it")]
+fn sent_twice(world: &World, lane: Lane, producer: u64, mark: Mark) -> bool {
+    let (ends, offsets, takes) = {
+        let mut state = world.state();
+        let broken = state.harm.sent_twice;
+        let broke = &mut state.broke_connections;
+        (broke.chance(broken), broke.chance(broken), Duration::from_millis(broke.below(SECOND_COPY)))
+    };
+    let late = world.clone();
+    if ends {
+        tokio::spawn(async move {
+            sleep(takes).await;
+            match late.state().transaction(lane, producer) {
+                Ok(Some(open)) => open.committing = true,
+                _ => return,
+            }
+            late.state().commits(lane);
+        });
+    } else if offsets {
+        tokio::spawn(async move {
+            sleep(takes).await;
+            // Of a producer that has no transaction open, Kafka refuses it.
+            if let Ok(Some(open)) = late.state().transaction(lane, producer)
+                && open.offset_sent
+            {
+                open.offset_of_before = Some(mark);
+            }
+        });
+    }
+    ends || offsets
+}
+
+/// What the link does not carry in the time of a transaction is still on its way when the broker ends it.
+async fn get_through(world: &World, caller: &Caller, lane: Lane, producer: u64) -> Result<(), BrokerError> {
+    let size = |announced: &Announced| (announced.publication.bytes(), announced.publication.mark.head.seq);
+    let (most, open) = {
+        let mut state = world.state();
+        let most = state.harm.link;
+        (most, state.transaction(lane, producer)?.as_ref().and_then(|open| open.publications.last().map(size)))
+    };
+    let (Some(most), Some((bytes, seq))) = (most, open) else { return Ok(()) };
+    let seconds = TRANSACTION.cast_unsigned() / 1_000_000;
+    let takes = Duration::from_secs_f64(seconds as f64 * bytes as f64 / most as f64);
+    let until = Instant::now() + takes.min(Duration::from_secs(seconds));
+    while Instant::now() < until {
+        if caller.is_gone() {
+            return Err(BrokerError::Passing("given up".to_owned()));
+        }
+        sleep(LOOK).await;
+    }
+    match bytes > most {
+        true => Err(BrokerError::Undelivered { seq, bytes, seconds, reason: "messages are on their way".to_owned() }),
+        false => Ok(()),
+    }
+}
+
+/// Time passes; things fail.
+async fn step(world: &World, caller: &Caller) -> Result<(), BrokerError> {
+    let (takes, fails) = {
+        let mut state = world.state();
+        let fails = state.harm.unsent / 2;
+        (state.way() + state.work(), state.random.chance(fails))
+    };
+    sleep(takes).await;
+    match caller.is_gone() || fails {
+        true => Err(BrokerError::Passing("a step of the transaction failed".to_owned())),
+        false => Ok(()),
+    }
+}
+
+/// The request to commit, which may arrive long after whoever sent it gave up, and the writing of the markers.
+#[expect(clippy::disallowed_methods, reason = "a request that is on its way outlives whoever sent it")]
+async fn end(world: &World, lane: Lane, producer: u64) -> Result<(), BrokerError> {
+    let (fails, takes, markers) = {
+        let mut state = world.state();
+        let lost = state.harm.unsent;
+        (state.random.chance(lost), state.way() + state.work(), state.way() * 4)
+    };
+    let commit = |world: World| async move {
+        sleep(takes).await;
+        match world.state().transaction(lane, producer)? {
+            Some(open) => open.committing = true,
+            None => return Err(BrokerError::Passing("no transaction is open".to_owned())),
+        }
+        sleep(markers).await;
+        world.state().commits(lane);
+        Ok(())
+    };
+    if fails {
+        // Its outcome is not known to whoever sent it.
+        tokio::spawn(commit(world.clone()));
+        sleep(takes / 2).await;
+        return Err(BrokerError::Passing("the end of the transaction timed out".to_owned()));
+    }
+    let until = Instant::now();
+    let committed = tokio::spawn(commit(world.clone()));
+    match committed.await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(BrokerError::Overrun { seconds: until.elapsed().as_secs() }),
+    }
+}

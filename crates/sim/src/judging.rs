@@ -1,0 +1,300 @@
+//! What an intake and the judging of changes do to the tables: the same as `dinnerbell_postgres::ledger`'s, by the same `apply_rules`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::world::WorldState;
+use crate::tables::{CampaignRow, ChangeRow, DeadLetterRow, waiting};
+use dinnerbell_core::guard::Guard;
+use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
+use dinnerbell_core::model::due::ActiveCampaign;
+use dinnerbell_core::model::input::{Arrival, Reason, decode};
+use dinnerbell_core::model::intake::{IntakeBatch, Taken, Tally};
+use dinnerbell_core::model::ownership::Ownership;
+use dinnerbell_core::model::record::{DeadLetterMessage, Lane, Record};
+use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::ports::ledger::LedgerError;
+
+/// Most changes that are judged in one transaction: so few that more wait than fit into one.
+const MOST_CHANGES: usize = 2;
+
+fn id(arrival: &Arrival) -> Option<&str> {
+    match arrival {
+        Arrival::Campaign(campaign) => Some(&campaign.adv_campaign_id),
+        Arrival::Cancellation { adv_campaign_id } => Some(adv_campaign_id),
+        Arrival::DeadLetter(_) => None,
+    }
+}
+
+/// A tombstone has no time of its own.
+fn datetime_created(arrival: &Arrival) -> EpochSeconds {
+    match arrival {
+        Arrival::Campaign(campaign) => campaign.datetime_created,
+        _ => EpochSeconds::MAX,
+    }
+}
+
+struct Intake<'a> {
+    state: &'a mut WorldState,
+    lane: Lane,
+    now: EpochSeconds,
+    taken: Taken,
+}
+
+impl WorldState {
+    /// Records what arrived, and moves the position.
+    pub(super) fn intake(&mut self, own: Ownership, batch: &IntakeBatch) -> Result<Taken, LedgerError> {
+        if self.is_held() {
+            return Err(LedgerError::OnHold);
+        }
+        let compares = self.guards.hold(Guard::PositionAtIntake);
+        let lane = self.database.lane(own.lane);
+        if compares && (lane.epoch != own.epoch || lane.position != batch.from) {
+            return Err(LedgerError::NotMine(format!("lane {}: the position is not what was left", own.lane)));
+        }
+        let vanishes = |arrival: &Arrival| id(arrival).is_some_and(|id| self.database.vanishing.contains(id));
+        if batch.arrivals.iter().any(|(_, arrival)| vanishes(arrival)) {
+            let what = "a campaign that was there a moment ago is not what was left";
+            return Err(LedgerError::NotMine(format!("lane {}: {what}", own.lane)));
+        }
+        let lane = self.database.lane(own.lane);
+        lane.position = batch.to;
+        if let Some(last) = batch.last_fingerprint() {
+            lane.last_record = Some(last);
+        }
+        let now = self.now();
+        let mut intake = Intake { state: self, lane: own.lane, now, taken: Taken::default() };
+        let created = intake.create(batch);
+        for (record, arrival) in &batch.arrivals {
+            if !created.contains(&record.offset) {
+                intake.take(record, arrival);
+            }
+        }
+        let taken = intake.taken;
+        let lane = self.database.lane(own.lane);
+        lane.records += taken.tally.records();
+        lane.tally = sum(lane.tally, taken.tally);
+        self.committed();
+        Ok(taken)
+    }
+
+    /// Whether there is something for the owner to apply_rules.
+    pub(super) fn has_changes(&self, lane: Lane) -> bool {
+        self.database.changes.iter().any(|change| self.is_unjudged(lane, change))
+    }
+
+    fn is_unjudged(&self, lane: Lane, change: &ChangeRow) -> bool {
+        let campaign = self.database.campaigns.get(&change.adv_campaign_id);
+        // Where it is not marked together with its effect, the mark may be lost.
+        let marked_at = if self.guards.hold(Guard::JudgedWithEffect) { 1 } else { 2 };
+        change.judged < marked_at && campaign.is_some_and(|row| row.lane == lane)
+    }
+
+    /// Judges what arrived in other lanes about campaigns of this one.
+    pub(super) fn judge_changes(&mut self, own: Ownership) -> Taken {
+        let unjudged = |&place: &usize| self.is_unjudged(own.lane, &self.database.changes[place]);
+        let mut places: Vec<usize> = (0..self.database.changes.len()).filter(unjudged).collect();
+        // Cancellations first.
+        places.sort_by_key(|place| self.database.changes[*place].record.value.is_some());
+        places.truncate(MOST_CHANGES);
+        let now = self.now();
+        let change = |&place: &usize| {
+            let record = self.database.changes[place].record.clone();
+            let arrival = decode(record.key.as_deref(), record.value.as_deref());
+            (datetime_created(&arrival), place, record, arrival)
+        };
+        let mut changes: Vec<_> = places.iter().map(change).collect();
+        changes.sort_by_key(|(created, place, ..)| (*created, *place));
+        let mut intake = Intake { state: self, lane: own.lane, now, taken: Taken::default() };
+        for (_, place, record, arrival) in changes {
+            let from = intake.state.database.changes[place].from_lane.unwrap_or(own.lane);
+            intake.judge(&record, from, &arrival);
+            intake.state.database.changes[place].judged += 1;
+        }
+        let more_changes = places.len() >= MOST_CHANGES;
+        let taken = Taken { tally: Tally::default(), more_changes, ..intake.taken };
+        self.committed();
+        taken
+    }
+}
+
+impl Intake<'_> {
+    /// Inserts what is the first about its campaign; returns the offsets of those inserted.
+    fn create(&mut self, batch: &IntakeBatch) -> BTreeSet<i64> {
+        let mut created = BTreeSet::new();
+        for (record, arrival) in &batch.arrivals {
+            let Some(id) = id(arrival) else { continue };
+            let stands = self
+                .state
+                .database
+                .campaigns
+                .get(id)
+                .is_some_and(|row| row.lane == self.lane || self.state.guards.hold(Guard::PrimaryKeyDecides));
+            let unknown = matches!(arrival, Arrival::Cancellation { .. })
+                && !self.state.guards.hold(Guard::TombstoneOfUnknownKept);
+            if stands || unknown {
+                continue;
+            }
+            created.insert(record.offset);
+            let campaign = match arrival {
+                Arrival::Campaign(campaign) => Some(Arc::new(campaign.clone())),
+                _ => None,
+            };
+            self.insert(id, campaign);
+        }
+        created
+    }
+
+    fn insert(&mut self, id: &str, campaign: Option<Arc<Campaign>>) {
+        let stage = campaign
+            .as_ref()
+            .map_or(CampaignState::Cancelled, |campaign| CampaignState::of(campaign.window, false, self.now));
+        let row = CampaignRow {
+            lane: self.lane,
+            state: stage,
+            revision: 1,
+            campaign: campaign.clone(),
+            cursor: None,
+            last_page_seq: None,
+            told: 0,
+            late: 0,
+            skipped: 0,
+            kept: 0,
+            unsent: None,
+            repass_at: None,
+            changed_at: self.state.micros(),
+        };
+        self.state.database.campaigns.insert(id.to_owned(), row);
+        let Some(campaign) = campaign else {
+            self.taken.tally.cancellations += 1;
+            return;
+        };
+        self.taken.tally.campaigns += 1;
+        match stage {
+            CampaignState::Active => {
+                self.change_at(campaign.window.end);
+                self.taken.started.push(ActiveCampaign { campaign, revision: 1, cursor: None });
+            }
+            CampaignState::Scheduled => self.change_at(campaign.window.start),
+            _ => self.taken.changed.push(id.to_owned()),
+        }
+    }
+
+    fn change_at(&mut self, at: EpochSeconds) {
+        self.taken.next_change = Some(self.taken.next_change.map_or(at, |next| next.min(at)));
+    }
+
+    /// Takes a record of this lane in that did not make a campaign.
+    fn take(&mut self, record: &Record, arrival: &Arrival) {
+        let owner = id(arrival).and_then(|id| self.state.database.campaigns.get(id)).map(|row| row.lane);
+        match owner {
+            Some(owner) if owner != self.lane && self.state.guards.hold(Guard::OnlyOwnerJudges) => {
+                self.taken.tally.handed_over += 1;
+                let forgets = match arrival {
+                    Arrival::Cancellation { .. } => !self.state.guards.hold(Guard::TombstoneHandedOver),
+                    _ => false,
+                };
+                let kept = self.state.guards.hold(Guard::ChangeWithPosition) || !self.state.random.chance(300);
+                if kept && !forgets {
+                    let adv_campaign_id = id(arrival).unwrap_or_default().to_owned();
+                    let (from_lane, record, at) = (Some(self.lane), record.clone(), self.state.micros());
+                    self.state.database.changes.push(ChangeRow { adv_campaign_id, from_lane, record, at, judged: 0 });
+                }
+            }
+            // Only a lane that keeps no tombstone of what it does not know forgets it.
+            None if id(arrival).is_some() && !self.state.guards.hold(Guard::TombstoneOfUnknownKept) => {
+                self.taken.tally.cancellations += 1;
+            }
+            _ => self.judge(record, self.lane, arrival),
+        }
+    }
+
+    fn judge(&mut self, record: &Record, from: Lane, arrival: &Arrival) {
+        let known = id(arrival).and_then(|id| self.state.database.campaigns.get(id)).map(known);
+        let verdict = match (known, arrival) {
+            (_, Arrival::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),
+            (Some(known), arrival) => apply_rules(&known, arrival),
+            (None, _) => unreachable!("every campaign that arrived is there, and every change is of one"),
+        };
+        match (verdict, arrival) {
+            (Verdict::Duplicate, _) => self.taken.tally.duplicates += 1,
+            (Verdict::Older, _) => self.taken.tally.older_updates += 1,
+            (Verdict::Update, Arrival::Campaign(campaign)) => self.update(campaign),
+            (Verdict::Cancel | Verdict::Update, arrival) => self.cancel(id(arrival).unwrap_or_default()),
+            (Verdict::Conflict(reason), _) => self.dead_letter(record, from, &reason),
+        }
+    }
+
+    fn update(&mut self, new: &Campaign) {
+        self.taken.tally.updates += 1;
+        let (at, rescan) = (self.state.micros(), self.state.guards.hold(Guard::RescanAfterUpdate));
+        let database = &mut self.state.database;
+        let row = database.campaigns.get_mut(&new.adv_campaign_id).expect("it was judged");
+        let published = database.lanes.get(&row.lane).and_then(|lane| lane.published_seq);
+        row.revision += 1;
+        row.state = match CampaignState::of(new.window, row.last_page_seq.is_some(), self.now) {
+            // Nobody knows yet whether it is complete: the round is published, or withdrawn.
+            CampaignState::Complete | CampaignState::Closed if row.waits_for(published) => CampaignState::Active,
+            stage => stage,
+        };
+        row.campaign = Some(Arc::new(new.clone()));
+        row.unsent = None;
+        row.changed_at = at;
+        if rescan {
+            row.repass_at = Some(0);
+        }
+        self.taken.changed.push(new.adv_campaign_id.clone());
+        self.taken.windows.push((new.adv_campaign_id.clone(), new.window));
+    }
+
+    fn cancel(&mut self, id: &str) {
+        self.taken.tally.cancellations += 1;
+        let at = self.state.micros();
+        if let Some(row) = self.state.database.campaigns.get_mut(id)
+            && row.state != CampaignState::Cancelled
+        {
+            row.state = CampaignState::Cancelled;
+            row.revision += 1;
+            row.changed_at = at;
+        }
+        self.taken.changed.push(id.to_owned());
+        self.taken.windows.push((id.to_owned(), Window::NEVER));
+    }
+
+    fn dead_letter(&mut self, record: &Record, from: Lane, reason: &Reason) {
+        self.taken.tally.dead_letters += 1;
+        let letter = DeadLetterMessage {
+            id: self.state.database.dead_letters.len() as i64,
+            lane: from,
+            offset: record.offset,
+            key: record.key.clone(),
+            value: record.value.clone(),
+            digest: record.left_out.as_ref().and_then(|left_out| left_out.value.clone()),
+            headers: record.headers.clone(),
+            reason: reason.reason.clone(),
+            field: reason.field.map(str::to_owned),
+        };
+        self.taken.dead_letters.push(waiting(&letter));
+        self.state.database.dead_letters.push(DeadLetterRow { lane: self.lane, letter, round_seq: None });
+    }
+}
+
+fn known(row: &CampaignRow) -> Known {
+    match &row.campaign {
+        Some(campaign) if row.state != CampaignState::Cancelled => Known::Campaign(Campaign::clone(campaign)),
+        _ => Known::Cancelled,
+    }
+}
+
+fn sum(one: Tally, other: Tally) -> Tally {
+    Tally {
+        campaigns: one.campaigns + other.campaigns,
+        updates: one.updates + other.updates,
+        older_updates: one.older_updates + other.older_updates,
+        duplicates: one.duplicates + other.duplicates,
+        handed_over: one.handed_over + other.handed_over,
+        cancellations: one.cancellations + other.cancellations,
+        dead_letters: one.dead_letters + other.dead_letters,
+    }
+}

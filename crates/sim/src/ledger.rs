@@ -1,0 +1,553 @@
+//! The ledger of a simulated world: requests to the database, transactions that hold a lane's lock, and what ends them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::server::{Caller, Unanswered};
+use super::world::{Instance, World, WorldState};
+use crate::faults::Server;
+use crate::tables::{LaneRow, Transaction, ended};
+use dinnerbell_core::guard::Guard;
+use dinnerbell_core::model::clients::{ClientRange, Clients};
+use dinnerbell_core::model::due::{ActiveCampaign, Due, Waiting};
+use dinnerbell_core::model::halt::Halt;
+use dinnerbell_core::model::intake::{IntakeBatch, Taken};
+use dinnerbell_core::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
+use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::outputs::OutputIds;
+use dinnerbell_core::model::ownership::{Entered, Ownership, Suspension};
+use dinnerbell_core::model::record::{DeadLetterMessage, Lane};
+use dinnerbell_core::model::round::{RoundContent, Sealed, StoredRound};
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::ports::ledger::{
+    CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, LedgerError, OpenRound, RoundLedger,
+};
+
+/// Any call past this long is given up, and its connection dropped.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a bump waits for the lane's lock before it ends the holders, and how often it tries.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const MOST_ATTEMPTS: u32 = 4;
+/// How often the lock is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// A client that is gone is noticed after this long at the latest.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+impl From<Unanswered> for LedgerError {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Lost => Self::Passing("no answer".to_owned()),
+            Unanswered::Refused => Self::Refused("could not extend file: no space left on device".to_owned().into()),
+        }
+    }
+}
+
+/// The simulated [`Ledger`].
+#[derive(Clone)]
+pub struct SimLedger(pub Instance);
+
+impl SimLedger {
+    /// One transaction of a lane: the lock, the epoch, the work, the commit.
+    async fn transact<T: Send + 'static>(
+        &self,
+        request: &'static str,
+        own: Ownership,
+        work: impl FnOnce(&mut WorldState) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let world = self.0.world.clone();
+        let served = |caller: Caller| async move {
+            let (transaction, takes) = {
+                let mut state = world.state();
+                let takes = state.work();
+                (state.begin(own)?, takes)
+            };
+            if !takes.is_zero() {
+                sleep(takes).await;
+            }
+            let mut state = world.state();
+            state.end(transaction)?;
+            // Whether the commit was sent before the client went is anybody's guess.
+            if caller.is_gone() && state.random.chance(500) {
+                return Err(ended());
+            }
+            work(&mut state)
+        };
+        self.0.ask(request, Server::Feedback, PATIENCE, served).await?
+    }
+
+    /// A statement by itself.
+    async fn query<T: Send + 'static>(
+        &self,
+        request: &'static str,
+        read: impl FnOnce(&mut WorldState) -> T + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let world = self.0.world.clone();
+        Ok(self.0.ask(request, Server::Feedback, PATIENCE, |_| async move { read(&mut world.state()) }).await?)
+    }
+}
+
+/// Waits for the lane's lock, ends those who hold it too long, and takes the lane.
+async fn bump(
+    world: World,
+    caller: Caller,
+    lane: Lane,
+    beginning: Option<i64>,
+    owner: usize,
+) -> Result<Entered, LedgerError> {
+    for _ in 0..MOST_ATTEMPTS {
+        let until = Instant::now() + LOCK_WAIT;
+        loop {
+            {
+                let mut state = world.state();
+                let is_free = !state.database.is_held(lane) || !state.guards.hold(Guard::LockHeld);
+                if is_free && caller.is_gone() && state.random.chance(500) {
+                    return Err(ended());
+                }
+                if is_free {
+                    let entered = state.bump(lane, beginning, owner);
+                    let loses = state.harm.lost_bumps;
+                    if loses > 0 && state.random.chance(loses) {
+                        let soon = state.way();
+                        #[expect(clippy::disallowed_methods, reason = "a fail-over outlives whoever is there")]
+                        tokio::spawn(fail_over(world.clone(), soon));
+                    }
+                    return entered;
+                }
+            }
+            if Instant::now() >= until {
+                break;
+            }
+            sleep(LOOK).await;
+        }
+        let mut state = world.state();
+        if state.guards.hold(Guard::HoldersEnded) {
+            state.database.transactions.retain(|_, transaction| transaction.lane != lane);
+        }
+    }
+    Err(LedgerError::Passing(format!("lane {lane}: a former owner's transaction could not be ended in time")))
+}
+
+async fn fail_over(world: World, soon: Duration) {
+    sleep(soon).await;
+    world.state().database.fail_over(true);
+}
+
+impl LaneLedger for SimLedger {
+    async fn bump(&self, lane: Lane, beginning: Option<i64>) -> Result<Entered, LedgerError> {
+        let (world, owner) = (self.0.world.clone(), self.0.number);
+        let served = |caller| bump(world, caller, lane, beginning, owner);
+        self.0.ask("bump", Server::Feedback, 2 * PATIENCE, served).await?
+    }
+
+    async fn still_mine(&self, own: Ownership) -> Result<bool, LedgerError> {
+        match self.transact("still_mine", own, move |state| Ok(state.is_mine(own))).await {
+            Ok(mine) => Ok(mine),
+            Err(LedgerError::NotMine(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn note_topic(&self, own: Ownership, topic_id: &str) -> Result<(), LedgerError> {
+        let topic_id = topic_id.to_owned();
+        self.transact("note_topic", own, move |state| {
+            state.database.lane(own.lane).topic_id = Some(topic_id);
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn note_outputs(&self, own: Ownership, ids: &OutputIds) -> Result<bool, LedgerError> {
+        let ids = ids.clone();
+        self.transact("note_outputs", own, move |state| {
+            let replaced = state.database.note_outputs(ids);
+            state.committed();
+            Ok(replaced)
+        })
+        .await
+    }
+
+    async fn note_compared(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {
+        let comparison = comparison.to_owned();
+        self.transact("note_compared", own, move |state| {
+            state.note_compared(own.lane, &comparison, lanes);
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn halt(&self, own: Ownership, halt: Halt) -> Result<(), LedgerError> {
+        self.transact("halt", own, move |state| {
+            state.halt(own.lane, halt);
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn resolved(&self, own: Ownership, comparison: &str) -> Result<bool, LedgerError> {
+        let comparison = comparison.to_owned();
+        let is_gone = move |state: &mut WorldState| !state.is_mine(own) && state.guards.hold(Guard::OwnershipAtPoll);
+        let is_old = move |state: &WorldState| state.database.comparison() != comparison;
+        let resolved = move |state: &mut WorldState| {
+            state.database.lane(own.lane).halt.is_none() || is_gone(state) || is_old(state)
+        };
+        self.query("resolved", resolved).await
+    }
+}
+
+impl IntakeLedger for SimLedger {
+    async fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> Result<Taken, LedgerError> {
+        self.transact("intake", own, move |state| state.intake(own, &batch)).await
+    }
+
+    async fn judge_changes(&self, own: Ownership) -> Result<Taken, LedgerError> {
+        if !self.query("has_changes", move |state| state.has_changes(own.lane)).await? {
+            return Ok(Taken::default());
+        }
+        self.transact("judge_changes", own, move |state| Ok(state.judge_changes(own))).await
+    }
+}
+
+impl RoundLedger for SimLedger {
+    type Open = SimRound;
+
+    async fn stored_round(&self, own: Ownership) -> Result<StoredRound, LedgerError> {
+        self.transact("stored_round", own, move |state| state.stored_round(own)).await
+    }
+
+    async fn withdraw(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+        self.transact("withdraw", own, move |state| {
+            state.withdraw(own, head)?;
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn set_letters_aside(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+        self.transact("set_letters_aside", own, move |state| {
+            state.set_letters_aside(own, head)?;
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn withdraw_whole(
+        &self,
+        own: Ownership,
+        head: RoundHead,
+        round_bytes: Option<i64>,
+    ) -> Result<(), LedgerError> {
+        self.transact("withdraw_whole", own, move |state| {
+            state.withdraw_whole(own, head, round_bytes)?;
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn open_round(&self, own: Ownership) -> Result<SimRound, LedgerError> {
+        let world = self.0.world.clone();
+        let served = |caller: Caller| async move {
+            let transaction = world.state().begin(own)?;
+            if caller.is_gone() {
+                world.state().database.transactions.remove(&transaction);
+            }
+            Ok::<_, LedgerError>(transaction)
+        };
+        let transaction = self.0.ask("open_round", Server::Feedback, PATIENCE, served).await??;
+        Ok(SimRound { instance: self.0.clone(), own, transaction: Some(transaction) })
+    }
+
+    async fn note_published(&self, own: Ownership, seq: i64) -> Result<bool, LedgerError> {
+        self.transact("note_published", own, move |state| {
+            let closed = state.note_published(own, seq)?;
+            state.committed();
+            Ok(closed)
+        })
+        .await
+    }
+
+    async fn already_told(&self, ranges: &[ClientRange<'_>]) -> Result<Vec<Clients>, LedgerError> {
+        let told = told(ranges);
+        self.query("already_told", move |state| told(state)).await
+    }
+}
+
+impl CampaignLedger for SimLedger {
+    async fn due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
+        self.transact("due", own, move |state| {
+            let due = state.due(own, most);
+            state.committed();
+            Ok(due)
+        })
+        .await
+    }
+
+    async fn open_of(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
+        let restaurants = restaurants.to_vec();
+        self.query("open_of", move |state| {
+            state.open(own.lane, |row| {
+                row.campaign.as_ref().is_some_and(|campaign| restaurants.contains(&campaign.restaurant_id))
+            })
+        })
+        .await
+    }
+
+    async fn open_campaigns(
+        &self,
+        own: Ownership,
+        restaurants: &[String],
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<LateFor>, LedgerError> {
+        let (restaurants, after) = (restaurants.to_vec(), after.map(str::to_owned));
+        self.query("open_campaigns", move |state| state.late_for(own.lane, &restaurants, after.as_deref(), most)).await
+    }
+
+    async fn open_after(
+        &self,
+        own: Ownership,
+        after: Option<&(EpochSeconds, String)>,
+        most: usize,
+    ) -> Result<Vec<OpenCampaign>, LedgerError> {
+        let after = after.cloned();
+        self.query("open_after", move |state| state.open_after(own.lane, after.as_ref(), most)).await
+    }
+
+    async fn due_rescan(&self, own: Ownership, beside: &[&str], most: usize) -> Result<Vec<OpenCampaign>, LedgerError> {
+        let beside: BTreeSet<String> = beside.iter().map(|id| (*id).to_owned()).collect();
+        self.query("due_rescan", move |state| state.due_rescan(own.lane, &beside, most)).await
+    }
+
+    async fn told_and_rows(&self, own: Ownership, id: &str) -> Result<ToldAndRows, LedgerError> {
+        let id = id.to_owned();
+        let counted = self.query("told_and_rows", move |state| {
+            if !state.is_mine(own) {
+                return Err(LedgerError::NotMine(format!("lane {} was taken", own.lane)));
+            }
+            let told = state.database.campaigns.get(&id).map_or(0, |row| row.told + row.kept);
+            let rows = state.database.feedback.get(&id).map_or(0, |rows| rows.len() as i64);
+            // Of whom nobody was told, no row is counted.
+            Ok(ToldAndRows { told, rows: if told == 0 { 0 } else { rows } })
+        });
+        counted.await?
+    }
+
+    async fn note_rescanned(&self, own: Ownership, passed: &[(String, i32)]) -> Result<(), LedgerError> {
+        let passed = passed.to_vec();
+        self.transact("note_rescanned", own, move |state| {
+            passed.iter().for_each(|(id, revision)| state.note_rescanned(id, *revision));
+            state.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn note_unsent(&self, own: Ownership, id: &str, unsent: u64) -> Result<bool, LedgerError> {
+        let id = id.to_owned();
+        self.transact("note_unsent", own, move |state| {
+            let settled = state.note_unsent(own.lane, &id, unsent);
+            state.committed();
+            Ok(settled)
+        })
+        .await
+    }
+}
+
+impl InstanceLedger for SimLedger {
+    async fn waiting(&self, owned: &[Ownership]) -> Result<Waiting, LedgerError> {
+        let owned = owned.to_vec();
+        self.query("waiting", move |state| {
+            let which = |is: &dyn Fn(Ownership) -> bool| {
+                owned.iter().filter(|own| is(**own)).map(|own| own.lane).collect::<Vec<Lane>>()
+            };
+            Waiting {
+                changes: which(&|own| state.has_changes(own.lane)),
+                rescans: which(&|own| !state.due_rescan(own.lane, &BTreeSet::new(), 1).is_empty()),
+                taken: which(&|own| state.is_taken(own)),
+            }
+        })
+        .await
+    }
+
+    async fn open_restaurants(
+        &self,
+        lanes: &[Lane],
+        restaurants: &[String],
+    ) -> Result<Vec<(Lane, String)>, LedgerError> {
+        let (lanes, restaurants) = (lanes.to_vec(), restaurants.to_vec());
+        self.query("open_restaurants", move |state| {
+            let open = lanes.iter().flat_map(|lane| {
+                let open = state.open(*lane, |_| true);
+                open.into_iter().map(|open| (*lane, open.running.campaign.restaurant_id.clone()))
+            });
+            let distinct: BTreeSet<_> = open.filter(|(_, restaurant)| restaurants.contains(restaurant)).collect();
+            distinct.into_iter().collect()
+        })
+        .await
+    }
+
+    async fn swept(&self, lanes: &[Lane]) -> Result<Option<i64>, LedgerError> {
+        let lanes = lanes.to_vec();
+        self.query("swept", move |state| {
+            let marks = lanes.iter().filter_map(|lane| state.database.lanes.get(lane)?.swept_to);
+            marks.min()
+        })
+        .await
+    }
+
+    async fn note_tail_scanned(&self, lanes: &[Lane], upto: i64) -> Result<bool, LedgerError> {
+        let (lanes, owner) = (lanes.to_vec(), self.0.number);
+        self.query("note_tail_scanned", move |state| {
+            let mine = |(lane, row): &(&Lane, &mut LaneRow)| lanes.contains(lane) && row.owner == owner;
+            state.database.lanes.iter_mut().filter(mine).for_each(|(_, row)| row.swept_to = Some(upto));
+            true
+        })
+        .await
+    }
+
+    async fn suspension(&self) -> Result<Suspension, LedgerError> {
+        self.query("suspension", |state| Suspension { paused: state.database.paused, held: state.is_held() }).await
+    }
+}
+
+/// The simulated [`OpenRound`]: an open transaction. Dropped, it is rolled back, as soon as the server notices.
+pub struct SimRound {
+    instance: Instance,
+    own: Ownership,
+    transaction: Option<u64>,
+}
+
+impl SimRound {
+    async fn statement<T: Send + 'static>(
+        &self,
+        request: &'static str,
+        read: impl FnOnce(&mut WorldState, u64) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.statement_after(request, |_, _| false, read).await
+    }
+
+    /// A statement that waits as long as something stands in its way.
+    async fn statement_after<T: Send + 'static>(
+        &self,
+        request: &'static str,
+        must_wait: impl Fn(&WorldState, u64) -> bool + Send + 'static,
+        read: impl FnOnce(&mut WorldState, u64) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let transaction = self.transaction.ok_or_else(ended)?;
+        let world = self.instance.world.clone();
+        let served = |caller: Caller| async move {
+            let takes = world.state().work();
+            if !takes.is_zero() {
+                sleep(takes).await;
+            }
+            loop {
+                {
+                    let mut state = world.state();
+                    if !state.database.transactions.contains_key(&transaction) {
+                        return Err(ended());
+                    }
+                    if !must_wait(&state, transaction) {
+                        return read(&mut state, transaction);
+                    }
+                    if caller.is_gone() {
+                        return Err(ended());
+                    }
+                }
+                sleep(LOOK).await;
+            }
+        };
+        self.instance.ask(request, Server::Feedback, PATIENCE, served).await?
+    }
+}
+
+impl Drop for SimRound {
+    fn drop(&mut self) {
+        let Some(transaction) = self.transaction else { return };
+        let world = self.instance.world.clone();
+        let notices = {
+            let mut state = world.state();
+            let stays = state.harm.left_open;
+            if state.random.chance(stays) { KEEPALIVE } else { state.way() }
+        };
+        // A runtime that ends drops what it runs: nothing is left to roll back then.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            sleep(notices).await;
+            world.state().database.transactions.remove(&transaction);
+        });
+    }
+}
+
+/// Those of each range who have a feedback row.
+fn told(ranges: &[ClientRange<'_>]) -> impl Fn(&WorldState) -> Vec<Clients> + Send + 'static {
+    let owned = |range: &ClientRange<'_>| {
+        let ClientRange { adv_campaign_id, after, upto } = *range;
+        (adv_campaign_id.to_owned(), after.map(str::to_owned), upto.to_owned())
+    };
+    let ranges: Vec<_> = ranges.iter().map(owned).collect();
+    move |state| ranges.iter().map(|(id, after, upto)| state.database.told(id, after.as_deref(), upto)).collect()
+}
+
+impl OpenRound for SimRound {
+    async fn already_told(&mut self, ranges: &[ClientRange<'_>]) -> Result<Vec<Clients>, LedgerError> {
+        let told = told(ranges);
+        self.statement("already_told", move |state, _| Ok(told(state))).await
+    }
+
+    async fn late(&mut self, questions: &[LateQuestion<'_>]) -> Result<Vec<Clients>, LedgerError> {
+        let owned = |question: &LateQuestion<'_>| {
+            let LateQuestion { adv_campaign_id, clients, planned_cursor, main_pass_over } = *question;
+            (adv_campaign_id.to_owned(), clients.clone(), planned_cursor.map(str::to_owned), main_pass_over)
+        };
+        let questions: Vec<_> = questions.iter().map(owned).collect();
+        self.statement("late", move |state, _| {
+            let late =
+                questions.iter().map(|(id, clients, cursor, over)| state.late(id, clients, cursor.as_deref(), *over));
+            Ok(late.collect())
+        })
+        .await
+    }
+
+    async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<ActiveCampaign>, LedgerError> {
+        let (own, ids) = (self.own, ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>());
+        self.statement("campaigns", move |state, _| Ok(state.open_of(own.lane, &ids))).await
+    }
+
+    async fn letters(&mut self, ids: &[i64]) -> Result<Vec<DeadLetterMessage>, LedgerError> {
+        let ids = ids.to_vec();
+        self.statement("letters", move |state, _| Ok(state.letters(&ids))).await
+    }
+
+    async fn abandon(mut self) -> Result<(), LedgerError> {
+        let abandoned =
+            self.statement("abandon", |state, transaction| state.end(transaction).map(|_: Transaction| ())).await;
+        if abandoned.is_ok() {
+            self.transaction = None;
+        }
+        abandoned
+    }
+
+    async fn copy(&mut self, content: Arc<RoundContent>) -> Result<(), LedgerError> {
+        let rows = Arc::clone(&content);
+        let must_wait = move |state: &WorldState, transaction| state.is_being_copied(transaction, &rows);
+        self.statement_after("copy", must_wait, move |state, transaction| state.copy(transaction, &content)).await
+    }
+
+    async fn seal(mut self, head: RoundHead, content: Arc<RoundContent>) -> Result<Sealed, LedgerError> {
+        let own = self.own;
+        let sealing =
+            self.statement("seal", move |state, transaction| state.seal(own, transaction, head, &content)).await;
+        if sealing.is_ok() {
+            self.transaction = None;
+        }
+        sealing
+    }
+}

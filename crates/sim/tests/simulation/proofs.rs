@@ -1,0 +1,97 @@
+//! What random lives show of each guard. Steered lives say by themselves which they need (`steered.rs`), and so do tests on real servers
+//! (`tests/guards/red.rs`).
+
+use dinnerbell_core::guard::Guard;
+
+/// One thing that is known of a guard.
+pub enum Proof {
+    /// Random lives break a promise without it; this was the first seed when it was proved last.
+    Random(u64),
+    /// They do when this one is out too, which covers for it.
+    Together(Guard, u64),
+    /// No random life was found that needs it, for this reason.
+    NotSeen(&'static str),
+}
+
+use Proof::{NotSeen, Random, Together};
+
+/// What is known of each guard; those that are not here are shown by steered lives.
+pub const PROOFS: &[(Guard, &[Proof])] = &[
+    (Guard::BumpBeforeInit, &[NotSeen("the poll for changes notices another owner within 200 ms")]),
+    (Guard::EpochAfterInit, &[NotSeen("every transaction compares the epoch when it begins")]),
+    (Guard::EpochBeforeHalt, &[NotSeen("every transaction compares the epoch when it begins")]),
+    (Guard::WatermarksReadAgain, &[Random(46)]),
+    (Guard::ChangesJudgedOnTheWayIn, &[Random(48)]),
+    (Guard::WithdrawalAfterReading, &[Random(13)]),
+    (Guard::RestoredMarkOnlyWhenKnown, &[Random(7)]),
+    (Guard::WithdrawalOnTheWayIn, &[Random(12)]),
+    (Guard::ChecksumReadBack, &[NotSeen("an assertion: nobody else changes the rows of a round in a life")]),
+    (Guard::JudgedChangesAreRead, &[Random(11)]),
+    (Guard::WindowsThatMoved, &[Random(804)]),
+    (Guard::NextChangeWakes, &[Random(4)]),
+    (
+        Guard::PauseBeforeARound,
+        &[NotSeen("no publication begins while all sending is paused"), Together(Guard::PauseBeforePublication, 5)],
+    ),
+    (Guard::StaleIsPlannedAnew, &[NotSeen("whatever makes a round stale asks for a reload itself: it spares work")]),
+    (Guard::PageLessWhoHasARow, &[Random(4)]),
+    (Guard::LateAfterTheLastPage, &[Random(5)]),
+    (Guard::NotLateWhoIsOnAPage, &[Random(3)]),
+    (Guard::CursorOfRecordedRound, &[NotSeen("a round planned with an old cursor is not sealed: it spares work")]),
+    (
+        Guard::PauseBeforePublication,
+        &[NotSeen("no round is recorded while all sending is paused"), Together(Guard::PauseBeforeARound, 5)],
+    ),
+    (Guard::TimeBeforePublication, &[Random(45)]),
+    (Guard::CancelledBeforePublication, &[Random(804)]),
+    (Guard::PublishedIsNoted, &[Random(0)]),
+    (Guard::EndedAreCounted, &[Random(1)]),
+    (Guard::RescanAfterTakeOver, &[Random(37)]),
+    (Guard::RescanWhenDue, &[Random(171)]),
+    (Guard::MarkStepsBack, &[NotSeen("the promise is the rescan of every five minutes: this is speed")]),
+    (Guard::MarkThatSteppedBackStays, &[NotSeen("the promise is the rescan of every five minutes: this is speed")]),
+    (Guard::EpochAtBegin, &[NotSeen("the poll for changes notices another owner within 200 ms")]),
+    (Guard::PostmasterCompared, &[NotSeen("on another server every lane is entered anew, to be compared with Kafka")]),
+    (Guard::LockHeld, &[Random(1_020)]),
+    (Guard::HoldersEnded, &[Random(13)]),
+    (Guard::EpochAtSeal, &[NotSeen("the lock keeps every bump away from the begin of a round to its end")]),
+    (Guard::SeqAtSeal, &[NotSeen("the epoch tells owners apart, and one owner seals one round at a time")]),
+    (Guard::PositionAtIntake, &[NotSeen("its transaction began by comparing the epoch")]),
+    (Guard::EpochAtWithdrawal, &[NotSeen("the transaction began by comparing it, and holds the lock")]),
+    (Guard::RevisionAtSeal, &[Random(4)]),
+    (Guard::WindowAtSeal, &[Random(342)]),
+    (
+        Guard::CursorAtSeal,
+        &[NotSeen("one owner plans one round at a time, and reads the cursors anew after each doubt")],
+    ),
+    (Guard::LateLessWhoHasARow, &[Random(0)]),
+    (Guard::PublishedByClient, &[Random(4)]),
+    (Guard::UniqueIndex, &[NotSeen("every reading leaves out who has a row, and nobody else writes")]),
+    (Guard::AnsweredRowsStay, &[Random(501)]),
+    (Guard::CursorPutBack, &[Random(12)]),
+    (Guard::WithdrawnByRange, &[Random(117)]),
+    (Guard::CancelledAreOver, &[Random(103)]),
+    (Guard::PrimaryKeyDecides, &[Random(0)]),
+    (Guard::TombstoneOfUnknownKept, &[Random(27)]),
+    (Guard::TombstoneHandedOver, &[Random(9)]),
+    (Guard::JudgedWithEffect, &[Random(0)]),
+    (Guard::ChangeWithPosition, &[Random(1)]),
+    (Guard::OnlyOwnerJudges, &[Random(11)]),
+    (Guard::RescanAfterUpdate, &[Random(160)]),
+    (Guard::RescanOfSameRevision, &[Random(301)]),
+    (
+        Guard::DeadLetterOnce,
+        &[NotSeen("one owner records one round at a time, and reads what is unpublished after each doubt")],
+    ),
+    (Guard::LastPagePublished, &[Random(12)]),
+    (
+        Guard::StableOffsets,
+        &[NotSeen("the init ended what was open; whoever began since bumped the epoch, which is read after it")],
+    ),
+    (Guard::InitAborts, &[Random(3)]),
+    (Guard::ProducerFenced, &[Random(184)]),
+    (Guard::FreshProducer, &[Random(3)]),
+    (Guard::ProducerUsedUp, &[Random(361)]),
+    (Guard::OwnershipAtPoll, &[Random(31)]),
+    (Guard::HeldUntilCompared, &[Random(31)]),
+];
