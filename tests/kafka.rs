@@ -655,7 +655,7 @@ async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
 }
 
 /// How fast one producer publishes, in time and in this process's own processor time. With MEASURE="linger.ms=5 ..." under other settings:
-/// `cargo test --release --features fail-points --test servers -- --ignored --nocapture measure_rounds`
+/// `cargo test --workspace --release --features fail-points --test servers -- --ignored --nocapture measure_rounds`
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn measure_rounds() {
@@ -744,7 +744,7 @@ async fn an_initialisation_that_timed_out_is_finished_before_the_next_and_never_
     assert_eq!(scene.told().len(), 2);
 }
 
-/// `cargo test --release --features fail-points --test servers -- --ignored --nocapture measure_idle`
+/// `cargo test --workspace --release --features fail-points --test servers -- --ignored --nocapture measure_idle`
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn measure_idle_lanes() {

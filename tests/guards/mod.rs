@@ -1,4 +1,4 @@
-//! Guards that tests on real servers need: each such test is red without its guard. The other proofs are in `tests/simulation`.
+//! Guards that tests on real servers need: each such test is red without its guard. The other proofs are in `crates/sim/tests/simulation`.
 
 mod red;
 

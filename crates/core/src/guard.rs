@@ -2,7 +2,7 @@
 //!
 //! A guard stands at its one place in the code as `guards.hold(Guard::Name)`. Without the cargo feature `fail-points`, which no user's binary has,
 //! that is a constant `true`, and the compiler removes it. With it, a life chooses which guards it takes out: by the [`Guards`] in the context of its
-//! lanes, or, for the whole process, by `DINNERBELL_WITHOUT=Name+Name`. `tests/simulation/guards` proves what each is for, and docs/model.md has
+//! lanes, or, for the whole process, by `DINNERBELL_WITHOUT=Name+Name`. `crates/sim/tests/simulation/guards` proves what each is for, and docs/model.md has
 //! the list.
 
 /// Defines the guards; the doc comment of each is also what tests and documents print.

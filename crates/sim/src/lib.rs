@@ -1,5 +1,5 @@
 //! A world for lanes that one seed decides: Kafka, the ledger, the subscribers and the time behind the service's own traits, with the
-//! contract that the real ones keep and all the harm that may come to them. Only with the cargo feature `fail-points`; `tests/simulation`
+//! contract that the real ones keep and all the harm that may come to them. Only with the cargo feature `fail-points`; `crates/sim/tests/simulation`
 //! lives random lives in it.
 //!
 //! - [`world`]: what is shared: the time, what harm comes, what was found broken;

@@ -1,6 +1,6 @@
 //! The one way into a lane: for assignment, start, error, doubt and a changed producer alike.
 //!
-//! The order is what keeps "once in both" (`tests/model` finds a message without a row for each other order): bump the epoch, which
+//! The order is what keeps "once in both" (`crates/sim/tests/model` finds a message without a row for each other order): bump the epoch, which
 //! ends former owners' transactions; a new producer, which fences former owners' producers; the epoch again; only then is Kafka's mark read.
 //!
 //! With the mark the lane is compared: all lanes wait for that after a fail-over of the database ([`super::pause`]). So it needs nothing but

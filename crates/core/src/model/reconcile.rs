@@ -1,5 +1,5 @@
 //! What a new owner makes of the two sides: the ledger's last round, and the mark that Kafka holds. Pure; the models in
-//! `tests/model` run this very function.
+//! `crates/sim/tests/model` run this very function.
 
 use std::fmt;
 

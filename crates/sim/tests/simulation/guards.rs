@@ -28,7 +28,7 @@ const SOON_MISSED: [Guard; 6] = [
 ];
 const SOON: u64 = 200;
 /// Where docs/model.md holds the table.
-const BEGIN: &str = "<!-- guards: printed by tests/simulation/guards.rs -->\n";
+const BEGIN: &str = "<!-- guards: printed by crates/sim/tests/simulation/guards.rs -->\n";
 const END: &str = "<!-- /guards -->";
 
 /// The guards that hold in every life but for the proofs'.

@@ -1,7 +1,7 @@
 //! Random lives of the real lanes in a simulated world: each is decided by its seed alone, and each must keep promises 1 to 5.
 //!
-//!     cargo test --release --features fail-points --test simulation
-//!     DINNERBELL_SEED=123 cargo test --release --features fail-points --test simulation random_lives -- --nocapture
+//!     cargo test --workspace --release --features fail-points --test simulation
+//!     DINNERBELL_SEED=123 cargo test --workspace --release --features fail-points --test simulation random_lives -- --nocapture
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

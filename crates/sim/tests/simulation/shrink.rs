@@ -63,7 +63,7 @@ pub fn command(seed: u64, kept: &[usize], guards: Guards) -> String {
     let without =
         if without.is_empty() { String::new() } else { format!("{}={} ", Guards::VARIABLE, without.join("+")) };
     format!(
-        "{without}DINNERBELL_SEED={seed} DINNERBELL_EVENTS={} cargo test --release --features fail-points --test simulation random_lives -- \
+        "{without}DINNERBELL_SEED={seed} DINNERBELL_EVENTS={} cargo test --workspace --release --features fail-points --test simulation random_lives -- \
          --nocapture",
         events.join(",")
     )

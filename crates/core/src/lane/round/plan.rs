@@ -1,5 +1,5 @@
 //! Which campaigns get how many drafts in the next round, and which newcomers the main pass will not find. Pure; the models in
-//! `tests/model` run these very functions.
+//! `crates/sim/tests/model` run these very functions.
 
 use std::cmp::Ordering;
 
