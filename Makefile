@@ -5,6 +5,8 @@ FEATURES := --workspace --features fail-points
 TEST_CARGO := cargo $(foreach crate,core sim,--config profile.release.package.dinnerbell-$(crate).opt-level=1) \
 	$(foreach crate,-config -kafka -postgres -bench,--config profile.release.package.dinnerbell$(crate).opt-level=0) \
 	--config profile.release.package.dinnerbell.opt-level=0
+# The demo's build: whoever tries it waits for the compiler first. What our crates depend on is shared with every other build.
+DEMO_CARGO := cargo $(foreach crate,dinnerbell $(addprefix dinnerbell-,core config kafka postgres bench),--config profile.release.package.$(crate).opt-level=1)
 # Tests wait for servers more than they compute.
 TEST_THREADS ?= 7
 # Where rustup puts cargo, for shells that do not know it yet.
@@ -17,7 +19,7 @@ help: ## this list
 
 demo: ## the whole service on one machine, set-up included; flags: make demo ARGS=--once
 	@scripts/setup demo
-	cargo run --release --locked -- demo $(ARGS)
+	$(DEMO_CARGO) run --release --locked -- demo $(ARGS)
 
 check: lint ## all that needs no server: format, lints, unit tests, architecture, models, simulated lives
 	$(TEST_CARGO) test --no-fail-fast --release --locked $(FEATURES) --lib --test architecture --test model --test simulation
