@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{ConfigFile, Failure, Json, output};
 use dinnerbell_config::{Settings, check, environment, show};
 
-/// Print every key, what is in force, or what is wrong
+/// Show the configuration reference, the values in force, or all mistakes
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  dinnerbell config check -c dinnerbell.toml")]
 pub struct Arguments {
@@ -44,7 +44,7 @@ enum Command {
 }
 
 impl Arguments {
-    /// Does what is asked.
+    /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
         match self.command {
             Command::Reference { json: Json { json: true }, .. } => output::print_json(&show::reference_json()),

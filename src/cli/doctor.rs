@@ -21,7 +21,7 @@ Examples:
 
 Exit status: 0 nothing is wrong, warnings allowed; 1 something is; 2 the configuration has mistakes.";
 
-/// Check everything that the service needs, and say how to mend each
+/// Check everything that the service needs, and print a remedy for each problem
 ///
 /// Changes nothing, and may be run beside the service at any time.
 #[derive(Debug, Args)]
@@ -40,7 +40,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Does what is asked.
+    /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
         let config = self.config.load()?;
         if self.grants {

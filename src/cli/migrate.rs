@@ -25,13 +25,13 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Make the two tables that usually exist before: of the subscribers and of the feedback
+    /// Also create the subscribers and feedback tables, where they are not there yet
     #[arg(long)]
     create_tables: bool,
-    /// Let the ledger take the table of feedback.table, which is another one than it knows: it must hold the rows of all campaigns that are not over
+    /// Switch the ledger to the table in feedback.table; it must hold the rows of all campaigns that are not over
     #[arg(long, conflicts_with = "print_sql")]
     adopt_feedback_table: bool,
-    /// Take it though rows are missing: a lane that would tell those clients again halts, and asks
+    /// Switch even if rows are missing; a lane halts before it tells such a client again
     #[arg(long, requires = "adopt_feedback_table")]
     without_rows: bool,
     /// Print the SQL for databases in which nothing of it is there yet; contacts nobody
@@ -40,7 +40,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Does what is asked.
+    /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
         let config = self.config.load()?;
         if self.print_sql {

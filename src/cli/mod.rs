@@ -67,7 +67,7 @@ pub enum Command {
     DeadLetter(dead_letter::Arguments),
     /// Make the ledger's tables and the indexes, or bring them up to date
     Migrate(migrate::Arguments),
-    /// Check everything that the service needs, and say how to mend each
+    /// Check everything that the service needs, and print a remedy for each problem
     Doctor(doctor::Arguments),
     /// List lanes, and resolve what halted one
     Lane(lane::Arguments),
@@ -79,7 +79,7 @@ pub enum Command {
     Verify(verify::Arguments),
     /// Measure what these servers can take, and the service against them
     Bench(bench::Arguments),
-    /// Print every key, what is in force, or what is wrong
+    /// Show the configuration reference, the values in force, or all mistakes
     Config(config::Arguments),
 }
 

@@ -16,8 +16,9 @@ Examples:
 
 /// Pause all sending, of every instance, until it is resumed
 ///
-/// When the command returns, no publication is begun any more; one that was under way is committed or given up. Campaigns are received
-/// meanwhile, and start and end at their times: whose end passes is not told of them. A pause outlives restarts.
+/// When the command returns, no publication is begun any more; one that was under way is committed or given up. While
+/// paused, campaigns are still received, and start and end on time; one that ends during the pause is not sent. A pause
+/// outlives restarts.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -31,7 +32,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Does what is asked.
+    /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
         let config = self.config.load()?;
         let paused = block_on(async {

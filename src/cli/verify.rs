@@ -26,7 +26,7 @@ pub struct Arguments {
     /// Only drafts formed then or later: RFC 3339, epoch seconds, or from now, as -24h
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     since: Option<String>,
-    /// Kafka lost messages that it had acknowledged: have the clients of rows without a message told once more, while their campaigns last
+    /// Tell clients again whose row has no message because Kafka lost it, while their campaigns last
     #[arg(long)]
     republish: bool,
     /// With --republish: only say what would be done
@@ -39,7 +39,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Does what is asked.
+    /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
         let since = time::since(self.since.as_deref())?;
         let config = self.config.load()?;

@@ -60,7 +60,7 @@ enum State {
 }
 
 impl Arguments {
-    /// Does what is asked.
+    /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
         let filter = self.filter()?;
         let config = self.config.load()?;

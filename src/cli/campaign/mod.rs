@@ -34,7 +34,7 @@ enum Command {
 }
 
 impl Arguments {
-    /// Does what is asked.
+    /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
         match self.command {
             Command::Send(arguments) => arguments.execute(),

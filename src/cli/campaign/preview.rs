@@ -41,7 +41,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Does what is asked.
+    /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
         let subject = match (&self.restaurant, &self.file) {
             (Some(restaurant), _) => input::restaurant(restaurant)

@@ -32,7 +32,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Does what is asked.
+    /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
         let config = self.config.load()?;
         block_on(async {

@@ -41,7 +41,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Does what is asked.
+    /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
         let which = match self.all {
             true => Which::All(self.filter.filter(true)?),

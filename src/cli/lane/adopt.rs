@@ -35,7 +35,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Does what is asked.
+    /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
         let Self { lane, into, dry_run, .. } = self;
         if lane == into {

@@ -19,7 +19,7 @@ Examples:
   dinnerbell lane resolve --all --from-kafka        after a database lost its last commits
   dinnerbell lane resolve --all --accept-topic      after the notifications topic was created anew";
 
-/// Mend what halted a lane, as its remedy says
+/// Resolve the halt of a lane, as its remedy says
 ///
 /// The service may run meanwhile: it notices within a second and goes on.
 #[derive(Debug, Args)]
@@ -29,16 +29,16 @@ pub struct Arguments {
     /// The lane: a partition of the campaigns topic
     #[arg(value_name = "LANE", value_parser = clap::value_parser!(i32).range(0..), required_unless_present = "all")]
     lane: Option<i32>,
-    /// Every lane that lost commits, or contradicts Kafka otherwise; with --accept-topic, every lane that stands still for it. The others are left alone
+    /// All lanes that lost commits or contradict Kafka; with --accept-topic, all lanes halted by the replaced topic
     #[arg(long, requires = "for_all", conflicts_with = "lane")]
     all: bool,
-    /// What it failed at is mended: try again
+    /// Try again, after the cause was fixed
     #[arg(long)]
     retry: bool,
     /// The campaigns topic was trimmed or created anew: go on at earliest, latest or an offset
     #[arg(long, value_name = "POSITION", value_parser = position)]
     restart_at: Option<Position>,
-    /// Ledger and Kafka contradict each other: believe the output topic about what was told, and mend the ledger and the feedback table by it
+    /// Ledger and Kafka contradict each other: repair the ledger and the feedback table from the output topic
     #[arg(long)]
     from_kafka: bool,
     /// Rows of a round that is not published yet were changed or removed: the round becomes what its rows are now
@@ -53,7 +53,7 @@ pub struct Arguments {
     /// Read only messages of drafts formed then or later: RFC 3339, epoch seconds, or from now, as -24h
     #[arg(long, value_name = "TIME", requires = "from_kafka", allow_hyphen_values = true)]
     since: Option<String>,
-    /// Whether the last round was published, where the output topic no longer tells
+    /// State whether the last round was published, if the output topic no longer shows it
     #[arg(long, value_enum, requires = "from_kafka")]
     assume: Option<Assume>,
     /// Only say what would be done
@@ -67,14 +67,14 @@ pub struct Arguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Assume {
-    /// Nobody is told twice, and some perhaps never
+    /// Nobody is told twice; some may never be told
     Published,
     /// It is published now, as far as its campaigns still run
     Unpublished,
 }
 
 impl Arguments {
-    /// Does what is asked.
+    /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
         let (dry_run, by) = (self.dry_run, operator("lane resolve"));
         if self.accept_topic {

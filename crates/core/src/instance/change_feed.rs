@@ -163,7 +163,7 @@ impl ChangeFeed {
             tracing::warn!(
                 newest,
                 swept = from,
-                "the subscribers' ids began anew, or many rows were deleted: who candidates a restaurant of an open campaign is looked up again"
+                "the subscribers' ids began anew, or many rows were deleted: the audiences of all open campaigns are read again"
             );
             state.lanes.values().for_each(|watched| watched.work.missed_everywhere());
         }

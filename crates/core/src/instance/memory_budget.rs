@@ -16,7 +16,7 @@ pub const LARGEST_CLIENT: usize = LONGEST_CLIENT_ID + 4;
 /// What the client library holds of a publication at most, in bytes: its queue is bounded by half of that, as it counts.
 const LARGEST_PUBLICATION: usize = 8 << 20;
 
-/// MemoryBudget that lanes share. Counted in kilobytes, a begun one as a whole.
+/// Memory that lanes share. Counted in kilobytes, a begun one as a whole.
 #[derive(Debug)]
 pub struct MemoryBudget {
     rounds: Part,
@@ -30,7 +30,7 @@ struct Part {
     kilobytes: u32,
 }
 
-/// MemoryBudget that was taken; given back when dropped.
+/// Memory that was taken; given back when dropped.
 #[derive(Debug)]
 pub struct Reserved {
     permit: Option<OwnedSemaphorePermit>,

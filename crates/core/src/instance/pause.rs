@@ -26,7 +26,7 @@ pub const MAX_READING_AGE: EpochMicros = 1_000_000;
 /// How long a publication that is under way may go on once a pause was seen.
 pub const IN_FLIGHT_GRACE: Duration = Duration::from_millis(400);
 
-/// How often an instance readings.
+/// How often an instance reads the pause.
 const LOOK: Duration = Duration::from_millis(400);
 
 /// What a look found.
@@ -131,7 +131,7 @@ impl PauseWatch {
         // A clone has seen what the first one has seen, which is nothing.
         readings.mark_unchanged();
         if readings.changed().await.is_err() {
-            // Nobody readings any more: the service is ending.
+            // Nobody reads it any more: the service is ending.
             pending::<()>().await;
         }
     }
@@ -146,7 +146,7 @@ impl PauseWatch {
                 return Some(now);
             }
             if readings.changed().await.is_err() {
-                // Nobody readings any more: the service is ending.
+                // Nobody reads it any more: the service is ending.
                 pending::<()>().await;
             }
         }

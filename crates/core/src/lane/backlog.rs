@@ -31,7 +31,7 @@ const LETTERS_OF_A_ROUND: usize = 100;
 /// Most bytes of dead letters of one round, but for a single larger one.
 const LETTER_BYTES_OF_A_ROUND: usize = 4 << 20;
 
-/// A restaurant and who candidates it: a candidate for a late draft of each of its open campaigns.
+/// A restaurant and who favours it: a candidate for a late draft of each of its open campaigns.
 pub type LateCandidate = (String, String);
 
 /// Of which restaurants candidates of the tail scan found no room.
@@ -333,7 +333,7 @@ impl LaneBacklog {
         self.missed(candidates.map(|(restaurant, _)| restaurant));
     }
 
-    /// Somebody who candidates one of these restaurants may not be told: their open campaigns are passed again.
+    /// Somebody who favours one of these restaurants may not be told: their open campaigns are passed again.
     pub fn missed(&self, restaurants: impl Iterator<Item = String>) {
         let mut state = self.state();
         let Missed { restaurants: known, everywhere } = &mut state.missed;

@@ -23,7 +23,7 @@ pub struct LaneContext<B, L, A, C> {
     pub clock: C,
     /// Names and limits.
     pub limits: Limits,
-    /// MemoryBudget for drafts in flight, all lanes together.
+    /// Memory for drafts in flight, all lanes together.
     pub memory: Arc<MemoryBudget>,
     /// The configured pace.
     pub rate: RateLimiter,

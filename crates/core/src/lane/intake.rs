@@ -1,16 +1,6 @@
 //! What arrived is recorded and the input position moves, in one small ledger transaction that never waits for a round.
 //!
-//! What a record becomes is decided here, purely, from what is known of its campaign:
-//!
-//! | known of the campaign | arrived | verdict |
-//! | --- | --- | --- |
-//! | cancelled | anything | ignored as older |
-//! | the same eight fields | campaign | duplicate |
-//! | another restaurant, not older | campaign | dead letter |
-//! | older `datetime_created` | campaign | update |
-//! | the same `datetime_created`, other content | campaign | dead letter |
-//! | newer `datetime_created` | campaign | older update, ignored |
-//! | any state | tombstone | cancellation |
+//! What a record becomes is decided in [`crate::model::rules`].
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Whoever candidates a restaurant while its campaign runs is told too.
+//! Whoever favours a restaurant while its campaign runs is told too.
 //!
 //! Two watchers bring candidates to the planner, which judges them in the next round: the tail scan, for speed (favourites that were added, by
 //! their ids; [`crate::instance::change_feed`]), and the rescan, which keeps the promise (ids commit long out of order, rows are changed to another restaurant, replicas

@@ -1,14 +1,14 @@
 //! What an arrival means for a campaign that is known, decided purely:
 //!
-//! | known of the campaign | arrived | verdict |
+//! | known of the campaign | the campaign that arrived is | verdict |
 //! | --- | --- | --- |
 //! | cancelled | anything | ignored as older |
-//! | the same eight fields | campaign | duplicate |
-//! | another restaurant, not older | campaign | dead letter |
-//! | older `datetime_created` | campaign | update |
-//! | the same `datetime_created`, other content | campaign | dead letter |
-//! | newer `datetime_created` | campaign | older update, ignored |
-//! | any state | tombstone | cancellation |
+//! | the same eight fields | the same | duplicate |
+//! | another restaurant | not older | dead letter |
+//! | another version | newer (`datetime_created`) | update |
+//! | another version | of the same `datetime_created` | dead letter |
+//! | another version | older | older update, ignored |
+//! | anything | a tombstone | cancellation |
 
 use crate::model::campaign::Campaign;
 use crate::model::input::{Arrival, Reason};

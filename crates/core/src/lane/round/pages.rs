@@ -265,7 +265,7 @@ fn template(
     Ok(Arc::new(template))
 }
 
-/// Counts who candidates the restaurant of an ended campaign and has no draft.
+/// Counts who favours the restaurant of an ended campaign and has no draft.
 pub async fn count_untold<B, L: Ledger, A: Audience, C>(
     cx: &LaneContext<B, L, A, C>,
     restaurant_id: &str,
