@@ -1,0 +1,29 @@
+//! `--all --accept-topic`: the notifications topic was created anew, and the ledger takes the one that is there.
+
+use crate::operator::claim_of;
+use crate::operator::resolve::outcome::{ResolveError, Resolved, unknown};
+use dinnerbell_config::Config;
+use dinnerbell_core::model::halt::NOTIFICATIONS_REPLACED;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::ledger::outputs;
+use dinnerbell_postgres::ledger::resolve::standing;
+
+/// The ledger takes the output topic that is there, and every lane that is halted because of it goes on.
+pub async fn accept_topic(config: &Config, dry_run: bool, by: &str) -> Result<Vec<Resolved>, ResolveError> {
+    let pool = Pool::open(&config.feedback, "feedback")?;
+    if claim_of(&pool, &config.kafka).await?.map_err(ResolveError::Refused)?.is_none() {
+        return Err(unknown(0));
+    }
+    let mut resolutions = Vec::new();
+    for lane in outputs::replaced(&pool).await? {
+        let Some(found) = standing(&pool, lane).await? else { continue };
+        let mut outcome = Resolved::begin(lane, dry_run, &found);
+        outcome.found.push(format!("the lane is halted: {NOTIFICATIONS_REPLACED}"));
+        outcome.done.push(format!("its drafts go to topic {} as it is now", config.kafka.topics.notifications));
+        resolutions.push(outcome);
+    }
+    if !dry_run && !resolutions.is_empty() {
+        outputs::accept(&pool, by).await?;
+    }
+    Ok(resolutions)
+}

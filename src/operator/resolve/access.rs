@@ -1,0 +1,29 @@
+//! How a resolution reaches the cluster and the ledger.
+
+use crate::operator::Claim;
+use crate::operator::resolve::outcome::ResolveError;
+use dinnerbell_config::Config;
+use dinnerbell_kafka::KafkaBroker;
+use dinnerbell_postgres::clock::PostgresClock;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::ledger::PostgresLedger;
+
+/// How often a mending is begun again, when an owner entered the lane meanwhile.
+pub(in crate::operator) const MOST_ATTEMPTS: u32 = 4;
+
+/// The cluster of the ledger.
+pub(in crate::operator) async fn connect(config: &Config, claim: &Claim) -> Result<KafkaBroker, ResolveError> {
+    let broker = KafkaBroker::connect(&config.kafka).await?;
+    claim.check_cluster(broker.cluster_id()).map_err(ResolveError::Refused)?;
+    Ok(broker)
+}
+
+/// The ledger, for an owner that only resolves.
+pub(in crate::operator) async fn writer(
+    config: &Config,
+    pool: &Pool,
+    by: &str,
+) -> Result<PostgresLedger, ResolveError> {
+    let clock = PostgresClock::start(pool.clone()).await?;
+    Ok(PostgresLedger::new(pool.clone(), clock, by.to_owned(), config.kafka.group_id.clone(), false))
+}

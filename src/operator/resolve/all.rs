@@ -1,0 +1,59 @@
+//! `--all --from-kafka`: every lane that lost commits is mended, and while all is held, every other one is compared.
+
+use std::collections::BTreeSet;
+
+use indicatif::ProgressBar;
+
+use crate::operator::resolve::access::{connect, writer};
+use crate::operator::resolve::from_kafka::{LedgerRepair, ledger_side};
+use crate::operator::resolve::outcome::{ResolveError, Resolved, unknown};
+use crate::operator::resolve::request::FromKafka;
+use crate::operator::resolve::ways_out::{FROM_KAFKA, way_out};
+use crate::operator::{claim_of, hold};
+use dinnerbell_config::Config;
+use dinnerbell_core::model::mark::Committed;
+use dinnerbell_core::model::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::ports::broker::Broker;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::ledger::resolve::standing;
+
+/// Every lane that lost commits, or is halted because it contradicts Kafka, is mended by what Kafka holds: the topic is read once for all of
+/// them. While all is held, every other lane that was not compared with Kafka is compared, whoever owns it, or nobody. What was found and done in
+/// each lane; those that stand well are left alone.
+pub async fn resolve_all(
+    config: &Config,
+    resolution: FromKafka,
+    dry_run: bool,
+    by: &str,
+    progress: &ProgressBar,
+) -> Result<Vec<Resolved>, ResolveError> {
+    let pool = Pool::open(&config.feedback, "feedback")?;
+    let Some(claim) = claim_of(&pool, &config.kafka).await?.map_err(ResolveError::Refused)? else {
+        return Err(unknown(0));
+    };
+    let broker = connect(config, &claim).await?;
+    let held: BTreeSet<Lane> = hold::standing(&pool).await?.map_or_else(BTreeSet::new, |hold| hold.lanes().collect());
+    let (mut lost, mut waiting) = (Vec::new(), Vec::new());
+    for lane in 0..broker.lanes().await? {
+        // Read first: a ledger that lost nothing is never behind a mark that was read before it.
+        let theirs = broker.committed(lane).await?;
+        let Some(found) = standing(&pool, lane).await? else { continue };
+        if found.halted.as_deref().is_some_and(|halt| way_out(halt) == Some(FROM_KAFKA))
+            || is_behind(&ledger_side(claim.ledger, &found), &theirs)
+        {
+            lost.push((lane, found));
+        } else if held.contains(&lane) {
+            waiting.push((lane, found));
+        }
+    }
+    let writer = writer(config, &pool, by).await?;
+    let repair = LedgerRepair { config, pool, broker, writer, ledger: claim.ledger, resolution, dry_run, by, progress };
+    repair.run(lost, waiting).await
+}
+
+/// Whether the ledger lost commits, though no lane may have halted yet.
+fn is_behind(ours: &LedgerSide, theirs: &Committed) -> bool {
+    use Contradiction::{KafkaAhead, OtherContent, OtherLedger};
+    matches!(reconcile(ours, theirs), Reconciled::Contradiction(KafkaAhead | OtherContent | OtherLedger))
+}

@@ -1,0 +1,32 @@
+//! Compares a lane with Kafka, whoever owns it, or nobody.
+
+use crate::operator::resolve::access::MOST_ATTEMPTS;
+use crate::operator::resolve::outcome::ResolveError;
+use dinnerbell_core::guard::Guards;
+use dinnerbell_core::lane::error::LaneError;
+use dinnerbell_core::lane::takeover;
+use dinnerbell_core::model::halt::Halt;
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
+use dinnerbell_kafka::KafkaBroker;
+use dinnerbell_postgres::ledger::PostgresLedger;
+
+/// Compares the lane as its takeover does, without any of what else that needs. Refuses where commits of it may be missing.
+pub(super) async fn compare(broker: &KafkaBroker, writer: &PostgresLedger, lane: Lane) -> Result<(), ResolveError> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let entered = writer.bump(lane, None).await?;
+        match takeover::compare_only(broker, writer, Guards::default(), &entered).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(Halt { name, found, .. })) => {
+                return Err(ResolveError::Refused(format!(
+                    "lane {lane}: {name}: {found}; commits of it may be missing: dinnerbell lane resolve {lane} --from-kafka"
+                )));
+            }
+            // Its owner entered it meanwhile.
+            Err(LaneError::TakenOver | LaneError::Ledger(LedgerError::NotMine(_))) if attempts < MOST_ATTEMPTS => {}
+            Err(error) => return Err(ResolveError::Refused(format!("lane {lane} was not compared: {error}"))),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! `--restart-at`: the lane goes on at another position of the campaigns topic.
+
+use crate::operator::Claim;
+use crate::operator::resolve::access::connect;
+use crate::operator::resolve::outcome::{ResolveError, Resolved};
+use crate::operator::resolve::request::{Position, Request};
+use dinnerbell_config::Config;
+use dinnerbell_core::ports::broker::Broker;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::ledger::resolve::{LaneRow, restart_at};
+
+/// Sets the position. Refuses where the lane's halt is about something else, and where the topic does not hold the offset.
+pub(super) async fn move_to(
+    config: &Config,
+    pool: &Pool,
+    claim: &Claim,
+    request: &Request,
+    standing: &LaneRow,
+    position: Position,
+) -> Result<Resolved, ResolveError> {
+    let lane = request.lane;
+    let refused = || {
+        ResolveError::Refused(format!(
+            "lane {lane} is {}: a position is set only where a lane is halted as topic-replaced, input-truncated, input-trimmed or input-unreadable, because what is \
+             skipped is lost and what is read again was judged already",
+            standing.halted.as_deref().map_or("not halted".to_owned(), |name| format!("halted as {name}"))
+        ))
+    };
+    if !matches!(
+        standing.halted.as_deref(),
+        Some("topic-replaced" | "input-truncated" | "input-trimmed" | "input-unreadable")
+    ) {
+        return Err(refused());
+    }
+    let broker = connect(config, claim).await?;
+    let (low, high) = broker.watermarks(lane).await?;
+    let to = match position {
+        Position::Earliest => low,
+        Position::Latest => high,
+        Position::Offset(offset) if (low..=high).contains(&offset) => offset,
+        Position::Offset(offset) => {
+            return Err(ResolveError::Refused(format!(
+                "offset {offset} is not in the topic: partition {lane} holds {low} up to {high}"
+            )));
+        }
+    };
+    let mut outcome = Resolved::begin(request.lane, request.dry_run, standing);
+    outcome
+        .found
+        .push(format!("the lane's position is {}; the topic holds offsets {low} up to {high}", standing.position));
+    outcome.done.push(format!("the lane goes on at offset {to}; campaigns that are read again are known by their ids"));
+    if !request.dry_run && !restart_at(pool, lane, to, &request.by).await? {
+        return Err(refused());
+    }
+    Ok(outcome)
+}

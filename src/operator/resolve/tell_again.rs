@@ -1,0 +1,37 @@
+//! `--tell-again`: rows of campaigns that run were removed, and those clients are told again.
+
+use crate::operator::resolve::access::writer;
+use crate::operator::resolve::outcome::{ResolveError, Resolved};
+use crate::operator::resolve::request::Request;
+use dinnerbell_config::Config;
+use dinnerbell_core::model::late::ToldAndRows;
+use dinnerbell_core::ports::ledger::LaneLedger;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::ledger::resolve::LaneRow;
+
+/// Has the clients told again who have no row. Refuses where the lane is not halted for it.
+pub(super) async fn tell_again(
+    config: &Config,
+    pool: &Pool,
+    request: &Request,
+    standing: &LaneRow,
+) -> Result<Resolved, ResolveError> {
+    let lane = request.lane;
+    if standing.halted.as_deref() != Some("rows-removed") {
+        return Err(ResolveError::Refused(format!(
+            "lane {lane} is not halted as rows-removed: nobody is to be told again"
+        )));
+    }
+    let writer = writer(config, pool, &request.by).await?;
+    let mut outcome = Resolved::begin(request.lane, request.dry_run, standing);
+    let removed = writer.removed(lane).await?;
+    for (id, ToldAndRows { told, rows }) in &removed {
+        outcome.found.push(format!("campaign {id} has told {told}, and has {rows} rows"));
+    }
+    outcome.done.push("whoever of them favours the restaurant and has no row is told again".to_owned());
+    if !request.dry_run {
+        let own = writer.bump(lane, None).await?.ownership;
+        writer.tell_again(own, &removed, &request.by).await?;
+    }
+    Ok(outcome)
+}
