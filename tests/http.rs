@@ -75,8 +75,8 @@ async fn readiness_says_what_is_missing_until_nothing_is() {
         telemetry.set_lane(0, LaneState::Running);
         let (status, answer) = get(address, "/readyz").await;
         assert_eq!((status, answer.contains(r#""ready":true"#)), (200, true), "{answer}");
-        let (name, found, remedy) = ("kafka-ahead".into(), "found".into(), "dinnerbell lane resolve 1".into());
-        telemetry.set_lane(1, LaneState::Halted(Halt { name, found, remedy }));
+        let (kind, found, remedy) = ("kafka-ahead".into(), "found".into(), "dinnerbell lane resolve 1".into());
+        telemetry.set_lane(1, LaneState::Halted(Halt { kind, found, remedy }));
         let (status, answer) = get(address, "/readyz").await;
         let said: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
         assert_eq!(status, 503);

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use dinnerbell_core::instance::pause::PauseWatch;
-use dinnerbell_core::model::halt::LOSSES;
+use dinnerbell_core::model::halt::{Commits, HaltKind};
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::telemetry::Telemetry;
 use dinnerbell_postgres::connect::Pool;
@@ -99,16 +99,12 @@ pub async fn standing(pool: &Pool) -> Result<Option<Hold>, PostgresError> {
            on true \
          where s.compared <> {COMPARISON} order by l.lane"
     );
-    let contradictions = ["mark-missing", "foreign-offset"];
+    let names = |commits| -> Vec<&str> {
+        HaltKind::those(|kind| kind.commits() == commits).into_iter().map(HaltKind::name).collect()
+    };
+    let (lost, in_doubt) = (names(Commits::Lost), names(Commits::InDoubt));
     let rows = pool
-        .query(
-            &sql,
-            &[
-                (&LOSSES.as_slice(), Type::TEXT_ARRAY),
-                (&contradictions.as_slice(), Type::TEXT_ARRAY),
-                (&0xffff_ffff_i64, Type::INT8),
-            ],
-        )
+        .query(&sql, &[(&lost, Type::TEXT_ARRAY), (&in_doubt, Type::TEXT_ARRAY), (&0xffff_ffff_i64, Type::INT8)])
         .await?;
     let Some(first) = rows.first() else { return Ok(None) };
     let lanes = rows.iter().filter_map(|row| Some((row.get::<_, Option<Lane>>(0)?, cause(row)))).collect();

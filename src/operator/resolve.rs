@@ -15,7 +15,6 @@ mod retry;
 mod spool;
 mod tell_again;
 mod topic;
-mod ways_out;
 
 use indicatif::ProgressBar;
 

@@ -215,7 +215,7 @@ impl Telemetry {
             LaneState::Halted(_) if !is_news => {}
             LaneState::Halted(halt) => {
                 let found = redact(&halt.found);
-                tracing::error!(lane, halt = halt.name, %found, remedy = halt.remedy, "lane halted");
+                tracing::error!(lane, halt = halt.kind.name(), %found, remedy = halt.remedy, "lane halted");
             }
             LaneState::Waiting(_) => {}
             state => tracing::info!(lane, state = state.name(), "lane"),

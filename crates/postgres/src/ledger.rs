@@ -369,8 +369,12 @@ impl LaneLedger for PostgresLedger {
         let sql = "update dinnerbell.lane set halted = $2, halted_found = $3, halted_remedy = $4, halted_at = clock_timestamp() \
                    where lane = $1";
         let text = Type::TEXT;
-        let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] =
-            [(&own.lane, Type::INT4), (&halt.name, text.clone()), (&halt.found, text.clone()), (&halt.remedy, text)];
+        let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] = [
+            (&own.lane, Type::INT4),
+            (&halt.kind.name(), text.clone()),
+            (&halt.found, text.clone()),
+            (&halt.remedy, text),
+        ];
         tx.execute(sql, &values).await?;
         hold::begin(&tx, &halt).await?;
         Ok(tx.commit().await?)

@@ -4,6 +4,7 @@ use crate::operator::resolve::access::writer;
 use crate::operator::resolve::outcome::{ResolveError, Resolved};
 use crate::operator::resolve::request::Request;
 use dinnerbell_config::Config;
+use dinnerbell_core::model::halt::{HaltKind, WayOut};
 use dinnerbell_core::ports::ledger::LaneLedger;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::resolve::LaneRow;
@@ -16,9 +17,10 @@ pub(super) async fn accept_rows(
     standing: &LaneRow,
 ) -> Result<Resolved, ResolveError> {
     let (lane, seq) = (request.lane, standing.head.seq);
-    if standing.halted.as_deref() != Some("round-damaged") || standing.published == Some(seq) {
+    if !standing.ends_by(WayOut::AcceptRows) || standing.published == Some(seq) {
         return Err(ResolveError::Refused(format!(
-            "lane {lane} is not halted as round-damaged with a round that is still to be published"
+            "lane {lane} is not halted as {} with a round that is still to be published",
+            HaltKind::RoundDamaged
         )));
     }
     let mut outcome = Resolved::begin(request.lane, request.dry_run, standing);

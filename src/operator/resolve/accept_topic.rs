@@ -3,7 +3,7 @@
 use crate::operator::claim_of;
 use crate::operator::resolve::outcome::{ResolveError, Resolved, unknown};
 use dinnerbell_config::Config;
-use dinnerbell_core::model::halt::NOTIFICATIONS_REPLACED;
+use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::outputs;
 use dinnerbell_postgres::ledger::resolve::standing;
@@ -18,7 +18,7 @@ pub async fn accept_topic(config: &Config, dry_run: bool, by: &str) -> Result<Ve
     for lane in outputs::replaced(&pool).await? {
         let Some(found) = standing(&pool, lane).await? else { continue };
         let mut outcome = Resolved::begin(lane, dry_run, &found);
-        outcome.found.push(format!("the lane is halted: {NOTIFICATIONS_REPLACED}"));
+        outcome.found.push(format!("the lane is halted: {}", HaltKind::NotificationsReplaced));
         outcome.done.push(format!("its drafts go to topic {} as it is now", config.kafka.topics.notifications));
         resolutions.push(outcome);
     }

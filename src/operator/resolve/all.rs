@@ -8,11 +8,11 @@ use crate::operator::resolve::access::{connect, writer};
 use crate::operator::resolve::from_kafka::{LedgerRepair, ledger_side};
 use crate::operator::resolve::outcome::{ResolveError, Resolved, unknown};
 use crate::operator::resolve::request::FromKafka;
-use crate::operator::resolve::ways_out::{FROM_KAFKA, way_out};
 use crate::operator::{claim_of, hold};
 use dinnerbell_config::Config;
+use dinnerbell_core::model::halt::{Commits, WayOut};
 use dinnerbell_core::model::mark::Committed;
-use dinnerbell_core::model::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
+use dinnerbell_core::model::reconcile::{LedgerSide, Reconciled, reconcile};
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::broker::Broker;
 use dinnerbell_postgres::connect::Pool;
@@ -39,7 +39,7 @@ pub async fn resolve_all(
         // Read first: a ledger that lost nothing is never behind a mark that was read before it.
         let theirs = broker.committed(lane).await?;
         let Some(found) = standing(&pool, lane).await? else { continue };
-        if found.halted.as_deref().is_some_and(|halt| way_out(halt) == Some(FROM_KAFKA))
+        if found.halted.as_ref().is_some_and(|halt| halt.sole_way_out() == Some(WayOut::FromKafka))
             || is_behind(&ledger_side(claim.ledger, &found), &theirs)
         {
             lost.push((lane, found));
@@ -54,6 +54,5 @@ pub async fn resolve_all(
 
 /// Whether the ledger lost commits, though no lane may have halted yet.
 fn is_behind(ours: &LedgerSide, theirs: &Committed) -> bool {
-    use Contradiction::{KafkaAhead, OtherContent, OtherLedger};
-    matches!(reconcile(ours, theirs), Reconciled::Contradiction(KafkaAhead | OtherContent | OtherLedger))
+    matches!(reconcile(ours, theirs), Reconciled::Contradiction(kind) if kind.halt().commits() == Commits::Lost)
 }

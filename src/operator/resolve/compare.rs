@@ -19,9 +19,9 @@ pub(super) async fn compare(broker: &KafkaBroker, writer: &PostgresLedger, lane:
         let entered = writer.bump(lane, None).await?;
         match takeover::compare_only(broker, writer, Guards::default(), &entered).await {
             Ok(None) => return Ok(()),
-            Ok(Some(Halt { name, found, .. })) => {
+            Ok(Some(Halt { kind, found, .. })) => {
                 return Err(ResolveError::Refused(format!(
-                    "lane {lane}: {name}: {found}; commits of it may be missing: dinnerbell lane resolve {lane} --from-kafka"
+                    "lane {lane}: {kind}: {found}; commits of it may be missing: dinnerbell lane resolve {lane} --from-kafka"
                 )));
             }
             // Its owner entered it meanwhile.

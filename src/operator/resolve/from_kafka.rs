@@ -15,7 +15,7 @@ use crate::operator::resolve::request::FromKafka;
 use crate::operator::resolve::spool::Spool;
 use crate::operator::resolve::topic::{Scanned, Topic};
 use dinnerbell_config::Config;
-use dinnerbell_core::model::halt::Halt;
+use dinnerbell_core::model::halt::{Halt, HaltKind};
 use dinnerbell_core::model::ownership::Entered;
 use dinnerbell_core::model::reconcile::LedgerSide;
 use dinnerbell_core::model::record::Lane;
@@ -30,8 +30,6 @@ use dinnerbell_postgres::ledger::resolve::{LaneRow, Mended, Repair, release, sta
 
 /// Drafts that are inserted in one statement.
 const BATCH: usize = 1_000;
-/// The halt of a lane that a command is mending.
-const BEING_RESOLVED: &str = "being-resolved";
 
 /// Mends the ledger by what the output topic holds.
 pub(super) struct LedgerRepair<'a> {
@@ -86,7 +84,7 @@ impl LedgerRepair<'_> {
         if mended.is_err() && !self.dry_run {
             for (lane, _) in lanes.iter().filter(|(_, before)| before.halted.is_none()) {
                 // Only what is still held by this command; if this fails too, the halt's remedy says what to do.
-                let _ = release(&self.pool, *lane, BEING_RESOLVED, self.by).await;
+                let _ = release(&self.pool, *lane, &HaltKind::BeingResolved, self.by).await;
             }
         }
         mended
@@ -101,11 +99,8 @@ impl LedgerRepair<'_> {
             if entered.halt.is_some() {
                 return Ok(entered);
             }
-            let halt = Halt {
-                name: BEING_RESOLVED.to_owned(),
-                found: format!("{} looks at what Kafka holds of the lane", self.by),
-                remedy: format!("wait for it; if it ended early: dinnerbell lane resolve {lane} --retry"),
-            };
+            let found = format!("{} looks at what Kafka holds of the lane", self.by);
+            let halt = Halt::new(HaltKind::BeingResolved, lane, found);
             match self.writer.halt(entered.ownership, halt).await {
                 Err(LedgerError::NotMine(_)) if attempts < MOST_ATTEMPTS => {}
                 halted => return Ok(halted.map(|()| entered)?),

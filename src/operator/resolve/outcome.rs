@@ -4,6 +4,7 @@ use std::io;
 
 use serde::Serialize;
 
+use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::broker::BrokerError;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -33,7 +34,7 @@ impl Resolved {
     pub(super) fn begin(lane: Lane, dry_run: bool, standing: &LaneRow) -> Self {
         Self {
             lane,
-            halted: standing.halted.clone(),
+            halted: standing.halted.as_ref().map(HaltKind::to_string),
             dry_run,
             found: Vec::new(),
             done: Vec::new(),

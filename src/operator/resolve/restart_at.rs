@@ -5,6 +5,7 @@ use crate::operator::resolve::access::connect;
 use crate::operator::resolve::outcome::{ResolveError, Resolved};
 use crate::operator::resolve::request::{Position, Request};
 use dinnerbell_config::Config;
+use dinnerbell_core::model::halt::{HaltKind, WayOut};
 use dinnerbell_core::ports::broker::Broker;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::resolve::{LaneRow, restart_at};
@@ -21,15 +22,13 @@ pub(super) async fn move_to(
     let lane = request.lane;
     let refused = || {
         ResolveError::Refused(format!(
-            "lane {lane} is {}: a position is set only where a lane is halted as topic-replaced, input-truncated, input-trimmed or input-unreadable, because what is \
-             skipped is lost and what is read again was judged already",
-            standing.halted.as_deref().map_or("not halted".to_owned(), |name| format!("halted as {name}"))
+            "lane {lane} is {}: a position is set only where a lane is halted as {}, because what is skipped is lost and what is read again was \
+             judged already",
+            standing.halted.as_ref().map_or("not halted".to_owned(), |halt| format!("halted as {halt}")),
+            any_of(&HaltKind::those(|kind| kind.ends_by(WayOut::RestartAt)))
         ))
     };
-    if !matches!(
-        standing.halted.as_deref(),
-        Some("topic-replaced" | "input-truncated" | "input-trimmed" | "input-unreadable")
-    ) {
+    if !standing.ends_by(WayOut::RestartAt) {
         return Err(refused());
     }
     let broker = connect(config, claim).await?;
@@ -53,4 +52,10 @@ pub(super) async fn move_to(
         return Err(refused());
     }
     Ok(outcome)
+}
+
+/// Their names: `one, another or a third`.
+fn any_of(kinds: &[&HaltKind]) -> String {
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+    names.split_last().map_or_else(String::new, |(last, others)| format!("{} or {last}", others.join(", ")))
 }

@@ -4,6 +4,7 @@ use crate::operator::resolve::access::writer;
 use crate::operator::resolve::outcome::{ResolveError, Resolved};
 use crate::operator::resolve::request::Request;
 use dinnerbell_config::Config;
+use dinnerbell_core::model::halt::{HaltKind, WayOut};
 use dinnerbell_core::model::late::ToldAndRows;
 use dinnerbell_core::ports::ledger::LaneLedger;
 use dinnerbell_postgres::connect::Pool;
@@ -17,9 +18,10 @@ pub(super) async fn tell_again(
     standing: &LaneRow,
 ) -> Result<Resolved, ResolveError> {
     let lane = request.lane;
-    if standing.halted.as_deref() != Some("rows-removed") {
+    if !standing.ends_by(WayOut::TellAgain) {
         return Err(ResolveError::Refused(format!(
-            "lane {lane} is not halted as rows-removed: nobody is to be told again"
+            "lane {lane} is not halted as {}: nobody is to be told again",
+            HaltKind::RowsRemoved
         )));
     }
     let writer = writer(config, pool, &request.by).await?;

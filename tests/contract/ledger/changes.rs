@@ -131,7 +131,7 @@ pub async fn changes_are_judged_while_all_is_held<E: Environment>(env: &E) {
     let (mut owner, mut other) = open_lanes(env).await;
     owner.start(&offer(env, "a").await).await;
     other.take(&[Sent::Tombstone("a")]).await;
-    let halt = Halt { name: "kafka-ahead".into(), found: "found".into(), remedy: "remedy".into() };
+    let halt = Halt { kind: "kafka-ahead".into(), found: "found".into(), remedy: "remedy".into() };
     other.ledger.halt(other.own, halt).await.unwrap();
     assert!(owner.ledger.suspension().await.unwrap().held);
     owner.ledger.judge_changes(owner.own).await.unwrap();

@@ -1,6 +1,6 @@
 //! What stands still, and what ends that: halts, holds, pauses.
 
-use dinnerbell_core::model::halt::{Halt, LOSSES};
+use dinnerbell_core::model::halt::{Commits, Halt, HaltKind};
 use dinnerbell_core::model::ownership::Suspension;
 use dinnerbell_core::ports::ledger::LedgerError;
 
@@ -9,7 +9,7 @@ use super::environment::Environment;
 use super::owner::{Owner, Sent, offer, open_lane, open_lanes};
 
 fn halt(name: &str) -> Halt {
-    Halt { name: name.to_owned(), found: "what was found".to_owned(), remedy: "what to do".to_owned() }
+    Halt { kind: name.into(), found: "what was found".to_owned(), remedy: "what to do".to_owned() }
 }
 
 const GOES: Suspension = Suspension { paused: false, held: false };
@@ -42,7 +42,8 @@ pub async fn a_halt_is_kept_until_it_is_resolved<E: Environment>(env: &E) {
 }
 
 pub async fn a_lane_that_lost_commits_holds_all_until_every_lane_was_compared<E: Environment>(env: &E) {
-    for name in LOSSES {
+    for kind in HaltKind::those(|kind| kind.commits() == Commits::Lost) {
+        let name = kind.name();
         let (owner, other) = open_lanes(env).await;
         let ledger = &owner.ledger;
         assert_eq!(ledger.suspension().await.unwrap(), GOES, "{name}");

@@ -88,7 +88,7 @@ async fn every_call_refuses<E: Environment>(env: &E, owner: &Owner<E::Ledger>, o
     assert_not_mine("told_and_rows", ledger.told_and_rows(own, "a").await);
     assert_not_mine("note_compared", ledger.note_compared(own, "another", 1).await);
     assert_not_mine("note_unsent", ledger.note_unsent(own, "over", 3).await);
-    let halt = Halt { name: "kafka-ahead".into(), found: "found".into(), remedy: "remedy".into() };
+    let halt = Halt { kind: "kafka-ahead".into(), found: "found".into(), remedy: "remedy".into() };
     assert_not_mine("halt", ledger.halt(own, halt).await);
     assert!(ledger.resolved(own, &owner.comparison).await.unwrap(), "it is to be entered again");
     assert_eq!(ledger.waiting(&[own]).await.unwrap().taken, [own.lane]);

@@ -18,7 +18,7 @@ async fn halted<E: Environment>(env: &E) -> Owner<E::Ledger> {
 }
 
 async fn halt<E: Environment>(owner: &Owner<E::Ledger>) {
-    let halt = Halt { name: "kafka-ahead".into(), found: "found".into(), remedy: "remedy".into() };
+    let halt = Halt { kind: "kafka-ahead".into(), found: "found".into(), remedy: "remedy".into() };
     owner.ledger.halt(owner.own, halt).await.unwrap();
 }
 

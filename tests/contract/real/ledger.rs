@@ -160,7 +160,8 @@ impl Environment for Ledgered {
         let row = &rows[0];
         let mark =
             |offset| RecordFingerprint { offset, timestamp: row.get("last_timestamp"), hash: row.get("last_hash") };
-        let halt = |name| Halt { name, found: row.get("halted_found"), remedy: row.get("halted_remedy") };
+        let halt =
+            |name: String| Halt { kind: name.into(), found: row.get("halted_found"), remedy: row.get("halted_remedy") };
         LaneState {
             seq: row.get("seq"),
             published: row.get("published_seq"),

@@ -46,6 +46,6 @@ pub enum LaneError {
     #[error("the lane is being taken over by another owner")]
     TakenOver,
     /// Something contradicts the ledger: the lane stands still by this name.
-    #[error("{}: {}", .0.name, .0.found)]
+    #[error("{}: {}", .0.kind, .0.found)]
     Halt(Halt),
 }

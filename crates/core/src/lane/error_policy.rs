@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::backoff::jitter;
 use crate::lane::error::LaneError;
-use crate::model::halt::{ADOPT, Halt, NOTIFICATIONS_REPLACED};
+use crate::model::halt::{Halt, HaltKind, WayOut};
 use crate::model::late::ToldAndRows;
 use crate::model::mark::Committed;
 use crate::model::reconcile::{Contradiction, LedgerSide};
@@ -95,56 +95,36 @@ impl Failures {
 
 /// An error that trying again does not mend.
 struct Permanent<'a> {
-    name: &'static str,
+    kind: HaltKind,
     found: &'a str,
-    /// What to do first.
-    before: &'a str,
     /// The failure in a row with which the lane halts.
     times: u32,
-    /// What else resolves it: what it does, and the command, or the flag of `lane resolve`.
-    or_else: Option<(&'static str, String)>,
+    /// What the server itself said to do before the lane tries again.
+    advice: Option<&'a str>,
 }
 
 impl Permanent<'_> {
-    fn halt(&self, lane: Lane) -> Halt {
-        let choice = self.or_else.as_ref().map_or_else(String::new, |(does, command)| {
-            let command = command
-                .strip_prefix("--")
-                .map_or_else(|| command.clone(), |flag| format!("dinnerbell lane resolve {lane} --{flag}"));
-            format!("either {does}: {command}; or ")
-        });
-        Halt {
-            name: self.name.to_owned(),
-            found: self.found.to_owned(),
-            remedy: format!("{choice}{}, then: dinnerbell lane resolve {lane} --retry", self.before),
+    fn halt(self, lane: Lane) -> Halt {
+        let mut halt = Halt::new(self.kind, lane, self.found.to_owned());
+        if let Some(advice) = self.advice {
+            halt.remedy = format!("{advice}, then: {}", WayOut::Retry.command(lane));
         }
+        halt
     }
 }
 
 fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
-    let mut or_else = None;
-    let (name, found, before, times) = match error {
-        LaneError::Ledger(LedgerError::Damaged(found)) => {
-            or_else = Some(("let the round become what its rows are now", "--accept-rows".to_owned()));
-            ("round-damaged", found, "restore the rows that were changed or removed", 1)
-        }
-        LaneError::Ledger(LedgerError::AnotherTable(found)) => {
-            or_else = Some(("let the ledger take this table", ADOPT.to_owned()));
-            ("feedback-table-replaced", found, "put the known table back under its name", 1)
-        }
-        LaneError::Ledger(LedgerError::Duplicate(row)) => {
-            ("duplicate-row", row, "find out who else writes to the feedback table", PERMANENT_FAILURES)
-        }
+    let mut advice = None;
+    let (kind, found, times) = match error {
+        LaneError::Ledger(LedgerError::Damaged(found)) => (HaltKind::RoundDamaged, found, 1),
+        LaneError::Ledger(LedgerError::AnotherTable(found)) => (HaltKind::FeedbackTableReplaced, found, 1),
+        LaneError::Ledger(LedgerError::Duplicate(row)) => (HaltKind::DuplicateRow, row, PERMANENT_FAILURES),
         LaneError::Ledger(LedgerError::Refused(refusal)) => {
-            let before = refusal.remedy.as_deref().unwrap_or("mend what the feedback database refuses");
-            ("feedback-refused", &refusal.found, before, PERMANENT_FAILURES)
+            advice = refusal.remedy.as_deref();
+            (HaltKind::FeedbackRefused, &refusal.found, PERMANENT_FAILURES)
         }
-        LaneError::Broker(BrokerError::Refused(text)) => {
-            ("kafka-refused", text, "mend what Kafka refuses", PERMANENT_FAILURES)
-        }
-        LaneError::Audience(AudienceError::Refused(text)) => {
-            ("subscribers-refused", text, "mend what the subscribers database refuses", PERMANENT_FAILURES)
-        }
+        LaneError::Broker(BrokerError::Refused(text)) => (HaltKind::KafkaRefused, text, PERMANENT_FAILURES),
+        LaneError::Audience(AudienceError::Refused(text)) => (HaltKind::SubscribersRefused, text, PERMANENT_FAILURES),
         LaneError::NotAssigned
         | LaneError::Halt(_)
         | LaneError::Ledger(
@@ -165,87 +145,42 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
         | LaneError::ProducerUsedUp
         | LaneError::TakenOver => return None,
     };
-    Some(Permanent { name, found, before, times, or_else })
+    Some(Permanent { kind, found, times, advice })
 }
 
 /// The halt that a contradiction between the two sides is.
 pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &LedgerSide, theirs: &Committed) -> Halt {
-    let (name, what) = match kind {
-        Contradiction::MarkMissing => (
-            "mark-missing",
-            "kafka holds no mark for the lane, and the ledger does not know whether its last round was published",
-        ),
-        Contradiction::KafkaAhead => {
-            ("kafka-ahead", "kafka holds a later round than the ledger: the database lost commits")
+    let what = match kind {
+        Contradiction::MarkMissing => {
+            "kafka holds no mark for the lane, and the ledger does not know whether its last round was published"
         }
+        Contradiction::KafkaAhead => "kafka holds a later round than the ledger: the database lost commits",
         Contradiction::KafkaBehind => {
-            ("kafka-behind", "kafka's mark is behind what the ledger knows to be published: kafka lost commits")
+            "kafka's mark is behind what the ledger knows to be published: kafka lost commits"
         }
-        Contradiction::OtherContent => ("other-content", "kafka holds the same round with other content"),
+        Contradiction::OtherContent => "kafka holds the same round with other content",
         Contradiction::OtherLedger => {
-            ("other-ledger", "kafka's mark is of another ledger: another database, or a second group of the same name")
+            "kafka's mark is of another ledger: another database, or a second group of the same name"
         }
-        Contradiction::Foreign => ("foreign-offset", "the group's offset of this lane was committed by something else"),
+        Contradiction::Foreign => "the group's offset of this lane was committed by something else",
     };
-    // Two services that share a group would contradict each other again.
-    let first = match kind {
-        Contradiction::OtherLedger | Contradiction::Foreign => {
-            "make sure that nothing but this service and this database uses the group, then "
-        }
-        _ => "",
-    };
-    let mut halt = Halt {
-        name: name.to_owned(),
-        found: format!("{what}; ledger: {ours}; kafka: {theirs}"),
-        remedy: format!(
-            "{first}mend the ledger by what the output topic holds: dinnerbell lane resolve {lane} --from-kafka"
-        ),
-    };
-    if halt.is_loss() {
-        // Seldom of one lane alone; and nothing is sent before all are put back.
-        halt.remedy = format!(
-            "{first}mend the ledger by what the output topic holds: dinnerbell lane resolve --all --from-kafka"
-        );
-    }
-    halt
+    Halt::new(kind.halt(), lane, format!("{what}; ledger: {ours}; kafka: {theirs}"))
 }
 
 /// The halt of a lane that would tell clients again because their rows were removed.
 pub fn rows_removed(lane: Lane, id: &str, counted: ToldAndRows) -> Halt {
     let ToldAndRows { told, rows } = counted;
-    Halt {
-        name: "rows-removed".to_owned(),
-        found: format!(
-            "campaign {id} has told {told} clients, and {rows} of their rows are in the feedback table: without a row, each would be told again"
-        ),
-        remedy: format!(
-            "either let them be told again: dinnerbell lane resolve {lane} --tell-again; or put the rows back, from a backup or from their \
-             messages (dinnerbell lane resolve {lane} --from-kafka does the latter, and is enough), then: dinnerbell lane resolve {lane} --retry"
-        ),
-    }
-}
-
-/// The halt of a lane whose topic is not the one that the ledger knows.
-pub fn topic_changed(lane: Lane, name: &str, found: String) -> Halt {
-    Halt {
-        name: name.to_owned(),
-        found,
-        remedy: format!(
-            "decide where the lane goes on (earliest, latest or an offset): dinnerbell lane resolve {lane} --restart-at earliest"
-        ),
-    }
+    let found = format!(
+        "campaign {id} has told {told} clients, and {rows} of their rows are in the feedback table: without a row, each would be told again"
+    );
+    Halt::new(HaltKind::RowsRemoved, lane, found)
 }
 
 /// The halt of a lane whose drafts would go to another topic than before.
-pub fn drafts_topic_replaced(known: &str, now: &str) -> Halt {
-    Halt {
-        name: NOTIFICATIONS_REPLACED.to_owned(),
-        found: format!(
-            "the id of the topic of the drafts is {now}, and drafts were written to the topic {known}: it was created anew, and what was in it \
-             is gone"
-        ),
-        remedy: "find out what readers had read of it. If clients are to be told once more whose draft is gone, read or not, and whose campaign \
-                 lasts: dinnerbell verify --republish. Then let the ledger take the new topic: dinnerbell lane resolve --all --accept-topic"
-            .to_owned(),
-    }
+pub fn drafts_topic_replaced(lane: Lane, known: &str, now: &str) -> Halt {
+    let found = format!(
+        "the id of the topic of the drafts is {now}, and drafts were written to the topic {known}: it was created anew, and what was in it \
+         is gone"
+    );
+    Halt::new(HaltKind::NotificationsReplaced, lane, found)
 }

@@ -27,7 +27,7 @@ pub(super) async fn compare<B: Broker, L: Ledger, A, C>(
     if let (Some(known), Some(now)) = (&known.notifications, &now.notifications)
         && known != now
     {
-        return Err(LaneError::Halt(error_policy::drafts_topic_replaced(known, now)));
+        return Err(LaneError::Halt(error_policy::drafts_topic_replaced(entered.ownership.lane, known, now)));
     }
     let is_news = known.notifications.is_none() && now.notifications.is_some();
     if is_news || (now.dead_letters.is_some() && known.dead_letters != now.dead_letters) {

@@ -18,7 +18,7 @@ use crate::lane::error_policy::Failures;
 use crate::lane::round::publish;
 use crate::lane::{error_policy, outputs};
 use crate::model::campaign::Window;
-use crate::model::halt::Halt;
+use crate::model::halt::{Halt, HaltKind};
 use crate::model::mark::Committed;
 use crate::model::outputs::OutputIds;
 use crate::model::ownership::{Entered, Ownership};
@@ -293,28 +293,28 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
     high: i64,
 ) -> Result<Option<String>, LaneError> {
     let lane = entered.ownership.lane;
-    let halt = |(name, found): (&str, String)| LaneError::Halt(error_policy::topic_changed(lane, name, found));
+    let halt = |(kind, found): (HaltKind, String)| LaneError::Halt(Halt::new(kind, lane, found));
     let now = cx.broker.topic_id().await?;
     let known = match (&entered.topic_id, &now) {
         (Some(known), Some(now)) if known != now => {
             let found = format!("its id is {now}, and the lane has read the topic {known}: it was created anew");
-            return Err(halt(("topic-replaced", found)));
+            return Err(halt((HaltKind::TopicReplaced, found)));
         }
         (known, _) => known.is_some() && now.is_some(),
     };
     // What another record, or a missing one, says of a topic: its id says whether it is another topic.
     let other = |found: String| match known {
         true => (
-            "input-truncated",
+            HaltKind::InputTruncated,
             format!("{found}, and its id is the same: its brokers lost records that they had acknowledged"),
         ),
-        false => ("topic-replaced", format!("{found}: it was created anew, or its brokers lost records")),
+        false => (HaltKind::TopicReplaced, format!("{found}: it was created anew, or its brokers lost records")),
     };
     let position = entered.position;
     if position < low {
         let found =
             format!("the lane's position is {position}, but the topic begins at {low}: records were deleted unread");
-        return Err(halt(("input-trimmed", found)));
+        return Err(halt((HaltKind::InputTrimmed, found)));
     }
     // The watermarks were read before the bump: until then a former owner may have taken in what arrived since.
     let read_again = cx.guards.hold(Guard::WatermarksReadAgain);

@@ -5,6 +5,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
+use crate::model::halt::{Commits, HaltKind};
 use crate::model::mark::{Committed, RoundHead};
 
 /// What the ledger says.
@@ -63,9 +64,21 @@ pub enum Contradiction {
 }
 
 impl Contradiction {
+    /// The halt that it is.
+    pub fn halt(&self) -> HaltKind {
+        match self {
+            Self::MarkMissing => HaltKind::MarkMissing,
+            Self::KafkaAhead => HaltKind::KafkaAhead,
+            Self::KafkaBehind => HaltKind::KafkaBehind,
+            Self::OtherContent => HaltKind::OtherContent,
+            Self::OtherLedger => HaltKind::OtherLedger,
+            Self::Foreign => HaltKind::ForeignOffset,
+        }
+    }
+
     /// Whether the ledger may know less than was told: where Kafka is behind, it knows all of it.
     pub fn may_hide_loss(&self) -> bool {
-        *self != Self::KafkaBehind
+        self.halt().commits() != Commits::Kept
     }
 }
 

@@ -100,7 +100,7 @@ pub struct LaneReport {
 impl LaneReport {
     fn of(lane: Lane, view: &LaneView) -> Self {
         let (halt, error, remedy) = match &view.state {
-            LaneState::Halted(halt) => (Some(halt.name.clone()), Some(&halt.found), Some(halt.remedy.clone())),
+            LaneState::Halted(halt) => (Some(halt.kind.to_string()), Some(&halt.found), Some(halt.remedy.clone())),
             _ => (None, view.trouble.as_ref().map(|(_, error)| error), None),
         };
         Self {

@@ -14,7 +14,7 @@ fn all_there(telemetry: &Telemetry) {
 }
 
 fn halt(found: &str) -> Halt {
-    Halt { name: "duplicate-row".to_owned(), found: found.to_owned(), remedy: "mend it".to_owned() }
+    Halt { kind: "duplicate-row".into(), found: found.to_owned(), remedy: "mend it".to_owned() }
 }
 
 fn sample(telemetry: &Telemetry, name: &str) -> Option<String> {

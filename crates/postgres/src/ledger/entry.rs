@@ -60,7 +60,11 @@ impl PostgresLedger {
             outputs: OutputIds { notifications: row.get(17), dead_letters: row.get(18) },
             overrule: row.get(8),
             round_bytes: row.get(14),
-            halt: row.get::<_, Option<String>>(9).map(|name| Halt { name, found: row.get(10), remedy: row.get(11) }),
+            halt: row.get::<_, Option<String>>(9).map(|name| Halt {
+                kind: name.into(),
+                found: row.get(10),
+                remedy: row.get(11),
+            }),
             compared: compared.as_ref() == Some(&comparison),
             comparison,
         };

@@ -6,7 +6,7 @@ use super::PostgresLedger;
 use super::resolve::CLEARED;
 use crate::connect::{Parameter, Pool};
 use crate::errors::PostgresError;
-use dinnerbell_core::model::halt::NOTIFICATIONS_REPLACED;
+use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::outputs::{OutputIds, is_another};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Lane;
@@ -67,7 +67,7 @@ pub async fn known(pool: &Pool) -> Result<KnownOutputs, PostgresError> {
 /// Lanes that are halted because the topic of the drafts is another one.
 pub async fn replaced(pool: &Pool) -> Result<Vec<Lane>, PostgresError> {
     let sql = "select lane from dinnerbell.lane where halted = $1 order by lane";
-    let rows = pool.query(sql, &[(&NOTIFICATIONS_REPLACED, Type::TEXT)]).await?;
+    let rows = pool.query(sql, &[(&HaltKind::NotificationsReplaced.name(), Type::TEXT)]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
@@ -79,8 +79,8 @@ pub async fn accept(pool: &Pool, by: &str) -> Result<(), PostgresError> {
     tx.batch("update dinnerbell.service set notifications_id = null, notifications_replaced_at = clock_timestamp()")
         .await?;
     let others = "update dinnerbell.lane set epoch = epoch + 1 where halted is distinct from $1";
-    tx.execute(others, &[(&NOTIFICATIONS_REPLACED, Type::TEXT)]).await?;
+    tx.execute(others, &[(&HaltKind::NotificationsReplaced.name(), Type::TEXT)]).await?;
     let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where halted = $1");
-    tx.execute(&sql, &[(&NOTIFICATIONS_REPLACED, Type::TEXT), (&by, Type::TEXT)]).await?;
+    tx.execute(&sql, &[(&HaltKind::NotificationsReplaced.name(), Type::TEXT), (&by, Type::TEXT)]).await?;
     tx.commit().await
 }

@@ -15,6 +15,7 @@ use crate::identity;
 use crate::predicate::of_campaign;
 use dinnerbell_core::model::campaign::{CampaignState, Window};
 use dinnerbell_core::model::draft::FEEDBACK_COLUMNS;
+use dinnerbell_core::model::halt::{HaltKind, WayOut};
 use dinnerbell_core::model::late::ToldAndRows;
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::ownership::Ownership;
@@ -35,10 +36,17 @@ pub struct LaneRow {
     pub previous: Option<RoundHead>,
     /// The last round known to be committed in Kafka.
     pub published: Option<i64>,
-    /// The name of its halt.
-    pub halted: Option<String>,
+    /// Its halt.
+    pub halted: Option<HaltKind>,
     /// When the last round's drafts were formed.
     pub trigger_datetime_created: EpochSeconds,
+}
+
+impl LaneRow {
+    /// Whether it is halted, and this ends it.
+    pub fn ends_by(&self, way: WayOut) -> bool {
+        self.halted.as_ref().is_some_and(|halt| halt.ends_by(way))
+    }
 }
 
 /// What a campaign gets back: the drafts whose rows were missing.
@@ -112,7 +120,7 @@ pub async fn standing(pool: &Pool, lane: Lane) -> Result<Option<LaneRow>, Postgr
             head: head(seq, 4).unwrap_or(RoundHead { seq, ..RoundHead::default() }),
             previous: head(seq - 1, 7),
             published: row.get(2),
-            halted: row.get(3),
+            halted: row.get::<_, Option<String>>(3).map(HaltKind::from),
             trigger_datetime_created: row.get::<_, Option<_>>(6).unwrap_or_default(),
         }
     }))
@@ -127,9 +135,9 @@ pub async fn retry(pool: &Pool, lane: Lane, by: &str) -> Result<bool, PostgresEr
 }
 
 /// Clears this halt alone: one that stands by another name stays.
-pub async fn release(pool: &Pool, lane: Lane, halt: &str, by: &str) -> Result<(), PostgresError> {
+pub async fn release(pool: &Pool, lane: Lane, halt: &HaltKind, by: &str) -> Result<(), PostgresError> {
     let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where lane = $1 and halted = $3");
-    pool.query(&sql, &[(&lane, Type::INT4), (&by, Type::TEXT), (&halt, Type::TEXT)]).await?;
+    pool.query(&sql, &[(&lane, Type::INT4), (&by, Type::TEXT), (&halt.name(), Type::TEXT)]).await?;
     Ok(())
 }
 
@@ -139,11 +147,14 @@ pub async fn restart_at(pool: &Pool, lane: Lane, position: i64, by: &str) -> Res
     let sql = format!(
         "with moved as (update dinnerbell.lane set {CLEARED}, resolved_by = $3, position = $2, last_offset = null, last_timestamp = null, \
            last_hash = null, topic_id = null where lane = $1 \
-           and halted in ('topic-replaced', 'input-truncated', 'input-trimmed', 'input-unreadable') returning lane, seq), \
+           and halted = any($4) returning lane, seq), \
          told as (update dinnerbell.round r set position = $2 from moved m where r.lane = m.lane and r.seq = m.seq) \
          select lane from moved"
     );
-    let parameters: [Parameter<'_>; 3] = [(&lane, Type::INT4), (&position, Type::INT8), (&by, Type::TEXT)];
+    let restarts: Vec<&str> =
+        HaltKind::those(|kind| kind.ends_by(WayOut::RestartAt)).into_iter().map(HaltKind::name).collect();
+    let parameters: [Parameter<'_>; 4] =
+        [(&lane, Type::INT4), (&position, Type::INT8), (&by, Type::TEXT), (&restarts, Type::TEXT_ARRAY)];
     Ok(!pool.query(&sql, &parameters).await?.is_empty())
 }
 
@@ -320,9 +331,11 @@ impl PostgresLedger {
     ) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
         let sql = format!(
-            "update dinnerbell.lane set {CLEARED}, resolved_by = $3 where lane = $1 and epoch = $2 and halted = 'rows-removed'"
+            "update dinnerbell.lane set {CLEARED}, resolved_by = $3 where lane = $1 and epoch = $2 and halted = $4"
         );
-        let key: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&by, Type::TEXT)];
+        let halt = HaltKind::RowsRemoved;
+        let key: [Parameter<'_>; 4] =
+            [(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&by, Type::TEXT), (&halt.name(), Type::TEXT)];
         if tx.execute(&sql, &key).await? != 1 {
             return Err(lost(own, "the halt"));
         }

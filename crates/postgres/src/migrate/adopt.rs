@@ -9,6 +9,7 @@ use crate::identity;
 use crate::identity::{Another, of_another_table};
 use crate::ledger::{CLEARED, rows};
 use dinnerbell_core::model::draft::FEEDBACK_COLUMNS;
+use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::late::ToldAndRows;
 
 /// Whether the ledger shall take another feedback table than it knows.
@@ -58,14 +59,11 @@ impl Job<'_> {
             let sql = "update dinnerbell.service set feedback_table = $1, feedback_oid = to_regclass($2)::oid, service_oid = tableoid";
             let names: [Parameter<'_>; 2] = [(&table.to_string(), Type::TEXT), (&table.sql(), Type::TEXT)];
             tx.execute(sql, &names).await?;
-            tx.batch(
-                "update dinnerbell.lane set epoch = epoch + 1 where halted is distinct from 'feedback-table-replaced'",
-            )
-            .await?;
-            let sql = format!(
-                "update dinnerbell.lane set {CLEARED}, resolved_by = $1 where halted = 'feedback-table-replaced'"
-            );
-            tx.execute(&sql, &[(&by, Type::TEXT)]).await?;
+            let halt: Parameter<'_> = (&HaltKind::FeedbackTableReplaced.name(), Type::TEXT);
+            let others = "update dinnerbell.lane set epoch = epoch + 1 where halted is distinct from $1";
+            tx.execute(others, &[halt.clone()]).await?;
+            let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where halted = $1");
+            tx.execute(&sql, &[halt, (&by, Type::TEXT)]).await?;
             tx.commit().await
         };
         self.when_the_lock_is_free("the ledger's lanes", take).await?;

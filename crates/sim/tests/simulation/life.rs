@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dinnerbell_core::guard::Guards;
+use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::record::{Lane, Record};
 use dinnerbell_sim::faults::Harm;
 use dinnerbell_sim::kafka::Letters;
@@ -343,6 +344,7 @@ impl Life {
 
     /// All harm ends: servers answer, operators resolve what was refused and resume.
     fn heal(&mut self) {
+        use HaltKind::{FeedbackRefused, KafkaRefused, SubscribersRefused};
         let mut state = self.world.state();
         state.harm = Harm { latency: 5, ..Harm::default() };
         state.subscribers.lag = 0;
@@ -350,7 +352,10 @@ impl Life {
         (state.database.paused, state.paused_since) = (false, None);
         let has_lost = state.database.has_lost;
         for (lane, row) in &mut state.database.lanes {
-            let by_design = row.halt.as_ref().is_some_and(|halt| halt.name.ends_with("-refused"));
+            let by_design = row
+                .halt
+                .as_ref()
+                .is_some_and(|halt| matches!(halt.kind, FeedbackRefused | KafkaRefused | SubscribersRefused));
             if by_design {
                 row.halt = None;
             } else if let Some(halt) = row.halt.as_ref().filter(|halt| !(has_lost && halt.is_loss())) {
