@@ -1,0 +1,236 @@
+//! Hands the messages of a transaction to librdkafka, and waits until they are delivered.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use tokio::time::Instant;
+
+use super::context::ProducerContext;
+use super::watchdog::Pulse;
+use crate::deliveries::{self, Deliveries, Failed, is_full};
+use crate::message::{self, DeadLetter, Takes};
+use dinnerbell_core::model::draft::{CE_ID, DraftBatch, ROUND_HEADER};
+use dinnerbell_core::model::record::{DeadLetterMessage, Lane};
+use dinnerbell_core::ports::broker::{BrokerError, transaction_time};
+
+/// How long dead letters may be on their way when nothing else is: the drafts of their round do not wait for them longer.
+const LETTERS_LATE: Duration = Duration::from_secs(3);
+/// A dead letter of which nothing is left but where it came from and why is smaller.
+const SMALLEST_LETTER: usize = 4_096;
+
+/// How long to wait before looking at deliveries again: at first, at most while few messages are on their way, and at most.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(500);
+const PAUSE_FOR_FEW: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(2);
+/// How many messages are few.
+const FEW: i32 = 1_000;
+
+/// How many messages are produced before librdkafka's events are served.
+const STRIDE: usize = 1_000;
+
+/// The messages of a lane's transactions.
+pub(super) struct Sending {
+    pub(super) context: Arc<ProducerContext>,
+    pub(super) lane: Lane,
+    pub(super) pulse: Arc<Pulse>,
+    pub(super) producer: BaseProducer<Deliveries>,
+}
+
+impl Sending {
+    /// Hands over the drafts of one campaign. Fails where one was refused, or `go_on` says so.
+    pub(super) fn produce_drafts(
+        &self,
+        batch: &DraftBatch,
+        seq: i64,
+        go_on: &dyn Fn() -> Result<(), BrokerError>,
+    ) -> Result<(), BrokerError> {
+        let topics = &self.context.topics;
+        let round = format!("{}/{}/{seq}", topics.campaigns, self.lane);
+        let common = batch.template.headers().iter().map(|(name, value)| (*name, Some(&**value)));
+        let common = message::headers(common.chain([(ROUND_HEADER, Some(round.as_bytes()))]));
+        let mut value = Vec::new();
+        for (index, client) in batch.clients.iter().enumerate() {
+            if index % STRIDE == 0 {
+                go_on()?;
+                self.pulse.beat();
+                self.producer.poll(Duration::ZERO);
+                self.delivered_so_far()?;
+            }
+            value.clear();
+            batch.template.message_value(client, &mut value);
+            let id = batch.template.ce_id(client);
+            let headers = common.clone().insert(rdkafka::message::Header { key: CE_ID, value: Some(&id) });
+            self.send(&topics.notifications, Some(client.as_bytes()), Some(&value), headers, go_on)?;
+        }
+        Ok(())
+    }
+
+    fn produce_dead_letter(
+        &self,
+        letter: &DeadLetterMessage,
+        go_on: &dyn Fn() -> Result<(), BrokerError>,
+    ) -> Result<(), BrokerError> {
+        let topics = &self.context.topics;
+        let Some(topic) = &topics.dead_letters else { return Ok(()) };
+        let takes = Takes {
+            most_bytes: topics.dead_letter_limit.load(Ordering::Relaxed),
+            compacted: topics.dead_letters_compacted.load(Ordering::Relaxed),
+        };
+        let message = DeadLetter::fit(letter, &topics.campaigns, &takes);
+        let headers = message.headers.iter().map(|header| (header.name.as_str(), header.value.as_ref()));
+        self.send(topic, message.key.as_deref(), message.value, message::headers(headers), go_on)
+    }
+
+    /// Hands one message to librdkafka, waiting for room.
+    fn send(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+        headers: OwnedHeaders,
+        go_on: &dyn Fn() -> Result<(), BrokerError>,
+    ) -> Result<(), BrokerError> {
+        let mut record = BaseRecord {
+            topic,
+            partition: None,
+            payload,
+            key,
+            timestamp: None,
+            headers: Some(headers),
+            delivery_opaque: (),
+        };
+        // The clock is read only where there is no room: most messages find it at once.
+        let mut until = None;
+        loop {
+            record = match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((error, record)) if is_full(&error) && has_time(&mut until) => record,
+                Err((error, _)) => {
+                    self.delivered_so_far()?;
+                    return Err(self.unwritten(topic, &error, false));
+                }
+            };
+            self.producer.poll(Duration::from_millis(1));
+            self.delivered_so_far()?;
+            self.pulse.beat();
+            go_on()?;
+        }
+    }
+
+    /// Publishes dead letters when every draft of their round is delivered: what is late then is a letter, and no draft waits for it longer than
+    /// letters may take.
+    pub(super) fn publish_letters(
+        &self,
+        letters: &[DeadLetterMessage],
+        go_on: &dyn Fn() -> Result<(), BrokerError>,
+    ) -> Result<(), BrokerError> {
+        let until = Instant::now() + LETTERS_LATE;
+        let in_time = || match Instant::now() < until {
+            true => go_on(),
+            false => Err(self.letters_late()),
+        };
+        for letter in letters {
+            self.produce_dead_letter(letter, &in_time)?;
+        }
+        self.deliver(&in_time)
+    }
+
+    /// Waits until every message is delivered.
+    pub(super) fn deliver(&self, go_on: &dyn Fn() -> Result<(), BrokerError>) -> Result<(), BrokerError> {
+        // As long as the transaction may take.
+        let until = Instant::now() + transaction_time();
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            self.producer.poll(Duration::ZERO);
+            self.delivered_so_far()?;
+            let in_flight = self.producer.in_flight_count();
+            if in_flight == 0 {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                let error = KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut);
+                return Err(self.explain("delivering a round", &error));
+            }
+            go_on()?;
+            self.pulse.beat();
+            // The library's flush would sleep in steps of 100 ms.
+            #[expect(clippy::disallowed_methods, reason = "on the producer's own thread, which waits for librdkafka")]
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(if in_flight < FEW { PAUSE_FOR_FEW } else { LONGEST_PAUSE });
+        }
+    }
+
+    fn delivered_so_far(&self) -> Result<(), BrokerError> {
+        let Some(Failed { error, topic, size }) = self.producer.context().failed() else { return Ok(()) };
+        let error = self.why(error);
+        let is_letter = self.context.topics.dead_letters.as_deref() == Some(&topic);
+        let learned = is_letter && self.learn(&error, size);
+        Err(self.unwritten(&topic, &error, learned))
+    }
+
+    /// Of a message that was given up because its transaction failed, the transaction says why.
+    fn why(&self, error: KafkaError) -> KafkaError {
+        use RDKafkaErrorCode::{PurgeInflight, PurgeQueue, State};
+        if !matches!(error.rdkafka_error_code(), Some(PurgeQueue | PurgeInflight)) {
+            return error;
+        }
+        // Begins nothing: one is under way, or failed and says so.
+        let refused = self.producer.begin_transaction().err();
+        refused.filter(|refused| refused.rdkafka_error_code() != Some(State)).unwrap_or(error)
+    }
+
+    /// Where the topic's settings may not be read, a refused dead letter teaches them: the next attempt leaves more out, or has a key. Whether
+    /// something was learned.
+    fn learn(&self, error: &KafkaError, size: usize) -> bool {
+        let topics = &self.context.topics;
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                // Below this nothing is left to leave out.
+                let limit = (size / 2).max(SMALLEST_LETTER);
+                topics.dead_letter_limit.fetch_min(limit, Ordering::Relaxed) > limit
+            }
+            Some(RDKafkaErrorCode::InvalidRecord) => !topics.dead_letters_compacted.swap(true, Ordering::Relaxed),
+            _ => false,
+        }
+    }
+
+    /// A message was not written. Dead letters are not to hold up drafts, so their topic is told apart.
+    fn unwritten(&self, topic: &str, error: &KafkaError, learned: bool) -> BrokerError {
+        match self.explain(&format!("writing to topic {topic}"), error) {
+            BrokerError::Passing(reason) | BrokerError::Refused(reason)
+                if self.context.topics.dead_letters.as_deref() == Some(topic) =>
+            {
+                BrokerError::DeadLetters { reason, learned }
+            }
+            other => other,
+        }
+    }
+
+    fn letters_late(&self) -> BrokerError {
+        let topic = self.context.topics.dead_letters.as_deref().unwrap_or_default();
+        let seconds = LETTERS_LATE.as_secs();
+        let reason = format!("writing to topic {topic}: dead letters were not delivered within {seconds} s");
+        BrokerError::DeadLetters { reason, learned: false }
+    }
+
+    /// What a failed call means: a message that failed before it is the cause.
+    pub(super) fn cause(&self, doing: &str, error: &KafkaError) -> BrokerError {
+        self.producer.poll(Duration::ZERO);
+        self.delivered_so_far().err().unwrap_or_else(|| self.explain(doing, error))
+    }
+
+    /// What a failed call means.
+    pub(super) fn explain(&self, doing: &str, error: &KafkaError) -> BrokerError {
+        deliveries::explain(&self.producer, doing, error)
+    }
+}
+
+/// Whether the time to deliver a message, which begins now at the latest, is not over.
+fn has_time(until: &mut Option<Instant>) -> bool {
+    let now = Instant::now();
+    now < *until.get_or_insert(now + transaction_time())
+}
