@@ -1,0 +1,312 @@
+//! The records of a lane, in order, and what is known about the lane's end.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use tokio::time::Instant;
+
+use super::client::Reader;
+use super::record::record;
+use super::thread::{Command, PartitionSlot};
+use crate::client::ASK;
+use dinnerbell_core::model::record::{Arrived, Lane, LeftOut, Record, RecordFingerprint};
+use dinnerbell_core::ports::broker::{BrokerError, Input};
+
+/// After this many bytes an intake's records are taken as they are, but for a single larger one.
+const INTAKE_BYTES: usize = 512 << 10;
+/// How long a lane has to be quiet before the gap behind its last record is looked at.
+const REST: Duration = Duration::from_millis(500);
+/// A missed wake-up costs at most this.
+const TICK: Duration = Duration::from_secs(1);
+
+type Pending<T> = Pin<Box<dyn Future<Output = Result<T, BrokerError>> + Send>>;
+
+impl Reader {
+    /// The mark of the record at an offset, if a record is there. The lane must not be open.
+    pub async fn fingerprint_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordFingerprint>, BrokerError> {
+        let input = self.open(lane, offset, None).await?;
+        let first = tokio::time::timeout(ASK, input.first());
+        let first = first
+            .await
+            .map_err(|_| BrokerError::Passing(format!("reading offset {offset} of lane {lane}: timed out")))??;
+        Ok(first.filter(|record| record.offset == offset).and_then(|record| record.mark()))
+    }
+
+    /// Starts to read a lane. One that is open is closed for its former reader. Where the topic's id is given, nothing of another topic is
+    /// returned.
+    pub async fn open(&self, lane: Lane, position: i64, topic_id: Option<&str>) -> Result<LaneInput, BrokerError> {
+        let slot = Arc::new(PartitionSlot::default());
+        let input = LaneInput {
+            reader: self.clone(),
+            lane,
+            slot: Arc::clone(&slot),
+            position,
+            topic_id: topic_id.map(str::to_owned),
+            ending: Ending::Reading,
+            unreadable: None,
+            failure: None,
+        };
+        self.tell(|reply| Command::Open { lane, position, slot, reply }).await?;
+        Ok(input)
+    }
+}
+
+/// Whether a batch of records is damaged, or larger than receive.message.max.bytes once it is unpacked: it will be so the next time too.
+fn is_unreadable(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::BadMessage))
+}
+
+/// What is known about the end of the lane.
+///
+/// Offsets alone are not records: transaction markers and compaction leave gaps, and a position that stays before such a gap would be
+/// taken for trimmed input once the gap is deleted. So when a lane has come to rest at its end, the high watermark W is read; if it
+/// lies behind the position, the lane is read once more from the position, and if its end is reported with no record below W, the
+/// position becomes W. librdkafka reports an end again only when it has moved, so a lane at rest does nothing.
+enum Ending {
+    /// The end was not reported since the last record.
+    Reading,
+    /// It was, at this moment.
+    Reached(Instant),
+    /// W is being read.
+    Asking(Pending<(i64, i64)>),
+    /// The lane is being set back to the position.
+    Seeking(Pending<()>, i64),
+    /// The next end that is reported confirms W.
+    Confirming(i64),
+    /// The position is the end.
+    Rested,
+    /// The lane is being set behind what cannot be unpacked.
+    PassingOver(Pending<()>),
+}
+
+/// The records of a lane, in order. Dropping it closes the lane.
+pub struct LaneInput {
+    reader: Reader,
+    lane: Lane,
+    slot: Arc<PartitionSlot>,
+    position: i64,
+    /// The topic that is read, where its id is known.
+    topic_id: Option<String>,
+    ending: Ending,
+    /// The offset at which nothing could be unpacked; where it is met a second time, it is passed over.
+    unreadable: Option<i64>,
+    failure: Option<Failure>,
+}
+
+/// Why nothing more comes.
+enum Failure {
+    /// Somebody else opened the lane, or the client is closing.
+    Closed,
+    /// librdkafka gave up on the lane.
+    Kafka(KafkaError),
+    /// Another topic has the name by now.
+    Replaced,
+}
+
+impl Drop for LaneInput {
+    fn drop(&mut self) {
+        self.slot.close();
+        // Where the command does not fit, the thread is awake anyway.
+        let _ = self.reader.send(Command::Sweep);
+    }
+}
+
+impl std::fmt::Debug for LaneInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LaneInput").field("lane", &self.lane).field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+impl Input for LaneInput {
+    async fn next(&mut self, most: usize) -> Result<Vec<Arrived>, BrokerError> {
+        loop {
+            if let Some(failure) = self.failure.take() {
+                return Err(self.explain(&failure));
+            }
+            let arrived = self.take(most);
+            if !arrived.is_empty() {
+                // Whatever came of another topic came after the word that there is one.
+                self.reader.listen();
+            }
+            if self.is_replaced() {
+                return Err(self.explain(&Failure::Replaced));
+            }
+            if !arrived.is_empty() {
+                return Ok(arrived);
+            }
+            if self.failure.is_none() {
+                self.wait().await;
+            }
+        }
+    }
+}
+
+impl LaneInput {
+    /// Takes what is there. A failure is kept until everything before it was delivered.
+    fn take(&mut self, most: usize) -> Vec<Arrived> {
+        let mut arrived = Vec::new();
+        if matches!(self.ending, Ending::Seeking(..) | Ending::PassingOver(_)) {
+            // What is queued lies before the seek; the end that confirms W comes after it.
+            return arrived;
+        }
+        let slot = Arc::clone(&self.slot);
+        let queue = slot.queue();
+        let Some(queue) = queue.as_ref() else {
+            self.failure = Some(Failure::Closed);
+            return arrived;
+        };
+        let mut bytes = 0;
+        while arrived.len() < most.max(1) && bytes < INTAKE_BYTES {
+            match queue.poll(Duration::ZERO) {
+                None => break,
+                Some(Ok(message)) if message.offset() < self.position => {}
+                Some(Ok(message)) => {
+                    self.position = message.offset() + 1;
+                    self.ending = Ending::Reading;
+                    let record = record(&message);
+                    bytes += record.size();
+                    arrived.push(Arrived::Record(record));
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => arrived.extend(self.ended()),
+                Some(Err(error)) if is_unreadable(&error) => {
+                    if let Some(record) = self.pass_over(&error) {
+                        arrived.push(Arrived::Record(record));
+                        break;
+                    }
+                }
+                Some(Err(error)) => {
+                    self.failure = Some(Failure::Kafka(error));
+                    break;
+                }
+            }
+        }
+        arrived
+    }
+
+    /// Whether the client has heard that another topic has the name by now.
+    fn is_replaced(&self) -> bool {
+        let Some(known) = &self.topic_id else { return false };
+        let shared = &self.reader.shared;
+        shared.observer.topic_id(&shared.topic).is_some_and(|now| now != *known)
+    }
+
+    fn ended(&mut self) -> Option<Arrived> {
+        let confirmed = match self.ending {
+            Ending::Confirming(end) => Some(end),
+            _ => None,
+        };
+        // Looked at once more even when confirmed: the end may have moved since W was read, and is not reported again.
+        self.ending = Ending::Reached(Instant::now());
+        let end = confirmed?;
+        self.position = end;
+        Some(Arrived::End(end))
+    }
+
+    /// What stands at the position cannot be unpacked. It is read once more, in case it was damaged on its way; then it is passed over, as a
+    /// record of which nothing is known. So each offset of a batch is, since nothing says where a batch ends.
+    fn pass_over(&mut self, error: &KafkaError) -> Option<Record> {
+        let offset = self.position;
+        let before = self.unreadable.replace(offset);
+        if before != Some(offset) && before != Some(offset - 1) {
+            return None;
+        }
+        self.position += 1;
+        self.set_back();
+        let reason = format!(
+            "what stands at this offset cannot be unpacked ({error}): it is damaged, or its compressed batch is larger unpacked than \
+             receive.message.max.bytes allows; send it again in a smaller batch"
+        );
+        let left_out = LeftOut { parts: vec!["key", "value", "headers"], reason, value: None, hash: None };
+        let headers = Vec::new();
+        Some(Record { offset, timestamp: -1, key: None, value: None, headers, left_out: Some(left_out) })
+    }
+
+    /// Begins to read from the position.
+    fn set_back(&mut self) {
+        let (reader, lane, position, slot) = (self.reader.clone(), self.lane, self.position, Arc::clone(&self.slot));
+        let sought = async move { reader.tell(|reply| Command::Seek { lane, position, slot, reply }).await };
+        self.ending = Ending::PassingOver(Box::pin(sought));
+    }
+
+    fn explain(&self, failure: &Failure) -> BrokerError {
+        let doing = format!("reading lane {} at offset {}", self.lane, self.position);
+        match failure {
+            Failure::Closed => BrokerError::Passing(format!("{doing}: the lane was opened once more, or closed")),
+            Failure::Replaced => BrokerError::Passing(format!("{doing}: the topic was created anew")),
+            Failure::Kafka(error) => self.reader.shared.observer.explain(&doing, error),
+        }
+    }
+
+    /// Waits until there may be something to take, and does what the end of the lane asks for meanwhile. Cancel safe: what is under way is
+    /// kept in `ending`.
+    async fn wait(&mut self) {
+        let ready = Arc::clone(&self.slot.ready);
+        match &mut self.ending {
+            Ending::Reading | Ending::Rested | Ending::Confirming(_) => {
+                let _ = tokio::time::timeout(TICK, ready.notified()).await;
+            }
+            Ending::Reached(since) => {
+                let rested = tokio::time::sleep_until(*since + REST);
+                tokio::select! {
+                    () = ready.notified() => {}
+                    () = rested => {
+                        let (reader, lane) = (self.reader.clone(), self.lane);
+                        self.ending = Ending::Asking(Box::pin(async move { reader.watermarks(lane).await }));
+                    }
+                }
+            }
+            Ending::Asking(asked) => tokio::select! {
+                () = ready.notified() => {}
+                watermarks = asked => self.judge(watermarks.ok()),
+            },
+            Ending::Seeking(sought, end) => {
+                self.ending = match sought.await {
+                    Ok(()) => Ending::Confirming(*end),
+                    Err(_) => Ending::Reached(Instant::now()),
+                };
+            }
+            Ending::PassingOver(sought) => {
+                // One that failed is met again at the old place, and passed over there.
+                let _ = sought.await;
+                self.ending = Ending::Reading;
+            }
+        }
+    }
+
+    fn judge(&mut self, watermarks: Option<(i64, i64)>) {
+        self.ending = match watermarks {
+            None => Ending::Reached(Instant::now() + TICK),
+            Some((_, end)) if end <= self.position => Ending::Rested,
+            Some((_, end)) => {
+                let (reader, lane, position, slot) =
+                    (self.reader.clone(), self.lane, self.position, Arc::clone(&self.slot));
+                let sought = async move { reader.tell(|reply| Command::Seek { lane, position, slot, reply }).await };
+                Ending::Seeking(Box::pin(sought), end)
+            }
+        };
+    }
+
+    /// The first record from the position on; none if the lane ends before.
+    async fn first(mut self) -> Result<Option<Record>, BrokerError> {
+        loop {
+            match self.take(1).pop() {
+                Some(Arrived::Record(record)) => return Ok(Some(record)),
+                Some(Arrived::End(_)) => return Ok(None),
+                None if matches!(self.ending, Ending::Reached(_)) => return Ok(None),
+                None => {}
+            }
+            match self.failure.take() {
+                // The offset lies outside of what the broker holds.
+                Some(Failure::Kafka(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => {
+                    return Ok(None);
+                }
+                Some(failure) => return Err(self.explain(&failure)),
+                None => self.wait().await,
+            }
+        }
+    }
+}
