@@ -21,7 +21,7 @@ pub enum Format {
 pub const DEFAULT: &str = "info,librdkafka=off,rdkafka=off,tokio_postgres=warn,refinery_core=warn";
 
 /// The same for a command that has something to show of its own. What was found of servers that are its own or under test is left out.
-pub const QUIET: &str = "warn,librdkafka=off,rdkafka=off,dinnerbell::finding=error";
+pub const QUIET: &str = "warn,librdkafka=off,rdkafka=off,dinnerbell_core::model::finding=error";
 
 /// Starts the log with what `default` says, unless DINNERBELL_LOG says otherwise. RUST_LOG is left to other programs.
 pub fn start(format: Format, default: &str) -> Result<(), Failure> {

@@ -36,7 +36,8 @@ fn try_to_start(stage: &Stage, ear: &Ear, lead: i64, goes: fn(Service), how: &st
         .map(|n| Campaign::now(&format!("later-{lead}-{n}"), "pizzeria").lasting(start + n, start + 3_600))
         .collect();
     campaigns.iter().for_each(|campaign| stage.send(campaign));
-    campaigns.iter().for_each(|campaign| drop(await_state(stage, &campaign.adv_campaign_id, "scheduled")));
+    let taken_in = || stage.feedback.text("select count(*) from dinnerbell.campaign").trim() == "3";
+    wait_until("the campaigns are taken in", LONG, taken_in);
     let (second, pid) = (stage.start(), first.pid());
     goes(first);
     await_other_owner(stage, pid);
