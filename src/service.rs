@@ -28,8 +28,8 @@ use dinnerbell_core::instance::round_sizing::RecentCampaigns;
 use dinnerbell_core::instance::{pause, supervisor};
 use dinnerbell_core::lane::context::{LaneContext, Limits};
 use dinnerbell_core::model::finding::Findings;
-use dinnerbell_core::ports::broker::{Broker, BrokerError};
-use dinnerbell_core::ports::ledger::LedgerError;
+use dinnerbell_core::ports::broker::Broker;
+use dinnerbell_core::ports::failure::{Failure, FailureKind};
 use dinnerbell_core::shutdown::stopped;
 use dinnerbell_core::telemetry;
 use dinnerbell_core::telemetry::{Need, Telemetry};
@@ -377,39 +377,11 @@ async fn claim(config: &Config, broker: &KafkaBroker, ledger: &PostgresLedger) -
 }
 
 /// What may pass is tried again, what was refused is not.
-trait Judged: std::fmt::Display {
-    fn may_pass(&self) -> bool;
-}
-
-impl Judged for LedgerError {
-    fn may_pass(&self) -> bool {
-        matches!(self, Self::Passing(_))
-    }
-}
-
-impl Judged for BrokerError {
-    fn may_pass(&self) -> bool {
-        !matches!(self, Self::Refused(_))
-    }
-}
-
-impl Judged for dinnerbell_core::ports::audience::AudienceError {
-    fn may_pass(&self) -> bool {
-        matches!(self, Self::Passing(_))
-    }
-}
-
-impl Judged for PostgresError {
-    fn may_pass(&self) -> bool {
-        self.kind() == dinnerbell_postgres::errors::Kind::Passing
-    }
-}
-
-fn trial<T, E: Judged>(result: Result<T, E>) -> Attempt<T, String> {
+fn trial<T, E: Failure>(result: Result<T, E>) -> Attempt<T, String> {
     match result {
         Ok(done) => Attempt::Done(done),
-        Err(error) if error.may_pass() => Attempt::Again(error.to_string()),
-        Err(error) => Attempt::Refused(error.to_string()),
+        Err(error) if error.failure_kind() == FailureKind::Refused => Attempt::Refused(error.to_string()),
+        Err(error) => Attempt::Again(error.to_string()),
     }
 }
 

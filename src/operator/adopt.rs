@@ -18,7 +18,8 @@ use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::broker::Broker;
-use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
+use dinnerbell_core::ports::failure::{Failure, FailureKind};
+use dinnerbell_core::ports::ledger::LaneLedger;
 use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::PostgresLedger;
@@ -129,8 +130,8 @@ impl Adopter<'_> {
             // Whoever entered it in between may have published what the operator took for unpublished.
             let overruled = overruled_in.is_some_and(|epoch| own.epoch == epoch + i64::from(attempts));
             match self.adopt_once(&writer, own, overruled).await {
-                Err(ResolveError::Ledger(LedgerError::NotMine(_) | LedgerError::Passing(_)))
-                    if attempts < MOST_ATTEMPTS => {}
+                Err(ResolveError::Ledger(error))
+                    if error.failure_kind() != FailureKind::Refused && attempts < MOST_ATTEMPTS => {}
                 adopted => return adopted,
             }
         }

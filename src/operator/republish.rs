@@ -12,7 +12,8 @@ use serde::Serialize;
 use crate::operator::resolve::{MOST_ATTEMPTS, ResolveError, writer};
 use dinnerbell_config::Config;
 use dinnerbell_core::model::record::Lane;
-use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
+use dinnerbell_core::ports::failure::{Failure, FailureKind};
+use dinnerbell_core::ports::ledger::LaneLedger;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::PostgresLedger;
 use dinnerbell_postgres::ledger::republish::{Fate, fates};
@@ -67,7 +68,7 @@ async fn take_back(writer: &PostgresLedger, lane: Lane, rows: &[i64]) -> Result<
         attempts += 1;
         let own = writer.bump(lane, None).await?.ownership;
         match writer.take_rows_back(own, rows).await {
-            Err(LedgerError::NotMine(_) | LedgerError::Passing(_)) if attempts < MOST_ATTEMPTS => {}
+            Err(error) if error.failure_kind() != FailureKind::Refused && attempts < MOST_ATTEMPTS => {}
             taken => return Ok(taken?),
         }
     }

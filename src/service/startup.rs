@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use dinnerbell_core::backoff::jitter;
+use dinnerbell_core::backoff::Backoff;
 use dinnerbell_core::shutdown::stopped;
 use dinnerbell_core::telemetry::{Need, Telemetry};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between two attempts.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
 
 /// The outcome of one attempt.
 pub enum Attempt<T, E> {
@@ -39,7 +39,7 @@ pub async fn retry_until_ready<T, E, F: Future<Output = Attempt<T, E>>>(
     stop: &mut watch::Receiver<bool>,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, GaveUp<E>> {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = PAUSES;
     loop {
         let tried = tokio::select! {
             biased;
@@ -54,10 +54,8 @@ pub async fn retry_until_ready<T, E, F: Future<Output = Attempt<T, E>>>(
             Attempt::Refused(error) => return Err(GaveUp::Refused(error)),
             Attempt::Again(why) => telemetry.waits_for(need, why),
         }
-        let jittered = pause.mul_f64(jitter());
-        if timeout(jittered, stopped(stop)).await.is_ok() {
+        if timeout(backoff.failed(), stopped(stop)).await.is_ok() {
             return Err(GaveUp::Asked);
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use dinnerbell_core::model::halt::HaltKind;
 use serde_json::Value;
 
 use crate::operate::by_hand::json_of;
@@ -129,6 +130,42 @@ impl Told {
 
 struct Backup {
     name: String,
+}
+
+/// The test of this halt, here or in `resolve.rs`.
+fn test_of(kind: &HaltKind) -> &'static str {
+    match kind {
+        HaltKind::FeedbackRefused => "a_feedback_table_that_refuses",
+        HaltKind::KafkaRefused => "a_topic_of_drafts_that_takes_small_messages_only",
+        HaltKind::SubscribersRefused => "a_subscribers_table_that_is_gone",
+        HaltKind::DuplicateRow => "rows_that_somebody_else_writes",
+        HaltKind::RoundDamaged => "a_round_whose_rows_were_removed_and_are_restored",
+        HaltKind::TopicReplaced => "a_topic_that_was_created_anew",
+        HaltKind::InputTruncated => "a_topic_whose_brokers_lost_records",
+        HaltKind::InputTrimmed => "input_that_was_deleted_unread",
+        HaltKind::NotificationsReplaced => "a_topic_of_drafts_that_was_created_anew",
+        HaltKind::FeedbackTableReplaced => "a_feedback_table_that_was_replaced_and_comes_back",
+        HaltKind::RowsRemoved => "feedback_rows_that_were_removed_and_come_back",
+        HaltKind::KafkaAhead => "kafka_ahead_after_a_restored_backup",
+        HaltKind::KafkaBehind | HaltKind::ForeignOffset => "a_foreign_offset_and_a_mark_that_went_back",
+        HaltKind::MarkMissing => "mark_missing_of_a_round_that_was_not_published",
+        HaltKind::OtherContent => "other_content_of_the_same_round",
+        HaltKind::OtherLedger => "another_ledger_after_a_database_that_was_lost",
+        HaltKind::BeingResolved | HaltKind::InputUnreadable | HaltKind::Other(_) => "a_retry_clears_the_halt",
+    }
+}
+
+#[test]
+fn every_halt_has_a_test_that_names_it() {
+    let sources = [include_str!("remedies.rs"), include_str!("resolve.rs")];
+    let other = HaltKind::Other("of-a-later-version".to_owned());
+    for kind in HaltKind::ALL.iter().chain([&other]) {
+        let begins = format!("#[test]\nfn {}() {{", test_of(kind));
+        let body = sources.iter().find_map(|source| source.split_once(&begins));
+        let body = body.and_then(|(_, rest)| rest.split_once("\n}\n")).map(|(body, _)| body);
+        let body = body.unwrap_or_else(|| panic!("there is no test {}", test_of(kind)));
+        assert!(body.contains(&format!("\"{kind}\"")), "{} does not name {kind}", test_of(kind));
+    }
 }
 
 #[test]
@@ -295,6 +332,41 @@ fn a_feedback_table_that_refuses() {
     told.await_halt("feedback-refused");
     told.stage.feedback.execute("alter table public.subscribers_feedback drop constraint no_more");
     told.follow_remedy(service, "feedback-refused");
+}
+
+#[test]
+fn rows_that_somebody_else_writes() {
+    let mut told = Told::new();
+    let service = told.stage.start();
+    // Beside each row of the campaign, a moment before it, another one for the same client.
+    told.stage.feedback.execute(
+        "create function twin() returns trigger language plpgsql as $$
+         declare another public.subscribers_feedback := new;
+         begin
+           if pg_trigger_depth() = 1 and new.adv_campaign_id = 'second' then
+             another.id := -new.id;
+             insert into public.subscribers_feedback select another.*;
+           end if;
+           return new;
+         end $$;
+         create trigger twin before insert on public.subscribers_feedback for each row execute function twin()",
+    );
+    told.send("second", 5);
+    told.await_halt("duplicate-row");
+    told.stage.feedback.execute("drop trigger twin on public.subscribers_feedback");
+    told.follow_remedy(service, "duplicate-row");
+}
+
+#[test]
+fn a_topic_of_drafts_that_takes_small_messages_only() {
+    let mut told = Told::new();
+    let service = told.stage.start();
+    told.tell("second", 5);
+    told.stage.kafka.set_topic(&told.stage.notifications, "max.message.bytes", "100");
+    told.send("third", 5);
+    told.await_halt("kafka-refused");
+    told.stage.kafka.set_topic(&told.stage.notifications, "max.message.bytes", "1048588");
+    told.follow_remedy(service, "kafka-refused");
 }
 
 #[test]

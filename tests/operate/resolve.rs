@@ -37,11 +37,13 @@ fn assert_verified(by_hand: &ByHand) {
 #[test]
 fn a_retry_clears_the_halt() {
     let by_hand = ByHand::new();
-    halt(&by_hand, "feedback-refused");
-    let (status, report) = json_of(&by_hand.stage, &["lane", "resolve", "0", "--retry", "--dry-run"]);
-    assert_eq!((status, &by_hand.lane()["halted"]), (0, &json!("feedback-refused")), "{report}");
-    let (status, _) = json_of(&by_hand.stage, &["lane", "resolve", "0", "--retry"]);
-    assert_eq!((status, &by_hand.lane()["halted"]), (0, &Value::Null));
+    for name in ["feedback-refused", "being-resolved", "input-unreadable", "of-a-later-version"] {
+        halt(&by_hand, name);
+        let (status, report) = json_of(&by_hand.stage, &["lane", "resolve", "0", "--retry", "--dry-run"]);
+        assert_eq!((status, &by_hand.lane()["halted"]), (0, &json!(name)), "{report}");
+        let (status, _) = json_of(&by_hand.stage, &["lane", "resolve", "0", "--retry"]);
+        assert_eq!((status, &by_hand.lane()["halted"]), (0, &Value::Null));
+    }
     let again = by_hand.stage.dinnerbell(&["lane", "resolve", "0", "--retry"]);
     let said = String::from_utf8_lossy(&again.stderr);
     assert!(again.status.code() == Some(1) && said.contains("lane 0 is not halted"), "there is nothing to do: {said}");

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -100,6 +100,15 @@ impl KafkaServer {
     pub fn delete_group(&self, group: &str) {
         let results = block_on(self.admin().delete_groups(&[group], &Self::admin_options()));
         self.all_done("delete group", results.map(|all| all.into_iter().collect()));
+    }
+
+    /// Gives a topic this one setting; all others are the broker's then.
+    #[track_caller]
+    pub fn set_topic(&self, topic: &str, name: &str, value: &str) {
+        let config = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        let results = block_on(self.admin().alter_configs([&config], &Self::admin_options()));
+        let result = results.expect("settings can be changed").remove(0);
+        assert!(result.is_ok(), "{result:?}");
     }
 
     /// A topic's setting as it is in force.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio_postgres::error::{DbError, SqlState};
 
 use dinnerbell_core::ports::audience::AudienceError;
+use dinnerbell_core::ports::failure::{Failure, FailureKind};
 use dinnerbell_core::ports::ledger::{LedgerError, Refusal};
 
 /// How long a database may take to answer before the connection is given up.
@@ -110,6 +111,15 @@ impl fmt::Display for PostgresError {
 }
 
 impl std::error::Error for PostgresError {}
+
+impl Failure for PostgresError {
+    fn failure_kind(&self) -> FailureKind {
+        match self.kind {
+            Kind::Passing => FailureKind::Passing,
+            Kind::Duplicate | Kind::Refused => FailureKind::Refused,
+        }
+    }
+}
 
 impl From<PostgresError> for LedgerError {
     fn from(error: PostgresError) -> Self {

@@ -20,6 +20,7 @@ use dinnerbell_core::model::ownership::Entered;
 use dinnerbell_core::model::reconcile::LedgerSide;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::broker::Broker;
+use dinnerbell_core::ports::failure::{Failure, FailureKind};
 use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
 use dinnerbell_core::recovery::decide::{Decision, Evidence, decide};
 use dinnerbell_core::recovery::found::FoundDraft;
@@ -186,8 +187,8 @@ impl LedgerRepair<'_> {
         loop {
             attempts += 1;
             match self.write_once(&own, lanes, standing, decision, &untold, &mut scanned.missing).await {
-                Err(ResolveError::Ledger(LedgerError::NotMine(_) | LedgerError::Passing(_)))
-                    if attempts < MOST_ATTEMPTS =>
+                Err(ResolveError::Ledger(error))
+                    if error.failure_kind() != FailureKind::Refused && attempts < MOST_ATTEMPTS =>
                 {
                     // What was read of Kafka was read in the comparison of before.
                     own.own = self.writer.bump(own.own.lane, None).await?.ownership;

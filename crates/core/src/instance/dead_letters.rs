@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::backoff::jitter;
+use crate::backoff::Backoff;
 use crate::model::record::Lane;
 use crate::ports::broker::BrokerError;
 use crate::telemetry::Telemetry;
@@ -21,8 +21,7 @@ const FRESH: Duration = Duration::from_secs(10);
 /// Letters are let into rounds only this long after: what has become of the topic since may hold up the lane that writes to it.
 const JUST_NOW: Duration = Duration::from_secs(2);
 /// How long the topic is left alone after it refused: at first, and at most.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LEFT_ALONE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// How long the lane that tries the topic again may take, before another one does.
 const LONGEST_TRIAL: Duration = Duration::from_secs(90);
 
@@ -45,9 +44,9 @@ enum TopicStatus {
     /// It was well then.
     Takes(Instant),
     /// It is there again; this lane tries it.
-    OnTrial { by: Lane, since: Instant, pause: Duration },
+    OnTrial { by: Lane, since: Instant, backoff: Backoff },
     /// It is left alone until then.
-    Refuses { until: Instant, pause: Duration },
+    Refuses { until: Instant, backoff: Backoff },
 }
 
 /// The topic of dead letters. One for all lanes of an instance.
@@ -123,8 +122,8 @@ impl DeadLetterTopic {
         }
         match (look.await, before) {
             (Ok(()), TopicStatus::Unknown | TopicStatus::Takes(_)) => self.took(),
-            (Ok(()), TopicStatus::OnTrial { pause, .. } | TopicStatus::Refuses { pause, .. }) => {
-                self.standing.send_replace(TopicStatus::OnTrial { by: lane, since: Instant::now(), pause });
+            (Ok(()), TopicStatus::OnTrial { backoff, .. } | TopicStatus::Refuses { backoff, .. }) => {
+                self.standing.send_replace(TopicStatus::OnTrial { by: lane, since: Instant::now(), backoff });
             }
             (Err(error), _) => self.refused(&error),
         }
@@ -146,15 +145,14 @@ impl DeadLetterTopic {
         // What was wrong with the letter is known now, and is done otherwise the next time.
         let learned = matches!(error, BrokerError::DeadLetters { learned: true, .. });
         self.standing.send_modify(|standing| {
-            let pause = match standing {
-                _ if learned => Duration::ZERO,
-                TopicStatus::Unknown | TopicStatus::Takes(_) => FIRST_PAUSE,
-                TopicStatus::OnTrial { pause, .. } => (*pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
+            let backoff = match standing {
+                _ if learned => LEFT_ALONE,
+                TopicStatus::Unknown | TopicStatus::Takes(_) => LEFT_ALONE.longer(),
                 // Another lane met the same.
-                TopicStatus::Refuses { until, pause } if *until > Instant::now() => *pause,
-                TopicStatus::Refuses { pause, .. } => (*pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
+                TopicStatus::Refuses { until, backoff } if *until > Instant::now() => *backoff,
+                TopicStatus::OnTrial { backoff, .. } | TopicStatus::Refuses { backoff, .. } => backoff.longer(),
             };
-            *standing = TopicStatus::Refuses { until: Instant::now() + pause.mul_f64(jitter()), pause };
+            *standing = TopicStatus::Refuses { until: Instant::now() + backoff.pause(), backoff };
         });
         if !learned {
             self.telemetry.dead_letter_topic(Some(error));
@@ -172,8 +170,8 @@ pub struct Trier<'a> {
 impl Drop for Trier<'_> {
     fn drop(&mut self) {
         self.dead_letter_topic.standing.send_if_modified(|standing| match *standing {
-            TopicStatus::OnTrial { by, pause, .. } if by == self.lane => {
-                *standing = TopicStatus::Refuses { until: Instant::now(), pause };
+            TopicStatus::OnTrial { by, backoff, .. } if by == self.lane => {
+                *standing = TopicStatus::Refuses { until: Instant::now(), backoff };
                 true
             }
             _ => false,

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::backoff::Backoff;
 use crate::guard::Guard;
 use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
-use crate::lane::error_policy::Failures;
+use crate::lane::error_policy::STEP;
 use crate::model::late::Subscription;
 use crate::model::record::Lane;
-use crate::ports::audience::{Audience, AudienceError};
-use crate::ports::ledger::{Ledger, LedgerError};
+use crate::ports::audience::Audience;
+use crate::ports::failure::Failure;
+use crate::ports::ledger::Ledger;
 
 /// How often the tail scan looks.
 const TAIL_SCAN: Duration = Duration::from_secs(1);
@@ -29,8 +31,8 @@ const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 /// How often it is looked for what another lane received: its owner notices within 250 ms, and looking takes time too.
 const POLL_CHANGES: Duration = Duration::from_millis(200);
 
-/// Longest pause after a poll that failed: a database that failed over is looked at soon after it answers.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Between polls that failed: a database that failed over is looked at soon after it answers.
+const POLL_AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 
 /// Waits for this lane's turn, and looks out for all of them then, until something fails for good.
 pub async fn follow<B, L: Ledger, A: Audience, C>(
@@ -41,36 +43,24 @@ pub async fn follow<B, L: Ledger, A: Audience, C>(
     tokio::try_join!(poll_changes(cx, lane), tail_scan(cx, lane)).map(|(never, _)| never)
 }
 
-/// Whether that may pass while the lanes go on.
-fn passes(error: &LaneError) -> bool {
-    matches!(error, LaneError::Audience(AudienceError::Passing(_)) | LaneError::Ledger(LedgerError::Passing(_)))
-}
-
-/// Says so, and waits a little longer each time, up to `most`.
-async fn warn<B, L, A, C>(
-    cx: &LaneContext<B, L, A, C>,
-    lane: Lane,
-    failures: &mut Failures,
-    error: &LaneError,
-    most: Duration,
-) {
-    failures.judge(error);
+/// Says so, and waits a little longer each time.
+async fn warn<B, L, A, C>(cx: &LaneContext<B, L, A, C>, lane: Lane, backoff: &mut Backoff, error: &LaneError) {
     cx.telemetry.lane_warns(lane, error);
-    sleep(failures.pause().min(most)).await;
+    sleep(backoff.failed()).await;
 }
 
 async fn poll_changes<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, lane: Lane) -> Result<Infallible, LaneError> {
-    let mut failures = Failures::default();
+    let mut backoff = POLL_AGAIN;
     loop {
         let owned = cx.change_feed.owned();
         match cx.ledger.waiting(&owned).await.map_err(LaneError::from) {
             Ok(waiting) => {
-                failures.clear();
+                backoff = POLL_AGAIN;
                 cx.change_feed.for_each(&waiting.changes, LaneBacklog::call_judge);
                 cx.change_feed.for_each(&waiting.rescans, LaneBacklog::call_rescan);
                 cx.change_feed.lose(&owned, &waiting.taken);
             }
-            Err(error) if passes(&error) => warn(cx, lane, &mut failures, &error, LONGEST_PAUSE).await,
+            Err(error) if error.is_passing() => warn(cx, lane, &mut backoff, &error).await,
             Err(error) => return Err(error),
         }
         sleep(POLL_CHANGES).await;
@@ -85,13 +75,13 @@ async fn tail_scan<B, L: Ledger, A: Audience, C>(
         cx.change_feed.begin(0);
         return pending().await;
     }
-    let mut failures = Failures::default();
+    let mut backoff = STEP;
     loop {
         match look(cx).await {
             // There are more: they are not to wait for the next second.
-            Ok(TAIL_SCAN_ROWS..) => failures.clear(),
+            Ok(TAIL_SCAN_ROWS..) => backoff = STEP,
             Ok(_) => {
-                failures.clear();
+                backoff = STEP;
                 sleep(TAIL_SCAN).await;
             }
             Err(_) if !cx.guards.hold(Guard::TailScanErrorKeepsMark) && cx.change_feed.mark().is_some() => {
@@ -99,10 +89,10 @@ async fn tail_scan<B, L: Ledger, A: Audience, C>(
             }
             // It is for speed: the rescan keeps the promise, and what a page needs its own reading finds.
             Err(error) => {
-                if !passes(&error) && cx.change_feed.mark().is_none() {
+                if !error.is_passing() && cx.change_feed.mark().is_none() {
                     cx.change_feed.begin_without_mark();
                 }
-                warn(cx, lane, &mut failures, &error, Duration::MAX).await;
+                warn(cx, lane, &mut backoff, &error).await;
             }
         }
     }

@@ -3,6 +3,7 @@
 use crate::model::halt::Halt;
 use crate::ports::audience::AudienceError;
 use crate::ports::broker::BrokerError;
+use crate::ports::failure::{Failure, FailureKind};
 use crate::ports::ledger::LedgerError;
 
 /// Why a lane's life ended.
@@ -48,4 +49,19 @@ pub enum LaneError {
     /// Something contradicts the ledger: the lane stands still by this name.
     #[error("{}: {}", .0.kind, .0.found)]
     Halt(Halt),
+}
+
+impl Failure for LaneError {
+    fn failure_kind(&self) -> FailureKind {
+        match self {
+            Self::NotAssigned | Self::TakenOver => FailureKind::LaneLost,
+            Self::Broker(error) => error.failure_kind(),
+            Self::Ledger(error) => error.failure_kind(),
+            Self::Audience(error) => error.failure_kind(),
+            Self::ClockUnread | Self::NotOpen { .. } | Self::Paused { .. } | Self::ProducerUsedUp => {
+                FailureKind::Passing
+            }
+            Self::Halt(_) => FailureKind::Refused,
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backoff::jitter;
+use crate::backoff::Backoff;
 use crate::lane::error::LaneError;
 use crate::model::halt::{Halt, HaltKind, WayOut};
 use crate::model::late::ToldAndRows;
@@ -28,13 +28,13 @@ pub enum Next {
 const PERMANENT_FAILURES: u32 = 3;
 /// How often in a row a round may not get through before it is withdrawn and planned smaller.
 const UNDELIVERED: u32 = 2;
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between two attempts at a step of a lane.
+pub const STEP: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// The failures of a lane since its last success.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Failures {
-    in_a_row: u32,
+    backoff: Backoff,
     permanent_in_a_row: u32,
     undelivered: Option<Undelivered>,
 }
@@ -50,6 +50,12 @@ pub struct Undelivered {
     pub seconds: u64,
 }
 
+impl Default for Failures {
+    fn default() -> Self {
+        Self { backoff: STEP, permanent_in_a_row: 0, undelivered: None }
+    }
+}
+
 impl Failures {
     /// A round was published: what failed before is history.
     pub fn clear(&mut self) {
@@ -58,7 +64,7 @@ impl Failures {
 
     /// Decides what follows from an error.
     pub fn judge(&mut self, error: &LaneError) -> Next {
-        self.in_a_row += 1;
+        self.backoff = self.backoff.longer();
         if let LaneError::Broker(BrokerError::Undelivered { seq, bytes, seconds, .. }) = *error {
             let before = self.undelivered.filter(|before| before.seq == seq).map_or(0, |before| before.times);
             self.undelivered = Some(Undelivered { seq, times: before + 1, bytes, seconds });
@@ -88,8 +94,7 @@ impl Failures {
 
     /// How long to wait before entering again: from 0.1 s to 5 s, doubled with each failure, with jitter of a half.
     pub fn pause(&self) -> Duration {
-        let doubled = FIRST_PAUSE.saturating_mul(1 << self.in_a_row.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
-        doubled.mul_f64(jitter())
+        self.backoff.pause()
     }
 }
 

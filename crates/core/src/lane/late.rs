@@ -28,7 +28,8 @@ use crate::model::ownership::Ownership;
 use crate::model::page::{Page, PageRequest};
 use crate::ports::audience::{Audience, AudienceError};
 use crate::ports::clock::Clock;
-use crate::ports::ledger::{Ledger, LedgerError};
+use crate::ports::failure::Failure;
+use crate::ports::ledger::Ledger;
 
 /// How long a rescan waits for a ledger that cannot be asked, and at most before it looks again.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -59,8 +60,8 @@ pub async fn rescan<B, L: Ledger, A: Audience, C: Clock>(
     loop {
         match rescan.turn().await {
             Ok(()) => {}
-            Err(error @ LaneError::Ledger(LedgerError::Passing(_))) => {
-                cx.telemetry.lane_warns(own.lane, &error);
+            Err(LaneError::Ledger(error)) if error.is_passing() => {
+                cx.telemetry.lane_warns(own.lane, &error.into());
                 sleep(TRY_AGAIN).await;
             }
             Err(error) => return Err(error),

@@ -17,7 +17,7 @@ use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
-use crate::lane::error_policy::{Failures, Next};
+use crate::lane::error_policy::{Failures, Next, STEP};
 use crate::lane::round::pages;
 use crate::lane::round::pipeline::Rounds;
 use crate::lane::takeover::{Entry, FoundRound, Owned, enter, halt};
@@ -238,7 +238,7 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
     work: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     // What one campaign's count meets holds up none of the others.
-    let (mut failed, mut failures) = (BTreeMap::<String, Instant>::new(), Failures::default());
+    let (mut failed, mut backoff) = (BTreeMap::<String, Instant>::new(), STEP);
     loop {
         failed.retain(|_, at| at.elapsed() < COUNT_AGAIN);
         let Some(Uncounted { campaign, cancelled }) = work.uncounted(|id| failed.contains_key(id)) else {
@@ -252,7 +252,7 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
         let counting = pages::count_untold(cx, &campaign.restaurant_id, id, cx.limits.round_rows);
         match counting.await {
             Ok(unsent) => {
-                failures.clear();
+                backoff = STEP;
                 let unsent = if cx.guards.hold(Guard::EndedAreCounted) { unsent } else { 0 };
                 if cx.ledger.note_unsent(own, id, unsent).await? {
                     cx.telemetry.unsent(own.lane, unsent, cancelled);
@@ -264,8 +264,7 @@ async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
             Err(error) => {
                 cx.telemetry.lane_warns(own.lane, &error);
                 failed.insert(id.clone(), Instant::now());
-                failures.judge(&error);
-                sleep(failures.pause()).await;
+                sleep(backoff.failed()).await;
             }
         }
     }

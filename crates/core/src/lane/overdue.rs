@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::backoff::jitter;
+use crate::backoff::Backoff;
 
 /// How long a restaurant is left alone at first; twice as long each further time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ pub struct Overdue(BTreeMap<String, Late>);
 
 #[derive(Debug)]
 struct Late {
-    times: u32,
+    backoff: Backoff,
     /// When a page is to be asked for by itself; none where one came, and the next round may ask.
     again: Option<Instant>,
 }
@@ -27,9 +27,11 @@ struct Late {
 impl Overdue {
     /// No page of this restaurant came in time. How long it is left alone.
     pub fn note(&mut self, restaurant: &str, now: Instant) -> Duration {
-        let late = self.0.entry(restaurant.to_owned()).or_insert(Late { times: 0, again: None });
-        let pause = FIRST_PAUSE.saturating_mul(1 << late.times.min(10)).min(LONGEST_PAUSE).mul_f64(jitter());
-        late.times += 1;
+        let late = self
+            .0
+            .entry(restaurant.to_owned())
+            .or_insert(Late { backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), again: None });
+        let pause = late.backoff.failed();
         late.again = Some(now + pause);
         pause
     }

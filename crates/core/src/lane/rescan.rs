@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::backoff::jitter;
+use crate::backoff::Backoff;
 use crate::model::late::OpenCampaign;
 use crate::model::page::Page;
 use crate::model::time::EpochSeconds;
@@ -36,7 +36,7 @@ pub struct Pass {
     pub upto: Option<String>,
     end: EpochSeconds,
     pages: u32,
-    failures: u32,
+    backoff: Backoff,
     not_before: Option<Instant>,
     /// Somebody was missed whom it may have passed already: its restaurant is passed once more.
     again: bool,
@@ -104,7 +104,7 @@ impl Pass {
             upto: if open.main_pass_over { None } else { open.running.cursor.clone() },
             end: campaign.window.end,
             pages: 0,
-            failures: 0,
+            backoff: Backoff::new(PAUSES[0], PAUSES[1]),
             not_before: None,
             again: false,
         }
@@ -229,7 +229,7 @@ impl Passes {
         for ((place, _), page) in turn.0.iter().zip(pages) {
             let Some(pass) = self.of.get_mut(place) else { continue };
             pass.pages += 1;
-            (pass.failures, pass.not_before) = (0, None);
+            (pass.backoff, pass.not_before) = (Backoff::new(PAUSES[0], PAUSES[1]), None);
             if let Some(last) = page.clients.last() {
                 pass.cursor = Some(last.to_owned());
             }
@@ -249,9 +249,7 @@ impl Passes {
     pub fn failed(&mut self, turn: &RescanTurn, now: Instant) {
         for (place, _) in &turn.0 {
             let Some(pass) = self.of.get_mut(place) else { continue };
-            let pause = PAUSES[0].saturating_mul(1 << pass.failures.min(10)).min(PAUSES[1]);
-            pass.failures += 1;
-            pass.not_before = Some(now + pause.mul_f64(jitter()));
+            pass.not_before = Some(now + pass.backoff.failed());
         }
     }
 }

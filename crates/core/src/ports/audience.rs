@@ -5,6 +5,7 @@ use std::future::Future;
 
 use crate::model::late::{Added, Subscription};
 use crate::model::page::{Page, PageRequest, Unread};
+use crate::ports::failure::{Failure, FailureKind};
 
 /// Why a page could not be read. One place maps these to what happens: [`crate::lane::error_policy`].
 #[derive(Debug, Clone, thiserror::Error)]
@@ -15,6 +16,15 @@ pub enum AudienceError {
     /// The server refuses and will refuse again: right, table, column.
     #[error("{0}")]
     Refused(String),
+}
+
+impl Failure for AudienceError {
+    fn failure_kind(&self) -> FailureKind {
+        match self {
+            Self::Passing(_) => FailureKind::Passing,
+            Self::Refused(_) => FailureKind::Refused,
+        }
+    }
 }
 
 impl From<Unread> for AudienceError {

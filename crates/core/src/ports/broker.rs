@@ -7,6 +7,7 @@ use crate::model::mark::Committed;
 use crate::model::outputs::OutputIds;
 use crate::model::record::{Arrived, Lane, RecordFingerprint};
 use crate::model::recorded::Recorded;
+use crate::ports::failure::{Failure, FailureKind};
 
 /// Why the broker did not do what was asked. One place maps these to what happens: [`crate::lane::error_policy`].
 #[derive(Debug, Clone, thiserror::Error)]
@@ -55,6 +56,20 @@ pub enum BrokerError {
         /// How long it was waited for.
         seconds: u64,
     },
+}
+
+impl Failure for BrokerError {
+    fn failure_kind(&self) -> FailureKind {
+        match self {
+            Self::Fenced => FailureKind::LaneLost,
+            Self::Refused(_) => FailureKind::Refused,
+            Self::Passing(_)
+            | Self::Overdue { .. }
+            | Self::Undelivered { .. }
+            | Self::DeadLetters { .. }
+            | Self::Overrun { .. } => FailureKind::Passing,
+        }
+    }
 }
 
 /// How long a round's transaction may be open: a full round on a slow link. The broker ends it then.

@@ -20,6 +20,7 @@ use crate::model::record::{DeadLetterMessage, Lane};
 use crate::model::recorded::DamagedRound;
 use crate::model::round::{RoundContent, Sealed, StoredRound};
 use crate::model::time::EpochSeconds;
+use crate::ports::failure::{Failure, FailureKind};
 
 /// What the feedback database refuses, and will refuse again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +86,16 @@ pub enum LedgerError {
     /// Nothing is taken in until every lane was compared with Kafka.
     #[error("all sending and intake are held until every lane was compared with Kafka")]
     OnHold,
+}
+
+impl Failure for LedgerError {
+    fn failure_kind(&self) -> FailureKind {
+        match self {
+            Self::NotMine(_) => FailureKind::LaneLost,
+            Self::Passing(_) | Self::Held { .. } | Self::OnHold => FailureKind::Passing,
+            Self::Refused(_) | Self::AnotherTable(_) | Self::Duplicate(_) | Self::Damaged(_) => FailureKind::Refused,
+        }
+    }
 }
 
 /// The ledger: all of its capabilities. What needs one alone asks for that one.

@@ -3,4 +3,5 @@
 pub mod audience;
 pub mod broker;
 pub mod clock;
+pub mod failure;
 pub mod ledger;

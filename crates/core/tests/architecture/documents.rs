@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dinnerbell_core::model::halt::HaltKind;
+
 /// Pages that name files of the source as they are now. Decision records are of their day, and name files as they were.
 const NAMING_FILES: [&str; 5] =
     ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/glossary.md", "docs/pictures.md"];
@@ -128,4 +130,44 @@ fn every_folder_of_the_source_has_its_row_in_the_map() {
 fn a_page_without_the_heading_has_no_such_anchor() {
     let page = "# One\n\n## The `way` of a campaign, and its end\n\n```\n# none\n```\n";
     assert_eq!(anchors(page), ["one", "the-way-of-a-campaign-and-its-end"].map(str::to_owned).into());
+}
+
+/// The rows of the table of halts in docs/commands.md: the names, what happened, what resolves it.
+fn documented_halts(page: &str) -> Vec<(Vec<&str>, &str, &str)> {
+    let rows = page.lines().skip_while(|line| !line.starts_with("| halt |")).skip(2);
+    let cells = rows.take_while(|line| line.starts_with('|')).map(|line| {
+        let mut cells = line.trim_matches('|').split(" | ").map(str::trim);
+        let mut cell = || cells.next().expect("the table has three columns");
+        (cell().split(", ").map(|name| name.trim_matches('`')).collect(), cell(), cell())
+    });
+    cells.collect()
+}
+
+#[test]
+fn the_table_of_halts_is_that_of_the_source() {
+    let page = read(&root().join("docs/commands.md"));
+    let rows = documented_halts(&page);
+    let names: BTreeSet<&str> = rows.iter().flat_map(|(names, ..)| names.iter().copied()).collect();
+    assert_eq!(names, HaltKind::ALL.iter().map(HaltKind::name).collect());
+    for (names, meaning, resolution) in rows {
+        for kind in names.into_iter().map(HaltKind::from) {
+            assert_eq!(kind.meaning(), meaning, "{kind}");
+            for way in kind.ways_out() {
+                assert!(resolution.contains(way.flag()), "{kind}: {} is not in: {resolution}", way.flag());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_halt_that_a_document_names_is_one() {
+    let mut unknown = Vec::new();
+    for document in documents().into_iter().filter(|path| !path.ends_with("CHANGELOG.md")) {
+        let page = read(&document);
+        let named =
+            ["halt as `", "halts as `", "halted as `"].into_iter().flat_map(|before| page.split(before).skip(1));
+        let names = named.filter_map(|rest| rest.split('`').next()).map(HaltKind::from);
+        unknown.extend(names.filter(|kind| !HaltKind::ALL.contains(kind)).map(|kind| format!("{document:?}: {kind}")));
+    }
+    assert!(unknown.is_empty(), "{unknown:#?}");
 }

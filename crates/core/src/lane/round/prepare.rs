@@ -15,7 +15,7 @@ use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::{LaneBacklog, LateCandidate, MOST_RUNNING};
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
-use crate::lane::error_policy::Failures;
+use crate::lane::error_policy::STEP;
 use crate::lane::late;
 use crate::lane::round::plan::Room;
 use crate::lane::round::record::Staged;
@@ -28,9 +28,10 @@ use crate::model::late::{LateFor, ToldAndRows};
 use crate::model::ownership::Ownership;
 use crate::model::record::DeadLetterMessage;
 use crate::model::round::{RoundContent, RoundPart};
-use crate::ports::audience::{Audience, AudienceError};
+use crate::ports::audience::Audience;
 use crate::ports::broker::Broker;
 use crate::ports::clock::Clock;
+use crate::ports::failure::Failure;
 use crate::ports::ledger::{Ledger, OpenRound};
 
 /// How soon a moved position is reported to Kafka when nothing is published.
@@ -226,13 +227,12 @@ pub(crate) struct Preparation<'a, B, L, A, C> {
 impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     /// Waits for something to do, and returns it copied. Subscribers that cannot be read for a while hold up rounds, not the lane.
     pub(crate) async fn prepare(&self) -> Result<Prepared<L::Open>, LaneError> {
-        let mut failures = Failures::default();
+        let mut backoff = STEP;
         loop {
             match self.try_prepare().await {
-                Err(error @ LaneError::Audience(AudienceError::Passing(_))) => {
-                    failures.judge(&error);
-                    self.cx.telemetry.lane_warns(self.own.lane, &error);
-                    sleep(failures.pause()).await;
+                Err(LaneError::Audience(error)) if error.is_passing() => {
+                    self.cx.telemetry.lane_warns(self.own.lane, &error.into());
+                    sleep(backoff.failed()).await;
                 }
                 prepared => return prepared,
             }
