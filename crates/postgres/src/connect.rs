@@ -3,21 +3,23 @@
 //! A connection goes back into the pool only when it is handed back with nothing outstanding. After an error, a call that was
 //! not waited for, or a transaction that was dropped, it is closed: the server undoes what was open.
 
-use std::ops::Deref;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod connection;
+mod transaction;
+
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{SinkExt, TryStreamExt};
 use postgres_openssl::MakeTlsConnector;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::Host;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, CopyInSink, NoTls, Row, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Client, NoTls, Row};
+
+pub use connection::Connection;
+pub use transaction::{CopyIn, Transaction};
 
 use crate::errors::{Address, PATIENCE, PostgresError, deadline};
 use crate::tls;
@@ -261,195 +263,6 @@ fn would_pass_without_tls(error: &tokio_postgres::Error) -> bool {
     match error.code() {
         Some(code) => *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
         None => error.to_string().contains("TLS"),
-    }
-}
-
-/// A connection on loan. Dropped, it is closed; [`Connection::release`] hands it back.
-pub struct Connection {
-    wire: Option<Wire>,
-    inner: Arc<Inner>,
-    /// Calls that were begun and did not end well.
-    outstanding: AtomicUsize,
-    _slot: OwnedSemaphorePermit,
-}
-
-impl Connection {
-    /// Runs a statement and collects its rows.
-    pub async fn query(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, PostgresError> {
-        self.call(self.client().query_typed(sql, parameters)).await
-    }
-
-    /// Runs a statement that gives at most one row.
-    pub async fn query_opt(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Option<Row>, PostgresError> {
-        self.call(self.client().query_typed_opt(sql, parameters)).await
-    }
-
-    /// Runs a statement that gives exactly one row.
-    pub async fn query_one(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Row, PostgresError> {
-        self.call(self.client().query_typed_one(sql, parameters)).await
-    }
-
-    /// Runs a statement and says how many rows it touched.
-    pub async fn execute(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<u64, PostgresError> {
-        self.call(self.client().execute_typed(sql, parameters)).await
-    }
-
-    /// Runs one or more statements without parameters, in one round trip.
-    pub async fn batch(&self, sql: &str) -> Result<(), PostgresError> {
-        self.call(self.client().batch_execute(sql)).await
-    }
-
-    /// Runs one or more statements without parameters, and gives their rows as text.
-    pub async fn simple(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
-        self.call(self.client().simple_query(sql)).await.map(rows_of)
-    }
-
-    /// Runs a query without parameters that may take its time, and gives its rows as text; the caller watches it.
-    pub async fn simple_without_deadline(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
-        self.watch(async { self.client().simple_query(sql).await.map(rows_of).map_err(|error| self.explain(&error)) })
-            .await
-    }
-
-    /// Runs a statement without parameters that may take its time; the caller watches it.
-    pub async fn batch_without_deadline(&self, sql: &str) -> Result<(), PostgresError> {
-        self.watch(async { self.client().batch_execute(sql).await.map_err(|error| self.inner.address.explain(&error)) })
-            .await
-    }
-
-    /// Runs a statement and hands each row to `take` as it comes; `patience` is for the first row and between rows.
-    pub async fn for_each(
-        &self,
-        sql: &str,
-        parameters: Vec<Parameter<'_>>,
-        patience: Duration,
-        mut take: impl FnMut(&Row) -> Result<(), PostgresError>,
-    ) -> Result<(), PostgresError> {
-        self.watch(async {
-            let address = &self.inner.address;
-            let rows = deadline(address, patience, self.client().query_typed_raw(sql, parameters)).await?;
-            let mut rows = std::pin::pin!(rows);
-            while let Some(row) = deadline(address, patience, rows.try_next()).await? {
-                take(&row)?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// The library's client, for what has no call here. Errors are explained by [`Connection::explain`]; the connection must not be
-    /// released after one.
-    pub fn client(&self) -> &Client {
-        &self.wire.as_ref().expect("taken only when the connection is given up").client
-    }
-
-    /// Says what an error of the library's client means.
-    pub fn explain(&self, error: &tokio_postgres::Error) -> PostgresError {
-        self.inner.address.explain(error)
-    }
-
-    /// Hands the connection back. One with a failed or abandoned call is closed instead.
-    pub fn release(mut self) {
-        if self.is_sound()
-            && let Some(wire) = self.wire.take()
-        {
-            self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner).push(wire);
-        }
-    }
-
-    fn is_sound(&self) -> bool {
-        self.outstanding.load(Ordering::Acquire) == 0 && !self.client().is_closed()
-    }
-
-    async fn call<T>(
-        &self,
-        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
-    ) -> Result<T, PostgresError> {
-        self.watch(deadline(&self.inner.address, PATIENCE, answer)).await
-    }
-
-    /// Counts a call as outstanding until it ends well: also if its future is dropped half-way.
-    async fn watch<T>(&self, call: impl Future<Output = Result<T, PostgresError>>) -> Result<T, PostgresError> {
-        self.outstanding.fetch_add(1, Ordering::AcqRel);
-        let answer = call.await;
-        match &answer {
-            Ok(_) => {
-                self.outstanding.fetch_sub(1, Ordering::AcqRel);
-            }
-            Err(error) if error.code().is_none() => self.inner.forget_idle(),
-            Err(_) => {}
-        }
-        answer
-    }
-}
-
-fn rows_of(messages: Vec<SimpleQueryMessage>) -> Vec<SimpleQueryRow> {
-    let rows = messages.into_iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    rows.collect()
-}
-
-/// An open transaction. Dropped, its connection is closed and the server undoes it.
-pub struct Transaction {
-    connection: Connection,
-}
-
-impl Deref for Transaction {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        &self.connection
-    }
-}
-
-impl Transaction {
-    /// Begins `copy ... from stdin`.
-    pub async fn copy_in(&self, sql: &str) -> Result<CopyIn<'_>, PostgresError> {
-        let connection = &self.connection;
-        let sink = connection.call(connection.client().copy_in(sql)).await?;
-        // Outstanding until it is finished.
-        connection.outstanding.fetch_add(1, Ordering::AcqRel);
-        Ok(CopyIn { connection, sink: Box::pin(sink) })
-    }
-
-    /// Commits, and hands the connection back. After an error the outcome is unknown.
-    pub async fn commit(self) -> Result<(), PostgresError> {
-        // COMMIT of a failed transaction succeeds and undoes it: so it is never tried.
-        if !self.connection.is_sound() {
-            let address = &self.connection.inner.address;
-            return Err(PostgresError::passing(format!("{address}: a statement of the transaction did not end well")));
-        }
-        self.connection.batch("commit").await?;
-        self.connection.release();
-        Ok(())
-    }
-
-    /// Undoes the transaction and hands the connection back: cheaper than closing it.
-    pub async fn rollback(self) -> Result<(), PostgresError> {
-        self.connection.batch("rollback").await?;
-        self.connection.release();
-        Ok(())
-    }
-}
-
-/// A running `copy ... from stdin`. Dropped before [`CopyIn::finish`], it spoils its transaction.
-pub struct CopyIn<'a> {
-    connection: &'a Connection,
-    sink: Pin<Box<CopyInSink<Bytes>>>,
-}
-
-impl CopyIn<'_> {
-    /// Sends a frame; returns when there is room for the next one. [`PATIENCE`] is for each frame: a copy may take longer.
-    pub async fn send(&mut self, frame: Bytes) -> Result<(), PostgresError> {
-        deadline(&self.connection.inner.address, PATIENCE, self.sink.feed(frame)).await
-    }
-
-    /// Ends the copy: how many rows the server took.
-    pub async fn finish(mut self) -> Result<u64, PostgresError> {
-        let rows = deadline(&self.connection.inner.address, PATIENCE, self.sink.as_mut().finish()).await?;
-        self.connection.outstanding.fetch_sub(1, Ordering::AcqRel);
-        Ok(rows)
     }
 }
 

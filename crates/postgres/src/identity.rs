@@ -71,8 +71,8 @@ pub async fn note(connection: &Connection, table: &TableName) -> Result<(), Post
 pub async fn look(pool: &Pool) -> Result<Result<(), Another>, PostgresError> {
     let table = pool.table();
     let sql = format!(
-        "select feedback_table, {}, to_regclass($1) is not null, (select format('%I.%I', n.nspname, c.relname) from pg_class c \
-           join pg_namespace n on n.oid = c.relnamespace where c.oid = s.feedback_oid) from dinnerbell.service s",
+        "select feedback_table, {} as same, to_regclass($1) is not null as is_there, (select format('%I.%I', n.nspname, c.relname) from pg_class c \
+           join pg_namespace n on n.oid = c.relnamespace where c.oid = s.feedback_oid) as now from dinnerbell.service s",
         is_known("$1")
     );
     let rows = pool.query(&sql, &[(&table.sql(), Type::TEXT)]).await?;
@@ -81,15 +81,15 @@ pub async fn look(pool: &Pool) -> Result<Result<(), Another>, PostgresError> {
 
 fn judge(row: &Row, table: &TableName) -> Result<(), Another> {
     let configured = table.to_string();
-    let (known, same): (Option<String>, bool) = (row.get(0), row.get(1));
+    let (known, same): (Option<String>, bool) = (row.get("feedback_table"), row.get("same"));
     if same && known.as_ref().is_none_or(|known| *known == configured) {
         return Ok(());
     }
     let now = match same {
         true => Some(configured.clone()),
-        false => row.get(3),
+        false => row.get("now"),
     };
-    Err(Another { known: known.unwrap_or_else(|| configured.clone()), now, is_there: row.get(2), configured })
+    Err(Another { known: known.unwrap_or_else(|| configured.clone()), now, is_there: row.get("is_there"), configured })
 }
 
 /// Why a service or a command does not work with a feedback table that is not the ledger's, and what to do.

@@ -34,13 +34,13 @@ enum Encoding {
 impl Legible {
     /// Asks the database for its encoding, and which of its bytes stand for nothing.
     pub async fn of(pool: &Pool) -> Result<Self, PostgresError> {
-        let sql =
-            "select getdatabaseencoding()::text, pg_encoding_max_length(pg_char_to_encoding(getdatabaseencoding()))";
+        let sql = "select getdatabaseencoding()::text as encoding, \
+                   pg_encoding_max_length(pg_char_to_encoding(getdatabaseencoding())) as widest";
         let rows = pool.query(sql, &[]).await?;
         let Some(row) = rows.first() else {
             return Err(PostgresError::passing("the server does not say its encoding"));
         };
-        let (encoding, widest): (String, i32) = (row.get(0), row.get(1));
+        let (encoding, widest): (String, i32) = (row.get("encoding"), row.get("widest"));
         let kind = match (encoding.as_str(), widest) {
             ("UTF8", _) => Encoding::Whole,
             ("SQL_ASCII", _) => Encoding::None,

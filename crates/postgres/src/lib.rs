@@ -21,4 +21,5 @@ pub mod needs;
 pub mod predicate;
 mod read_ahead;
 pub mod sequence;
+mod sql;
 mod tls;

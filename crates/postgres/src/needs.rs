@@ -1,15 +1,23 @@
 //! What the service needs of the two tables and of the ledger, looked for before it starts: tables, columns, types and rights.
 //! A lane would find the first thing that is missing only with its first campaign, and the others one after another.
 
+mod missing;
+mod table;
+
 use std::collections::BTreeSet;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+
+pub use missing::Missing;
+
+use missing::{ANSWER, says_kind};
+use table::{Column, Table};
 
 use crate::audience::begin_sql;
 use crate::connect::{Connection, Pool};
-use crate::errors::{PATIENCE, PostgresError, SHOW_ALL_ROWS};
-use crate::sequence;
+use crate::errors::{PATIENCE, PostgresError};
+use crate::sql;
+use crate::sql::fragments::BASE_TYPE;
 use dinnerbell_core::model::draft::{FEEDBACK_COLUMNS, TriggerType};
 use dinnerbell_core::model::input;
 use dinnerbell_core::model::limits::LONGEST_CLIENT_ID;
@@ -18,8 +26,6 @@ use dinnerbell_core::model::limits::LONGEST_CLIENT_ID;
 const TRIGGER: &str = "trigger_datetime_created";
 /// The types that it may have.
 const TRIGGER_TYPES: &[&str] = &["integer", "bigint"];
-/// The column that others fill.
-const ANSWER: &str = "feedback";
 /// Columns of the feedback table that hold what its name does not tell: all others hold text.
 const NUMBERS: [(&str, &[&str]); 4] = [
     ("adv_campaign_datetime_start", &["bigint"]),
@@ -29,80 +35,10 @@ const NUMBERS: [(&str, &[&str]); 4] = [
 ];
 /// What a text that is copied may be: COPY in binary format converts nothing.
 const COPIED_TEXTS: &[&str] = &["text", "character varying"];
-/// A type's name in a query over `pg_type t`; of a domain, the type that it is made of.
-const KIND: &str = "format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null)";
-
 /// What an id may be.
 const IDS: &[&str] = &["integer", "bigint", "smallint"];
 /// What a text that is only read may be.
 const TEXTS: &[&str] = &["text", "character varying", "character", "citext", "name"];
-
-/// A column, with what this user may do with it.
-struct Column {
-    name: String,
-    /// Its type, or what its domain is made of.
-    kind: String,
-    /// Most characters that it holds, where its type says so.
-    most: Option<i32>,
-    /// An insert that leaves it out fails.
-    must_be_given: bool,
-    not_null: bool,
-    /// The server computes it, and takes no other value.
-    generated: bool,
-    select: bool,
-    insert: bool,
-}
-
-/// A table as this user sees it.
-struct Table {
-    columns: Vec<Column>,
-    delete: bool,
-    /// Row-level security applies to this user.
-    hides_rows: bool,
-    /// The sequence behind its id, if this user may not use it.
-    closed_sequence: Option<String>,
-}
-
-/// Something that the service needs of a table and does not find.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Missing {
-    /// The table, or the right to use its schema.
-    Table,
-    /// A column.
-    Column(String),
-    /// A column's type.
-    Kind {
-        /// The column.
-        column: String,
-        /// What it is.
-        is: String,
-        /// What it must be: one of these.
-        must_be: &'static [&'static str],
-    },
-    /// Room in a column of text: a draft that does not fit would halt its lane.
-    Room {
-        /// The column.
-        column: String,
-        /// How many characters it holds.
-        most: i32,
-        /// How many a draft may have.
-        needed: usize,
-    },
-    /// A value for a column that somebody added: no draft has one.
-    Default(String),
-    /// A column that the service writes and the server computes.
-    Generated(String),
-    /// Room for a draft that nobody answered yet: `feedback` is not null.
-    Null,
-    /// A table whose rows this user sees and writes whatever policies say: COPY is refused where row-level security applies.
-    Rows,
-    /// A right, on one column or the whole table.
-    Right(&'static str, Option<String>),
-    /// The right to use the sequence that gives the rows their ids.
-    Sequence(String),
-    /// The right to see all rows: row-level security hides some, and who is hidden would never be told.
-    AllRows,
-}
 
 /// What is missing for the audience to be read.
 pub async fn missing_in_subscribers(pool: &Pool, late_subscribers: bool) -> Result<Vec<Missing>, PostgresError> {
@@ -203,7 +139,7 @@ pub fn last_number(kind: &str) -> Option<i64> {
 /// The type of the table's column of when a draft was formed, if the table has one; an operator may change it while the service runs.
 pub async fn trigger_kind(connection: &Connection, table: &str) -> Result<Option<String>, PostgresError> {
     let sql = format!(
-        "select {KIND} from pg_attribute a join pg_type t on t.oid = a.atttypid \
+        "select {BASE_TYPE} from pg_attribute a join pg_type t on t.oid = a.atttypid \
          where a.attrelid = to_regclass($1) and a.attname = '{TRIGGER}' and not a.attisdropped"
     );
     let row = connection.query_opt(&sql, &[(&table, Type::TEXT)]).await?;
@@ -231,10 +167,8 @@ fn longest(column: &str) -> Option<usize> {
 
 /// The rights on the ledger's tables that are missing, as `insert lane`. What the migrations' own table holds is only read.
 pub async fn missing_in_ledger(pool: &Pool) -> Result<Vec<(String, String)>, PostgresError> {
-    let sql = "select r.word, c.relname::text from pg_class c cross join (values ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE')) r (word) \
-               where c.relnamespace = to_regnamespace('dinnerbell') and c.relkind in ('r', 'p') and c.relname <> 'migrations' \
-                 and not has_table_privilege(c.oid, r.word) order by 2, 1";
-    Ok(pool.query(sql, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
+    let rows = pool.query(sql::LEDGER_RIGHTS.text(), &[]).await?;
+    Ok(rows.iter().map(|row| (row.get("word"), row.get("table_name"))).collect())
 }
 
 /// The ledger's tables whose rows are hidden from this user, or closed to it, by row-level security.
@@ -290,133 +224,8 @@ pub async fn of_ledger(pool: &Pool) -> Result<(), PostgresError> {
     Err(refused(pool, &format!("grant SELECT, INSERT, UPDATE, DELETE on {tables} to this user")))
 }
 
-impl Missing {
-    /// In words, with what mends it.
-    pub fn say(&self, pool: &Pool) -> String {
-        format!("{}: {}", self.found(pool), self.remedy(pool))
-    }
-
-    /// What is missing, in words.
-    pub fn found(&self, pool: &Pool) -> String {
-        let table = pool.table();
-        match self {
-            Self::Table => format!("table {table} does not exist, or its schema is closed to this user"),
-            Self::Column(name) => format!("table {table} has no column {name}"),
-            Self::Kind { column, is, must_be } => says_kind(&table.to_string(), column, is, must_be),
-            Self::Room { column, most, needed } => {
-                format!("column {column} of {table} holds at most {most} characters, and must hold {needed}")
-            }
-            Self::Default(name) => {
-                format!("column {name} of {table} must be given a value, and the service does not fill it")
-            }
-            Self::Generated(column) => format!("column {column} of {table} is generated, and the service writes it"),
-            Self::Null => {
-                format!("column {ANSWER} of {table} is not null, and a draft has none until somebody answers")
-            }
-            Self::Rows => {
-                format!("row-level security applies to this user in table {table}, and COPY is refused under it")
-            }
-            Self::Right(right, column) => {
-                let column = column.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
-                format!("the role may not {right}{column} in {table}")
-            }
-            Self::Sequence(sequence) => {
-                format!("the role may not use sequence {sequence}, which gives the rows their ids")
-            }
-            Self::AllRows => {
-                format!(
-                    "row-level security hides rows of {table} from this user, and who is hidden would never be told"
-                )
-            }
-        }
-    }
-
-    /// What mends it.
-    pub fn remedy(&self, pool: &Pool) -> String {
-        let (table, section) = (pool.table(), pool.address().section);
-        match self {
-            Self::Table => format!(
-                "correct {section}.table, grant usage on its schema, or let `dinnerbell migrate --create-tables` make it"
-            ),
-            Self::Column(_) | Self::Kind { .. } => format!("correct {section}.table, or the table"),
-            // No row is rewritten by it, but the index on (campaign, client) has a predicate, so that the server builds it anew.
-            Self::Room { column, .. } => format!(
-                "alter table {table} alter column {column} type text (rewrites no row; an index on the column is built anew, with the table locked)"
-            ),
-            Self::Default(column) => {
-                format!("alter table {table} alter column {column} set default ..., or drop its not null")
-            }
-            Self::Generated(column) => format!("alter table {table} alter column {column} drop expression"),
-            Self::Null => format!("alter table {table} alter column {ANSWER} drop not null"),
-            Self::Rows => {
-                format!("alter role {} bypassrls, or alter table {table} disable row level security", pool.user())
-            }
-            Self::Right(right, column) => {
-                let column = column.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
-                format!("grant {right}{column} on {table} to this user")
-            }
-            Self::Sequence(sequence) => format!("grant USAGE on sequence {sequence} to this user"),
-            Self::AllRows => SHOW_ALL_ROWS.to_owned(),
-        }
-    }
-
-    /// Whether it is a right, which one statement of its kind gives for all columns.
-    pub fn is_a_right(&self) -> bool {
-        matches!(self, Self::Right(..) | Self::Sequence(_))
-    }
-
-    /// Whether the columns are not those of such a table: nothing else can be looked at then.
-    pub fn is_another_shape(&self) -> bool {
-        matches!(self, Self::Table | Self::Column(_) | Self::Kind { .. } | Self::Generated(_))
-    }
-}
-
-impl Table {
-    /// None where it does not exist.
-    async fn look_at(pool: &Pool) -> Result<Option<Self>, PostgresError> {
-        let sql = format!(
-            "select a.attname::text, {KIND}, \
-                   a.attnotnull and not a.atthasdef and a.attidentity = '', \
-                   has_column_privilege(c.oid, a.attnum, 'select'), has_column_privilege(c.oid, a.attnum, 'insert'), \
-                   has_table_privilege(c.oid, 'delete'), \
-                   case when coalesce(nullif(t.typbasetype, 0), t.oid) = 'varchar'::regtype \
-                     then nullif(case when t.typbasetype = 0 then a.atttypmod else t.typtypmod end, -1) - 4 end, \
-                   a.attnotnull or t.typnotnull, a.attgenerated <> '', row_security_active(c.oid) \
-                   from pg_class c join pg_attribute a on a.attrelid = c.oid join pg_type t on t.oid = a.atttypid \
-                   where c.oid = to_regclass($1) and a.attnum > 0 and not a.attisdropped order by a.attnum"
-        );
-        let rows = pool.query(&sql, &[(&pool.table().sql(), Type::TEXT)]).await?;
-        let Some(first) = rows.first() else { return Ok(None) };
-        let closed = sequence::of_ids(pool).await?.filter(|sequence| !sequence.usable);
-        let closed_sequence = closed.map(|sequence| sequence.name);
-        let (delete, hides_rows) = (first.get(5), first.get(9));
-        Ok(Some(Self { delete, hides_rows, columns: rows.iter().map(column).collect(), closed_sequence }))
-    }
-
-    fn column(&self, name: &str) -> Option<&Column> {
-        self.columns.iter().find(|column| column.name == name)
-    }
-}
-
-fn column(row: &Row) -> Column {
-    Column {
-        name: row.get(0),
-        kind: row.get(1),
-        most: row.get(6),
-        must_be_given: row.get(2),
-        not_null: row.get(7),
-        generated: row.get(8),
-        select: row.get(3),
-        insert: row.get(4),
-    }
-}
-
 fn holds(kind: &str, column: &str) -> bool {
     kinds(column).contains(&kind)
-}
-
-fn says_kind(table: &str, column: &str, is: &str, must_be: &[&str]) -> String {
-    format!("column {column} of {table} is of type {is}, and must be {}", must_be.join(" or "))
 }
 
 fn wrong_kind(column: &Column, must_be: &'static [&'static str]) -> Missing {

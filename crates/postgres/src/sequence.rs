@@ -5,6 +5,7 @@ use tokio_postgres::types::Type;
 
 use crate::connect::Pool;
 use crate::errors::PostgresError;
+use crate::sql;
 use dinnerbell_core::model::finding::Findings;
 
 /// Ids that are there within so many of the sequence's next one are met soon: a start is refused.
@@ -34,33 +35,17 @@ pub struct Sequence {
 /// Looks at the sequence of the pool's table; none where the ids come otherwise.
 pub async fn of_ids(pool: &Pool) -> Result<Option<Sequence>, PostgresError> {
     let table = pool.table().sql();
-    let sql = "with id as (select attrelid, attnum, atttypid, attidentity from pg_attribute \
-                 where attrelid = to_regclass($1) and attname = 'id' and not attisdropped), \
-               given as (select d.refobjid as sequence from id join pg_attrdef f on f.adrelid = id.attrelid and f.adnum = id.attnum \
-                   join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid and d.refclassid = 'pg_class'::regclass \
-                 union select to_regclass(pg_get_serial_sequence($1, 'id')) from id) \
-               select format('%I.%I', n.nspname, c.relname), format_type(id.atttypid, null), \
-                 id.attidentity <> '' or has_sequence_privilege(c.oid, 'usage, update'), \
-                 case when has_sequence_privilege(c.oid, 'usage, select') then pg_sequence_last_value(c.oid) end, \
-                 least(s.seqmax, case id.atttypid when 'int2'::regtype then 32767 when 'int4'::regtype then 2147483647 \
-                   else 9223372036854775807 end)::int8, \
-                 s.seqincrement, has_sequence_privilege(c.oid, 'select'), \
-                 exists (select from pg_index i where i.indrelid = id.attrelid and i.indisvalid and i.indisunique and i.indnkeyatts = 1 \
-                   and i.indkey[0] = id.attnum and i.indpred is null), \
-                 id.attidentity <> '' \
-               from id join given on true join pg_class c on c.oid = given.sequence and c.relkind = 'S' \
-               join pg_namespace n on n.oid = c.relnamespace join pg_sequence s on s.seqrelid = c.oid \
-               where id.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)";
-    let rows = pool.query(sql, &[(&table, Type::TEXT)]).await?;
+    let rows = pool.query(sql::SEQUENCE.text(), &[(&table, Type::TEXT)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let (increment, may_read, unique): (i64, bool, bool) = (row.get(5), row.get(6), row.get(7));
+    let (increment, may_read, unique): (i64, bool, bool) =
+        (row.get("increment"), row.get("may_read"), row.get("is_unique"));
     let mut sequence = Sequence {
-        name: row.get(0),
-        column_type: row.get(1),
-        is_identity: row.get(8),
-        usable: row.get(2),
-        last: row.get(3),
-        end: row.get(4),
+        name: row.get("name"),
+        column_type: row.get("column_type"),
+        is_identity: row.get("is_identity"),
+        usable: row.get("usable"),
+        last: row.get("last"),
+        end: row.get("highest"),
         next: None,
         ahead: None,
     };
@@ -88,12 +73,13 @@ impl Sequence {
             false => format!("select pg_sequence_last_value('{}'::regclass) + $1 as id", name.replace('\'', "''")),
         };
         let sql = format!(
-            "with next as materialized ({next}) select next.id, (select min(f.id)::int8 from {table} f where f.id >= next.id), \
-             (select max(f.id)::int8 from {table} f) from next"
+            "with next as materialized ({next}) select next.id, \
+             (select min(f.id)::int8 from {table} f where f.id >= next.id) as lowest, (select max(f.id)::int8 from {table} f) as highest from next"
         );
         let rows = pool.query(&sql, &[(&increment, Type::INT8)]).await?;
         let Some(row) = rows.first() else { return Ok(()) };
-        let (next, lowest, highest): (Option<i64>, Option<i64>, Option<i64>) = (row.get(0), row.get(1), row.get(2));
+        let (next, lowest, highest): (Option<i64>, Option<i64>, Option<i64>) =
+            (row.get("id"), row.get("lowest"), row.get("highest"));
         self.next = next;
         self.ahead = lowest.zip(highest);
         Ok(())

@@ -3,10 +3,11 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::resolve::CLEARED;
 use super::{PostgresLedger, lost, rounds};
 use crate::connect::{Parameter, Pool, Transaction};
 use crate::errors::PostgresError;
+use crate::sql;
+use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Lane;
@@ -64,28 +65,24 @@ pub async fn is_empty(pool: &Pool, lane: Lane, seq: i64) -> Result<bool, Postgre
 /// What an adoption would move. Which rows stay is known only when the others go.
 pub async fn would_move(pool: &Pool, lane: Lane, head: RoundHead, last: LastRound) -> Result<Moved, PostgresError> {
     let mut moved = Moved::default();
-    for row in pool.query(HELD, &[(&lane, Type::INT4)]).await? {
+    for row in pool.query(sql::WHAT_A_LANE_HOLDS.text(), &[(&lane, Type::INT4)]).await? {
         moved.hold(&row);
     }
     if last == LastRound::Unpublished {
-        let sql = "select drafts, cardinality(dead_letters)::int8 from dinnerbell.round where lane = $1 and seq = $2";
+        let sql = "select drafts, cardinality(dead_letters)::int8 as letters from dinnerbell.round where lane = $1 and seq = $2";
         for row in pool.query(sql, &[(&lane, Type::INT4), (&head.seq, Type::INT8)]).await? {
-            moved.withdrawn = row.get(0);
-            moved.dead_letters += row.get::<_, i64>(1);
+            moved.withdrawn = row.get("drafts");
+            moved.dead_letters += row.get::<_, i64>("letters");
         }
     }
     Ok(moved)
 }
 
-/// What a lane holds.
-const HELD: &str = "select (select count(*) from dinnerbell.campaign where lane = $1), \
-                    (select count(*) from dinnerbell.change ch join dinnerbell.campaign c using (adv_campaign_id) \
-                      where ch.judged_as is null and c.lane = $1), \
-                    (select count(*) from dinnerbell.dead_letter where lane = $1 and round_seq is null)";
-
 impl Moved {
     fn hold(&mut self, row: &Row) {
-        (self.campaigns, self.changes, self.dead_letters) = (row.get(0), row.get(1), row.get(2));
+        self.campaigns = row.get("campaigns");
+        self.changes = row.get("changes");
+        self.dead_letters = row.get("dead_letters");
     }
 }
 
@@ -103,7 +100,7 @@ impl PostgresLedger {
         }
         // What is left of its rounds is published: campaigns whose last page was among it are complete.
         rounds::complete(&tx, own, leaving.head.seq).await?;
-        moved.hold(&tx.query_one(HELD, &[(&own.lane, Type::INT4)]).await?);
+        moved.hold(&tx.query_one(sql::WHAT_A_LANE_HOLDS.text(), &[(&own.lane, Type::INT4)]).await?);
         hand_over(&tx, own.lane, into).await?;
         note(&tx, leaving, into, by).await?;
         tx.commit().await?;

@@ -1,11 +1,13 @@
 //! Taking a lane: the epoch moves, and former owners' transactions end.
 
+use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::{BY_INDEX, COMPARISON, POSTMASTER, PostgresLedger};
+use super::{BY_INDEX, PostgresLedger};
 use crate::connect::{Connection, Parameter, Transaction};
 use crate::identity;
+use crate::sql;
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::outputs::OutputIds;
@@ -18,12 +20,8 @@ const MOST_ATTEMPTS: u32 = 4;
 
 /// Creates a lane with its round 0, if it is not there.
 pub(super) async fn create_lane(tx: &Connection, lane: Lane, position: i64) -> Result<(), LedgerError> {
-    let sql = "with created as (insert into dinnerbell.lane (lane, lock_key, position) values ($1, $2, $3) \
-               on conflict do nothing returning lane) \
-               insert into dinnerbell.round (lane, seq, checksum, drafts, position, trigger_datetime_created) \
-               select lane, 0, 0, 0, $3, 0 from created";
     let key: i64 = rand::random();
-    tx.execute(sql, &[(&lane, Type::INT4), (&key, Type::INT8), (&position, Type::INT8)]).await?;
+    tx.execute(sql::CREATE_LANE.text(), &[(&lane, Type::INT4), (&key, Type::INT8), (&position, Type::INT8)]).await?;
     Ok(())
 }
 
@@ -31,40 +29,29 @@ impl PostgresLedger {
     pub(super) async fn take_lane(&self, lane: Lane, beginning: Option<i64>) -> Result<Entered, LedgerError> {
         let key = self.lock_key(lane, beginning).await?;
         let tx = self.lock_out_others(lane, key).await?;
-        let sql = format!(
-            "update dinnerbell.lane set epoch = epoch + 1, owner = $2, entered_at = clock_timestamp() where lane = $1 \
-             returning epoch, {POSTMASTER}, seq, published_seq, position, last_offset, last_timestamp, last_hash, overrule, \
-             halted, halted_found, halted_remedy, (select ledger from dinnerbell.service), topic_id, round_bytes, \
-             (select {COMPARISON} from dinnerbell.service), compared, (select notifications_id from dinnerbell.service), \
-             (select dead_letters_id from dinnerbell.service)"
-        );
-        let row = tx.query_one(&sql, &[(&lane, Type::INT4), (&self.shared.owner, Type::TEXT)]).await?;
-        let seq: i64 = row.get(2);
+        let row = tx.query_one(sql::TAKE_LANE.text(), &[(&lane, Type::INT4), (&self.shared.owner, Type::TEXT)]).await?;
+        let seq: i64 = row.get("seq");
         let sql = "select seq, revision, checksum from dinnerbell.round where lane = $1 and seq between $2 - 1 and $2";
         let rounds = tx.query(sql, &[(&lane, Type::INT4), (&seq, Type::INT8)]).await?;
         let head = |seq: i64| {
-            let row = rounds.iter().find(|row| row.get::<_, i64>(0) == seq)?;
-            Some(RoundHead { seq, revision: row.get(1), checksum: row.get(2) })
+            let row = rounds.iter().find(|row| row.get::<_, i64>("seq") == seq)?;
+            Some(RoundHead { seq, revision: row.get("revision"), checksum: row.get("checksum") })
         };
         let missing = || LedgerError::Damaged(format!("round {lane}/{seq}, the last one, is not in dinnerbell.round"));
-        let (comparison, compared): (String, Option<String>) = (row.get(15), row.get(16));
+        let (comparison, compared): (String, Option<String>) = (row.get("comparison"), row.get("compared"));
         let entered = Entered {
-            ownership: Ownership { lane, epoch: row.get(0), postmaster: row.get(1), lock_key: key },
-            ledger: row.get(12),
-            position: row.get(4),
+            ownership: Ownership { lane, epoch: row.get("epoch"), postmaster: row.get("postmaster"), lock_key: key },
+            ledger: row.get("ledger"),
+            position: row.get("position"),
             last_record: last_record(&row),
             head: head(seq).ok_or_else(missing)?,
             previous: head(seq - 1),
-            published: row.get(3),
-            topic_id: row.get(13),
-            outputs: OutputIds { notifications: row.get(17), dead_letters: row.get(18) },
-            overrule: row.get(8),
-            round_bytes: row.get(14),
-            halt: row.get::<_, Option<String>>(9).map(|name| Halt {
-                kind: name.into(),
-                found: row.get(10),
-                remedy: row.get(11),
-            }),
+            published: row.get("published_seq"),
+            topic_id: row.get("topic_id"),
+            outputs: OutputIds { notifications: row.get("notifications_id"), dead_letters: row.get("dead_letters_id") },
+            overrule: row.get("overrule"),
+            round_bytes: row.get("round_bytes"),
+            halt: halt(&row),
             compared: compared.as_ref() == Some(&comparison),
             comparison,
         };
@@ -110,10 +97,7 @@ impl PostgresLedger {
     async fn end_holders(&self, lane: Lane, key: i64) -> Result<(), LedgerError> {
         // A bigint key stands in pg_locks as two halves, with objsubid 1.
         let (high, low) = ((key.cast_unsigned() >> 32) as u32, key.cast_unsigned() as u32);
-        let holder = "select l.pid, coalesce(a.usename::text, '?') as role from pg_locks l left join pg_stat_activity a using (pid) \
-                      where l.locktype = 'advisory' and l.granted and l.classid = $1 and l.objid = $2 and l.objsubid = 1 \
-                      and l.database = (select oid from pg_database where datname = current_database()) \
-                      and l.pid <> pg_backend_pid()";
+        let holder = sql::HOLDERS.text();
         let keys = [(&high as &(dyn tokio_postgres::types::ToSql + Sync), Type::OID), (&low, Type::OID)];
         let ended = format!("select pg_terminate_backend(h.pid) from ({holder}) h");
         match self.pool.query(&ended, &keys).await {
@@ -121,7 +105,7 @@ impl PostgresLedger {
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                 let holders = self.pool.query(holder, &keys).await?;
                 match holders.first() {
-                    Some(row) => Err(LedgerError::Held { lane, pid: row.get(0), role: row.get(1) }),
+                    Some(row) => Err(LedgerError::Held { lane, pid: row.get("pid"), role: row.get("role") }),
                     None => Ok(()),
                 }
             }
@@ -130,10 +114,15 @@ impl PostgresLedger {
     }
 }
 
-fn last_record(row: &tokio_postgres::Row) -> Option<RecordFingerprint> {
+fn halt(row: &Row) -> Option<Halt> {
+    let name: String = row.get::<_, Option<String>>("halted")?;
+    Some(Halt { kind: name.into(), found: row.get("halted_found"), remedy: row.get("halted_remedy") })
+}
+
+fn last_record(row: &Row) -> Option<RecordFingerprint> {
     Some(RecordFingerprint {
-        offset: row.get::<_, Option<i64>>(5)?,
-        timestamp: row.get::<_, Option<i64>>(6)?,
-        hash: row.get::<_, Option<i64>>(7)?,
+        offset: row.get::<_, Option<i64>>("last_offset")?,
+        timestamp: row.get::<_, Option<i64>>("last_timestamp")?,
+        hash: row.get::<_, Option<i64>>("last_hash")?,
     })
 }

@@ -9,27 +9,20 @@ use tokio_postgres::types::Type;
 use super::PostgresLedger;
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
+use crate::sql;
+pub use crate::sql::fragments::COMPARISON;
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::ownership::{Ownership, Suspension};
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::LedgerError;
 
-/// The comparison that stands, beside a row of `dinnerbell.service`. Another server is known by its start, a restored database by its number, and
-/// tables that were restored by theirs.
-pub const COMPARISON: &str = "(select (extract(epoch from pg_postmaster_start_time()) * 1000000)::int8 || '/' || d.oid || '/' \
-     || 'dinnerbell.lane'::regclass::oid from pg_database d where d.datname = current_database()) || '/' || comparison";
-
-/// Whether all is held.
-pub(super) fn held() -> String {
-    format!("exists (select from dinnerbell.service where compared <> {COMPARISON})")
-}
-
 impl PostgresLedger {
     pub(super) async fn read_suspension(&self) -> Result<Suspension, LedgerError> {
-        let sql =
-            format!("select paused_at is not null, coalesce(compared <> {COMPARISON}, false) from dinnerbell.service");
+        let sql = format!(
+            "select paused_at is not null as paused, coalesce(compared <> {COMPARISON}, false) as held from dinnerbell.service"
+        );
         let rows = self.pool.query(&sql, &[]).await?;
-        Ok(rows.first().map(|row| Suspension { paused: row.get(0), held: row.get(1) }).unwrap_or_default())
+        Ok(rows.first().map(|row| Suspension { paused: row.get("paused"), held: row.get("held") }).unwrap_or_default())
     }
 
     pub(super) async fn end_hold(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {
@@ -46,11 +39,7 @@ pub(super) async fn note(tx: &Transaction, lane: Lane, comparison: &str, lanes: 
     tx.execute(sql, &[(&lane, Type::INT4), (&comparison, Type::TEXT)]).await?;
     // One after the other: whoever comes second counts the first one.
     tx.query("select from dinnerbell.service for update", &[]).await?;
-    let sql = format!(
-        "update dinnerbell.service set compared = $1 where $1 = {COMPARISON} and compared is distinct from $1 \
-         and (select count(*) from dinnerbell.lane l where l.lane < $2 and l.compared = $1) >= $2"
-    );
-    tx.execute(&sql, &[(&comparison, Type::TEXT), (&lanes, Type::INT4)]).await?;
+    tx.execute(sql::END_HOLD.text(), &[(&comparison, Type::TEXT), (&lanes, Type::INT4)]).await?;
     Ok(())
 }
 

@@ -6,12 +6,14 @@ mod statements;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use self::statements::Writes;
-use super::due::LAST_PAGE_UNPUBLISHED;
-use super::{CAMPAIGN, PostgresLedger, campaign, headers, hold, lost};
+use super::{PostgresLedger, campaign, headers, lost};
 use crate::connect::{Parameter, Transaction};
+use crate::sql;
+use crate::sql::fragments::{WAITING_CHANGES, held};
 use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
 use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::input::{Arrival, decode};
@@ -20,22 +22,22 @@ use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{Lane, Record};
 use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
 use dinnerbell_core::model::time::EpochSeconds;
-use dinnerbell_core::ports::ledger::LedgerError;
+use dinnerbell_core::ports::ledger::{IntakeLedger, LedgerError};
 
 /// Most changes that are judged in one transaction.
 const MOST_CHANGES: i64 = 500;
 /// Most bytes of them, but for a single larger one.
 const CHANGE_BYTES: i64 = 4 << 20;
 
-/// What a change takes, in bytes.
-const CHANGE_SIZE: &str = "(coalesce(octet_length(key), 0) + coalesce(octet_length(value), 0) \
-                           + (select coalesce(sum(octet_length(h)), 0) from unnest(header_values) h))::int8";
+impl IntakeLedger for PostgresLedger {
+    async fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> Result<Taken, LedgerError> {
+        self.record_intake(own, &batch).await
+    }
 
-/// Changes that this lane is to apply_rules. Cancellations come first, however many others wait: they stop what should not go out, and nothing that
-/// they overtake changes what becomes of the campaign.
-const WAITING: &str = "select ch.id, ch.from_lane, ch.record_offset, ch.record_timestamp, ch.key, ch.value, ch.header_names, ch.header_values \
-                       from dinnerbell.change ch join dinnerbell.campaign c using (adv_campaign_id) \
-                       where ch.judged_as is null and c.lane = $1";
+    async fn judge_changes(&self, own: Ownership) -> Result<Taken, LedgerError> {
+        self.judge_handed_over(own).await
+    }
+}
 
 impl PostgresLedger {
     pub(super) async fn record_intake(&self, own: Ownership, batch: &IntakeBatch) -> Result<Taken, LedgerError> {
@@ -60,7 +62,7 @@ impl PostgresLedger {
     /// The owner judges what others received about its campaigns, in the order of `datetime_created`.
     pub(super) async fn judge_handed_over(&self, own: Ownership) -> Result<Taken, LedgerError> {
         let lane: Parameter<'_> = (&own.lane, Type::INT4);
-        let peeked = self.ask(&format!("select exists ({WAITING})"), std::slice::from_ref(&lane)).await?;
+        let peeked = self.ask(&format!("select exists ({WAITING_CHANGES})"), std::slice::from_ref(&lane)).await?;
         if !peeked.first().is_some_and(|row| row.get(0)) {
             return Ok(Taken::default());
         }
@@ -101,39 +103,26 @@ impl PostgresLedger {
 /// be more.
 async fn waiting_changes(tx: &Transaction, own: Ownership) -> Result<(Vec<Change>, bool), LedgerError> {
     let lock = "select 1 from dinnerbell.lane where lane = $1 for update";
-    // What does not fit is not read for that: its sizes are known without its bytes.
-    let sql = format!(
-        "select id, from_lane, record_offset, record_timestamp, key, value, header_names, header_values, changes from \
-         (select w.*, count(*) over () as changes, {CHANGE_SIZE} as size, \
-            sum({CHANGE_SIZE}) over (order by value is not null, id) as upto from \
-          ((({WAITING} and ch.value is null order by ch.id limit $2) union all \
-           ({WAITING} and ch.value is not null order by ch.id limit $2)) limit $2) w) s \
-         where upto - size < $3"
-    );
     let lane: Parameter<'_> = (&own.lane, Type::INT4);
     let parameters: [Parameter<'_>; 3] = [lane.clone(), (&MOST_CHANGES, Type::INT8), (&CHANGE_BYTES, Type::INT8)];
-    let (_, rows) =
-        futures_util::try_join!(tx.query_one(lock, std::slice::from_ref(&lane)), tx.query(&sql, &parameters))?;
+    let (_, rows) = futures_util::try_join!(
+        tx.query_one(lock, std::slice::from_ref(&lane)),
+        tx.query(sql::JUDGED_NEXT.text(), &parameters)
+    )?;
     let mut changes: Vec<Change> = rows.iter().map(Change::read).collect();
     // A tombstone has no time of its own; the order of arrival decides between equals.
     changes.sort_by_key(|change| (change.datetime_created(), change.id));
-    let found = rows.first().map_or(0, |row| row.get::<_, i64>(8));
+    let found = rows.first().map_or(0, |row| row.get::<_, i64>("changes"));
     let more = found >= MOST_CHANGES || found > changes.len() as i64;
     Ok((changes, more))
 }
 
 /// Compare-and-set of the lane's position; the row stays locked until the commit.
 async fn move_position(tx: &Transaction, own: Ownership, batch: &IntakeBatch) -> Result<(), LedgerError> {
-    let sql = format!(
-        "update dinnerbell.lane set position = $4, last_offset = coalesce($5, last_offset), \
-         last_timestamp = coalesce($6, last_timestamp), last_hash = coalesce($7, last_hash) \
-         where lane = $1 and epoch = $2 and position = $3 and not {}",
-        hold::held()
-    );
     let last = batch.last_fingerprint();
     let moved = tx
         .execute(
-            &sql,
+            sql::MOVE_POSITION.text(),
             &[
                 (&own.lane, Type::INT4),
                 (&own.epoch, Type::INT8),
@@ -148,7 +137,7 @@ async fn move_position(tx: &Transaction, own: Ownership, batch: &IntakeBatch) ->
     if moved == 1 {
         return Ok(());
     }
-    let held = tx.query_one(&format!("select {}", hold::held()), &[]).await?;
+    let held = tx.query_one(&format!("select {}", held()), &[]).await?;
     Err(if held.get(0) { LedgerError::OnHold } else { lost(own, "the position") })
 }
 
@@ -176,6 +165,19 @@ struct Stood {
     lane: Lane,
     known: Known,
     main_pass: MainPass,
+}
+
+impl Stood {
+    fn of(row: &Row) -> Self {
+        let cancelled = row.get("cancelled");
+        let known = if cancelled { Known::Cancelled } else { Known::Campaign(campaign(row)) };
+        let main_pass = match (row.get("has_last_page"), row.get("last_page_unpublished")) {
+            (false, _) => MainPass::Unfinished,
+            (true, true) => MainPass::Unpublished,
+            (true, false) => MainPass::Done,
+        };
+        Self { lane: row.get("lane"), known, main_pass }
+    }
 }
 
 /// How far a campaign's main pass is.
@@ -255,25 +257,13 @@ impl<'a> Intake<'a> {
         if ids.is_empty() {
             return Ok(());
         }
-        let ask = |which: &str| {
-            format!(
-                "select lane, state = 'cancelled', last_page_seq is not null, {LAST_PAGE_UNPUBLISHED}, {CAMPAIGN} \
-                 from dinnerbell.campaign left join dinnerbell.lane l using (lane) \
-                 where adv_campaign_id = any($1) and {which} of campaign"
-            )
-        };
-        let own = ask("lane = $2 order by adv_campaign_id for no key update");
-        let others = ask("lane <> $2 order by adv_campaign_id for key share");
+        let own = sql::KNOWN_CAMPAIGNS.with([("which", "lane = $2 order by adv_campaign_id for no key update")]);
+        let others = sql::KNOWN_CAMPAIGNS.with([("which", "lane <> $2 order by adv_campaign_id for key share")]);
         let parameters: [Parameter<'_>; 2] = [(&ids, Type::TEXT_ARRAY), (&self.own.lane, Type::INT4)];
         let (own, others) = futures_util::try_join!(tx.query(&own, &parameters), tx.query(&others, &parameters))?;
         for row in own.iter().chain(&others) {
-            let known = if row.get(1) { Known::Cancelled } else { Known::Campaign(campaign(row, 4)) };
-            let main_pass = match (row.get(2), row.get(3)) {
-                (false, _) => MainPass::Unfinished,
-                (true, true) => MainPass::Unpublished,
-                (true, false) => MainPass::Done,
-            };
-            self.stood.insert(row.get(4), Stood { lane: row.get(0), known, main_pass });
+            let stood = Stood::of(row);
+            self.stood.insert(row.get("adv_campaign_id"), stood);
         }
         Ok(())
     }
@@ -358,17 +348,17 @@ struct Change {
 }
 
 impl Change {
-    fn read(row: &tokio_postgres::Row) -> Self {
+    fn read(row: &Row) -> Self {
         let record = Record {
-            offset: row.get::<_, Option<i64>>(2).unwrap_or(-1),
-            timestamp: row.get::<_, Option<i64>>(3).unwrap_or(-1),
-            key: row.get(4),
-            value: row.get(5),
-            headers: headers(row.get(6), row.get(7)),
+            offset: row.get::<_, Option<i64>>("record_offset").unwrap_or(-1),
+            timestamp: row.get::<_, Option<i64>>("record_timestamp").unwrap_or(-1),
+            key: row.get("key"),
+            value: row.get("value"),
+            headers: headers(row.get("header_names"), row.get("header_values")),
             left_out: None,
         };
         let arrival = decode(record.key.as_deref(), record.value.as_deref());
-        Self { id: row.get(0), from_lane: row.get(1), record, arrival }
+        Self { id: row.get("id"), from_lane: row.get("from_lane"), record, arrival }
     }
 
     fn datetime_created(&self) -> EpochSeconds {

@@ -3,9 +3,10 @@
 use tokio_postgres::types::Type;
 
 use super::PostgresLedger;
-use super::resolve::CLEARED;
 use crate::connect::{Parameter, Pool};
 use crate::errors::PostgresError;
+use crate::sql;
+use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::outputs::{OutputIds, is_another};
 use dinnerbell_core::model::ownership::Ownership;
@@ -39,12 +40,8 @@ impl KnownOutputs {
 impl PostgresLedger {
     pub(super) async fn note_output_ids(&self, own: Ownership, ids: &OutputIds) -> Result<bool, LedgerError> {
         let tx = self.begin(own).await?;
-        let sql = "with before as (select dead_letters_id from dinnerbell.service for update) \
-                   update dinnerbell.service s set notifications_id = coalesce(s.notifications_id, $1), \
-                   dead_letters_id = coalesce($2, s.dead_letters_id), dead_letters_replaced_at = case when before.dead_letters_id <> $2 \
-                   then clock_timestamp() else s.dead_letters_replaced_at end from before returning coalesce(before.dead_letters_id <> $2, false)";
         let ids: [Parameter<'_>; 2] = [(&ids.notifications, Type::TEXT), (&ids.dead_letters, Type::TEXT)];
-        let replaced = tx.query(sql, &ids).await?.first().is_some_and(|row| row.get(0));
+        let replaced = tx.query(sql::NOTE_OUTPUTS.text(), &ids).await?.first().is_some_and(|row| row.get(0));
         tx.commit().await?;
         Ok(replaced)
     }
@@ -52,15 +49,12 @@ impl PostgresLedger {
 
 /// What the ledger knows of the topics that are written to.
 pub async fn known(pool: &Pool) -> Result<KnownOutputs, PostgresError> {
-    let sql = "select notifications_id, dead_letters_id, floor(extract(epoch from notifications_replaced_at))::int8, dead_letters_replaced_at::text, \
-               (select count(*) from dinnerbell.dead_letter where round_seq is not null and arrived_at < dead_letters_replaced_at) \
-               from dinnerbell.service";
-    let rows = pool.query(sql, &[]).await?;
+    let rows = pool.query(sql::KNOWN_OUTPUTS.text(), &[]).await?;
     Ok(rows.first().map_or_else(KnownOutputs::default, |row| KnownOutputs {
-        ids: OutputIds { notifications: row.get(0), dead_letters: row.get(1) },
-        notifications_replaced: row.get(2),
-        dead_letters_replaced: row.get(3),
-        letters_before: row.get(4),
+        ids: OutputIds { notifications: row.get("notifications_id"), dead_letters: row.get("dead_letters_id") },
+        notifications_replaced: row.get("notifications_replaced"),
+        dead_letters_replaced: row.get("dead_letters_replaced"),
+        letters_before: row.get("letters_before"),
     }))
 }
 

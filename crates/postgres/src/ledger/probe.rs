@@ -11,10 +11,11 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::rounds;
-use super::{BY_INDEX, CAMPAIGN, campaign, refused, rows};
+use super::{BY_INDEX, campaign, refused, rows};
 use crate::connect::{Parameter, Pool, Transaction};
 use crate::errors::{Kind, PostgresError};
 use crate::hooks::Hooks;
+use crate::sql::fragments::CAMPAIGN;
 use crate::{needs, sequence};
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::clients::Clients;
@@ -104,7 +105,8 @@ async fn record_and_withdraw(pool: &Pool, hooks: &Hooks, found: &mut Findings) -
     // As a round of a lane that no topic has: what is read and withdrawn is what its part names.
     let lane = nobodys_lane();
     record(&tx, lane, &batch).await?;
-    let columns = format!("{CAMPAIGN}, client_id, trigger_datetime_created::int8, feedback is null as unanswered");
+    let columns =
+        format!("{CAMPAIGN}, client_id, trigger_datetime_created::int8 as formed, feedback is null as unanswered");
     let round: [Parameter<'_>; 2] = [(&lane, Type::INT4), (&0_i64, Type::INT8)];
     let read = tx.query(&rounds::of_parts("p.part", &columns, &table, ""), &round).await?;
     compare(pool, hooks, &batch, &read, found);
@@ -186,12 +188,12 @@ fn compare(pool: &Pool, hooks: &Hooks, batch: &DraftBatch, read: &[Row], found: 
     }
     let mut changed: Vec<&str> = Vec::new();
     let mut read: Vec<&Row> = read.iter().collect();
-    read.sort_by_key(|row| row.get::<_, String>(9));
+    read.sort_by_key(|row| row.get::<_, String>("client_id"));
     for (row, client) in read.into_iter().zip(batch.clients.iter()) {
-        changed.extend(differing(&campaign(row, 1), batch.template.campaign()));
-        changed.extend((row.get::<_, &str>(9) != client).then_some("client_id"));
-        changed.extend((row.get::<_, i64>(10) != FORMED).then_some("trigger_datetime_created"));
-        changed.extend((!row.get::<_, bool>(11)).then_some("feedback"));
+        changed.extend(differing(&campaign(row), batch.template.campaign()));
+        changed.extend((row.get::<_, &str>("client_id") != client).then_some("client_id"));
+        changed.extend((row.get::<_, i64>("formed") != FORMED).then_some("trigger_datetime_created"));
+        changed.extend((!row.get::<_, bool>("unanswered")).then_some("feedback"));
     }
     changed.sort_unstable();
     changed.dedup();

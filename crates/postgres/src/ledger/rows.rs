@@ -7,13 +7,13 @@ use tokio_postgres::types::Type;
 
 use crate::connect::{Connection, Parameter, Transaction, place};
 use crate::errors::{PATIENCE, PostgresError};
-use crate::predicate::of_campaign;
+use crate::sql;
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::draft::{COPY_HEADER, COPY_TRAILER, DraftBatch, TriggerType, copy_into};
 use dinnerbell_core::model::late::LateQuestion;
 
-/// The predicate of our partial unique index: long entries are refused by btree, and our index must not break others' inserts.
-pub(super) const INDEXED: &str = "octet_length(adv_campaign_id) <= 256 and octet_length(client_id) <= 256";
+/// The client of a row, behind its [`place`]. Read so, not by its name: there are as many rows as clients, and a name is looked for in each anew.
+const CLIENT: usize = 1;
 
 /// Rows that are counted in one statement.
 const COUNTED: i64 = 100_000;
@@ -25,19 +25,15 @@ pub(crate) async fn count(
     id: &str,
     enough: i64,
 ) -> Result<i64, PostgresError> {
-    let sql = format!(
-        "select count(*), max(client) from (select client_id collate \"C\" as client from {feedback} where {} \
-         and client_id collate \"C\" > $2 and {INDEXED} order by client_id collate \"C\" limit $3) as counted",
-        of_campaign("adv_campaign_id", "$1")
-    );
+    let sql = sql::COUNT_ROWS.with([("feedback", feedback)]);
     // No client has the empty id: behind it is from the first on.
     let (mut rows, mut after) = (0, String::new());
     while rows < enough {
         let parameters: [Parameter<'_>; 3] = [(&id, Type::TEXT), (&after, Type::TEXT), (&COUNTED, Type::INT8)];
         let row = connection.query_one(&sql, &parameters).await?;
-        let some: i64 = row.get(0);
+        let some: i64 = row.get("rows");
         rows += some;
-        match row.get::<_, Option<String>>(1) {
+        match row.get::<_, Option<String>>("last") {
             Some(last) if some == COUNTED => after = last,
             _ => break,
         }
@@ -83,12 +79,7 @@ pub(super) async fn already_told(
     feedback: &str,
     ranges: &[ClientRange<'_>],
 ) -> Result<Vec<Clients>, PostgresError> {
-    let sql = format!(
-        "select s.place, told.client_id from unnest($1::text[], $2::text[], $3::text[]) with ordinality as s(id, behind, upto, place) \
-         cross join lateral (select client_id from {feedback} where {} and client_id collate \"C\" > s.behind \
-         and client_id collate \"C\" <= s.upto and {INDEXED} offset 0) as told",
-        of_campaign("adv_campaign_id", "s.id")
-    );
+    let sql = sql::ALREADY_TOLD.with([("feedback", feedback)]);
     // No client has the empty id: behind it is from the first on.
     let ids: Vec<&str> = ranges.iter().map(|range| range.adv_campaign_id).collect();
     let after: Vec<&str> = ranges.iter().map(|range| range.after.unwrap_or_default()).collect();
@@ -97,7 +88,7 @@ pub(super) async fn already_told(
         vec![(&ids, Type::TEXT_ARRAY), (&after, Type::TEXT_ARRAY), (&upto, Type::TEXT_ARRAY)];
     let mut told = vec![Clients::new(); ranges.len()];
     let take = |row: &tokio_postgres::Row| {
-        told[place(row)].push(row.get(1));
+        told[place(row)].push(row.get(CLIENT));
         Ok(())
     };
     connection.for_each(&sql, parameters, PATIENCE, take).await?;
@@ -111,13 +102,7 @@ pub(super) async fn late(
     feedback: &str,
     questions: &[LateQuestion<'_>],
 ) -> Result<Vec<Clients>, PostgresError> {
-    let sql = format!(
-        "select q.place, c.client from unnest($1::text[], $2::text[], $3::bool[], $4::int4[], $5::int4[]) with ordinality \
-         as q(id, cursor, over, first, last, place) cross join lateral unnest(($6::text[])[q.first:q.last]) as c(client) \
-         where (q.over or c.client collate \"C\" <= q.cursor) and not exists (select from {feedback} where {} \
-         and client_id collate \"C\" = c.client collate \"C\" and {INDEXED}) order by 1, c.client collate \"C\"",
-        of_campaign("adv_campaign_id", "q.id")
-    );
+    let sql = sql::LATE.with([("feedback", feedback)]);
     let ids: Vec<&str> = questions.iter().map(|question| question.adv_campaign_id).collect();
     let cursors: Vec<Option<&str>> = questions.iter().map(|question| question.planned_cursor).collect();
     let over: Vec<bool> = questions.iter().map(|question| question.main_pass_over).collect();
@@ -142,7 +127,7 @@ pub(super) async fn late(
     ];
     let mut late = vec![Clients::new(); questions.len()];
     let take = |row: &tokio_postgres::Row| {
-        late[place(row)].push(row.get(1));
+        late[place(row)].push(row.get(CLIENT));
         Ok(())
     };
     connection.for_each(&sql, parameters, PATIENCE, take).await?;

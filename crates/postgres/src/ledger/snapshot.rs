@@ -12,6 +12,13 @@ use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::recovery::found::FoundDraft;
 
+// Rows of drafts are read by their columns' places: there may be many millions, and a name is looked for in each row anew.
+const ID: usize = 0;
+const ANSWERED: usize = 1;
+const DRAFT: usize = 2;
+const CAMPAIGN: usize = 0;
+const CLIENT: usize = 1;
+
 /// Feedback table and ledger as of one moment.
 pub struct Snapshot {
     tx: Transaction,
@@ -42,8 +49,12 @@ impl Snapshot {
     pub async fn lanes(&self) -> Result<Vec<LaneHead>, PostgresError> {
         let sql = "select lane, seq, published_seq, halted from dinnerbell.lane order by lane";
         let rows = self.tx.query(sql, &[]).await?;
-        let head =
-            |row: &Row| LaneHead { lane: row.get(0), seq: row.get(1), published: row.get(2), halted: row.get(3) };
+        let head = |row: &Row| LaneHead {
+            lane: row.get("lane"),
+            seq: row.get("seq"),
+            published: row.get("published_seq"),
+            halted: row.get("halted"),
+        };
         Ok(rows.iter().map(head).collect())
     }
 
@@ -53,7 +64,7 @@ impl Snapshot {
         mut take: impl FnMut(&str, i64, i64) -> Result<(), E>,
     ) -> Result<(), E> {
         let sql = "select adv_campaign_id, told, kept from dinnerbell.campaign";
-        self.each(sql, Vec::new(), |row| take(row.get(0), row.get(1), row.get(2))).await
+        self.each(sql, Vec::new(), |row| take(row.get("adv_campaign_id"), row.get("told"), row.get("kept"))).await
     }
 
     /// Campaign and client of every draft that a recorded round holds.
@@ -65,7 +76,7 @@ impl Snapshot {
     ) -> Result<(), E> {
         let sql = rounds::of_parts("p.id", "client_id", &self.feedback, "");
         let round: Vec<Parameter<'_>> = vec![(&lane, Type::INT4), (&seq, Type::INT8)];
-        self.each(&sql, round, |row| take(row.get(0), row.get(1))).await
+        self.each(&sql, round, |row| take(row.get(CAMPAIGN), row.get(CLIENT))).await
     }
 
     /// Campaign and client of every row that was there before the page on which the client stands was read.
@@ -74,7 +85,7 @@ impl Snapshot {
         mut take: impl FnMut(&str, &str) -> Result<(), E>,
     ) -> Result<(), E> {
         let sql = "select adv_campaign_id, unnest(already_told) from dinnerbell.round_part where already_told <> '{}'";
-        self.each(sql, Vec::new(), |row| take(row.get(0), row.get(1))).await
+        self.each(sql, Vec::new(), |row| take(row.get(CAMPAIGN), row.get(CLIENT))).await
     }
 
     /// Every feedback row: its id, whether somebody answered in it, and the draft.
@@ -90,7 +101,7 @@ impl Snapshot {
             sql.push_str(" where f.trigger_datetime_created >= $1");
             parameters.push((since, Type::INT8));
         }
-        self.each(&sql, parameters, |row| take(row.get(0), row.get(1), draft_row::read(row, 2))).await
+        self.each(&sql, parameters, |row| take(row.get(ID), row.get(ANSWERED), draft_row::read(row, DRAFT))).await
     }
 
     /// About how many rows the table holds; 0 where the server does not know.
@@ -125,7 +136,8 @@ impl Snapshot {
 
 /// Campaign and client of these feedback rows, those that are still there.
 pub async fn rows_by_id(pool: &Pool, ids: &[i64]) -> Result<Vec<(i64, String, String)>, PostgresError> {
-    let sql = format!("select id::int8, adv_campaign_id, client_id from {} where id = any($1)", pool.table().sql());
+    let sql =
+        format!("select id::int8 as id, adv_campaign_id, client_id from {} where id = any($1)", pool.table().sql());
     let rows = pool.query(&sql, &[(&ids, Type::INT8_ARRAY)]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    Ok(rows.iter().map(|row| (row.get("id"), row.get("adv_campaign_id"), row.get("client_id"))).collect())
 }

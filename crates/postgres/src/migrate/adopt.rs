@@ -7,7 +7,9 @@ use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
 use crate::identity;
 use crate::identity::{Another, of_another_table};
-use crate::ledger::{CLEARED, rows};
+use crate::ledger::rows;
+use crate::sql;
+use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::draft::FEEDBACK_COLUMNS;
 use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::late::ToldAndRows;
@@ -25,14 +27,6 @@ pub enum Adopt {
         by: String,
     },
 }
-
-/// Campaigns of which somebody could be told again, or counted as not told: open or scheduled ones, those of a round that may not be published
-/// yet, and those that are still to be counted.
-const NOT_OVER: &str = "select adv_campaign_id, told + kept from dinnerbell.campaign c where told + kept > 0 and (state in ('scheduled', 'active', \
-                        'complete') or (unsent is null and state in ('expired', 'closed', 'cancelled') and restaurant_id is not null) \
-                        or exists (select from dinnerbell.round_part p join dinnerbell.lane l using (lane, seq) \
-                          where p.adv_campaign_id = c.adv_campaign_id and p.drafts > 0 and seq > coalesce(published_seq, -1))) \
-                        order by adv_campaign_id";
 
 impl Job<'_> {
     /// The feedback table is the ledger's, or it shall become it: then what is different is returned.
@@ -74,8 +68,8 @@ impl Job<'_> {
     /// The rows of all campaigns that are not over are in the table.
     async fn holds_all_rows(&self, tx: &Transaction, another: &Another) -> Result<(), PostgresError> {
         let mut missing = Vec::new();
-        for row in tx.query(NOT_OVER, &[]).await? {
-            let (id, told): (String, i64) = (row.get(0), row.get(1));
+        for row in tx.query(sql::NOT_OVER.text(), &[]).await? {
+            let (id, told): (String, i64) = (row.get("adv_campaign_id"), row.get("told"));
             let counted = ToldAndRows { told, rows: rows::count(tx, &self.table().sql(), &id, told).await? };
             if counted.were_removed() {
                 missing.push((id, counted));

@@ -63,8 +63,13 @@ pub(super) async fn migrate(pool: &Pool) -> Result<usize, PostgresError> {
 /// Whether the ledger is the one that this program was made for; otherwise an error that says what to do.
 pub async fn schema_is_current(pool: &Pool) -> Result<(), PostgresError> {
     let address = pool.address();
-    let rows = pool.query(&format!("select version::int8, checksum::text from {TABLE} order by version"), &[]).await?;
-    let applied: Vec<(i64, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let rows = pool
+        .query(
+            &format!("select version::int8 as version, checksum::text as checksum from {TABLE} order by version"),
+            &[],
+        )
+        .await?;
+    let applied: Vec<(i64, String)> = rows.iter().map(|row| (row.get("version"), row.get("checksum"))).collect();
     let known = migrations();
     for (migration, (version, checksum)) in known.iter().zip(&applied) {
         if i64::from(migration.version()) != *version || migration.checksum().to_string() != *checksum {

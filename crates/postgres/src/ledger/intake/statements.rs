@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use futures_util::future::try_join_all;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::super::CAMPAIGN;
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
+use crate::sql;
 use dinnerbell_core::model::campaign::{Campaign, CampaignState};
 use dinnerbell_core::model::due::WaitingLetter;
 use dinnerbell_core::model::input::{Arrival, Reason};
@@ -145,19 +145,7 @@ impl<'a> Raw<'a> {
         raw
     }
 
-    /// The records are `$2` to `$5`, their headers `$6` to `$8`; further columns follow.
-    fn select(columns: &str, more: &str, names: &str) -> String {
-        let comma = if more.is_empty() { "" } else { ", " };
-        format!(
-            "select {columns} record_offset, record_timestamp, key, value, coalesce(h.names, '{{}}'), coalesce(h.vals, '{{}}'){comma}{names} \
-             from unnest($2::int8[], $3::int8[], $4::bytea[], $5::bytea[]{comma}{more}) \
-               with ordinality as t (record_offset, record_timestamp, key, value{comma}{names}, place) \
-             left join (select record, array_agg(name order by place) as names, array_agg(value order by place) as vals \
-               from unnest($6::int8[], $7::text[], $8::bytea[]) with ordinality as header (record, name, value, place) group by record) h \
-             on h.record = t.place order by t.place"
-        )
-    }
-
+    /// The records are `$2` to `$5`, their headers `$6` to `$8`.
     fn parameters(&self) -> [Parameter<'_>; 7] {
         [
             (&self.offset, Type::INT8_ARRAY),
@@ -187,13 +175,6 @@ async fn insert_letters(
     let digests = left_out.map(|left_out| left_out?.value.as_ref());
     let value_sizes: Vec<Option<i64>> = digests.clone().map(|digest| Some(digest?.size)).collect();
     let sha256: Vec<Option<&[u8]>> = digests.map(|digest| Some(digest?.sha256.as_slice())).collect();
-    let more = "arrived_lane, reason, field, bytes, left_out, value_size, value_sha256";
-    let types = "$9::int4[], $10::text[], $11::text[], $12::int8[], $13::text[], $14::int8[], $15::bytea[]";
-    let sql = format!(
-        "insert into dinnerbell.dead_letter (lane, record_offset, record_timestamp, key, value, header_names, header_values, {more}) \
-         {} returning id",
-        Raw::select("$1,", types, more)
-    );
     let mut parameters: Vec<Parameter<'_>> = vec![(&lane, Type::INT4)];
     parameters.extend(raw.parameters());
     parameters.push((&arrived, Type::INT4_ARRAY));
@@ -203,7 +184,8 @@ async fn insert_letters(
     parameters.push((&parts, Type::TEXT_ARRAY));
     parameters.push((&value_sizes, Type::INT8_ARRAY));
     parameters.push((&sha256, Type::BYTEA_ARRAY));
-    let mut ids: Vec<i64> = tx.query(&sql, &parameters).await?.iter().map(|row| row.get(0)).collect();
+    let mut ids: Vec<i64> =
+        tx.query(sql::INSERT_LETTERS.text(), &parameters).await?.iter().map(|row| row.get(0)).collect();
     ids.sort_unstable();
     Ok(ids)
 }
@@ -211,15 +193,10 @@ async fn insert_letters(
 async fn insert_changes(tx: &Transaction, lane: Lane, records: &[(&str, &Record)]) -> Result<(), PostgresError> {
     let raw = Raw::of(records.iter().map(|(_, record)| *record));
     let ids: Vec<&str> = records.iter().map(|(id, _)| *id).collect();
-    let sql = format!(
-        "insert into dinnerbell.change (from_lane, record_offset, record_timestamp, key, value, header_names, header_values, \
-         adv_campaign_id) {}",
-        Raw::select("$1,", "$9::text[]", "adv_campaign_id")
-    );
     let mut parameters: Vec<Parameter<'_>> = vec![(&lane, Type::INT4)];
     parameters.extend(raw.parameters());
     parameters.push((&ids, Type::TEXT_ARRAY));
-    tx.execute(&sql, &parameters).await.map(drop)
+    tx.execute(sql::INSERT_CHANGES.text(), &parameters).await.map(drop)
 }
 
 /// What is only cancelled keeps what it shows.
@@ -227,20 +204,6 @@ async fn change_campaigns(tx: &Transaction, changed: &BTreeMap<&str, Changed<'_>
     if changed.is_empty() {
         return Ok(());
     }
-    let sql = format!(
-        "update dinnerbell.campaign c set revision = revision + t.versions, state = t.state, \
-         adv_campaign_content = coalesce(t.adv_campaign_content, c.adv_campaign_content), \
-         adv_campaign_owner = coalesce(t.adv_campaign_owner, c.adv_campaign_owner), \
-         adv_campaign_owner_contact = coalesce(t.adv_campaign_owner_contact, c.adv_campaign_owner_contact), \
-         adv_campaign_datetime_start = coalesce(t.adv_campaign_datetime_start, c.adv_campaign_datetime_start), \
-         adv_campaign_datetime_end = coalesce(t.adv_campaign_datetime_end, c.adv_campaign_datetime_end), \
-         datetime_created = coalesce(t.datetime_created, c.datetime_created), \
-         unsent = case when t.datetime_created is null then unsent end, \
-         repass_at = case when t.datetime_created is null then repass_at else 0 end, \
-         cancelled_at = case when t.state = 'cancelled' then clock_timestamp() else cancelled_at end \
-         from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int8[], $9::int8[], \
-         $10::int8[]) as t (versions, state, {CAMPAIGN}) where c.adv_campaign_id = t.adv_campaign_id"
-    );
     let mut columns = CampaignColumns::default();
     let mut versions = Vec::with_capacity(changed.len());
     let mut states = Vec::with_capacity(changed.len());
@@ -251,7 +214,7 @@ async fn change_campaigns(tx: &Transaction, changed: &BTreeMap<&str, Changed<'_>
     }
     let mut parameters: Vec<Parameter<'_>> = vec![(&versions, Type::INT4_ARRAY), (&states, Type::TEXT_ARRAY)];
     parameters.extend(columns.parameters());
-    tx.execute(&sql, &parameters).await.map(drop)
+    tx.execute(sql::CHANGE_CAMPAIGNS.text(), &parameters).await.map(drop)
 }
 
 async fn mark_judged(tx: &Transaction, judged: &[(i64, &'static str)]) -> Result<(), PostgresError> {
@@ -270,12 +233,9 @@ async fn count(tx: &Transaction, lane: Lane, tally: Option<Tally>) -> Result<(),
     let Tally { campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters } = tally;
     let counts =
         [campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters, tally.records()];
-    let sql = "update dinnerbell.lane set campaigns = campaigns + $2, updates = updates + $3, older_updates = older_updates + $4, \
-               duplicates = duplicates + $5, handed_over = handed_over + $6, cancellations = cancellations + $7, \
-               dead_letters = dead_letters + $8, records = records + $9 where lane = $1";
     let mut parameters: Vec<Parameter<'_>> = vec![(&lane, Type::INT4)];
     parameters.extend(counts.iter().map(|count| (count as &(dyn ToSql + Sync), Type::INT8)));
-    tx.execute(sql, &parameters).await.map(drop)
+    tx.execute(sql::COUNT_ARRIVALS.text(), &parameters).await.map(drop)
 }
 
 /// Inserts those of these campaigns that nobody has inserted, in the order of their ids; a tombstone as the cancelled campaign. Returns their
@@ -289,13 +249,6 @@ pub(super) async fn insert_campaigns(
     if first.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = format!(
-        "insert into dinnerbell.campaign (lane, state, received_offset, cancelled_at, {CAMPAIGN}) \
-         select $1, state, received_offset, case when state = 'cancelled' then clock_timestamp() end, {CAMPAIGN} \
-         from unnest($2::text[], $3::int8[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int8[], $10::int8[], \
-         $11::int8[]) as t (state, received_offset, {CAMPAIGN}) order by adv_campaign_id \
-         on conflict do nothing returning adv_campaign_id"
-    );
     let mut columns = CampaignColumns::default();
     let mut states = Vec::with_capacity(first.len());
     let mut offsets = Vec::with_capacity(first.len());
@@ -313,7 +266,7 @@ pub(super) async fn insert_campaigns(
     let mut parameters: Vec<Parameter<'_>> =
         vec![(&lane, Type::INT4), (&states, Type::TEXT_ARRAY), (&offsets, Type::INT8_ARRAY)];
     parameters.extend(columns.parameters());
-    Ok(tx.query(&sql, &parameters).await?.iter().map(|row| row.get(0)).collect())
+    Ok(tx.query(sql::INSERT_CAMPAIGNS.text(), &parameters).await?.iter().map(|row| row.get(0)).collect())
 }
 
 /// The columns of campaigns, one array each, in the order of [`CAMPAIGN`]; all but the id may be null.

@@ -1,0 +1,138 @@
+//! A connection on loan, and its calls.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_postgres::{Client, Row, SimpleQueryMessage, SimpleQueryRow};
+
+use super::{Inner, Parameter, Wire};
+use crate::errors::{PATIENCE, PostgresError, deadline};
+
+/// A connection on loan. Dropped, it is closed; [`Connection::release`] hands it back.
+pub struct Connection {
+    pub(super) wire: Option<Wire>,
+    pub(super) inner: Arc<Inner>,
+    /// Calls that were begun and did not end well.
+    pub(super) outstanding: AtomicUsize,
+    pub(super) _slot: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// Runs a statement and collects its rows.
+    pub async fn query(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, PostgresError> {
+        self.call(self.client().query_typed(sql, parameters)).await
+    }
+
+    /// Runs a statement that gives at most one row.
+    pub async fn query_opt(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Option<Row>, PostgresError> {
+        self.call(self.client().query_typed_opt(sql, parameters)).await
+    }
+
+    /// Runs a statement that gives exactly one row.
+    pub async fn query_one(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Row, PostgresError> {
+        self.call(self.client().query_typed_one(sql, parameters)).await
+    }
+
+    /// Runs a statement and says how many rows it touched.
+    pub async fn execute(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<u64, PostgresError> {
+        self.call(self.client().execute_typed(sql, parameters)).await
+    }
+
+    /// Runs one or more statements without parameters, in one round trip.
+    pub async fn batch(&self, sql: &str) -> Result<(), PostgresError> {
+        self.call(self.client().batch_execute(sql)).await
+    }
+
+    /// Runs one or more statements without parameters, and gives their rows as text.
+    pub async fn simple(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
+        self.call(self.client().simple_query(sql)).await.map(rows_of)
+    }
+
+    /// Runs a query without parameters that may take its time, and gives its rows as text; the caller watches it.
+    pub async fn simple_without_deadline(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
+        self.watch(async { self.client().simple_query(sql).await.map(rows_of).map_err(|error| self.explain(&error)) })
+            .await
+    }
+
+    /// Runs a statement without parameters that may take its time; the caller watches it.
+    pub async fn batch_without_deadline(&self, sql: &str) -> Result<(), PostgresError> {
+        self.watch(async { self.client().batch_execute(sql).await.map_err(|error| self.inner.address.explain(&error)) })
+            .await
+    }
+
+    /// Runs a statement and hands each row to `take` as it comes; `patience` is for the first row and between rows.
+    pub async fn for_each(
+        &self,
+        sql: &str,
+        parameters: Vec<Parameter<'_>>,
+        patience: Duration,
+        mut take: impl FnMut(&Row) -> Result<(), PostgresError>,
+    ) -> Result<(), PostgresError> {
+        self.watch(async {
+            let address = &self.inner.address;
+            let rows = deadline(address, patience, self.client().query_typed_raw(sql, parameters)).await?;
+            let mut rows = std::pin::pin!(rows);
+            while let Some(row) = deadline(address, patience, rows.try_next()).await? {
+                take(&row)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// The library's client, for what has no call here. Errors are explained by [`Connection::explain`]; the connection must not be
+    /// released after one.
+    pub fn client(&self) -> &Client {
+        &self.wire.as_ref().expect("taken only when the connection is given up").client
+    }
+
+    /// Says what an error of the library's client means.
+    pub fn explain(&self, error: &tokio_postgres::Error) -> PostgresError {
+        self.inner.address.explain(error)
+    }
+
+    /// Hands the connection back. One with a failed or abandoned call is closed instead.
+    pub fn release(mut self) {
+        if self.is_sound()
+            && let Some(wire) = self.wire.take()
+        {
+            self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner).push(wire);
+        }
+    }
+
+    pub(super) fn is_sound(&self) -> bool {
+        self.outstanding.load(Ordering::Acquire) == 0 && !self.client().is_closed()
+    }
+
+    pub(super) async fn call<T>(
+        &self,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, PostgresError> {
+        self.watch(deadline(&self.inner.address, PATIENCE, answer)).await
+    }
+
+    /// Counts a call as outstanding until it ends well: also if its future is dropped half-way.
+    async fn watch<T>(&self, call: impl Future<Output = Result<T, PostgresError>>) -> Result<T, PostgresError> {
+        self.outstanding.fetch_add(1, Ordering::AcqRel);
+        let answer = call.await;
+        match &answer {
+            Ok(_) => {
+                self.outstanding.fetch_sub(1, Ordering::AcqRel);
+            }
+            Err(error) if error.code().is_none() => self.inner.forget_idle(),
+            Err(_) => {}
+        }
+        answer
+    }
+}
+
+fn rows_of(messages: Vec<SimpleQueryMessage>) -> Vec<SimpleQueryRow> {
+    let rows = messages.into_iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    rows.collect()
+}

@@ -1,0 +1,62 @@
+//! What the lanes of an instance ask in common.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::PostgresLedger;
+use crate::connect::Parameter;
+use crate::sql;
+use crate::sql::fragments::{OPEN, of_restaurants};
+use dinnerbell_core::model::due::Waiting;
+use dinnerbell_core::model::ownership::{Ownership, Suspension};
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::ports::ledger::{InstanceLedger, LedgerError};
+
+impl InstanceLedger for PostgresLedger {
+    async fn waiting(&self, owned: &[Ownership]) -> Result<Waiting, LedgerError> {
+        let lanes: Vec<Lane> = owned.iter().map(|own| own.lane).collect();
+        let epochs: Vec<i64> = owned.iter().map(|own| own.epoch).collect();
+        let postmasters: Vec<i64> = owned.iter().map(|own| own.postmaster).collect();
+        let parameters: [Parameter<'_>; 4] = [
+            (&lanes, Type::INT4_ARRAY),
+            (&epochs, Type::INT8_ARRAY),
+            (&postmasters, Type::INT8_ARRAY),
+            (&self.feedback(), Type::TEXT),
+        ];
+        let rows = self.ask(sql::WAITING.text(), &parameters).await?;
+        let waiting =
+            |row: &Row| Waiting { changes: row.get("changes"), rescans: row.get("rescans"), taken: row.get("taken") };
+        Ok(rows.first().map(waiting).unwrap_or_default())
+    }
+
+    async fn open_restaurants(
+        &self,
+        lanes: &[Lane],
+        restaurants: &[String],
+    ) -> Result<Vec<(Lane, String)>, LedgerError> {
+        let sql = format!(
+            "select distinct lane, restaurant_id from {} where lane = any($2) and {OPEN}",
+            of_restaurants("$1")
+        );
+        let parameters: [Parameter<'_>; 2] = [(&restaurants, Type::TEXT_ARRAY), (&lanes, Type::INT4_ARRAY)];
+        let rows = self.ask(&sql, &parameters).await?;
+        Ok(rows.iter().map(|row| (row.get("lane"), row.get("restaurant_id"))).collect())
+    }
+
+    async fn swept(&self, lanes: &[Lane]) -> Result<Option<i64>, LedgerError> {
+        let sql = "select min(swept_to) from dinnerbell.lane where lane = any($1)";
+        let rows = self.pool.query(sql, &[(&lanes, Type::INT4_ARRAY)]).await?;
+        Ok(rows.first().and_then(|row| row.get(0)))
+    }
+
+    async fn note_tail_scanned(&self, lanes: &[Lane], upto: i64) -> Result<bool, LedgerError> {
+        let owner = &self.shared.owner;
+        let parameters: [Parameter<'_>; 3] = [(&lanes, Type::INT4_ARRAY), (&upto, Type::INT8), (&owner, Type::TEXT)];
+        let rows = self.pool.query(sql::NOTE_TAIL_SCANNED.text(), &parameters).await?;
+        Ok(rows.first().is_some_and(|row| row.get(0)))
+    }
+
+    async fn suspension(&self) -> Result<Suspension, LedgerError> {
+        self.read_suspension().await
+    }
+}

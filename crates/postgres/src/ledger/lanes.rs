@@ -1,0 +1,75 @@
+//! A lane of the ledger: taken, halted, compared.
+
+use tokio_postgres::types::Type;
+
+use super::{PostgresLedger, hold};
+use crate::connect::Parameter;
+use crate::sql::fragments::{COMPARISON, POSTMASTER};
+use dinnerbell_core::model::halt::Halt;
+use dinnerbell_core::model::outputs::OutputIds;
+use dinnerbell_core::model::ownership::{Entered, Ownership};
+use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
+
+impl LaneLedger for PostgresLedger {
+    async fn bump(&self, lane: Lane, beginning: Option<i64>) -> Result<Entered, LedgerError> {
+        self.take_lane(lane, beginning).await
+    }
+
+    async fn still_mine(&self, own: Ownership) -> Result<bool, LedgerError> {
+        match self.begin_anywhere(own).await {
+            Ok((tx, ..)) => {
+                tx.commit().await?;
+                Ok(true)
+            }
+            Err(LedgerError::NotMine(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn note_topic(&self, own: Ownership, topic_id: &str) -> Result<(), LedgerError> {
+        let tx = self.begin(own).await?;
+        let sql = "update dinnerbell.lane set topic_id = $2 where lane = $1";
+        tx.execute(sql, &[(&own.lane, Type::INT4), (&topic_id, Type::TEXT)]).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn note_outputs(&self, own: Ownership, ids: &OutputIds) -> Result<bool, LedgerError> {
+        self.note_output_ids(own, ids).await
+    }
+
+    async fn note_compared(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {
+        self.end_hold(own, comparison, lanes).await
+    }
+
+    async fn halt(&self, own: Ownership, halt: Halt) -> Result<(), LedgerError> {
+        let (tx, ..) = self.begin_anywhere(own).await?;
+        let sql = "update dinnerbell.lane set halted = $2, halted_found = $3, halted_remedy = $4, halted_at = clock_timestamp() \
+                   where lane = $1";
+        let text = Type::TEXT;
+        let values: [Parameter<'_>; 4] = [
+            (&own.lane, Type::INT4),
+            (&halt.kind.name(), text.clone()),
+            (&halt.found, text.clone()),
+            (&halt.remedy, text),
+        ];
+        tx.execute(sql, &values).await?;
+        hold::begin(&tx, &halt).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn resolved(&self, own: Ownership, comparison: &str) -> Result<bool, LedgerError> {
+        let sql = format!(
+            "select halted is null or epoch <> $2 or $3 <> {POSTMASTER} or coalesce($4 <> {COMPARISON}, false) \
+             from dinnerbell.lane left join dinnerbell.service on true where lane = $1"
+        );
+        let parameters: [Parameter<'_>; 4] = [
+            (&own.lane, Type::INT4),
+            (&own.epoch, Type::INT8),
+            (&own.postmaster, Type::INT8),
+            (&comparison, Type::TEXT),
+        ];
+        let rows = self.pool.query(&sql, &parameters).await?;
+        Ok(rows.first().is_none_or(|row| row.get(0)))
+    }
+}

@@ -1,0 +1,114 @@
+//! Drafts of a recorded round are withdrawn, and its dead letters set aside.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::types::Type;
+
+use super::super::{PostgresLedger, lost};
+use super::parts::{StoredPart, delete_rows, parts, set_parts_back};
+use crate::connect::{Parameter, Transaction};
+use crate::sql;
+use dinnerbell_core::model::draft::dead_letter_checksum;
+use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::ownership::Ownership;
+use dinnerbell_core::ports::ledger::LedgerError;
+
+impl PostgresLedger {
+    /// Takes back the drafts of campaigns that are not open, or all: rows, counts and cursors, and changes the round's revision and checksum.
+    pub(in crate::ledger) async fn withdraw_round(
+        &self,
+        own: Ownership,
+        head: RoundHead,
+        what: Withdrawn,
+    ) -> Result<(), LedgerError> {
+        let tx = self.begin(own).await?;
+        let _turn = self.turn(own.lane).await;
+        hold_last_round(&tx, own, head).await?;
+        let mut parts = parts(&tx, own.lane, head.seq).await?;
+        parts.retain(|part| what.is_of(part));
+        self.withdraw_parts(&tx, own, head.seq, &parts).await?;
+        self.rewrite_round(&tx, own, head).await?;
+        if let Withdrawn::Everything { round_bytes } = what {
+            let sql = "update dinnerbell.lane set round_bytes = $2 where lane = $1";
+            tx.execute(sql, &[(&own.lane, Type::INT4), (&round_bytes, Type::INT8)]).await?;
+        }
+        self.touched_its_own(&tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Takes the dead letters out of a round: its revision and checksum change, and they wait for a later one.
+    pub(in crate::ledger) async fn set_aside(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+        let tx = self.begin(own).await?;
+        let _turn = self.turn(own.lane).await;
+        hold_last_round(&tx, own, head).await?;
+        let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&head.seq, Type::INT8)];
+        tx.execute(sql::FREE_LETTERS.text(), &key).await?;
+        let [lane, seq] = key;
+        tx.execute("update dinnerbell.round set dead_letters = '{}' where lane = $1 and seq = $2", &[lane, seq])
+            .await?;
+        self.rewrite_round(&tx, own, head).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The rows of some parts go, but for those in which somebody answered; how many stay. Counts and cursors go back.
+    pub(in crate::ledger) async fn withdraw_parts(
+        &self,
+        tx: &Transaction,
+        own: Ownership,
+        seq: i64,
+        parts: &[StoredPart],
+    ) -> Result<i64, LedgerError> {
+        let mut kept: BTreeMap<i32, i64> = parts.iter().map(|part| (part.part, part.drafts)).collect();
+        let numbers: Vec<i32> = kept.keys().copied().collect();
+        for (part, gone) in delete_rows(tx, &self.feedback(), own.lane, seq, &numbers).await? {
+            *kept.entry(part).or_default() -= gone;
+        }
+        set_parts_back(tx, own.lane, seq, &kept).await?;
+        Ok(kept.values().sum())
+    }
+
+    /// The round becomes the sum of the parts that are left.
+    pub(in crate::ledger) async fn rewrite_round(
+        &self,
+        tx: &Transaction,
+        own: Ownership,
+        head: RoundHead,
+    ) -> Result<(), LedgerError> {
+        let sql = "select dead_letters from dinnerbell.round where lane = $1 and seq = $2";
+        let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&head.seq, Type::INT8)];
+        let letters: Vec<i64> = tx.query_one(sql, &key).await?.get(0);
+        let left = parts(tx, own.lane, head.seq).await?;
+        let drafts: i64 = left.iter().map(|part| part.drafts).sum();
+        let checksum = left.iter().fold(0u64, |sum, part| sum.wrapping_add(part.checksum.cast_unsigned()));
+        let checksum = letters.iter().fold(checksum, |sum, id| sum.wrapping_add(dead_letter_checksum(*id)));
+        let sql = "update dinnerbell.round set revision = revision + 1, drafts = $3, checksum = $4 where lane = $1 and seq = $2";
+        let [lane, seq] = key;
+        let changed =
+            tx.execute(sql, &[lane, seq, (&drafts, Type::INT8), (&checksum.cast_signed(), Type::INT8)]).await?;
+        if changed == 1 { Ok(()) } else { Err(lost(own, "the round")) }
+    }
+}
+
+/// Locks the lane's row, if this is still its last round.
+async fn hold_last_round(tx: &Transaction, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+    let sql = "select 1 from dinnerbell.lane where lane = $1 and epoch = $2 and seq = $3 for update";
+    let key: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&head.seq, Type::INT8)];
+    if tx.query_opt(sql, &key).await?.is_some() { Ok(()) } else { Err(lost(own, "the last round")) }
+}
+
+/// What of a round is withdrawn.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::ledger) enum Withdrawn {
+    /// What must not be published any more.
+    WhatIsNotOpen,
+    /// All of it, since it does not get through. The lane remembers how large a round may be.
+    Everything { round_bytes: Option<i64> },
+}
+
+impl Withdrawn {
+    fn is_of(self, part: &StoredPart) -> bool {
+        part.drafts > 0 && (!part.open || matches!(self, Self::Everything { .. }))
+    }
+}
