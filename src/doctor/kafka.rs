@@ -15,11 +15,10 @@ use super::Findings;
 use crate::service::file_limit;
 use dinnerbell_config as config;
 use dinnerbell_config::Config;
-use dinnerbell_config::kafka_client::Role;
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::broker::BrokerError;
-use dinnerbell_kafka::client::{ASK, ClientEvents};
+use dinnerbell_kafka::client::{ASK, ClientEvents, Isolation};
 use dinnerbell_kafka::topics::{INTERNAL, Topic};
 use dinnerbell_kafka::{client, topics};
 
@@ -43,7 +42,7 @@ pub(super) struct Answered {
 /// Looks at Kafka; what the ledger is to be compared with, where it answers.
 pub(super) async fn examine(config: &Config, found: Findings) -> (Findings, Option<Answered>) {
     let kafka = config.kafka.clone();
-    let connections = config.feedback.max_connections + config.subscribers.max_connections;
+    let connections = config.database_connections();
     let nothing = found.another();
     // librdkafka blocks.
     let asked = tokio::task::spawn_blocking(move || ask(&kafka, connections, found)).await;
@@ -141,7 +140,7 @@ fn held_back(kafka: &config::Kafka, stable: &Asking, lanes: Lane, found: &mut Fi
     let look = |every: &Asking| -> Result<Vec<(i64, i64)>, BrokerError> {
         (0..lanes).map(|lane| Ok((every.end(topic, lane)?, stable.end(topic, lane)?))).collect()
     };
-    let looked = Asking::with(kafka, "read_uncommitted").and_then(|every| {
+    let looked = Asking::with(kafka, Isolation::ReadUncommitted).and_then(|every| {
         let first = look(&every)?;
         if first.iter().all(|(log, stable)| log <= stable) {
             return Ok(Vec::new());
@@ -204,18 +203,12 @@ struct Asking {
 
 impl Asking {
     fn start(kafka: &config::Kafka) -> Result<Self, BrokerError> {
-        Self::with(kafka, "read_committed")
+        Self::with(kafka, Isolation::ReadCommitted)
     }
 
-    fn with(kafka: &config::Kafka, isolation: &str) -> Result<Self, BrokerError> {
+    fn with(kafka: &config::Kafka, isolation: Isolation) -> Result<Self, BrokerError> {
         let observer = ClientEvents::default();
-        let mut settings = client::settings(
-            kafka,
-            Role::Consumer,
-            "doctor",
-            &[],
-            &[("group.id", &kafka.group_id), ("enable.auto.commit", "false"), ("isolation.level", isolation)],
-        );
+        let mut settings = client::asking_settings(kafka, "doctor", isolation);
         client::tell_topic_ids(&mut settings);
         let consumer = settings
             .create_with_context(observer.clone())

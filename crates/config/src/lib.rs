@@ -46,6 +46,13 @@ pub struct Config {
     pub http: Http,
 }
 
+impl Config {
+    /// How many connections to databases one instance has at most.
+    pub fn database_connections(&self) -> usize {
+        self.feedback.max_connections + self.subscribers.max_connections
+    }
+}
+
 /// Loads the configuration: the file (`-c`, else dinnerbell.toml here, else /etc/dinnerbell/dinnerbell.toml, else none), then the
 /// environment over it.
 pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigErrors> {

@@ -55,6 +55,25 @@ pub fn settings(
     settings
 }
 
+/// Which records a client that asks sees the end of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Those of committed transactions.
+    ReadCommitted,
+    /// Those of open transactions too.
+    ReadUncommitted,
+}
+
+/// The settings of a client that asks in the group's name and never joins it.
+pub fn asking_settings(kafka: &config::Kafka, name: &str, isolation: Isolation) -> ClientConfig {
+    let level = match isolation {
+        Isolation::ReadCommitted => "read_committed",
+        Isolation::ReadUncommitted => "read_uncommitted",
+    };
+    let promises = [("group.id", kafka.group_id.as_str()), ("enable.auto.commit", "false"), ("isolation.level", level)];
+    settings(kafka, Role::Consumer, name, &[], &promises)
+}
+
 /// Hears what librdkafka says outside of any call: its log goes to ours, and the last reason why no broker could be reached is
 /// kept, because the call that fails for it only says "timed out".
 #[derive(Debug, Clone, Default)]

@@ -126,6 +126,71 @@ pub async fn settings(kafka: &config::Kafka, topics: &[&str]) -> BTreeMap<String
     read
 }
 
+/// One check of a topic: the name under which it is told, what it reads, and its verdict on what was read.
+struct Check {
+    name: &'static str,
+    reads: Reads,
+    verdict: fn(&Topic, &str) -> Option<Verdict>,
+}
+
+/// What a check reads.
+enum Reads {
+    /// The topic as it is; nothing stands for the value then.
+    Topic,
+    /// This setting. Where it may not be read, nothing is said.
+    Setting(&'static str),
+}
+
+/// What a check says.
+enum Verdict {
+    Well(String),
+    /// Something can be lost: what, and the remedy.
+    Risk(String, String),
+    /// It cannot work: why, and the remedy.
+    Unfit(String, String),
+}
+
+/// What a broker's loss can take with it.
+const DURABILITY: [Check; 3] = [
+    Check { name: "kafka-durability", reads: Reads::Topic, verdict: one_replica },
+    Check { name: "kafka-durability", reads: Reads::Setting("min.insync.replicas"), verdict: one_acknowledges },
+    Check { name: "kafka-durability", reads: Reads::Setting("unclean.leader.election.enable"), verdict: unclean },
+];
+
+/// What the topic of the drafts needs.
+const DRAFTS: [Check; 4] = [
+    Check { name: "kafka-topics", reads: Reads::Topic, verdict: drafts_refused },
+    Check { name: "kafka-message-size", reads: Reads::Setting("max.message.bytes"), verdict: size_of_drafts },
+    Check { name: "kafka-retention", reads: Reads::Setting("cleanup.policy"), verdict: compacted_drafts },
+    Check { name: "kafka-retention", reads: Reads::Setting("retention.ms"), verdict: kept_drafts },
+];
+
+/// What the topic of the campaigns needs.
+const CAMPAIGNS: [Check; 1] =
+    [Check { name: "kafka-retention", reads: Reads::Setting("retention.ms"), verdict: kept_campaigns }];
+
+/// What the topic of the dead letters needs.
+const LETTERS: [Check; 2] = [
+    Check { name: "kafka-topics", reads: Reads::Topic, verdict: letters_refused },
+    Check { name: "kafka-retention", reads: Reads::Setting("cleanup.policy"), verdict: compacted_letters },
+];
+
+/// Runs checks on a topic, in their order.
+fn run(checks: &[Check], topic: &Topic, found: &mut Findings) {
+    for Check { name, reads, verdict } in checks {
+        let read = match reads {
+            Reads::Topic => Some(""),
+            Reads::Setting(setting) => topic.setting(setting),
+        };
+        match read.and_then(|read| verdict(topic, read)) {
+            None => {}
+            Some(Verdict::Well(what)) => found.ok(name, what),
+            Some(Verdict::Risk(what, remedy)) => found.warn(name, what, remedy),
+            Some(Verdict::Unfit(what, remedy)) => found.fail(name, what, remedy),
+        }
+    }
+}
+
 /// Judges the topics of the configuration, as far as they are known.
 pub fn judge(topics: &Topics, known: &[Topic], found: &mut Findings) {
     let of = |name: &str| known.iter().find(|topic| topic.name == name);
@@ -143,114 +208,117 @@ pub fn judge(topics: &Topics, known: &[Topic], found: &mut Findings) {
     }
     let (campaigns, letters) = (of(&topics.campaigns), topics.dead_letters.as_deref().and_then(of));
     if let Some(drafts) = of(&topics.notifications) {
-        if let Some((what, remedy)) = drafts.refuses_transactions() {
-            found.warn("kafka-topics", format!("{what}; no draft is published meanwhile"), remedy);
-        }
-        size_of_drafts(drafts, found);
-        kept_drafts(drafts, found);
+        run(&DRAFTS, drafts, found);
     }
     if let Some(campaigns) = campaigns {
-        kept_campaigns(campaigns, found);
+        run(&CAMPAIGNS, campaigns, found);
     }
     if let (Some(campaigns), Some(letters)) = (campaigns, letters) {
-        dead_letters(campaigns, letters, found);
+        run(&LETTERS, letters, found);
+        size_of_letters(campaigns, letters, found);
     }
 }
 
 /// What a broker's loss can take with it: of our topics, and of Kafka's own.
 pub fn durability(topic: &Topic, found: &mut Findings) {
+    run(&DURABILITY, topic, found);
+}
+
+/// The command that gives a topic a setting.
+fn add_config(name: &str, setting: &str) -> String {
+    format!("kafka-configs.sh --alter --topic {name} --add-config {setting}")
+}
+
+fn one_replica(topic: &Topic, _: &str) -> Option<Verdict> {
+    let what = format!("topic {} has one replica: what a broker loses is lost", topic.name);
+    let remedy = "kafka-reassign-partitions.sh: three replicas, and min.insync.replicas = 2".to_owned();
+    (topic.replicas == 1).then_some(Verdict::Risk(what, remedy))
+}
+
+fn one_acknowledges(topic: &Topic, needed: &str) -> Option<Verdict> {
     let name = &topic.name;
-    if topic.replicas == 1 {
-        found.warn(
-            "kafka-durability",
-            format!("topic {name} has one replica: what a broker loses is lost"),
-            "kafka-reassign-partitions.sh: three replicas, and min.insync.replicas = 2",
-        );
-    } else if topic.number("min.insync.replicas") == Some(1) {
-        found.warn(
-            "kafka-durability",
-            format!("topic {name} has min.insync.replicas = 1: the loss of one broker can take what was acknowledged with it"),
-            format!("kafka-configs.sh --alter --topic {name} --add-config min.insync.replicas=2"),
-        );
-    }
-    if topic.setting("unclean.leader.election.enable") == Some("true") {
-        found.warn(
-            "kafka-durability",
-            format!("topic {name} lets a replica lead that is behind (unclean.leader.election.enable): acknowledged messages are lost then"),
-            format!("kafka-configs.sh --alter --topic {name} --add-config unclean.leader.election.enable=false"),
-        );
-    }
+    let what = format!(
+        "topic {name} has min.insync.replicas = 1: the loss of one broker can take what was acknowledged with it"
+    );
+    let is_one = topic.replicas != 1 && needed.parse() == Ok(1_i64);
+    is_one.then(|| Verdict::Risk(what, add_config(name, "min.insync.replicas=2")))
+}
+
+fn unclean(topic: &Topic, enabled: &str) -> Option<Verdict> {
+    let name = &topic.name;
+    let what = format!(
+        "topic {name} lets a replica lead that is behind (unclean.leader.election.enable): acknowledged messages are lost then"
+    );
+    (enabled == "true").then(|| Verdict::Risk(what, add_config(name, "unclean.leader.election.enable=false")))
+}
+
+fn drafts_refused(drafts: &Topic, _: &str) -> Option<Verdict> {
+    let (what, remedy) = drafts.refuses_transactions()?;
+    Some(Verdict::Risk(format!("{what}; no draft is published meanwhile"), remedy))
 }
 
 /// A draft that does not fit would halt its lane in the middle of a campaign.
-fn size_of_drafts(drafts: &Topic, found: &mut Findings) {
-    let (name, needed) = (&drafts.name, LARGEST_MESSAGE + BATCH_FRAME);
-    let Some(most) = drafts.max_message_bytes() else { return };
-    match most >= needed {
-        true => found.ok(
-            "kafka-message-size",
-            format!("topic {name} takes messages of {most} bytes; the largest draft has {needed}"),
+fn size_of_drafts(drafts: &Topic, most: &str) -> Option<Verdict> {
+    let (name, needed, most) = (&drafts.name, LARGEST_MESSAGE + BATCH_FRAME, most.parse::<usize>().ok()?);
+    Some(match most >= needed {
+        true => Verdict::Well(format!("topic {name} takes messages of {most} bytes; the largest draft has {needed}")),
+        false => Verdict::Unfit(
+            format!(
+                "topic {name} (kafka.topics.notifications) cannot take every draft: its max.message.bytes is {most}, and the largest draft has {needed}"
+            ),
+            add_config(name, &format!("max.message.bytes={DEFAULT_LIMIT}")),
         ),
-        false => found.fail(
-            "kafka-message-size",
-            format!("topic {name} (kafka.topics.notifications) cannot take every draft: its max.message.bytes is {most}, and the largest draft has {needed}"),
-            format!("kafka-configs.sh --alter --topic {name} --add-config max.message.bytes={DEFAULT_LIMIT}"),
-        ),
-    }
+    })
 }
 
-fn kept_drafts(drafts: &Topic, found: &mut Findings) {
+fn compacted_drafts(drafts: &Topic, _: &str) -> Option<Verdict> {
     let name = &drafts.name;
-    if drafts.is_compacted() {
-        found.warn(
-            "kafka-retention",
-            format!("topic {name} is compacted: of all drafts of a client only the last stays"),
-            format!("kafka-configs.sh --alter --topic {name} --add-config cleanup.policy=delete"),
-        );
-    }
-    if let Some(retention) = drafts.number("retention.ms") {
-        let kept = days(retention);
-        found.ok(
-            "kafka-retention",
-            format!("topic {name} keeps drafts {kept}: so far back `verify` and `lane resolve --from-kafka` can see"),
-        );
-    }
+    let what = format!("topic {name} is compacted: of all drafts of a client only the last stays");
+    drafts.is_compacted().then(|| Verdict::Risk(what, add_config(name, "cleanup.policy=delete")))
 }
 
-fn kept_campaigns(campaigns: &Topic, found: &mut Findings) {
-    let (name, Some(retention)) = (&campaigns.name, campaigns.number("retention.ms")) else { return };
+fn kept_drafts(drafts: &Topic, retention: &str) -> Option<Verdict> {
+    let (name, kept) = (&drafts.name, days(retention.parse().ok()?));
+    Some(Verdict::Well(format!(
+        "topic {name} keeps drafts {kept}: so far back `verify` and `lane resolve --from-kafka` can see"
+    )))
+}
+
+fn kept_campaigns(campaigns: &Topic, retention: &str) -> Option<Verdict> {
+    let (name, retention) = (&campaigns.name, retention.parse().ok()?);
     let told = format!(
         "topic {name} keeps campaigns {}: a lane that stands still for longer loses what it has not read",
         days(retention)
     );
-    match (0..SHORT_RETENTION).contains(&retention) {
-        true => found.warn(
-            "kafka-retention",
-            told,
-            format!("kafka-configs.sh --alter --topic {name} --add-config retention.ms=604800000"),
-        ),
-        false => found.ok("kafka-retention", told),
-    }
+    Some(match (0..SHORT_RETENTION).contains(&retention) {
+        true => Verdict::Risk(told, add_config(name, "retention.ms=604800000")),
+        false => Verdict::Well(told),
+    })
 }
 
-fn dead_letters(campaigns: &Topic, letters: &Topic, found: &mut Findings) {
+fn letters_refused(letters: &Topic, _: &str) -> Option<Verdict> {
+    let (what, remedy) = letters.refuses_transactions()?;
+    Some(Verdict::Risk(format!("{what}; dead letters wait beside the rounds"), remedy))
+}
+
+fn compacted_letters(letters: &Topic, _: &str) -> Option<Verdict> {
+    let told = format!(
+        "topic {} is compacted: each dead letter has a key of its own there, and its first one in a header",
+        letters.name
+    );
+    letters.is_compacted().then_some(Verdict::Well(told))
+}
+
+/// The one check that reads two topics.
+fn size_of_letters(campaigns: &Topic, letters: &Topic, found: &mut Findings) {
     let name = &letters.name;
-    if let Some((what, remedy)) = letters.refuses_transactions() {
-        found.warn("kafka-topics", format!("{what}; dead letters wait beside the rounds"), remedy);
-    }
-    if letters.is_compacted() {
-        let told = format!(
-            "topic {name} is compacted: each dead letter has a key of its own there, and its first one in a header"
-        );
-        found.ok("kafka-retention", told);
-    }
     if let (Some(arrives), Some(leaves)) = (campaigns.max_message_bytes(), letters.max_message_bytes())
         && leaves < arrives
     {
         found.warn(
             "kafka-message-size",
             format!("topic {name} takes {leaves} bytes, less than the {arrives} of {}: a larger dead letter is sent without its value", campaigns.name),
-            format!("kafka-configs.sh --alter --topic {name} --add-config max.message.bytes={}", arrives + 4_096),
+            add_config(name, &format!("max.message.bytes={}", arrives + 4_096)),
         );
     }
 }

@@ -14,7 +14,7 @@ use tokio::task;
 use tokio::time::Instant;
 
 use super::thread::{Command, ReaderThread, Reply};
-use crate::client::{ClientEvents, listen_now, settings, tell_topic_ids};
+use crate::client::{ClientEvents, Isolation, asking_settings, listen_now, settings, tell_topic_ids};
 use dinnerbell_config as config;
 use dinnerbell_config::kafka_client::Role;
 use dinnerbell_core::ports::broker::BrokerError;
@@ -66,12 +66,7 @@ impl Drop for ReaderShared {
 
 /// Makes the client that asks for the ends of the log; nothing is contacted before it is asked.
 fn every_record(kafka: &config::Kafka, observer: &ClientEvents) -> KafkaResult<BaseConsumer<ClientEvents>> {
-    let promises = [
-        ("group.id", kafka.group_id.as_str()),
-        ("enable.auto.commit", "false"),
-        ("isolation.level", "read_uncommitted"),
-    ];
-    settings(kafka, Role::Consumer, "ends", &[], &promises).create_with_context(observer.clone())
+    asking_settings(kafka, "ends", Isolation::ReadUncommitted).create_with_context(observer.clone())
 }
 
 fn reader_settings(kafka: &config::Kafka) -> ClientConfig {
