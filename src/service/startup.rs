@@ -1,61 +1,224 @@
-//! Waiting for what may come: with backoff and jitter, saying on the telemetry what is waited for.
+//! The start of an instance: a list of steps. What may come is waited for, what was refused ends the service.
 
-use std::future::Future;
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
 
-use dinnerbell_core::backoff::Backoff;
-use dinnerbell_core::shutdown::stopped;
+use crate::service::attempt::{Attempt, NotStarted, Unready, retry_until_ready};
+use dinnerbell_config::{Config, Database};
+use dinnerbell_core::guard::Guards;
+use dinnerbell_core::instance::change_feed::ChangeFeed;
+use dinnerbell_core::instance::dead_letters::DeadLetterTopic;
+use dinnerbell_core::instance::memory_budget::MemoryBudget;
+use dinnerbell_core::instance::pause;
+use dinnerbell_core::instance::pause::{PauseReading, PauseWatch};
+use dinnerbell_core::instance::rate_limiter::RateLimiter;
+use dinnerbell_core::instance::round_sizing::RecentCampaigns;
+use dinnerbell_core::lane::context::{LaneContext, Limits};
+use dinnerbell_core::model::finding::Findings;
 use dinnerbell_core::telemetry::{Need, Telemetry};
+use dinnerbell_kafka as kafka;
+use dinnerbell_kafka::KafkaBroker;
+use dinnerbell_postgres::audience::PostgresAudience;
+use dinnerbell_postgres::clock::PostgresClock;
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::identity::of_another_table;
+use dinnerbell_postgres::ledger::{Belonging, PostgresLedger, probe};
+use dinnerbell_postgres::migrate::FeedbackIndex;
+use dinnerbell_postgres::{encryption, migrate, needs};
 
-/// Between two attempts.
-const PAUSES: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+/// Everything behind the three traits.
+pub type Shared = LaneContext<KafkaBroker, PostgresLedger, PostgresAudience, PostgresClock>;
 
-/// The outcome of one attempt.
-pub enum Attempt<T, E> {
-    /// It worked.
-    Done(T),
-    /// It may work later.
-    Again(String),
-    /// It will not work.
-    Refused(E),
+/// A start that is under way.
+pub struct Startup<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// Where it is said what is waited for.
+    pub telemetry: &'a Arc<Telemetry>,
+    /// Ends the waiting.
+    pub stop: &'a mut watch::Receiver<bool>,
 }
 
-/// Why the waiting ended without success.
-#[derive(Debug)]
-pub enum GaveUp<E> {
-    /// The service is to stop.
-    Asked,
-    /// The server refused.
-    Refused(E),
-}
-
-/// Tries until it works, is refused, or the service is to stop.
-pub async fn retry_until_ready<T, E, F: Future<Output = Attempt<T, E>>>(
-    telemetry: &Telemetry,
-    need: Need,
-    stop: &mut watch::Receiver<bool>,
-    mut attempt: impl FnMut() -> F,
-) -> Result<T, GaveUp<E>> {
-    let mut backoff = PAUSES;
-    loop {
-        let tried = tokio::select! {
-            biased;
-            () = stopped(stop) => return Err(GaveUp::Asked),
-            tried = attempt() => tried,
-        };
-        match tried {
-            Attempt::Done(done) => {
-                telemetry.has(need);
-                return Ok(done);
-            }
-            Attempt::Refused(error) => return Err(GaveUp::Refused(error)),
-            Attempt::Again(why) => telemetry.waits_for(need, why),
-        }
-        if timeout(backoff.failed(), stopped(stop)).await.is_ok() {
-            return Err(GaveUp::Asked);
-        }
+impl Startup<'_> {
+    /// Contacts everything, in this order. Returns what the lanes share.
+    pub async fn run(
+        mut self,
+        readings: &watch::Sender<PauseReading>,
+        pause: PauseWatch,
+    ) -> Result<Arc<Shared>, NotStarted> {
+        let feedback = open(&self.config.feedback, "feedback")?;
+        let subscribers = open(&self.config.subscribers, "subscribers")?;
+        let clock = self.feedback(&feedback).await?;
+        let audience = self.subscribers(&subscribers).await?;
+        let broker = self.kafka().await?;
+        let ledger = self.ledger(feedback, &clock, &broker).await?;
+        self.pause(&ledger, &clock, readings).await?;
+        Ok(self.context(broker, ledger, audience, clock, pause))
     }
+
+    /// Tries one step until it works.
+    async fn step<T, F: Future<Output = Attempt<T>>>(
+        &mut self,
+        need: Need,
+        attempt: impl FnMut() -> F,
+    ) -> Result<T, NotStarted> {
+        retry_until_ready(self.telemetry, need, self.stop, attempt).await
+    }
+
+    async fn feedback(&mut self, pool: &Pool) -> Result<PostgresClock, NotStarted> {
+        let config = self.config;
+        self.step(Need::Feedback, || async { Ok(feedback_will_do(config, pool).await?) }).await?;
+        self.step(Need::Feedback, || async { Ok(PostgresClock::start(pool.clone()).await?) }).await
+    }
+
+    async fn subscribers(&mut self, pool: &Pool) -> Result<PostgresAudience, NotStarted> {
+        let (late, database) = (self.config.fanout.late_subscribers, &self.config.subscribers);
+        self.step(Need::Subscribers, || async { Ok(needs::of_subscribers(pool, late).await?) }).await?;
+        self.step(Need::Subscribers, || async { Ok(is_encrypted(pool, database).await?) }).await?;
+        self.step(Need::Subscribers, || async { Ok(PostgresAudience::open(pool.clone()).await?) }).await
+    }
+
+    async fn kafka(&mut self) -> Result<KafkaBroker, NotStarted> {
+        let config = &self.config.kafka;
+        let broker = self.step(Need::Kafka, || async { Ok(KafkaBroker::connect(config).await?) }).await?;
+        broker.found().log_warnings();
+        self.step(Need::Kafka, || async { Ok(kafka::may_transact(config, kafka::unused_id(config)).await?) }).await?;
+        Ok(broker)
+    }
+
+    async fn ledger(
+        &mut self,
+        feedback: Pool,
+        clock: &PostgresClock,
+        broker: &KafkaBroker,
+    ) -> Result<PostgresLedger, NotStarted> {
+        let config = self.config;
+        let owner = format!("{}/{}", hostname(), std::process::id());
+        let letters = config.kafka.topics.dead_letters.is_some();
+        let ledger = PostgresLedger::new(feedback, clock.clone(), owner, config.kafka.group_id.clone(), letters);
+        self.step(Need::Ledger, || claim(config, broker, &ledger)).await?;
+        // Not before: nothing is tried in a table that is another's.
+        self.step(Need::Feedback, || async { Ok(feedback_keeps_drafts(ledger.pool()).await?) }).await?;
+        Ok(ledger)
+    }
+
+    /// Known before the first lane is entered: an instance that starts while all sending is paused plans nothing.
+    async fn pause(
+        &mut self,
+        ledger: &PostgresLedger,
+        clock: &PostgresClock,
+        readings: &watch::Sender<PauseReading>,
+    ) -> Result<(), NotStarted> {
+        let look = self.step(Need::Ledger, || async { Ok(pause::look(ledger, clock).await?) }).await?;
+        readings.send_replace(look);
+        self.telemetry.suspended(look.suspension);
+        Ok(())
+    }
+
+    fn context(
+        &self,
+        broker: KafkaBroker,
+        ledger: PostgresLedger,
+        audience: PostgresAudience,
+        clock: PostgresClock,
+        pause: PauseWatch,
+    ) -> Arc<Shared> {
+        let Self { config, telemetry, .. } = self;
+        let limits = Limits {
+            group_id: config.kafka.group_id.clone(),
+            round_rows: config.fanout.round_rows,
+            late_subscribers: config.fanout.late_subscribers,
+        };
+        let memory = Arc::new(MemoryBudget::new(config.fanout.memory_limit));
+        telemetry.watch_memory(Arc::clone(&memory));
+        Arc::new(LaneContext {
+            broker,
+            ledger,
+            audience,
+            clock,
+            limits,
+            memory,
+            rate: RateLimiter::new(config.fanout.rate_limit),
+            pause,
+            change_feed: ChangeFeed::default(),
+            arrivals: RecentCampaigns::default(),
+            dead_letter_topic: DeadLetterTopic::new(Arc::clone(telemetry)),
+            telemetry: Arc::clone(telemetry),
+            guards: Guards::of_process(),
+        })
+    }
+}
+
+fn open(database: &Database, name: &'static str) -> Result<Pool, NotStarted> {
+    Pool::open(database, name).map_err(|error| NotStarted::Refused(error.to_string()))
+}
+
+/// What can be read on its way is said in the log.
+async fn is_encrypted(pool: &Pool, database: &Database) -> Result<(), PostgresError> {
+    let mut found = Findings::default();
+    encryption::judge(pool, database, "tls", &mut found).await?;
+    found.log_warnings();
+    Ok(())
+}
+
+/// The ledger and the feedback table are there, and are ours to read and write.
+async fn feedback_will_do(config: &Config, feedback: &Pool) -> Result<(), PostgresError> {
+    needs::of_encoding(feedback).await?;
+    migrate::schema_is_current(feedback).await?;
+    needs::of_ledger(feedback).await?;
+    needs::of_feedback(feedback).await?;
+    is_encrypted(feedback, &config.feedback).await
+}
+
+/// The feedback table, which is the ledger's own by now, and the ledger keep what is written.
+async fn feedback_keeps_drafts(feedback: &Pool) -> Result<(), PostgresError> {
+    if migrate::feedback_index(feedback).await? == FeedbackIndex::Missing {
+        return Err(PostgresError::refused(format!(
+            "{}: the index that keeps each (campaign, client) once is missing; run `dinnerbell migrate`",
+            feedback.address()
+        )));
+    }
+    let mut found = Findings::default();
+    probe::ledger(feedback, &mut found).await?;
+    probe::feedback(feedback, &mut found).await?;
+    found.log_warnings();
+    match found.errors() {
+        Some(errors) => Err(PostgresError::refused(format!("{}: {errors}", feedback.address()))),
+        None => Ok(()),
+    }
+}
+
+/// The ledger belongs to one cluster, one group and one set of topics.
+async fn claim(config: &Config, broker: &KafkaBroker, ledger: &PostgresLedger) -> Attempt<()> {
+    let ours = Belonging {
+        cluster_id: broker.cluster_id().to_owned(),
+        group_id: config.kafka.group_id.clone(),
+        campaigns_topic: config.kafka.topics.campaigns.clone(),
+        notifications_topic: config.kafka.topics.notifications.clone(),
+        feedback_table: Some(config.feedback.table.to_string()),
+    };
+    let found = match ledger.belonging().await? {
+        Some(found) => Some(found),
+        None => {
+            let beginnings: Vec<_> = broker.start_offsets(config.kafka.start).await?.into_iter().collect();
+            ledger.claim(&ours, &beginnings).await?;
+            // Whoever came first decided: look at what stands there now.
+            ledger.belonging().await?
+        }
+    };
+    let Some((_, found)) = found else {
+        return Err(Unready::Passing("the ledger's claim is not to be seen yet".to_owned()));
+    };
+    if let Some(what) = found.differs(&ours) {
+        return Err(Unready::Refused(what));
+    }
+    ledger.knows_its_table().await?.map_err(|another| Unready::Refused(of_another_table(&another)))
+}
+
+/// The name of this machine.
+pub fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
