@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use tokio::sync::watch;
 
 use super::run::stop_on_signals;
-use super::{ConfigFile, Failure, Json, runtime};
+use super::{ConfigFile, Failure, Json, block_on};
 use dinnerbell_bench as bench;
 use dinnerbell_bench::environment::Setup;
 use dinnerbell_bench::error::BenchError;
@@ -117,18 +117,14 @@ impl Arguments {
     pub fn execute(self) -> Result<(), Failure> {
         let config = self.config.load()?;
         let plan = self.plan();
-        let runtime = runtime()?;
-        let ended = runtime.block_on(async {
+        let report = block_on(async {
             let (stop, mut stopped) = watch::channel(false);
             tokio::select! {
                 biased;
                 ended = bench::run(config, &plan, &mut stopped) => ended.map_err(Failure::from),
                 failure = stop_on_signals(&stop) => Err(failure),
             }
-        });
-        // Threads that librdkafka blocks must not hold up the end.
-        runtime.shutdown_background();
-        let report = ended?;
+        })?;
         self.json.print(&report, |report| report.text())
     }
 

@@ -4,7 +4,7 @@ use clap::Args;
 use tokio::sync::watch;
 
 use super::run::stop_on_signals;
-use super::{Failure, runtime};
+use super::{Failure, block_on};
 use crate::demo;
 use crate::demo::DemoError;
 
@@ -30,9 +30,8 @@ impl Arguments {
     pub fn execute(self) -> Result<(), Failure> {
         let broker = demo::broker()
             .map_err(|error| Failure::Failed(format!("the in-process broker cannot be started: {error}")))?;
-        let runtime = runtime()?;
         let bootstrap_servers = broker.bootstrap_servers();
-        let ended = runtime.block_on(async {
+        block_on(async {
             let (stop, _) = watch::channel(false);
             tokio::select! {
                 // First: from the moment at which something is started, a signal ends it in order.
@@ -40,10 +39,7 @@ impl Arguments {
                 failure = stop_on_signals(&stop) => Err(failure),
                 ended = demo::run(&bootstrap_servers, self.once, &stop) => ended.map_err(Failure::from),
             }
-        });
-        // Threads that librdkafka blocks must not hold up the end.
-        runtime.shutdown_background();
-        ended
+        })
     }
 }
 

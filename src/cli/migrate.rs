@@ -8,7 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
-use super::{ConfigFile, Failure, operator, output};
+use super::{ConfigFile, Failure, block_on, operator, output};
 use dinnerbell_postgres::migrate::{Adopt, Event, migrate, script};
 
 /// Where there is no terminal, progress is a line of the log at each phase, and this often.
@@ -46,18 +46,17 @@ impl Arguments {
         if self.print_sql {
             return output::print(&script(&config, self.create_tables));
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::Failed(format!("the runtime did not start: {error}")))?;
         let screen = Screen::new();
         let adopt = match (self.adopt_feedback_table, self.without_rows) {
             (false, _) => Adopt::No,
             (true, without_rows) => Adopt::Yes { without_rows, by: operator("migrate") },
         };
-        let result = runtime.block_on(migrate(&config, self.create_tables, &adopt, &|event| screen.show(event)));
+        let result = block_on(async {
+            let migrated = migrate(&config, self.create_tables, &adopt, &|event| screen.show(event)).await;
+            migrated.map_err(|error| Failure::Failed(error.to_string()))
+        });
         screen.clear();
-        result.map_err(|error| Failure::Failed(error.to_string()))
+        result
     }
 }
 

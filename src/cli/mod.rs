@@ -28,6 +28,7 @@ use clap::{Args, Parser, Subcommand};
 pub use failure::Failure;
 
 use dinnerbell_config::{Config, environment, load};
+use dinnerbell_postgres::connect::Pool;
 
 /// A restaurant rings; everyone who favours it hears, once, while the offer lasts.
 #[derive(Debug, Parser)]
@@ -120,12 +121,19 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Stack of a worker thread, in bytes. Only what is used of it takes memory.
+const STACK: usize = 8 << 20;
+
 /// Runs a command's asynchronous part to its end.
 pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start a runtime: {error}")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // Without optimisation, the futures of an instance take more than the usual 2 MiB.
+        .thread_stack_size(STACK)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("the runtime cannot be started: {error}")))?;
     let done = runtime.block_on(work);
-    // A blocking call to a server that does not answer is not waited for.
+    // A call to a server that does not answer, and threads that librdkafka blocks, must not hold up the end.
     runtime.shutdown_background();
     done
 }
@@ -143,6 +151,12 @@ impl ConfigFile {
     /// The checked configuration, or all its mistakes.
     pub fn load(&self) -> Result<Config, Failure> {
         Ok(load(self.file.as_deref(), environment())?)
+    }
+
+    /// Loads the configuration and runs a command's work on the feedback database to its end. Returns what the work does.
+    pub fn on_feedback<T>(&self, work: impl AsyncFnOnce(&Config, Pool) -> Result<T, Failure>) -> Result<T, Failure> {
+        let config = self.load()?;
+        block_on(async { work(&config, Pool::open(&config.feedback, "feedback")?).await })
     }
 }
 
@@ -173,21 +187,8 @@ pub fn operator(command: &str) -> String {
 
 /// Whose account this process runs under: neither containers nor cron say it in the environment.
 fn account() -> String {
-    let id = || format!("uid {}@{}", rustix::process::geteuid().as_raw(), crate::service::hostname());
+    let id = || format!("uid {}@{}", rustix::process::geteuid().as_raw(), crate::service::startup::hostname());
     whoami::username().ok().filter(|name| !name.trim().is_empty()).unwrap_or_else(id)
-}
-
-/// Stack of a worker thread, in bytes. Only what is used of it takes memory.
-const STACK: usize = 8 << 20;
-
-/// The runtime of a command that speaks with servers.
-pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        // Without optimisation, the futures of an instance take more than the usual 2 MiB.
-        .thread_stack_size(STACK)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Failed(format!("the runtime cannot be started: {error}")))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
+use crate::cli::{ConfigFile, Failure, Json, operator};
 use crate::operator::pause::{Pause, Paused};
 use crate::operator::{hold, pause};
 use dinnerbell_core::text_table::{or_dash, plain};
@@ -34,11 +34,9 @@ pub struct Arguments {
 impl Arguments {
     /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
-        let config = self.config.load()?;
-        let paused = block_on(async {
-            let pool = Pool::open(&config.feedback, "feedback")?;
-            Ok(pause::pause(&pool, &operator("pause"), self.reason.as_deref()).await?)
-        })?;
+        let paused = self
+            .config
+            .on_feedback(async |_, pool| Ok(pause::pause(&pool, &operator("pause"), self.reason.as_deref()).await?))?;
         let paused = paused.ok_or_else(unclaimed)?;
         self.json.print(&paused, text)
     }

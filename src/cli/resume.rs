@@ -3,11 +3,10 @@
 use clap::Args;
 
 use super::pause::{described, unclaimed};
-use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
+use crate::cli::{ConfigFile, Failure, Json, operator};
 use crate::operator::pause;
 use crate::operator::pause::Resumed;
 use dinnerbell_core::text_table::{or_dash, plain};
-use dinnerbell_postgres::connect::Pool;
 
 /// Resume sending after `dinnerbell pause`
 ///
@@ -24,11 +23,7 @@ pub struct Arguments {
 impl Arguments {
     /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
-        let config = self.config.load()?;
-        let resumed = block_on(async {
-            let pool = Pool::open(&config.feedback, "feedback")?;
-            Ok(pause::resume(&pool, &operator("resume")).await?)
-        })?;
+        let resumed = self.config.on_feedback(async |_, pool| Ok(pause::resume(&pool, &operator("resume")).await?))?;
         let resumed = resumed.ok_or_else(unclaimed)?;
         self.json.print(&resumed, text)
     }

@@ -4,7 +4,7 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{ConfigFile, Failure};
+use super::{ConfigFile, Failure, block_on};
 use crate::service;
 use crate::service::ServiceError;
 
@@ -20,8 +20,7 @@ impl Arguments {
     /// Runs an instance. The first signal finishes the round in flight and leaves the group, the second ends the process at once.
     pub fn execute(self) -> Result<(), Failure> {
         let config = self.file.load()?;
-        let runtime = super::runtime()?;
-        let ended = runtime.block_on(async {
+        block_on(async {
             let (stop, stopped) = watch::channel(false);
             tokio::select! {
                 biased;
@@ -29,10 +28,7 @@ impl Arguments {
                 failure = stop_on_signals(&stop) => Err(failure),
                 ended = service::run(config, stopped) => ended.map_err(Failure::from),
             }
-        });
-        // Threads that librdkafka blocks must not hold up the end.
-        runtime.shutdown_background();
-        ended
+        })
     }
 }
 

@@ -4,12 +4,11 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::watch::{Frame, watch};
-use crate::cli::{ConfigFile, Failure, Json, block_on, pause, time};
+use crate::cli::{ConfigFile, Failure, Json, pause, time};
 use crate::operator::campaigns;
 use crate::operator::campaigns::{Filter, NotTold, Summary, Why};
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::text_table::{cut, or_dash, plain, table};
-use dinnerbell_postgres::connect::Pool;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,9 +62,7 @@ impl Arguments {
     /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
         let filter = self.filter()?;
-        let config = self.config.load()?;
-        block_on(async {
-            let pool = Pool::open(&config.feedback, "feedback")?;
+        self.config.on_feedback(async |config, pool| {
             pause::note(&pool).await?;
             if let Some(after) = &filter.after
                 && !campaigns::is_known(&pool, after).await?
@@ -74,9 +71,9 @@ impl Arguments {
             }
             if self.watch {
                 let json = self.json.json;
-                return watch(json, async || frame(json, campaigns::list(&pool, &config, &filter).await?)).await;
+                return watch(json, async || frame(json, campaigns::list(&pool, config, &filter).await?)).await;
             }
-            let campaigns = campaigns::list(&pool, &config, &filter).await?;
+            let campaigns = campaigns::list(&pool, config, &filter).await?;
             self.json.print(campaigns.as_slice(), text)
         })
     }

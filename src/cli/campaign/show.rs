@@ -4,11 +4,10 @@ use clap::Args;
 
 use super::list::{json_line, line, moment, rate, reasons, state};
 use super::watch::{Frame, watch};
-use crate::cli::{ConfigFile, Failure, Json, block_on, pause};
+use crate::cli::{ConfigFile, Failure, Json, pause};
 use crate::operator::campaigns;
 use crate::operator::campaigns::Details;
 use dinnerbell_core::text_table::{or_dash, plain};
-use dinnerbell_postgres::connect::Pool;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,11 +33,9 @@ pub struct Arguments {
 impl Arguments {
     /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
-        let config = self.config.load()?;
-        block_on(async {
-            let pool = Pool::open(&config.feedback, "feedback")?;
+        self.config.on_feedback(async |config, pool| {
             pause::note(&pool).await?;
-            let show = async || campaigns::show(&pool, &config, &self.id).await?.ok_or_else(|| unknown(&self.id));
+            let show = async || campaigns::show(&pool, config, &self.id).await?.ok_or_else(|| unknown(&self.id));
             if self.watch {
                 let json = self.json.json;
                 return watch(json, async || frame(json, show().await?)).await;

@@ -3,11 +3,10 @@
 use clap::Args;
 
 use super::FilterArguments;
-use crate::cli::{ConfigFile, Failure, Json, block_on, output};
+use crate::cli::{ConfigFile, Failure, Json, output};
 use crate::operator::dead_letters;
 use crate::operator::dead_letters::Summary;
 use dinnerbell_core::text_table::{or_dash, table};
-use dinnerbell_postgres::connect::Pool;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,9 +39,7 @@ impl Arguments {
     /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
         let filter = self.filter.filter(self.not_replayed)?;
-        let config = self.config.load()?;
-        let letters = block_on(async {
-            let pool = Pool::open(&config.feedback, "feedback")?;
+        let letters = self.config.on_feedback(async |_, pool| {
             Ok(dead_letters::list(&pool, &filter, self.before, self.limit.into()).await?)
         })?;
         if self.json.json {

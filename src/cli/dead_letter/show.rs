@@ -2,11 +2,10 @@
 
 use clap::Args;
 
-use crate::cli::{ConfigFile, Failure, Json, block_on, output};
+use crate::cli::{ConfigFile, Failure, Json, output};
 use crate::operator::dead_letters;
 use crate::operator::dead_letters::{Bytes, Details};
 use dinnerbell_core::text_table::{or_dash, plain, readable};
-use dinnerbell_postgres::connect::Pool;
 
 /// So much of a key, a value or a header is shown.
 const SHOWN: usize = 4_096;
@@ -35,11 +34,7 @@ pub struct Arguments {
 impl Arguments {
     /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
-        let config = self.config.load()?;
-        let letter = block_on(async {
-            let pool = Pool::open(&config.feedback, "feedback")?;
-            Ok(dead_letters::show(&pool, self.id).await?)
-        })?;
+        let letter = self.config.on_feedback(async |_, pool| Ok(dead_letters::show(&pool, self.id).await?))?;
         let Some(letter) = letter else {
             return Err(Failure::Failed(format!(
                 "there is no dead letter {}: `dinnerbell dead-letter list` shows those that are kept",

@@ -2,11 +2,10 @@
 
 use clap::Args;
 
-use crate::cli::{ConfigFile, Failure, Json, block_on, pause};
+use crate::cli::{ConfigFile, Failure, Json, pause};
 use crate::operator::lanes;
 use crate::operator::lanes::LaneStatus;
 use dinnerbell_core::text_table::{or_dash, plain, table};
-use dinnerbell_postgres::connect::Pool;
 
 /// List lanes: who owns them, how far they are, what halted them and what to do
 #[derive(Debug, Args)]
@@ -21,9 +20,7 @@ pub struct Arguments {
 impl Arguments {
     /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
-        let config = self.config.load()?;
-        let lanes = block_on(async {
-            let pool = Pool::open(&config.feedback, "feedback")?;
+        let lanes = self.config.on_feedback(async |_, pool| {
             pause::note(&pool).await?;
             Ok(lanes::list(&pool).await?)
         })?;
