@@ -2,13 +2,12 @@
 //!
 //! Everything of a lane happens inside one future. Dropping it at any await is a crash: what was in flight is found by the next entry.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use crate::guard::Guard;
 use crate::instance::dead_letters::Carries;
@@ -17,12 +16,10 @@ use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
-use crate::lane::error_policy::{Failures, Next, STEP};
-use crate::lane::round::pages;
+use crate::lane::error_policy::{Failures, Next};
 use crate::lane::round::pipeline::Rounds;
 use crate::lane::takeover::{Entry, FoundRound, Owned, enter, halt};
-use crate::lane::{intake, late, outputs, takeover};
-use crate::model::due::Uncounted;
+use crate::lane::{close_out, intake, late, outputs, takeover};
 use crate::model::halt::Halt;
 use crate::model::ownership::{Entered, Ownership};
 use crate::model::page::PageRequest;
@@ -36,8 +33,6 @@ use crate::telemetry::LaneState;
 
 /// How often a halted lane looks for its resolution.
 const LOOK_FOR_RESOLUTION: Duration = Duration::from_secs(1);
-/// How often a campaign whose count failed is counted again.
-const COUNT_AGAIN: Duration = Duration::from_secs(5);
 
 /// Keeps a lane until it is told to stop or the lane is somebody else's.
 pub async fn run_until_stopped<B: Broker, L: Ledger, A: Audience, C: Clock>(
@@ -161,7 +156,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
         failed = ask_alone(cx, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = carry_letters(cx, own, &work) => failed.map(|never: Infallible| match never {}),
         failed = outputs::watch(cx, own, outputs) => failed.map(|never: Infallible| match never {}),
-        failed = count_ended(cx, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = close_out::count_ended(cx, own, &work) => failed.map(|never: Infallible| match never {}),
     }
 }
 
@@ -228,44 +223,5 @@ async fn carry_letters<B: Broker, L: Ledger, A: Audience, C: Clock>(
             Carries::Many => work.carry(usize::MAX),
         }
         work.carried().await;
-    }
-}
-
-/// Counts, in the background, who was not told of campaigns whose end passed, or that were cancelled.
-async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
-    cx: &LaneContext<B, L, A, C>,
-    own: Ownership,
-    work: &LaneBacklog,
-) -> Result<Infallible, LaneError> {
-    // What one campaign's count meets holds up none of the others.
-    let (mut failed, mut backoff) = (BTreeMap::<String, Instant>::new(), STEP);
-    loop {
-        failed.retain(|_, at| at.elapsed() < COUNT_AGAIN);
-        let Some(Uncounted { campaign, cancelled }) = work.uncounted(|id| failed.contains_key(id)) else {
-            match failed.is_empty() {
-                true => work.uncounted_added().await,
-                false => drop(timeout(COUNT_AGAIN, work.uncounted_added()).await),
-            }
-            continue;
-        };
-        let id = &campaign.adv_campaign_id;
-        let counting = pages::count_untold(cx, &campaign.restaurant_id, id, cx.limits.round_rows);
-        match counting.await {
-            Ok(unsent) => {
-                backoff = STEP;
-                let unsent = if cx.guards.hold(Guard::EndedAreCounted) { unsent } else { 0 };
-                if cx.ledger.note_unsent(own, id, unsent).await? {
-                    cx.telemetry.unsent(own.lane, unsent, cancelled);
-                    work.counted(id);
-                } else {
-                    work.settled().await;
-                }
-            }
-            Err(error) => {
-                cx.telemetry.lane_warns(own.lane, &error);
-                failed.insert(id.clone(), Instant::now());
-                sleep(backoff.failed()).await;
-            }
-        }
     }
 }

@@ -3,9 +3,10 @@
 //! [`takeover`] is the only way into a lane (its decision is [`crate::model::reconcile`]), [`lifecycle`] its life. [`intake`] records what arrives, [`round`]
 //! makes and publishes rounds, [`late`] brings those who subscribe while a campaign runs ([`rescan`] its pure turns), [`backlog`] is what they
 //! share. [`error_policy`] is the one place that says what follows from an [`error`], [`context`] what all lanes of an instance share.
-//! `outputs` knows the topics that are written to by their ids.
+//! `close_out` counts who was not told of campaigns that are over. `outputs` knows the topics that are written to by their ids.
 
 pub mod backlog;
+mod close_out;
 pub mod context;
 pub mod error;
 pub mod error_policy;

@@ -5,9 +5,12 @@
 //! 3. [`record`]: one Postgres transaction: rows, cursors, the round itself;
 //! 4. [`publish`]: one Kafka transaction that repeats it.
 //!
-//! `pipeline` is the loop in which one round is published while the next one is made by `prepare`. [`turns`] keeps campaigns that are being
+//! `pipeline` is the loop in which one round is published while the next one is made by `prepare`: `wait` says when there is work for one, `budget`
+//! how much it may hold, `late` which newcomers it judges. [`turns`] keeps campaigns that are being
 //! changed from holding up the others.
 
+mod budget;
+mod late;
 pub mod pages;
 pub mod pipeline;
 pub mod plan;
@@ -15,3 +18,4 @@ pub mod prepare;
 pub mod publish;
 pub mod record;
 pub mod turns;
+mod wait;

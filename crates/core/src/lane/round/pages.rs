@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::guard::{Guard, Guards};
-use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::round::plan::{Candidate, Room, plan};
 use crate::model::clients::{ClientRange, Clients};
@@ -15,7 +14,7 @@ use crate::model::page::{Page, PageRequest, Unread};
 use crate::model::round::{PageRange, RoundPart};
 use crate::model::time::EpochSeconds;
 use crate::ports::audience::Audience;
-use crate::ports::ledger::{Ledger, LedgerError, OpenRound};
+use crate::ports::ledger::{LedgerError, OpenRound};
 
 /// A round is full when less than this part of it is left: another question would cost more than it brings.
 const WORTH_ASKING: usize = 20;
@@ -263,28 +262,6 @@ fn template(
     let template = DraftTemplate::new(Arc::clone(&running.campaign), trigger_datetime_created, group_id)
         .map_err(|error| LedgerError::Refused(error.to_string().into()))?;
     Ok(Arc::new(template))
-}
-
-/// Counts who favours the restaurant of an ended campaign and has no draft.
-pub async fn count_untold<B, L: Ledger, A: Audience, C>(
-    cx: &LaneContext<B, L, A, C>,
-    restaurant_id: &str,
-    adv_campaign_id: &str,
-    rows: usize,
-) -> Result<u64, LaneError> {
-    let (mut cursor, mut untold) = (None::<String>, 0);
-    loop {
-        let page = cx.audience.page(PageRequest { restaurant_id, after: cursor.as_deref(), upto: None, rows }).await?;
-        if let Some(upto) = page.clients.last().map(str::to_owned) {
-            let range = ClientRange { adv_campaign_id, after: cursor.as_deref(), upto: &upto };
-            let told = cx.ledger.already_told(&[range]).await?.pop().unwrap_or_default();
-            untold += without(page.clients, &told).len() as u64;
-            cursor = Some(upto);
-        }
-        if page.last {
-            return Ok(untold);
-        }
-    }
 }
 
 /// The clients that are not among those told. Usually nobody is, and nothing is copied then.

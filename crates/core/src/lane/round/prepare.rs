@@ -1,12 +1,11 @@
-//! The next round of a lane: waited for, planned, its pages read, its rows copied.
+//! The next round of a lane: planned, its pages read, its rows copied.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::future::pending;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedMutexGuard, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use crate::guard::Guard;
 use crate::instance::dead_letters::Carries;
@@ -17,12 +16,12 @@ use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::STEP;
 use crate::lane::late;
-use crate::lane::round::plan::Room;
+use crate::lane::round::budget::{Budget, Budgeting};
+use crate::lane::round::late::{Late, MOST_LATE_FOR};
 use crate::lane::round::record::Staged;
 use crate::lane::round::turns::RoundTurn;
+use crate::lane::round::wait::Waits;
 use crate::lane::round::{pages, record};
-use crate::model::clients::Clients;
-use crate::model::draft::largest_draft;
 use crate::model::due::ActiveCampaign;
 use crate::model::late::{LateFor, ToldAndRows};
 use crate::model::ownership::Ownership;
@@ -36,11 +35,6 @@ use crate::ports::ledger::{Ledger, OpenRound};
 
 /// How soon a moved position is reported to Kafka when nothing is published.
 const REPORT: Duration = Duration::from_secs(5);
-/// How often the database's clock is read by a lane that waits for a start or an end.
-const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
-/// Most campaigns for which candidates are judged in one round.
-const MOST_LATE_FOR: usize = 200;
-const NOTHING: Room = Room { rows: 0, bytes: 0 };
 
 /// A round whose rows are copied, and what it holds in memory.
 pub(crate) struct Prepared<O> {
@@ -53,15 +47,6 @@ pub(crate) struct Prepared<O> {
     pub(crate) upto: Option<String>,
     /// Nothing is taken in until it is dropped.
     pub(crate) quiet: Option<OwnedMutexGuard<()>>,
-}
-
-/// What a round may hold.
-#[derive(Debug, Clone, Copy)]
-struct Budget {
-    /// Of its pages.
-    pages: Room,
-    /// What was taken of the configured pace for it, newcomers included.
-    taken: usize,
 }
 
 /// The dead letters that a round carries.
@@ -80,128 +65,6 @@ struct Planned {
     letters: Letters,
     /// Whether it is recorded though nobody is told by it.
     report_due: bool,
-}
-
-/// Candidates for late drafts, and the campaigns that they may be late for, by restaurant and id.
-#[derive(Default)]
-struct Late {
-    candidates: Vec<LateCandidate>,
-    open: Vec<LateFor>,
-    /// Whether there may be further campaigns behind those.
-    is_cut: bool,
-    /// Where the candidates are not judged for all their campaigns: the last one.
-    upto: Option<String>,
-}
-
-impl Late {
-    /// Of the first `most` campaigns of the candidates' restaurants. What may lie behind the last one is left to a later round.
-    fn of(candidates: Vec<LateCandidate>, open: Vec<LateFor>, most: usize) -> Self {
-        let mut late = Self { is_cut: open.len() >= most, candidates, open, upto: None };
-        let ends = late.open.last().map(|last| last.restaurant_id.clone());
-        let begins = late.open.first().map(|first| first.restaurant_id.clone());
-        if late.is_cut {
-            if begins != ends {
-                late.open.retain(|open| Some(&open.restaurant_id) != ends.as_ref());
-                late.is_cut = false;
-            }
-            let known: BTreeSet<String> = late.open.iter().map(|open| open.restaurant_id.clone()).collect();
-            late.candidates.retain(|(restaurant, _)| known.contains(restaurant));
-        }
-        late
-    }
-
-    /// How many drafts there are at most: one of each open campaign for each candidate of its restaurant; and their bytes.
-    fn most_drafts(&self) -> Room {
-        let of_each = self.of_each();
-        let add = |sum: Room, (restaurant, _): &LateCandidate| {
-            let one = of_each.get(restaurant.as_str()).copied().unwrap_or(NOTHING);
-            Room { rows: sum.rows + one.rows, bytes: sum.bytes + one.bytes }
-        };
-        self.candidates.iter().fold(NOTHING, add)
-    }
-
-    /// Keeps as many candidates as there is room for their drafts. Where there is none for the drafts of a single one, some are judged for
-    /// the first of their campaigns; the next round goes on behind these.
-    fn keep(&mut self, room: Room) {
-        let (of_each, mut left) = (self.of_each(), Some(room));
-        let fit = self.candidates.iter().take_while(|(restaurant, _)| {
-            let one = of_each.get(restaurant.as_str()).copied().unwrap_or(NOTHING);
-            left = left.and_then(|left| left.less(one.rows, one.bytes));
-            left.is_some()
-        });
-        let fit = fit.count();
-        let first = self.candidates.iter().find(|(restaurant, _)| of_each.contains_key(restaurant.as_str()));
-        let Some(first) = first.map(|(restaurant, _)| restaurant.clone()) else { return };
-        let fits = self.candidates.iter().take(fit).any(|(restaurant, _)| *restaurant == first);
-        if fits && !self.is_cut {
-            self.candidates.truncate(fit);
-        } else {
-            self.keep_some_campaigns(&first, room);
-        }
-    }
-
-    /// Keeps candidates of one restaurant, and the first of its campaigns: one of each at least.
-    fn keep_some_campaigns(&mut self, restaurant: &str, room: Room) {
-        self.open.retain(|open| open.restaurant_id == restaurant);
-        let (all, mut of_one) = (self.open.len(), NOTHING);
-        let fit = self.open.iter().take_while(|open| {
-            of_one = Room { rows: of_one.rows + 1, bytes: of_one.bytes + largest_draft(open.texts) };
-            of_one.rows == 1 || room.less(of_one.rows, of_one.bytes).is_some()
-        });
-        let fit = fit.count();
-        self.open.truncate(fit);
-        let of_one = self.of_each().get(restaurant).copied().unwrap_or(NOTHING);
-        let candidates = (room.rows / of_one.rows.max(1)).min(room.bytes / of_one.bytes.max(1)).max(1);
-        self.candidates.retain(|(of, _)| of == restaurant);
-        self.candidates.truncate(candidates);
-        if fit < all || self.is_cut {
-            self.upto = self.open.last().map(|last| last.adv_campaign_id.clone());
-        }
-    }
-
-    /// Whether a round of this turn judges any of them.
-    fn is_any_of(&self, turn: &RoundTurn) -> bool {
-        let left = self.left_by(turn);
-        self.open.iter().any(|open| !left.contains(open.restaurant_id.as_str()))
-    }
-
-    /// Those that a round of this turn judges.
-    fn of_turn(mut self, turn: &RoundTurn) -> Self {
-        let left: BTreeSet<String> = self.left_by(turn).into_iter().map(str::to_owned).collect();
-        self.candidates.retain(|(restaurant, _)| !left.contains(restaurant));
-        self.open.retain(|open| !left.contains(&open.restaurant_id));
-        self
-    }
-
-    /// The restaurants whose candidates wait for another turn. One is judged for all campaigns of its restaurant at once: while one of those is
-    /// being changed, in a quiet round.
-    fn left_by(&self, turn: &RoundTurn) -> BTreeSet<&str> {
-        let of_turn = |is: bool| {
-            let open = self.open.iter().filter(move |open| turn.is_of(&open.adv_campaign_id) == is);
-            open.map(|open| open.restaurant_id.as_str())
-        };
-        let theirs: BTreeSet<&str> = of_turn(true).collect();
-        of_turn(false).filter(|restaurant| !turn.quiet || !theirs.contains(restaurant)).collect()
-    }
-
-    /// What one candidate of each restaurant may take.
-    fn of_each(&self) -> BTreeMap<&str, Room> {
-        let mut of_each = BTreeMap::new();
-        for open in &self.open {
-            let room = of_each.entry(open.restaurant_id.as_str()).or_insert(NOTHING);
-            *room = Room { rows: room.rows + 1, bytes: room.bytes + largest_draft(open.texts) };
-        }
-        of_each
-    }
-
-    /// The candidates of each restaurant.
-    fn candidates(&self) -> BTreeMap<&str, Clients> {
-        let mut candidates = BTreeMap::<&str, Clients>::new();
-        for (restaurant, client) in &self.candidates {
-            candidates.entry(restaurant).or_default().push(client);
-        }
-        candidates
-    }
 }
 
 impl<O: OpenRound> Prepared<O> {
@@ -242,11 +105,11 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     async fn try_prepare(&self) -> Result<Prepared<L::Open>, LaneError> {
         let report = Instant::now() + REPORT;
         loop {
-            let report_due = self.wait(report).await;
+            let report_due = self.waits().wait(report).await;
             self.reload().await?;
             if self.cx.pause.is_on() && self.cx.guards.hold(Guard::PauseBeforeARound) {
                 // Campaigns start and end by the clock meanwhile, though nobody is told.
-                self.change_or_resumption().await;
+                self.waits().change_or_resumption().await;
                 continue;
             }
             let late = self.late().await?;
@@ -260,7 +123,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             {
                 continue;
             }
-            let budget = self.budget(&running, &mut late, turn.quiet).await;
+            let budget = self.budgeting().budget(&running, &mut late, turn.quiet).await;
             let planned = Planned { quiet: turn.quiet, running, late, budget, letters, report_due };
             if let Some(prepared) = self.copy(planned).await? {
                 return Ok(prepared);
@@ -424,182 +287,11 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         self.cx.clock.now() / 1_000_000
     }
 
-    /// Waits until there is work, the next campaign starts or ends, or a report is due.
-    async fn wait(&self, report: Instant) -> bool {
-        loop {
-            if self.work.is_ready(self.now()) {
-                return false;
-            }
-            if self.work.has_moved() && report <= Instant::now() {
-                return true;
-            }
-            let reporting = async {
-                match self.work.has_moved() {
-                    true => sleep_until(report).await,
-                    false => pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                () = self.work.changed() => {}
-                () = self.next_change() => {}
-                () = reporting => {}
-            }
-        }
+    fn waits(&self) -> Waits<'_, B, L, A, C> {
+        Waits { cx: self.cx, work: self.work }
     }
 
-    /// Waits until the next campaign starts or ends.
-    async fn next_change(&self) {
-        let wakes = self.cx.guards.hold(Guard::NextChangeWakes);
-        let Some(at) = self.work.next_change().filter(|_| wakes) else { return pending().await };
-        let micros = at.saturating_mul(1_000_000).saturating_sub(self.cx.clock.now()).max(0);
-        // The timer is coarse, and two clocks that nobody compares drift apart: look again at least every minute.
-        sleep(Duration::from_micros(micros.cast_unsigned() + 1_000).min(LOOK_AT_CLOCK)).await;
-        let _ = self.cx.clock.fresh().await;
-    }
-
-    /// While all sending is paused: until it is resumed, something was added, or a campaign starts or ends.
-    async fn change_or_resumption(&self) {
-        tokio::select! {
-            biased;
-            () = self.cx.pause.off() => {}
-            () = self.work.changed() => {}
-            () = self.next_change() => {}
-        }
-    }
-
-    /// How many drafts the next round may have. Where there are pages to read, newcomers have at most half of it. The pace is taken for both
-    /// alike; newcomers for whom it does not reach wait for a later round.
-    async fn budget(&self, running: &[ActiveCampaign], late: &mut Late, quiet: bool) -> Budget {
-        let room = self.room(running, quiet);
-        late.keep(if running.is_empty() { room } else { room.part(2) });
-        let newcomers = late.most_drafts();
-        let mut pages = room.less(newcomers.rows, newcomers.bytes).unwrap_or(NOTHING);
-        if running.is_empty() {
-            pages = NOTHING;
-        }
-        let taken = match pages.rows + newcomers.rows {
-            0 => 0,
-            wanted => self.cx.rate.take(wanted).await,
-        };
-        if taken < pages.rows + newcomers.rows {
-            // Half of what there is for each, if both want more.
-            late.keep(Room { rows: taken.saturating_sub(pages.rows.min(taken / 2)), ..room });
-            pages.rows = pages.rows.min(taken.saturating_sub(late.most_drafts().rows));
-        }
-        Budget { pages, taken }
-    }
-
-    /// Whether other campaigns wait in this lane, or came to the instance a short while ago.
-    fn is_shared(&self, running: &[ActiveCampaign]) -> bool {
-        self.work.others_wait() || running.iter().any(|running| self.cx.arrivals.another_than(running.id()))
-    }
-
-    /// What the next round may hold: by the configuration, by memory, by the pace, and by what a round may take while others wait.
-    fn room(&self, running: &[ActiveCampaign], quiet: bool) -> Room {
-        let rows = self.cx.limits.round_rows.min(self.cx.memory.most_clients()).max(1);
-        self.pace.room(rows, quiet || self.is_shared(running))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(restaurant: &str, number: usize, texts: usize) -> LateFor {
-        LateFor {
-            adv_campaign_id: format!("{restaurant}-{number:05}"),
-            restaurant_id: restaurant.to_owned(),
-            cursor: None,
-            main_pass_over: true,
-            told: 0,
-            texts,
-        }
-    }
-
-    /// Judges all candidates round by round, as rounds do, each with this room. Returns how often each campaign's candidates were judged, and the
-    /// largest round.
-    fn judge_all(
-        open: &[LateFor],
-        candidates: &[(&str, usize)],
-        room: Room,
-    ) -> (BTreeMap<(String, String), usize>, Room) {
-        let work = LaneBacklog::unread(crate::guard::Guards::default());
-        for (restaurant, most) in candidates {
-            work.add_late((0..*most).map(|number| ((*restaurant).to_owned(), format!("c{number:05}"))));
-        }
-        let (mut judged, mut largest, mut rounds) = (BTreeMap::new(), NOTHING, 0);
-        loop {
-            let (candidates, after) = work.late();
-            let restaurants: BTreeSet<String> = candidates.iter().map(|(restaurant, _)| restaurant.clone()).collect();
-            let of = open.iter().filter(|open| restaurants.contains(&open.restaurant_id));
-            let of = of.filter(|open| after.as_ref().is_none_or(|after| open.adv_campaign_id > *after));
-            let of: Vec<_> = of.take(MOST_LATE_FOR).cloned().collect();
-            if of.is_empty() {
-                work.judged_late(&candidates, None);
-                if work.late().0.is_empty() {
-                    return (judged, largest);
-                }
-                continue;
-            }
-            let mut late = Late::of(candidates, of, MOST_LATE_FOR);
-            late.keep(room);
-            let drafts = late.most_drafts();
-            largest = Room { rows: largest.rows.max(drafts.rows), bytes: largest.bytes.max(drafts.bytes) };
-            for (restaurant, client) in &late.candidates {
-                for open in late.open.iter().filter(|open| open.restaurant_id == *restaurant) {
-                    *judged.entry((open.adv_campaign_id.clone(), client.clone())).or_default() += 1;
-                }
-            }
-            work.judged_late(&late.candidates, late.upto.as_deref());
-            rounds += 1;
-            assert!(rounds < 10_000, "it comes to an end");
-        }
-    }
-
-    #[test]
-    fn newcomers_of_many_campaigns_are_judged_once_for_each_in_rounds_that_are_no_larger_than_others() {
-        let campaigns: Vec<_> = (0..120).map(|number| open("r", number, 100)).collect();
-        let (judged, largest) =
-            judge_all(&campaigns, &[("r", 50), ("nobody's", 3)], Room { rows: 1_000, bytes: 1 << 30 });
-        assert_eq!(judged.len(), 120 * 50);
-        assert!(judged.values().all(|times| *times == 1));
-        assert!(largest.rows <= 1_000 && largest.rows > 800, "{largest:?}");
-    }
-
-    #[test]
-    fn where_one_newcomer_has_more_campaigns_than_a_round_has_room_they_are_judged_part_by_part() {
-        let campaigns: Vec<_> = (0..450).map(|number| open("r", number, 16 << 10)).collect();
-        let room = Room { rows: 20_000, bytes: 2 << 20 };
-        let (judged, largest) = judge_all(&campaigns, &[("r", 3)], room);
-        assert_eq!(judged.len(), 450 * 3);
-        assert!(judged.values().all(|times| *times == 1));
-        assert!(room.less(largest.rows, largest.bytes).is_some(), "{largest:?}");
-    }
-
-    #[test]
-    fn restaurants_beyond_the_campaigns_that_are_read_at_once_come_later() {
-        let campaigns = |restaurant| (0..150).map(move |number| open(restaurant, number, 100));
-        let all: Vec<_> = campaigns("a").chain(campaigns("b")).chain(campaigns("c")).collect();
-        let (judged, _) = judge_all(&all, &[("a", 2), ("b", 2), ("c", 2), ("d", 2)], Room::of_rows(100_000));
-        assert_eq!(judged.len(), 3 * 150 * 2);
-        assert!(judged.values().all(|times| *times == 1));
-    }
-
-    #[test]
-    fn while_a_campaign_is_being_changed_its_restaurants_candidates_wait_for_a_quiet_round() {
-        let mut turns = super::super::turns::Turns::default();
-        turns.overtaken(vec!["r-00001".to_owned()]);
-        let quiet = turns.take_turn();
-        let candidates = ["r", "s"].map(|restaurant| (restaurant.to_owned(), "client".to_owned()));
-        let all = vec![open("r", 0, 1), open("r", 1, 1), open("s", 0, 1)];
-        let judged = |turn: &RoundTurn| -> Vec<String> {
-            let late = Late::of(candidates.to_vec(), all.clone(), MOST_LATE_FOR);
-            assert!(late.is_any_of(turn));
-            late.of_turn(turn).candidates.into_iter().map(|(restaurant, _)| restaurant).collect()
-        };
-        assert_eq!(judged(&quiet), ["r"]);
-        assert_eq!(judged(&quiet.of_the_others()), ["s"]);
-        assert_eq!(judged(&RoundTurn::default()), ["r", "s"]);
+    fn budgeting(&self) -> Budgeting<'_, B, L, A, C> {
+        Budgeting { cx: self.cx, work: self.work, pace: self.pace }
     }
 }

@@ -1,0 +1,238 @@
+//! Candidates for late drafts, as a round judges them: how many it has room for, and whose turn they are. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::lane::backlog::LateCandidate;
+use crate::lane::round::plan::Room;
+use crate::lane::round::turns::RoundTurn;
+use crate::model::clients::Clients;
+use crate::model::draft::largest_draft;
+use crate::model::late::LateFor;
+
+/// Most campaigns for which candidates are judged in one round.
+pub(super) const MOST_LATE_FOR: usize = 200;
+
+/// Candidates for late drafts, and the campaigns that they may be late for, by restaurant and id.
+#[derive(Default)]
+pub(super) struct Late {
+    pub(super) candidates: Vec<LateCandidate>,
+    pub(super) open: Vec<LateFor>,
+    /// Whether there may be further campaigns behind those.
+    is_cut: bool,
+    /// Where the candidates are not judged for all their campaigns: the last one.
+    pub(super) upto: Option<String>,
+}
+
+impl Late {
+    /// Of the first `most` campaigns of the candidates' restaurants. What may lie behind the last one is left to a later round.
+    pub(super) fn of(candidates: Vec<LateCandidate>, open: Vec<LateFor>, most: usize) -> Self {
+        let mut late = Self { is_cut: open.len() >= most, candidates, open, upto: None };
+        let ends = late.open.last().map(|last| last.restaurant_id.clone());
+        let begins = late.open.first().map(|first| first.restaurant_id.clone());
+        if late.is_cut {
+            if begins != ends {
+                late.open.retain(|open| Some(&open.restaurant_id) != ends.as_ref());
+                late.is_cut = false;
+            }
+            let known: BTreeSet<String> = late.open.iter().map(|open| open.restaurant_id.clone()).collect();
+            late.candidates.retain(|(restaurant, _)| known.contains(restaurant));
+        }
+        late
+    }
+
+    /// How many drafts there are at most: one of each open campaign for each candidate of its restaurant; and their bytes.
+    pub(super) fn most_drafts(&self) -> Room {
+        let of_each = self.of_each();
+        let add = |sum: Room, (restaurant, _): &LateCandidate| {
+            let one = of_each.get(restaurant.as_str()).copied().unwrap_or(Room::NOTHING);
+            Room { rows: sum.rows + one.rows, bytes: sum.bytes + one.bytes }
+        };
+        self.candidates.iter().fold(Room::NOTHING, add)
+    }
+
+    /// Keeps as many candidates as there is room for their drafts. Where there is none for the drafts of a single one, some are judged for
+    /// the first of their campaigns; the next round goes on behind these.
+    pub(super) fn keep(&mut self, room: Room) {
+        let (of_each, mut left) = (self.of_each(), Some(room));
+        let fit = self.candidates.iter().take_while(|(restaurant, _)| {
+            let one = of_each.get(restaurant.as_str()).copied().unwrap_or(Room::NOTHING);
+            left = left.and_then(|left| left.less(one.rows, one.bytes));
+            left.is_some()
+        });
+        let fit = fit.count();
+        let first = self.candidates.iter().find(|(restaurant, _)| of_each.contains_key(restaurant.as_str()));
+        let Some(first) = first.map(|(restaurant, _)| restaurant.clone()) else { return };
+        let fits = self.candidates.iter().take(fit).any(|(restaurant, _)| *restaurant == first);
+        if fits && !self.is_cut {
+            self.candidates.truncate(fit);
+        } else {
+            self.keep_some_campaigns(&first, room);
+        }
+    }
+
+    /// Keeps candidates of one restaurant, and the first of its campaigns: one of each at least.
+    fn keep_some_campaigns(&mut self, restaurant: &str, room: Room) {
+        self.open.retain(|open| open.restaurant_id == restaurant);
+        let (all, mut of_one) = (self.open.len(), Room::NOTHING);
+        let fit = self.open.iter().take_while(|open| {
+            of_one = Room { rows: of_one.rows + 1, bytes: of_one.bytes + largest_draft(open.texts) };
+            of_one.rows == 1 || room.less(of_one.rows, of_one.bytes).is_some()
+        });
+        let fit = fit.count();
+        self.open.truncate(fit);
+        let of_one = self.of_each().get(restaurant).copied().unwrap_or(Room::NOTHING);
+        let candidates = (room.rows / of_one.rows.max(1)).min(room.bytes / of_one.bytes.max(1)).max(1);
+        self.candidates.retain(|(of, _)| of == restaurant);
+        self.candidates.truncate(candidates);
+        if fit < all || self.is_cut {
+            self.upto = self.open.last().map(|last| last.adv_campaign_id.clone());
+        }
+    }
+
+    /// Whether a round of this turn judges any of them.
+    pub(super) fn is_any_of(&self, turn: &RoundTurn) -> bool {
+        let left = self.left_by(turn);
+        self.open.iter().any(|open| !left.contains(open.restaurant_id.as_str()))
+    }
+
+    /// Those that a round of this turn judges.
+    pub(super) fn of_turn(mut self, turn: &RoundTurn) -> Self {
+        let left: BTreeSet<String> = self.left_by(turn).into_iter().map(str::to_owned).collect();
+        self.candidates.retain(|(restaurant, _)| !left.contains(restaurant));
+        self.open.retain(|open| !left.contains(&open.restaurant_id));
+        self
+    }
+
+    /// The restaurants whose candidates wait for another turn. One is judged for all campaigns of its restaurant at once: while one of those is
+    /// being changed, in a quiet round.
+    fn left_by(&self, turn: &RoundTurn) -> BTreeSet<&str> {
+        let of_turn = |is: bool| {
+            let open = self.open.iter().filter(move |open| turn.is_of(&open.adv_campaign_id) == is);
+            open.map(|open| open.restaurant_id.as_str())
+        };
+        let theirs: BTreeSet<&str> = of_turn(true).collect();
+        of_turn(false).filter(|restaurant| !turn.quiet || !theirs.contains(restaurant)).collect()
+    }
+
+    /// What one candidate of each restaurant may take.
+    fn of_each(&self) -> BTreeMap<&str, Room> {
+        let mut of_each = BTreeMap::new();
+        for open in &self.open {
+            let room = of_each.entry(open.restaurant_id.as_str()).or_insert(Room::NOTHING);
+            *room = Room { rows: room.rows + 1, bytes: room.bytes + largest_draft(open.texts) };
+        }
+        of_each
+    }
+
+    /// The candidates of each restaurant.
+    pub(super) fn candidates(&self) -> BTreeMap<&str, Clients> {
+        let mut candidates = BTreeMap::<&str, Clients>::new();
+        for (restaurant, client) in &self.candidates {
+            candidates.entry(restaurant).or_default().push(client);
+        }
+        candidates
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::backlog::LaneBacklog;
+
+    fn open(restaurant: &str, number: usize, texts: usize) -> LateFor {
+        LateFor {
+            adv_campaign_id: format!("{restaurant}-{number:05}"),
+            restaurant_id: restaurant.to_owned(),
+            cursor: None,
+            main_pass_over: true,
+            told: 0,
+            texts,
+        }
+    }
+
+    /// Judges all candidates round by round, as rounds do, each with this room. Returns how often each campaign's candidates were judged, and the
+    /// largest round.
+    fn judge_all(
+        open: &[LateFor],
+        candidates: &[(&str, usize)],
+        room: Room,
+    ) -> (BTreeMap<(String, String), usize>, Room) {
+        let work = LaneBacklog::unread(crate::guard::Guards::default());
+        for (restaurant, most) in candidates {
+            work.add_late((0..*most).map(|number| ((*restaurant).to_owned(), format!("c{number:05}"))));
+        }
+        let (mut judged, mut largest, mut rounds) = (BTreeMap::new(), Room::NOTHING, 0);
+        loop {
+            let (candidates, after) = work.late();
+            let restaurants: BTreeSet<String> = candidates.iter().map(|(restaurant, _)| restaurant.clone()).collect();
+            let of = open.iter().filter(|open| restaurants.contains(&open.restaurant_id));
+            let of = of.filter(|open| after.as_ref().is_none_or(|after| open.adv_campaign_id > *after));
+            let of: Vec<_> = of.take(MOST_LATE_FOR).cloned().collect();
+            if of.is_empty() {
+                work.judged_late(&candidates, None);
+                if work.late().0.is_empty() {
+                    return (judged, largest);
+                }
+                continue;
+            }
+            let mut late = Late::of(candidates, of, MOST_LATE_FOR);
+            late.keep(room);
+            let drafts = late.most_drafts();
+            largest = Room { rows: largest.rows.max(drafts.rows), bytes: largest.bytes.max(drafts.bytes) };
+            for (restaurant, client) in &late.candidates {
+                for open in late.open.iter().filter(|open| open.restaurant_id == *restaurant) {
+                    *judged.entry((open.adv_campaign_id.clone(), client.clone())).or_default() += 1;
+                }
+            }
+            work.judged_late(&late.candidates, late.upto.as_deref());
+            rounds += 1;
+            assert!(rounds < 10_000, "it comes to an end");
+        }
+    }
+
+    #[test]
+    fn newcomers_of_many_campaigns_are_judged_once_for_each_in_rounds_that_are_no_larger_than_others() {
+        let campaigns: Vec<_> = (0..120).map(|number| open("r", number, 100)).collect();
+        let (judged, largest) =
+            judge_all(&campaigns, &[("r", 50), ("nobody's", 3)], Room { rows: 1_000, bytes: 1 << 30 });
+        assert_eq!(judged.len(), 120 * 50);
+        assert!(judged.values().all(|times| *times == 1));
+        assert!(largest.rows <= 1_000 && largest.rows > 800, "{largest:?}");
+    }
+
+    #[test]
+    fn where_one_newcomer_has_more_campaigns_than_a_round_has_room_they_are_judged_part_by_part() {
+        let campaigns: Vec<_> = (0..450).map(|number| open("r", number, 16 << 10)).collect();
+        let room = Room { rows: 20_000, bytes: 2 << 20 };
+        let (judged, largest) = judge_all(&campaigns, &[("r", 3)], room);
+        assert_eq!(judged.len(), 450 * 3);
+        assert!(judged.values().all(|times| *times == 1));
+        assert!(room.less(largest.rows, largest.bytes).is_some(), "{largest:?}");
+    }
+
+    #[test]
+    fn restaurants_beyond_the_campaigns_that_are_read_at_once_come_later() {
+        let campaigns = |restaurant| (0..150).map(move |number| open(restaurant, number, 100));
+        let all: Vec<_> = campaigns("a").chain(campaigns("b")).chain(campaigns("c")).collect();
+        let (judged, _) = judge_all(&all, &[("a", 2), ("b", 2), ("c", 2), ("d", 2)], Room::of_rows(100_000));
+        assert_eq!(judged.len(), 3 * 150 * 2);
+        assert!(judged.values().all(|times| *times == 1));
+    }
+
+    #[test]
+    fn while_a_campaign_is_being_changed_its_restaurants_candidates_wait_for_a_quiet_round() {
+        let mut turns = crate::lane::round::turns::Turns::default();
+        turns.overtaken(vec!["r-00001".to_owned()]);
+        let quiet = turns.take_turn();
+        let candidates = ["r", "s"].map(|restaurant| (restaurant.to_owned(), "client".to_owned()));
+        let all = vec![open("r", 0, 1), open("r", 1, 1), open("s", 0, 1)];
+        let judged = |turn: &RoundTurn| -> Vec<String> {
+            let late = Late::of(candidates.to_vec(), all.clone(), MOST_LATE_FOR);
+            assert!(late.is_any_of(turn));
+            late.of_turn(turn).candidates.into_iter().map(|(restaurant, _)| restaurant).collect()
+        };
+        assert_eq!(judged(&quiet), ["r"]);
+        assert_eq!(judged(&quiet.of_the_others()), ["s"]);
+        assert_eq!(judged(&RoundTurn::default()), ["r", "s"]);
+    }
+}
