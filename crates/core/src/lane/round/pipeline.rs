@@ -106,7 +106,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             let content = Arc::clone(copied.content());
             let (began, quiet) = (copied.began, copied.is_quiet());
             let sealing = Instant::now();
-            self.work.forget_windows();
+            self.work.changed_ends().forget();
             let sealed = copied.round.seal(self.own.lane, self.ledger, &gate.published).await?;
             drop(copied.quiet);
             match sealed {
@@ -280,8 +280,7 @@ async fn send<B: Broker, L, A, C: Clock>(
     recorded: &Recorded,
 ) -> Result<(Option<B::Producer>, Published), LaneError> {
     let _on_their_way = cx.memory.for_publication(recorded.publication().size()).await;
-    let is_shut = |now| work.is_any_shut(recorded.campaigns(), now);
-    let published = publish(producer, recorded, &cx.clock, &cx.pause, is_shut, cx.guards).await;
+    let published = publish(producer, recorded, &cx.clock, &cx.pause, work.changed_ends(), cx.guards).await;
     match &published {
         Ok(_) if !recorded.publication().dead_letters.is_empty() => cx.dead_letter_topic.took(),
         // On the way in they are taken out of the round.

@@ -4,21 +4,21 @@ use tokio::time::{Instant, sleep};
 
 use crate::guard::{Guard, Guards};
 use crate::instance::pause::{IN_FLIGHT_GRACE, PauseWatch};
+use crate::lane::backlog::ChangedEnds;
 use crate::lane::error::LaneError;
 use crate::model::recorded::{Delivery, Published, Recorded};
-use crate::model::time::EpochSeconds;
 use crate::ports::broker::Producer;
 use crate::ports::clock::Clock;
 
 /// Publishes a recorded round, as soon as nothing is paused and if all campaigns in it are open then: by their windows as recorded, and unless
-/// `is_shut` knows of another one. A round without messages only reports how far the lane is: no pause and no window is about that.
+/// `changed` knows of another one. A round without messages only reports how far the lane is: no pause and no window is about that.
 /// Without a producer in what is returned, this one is used up: the lane is taken over anew before it records another round.
 pub async fn publish<P: Producer, C: Clock>(
     producer: P,
     round: &Recorded,
     clock: &C,
     pause: &PauseWatch,
-    is_shut: impl Fn(EpochSeconds) -> bool,
+    changed: &ChangedEnds,
     guards: Guards,
 ) -> Result<(Option<P>, Published), LaneError> {
     let seq = round.head().seq;
@@ -32,7 +32,7 @@ pub async fn publish<P: Producer, C: Clock>(
     };
     let now = released.ok_or(LaneError::ClockUnread)? / 1_000_000;
     let over = !round.open().is_open(now) && guards.hold(Guard::TimeBeforePublication);
-    if over || (is_shut(now) && guards.hold(Guard::CancelledBeforePublication)) {
+    if over || (changed.is_any_shut(round.campaigns(), now) && guards.hold(Guard::CancelledBeforePublication)) {
         return Err(LaneError::NotOpen { seq });
     }
     let suspended = async {

@@ -1,0 +1,88 @@
+//! Whether a recorded round may still be published: by the windows that changed since it was sealed.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::model::campaign::Window;
+use crate::model::time::EpochSeconds;
+
+/// Most changed windows that are remembered between two rounds.
+pub(super) const MOST_WINDOWS: usize = 10_000;
+
+/// The windows that changed since the last seal began. The seal itself looks at every window that was changed before it.
+#[derive(Debug, Default)]
+pub struct ChangedEnds(Mutex<Changed>);
+
+#[derive(Debug, Default)]
+struct Changed {
+    windows: BTreeMap<String, Window>,
+    /// Whether there were too many to remember.
+    more: bool,
+}
+
+impl ChangedEnds {
+    fn changed(&self) -> MutexGuard<'_, Changed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Campaigns have these windows from now on.
+    pub fn add(&self, windows: impl Iterator<Item = (String, Window)>) {
+        let mut changed = self.changed();
+        for (id, window) in windows {
+            if changed.windows.len() < MOST_WINDOWS || changed.windows.contains_key(&id) {
+                changed.windows.insert(id, window);
+            } else {
+                changed.more = true;
+            }
+        }
+    }
+
+    /// A round is about to be sealed: the ledger itself looks at every window that was changed so far.
+    pub fn forget(&self) {
+        *self.changed() = Changed::default();
+    }
+
+    /// Whether one of these campaigns is not open by the windows that changed since the last seal began. Where they were too many to
+    /// remember, one may be: the lane is entered anew then, and looks in the ledger.
+    pub fn is_any_shut<'a>(&self, mut ids: impl Iterator<Item = &'a str>, now: EpochSeconds) -> bool {
+        let changed = self.changed();
+        changed.more || ids.any(|id| changed.windows.get(id).is_some_and(|window| !window.is_open(now)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_campaign_is_shut_by_the_last_window_that_it_got_and_others_are_not(
+            changes in prop::collection::vec((0_u8..10, 0_i64..20, 0_i64..20), 0..40),
+            now in 0_i64..20,
+        ) {
+            let (ends, mut last) = (ChangedEnds::default(), BTreeMap::new());
+            for (id, start, end) in changes {
+                let window = Window { start, end };
+                ends.add(std::iter::once((id.to_string(), window)));
+                last.insert(id.to_string(), window);
+            }
+            for id in (0..12).map(|id| id.to_string()) {
+                let shut = last.get(&id).is_some_and(|window| !window.is_open(now));
+                prop_assert_eq!(ends.is_any_shut([id.as_str()].into_iter(), now), shut);
+            }
+            ends.forget();
+            prop_assert!(!ends.is_any_shut(last.keys().map(String::as_str), now));
+        }
+    }
+
+    #[test]
+    fn windows_too_many_to_remember_make_every_campaign_doubtful_until_they_are_forgotten() {
+        let ends = ChangedEnds::default();
+        ends.add((0..=MOST_WINDOWS).map(|number| (number.to_string(), Window::ALWAYS)));
+        assert!(ends.is_any_shut(["any"].into_iter(), 0));
+        ends.forget();
+        assert!(!ends.is_any_shut(["any"].into_iter(), 0));
+    }
+}

@@ -1,0 +1,86 @@
+//! The backlog's part for late subscribers: candidates come from the tail scan and the rescan, and rounds judge them.
+
+use crate::lane::backlog::LaneBacklog;
+use crate::lane::backlog::late_candidates::{LateCandidate, Missed};
+
+impl LaneBacklog {
+    /// The tail scan has its mark: pages may be read.
+    pub fn tail_scan_began(&self) {
+        self.wakeups.tail_scan.set();
+    }
+
+    /// Waits until the tail scan has its mark.
+    pub async fn tail_scan_has_begun(&self) {
+        self.wakeups.tail_scan.is_set().await;
+    }
+
+    /// Adds candidates for late drafts.
+    pub fn add_late(&self, candidates: impl Iterator<Item = LateCandidate>) {
+        if self.state().late.add(candidates) {
+            self.wakeups.changed.call();
+        }
+    }
+
+    /// Adds candidates that the tail scan found. It serves other lanes too, and does not wait: where there is no room, the open campaigns of
+    /// their restaurants are passed again.
+    pub fn offer_late(&self, candidates: impl Iterator<Item = LateCandidate>) {
+        let full = self.state().late.is_full();
+        match full {
+            true => self.missed(candidates.map(|(restaurant, _)| restaurant)),
+            false => self.add_late(candidates),
+        }
+    }
+
+    /// Somebody who favours one of these restaurants may not be told: their open campaigns are passed again.
+    pub fn missed(&self, restaurants: impl Iterator<Item = String>) {
+        let called = self.state().missed.add(restaurants);
+        if called {
+            self.call_rescan();
+        }
+    }
+
+    /// Who favours any restaurant may have been missed: all open campaigns are passed again.
+    pub fn missed_everywhere(&self) {
+        self.state().missed.everywhere = true;
+        self.call_rescan();
+    }
+
+    /// Of which restaurants somebody was missed since this was asked last.
+    pub fn take_missed(&self) -> Missed {
+        std::mem::take(&mut self.state().missed)
+    }
+
+    /// A rescan may be due.
+    pub fn call_rescan(&self) {
+        self.wakeups.rescan.call();
+    }
+
+    /// Waits until a rescan may be due.
+    pub async fn rescan_called(&self) {
+        self.wakeups.rescan.called().await;
+    }
+
+    /// Waits until there is room for more candidates.
+    pub async fn room_for_late(&self) {
+        while self.state().late.is_full() {
+            self.wakeups.room.called().await;
+        }
+    }
+
+    /// The candidates of the next round. Those who were judged for some of their campaigns come by themselves, with the last of these.
+    pub fn late(&self) -> (Vec<LateCandidate>, Option<String>) {
+        self.state().late.of_a_round()
+    }
+
+    /// The round that judged them is recorded, or there was nobody late among them: they are forgotten, unless it was for their campaigns up to
+    /// this one alone.
+    pub fn judged_late(&self, candidates: &[LateCandidate], upto: Option<&str>) {
+        if candidates.is_empty() {
+            return;
+        }
+        let forgotten = self.state().late.judged(candidates, upto);
+        if forgotten {
+            self.wakeups.room.call_all();
+        }
+    }
+}

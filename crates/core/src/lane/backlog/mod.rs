@@ -1,0 +1,318 @@
+//! What a lane has to do, in memory: a bounded window on what the ledger knows, shared by the steps of one lane. It is composed of small stores,
+//! each of which keeps its own rule.
+
+mod changed_ends;
+mod dead_letters;
+mod late;
+mod late_candidates;
+mod left_out;
+mod letters;
+mod running;
+#[cfg(test)]
+mod tests;
+mod wakeups;
+mod window;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::OwnedMutexGuard;
+
+use crate::guard::{Guard, Guards};
+use crate::lane::backlog::dead_letters::DeadLetters;
+use crate::lane::backlog::late_candidates::LateCandidates;
+use crate::lane::backlog::running::Running;
+use crate::lane::backlog::wakeups::Wakeups;
+use crate::lane::backlog::window::LedgerWindow;
+use crate::lane::round::turns::{RoundTurn, Turns};
+use crate::model::due::{ActiveCampaign, Due, Uncounted};
+use crate::model::intake::Taken;
+use crate::model::round::RoundContent;
+use crate::model::time::EpochSeconds;
+
+pub use changed_ends::ChangedEnds;
+pub use late_candidates::{LateCandidate, Missed};
+pub use running::MOST_RUNNING;
+
+/// What is read from the ledger, or comes from it; and what is asked of it next.
+#[derive(Debug)]
+struct BacklogState {
+    running: Running,
+    letters: DeadLetters,
+    /// Campaigns that are over, and whose untold audience is to be counted.
+    uncounted: LedgerWindow<String, Uncounted>,
+    late: LateCandidates,
+    missed: Missed,
+    /// When the next campaign starts or ends.
+    next_change: Option<EpochSeconds>,
+    /// Whether what is held is out of date.
+    reload: bool,
+    /// Whether the input position moved since the last round.
+    moved: bool,
+}
+
+impl Default for BacklogState {
+    fn default() -> Self {
+        Self {
+            running: Running::default(),
+            letters: DeadLetters::default(),
+            // They are read from the ledger alone, which bounds them.
+            uncounted: LedgerWindow::of(usize::MAX),
+            late: LateCandidates::default(),
+            missed: Missed::default(),
+            next_change: None,
+            reload: false,
+            moved: false,
+        }
+    }
+}
+
+impl BacklogState {
+    /// Whether the ledger must be read.
+    fn is_reload_due(&self, now: EpochSeconds) -> bool {
+        self.reload
+            || self.running.is_drained()
+            || self.letters.is_drained()
+            || self.uncounted.is_drained()
+            || self.is_change_due(now)
+    }
+
+    /// Whether there is something for a round, or the ledger is to be read for one.
+    fn is_ready(&self, now: EpochSeconds) -> bool {
+        self.reload
+            || self.running.has_room_for_more()
+            || self.running.in_time().next().is_some()
+            || self.letters.is_ready()
+            || self.letters.is_drained()
+            || self.uncounted.is_drained()
+            || !self.late.is_empty()
+            || self.is_change_due(now)
+    }
+
+    fn is_change_due(&self, now: EpochSeconds) -> bool {
+        self.next_change.is_some_and(|at| at <= now)
+    }
+
+    fn changes_at(&mut self, at: Option<EpochSeconds>) {
+        self.next_change = [self.next_change, at].into_iter().flatten().min();
+    }
+
+    /// Drops what the ledger is about to be asked for.
+    fn forget(&mut self) {
+        self.running.forget();
+        self.letters.forget();
+        self.uncounted.forget();
+        self.next_change = None;
+        self.reload = false;
+    }
+}
+
+/// The work of one lane. Everything in it can be read from the ledger again; [`LaneBacklog::reload`] says that it must be.
+#[derive(Debug, Default)]
+pub struct LaneBacklog {
+    state: Mutex<BacklogState>,
+    changed_ends: ChangedEnds,
+    wakeups: Wakeups,
+    turns: Mutex<Turns>,
+    changes: Arc<tokio::sync::Mutex<()>>,
+    guards: Guards,
+}
+
+impl LaneBacklog {
+    /// Nothing known yet: the first round reads the ledger.
+    pub fn unread(guards: Guards) -> Self {
+        let work = Self { guards, ..Self::default() };
+        work.reload();
+        work
+    }
+
+    fn state(&self) -> MutexGuard<'_, BacklogState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is held is out of date.
+    pub fn reload(&self) {
+        self.state().reload = true;
+        self.wakeups.changed.call();
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose turn the next round is.
+    pub fn turn(&self) -> RoundTurn {
+        match self.guards.hold(Guard::QuietRounds) {
+            true => self.turns().take_turn(),
+            false => RoundTurn::default(),
+        }
+    }
+
+    /// A round was not recorded: changes of these campaigns overtook it.
+    pub fn overtaken(&self, campaigns: Vec<String>) {
+        self.turns().overtaken(campaigns);
+        if self.guards.hold(Guard::StaleIsPlannedAnew) {
+            self.reload();
+        }
+    }
+
+    /// Keeps changes and quiet rounds apart: whoever changes campaigns holds it meanwhile, and a quiet round from when its campaigns are read
+    /// until it is recorded. They have it in the order in which they ask for it.
+    pub async fn changes(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.changes).lock_owned().await
+    }
+
+    /// The lane does not stand as it was entered: whoever runs it enters it anew.
+    pub fn lose(&self) {
+        self.wakeups.lost.set();
+    }
+
+    /// Waits until the lane does not stand as it was entered.
+    pub async fn lost(&self) {
+        self.wakeups.lost.is_set().await;
+    }
+
+    /// Adds what an intake found.
+    pub fn add(&self, taken: Taken) {
+        self.turns().changed(taken.changed.iter());
+        let mut state = self.state();
+        state.moved = true;
+        state.reload |= !taken.changed.is_empty();
+        if self.guards.hold(Guard::WindowsThatMoved) {
+            self.changed_ends.add(taken.windows.into_iter());
+        }
+        taken.started.into_iter().for_each(|running| state.running.starts(running));
+        taken.dead_letters.into_iter().for_each(|letter| state.letters.arrives(letter));
+        self.wakeups.letters.call();
+        state.changes_at(taken.next_change);
+        drop(state);
+        self.wakeups.changed.call();
+    }
+
+    /// Adds what came of judging changes; the input position did not move by it.
+    pub fn judged(&self, taken: Taken) {
+        let moved = self.state().moved;
+        self.add(taken);
+        self.state().moved = moved;
+    }
+
+    /// Whether the ledger must be read; what is held is dropped then. Arrivals of the meantime are kept beside what is read.
+    pub fn begin_reload(&self, now: EpochSeconds) -> bool {
+        let mut state = self.state();
+        let due = state.is_reload_due(now);
+        if due {
+            state.forget();
+        }
+        due
+    }
+
+    /// Adds what the ledger knows.
+    pub fn end_reload(&self, due: Due) {
+        let mut state = self.state();
+        state.running.load(due.running, due.more_running);
+        state.letters.load(due.dead_letters, due.more_dead_letters);
+        self.wakeups.letters.call();
+        let uncounted = due.uncounted.into_iter();
+        let uncounted = uncounted.map(|uncounted| (uncounted.campaign.adv_campaign_id.clone(), uncounted));
+        state.uncounted.load(uncounted, due.more_uncounted);
+        state.changes_at(due.next_change);
+        if !state.uncounted.held().is_empty() {
+            self.wakeups.uncounted.call();
+        }
+    }
+
+    /// Waits until there may be a campaign to count.
+    pub async fn uncounted_added(&self) {
+        self.wakeups.uncounted.called().await;
+    }
+
+    /// Whether there is something for a round, or a reload is due.
+    pub fn is_ready(&self, now: EpochSeconds) -> bool {
+        self.state().is_ready(now)
+    }
+
+    /// There may be changes to judge.
+    pub fn call_judge(&self) {
+        self.wakeups.judge.call();
+    }
+
+    /// Waits until there may be changes to judge.
+    pub async fn judge_called(&self) {
+        self.wakeups.judge.called().await;
+    }
+
+    /// The windows that changed since the last seal began.
+    pub fn changed_ends(&self) -> &ChangedEnds {
+        &self.changed_ends
+    }
+
+    /// When the next campaign starts or ends.
+    pub fn next_change(&self) -> Option<EpochSeconds> {
+        self.state().next_change
+    }
+
+    /// Waits until something was added.
+    pub async fn changed(&self) {
+        self.wakeups.changed.called().await;
+    }
+
+    /// Whether the input position moved since the last round.
+    pub fn has_moved(&self) -> bool {
+        self.state().moved
+    }
+
+    /// The running campaigns of which a round may ask for a page.
+    pub fn running(&self) -> Vec<ActiveCampaign> {
+        self.state().running.in_time().cloned().collect()
+    }
+
+    /// How many campaigns run.
+    pub fn running_count(&self) -> usize {
+        self.state().running.len()
+    }
+
+    /// Whether campaigns wait beyond this one.
+    pub fn others_wait(&self) -> bool {
+        self.state().running.others_wait()
+    }
+
+    /// A campaign that is over, and whose untold audience is to be counted; none of those that are left out.
+    pub fn uncounted(&self, is_left_out: impl Fn(&str) -> bool) -> Option<Uncounted> {
+        let state = self.state();
+        state.uncounted.held().iter().find(|(id, _)| !is_left_out(id)).map(|(_, uncounted)| uncounted.clone())
+    }
+
+    /// The ledger knows one more round to be published: what was counted too early may be counted now.
+    pub fn settle(&self) {
+        self.wakeups.settled.call();
+    }
+
+    /// Waits until the ledger has learned of a publication.
+    pub async fn settled(&self) {
+        self.wakeups.settled.called().await;
+    }
+
+    /// It is counted.
+    pub fn counted(&self, adv_campaign_id: &str) {
+        let mut state = self.state();
+        state.uncounted.remove(adv_campaign_id);
+        if state.uncounted.is_drained() {
+            self.wakeups.changed.call();
+        }
+    }
+
+    /// A round was recorded: cursors move, finished campaigns and published dead letters go.
+    pub fn advance(&self, content: &RoundContent, quiet: bool) {
+        self.turns().recorded(quiet);
+        let mut state = self.state();
+        state.moved = false;
+        if state.letters.recorded(content.dead_letters.iter().map(|letter| letter.id)) {
+            self.wakeups.letters.call();
+        }
+        let cursor_moves = self.guards.hold(Guard::CursorOfRecordedRound);
+        for part in &content.parts {
+            if let Some(page) = &part.page {
+                state.running.recorded(&part.drafts.template.campaign().adv_campaign_id, page, cursor_moves);
+            }
+        }
+    }
+}
