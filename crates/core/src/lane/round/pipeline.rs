@@ -1,7 +1,6 @@
 //! A lane's rounds, one after the other: recorded, then published, while the next one is prepared; never deeper.
 
 use std::future::{pending, ready};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,11 +50,21 @@ struct CommitTicket<P> {
 /// Without a producer where it is used up.
 type Announced<P> = CommitTicket<Option<P>>;
 type Announcing<'a, P> = BoxFuture<'a, Result<Announced<P>, LaneError>>;
+type Preparing<'p, O> = BoxFuture<'p, Result<Prepared<O>, LaneError>>;
 
 impl<P> CommitTicket<P> {
     fn announced(self) -> Announced<P> {
         let CommitTicket { producer, published, noted, finished, delivery } = self;
         CommitTicket { producer: Some(producer), published, noted, finished, delivery }
+    }
+
+    /// How soon the ledger is to learn that the round is published; none where it knows.
+    fn note_in(&self) -> Option<Duration> {
+        match (self.noted, self.finished) {
+            (true, _) => None,
+            (false, true) => Some(NOTE_FINISHED),
+            (false, false) => Some(NOTE_IDLE),
+        }
     }
 }
 
@@ -136,63 +145,104 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     async fn next(
         &self,
         preparation: Preparation<'a, B, L, A, C>,
-        mut announcing: Announcing<'a, B::Producer>,
+        announcing: Announcing<'a, B::Producer>,
         open: &watch::Sender<bool>,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Step<L::Open, B::Producer>, LaneError> {
-        let mut preparing = pin!(preparation.prepare());
-        let mut gate = tokio::select! {
-            biased;
-            () = stopped(stop) => return Ok(Step::Stop(self.ended(announcing).await?)),
-            gate = &mut announcing => self.usable(gate?).await?,
-            copied = &mut preparing => {
-                let copied = match copied {
-                    Ok(copied) => copied,
-                    // What is under way in Kafka is not to blame: let it end well before the lane is entered again.
-                    Err(error) => {
-                        if let Some(gate) = self.ended(announcing).await? {
-                            self.note(gate.published).await?;
-                        }
-                        return Err(error);
-                    }
-                };
-                match timeout(GATE_WAIT, &mut announcing).await {
-                    Ok(gate) => return Ok(Step::Round(copied, self.usable(gate?).await?)),
-                    // The open transaction would hold locks for too long: roll back, and copy again after the gate.
-                    Err(_) => drop(copied),
+        let prepare = || -> Preparing<'_, L::Open> { Box::pin(preparation.prepare()) };
+        let mut stage = Stage::Publishing(announcing, prepare());
+        loop {
+            let next = self.step(stage, stop).await?;
+            stage = match next {
+                Transition::Over(step) => return Ok(step),
+                Transition::Stage(stage) => stage,
+                Transition::Published(ticket, preparing) => {
+                    open.send_replace(true);
+                    Stage::Idle(ticket, preparing.unwrap_or_else(&prepare))
                 }
-                let gate = tokio::select! {
+            };
+        }
+    }
+
+    /// Waits for what happens next in a stage, and returns what follows from it.
+    async fn step<'p>(
+        &self,
+        stage: Stage<'a, 'p, L::Open, B::Producer>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Transition<'a, 'p, L::Open, B::Producer>, LaneError> {
+        match stage {
+            Stage::Publishing(mut announcing, mut preparing) => {
+                let event = tokio::select! {
                     biased;
-                    gate = &mut announcing => self.usable(gate?).await?,
-                    () = stopped(stop) => return Ok(Step::Stop(self.ended(announcing).await?)),
+                    () = stopped(stop) => Event::Stopped,
+                    announced = &mut announcing => Event::Announced(announced),
+                    copied = &mut preparing => Event::Copied(copied),
                 };
-                preparing.set(preparation.prepare());
-                gate
+                match event {
+                    Event::Stopped => Ok(Transition::Over(Step::Stop(self.ended(announcing).await?))),
+                    Event::Announced(announced) => {
+                        Ok(Transition::Published(self.usable(announced?).await?, Some(preparing)))
+                    }
+                    Event::Copied(Ok(copied)) => Ok(Transition::Stage(Stage::Copied(announcing, copied))),
+                    // What is under way in Kafka is not to blame: let it end well before the lane is entered again.
+                    Event::Copied(Err(error)) => {
+                        if let Some(ticket) = self.ended(announcing).await? {
+                            self.note(ticket.published).await?;
+                        }
+                        Err(error)
+                    }
+                }
+            }
+            Stage::Copied(mut announcing, copied) => match timeout(GATE_WAIT, &mut announcing).await {
+                Ok(announced) => Ok(Transition::Over(Step::Round(copied, self.usable(announced?).await?))),
+                // The open transaction would hold locks for too long: roll back, and copy again after the gate.
+                Err(_) => {
+                    drop(copied);
+                    Ok(Transition::Stage(Stage::RolledBack(announcing)))
+                }
+            },
+            Stage::RolledBack(mut announcing) => {
+                let announced = tokio::select! {
+                    biased;
+                    announced = &mut announcing => Some(announced),
+                    () = stopped(stop) => None,
+                };
+                match announced {
+                    Some(announced) => Ok(Transition::Published(self.usable(announced?).await?, None)),
+                    None => Ok(Transition::Over(Step::Stop(self.ended(announcing).await?))),
+                }
+            }
+            Stage::Idle(ticket, preparing) => self.idle(ticket, preparing, stop).await,
+        }
+    }
+
+    /// Waits for the next round while none is being published. The ledger learns meanwhile that the last one is.
+    async fn idle<'p>(
+        &self,
+        mut ticket: CommitTicket<B::Producer>,
+        mut preparing: Preparing<'p, L::Open>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Transition<'a, 'p, L::Open, B::Producer>, LaneError> {
+        let wait = ticket.note_in();
+        let note_due = async {
+            match wait {
+                Some(wait) => sleep(wait).await,
+                None => pending().await,
             }
         };
-        open.send_replace(true);
-        loop {
-            let wait = if gate.noted {
-                None
-            } else if gate.finished {
-                Some(NOTE_FINISHED)
-            } else {
-                Some(NOTE_IDLE)
-            };
-            let note = async {
-                match wait {
-                    Some(wait) => sleep(wait).await,
-                    None => pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                () = stopped(stop) => return Ok(Step::Stop(Some(gate.announced()))),
-                copied = &mut preparing => return Ok(Step::Round(copied?, gate)),
-                () = note => {
-                    self.note(gate.published).await?;
-                    gate.noted = true;
-                }
+        let event = tokio::select! {
+            biased;
+            () = stopped(stop) => IdleEvent::Stopped,
+            copied = &mut preparing => IdleEvent::Copied(copied),
+            () = note_due => IdleEvent::NoteDue,
+        };
+        match event {
+            IdleEvent::Stopped => Ok(Transition::Over(Step::Stop(Some(ticket.announced())))),
+            IdleEvent::Copied(copied) => Ok(Transition::Over(Step::Round(copied?, ticket))),
+            IdleEvent::NoteDue => {
+                self.note(ticket.published).await?;
+                ticket.noted = true;
+                Ok(Transition::Stage(Stage::Idle(ticket, preparing)))
             }
         }
     }
@@ -235,6 +285,41 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     }
 }
 
+/// How far the next round is, and the one before it.
+enum Stage<'a, 'p, O, P> {
+    /// The one before is being published, the next one is being prepared.
+    Publishing(Announcing<'a, P>, Preparing<'p, O>),
+    /// The next one is copied, and waits for the one before, its transaction open.
+    Copied(Announcing<'a, P>, Prepared<O>),
+    /// It waited for too long and is rolled back: it is prepared again after the one before.
+    RolledBack(Announcing<'a, P>),
+    /// The one before is published, the next one is being prepared.
+    Idle(CommitTicket<P>, Preparing<'p, O>),
+}
+
+/// What happens while a round is published and the next one prepared.
+enum Event<O, P> {
+    Stopped,
+    Announced(Result<Announced<P>, LaneError>),
+    Copied(Result<Prepared<O>, LaneError>),
+}
+
+/// What happens while no round is published.
+enum IdleEvent<O> {
+    Stopped,
+    Copied(Result<Prepared<O>, LaneError>),
+    NoteDue,
+}
+
+/// What follows from an event.
+enum Transition<'a, 'p, O, P> {
+    Stage(Stage<'a, 'p, O, P>),
+    /// The round before is published. The next one goes on, or is prepared anew.
+    Published(CommitTicket<P>, Option<Preparing<'p, O>>),
+    Over(Step<O, P>),
+}
+
+/// What the loop goes on with.
 enum Step<O, P> {
     Round(Prepared<O>, CommitTicket<P>),
     /// With what the last round left, if it is published.
