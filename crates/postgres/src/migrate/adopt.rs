@@ -55,7 +55,7 @@ impl Job<'_> {
             tx.execute(sql, &names).await?;
             let halt: Parameter<'_> = (&HaltKind::FeedbackTableReplaced.name(), Type::TEXT);
             let others = "update dinnerbell.lane set epoch = epoch + 1 where halted is distinct from $1";
-            tx.execute(others, &[halt.clone()]).await?;
+            tx.execute(others, std::slice::from_ref(&halt)).await?;
             let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where halted = $1");
             tx.execute(&sql, &[halt, (&by, Type::TEXT)]).await?;
             tx.commit().await
