@@ -132,8 +132,8 @@ mod tests {
         telemetry.set_lane(0, LaneState::Running);
         telemetry.set_lane(1, LaneState::Entering);
         telemetry.published_again(0, 1_200);
-        telemetry.step("copy", Duration::from_millis(250));
-        telemetry.step("copy", Duration::from_millis(250));
+        telemetry.step(dinnerbell_core::telemetry::Step::Copy, Duration::from_millis(250));
+        telemetry.step(dinnerbell_core::telemetry::Step::Copy, Duration::from_millis(250));
         let after = Scrape::parse(&telemetry.exposition(dinnerbell_core::telemetry::Format::OpenMetrics).unwrap());
         assert_eq!((after.drafts(), after.rounds(), after.running_lanes(), after.failures()), (1_200, 1, 1, 0));
         assert_eq!(after.lanes(), BTreeSet::from([0, 1]));

@@ -6,59 +6,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::model::record::Lane;
-use crate::telemetry::{LaneState, LaneView, locked, redact};
+use crate::telemetry::lanes::{LaneState, LaneView};
+use crate::telemetry::needs::{Need, NeedStatus};
+use crate::telemetry::{locked, redact};
 
 /// How long a lane may be on its way in before the instance is not ready because of it. A way in takes 2.5 s at most when all goes well.
 const LONGEST_ENTRY: Duration = Duration::from_secs(10);
-
-/// What the service needs before it can work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Need {
-    /// The feedback database answers.
-    Feedback,
-    /// The ledger is there and belongs to this cluster, group and topics.
-    Ledger,
-    /// The subscribers database answers.
-    Subscribers,
-    /// The cluster answers.
-    Kafka,
-    /// The consumer is in its group: it got an assignment, though it be empty, and has not lost it.
-    Group,
-}
-
-impl Need {
-    /// All of them, in the order in which a start looks for them.
-    pub const ALL: [Self; 5] = [Self::Feedback, Self::Subscribers, Self::Kafka, Self::Ledger, Self::Group];
-
-    /// Its name in the log and in `/readyz`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Feedback => "feedback",
-            Self::Ledger => "ledger",
-            Self::Subscribers => "subscribers",
-            Self::Kafka => "kafka",
-            Self::Group => "group",
-        }
-    }
-
-    /// What it is, in a sentence.
-    pub(crate) fn shown(self) -> &'static str {
-        match self {
-            Self::Feedback => "the feedback database",
-            Self::Ledger => "the ledger",
-            Self::Subscribers => "the subscribers database",
-            Self::Kafka => "Kafka",
-            Self::Group => "the group's assignment",
-        }
-    }
-}
-
-/// How it stands with a need.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NeedStatus {
-    There,
-    Missing(String),
-}
 
 /// What `/readyz` answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

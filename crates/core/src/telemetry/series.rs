@@ -13,15 +13,15 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::lane::error::LaneError;
 use crate::model::headroom::Resource;
 use crate::model::input::{Arrival, field_names};
 use crate::model::intake::Tally;
 use crate::model::record::Lane;
 use crate::model::retention::Prunable;
 use crate::model::round::RoundContent;
-use crate::ports::ledger::LedgerError;
-use crate::telemetry::{LaneState, Observed, locked};
+use crate::telemetry::labels::{Cause, Step};
+use crate::telemetry::lanes::LaneState;
+use crate::telemetry::{Observed, locked};
 
 /// One label whose values are known beforehand.
 type Label = [(&'static str, &'static str); 1];
@@ -31,9 +31,6 @@ const WHOLE_RECORD: &str = "record";
 
 /// The label of a dead letter that contradicts what is known of its campaign.
 const CONFLICT: &str = "conflict";
-
-/// The steps whose times are measured, in their order.
-const STEPS: [&str; 5] = ["intake", "audience", "copy", "record", "publish"];
 
 /// From a round trip on one machine to a call that its watchdog ends.
 const BUCKETS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -77,8 +74,8 @@ impl Series {
             family
         };
         let steps = Family::<Label, Histogram, fn() -> Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
-        for step in STEPS {
-            drop(steps.get_or_create(&[("step", step)]));
+        for step in Step::ALL {
+            drop(steps.get_or_create(&[("step", step.name())]));
         }
         let help = "Time that a step of an intake or a round took";
         registry.register_with_unit("step_duration", help, Unit::Seconds, steps.clone());
@@ -120,7 +117,7 @@ impl Series {
                 "lane_failures",
                 "Failures after which a lane was entered again",
                 "cause",
-                &CAUSES,
+                &Cause::ALL.map(Cause::name),
             ),
             pruned: family(
                 registry,
@@ -129,7 +126,13 @@ impl Series {
                 "what",
                 &Prunable::ALL.map(Prunable::name),
             ),
-            retries: family(registry, "retries", "Failures beside the rounds, tried again", "cause", &CAUSES),
+            retries: family(
+                registry,
+                "retries",
+                "Failures beside the rounds, tried again",
+                "cause",
+                &Cause::ALL.map(Cause::name),
+            ),
         }
     }
 
@@ -184,25 +187,6 @@ const OUTCOMES: [&str; 7] =
 fn outcomes(tally: &Tally) -> [i64; 7] {
     let Tally { campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters } = *tally;
     [campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters]
-}
-
-/// Every answer of [`cause`].
-const CAUSES: [&str; 9] =
-    ["assignment", "kafka", "ledger", "subscribers", "clock", "not_open", "paused", "taken_over", "halt"];
-
-/// What a failure came from: one word of few.
-pub(crate) fn cause(error: &LaneError) -> &'static str {
-    match error {
-        LaneError::NotAssigned => "assignment",
-        LaneError::Broker(_) | LaneError::ProducerUsedUp => "kafka",
-        LaneError::Ledger(LedgerError::NotMine(_)) | LaneError::TakenOver => "taken_over",
-        LaneError::Ledger(_) => "ledger",
-        LaneError::Audience(_) => "subscribers",
-        LaneError::ClockUnread => "clock",
-        LaneError::NotOpen { .. } => "not_open",
-        LaneError::Paused { .. } => "paused",
-        LaneError::Halt(_) => "halt",
-    }
 }
 
 /// What stands on the telemetry at the moment of asking. A lane that was left leaves no series behind.

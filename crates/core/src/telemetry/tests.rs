@@ -1,11 +1,16 @@
+use std::time::Duration;
+
 use futures_util::FutureExt;
 
 use super::*;
+use crate::lane::error::LaneError;
+use crate::model::halt::Halt;
 use crate::model::input::{Arrival, Reason};
-use crate::model::intake::Tally;
+use crate::model::intake::{IntakeBatch, Taken, Tally};
 use crate::model::ownership::Suspension;
 use crate::model::record::Record;
 use crate::ports::ledger::LedgerError;
+use crate::telemetry::lanes::LaneView;
 
 fn all_there(telemetry: &Telemetry) {
     for need in Need::ALL {

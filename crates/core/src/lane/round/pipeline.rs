@@ -27,6 +27,7 @@ use crate::ports::broker::{Broker, BrokerError};
 use crate::ports::clock::Clock;
 use crate::ports::ledger::Ledger;
 use crate::shutdown::stopped;
+use crate::telemetry;
 
 /// How long a copied round waits, its transaction open, for the round before it to be published.
 const GATE_WAIT: Duration = Duration::from_secs(2);
@@ -121,7 +122,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             match sealed {
                 SealOutcome::Recorded(recorded) => {
                     pace = pace.after_recorded(content.bytes(), content.parts.len(), began.elapsed());
-                    self.cx.telemetry.step("record", sealing.elapsed());
+                    self.cx.telemetry.step(telemetry::Step::Record, sealing.elapsed());
                     self.work.advance(&content, quiet);
                     self.work.judged_late(&copied.judged, copied.upto.as_deref());
                     self.cx.telemetry.running_campaigns(self.own.lane, self.work.running_count());
@@ -338,7 +339,7 @@ async fn publish_round<B: Broker, L, A, C: Clock>(
     let began = Instant::now();
     let (producer, published) = send(cx, work, producer, &recorded).await?;
     drop(held);
-    cx.telemetry.step("publish", began.elapsed());
+    cx.telemetry.step(telemetry::Step::Publish, began.elapsed());
     cx.telemetry.published(recorded.publication().lane, &content);
     let finished = content.parts.iter().any(|part| part.page.as_ref().is_some_and(|page| page.last));
     Ok(CommitTicket { producer, delivery: published.delivery(), published, noted: false, finished })

@@ -32,6 +32,7 @@ use crate::ports::broker::Broker;
 use crate::ports::clock::Clock;
 use crate::ports::failure::Failure;
 use crate::ports::ledger::{Ledger, OpenRound};
+use crate::telemetry::Step;
 
 /// How soon a moved position is reported to Kafka when nothing is published.
 const REPORT: Duration = Duration::from_secs(5);
@@ -229,7 +230,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             tokio::try_join!(pages::read(&self.cx.audience, self.now(), budget.pages, &running), async {
                 Ok(self.cx.ledger.open_round(self.own).await?)
             })?;
-        self.cx.telemetry.step("audience", began.elapsed());
+        self.cx.telemetry.step(Step::Audience, began.elapsed());
         self.note_overdue(&pages);
         let (group, guards) = (&self.cx.limits.group_id, self.cx.guards);
         let mut parts = pages::form(&mut open, pages.turns, trigger_datetime_created, group, guards).await?;
@@ -254,7 +255,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         held.shrink_to(letters + content.parts.iter().map(|part| part.drafts.clients.size()).sum::<usize>());
         let copying = Instant::now();
         let round = record::copy::<L>(open, content).await?;
-        self.cx.telemetry.step("copy", copying.elapsed());
+        self.cx.telemetry.step(Step::Copy, copying.elapsed());
         Ok(Some(Prepared { round, held, began, judged: late.candidates, upto: late.upto, quiet }))
     }
 

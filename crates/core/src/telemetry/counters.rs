@@ -1,0 +1,106 @@
+//! What the operator sees grow, and what stands beside it: records, rounds, drafts, times, what is left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::instance::memory_budget::MemoryBudget;
+use crate::model::headroom::Headroom;
+use crate::model::intake::{IntakeBatch, Taken};
+use crate::model::record::Lane;
+use crate::model::retention::Prunable;
+use crate::model::round::RoundContent;
+use crate::telemetry::labels::Step;
+use crate::telemetry::{Telemetry, locked};
+
+impl Telemetry {
+    /// Records were taken in.
+    pub fn took_in(&self, lane: Lane, taken: &Taken, batch: &IntakeBatch, took: Duration) {
+        tracing::debug!(lane, position = batch.to, tally = ?taken.tally, ?took, "intake");
+        self.step(Step::Intake, took);
+        self.series.took_in(&taken.tally, batch.arrivals.iter().map(|(_, arrival)| arrival));
+        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+            let last = batch.arrivals.last().map(|(record, _)| record.timestamp).filter(|millis| *millis >= 0);
+            view.lag.position(batch.to, last);
+        }
+    }
+
+    /// What other lanes or an operator handed over was judged.
+    pub fn judged_changes(&self, lane: Lane, taken: &Taken) {
+        if taken.tally.records() == 0 {
+            return;
+        }
+        tracing::debug!(lane, tally = ?taken.tally, "changes judged");
+        self.series.judged(&taken.tally);
+    }
+
+    /// A step took this long.
+    pub fn step(&self, step: Step, took: Duration) {
+        tracing::trace!(step = step.name(), ?took, "step");
+        self.series.steps.get_or_create(&[("step", step.name())]).observe(took.as_secs_f64());
+    }
+
+    /// A round was published.
+    pub fn published(&self, lane: Lane, content: &RoundContent) {
+        tracing::debug!(lane, drafts = content.drafts(), dead_letters = content.dead_letters.len(), "published");
+        self.well(lane);
+        for part in content.parts.iter().filter(|part| part.found_nobody()) {
+            let (campaign, skipped) =
+                (part.drafts.template.campaign(), part.page.as_ref().map_or(0, |page| page.skipped));
+            let restaurant = &campaign.restaurant_id;
+            tracing::warn!(
+                lane,
+                campaign = campaign.adv_campaign_id,
+                restaurant,
+                skipped,
+                "nobody favours the restaurant: the campaign reaches nobody"
+            );
+        }
+        self.series.published(content);
+    }
+
+    /// A round that was recorded before was published on the way into its lane.
+    pub fn published_again(&self, lane: Lane, drafts: usize) {
+        self.well(lane);
+        // The round with which a lane begins holds nothing: that is no news.
+        if drafts > 0 {
+            tracing::info!(lane, drafts, "a recorded round was published on the way into the lane");
+        }
+        self.series.rounds.inc();
+        self.series.drafts.inc_by(drafts as u64);
+    }
+
+    /// A campaign ended or was cancelled, and so many were not told of it.
+    pub fn unsent(&self, lane: Lane, unsent: u64, cancelled: bool) {
+        let why = if cancelled { "cancelled" } else { "ended" };
+        tracing::debug!(lane, unsent, why, "counted who was not told");
+        self.series.unsent.get_or_create(&[("why", why)]).inc_by(unsent);
+    }
+
+    /// The campaigns topic has so many partitions.
+    pub fn partitions(&self, partitions: i32) {
+        *locked(&self.standing.partitions) = Some(partitions);
+    }
+
+    /// This is the memory for drafts in flight. Only the first counts.
+    pub fn watch_memory(&self, memory: Arc<MemoryBudget>) {
+        let _ = self.standing.memory.set(memory);
+    }
+
+    /// This machine's clock is so many seconds ahead of the feedback database's.
+    pub fn clock_difference(&self, seconds: f64) {
+        *locked(&self.standing.clock_difference) = Some(seconds);
+    }
+
+    /// House-keeping took so many rows.
+    pub fn pruned(&self, what: Prunable, rows: u64) {
+        self.series.pruned.get_or_create(&[("what", what.name())]).inc_by(rows);
+    }
+
+    /// So much is left of ids and times. The log warns of what is low.
+    pub fn headroom(&self, found: &[Headroom]) {
+        for headroom in found.iter().filter(|headroom| headroom.is_low()) {
+            tracing::warn!(remedy = headroom.remedy(), "{headroom}");
+        }
+        *locked(&self.standing.headroom) = found.to_vec();
+    }
+}

@@ -1,0 +1,198 @@
+//! What the operator sees of each lane: its state, what failed in it, and how far it is behind.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::lane::error::LaneError;
+use crate::model::halt::Halt;
+use crate::model::record::Lane;
+use crate::telemetry::Telemetry;
+use crate::telemetry::labels::Cause;
+use crate::telemetry::lag::{self, Lag};
+use crate::telemetry::redact::redact;
+
+/// What a lane is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LaneState {
+    /// On the way in.
+    Entering,
+    /// Intake and rounds run.
+    Running,
+    /// Something failed; it is entered again shortly.
+    Waiting(String),
+    /// It stands still until an operator resolves it.
+    Halted(Halt),
+}
+
+impl LaneState {
+    /// Every name of a state, as metrics and `/readyz` write it.
+    pub const NAMES: [&'static str; 4] = ["entering", "running", "waiting", "halted"];
+
+    /// The name of this state.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Entering => "entering",
+            Self::Running => "running",
+            Self::Waiting(_) => "waiting",
+            Self::Halted(_) => "halted",
+        }
+    }
+}
+
+/// What is known of a lane.
+#[derive(Debug)]
+pub(super) struct LaneView {
+    pub(super) state: LaneState,
+    pub(super) since: Instant,
+    /// What failed since the lane ran last, and when it first did: it stays while the lane is entered again.
+    pub(super) trouble: Option<(Instant, String)>,
+    pub(super) lag: lag::Tracker,
+    pub(super) running_campaigns: usize,
+    /// The halt that the log named last, while the lane did not run.
+    pub(super) named: Option<Halt>,
+    pub(super) waiting_letters: usize,
+}
+
+impl LaneView {
+    pub(super) fn new() -> Self {
+        Self {
+            state: LaneState::Entering,
+            since: Instant::now(),
+            trouble: None,
+            lag: lag::Tracker::default(),
+            running_campaigns: 0,
+            named: None,
+            waiting_letters: 0,
+        }
+    }
+
+    /// Whether the log is to say this state: a halt only once, though the lane is entered again to look for its resolution.
+    pub(super) fn is_news(&mut self, state: &LaneState) -> bool {
+        match state {
+            LaneState::Running => self.named = None,
+            LaneState::Halted(halt) => return self.named.replace(halt.clone()).as_ref() != Some(halt),
+            LaneState::Entering | LaneState::Waiting(_) => {}
+        }
+        true
+    }
+}
+
+impl Telemetry {
+    /// The lanes and what they do.
+    pub fn lanes(&self) -> BTreeMap<Lane, LaneState> {
+        self.standing.lanes().iter().map(|(lane, view)| (*lane, view.state.clone())).collect()
+    }
+
+    /// Whatever failed in a lane is over: it runs, and its last round is published.
+    pub fn well(&self, lane: Lane) {
+        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+            view.trouble = None;
+        }
+    }
+
+    /// A lane does something else now.
+    pub fn set_lane(&self, lane: Lane, state: LaneState) {
+        let is_news = {
+            let mut lanes = self.standing.lanes();
+            let view = lanes.entry(lane).or_insert_with(LaneView::new);
+            match &state {
+                LaneState::Waiting(error) => {
+                    let since = view.trouble.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+                    view.trouble = Some((since, error.clone()));
+                }
+                LaneState::Entering | LaneState::Running | LaneState::Halted(_) => {}
+            }
+            if view.state == state {
+                return;
+            }
+            view.state = state.clone();
+            view.since = Instant::now();
+            view.is_news(&state)
+        };
+        match state {
+            LaneState::Halted(_) if !is_news => {}
+            LaneState::Halted(halt) => {
+                let found = redact(&halt.found);
+                tracing::error!(lane, halt = halt.kind.name(), %found, remedy = halt.remedy, "lane halted");
+            }
+            LaneState::Waiting(_) => {}
+            state => tracing::info!(lane, state = state.name(), "lane"),
+        }
+    }
+
+    /// A lane failed and is entered again after a pause.
+    pub fn lane_failed(&self, lane: Lane, error: &LaneError, pause: Duration) {
+        let text = error.to_string();
+        tracing::warn!(lane, error = %redact(&text), pause_ms = pause.as_millis(), "lane is entered again");
+        self.series.failures.get_or_create(&[("cause", Cause::of(error).name())]).inc();
+        self.set_lane(lane, LaneState::Waiting(text));
+    }
+
+    /// Something beside the rounds of a lane failed and is tried again.
+    pub fn lane_warns(&self, lane: Lane, error: &LaneError) {
+        tracing::warn!(lane, error = %redact(&error.to_string()), "tried again shortly");
+        self.series.retries.get_or_create(&[("cause", Cause::of(error).name())]).inc();
+    }
+
+    /// No page of a restaurant came in time: its campaigns are left out of the lane's rounds, and it is asked for by itself after this pause.
+    pub fn left_out(&self, lane: Lane, restaurant_id: &str, said: &str, pause: Duration) {
+        tracing::warn!(
+            lane,
+            restaurant_id,
+            error = %redact(said),
+            "who favours this restaurant could not be read in time: its campaigns are left out of the lane's rounds, and it is asked for alone in {:.1} s",
+            pause.as_secs_f64()
+        );
+        self.series.retries.get_or_create(&[("cause", Cause::Subscribers.name())]).inc();
+    }
+
+    /// A lane is not ours any more.
+    pub fn left(&self, lane: Lane) {
+        self.standing.lanes().remove(&lane);
+        tracing::info!(lane, "lane left");
+    }
+
+    /// The input position of a lane, as it was found on the way in.
+    pub fn position(&self, lane: Lane, position: i64) {
+        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+            view.lag.position(position, None);
+        }
+    }
+
+    /// So many campaigns of a lane can get drafts now.
+    pub fn running_campaigns(&self, lane: Lane, campaigns: usize) {
+        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+            view.running_campaigns = campaigns;
+        }
+    }
+
+    /// So many dead letters of a lane wait to be published, as far as they are in memory.
+    pub fn waiting_letters(&self, lane: Lane, letters: usize) {
+        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+            view.waiting_letters = letters;
+        }
+    }
+
+    /// How far a lane is behind: records up to the end of its partition that are not taken in, and the age of the oldest of them in seconds;
+    /// none where it could not be found out. [`watch::watch`] calls this.
+    pub fn observe_lag(&self, lane: Lane, lag: Option<Lag>) {
+        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+            view.lag.shown = lag;
+        }
+    }
+
+    /// Finds a lane's lag from the ends of its partition, and shows it. `now` is in milliseconds since the epoch.
+    pub(super) fn find_lag(&self, lane: Lane, ends: Option<lag::Ends>, now: i64) {
+        let lag = self.standing.lanes().get_mut(&lane).and_then(|view| {
+            let lag = view.lag.look(ends?, now);
+            if let Some(held) = view.lag.held_back.as_mut().filter(|held| !held.told && held.is_long(now)) {
+                held.told = true;
+                tracing::warn!(lane, "{}", held.said());
+            }
+            lag
+        });
+        self.observe_lag(lane, lag);
+    }
+}
