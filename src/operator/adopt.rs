@@ -163,7 +163,13 @@ impl Adopter<'_> {
         let theirs = self.broker.committed(lane).await?;
         let found = standing(&self.pool, lane).await?.ok_or_else(|| unknown(lane))?;
         let head = found.head;
-        let ours = LedgerSide { ledger: self.claim.ledger, head, previous: found.previous, published: found.published };
+        let ours = LedgerSide {
+            ledger: self.claim.ledger,
+            head,
+            previous: found.previous,
+            published: found.published,
+            compared: true,
+        };
         let empty = is_empty(&self.pool, lane, head.seq).await?;
         let last = last_round(&ours, &theirs, overruled, empty).map_err(|kind| {
             let halt = error_policy::contradiction(lane, &kind, &ours, &theirs);
@@ -223,7 +229,13 @@ mod tests {
 
     /// The ledger recorded round 5 and knows of the publication of this one.
     fn ours(published: i64) -> LedgerSide {
-        LedgerSide { ledger: LEDGER, head: head(5), previous: Some(head(4)), published: Some(published) }
+        LedgerSide {
+            ledger: LEDGER,
+            head: head(5),
+            previous: Some(head(4)),
+            published: Some(published),
+            compared: true,
+        }
     }
 
     #[test]

@@ -140,6 +140,45 @@ fn a_lane_that_has_nothing_to_do_notices_a_fail_over_and_one_command_puts_all_la
 }
 
 #[test]
+fn a_database_that_was_restored_halts_its_lanes_though_the_group_is_gone_too() {
+    let mut of = FailOver::new(&["kept", "lost", "afterwards"]);
+    let published = "select count(*) from dinnerbell.lane where lane = 0 and published_seq = seq";
+    wait_until("lane 0 is at rest", LONG, || of.stage.feedback.number(published) == 1);
+    of.stage.postgres.fall_behind();
+    of.tell(0, &of.campaign("lost"));
+    of.service.take().expect("an instance runs").stop();
+    of.stage.postgres.promote();
+    of.stage.kafka.delete_group(&of.stage.group);
+    of.service = Some(of.stage.start());
+    of.await_halts(&[json!("mark-missing"), Value::Null]);
+    assert!(of.is_held(), "what the lane told may be new to another one");
+    of.stage.dinnerbell_ok(&["lane", "resolve", "--all", "--from-kafka"]);
+    of.settles_whole();
+}
+
+#[test]
+fn a_ledger_that_was_emptied_and_filled_from_a_backup_holds_all_lanes() {
+    let mut of = FailOver::new(&["kept", "lost", "afterwards"]);
+    let published = "select count(*) from dinnerbell.lane where lane = 0 and published_seq = seq";
+    wait_until("lane 0 is at rest", LONG, || of.stage.feedback.number(published) == 1);
+    let tables = ["round_part", "round", "campaign", "lane"];
+    let all = |what: &dyn Fn(&str) -> String| tables.map(what).join("; ");
+    of.stage.feedback.execute(&all(&|table| format!("create table backup_{table} as table dinnerbell.{table}")));
+    of.stage.feedback.execute("create table backup_rows as table public.subscribers_feedback");
+    of.tell(0, &of.campaign("lost"));
+    let restore = tables.iter().rev().map(|table| format!("insert into dinnerbell.{table} table backup_{table}"));
+    of.stage.feedback.execute(&format!(
+        "begin; truncate dinnerbell.round_part, dinnerbell.round, dinnerbell.campaign, dinnerbell.lane, public.subscribers_feedback; {}; \
+         insert into public.subscribers_feedback table backup_rows; commit",
+        restore.collect::<Vec<_>>().join("; ")
+    ));
+    of.await_halts(&[json!("kafka-ahead"), Value::Null]);
+    assert!(of.is_held());
+    of.stage.dinnerbell_ok(&["lane", "resolve", "--all", "--from-kafka"]);
+    of.settles_whole();
+}
+
+#[test]
 fn a_campaign_of_two_lanes_is_told_once_though_the_lane_of_its_copy_is_put_back_first() {
     let mut of = FailOver::new(&["kept", "lost", "other", "afterwards"]);
     of.stage.postgres.fall_behind();

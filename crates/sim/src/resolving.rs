@@ -38,6 +38,7 @@ impl WorldState {
                 head,
                 previous: round(row.seq - 1),
                 published: row.published_seq,
+                compared: true,
             },
             theirs: self.kafka.committed(lane).map_or(Committed::None, Committed::Mark),
             newest_in_topic: topic().map(|found| found.seq).max().unwrap_or(0),

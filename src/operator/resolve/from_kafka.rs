@@ -225,7 +225,9 @@ impl LedgerRepair<'_> {
 
 /// The ledger's side of the comparison.
 pub(super) fn ledger_side(ledger: uuid::Uuid, standing: &LaneRow) -> LedgerSide {
-    LedgerSide { ledger, head: standing.head, previous: standing.previous, published: standing.published }
+    // The topic is read, whatever the ledger knows.
+    let LaneRow { head, previous, published, .. } = *standing;
+    LedgerSide { ledger, head, previous, published, compared: true }
 }
 
 fn moved(lane: Lane) -> ResolveError {

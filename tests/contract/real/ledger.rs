@@ -279,6 +279,7 @@ impl Environment for Ledgered {
                 head: standing.head,
                 previous: standing.previous,
                 published: standing.published,
+                compared: true,
             },
             theirs: Committed::Mark(theirs),
             newest_in_topic: messages.iter().map(|message| message.seq).max().unwrap_or(0),

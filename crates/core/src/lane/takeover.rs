@@ -230,7 +230,8 @@ pub(crate) async fn compare_standing<B: Broker, L: Ledger, A, C>(
 }
 
 fn ledger_side(entered: &Entered) -> LedgerSide {
-    LedgerSide { ledger: entered.ledger, head: entered.head, previous: entered.previous, published: entered.published }
+    let Entered { ledger, head, previous, published, compared, .. } = *entered;
+    LedgerSide { ledger, head, previous, published, compared }
 }
 
 /// What follows from the two sides, and from what an operator overruled.

@@ -19,6 +19,9 @@ pub struct LedgerSide {
     pub previous: Option<RoundHead>,
     /// The last round that the ledger knows to be committed in Kafka.
     pub published: Option<i64>,
+    /// Whether the lane was compared on the server and in the database that it stands on. Else the database may be an older state of itself, and
+    /// know less than was told.
+    pub compared: bool,
 }
 
 impl fmt::Display for LedgerSide {
@@ -86,7 +89,10 @@ impl Contradiction {
 pub fn reconcile(ours: &LedgerSide, theirs: &Committed) -> Reconciled {
     use Contradiction::{Foreign, KafkaAhead, KafkaBehind, MarkMissing, OtherContent, OtherLedger};
     let mark = match theirs {
-        Committed::None if ours.published == Some(ours.head.seq) => return Reconciled::RestoreMark,
+        // A restored database knows its last round to be published too, though not the rounds that followed.
+        Committed::None if ours.published == Some(ours.head.seq) && (ours.compared || ours.head.seq == 0) => {
+            return Reconciled::RestoreMark;
+        }
         Committed::None if ours.head.seq == 0 => return Reconciled::PublishRecorded,
         Committed::None => return Reconciled::Contradiction(MarkMissing),
         Committed::Foreign(_) => return Reconciled::Contradiction(Foreign),
@@ -103,5 +109,23 @@ pub fn reconcile(ours: &LedgerSide, theirs: &Committed) -> Reconciled {
         0 | -1 => Reconciled::Contradiction(OtherContent),
         1.. => Reconciled::Contradiction(KafkaAhead),
         _ => Reconciled::Contradiction(KafkaBehind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_restored_only_where_the_ledger_is_known_to_have_lost_nothing() {
+        let head = RoundHead { seq: 3, revision: 0, checksum: 7 };
+        let side = |head: RoundHead, compared| {
+            let published = Some(head.seq);
+            let ours = LedgerSide { ledger: Uuid::from_u128(1), head, previous: None, published, compared };
+            reconcile(&ours, &Committed::None)
+        };
+        assert_eq!(side(head, true), Reconciled::RestoreMark);
+        assert_eq!(side(head, false), Reconciled::Contradiction(Contradiction::MarkMissing));
+        assert_eq!(side(RoundHead::default(), false), Reconciled::RestoreMark, "nothing was ever told");
     }
 }

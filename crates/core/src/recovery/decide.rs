@@ -93,7 +93,7 @@ pub fn decide(found: &Evidence) -> Result<Decision, Untold> {
         _ => Some(newest),
     };
     let previous = if newest > ours.head.seq { None } else { ours.previous };
-    let settled = reconcile(&LedgerSide { head, previous, published, ..*ours }, &found.theirs);
+    let settled = reconcile(&LedgerSide { head, previous, published, compared: true, ..*ours }, &found.theirs);
     Ok(Decision { last, head, published, overrule: matches!(settled, Reconciled::Contradiction(_)) })
 }
 
@@ -139,7 +139,13 @@ mod tests {
     /// The ledger recorded round 5, of two drafts, and does not know whether it is published.
     fn evidence(theirs: Committed, told: u64, untold: u64) -> Evidence {
         Evidence {
-            ours: LedgerSide { ledger: LEDGER, head: head(5), previous: Some(head(4)), published: Some(4) },
+            ours: LedgerSide {
+                ledger: LEDGER,
+                head: head(5),
+                previous: Some(head(4)),
+                published: Some(4),
+                compared: true,
+            },
             theirs,
             newest_in_topic: 4,
             told,
@@ -218,7 +224,13 @@ mod tests {
     #[test]
     fn a_new_ledger_goes_on_behind_the_rounds_of_the_lost_one() {
         let fresh = Evidence {
-            ours: LedgerSide { ledger: LEDGER, head: RoundHead::default(), previous: None, published: None },
+            ours: LedgerSide {
+                ledger: LEDGER,
+                head: RoundHead::default(),
+                previous: None,
+                published: None,
+                compared: true,
+            },
             newest_in_topic: 12,
             ..evidence(Committed::Mark(Mark { ledger: Uuid::from_u128(2), head: head(12) }), 0, 0)
         };

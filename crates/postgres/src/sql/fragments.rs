@@ -21,9 +21,9 @@ pub const BY_ID: &str = "adv_campaign_id || ''";
 /// When the server was started, in microseconds: tells a fail-over.
 pub const POSTMASTER: &str = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::int8";
 /// The comparison that stands, beside a row of `dinnerbell.service`. Another server is known by its start, a restored database by its number, and
-/// tables that were restored by theirs.
+/// tables that were restored, or emptied and filled again, by their file.
 pub const COMPARISON: &str = "(select (extract(epoch from pg_postmaster_start_time()) * 1000000)::int8 || '/' || d.oid || '/' \
-     || 'dinnerbell.lane'::regclass::oid from pg_database d where d.datname = current_database()) || '/' || comparison";
+     || 'dinnerbell.lane'::regclass::oid || '/' || pg_relation_filenode('dinnerbell.lane') from pg_database d where d.datname = current_database()) || '/' || comparison";
 /// The columns that `ledger::campaign` reads.
 pub const CAMPAIGN: &str = "adv_campaign_id, restaurant_id, adv_campaign_content, adv_campaign_owner, adv_campaign_owner_contact, \
                         adv_campaign_datetime_start, adv_campaign_datetime_end, datetime_created";

@@ -732,6 +732,7 @@ impl LaneModel {
             head: me.head.real(),
             previous: me.previous.map(Head::real),
             published: me.published.map(i64::from),
+            compared: true,
         };
         let theirs = s.kafka.mark.map_or(Committed::None, |head| Committed::Mark(Mark { ledger, head: head.real() }));
         (me.previous, me.published) = (None, None);
