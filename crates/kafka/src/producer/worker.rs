@@ -16,6 +16,9 @@ use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::ports::broker::{BrokerError, transaction_time};
 
+/// How a publication goes out, in one transaction; the last parameter says whether nobody waits for it any more.
+type Publish = fn(&TransactionalClient, &Publication, &dyn Fn() -> bool) -> Result<Usable, BrokerError>;
+
 /// What timers are late by.
 const LATE: Duration = Duration::from_millis(500);
 
@@ -119,12 +122,7 @@ impl Worker {
     }
 
     /// One transaction, whose outcome is sent. Returns whether another one may follow.
-    fn transact(
-        &self,
-        publication: &Publication,
-        reply: Reply,
-        publish: fn(&TransactionalClient, &Publication, &dyn Fn() -> bool) -> Result<Usable, BrokerError>,
-    ) -> bool {
+    fn transact(&self, publication: &Publication, reply: Reply, publish: Publish) -> bool {
         let began = Instant::now();
         let outcome = publish(&self.client, publication, &|| reply.is_closed());
         let outcome = outcome.map_err(|error| undelivered(error, publication, began.elapsed()));
