@@ -49,7 +49,7 @@ pub async fn resolve(config: &Config, request: &Request, progress: &ProgressBar)
             let (ledger, dry_run, by) = (claim.ledger, request.dry_run, request.by.as_str());
             let writer = writer(config, &pool, by).await?;
             let repair = LedgerRepair { config, pool, broker, writer, ledger, resolution, dry_run, by, progress };
-            repair.run(vec![(lane, found)], Vec::new()).await?.pop().ok_or_else(|| unknown(lane))
+            repair.run(vec![(lane, found)], Vec::new()).await.pop().map_or_else(|| Err(unknown(lane)), |(_, done)| done)
         }
     }
 }

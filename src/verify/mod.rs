@@ -5,6 +5,7 @@
 //! 1. the messages up to an end `A` of the topic: each of them has its row in every later snapshot;
 //! 2. a snapshot of table and ledger: rows, and which rounds may still be unpublished;
 //! 3. the messages from `A` to a later end `B`: they can only explain rows, not miss any;
+//!    Each end is that of the partitions which there are then: one that was added meanwhile is read from its beginning;
 //! 4. what is left over is looked at again for a moment: what was in flight has landed by then.
 //!
 //! A row without a message is *pending* while a round holds it that Kafka's mark says is not published; *kept* if somebody answered in
@@ -36,7 +37,7 @@ use dinnerbell_core::ports::broker::{Broker, BrokerError};
 use dinnerbell_core::recovery::found;
 use dinnerbell_core::recovery::found::FoundDraft;
 use dinnerbell_kafka::KafkaBroker;
-use dinnerbell_kafka::notifications::{Extent, Found, Notifications, Offsets};
+use dinnerbell_kafka::notifications::{Extent, Found, Notifications, Offsets, Ours, Whose};
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::outputs;
@@ -168,11 +169,8 @@ pub async fn verify(
         claim.check_cluster(broker.cluster_id()).map_err(VerifyError::Refused)?;
     }
     let ledger = claim.map(|claim| claim.ledger);
-    let topics = broker.topics().await?;
-    let partitions = topics.iter().find(|topic| topic.name == config.kafka.topics.notifications);
-    let partitions = partitions.map_or(0, |topic| topic.partitions);
     let kafka = config.kafka.clone();
-    let notifications = off_runtime(move || Ok(Notifications::open(&kafka, partitions)?)).await?;
+    let notifications = off_runtime(move || Ok(Notifications::open(&kafka)?)).await?;
     let verification = Verification { config, pool, broker, ledger, since, progress };
     verification.run(notifications).await
 }
@@ -261,13 +259,13 @@ impl Verification<'_> {
         from: Offsets,
         kind: Kind,
     ) -> Result<(Notifications, Gathered), VerifyError> {
-        let topic = self.config.kafka.topics.campaigns.clone();
+        let ours = Ours::new(&self.config.kafka);
         let (since, progress) = (self.since, self.progress.clone());
         off_runtime(move || {
             let end = gathered.end.clone();
             notifications.read(&from, &end, |found| {
                 progress.inc(1);
-                gathered.message(&found, kind, &topic, since)
+                gathered.message(&found, kind, &ours, since)
             })?;
             Ok((notifications, gathered))
         })
@@ -353,11 +351,14 @@ impl Verification<'_> {
         mut comparison: Comparison,
         from: Offsets,
     ) -> Result<(Notifications, Comparison, Offsets), VerifyError> {
+        let ours = Ours::new(&self.config.kafka);
         off_runtime(move || {
             let end = notifications.extent()?.high;
             notifications.read(&from, &end, |found| match found.value.and_then(FoundDraft::of_message) {
-                Some(draft) => Ok::<_, VerifyError>(comparison.unsettled.message(&message(&found, &draft))?),
-                None => Ok(()),
+                Some(draft) if ours.whose(&found) != Whose::AnotherService => {
+                    Ok::<_, VerifyError>(comparison.unsettled.message(&message(&found, &draft))?)
+                }
+                _ => Ok(()),
             })?;
             comparison.settle()?;
             Ok((notifications, comparison, end))
@@ -478,10 +479,16 @@ impl Gathered {
         &mut self,
         found: &Found<'_>,
         kind: Kind,
-        topic: &str,
+        ours: &Ours,
         since: Option<EpochSeconds>,
     ) -> Result<(), VerifyError> {
-        let flag = found.round.is_some_and(|round| round.topic == topic);
+        let whose = ours.whose(found);
+        if whose == Whose::AnotherService {
+            // Whatever campaigns it tells of: both may read the same.
+            self.comparison.foreign_messages += 1;
+            return Ok(());
+        }
+        let flag = whose == Whose::Ours;
         let (partition, place) = (found.partition, found.offset);
         let Some(draft) = found.value.and_then(FoundDraft::of_message) else {
             let entry = Entry { key: 0, kind, fingerprint: 0, campaign: 0, partition, place, flag };

@@ -21,7 +21,12 @@ pub struct ByHand {
 impl ByHand {
     /// One campaign that runs, and nothing told.
     pub fn new() -> Self {
-        let stage = Stage::with(Setting { notification_partitions: 2, ..Setting::default() });
+        Self::with_lanes(1)
+    }
+
+    /// The same, with more lanes, which have told nothing.
+    pub fn with_lanes(lanes: i32) -> Self {
+        let stage = Stage::with(Setting { lanes, notification_partitions: 2, ..Setting::default() });
         stage.migrate();
         let campaign = Campaign::now("offer", "pizzeria");
         let by_hand = Self { stage, campaign };
@@ -31,8 +36,9 @@ impl ByHand {
         by_hand.execute(&format!(
             "insert into dinnerbell.service (ledger, cluster_id, group_id, campaigns_topic, notifications_topic)
              values ('{LEDGER}', '{cluster}', '{group}', '{campaigns}', '{notifications}');
-             insert into dinnerbell.lane (lane, lock_key, position, published_seq) values (0, 4711, 0, 0);
-             insert into dinnerbell.round (lane, seq, checksum, drafts, position, trigger_datetime_created) values (0, 0, 0, 0, 0, 0);"
+             insert into dinnerbell.lane (lane, lock_key, position, published_seq) select n, 4711 + n, 0, 0 from generate_series(0, {lanes} - 1) n;
+             insert into dinnerbell.round (lane, seq, checksum, drafts, position, trigger_datetime_created)
+             select lane, 0, 0, 0, 0, 0 from dinnerbell.lane;"
         ));
         by_hand.receive(&by_hand.campaign);
         by_hand
@@ -125,11 +131,27 @@ impl ByHand {
 
     /// A message; its partition and offset. Without a round it has no header of ours.
     pub fn message(&self, campaign: &Campaign, client: &str, seq: Option<i64>) -> (i32, i64) {
-        let round = seq.map(|seq| format!("{}/0/{seq}", self.stage.campaigns));
-        let headers: Vec<(&str, &[u8])> = round.iter().map(|round| ("dinnerbell_round", round.as_bytes())).collect();
+        self.message_to(None, &self.stage.group, campaign, client, seq)
+    }
+
+    /// The same, in this partition, by the service of this group.
+    pub fn message_to(
+        &self,
+        partition: Option<i32>,
+        group: &str,
+        campaign: &Campaign,
+        client: &str,
+        seq: Option<i64>,
+    ) -> (i32, i64) {
+        let named = seq.map(|seq| {
+            let round = format!("{}/0/{seq}", self.stage.campaigns);
+            [("ce_source", format!("/dinnerbell/{group}")), ("dinnerbell_round", round)]
+        });
+        let headers: Vec<(&str, &[u8])> =
+            named.iter().flatten().map(|(name, value)| (*name, value.as_bytes())).collect();
         let value = self.value(campaign, client).to_string();
         let topic = &self.stage.notifications;
-        self.stage.kafka.produce(topic, None, Some(client.as_bytes()), Some(value.as_bytes()), &headers)
+        self.stage.kafka.produce(topic, partition, Some(client.as_bytes()), Some(value.as_bytes()), &headers)
     }
 
     fn value(&self, campaign: &Campaign, client: &str) -> Value {

@@ -153,8 +153,8 @@ fn what_was_withdrawn_before_the_loss_is_taken_back_and_told_later() {
     assert_verified(&by_hand);
 }
 
-#[test]
-fn what_the_topic_no_longer_holds_is_the_operators_decision() {
+/// Nobody knows whether round 2 was published: the topic and the mark are gone.
+fn undecided() -> ByHand {
     let by_hand = ByHand::new();
     let clients = ["a", "b", "c", "d", "e", "f"];
     by_hand.record(1, &clients);
@@ -165,6 +165,12 @@ fn what_the_topic_no_longer_holds_is_the_operators_decision() {
         by_hand.stage.kafka.delete_records(&by_hand.stage.notifications, partition, high);
     }
     by_hand.stage.kafka.delete_group(&by_hand.stage.group);
+    by_hand
+}
+
+#[test]
+fn what_the_topic_no_longer_holds_is_the_operators_decision() {
+    let by_hand = undecided();
     let output = by_hand.stage.dinnerbell(&FROM_KAFKA);
     assert_eq!(status(&output), 1);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -200,4 +206,69 @@ fn a_row_that_says_something_else_than_its_message_is_corrected() {
     assert_eq!((&row["adv_campaign_content"], &row["feedback"]), (&json!("newer"), &json!("yes")));
     assert_eq!(by_hand.clients(), ["a", "b"]);
     assert_verified(&by_hand);
+}
+
+/// Whatever is done to a lane's row, this is done with it.
+fn at_each_update(by_hand: &ByHand, body: &str) {
+    by_hand.execute(&format!(
+        "create function public.meanwhile() returns trigger language plpgsql as $$ begin {body} return new; end $$;
+         create trigger meanwhile before update on dinnerbell.lane for each row execute function public.meanwhile()"
+    ));
+}
+
+#[test]
+fn drafts_of_another_service_in_the_same_topic_give_nobody_a_row() {
+    let by_hand = ByHand::new();
+    by_hand.record(1, &["a"]);
+    by_hand.publish(1, &["a"]);
+    let its = crate::support::Campaign::now("its", "noodle bar");
+    for (campaign, client) in [(&by_hand.campaign, "b"), (&its, "a")] {
+        by_hand.message_to(None, "another", campaign, client, Some(1));
+    }
+    let report = resolved(&by_hand);
+    assert_eq!((&report["rows_restored"], &report["campaigns_restored"]), (&json!(0), &json!(0)), "{report}");
+    assert_eq!(by_hand.clients(), ["a"]);
+}
+
+#[test]
+fn of_all_lanes_one_that_cannot_be_mended_is_named_and_the_others_are_mended() {
+    let by_hand = ByHand::with_lanes(3);
+    halt(&by_hand, "mark-missing");
+    // A command that ended early.
+    by_hand.execute("update dinnerbell.lane set halted = 'being-resolved' where lane = 2");
+    at_each_update(&by_hand, "if new.lane = 0 then raise exception 'not this one'; end if;");
+    let output = by_hand.stage.dinnerbell(&["lane", "resolve", "--all", "--from-kafka"]);
+    assert_eq!(status(&output), 1);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("lane 0: ") && errors.contains("not this one"), "{errors}");
+    let halts = by_hand.stage.feedback.query("select halted from dinnerbell.lane order by lane");
+    let halts: Vec<&Value> = halts.iter().map(|lane| &lane["halted"]).collect();
+    assert_eq!(halts, [&json!("mark-missing"), &Value::Null, &Value::Null]);
+}
+
+#[test]
+fn a_lane_that_cannot_be_mended_goes_on_if_this_command_made_it_stand_still_and_only_then() {
+    let by_hand = undecided();
+    halt(&by_hand, "mark-missing");
+    // Its halt is cleared between the first look and the command's own halt.
+    at_each_update(
+        &by_hand,
+        "if old.halted = 'mark-missing' then new.halted = null; new.halted_found = null; new.halted_remedy = null;
+         new.halted_at = null; end if;",
+    );
+    assert_eq!(status(&by_hand.stage.dinnerbell(&FROM_KAFKA)), 1);
+    assert_eq!(by_hand.lane()["halted"], Value::Null, "nobody is at it any more");
+    by_hand.execute("drop function public.meanwhile cascade");
+    // Another command halts it in between, and is still at it.
+    at_each_update(
+        &by_hand,
+        "if old.owner is distinct from new.owner and new.halted is null then new.halted = 'being-resolved';
+         new.halted_found = 'f'; new.halted_remedy = 'r'; new.halted_at = now(); end if;",
+    );
+    by_hand.execute("update dinnerbell.lane set owner = null");
+    by_hand.execute(
+        "update dinnerbell.lane set halted = null, halted_found = null, halted_remedy = null, halted_at = null",
+    );
+    assert_eq!(status(&by_hand.stage.dinnerbell(&FROM_KAFKA)), 1);
+    assert_eq!(by_hand.lane()["halted"], json!("being-resolved"));
 }

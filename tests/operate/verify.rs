@@ -1,9 +1,11 @@
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::operate::by_hand::{ByHand, json_of};
+use crate::support::database::psql_command;
 use crate::support::{Campaign, Expected, Setting, Stage, wait_until};
 
 /// Three drafts in round 1, published.
@@ -93,7 +95,8 @@ fn a_row_that_is_there_twice_differs() {
 fn a_message_of_our_round_that_is_no_draft_differs() {
     let by_hand = told();
     let round = format!("{}/0/1", by_hand.stage.campaigns);
-    let headers: [(&str, &[u8]); 1] = [("dinnerbell_round", round.as_bytes())];
+    let source = format!("/dinnerbell/{}", by_hand.stage.group);
+    let headers: [(&str, &[u8]); 2] = [("ce_source", source.as_bytes()), ("dinnerbell_round", round.as_bytes())];
     by_hand.stage.kafka.produce(&by_hand.stage.notifications, None, Some(b"b"), Some(b"{}"), &headers);
     assert_differs(&by_hand, "no_drafts", 1);
 }
@@ -124,6 +127,46 @@ fn rows_and_messages_of_an_earlier_job_are_foreign() {
     stage.kafka.produce(&stage.notifications, None, None, Some(b"not ours"), &[]);
     let (status, report) = verified(&by_hand);
     assert_eq!((status, &report["foreign_rows"], &report["foreign_messages"]), (0, &json!(3), &json!(2)), "{report}");
+}
+
+#[test]
+fn drafts_of_another_service_in_the_same_topic_are_foreign_whatever_campaigns_they_tell_of() {
+    let by_hand = told();
+    // Both read the same campaigns: one draft is of both, one of the other alone, and one of a campaign that only the other knows.
+    for (campaign, client) in [(&by_hand.campaign, "b"), (&by_hand.campaign, "d"), (&Campaign::now("its", "bar"), "a")]
+    {
+        by_hand.message_to(None, "another", campaign, client, Some(1));
+    }
+    let (status, report) = verified(&by_hand);
+    assert_eq!((status, &report["foreign_messages"], &report["equal"]), (0, &json!(3), &json!(3)), "{report}");
+}
+
+#[test]
+fn partitions_that_are_added_while_it_runs_are_read_and_nobody_is_told_again_for_them() {
+    let by_hand = ByHand::new();
+    by_hand.record(1, &["a", "b", "c", "d"]);
+    by_hand.publish(1, &["a", "b", "c"]);
+    let Stage { kafka, feedback, notifications, group, .. } = &by_hand.stage;
+    // It has read the topic, and waits for its snapshot.
+    let table = "relation = 'dinnerbell.round_part'::regclass";
+    let mut in_the_way = psql_command(feedback.server(), &feedback.name);
+    in_the_way.args(["-c", "begin; lock table dinnerbell.round_part; select pg_sleep(60)"]);
+    let mut in_the_way = in_the_way.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("psql starts");
+    let locks = |which: &str| feedback.number(&format!("select count(*) from pg_locks where {which} and {table}"));
+    wait_until("the table is locked", Duration::from_secs(30), || locks("granted") == 1);
+    let verified = std::thread::scope(|scope| {
+        let verifying = scope.spawn(|| json_of(&by_hand.stage, &["verify", "--republish"]));
+        wait_until("it waits", Duration::from_secs(30), || locks("not granted") == 1);
+        kafka.grow_topic(notifications, 3);
+        wait_until("it has grown", Duration::from_secs(30), || kafka.partitions(notifications).len() == 3);
+        by_hand.message_to(Some(2), group, &by_hand.campaign, "d", Some(1));
+        feedback.query(&format!("select pg_terminate_backend(pid) from pg_locks where granted and {table}"));
+        verifying.join().expect("it ends")
+    });
+    in_the_way.wait().expect("psql ends");
+    let (status, report) = verified;
+    assert_eq!((status, &report["equal"], &report["republished"]["drafts"]), (0, &json!(4), &json!(0)), "{report}");
+    assert_eq!(by_hand.clients(), ["a", "b", "c", "d"]);
 }
 
 #[test]

@@ -50,9 +50,9 @@ async fn rows(stage: &Stage<'_>) -> Result<usize, BenchError> {
 }
 
 async fn messages(stage: &Stage<'_>) -> Result<usize, BenchError> {
-    let (kafka, partitions) = (stage.config.kafka.clone(), stage.partitions());
+    let kafka = stage.config.kafka.clone();
     blocking(move || {
-        let notifications = Notifications::open(&kafka, partitions)?;
+        let notifications = Notifications::open(&kafka)?;
         let extent = notifications.extent()?;
         let mut messages = 0;
         notifications.read(&extent.low, &extent.high, |_| {

@@ -1,6 +1,7 @@
 //! Reads the topic of the drafts as its `read_committed` readers see it, for `verify` and `lane resolve`. Everything here blocks:
 //! callers run it off the async workers.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -12,11 +13,11 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
 use super::client::{ASK, ClientEvents, settings};
-use super::offsets_at;
+use super::{offsets_at, topics};
 use crate::catch_panic::catch_panic;
 use dinnerbell_config as config;
 use dinnerbell_config::kafka_client::Role;
-use dinnerbell_core::model::draft::ROUND_HEADER;
+use dinnerbell_core::model::draft::{ROUND_HEADER, SOURCE_HEADER, SOURCES, source};
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::broker::BrokerError;
@@ -65,6 +66,45 @@ pub struct Found<'a> {
     pub value: Option<&'a [u8]>,
     /// The round that it names.
     pub round: Option<Round<'a>>,
+    /// The service that it names.
+    pub source: Option<&'a [u8]>,
+}
+
+/// Whose a message is, by what it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// This service's: it names one of its rounds.
+    Ours,
+    /// Another service's, which has a ledger of its own.
+    AnotherService,
+    /// It does not say.
+    Unsaid,
+}
+
+/// What messages of this service name.
+#[derive(Debug, Clone)]
+pub struct Ours {
+    topic: String,
+    source: String,
+}
+
+impl Ours {
+    /// Of the service that is configured so.
+    pub fn new(kafka: &config::Kafka) -> Self {
+        Self { topic: kafka.topics.campaigns.clone(), source: source(&kafka.group_id) }
+    }
+
+    /// Whose this message is. Services may read the same campaigns: the round's topic alone does not say it.
+    pub fn whose(&self, found: &Found<'_>) -> Whose {
+        match found.source {
+            Some(source) if source == self.source.as_bytes() => match found.round {
+                Some(round) if round.topic == self.topic => Whose::Ours,
+                _ => Whose::Unsaid,
+            },
+            Some(source) if source.starts_with(SOURCES.as_bytes()) => Whose::AnotherService,
+            _ => Whose::Unsaid,
+        }
+    }
 }
 
 /// A round as the header of a draft names it: `topic/partition/seq`.
@@ -90,7 +130,8 @@ impl<'a> Round<'a> {
 /// The topic of the drafts.
 pub struct Notifications {
     topic: String,
-    partitions: i32,
+    /// Most partitions that were seen: none goes, and a broker that does not know the newest yet is not believed.
+    seen: Cell<i32>,
     /// Reads, and knows where open transactions begin.
     committed: BaseConsumer<ClientEvents>,
     /// Knows where the log ends.
@@ -101,7 +142,7 @@ pub struct Notifications {
 impl Notifications {
     /// Opens the topic. The clients belong to the service's group by name, because that is what their user may read; they never join
     /// it and commit nothing.
-    pub fn open(kafka: &config::Kafka, partitions: i32) -> Result<Self, BrokerError> {
+    pub fn open(kafka: &config::Kafka) -> Result<Self, BrokerError> {
         let observer = ClientEvents::default();
         let make = |isolation: &str| -> Result<BaseConsumer<ClientEvents>, BrokerError> {
             let defaults = [("queued.max.messages.kbytes", "16384"), ("fetch.message.max.bytes", "1048576")];
@@ -118,7 +159,7 @@ impl Notifications {
                 .map_err(|error| observer.explain("making the reading client", &error))
         };
         let (committed, every) = (make("read_committed")?, make("read_uncommitted")?);
-        Ok(Self { topic: kafka.topics.notifications.clone(), partitions, committed, every, observer })
+        Ok(Self { topic: kafka.topics.notifications.clone(), seen: Cell::new(0), committed, every, observer })
     }
 
     /// The topic's name.
@@ -126,10 +167,10 @@ impl Notifications {
         &self.topic
     }
 
-    /// Where the partitions begin and end now.
+    /// Where the partitions begin and end now, those included that were added since.
     pub fn extent(&self) -> Result<Extent, BrokerError> {
         let mut extent = Extent { low: Offsets::new(), high: Offsets::new() };
-        for partition in 0..self.partitions {
+        for partition in 0..self.partitions()? {
             let (low, high) = self.watermarks(&self.every, partition)?;
             extent.low.insert(partition, low);
             extent.high.insert(partition, high);
@@ -137,11 +178,22 @@ impl Notifications {
         Ok(extent)
     }
 
+    /// How many partitions there are now. Both clients are asked: each reads only those that it was told of.
+    fn partitions(&self) -> Result<i32, BrokerError> {
+        let count = |consumer| {
+            let shape = topics::shape(consumer, &self.topic);
+            shape.map(|topic| topic.partitions).map_err(|error| self.explain("looking at topic", &error))
+        };
+        self.seen.set(self.seen.get().max(count(&self.committed)?).max(count(&self.every)?));
+        Ok(self.seen.get())
+    }
+
     /// Where to begin in order to meet every draft that was formed at this time or later; without a time, at the beginning.
     pub fn beginning(&self, extent: &Extent, since: Option<EpochSeconds>) -> Result<Offsets, BrokerError> {
         let Some(since) = since else { return Ok(extent.low.clone()) };
         let millis = (since - CLOCKS_DIFFER).max(0).saturating_mul(1000);
-        let found = offsets_at(&self.every, &self.topic, self.partitions, millis)
+        let partitions = extent.high.keys().next_back().map_or(0, |last| last + 1);
+        let found = offsets_at(&self.every, &self.topic, partitions, millis)
             .map_err(|error| self.explain("looking up offsets by time", &error))?;
         // A partition without a message of that time or later begins at its end.
         let at =
@@ -201,16 +253,25 @@ impl Notifications {
         let value = catch_panic(|| {
             catch_unwind(AssertUnwindSafe(|| {
                 let headers = message.headers()?;
-                let last = headers.iter().filter(|header| header.key == ROUND_HEADER).last();
-                last.and_then(|header| header.value)
+                let (mut round, mut source) = (None, None);
+                for header in headers.iter() {
+                    match header.key {
+                        ROUND_HEADER => round = header.value,
+                        SOURCE_HEADER => source = header.value,
+                        _ => {}
+                    }
+                }
+                Some((round, source))
             }))
         });
+        let (round, source) = value.ok().flatten().unwrap_or_default();
         take(Found {
             partition: message.partition(),
             offset: message.offset(),
             key: message.key(),
             value: message.payload(),
-            round: value.ok().flatten().and_then(Round::parse),
+            round: round.and_then(Round::parse),
+            source,
         })
     }
 
@@ -275,6 +336,19 @@ impl Notifications {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_ours_if_it_names_our_round_and_our_service() {
+        let ours = Ours { topic: "promo.in".into(), source: source("pizza") };
+        let whose = |topic, source| {
+            let round = Some(Round { topic, lane: 0, seq: 1 });
+            ours.whose(&Found { partition: 0, offset: 0, key: None, value: None, round, source })
+        };
+        assert_eq!(whose("promo.in", Some(b"/dinnerbell/pizza")), Whose::Ours);
+        assert_eq!(whose("promo.in", Some(b"/dinnerbell/pizza2")), Whose::AnotherService);
+        assert_eq!(whose("elsewhere", Some(b"/dinnerbell/pizza")), Whose::Unsaid);
+        assert_eq!((whose("promo.in", None), whose("promo.in", Some(b"/job"))), (Whose::Unsaid, Whose::Unsaid));
+    }
 
     #[test]
     fn a_round_is_topic_partition_and_number() {

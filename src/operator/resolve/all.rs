@@ -1,16 +1,16 @@
 //! `--all --from-kafka`: every lane that lost commits is mended, and while all is held, every other one is compared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indicatif::ProgressBar;
 
 use crate::operator::resolve::access::{connect, writer};
-use crate::operator::resolve::from_kafka::{LedgerRepair, ledger_side};
+use crate::operator::resolve::from_kafka::{LedgerRepair, Outcome, ledger_side};
 use crate::operator::resolve::outcome::{ResolveError, Resolved, unknown};
 use crate::operator::resolve::request::FromKafka;
 use crate::operator::{claim_of, hold};
 use dinnerbell_config::Config;
-use dinnerbell_core::model::halt::{Commits, WayOut};
+use dinnerbell_core::model::halt::{Commits, HaltKind, WayOut};
 use dinnerbell_core::model::mark::Committed;
 use dinnerbell_core::model::reconcile::{LedgerSide, Reconciled, reconcile};
 use dinnerbell_core::model::record::Lane;
@@ -18,9 +18,9 @@ use dinnerbell_core::ports::broker::Broker;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::resolve::standing;
 
-/// Every lane that lost commits, or is halted because it contradicts Kafka, is mended by what Kafka holds: the topic is read once for all of
-/// them. While all is held, every other lane that was not compared with Kafka is compared, whoever owns it, or nobody. What was found and done in
-/// each lane; those that stand well are left alone.
+/// Every lane that lost commits, or is halted because it contradicts Kafka or by a command that ended early, is mended by what Kafka holds: the
+/// topic is read once for all of them. While all is held, every other lane that was not compared with Kafka is compared, whoever owns it, or nobody. What was found and done in
+/// each lane; those that stand well are left alone. Fails where a lane could not be mended or compared, and names each: the others are done.
 pub async fn resolve_all(
     config: &Config,
     resolution: FromKafka,
@@ -39,7 +39,7 @@ pub async fn resolve_all(
         // Read first: a ledger that lost nothing is never behind a mark that was read before it.
         let theirs = broker.committed(lane).await?;
         let Some(found) = standing(&pool, lane).await? else { continue };
-        if found.halted.as_ref().is_some_and(|halt| halt.sole_way_out() == Some(WayOut::FromKafka))
+        if found.halted.as_ref().is_some_and(is_mended_from_kafka)
             || is_behind(&ledger_side(claim.ledger, &found), &theirs)
         {
             lost.push((lane, found));
@@ -49,7 +49,26 @@ pub async fn resolve_all(
     }
     let writer = writer(config, &pool, by).await?;
     let repair = LedgerRepair { config, pool, broker, writer, ledger: claim.ledger, resolution, dry_run, by, progress };
-    repair.run(lost, waiting).await
+    all_of(repair.run(lost, waiting).await)
+}
+
+/// Whether this command ends the halt. If another one is at work in a lane that is being resolved, the later one of the two finds the lane changed.
+fn is_mended_from_kafka(halt: &HaltKind) -> bool {
+    halt.sole_way_out() == Some(WayOut::FromKafka) || *halt == HaltKind::BeingResolved
+}
+
+/// What became of all lanes; fails where one was not resolved, and names each such.
+fn all_of(lanes: Vec<Outcome>) -> Result<Vec<Resolved>, ResolveError> {
+    let mut resolved = Vec::new();
+    let mut failed: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (lane, outcome) in lanes {
+        match outcome {
+            Ok(outcome) => resolved.push(outcome),
+            Err(error) => failed.entry(error.to_string()).or_default().push(format!("lane {lane}")),
+        }
+    }
+    let said: Vec<String> = failed.into_iter().map(|(why, lanes)| format!("{}: {why}", lanes.join(", "))).collect();
+    if said.is_empty() { Ok(resolved) } else { Err(ResolveError::Refused(said.join("; "))) }
 }
 
 /// Whether the ledger lost commits, though no lane may have halted yet.

@@ -21,12 +21,12 @@ pub(super) async fn compare(broker: &KafkaBroker, writer: &PostgresLedger, lane:
             Ok(None) => return Ok(()),
             Ok(Some(Halt { kind, found, .. })) => {
                 return Err(ResolveError::Refused(format!(
-                    "lane {lane}: {kind}: {found}; commits of it may be missing: dinnerbell lane resolve {lane} --from-kafka"
+                    "{kind}: {found}; commits of it may be missing: dinnerbell lane resolve {lane} --from-kafka"
                 )));
             }
             // Its owner entered it meanwhile.
             Err(LaneError::TakenOver | LaneError::Ledger(LedgerError::NotMine(_))) if attempts < MOST_ATTEMPTS => {}
-            Err(error) => return Err(ResolveError::Refused(format!("lane {lane} was not compared: {error}"))),
+            Err(error) => return Err(ResolveError::Refused(format!("it was not compared: {error}"))),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `--from-kafka`: the output topic is right about what was told, and the ledger is put back by it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
@@ -32,6 +32,9 @@ use dinnerbell_postgres::ledger::resolve::{LaneRow, Mended, Repair, release, sta
 /// Drafts that are inserted in one statement.
 const BATCH: usize = 1_000;
 
+/// What became of a lane.
+pub(super) type Outcome = (Lane, Result<Resolved, ResolveError>);
+
 /// Mends the ledger by what the output topic holds.
 pub(super) struct LedgerRepair<'a> {
     pub(super) config: &'a Config,
@@ -46,24 +49,17 @@ pub(super) struct LedgerRepair<'a> {
 }
 
 impl LedgerRepair<'_> {
-    /// Mends the first, and compares the second. What fails in one lane is said when all others were done.
-    pub(super) async fn run(
-        self,
-        lost: Vec<(Lane, LaneRow)>,
-        waiting: Vec<(Lane, LaneRow)>,
-    ) -> Result<Vec<Resolved>, ResolveError> {
+    /// Mends the first, and compares the second. What became of each lane: what fails in one ends none of the others.
+    pub(super) async fn run(self, lost: Vec<(Lane, LaneRow)>, waiting: Vec<(Lane, LaneRow)>) -> Vec<Outcome> {
         let mut compared = Vec::new();
         for (lane, before) in &waiting {
-            compared.push(self.compare(*lane, before).await);
+            compared.push((*lane, self.compare(*lane, before).await));
         }
-        let mended = self.hold_and_mend(&lost).await;
+        let mut outcomes = self.hold_and_mend(lost).await;
         self.progress.finish_and_clear();
         self.broker.close(Duration::from_secs(1)).await;
-        let mut resolved = mended?;
-        for compared in compared {
-            resolved.push(compared?);
-        }
-        Ok(resolved)
+        outcomes.extend(compared);
+        outcomes
     }
 
     /// Compares a lane: nobody waits for it any more.
@@ -79,20 +75,43 @@ impl LedgerRepair<'_> {
         Ok(outcome)
     }
 
-    /// Makes the lanes stand still, whoever owns them, and lets those go again that were not halted and cannot be mended.
-    async fn hold_and_mend(&self, lanes: &[(Lane, LaneRow)]) -> Result<Vec<Resolved>, ResolveError> {
-        let mended = self.mend(lanes).await;
-        if mended.is_err() && !self.dry_run {
-            for (lane, _) in lanes.iter().filter(|(_, before)| before.halted.is_none()) {
-                // Only what is still held by this command; if this fails too, the halt's remedy says what to do.
-                let _ = release(&self.pool, *lane, &HaltKind::BeingResolved, self.by).await;
+    /// Makes the lanes stand still, whoever owns them, mends them, and lets those go again that this command halted and could not mend.
+    async fn hold_and_mend(&self, lanes: Vec<(Lane, LaneRow)>) -> Vec<Outcome> {
+        let mut halted = BTreeSet::new();
+        let (mut held, mut outcomes) = (Vec::new(), Vec::new());
+        for (lane, before) in lanes {
+            match self.case(lane, before, &mut halted).await {
+                Ok(case) => held.push(case),
+                Err(error) => outcomes.push((lane, Err(error))),
             }
         }
-        mended
+        outcomes.extend(self.mend(held).await);
+        outcomes.sort_by_key(|(lane, _)| *lane);
+        for (lane, _) in outcomes.iter().filter(|(lane, done)| done.is_err() && halted.contains(lane)) {
+            // Only what is still held by this command; if this fails too, the halt's remedy says what to do.
+            let _ = release(&self.pool, *lane, &HaltKind::BeingResolved, self.by).await;
+        }
+        outcomes
+    }
+
+    /// Takes the lane unless this is a dry run, and looks at both sides. Adds the lane to `halted` where this halts it.
+    async fn case(&self, lane: Lane, before: LaneRow, halted: &mut BTreeSet<Lane>) -> Result<Case, ResolveError> {
+        let own = match self.dry_run {
+            true => None,
+            false => {
+                let Entered { ownership, comparison, .. } = self.hold(lane, halted).await?;
+                // Fences former owners' producers: when this returns, none of their transactions is open or about to be committed.
+                drop(self.broker.producer(lane).await?);
+                Some(Own { own: ownership, comparison })
+            }
+        };
+        let theirs = self.broker.committed(lane).await?;
+        let standing = standing(&self.pool, lane).await?.ok_or_else(|| moved(lane))?;
+        Ok(Case { lane, before, own, standing, theirs, covered: true })
     }
 
     /// Takes the lane, and halts it unless it is. An owner that was sent away enters again at once, and may come in between.
-    async fn hold(&self, lane: Lane) -> Result<Entered, ResolveError> {
+    async fn hold(&self, lane: Lane, halted: &mut BTreeSet<Lane>) -> Result<Entered, ResolveError> {
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -104,31 +123,20 @@ impl LedgerRepair<'_> {
             let halt = Halt::new(HaltKind::BeingResolved, lane, found);
             match self.writer.halt(entered.ownership, halt).await {
                 Err(LedgerError::NotMine(_)) if attempts < MOST_ATTEMPTS => {}
-                halted => return Ok(halted.map(|()| entered)?),
+                Err(error @ LedgerError::NotMine(_)) => return Err(error.into()),
+                written => {
+                    // It may be written though the answer did not come.
+                    halted.insert(lane);
+                    return Ok(written.map(|()| entered)?);
+                }
             }
         }
     }
 
-    async fn mend(&self, lanes: &[(Lane, LaneRow)]) -> Result<Vec<Resolved>, ResolveError> {
-        let mut held = Vec::new();
-        for (lane, before) in lanes {
-            let own = match self.dry_run {
-                true => None,
-                false => {
-                    let Entered { ownership, comparison, .. } = self.hold(*lane).await?;
-                    Some(Own { own: ownership, comparison })
-                }
-            };
-            if own.is_some() {
-                // Fences former owners' producers: when this returns, none of their transactions is open or about to be committed.
-                drop(self.broker.producer(*lane).await?);
-            }
-            let theirs = self.broker.committed(*lane).await?;
-            let standing = standing(&self.pool, *lane).await?.ok_or_else(|| moved(*lane))?;
-            held.push(Case { lane: *lane, before: before.clone(), own, standing, theirs, covered: true });
-        }
+    /// Reads the topic, once for all lanes that are held, and mends each of them.
+    async fn mend(&self, mut held: Vec<Case>) -> Vec<Outcome> {
         if held.is_empty() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let topic = Topic {
             config: self.config,
@@ -137,19 +145,15 @@ impl LedgerRepair<'_> {
             since: self.resolution.since,
             progress: self.progress,
         };
-        let found = topic.read(&mut held).await?;
-        let (mut outcomes, mut refused) = (Vec::new(), Vec::new());
+        let found = match topic.read(&mut held).await {
+            Ok(found) => found,
+            Err(error) => return all_failed(&held, error),
+        };
+        let mut outcomes = Vec::new();
         for (case, scanned) in held.iter().zip(found) {
-            match self.settle(case, scanned).await {
-                Ok(outcome) => outcomes.push(outcome),
-                // The others are put back all the same.
-                Err(ResolveError::Refused(why)) if lanes.len() > 1 => {
-                    refused.push(format!("lane {}: {why}", case.lane))
-                }
-                Err(error) => return Err(error),
-            }
+            outcomes.push((case.lane, self.settle(case, scanned).await));
         }
-        if refused.is_empty() { Ok(outcomes) } else { Err(ResolveError::Refused(refused.join("; "))) }
+        outcomes
     }
 
     /// Decides about a lane by what was found, and writes it.
@@ -228,6 +232,12 @@ pub(super) fn ledger_side(ledger: uuid::Uuid, standing: &LaneRow) -> LedgerSide 
     // The topic is read, whatever the ledger knows.
     let LaneRow { head, previous, published, .. } = *standing;
     LedgerSide { ledger, head, previous, published, compared: true }
+}
+
+/// The topic could not be read: none of these lanes is mended.
+fn all_failed(held: &[Case], error: ResolveError) -> Vec<Outcome> {
+    let why = error.to_string();
+    held.iter().map(|case| (case.lane, Err(ResolveError::Refused(why.clone())))).collect()
 }
 
 fn moved(lane: Lane) -> ResolveError {

@@ -15,7 +15,7 @@ use dinnerbell_core::ports::broker::{Broker, BrokerError};
 use dinnerbell_core::recovery::found;
 use dinnerbell_core::recovery::found::FoundDraft;
 use dinnerbell_kafka::KafkaBroker;
-use dinnerbell_kafka::notifications::{Extent, Found, Notifications, Offsets};
+use dinnerbell_kafka::notifications::{Extent, Found, Notifications, Offsets, Ours, Whose};
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::outputs;
@@ -60,12 +60,9 @@ impl Topic<'_> {
     }
 
     async fn open_notifications(&self) -> Result<(Notifications, Extent), ResolveError> {
-        let topics = self.broker.topics().await?;
         let kafka = self.config.kafka.clone();
-        let topic = topics.iter().find(|topic| topic.name == kafka.topics.notifications);
-        let partitions = topic.map_or(0, |topic| topic.partitions);
         off_runtime(move || {
-            let notifications = Notifications::open(&kafka, partitions)?;
+            let notifications = Notifications::open(&kafka)?;
             let extent = notifications.extent()?;
             Ok((notifications, extent))
         })
@@ -136,10 +133,10 @@ impl Topic<'_> {
         begin_progress(self.progress, expected.unsigned_abs());
         let (send, mut receive) = mpsc::channel(BATCHES);
         let lanes = cases.iter().map(|case| (case.lane, OfLane::default())).collect();
-        let topic = self.config.kafka.topics.campaigns.clone();
+        let ours = Ours::new(&self.config.kafka);
         let progress = self.progress.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            let mut scan = Scan { lanes, topic, send, batch: Vec::new(), clients };
+            let mut scan = Scan { lanes, ours, send, batch: Vec::new(), clients };
             notifications.read(&from, &to, |found| {
                 progress.inc(1);
                 scan.message(&found)
@@ -188,7 +185,7 @@ struct OfLane {
 /// The topic being read.
 struct Scan {
     lanes: BTreeMap<Lane, OfLane>,
-    topic: String,
+    ours: Ours,
     send: mpsc::Sender<Vec<(Lane, FoundDraft<'static>)>>,
     batch: Vec<(Lane, FoundDraft<'static>)>,
     clients: Clients,
@@ -196,7 +193,7 @@ struct Scan {
 
 impl Scan {
     fn message(&mut self, found: &Found<'_>) -> Result<(), ResolveError> {
-        let Some(round) = found.round.filter(|round| round.topic == self.topic) else { return Ok(()) };
+        let Some(round) = found.round.filter(|_| self.ours.whose(found) == Whose::Ours) else { return Ok(()) };
         let Some(draft) = found.value.and_then(FoundDraft::of_message) else { return Ok(()) };
         // By whichever lane: a campaign can have been adopted by another.
         if let Some((lane, ..)) = self.clients.remove(&draft.key())

@@ -54,6 +54,15 @@ pub type DraftHeader = (&'static str, Box<[u8]>);
 pub const CE_ID: &str = "ce_id";
 /// The header that names a draft's round: `topic/partition/seq`.
 pub const ROUND_HEADER: &str = "dinnerbell_round";
+/// The header that names the service whose draft it is: see [`source`].
+pub const SOURCE_HEADER: &str = "ce_source";
+/// How the source of every service begins.
+pub const SOURCES: &str = "/dinnerbell/";
+
+/// How the service of this group names itself in [`SOURCE_HEADER`].
+pub fn source(group: &str) -> String {
+    format!("{SOURCES}{group}")
+}
 
 /// Most bytes of a draft as a message, with key and headers: a campaign with the longest texts that are allowed, every byte of them escaped
 /// in JSON.
@@ -340,7 +349,7 @@ fn headers(campaign: &Campaign, trigger: EpochSeconds, group: &str) -> Result<[D
     let texts = [
         ("ce_specversion", "1.0".to_owned()),
         ("ce_type", "dinnerbell.draft.v1".to_owned()),
-        ("ce_source", format!("/dinnerbell/{group}")),
+        (SOURCE_HEADER, source(group)),
         ("ce_time", time("trigger_datetime_created", trigger)?),
         ("ce_expirytime", time("adv_campaign_datetime_end", campaign.window.end)?),
         ("content-type", "application/json".to_owned()),
