@@ -149,6 +149,19 @@ async fn what_may_pass_is_told_from_what_is_refused() {
 }
 
 #[tokio::test]
+async fn a_primary_whose_transactions_are_read_only_is_told_from_a_standby_by_the_setting_to_change() {
+    let database = empty_database();
+    database.execute(&format!("alter database {} set default_transaction_read_only = on", database.name));
+    let error = feedback_pool(&database).query("create table public.t ()", &[]).await.unwrap_err();
+    let says_by_itself = database.number("show server_version_num") >= 140_000;
+    let (found, remedy) = error.clone().into_parts();
+    let remedy = remedy.unwrap_or_default();
+    assert!(error.kind() == Kind::Passing && found.contains("25006"), "{error}");
+    assert!(remedy.contains("set default_transaction_read_only = off"), "{error}");
+    assert_eq!(remedy.contains("must lead to the primary"), !says_by_itself, "{error}");
+}
+
+#[tokio::test]
 async fn a_draft_that_exists_is_told_from_other_unique_rows() {
     let database = empty_database();
     database.execute(

@@ -318,7 +318,11 @@ fn judge(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
         Code::UnsupportedVersion | Code::UnsupportedFeature | Code::UnsupportedForMessageFormat => {
             "the brokers must be Apache Kafka 2.5 or newer"
         }
-        Code::PolicyViolation | Code::InvalidRecord | Code::InvalidRequiredAcks | Code::InvalidTimestamp => {
+        Code::InvalidTimestamp => {
+            "compare the clocks of the brokers, of this machine and of the feedback database, or raise the topic's \
+             message.timestamp.before.max.ms and message.timestamp.after.max.ms"
+        }
+        Code::PolicyViolation | Code::InvalidRecord | Code::InvalidRequiredAcks => {
             "the brokers' policy refuses our messages; their log says why"
         }
         _ => return BrokerError::Passing(format!("{doing}: {reason}")),

@@ -63,7 +63,7 @@ impl Deliveries {
         &self.observer
     }
 
-    /// The first that failed, if any did.
+    /// The first that failed for a reason of its own, if any did; else the first that failed with its transaction.
     pub fn failed(&self) -> Option<Failed> {
         self.slot().clone()
     }
@@ -71,6 +71,14 @@ impl Deliveries {
     /// The same, and the next one is heard of anew.
     pub fn take_failed(&self) -> Option<Failed> {
         self.slot().take()
+    }
+
+    /// Keeps the first failure; a cause takes the place of an echo.
+    fn not_delivered(&self, error: &KafkaError, topic: &str, size: usize) {
+        let mut failed = self.slot();
+        if failed.as_ref().is_none_or(|known| is_echo(&known.error) && !is_echo(error)) {
+            *failed = Some(Failed { error: error.clone(), topic: topic.to_owned(), size });
+        }
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<Failed>> {
@@ -153,14 +161,16 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         self.served();
         if let Err((error, message)) = result {
-            let failed = || Failed {
-                error: error.clone(),
-                topic: message.topic().to_owned(),
-                size: message.payload_len() + message.key_len(),
-            };
-            self.slot().get_or_insert_with(failed);
+            let size = message.payload_len() + message.key_len();
+            self.not_delivered(error, message.topic(), size);
         }
     }
+}
+
+/// Whether an error says no more than that the transaction failed before, for another reason.
+pub fn is_echo(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{PurgeInflight, PurgeQueue, State};
+    matches!(error.rdkafka_error_code(), Some(PurgeQueue | PurgeInflight | State))
 }
 
 /// Whether there is no room for another message yet.
@@ -180,6 +190,23 @@ pub fn explain(producer: &BaseProducer<Deliveries>, doing: &str, error: &KafkaEr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_cause_that_a_delivery_report_gave_stands_among_its_echoes() {
+        use RDKafkaErrorCode::{MessageSizeTooLarge, PurgeInflight, PurgeQueue, State, TopicAuthorizationFailed};
+        let deliveries = Deliveries::default();
+        let known = || deliveries.failed().and_then(|failed| failed.error.rdkafka_error_code());
+        for (reported, stands) in [
+            (PurgeQueue, PurgeQueue),
+            (State, PurgeQueue),
+            (MessageSizeTooLarge, MessageSizeTooLarge),
+            (PurgeInflight, MessageSizeTooLarge),
+            (TopicAuthorizationFailed, MessageSizeTooLarge),
+        ] {
+            deliveries.not_delivered(&KafkaError::MessageProduction(reported), "out", 1);
+            assert_eq!(known(), Some(stands), "after {reported:?}");
+        }
+    }
 
     #[test]
     fn a_connection_that_was_made_and_breaks_is_a_break_and_one_that_could_not_be_made_is_none() {

@@ -29,7 +29,8 @@ const STANDSTILL: Duration = Duration::from_secs(60);
 /// How often the broker is asked whether open transactions have ended.
 const STEP: Duration = Duration::from_millis(50);
 
-/// How far Kafka's times of messages may lie before the moments at which their drafts were formed.
+/// How far Kafka's times of messages may lie before the moments at which their drafts were formed: those of a topic with `LogAppendTime`, and those
+/// that an earlier version wrote. A producer of today gives no message a time before that moment, whatever its machine's clock says.
 const CLOCKS_DIFFER: EpochSeconds = 3600;
 
 /// An offset for each partition.

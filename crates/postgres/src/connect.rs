@@ -49,6 +49,8 @@ struct Inner {
 struct Wire {
     client: Client,
     mover: JoinHandle<()>,
+    /// Whether the server was a standby when it was connected to, if it says so; PostgreSQL 14 and later do.
+    standby: Option<bool>,
 }
 
 impl Drop for Wire {
@@ -248,15 +250,24 @@ impl Inner {
     )]
     async fn connect_once(&self, connection: &tokio_postgres::Config) -> Result<Wire, tokio_postgres::Error> {
         // The mover's error is the calls' error too; it has nothing to add.
-        let (client, mover) = if connection.get_ssl_mode() == tokio_postgres::config::SslMode::Disable {
+        let (client, mover, standby) = if connection.get_ssl_mode() == tokio_postgres::config::SslMode::Disable {
             let (client, bytes) = connection.connect(NoTls).await?;
-            (client, tokio::spawn(async { drop(bytes.await) }))
+            let standby = is_on(bytes.parameter(STANDBY));
+            (client, tokio::spawn(async { drop(bytes.await) }), standby)
         } else {
             let (client, bytes) = connection.connect(self.connector.clone()).await?;
-            (client, tokio::spawn(async { drop(bytes.await) }))
+            let standby = is_on(bytes.parameter(STANDBY));
+            (client, tokio::spawn(async { drop(bytes.await) }), standby)
         };
-        Ok(Wire { client, mover })
+        Ok(Wire { client, mover, standby })
     }
+}
+
+/// What a server calls that it is a standby, where it says so by itself.
+const STANDBY: &str = "in_hot_standby";
+
+fn is_on(parameter: Option<&str>) -> Option<bool> {
+    parameter.map(|value| value == "on")
 }
 
 fn would_pass_without_tls(error: &tokio_postgres::Error) -> bool {

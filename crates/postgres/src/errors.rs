@@ -67,6 +67,14 @@ impl PostgresError {
         self
     }
 
+    /// The same of a server that is no standby: it takes no writes because somebody told it so.
+    pub fn of_no_standby(self) -> Self {
+        match self.code() {
+            Some(code) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => self.mended_by(TAKE_WRITES),
+            _ => self,
+        }
+    }
+
     /// What was found, and what mends it where that is known.
     pub fn into_parts(self) -> (String, Option<String>) {
         (self.text, self.remedy)
@@ -297,6 +305,9 @@ fn is_final_word_of_a_pooler(error: &DbError) -> bool {
     *error.code() == SqlState::PROTOCOL_VIOLATION && settled.iter().any(|words| error.message().contains(words))
 }
 
+/// What mends a primary that takes no writes from this user.
+const TAKE_WRITES: &str = "alter role ... set default_transaction_read_only = off, or the same of the database or the system where it is on there";
+
 /// What mends row-level security that hides rows.
 pub const SHOW_ALL_ROWS: &str = "as a superuser: alter role ... bypassrls, for the service's role; or have the table's owner run: alter table ... disable row level security";
 
@@ -339,7 +350,8 @@ fn remedy(section: &str, error: &DbError) -> Option<String> {
         "0A000" if error.message().contains("row-level security") => format!(
             "let row-level security not apply to the user in {section}.url: alter role ... bypassrls, or disable it for the table in {section}.table"
         ),
-        "25006" => format!("{section}.url must lead to the primary"),
+        // A server before PostgreSQL 14 does not say which of the two it is.
+        "25006" => format!("{section}.url must lead to the primary; where it does: {TAKE_WRITES}"),
         "53300" => format!("raise the server's max_connections or lower {section}.max_connections"),
         "53100" => "make room on the server's disk".to_owned(),
         _ => return None,

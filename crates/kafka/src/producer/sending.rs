@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use super::context::ProducerContext;
 use super::watchdog::Pulse;
-use crate::deliveries::{self, Deliveries, Failed, is_full};
+use crate::deliveries::{self, Deliveries, Failed, hear_out, is_echo, is_full};
 use crate::message::{self, DeadLetter, Takes};
 use dinnerbell_core::model::draft::{CE_ID, DraftBatch, ROUND_HEADER};
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane};
+use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::broker::{BrokerError, transaction_time};
 
 /// How long dead letters may be on their way when nothing else is: the drafts of their round do not wait for them longer.
@@ -52,6 +53,7 @@ impl Sending {
         let round = format!("{}/{}/{seq}", topics.campaigns, self.lane);
         let common = batch.template.headers().iter().map(|(name, value)| (*name, Some(&**value)));
         let common = message::headers(common.chain([(ROUND_HEADER, Some(round.as_bytes()))]));
+        let timestamp = timestamp(batch.template.trigger_datetime_created());
         let mut value = Vec::new();
         for (index, client) in batch.clients.iter().enumerate() {
             if index % STRIDE == 0 {
@@ -64,7 +66,11 @@ impl Sending {
             batch.template.message_value(client, &mut value);
             let id = batch.template.ce_id(client);
             let headers = common.clone().insert(rdkafka::message::Header { key: CE_ID, value: Some(&id) });
-            self.send(&topics.notifications, Some(client.as_bytes()), Some(&value), headers, go_on)?;
+            let record = BaseRecord {
+                timestamp,
+                ..record(&topics.notifications, Some(client.as_bytes()), Some(&value), headers)
+            };
+            self.send(record, go_on)?;
         }
         Ok(())
     }
@@ -82,36 +88,25 @@ impl Sending {
         };
         let message = DeadLetter::fit(letter, &topics.campaigns, &takes);
         let headers = message.headers.iter().map(|header| (header.name.as_str(), header.value.as_ref()));
-        self.send(topic, message.key.as_deref(), message.value, message::headers(headers), go_on)
+        self.send(record(topic, message.key.as_deref(), message.value, message::headers(headers)), go_on)
     }
 
     /// Hands one message to librdkafka, waiting for room.
     fn send(
         &self,
-        topic: &str,
-        key: Option<&[u8]>,
-        payload: Option<&[u8]>,
-        headers: OwnedHeaders,
+        mut record: BaseRecord<'_, [u8], [u8]>,
         go_on: &dyn Fn() -> Result<(), BrokerError>,
     ) -> Result<(), BrokerError> {
-        let mut record = BaseRecord {
-            topic,
-            partition: None,
-            payload,
-            key,
-            timestamp: None,
-            headers: Some(headers),
-            delivery_opaque: (),
-        };
         // The clock is read only where there is no room: most messages find it at once.
         let mut until = None;
         loop {
             record = match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((error, record)) if is_full(&error) && has_time(&mut until) => record,
-                Err((error, _)) => {
+                Err((error, record)) => {
+                    hear_out(&self.producer);
                     self.delivered_so_far()?;
-                    return Err(self.unwritten(topic, &error, false));
+                    return Err(self.unwritten(record.topic, &error, false));
                 }
             };
             self.producer.poll(Duration::from_millis(1));
@@ -166,21 +161,24 @@ impl Sending {
 
     fn delivered_so_far(&self) -> Result<(), BrokerError> {
         let Some(Failed { error, topic, size }) = self.producer.context().failed() else { return Ok(()) };
-        let error = self.why(error);
+        let error = self.why(&error);
         let is_letter = self.context.topics.dead_letters.as_deref() == Some(&topic);
         let learned = is_letter && self.learn(&error, size);
         Err(self.unwritten(&topic, &error, learned))
     }
 
-    /// Of a message that was given up because its transaction failed, the transaction says why.
-    fn why(&self, error: KafkaError) -> KafkaError {
-        use RDKafkaErrorCode::{PurgeInflight, PurgeQueue, State};
-        if !matches!(error.rdkafka_error_code(), Some(PurgeQueue | PurgeInflight)) {
-            return error;
+    /// Of what failed because its transaction had failed before, the transaction says why.
+    fn why(&self, error: &KafkaError) -> KafkaError {
+        if !is_echo(error) {
+            return error.clone();
         }
         // Begins nothing: one is under way, or failed and says so.
-        let refused = self.producer.begin_transaction().err();
-        refused.filter(|refused| refused.rdkafka_error_code() != Some(State)).unwrap_or(error)
+        match self.producer.begin_transaction() {
+            Err(KafkaError::Transaction(cause)) if cause.txn_requires_abort() || cause.is_fatal() => {
+                KafkaError::Transaction(cause)
+            }
+            _ => error.clone(),
+        }
     }
 
     /// Where the topic's settings may not be read, a refused dead letter teaches them: the next attempt leaves more out, or has a key. Whether
@@ -219,14 +217,36 @@ impl Sending {
 
     /// What a failed call means: a message that failed before it is the cause.
     pub(super) fn cause(&self, doing: &str, error: &KafkaError) -> BrokerError {
-        self.producer.poll(Duration::ZERO);
+        hear_out(&self.producer);
         self.delivered_so_far().err().unwrap_or_else(|| self.explain(doing, error))
     }
 
     /// What a failed call means.
     pub(super) fn explain(&self, doing: &str, error: &KafkaError) -> BrokerError {
-        deliveries::explain(&self.producer, doing, error)
+        deliveries::explain(&self.producer, doing, &self.why(error))
     }
+}
+
+/// A message to the partition of its key, with the time at which it is handed over.
+fn record<'a>(
+    topic: &'a str,
+    key: Option<&'a [u8]>,
+    payload: Option<&'a [u8]>,
+    headers: OwnedHeaders,
+) -> BaseRecord<'a, [u8], [u8]> {
+    BaseRecord { topic, partition: None, payload, key, timestamp: None, headers: Some(headers), delivery_opaque: () }
+}
+
+/// The time of the messages of drafts that were formed then, in milliseconds; none for the time at which each is handed over.
+///
+/// No message is older than its draft, by the database's clock: `verify` and `lane resolve` look messages up by that time, and this machine's clock
+/// may be hours behind. Nor is it older than this moment: a round that waited for days is not refused by `message.timestamp.before.max.ms`,
+/// and is kept as long as others are.
+#[expect(clippy::disallowed_methods, reason = "librdkafka would take the time of a message from this clock")]
+fn timestamp(formed: EpochSeconds) -> Option<i64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let formed = formed.saturating_mul(1_000);
+    (i128::from(formed) > i128::try_from(now).unwrap_or(i128::MAX)).then_some(formed)
 }
 
 /// Whether the time to deliver a message, which begins now at the latest, is not over.

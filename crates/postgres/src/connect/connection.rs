@@ -114,10 +114,17 @@ impl Connection {
         self.watch(deadline(&self.inner.address, PATIENCE, answer)).await
     }
 
+    fn is_of_a_standby(&self) -> Option<bool> {
+        self.wire.as_ref().and_then(|wire| wire.standby)
+    }
+
     /// Counts a call as outstanding until it ends well: also if its future is dropped half-way.
     async fn watch<T>(&self, call: impl Future<Output = Result<T, PostgresError>>) -> Result<T, PostgresError> {
         self.outstanding.fetch_add(1, Ordering::AcqRel);
-        let answer = call.await;
+        let answer = call.await.map_err(|error| match self.is_of_a_standby() {
+            Some(false) => error.of_no_standby(),
+            Some(true) | None => error,
+        });
         match &answer {
             Ok(_) => {
                 self.outstanding.fetch_sub(1, Ordering::AcqRel);
