@@ -108,6 +108,11 @@ impl ClientEvents {
         Some(judge(doing, cause, &reason)).filter(|error| matches!(error, BrokerError::Refused(_)))
     }
 
+    /// For another client: one that knows the ids of its own topics, and shares the reasons.
+    pub fn with_topics_of_its_own(&self) -> Self {
+        Self { reason: Arc::clone(&self.reason), ..Self::default() }
+    }
+
     /// The id of a topic (KIP-516), as the client last heard of it; none where the brokers know no ids.
     pub fn topic_id(&self, topic: &str) -> Option<String> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()

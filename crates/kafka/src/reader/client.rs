@@ -43,8 +43,9 @@ pub(super) struct ReaderShared {
     pub(super) ear: Arc<Mutex<()>>,
     // Taken before the thread is told to stop: the consumer's end blocks, and belongs on that thread.
     pub(super) consumer: Option<Arc<BaseConsumer<ClientEvents>>>,
-    /// Sees what open transactions hold back. It reads nothing. Taken as the other one is.
+    /// Sees what open transactions hold back. It reads nothing, so no question of its waits behind a fetch. Taken as the other one is.
     pub(super) every: Option<Arc<BaseConsumer<ClientEvents>>>,
+    pub(super) every_observer: ClientEvents,
     pub(super) commands: Sender<Command>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -66,7 +67,9 @@ impl Drop for ReaderShared {
 
 /// Makes the client that asks for the ends of the log; nothing is contacted before it is asked.
 fn every_record(kafka: &config::Kafka, observer: &ClientEvents) -> KafkaResult<BaseConsumer<ClientEvents>> {
-    asking_settings(kafka, "ends", Isolation::ReadUncommitted).create_with_context(observer.clone())
+    let mut settings = asking_settings(kafka, "ends", Isolation::ReadUncommitted);
+    tell_topic_ids(&mut settings);
+    settings.create_with_context(observer.clone())
 }
 
 fn reader_settings(kafka: &config::Kafka) -> ClientConfig {
@@ -100,8 +103,10 @@ impl Reader {
             .create_with_context(observer.clone())
             .map_err(|error| observer.explain("making the reading client", &error))?;
         let consumer = Arc::new(consumer);
-        let every =
-            every_record(kafka, &observer).map_err(|error| observer.explain("making the reading client", &error))?;
+        // The two hear of a topic at different moments, and the older answer must not stand for the newer one.
+        let every_observer = observer.with_topics_of_its_own();
+        let every = every_record(kafka, &every_observer)
+            .map_err(|error| observer.explain("making the reading client", &error))?;
         let every = Arc::new(every);
         let (commands, inbox) = crossbeam_channel::bounded(COMMANDS);
         let topic = kafka.topics.campaigns.clone();
@@ -110,6 +115,7 @@ impl Reader {
             topic: topic.clone(),
             consumer: Arc::clone(&consumer),
             every: Arc::clone(&every),
+            every_observer: every_observer.clone(),
             observer: observer.clone(),
             ear: Arc::clone(&ear),
             open: HashMap::new(),
@@ -120,7 +126,9 @@ impl Reader {
             .map_err(|error| BrokerError::Passing(format!("starting the reader's thread: {error}")))?;
         let thread = Mutex::new(Some(thread));
         let (consumer, every) = (Some(consumer), Some(every));
-        Ok(Self { shared: Arc::new(ReaderShared { topic, observer, ear, consumer, every, commands, thread }) })
+        Ok(Self {
+            shared: Arc::new(ReaderShared { topic, observer, ear, consumer, every, every_observer, commands, thread }),
+        })
     }
 
     /// What librdkafka said outside of calls.
@@ -138,6 +146,16 @@ impl Reader {
     pub(super) fn listen(&self) {
         let _ear = self.shared.ear.lock().unwrap_or_else(PoisonError::into_inner);
         listen_now(self.consumer(), &self.shared.observer);
+    }
+
+    /// Hears everything that the client that reads nothing has said up to now.
+    pub(super) fn listen_to_every(&self) {
+        let _ear = self.shared.ear.lock().unwrap_or_else(PoisonError::into_inner);
+        listen_now(self.every(), &self.shared.every_observer);
+    }
+
+    pub(super) fn every(&self) -> &Arc<BaseConsumer<ClientEvents>> {
+        self.shared.every.as_ref().expect("it is taken only by drop")
     }
 
     /// Ends the thread and the client, waiting at most this long. Inputs that are still open hold it back.

@@ -47,7 +47,7 @@ impl Reader {
 
     /// The offset behind the lane's last record, those of open transactions included.
     pub async fn log_end(&self, lane: Lane) -> Result<i64, BrokerError> {
-        let every = Arc::clone(self.shared.every.as_ref().expect("it is taken only by drop"));
+        let every = Arc::clone(self.every());
         let asked = self
             .ask(format!("reading the end of lane {lane}"), move |_, topic| every.fetch_watermarks(topic, lane, ASK));
         Ok(asked.await?.1)
@@ -65,16 +65,15 @@ impl Reader {
 
     /// The id of a topic as the brokers know it now; none where they know no ids, or no such topic. Blocks, for some seconds at most.
     pub fn id_of(&self, topic: &str) -> Result<Option<String>, BrokerError> {
-        let shared = &self.shared;
-        let asked = self.consumer().fetch_metadata(Some(topic), ASK);
+        let observer = &self.shared.every_observer;
+        let asked = self.every().fetch_metadata(Some(topic), ASK);
         let metadata = match asked {
             Err(error) if is_unknown_partition(&error) => return Ok(None),
-            asked => asked
-                .map_err(|error| shared.observer.explain(&format!("asking for the id of topic {topic}"), &error))?,
+            asked => asked.map_err(|error| observer.explain(&format!("asking for the id of topic {topic}"), &error))?,
         };
         let is_there = metadata.topics().iter().any(|found| found.name() == topic && found.error().is_none());
-        self.listen();
-        Ok(shared.observer.topic_id(topic).filter(|_| is_there))
+        self.listen_to_every();
+        Ok(observer.topic_id(topic).filter(|_| is_there))
     }
 
     /// What the group committed for the lane, stable offsets only: while a transaction that commits one is open, this waits.

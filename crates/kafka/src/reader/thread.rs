@@ -12,7 +12,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{Notify, oneshot};
 
-use crate::client::{ClientEvents, listen, listen_now};
+use crate::client::{ClientEvents, listen_now};
 use dinnerbell_core::model::record::Lane;
 
 /// How often the reader's thread looks for logs and closed lanes.
@@ -62,6 +62,7 @@ pub(super) struct ReaderThread {
     pub(super) consumer: Arc<BaseConsumer<ClientEvents>>,
     /// Held so that its end blocks nobody but this thread.
     pub(super) every: Arc<BaseConsumer<ClientEvents>>,
+    pub(super) every_observer: ClientEvents,
     pub(super) observer: ClientEvents,
     pub(super) ear: Arc<Mutex<()>>,
     pub(super) open: HashMap<Lane, Arc<PartitionSlot>>,
@@ -84,8 +85,8 @@ impl ReaderThread {
             }
             self.sweep();
             // Logs and errors only: every lane that is read has its own queue.
-            listen(&self.every);
             let _ear = self.ear.lock().unwrap_or_else(PoisonError::into_inner);
+            listen_now(&self.every, &self.every_observer);
             listen_now(&self.consumer, &self.observer);
         }
         for lane in self.open.keys().copied().collect::<Vec<_>>() {
