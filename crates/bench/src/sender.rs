@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use serde_json::json;
 
 use super::audience::Audience;
 use super::error::BenchError;
 use dinnerbell_config as config;
 use dinnerbell_config::Role;
 use dinnerbell_core::model::campaign::{Campaign, Window};
+use dinnerbell_core::model::input::encode;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_kafka::client::{ClientEvents, settings};
@@ -60,7 +60,7 @@ impl Bell {
 
     /// Hands a campaign over for a lane; the delivery is still to be waited for.
     pub fn send(&self, campaign: &Campaign, lane: Lane) -> Result<DeliveryFuture, BenchError> {
-        let value = value(campaign);
+        let value = encode(campaign);
         let record = FutureRecord::to(&self.topic).key(&campaign.adv_campaign_id).payload(&value).partition(lane);
         self.producer.send_result(record).map_err(|(error, _)| self.failed(&error))
     }
@@ -84,20 +84,6 @@ impl Bell {
     }
 }
 
-fn value(campaign: &Campaign) -> String {
-    json!({
-        "restaurant_id": campaign.restaurant_id,
-        "adv_campaign_id": campaign.adv_campaign_id,
-        "adv_campaign_content": campaign.adv_campaign_content,
-        "adv_campaign_owner": campaign.adv_campaign_owner,
-        "adv_campaign_owner_contact": campaign.adv_campaign_owner_contact,
-        "adv_campaign_datetime_start": campaign.window.start,
-        "adv_campaign_datetime_end": campaign.window.end,
-        "datetime_created": campaign.datetime_created,
-    })
-    .to_string()
-}
-
 /// A campaign that warms an instance up before anything is measured.
 pub fn warm_up(number: usize) -> Campaign {
     campaign(&format!("warm-up-{number}"), &Audience::warm_up().restaurant)
@@ -111,6 +97,6 @@ mod tests {
     #[test]
     fn what_is_rung_is_a_campaign_by_the_services_own_rules() {
         let rung = campaign("bench-1", "audience-1000");
-        assert_eq!(decode(None, Some(value(&rung).as_bytes())), Arrival::Campaign(rung));
+        assert_eq!(decode(None, Some(&encode(&rung))), Arrival::Campaign(rung));
     }
 }

@@ -150,21 +150,7 @@ impl Intake<'_> {
         let stage = campaign
             .as_ref()
             .map_or(CampaignState::Cancelled, |campaign| CampaignState::of(campaign.window, false, self.now));
-        let row = CampaignRow {
-            lane: self.lane,
-            state: stage,
-            revision: 1,
-            campaign: campaign.clone(),
-            cursor: None,
-            last_page_seq: None,
-            told: 0,
-            late: 0,
-            skipped: 0,
-            kept: 0,
-            unsent: None,
-            repass_at: None,
-            changed_at: self.state.micros(),
-        };
+        let row = CampaignRow::first(self.lane, stage, campaign.clone(), self.state.micros());
         self.state.database.campaigns.insert(id.to_owned(), row);
         let Some(campaign) = campaign else {
             self.taken.tally.cancellations += 1;

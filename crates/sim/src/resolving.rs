@@ -142,21 +142,8 @@ impl WorldState {
             };
             self.database.feedback.entry(id.clone()).or_default().insert(client, row);
             let (now, changed_at) = (self.now(), self.micros());
-            let made = || CampaignRow {
-                lane,
-                state: CampaignState::of(found.campaign.window, false, now),
-                revision: 1,
-                campaign: Some(Arc::clone(&found.campaign)),
-                cursor: None,
-                last_page_seq: None,
-                told: 0,
-                late: 0,
-                skipped: 0,
-                kept: 0,
-                unsent: None,
-                repass_at: None,
-                changed_at,
-            };
+            let state = CampaignState::of(found.campaign.window, false, now);
+            let made = || CampaignRow::first(lane, state, Some(Arc::clone(&found.campaign)), changed_at);
             let rows = self.database.feedback[&id].len() as i64;
             let row = self.database.campaigns.entry(id).or_insert_with(made);
             if !counted {

@@ -193,6 +193,25 @@ pub struct CampaignRow {
 }
 
 impl CampaignRow {
+    /// The first version of a campaign: nobody is told of it yet.
+    pub(super) fn first(lane: Lane, state: CampaignState, campaign: Option<Arc<Campaign>>, changed_at: i64) -> Self {
+        Self {
+            lane,
+            state,
+            revision: 1,
+            campaign,
+            cursor: None,
+            last_page_seq: None,
+            told: 0,
+            late: 0,
+            skipped: 0,
+            kept: 0,
+            unsent: None,
+            repass_at: None,
+            changed_at,
+        }
+    }
+
     /// The end as updates have moved it.
     pub fn end(&self) -> EpochSeconds {
         self.campaign.as_ref().map_or(0, |campaign| campaign.window.end)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::due::ActiveCampaign;
-use dinnerbell_core::model::input::decode;
+use dinnerbell_core::model::input::{decode, encode};
 use dinnerbell_core::model::intake::{IntakeBatch, Taken};
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::ownership::Ownership;
@@ -142,27 +142,12 @@ pub enum Sent<'a> {
 
 fn arrival(offset: i64, sent: &Sent<'_>) -> (Record, dinnerbell_core::model::input::Arrival) {
     let (key, value) = match sent {
-        Sent::Campaign(campaign) => (None, Some(json(campaign))),
+        Sent::Campaign(campaign) => (None, Some(encode(campaign))),
         Sent::Tombstone(id) => (Some(id.as_bytes().to_vec()), None),
         Sent::Junk(text) => (None, Some(text.as_bytes().to_vec())),
     };
     let arrival = decode(key.as_deref(), value.as_deref());
     (Record { offset, timestamp: 1_000 + offset, key, value, headers: Vec::new(), left_out: None }, arrival)
-}
-
-/// The value of a campaign's record.
-pub fn json(campaign: &Campaign) -> Vec<u8> {
-    let value = serde_json::json!({
-        "restaurant_id": campaign.restaurant_id,
-        "adv_campaign_id": campaign.adv_campaign_id,
-        "adv_campaign_content": campaign.adv_campaign_content,
-        "adv_campaign_owner": campaign.adv_campaign_owner,
-        "adv_campaign_owner_contact": campaign.adv_campaign_owner_contact,
-        "adv_campaign_datetime_start": campaign.window.start,
-        "adv_campaign_datetime_end": campaign.window.end,
-        "datetime_created": campaign.datetime_created,
-    });
-    serde_json::to_vec(&value).unwrap()
 }
 
 /// A campaign that began a minute ago and lasts an hour.

@@ -54,6 +54,21 @@ impl Reason {
     }
 }
 
+/// The value of a record that [`decode`] makes this campaign of.
+pub fn encode(campaign: &Campaign) -> Vec<u8> {
+    let fields = serde_json::json!({
+        "restaurant_id": campaign.restaurant_id,
+        "adv_campaign_id": campaign.adv_campaign_id,
+        "adv_campaign_content": campaign.adv_campaign_content,
+        "adv_campaign_owner": campaign.adv_campaign_owner,
+        "adv_campaign_owner_contact": campaign.adv_campaign_owner_contact,
+        (START): campaign.window.start,
+        (END): campaign.window.end,
+        "datetime_created": campaign.datetime_created,
+    });
+    fields.to_string().into_bytes()
+}
+
 /// Decodes one record.
 pub fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Arrival {
     let arrival = match value {

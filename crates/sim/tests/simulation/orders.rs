@@ -44,7 +44,7 @@ fn version(kind: Kind) -> Option<Campaign> {
 }
 
 fn append(world: &World, lane: Lane, kind: Kind) {
-    let value = version(kind).map(|campaign| crate::plan::json(&campaign));
+    let value = version(kind).map(|campaign| dinnerbell_core::model::input::encode(&campaign));
     world.state().kafka.append(lane, 0, Some(b"c".to_vec()), value, 0);
     world.wake_readers();
 }

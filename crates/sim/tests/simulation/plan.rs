@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
+use dinnerbell_core::model::input::encode;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_sim::faults::{Harm, Hold, Server};
 use dinnerbell_sim::kafka::Letters;
@@ -257,7 +258,7 @@ impl Plan {
             _ => None,
         });
         let records: Vec<_> = records.collect();
-        self.versions.retain(|version| records.iter().any(|(_, value)| *value == Some(&json(version))));
+        self.versions.retain(|version| records.iter().any(|(_, value)| *value == Some(&encode(version))));
         self.cancelled.retain(|id| records.contains(&(Some(id.as_bytes()), None)));
         self
     }
@@ -401,7 +402,7 @@ impl Plan {
 
     fn send(&mut self, random: &mut Random, millis: i64, lane: Lane, campaign: &Campaign) {
         let gap = if random.chance(150) { random.between(1, 3) } else { 0 };
-        let (key, value) = (Some(b"first_message".to_vec()), Some(json(campaign)));
+        let (key, value) = (Some(b"first_message".to_vec()), Some(encode(campaign)));
         if self.at(millis, Event::Send { lane, key, value, gap }) {
             self.versions.push(campaign.clone());
         }
@@ -596,19 +597,4 @@ fn window(random: &mut Random, now: i64) -> Window {
         _ => (now - random.between(0, 10), now + 4_000),
     };
     Window { start, end }
-}
-
-/// A campaign as its restaurant sends it.
-pub fn json(campaign: &Campaign) -> Vec<u8> {
-    let value = serde_json::json!({
-        "restaurant_id": campaign.restaurant_id,
-        "adv_campaign_id": campaign.adv_campaign_id,
-        "adv_campaign_content": campaign.adv_campaign_content,
-        "adv_campaign_owner": campaign.adv_campaign_owner,
-        "adv_campaign_owner_contact": campaign.adv_campaign_owner_contact,
-        "adv_campaign_datetime_start": campaign.window.start,
-        "adv_campaign_datetime_end": campaign.window.end,
-        "datetime_created": campaign.datetime_created,
-    });
-    value.to_string().into_bytes()
 }

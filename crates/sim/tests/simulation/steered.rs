@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use dinnerbell_core::guard::{Guard, Guards};
 use dinnerbell_core::model::campaign::{Campaign, Window};
+use dinnerbell_core::model::input::encode;
 use dinnerbell_sim::faults::{Harm, Hold};
 use dinnerbell_sim::world::FIRST_SECOND;
 
 use crate::guards;
 use crate::instance::Settings;
 use crate::life::live_through;
-use crate::plan::{Event, Kind, Plan, json};
+use crate::plan::{Event, Kind, Plan};
 
 /// What a life leaves open, the time of each request on its way, is decided by so many seeds.
 const SEEDS: u64 = 8;
@@ -348,7 +349,7 @@ impl Script {
     }
 
     fn send(&mut self, second: f64, campaign: Campaign) {
-        let value = Some(json(&campaign));
+        let value = Some(encode(&campaign));
         self.at(second, Event::Send { lane: 0, key: None, value, gap: 0 });
         self.plan.versions.push(campaign);
     }
@@ -356,7 +357,7 @@ impl Script {
     /// The same campaign arrives in another lane.
     fn copies(&mut self, id: &str, lane: i32, second: f64) {
         let campaign = self.plan.versions.iter().find(|version| version.adv_campaign_id == id).cloned();
-        let value = Some(json(&campaign.expect("it is sent first")));
+        let value = Some(encode(&campaign.expect("it is sent first")));
         self.at(second, Event::Send { lane, key: None, value, gap: 0 });
     }
 

@@ -45,6 +45,12 @@ fn refused(value: impl AsRef<[u8]>) -> Reason {
 }
 
 #[test]
+fn what_is_encoded_is_decoded_as_the_same_campaign() {
+    let Arrival::Campaign(campaign) = decode(None, Some(SAMPLE.as_bytes())) else { panic!("the sample is a campaign") };
+    assert_eq!(decode(None, Some(&encode(&campaign))), Arrival::Campaign(campaign));
+}
+
+#[test]
 fn what_a_serializer_put_around_the_object_is_named_with_what_to_do() {
     let framed = |prefix: &[u8]| [prefix, SAMPLE.as_bytes()].concat();
     let utf16 = |bytes: fn(u16) -> [u8; 2]| SAMPLE.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
