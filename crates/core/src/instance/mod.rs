@@ -1,9 +1,12 @@
 //! What the lanes of an instance share.
 //!
-//! [`supervisor`] runs one task for each lane that the group assigns. [`change_feed`] knows the lanes that look for changes and late subscribers together, [`follow_changes`] looks on behalf of all of
-//! them ([`id_gaps`] what it asks for again), [`pause`] is the operators' pause and the hold, [`rate_limiter`] the configured pace,
-//! [`round_sizing`] keeps rounds short while campaigns share, [`memory_budget`] bounds what is in memory, [`dead_letters`] keeps letters beside
-//! the rounds while their topic takes none.
+//! - [`supervisor`] runs one task for each lane that the group assigns.
+//! - [`change_feed`] knows the lanes that look for changes and late subscribers together; [`follow_changes`] looks for all of them.
+//! - [`id_gaps`] holds the ids that the tail scan asks for again.
+//! - [`pause`] is the operators' pause and the hold.
+//! - [`rate_limiter`] is the configured pace, [`round_sizing`] keeps rounds short while campaigns share.
+//! - [`memory_budget`] bounds what is in memory.
+//! - [`dead_letters`] keeps letters beside the rounds while their topic takes none.
 
 pub mod change_feed;
 pub mod dead_letters;
