@@ -1,6 +1,6 @@
 //! What keeps the promises, each under a name: a test takes one out, and sees what breaks without it.
 //!
-//! A guard stands at its one place in the code as `guards.hold(Guard::Name)`. Without the cargo feature `fail-points`, which no user's binary has,
+//! A guard stands at its one place in the code as `guards.enabled(Guard::Name)`. Without the cargo feature `fail-points`, which no user's binary has,
 //! that is a constant `true`, and the compiler removes it. With it, a life chooses which guards it takes out: by the [`Guards`] in the context of its
 //! lanes, or, for the whole process, by `DINNERBELL_WITHOUT=Name+Name`. `crates/sim/tests/simulation/guards` proves what each is for, and docs/model.md has
 //! the list.
@@ -193,7 +193,7 @@ impl Guards {
 
     /// Whether the guard holds: it does.
     #[inline(always)]
-    pub const fn hold(self, _guard: Guard) -> bool {
+    pub const fn enabled(self, _guard: Guard) -> bool {
         true
     }
 }
@@ -231,7 +231,7 @@ impl Guards {
     }
 
     /// Whether the guard holds.
-    pub const fn hold(self, guard: Guard) -> bool {
+    pub const fn enabled(self, guard: Guard) -> bool {
         self.out & Self::bit(guard) == 0
     }
 
@@ -247,9 +247,9 @@ mod tests {
     #[test]
     fn every_guard_holds_until_a_test_takes_it_out_by_its_name() {
         for guard in Guard::ALL {
-            assert!(Guards::default().hold(*guard), "{guard:?}");
+            assert!(Guards::default().enabled(*guard), "{guard:?}");
             let without = Guards::parse(&format!("{guard:?}")).unwrap();
-            let held: Vec<_> = Guard::ALL.iter().filter(|other| !without.hold(**other)).collect();
+            let held: Vec<_> = Guard::ALL.iter().filter(|other| !without.enabled(**other)).collect();
             assert_eq!(held, [guard]);
             assert!(guard.what().ends_with('.'), "{guard:?}");
         }

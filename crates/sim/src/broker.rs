@@ -52,7 +52,7 @@ impl WorldState {
 
     /// The lane's transaction of this producer.
     fn transaction(&mut self, lane: Lane, producer: u64) -> Result<&mut Option<Transaction>, BrokerError> {
-        let (now, fences) = (self.micros(), self.guards.hold(Guard::ProducerFenced));
+        let (now, fences) = (self.micros(), self.guards.enabled(Guard::ProducerFenced));
         let partition = self.kafka.lane(lane);
         partition.expire(now);
         match partition.producer_epoch == producer || !fences {
@@ -194,7 +194,7 @@ async fn initialise(world: World, caller: Caller, lane: Lane) -> Result<u64, Bro
         {
             let mut state = world.state();
             let now = state.micros();
-            let (aborts, fresh) = (state.guards.hold(Guard::InitAborts), state.guards.hold(Guard::FreshProducer));
+            let (aborts, fresh) = (state.guards.enabled(Guard::InitAborts), state.guards.enabled(Guard::FreshProducer));
             if caller.is_gone() && state.random.chance(500) {
                 return Err(BrokerError::Passing("given up".to_owned()));
             }
@@ -238,7 +238,7 @@ impl Broker for SimBroker {
             loop {
                 {
                     let mut state = world.state();
-                    let (now, stable) = (state.micros(), state.guards.hold(Guard::StableOffsets));
+                    let (now, stable) = (state.micros(), state.guards.enabled(Guard::StableOffsets));
                     let partition = state.kafka.lane(lane);
                     partition.expire(now);
                     if !stable || !partition.transaction.as_ref().is_some_and(|open| open.offset_sent) {
@@ -383,7 +383,7 @@ impl SimProducer {
         // While messages get through, a publication is no call that hangs.
         let patience = if world.state().harm.link.is_some() { SLOW_PUBLICATION } else { OVERRUN };
         let broke = self.instance.ask("publish", Server::Kafka, patience, served).await.map_err(explain)??;
-        let used_up = broke && world.state().guards.hold(Guard::ProducerUsedUp);
+        let used_up = broke && world.state().guards.enabled(Guard::ProducerUsedUp);
         Ok((!used_up).then_some(self))
     }
 }

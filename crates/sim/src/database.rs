@@ -28,7 +28,7 @@ const MOST_UNCOUNTED: usize = 100;
 impl WorldState {
     /// Whether all is held until every lane was compared with Kafka.
     pub(super) fn is_held(&self) -> bool {
-        self.database.compared != self.database.comparison() && self.guards.hold(Guard::HeldUntilCompared)
+        self.database.compared != self.database.comparison() && self.guards.enabled(Guard::HeldUntilCompared)
     }
 
     /// Whether the lane is to be entered anew, as a poll sees it.
@@ -37,7 +37,7 @@ impl WorldState {
             let lane = self.database.lanes.get(&own.lane);
             lane.is_none_or(|lane| lane.compared != self.database.comparison())
         };
-        self.guards.hold(Guard::OwnershipAtPoll) && (!self.is_mine(own) || (self.is_held() && to_be_compared()))
+        self.guards.enabled(Guard::OwnershipAtPoll) && (!self.is_mine(own) || (self.is_held() && to_be_compared()))
     }
 
     /// The lane is whole; with the last of so many the hold ends.
@@ -61,12 +61,12 @@ impl WorldState {
     pub(super) fn is_mine(&self, own: Ownership) -> bool {
         let epoch = self.database.lanes.get(&own.lane).map_or(0, |lane| lane.epoch);
         epoch == own.epoch
-            && (self.database.postmaster == own.postmaster || !self.guards.hold(Guard::PostmasterCompared))
+            && (self.database.postmaster == own.postmaster || !self.guards.enabled(Guard::PostmasterCompared))
     }
 
     /// Begins a transaction of a lane: the shared lock, then the epoch.
     pub(super) fn begin(&mut self, own: Ownership) -> Result<u64, LedgerError> {
-        if !self.is_mine(own) && self.guards.hold(Guard::EpochAtBegin) {
+        if !self.is_mine(own) && self.guards.enabled(Guard::EpochAtBegin) {
             let database = &mut self.database;
             let (epoch, postmaster) = (database.lane(own.lane).epoch, database.postmaster);
             return Err(LedgerError::NotMine(format!(
@@ -173,7 +173,7 @@ impl WorldState {
 
     fn turn_states(&mut self, lane: Lane) {
         let now = self.now();
-        let waits = self.guards.hold(Guard::LastPagePublished);
+        let waits = self.guards.enabled(Guard::LastPagePublished);
         let published = self.database.lane(lane).published_seq;
         for row in self.database.of_lane(lane) {
             let starts = row.state == CampaignState::Scheduled && row.start() <= now;
@@ -255,7 +255,7 @@ impl WorldState {
             for client in part.drafts.clients.iter() {
                 let is_new = new.insert((campaign.adv_campaign_id.as_str(), client));
                 let is_there = self.database.has_row(&campaign.adv_campaign_id, client);
-                if self.guards.hold(Guard::UniqueIndex) && (is_there || !is_new) {
+                if self.guards.enabled(Guard::UniqueIndex) && (is_there || !is_new) {
                     return Err(LedgerError::Duplicate(format!("({}, {client})", campaign.adv_campaign_id)));
                 }
                 let row = FeedbackRow {
@@ -273,7 +273,7 @@ impl WorldState {
     /// Those of the clients who are late.
     pub(super) fn late(&self, id: &str, clients: &Clients, cursor: Option<&str>, over: bool) -> Clients {
         let behind = |client: &&str| over || cursor.is_some_and(|cursor| *client <= cursor);
-        let less = self.guards.hold(Guard::LateLessWhoHasARow);
+        let less = self.guards.enabled(Guard::LateLessWhoHasARow);
         let late: BTreeSet<&str> =
             clients.iter().filter(behind).filter(|client| !less || !self.database.has_row(id, client)).collect();
         late.into_iter().collect()
@@ -289,7 +289,7 @@ impl WorldState {
     ) -> Result<Sealed, LedgerError> {
         let rows = self.end(transaction)?.rows;
         let before = head.seq - 1;
-        let (epoch, seq) = (self.guards.hold(Guard::EpochAtSeal), self.guards.hold(Guard::SeqAtSeal));
+        let (epoch, seq) = (self.guards.enabled(Guard::EpochAtSeal), self.guards.enabled(Guard::SeqAtSeal));
         let lane = self.database.lane(own.lane);
         if (epoch && lane.epoch != own.epoch) || (seq && lane.seq != before) {
             return Err(lost(own, "the last round"));
@@ -346,11 +346,11 @@ impl WorldState {
         let stands = |part: &RoundPart| {
             let id = &part.drafts.template.campaign().adv_campaign_id;
             let Some(row) = self.database.campaigns.get(id) else { return false };
-            let version = row.revision == part.revision || !self.guards.hold(Guard::RevisionAtSeal);
+            let version = row.revision == part.revision || !self.guards.enabled(Guard::RevisionAtSeal);
             let open = row.runs() && row.campaign.as_ref().is_some_and(|campaign| campaign.window.is_open(now));
-            let window = open || !self.guards.hold(Guard::WindowAtSeal);
+            let window = open || !self.guards.enabled(Guard::WindowAtSeal);
             let cursor = part.page.as_ref().is_none_or(|page| row.cursor == page.after && row.last_page_seq.is_none())
-                || !self.guards.hold(Guard::CursorAtSeal);
+                || !self.guards.enabled(Guard::CursorAtSeal);
             row.lane == lane && version && window && cursor
         };
         let stale = content.parts.iter().filter(|part| !stands(part));
@@ -361,7 +361,7 @@ impl WorldState {
     fn has_its_letters(&self, content: &RoundContent) -> bool {
         let free = |letter: &DeadLetterMessage| {
             let row = usize::try_from(letter.id).ok().and_then(|id| self.database.dead_letters.get(id));
-            row.is_some_and(|row| row.round_seq.is_none()) || !self.guards.hold(Guard::DeadLetterOnce)
+            row.is_some_and(|row| row.round_seq.is_none()) || !self.guards.enabled(Guard::DeadLetterOnce)
         };
         content.dead_letters.iter().all(free)
     }
@@ -388,7 +388,7 @@ impl WorldState {
     /// When drafts of a recorded round may be published, as its campaign stands now.
     fn open_in(&self, id: &str) -> Window {
         let row = &self.database.campaigns[id];
-        match row.state == CampaignState::Cancelled && self.guards.hold(Guard::CancelledAreOver) {
+        match row.state == CampaignState::Cancelled && self.guards.enabled(Guard::CancelledAreOver) {
             true => Window::NEVER,
             // A campaign that was cancelled before it arrived has no drafts.
             false => row.campaign.as_ref().map_or(Window::NEVER, |campaign| campaign.window),
@@ -425,7 +425,7 @@ impl WorldState {
     }
 
     fn batch_of(&self, part: &PartRow) -> Result<Option<DraftBatch>, LedgerError> {
-        let clients = match self.guards.hold(Guard::PublishedByClient) {
+        let clients = match self.guards.enabled(Guard::PublishedByClient) {
             true => self.database.clients_of(part),
             false => self.database.clients_of(&part.as_range()),
         };
@@ -461,7 +461,7 @@ impl WorldState {
         is_withdrawn: impl Fn(&Self, &str) -> bool,
     ) -> Result<(), LedgerError> {
         let lane = self.database.lane(own.lane).clone();
-        let mine = lane.epoch == own.epoch || !self.guards.hold(Guard::EpochAtWithdrawal);
+        let mine = lane.epoch == own.epoch || !self.guards.enabled(Guard::EpochAtWithdrawal);
         if !mine || lane.seq != head.seq {
             return Err(lost(own, "the last round"));
         }
@@ -506,15 +506,15 @@ impl WorldState {
         let free = ids
             .into_iter()
             .filter_map(of)
-            .filter(|row| row.round_seq.is_none() || !self.guards.hold(Guard::DeadLetterOnce));
+            .filter(|row| row.round_seq.is_none() || !self.guards.enabled(Guard::DeadLetterOnce));
         free.map(|row| row.letter.clone()).collect()
     }
 
     fn withdraw_part(&mut self, part: &mut PartRow) {
         let now = self.now();
-        let (stay, back) = (self.guards.hold(Guard::AnsweredRowsStay), self.guards.hold(Guard::CursorPutBack));
+        let (stay, back) = (self.guards.enabled(Guard::AnsweredRowsStay), self.guards.enabled(Guard::CursorPutBack));
         let mut clients = self.database.clients_of(part);
-        if !self.guards.hold(Guard::WithdrawnByRange) {
+        if !self.guards.enabled(Guard::WithdrawnByRange) {
             clients = self.database.clients_of(&part.as_range());
         }
         let rows = self.database.feedback.entry(part.id.clone()).or_default();
@@ -594,7 +594,7 @@ impl WorldState {
         after: Option<&(EpochSeconds, String)>,
         most: usize,
     ) -> Vec<OpenCampaign> {
-        let nobody = self.guards.hold(Guard::RescanOfNobody);
+        let nobody = self.guards.enabled(Guard::RescanOfNobody);
         let place = |open: &OpenCampaign| (open.running.campaign.window.end, open.running.id().to_owned());
         let mut open = self.open(lane, |row| row.was_paged(nobody));
         open.retain(|open| after.is_none_or(|after| place(open) > *after));
@@ -605,7 +605,7 @@ impl WorldState {
 
     pub(super) fn due_rescan(&self, lane: Lane, beside: &BTreeSet<String>, most: usize) -> Vec<OpenCampaign> {
         let now = self.now();
-        let nobody = self.guards.hold(Guard::RescanOfNobody);
+        let nobody = self.guards.enabled(Guard::RescanOfNobody);
         let mut due = self.open(lane, |row| row.was_paged(nobody) && row.repass_at.is_some_and(|at| at <= now));
         due.retain(|open| !beside.contains(open.running.id()));
         due.sort_by_key(|open| self.database.campaigns[open.running.id()].repass_at);
@@ -615,7 +615,7 @@ impl WorldState {
 
     pub(super) fn note_rescanned(&mut self, id: &str, revision: i32) {
         let now = self.now();
-        let compares = self.guards.hold(Guard::RescanOfSameRevision);
+        let compares = self.guards.enabled(Guard::RescanOfSameRevision);
         if let Some(row) = self.database.campaigns.get_mut(id)
             && (row.revision == revision || !compares)
         {

@@ -48,7 +48,7 @@ impl WorldState {
         if self.is_held() {
             return Err(LedgerError::OnHold);
         }
-        let compares = self.guards.hold(Guard::PositionAtIntake);
+        let compares = self.guards.enabled(Guard::PositionAtIntake);
         let lane = self.database.lane(own.lane);
         if compares && (lane.epoch != own.epoch || lane.position != batch.from) {
             return Err(LedgerError::NotMine(format!("lane {}: the position is not what was left", own.lane)));
@@ -87,7 +87,7 @@ impl WorldState {
     fn is_unjudged(&self, lane: Lane, change: &ChangeRow) -> bool {
         let campaign = self.database.campaigns.get(&change.adv_campaign_id);
         // Where it is not marked together with its effect, the mark may be lost.
-        let marked_at = if self.guards.hold(Guard::JudgedWithEffect) { 1 } else { 2 };
+        let marked_at = if self.guards.enabled(Guard::JudgedWithEffect) { 1 } else { 2 };
         change.judged < marked_at && campaign.is_some_and(|row| row.lane == lane)
     }
 
@@ -130,9 +130,9 @@ impl Intake<'_> {
                 .database
                 .campaigns
                 .get(id)
-                .is_some_and(|row| row.lane == self.lane || self.state.guards.hold(Guard::PrimaryKeyDecides));
+                .is_some_and(|row| row.lane == self.lane || self.state.guards.enabled(Guard::PrimaryKeyDecides));
             let unknown = matches!(arrival, Arrival::Cancellation { .. })
-                && !self.state.guards.hold(Guard::TombstoneOfUnknownKept);
+                && !self.state.guards.enabled(Guard::TombstoneOfUnknownKept);
             if stands || unknown {
                 continue;
             }
@@ -175,13 +175,13 @@ impl Intake<'_> {
     fn take(&mut self, record: &Record, arrival: &Arrival) {
         let owner = id(arrival).and_then(|id| self.state.database.campaigns.get(id)).map(|row| row.lane);
         match owner {
-            Some(owner) if owner != self.lane && self.state.guards.hold(Guard::OnlyOwnerJudges) => {
+            Some(owner) if owner != self.lane && self.state.guards.enabled(Guard::OnlyOwnerJudges) => {
                 self.taken.tally.handed_over += 1;
                 let forgets = match arrival {
-                    Arrival::Cancellation { .. } => !self.state.guards.hold(Guard::TombstoneHandedOver),
+                    Arrival::Cancellation { .. } => !self.state.guards.enabled(Guard::TombstoneHandedOver),
                     _ => false,
                 };
-                let kept = self.state.guards.hold(Guard::ChangeWithPosition) || !self.state.random.chance(300);
+                let kept = self.state.guards.enabled(Guard::ChangeWithPosition) || !self.state.random.chance(300);
                 if kept && !forgets {
                     let adv_campaign_id = id(arrival).unwrap_or_default().to_owned();
                     let (from_lane, record, at) = (Some(self.lane), record.clone(), self.state.micros());
@@ -189,7 +189,7 @@ impl Intake<'_> {
                 }
             }
             // Only a lane that keeps no tombstone of what it does not know forgets it.
-            None if id(arrival).is_some() && !self.state.guards.hold(Guard::TombstoneOfUnknownKept) => {
+            None if id(arrival).is_some() && !self.state.guards.enabled(Guard::TombstoneOfUnknownKept) => {
                 self.taken.tally.cancellations += 1;
             }
             _ => self.judge(record, self.lane, arrival),
@@ -214,7 +214,7 @@ impl Intake<'_> {
 
     fn update(&mut self, new: &Campaign) {
         self.taken.tally.updates += 1;
-        let (at, rescan) = (self.state.micros(), self.state.guards.hold(Guard::RescanAfterUpdate));
+        let (at, rescan) = (self.state.micros(), self.state.guards.enabled(Guard::RescanAfterUpdate));
         let database = &mut self.state.database;
         let row = database.campaigns.get_mut(&new.adv_campaign_id).expect("it was judged");
         let published = database.lanes.get(&row.lane).and_then(|lane| lane.published_seq);

@@ -102,7 +102,7 @@ async fn bump(
         loop {
             {
                 let mut state = world.state();
-                let is_free = !state.database.is_held(lane) || !state.guards.hold(Guard::LockHeld);
+                let is_free = !state.database.is_held(lane) || !state.guards.enabled(Guard::LockHeld);
                 if is_free && caller.is_gone() && state.random.chance(500) {
                     return Err(ended());
                 }
@@ -123,7 +123,7 @@ async fn bump(
             sleep(LOOK).await;
         }
         let mut state = world.state();
-        if state.guards.hold(Guard::HoldersEnded) {
+        if state.guards.enabled(Guard::HoldersEnded) {
             state.database.transactions.retain(|_, transaction| transaction.lane != lane);
         }
     }
@@ -191,7 +191,7 @@ impl LaneLedger for SimLedger {
 
     async fn resolved(&self, own: Ownership, comparison: &str) -> Result<bool, LedgerError> {
         let comparison = comparison.to_owned();
-        let is_gone = move |state: &mut WorldState| !state.is_mine(own) && state.guards.hold(Guard::OwnershipAtPoll);
+        let is_gone = move |state: &mut WorldState| !state.is_mine(own) && state.guards.enabled(Guard::OwnershipAtPoll);
         let is_old = move |state: &WorldState| state.database.comparison() != comparison;
         let resolved = move |state: &mut WorldState| {
             state.database.lane(own.lane).halt.is_none() || is_gone(state) || is_old(state)

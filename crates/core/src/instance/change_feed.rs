@@ -92,7 +92,7 @@ impl ChangeFeed {
         let mut state = self.state();
         let FeedState { mark, gaps, reached, .. } = &mut *state;
         if let Some(mark) = mark {
-            if guards.hold(Guard::MarkStepsBack) {
+            if guards.enabled(Guard::MarkStepsBack) {
                 *mark = overlapped(*reached).min(*mark);
             }
             gaps.forget_above(*mark);
@@ -225,7 +225,7 @@ impl ChangeFeed {
         let mut state = self.state();
         state.gaps.filled(filled.iter().map(|favourite| favourite.id));
         let Some(last) = above.last() else { return };
-        if state.mark == Some(from) || !guards.hold(Guard::MarkThatSteppedBackStays) {
+        if state.mark == Some(from) || !guards.enabled(Guard::MarkThatSteppedBackStays) {
             state.mark = Some(*last);
             state.reached = state.reached.max(*last);
             state.gaps.note(from, above.iter().copied(), Instant::now());

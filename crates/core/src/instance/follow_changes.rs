@@ -84,7 +84,7 @@ async fn tail_scan<B, L: Ledger, A: Audience, C>(
                 backoff = STEP;
                 sleep(TAIL_SCAN).await;
             }
-            Err(_) if !cx.guards.hold(Guard::TailScanErrorKeepsMark) && cx.change_feed.mark().is_some() => {
+            Err(_) if !cx.guards.enabled(Guard::TailScanErrorKeepsMark) && cx.change_feed.mark().is_some() => {
                 cx.audience.newest().await.map(|newest| cx.change_feed.begin(newest)).unwrap_or_default();
             }
             // It is for speed: the rescan keeps the promise, and what a page needs its own reading finds.

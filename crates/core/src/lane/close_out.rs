@@ -46,7 +46,7 @@ pub(crate) async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
         match counting.await {
             Ok(unsent) => {
                 backoff = STEP;
-                let unsent = if cx.guards.hold(Guard::EndedAreCounted) { unsent } else { 0 };
+                let unsent = if cx.guards.enabled(Guard::EndedAreCounted) { unsent } else { 0 };
                 if cx.ledger.note_unsent(own, id, unsent).await? {
                     cx.telemetry.unsent(own.lane, unsent, cancelled);
                     work.counted(id);

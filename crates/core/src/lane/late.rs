@@ -49,12 +49,12 @@ pub async fn rescan<B, L: Ledger, A: Audience, C: Clock>(
     if !cx.limits.late_subscribers {
         return pending().await;
     }
-    if cx.guards.hold(Guard::MarkBeforePages) {
+    if cx.guards.enabled(Guard::MarkBeforePages) {
         work.tail_scan_has_begun().await;
     }
     let mut rescan = Rescan { cx, own, work, passes: Passes::default(), due: true, looked: BTreeMap::new() };
     // What the owner before did not finish is not known.
-    if cx.guards.hold(Guard::RescanAfterTakeOver) {
+    if cx.guards.enabled(Guard::RescanAfterTakeOver) {
         rescan.passes.all_again();
     }
     loop {
@@ -128,7 +128,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
             let open = cx.ledger.open_after(own, after.as_ref(), AT_ONCE).await?;
             self.passes.walked(open, AT_ONCE);
         }
-        if self.due && !self.passes.is_full() && cx.guards.hold(Guard::RescanWhenDue) {
+        if self.due && !self.passes.is_full() && cx.guards.enabled(Guard::RescanWhenDue) {
             let due = cx.ledger.due_rescan(own, &self.passes.ids(), AT_ONCE).await?;
             // As many as were asked for: there may be more behind them.
             self.due = due.len() == AT_ONCE;

@@ -176,7 +176,7 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
         cx.telemetry.judged_changes(own.lane, &taken);
         more = taken.more_changes;
         let found = !taken.changed.is_empty() || !taken.dead_letters.is_empty();
-        if found && cx.guards.hold(Guard::JudgedChangesAreRead) {
+        if found && cx.guards.enabled(Guard::JudgedChangesAreRead) {
             work.judged(taken);
         }
     }

@@ -86,7 +86,7 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
             return Err(error.into());
         }
     };
-    let early = match cx.guards.hold(Guard::BumpBeforeInit) {
+    let early = match cx.guards.enabled(Guard::BumpBeforeInit) {
         true => None,
         false => Some(cx.broker.producer(lane).await?),
     };
@@ -131,7 +131,7 @@ async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
     // Behind the new producer, which writes to the topic alone that was there when it was made.
     let outputs = outputs::compare(cx, entered).await?;
     // Before the last round is looked at: what was cancelled meanwhile is withdrawn from it.
-    if cx.guards.hold(Guard::ChangesJudgedOnTheWayIn) {
+    if cx.guards.enabled(Guard::ChangesJudgedOnTheWayIn) {
         judge_waiting(cx, own).await?;
     }
     let (producer, last) = settle(cx, entered, failures, producer, &theirs).await?;
@@ -151,7 +151,7 @@ async fn fence<B: Broker, L: Ledger>(
         Some(early) => early,
     };
     fail_point("entry.producer");
-    if guards.hold(Guard::EpochAfterInit) && !ledger.still_mine(own).await? {
+    if guards.enabled(Guard::EpochAfterInit) && !ledger.still_mine(own).await? {
         return Err(LaneError::TakenOver);
     }
     Ok(producer)
@@ -236,7 +236,7 @@ fn ledger_side(entered: &Entered) -> LedgerSide {
 
 /// What follows from the two sides, and from what an operator overruled.
 fn reconciled(guards: Guards, entered: &Entered, ours: &LedgerSide, theirs: &Committed) -> Reconciled {
-    if matches!(theirs, Committed::None) && !guards.hold(Guard::RestoredMarkOnlyWhenKnown) {
+    if matches!(theirs, Committed::None) && !guards.enabled(Guard::RestoredMarkOnlyWhenKnown) {
         return Reconciled::PublishRecorded;
     }
     let reconciled = reconcile(ours, theirs);
@@ -254,7 +254,7 @@ async fn judge_waiting<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Ow
     loop {
         let taken = cx.ledger.judge_changes(own).await?;
         cx.telemetry.judged_changes(own.lane, &taken);
-        if !(taken.more_changes && cx.guards.hold(Guard::ChangesJudgedToTheLast)) {
+        if !(taken.more_changes && cx.guards.enabled(Guard::ChangesJudgedToTheLast)) {
             return Ok(());
         }
     }
@@ -275,7 +275,7 @@ pub(crate) async fn halt<B, L: Ledger, A, C>(
         },
     };
     let recorded = match cx.ledger.still_mine(own).await {
-        Ok(false) if cx.guards.hold(Guard::EpochBeforeHalt) => return LaneError::TakenOver,
+        Ok(false) if cx.guards.enabled(Guard::EpochBeforeHalt) => return LaneError::TakenOver,
         Ok(_) => cx.ledger.halt(own, halt.clone()).await,
         Err(error) => Err(error),
     };
@@ -318,7 +318,7 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
         return Err(halt((HaltKind::InputTrimmed, found)));
     }
     // The watermarks were read before the bump: until then a former owner may have taken in what arrived since.
-    let read_again = cx.guards.hold(Guard::WatermarksReadAgain);
+    let read_again = cx.guards.enabled(Guard::WatermarksReadAgain);
     if position > high && !(read_again && position <= cx.broker.watermarks(lane).await?.1) {
         return Err(halt(other(format!("the lane's position is {position}, but the topic ends at {high}"))));
     }
@@ -342,7 +342,7 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
     theirs: &Committed,
 ) -> Result<(B::Producer, FoundRound), LaneError> {
     let lane = entered.ownership.lane;
-    if !cx.guards.hold(Guard::WithdrawalAfterReading) {
+    if !cx.guards.enabled(Guard::WithdrawalAfterReading) {
         let stored = cx.ledger.stored_round(entered.ownership).await?;
         if !stored.not_open.is_empty() {
             cx.ledger.withdraw(entered.ownership, stored.head).await?;
@@ -358,7 +358,7 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
     match reconciled(cx.guards, entered, &ours, theirs) {
         Reconciled::Equal => Ok((producer, published(Published::found(entered.head)))),
         Reconciled::PublishRecorded => {
-            if cx.guards.hold(Guard::UndeliveredIsWithdrawn) {
+            if cx.guards.enabled(Guard::UndeliveredIsWithdrawn) {
                 withdraw_what_does_not_get_through(cx, entered, failures).await?;
             }
             Ok((producer, FoundRound::Recorded(recorded(cx, entered).await?)))
@@ -421,11 +421,11 @@ async fn recorded<B: Broker, L: Ledger, A, C>(
         fail_point("letters.set_aside");
         stored = cx.ledger.stored_round(own).await?;
     }
-    while !stored.not_open.is_empty() && cx.guards.hold(Guard::WithdrawalOnTheWayIn) {
+    while !stored.not_open.is_empty() && cx.guards.enabled(Guard::WithdrawalOnTheWayIn) {
         cx.ledger.withdraw(own, stored.head).await?;
         fail_point("withdraw.recorded");
         stored = cx.ledger.stored_round(own).await?;
-        if !cx.guards.hold(Guard::WithdrawnToTheLast) {
+        if !cx.guards.enabled(Guard::WithdrawnToTheLast) {
             stored.open = Window::ALWAYS;
             break;
         }

@@ -44,7 +44,7 @@ impl Recorded {
         let found: u64 = stored.batches.iter().map(|batch| batch.clients.len() as u64).sum();
         let checksum = checksum(&stored.batches, stored.dead_letters.iter().map(|letter| letter.id));
         let as_recorded = found == stored.drafts && checksum == stored.head.checksum;
-        if !as_recorded && guards.hold(Guard::ChecksumReadBack) {
+        if !as_recorded && guards.enabled(Guard::ChecksumReadBack) {
             return Err(DamagedRound(format!(
                 "round {lane}/{} was recorded with {} drafts and checksum {:016x}, but {found} drafts with checksum {checksum:016x} are \
                  found: rows of it were changed or removed",

@@ -63,7 +63,7 @@ fn prove(guard: Guard, proof: &Proof) -> Result<String, String> {
 
 /// `DINNERBELL_WITHOUT` picks some; without it these are all.
 fn is_picked(guard: Guard) -> bool {
-    of_process() == Guards::default() || !of_process().hold(guard)
+    of_process() == Guards::default() || !of_process().enabled(guard)
 }
 
 /// The whole proof; as many at a time as there are processors. It prints what it found, and the table.

@@ -59,7 +59,7 @@ fn shrink(mut kept: Vec<usize>, mut is_broken: impl FnMut(&[usize]) -> bool) -> 
 pub fn command(seed: u64, kept: &[usize], guards: Guards) -> String {
     let events: Vec<String> = kept.iter().map(usize::to_string).collect();
     let without: Vec<String> =
-        Guard::ALL.iter().filter(|guard| !guards.hold(**guard)).map(|guard| format!("{guard:?}")).collect();
+        Guard::ALL.iter().filter(|guard| !guards.enabled(**guard)).map(|guard| format!("{guard:?}")).collect();
     let without =
         if without.is_empty() { String::new() } else { format!("{}={} ", Guards::VARIABLE, without.join("+")) };
     format!(

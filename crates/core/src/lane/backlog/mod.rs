@@ -141,7 +141,7 @@ impl LaneBacklog {
 
     /// Whose turn the next round is.
     pub fn turn(&self) -> RoundTurn {
-        match self.guards.hold(Guard::QuietRounds) {
+        match self.guards.enabled(Guard::QuietRounds) {
             true => self.turns().take_turn(),
             false => RoundTurn::default(),
         }
@@ -150,7 +150,7 @@ impl LaneBacklog {
     /// A round was not recorded: changes of these campaigns overtook it.
     pub fn overtaken(&self, campaigns: Vec<String>) {
         self.turns().overtaken(campaigns);
-        if self.guards.hold(Guard::StaleIsPlannedAnew) {
+        if self.guards.enabled(Guard::StaleIsPlannedAnew) {
             self.reload();
         }
     }
@@ -177,7 +177,7 @@ impl LaneBacklog {
         let mut state = self.state();
         state.moved = true;
         state.reload |= !taken.changed.is_empty();
-        if self.guards.hold(Guard::WindowsThatMoved) {
+        if self.guards.enabled(Guard::WindowsThatMoved) {
             self.changed_ends.add(taken.windows.into_iter());
         }
         taken.started.into_iter().for_each(|running| state.running.starts(running));
@@ -308,7 +308,7 @@ impl LaneBacklog {
         if state.letters.recorded(content.dead_letters.iter().map(|letter| letter.id)) {
             self.wakeups.letters.call();
         }
-        let cursor_moves = self.guards.hold(Guard::CursorOfRecordedRound);
+        let cursor_moves = self.guards.enabled(Guard::CursorOfRecordedRound);
         for part in &content.parts {
             if let Some(page) = &part.page {
                 state.running.recorded(&part.drafts.template.campaign().adv_campaign_id, page, cursor_moves);

@@ -141,7 +141,7 @@ pub async fn form<O: OpenRound>(
     let part = |(running, page): Turn| {
         // An empty page is no range.
         let told = if page.clients.is_empty() { Clients::new() } else { told.next().unwrap_or_default() };
-        let told = if guards.hold(Guard::PageLessWhoHasARow) { told } else { Clients::new() };
+        let told = if guards.enabled(Guard::PageLessWhoHasARow) { told } else { Clients::new() };
         part(&running, page, &told, trigger_datetime_created, group_id)
     };
     turns.into_iter().map(part).collect()
@@ -236,17 +236,17 @@ fn question<'a>(
 ) -> LateQuestion<'a> {
     let page = places.get(&campaign.adv_campaign_id).and_then(|place| parts[*place].page.as_ref());
     let (planned_cursor, main_pass_over) = match page {
-        Some(page) if guards.hold(Guard::PlannedCursor) => (page.upto.as_deref(), page.last),
+        Some(page) if guards.enabled(Guard::PlannedCursor) => (page.upto.as_deref(), page.last),
         Some(page) => (page.after.as_deref(), false),
         None => (campaign.cursor.as_deref(), campaign.main_pass_over),
     };
-    let main_pass_over = main_pass_over && guards.hold(Guard::LateAfterTheLastPage);
+    let main_pass_over = main_pass_over && guards.enabled(Guard::LateAfterTheLastPage);
     LateQuestion { adv_campaign_id: &campaign.adv_campaign_id, clients, planned_cursor, main_pass_over }
 }
 
 /// Adds to a page those who are late and not on it.
 fn add_to(part: &mut RoundPart, behind: Clients, guards: Guards) {
-    let late = match guards.hold(Guard::NotLateWhoIsOnAPage) {
+    let late = match guards.enabled(Guard::NotLateWhoIsOnAPage) {
         true => without(behind, &part.drafts.clients),
         false => behind,
     };

@@ -107,7 +107,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             if let Some(Delivery { bytes, took }) = gate.delivery.take() {
                 pace = pace.after_published(bytes, took);
             }
-            if self.cx.pause.is_on() && self.cx.guards.hold(Guard::PauseBeforeARound) {
+            if self.cx.pause.is_on() && self.cx.guards.enabled(Guard::PauseBeforeARound) {
                 // It was copied before the pause: what is not recorded yet is planned anew afterwards.
                 drop(copied);
                 announcing = Box::pin(ready(Ok(gate.announced())));
@@ -275,7 +275,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
 
     /// The ledger learns that the last round is published.
     async fn note(&self, published: Published) -> Result<(), LaneError> {
-        if !self.cx.guards.hold(Guard::PublishedIsNoted) {
+        if !self.cx.guards.enabled(Guard::PublishedIsNoted) {
             return Ok(());
         }
         if self.cx.ledger.note_published(self.own, published.head().seq).await? {

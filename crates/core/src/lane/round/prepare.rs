@@ -108,7 +108,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         loop {
             let report_due = self.waits().wait(report).await;
             self.reload().await?;
-            if self.cx.pause.is_on() && self.cx.guards.hold(Guard::PauseBeforeARound) {
+            if self.cx.pause.is_on() && self.cx.guards.enabled(Guard::PauseBeforeARound) {
                 // Campaigns start and end by the clock meanwhile, though nobody is told.
                 self.waits().change_or_resumption().await;
                 continue;
@@ -215,7 +215,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     async fn copy(&self, mut planned: Planned) -> Result<Option<Prepared<L::Open>>, LaneError> {
         let clients = planned.budget.pages.rows + planned.late.most_drafts().rows;
         let mut held = self.cx.memory.for_round(clients, planned.letters.bytes).await;
-        if !planned.running.is_empty() && self.cx.guards.hold(Guard::MarkBeforePages) {
+        if !planned.running.is_empty() && self.cx.guards.enabled(Guard::MarkBeforePages) {
             self.work.tail_scan_has_begun().await;
         }
         let mut quiet = None;
@@ -242,7 +242,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let dead_letters = self.read_letters(&mut open, &letters).await?;
         let round_bytes = self.pace.to_be_left();
         let content = RoundContent { parts, dead_letters, trigger_datetime_created, round_bytes };
-        if !guards.hold(Guard::LateForgottenWhenRecorded) {
+        if !guards.enabled(Guard::LateForgottenWhenRecorded) {
             self.work.judged_late(&late.candidates, late.upto.as_deref());
         }
         self.cx.rate.settle(budget.taken, content.drafts());

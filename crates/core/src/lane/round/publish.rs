@@ -26,13 +26,13 @@ pub async fn publish<P: Producer, C: Clock>(
         let producer = producer.publish(round).await?;
         return Ok((producer, Published::found(round.head())));
     }
-    let released = match guards.hold(Guard::PauseBeforePublication) {
+    let released = match guards.enabled(Guard::PauseBeforePublication) {
         true => pause.released(clock).await,
         false => clock.fresh().await,
     };
     let now = released.ok_or(LaneError::ClockUnread)? / 1_000_000;
-    let over = !round.open().is_open(now) && guards.hold(Guard::TimeBeforePublication);
-    if over || (changed.is_any_shut(round.campaigns(), now) && guards.hold(Guard::CancelledBeforePublication)) {
+    let over = !round.open().is_open(now) && guards.enabled(Guard::TimeBeforePublication);
+    if over || (changed.is_any_shut(round.campaigns(), now) && guards.enabled(Guard::CancelledBeforePublication)) {
         return Err(LaneError::NotOpen { seq });
     }
     let suspended = async {

@@ -46,7 +46,7 @@ impl<B, L, A, C: Clock> Waits<'_, B, L, A, C> {
 
     /// Waits until the next campaign starts or ends.
     async fn next_change(&self) {
-        let wakes = self.cx.guards.hold(Guard::NextChangeWakes);
+        let wakes = self.cx.guards.enabled(Guard::NextChangeWakes);
         let Some(at) = self.work.next_change().filter(|_| wakes) else { return pending().await };
         let micros = at.saturating_mul(1_000_000).saturating_sub(self.cx.clock.now()).max(0);
         // The timer is coarse, and two clocks that nobody compares drift apart: look again at least every minute.
