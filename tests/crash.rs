@@ -24,8 +24,8 @@ const ROUND_POINTS: [&str; 7] = [
     "publish.offsets_sent",
     "publish.committed",
 ];
-/// The steps on the way into a lane.
-const ENTRY_POINTS: [&str; 2] = ["entry.bumped", "entry.producer"];
+/// The steps of a takeover.
+const TAKEOVER_POINTS: [&str; 2] = ["takeover.acquired", "takeover.producer"];
 
 /// How long a server or an instance may take to come back to work on a busy machine.
 const LONG: Duration = Duration::from_secs(90);
@@ -155,7 +155,7 @@ fn kills_on_the_way_into_a_lane_lose_and_double_nothing() {
     let die_at = |point: &str, time| stage.start_failing(&kill_at(point, time)).wait_for_abort(LONG);
     // A new lane, a lane with a round that waits to be published, and one whose publication was cut off: each entered in vain.
     for (point, time) in [("round.sealed", 3), ("publish.produced", 1), ("publish.committed", 2)] {
-        ENTRY_POINTS.iter().for_each(|entry| die_at(entry, 1));
+        TAKEOVER_POINTS.iter().for_each(|entry| die_at(entry, 1));
         die_at(point, time);
     }
     let service = stage.start();
@@ -272,7 +272,7 @@ fn an_instance_frozen_while_it_commits_does_no_harm_when_it_thaws() {
 
 #[test]
 fn an_instance_frozen_on_its_way_into_a_lane_does_no_harm_when_it_thaws() {
-    ENTRY_POINTS.iter().for_each(|point| freeze_and_thaw(point, 1));
+    TAKEOVER_POINTS.iter().for_each(|point| freeze_and_thaw(point, 1));
 }
 
 /// The group waits for a member that is frozen, and assigns the thawed instance nothing meanwhile.

@@ -80,7 +80,7 @@ fn an_instance_whose_database_stands_still_is_not_ready_until_it_goes_on() {
     service.stop();
 }
 
-/// Its last round may not be written: the lane is entered again, and looks as if it ran in between.
+/// Its last round may not be written: the lane is taken over again, and looks as if it ran in between.
 #[test]
 fn an_instance_whose_lane_cannot_publish_is_not_ready_until_it_can() {
     let stage = Stage::with(Setting { security: Security::SaslSsl, ..Setting::default() });
@@ -92,10 +92,10 @@ fn an_instance_whose_lane_cannot_publish_is_not_ready_until_it_can() {
     let campaign = Campaign::now("after", "deli");
     stage.send(&campaign);
     wait_until("the lane is missed", LONG, || missing(&service).is_some());
-    wait_until("the lane was entered again", LONG, || {
+    wait_until("the lane was taken over again", LONG, || {
         let missing = missing(&service).expect("it is not ready before it has published").0;
         assert!(missing.iter().any(|why| why.starts_with("lane 0: ")), "{missing:?}");
-        service.log().matches("lane is entered again").count() >= 2
+        service.log().matches("lane is taken over again").count() >= 2
     });
     stage.kafka.may_write(&stage.notifications, true);
     wait_until("it is halted, or went on", LONG, || {

@@ -137,7 +137,7 @@ fn a_far_postgresql_slows_the_service_in_proportion_and_does_nothing_else() {
         stage.feedback.number("select count(*) from dinnerbell.dead_letter") == JUNK as i64
     });
     let after = stage.feedback.query("select epoch, position from dinnerbell.lane").remove(0);
-    assert_eq!(after["epoch"], before["epoch"], "the lane was entered again: {}", service.log());
+    assert_eq!(after["epoch"], before["epoch"], "the lane was taken over again: {}", service.log());
     service.kill();
 }
 

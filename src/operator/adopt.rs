@@ -1,6 +1,6 @@
 //! `lane adopt`: another lane goes on with what a lane held whose partition is gone.
 //!
-//! A recorded round of it is settled as on the way into a lane: its producer is fenced, then Kafka's mark is read, which may still be there.
+//! A recorded round of it is settled as at the takeover: its producer is fenced, then Kafka's mark is read, which may still be there.
 //! Only publishing it is impossible, since its mark would be the gone partition's: it is withdrawn, and the adopting lane tells those clients
 //! anew. Where nobody knows whether it was published, nothing is done.
 
@@ -62,7 +62,7 @@ pub struct Adoption {
     pub rows_kept: Option<i64>,
 }
 
-/// Has a lane adopt what another one held. The service may run: the adopting lane's owner notices and enters it again.
+/// Has a lane adopt what another one held. The service may run: the adopting lane's owner notices and takes it over again.
 pub async fn adopt(config: &Config, request: &Request) -> Result<Adoption, ResolveError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
     let claimed = claim_of(&pool, &config.kafka).await?.map_err(ResolveError::Refused)?;
@@ -126,7 +126,7 @@ impl Adopter<'_> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let own = writer.bump(self.request.lane, None).await?.ownership;
+            let own = writer.acquire(self.request.lane, None).await?.ownership;
             // Whoever entered it in between may have published what the operator took for unpublished.
             let overruled = overruled_in.is_some_and(|epoch| own.epoch == epoch + i64::from(attempts));
             match self.adopt_once(&writer, own, overruled).await {

@@ -17,7 +17,7 @@ use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::hold::COMPARISON;
 
-/// How long a hold may last before it is said what holds: a way in takes 2.5 s at most when all goes well.
+/// How long a hold may last before it is said what holds: a takeover takes 2.5 s at most when all goes well.
 const ORDINARY: Duration = Duration::from_secs(5);
 /// How often it is looked at what holds.
 const LOOK: Duration = Duration::from_secs(5);

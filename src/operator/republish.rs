@@ -1,7 +1,7 @@
 //! `dinnerbell verify --republish`: clients whose messages Kafka lost are told once more, while their campaigns last.
 //!
 //! What was acknowledged is lost with an unclean election of the notifications topic, and the rows stay. They are taken back under the
-//! lane's own epoch, one transaction for each batch: whoever owns the lane enters it anew, passes its open campaigns again, and tells who has no row. The
+//! lane's own epoch, one transaction for each batch: whoever owns the lane takes it over again, passes its open campaigns again, and tells who has no row. The
 //! unique index keeps anybody from being told twice by two runs, or by one that died half-way: what it took back is not there any more, and what
 //! was told since has a message.
 
@@ -66,7 +66,7 @@ async fn take_back(writer: &PostgresLedger, lane: Lane, rows: &[i64]) -> Result<
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let own = writer.bump(lane, None).await?.ownership;
+        let own = writer.acquire(lane, None).await?.ownership;
         match writer.take_rows_back(own, rows).await {
             Err(error) if error.failure_kind() != FailureKind::Refused && attempts < MOST_ATTEMPTS => {}
             taken => return Ok(taken?),

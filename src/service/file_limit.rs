@@ -1,6 +1,6 @@
 //! How many files this process may have open: raised at the start as far as the system allows, and compared with what the lanes need.
 //!
-//! A lane that finds no file is entered again and again, and which lanes those are is chance. So what is too little is said beforehand.
+//! A lane that finds no file is taken over again and again, and which lanes those are is chance. So what is too little is said beforehand.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

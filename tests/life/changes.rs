@@ -97,7 +97,7 @@ fn a_cancellation_stops_a_campaign_half_way_whoever_orders_it() {
         await_told(&stage, id, 20);
         order(&stage, &campaign);
         await_state(&stage, id, "cancelled");
-        // What was recorded and not begun is withdrawn on the way into the lane.
+        // What was recorded and not begun is withdrawn at the takeover.
         wait_until("the lanes are at rest", LONG, || stage.unrest().is_none());
         let told = number(&stage, id, "told") as usize;
         assert!((10..SLOW as usize).contains(&told), "{id}: {told} were told");

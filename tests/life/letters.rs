@@ -103,7 +103,7 @@ fn told_beside_letters(stage: &Stage, service: &Service, id: &str) -> Expected {
     // The lane is not at rest meanwhile: it tries the letters now and then.
     wait_until("the campaign is told", SOON, || stage.messages().len() == told.len());
     let expected = Expected::from([(&offer, told)]);
-    // For a moment after each try the lane is on its way in.
+    // For a moment after each try the lane is being taken over.
     wait_until("the operator sees that letters wait and hold up nobody", LONG, || {
         let (answer, metrics) = (readyz(service), service.get("/metrics"));
         answer.starts_with("HTTP/1.1 200")

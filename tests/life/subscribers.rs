@@ -42,7 +42,7 @@ fn a_favourite_that_is_no_utf8_is_passed_over_by_page_tail_scan_and_pass_and_nam
     // Page and tail scan meet them, whichever comes first.
     assert!(ids.lines().any(|id| log.contains(&format!("skipped and counted: id {id}"))), "{ids}: {log}");
     assert_eq!(log.matches("dinnerbell doctor` finds the others").count(), 1, "{log}");
-    assert!(!log.contains("lane halted") && !log.contains("lane is entered again"), "{log}");
+    assert!(!log.contains("lane halted") && !log.contains("lane is taken over again"), "{log}");
     stage.assert_sinks(&expected);
 }
 
@@ -224,7 +224,7 @@ fn subscribers_that_cannot_be_read_stop_neither_their_lane_nor_passes_of_other_c
     let expected = Expected::from(campaigns.each_ref().map(|one| (one, clients(&stage, &one.restaurant_id))));
     stage.await_sinks(&expected, LONG);
     let log = service.stop();
-    assert!(!log.contains("lane is entered again") && !log.contains("lane halted"), "{log}");
+    assert!(!log.contains("lane is taken over again") && !log.contains("lane halted"), "{log}");
     stage.assert_sinks(&expected);
 }
 

@@ -92,7 +92,7 @@ fn an_idle_owner_notices_what_its_lane_adopted_and_goes_on_with_it() {
     let by = |lane: usize, field: &str| lanes[lane][field].as_str().unwrap_or_default().to_owned();
     assert!(by(1, "resolved_by").ends_with("lane adopt 5 --into 0"), "{lanes}");
     assert_eq!(by(1, "owner"), by(1, "resolved_by"), "{lanes}");
-    assert_ne!(by(0, "owner"), by(1, "owner"), "the instance entered its lane again");
+    assert_ne!(by(0, "owner"), by(1, "owner"), "the instance took its lane over again");
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn a_campaign_of_two_lanes_is_told_once_though_the_lane_of_its_copy_is_put_back_
     of.await_halts(&[json!("kafka-ahead"), Value::Null]);
     let compared = "select count(*) from dinnerbell.lane where compared = (select max(compared) from dinnerbell.lane where lane = 1) and lane = 1 \
                     and entered_at > resolved_at";
-    wait_until("lane 1 is entered again", LONG, || of.stage.feedback.number(compared) == 1);
+    wait_until("lane 1 is taken over again", LONG, || of.stage.feedback.number(compared) == 1);
     assert!(of.is_held(), "it waits for lane 0");
     of.stage.dinnerbell_ok(&["lane", "resolve", "0", "--from-kafka"]);
     of.settles_whole();

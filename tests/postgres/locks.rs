@@ -36,7 +36,7 @@ async fn two_lanes(database: &Database) -> (PostgresLedger, [Ownership; 2]) {
     let ledger = ledger(database).await;
     let mut own = [None; 2];
     for (lane, own) in (0..).zip(&mut own) {
-        *own = Some(ledger.bump(lane, Some(0)).await.unwrap().ownership);
+        *own = Some(ledger.acquire(lane, Some(0)).await.unwrap().ownership);
     }
     (ledger, own.map(Option::unwrap))
 }

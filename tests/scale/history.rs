@@ -178,9 +178,9 @@ impl Counted {
 /// Everything that a lane asks from its entry to the end of a round, and what is looked at for it meanwhile.
 async fn ask_all(counted: &mut Counted) {
     let ledger = counted.ledger.clone();
-    let own = ledger.bump(0, Some(0)).await.unwrap().ownership;
-    let other = ledger.bump(1, Some(0)).await.unwrap().ownership;
-    counted.note("bump").await;
+    let own = ledger.acquire(0, Some(0)).await.unwrap().ownership;
+    let other = ledger.acquire(1, Some(0)).await.unwrap().ownership;
+    counted.note("acquire").await;
     assert!(ledger.still_mine(own).await.unwrap());
     counted.note("still_mine").await;
     let stored = ledger.stored_round(own).await.unwrap();

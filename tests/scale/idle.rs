@@ -11,7 +11,7 @@ const LANES: i32 = 12;
 const WAITING: usize = 10_000;
 /// How long is measured.
 const WINDOW: Duration = Duration::from_secs(30);
-/// What the way in, and the first looks, leave behind is over by then.
+/// What the takeover, and the first looks, leave behind is over by then.
 const SETTLE: Duration = Duration::from_secs(10);
 
 /// What an instance used while nothing happened.

@@ -59,7 +59,7 @@ fn disturbances(report: &Report) -> Vec<String> {
     let failures: u64 = report.usages().iter().map(|(_, usage)| usage.lane_failures).sum();
     if failures > 0 {
         advice.push(format!(
-            "find out why lanes were entered again {failures} times (their log says it) before believing any figure"
+            "find out why lanes were taken over again {failures} times (their log says it) before believing any figure"
         ));
     }
     let worst = report.usages().into_iter().filter_map(|(lanes, usage)| {

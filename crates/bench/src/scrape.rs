@@ -64,7 +64,7 @@ impl Scrape {
         self.value("dinnerbell_rounds_published_total") as u64
     }
 
-    /// How often a lane failed and was entered again, whatever the cause.
+    /// How often a lane failed and was taken over again, whatever the cause.
     pub fn failures(&self) -> u64 {
         let all = self.0.iter().filter(|(name, _)| name.starts_with("dinnerbell_lane_failures_total"));
         all.map(|(_, value)| *value as u64).sum()

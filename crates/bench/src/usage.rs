@@ -22,7 +22,7 @@ pub struct Usage {
     pub in_flight_share: Option<f64>,
     /// Rounds that it took.
     pub rounds: u64,
-    /// How often a lane failed and was entered again; 0 in an undisturbed run.
+    /// How often a lane failed and was taken over again; 0 in an undisturbed run.
     pub lane_failures: u64,
     /// What the steps took. Copying and publishing go on at the same time, so they add up to more than the whole.
     pub steps: Vec<Step>,
@@ -115,7 +115,9 @@ pub fn steps_text<'a>(title: &str, usages: impl Iterator<Item = &'a Usage>) -> S
     let mut text =
         format!("\nwhere the service's time went, {title}\n\n{}", table(["STEP", "TIMES", "IN ALL", "EACH"], rows));
     if failures > 0 {
-        text.push_str(&format!("a lane failed and was entered again {failures} times: this was no undisturbed run\n"));
+        text.push_str(&format!(
+            "a lane failed and was taken over again {failures} times: this was no undisturbed run\n"
+        ));
     }
     text
 }

@@ -37,7 +37,7 @@ const PASSED_ON: [&str; 11] = [
 /// Parameters that are understood here.
 const OURS: [&str; 6] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "ssl", "gssencmode"];
 
-/// Parameters that `dinnerbell_postgres` sets itself: the way into a lane waits for no connection through which nothing passes.
+/// Parameters that `dinnerbell_postgres` sets itself: a takeover waits for no connection through which nothing passes.
 const FIXED: [&str; 8] = [
     "application_name",
     "connect_timeout",

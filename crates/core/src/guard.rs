@@ -30,8 +30,8 @@ macro_rules! guards {
 
 guards! {
     // The service's own code.
-    /// The epoch is bumped before the producer is made.
-    BumpBeforeInit,
+    /// The next epoch is acquired before the producer is made.
+    EpochBeforeInit,
     /// The epoch is read again after the producer was made.
     EpochAfterInit,
     /// The epoch is read again before a halt is recorded.
@@ -39,7 +39,7 @@ guards! {
     /// The topic's end is read again before it is believed to lie below the lane's position.
     WatermarksReadAgain,
     /// What arrived while nobody owned the lane is judged before its last round is looked at.
-    ChangesJudgedOnTheWayIn,
+    ChangesJudgedAtTakeover,
     /// All of it is judged, however much it is.
     ChangesJudgedToTheLast,
     /// The last round is withdrawn from only after Kafka was read.
@@ -48,8 +48,8 @@ guards! {
     RestoredMarkOnlyWhenKnown,
     /// A round that twice did not get through is withdrawn, and planned smaller.
     UndeliveredIsWithdrawn,
-    /// What is not open is withdrawn from the last round on the way in.
-    WithdrawalOnTheWayIn,
+    /// What is not open is withdrawn from the last round at the takeover.
+    WithdrawalAtTakeover,
     /// The round is looked at again until nothing in it is to be withdrawn.
     WithdrawnToTheLast,
     /// Count and checksum of a round that is read back are those that were recorded.
@@ -106,9 +106,9 @@ guards! {
     EpochAtBegin,
     /// The start of the database server is compared with the epoch.
     PostmasterCompared,
-    /// A bump waits for the transactions of former owners.
+    /// An acquisition waits for the transactions of former owners.
     LockHeld,
-    /// A bump ends the transactions of former owners that last.
+    /// An acquisition ends the transactions of former owners that last.
     HoldersEnded,
     /// A seal compares the epoch.
     EpochAtSeal,

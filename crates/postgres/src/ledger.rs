@@ -3,11 +3,11 @@
 //! Every transaction of a lane begins the same way: the lane's shared advisory lock, and then, as a statement of its own (one
 //! statement would read with a snapshot from before the lock), the epoch.
 
+mod acquire;
 pub mod adopt;
 mod campaigns;
 mod claim;
 mod due;
-mod entry;
 pub mod hold;
 mod instance;
 mod intake;

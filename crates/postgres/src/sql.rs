@@ -98,7 +98,7 @@ statements! {
     LATE_FOR = "late_for" [];
     DEAD_LETTERS = "dead_letters" ["which"];
     CREATE_LANE = "create_lane" [];
-    TAKE_LANE = "take_lane" [];
+    ACQUIRE_LANE = "acquire_lane" [];
     HOLDERS = "holders" [];
     END_HOLD = "end_hold" [];
     JUDGED_NEXT = "judged_next" [];

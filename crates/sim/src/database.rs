@@ -14,7 +14,7 @@ use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_LETTERS, Uncounted, 
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::late::{LateFor, OpenCampaign};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::ownership::{Entered, Ownership};
+use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane};
 use dinnerbell_core::model::round::{RoundContent, RoundPart, Sealed, StoredRound};
 use dinnerbell_core::model::time::EpochSeconds;
@@ -31,7 +31,7 @@ impl WorldState {
         self.database.compared != self.database.comparison() && self.guards.enabled(Guard::HeldUntilCompared)
     }
 
-    /// Whether the lane is to be entered anew, as a poll sees it.
+    /// Whether the lane is to be taken over again, as a poll sees it.
     pub(super) fn is_taken(&self, own: Ownership) -> bool {
         let to_be_compared = || {
             let lane = self.database.lanes.get(&own.lane);
@@ -86,13 +86,18 @@ impl WorldState {
         self.database.transactions.remove(&id).ok_or_else(ended)
     }
 
-    /// Something was committed that is no bump: a fail-over that loses it would lose more than a bump.
+    /// Something was committed that is no acquisition: a fail-over that loses it would lose more than an acquisition.
     pub(super) fn committed(&mut self) {
         self.database.last_bump = None;
     }
 
     /// Takes the lane.
-    pub(super) fn bump(&mut self, lane: Lane, beginning: Option<i64>, owner: usize) -> Result<Entered, LedgerError> {
+    pub(super) fn acquire(
+        &mut self,
+        lane: Lane,
+        beginning: Option<i64>,
+        owner: usize,
+    ) -> Result<AcquiredLane, LedgerError> {
         let now = self.micros();
         let database = &mut self.database;
         if let std::collections::btree_map::Entry::Vacant(vacant) = database.lanes.entry(lane) {
@@ -119,7 +124,7 @@ impl WorldState {
             let round = database.rounds.get(&(lane, seq))?;
             Some(RoundHead { seq, revision: round.revision, checksum: round.checksum })
         };
-        Ok(Entered {
+        Ok(AcquiredLane {
             ownership: Ownership { lane, epoch: row.epoch, postmaster: database.postmaster, lock_key: lane.into() },
             ledger: database.ledger,
             position: row.position,

@@ -18,7 +18,7 @@ use dinnerbell_core::model::intake::{IntakeBatch, Taken};
 use dinnerbell_core::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::outputs::OutputIds;
-use dinnerbell_core::model::ownership::{Entered, Ownership, Suspension};
+use dinnerbell_core::model::ownership::{AcquiredLane, Ownership, Suspension};
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane};
 use dinnerbell_core::model::round::{RoundContent, Sealed, StoredRound};
 use dinnerbell_core::model::time::EpochSeconds;
@@ -28,7 +28,7 @@ use dinnerbell_core::ports::ledger::{
 
 /// Any call past this long is given up, and its connection dropped.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a bump waits for the lane's lock before it ends the holders, and how often it tries.
+/// How long an acquisition waits for the lane's lock before it ends the holders, and how often it tries.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 const MOST_ATTEMPTS: u32 = 4;
 /// How often the lock is looked at.
@@ -90,13 +90,13 @@ impl SimLedger {
 }
 
 /// Waits for the lane's lock, ends those who hold it too long, and takes the lane.
-async fn bump(
+async fn acquire(
     world: World,
     caller: Caller,
     lane: Lane,
     beginning: Option<i64>,
     owner: usize,
-) -> Result<Entered, LedgerError> {
+) -> Result<AcquiredLane, LedgerError> {
     for _ in 0..MOST_ATTEMPTS {
         let until = Instant::now() + LOCK_WAIT;
         loop {
@@ -107,14 +107,14 @@ async fn bump(
                     return Err(ended());
                 }
                 if is_free {
-                    let entered = state.bump(lane, beginning, owner);
+                    let acquired = state.acquire(lane, beginning, owner);
                     let loses = state.harm.lost_bumps;
                     if loses > 0 && state.random.chance(loses) {
                         let soon = state.way();
                         #[expect(clippy::disallowed_methods, reason = "a fail-over outlives whoever is there")]
                         tokio::spawn(fail_over(world.clone(), soon));
                     }
-                    return entered;
+                    return acquired;
                 }
             }
             if Instant::now() >= until {
@@ -136,10 +136,10 @@ async fn fail_over(world: World, soon: Duration) {
 }
 
 impl LaneLedger for SimLedger {
-    async fn bump(&self, lane: Lane, beginning: Option<i64>) -> Result<Entered, LedgerError> {
+    async fn acquire(&self, lane: Lane, beginning: Option<i64>) -> Result<AcquiredLane, LedgerError> {
         let (world, owner) = (self.0.world.clone(), self.0.number);
-        let served = |caller| bump(world, caller, lane, beginning, owner);
-        self.0.ask("bump", Server::Feedback, 2 * PATIENCE, served).await?
+        let served = |caller| acquire(world, caller, lane, beginning, owner);
+        self.0.ask("acquire", Server::Feedback, 2 * PATIENCE, served).await?
     }
 
     async fn still_mine(&self, own: Ownership) -> Result<bool, LedgerError> {

@@ -19,7 +19,7 @@ impl WorldState {
         lost.map(|(lane, _)| *lane).collect()
     }
 
-    /// Mends a lane by what the notifications topic holds, and lets it be entered again.
+    /// Mends a lane by what the notifications topic holds, and lets it be taken over again.
     pub fn resolve_from_kafka(&mut self, lane: Lane) {
         if self.kafka.fence(lane) {
             self.commits(lane);
@@ -57,7 +57,7 @@ impl WorldState {
             self.free_letters(lane, row.seq);
         }
         self.settle(lane, &decision);
-        // It knows all that Kafka holds now: nobody waits for its way in.
+        // It knows all that Kafka holds now: nobody waits for its takeover.
         let (comparison, lanes) = (self.database.comparison(), self.kafka.lanes.len());
         self.note_compared(lane, &comparison, Lane::try_from(lanes).unwrap_or(Lane::MAX));
         if let Some(published) = decision.published {

@@ -48,13 +48,13 @@ pub struct Database {
     /// Open transactions of lanes.
     pub(super) transactions: BTreeMap<u64, Transaction>,
     pub(super) transactions_begun: u64,
-    /// The last commit, if it was a bump: the lane.
+    /// The last commit, if it was an acquisition: the lane.
     pub(super) last_bump: Option<Lane>,
     /// A standby that receives nothing any more, as it stands.
     pub(super) standby: Option<Box<Self>>,
     /// The ids of the topics that are written to.
     pub(super) outputs: OutputIds,
-    /// Whether commits were lost with a server, besides a bump.
+    /// Whether commits were lost with a server, besides an acquisition.
     pub has_lost: bool,
 }
 
@@ -124,7 +124,7 @@ impl Database {
         self.campaigns.values_mut().filter(move |row| row.lane == lane)
     }
 
-    /// The server fails over, or is started anew: what was not committed is gone. If the very last commit was a bump, that can be gone too.
+    /// The server fails over, or is started anew: what was not committed is gone. If the very last commit was an acquisition, that can be gone too.
     pub fn fail_over(&mut self, loses_bump: bool) {
         self.transactions.clear();
         self.postmaster += 1;

@@ -30,7 +30,7 @@ pub(super) async fn accept_rows(
         return Ok(outcome);
     }
     let writer = writer(config, pool, &request.by).await?;
-    let own = writer.bump(lane, None).await?.ownership;
+    let own = writer.acquire(lane, None).await?.ownership;
     let (held, holds) = writer.accept_rows(own, standing, &request.by).await?;
     outcome.done.push(format!(
         "round {seq} held {held} drafts and holds the {holds} whose rows are there; a later round tells the others, as far as their \

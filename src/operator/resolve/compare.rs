@@ -16,8 +16,8 @@ pub(super) async fn compare(broker: &KafkaBroker, writer: &PostgresLedger, lane:
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let entered = writer.bump(lane, None).await?;
-        match takeover::compare_only(broker, writer, Guards::default(), &entered).await {
+        let acquired = writer.acquire(lane, None).await?;
+        match takeover::compare_only(broker, writer, Guards::default(), &acquired).await {
             Ok(None) => return Ok(()),
             Ok(Some(Halt { kind, found, .. })) => {
                 return Err(ResolveError::Refused(format!(

@@ -16,7 +16,7 @@ use crate::operator::resolve::spool::Spool;
 use crate::operator::resolve::topic::{Scanned, Topic};
 use dinnerbell_config::Config;
 use dinnerbell_core::model::halt::{Halt, HaltKind};
-use dinnerbell_core::model::ownership::Entered;
+use dinnerbell_core::model::ownership::AcquiredLane;
 use dinnerbell_core::model::reconcile::LedgerSide;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::broker::Broker;
@@ -99,7 +99,7 @@ impl LedgerRepair<'_> {
         let own = match self.dry_run {
             true => None,
             false => {
-                let Entered { ownership, comparison, .. } = self.hold(lane, halted).await?;
+                let AcquiredLane { ownership, comparison, .. } = self.hold(lane, halted).await?;
                 // Fences former owners' producers: when this returns, none of their transactions is open or about to be committed.
                 drop(self.broker.producer(lane).await?);
                 Some(Own { own: ownership, comparison })
@@ -110,24 +110,24 @@ impl LedgerRepair<'_> {
         Ok(Case { lane, before, own, standing, theirs, covered: true })
     }
 
-    /// Takes the lane, and halts it unless it is. An owner that was sent away enters again at once, and may come in between.
-    async fn hold(&self, lane: Lane, halted: &mut BTreeSet<Lane>) -> Result<Entered, ResolveError> {
+    /// Takes the lane, and halts it unless it is. An owner that was sent away takes it over again at once, and may come in between.
+    async fn hold(&self, lane: Lane, halted: &mut BTreeSet<Lane>) -> Result<AcquiredLane, ResolveError> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let entered = self.writer.bump(lane, None).await?;
-            if entered.halt.is_some() {
-                return Ok(entered);
+            let acquired = self.writer.acquire(lane, None).await?;
+            if acquired.halt.is_some() {
+                return Ok(acquired);
             }
             let found = format!("{} looks at what Kafka holds of the lane", self.by);
             let halt = Halt::new(HaltKind::BeingResolved, lane, found);
-            match self.writer.halt(entered.ownership, halt).await {
+            match self.writer.halt(acquired.ownership, halt).await {
                 Err(LedgerError::NotMine(_)) if attempts < MOST_ATTEMPTS => {}
                 Err(error @ LedgerError::NotMine(_)) => return Err(error.into()),
                 written => {
                     // It may be written though the answer did not come.
                     halted.insert(lane);
-                    return Ok(written.map(|()| entered)?);
+                    return Ok(written.map(|()| acquired)?);
                 }
             }
         }
@@ -195,7 +195,7 @@ impl LedgerRepair<'_> {
                     if error.failure_kind() != FailureKind::Refused && attempts < MOST_ATTEMPTS =>
                 {
                     // What was read of Kafka was read in the comparison of before.
-                    own.own = self.writer.bump(own.own.lane, None).await?.ownership;
+                    own.own = self.writer.acquire(own.own.lane, None).await?.ownership;
                 }
                 written => return written,
             }

@@ -19,7 +19,7 @@ pub(super) async fn try_again(pool: &Pool, request: &Request, standing: &LaneRow
     }
     let mut outcome = Resolved::begin(request.lane, request.dry_run, standing);
     outcome.found.push(format!("the lane is halted: {halt}"));
-    outcome.done.push("the halt is cleared; whoever owns the lane enters it again".to_owned());
+    outcome.done.push("the halt is cleared; whoever owns the lane takes it over again".to_owned());
     if !request.dry_run {
         retry(pool, lane, &request.by).await?;
     }

@@ -32,7 +32,7 @@ pub async fn what_a_lane_held_is_told_by_the_lane_that_adopts_it<E: Environment>
     assert_eq!((env.campaign("b").await.lane, env.campaign("b").await.last_page_seq), (0, None));
     assert_eq!(env.lane(1).await.published, Some(1));
     for owner in [&stays, &leaves] {
-        assert!(!owner.ledger.still_mine(owner.own).await.unwrap(), "both lanes are entered anew");
+        assert!(!owner.ledger.still_mine(owner.own).await.unwrap(), "both lanes are taken over again");
     }
     let mut stays = Owner::enter(env.ledger(), 0).await;
     let due = stays.ledger.due(stays.own, 10).await.unwrap();
@@ -51,17 +51,17 @@ pub async fn what_a_last_round_held_that_was_never_published_is_taken_back<E: En
     assert_eq!((a.lane, a.state.as_str(), a.last_page_seq, a.cursor), (0, "active", None, None));
     assert_eq!((a.told, a.kept, env.rows("a").await), (0, 1, vec!["bob".to_owned()]));
     assert_eq!(env.lane(1).await.published, Some(0));
-    let entered = env.ledger().bump(1, Some(0)).await.unwrap();
-    assert!(entered.overrule, "should its partition come back, its mark is written anew");
-    assert_eq!((entered.head.seq, entered.head.revision, entered.head.checksum), (1, 1, 0));
-    let back = Owner { own: entered.ownership, ..leaves };
+    let acquired = env.ledger().acquire(1, Some(0)).await.unwrap();
+    assert!(acquired.overrule, "should its partition come back, its mark is written anew");
+    assert_eq!((acquired.head.seq, acquired.head.revision, acquired.head.checksum), (1, 1, 0));
+    let back = Owner { own: acquired.ownership, ..leaves };
     let stored = read_back::<E>(&back).await;
     assert_eq!((stored.drafts, stored.dead_letters.len()), (0, 0));
 }
 
 pub async fn a_lane_that_was_entered_meanwhile_is_not_adopted<E: Environment>(env: &E) {
     let (_, leaves) = leaving(env).await;
-    let own = env.ledger().bump(1, Some(0)).await.unwrap().ownership;
+    let own = env.ledger().acquire(1, Some(0)).await.unwrap().ownership;
     let before = env.everything().await;
     assert_not_mine("adopt", env.adopt(leaves.own, leaves.head, true, 0).await);
     assert_not_mine("adopt into no lane", env.adopt(own, leaves.head, false, 7).await);

@@ -24,21 +24,21 @@ pub async fn a_halt_is_kept_until_it_is_resolved<E: Environment>(env: &E) {
     assert!(!resolved().await);
     assert_eq!(env.lane(0).await.halt, Some(halt("topic-replaced")));
     owner.ledger.halt(own, halt("mark-missing")).await.unwrap();
-    let entered = env.another().await.bump(0, Some(0)).await.unwrap();
-    assert_eq!(entered.halt, Some(halt("mark-missing")), "whoever enters it finds the last one");
+    let acquired = env.another().await.acquire(0, Some(0)).await.unwrap();
+    assert_eq!(acquired.halt, Some(halt("mark-missing")), "whoever enters it finds the last one");
     assert!(resolved().await, "the lane does not stand as it was entered");
-    let owner = Owner { own: entered.ownership, ..owner.clone() };
+    let owner = Owner { own: acquired.ownership, ..owner.clone() };
     let resolved = async || owner.ledger.resolved(owner.own, &comparison).await.unwrap();
     assert!(!resolved().await);
     assert!(owner.ledger.resolved(owner.own, "another comparison").await.unwrap());
     env.retry(0).await;
     assert!(resolved().await);
-    assert!(!owner.ledger.still_mine(owner.own).await.unwrap(), "it is entered again");
-    assert_eq!(owner.ledger.bump(0, Some(0)).await.unwrap().halt, None);
+    assert!(!owner.ledger.still_mine(owner.own).await.unwrap(), "it is taken over again");
+    assert_eq!(owner.ledger.acquire(0, Some(0)).await.unwrap().halt, None);
     env.retry(0).await;
-    let entered = owner.ledger.bump(0, Some(0)).await.unwrap();
+    let acquired = owner.ledger.acquire(0, Some(0)).await.unwrap();
     env.retry(0).await;
-    assert!(owner.ledger.still_mine(entered.ownership).await.unwrap(), "there was nothing to resolve");
+    assert!(owner.ledger.still_mine(acquired.ownership).await.unwrap(), "there was nothing to resolve");
 }
 
 pub async fn a_lane_that_lost_commits_holds_all_until_every_lane_was_compared<E: Environment>(env: &E) {
@@ -50,14 +50,14 @@ pub async fn a_lane_that_lost_commits_holds_all_until_every_lane_was_compared<E:
         ledger.halt(owner.own, halt(name)).await.unwrap();
         assert_eq!(ledger.suspension().await.unwrap(), HELD, "{name}");
         let all = [owner.own, other.own];
-        assert_eq!(ledger.waiting(&all).await.unwrap().taken, [0, 1], "{name}: all are to be entered anew");
+        assert_eq!(ledger.waiting(&all).await.unwrap().taken, [0, 1], "{name}: all are to be taken over again");
         assert!(ledger.still_mine(other.own).await.unwrap());
         other.ledger.halt(other.own, halt(name)).await.unwrap();
         env.retry(0).await;
         env.retry(1).await;
         let (one, two) = (Owner::enter(env.ledger(), 0).await, Owner::enter(env.another().await, 1).await);
         assert!(one.comparison != owner.comparison && one.comparison == two.comparison, "{name}: one for both halts");
-        assert!(!ledger.bump(0, Some(0)).await.unwrap().compared);
+        assert!(!ledger.acquire(0, Some(0)).await.unwrap().compared);
         let one = Owner::enter(env.ledger(), 0).await;
         one.ledger.note_compared(one.own, &one.comparison, 2).await.unwrap();
         assert_eq!(ledger.suspension().await.unwrap(), HELD, "{name}: the other lane is not");
@@ -65,7 +65,7 @@ pub async fn a_lane_that_lost_commits_holds_all_until_every_lane_was_compared<E:
         two.ledger.note_compared(two.own, &two.comparison, 2).await.unwrap();
         assert_eq!(ledger.suspension().await.unwrap(), GOES, "{name}");
         assert!(ledger.waiting(&[one.own, two.own]).await.unwrap().taken.is_empty());
-        assert!(ledger.bump(0, Some(0)).await.unwrap().compared);
+        assert!(ledger.acquire(0, Some(0)).await.unwrap().compared);
     }
 }
 
@@ -94,7 +94,7 @@ pub async fn another_comparison_ends_no_hold<E: Environment>(env: &E) {
         lane.ledger.note_compared(lane.own, &lane.comparison, 2).await.unwrap();
     }
     assert_eq!(owner.ledger.suspension().await.unwrap(), HELD, "that comparison is over");
-    let stands = owner.ledger.bump(0, Some(0)).await.unwrap();
+    let stands = owner.ledger.acquire(0, Some(0)).await.unwrap();
     owner.ledger.note_compared(stands.ownership, &stands.comparison, 2).await.unwrap();
     assert_eq!(owner.ledger.suspension().await.unwrap(), HELD);
     owner.ledger.note_compared(stands.ownership, &stands.comparison, 1).await.unwrap();

@@ -35,9 +35,9 @@ pub struct Owner<L> {
 impl<L: Ledger> Owner<L> {
     /// Enters the lane.
     pub async fn enter(ledger: L, lane: Lane) -> Self {
-        let entered = ledger.bump(lane, Some(0)).await.unwrap();
-        let (own, comparison) = (entered.ownership, entered.comparison);
-        Self { ledger, own, id: entered.ledger, position: entered.position, head: entered.head, comparison }
+        let acquired = ledger.acquire(lane, Some(0)).await.unwrap();
+        let (own, comparison) = (acquired.ownership, acquired.comparison);
+        Self { ledger, own, id: acquired.ledger, position: acquired.position, head: acquired.head, comparison }
     }
 
     /// What arrived, as it is at the lane's next offsets.

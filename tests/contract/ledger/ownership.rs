@@ -13,15 +13,15 @@ use super::environment::Environment;
 use super::owner::{Owner, Sent, assert_not_mine, content, content_with, late, offer, open_lane, open_lanes, page};
 
 pub async fn a_new_lane_begins_with_round_zero_where_it_is_told_to<E: Environment>(env: &E) {
-    let entered = env.ledger().bump(0, Some(7)).await.unwrap();
-    assert_eq!((entered.position, entered.head, entered.previous), (7, RoundHead::default(), None));
-    assert_eq!((entered.published, &entered.topic_id, &entered.halt), (None, &None, &None));
-    assert_eq!((entered.last_record, entered.overrule, entered.round_bytes), (None, false, None));
-    assert!(!entered.compared, "nobody compared it with Kafka");
-    let again = env.another().await.bump(0, Some(99)).await.unwrap();
-    assert_eq!((again.position, again.ledger), (7, entered.ledger), "it begins once");
-    assert_eq!(again.ownership.epoch, entered.ownership.epoch + 1);
-    assert_eq!((again.ownership.lane, again.ownership.lock_key), (0, entered.ownership.lock_key));
+    let acquired = env.ledger().acquire(0, Some(7)).await.unwrap();
+    assert_eq!((acquired.position, acquired.head, acquired.previous), (7, RoundHead::default(), None));
+    assert_eq!((acquired.published, &acquired.topic_id, &acquired.halt), (None, &None, &None));
+    assert_eq!((acquired.last_record, acquired.overrule, acquired.round_bytes), (None, false, None));
+    assert!(!acquired.compared, "nobody compared it with Kafka");
+    let again = env.another().await.acquire(0, Some(99)).await.unwrap();
+    assert_eq!((again.position, again.ledger), (7, acquired.ledger), "it begins once");
+    assert_eq!(again.ownership.epoch, acquired.ownership.epoch + 1);
+    assert_eq!((again.ownership.lane, again.ownership.lock_key), (0, acquired.ownership.lock_key));
     let stored = env.ledger().stored_round(again.ownership).await.unwrap();
     assert_eq!((stored.head, stored.position, stored.drafts), (RoundHead::default(), 7, 0));
 }
@@ -38,11 +38,11 @@ pub async fn a_lane_that_is_entered_again_shows_what_its_last_owner_left<E: Envi
     let last = owner.batch(&[Sent::Tombstone("b"), Sent::Junk("no campaign")]).last_fingerprint();
     owner.take(&[Sent::Tombstone("b"), Sent::Junk("no campaign")]).await;
 
-    let entered = env.another().await.bump(0, Some(0)).await.unwrap();
-    assert_eq!((entered.head, entered.previous, entered.published), (owner.head, Some(first), Some(1)));
-    assert_eq!((entered.position, entered.last_record), (3, last));
-    assert_eq!((entered.topic_id.as_deref(), entered.round_bytes), (Some("topic-1"), Some(4_096)));
-    assert!(entered.compared && entered.comparison == owner.comparison);
+    let acquired = env.another().await.acquire(0, Some(0)).await.unwrap();
+    assert_eq!((acquired.head, acquired.previous, acquired.published), (owner.head, Some(first), Some(1)));
+    assert_eq!((acquired.position, acquired.last_record), (3, last));
+    assert_eq!((acquired.topic_id.as_deref(), acquired.round_bytes), (Some("topic-1"), Some(4_096)));
+    assert!(acquired.compared && acquired.comparison == owner.comparison);
     let lane = env.lane(0).await;
     assert_eq!((lane.seq, lane.published, lane.position, lane.last_record), (2, Some(1), 3, last));
 }
@@ -90,7 +90,7 @@ async fn every_call_refuses<E: Environment>(env: &E, owner: &Owner<E::Ledger>, o
     assert_not_mine("note_unsent", ledger.note_unsent(own, "over", 3).await);
     let halt = Halt { kind: "kafka-ahead".into(), found: "found".into(), remedy: "remedy".into() };
     assert_not_mine("halt", ledger.halt(own, halt).await);
-    assert!(ledger.resolved(own, &owner.comparison).await.unwrap(), "it is to be entered again");
+    assert!(ledger.resolved(own, &owner.comparison).await.unwrap(), "it is to be taken over again");
     assert_eq!(ledger.waiting(&[own]).await.unwrap().taken, [own.lane]);
     assert_eq!(env.everything().await, before, "nothing changed");
 }
@@ -99,7 +99,7 @@ pub async fn a_later_owner_makes_every_call_of_the_former_one_refuse_and_change_
     let owner = busy_lane(env).await;
     assert!(owner.ledger.still_mine(owner.own).await.unwrap());
     assert!(owner.ledger.waiting(&[owner.own]).await.unwrap().taken.is_empty());
-    env.another().await.bump(0, Some(0)).await.unwrap();
+    env.another().await.acquire(0, Some(0)).await.unwrap();
     every_call_refuses(env, &owner, owner.own).await;
 }
 

@@ -13,16 +13,16 @@ pub async fn what_the_last_two_rounds_hold_stays<E: Environment>(env: &E) {
         owner.record(vec![page(&running, &["anna"], true)]).await;
         ended.push(id);
     }
-    let first_two = owner.ledger.bump(0, Some(0)).await.unwrap();
+    let first_two = owner.ledger.acquire(0, Some(0)).await.unwrap();
     owner.own = first_two.ownership;
     for id in ended {
         env.move_window(id, over(env).await).await;
     }
     owner.ledger.due(owner.own, 10).await.unwrap();
     env.prune().await;
-    let entered = owner.ledger.bump(0, Some(0)).await.unwrap();
-    assert_eq!((entered.head, entered.previous), (owner.head, first_two.previous), "both are still known");
-    owner.own = entered.ownership;
+    let acquired = owner.ledger.acquire(0, Some(0)).await.unwrap();
+    assert_eq!((acquired.head, acquired.previous), (owner.head, first_two.previous), "both are still known");
+    owner.own = acquired.ownership;
     assert_eq!(drafts(&read_back::<E>(&owner).await), [("c", vec!["anna"])]);
     owner.ledger.withdraw(owner.own, owner.head).await.unwrap();
     assert_eq!((env.campaign("c").await.told, env.campaign("b").await.state.as_str()), (0, "closed"));

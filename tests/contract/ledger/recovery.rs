@@ -28,10 +28,10 @@ fn mark<L>(owner: &Owner<L>, seq: i64, revision: i32) -> Mark {
 
 /// The lane as it is entered after it was resolved; it is not halted any more.
 async fn resolved<E: Environment>(env: &E, owner: Owner<E::Ledger>) -> Owner<E::Ledger> {
-    assert!(!owner.ledger.still_mine(owner.own).await.unwrap(), "it is entered anew");
-    let entered = env.ledger().bump(0, Some(0)).await.unwrap();
-    assert_eq!((entered.halt, entered.overrule), (None, false));
-    Owner { own: entered.ownership, head: entered.head, ..owner }
+    assert!(!owner.ledger.still_mine(owner.own).await.unwrap(), "it is taken over again");
+    let acquired = env.ledger().acquire(0, Some(0)).await.unwrap();
+    assert_eq!((acquired.halt, acquired.overrule), (None, false));
+    Owner { own: acquired.ownership, head: acquired.head, ..owner }
 }
 
 pub async fn rows_that_the_ledger_lost_come_back_and_the_lane_goes_on_behind_kafka<E: Environment>(env: &E) {

@@ -70,9 +70,9 @@ pub async fn a_recorded_round_whose_reply_was_lost_is_found_by_the_next_owner<E:
     owner.try_record(&content).await.unwrap();
     // Nobody heard the answer: whoever enters the lane next, the same instance or another, finds the round.
     for ledger in [env.ledger(), env.another().await] {
-        let entered = ledger.bump(0, Some(0)).await.unwrap();
-        assert_eq!((entered.head, entered.published), (owner.head, Some(0)));
-        let next = Owner { ledger, own: entered.ownership, ..owner.clone() };
+        let acquired = ledger.acquire(0, Some(0)).await.unwrap();
+        assert_eq!((acquired.head, acquired.published), (owner.head, Some(0)));
+        let next = Owner { ledger, own: acquired.ownership, ..owner.clone() };
         assert_eq!(drafts(&read_back::<E>(&next).await), [("a", vec!["anna"])]);
         let refused = next.clone().ledger.open_round(next.own).await.unwrap().seal(owner.head, content.clone()).await;
         super::owner::assert_not_mine("the same round once more", refused);

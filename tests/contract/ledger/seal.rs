@@ -178,8 +178,8 @@ pub async fn a_lane_remembers_how_large_a_round_may_be<E: Environment>(env: &E) 
     for round_bytes in [Some(1_000), Some(2_000), None] {
         owner.try_record(&content_with(Vec::new(), Vec::new(), round_bytes)).await.unwrap();
         assert_eq!(env.lane(0).await.round_bytes, round_bytes);
-        let entered = owner.ledger.bump(0, Some(0)).await.unwrap();
-        assert_eq!(entered.round_bytes, round_bytes);
-        owner.own = entered.ownership;
+        let acquired = owner.ledger.acquire(0, Some(0)).await.unwrap();
+        assert_eq!(acquired.round_bytes, round_bytes);
+        owner.own = acquired.ownership;
     }
 }

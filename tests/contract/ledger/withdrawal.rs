@@ -39,8 +39,8 @@ pub async fn drafts_of_a_campaign_that_ended_are_taken_back_and_the_others_stay<
     assert_eq!((row.told, row.kept), (1, 0));
     let row = env.campaign("b").await;
     assert_eq!((row.state.as_str(), row.last_page_seq, row.told), ("active", Some(2), 3));
-    let entered = owner.ledger.bump(0, Some(0)).await.unwrap();
-    assert_eq!(entered.head, stored.head, "whoever enters finds it so");
+    let acquired = owner.ledger.acquire(0, Some(0)).await.unwrap();
+    assert_eq!(acquired.head, stored.head, "whoever enters finds it so");
 }
 
 pub async fn a_row_in_which_somebody_answered_stays<E: Environment>(env: &E) {

@@ -8,7 +8,7 @@ use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::mark::{Committed, Mark, RoundHead};
-use dinnerbell_core::model::ownership::{Entered, Ownership};
+use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::reconcile::LedgerSide;
 use dinnerbell_core::model::record::{Lane, RecordFingerprint};
 use dinnerbell_core::model::retention::Prunable;
@@ -270,7 +270,7 @@ impl Environment for Ledgered {
     }
 
     async fn resolve_from_kafka(&self, lane: Lane, theirs: Mark, messages: &[Message<'_>]) {
-        let Entered { ownership: own, comparison, .. } = self.ledger.bump(lane, None).await.unwrap();
+        let AcquiredLane { ownership: own, comparison, .. } = self.ledger.acquire(lane, None).await.unwrap();
         let standing = standing(&self.pool, lane).await.unwrap().unwrap();
         let (told, untold) = self.last_round(lane, standing.head.seq, messages).await;
         let evidence = Evidence {

@@ -30,7 +30,7 @@ const OVERLAP: i64 = 1_000;
 const FARTHEST_BACK: i64 = 200_000;
 /// How long it takes until whom the tail scan handed on has a draft, as a rule: a new owner goes on where this one stood that long ago.
 const HANDED_ON: Duration = Duration::from_secs(2);
-/// How long after the tail scan went back for a lane it does not go back for it again: a lane that is entered again and again is not to keep the
+/// How long after the tail scan went back for a lane it does not go back for it again: a lane that is taken over again and again is not to keep the
 /// tail scan behind. Whom that misses its pass after a take-over finds.
 const GOES_BACK: Duration = Duration::from_secs(60);
 /// How often it is looked whether the ids began anew below the mark.
@@ -248,7 +248,7 @@ impl ChangeFeed {
         lanes.iter().filter_map(|lane| state.lanes.get(lane)).for_each(|watched| tell(&watched.work));
     }
 
-    /// Lanes that do not stand as they were entered; one that was entered anew meanwhile does.
+    /// Lanes that do not stand as they were entered; one that was taken over again meanwhile does.
     pub(super) fn lose(&self, asked: &[Ownership], lanes: &[Lane]) {
         let state = self.state();
         let still = |lane: &&Lane| state.lanes.get(lane).filter(|watched| asked.contains(&watched.own));

@@ -2,12 +2,12 @@
 //!
 //! The hold is the ledger's own. On a server to which it failed over, or was restored, commits may be missing, of any lane: a campaign that one lane
 //! took in and told may be new to another one. So nothing is sent, and nothing is taken in, until every lane was compared with Kafka behind
-//! all its former owners (its way in does that), and each in which commits were missing is resolved.
+//! all its former owners (its takeover does that), and each in which commits were missing is resolved.
 //!
 //! An order of the ledger, looked at every 400 ms. A publication is begun only on a look that is younger than a second and found no pause: so
 //! whatever keeps an instance from looking (a database that does not answer, a process that was frozen), nothing is begun later than a second
 //! after the order was committed. One that is under way when the instance sees the order may finish within [`IN_FLIGHT_GRACE`], and is given up
-//! then: the lane is entered again, and what was not committed waits there, recorded.
+//! then: the lane is taken over again, and what was not committed waits there, recorded.
 
 use std::convert::Infallible;
 use std::future::pending;

@@ -59,7 +59,7 @@ pub async fn supervise<B: Broker, L: Ledger, A: Audience, C: Clock>(
         let id = match ended {
             Ok((id, ())) => id,
             Err(failed) => {
-                tracing::error!(error = %failed, "a lane's task failed; it is entered again");
+                tracing::error!(error = %failed, "a lane's task failed; it is taken over again");
                 failed.id()
             }
         };

@@ -25,13 +25,13 @@ pub enum LaneError {
     #[error("the feedback database's clock could not be read")]
     ClockUnread,
     /// A campaign of a recorded round ended, was cancelled or was moved to a later start before publication could begin: its drafts are
-    /// withdrawn on the way in.
+    /// withdrawn at the takeover.
     #[error("round {seq} holds drafts of a campaign that is not open: they are taken back")]
     NotOpen {
         /// The round.
         seq: i64,
     },
-    /// An operator paused all sending while a round was being published: whether it was, is found on the way in.
+    /// An operator paused all sending while a round was being published: whether it was, is found by the takeover.
     #[error("all sending was paused while round {seq} was being published")]
     Paused {
         /// The round.

@@ -18,10 +18,10 @@ use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::{Failures, Next};
 use crate::lane::round::pipeline::Rounds;
-use crate::lane::takeover::{Entry, FoundRound, Owned, enter, halt};
+use crate::lane::takeover::{FoundRound, OwnedLane, Takeover, halt, take_over};
 use crate::lane::{close_out, intake, late, outputs, takeover};
 use crate::model::halt::Halt;
-use crate::model::ownership::{Entered, Ownership};
+use crate::model::ownership::{AcquiredLane, Ownership};
 use crate::model::page::PageRequest;
 use crate::model::record::Lane;
 use crate::ports::audience::Audience;
@@ -59,7 +59,7 @@ pub async fn run_until_stopped<B: Broker, L: Ledger, A: Audience, C: Clock>(
     cx.telemetry.left(lane);
 }
 
-/// One ownership of the lane, from the bump to an error or the stop.
+/// One ownership of the lane, from the acquisition to an error or the stop.
 async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     lane: Lane,
@@ -67,9 +67,9 @@ async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
     cx.telemetry.set_lane(lane, LaneState::Entering);
-    match enter(cx, lane, failures).await? {
-        Entry::Halted(entered, halt) => stand_still(cx, &entered, halt, failures, stop).await,
-        Entry::Runs(owned) => {
+    match take_over(cx, lane, failures).await? {
+        Takeover::Halted(acquired, halt) => stand_still(cx, &acquired, halt, failures, stop).await,
+        Takeover::Runs(owned) => {
             cx.telemetry.set_lane(lane, LaneState::Running);
             // What cannot be published brings it here again and again: whatever failed is over only afterwards.
             if matches!(owned.last, FoundRound::Published { .. }) {
@@ -88,7 +88,7 @@ async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
     }
 }
 
-/// Who fenced the lane's producer: another owner bumped the epoch before it did; if that is still ours, the broker did.
+/// Who fenced the lane's producer: another owner acquired the next epoch before it did; if that is still ours, the broker did.
 async fn by_whom<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Ownership, error: LaneError) -> LaneError {
     if !matches!(error, LaneError::Broker(BrokerError::Fenced)) {
         return error;
@@ -103,20 +103,20 @@ async fn by_whom<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Ownershi
 /// A halted lane stays assigned, and looks for its resolution. It is compared with Kafka all the same: the others wait for it.
 async fn stand_still<B: Broker, L: Ledger, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
-    entered: &Entered,
+    acquired: &AcquiredLane,
     halt: Halt,
     failures: &Failures,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
-    let own = entered.ownership;
+    let own = acquired.ownership;
     cx.telemetry.set_lane(own.lane, LaneState::Halted(halt.clone()));
-    let mut compared = entered.compared;
+    let mut compared = acquired.compared;
     while !*stop.borrow() {
         if !compared {
             let found = tokio::select! {
                 biased;
                 () = stopped(stop) => break,
-                found = takeover::compare_standing(cx, entered, Some(&halt)) => found,
+                found = takeover::compare_standing(cx, acquired, Some(&halt)) => found,
             };
             match found {
                 Ok(()) => compared = true,
@@ -124,7 +124,7 @@ async fn stand_still<B: Broker, L: Ledger, A, C: Clock>(
                 Err(error) => return Err(takeover::halt(cx, own, error, failures).await),
             }
         }
-        if cx.ledger.resolved(own, &entered.comparison).await? {
+        if cx.ledger.resolved(own, &acquired.comparison).await? {
             break;
         }
         let _ = timeout(LOOK_FOR_RESOLUTION, stopped(stop)).await;
@@ -135,18 +135,18 @@ async fn stand_still<B: Broker, L: Ledger, A, C: Clock>(
 /// Intake, rounds and the counting of campaigns that are over, side by side.
 async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
-    owned: Owned<B>,
+    owned: OwnedLane<B>,
     failures: &mut Failures,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
-    let Owned { own, ledger, producer, last, input, position, outputs, round_bytes } = owned;
+    let OwnedLane { own, ledger, producer, last, input, position, outputs, round_bytes } = owned;
     let work = Arc::new(LaneBacklog::unread(cx.guards));
     let _post = cx.change_feed.enter(own, Arc::clone(&work), cx.guards);
     let _trier = cx.dead_letter_topic.trier(own.lane);
     let rounds = Rounds { cx, own, ledger, work: &work, failures, pace: RoundSizing::left(round_bytes) };
     tokio::select! {
         biased;
-        // Whatever is under way in it is found on the way in.
+        // Whatever is under way in it is found by the takeover.
         () = work.lost() => Err(LaneError::TakenOver),
         ended = rounds.run(producer, last, stop) => ended,
         failed = intake::take_in(cx, own, input, position, &work) => failed.map(|never: Infallible| match never {}),

@@ -1,4 +1,4 @@
-//! Whether the topics that are written to are still those that the ledger knows. On the way in they are compared with it, and while a lane runs with what
+//! Whether the topics that are written to are still those that the ledger knows. At the takeover they are compared with it, and while a lane runs with what
 //! was found then, also where there is nothing to write. A lane of which the topic of the drafts is another one halts: what was written to the old one
 //! is gone, and an operator decides whether those clients are told once more. Letters stay in the ledger, so that their topic holds up nothing.
 
@@ -11,7 +11,7 @@ use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy;
 use crate::model::outputs::{OutputIds, is_another};
-use crate::model::ownership::{Entered, Ownership};
+use crate::model::ownership::{AcquiredLane, Ownership};
 use crate::ports::broker::{Broker, BrokerError};
 use crate::ports::ledger::Ledger;
 
@@ -21,22 +21,22 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Compares them with the ledger's, which learns what it does not know. Returns what was found.
 pub(super) async fn compare<B: Broker, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
-    entered: &Entered,
+    acquired: &AcquiredLane,
 ) -> Result<OutputIds, LaneError> {
-    let (known, now) = (&entered.outputs, cx.broker.output_ids().await?);
+    let (known, now) = (&acquired.outputs, cx.broker.output_ids().await?);
     if let (Some(known), Some(now)) = (&known.notifications, &now.notifications)
         && known != now
     {
-        return Err(LaneError::Halt(error_policy::drafts_topic_replaced(entered.ownership.lane, known, now)));
+        return Err(LaneError::Halt(error_policy::drafts_topic_replaced(acquired.ownership.lane, known, now)));
     }
     let is_news = known.notifications.is_none() && now.notifications.is_some();
     if is_news || (now.dead_letters.is_some() && known.dead_letters != now.dead_letters) {
-        note(cx, entered.ownership, &now).await?;
+        note(cx, acquired.ownership, &now).await?;
     }
     Ok(now)
 }
 
-/// Looks whether they are still the ones that were found on the way in. What Kafka does not answer is asked again.
+/// Looks whether they are still the ones that were found by the takeover. What Kafka does not answer is asked again.
 pub(super) async fn watch<B: Broker, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
@@ -46,7 +46,7 @@ pub(super) async fn watch<B: Broker, L: Ledger, A, C>(
         sleep(LOOK).await;
         let Ok(now) = cx.broker.output_ids().await else { continue };
         if is_another(known.notifications.as_deref(), now.notifications.as_deref()) {
-            // Whether the ledger takes it is asked on the way in: an operator may have decided so meanwhile.
+            // Whether the ledger takes it is asked at the takeover: an operator may have decided so meanwhile.
             let reason = "the topic of the drafts was created anew".to_owned();
             return Err(BrokerError::Passing(reason).into());
         }

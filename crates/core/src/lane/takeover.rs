@@ -1,6 +1,6 @@
-//! The one way into a lane: for assignment, start, error, doubt and a changed producer alike.
+//! Takes a lane over, the only way to own it: for assignment, start, error, doubt and a changed producer alike.
 //!
-//! The order is what keeps "once in both" (`crates/sim/tests/model` finds a message without a row for each other order): bump the epoch, which
+//! The order is what keeps "once in both" (`crates/sim/tests/model` finds a message without a row for each other order): acquire the next epoch, which
 //! ends former owners' transactions; a new producer, which fences former owners' producers; the epoch again; only then is Kafka's mark read.
 //!
 //! With the mark the lane is compared: all lanes wait for that after a fail-over of the database ([`super::pause`]). So it needs nothing but
@@ -21,7 +21,7 @@ use crate::model::campaign::Window;
 use crate::model::halt::{Halt, HaltKind};
 use crate::model::mark::Committed;
 use crate::model::outputs::OutputIds;
-use crate::model::ownership::{Entered, Ownership};
+use crate::model::ownership::{AcquiredLane, Ownership};
 use crate::model::reconcile::{LedgerSide, Reconciled, reconcile};
 use crate::model::record::Lane;
 use crate::model::recorded::{Published, Recorded};
@@ -29,8 +29,8 @@ use crate::ports::broker::Broker;
 use crate::ports::clock::Clock;
 use crate::ports::ledger::{Ledger, LedgerError};
 
-/// A lane that was entered: everything that running it takes.
-pub struct Owned<B: Broker> {
+/// A lane that was acquired: everything that running it takes.
+pub struct OwnedLane<B: Broker> {
     /// The right to write.
     pub own: Ownership,
     /// Which ledger.
@@ -49,7 +49,7 @@ pub struct Owned<B: Broker> {
     pub round_bytes: Option<i64>,
 }
 
-/// The last round, as it was found on the way into its lane.
+/// The last round, as it was found by the takeover.
 pub enum FoundRound {
     /// Committed in Kafka.
     Published {
@@ -62,20 +62,20 @@ pub enum FoundRound {
     Recorded(Recorded),
 }
 
-/// What the entry found.
-pub enum Entry<B: Broker> {
+/// How a takeover ends.
+pub enum Takeover<B: Broker> {
     /// The lane is ours and runs.
-    Runs(Box<Owned<B>>),
+    Runs(Box<OwnedLane<B>>),
     /// It is ours, and stands still until its halt is resolved.
-    Halted(Box<Entered>, Halt),
+    Halted(Box<AcquiredLane>, Halt),
 }
 
 /// Enters a lane. What stands in its way for good is recorded as its halt; `failures` know whether it does.
-pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
+pub async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     lane: Lane,
     failures: &Failures,
-) -> Result<Entry<B>, LaneError> {
+) -> Result<Takeover<B>, LaneError> {
     if !cx.broker.still_assigned(lane).await {
         return Err(LaneError::NotAssigned);
     }
@@ -86,29 +86,29 @@ pub async fn enter<B: Broker, L: Ledger, A, C: Clock>(
             return Err(error.into());
         }
     };
-    let early = match cx.guards.enabled(Guard::BumpBeforeInit) {
+    let early = match cx.guards.enabled(Guard::EpochBeforeInit) {
         true => None,
         false => Some(cx.broker.producer(lane).await?),
     };
-    let mut entered = cx.ledger.bump(lane, Some(low)).await?;
-    fail_point("entry.bumped");
-    cx.telemetry.position(lane, entered.position);
-    if let Some(halt) = entered.halt.clone() {
-        return Ok(Entry::Halted(Box::new(entered), halt));
+    let mut acquired = cx.ledger.acquire(lane, Some(low)).await?;
+    fail_point("takeover.acquired");
+    cx.telemetry.position(lane, acquired.position);
+    if let Some(halt) = acquired.halt.clone() {
+        return Ok(Takeover::Halted(Box::new(acquired), halt));
     }
-    let own = entered.ownership;
-    let Taken { producer, last, topic_id, outputs } =
-        match take_over(cx, &mut entered, failures, (low, high), early).await {
-            Ok(taken) => taken,
+    let own = acquired.ownership;
+    let Settled { producer, last, topic_id, outputs } =
+        match fence_and_settle(cx, &mut acquired, failures, (low, high), early).await {
+            Ok(settled) => settled,
             Err(error) => return Err(halt(cx, own, error, failures).await),
         };
-    let input = cx.broker.open(lane, entered.position, topic_id.as_deref()).await?;
-    let (ledger, position, round_bytes) = (entered.ledger, entered.position, entered.round_bytes);
-    Ok(Entry::Runs(Box::new(Owned { own, ledger, producer, last, input, position, outputs, round_bytes })))
+    let input = cx.broker.open(lane, acquired.position, topic_id.as_deref()).await?;
+    let (ledger, position, round_bytes) = (acquired.ledger, acquired.position, acquired.round_bytes);
+    Ok(Takeover::Runs(Box::new(OwnedLane { own, ledger, producer, last, input, position, outputs, round_bytes })))
 }
 
-/// What taking a lane over found.
-struct Taken<P> {
+/// What fencing and settling found.
+struct Settled<P> {
     producer: P,
     last: FoundRound,
     /// The id of the topic that is read.
@@ -117,25 +117,25 @@ struct Taken<P> {
 }
 
 /// Fences former owners, and brings both sides together.
-async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
+async fn fence_and_settle<B: Broker, L: Ledger, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
-    entered: &mut Entered,
+    acquired: &mut AcquiredLane,
     failures: &Failures,
     (low, high): (i64, i64),
     early: Option<B::Producer>,
-) -> Result<Taken<B::Producer>, LaneError> {
-    let own = entered.ownership;
+) -> Result<Settled<B::Producer>, LaneError> {
+    let own = acquired.ownership;
     let producer = fence(&cx.broker, &cx.ledger, cx.guards, own, early).await?;
-    let theirs = compare(&cx.broker, &cx.ledger, cx.guards, entered).await?;
-    let topic_id = same_topic(cx, entered, low, high).await?;
+    let theirs = compare(&cx.broker, &cx.ledger, cx.guards, acquired).await?;
+    let topic_id = same_topic(cx, acquired, low, high).await?;
     // Behind the new producer, which writes to the topic alone that was there when it was made.
-    let outputs = outputs::compare(cx, entered).await?;
+    let outputs = outputs::compare(cx, acquired).await?;
     // Before the last round is looked at: what was cancelled meanwhile is withdrawn from it.
-    if cx.guards.enabled(Guard::ChangesJudgedOnTheWayIn) {
+    if cx.guards.enabled(Guard::ChangesJudgedAtTakeover) {
         judge_waiting(cx, own).await?;
     }
-    let (producer, last) = settle(cx, entered, failures, producer, &theirs).await?;
-    Ok(Taken { producer, last, topic_id, outputs })
+    let (producer, last) = settle(cx, acquired, failures, producer, &theirs).await?;
+    Ok(Settled { producer, last, topic_id, outputs })
 }
 
 /// A new producer: when this returns, no transaction of a former owner's is open or about to be committed, and the lane was still ours afterwards.
@@ -150,7 +150,7 @@ async fn fence<B: Broker, L: Ledger>(
         None => broker.producer(own.lane).await?,
         Some(early) => early,
     };
-    fail_point("entry.producer");
+    fail_point("takeover.producer");
     if guards.enabled(Guard::EpochAfterInit) && !ledger.still_mine(own).await? {
         return Err(LaneError::TakenOver);
     }
@@ -163,32 +163,32 @@ async fn compare<B: Broker, L: Ledger>(
     broker: &B,
     ledger: &L,
     guards: Guards,
-    entered: &Entered,
+    acquired: &AcquiredLane,
 ) -> Result<Committed, LaneError> {
-    let theirs = broker.committed(entered.ownership.lane).await?;
+    let theirs = broker.committed(acquired.ownership.lane).await?;
     let hides_loss = matches!(
-        reconciled(guards, entered, &ledger_side(entered), &theirs),
+        reconciled(guards, acquired, &ledger_side(acquired), &theirs),
         Reconciled::Contradiction(kind) if kind.may_hide_loss()
     );
-    if !hides_loss && !entered.compared {
+    if !hides_loss && !acquired.compared {
         let lanes = broker.lanes().await?;
-        ledger.note_compared(entered.ownership, &entered.comparison, lanes).await?;
+        ledger.note_compared(acquired.ownership, &acquired.comparison, lanes).await?;
     }
     Ok(theirs)
 }
 
-/// Compares a lane as its way in does, and leaves it. The halt that the way in would find, if commits of it may be missing.
+/// Compares a lane as its takeover does, and leaves it. The halt that the takeover would find, if commits of it may be missing.
 pub async fn compare_only<B: Broker, L: Ledger>(
     broker: &B,
     ledger: &L,
     guards: Guards,
-    entered: &Entered,
+    acquired: &AcquiredLane,
 ) -> Result<Option<Halt>, LaneError> {
-    let own = entered.ownership;
+    let own = acquired.ownership;
     drop(fence(broker, ledger, guards, own, None).await?);
-    let theirs = compare(broker, ledger, guards, entered).await?;
-    let ours = ledger_side(entered);
-    Ok(match reconciled(guards, entered, &ours, &theirs) {
+    let theirs = compare(broker, ledger, guards, acquired).await?;
+    let ours = ledger_side(acquired);
+    Ok(match reconciled(guards, acquired, &ours, &theirs) {
         Reconciled::Contradiction(kind) if kind.may_hide_loss() => {
             Some(error_policy::contradiction(own.lane, &kind, &ours, &theirs))
         }
@@ -206,13 +206,13 @@ async fn compare_unreadable<B: Broker, L: Ledger, A, C>(
     if !cx.pause.is_held() {
         return Ok(());
     }
-    let entered = cx.ledger.bump(lane, None).await?;
-    if entered.compared {
+    let acquired = cx.ledger.acquire(lane, None).await?;
+    if acquired.compared {
         return Ok(());
     }
-    match compare_standing(cx, &entered, entered.halt.as_ref()).await {
+    match compare_standing(cx, &acquired, acquired.halt.as_ref()).await {
         Ok(()) => Ok(()),
-        Err(error) => Err(halt(cx, entered.ownership, error, failures).await),
+        Err(error) => Err(halt(cx, acquired.ownership, error, failures).await),
     }
 }
 
@@ -220,27 +220,27 @@ async fn compare_unreadable<B: Broker, L: Ledger, A, C>(
 /// own, which comes before the one that stands.
 pub(crate) async fn compare_standing<B: Broker, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
-    entered: &Entered,
+    acquired: &AcquiredLane,
     halted: Option<&Halt>,
 ) -> Result<(), LaneError> {
-    let found = compare_only(&cx.broker, &cx.ledger, cx.guards, entered).await?;
+    let found = compare_only(&cx.broker, &cx.ledger, cx.guards, acquired).await?;
     // What is not known to be missing is not worth another halt: this one is to be resolved anyway.
     let is_news = |found: &Halt| halted.is_none_or(|halted| found.is_loss() && !halted.is_loss());
     found.filter(is_news).map_or(Ok(()), |found| Err(LaneError::Halt(found)))
 }
 
-fn ledger_side(entered: &Entered) -> LedgerSide {
-    let Entered { ledger, head, previous, published, compared, .. } = *entered;
+fn ledger_side(acquired: &AcquiredLane) -> LedgerSide {
+    let AcquiredLane { ledger, head, previous, published, compared, .. } = *acquired;
     LedgerSide { ledger, head, previous, published, compared }
 }
 
 /// What follows from the two sides, and from what an operator overruled.
-fn reconciled(guards: Guards, entered: &Entered, ours: &LedgerSide, theirs: &Committed) -> Reconciled {
+fn reconciled(guards: Guards, acquired: &AcquiredLane, ours: &LedgerSide, theirs: &Committed) -> Reconciled {
     if matches!(theirs, Committed::None) && !guards.enabled(Guard::RestoredMarkOnlyWhenKnown) {
         return Reconciled::PublishRecorded;
     }
     let reconciled = reconcile(ours, theirs);
-    if !(entered.overrule && matches!(reconciled, Reconciled::Contradiction(_))) {
+    if !(acquired.overrule && matches!(reconciled, Reconciled::Contradiction(_))) {
         return reconciled;
     }
     match reconcile(ours, &Committed::None) {
@@ -289,14 +289,14 @@ pub(crate) async fn halt<B, L: Ledger, A, C>(
 /// the topic.
 async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
-    entered: &Entered,
+    acquired: &AcquiredLane,
     low: i64,
     high: i64,
 ) -> Result<Option<String>, LaneError> {
-    let lane = entered.ownership.lane;
+    let lane = acquired.ownership.lane;
     let halt = |(kind, found): (HaltKind, String)| LaneError::Halt(Halt::new(kind, lane, found));
     let now = cx.broker.topic_id().await?;
-    let known = match (&entered.topic_id, &now) {
+    let known = match (&acquired.topic_id, &now) {
         (Some(known), Some(now)) if known != now => {
             let found = format!("its id is {now}, and the lane has read the topic {known}: it was created anew");
             return Err(halt((HaltKind::TopicReplaced, found)));
@@ -311,24 +311,24 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
         ),
         false => (HaltKind::TopicReplaced, format!("{found}: it was created anew, or its brokers lost records")),
     };
-    let position = entered.position;
+    let position = acquired.position;
     if position < low {
         let found =
             format!("the lane's position is {position}, but the topic begins at {low}: records were deleted unread");
         return Err(halt((HaltKind::InputTrimmed, found)));
     }
-    // The watermarks were read before the bump: until then a former owner may have taken in what arrived since.
+    // The watermarks were read before the acquisition: until then a former owner may have taken in what arrived since.
     let read_again = cx.guards.enabled(Guard::WatermarksReadAgain);
     if position > high && !(read_again && position <= cx.broker.watermarks(lane).await?.1) {
         return Err(halt(other(format!("the lane's position is {position}, but the topic ends at {high}"))));
     }
-    if let Some(last) = entered.last_record.filter(|last| last.offset >= low)
+    if let Some(last) = acquired.last_record.filter(|last| last.offset >= low)
         && cx.broker.fingerprint_at(lane, last.offset).await?.is_some_and(|found| found != last)
     {
         return Err(halt(other(format!("another record stands at offset {} of the topic", last.offset))));
     }
-    if let (None, Some(now)) = (&entered.topic_id, &now) {
-        cx.ledger.note_topic(entered.ownership, now).await?;
+    if let (None, Some(now)) = (&acquired.topic_id, &now) {
+        cx.ledger.note_topic(acquired.ownership, now).await?;
     }
     Ok(now)
 }
@@ -336,36 +336,36 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
 /// Brings Kafka to the ledger's last round, or finds that the two contradict each other.
 async fn settle<B: Broker, L: Ledger, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
-    entered: &mut Entered,
+    acquired: &mut AcquiredLane,
     failures: &Failures,
     producer: B::Producer,
     theirs: &Committed,
 ) -> Result<(B::Producer, FoundRound), LaneError> {
-    let lane = entered.ownership.lane;
+    let lane = acquired.ownership.lane;
     if !cx.guards.enabled(Guard::WithdrawalAfterReading) {
-        let stored = cx.ledger.stored_round(entered.ownership).await?;
+        let stored = cx.ledger.stored_round(acquired.ownership).await?;
         if !stored.not_open.is_empty() {
-            cx.ledger.withdraw(entered.ownership, stored.head).await?;
+            cx.ledger.withdraw(acquired.ownership, stored.head).await?;
         }
     }
-    let ours = ledger_side(entered);
+    let ours = ledger_side(acquired);
     // With the note the ledger forgets what an operator overruled: that was about one mark, which is written anew by then.
-    let (known, overrule) = (entered.published, entered.overrule);
+    let (known, overrule) = (acquired.published, acquired.overrule);
     let published = |published: Published| {
         let noted = known == Some(published.head().seq) && !overrule;
         FoundRound::Published { published, noted }
     };
-    match reconciled(cx.guards, entered, &ours, theirs) {
-        Reconciled::Equal => Ok((producer, published(Published::found(entered.head)))),
+    match reconciled(cx.guards, acquired, &ours, theirs) {
+        Reconciled::Equal => Ok((producer, published(Published::found(acquired.head)))),
         Reconciled::PublishRecorded => {
             if cx.guards.enabled(Guard::UndeliveredIsWithdrawn) {
-                withdraw_what_does_not_get_through(cx, entered, failures).await?;
+                withdraw_what_does_not_get_through(cx, acquired, failures).await?;
             }
-            Ok((producer, FoundRound::Recorded(recorded(cx, entered).await?)))
+            Ok((producer, FoundRound::Recorded(recorded(cx, acquired).await?)))
         }
         Reconciled::RestoreMark => {
-            let stored = cx.ledger.stored_round(entered.ownership).await?;
-            let round = Recorded::mark_only(lane, entered.ledger, &stored);
+            let stored = cx.ledger.stored_round(acquired.ownership).await?;
+            let round = Recorded::mark_only(lane, acquired.ledger, &stored);
             let (producer, restored) = publish::restore_mark(producer, &round).await?;
             let producer = producer.ok_or(LaneError::ProducerUsedUp)?;
             Ok((producer, published(restored)))
@@ -381,25 +381,25 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
 /// it is withdrawn, published as an empty round, and planned in smaller ones; the lane's next owners know how large they may be.
 async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
-    entered: &mut Entered,
+    acquired: &mut AcquiredLane,
     failures: &Failures,
 ) -> Result<(), LaneError> {
-    let (own, seq) = (entered.ownership, entered.head.seq);
+    let (own, seq) = (acquired.ownership, acquired.head.seq);
     let Some(round) = failures.undeliverable(seq).filter(|round| round_sizing::can_be_smaller(round.bytes)) else {
         return Ok(());
     };
     let within = Duration::from_secs(round.seconds);
-    entered.round_bytes = RoundSizing::left(entered.round_bytes).after_undelivered(round.bytes, within).to_be_left();
+    acquired.round_bytes = RoundSizing::left(acquired.round_bytes).after_undelivered(round.bytes, within).to_be_left();
     tracing::warn!(
         lane = own.lane,
         seq,
         bytes = round.bytes,
-        entered.round_bytes,
+        acquired.round_bytes,
         "a round was not delivered in {} s, twice: it is withdrawn, and its drafts are planned in smaller rounds; the link to Kafka is slow, \
          or a quota of the broker",
         round.seconds
     );
-    cx.ledger.withdraw_whole(own, entered.head, entered.round_bytes).await?;
+    cx.ledger.withdraw_whole(own, acquired.head, acquired.round_bytes).await?;
     fail_point("withdraw.whole");
     Ok(())
 }
@@ -410,9 +410,9 @@ async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
 /// does not take them leave the round, so that its drafts do not wait for them.
 async fn recorded<B: Broker, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
-    entered: &Entered,
+    acquired: &AcquiredLane,
 ) -> Result<Recorded, LaneError> {
-    let own = entered.ownership;
+    let own = acquired.ownership;
     let mut stored = cx.ledger.stored_round(own).await?;
     if !stored.dead_letters.is_empty()
         && !cx.dead_letter_topic.is_open(own.lane, || cx.broker.dead_letter_topic()).await
@@ -421,7 +421,7 @@ async fn recorded<B: Broker, L: Ledger, A, C>(
         fail_point("letters.set_aside");
         stored = cx.ledger.stored_round(own).await?;
     }
-    while !stored.not_open.is_empty() && cx.guards.enabled(Guard::WithdrawalOnTheWayIn) {
+    while !stored.not_open.is_empty() && cx.guards.enabled(Guard::WithdrawalAtTakeover) {
         cx.ledger.withdraw(own, stored.head).await?;
         fail_point("withdraw.recorded");
         stored = cx.ledger.stored_round(own).await?;
@@ -430,5 +430,5 @@ async fn recorded<B: Broker, L: Ledger, A, C>(
             break;
         }
     }
-    Ok(Recorded::read_back(own.lane, entered.ledger, stored, cx.guards).map_err(LedgerError::from)?)
+    Ok(Recorded::read_back(own.lane, acquired.ledger, stored, cx.guards).map_err(LedgerError::from)?)
 }

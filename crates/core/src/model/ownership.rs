@@ -7,22 +7,22 @@ use crate::model::mark::RoundHead;
 use crate::model::outputs::OutputIds;
 use crate::model::record::{Lane, RecordFingerprint};
 
-/// The right to write for a lane, as bumped by this instance. Every transaction of the lane compares it.
+/// The right to write for a lane, as acquired by this instance. Every transaction of the lane compares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ownership {
     /// The lane.
     pub lane: Lane,
     /// The epoch of this ownership.
     pub epoch: i64,
-    /// `pg_postmaster_start_time()` at the bump, in microseconds: a fail-over that lost the bump shows here.
+    /// `pg_postmaster_start_time()` at the acquisition, in microseconds: a fail-over that lost the acquisition shows here.
     pub postmaster: i64,
     /// The key of the lane's advisory lock.
     pub lock_key: i64,
 }
 
-/// What the bump returned: the lane as it stands.
+/// What the acquisition returned: the lane as it stands.
 #[derive(Debug, Clone)]
-pub struct Entered {
+pub struct AcquiredLane {
     /// The right to write.
     pub ownership: Ownership,
     /// Which ledger this is.

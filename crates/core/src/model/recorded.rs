@@ -146,7 +146,7 @@ impl Published {
         Self { head, delivery: Some(delivery) }
     }
 
-    /// Both sides were found to name this round on the way into the lane.
+    /// Both sides were found to name this round at the takeover.
     pub(crate) fn found(head: RoundHead) -> Self {
         Self { head, delivery: None }
     }

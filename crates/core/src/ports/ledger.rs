@@ -15,7 +15,7 @@ use crate::model::intake::{IntakeBatch, Taken};
 use crate::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
 use crate::model::mark::RoundHead;
 use crate::model::outputs::OutputIds;
-use crate::model::ownership::{Entered, Ownership, Suspension};
+use crate::model::ownership::{AcquiredLane, Ownership, Suspension};
 use crate::model::record::{DeadLetterMessage, Lane};
 use crate::model::recorded::DamagedRound;
 use crate::model::round::{RoundContent, Sealed, StoredRound};
@@ -107,7 +107,11 @@ impl<L: LaneLedger + IntakeLedger + RoundLedger + CampaignLedger + InstanceLedge
 pub trait LaneLedger: Clone + Send + Sync + 'static {
     /// Takes the lane: epoch + 1, former owners' transactions ended. Creates the lane's row where there is none, with round 0
     /// and `beginning` as its position; without a beginning it is [`LedgerError::Passing`] then.
-    fn bump(&self, lane: Lane, beginning: Option<i64>) -> impl Future<Output = Result<Entered, LedgerError>> + Send;
+    fn acquire(
+        &self,
+        lane: Lane,
+        beginning: Option<i64>,
+    ) -> impl Future<Output = Result<AcquiredLane, LedgerError>> + Send;
     /// Whether the lane is still ours, and the server the same.
     fn still_mine(&self, own: Ownership) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// The lane reads the topic of this id from now on.
@@ -124,7 +128,7 @@ pub trait LaneLedger: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Records that the lane stands still. Where commits are missing, every lane is to be compared again, and all is held until then.
     fn halt(&self, own: Ownership, halt: Halt) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// Whether a halted lane is to be entered again: an operator resolved its halt, it does not stand as it was entered, or another comparison
+    /// Whether a halted lane is to be taken over again: an operator resolved its halt, it does not stand as it was entered, or another comparison
     /// with Kafka stands than the one in which it was entered.
     fn resolved(&self, own: Ownership, comparison: &str) -> impl Future<Output = Result<bool, LedgerError>> + Send;
 }

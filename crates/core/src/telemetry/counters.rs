@@ -58,12 +58,12 @@ impl Telemetry {
         self.series.published(content);
     }
 
-    /// A round that was recorded before was published on the way into its lane.
+    /// A round that was recorded before was published at the takeover.
     pub fn published_again(&self, lane: Lane, drafts: usize) {
         self.well(lane);
         // The round with which a lane begins holds nothing: that is no news.
         if drafts > 0 {
-            tracing::info!(lane, drafts, "a recorded round was published on the way into the lane");
+            tracing::info!(lane, drafts, "a recorded round was published at the takeover");
         }
         self.series.rounds.inc();
         self.series.drafts.inc_by(drafts as u64);

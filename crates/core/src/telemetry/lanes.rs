@@ -16,11 +16,11 @@ use crate::telemetry::redact::redact;
 /// What a lane is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LaneState {
-    /// On the way in.
+    /// Being taken over.
     Entering,
     /// Intake and rounds run.
     Running,
-    /// Something failed; it is entered again shortly.
+    /// Something failed; it is taken over again shortly.
     Waiting(String),
     /// It stands still until an operator resolves it.
     Halted(Halt),
@@ -46,7 +46,7 @@ impl LaneState {
 pub(super) struct LaneView {
     pub(super) state: LaneState,
     pub(super) since: Instant,
-    /// What failed since the lane ran last, and when it first did: it stays while the lane is entered again.
+    /// What failed since the lane ran last, and when it first did: it stays while the lane is taken over again.
     pub(super) trouble: Option<(Instant, String)>,
     pub(super) lag: lag::Tracker,
     pub(super) running_campaigns: usize,
@@ -68,7 +68,7 @@ impl LaneView {
         }
     }
 
-    /// Whether the log is to say this state: a halt only once, though the lane is entered again to look for its resolution.
+    /// Whether the log is to say this state: a halt only once, though the lane is taken over again to look for its resolution.
     pub(super) fn is_news(&mut self, state: &LaneState) -> bool {
         match state {
             LaneState::Running => self.named = None,
@@ -122,10 +122,10 @@ impl Telemetry {
         }
     }
 
-    /// A lane failed and is entered again after a pause.
+    /// A lane failed and is taken over again after a pause.
     pub fn lane_failed(&self, lane: Lane, error: &LaneError, pause: Duration) {
         let text = error.to_string();
-        tracing::warn!(lane, error = %redact(&text), pause_ms = pause.as_millis(), "lane is entered again");
+        tracing::warn!(lane, error = %redact(&text), pause_ms = pause.as_millis(), "lane is taken over again");
         self.series.failures.get_or_create(&[("cause", Cause::of(error).name())]).inc();
         self.set_lane(lane, LaneState::Waiting(text));
     }
@@ -154,7 +154,7 @@ impl Telemetry {
         tracing::info!(lane, "lane left");
     }
 
-    /// The input position of a lane, as it was found on the way in.
+    /// The input position of a lane, as it was found by the takeover.
     pub fn position(&self, lane: Lane, position: i64) {
         if let Some(view) = self.standing.lanes().get_mut(&lane) {
             view.lag.position(position, None);

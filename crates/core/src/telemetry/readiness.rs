@@ -10,7 +10,7 @@ use crate::telemetry::lanes::{LaneState, LaneView};
 use crate::telemetry::needs::{Need, NeedStatus};
 use crate::telemetry::{locked, redact};
 
-/// How long a lane may be on its way in before the instance is not ready because of it. A way in takes 2.5 s at most when all goes well.
+/// How long a takeover may last before the instance is not ready because of it. A takeover takes 2.5 s at most when all goes well.
 const LONGEST_ENTRY: Duration = Duration::from_secs(10);
 
 /// What `/readyz` answers.

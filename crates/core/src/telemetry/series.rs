@@ -115,7 +115,7 @@ impl Series {
             failures: family(
                 registry,
                 "lane_failures",
-                "Failures after which a lane was entered again",
+                "Failures after which a lane was taken over again",
                 "cause",
                 &Cause::ALL.map(Cause::name),
             ),

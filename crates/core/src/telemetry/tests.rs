@@ -88,7 +88,7 @@ fn a_lane_that_failed_is_missing_until_it_runs_again_and_has_published() {
     let telemetry = Telemetry::default();
     all_there(&telemetry);
     telemetry.set_lane(0, LaneState::Entering);
-    assert!(telemetry.readiness().ready, "a way in is no fault");
+    assert!(telemetry.readiness().ready, "a takeover is no fault");
     telemetry.lane_failed(0, &LaneError::ClockUnread, Duration::from_secs(1));
     assert!(telemetry.readiness().missing[0].starts_with("lane 0: waiting: the feedback database's clock"));
     telemetry.set_lane(0, LaneState::Entering);

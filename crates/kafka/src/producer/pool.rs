@@ -56,7 +56,7 @@ impl Producers {
     /// A new producer for the lane, initialised: the `init_transactions` that fences former owners began and ended within this call.
     ///
     /// One that was begun earlier, and timed out or was not awaited, goes on in the background and would fence its successor. It is brought
-    /// to its end on its own producer first. That producer is not used: it may have been fenced since, before the caller bumped the epoch.
+    /// to its end on its own producer first. That producer is not used: it may have been fenced since, before the caller acquired the next epoch.
     pub async fn make(&self, lane: Lane) -> Result<LaneProducer, BrokerError> {
         let slot = self.slot(lane);
         let mut pending = slot.pending.lock().await;

@@ -87,7 +87,7 @@ impl Moved {
 }
 
 impl PostgresLedger {
-    /// Moves everything that a lane holds to lane `into`, in one transaction. The epoch of `into` moves too, so that its owner enters it again
+    /// Moves everything that a lane holds to lane `into`, in one transaction. The epoch of `into` moves too, so that its owner takes it over again
     /// and finds what is new. That owner is not locked out: it stays the only one who publishes there.
     pub async fn adopt(&self, leaving: &Leaving, into: Lane, by: &str) -> Result<Moved, LedgerError> {
         let own = leaving.own;

@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{PostgresLedger, entry};
+use super::{PostgresLedger, acquire};
 use crate::identity;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -86,7 +86,7 @@ impl PostgresLedger {
             .await?;
         if inserted == 1 {
             for (lane, position) in beginnings {
-                entry::create_lane(&tx, *lane, *position).await?;
+                acquire::create_lane(&tx, *lane, *position).await?;
             }
             identity::note(&tx, self.pool.table()).await?;
         }

@@ -288,7 +288,7 @@ impl<'a> Intake<'a> {
         let verdict = match (stood, arrival) {
             (_, Arrival::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),
             (Some(stood), arrival) => apply_rules(&stood.known, arrival),
-            // `create` inserted it or found it. Pruned since, long after its end: the lane is entered again, and it is new then.
+            // `create` inserted it or found it. Pruned since, long after its end: the lane is taken over again, and it is new then.
             (None, _) => return Err(lost(self.own, "a campaign that was there a moment ago")),
         };
         let tally = &mut self.taken.tally;

@@ -7,13 +7,13 @@ use crate::connect::Parameter;
 use crate::sql::fragments::{COMPARISON, POSTMASTER};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::outputs::OutputIds;
-use dinnerbell_core::model::ownership::{Entered, Ownership};
+use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
 
 impl LaneLedger for PostgresLedger {
-    async fn bump(&self, lane: Lane, beginning: Option<i64>) -> Result<Entered, LedgerError> {
-        self.take_lane(lane, beginning).await
+    async fn acquire(&self, lane: Lane, beginning: Option<i64>) -> Result<AcquiredLane, LedgerError> {
+        self.acquire_lane(lane, beginning).await
     }
 
     async fn still_mine(&self, own: Ownership) -> Result<bool, LedgerError> {

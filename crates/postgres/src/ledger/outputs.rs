@@ -65,7 +65,7 @@ pub async fn replaced(pool: &Pool) -> Result<Vec<Lane>, PostgresError> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Lets the ledger take the topic of the drafts that is there, and clears the halts that are about it. Every lane is entered anew: one that is just
+/// Lets the ledger take the topic of the drafts that is there, and clears the halts that are about it. Every lane is taken over again: one that is just
 /// being compared with the topic that was known would halt afterwards.
 pub async fn accept(pool: &Pool, by: &str) -> Result<(), PostgresError> {
     let tx = pool.begin("set local lock_timeout = '5s'").await?;

@@ -1,5 +1,5 @@
 //! What an operator's resolution reads and writes: one transaction for each lane, with the lane's epoch moved, so that whoever owns the
-//! lane enters it again.
+//! lane takes it over again.
 
 mod accept;
 mod mend;

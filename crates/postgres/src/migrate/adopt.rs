@@ -41,7 +41,7 @@ impl Job<'_> {
         }
     }
 
-    /// Takes the table, clears the halts that are about it, and lets every lane be entered again. No lane records a round meanwhile.
+    /// Takes the table, clears the halts that are about it, and lets every lane be taken over again. No lane records a round meanwhile.
     pub(super) async fn adopt(&self, another: &Another, without_rows: bool, by: &str) -> Result<(), PostgresError> {
         let take = async || {
             let tx = self.pool.begin(SHORT_LOCK).await?;

@@ -31,7 +31,7 @@ pub const CAMPAIGN: &str = "adv_campaign_id, restaurant_id, adv_campaign_content
 const LAST_PAGE_UNPUBLISHED: &str = "(last_page_seq is not null and last_page_seq > coalesce(l.published_seq, -1))";
 /// Campaigns that are over, and whose untold audience is counted in the background: as in the index of those that are not counted yet.
 pub const COUNTED: &str = "(state in ('expired', 'closed') or (state = 'cancelled' and restaurant_id is not null))";
-/// How a lane is cleared of its halt; the epoch moves, so that whoever runs it enters it again.
+/// How a lane is cleared of its halt; the epoch moves, so that whoever runs it takes it over again.
 pub const CLEARED: &str = "epoch = epoch + 1, halted = null, halted_found = null, halted_remedy = null, halted_at = null, \
                        resolved_at = clock_timestamp()";
 /// The predicate of our partial unique index: long entries are refused by btree, and our index must not break others' inserts.

@@ -30,17 +30,17 @@ const IN_TIME: &str = "no publication is begun after the end";
 /// What keeps the promises; each can be taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
-    /// The epoch is bumped before the producer is initialised.
-    BumpBeforeInit,
+    /// The next epoch is acquired before the producer is initialised.
+    EpochBeforeInit,
     /// The epoch is read again after the producer is initialised.
     EpochAfterInit,
     /// The epoch is read again before the lane halts.
     EpochBeforeHalt,
     /// Readings of the epoch, and transactions that begin, compare `pg_postmaster_start_time()` too.
     Postmaster,
-    /// A round holds the lane's advisory lock, for which a bump waits.
+    /// A round holds the lane's advisory lock, for which an acquisition waits.
     Lock,
-    /// A bump ends the transactions that hold the lock.
+    /// An acquisition ends the transactions that hold the lock.
     HoldersEnded,
     /// A round reads the epoch when it begins.
     EpochAtBegin,
@@ -60,7 +60,7 @@ pub enum Guard {
     EpochAtIntake,
     /// An intake compares the position.
     PositionAtIntake,
-    /// What is published after entering is what the bump read.
+    /// What is published after entering is what the acquisition read.
     ReadBack,
     /// A producer in doubt is thrown away.
     FreshProducer,
@@ -74,7 +74,7 @@ pub enum Guard {
 
 /// Every guard, and what follows when it alone is taken out.
 pub const GUARDS: &[(Guard, Without)] = &[
-    (Guard::BumpBeforeInit, Without::Breaks(ROW_FIRST)),
+    (Guard::EpochBeforeInit, Without::Breaks(ROW_FIRST)),
     (Guard::EpochAfterInit, Without::Breaks(ROW_FIRST)),
     (Guard::EpochBeforeHalt, Without::Breaks(NO_FALSE_HALT)),
     (Guard::Postmaster, Without::Breaks(NO_FALSE_HALT)),
@@ -84,7 +84,7 @@ pub const GUARDS: &[(Guard, Without)] = &[
     (
         Guard::EpochAtSeal,
         Without::Holds(
-            "the lock keeps every bump away between the reading of the epoch and the end of the transaction",
+            "the lock keeps every acquisition away between the reading of the epoch and the end of the transaction",
         ),
     ),
     (Guard::SeqAtSeal, Without::Holds("the epoch tells owners apart, and one owner seals one round at a time")),
@@ -107,7 +107,7 @@ pub const GUARDS: &[(Guard, Without)] = &[
     (
         Guard::StableOffsets,
         Without::Holds(
-            "the init ended what was open, and whoever began since has bumped the epoch, which is read after the init",
+            "the init ended what was open, and whoever began since has acquired the next epoch, which is read after the init",
         ),
     ),
     (Guard::EndsBeforePublication, Without::Breaks(IN_TIME)),
@@ -162,8 +162,8 @@ struct Ledger {
     position: u8,
     dead_letter_in_round: bool,
     window: Window,
-    /// The last commit was a bump: a fail-over may lose it.
-    bumped_last: bool,
+    /// The last commit was an acquisition: a fail-over may lose it.
+    acquired_last: bool,
     failed_over: bool,
 }
 
@@ -191,7 +191,7 @@ struct Kafka {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum At {
     Down,
-    Bump,
+    Acquire,
     Init,
     Check,
     Read,
@@ -204,10 +204,10 @@ enum At {
 /// How an owner's epoch stands to the lane's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Epoch {
-    /// A fail-over lost the bump: the next one makes this the lane's again.
+    /// A fail-over lost the acquisition: the next one makes this the lane's again.
     Ahead,
     Current,
-    /// One behind: a fail-over that loses the bump makes this the lane's again.
+    /// One behind: a fail-over that loses the acquisition makes this the lane's again.
     Before,
     Stale,
 }
@@ -285,7 +285,7 @@ pub struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Enter,
-    Bump,
+    Acquire,
     Init,
     ReadEpoch,
     ReadMark,
@@ -336,7 +336,7 @@ pub enum Action {
     LateOffsets,
     /// The coordinator aborts a transaction that takes too long.
     TxnTimeout,
-    /// The database fails over and loses the last bump.
+    /// The database fails over and loses the last acquisition.
     FailOver,
     /// The group's committed offsets expire while nobody runs.
     Expire,
@@ -346,7 +346,7 @@ pub enum Action {
 fn steps_at(at: At) -> &'static [Step] {
     match at {
         At::Down => &[Step::Enter],
-        At::Bump => &[Step::Bump],
+        At::Acquire => &[Step::Acquire],
         At::Init => &[Step::Init],
         At::Check => &[Step::ReadEpoch],
         At::Read => &[Step::ReadMark, Step::Withdraw],
@@ -386,7 +386,7 @@ impl Model for LaneModel {
             position: 0,
             dead_letter_in_round: false,
             window: Window::Open,
-            bumped_last: false,
+            acquired_last: false,
             failed_over: self.calm,
         };
         vec![State {
@@ -451,7 +451,7 @@ impl Model for LaneModel {
             Property::sometimes("offsets that expired are restored", |_, s: &State| {
                 s.kafka.txn.is_some_and(|txn| txn.mark_only && txn.offsets.is_some())
             }),
-            Property::sometimes("a lost bump gives a former owner its epoch back", |_, s: &State| {
+            Property::sometimes("a lost acquisition gives a former owner its epoch back", |_, s: &State| {
                 s.instances.iter().any(|me| me.at == At::Run && me.epoch == Epoch::Current && !me.same_server)
             }),
             Property::sometimes("two instances run at once", |_, s: &State| {
@@ -529,7 +529,7 @@ fn outside(s: &mut State, action: Action) -> bool {
         Action::TxnTimeout if s.kafka.txn.is_some() => {
             s.fence();
         }
-        Action::FailOver if s.ledger.bumped_last && !s.ledger.failed_over => fail_over(s),
+        Action::FailOver if s.ledger.acquired_last && !s.ledger.failed_over => fail_over(s),
         Action::Expire => {
             let idle = s.instances.iter().all(|me| me.at == At::Down) && s.copying.iter().all(Option::is_none);
             let known = s.ledger.published == Some(s.ledger.head.seq);
@@ -544,10 +544,10 @@ fn outside(s: &mut State, action: Action) -> bool {
     true
 }
 
-/// The standby that takes over lacks the last commit, a bump; every connection ends.
+/// The standby that takes over lacks the last commit, an acquisition; every connection ends.
 fn fail_over(s: &mut State) {
     s.ledger.failed_over = true;
-    s.ledger.bumped_last = false;
+    s.ledger.acquired_last = false;
     s.copying = [None; 2];
     for me in &mut s.instances {
         me.same_server = false;
@@ -603,7 +603,7 @@ impl LaneModel {
     fn start_again(&self, s: &mut State, who: usize) -> bool {
         let me = &mut s.instances[who];
         let producer = if self.on(Guard::FreshProducer) { Maker::None } else { me.producer };
-        let at = if self.on(Guard::BumpBeforeInit) { At::Bump } else { At::Init };
+        let at = if self.on(Guard::EpochBeforeInit) { At::Acquire } else { At::Init };
         let head = if self.on(Guard::ReadBack) { FIRST } else { me.head };
         *me = Instance { at, producer, head, ..DOWN };
         leave(s, who);
@@ -637,7 +637,7 @@ impl LaneModel {
             }
             (Step::Doubt | Step::Assigned, at) => {
                 let owner = me.epoch == Epoch::Current && me.same_server;
-                at != At::Bump && owner == (step == Step::Doubt) && self.start_again(s, who)
+                at != At::Acquire && owner == (step == Step::Doubt) && self.start_again(s, who)
             }
             (_, At::Run) => self.run(s, who, step),
             _ => self.way_in(s, who, step),
@@ -646,9 +646,9 @@ impl LaneModel {
 
     fn way_in(&self, s: &mut State, who: usize, step: Step) -> bool {
         let me = s.instances[who];
-        let bump_first = self.on(Guard::BumpBeforeInit);
+        let acquire_first = self.on(Guard::EpochBeforeInit);
         match (step, me.at) {
-            (Step::Bump, At::Bump) => self.bump(s, who, if bump_first { At::Init } else { At::Check }),
+            (Step::Acquire, At::Acquire) => self.acquire(s, who, if acquire_first { At::Init } else { At::Check }),
             (Step::Init, At::Init) => {
                 if me.producer == Maker::None {
                     s.fence();
@@ -656,7 +656,7 @@ impl LaneModel {
                 } else if me.producer == Maker::Live {
                     s.kafka.txn = None;
                 }
-                s.instances[who].at = if bump_first { At::Check } else { At::Bump };
+                s.instances[who].at = if acquire_first { At::Check } else { At::Acquire };
                 true
             }
             (Step::ReadEpoch, At::Check) => {
@@ -689,7 +689,7 @@ impl LaneModel {
         }
     }
 
-    fn bump(&self, s: &mut State, who: usize, then: At) -> bool {
+    fn acquire(&self, s: &mut State, who: usize, then: At) -> bool {
         if !self.on(Guard::Lock) {
             // Nobody is waited for, and nobody known whose transaction could be ended.
         } else if self.on(Guard::HoldersEnded) {
@@ -708,7 +708,7 @@ impl LaneModel {
         for tx in s.copying.iter_mut().flatten() {
             tx.epoch = Epoch::Stale;
         }
-        s.ledger.bumped_last = true;
+        s.ledger.acquired_last = true;
         let remembered = Some(s.instances[who].head).filter(|head| !self.on(Guard::ReadBack) && *head != FIRST);
         s.instances[who] = Instance {
             at: then,
@@ -763,7 +763,7 @@ impl LaneModel {
         s.ledger.head = left;
         s.ledger.rows &= !clients;
         s.ledger.cursor = page_of(clients);
-        s.ledger.bumped_last = false;
+        s.ledger.acquired_last = false;
         if !replied {
             return self.start_again(s, who);
         }
@@ -796,7 +796,7 @@ impl LaneModel {
                 let known = me.publishing == Publishing::Idle && self.mine(&me) && s.ledger.head == me.head;
                 if known {
                     s.ledger.published = Some(me.head.seq);
-                    s.ledger.bumped_last = false;
+                    s.ledger.acquired_last = false;
                 }
                 known
             }
@@ -815,7 +815,7 @@ impl LaneModel {
         }
         s.taken_wrongly |= s.ledger.position != me.read;
         s.ledger.position = me.read + 1;
-        s.ledger.bumped_last = false;
+        s.ledger.acquired_last = false;
         s.instances[who].read = me.read + 1;
         replied || self.start_again(s, who)
     }
@@ -870,7 +870,7 @@ impl LaneModel {
         s.ledger.rows |= tx.content & CLIENTS;
         s.ledger.cursor = tx.cursor;
         s.ledger.dead_letter_in_round |= tx.content & DEAD_LETTER != 0;
-        s.ledger.bumped_last = false;
+        s.ledger.acquired_last = false;
         if !tx.orphan {
             let me = &mut s.instances[who];
             *me = Instance { head, cursor: tx.cursor, publishing: Publishing::Begin, mark_only: false, ..*me };

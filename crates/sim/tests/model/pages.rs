@@ -2,7 +2,7 @@
 //!
 //! Five clients in the order of the main pass, two on a page: 0 and 3 favour the restaurant from the beginning, 2 does so too and was
 //! told by an earlier job, 1 and 4 join at any moment; or nobody does from the beginning. Somebody may answer in the row of client 0. The
-//! owner may crash or doubt at any step, and the way into a lane is one step here: model (a) takes it apart.
+//! owner may crash or doubt at any step, and a takeover is one step here: model (a) takes it apart.
 
 use dinnerbell_core::lane::round::plan::{Candidate, Room, Side, plan, standing};
 use dinnerbell_core::model::campaign::Window;
@@ -585,7 +585,7 @@ impl PagesModel {
         true
     }
 
-    /// On the way into the lane: what has ended is taken out of the recorded round, and the rest, nothing, is published.
+    /// At the takeover: what has ended is taken out of the recorded round, and the rest, nothing, is published.
     fn withdraw(&self, s: &mut State, replied: bool) -> bool {
         let Some(round) = s.round.take().filter(|round| s.ends == Ends::Over && round.drafts != 0) else {
             return false;

@@ -77,7 +77,7 @@ fn random_lives_keep_every_promise() {
     live_all(std::iter::once(seed));
 }
 
-/// Lives that once broke a promise: a former owner took in records between the reading of the watermarks and the bump, and the new one
+/// Lives that once broke a promise: a former owner took in records between the reading of the watermarks and the acquisition, and the new one
 /// halted as if the topic had been replaced (1975). An owner whose last round was withdrawn as a whole said how far the lane is, which a pause
 /// does not stop (2398).
 #[test]

@@ -17,14 +17,14 @@ use Proof::{NotSeen, Random, Together};
 
 /// What is known of each guard; those that are not here are shown by steered lives.
 pub const PROOFS: &[(Guard, &[Proof])] = &[
-    (Guard::BumpBeforeInit, &[NotSeen("the poll for changes notices another owner within 200 ms")]),
+    (Guard::EpochBeforeInit, &[NotSeen("the poll for changes notices another owner within 200 ms")]),
     (Guard::EpochAfterInit, &[NotSeen("every transaction compares the epoch when it begins")]),
     (Guard::EpochBeforeHalt, &[NotSeen("every transaction compares the epoch when it begins")]),
     (Guard::WatermarksReadAgain, &[Random(46)]),
-    (Guard::ChangesJudgedOnTheWayIn, &[Random(48)]),
+    (Guard::ChangesJudgedAtTakeover, &[Random(48)]),
     (Guard::WithdrawalAfterReading, &[Random(13)]),
     (Guard::RestoredMarkOnlyWhenKnown, &[Random(7)]),
-    (Guard::WithdrawalOnTheWayIn, &[Random(12)]),
+    (Guard::WithdrawalAtTakeover, &[Random(12)]),
     (Guard::ChecksumReadBack, &[NotSeen("an assertion: nobody else changes the rows of a round in a life")]),
     (Guard::JudgedChangesAreRead, &[Random(11)]),
     (Guard::WindowsThatMoved, &[Random(804)]),
@@ -51,10 +51,13 @@ pub const PROOFS: &[(Guard, &[Proof])] = &[
     (Guard::MarkStepsBack, &[NotSeen("the promise is the rescan of every five minutes: this is speed")]),
     (Guard::MarkThatSteppedBackStays, &[NotSeen("the promise is the rescan of every five minutes: this is speed")]),
     (Guard::EpochAtBegin, &[NotSeen("the poll for changes notices another owner within 200 ms")]),
-    (Guard::PostmasterCompared, &[NotSeen("on another server every lane is entered anew, to be compared with Kafka")]),
+    (
+        Guard::PostmasterCompared,
+        &[NotSeen("on another server every lane is taken over again, to be compared with Kafka")],
+    ),
     (Guard::LockHeld, &[Random(1_020)]),
     (Guard::HoldersEnded, &[Random(13)]),
-    (Guard::EpochAtSeal, &[NotSeen("the lock keeps every bump away from the begin of a round to its end")]),
+    (Guard::EpochAtSeal, &[NotSeen("the lock keeps every acquisition away from the begin of a round to its end")]),
     (Guard::SeqAtSeal, &[NotSeen("the epoch tells owners apart, and one owner seals one round at a time")]),
     (Guard::PositionAtIntake, &[NotSeen("its transaction began by comparing the epoch")]),
     (Guard::EpochAtWithdrawal, &[NotSeen("the transaction began by comparing it, and holds the lock")]),
@@ -86,7 +89,7 @@ pub const PROOFS: &[(Guard, &[Proof])] = &[
     (Guard::LastPagePublished, &[Random(12)]),
     (
         Guard::StableOffsets,
-        &[NotSeen("the init ended what was open; whoever began since bumped the epoch, which is read after it")],
+        &[NotSeen("the init ended what was open; whoever began since acquired the next epoch, which is read after it")],
     ),
     (Guard::InitAborts, &[Random(3)]),
     (Guard::ProducerFenced, &[Random(184)]),

@@ -35,11 +35,11 @@ pub struct Steered {
 
 pub const LIVES: &[Steered] = &[
     Steered {
-        without: &[Guard::BumpBeforeInit, Guard::OwnershipAtPoll],
-        shows: "who bumps the epoch after it made its producer withdraws what a producer made in between publishes",
+        without: &[Guard::EpochBeforeInit, Guard::OwnershipAtPoll],
+        shows: "who acquires the next epoch after it made its producer withdraws what a producer made in between publishes",
         script: |life| {
             life.claims(NEW, 5.0);
-            life.holds(NEW, "bump", 5.0, 4.9);
+            life.holds(NEW, "acquire", 5.0, 4.9);
             // The old owner finds its producer fenced, and makes a new one; then it publishes just before the end.
             life.sends("first", 6.0, -10, 4_000);
             life.sends("c", 7.0, -10, 9);
@@ -49,7 +49,7 @@ pub const LIVES: &[Steered] = &[
     },
     Steered {
         without: &[Guard::EpochAfterInit, Guard::EpochAtBegin, Guard::OwnershipAtPoll],
-        shows: "who made its producer after a later owner had bumped the epoch publishes what that one withdraws",
+        shows: "who made its producer after a later owner had acquired the next epoch publishes what that one withdraws",
         script: |life| {
             life.sends("c", 3.0, -10, 8);
             life.loses(OLD, "publish", 3.0, 0.0);
@@ -81,7 +81,7 @@ pub const LIVES: &[Steered] = &[
     },
     Steered {
         without: &[Guard::PostmasterCompared, Guard::OwnershipAtPoll],
-        shows: "a fail-over loses the bump, and two owners have one epoch",
+        shows: "a fail-over loses the acquisition, and two owners have one epoch",
         script: |life| {
             life.claims(NEW, 5.0);
             // It comes when the next owner has told everybody, and is still waited for.

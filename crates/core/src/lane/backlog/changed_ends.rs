@@ -43,7 +43,7 @@ impl ChangedEnds {
     }
 
     /// Whether one of these campaigns is not open by the windows that changed since the last seal began. Where they were too many to
-    /// remember, one may be: the lane is entered anew then, and looks in the ledger.
+    /// remember, one may be: the lane is taken over again then, and looks in the ledger.
     pub fn is_any_shut<'a>(&self, mut ids: impl Iterator<Item = &'a str>, now: EpochSeconds) -> bool {
         let changed = self.changed();
         changed.more || ids.any(|id| changed.windows.get(id).is_some_and(|window| !window.is_open(now)))

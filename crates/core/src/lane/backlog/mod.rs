@@ -161,7 +161,7 @@ impl LaneBacklog {
         Arc::clone(&self.changes).lock_owned().await
     }
 
-    /// The lane does not stand as it was entered: whoever runs it enters it anew.
+    /// The lane does not stand as it was entered: whoever runs it takes it over again.
     pub fn lose(&self) {
         self.wakeups.lost.set();
     }

@@ -185,7 +185,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                         Ok(Transition::Published(self.usable(announced?).await?, Some(preparing)))
                     }
                     Event::Copied(Ok(copied)) => Ok(Transition::Stage(Stage::Copied(announcing, copied))),
-                    // What is under way in Kafka is not to blame: let it end well before the lane is entered again.
+                    // What is under way in Kafka is not to blame: let it end well before the lane is taken over again.
                     Event::Copied(Err(error)) => {
                         if let Some(ticket) = self.ended(announcing).await? {
                             self.note(ticket.published).await?;
@@ -345,7 +345,7 @@ async fn publish_round<B: Broker, L, A, C: Clock>(
     Ok(CommitTicket { producer, delivery: published.delivery(), published, noted: false, finished })
 }
 
-/// Publishes a round that was found recorded on the way in.
+/// Publishes a round that was found recorded at the takeover.
 async fn publish_round_again<B: Broker, L, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     work: &LaneBacklog,
@@ -369,7 +369,7 @@ async fn send<B: Broker, L, A, C: Clock>(
     let published = publish(producer, recorded, &cx.clock, &cx.pause, work.changed_ends(), cx.guards).await;
     match &published {
         Ok(_) if !recorded.publication().dead_letters.is_empty() => cx.dead_letter_topic.took(),
-        // On the way in they are taken out of the round.
+        // At the takeover they are taken out of the round.
         Err(LaneError::Broker(error @ BrokerError::DeadLetters { .. })) => cx.dead_letter_topic.refused(error),
         _ => {}
     }

@@ -46,7 +46,7 @@ pub async fn publish<P: Producer, C: Clock>(
             let delivery = Delivery { bytes: round.bytes(), took: began.elapsed() };
             Ok((published?, Published::committed(round.head(), delivery)))
         }
-        // Whether it was committed is found on the way in.
+        // Whether it was committed is found by the takeover.
         () = suspended => Err(LaneError::Paused { seq }),
     }
 }

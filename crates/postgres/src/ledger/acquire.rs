@@ -11,7 +11,7 @@ use crate::sql;
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::outputs::OutputIds;
-use dinnerbell_core::model::ownership::{Entered, Ownership};
+use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::record::{Lane, RecordFingerprint};
 use dinnerbell_core::ports::ledger::LedgerError;
 
@@ -26,10 +26,11 @@ pub(super) async fn create_lane(tx: &Connection, lane: Lane, position: i64) -> R
 }
 
 impl PostgresLedger {
-    pub(super) async fn take_lane(&self, lane: Lane, beginning: Option<i64>) -> Result<Entered, LedgerError> {
+    pub(super) async fn acquire_lane(&self, lane: Lane, beginning: Option<i64>) -> Result<AcquiredLane, LedgerError> {
         let key = self.lock_key(lane, beginning).await?;
         let tx = self.lock_out_others(lane, key).await?;
-        let row = tx.query_one(sql::TAKE_LANE.text(), &[(&lane, Type::INT4), (&self.shared.owner, Type::TEXT)]).await?;
+        let row =
+            tx.query_one(sql::ACQUIRE_LANE.text(), &[(&lane, Type::INT4), (&self.shared.owner, Type::TEXT)]).await?;
         let seq: i64 = row.get("seq");
         let sql = "select seq, revision, checksum from dinnerbell.round where lane = $1 and seq between $2 - 1 and $2";
         let rounds = tx.query(sql, &[(&lane, Type::INT4), (&seq, Type::INT8)]).await?;
@@ -39,7 +40,7 @@ impl PostgresLedger {
         };
         let missing = || LedgerError::Damaged(format!("round {lane}/{seq}, the last one, is not in dinnerbell.round"));
         let (comparison, compared): (String, Option<String>) = (row.get("comparison"), row.get("compared"));
-        let entered = Entered {
+        let acquired = AcquiredLane {
             ownership: Ownership { lane, epoch: row.get("epoch"), postmaster: row.get("postmaster"), lock_key: key },
             ledger: row.get("ledger"),
             position: row.get("position"),
@@ -58,7 +59,7 @@ impl PostgresLedger {
         // After a restore: the feedback table came along with the ledger.
         identity::note(&tx, self.pool.table()).await?;
         tx.commit().await?;
-        Ok(entered)
+        Ok(acquired)
     }
 
     async fn lock_key(&self, lane: Lane, beginning: Option<i64>) -> Result<i64, LedgerError> {
