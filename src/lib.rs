@@ -6,3 +6,4 @@ pub mod doctor;
 pub mod operator;
 pub mod service;
 pub mod verify;
+pub mod web;
