@@ -17,6 +17,7 @@ use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::mark::{Committed, Mark, RoundHead};
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::{Arrived, DeadLetterMessage, Header, Lane};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
@@ -72,7 +73,7 @@ impl Scene {
     }
 
     fn mark(&self, seq: i64) -> Mark {
-        Mark { ledger: self.ledger, head: RoundHead { seq, revision: 0, checksum: seq * 31 } }
+        Mark { ledger: self.ledger, head: RoundHead { seq: Seq::new(seq), revision: 0, checksum: seq * 31 } }
     }
 
     fn round(&self, lane: Lane, seq: i64, drafts: Vec<DraftBatch>) -> Recorded {

@@ -14,6 +14,7 @@ use dinnerbell_config::Config;
 use dinnerbell_core::fail_point::fail_point;
 use dinnerbell_core::lane::error_policy;
 use dinnerbell_core::model::mark::{Committed, RoundHead};
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
 use dinnerbell_core::model::record::Lane;
@@ -55,7 +56,7 @@ pub struct Adoption {
     /// Dead letters that were still to be published.
     pub dead_letters: i64,
     /// The round that was recorded and never published; null where there was none.
-    pub withdrawn_round: Option<i64>,
+    pub withdrawn_round: Option<Seq>,
     /// Its drafts.
     pub rows_withdrawn: i64,
     /// Those whose row stays, because somebody answered in it; null in a dry run.
@@ -220,7 +221,7 @@ mod tests {
     const LEDGER: Uuid = Uuid::from_u128(1);
 
     fn head(seq: i64) -> RoundHead {
-        RoundHead { seq, revision: 0, checksum: 100 + seq }
+        RoundHead { seq: Seq::new(seq), revision: 0, checksum: 100 + seq }
     }
 
     fn mark(seq: i64) -> Committed {
@@ -233,7 +234,7 @@ mod tests {
             ledger: LEDGER,
             head: head(5),
             previous: Some(head(4)),
-            published: Some(published),
+            published: Some(Seq::new(published)),
             compared: true,
         }
     }

@@ -5,10 +5,12 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::operator::campaigns::time;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::number::number;
 
 /// The `--reason-field` of letters that break no rule of one single field; the metrics call them so too.
 pub const WHOLE_RECORD: &str = "record";
@@ -64,7 +66,7 @@ pub struct Summary {
     /// The lane whose rounds publish it in the topic of dead letters.
     pub publishing_lane: Lane,
     /// The round that does; null before, and where there is no such topic.
-    pub round: Option<i64>,
+    pub round: Option<Seq>,
     /// When it was last sent once more.
     pub replayed_at: Option<String>,
     /// By whom.
@@ -186,7 +188,7 @@ fn summary(row: &Row) -> Summary {
         key_bytes: row.get(6),
         value_bytes: row.get(7),
         publishing_lane: row.get(8),
-        round: row.get(9),
+        round: number(row, 9),
         replayed_at: time(row.get(10)),
         replayed_by: row.get(11),
         in_doubt_since: time(row.get(12)),

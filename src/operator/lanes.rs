@@ -4,9 +4,11 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use crate::operator::campaigns::time;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::number::number;
 
 /// One partition of the campaigns topic.
 #[derive(Debug, Clone, Serialize)]
@@ -20,9 +22,9 @@ pub struct LaneStatus {
     /// + 1 with each owner.
     pub epoch: i64,
     /// The last recorded round.
-    pub seq: i64,
+    pub seq: Seq,
     /// The last round known to be committed in Kafka.
-    pub published_seq: Option<i64>,
+    pub published_seq: Option<Seq>,
     /// The next input offset to record.
     pub position: i64,
     /// Why it stands still; null where it does not.
@@ -94,8 +96,8 @@ fn status(row: &Row) -> LaneStatus {
         owner: row.get(1),
         entered_at: time(row.get(2)),
         epoch: row.get(3),
-        seq: row.get(4),
-        published_seq: row.get(5),
+        seq: number(row, 4),
+        published_seq: number(row, 5),
         position: row.get(6),
         halted,
         resolved_at: time(row.get(11)),

@@ -7,9 +7,11 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::operator::campaigns::time;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_postgres::connect::{Connection, Pool};
 use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::number::number;
 
 /// After this long no instance begins a publication any more: as long as a look at the pause is believed.
 const BINDING: Duration = Duration::from_micros(dinnerbell_core::instance::pause::MAX_READING_AGE.unsigned_abs());
@@ -47,7 +49,7 @@ pub struct Waiting {
     /// Its lane.
     pub lane: Lane,
     /// Its number.
-    pub round: i64,
+    pub round: Seq,
     /// How many drafts it holds.
     pub drafts: i64,
 }
@@ -124,5 +126,5 @@ async fn waiting(pool: &Pool) -> Result<Vec<Waiting>, PostgresError> {
     let sql = "select l.lane, l.seq, r.drafts from dinnerbell.lane l join dinnerbell.round r using (lane, seq) \
                where l.published_seq is distinct from l.seq and (r.drafts > 0 or r.dead_letters <> '{}') order by l.lane";
     let rows = pool.query(sql, &[]).await?;
-    Ok(rows.iter().map(|row| Waiting { lane: row.get(0), round: row.get(1), drafts: row.get(2) }).collect())
+    Ok(rows.iter().map(|row| Waiting { lane: row.get(0), round: number(row, 1), drafts: row.get(2) }).collect())
 }

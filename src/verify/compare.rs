@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use super::buckets::{Buckets, Entry, Kind};
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::Lane;
 
 /// How many examples of each kind are kept.
@@ -79,7 +80,7 @@ pub struct Unsettled {
     /// How many of them no unpublished round holds.
     without_round: u64,
     /// How many of them each round holds that may be unpublished.
-    by_round: BTreeMap<(Lane, i64), u64>,
+    by_round: BTreeMap<(Lane, Seq), u64>,
 }
 
 impl Default for Unsettled {
@@ -94,7 +95,7 @@ impl Unsettled {
         self.rows.push(row)?;
         match recorded {
             Some(round) => {
-                *self.by_round.entry((round.partition, round.place)).or_default() += 1;
+                *self.by_round.entry((round.partition, Seq::new(round.place))).or_default() += 1;
                 self.rows.push(round)
             }
             None => {
@@ -115,24 +116,24 @@ impl Unsettled {
     }
 
     /// How many rows wait for a round to be published, where these are the last published rounds of the lanes.
-    pub fn pending(&self, published: &BTreeMap<Lane, i64>) -> u64 {
+    pub fn pending(&self, published: &BTreeMap<Lane, Seq>) -> u64 {
         let waiting = self.by_round.iter().filter(|((lane, seq), _)| is_pending(published, *lane, *seq));
         waiting.map(|(_, rows)| rows).sum()
     }
 
     /// How many rows should have a message.
-    pub fn overdue(&self, published: &BTreeMap<Lane, i64>) -> u64 {
+    pub fn overdue(&self, published: &BTreeMap<Lane, Seq>) -> u64 {
         self.without_round + self.by_round.values().sum::<u64>() - self.pending(published)
     }
 
     /// The rows that should have a message, a bucket at a time. Fails where the files cannot be read.
-    pub fn into_overdue(self, published: &BTreeMap<Lane, i64>) -> impl Iterator<Item = io::Result<Vec<Entry>>> {
+    pub fn into_overdue(self, published: &BTreeMap<Lane, Seq>) -> impl Iterator<Item = io::Result<Vec<Entry>>> {
         self.rows.into_sorted().map(|bucket| {
             let bucket = bucket?;
             let overdue = bucket.chunk_by(|a, b| a.key == b.key).filter_map(|draft| {
                 let row = draft.iter().find(|entry| entry.kind == Kind::Row)?;
                 let recorded = draft.iter().find(|entry| entry.kind == Kind::Recorded);
-                let waits = recorded.is_some_and(|round| is_pending(published, round.partition, round.place));
+                let waits = recorded.is_some_and(|round| is_pending(published, round.partition, Seq::new(round.place)));
                 (!waits).then_some(*row)
             });
             Ok(overdue.collect())
@@ -141,7 +142,7 @@ impl Unsettled {
 }
 
 /// Whether a recorded round is not published yet, as far as Kafka's mark is known.
-fn is_pending(published: &BTreeMap<Lane, i64>, lane: Lane, seq: i64) -> bool {
+fn is_pending(published: &BTreeMap<Lane, Seq>, lane: Lane, seq: Seq) -> bool {
     published.get(&lane).is_none_or(|last| *last < seq)
 }
 
@@ -300,7 +301,7 @@ mod tests {
 
     /// Rows that wait for a round, and rows that should have a message, where this is the last published round of lane 0.
     fn left(comparison: &Comparison, published: i64) -> (u64, u64) {
-        let published = BTreeMap::from([(0, published)]);
+        let published = BTreeMap::from([(0, Seq::new(published))]);
         (comparison.unsettled.pending(&published), comparison.unsettled.overdue(&published))
     }
 
@@ -340,7 +341,7 @@ mod tests {
         let compared = compared(&[entry(Kind::Row), recorded]);
         assert_eq!(compared.differences.total(), 0);
         assert_eq!((left(&compared, 3), left(&compared, 4)), ((1, 0), (0, 1)));
-        let published = BTreeMap::from([(0, 4)]);
+        let published = BTreeMap::from([(0, Seq::new(4))]);
         let overdue = compared.unsettled.into_overdue(&published);
         assert_eq!(overdue.flat_map(Result::unwrap).collect::<Vec<_>>(), [entry(Kind::Row)]);
     }

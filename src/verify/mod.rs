@@ -31,6 +31,7 @@ use crate::operator::republish;
 use crate::operator::republish::Republished;
 use dinnerbell_config::Config;
 use dinnerbell_core::model::mark::Committed;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::broker::{Broker, BrokerError};
@@ -286,7 +287,7 @@ impl Verification<'_> {
         for lane in lanes.iter().filter(|lane| lane.published != Some(lane.seq)) {
             let held = |campaign: &str, client: &str| {
                 let entry = entry(Kind::Recorded, found::key(campaign, client), found::campaign(campaign));
-                put(buckets, &Entry { partition: lane.lane, place: lane.seq, ..entry })
+                put(buckets, &Entry { partition: lane.lane, place: lane.seq.get(), ..entry })
             };
             snapshot.round(lane.lane, lane.seq, held).await?;
         }
@@ -367,7 +368,7 @@ impl Verification<'_> {
     }
 
     /// The last round of each lane that Kafka's mark says is published.
-    async fn published(&self, lanes: impl Iterator<Item = Lane>) -> BTreeMap<Lane, i64> {
+    async fn published(&self, lanes: impl Iterator<Item = Lane>) -> BTreeMap<Lane, Seq> {
         let mut published = BTreeMap::new();
         for lane in lanes.collect::<BTreeSet<_>>() {
             if let Ok(Committed::Mark(mark)) = self.broker.committed(lane).await

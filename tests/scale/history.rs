@@ -10,6 +10,7 @@ use dinnerbell_core::model::input::decode;
 use dinnerbell_core::model::intake::IntakeBatch;
 use dinnerbell_core::model::late::LateQuestion;
 use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
@@ -186,7 +187,7 @@ async fn ask_all(counted: &mut Counted) {
     let stored = ledger.stored_round(own).await.unwrap();
     assert_eq!(stored.batches.iter().map(|batch| batch.clients.len()).sum::<usize>(), 48);
     counted.note("stored_round").await;
-    ledger.note_published(own, 40_000).await.unwrap();
+    ledger.note_published(own, Seq::new(40_000)).await.unwrap();
     counted.note("note_published").await;
     let due = ledger.due(own, 100).await.unwrap();
     let running: Vec<_> = due.running.iter().map(|running| running.campaign.adv_campaign_id.as_str()).collect();
@@ -231,7 +232,7 @@ async fn ask_all(counted: &mut Counted) {
     let cancel = "update dinnerbell.campaign set state = 'cancelled' where adv_campaign_id = 'open-1'";
     ledger.pool().query(cancel, &[]).await.unwrap();
     counted.note("a cancellation").await;
-    ledger.withdraw(own, RoundHead { seq: 40_001, revision: 0, checksum: 0 }).await.unwrap();
+    ledger.withdraw(own, RoundHead { seq: Seq::new(40_001), revision: 0, checksum: 0 }).await.unwrap();
     counted.note("withdraw").await;
     assert_eq!(ledger.stored_round(own).await.unwrap().drafts, 0);
     let left =
@@ -286,7 +287,7 @@ async fn record_round(ledger: &PostgresLedger, own: Ownership) {
     assert_eq!(dead_letters.len(), letters.len());
     let content = Arc::new(RoundContent { parts, dead_letters, trigger_datetime_created: 1, round_bytes: None });
     round.copy(content.clone()).await.unwrap();
-    let head = RoundHead { seq: 40_001, revision: 0, checksum: 0 };
+    let head = RoundHead { seq: Seq::new(40_001), revision: 0, checksum: 0 };
     assert!(matches!(round.seal(head, content).await.unwrap(), Sealed::Recorded { position: 103, .. }));
 }
 

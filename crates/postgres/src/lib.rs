@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod legible;
 pub mod migrate;
 pub mod needs;
+pub mod number;
 pub mod predicate;
 mod read_ahead;
 pub mod sequence;

@@ -14,6 +14,7 @@ use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_LETTERS, Uncounted, 
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::late::{LateFor, OpenCampaign};
 use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane};
 use dinnerbell_core::model::round::{RoundContent, RoundPart, Sealed, StoredRound};
@@ -113,14 +114,14 @@ impl WorldState {
                 dead_letters: Vec::new(),
                 parts: Vec::new(),
             };
-            database.rounds.insert((lane, 0), round);
+            database.rounds.insert((lane, Seq::FIRST), round);
         }
         database.last_bump = Some(lane);
         let row = database.lane(lane);
         row.epoch += 1;
         (row.owner, row.entered_at) = (owner, now);
         let row = row.clone();
-        let head = |seq: i64| {
+        let head = |seq: Seq| {
             let round = database.rounds.get(&(lane, seq))?;
             Some(RoundHead { seq, revision: round.revision, checksum: round.checksum })
         };
@@ -130,7 +131,7 @@ impl WorldState {
             position: row.position,
             last_record: row.last_record,
             head: head(row.seq).expect("the last round is never pruned"),
-            previous: head(row.seq - 1),
+            previous: head(row.seq.before()),
             published: row.published_seq,
             topic_id: row.topic_id,
             outputs: database.outputs.clone(),
@@ -212,7 +213,7 @@ impl WorldState {
         }
     }
 
-    pub(super) fn note_published(&mut self, own: Ownership, seq: i64) -> Result<bool, LedgerError> {
+    pub(super) fn note_published(&mut self, own: Ownership, seq: Seq) -> Result<bool, LedgerError> {
         let lane = self.database.lane(own.lane);
         if lane.epoch != own.epoch || lane.seq != seq {
             return Err(lost(own, "the last round"));
@@ -221,7 +222,7 @@ impl WorldState {
         Ok(self.complete(own.lane, seq))
     }
 
-    pub(super) fn complete(&mut self, lane: Lane, seq: i64) -> bool {
+    pub(super) fn complete(&mut self, lane: Lane, seq: Seq) -> bool {
         let (now, mut closed) = (self.now(), false);
         for row in self.database.of_lane(lane) {
             if row.state == CampaignState::Active && row.last_page_seq.is_some_and(|last| last <= seq) {
@@ -293,7 +294,7 @@ impl WorldState {
         content: &RoundContent,
     ) -> Result<Sealed, LedgerError> {
         let rows = self.end(transaction)?.rows;
-        let before = head.seq - 1;
+        let before = head.seq.before();
         let (epoch, seq) = (self.guards.enabled(Guard::EpochAtSeal), self.guards.enabled(Guard::SeqAtSeal));
         let lane = self.database.lane(own.lane);
         if (epoch && lane.epoch != own.epoch) || (seq && lane.seq != before) {
@@ -371,7 +372,7 @@ impl WorldState {
         content.dead_letters.iter().all(free)
     }
 
-    fn move_cursors(&mut self, seq: i64, content: &RoundContent) {
+    fn move_cursors(&mut self, seq: Seq, content: &RoundContent) {
         let now = self.now();
         for part in &content.parts {
             let id = &part.drafts.template.campaign().adv_campaign_id;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use dinnerbell_core::model::campaign::Campaign;
 use dinnerbell_core::model::mark::Mark;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::{Lane, Record};
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::model::time::{EpochMicros, EpochSeconds};
@@ -95,7 +96,7 @@ pub struct Notification {
     /// By which lane it was told.
     pub lane: Lane,
     /// In which of its rounds.
-    pub seq: i64,
+    pub seq: Seq,
 }
 
 /// One partition of the campaigns topic, and its lane's transactional id.

@@ -17,6 +17,7 @@ use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::{IntakeBatch, Taken};
 use dinnerbell_core::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
 use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership, Suspension};
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane};
@@ -265,7 +266,7 @@ impl RoundLedger for SimLedger {
         Ok(SimRound { instance: self.0.clone(), own, transaction: Some(transaction) })
     }
 
-    async fn note_published(&self, own: Ownership, seq: i64) -> Result<bool, LedgerError> {
+    async fn note_published(&self, own: Ownership, seq: Seq) -> Result<bool, LedgerError> {
         self.transact("note_published", own, move |state| {
             let closed = state.note_published(own, seq)?;
             state.committed();

@@ -8,6 +8,7 @@ use crate::kafka::Notification;
 use crate::tables::{CampaignRow, FeedbackRow, PartRow, RoundRow};
 use dinnerbell_core::model::campaign::CampaignState;
 use dinnerbell_core::model::mark::{Committed, RoundHead};
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::reconcile::LedgerSide;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::recovery::decide::{Decision, Evidence, LastRound, decide};
@@ -25,7 +26,7 @@ impl WorldState {
             self.commits(lane);
         }
         let row = self.database.lane(lane).clone();
-        let round = |seq: i64| {
+        let round = |seq: Seq| {
             let round = self.database.rounds.get(&(lane, seq))?;
             Some(RoundHead { seq, revision: round.revision, checksum: round.checksum })
         };
@@ -36,12 +37,12 @@ impl WorldState {
             ours: LedgerSide {
                 ledger: self.database.ledger,
                 head,
-                previous: round(row.seq - 1),
+                previous: round(row.seq.before()),
                 published: row.published_seq,
                 compared: true,
             },
             theirs: self.kafka.committed(lane).map_or(Committed::None, Committed::Mark),
-            newest_in_topic: topic().map(|found| found.seq).max().unwrap_or(0),
+            newest_in_topic: topic().map(|found| found.seq).max().unwrap_or_default(),
             told,
             untold: untold.len() as u64,
             covered: true,
@@ -67,7 +68,7 @@ impl WorldState {
     }
 
     /// Dead letters of the last round wait for a later one: what Kafka holds in its place may be without them.
-    fn free_letters(&mut self, lane: Lane, seq: i64) {
+    fn free_letters(&mut self, lane: Lane, seq: Seq) {
         let letters = self.database.rounds.get_mut(&(lane, seq)).map(|round| std::mem::take(&mut round.dead_letters));
         for letter in letters.unwrap_or_default() {
             self.database.dead_letters[usize::try_from(letter).unwrap_or(0)].round_seq = None;
@@ -75,7 +76,7 @@ impl WorldState {
     }
 
     /// How many of the last round's drafts have a message, and which have none.
-    fn last_round(&self, lane: Lane, seq: i64) -> (u64, BTreeSet<(String, String)>) {
+    fn last_round(&self, lane: Lane, seq: Seq) -> (u64, BTreeSet<(String, String)>) {
         let drafts = self.database.rounds[&(lane, seq)].parts.iter().filter(|part| part.drafts > 0).flat_map(|part| {
             self.database.clients_of(part).into_iter().map(|client| (part.id.clone(), client)).collect::<Vec<_>>()
         });
@@ -88,7 +89,7 @@ impl WorldState {
     }
 
     /// Drafts of the last round without a message: a later round tells those clients.
-    fn take_back(&mut self, lane: Lane, seq: i64, untold: &BTreeSet<(String, String)>) {
+    fn take_back(&mut self, lane: Lane, seq: Seq, untold: &BTreeSet<(String, String)>) {
         let parts: Vec<PartRow> = self.database.rounds[&(lane, seq)].parts.clone();
         let now = self.now();
         for part in parts {

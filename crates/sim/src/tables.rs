@@ -11,6 +11,7 @@ use dinnerbell_core::model::due::{ActiveCampaign, WaitingLetter};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::late::OpenCampaign;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::outputs::{OutputIds, is_another};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane, Record, RecordFingerprint};
@@ -36,7 +37,7 @@ pub struct Database {
     /// `dinnerbell.campaign`.
     pub campaigns: BTreeMap<String, CampaignRow>,
     /// `dinnerbell.round`, with its parts.
-    pub rounds: BTreeMap<(Lane, i64), RoundRow>,
+    pub rounds: BTreeMap<(Lane, Seq), RoundRow>,
     /// `dinnerbell.dead_letter`; the id is the place.
     pub dead_letters: Vec<DeadLetterRow>,
     /// `dinnerbell.change`; the id is the place.
@@ -155,8 +156,8 @@ pub struct LaneRow {
     pub epoch: i64,
     /// The number of the instance that took it last.
     pub owner: usize,
-    pub seq: i64,
-    pub published_seq: Option<i64>,
+    pub seq: Seq,
+    pub published_seq: Option<Seq>,
     pub position: i64,
     pub last_record: Option<RecordFingerprint>,
     pub topic_id: Option<String>,
@@ -181,7 +182,7 @@ pub struct CampaignRow {
     /// None for one that was cancelled before it arrived.
     pub campaign: Option<Arc<Campaign>>,
     pub cursor: Option<String>,
-    pub last_page_seq: Option<i64>,
+    pub last_page_seq: Option<Seq>,
     pub told: i64,
     pub late: i64,
     pub skipped: i64,
@@ -247,8 +248,8 @@ impl CampaignRow {
     }
 
     /// Whether its last page is recorded and not known to be published.
-    pub(super) fn waits_for(&self, published: Option<i64>) -> bool {
-        self.last_page_seq.is_some_and(|seq| seq > published.unwrap_or(-1))
+    pub(super) fn waits_for(&self, published: Option<Seq>) -> bool {
+        self.last_page_seq.is_some_and(|seq| Some(seq) > published)
     }
 
     pub(super) fn next_repass(&self, now: EpochSeconds) -> Option<i64> {
@@ -320,7 +321,7 @@ impl PartRow {
 pub struct DeadLetterRow {
     pub lane: Lane,
     pub letter: DeadLetterMessage,
-    pub round_seq: Option<i64>,
+    pub round_seq: Option<Seq>,
 }
 
 /// What arrived in one lane, or from an operator, about a campaign of another.

@@ -4,6 +4,7 @@ use super::world::WorldState;
 use crate::tables::{CampaignRow, ended};
 use dinnerbell_core::model::campaign::CampaignState;
 use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -92,7 +93,7 @@ impl WorldState {
             moved.campaigns += 1;
             row.lane = into;
             // The number of a round means nothing in another lane: a last page was published before any of its rounds.
-            row.last_page_seq = row.last_page_seq.map(|_| -1);
+            row.last_page_seq = row.last_page_seq.map(|_| Seq::new(-1));
         }
         for letter in database.dead_letters.iter_mut().filter(|row| row.lane == from && row.round_seq.is_none()) {
             moved.dead_letters += 1;
@@ -105,10 +106,11 @@ impl WorldState {
         let now = self.now();
         let database = &mut self.database;
         let lanes = &database.lanes;
-        let may_go = |(lane, seq): &(Lane, i64)| *seq < lanes[lane].seq - 1 && Some(*seq) <= lanes[lane].published_seq;
+        let may_go =
+            |(lane, seq): &(Lane, Seq)| *seq < lanes[lane].seq.before() && Some(*seq) <= lanes[lane].published_seq;
         database.rounds.retain(|key, _| !may_go(key));
         database.changes.retain(|change| change.judged == 0);
-        let last = |(lane, seq): &(Lane, i64)| *seq >= lanes[lane].seq - 1;
+        let last = |(lane, seq): &(Lane, Seq)| *seq >= lanes[lane].seq.before();
         let rounds = database.rounds.iter().filter(|(key, _)| last(key));
         let held: Vec<&str> = rounds.flat_map(|(_, round)| round.parts.iter().map(|part| part.id.as_str())).collect();
         let changes: Vec<&str> = database.changes.iter().map(|change| change.adv_campaign_id.as_str()).collect();

@@ -9,6 +9,7 @@ use crate::operator::resolve::case::Case;
 use crate::operator::resolve::outcome::ResolveError;
 use crate::operator::resolve::spool::Spool;
 use dinnerbell_config::Config;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::broker::{Broker, BrokerError};
@@ -29,7 +30,7 @@ const BATCHES: usize = 2;
 
 /// What reading the topic gave.
 pub(super) struct Scanned {
-    pub(super) newest: i64,
+    pub(super) newest: Seq,
     pub(super) messages: u64,
     pub(super) told: u64,
     /// Of the ledger's last round, those without a message, by campaign.
@@ -176,7 +177,7 @@ impl Topic<'_> {
 /// What the topic holds of a lane.
 #[derive(Debug, Default)]
 struct OfLane {
-    newest: i64,
+    newest: Seq,
     messages: u64,
     /// Drafts of the ledger's last round.
     told: u64,

@@ -4,6 +4,7 @@ use super::capabilities::*;
 use super::environment::{Environment, Moved};
 use super::owner::{Owner, Sent, assert_not_mine, content_with, offer, open_lanes, page, version};
 use super::rounds::read_back;
+use dinnerbell_core::model::number::Seq;
 
 /// Lane 1, which leaves: its first round, with a letter, tells `anna` and `bob` of campaign `a`; `b` waits; one letter and one change wait too.
 async fn leaving<E: Environment>(env: &E) -> (Owner<E::Ledger>, Owner<E::Ledger>) {
@@ -28,9 +29,9 @@ pub async fn what_a_lane_held_is_told_by_the_lane_that_adopts_it<E: Environment>
     let moved = env.adopt(leaves.own, leaves.head, true, 0).await.unwrap();
     assert_eq!(moved, Moved { campaigns: 2, changes: 1, dead_letters: 1, withdrawn: 0, kept: 0 });
     let a = env.campaign("a").await;
-    assert_eq!((a.lane, a.state.as_str(), a.last_page_seq, a.told), (0, "complete", Some(-1), 2));
+    assert_eq!((a.lane, a.state.as_str(), a.last_page_seq, a.told), (0, "complete", Some(Seq::new(-1)), 2));
     assert_eq!((env.campaign("b").await.lane, env.campaign("b").await.last_page_seq), (0, None));
-    assert_eq!(env.lane(1).await.published, Some(1));
+    assert_eq!(env.lane(1).await.published, Some(Seq::new(1)));
     for owner in [&stays, &leaves] {
         assert!(!owner.ledger.still_mine(owner.own).await.unwrap(), "both lanes are taken over again");
     }
@@ -50,10 +51,10 @@ pub async fn what_a_last_round_held_that_was_never_published_is_taken_back<E: En
     let a = env.campaign("a").await;
     assert_eq!((a.lane, a.state.as_str(), a.last_page_seq, a.cursor), (0, "active", None, None));
     assert_eq!((a.told, a.kept, env.rows("a").await), (0, 1, vec!["bob".to_owned()]));
-    assert_eq!(env.lane(1).await.published, Some(0));
+    assert_eq!(env.lane(1).await.published, Some(Seq::new(0)));
     let acquired = env.ledger().acquire(1, Some(0)).await.unwrap();
     assert!(acquired.overrule, "should its partition come back, its mark is written anew");
-    assert_eq!((acquired.head.seq, acquired.head.revision, acquired.head.checksum), (1, 1, 0));
+    assert_eq!((acquired.head.seq, acquired.head.revision, acquired.head.checksum), (Seq::new(1), 1, 0));
     let back = Owner { own: acquired.ownership, ..leaves };
     let stored = read_back::<E>(&back).await;
     assert_eq!((stored.drafts, stored.dead_letters.len()), (0, 0));

@@ -4,6 +4,7 @@ use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::mark::{Mark, RoundHead};
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{Lane, RecordFingerprint};
 use dinnerbell_core::model::time::EpochSeconds;
@@ -71,7 +72,7 @@ pub struct Message<'a> {
     pub client: &'a str,
     pub formed: EpochSeconds,
     /// The round that told it.
-    pub seq: i64,
+    pub seq: Seq,
 }
 
 /// What an adoption moved.
@@ -92,7 +93,7 @@ pub struct CampaignState {
     pub revision: i32,
     pub content: Option<String>,
     pub cursor: Option<String>,
-    pub last_page_seq: Option<i64>,
+    pub last_page_seq: Option<Seq>,
     pub told: i64,
     pub late: i64,
     pub skipped: i64,
@@ -104,8 +105,8 @@ pub struct CampaignState {
 /// A lane as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneState {
-    pub seq: i64,
-    pub published: Option<i64>,
+    pub seq: Seq,
+    pub published: Option<Seq>,
     pub position: i64,
     pub last_record: Option<RecordFingerprint>,
     pub topic_id: Option<String>,

@@ -1,6 +1,7 @@
 //! Dead letters that wait for a round.
 
 use dinnerbell_core::model::due::WaitingLetter;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::model::round::Sealed;
 
@@ -62,7 +63,10 @@ pub async fn letters_that_are_set_aside_wait_for_a_later_round<E: Environment>(e
     owner.try_record(&recorded).await.unwrap();
     owner.ledger.set_letters_aside(owner.own, owner.head).await.unwrap();
     let stored = read_back::<E>(&owner).await;
-    assert_eq!((stored.head.seq, stored.head.revision, stored.drafts, stored.dead_letters.len()), (1, 1, 1, 0));
+    assert_eq!(
+        (stored.head.seq, stored.head.revision, stored.drafts, stored.dead_letters.len()),
+        (Seq::new(1), 1, 1, 0)
+    );
     assert_eq!(waiting::<E>(&owner).await, wait);
     owner.try_record(&content_with(Vec::new(), messages.clone(), None)).await.unwrap();
     assert_eq!(read_back::<E>(&owner).await.dead_letters, messages);

@@ -74,7 +74,7 @@ impl<L: Ledger> Owner<L> {
 
     /// The name of the next round with this content.
     pub fn next(&self, content: &RoundContent) -> RoundHead {
-        RoundHead { seq: self.head.seq + 1, revision: 0, checksum: content.checksum() }
+        RoundHead { seq: self.head.seq.next(), revision: 0, checksum: content.checksum() }
     }
 
     /// Opens a round and copies its rows.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::round::Sealed;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -39,12 +40,12 @@ pub async fn a_lane_that_is_entered_again_shows_what_its_last_owner_left<E: Envi
     owner.take(&[Sent::Tombstone("b"), Sent::Junk("no campaign")]).await;
 
     let acquired = env.another().await.acquire(0, Some(0)).await.unwrap();
-    assert_eq!((acquired.head, acquired.previous, acquired.published), (owner.head, Some(first), Some(1)));
+    assert_eq!((acquired.head, acquired.previous, acquired.published), (owner.head, Some(first), Some(Seq::new(1))));
     assert_eq!((acquired.position, acquired.last_record), (3, last));
     assert_eq!((acquired.topic_id.as_deref(), acquired.round_bytes), (Some("topic-1"), Some(4_096)));
     assert!(acquired.compared && acquired.comparison == owner.comparison);
     let lane = env.lane(0).await;
-    assert_eq!((lane.seq, lane.published, lane.position, lane.last_record), (2, Some(1), 3, last));
+    assert_eq!((lane.seq, lane.published, lane.position, lane.last_record), (Seq::new(2), Some(Seq::new(1)), 3, last));
 }
 
 /// A lane with something for every call to do: a round with a letter that is not known to be published, a campaign that is over, one to be

@@ -2,6 +2,7 @@
 
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::mark::{Mark, RoundHead};
+use dinnerbell_core::model::number::Seq;
 
 use super::capabilities::*;
 use super::environment::{Environment, Message};
@@ -22,7 +23,7 @@ async fn halt<E: Environment>(owner: &Owner<E::Ledger>) {
     owner.ledger.halt(owner.own, halt).await.unwrap();
 }
 
-fn mark<L>(owner: &Owner<L>, seq: i64, revision: i32) -> Mark {
+fn mark<L>(owner: &Owner<L>, seq: Seq, revision: i32) -> Mark {
     Mark { ledger: owner.id, head: RoundHead { seq, revision, checksum: 77 } }
 }
 
@@ -39,12 +40,12 @@ pub async fn rows_that_the_ledger_lost_come_back_and_the_lane_goes_on_behind_kaf
     halt::<E>(&owner).await;
     let (a, lost) = (offer(env, "a").await, offer(env, "lost").await);
     let messages = [
-        Message { campaign: &a, client: "anna", formed: FORMED, seq: 1 },
-        Message { campaign: &a, client: "bob", formed: FORMED + 5, seq: 2 },
-        Message { campaign: &lost, client: "anna", formed: FORMED + 9, seq: 3 },
-        Message { campaign: &lost, client: "carl", formed: FORMED + 9, seq: 3 },
+        Message { campaign: &a, client: "anna", formed: FORMED, seq: Seq::new(1) },
+        Message { campaign: &a, client: "bob", formed: FORMED + 5, seq: Seq::new(2) },
+        Message { campaign: &lost, client: "anna", formed: FORMED + 9, seq: Seq::new(3) },
+        Message { campaign: &lost, client: "carl", formed: FORMED + 9, seq: Seq::new(3) },
     ];
-    let theirs = mark(&owner, 3, 0);
+    let theirs = mark(&owner, Seq::new(3), 0);
     env.resolve_from_kafka(0, theirs, &messages).await;
     assert_eq!((env.rows("a").await.len(), env.rows("lost").await.len()), (2, 2));
     let (row, made) = (env.campaign("a").await, env.campaign("lost").await);
@@ -52,9 +53,9 @@ pub async fn rows_that_the_ledger_lost_come_back_and_the_lane_goes_on_behind_kaf
     assert_eq!((made.lane, made.told, made.state.as_str(), made.revision), (0, 2, "active", 1));
     assert_eq!((made.cursor, made.content.as_deref()), (None, Some("lost, version 1")));
     let mut owner = resolved(env, owner).await;
-    assert_eq!((owner.head, env.lane(0).await.published), (theirs.head, Some(3)));
+    assert_eq!((owner.head, env.lane(0).await.published), (theirs.head, Some(Seq::new(3))));
     owner.record(vec![late(&owner.running("a").await, &["aaron"])]).await;
-    assert_eq!(owner.head.seq, 4);
+    assert_eq!(owner.head.seq, Seq::new(4));
 }
 
 pub async fn drafts_of_the_last_round_without_a_message_are_taken_back<E: Environment>(env: &E) {
@@ -71,15 +72,15 @@ pub async fn drafts_of_the_last_round_without_a_message_are_taken_back<E: Enviro
     env.answer("a", "dora").await;
     halt::<E>(&owner).await;
     let a = offer(env, "a").await;
-    let told = |client| Message { campaign: &a, client, formed: FORMED, seq: 2 };
-    let theirs = mark(&owner, 2, 1);
+    let told = |client| Message { campaign: &a, client, formed: FORMED, seq: Seq::new(2) };
+    let theirs = mark(&owner, Seq::new(2), 1);
     env.resolve_from_kafka(0, theirs, &[told("bob")]).await;
     assert_eq!(env.rows("a").await, ["anna", "bob", "dora"], "an answered row stays");
     let row = env.campaign("a").await;
     assert_eq!((row.told, row.late, row.kept), (2, 0, 1));
     assert_eq!((row.cursor.as_deref(), row.last_page_seq, row.state.as_str()), (Some("anna"), None, "active"));
     let owner = resolved(env, owner).await;
-    assert_eq!((owner.head, env.lane(0).await.published), (theirs.head, Some(2)));
+    assert_eq!((owner.head, env.lane(0).await.published), (theirs.head, Some(Seq::new(2))));
     assert_eq!(owner.ledger.due(owner.own, 1).await.unwrap().dead_letters, waiting, "nobody knows of it: once more");
 }
 
@@ -90,9 +91,9 @@ pub async fn a_last_round_that_nobody_was_told_of_is_published_again<E: Environm
     halt::<E>(&owner).await;
     env.resolve_from_kafka(0, published, &[]).await;
     let (row, recorded) = (env.campaign("a").await, owner.head);
-    assert_eq!((row.told, row.last_page_seq, row.state.as_str()), (2, Some(2), "active"));
+    assert_eq!((row.told, row.last_page_seq, row.state.as_str()), (2, Some(Seq::new(2)), "active"));
     let owner = resolved(env, owner).await;
-    assert_eq!((owner.head, env.lane(0).await.published), (recorded, Some(1)));
+    assert_eq!((owner.head, env.lane(0).await.published), (recorded, Some(Seq::new(1))));
     assert_eq!(drafts(&read_back::<E>(&owner).await), [("a", vec!["bob"])]);
 }
 
@@ -102,10 +103,11 @@ pub async fn a_last_round_that_everybody_was_told_of_completes_its_campaigns<E: 
     halt::<E>(&owner).await;
     let a = offer(env, "a").await;
     let theirs = Mark { ledger: owner.id, head: owner.head };
-    env.resolve_from_kafka(0, theirs, &[Message { campaign: &a, client: "bob", formed: FORMED, seq: 2 }]).await;
+    env.resolve_from_kafka(0, theirs, &[Message { campaign: &a, client: "bob", formed: FORMED, seq: Seq::new(2) }])
+        .await;
     assert_eq!((env.campaign("a").await.state.as_str(), env.campaign("a").await.told), ("complete", 2));
     let owner = resolved(env, owner).await;
-    assert_eq!((owner.head, env.lane(0).await.published), (theirs.head, Some(2)));
+    assert_eq!((owner.head, env.lane(0).await.published), (theirs.head, Some(Seq::new(2))));
 }
 
 pub async fn a_row_becomes_what_its_message_says<E: Environment>(env: &E) {
@@ -113,7 +115,7 @@ pub async fn a_row_becomes_what_its_message_says<E: Environment>(env: &E) {
     halt::<E>(&owner).await;
     let a = super::owner::version(&offer(env, "a").await, 2);
     let theirs = Mark { ledger: owner.id, head: owner.head };
-    let message = Message { campaign: &a, client: "anna", formed: FORMED + 5, seq: 1 };
+    let message = Message { campaign: &a, client: "anna", formed: FORMED + 5, seq: Seq::new(1) };
     env.resolve_from_kafka(0, theirs, &[message]).await;
     assert_eq!(env.campaign("a").await.told, 1, "it is the same draft");
     assert_eq!(env.row("a", "anna").await, ("a, version 2".to_owned(), FORMED + 5));
@@ -125,7 +127,7 @@ pub async fn rows_that_were_removed_come_back_and_count_once<E: Environment>(env
     halt::<E>(&owner).await;
     let a = offer(env, "a").await;
     let theirs = Mark { ledger: owner.id, head: owner.head };
-    let told = |client| Message { campaign: &a, client, formed: FORMED, seq: 1 };
+    let told = |client| Message { campaign: &a, client, formed: FORMED, seq: Seq::new(1) };
     env.resolve_from_kafka(0, theirs, &[told("anna"), told("bob")]).await;
     assert_eq!((env.rows("a").await.len(), env.campaign("a").await.told), (2, 2), "one of them was counted already");
 }

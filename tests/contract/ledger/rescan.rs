@@ -2,6 +2,7 @@
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::late::{LateFor, OpenCampaign, ToldAndRows};
+use dinnerbell_core::model::number::Seq;
 
 use super::capabilities::*;
 use super::environment::Environment;
@@ -128,7 +129,7 @@ pub async fn a_main_pass_that_found_nobody_is_passed_again_too<E: Environment>(e
     let running = owner.start(&offer(env, "a").await).await;
     owner.record(vec![page(&running, &[], true)]).await;
     let row = env.campaign("a").await;
-    assert_eq!((row.cursor, row.last_page_seq, row.told), (None, Some(1), 0));
+    assert_eq!((row.cursor, row.last_page_seq, row.told), (None, Some(Seq::new(1)), 0));
     assert_eq!(ids(&owner.ledger.open_after(owner.own, None, 1).await.unwrap()), ["a"]);
     env.make_repass_due("a", 0).await;
     let due = owner.ledger.due_rescan(owner.own, &[], 1).await.unwrap();

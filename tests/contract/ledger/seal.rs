@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dinnerbell_core::model::campaign::Campaign;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::round::{RoundContent, RoundPart, Sealed};
 
 use super::capabilities::*;
@@ -31,14 +32,14 @@ pub async fn a_sealed_round_moves_cursor_and_counts<E: Environment>(env: &E) {
     last.late = 1;
     owner.record(vec![last]).await;
     let row = env.campaign("a").await;
-    assert_eq!((row.cursor.as_deref(), row.last_page_seq), (Some("dora"), Some(2)));
+    assert_eq!((row.cursor.as_deref(), row.last_page_seq), (Some("dora"), Some(Seq::new(2))));
     assert_eq!((row.told, row.late, row.skipped), (4, 1, 3));
     let lane = env.lane(0).await;
-    assert_eq!((lane.seq, lane.published), (2, Some(1)));
+    assert_eq!((lane.seq, lane.published), (Seq::new(2), Some(Seq::new(1))));
 
     owner.record(vec![late(&owner.running("a").await, &["abel"])]).await;
     let row = env.campaign("a").await;
-    assert_eq!((row.cursor.as_deref(), row.last_page_seq, row.told, row.late), (Some("dora"), Some(2), 5, 2));
+    assert_eq!((row.cursor.as_deref(), row.last_page_seq, row.told, row.late), (Some("dora"), Some(Seq::new(2)), 5, 2));
 }
 
 pub async fn a_round_is_sealed_once<E: Environment>(env: &E) {
@@ -47,7 +48,7 @@ pub async fn a_round_is_sealed_once<E: Environment>(env: &E) {
     owner.record(vec![page(&running, &["anna"], false)]).await;
     let next = content(vec![page(&owner.running("a").await, &["bob"], false)]);
     let before = env.everything().await;
-    for seq in [owner.head.seq, owner.head.seq + 2] {
+    for seq in [owner.head.seq, owner.head.seq.next().next()] {
         let open = owner.copy(&next).await.unwrap();
         let mut head = owner.next(&next);
         head.seq = seq;
@@ -135,7 +136,7 @@ pub async fn a_campaign_is_complete_when_its_last_page_is_published<E: Environme
     assert_eq!(env.campaign("a").await.state, "active", "it is recorded, and nobody knows yet whether it is published");
     assert!(!owner.published().await, "nothing is over");
     assert_eq!((env.campaign("a").await.state, env.campaign("b").await.state), ("complete".into(), "active".into()));
-    assert_eq!(env.lane(0).await.published, Some(1));
+    assert_eq!(env.lane(0).await.published, Some(Seq::new(1)));
     assert!(!owner.published().await, "it may be noted again");
 }
 
@@ -168,7 +169,7 @@ pub async fn another_round_than_the_last_one_cannot_be_noted_as_published<E: Env
     owner.record(vec![page(&running, &["anna"], true)]).await;
     let before = env.everything().await;
     for seq in [0, 2] {
-        assert_not_mine("another round", owner.ledger.note_published(owner.own, seq).await);
+        assert_not_mine("another round", owner.ledger.note_published(owner.own, Seq::new(seq)).await);
     }
     assert_eq!(env.everything().await, before);
 }

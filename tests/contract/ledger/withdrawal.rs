@@ -1,6 +1,7 @@
 //! What is taken back from the last recorded round.
 
 use dinnerbell_core::model::campaign::Window;
+use dinnerbell_core::model::number::Seq;
 
 use super::capabilities::*;
 use super::environment::Environment;
@@ -30,7 +31,7 @@ pub async fn drafts_of_a_campaign_that_ended_are_taken_back_and_the_others_stay<
     assert_eq!(stored.not_open, ["a"]);
     owner.ledger.withdraw(owner.own, owner.head).await.unwrap();
     let stored = read_back::<E>(&owner).await;
-    assert_eq!((stored.head.seq, stored.head.revision, stored.drafts), (2, 1, 2));
+    assert_eq!((stored.head.seq, stored.head.revision, stored.drafts), (Seq::new(2), 1, 2));
     assert_ne!(stored.head.checksum, owner.head.checksum);
     assert_eq!((drafts(&stored), stored.not_open.len()), (vec![("b", vec!["bob", "carl"])], 0));
     assert_eq!((env.rows("a").await, env.rows("b").await.len()), (vec!["anna".to_owned()], 3));
@@ -38,7 +39,7 @@ pub async fn drafts_of_a_campaign_that_ended_are_taken_back_and_the_others_stay<
     assert_eq!((row.state.as_str(), row.cursor.as_deref(), row.last_page_seq), ("expired", Some("anna"), None));
     assert_eq!((row.told, row.kept), (1, 0));
     let row = env.campaign("b").await;
-    assert_eq!((row.state.as_str(), row.last_page_seq, row.told), ("active", Some(2), 3));
+    assert_eq!((row.state.as_str(), row.last_page_seq, row.told), ("active", Some(Seq::new(2)), 3));
     let acquired = owner.ledger.acquire(0, Some(0)).await.unwrap();
     assert_eq!(acquired.head, stored.head, "whoever enters finds it so");
 }
@@ -85,7 +86,7 @@ pub async fn late_drafts_are_taken_back_without_the_cursor<E: Environment>(env: 
     assert_eq!(env.rows("a").await, ["anna", "bob", "carl"]);
     let row = env.campaign("a").await;
     assert_eq!((row.told, row.late, row.cursor.as_deref()), (3, 0, Some("carl")));
-    assert_eq!((row.state.as_str(), row.last_page_seq), ("closed", Some(2)), "its main pass is over");
+    assert_eq!((row.state.as_str(), row.last_page_seq), ("closed", Some(Seq::new(2))), "its main pass is over");
 }
 
 pub async fn a_cancelled_campaign_stays_cancelled_when_its_drafts_are_taken_back<E: Environment>(env: &E) {
@@ -122,7 +123,7 @@ pub async fn a_whole_round_is_taken_back_and_its_campaigns_go_on<E: Environment>
     let running = owner.running("a").await;
     assert_eq!(running.cursor.as_deref(), Some("anna"), "it goes on where it stood");
     owner.record(vec![page(&running, &["bob", "carl"], true)]).await;
-    assert_eq!(env.lane(0).await.seq, 3);
+    assert_eq!(env.lane(0).await.seq, Seq::new(3));
 }
 
 pub async fn nothing_is_taken_back_from_another_round<E: Environment>(env: &E) {
@@ -130,7 +131,7 @@ pub async fn nothing_is_taken_back_from_another_round<E: Environment>(env: &E) {
     env.move_window("a", over(env).await).await;
     let before = env.everything().await;
     for seq in [1, 3] {
-        let head = dinnerbell_core::model::mark::RoundHead { seq, ..owner.head };
+        let head = dinnerbell_core::model::mark::RoundHead { seq: Seq::new(seq), ..owner.head };
         assert_not_mine("withdraw", owner.ledger.withdraw(owner.own, head).await);
         assert_not_mine("withdraw_whole", owner.ledger.withdraw_whole(owner.own, head, None).await);
         assert_not_mine("set_letters_aside", owner.ledger.set_letters_aside(owner.own, head).await);

@@ -8,6 +8,7 @@ use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::mark::{Committed, Mark, RoundHead};
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::reconcile::LedgerSide;
 use dinnerbell_core::model::record::{Lane, RecordFingerprint};
@@ -24,6 +25,7 @@ use dinnerbell_postgres::ledger::prune::prune;
 use dinnerbell_postgres::ledger::resolve::{Repair, Restored, retry, standing, without_row};
 use dinnerbell_postgres::ledger::snapshot::Snapshot;
 use dinnerbell_postgres::ledger::{Belonging, PostgresLedger, adopt};
+use dinnerbell_postgres::number::number;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -54,7 +56,7 @@ impl Ledgered {
     }
 
     /// How many clients of a round have a message, and who has none, by campaign.
-    async fn last_round(&self, lane: Lane, seq: i64, messages: &[Message<'_>]) -> (u64, BTreeMap<String, Vec<String>>) {
+    async fn last_round(&self, lane: Lane, seq: Seq, messages: &[Message<'_>]) -> (u64, BTreeMap<String, Vec<String>>) {
         let (mut told, mut untold) = (0, BTreeMap::<String, Vec<String>>::new());
         let snapshot = Snapshot::take(&self.pool).await.unwrap();
         let sort = |id: &str, client: &str| {
@@ -145,7 +147,7 @@ impl Environment for Ledgered {
             revision: row.get("revision"),
             content: row.get("adv_campaign_content"),
             cursor: row.get("cursor"),
-            last_page_seq: row.get("last_page_seq"),
+            last_page_seq: number(&row, "last_page_seq"),
             told: row.get("told"),
             late: row.get("late"),
             skipped: row.get("skipped"),
@@ -163,8 +165,8 @@ impl Environment for Ledgered {
         let halt =
             |name: String| Halt { kind: name.into(), found: row.get("halted_found"), remedy: row.get("halted_remedy") };
         LaneState {
-            seq: row.get("seq"),
-            published: row.get("published_seq"),
+            seq: number(&row, "seq"),
+            published: number(&row, "published_seq"),
             position: row.get("position"),
             last_record: row.get::<_, Option<i64>>("last_offset").map(mark),
             topic_id: row.get("topic_id"),
@@ -282,7 +284,7 @@ impl Environment for Ledgered {
                 compared: true,
             },
             theirs: Committed::Mark(theirs),
-            newest_in_topic: messages.iter().map(|message| message.seq).max().unwrap_or(0),
+            newest_in_topic: messages.iter().map(|message| message.seq).max().unwrap_or(Seq::new(0)),
             told,
             untold: untold.values().map(|clients| clients.len() as u64).sum(),
             covered: true,

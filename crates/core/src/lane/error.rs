@@ -1,6 +1,7 @@
 //! Why a lane's life ended.
 
 use crate::model::halt::Halt;
+use crate::model::number::Seq;
 use crate::ports::audience::AudienceError;
 use crate::ports::broker::BrokerError;
 use crate::ports::failure::{Failure, FailureKind};
@@ -29,13 +30,13 @@ pub enum LaneError {
     #[error("round {seq} holds drafts of a campaign that is not open: they are taken back")]
     NotOpen {
         /// The round.
-        seq: i64,
+        seq: Seq,
     },
     /// An operator paused all sending while a round was being published: whether it was, is found by the takeover.
     #[error("all sending was paused while round {seq} was being published")]
     Paused {
         /// The round.
-        seq: i64,
+        seq: Seq,
     },
     /// The last round is published, but a connection broke meanwhile: what its producer sent twice could end the next transaction, unless a
     /// new producer fences it.

@@ -7,6 +7,7 @@ use crate::lane::error::LaneError;
 use crate::model::halt::{Halt, HaltKind, WayOut};
 use crate::model::late::ToldAndRows;
 use crate::model::mark::Committed;
+use crate::model::number::Seq;
 use crate::model::reconcile::{Contradiction, LedgerSide};
 use crate::model::record::Lane;
 use crate::ports::audience::AudienceError;
@@ -42,7 +43,7 @@ pub struct Failures {
 /// A round that did not get through in the time that a transaction has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undelivered {
-    seq: i64,
+    seq: Seq,
     times: u32,
     /// What its drafts take, in bytes.
     pub bytes: usize,
@@ -81,7 +82,7 @@ impl Failures {
     }
 
     /// Whether this round did not get through so often that it is to be planned smaller.
-    pub fn undeliverable(&self, seq: i64) -> Option<Undelivered> {
+    pub fn undeliverable(&self, seq: Seq) -> Option<Undelivered> {
         self.undelivered.filter(|round| round.seq == seq && round.times >= UNDELIVERED)
     }
 

@@ -392,7 +392,7 @@ async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
     acquired.round_bytes = RoundSizing::left(acquired.round_bytes).after_undelivered(round.bytes, within).to_be_left();
     tracing::warn!(
         lane = own.lane,
-        seq,
+        seq = seq.get(),
         bytes = round.bytes,
         acquired.round_bytes,
         "a round was not delivered in {} s, twice: it is withdrawn, and its drafts are planned in smaller rounds; the link to Kafka is slow, \

@@ -1,5 +1,6 @@
 //! The mark of a lane: which round its committed offset was committed with.
 
+use crate::model::number::Seq;
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,7 +10,7 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct RoundHead {
     /// The round's number in its lane.
-    pub seq: i64,
+    pub seq: Seq,
     /// How often it was changed by withdrawal.
     pub revision: i32,
     /// Of its drafts and dead letters, in any order.

@@ -12,6 +12,7 @@ pub mod intake;
 pub mod late;
 pub mod limits;
 pub mod mark;
+pub mod number;
 pub mod outputs;
 pub mod ownership;
 pub mod page;

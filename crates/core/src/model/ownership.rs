@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::model::halt::Halt;
 use crate::model::mark::RoundHead;
+use crate::model::number::Seq;
 use crate::model::outputs::OutputIds;
 use crate::model::record::{Lane, RecordFingerprint};
 
@@ -36,7 +37,7 @@ pub struct AcquiredLane {
     /// The one before it, where it is still kept.
     pub previous: Option<RoundHead>,
     /// The last round that the ledger knows to be committed in Kafka.
-    pub published: Option<i64>,
+    pub published: Option<Seq>,
     /// The id of the topic that the lane has read, where it is known.
     pub topic_id: Option<String>,
     /// The ids of the topics that the ledger's rounds were written to, where they are known.

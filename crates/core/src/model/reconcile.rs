@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::model::halt::{Commits, HaltKind};
 use crate::model::mark::{Committed, RoundHead};
+use crate::model::number::Seq;
 
 /// What the ledger says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,7 +19,7 @@ pub struct LedgerSide {
     /// The one before, where it is still kept.
     pub previous: Option<RoundHead>,
     /// The last round that the ledger knows to be committed in Kafka.
-    pub published: Option<i64>,
+    pub published: Option<Seq>,
     /// Whether the lane was compared on the server and in the database that it stands on. Else the database may be an older state of itself, and
     /// know less than was told.
     pub compared: bool,
@@ -90,10 +91,10 @@ pub fn reconcile(ours: &LedgerSide, theirs: &Committed) -> Reconciled {
     use Contradiction::{Foreign, KafkaAhead, KafkaBehind, MarkMissing, OtherContent, OtherLedger};
     let mark = match theirs {
         // A restored database knows its last round to be published too, though not the rounds that followed.
-        Committed::None if ours.published == Some(ours.head.seq) && (ours.compared || ours.head.seq == 0) => {
+        Committed::None if ours.published == Some(ours.head.seq) && (ours.compared || ours.head.seq == Seq::FIRST) => {
             return Reconciled::RestoreMark;
         }
-        Committed::None if ours.head.seq == 0 => return Reconciled::PublishRecorded,
+        Committed::None if ours.head.seq == Seq::FIRST => return Reconciled::PublishRecorded,
         Committed::None => return Reconciled::Contradiction(MarkMissing),
         Committed::Foreign(_) => return Reconciled::Contradiction(Foreign),
         Committed::Mark(mark) => mark,
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_mark_is_restored_only_where_the_ledger_is_known_to_have_lost_nothing() {
-        let head = RoundHead { seq: 3, revision: 0, checksum: 7 };
+        let head = RoundHead { seq: Seq::new(3), revision: 0, checksum: 7 };
         let side = |head: RoundHead, compared| {
             let published = Some(head.seq);
             let ours = LedgerSide { ledger: Uuid::from_u128(1), head, previous: None, published, compared };

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::model::mark::Committed;
+use crate::model::number::Seq;
 use crate::model::outputs::OutputIds;
 use crate::model::record::{Arrived, Lane, RecordFingerprint};
 use crate::model::recorded::Recorded;
@@ -34,7 +35,7 @@ pub enum BrokerError {
     #[error("round {seq} of {bytes} bytes was not delivered in {seconds} s: {reason}")]
     Undelivered {
         /// Which round.
-        seq: i64,
+        seq: Seq,
         /// What its drafts take as messages and as rows.
         bytes: usize,
         /// How long it was tried.

@@ -14,6 +14,7 @@ use crate::model::halt::Halt;
 use crate::model::intake::{IntakeBatch, Taken};
 use crate::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
 use crate::model::mark::RoundHead;
+use crate::model::number::Seq;
 use crate::model::outputs::OutputIds;
 use crate::model::ownership::{AcquiredLane, Ownership, Suspension};
 use crate::model::record::{DeadLetterMessage, Lane};
@@ -171,7 +172,7 @@ pub trait RoundLedger: Clone + Send + Sync + 'static {
     fn open_round(&self, own: Ownership) -> impl Future<Output = Result<Self::Open, LedgerError>> + Send;
     /// The ledger learns that this round is committed in Kafka; campaigns whose last page it held become complete. Whether some turned out to
     /// be over: who was not told of them is to be counted.
-    fn note_published(&self, own: Ownership, seq: i64) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    fn note_published(&self, own: Ownership, seq: Seq) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// Those who have a feedback row for the campaign, among the clients of each range; outside of any round.
     fn already_told(
         &self,

@@ -10,6 +10,7 @@
 //! - the lane goes on with the highest number that either side knows.
 
 use crate::model::mark::{Committed, Mark, RoundHead};
+use crate::model::number::Seq;
 use crate::model::reconcile::{LedgerSide, Reconciled, reconcile};
 
 /// What an operator says about a round of which the topic no longer tells.
@@ -29,7 +30,7 @@ pub struct Evidence {
     /// Kafka's mark.
     pub theirs: Committed,
     /// The highest number of a round of this lane in the output topic; 0 where there is none.
-    pub newest_in_topic: i64,
+    pub newest_in_topic: Seq,
     /// Drafts of the ledger's last round that have a message.
     pub told: u64,
     /// Those that have none.
@@ -59,7 +60,7 @@ pub struct Decision {
     /// The round with which the lane goes on.
     pub head: RoundHead,
     /// Whether that round is known to be published.
-    pub published: Option<i64>,
+    pub published: Option<Seq>,
     /// Whether the lane has to write Kafka's mark anew.
     pub overrule: bool,
 }
@@ -71,7 +72,7 @@ pub struct Decision {
      with --assume published (then nobody is told twice, and some perhaps never) or --assume unpublished (then it is published now, as \
      far as its campaigns still run)"
 )]
-pub struct Untold(pub i64);
+pub struct Untold(pub Seq);
 
 /// Decides. The errors are for the operator.
 pub fn decide(found: &Evidence) -> Result<Decision, Untold> {
@@ -80,7 +81,7 @@ pub fn decide(found: &Evidence) -> Result<Decision, Untold> {
         Committed::Mark(mark) if mark.ledger == ours.ledger => Some(mark),
         _ => None,
     };
-    let newest = ours.head.seq.max(mark.map_or(0, |mark| mark.head.seq)).max(found.newest_in_topic);
+    let newest = ours.head.seq.max(mark.map_or(Seq::FIRST, |mark| mark.head.seq)).max(found.newest_in_topic);
     let last = last_round(found, mark, newest)?;
     let marked = mark.filter(|mark| mark.head.seq == newest && last != LastRound::Unpublished);
     let head = match marked {
@@ -97,7 +98,7 @@ pub fn decide(found: &Evidence) -> Result<Decision, Untold> {
     Ok(Decision { last, head, published, overrule: matches!(settled, Reconciled::Contradiction(_)) })
 }
 
-fn last_round(found: &Evidence, mark: Option<&Mark>, newest: i64) -> Result<LastRound, Untold> {
+fn last_round(found: &Evidence, mark: Option<&Mark>, newest: Seq) -> Result<LastRound, Untold> {
     let head = found.ours.head;
     // Nothing follows an unpublished round, and Kafka's mark moves only with a round.
     let went_out = newest > head.seq || mark.is_some_and(|mark| mark.head.seq >= head.seq);
@@ -129,7 +130,7 @@ mod tests {
     const LEDGER: Uuid = Uuid::from_u128(1);
 
     fn head(seq: i64) -> RoundHead {
-        RoundHead { seq, revision: 0, checksum: 100 + seq }
+        RoundHead { seq: Seq::new(seq), revision: 0, checksum: 100 + seq }
     }
 
     fn mark(head: RoundHead) -> Committed {
@@ -143,11 +144,11 @@ mod tests {
                 ledger: LEDGER,
                 head: head(5),
                 previous: Some(head(4)),
-                published: Some(4),
+                published: Some(Seq::new(4)),
                 compared: true,
             },
             theirs,
-            newest_in_topic: 4,
+            newest_in_topic: Seq::new(4),
             told,
             untold,
             covered: true,
@@ -161,8 +162,9 @@ mod tests {
 
     #[test]
     fn a_database_that_lost_commits_takes_kafkas_round_over() {
-        let decision = decided(&Evidence { newest_in_topic: 8, ..evidence(mark(head(8)), 2, 0) });
-        let expected = Decision { last: LastRound::Published, head: head(8), published: Some(8), overrule: false };
+        let decision = decided(&Evidence { newest_in_topic: Seq::new(8), ..evidence(mark(head(8)), 2, 0) });
+        let expected =
+            Decision { last: LastRound::Published, head: head(8), published: Some(Seq::new(8)), overrule: false };
         assert_eq!(decision, expected);
     }
 
@@ -170,11 +172,15 @@ mod tests {
     fn what_was_withdrawn_before_the_loss_is_taken_back() {
         for (told, untold) in [(0, 2), (1, 1)] {
             let decision = decided(&evidence(mark(head(8)), told, untold));
-            assert_eq!((decision.last, decision.published), (LastRound::PublishedInPart, Some(8)));
+            assert_eq!((decision.last, decision.published), (LastRound::PublishedInPart, Some(Seq::new(8))));
             let withdrawn = RoundHead { revision: 1, checksum: 0, ..head(5) };
             let decision = decided(&evidence(mark(withdrawn), told, untold));
-            let expected =
-                Decision { last: LastRound::PublishedInPart, head: withdrawn, published: Some(5), overrule: false };
+            let expected = Decision {
+                last: LastRound::PublishedInPart,
+                head: withdrawn,
+                published: Some(Seq::new(5)),
+                overrule: false,
+            };
             assert_eq!(decision, expected);
         }
     }
@@ -183,10 +189,16 @@ mod tests {
     fn without_a_mark_the_topic_says_whether_the_last_round_is_published() {
         for theirs in [Committed::None, Committed::Foreign("offset 3".to_owned()), mark(head(2))] {
             let decision = decided(&evidence(theirs.clone(), 0, 2));
-            assert_eq!((decision.last, decision.published, decision.head), (LastRound::Unpublished, Some(4), head(5)));
+            assert_eq!(
+                (decision.last, decision.published, decision.head),
+                (LastRound::Unpublished, Some(Seq::new(4)), head(5))
+            );
             assert!(decision.overrule, "{theirs:?}");
             let decision = decided(&evidence(theirs.clone(), 2, 0));
-            assert_eq!((decision.last, decision.published, decision.head), (LastRound::Published, Some(5), head(5)));
+            assert_eq!(
+                (decision.last, decision.published, decision.head),
+                (LastRound::Published, Some(Seq::new(5)), head(5))
+            );
             // A lane that lost its mark restores it by itself once the ledger knows.
             assert_eq!(decision.overrule, theirs != Committed::None);
         }
@@ -195,18 +207,18 @@ mod tests {
     #[test]
     fn another_ledgers_rounds_are_not_overwritten_by_ours() {
         let other = Committed::Mark(Mark { ledger: Uuid::from_u128(2), head: head(40) });
-        let decision = decided(&Evidence { newest_in_topic: 40, ..evidence(other, 0, 2) });
-        assert_eq!(decision.head, RoundHead { seq: 40, revision: 0, checksum: 0 });
+        let decision = decided(&Evidence { newest_in_topic: Seq::new(40), ..evidence(other, 0, 2) });
+        assert_eq!(decision.head, RoundHead { seq: Seq::new(40), revision: 0, checksum: 0 });
         assert_eq!(
             (decision.last, decision.published, decision.overrule),
-            (LastRound::PublishedInPart, Some(40), true)
+            (LastRound::PublishedInPart, Some(Seq::new(40)), true)
         );
     }
 
     #[test]
     fn of_what_the_topic_lost_nothing_is_taken_back_and_the_operator_decides() {
         let lost = Evidence { covered: false, ..evidence(Committed::None, 0, 2) };
-        assert_eq!(decide(&lost), Err(Untold(5)));
+        assert_eq!(decide(&lost), Err(Untold(Seq::new(5))));
         let assume = |assumed| decided(&Evidence { assumed: Some(assumed), ..lost.clone() });
         assert_eq!(assume(Assumed::Published).last, LastRound::Published);
         assert_eq!(assume(Assumed::Unpublished).last, LastRound::Unpublished);
@@ -216,9 +228,12 @@ mod tests {
     #[test]
     fn a_round_that_the_ledger_knows_to_be_published_is_never_published_again() {
         let mut known = evidence(mark(head(2)), 0, 2);
-        known.ours.published = Some(5);
+        known.ours.published = Some(Seq::new(5));
         let decision = decided(&known);
-        assert_eq!((decision.last, decision.published, decision.overrule), (LastRound::Published, Some(5), true));
+        assert_eq!(
+            (decision.last, decision.published, decision.overrule),
+            (LastRound::Published, Some(Seq::new(5)), true)
+        );
     }
 
     #[test]
@@ -231,10 +246,13 @@ mod tests {
                 published: None,
                 compared: true,
             },
-            newest_in_topic: 12,
+            newest_in_topic: Seq::new(12),
             ..evidence(Committed::Mark(Mark { ledger: Uuid::from_u128(2), head: head(12) }), 0, 0)
         };
         let decision = decided(&fresh);
-        assert_eq!((decision.head.seq, decision.published, decision.overrule), (12, Some(12), true));
+        assert_eq!(
+            (decision.head.seq, decision.published, decision.overrule),
+            (Seq::new(12), Some(Seq::new(12)), true)
+        );
     }
 }

@@ -7,6 +7,7 @@ use crate::lane::error::LaneError;
 use crate::model::halt::Halt;
 use crate::model::input::{Arrival, Reason};
 use crate::model::intake::{IntakeBatch, Taken, Tally};
+use crate::model::number::Seq;
 use crate::model::ownership::Suspension;
 use crate::model::record::Record;
 use crate::ports::ledger::LedgerError;
@@ -230,8 +231,8 @@ fn each_failure_has_a_cause_that_was_registered() {
         LaneError::NotAssigned,
         LaneError::ClockUnread,
         LaneError::TakenOver,
-        LaneError::NotOpen { seq: 1 },
-        LaneError::Paused { seq: 1 },
+        LaneError::NotOpen { seq: Seq::new(1) },
+        LaneError::Paused { seq: Seq::new(1) },
         LaneError::Ledger(LedgerError::Passing(String::new())),
         LaneError::Ledger(LedgerError::NotMine(String::new())),
         LaneError::Broker(crate::ports::broker::BrokerError::Fenced),

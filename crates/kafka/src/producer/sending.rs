@@ -14,6 +14,7 @@ use super::watchdog::Pulse;
 use crate::deliveries::{self, Deliveries, Failed, hear_out, is_echo, is_full};
 use crate::message::{self, DeadLetter, Takes};
 use dinnerbell_core::model::draft::{CE_ID, DraftBatch, ROUND_HEADER};
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane};
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::broker::{BrokerError, transaction_time};
@@ -46,7 +47,7 @@ impl Sending {
     pub(super) fn produce_drafts(
         &self,
         batch: &DraftBatch,
-        seq: i64,
+        seq: Seq,
         go_on: &dyn Fn() -> Result<(), BrokerError>,
     ) -> Result<(), BrokerError> {
         let topics = &self.context.topics;

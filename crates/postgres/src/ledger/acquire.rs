@@ -7,9 +7,11 @@ use tokio_postgres::types::Type;
 use super::{BY_INDEX, PostgresLedger};
 use crate::connect::{Connection, Parameter, Transaction};
 use crate::identity;
+use crate::number::{Number, number};
 use crate::sql;
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::record::{Lane, RecordFingerprint};
@@ -31,11 +33,11 @@ impl PostgresLedger {
         let tx = self.lock_out_others(lane, key).await?;
         let row =
             tx.query_one(sql::ACQUIRE_LANE.text(), &[(&lane, Type::INT4), (&self.shared.owner, Type::TEXT)]).await?;
-        let seq: i64 = row.get("seq");
+        let seq: Seq = number(&row, "seq");
         let sql = "select seq, revision, checksum from dinnerbell.round where lane = $1 and seq between $2 - 1 and $2";
-        let rounds = tx.query(sql, &[(&lane, Type::INT4), (&seq, Type::INT8)]).await?;
-        let head = |seq: i64| {
-            let row = rounds.iter().find(|row| row.get::<_, i64>("seq") == seq)?;
+        let rounds = tx.query(sql, &[(&lane, Type::INT4), seq.parameter()]).await?;
+        let head = |seq: Seq| {
+            let row = rounds.iter().find(|row| number::<Seq>(row, "seq") == seq)?;
             Some(RoundHead { seq, revision: row.get("revision"), checksum: row.get("checksum") })
         };
         let missing = || LedgerError::Damaged(format!("round {lane}/{seq}, the last one, is not in dinnerbell.round"));
@@ -46,8 +48,8 @@ impl PostgresLedger {
             position: row.get("position"),
             last_record: last_record(&row),
             head: head(seq).ok_or_else(missing)?,
-            previous: head(seq - 1),
-            published: row.get("published_seq"),
+            previous: head(seq.before()),
+            published: number(&row, "published_seq"),
             topic_id: row.get("topic_id"),
             outputs: OutputIds { notifications: row.get("notifications_id"), dead_letters: row.get("dead_letters_id") },
             overrule: row.get("overrule"),

@@ -6,9 +6,11 @@ use tokio_postgres::types::Type;
 use super::{PostgresLedger, lost, rounds};
 use crate::connect::{Parameter, Pool, Transaction};
 use crate::errors::PostgresError;
+use crate::number::Number;
 use crate::sql;
 use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -56,9 +58,9 @@ pub async fn overruled_in(pool: &Pool, lane: Lane) -> Result<Option<i64>, Postgr
 }
 
 /// Whether a recorded round has nothing to publish. One that is not there is not known to be empty.
-pub async fn is_empty(pool: &Pool, lane: Lane, seq: i64) -> Result<bool, PostgresError> {
+pub async fn is_empty(pool: &Pool, lane: Lane, seq: Seq) -> Result<bool, PostgresError> {
     let sql = "select drafts = 0 and dead_letters = '{}' from dinnerbell.round where lane = $1 and seq = $2";
-    let rows = pool.query(sql, &[(&lane, Type::INT4), (&seq, Type::INT8)]).await?;
+    let rows = pool.query(sql, &[(&lane, Type::INT4), seq.parameter()]).await?;
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
@@ -70,7 +72,7 @@ pub async fn would_move(pool: &Pool, lane: Lane, head: RoundHead, last: LastRoun
     }
     if last == LastRound::Unpublished {
         let sql = "select drafts, cardinality(dead_letters)::int8 as letters from dinnerbell.round where lane = $1 and seq = $2";
-        for row in pool.query(sql, &[(&lane, Type::INT4), (&head.seq, Type::INT8)]).await? {
+        for row in pool.query(sql, &[(&lane, Type::INT4), head.seq.parameter()]).await? {
             moved.withdrawn = row.get("drafts");
             moved.dead_letters += row.get::<_, i64>("letters");
         }
@@ -114,7 +116,7 @@ impl PostgresLedger {
         parts.retain(|part| part.drafts > 0);
         moved.kept += self.withdraw_parts(tx, own, seq, &parts).await?;
         moved.withdrawn += parts.iter().map(|part| part.drafts).sum::<i64>();
-        let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&seq, Type::INT8)];
+        let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), seq.parameter()];
         let freed = "update dinnerbell.dead_letter set round_seq = null where id = any(array(select unnest(dead_letters) \
                      from dinnerbell.round where lane = $1 and seq = $2))";
         tx.execute(freed, &key).await?;

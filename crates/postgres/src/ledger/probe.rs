@@ -22,6 +22,7 @@ use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::finding::{Findings, Status};
 use dinnerbell_core::model::limits::{LONGEST_CLIENT_ID, LONGEST_CONTENT, LONGEST_NAME};
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::Lane;
 
 /// The check of the feedback table.
@@ -110,7 +111,8 @@ async fn record_and_withdraw(pool: &Pool, hooks: &Hooks, found: &mut Findings) -
     let round: [Parameter<'_>; 2] = [(&lane, Type::INT4), (&0_i64, Type::INT8)];
     let read = tx.query(&rounds::of_parts("p.part", &columns, &table, ""), &round).await?;
     compare(pool, hooks, &batch, &read, found);
-    let withdrawn: i64 = rounds::delete_rows(&tx, &table, lane, 0, &[0]).await?.iter().map(|(_, gone)| gone).sum();
+    let withdrawn: i64 =
+        rounds::delete_rows(&tx, &table, lane, Seq::FIRST, &[0]).await?.iter().map(|(_, gone)| gone).sum();
     let withdrawn = withdrawn.cast_unsigned();
     if found.status() != Status::Error && withdrawn != sent {
         let by = if hooks.on_delete.is_empty() {

@@ -16,10 +16,12 @@ pub use mend::OpenMending;
 use super::rounds::StoredPart;
 use crate::connect::{Parameter, Pool, Transaction, place};
 use crate::errors::PostgresError;
+use crate::number::number;
 use crate::sql;
 use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::halt::{HaltKind, WayOut};
 use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::recovery::decide::{Decision, LastRound};
@@ -35,7 +37,7 @@ pub struct LaneRow {
     /// The one before it, where it is still kept.
     pub previous: Option<RoundHead>,
     /// The last round known to be committed in Kafka.
-    pub published: Option<i64>,
+    pub published: Option<Seq>,
     /// Its halt.
     pub halted: Option<HaltKind>,
     /// When the last round's drafts were formed.
@@ -49,15 +51,15 @@ impl LaneRow {
     }
 
     fn of(row: &Row) -> Self {
-        let seq: i64 = row.get("seq");
-        let head = |seq: i64, revision: &str, checksum: &str| {
+        let seq: Seq = number(row, "seq");
+        let head = |seq: Seq, revision: &str, checksum: &str| {
             Some(RoundHead { seq, revision: row.get::<_, Option<i32>>(revision)?, checksum: row.get(checksum) })
         };
         Self {
             position: row.get("position"),
             head: head(seq, "revision", "checksum").unwrap_or(RoundHead { seq, ..RoundHead::default() }),
-            previous: head(seq - 1, "previous_revision", "previous_checksum"),
-            published: row.get("published_seq"),
+            previous: head(seq.before(), "previous_revision", "previous_checksum"),
+            published: number(row, "published_seq"),
             halted: row.get::<_, Option<String>>("halted").map(HaltKind::from),
             trigger_datetime_created: row.get::<_, Option<_>>("trigger_datetime_created").unwrap_or_default(),
         }

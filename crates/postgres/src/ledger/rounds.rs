@@ -22,12 +22,14 @@ use super::due::dead_letter;
 use super::{BY_INDEX, PostgresLedger, campaign, rows};
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PATIENCE;
+use crate::number::{Number, number};
 use crate::sql;
 use crate::sql::fragments::CAMPAIGN;
 use dinnerbell_core::model::campaign::Window;
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::round::StoredRound;
@@ -67,7 +69,7 @@ impl RoundLedger for PostgresLedger {
         Ok(PostgresRound::new(self.begin(own).await?, own, self.clone(), turn))
     }
 
-    async fn note_published(&self, own: Ownership, seq: i64) -> Result<bool, LedgerError> {
+    async fn note_published(&self, own: Ownership, seq: Seq) -> Result<bool, LedgerError> {
         let tx = self.begin(own).await?;
         let _turn = self.turn(own.lane).await;
         let closed = note_published(&tx, own, seq).await?;
@@ -89,7 +91,7 @@ impl PostgresLedger {
         let sql = "select r.seq, r.revision, r.checksum, r.drafts, r.position, r.trigger_datetime_created, r.dead_letters \
                    from dinnerbell.round r join dinnerbell.lane l using (lane, seq) where lane = $1";
         let row = tx.query_one(sql, &[(&own.lane, Type::INT4)]).await?;
-        let head = RoundHead { seq: row.get("seq"), revision: row.get("revision"), checksum: row.get("checksum") };
+        let head = RoundHead { seq: number(&row, "seq"), revision: row.get("revision"), checksum: row.get("checksum") };
         let letters: Vec<i64> = row.get("dead_letters");
         let sql = sql::DEAD_LETTERS.with([("which", "id = any($1)")]);
         let dead_letters = tx.query(&sql, &[(&letters, Type::INT8_ARRAY)]).await?.iter().map(dead_letter).collect();
@@ -123,9 +125,9 @@ impl PostgresLedger {
         &self,
         tx: &Transaction,
         lane: Lane,
-        seq: i64,
+        seq: Seq,
     ) -> Result<BTreeMap<i32, DraftBatch>, LedgerError> {
-        let round: [Parameter<'_>; 2] = [(&lane, Type::INT4), (&seq, Type::INT8)];
+        let round: [Parameter<'_>; 2] = [(&lane, Type::INT4), seq.parameter()];
         let feedback = self.feedback();
         let one = format!("{CAMPAIGN}, trigger_datetime_created::int8 as formed");
         let templates = of_parts("p.part", &one, &feedback, " limit 1");

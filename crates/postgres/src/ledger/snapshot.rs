@@ -8,6 +8,8 @@ use super::rounds;
 use crate::connect::{Parameter, Pool, Transaction};
 use crate::draft_row;
 use crate::errors::PostgresError;
+use crate::number::{Number, number};
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::recovery::found::FoundDraft;
@@ -31,9 +33,9 @@ pub struct LaneHead {
     /// The lane.
     pub lane: Lane,
     /// The last recorded round.
-    pub seq: i64,
+    pub seq: Seq,
     /// The last round known to be committed in Kafka.
-    pub published: Option<i64>,
+    pub published: Option<Seq>,
     /// The name of its halt.
     pub halted: Option<String>,
 }
@@ -51,8 +53,8 @@ impl Snapshot {
         let rows = self.tx.query(sql, &[]).await?;
         let head = |row: &Row| LaneHead {
             lane: row.get("lane"),
-            seq: row.get("seq"),
-            published: row.get("published_seq"),
+            seq: number(row, "seq"),
+            published: number(row, "published_seq"),
             halted: row.get("halted"),
         };
         Ok(rows.iter().map(head).collect())
@@ -71,11 +73,11 @@ impl Snapshot {
     pub async fn round<E: From<PostgresError>>(
         &self,
         lane: Lane,
-        seq: i64,
+        seq: Seq,
         mut take: impl FnMut(&str, &str) -> Result<(), E>,
     ) -> Result<(), E> {
         let sql = rounds::of_parts("p.id", "client_id", &self.feedback, "");
-        let round: Vec<Parameter<'_>> = vec![(&lane, Type::INT4), (&seq, Type::INT8)];
+        let round: Vec<Parameter<'_>> = vec![(&lane, Type::INT4), seq.parameter()];
         self.each(&sql, round, |row| take(row.get(CAMPAIGN), row.get(CLIENT))).await
     }
 

@@ -10,6 +10,7 @@
 //! matters only which one is the newest.
 
 use dinnerbell_core::model::mark::{Committed, Mark, RoundHead};
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::reconcile::{LedgerSide, Reconciled, reconcile};
 use stateright::{Model, Property};
 use uuid::Uuid;
@@ -140,7 +141,7 @@ impl Head {
     }
 
     fn real(self) -> RoundHead {
-        RoundHead { seq: self.seq.into(), revision: self.rev.into(), checksum: self.content.into() }
+        RoundHead { seq: Seq::new(self.seq.into()), revision: self.rev.into(), checksum: self.content.into() }
     }
 }
 
@@ -731,7 +732,7 @@ impl LaneModel {
             ledger,
             head: me.head.real(),
             previous: me.previous.map(Head::real),
-            published: me.published.map(i64::from),
+            published: me.published.map(|seq| Seq::new(seq.into())),
             compared: true,
         };
         let theirs = s.kafka.mark.map_or(Committed::None, |head| Committed::Mark(Mark { ledger, head: head.real() }));

@@ -38,7 +38,7 @@ impl<O: OpenRound> Staged<O> {
 
     /// Records the round after the one that is published.
     pub async fn seal(self, lane: Lane, ledger: Uuid, before: &Published) -> Result<SealOutcome, LedgerError> {
-        let head = RoundHead { seq: before.head().seq + 1, revision: 0, checksum: self.content.checksum() };
+        let head = RoundHead { seq: before.head().seq.next(), revision: 0, checksum: self.content.checksum() };
         fail_point("round.sealing");
         let sealed = self.open.seal(head, Arc::clone(&self.content)).await?;
         let (position, closed) = match sealed {

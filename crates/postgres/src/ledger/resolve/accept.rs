@@ -8,9 +8,11 @@ use super::super::{PostgresLedger, lost, rounds, rows};
 use super::{LaneRow, OpenMending, set_back, together};
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
+use crate::number::Number;
 use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::late::ToldAndRows;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -19,14 +21,14 @@ use dinnerbell_core::ports::ledger::LedgerError;
 async fn accept_part(
     tx: &Transaction,
     lane: Lane,
-    seq: i64,
+    seq: Seq,
     part: &StoredPart,
     (drafts, checksum, late): (i64, i64, usize),
 ) -> Result<(), PostgresError> {
     let sql = "update dinnerbell.round_part set drafts = $4, checksum = $5 where lane = $1 and seq = $2 and part = $3";
     let values: [Parameter<'_>; 5] = [
         (&lane, Type::INT4),
-        (&seq, Type::INT8),
+        seq.parameter(),
         (&part.part, Type::INT4),
         (&drafts, Type::INT8),
         (&checksum, Type::INT8),
@@ -61,7 +63,7 @@ impl PostgresLedger {
         together(changed.into_iter().map(accept)).await?;
         let sql = "update dinnerbell.round set dead_letters = array(select id from dinnerbell.dead_letter where id = any(dead_letters)) \
                    where lane = $1 and seq = $2";
-        tx.execute(sql, &[(&own.lane, Type::INT4), (&seq, Type::INT8)]).await?;
+        tx.execute(sql, &[(&own.lane, Type::INT4), seq.parameter()]).await?;
         self.rewrite_round(&tx, own, standing.head).await?;
         let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where lane = $1");
         tx.execute(&sql, &[(&own.lane, Type::INT4), (&by, Type::TEXT)]).await?;

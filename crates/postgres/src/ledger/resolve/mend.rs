@@ -10,10 +10,12 @@ use super::{LaneRow, Mended, Repair, Restored, set_back, together};
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
 use crate::identity;
+use crate::number::Number;
 use crate::predicate::of_campaign;
 use crate::sql;
 use crate::sql::fragments::{CLEARED, NOW, SHORT_IDS};
 use dinnerbell_core::model::campaign::{CampaignState, Window};
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -27,8 +29,8 @@ impl PostgresLedger {
         let key: [Parameter<'_>; 4] = [
             (&own.lane, Type::INT4),
             (&own.epoch, Type::INT8),
-            (&standing.head.seq, Type::INT8),
-            (&standing.published, Type::INT8),
+            standing.head.seq.parameter(),
+            standing.published.parameter(),
         ];
         if tx.query_opt(sql::HOLD_AS_FOUND.text(), &key).await?.is_none() {
             tx.rollback().await?;
@@ -205,8 +207,8 @@ impl OpenMending {
     }
 
     /// Dead letters of the last round wait for a later one: what Kafka holds in its place may be without them.
-    async fn free_letters(&mut self, seq: i64) -> Result<(), LedgerError> {
-        let key: [Parameter<'_>; 2] = [(&self.own.lane, Type::INT4), (&seq, Type::INT8)];
+    async fn free_letters(&mut self, seq: Seq) -> Result<(), LedgerError> {
+        let key: [Parameter<'_>; 2] = [(&self.own.lane, Type::INT4), seq.parameter()];
         self.tx.execute(sql::FREE_LETTERS.text(), &key).await?;
         self.tx.execute("update dinnerbell.round set dead_letters = '{}' where lane = $1 and seq = $2", &key).await?;
         Ok(())
@@ -217,7 +219,7 @@ impl OpenMending {
         let Decision { head, published, overrule, .. } = mending.decision;
         let values: [Parameter<'_>; 5] = [
             (&self.own.lane, Type::INT4),
-            (&head.seq, Type::INT8),
+            head.seq.parameter(),
             (&head.revision, Type::INT4),
             (&head.checksum, Type::INT8),
             (&self.now, Type::INT8),
@@ -228,8 +230,8 @@ impl OpenMending {
         );
         let values: [Parameter<'_>; 5] = [
             (&self.own.lane, Type::INT4),
-            (&head.seq, Type::INT8),
-            (published, Type::INT8),
+            head.seq.parameter(),
+            published.parameter(),
             (overrule, Type::BOOL),
             (&mending.by, Type::TEXT),
         ];

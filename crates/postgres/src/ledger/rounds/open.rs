@@ -12,11 +12,13 @@ use super::super::{PostgresLedger, Turn, lost, refused, rows};
 use super::published::complete;
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
+use crate::number::Number;
 use crate::sql;
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::late::LateQuestion;
 use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::model::round::{RoundContent, RoundPart, Sealed};
@@ -88,11 +90,11 @@ impl PostgresRound {
     }
 
     /// Compare-and-set of epoch and seq; the position as it stands under the lock.
-    async fn advance_lane(&self, before: i64, round_bytes: Option<i64>) -> Result<i64, LedgerError> {
+    async fn advance_lane(&self, before: Seq, round_bytes: Option<i64>) -> Result<i64, LedgerError> {
         let values: [Parameter<'_>; 5] = [
             (&self.own.lane, Type::INT4),
             (&self.own.epoch, Type::INT8),
-            (&before, Type::INT8),
+            before.parameter(),
             (&self.feedback, Type::TEXT),
             (&round_bytes, Type::INT8),
         ];
@@ -106,8 +108,8 @@ impl PostgresRound {
 
     /// The cursors move where every campaign of the round still stands as it was planned; returns which did. The planner sees nothing of what
     /// is asked beside the id: without statistics it would go through all that is open for each part.
-    async fn move_cursors(&self, parts: &Json<&[PartRow]>, seq: i64) -> Result<BTreeSet<String>, LedgerError> {
-        let parameters: [Parameter<'_>; 3] = [(parts, Type::JSON), (&seq, Type::INT8), (&self.own.lane, Type::INT4)];
+    async fn move_cursors(&self, parts: &Json<&[PartRow]>, seq: Seq) -> Result<BTreeSet<String>, LedgerError> {
+        let parameters: [Parameter<'_>; 3] = [(parts, Type::JSON), seq.parameter(), (&self.own.lane, Type::INT4)];
         Ok(self.tx.query(sql::MOVE_CURSORS.text(), &parameters).await?.iter().map(|row| row.get(0)).collect())
     }
 
@@ -115,7 +117,7 @@ impl PostgresRound {
         let drafts = content.drafts() as i64;
         let values: [Parameter<'_>; 6] = [
             (&self.own.lane, Type::INT4),
-            (&head.seq, Type::INT8),
+            head.seq.parameter(),
             (&head.checksum, Type::INT8),
             (&drafts, Type::INT8),
             (&content.trigger_datetime_created, Type::INT8),
@@ -125,19 +127,19 @@ impl PostgresRound {
         Ok(())
     }
 
-    async fn write_parts(&self, parts: &Json<&[PartRow]>, seq: i64) -> Result<(), LedgerError> {
-        let parameters: [Parameter<'_>; 3] = [(parts, Type::JSON), (&self.own.lane, Type::INT4), (&seq, Type::INT8)];
+    async fn write_parts(&self, parts: &Json<&[PartRow]>, seq: Seq) -> Result<(), LedgerError> {
+        let parameters: [Parameter<'_>; 3] = [(parts, Type::JSON), (&self.own.lane, Type::INT4), seq.parameter()];
         self.tx.execute(sql::WRITE_PARTS.text(), &parameters).await?;
         Ok(())
     }
 
     /// Marks the dead letters as published by this round; how many were free.
-    async fn take_dead_letters(&self, letters: &[i64], seq: i64) -> Result<u64, LedgerError> {
+    async fn take_dead_letters(&self, letters: &[i64], seq: Seq) -> Result<u64, LedgerError> {
         if letters.is_empty() {
             return Ok(0);
         }
         let sql = "update dinnerbell.dead_letter set round_seq = $2 where id = any($1) and round_seq is null";
-        Ok(self.tx.execute(sql, &[(&letters, Type::INT8_ARRAY), (&seq, Type::INT8)]).await?)
+        Ok(self.tx.execute(sql, &[(&letters, Type::INT8_ARRAY), seq.parameter()]).await?)
     }
 }
 
@@ -183,7 +185,7 @@ impl OpenRound for PostgresRound {
     }
 
     async fn seal(self, head: RoundHead, content: Arc<RoundContent>) -> Result<Sealed, LedgerError> {
-        let before = head.seq - 1;
+        let before = head.seq.before();
         let parts: Vec<PartRow> = content.parts.iter().enumerate().map(|(n, part)| PartRow::of(n, part)).collect();
         let json = Json(parts.as_slice());
         let letters: Vec<i64> = content.dead_letters.iter().map(|letter| letter.id).collect();

@@ -7,9 +7,11 @@ use tokio_postgres::types::Type;
 
 use crate::connect::{Connection, Parameter, Transaction};
 use crate::errors::PostgresError;
+use crate::number::Number;
 use crate::sql;
 use crate::sql::fragments::{PARTS_WITH_DRAFTS, late_by_name, late_ones, on_the_page};
 use dinnerbell_core::model::campaign::Window;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::Lane;
 
 /// Deletes the rows of some parts, but for those in which somebody answered: how many, with their part.
@@ -17,13 +19,13 @@ pub(in crate::ledger) async fn delete_rows(
     tx: &Connection,
     feedback: &str,
     lane: Lane,
-    seq: i64,
+    seq: Seq,
     parts: &[i32],
 ) -> Result<Vec<(i32, i64)>, PostgresError> {
     let delete = |of: &str, condition: &str| {
         sql::DELETE_ROWS_OF_PARTS.with([("feedback", feedback), ("of", of), ("condition", condition)])
     };
-    let round: [Parameter<'_>; 3] = [(&lane, Type::INT4), (&seq, Type::INT8), (&parts, Type::INT4_ARRAY)];
+    let round: [Parameter<'_>; 3] = [(&lane, Type::INT4), seq.parameter(), (&parts, Type::INT4_ARRAY)];
     let (pages, late) = (delete(PARTS_WITH_DRAFTS, &on_the_page()), delete(&late_ones(), &late_by_name("p.client")));
     let (pages, late) = futures_util::try_join!(tx.query(&pages, &round), tx.query(&late, &round))?;
     Ok(pages.iter().chain(&late).map(|row| (row.get("part"), row.get("rows"))).collect())
@@ -33,7 +35,7 @@ pub(in crate::ledger) async fn delete_rows(
 pub(super) async fn set_parts_back(
     tx: &Transaction,
     lane: Lane,
-    seq: i64,
+    seq: Seq,
     kept: &BTreeMap<i32, i64>,
 ) -> Result<(), PostgresError> {
     let numbers: Vec<i32> = kept.keys().copied().collect();
@@ -41,7 +43,7 @@ pub(super) async fn set_parts_back(
     let emptied = "update dinnerbell.round_part set drafts = 0, checksum = 0, has_page = false, late = '{}' \
                    where lane = $1 and seq = $2 and part = any($3)";
     let round: [Parameter<'_>; 4] =
-        [(&lane, Type::INT4), (&seq, Type::INT8), (&numbers, Type::INT4_ARRAY), (&kept, Type::INT8_ARRAY)];
+        [(&lane, Type::INT4), seq.parameter(), (&numbers, Type::INT4_ARRAY), (&kept, Type::INT8_ARRAY)];
     futures_util::try_join!(tx.execute(sql::SET_PARTS_BACK.text(), &round), tx.execute(emptied, &round[..3]))?;
     Ok(())
 }
@@ -88,7 +90,7 @@ impl StoredPart {
 }
 
 /// The parts of a recorded round.
-pub(in crate::ledger) async fn parts(tx: &Connection, lane: Lane, seq: i64) -> Result<Vec<StoredPart>, PostgresError> {
-    let rows = tx.query(sql::PARTS.text(), &[(&lane, Type::INT4), (&seq, Type::INT8)]).await?;
+pub(in crate::ledger) async fn parts(tx: &Connection, lane: Lane, seq: Seq) -> Result<Vec<StoredPart>, PostgresError> {
+    let rows = tx.query(sql::PARTS.text(), &[(&lane, Type::INT4), seq.parameter()]).await?;
     Ok(rows.iter().map(StoredPart::of).collect())
 }

@@ -4,15 +4,17 @@ use tokio_postgres::types::Type;
 
 use super::super::lost;
 use crate::connect::Transaction;
+use crate::number::Number;
 use crate::sql;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// The ledger learns that a round is committed in Kafka: campaigns whose last page it held are complete.
-pub(super) async fn note_published(tx: &Transaction, own: Ownership, seq: i64) -> Result<bool, LedgerError> {
+pub(super) async fn note_published(tx: &Transaction, own: Ownership, seq: Seq) -> Result<bool, LedgerError> {
     let sql =
         "update dinnerbell.lane set published_seq = $3, overrule = false where lane = $1 and epoch = $2 and seq = $3";
-    let noted = tx.execute(sql, &[(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&seq, Type::INT8)]).await?;
+    let noted = tx.execute(sql, &[(&own.lane, Type::INT4), (&own.epoch, Type::INT8), seq.parameter()]).await?;
     if noted != 1 {
         return Err(lost(own, "the last round"));
     }
@@ -21,7 +23,7 @@ pub(super) async fn note_published(tx: &Transaction, own: Ownership, seq: i64) -
 
 /// Campaigns whose last page is in a round up to this one are complete, or closed where their end has come: whether any is. They are locked in
 /// the order of their ids: other lanes' intakes lock what they know of so too.
-pub(in crate::ledger) async fn complete(tx: &Transaction, own: Ownership, seq: i64) -> Result<bool, LedgerError> {
-    let rows = tx.query(sql::COMPLETE.text(), &[(&own.lane, Type::INT4), (&seq, Type::INT8)]).await?;
+pub(in crate::ledger) async fn complete(tx: &Transaction, own: Ownership, seq: Seq) -> Result<bool, LedgerError> {
+    let rows = tx.query(sql::COMPLETE.text(), &[(&own.lane, Type::INT4), seq.parameter()]).await?;
     Ok(rows.iter().any(|row| row.get(0)))
 }

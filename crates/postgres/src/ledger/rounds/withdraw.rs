@@ -7,9 +7,11 @@ use tokio_postgres::types::Type;
 use super::super::{PostgresLedger, lost};
 use super::parts::{StoredPart, delete_rows, parts, set_parts_back};
 use crate::connect::{Parameter, Transaction};
+use crate::number::Number;
 use crate::sql;
 use dinnerbell_core::model::draft::dead_letter_checksum;
 use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::ports::ledger::LedgerError;
 
@@ -42,7 +44,7 @@ impl PostgresLedger {
         let tx = self.begin(own).await?;
         let _turn = self.turn(own.lane).await;
         hold_last_round(&tx, own, head).await?;
-        let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&head.seq, Type::INT8)];
+        let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), head.seq.parameter()];
         tx.execute(sql::FREE_LETTERS.text(), &key).await?;
         let [lane, seq] = key;
         tx.execute("update dinnerbell.round set dead_letters = '{}' where lane = $1 and seq = $2", &[lane, seq])
@@ -57,7 +59,7 @@ impl PostgresLedger {
         &self,
         tx: &Transaction,
         own: Ownership,
-        seq: i64,
+        seq: Seq,
         parts: &[StoredPart],
     ) -> Result<i64, LedgerError> {
         let mut kept: BTreeMap<i32, i64> = parts.iter().map(|part| (part.part, part.drafts)).collect();
@@ -77,7 +79,7 @@ impl PostgresLedger {
         head: RoundHead,
     ) -> Result<(), LedgerError> {
         let sql = "select dead_letters from dinnerbell.round where lane = $1 and seq = $2";
-        let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&head.seq, Type::INT8)];
+        let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), head.seq.parameter()];
         let letters: Vec<i64> = tx.query_one(sql, &key).await?.get(0);
         let left = parts(tx, own.lane, head.seq).await?;
         let drafts: i64 = left.iter().map(|part| part.drafts).sum();
@@ -94,7 +96,7 @@ impl PostgresLedger {
 /// Locks the lane's row, if this is still its last round.
 async fn hold_last_round(tx: &Transaction, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
     let sql = "select 1 from dinnerbell.lane where lane = $1 and epoch = $2 and seq = $3 for update";
-    let key: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&head.seq, Type::INT8)];
+    let key: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), (&own.epoch, Type::INT8), head.seq.parameter()];
     if tx.query_opt(sql, &key).await?.is_some() { Ok(()) } else { Err(lost(own, "the last round")) }
 }
 

@@ -1,0 +1,98 @@
+//! The numbers that the protocol counts by, each a type of its own: none can stand where another is meant. They are made from a bare number
+//! (`new`) and become one again (`get`) only where they come in or go out: SQL, Kafka, JSON, the command line.
+
+use std::fmt;
+use std::num::ParseIntError;
+use std::ops::Sub;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Makes a type of a bare number: `new`, `get`, and its text, which is the number's. In JSON it is the number, too.
+macro_rules! number {
+    ($(#[$about:meta])* $name:ident($bare:ty)) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name($bare);
+
+        impl $name {
+            /// Of a bare number.
+            pub const fn new(number: $bare) -> Self {
+                Self(number)
+            }
+
+            /// The bare number.
+            pub const fn get(self) -> $bare {
+                self.0
+            }
+        }
+
+        /// For those who take a bare number by reference.
+        impl AsRef<$bare> for $name {
+            fn as_ref(&self) -> &$bare {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        /// The number alone: where it stands says what it is.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIntError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIntError> {
+                text.parse().map(Self)
+            }
+        }
+    };
+}
+
+number! {
+    /// Which round of its lane: each recorded round is one further than the one before. From the ledger (`dinnerbell.lane.seq`), and in Kafka's mark.
+    /// Round 0 is made with the lane and holds nothing.
+    ///
+    /// It is not how often a round was changed by withdrawal:
+    ///
+    /// ```compile_fail
+    /// use dinnerbell_core::model::mark::RoundHead;
+    ///
+    /// let withdrawn = RoundHead { seq: 7_i64, revision: 1, checksum: 0 };
+    /// ```
+    #[derive(Default)]
+    Seq(i64)
+}
+
+impl Seq {
+    /// Of the round that is made with its lane, and holds nothing.
+    pub const FIRST: Self = Self(0);
+
+    /// Of the next round.
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// Of the round before; of the first one, a number that no round has.
+    pub const fn before(self) -> Self {
+        Self(self.0 - 1)
+    }
+}
+
+/// How many rounds this one is further.
+impl Sub for Seq {
+    type Output = i64;
+
+    fn sub(self, other: Self) -> i64 {
+        self.0 - other.0
+    }
+}
