@@ -134,7 +134,10 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
         LaneError::NotAssigned
         | LaneError::Halt(_)
         | LaneError::Ledger(
-            LedgerError::NotMine(_) | LedgerError::Passing(_) | LedgerError::Held { .. } | LedgerError::OnHold,
+            LedgerError::NotMine(_)
+            | LedgerError::Passing(_)
+            | LedgerError::LockHeldByOther { .. }
+            | LedgerError::OnHold,
         )
         | LaneError::Broker(
             BrokerError::Passing(_)

@@ -73,7 +73,7 @@ pub enum LedgerError {
     #[error(
         "backend {pid} of role {role} holds the lock of lane {lane}; end it as a superuser: select pg_terminate_backend({pid})"
     )]
-    Held {
+    LockHeldByOther {
         /// The lane.
         lane: Lane,
         /// The holder.
@@ -93,7 +93,7 @@ impl Failure for LedgerError {
     fn failure_kind(&self) -> FailureKind {
         match self {
             Self::NotMine(_) => FailureKind::LaneLost,
-            Self::Passing(_) | Self::Held { .. } | Self::OnHold => FailureKind::Passing,
+            Self::Passing(_) | Self::LockHeldByOther { .. } | Self::OnHold => FailureKind::Passing,
             Self::Refused(_) | Self::AnotherTable(_) | Self::Duplicate(_) | Self::Damaged(_) => FailureKind::Refused,
         }
     }

@@ -108,7 +108,7 @@ impl PostgresLedger {
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                 let holders = self.pool.query(holder, &keys).await?;
                 match holders.first() {
-                    Some(row) => Err(LedgerError::Held { lane, pid: row.get("pid"), role: row.get("role") }),
+                    Some(row) => Err(LedgerError::LockHeldByOther { lane, pid: row.get("pid"), role: row.get("role") }),
                     None => Ok(()),
                 }
             }
