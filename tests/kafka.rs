@@ -172,8 +172,8 @@ fn values(arrived: &[Arrived]) -> Vec<String> {
         .collect()
 }
 
-fn is_passing<T: std::fmt::Debug>(result: &Result<T, BrokerError>) -> bool {
-    matches!(result, Err(BrokerError::Passing(_)))
+fn is_transient<T: std::fmt::Debug>(result: &Result<T, BrokerError>) -> bool {
+    matches!(result, Err(BrokerError::Transient(_)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -248,7 +248,7 @@ async fn what_a_former_owner_left_open_is_aborted_and_its_offset_is_never_seen()
     former.send_offsets_to_transaction(&offsets, &group, SOON).unwrap();
 
     let held_back = broker.committed(0).await;
-    assert!(is_passing(&held_back), "an unstable offset is not an answer: {held_back:?}");
+    assert!(is_transient(&held_back), "an unstable offset is not an answer: {held_back:?}");
     let producer = broker.producer(0).await.unwrap();
     assert_eq!(broker.committed(0).await.unwrap(), Committed::None);
     producer.publish(&scene.round(0, 0, vec![scene.drafts(&["heard"])])).await.unwrap();
@@ -351,7 +351,7 @@ async fn a_lane_is_opened_anew_at_any_position_and_its_former_reader_is_told() {
         assert_eq!(values(&take(&mut input, 1).await)[0], position.to_string());
     }
     let told = former.next(10).await;
-    assert!(is_passing(&told), "{told:?}");
+    assert!(is_transient(&told), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -385,7 +385,7 @@ async fn input_trimmed_below_the_position_is_an_error_not_a_jump() {
     let broker = scene.broker().await;
     let mut input = broker.open(0, 2, None).await.unwrap();
     let told = timeout(SOON, input.next(10)).await.unwrap();
-    assert!(is_passing(&told), "{told:?}");
+    assert!(is_transient(&told), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -561,7 +561,7 @@ async fn what_is_refused_names_the_setting_and_what_is_away_may_come() {
             loop {
                 match KafkaBroker::connect(kafka).await {
                     Err(BrokerError::Refused(text)) => return text,
-                    Err(BrokerError::Passing(_)) => {}
+                    Err(BrokerError::Transient(_)) => {}
                     other => panic!("it should be refused: {other:?}"),
                 }
             }
@@ -599,7 +599,7 @@ async fn what_is_refused_names_the_setting_and_what_is_away_may_come() {
     let mut kafka = scene.kafka.clone();
     kafka.bootstrap_servers = "127.0.0.1:1".into();
     let away = KafkaBroker::connect(&kafka).await;
-    assert!(is_passing(&away), "{away:?}");
+    assert!(is_transient(&away), "{away:?}");
 }
 
 /// The system's first CA: not ours.
@@ -639,7 +639,7 @@ async fn producer_of(broker: &KafkaBroker, lane: Lane) -> <KafkaBroker as Broker
         loop {
             match broker.producer(lane).await {
                 Ok(producer) => break producer,
-                Err(error) => assert!(matches!(error, BrokerError::Passing(_)), "{error}"),
+                Err(error) => assert!(matches!(error, BrokerError::Transient(_)), "{error}"),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -699,16 +699,16 @@ async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
     let away = round.clone();
     let publishing = tokio::spawn(async move { producer.publish(&away).await.map(drop) });
     let away = broker.watermarks(0).await;
-    assert!(is_passing(&away), "{away:?}");
+    assert!(is_transient(&away), "{away:?}");
     server.start();
 
     let published = timeout(Duration::from_secs(100), publishing).await.unwrap().unwrap();
-    assert!(published.is_ok() || is_passing(&published), "{published:?}");
+    assert!(published.is_ok() || is_transient(&published), "{published:?}");
     let producer = timeout(Duration::from_secs(60), async {
         loop {
             match broker.producer(0).await {
                 Ok(producer) => break producer,
-                Err(error) => assert!(matches!(error, BrokerError::Passing(_)), "{error}"),
+                Err(error) => assert!(matches!(error, BrokerError::Transient(_)), "{error}"),
             }
         }
     });
@@ -798,7 +798,7 @@ async fn an_initialisation_that_timed_out_is_finished_before_the_next_and_never_
     drop(broker.producer(0).await.unwrap().publish(&scene.round(0, 0, vec![])).await.unwrap());
     server.freeze();
     let away = timeout(Duration::from_secs(40), broker.producer(0)).await.unwrap();
-    assert!(is_passing(&away), "{away:?}");
+    assert!(is_transient(&away), "{away:?}");
     let cancelled = timeout(Duration::from_millis(100), broker.producer(0)).await;
     assert!(cancelled.is_err(), "the coordinator does not answer");
     server.thaw();

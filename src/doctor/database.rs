@@ -188,7 +188,7 @@ impl Place<'_> {
                 format!("{rows} rows have an id that is empty, longer than 256 bytes or not UTF-8: nobody is told for them; the first: id {ids}"),
                 format!("correct or delete these rows of {}", self.pool.table()),
             ),
-            Err(error) if error.kind() == Kind::Passing => {
+            Err(error) if error.kind() == Kind::Transient => {
                 found.ok(CHECK, format!("whether rows have ids that cannot be told was not to be counted in {} s", COUNT_UNUSABLE.as_secs()))
             }
             Err(error) => return Err(error),

@@ -233,7 +233,7 @@ impl Asking {
                 (_, _, Some(refused)) => return Err(refused),
                 _ if Instant::now() < until => {}
                 (Err(error), _, None) => return Err(self.explain(doing, &error)),
-                (Ok(_), None, None) => return Err(BrokerError::Passing(format!("{doing}: no id of a cluster"))),
+                (Ok(_), None, None) => return Err(BrokerError::Transient(format!("{doing}: no id of a cluster"))),
             }
         }
     }

@@ -138,7 +138,7 @@ async fn settled(pool: &Pool, id: &str, progress: &ProgressBar) -> Result<Ended,
             Ok(now) if now.is_settled() => return Ok(Ended::InEffect),
             Ok(now) if now.halted.is_some() && began.elapsed() > USUAL => return Ok(Ended::Halted),
             Ok(now) => progress.set_message(format!("{} told, waiting for {}", now.told, now.next_step())),
-            Err(error) if error.kind() == Kind::Passing => progress.set_message(error.to_string()),
+            Err(error) if error.kind() == Kind::Transient => progress.set_message(error.to_string()),
             Err(error) => return Err(error),
         }
         progress.tick();
@@ -154,7 +154,7 @@ async fn standing(pool: &Pool, id: &str) -> Result<CancelStatus, PostgresError> 
                  l.halted, l.owner, exists (select from dinnerbell.service where paused_at is not null) \
                from dinnerbell.campaign c left join dinnerbell.lane l on l.lane = c.lane where c.adv_campaign_id = $1";
     let rows = pool.query(sql, &[(&id, Type::TEXT)]).await?;
-    let row = rows.first().ok_or_else(|| PostgresError::passing(format!("campaign {id} is gone from the ledger")))?;
+    let row = rows.first().ok_or_else(|| PostgresError::transient(format!("campaign {id} is gone from the ledger")))?;
     Ok(CancelStatus {
         restaurant_id: row.get(0),
         state: row.get(1),

@@ -164,7 +164,7 @@ async fn sort(pool: &Pool, request: &Request, outcome: &mut Replayed) -> Result<
 
 /// A call of librdkafka can hang past its own time-out.
 async fn in_time<T>(call: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
-    let late = || BrokerError::Passing(format!("a call did not return within {} s", PATIENCE.as_secs()));
+    let late = || BrokerError::Transient(format!("a call did not return within {} s", PATIENCE.as_secs()));
     tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| Err(late()))
 }
 
@@ -246,10 +246,10 @@ impl Run {
         let sending = tokio::task::spawn_blocking(move || resender.send(&originals));
         match tokio::time::timeout(PATIENCE, sending).await {
             Ok(Ok(sent)) => sent,
-            Ok(Err(failed)) => Err(ResendError::InDoubt(BrokerError::Passing(failed.to_string()))),
+            Ok(Err(failed)) => Err(ResendError::InDoubt(BrokerError::Transient(failed.to_string()))),
             Err(_) => {
                 let late = format!("a call did not return within {} s", PATIENCE.as_secs());
-                Err(ResendError::InDoubt(BrokerError::Passing(late)))
+                Err(ResendError::InDoubt(BrokerError::Transient(late)))
             }
         }
     }

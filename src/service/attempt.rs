@@ -21,7 +21,7 @@ pub type Attempt<T> = Result<T, Unready>;
 #[derive(Debug)]
 pub enum Unready {
     /// It may work later.
-    Passing(String),
+    Transient(String),
     /// It will not work.
     Refused(String),
 }
@@ -30,7 +30,7 @@ impl<E: Failure> From<E> for Unready {
     fn from(error: E) -> Self {
         match error.failure_kind() {
             FailureKind::Refused => Self::Refused(error.to_string()),
-            FailureKind::Passing | FailureKind::LaneLost => Self::Passing(error.to_string()),
+            FailureKind::Transient | FailureKind::LaneLost => Self::Transient(error.to_string()),
         }
     }
 }
@@ -64,7 +64,7 @@ pub async fn retry_until_ready<T, F: Future<Output = Attempt<T>>>(
                 return Ok(done);
             }
             Err(Unready::Refused(error)) => return Err(NotStarted::Refused(error)),
-            Err(Unready::Passing(why)) => telemetry.waits_for(need, why),
+            Err(Unready::Transient(why)) => telemetry.waits_for(need, why),
         }
         if timeout(backoff.failed(), stopped(stop)).await.is_ok() {
             return Err(NotStarted::Stopped);

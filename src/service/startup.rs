@@ -209,7 +209,7 @@ async fn claim(config: &Config, broker: &KafkaBroker, ledger: &PostgresLedger) -
         }
     };
     let Some((_, found)) = found else {
-        return Err(Unready::Passing("the ledger's claim is not to be seen yet".to_owned()));
+        return Err(Unready::Transient("the ledger's claim is not to be seen yet".to_owned()));
     };
     if let Some(what) = found.differs(&ours) {
         return Err(Unready::Refused(what));

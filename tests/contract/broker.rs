@@ -175,7 +175,7 @@ pub async fn an_offset_that_may_yet_be_aborted_is_no_answer<E: Environment>(env:
     broker.producer(0).await.unwrap().publish(&round(0, 0, &[])).await.unwrap();
     env.leave_open(publication(0, 1, &["never"], &[])).await;
     let answer = broker.committed(0).await;
-    assert!(matches!(answer, Err(BrokerError::Passing(_))), "{answer:?}");
+    assert!(matches!(answer, Err(BrokerError::Transient(_))), "{answer:?}");
     broker.producer(0).await.unwrap();
     assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(0)));
 }
@@ -267,7 +267,7 @@ pub async fn a_topic_has_one_id_and_nothing_of_another_is_read<E: Environment>(e
     assert_eq!(take(&mut broker.open(0, 0, Some(&id)).await.unwrap(), 1).await, ["zero"]);
     let mut input = broker.open(0, 0, Some("of another topic")).await.unwrap();
     let refused = timeout(SOON, input.next(1)).await.expect("it is answered");
-    assert!(matches!(refused, Err(BrokerError::Passing(_))), "{refused:?}");
+    assert!(matches!(refused, Err(BrokerError::Transient(_))), "{refused:?}");
 }
 
 pub async fn letters_are_published_with_the_round_that_carries_them<E: Environment>(env: &mut E) {

@@ -287,17 +287,17 @@ fn judge(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
              name that the certificate holds"
         }
         _ if reason.contains("SSL handshake failed") && !reason.ends_with(OTHER_PROTOCOL) => {
-            return BrokerError::Passing(format!("{doing}: {reason}: {OTHER_PROTOCOL}"));
+            return BrokerError::Transient(format!("{doing}: {reason}: {OTHER_PROTOCOL}"));
         }
         Code::Resolve => {
-            return BrokerError::Passing(format!(
+            return BrokerError::Transient(format!(
                 "{doing}: {reason}: this machine must be able to resolve the names in kafka.bootstrap_servers, and those by which the \
                  brokers call themselves (their advertised.listeners)"
             ));
         }
         // The client library says so of a partition of which it does not know yet, or no more, who leads it.
         Code::UnknownPartition => {
-            return BrokerError::Passing(format!(
+            return BrokerError::Transient(format!(
                 "{doing}: {reason}: if this stays, the topic has fewer partitions than it had"
             ));
         }
@@ -330,7 +330,7 @@ fn judge(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
         Code::PolicyViolation | Code::InvalidRecord | Code::InvalidRequiredAcks => {
             "the brokers' policy refuses our messages; their log says why"
         }
-        _ => return BrokerError::Passing(format!("{doing}: {reason}")),
+        _ => return BrokerError::Transient(format!("{doing}: {reason}")),
     };
     BrokerError::Refused(format!("{doing}: {reason}: {remedy}"))
 }
@@ -345,7 +345,7 @@ fn unnamed(doing: &str, error: &KafkaError) -> BrokerError {
         KafkaError::ClientCreation(what) => {
             BrokerError::Refused(format!("{doing}: {what}: correct the settings under kafka"))
         }
-        other => BrokerError::Passing(format!("{doing}: {other}")),
+        other => BrokerError::Transient(format!("{doing}: {other}")),
     }
 }
 
@@ -365,7 +365,7 @@ pub async fn off_runtime<T: Send + 'static>(
 ) -> Result<T, BrokerError> {
     match tokio::task::spawn_blocking(call).await {
         Ok(result) => result,
-        Err(error) => Err(BrokerError::Passing(format!("a call to Kafka ended early: {error}"))),
+        Err(error) => Err(BrokerError::Transient(format!("a call to Kafka ended early: {error}"))),
     }
 }
 
@@ -401,7 +401,7 @@ mod tests {
         assert!(matches!(&error, BrokerError::Refused(text) if text.contains("kafka.ca_file")), "{error}");
         let error =
             after(RDKafkaErrorCode::SSL, "SSL handshake failed: Disconnected", RDKafkaErrorCode::AllBrokersDown);
-        assert!(matches!(error, BrokerError::Passing(_)));
+        assert!(matches!(error, BrokerError::Transient(_)));
     }
 
     #[test]
@@ -423,7 +423,7 @@ mod tests {
         for code in [resolve, RDKafkaErrorCode::OperationTimedOut] {
             let error = observer.explain("reading topic promo.in", &KafkaError::MetadataFetch(code));
             let says = |text: &str| text.contains("'inner:9092'") && text.contains("advertised.listeners");
-            assert!(matches!(&error, BrokerError::Passing(text) if says(text)), "{error}");
+            assert!(matches!(&error, BrokerError::Transient(text) if says(text)), "{error}");
         }
     }
 
@@ -491,7 +491,7 @@ mod tests {
         observer.hear(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
         let error = observer.explain("connecting", &KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut));
         let text = "connecting: b:9093/bootstrap: Disconnected: connection closed by peer: if this stays, check kafka.security_protocol";
-        assert!(matches!(&error, BrokerError::Passing(said) if said == text), "{error}");
+        assert!(matches!(&error, BrokerError::Transient(said) if said == text), "{error}");
     }
 
     #[test]
@@ -502,7 +502,7 @@ mod tests {
             RDKafkaErrorCode::BrokerTransportFailure,
         );
         let said = "closed by peer: if this stays, check kafka.security_protocol";
-        assert!(matches!(&error, BrokerError::Passing(text) if text.ends_with(said)), "{error}");
+        assert!(matches!(&error, BrokerError::Transient(text) if text.ends_with(said)), "{error}");
     }
 
     #[test]
@@ -512,6 +512,6 @@ mod tests {
             "Connect to ipv4#127.0.0.1:9092 failed: Connection refused",
             RDKafkaErrorCode::BrokerTransportFailure,
         );
-        assert!(matches!(&error, BrokerError::Passing(text) if text.contains("Connection refused")), "{error}");
+        assert!(matches!(&error, BrokerError::Transient(text) if text.contains("Connection refused")), "{error}");
     }
 }

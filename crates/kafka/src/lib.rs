@@ -89,7 +89,7 @@ pub async fn members(kafka: &config::Kafka) -> Result<usize, BrokerError> {
 }
 
 impl KafkaBroker {
-    /// Contacts the cluster and looks at the topics. Tries for some seconds; [`BrokerError::Passing`] is worth waiting for, a refusal is not.
+    /// Contacts the cluster and looks at the topics. Tries for some seconds; [`BrokerError::Transient`] is worth waiting for, a refusal is not.
     pub async fn connect(kafka: &config::Kafka) -> Result<Self, BrokerError> {
         let reader = Reader::start(kafka)?;
         let cluster = cluster_id(&reader).await?;
@@ -316,7 +316,7 @@ async fn cluster_id(reader: &Reader) -> Result<String, BrokerError> {
         match (asked, reader.observer().refused(doing)) {
             (Ok(id), _) => return Ok(id),
             (Err(_), Some(refusal)) => return Err(refusal),
-            (Err(BrokerError::Passing(_)), None) if Instant::now() < until => {}
+            (Err(BrokerError::Transient(_)), None) if Instant::now() < until => {}
             (Err(error), None) => return Err(error),
         }
     }

@@ -140,7 +140,7 @@ impl Membership {
                 // Nobody is left to tell if this fails.
                 let _ = end.send(());
             })
-            .map_err(|error| BrokerError::Passing(format!("starting the membership's thread: {error}")))?;
+            .map_err(|error| BrokerError::Transient(format!("starting the membership's thread: {error}")))?;
         Ok(Self { view: View { held: lanes, standing: stands, turns }, stop, ended })
     }
 

@@ -283,7 +283,7 @@ impl Notifications {
         for (partition, to) in to {
             while self.watermarks(&self.committed, *partition)?.1 < *to {
                 if Instant::now() > until {
-                    return Err(BrokerError::Passing(format!(
+                    return Err(BrokerError::Transient(format!(
                         "a transaction stands open in partition {partition} of {} and holds back what is behind it; one of a dead instance \
                          ends when its lane is taken over, or after transaction.timeout.ms (60 s)",
                         self.topic
@@ -316,10 +316,10 @@ impl Notifications {
     /// What passes is waited for; the standstill bounds it.
     fn judge(&self, error: &KafkaError) -> Result<(), BrokerError> {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) {
-            return Err(BrokerError::Passing(format!("records of {} were deleted while they were read", self.topic)));
+            return Err(BrokerError::Transient(format!("records of {} were deleted while they were read", self.topic)));
         }
         match self.explain("reading", error) {
-            BrokerError::Passing(_) => Ok(()),
+            BrokerError::Transient(_) => Ok(()),
             refused => Err(refused),
         }
     }
@@ -327,7 +327,7 @@ impl Notifications {
     fn stood_still(&self, unread: &BTreeSet<i32>) -> BrokerError {
         let text =
             format!("reading {}: nothing came from partitions {unread:?} for {} s", self.topic, STANDSTILL.as_secs());
-        self.observer.refused(&format!("reading {}", self.topic)).unwrap_or(BrokerError::Passing(text))
+        self.observer.refused(&format!("reading {}", self.topic)).unwrap_or(BrokerError::Transient(text))
     }
 
     fn explain(&self, doing: &str, error: &KafkaError) -> BrokerError {

@@ -185,7 +185,7 @@ impl Pool {
 
     fn exhausted(&self) -> PostgresError {
         let Inner { address, most, .. } = &*self.inner;
-        PostgresError::passing(format!(
+        PostgresError::transient(format!(
             "{address}: all {most} connections were in use for {} s; raise {}.max_connections",
             PATIENCE.as_secs(),
             address.section

@@ -23,7 +23,7 @@ pub const OUR_INDEXES: &str = "dinnerbell_";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// It may pass: server away or starting, a lock or statement time-out, a recovery conflict, a full disk.
-    Passing,
+    Transient,
     /// The server refuses and will refuse again: password, right, table, column, constraint, size.
     Refused,
     /// A unique index holds such a row already.
@@ -45,8 +45,8 @@ pub struct PostgresError {
 
 impl PostgresError {
     /// An error that may pass and that no server reported.
-    pub fn passing(text: impl Into<String>) -> Self {
-        Self { kind: Kind::Passing, code: None, constraint: None, hides_rows: false, text: text.into(), remedy: None }
+    pub fn transient(text: impl Into<String>) -> Self {
+        Self { kind: Kind::Transient, code: None, constraint: None, hides_rows: false, text: text.into(), remedy: None }
     }
 
     /// An error that stays, and that no server reported.
@@ -123,7 +123,7 @@ impl std::error::Error for PostgresError {}
 impl Failure for PostgresError {
     fn failure_kind(&self) -> FailureKind {
         match self.kind {
-            Kind::Passing => FailureKind::Passing,
+            Kind::Transient => FailureKind::Transient,
             Kind::Duplicate | Kind::Refused => FailureKind::Refused,
         }
     }
@@ -132,7 +132,7 @@ impl Failure for PostgresError {
 impl From<PostgresError> for LedgerError {
     fn from(error: PostgresError) -> Self {
         match error.kind {
-            Kind::Passing => Self::Passing(error.to_string()),
+            Kind::Transient => Self::Transient(error.to_string()),
             Kind::Duplicate if error.is_of_our_index() => Self::Duplicate(error.to_string()),
             // Another unique constraint than the one on (campaign, client): planning again cannot help.
             Kind::Duplicate | Kind::Refused => {
@@ -146,7 +146,7 @@ impl From<PostgresError> for LedgerError {
 impl From<PostgresError> for AudienceError {
     fn from(error: PostgresError) -> Self {
         match error.kind {
-            Kind::Passing => Self::Passing(error.to_string()),
+            Kind::Transient => Self::Transient(error.to_string()),
             Kind::Refused | Kind::Duplicate => Self::Refused(error.to_string()),
         }
     }
@@ -197,7 +197,7 @@ impl Address {
 
     /// An error for an answer that did not come in time.
     pub fn silent(&self, patience: Duration) -> PostgresError {
-        PostgresError::passing(format!("{self}: no answer within {} s", patience.as_secs_f32()))
+        PostgresError::transient(format!("{self}: no answer within {} s", patience.as_secs_f32()))
     }
 
     fn explain_reported(&self, error: &DbError) -> PostgresError {
@@ -205,7 +205,7 @@ impl Address {
         let kind = if *code == SqlState::UNIQUE_VIOLATION {
             Kind::Duplicate
         } else if may_pass(code) && !is_final_word_of_a_pooler(error) && copied_into(error).is_none() {
-            Kind::Passing
+            Kind::Transient
         } else {
             Kind::Refused
         };
@@ -255,7 +255,7 @@ impl Address {
         } else if text.contains("password missing") {
             text.push_str(&format!("; set {}.password_file", self.section));
         }
-        if may_pass { PostgresError::passing(text) } else { PostgresError::refused(text) }
+        if may_pass { PostgresError::transient(text) } else { PostgresError::refused(text) }
     }
 }
 

@@ -146,7 +146,7 @@ impl PostgresLedger {
     async fn another_table(&self) -> LedgerError {
         match identity::look(&self.pool).await {
             Ok(Err(another)) => LedgerError::AnotherTable(another.to_string()),
-            Ok(Ok(())) => LedgerError::Passing("the feedback table was another one for a moment".to_owned()),
+            Ok(Ok(())) => LedgerError::Transient("the feedback table was another one for a moment".to_owned()),
             Err(error) => error.into(),
         }
     }

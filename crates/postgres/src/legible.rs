@@ -38,7 +38,7 @@ impl Legible {
                    pg_encoding_max_length(pg_char_to_encoding(getdatabaseencoding())) as widest";
         let rows = pool.query(sql, &[]).await?;
         let Some(row) = rows.first() else {
-            return Err(PostgresError::passing("the server does not say its encoding"));
+            return Err(PostgresError::transient("the server does not say its encoding"));
         };
         let (encoding, widest): (String, i32) = (row.get("encoding"), row.get("widest"));
         let kind = match (encoding.as_str(), widest) {

@@ -151,7 +151,7 @@ impl Job<'_> {
             }
             tokio::time::sleep(LOCK_STEP).await;
         }
-        Err(PostgresError::passing(format!(
+        Err(PostgresError::transient(format!(
             "{}: another `dinnerbell migrate` has been at work for {} minutes; wait for it to end, or end it",
             self.pool.address(),
             (LOCK_STEP * LOCK_STEPS).as_secs() / 60

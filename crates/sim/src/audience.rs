@@ -34,7 +34,7 @@ impl SimAudience {
             read(&state.subscribers, state.micros() - state.subscribers.lag)
         };
         self.0.ask(request, Server::Subscribers, PATIENCE, served).await.map_err(|unanswered| match unanswered {
-            Unanswered::Lost => AudienceError::Passing("no answer".to_owned()),
+            Unanswered::Lost => AudienceError::Transient("no answer".to_owned()),
             Unanswered::Refused => AudienceError::Refused("permission denied".to_owned()),
         })
     }

@@ -157,7 +157,7 @@ pub struct SimBroker(pub Instance);
 
 fn explain(unanswered: Unanswered) -> BrokerError {
     match unanswered {
-        Unanswered::Lost => BrokerError::Passing("no answer".to_owned()),
+        Unanswered::Lost => BrokerError::Transient("no answer".to_owned()),
         Unanswered::Refused => BrokerError::Refused("topic authorization failed".to_owned()),
     }
 }
@@ -182,7 +182,7 @@ impl SimBroker {
     ) -> Result<T, BrokerError> {
         let answered = self.question(request, move |kafka| answer(kafka.lane(lane))).await?;
         match self.0.world.state().harm.leaderless.contains(&lane) {
-            true => Err(BrokerError::Passing(format!("partition {lane} has no leader"))),
+            true => Err(BrokerError::Transient(format!("partition {lane} has no leader"))),
             false => Ok(answered),
         }
     }
@@ -196,7 +196,7 @@ async fn initialise(world: World, caller: Caller, lane: Lane) -> Result<u64, Bro
             let now = state.micros();
             let (aborts, fresh) = (state.guards.enabled(Guard::InitAborts), state.guards.enabled(Guard::FreshProducer));
             if caller.is_gone() && state.random.chance(500) {
-                return Err(BrokerError::Passing("given up".to_owned()));
+                return Err(BrokerError::Transient("given up".to_owned()));
             }
             let partition = state.kafka.lane(lane);
             if !fresh && partition.producer_epoch > 0 {
@@ -325,10 +325,10 @@ impl Input for SimInput {
             };
             sleep(way).await;
             if fails {
-                return Err(BrokerError::Passing("the connection broke".to_owned()));
+                return Err(BrokerError::Transient("the connection broke".to_owned()));
             }
             if self.is_replaced {
-                return Err(BrokerError::Passing("the topic was created anew".to_owned()));
+                return Err(BrokerError::Transient("the topic was created anew".to_owned()));
             }
             let some = 1 + world.state().random.below(most.min(4) as u64);
             let (records, _) = self.look(usize::try_from(some).unwrap_or(most));
@@ -474,7 +474,7 @@ async fn get_through(world: &World, caller: &Caller, lane: Lane, producer: u64) 
     let until = Instant::now() + takes.min(Duration::from_secs(seconds));
     while Instant::now() < until {
         if caller.is_gone() {
-            return Err(BrokerError::Passing("given up".to_owned()));
+            return Err(BrokerError::Transient("given up".to_owned()));
         }
         sleep(LOOK).await;
     }
@@ -493,7 +493,7 @@ async fn step(world: &World, caller: &Caller) -> Result<(), BrokerError> {
     };
     sleep(takes).await;
     match caller.is_gone() || fails {
-        true => Err(BrokerError::Passing("a step of the transaction failed".to_owned())),
+        true => Err(BrokerError::Transient("a step of the transaction failed".to_owned())),
         false => Ok(()),
     }
 }
@@ -510,7 +510,7 @@ async fn end(world: &World, lane: Lane, producer: u64) -> Result<(), BrokerError
         sleep(takes).await;
         match world.state().transaction(lane, producer)? {
             Some(open) => open.committing = true,
-            None => return Err(BrokerError::Passing("no transaction is open".to_owned())),
+            None => return Err(BrokerError::Transient("no transaction is open".to_owned())),
         }
         sleep(markers).await;
         world.state().commits(lane);
@@ -520,7 +520,7 @@ async fn end(world: &World, lane: Lane, producer: u64) -> Result<(), BrokerError
         // Its outcome is not known to whoever sent it.
         tokio::spawn(commit(world.clone()));
         sleep(takes / 2).await;
-        return Err(BrokerError::Passing("the end of the transaction timed out".to_owned()));
+        return Err(BrokerError::Transient("the end of the transaction timed out".to_owned()));
     }
     let until = Instant::now();
     let committed = tokio::spawn(commit(world.clone()));

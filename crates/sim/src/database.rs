@@ -103,7 +103,7 @@ impl WorldState {
         let database = &mut self.database;
         if let std::collections::btree_map::Entry::Vacant(vacant) = database.lanes.entry(lane) {
             let Some(beginning) = beginning else {
-                return Err(LedgerError::Passing(format!("the ledger does not have lane {lane} yet")));
+                return Err(LedgerError::Transient(format!("the ledger does not have lane {lane} yet")));
             };
             vacant.insert(LaneRow { position: beginning, ..LaneRow::default() });
             let round = RoundRow {

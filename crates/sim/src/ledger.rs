@@ -40,7 +40,7 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 impl From<Unanswered> for LedgerError {
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
-            Unanswered::Lost => Self::Passing("no answer".to_owned()),
+            Unanswered::Lost => Self::Transient("no answer".to_owned()),
             Unanswered::Refused => Self::Refused("could not extend file: no space left on device".to_owned().into()),
         }
     }
@@ -128,7 +128,7 @@ async fn acquire(
             state.database.transactions.retain(|_, transaction| transaction.lane != lane);
         }
     }
-    Err(LedgerError::Passing(format!("lane {lane}: a former owner's transaction could not be ended in time")))
+    Err(LedgerError::Transient(format!("lane {lane}: a former owner's transaction could not be ended in time")))
 }
 
 async fn fail_over(world: World, soon: Duration) {

@@ -370,7 +370,7 @@ pub(super) fn waiting(letter: &DeadLetterMessage) -> WaitingLetter {
 
 /// A transaction that was ended meanwhile.
 pub(super) fn ended() -> LedgerError {
-    LedgerError::Passing("terminating connection due to administrator command".to_owned())
+    LedgerError::Transient("terminating connection due to administrator command".to_owned())
 }
 
 /// What the texts of a campaign take together, in bytes.

@@ -118,7 +118,7 @@ pub async fn a_round_that_a_former_owner_left_open_is_ended_and_never_sealed<E: 
     let open = owner.copy(&content).await.unwrap();
     let mut next = Owner::enter(env.another().await, 0).await;
     let sealed = open.seal(owner.next(&content), Arc::clone(&content)).await;
-    assert!(matches!(sealed, Err(LedgerError::Passing(_) | LedgerError::NotMine(_))), "{sealed:?}");
+    assert!(matches!(sealed, Err(LedgerError::Transient(_) | LedgerError::NotMine(_))), "{sealed:?}");
     assert_eq!(env.rows("a").await, [""; 0], "its rows are gone with it");
     let sealed = next.try_record(&content).await.unwrap();
     assert!(matches!(sealed, Sealed::Recorded { .. }), "{sealed:?}");

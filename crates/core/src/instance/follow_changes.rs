@@ -60,7 +60,7 @@ async fn poll_changes<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, lane: La
                 cx.change_feed.for_each(&waiting.rescans, LaneBacklog::call_rescan);
                 cx.change_feed.lose(&owned, &waiting.taken);
             }
-            Err(error) if error.is_passing() => warn(cx, lane, &mut backoff, &error).await,
+            Err(error) if error.is_transient() => warn(cx, lane, &mut backoff, &error).await,
             Err(error) => return Err(error),
         }
         sleep(POLL_CHANGES).await;
@@ -89,7 +89,7 @@ async fn tail_scan<B, L: Ledger, A: Audience, C>(
             }
             // It is for speed: the rescan keeps the promise, and what a page needs its own reading finds.
             Err(error) => {
-                if !error.is_passing() && cx.change_feed.mark().is_none() {
+                if !error.is_transient() && cx.change_feed.mark().is_none() {
                     cx.change_feed.begin_without_mark();
                 }
                 warn(cx, lane, &mut backoff, &error).await;

@@ -60,7 +60,7 @@ impl Failure for LaneError {
             Self::Ledger(error) => error.failure_kind(),
             Self::Audience(error) => error.failure_kind(),
             Self::ClockUnread | Self::NotOpen { .. } | Self::Paused { .. } | Self::ProducerUsedUp => {
-                FailureKind::Passing
+                FailureKind::Transient
             }
             Self::Halt(_) => FailureKind::Refused,
         }

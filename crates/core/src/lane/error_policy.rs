@@ -135,19 +135,19 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
         | LaneError::Halt(_)
         | LaneError::Ledger(
             LedgerError::NotMine(_)
-            | LedgerError::Passing(_)
+            | LedgerError::Transient(_)
             | LedgerError::LockHeldByOther { .. }
             | LedgerError::OnHold,
         )
         | LaneError::Broker(
-            BrokerError::Passing(_)
+            BrokerError::Transient(_)
             | BrokerError::Fenced
             | BrokerError::DeadLetters { .. }
             | BrokerError::Undelivered { .. }
             | BrokerError::Overdue { .. }
             | BrokerError::Overrun { .. },
         )
-        | LaneError::Audience(AudienceError::Passing(_))
+        | LaneError::Audience(AudienceError::Transient(_))
         | LaneError::ClockUnread
         | LaneError::NotOpen { .. }
         | LaneError::Paused { .. }

@@ -60,7 +60,7 @@ pub async fn rescan<B, L: Ledger, A: Audience, C: Clock>(
     loop {
         match rescan.turn().await {
             Ok(()) => {}
-            Err(LaneError::Ledger(error)) if error.is_passing() => {
+            Err(LaneError::Ledger(error)) if error.is_transient() => {
                 cx.telemetry.lane_warns(own.lane, &error.into());
                 sleep(TRY_AGAIN).await;
             }

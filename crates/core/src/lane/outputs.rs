@@ -48,7 +48,7 @@ pub(super) async fn watch<B: Broker, L: Ledger, A, C>(
         if is_another(known.notifications.as_deref(), now.notifications.as_deref()) {
             // Whether the ledger takes it is asked at the takeover: an operator may have decided so meanwhile.
             let reason = "the topic of the drafts was created anew".to_owned();
-            return Err(BrokerError::Passing(reason).into());
+            return Err(BrokerError::Transient(reason).into());
         }
         if is_another(known.dead_letters.as_deref(), now.dead_letters.as_deref()) {
             note(cx, own, &now).await?;

@@ -12,7 +12,7 @@ use crate::ports::failure::{Failure, FailureKind};
 pub enum AudienceError {
     /// It may pass: server away, a recovery conflict on a replica, a time-out.
     #[error("{0}")]
-    Passing(String),
+    Transient(String),
     /// The server refuses and will refuse again: right, table, column.
     #[error("{0}")]
     Refused(String),
@@ -21,7 +21,7 @@ pub enum AudienceError {
 impl Failure for AudienceError {
     fn failure_kind(&self) -> FailureKind {
         match self {
-            Self::Passing(_) => FailureKind::Passing,
+            Self::Transient(_) => FailureKind::Transient,
             Self::Refused(_) => FailureKind::Refused,
         }
     }
@@ -29,7 +29,7 @@ impl Failure for AudienceError {
 
 impl From<Unread> for AudienceError {
     fn from(unread: Unread) -> Self {
-        Self::Passing(unread.to_string())
+        Self::Transient(unread.to_string())
     }
 }
 

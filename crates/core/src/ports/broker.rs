@@ -15,7 +15,7 @@ use crate::ports::failure::{Failure, FailureKind};
 pub enum BrokerError {
     /// It may pass: a broker away, a coordinator loading, a time-out. Nothing is known about what was under way.
     #[error("{0}")]
-    Passing(String),
+    Transient(String),
     /// Another instance took the lane's transactional id over.
     #[error("another instance took this lane over (its producer fenced ours)")]
     Fenced,
@@ -64,11 +64,11 @@ impl Failure for BrokerError {
         match self {
             Self::Fenced => FailureKind::LaneLost,
             Self::Refused(_) => FailureKind::Refused,
-            Self::Passing(_)
+            Self::Transient(_)
             | Self::Overdue { .. }
             | Self::Undelivered { .. }
             | Self::DeadLetters { .. }
-            | Self::Overrun { .. } => FailureKind::Passing,
+            | Self::Overrun { .. } => FailureKind::Transient,
         }
     }
 }

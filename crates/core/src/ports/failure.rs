@@ -7,7 +7,7 @@ use std::fmt::Display;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
     /// It may work by itself, soon.
-    Passing,
+    Transient,
     /// It will not work before somebody mends something.
     Refused,
     /// It is not ours to try again: somebody else has the lane.
@@ -20,7 +20,7 @@ pub trait Failure: Display {
     fn failure_kind(&self) -> FailureKind;
 
     /// Whether it may work by itself.
-    fn is_passing(&self) -> bool {
-        self.failure_kind() == FailureKind::Passing
+    fn is_transient(&self) -> bool {
+        self.failure_kind() == FailureKind::Transient
     }
 }

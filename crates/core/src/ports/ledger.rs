@@ -59,7 +59,7 @@ pub enum LedgerError {
     NotMine(String),
     /// It may pass: server away, starting, lock or statement time-out, a reply that did not come.
     #[error("{0}")]
-    Passing(String),
+    Transient(String),
     /// The server refuses and will refuse again: right, column, constraint, disk.
     #[error("{0}")]
     Refused(Refusal),
@@ -93,7 +93,7 @@ impl Failure for LedgerError {
     fn failure_kind(&self) -> FailureKind {
         match self {
             Self::NotMine(_) => FailureKind::LaneLost,
-            Self::Passing(_) | Self::LockHeldByOther { .. } | Self::OnHold => FailureKind::Passing,
+            Self::Transient(_) | Self::LockHeldByOther { .. } | Self::OnHold => FailureKind::Transient,
             Self::Refused(_) | Self::AnotherTable(_) | Self::Duplicate(_) | Self::Damaged(_) => FailureKind::Refused,
         }
     }
@@ -107,7 +107,7 @@ impl<L: LaneLedger + IntakeLedger + RoundLedger + CampaignLedger + InstanceLedge
 /// The right to write for a lane: taking it, keeping it, giving it up to an operator.
 pub trait LaneLedger: Clone + Send + Sync + 'static {
     /// Takes the lane: epoch + 1, former owners' transactions ended. Creates the lane's row where there is none, with round 0
-    /// and `beginning` as its position; without a beginning it is [`LedgerError::Passing`] then.
+    /// and `beginning` as its position; without a beginning it is [`LedgerError::Transient`] then.
     fn acquire(
         &self,
         lane: Lane,

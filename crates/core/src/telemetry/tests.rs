@@ -233,10 +233,10 @@ fn each_failure_has_a_cause_that_was_registered() {
         LaneError::TakenOver,
         LaneError::NotOpen { seq: Seq::new(1) },
         LaneError::Paused { seq: Seq::new(1) },
-        LaneError::Ledger(LedgerError::Passing(String::new())),
+        LaneError::Ledger(LedgerError::Transient(String::new())),
         LaneError::Ledger(LedgerError::NotMine(String::new())),
         LaneError::Broker(crate::ports::broker::BrokerError::Fenced),
-        LaneError::Audience(crate::ports::audience::AudienceError::Passing(String::new())),
+        LaneError::Audience(crate::ports::audience::AudienceError::Transient(String::new())),
         LaneError::Halt(halt("")),
     ];
     for error in &errors {

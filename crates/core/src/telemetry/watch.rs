@@ -100,7 +100,7 @@ mod tests {
     }
 
     fn away<T>() -> Result<T, BrokerError> {
-        Err(BrokerError::Passing("away".to_owned()))
+        Err(BrokerError::Transient("away".to_owned()))
     }
 
     impl Broker for Watermarks {

@@ -69,7 +69,7 @@ impl Producers {
         }
         self.coordinator_answers(lane).await?;
         let room = Arc::clone(&slot.room).try_acquire_owned().map_err(|_| {
-            BrokerError::Passing(format!("former producers of lane {lane} are still being disposed of"))
+            BrokerError::Transient(format!("former producers of lane {lane} are still being disposed of"))
         })?;
         let thread = LaneThread::start(Arc::clone(&self.shared.context), lane, room)?;
         let outcome = pending.insert(Pending { thread, reply: None }).initialised().await;
@@ -262,6 +262,6 @@ mod tests {
         let thread = hanging();
         producers.overrun(3, &thread);
         let made = producers.make(3).await;
-        assert!(matches!(&made, Err(BrokerError::Passing(text)) if text.contains("coordinator")), "{made:?}");
+        assert!(matches!(&made, Err(BrokerError::Transient(text)) if text.contains("coordinator")), "{made:?}");
     }
 }

@@ -200,7 +200,7 @@ impl Sending {
     /// A message was not written. Dead letters are not to hold up drafts, so their topic is told apart.
     fn unwritten(&self, topic: &str, error: &KafkaError, learned: bool) -> BrokerError {
         match self.explain(&format!("writing to topic {topic}"), error) {
-            BrokerError::Passing(reason) | BrokerError::Refused(reason)
+            BrokerError::Transient(reason) | BrokerError::Refused(reason)
                 if self.context.topics.dead_letters.as_deref() == Some(topic) =>
             {
                 BrokerError::DeadLetters { reason, learned }

@@ -71,7 +71,7 @@ impl TransactionalClient {
         let explained = self.sending.explain("taking the lane's transactional id over", &error);
         // A refusal heard of a connection is final, though librdkafka goes on trying.
         match (&error, &explained) {
-            (KafkaError::Transaction(error), BrokerError::Passing(_)) if error.is_retriable() => {
+            (KafkaError::Transaction(error), BrokerError::Transient(_)) if error.is_retriable() => {
                 Err(Unfinished::Background(explained))
             }
             _ => Err(Unfinished::Failed(explained)),
@@ -175,7 +175,7 @@ impl TransactionalClient {
         let ProducerContext { outputs, reader, topics, .. } = &*self.sending.context;
         match outputs.notifications(reader) {
             Ok(now) if is_another(self.drafts_topic.as_deref(), now.as_deref()) => {
-                Err(BrokerError::Passing(format!("topic {} was created anew", topics.notifications)))
+                Err(BrokerError::Transient(format!("topic {} was created anew", topics.notifications)))
             }
             Ok(_) | Err(_) => Ok(()),
         }
@@ -192,7 +192,7 @@ impl TransactionalClient {
 
 fn go_on(given_up: &dyn Fn() -> bool) -> Result<(), BrokerError> {
     match given_up() {
-        true => Err(BrokerError::Passing("the lane was given up while a round was being published".into())),
+        true => Err(BrokerError::Transient("the lane was given up while a round was being published".into())),
         false => Ok(()),
     }
 }

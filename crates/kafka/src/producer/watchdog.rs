@@ -29,7 +29,7 @@ pub(super) enum Unfinished {
 }
 
 pub(super) fn ended() -> BrokerError {
-    BrokerError::Passing("the producer's thread has ended".into())
+    BrokerError::Transient("the producer's thread has ended".into())
 }
 
 /// Shows that the thread is alive.

@@ -64,7 +64,7 @@ impl LaneThread {
                 }
                 drop(room);
             })
-            .map_err(|error| BrokerError::Passing(format!("starting a producer's thread: {error}")))?;
+            .map_err(|error| BrokerError::Transient(format!("starting a producer's thread: {error}")))?;
         Ok(Self { commands, pulse })
     }
 
@@ -137,7 +137,7 @@ impl Worker {
 /// what it says then is that somebody else has taken it over.
 fn undelivered(error: BrokerError, round: &Publication, took: Duration) -> BrokerError {
     let reason = match &error {
-        BrokerError::Passing(reason) => reason.clone(),
+        BrokerError::Transient(reason) => reason.clone(),
         BrokerError::Fenced => "the broker ended its transaction".to_owned(),
         _ => return error,
     };

@@ -123,7 +123,7 @@ impl Reader {
         let thread = std::thread::Builder::new()
             .name("kafka-reader".into())
             .spawn(move || desk.run(&inbox))
-            .map_err(|error| BrokerError::Passing(format!("starting the reader's thread: {error}")))?;
+            .map_err(|error| BrokerError::Transient(format!("starting the reader's thread: {error}")))?;
         let thread = Mutex::new(Some(thread));
         let (consumer, every) = (Some(consumer), Some(every));
         Ok(Self {
@@ -139,7 +139,7 @@ impl Reader {
     /// The group as a consumer that never joined it: generation -1 and no member, which transactions accept from anyone who may read the
     /// group. A member's own generation would abort rounds of lanes that did not move.
     pub fn group_metadata(&self) -> Result<ConsumerGroupMetadata, BrokerError> {
-        self.consumer().group_metadata().ok_or_else(|| BrokerError::Passing("the reading client is closing".into()))
+        self.consumer().group_metadata().ok_or_else(|| BrokerError::Transient("the reading client is closing".into()))
     }
 
     /// Hears everything that the client has said up to now.
@@ -186,15 +186,15 @@ impl Reader {
     pub(super) async fn tell(&self, command: impl FnOnce(Reply) -> Command) -> Result<(), BrokerError> {
         let (reply, answer) = oneshot::channel();
         self.send(command(reply))?;
-        let answer = answer.await.map_err(|_| BrokerError::Passing("the reading client is closing".into()))?;
+        let answer = answer.await.map_err(|_| BrokerError::Transient("the reading client is closing".into()))?;
         answer.map_err(|error| self.shared.observer.explain("reading the campaigns topic", &error))
     }
 
     /// Gives the thread a command. Fails where it does not keep up, or has ended.
     pub(super) fn send(&self, command: Command) -> Result<(), BrokerError> {
         self.shared.commands.try_send(command).map_err(|error| match error {
-            TrySendError::Full(_) => BrokerError::Passing("the reading client does not keep up".into()),
-            TrySendError::Disconnected(_) => BrokerError::Passing("the reading client has ended".into()),
+            TrySendError::Full(_) => BrokerError::Transient("the reading client does not keep up".into()),
+            TrySendError::Disconnected(_) => BrokerError::Transient("the reading client has ended".into()),
         })
     }
 }

@@ -32,7 +32,7 @@ impl Reader {
         let first = tokio::time::timeout(ASK, input.first());
         let first = first
             .await
-            .map_err(|_| BrokerError::Passing(format!("reading offset {offset} of lane {lane}: timed out")))??;
+            .map_err(|_| BrokerError::Transient(format!("reading offset {offset} of lane {lane}: timed out")))??;
         Ok(first.filter(|record| record.offset == offset).and_then(|record| record.mark()))
     }
 
@@ -235,8 +235,8 @@ impl LaneInput {
     fn explain(&self, failure: &Failure) -> BrokerError {
         let doing = format!("reading lane {} at offset {}", self.lane, self.position);
         match failure {
-            Failure::Closed => BrokerError::Passing(format!("{doing}: the lane was opened once more, or closed")),
-            Failure::Replaced => BrokerError::Passing(format!("{doing}: the topic was created anew")),
+            Failure::Closed => BrokerError::Transient(format!("{doing}: the lane was opened once more, or closed")),
+            Failure::Replaced => BrokerError::Transient(format!("{doing}: the topic was created anew")),
             Failure::Kafka(error) => self.reader.shared.observer.explain(&doing, error),
         }
     }

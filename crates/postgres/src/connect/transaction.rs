@@ -39,7 +39,9 @@ impl Transaction {
         // COMMIT of a failed transaction succeeds and undoes it: so it is never tried.
         if !self.connection.is_sound() {
             let address = &self.connection.inner.address;
-            return Err(PostgresError::passing(format!("{address}: a statement of the transaction did not end well")));
+            return Err(PostgresError::transient(format!(
+                "{address}: a statement of the transaction did not end well"
+            )));
         }
         self.connection.batch("commit").await?;
         self.connection.release();

@@ -72,7 +72,7 @@ impl PostgresLedger {
             return Ok(row.get(0));
         }
         let Some(beginning) = beginning else {
-            return Err(LedgerError::Passing(format!("the ledger does not have lane {lane} yet")));
+            return Err(LedgerError::Transient(format!("the ledger does not have lane {lane} yet")));
         };
         let tx = self.pool.begin("set local lock_timeout = '2s'").await?;
         create_lane(&tx, lane, beginning).await?;
@@ -93,7 +93,7 @@ impl PostgresLedger {
             }
             self.end_holders(lane, key).await?;
         }
-        Err(LedgerError::Passing(format!("lane {lane}: a former owner's transaction could not be ended in time")))
+        Err(LedgerError::Transient(format!("lane {lane}: a former owner's transaction could not be ended in time")))
     }
 
     /// Ends exactly the backends that hold this lane's lock. A stalled COPY obeys no statement timeout, so nothing less works.

@@ -54,7 +54,7 @@ pub async fn feedback(pool: &Pool, found: &mut Findings) -> Result<(), PostgresE
     }
     match record_and_withdraw(pool, &hooks, &mut wrong).await {
         Ok(()) => {}
-        Err(error) if error.kind() == Kind::Passing => return Err(error),
+        Err(error) if error.kind() == Kind::Transient => return Err(error),
         Err(error) => refused_try(pool, &hooks, error, &mut wrong),
     }
     if wrong.status() == Status::Ok {
@@ -256,7 +256,7 @@ async fn steps_of(tx: &Transaction, steps: &[(&str, String)]) -> Result<Result<(
         match tx.execute(sql, &[]).await {
             Ok(1) => {}
             Ok(touched) => return Ok(Err(format!("{what}: {touched} rows were touched, not 1"))),
-            Err(error) if error.kind() == Kind::Passing => return Err(error),
+            Err(error) if error.kind() == Kind::Transient => return Err(error),
             Err(error) => return Ok(Err(format!("{what}: {error}"))),
         }
     }

@@ -94,7 +94,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let mut backoff = STEP;
         loop {
             match self.try_prepare().await {
-                Err(LaneError::Audience(error)) if error.is_passing() => {
+                Err(LaneError::Audience(error)) if error.is_transient() => {
                     self.cx.telemetry.lane_warns(self.own.lane, &error.into());
                     sleep(backoff.failed()).await;
                 }

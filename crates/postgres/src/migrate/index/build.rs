@@ -44,7 +44,7 @@ impl Job<'_> {
                 break;
             }
         }
-        Err(PostgresError::passing(format!(
+        Err(PostgresError::transient(format!(
             "{}: index {name} on {table} did not become valid; run `dinnerbell migrate` again",
             self.pool.address()
         )))

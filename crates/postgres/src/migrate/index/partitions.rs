@@ -35,7 +35,7 @@ impl Job<'_> {
                 return Ok(answer);
             }
         }
-        Err(PostgresError::passing(format!(
+        Err(PostgresError::transient(format!(
             "{}: partitions of {} come and go while its index is built; run `dinnerbell migrate` again",
             self.pool.address(),
             self.table()
