@@ -70,7 +70,7 @@ pub(super) struct FeedState {
 #[derive(Debug)]
 struct RegisteredLane {
     own: Ownership,
-    work: Arc<LaneBacklog>,
+    backlog: Arc<LaneBacklog>,
 }
 
 /// A lane that is looked out for, until it is dropped.
@@ -87,7 +87,7 @@ impl ChangeFeed {
 
     /// From here on this lane is looked out for: who is added after any page that it reads is handed to it. A tail scan that goes on already
     /// reads the last ids once more, for transactions that committed out of their order before the lane came; for many lanes at once no more of them.
-    pub fn enter(&self, own: Ownership, work: Arc<LaneBacklog>, guards: Guards) -> LaneRegistration<'_> {
+    pub fn enter(&self, own: Ownership, backlog: Arc<LaneBacklog>, guards: Guards) -> LaneRegistration<'_> {
         let lane = own.lane;
         let mut state = self.state();
         let FeedState { mark, gaps, reached, .. } = &mut *state;
@@ -96,7 +96,7 @@ impl ChangeFeed {
                 *mark = overlapped(*reached).min(*mark);
             }
             gaps.forget_above(*mark);
-            work.tail_scan_began();
+            backlog.tail_scan_began();
         }
         let now = Instant::now();
         state.went_back.retain(|_, at| now.saturating_duration_since(*at) < GOES_BACK);
@@ -105,7 +105,7 @@ impl ChangeFeed {
             state.joined.insert(lane);
         }
         (state.stood, state.noted) = (None, None);
-        state.lanes.insert(lane, RegisteredLane { own, work });
+        state.lanes.insert(lane, RegisteredLane { own, backlog });
         LaneRegistration { change_feed: self, lane }
     }
 
@@ -119,9 +119,9 @@ impl ChangeFeed {
 
     /// Waits until every lane has room for candidates.
     pub(super) async fn room(&self) {
-        let lanes: Vec<_> = self.state().lanes.values().map(|watched| Arc::clone(&watched.work)).collect();
-        for work in lanes {
-            work.room_for_late().await;
+        let lanes: Vec<_> = self.state().lanes.values().map(|watched| Arc::clone(&watched.backlog)).collect();
+        for backlog in lanes {
+            backlog.room_for_late().await;
         }
     }
 
@@ -138,7 +138,7 @@ impl ChangeFeed {
     pub(super) fn begin(&self, newest: i64) {
         let mut state = self.state();
         state.stand_at(overlapped(newest));
-        state.lanes.values().for_each(|watched| watched.work.tail_scan_began());
+        state.lanes.values().for_each(|watched| watched.backlog.tail_scan_began());
     }
 
     /// Whether it is time to look whether the ids began anew, where the tail scan finds nobody above its mark.
@@ -165,7 +165,7 @@ impl ChangeFeed {
                 swept = from,
                 "the subscribers' ids began anew, or many rows were deleted: the audiences of all open campaigns are read again"
             );
-            state.lanes.values().for_each(|watched| watched.work.missed_everywhere());
+            state.lanes.values().for_each(|watched| watched.backlog.missed_everywhere());
         }
         true
     }
@@ -174,14 +174,14 @@ impl ChangeFeed {
     pub(super) fn begin_without_mark(&self) {
         let mut state = self.state();
         state.paged_without_mark = true;
-        state.lanes.values().for_each(|watched| watched.work.tail_scan_began());
+        state.lanes.values().for_each(|watched| watched.backlog.tail_scan_began());
     }
 
     /// Who came before the mark, and after a page that was read without one, is found by passing all again.
     pub(super) fn make_up_for_no_mark(&self) {
         let mut state = self.state();
         if std::mem::take(&mut state.paged_without_mark) {
-            state.lanes.values().for_each(|watched| watched.work.missed_everywhere());
+            state.lanes.values().for_each(|watched| watched.backlog.missed_everywhere());
         }
     }
 
@@ -235,24 +235,24 @@ impl ChangeFeed {
     /// Hands each favourite to the lanes in which its restaurant has an open campaign.
     pub(super) fn hand_on(&self, found: &[Subscription], open: &[(Lane, String)]) {
         let state = self.state();
-        for (lane, RegisteredLane { work, .. }) in &state.lanes {
+        for (lane, RegisteredLane { backlog, .. }) in &state.lanes {
             let restaurants: BTreeSet<&str> =
                 open.iter().filter(|(of, _)| of == lane).map(|(_, restaurant)| restaurant.as_str()).collect();
             let theirs = found.iter().filter(|favourite| restaurants.contains(favourite.restaurant_id.as_str()));
-            work.offer_late(theirs.map(|favourite| (favourite.restaurant_id.clone(), favourite.client_id.clone())));
+            backlog.offer_late(theirs.map(|favourite| (favourite.restaurant_id.clone(), favourite.client_id.clone())));
         }
     }
 
     pub(super) fn for_each(&self, lanes: &[Lane], tell: impl Fn(&LaneBacklog)) {
         let state = self.state();
-        lanes.iter().filter_map(|lane| state.lanes.get(lane)).for_each(|watched| tell(&watched.work));
+        lanes.iter().filter_map(|lane| state.lanes.get(lane)).for_each(|watched| tell(&watched.backlog));
     }
 
     /// Lanes that do not stand as they were entered; one that was taken over again meanwhile does.
     pub(super) fn lose(&self, asked: &[Ownership], lanes: &[Lane]) {
         let state = self.state();
         let still = |lane: &&Lane| state.lanes.get(lane).filter(|watched| asked.contains(&watched.own));
-        lanes.iter().filter_map(|lane| still(&lane)).for_each(|watched| watched.work.lose());
+        lanes.iter().filter_map(|lane| still(&lane)).for_each(|watched| watched.backlog.lose());
     }
 }
 
@@ -290,9 +290,9 @@ mod tests {
     use super::*;
 
     fn enter(change_feed: &ChangeFeed, lane: Lane) -> (LaneRegistration<'_>, Arc<LaneBacklog>) {
-        let work = Arc::new(LaneBacklog::unread(Guards::default()));
+        let backlog = Arc::new(LaneBacklog::unread(Guards::default()));
         let own = Ownership { lane, epoch: 1, postmaster: 1, lock_key: i64::from(lane) };
-        (change_feed.enter(own, Arc::clone(&work), Guards::default()), work)
+        (change_feed.enter(own, Arc::clone(&backlog), Guards::default()), backlog)
     }
 
     /// A lane is looked out for, and everybody up to this id was handed on.
@@ -332,16 +332,16 @@ mod tests {
     async fn the_mark_goes_down_to_ids_that_began_anew_and_all_is_passed_again_where_that_is_far() {
         let change_feed = ChangeFeed::default();
         let post = swept_to(&change_feed, 500_000);
-        let (_other, work) = enter(&change_feed, 1);
+        let (_other, backlog) = enter(&change_feed, 1);
         change_feed.advance(change_feed.mark().unwrap(), &[500_000], &[], Guards::default());
         assert!(change_feed.looks_anew(Instant::now()) && !change_feed.looks_anew(Instant::now()));
         assert!(!change_feed.goes_down(500_000, 500_000) && !change_feed.goes_down(500_000, 500_001));
         // The last rows were deleted.
         assert!(change_feed.goes_down(500_000, 499_999));
-        assert_eq!((change_feed.mark(), work.take_missed().everywhere), (Some(499_999 - OVERLAP), false));
+        assert_eq!((change_feed.mark(), backlog.take_missed().everywhere), (Some(499_999 - OVERLAP), false));
         let from = change_feed.mark().unwrap();
         assert!(change_feed.goes_down(from, 3_000));
-        assert_eq!((change_feed.mark(), work.take_missed().everywhere), (Some(3_000 - OVERLAP), true));
+        assert_eq!((change_feed.mark(), backlog.take_missed().everywhere), (Some(3_000 - OVERLAP), true));
         let _another = enter(&change_feed, 2);
         assert_eq!(change_feed.mark(), Some(3_000 - 2 * OVERLAP), "what was reached before is history");
         drop(post);

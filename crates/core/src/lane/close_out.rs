@@ -28,16 +28,16 @@ const COUNT_AGAIN: Duration = Duration::from_secs(5);
 pub(crate) async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
-    work: &LaneBacklog,
+    backlog: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     // What one campaign's count meets holds up none of the others.
     let (mut failed, mut backoff) = (BTreeMap::<String, Instant>::new(), STEP);
     loop {
         failed.retain(|_, at| at.elapsed() < COUNT_AGAIN);
-        let Some(Uncounted { campaign, cancelled }) = work.uncounted(|id| failed.contains_key(id)) else {
+        let Some(Uncounted { campaign, cancelled }) = backlog.uncounted(|id| failed.contains_key(id)) else {
             match failed.is_empty() {
-                true => work.uncounted_added().await,
-                false => drop(timeout(COUNT_AGAIN, work.uncounted_added()).await),
+                true => backlog.uncounted_added().await,
+                false => drop(timeout(COUNT_AGAIN, backlog.uncounted_added()).await),
             }
             continue;
         };
@@ -49,9 +49,9 @@ pub(crate) async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
                 let unsent = if cx.guards.enabled(Guard::EndedAreCounted) { unsent } else { 0 };
                 if cx.ledger.note_unsent(own, id, unsent).await? {
                     cx.telemetry.unsent(own.lane, unsent, cancelled);
-                    work.counted(id);
+                    backlog.counted(id);
                 } else {
-                    work.settled().await;
+                    backlog.settled().await;
                 }
             }
             Err(error) => {

@@ -47,7 +47,7 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
     own: Ownership,
     mut input: I,
     mut position: i64,
-    work: &LaneBacklog,
+    backlog: &LaneBacklog,
 ) -> Result<std::convert::Infallible, LaneError> {
     let mut size = BatchSize::first();
     loop {
@@ -58,13 +58,13 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
         }
         position = batch.to;
         let batch = Arc::new(batch);
-        let (taken, took) = record(cx, own, &batch, work).await?;
+        let (taken, took) = record(cx, own, &batch, backlog).await?;
         fail_point("intake.recorded");
         size = size.after(took);
         cx.telemetry.took_in(own.lane, &taken, &batch, took);
         taken.started.iter().for_each(|started| cx.arrivals.note(started.id()));
-        work.add(taken);
-        cx.telemetry.waiting_letters(own.lane, work.waiting_letters());
+        backlog.add(taken);
+        cx.telemetry.waiting_letters(own.lane, backlog.waiting_letters());
     }
 }
 
@@ -74,13 +74,13 @@ async fn record<B, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     batch: &Arc<IntakeBatch>,
-    work: &LaneBacklog,
+    backlog: &LaneBacklog,
 ) -> Result<(Taken, Duration), LedgerError> {
     let bytes: usize = batch.arrivals.iter().map(|(record, _)| record.size()).sum();
     loop {
         cx.pause.not_held().await;
         // Memory last: whoever has it waits for no round.
-        let changes = work.changes().await;
+        let changes = backlog.changes().await;
         let memory = cx.memory.for_intake(bytes).await;
         let began = Instant::now();
         match cx.ledger.intake(own, Arc::clone(batch)).await {

@@ -44,15 +44,15 @@ const AT_ONCE: usize = 50;
 pub async fn rescan<B, L: Ledger, A: Audience, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
-    work: &LaneBacklog,
+    backlog: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     if !cx.limits.late_subscribers {
         return pending().await;
     }
     if cx.guards.enabled(Guard::MarkBeforePages) {
-        work.tail_scan_has_begun().await;
+        backlog.tail_scan_has_begun().await;
     }
-    let mut rescan = Rescan { cx, own, work, passes: Passes::default(), due: true, looked: BTreeMap::new() };
+    let mut rescan = Rescan { cx, own, backlog, passes: Passes::default(), due: true, looked: BTreeMap::new() };
     // What the owner before did not finish is not known.
     if cx.guards.enabled(Guard::RescanAfterTakeOver) {
         rescan.passes.all_again();
@@ -72,7 +72,7 @@ pub async fn rescan<B, L: Ledger, A: Audience, C: Clock>(
 struct Rescan<'a, B, L, A, C> {
     cx: &'a LaneContext<B, L, A, C>,
     own: Ownership,
-    work: &'a LaneBacklog,
+    backlog: &'a LaneBacklog,
     passes: Passes,
     /// Whether more may be due than was taken up.
     due: bool,
@@ -87,7 +87,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         self.passes.forget_ended(self.cx.clock.now() / 1_000_000);
         let turn = self.passes.next(Instant::now());
         if turn.is_empty() {
-            let called = self.work.rescan_called();
+            let called = self.backlog.rescan_called();
             if self.passes.is_empty() {
                 called.await;
             } else {
@@ -97,7 +97,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
             self.due = true;
             return Ok(());
         }
-        self.work.room_for_late().await;
+        self.backlog.room_for_late().await;
         let began = Instant::now();
         self.read(turn).await?;
         if !self.passes.is_empty() {
@@ -110,8 +110,8 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
     async fn take_up(&mut self) -> Result<(), LaneError> {
         let Self { cx, own, .. } = *self;
         // The call first: whoever calls after what is taken up here is heard with the next one.
-        self.due |= self.work.rescan_called().now_or_never().is_some();
-        let missed = self.work.take_missed();
+        self.due |= self.backlog.rescan_called().now_or_never().is_some();
+        let missed = self.backlog.take_missed();
         if missed.everywhere {
             self.passes.all_again();
         } else if !missed.restaurants.is_empty() {
@@ -119,7 +119,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
             match cx.ledger.open_of(own, &restaurants).await {
                 Ok(open) => open.into_iter().for_each(|open| self.passes.again(open)),
                 Err(error) => {
-                    self.work.missed(restaurants.into_iter());
+                    self.backlog.missed(restaurants.into_iter());
                     return Err(error.into());
                 }
             }
@@ -196,10 +196,10 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
                 rows_are_there(self.cx, self.own, &pass.adv_campaign_id).await?;
                 self.looked.insert(pass.adv_campaign_id.clone(), Instant::now());
             }
-            self.work.add_late(untold.iter().map(|client| (pass.restaurant_id.clone(), client.to_owned())));
+            self.backlog.add_late(untold.iter().map(|client| (pass.restaurant_id.clone(), client.to_owned())));
         }
         let over = self.passes.read(turn, &pages);
-        self.work.missed(over.again.into_iter());
+        self.backlog.missed(over.again.into_iter());
         if !over.passed.is_empty() {
             self.due = true;
             self.cx.ledger.note_rescanned(self.own, &over.passed).await?;

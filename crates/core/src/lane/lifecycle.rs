@@ -140,23 +140,23 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
     let OwnedLane { own, ledger, producer, last, input, position, outputs, round_bytes } = owned;
-    let work = Arc::new(LaneBacklog::unread(cx.guards));
-    let _post = cx.change_feed.enter(own, Arc::clone(&work), cx.guards);
+    let backlog = Arc::new(LaneBacklog::unread(cx.guards));
+    let _post = cx.change_feed.enter(own, Arc::clone(&backlog), cx.guards);
     let _trier = cx.dead_letter_topic.trier(own.lane);
-    let rounds = Rounds { cx, own, ledger, work: &work, failures, pace: RoundSizing::left(round_bytes) };
+    let rounds = Rounds { cx, own, ledger, backlog: &backlog, failures, pace: RoundSizing::left(round_bytes) };
     tokio::select! {
         biased;
         // Whatever is under way in it is found by the takeover.
-        () = work.lost() => Err(LaneError::TakenOver),
+        () = backlog.lost() => Err(LaneError::TakenOver),
         ended = rounds.run(producer, last, stop) => ended,
-        failed = intake::take_in(cx, own, input, position, &work) => failed.map(|never: Infallible| match never {}),
-        failed = judge_changes(cx, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = intake::take_in(cx, own, input, position, &backlog) => failed.map(|never: Infallible| match never {}),
+        failed = judge_changes(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = follow_changes::follow(cx, own.lane) => failed.map(|never: Infallible| match never {}),
-        failed = late::rescan(cx, own, &work) => failed.map(|never: Infallible| match never {}),
-        failed = ask_alone(cx, own, &work) => failed.map(|never: Infallible| match never {}),
-        failed = carry_letters(cx, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = late::rescan(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
+        failed = ask_alone(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
+        failed = carry_letters(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = outputs::watch(cx, own, outputs) => failed.map(|never: Infallible| match never {}),
-        failed = close_out::count_ended(cx, own, &work) => failed.map(|never: Infallible| match never {}),
+        failed = close_out::count_ended(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
     }
 }
 
@@ -164,20 +164,20 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
 async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
-    work: &LaneBacklog,
+    backlog: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     let mut more = false;
     loop {
         if !more {
-            work.judge_called().await;
+            backlog.judge_called().await;
         }
-        let _changes = work.changes().await;
+        let _changes = backlog.changes().await;
         let taken = cx.ledger.judge_changes(own).await?;
         cx.telemetry.judged_changes(own.lane, &taken);
         more = taken.more_changes;
         let found = !taken.changed.is_empty() || !taken.dead_letters.is_empty();
         if found && cx.guards.enabled(Guard::JudgedChangesAreRead) {
-            work.judged(taken);
+            backlog.judged(taken);
         }
     }
 }
@@ -186,10 +186,10 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
 async fn ask_alone<B, L, A: Audience, C>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
-    work: &LaneBacklog,
+    backlog: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     loop {
-        let (restaurant_id, after) = work.left_out().await;
+        let (restaurant_id, after) = backlog.left_out().await;
         let wanted = PageRequest {
             restaurant_id: &restaurant_id,
             after: after.as_deref(),
@@ -197,9 +197,9 @@ async fn ask_alone<B, L, A: Audience, C>(
             rows: cx.limits.round_rows,
         };
         match cx.audience.page(wanted).await {
-            Ok(_) => work.came_alone(&restaurant_id),
+            Ok(_) => backlog.came_alone(&restaurant_id),
             Err(error) => {
-                let pause = work.overdue(&restaurant_id);
+                let pause = backlog.overdue(&restaurant_id);
                 cx.telemetry.left_out(own.lane, &restaurant_id, &error.to_string(), pause);
             }
         }
@@ -210,18 +210,18 @@ async fn ask_alone<B, L, A: Audience, C>(
 async fn carry_letters<B: Broker, L: Ledger, A: Audience, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
-    work: &LaneBacklog,
+    backlog: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     loop {
-        cx.telemetry.waiting_letters(own.lane, work.waiting_letters());
-        work.letters_wait().await;
-        cx.telemetry.waiting_letters(own.lane, work.waiting_letters());
+        cx.telemetry.waiting_letters(own.lane, backlog.waiting_letters());
+        backlog.letters_wait().await;
+        cx.telemetry.waiting_letters(own.lane, backlog.waiting_letters());
         cx.dead_letter_topic.opens(own.lane, || cx.broker.dead_letter_topic()).await;
         match cx.dead_letter_topic.carries(own.lane) {
             Carries::Nothing => continue,
-            Carries::One => work.carry(1),
-            Carries::Many => work.carry(usize::MAX),
+            Carries::One => backlog.carry(1),
+            Carries::Many => backlog.carry(usize::MAX),
         }
-        work.carried().await;
+        backlog.carried().await;
     }
 }

@@ -106,7 +106,7 @@ impl BacklogState {
     }
 }
 
-/// The work of one lane. Everything in it can be read from the ledger again; [`LaneBacklog::reload`] says that it must be.
+/// The backlog of one lane. Everything in it can be read from the ledger again; [`LaneBacklog::reload`] says that it must be.
 #[derive(Debug, Default)]
 pub struct LaneBacklog {
     state: Mutex<BacklogState>,
@@ -120,9 +120,9 @@ pub struct LaneBacklog {
 impl LaneBacklog {
     /// Nothing known yet: the first round reads the ledger.
     pub fn unread(guards: Guards) -> Self {
-        let work = Self { guards, ..Self::default() };
-        work.reload();
-        work
+        let backlog = Self { guards, ..Self::default() };
+        backlog.reload();
+        backlog
     }
 
     fn state(&self) -> MutexGuard<'_, BacklogState> {

@@ -21,91 +21,91 @@ pub(super) fn running(id: &str, cursor: Option<&str>) -> ActiveCampaign {
 }
 
 fn loaded(due: Due) -> LaneBacklog {
-    let work = LaneBacklog::unread(Guards::default());
-    assert!(work.begin_reload(0));
-    work.end_reload(due);
-    work
+    let backlog = LaneBacklog::unread(Guards::default());
+    assert!(backlog.begin_reload(0));
+    backlog.end_reload(due);
+    backlog
 }
 
 #[test]
 fn those_that_are_not_held_have_their_first_page_before_the_second_ones_of_those_held() {
     let held = |running: Vec<ActiveCampaign>| loaded(Due { running, more_running: true, ..Due::default() });
-    let work = held(vec![running("a", None)]);
-    assert!(!work.begin_reload(0), "a waits for its first page");
+    let backlog = held(vec![running("a", None)]);
+    assert!(!backlog.begin_reload(0), "a waits for its first page");
     let page = PageRange { after: None, upto: Some("x".to_owned()), last: false, already_told: Vec::new(), skipped: 0 };
-    work.state().running.recorded("a", &page, true);
-    assert!(work.begin_reload(0), "others may wait for their first page");
-    let work = held(vec![running("a", Some("x"))]);
-    assert!(!work.begin_reload(0), "everybody had a first page");
+    backlog.state().running.recorded("a", &page, true);
+    assert!(backlog.begin_reload(0), "others may wait for their first page");
+    let backlog = held(vec![running("a", Some("x"))]);
+    assert!(!backlog.begin_reload(0), "everybody had a first page");
 }
 
 #[test]
 fn ended_campaigns_that_are_not_held_are_loaded_when_those_held_are_counted() {
     let uncounted = vec![Uncounted { campaign: campaign("a"), cancelled: false }];
-    let work = loaded(Due { uncounted, more_uncounted: true, ..Due::default() });
-    assert!(!work.begin_reload(0));
-    assert!(!work.is_ready(0));
-    work.counted("a");
-    assert!(work.is_ready(0) && work.begin_reload(0));
+    let backlog = loaded(Due { uncounted, more_uncounted: true, ..Due::default() });
+    assert!(!backlog.begin_reload(0));
+    assert!(!backlog.is_ready(0));
+    backlog.counted("a");
+    assert!(backlog.is_ready(0) && backlog.begin_reload(0));
 }
 
 #[test]
 fn candidates_are_judged_in_the_order_in_which_they_came() {
-    let work = LaneBacklog::default();
+    let backlog = LaneBacklog::default();
     let favour = |client: &str| ("r".to_owned(), client.to_owned());
-    work.add_late(["z", "m", "z"].map(favour).into_iter());
-    work.add_late(std::iter::once(favour("a")));
-    let clients = |work: &LaneBacklog| work.late().0.into_iter().map(|(_, client)| client).collect::<Vec<_>>();
-    assert_eq!(clients(&work), ["z", "m", "a"]);
-    work.judged_late(&[favour("m")], None);
-    work.add_late(std::iter::once(favour("m")));
-    assert_eq!(clients(&work), ["z", "a", "m"]);
+    backlog.add_late(["z", "m", "z"].map(favour).into_iter());
+    backlog.add_late(std::iter::once(favour("a")));
+    let clients = |backlog: &LaneBacklog| backlog.late().0.into_iter().map(|(_, client)| client).collect::<Vec<_>>();
+    assert_eq!(clients(&backlog), ["z", "m", "a"]);
+    backlog.judged_late(&[favour("m")], None);
+    backlog.add_late(std::iter::once(favour("m")));
+    assert_eq!(clients(&backlog), ["z", "a", "m"]);
 }
 
 #[test]
 fn restaurants_of_candidates_without_room_are_passed_again_and_too_many_mean_all() {
-    let work = LaneBacklog::default();
+    let backlog = LaneBacklog::default();
     let candidates = |from: usize, to: usize, restaurant: &'static str| {
         (from..to).map(move |n| (restaurant.to_owned(), n.to_string()))
     };
-    work.offer_late(candidates(0, MOST_LATE, "full"));
-    assert_eq!(work.take_missed(), Missed::default());
-    work.offer_late(candidates(0, 3, "missed"));
-    let missed = work.take_missed();
+    backlog.offer_late(candidates(0, MOST_LATE, "full"));
+    assert_eq!(backlog.take_missed(), Missed::default());
+    backlog.offer_late(candidates(0, 3, "missed"));
+    let missed = backlog.take_missed();
     assert_eq!(
         (missed.everywhere, missed.restaurants.into_iter().collect::<Vec<_>>()),
         (false, vec!["missed".to_owned()])
     );
-    assert_eq!(work.take_missed(), Missed::default(), "it is taken once");
-    work.missed((0..=MOST_MISSED).map(|n| n.to_string()));
-    assert!(work.take_missed().everywhere);
+    assert_eq!(backlog.take_missed(), Missed::default(), "it is taken once");
+    backlog.missed((0..=MOST_MISSED).map(|n| n.to_string()));
+    assert!(backlog.take_missed().everywhere);
 }
 
 fn changed(windows: impl IntoIterator<Item = (String, Window)>) -> Taken {
     Taken { windows: windows.into_iter().collect(), ..Taken::default() }
 }
 
-fn is_shut(work: &LaneBacklog, id: &str, now: EpochSeconds) -> bool {
-    work.changed_ends().is_any_shut([id].into_iter(), now)
+fn is_shut(backlog: &LaneBacklog, id: &str, now: EpochSeconds) -> bool {
+    backlog.changed_ends().is_any_shut([id].into_iter(), now)
 }
 
 #[test]
 fn a_window_that_moved_counts_until_the_ledger_looks_at_it_itself() {
-    let work = LaneBacklog::unread(Guards::default());
+    let backlog = LaneBacklog::unread(Guards::default());
     let moved = Window { start: 10, end: 20 };
-    work.add(changed([("moved".to_owned(), moved), ("cancelled".to_owned(), Window::NEVER)]));
-    work.begin_reload(0);
-    assert_eq!([9, 10, 19, 20].map(|now| is_shut(&work, "moved", now)), [true, false, false, true]);
-    assert!(is_shut(&work, "cancelled", 15) && !is_shut(&work, "another", 20));
-    work.changed_ends().forget();
-    assert!(!is_shut(&work, "moved", 20));
+    backlog.add(changed([("moved".to_owned(), moved), ("cancelled".to_owned(), Window::NEVER)]));
+    backlog.begin_reload(0);
+    assert_eq!([9, 10, 19, 20].map(|now| is_shut(&backlog, "moved", now)), [true, false, false, true]);
+    assert!(is_shut(&backlog, "cancelled", 15) && !is_shut(&backlog, "another", 20));
+    backlog.changed_ends().forget();
+    assert!(!is_shut(&backlog, "moved", 20));
 }
 
 #[test]
 fn windows_too_many_to_remember_make_every_campaign_doubtful() {
-    let work = LaneBacklog::unread(Guards::default());
-    work.add(changed((0..MOST_WINDOWS).map(|number| (number.to_string(), Window::ALWAYS))));
-    assert!(!is_shut(&work, "another", 20));
-    work.add(changed([("another".to_owned(), Window::ALWAYS)]));
-    assert!(is_shut(&work, "any", 0));
+    let backlog = LaneBacklog::unread(Guards::default());
+    backlog.add(changed((0..MOST_WINDOWS).map(|number| (number.to_string(), Window::ALWAYS))));
+    assert!(!is_shut(&backlog, "another", 20));
+    backlog.add(changed([("another".to_owned(), Window::ALWAYS)]));
+    assert!(is_shut(&backlog, "any", 0));
 }

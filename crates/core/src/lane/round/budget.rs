@@ -19,7 +19,7 @@ pub(super) struct Budget {
 /// What decides how much the next round of a lane may hold.
 pub(super) struct Budgeting<'a, B, L, A, C> {
     pub(super) cx: &'a LaneContext<B, L, A, C>,
-    pub(super) work: &'a LaneBacklog,
+    pub(super) backlog: &'a LaneBacklog,
     pub(super) pace: RoundSizing,
 }
 
@@ -48,7 +48,7 @@ impl<B, L, A, C> Budgeting<'_, B, L, A, C> {
 
     /// Whether other campaigns wait in this lane, or came to the instance a short while ago.
     fn is_shared(&self, running: &[ActiveCampaign]) -> bool {
-        self.work.others_wait() || running.iter().any(|running| self.cx.arrivals.another_than(running.id()))
+        self.backlog.others_wait() || running.iter().any(|running| self.cx.arrivals.another_than(running.id()))
     }
 
     /// What the next round may hold: by the configuration, by memory, by the pace, and by what a round may take while others wait.

@@ -157,20 +157,20 @@ mod tests {
         candidates: &[(&str, usize)],
         room: Room,
     ) -> (BTreeMap<(String, String), usize>, Room) {
-        let work = LaneBacklog::unread(crate::guard::Guards::default());
+        let backlog = LaneBacklog::unread(crate::guard::Guards::default());
         for (restaurant, most) in candidates {
-            work.add_late((0..*most).map(|number| ((*restaurant).to_owned(), format!("c{number:05}"))));
+            backlog.add_late((0..*most).map(|number| ((*restaurant).to_owned(), format!("c{number:05}"))));
         }
         let (mut judged, mut largest, mut rounds) = (BTreeMap::new(), Room::NOTHING, 0);
         loop {
-            let (candidates, after) = work.late();
+            let (candidates, after) = backlog.late();
             let restaurants: BTreeSet<String> = candidates.iter().map(|(restaurant, _)| restaurant.clone()).collect();
             let of = open.iter().filter(|open| restaurants.contains(&open.restaurant_id));
             let of = of.filter(|open| after.as_ref().is_none_or(|after| open.adv_campaign_id > *after));
             let of: Vec<_> = of.take(MOST_LATE_FOR).cloned().collect();
             if of.is_empty() {
-                work.judged_late(&candidates, None);
-                if work.late().0.is_empty() {
+                backlog.judged_late(&candidates, None);
+                if backlog.late().0.is_empty() {
                     return (judged, largest);
                 }
                 continue;
@@ -184,7 +184,7 @@ mod tests {
                     *judged.entry((open.adv_campaign_id.clone(), client.clone())).or_default() += 1;
                 }
             }
-            work.judged_late(&late.candidates, late.upto.as_deref());
+            backlog.judged_late(&late.candidates, late.upto.as_deref());
             rounds += 1;
             assert!(rounds < 10_000, "it comes to an end");
         }

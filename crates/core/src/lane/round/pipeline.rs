@@ -74,7 +74,7 @@ pub(crate) struct Rounds<'a, B, L, A, C> {
     pub(crate) cx: &'a LaneContext<B, L, A, C>,
     pub(crate) own: Ownership,
     pub(crate) ledger: uuid::Uuid,
-    pub(crate) work: &'a LaneBacklog,
+    pub(crate) backlog: &'a LaneBacklog,
     pub(crate) failures: &'a mut Failures,
     /// As the lane's owners left it.
     pub(crate) pace: RoundSizing,
@@ -93,12 +93,13 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 let (producer, finished) = (Some(producer), !noted);
                 Box::pin(ready(Ok(CommitTicket { producer, published, noted, finished, delivery: None })))
             }
-            FoundRound::Recorded(recorded) => Box::pin(publish_round_again(self.cx, self.work, producer, recorded)),
+            FoundRound::Recorded(recorded) => Box::pin(publish_round_again(self.cx, self.backlog, producer, recorded)),
         };
         let mut pace = self.pace;
         loop {
             let gate = watch::Sender::new(false);
-            let preparation = Preparation { cx: self.cx, own: self.own, work: self.work, pace, gate: gate.subscribe() };
+            let preparation =
+                Preparation { cx: self.cx, own: self.own, backlog: self.backlog, pace, gate: gate.subscribe() };
             let (copied, mut gate) = match self.next(preparation, announcing, &gate, stop).await? {
                 Step::Round(copied, gate) => (copied, gate),
                 Step::Stop(None | Some(CommitTicket { noted: true, .. })) => return Ok(()),
@@ -116,26 +117,26 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             let content = Arc::clone(copied.content());
             let (began, quiet) = (copied.began, copied.is_quiet());
             let sealing = Instant::now();
-            self.work.changed_ends().forget();
+            self.backlog.changed_ends().forget();
             let sealed = copied.round.seal(self.own.lane, self.ledger, &gate.published).await?;
             drop(copied.quiet);
             match sealed {
                 SealOutcome::Recorded(recorded) => {
                     pace = pace.after_recorded(content.bytes(), content.parts.len(), began.elapsed());
                     self.cx.telemetry.step(telemetry::Step::Record, sealing.elapsed());
-                    self.work.advance(&content, quiet);
-                    self.work.judged_late(&copied.judged, copied.upto.as_deref());
-                    self.cx.telemetry.running_campaigns(self.own.lane, self.work.running_count());
+                    self.backlog.advance(&content, quiet);
+                    self.backlog.judged_late(&copied.judged, copied.upto.as_deref());
+                    self.cx.telemetry.running_campaigns(self.own.lane, self.backlog.running_count());
                     self.failures.clear();
-                    self.work.settle();
+                    self.backlog.settle();
                     if recorded.closed_others() {
-                        self.work.reload();
+                        self.backlog.reload();
                     }
                     announcing =
-                        Box::pin(publish_round(self.cx, self.work, gate.producer, recorded, content, copied.held));
+                        Box::pin(publish_round(self.cx, self.backlog, gate.producer, recorded, content, copied.held));
                 }
                 SealOutcome::Overtaken(campaigns) => {
-                    self.work.overtaken(campaigns);
+                    self.backlog.overtaken(campaigns);
                     announcing = Box::pin(ready(Ok(gate.announced())));
                 }
             }
@@ -279,9 +280,9 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             return Ok(());
         }
         if self.cx.ledger.note_published(self.own, published.head().seq).await? {
-            self.work.reload();
+            self.backlog.reload();
         }
-        self.work.settle();
+        self.backlog.settle();
         Ok(())
     }
 }
@@ -330,14 +331,14 @@ enum Step<O, P> {
 /// Publishes a recorded round; the memory of its drafts is free afterwards.
 async fn publish_round<B: Broker, L, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
-    work: &LaneBacklog,
+    backlog: &LaneBacklog,
     producer: B::Producer,
     recorded: Recorded,
     content: Arc<RoundContent>,
     held: Reserved,
 ) -> Result<Announced<B::Producer>, LaneError> {
     let began = Instant::now();
-    let (producer, published) = send(cx, work, producer, &recorded).await?;
+    let (producer, published) = send(cx, backlog, producer, &recorded).await?;
     drop(held);
     cx.telemetry.step(telemetry::Step::Publish, began.elapsed());
     cx.telemetry.published(recorded.publication().lane, &content);
@@ -348,11 +349,11 @@ async fn publish_round<B: Broker, L, A, C: Clock>(
 /// Publishes a round that was found recorded at the takeover.
 async fn publish_round_again<B: Broker, L, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
-    work: &LaneBacklog,
+    backlog: &LaneBacklog,
     producer: B::Producer,
     recorded: Recorded,
 ) -> Result<Announced<B::Producer>, LaneError> {
-    let (producer, published) = send(cx, work, producer, &recorded).await?;
+    let (producer, published) = send(cx, backlog, producer, &recorded).await?;
     cx.telemetry.published_again(recorded.publication().lane, recorded.drafts());
     // What the round finished is not known here: the ledger learns of it soon.
     Ok(CommitTicket { producer, delivery: published.delivery(), published, noted: false, finished: true })
@@ -361,12 +362,12 @@ async fn publish_round_again<B: Broker, L, A, C: Clock>(
 /// Publishes a recorded round within the memory that its messages may take, unless one of its campaigns is not open by then.
 async fn send<B: Broker, L, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
-    work: &LaneBacklog,
+    backlog: &LaneBacklog,
     producer: B::Producer,
     recorded: &Recorded,
 ) -> Result<(Option<B::Producer>, Published), LaneError> {
     let _on_their_way = cx.memory.for_publication(recorded.publication().size()).await;
-    let published = publish(producer, recorded, &cx.clock, &cx.pause, work.changed_ends(), cx.guards).await;
+    let published = publish(producer, recorded, &cx.clock, &cx.pause, backlog.changed_ends(), cx.guards).await;
     match &published {
         Ok(_) if !recorded.publication().dead_letters.is_empty() => cx.dead_letter_topic.took(),
         // At the takeover they are taken out of the round.

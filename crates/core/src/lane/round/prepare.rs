@@ -82,7 +82,7 @@ impl<O: OpenRound> Prepared<O> {
 pub(crate) struct Preparation<'a, B, L, A, C> {
     pub(crate) cx: &'a LaneContext<B, L, A, C>,
     pub(crate) own: Ownership,
-    pub(crate) work: &'a LaneBacklog,
+    pub(crate) backlog: &'a LaneBacklog,
     pub(crate) pace: RoundSizing,
     /// Whether the round before is published.
     pub(crate) gate: watch::Receiver<bool>,
@@ -114,13 +114,13 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
                 continue;
             }
             let late = self.late().await?;
-            self.cx.telemetry.running_campaigns(self.own.lane, self.work.running_count());
+            self.cx.telemetry.running_campaigns(self.own.lane, self.backlog.running_count());
             let (turn, running, mut late) = self.turn(late);
             let letters = self.letters();
             if running.is_empty()
                 && letters.ids.is_empty()
                 && late.open.is_empty()
-                && !(report_due && self.work.has_moved())
+                && !(report_due && self.backlog.has_moved())
             {
                 continue;
             }
@@ -135,29 +135,29 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     /// The dead letters of the round, if their topic takes them at this moment.
     fn letters(&self) -> Letters {
         if self.cx.dead_letter_topic.carries(self.own.lane) == Carries::Nothing {
-            self.work.call_letters_back();
+            self.backlog.call_letters_back();
         }
-        let (ids, bytes) = self.work.dead_letters();
+        let (ids, bytes) = self.backlog.dead_letters();
         Letters { ids, bytes }
     }
 
     /// Reads what the ledger knows, where what is held is out of date.
     async fn reload(&self) -> Result<(), LaneError> {
-        if self.work.begin_reload(self.now()) {
+        if self.backlog.begin_reload(self.now()) {
             let due = self.cx.ledger.due(self.own, MOST_RUNNING).await?;
             due.running
                 .iter()
                 .filter(|running| running.cursor.is_none())
                 .for_each(|running| self.cx.arrivals.note(running.id()));
-            self.work.end_reload(due);
+            self.backlog.end_reload(due);
         }
         Ok(())
     }
 
     /// Whose turn the round is, and what there is to do for them. Where that is nothing, it is the others' turn.
     fn turn(&self, late: Late) -> (RoundTurn, Vec<ActiveCampaign>, Late) {
-        let running = self.work.running();
-        let turn = self.work.turn();
+        let running = self.backlog.running();
+        let turn = self.backlog.turn();
         let theirs = |turn: &RoundTurn| running.iter().any(|running| turn.is_of(running.id())) || late.is_any_of(turn);
         let others = turn.of_the_others();
         let turn = if !theirs(&turn) && theirs(&others) { others } else { turn };
@@ -170,21 +170,21 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     async fn quiet(&self) -> OwnedMutexGuard<()> {
         // Its sender goes with this preparation.
         let _ = self.gate.clone().wait_for(|open| *open).await;
-        self.work.changes().await
+        self.backlog.changes().await
     }
 
     /// What was planned, as it stands now that nothing changes any more.
     async fn read_again(&self, planned: &mut Planned) -> Result<(), LaneError> {
-        self.work.reload();
+        self.backlog.reload();
         self.reload().await?;
         let ids: BTreeSet<String> = planned.running.iter().map(|running| running.id().to_owned()).collect();
-        planned.running = self.work.running().into_iter().filter(|running| ids.contains(running.id())).collect();
+        planned.running = self.backlog.running().into_iter().filter(|running| ids.contains(running.id())).collect();
         Ok(())
     }
 
     /// Candidates for late drafts, with the open campaigns of their restaurants. Where there is none, they are forgotten.
     async fn late(&self) -> Result<Late, LaneError> {
-        let (candidates, after) = self.work.late();
+        let (candidates, after) = self.backlog.late();
         if candidates.is_empty() {
             return Ok(Late::default());
         }
@@ -192,7 +192,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
         let open = self.cx.ledger.open_campaigns(self.own, &restaurants, after.as_deref(), MOST_LATE_FOR).await?;
         if open.is_empty() {
-            self.work.judged_late(&candidates, None);
+            self.backlog.judged_late(&candidates, None);
             return Ok(Late::default());
         }
         Ok(Late::of(candidates, open, MOST_LATE_FOR))
@@ -206,7 +206,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let dead_letters = open.letters(&letters.ids).await?;
         if dead_letters.len() < letters.ids.len() {
             // Some were published or pruned meanwhile: what is remembered of them is out of date.
-            self.work.reload();
+            self.backlog.reload();
         }
         Ok(dead_letters)
     }
@@ -216,7 +216,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let clients = planned.budget.pages.rows + planned.late.most_drafts().rows;
         let mut held = self.cx.memory.for_round(clients, planned.letters.bytes).await;
         if !planned.running.is_empty() && self.cx.guards.enabled(Guard::MarkBeforePages) {
-            self.work.tail_scan_has_begun().await;
+            self.backlog.tail_scan_has_begun().await;
         }
         let mut quiet = None;
         if planned.quiet {
@@ -243,12 +243,12 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let round_bytes = self.pace.to_be_left();
         let content = RoundContent { parts, dead_letters, trigger_datetime_created, round_bytes };
         if !guards.enabled(Guard::LateForgottenWhenRecorded) {
-            self.work.judged_late(&late.candidates, late.upto.as_deref());
+            self.backlog.judged_late(&late.candidates, late.upto.as_deref());
         }
         self.cx.rate.settle(budget.taken, content.drafts());
         if content.parts.is_empty() && content.dead_letters.is_empty() && !report_due {
             open.abandon().await?;
-            self.work.judged_late(&late.candidates, late.upto.as_deref());
+            self.backlog.judged_late(&late.candidates, late.upto.as_deref());
             return Ok(None);
         }
         let letters: usize = content.dead_letters.iter().map(DeadLetterMessage::size).sum();
@@ -262,10 +262,10 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     /// Campaigns whose pages did not come in time are left out of the next rounds.
     fn note_overdue(&self, pages: &pages::Pages) {
         for (running, _) in &pages.turns {
-            self.work.came(&running.campaign.restaurant_id);
+            self.backlog.came(&running.campaign.restaurant_id);
         }
         for (restaurant, said) in &pages.overdue {
-            let pause = self.work.overdue(restaurant);
+            let pause = self.backlog.overdue(restaurant);
             self.cx.telemetry.left_out(self.own.lane, restaurant, said, pause);
         }
     }
@@ -289,10 +289,10 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     }
 
     fn waits(&self) -> Waits<'_, B, L, A, C> {
-        Waits { cx: self.cx, work: self.work }
+        Waits { cx: self.cx, backlog: self.backlog }
     }
 
     fn budgeting(&self) -> Budgeting<'_, B, L, A, C> {
-        Budgeting { cx: self.cx, work: self.work, pace: self.pace }
+        Budgeting { cx: self.cx, backlog: self.backlog, pace: self.pace }
     }
 }

@@ -16,28 +16,28 @@ const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 /// Waits on behalf of one preparation.
 pub(super) struct Waits<'a, B, L, A, C> {
     pub(super) cx: &'a LaneContext<B, L, A, C>,
-    pub(super) work: &'a LaneBacklog,
+    pub(super) backlog: &'a LaneBacklog,
 }
 
 impl<B, L, A, C: Clock> Waits<'_, B, L, A, C> {
     /// Waits until there is work, the next campaign starts or ends, or a report is due. Returns whether it is the report.
     pub(super) async fn wait(&self, report: Instant) -> bool {
         loop {
-            if self.work.is_ready(self.cx.clock.now() / 1_000_000) {
+            if self.backlog.is_ready(self.cx.clock.now() / 1_000_000) {
                 return false;
             }
-            if self.work.has_moved() && report <= Instant::now() {
+            if self.backlog.has_moved() && report <= Instant::now() {
                 return true;
             }
             let reporting = async {
-                match self.work.has_moved() {
+                match self.backlog.has_moved() {
                     true => sleep_until(report).await,
                     false => pending().await,
                 }
             };
             tokio::select! {
                 biased;
-                () = self.work.changed() => {}
+                () = self.backlog.changed() => {}
                 () = self.next_change() => {}
                 () = reporting => {}
             }
@@ -47,7 +47,7 @@ impl<B, L, A, C: Clock> Waits<'_, B, L, A, C> {
     /// Waits until the next campaign starts or ends.
     async fn next_change(&self) {
         let wakes = self.cx.guards.enabled(Guard::NextChangeWakes);
-        let Some(at) = self.work.next_change().filter(|_| wakes) else { return pending().await };
+        let Some(at) = self.backlog.next_change().filter(|_| wakes) else { return pending().await };
         let micros = at.saturating_mul(1_000_000).saturating_sub(self.cx.clock.now()).max(0);
         // The timer is coarse, and two clocks that nobody compares drift apart: look again at least every minute.
         sleep(Duration::from_micros(micros.cast_unsigned() + 1_000).min(LOOK_AT_CLOCK)).await;
@@ -59,7 +59,7 @@ impl<B, L, A, C: Clock> Waits<'_, B, L, A, C> {
         tokio::select! {
             biased;
             () = self.cx.pause.off() => {}
-            () = self.work.changed() => {}
+            () = self.backlog.changed() => {}
             () = self.next_change() => {}
         }
     }
