@@ -4,7 +4,7 @@
 //! - [`change_feed`] knows the lanes that look for changes and late subscribers together; [`follow_changes`] looks for all of them.
 //! - [`id_gaps`] holds the ids that the tail scan asks for again.
 //! - [`pause`] is the operators' pause and the hold.
-//! - [`rate_limiter`] is the configured pace, [`round_sizing`] keeps rounds short while campaigns share.
+//! - [`rate_limiter`] is the rate limit, [`round_sizing`] keeps rounds short while campaigns share.
 //! - [`memory_budget`] bounds what is in memory.
 //! - [`dead_letters`] keeps letters beside the rounds while their topic takes none.
 

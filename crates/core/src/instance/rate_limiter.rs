@@ -1,4 +1,4 @@
-//! The pace at which an instance forms drafts: `fanout.rate_limit`.
+//! How many drafts an instance forms in a second: `fanout.rate_limit`.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

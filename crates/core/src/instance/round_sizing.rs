@@ -23,7 +23,7 @@ pub const ROUND_BYTES: usize = 24 << 20;
 const LEAST_SHARED: usize = 2 << 20;
 /// Bytes of the smallest round that a slow link makes: more than any draft has, and enough not to spend its time on round trips alone.
 const LEAST_PUBLISHED: usize = 256 << 10;
-/// A round of less for each of its campaigns measures what a campaign costs, not the pace.
+/// A round of less for each of its campaigns measures what a campaign costs, not the throughput.
 const LEAST_OF_A_CAMPAIGN: usize = 100 << 10;
 /// From this long on a publication is believed at once, and not taken for a hiccup.
 const SLOW: Duration = Duration::from_secs(1);
@@ -51,15 +51,15 @@ impl Default for RoundSizing {
 }
 
 impl RoundSizing {
-    /// The pace of which a lane's former owners left so many bytes a round, where they met a slow link.
+    /// The sizing for which a lane's former owners left so many bytes a round, where they met a slow link.
     pub fn left(round_bytes: Option<i64>) -> Self {
         let published = round_bytes.map(|bytes| bytes as f64 / longest_publication());
         Self { published: published.unwrap_or(Self::default().published), ..Self::default() }
     }
 
-    /// The pace after a round of so many bytes, of so many campaigns, was recorded.
+    /// The sizing after a round of so many bytes, of so many campaigns, was recorded.
     pub fn after_recorded(self, bytes: usize, campaigns: usize, took: Duration) -> Self {
-        // A round with room left measures the round trips, and one of small campaigns what each of them costs: neither is the pace.
+        // A round with room left measures the round trips, and one of small campaigns what each of them costs: neither is the throughput.
         if bytes < self.shared_bytes() / 10 * 8 || bytes < campaigns * LEAST_OF_A_CAMPAIGN {
             return self;
         }
@@ -67,7 +67,7 @@ impl RoundSizing {
         Self { recorded: 0.7 * self.recorded + 0.3 * measured, ..self }
     }
 
-    /// The pace after a round of so many bytes was published. What it takes to publish anything at all is none of it.
+    /// The sizing after a round of so many bytes was published. What it takes to publish anything at all is none of it.
     pub fn after_published(self, bytes: usize, took: Duration) -> Self {
         let seconds = took.as_secs_f64();
         let least = (self.least * 1.05).min(seconds).max(0.001);
@@ -82,7 +82,7 @@ impl RoundSizing {
         Self { published, least, ..self }
     }
 
-    /// The pace after a round of so many bytes was not delivered in the time that a transaction has.
+    /// The sizing after a round of so many bytes was not delivered in the time that a transaction has.
     pub fn after_undelivered(self, bytes: usize, within: Duration) -> Self {
         let published = (bytes as f64 / within.as_secs_f64().max(0.001)).min(self.published);
         Self { published, ..self }
@@ -160,16 +160,16 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_round_follows_the_pace_of_large_rounds() {
-        let pace = RoundSizing::default();
-        assert_eq!(pace.shared_bytes(), 5_000_000);
-        assert_eq!(pace.after_recorded(10_000, 1, Duration::from_secs(1)).shared_bytes(), 5_000_000, "round trips");
-        let small = pace.after_recorded(5_000_000, 500, Duration::from_secs(1));
+    fn a_shared_round_follows_the_throughput_of_large_rounds() {
+        let sizing = RoundSizing::default();
+        assert_eq!(sizing.shared_bytes(), 5_000_000);
+        assert_eq!(sizing.after_recorded(10_000, 1, Duration::from_secs(1)).shared_bytes(), 5_000_000, "round trips");
+        let small = sizing.after_recorded(5_000_000, 500, Duration::from_secs(1));
         assert_eq!(small.shared_bytes(), 5_000_000, "small campaigns");
-        let slow = (0..20).fold(pace, |pace, _| pace.after_recorded(5_000_000, 2, Duration::from_secs(5)));
+        let slow = (0..20).fold(sizing, |sizing, _| sizing.after_recorded(5_000_000, 2, Duration::from_secs(5)));
         assert_eq!(slow.shared_bytes(), LEAST_SHARED);
         let again =
-            (0..20).fold(slow, |pace, _| pace.after_recorded(pace.shared_bytes(), 2, Duration::from_millis(40)));
+            (0..20).fold(slow, |sizing, _| sizing.after_recorded(sizing.shared_bytes(), 2, Duration::from_millis(40)));
         assert!(again.shared_bytes() > 4_000_000, "a slow hour is forgotten: {again:?}");
     }
 
@@ -180,38 +180,38 @@ mod tests {
 
     #[test]
     fn a_slow_link_makes_rounds_that_it_carries_within_ten_seconds_and_a_faster_one_larger_ones_again() {
-        let mut pace = RoundSizing::default();
-        assert_eq!(pace.most_bytes(), ROUND_BYTES);
-        assert_eq!(pace.to_be_left(), None);
-        pace = pace.after_published(ROUND_BYTES, over(ROUND_BYTES, 500e3, 0.02));
-        let most = pace.most_bytes();
-        assert!(over(most, 500e3, 0.02) < Duration::from_secs(11) && most > 4_000_000, "{pace:?}");
-        assert_eq!(RoundSizing::left(pace.to_be_left()).most_bytes(), most);
-        assert!(over(pace.room(20_000, true).bytes, 500e3, 0.02) < Duration::from_secs(1), "while others wait");
+        let mut sizing = RoundSizing::default();
+        assert_eq!(sizing.most_bytes(), ROUND_BYTES);
+        assert_eq!(sizing.to_be_left(), None);
+        sizing = sizing.after_published(ROUND_BYTES, over(ROUND_BYTES, 500e3, 0.02));
+        let most = sizing.most_bytes();
+        assert!(over(most, 500e3, 0.02) < Duration::from_secs(11) && most > 4_000_000, "{sizing:?}");
+        assert_eq!(RoundSizing::left(sizing.to_be_left()).most_bytes(), most);
+        assert!(over(sizing.room(20_000, true).bytes, 500e3, 0.02) < Duration::from_secs(1), "while others wait");
         for _ in 0..20 {
-            pace = pace.after_published(pace.most_bytes(), over(pace.most_bytes(), 50e6, 0.02));
+            sizing = sizing.after_published(sizing.most_bytes(), over(sizing.most_bytes(), 50e6, 0.02));
         }
-        assert_eq!((pace.most_bytes(), pace.to_be_left()), (ROUND_BYTES, None));
+        assert_eq!((sizing.most_bytes(), sizing.to_be_left()), (ROUND_BYTES, None));
     }
 
     #[test]
     fn a_broker_that_answers_late_is_no_slow_link() {
-        let late = |pace: RoundSizing, bytes: usize| pace.after_published(bytes, over(bytes, 100e6, 0.3));
-        let mut pace = RoundSizing::default();
+        let late = |sizing: RoundSizing, bytes: usize| sizing.after_published(bytes, over(bytes, 100e6, 0.3));
+        let mut sizing = RoundSizing::default();
         for _ in 0..200 {
-            pace = late(pace, pace.shared_bytes());
+            sizing = late(sizing, sizing.shared_bytes());
         }
-        assert!(pace.shared_bytes() >= LEAST_SHARED, "{pace:?}");
+        assert!(sizing.shared_bytes() >= LEAST_SHARED, "{sizing:?}");
     }
 
     #[test]
     fn what_was_not_delivered_in_time_is_planned_smaller_until_it_cannot_be() {
-        let mut pace = RoundSizing::default();
+        let mut sizing = RoundSizing::default();
         let (mut bytes, mut times) = (ROUND_BYTES, 0);
         while can_be_smaller(bytes) {
-            pace = pace.after_undelivered(bytes, Duration::from_secs(60));
-            assert!(pace.most_bytes() <= bytes / 5 || pace.most_bytes() == LEAST_PUBLISHED);
-            (bytes, times) = (pace.most_bytes(), times + 1);
+            sizing = sizing.after_undelivered(bytes, Duration::from_secs(60));
+            assert!(sizing.most_bytes() <= bytes / 5 || sizing.most_bytes() == LEAST_PUBLISHED);
+            (bytes, times) = (sizing.most_bytes(), times + 1);
         }
         assert!(times <= 4, "{times}");
     }

@@ -25,7 +25,7 @@ pub struct LaneContext<B, L, A, C> {
     pub limits: Limits,
     /// Memory for drafts in flight, all lanes together.
     pub memory: Arc<MemoryBudget>,
-    /// The configured pace.
+    /// The rate limit.
     pub rate: RateLimiter,
     /// Whether an operator paused all sending.
     pub pause: PauseWatch,

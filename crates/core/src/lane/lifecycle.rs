@@ -143,7 +143,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     let backlog = Arc::new(LaneBacklog::unread(cx.guards));
     let _post = cx.change_feed.enter(own, Arc::clone(&backlog), cx.guards);
     let _trier = cx.dead_letter_topic.trier(own.lane);
-    let rounds = Rounds { cx, own, ledger, backlog: &backlog, failures, pace: RoundSizing::left(round_bytes) };
+    let rounds = Rounds { cx, own, ledger, backlog: &backlog, failures, sizing: RoundSizing::left(round_bytes) };
     tokio::select! {
         biased;
         // Whatever is under way in it is found by the takeover.

@@ -152,7 +152,7 @@ impl Published {
     }
 }
 
-/// What was delivered, and how long that took: the pace of the link.
+/// What was delivered, and how long that took: the throughput of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivery {
     /// The drafts, as messages and rows.

@@ -1,4 +1,4 @@
-//! How much a round may hold: by the configuration, by memory, by the pace, and by what others leave it.
+//! How much a round may hold: by the configuration, by memory, by the round sizing, and by what others leave it.
 
 use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::LaneBacklog;
@@ -12,7 +12,7 @@ use crate::model::due::ActiveCampaign;
 pub(super) struct Budget {
     /// Of its pages.
     pub(super) pages: Room,
-    /// What was taken of the configured pace for it, newcomers included.
+    /// What was taken of the rate limit for it, newcomers included.
     pub(super) taken: usize,
 }
 
@@ -20,11 +20,11 @@ pub(super) struct Budget {
 pub(super) struct Budgeting<'a, B, L, A, C> {
     pub(super) cx: &'a LaneContext<B, L, A, C>,
     pub(super) backlog: &'a LaneBacklog,
-    pub(super) pace: RoundSizing,
+    pub(super) sizing: RoundSizing,
 }
 
 impl<B, L, A, C> Budgeting<'_, B, L, A, C> {
-    /// How many drafts the next round may have. Where there are pages to read, newcomers have at most half of it. The pace is taken for both
+    /// How many drafts the next round may have. Where there are pages to read, newcomers have at most half of it. The rate limit is taken for both
     /// alike; newcomers for whom it does not reach wait for a later round.
     pub(super) async fn budget(&self, running: &[ActiveCampaign], late: &mut Late, quiet: bool) -> Budget {
         let room = self.room(running, quiet);
@@ -51,9 +51,9 @@ impl<B, L, A, C> Budgeting<'_, B, L, A, C> {
         self.backlog.others_wait() || running.iter().any(|running| self.cx.arrivals.another_than(running.id()))
     }
 
-    /// What the next round may hold: by the configuration, by memory, by the pace, and by what a round may take while others wait.
+    /// What the next round may hold: by the configuration, by memory, by the round sizing, and by what a round may take while others wait.
     fn room(&self, running: &[ActiveCampaign], quiet: bool) -> Room {
         let rows = self.cx.limits.round_rows.min(self.cx.memory.most_clients()).max(1);
-        self.pace.room(rows, quiet || self.is_shared(running))
+        self.sizing.room(rows, quiet || self.is_shared(running))
     }
 }

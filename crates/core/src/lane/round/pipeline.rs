@@ -44,7 +44,7 @@ struct CommitTicket<P> {
     noted: bool,
     /// Whether campaigns become complete by it.
     finished: bool,
-    /// What was delivered by it, until the pace has learned of it.
+    /// What was delivered by it, until the round sizing has learned of it.
     delivery: Option<Delivery>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct Rounds<'a, B, L, A, C> {
     pub(crate) backlog: &'a LaneBacklog,
     pub(crate) failures: &'a mut Failures,
     /// As the lane's owners left it.
-    pub(crate) pace: RoundSizing,
+    pub(crate) sizing: RoundSizing,
 }
 
 impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
@@ -95,18 +95,18 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             }
             FoundRound::Recorded(recorded) => Box::pin(publish_round_again(self.cx, self.backlog, producer, recorded)),
         };
-        let mut pace = self.pace;
+        let mut sizing = self.sizing;
         loop {
             let gate = watch::Sender::new(false);
             let preparation =
-                Preparation { cx: self.cx, own: self.own, backlog: self.backlog, pace, gate: gate.subscribe() };
+                Preparation { cx: self.cx, own: self.own, backlog: self.backlog, sizing, gate: gate.subscribe() };
             let (copied, mut gate) = match self.next(preparation, announcing, &gate, stop).await? {
                 Step::Round(copied, gate) => (copied, gate),
                 Step::Stop(None | Some(CommitTicket { noted: true, .. })) => return Ok(()),
                 Step::Stop(Some(gate)) => return self.note(gate.published).await,
             };
             if let Some(Delivery { bytes, took }) = gate.delivery.take() {
-                pace = pace.after_published(bytes, took);
+                sizing = sizing.after_published(bytes, took);
             }
             if self.cx.pause.is_on() && self.cx.guards.enabled(Guard::PauseBeforeARound) {
                 // It was copied before the pause: what is not recorded yet is planned anew afterwards.
@@ -122,7 +122,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             drop(copied.quiet);
             match sealed {
                 SealOutcome::Recorded(recorded) => {
-                    pace = pace.after_recorded(content.bytes(), content.parts.len(), began.elapsed());
+                    sizing = sizing.after_recorded(content.bytes(), content.parts.len(), began.elapsed());
                     self.cx.telemetry.step(telemetry::Step::Record, sealing.elapsed());
                     self.backlog.advance(&content, quiet);
                     self.backlog.judged_late(&copied.judged, copied.upto.as_deref());

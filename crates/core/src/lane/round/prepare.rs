@@ -83,7 +83,7 @@ pub(crate) struct Preparation<'a, B, L, A, C> {
     pub(crate) cx: &'a LaneContext<B, L, A, C>,
     pub(crate) own: Ownership,
     pub(crate) backlog: &'a LaneBacklog,
-    pub(crate) pace: RoundSizing,
+    pub(crate) sizing: RoundSizing,
     /// Whether the round before is published.
     pub(crate) gate: watch::Receiver<bool>,
 }
@@ -240,7 +240,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         pages::add_late(&mut open, &mut parts, &judged, trigger_datetime_created, group, guards).await?;
         self.rows_are_there(&parts, &late.open).await?;
         let dead_letters = self.read_letters(&mut open, &letters).await?;
-        let round_bytes = self.pace.to_be_left();
+        let round_bytes = self.sizing.to_be_left();
         let content = RoundContent { parts, dead_letters, trigger_datetime_created, round_bytes };
         if !guards.enabled(Guard::LateForgottenWhenRecorded) {
             self.backlog.judged_late(&late.candidates, late.upto.as_deref());
@@ -293,6 +293,6 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     }
 
     fn budgeting(&self) -> Budgeting<'_, B, L, A, C> {
-        Budgeting { cx: self.cx, backlog: self.backlog, pace: self.pace }
+        Budgeting { cx: self.cx, backlog: self.backlog, sizing: self.sizing }
     }
 }
