@@ -62,7 +62,7 @@ const KEPT_FROM_ROUNDS: usize = 3;
 pub struct PostgresLedger {
     pool: Pool,
     clock: PostgresClock,
-    /// Rounds wait for their gate with the transaction open: some connections are kept for everything else.
+    /// Rounds wait for their commit ticket with the transaction open: some connections are kept for everything else.
     rounds: Arc<Semaphore>,
     shared: Arc<Shared>,
 }

@@ -30,7 +30,7 @@ use crate::shutdown::stopped;
 use crate::telemetry;
 
 /// How long a copied round waits, its transaction open, for the round before it to be published.
-const GATE_WAIT: Duration = Duration::from_secs(2);
+const TICKET_WAIT: Duration = Duration::from_secs(2);
 /// How soon the ledger learns of a published round that finished a campaign.
 const NOTE_FINISHED: Duration = Duration::from_millis(250);
 /// How soon the ledger learns of any published round.
@@ -97,28 +97,33 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         };
         let mut sizing = self.sizing;
         loop {
-            let gate = watch::Sender::new(false);
-            let preparation =
-                Preparation { cx: self.cx, own: self.own, backlog: self.backlog, sizing, gate: gate.subscribe() };
-            let (copied, mut gate) = match self.next(preparation, announcing, &gate, stop).await? {
-                Step::Round(copied, gate) => (copied, gate),
-                Step::Stop(None | Some(CommitTicket { noted: true, .. })) => return Ok(()),
-                Step::Stop(Some(gate)) => return self.note(gate.published).await,
+            let may_copy = watch::Sender::new(false);
+            let preparation = Preparation {
+                cx: self.cx,
+                own: self.own,
+                backlog: self.backlog,
+                sizing,
+                may_copy: may_copy.subscribe(),
             };
-            if let Some(Delivery { bytes, took }) = gate.delivery.take() {
+            let (copied, mut ticket) = match self.next(preparation, announcing, &may_copy, stop).await? {
+                Step::Round(copied, ticket) => (copied, ticket),
+                Step::Stop(None | Some(CommitTicket { noted: true, .. })) => return Ok(()),
+                Step::Stop(Some(ticket)) => return self.note(ticket.published).await,
+            };
+            if let Some(Delivery { bytes, took }) = ticket.delivery.take() {
                 sizing = sizing.after_published(bytes, took);
             }
             if self.cx.pause.is_on() && self.cx.guards.enabled(Guard::PauseBeforeARound) {
                 // It was copied before the pause: what is not recorded yet is planned anew afterwards.
                 drop(copied);
-                announcing = Box::pin(ready(Ok(gate.announced())));
+                announcing = Box::pin(ready(Ok(ticket.announced())));
                 continue;
             }
             let content = Arc::clone(copied.content());
             let (began, quiet) = (copied.began, copied.is_quiet());
             let sealing = Instant::now();
             self.backlog.changed_ends().forget();
-            let sealed = copied.round.seal(self.own.lane, self.ledger, &gate.published).await?;
+            let sealed = copied.round.seal(self.own.lane, self.ledger, &ticket.published).await?;
             drop(copied.quiet);
             match sealed {
                 SealOutcome::Recorded(recorded) => {
@@ -133,11 +138,11 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                         self.backlog.reload();
                     }
                     announcing =
-                        Box::pin(publish_round(self.cx, self.backlog, gate.producer, recorded, content, copied.held));
+                        Box::pin(publish_round(self.cx, self.backlog, ticket.producer, recorded, content, copied.held));
                 }
                 SealOutcome::Overtaken(campaigns) => {
                     self.backlog.overtaken(campaigns);
-                    announcing = Box::pin(ready(Ok(gate.announced())));
+                    announcing = Box::pin(ready(Ok(ticket.announced())));
                 }
             }
         }
@@ -148,7 +153,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         &self,
         preparation: Preparation<'a, B, L, A, C>,
         announcing: Announcing<'a, B::Producer>,
-        open: &watch::Sender<bool>,
+        may_copy: &watch::Sender<bool>,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Step<L::Open, B::Producer>, LaneError> {
         let prepare = || -> Preparing<'_, L::Open> { Box::pin(preparation.prepare()) };
@@ -159,7 +164,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 Transition::Over(step) => return Ok(step),
                 Transition::Stage(stage) => stage,
                 Transition::Published(ticket, preparing) => {
-                    open.send_replace(true);
+                    may_copy.send_replace(true);
                     Stage::Idle(ticket, preparing.unwrap_or_else(&prepare))
                 }
             };
@@ -195,9 +200,9 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                     }
                 }
             }
-            Stage::Copied(mut announcing, copied) => match timeout(GATE_WAIT, &mut announcing).await {
+            Stage::Copied(mut announcing, copied) => match timeout(TICKET_WAIT, &mut announcing).await {
                 Ok(announced) => Ok(Transition::Over(Step::Round(copied, self.usable(announced?).await?))),
-                // The open transaction would hold locks for too long: roll back, and copy again after the gate.
+                // The open transaction would hold locks for too long: roll back, and copy again when the ticket is there.
                 Err(_) => {
                     drop(copied);
                     Ok(Transition::Stage(Stage::RolledBack(announcing)))
@@ -256,7 +261,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     ) -> Result<Option<Announced<B::Producer>>, LaneError> {
         tokio::select! {
             biased;
-            gate = announcing => Ok(Some(gate?)),
+            ticket = announcing => Ok(Some(ticket?)),
             () = self.cx.pause.on() => Ok(None),
         }
     }

@@ -85,7 +85,7 @@ pub(crate) struct Preparation<'a, B, L, A, C> {
     pub(crate) backlog: &'a LaneBacklog,
     pub(crate) sizing: RoundSizing,
     /// Whether the round before is published.
-    pub(crate) gate: watch::Receiver<bool>,
+    pub(crate) may_copy: watch::Receiver<bool>,
 }
 
 impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
@@ -169,7 +169,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     /// Waits until the round before is published and no change is under way, and keeps changes away.
     async fn quiet(&self) -> OwnedMutexGuard<()> {
         // Its sender goes with this preparation.
-        let _ = self.gate.clone().wait_for(|open| *open).await;
+        let _ = self.may_copy.clone().wait_for(|open| *open).await;
         self.backlog.changes().await
     }
 
