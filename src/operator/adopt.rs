@@ -14,7 +14,7 @@ use dinnerbell_config::Config;
 use dinnerbell_core::fail_point::fail_point;
 use dinnerbell_core::lane::error_policy;
 use dinnerbell_core::model::mark::{Committed, RoundHead};
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Epoch, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
 use dinnerbell_core::model::record::Lane;
@@ -122,14 +122,14 @@ impl Adopter<'_> {
     }
 
     /// Takes the lane and moves what it holds. An owner that was sent away may enter it again in between.
-    async fn adopt(&self, overruled_in: Option<i64>) -> Result<Adoption, ResolveError> {
+    async fn adopt(&self, overruled_in: Option<Epoch>) -> Result<Adoption, ResolveError> {
         let writer = writer(self.config, &self.pool, &self.request.by).await?;
         let mut attempts = 0;
         loop {
             attempts += 1;
             let own = writer.acquire(self.request.lane, None).await?.ownership;
             // Whoever entered it in between may have published what the operator took for unpublished.
-            let overruled = overruled_in.is_some_and(|epoch| own.epoch == epoch + i64::from(attempts));
+            let overruled = overruled_in.is_some_and(|epoch| own.epoch == epoch.after(attempts));
             match self.adopt_once(&writer, own, overruled).await {
                 Err(ResolveError::Ledger(error))
                     if error.failure_kind() != FailureKind::Refused && attempts < MOST_ATTEMPTS => {}

@@ -4,7 +4,7 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use crate::operator::campaigns::time;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Epoch, Seq};
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
@@ -20,7 +20,7 @@ pub struct LaneStatus {
     /// When it did.
     pub entered_at: Option<String>,
     /// + 1 with each owner.
-    pub epoch: i64,
+    pub epoch: Epoch,
     /// The last recorded round.
     pub seq: Seq,
     /// The last round known to be committed in Kafka.
@@ -95,7 +95,7 @@ fn status(row: &Row) -> LaneStatus {
         lane: row.get(0),
         owner: row.get(1),
         entered_at: time(row.get(2)),
-        epoch: row.get(3),
+        epoch: number(row, 3),
         seq: number(row, 4),
         published_seq: number(row, 5),
         position: row.get(6),

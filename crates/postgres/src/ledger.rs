@@ -37,9 +37,11 @@ use super::connect::{Connection, Parameter, Pool, Transaction};
 use super::errors::PostgresError;
 use super::identity;
 use super::needs;
+use crate::number::number;
 use crate::sql::fragments;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::TriggerType;
+use dinnerbell_core::model::number::Epoch;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{Header, Lane};
 use dinnerbell_core::model::time::EpochSeconds;
@@ -182,7 +184,7 @@ impl PostgresLedger {
         if row.is_some() {
             self.clock.observe(asked, now);
         }
-        match row.map(|row| (row.get::<_, i64>("epoch"), row.get::<_, i64>("postmaster"))) {
+        match row.map(|row| (number::<Epoch>(&row, "epoch"), row.get::<_, i64>("postmaster"))) {
             Some(found) if found == (own.epoch, own.postmaster) => Ok((tx, now / 1_000_000, known)),
             found => {
                 tx.rollback().await?;

@@ -14,7 +14,7 @@ use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_LETTERS, Uncounted, 
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::late::{LateFor, OpenCampaign};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Epoch, Seq};
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane};
 use dinnerbell_core::model::round::{RoundContent, RoundPart, Sealed, StoredRound};
@@ -60,7 +60,7 @@ impl WorldState {
 
     /// Whether the lane is still owned as it was entered.
     pub(super) fn is_mine(&self, own: Ownership) -> bool {
-        let epoch = self.database.lanes.get(&own.lane).map_or(0, |lane| lane.epoch);
+        let epoch = self.database.lanes.get(&own.lane).map_or(Epoch::default(), |lane| lane.epoch);
         epoch == own.epoch
             && (self.database.postmaster == own.postmaster || !self.guards.enabled(Guard::PostmasterCompared))
     }
@@ -118,7 +118,7 @@ impl WorldState {
         }
         database.last_bump = Some(lane);
         let row = database.lane(lane);
-        row.epoch += 1;
+        row.epoch = row.epoch.next();
         (row.owner, row.entered_at) = (owner, now);
         let row = row.clone();
         let head = |seq: Seq| {

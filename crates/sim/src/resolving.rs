@@ -170,7 +170,7 @@ impl WorldState {
         let round = self.database.rounds.entry((lane, head.seq)).or_insert(made);
         (round.revision, round.checksum) = (head.revision, head.checksum);
         let row = self.database.lane(lane);
-        row.epoch += 1;
+        row.epoch = row.epoch.next();
         (row.seq, row.published_seq, row.overrule, row.halt) = (head.seq, published, overrule, None);
     }
 }

@@ -11,7 +11,7 @@ use dinnerbell_core::model::due::{ActiveCampaign, WaitingLetter};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::late::OpenCampaign;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Epoch, Seq};
 use dinnerbell_core::model::outputs::{OutputIds, is_another};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane, Record, RecordFingerprint};
@@ -130,7 +130,8 @@ impl Database {
         self.transactions.clear();
         self.postmaster += 1;
         if loses_bump && let Some(lane) = self.last_bump.take() {
-            self.lane(lane).epoch -= 1;
+            let row = self.lane(lane);
+            row.epoch = Epoch::new(row.epoch.get() - 1);
         }
     }
 
@@ -153,7 +154,7 @@ impl Database {
 #[derive(Debug, Clone, Default)]
 #[allow(missing_docs, reason = "the columns of migrations/")]
 pub struct LaneRow {
-    pub epoch: i64,
+    pub epoch: Epoch,
     /// The number of the instance that took it last.
     pub owner: usize,
     pub seq: Seq,

@@ -29,7 +29,7 @@ impl WorldState {
     pub fn resolve_by_trying_again(&mut self, lane: Lane) {
         let row = self.database.lane(lane);
         if row.halt.take().is_some() {
-            row.epoch += 1;
+            row.epoch = row.epoch.next();
         }
     }
 
@@ -50,13 +50,14 @@ impl WorldState {
         self.complete(own.lane, head.seq);
         self.hand_over(own.lane, into, &mut moved);
         let from = self.database.lane(own.lane);
-        (from.epoch, from.halt) = (from.epoch + 1, None);
+        (from.epoch, from.halt) = (from.epoch.next(), None);
         if published {
             from.published_seq = Some(from.seq);
         } else {
             from.overrule = true;
         }
-        self.database.lane(into).epoch += 1;
+        let into = self.database.lane(into);
+        into.epoch = into.epoch.next();
         self.end(transaction).map_err(|_| ended())?;
         self.committed();
         Ok(moved)

@@ -21,7 +21,7 @@ pub async fn a_new_lane_begins_with_round_zero_where_it_is_told_to<E: Environmen
     assert!(!acquired.compared, "nobody compared it with Kafka");
     let again = env.another().await.acquire(0, Some(99)).await.unwrap();
     assert_eq!((again.position, again.ledger), (7, acquired.ledger), "it begins once");
-    assert_eq!(again.ownership.epoch, acquired.ownership.epoch + 1);
+    assert_eq!(again.ownership.epoch, acquired.ownership.epoch.next());
     assert_eq!((again.ownership.lane, again.ownership.lock_key), (0, acquired.ownership.lock_key));
     let stored = env.ledger().stored_round(again.ownership).await.unwrap();
     assert_eq!((stored.head, stored.position, stored.drafts), (RoundHead::default(), 7, 0));

@@ -288,10 +288,11 @@ impl Drop for LaneRegistration<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::number::Epoch;
 
     fn enter(change_feed: &ChangeFeed, lane: Lane) -> (LaneRegistration<'_>, Arc<LaneBacklog>) {
         let backlog = Arc::new(LaneBacklog::unread(Guards::default()));
-        let own = Ownership { lane, epoch: 1, postmaster: 1, lock_key: i64::from(lane) };
+        let own = Ownership { lane, epoch: Epoch::new(1), postmaster: 1, lock_key: i64::from(lane) };
         (change_feed.enter(own, Arc::clone(&backlog), Guards::default()), backlog)
     }
 

@@ -96,3 +96,33 @@ impl Sub for Seq {
         self.0 - other.0
     }
 }
+
+number! {
+    /// Which ownership of its lane: each acquisition makes the next one, and so does an operator's order that sends the owner away. From the ledger
+    /// (`dinnerbell.lane.epoch`). 0 is a lane that nobody has acquired yet.
+    ///
+    /// It is not the generation of the consumer group, and not the number of a round:
+    ///
+    /// ```compile_fail
+    /// use dinnerbell_core::model::number::{Epoch, Seq};
+    ///
+    /// fn is_stale(ours: Epoch, current: Epoch) -> bool {
+    ///     ours < current
+    /// }
+    /// is_stale(Epoch::new(1), Seq::new(2));
+    /// ```
+    #[derive(Default)]
+    Epoch(i64)
+}
+
+impl Epoch {
+    /// Of the next owner.
+    pub const fn next(self) -> Self {
+        self.after(1)
+    }
+
+    /// Of the owner after so many acquisitions.
+    pub const fn after(self, acquisitions: u32) -> Self {
+        Self(self.0 + acquisitions as i64)
+    }
+}

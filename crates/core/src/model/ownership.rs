@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::model::halt::Halt;
 use crate::model::mark::RoundHead;
-use crate::model::number::Seq;
+use crate::model::number::{Epoch, Seq};
 use crate::model::outputs::OutputIds;
 use crate::model::record::{Lane, RecordFingerprint};
 
@@ -14,7 +14,7 @@ pub struct Ownership {
     /// The lane.
     pub lane: Lane,
     /// The epoch of this ownership.
-    pub epoch: i64,
+    pub epoch: Epoch,
     /// `pg_postmaster_start_time()` at the acquisition, in microseconds: a fail-over that lost the acquisition shows here.
     pub postmaster: i64,
     /// The key of the lane's advisory lock.

@@ -43,7 +43,12 @@ impl PostgresLedger {
         let missing = || LedgerError::Damaged(format!("round {lane}/{seq}, the last one, is not in dinnerbell.round"));
         let (comparison, compared): (String, Option<String>) = (row.get("comparison"), row.get("compared"));
         let acquired = AcquiredLane {
-            ownership: Ownership { lane, epoch: row.get("epoch"), postmaster: row.get("postmaster"), lock_key: key },
+            ownership: Ownership {
+                lane,
+                epoch: number(&row, "epoch"),
+                postmaster: row.get("postmaster"),
+                lock_key: key,
+            },
             ledger: row.get("ledger"),
             position: row.get("position"),
             last_record: last_record(&row),

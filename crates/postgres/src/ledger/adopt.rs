@@ -6,11 +6,11 @@ use tokio_postgres::types::Type;
 use super::{PostgresLedger, lost, rounds};
 use crate::connect::{Parameter, Pool, Transaction};
 use crate::errors::PostgresError;
-use crate::number::Number;
+use crate::number::{Number, number};
 use crate::sql;
 use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Epoch, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -52,9 +52,9 @@ pub struct Leaving {
 
 /// The epoch in which an operator decided that the ledger is right about a lane and Kafka's mark is not, if it still is that one: who entered
 /// the lane since may have published its last round.
-pub async fn overruled_in(pool: &Pool, lane: Lane) -> Result<Option<i64>, PostgresError> {
+pub async fn overruled_in(pool: &Pool, lane: Lane) -> Result<Option<Epoch>, PostgresError> {
     let sql = "select epoch from dinnerbell.lane where lane = $1 and overrule and owner = resolved_by";
-    Ok(pool.query(sql, &[(&lane, Type::INT4)]).await?.first().map(|row| row.get(0)))
+    Ok(pool.query(sql, &[(&lane, Type::INT4)]).await?.first().map(|row| number(row, 0)))
 }
 
 /// Whether a recorded round has nothing to publish. One that is not there is not known to be empty.
@@ -128,7 +128,7 @@ impl PostgresLedger {
 /// The lanes' rows first, as everywhere; both in the order of their numbers.
 async fn lock_lanes(tx: &Transaction, own: Ownership, into: Lane) -> Result<(), LedgerError> {
     let sql = "select 1 from dinnerbell.lane where (lane = $1 and epoch = $2) or lane = $3 order by lane for update";
-    let lanes: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&into, Type::INT4)];
+    let lanes: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), own.epoch.parameter(), (&into, Type::INT4)];
     if tx.query(sql, &lanes).await?.len() == 2 { Ok(()) } else { Err(lost(own, "the last round")) }
 }
 

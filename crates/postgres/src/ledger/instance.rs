@@ -15,7 +15,7 @@ use dinnerbell_core::ports::ledger::{InstanceLedger, LedgerError};
 impl InstanceLedger for PostgresLedger {
     async fn waiting(&self, owned: &[Ownership]) -> Result<Waiting, LedgerError> {
         let lanes: Vec<Lane> = owned.iter().map(|own| own.lane).collect();
-        let epochs: Vec<i64> = owned.iter().map(|own| own.epoch).collect();
+        let epochs: Vec<i64> = owned.iter().map(|own| own.epoch.get()).collect();
         let postmasters: Vec<i64> = owned.iter().map(|own| own.postmaster).collect();
         let parameters: [Parameter<'_>; 4] = [
             (&lanes, Type::INT4_ARRAY),

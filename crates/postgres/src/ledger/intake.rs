@@ -12,6 +12,7 @@ use tokio_postgres::types::Type;
 use self::statements::Writes;
 use super::{PostgresLedger, campaign, headers, lost};
 use crate::connect::{Parameter, Transaction};
+use crate::number::Number;
 use crate::sql;
 use crate::sql::fragments::{WAITING_CHANGES, held};
 use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
@@ -125,7 +126,7 @@ async fn move_position(tx: &Transaction, own: Ownership, batch: &IntakeBatch) ->
             sql::MOVE_POSITION.text(),
             &[
                 (&own.lane, Type::INT4),
-                (&own.epoch, Type::INT8),
+                own.epoch.parameter(),
                 (&batch.from, Type::INT8),
                 (&batch.to, Type::INT8),
                 (&last.map(|mark| mark.offset), Type::INT8),

@@ -4,6 +4,7 @@ use tokio_postgres::types::Type;
 
 use super::{PostgresLedger, hold};
 use crate::connect::Parameter;
+use crate::number::Number;
 use crate::sql::fragments::{COMPARISON, POSTMASTER};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::outputs::OutputIds;
@@ -63,12 +64,8 @@ impl LaneLedger for PostgresLedger {
             "select halted is null or epoch <> $2 or $3 <> {POSTMASTER} or coalesce($4 <> {COMPARISON}, false) \
              from dinnerbell.lane left join dinnerbell.service on true where lane = $1"
         );
-        let parameters: [Parameter<'_>; 4] = [
-            (&own.lane, Type::INT4),
-            (&own.epoch, Type::INT8),
-            (&own.postmaster, Type::INT8),
-            (&comparison, Type::TEXT),
-        ];
+        let parameters: [Parameter<'_>; 4] =
+            [(&own.lane, Type::INT4), own.epoch.parameter(), (&own.postmaster, Type::INT8), (&comparison, Type::TEXT)];
         let rows = self.pool.query(&sql, &parameters).await?;
         Ok(rows.first().is_none_or(|row| row.get(0)))
     }

@@ -101,7 +101,7 @@ impl PostgresLedger {
         );
         let halt = HaltKind::RowsRemoved;
         let key: [Parameter<'_>; 4] =
-            [(&own.lane, Type::INT4), (&own.epoch, Type::INT8), (&by, Type::TEXT), (&halt.name(), Type::TEXT)];
+            [(&own.lane, Type::INT4), own.epoch.parameter(), (&by, Type::TEXT), (&halt.name(), Type::TEXT)];
         if tx.execute(&sql, &key).await? != 1 {
             return Err(lost(own, "the halt"));
         }

@@ -28,7 +28,7 @@ impl PostgresLedger {
         let tx = self.begin(own).await?;
         let key: [Parameter<'_>; 4] = [
             (&own.lane, Type::INT4),
-            (&own.epoch, Type::INT8),
+            own.epoch.parameter(),
             standing.head.seq.parameter(),
             standing.published.parameter(),
         ];

@@ -93,7 +93,7 @@ impl PostgresRound {
     async fn advance_lane(&self, before: Seq, round_bytes: Option<i64>) -> Result<i64, LedgerError> {
         let values: [Parameter<'_>; 5] = [
             (&self.own.lane, Type::INT4),
-            (&self.own.epoch, Type::INT8),
+            self.own.epoch.parameter(),
             before.parameter(),
             (&self.feedback, Type::TEXT),
             (&round_bytes, Type::INT8),

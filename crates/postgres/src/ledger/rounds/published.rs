@@ -14,7 +14,7 @@ use dinnerbell_core::ports::ledger::LedgerError;
 pub(super) async fn note_published(tx: &Transaction, own: Ownership, seq: Seq) -> Result<bool, LedgerError> {
     let sql =
         "update dinnerbell.lane set published_seq = $3, overrule = false where lane = $1 and epoch = $2 and seq = $3";
-    let noted = tx.execute(sql, &[(&own.lane, Type::INT4), (&own.epoch, Type::INT8), seq.parameter()]).await?;
+    let noted = tx.execute(sql, &[(&own.lane, Type::INT4), own.epoch.parameter(), seq.parameter()]).await?;
     if noted != 1 {
         return Err(lost(own, "the last round"));
     }

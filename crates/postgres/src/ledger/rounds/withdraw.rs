@@ -96,7 +96,7 @@ impl PostgresLedger {
 /// Locks the lane's row, if this is still its last round.
 async fn hold_last_round(tx: &Transaction, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
     let sql = "select 1 from dinnerbell.lane where lane = $1 and epoch = $2 and seq = $3 for update";
-    let key: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), (&own.epoch, Type::INT8), head.seq.parameter()];
+    let key: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), own.epoch.parameter(), head.seq.parameter()];
     if tx.query_opt(sql, &key).await?.is_some() { Ok(()) } else { Err(lost(own, "the last round")) }
 }
 
