@@ -54,7 +54,7 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(200);
 pub enum HttpError {
     /// The port is taken.
     #[error("http.listen: {listen} is taken by another process; stop that one or choose another port")]
-    Taken {
+    AddressInUse {
         /// Where it was to listen.
         listen: SocketAddr,
     },
@@ -89,7 +89,7 @@ impl Bound {
 pub async fn bind(config: &config::Http) -> Result<Bound, HttpError> {
     let listen = config.listen;
     let refused = |source: io::Error| match source.kind() {
-        ErrorKind::AddrInUse => HttpError::Taken { listen },
+        ErrorKind::AddrInUse => HttpError::AddressInUse { listen },
         _ => HttpError::Refused { listen, source },
     };
     let listener = TcpListener::bind(listen).await.map_err(refused)?;

@@ -16,7 +16,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 
 /// How long a beginning takes. Each ends when the ledger knows that Kafka has the drafts.
 #[derive(Debug)]
-struct Taken {
+struct Measured {
     /// From the start of the process to a campaign told.
     start: Duration,
     /// From SIGTERM to one of two instances to a campaign told in each lane by the other.
@@ -25,7 +25,7 @@ struct Taken {
     small: Duration,
 }
 
-impl Taken {
+impl Measured {
     fn measure(stage: &Stage) -> Self {
         stage.send(&Campaign::now("first", "fresh"));
         let began = Instant::now();
@@ -88,9 +88,9 @@ fn stage_after(campaigns: u32) -> Stage {
 #[test]
 #[ignore = "takes some minutes and 4 GB; the machine must have nothing else to do"]
 fn start_and_take_over_take_no_longer_with_ten_million_rows_in_place() {
-    let nothing = Taken::measure(&stage_after(0));
+    let nothing = Measured::measure(&stage_after(0));
     println!("nothing was sent before: {nothing:?}");
-    let much = Taken::measure(&stage_after(CAMPAIGNS));
+    let much = Measured::measure(&stage_after(CAMPAIGNS));
     println!("{CAMPAIGNS} campaigns and {} rows were: {much:?}", CAMPAIGNS * ROWS);
     let bound = |nothing: Duration| 2 * nothing + Duration::from_millis(500);
     assert!(much.start <= bound(nothing.start), "{nothing:?} {much:?}");

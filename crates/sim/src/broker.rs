@@ -107,7 +107,7 @@ impl WorldState {
 
     /// Whether the open transaction of the lane holds letters that their topic does not take.
     fn refuses_letters(&mut self, lane: Lane) -> bool {
-        let refuses = self.kafka.letters != Letters::Taken;
+        let refuses = self.kafka.letters != Letters::Accepted;
         let open = self.kafka.lane(lane).transaction.as_ref();
         let holds = |open: &Transaction| open.publications.iter().any(|one| !one.publication.dead_letters.is_empty());
         refuses && open.is_some_and(holds)
@@ -273,7 +273,7 @@ impl Broker for SimBroker {
     async fn dead_letter_topic(&self) -> Result<(), BrokerError> {
         match self.question("dead_letter_topic", |kafka| kafka.letters).await? {
             Letters::Missing => Err(BrokerError::Refused("the topic of dead letters is missing".to_owned())),
-            Letters::Taken | Letters::Refused => Ok(()),
+            Letters::Accepted | Letters::Refused => Ok(()),
         }
     }
 

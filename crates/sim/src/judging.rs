@@ -9,7 +9,7 @@ use dinnerbell_core::guard::Guard;
 use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
 use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::input::{Arrival, Reason, decode};
-use dinnerbell_core::model::intake::{IntakeBatch, Taken, Tally};
+use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome, Tally};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane, Record};
 use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
@@ -39,12 +39,12 @@ struct Intake<'a> {
     state: &'a mut WorldState,
     lane: Lane,
     now: EpochSeconds,
-    taken: Taken,
+    outcome: IntakeOutcome,
 }
 
 impl WorldState {
     /// Records what arrived, and moves the position.
-    pub(super) fn intake(&mut self, own: Ownership, batch: &IntakeBatch) -> Result<Taken, LedgerError> {
+    pub(super) fn intake(&mut self, own: Ownership, batch: &IntakeBatch) -> Result<IntakeOutcome, LedgerError> {
         if self.is_held() {
             return Err(LedgerError::OnHold);
         }
@@ -64,19 +64,19 @@ impl WorldState {
             lane.last_record = Some(last);
         }
         let now = self.now();
-        let mut intake = Intake { state: self, lane: own.lane, now, taken: Taken::default() };
+        let mut intake = Intake { state: self, lane: own.lane, now, outcome: IntakeOutcome::default() };
         let created = intake.create(batch);
         for (record, arrival) in &batch.arrivals {
             if !created.contains(&record.offset) {
                 intake.take(record, arrival);
             }
         }
-        let taken = intake.taken;
+        let outcome = intake.outcome;
         let lane = self.database.lane(own.lane);
-        lane.records += taken.tally.records();
-        lane.tally = sum(lane.tally, taken.tally);
+        lane.records += outcome.tally.records();
+        lane.tally = sum(lane.tally, outcome.tally);
         self.committed();
-        Ok(taken)
+        Ok(outcome)
     }
 
     /// Whether there is something for the owner to apply_rules.
@@ -92,7 +92,7 @@ impl WorldState {
     }
 
     /// Judges what arrived in other lanes about campaigns of this one.
-    pub(super) fn judge_changes(&mut self, own: Ownership) -> Taken {
+    pub(super) fn judge_changes(&mut self, own: Ownership) -> IntakeOutcome {
         let unjudged = |&place: &usize| self.is_unjudged(own.lane, &self.database.changes[place]);
         let mut places: Vec<usize> = (0..self.database.changes.len()).filter(unjudged).collect();
         // Cancellations first.
@@ -106,16 +106,16 @@ impl WorldState {
         };
         let mut changes: Vec<_> = places.iter().map(change).collect();
         changes.sort_by_key(|(created, place, ..)| (*created, *place));
-        let mut intake = Intake { state: self, lane: own.lane, now, taken: Taken::default() };
+        let mut intake = Intake { state: self, lane: own.lane, now, outcome: IntakeOutcome::default() };
         for (_, place, record, arrival) in changes {
             let from = intake.state.database.changes[place].from_lane.unwrap_or(own.lane);
             intake.judge(&record, from, &arrival);
             intake.state.database.changes[place].judged += 1;
         }
         let more_changes = places.len() >= MOST_CHANGES;
-        let taken = Taken { tally: Tally::default(), more_changes, ..intake.taken };
+        let outcome = IntakeOutcome { tally: Tally::default(), more_changes, ..intake.outcome };
         self.committed();
-        taken
+        outcome
     }
 }
 
@@ -153,22 +153,22 @@ impl Intake<'_> {
         let row = CampaignRow::first(self.lane, stage, campaign.clone(), self.state.micros());
         self.state.database.campaigns.insert(id.to_owned(), row);
         let Some(campaign) = campaign else {
-            self.taken.tally.cancellations += 1;
+            self.outcome.tally.cancellations += 1;
             return;
         };
-        self.taken.tally.campaigns += 1;
+        self.outcome.tally.campaigns += 1;
         match stage {
             CampaignState::Active => {
                 self.change_at(campaign.window.end);
-                self.taken.started.push(ActiveCampaign { campaign, revision: 1, cursor: None });
+                self.outcome.started.push(ActiveCampaign { campaign, revision: 1, cursor: None });
             }
             CampaignState::Scheduled => self.change_at(campaign.window.start),
-            _ => self.taken.changed.push(id.to_owned()),
+            _ => self.outcome.changed.push(id.to_owned()),
         }
     }
 
     fn change_at(&mut self, at: EpochSeconds) {
-        self.taken.next_change = Some(self.taken.next_change.map_or(at, |next| next.min(at)));
+        self.outcome.next_change = Some(self.outcome.next_change.map_or(at, |next| next.min(at)));
     }
 
     /// Takes a record of this lane in that did not make a campaign.
@@ -176,7 +176,7 @@ impl Intake<'_> {
         let owner = id(arrival).and_then(|id| self.state.database.campaigns.get(id)).map(|row| row.lane);
         match owner {
             Some(owner) if owner != self.lane && self.state.guards.enabled(Guard::OnlyOwnerJudges) => {
-                self.taken.tally.handed_over += 1;
+                self.outcome.tally.handed_over += 1;
                 let forgets = match arrival {
                     Arrival::Cancellation { .. } => !self.state.guards.enabled(Guard::TombstoneHandedOver),
                     _ => false,
@@ -190,7 +190,7 @@ impl Intake<'_> {
             }
             // Only a lane that keeps no tombstone of what it does not know forgets it.
             None if id(arrival).is_some() && !self.state.guards.enabled(Guard::TombstoneOfUnknownKept) => {
-                self.taken.tally.cancellations += 1;
+                self.outcome.tally.cancellations += 1;
             }
             _ => self.judge(record, self.lane, arrival),
         }
@@ -204,8 +204,8 @@ impl Intake<'_> {
             (None, _) => unreachable!("every campaign that arrived is there, and every change is of one"),
         };
         match (verdict, arrival) {
-            (Verdict::Duplicate, _) => self.taken.tally.duplicates += 1,
-            (Verdict::Older, _) => self.taken.tally.older_updates += 1,
+            (Verdict::Duplicate, _) => self.outcome.tally.duplicates += 1,
+            (Verdict::Older, _) => self.outcome.tally.older_updates += 1,
             (Verdict::Update, Arrival::Campaign(campaign)) => self.update(campaign),
             (Verdict::Cancel | Verdict::Update, arrival) => self.cancel(id(arrival).unwrap_or_default()),
             (Verdict::Conflict(reason), _) => self.dead_letter(record, from, &reason),
@@ -213,7 +213,7 @@ impl Intake<'_> {
     }
 
     fn update(&mut self, new: &Campaign) {
-        self.taken.tally.updates += 1;
+        self.outcome.tally.updates += 1;
         let (at, rescan) = (self.state.micros(), self.state.guards.enabled(Guard::RescanAfterUpdate));
         let database = &mut self.state.database;
         let row = database.campaigns.get_mut(&new.adv_campaign_id).expect("it was judged");
@@ -230,12 +230,12 @@ impl Intake<'_> {
         if rescan {
             row.repass_at = Some(0);
         }
-        self.taken.changed.push(new.adv_campaign_id.clone());
-        self.taken.windows.push((new.adv_campaign_id.clone(), new.window));
+        self.outcome.changed.push(new.adv_campaign_id.clone());
+        self.outcome.windows.push((new.adv_campaign_id.clone(), new.window));
     }
 
     fn cancel(&mut self, id: &str) {
-        self.taken.tally.cancellations += 1;
+        self.outcome.tally.cancellations += 1;
         let at = self.state.micros();
         if let Some(row) = self.state.database.campaigns.get_mut(id)
             && row.state != CampaignState::Cancelled
@@ -244,12 +244,12 @@ impl Intake<'_> {
             row.revision += 1;
             row.changed_at = at;
         }
-        self.taken.changed.push(id.to_owned());
-        self.taken.windows.push((id.to_owned(), Window::NEVER));
+        self.outcome.changed.push(id.to_owned());
+        self.outcome.windows.push((id.to_owned(), Window::NEVER));
     }
 
     fn dead_letter(&mut self, record: &Record, from: Lane, reason: &Reason) {
-        self.taken.tally.dead_letters += 1;
+        self.outcome.tally.dead_letters += 1;
         let letter = DeadLetterMessage {
             id: self.state.database.dead_letters.len() as i64,
             lane: from,
@@ -261,7 +261,7 @@ impl Intake<'_> {
             reason: reason.reason.clone(),
             field: reason.field.map(str::to_owned),
         };
-        self.taken.dead_letters.push(waiting(&letter));
+        self.outcome.dead_letters.push(waiting(&letter));
         self.state.database.dead_letters.push(DeadLetterRow { lane: self.lane, letter, round_seq: None });
     }
 }

@@ -79,7 +79,7 @@ impl Kafka {
 pub enum Letters {
     /// It takes them.
     #[default]
-    Taken,
+    Accepted,
     /// It is not there, and Kafka says so when asked.
     Missing,
     /// It is there, and takes none.

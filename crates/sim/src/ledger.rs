@@ -14,7 +14,7 @@ use dinnerbell_core::guard::Guard;
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::due::{ActiveCampaign, Due, Waiting};
 use dinnerbell_core::model::halt::Halt;
-use dinnerbell_core::model::intake::{IntakeBatch, Taken};
+use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
 use dinnerbell_core::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::number::Seq;
@@ -202,13 +202,13 @@ impl LaneLedger for SimLedger {
 }
 
 impl IntakeLedger for SimLedger {
-    async fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> Result<Taken, LedgerError> {
+    async fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> Result<IntakeOutcome, LedgerError> {
         self.transact("intake", own, move |state| state.intake(own, &batch)).await
     }
 
-    async fn judge_changes(&self, own: Ownership) -> Result<Taken, LedgerError> {
+    async fn judge_changes(&self, own: Ownership) -> Result<IntakeOutcome, LedgerError> {
         if !self.query("has_changes", move |state| state.has_changes(own.lane)).await? {
-            return Ok(Taken::default());
+            return Ok(IntakeOutcome::default());
         }
         self.transact("judge_changes", own, move |state| Ok(state.judge_changes(own))).await
     }

@@ -54,7 +54,7 @@ async fn a_port_that_is_taken_is_named_with_what_to_do() {
     let bound = bind(&free).await.unwrap();
     let taken = config::Http { listen: bound.address(), token: None };
     let error = bind(&taken).await.unwrap_err();
-    assert!(matches!(error, HttpError::Taken { .. }));
+    assert!(matches!(error, HttpError::AddressInUse { .. }));
     let address = bound.address();
     assert_eq!(
         error.to_string(),

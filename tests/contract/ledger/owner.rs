@@ -6,7 +6,7 @@ use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::input::{decode, encode};
-use dinnerbell_core::model::intake::{IntakeBatch, Taken};
+use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane, Record};
@@ -47,7 +47,7 @@ impl<L: Ledger> Owner<L> {
     }
 
     /// Takes in what arrives.
-    pub async fn try_take(&mut self, sent: &[Sent<'_>]) -> Result<Taken, LedgerError> {
+    pub async fn try_take(&mut self, sent: &[Sent<'_>]) -> Result<IntakeOutcome, LedgerError> {
         let batch = self.batch(sent);
         let taken = self.ledger.intake(self.own, Arc::clone(&batch)).await?;
         self.position = batch.to;
@@ -55,7 +55,7 @@ impl<L: Ledger> Owner<L> {
     }
 
     /// The same, which must succeed.
-    pub async fn take(&mut self, sent: &[Sent<'_>]) -> Taken {
+    pub async fn take(&mut self, sent: &[Sent<'_>]) -> IntakeOutcome {
         self.try_take(sent).await.unwrap()
     }
 

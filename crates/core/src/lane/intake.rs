@@ -12,7 +12,7 @@ use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::model::input::{decode, incomplete};
-use crate::model::intake::{IntakeBatch, Taken};
+use crate::model::intake::{IntakeBatch, IntakeOutcome};
 use crate::model::ownership::Ownership;
 use crate::model::record::Arrived;
 use crate::ports::broker::Input;
@@ -58,12 +58,12 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
         }
         position = batch.to;
         let batch = Arc::new(batch);
-        let (taken, took) = record(cx, own, &batch, backlog).await?;
+        let (outcome, took) = record(cx, own, &batch, backlog).await?;
         fail_point("intake.recorded");
         size = size.after(took);
-        cx.telemetry.took_in(own.lane, &taken, &batch, took);
-        taken.started.iter().for_each(|started| cx.arrivals.note(started.id()));
-        backlog.add(taken);
+        cx.telemetry.took_in(own.lane, &outcome, &batch, took);
+        outcome.started.iter().for_each(|started| cx.arrivals.note(started.id()));
+        backlog.add(outcome);
         cx.telemetry.waiting_letters(own.lane, backlog.waiting_letters());
     }
 }
@@ -75,7 +75,7 @@ async fn record<B, L: Ledger, A, C>(
     own: Ownership,
     batch: &Arc<IntakeBatch>,
     backlog: &LaneBacklog,
-) -> Result<(Taken, Duration), LedgerError> {
+) -> Result<(IntakeOutcome, Duration), LedgerError> {
     let bytes: usize = batch.arrivals.iter().map(|(record, _)| record.size()).sum();
     loop {
         cx.pause.not_held().await;
@@ -89,7 +89,7 @@ async fn record<B, L: Ledger, A, C>(
                 // The last look is older than the hold.
                 cx.pause.looked().await;
             }
-            taken => return Ok((taken?, began.elapsed())),
+            outcome => return Ok((outcome?, began.elapsed())),
         }
     }
 }

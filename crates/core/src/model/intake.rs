@@ -24,9 +24,9 @@ impl IntakeBatch {
     }
 }
 
-/// What an intake made of its records.
+/// What an intake, or the judging of changes, made of its records.
 #[derive(Debug, Clone, Default)]
-pub struct Taken {
+pub struct IntakeOutcome {
     /// Campaigns that are new and may get drafts now.
     pub started: Vec<ActiveCampaign>,
     /// Campaigns that exist by now in another version, window or state: what is known of them is to be read again.

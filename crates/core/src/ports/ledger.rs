@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::model::clients::{ClientRange, Clients};
 use crate::model::due::{ActiveCampaign, Due, Waiting};
 use crate::model::halt::Halt;
-use crate::model::intake::{IntakeBatch, Taken};
+use crate::model::intake::{IntakeBatch, IntakeOutcome};
 use crate::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
 use crate::model::mark::RoundHead;
 use crate::model::number::Seq;
@@ -141,9 +141,9 @@ pub trait IntakeLedger: Clone + Send + Sync + 'static {
         &self,
         own: Ownership,
         batch: Arc<IntakeBatch>,
-    ) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
+    ) -> impl Future<Output = Result<IntakeOutcome, LedgerError>> + Send;
     /// Judges what arrived in other lanes, or from an operator, about campaigns of this lane.
-    fn judge_changes(&self, own: Ownership) -> impl Future<Output = Result<Taken, LedgerError>> + Send;
+    fn judge_changes(&self, own: Ownership) -> impl Future<Output = Result<IntakeOutcome, LedgerError>> + Send;
 }
 
 /// The rounds of a lane.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::instance::memory_budget::MemoryBudget;
 use crate::model::headroom::Headroom;
-use crate::model::intake::{IntakeBatch, Taken};
+use crate::model::intake::{IntakeBatch, IntakeOutcome};
 use crate::model::record::Lane;
 use crate::model::retention::Prunable;
 use crate::model::round::RoundContent;
@@ -14,10 +14,10 @@ use crate::telemetry::{Telemetry, locked};
 
 impl Telemetry {
     /// Records were taken in.
-    pub fn took_in(&self, lane: Lane, taken: &Taken, batch: &IntakeBatch, took: Duration) {
-        tracing::debug!(lane, position = batch.to, tally = ?taken.tally, ?took, "intake");
+    pub fn took_in(&self, lane: Lane, outcome: &IntakeOutcome, batch: &IntakeBatch, took: Duration) {
+        tracing::debug!(lane, position = batch.to, tally = ?outcome.tally, ?took, "intake");
         self.step(Step::Intake, took);
-        self.series.took_in(&taken.tally, batch.arrivals.iter().map(|(_, arrival)| arrival));
+        self.series.took_in(&outcome.tally, batch.arrivals.iter().map(|(_, arrival)| arrival));
         if let Some(view) = self.standing.lanes().get_mut(&lane) {
             let last = batch.arrivals.last().map(|(record, _)| record.timestamp).filter(|millis| *millis >= 0);
             view.lag.position(batch.to, last);
@@ -25,12 +25,12 @@ impl Telemetry {
     }
 
     /// What other lanes or an operator handed over was judged.
-    pub fn judged_changes(&self, lane: Lane, taken: &Taken) {
-        if taken.tally.records() == 0 {
+    pub fn judged_changes(&self, lane: Lane, outcome: &IntakeOutcome) {
+        if outcome.tally.records() == 0 {
             return;
         }
-        tracing::debug!(lane, tally = ?taken.tally, "changes judged");
-        self.series.judged(&taken.tally);
+        tracing::debug!(lane, tally = ?outcome.tally, "changes judged");
+        self.series.judged(&outcome.tally);
     }
 
     /// A step took this long.

@@ -6,7 +6,7 @@ use super::*;
 use crate::lane::error::LaneError;
 use crate::model::halt::Halt;
 use crate::model::input::{Arrival, Reason};
-use crate::model::intake::{IntakeBatch, Taken, Tally};
+use crate::model::intake::{IntakeBatch, IntakeOutcome, Tally};
 use crate::model::number::Seq;
 use crate::model::ownership::Suspension;
 use crate::model::record::Record;
@@ -172,7 +172,7 @@ fn the_records_of_an_intake_are_counted_by_what_they_ended_as_and_add_up() {
         arrived(2, dead_letter(Some("restaurant_id"))),
     ];
     let batch = IntakeBatch { from: 0, to: 7, arrivals };
-    telemetry.took_in(0, &Taken { tally, ..Taken::default() }, &batch, Duration::from_millis(3));
+    telemetry.took_in(0, &IntakeOutcome { tally, ..IntakeOutcome::default() }, &batch, Duration::from_millis(3));
     assert_samples(
         &telemetry,
         &[
@@ -200,7 +200,7 @@ fn the_records_of_an_intake_are_counted_by_what_they_ended_as_and_add_up() {
 fn changes_of_other_lanes_are_not_counted_as_records_a_second_time() {
     let telemetry = Telemetry::default();
     let tally = Tally { updates: 1, dead_letters: 1, ..Tally::default() };
-    telemetry.judged_changes(0, &Taken { tally, ..Taken::default() });
+    telemetry.judged_changes(0, &IntakeOutcome { tally, ..IntakeOutcome::default() });
     assert_samples(
         &telemetry,
         &[

@@ -18,7 +18,7 @@ use crate::sql::fragments::{WAITING_CHANGES, held};
 use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
 use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::input::{Arrival, decode};
-use dinnerbell_core::model::intake::{IntakeBatch, Taken, Tally};
+use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome, Tally};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{Lane, Record};
 use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
@@ -31,17 +31,21 @@ const MOST_CHANGES: i64 = 500;
 const CHANGE_BYTES: i64 = 4 << 20;
 
 impl IntakeLedger for PostgresLedger {
-    async fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> Result<Taken, LedgerError> {
+    async fn intake(&self, own: Ownership, batch: Arc<IntakeBatch>) -> Result<IntakeOutcome, LedgerError> {
         self.record_intake(own, &batch).await
     }
 
-    async fn judge_changes(&self, own: Ownership) -> Result<Taken, LedgerError> {
+    async fn judge_changes(&self, own: Ownership) -> Result<IntakeOutcome, LedgerError> {
         self.judge_handed_over(own).await
     }
 }
 
 impl PostgresLedger {
-    pub(super) async fn record_intake(&self, own: Ownership, batch: &IntakeBatch) -> Result<Taken, LedgerError> {
+    pub(super) async fn record_intake(
+        &self,
+        own: Ownership,
+        batch: &IntakeBatch,
+    ) -> Result<IntakeOutcome, LedgerError> {
         let (tx, now) = self.begin_at(own).await?;
         let _turn = self.turn(own.lane).await;
         let mut intake = Intake::new(own, now);
@@ -53,19 +57,19 @@ impl PostgresLedger {
         for (record, arrival) in rest {
             intake.judge(record, arrival)?;
         }
-        let Intake { writes, mut taken, .. } = intake;
-        let tally = taken.tally;
-        self.write(&tx, own, writes, Some(tally), &mut taken).await?;
+        let Intake { writes, mut outcome, .. } = intake;
+        let tally = outcome.tally;
+        self.write(&tx, own, writes, Some(tally), &mut outcome).await?;
         tx.commit().await?;
-        Ok(taken)
+        Ok(outcome)
     }
 
     /// The owner judges what others received about its campaigns, in the order of `datetime_created`.
-    pub(super) async fn judge_handed_over(&self, own: Ownership) -> Result<Taken, LedgerError> {
+    pub(super) async fn judge_handed_over(&self, own: Ownership) -> Result<IntakeOutcome, LedgerError> {
         let lane: Parameter<'_> = (&own.lane, Type::INT4);
         let peeked = self.ask(&format!("select exists ({WAITING_CHANGES})"), std::slice::from_ref(&lane)).await?;
         if !peeked.first().is_some_and(|row| row.get(0)) {
-            return Ok(Taken::default());
+            return Ok(IntakeOutcome::default());
         }
         let (tx, now) = self.begin_at(own).await?;
         let _turn = self.turn(own.lane).await;
@@ -76,11 +80,11 @@ impl PostgresLedger {
             let verdict = intake.judge_own(&change.record, change.from_lane.unwrap_or(own.lane), &change.arrival)?;
             intake.writes.judged(change.id, verdict);
         }
-        let Intake { writes, mut taken, .. } = intake;
+        let Intake { writes, mut outcome, .. } = intake;
         // Changes were counted as handed over by the lane that received them.
-        self.write(&tx, own, writes, None, &mut taken).await?;
+        self.write(&tx, own, writes, None, &mut outcome).await?;
         tx.commit().await?;
-        Ok(Taken { tally: Tally::default(), more_changes, ..taken })
+        Ok(IntakeOutcome { tally: Tally::default(), more_changes, ..outcome })
     }
 
     /// Writes what was judged, in one round trip.
@@ -90,11 +94,11 @@ impl PostgresLedger {
         own: Ownership,
         writes: Writes<'_>,
         tally: Option<Tally>,
-        taken: &mut Taken,
+        outcome: &mut IntakeOutcome,
     ) -> Result<(), LedgerError> {
         let letters = writes.send(tx, own, tally).await?;
         if self.shared.publishes_dead_letters {
-            taken.dead_letters = letters;
+            outcome.dead_letters = letters;
         }
         Ok(())
     }
@@ -206,12 +210,12 @@ struct Intake<'a> {
     now: EpochSeconds,
     stood: BTreeMap<String, Stood>,
     writes: Writes<'a>,
-    taken: Taken,
+    outcome: IntakeOutcome,
 }
 
 impl<'a> Intake<'a> {
     fn new(own: Ownership, now: EpochSeconds) -> Self {
-        Self { own, now, stood: BTreeMap::new(), writes: Writes::default(), taken: Taken::default() }
+        Self { own, now, stood: BTreeMap::new(), writes: Writes::default(), outcome: IntakeOutcome::default() }
     }
 
     /// Inserts what is the first about its campaign, a tombstone as the cancelled campaign: the primary key decides a race between
@@ -227,28 +231,28 @@ impl<'a> Intake<'a> {
             created.insert(record.offset);
             match arrival {
                 Arrival::Campaign(campaign) => self.created(campaign),
-                _ => self.taken.tally.cancellations += 1,
+                _ => self.outcome.tally.cancellations += 1,
             }
         }
         Ok(created)
     }
 
     fn created(&mut self, campaign: &Campaign) {
-        self.taken.tally.campaigns += 1;
+        self.outcome.tally.campaigns += 1;
         match CampaignState::of(campaign.window, false, self.now) {
             CampaignState::Active => {
                 let campaign = Arc::new(campaign.clone());
                 self.change_at(campaign.window.end);
-                self.taken.started.push(ActiveCampaign { campaign, revision: 1, cursor: None });
+                self.outcome.started.push(ActiveCampaign { campaign, revision: 1, cursor: None });
             }
             CampaignState::Scheduled => self.change_at(campaign.window.start),
-            _ => self.taken.changed.push(campaign.adv_campaign_id.clone()),
+            _ => self.outcome.changed.push(campaign.adv_campaign_id.clone()),
         }
     }
 
     fn change_at(&mut self, at: EpochSeconds) {
-        let next = self.taken.next_change.map_or(at, |next| next.min(at));
-        self.taken.next_change = Some(next);
+        let next = self.outcome.next_change.map_or(at, |next| next.min(at));
+        self.outcome.next_change = Some(next);
     }
 
     /// Reads the campaigns that these ids name. Those of this lane are locked until the commit; those of others only against being removed, so
@@ -275,7 +279,7 @@ impl<'a> Intake<'a> {
         match known {
             // The campaign is another lane's: what arrived is recorded, raw, for its owner.
             Some((id, owner)) if owner != self.own.lane => {
-                self.taken.tally.handed_over += 1;
+                self.outcome.tally.handed_over += 1;
                 self.writes.hand_over(id, record);
                 Ok(())
             }
@@ -292,7 +296,7 @@ impl<'a> Intake<'a> {
             // `create` inserted it or found it. Pruned since, long after its end: the lane is taken over again, and it is new then.
             (None, _) => return Err(lost(self.own, "a campaign that was there a moment ago")),
         };
-        let tally = &mut self.taken.tally;
+        let tally = &mut self.outcome.tally;
         match (verdict, arrival) {
             (Verdict::Duplicate, _) => tally.duplicates += 1,
             (Verdict::Older, _) => tally.older_updates += 1,
@@ -323,8 +327,8 @@ impl<'a> Intake<'a> {
             stood.known = Known::Campaign(new.clone());
             self.writes.update(new, stood.main_pass.state(new.window, self.now));
         }
-        self.taken.changed.push(id.to_owned());
-        self.taken.windows.push((id.to_owned(), new.window));
+        self.outcome.changed.push(id.to_owned());
+        self.outcome.windows.push((id.to_owned(), new.window));
     }
 
     fn cancel(&mut self, id: &'a str) {
@@ -335,8 +339,8 @@ impl<'a> Intake<'a> {
             }
             _ => {}
         }
-        self.taken.changed.push(id.to_owned());
-        self.taken.windows.push((id.to_owned(), Window::NEVER));
+        self.outcome.changed.push(id.to_owned());
+        self.outcome.windows.push((id.to_owned(), Window::NEVER));
     }
 }
 

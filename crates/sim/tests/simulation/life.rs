@@ -348,7 +348,7 @@ impl Life {
         let mut state = self.world.state();
         state.harm = Harm { latency: 5, ..Harm::default() };
         state.subscribers.lag = 0;
-        state.kafka.letters = Letters::Taken;
+        state.kafka.letters = Letters::Accepted;
         (state.database.paused, state.paused_since) = (false, None);
         let has_lost = state.database.has_lost;
         for (lane, row) in &mut state.database.lanes {

@@ -296,7 +296,7 @@ impl Plan {
                 let value = Some(b"not JSON".to_vec());
                 self.at(millis + random.between(0, 5_000), Event::Send { lane, key: None, value, gap: 0 });
             }
-            self.at(millis + random.between(100, 20_000), Event::Letters(Letters::Taken));
+            self.at(millis + random.between(100, 20_000), Event::Letters(Letters::Accepted));
         }
     }
 

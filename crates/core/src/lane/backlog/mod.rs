@@ -25,7 +25,7 @@ use crate::lane::backlog::wakeups::Wakeups;
 use crate::lane::backlog::window::LedgerWindow;
 use crate::lane::round::turns::{RoundTurn, Turns};
 use crate::model::due::{ActiveCampaign, Due, Uncounted};
-use crate::model::intake::Taken;
+use crate::model::intake::IntakeOutcome;
 use crate::model::round::RoundContent;
 use crate::model::time::EpochSeconds;
 
@@ -172,26 +172,26 @@ impl LaneBacklog {
     }
 
     /// Adds what an intake found.
-    pub fn add(&self, taken: Taken) {
-        self.turns().changed(taken.changed.iter());
+    pub fn add(&self, outcome: IntakeOutcome) {
+        self.turns().changed(outcome.changed.iter());
         let mut state = self.state();
         state.moved = true;
-        state.reload |= !taken.changed.is_empty();
+        state.reload |= !outcome.changed.is_empty();
         if self.guards.enabled(Guard::WindowsThatMoved) {
-            self.changed_ends.add(taken.windows.into_iter());
+            self.changed_ends.add(outcome.windows.into_iter());
         }
-        taken.started.into_iter().for_each(|running| state.running.starts(running));
-        taken.dead_letters.into_iter().for_each(|letter| state.letters.arrives(letter));
+        outcome.started.into_iter().for_each(|running| state.running.starts(running));
+        outcome.dead_letters.into_iter().for_each(|letter| state.letters.arrives(letter));
         self.wakeups.letters.call();
-        state.changes_at(taken.next_change);
+        state.changes_at(outcome.next_change);
         drop(state);
         self.wakeups.changed.call();
     }
 
     /// Adds what came of judging changes; the input position did not move by it.
-    pub fn judged(&self, taken: Taken) {
+    pub fn judged(&self, outcome: IntakeOutcome) {
         let moved = self.state().moved;
-        self.add(taken);
+        self.add(outcome);
         self.state().moved = moved;
     }
 

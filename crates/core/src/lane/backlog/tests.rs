@@ -81,8 +81,8 @@ fn restaurants_of_candidates_without_room_are_passed_again_and_too_many_mean_all
     assert!(backlog.take_missed().everywhere);
 }
 
-fn changed(windows: impl IntoIterator<Item = (String, Window)>) -> Taken {
-    Taken { windows: windows.into_iter().collect(), ..Taken::default() }
+fn changed(windows: impl IntoIterator<Item = (String, Window)>) -> IntakeOutcome {
+    IntakeOutcome { windows: windows.into_iter().collect(), ..IntakeOutcome::default() }
 }
 
 fn is_shut(backlog: &LaneBacklog, id: &str, now: EpochSeconds) -> bool {
