@@ -23,7 +23,7 @@ use crate::lane::backlog::late_candidates::LateCandidates;
 use crate::lane::backlog::running::Running;
 use crate::lane::backlog::wakeups::Wakeups;
 use crate::lane::backlog::window::LedgerWindow;
-use crate::lane::round::turns::{RoundTurn, Turns};
+use crate::lane::round::quiet_rounds::{QuietRounds, RoundScope};
 use crate::model::due::{ActiveCampaign, Due, Uncounted};
 use crate::model::intake::IntakeOutcome;
 use crate::model::round::RoundContent;
@@ -112,7 +112,7 @@ pub struct LaneBacklog {
     state: Mutex<BacklogState>,
     changed_ends: ChangedEnds,
     wakeups: Wakeups,
-    turns: Mutex<Turns>,
+    quiet_rounds: Mutex<QuietRounds>,
     changes: Arc<tokio::sync::Mutex<()>>,
     guards: Guards,
 }
@@ -135,21 +135,21 @@ impl LaneBacklog {
         self.wakeups.changed.call();
     }
 
-    fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    fn quiet_rounds(&self) -> MutexGuard<'_, QuietRounds> {
+        self.quiet_rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whose turn the next round is.
-    pub fn turn(&self) -> RoundTurn {
+    /// Which campaigns may have drafts in the next round.
+    pub fn next_scope(&self) -> RoundScope {
         match self.guards.enabled(Guard::QuietRounds) {
-            true => self.turns().take_turn(),
-            false => RoundTurn::default(),
+            true => self.quiet_rounds().next_scope(),
+            false => RoundScope::default(),
         }
     }
 
     /// A round was not recorded: changes of these campaigns overtook it.
     pub fn overtaken(&self, campaigns: Vec<String>) {
-        self.turns().overtaken(campaigns);
+        self.quiet_rounds().overtaken(campaigns);
         if self.guards.enabled(Guard::StaleIsPlannedAnew) {
             self.reload();
         }
@@ -173,7 +173,7 @@ impl LaneBacklog {
 
     /// Adds what an intake found.
     pub fn add(&self, outcome: IntakeOutcome) {
-        self.turns().changed(outcome.changed.iter());
+        self.quiet_rounds().changed(outcome.changed.iter());
         let mut state = self.state();
         state.moved = true;
         state.reload |= !outcome.changed.is_empty();
@@ -302,7 +302,7 @@ impl LaneBacklog {
 
     /// A round was recorded: cursors move, finished campaigns and published dead letters go.
     pub fn advance(&self, content: &RoundContent, quiet: bool) {
-        self.turns().recorded(quiet);
+        self.quiet_rounds().recorded(quiet);
         let mut state = self.state();
         state.moved = false;
         if state.letters.recorded(content.dead_letters.iter().map(|letter| letter.id)) {

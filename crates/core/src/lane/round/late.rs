@@ -1,10 +1,10 @@
-//! Candidates for late drafts, as a round judges them: how many it has room for, and whose turn they are. Pure.
+//! Candidates for late drafts, as a round judges them: how many it has room for, and for which scope. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lane::backlog::LateCandidate;
 use crate::lane::round::plan::Room;
-use crate::lane::round::turns::RoundTurn;
+use crate::lane::round::quiet_rounds::RoundScope;
 use crate::model::clients::Clients;
 use crate::model::draft::largest_draft;
 use crate::model::late::LateFor;
@@ -89,29 +89,29 @@ impl Late {
         }
     }
 
-    /// Whether a round of this turn judges any of them.
-    pub(super) fn is_any_of(&self, turn: &RoundTurn) -> bool {
-        let left = self.left_by(turn);
+    /// Whether a round of this scope judges any of them.
+    pub(super) fn has_any_in(&self, scope: &RoundScope) -> bool {
+        let left = self.left_out_by(scope);
         self.open.iter().any(|open| !left.contains(open.restaurant_id.as_str()))
     }
 
-    /// Those that a round of this turn judges.
-    pub(super) fn of_turn(mut self, turn: &RoundTurn) -> Self {
-        let left: BTreeSet<String> = self.left_by(turn).into_iter().map(str::to_owned).collect();
+    /// Those that a round of this scope judges.
+    pub(super) fn within(mut self, scope: &RoundScope) -> Self {
+        let left: BTreeSet<String> = self.left_out_by(scope).into_iter().map(str::to_owned).collect();
         self.candidates.retain(|(restaurant, _)| !left.contains(restaurant));
         self.open.retain(|open| !left.contains(&open.restaurant_id));
         self
     }
 
-    /// The restaurants whose candidates wait for another turn. One is judged for all campaigns of its restaurant at once: while one of those is
+    /// The restaurants whose candidates wait for another scope. One is judged for all campaigns of its restaurant at once: while one of those is
     /// being changed, in a quiet round.
-    fn left_by(&self, turn: &RoundTurn) -> BTreeSet<&str> {
+    fn left_out_by(&self, scope: &RoundScope) -> BTreeSet<&str> {
         let of_turn = |is: bool| {
-            let open = self.open.iter().filter(move |open| turn.is_of(&open.adv_campaign_id) == is);
+            let open = self.open.iter().filter(move |open| scope.includes(&open.adv_campaign_id) == is);
             open.map(|open| open.restaurant_id.as_str())
         };
         let theirs: BTreeSet<&str> = of_turn(true).collect();
-        of_turn(false).filter(|restaurant| !turn.quiet || !theirs.contains(restaurant)).collect()
+        of_turn(false).filter(|restaurant| !scope.quiet || !theirs.contains(restaurant)).collect()
     }
 
     /// What one candidate of each restaurant may take.
@@ -221,18 +221,18 @@ mod tests {
 
     #[test]
     fn while_a_campaign_is_being_changed_its_restaurants_candidates_wait_for_a_quiet_round() {
-        let mut turns = crate::lane::round::turns::Turns::default();
-        turns.overtaken(vec!["r-00001".to_owned()]);
-        let quiet = turns.take_turn();
+        let mut quiet_rounds = crate::lane::round::quiet_rounds::QuietRounds::default();
+        quiet_rounds.overtaken(vec!["r-00001".to_owned()]);
+        let quiet = quiet_rounds.next_scope();
         let candidates = ["r", "s"].map(|restaurant| (restaurant.to_owned(), "client".to_owned()));
         let all = vec![open("r", 0, 1), open("r", 1, 1), open("s", 0, 1)];
-        let judged = |turn: &RoundTurn| -> Vec<String> {
+        let judged = |scope: &RoundScope| -> Vec<String> {
             let late = Late::of(candidates.to_vec(), all.clone(), MOST_LATE_FOR);
-            assert!(late.is_any_of(turn));
-            late.of_turn(turn).candidates.into_iter().map(|(restaurant, _)| restaurant).collect()
+            assert!(late.has_any_in(scope));
+            late.within(scope).candidates.into_iter().map(|(restaurant, _)| restaurant).collect()
         };
         assert_eq!(judged(&quiet), ["r"]);
-        assert_eq!(judged(&quiet.of_the_others()), ["s"]);
-        assert_eq!(judged(&RoundTurn::default()), ["r", "s"]);
+        assert_eq!(judged(&quiet.complement()), ["s"]);
+        assert_eq!(judged(&RoundScope::default()), ["r", "s"]);
     }
 }

@@ -6,7 +6,7 @@
 //! 4. [`publish`]: one Kafka transaction that repeats it.
 //!
 //! `pipeline` is the loop in which one round is published while the next one is made by `prepare`: `wait` says when there is work for one, `budget`
-//! how much it may hold, `late` which newcomers it judges. [`turns`] keeps campaigns that are being
+//! how much it may hold, `late` which newcomers it judges. [`quiet_rounds`] keeps campaigns that are being
 //! changed from holding up the others.
 
 mod budget;
@@ -16,6 +16,6 @@ pub mod pipeline;
 pub mod plan;
 pub mod prepare;
 pub mod publish;
+pub mod quiet_rounds;
 pub mod record;
-pub mod turns;
 mod wait;

@@ -18,8 +18,8 @@ use crate::lane::error_policy::STEP;
 use crate::lane::late;
 use crate::lane::round::budget::{Budget, Budgeting};
 use crate::lane::round::late::{Late, MOST_LATE_FOR};
+use crate::lane::round::quiet_rounds::RoundScope;
 use crate::lane::round::record::Staged;
-use crate::lane::round::turns::RoundTurn;
 use crate::lane::round::wait::Waits;
 use crate::lane::round::{pages, record};
 use crate::model::due::ActiveCampaign;
@@ -115,7 +115,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             }
             let late = self.late().await?;
             self.cx.telemetry.running_campaigns(self.own.lane, self.backlog.running_count());
-            let (turn, running, mut late) = self.turn(late);
+            let (scope, running, mut late) = self.scope(late);
             let letters = self.letters();
             if running.is_empty()
                 && letters.ids.is_empty()
@@ -124,8 +124,8 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             {
                 continue;
             }
-            let budget = self.budgeting().budget(&running, &mut late, turn.quiet).await;
-            let planned = Planned { quiet: turn.quiet, running, late, budget, letters, report_due };
+            let budget = self.budgeting().budget(&running, &mut late, scope.quiet).await;
+            let planned = Planned { quiet: scope.quiet, running, late, budget, letters, report_due };
             if let Some(prepared) = self.copy(planned).await? {
                 return Ok(prepared);
             }
@@ -154,16 +154,17 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         Ok(())
     }
 
-    /// Whose turn the round is, and what there is to do for them. Where that is nothing, it is the others' turn.
-    fn turn(&self, late: Late) -> (RoundTurn, Vec<ActiveCampaign>, Late) {
+    /// The scope of the round, and what there is to do in it. Where that is nothing, it is the scope of the others.
+    fn scope(&self, late: Late) -> (RoundScope, Vec<ActiveCampaign>, Late) {
         let running = self.backlog.running();
-        let turn = self.backlog.turn();
-        let theirs = |turn: &RoundTurn| running.iter().any(|running| turn.is_of(running.id())) || late.is_any_of(turn);
-        let others = turn.of_the_others();
-        let turn = if !theirs(&turn) && theirs(&others) { others } else { turn };
-        let late = late.of_turn(&turn);
-        let running = running.into_iter().filter(|running| turn.is_of(running.id())).collect();
-        (turn, running, late)
+        let scope = self.backlog.next_scope();
+        let theirs =
+            |scope: &RoundScope| running.iter().any(|running| scope.includes(running.id())) || late.has_any_in(scope);
+        let others = scope.complement();
+        let scope = if !theirs(&scope) && theirs(&others) { others } else { scope };
+        let late = late.within(&scope);
+        let running = running.into_iter().filter(|running| scope.includes(running.id())).collect();
+        (scope, running, late)
     }
 
     /// Waits until the round before is published and no change is under way, and keeps changes away.

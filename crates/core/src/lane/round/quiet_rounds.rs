@@ -1,4 +1,4 @@
-//! Whose turn the next round is, where changes overtake rounds: a round that was planned before a change is not recorded after it, so a campaign
+//! Quiet rounds, for campaigns that changes overtake: a round that was planned before a change is not recorded after it, so a campaign
 //! that is changed more often than a round is made would never be told, and would throw away what was copied for everybody else.
 //!
 //! So campaigns that a change overtook are left out of the next rounds for as long as they are being changed, and have rounds of their own in
@@ -14,20 +14,20 @@ const CALM: Duration = Duration::from_secs(1);
 /// After so many rounds in a row that a change overtook, the next one is a quiet one for everybody: then it is not always the same campaigns.
 const OVERTAKEN_IN_A_ROW: u32 = 2;
 
-/// Whose turn a round is.
+/// Which campaigns may have drafts in a round.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RoundTurn {
+pub struct RoundScope {
     /// Whether nothing is taken in while it is made.
     pub quiet: bool,
-    /// Whether it is everybody's.
+    /// Whether every campaign may.
     everybody: bool,
     /// Campaigns that changes overtake.
     contested: Vec<String>,
 }
 
-impl RoundTurn {
+impl RoundScope {
     /// Whether a campaign may have drafts in it.
-    pub fn is_of(&self, adv_campaign_id: &str) -> bool {
+    pub fn includes(&self, adv_campaign_id: &str) -> bool {
         self.everybody || self.is_contested(adv_campaign_id) == self.quiet
     }
 
@@ -35,22 +35,22 @@ impl RoundTurn {
         self.contested.binary_search_by(|id| id.as_str().cmp(adv_campaign_id)).is_ok()
     }
 
-    /// The turn of those whose turn this is not.
-    pub fn of_the_others(&self) -> Self {
+    /// The scope of all campaigns that this one leaves out.
+    pub fn complement(&self) -> Self {
         Self { quiet: !self.quiet, everybody: false, contested: self.contested.clone() }
     }
 }
 
-/// Which campaigns are being changed, and whose turn was last.
+/// Which campaigns are being changed, and whether the next round is quiet.
 #[derive(Debug, Default)]
-pub struct Turns {
+pub struct QuietRounds {
     /// When each was changed last.
     contested: BTreeMap<String, Instant>,
     overtaken: u32,
     quiet_next: bool,
 }
 
-impl Turns {
+impl QuietRounds {
     /// Campaigns were changed.
     pub fn changed<'a>(&mut self, ids: impl Iterator<Item = &'a String>) {
         if self.contested.is_empty() {
@@ -78,13 +78,13 @@ impl Turns {
         }
     }
 
-    /// Whose turn the next round is.
-    pub fn take_turn(&mut self) -> RoundTurn {
+    /// Which campaigns may have drafts in the next round.
+    pub fn next_scope(&mut self) -> RoundScope {
         self.contested.retain(|_, changed| changed.elapsed() < CALM);
         if self.contested.is_empty() {
-            return RoundTurn::default();
+            return RoundScope::default();
         }
-        RoundTurn {
+        RoundScope {
             quiet: self.quiet_next,
             everybody: self.quiet_next && self.overtaken >= OVERTAKEN_IN_A_ROW,
             contested: self.contested.keys().cloned().collect(),
@@ -96,40 +96,44 @@ impl Turns {
 mod tests {
     use super::*;
 
-    fn overtaken(turns: &mut Turns, id: &str) {
-        turns.overtaken(vec![id.to_owned()]);
+    fn overtaken(quiet_rounds: &mut QuietRounds, id: &str) {
+        quiet_rounds.overtaken(vec![id.to_owned()]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_is_being_changed_and_who_is_not_take_turns_until_nothing_was_changed_for_a_while() {
-        let mut turns = Turns::default();
-        assert!(turns.take_turn().is_of("changing") && turns.take_turn().is_of("other"));
-        overtaken(&mut turns, "changing");
-        let turn = turns.take_turn();
-        assert!(turn.quiet && turn.is_of("changing") && !turn.is_of("other"));
-        turns.recorded(true);
-        let turn = turns.take_turn();
-        assert!(!turn.quiet && !turn.is_of("changing") && turn.is_of("other"));
-        assert_eq!(turn.of_the_others().of_the_others(), turn);
-        turns.recorded(false);
+        let mut quiet_rounds = QuietRounds::default();
+        assert!(quiet_rounds.next_scope().includes("changing") && quiet_rounds.next_scope().includes("other"));
+        overtaken(&mut quiet_rounds, "changing");
+        let scope = quiet_rounds.next_scope();
+        assert!(scope.quiet && scope.includes("changing") && !scope.includes("other"));
+        quiet_rounds.recorded(true);
+        let scope = quiet_rounds.next_scope();
+        assert!(!scope.quiet && !scope.includes("changing") && scope.includes("other"));
+        assert_eq!(scope.complement().complement(), scope);
+        quiet_rounds.recorded(false);
         tokio::time::advance(CALM * 2 / 3).await;
-        turns.changed(["changing".to_owned()].iter());
+        quiet_rounds.changed(["changing".to_owned()].iter());
         tokio::time::advance(CALM * 2 / 3).await;
-        assert!(turns.take_turn().quiet && turns.take_turn().is_of("changing"));
+        assert!(quiet_rounds.next_scope().quiet && quiet_rounds.next_scope().includes("changing"));
         tokio::time::advance(CALM).await;
-        assert!(!turns.take_turn().quiet && turns.take_turn().is_of("changing") && turns.take_turn().is_of("other"));
+        assert!(
+            !quiet_rounds.next_scope().quiet
+                && quiet_rounds.next_scope().includes("changing")
+                && quiet_rounds.next_scope().includes("other")
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_it_is_always_another_campaign_that_is_changed_everybody_has_a_quiet_round_soon() {
-        let mut turns = Turns::default();
-        overtaken(&mut turns, "one");
-        assert!(!turns.take_turn().is_of("other"));
-        turns.recorded(true);
-        overtaken(&mut turns, "another");
-        let turn = turns.take_turn();
-        assert!(turn.quiet && turn.is_of("other") && turn.is_of("one"));
-        turns.recorded(true);
-        assert!(!turns.take_turn().quiet);
+        let mut quiet_rounds = QuietRounds::default();
+        overtaken(&mut quiet_rounds, "one");
+        assert!(!quiet_rounds.next_scope().includes("other"));
+        quiet_rounds.recorded(true);
+        overtaken(&mut quiet_rounds, "another");
+        let scope = quiet_rounds.next_scope();
+        assert!(scope.quiet && scope.includes("other") && scope.includes("one"));
+        quiet_rounds.recorded(true);
+        assert!(!quiet_rounds.next_scope().quiet);
     }
 }
