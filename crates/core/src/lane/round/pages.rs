@@ -22,13 +22,13 @@ const WORTH_ASKING: usize = 20;
 const MOST_PAGES: usize = 100;
 
 /// A campaign as it stood before the round, and its page.
-pub type Turn = (ActiveCampaign, Page);
+pub type CampaignPage = (ActiveCampaign, Page);
 
 /// What reading the pages of a round gave.
 #[derive(Debug, Default)]
 pub struct Pages {
     /// Campaigns with their pages.
-    pub turns: Vec<Turn>,
+    pub read: Vec<CampaignPage>,
     /// Restaurants of which no page came in time, and what was said.
     pub overdue: Vec<(String, String)>,
 }
@@ -87,8 +87,8 @@ pub async fn read<A: Audience>(
         waiting = on;
     }
     done.extend(waiting);
-    let turns = done.into_iter().filter_map(|Waiting { running, page, .. }| Some((running, page?))).collect();
-    Ok(Pages { turns, overdue })
+    let read = done.into_iter().filter_map(|Waiting { running, page, .. }| Some((running, page?))).collect();
+    Ok(Pages { read, overdue })
 }
 
 /// How many rows most of the next pages will not exceed, after these.
@@ -125,29 +125,29 @@ impl Waiting {
 /// Forms the drafts of pages: all but those who have a feedback row already.
 pub async fn form<O: OpenRound>(
     open: &mut O,
-    turns: Vec<Turn>,
+    pages: Vec<CampaignPage>,
     trigger_datetime_created: EpochSeconds,
     group_id: &str,
     guards: Guards,
 ) -> Result<Vec<RoundPart>, LaneError> {
     let told = {
-        let ranges: Vec<_> = turns.iter().filter_map(range).collect();
+        let ranges: Vec<_> = pages.iter().filter_map(range).collect();
         match ranges.is_empty() {
             true => Vec::new(),
             false => open.already_told(&ranges).await?,
         }
     };
     let mut told = told.into_iter();
-    let part = |(running, page): Turn| {
+    let part = |(running, page): CampaignPage| {
         // An empty page is no range.
         let told = if page.clients.is_empty() { Clients::new() } else { told.next().unwrap_or_default() };
         let told = if guards.enabled(Guard::PageLessWhoHasARow) { told } else { Clients::new() };
         part(&running, page, &told, trigger_datetime_created, group_id)
     };
-    turns.into_iter().map(part).collect()
+    pages.into_iter().map(part).collect()
 }
 
-fn range((running, page): &Turn) -> Option<ClientRange<'_>> {
+fn range((running, page): &CampaignPage) -> Option<ClientRange<'_>> {
     let upto = page.clients.last()?;
     let adv_campaign_id = &running.campaign.adv_campaign_id;
     Some(ClientRange { adv_campaign_id, after: running.cursor.as_deref(), upto })
@@ -326,8 +326,8 @@ mod tests {
     async fn late(last: bool, candidates: &[&str]) -> Vec<String> {
         let running = ActiveCampaign { cursor: Some("b".to_owned()), ..running(0, 4) };
         let page = Page { clients: ["d", "f"].into_iter().collect(), skipped: 0, last };
-        let turns = vec![(running.clone(), page)];
-        let mut parts = form(&mut NobodyTold, turns, 1, "group", Guards::default()).await.unwrap();
+        let pages = vec![(running.clone(), page)];
+        let mut parts = form(&mut NobodyTold, pages, 1, "group", Guards::default()).await.unwrap();
         let open = late_for(&running);
         let candidates = candidates.iter().copied().collect();
         add_late(&mut NobodyTold, &mut parts, &[(&open, &candidates)], 1, "group", Guards::default()).await.unwrap();
@@ -418,10 +418,10 @@ mod tests {
         let audience = Favoured::default();
         // Of ten, nine are favoured by ten people and one by a hundred and fifty.
         let all: Vec<_> = (0..1_000).map(|number| running(number, if number % 10 == 0 { 150 } else { 10 })).collect();
-        let turns = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap().turns;
-        let rows: usize = turns.iter().map(|(_, page)| page.clients.len()).sum();
+        let pages = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap().read;
+        let rows: usize = pages.iter().map(|(_, page)| page.clients.len()).sum();
         assert!((4_500..=5_000).contains(&rows), "{rows} rows");
-        assert!(turns.iter().all(|(_, page)| page.last), "nobody is cut");
+        assert!(pages.iter().all(|(_, page)| page.last), "nobody is cut");
         let questions = audience.questions.load(Ordering::Relaxed);
         assert!(questions < 15, "{questions} questions");
     }
@@ -432,8 +432,8 @@ mod tests {
         let mut slow = running(0, 0);
         Arc::get_mut(&mut slow.campaign).unwrap().restaurant_id = "slow".to_owned();
         let all = [slow, running(1, 100), running(2, 5)];
-        let Pages { turns, overdue } = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap();
-        let rows: Vec<_> = turns.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
+        let Pages { read: pages, overdue } = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap();
+        let rows: Vec<_> = pages.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
         assert_eq!(rows, [("c1", 100), ("c2", 5)]);
         assert_eq!(overdue, [("slow".to_owned(), "too slow".to_owned())]);
         assert_eq!(audience.questions.load(Ordering::Relaxed), 1, "the round does not wait for it again");
@@ -444,8 +444,8 @@ mod tests {
         let audience = Favoured::default();
         let giant = ActiveCampaign { cursor: Some(format!("{:09}", 7)), ..running(0, 1_000_000) };
         let all = [giant, running(1, 100), running(2, 100)];
-        let turns = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap().turns;
-        let rows: Vec<_> = turns.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
+        let pages = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap().read;
+        let rows: Vec<_> = pages.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
         assert_eq!(rows, [("c1", 100), ("c2", 100), ("c0", 4_800)]);
     }
 
@@ -455,12 +455,12 @@ mod tests {
         let mut large = running(0, 1_000_000);
         Arc::get_mut(&mut large.campaign).unwrap().adv_campaign_content = "\u{1}".repeat(16 << 10);
         let room = Room { rows: 20_000, bytes: 10_000_000 };
-        let turns = read(&audience, 1, room, &[large.clone(), running(1, 100)]).await.unwrap().turns;
-        let bytes: usize = turns.iter().map(|(running, page)| page.clients.len() * running.campaign.draft_size()).sum();
+        let pages = read(&audience, 1, room, &[large.clone(), running(1, 100)]).await.unwrap().read;
+        let bytes: usize = pages.iter().map(|(running, page)| page.clients.len() * running.campaign.draft_size()).sum();
         assert!((9_000_000..=10_000_000).contains(&bytes), "{bytes} bytes");
-        let small = turns.iter().find(|(running, _)| running.id() == "c1").unwrap();
+        let small = pages.iter().find(|(running, _)| running.id() == "c1").unwrap();
         assert!(small.1.last, "the small one is not cut");
-        assert!(turns.iter().any(|(running, page)| running.id() == "c0" && !page.clients.is_empty()));
+        assert!(pages.iter().any(|(running, page)| running.id() == "c0" && !page.clients.is_empty()));
     }
 
     #[test]

@@ -234,7 +234,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         self.cx.telemetry.step(Step::Audience, began.elapsed());
         self.note_overdue(&pages);
         let (group, guards) = (&self.cx.limits.group_id, self.cx.guards);
-        let mut parts = pages::form(&mut open, pages.turns, trigger_datetime_created, group, guards).await?;
+        let mut parts = pages::form(&mut open, pages.read, trigger_datetime_created, group, guards).await?;
         let candidates = late.candidates();
         let with_candidates = |open: &'_ LateFor| candidates.get(open.restaurant_id.as_str());
         let judged: Vec<_> = late.open.iter().filter_map(|open| Some((open, with_candidates(open)?))).collect();
@@ -262,7 +262,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
 
     /// Campaigns whose pages did not come in time are left out of the next rounds.
     fn note_overdue(&self, pages: &pages::Pages) {
-        for (running, _) in &pages.turns {
+        for (running, _) in &pages.read {
             self.backlog.came(&running.campaign.restaurant_id);
         }
         for (restaurant, said) in &pages.overdue {
