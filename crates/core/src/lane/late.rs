@@ -4,7 +4,7 @@
 //! their ids; [`crate::instance::change_feed`]), and the rescan, which keeps the promise (ids commit long out of order, rows are changed to another restaurant, replicas
 //! fail over: each open campaign's audience is read again up to its cursor). Only the round decides who is late, against the cursor as it plans it.
 //!
-//! Passes go on in turns ([`super::rescan`]): in each, a page of the campaign that ends first, and the first pages of those that had none. So newcomers
+//! Passes go on in batches ([`super::rescan`]): in each, a page of the campaign that ends first, and the first pages of those that had none. So newcomers
 //! of a small campaign wait for no giant, and what ends soon for nothing that ends later. What fails is that pass's own: it is tried again later.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy;
-use crate::lane::rescan::{Pass, Passes, RescanTurn};
+use crate::lane::rescan::{Pass, Passes, RescanBatch};
 use crate::lane::round::pages;
 use crate::model::clients::ClientRange;
 use crate::model::late::ToldAndRows;
@@ -58,7 +58,7 @@ pub async fn rescan<B, L: Ledger, A: Audience, C: Clock>(
         rescan.passes.all_again();
     }
     loop {
-        match rescan.turn().await {
+        match rescan.step().await {
             Ok(()) => {}
             Err(LaneError::Ledger(error)) if error.is_transient() => {
                 cx.telemetry.lane_warns(own.lane, &error.into());
@@ -82,11 +82,11 @@ struct Rescan<'a, B, L, A, C> {
 
 impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
     /// Takes up what is to be passed, and reads a page of some; waits where there is nothing to do.
-    async fn turn(&mut self) -> Result<(), LaneError> {
+    async fn step(&mut self) -> Result<(), LaneError> {
         self.take_up().await?;
         self.passes.forget_ended(self.cx.clock.now() / 1_000_000);
-        let turn = self.passes.next(Instant::now());
-        if turn.is_empty() {
+        let batch = self.passes.next(Instant::now());
+        if batch.is_empty() {
             let called = self.backlog.rescan_called();
             if self.passes.is_empty() {
                 called.await;
@@ -99,7 +99,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         }
         self.backlog.room_for_late().await;
         let began = Instant::now();
-        self.read(turn).await?;
+        self.read(batch).await?;
         if !self.passes.is_empty() {
             sleep(began.elapsed() * REST).await;
         }
@@ -137,17 +137,17 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         Ok(())
     }
 
-    /// Reads a page for each of a turn; where that fails for several, one by one it shows whose fault it is.
-    async fn read(&mut self, turn: RescanTurn) -> Result<(), LaneError> {
-        match self.pages(&turn).await {
-            Ok(pages) => self.hand_on(&turn, pages).await,
-            Err(error) if turn.len() == 1 => {
+    /// Reads a page for each pass of a batch; where that fails for several, one by one it shows whose fault it is.
+    async fn read(&mut self, batch: RescanBatch) -> Result<(), LaneError> {
+        match self.pages(&batch).await {
+            Ok(pages) => self.hand_on(&batch, pages).await,
+            Err(error) if batch.len() == 1 => {
                 self.cx.telemetry.lane_warns(self.own.lane, &error.into());
-                self.passes.failed(&turn, Instant::now());
+                self.passes.failed(&batch, Instant::now());
                 Ok(())
             }
             Err(_) => {
-                for alone in turn.one_by_one() {
+                for alone in batch.one_by_one() {
                     Box::pin(self.read(alone)).await?;
                 }
                 Ok(())
@@ -155,8 +155,8 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         }
     }
 
-    async fn pages(&self, turn: &RescanTurn) -> Result<Vec<Page>, AudienceError> {
-        let passes = self.passes.of(turn);
+    async fn pages(&self, batch: &RescanBatch) -> Result<Vec<Page>, AudienceError> {
+        let passes = self.passes.of(batch);
         let wanted = passes.map(|(pass, rows)| PageRequest {
             restaurant_id: &pass.restaurant_id,
             after: pass.cursor.as_deref(),
@@ -169,8 +169,8 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
     }
 
     /// Hands those of the pages who have no draft to the planner, and notes the passes that are over.
-    async fn hand_on(&mut self, turn: &RescanTurn, pages: Vec<Page>) -> Result<(), LaneError> {
-        let read: Vec<(&Pass, &Page)> = self.passes.of(turn).map(|(pass, _)| pass).zip(&pages).collect();
+    async fn hand_on(&mut self, batch: &RescanBatch, pages: Vec<Page>) -> Result<(), LaneError> {
+        let read: Vec<(&Pass, &Page)> = self.passes.of(batch).map(|(pass, _)| pass).zip(&pages).collect();
         let ranges = read.iter().filter_map(|(pass, page)| {
             Some(ClientRange {
                 adv_campaign_id: &pass.adv_campaign_id,
@@ -198,7 +198,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
             }
             self.backlog.add_late(untold.iter().map(|client| (pass.restaurant_id.clone(), client.to_owned())));
         }
-        let over = self.passes.read(turn, &pages);
+        let over = self.passes.read(batch, &pages);
         self.backlog.missed(over.again.into_iter());
         if !over.passed.is_empty() {
             self.due = true;

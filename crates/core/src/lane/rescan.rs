@@ -1,4 +1,4 @@
-//! Which audiences are passed again, and in which turn. Pure: what was read and the time are given.
+//! Which audiences are passed again, and in which batch. Pure: what was read and the time are given.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::model::time::EpochSeconds;
 
 /// Most passes that are held at once; further campaigns wait in the ledger.
 pub const MOST: usize = 1_000;
-/// Rows that a turn reads at most.
+/// Rows that a batch reads at most.
 const ROWS: usize = 5_000;
 /// Rows of the first page of a pass: of most campaigns it is the last one too.
 const FIRST_ROWS: usize = 100;
-/// First pages of one turn.
+/// First pages of one batch.
 const FIRST_PAGES: usize = ROWS / 2 / FIRST_ROWS;
 /// How long a pass that failed waits, from the first time to the longest.
 const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
@@ -45,11 +45,11 @@ pub struct Pass {
 /// Who comes first in the order of ends.
 type Place = (EpochSeconds, String);
 
-/// The campaigns of a turn by their places, and how many rows are read of each.
+/// The campaigns of a batch by their places, and how many rows are read of each.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct RescanTurn(Vec<(Place, usize)>);
+pub struct RescanBatch(Vec<(Place, usize)>);
 
-/// What ended with a turn.
+/// What ended with a batch.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Over {
     /// Campaigns that were passed, and which version of them.
@@ -76,7 +76,7 @@ enum Walk {
     Behind(Place),
 }
 
-impl RescanTurn {
+impl RescanBatch {
     /// How many campaigns have it.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -87,7 +87,7 @@ impl RescanTurn {
         self.0.is_empty()
     }
 
-    /// The same as turns of one campaign each.
+    /// The same as batches of one campaign each.
     pub fn one_by_one(self) -> impl Iterator<Item = Self> {
         self.0.into_iter().map(|one| Self(vec![one]))
     }
@@ -137,7 +137,7 @@ impl Passes {
     }
 
     /// Every open campaign of the lane is passed, or passed again. A walk that is under way is finished first, so that however often this is
-    /// asked for, each campaign has its turn.
+    /// asked for, each campaign is read.
     pub fn all_again(&mut self) {
         self.of.values_mut().for_each(|pass| pass.again = true);
         match self.walk {
@@ -203,30 +203,30 @@ impl Passes {
         }
     }
 
-    /// Whose turn it is: half of the rows for the one that ends first, and half for those that had none yet; where all had one, for whoever had
+    /// The next batch: half of the rows for the one that ends first, and half for those that had none yet; where all had one, for whoever had
     /// the fewest.
-    pub fn next(&self, now: Instant) -> RescanTurn {
+    pub fn next(&self, now: Instant) -> RescanBatch {
         let ready = || self.of.iter().filter(move |(_, pass)| pass.not_before.is_none_or(|at| at <= now));
-        let Some((first, _)) = ready().next() else { return RescanTurn::default() };
+        let Some((first, _)) = ready().next() else { return RescanBatch::default() };
         let others = || ready().skip(1);
         let beginners: Vec<_> = others().filter(|(_, pass)| pass.pages == 0).take(FIRST_PAGES).collect();
         let fewest = || others().min_by_key(|(_, pass)| pass.pages).filter(|_| beginners.is_empty());
-        let mut turn: Vec<_> = beginners.iter().map(|(place, _)| ((*place).clone(), FIRST_ROWS)).collect();
-        turn.extend(fewest().map(|(place, _)| (place.clone(), ROWS / 2)));
-        let rows = if turn.is_empty() { ROWS } else { ROWS / 2 };
-        turn.insert(0, (first.clone(), rows));
-        RescanTurn(turn)
+        let mut batch: Vec<_> = beginners.iter().map(|(place, _)| ((*place).clone(), FIRST_ROWS)).collect();
+        batch.extend(fewest().map(|(place, _)| (place.clone(), ROWS / 2)));
+        let rows = if batch.is_empty() { ROWS } else { ROWS / 2 };
+        batch.insert(0, (first.clone(), rows));
+        RescanBatch(batch)
     }
 
-    /// The passes of a turn, and how many rows are read of each.
-    pub fn of<'a>(&'a self, turn: &'a RescanTurn) -> impl Iterator<Item = (&'a Pass, usize)> {
-        turn.0.iter().filter_map(move |(place, rows)| Some((self.of.get(place)?, *rows)))
+    /// The passes of a batch, and how many rows are read of each.
+    pub fn of<'a>(&'a self, batch: &'a RescanBatch) -> impl Iterator<Item = (&'a Pass, usize)> {
+        batch.0.iter().filter_map(move |(place, rows)| Some((self.of.get(place)?, *rows)))
     }
 
     /// Their pages were read, in this order.
-    pub fn read(&mut self, turn: &RescanTurn, pages: &[Page]) -> Over {
+    pub fn read(&mut self, batch: &RescanBatch, pages: &[Page]) -> Over {
         let mut over = Over::default();
-        for ((place, _), page) in turn.0.iter().zip(pages) {
+        for ((place, _), page) in batch.0.iter().zip(pages) {
             let Some(pass) = self.of.get_mut(place) else { continue };
             pass.pages += 1;
             (pass.backoff, pass.not_before) = (Backoff::new(PAUSES[0], PAUSES[1]), None);
@@ -246,8 +246,8 @@ impl Passes {
     }
 
     /// They could not be read: they are tried again later, the later the more often.
-    pub fn failed(&mut self, turn: &RescanTurn, now: Instant) {
-        for (place, _) in &turn.0 {
+    pub fn failed(&mut self, batch: &RescanBatch, now: Instant) {
+        for (place, _) in &batch.0 {
             let Some(pass) = self.of.get_mut(place) else { continue };
             pass.not_before = Some(now + pass.backoff.failed());
         }
@@ -283,50 +283,50 @@ mod tests {
         passes
     }
 
-    fn turn(passes: &Passes, now: Instant) -> (RescanTurn, Vec<(String, usize)>) {
-        let turn = passes.next(now);
-        let who = passes.of(&turn).map(|(pass, rows)| (pass.adv_campaign_id.clone(), rows)).collect();
-        (turn, who)
+    fn next_batch(passes: &Passes, now: Instant) -> (RescanBatch, Vec<(String, usize)>) {
+        let batch = passes.next(now);
+        let who = passes.of(&batch).map(|(pass, rows)| (pass.adv_campaign_id.clone(), rows)).collect();
+        (batch, who)
     }
 
-    /// Each of a turn has a full page; those that are named have their last one.
-    fn read(passes: &mut Passes, turn: &RescanTurn, last: &[&str]) -> Over {
+    /// Each of a batch has a full page; those that are named have their last one.
+    fn read(passes: &mut Passes, batch: &RescanBatch, last: &[&str]) -> Over {
         let page = |(pass, _): (&Pass, usize)| Page {
             clients: ["k"].into_iter().collect(),
             last: last.contains(&pass.adv_campaign_id.as_str()),
             skipped: 0,
         };
-        let pages: Vec<_> = passes.of(turn).map(page).collect();
-        passes.read(turn, &pages)
+        let pages: Vec<_> = passes.of(batch).map(page).collect();
+        passes.read(batch, &pages)
     }
 
     #[test]
     fn what_ends_first_and_those_without_a_page_are_read_in_one_turn_and_no_giant_is_before_them() {
         let now = Instant::now();
         let mut passes = passes(&[("giant", 1_000), ("late", 3_000), ("soon", 10), ("giant too", 2_000)]);
-        let (first, who) = turn(&passes, now);
+        let (first, who) = next_batch(&passes, now);
         let beginners = ["giant", "giant too", "late"].map(|id| (id.to_owned(), FIRST_ROWS));
         assert_eq!(who, [&[("soon".to_owned(), ROWS / 2)][..], &beginners].concat());
         let over = read(&mut passes, &first, &["soon", "late"]);
         assert_eq!(over.passed, [("soon".to_owned(), 1), ("late".to_owned(), 1)]);
 
-        // A newcomer beside two giants: it has half of the next turn.
+        // A newcomer beside two giants: it has half of the next batch.
         passes.take_up(open("new", 9_000));
-        let (second, who) = turn(&passes, now);
+        let (second, who) = next_batch(&passes, now);
         assert_eq!(who, [("giant".to_owned(), ROWS / 2), ("new".to_owned(), FIRST_ROWS)]);
         read(&mut passes, &second, &["new"]);
-        // What ends first has a page in each turn; the rest is for whoever had the fewest.
-        let (third, who) = turn(&passes, now);
+        // What ends first has a page in each batch; the rest is for whoever had the fewest.
+        let (third, who) = next_batch(&passes, now);
         assert_eq!(who, [("giant".to_owned(), ROWS / 2), ("giant too".to_owned(), ROWS / 2)]);
         read(&mut passes, &third, &["giant"]);
-        assert_eq!(turn(&passes, now).1, [("giant too".to_owned(), ROWS)]);
+        assert_eq!(next_batch(&passes, now).1, [("giant too".to_owned(), ROWS)]);
     }
 
     #[test]
     fn who_is_missed_while_a_campaign_is_passed_has_it_passed_once_more_and_no_sooner() {
         let now = Instant::now();
         let mut passes = passes(&[("a", 10)]);
-        let (first, _) = turn(&passes, now);
+        let (first, _) = next_batch(&passes, now);
         read(&mut passes, &first, &[]);
         passes.again(open("a", 10));
         assert_eq!(passes.of.values().next().unwrap().cursor.as_deref(), Some("k"), "it goes on where it is");
@@ -354,14 +354,14 @@ mod tests {
     fn a_pass_that_fails_waits_longer_each_time_and_holds_up_no_other() {
         let now = Instant::now();
         let mut passes = passes(&[("broken", 10), ("well", 20)]);
-        let (both, _) = turn(&passes, now);
+        let (both, _) = next_batch(&passes, now);
         let alone = both.one_by_one().next().unwrap();
         passes.failed(&alone, now);
-        assert_eq!(turn(&passes, now).1, [("well".to_owned(), ROWS)]);
-        assert_eq!(turn(&passes, now + PAUSES[0]).1.len(), 2, "it is tried again");
+        assert_eq!(next_batch(&passes, now).1, [("well".to_owned(), ROWS)]);
+        assert_eq!(next_batch(&passes, now + PAUSES[0]).1.len(), 2, "it is tried again");
         (0..8).for_each(|_| passes.failed(&alone, now));
-        assert_eq!(turn(&passes, now + PAUSES[1] / 2 - Duration::from_secs(1)).1.len(), 1);
-        assert_eq!(turn(&passes, now + PAUSES[1]).1.len(), 2, "after a minute at the latest");
+        assert_eq!(next_batch(&passes, now + PAUSES[1] / 2 - Duration::from_secs(1)).1.len(), 1);
+        assert_eq!(next_batch(&passes, now + PAUSES[1]).1.len(), 2, "after a minute at the latest");
         passes.forget_ended(10);
         assert_eq!(passes.ids(), ["well"]);
     }
