@@ -75,14 +75,14 @@ struct Shared {
     group_id: String,
     publishes_dead_letters: bool,
     /// One for each lane: who holds it may lock the lane's row.
-    turns: Mutex<BTreeMap<Lane, Arc<Turn>>>,
+    lane_mutexes: Mutex<BTreeMap<Lane, Arc<LaneMutex>>>,
     /// How drafts are written, once it was looked at.
     trigger_type: Mutex<Option<TriggerType>>,
 }
 
 /// The steps of a lane that lock its row do so one after the other: waiting here, none of them runs into a time-out because of another, and the
 /// wait counts for no deadline. Taken with the transaction begun, held until its commit.
-type Turn = tokio::sync::Mutex<()>;
+type LaneMutex = tokio::sync::Mutex<()>;
 
 impl PostgresLedger {
     /// The ledger in the pool's database. `owner` names this instance for operators.
@@ -94,8 +94,8 @@ impl PostgresLedger {
         publishes_dead_letters: bool,
     ) -> Self {
         let rounds = Arc::new(Semaphore::new(pool.most().saturating_sub(KEPT_FROM_ROUNDS).max(1)));
-        let (turns, trigger_type) = (Mutex::default(), Mutex::default());
-        let shared = Shared { owner, group_id, publishes_dead_letters, turns, trigger_type };
+        let (lane_mutexes, trigger_type) = (Mutex::default(), Mutex::default());
+        let shared = Shared { owner, group_id, publishes_dead_letters, lane_mutexes, trigger_type };
         Self { pool, clock, rounds, shared: Arc::new(shared) }
     }
 
@@ -120,13 +120,13 @@ impl PostgresLedger {
     }
 
     /// Waits until no other step of ours has the lane's row.
-    async fn turn(&self, lane: Lane) -> OwnedMutexGuard<()> {
-        self.turn_of(lane).lock_owned().await
+    async fn lock_lane(&self, lane: Lane) -> OwnedMutexGuard<()> {
+        self.lane_mutex(lane).lock_owned().await
     }
 
-    fn turn_of(&self, lane: Lane) -> Arc<Turn> {
-        let mut turns = self.shared.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(turns.entry(lane).or_default())
+    fn lane_mutex(&self, lane: Lane) -> Arc<LaneMutex> {
+        let mut lane_mutexes = self.shared.lane_mutexes.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(lane_mutexes.entry(lane).or_default())
     }
 
     /// Begins a transaction of a lane, if the lane is still ours, and the feedback table too.

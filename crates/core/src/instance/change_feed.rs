@@ -40,7 +40,7 @@ const ANEW: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub struct ChangeFeed {
     state: Mutex<FeedState>,
-    pub(super) turn: tokio::sync::Mutex<()>,
+    pub(super) leader: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]

@@ -39,7 +39,7 @@ pub async fn follow<B, L: Ledger, A: Audience, C>(
     cx: &LaneContext<B, L, A, C>,
     lane: Lane,
 ) -> Result<Infallible, LaneError> {
-    let _turn = cx.change_feed.turn.lock().await;
+    let _leader = cx.change_feed.leader.lock().await;
     tokio::try_join!(poll_changes(cx, lane), tail_scan(cx, lane)).map(|(never, _)| never)
 }
 

@@ -74,7 +74,7 @@ impl CampaignLedger for PostgresLedger {
             passed.iter().map(|(id, revision)| (id.as_str(), *revision)).unzip();
         let tx = self.begin(own).await?;
         // A round's seal locks campaigns in two statements.
-        let _turn = self.turn(own.lane).await;
+        let _exclusive = self.lock_lane(own.lane).await;
         tx.execute(sql::NOTE_RESCANNED.text(), &[(&ids, Type::TEXT_ARRAY), (&revisions, Type::INT4_ARRAY)]).await?;
         Ok(tx.commit().await?)
     }

@@ -47,7 +47,7 @@ impl PostgresLedger {
         batch: &IntakeBatch,
     ) -> Result<IntakeOutcome, LedgerError> {
         let (tx, now) = self.begin_at(own).await?;
-        let _turn = self.turn(own.lane).await;
+        let _exclusive = self.lock_lane(own.lane).await;
         let mut intake = Intake::new(own, now);
         let first = first_of_each(&batch.arrivals);
         // One round trip: the lane's row is locked first, as everywhere.
@@ -72,7 +72,7 @@ impl PostgresLedger {
             return Ok(IntakeOutcome::default());
         }
         let (tx, now) = self.begin_at(own).await?;
-        let _turn = self.turn(own.lane).await;
+        let _exclusive = self.lock_lane(own.lane).await;
         let (changes, more_changes) = waiting_changes(&tx, own).await?;
         let mut intake = Intake::new(own, now);
         intake.know(&tx, changes.iter().filter_map(|change| id(&change.arrival))).await?;

@@ -65,13 +65,13 @@ impl RoundLedger for PostgresLedger {
 
     async fn open_round(&self, own: Ownership) -> Result<PostgresRound, LedgerError> {
         // The semaphore is never closed; a wait that takes longer than a round is a round's own deadline.
-        let turn = Arc::clone(&self.rounds).acquire_owned().await.ok();
-        Ok(PostgresRound::new(self.begin(own).await?, own, self.clone(), turn))
+        let permit = Arc::clone(&self.rounds).acquire_owned().await.ok();
+        Ok(PostgresRound::new(self.begin(own).await?, own, self.clone(), permit))
     }
 
     async fn note_published(&self, own: Ownership, seq: Seq) -> Result<bool, LedgerError> {
         let tx = self.begin(own).await?;
-        let _turn = self.turn(own.lane).await;
+        let _exclusive = self.lock_lane(own.lane).await;
         let closed = note_published(&tx, own, seq).await?;
         tx.commit().await?;
         Ok(closed)

@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::types::{Json, Type};
 
 use super::super::due::{active_campaign, dead_letter};
-use super::super::{PostgresLedger, Turn, lost, refused, rows};
+use super::super::{LaneMutex, PostgresLedger, lost, refused, rows};
 use super::published::complete;
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
@@ -68,7 +68,7 @@ pub struct PostgresRound {
     own: Ownership,
     ledger: PostgresLedger,
     feedback: String,
-    turn: Arc<Turn>,
+    lane_mutex: Arc<LaneMutex>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -79,8 +79,8 @@ impl PostgresRound {
         ledger: PostgresLedger,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let (feedback, turn) = (ledger.feedback(), ledger.turn_of(own.lane));
-        Self { tx, own, ledger, feedback, turn, _permit: permit }
+        let (feedback, lane_mutex) = (ledger.feedback(), ledger.lane_mutex(own.lane));
+        Self { tx, own, ledger, feedback, lane_mutex, _permit: permit }
     }
 
     /// How many rows the server took.
@@ -189,7 +189,7 @@ impl OpenRound for PostgresRound {
         let parts: Vec<PartRow> = content.parts.iter().enumerate().map(|(n, part)| PartRow::of(n, part)).collect();
         let json = Json(parts.as_slice());
         let letters: Vec<i64> = content.dead_letters.iter().map(|letter| letter.id).collect();
-        let _turn = self.turn.lock().await;
+        let _exclusive = self.lane_mutex.lock().await;
         // One round trip: the statements are sent together, in this order, so the lane's row is locked first. Where the compare-and-set finds
         // something else, the others are undone with it.
         let (position, moved, (), (), taken, closed) = futures_util::try_join!(

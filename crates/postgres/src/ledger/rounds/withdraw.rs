@@ -24,7 +24,7 @@ impl PostgresLedger {
         what: Withdrawn,
     ) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
-        let _turn = self.turn(own.lane).await;
+        let _exclusive = self.lock_lane(own.lane).await;
         hold_last_round(&tx, own, head).await?;
         let mut parts = parts(&tx, own.lane, head.seq).await?;
         parts.retain(|part| what.is_of(part));
@@ -42,7 +42,7 @@ impl PostgresLedger {
     /// Takes the dead letters out of a round: its revision and checksum change, and they wait for a later one.
     pub(in crate::ledger) async fn set_aside(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
-        let _turn = self.turn(own.lane).await;
+        let _exclusive = self.lock_lane(own.lane).await;
         hold_last_round(&tx, own, head).await?;
         let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), head.seq.parameter()];
         tx.execute(sql::FREE_LETTERS.text(), &key).await?;
