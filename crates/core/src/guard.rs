@@ -66,8 +66,8 @@ guards! {
     QuietRounds,
     /// A round that a change overtook is planned from what the ledger holds by then.
     StaleIsPlannedAnew,
-    /// The tail scan has its mark before any page is read.
-    MarkBeforePages,
+    /// The tail scan has its high-water mark before any page is read.
+    HighWaterBeforePages,
     /// A page leaves out whoever has a row.
     PageLessWhoHasARow,
     /// Who is late is judged against the cursor as the round plans it.
@@ -94,12 +94,12 @@ guards! {
     RescanAfterTakeOver,
     /// A campaign is passed again when that is due.
     RescanWhenDue,
-    /// An error of the tail scan leaves its mark where it is.
-    TailScanErrorKeepsMark,
-    /// The tail scan's mark steps back when a lane comes.
-    MarkStepsBack,
-    /// A mark that stepped back during a look stays there.
-    MarkThatSteppedBackStays,
+    /// An error of the tail scan leaves its high-water mark where it is.
+    TailScanErrorKeepsHighWater,
+    /// The tail scan's high-water mark steps back when a lane comes.
+    HighWaterStepsBack,
+    /// A high-water mark that stepped back during a scan stays there.
+    SteppedBackHighWaterStays,
 
     // The ledger's SQL and Kafka, as the simulated ones have them.
     /// A transaction of a lane compares the epoch when it begins.

@@ -395,9 +395,9 @@ impl InstanceLedger for SimLedger {
         .await
     }
 
-    async fn swept(&self, lanes: &[Lane]) -> Result<Option<i64>, LedgerError> {
+    async fn tail_scanned(&self, lanes: &[Lane]) -> Result<Option<i64>, LedgerError> {
         let lanes = lanes.to_vec();
-        self.query("swept", move |state| {
+        self.query("tail_scanned", move |state| {
             let marks = lanes.iter().filter_map(|lane| state.database.lanes.get(lane)?.swept_to);
             marks.min()
         })

@@ -219,13 +219,13 @@ pub async fn rows_are_counted_up_to_what_was_told<E: Environment>(env: &E) {
 
 pub async fn the_tail_scans_mark_is_noted_for_lanes_of_this_instance_alone<E: Environment>(env: &E) {
     let (owner, other) = open_lanes(env).await;
-    assert_eq!(owner.ledger.swept(&[0, 1]).await.unwrap(), None);
+    assert_eq!(owner.ledger.tail_scanned(&[0, 1]).await.unwrap(), None);
     assert!(owner.ledger.note_tail_scanned(&[0, 1], 50).await.unwrap());
     assert_eq!((env.lane(0).await.swept_to, env.lane(1).await.swept_to), (Some(50), None));
-    assert_eq!(owner.ledger.swept(&[0, 1]).await.unwrap(), Some(50), "of those that have one");
+    assert_eq!(owner.ledger.tail_scanned(&[0, 1]).await.unwrap(), Some(50), "of those that have one");
     assert!(other.ledger.note_tail_scanned(&[1], 40).await.unwrap());
-    assert_eq!(owner.ledger.swept(&[0, 1]).await.unwrap(), Some(40), "of the one that was least far");
-    assert_eq!(owner.ledger.swept(&[0]).await.unwrap(), Some(50));
+    assert_eq!(owner.ledger.tail_scanned(&[0, 1]).await.unwrap(), Some(40), "of the one that was least far");
+    assert_eq!(owner.ledger.tail_scanned(&[0]).await.unwrap(), Some(50));
     let taken = Owner::enter(env.ledger(), 1).await;
     assert_eq!(env.lane(1).await.swept_to, Some(40), "the next owner goes on from there");
     assert!(other.ledger.note_tail_scanned(&[1], 60).await.unwrap());

@@ -26,15 +26,15 @@ use crate::model::record::Lane;
 /// Ids below the newest one that are read again when the tail scan begins, or a lane comes: transactions that are under way.
 const OVERLAP: i64 = 1_000;
 
-/// How far behind its mark a tail scan goes back for lanes that another instance scanned; what came before that the rescan finds.
+/// How far behind its high-water mark a tail scan goes back for lanes that another instance scanned; what came before that the rescan finds.
 const FARTHEST_BACK: i64 = 200_000;
 /// How long it takes until whom the tail scan handed on has a draft, as a rule: a new owner goes on where this one stood that long ago.
-const HANDED_ON: Duration = Duration::from_secs(2);
+const HAND_ON_TIME: Duration = Duration::from_secs(2);
 /// How long after the tail scan went back for a lane it does not go back for it again: a lane that is taken over again and again is not to keep the
 /// tail scan behind. Whom that misses its pass after a take-over finds.
-const GOES_BACK: Duration = Duration::from_secs(60);
-/// How often it is looked whether the ids began anew below the mark.
-const ANEW: Duration = Duration::from_secs(3);
+const STEP_BACK_INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is checked whether the ids restarted below the high-water mark.
+const ID_RESTART_CHECK: Duration = Duration::from_secs(3);
 
 /// The lanes of an instance that look together.
 #[derive(Debug, Default)]
@@ -47,14 +47,14 @@ pub struct ChangeFeed {
 pub(super) struct FeedState {
     lanes: BTreeMap<Lane, RegisteredLane>,
     /// The highest id that the tail scan has seen; none before its first look.
-    mark: Option<i64>,
-    /// Where the mark stood at most since the tail scan began.
+    high_water: Option<i64>,
+    /// Where the high-water mark stood at most since the tail scan began.
     reached: i64,
-    /// When it was looked last whether the ids began anew.
-    looked_anew: Option<Instant>,
+    /// When it was last checked whether the ids restarted.
+    checked_id_restart: Option<Instant>,
     /// When the tail scan went back for each lane.
-    went_back: BTreeMap<Lane, Instant>,
-    /// Ids up to the mark that had no row when it passed them.
+    stepped_back: BTreeMap<Lane, Instant>,
+    /// Ids up to the high-water mark that had no row when it passed them.
     gaps: Gaps,
     /// Lanes of which it is not known yet where their former owner's tail scan stood.
     joined: BTreeSet<Lane>,
@@ -62,8 +62,8 @@ pub(super) struct FeedState {
     stood: Option<(Instant, i64)>,
     /// What was noted last.
     noted: Option<i64>,
-    /// The tail scan was refused, and pages were read without a mark.
-    paged_without_mark: bool,
+    /// The tail scan was refused, and pages were read without a high-water mark.
+    paged_without_high_water: bool,
 }
 
 /// A lane that is looked out for, as it was entered.
@@ -90,17 +90,17 @@ impl ChangeFeed {
     pub fn enter(&self, own: Ownership, backlog: Arc<LaneBacklog>, guards: Guards) -> LaneRegistration<'_> {
         let lane = own.lane;
         let mut state = self.state();
-        let FeedState { mark, gaps, reached, .. } = &mut *state;
-        if let Some(mark) = mark {
-            if guards.enabled(Guard::MarkStepsBack) {
-                *mark = overlapped(*reached).min(*mark);
+        let FeedState { high_water, gaps, reached, .. } = &mut *state;
+        if let Some(high_water) = high_water {
+            if guards.enabled(Guard::HighWaterStepsBack) {
+                *high_water = overlapped(*reached).min(*high_water);
             }
-            gaps.forget_above(*mark);
+            gaps.forget_above(*high_water);
             backlog.tail_scan_began();
         }
         let now = Instant::now();
-        state.went_back.retain(|_, at| now.saturating_duration_since(*at) < GOES_BACK);
-        if let Entry::Vacant(first) = state.went_back.entry(lane) {
+        state.stepped_back.retain(|_, at| now.saturating_duration_since(*at) < STEP_BACK_INTERVAL);
+        if let Entry::Vacant(first) = state.stepped_back.entry(lane) {
             first.insert(now);
             state.joined.insert(lane);
         }
@@ -125,8 +125,8 @@ impl ChangeFeed {
         }
     }
 
-    pub(super) fn mark(&self) -> Option<i64> {
-        self.state().mark
+    pub(super) fn high_water(&self) -> Option<i64> {
+        self.state().high_water
     }
 
     /// The gaps to ask for.
@@ -137,50 +137,50 @@ impl ChangeFeed {
     /// The tail scan begins: pages may be read.
     pub(super) fn begin(&self, newest: i64) {
         let mut state = self.state();
-        state.stand_at(overlapped(newest));
+        state.restart_at(overlapped(newest));
         state.lanes.values().for_each(|watched| watched.backlog.tail_scan_began());
     }
 
-    /// Whether it is time to look whether the ids began anew, where the tail scan finds nobody above its mark.
-    pub(super) fn looks_anew(&self, now: Instant) -> bool {
-        let looked = &mut self.state().looked_anew;
-        let is_time = looked.is_none_or(|at| now.saturating_duration_since(at) >= ANEW);
+    /// Whether it is time to check whether the ids restarted, where the tail scan finds nobody above its high-water mark.
+    pub(super) fn checks_id_restart(&self, now: Instant) -> bool {
+        let looked = &mut self.state().checked_id_restart;
+        let is_time = looked.is_none_or(|at| now.saturating_duration_since(at) >= ID_RESTART_CHECK);
         if is_time {
             *looked = Some(now);
         }
         is_time
     }
 
-    /// The table's largest id is this one. Below the mark it says that the last rows were deleted, or that the table was emptied and its ids began
-    /// anew: the mark goes down to it. Where that is far, everybody below it may be new, and all is passed again. Whether it went down.
-    pub(super) fn goes_down(&self, from: i64, newest: i64) -> bool {
+    /// The table's largest id is this one. Below the high-water mark it says that the last rows were deleted, or that the table was emptied and its ids began
+    /// anew: the high-water mark goes down to it. Where that is far, everybody below it may be new, and all is passed again. Whether it went down.
+    pub(super) fn step_down(&self, from: i64, newest: i64) -> bool {
         let mut state = self.state();
-        if state.mark != Some(from) || newest >= from {
+        if state.high_water != Some(from) || newest >= from {
             return false;
         }
-        state.stand_at(overlapped(newest));
+        state.restart_at(overlapped(newest));
         if newest < overlapped(from) {
             tracing::warn!(
                 newest,
-                swept = from,
-                "the subscribers' ids began anew, or many rows were deleted: the audiences of all open campaigns are read again"
+                high_water = from,
+                "the subscribers' ids restarted, or many rows were deleted: the audiences of all open campaigns are read again"
             );
             state.lanes.values().for_each(|watched| watched.backlog.missed_everywhere());
         }
         true
     }
 
-    /// The tail scan is refused: pages are read without it. Whom it misses until it has its mark the rescans find.
-    pub(super) fn begin_without_mark(&self) {
+    /// The tail scan is refused: pages are read without it. Whom it misses until it has its high-water mark the rescans find.
+    pub(super) fn begin_without_high_water(&self) {
         let mut state = self.state();
-        state.paged_without_mark = true;
+        state.paged_without_high_water = true;
         state.lanes.values().for_each(|watched| watched.backlog.tail_scan_began());
     }
 
-    /// Who came before the mark, and after a page that was read without one, is found by passing all again.
-    pub(super) fn make_up_for_no_mark(&self) {
+    /// Who came before the high-water mark, and after a page that was read without one, is found by passing all again.
+    pub(super) fn make_up_for_no_high_water(&self) {
         let mut state = self.state();
-        if std::mem::take(&mut state.paged_without_mark) {
+        if std::mem::take(&mut state.paged_without_high_water) {
             state.lanes.values().for_each(|watched| watched.backlog.missed_everywhere());
         }
     }
@@ -190,25 +190,25 @@ impl ChangeFeed {
     }
 
     /// The tail scan goes back to where that of the lanes' former owners stood, if that is not too far.
-    pub(super) fn go_back(&self, joined: &[Lane], swept: Option<i64>) {
+    pub(super) fn step_back(&self, joined: &[Lane], scanned_to: Option<i64>) {
         let mut state = self.state();
         for lane in joined {
             state.joined.remove(lane);
         }
-        let (Some(mark), Some(swept)) = (state.mark, swept.map(overlapped)) else { return };
-        if (mark.saturating_sub(FARTHEST_BACK)..mark).contains(&swept) {
-            state.mark = Some(swept);
-            state.gaps.forget_above(swept);
+        let (Some(high_water), Some(scanned_to)) = (state.high_water, scanned_to.map(overlapped)) else { return };
+        if (high_water.saturating_sub(FARTHEST_BACK)..high_water).contains(&scanned_to) {
+            state.high_water = Some(scanned_to);
+            state.gaps.forget_above(scanned_to);
         }
     }
 
     /// Up to which id whoever takes one of these lanes over need not look, if that is to be noted now.
-    pub(super) fn settled(&self, now: Instant) -> Option<(Vec<Lane>, i64)> {
+    pub(super) fn to_note(&self, now: Instant) -> Option<(Vec<Lane>, i64)> {
         let mut state = self.state();
-        let mark = state.mark?;
-        let stands = state.gaps.lowest().map_or(mark, |gap| mark.min(gap - 1));
+        let high_water = state.high_water?;
+        let stands = state.gaps.lowest().map_or(high_water, |gap| high_water.min(gap - 1));
         let (at, stood) = *state.stood.get_or_insert((now, stands));
-        if now.saturating_duration_since(at) < HANDED_ON || !state.joined.is_empty() {
+        if now.saturating_duration_since(at) < HAND_ON_TIME || !state.joined.is_empty() {
             return None;
         }
         state.stood = Some((now, stands));
@@ -219,14 +219,14 @@ impl ChangeFeed {
         self.state().noted = Some(upto);
     }
 
-    /// Everybody from `from` up to the last one above it was read and handed on, and who fills a gap. Where a lane came meanwhile, the mark
+    /// Everybody from `from` up to the last one above it was read and handed on, and who fills a gap. Where a lane came meanwhile, the high-water mark
     /// is further back than `from`, and stays there.
     pub(super) fn advance(&self, from: i64, above: &[i64], filled: &[Subscription], guards: Guards) {
         let mut state = self.state();
         state.gaps.filled(filled.iter().map(|favourite| favourite.id));
         let Some(last) = above.last() else { return };
-        if state.mark == Some(from) || !guards.enabled(Guard::MarkThatSteppedBackStays) {
-            state.mark = Some(*last);
+        if state.high_water == Some(from) || !guards.enabled(Guard::SteppedBackHighWaterStays) {
+            state.high_water = Some(*last);
             state.reached = state.reached.max(*last);
             state.gaps.note(from, above.iter().copied(), Instant::now());
         }
@@ -258,10 +258,10 @@ impl ChangeFeed {
 
 impl FeedState {
     /// The tail scan goes on from here, as one that begins.
-    fn stand_at(&mut self, mark: i64) {
-        self.mark = Some(mark);
-        self.reached = mark;
-        self.gaps.forget_above(mark);
+    fn restart_at(&mut self, high_water: i64) {
+        self.high_water = Some(high_water);
+        self.reached = high_water;
+        self.gaps.forget_above(high_water);
         (self.stood, self.noted) = (None, None);
     }
 }
@@ -277,7 +277,7 @@ impl Drop for LaneRegistration<'_> {
         state.joined.remove(&self.lane);
         // Who looks for nobody falls behind: the next lane begins anew.
         if state.lanes.is_empty() {
-            state.mark = None;
+            state.high_water = None;
             state.reached = 0;
             state.gaps = Gaps::default();
             (state.stood, state.noted) = (None, None);
@@ -297,20 +297,20 @@ mod tests {
     }
 
     /// A lane is looked out for, and everybody up to this id was handed on.
-    fn swept_to(change_feed: &ChangeFeed, id: i64) -> LaneRegistration<'_> {
+    fn scanned_to(change_feed: &ChangeFeed, id: i64) -> LaneRegistration<'_> {
         let (post, _) = enter(change_feed, 0);
-        change_feed.go_back(&[0], None);
+        change_feed.step_back(&[0], None);
         change_feed.begin(id - 10);
-        let ids: Vec<i64> = (change_feed.mark().unwrap() + 1..=id).collect();
-        change_feed.advance(change_feed.mark().unwrap(), &ids, &[], Guards::default());
-        assert_eq!(change_feed.mark(), Some(id));
+        let ids: Vec<i64> = (change_feed.high_water().unwrap() + 1..=id).collect();
+        change_feed.advance(change_feed.high_water().unwrap(), &ids, &[], Guards::default());
+        assert_eq!(change_feed.high_water(), Some(id));
         post
     }
 
     #[tokio::test(start_paused = true)]
     async fn many_lanes_that_are_entered_again_and_again_set_the_tail_scan_back_no_further_than_one() {
         let change_feed = ChangeFeed::default();
-        let _post = swept_to(&change_feed, 500_000);
+        let _post = scanned_to(&change_feed, 500_000);
         let mut asked = 0;
         for _ in 0..20 {
             for lane in 1..=50 {
@@ -318,13 +318,13 @@ mod tests {
                 let joined = change_feed.joined();
                 asked += joined.len();
                 // Its former owner noted nothing for long.
-                change_feed.go_back(&joined, Some(499_500));
-                assert!(change_feed.mark().unwrap() >= 499_500 - OVERLAP, "{:?}", change_feed.mark());
+                change_feed.step_back(&joined, Some(499_500));
+                assert!(change_feed.high_water().unwrap() >= 499_500 - OVERLAP, "{:?}", change_feed.high_water());
             }
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(asked, 50, "once a minute it goes back to where each lane's former owner stood");
-        tokio::time::advance(GOES_BACK).await;
+        tokio::time::advance(STEP_BACK_INTERVAL).await;
         let _again = enter(&change_feed, 1);
         assert_eq!(change_feed.joined(), [1]);
     }
@@ -332,19 +332,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_mark_goes_down_to_ids_that_began_anew_and_all_is_passed_again_where_that_is_far() {
         let change_feed = ChangeFeed::default();
-        let post = swept_to(&change_feed, 500_000);
+        let post = scanned_to(&change_feed, 500_000);
         let (_other, backlog) = enter(&change_feed, 1);
-        change_feed.advance(change_feed.mark().unwrap(), &[500_000], &[], Guards::default());
-        assert!(change_feed.looks_anew(Instant::now()) && !change_feed.looks_anew(Instant::now()));
-        assert!(!change_feed.goes_down(500_000, 500_000) && !change_feed.goes_down(500_000, 500_001));
+        change_feed.advance(change_feed.high_water().unwrap(), &[500_000], &[], Guards::default());
+        assert!(change_feed.checks_id_restart(Instant::now()) && !change_feed.checks_id_restart(Instant::now()));
+        assert!(!change_feed.step_down(500_000, 500_000) && !change_feed.step_down(500_000, 500_001));
         // The last rows were deleted.
-        assert!(change_feed.goes_down(500_000, 499_999));
-        assert_eq!((change_feed.mark(), backlog.take_missed().everywhere), (Some(499_999 - OVERLAP), false));
-        let from = change_feed.mark().unwrap();
-        assert!(change_feed.goes_down(from, 3_000));
-        assert_eq!((change_feed.mark(), backlog.take_missed().everywhere), (Some(3_000 - OVERLAP), true));
+        assert!(change_feed.step_down(500_000, 499_999));
+        assert_eq!((change_feed.high_water(), backlog.take_missed().everywhere), (Some(499_999 - OVERLAP), false));
+        let from = change_feed.high_water().unwrap();
+        assert!(change_feed.step_down(from, 3_000));
+        assert_eq!((change_feed.high_water(), backlog.take_missed().everywhere), (Some(3_000 - OVERLAP), true));
         let _another = enter(&change_feed, 2);
-        assert_eq!(change_feed.mark(), Some(3_000 - 2 * OVERLAP), "what was reached before is history");
+        assert_eq!(change_feed.high_water(), Some(3_000 - 2 * OVERLAP), "what was reached before is history");
         drop(post);
     }
 }

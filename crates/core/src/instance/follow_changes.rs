@@ -77,20 +77,22 @@ async fn tail_scan<B, L: Ledger, A: Audience, C>(
     }
     let mut backoff = STEP;
     loop {
-        match look(cx).await {
+        match scan_once(cx).await {
             // There are more: they are not to wait for the next second.
             Ok(TAIL_SCAN_ROWS..) => backoff = STEP,
             Ok(_) => {
                 backoff = STEP;
                 sleep(TAIL_SCAN).await;
             }
-            Err(_) if !cx.guards.enabled(Guard::TailScanErrorKeepsMark) && cx.change_feed.mark().is_some() => {
+            Err(_)
+                if !cx.guards.enabled(Guard::TailScanErrorKeepsHighWater) && cx.change_feed.high_water().is_some() =>
+            {
                 cx.audience.newest().await.map(|newest| cx.change_feed.begin(newest)).unwrap_or_default();
             }
             // It is for speed: the rescan keeps the promise, and what a page needs its own reading finds.
             Err(error) => {
-                if !error.is_transient() && cx.change_feed.mark().is_none() {
-                    cx.change_feed.begin_without_mark();
+                if !error.is_transient() && cx.change_feed.high_water().is_none() {
+                    cx.change_feed.begin_without_high_water();
                 }
                 warn(cx, lane, &mut backoff, &error).await;
             }
@@ -98,25 +100,25 @@ async fn tail_scan<B, L: Ledger, A: Audience, C>(
     }
 }
 
-/// One look; how many it found. The first one only takes the mark, before any page is read: whoever is added after a page was read has a
-/// higher id. An error leaves the mark where it is.
-async fn look<B, L: Ledger, A: Audience, C>(cx: &LaneContext<B, L, A, C>) -> Result<usize, LaneError> {
-    let Some(from) = cx.change_feed.mark() else {
+/// One look; how many it found. The first one only takes the high-water mark, before any page is read: whoever is added after a page was read has a
+/// higher id. An error leaves the high-water mark where it is.
+async fn scan_once<B, L: Ledger, A: Audience, C>(cx: &LaneContext<B, L, A, C>) -> Result<usize, LaneError> {
+    let Some(from) = cx.change_feed.high_water() else {
         cx.change_feed.begin(cx.audience.newest().await?);
-        cx.change_feed.make_up_for_no_mark();
+        cx.change_feed.make_up_for_no_high_water();
         // What is read again is handed on, or dropped, before it grows old.
         return Ok(TAIL_SCAN_ROWS);
     };
     let joined = cx.change_feed.joined();
     if !joined.is_empty() {
-        cx.change_feed.go_back(&joined, cx.ledger.swept(&joined).await?);
+        cx.change_feed.step_back(&joined, cx.ledger.tail_scanned(&joined).await?);
         return Ok(TAIL_SCAN_ROWS);
     }
     let _ = timeout(WAIT_FOR_ROOM, cx.change_feed.room()).await;
     let added = cx.audience.added(from, TAIL_SCAN_ROWS).await?;
     if added.ids.is_empty()
-        && cx.change_feed.looks_anew(Instant::now())
-        && cx.change_feed.goes_down(from, cx.audience.newest().await?)
+        && cx.change_feed.checks_id_restart(Instant::now())
+        && cx.change_feed.step_down(from, cx.audience.newest().await?)
     {
         return Ok(TAIL_SCAN_ROWS);
     }
@@ -126,7 +128,7 @@ async fn look<B, L: Ledger, A: Audience, C>(cx: &LaneContext<B, L, A, C>) -> Res
     found.extend_from_slice(&filled);
     hand_on(cx, &found).await?;
     cx.change_feed.advance(from, &added.ids, &filled, cx.guards);
-    if let Some((lanes, upto)) = cx.change_feed.settled(Instant::now())
+    if let Some((lanes, upto)) = cx.change_feed.to_note(Instant::now())
         && cx.ledger.note_tail_scanned(&lanes, upto).await?
     {
         cx.change_feed.noted(upto);

@@ -12,7 +12,7 @@ const KEPT: Duration = Duration::from_secs(60);
 /// Most gaps that are kept: ids may be sparse, and this bounds what a look costs. The highest are kept, the rescan finds the rest.
 const MOST: usize = 1_000;
 
-/// The gaps below the tail scan's mark, and when each was passed.
+/// The gaps below the tail scan's high-water mark, and when each was passed.
 #[derive(Debug, Default)]
 pub struct Gaps(BTreeMap<i64, Instant>);
 
@@ -45,9 +45,9 @@ impl Gaps {
         }
     }
 
-    /// The mark has stepped back: what is above it will be read, and found missing, again.
-    pub fn forget_above(&mut self, mark: i64) {
-        self.0.retain(|id, _| *id <= mark);
+    /// The high-water mark has stepped back: what is above it will be read, and found missing, again.
+    pub fn forget_above(&mut self, high_water: i64) {
+        self.0.retain(|id, _| *id <= high_water);
     }
 }
 

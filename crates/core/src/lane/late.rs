@@ -49,7 +49,7 @@ pub async fn rescan<B, L: Ledger, A: Audience, C: Clock>(
     if !cx.limits.late_subscribers {
         return pending().await;
     }
-    if cx.guards.enabled(Guard::MarkBeforePages) {
+    if cx.guards.enabled(Guard::HighWaterBeforePages) {
         backlog.tail_scan_has_begun().await;
     }
     let mut rescan = Rescan { cx, own, backlog, passes: Passes::default(), due: true, looked: BTreeMap::new() };

@@ -246,7 +246,7 @@ pub trait InstanceLedger: Clone + Send + Sync + 'static {
         restaurants: &[String],
     ) -> impl Future<Output = Result<Vec<(Lane, String)>, LedgerError>> + Send;
     /// Up to which id the tail scan of one of these lanes' former owners had surely handed on everybody: of the one that was least far.
-    fn swept(&self, lanes: &[Lane]) -> impl Future<Output = Result<Option<i64>, LedgerError>> + Send;
+    fn tail_scanned(&self, lanes: &[Lane]) -> impl Future<Output = Result<Option<i64>, LedgerError>> + Send;
     /// The tail scan has handed on everybody up to this id to these lanes, as far as they are ours. Whether it is noted for all of those: nobody waits
     /// for a lane that is locked.
     fn note_tail_scanned(&self, lanes: &[Lane], upto: i64) -> impl Future<Output = Result<bool, LedgerError>> + Send;

@@ -43,7 +43,7 @@ impl InstanceLedger for PostgresLedger {
         Ok(rows.iter().map(|row| (row.get("lane"), row.get("restaurant_id"))).collect())
     }
 
-    async fn swept(&self, lanes: &[Lane]) -> Result<Option<i64>, LedgerError> {
+    async fn tail_scanned(&self, lanes: &[Lane]) -> Result<Option<i64>, LedgerError> {
         let sql = "select min(swept_to) from dinnerbell.lane where lane = any($1)";
         let rows = self.pool.query(sql, &[(&lanes, Type::INT4_ARRAY)]).await?;
         Ok(rows.first().and_then(|row| row.get(0)))

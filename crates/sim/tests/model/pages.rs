@@ -47,9 +47,9 @@ pub enum Guard {
     RescanNotOvertaken,
     /// A campaign whose main pass found nobody is passed again like any other.
     RescanOfNobody,
-    /// The tail scan's mark is taken before any page is read, the rescan's included.
+    /// The tail scan's high-water mark is taken before any page is read, the rescan's included.
     TailScanFirst,
-    /// An error of the tail scan leaves its mark where it was.
+    /// An error of the tail scan leaves its high-water mark where it was.
     MarkKept,
     /// Every five minutes comes a rescan.
     RescanInTime,

@@ -48,8 +48,8 @@ pub const PROOFS: &[(Guard, &[Proof])] = &[
     (Guard::EndedAreCounted, &[Random(1)]),
     (Guard::RescanAfterTakeOver, &[Random(37)]),
     (Guard::RescanWhenDue, &[Random(171)]),
-    (Guard::MarkStepsBack, &[NotSeen("the promise is the rescan of every five minutes: this is speed")]),
-    (Guard::MarkThatSteppedBackStays, &[NotSeen("the promise is the rescan of every five minutes: this is speed")]),
+    (Guard::HighWaterStepsBack, &[NotSeen("the promise is the rescan of every five minutes: this is speed")]),
+    (Guard::SteppedBackHighWaterStays, &[NotSeen("the promise is the rescan of every five minutes: this is speed")]),
     (Guard::EpochAtBegin, &[NotSeen("the poll for changes notices another owner within 200 ms")]),
     (
         Guard::PostmasterCompared,

@@ -144,8 +144,8 @@ pub const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: &[Guard::MarkBeforePages],
-        shows: "who comes between the first page and the tail scan's mark is on neither",
+        without: &[Guard::HighWaterBeforePages],
+        shows: "who comes between the first page and the tail scan's high-water mark is on neither",
         script: |life| {
             life.holds(OLD, "newest", 0.0, 4.9);
             life.holds(NEW, "newest", 0.0, 4.9);
@@ -155,8 +155,8 @@ pub const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: &[Guard::TailScanErrorKeepsMark],
-        shows: "who came while the tail scan could not ask is behind a mark that it takes anew",
+        without: &[Guard::TailScanErrorKeepsHighWater],
+        shows: "who came while the tail scan could not ask is behind a high-water mark that it takes again",
         script: |life| {
             life.sends("c", 3.0, -10, 4_000);
             life.favours("a", "r0", 6.0, 0);

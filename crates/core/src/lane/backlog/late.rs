@@ -4,7 +4,7 @@ use crate::lane::backlog::LaneBacklog;
 use crate::lane::backlog::late_candidates::{LateCandidate, Missed};
 
 impl LaneBacklog {
-    /// The tail scan has its mark: pages may be read.
+    /// The tail scan has its high-water mark: pages may be read.
     pub fn tail_scan_began(&self) {
         self.wakeups.tail_scan.set();
     }

@@ -21,7 +21,7 @@ pub(super) struct Wakeups {
     pub(super) rescan: Signal,
     /// A restaurant was left out.
     pub(super) left_out: Signal,
-    /// The tail scan has its mark.
+    /// The tail scan has its high-water mark.
     pub(super) tail_scan: Latch,
     /// The lane does not stand as it was entered.
     pub(super) lost: Latch,

@@ -216,7 +216,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     async fn copy(&self, mut planned: Planned) -> Result<Option<Prepared<L::Open>>, LaneError> {
         let clients = planned.budget.pages.rows + planned.late.most_drafts().rows;
         let mut held = self.cx.memory.for_round(clients, planned.letters.bytes).await;
-        if !planned.running.is_empty() && self.cx.guards.enabled(Guard::MarkBeforePages) {
+        if !planned.running.is_empty() && self.cx.guards.enabled(Guard::HighWaterBeforePages) {
             self.backlog.tail_scan_has_begun().await;
         }
         let mut quiet = None;
