@@ -1,4 +1,4 @@
-//! What an instance looks out for on behalf of all its lanes, so that the cost of waiting grows neither with them nor with what they hold:
+//! What an instance polls on behalf of all its lanes, so that the cost of waiting grows neither with them nor with what they hold:
 //!
 //! - the tail scan: about once a second, the favourites that were added, and those that fill a gap which it left; each is handed to the lanes in
 //!   which its restaurant has an open campaign;
@@ -66,14 +66,14 @@ pub(super) struct FeedState {
     paged_without_high_water: bool,
 }
 
-/// A lane that is looked out for, as it was entered.
+/// A registered lane, as it was acquired.
 #[derive(Debug)]
 struct RegisteredLane {
     own: Ownership,
     backlog: Arc<LaneBacklog>,
 }
 
-/// A lane that is looked out for, until it is dropped.
+/// The registration of a lane, until it is dropped.
 #[derive(Debug)]
 pub struct LaneRegistration<'a> {
     change_feed: &'a ChangeFeed,
@@ -85,9 +85,9 @@ impl ChangeFeed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From here on this lane is looked out for: who is added after any page that it reads is handed to it. A tail scan that goes on already
+    /// Registers a lane until the return value is dropped. Whoever is added after any page that it reads is handed to it. A tail scan that goes on already
     /// reads the last ids once more, for transactions that committed out of their order before the lane came; for many lanes at once no more of them.
-    pub fn enter(&self, own: Ownership, backlog: Arc<LaneBacklog>, guards: Guards) -> LaneRegistration<'_> {
+    pub fn register(&self, own: Ownership, backlog: Arc<LaneBacklog>, guards: Guards) -> LaneRegistration<'_> {
         let lane = own.lane;
         let mut state = self.state();
         let FeedState { high_water, gaps, reached, .. } = &mut *state;
@@ -114,12 +114,12 @@ impl ChangeFeed {
     }
 
     pub(super) fn owned(&self) -> Vec<Ownership> {
-        self.state().lanes.values().map(|watched| watched.own).collect()
+        self.state().lanes.values().map(|registered| registered.own).collect()
     }
 
     /// Waits until every lane has room for candidates.
     pub(super) async fn room(&self) {
-        let lanes: Vec<_> = self.state().lanes.values().map(|watched| Arc::clone(&watched.backlog)).collect();
+        let lanes: Vec<_> = self.state().lanes.values().map(|registered| Arc::clone(&registered.backlog)).collect();
         for backlog in lanes {
             backlog.room_for_late().await;
         }
@@ -138,7 +138,7 @@ impl ChangeFeed {
     pub(super) fn begin(&self, newest: i64) {
         let mut state = self.state();
         state.restart_at(overlapped(newest));
-        state.lanes.values().for_each(|watched| watched.backlog.tail_scan_began());
+        state.lanes.values().for_each(|registered| registered.backlog.tail_scan_began());
     }
 
     /// Whether it is time to check whether the ids restarted, where the tail scan finds nobody above its high-water mark.
@@ -165,7 +165,7 @@ impl ChangeFeed {
                 high_water = from,
                 "the subscribers' ids restarted, or many rows were deleted: the audiences of all open campaigns are read again"
             );
-            state.lanes.values().for_each(|watched| watched.backlog.missed_everywhere());
+            state.lanes.values().for_each(|registered| registered.backlog.missed_everywhere());
         }
         true
     }
@@ -174,14 +174,14 @@ impl ChangeFeed {
     pub(super) fn begin_without_high_water(&self) {
         let mut state = self.state();
         state.paged_without_high_water = true;
-        state.lanes.values().for_each(|watched| watched.backlog.tail_scan_began());
+        state.lanes.values().for_each(|registered| registered.backlog.tail_scan_began());
     }
 
     /// Who came before the high-water mark, and after a page that was read without one, is found by passing all again.
     pub(super) fn make_up_for_no_high_water(&self) {
         let mut state = self.state();
         if std::mem::take(&mut state.paged_without_high_water) {
-            state.lanes.values().for_each(|watched| watched.backlog.missed_everywhere());
+            state.lanes.values().for_each(|registered| registered.backlog.missed_everywhere());
         }
     }
 
@@ -245,14 +245,14 @@ impl ChangeFeed {
 
     pub(super) fn for_each(&self, lanes: &[Lane], tell: impl Fn(&LaneBacklog)) {
         let state = self.state();
-        lanes.iter().filter_map(|lane| state.lanes.get(lane)).for_each(|watched| tell(&watched.backlog));
+        lanes.iter().filter_map(|lane| state.lanes.get(lane)).for_each(|registered| tell(&registered.backlog));
     }
 
     /// Lanes that do not stand as they were entered; one that was taken over again meanwhile does.
     pub(super) fn lose(&self, asked: &[Ownership], lanes: &[Lane]) {
         let state = self.state();
-        let still = |lane: &&Lane| state.lanes.get(lane).filter(|watched| asked.contains(&watched.own));
-        lanes.iter().filter_map(|lane| still(&lane)).for_each(|watched| watched.backlog.lose());
+        let still = |lane: &&Lane| state.lanes.get(lane).filter(|registered| asked.contains(&registered.own));
+        lanes.iter().filter_map(|lane| still(&lane)).for_each(|registered| registered.backlog.lose());
     }
 }
 
@@ -290,31 +290,31 @@ mod tests {
     use super::*;
     use crate::model::number::Epoch;
 
-    fn enter(change_feed: &ChangeFeed, lane: Lane) -> (LaneRegistration<'_>, Arc<LaneBacklog>) {
+    fn register(change_feed: &ChangeFeed, lane: Lane) -> (LaneRegistration<'_>, Arc<LaneBacklog>) {
         let backlog = Arc::new(LaneBacklog::unread(Guards::default()));
         let own = Ownership { lane, epoch: Epoch::new(1), postmaster: 1, lock_key: i64::from(lane) };
-        (change_feed.enter(own, Arc::clone(&backlog), Guards::default()), backlog)
+        (change_feed.register(own, Arc::clone(&backlog), Guards::default()), backlog)
     }
 
-    /// A lane is looked out for, and everybody up to this id was handed on.
+    /// A lane is registered, and everybody up to this id was handed on.
     fn scanned_to(change_feed: &ChangeFeed, id: i64) -> LaneRegistration<'_> {
-        let (post, _) = enter(change_feed, 0);
+        let (registration, _) = register(change_feed, 0);
         change_feed.step_back(&[0], None);
         change_feed.begin(id - 10);
         let ids: Vec<i64> = (change_feed.high_water().unwrap() + 1..=id).collect();
         change_feed.advance(change_feed.high_water().unwrap(), &ids, &[], Guards::default());
         assert_eq!(change_feed.high_water(), Some(id));
-        post
+        registration
     }
 
     #[tokio::test(start_paused = true)]
     async fn many_lanes_that_are_entered_again_and_again_set_the_tail_scan_back_no_further_than_one() {
         let change_feed = ChangeFeed::default();
-        let _post = scanned_to(&change_feed, 500_000);
+        let _registration = scanned_to(&change_feed, 500_000);
         let mut asked = 0;
         for _ in 0..20 {
             for lane in 1..=50 {
-                let _again = enter(&change_feed, lane);
+                let _again = register(&change_feed, lane);
                 let joined = change_feed.joined();
                 asked += joined.len();
                 // Its former owner noted nothing for long.
@@ -325,15 +325,15 @@ mod tests {
         }
         assert_eq!(asked, 50, "once a minute it goes back to where each lane's former owner stood");
         tokio::time::advance(STEP_BACK_INTERVAL).await;
-        let _again = enter(&change_feed, 1);
+        let _again = register(&change_feed, 1);
         assert_eq!(change_feed.joined(), [1]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_mark_goes_down_to_ids_that_began_anew_and_all_is_passed_again_where_that_is_far() {
         let change_feed = ChangeFeed::default();
-        let post = scanned_to(&change_feed, 500_000);
-        let (_other, backlog) = enter(&change_feed, 1);
+        let registration = scanned_to(&change_feed, 500_000);
+        let (_other, backlog) = register(&change_feed, 1);
         change_feed.advance(change_feed.high_water().unwrap(), &[500_000], &[], Guards::default());
         assert!(change_feed.checks_id_restart(Instant::now()) && !change_feed.checks_id_restart(Instant::now()));
         assert!(!change_feed.step_down(500_000, 500_000) && !change_feed.step_down(500_000, 500_001));
@@ -343,8 +343,8 @@ mod tests {
         let from = change_feed.high_water().unwrap();
         assert!(change_feed.step_down(from, 3_000));
         assert_eq!((change_feed.high_water(), backlog.take_missed().everywhere), (Some(3_000 - OVERLAP), true));
-        let _another = enter(&change_feed, 2);
+        let _another = register(&change_feed, 2);
         assert_eq!(change_feed.high_water(), Some(3_000 - 2 * OVERLAP), "what was reached before is history");
-        drop(post);
+        drop(registration);
     }
 }

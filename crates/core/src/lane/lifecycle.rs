@@ -141,7 +141,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
 ) -> Result<(), LaneError> {
     let OwnedLane { own, ledger, producer, last, input, position, outputs, round_bytes } = owned;
     let backlog = Arc::new(LaneBacklog::unread(cx.guards));
-    let _post = cx.change_feed.enter(own, Arc::clone(&backlog), cx.guards);
+    let _registration = cx.change_feed.register(own, Arc::clone(&backlog), cx.guards);
     let _trier = cx.dead_letter_topic.trier(own.lane);
     let rounds = Rounds { cx, own, ledger, backlog: &backlog, failures, sizing: RoundSizing::left(round_bytes) };
     tokio::select! {
