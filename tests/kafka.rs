@@ -16,7 +16,7 @@ use dinnerbell_config::{Secret, Start};
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
-use dinnerbell_core::model::mark::{Committed, Mark, RoundHead};
+use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::{Arrived, DeadLetterMessage, Header, Lane};
 use dinnerbell_core::model::recorded::Recorded;
@@ -72,8 +72,8 @@ impl Scene {
         KafkaBroker::connect(&self.kafka).await.unwrap()
     }
 
-    fn mark(&self, seq: i64) -> Mark {
-        Mark { ledger: self.ledger, head: RoundHead { seq: Seq::new(seq), revision: 0, checksum: seq * 31 } }
+    fn mark(&self, seq: i64) -> CommittedMark {
+        CommittedMark { ledger: self.ledger, head: RoundHead { seq: Seq::new(seq), revision: 0, checksum: seq * 31 } }
     }
 
     fn round(&self, lane: Lane, seq: i64, drafts: Vec<DraftBatch>) -> Recorded {

@@ -216,7 +216,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use dinnerbell_core::model::mark::Mark;
+    use dinnerbell_core::model::mark::CommittedMark;
 
     const LEDGER: Uuid = Uuid::from_u128(1);
 
@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn mark(seq: i64) -> Committed {
-        Committed::Mark(Mark { ledger: LEDGER, head: head(seq) })
+        Committed::Mark(CommittedMark { ledger: LEDGER, head: head(seq) })
     }
 
     /// The ledger recorded round 5 and knows of the publication of this one.

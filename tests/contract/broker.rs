@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
-use dinnerbell_core::model::mark::{Committed, Mark, RoundHead};
+use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::{Arrived, DeadLetterMessage, Lane};
 use dinnerbell_core::model::recorded::Recorded;
@@ -69,8 +69,11 @@ pub trait Environment {
     async fn assign(&mut self, lane: Lane);
 }
 
-fn mark(seq: i64) -> Mark {
-    Mark { ledger: uuid::Uuid::from_u128(7), head: RoundHead { seq: Seq::new(seq), revision: 0, checksum: seq * 31 } }
+fn mark(seq: i64) -> CommittedMark {
+    CommittedMark {
+        ledger: uuid::Uuid::from_u128(7),
+        head: RoundHead { seq: Seq::new(seq), revision: 0, checksum: seq * 31 },
+    }
 }
 
 fn drafts(clients: &[&str]) -> DraftBatch {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dinnerbell_core::guard::{Guard, Guards};
 use dinnerbell_core::model::campaign::{Campaign, Window};
-use dinnerbell_core::model::mark::{Mark, RoundHead};
+use dinnerbell_core::model::mark::{CommittedMark, RoundHead};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{Lane, Record};
 use dinnerbell_core::model::round::Publication;
@@ -187,7 +187,7 @@ impl Environment for Simulated {
         self.world.state().resolve_by_trying_again(lane);
     }
 
-    async fn resolve_from_kafka(&self, lane: Lane, theirs: Mark, messages: &[Message<'_>]) {
+    async fn resolve_from_kafka(&self, lane: Lane, theirs: CommittedMark, messages: &[Message<'_>]) {
         let mut state = self.world.state();
         for message in messages {
             let key = (message.campaign.adv_campaign_id.clone(), message.client.to_owned());

@@ -14,7 +14,7 @@ use crate::faults::Server;
 use crate::kafka::{Announced, Kafka, Letters, Notification, Partition, TRANSACTION, Transaction};
 use crate::tables::ChangeRow;
 use dinnerbell_core::guard::Guard;
-use dinnerbell_core::model::mark::{Committed, Mark};
+use dinnerbell_core::model::mark::{Committed, CommittedMark};
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::record::{Arrived, Lane, Record, RecordFingerprint};
 use dinnerbell_core::model::recorded::Recorded;
@@ -429,7 +429,7 @@ async fn announce(
 
 /// Whether a connection broke, so that the end of the transaction, or its offset, was sent twice: the second one is still on its way.
 #[expect(clippy::disallowed_methods, reason = "a request that is on its way outlives whoever sent it")]
-fn sent_twice(world: &World, lane: Lane, producer: u64, mark: Mark) -> bool {
+fn sent_twice(world: &World, lane: Lane, producer: u64, mark: CommittedMark) -> bool {
     let (ends, offsets, takes) = {
         let mut state = world.state();
         let broken = state.harm.sent_twice;

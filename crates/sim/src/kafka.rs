@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dinnerbell_core::model::campaign::Campaign;
-use dinnerbell_core::model::mark::Mark;
+use dinnerbell_core::model::mark::CommittedMark;
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::{Lane, Record};
 use dinnerbell_core::model::round::Publication;
@@ -37,7 +37,7 @@ impl Kafka {
     }
 
     /// What the group committed for a lane.
-    pub(super) fn committed(&self, lane: Lane) -> Option<Mark> {
+    pub(super) fn committed(&self, lane: Lane) -> Option<CommittedMark> {
         self.lanes.get(&lane)?.committed
     }
 
@@ -107,7 +107,7 @@ pub struct Partition {
     /// The high watermark: markers of transactions stand between records.
     pub end: i64,
     /// What the group committed.
-    pub committed: Option<Mark>,
+    pub committed: Option<CommittedMark>,
     pub(super) producer_epoch: u64,
     /// When the producer was made that may publish.
     pub(super) initialised: EpochMicros,
@@ -136,7 +136,7 @@ pub(super) struct Transaction {
     pub(super) begun: EpochMicros,
     pub(super) offset_sent: bool,
     /// An earlier round's offset, whose request was sent twice, came after this transaction's own.
-    pub(super) offset_of_before: Option<Mark>,
+    pub(super) offset_of_before: Option<CommittedMark>,
     /// It is to be committed: nothing stops that any more.
     pub(super) committing: bool,
 }

@@ -1,7 +1,7 @@
 //! A lane that contradicts Kafka is put back by what the topic of drafts holds.
 
 use dinnerbell_core::model::halt::Halt;
-use dinnerbell_core::model::mark::{Mark, RoundHead};
+use dinnerbell_core::model::mark::{CommittedMark, RoundHead};
 use dinnerbell_core::model::number::Seq;
 
 use super::capabilities::*;
@@ -23,8 +23,8 @@ async fn halt<E: Environment>(owner: &Owner<E::Ledger>) {
     owner.ledger.halt(owner.own, halt).await.unwrap();
 }
 
-fn mark<L>(owner: &Owner<L>, seq: Seq, revision: i32) -> Mark {
-    Mark { ledger: owner.id, head: RoundHead { seq, revision, checksum: 77 } }
+fn mark<L>(owner: &Owner<L>, seq: Seq, revision: i32) -> CommittedMark {
+    CommittedMark { ledger: owner.id, head: RoundHead { seq, revision, checksum: 77 } }
 }
 
 /// The lane as it is entered after it was resolved; it is not halted any more.
@@ -86,7 +86,7 @@ pub async fn drafts_of_the_last_round_without_a_message_are_taken_back<E: Enviro
 
 pub async fn a_last_round_that_nobody_was_told_of_is_published_again<E: Environment>(env: &E) {
     let mut owner = halted(env).await;
-    let published = Mark { ledger: owner.id, head: owner.head };
+    let published = CommittedMark { ledger: owner.id, head: owner.head };
     owner.record(vec![page(&owner.running("a").await, &["bob"], true)]).await;
     halt::<E>(&owner).await;
     env.resolve_from_kafka(0, published, &[]).await;
@@ -102,7 +102,7 @@ pub async fn a_last_round_that_everybody_was_told_of_completes_its_campaigns<E: 
     owner.record(vec![page(&owner.running("a").await, &["bob"], true)]).await;
     halt::<E>(&owner).await;
     let a = offer(env, "a").await;
-    let theirs = Mark { ledger: owner.id, head: owner.head };
+    let theirs = CommittedMark { ledger: owner.id, head: owner.head };
     env.resolve_from_kafka(0, theirs, &[Message { campaign: &a, client: "bob", formed: FORMED, seq: Seq::new(2) }])
         .await;
     assert_eq!((env.campaign("a").await.state.as_str(), env.campaign("a").await.told), ("complete", 2));
@@ -114,7 +114,7 @@ pub async fn a_row_becomes_what_its_message_says<E: Environment>(env: &E) {
     let owner = halted(env).await;
     halt::<E>(&owner).await;
     let a = super::owner::version(&offer(env, "a").await, 2);
-    let theirs = Mark { ledger: owner.id, head: owner.head };
+    let theirs = CommittedMark { ledger: owner.id, head: owner.head };
     let message = Message { campaign: &a, client: "anna", formed: FORMED + 5, seq: Seq::new(1) };
     env.resolve_from_kafka(0, theirs, &[message]).await;
     assert_eq!(env.campaign("a").await.told, 1, "it is the same draft");
@@ -126,7 +126,7 @@ pub async fn rows_that_were_removed_come_back_and_count_once<E: Environment>(env
     env.remove_row("a", "anna").await;
     halt::<E>(&owner).await;
     let a = offer(env, "a").await;
-    let theirs = Mark { ledger: owner.id, head: owner.head };
+    let theirs = CommittedMark { ledger: owner.id, head: owner.head };
     let told = |client| Message { campaign: &a, client, formed: FORMED, seq: Seq::new(1) };
     env.resolve_from_kafka(0, theirs, &[told("anna"), told("bob")]).await;
     assert_eq!((env.rows("a").await.len(), env.campaign("a").await.told), (2, 2), "one of them was counted already");

@@ -7,7 +7,7 @@ use dinnerbell_config::Retention;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
-use dinnerbell_core::model::mark::{Committed, Mark, RoundHead};
+use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::reconcile::LedgerSide;
@@ -271,7 +271,7 @@ impl Environment for Ledgered {
         retry(&self.pool, lane, OPERATOR).await.unwrap();
     }
 
-    async fn resolve_from_kafka(&self, lane: Lane, theirs: Mark, messages: &[Message<'_>]) {
+    async fn resolve_from_kafka(&self, lane: Lane, theirs: CommittedMark, messages: &[Message<'_>]) {
         let AcquiredLane { ownership: own, comparison, .. } = self.ledger.acquire(lane, None).await.unwrap();
         let standing = standing(&self.pool, lane).await.unwrap().unwrap();
         let (told, untold) = self.last_round(lane, standing.head.seq, messages).await;

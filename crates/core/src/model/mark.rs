@@ -29,21 +29,21 @@ impl fmt::Display for RoundHead {
 
 /// The commit metadata of a lane's offset: which round of which ledger the offset was committed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Mark {
+pub struct CommittedMark {
     /// The ledger's own id.
     pub ledger: Uuid,
     /// The round.
     pub head: RoundHead,
 }
 
-impl fmt::Display for Mark {
+impl fmt::Display for CommittedMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let RoundHead { seq, revision, checksum } = self.head;
         write!(f, "dinnerbell/1 {} {seq} {revision} {:016x}", self.ledger.simple(), checksum.cast_unsigned())
     }
 }
 
-impl FromStr for Mark {
+impl FromStr for CommittedMark {
     type Err = ForeignMetadata;
 
     fn from_str(text: &str) -> Result<Self, ForeignMetadata> {
@@ -75,7 +75,7 @@ pub enum Committed {
     /// Nothing is committed, or it expired, or was deleted.
     None,
     /// A mark of this service's form.
-    Mark(Mark),
+    Mark(CommittedMark),
     /// Something else, as text for the operator (unreadable metadata included).
     Foreign(String),
 }

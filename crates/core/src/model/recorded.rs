@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::guard::{Guard, Guards};
 use crate::model::campaign::Window;
-use crate::model::mark::{Mark, RoundHead};
+use crate::model::mark::{CommittedMark, RoundHead};
 use crate::model::record::Lane;
 use crate::model::round::{Publication, RoundContent, StoredRound, checksum};
 
@@ -28,7 +28,13 @@ pub struct DamagedRound(pub String);
 
 impl Recorded {
     /// The round that the ledger has just committed, at this position. For the recording alone (`round::record`).
-    pub(crate) fn committed(mark: Mark, lane: Lane, position: i64, content: &RoundContent, closed: bool) -> Self {
+    pub(crate) fn committed(
+        mark: CommittedMark,
+        lane: Lane,
+        position: i64,
+        content: &RoundContent,
+        closed: bool,
+    ) -> Self {
         let publication = Publication {
             lane,
             offset: position,
@@ -54,7 +60,7 @@ impl Recorded {
         let publication = Publication {
             lane,
             offset: stored.position,
-            mark: Mark { ledger, head: stored.head },
+            mark: CommittedMark { ledger, head: stored.head },
             drafts: stored.batches,
             dead_letters: stored.dead_letters,
         };
@@ -63,7 +69,7 @@ impl Recorded {
 
     /// The mark of a round that is published already, without its drafts: whatever became of its rows since, the mark stands.
     pub(crate) fn mark_only(lane: Lane, ledger: Uuid, stored: &StoredRound) -> Self {
-        let mark = Mark { ledger, head: stored.head };
+        let mark = CommittedMark { ledger, head: stored.head };
         let publication =
             Publication { lane, offset: stored.position, mark, drafts: Vec::new(), dead_letters: Vec::new() };
         Self { head: stored.head, publication: Arc::new(publication), open: Window::ALWAYS, closed: false }

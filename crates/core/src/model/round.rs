@@ -2,7 +2,7 @@
 
 use crate::model::campaign::Window;
 use crate::model::draft::{DraftBatch, dead_letter_checksum};
-use crate::model::mark::{Mark, RoundHead};
+use crate::model::mark::{CommittedMark, RoundHead};
 use crate::model::record::{DeadLetterMessage, Lane};
 use crate::model::time::EpochSeconds;
 
@@ -97,7 +97,7 @@ pub struct Publication {
     /// The offset that is committed: the lane's position when the round was recorded.
     pub offset: i64,
     /// The metadata committed with it.
-    pub mark: Mark,
+    pub mark: CommittedMark,
     /// The drafts, for each campaign version.
     pub drafts: Vec<DraftBatch>,
     /// Dead letters to publish, after the drafts.

@@ -9,7 +9,7 @@
 //!   that a later round tells those clients;
 //! - the lane goes on with the highest number that either side knows.
 
-use crate::model::mark::{Committed, Mark, RoundHead};
+use crate::model::mark::{Committed, CommittedMark, RoundHead};
 use crate::model::number::Seq;
 use crate::model::reconcile::{LedgerSide, Reconciled, reconcile};
 
@@ -98,7 +98,7 @@ pub fn decide(found: &Evidence) -> Result<Decision, Untold> {
     Ok(Decision { last, head, published, overrule: matches!(settled, Reconciled::Contradiction(_)) })
 }
 
-fn last_round(found: &Evidence, mark: Option<&Mark>, newest: Seq) -> Result<LastRound, Untold> {
+fn last_round(found: &Evidence, mark: Option<&CommittedMark>, newest: Seq) -> Result<LastRound, Untold> {
     let head = found.ours.head;
     // Nothing follows an unpublished round, and Kafka's mark moves only with a round.
     let went_out = newest > head.seq || mark.is_some_and(|mark| mark.head.seq >= head.seq);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     fn mark(head: RoundHead) -> Committed {
-        Committed::Mark(Mark { ledger: LEDGER, head })
+        Committed::Mark(CommittedMark { ledger: LEDGER, head })
     }
 
     /// The ledger recorded round 5, of two drafts, and does not know whether it is published.
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn another_ledgers_rounds_are_not_overwritten_by_ours() {
-        let other = Committed::Mark(Mark { ledger: Uuid::from_u128(2), head: head(40) });
+        let other = Committed::Mark(CommittedMark { ledger: Uuid::from_u128(2), head: head(40) });
         let decision = decided(&Evidence { newest_in_topic: Seq::new(40), ..evidence(other, 0, 2) });
         assert_eq!(decision.head, RoundHead { seq: Seq::new(40), revision: 0, checksum: 0 });
         assert_eq!(
@@ -247,7 +247,7 @@ mod tests {
                 compared: true,
             },
             newest_in_topic: Seq::new(12),
-            ..evidence(Committed::Mark(Mark { ledger: Uuid::from_u128(2), head: head(12) }), 0, 0)
+            ..evidence(Committed::Mark(CommittedMark { ledger: Uuid::from_u128(2), head: head(12) }), 0, 0)
         };
         let decision = decided(&fresh);
         assert_eq!(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::fail_point::fail_point;
-use crate::model::mark::{Mark, RoundHead};
+use crate::model::mark::{CommittedMark, RoundHead};
 use crate::model::record::Lane;
 use crate::model::recorded::{Published, Recorded};
 use crate::model::round::{RoundContent, Sealed};
@@ -46,7 +46,7 @@ impl<O: OpenRound> Staged<O> {
             Sealed::Stale(campaigns) => return Ok(SealOutcome::Overtaken(campaigns)),
         };
         fail_point("round.sealed");
-        let mark = Mark { ledger, head };
+        let mark = CommittedMark { ledger, head };
         Ok(SealOutcome::Recorded(Recorded::committed(mark, lane, position, &self.content, closed)))
     }
 }
