@@ -336,7 +336,7 @@ async fn a_record_larger_than_every_bound_still_passes_as_what_it_was() {
     let size = left_out.value.as_ref().map(|value| value.size);
     assert_eq!((&first.value, &left_out.parts, size), (&None, &vec!["value"], Some(6_000_000)));
     assert_eq!((next.value.as_deref(), &next.left_out), (Some(&b"next"[..]), &None));
-    assert_eq!(broker.fingerprint_at(0, 0).await.unwrap(), first.mark(), "it is known again");
+    assert_eq!(broker.fingerprint_at(0, 0).await.unwrap(), first.fingerprint(), "it is known again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -368,7 +368,7 @@ async fn the_mark_at_an_offset_is_that_of_the_record_there_or_none() {
     let mut input = broker.open(0, 0, None).await.unwrap();
     let Arrived::Record(one) = take(&mut input, 4).await.remove(1) else { panic!("a record stands there") };
     drop(input);
-    assert_eq!(broker.fingerprint_at(0, 1).await.unwrap(), one.mark());
+    assert_eq!(broker.fingerprint_at(0, 1).await.unwrap(), one.fingerprint());
     assert_eq!(broker.fingerprint_at(0, 3).await.unwrap(), None, "a transaction's marker is no record");
     assert_eq!(broker.fingerprint_at(0, 5).await.unwrap(), None, "nothing is there yet");
     assert_eq!(broker.fingerprint_at(0, 500).await.unwrap(), None, "nothing was ever there");

@@ -247,19 +247,19 @@ pub async fn records_are_known_again_by_their_marks<E: Environment>(env: &mut E)
     env.send(0, "behind").await;
     let broker = env.broker();
     let end = broker.log_end(0).await.unwrap();
-    let mut marks = Vec::new();
+    let mut fingerprints = Vec::new();
     for offset in [0, 1, 2, end - 1] {
-        marks.push(broker.fingerprint_at(0, offset).await.unwrap());
+        fingerprints.push(broker.fingerprint_at(0, offset).await.unwrap());
     }
-    let hashes: Vec<i64> = marks.iter().map(|mark| mark.unwrap().hash).collect();
+    let hashes: Vec<i64> = fingerprints.iter().map(|fingerprint| fingerprint.unwrap().hash).collect();
     assert!(hashes[0] == hashes[1] && hashes[1] != hashes[2], "what they hold: {hashes:?}");
-    let offsets: Vec<i64> = marks.iter().map(|mark| mark.unwrap().offset).collect();
+    let offsets: Vec<i64> = fingerprints.iter().map(|fingerprint| fingerprint.unwrap().offset).collect();
     assert_eq!(offsets, [0, 1, 2, end - 1]);
     assert_eq!(broker.fingerprint_at(0, 3).await.unwrap(), None, "no record stands in a gap");
     let mut input = broker.open(0, 2, None).await.unwrap();
     let arrived = timeout(SOON, input.next(1)).await.unwrap().unwrap().remove(0);
     let Arrived::Record(record) = arrived else { panic!("{arrived:?}") };
-    assert_eq!(record.mark(), marks[2]);
+    assert_eq!(record.fingerprint(), fingerprints[2]);
 }
 
 pub async fn a_topic_has_one_id_and_nothing_of_another_is_read<E: Environment>(env: &mut E) {

@@ -265,7 +265,7 @@ impl Broker for SimBroker {
 
     async fn fingerprint_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordFingerprint>, BrokerError> {
         self.question_of("fingerprint_at", lane, move |partition| {
-            partition.records.iter().find(|record| record.offset == offset).and_then(Record::mark)
+            partition.records.iter().find(|record| record.offset == offset).and_then(Record::fingerprint)
         })
         .await
     }

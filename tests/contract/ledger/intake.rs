@@ -13,7 +13,7 @@ pub async fn what_arrives_is_recorded_with_the_position_and_counted_once<E: Envi
     let mut owner = open_lane(env).await;
     let (a, b) = (offer(env, "a").await, offer(env, "b").await);
     let sent = [Sent::Campaign(&a), Sent::Campaign(&b), Sent::Campaign(&a), Sent::Junk("no campaign")];
-    let mark = owner.batch(&sent).last_fingerprint();
+    let fingerprint = owner.batch(&sent).last_fingerprint();
     let taken = owner.take(&sent).await;
     let tally = Tally { campaigns: 2, duplicates: 1, dead_letters: 1, ..Tally::default() };
     assert_eq!(taken.tally, tally);
@@ -24,7 +24,7 @@ pub async fn what_arrives_is_recorded_with_the_position_and_counted_once<E: Envi
     assert_eq!((taken.changed.len(), taken.windows.len(), taken.dead_letters.len()), (0, 0, 1));
     assert_eq!((taken.next_change, taken.more_changes), (Some(a.window.end.min(b.window.end)), false));
     let lane = env.lane(0).await;
-    assert_eq!((lane.position, lane.last_record, lane.records, lane.tally), (4, mark, 4, tally));
+    assert_eq!((lane.position, lane.last_record, lane.records, lane.tally), (4, fingerprint, 4, tally));
     let row = env.campaign("a").await;
     assert_eq!((row.lane, row.state.as_str(), row.revision, row.told), (0, "active", 1, 0));
     assert_eq!(row.content.as_deref(), Some("a, version 1"));

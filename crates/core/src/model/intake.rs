@@ -18,9 +18,9 @@ pub struct IntakeBatch {
 }
 
 impl IntakeBatch {
-    /// The mark of the last record that could be read.
+    /// The fingerprint of the last record that could be read.
     pub fn last_fingerprint(&self) -> Option<RecordFingerprint> {
-        self.arrivals.iter().rev().find_map(|(record, _)| record.mark())
+        self.arrivals.iter().rev().find_map(|(record, _)| record.fingerprint())
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Record {
 
 impl Record {
     /// The mark by which this record is known again; none where it could not be read.
-    pub fn mark(&self) -> Option<RecordFingerprint> {
+    pub fn fingerprint(&self) -> Option<RecordFingerprint> {
         let hash = match &self.left_out {
             None => hash(self.key.as_deref(), self.value.as_deref()),
             Some(left_out) => left_out.hash?,

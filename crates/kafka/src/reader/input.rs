@@ -33,7 +33,7 @@ impl Reader {
         let first = first
             .await
             .map_err(|_| BrokerError::Transient(format!("reading offset {offset} of lane {lane}: timed out")))??;
-        Ok(first.filter(|record| record.offset == offset).and_then(|record| record.mark()))
+        Ok(first.filter(|record| record.offset == offset).and_then(|record| record.fingerprint()))
     }
 
     /// Starts to read a lane. One that is open is closed for its former reader. Where the topic's id is given, nothing of another topic is

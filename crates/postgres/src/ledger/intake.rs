@@ -133,9 +133,9 @@ async fn move_position(tx: &Transaction, own: Ownership, batch: &IntakeBatch) ->
                 own.epoch.parameter(),
                 (&batch.from, Type::INT8),
                 (&batch.to, Type::INT8),
-                (&last.map(|mark| mark.offset), Type::INT8),
-                (&last.map(|mark| mark.timestamp), Type::INT8),
-                (&last.map(|mark| mark.hash), Type::INT8),
+                (&last.map(|fingerprint| fingerprint.offset), Type::INT8),
+                (&last.map(|fingerprint| fingerprint.timestamp), Type::INT8),
+                (&last.map(|fingerprint| fingerprint.hash), Type::INT8),
             ],
         )
         .await?;
