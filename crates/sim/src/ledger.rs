@@ -15,7 +15,7 @@ use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::due::{ActiveCampaign, Due, Waiting};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
-use dinnerbell_core::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
+use dinnerbell_core::model::late::{LateFor, LateQuestion, OpenCampaign, RowCounts};
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::outputs::OutputIds;
@@ -327,16 +327,16 @@ impl CampaignLedger for SimLedger {
         self.query("due_rescan", move |state| state.due_rescan(own.lane, &beside, most)).await
     }
 
-    async fn told_and_rows(&self, own: Ownership, id: &str) -> Result<ToldAndRows, LedgerError> {
+    async fn count_rows(&self, own: Ownership, id: &str) -> Result<RowCounts, LedgerError> {
         let id = id.to_owned();
-        let counted = self.query("told_and_rows", move |state| {
+        let counted = self.query("count_rows", move |state| {
             if !state.is_mine(own) {
                 return Err(LedgerError::NotMine(format!("lane {} was taken", own.lane)));
             }
             let told = state.database.campaigns.get(&id).map_or(0, |row| row.told + row.kept);
             let rows = state.database.feedback.get(&id).map_or(0, |rows| rows.len() as i64);
             // Of whom nobody was told, no row is counted.
-            Ok(ToldAndRows { told, rows: if told == 0 { 0 } else { rows } })
+            Ok(RowCounts { told, rows: if told == 0 { 0 } else { rows } })
         });
         counted.await?
     }

@@ -5,7 +5,7 @@ use crate::operator::resolve::outcome::{ResolveError, Resolved};
 use crate::operator::resolve::request::Request;
 use dinnerbell_config::Config;
 use dinnerbell_core::model::halt::{HaltKind, WayOut};
-use dinnerbell_core::model::late::ToldAndRows;
+use dinnerbell_core::model::late::RowCounts;
 use dinnerbell_core::ports::ledger::LaneLedger;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::resolve::LaneRow;
@@ -27,7 +27,7 @@ pub(super) async fn tell_again(
     let writer = writer(config, pool, &request.by).await?;
     let mut outcome = Resolved::begin(request.lane, request.dry_run, standing);
     let removed = writer.removed(lane).await?;
-    for (id, ToldAndRows { told, rows }) in &removed {
+    for (id, RowCounts { told, rows }) in &removed {
         outcome.found.push(format!("campaign {id} has told {told}, and has {rows} rows"));
     }
     outcome.done.push("whoever of them favours the restaurant and has no row is told again".to_owned());

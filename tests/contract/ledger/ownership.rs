@@ -86,7 +86,7 @@ async fn every_call_refuses<E: Environment>(env: &E, owner: &Owner<E::Ledger>, o
     assert_not_mine("open_round", ledger.open_round(own).await.map(drop));
     assert_not_mine("note_published", ledger.note_published(own, head.seq).await);
     assert_not_mine("note_rescanned", ledger.note_rescanned(own, &[("a".to_owned(), 1)]).await);
-    assert_not_mine("told_and_rows", ledger.told_and_rows(own, "a").await);
+    assert_not_mine("count_rows", ledger.count_rows(own, "a").await);
     assert_not_mine("note_compared", ledger.note_compared(own, "another", 1).await);
     assert_not_mine("note_unsent", ledger.note_unsent(own, "over", 3).await);
     let halt = Halt { kind: "kafka-ahead".into(), found: "found".into(), remedy: "remedy".into() };

@@ -1,7 +1,7 @@
 //! Open campaigns that are passed again, and the marks of the tail scan.
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
-use dinnerbell_core::model::late::{LateFor, OpenCampaign, ToldAndRows};
+use dinnerbell_core::model::late::{LateFor, OpenCampaign, RowCounts};
 use dinnerbell_core::model::number::Seq;
 
 use super::capabilities::*;
@@ -201,20 +201,20 @@ pub async fn rows_are_counted_up_to_what_was_told<E: Environment>(env: &E) {
     let a = offer(env, "a").await;
     let running = owner.start(&a).await;
     owner.record(vec![page(&running, &["anna", "bob", "carl"], true)]).await;
-    let counted = async || owner.ledger.told_and_rows(owner.own, "a").await.unwrap();
-    assert_eq!(counted().await, ToldAndRows { told: 3, rows: 3 });
+    let counted = async || owner.ledger.count_rows(owner.own, "a").await.unwrap();
+    assert_eq!(counted().await, RowCounts { told: 3, rows: 3 });
     for client in ["anna", "bob"] {
         env.remove_row("a", client).await;
     }
-    assert_eq!(counted().await, ToldAndRows { told: 3, rows: 1 });
+    assert_eq!(counted().await, RowCounts { told: 3, rows: 1 });
     assert!(counted().await.were_removed());
-    let unknown = owner.ledger.told_and_rows(owner.own, "unknown").await.unwrap();
-    assert_eq!(unknown, ToldAndRows { told: 0, rows: 0 });
+    let unknown = owner.ledger.count_rows(owner.own, "unknown").await.unwrap();
+    assert_eq!(unknown, RowCounts { told: 0, rows: 0 });
     let b = offer(env, "b").await;
     owner.start(&b).await;
     env.leave_row(&b, "anna").await;
-    let none = owner.ledger.told_and_rows(owner.own, "b").await.unwrap();
-    assert_eq!(none, ToldAndRows { told: 0, rows: 0 }, "nothing was told, so nothing is counted");
+    let none = owner.ledger.count_rows(owner.own, "b").await.unwrap();
+    assert_eq!(none, RowCounts { told: 0, rows: 0 }, "nothing was told, so nothing is counted");
 }
 
 pub async fn the_tail_scans_mark_is_noted_for_lanes_of_this_instance_alone<E: Environment>(env: &E) {

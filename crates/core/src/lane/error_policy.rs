@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::lane::error::LaneError;
 use crate::model::halt::{Halt, HaltKind, WayOut};
-use crate::model::late::ToldAndRows;
+use crate::model::late::RowCounts;
 use crate::model::mark::Committed;
 use crate::model::number::Seq;
 use crate::model::reconcile::{Contradiction, LedgerSide};
@@ -177,8 +177,8 @@ pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &LedgerSide, theirs
 }
 
 /// The halt of a lane that would tell clients again because their rows were removed.
-pub fn rows_removed(lane: Lane, id: &str, counted: ToldAndRows) -> Halt {
-    let ToldAndRows { told, rows } = counted;
+pub fn rows_removed(lane: Lane, id: &str, counted: RowCounts) -> Halt {
+    let RowCounts { told, rows } = counted;
     let found = format!(
         "campaign {id} has told {told} clients, and {rows} of their rows are in the feedback table: without a row, each would be told again"
     );

@@ -23,7 +23,7 @@ use crate::lane::error_policy;
 use crate::lane::rescan::{Pass, Passes, RescanBatch};
 use crate::lane::round::pages;
 use crate::model::clients::ClientRange;
-use crate::model::late::ToldAndRows;
+use crate::model::late::RowCounts;
 use crate::model::ownership::Ownership;
 use crate::model::page::{Page, PageRequest};
 use crate::ports::audience::{Audience, AudienceError};
@@ -190,8 +190,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
                 continue;
             }
             let untold = pages::without(page.clients.clone(), &told.next().unwrap_or_default());
-            let many =
-                ToldAndRows { told: page.clients.len() as i64, rows: (page.clients.len() - untold.len()) as i64 };
+            let many = RowCounts { told: page.clients.len() as i64, rows: (page.clients.len() - untold.len()) as i64 };
             if many.were_removed() && !self.looked.contains_key(&pass.adv_campaign_id) {
                 rows_are_there(self.cx, self.own, &pass.adv_campaign_id).await?;
                 self.looked.insert(pass.adv_campaign_id.clone(), Instant::now());
@@ -215,7 +214,7 @@ pub(crate) async fn rows_are_there<B, L: Ledger, A, C>(
     own: Ownership,
     id: &str,
 ) -> Result<(), LaneError> {
-    let counted = cx.ledger.told_and_rows(own, id).await?;
+    let counted = cx.ledger.count_rows(own, id).await?;
     match counted.were_removed() {
         true => Err(LaneError::Halt(error_policy::rows_removed(own.lane, id, counted))),
         false => Ok(()),

@@ -44,16 +44,16 @@ pub struct LateQuestion<'a> {
     pub main_pass_over: bool,
 }
 
-/// How many a campaign has told, and the feedback rows of it.
+/// How many drafts of a campaign were told, and how many feedback rows it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ToldAndRows {
+pub struct RowCounts {
     /// Drafts that are recorded, and rows that stayed when theirs was withdrawn.
     pub told: i64,
     /// Rows that are there; not counted any further than to what was told.
     pub rows: i64,
 }
 
-impl ToldAndRows {
+impl RowCounts {
     /// Whether rows are gone in such a number that nobody has taken out single ones: more than a fiftieth of them, and more than five, or half of
     /// them. Who subscribes late is no part of either number.
     pub fn were_removed(self) -> bool {
@@ -64,11 +64,11 @@ impl ToldAndRows {
 
 #[cfg(test)]
 mod tests {
-    use super::ToldAndRows;
+    use super::RowCounts;
 
     #[test]
     fn rows_that_are_gone_are_told_from_single_ones_that_were_taken_out() {
-        let removed = |told, rows| ToldAndRows { told, rows }.were_removed();
+        let removed = |told, rows| RowCounts { told, rows }.were_removed();
         assert!(removed(1, 0) && removed(2, 1) && removed(10, 4) && removed(300, 200) && removed(10_000, 9_799));
         assert!(!removed(0, 0) && !removed(3, 2) && !removed(10, 6) && !removed(300, 295) && !removed(10_000, 9_800));
         assert!(!removed(10, 300), "an earlier job left rows");

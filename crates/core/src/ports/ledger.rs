@@ -12,7 +12,7 @@ use crate::model::clients::{ClientRange, Clients};
 use crate::model::due::{ActiveCampaign, Due, Waiting};
 use crate::model::halt::Halt;
 use crate::model::intake::{IntakeBatch, IntakeOutcome};
-use crate::model::late::{LateFor, LateQuestion, OpenCampaign, ToldAndRows};
+use crate::model::late::{LateFor, LateQuestion, OpenCampaign, RowCounts};
 use crate::model::mark::RoundHead;
 use crate::model::number::Seq;
 use crate::model::outputs::OutputIds;
@@ -214,11 +214,11 @@ pub trait CampaignLedger: Clone + Send + Sync + 'static {
         most: usize,
     ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
     /// How many the campaign has told, and how many rows there are of it. Rows that go while they are counted may be counted.
-    fn told_and_rows(
+    fn count_rows(
         &self,
         own: Ownership,
         adv_campaign_id: &str,
-    ) -> impl Future<Output = Result<ToldAndRows, LedgerError>> + Send;
+    ) -> impl Future<Output = Result<RowCounts, LedgerError>> + Send;
     /// These versions of campaigns were passed again. One that an update overtook is not done: its end may have been put off.
     fn note_rescanned(
         &self,

@@ -7,7 +7,7 @@ use crate::connect::Parameter;
 use crate::sql;
 use crate::sql::fragments::{COUNTED, NOW_ONCE, RESCAN_IS_DUE, of_restaurants};
 use dinnerbell_core::model::due::Due;
-use dinnerbell_core::model::late::{LateFor, OpenCampaign, ToldAndRows};
+use dinnerbell_core::model::late::{LateFor, OpenCampaign, RowCounts};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::{CampaignLedger, LedgerError};
@@ -57,7 +57,7 @@ impl CampaignLedger for PostgresLedger {
         self.read_open(own, "dinnerbell.campaign", &which, &parameters).await
     }
 
-    async fn told_and_rows(&self, own: Ownership, id: &str) -> Result<ToldAndRows, LedgerError> {
+    async fn count_rows(&self, own: Ownership, id: &str) -> Result<RowCounts, LedgerError> {
         let tx = self.begin(own).await?;
         let sql = "select told + kept from dinnerbell.campaign where adv_campaign_id = $1";
         let row = tx.query_opt(sql, &[(&id, Type::TEXT)]).await?;
@@ -66,7 +66,7 @@ impl CampaignLedger for PostgresLedger {
         let connection = self.pool.get().await?;
         let rows = rows::count(&connection, &self.feedback(), id, told).await?;
         connection.release();
-        Ok(ToldAndRows { told, rows })
+        Ok(RowCounts { told, rows })
     }
 
     async fn note_rescanned(&self, own: Ownership, passed: &[(String, i32)]) -> Result<(), LedgerError> {

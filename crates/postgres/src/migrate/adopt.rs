@@ -12,7 +12,7 @@ use crate::sql;
 use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::draft::FEEDBACK_COLUMNS;
 use dinnerbell_core::model::halt::HaltKind;
-use dinnerbell_core::model::late::ToldAndRows;
+use dinnerbell_core::model::late::RowCounts;
 
 /// Whether the ledger shall take another feedback table than it knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Job<'_> {
         let mut missing = Vec::new();
         for row in tx.query(sql::NOT_OVER.text(), &[]).await? {
             let (id, told): (String, i64) = (row.get("adv_campaign_id"), row.get("told"));
-            let counted = ToldAndRows { told, rows: rows::count(tx, &self.table().sql(), &id, told).await? };
+            let counted = RowCounts { told, rows: rows::count(tx, &self.table().sql(), &id, told).await? };
             if counted.were_removed() {
                 missing.push((id, counted));
             }
@@ -81,8 +81,8 @@ impl Job<'_> {
         }
     }
 
-    fn lacks_rows(&self, (id, counted): &(String, ToldAndRows), campaigns: usize, another: &Another) -> String {
-        let ToldAndRows { told, rows } = counted;
+    fn lacks_rows(&self, (id, counted): &(String, RowCounts), campaigns: usize, another: &Another) -> String {
+        let RowCounts { told, rows } = counted;
         let table = self.table();
         let what = format!(
             "table {table} lacks rows of {campaigns} campaigns that are not over: of {id} {told} clients were told, and {rows} rows are there"

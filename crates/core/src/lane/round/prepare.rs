@@ -23,7 +23,7 @@ use crate::lane::round::record::Staged;
 use crate::lane::round::wait::Waits;
 use crate::lane::round::{pages, record};
 use crate::model::due::ActiveCampaign;
-use crate::model::late::{LateFor, ToldAndRows};
+use crate::model::late::{LateFor, RowCounts};
 use crate::model::ownership::Ownership;
 use crate::model::record::DeadLetterMessage;
 use crate::model::round::{RoundContent, RoundPart};
@@ -277,7 +277,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         for part in parts.iter().filter(|part| part.late > 0) {
             let id = &part.drafts.template.campaign().adv_campaign_id;
             let told = open.iter().find(|open| open.adv_campaign_id == *id).map_or(0, |open| open.told);
-            let if_removed = ToldAndRows { told, rows: told - part.late as i64 };
+            let if_removed = RowCounts { told, rows: told - part.late as i64 };
             if if_removed.were_removed() {
                 late::rows_are_there(self.cx, self.own, id).await?;
             }

@@ -11,7 +11,7 @@ use crate::errors::PostgresError;
 use crate::number::Number;
 use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::halt::HaltKind;
-use dinnerbell_core::model::late::ToldAndRows;
+use dinnerbell_core::model::late::RowCounts;
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Lane;
@@ -73,7 +73,7 @@ impl PostgresLedger {
     }
 
     /// The campaigns of a lane that are not over, and of which rows were removed: by their ids.
-    pub async fn removed(&self, lane: Lane) -> Result<Vec<(String, ToldAndRows)>, LedgerError> {
+    pub async fn removed(&self, lane: Lane) -> Result<Vec<(String, RowCounts)>, LedgerError> {
         let sql = "select adv_campaign_id, told + kept as told from dinnerbell.campaign where lane = $1 \
                    and state in ('active', 'complete') and told > 0 order by adv_campaign_id";
         let connection = self.pool.get().await?;
@@ -81,7 +81,7 @@ impl PostgresLedger {
         let found: Vec<(String, i64)> = found.iter().map(|row| (row.get("adv_campaign_id"), row.get("told"))).collect();
         let feedback = self.feedback();
         let rows = together(found.iter().map(|(id, told)| rows::count(&connection, &feedback, id, *told))).await?;
-        let counted = found.into_iter().zip(rows).map(|((id, told), rows)| (id, ToldAndRows { told, rows }));
+        let counted = found.into_iter().zip(rows).map(|((id, told), rows)| (id, RowCounts { told, rows }));
         let removed = counted.filter(|(_, counted)| counted.were_removed()).collect();
         connection.release();
         Ok(removed)
@@ -92,7 +92,7 @@ impl PostgresLedger {
     pub async fn tell_again(
         &self,
         own: Ownership,
-        removed: &[(String, ToldAndRows)],
+        removed: &[(String, RowCounts)],
         by: &str,
     ) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
@@ -108,7 +108,7 @@ impl PostgresLedger {
         let sql = "update dinnerbell.campaign set told = greatest($2 - kept, 0), late = least(late, greatest($2 - kept, 0)), repass_at = 0 \
                    where adv_campaign_id = $1";
         let tx_of = &tx;
-        let forget = |(id, counted): &(String, ToldAndRows)| {
+        let forget = |(id, counted): &(String, RowCounts)| {
             let (id, rows) = (id.clone(), counted.rows);
             async move { tx_of.execute(sql, &[(&id, Type::TEXT), (&rows, Type::INT8)]).await }
         };
