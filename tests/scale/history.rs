@@ -8,7 +8,7 @@ use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::input::decode;
 use dinnerbell_core::model::intake::IntakeBatch;
-use dinnerbell_core::model::late::LateQuestion;
+use dinnerbell_core::model::late::LateQuery;
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
@@ -240,8 +240,8 @@ async fn ask_all(counted: &mut Counted) {
     assert_eq!(left, 0, "rows of the page and of late ones go");
 }
 
-fn late<'a>(adv_campaign_id: &'a str, clients: &'a Clients) -> LateQuestion<'a> {
-    LateQuestion { adv_campaign_id, clients, planned_cursor: Some("m50"), main_pass_over: false }
+fn late<'a>(adv_campaign_id: &'a str, clients: &'a Clients) -> LateQuery<'a> {
+    LateQuery { adv_campaign_id, clients, planned_cursor: Some("m50"), main_pass_over: false }
 }
 
 fn range<'a>(adv_campaign_id: &'a str, after: Option<&'a str>, upto: &'a str) -> ClientRange<'a> {

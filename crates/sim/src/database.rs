@@ -12,7 +12,7 @@ use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate, dead_letter_checksum};
 use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_LETTERS, Uncounted, WaitingLetter};
 use dinnerbell_core::model::halt::Halt;
-use dinnerbell_core::model::late::{LateFor, OpenCampaign};
+use dinnerbell_core::model::late::{LateCampaign, OpenCampaign};
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::number::{Epoch, Seq};
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
@@ -563,12 +563,12 @@ impl WorldState {
         restaurants: &[String],
         after: Option<&str>,
         most: usize,
-    ) -> Vec<LateFor> {
+    ) -> Vec<LateCampaign> {
         let open = self.open(lane, |row| {
             let campaign = row.campaign.as_ref();
             campaign.is_some_and(|campaign| restaurants.contains(&campaign.restaurant_id))
         });
-        let late_for = |open: OpenCampaign| LateFor {
+        let late_for = |open: OpenCampaign| LateCampaign {
             adv_campaign_id: open.running.campaign.adv_campaign_id.clone(),
             restaurant_id: open.running.campaign.restaurant_id.clone(),
             cursor: open.running.cursor.clone(),
@@ -576,7 +576,7 @@ impl WorldState {
             told: self.database.campaigns[open.running.id()].told,
             texts: texts(&open.running.campaign),
         };
-        let mut open: Vec<LateFor> = open.into_iter().map(late_for).collect();
+        let mut open: Vec<LateCampaign> = open.into_iter().map(late_for).collect();
         open.retain(|open| after.is_none_or(|after| open.adv_campaign_id.as_str() > after));
         open.sort_by(|one, other| {
             (&one.restaurant_id, &one.adv_campaign_id).cmp(&(&other.restaurant_id, &other.adv_campaign_id))

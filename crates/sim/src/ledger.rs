@@ -15,7 +15,7 @@ use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::due::{ActiveCampaign, Due, Waiting};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
-use dinnerbell_core::model::late::{LateFor, LateQuestion, OpenCampaign, RowCounts};
+use dinnerbell_core::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::outputs::OutputIds;
@@ -307,7 +307,7 @@ impl CampaignLedger for SimLedger {
         restaurants: &[String],
         after: Option<&str>,
         most: usize,
-    ) -> Result<Vec<LateFor>, LedgerError> {
+    ) -> Result<Vec<LateCampaign>, LedgerError> {
         let (restaurants, after) = (restaurants.to_vec(), after.map(str::to_owned));
         self.query("open_campaigns", move |state| state.late_for(own.lane, &restaurants, after.as_deref(), most)).await
     }
@@ -503,9 +503,9 @@ impl OpenRound for SimRound {
         self.statement("already_told", move |state, _| Ok(told(state))).await
     }
 
-    async fn late(&mut self, questions: &[LateQuestion<'_>]) -> Result<Vec<Clients>, LedgerError> {
-        let owned = |question: &LateQuestion<'_>| {
-            let LateQuestion { adv_campaign_id, clients, planned_cursor, main_pass_over } = *question;
+    async fn late(&mut self, questions: &[LateQuery<'_>]) -> Result<Vec<Clients>, LedgerError> {
+        let owned = |question: &LateQuery<'_>| {
+            let LateQuery { adv_campaign_id, clients, planned_cursor, main_pass_over } = *question;
             (adv_campaign_id.to_owned(), clients.clone(), planned_cursor.map(str::to_owned), main_pass_over)
         };
         let questions: Vec<_> = questions.iter().map(owned).collect();

@@ -1,7 +1,7 @@
 //! Open campaigns that are passed again, and the marks of the tail scan.
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
-use dinnerbell_core::model::late::{LateFor, OpenCampaign, RowCounts};
+use dinnerbell_core::model::late::{LateCampaign, OpenCampaign, RowCounts};
 use dinnerbell_core::model::number::Seq;
 
 use super::capabilities::*;
@@ -154,11 +154,11 @@ pub async fn open_campaigns_are_found_by_their_restaurants<E: Environment>(env: 
     assert_eq!((open[1].told, open[1].main_pass_over), (2, true));
 
     let late = async |after, most| owner.ledger.open_campaigns(owner.own, &wanted, after, most).await.unwrap();
-    let named = |late: &[LateFor]| late.iter().map(|late| late.adv_campaign_id.clone()).collect::<Vec<_>>();
+    let named = |late: &[LateCampaign]| late.iter().map(|late| late.adv_campaign_id.clone()).collect::<Vec<_>>();
     let all = late(None, 10).await;
     assert_eq!(named(&all), ["C", "a", "b"], "by restaurant, and then by id");
     let texts = ["a", "pizzeria", "a, version 1", "Ivan", "ivan@pizzeria"].iter().map(|text| text.len()).sum();
-    let expected = LateFor {
+    let expected = LateCampaign {
         adv_campaign_id: "a".to_owned(),
         restaurant_id: "pizzeria".to_owned(),
         cursor: Some("bob".to_owned()),

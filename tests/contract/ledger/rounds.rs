@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dinnerbell_core::guard::Guards;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::clients::{ClientRange, Clients};
-use dinnerbell_core::model::late::LateQuestion;
+use dinnerbell_core::model::late::LateQuery;
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::StoredRound;
@@ -150,7 +150,7 @@ pub async fn who_is_late_is_behind_the_planned_cursor_and_has_no_row<E: Environm
     owner.start(&a).await;
     env.leave_row(&a, "c").await;
     let candidates: Clients = ["z", "ä", "c", "M", "m", "b"].into_iter().collect();
-    let question = |planned_cursor, main_pass_over| LateQuestion {
+    let question = |planned_cursor, main_pass_over| LateQuery {
         adv_campaign_id: "a",
         clients: &candidates,
         planned_cursor,

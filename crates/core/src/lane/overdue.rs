@@ -15,10 +15,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// What is left out.
 #[derive(Debug, Default)]
-pub struct Overdue(BTreeMap<String, Late>);
+pub struct Overdue(BTreeMap<String, OverdueRestaurant>);
 
 #[derive(Debug)]
-struct Late {
+struct OverdueRestaurant {
     backoff: Backoff,
     /// When a page is to be asked for by itself; none where one came, and the next round may ask.
     again: Option<Instant>,
@@ -30,7 +30,7 @@ impl Overdue {
         let late = self
             .0
             .entry(restaurant.to_owned())
-            .or_insert(Late { backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), again: None });
+            .or_insert(OverdueRestaurant { backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), again: None });
         let pause = late.backoff.failed();
         late.again = Some(now + pause);
         pause

@@ -16,7 +16,7 @@ pub struct OpenCampaign {
 
 /// An open campaign as its late subscribers are judged: without its content, of which there may be much.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LateFor {
+pub struct LateCampaign {
     /// The campaign.
     pub adv_campaign_id: String,
     /// Whose subscribers may be late for it.
@@ -33,7 +33,7 @@ pub struct LateFor {
 
 /// Who of these clients is late for a campaign: the question of a round.
 #[derive(Debug, Clone, Copy)]
-pub struct LateQuestion<'a> {
+pub struct LateQuery<'a> {
     /// The campaign.
     pub adv_campaign_id: &'a str,
     /// The candidates, each once.

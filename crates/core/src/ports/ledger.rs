@@ -12,7 +12,7 @@ use crate::model::clients::{ClientRange, Clients};
 use crate::model::due::{ActiveCampaign, Due, Waiting};
 use crate::model::halt::Halt;
 use crate::model::intake::{IntakeBatch, IntakeOutcome};
-use crate::model::late::{LateFor, LateQuestion, OpenCampaign, RowCounts};
+use crate::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
 use crate::model::mark::RoundHead;
 use crate::model::number::Seq;
 use crate::model::outputs::OutputIds;
@@ -197,7 +197,7 @@ pub trait CampaignLedger: Clone + Send + Sync + 'static {
         restaurants: &[String],
         after: Option<&str>,
         most: usize,
-    ) -> impl Future<Output = Result<Vec<LateFor>, LedgerError>> + Send;
+    ) -> impl Future<Output = Result<Vec<LateCampaign>, LedgerError>> + Send;
     /// The lane's open campaigns that had a page, in the order of their ends and ids, behind this one, at most `most`: a new owner passes all of
     /// them again.
     fn open_after(
@@ -263,10 +263,7 @@ pub trait OpenRound: Send + 'static {
     ) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
     /// For each question, those of the clients who are behind the cursor, or anyone once the main pass is over, and have no feedback row; in
     /// order. Behind is decided in SQL, by `COLLATE "C"`.
-    fn late(
-        &mut self,
-        questions: &[LateQuestion<'_>],
-    ) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
+    fn late(&mut self, questions: &[LateQuery<'_>]) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
     /// These campaigns as the round's drafts shall show them, those that are open.
     fn campaigns(&mut self, ids: &[&str]) -> impl Future<Output = Result<Vec<ActiveCampaign>, LedgerError>> + Send;
     /// The dead letters with these ids, of those that no round has published, in the order of ids.

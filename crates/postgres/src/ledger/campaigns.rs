@@ -7,7 +7,7 @@ use crate::connect::Parameter;
 use crate::sql;
 use crate::sql::fragments::{COUNTED, NOW_ONCE, RESCAN_IS_DUE, of_restaurants};
 use dinnerbell_core::model::due::Due;
-use dinnerbell_core::model::late::{LateFor, OpenCampaign, RowCounts};
+use dinnerbell_core::model::late::{LateCampaign, OpenCampaign, RowCounts};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::{CampaignLedger, LedgerError};
@@ -29,7 +29,7 @@ impl CampaignLedger for PostgresLedger {
         restaurants: &[String],
         after: Option<&str>,
         most: usize,
-    ) -> Result<Vec<LateFor>, LedgerError> {
+    ) -> Result<Vec<LateCampaign>, LedgerError> {
         self.read_late_for(own, restaurants, after, most).await
     }
 

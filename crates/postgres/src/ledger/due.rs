@@ -11,7 +11,7 @@ use crate::connect::{Parameter, Transaction};
 use crate::sql;
 use crate::sql::fragments::{CAMPAIGN, COUNTED, LETTER_BYTES};
 use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_LETTERS, Uncounted, WaitingLetter};
-use dinnerbell_core::model::late::{LateFor, OpenCampaign};
+use dinnerbell_core::model::late::{LateCampaign, OpenCampaign};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Digest};
 use dinnerbell_core::model::time::EpochSeconds;
@@ -76,11 +76,11 @@ impl PostgresLedger {
         restaurants: &[String],
         after: Option<&str>,
         most: usize,
-    ) -> Result<Vec<LateFor>, LedgerError> {
+    ) -> Result<Vec<LateCampaign>, LedgerError> {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let parameters: [Parameter<'_>; 4] =
             [(&own.lane, Type::INT4), (&restaurants, Type::TEXT_ARRAY), (&after, Type::TEXT), (&most, Type::INT8)];
-        let late_for = |row: &Row| LateFor {
+        let late_for = |row: &Row| LateCampaign {
             adv_campaign_id: row.get("adv_campaign_id"),
             restaurant_id: row.get("restaurant_id"),
             cursor: row.get("cursor"),

@@ -10,7 +10,7 @@ use crate::errors::{PATIENCE, PostgresError};
 use crate::sql;
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::draft::{COPY_HEADER, COPY_TRAILER, DraftBatch, TriggerType, copy_into};
-use dinnerbell_core::model::late::LateQuestion;
+use dinnerbell_core::model::late::LateQuery;
 
 /// The client of a row, behind its [`place`]. Read so, not by its name: there are as many rows as clients, and a name is looked for in each anew.
 const CLIENT: usize = 1;
@@ -100,7 +100,7 @@ pub(super) async fn already_told(
 pub(super) async fn late(
     connection: &Connection,
     feedback: &str,
-    questions: &[LateQuestion<'_>],
+    questions: &[LateQuery<'_>],
 ) -> Result<Vec<Clients>, PostgresError> {
     let sql = sql::LATE.with([("feedback", feedback)]);
     let ids: Vec<&str> = questions.iter().map(|question| question.adv_campaign_id).collect();

@@ -3,7 +3,7 @@
 use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
-use crate::lane::round::late::Late;
+use crate::lane::round::late::LateBatch;
 use crate::lane::round::plan::Room;
 use crate::model::due::ActiveCampaign;
 
@@ -26,7 +26,7 @@ pub(super) struct Budgeting<'a, B, L, A, C> {
 impl<B, L, A, C> Budgeting<'_, B, L, A, C> {
     /// How many drafts the next round may have. Where there are pages to read, newcomers have at most half of it. The rate limit is taken for both
     /// alike; newcomers for whom it does not reach wait for a later round.
-    pub(super) async fn budget(&self, running: &[ActiveCampaign], late: &mut Late, quiet: bool) -> Budget {
+    pub(super) async fn budget(&self, running: &[ActiveCampaign], late: &mut LateBatch, quiet: bool) -> Budget {
         let room = self.room(running, quiet);
         late.keep(if running.is_empty() { room } else { room.part(2) });
         let newcomers = late.most_drafts();

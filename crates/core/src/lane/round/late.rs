@@ -7,25 +7,25 @@ use crate::lane::round::plan::Room;
 use crate::lane::round::quiet_rounds::RoundScope;
 use crate::model::clients::Clients;
 use crate::model::draft::largest_draft;
-use crate::model::late::LateFor;
+use crate::model::late::LateCampaign;
 
 /// Most campaigns for which candidates are judged in one round.
-pub(super) const MOST_LATE_FOR: usize = 200;
+pub(super) const MOST_LATE_CAMPAIGNS: usize = 200;
 
 /// Candidates for late drafts, and the campaigns that they may be late for, by restaurant and id.
 #[derive(Default)]
-pub(super) struct Late {
+pub(super) struct LateBatch {
     pub(super) candidates: Vec<LateCandidate>,
-    pub(super) open: Vec<LateFor>,
+    pub(super) open: Vec<LateCampaign>,
     /// Whether there may be further campaigns behind those.
     is_cut: bool,
     /// Where the candidates are not judged for all their campaigns: the last one.
     pub(super) upto: Option<String>,
 }
 
-impl Late {
+impl LateBatch {
     /// Of the first `most` campaigns of the candidates' restaurants. What may lie behind the last one is left to a later round.
-    pub(super) fn of(candidates: Vec<LateCandidate>, open: Vec<LateFor>, most: usize) -> Self {
+    pub(super) fn of(candidates: Vec<LateCandidate>, open: Vec<LateCampaign>, most: usize) -> Self {
         let mut late = Self { is_cut: open.len() >= most, candidates, open, upto: None };
         let ends = late.open.last().map(|last| last.restaurant_id.clone());
         let begins = late.open.first().map(|first| first.restaurant_id.clone());
@@ -139,8 +139,8 @@ mod tests {
     use super::*;
     use crate::lane::backlog::LaneBacklog;
 
-    fn open(restaurant: &str, number: usize, texts: usize) -> LateFor {
-        LateFor {
+    fn open(restaurant: &str, number: usize, texts: usize) -> LateCampaign {
+        LateCampaign {
             adv_campaign_id: format!("{restaurant}-{number:05}"),
             restaurant_id: restaurant.to_owned(),
             cursor: None,
@@ -153,7 +153,7 @@ mod tests {
     /// Judges all candidates round by round, as rounds do, each with this room. Returns how often each campaign's candidates were judged, and the
     /// largest round.
     fn judge_all(
-        open: &[LateFor],
+        open: &[LateCampaign],
         candidates: &[(&str, usize)],
         room: Room,
     ) -> (BTreeMap<(String, String), usize>, Room) {
@@ -167,7 +167,7 @@ mod tests {
             let restaurants: BTreeSet<String> = candidates.iter().map(|(restaurant, _)| restaurant.clone()).collect();
             let of = open.iter().filter(|open| restaurants.contains(&open.restaurant_id));
             let of = of.filter(|open| after.as_ref().is_none_or(|after| open.adv_campaign_id > *after));
-            let of: Vec<_> = of.take(MOST_LATE_FOR).cloned().collect();
+            let of: Vec<_> = of.take(MOST_LATE_CAMPAIGNS).cloned().collect();
             if of.is_empty() {
                 backlog.judged_late(&candidates, None);
                 if backlog.late().0.is_empty() {
@@ -175,7 +175,7 @@ mod tests {
                 }
                 continue;
             }
-            let mut late = Late::of(candidates, of, MOST_LATE_FOR);
+            let mut late = LateBatch::of(candidates, of, MOST_LATE_CAMPAIGNS);
             late.keep(room);
             let drafts = late.most_drafts();
             largest = Room { rows: largest.rows.max(drafts.rows), bytes: largest.bytes.max(drafts.bytes) };
@@ -227,7 +227,7 @@ mod tests {
         let candidates = ["r", "s"].map(|restaurant| (restaurant.to_owned(), "client".to_owned()));
         let all = vec![open("r", 0, 1), open("r", 1, 1), open("s", 0, 1)];
         let judged = |scope: &RoundScope| -> Vec<String> {
-            let late = Late::of(candidates.to_vec(), all.clone(), MOST_LATE_FOR);
+            let late = LateBatch::of(candidates.to_vec(), all.clone(), MOST_LATE_CAMPAIGNS);
             assert!(late.has_any_in(scope));
             late.within(scope).candidates.into_iter().map(|(restaurant, _)| restaurant).collect()
         };

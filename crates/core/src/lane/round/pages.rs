@@ -9,7 +9,7 @@ use crate::lane::round::plan::{Candidate, Room, plan};
 use crate::model::clients::{ClientRange, Clients};
 use crate::model::draft::{DraftBatch, DraftTemplate};
 use crate::model::due::ActiveCampaign;
-use crate::model::late::{LateFor, LateQuestion};
+use crate::model::late::{LateCampaign, LateQuery};
 use crate::model::page::{Page, PageRequest, Unread};
 use crate::model::round::{PageRange, RoundPart};
 use crate::model::time::EpochSeconds;
@@ -178,7 +178,7 @@ fn part(
 }
 
 /// Campaigns, each with the candidates of its restaurant.
-pub type Candidates<'a> = [(&'a LateFor, &'a Clients)];
+pub type Candidates<'a> = [(&'a LateCampaign, &'a Clients)];
 
 /// Adds to the round those of the candidates who are late for a campaign: behind its cursor as this round plans it, on none of the
 /// round's pages, and without a draft. However many campaigns these are, the database is asked twice at most.
@@ -228,12 +228,12 @@ pub async fn add_late<O: OpenRound>(
 
 /// Who is late, by the cursor as this round plans it.
 fn question<'a>(
-    campaign: &'a LateFor,
+    campaign: &'a LateCampaign,
     clients: &'a Clients,
     parts: &'a [RoundPart],
     places: &HashMap<String, usize>,
     guards: Guards,
-) -> LateQuestion<'a> {
+) -> LateQuery<'a> {
     let page = places.get(&campaign.adv_campaign_id).and_then(|place| parts[*place].page.as_ref());
     let (planned_cursor, main_pass_over) = match page {
         Some(page) if guards.enabled(Guard::PlannedCursor) => (page.upto.as_deref(), page.last),
@@ -241,7 +241,7 @@ fn question<'a>(
         None => (campaign.cursor.as_deref(), campaign.main_pass_over),
     };
     let main_pass_over = main_pass_over && guards.enabled(Guard::LateAfterTheLastPage);
-    LateQuestion { adv_campaign_id: &campaign.adv_campaign_id, clients, planned_cursor, main_pass_over }
+    LateQuery { adv_campaign_id: &campaign.adv_campaign_id, clients, planned_cursor, main_pass_over }
 }
 
 /// Adds to a page those who are late and not on it.
@@ -289,8 +289,8 @@ mod tests {
             Ok(vec![Clients::new(); ranges.len()])
         }
 
-        async fn late(&mut self, questions: &[LateQuestion<'_>]) -> Result<Vec<Clients>, LedgerError> {
-            let late = |question: &LateQuestion<'_>| {
+        async fn late(&mut self, questions: &[LateQuery<'_>]) -> Result<Vec<Clients>, LedgerError> {
+            let late = |question: &LateQuery<'_>| {
                 let behind = |client: &&str| question.planned_cursor.is_some_and(|cursor| *client <= cursor);
                 question.clients.iter().filter(|client| question.main_pass_over || behind(client)).collect()
             };
@@ -335,8 +335,8 @@ mod tests {
         part.drafts.clients.iter().skip(part.drafts.clients.len() - part.late).map(str::to_owned).collect()
     }
 
-    fn late_for(running: &ActiveCampaign) -> LateFor {
-        LateFor {
+    fn late_for(running: &ActiveCampaign) -> LateCampaign {
+        LateCampaign {
             adv_campaign_id: running.id().to_owned(),
             restaurant_id: running.campaign.restaurant_id.clone(),
             cursor: running.cursor.clone(),
@@ -348,7 +348,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_late_for_a_campaign_without_a_page_in_the_round_gets_a_part_of_it() {
-        let seventh = LateFor { cursor: Some("m".to_owned()), ..late_for(&running(7, 1)) };
+        let seventh = LateCampaign { cursor: Some("m".to_owned()), ..late_for(&running(7, 1)) };
         let (candidates, mut parts) = (["a", "z"].into_iter().collect(), Vec::new());
         add_late(&mut NobodyTold, &mut parts, &[(&seventh, &candidates)], 1, "group", Guards::default()).await.unwrap();
         let told: Vec<_> =

@@ -17,13 +17,13 @@ use crate::lane::error::LaneError;
 use crate::lane::error_policy::STEP;
 use crate::lane::late;
 use crate::lane::round::budget::{Budget, Budgeting};
-use crate::lane::round::late::{Late, MOST_LATE_FOR};
+use crate::lane::round::late::{LateBatch, MOST_LATE_CAMPAIGNS};
 use crate::lane::round::quiet_rounds::RoundScope;
 use crate::lane::round::record::Staged;
 use crate::lane::round::wait::Waits;
 use crate::lane::round::{pages, record};
 use crate::model::due::ActiveCampaign;
-use crate::model::late::{LateFor, RowCounts};
+use crate::model::late::{LateCampaign, RowCounts};
 use crate::model::ownership::Ownership;
 use crate::model::record::DeadLetterMessage;
 use crate::model::round::{RoundContent, RoundPart};
@@ -61,7 +61,7 @@ struct Planned {
     /// Whether nothing is to be taken in while it is made.
     quiet: bool,
     running: Vec<ActiveCampaign>,
-    late: Late,
+    late: LateBatch,
     budget: Budget,
     letters: Letters,
     /// Whether it is recorded though nobody is told by it.
@@ -155,7 +155,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     }
 
     /// The scope of the round, and what there is to do in it. Where that is nothing, it is the scope of the others.
-    fn scope(&self, late: Late) -> (RoundScope, Vec<ActiveCampaign>, Late) {
+    fn scope(&self, late: LateBatch) -> (RoundScope, Vec<ActiveCampaign>, LateBatch) {
         let running = self.backlog.running();
         let scope = self.backlog.next_scope();
         let theirs =
@@ -184,19 +184,19 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     }
 
     /// Candidates for late drafts, with the open campaigns of their restaurants. Where there is none, they are forgotten.
-    async fn late(&self) -> Result<Late, LaneError> {
+    async fn late(&self) -> Result<LateBatch, LaneError> {
         let (candidates, after) = self.backlog.late();
         if candidates.is_empty() {
-            return Ok(Late::default());
+            return Ok(LateBatch::default());
         }
         let restaurants: BTreeSet<&String> = candidates.iter().map(|(restaurant, _)| restaurant).collect();
         let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
-        let open = self.cx.ledger.open_campaigns(self.own, &restaurants, after.as_deref(), MOST_LATE_FOR).await?;
+        let open = self.cx.ledger.open_campaigns(self.own, &restaurants, after.as_deref(), MOST_LATE_CAMPAIGNS).await?;
         if open.is_empty() {
             self.backlog.judged_late(&candidates, None);
-            return Ok(Late::default());
+            return Ok(LateBatch::default());
         }
-        Ok(Late::of(candidates, open, MOST_LATE_FOR))
+        Ok(LateBatch::of(candidates, open, MOST_LATE_CAMPAIGNS))
     }
 
     /// The dead letters of the round, as the ledger holds them.
@@ -236,7 +236,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let (group, guards) = (&self.cx.limits.group_id, self.cx.guards);
         let mut parts = pages::form(&mut open, pages.read, trigger_datetime_created, group, guards).await?;
         let candidates = late.candidates();
-        let with_candidates = |open: &'_ LateFor| candidates.get(open.restaurant_id.as_str());
+        let with_candidates = |open: &'_ LateCampaign| candidates.get(open.restaurant_id.as_str());
         let judged: Vec<_> = late.open.iter().filter_map(|open| Some((open, with_candidates(open)?))).collect();
         pages::add_late(&mut open, &mut parts, &judged, trigger_datetime_created, group, guards).await?;
         self.rows_are_there(&parts, &late.open).await?;
@@ -273,7 +273,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
 
     /// Newcomers who are many beside those who were told can be some whose rows were removed: the rows are counted then, and that is no more
     /// than fifty times the newcomers.
-    async fn rows_are_there(&self, parts: &[RoundPart], open: &[LateFor]) -> Result<(), LaneError> {
+    async fn rows_are_there(&self, parts: &[RoundPart], open: &[LateCampaign]) -> Result<(), LaneError> {
         for part in parts.iter().filter(|part| part.late > 0) {
             let id = &part.drafts.template.campaign().adv_campaign_id;
             let told = open.iter().find(|open| open.adv_campaign_id == *id).map_or(0, |open| open.told);

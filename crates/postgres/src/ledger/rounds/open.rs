@@ -16,7 +16,7 @@ use crate::number::Number;
 use crate::sql;
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::due::ActiveCampaign;
-use dinnerbell_core::model::late::LateQuestion;
+use dinnerbell_core::model::late::LateQuery;
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
@@ -148,7 +148,7 @@ impl OpenRound for PostgresRound {
         Ok(rows::already_told(&self.tx, &self.feedback, ranges).await?)
     }
 
-    async fn late(&mut self, questions: &[LateQuestion<'_>]) -> Result<Vec<Clients>, LedgerError> {
+    async fn late(&mut self, questions: &[LateQuery<'_>]) -> Result<Vec<Clients>, LedgerError> {
         Ok(rows::late(&self.tx, &self.feedback, questions).await?)
     }
 
