@@ -19,7 +19,7 @@ use crate::lane::error::LaneError;
 use crate::lane::error_policy::{Failures, Next};
 use crate::lane::round::pipeline::Rounds;
 use crate::lane::takeover::{FoundRound, OwnedLane, Takeover, halt, take_over};
-use crate::lane::{close_out, intake, late, outputs, takeover};
+use crate::lane::{close_out, intake, outputs, rescan, takeover};
 use crate::model::halt::Halt;
 use crate::model::ownership::{AcquiredLane, Ownership};
 use crate::model::page::PageRequest;
@@ -152,7 +152,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
         failed = intake::take_in(cx, own, input, position, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = judge_changes(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = follow_changes::follow(cx, own.lane) => failed.map(|never: Infallible| match never {}),
-        failed = late::rescan(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
+        failed = rescan::rescan(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = ask_alone(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = carry_letters(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = outputs::watch(cx, own, outputs) => failed.map(|never: Infallible| match never {}),

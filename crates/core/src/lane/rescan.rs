@@ -1,377 +1,222 @@
-//! Which audiences are passed again, and in which batch. Pure: what was read and the time are given.
+//! Whoever favours a restaurant while its campaign runs is told too.
+//!
+//! Two watchers bring candidates to the planner, which judges them in the next round: the tail scan, for speed (favourites that were added, by
+//! their ids; [`crate::instance::change_feed`]), and the rescan, which keeps the promise (ids commit long out of order, rows are changed to another restaurant, replicas
+//! fail over: each open campaign's audience is read again up to its cursor). Only the round decides who is late, against the cursor as it plans it.
+//!
+//! Passes go on in batches ([`super::rescan`]): in each, a page of the campaign that ends first, and the first pages of those that had none. So newcomers
+//! of a small campaign wait for no giant, and what ends soon for nothing that ends later. What fails is that pass's own: it is tried again later.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::pending;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::backoff::Backoff;
-use crate::model::late::OpenCampaign;
-use crate::model::page::Page;
-use crate::model::time::EpochSeconds;
+use crate::guard::Guard;
+use crate::lane::backlog::LaneBacklog;
+use crate::lane::context::LaneContext;
+use crate::lane::error::LaneError;
+use crate::lane::error_policy;
+use crate::lane::rescan_passes::{Pass, Passes, RescanBatch};
+use crate::lane::round::pages;
+use crate::model::clients::ClientRange;
+use crate::model::late::RowCounts;
+use crate::model::ownership::Ownership;
+use crate::model::page::{Page, PageRequest};
+use crate::ports::audience::{Audience, AudienceError};
+use crate::ports::clock::Clock;
+use crate::ports::failure::Failure;
+use crate::ports::ledger::Ledger;
 
-/// Most passes that are held at once; further campaigns wait in the ledger.
-pub const MOST: usize = 1_000;
-/// Rows that a batch reads at most.
-const ROWS: usize = 5_000;
-/// Rows of the first page of a pass: of most campaigns it is the last one too.
-const FIRST_ROWS: usize = 100;
-/// First pages of one batch.
-const FIRST_PAGES: usize = ROWS / 2 / FIRST_ROWS;
-/// How long a pass that failed waits, from the first time to the longest.
-const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
+/// How long a rescan waits for a ledger that cannot be asked, and at most before it looks again.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// A rescan rests this many times as long as it works.
+const REST: u32 = 20;
+/// A campaign of which many have no row is not counted again before.
+const COUNT_AGAIN: Duration = Duration::from_secs(10);
+/// Open campaigns that are taken up at once: their contents are read with them.
+const AT_ONCE: usize = 50;
 
-/// The audience of one campaign as it is passed again.
-#[derive(Debug)]
-pub struct Pass {
-    /// The campaign.
-    pub adv_campaign_id: String,
-    /// Whose favourites are read.
-    pub restaurant_id: String,
-    /// Which version of it is passed.
-    pub revision: i32,
-    /// How far the pass is; none at its beginning.
-    pub cursor: Option<String>,
-    /// Where it ends: the cursor of the last recorded round, none once the main pass is over.
-    pub upto: Option<String>,
-    end: EpochSeconds,
-    pages: u32,
-    backoff: Backoff,
-    not_before: Option<Instant>,
-    /// Somebody was missed whom it may have passed already: its restaurant is passed once more.
-    again: bool,
-}
-
-/// Who comes first in the order of ends.
-type Place = (EpochSeconds, String);
-
-/// The campaigns of a batch by their places, and how many rows are read of each.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct RescanBatch(Vec<(Place, usize)>);
-
-/// What ended with a batch.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Over {
-    /// Campaigns that were passed, and which version of them.
-    pub passed: Vec<(String, i32)>,
-    /// Restaurants of whom somebody was missed meanwhile.
-    pub again: Vec<String>,
-}
-
-/// The passes of a lane.
-#[derive(Debug, Default)]
-pub struct Passes {
-    of: BTreeMap<Place, Pass>,
-    walk: Walk,
-    /// The walk that is under way began too early.
-    walk_again: bool,
-}
-
-/// Where the walk over all open campaigns of the lane is, in the order of their ends.
-#[derive(Debug, Default)]
-enum Walk {
-    #[default]
-    Over,
-    Begins,
-    Behind(Place),
-}
-
-impl RescanBatch {
-    /// How many campaigns have it.
-    pub fn len(&self) -> usize {
-        self.0.len()
+/// Passes the audiences of open campaigns again, until the lane is lost or its ledger refuses.
+pub async fn rescan<B, L: Ledger, A: Audience, C: Clock>(
+    cx: &LaneContext<B, L, A, C>,
+    own: Ownership,
+    backlog: &LaneBacklog,
+) -> Result<Infallible, LaneError> {
+    if !cx.limits.late_subscribers {
+        return pending().await;
     }
-
-    /// Whether nobody has it.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    if cx.guards.enabled(Guard::HighWaterBeforePages) {
+        backlog.tail_scan_has_begun().await;
     }
-
-    /// The same as batches of one campaign each.
-    pub fn one_by_one(self) -> impl Iterator<Item = Self> {
-        self.0.into_iter().map(|one| Self(vec![one]))
+    let mut rescan = Rescan { cx, own, backlog, passes: Passes::default(), due: true, looked: BTreeMap::new() };
+    // What the owner before did not finish is not known.
+    if cx.guards.enabled(Guard::RescanAfterTakeOver) {
+        rescan.passes.all_again();
     }
-}
-
-impl Pass {
-    fn of(open: &OpenCampaign) -> Self {
-        let campaign = &open.running.campaign;
-        Self {
-            adv_campaign_id: campaign.adv_campaign_id.clone(),
-            restaurant_id: campaign.restaurant_id.clone(),
-            revision: open.running.revision,
-            cursor: None,
-            upto: if open.main_pass_over { None } else { open.running.cursor.clone() },
-            end: campaign.window.end,
-            pages: 0,
-            backoff: Backoff::new(PAUSES[0], PAUSES[1]),
-            not_before: None,
-            again: false,
-        }
-    }
-
-    fn place(&self) -> Place {
-        (self.end, self.adv_campaign_id.clone())
-    }
-}
-
-/// Nobody was passed yet of a campaign without a page: its main pass finds everybody.
-fn had_a_page(open: &OpenCampaign) -> bool {
-    open.main_pass_over || open.running.cursor.is_some()
-}
-
-impl Passes {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.of.len()
-    }
-
-    /// Whether nothing is to be passed, and all open campaigns were taken up.
-    pub fn is_empty(&self) -> bool {
-        self.of.is_empty() && matches!(self.walk, Walk::Over)
-    }
-
-    /// Whether further campaigns must wait.
-    pub fn is_full(&self) -> bool {
-        self.of.len() >= MOST
-    }
-
-    /// Every open campaign of the lane is passed, or passed again. A walk that is under way is finished first, so that however often this is
-    /// asked for, each campaign is read.
-    pub fn all_again(&mut self) {
-        self.of.values_mut().for_each(|pass| pass.again = true);
-        match self.walk {
-            Walk::Over => self.walk = Walk::Begins,
-            Walk::Begins => {}
-            Walk::Behind(_) => self.walk_again = true,
-        }
-    }
-
-    /// Behind which campaign the walk takes up the next ones; none where it is over, or there is no room.
-    pub fn walks_from(&self) -> Option<Option<Place>> {
-        match &self.walk {
-            _ if self.is_full() => None,
-            Walk::Over => None,
-            Walk::Begins => Some(None),
-            Walk::Behind(place) => Some(Some(place.clone())),
-        }
-    }
-
-    /// These came next, of at most so many.
-    pub fn walked(&mut self, open: Vec<OpenCampaign>, most: usize) {
-        let last = open.last().map(|open| Pass::of(open).place());
-        self.walk = match last {
-            Some(place) if open.len() >= most => Walk::Behind(place),
-            _ if std::mem::take(&mut self.walk_again) => Walk::Begins,
-            _ => Walk::Over,
-        };
-        open.into_iter().for_each(|open| self.take_up(open));
-    }
-
-    /// A campaign is due: one that is passed already need not be taken up.
-    pub fn take_up(&mut self, open: OpenCampaign) {
-        let pass = Pass::of(&open);
-        if had_a_page(&open) && !self.is_passed(&pass.adv_campaign_id) {
-            self.of.insert(pass.place(), pass);
-        }
-    }
-
-    /// Somebody was missed: a campaign that is passed already is passed once more.
-    pub fn again(&mut self, open: OpenCampaign) {
-        let id = open.running.id();
-        match self.of.values_mut().find(|pass| pass.adv_campaign_id == id) {
-            Some(pass) if pass.cursor.is_some() => pass.again = true,
-            // Nothing was passed yet; its main pass may have gone on meanwhile.
-            Some(pass) => pass.upto = Pass::of(&open).upto,
-            None => self.take_up(open),
-        }
-    }
-
-    /// The ids of those that are passed.
-    pub fn ids(&self) -> Vec<&str> {
-        self.of.values().map(|pass| pass.adv_campaign_id.as_str()).collect()
-    }
-
-    fn is_passed(&self, id: &str) -> bool {
-        self.of.values().any(|pass| pass.adv_campaign_id == id)
-    }
-
-    /// What has ended is passed no more.
-    pub fn forget_ended(&mut self, now: EpochSeconds) {
-        while self.of.first_key_value().is_some_and(|((end, _), _)| *end <= now) {
-            self.of.pop_first();
-        }
-    }
-
-    /// The next batch: half of the rows for the one that ends first, and half for those that had none yet; where all had one, for whoever had
-    /// the fewest.
-    pub fn next(&self, now: Instant) -> RescanBatch {
-        let ready = || self.of.iter().filter(move |(_, pass)| pass.not_before.is_none_or(|at| at <= now));
-        let Some((first, _)) = ready().next() else { return RescanBatch::default() };
-        let others = || ready().skip(1);
-        let beginners: Vec<_> = others().filter(|(_, pass)| pass.pages == 0).take(FIRST_PAGES).collect();
-        let fewest = || others().min_by_key(|(_, pass)| pass.pages).filter(|_| beginners.is_empty());
-        let mut batch: Vec<_> = beginners.iter().map(|(place, _)| ((*place).clone(), FIRST_ROWS)).collect();
-        batch.extend(fewest().map(|(place, _)| (place.clone(), ROWS / 2)));
-        let rows = if batch.is_empty() { ROWS } else { ROWS / 2 };
-        batch.insert(0, (first.clone(), rows));
-        RescanBatch(batch)
-    }
-
-    /// The passes of a batch, and how many rows are read of each.
-    pub fn of<'a>(&'a self, batch: &'a RescanBatch) -> impl Iterator<Item = (&'a Pass, usize)> {
-        batch.0.iter().filter_map(move |(place, rows)| Some((self.of.get(place)?, *rows)))
-    }
-
-    /// Their pages were read, in this order.
-    pub fn read(&mut self, batch: &RescanBatch, pages: &[Page]) -> Over {
-        let mut over = Over::default();
-        for ((place, _), page) in batch.0.iter().zip(pages) {
-            let Some(pass) = self.of.get_mut(place) else { continue };
-            pass.pages += 1;
-            (pass.backoff, pass.not_before) = (Backoff::new(PAUSES[0], PAUSES[1]), None);
-            if let Some(last) = page.clients.last() {
-                pass.cursor = Some(last.to_owned());
+    loop {
+        match rescan.step().await {
+            Ok(()) => {}
+            Err(LaneError::Ledger(error)) if error.is_transient() => {
+                cx.telemetry.lane_warns(own.lane, &error.into());
+                sleep(TRY_AGAIN).await;
             }
-            if !page.last {
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+struct Rescan<'a, B, L, A, C> {
+    cx: &'a LaneContext<B, L, A, C>,
+    own: Ownership,
+    backlog: &'a LaneBacklog,
+    passes: Passes,
+    /// Whether more may be due than was taken up.
+    due: bool,
+    /// Campaigns whose rows were counted a short while ago, and when.
+    looked: BTreeMap<String, Instant>,
+}
+
+impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
+    /// Takes up what is to be passed, and reads a page of some; waits where there is nothing to do.
+    async fn step(&mut self) -> Result<(), LaneError> {
+        self.take_up().await?;
+        self.passes.forget_ended(self.cx.clock.now() / 1_000_000);
+        let batch = self.passes.next(Instant::now());
+        if batch.is_empty() {
+            let called = self.backlog.rescan_called();
+            if self.passes.is_empty() {
+                called.await;
+            } else {
+                // Passes that failed wait for their time.
+                let _ = timeout(TRY_AGAIN, called).await;
+            }
+            self.due = true;
+            return Ok(());
+        }
+        self.backlog.room_for_late().await;
+        let began = Instant::now();
+        self.read(batch).await?;
+        if !self.passes.is_empty() {
+            sleep(began.elapsed() * REST).await;
+        }
+        Ok(())
+    }
+
+    /// Takes up the campaigns whose newcomers found no room, those that a new owner passes, and those that are due.
+    async fn take_up(&mut self) -> Result<(), LaneError> {
+        let Self { cx, own, .. } = *self;
+        // The call first: whoever calls after what is taken up here is heard with the next one.
+        self.due |= self.backlog.rescan_called().now_or_never().is_some();
+        let missed = self.backlog.take_missed();
+        if missed.everywhere {
+            self.passes.all_again();
+        } else if !missed.restaurants.is_empty() {
+            let restaurants: Vec<String> = missed.restaurants.into_iter().collect();
+            match cx.ledger.open_of(own, &restaurants).await {
+                Ok(open) => open.into_iter().for_each(|open| self.passes.again(open)),
+                Err(error) => {
+                    self.backlog.missed(restaurants.into_iter());
+                    return Err(error.into());
+                }
+            }
+        }
+        if let Some(after) = self.passes.walks_from() {
+            let open = cx.ledger.open_after(own, after.as_ref(), AT_ONCE).await?;
+            self.passes.walked(open, AT_ONCE);
+        }
+        if self.due && !self.passes.is_full() && cx.guards.enabled(Guard::RescanWhenDue) {
+            let due = cx.ledger.due_rescan(own, &self.passes.ids(), AT_ONCE).await?;
+            // As many as were asked for: there may be more behind them.
+            self.due = due.len() == AT_ONCE;
+            due.into_iter().for_each(|open| self.passes.take_up(open));
+        }
+        Ok(())
+    }
+
+    /// Reads a page for each pass of a batch; where that fails for several, one by one it shows whose fault it is.
+    async fn read(&mut self, batch: RescanBatch) -> Result<(), LaneError> {
+        match self.pages(&batch).await {
+            Ok(pages) => self.hand_on(&batch, pages).await,
+            Err(error) if batch.len() == 1 => {
+                self.cx.telemetry.lane_warns(self.own.lane, &error.into());
+                self.passes.failed(&batch, Instant::now());
+                Ok(())
+            }
+            Err(_) => {
+                for alone in batch.one_by_one() {
+                    Box::pin(self.read(alone)).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn pages(&self, batch: &RescanBatch) -> Result<Vec<Page>, AudienceError> {
+        let passes = self.passes.of(batch);
+        let wanted = passes.map(|(pass, rows)| PageRequest {
+            restaurant_id: &pass.restaurant_id,
+            after: pass.cursor.as_deref(),
+            upto: pass.upto.as_deref(),
+            rows,
+        });
+        let wanted: Vec<_> = wanted.collect();
+        let pages = self.cx.audience.pages(&wanted).await?;
+        Ok(pages.into_iter().collect::<Result<_, _>>()?)
+    }
+
+    /// Hands those of the pages who have no draft to the planner, and notes the passes that are over.
+    async fn hand_on(&mut self, batch: &RescanBatch, pages: Vec<Page>) -> Result<(), LaneError> {
+        let read: Vec<(&Pass, &Page)> = self.passes.of(batch).map(|(pass, _)| pass).zip(&pages).collect();
+        let ranges = read.iter().filter_map(|(pass, page)| {
+            Some(ClientRange {
+                adv_campaign_id: &pass.adv_campaign_id,
+                after: pass.cursor.as_deref(),
+                upto: page.clients.last()?,
+            })
+        });
+        let ranges: Vec<_> = ranges.collect();
+        let mut told = match ranges.is_empty() {
+            true => Vec::new(),
+            false => self.cx.ledger.already_told(&ranges).await?,
+        }
+        .into_iter();
+        self.looked.retain(|_, at| at.elapsed() < COUNT_AGAIN);
+        for (pass, page) in read {
+            if page.clients.is_empty() {
                 continue;
             }
-            let Some(done) = self.of.remove(place) else { continue };
-            match done.again {
-                true => over.again.push(done.restaurant_id),
-                false => over.passed.push((done.adv_campaign_id, done.revision)),
+            let untold = pages::without(page.clients.clone(), &told.next().unwrap_or_default());
+            let many = RowCounts { told: page.clients.len() as i64, rows: (page.clients.len() - untold.len()) as i64 };
+            if many.were_removed() && !self.looked.contains_key(&pass.adv_campaign_id) {
+                rows_are_there(self.cx, self.own, &pass.adv_campaign_id).await?;
+                self.looked.insert(pass.adv_campaign_id.clone(), Instant::now());
             }
+            self.backlog.add_late(untold.iter().map(|client| (pass.restaurant_id.clone(), client.to_owned())));
         }
-        over
-    }
-
-    /// They could not be read: they are tried again later, the later the more often.
-    pub fn failed(&mut self, batch: &RescanBatch, now: Instant) {
-        for (place, _) in &batch.0 {
-            let Some(pass) = self.of.get_mut(place) else { continue };
-            pass.not_before = Some(now + pass.backoff.failed());
+        let over = self.passes.read(batch, &pages);
+        self.backlog.missed(over.again.into_iter());
+        if !over.passed.is_empty() {
+            self.due = true;
+            self.cx.ledger.note_rescanned(self.own, &over.passed).await?;
         }
+        Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::model::campaign::{Campaign, Window};
-    use crate::model::due::ActiveCampaign;
-
-    /// A campaign whose main pass is over; it is named like its restaurant.
-    fn open(id: &str, end: EpochSeconds) -> OpenCampaign {
-        let campaign = Campaign {
-            adv_campaign_id: id.to_owned(),
-            restaurant_id: id.to_owned(),
-            adv_campaign_content: "c".to_owned(),
-            adv_campaign_owner: "o".to_owned(),
-            adv_campaign_owner_contact: "o".to_owned(),
-            window: Window { start: 0, end },
-            datetime_created: 0,
-        };
-        let running = ActiveCampaign { campaign: Arc::new(campaign), revision: 1, cursor: Some("y".to_owned()) };
-        OpenCampaign { running, main_pass_over: true, told: 0 }
-    }
-
-    fn passes(of: &[(&str, EpochSeconds)]) -> Passes {
-        let mut passes = Passes::default();
-        of.iter().for_each(|(id, end)| passes.take_up(open(id, *end)));
-        passes
-    }
-
-    fn next_batch(passes: &Passes, now: Instant) -> (RescanBatch, Vec<(String, usize)>) {
-        let batch = passes.next(now);
-        let who = passes.of(&batch).map(|(pass, rows)| (pass.adv_campaign_id.clone(), rows)).collect();
-        (batch, who)
-    }
-
-    /// Each of a batch has a full page; those that are named have their last one.
-    fn read(passes: &mut Passes, batch: &RescanBatch, last: &[&str]) -> Over {
-        let page = |(pass, _): (&Pass, usize)| Page {
-            clients: ["k"].into_iter().collect(),
-            last: last.contains(&pass.adv_campaign_id.as_str()),
-            skipped: 0,
-        };
-        let pages: Vec<_> = passes.of(batch).map(page).collect();
-        passes.read(batch, &pages)
-    }
-
-    #[test]
-    fn what_ends_first_and_those_without_a_page_are_read_in_one_turn_and_no_giant_is_before_them() {
-        let now = Instant::now();
-        let mut passes = passes(&[("giant", 1_000), ("late", 3_000), ("soon", 10), ("giant too", 2_000)]);
-        let (first, who) = next_batch(&passes, now);
-        let beginners = ["giant", "giant too", "late"].map(|id| (id.to_owned(), FIRST_ROWS));
-        assert_eq!(who, [&[("soon".to_owned(), ROWS / 2)][..], &beginners].concat());
-        let over = read(&mut passes, &first, &["soon", "late"]);
-        assert_eq!(over.passed, [("soon".to_owned(), 1), ("late".to_owned(), 1)]);
-
-        // A newcomer beside two giants: it has half of the next batch.
-        passes.take_up(open("new", 9_000));
-        let (second, who) = next_batch(&passes, now);
-        assert_eq!(who, [("giant".to_owned(), ROWS / 2), ("new".to_owned(), FIRST_ROWS)]);
-        read(&mut passes, &second, &["new"]);
-        // What ends first has a page in each batch; the rest is for whoever had the fewest.
-        let (third, who) = next_batch(&passes, now);
-        assert_eq!(who, [("giant".to_owned(), ROWS / 2), ("giant too".to_owned(), ROWS / 2)]);
-        read(&mut passes, &third, &["giant"]);
-        assert_eq!(next_batch(&passes, now).1, [("giant too".to_owned(), ROWS)]);
-    }
-
-    #[test]
-    fn who_is_missed_while_a_campaign_is_passed_has_it_passed_once_more_and_no_sooner() {
-        let now = Instant::now();
-        let mut passes = passes(&[("a", 10)]);
-        let (first, _) = next_batch(&passes, now);
-        read(&mut passes, &first, &[]);
-        passes.again(open("a", 10));
-        assert_eq!(passes.of.values().next().unwrap().cursor.as_deref(), Some("k"), "it goes on where it is");
-        let over = read(&mut passes, &first, &["a"]);
-        assert_eq!(over, Over { passed: Vec::new(), again: vec!["a".to_owned()] });
-    }
-
-    #[test]
-    fn a_walk_over_all_campaigns_is_finished_before_it_begins_again() {
-        let mut passes = Passes::default();
-        passes.all_again();
-        assert_eq!(passes.walks_from(), Some(None));
-        passes.walked(vec![open("a", 10), open("b", 20)], 2);
-        let behind = Some(Some((20, "b".to_owned())));
-        assert_eq!(passes.walks_from(), behind);
-        passes.all_again();
-        assert_eq!(passes.walks_from(), behind, "it goes on");
-        passes.walked(vec![open("c", 30)], 2);
-        assert_eq!((passes.len(), passes.walks_from()), (3, Some(None)), "and then once more");
-        passes.walked(Vec::new(), 2);
-        assert_eq!(passes.walks_from(), None);
-    }
-
-    #[test]
-    fn a_pass_that_fails_waits_longer_each_time_and_holds_up_no_other() {
-        let now = Instant::now();
-        let mut passes = passes(&[("broken", 10), ("well", 20)]);
-        let (both, _) = next_batch(&passes, now);
-        let alone = both.one_by_one().next().unwrap();
-        passes.failed(&alone, now);
-        assert_eq!(next_batch(&passes, now).1, [("well".to_owned(), ROWS)]);
-        assert_eq!(next_batch(&passes, now + PAUSES[0]).1.len(), 2, "it is tried again");
-        (0..8).for_each(|_| passes.failed(&alone, now));
-        assert_eq!(next_batch(&passes, now + PAUSES[1] / 2 - Duration::from_secs(1)).1.len(), 1);
-        assert_eq!(next_batch(&passes, now + PAUSES[1]).1.len(), 2, "after a minute at the latest");
-        passes.forget_ended(10);
-        assert_eq!(passes.ids(), ["well"]);
-    }
-
-    #[test]
-    fn a_campaign_without_a_page_is_not_passed() {
-        let mut passes = Passes::default();
-        let mut fresh = open("fresh", 10);
-        (fresh.main_pass_over, fresh.running.cursor) = (false, None);
-        passes.take_up(fresh);
-        assert!(passes.is_empty());
+/// Whoever has no row looks as if they came late. But a campaign that has told more than there are rows has lost rows: then nobody is told, and
+/// the lane halts.
+pub(crate) async fn rows_are_there<B, L: Ledger, A, C>(
+    cx: &LaneContext<B, L, A, C>,
+    own: Ownership,
+    id: &str,
+) -> Result<(), LaneError> {
+    let counted = cx.ledger.count_rows(own, id).await?;
+    match counted.were_removed() {
+        true => Err(LaneError::Halt(error_policy::rows_removed(own.lane, id, counted))),
+        false => Ok(()),
     }
 }

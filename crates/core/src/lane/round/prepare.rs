@@ -15,7 +15,7 @@ use crate::lane::backlog::{LaneBacklog, LateCandidate, MOST_RUNNING};
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::STEP;
-use crate::lane::late;
+use crate::lane::rescan;
 use crate::lane::round::budget::{Budget, Budgeting};
 use crate::lane::round::late::{LateBatch, MOST_LATE_CAMPAIGNS};
 use crate::lane::round::quiet_rounds::RoundScope;
@@ -279,7 +279,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             let told = open.iter().find(|open| open.adv_campaign_id == *id).map_or(0, |open| open.told);
             let if_removed = RowCounts { told, rows: told - part.late as i64 };
             if if_removed.were_removed() {
-                late::rows_are_there(self.cx, self.own, id).await?;
+                rescan::rows_are_there(self.cx, self.own, id).await?;
             }
         }
         Ok(())
