@@ -8,7 +8,7 @@ use crate::service::attempt::{Attempt, NotStarted, Unready, retry_until_ready};
 use dinnerbell_config::{Config, Database};
 use dinnerbell_core::guard::Guards;
 use dinnerbell_core::instance::change_feed::ChangeFeed;
-use dinnerbell_core::instance::dead_letters::DeadLetterTopic;
+use dinnerbell_core::instance::dead_letter_topic::DeadLetterTopic;
 use dinnerbell_core::instance::memory_budget::MemoryBudget;
 use dinnerbell_core::instance::pause;
 use dinnerbell_core::instance::pause::{PauseReading, PauseWatch};

@@ -6,10 +6,10 @@
 //! - [`pause`] is the operators' pause and the hold.
 //! - [`rate_limiter`] is the rate limit, [`round_sizing`] keeps rounds short while campaigns share.
 //! - [`memory_budget`] bounds what is in memory.
-//! - [`dead_letters`] keeps letters beside the rounds while their topic takes none.
+//! - [`dead_letter_topic`] keeps letters beside the rounds while their topic takes none.
 
 pub mod change_feed;
-pub mod dead_letters;
+pub mod dead_letter_topic;
 pub mod follow_changes;
 pub mod id_gaps;
 pub mod memory_budget;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::guard::Guards;
 use crate::instance::change_feed::ChangeFeed;
-use crate::instance::dead_letters::DeadLetterTopic;
+use crate::instance::dead_letter_topic::DeadLetterTopic;
 use crate::instance::memory_budget::MemoryBudget;
 use crate::instance::pause::PauseWatch;
 use crate::instance::rate_limiter::RateLimiter;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::guard::Guard;
-use crate::instance::dead_letters::Carries;
+use crate::instance::dead_letter_topic::LetterQuota;
 use crate::instance::follow_changes;
 use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::LaneBacklog;
@@ -142,7 +142,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     let OwnedLane { own, ledger, producer, last, input, position, outputs, round_bytes } = owned;
     let backlog = Arc::new(LaneBacklog::unread(cx.guards));
     let _registration = cx.change_feed.register(own, Arc::clone(&backlog), cx.guards);
-    let _trier = cx.dead_letter_topic.trier(own.lane);
+    let _trial_guard = cx.dead_letter_topic.trial_guard(own.lane);
     let rounds = Rounds { cx, own, ledger, backlog: &backlog, failures, sizing: RoundSizing::left(round_bytes) };
     tokio::select! {
         biased;
@@ -216,11 +216,11 @@ async fn carry_letters<B: Broker, L: Ledger, A: Audience, C: Clock>(
         cx.telemetry.waiting_letters(own.lane, backlog.waiting_letters());
         backlog.letters_wait().await;
         cx.telemetry.waiting_letters(own.lane, backlog.waiting_letters());
-        cx.dead_letter_topic.opens(own.lane, || cx.broker.dead_letter_topic()).await;
-        match cx.dead_letter_topic.carries(own.lane) {
-            Carries::Nothing => continue,
-            Carries::One => backlog.carry(1),
-            Carries::Many => backlog.carry(usize::MAX),
+        cx.dead_letter_topic.wait_open(own.lane, || cx.broker.dead_letter_topic()).await;
+        match cx.dead_letter_topic.quota(own.lane) {
+            LetterQuota::Nothing => continue,
+            LetterQuota::One => backlog.carry(1),
+            LetterQuota::Many => backlog.carry(usize::MAX),
         }
         backlog.carried().await;
     }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dinnerbell_core::instance::change_feed::ChangeFeed;
-use dinnerbell_core::instance::dead_letters::DeadLetterTopic;
+use dinnerbell_core::instance::dead_letter_topic::DeadLetterTopic;
 use dinnerbell_core::instance::memory_budget::MemoryBudget;
 use dinnerbell_core::instance::pause;
 use dinnerbell_core::instance::pause::{PauseReading, PauseWatch};

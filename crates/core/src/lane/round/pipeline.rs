@@ -374,7 +374,7 @@ async fn send<B: Broker, L, A, C: Clock>(
     let _on_their_way = cx.memory.for_publication(recorded.publication().size()).await;
     let published = publish(producer, recorded, &cx.clock, &cx.pause, backlog.changed_ends(), cx.guards).await;
     match &published {
-        Ok(_) if !recorded.publication().dead_letters.is_empty() => cx.dead_letter_topic.took(),
+        Ok(_) if !recorded.publication().dead_letters.is_empty() => cx.dead_letter_topic.accepted(),
         // At the takeover they are taken out of the round.
         Err(LaneError::Broker(error @ BrokerError::DeadLetters { .. })) => cx.dead_letter_topic.refused(error),
         _ => {}

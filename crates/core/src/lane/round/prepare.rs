@@ -8,7 +8,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::guard::Guard;
-use crate::instance::dead_letters::Carries;
+use crate::instance::dead_letter_topic::LetterQuota;
 use crate::instance::memory_budget::Reserved;
 use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::{LaneBacklog, LateCandidate, MOST_RUNNING};
@@ -134,7 +134,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
 
     /// The dead letters of the round, if their topic takes them at this moment.
     fn letters(&self) -> Letters {
-        if self.cx.dead_letter_topic.carries(self.own.lane) == Carries::Nothing {
+        if self.cx.dead_letter_topic.quota(self.own.lane) == LetterQuota::Nothing {
             self.backlog.call_letters_back();
         }
         let (ids, bytes) = self.backlog.dead_letters();

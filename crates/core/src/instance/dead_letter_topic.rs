@@ -17,17 +17,17 @@ use crate::ports::broker::BrokerError;
 use crate::telemetry::Telemetry;
 
 /// For how long an answer of Kafka's about the topic, or a publication in it, stands.
-const FRESH: Duration = Duration::from_secs(10);
+const STATUS_LIFETIME: Duration = Duration::from_secs(10);
 /// Letters are let into rounds only this long after: what has become of the topic since may hold up the lane that writes to it.
-const JUST_NOW: Duration = Duration::from_secs(2);
+const SETTLE_TIME: Duration = Duration::from_secs(2);
 /// How long the topic is left alone after it refused: at first, and at most.
-const LEFT_ALONE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// How long the lane that tries the topic again may take, before another one does.
-const LONGEST_TRIAL: Duration = Duration::from_secs(90);
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How many letters a round may carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carries {
+pub enum LetterQuota {
     /// None: they wait.
     Nothing,
     /// One, to try the topic.
@@ -36,13 +36,13 @@ pub enum Carries {
     Many,
 }
 
-/// How it stands with the topic.
+/// The status of the topic, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum TopicStatus {
-    /// Nobody looked.
+    /// Kafka was not asked yet.
     Unknown,
-    /// It was well then.
-    Takes(Instant),
+    /// It took letters, or was found well, at that time.
+    Accepts(Instant),
     /// It is there again; this lane tries it.
     OnTrial { by: Lane, since: Instant, backoff: Backoff },
     /// It is left alone until then.
@@ -52,7 +52,7 @@ enum TopicStatus {
 /// The topic of dead letters. One for all lanes of an instance.
 #[derive(Debug)]
 pub struct DeadLetterTopic {
-    standing: watch::Sender<TopicStatus>,
+    status: watch::Sender<TopicStatus>,
     /// One lane asks Kafka, the others learn of the answer.
     asking: Mutex<()>,
     telemetry: Arc<Telemetry>,
@@ -61,29 +61,29 @@ pub struct DeadLetterTopic {
 impl DeadLetterTopic {
     /// Nothing is known of the topic yet.
     pub fn new(telemetry: Arc<Telemetry>) -> Self {
-        Self { standing: watch::Sender::new(TopicStatus::Unknown), asking: Mutex::default(), telemetry }
+        Self { status: watch::Sender::new(TopicStatus::Unknown), asking: Mutex::default(), telemetry }
     }
 
     /// What a round of this lane may carry at this moment.
-    pub fn carries(&self, lane: Lane) -> Carries {
-        match *self.standing.borrow() {
-            TopicStatus::Takes(at) if at.elapsed() < FRESH => Carries::Many,
-            TopicStatus::OnTrial { by, .. } if by == lane => Carries::One,
-            _ => Carries::Nothing,
+    pub fn quota(&self, lane: Lane) -> LetterQuota {
+        match *self.status.borrow() {
+            TopicStatus::Accepts(at) if at.elapsed() < STATUS_LIFETIME => LetterQuota::Many,
+            TopicStatus::OnTrial { by, .. } if by == lane => LetterQuota::One,
+            _ => LetterQuota::Nothing,
         }
     }
 
-    /// Waits until a round of this lane may carry letters. `look` asks Kafka whether the topic is there.
-    pub async fn opens<F: Future<Output = Result<(), BrokerError>>>(&self, lane: Lane, look: impl Fn() -> F) {
-        let mut news = self.standing.subscribe();
-        while self.carries(lane) == Carries::Nothing || self.took_before(JUST_NOW) {
+    /// Waits until a round of this lane may carry letters. `ask_kafka` asks Kafka whether the topic is there.
+    pub async fn wait_open<F: Future<Output = Result<(), BrokerError>>>(&self, lane: Lane, ask_kafka: impl Fn() -> F) {
+        let mut news = self.status.subscribe();
+        while self.quota(lane) == LetterQuota::Nothing || self.accepted_before(SETTLE_TIME) {
             let until = match *news.borrow_and_update() {
-                TopicStatus::Unknown | TopicStatus::Takes(_) => None,
-                TopicStatus::OnTrial { since, .. } => Some(since + LONGEST_TRIAL),
+                TopicStatus::Unknown | TopicStatus::Accepts(_) => None,
+                TopicStatus::OnTrial { since, .. } => Some(since + TRIAL_TIMEOUT),
                 TopicStatus::Refuses { until, .. } => Some(until),
             };
             match until.filter(|until| *until > Instant::now()) {
-                None => self.ask(lane, look()).await,
+                None => self.ask(lane, ask_kafka()).await,
                 Some(until) => tokio::select! {
                     _ = news.changed() => {}
                     () = sleep_until(until) => {}
@@ -92,51 +92,51 @@ impl DeadLetterTopic {
         }
     }
 
-    /// Whether a round that is recorded with letters may be published with them. Where that is not known, `look` asks Kafka.
+    /// Whether a round that is recorded with letters may be published with them. Where that is not known, `ask_kafka` asks Kafka.
     pub async fn is_open<F: Future<Output = Result<(), BrokerError>>>(
         &self,
         lane: Lane,
-        look: impl FnOnce() -> F,
+        ask_kafka: impl FnOnce() -> F,
     ) -> bool {
-        if matches!(*self.standing.borrow(), TopicStatus::Unknown | TopicStatus::Takes(_))
-            && !self.took_within(JUST_NOW)
+        if matches!(*self.status.borrow(), TopicStatus::Unknown | TopicStatus::Accepts(_))
+            && !self.accepted_within(SETTLE_TIME)
         {
-            self.ask(lane, look()).await;
+            self.ask(lane, ask_kafka()).await;
         }
-        self.took_within(FRESH)
+        self.accepted_within(STATUS_LIFETIME)
     }
 
-    fn took_within(&self, time: Duration) -> bool {
-        matches!(*self.standing.borrow(), TopicStatus::Takes(at) if at.elapsed() < time)
+    fn accepted_within(&self, time: Duration) -> bool {
+        matches!(*self.status.borrow(), TopicStatus::Accepts(at) if at.elapsed() < time)
     }
 
-    fn took_before(&self, time: Duration) -> bool {
-        matches!(*self.standing.borrow(), TopicStatus::Takes(at) if at.elapsed() >= time)
+    fn accepted_before(&self, time: Duration) -> bool {
+        matches!(*self.status.borrow(), TopicStatus::Accepts(at) if at.elapsed() >= time)
     }
 
-    async fn ask(&self, lane: Lane, look: impl Future<Output = Result<(), BrokerError>>) {
-        let before = self.standing.borrow().clone();
+    async fn ask(&self, lane: Lane, ask_kafka: impl Future<Output = Result<(), BrokerError>>) {
+        let before = self.status.borrow().clone();
         let _asking = self.asking.lock().await;
-        if *self.standing.borrow() != before {
+        if *self.status.borrow() != before {
             return;
         }
-        match (look.await, before) {
-            (Ok(()), TopicStatus::Unknown | TopicStatus::Takes(_)) => self.took(),
+        match (ask_kafka.await, before) {
+            (Ok(()), TopicStatus::Unknown | TopicStatus::Accepts(_)) => self.accepted(),
             (Ok(()), TopicStatus::OnTrial { backoff, .. } | TopicStatus::Refuses { backoff, .. }) => {
-                self.standing.send_replace(TopicStatus::OnTrial { by: lane, since: Instant::now(), backoff });
+                self.status.send_replace(TopicStatus::OnTrial { by: lane, since: Instant::now(), backoff });
             }
             (Err(error), _) => self.refused(&error),
         }
     }
 
     /// Held while a lane runs: when it is dropped, another lane may try the topic at once.
-    pub fn trier(&self, lane: Lane) -> Trier<'_> {
-        Trier { dead_letter_topic: self, lane }
+    pub fn trial_guard(&self, lane: Lane) -> TrialGuard<'_> {
+        TrialGuard { dead_letter_topic: self, lane }
     }
 
     /// The topic took letters, or Kafka says that it is there.
-    pub fn took(&self) {
-        self.standing.send_replace(TopicStatus::Takes(Instant::now()));
+    pub fn accepted(&self) {
+        self.status.send_replace(TopicStatus::Accepts(Instant::now()));
         self.telemetry.dead_letter_topic(None);
     }
 
@@ -144,15 +144,15 @@ impl DeadLetterTopic {
     pub fn refused(&self, error: &BrokerError) {
         // What was wrong with the letter is known now, and is done otherwise the next time.
         let learned = matches!(error, BrokerError::DeadLetters { learned: true, .. });
-        self.standing.send_modify(|standing| {
-            let backoff = match standing {
-                _ if learned => LEFT_ALONE,
-                TopicStatus::Unknown | TopicStatus::Takes(_) => LEFT_ALONE.longer(),
+        self.status.send_modify(|status| {
+            let backoff = match status {
+                _ if learned => BACKOFF,
+                TopicStatus::Unknown | TopicStatus::Accepts(_) => BACKOFF.longer(),
                 // Another lane met the same.
                 TopicStatus::Refuses { until, backoff } if *until > Instant::now() => *backoff,
                 TopicStatus::OnTrial { backoff, .. } | TopicStatus::Refuses { backoff, .. } => backoff.longer(),
             };
-            *standing = TopicStatus::Refuses { until: Instant::now() + backoff.pause(), backoff };
+            *status = TopicStatus::Refuses { until: Instant::now() + backoff.pause(), backoff };
         });
         if !learned {
             self.telemetry.dead_letter_topic(Some(error));
@@ -162,16 +162,16 @@ impl DeadLetterTopic {
 
 /// A lane that may try the topic.
 #[derive(Debug)]
-pub struct Trier<'a> {
+pub struct TrialGuard<'a> {
     dead_letter_topic: &'a DeadLetterTopic,
     lane: Lane,
 }
 
-impl Drop for Trier<'_> {
+impl Drop for TrialGuard<'_> {
     fn drop(&mut self) {
-        self.dead_letter_topic.standing.send_if_modified(|standing| match *standing {
+        self.dead_letter_topic.status.send_if_modified(|status| match *status {
             TopicStatus::OnTrial { by, backoff, .. } if by == self.lane => {
-                *standing = TopicStatus::Refuses { until: Instant::now(), backoff };
+                *status = TopicStatus::Refuses { until: Instant::now(), backoff };
                 true
             }
             _ => false,
@@ -199,7 +199,7 @@ mod tests {
             self.is_there.store(true, Ordering::Relaxed);
         }
 
-        async fn look(&self) -> Result<(), BrokerError> {
+        async fn answer(&self) -> Result<(), BrokerError> {
             self.asked.fetch_add(1, Ordering::Relaxed);
             match self.is_there.load(Ordering::Relaxed) {
                 true => Ok(()),
@@ -220,16 +220,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_missing_topic_is_asked_for_at_growing_intervals_and_shown_until_it_is_there() {
         let (dead_letter_topic, topic, telemetry) = dead_letter_topic();
-        let waits = tokio::time::timeout(Duration::from_secs(600), dead_letter_topic.opens(0, || topic.look())).await;
+        let waits =
+            tokio::time::timeout(Duration::from_secs(600), dead_letter_topic.wait_open(0, || topic.answer())).await;
         assert!(waits.is_err());
         let asked = topic.asked.load(Ordering::Relaxed);
         assert!((20..60).contains(&asked), "asked {asked} times in ten minutes");
         assert_eq!(telemetry.readiness().warnings.len(), 1);
         topic.is_there();
-        dead_letter_topic.opens(0, || topic.look()).await;
-        assert_eq!(dead_letter_topic.carries(0), Carries::One, "it is tried with one letter");
-        dead_letter_topic.took();
-        assert_eq!((dead_letter_topic.carries(0), dead_letter_topic.carries(1)), (Carries::Many, Carries::Many));
+        dead_letter_topic.wait_open(0, || topic.answer()).await;
+        assert_eq!(dead_letter_topic.quota(0), LetterQuota::One, "it is tried with one letter");
+        dead_letter_topic.accepted();
+        assert_eq!((dead_letter_topic.quota(0), dead_letter_topic.quota(1)), (LetterQuota::Many, LetterQuota::Many));
         assert!(telemetry.readiness().warnings.is_empty());
     }
 
@@ -237,14 +238,14 @@ mod tests {
     async fn one_lane_alone_tries_a_topic_that_refused_and_another_one_does_if_that_lane_is_gone() {
         let (dead_letter_topic, topic, _) = dead_letter_topic();
         topic.is_there();
-        dead_letter_topic.opens(0, || topic.look()).await;
+        dead_letter_topic.wait_open(0, || topic.answer()).await;
         dead_letter_topic.refused(&refusal());
         dead_letter_topic.refused(&refusal());
-        dead_letter_topic.opens(1, || topic.look()).await;
-        assert_eq!((dead_letter_topic.carries(1), dead_letter_topic.carries(2)), (Carries::One, Carries::Nothing));
-        assert!(dead_letter_topic.opens(2, || topic.look()).now_or_never().is_none());
-        dead_letter_topic.opens(2, || topic.look()).await;
-        assert_eq!((dead_letter_topic.carries(1), dead_letter_topic.carries(2)), (Carries::Nothing, Carries::One));
+        dead_letter_topic.wait_open(1, || topic.answer()).await;
+        assert_eq!((dead_letter_topic.quota(1), dead_letter_topic.quota(2)), (LetterQuota::One, LetterQuota::Nothing));
+        assert!(dead_letter_topic.wait_open(2, || topic.answer()).now_or_never().is_none());
+        dead_letter_topic.wait_open(2, || topic.answer()).await;
+        assert_eq!((dead_letter_topic.quota(1), dead_letter_topic.quota(2)), (LetterQuota::Nothing, LetterQuota::One));
     }
 
     #[tokio::test(start_paused = true)]
@@ -252,36 +253,36 @@ mod tests {
         let (dead_letter_topic, topic, _) = dead_letter_topic();
         topic.is_there();
         dead_letter_topic.refused(&refusal());
-        let trier = dead_letter_topic.trier(1);
-        dead_letter_topic.opens(1, || topic.look()).await;
-        assert!(dead_letter_topic.opens(2, || topic.look()).now_or_never().is_none());
+        let trial_guard = dead_letter_topic.trial_guard(1);
+        dead_letter_topic.wait_open(1, || topic.answer()).await;
+        assert!(dead_letter_topic.wait_open(2, || topic.answer()).now_or_never().is_none());
         let began = Instant::now();
-        drop(trier);
-        dead_letter_topic.opens(2, || topic.look()).await;
-        assert_eq!((dead_letter_topic.carries(2), began.elapsed()), (Carries::One, Duration::ZERO));
+        drop(trial_guard);
+        dead_letter_topic.wait_open(2, || topic.answer()).await;
+        assert_eq!((dead_letter_topic.quota(2), began.elapsed()), (LetterQuota::One, Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_round_with_letters_is_not_published_with_them_while_the_topic_refuses() {
         let (dead_letter_topic, topic, _) = dead_letter_topic();
-        assert!(!dead_letter_topic.is_open(0, || topic.look()).await, "it is missing");
+        assert!(!dead_letter_topic.is_open(0, || topic.answer()).await, "it is missing");
         let (dead_letter_topic, ..) = self::dead_letter_topic();
         topic.is_there();
-        assert!(dead_letter_topic.is_open(0, || topic.look()).await);
+        assert!(dead_letter_topic.is_open(0, || topic.answer()).await);
         dead_letter_topic.refused(&refusal());
-        assert!(!dead_letter_topic.is_open(0, || topic.look()).await);
+        assert!(!dead_letter_topic.is_open(0, || topic.answer()).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_letter_that_is_sent_otherwise_the_next_time_is_tried_at_once() {
         let (dead_letter_topic, topic, telemetry) = dead_letter_topic();
         topic.is_there();
-        dead_letter_topic.opens(0, || topic.look()).await;
+        dead_letter_topic.wait_open(0, || topic.answer()).await;
         let refused = Instant::now();
         dead_letter_topic.refused(&BrokerError::DeadLetters { reason: "too large".to_owned(), learned: true });
-        assert_eq!(dead_letter_topic.carries(0), Carries::Nothing);
-        dead_letter_topic.opens(0, || topic.look()).await;
-        assert_eq!((dead_letter_topic.carries(0), refused.elapsed()), (Carries::One, Duration::ZERO));
+        assert_eq!(dead_letter_topic.quota(0), LetterQuota::Nothing);
+        dead_letter_topic.wait_open(0, || topic.answer()).await;
+        assert_eq!((dead_letter_topic.quota(0), refused.elapsed()), (LetterQuota::One, Duration::ZERO));
         assert!(telemetry.readiness().warnings.is_empty());
     }
 }
