@@ -157,17 +157,17 @@ fn note_membership<'a>(
     telemetry: &'a Telemetry,
     membership: &Membership,
 ) -> impl Future<Output = Infallible> + use<'a> {
-    note(telemetry, membership.standing(), membership.turns())
+    note(telemetry, membership.status(), membership.turns())
 }
 
 async fn note(
     telemetry: &Telemetry,
-    mut standing: watch::Receiver<GroupStatus>,
+    mut status: watch::Receiver<GroupStatus>,
     mut turns: watch::Receiver<u64>,
 ) -> Infallible {
     let joining = async {
-        while standing.changed().await.is_ok() {
-            match *standing.borrow_and_update() {
+        while status.changed().await.is_ok() {
+            match *status.borrow_and_update() {
                 GroupStatus::Joining => {}
                 GroupStatus::Member => telemetry.has(Need::Group),
                 GroupStatus::Lost => telemetry.waits_for(

@@ -67,14 +67,14 @@ fn text(paused: &Paused) -> String {
 
 /// Says on standard error that all sending is paused or held, if it is: what a list shows moves no further then.
 pub async fn note(pool: &Pool) -> Result<(), Failure> {
-    if let Some(hold) = hold::standing(pool).await? {
+    if let Some(hold) = hold::current(pool).await? {
         let remedy = match hold.is_young && !hold.needs_somebody() {
             true => "it ends by itself when an instance has entered them".to_owned(),
             false => hold.remedy(),
         };
         eprintln!("dinnerbell: {hold}; {remedy}");
     }
-    if let Some(pause) = pause::standing(pool).await? {
+    if let Some(pause) = pause::current(pool).await? {
         eprintln!("dinnerbell: all sending is paused {}; `dinnerbell resume` lets it go on", described(&pause));
     }
     Ok(())

@@ -53,7 +53,7 @@ async fn look(config: &Config, pool: &Pool, found: &mut Findings) -> Result<(), 
     }
     halts(pool, found).await?;
     foreign_holders(pool, found).await?;
-    match hold::standing(pool).await? {
+    match hold::current(pool).await? {
         Some(hold) if hold.needs_somebody() => found.fail("held", hold.to_string(), hold.remedy()),
         // Every start of the database has one, until the instances have entered their lanes.
         Some(hold) if hold.is_young => found.ok("held", hold.to_string()),
@@ -64,7 +64,7 @@ async fn look(config: &Config, pool: &Pool, found: &mut Findings) -> Result<(), 
         ),
         None => found.ok("held", "nothing is held: no lane is known to lack commits"),
     }
-    if let Some(pause) = pause::standing(pool).await? {
+    if let Some(pause) = pause::current(pool).await? {
         let by = pause.by.unwrap_or_default();
         let why = pause.reason.map_or(String::new(), |reason| format!(": {reason}"));
         found.warn(

@@ -25,7 +25,7 @@ use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::PostgresLedger;
 use dinnerbell_postgres::ledger::adopt::{LastRound, Leaving, Moved, is_empty, overruled_in, would_move};
-use dinnerbell_postgres::ledger::resolve::standing;
+use dinnerbell_postgres::ledger::resolve::lane_row;
 
 /// What is to be adopted.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ pub async fn adopt(config: &Config, request: &Request) -> Result<Adoption, Resol
     let claimed = claim_of(&pool, &config.kafka).await?.map_err(ResolveError::Refused)?;
     let Some(claim) = claimed else { return Err(unknown(request.lane)) };
     for lane in [request.lane, request.into] {
-        standing(&pool, lane).await?.ok_or_else(|| unknown(lane))?;
+        lane_row(&pool, lane).await?.ok_or_else(|| unknown(lane))?;
     }
     let broker = connect(config, &claim).await?;
     let adopter = Adopter { config, pool, claim, broker, request };
@@ -162,7 +162,7 @@ impl Adopter<'_> {
     async fn settle(&self, overruled: bool) -> Result<(RoundHead, LastRound), ResolveError> {
         let lane = self.request.lane;
         let theirs = self.broker.committed(lane).await?;
-        let found = standing(&self.pool, lane).await?.ok_or_else(|| unknown(lane))?;
+        let found = lane_row(&self.pool, lane).await?.ok_or_else(|| unknown(lane))?;
         let head = found.head;
         let ours = LedgerSide {
             ledger: self.claim.ledger,

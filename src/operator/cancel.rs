@@ -99,7 +99,7 @@ pub async fn cancel(
         () = nobody_runs(&config.kafka) => Ended::NoInstance,
         () = sleep(request.timeout) => Ended::TimedOut,
     };
-    let now = standing(&pool, id).await?;
+    let now = cancel_status(&pool, id).await?;
     let in_effect = now.is_settled();
     let no_instance = !in_effect && now.halted.is_none() && matches!(ended, Ended::NoInstance);
     Ok(Some(Cancellation {
@@ -134,7 +134,7 @@ async fn record(pool: &Pool, request: &Request) -> Result<Option<String>, Postgr
 async fn settled(pool: &Pool, id: &str, progress: &ProgressBar) -> Result<Ended, PostgresError> {
     let began = Instant::now();
     loop {
-        match standing(pool, id).await {
+        match cancel_status(pool, id).await {
             Ok(now) if now.is_settled() => return Ok(Ended::InEffect),
             Ok(now) if now.halted.is_some() && began.elapsed() > USUAL => return Ok(Ended::Halted),
             Ok(now) => progress.set_message(format!("{} told, waiting for {}", now.told, now.next_step())),
@@ -146,7 +146,7 @@ async fn settled(pool: &Pool, id: &str, progress: &ProgressBar) -> Result<Ended,
     }
 }
 
-async fn standing(pool: &Pool, id: &str) -> Result<CancelStatus, PostgresError> {
+async fn cancel_status(pool: &Pool, id: &str) -> Result<CancelStatus, PostgresError> {
     // Only a lane's last round can be unpublished.
     let sql = "select c.restaurant_id, c.state, c.told, c.late, (extract(epoch from c.cancelled_at) * 1000000)::int8, c.lane, \
                  exists (select from dinnerbell.lane u join dinnerbell.round_part p on p.lane = u.lane and p.seq = u.seq \

@@ -86,7 +86,7 @@ impl Hold {
 }
 
 /// The hold that stands, if one does.
-pub async fn standing(pool: &Pool) -> Result<Option<Hold>, PostgresError> {
+pub async fn current(pool: &Pool) -> Result<Option<Hold>, PostgresError> {
     let sql = format!(
         "select l.lane, case when l.halted = any($1) then 'lost' when l.halted = any($2) then 'halted' when h.pid is not null then 'locked' \
            when l.entered_at > pg_postmaster_start_time() then 'entered' else '' end, \
@@ -129,7 +129,7 @@ pub async fn watch(pool: &Pool, pause: &PauseWatch, telemetry: &Telemetry) -> In
         let mut wait = ORDINARY;
         while timeout(wait, pause.not_held()).await.is_err() {
             // A database that does not answer has its own place.
-            if let Ok(hold) = standing(pool).await {
+            if let Ok(hold) = current(pool).await {
                 telemetry.holds(hold.map(|hold| format!("{hold}; {}", hold.remedy())));
             }
             wait = LOOK;

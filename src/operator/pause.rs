@@ -77,7 +77,7 @@ fn pause_of(row: &Row) -> Option<Pause> {
 }
 
 /// Who paused all sending, if anybody did.
-pub async fn standing(pool: &Pool) -> Result<Option<Pause>, PostgresError> {
+pub async fn current(pool: &Pool) -> Result<Option<Pause>, PostgresError> {
     let rows = pool.query(&format!("select {PAUSE} from dinnerbell.service"), &[]).await?;
     Ok(rows.first().and_then(pause_of))
 }

@@ -21,7 +21,7 @@ use indicatif::ProgressBar;
 use crate::operator::claim_of;
 use dinnerbell_config::Config;
 use dinnerbell_postgres::connect::Pool;
-use dinnerbell_postgres::ledger::resolve::standing;
+use dinnerbell_postgres::ledger::resolve::lane_row;
 use from_kafka::LedgerRepair;
 
 pub use accept_topic::accept_topic;
@@ -36,7 +36,7 @@ pub async fn resolve(config: &Config, request: &Request, progress: &ProgressBar)
     let pool = Pool::open(&config.feedback, "feedback")?;
     let claimed = claim_of(&pool, &config.kafka).await?.map_err(ResolveError::Refused)?;
     let lane = request.lane;
-    let (Some(claim), Some(found)) = (claimed, standing(&pool, lane).await?) else {
+    let (Some(claim), Some(found)) = (claimed, lane_row(&pool, lane).await?) else {
         return Err(unknown(lane));
     };
     match request.resolution {

@@ -70,7 +70,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The state of the instance, as `/metrics`, `/readyz` and the log show it.
 #[derive(Debug)]
 pub struct Telemetry {
-    standing: Arc<Observed>,
+    observed: Arc<Observed>,
     series: series::Series,
     registry: Registry,
 }
@@ -84,20 +84,20 @@ impl Default for Telemetry {
 impl Telemetry {
     /// Nothing is known yet, but the version of the Kafka client.
     pub fn new(librdkafka: &str) -> Self {
-        let standing = Arc::new(Observed::default());
+        let observed = Arc::new(Observed::default());
         let mut registry = Registry::default();
         let ours = registry.sub_registry_with_prefix("dinnerbell");
         let series = series::Series::register(ours, librdkafka);
-        ours.register_collector(Box::new(series::Gauges(Arc::clone(&standing))));
+        ours.register_collector(Box::new(series::Gauges(Arc::clone(&observed))));
         registry.register_collector(Box::new(process::Process));
-        Self { standing, series, registry }
+        Self { observed, series, registry }
     }
 }
 
 impl Telemetry {
     /// Whether the instance does its work, and what is missing if not.
     pub fn readiness(&self) -> Readiness {
-        self.standing.readiness()
+        self.observed.readiness()
     }
 
     /// Everything, in one of the text formats.

@@ -50,7 +50,7 @@ pub struct Membership {
 #[derive(Debug, Clone)]
 pub struct View {
     held: watch::Receiver<BTreeSet<Lane>>,
-    standing: watch::Receiver<GroupStatus>,
+    status: watch::Receiver<GroupStatus>,
     turns: watch::Receiver<u64>,
 }
 
@@ -69,7 +69,7 @@ struct Member {
     topic: String,
     observer: ClientEvents,
     held: watch::Sender<BTreeSet<Lane>>,
-    standing: watch::Sender<GroupStatus>,
+    status: watch::Sender<GroupStatus>,
     /// When the assignment was lost, until there is another one.
     lost: Mutex<Option<Instant>>,
     /// Whether an assignment could not be taken: later ones do not bring its lanes.
@@ -82,16 +82,15 @@ struct Joining {
     topic: String,
     observer: ClientEvents,
     held: watch::Sender<BTreeSet<Lane>>,
-    standing: watch::Sender<GroupStatus>,
+    status: watch::Sender<GroupStatus>,
 }
 
 impl Joining {
     fn join(&self) -> Result<BaseConsumer<Member>, BrokerError> {
         let explain = |error: KafkaError| self.observer.explain("joining the group", &error);
         let (topic, observer) = (self.topic.clone(), self.observer.clone());
-        let (held, standing) = (self.held.clone(), self.standing.clone());
-        let member =
-            Member { topic, observer, held, standing, lost: Mutex::default(), untaken: AtomicBool::new(false) };
+        let (held, status) = (self.held.clone(), self.status.clone());
+        let member = Member { topic, observer, held, status, lost: Mutex::default(), untaken: AtomicBool::new(false) };
         let consumer: BaseConsumer<Member> = self.settings.create_with_context(member).map_err(explain)?;
         consumer.subscribe(&[&self.topic]).map_err(explain)?;
         Ok(consumer)
@@ -126,9 +125,9 @@ impl Membership {
         let topic = kafka.topics.campaigns.clone();
         let observer = ClientEvents::default();
         let (held, lanes) = watch::channel(BTreeSet::new());
-        let (standing, stands) = watch::channel(GroupStatus::Joining);
+        let (status, shown) = watch::channel(GroupStatus::Joining);
         let (turn, turns) = watch::channel(0);
-        let joining = Joining { settings: member_settings(kafka), topic, observer, held, standing };
+        let joining = Joining { settings: member_settings(kafka), topic, observer, held, status };
         let consumer = joining.join()?;
         let stop = Arc::new(AtomicBool::new(false));
         let (end, ended) = oneshot::channel();
@@ -141,7 +140,7 @@ impl Membership {
                 let _ = end.send(());
             })
             .map_err(|error| BrokerError::Transient(format!("starting the membership's thread: {error}")))?;
-        Ok(Self { view: View { held: lanes, standing: stands, turns }, stop, ended })
+        Ok(Self { view: View { held: lanes, status: shown, turns }, stop, ended })
     }
 
     /// The lanes that are held, as they change.
@@ -150,8 +149,8 @@ impl Membership {
     }
 
     /// How the instance stands with the group, as it changes.
-    pub fn standing(&self) -> watch::Receiver<GroupStatus> {
-        self.view.standing.clone()
+    pub fn status(&self) -> watch::Receiver<GroupStatus> {
+        self.view.status.clone()
     }
 
     /// What others see of the membership.
@@ -348,14 +347,14 @@ impl ConsumerContext for Member {
             if !self.untaken.load(Ordering::Acquire) {
                 *self.lost() = None;
             }
-            self.standing.send_replace(GroupStatus::Member);
+            self.status.send_replace(GroupStatus::Member);
             self.held.send_modify(|held| held.extend(lanes));
         } else {
             let lost = consumer.assignment_lost();
             tracing::info!(?lanes, lost, "revoked");
             if lost {
                 *self.lost() = Some(Instant::now());
-                self.standing.send_replace(GroupStatus::Lost);
+                self.status.send_replace(GroupStatus::Lost);
             }
             self.held.send_modify(|held| held.retain(|lane| !lanes.contains(lane)));
             if let Err(error) = consumer.incremental_unassign(list) {

@@ -118,7 +118,7 @@ statements! {
     PRUNE_TOMBSTONES = "prune_tombstones" [];
     TAKE_ROWS_BACK = "take_rows_back" ["feedback"];
     WHAT_A_LANE_HOLDS = "what_a_lane_holds" [];
-    STANDING = "standing" [];
+    LANE_ROW = "lane_row" [];
     RESTART_AT = "restart_at" [];
     DRAFTS_WITHOUT_ROW = "drafts_without_row" ["feedback"];
     HOLD_AS_FOUND = "hold_as_found" [];

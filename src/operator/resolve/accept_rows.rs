@@ -14,16 +14,16 @@ pub(super) async fn accept_rows(
     config: &Config,
     pool: &Pool,
     request: &Request,
-    standing: &LaneRow,
+    lane_row: &LaneRow,
 ) -> Result<Resolved, ResolveError> {
-    let (lane, seq) = (request.lane, standing.head.seq);
-    if !standing.ends_by(WayOut::AcceptRows) || standing.published == Some(seq) {
+    let (lane, seq) = (request.lane, lane_row.head.seq);
+    if !lane_row.ends_by(WayOut::AcceptRows) || lane_row.published == Some(seq) {
         return Err(ResolveError::Refused(format!(
             "lane {lane} is not halted as {} with a round that is still to be published",
             HaltKind::RoundDamaged
         )));
     }
-    let mut outcome = Resolved::begin(request.lane, request.dry_run, standing);
+    let mut outcome = Resolved::begin(request.lane, request.dry_run, lane_row);
     outcome.found.push(format!("rows of round {seq} were changed or removed before it was published"));
     if request.dry_run {
         outcome.done.push(format!("round {seq} becomes what its rows are now"));
@@ -31,7 +31,7 @@ pub(super) async fn accept_rows(
     }
     let writer = writer(config, pool, &request.by).await?;
     let own = writer.acquire(lane, None).await?.ownership;
-    let (held, holds) = writer.accept_rows(own, standing, &request.by).await?;
+    let (held, holds) = writer.accept_rows(own, lane_row, &request.by).await?;
     outcome.done.push(format!(
         "round {seq} held {held} drafts and holds the {holds} whose rows are there; a later round tells the others, as far as their \
          campaigns run"

@@ -6,7 +6,7 @@ use dinnerbell_config::Config;
 use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::outputs;
-use dinnerbell_postgres::ledger::resolve::standing;
+use dinnerbell_postgres::ledger::resolve::lane_row;
 
 /// The ledger takes the output topic that is there, and every lane that is halted because of it goes on.
 pub async fn accept_topic(config: &Config, dry_run: bool, by: &str) -> Result<Vec<Resolved>, ResolveError> {
@@ -16,7 +16,7 @@ pub async fn accept_topic(config: &Config, dry_run: bool, by: &str) -> Result<Ve
     }
     let mut resolutions = Vec::new();
     for lane in outputs::replaced(&pool).await? {
-        let Some(found) = standing(&pool, lane).await? else { continue };
+        let Some(found) = lane_row(&pool, lane).await? else { continue };
         let mut outcome = Resolved::begin(lane, dry_run, &found);
         outcome.found.push(format!("the lane is halted: {}", HaltKind::NotificationsReplaced));
         outcome.done.push(format!("its drafts go to topic {} as it is now", config.kafka.topics.notifications));

@@ -16,7 +16,7 @@ use dinnerbell_core::model::reconcile::{LedgerSide, Reconciled, reconcile};
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::broker::Broker;
 use dinnerbell_postgres::connect::Pool;
-use dinnerbell_postgres::ledger::resolve::standing;
+use dinnerbell_postgres::ledger::resolve::lane_row;
 
 /// Every lane that lost commits, or is halted because it contradicts Kafka or by a command that ended early, is mended by what Kafka holds: the
 /// topic is read once for all of them. While all is held, every other lane that was not compared with Kafka is compared, whoever owns it, or nobody. What was found and done in
@@ -33,12 +33,12 @@ pub async fn resolve_all(
         return Err(unknown(0));
     };
     let broker = connect(config, &claim).await?;
-    let held: BTreeSet<Lane> = hold::standing(&pool).await?.map_or_else(BTreeSet::new, |hold| hold.lanes().collect());
+    let held: BTreeSet<Lane> = hold::current(&pool).await?.map_or_else(BTreeSet::new, |hold| hold.lanes().collect());
     let (mut lost, mut waiting) = (Vec::new(), Vec::new());
     for lane in 0..broker.lanes().await? {
         // Read first: a ledger that lost nothing is never behind a mark that was read before it.
         let theirs = broker.committed(lane).await?;
-        let Some(found) = standing(&pool, lane).await? else { continue };
+        let Some(found) = lane_row(&pool, lane).await? else { continue };
         if found.halted.as_ref().is_some_and(is_mended_from_kafka)
             || is_behind(&ledger_side(claim.ledger, &found), &theirs)
         {

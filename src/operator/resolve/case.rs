@@ -13,7 +13,7 @@ pub(super) struct Case {
     /// None where nothing is to be written.
     pub(super) own: Option<Own>,
     /// As it stands behind its former owners.
-    pub(super) standing: LaneRow,
+    pub(super) lane_row: LaneRow,
     pub(super) theirs: Committed,
     /// Whether the topic holds everything since the last round was formed.
     pub(super) covered: bool,
@@ -30,6 +30,6 @@ pub(super) struct Own {
 impl Case {
     /// Whether the ledger does not know its last round to be published.
     pub(super) fn is_unsure(&self) -> bool {
-        self.standing.published != Some(self.standing.head.seq)
+        self.lane_row.published != Some(self.lane_row.head.seq)
     }
 }

@@ -27,7 +27,7 @@ use dinnerbell_core::recovery::found::FoundDraft;
 use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::PostgresLedger;
-use dinnerbell_postgres::ledger::resolve::{LaneRow, Mended, Repair, release, standing};
+use dinnerbell_postgres::ledger::resolve::{LaneRow, Mended, Repair, lane_row, release};
 
 /// Drafts that are inserted in one statement.
 const BATCH: usize = 1_000;
@@ -106,8 +106,8 @@ impl LedgerRepair<'_> {
             }
         };
         let theirs = self.broker.committed(lane).await?;
-        let standing = standing(&self.pool, lane).await?.ok_or_else(|| moved(lane))?;
-        Ok(Case { lane, before, own, standing, theirs, covered: true })
+        let lane_row = lane_row(&self.pool, lane).await?.ok_or_else(|| moved(lane))?;
+        Ok(Case { lane, before, own, lane_row, theirs, covered: true })
     }
 
     /// Takes the lane, and halts it unless it is. An owner that was sent away takes it over again at once, and may come in between.
@@ -159,7 +159,7 @@ impl LedgerRepair<'_> {
     /// Decides about a lane by what was found, and writes it.
     async fn settle(&self, case: &Case, scanned: Scanned) -> Result<Resolved, ResolveError> {
         let evidence = Evidence {
-            ours: ledger_side(self.ledger, &case.standing),
+            ours: ledger_side(self.ledger, &case.lane_row),
             theirs: case.theirs.clone(),
             newest_in_topic: scanned.newest,
             told: scanned.told,
@@ -172,7 +172,7 @@ impl LedgerRepair<'_> {
         outcome.found = described(&evidence, &scanned);
         outcome.done = announced(&decision, &evidence, &scanned);
         if let Some(own) = case.own.clone() {
-            outcome.mended = self.write(own, &case.standing, &decision, scanned).await?;
+            outcome.mended = self.write(own, &case.lane_row, &decision, scanned).await?;
         }
         Ok(outcome)
     }
@@ -181,7 +181,7 @@ impl LedgerRepair<'_> {
     async fn write(
         &self,
         mut own: Own,
-        standing: &LaneRow,
+        lane_row: &LaneRow,
         decision: &Decision,
         mut scanned: Scanned,
     ) -> Result<Mended, ResolveError> {
@@ -190,7 +190,7 @@ impl LedgerRepair<'_> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match self.write_once(&own, lanes, standing, decision, &untold, &mut scanned.missing).await {
+            match self.write_once(&own, lanes, lane_row, decision, &untold, &mut scanned.missing).await {
                 Err(ResolveError::Ledger(error))
                     if error.failure_kind() != FailureKind::Refused && attempts < MOST_ATTEMPTS =>
                 {
@@ -206,12 +206,12 @@ impl LedgerRepair<'_> {
         &self,
         own: &Own,
         lanes: Lane,
-        standing: &LaneRow,
+        lane_row: &LaneRow,
         decision: &Decision,
         untold: &BTreeMap<String, Vec<String>>,
         missing: &mut Spool,
     ) -> Result<Mended, ResolveError> {
-        let mut mending = self.writer.begin_mending(own.own, standing).await?;
+        let mut mending = self.writer.begin_mending(own.own, lane_row).await?;
         let mut drafts = missing.read()?;
         loop {
             let batch: Vec<FoundDraft<'static>> = drafts.by_ref().take(BATCH).collect::<io::Result<_>>()?;
@@ -223,14 +223,14 @@ impl LedgerRepair<'_> {
         drop(drafts);
         let campaigns = &missing.campaigns;
         let compared = (own.comparison.as_str(), lanes);
-        Ok(mending.commit(&Repair { standing, decision, campaigns, untold, by: self.by, compared }).await?)
+        Ok(mending.commit(&Repair { lane_row, decision, campaigns, untold, by: self.by, compared }).await?)
     }
 }
 
 /// The ledger's side of the comparison.
-pub(super) fn ledger_side(ledger: uuid::Uuid, standing: &LaneRow) -> LedgerSide {
+pub(super) fn ledger_side(ledger: uuid::Uuid, lane_row: &LaneRow) -> LedgerSide {
     // The topic is read, whatever the ledger knows.
-    let LaneRow { head, previous, published, .. } = *standing;
+    let LaneRow { head, previous, published, .. } = *lane_row;
     LedgerSide { ledger, head, previous, published, compared: true }
 }
 

@@ -31,10 +31,10 @@ pub struct Resolved {
 
 impl Resolved {
     /// Nothing found and nothing done yet, in a lane that stands so.
-    pub(super) fn begin(lane: Lane, dry_run: bool, standing: &LaneRow) -> Self {
+    pub(super) fn begin(lane: Lane, dry_run: bool, lane_row: &LaneRow) -> Self {
         Self {
             lane,
-            halted: standing.halted.as_ref().map(HaltKind::to_string),
+            halted: lane_row.halted.as_ref().map(HaltKind::to_string),
             dry_run,
             found: Vec::new(),
             done: Vec::new(),

@@ -16,7 +16,7 @@ pub(super) async fn move_to(
     pool: &Pool,
     claim: &Claim,
     request: &Request,
-    standing: &LaneRow,
+    lane_row: &LaneRow,
     position: Position,
 ) -> Result<Resolved, ResolveError> {
     let lane = request.lane;
@@ -24,11 +24,11 @@ pub(super) async fn move_to(
         ResolveError::Refused(format!(
             "lane {lane} is {}: a position is set only where a lane is halted as {}, because what is skipped is lost and what is read again was \
              judged already",
-            standing.halted.as_ref().map_or("not halted".to_owned(), |halt| format!("halted as {halt}")),
+            lane_row.halted.as_ref().map_or("not halted".to_owned(), |halt| format!("halted as {halt}")),
             any_of(&HaltKind::those(|kind| kind.ends_by(WayOut::RestartAt)))
         ))
     };
-    if !standing.ends_by(WayOut::RestartAt) {
+    if !lane_row.ends_by(WayOut::RestartAt) {
         return Err(refused());
     }
     let broker = connect(config, claim).await?;
@@ -43,10 +43,10 @@ pub(super) async fn move_to(
             )));
         }
     };
-    let mut outcome = Resolved::begin(request.lane, request.dry_run, standing);
+    let mut outcome = Resolved::begin(request.lane, request.dry_run, lane_row);
     outcome
         .found
-        .push(format!("the lane's position is {}; the topic holds offsets {low} up to {high}", standing.position));
+        .push(format!("the lane's position is {}; the topic holds offsets {low} up to {high}", lane_row.position));
     outcome.done.push(format!("the lane goes on at offset {to}; campaigns that are read again are known by their ids"));
     if !request.dry_run && !restart_at(pool, lane, to, &request.by).await? {
         return Err(refused());

@@ -6,9 +6,9 @@ use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::resolve::{LaneRow, retry};
 
 /// Clears the halt. Refuses where the lane is not halted, or would find the same again.
-pub(super) async fn try_again(pool: &Pool, request: &Request, standing: &LaneRow) -> Result<Resolved, ResolveError> {
+pub(super) async fn try_again(pool: &Pool, request: &Request, lane_row: &LaneRow) -> Result<Resolved, ResolveError> {
     let lane = request.lane;
-    let Some(halt) = &standing.halted else {
+    let Some(halt) = &lane_row.halted else {
         return Err(ResolveError::Refused(format!("lane {lane} is not halted: there is nothing to try again")));
     };
     if let Some(way) = halt.sole_way_out() {
@@ -17,7 +17,7 @@ pub(super) async fn try_again(pool: &Pool, request: &Request, standing: &LaneRow
             way.command(lane)
         )));
     }
-    let mut outcome = Resolved::begin(request.lane, request.dry_run, standing);
+    let mut outcome = Resolved::begin(request.lane, request.dry_run, lane_row);
     outcome.found.push(format!("the lane is halted: {halt}"));
     outcome.done.push("the halt is cleared; whoever owns the lane takes it over again".to_owned());
     if !request.dry_run {

@@ -15,17 +15,17 @@ pub(super) async fn tell_again(
     config: &Config,
     pool: &Pool,
     request: &Request,
-    standing: &LaneRow,
+    lane_row: &LaneRow,
 ) -> Result<Resolved, ResolveError> {
     let lane = request.lane;
-    if !standing.ends_by(WayOut::TellAgain) {
+    if !lane_row.ends_by(WayOut::TellAgain) {
         return Err(ResolveError::Refused(format!(
             "lane {lane} is not halted as {}: nobody is to be told again",
             HaltKind::RowsRemoved
         )));
     }
     let writer = writer(config, pool, &request.by).await?;
-    let mut outcome = Resolved::begin(request.lane, request.dry_run, standing);
+    let mut outcome = Resolved::begin(request.lane, request.dry_run, lane_row);
     let removed = writer.removed(lane).await?;
     for (id, RowCounts { told, rows }) in &removed {
         outcome.found.push(format!("campaign {id} has told {told}, and has {rows} rows"));

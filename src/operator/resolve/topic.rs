@@ -74,12 +74,12 @@ impl Topic<'_> {
     async fn clients(&self, cases: &[Case]) -> Result<Clients, ResolveError> {
         let snapshot = Snapshot::take(self.pool).await?;
         let mut clients = Clients::new();
-        for Case { lane, standing, .. } in cases.iter().filter(|case| case.is_unsure()) {
+        for Case { lane, lane_row, .. } in cases.iter().filter(|case| case.is_unsure()) {
             let insert = |campaign: &str, client: &str| {
                 clients.insert(found::key(campaign, client), (*lane, campaign.to_owned(), client.to_owned()));
                 Ok::<_, PostgresError>(())
             };
-            snapshot.round(*lane, standing.head.seq, insert).await?;
+            snapshot.round(*lane, lane_row.head.seq, insert).await?;
         }
         snapshot.release().await?;
         Ok(clients)
@@ -93,9 +93,9 @@ impl Topic<'_> {
         cases: &mut [Case],
         clients: &Clients,
     ) -> Result<(Notifications, Offsets), ResolveError> {
-        let formed: Vec<EpochSeconds> = cases.iter().map(|case| case.standing.trigger_datetime_created).collect();
+        let formed: Vec<EpochSeconds> = cases.iter().map(|case| case.lane_row.trigger_datetime_created).collect();
         let needs = |case: &&Case| case.is_unsure() && clients.values().any(|(lane, ..)| *lane == case.lane);
-        let earliest = cases.iter().filter(needs).map(|case| case.standing.trigger_datetime_created).min();
+        let earliest = cases.iter().filter(needs).map(|case| case.lane_row.trigger_datetime_created).min();
         if let (Some(since), Some(formed)) = (self.since, earliest)
             && since > formed
         {
@@ -116,7 +116,7 @@ impl Topic<'_> {
         // Of a topic that was created anew, what is not in it says nothing.
         let begins = outputs::known(self.pool).await?.drafts_begin(&self.broker.output_ids().await?);
         for (case, covered) in cases.iter_mut().zip(covered) {
-            case.covered = covered && begins.is_none_or(|begins| case.standing.trigger_datetime_created > begins);
+            case.covered = covered && begins.is_none_or(|begins| case.lane_row.trigger_datetime_created > begins);
         }
         Ok((notifications, from))
     }

@@ -22,7 +22,7 @@ use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::adopt::{LastRound, Leaving};
 use dinnerbell_postgres::ledger::prune::prune;
-use dinnerbell_postgres::ledger::resolve::{Repair, Restored, retry, standing, without_row};
+use dinnerbell_postgres::ledger::resolve::{Repair, Restored, lane_row, retry, without_row};
 use dinnerbell_postgres::ledger::snapshot::Snapshot;
 use dinnerbell_postgres::ledger::{Belonging, PostgresLedger, adopt};
 use dinnerbell_postgres::number::number;
@@ -273,14 +273,14 @@ impl Environment for Ledgered {
 
     async fn resolve_from_kafka(&self, lane: Lane, theirs: CommittedMark, messages: &[Message<'_>]) {
         let AcquiredLane { ownership: own, comparison, .. } = self.ledger.acquire(lane, None).await.unwrap();
-        let standing = standing(&self.pool, lane).await.unwrap().unwrap();
-        let (told, untold) = self.last_round(lane, standing.head.seq, messages).await;
+        let lane_row = lane_row(&self.pool, lane).await.unwrap().unwrap();
+        let (told, untold) = self.last_round(lane, lane_row.head.seq, messages).await;
         let evidence = Evidence {
             ours: LedgerSide {
                 ledger: theirs.ledger,
-                head: standing.head,
-                previous: standing.previous,
-                published: standing.published,
+                head: lane_row.head,
+                previous: lane_row.previous,
+                published: lane_row.published,
                 compared: true,
             },
             theirs: Committed::Mark(theirs),
@@ -299,11 +299,11 @@ impl Environment for Ledgered {
             (draft.adv_campaign_id.to_string(), Restored { newest: draft.clone(), first: formed, last: formed })
         });
         let campaigns = campaigns.collect();
-        let mut mending = self.ledger.begin_mending(own, &standing).await.unwrap();
+        let mut mending = self.ledger.begin_mending(own, &lane_row).await.unwrap();
         mending.restore(&missing).await.unwrap();
-        let (standing, decision, untold) = (&standing, &decision, &untold);
+        let (lane_row, decision, untold) = (&lane_row, &decision, &untold);
         let (by, compared) = (OPERATOR, (comparison.as_str(), 2));
-        let mending_of = Repair { standing, decision, campaigns: &campaigns, untold, by, compared };
+        let mending_of = Repair { lane_row, decision, campaigns: &campaigns, untold, by, compared };
         mending.commit(&mending_of).await.unwrap();
     }
 

@@ -68,7 +68,7 @@ async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
 ) -> Result<(), LaneError> {
     cx.telemetry.set_lane(lane, LaneState::Entering);
     match take_over(cx, lane, failures).await? {
-        Takeover::Halted(acquired, halt) => stand_still(cx, &acquired, halt, failures, stop).await,
+        Takeover::Halted(acquired, halt) => wait_for_resolution(cx, &acquired, halt, failures, stop).await,
         Takeover::Runs(owned) => {
             cx.telemetry.set_lane(lane, LaneState::Running);
             // What cannot be published brings it here again and again: whatever failed is over only afterwards.
@@ -101,7 +101,7 @@ async fn by_whom<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Ownershi
 }
 
 /// A halted lane stays assigned, and looks for its resolution. It is compared with Kafka all the same: the others wait for it.
-async fn stand_still<B: Broker, L: Ledger, A, C: Clock>(
+async fn wait_for_resolution<B: Broker, L: Ledger, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     acquired: &AcquiredLane,
     halt: Halt,
@@ -116,7 +116,7 @@ async fn stand_still<B: Broker, L: Ledger, A, C: Clock>(
             let found = tokio::select! {
                 biased;
                 () = stopped(stop) => break,
-                found = takeover::compare_standing(cx, acquired, Some(&halt)) => found,
+                found = takeover::compare_halted(cx, acquired, Some(&halt)) => found,
             };
             match found {
                 Ok(()) => compared = true,

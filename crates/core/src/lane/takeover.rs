@@ -210,7 +210,7 @@ async fn compare_unreadable<B: Broker, L: Ledger, A, C>(
     if acquired.compared {
         return Ok(());
     }
-    match compare_standing(cx, &acquired, acquired.halt.as_ref()).await {
+    match compare_halted(cx, &acquired, acquired.halt.as_ref()).await {
         Ok(()) => Ok(()),
         Err(error) => Err(halt(cx, acquired.ownership, error, failures).await),
     }
@@ -218,7 +218,7 @@ async fn compare_unreadable<B: Broker, L: Ledger, A, C>(
 
 /// Compares a lane that stands still, behind all its former owners: the others wait for it. Commits that are missing in it are a halt of their
 /// own, which comes before the one that stands.
-pub(crate) async fn compare_standing<B: Broker, L: Ledger, A, C>(
+pub(crate) async fn compare_halted<B: Broker, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     acquired: &AcquiredLane,
     halted: Option<&Halt>,

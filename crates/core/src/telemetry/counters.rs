@@ -18,7 +18,7 @@ impl Telemetry {
         tracing::debug!(lane, position = batch.to, tally = ?outcome.tally, ?took, "intake");
         self.step(Step::Intake, took);
         self.series.took_in(&outcome.tally, batch.arrivals.iter().map(|(_, arrival)| arrival));
-        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+        if let Some(view) = self.observed.lanes().get_mut(&lane) {
             let last = batch.arrivals.last().map(|(record, _)| record.timestamp).filter(|millis| *millis >= 0);
             view.lag.position(batch.to, last);
         }
@@ -78,17 +78,17 @@ impl Telemetry {
 
     /// The campaigns topic has so many partitions.
     pub fn partitions(&self, partitions: i32) {
-        *locked(&self.standing.partitions) = Some(partitions);
+        *locked(&self.observed.partitions) = Some(partitions);
     }
 
     /// This is the memory for drafts in flight. Only the first counts.
     pub fn watch_memory(&self, memory: Arc<MemoryBudget>) {
-        let _ = self.standing.memory.set(memory);
+        let _ = self.observed.memory.set(memory);
     }
 
     /// This machine's clock is so many seconds ahead of the feedback database's.
     pub fn clock_difference(&self, seconds: f64) {
-        *locked(&self.standing.clock_difference) = Some(seconds);
+        *locked(&self.observed.clock_difference) = Some(seconds);
     }
 
     /// House-keeping took so many rows.
@@ -101,6 +101,6 @@ impl Telemetry {
         for headroom in found.iter().filter(|headroom| headroom.is_low()) {
             tracing::warn!(remedy = headroom.remedy(), "{headroom}");
         }
-        *locked(&self.standing.headroom) = found.to_vec();
+        *locked(&self.observed.headroom) = found.to_vec();
     }
 }

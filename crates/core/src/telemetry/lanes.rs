@@ -82,12 +82,12 @@ impl LaneView {
 impl Telemetry {
     /// The lanes and what they do.
     pub fn lanes(&self) -> BTreeMap<Lane, LaneState> {
-        self.standing.lanes().iter().map(|(lane, view)| (*lane, view.state.clone())).collect()
+        self.observed.lanes().iter().map(|(lane, view)| (*lane, view.state.clone())).collect()
     }
 
     /// Whatever failed in a lane is over: it runs, and its last round is published.
     pub fn well(&self, lane: Lane) {
-        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+        if let Some(view) = self.observed.lanes().get_mut(&lane) {
             view.trouble = None;
         }
     }
@@ -95,7 +95,7 @@ impl Telemetry {
     /// A lane does something else now.
     pub fn set_lane(&self, lane: Lane, state: LaneState) {
         let is_news = {
-            let mut lanes = self.standing.lanes();
+            let mut lanes = self.observed.lanes();
             let view = lanes.entry(lane).or_insert_with(LaneView::new);
             match &state {
                 LaneState::Waiting(error) => {
@@ -150,27 +150,27 @@ impl Telemetry {
 
     /// A lane is not ours any more.
     pub fn left(&self, lane: Lane) {
-        self.standing.lanes().remove(&lane);
+        self.observed.lanes().remove(&lane);
         tracing::info!(lane, "lane left");
     }
 
     /// The input position of a lane, as it was found by the takeover.
     pub fn position(&self, lane: Lane, position: i64) {
-        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+        if let Some(view) = self.observed.lanes().get_mut(&lane) {
             view.lag.position(position, None);
         }
     }
 
     /// So many campaigns of a lane can get drafts now.
     pub fn running_campaigns(&self, lane: Lane, campaigns: usize) {
-        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+        if let Some(view) = self.observed.lanes().get_mut(&lane) {
             view.running_campaigns = campaigns;
         }
     }
 
     /// So many dead letters of a lane wait to be published, as far as they are in memory.
     pub fn waiting_letters(&self, lane: Lane, letters: usize) {
-        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+        if let Some(view) = self.observed.lanes().get_mut(&lane) {
             view.waiting_letters = letters;
         }
     }
@@ -178,14 +178,14 @@ impl Telemetry {
     /// How far a lane is behind: records up to the end of its partition that are not taken in, and the age of the oldest of them in seconds;
     /// none where it could not be found out. [`watch::watch`] calls this.
     pub fn observe_lag(&self, lane: Lane, lag: Option<Lag>) {
-        if let Some(view) = self.standing.lanes().get_mut(&lane) {
+        if let Some(view) = self.observed.lanes().get_mut(&lane) {
             view.lag.shown = lag;
         }
     }
 
     /// Finds a lane's lag from the ends of its partition, and shows it. `now` is in milliseconds since the epoch.
     pub(super) fn find_lag(&self, lane: Lane, ends: Option<lag::Ends>, now: i64) {
-        let lag = self.standing.lanes().get_mut(&lane).and_then(|view| {
+        let lag = self.observed.lanes().get_mut(&lane).and_then(|view| {
             let lag = view.lag.look(ends?, now);
             if let Some(held) = view.lag.held_back.as_mut().filter(|held| !held.told && held.is_long(now)) {
                 held.told = true;

@@ -81,7 +81,7 @@ impl Telemetry {
     pub fn waits_for(&self, need: Need, why: impl fmt::Display) {
         let why = why.to_string();
         let missing = NeedStatus::Missing(why.clone());
-        let before = locked(&self.standing.needs).insert(need, missing.clone());
+        let before = locked(&self.observed.needs).insert(need, missing.clone());
         if before != Some(missing) {
             tracing::warn!("waiting for {}: {}", need.shown(), redact(&why));
         }
@@ -89,7 +89,7 @@ impl Telemetry {
 
     /// Something that the service needs is there.
     pub fn has(&self, need: Need) {
-        let before = locked(&self.standing.needs).insert(need, NeedStatus::There);
+        let before = locked(&self.observed.needs).insert(need, NeedStatus::There);
         // What was there at the first try was never waited for.
         if matches!(before, Some(NeedStatus::Missing(_))) {
             tracing::info!("{} is there", need.shown());
@@ -100,7 +100,7 @@ impl Telemetry {
     /// once in a row.
     pub fn dead_letter_topic(&self, refusal: Option<&BrokerError>) {
         let why = refusal.map(ToString::to_string);
-        let before = std::mem::replace(&mut *locked(&self.standing.letters_wait), why.clone());
+        let before = std::mem::replace(&mut *locked(&self.observed.letters_wait), why.clone());
         match (why, before) {
             (Some(why), before) if before.as_ref() != Some(&why) => {
                 tracing::warn!("dead letters wait, drafts do not: {}", redact(&why));
@@ -112,13 +112,13 @@ impl Telemetry {
 
     /// The poll loop of the group's consumer went round.
     pub fn polled(&self) {
-        *locked(&self.standing.polled) = Some(Instant::now());
+        *locked(&self.observed.polled) = Some(Instant::now());
     }
 
     /// What stops all sending now.
     pub fn suspended(&self, suspension: Suspension) {
         let before =
-            std::mem::replace(&mut *locked(&self.standing.suspension), Suspended { suspension, since: Instant::now() });
+            std::mem::replace(&mut *locked(&self.observed.suspension), Suspended { suspension, since: Instant::now() });
         if before.suspension.paused != suspension.paused {
             match suspension.paused {
                 true => tracing::warn!(
@@ -134,14 +134,14 @@ impl Telemetry {
             ),
             (true, false) => tracing::info!("every lane was compared with Kafka: sending and intake go on"),
             // Its beginning counts.
-            (true, true) => locked(&self.standing.suspension).since = before.since,
+            (true, true) => locked(&self.observed.suspension).since = before.since,
             (false, false) => {}
         }
     }
 
     /// What holds all, and what ends it; none where nothing does, or not for longer than is ordinary.
     pub fn holds(&self, what: Option<String>) {
-        let mut known = locked(&self.standing.holds);
+        let mut known = locked(&self.observed.holds);
         if let Some(what) = what.as_ref().filter(|what| known.as_ref() != Some(what)) {
             tracing::warn!("{what}");
         }
@@ -150,15 +150,15 @@ impl Telemetry {
 
     /// How long the poll loop has stood still, if that is too long. Before its first turn, and once the service stops, it may.
     pub fn stands_still(&self) -> Option<Duration> {
-        if self.standing.stopping.load(Ordering::Relaxed) {
+        if self.observed.stopping.load(Ordering::Relaxed) {
             return None;
         }
-        let polled = *locked(&self.standing.polled);
+        let polled = *locked(&self.observed.polled);
         polled.map(|at| at.elapsed()).filter(|still| *still >= LONGEST_STANDSTILL)
     }
 
     /// The service stops: it is not ready from here on.
     pub fn stopping(&self) {
-        self.standing.stopping.store(true, Ordering::Relaxed);
+        self.observed.stopping.store(true, Ordering::Relaxed);
     }
 }

@@ -80,7 +80,7 @@ pub struct Restored {
 /// A mending that is to be written.
 pub struct Repair<'a> {
     /// The lane as it was found; it must still stand so.
-    pub standing: &'a LaneRow,
+    pub lane_row: &'a LaneRow,
     /// What was decided.
     pub decision: &'a Decision,
     /// The campaigns of rows that are missing.
@@ -96,9 +96,9 @@ pub struct Repair<'a> {
 impl Repair<'_> {
     /// Whether the ledger's last round is published in another form, so that nobody knows whether its dead letters are: they are published again.
     fn hides_letters(&self) -> bool {
-        let Repair { standing, decision, .. } = self;
-        let known = standing.published == Some(standing.head.seq);
-        !known && decision.last != LastRound::Unpublished && decision.head != standing.head
+        let Repair { lane_row, decision, .. } = self;
+        let known = lane_row.published == Some(lane_row.head.seq);
+        !known && decision.last != LastRound::Unpublished && decision.head != lane_row.head
     }
 }
 
@@ -118,8 +118,8 @@ pub struct Mended {
 }
 
 /// A lane as it stands; none where it was never entered.
-pub async fn standing(pool: &Pool, lane: Lane) -> Result<Option<LaneRow>, PostgresError> {
-    let rows = pool.query(sql::STANDING.text(), &[(&lane, Type::INT4)]).await?;
+pub async fn lane_row(pool: &Pool, lane: Lane) -> Result<Option<LaneRow>, PostgresError> {
+    let rows = pool.query(sql::LANE_ROW.text(), &[(&lane, Type::INT4)]).await?;
     Ok(rows.first().map(LaneRow::of))
 }
 

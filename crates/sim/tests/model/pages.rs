@@ -4,7 +4,7 @@
 //! told by an earlier job, 1 and 4 join at any moment; or nobody does from the beginning. Somebody may answer in the row of client 0. The
 //! owner may crash or doubt at any step, and a takeover is one step here: model (a) takes it apart.
 
-use dinnerbell_core::lane::round::plan::{Candidate, Room, Side, plan, standing};
+use dinnerbell_core::lane::round::plan::{Candidate, Room, Side, plan, side_of};
 use dinnerbell_core::model::campaign::Window;
 use dinnerbell_core::model::time::EpochSeconds;
 use stateright::{Model, Property};
@@ -144,7 +144,7 @@ struct Cursor {
 
 impl Cursor {
     fn has_passed(self, client: u8) -> bool {
-        standing(&client, self.client.as_ref(), self.over) == Side::Behind
+        side_of(&client, self.client.as_ref(), self.over) == Side::Behind
     }
 }
 

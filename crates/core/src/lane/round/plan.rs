@@ -146,7 +146,7 @@ pub enum Side {
 
 /// Judges one subscriber. `K` is ordered as `client_id COLLATE "C"` is; only the database knows that order (its encoding may be another
 /// than ours), so the service asks SQL for the same decision, and the models run this one.
-pub fn standing<K: Ord>(client: &K, planned_cursor: Option<&K>, main_pass_over: bool) -> Side {
+pub fn side_of<K: Ord>(client: &K, planned_cursor: Option<&K>, main_pass_over: bool) -> Side {
     match planned_cursor {
         _ if main_pass_over => Side::Behind,
         Some(cursor) if client <= cursor => Side::Behind,
@@ -242,10 +242,10 @@ mod tests {
 
     #[test]
     fn a_newcomer_above_the_planned_cursor_is_left_to_the_main_pass() {
-        assert_eq!(standing(&3, None, false), Side::Ahead);
-        assert_eq!(standing(&3, Some(&2), false), Side::Ahead);
-        assert_eq!(standing(&3, Some(&3), false), Side::Behind);
-        assert_eq!(standing(&3, Some(&2), true), Side::Behind);
+        assert_eq!(side_of(&3, None, false), Side::Ahead);
+        assert_eq!(side_of(&3, Some(&2), false), Side::Ahead);
+        assert_eq!(side_of(&3, Some(&3), false), Side::Behind);
+        assert_eq!(side_of(&3, Some(&2), true), Side::Behind);
     }
 
     prop_compose! {

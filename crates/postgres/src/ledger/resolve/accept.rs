@@ -39,9 +39,9 @@ async fn accept_part(
 
 impl PostgresLedger {
     /// The last round becomes what its rows and dead letters are by now. How many drafts it held, and holds.
-    pub async fn accept_rows(&self, own: Ownership, standing: &LaneRow, by: &str) -> Result<(i64, i64), LedgerError> {
-        let OpenMending { tx, .. } = self.begin_mending(own, standing).await?;
-        let seq = standing.head.seq;
+    pub async fn accept_rows(&self, own: Ownership, lane_row: &LaneRow, by: &str) -> Result<(i64, i64), LedgerError> {
+        let OpenMending { tx, .. } = self.begin_mending(own, lane_row).await?;
+        let seq = lane_row.head.seq;
         let (mut held, mut holds) = (0, 0);
         let mut batches = self.batches(&tx, own.lane, seq).await?;
         let parts = rounds::parts(&tx, own.lane, seq).await?;
@@ -64,7 +64,7 @@ impl PostgresLedger {
         let sql = "update dinnerbell.round set dead_letters = array(select id from dinnerbell.dead_letter where id = any(dead_letters)) \
                    where lane = $1 and seq = $2";
         tx.execute(sql, &[(&own.lane, Type::INT4), seq.parameter()]).await?;
-        self.rewrite_round(&tx, own, standing.head).await?;
+        self.rewrite_round(&tx, own, lane_row.head).await?;
         let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where lane = $1");
         tx.execute(&sql, &[(&own.lane, Type::INT4), (&by, Type::TEXT)]).await?;
         self.touched_its_own(&tx).await?;

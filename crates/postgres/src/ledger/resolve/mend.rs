@@ -24,13 +24,13 @@ use dinnerbell_core::recovery::found::FoundDraft;
 
 impl PostgresLedger {
     /// Begins a mending: one transaction, if the lane still stands as it was found.
-    pub async fn begin_mending(&self, own: Ownership, standing: &LaneRow) -> Result<OpenMending, LedgerError> {
+    pub async fn begin_mending(&self, own: Ownership, lane_row: &LaneRow) -> Result<OpenMending, LedgerError> {
         let tx = self.begin(own).await?;
         let key: [Parameter<'_>; 4] = [
             (&own.lane, Type::INT4),
             own.epoch.parameter(),
-            standing.head.seq.parameter(),
-            standing.published.parameter(),
+            lane_row.head.seq.parameter(),
+            lane_row.published.parameter(),
         ];
         if tx.query_opt(sql::HOLD_AS_FOUND.text(), &key).await?.is_none() {
             tx.rollback().await?;
@@ -110,7 +110,7 @@ impl OpenMending {
         }
         self.count_all(mending.campaigns).await?;
         if mending.hides_letters() {
-            self.free_letters(mending.standing.head.seq).await?;
+            self.free_letters(mending.lane_row.head.seq).await?;
         }
         self.settle(mending).await?;
         self.must_be_known().await?;
@@ -125,7 +125,7 @@ impl OpenMending {
 
     /// Drafts of the last round that have no message: their rows go, and the cursors go back, so that a later round tells those clients.
     async fn take_back(&mut self, mending: &Repair<'_>) -> Result<(), LedgerError> {
-        let parts = rounds::parts(&self.tx, self.own.lane, mending.standing.head.seq).await?;
+        let parts = rounds::parts(&self.tx, self.own.lane, mending.lane_row.head.seq).await?;
         let untold = |part| {
             let part: &StoredPart = part;
             Some((part, mending.untold.get(&part.id)?))
