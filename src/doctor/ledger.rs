@@ -4,7 +4,7 @@ use tokio_postgres::types::Type;
 
 use super::Findings;
 use super::kafka::Answered;
-use crate::operator::{claim_of, hold, lanes, pause};
+use crate::operator::{find_own_ledger, hold, lanes, pause};
 use dinnerbell_config::{Config, Topics};
 use dinnerbell_core::model::outputs::{OutputIds, is_another};
 use dinnerbell_core::model::record::Lane;
@@ -33,16 +33,16 @@ pub(super) async fn examine(config: &Config, pool: &Pool, found: &mut Findings) 
 
 async fn look(config: &Config, pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {
     let may_write = rights(pool, found).await?;
-    let claim = claim_of(pool, &config.kafka).await?;
+    let own_ledger = find_own_ledger(pool, &config.kafka).await?;
     // What is not allowed would be refused once more, and nothing is tried in a table that is another's.
-    if may_write && claim.is_ok() {
+    if may_write && own_ledger.is_ok() {
         probe::ledger(pool, found).await?;
         let index = feedback_index(pool).await?;
         if missing_in_feedback(pool).await?.is_empty() && index != FeedbackIndex::Missing {
             probe::feedback(pool, found).await?;
         }
     }
-    match claim {
+    match own_ledger {
         Ok(Some(_)) => found.ok("ledger-belongs", "the ledger is that of this group and these topics"),
         Ok(None) => found.ok("ledger-belongs", "no service has used the ledger yet: the first start claims it"),
         Err(why) => found.fail(
@@ -79,8 +79,8 @@ async fn look(config: &Config, pool: &Pool, found: &mut Findings) -> Result<(), 
 /// Whether the ledger belongs to the cluster that answers, whether each of its lanes still has a partition there, and whether the topics that are
 /// written to are those that it knows.
 pub(super) async fn against_cluster(config: &Config, pool: &Pool, cluster: &Answered, found: &mut Findings) {
-    let Ok(Ok(Some(claim))) = claim_of(pool, &config.kafka).await else { return };
-    if let Err(why) = claim.check_cluster(&cluster.id) {
+    let Ok(Ok(Some(own_ledger))) = find_own_ledger(pool, &config.kafka).await else { return };
+    if let Err(why) = own_ledger.check_cluster(&cluster.id) {
         return found.fail(
             "ledger-belongs",
             why,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::operator::resolve::{MOST_ATTEMPTS, ResolveError, connect, unknown, writer};
-use crate::operator::{Claim, claim_of};
+use crate::operator::{OwnLedger, find_own_ledger};
 use dinnerbell_config::Config;
 use dinnerbell_core::fail_point::fail_point;
 use dinnerbell_core::lane::error_policy;
@@ -66,13 +66,13 @@ pub struct Adoption {
 /// Has a lane adopt what another one held. The service may run: the adopting lane's owner notices and takes it over again.
 pub async fn adopt(config: &Config, request: &Request) -> Result<Adoption, ResolveError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
-    let claimed = claim_of(&pool, &config.kafka).await?.map_err(ResolveError::Refused)?;
-    let Some(claim) = claimed else { return Err(unknown(request.lane)) };
+    let claimed = find_own_ledger(&pool, &config.kafka).await?.map_err(ResolveError::Refused)?;
+    let Some(own_ledger) = claimed else { return Err(unknown(request.lane)) };
     for lane in [request.lane, request.into] {
         lane_row(&pool, lane).await?.ok_or_else(|| unknown(lane))?;
     }
-    let broker = connect(config, &claim).await?;
-    let adopter = Adopter { config, pool, claim, broker, request };
+    let broker = connect(config, &own_ledger).await?;
+    let adopter = Adopter { config, pool, own_ledger, broker, request };
     let adopted = adopter.run().await;
     adopter.broker.close(Duration::from_secs(1)).await;
     adopted
@@ -81,7 +81,7 @@ pub async fn adopt(config: &Config, request: &Request) -> Result<Adoption, Resol
 struct Adopter<'a> {
     config: &'a Config,
     pool: Pool,
-    claim: Claim,
+    own_ledger: OwnLedger,
     broker: KafkaBroker,
     request: &'a Request,
 }
@@ -165,7 +165,7 @@ impl Adopter<'_> {
         let found = lane_row(&self.pool, lane).await?.ok_or_else(|| unknown(lane))?;
         let head = found.head;
         let ours = LedgerSide {
-            ledger: self.claim.ledger,
+            ledger: self.own_ledger.ledger,
             head,
             previous: found.previous,
             published: found.published,

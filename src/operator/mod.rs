@@ -21,15 +21,15 @@ use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::identity;
 use dinnerbell_postgres::identity::of_another_table;
 
-/// Whose ledger it is.
+/// The ledger, when the service of this configuration has claimed it.
 #[derive(Debug, Clone)]
-pub struct Claim {
+pub struct OwnLedger {
     /// The ledger's id.
     pub ledger: Uuid,
     cluster_id: String,
 }
 
-impl Claim {
+impl OwnLedger {
     /// Whether it is this cluster's: another one holds other messages under the same names. What is wrong otherwise is the error.
     pub fn check_cluster(&self, cluster_id: &str) -> Result<(), String> {
         match self.cluster_id == cluster_id {
@@ -43,7 +43,10 @@ impl Claim {
 }
 
 /// Who claimed the ledger, if anybody did. It must be the service of this configuration; what is wrong otherwise is the inner error.
-pub async fn claim_of(pool: &Pool, kafka: &config::Kafka) -> Result<Result<Option<Claim>, String>, PostgresError> {
+pub async fn find_own_ledger(
+    pool: &Pool,
+    kafka: &config::Kafka,
+) -> Result<Result<Option<OwnLedger>, String>, PostgresError> {
     let sql = "select ledger, cluster_id, group_id, campaigns_topic, notifications_topic from dinnerbell.service";
     let rows = pool.query(sql, &[]).await?;
     let Some(row) = rows.first() else { return Ok(Ok(None)) };
@@ -65,5 +68,5 @@ pub async fn claim_of(pool: &Pool, kafka: &config::Kafka) -> Result<Result<Optio
     if let Err(another) = identity::look(pool).await? {
         return Ok(Err(of_another_table(&another)));
     }
-    Ok(Ok(Some(Claim { ledger: row.get(0), cluster_id: row.get(1) })))
+    Ok(Ok(Some(OwnLedger { ledger: row.get(0), cluster_id: row.get(1) })))
 }

@@ -11,8 +11,8 @@ use serde::Serialize;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::operator::claim_of;
 use crate::operator::dead_letters::Filter;
+use crate::operator::find_own_ledger;
 use dinnerbell_config::Config;
 use dinnerbell_core::fail_point::fail_point;
 use dinnerbell_core::model::record::Header;
@@ -104,8 +104,8 @@ pub enum ReplayError {
 /// Replays dead letters.
 pub async fn replay(config: &Config, request: Request) -> Result<Replayed, ReplayError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
-    let claim = claim_of(&pool, &config.kafka).await?.map_err(ReplayError::Refused)?;
-    let Some(claim) = claim else {
+    let own_ledger = find_own_ledger(&pool, &config.kafka).await?.map_err(ReplayError::Refused)?;
+    let Some(own_ledger) = own_ledger else {
         return Err(ReplayError::Refused("no service has used this ledger yet: it holds no dead letters".to_owned()));
     };
     let mut outcome = Replayed { dry_run: request.dry_run, ..Replayed::default() };
@@ -115,7 +115,7 @@ pub async fn replay(config: &Config, request: Request) -> Result<Replayed, Repla
         return Ok(outcome);
     }
     let broker = KafkaBroker::connect(&config.kafka).await?;
-    claim.check_cluster(broker.cluster_id()).map_err(ReplayError::Refused)?;
+    own_ledger.check_cluster(broker.cluster_id()).map_err(ReplayError::Refused)?;
     let (kafka, partitions) = (config.kafka.clone(), broker.lanes().await?);
     broker.close(Duration::from_secs(1)).await;
     let resender = Arc::new(in_time(off_runtime(move || Resender::open(&kafka, partitions))).await?);

@@ -24,7 +24,7 @@ use dinnerbell_postgres::clock::PostgresClock;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::identity::of_another_table;
-use dinnerbell_postgres::ledger::{Belonging, PostgresLedger, probe};
+use dinnerbell_postgres::ledger::{LedgerIdentity, PostgresLedger, probe};
 use dinnerbell_postgres::migrate::FeedbackIndex;
 use dinnerbell_postgres::{encryption, migrate, needs};
 
@@ -192,20 +192,20 @@ async fn feedback_keeps_drafts(feedback: &Pool) -> Result<(), PostgresError> {
 
 /// The ledger belongs to one cluster, one group and one set of topics.
 async fn claim(config: &Config, broker: &KafkaBroker, ledger: &PostgresLedger) -> Attempt<()> {
-    let ours = Belonging {
+    let ours = LedgerIdentity {
         cluster_id: broker.cluster_id().to_owned(),
         group_id: config.kafka.group_id.clone(),
         campaigns_topic: config.kafka.topics.campaigns.clone(),
         notifications_topic: config.kafka.topics.notifications.clone(),
         feedback_table: Some(config.feedback.table.to_string()),
     };
-    let found = match ledger.belonging().await? {
+    let found = match ledger.identity().await? {
         Some(found) => Some(found),
         None => {
             let beginnings: Vec<_> = broker.start_offsets(config.kafka.start).await?.into_iter().collect();
             ledger.claim(&ours, &beginnings).await?;
             // Whoever came first decided: look at what stands there now.
-            ledger.belonging().await?
+            ledger.identity().await?
         }
     };
     let Some((_, found)) = found else {

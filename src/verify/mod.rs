@@ -164,12 +164,12 @@ pub async fn verify(
     progress: &ProgressBar,
 ) -> Result<Report, VerifyError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
-    let claim = operator::claim_of(&pool, &config.kafka).await?.map_err(VerifyError::Refused)?;
+    let own_ledger = operator::find_own_ledger(&pool, &config.kafka).await?.map_err(VerifyError::Refused)?;
     let broker = KafkaBroker::connect(&config.kafka).await?;
-    if let Some(claim) = &claim {
-        claim.check_cluster(broker.cluster_id()).map_err(VerifyError::Refused)?;
+    if let Some(own_ledger) = &own_ledger {
+        own_ledger.check_cluster(broker.cluster_id()).map_err(VerifyError::Refused)?;
     }
-    let ledger = claim.map(|claim| claim.ledger);
+    let ledger = own_ledger.map(|own_ledger| own_ledger.ledger);
     let kafka = config.kafka.clone();
     let notifications = off_runtime(move || Ok(Notifications::open(&kafka)?)).await?;
     let verification = Verification { config, pool, broker, ledger, since, progress };

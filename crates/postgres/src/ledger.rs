@@ -6,12 +6,12 @@
 mod acquire;
 pub mod adopt;
 mod campaigns;
-mod claim;
 mod due;
 pub mod hold;
 mod instance;
 mod intake;
 mod lanes;
+mod ledger_identity;
 pub mod outputs;
 pub mod probe;
 pub mod prune;
@@ -29,7 +29,7 @@ use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-pub use claim::Belonging;
+pub use ledger_identity::LedgerIdentity;
 pub use rounds::PostgresRound;
 
 use super::clock::{Asked, CLOCK_MICROS, PostgresClock};

@@ -1,6 +1,6 @@
 //! `--all --accept-topic`: the notifications topic was created anew, and the ledger takes the one that is there.
 
-use crate::operator::claim_of;
+use crate::operator::find_own_ledger;
 use crate::operator::resolve::outcome::{ResolveError, Resolved, unknown};
 use dinnerbell_config::Config;
 use dinnerbell_core::model::halt::HaltKind;
@@ -11,7 +11,7 @@ use dinnerbell_postgres::ledger::resolve::lane_row;
 /// The ledger takes the output topic that is there, and every lane that is halted because of it goes on.
 pub async fn accept_topic(config: &Config, dry_run: bool, by: &str) -> Result<Vec<Resolved>, ResolveError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
-    if claim_of(&pool, &config.kafka).await?.map_err(ResolveError::Refused)?.is_none() {
+    if find_own_ledger(&pool, &config.kafka).await?.map_err(ResolveError::Refused)?.is_none() {
         return Err(unknown(0));
     }
     let mut resolutions = Vec::new();

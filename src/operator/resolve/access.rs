@@ -1,6 +1,6 @@
 //! How a resolution reaches the cluster and the ledger.
 
-use crate::operator::Claim;
+use crate::operator::OwnLedger;
 use crate::operator::resolve::outcome::ResolveError;
 use dinnerbell_config::Config;
 use dinnerbell_kafka::KafkaBroker;
@@ -12,9 +12,9 @@ use dinnerbell_postgres::ledger::PostgresLedger;
 pub(in crate::operator) const MOST_ATTEMPTS: u32 = 4;
 
 /// The cluster of the ledger.
-pub(in crate::operator) async fn connect(config: &Config, claim: &Claim) -> Result<KafkaBroker, ResolveError> {
+pub(in crate::operator) async fn connect(config: &Config, own_ledger: &OwnLedger) -> Result<KafkaBroker, ResolveError> {
     let broker = KafkaBroker::connect(&config.kafka).await?;
-    claim.check_cluster(broker.cluster_id()).map_err(ResolveError::Refused)?;
+    own_ledger.check_cluster(broker.cluster_id()).map_err(ResolveError::Refused)?;
     Ok(broker)
 }
 

@@ -8,7 +8,7 @@ use crate::operator::resolve::access::{connect, writer};
 use crate::operator::resolve::from_kafka::{LedgerRepair, Outcome, ledger_side};
 use crate::operator::resolve::outcome::{ResolveError, Resolved, unknown};
 use crate::operator::resolve::request::FromKafka;
-use crate::operator::{claim_of, hold};
+use crate::operator::{find_own_ledger, hold};
 use dinnerbell_config::Config;
 use dinnerbell_core::model::halt::{Commits, HaltKind, WayOut};
 use dinnerbell_core::model::mark::Committed;
@@ -29,10 +29,10 @@ pub async fn resolve_all(
     progress: &ProgressBar,
 ) -> Result<Vec<Resolved>, ResolveError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
-    let Some(claim) = claim_of(&pool, &config.kafka).await?.map_err(ResolveError::Refused)? else {
+    let Some(own_ledger) = find_own_ledger(&pool, &config.kafka).await?.map_err(ResolveError::Refused)? else {
         return Err(unknown(0));
     };
-    let broker = connect(config, &claim).await?;
+    let broker = connect(config, &own_ledger).await?;
     let held: BTreeSet<Lane> = hold::current(&pool).await?.map_or_else(BTreeSet::new, |hold| hold.lanes().collect());
     let (mut lost, mut waiting) = (Vec::new(), Vec::new());
     for lane in 0..broker.lanes().await? {
@@ -40,7 +40,7 @@ pub async fn resolve_all(
         let theirs = broker.committed(lane).await?;
         let Some(found) = lane_row(&pool, lane).await? else { continue };
         if found.halted.as_ref().is_some_and(is_mended_from_kafka)
-            || is_behind(&ledger_side(claim.ledger, &found), &theirs)
+            || is_behind(&ledger_side(own_ledger.ledger, &found), &theirs)
         {
             lost.push((lane, found));
         } else if held.contains(&lane) {
@@ -48,7 +48,8 @@ pub async fn resolve_all(
         }
     }
     let writer = writer(config, &pool, by).await?;
-    let repair = LedgerRepair { config, pool, broker, writer, ledger: claim.ledger, resolution, dry_run, by, progress };
+    let repair =
+        LedgerRepair { config, pool, broker, writer, ledger: own_ledger.ledger, resolution, dry_run, by, progress };
     all_of(repair.run(lost, waiting).await)
 }
 

@@ -1,6 +1,6 @@
 //! `--restart-at`: the lane goes on at another position of the campaigns topic.
 
-use crate::operator::Claim;
+use crate::operator::OwnLedger;
 use crate::operator::resolve::access::connect;
 use crate::operator::resolve::outcome::{ResolveError, Resolved};
 use crate::operator::resolve::request::{Position, Request};
@@ -14,7 +14,7 @@ use dinnerbell_postgres::ledger::resolve::{LaneRow, restart_at};
 pub(super) async fn move_to(
     config: &Config,
     pool: &Pool,
-    claim: &Claim,
+    own_ledger: &OwnLedger,
     request: &Request,
     lane_row: &LaneRow,
     position: Position,
@@ -31,7 +31,7 @@ pub(super) async fn move_to(
     if !lane_row.ends_by(WayOut::RestartAt) {
         return Err(refused());
     }
-    let broker = connect(config, claim).await?;
+    let broker = connect(config, own_ledger).await?;
     let (low, high) = broker.watermarks(lane).await?;
     let to = match position {
         Position::Earliest => low,

@@ -24,7 +24,7 @@ use dinnerbell_postgres::ledger::adopt::{LastRound, Leaving};
 use dinnerbell_postgres::ledger::prune::prune;
 use dinnerbell_postgres::ledger::resolve::{Repair, Restored, lane_row, retry, without_row};
 use dinnerbell_postgres::ledger::snapshot::Snapshot;
-use dinnerbell_postgres::ledger::{Belonging, PostgresLedger, adopt};
+use dinnerbell_postgres::ledger::{LedgerIdentity, PostgresLedger, adopt};
 use dinnerbell_postgres::number::number;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -113,7 +113,7 @@ impl Environment for Ledgered {
         let lent = tokio::task::spawn_blocking(Lent::take).await.unwrap();
         let ledger = instance(lent.database(), "first").await;
         let name = |name: &str| name.to_owned();
-        let belonging = Belonging {
+        let belonging = LedgerIdentity {
             cluster_id: name("cluster"),
             group_id: name(GROUP),
             campaigns_topic: name("promo.in"),

@@ -9,9 +9,9 @@ use crate::identity;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::LedgerError;
 
-/// Whose ledger it is: a service configured otherwise refuses to start.
+/// Which service the ledger belongs to. A service that is configured otherwise refuses to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Belonging {
+pub struct LedgerIdentity {
     /// The id of the Kafka cluster.
     pub cluster_id: String,
     /// The consumer group.
@@ -24,7 +24,7 @@ pub struct Belonging {
     pub feedback_table: Option<String>,
 }
 
-impl Belonging {
+impl LedgerIdentity {
     fn of(row: &Row) -> Self {
         Self {
             cluster_id: row.get("cluster_id"),
@@ -58,15 +58,15 @@ impl Belonging {
 
 impl PostgresLedger {
     /// Whose ledger this is, if it was claimed.
-    pub async fn belonging(&self) -> Result<Option<(Uuid, Belonging)>, LedgerError> {
+    pub async fn identity(&self) -> Result<Option<(Uuid, LedgerIdentity)>, LedgerError> {
         let sql = "select ledger, cluster_id, group_id, campaigns_topic, notifications_topic, feedback_table from dinnerbell.service";
         let rows = self.pool.query(sql, &[]).await?;
-        Ok(rows.first().map(|row| (row.get("ledger"), Belonging::of(row))))
+        Ok(rows.first().map(|row| (row.get("ledger"), LedgerIdentity::of(row))))
     }
 
     /// Claims an unclaimed ledger, with the positions at which its lanes begin, in one transaction. Whoever comes second finds the
     /// first one's claim.
-    pub async fn claim(&self, to: &Belonging, beginnings: &[(Lane, i64)]) -> Result<(), LedgerError> {
+    pub async fn claim(&self, to: &LedgerIdentity, beginnings: &[(Lane, i64)]) -> Result<(), LedgerError> {
         let tx = self.pool.begin("set local lock_timeout = '2s'").await?;
         // Held from its beginning: whatever lanes there were in an earlier ledger are compared first.
         let sql = "insert into dinnerbell.service (ledger, cluster_id, group_id, campaigns_topic, notifications_topic, feedback_table, \
