@@ -3,6 +3,7 @@
 //!
 //! To add a command: its file, its `mod` line here, its variant of [`Command`], its line in `Command::execute`.
 
+pub mod audit;
 pub mod bench;
 pub mod campaign;
 pub mod config;
@@ -27,7 +28,9 @@ use clap::{Args, Parser, Subcommand};
 
 pub use failure::Failure;
 
+use crate::service::startup::hostname;
 use dinnerbell_config::{Config, environment, load};
+use dinnerbell_core::model::audit::{Orderer, Origin};
 use dinnerbell_postgres::connect::Pool;
 
 /// A restaurant rings; everyone who favours it hears, once, while the offer lasts.
@@ -76,6 +79,8 @@ pub enum Command {
     Pause(pause::Arguments),
     /// Resume sending after a pause
     Resume(resume::Arguments),
+    /// List orders: who gave which, when, and from where
+    Audit(audit::Arguments),
     /// Compare the output topic and the feedback table, draft by draft
     Verify(verify::Arguments),
     /// Measure what these servers can take, and the service against them
@@ -105,6 +110,7 @@ impl Command {
             Self::Lane(arguments) => arguments.execute(),
             Self::Pause(arguments) => arguments.execute(),
             Self::Resume(arguments) => arguments.execute(),
+            Self::Audit(arguments) => arguments.execute(),
             Self::Verify(arguments) => arguments.execute(),
             Self::Bench(arguments) => arguments.execute(),
             Self::Config(arguments) => arguments.execute(),
@@ -179,15 +185,20 @@ impl Json {
     }
 }
 
-/// Who decides by this command, as the ledger keeps it.
-pub fn operator(command: &str) -> String {
+/// Who orders by this command, as the ledger keeps it.
+pub fn operator(command: &str) -> Orderer {
     let named = |variable| std::env::var(variable).ok().filter(|name| !name.trim().is_empty());
-    format!("{}, {command}", named("SUDO_USER").or_else(|| named("USER")).unwrap_or_else(account))
+    Orderer {
+        who: named("SUDO_USER").or_else(|| named("USER")).unwrap_or_else(account),
+        by: command.to_owned(),
+        origin: Origin::CommandLine,
+        host: hostname(),
+    }
 }
 
 /// Whose account this process runs under: neither containers nor cron say it in the environment.
 fn account() -> String {
-    let id = || format!("uid {}@{}", rustix::process::geteuid().as_raw(), crate::service::startup::hostname());
+    let id = || format!("uid {}@{}", rustix::process::geteuid().as_raw(), hostname());
     whoami::username().ok().filter(|name| !name.trim().is_empty()).unwrap_or_else(id)
 }
 

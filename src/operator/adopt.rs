@@ -13,6 +13,7 @@ use crate::operator::{OwnLedger, find_own_ledger};
 use dinnerbell_config::Config;
 use dinnerbell_core::fail_point::fail_point;
 use dinnerbell_core::lane::error_policy;
+use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::mark::{Committed, RoundHead};
 use dinnerbell_core::model::number::{Epoch, Seq};
 use dinnerbell_core::model::ownership::Ownership;
@@ -37,7 +38,7 @@ pub struct Request {
     /// Only look.
     pub dry_run: bool,
     /// Who asks; kept in the ledger.
-    pub by: String,
+    pub by: Orderer,
 }
 
 /// What was moved, or would have been.

@@ -12,10 +12,12 @@ use tokio_postgres::types::Type;
 
 use crate::operator::campaigns::time;
 use dinnerbell_config::Config;
+use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_kafka as kafka;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::{Kind, PostgresError};
+use dinnerbell_postgres::ledger::audit;
 
 /// How often the ledger is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -30,7 +32,7 @@ pub struct Request {
     /// The campaign.
     pub adv_campaign_id: String,
     /// Who cancels, as the ledger keeps it.
-    pub by: String,
+    pub by: Orderer,
     /// How long the effect is waited for.
     pub timeout: Duration,
 }
@@ -122,12 +124,19 @@ async fn record(pool: &Pool, request: &Request) -> Result<Option<String>, Postgr
                recorded as (insert into dinnerbell.change (adv_campaign_id, key, arrived_by) \
                  select adv_campaign_id, $2, $3 from campaign c where state <> 'cancelled' and not exists \
                    (select from dinnerbell.change ch where ch.adv_campaign_id = c.adv_campaign_id and ch.judged_as is null \
-                    and ch.from_lane is null and ch.value is null)) \
-               select state from campaign";
+                    and ch.from_lane is null and ch.value is null) returning 1) \
+               select state, exists (select from recorded) from campaign";
     let id = &request.adv_campaign_id;
-    let key = id.as_bytes();
-    let parameters: [Parameter<'_>; 3] = [(id, Type::TEXT), (&key, Type::BYTEA), (&request.by, Type::TEXT)];
-    Ok(pool.query(sql, &parameters).await?.first().map(|row| row.get(0)))
+    let (key, by) = (id.as_bytes(), request.by.to_string());
+    let parameters: [Parameter<'_>; 3] = [(id, Type::TEXT), (&key, Type::BYTEA), (&by, Type::TEXT)];
+    let tx = pool.begin("set local synchronous_commit = on").await?;
+    let Some(row) = tx.query_opt(sql, &parameters).await? else { return tx.rollback().await.map(|()| None) };
+    let state: String = row.get(0);
+    if row.get(1) {
+        audit::note(&tx, &request.by, Action::Cancelled, Subject::Campaign(id), &format!("it was {state}")).await?;
+    }
+    tx.commit().await?;
+    Ok(Some(state))
 }
 
 /// Looks until the cancellation has taken effect, or stands before a lane that is halted. A server that is away for a while is waited for.

@@ -2,6 +2,7 @@
 //! may be used while it runs.
 
 pub mod adopt;
+pub mod audit;
 pub mod campaigns;
 pub mod cancel;
 pub mod dead_letters;

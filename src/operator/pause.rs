@@ -7,10 +7,12 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::operator::campaigns::time;
+use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_postgres::connect::{Connection, Pool};
 use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::ledger::audit;
 use dinnerbell_postgres::number::number;
 
 /// After this long no instance begins a publication any more: as long as a look at the pause is believed.
@@ -83,11 +85,14 @@ pub async fn current(pool: &Pool) -> Result<Option<Pause>, PostgresError> {
 }
 
 /// Pauses all sending; returns when no instance begins a publication any more. None where no service has used this ledger yet.
-pub async fn pause(pool: &Pool, by: &str, reason: Option<&str>) -> Result<Option<Paused>, PostgresError> {
+pub async fn pause(pool: &Pool, by: &Orderer, reason: Option<&str>) -> Result<Option<Paused>, PostgresError> {
     let tx = pool.begin("set local lock_timeout = '2s'; set local synchronous_commit = on").await?;
     let Some(before) = locked(&tx).await? else { return Ok(None) };
     let set = "update dinnerbell.service set paused_at = clock_timestamp(), paused_by = $1, paused_reason = $2 where paused_at is null";
-    tx.execute(set, &[(&by, Type::TEXT), (&reason, Type::TEXT)]).await?;
+    tx.execute(set, &[(&by.to_string(), Type::TEXT), (&reason, Type::TEXT)]).await?;
+    if before.is_none() {
+        audit::note(&tx, by, Action::Paused, Subject::Service, reason.unwrap_or_default()).await?;
+    }
     let after = locked(&tx).await?.flatten();
     tx.commit().await?;
     tokio::time::sleep(BINDING).await;
@@ -97,12 +102,16 @@ pub async fn pause(pool: &Pool, by: &str, reason: Option<&str>) -> Result<Option
 }
 
 /// Lets sending go on; returns when every instance that can look has seen it. None where no service has used this ledger yet.
-pub async fn resume(pool: &Pool, by: &str) -> Result<Option<Resumed>, PostgresError> {
+pub async fn resume(pool: &Pool, by: &Orderer) -> Result<Option<Resumed>, PostgresError> {
     let tx = pool.begin("set local lock_timeout = '2s'; set local synchronous_commit = on").await?;
     let Some(ended) = locked(&tx).await? else { return Ok(None) };
     let set = "update dinnerbell.service set paused_at = null, paused_by = null, paused_reason = null, \
                resumed_at = clock_timestamp(), resumed_by = $1 where paused_at is not null";
-    tx.execute(set, &[(&by, Type::TEXT)]).await?;
+    tx.execute(set, &[(&by.to_string(), Type::TEXT)]).await?;
+    if let Some(ended) = &ended {
+        let details = ended.since.as_ref().map(|since| format!("paused since {since}")).unwrap_or_default();
+        audit::note(&tx, by, Action::Resumed, Subject::Service, &details).await?;
+    }
     let sql = "select (extract(epoch from resumed_at) * 1000000)::int8, resumed_by from dinnerbell.service";
     let row = tx.query_one(sql, &[]).await?;
     tx.commit().await?;

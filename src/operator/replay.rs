@@ -15,6 +15,7 @@ use crate::operator::dead_letters::Filter;
 use crate::operator::find_own_ledger;
 use dinnerbell_config::Config;
 use dinnerbell_core::fail_point::fail_point;
+use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::record::Header;
 use dinnerbell_core::ports::broker::{Broker as _, BrokerError};
 use dinnerbell_kafka::KafkaBroker;
@@ -22,6 +23,7 @@ use dinnerbell_kafka::client::off_runtime;
 use dinnerbell_kafka::resend::{Original, ResendError, Resender, Sent};
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::ledger::audit;
 
 /// Most letters of one transaction.
 const BATCH: i64 = 100;
@@ -52,7 +54,7 @@ pub struct Request {
     /// Only look.
     pub dry_run: bool,
     /// Who replays; kept in the ledger.
-    pub by: String,
+    pub by: Orderer,
 }
 
 /// What became of it.
@@ -218,12 +220,18 @@ impl Run {
                    returning id, arrived_lane, key, value, header_names, header_values";
         let values: [Parameter<'_>; 4] = [
             (&ids, Type::INT8_ARRAY),
-            (&self.request.by, Type::TEXT),
+            (&self.request.by.to_string(), Type::TEXT),
             (&self.id, Type::UUID),
             (&self.request.again, Type::BOOL),
         ];
         let tx = self.pool.begin("set local lock_timeout = '2s'; set local synchronous_commit = on").await?;
         let rows = tx.query(sql, &values).await?;
+        let mut letters: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+        letters.sort_unstable();
+        if !letters.is_empty() {
+            let details = if self.request.again { "--again" } else { "" };
+            audit::note(&tx, &self.request.by, Action::Replayed, Subject::DeadLetters(&letters), details).await?;
+        }
         tx.commit().await?;
         let mut claimed: Vec<_> = rows
             .iter()
@@ -264,7 +272,11 @@ impl Run {
     /// They are not sent, for certain.
     async fn release(&self, ids: &[i64]) -> Result<(), PostgresError> {
         let sql = "update dinnerbell.dead_letter set replay_claimed_at = null where id = any($1) and replay_run = $2";
-        self.pool.query(sql, &[(&ids, Type::INT8_ARRAY), (&self.id, Type::UUID)]).await.map(drop)
+        let tx = self.pool.begin("set local lock_timeout = '2s'; set local synchronous_commit = on").await?;
+        tx.execute(sql, &[(&ids, Type::INT8_ARRAY), (&self.id, Type::UUID)]).await?;
+        let details = "kafka took nothing of the batch: it was not replayed";
+        audit::note(&tx, &self.request.by, Action::Refused, Subject::DeadLetters(ids), details).await?;
+        tx.commit().await
     }
 }
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::operator::resolve::{MOST_ATTEMPTS, ResolveError, writer};
 use dinnerbell_config::Config;
+use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::failure::{Failure, FailureKind};
 use dinnerbell_core::ports::ledger::LaneLedger;
@@ -35,7 +36,12 @@ pub struct Republished {
 }
 
 /// Has the clients of these rows, which have no message, told once more.
-pub async fn republish(config: &Config, rows: &[i64], dry_run: bool, by: &str) -> Result<Republished, ResolveError> {
+pub async fn republish(
+    config: &Config,
+    rows: &[i64],
+    dry_run: bool,
+    by: &Orderer,
+) -> Result<Republished, ResolveError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
     let mut done = Republished { dry_run, ..Republished::default() };
     let mut open: BTreeMap<Lane, Vec<i64>> = BTreeMap::new();

@@ -48,7 +48,7 @@ pub async fn resolve(config: &Config, request: &Request, progress: &ProgressBar)
         }
         Resolution::FromKafka(resolution) => {
             let broker = connect(config, &own_ledger).await?;
-            let (ledger, dry_run, by) = (own_ledger.ledger, request.dry_run, request.by.as_str());
+            let (ledger, dry_run, by) = (own_ledger.ledger, request.dry_run, &request.by);
             let writer = writer(config, &pool, by).await?;
             let repair = LedgerRepair { config, pool, broker, writer, ledger, resolution, dry_run, by, progress };
             repair.run(vec![(lane, found)], Vec::new()).await.pop().map_or_else(|| Err(unknown(lane)), |(_, done)| done)

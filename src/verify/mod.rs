@@ -30,6 +30,7 @@ use crate::operator;
 use crate::operator::republish;
 use crate::operator::republish::Republished;
 use dinnerbell_config::Config;
+use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::mark::Committed;
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::Lane;
@@ -108,7 +109,7 @@ pub struct Report {
 impl Report {
     /// Has the clients of rows without a message told once more, while their campaigns last. Refused where the topic no longer holds all that was
     /// compared: what was deleted with age was told.
-    pub async fn republish(&mut self, config: &Config, dry_run: bool, by: &str) -> Result<(), VerifyError> {
+    pub async fn republish(&mut self, config: &Config, dry_run: bool, by: &Orderer) -> Result<(), VerifyError> {
         if let Some(reason) = &self.reason {
             return Err(VerifyError::Refused(reason.clone()));
         }

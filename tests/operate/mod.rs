@@ -1,6 +1,7 @@
 //! What operators ask and decide: lists, `pause`, `verify`, and the resolution of every halt by its printed remedy.
 
 mod adopt;
+mod audit;
 pub mod by_hand;
 mod cancel;
 mod dead_letters;

@@ -16,6 +16,7 @@ const KEEP: Retention = Retention {
     rounds: Duration::from_secs(7 * DAY),
     dead_letters: Duration::from_secs(30 * DAY),
     campaigns: Duration::from_secs(90 * DAY),
+    audit: Duration::from_secs(365 * DAY),
 };
 
 /// A ledger of one lane that recorded 400 rounds, one an hour, and published all but the last.

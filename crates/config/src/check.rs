@@ -299,8 +299,8 @@ impl Reader<'_> {
 
     fn retention(&mut self) -> Option<Retention> {
         let (rounds, dead_letters) = (self.days("retention.rounds"), self.days("retention.dead_letters"));
-        let campaigns = self.days("retention.campaigns");
-        Some(Retention { rounds: rounds?, dead_letters: dead_letters?, campaigns: campaigns? })
+        let (campaigns, audit) = (self.days("retention.campaigns"), self.days("retention.audit"));
+        Some(Retention { rounds: rounds?, dead_letters: dead_letters?, campaigns: campaigns?, audit: audit? })
     }
 
     fn days(&mut self, name: &str) -> Option<Duration> {

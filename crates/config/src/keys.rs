@@ -296,6 +296,13 @@ pub const KEYS: &[Key] = &[
               has passed, and whoever has a feedback row for it is not told again.",
     },
     Key {
+        name: "retention.audit",
+        kind: Kind::Days(30, 3650),
+        fallback: Default("365d"),
+        example: r#""365d""#,
+        doc: "How long the ledger keeps who gave which order (`dinnerbell audit`).",
+    },
+    Key {
         name: "http.listen",
         kind: Kind::Address,
         fallback: Default("127.0.0.1:8080"),

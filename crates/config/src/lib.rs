@@ -203,6 +203,8 @@ pub struct Retention {
     pub dead_letters: Duration,
     /// Campaigns past their end.
     pub campaigns: Duration,
+    /// Orders: who gave which.
+    pub audit: Duration,
 }
 
 /// `[http]`

@@ -232,6 +232,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("retention", "rounds = 'a week'", "retention.rounds", "as 90d or 12w"),
     ("retention", "rounds = '1h'", "retention.rounds", "from 1d to 3650d"),
     ("retention", "campaigns = '1d'", "retention.campaigns", "from 7d to 3650d"),
+    ("retention", "audit = '7d'", "retention.audit", "from 30d to 3650d"),
     ("http", "listen = '8080'", "http.listen", "127.0.0.1:8080"),
     ("http", "token = 'with a blank'", "http.token", "visible ASCII"),
     ("http", "token = ''", "http.token", "not be blank"),

@@ -5,6 +5,7 @@
 
 mod acquire;
 pub mod adopt;
+pub mod audit;
 mod campaigns;
 mod due;
 pub mod hold;
@@ -39,6 +40,7 @@ use super::identity;
 use super::needs;
 use crate::number::number;
 use crate::sql::fragments;
+use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::TriggerType;
 use dinnerbell_core::model::number::Epoch;
@@ -69,6 +71,7 @@ pub struct PostgresLedger {
     shared: Arc<Shared>,
 }
 
+#[derive(Default)]
 struct Shared {
     /// Names this instance in `lane.owner`.
     owner: String,
@@ -78,6 +81,8 @@ struct Shared {
     lane_mutexes: Mutex<BTreeMap<Lane, Arc<LaneMutex>>>,
     /// How drafts are written, once it was looked at.
     trigger_type: Mutex<Option<TriggerType>>,
+    /// Whose orders it carries out; none of an instance's ledger.
+    orderer: Option<Orderer>,
 }
 
 /// The steps of a lane that lock its row do so one after the other: waiting here, none of them runs into a time-out because of another, and the
@@ -93,9 +98,17 @@ impl PostgresLedger {
         group_id: String,
         publishes_dead_letters: bool,
     ) -> Self {
+        Self::of(pool, clock, Shared { owner, group_id, publishes_dead_letters, ..Shared::default() })
+    }
+
+    /// The ledger of somebody who gives orders: each is kept in the transaction that carries it out.
+    pub fn of_operator(pool: Pool, clock: PostgresClock, by: Orderer, group_id: String) -> Self {
+        let shared = Shared { owner: by.to_string(), group_id, orderer: Some(by), ..Shared::default() };
+        Self::of(pool, clock, shared)
+    }
+
+    fn of(pool: Pool, clock: PostgresClock, shared: Shared) -> Self {
         let rounds = Arc::new(Semaphore::new(pool.most().saturating_sub(KEPT_FROM_ROUNDS).max(1)));
-        let (lane_mutexes, trigger_type) = (Mutex::default(), Mutex::default());
-        let shared = Shared { owner, group_id, publishes_dead_letters, lane_mutexes, trigger_type };
         Self { pool, clock, rounds, shared: Arc::new(shared) }
     }
 

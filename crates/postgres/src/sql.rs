@@ -116,6 +116,8 @@ statements! {
     PRUNE_DEAD_LETTERS = "prune_dead_letters" [];
     PRUNE_CAMPAIGNS = "prune_campaigns" [];
     PRUNE_TOMBSTONES = "prune_tombstones" [];
+    PRUNE_AUDIT = "prune_audit" [];
+    NOTE_ORDER = "note_order" [];
     TAKE_ROWS_BACK = "take_rows_back" ["feedback"];
     WHAT_A_LANE_HOLDS = "what_a_lane_holds" [];
     LANE_ROW = "lane_row" [];

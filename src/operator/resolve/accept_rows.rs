@@ -31,7 +31,7 @@ pub(super) async fn accept_rows(
     }
     let writer = writer(config, pool, &request.by).await?;
     let own = writer.acquire(lane, None).await?.ownership;
-    let (held, holds) = writer.accept_rows(own, lane_row, &request.by).await?;
+    let (held, holds) = writer.accept_rows(own, lane_row, &request.by.to_string()).await?;
     outcome.done.push(format!(
         "round {seq} held {held} drafts and holds the {holds} whose rows are there; a later round tells the others, as far as their \
          campaigns run"

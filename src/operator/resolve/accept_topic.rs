@@ -3,13 +3,14 @@
 use crate::operator::find_own_ledger;
 use crate::operator::resolve::outcome::{ResolveError, Resolved, unknown};
 use dinnerbell_config::Config;
+use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::outputs;
 use dinnerbell_postgres::ledger::resolve::lane_row;
 
 /// The ledger takes the output topic that is there, and every lane that is halted because of it goes on.
-pub async fn accept_topic(config: &Config, dry_run: bool, by: &str) -> Result<Vec<Resolved>, ResolveError> {
+pub async fn accept_topic(config: &Config, dry_run: bool, by: &Orderer) -> Result<Vec<Resolved>, ResolveError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
     if find_own_ledger(&pool, &config.kafka).await?.map_err(ResolveError::Refused)?.is_none() {
         return Err(unknown(0));

@@ -3,6 +3,7 @@
 use crate::operator::OwnLedger;
 use crate::operator::resolve::outcome::ResolveError;
 use dinnerbell_config::Config;
+use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_postgres::clock::PostgresClock;
 use dinnerbell_postgres::connect::Pool;
@@ -22,8 +23,8 @@ pub(in crate::operator) async fn connect(config: &Config, own_ledger: &OwnLedger
 pub(in crate::operator) async fn writer(
     config: &Config,
     pool: &Pool,
-    by: &str,
+    by: &Orderer,
 ) -> Result<PostgresLedger, ResolveError> {
     let clock = PostgresClock::start(pool.clone()).await?;
-    Ok(PostgresLedger::new(pool.clone(), clock, by.to_owned(), config.kafka.group_id.clone(), false))
+    Ok(PostgresLedger::of_operator(pool.clone(), clock, by.clone(), config.kafka.group_id.clone()))
 }

@@ -10,6 +10,7 @@ use crate::operator::resolve::outcome::{ResolveError, Resolved, unknown};
 use crate::operator::resolve::request::FromKafka;
 use crate::operator::{find_own_ledger, hold};
 use dinnerbell_config::Config;
+use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::halt::{Commits, HaltKind, WayOut};
 use dinnerbell_core::model::mark::Committed;
 use dinnerbell_core::model::reconcile::{LedgerSide, Reconciled, reconcile};
@@ -25,7 +26,7 @@ pub async fn resolve_all(
     config: &Config,
     resolution: FromKafka,
     dry_run: bool,
-    by: &str,
+    by: &Orderer,
     progress: &ProgressBar,
 ) -> Result<Vec<Resolved>, ResolveError> {
     let pool = Pool::open(&config.feedback, "feedback")?;

@@ -15,6 +15,7 @@ use crate::operator::resolve::request::FromKafka;
 use crate::operator::resolve::spool::Spool;
 use crate::operator::resolve::topic::{Scanned, Topic};
 use dinnerbell_config::Config;
+use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::halt::{Halt, HaltKind};
 use dinnerbell_core::model::ownership::AcquiredLane;
 use dinnerbell_core::model::reconcile::LedgerSide;
@@ -44,7 +45,7 @@ pub(super) struct LedgerRepair<'a> {
     pub(super) ledger: uuid::Uuid,
     pub(super) resolution: FromKafka,
     pub(super) dry_run: bool,
-    pub(super) by: &'a str,
+    pub(super) by: &'a Orderer,
     pub(super) progress: &'a ProgressBar,
 }
 
@@ -89,7 +90,7 @@ impl LedgerRepair<'_> {
         outcomes.sort_by_key(|(lane, _)| *lane);
         for (lane, _) in outcomes.iter().filter(|(lane, done)| done.is_err() && halted.contains(lane)) {
             // Only what is still held by this command; if this fails too, the halt's remedy says what to do.
-            let _ = release(&self.pool, *lane, &HaltKind::BeingResolved, self.by).await;
+            let _ = release(&self.pool, *lane, &HaltKind::BeingResolved, &self.by.to_string()).await;
         }
         outcomes
     }
@@ -223,7 +224,9 @@ impl LedgerRepair<'_> {
         drop(drafts);
         let campaigns = &missing.campaigns;
         let compared = (own.comparison.as_str(), lanes);
-        Ok(mending.commit(&Repair { lane_row, decision, campaigns, untold, by: self.by, compared }).await?)
+        Ok(mending
+            .commit(&Repair { lane_row, decision, campaigns, untold, by: &self.by.to_string(), compared })
+            .await?)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an operator decided about a halted lane.
 
+use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::recovery::decide::Assumed;
@@ -49,5 +50,5 @@ pub struct Request {
     /// Only look.
     pub dry_run: bool,
     /// Who resolves; kept in the ledger.
-    pub by: String,
+    pub by: Orderer,
 }

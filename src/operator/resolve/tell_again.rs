@@ -33,7 +33,7 @@ pub(super) async fn tell_again(
     outcome.done.push("whoever of them favours the restaurant and has no row is told again".to_owned());
     if !request.dry_run {
         let own = writer.acquire(lane, None).await?.ownership;
-        writer.tell_again(own, &removed, &request.by).await?;
+        writer.tell_again(own, &removed, &request.by.to_string()).await?;
     }
     Ok(outcome)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dinnerbell_config::Retention;
+use dinnerbell_core::model::audit::{Orderer, Origin};
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
@@ -36,6 +37,10 @@ use crate::support::Database;
 
 /// Who resolves, and adopts.
 const OPERATOR: &str = "an operator";
+
+fn operator() -> Orderer {
+    Orderer { who: OPERATOR.to_owned(), by: "retry".to_owned(), origin: Origin::CommandLine, host: "here".to_owned() }
+}
 
 /// The ledger of a case.
 pub struct Ledgered {
@@ -268,7 +273,7 @@ impl Environment for Ledgered {
     }
 
     async fn retry(&self, lane: Lane) {
-        retry(&self.pool, lane, OPERATOR).await.unwrap();
+        retry(&self.pool, lane, &operator()).await.unwrap();
     }
 
     async fn resolve_from_kafka(&self, lane: Lane, theirs: CommittedMark, messages: &[Message<'_>]) {
@@ -315,7 +320,12 @@ impl Environment for Ledgered {
     }
 
     async fn prune(&self) {
-        let keep = Retention { rounds: Duration::ZERO, dead_letters: Duration::MAX, campaigns: Duration::ZERO };
+        let keep = Retention {
+            rounds: Duration::ZERO,
+            dead_letters: Duration::MAX,
+            campaigns: Duration::ZERO,
+            audit: Duration::MAX,
+        };
         for what in [Prunable::Rounds, Prunable::Changes, Prunable::Campaigns] {
             prune(&self.pool, what, &keep, true).await.unwrap();
         }

@@ -1,5 +1,6 @@
 //! Plain data and pure rules: what the protocol speaks of. Nothing here imports anything above it, waits, or reads a clock.
 
+pub mod audit;
 pub mod campaign;
 pub mod clients;
 pub mod draft;

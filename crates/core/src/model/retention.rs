@@ -13,11 +13,14 @@ pub enum Prunable {
     Campaigns,
     /// Cancellations of campaigns that never came.
     Tombstones,
+    /// Orders that were kept.
+    Audit,
 }
 
 impl Prunable {
     /// All of them. Rounds go before the campaigns that they name.
-    pub const ALL: [Self; 5] = [Self::Rounds, Self::Changes, Self::DeadLetters, Self::Campaigns, Self::Tombstones];
+    pub const ALL: [Self; 6] =
+        [Self::Rounds, Self::Changes, Self::DeadLetters, Self::Campaigns, Self::Tombstones, Self::Audit];
 
     /// One word, for labels.
     pub fn name(self) -> &'static str {
@@ -27,6 +30,7 @@ impl Prunable {
             Self::DeadLetters => "dead_letters",
             Self::Campaigns => "campaigns",
             Self::Tombstones => "tombstones",
+            Self::Audit => "audit",
         }
     }
 }

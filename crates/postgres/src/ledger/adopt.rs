@@ -9,6 +9,7 @@ use crate::errors::PostgresError;
 use crate::number::{Number, number};
 use crate::sql;
 use crate::sql::fragments::CLEARED;
+use dinnerbell_core::model::audit::{Action, Subject};
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::number::{Epoch, Seq};
 use dinnerbell_core::model::ownership::Ownership;
@@ -105,6 +106,8 @@ impl PostgresLedger {
         moved.hold(&tx.query_one(sql::WHAT_A_LANE_HOLDS.text(), &[(&own.lane, Type::INT4)]).await?);
         hand_over(&tx, own.lane, into).await?;
         note(&tx, leaving, into, by).await?;
+        let details = format!("--into {into}: {} campaigns", moved.campaigns);
+        self.note_order(&tx, Action::Adopted, Subject::Lane(own.lane), &details).await?;
         tx.commit().await?;
         Ok(moved)
     }

@@ -11,6 +11,7 @@ use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
 use crate::sql;
 pub use crate::sql::fragments::COMPARISON;
+use dinnerbell_core::model::audit::{Action, Subject};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::ownership::{Ownership, Suspension};
 use dinnerbell_core::model::record::Lane;
@@ -29,6 +30,8 @@ impl PostgresLedger {
         // No feedback row is touched: a lane whose feedback table was replaced is compared too.
         let (tx, ..) = self.begin_anywhere(own).await?;
         note(&tx, own.lane, comparison, lanes).await?;
+        let details = "compared with what Kafka holds";
+        self.note_order(&tx, Action::Resolved, Subject::Lane(own.lane), details).await?;
         Ok(tx.commit().await?)
     }
 }

@@ -2,11 +2,12 @@
 
 use tokio_postgres::types::Type;
 
-use super::PostgresLedger;
+use super::{PostgresLedger, audit};
 use crate::connect::{Parameter, Pool};
 use crate::errors::PostgresError;
 use crate::sql;
 use crate::sql::fragments::CLEARED;
+use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::outputs::{OutputIds, is_another};
 use dinnerbell_core::model::ownership::Ownership;
@@ -67,7 +68,7 @@ pub async fn replaced(pool: &Pool) -> Result<Vec<Lane>, PostgresError> {
 
 /// Lets the ledger take the topic of the drafts that is there, and clears the halts that are about it. Every lane is taken over again: one that is just
 /// being compared with the topic that was known would halt afterwards.
-pub async fn accept(pool: &Pool, by: &str) -> Result<(), PostgresError> {
+pub async fn accept(pool: &Pool, by: &Orderer) -> Result<(), PostgresError> {
     let tx = pool.begin("set local lock_timeout = '5s'").await?;
     tx.batch("select 1 from dinnerbell.lane order by lane for update").await?;
     tx.batch("update dinnerbell.service set notifications_id = null, notifications_replaced_at = clock_timestamp()")
@@ -75,6 +76,7 @@ pub async fn accept(pool: &Pool, by: &str) -> Result<(), PostgresError> {
     let others = "update dinnerbell.lane set epoch = epoch + 1 where halted is distinct from $1";
     tx.execute(others, &[(&HaltKind::NotificationsReplaced.name(), Type::TEXT)]).await?;
     let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where halted = $1");
-    tx.execute(&sql, &[(&HaltKind::NotificationsReplaced.name(), Type::TEXT), (&by, Type::TEXT)]).await?;
+    tx.execute(&sql, &[(&HaltKind::NotificationsReplaced.name(), Type::TEXT), (&by.to_string(), Type::TEXT)]).await?;
+    audit::note(&tx, by, Action::Resolved, Subject::Lanes, "--accept-topic").await?;
     tx.commit().await
 }

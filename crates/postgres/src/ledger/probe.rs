@@ -2,7 +2,7 @@
 //! as a round is withdrawn, in a transaction that is undone. Columns and rights tell what may be done; only a try tells what becomes of it.
 //!
 //! Nothing stays but what no transaction gives back: each try uses up two ids of the feedback table's sequence, and one each of the ledger's
-//! dead letters and changes. Nobody else sees the rows, and their campaign has an id that nobody else gives.
+//! dead letters, changes and orders. Nobody else sees the rows, and their campaign has an id that nobody else gives.
 
 use std::sync::Arc;
 
@@ -264,7 +264,7 @@ async fn steps_of(tx: &Transaction, steps: &[(&str, String)]) -> Result<Result<(
 }
 
 /// Tables with a row, a change and how to find it again.
-fn tries(number: Lane, id: &str) -> [(&'static str, String, &'static str, String); 6] {
+fn tries(number: Lane, id: &str) -> [(&'static str, String, &'static str, String); 7] {
     let lane = format!("lane = {number}");
     [
         ("lane", format!("(lane, lock_key, position) values ({number}, 0, 0)"), "position = 1", lane.clone()),
@@ -302,6 +302,12 @@ fn tries(number: Lane, id: &str) -> [(&'static str, String, &'static str, String
             format!("(adv_campaign_id) values ('{id}')"),
             "judged_as = 'a try'",
             format!("adv_campaign_id = '{id}'"),
+        ),
+        (
+            "audit",
+            format!("(who, what, subject, origin, host) values ('{id}', 'tried', 'service', 'doctor', '')"),
+            "details = 'a try'",
+            format!("who = '{id}'"),
         ),
     ]
 }

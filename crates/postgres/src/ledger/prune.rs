@@ -35,6 +35,7 @@ pub async fn prune(
         Prunable::DeadLetters => seconds(retention.dead_letters),
         Prunable::Campaigns => seconds(retention.campaigns),
         Prunable::Tombstones => TOMBSTONES,
+        Prunable::Audit => seconds(retention.audit),
     };
     let mut parameters: Vec<Parameter<'_>> = vec![(&kept, Type::INT8), (&step, Type::INT8)];
     let statement = match what {
@@ -46,6 +47,7 @@ pub async fn prune(
         }
         Prunable::Campaigns => &sql::PRUNE_CAMPAIGNS,
         Prunable::Tombstones => &sql::PRUNE_TOMBSTONES,
+        Prunable::Audit => &sql::PRUNE_AUDIT,
     };
     let locals = format!("set local lock_timeout = '100ms'; set local synchronous_commit = off; {BY_INDEX}");
     let tx = pool.begin(&locals).await?;

@@ -7,6 +7,7 @@ use crate::connect::{Parameter, Pool};
 use crate::errors::PostgresError;
 use crate::sql;
 use crate::sql::fragments::NOW;
+use dinnerbell_core::model::audit::{Action, Subject};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -48,7 +49,10 @@ impl PostgresLedger {
         let sql = sql::TAKE_ROWS_BACK.with([("feedback", &self.feedback())]);
         let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&rows, Type::INT8_ARRAY)];
         let counts = tx.query(&sql, &parameters).await?;
+        let taken = counts.iter().map(|row| row.get::<_, i64>(0).unsigned_abs()).sum();
+        let details = format!("{taken} drafts whose messages Kafka lost");
+        self.note_order(&tx, Action::Republished, Subject::Lane(own.lane), &details).await?;
         tx.commit().await?;
-        Ok(counts.iter().map(|row| row.get::<_, i64>(0).unsigned_abs()).sum())
+        Ok(taken)
     }
 }

@@ -13,12 +13,14 @@ use tokio_postgres::types::Type;
 
 pub use mend::OpenMending;
 
+use super::audit;
 use super::rounds::StoredPart;
 use crate::connect::{Parameter, Pool, Transaction, place};
 use crate::errors::PostgresError;
 use crate::number::number;
 use crate::sql;
 use crate::sql::fragments::CLEARED;
+use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::halt::{HaltKind, WayOut};
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::number::Seq;
@@ -124,11 +126,15 @@ pub async fn lane_row(pool: &Pool, lane: Lane) -> Result<Option<LaneRow>, Postgr
 }
 
 /// Clears a halt. False where there was none.
-pub async fn retry(pool: &Pool, lane: Lane, by: &str) -> Result<bool, PostgresError> {
-    let sql = format!(
-        "update dinnerbell.lane set {CLEARED}, resolved_by = $2 where lane = $1 and halted is not null returning lane"
-    );
-    Ok(!pool.query(&sql, &[(&lane, Type::INT4), (&by, Type::TEXT)]).await?.is_empty())
+pub async fn retry(pool: &Pool, lane: Lane, by: &Orderer) -> Result<bool, PostgresError> {
+    let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where lane = $1 and halted is not null");
+    let tx = pool.begin(SHORT_LOCK).await?;
+    let cleared = tx.execute(&sql, &[(&lane, Type::INT4), (&by.to_string(), Type::TEXT)]).await? > 0;
+    if cleared {
+        audit::note(&tx, by, Action::Resolved, Subject::Lane(lane), "--retry").await?;
+    }
+    tx.commit().await?;
+    Ok(cleared)
 }
 
 /// Clears this halt alone: one that stands by another name stays.
@@ -139,12 +145,19 @@ pub async fn release(pool: &Pool, lane: Lane, halt: &HaltKind, by: &str) -> Resu
 }
 
 /// Lets a lane go on at another position, whatever records the topic held before. False where its halt is not about the topic any more.
-pub async fn restart_at(pool: &Pool, lane: Lane, position: i64, by: &str) -> Result<bool, PostgresError> {
+pub async fn restart_at(pool: &Pool, lane: Lane, position: i64, by: &Orderer) -> Result<bool, PostgresError> {
     let restarts: Vec<&str> =
         HaltKind::those(|kind| kind.ends_by(WayOut::RestartAt)).into_iter().map(HaltKind::name).collect();
     let parameters: [Parameter<'_>; 4] =
-        [(&lane, Type::INT4), (&position, Type::INT8), (&by, Type::TEXT), (&restarts, Type::TEXT_ARRAY)];
-    Ok(!pool.query(sql::RESTART_AT.text(), &parameters).await?.is_empty())
+        [(&lane, Type::INT4), (&position, Type::INT8), (&by.to_string(), Type::TEXT), (&restarts, Type::TEXT_ARRAY)];
+    let tx = pool.begin(SHORT_LOCK).await?;
+    let restarted = tx.query_opt(sql::RESTART_AT.text(), &parameters).await?.is_some();
+    if restarted {
+        let details = format!("--restart-at {position}");
+        audit::note(&tx, by, Action::Resolved, Subject::Lane(lane), &details).await?;
+    }
+    tx.commit().await?;
+    Ok(restarted)
 }
 
 /// Which of these drafts have no feedback row, or another one than their message says, by their place in the list. A client is told of one version
@@ -165,6 +178,8 @@ pub async fn without_row(pool: &Pool, drafts: &[FoundDraft<'_>]) -> Result<Vec<u
     Ok(found.iter().map(place).collect())
 }
 
+/// How long the row of a lane is waited for.
+const SHORT_LOCK: &str = "set local lock_timeout = '2s'; set local synchronous_commit = on";
 /// Statements that are on their way at once: what is done for each part of a round, or each campaign, takes a round trip for so many of them.
 const AT_ONCE: usize = 50;
 

@@ -7,9 +7,10 @@ use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
 use crate::identity;
 use crate::identity::{Another, of_another_table};
-use crate::ledger::rows;
+use crate::ledger::{audit, rows};
 use crate::sql;
 use crate::sql::fragments::CLEARED;
+use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::draft::FEEDBACK_COLUMNS;
 use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::late::RowCounts;
@@ -24,7 +25,7 @@ pub enum Adopt {
         /// Though rows of campaigns that are not over are missing in it.
         without_rows: bool,
         /// Who orders it; kept in the ledger.
-        by: String,
+        by: Orderer,
     },
 }
 
@@ -42,7 +43,7 @@ impl Job<'_> {
     }
 
     /// Takes the table, clears the halts that are about it, and lets every lane be taken over again. No lane records a round meanwhile.
-    pub(super) async fn adopt(&self, another: &Another, without_rows: bool, by: &str) -> Result<(), PostgresError> {
+    pub(super) async fn adopt(&self, another: &Another, without_rows: bool, by: &Orderer) -> Result<(), PostgresError> {
         let take = async || {
             let tx = self.pool.begin(SHORT_LOCK).await?;
             tx.batch("select 1 from dinnerbell.lane order by lane for update").await?;
@@ -57,7 +58,9 @@ impl Job<'_> {
             let others = "update dinnerbell.lane set epoch = epoch + 1 where halted is distinct from $1";
             tx.execute(others, std::slice::from_ref(&halt)).await?;
             let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where halted = $1");
-            tx.execute(&sql, &[halt, (&by, Type::TEXT)]).await?;
+            tx.execute(&sql, &[halt, (&by.to_string(), Type::TEXT)]).await?;
+            let (name, details) = (table.to_string(), if without_rows { "--without-rows" } else { "" });
+            audit::note(&tx, by, Action::Adopted, Subject::FeedbackTable(&name), details).await?;
             tx.commit().await
         };
         self.when_the_lock_is_free("the ledger's lanes", take).await?;

@@ -11,7 +11,7 @@ use crate::errors::{Address, PostgresError};
 use crate::migrate::SHORT_LOCK;
 
 /// Every migration by its file's name. One that was released is never changed: databases keep its checksum.
-const MIGRATIONS: [(&str, &str); 12] = [
+const MIGRATIONS: [(&str, &str); 13] = [
     ("V1__ledger", include_str!("../../../../migrations/V1__ledger.sql")),
     ("V2__keep", include_str!("../../../../migrations/V2__keep.sql")),
     ("V3__pause", include_str!("../../../../migrations/V3__pause.sql")),
@@ -24,6 +24,7 @@ const MIGRATIONS: [(&str, &str); 12] = [
     ("V10__round_bytes", include_str!("../../../../migrations/V10__round_bytes.sql")),
     ("V11__hold", include_str!("../../../../migrations/V11__hold.sql")),
     ("V12__outputs", include_str!("../../../../migrations/V12__outputs.sql")),
+    ("V13__audit", include_str!("../../../../migrations/V13__audit.sql")),
 ];
 
 /// Which migrations a database has.

@@ -10,6 +10,7 @@ use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
 use crate::number::Number;
 use crate::sql::fragments::CLEARED;
+use dinnerbell_core::model::audit::{Action, Subject};
 use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::late::RowCounts;
 use dinnerbell_core::model::number::Seq;
@@ -67,6 +68,8 @@ impl PostgresLedger {
         self.rewrite_round(&tx, own, lane_row.head).await?;
         let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where lane = $1");
         tx.execute(&sql, &[(&own.lane, Type::INT4), (&by, Type::TEXT)]).await?;
+        let details = format!("--accept-rows: round {seq} held {held} drafts and holds {holds}");
+        self.note_order(&tx, Action::Resolved, Subject::Lane(own.lane), &details).await?;
         self.touched_its_own(&tx).await?;
         tx.commit().await?;
         Ok((held, holds))
@@ -113,6 +116,8 @@ impl PostgresLedger {
             async move { tx_of.execute(sql, &[(&id, Type::TEXT), (&rows, Type::INT8)]).await }
         };
         together(removed.iter().map(forget)).await?;
+        let details = format!("--tell-again: {} campaigns", removed.len());
+        self.note_order(&tx, Action::Resolved, Subject::Lane(own.lane), &details).await?;
         Ok(tx.commit().await?)
     }
 }

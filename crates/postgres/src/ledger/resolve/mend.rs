@@ -14,6 +14,7 @@ use crate::number::Number;
 use crate::predicate::of_campaign;
 use crate::sql;
 use crate::sql::fragments::{CLEARED, NOW, SHORT_IDS};
+use dinnerbell_core::model::audit::{Action, Subject};
 use dinnerbell_core::model::campaign::{CampaignState, Window};
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
@@ -44,6 +45,7 @@ impl PostgresLedger {
             now,
             restored: BTreeMap::new(),
             mended: Mended::default(),
+            ledger: self.clone(),
         })
     }
 }
@@ -57,6 +59,7 @@ pub struct OpenMending {
     /// Rows inserted, by campaign.
     restored: BTreeMap<String, i64>,
     mended: Mended,
+    ledger: PostgresLedger,
 }
 
 impl OpenMending {
@@ -119,6 +122,9 @@ impl OpenMending {
         }
         let (comparison, lanes) = mending.compared;
         hold::note(&self.tx, self.own.lane, comparison, lanes).await?;
+        let details =
+            format!("--from-kafka: {} rows restored, {} removed", self.mended.rows_restored, self.mended.rows_removed);
+        self.ledger.note_order(&self.tx, Action::Resolved, Subject::Lane(self.own.lane), &details).await?;
         self.tx.commit().await?;
         Ok(self.mended)
     }

@@ -1,0 +1,74 @@
+//! Orders as the ledger keeps them: who gave which, when, and from where.
+
+use serde::Serialize;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use crate::operator::campaigns::time;
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_postgres::connect::{Parameter, Pool};
+use dinnerbell_postgres::errors::PostgresError;
+
+/// Which orders are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only those given then or later.
+    pub since: Option<EpochSeconds>,
+    /// Only those of somebody of this name.
+    pub who: Option<String>,
+    /// Only those that come after this one in the list.
+    pub after: Option<i64>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// An order.
+#[derive(Debug, Clone, Serialize)]
+pub struct Entry {
+    /// Its number.
+    pub id: i64,
+    /// When it was carried out.
+    pub at: Option<String>,
+    /// The account that gave it, or the name given at the sign-in.
+    pub who: String,
+    /// paused, resumed, cancelled, resolved, adopted, replayed, republished, signed_in or refused.
+    pub what: String,
+    /// The kind of what it is about: service, campaign, lane, lanes, dead_letters or feedback_table.
+    pub subject: String,
+    /// Which one.
+    pub subject_id: Option<String>,
+    /// What else is to be known.
+    pub details: String,
+    /// command line, page or api.
+    pub origin: String,
+    /// The machine that took it.
+    pub host: String,
+}
+
+/// Orders, the latest first.
+pub async fn list(pool: &Pool, filter: &Filter) -> Result<Vec<Entry>, PostgresError> {
+    let sql = "select id, (extract(epoch from at) * 1000000)::int8, who, what, subject, subject_id, details, origin, host \
+               from dinnerbell.audit where ($1::int8 is null or at >= to_timestamp($1)) and ($2::text is null or who = $2) \
+               and ($3::int8 is null or id < $3) order by id desc limit $4";
+    let parameters: [Parameter<'_>; 4] = [
+        (&filter.since, Type::INT8),
+        (&filter.who, Type::TEXT),
+        (&filter.after, Type::INT8),
+        (&filter.limit, Type::INT8),
+    ];
+    Ok(pool.query(sql, &parameters).await?.iter().map(entry).collect())
+}
+
+fn entry(row: &Row) -> Entry {
+    Entry {
+        id: row.get(0),
+        at: time(row.get(1)),
+        who: row.get(2),
+        what: row.get(3),
+        subject: row.get(4),
+        subject_id: row.get(5),
+        details: row.get(6),
+        origin: row.get(7),
+        host: row.get(8),
+    }
+}
