@@ -17,7 +17,7 @@ use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::record::{Arrived, DeadLetterMessage, Header, Lane};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
@@ -26,8 +26,8 @@ use dinnerbell_core::ports::broker::{Broker, BrokerError, Input, Producer};
 use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_kafka::notifications::{Found, Notifications};
 use dinnerbell_kafka::reader::LaneInput;
+use rdkafka::TopicPartitionList;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -88,7 +88,7 @@ impl Scene {
         dead_letters: Vec<DeadLetterMessage>,
     ) -> Recorded {
         let mark = self.mark(seq);
-        Recorded::for_test(Publication { lane, offset: 100 + seq, mark, drafts, dead_letters })
+        Recorded::for_test(Publication { lane, offset: Offset::new(100 + seq), mark, drafts, dead_letters })
     }
 
     fn drafts(&self, clients: &[&str]) -> DraftBatch {
@@ -243,7 +243,7 @@ async fn what_a_former_owner_left_open_is_aborted_and_its_offset_is_never_seen()
     produce(&former, &scene.kafka.topics.notifications, 0, [b"aborted".to_vec()]);
     former.flush(SOON).unwrap();
     let mut offsets = TopicPartitionList::new();
-    offsets.add_partition_offset(scene.campaigns(), 0, Offset::Offset(7)).unwrap();
+    offsets.add_partition_offset(scene.campaigns(), 0, rdkafka::Offset::Offset(7)).unwrap();
     let group = group_metadata(&scene);
     former.send_offsets_to_transaction(&offsets, &group, SOON).unwrap();
 
@@ -276,10 +276,10 @@ async fn a_lane_is_read_in_order_and_its_end_lies_behind_the_gaps() {
     sender.abort_transaction(SOON).unwrap();
 
     let broker = scene.broker().await;
-    let mut input = broker.open(0, 0, None).await.unwrap();
+    let mut input = broker.open(0, Offset::new(0), None).await.unwrap();
     // two records, a marker, an aborted record, its marker
     assert_eq!(values(&take(&mut input, 3).await), ["one", "two", "end 5"]);
-    assert_eq!(broker.watermarks(0).await.unwrap(), (0, 5));
+    assert_eq!(broker.watermarks(0).await.unwrap(), (Offset::FIRST, Offset::new(5)));
     assert!(timeout(Duration::from_secs(2), input.next(10)).await.is_err(), "a lane at rest says nothing");
 
     scene.send(0, [b"three".to_vec()]);
@@ -302,7 +302,7 @@ async fn a_lane_that_holds_nothing_but_a_gap_ends_behind_it() {
     sender.flush(SOON).unwrap();
     sender.abort_transaction(SOON).unwrap();
     let broker = scene.broker().await;
-    let mut input = broker.open(0, 0, None).await.unwrap();
+    let mut input = broker.open(0, Offset::new(0), None).await.unwrap();
     assert_eq!(values(&take(&mut input, 1).await), ["end 101"]);
 }
 
@@ -311,8 +311,8 @@ async fn a_full_lane_holds_up_no_other_and_loses_nothing() {
     let scene = Scene::new(2);
     scene.send(0, (0..20_000).map(|n| format!("{n:0>400}").into_bytes()));
     let broker = scene.broker().await;
-    let mut full = broker.open(0, 0, None).await.unwrap();
-    let mut other = broker.open(1, 0, None).await.unwrap();
+    let mut full = broker.open(0, Offset::new(0), None).await.unwrap();
+    let mut other = broker.open(1, Offset::new(0), None).await.unwrap();
     for n in 0..5 {
         scene.send(1, [format!("small {n}").into_bytes()]);
         assert_eq!(values(&take(&mut other, 1).await), [format!("small {n}")]);
@@ -328,7 +328,7 @@ async fn a_record_larger_than_every_bound_still_passes_as_what_it_was() {
     let large = vec![b'x'; 6_000_000];
     scene.send(0, [large.clone(), b"next".to_vec()]);
     let broker = scene.broker().await;
-    let mut input = broker.open(0, 0, None).await.unwrap();
+    let mut input = broker.open(0, Offset::new(0), None).await.unwrap();
     let arrived = take(&mut input, 2).await;
     let [Arrived::Record(first), Arrived::Record(next)] = &arrived[..] else { panic!("{arrived:?}") };
     drop(input);
@@ -336,7 +336,7 @@ async fn a_record_larger_than_every_bound_still_passes_as_what_it_was() {
     let size = left_out.value.as_ref().map(|value| value.size);
     assert_eq!((&first.value, &left_out.parts, size), (&None, &vec!["value"], Some(6_000_000)));
     assert_eq!((next.value.as_deref(), &next.left_out), (Some(&b"next"[..]), &None));
-    assert_eq!(broker.fingerprint_at(0, 0).await.unwrap(), first.fingerprint(), "it is known again");
+    assert_eq!(broker.fingerprint_at(0, Offset::new(0)).await.unwrap(), first.fingerprint(), "it is known again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -344,10 +344,10 @@ async fn a_lane_is_opened_anew_at_any_position_and_its_former_reader_is_told() {
     let scene = Scene::new(1);
     scene.send(0, (0..3_000).map(|n| n.to_string().into_bytes()));
     let broker = scene.broker().await;
-    let mut former = broker.open(0, 0, None).await.unwrap();
+    let mut former = broker.open(0, Offset::new(0), None).await.unwrap();
     assert_eq!(values(&take(&mut former, 1).await)[0], "0");
     for position in [5, 2_999, 0, 1_500] {
-        let mut input = broker.open(0, position, None).await.unwrap();
+        let mut input = broker.open(0, Offset::new(position), None).await.unwrap();
         assert_eq!(values(&take(&mut input, 1).await)[0], position.to_string());
     }
     let told = former.next(10).await;
@@ -365,16 +365,16 @@ async fn the_mark_at_an_offset_is_that_of_the_record_there_or_none() {
     scene.send(0, [b"four".to_vec()]);
 
     let broker = scene.broker().await;
-    let mut input = broker.open(0, 0, None).await.unwrap();
+    let mut input = broker.open(0, Offset::new(0), None).await.unwrap();
     let Arrived::Record(one) = take(&mut input, 4).await.remove(1) else { panic!("a record stands there") };
     drop(input);
-    assert_eq!(broker.fingerprint_at(0, 1).await.unwrap(), one.fingerprint());
-    assert_eq!(broker.fingerprint_at(0, 3).await.unwrap(), None, "a transaction's marker is no record");
-    assert_eq!(broker.fingerprint_at(0, 5).await.unwrap(), None, "nothing is there yet");
-    assert_eq!(broker.fingerprint_at(0, 500).await.unwrap(), None, "nothing was ever there");
+    assert_eq!(broker.fingerprint_at(0, Offset::new(1)).await.unwrap(), one.fingerprint());
+    assert_eq!(broker.fingerprint_at(0, Offset::new(3)).await.unwrap(), None, "a transaction's marker is no record");
+    assert_eq!(broker.fingerprint_at(0, Offset::new(5)).await.unwrap(), None, "nothing is there yet");
+    assert_eq!(broker.fingerprint_at(0, Offset::new(500)).await.unwrap(), None, "nothing was ever there");
     scene.server.delete_records(scene.campaigns(), 0, 2);
-    assert_eq!(broker.fingerprint_at(0, 1).await.unwrap(), None, "it was deleted");
-    assert_eq!(broker.watermarks(0).await.unwrap(), (2, 5));
+    assert_eq!(broker.fingerprint_at(0, Offset::new(1)).await.unwrap(), None, "it was deleted");
+    assert_eq!(broker.watermarks(0).await.unwrap(), (Offset::new(2), Offset::new(5)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -383,7 +383,7 @@ async fn input_trimmed_below_the_position_is_an_error_not_a_jump() {
     scene.send(0, (0..10).map(|n| n.to_string().into_bytes()));
     scene.server.delete_records(scene.campaigns(), 0, 5);
     let broker = scene.broker().await;
-    let mut input = broker.open(0, 2, None).await.unwrap();
+    let mut input = broker.open(0, Offset::new(2), None).await.unwrap();
     let told = timeout(SOON, input.next(10)).await.unwrap();
     assert!(is_transient(&told), "{told:?}");
 }
@@ -443,7 +443,8 @@ async fn start_offsets_are_resolved_for_every_lane() {
     scene.send(0, [b"c".to_vec()]);
     scene.send(1, [b"d".to_vec()]);
     let broker = scene.broker().await;
-    let offsets = async |start| broker.start_offsets(start).await.unwrap().into_values().collect::<Vec<_>>();
+    let offsets =
+        async |start| broker.start_offsets(start).await.unwrap().into_values().map(Offset::get).collect::<Vec<_>>();
     assert_eq!(offsets(Start::Earliest).await, [0, 0, 0]);
     assert_eq!(offsets(Start::Latest).await, [3, 1, 0]);
     assert_eq!(offsets(Start::At(i64::try_from(between).unwrap())).await, [2, 0, 0]);
@@ -457,7 +458,7 @@ async fn dead_letters_are_published_with_where_they_came_from_or_described_where
     let letter = |id, value: Vec<u8>| DeadLetterMessage {
         id,
         lane: 0,
-        offset: 40 + id,
+        offset: Offset::new(40 + id),
         key: Some(b"first_message".to_vec()),
         value: Some(value),
         digest: None,
@@ -494,7 +495,7 @@ async fn header_names_that_are_not_text_are_kept_as_unreadable() {
     kcat.stdin.take().unwrap().write_all(b"value\n").unwrap();
     assert!(kcat.wait().unwrap().success());
     let broker = scene.broker().await;
-    let mut input = broker.open(0, 0, None).await.unwrap();
+    let mut input = broker.open(0, Offset::new(0), None).await.unwrap();
     let Arrived::Record(record) = take(&mut input, 1).await.remove(0) else { panic!("a record was sent") };
     assert_eq!(
         record.headers,
@@ -691,7 +692,7 @@ async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
     let producer = broker.producer(0).await.unwrap();
     let producer = producer.publish(&scene.round(0, 0, vec![scene.drafts(&["before"])])).await.unwrap().unwrap();
     scene.send(0, [b"before".to_vec()]);
-    let mut input = broker.open(0, 0, None).await.unwrap();
+    let mut input = broker.open(0, Offset::new(0), None).await.unwrap();
     assert_eq!(values(&take(&mut input, 1).await), ["before"]);
 
     server.kill();
@@ -831,7 +832,7 @@ async fn measure_idle_lanes() {
     for lane in 0..12 {
         let producer = broker.producer(lane).await.unwrap();
         let producer = producer.publish(&scene.round(lane, 0, vec![scene.drafts(&["anna"])])).await.unwrap().unwrap();
-        let mut input = broker.open(lane, 0, None).await.unwrap();
+        let mut input = broker.open(lane, Offset::new(0), None).await.unwrap();
         lanes.spawn(async move { (input.next(10).await.map(drop), producer) });
     }
     tokio::time::sleep(Duration::from_secs(5)).await;

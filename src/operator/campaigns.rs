@@ -9,12 +9,14 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use dinnerbell_config::Config;
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::clock::CLOCK_MICROS;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::number::number;
 
 /// How long the audiences that are left may be estimated, all campaigns of a list together: beyond that they are not known.
 const ESTIMATES: Duration = Duration::from_secs(2);
@@ -130,7 +132,7 @@ pub struct Details {
     /// When it was received.
     pub received_at: String,
     /// At which offset of its lane.
-    pub received_offset: Option<i64>,
+    pub received_offset: Option<Offset>,
     /// When it was cancelled.
     pub cancelled_at: Option<String>,
 }
@@ -218,7 +220,7 @@ fn details(row: &Row) -> Details {
         skipped: row.get(11),
         kept: row.get(column(6)),
         received_at: time(row.get(column(7))).unwrap_or_default(),
-        received_offset: row.get(column(8)),
+        received_offset: number(row, column(8)),
         cancelled_at: time(row.get(column(9))),
     }
 }

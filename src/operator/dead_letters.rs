@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::operator::campaigns::time;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_postgres::connect::{Parameter, Pool};
@@ -52,7 +52,7 @@ pub struct Summary {
     /// The lane in which it arrived.
     pub lane: Lane,
     /// The offset at which it arrived.
-    pub offset: i64,
+    pub offset: Offset,
     /// When it arrived.
     pub arrived_at: Option<String>,
     /// The field that breaks a rule; null where it is not one field.
@@ -181,7 +181,7 @@ fn summary(row: &Row) -> Summary {
     Summary {
         id: row.get(0),
         lane: row.get(1),
-        offset: row.get(2),
+        offset: number(row, 2),
         arrived_at: time(row.get(3)),
         field: row.get(4),
         reason: row.get(5),

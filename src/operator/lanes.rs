@@ -4,7 +4,7 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use crate::operator::campaigns::time;
-use dinnerbell_core::model::number::{Epoch, Seq};
+use dinnerbell_core::model::number::{Epoch, Offset, Seq};
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
@@ -26,7 +26,7 @@ pub struct LaneStatus {
     /// The last round known to be committed in Kafka.
     pub published_seq: Option<Seq>,
     /// The next input offset to record.
-    pub position: i64,
+    pub position: Offset,
     /// Why it stands still; null where it does not.
     pub halted: Option<HaltedLane>,
     /// When an operator last resolved a halt.
@@ -98,7 +98,7 @@ fn status(row: &Row) -> LaneStatus {
         epoch: number(row, 3),
         seq: number(row, 4),
         published_seq: number(row, 5),
-        position: row.get(6),
+        position: number(row, 6),
         halted,
         resolved_at: time(row.get(11)),
         resolved_by: row.get(12),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::record::{Arrived, DeadLetterMessage, Lane};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
@@ -94,7 +94,7 @@ fn letter(id: i64) -> DeadLetterMessage {
     DeadLetterMessage {
         id,
         lane: 0,
-        offset: id,
+        offset: Offset::new(id),
         key: None,
         value: Some(b"no campaign".to_vec()),
         digest: None,
@@ -107,7 +107,7 @@ fn letter(id: i64) -> DeadLetterMessage {
 fn publication(lane: Lane, seq: i64, clients: &[&str], letters: &[i64]) -> Publication {
     let drafts = if clients.is_empty() { Vec::new() } else { vec![drafts(clients)] };
     let dead_letters = letters.iter().copied().map(letter).collect();
-    Publication { lane, offset: 100 + seq, mark: mark(seq), drafts, dead_letters }
+    Publication { lane, offset: Offset::new(100 + seq), mark: mark(seq), drafts, dead_letters }
 }
 
 fn round(lane: Lane, seq: i64, clients: &[&str]) -> Recorded {
@@ -214,29 +214,32 @@ pub async fn a_lane_is_read_in_order_from_where_it_is_opened<E: Environment>(env
     }
     env.send(1, "elsewhere").await;
     let broker = env.broker();
-    let mut input = broker.open(0, 1, None).await.unwrap();
+    let mut input = broker.open(0, Offset::new(1), None).await.unwrap();
     assert_eq!(take(&mut input, 2).await, ["one", "two"]);
     assert!(timeout(QUIET, input.next(1)).await.is_err(), "there is no gap behind the last record");
     env.send(0, "three").await;
     assert_eq!(take(&mut input, 1).await, ["three"]);
-    assert_eq!(take(&mut broker.open(1, 0, None).await.unwrap(), 1).await, ["elsewhere"]);
-    assert_eq!(take(&mut broker.open(0, 0, None).await.unwrap(), 4).await, ["zero", "one", "two", "three"]);
+    assert_eq!(take(&mut broker.open(1, Offset::new(0), None).await.unwrap(), 1).await, ["elsewhere"]);
+    assert_eq!(
+        take(&mut broker.open(0, Offset::new(0), None).await.unwrap(), 4).await,
+        ["zero", "one", "two", "three"]
+    );
 }
 
 pub async fn the_end_of_a_lane_lies_behind_its_gap<E: Environment>(env: &mut E) {
     let broker = env.broker();
-    assert_eq!(broker.watermarks(0).await.unwrap(), (0, 0));
+    assert_eq!(broker.watermarks(0).await.unwrap(), (Offset::FIRST, Offset::FIRST));
     env.send(0, "zero").await;
     env.leave_gap(0).await;
     let (_, end) = broker.watermarks(0).await.unwrap();
-    assert!(end > 1, "{end}");
+    assert!(end > Offset::new(1), "{end}");
     assert_eq!(broker.log_end(0).await.unwrap(), end);
-    let mut input = broker.open(0, 0, None).await.unwrap();
+    let mut input = broker.open(0, Offset::new(0), None).await.unwrap();
     assert_eq!(take(&mut input, 2).await, ["zero".to_owned(), format!("end {end}")]);
     assert!(timeout(QUIET, input.next(1)).await.is_err(), "it is told once");
     env.send(0, "behind").await;
     assert_eq!(take(&mut input, 1).await, ["behind"]);
-    assert_eq!(broker.watermarks(0).await.unwrap(), (0, end + 1));
+    assert_eq!(broker.watermarks(0).await.unwrap(), (Offset::FIRST, end.next()));
 }
 
 pub async fn records_are_known_again_by_their_marks<E: Environment>(env: &mut E) {
@@ -246,17 +249,18 @@ pub async fn records_are_known_again_by_their_marks<E: Environment>(env: &mut E)
     env.leave_gap(0).await;
     env.send(0, "behind").await;
     let broker = env.broker();
-    let end = broker.log_end(0).await.unwrap();
+    let last = broker.log_end(0).await.unwrap().get() - 1;
+    let places = [0, 1, 2, last].map(Offset::new);
     let mut fingerprints = Vec::new();
-    for offset in [0, 1, 2, end - 1] {
+    for offset in places {
         fingerprints.push(broker.fingerprint_at(0, offset).await.unwrap());
     }
     let hashes: Vec<i64> = fingerprints.iter().map(|fingerprint| fingerprint.unwrap().hash).collect();
     assert!(hashes[0] == hashes[1] && hashes[1] != hashes[2], "what they hold: {hashes:?}");
-    let offsets: Vec<i64> = fingerprints.iter().map(|fingerprint| fingerprint.unwrap().offset).collect();
-    assert_eq!(offsets, [0, 1, 2, end - 1]);
-    assert_eq!(broker.fingerprint_at(0, 3).await.unwrap(), None, "no record stands in a gap");
-    let mut input = broker.open(0, 2, None).await.unwrap();
+    let offsets: Vec<Offset> = fingerprints.iter().map(|fingerprint| fingerprint.unwrap().offset).collect();
+    assert_eq!(offsets, places);
+    assert_eq!(broker.fingerprint_at(0, Offset::new(3)).await.unwrap(), None, "no record stands in a gap");
+    let mut input = broker.open(0, Offset::new(2), None).await.unwrap();
     let arrived = timeout(SOON, input.next(1)).await.unwrap().unwrap().remove(0);
     let Arrived::Record(record) = arrived else { panic!("{arrived:?}") };
     assert_eq!(record.fingerprint(), fingerprints[2]);
@@ -267,8 +271,8 @@ pub async fn a_topic_has_one_id_and_nothing_of_another_is_read<E: Environment>(e
     let broker = env.broker();
     let id = broker.topic_id().await.unwrap().expect("this broker knows ids");
     assert_eq!(env.another().await.topic_id().await.unwrap().as_ref(), Some(&id));
-    assert_eq!(take(&mut broker.open(0, 0, Some(&id)).await.unwrap(), 1).await, ["zero"]);
-    let mut input = broker.open(0, 0, Some("of another topic")).await.unwrap();
+    assert_eq!(take(&mut broker.open(0, Offset::new(0), Some(&id)).await.unwrap(), 1).await, ["zero"]);
+    let mut input = broker.open(0, Offset::new(0), Some("of another topic")).await.unwrap();
     let refused = timeout(SOON, input.next(1)).await.expect("it is answered");
     assert!(matches!(refused, Err(BrokerError::Transient(_))), "{refused:?}");
 }

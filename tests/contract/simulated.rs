@@ -8,6 +8,7 @@ use std::time::Duration;
 use dinnerbell_core::guard::{Guard, Guards};
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::mark::{CommittedMark, RoundHead};
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{Lane, Record};
 use dinnerbell_core::model::round::Publication;
@@ -174,7 +175,8 @@ impl Environment for Simulated {
         let mut state = self.world.state();
         let at = state.micros();
         let key = Some(id.as_bytes().to_vec());
-        let record = Record { offset: -1, timestamp: -1, key, value: None, headers: Vec::new(), left_out: None };
+        let record =
+            Record { offset: Offset::new(-1), timestamp: -1, key, value: None, headers: Vec::new(), left_out: None };
         let change = ChangeRow { adv_campaign_id: id.to_owned(), from_lane: None, record, at, judged: 0 };
         state.database.changes.push(change);
     }

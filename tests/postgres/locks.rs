@@ -7,7 +7,7 @@ use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::input::{Arrival, decode};
 use dinnerbell_core::model::intake::IntakeBatch;
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
@@ -37,7 +37,7 @@ async fn two_lanes(database: &Database) -> (PostgresLedger, [Ownership; 2]) {
     let ledger = ledger(database).await;
     let mut own = [None; 2];
     for (lane, own) in (0..).zip(&mut own) {
-        *own = Some(ledger.acquire(lane, Some(0)).await.unwrap().ownership);
+        *own = Some(ledger.acquire(lane, Some(Offset::new(0))).await.unwrap().ownership);
     }
     (ledger, own.map(Option::unwrap))
 }
@@ -47,11 +47,14 @@ async fn take_in(ledger: &PostgresLedger, own: Ownership, from: i64, campaigns: 
     let arrival = |(offset, campaign): (i64, &Campaign)| {
         let value = Some(campaign.json().into_bytes());
         let arrival = decode(None, value.as_deref());
-        (Record { offset, timestamp: 0, key: None, value, headers: Vec::new(), left_out: None }, arrival)
+        (
+            Record { offset: Offset::new(offset), timestamp: 0, key: None, value, headers: Vec::new(), left_out: None },
+            arrival,
+        )
     };
     let arrivals: Vec<_> = (from..).zip(campaigns).map(arrival).collect();
     let to = from + i64::try_from(campaigns.len()).unwrap();
-    ledger.intake(own, Arc::new(IntakeBatch { from, to, arrivals })).await.unwrap();
+    ledger.intake(own, Arc::new(IntakeBatch { from: Offset::new(from), to: Offset::new(to), arrivals })).await.unwrap();
 }
 
 /// Waits until so many sessions wait for locks in the database.

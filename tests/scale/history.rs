@@ -10,7 +10,7 @@ use dinnerbell_core::model::input::decode;
 use dinnerbell_core::model::intake::IntakeBatch;
 use dinnerbell_core::model::late::LateQuery;
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
@@ -179,8 +179,8 @@ impl Counted {
 /// Everything that a lane asks from its entry to the end of a round, and what is looked at for it meanwhile.
 async fn ask_all(counted: &mut Counted) {
     let ledger = counted.ledger.clone();
-    let own = ledger.acquire(0, Some(0)).await.unwrap().ownership;
-    let other = ledger.acquire(1, Some(0)).await.unwrap().ownership;
+    let own = ledger.acquire(0, Some(Offset::new(0))).await.unwrap().ownership;
+    let other = ledger.acquire(1, Some(Offset::new(0))).await.unwrap().ownership;
     counted.note("acquire").await;
     assert!(ledger.still_mine(own).await.unwrap());
     counted.note("still_mine").await;
@@ -254,10 +254,16 @@ async fn take_in(ledger: &PostgresLedger, own: Ownership) {
     let arrival = |(offset, campaign): (i64, &Campaign)| {
         let value = Some(campaign.json().into_bytes());
         let arrival = decode(None, value.as_deref());
-        (Record { offset, timestamp: 0, key: None, value, headers: Vec::new(), left_out: None }, arrival)
+        (
+            Record { offset: Offset::new(offset), timestamp: 0, key: None, value, headers: Vec::new(), left_out: None },
+            arrival,
+        )
     };
     let arrivals = (100..).zip(&campaigns).map(arrival).collect();
-    let taken = ledger.intake(own, Arc::new(IntakeBatch { from: 100, to: 103, arrivals })).await.unwrap();
+    let taken = ledger
+        .intake(own, Arc::new(IntakeBatch { from: Offset::new(100), to: Offset::new(103), arrivals }))
+        .await
+        .unwrap();
     assert_eq!((taken.tally.records(), taken.tally.dead_letters), (3, 0));
 }
 
@@ -288,7 +294,9 @@ async fn record_round(ledger: &PostgresLedger, own: Ownership) {
     let content = Arc::new(RoundContent { parts, dead_letters, trigger_datetime_created: 1, round_bytes: None });
     round.copy(content.clone()).await.unwrap();
     let head = RoundHead { seq: Seq::new(40_001), revision: 0, checksum: 0 };
-    assert!(matches!(round.seal(head, content).await.unwrap(), Sealed::Recorded { position: 103, .. }));
+    assert!(
+        matches!(round.seal(head, content).await.unwrap(), Sealed::Recorded { position, .. } if position == Offset::new(103))
+    );
 }
 
 /// With so much in place, whatever is known of it, each question touches about as many pages as without.

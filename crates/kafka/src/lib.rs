@@ -26,10 +26,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
-use rdkafka::{Offset, TopicPartitionList};
 
 use client::{ASK, ClientEvents, off_runtime};
 use dinnerbell_config as config;
@@ -37,6 +37,7 @@ use dinnerbell_config::Start;
 use dinnerbell_config::kafka_client::Role;
 use dinnerbell_core::model::finding::Findings;
 use dinnerbell_core::model::mark::Committed;
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::record::{Lane, RecordFingerprint};
 use dinnerbell_core::ports::broker::{Broker, BrokerError};
@@ -153,7 +154,7 @@ impl KafkaBroker {
     }
 
     /// Where each lane begins when the service first starts.
-    pub async fn start_offsets(&self, start: Start) -> Result<BTreeMap<Lane, i64>, BrokerError> {
+    pub async fn start_offsets(&self, start: Start) -> Result<BTreeMap<Lane, Offset>, BrokerError> {
         let lanes = self.lanes().await?;
         let mut ends = BTreeMap::new();
         for lane in 0..lanes {
@@ -169,7 +170,7 @@ impl KafkaBroker {
                 offsets_at(consumer, topic, lanes, seconds.saturating_mul(1000))
             })
             .await?;
-        ends.extend(found);
+        ends.extend(found.into_iter().map(|(lane, offset)| (lane, Offset::new(offset))));
         Ok(ends)
     }
 
@@ -217,11 +218,11 @@ impl Broker for KafkaBroker {
         Ok(committed)
     }
 
-    async fn watermarks(&self, lane: Lane) -> Result<(i64, i64), BrokerError> {
+    async fn watermarks(&self, lane: Lane) -> Result<(Offset, Offset), BrokerError> {
         self.shared.reader.watermarks(lane).await
     }
 
-    async fn log_end(&self, lane: Lane) -> Result<i64, BrokerError> {
+    async fn log_end(&self, lane: Lane) -> Result<Offset, BrokerError> {
         self.shared.reader.log_end(lane).await
     }
 
@@ -229,7 +230,7 @@ impl Broker for KafkaBroker {
         partitions(&self.shared.reader, &self.shared.kafka.topics.campaigns).await
     }
 
-    async fn fingerprint_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordFingerprint>, BrokerError> {
+    async fn fingerprint_at(&self, lane: Lane, offset: Offset) -> Result<Option<RecordFingerprint>, BrokerError> {
         self.shared.reader.fingerprint_at(lane, offset).await
     }
 
@@ -257,7 +258,7 @@ impl Broker for KafkaBroker {
         off_runtime(move || outputs.ids(&reader)).await
     }
 
-    async fn open(&self, lane: Lane, position: i64, topic_id: Option<&str>) -> Result<LaneInput, BrokerError> {
+    async fn open(&self, lane: Lane, position: Offset, topic_id: Option<&str>) -> Result<LaneInput, BrokerError> {
         self.shared.reader.open(lane, position, topic_id).await
     }
 }
@@ -385,14 +386,14 @@ fn offsets_at(
 ) -> KafkaResult<BTreeMap<Lane, i64>> {
     let mut times = TopicPartitionList::new();
     for lane in 0..lanes {
-        times.add_partition_offset(topic, lane, Offset::Offset(millis))?;
+        times.add_partition_offset(topic, lane, rdkafka::Offset::Offset(millis))?;
     }
     let found = consumer.offsets_for_times(times, ASK)?;
     let mut offsets = BTreeMap::new();
     for entry in found.elements() {
         entry.error()?;
         // No record of that time or later: the end that was read before stands.
-        if let Offset::Offset(offset) = entry.offset() {
+        if let rdkafka::Offset::Offset(offset) = entry.offset() {
             offsets.insert(entry.partition(), offset);
         }
     }

@@ -118,12 +118,13 @@ pub fn headers<'a, V: ToBytes + ?Sized + 'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dinnerbell_core::model::number::Offset;
 
     fn letter(value: usize, header: usize) -> DeadLetterMessage {
         DeadLetterMessage {
             id: 1,
             lane: 2,
-            offset: 77,
+            offset: Offset::new(77),
             key: Some(b"first_message".to_vec()),
             value: Some(vec![b'x'; value]),
             digest: None,

@@ -15,6 +15,7 @@ use crate::kafka::{Announced, Kafka, Letters, Notification, Partition, TRANSACTI
 use crate::tables::ChangeRow;
 use dinnerbell_core::guard::Guard;
 use dinnerbell_core::model::mark::{Committed, CommittedMark};
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::record::{Arrived, Lane, Record, RecordFingerprint};
 use dinnerbell_core::model::recorded::Recorded;
@@ -251,7 +252,7 @@ impl Broker for SimBroker {
         self.0.ask("committed", Server::Kafka, ASK, served).await.map_err(explain)
     }
 
-    async fn log_end(&self, lane: Lane) -> Result<i64, BrokerError> {
+    async fn log_end(&self, lane: Lane) -> Result<Offset, BrokerError> {
         self.question_of("log_end", lane, |partition| partition.end).await
     }
 
@@ -259,11 +260,11 @@ impl Broker for SimBroker {
         self.question("lanes", |kafka| Lane::try_from(kafka.lanes.len()).unwrap_or(Lane::MAX)).await
     }
 
-    async fn watermarks(&self, lane: Lane) -> Result<(i64, i64), BrokerError> {
-        self.question_of("watermarks", lane, |partition| (0, partition.end)).await
+    async fn watermarks(&self, lane: Lane) -> Result<(Offset, Offset), BrokerError> {
+        self.question_of("watermarks", lane, |partition| (Offset::FIRST, partition.end)).await
     }
 
-    async fn fingerprint_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordFingerprint>, BrokerError> {
+    async fn fingerprint_at(&self, lane: Lane, offset: Offset) -> Result<Option<RecordFingerprint>, BrokerError> {
         self.question_of("fingerprint_at", lane, move |partition| {
             partition.records.iter().find(|record| record.offset == offset).and_then(Record::fingerprint)
         })
@@ -286,7 +287,7 @@ impl Broker for SimBroker {
         Ok(OutputIds::default())
     }
 
-    async fn open(&self, lane: Lane, position: i64, topic_id: Option<&str>) -> Result<SimInput, BrokerError> {
+    async fn open(&self, lane: Lane, position: Offset, topic_id: Option<&str>) -> Result<SimInput, BrokerError> {
         let is_replaced = topic_id.is_some_and(|id| id != TOPIC_ID);
         self.question_of("open", lane, |_| ()).await?;
         Ok(SimInput { instance: self.0.clone(), lane, position, is_replaced })
@@ -297,14 +298,14 @@ impl Broker for SimBroker {
 pub struct SimInput {
     instance: Instance,
     lane: Lane,
-    position: i64,
+    position: Offset,
     /// It was to read another topic of this name.
     is_replaced: bool,
 }
 
 impl SimInput {
     /// What is there, and the high watermark.
-    fn look(&self, most: usize) -> (Vec<Record>, i64) {
+    fn look(&self, most: usize) -> (Vec<Record>, Offset) {
         let mut state = self.instance.world.state();
         let partition = state.kafka.lane(self.lane);
         let first = partition.records.partition_point(|record| record.offset < self.position);
@@ -333,7 +334,7 @@ impl Input for SimInput {
             let some = 1 + world.state().random.below(most.min(4) as u64);
             let (records, _) = self.look(usize::try_from(some).unwrap_or(most));
             if let Some(last) = records.last() {
-                self.position = last.offset + 1;
+                self.position = last.offset.next();
                 return Ok(records.into_iter().map(Arrived::Record).collect());
             }
             // The end is looked at once the lane is at rest.

@@ -14,7 +14,7 @@ use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_LETTERS, Uncounted, 
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::late::{LateCampaign, OpenCampaign};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Epoch, Seq};
+use dinnerbell_core::model::number::{Epoch, Offset, Seq};
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane};
 use dinnerbell_core::model::round::{RoundContent, RoundPart, Sealed, StoredRound};
@@ -96,7 +96,7 @@ impl WorldState {
     pub(super) fn acquire(
         &mut self,
         lane: Lane,
-        beginning: Option<i64>,
+        beginning: Option<Offset>,
         owner: usize,
     ) -> Result<AcquiredLane, LedgerError> {
         let now = self.micros();

@@ -10,6 +10,7 @@ use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
 use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::input::{Arrival, Reason, decode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome, Tally};
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane, Record};
 use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
@@ -121,7 +122,7 @@ impl WorldState {
 
 impl Intake<'_> {
     /// Inserts what is the first about its campaign; returns the offsets of those inserted.
-    fn create(&mut self, batch: &IntakeBatch) -> BTreeSet<i64> {
+    fn create(&mut self, batch: &IntakeBatch) -> BTreeSet<Offset> {
         let mut created = BTreeSet::new();
         for (record, arrival) in &batch.arrivals {
             let Some(id) = id(arrival) else { continue };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dinnerbell_core::model::campaign::Campaign;
 use dinnerbell_core::model::mark::CommittedMark;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::record::{Lane, Record};
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::model::time::{EpochMicros, EpochSeconds};
@@ -44,14 +44,15 @@ impl Kafka {
     /// Appends a record, behind a gap as a transaction's marker leaves it.
     pub fn append(&mut self, lane: Lane, timestamp: i64, key: Option<Vec<u8>>, value: Option<Vec<u8>>, gap: i64) {
         let partition = self.lane(lane);
-        let offset = partition.end + gap;
+        let offset = Offset::new(partition.end.get() + gap);
         partition.records.push(Record { offset, timestamp, key, value, headers: Vec::new(), left_out: None });
-        partition.end = offset + 1;
+        partition.end = offset.next();
     }
 
     /// Nothing but a gap stands behind the records: aborted ones, and the marker.
     pub fn leave_gap(&mut self, lane: Lane, wide: i64) {
-        self.lane(lane).end += wide;
+        let partition = self.lane(lane);
+        partition.end = Offset::new(partition.end.get() + wide);
     }
 
     /// Former owners of the lane are fenced: what they were committing is committed, what else they left open is gone.
@@ -105,7 +106,7 @@ pub struct Partition {
     /// The records.
     pub records: Vec<Record>,
     /// The high watermark: markers of transactions stand between records.
-    pub end: i64,
+    pub end: Offset,
     /// What the group committed.
     pub committed: Option<CommittedMark>,
     pub(super) producer_epoch: u64,

@@ -17,7 +17,7 @@ use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
 use dinnerbell_core::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership, Suspension};
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane};
@@ -95,7 +95,7 @@ async fn acquire(
     world: World,
     caller: Caller,
     lane: Lane,
-    beginning: Option<i64>,
+    beginning: Option<Offset>,
     owner: usize,
 ) -> Result<AcquiredLane, LedgerError> {
     for _ in 0..MOST_ATTEMPTS {
@@ -137,7 +137,7 @@ async fn fail_over(world: World, soon: Duration) {
 }
 
 impl LaneLedger for SimLedger {
-    async fn acquire(&self, lane: Lane, beginning: Option<i64>) -> Result<AcquiredLane, LedgerError> {
+    async fn acquire(&self, lane: Lane, beginning: Option<Offset>) -> Result<AcquiredLane, LedgerError> {
         let (world, owner) = (self.0.world.clone(), self.0.number);
         let served = |caller| acquire(world, caller, lane, beginning, owner);
         self.0.ask("acquire", Server::Feedback, 2 * PATIENCE, served).await?

@@ -11,7 +11,7 @@ use dinnerbell_core::model::due::{ActiveCampaign, WaitingLetter};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::late::OpenCampaign;
-use dinnerbell_core::model::number::{Epoch, Seq};
+use dinnerbell_core::model::number::{Epoch, Offset, Seq};
 use dinnerbell_core::model::outputs::{OutputIds, is_another};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane, Record, RecordFingerprint};
@@ -159,7 +159,7 @@ pub struct LaneRow {
     pub owner: usize,
     pub seq: Seq,
     pub published_seq: Option<Seq>,
-    pub position: i64,
+    pub position: Offset,
     pub last_record: Option<RecordFingerprint>,
     pub topic_id: Option<String>,
     pub halt: Option<Halt>,
@@ -266,7 +266,7 @@ pub struct RoundRow {
     pub revision: i32,
     pub checksum: i64,
     pub drafts: i64,
-    pub position: i64,
+    pub position: Offset,
     pub dead_letters: Vec<i64>,
     pub parts: Vec<PartRow>,
 }

@@ -7,6 +7,7 @@ use crate::cli::{ConfigFile, Failure, Json, block_on, operator, time};
 use crate::operator::resolve::{
     FromKafka, Position, Request, Resolution, Resolved, accept_topic, resolve, resolve_all,
 };
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::recovery::decide::Assumed;
 use dinnerbell_core::text_table::plain;
 
@@ -128,7 +129,7 @@ fn position(text: &str) -> Result<Position, String> {
         "earliest" => Ok(Position::Earliest),
         "latest" => Ok(Position::Latest),
         offset => match offset.parse() {
-            Ok(offset) if offset >= 0 => Ok(Position::Offset(offset)),
+            Ok(offset) if offset >= Offset::FIRST => Ok(Position::Offset(offset)),
             _ => Err("must be earliest, latest or an offset".to_owned()),
         },
     }

@@ -1,6 +1,7 @@
 //! What an operator decided about a halted lane.
 
 use dinnerbell_core::model::audit::Orderer;
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::recovery::decide::Assumed;
@@ -37,7 +38,7 @@ pub enum Position {
     /// At the next record to come.
     Latest,
     /// At this offset.
-    Offset(i64),
+    Offset(Offset),
 }
 
 /// What is to be resolved.

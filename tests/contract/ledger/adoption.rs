@@ -4,7 +4,7 @@ use super::capabilities::*;
 use super::environment::{Environment, Moved};
 use super::owner::{Owner, Sent, assert_not_mine, content_with, offer, open_lanes, page, version};
 use super::rounds::read_back;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 
 /// Lane 1, which leaves: its first round, with a letter, tells `anna` and `bob` of campaign `a`; `b` waits; one letter and one change wait too.
 async fn leaving<E: Environment>(env: &E) -> (Owner<E::Ledger>, Owner<E::Ledger>) {
@@ -52,7 +52,7 @@ pub async fn what_a_last_round_held_that_was_never_published_is_taken_back<E: En
     assert_eq!((a.lane, a.state.as_str(), a.last_page_seq, a.cursor), (0, "active", None, None));
     assert_eq!((a.told, a.kept, env.rows("a").await), (0, 1, vec!["bob".to_owned()]));
     assert_eq!(env.lane(1).await.published, Some(Seq::new(0)));
-    let acquired = env.ledger().acquire(1, Some(0)).await.unwrap();
+    let acquired = env.ledger().acquire(1, Some(Offset::FIRST)).await.unwrap();
     assert!(acquired.overrule, "should its partition come back, its mark is written anew");
     assert_eq!((acquired.head.seq, acquired.head.revision, acquired.head.checksum), (Seq::new(1), 1, 0));
     let back = Owner { own: acquired.ownership, ..leaves };
@@ -62,7 +62,7 @@ pub async fn what_a_last_round_held_that_was_never_published_is_taken_back<E: En
 
 pub async fn a_lane_that_was_entered_meanwhile_is_not_adopted<E: Environment>(env: &E) {
     let (_, leaves) = leaving(env).await;
-    let own = env.ledger().acquire(1, Some(0)).await.unwrap().ownership;
+    let own = env.ledger().acquire(1, Some(Offset::FIRST)).await.unwrap().ownership;
     let before = env.everything().await;
     assert_not_mine("adopt", env.adopt(leaves.own, leaves.head, true, 0).await);
     assert_not_mine("adopt into no lane", env.adopt(own, leaves.head, false, 7).await);

@@ -3,6 +3,7 @@
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
+use dinnerbell_core::model::number::Offset;
 
 use super::capabilities::*;
 use super::environment::Environment;
@@ -113,7 +114,7 @@ pub async fn a_change_that_conflicts_is_a_dead_letter_of_the_owner<E: Environmen
     let mut open = owner.ledger.open_round(owner.own).await.unwrap();
     let letter = open.letters(&[due.dead_letters[0].id]).await.unwrap().remove(0);
     open.abandon().await.unwrap();
-    assert_eq!((letter.lane, letter.offset, letter.field.as_deref()), (1, 1, Some("restaurant_id")));
+    assert_eq!((letter.lane, letter.offset, letter.field.as_deref()), (1, Offset::new(1), Some("restaurant_id")));
 }
 
 pub async fn nobody_but_the_owner_judges<E: Environment>(env: &E) {

@@ -4,7 +4,7 @@ use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::mark::{CommittedMark, RoundHead};
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{Lane, RecordFingerprint};
 use dinnerbell_core::model::time::EpochSeconds;
@@ -107,7 +107,7 @@ pub struct CampaignState {
 pub struct LaneState {
     pub seq: Seq,
     pub published: Option<Seq>,
-    pub position: i64,
+    pub position: Offset,
     pub last_record: Option<RecordFingerprint>,
     pub topic_id: Option<String>,
     pub halt: Option<Halt>,

@@ -1,6 +1,7 @@
 //! What stands still, and what ends that: halts, holds, pauses.
 
 use dinnerbell_core::model::halt::{Commits, Halt, HaltKind};
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::ownership::Suspension;
 use dinnerbell_core::ports::ledger::LedgerError;
 
@@ -24,7 +25,7 @@ pub async fn a_halt_is_kept_until_it_is_resolved<E: Environment>(env: &E) {
     assert!(!resolved().await);
     assert_eq!(env.lane(0).await.halt, Some(halt("topic-replaced")));
     owner.ledger.halt(own, halt("mark-missing")).await.unwrap();
-    let acquired = env.another().await.acquire(0, Some(0)).await.unwrap();
+    let acquired = env.another().await.acquire(0, Some(Offset::FIRST)).await.unwrap();
     assert_eq!(acquired.halt, Some(halt("mark-missing")), "whoever enters it finds the last one");
     assert!(resolved().await, "the lane does not stand as it was entered");
     let owner = Owner { own: acquired.ownership, ..owner.clone() };
@@ -34,9 +35,9 @@ pub async fn a_halt_is_kept_until_it_is_resolved<E: Environment>(env: &E) {
     env.retry(0).await;
     assert!(resolved().await);
     assert!(!owner.ledger.still_mine(owner.own).await.unwrap(), "it is taken over again");
-    assert_eq!(owner.ledger.acquire(0, Some(0)).await.unwrap().halt, None);
+    assert_eq!(owner.ledger.acquire(0, Some(Offset::FIRST)).await.unwrap().halt, None);
     env.retry(0).await;
-    let acquired = owner.ledger.acquire(0, Some(0)).await.unwrap();
+    let acquired = owner.ledger.acquire(0, Some(Offset::FIRST)).await.unwrap();
     env.retry(0).await;
     assert!(owner.ledger.still_mine(acquired.ownership).await.unwrap(), "there was nothing to resolve");
 }
@@ -57,7 +58,7 @@ pub async fn a_lane_that_lost_commits_holds_all_until_every_lane_was_compared<E:
         env.retry(1).await;
         let (one, two) = (Owner::enter(env.ledger(), 0).await, Owner::enter(env.another().await, 1).await);
         assert!(one.comparison != owner.comparison && one.comparison == two.comparison, "{name}: one for both halts");
-        assert!(!ledger.acquire(0, Some(0)).await.unwrap().compared);
+        assert!(!ledger.acquire(0, Some(Offset::FIRST)).await.unwrap().compared);
         let one = Owner::enter(env.ledger(), 0).await;
         one.ledger.note_compared(one.own, &one.comparison, 2).await.unwrap();
         assert_eq!(ledger.suspension().await.unwrap(), HELD, "{name}: the other lane is not");
@@ -65,7 +66,7 @@ pub async fn a_lane_that_lost_commits_holds_all_until_every_lane_was_compared<E:
         two.ledger.note_compared(two.own, &two.comparison, 2).await.unwrap();
         assert_eq!(ledger.suspension().await.unwrap(), GOES, "{name}");
         assert!(ledger.waiting(&[one.own, two.own]).await.unwrap().taken.is_empty());
-        assert!(ledger.acquire(0, Some(0)).await.unwrap().compared);
+        assert!(ledger.acquire(0, Some(Offset::FIRST)).await.unwrap().compared);
     }
 }
 
@@ -76,7 +77,7 @@ pub async fn nothing_is_taken_in_while_all_is_held<E: Environment>(env: &E) {
     let before = env.everything().await;
     let refused = owner.try_take(&[Sent::Campaign(&a)]).await;
     assert!(matches!(refused, Err(LedgerError::OnHold)), "{refused:?}");
-    let elsewhere = Owner { position: 5, ..owner.clone() }.batch(&[Sent::Campaign(&a)]);
+    let elsewhere = Owner { position: Offset::new(5), ..owner.clone() }.batch(&[Sent::Campaign(&a)]);
     let refused = owner.ledger.intake(owner.own, elsewhere).await;
     assert!(matches!(refused, Err(LedgerError::OnHold)), "{refused:?}");
     assert_eq!(env.everything().await, before);
@@ -94,7 +95,7 @@ pub async fn another_comparison_ends_no_hold<E: Environment>(env: &E) {
         lane.ledger.note_compared(lane.own, &lane.comparison, 2).await.unwrap();
     }
     assert_eq!(owner.ledger.suspension().await.unwrap(), HELD, "that comparison is over");
-    let stands = owner.ledger.acquire(0, Some(0)).await.unwrap();
+    let stands = owner.ledger.acquire(0, Some(Offset::FIRST)).await.unwrap();
     owner.ledger.note_compared(stands.ownership, &stands.comparison, 2).await.unwrap();
     assert_eq!(owner.ledger.suspension().await.unwrap(), HELD);
     owner.ledger.note_compared(stands.ownership, &stands.comparison, 1).await.unwrap();

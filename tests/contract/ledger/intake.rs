@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::intake::{IntakeBatch, Tally};
+use dinnerbell_core::model::number::Offset;
 
 use super::capabilities::*;
 use super::environment::Environment;
@@ -24,7 +25,7 @@ pub async fn what_arrives_is_recorded_with_the_position_and_counted_once<E: Envi
     assert_eq!((taken.changed.len(), taken.windows.len(), taken.dead_letters.len()), (0, 0, 1));
     assert_eq!((taken.next_change, taken.more_changes), (Some(a.window.end.min(b.window.end)), false));
     let lane = env.lane(0).await;
-    assert_eq!((lane.position, lane.last_record, lane.records, lane.tally), (4, fingerprint, 4, tally));
+    assert_eq!((lane.position, lane.last_record, lane.records, lane.tally), (Offset::new(4), fingerprint, 4, tally));
     let row = env.campaign("a").await;
     assert_eq!((row.lane, row.state.as_str(), row.revision, row.told), (0, "active", 1, 0));
     assert_eq!(row.content.as_deref(), Some("a, version 1"));
@@ -43,7 +44,7 @@ pub async fn of_two_intakes_that_race_one_is_recorded_and_the_other_refuses<E: E
     assert_eq!(recorded.unwrap().tally.campaigns, 1);
     assert_not_mine("the second intake", refused);
     let lane = env.lane(0).await;
-    assert_eq!((lane.position, lane.records), (1, 1));
+    assert_eq!((lane.position, lane.records), (Offset::new(1), 1));
 }
 
 pub async fn an_intake_from_another_position_refuses_and_records_nothing<E: Environment>(env: &E) {
@@ -51,7 +52,7 @@ pub async fn an_intake_from_another_position_refuses_and_records_nothing<E: Envi
     owner.start(&offer(env, "a").await).await;
     let before = env.everything().await;
     for position in [0, 2] {
-        let late = Owner { position, ..owner.clone() };
+        let late = Owner { position: Offset::new(position), ..owner.clone() };
         let batch = late.batch(&[Sent::Tombstone("a")]);
         assert_not_mine("from another position", owner.ledger.intake(owner.own, batch).await);
     }
@@ -204,8 +205,12 @@ pub async fn a_position_moves_over_a_gap_without_any_record<E: Environment>(env:
     let mut owner = open_lane(env).await;
     owner.start(&offer(env, "a").await).await;
     let before = env.lane(0).await;
-    let gap = IntakeBatch { from: 1, to: 9, arrivals: Vec::new() };
+    let gap = IntakeBatch { from: Offset::new(1), to: Offset::new(9), arrivals: Vec::new() };
     let taken = owner.ledger.intake(owner.own, Arc::new(gap)).await.unwrap();
     assert_eq!(taken.tally, Tally::default());
-    assert_eq!(env.lane(0).await, super::environment::LaneState { position: 9, ..before }, "the last record is known");
+    assert_eq!(
+        env.lane(0).await,
+        super::environment::LaneState { position: Offset::new(9), ..before },
+        "the last record is known"
+    );
 }

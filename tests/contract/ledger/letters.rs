@@ -1,7 +1,7 @@
 //! Dead letters that wait for a round.
 
 use dinnerbell_core::model::due::WaitingLetter;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::model::round::Sealed;
 
@@ -29,7 +29,7 @@ pub async fn a_letter_waits_until_a_round_carries_it<E: Environment>(env: &E) {
     let wait = waiting::<E>(&owner).await;
     assert_eq!((&wait, wait.len()), (&taken.dead_letters, 2), "a lane knows what it is told of");
     let messages = letters::<E>(&owner, &[wait[0].id]).await;
-    assert_eq!((messages[0].lane, messages[0].offset, messages[0].id), (0, 0, wait[0].id));
+    assert_eq!((messages[0].lane, messages[0].offset, messages[0].id), (0, Offset::new(0), wait[0].id));
     assert_eq!((messages[0].key.as_deref(), messages[0].value.as_deref()), (None, Some(&b"no campaign"[..])));
     assert!(!messages[0].reason.is_empty());
     for (wait, value) in wait.iter().zip(["no campaign", "{}"]) {
@@ -93,7 +93,7 @@ pub async fn letters_are_read_in_the_order_of_their_numbers<E: Environment>(env:
     let unknown = wait[2] + 1_000;
     let messages = letters::<E>(&owner, &[wait[2], unknown, wait[0]]).await;
     assert_eq!(messages.iter().map(|letter| letter.id).collect::<Vec<_>>(), [wait[0], wait[2]]);
-    assert_eq!(messages.iter().map(|letter| letter.offset).collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(messages.iter().map(|letter| letter.offset.get()).collect::<Vec<_>>(), [0, 2]);
 }
 
 pub async fn more_letters_wait_than_are_remembered<E: Environment>(env: &E) {

@@ -8,6 +8,7 @@ use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::input::{decode, encode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
 use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Lane, Record};
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
@@ -27,7 +28,7 @@ pub struct Owner<L> {
     pub own: Ownership,
     /// Which ledger it is.
     pub id: uuid::Uuid,
-    pub position: i64,
+    pub position: Offset,
     pub head: RoundHead,
     pub comparison: String,
 }
@@ -35,15 +36,20 @@ pub struct Owner<L> {
 impl<L: Ledger> Owner<L> {
     /// Enters the lane.
     pub async fn enter(ledger: L, lane: Lane) -> Self {
-        let acquired = ledger.acquire(lane, Some(0)).await.unwrap();
+        let acquired = ledger.acquire(lane, Some(Offset::FIRST)).await.unwrap();
         let (own, comparison) = (acquired.ownership, acquired.comparison);
         Self { ledger, own, id: acquired.ledger, position: acquired.position, head: acquired.head, comparison }
     }
 
     /// What arrived, as it is at the lane's next offsets.
     pub fn batch(&self, sent: &[Sent<'_>]) -> Arc<IntakeBatch> {
-        let arrivals: Vec<_> = (self.position..).zip(sent).map(|(offset, sent)| arrival(offset, sent)).collect();
-        Arc::new(IntakeBatch { from: self.position, to: self.position + sent.len() as i64, arrivals })
+        let mut to = self.position;
+        let mut arrivals = Vec::new();
+        for sent in sent {
+            arrivals.push(arrival(to, sent));
+            to = to.next();
+        }
+        Arc::new(IntakeBatch { from: self.position, to, arrivals })
     }
 
     /// Takes in what arrives.
@@ -140,14 +146,14 @@ pub enum Sent<'a> {
     Junk(&'a str),
 }
 
-fn arrival(offset: i64, sent: &Sent<'_>) -> (Record, dinnerbell_core::model::input::Arrival) {
+fn arrival(offset: Offset, sent: &Sent<'_>) -> (Record, dinnerbell_core::model::input::Arrival) {
     let (key, value) = match sent {
         Sent::Campaign(campaign) => (None, Some(encode(campaign))),
         Sent::Tombstone(id) => (Some(id.as_bytes().to_vec()), None),
         Sent::Junk(text) => (None, Some(text.as_bytes().to_vec())),
     };
     let arrival = decode(key.as_deref(), value.as_deref());
-    (Record { offset, timestamp: 1_000 + offset, key, value, headers: Vec::new(), left_out: None }, arrival)
+    (Record { offset, timestamp: 1_000 + offset.get(), key, value, headers: Vec::new(), left_out: None }, arrival)
 }
 
 /// A campaign that began a minute ago and lasts an hour.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::round::Sealed;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -14,17 +14,17 @@ use super::environment::Environment;
 use super::owner::{Owner, Sent, assert_not_mine, content, content_with, late, offer, open_lane, open_lanes, page};
 
 pub async fn a_new_lane_begins_with_round_zero_where_it_is_told_to<E: Environment>(env: &E) {
-    let acquired = env.ledger().acquire(0, Some(7)).await.unwrap();
-    assert_eq!((acquired.position, acquired.head, acquired.previous), (7, RoundHead::default(), None));
+    let acquired = env.ledger().acquire(0, Some(Offset::new(7))).await.unwrap();
+    assert_eq!((acquired.position, acquired.head, acquired.previous), (Offset::new(7), RoundHead::default(), None));
     assert_eq!((acquired.published, &acquired.topic_id, &acquired.halt), (None, &None, &None));
     assert_eq!((acquired.last_record, acquired.overrule, acquired.round_bytes), (None, false, None));
     assert!(!acquired.compared, "nobody compared it with Kafka");
-    let again = env.another().await.acquire(0, Some(99)).await.unwrap();
-    assert_eq!((again.position, again.ledger), (7, acquired.ledger), "it begins once");
+    let again = env.another().await.acquire(0, Some(Offset::new(99))).await.unwrap();
+    assert_eq!((again.position, again.ledger), (Offset::new(7), acquired.ledger), "it begins once");
     assert_eq!(again.ownership.epoch, acquired.ownership.epoch.next());
     assert_eq!((again.ownership.lane, again.ownership.lock_key), (0, acquired.ownership.lock_key));
     let stored = env.ledger().stored_round(again.ownership).await.unwrap();
-    assert_eq!((stored.head, stored.position, stored.drafts), (RoundHead::default(), 7, 0));
+    assert_eq!((stored.head, stored.position, stored.drafts), (RoundHead::default(), Offset::new(7), 0));
 }
 
 pub async fn a_lane_that_is_entered_again_shows_what_its_last_owner_left<E: Environment>(env: &E) {
@@ -39,13 +39,16 @@ pub async fn a_lane_that_is_entered_again_shows_what_its_last_owner_left<E: Envi
     let last = owner.batch(&[Sent::Tombstone("b"), Sent::Junk("no campaign")]).last_fingerprint();
     owner.take(&[Sent::Tombstone("b"), Sent::Junk("no campaign")]).await;
 
-    let acquired = env.another().await.acquire(0, Some(0)).await.unwrap();
+    let acquired = env.another().await.acquire(0, Some(Offset::FIRST)).await.unwrap();
     assert_eq!((acquired.head, acquired.previous, acquired.published), (owner.head, Some(first), Some(Seq::new(1))));
-    assert_eq!((acquired.position, acquired.last_record), (3, last));
+    assert_eq!((acquired.position, acquired.last_record), (Offset::new(3), last));
     assert_eq!((acquired.topic_id.as_deref(), acquired.round_bytes), (Some("topic-1"), Some(4_096)));
     assert!(acquired.compared && acquired.comparison == owner.comparison);
     let lane = env.lane(0).await;
-    assert_eq!((lane.seq, lane.published, lane.position, lane.last_record), (Seq::new(2), Some(Seq::new(1)), 3, last));
+    assert_eq!(
+        (lane.seq, lane.published, lane.position, lane.last_record),
+        (Seq::new(2), Some(Seq::new(1)), Offset::new(3), last)
+    );
 }
 
 /// A lane with something for every call to do: a round with a letter that is not known to be published, a campaign that is over, one to be
@@ -100,7 +103,7 @@ pub async fn a_later_owner_makes_every_call_of_the_former_one_refuse_and_change_
     let owner = busy_lane(env).await;
     assert!(owner.ledger.still_mine(owner.own).await.unwrap());
     assert!(owner.ledger.waiting(&[owner.own]).await.unwrap().taken.is_empty());
-    env.another().await.acquire(0, Some(0)).await.unwrap();
+    env.another().await.acquire(0, Some(Offset::FIRST)).await.unwrap();
     every_call_refuses(env, &owner, owner.own).await;
 }
 

@@ -2,7 +2,7 @@
 
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::mark::{CommittedMark, RoundHead};
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 
 use super::capabilities::*;
 use super::environment::{Environment, Message};
@@ -30,7 +30,7 @@ fn mark<L>(owner: &Owner<L>, seq: Seq, revision: i32) -> CommittedMark {
 /// The lane as it is entered after it was resolved; it is not halted any more.
 async fn resolved<E: Environment>(env: &E, owner: Owner<E::Ledger>) -> Owner<E::Ledger> {
     assert!(!owner.ledger.still_mine(owner.own).await.unwrap(), "it is taken over again");
-    let acquired = env.ledger().acquire(0, Some(0)).await.unwrap();
+    let acquired = env.ledger().acquire(0, Some(Offset::FIRST)).await.unwrap();
     assert_eq!((acquired.halt, acquired.overrule), (None, false));
     Owner { own: acquired.ownership, head: acquired.head, ..owner }
 }

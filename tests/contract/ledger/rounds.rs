@@ -6,7 +6,7 @@ use dinnerbell_core::guard::Guards;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::late::LateQuery;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::StoredRound;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -56,7 +56,7 @@ pub async fn a_round_is_read_back_as_it_was_recorded<E: Environment>(env: &E) {
     parts[1].late = 1;
     owner.record(parts).await;
     let stored = read_back::<E>(&owner).await;
-    assert_eq!((stored.head, stored.position, stored.drafts), (owner.head, 2, 5));
+    assert_eq!((stored.head, stored.position, stored.drafts), (owner.head, Offset::new(2), 5));
     assert_eq!(drafts(&stored), [("a", vec!["d", "n", "z"]), ("b", vec!["anna", "bob"])]);
     let ids: Vec<_> = stored.batches.iter().map(|batch| &batch.template.campaign().adv_campaign_id).collect();
     assert_eq!(ids, ["a", "b"], "in the order of ids");
@@ -71,7 +71,7 @@ pub async fn a_recorded_round_whose_reply_was_lost_is_found_by_the_next_owner<E:
     owner.try_record(&content).await.unwrap();
     // Nobody heard the answer: whoever enters the lane next, the same instance or another, finds the round.
     for ledger in [env.ledger(), env.another().await] {
-        let acquired = ledger.acquire(0, Some(0)).await.unwrap();
+        let acquired = ledger.acquire(0, Some(Offset::FIRST)).await.unwrap();
         assert_eq!((acquired.head, acquired.published), (owner.head, Some(Seq::new(0))));
         let next = Owner { ledger, own: acquired.ownership, ..owner.clone() };
         assert_eq!(drafts(&read_back::<E>(&next).await), [("a", vec!["anna"])]);

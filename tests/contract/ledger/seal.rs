@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dinnerbell_core::model::campaign::Campaign;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::round::{RoundContent, RoundPart, Sealed};
 
 use super::capabilities::*;
@@ -55,7 +55,9 @@ pub async fn a_round_is_sealed_once<E: Environment>(env: &E) {
         assert_not_mine("another seq", open.seal(head, Arc::clone(&next)).await);
     }
     assert_eq!(env.everything().await, before);
-    assert!(matches!(owner.try_record(&next).await, Ok(Sealed::Recorded { position: 1, .. })));
+    assert!(
+        matches!(owner.try_record(&next).await, Ok(Sealed::Recorded { position, .. }) if position == Offset::new(1))
+    );
 }
 
 /// The round is not recorded because of these campaigns, and nothing changed.
@@ -146,11 +148,15 @@ pub async fn the_next_round_tells_that_the_one_before_was_published<E: Environme
     owner.record(vec![page(&a, &["anna"], true)]).await;
     let next = content(vec![page(&b, &["anna"], true)]);
     let sealed = owner.try_record(&next).await.unwrap();
-    assert_eq!(sealed, Sealed::Recorded { position: 2, closed: false });
+    assert_eq!(sealed, Sealed::Recorded { position: Offset::new(2), closed: false });
     assert_eq!((env.campaign("a").await.state, env.campaign("b").await.state), ("complete".into(), "active".into()));
     env.move_window("b", over(env).await).await;
     let sealed = owner.try_record(&content(Vec::new())).await.unwrap();
-    assert_eq!(sealed, Sealed::Recorded { position: 2, closed: true }, "who was not told is to be counted");
+    assert_eq!(
+        sealed,
+        Sealed::Recorded { position: Offset::new(2), closed: true },
+        "who was not told is to be counted"
+    );
     assert_eq!(env.campaign("b").await.state, "closed");
 }
 
@@ -179,7 +185,7 @@ pub async fn a_lane_remembers_how_large_a_round_may_be<E: Environment>(env: &E) 
     for round_bytes in [Some(1_000), Some(2_000), None] {
         owner.try_record(&content_with(Vec::new(), Vec::new(), round_bytes)).await.unwrap();
         assert_eq!(env.lane(0).await.round_bytes, round_bytes);
-        let acquired = owner.ledger.acquire(0, Some(0)).await.unwrap();
+        let acquired = owner.ledger.acquire(0, Some(Offset::FIRST)).await.unwrap();
         assert_eq!(acquired.round_bytes, round_bytes);
         owner.own = acquired.ownership;
     }

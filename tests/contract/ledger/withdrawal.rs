@@ -1,7 +1,7 @@
 //! What is taken back from the last recorded round.
 
 use dinnerbell_core::model::campaign::Window;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 
 use super::capabilities::*;
 use super::environment::Environment;
@@ -40,7 +40,7 @@ pub async fn drafts_of_a_campaign_that_ended_are_taken_back_and_the_others_stay<
     assert_eq!((row.told, row.kept), (1, 0));
     let row = env.campaign("b").await;
     assert_eq!((row.state.as_str(), row.last_page_seq, row.told), ("active", Some(Seq::new(2)), 3));
-    let acquired = owner.ledger.acquire(0, Some(0)).await.unwrap();
+    let acquired = owner.ledger.acquire(0, Some(Offset::FIRST)).await.unwrap();
     assert_eq!(acquired.head, stored.head, "whoever enters finds it so");
 }
 

@@ -108,7 +108,9 @@ impl Environment for Cluster {
             self.deliver(&former, &topics.notifications, 0, client);
         }
         let mut offsets = TopicPartitionList::new();
-        offsets.add_partition_offset(&topics.campaigns, publication.lane, Offset::Offset(publication.offset)).unwrap();
+        offsets
+            .add_partition_offset(&topics.campaigns, publication.lane, Offset::Offset(publication.offset.get()))
+            .unwrap();
         let consumer: BaseConsumer = self.server.client().set("group.id", group_id).create().unwrap();
         let group = consumer.group_metadata().unwrap();
         former.send_offsets_to_transaction(&offsets, &group, SOON).unwrap();

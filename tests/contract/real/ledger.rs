@@ -172,8 +172,8 @@ impl Environment for Ledgered {
         LaneState {
             seq: number(&row, "seq"),
             published: number(&row, "published_seq"),
-            position: row.get("position"),
-            last_record: row.get::<_, Option<i64>>("last_offset").map(mark),
+            position: number(&row, "position"),
+            last_record: number::<Option<_>>(&row, "last_offset").map(mark),
             topic_id: row.get("topic_id"),
             halt: row.get::<_, Option<String>>("halted").map(halt),
             swept_to: row.get("swept_to"),

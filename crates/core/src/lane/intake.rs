@@ -13,6 +13,7 @@ use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::model::input::{decode, incomplete};
 use crate::model::intake::{IntakeBatch, IntakeOutcome};
+use crate::model::number::Offset;
 use crate::model::ownership::Ownership;
 use crate::model::record::Arrived;
 use crate::ports::broker::Input;
@@ -46,7 +47,7 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     mut input: I,
-    mut position: i64,
+    mut position: Offset,
     backlog: &LaneBacklog,
 ) -> Result<std::convert::Infallible, LaneError> {
     let mut size = BatchSize::first();
@@ -95,12 +96,12 @@ async fn record<B, L: Ledger, A, C>(
 }
 
 /// Decodes what arrived; records below the position are ones that were taken in before.
-fn batch(from: i64, arrived: Vec<Arrived>) -> IntakeBatch {
+fn batch(from: Offset, arrived: Vec<Arrived>) -> IntakeBatch {
     let mut batch = IntakeBatch { from, to: from, arrivals: Vec::with_capacity(arrived.len()) };
     for arrived in arrived {
         match arrived {
             Arrived::Record(record) if record.offset >= batch.to => {
-                batch.to = record.offset + 1;
+                batch.to = record.offset.next();
                 let arrival = match &record.left_out {
                     None => decode(record.key.as_deref(), record.value.as_deref()),
                     Some(left_out) => incomplete(left_out),

@@ -20,6 +20,7 @@ use crate::lane::{error_policy, outputs};
 use crate::model::campaign::Window;
 use crate::model::halt::{Halt, HaltKind};
 use crate::model::mark::Committed;
+use crate::model::number::Offset;
 use crate::model::outputs::OutputIds;
 use crate::model::ownership::{AcquiredLane, Ownership};
 use crate::model::reconcile::{LedgerSide, Reconciled, reconcile};
@@ -42,7 +43,7 @@ pub struct OwnedLane<B: Broker> {
     /// The lane's records from its position on.
     pub input: B::Input,
     /// The next input offset to record.
-    pub position: i64,
+    pub position: Offset,
     /// The topics that are written to, as they were found.
     pub outputs: OutputIds,
     /// Most bytes of a round, where its owners met a slow link.
@@ -121,7 +122,7 @@ async fn fence_and_settle<B: Broker, L: Ledger, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     acquired: &mut AcquiredLane,
     failures: &Failures,
-    (low, high): (i64, i64),
+    (low, high): (Offset, Offset),
     early: Option<B::Producer>,
 ) -> Result<Settled<B::Producer>, LaneError> {
     let own = acquired.ownership;
@@ -290,8 +291,8 @@ pub(crate) async fn halt<B, L: Ledger, A, C>(
 async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     acquired: &AcquiredLane,
-    low: i64,
-    high: i64,
+    low: Offset,
+    high: Offset,
 ) -> Result<Option<String>, LaneError> {
     let lane = acquired.ownership.lane;
     let halt = |(kind, found): (HaltKind, String)| LaneError::Halt(Halt::new(kind, lane, found));

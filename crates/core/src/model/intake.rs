@@ -3,6 +3,7 @@
 use crate::model::campaign::Window;
 use crate::model::due::{ActiveCampaign, WaitingLetter};
 use crate::model::input::Arrival;
+use crate::model::number::Offset;
 use crate::model::record::{Record, RecordFingerprint};
 use crate::model::time::EpochSeconds;
 
@@ -10,9 +11,9 @@ use crate::model::time::EpochSeconds;
 #[derive(Debug, Clone)]
 pub struct IntakeBatch {
     /// The lane's position before; compared when the position is set.
-    pub from: i64,
+    pub from: Offset,
     /// The position after.
-    pub to: i64,
+    pub to: Offset,
     /// The records with what each of them is.
     pub arrivals: Vec<(Record, Arrival)>,
 }

@@ -126,3 +126,40 @@ impl Epoch {
         Self(self.0 + acquisitions as i64)
     }
 }
+
+number! {
+    /// The place of a record in its lane, as Kafka counts: each is further than the one before, with gaps, from 0. From Kafka, and in the ledger as a
+    /// lane's position: the offset of the next record to take in. The topic of drafts has offsets, too, and they are none of these.
+    ///
+    /// It is not the number of a round, which Kafka's mark holds beside it:
+    ///
+    /// ```compile_fail
+    /// use dinnerbell_core::model::number::{Offset, Seq};
+    ///
+    /// fn is_behind(position: Offset, end: Offset) -> bool {
+    ///     position < end
+    /// }
+    /// is_behind(Offset::new(1), Seq::new(2));
+    /// ```
+    #[derive(Default)]
+    Offset(i64)
+}
+
+impl Offset {
+    /// Where an empty lane begins.
+    pub const FIRST: Self = Self(0);
+
+    /// The one behind it: the position of whoever has read this one.
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// How many offsets this one is further.
+impl Sub for Offset {
+    type Output = i64;
+
+    fn sub(self, other: Self) -> i64 {
+        self.0 - other.0
+    }
+}

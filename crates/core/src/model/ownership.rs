@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::model::halt::Halt;
 use crate::model::mark::RoundHead;
-use crate::model::number::{Epoch, Seq};
+use crate::model::number::{Epoch, Offset, Seq};
 use crate::model::outputs::OutputIds;
 use crate::model::record::{Lane, RecordFingerprint};
 
@@ -29,7 +29,7 @@ pub struct AcquiredLane {
     /// Which ledger this is.
     pub ledger: Uuid,
     /// The next input offset to record.
-    pub position: i64,
+    pub position: Offset,
     /// The last record taken in, to know the topic again.
     pub last_record: Option<RecordFingerprint>,
     /// The last recorded round.

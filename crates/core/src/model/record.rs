@@ -1,5 +1,7 @@
 //! A record of the campaigns topic, and a dead letter as it is published.
 
+use crate::model::number::Offset;
+
 /// The partition of the campaigns topic that a lane is.
 pub type Lane = i32;
 
@@ -7,7 +9,7 @@ pub type Lane = i32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Its offset.
-    pub offset: i64,
+    pub offset: Offset,
     /// Milliseconds since the epoch, as Kafka holds it; -1 where there is none.
     pub timestamp: i64,
     /// The key, null allowed.
@@ -78,7 +80,7 @@ impl Header {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordFingerprint {
     /// The record's offset.
-    pub offset: i64,
+    pub offset: Offset,
     /// The record's timestamp.
     pub timestamp: i64,
     /// XXH3 of key and value.
@@ -102,7 +104,7 @@ pub enum Arrived {
     /// The next record.
     Record(Record),
     /// The end of the partition was reached: there is no record below this offset that was not delivered.
-    End(i64),
+    End(Offset),
 }
 
 /// A dead letter as it goes to its topic.
@@ -113,7 +115,7 @@ pub struct DeadLetterMessage {
     /// The lane in which it arrived.
     pub lane: Lane,
     /// The offset at which it arrived.
-    pub offset: i64,
+    pub offset: Offset,
     /// The original key.
     pub key: Option<Vec<u8>>,
     /// The original value.

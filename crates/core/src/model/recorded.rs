@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::guard::{Guard, Guards};
 use crate::model::campaign::Window;
 use crate::model::mark::{CommittedMark, RoundHead};
+use crate::model::number::Offset;
 use crate::model::record::Lane;
 use crate::model::round::{Publication, RoundContent, StoredRound, checksum};
 
@@ -31,7 +32,7 @@ impl Recorded {
     pub(crate) fn committed(
         mark: CommittedMark,
         lane: Lane,
-        position: i64,
+        position: Offset,
         content: &RoundContent,
         closed: bool,
     ) -> Self {

@@ -3,6 +3,7 @@
 use crate::model::campaign::Window;
 use crate::model::draft::{DraftBatch, dead_letter_checksum};
 use crate::model::mark::{CommittedMark, RoundHead};
+use crate::model::number::Offset;
 use crate::model::record::{DeadLetterMessage, Lane};
 use crate::model::time::EpochSeconds;
 
@@ -61,7 +62,7 @@ pub struct StoredRound {
     /// Its name.
     pub head: RoundHead,
     /// The offset recorded with it.
-    pub position: i64,
+    pub position: Offset,
     /// How many drafts it holds by its own record.
     pub drafts: u64,
     /// The drafts found.
@@ -80,7 +81,7 @@ pub enum Sealed {
     /// The round is recorded; the lane's position stood here.
     Recorded {
         /// The offset to commit with it.
-        position: i64,
+        position: Offset,
         /// Whether campaigns of the round before turned out to be over: who was not told of them is to be counted.
         closed: bool,
     },
@@ -95,7 +96,7 @@ pub struct Publication {
     /// The lane.
     pub lane: Lane,
     /// The offset that is committed: the lane's position when the round was recorded.
-    pub offset: i64,
+    pub offset: Offset,
     /// The metadata committed with it.
     pub mark: CommittedMark,
     /// The drafts, for each campaign version.

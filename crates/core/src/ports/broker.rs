@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::model::mark::Committed;
-use crate::model::number::Seq;
+use crate::model::number::{Offset, Seq};
 use crate::model::outputs::OutputIds;
 use crate::model::record::{Arrived, Lane, RecordFingerprint};
 use crate::model::recorded::Recorded;
@@ -105,16 +105,16 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// The group's committed metadata for the lane, stable offsets only.
     fn committed(&self, lane: Lane) -> impl Future<Output = Result<Committed, BrokerError>> + Send;
     /// The first offset of the lane, and the offset up to which a `read_committed` reader can read.
-    fn watermarks(&self, lane: Lane) -> impl Future<Output = Result<(i64, i64), BrokerError>> + Send;
+    fn watermarks(&self, lane: Lane) -> impl Future<Output = Result<(Offset, Offset), BrokerError>> + Send;
     /// The offset behind the lane's last record, those of open transactions included.
-    fn log_end(&self, lane: Lane) -> impl Future<Output = Result<i64, BrokerError>> + Send;
+    fn log_end(&self, lane: Lane) -> impl Future<Output = Result<Offset, BrokerError>> + Send;
     /// How many lanes there are: the partitions of the campaigns topic.
     fn lanes(&self) -> impl Future<Output = Result<i32, BrokerError>> + Send;
     /// The mark of the record at an offset; none where no record is there (compacted, or a transaction's marker).
     fn fingerprint_at(
         &self,
         lane: Lane,
-        offset: i64,
+        offset: Offset,
     ) -> impl Future<Output = Result<Option<RecordFingerprint>, BrokerError>> + Send;
     /// Whether the topic of dead letters is there, and every partition of it has a leader.
     fn dead_letter_topic(&self) -> impl Future<Output = Result<(), BrokerError>> + Send;
@@ -126,7 +126,7 @@ pub trait Broker: Clone + Send + Sync + 'static {
     fn open(
         &self,
         lane: Lane,
-        position: i64,
+        position: Offset,
         topic_id: Option<&str>,
     ) -> impl Future<Output = Result<Self::Input, BrokerError>> + Send;
 }

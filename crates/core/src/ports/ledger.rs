@@ -14,7 +14,7 @@ use crate::model::halt::Halt;
 use crate::model::intake::{IntakeBatch, IntakeOutcome};
 use crate::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
 use crate::model::mark::RoundHead;
-use crate::model::number::Seq;
+use crate::model::number::{Offset, Seq};
 use crate::model::outputs::OutputIds;
 use crate::model::ownership::{AcquiredLane, Ownership, Suspension};
 use crate::model::record::{DeadLetterMessage, Lane};
@@ -111,7 +111,7 @@ pub trait LaneLedger: Clone + Send + Sync + 'static {
     fn acquire(
         &self,
         lane: Lane,
-        beginning: Option<i64>,
+        beginning: Option<Offset>,
     ) -> impl Future<Output = Result<AcquiredLane, LedgerError>> + Send;
     /// Whether the lane is still ours, and the server the same.
     fn still_mine(&self, own: Ownership) -> impl Future<Output = Result<bool, LedgerError>> + Send;

@@ -15,7 +15,7 @@ use crate::telemetry::{Telemetry, locked};
 impl Telemetry {
     /// Records were taken in.
     pub fn took_in(&self, lane: Lane, outcome: &IntakeOutcome, batch: &IntakeBatch, took: Duration) {
-        tracing::debug!(lane, position = batch.to, tally = ?outcome.tally, ?took, "intake");
+        tracing::debug!(lane, position = batch.to.get(), tally = ?outcome.tally, ?took, "intake");
         self.step(Step::Intake, took);
         self.series.took_in(&outcome.tally, batch.arrivals.iter().map(|(_, arrival)| arrival));
         if let Some(view) = self.observed.lanes().get_mut(&lane) {

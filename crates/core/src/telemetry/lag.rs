@@ -3,6 +3,7 @@
 //! The age of the oldest unread record is found without reading it: it was appended after the last sample whose watermark did not reach
 //! beyond the position, and not later than the first that did.
 
+use crate::model::number::Offset;
 use std::collections::VecDeque;
 
 use jiff::{Timestamp, Unit};
@@ -11,9 +12,9 @@ use jiff::{Timestamp, Unit};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ends {
     /// Behind the last record.
-    pub(crate) log: i64,
+    pub(crate) log: Offset,
     /// Behind the last record that no open transaction holds back.
-    pub(crate) stable: i64,
+    pub(crate) stable: Offset,
 }
 
 /// Records that a sender's open transaction holds back.
@@ -22,7 +23,7 @@ pub(crate) struct HeldBack {
     /// How many offsets lie behind the first record of that transaction, it included.
     pub(crate) records: u64,
     /// Where the first of them lies.
-    stable: i64,
+    stable: Offset,
     /// When they were first seen, in milliseconds since the epoch.
     pub(crate) since: i64,
     /// Whether the log was told.
@@ -76,18 +77,18 @@ const MOST_SAMPLES: usize = 2_048;
 pub(crate) struct Tracker {
     pub(crate) shown: Option<Lag>,
     pub(crate) held_back: Option<HeldBack>,
-    position: Option<i64>,
+    position: Option<Offset>,
     /// When the last record taken in was appended.
     last_taken: Option<i64>,
     /// Watermarks beyond the position, growing, with the time at which each was first seen.
-    seen: VecDeque<(i64, i64)>,
+    seen: VecDeque<(Offset, i64)>,
     /// Whether a sample was seen that did not reach beyond the position: everything unread arrived after it.
     drained: bool,
 }
 
 impl Tracker {
     /// The lane's position, and when the last record below it was appended.
-    pub(crate) fn position(&mut self, position: i64, last_taken: Option<i64>) {
+    pub(crate) fn position(&mut self, position: Offset, last_taken: Option<i64>) {
         if self.position.is_some_and(|before| position < before) {
             // The lane was set back: what was seen says nothing about the records before.
             *self = Self::default();
@@ -102,7 +103,7 @@ impl Tracker {
         self.find(ends.log, now)
     }
 
-    fn find(&mut self, high: i64, now: i64) -> Option<Lag> {
+    fn find(&mut self, high: Offset, now: i64) -> Option<Lag> {
         let position = self.position?;
         while self.seen.front().is_some_and(|(seen, _)| *seen <= position) {
             self.seen.pop_front();
@@ -130,7 +131,7 @@ impl Tracker {
         }
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of an age are exact in a double")]
         let seconds = (now - since).max(0) as f64 / 1_000.0;
-        Some(Lag { records: high.abs_diff(position), seconds })
+        Some(Lag { records: (high - position).unsigned_abs(), seconds })
     }
 }
 
@@ -144,46 +145,46 @@ mod tests {
 
     #[test]
     fn a_lane_whose_position_is_unknown_has_no_lag() {
-        assert_eq!(Tracker::default().find(10, 0), None);
+        assert_eq!(Tracker::default().find(Offset::new(10), 0), None);
     }
 
     #[test]
     fn the_oldest_unread_record_is_as_old_as_the_first_watermark_beyond_the_position() {
         let mut lane = Tracker::default();
-        lane.position(10, Some(1));
-        assert_eq!(lane.find(10, 100_000), lag(0, 0.0), "an old record that was taken in is no lag");
-        assert_eq!(lane.find(12, 105_000), lag(2, 0.0));
-        assert_eq!(lane.find(15, 110_000), lag(5, 5.0));
-        lane.position(13, Some(104_000));
-        assert_eq!(lane.find(15, 115_000), lag(2, 5.0), "offset 13 was first seen at 110 s");
-        lane.position(15, Some(109_000));
-        assert_eq!(lane.find(15, 120_000), lag(0, 0.0));
+        lane.position(Offset::new(10), Some(1));
+        assert_eq!(lane.find(Offset::new(10), 100_000), lag(0, 0.0), "an old record that was taken in is no lag");
+        assert_eq!(lane.find(Offset::new(12), 105_000), lag(2, 0.0));
+        assert_eq!(lane.find(Offset::new(15), 110_000), lag(5, 5.0));
+        lane.position(Offset::new(13), Some(104_000));
+        assert_eq!(lane.find(Offset::new(15), 115_000), lag(2, 5.0), "offset 13 was first seen at 110 s");
+        lane.position(Offset::new(15), Some(109_000));
+        assert_eq!(lane.find(Offset::new(15), 120_000), lag(0, 0.0));
     }
 
     #[test]
     fn a_backlog_found_at_the_start_is_as_old_as_what_was_taken_in_last() {
         let mut lane = Tracker::default();
-        lane.position(0, None);
-        assert_eq!(lane.find(1_000, 900_000), lag(1_000, 0.0));
-        lane.position(500, Some(300_000));
-        assert_eq!(lane.find(1_000, 905_000), lag(500, 605.0));
+        lane.position(Offset::new(0), None);
+        assert_eq!(lane.find(Offset::new(1_000), 900_000), lag(1_000, 0.0));
+        lane.position(Offset::new(500), Some(300_000));
+        assert_eq!(lane.find(Offset::new(1_000), 905_000), lag(500, 605.0));
     }
 
     #[test]
     fn a_lane_that_is_set_back_is_measured_anew() {
         let mut lane = Tracker::default();
-        lane.position(10, Some(1));
-        lane.find(10, 0);
-        lane.position(2, None);
-        assert_eq!(lane.find(10, 50_000), lag(8, 0.0));
+        lane.position(Offset::new(10), Some(1));
+        lane.find(Offset::new(10), 0);
+        lane.position(Offset::new(2), None);
+        assert_eq!(lane.find(Offset::new(10), 50_000), lag(8, 0.0));
     }
 
     #[test]
     fn what_an_open_transaction_holds_back_is_as_old_as_its_first_record_was_seen() {
         let mut lane = Tracker::default();
-        lane.position(3, None);
+        lane.position(Offset::new(3), None);
         let held = |lane: &mut Tracker, log, stable, now| {
-            let lag = lane.look(Ends { log, stable }, now);
+            let lag = lane.look(Ends { log: Offset::new(log), stable: Offset::new(stable) }, now);
             (lag.map(|lag| lag.records), lane.held_back.map(|held| (held.records, held.since)))
         };
         assert_eq!(held(&mut lane, 3, 3, 0), (Some(0), None));
@@ -196,11 +197,11 @@ mod tests {
     #[test]
     fn samples_stay_bounded_and_the_oldest_stays() {
         let mut lane = Tracker::default();
-        lane.position(0, None);
+        lane.position(Offset::new(0), None);
         for sample in 0..10_000 {
-            lane.find(sample + 1, sample * 5_000);
+            lane.find(Offset::new(sample + 1), sample * 5_000);
         }
         assert!(lane.seen.len() <= MOST_SAMPLES);
-        assert_eq!(lane.find(10_001, 50_000_000), lag(10_001, 50_000.0));
+        assert_eq!(lane.find(Offset::new(10_001), 50_000_000), lag(10_001, 50_000.0));
     }
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::lane::error::LaneError;
 use crate::model::halt::Halt;
+use crate::model::number::Offset;
 use crate::model::record::Lane;
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::Cause;
@@ -155,7 +156,7 @@ impl Telemetry {
     }
 
     /// The input position of a lane, as it was found by the takeover.
-    pub fn position(&self, lane: Lane, position: i64) {
+    pub fn position(&self, lane: Lane, position: Offset) {
         if let Some(view) = self.observed.lanes().get_mut(&lane) {
             view.lag.position(position, None);
         }

@@ -7,7 +7,7 @@ use crate::lane::error::LaneError;
 use crate::model::halt::Halt;
 use crate::model::input::{Arrival, Reason};
 use crate::model::intake::{IntakeBatch, IntakeOutcome, Tally};
-use crate::model::number::Seq;
+use crate::model::number::{Offset, Seq};
 use crate::model::ownership::Suspension;
 use crate::model::record::Record;
 use crate::ports::ledger::LedgerError;
@@ -36,7 +36,17 @@ fn assert_samples(telemetry: &Telemetry, expected: &[(&str, &str)]) {
 }
 
 fn arrived(offset: i64, arrival: Arrival) -> (Record, Arrival) {
-    (Record { offset, timestamp: 1_000, key: None, value: None, headers: Vec::new(), left_out: None }, arrival)
+    (
+        Record {
+            offset: Offset::new(offset),
+            timestamp: 1_000,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            left_out: None,
+        },
+        arrival,
+    )
 }
 
 fn dead_letter(field: Option<&'static str>) -> Arrival {
@@ -171,7 +181,7 @@ fn the_records_of_an_intake_are_counted_by_what_they_ended_as_and_add_up() {
         arrived(1, dead_letter(None)),
         arrived(2, dead_letter(Some("restaurant_id"))),
     ];
-    let batch = IntakeBatch { from: 0, to: 7, arrivals };
+    let batch = IntakeBatch { from: Offset::new(0), to: Offset::new(7), arrivals };
     telemetry.took_in(0, &IntakeOutcome { tally, ..IntakeOutcome::default() }, &batch, Duration::from_millis(3));
     assert_samples(
         &telemetry,

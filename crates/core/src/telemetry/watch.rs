@@ -70,6 +70,7 @@ mod tests {
 
     use super::*;
     use crate::model::mark::Committed;
+    use crate::model::number::Offset;
     use crate::model::outputs::OutputIds;
     use crate::model::record::{Arrived, RecordFingerprint};
     use crate::model::recorded::Recorded;
@@ -119,14 +120,14 @@ mod tests {
             away()
         }
 
-        async fn watermarks(&self, _: Lane) -> Result<(i64, i64), BrokerError> {
+        async fn watermarks(&self, _: Lane) -> Result<(Offset, Offset), BrokerError> {
             match self.0.load(Ordering::Relaxed) {
-                high @ 0.. => Ok((0, high)),
+                high @ 0.. => Ok((Offset::FIRST, Offset::new(high))),
                 _ => away(),
             }
         }
 
-        async fn log_end(&self, lane: Lane) -> Result<i64, BrokerError> {
+        async fn log_end(&self, lane: Lane) -> Result<Offset, BrokerError> {
             Ok(self.watermarks(lane).await?.1)
         }
 
@@ -134,7 +135,7 @@ mod tests {
             Ok(2)
         }
 
-        async fn fingerprint_at(&self, _: Lane, _: i64) -> Result<Option<RecordFingerprint>, BrokerError> {
+        async fn fingerprint_at(&self, _: Lane, _: Offset) -> Result<Option<RecordFingerprint>, BrokerError> {
             away()
         }
 
@@ -146,7 +147,7 @@ mod tests {
             away()
         }
 
-        async fn open(&self, _: Lane, _: i64, _: Option<&str>) -> Result<Never, BrokerError> {
+        async fn open(&self, _: Lane, _: Offset, _: Option<&str>) -> Result<Never, BrokerError> {
             away()
         }
 
@@ -178,7 +179,7 @@ mod tests {
         let (broker, clock, telemetry) = (Watermarks(Arc::clone(&high)), Told(Arc::clone(&time)), Telemetry::default());
         telemetry.set_lane(0, LaneState::Running);
         telemetry.set_lane(1, LaneState::Entering);
-        telemetry.position(0, 3);
+        telemetry.position(0, Offset::new(3));
         look(&broker, &clock, &telemetry).await;
         assert!(shows(&telemetry, "dinnerbell_lane_lag_records{lane=\"0\"} 2"));
         assert!(

@@ -184,7 +184,7 @@ impl TransactionalClient {
     fn offsets(&self, round: &Publication) -> Result<TopicPartitionList, KafkaError> {
         let mut offsets = TopicPartitionList::with_capacity(1);
         let mut entry = offsets.add_partition(&self.sending.context.topics.campaigns, self.sending.lane);
-        entry.set_offset(Offset::Offset(round.offset))?;
+        entry.set_offset(Offset::Offset(round.offset.get()))?;
         entry.set_metadata(round.mark.to_string());
         Ok(offsets)
     }

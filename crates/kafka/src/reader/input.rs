@@ -13,6 +13,7 @@ use super::client::Reader;
 use super::record::record;
 use super::thread::{Command, PartitionSlot};
 use crate::client::ASK;
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::record::{Arrived, Lane, LeftOut, Record, RecordFingerprint};
 use dinnerbell_core::ports::broker::{BrokerError, Input};
 
@@ -27,7 +28,7 @@ type Pending<T> = Pin<Box<dyn Future<Output = Result<T, BrokerError>> + Send>>;
 
 impl Reader {
     /// The mark of the record at an offset, if a record is there. The lane must not be open.
-    pub async fn fingerprint_at(&self, lane: Lane, offset: i64) -> Result<Option<RecordFingerprint>, BrokerError> {
+    pub async fn fingerprint_at(&self, lane: Lane, offset: Offset) -> Result<Option<RecordFingerprint>, BrokerError> {
         let input = self.open(lane, offset, None).await?;
         let first = tokio::time::timeout(ASK, input.first());
         let first = first
@@ -38,7 +39,7 @@ impl Reader {
 
     /// Starts to read a lane. One that is open is closed for its former reader. Where the topic's id is given, nothing of another topic is
     /// returned.
-    pub async fn open(&self, lane: Lane, position: i64, topic_id: Option<&str>) -> Result<LaneInput, BrokerError> {
+    pub async fn open(&self, lane: Lane, position: Offset, topic_id: Option<&str>) -> Result<LaneInput, BrokerError> {
         let slot = Arc::new(PartitionSlot::default());
         let input = LaneInput {
             reader: self.clone(),
@@ -72,11 +73,11 @@ enum Ending {
     /// It was, at this moment.
     Reached(Instant),
     /// W is being read.
-    Asking(Pending<(i64, i64)>),
+    Asking(Pending<(Offset, Offset)>),
     /// The lane is being set back to the position.
-    Seeking(Pending<()>, i64),
+    Seeking(Pending<()>, Offset),
     /// The next end that is reported confirms W.
-    Confirming(i64),
+    Confirming(Offset),
     /// The position is the end.
     Rested,
     /// The lane is being set behind what cannot be unpacked.
@@ -88,12 +89,12 @@ pub struct LaneInput {
     reader: Reader,
     lane: Lane,
     slot: Arc<PartitionSlot>,
-    position: i64,
+    position: Offset,
     /// The topic that is read, where its id is known.
     topic_id: Option<String>,
     ending: Ending,
     /// The offset at which nothing could be unpacked; where it is met a second time, it is passed over.
-    unreadable: Option<i64>,
+    unreadable: Option<Offset>,
     failure: Option<Failure>,
 }
 
@@ -163,9 +164,9 @@ impl LaneInput {
         while arrived.len() < most.max(1) && bytes < INTAKE_BYTES {
             match queue.poll(Duration::ZERO) {
                 None => break,
-                Some(Ok(message)) if message.offset() < self.position => {}
+                Some(Ok(message)) if Offset::new(message.offset()) < self.position => {}
                 Some(Ok(message)) => {
-                    self.position = message.offset() + 1;
+                    self.position = Offset::new(message.offset()).next();
                     self.ending = Ending::Reading;
                     let record = record(&message);
                     bytes += record.size();
@@ -211,10 +212,10 @@ impl LaneInput {
     fn pass_over(&mut self, error: &KafkaError) -> Option<Record> {
         let offset = self.position;
         let before = self.unreadable.replace(offset);
-        if before != Some(offset) && before != Some(offset - 1) {
+        if before != Some(offset) && before.map(Offset::next) != Some(offset) {
             return None;
         }
-        self.position += 1;
+        self.position = offset.next();
         self.set_back();
         let reason = format!(
             "what stands at this offset cannot be unpacked ({error}): it is damaged, or its compressed batch is larger unpacked than \
@@ -277,7 +278,7 @@ impl LaneInput {
         }
     }
 
-    fn judge(&mut self, watermarks: Option<(i64, i64)>) {
+    fn judge(&mut self, watermarks: Option<(Offset, Offset)>) {
         self.ending = match watermarks {
             None => Ending::Reached(Instant::now() + TICK),
             Some((_, end)) if end <= self.position => Ending::Rested,

@@ -4,15 +4,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
 use super::client::Reader;
 use crate::catch_panic::catch_panic;
 use crate::client::{ASK, ClientEvents, off_runtime};
 use dinnerbell_core::model::mark::Committed;
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::broker::BrokerError;
 
@@ -38,19 +39,19 @@ impl Reader {
     }
 
     /// The low watermark, and the offset up to which a `read_committed` reader can read.
-    pub async fn watermarks(&self, lane: Lane) -> Result<(i64, i64), BrokerError> {
-        self.ask(format!("reading the watermarks of lane {lane}"), move |consumer, topic| {
-            consumer.fetch_watermarks(topic, lane, ASK)
-        })
-        .await
+    pub async fn watermarks(&self, lane: Lane) -> Result<(Offset, Offset), BrokerError> {
+        let doing = format!("reading the watermarks of lane {lane}");
+        let asked = self.ask(doing, move |consumer, topic| consumer.fetch_watermarks(topic, lane, ASK));
+        let (low, high) = asked.await?;
+        Ok((Offset::new(low), Offset::new(high)))
     }
 
     /// The offset behind the lane's last record, those of open transactions included.
-    pub async fn log_end(&self, lane: Lane) -> Result<i64, BrokerError> {
+    pub async fn log_end(&self, lane: Lane) -> Result<Offset, BrokerError> {
         let every = Arc::clone(self.every());
         let asked = self
             .ask(format!("reading the end of lane {lane}"), move |_, topic| every.fetch_watermarks(topic, lane, ASK));
-        Ok(asked.await?.1)
+        Ok(Offset::new(asked.await?.1))
     }
 
     /// The id of the campaigns topic as the brokers know it now; none where they know no ids.
@@ -153,7 +154,7 @@ fn committed_once(
         return Err(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition));
     };
     entry.error()?;
-    let Offset::Offset(offset) = entry.offset() else { return Ok(Committed::None) };
+    let rdkafka::Offset::Offset(offset) = entry.offset() else { return Ok(Committed::None) };
     // The library panics where the metadata is not UTF-8.
     let Ok(metadata) = catch_panic(|| catch_unwind(AssertUnwindSafe(|| entry.metadata().to_owned()))) else {
         return Ok(Committed::Foreign(format!("offset {offset} with metadata that is not text")));

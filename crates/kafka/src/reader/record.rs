@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::catch_panic::catch_panic;
 use dinnerbell_core::model::limits::{LARGEST_RECORD, LARGEST_REST};
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::record::{Digest, Header, LeftOut, Record, hash};
 
 /// A record as it is kept: of one that is too large, what it was.
@@ -18,7 +19,7 @@ pub(super) fn record(message: &BorrowedMessage<'_>) -> Record {
     let keeps = |part| left_out.as_ref().is_none_or(|left_out| !left_out.parts.contains(&part));
     let read = |headers| (0..BorrowedHeaders::count(headers)).filter_map(|index| header(headers, index)).collect();
     Record {
-        offset: message.offset(),
+        offset: Offset::new(message.offset()),
         timestamp: message.timestamp().to_millis().unwrap_or(-1),
         key: key.filter(|_| keeps("key")).map(<[u8]>::to_vec),
         value: value.filter(|_| keeps("value")).map(<[u8]>::to_vec),

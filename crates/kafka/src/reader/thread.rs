@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{Notify, oneshot};
 
 use crate::client::{ClientEvents, listen_now};
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::record::Lane;
 
 /// How often the reader's thread looks for logs and closed lanes.
@@ -24,8 +25,8 @@ pub(super) type Reply = oneshot::Sender<KafkaResult<()>>;
 
 /// What only the reader's thread does, so that it happens in one order.
 pub(super) enum Command {
-    Open { lane: Lane, position: i64, slot: Arc<PartitionSlot>, reply: Reply },
-    Seek { lane: Lane, position: i64, slot: Arc<PartitionSlot>, reply: Reply },
+    Open { lane: Lane, position: Offset, slot: Arc<PartitionSlot>, reply: Reply },
+    Seek { lane: Lane, position: Offset, slot: Arc<PartitionSlot>, reply: Reply },
     Sweep,
     Stop,
 }
@@ -94,7 +95,7 @@ impl ReaderThread {
         }
     }
 
-    fn open(&mut self, lane: Lane, position: i64, slot: &Arc<PartitionSlot>) -> KafkaResult<()> {
+    fn open(&mut self, lane: Lane, position: Offset, slot: &Arc<PartitionSlot>) -> KafkaResult<()> {
         self.close(lane);
         // Split before the lane is assigned: nothing of it ever comes to the common queue.
         let mut queue = self
@@ -104,19 +105,19 @@ impl ReaderThread {
         let ready = Arc::clone(&slot.ready);
         queue.set_nonempty_callback(move || ready.notify_one());
         let mut assignment = TopicPartitionList::new();
-        assignment.add_partition_offset(&self.topic, lane, Offset::Offset(position))?;
+        assignment.add_partition_offset(&self.topic, lane, rdkafka::Offset::Offset(position.get()))?;
         self.consumer.incremental_assign(&assignment)?;
         *slot.queue() = Some(queue);
         self.open.insert(lane, Arc::clone(slot));
         Ok(())
     }
 
-    fn seek(&self, lane: Lane, position: i64, slot: &Arc<PartitionSlot>) -> KafkaResult<()> {
+    fn seek(&self, lane: Lane, position: Offset, slot: &Arc<PartitionSlot>) -> KafkaResult<()> {
         if slot.queue().is_none() {
             return Err(KafkaError::Canceled);
         }
         // Answered by librdkafka's own thread; no broker is asked.
-        self.consumer.seek(&self.topic, lane, Offset::Offset(position), Duration::from_secs(1))
+        self.consumer.seek(&self.topic, lane, rdkafka::Offset::Offset(position.get()), Duration::from_secs(1))
     }
 
     fn sweep(&mut self) {

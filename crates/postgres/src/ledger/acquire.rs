@@ -11,7 +11,7 @@ use crate::number::{Number, number};
 use crate::sql;
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::record::{Lane, RecordFingerprint};
@@ -21,14 +21,18 @@ use dinnerbell_core::ports::ledger::LedgerError;
 const MOST_ATTEMPTS: u32 = 4;
 
 /// Creates a lane with its round 0, if it is not there.
-pub(super) async fn create_lane(tx: &Connection, lane: Lane, position: i64) -> Result<(), LedgerError> {
+pub(super) async fn create_lane(tx: &Connection, lane: Lane, position: Offset) -> Result<(), LedgerError> {
     let key: i64 = rand::random();
-    tx.execute(sql::CREATE_LANE.text(), &[(&lane, Type::INT4), (&key, Type::INT8), (&position, Type::INT8)]).await?;
+    tx.execute(sql::CREATE_LANE.text(), &[(&lane, Type::INT4), (&key, Type::INT8), position.parameter()]).await?;
     Ok(())
 }
 
 impl PostgresLedger {
-    pub(super) async fn acquire_lane(&self, lane: Lane, beginning: Option<i64>) -> Result<AcquiredLane, LedgerError> {
+    pub(super) async fn acquire_lane(
+        &self,
+        lane: Lane,
+        beginning: Option<Offset>,
+    ) -> Result<AcquiredLane, LedgerError> {
         let key = self.lock_key(lane, beginning).await?;
         let tx = self.lock_out_others(lane, key).await?;
         let row =
@@ -50,7 +54,7 @@ impl PostgresLedger {
                 lock_key: key,
             },
             ledger: row.get("ledger"),
-            position: row.get("position"),
+            position: number(&row, "position"),
             last_record: last_record(&row),
             head: head(seq).ok_or_else(missing)?,
             previous: head(seq.before()),
@@ -69,7 +73,7 @@ impl PostgresLedger {
         Ok(acquired)
     }
 
-    async fn lock_key(&self, lane: Lane, beginning: Option<i64>) -> Result<i64, LedgerError> {
+    async fn lock_key(&self, lane: Lane, beginning: Option<Offset>) -> Result<i64, LedgerError> {
         let sql = "select lock_key from dinnerbell.lane where lane = $1";
         let key: [Parameter<'_>; 1] = [(&lane, Type::INT4)];
         // Looked for first: an insert waits for whoever changed the row, though it inserts nothing, and they are ended only afterwards.
@@ -129,7 +133,7 @@ fn halt(row: &Row) -> Option<Halt> {
 
 fn last_record(row: &Row) -> Option<RecordFingerprint> {
     Some(RecordFingerprint {
-        offset: row.get::<_, Option<i64>>("last_offset")?,
+        offset: number::<Option<_>>(row, "last_offset")?,
         timestamp: row.get::<_, Option<i64>>("last_timestamp")?,
         hash: row.get::<_, Option<i64>>("last_hash")?,
     })

@@ -8,6 +8,7 @@ use tokio_postgres::types::Type;
 
 use super::{BY_ONE_INDEX, IN_ORDER, PostgresLedger, campaign, headers};
 use crate::connect::{Parameter, Transaction};
+use crate::number::number;
 use crate::sql;
 use crate::sql::fragments::{CAMPAIGN, COUNTED, LETTER_BYTES};
 use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_LETTERS, Uncounted, WaitingLetter};
@@ -153,7 +154,7 @@ pub(super) fn dead_letter(row: &Row) -> DeadLetterMessage {
     DeadLetterMessage {
         id: row.get("id"),
         lane: row.get("arrived_lane"),
-        offset: row.get("record_offset"),
+        offset: number(row, "record_offset"),
         key: row.get("key"),
         value: row.get("value"),
         headers: headers(row.get("header_names"), row.get("header_values")),

@@ -12,13 +12,14 @@ use tokio_postgres::types::Type;
 use self::statements::Writes;
 use super::{PostgresLedger, campaign, headers, lost};
 use crate::connect::{Parameter, Transaction};
-use crate::number::Number;
+use crate::number::{Number, number};
 use crate::sql;
 use crate::sql::fragments::{WAITING_CHANGES, held};
 use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
 use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::input::{Arrival, decode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome, Tally};
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{Lane, Record};
 use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
@@ -131,9 +132,9 @@ async fn move_position(tx: &Transaction, own: Ownership, batch: &IntakeBatch) ->
             &[
                 (&own.lane, Type::INT4),
                 own.epoch.parameter(),
-                (&batch.from, Type::INT8),
-                (&batch.to, Type::INT8),
-                (&last.map(|fingerprint| fingerprint.offset), Type::INT8),
+                batch.from.parameter(),
+                batch.to.parameter(),
+                last.map(|fingerprint| fingerprint.offset).parameter(),
                 (&last.map(|fingerprint| fingerprint.timestamp), Type::INT8),
                 (&last.map(|fingerprint| fingerprint.hash), Type::INT8),
             ],
@@ -224,7 +225,7 @@ impl<'a> Intake<'a> {
         &mut self,
         tx: &Transaction,
         first: &BTreeMap<&str, &(Record, Arrival)>,
-    ) -> Result<BTreeSet<i64>, LedgerError> {
+    ) -> Result<BTreeSet<Offset>, LedgerError> {
         let mut created = BTreeSet::new();
         for id in statements::insert_campaigns(tx, self.own.lane, first, self.now).await? {
             let (record, arrival) = first[id.as_str()];
@@ -355,7 +356,7 @@ struct Change {
 impl Change {
     fn read(row: &Row) -> Self {
         let record = Record {
-            offset: row.get::<_, Option<i64>>("record_offset").unwrap_or(-1),
+            offset: number::<Option<_>>(row, "record_offset").unwrap_or(Offset::new(-1)),
             timestamp: row.get::<_, Option<i64>>("record_timestamp").unwrap_or(-1),
             key: row.get("key"),
             value: row.get("value"),

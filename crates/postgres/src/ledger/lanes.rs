@@ -7,13 +7,14 @@ use crate::connect::Parameter;
 use crate::number::Number;
 use crate::sql::fragments::{COMPARISON, POSTMASTER};
 use dinnerbell_core::model::halt::Halt;
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
 
 impl LaneLedger for PostgresLedger {
-    async fn acquire(&self, lane: Lane, beginning: Option<i64>) -> Result<AcquiredLane, LedgerError> {
+    async fn acquire(&self, lane: Lane, beginning: Option<Offset>) -> Result<AcquiredLane, LedgerError> {
         self.acquire_lane(lane, beginning).await
     }
 

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{PostgresLedger, acquire};
 use crate::identity;
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::LedgerError;
 
@@ -66,7 +67,7 @@ impl PostgresLedger {
 
     /// Claims an unclaimed ledger, with the positions at which its lanes begin, in one transaction. Whoever comes second finds the
     /// first one's claim.
-    pub async fn claim(&self, to: &LedgerIdentity, beginnings: &[(Lane, i64)]) -> Result<(), LedgerError> {
+    pub async fn claim(&self, to: &LedgerIdentity, beginnings: &[(Lane, Offset)]) -> Result<(), LedgerError> {
         let tx = self.pool.begin("set local lock_timeout = '2s'").await?;
         // Held from its beginning: whatever lanes there were in an earlier ledger are compared first.
         let sql = "insert into dinnerbell.service (ledger, cluster_id, group_id, campaigns_topic, notifications_topic, feedback_table, \

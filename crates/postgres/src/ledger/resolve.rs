@@ -17,13 +17,13 @@ use super::audit;
 use super::rounds::StoredPart;
 use crate::connect::{Parameter, Pool, Transaction, place};
 use crate::errors::PostgresError;
-use crate::number::number;
+use crate::number::{Number, number};
 use crate::sql;
 use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::halt::{HaltKind, WayOut};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::recovery::decide::{Decision, LastRound};
@@ -33,7 +33,7 @@ use dinnerbell_core::recovery::found::FoundDraft;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneRow {
     /// The next input offset to record.
-    pub position: i64,
+    pub position: Offset,
     /// The last recorded round.
     pub head: RoundHead,
     /// The one before it, where it is still kept.
@@ -58,7 +58,7 @@ impl LaneRow {
             Some(RoundHead { seq, revision: row.get::<_, Option<i32>>(revision)?, checksum: row.get(checksum) })
         };
         Self {
-            position: row.get("position"),
+            position: number(row, "position"),
             head: head(seq, "revision", "checksum").unwrap_or(RoundHead { seq, ..RoundHead::default() }),
             previous: head(seq.before(), "previous_revision", "previous_checksum"),
             published: number(row, "published_seq"),
@@ -145,11 +145,11 @@ pub async fn release(pool: &Pool, lane: Lane, halt: &HaltKind, by: &str) -> Resu
 }
 
 /// Lets a lane go on at another position, whatever records the topic held before. False where its halt is not about the topic any more.
-pub async fn restart_at(pool: &Pool, lane: Lane, position: i64, by: &Orderer) -> Result<bool, PostgresError> {
+pub async fn restart_at(pool: &Pool, lane: Lane, position: Offset, by: &Orderer) -> Result<bool, PostgresError> {
     let restarts: Vec<&str> =
         HaltKind::those(|kind| kind.ends_by(WayOut::RestartAt)).into_iter().map(HaltKind::name).collect();
     let parameters: [Parameter<'_>; 4] =
-        [(&lane, Type::INT4), (&position, Type::INT8), (&by.to_string(), Type::TEXT), (&restarts, Type::TEXT_ARRAY)];
+        [(&lane, Type::INT4), position.parameter(), (&by.to_string(), Type::TEXT), (&restarts, Type::TEXT_ARRAY)];
     let tx = pool.begin(SHORT_LOCK).await?;
     let restarted = tx.query_opt(sql::RESTART_AT.text(), &parameters).await?.is_some();
     if restarted {

@@ -101,7 +101,7 @@ impl PostgresLedger {
         )?;
         let mut stored = StoredRound {
             head,
-            position: row.get("position"),
+            position: number(&row, "position"),
             drafts: row.get::<_, i64>("drafts").cast_unsigned(),
             batches: Vec::new(),
             dead_letters,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dinnerbell_core::guard::Guards;
 use dinnerbell_core::model::halt::HaltKind;
+use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::record::{Lane, Record};
 use dinnerbell_sim::faults::Harm;
 use dinnerbell_sim::kafka::Letters;
@@ -292,8 +293,14 @@ impl Life {
             Event::Cancel { id } => {
                 if state.database.campaigns.contains_key(&id) {
                     let key = Some(id.clone().into_bytes());
-                    let record =
-                        Record { offset: -1, timestamp: -1, key, value: None, headers: Vec::new(), left_out: None };
+                    let record = Record {
+                        offset: Offset::new(-1),
+                        timestamp: -1,
+                        key,
+                        value: None,
+                        headers: Vec::new(),
+                        left_out: None,
+                    };
                     let at = state.micros();
                     let change = ChangeRow { adv_campaign_id: id.clone(), from_lane: None, record, at, judged: 0 };
                     state.database.changes.push(change);

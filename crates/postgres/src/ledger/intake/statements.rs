@@ -132,7 +132,7 @@ impl<'a> Raw<'a> {
     fn of(records: impl Iterator<Item = &'a Record>) -> Self {
         let mut raw = Self::default();
         for (place, record) in (1..).zip(records) {
-            raw.offset.push(record.offset);
+            raw.offset.push(record.offset.get());
             raw.timestamp.push(record.timestamp);
             raw.key.push(record.key.as_deref());
             raw.value.push(record.value.as_deref());
@@ -260,7 +260,7 @@ pub(super) async fn insert_campaigns(
         states.push(
             campaign.map_or(CampaignState::Cancelled, |campaign| CampaignState::of(campaign.window, false, now)).name(),
         );
-        offsets.push(record.offset);
+        offsets.push(record.offset.get());
         columns.push(id, campaign);
     }
     let mut parameters: Vec<Parameter<'_>> =

@@ -12,13 +12,13 @@ use super::super::{LaneMutex, PostgresLedger, lost, refused, rows};
 use super::published::complete;
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
-use crate::number::Number;
+use crate::number::{Number, number};
 use crate::sql;
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::late::LateQuery;
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::model::round::{RoundContent, RoundPart, Sealed};
@@ -90,7 +90,7 @@ impl PostgresRound {
     }
 
     /// Compare-and-set of epoch and seq; the position as it stands under the lock.
-    async fn advance_lane(&self, before: Seq, round_bytes: Option<i64>) -> Result<i64, LedgerError> {
+    async fn advance_lane(&self, before: Seq, round_bytes: Option<i64>) -> Result<Offset, LedgerError> {
         let values: [Parameter<'_>; 5] = [
             (&self.own.lane, Type::INT4),
             self.own.epoch.parameter(),
@@ -103,7 +103,7 @@ impl PostgresRound {
             .query_opt(sql::ADVANCE_LANE.text(), &values)
             .await?
             .ok_or_else(|| lost(self.own, "the last round"))?;
-        Ok(row.get(0))
+        Ok(number(&row, 0))
     }
 
     /// The cursors move where every campaign of the round still stands as it was planned; returns which did. The planner sees nothing of what
