@@ -42,7 +42,7 @@ const COME_UP: Duration = Duration::from_secs(60);
 /// How long the lanes may take to be entered.
 const ENTER: Duration = Duration::from_secs(30);
 /// How often what is waited for is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
@@ -193,7 +193,7 @@ async fn come_up(feedback: &Pool) -> Result<(), DemoError> {
             Err(error) if Instant::now() >= until => {
                 return Err(DemoError::Failed(format!("PostgreSQL did not come up: {error}")));
             }
-            Err(_) => sleep(LOOK).await,
+            Err(_) => sleep(POLL_INTERVAL).await,
         }
     }
 }
@@ -231,7 +231,7 @@ async fn enter(ledger: &Pool) -> Result<(), DemoError> {
         if Instant::now() >= until {
             return Err(DemoError::Failed(format!("the lanes were not entered within {} s", ENTER.as_secs())));
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 
 /// How often the ledger is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the first campaigns may take, the one that starts later included.
 const FIRST_CAMPAIGNS: Duration = Duration::from_secs(60);
 /// How many campaigns are shown, the latest ones.
@@ -184,8 +184,8 @@ impl<'a> Show<'a> {
     pub async fn first_campaigns(&mut self) -> Result<Lanes, String> {
         let until = Instant::now() + FIRST_CAMPAIGNS;
         loop {
-            let looked = self.look().await;
-            let open = match &looked {
+            let polled = self.poll().await;
+            let open = match &polled {
                 Ok(finished) => self.rung.keys().filter(|id| !finished.contains(*id)).cloned().collect(),
                 Err(error) => vec![error.to_string()],
             };
@@ -199,22 +199,22 @@ impl<'a> Show<'a> {
                     FIRST_CAMPAIGNS.as_secs()
                 ));
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
     /// Shows whatever comes, until it is dropped.
     pub async fn go_on(&mut self) {
         loop {
-            if let Err(error) = self.look().await {
+            if let Err(error) = self.poll().await {
                 tracing::warn!(%error, "the ledger could not be read");
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
     /// Looks at the ledger once; returns the campaigns that are done.
-    async fn look(&mut self) -> Result<BTreeSet<String>, PostgresError> {
+    async fn poll(&mut self) -> Result<BTreeSet<String>, PostgresError> {
         #[expect(clippy::disallowed_methods, reason = "the machine's own clock is meant: it is shown to a person")]
         let now = SystemTime::now();
         let mut finished = BTreeSet::new();

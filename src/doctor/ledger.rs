@@ -26,12 +26,12 @@ pub(super) async fn examine(config: &Config, pool: &Pool, found: &mut Findings) 
         return;
     }
     found.ok("ledger-version", "the ledger is the one of this version");
-    if let Err(error) = look(config, pool, found).await {
+    if let Err(error) = check(config, pool, found).await {
         found.refused("ledger", error);
     }
 }
 
-async fn look(config: &Config, pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {
+async fn check(config: &Config, pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {
     let may_write = rights(pool, found).await?;
     let own_ledger = find_own_ledger(pool, &config.kafka).await?;
     // What is not allowed would be refused once more, and nothing is tried in a table that is another's.

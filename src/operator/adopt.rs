@@ -92,7 +92,7 @@ impl Adopter<'_> {
         self.check_partitions().await?;
         let overruled_in = overruled_in(&self.pool, self.request.lane).await?;
         match self.request.dry_run {
-            true => self.look(overruled_in.is_some()).await,
+            true => self.preview(overruled_in.is_some()).await,
             false => self.adopt(overruled_in).await,
         }
     }
@@ -116,7 +116,7 @@ impl Adopter<'_> {
     }
 
     /// Says what would be moved as things stand now.
-    async fn look(&self, overruled: bool) -> Result<Adoption, ResolveError> {
+    async fn preview(&self, overruled: bool) -> Result<Adoption, ResolveError> {
         let (head, last) = self.settle(overruled).await?;
         let moved = would_move(&self.pool, self.request.lane, head, last).await?;
         Ok(self.adoption(moved, head, last))

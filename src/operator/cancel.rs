@@ -20,7 +20,7 @@ use dinnerbell_postgres::errors::{Kind, PostgresError};
 use dinnerbell_postgres::ledger::audit;
 
 /// How often the ledger is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// An owner that is not stopped judges well within this time: only then is it asked why it does not.
 const USUAL: Duration = Duration::from_secs(1);
 /// How often the group is asked whether an instance runs.
@@ -151,7 +151,7 @@ async fn settled(pool: &Pool, id: &str, progress: &ProgressBar) -> Result<Ended,
             Err(error) => return Err(error),
         }
         progress.tick();
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -20,7 +20,7 @@ use dinnerbell_postgres::ledger::hold::COMPARISON;
 /// How long a hold may last before it is said what holds: a takeover takes 2.5 s at most when all goes well.
 const ORDINARY: Duration = Duration::from_secs(5);
 /// How often it is looked at what holds.
-const LOOK: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// All is held.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -132,7 +132,7 @@ pub async fn watch(pool: &Pool, pause: &PauseWatch, telemetry: &Telemetry) -> In
             if let Ok(hold) = current(pool).await {
                 telemetry.holds(hold.map(|hold| format!("{hold}; {}", hold.remedy())));
             }
-            wait = LOOK;
+            wait = POLL_INTERVAL;
         }
         telemetry.holds(None);
     }

@@ -16,7 +16,7 @@ use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_postgres::connect::Pool;
 
 /// How often each server is asked.
-const LOOK: Duration = Duration::from_secs(3);
+const CHECK_INTERVAL: Duration = Duration::from_secs(3);
 /// How long a server may be silent before the instance is not ready: as long as the group waits for a member.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 /// How long a reason stands: which of its attempts a client names changes with each.
@@ -24,9 +24,9 @@ const REASON: Duration = Duration::from_secs(60);
 
 /// Watches the servers until it is dropped.
 pub async fn watch(telemetry: &Telemetry, broker: &KafkaBroker, feedback: &Pool, subscribers: &Pool) -> Infallible {
-    let kafka = look_after(telemetry, Need::Kafka, || async { Some(broker.coordinator_answers().await) });
-    let feedback = look_after(telemetry, Need::Feedback, || feedback.answers());
-    let subscribers = look_after(telemetry, Need::Subscribers, || subscribers.answers());
+    let kafka = watch_server(telemetry, Need::Kafka, || async { Some(broker.coordinator_answers().await) });
+    let feedback = watch_server(telemetry, Need::Feedback, || feedback.answers());
+    let subscribers = watch_server(telemetry, Need::Subscribers, || subscribers.answers());
     tokio::join!(kafka, feedback, subscribers).0
 }
 
@@ -52,7 +52,7 @@ impl Outage {
 }
 
 /// Asks one server again and again. No answer at all (`None`) changes nothing: others talk to it at that moment.
-async fn look_after<E: Display, F: Future<Output = Option<Result<(), E>>>>(
+async fn watch_server<E: Display, F: Future<Output = Option<Result<(), E>>>>(
     telemetry: &Telemetry,
     need: Need,
     mut ask: impl FnMut() -> F,
@@ -72,7 +72,7 @@ async fn look_after<E: Display, F: Future<Output = Option<Result<(), E>>>>(
                 }
             }
         }
-        sleep(LOOK).await;
+        sleep(CHECK_INTERVAL).await;
     }
 }
 
@@ -90,8 +90,8 @@ mod tests {
         answer: &Cell<Option<Result<(), &'static str>>>,
         seconds: u64,
     ) -> String {
-        let looking = look_after(telemetry, Need::Kafka, || async { answer.get() });
-        assert!(timeout(Duration::from_secs(seconds), looking).await.is_err());
+        let watching = watch_server(telemetry, Need::Kafka, || async { answer.get() });
+        assert!(timeout(Duration::from_secs(seconds), watching).await.is_err());
         telemetry.readiness().missing.into_iter().find(|missing| missing.starts_with("kafka: ")).unwrap_or_default()
     }
 

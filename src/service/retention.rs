@@ -17,7 +17,7 @@ use dinnerbell_postgres::headroom;
 use dinnerbell_postgres::ledger::prune::{STEP, prune};
 
 /// How often it is looked for something to prune; also how long after the start the first time.
-const LOOK: Duration = Duration::from_secs(60);
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Between two steps: the lanes' own work goes first.
 const REST: Duration = Duration::from_millis(200);
 /// How often ids and times are read.
@@ -44,7 +44,7 @@ impl RetentionJob {
 
     async fn prune(&self, telemetry: &Telemetry) -> Infallible {
         loop {
-            sleep(LOOK).await;
+            sleep(CHECK_INTERVAL).await;
             for what in Prunable::ALL {
                 if let Err(error) = self.prune_all(what, telemetry).await {
                     tracing::warn!(what = what.name(), %error, "could not be pruned; tried again in a minute");

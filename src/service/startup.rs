@@ -111,9 +111,9 @@ impl Startup<'_> {
         clock: &PostgresClock,
         readings: &watch::Sender<PauseReading>,
     ) -> Result<(), NotStarted> {
-        let look = self.step(Need::Ledger, || async { Ok(pause::look(ledger, clock).await?) }).await?;
-        readings.send_replace(look);
-        self.telemetry.suspended(look.suspension);
+        let reading = self.step(Need::Ledger, || async { Ok(pause::read(ledger, clock).await?) }).await?;
+        readings.send_replace(reading);
+        self.telemetry.suspended(reading.suspension);
         Ok(())
     }
 

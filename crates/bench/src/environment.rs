@@ -41,7 +41,7 @@ const TOPICS: Duration = Duration::from_secs(30);
 /// How long a group may take to be empty: a member that was killed counts until its session ends.
 const GROUP_ENDS: Duration = Duration::from_secs(20);
 /// How often it is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How long it may take to drop what is in the database.
 const DROP: Duration = Duration::from_secs(60);
 /// Subscribers are made so many in one transaction, and so many in one frame of COPY.
@@ -308,7 +308,9 @@ impl<'a> Ground<'a> {
             let dropped = self.admin.delete_groups(&[name], &options()).await.map(one);
             match dropped {
                 Ok(Err(RDKafkaErrorCode::GroupIdNotFound)) => break,
-                Ok(Err(RDKafkaErrorCode::NonEmptyGroup)) if Instant::now() < until => tokio::time::sleep(LOOK).await,
+                Ok(Err(RDKafkaErrorCode::NonEmptyGroup)) if Instant::now() < until => {
+                    tokio::time::sleep(POLL_INTERVAL).await
+                }
                 other => {
                     self.judge(&format!("dropping group {name}"), other)?;
                     break;

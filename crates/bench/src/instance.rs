@@ -21,7 +21,7 @@ use dinnerbell_core::model::record::Lane;
 /// How long it may take to end.
 const END: Duration = Duration::from_secs(12);
 /// How often what is waited for is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How much of the log an error shows.
 const SHOWN_LINES: usize = 8;
 
@@ -49,7 +49,7 @@ impl Instance {
             if Instant::now() > until {
                 return Err(instance.failed(&format!("{lanes} of {} lanes run after {STANDSTILL:?}", stage.lanes)));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -190,7 +190,7 @@ impl Drop for Instance {
                 clippy::disallowed_methods,
                 reason = "a destructor cannot await, and a child that ends wakes nobody"
             )]
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
         // Neither fails in a way that matters: it is gone, or it goes now.
         let _ = self.child.kill();

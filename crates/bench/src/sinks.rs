@@ -11,7 +11,7 @@ use dinnerbell_core::ports::broker::BrokerError;
 use dinnerbell_kafka::notifications::Notifications;
 
 /// How often rows are counted while they are waited for.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Both sinks hold exactly so many drafts.
 pub async fn hold(stage: &Stage<'_>, drafts: usize) -> Result<(), BenchError> {
@@ -37,7 +37,7 @@ pub async fn reach(stage: &Stage<'_>, drafts: usize) -> Result<(), BenchError> {
         } else if last.elapsed() > STANDSTILL {
             return Err(BenchError::Failed(format!("the service stands still at {rows} of {drafts} rows")));
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

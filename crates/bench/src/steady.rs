@@ -20,7 +20,7 @@ use dinnerbell_core::model::record::Lane;
 use dinnerbell_postgres::predicate::short_enough;
 
 /// How often rows that were not there at the first look are looked for.
-const LOOK: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// How many campaigns may wait to be looked at.
 const ROOM: usize = 1_024;
 /// How many campaigns warm each lane up.
@@ -182,7 +182,7 @@ impl<'a> Steady<'a> {
             if read.elapsed() > STANDSTILL {
                 return Err(BenchError::Failed(format!("messages of campaign {id} have no rows")));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             committed = Instant::now();
         }
         seen.rows_later += usize::from(later);

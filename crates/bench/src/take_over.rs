@@ -28,7 +28,7 @@ const RATE: f64 = 20.0;
 /// Subscribers of each.
 const SIZE: usize = 5;
 /// How often instances are asked for their lanes.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -269,7 +269,7 @@ impl<'a> Troupe<'a> {
                     "of {lanes} lanes that it should take over it was given {given} and told drafts in {got} in {seconds} s"
                 )));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         // The look before the assignment was seen: rather too long than too short.
         let since = |lane: &Lane| assigned.get(lane).map(|(absent, _)| absent.at);

@@ -94,7 +94,7 @@ impl KafkaBroker {
     pub async fn connect(kafka: &config::Kafka) -> Result<Self, BrokerError> {
         let reader = Reader::start(kafka)?;
         let cluster = cluster_id(&reader).await?;
-        let topics = look_at(kafka, &reader).await?;
+        let topics = read_topics(kafka, &reader).await?;
         let mut found = Findings::default();
         topics::encryption(kafka, &mut found);
         topics::judge(&kafka.topics, &topics, &mut found);
@@ -142,7 +142,7 @@ impl KafkaBroker {
 
     /// The topics of the configuration, as they are now.
     pub async fn topics(&self) -> Result<Vec<Topic>, BrokerError> {
-        look_at(&self.shared.kafka, &self.shared.reader).await
+        read_topics(&self.shared.kafka, &self.shared.reader).await
     }
 
     /// How many brokers the cluster has.
@@ -323,7 +323,7 @@ async fn cluster_id(reader: &Reader) -> Result<String, BrokerError> {
     }
 }
 
-async fn look_at(kafka: &config::Kafka, reader: &Reader) -> Result<Vec<Topic>, BrokerError> {
+async fn read_topics(kafka: &config::Kafka, reader: &Reader) -> Result<Vec<Topic>, BrokerError> {
     let topics = &kafka.topics;
     let mut found = Vec::new();
     for name in

@@ -21,16 +21,16 @@ const RECENT: Duration = Duration::from_secs(4);
 /// The topics that are written to.
 #[derive(Debug)]
 pub struct Outputs {
-    notifications: Looked,
-    dead_letters: Option<Looked>,
+    notifications: CachedId,
+    dead_letters: Option<CachedId>,
 }
 
 impl Outputs {
     /// Nobody has asked yet.
     pub fn new(topics: &config::Topics) -> Self {
         Self {
-            notifications: Looked::new(&topics.notifications),
-            dead_letters: topics.dead_letters.as_ref().map(|topic| Looked::new(topic)),
+            notifications: CachedId::new(&topics.notifications),
+            dead_letters: topics.dead_letters.as_ref().map(|topic| CachedId::new(topic)),
         }
     }
 
@@ -51,12 +51,12 @@ type Answer = Result<Option<String>, BrokerError>;
 
 /// One topic, and what was answered last.
 #[derive(Debug)]
-struct Looked {
+struct CachedId {
     topic: String,
     last: Mutex<Option<(Instant, Answer)>>,
 }
 
-impl Looked {
+impl CachedId {
     fn new(topic: &str) -> Self {
         Self { topic: topic.to_owned(), last: Mutex::default() }
     }

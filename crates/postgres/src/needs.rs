@@ -42,7 +42,7 @@ const TEXTS: &[&str] = &["text", "character varying", "character", "citext", "na
 
 /// What is missing for the audience to be read.
 pub async fn missing_in_subscribers(pool: &Pool, late_subscribers: bool) -> Result<Vec<Missing>, PostgresError> {
-    let Some(table) = Table::look_at(pool).await? else { return Ok(vec![Missing::Table]) };
+    let Some(table) = Table::read(pool).await? else { return Ok(vec![Missing::Table]) };
     let mut columns = vec!["client_id", "restaurant_id"];
     if late_subscribers {
         columns.push("id");
@@ -81,7 +81,7 @@ async fn hidden_rows(pool: &Pool, late_subscribers: bool) -> Result<Option<Missi
 
 /// What is missing for drafts to be recorded, read back and withdrawn.
 pub async fn missing_in_feedback(pool: &Pool) -> Result<Vec<Missing>, PostgresError> {
-    let Some(table) = Table::look_at(pool).await? else { return Ok(vec![Missing::Table]) };
+    let Some(table) = Table::read(pool).await? else { return Ok(vec![Missing::Table]) };
     let mut missing = Vec::new();
     missing.extend(table.hides_rows.then_some(Missing::Rows));
     for name in FEEDBACK_COLUMNS.split(", ") {

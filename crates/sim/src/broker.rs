@@ -34,7 +34,7 @@ const SLOW_PUBLICATION: Duration = Duration::from_secs(90);
 /// The id of the campaigns topic, which is never another one.
 const TOPIC_ID: &str = "the-only-one";
 /// How often something that has to end is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the end of a lane has to be quiet before the gap behind it is looked at.
 const REST: Duration = Duration::from_millis(500);
 /// After this long an instance knows that all sending is paused.
@@ -212,7 +212,7 @@ async fn initialise(world: World, caller: Caller, lane: Lane) -> Result<u64, Bro
                 return Ok(partition.producer_epoch);
             }
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -246,7 +246,7 @@ impl Broker for SimBroker {
                         return partition.committed.map_or(Committed::None, Committed::Mark);
                     }
                 }
-                sleep(LOOK).await;
+                sleep(POLL_INTERVAL).await;
             }
         };
         self.0.ask("committed", Server::Kafka, ASK, served).await.map_err(explain)
@@ -400,7 +400,7 @@ async fn announce(
 ) -> Result<bool, BrokerError> {
     let mark = announced.publication.mark;
     while world.state().transaction(lane, producer)?.as_ref().is_some_and(|open| open.committing) {
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
     {
         let mut state = world.state();
@@ -477,7 +477,7 @@ async fn get_through(world: &World, caller: &Caller, lane: Lane, producer: u64) 
         if caller.is_gone() {
             return Err(BrokerError::Transient("given up".to_owned()));
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
     match bytes > most {
         true => Err(BrokerError::Undelivered { seq, bytes, seconds, reason: "messages are on their way".to_owned() }),

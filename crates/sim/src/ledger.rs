@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 const MOST_ATTEMPTS: u32 = 4;
 /// How often the lock is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// A client that is gone is noticed after this long at the latest.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -121,7 +121,7 @@ async fn acquire(
             if Instant::now() >= until {
                 break;
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
         let mut state = world.state();
         if state.guards.enabled(Guard::HoldersEnded) {
@@ -462,7 +462,7 @@ impl SimRound {
                         return Err(ended());
                     }
                 }
-                sleep(LOOK).await;
+                sleep(POLL_INTERVAL).await;
             }
         };
         self.instance.ask(request, Server::Feedback, PATIENCE, served).await?

@@ -27,7 +27,7 @@ pub const MAX_READING_AGE: EpochMicros = 1_000_000;
 pub const IN_FLIGHT_GRACE: Duration = Duration::from_millis(400);
 
 /// How often an instance reads the pause.
-const LOOK: Duration = Duration::from_millis(400);
+const CHECK_INTERVAL: Duration = Duration::from_millis(400);
 
 /// What a look found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl PauseReading {
 }
 
 /// Looks once.
-pub async fn look<L: Ledger, C: Clock>(ledger: &L, clock: &C) -> Result<PauseReading, LedgerError> {
+pub async fn read<L: Ledger, C: Clock>(ledger: &L, clock: &C) -> Result<PauseReading, LedgerError> {
     // From before the question: an order that was committed later is not in the answer.
     let asked = clock.now();
     Ok(PauseReading { asked, suspension: ledger.suspension().await? })
@@ -68,13 +68,13 @@ pub async fn watch<L: Ledger, C: Clock>(
     changed: impl Fn(Suspension),
 ) -> Infallible {
     loop {
-        if let Ok(look) = look(ledger, clock).await {
-            let before = readings.send_replace(look);
-            if before.suspension != look.suspension {
-                changed(look.suspension);
+        if let Ok(reading) = read(ledger, clock).await {
+            let before = readings.send_replace(reading);
+            if before.suspension != reading.suspension {
+                changed(reading.suspension);
             }
         }
-        sleep(LOOK).await;
+        sleep(CHECK_INTERVAL).await;
     }
 }
 
@@ -107,26 +107,26 @@ impl PauseWatch {
 
     /// Waits until the last look found a hold.
     pub async fn held(&self) {
-        self.until(|look| look.suspension.held).await;
+        self.until(|reading| reading.suspension.held).await;
     }
 
     /// Waits until the last look found that nothing is to be sent.
     pub async fn on(&self) {
-        self.until(|look| look.is_on()).await;
+        self.until(|reading| reading.is_on()).await;
     }
 
     /// Waits until the last look found nothing in the way.
     pub async fn off(&self) {
-        self.until(|look| !look.is_on()).await;
+        self.until(|reading| !reading.is_on()).await;
     }
 
     /// Waits until the last look found no hold: what arrives may be taken in, paused or not.
     pub async fn not_held(&self) {
-        self.until(|look| !look.suspension.held).await;
+        self.until(|reading| !reading.suspension.held).await;
     }
 
     /// Waits for the next look.
-    pub async fn looked(&self) {
+    pub async fn next_reading(&self) {
         let mut readings = self.readings.clone();
         // A clone has seen what the first one has seen, which is nothing.
         readings.mark_unchanged();
@@ -153,7 +153,7 @@ impl PauseWatch {
     }
 
     async fn until(&self, mut found: impl FnMut(&PauseReading) -> bool) {
-        if self.readings.clone().wait_for(|look| found(look)).await.is_err() {
+        if self.readings.clone().wait_for(|reading| found(reading)).await.is_err() {
             pending::<()>().await;
         }
     }

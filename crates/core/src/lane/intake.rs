@@ -88,7 +88,7 @@ async fn record<B, L: Ledger, A, C>(
             Err(LedgerError::OnHold) => {
                 drop((memory, changes));
                 // The last look is older than the hold.
-                cx.pause.looked().await;
+                cx.pause.next_reading().await;
             }
             outcome => return Ok((outcome?, began.elapsed())),
         }

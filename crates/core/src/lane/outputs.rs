@@ -16,7 +16,7 @@ use crate::ports::broker::{Broker, BrokerError};
 use crate::ports::ledger::Ledger;
 
 /// How often a lane that runs looks. All lanes of an instance share what Kafka answers.
-const LOOK: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Compares them with the ledger's, which learns what it does not know. Returns what was found.
 pub(super) async fn compare<B: Broker, L: Ledger, A, C>(
@@ -43,7 +43,7 @@ pub(super) async fn watch<B: Broker, L: Ledger, A, C>(
     mut known: OutputIds,
 ) -> Result<Infallible, LaneError> {
     loop {
-        sleep(LOOK).await;
+        sleep(CHECK_INTERVAL).await;
         let Ok(now) = cx.broker.output_ids().await else { continue };
         if is_another(known.notifications.as_deref(), now.notifications.as_deref()) {
             // Whether the ledger takes it is asked at the takeover: an operator may have decided so meanwhile.

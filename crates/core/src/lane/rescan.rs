@@ -52,7 +52,7 @@ pub async fn rescan<B, L: Ledger, A: Audience, C: Clock>(
     if cx.guards.enabled(Guard::HighWaterBeforePages) {
         backlog.tail_scan_has_begun().await;
     }
-    let mut rescan = Rescan { cx, own, backlog, passes: Passes::default(), due: true, looked: BTreeMap::new() };
+    let mut rescan = Rescan { cx, own, backlog, passes: Passes::default(), due: true, counted: BTreeMap::new() };
     // What the owner before did not finish is not known.
     if cx.guards.enabled(Guard::RescanAfterTakeOver) {
         rescan.passes.all_again();
@@ -77,7 +77,7 @@ struct Rescan<'a, B, L, A, C> {
     /// Whether more may be due than was taken up.
     due: bool,
     /// Campaigns whose rows were counted a short while ago, and when.
-    looked: BTreeMap<String, Instant>,
+    counted: BTreeMap<String, Instant>,
 }
 
 impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
@@ -184,16 +184,16 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
             false => self.cx.ledger.already_told(&ranges).await?,
         }
         .into_iter();
-        self.looked.retain(|_, at| at.elapsed() < COUNT_AGAIN);
+        self.counted.retain(|_, at| at.elapsed() < COUNT_AGAIN);
         for (pass, page) in read {
             if page.clients.is_empty() {
                 continue;
             }
             let untold = pages::without(page.clients.clone(), &told.next().unwrap_or_default());
             let many = RowCounts { told: page.clients.len() as i64, rows: (page.clients.len() - untold.len()) as i64 };
-            if many.were_removed() && !self.looked.contains_key(&pass.adv_campaign_id) {
+            if many.were_removed() && !self.counted.contains_key(&pass.adv_campaign_id) {
                 rows_are_there(self.cx, self.own, &pass.adv_campaign_id).await?;
-                self.looked.insert(pass.adv_campaign_id.clone(), Instant::now());
+                self.counted.insert(pass.adv_campaign_id.clone(), Instant::now());
             }
             self.backlog.add_late(untold.iter().map(|client| (pass.restaurant_id.clone(), client.to_owned())));
         }

@@ -98,7 +98,7 @@ impl Tracker {
     }
 
     /// The lag at these ends, and what is held back; none where the position is not known.
-    pub(crate) fn look(&mut self, ends: Ends, now: i64) -> Option<Lag> {
+    pub(crate) fn observe(&mut self, ends: Ends, now: i64) -> Option<Lag> {
         self.held_back = HeldBack::at(ends, self.held_back.take(), now);
         self.find(ends.log, now)
     }
@@ -184,7 +184,7 @@ mod tests {
         let mut lane = Tracker::default();
         lane.position(Offset::new(3), None);
         let held = |lane: &mut Tracker, log, stable, now| {
-            let lag = lane.look(Ends { log: Offset::new(log), stable: Offset::new(stable) }, now);
+            let lag = lane.observe(Ends { log: Offset::new(log), stable: Offset::new(stable) }, now);
             (lag.map(|lag| lag.records), lane.held_back.map(|held| (held.records, held.since)))
         };
         assert_eq!(held(&mut lane, 3, 3, 0), (Some(0), None));

@@ -187,7 +187,7 @@ impl Telemetry {
     /// Finds a lane's lag from the ends of its partition, and shows it. `now` is in milliseconds since the epoch.
     pub(super) fn find_lag(&self, lane: Lane, ends: Option<lag::Ends>, now: i64) {
         let lag = self.observed.lanes().get_mut(&lane).and_then(|view| {
-            let lag = view.lag.look(ends?, now);
+            let lag = view.lag.observe(ends?, now);
             if let Some(held) = view.lag.held_back.as_mut().filter(|held| !held.told && held.is_long(now)) {
                 held.told = true;
                 tracing::warn!(lane, "{}", held.said());

@@ -24,21 +24,21 @@ const LANES_AT_ONCE: usize = 4;
 pub async fn watch<B: Broker, C: Clock>(broker: &B, clock: &C, telemetry: &Telemetry, mut stop: watch::Receiver<bool>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let looking = async {
+    let observing = async {
         loop {
             ticks.tick().await;
-            look(broker, clock, telemetry).await;
+            observe(broker, clock, telemetry).await;
         }
     };
     tokio::select! {
         biased;
         () = stopped(&mut stop) => {}
-        () = looking => {}
+        () = observing => {}
     }
 }
 
 /// Looks once.
-pub async fn look<B: Broker, C: Clock>(broker: &B, clock: &C, telemetry: &Telemetry) {
+pub async fn observe<B: Broker, C: Clock>(broker: &B, clock: &C, telemetry: &Telemetry) {
     #[expect(
         clippy::disallowed_methods,
         reason = "the machine's own clock is meant: it is compared with the database's"
@@ -180,16 +180,16 @@ mod tests {
         telemetry.set_lane(0, LaneState::Running);
         telemetry.set_lane(1, LaneState::Entering);
         telemetry.position(0, Offset::new(3));
-        look(&broker, &clock, &telemetry).await;
+        observe(&broker, &clock, &telemetry).await;
         assert!(shows(&telemetry, "dinnerbell_lane_lag_records{lane=\"0\"} 2"));
         assert!(
             !telemetry.exposition(Format::OpenMetrics).unwrap().contains("dinnerbell_lane_lag_records{lane=\"1\"}")
         );
         time.store(9_000_000, Ordering::Relaxed);
-        look(&broker, &clock, &telemetry).await;
+        observe(&broker, &clock, &telemetry).await;
         assert!(shows(&telemetry, "dinnerbell_lane_lag_seconds{lane=\"0\"} 8.0"));
         high.store(-1, Ordering::Relaxed);
-        look(&broker, &clock, &telemetry).await;
+        observe(&broker, &clock, &telemetry).await;
         assert!(!telemetry.exposition(Format::OpenMetrics).unwrap().contains("dinnerbell_lane_lag_records"));
     }
 

@@ -29,12 +29,12 @@ fn nobody_hears(_: Event<'_>) {}
 pub async fn feedback_index(pool: &Pool) -> Result<FeedbackIndex, PostgresError> {
     let job = Job { pool: pool.clone(), tell: &nobody_hears };
     let wanted = job.unique_index().await?.unwrap_or_else(|_| Wanted::once());
-    match job.look(&wanted).await? {
+    match job.find(&wanted).await? {
         Some(Ensured::There(name)) => return Ok(FeedbackIndex::Once(name)),
         Some(Ensured::ThereFrom { name, id }) => return Ok(FeedbackIndex::OnceFrom { name, id }),
         Some(Ensured::Duplicates) | None => {}
     }
-    Ok(match job.look(&Wanted::told()).await? {
+    Ok(match job.find(&Wanted::told()).await? {
         Some(Ensured::There(name)) => FeedbackIndex::Plain(name),
         _ => FeedbackIndex::Missing,
     })
@@ -56,7 +56,7 @@ pub async fn missing_subscriber_indexes(pool: &Pool) -> Result<Vec<String>, Post
         return Ok(missing);
     }
     for wanted in [Wanted::audience(), Wanted::skipped()] {
-        if job.look(&wanted).await?.is_none() {
+        if job.find(&wanted).await?.is_none() {
             missing.push(wanted.statement(job.table()));
         }
     }

@@ -36,7 +36,7 @@ pub(super) struct Table {
 
 impl Table {
     /// None where it does not exist.
-    pub(super) async fn look_at(pool: &Pool) -> Result<Option<Self>, PostgresError> {
+    pub(super) async fn read(pool: &Pool) -> Result<Option<Self>, PostgresError> {
         let rows = pool.query(sql::COLUMNS.text(), &[(&pool.table().sql(), Type::TEXT)]).await?;
         let Some(first) = rows.first() else { return Ok(None) };
         let closed = sequence::of_ids(pool).await?.filter(|sequence| !sequence.usable);

@@ -13,19 +13,19 @@ use dinnerbell_config::TableName;
 /// How often an index is begun again after a leftover, a lock or a new partition came between.
 pub(super) const TRIES: u32 = 5;
 /// How often the progress of a build is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Job<'_> {
     /// A valid index on the table that serves; makes nothing.
-    pub(in crate::migrate) async fn look(&self, wanted: &Wanted) -> Result<Option<Ensured>, PostgresError> {
-        self.look_for(wanted, self.table()).await
+    pub(in crate::migrate) async fn find(&self, wanted: &Wanted) -> Result<Option<Ensured>, PostgresError> {
+        self.find_on(wanted, self.table()).await
     }
 
     /// The same on one table or leaf partition.
     pub(super) async fn ensure_on(&self, wanted: &Wanted, table: &TableName) -> Result<Ensured, PostgresError> {
         let name = wanted.name(&table.table);
         for attempt in 1.. {
-            if let Some(there) = self.look_for(wanted, table).await? {
+            if let Some(there) = self.find_on(wanted, table).await? {
                 return Ok(there);
             }
             if self.indexes(table).await?.iter().any(|found| found.is_ours(&name) && !found.valid) {
@@ -51,7 +51,7 @@ impl Job<'_> {
     }
 
     /// A valid index on this very table that serves.
-    pub(super) async fn look_for(&self, wanted: &Wanted, table: &TableName) -> Result<Option<Ensured>, PostgresError> {
+    pub(super) async fn find_on(&self, wanted: &Wanted, table: &TableName) -> Result<Option<Ensured>, PostgresError> {
         let indexes = self.indexes(table).await?;
         let mut valid = indexes.into_iter().filter(|found| found.valid);
         Ok(valid.find_map(|found| {
@@ -91,7 +91,7 @@ impl Job<'_> {
     /// Shows the progress of a build until it is dropped. What it cannot see it does not show.
     async fn watch(&self, table: &TableName) -> Result<(), PostgresError> {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             let Ok(rows) = self.pool.query(sql::INDEX_PROGRESS.text(), &[(&table.sql(), Type::TEXT)]).await else {
                 continue;
             };

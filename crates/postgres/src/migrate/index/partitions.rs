@@ -25,7 +25,7 @@ impl Job<'_> {
         }
         // Partitions can be added meanwhile: look again until the whole index calls itself valid.
         for _ in 0..TRIES {
-            if let Some(there) = self.look_for(wanted, self.table()).await? {
+            if let Some(there) = self.find_on(wanted, self.table()).await? {
                 return Ok(there);
             }
             let top = Place { table: self.table().clone(), partitioned: true };
