@@ -85,7 +85,7 @@ pub async fn run(bootstrap_servers: &str, once: bool, stop: &watch::Sender<bool>
     let screen = Screen::on_stdout();
     screen.say("starting PostgreSQL, a cluster of the demo's own");
     let mut cluster = Cluster::start(&programs)?;
-    let place = Place {
+    let servers = DemoServers {
         folder: cluster.folder().to_owned(),
         database: cluster.url(),
         bootstrap_servers: bootstrap_servers.to_owned(),
@@ -93,7 +93,7 @@ pub async fn run(bootstrap_servers: &str, once: bool, stop: &watch::Sender<bool>
     let played = tokio::select! {
         biased;
         ended = cluster.ended() => Err(DemoError::Failed(ended)),
-        played = play(&place, once, &screen, stop) => played,
+        played = play(&servers, once, &screen, stop) => played,
     };
     let cleared = cluster.stop().await;
     if cleared.is_ok() {
@@ -103,7 +103,7 @@ pub async fn run(bootstrap_servers: &str, once: bool, stop: &watch::Sender<bool>
 }
 
 /// Where everything of this demo is.
-struct Place {
+struct DemoServers {
     folder: PathBuf,
     database: String,
     bootstrap_servers: String,
@@ -118,7 +118,7 @@ struct Scene {
 }
 
 /// Sets up, runs the service, shows what it does, and stops it.
-async fn play(place: &Place, once: bool, screen: &Screen, stop: &watch::Sender<bool>) -> Result<(), DemoError> {
+async fn play(servers: &DemoServers, once: bool, screen: &Screen, stop: &watch::Sender<bool>) -> Result<(), DemoError> {
     let mut asked = stop.subscribe();
     let early = || match once {
         true => Err(DemoError::Failed("stopped before the first campaigns were done".to_owned())),
@@ -127,7 +127,7 @@ async fn play(place: &Place, once: bool, screen: &Screen, stop: &watch::Sender<b
     let scene = tokio::select! {
         biased;
         () = stopped(&mut asked) => return early(),
-        scene = set_up(place, screen) => scene?,
+        scene = set_up(servers, screen) => scene?,
     };
     let mut service = pin!(service::run(scene.config.clone(), stop.subscribe()));
     let shown = tokio::select! {
@@ -136,7 +136,7 @@ async fn play(place: &Place, once: bool, screen: &Screen, stop: &watch::Sender<b
             return ended.map_err(DemoError::from).and(Err("the service ended by itself".to_owned().into()));
         }
         () = stopped(&mut asked) => early(),
-        shown = perform(place, &scene, once, screen) => shown,
+        shown = perform(servers, &scene, once, screen) => shown,
     };
     stop.send_replace(true);
     let ended = service.await;
@@ -144,11 +144,11 @@ async fn play(place: &Place, once: bool, screen: &Screen, stop: &watch::Sender<b
 }
 
 /// Waits for PostgreSQL, writes the configuration, makes the tables and fills the one of favourites.
-async fn set_up(place: &Place, screen: &Screen) -> Result<Scene, DemoError> {
-    let file = place.folder.join("dinnerbell.toml");
+async fn set_up(servers: &DemoServers, screen: &Screen) -> Result<Scene, DemoError> {
+    let file = servers.folder.join("dinnerbell.toml");
     let http =
         dinnerbell_config::address::free_port().map_err(|error| format!("no port of 127.0.0.1 is free: {error}"))?;
-    std::fs::write(&file, configuration(place, http))
+    std::fs::write(&file, configuration(servers, http))
         .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     // The file alone: what this shell exports is meant for another service.
     let config = config::load(Some(&file), std::iter::empty())
@@ -169,8 +169,8 @@ async fn set_up(place: &Place, screen: &Screen) -> Result<Scene, DemoError> {
 }
 
 /// The configuration by which the demo runs, and by which other commands reach it.
-fn configuration(place: &Place, http: u16) -> String {
-    let Place { bootstrap_servers, database, .. } = place;
+fn configuration(servers: &DemoServers, http: u16) -> String {
+    let DemoServers { bootstrap_servers, database, .. } = servers;
     let [(campaigns, _), (notifications, _), (dead_letters, _)] = TOPICS;
     let (setting, value) = FETCH_WAIT;
     format!(
@@ -199,7 +199,7 @@ async fn come_up(feedback: &Pool) -> Result<(), DemoError> {
 }
 
 /// Rings, shows, compares; then goes on showing unless it is `once`.
-async fn perform(place: &Place, scene: &Scene, once: bool, screen: &Screen) -> Result<(), DemoError> {
+async fn perform(servers: &DemoServers, scene: &Scene, once: bool, screen: &Screen) -> Result<(), DemoError> {
     let counter = messages::Counter::default();
     let show = async {
         screen.say("starting the service");
@@ -213,7 +213,7 @@ async fn perform(place: &Place, scene: &Scene, once: bool, screen: &Screen) -> R
         if once {
             return Ok(());
         }
-        screen.say(&invitation(place, scene));
+        screen.say(&invitation(servers, scene));
         show.go_on().await;
         Ok(())
     };
@@ -267,8 +267,8 @@ Kafka is librdkafka's in-process mock broker here: it forgets transactional offs
 partition. This is for looking at, and no proof of anything: `make test` runs against Apache Kafka.";
 
 /// Addresses, and what to do with them.
-fn invitation(place: &Place, scene: &Scene) -> String {
-    let Place { bootstrap_servers, database, .. } = place;
+fn invitation(servers: &DemoServers, scene: &Scene) -> String {
+    let DemoServers { bootstrap_servers, database, .. } = servers;
     let (file, http) = (scene.file.display(), scene.config.http.listen);
     let table = scene.config.feedback.table.sql().replace('"', "");
     let [(campaigns, _), (notifications, _), (dead_letters, _)] = TOPICS;

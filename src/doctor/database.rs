@@ -30,16 +30,16 @@ const COUNT: Duration = Duration::from_secs(60);
 /// Looks at the feedback database; none where it cannot be contacted.
 pub(super) async fn feedback(config: &Config, found: &mut Findings) -> Option<Pool> {
     let pool = reach(&config.feedback, "feedback", found).await?;
-    let place = Place { pool: &pool, database: &config.feedback, check: &FEEDBACK };
-    tell(FEEDBACK.server, place.feedback(found).await, found);
+    let checked = CheckedDatabase { pool: &pool, database: &config.feedback, check: &FEEDBACK };
+    tell(FEEDBACK.server, checked.feedback(found).await, found);
     Some(pool)
 }
 
 /// Looks at the subscribers database; none where it cannot be contacted.
 pub(super) async fn subscribers(config: &Config, found: &mut Findings) -> Option<Pool> {
     let pool = reach(&config.subscribers, "subscribers", found).await?;
-    let place = Place { pool: &pool, database: &config.subscribers, check: &SUBSCRIBERS };
-    tell(SUBSCRIBERS.server, place.subscribers(found).await, found);
+    let checked = CheckedDatabase { pool: &pool, database: &config.subscribers, check: &SUBSCRIBERS };
+    tell(SUBSCRIBERS.server, checked.subscribers(found).await, found);
     Some(pool)
 }
 
@@ -117,13 +117,13 @@ async fn reach(database: &Database, section: &'static str, found: &mut Findings)
     }
 }
 
-struct Place<'a> {
+struct CheckedDatabase<'a> {
     pool: &'a Pool,
     database: &'a Database,
     check: &'a Checks,
 }
 
-impl Place<'_> {
+impl CheckedDatabase<'_> {
     async fn feedback(&self, found: &mut Findings) -> Result<(), PostgresError> {
         encryption::judge(self.pool, self.database, self.check.tls, found).await?;
         self.server(found).await?;

@@ -104,9 +104,9 @@ pub async fn serve(bound: Bound, telemetry: Arc<Telemetry>, mut stop: watch::Rec
     tracing::info!(%address, "serving /healthz, /readyz and /metrics");
     let router = router(telemetry, token);
     let mut connections = JoinSet::new();
-    let mut places = Places::default();
+    let mut slots = ConnectionSlots::default();
     loop {
-        let full_until = places.make_room();
+        let full_until = slots.make_room();
         tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
@@ -117,7 +117,7 @@ pub async fn serve(bound: Bound, telemetry: Arc<Telemetry>, mut stop: watch::Rec
                     let asked = Arc::new(AtomicBool::new(false));
                     let router = noting(&asked, router.clone()).layer(Extension(Peer(peer)));
                     let task = connections.spawn(answer(stream, router));
-                    places.open.push_back(Place { asked, since: Instant::now(), task });
+                    slots.open.push_back(ConnectionSlot { asked, since: Instant::now(), task });
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a connection was refused");
@@ -133,37 +133,37 @@ pub async fn serve(bound: Bound, telemetry: Arc<Telemetry>, mut stop: watch::Rec
 
 /// The connections that are open, the oldest first.
 #[derive(Debug, Default)]
-struct Places {
-    open: VecDeque<Place>,
+struct ConnectionSlots {
+    open: VecDeque<ConnectionSlot>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct ConnectionSlot {
     /// Its request has arrived.
     asked: Arc<AtomicBool>,
     since: Instant,
     task: AbortHandle,
 }
 
-impl Places {
+impl ConnectionSlots {
     /// None where there is room for one more; else when there may be, unless a connection ends before. Where there is none, the oldest that has
     /// kept silent for a while is ended: so those that keep silent only ever crowd out one another, and a probe waits in the kernel's queue for
     /// a moment and is answered.
     fn make_room(&mut self) -> Option<Instant> {
-        self.open.retain(|place| !place.task.is_finished());
+        self.open.retain(|slot| !slot.task.is_finished());
         if self.open.len() < MOST_CONNECTIONS {
             return None;
         }
-        let Some(at) = self.open.iter().position(|place| !place.asked.load(Ordering::Relaxed)) else {
+        let Some(at) = self.open.iter().position(|slot| !slot.asked.load(Ordering::Relaxed)) else {
             return Some(Instant::now() + LIFE);
         };
         let patience = self.open[at].since + SILENCE;
         if patience > Instant::now() {
             return Some(patience);
         }
-        if let Some(place) = self.open.remove(at) {
+        if let Some(slot) = self.open.remove(at) {
             tracing::debug!("a connection that asked for nothing made room for another one");
-            place.task.abort();
+            slot.task.abort();
         }
         None
     }

@@ -42,12 +42,12 @@ pub struct Pass {
     again: bool,
 }
 
-/// Who comes first in the order of ends.
-type Place = (EpochSeconds, String);
+/// The order of passes: what ends first comes first.
+type PassKey = (EpochSeconds, String);
 
-/// The campaigns of a batch by their places, and how many rows are read of each.
+/// The campaigns of a batch by their keys, and how many rows are read of each.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct RescanBatch(Vec<(Place, usize)>);
+pub struct RescanBatch(Vec<(PassKey, usize)>);
 
 /// What ended with a batch.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub struct Over {
 /// The passes of a lane.
 #[derive(Debug, Default)]
 pub struct Passes {
-    of: BTreeMap<Place, Pass>,
+    of: BTreeMap<PassKey, Pass>,
     walk: Walk,
     /// The walk that is under way began too early.
     walk_again: bool,
@@ -73,7 +73,7 @@ enum Walk {
     #[default]
     Over,
     Begins,
-    Behind(Place),
+    Behind(PassKey),
 }
 
 impl RescanBatch {
@@ -110,7 +110,7 @@ impl Pass {
         }
     }
 
-    fn place(&self) -> Place {
+    fn key(&self) -> PassKey {
         (self.end, self.adv_campaign_id.clone())
     }
 }
@@ -148,20 +148,20 @@ impl Passes {
     }
 
     /// Behind which campaign the walk takes up the next ones; none where it is over, or there is no room.
-    pub fn walks_from(&self) -> Option<Option<Place>> {
+    pub fn walks_from(&self) -> Option<Option<PassKey>> {
         match &self.walk {
             _ if self.is_full() => None,
             Walk::Over => None,
             Walk::Begins => Some(None),
-            Walk::Behind(place) => Some(Some(place.clone())),
+            Walk::Behind(key) => Some(Some(key.clone())),
         }
     }
 
     /// These came next, of at most so many.
     pub fn walked(&mut self, open: Vec<OpenCampaign>, most: usize) {
-        let last = open.last().map(|open| Pass::of(open).place());
+        let last = open.last().map(|open| Pass::of(open).key());
         self.walk = match last {
-            Some(place) if open.len() >= most => Walk::Behind(place),
+            Some(key) if open.len() >= most => Walk::Behind(key),
             _ if std::mem::take(&mut self.walk_again) => Walk::Begins,
             _ => Walk::Over,
         };
@@ -172,7 +172,7 @@ impl Passes {
     pub fn take_up(&mut self, open: OpenCampaign) {
         let pass = Pass::of(&open);
         if had_a_page(&open) && !self.is_passed(&pass.adv_campaign_id) {
-            self.of.insert(pass.place(), pass);
+            self.of.insert(pass.key(), pass);
         }
     }
 
@@ -211,8 +211,8 @@ impl Passes {
         let others = || ready().skip(1);
         let beginners: Vec<_> = others().filter(|(_, pass)| pass.pages == 0).take(FIRST_PAGES).collect();
         let fewest = || others().min_by_key(|(_, pass)| pass.pages).filter(|_| beginners.is_empty());
-        let mut batch: Vec<_> = beginners.iter().map(|(place, _)| ((*place).clone(), FIRST_ROWS)).collect();
-        batch.extend(fewest().map(|(place, _)| (place.clone(), ROWS / 2)));
+        let mut batch: Vec<_> = beginners.iter().map(|(key, _)| ((*key).clone(), FIRST_ROWS)).collect();
+        batch.extend(fewest().map(|(key, _)| (key.clone(), ROWS / 2)));
         let rows = if batch.is_empty() { ROWS } else { ROWS / 2 };
         batch.insert(0, (first.clone(), rows));
         RescanBatch(batch)
@@ -220,14 +220,14 @@ impl Passes {
 
     /// The passes of a batch, and how many rows are read of each.
     pub fn of<'a>(&'a self, batch: &'a RescanBatch) -> impl Iterator<Item = (&'a Pass, usize)> {
-        batch.0.iter().filter_map(move |(place, rows)| Some((self.of.get(place)?, *rows)))
+        batch.0.iter().filter_map(move |(key, rows)| Some((self.of.get(key)?, *rows)))
     }
 
     /// Their pages were read, in this order.
     pub fn read(&mut self, batch: &RescanBatch, pages: &[Page]) -> Over {
         let mut over = Over::default();
-        for ((place, _), page) in batch.0.iter().zip(pages) {
-            let Some(pass) = self.of.get_mut(place) else { continue };
+        for ((key, _), page) in batch.0.iter().zip(pages) {
+            let Some(pass) = self.of.get_mut(key) else { continue };
             pass.pages += 1;
             (pass.backoff, pass.not_before) = (Backoff::new(PAUSES[0], PAUSES[1]), None);
             if let Some(last) = page.clients.last() {
@@ -236,7 +236,7 @@ impl Passes {
             if !page.last {
                 continue;
             }
-            let Some(done) = self.of.remove(place) else { continue };
+            let Some(done) = self.of.remove(key) else { continue };
             match done.again {
                 true => over.again.push(done.restaurant_id),
                 false => over.passed.push((done.adv_campaign_id, done.revision)),
@@ -247,8 +247,8 @@ impl Passes {
 
     /// They could not be read: they are tried again later, the later the more often.
     pub fn failed(&mut self, batch: &RescanBatch, now: Instant) {
-        for (place, _) in &batch.0 {
-            let Some(pass) = self.of.get_mut(place) else { continue };
+        for (key, _) in &batch.0 {
+            let Some(pass) = self.of.get_mut(key) else { continue };
             pass.not_before = Some(now + pass.backoff.failed());
         }
     }

@@ -263,7 +263,7 @@ enum Given<'a> {
 
 /// Where the parser is: a syntax error names the field it stands in or behind.
 #[derive(Default, Clone, Copy)]
-enum Place {
+enum ParserPosition {
     #[default]
     Before,
     In(usize),
@@ -275,15 +275,17 @@ enum Place {
 #[derive(Default)]
 struct Reading<'a> {
     slots: [Given<'a>; 8],
-    place: Place,
+    position: ParserPosition,
 }
 
 impl Reading<'_> {
     fn unreadable(&self, what: &str) -> Reason {
-        match self.place {
-            Place::Before => Reason::of_record(format!("the value is {what}")),
-            Place::After(field) => Reason::of_record(format!("the value is {what} (after {})", FIELDS[field].0)),
-            Place::In(field) => {
+        match self.position {
+            ParserPosition::Before => Reason::of_record(format!("the value is {what}")),
+            ParserPosition::After(field) => {
+                Reason::of_record(format!("the value is {what} (after {})", FIELDS[field].0))
+            }
+            ParserPosition::In(field) => {
                 let (name, rule) = FIELDS[field];
                 Reason { field: Some(name), reason: format!("{name} must be {rule}; it is {what}") }
             }
@@ -312,14 +314,14 @@ impl<'de> Visitor<'de> for &mut Reading<'de> {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            self.place = Place::In(field);
+            self.position = ParserPosition::In(field);
             if matches!(self.slots[field], Given::Nothing) {
                 self.slots[field] = map.next_value_seed(FieldValue)?;
             } else {
                 map.next_value::<IgnoredAny>()?;
                 self.slots[field] = Given::Twice;
             }
-            self.place = Place::After(field);
+            self.position = ParserPosition::After(field);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::sql;
 use dinnerbell_config::TableName;
 
 /// A table or partition, and the index of its parent to join.
-struct Place {
+struct TableOrPartition {
     table: TableName,
     partitioned: bool,
 }
@@ -28,7 +28,7 @@ impl Job<'_> {
             if let Some(there) = self.find_on(wanted, self.table()).await? {
                 return Ok(there);
             }
-            let top = Place { table: self.table().clone(), partitioned: true };
+            let top = TableOrPartition { table: self.table().clone(), partitioned: true };
             let answer = Box::pin(self.ensure_below(wanted, &top)).await?;
             if let Ensured::Duplicates = answer {
                 self.forget_below(wanted).await?;
@@ -42,17 +42,17 @@ impl Job<'_> {
         )))
     }
 
-    async fn ensure_below(&self, wanted: &Wanted, place: &Place) -> Result<Ensured, PostgresError> {
-        if !place.partitioned {
-            return self.ensure_on(wanted, &place.table).await;
+    async fn ensure_below(&self, wanted: &Wanted, node: &TableOrPartition) -> Result<Ensured, PostgresError> {
+        if !node.partitioned {
+            return self.ensure_on(wanted, &node.table).await;
         }
-        let name = self.ensure_parent(wanted, &place.table).await?;
-        for partition in self.partitions(&place.table).await? {
+        let name = self.ensure_parent(wanted, &node.table).await?;
+        for partition in self.partitions(&node.table).await? {
             let part = match Box::pin(self.ensure_below(wanted, &partition)).await? {
                 Ensured::There(part) | Ensured::ThereFrom { name: part, .. } => part,
                 other => return Ok(other),
             };
-            self.attach(place, &name, &partition, &part).await?;
+            self.attach(node, &name, &partition, &part).await?;
         }
         Ok(Ensured::There(name))
     }
@@ -71,7 +71,13 @@ impl Job<'_> {
         Ok(name)
     }
 
-    async fn attach(&self, place: &Place, index: &str, partition: &Place, part: &str) -> Result<(), PostgresError> {
+    async fn attach(
+        &self,
+        node: &TableOrPartition,
+        index: &str,
+        partition: &TableOrPartition,
+        part: &str,
+    ) -> Result<(), PostgresError> {
         let indexes = self.indexes(&partition.table).await?;
         if indexes.iter().any(|found| found.is_ours(part) && found.parent.is_some()) {
             return Ok(());
@@ -80,22 +86,22 @@ impl Job<'_> {
             |table: &TableName, name: &str| TableName { schema: table.schema.clone(), table: name.to_owned() }.sql();
         self.with_short_lock(&format!(
             "alter index {} attach partition {}",
-            qualified(&place.table, index),
+            qualified(&node.table, index),
             qualified(&partition.table, part)
         ))
         .await
     }
 
-    async fn partitions(&self, table: &TableName) -> Result<Vec<Place>, PostgresError> {
+    async fn partitions(&self, table: &TableName) -> Result<Vec<TableOrPartition>, PostgresError> {
         let sql = "select n.nspname::text as schema, c.relname::text as name, c.relkind = 'p' as partitioned from pg_inherits h \
                    join pg_class c on c.oid = h.inhrelid join pg_namespace n on n.oid = c.relnamespace \
                    where h.inhparent = to_regclass($1) order by 1, 2";
         let rows = self.pool.query(sql, &[(&table.sql(), Type::TEXT)]).await?;
-        let place = |row: &tokio_postgres::Row| Place {
+        let node = |row: &tokio_postgres::Row| TableOrPartition {
             table: TableName { schema: row.get("schema"), table: row.get("name") },
             partitioned: row.get("partitioned"),
         };
-        Ok(rows.iter().map(place).collect())
+        Ok(rows.iter().map(node).collect())
     }
 
     /// The unique index that the feedback table can have: it must hold the columns by which the table, and each partition in it, is
