@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use crate::operator::hold;
 use crate::service::attempt::NotStarted;
 use crate::service::retention::RetentionJob;
-use crate::service::startup::{Shared, Startup};
+use crate::service::startup::{ServiceContext, Startup};
 use dinnerbell_config::Config;
 use dinnerbell_core::instance::pause::{PauseReading, PauseWatch};
 use dinnerbell_core::instance::{pause, supervisor};
@@ -101,7 +101,7 @@ async fn note_stop(telemetry: &Telemetry, mut stop: watch::Receiver<bool>) -> In
 
 /// Works until the stop, then drains the lanes and leaves the group.
 async fn work(
-    cx: Arc<Shared>,
+    cx: Arc<ServiceContext>,
     config: &Config,
     readings: watch::Sender<PauseReading>,
     stop: watch::Receiver<bool>,

@@ -8,7 +8,7 @@ use super::{Findings, Status};
 use dinnerbell_config::{Config, Database};
 use dinnerbell_postgres::audience::{Unusable, unusable};
 use dinnerbell_postgres::connect::Pool;
-use dinnerbell_postgres::errors::{Kind, PostgresError};
+use dinnerbell_postgres::errors::{ErrorKind, PostgresError};
 use dinnerbell_postgres::legible::Legible;
 use dinnerbell_postgres::migrate::{
     FeedbackIndex, count_duplicates, feedback_index, feedback_indexes_of_before, missing_subscriber_indexes,
@@ -130,7 +130,7 @@ impl CheckedDatabase<'_> {
         self.durability(found).await?;
         self.clock(found).await?;
         match needs::of_encoding(self.pool).await {
-            Err(error) if error.kind() == Kind::Refused => found.refused("feedback-encoding", error),
+            Err(error) if error.kind() == ErrorKind::Refused => found.refused("feedback-encoding", error),
             looked => looked.map(|()| found.ok("feedback-encoding", "its encoding holds every campaign (UTF8)"))?,
         }
         self.connections(found).await?;
@@ -188,7 +188,7 @@ impl CheckedDatabase<'_> {
                 format!("{rows} rows have an id that is empty, longer than 256 bytes or not UTF-8: nobody is told for them; the first: id {ids}"),
                 format!("correct or delete these rows of {}", self.pool.table()),
             ),
-            Err(error) if error.kind() == Kind::Transient => {
+            Err(error) if error.kind() == ErrorKind::Transient => {
                 found.ok(CHECK, format!("whether rows have ids that cannot be told was not to be counted in {} s", COUNT_UNUSABLE.as_secs()))
             }
             Err(error) => return Err(error),

@@ -16,7 +16,7 @@ use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_kafka as kafka;
 use dinnerbell_postgres::connect::{Parameter, Pool};
-use dinnerbell_postgres::errors::{Kind, PostgresError};
+use dinnerbell_postgres::errors::{ErrorKind, PostgresError};
 use dinnerbell_postgres::ledger::audit;
 
 /// How often the ledger is looked at.
@@ -147,7 +147,7 @@ async fn settled(pool: &Pool, id: &str, progress: &ProgressBar) -> Result<Ended,
             Ok(now) if now.is_settled() => return Ok(Ended::InEffect),
             Ok(now) if now.halted.is_some() && began.elapsed() > USUAL => return Ok(Ended::Halted),
             Ok(now) => progress.set_message(format!("{} told, waiting for {}", now.told, now.next_step())),
-            Err(error) if error.kind() == Kind::Transient => progress.set_message(error.to_string()),
+            Err(error) if error.kind() == ErrorKind::Transient => progress.set_message(error.to_string()),
             Err(error) => return Err(error),
         }
         progress.tick();

@@ -29,7 +29,7 @@ use dinnerbell_postgres::migrate::FeedbackIndex;
 use dinnerbell_postgres::{encryption, migrate, needs};
 
 /// Everything behind the three traits.
-pub type Shared = LaneContext<KafkaBroker, PostgresLedger, PostgresAudience, PostgresClock>;
+pub type ServiceContext = LaneContext<KafkaBroker, PostgresLedger, PostgresAudience, PostgresClock>;
 
 /// A start that is under way.
 pub struct Startup<'a> {
@@ -47,7 +47,7 @@ impl Startup<'_> {
         mut self,
         readings: &watch::Sender<PauseReading>,
         pause: PauseWatch,
-    ) -> Result<Arc<Shared>, NotStarted> {
+    ) -> Result<Arc<ServiceContext>, NotStarted> {
         let feedback = open(&self.config.feedback, "feedback")?;
         let subscribers = open(&self.config.subscribers, "subscribers")?;
         let clock = self.feedback(&feedback).await?;
@@ -124,7 +124,7 @@ impl Startup<'_> {
         audience: PostgresAudience,
         clock: PostgresClock,
         pause: PauseWatch,
-    ) -> Arc<Shared> {
+    ) -> Arc<ServiceContext> {
         let Self { config, telemetry, .. } = self;
         let limits = Limits {
             group_id: config.kafka.group_id.clone(),

@@ -15,7 +15,7 @@ const SIZE: usize = 46;
 
 /// What an entry says of its draft. The order is that of [`Entry`]s of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum DraftSource {
     /// A message that was there when the comparison began.
     Message,
     /// A message that came afterwards: its row may be newer than the snapshot.
@@ -34,7 +34,7 @@ pub struct Entry {
     /// Campaign and client.
     pub key: u128,
     /// What is known.
-    pub kind: Kind,
+    pub kind: DraftSource,
     /// All ten fields; 0 where the kind has none.
     pub fingerprint: u64,
     /// The campaign.
@@ -62,11 +62,11 @@ impl Entry {
 
     fn decode(bytes: &[u8; SIZE]) -> io::Result<Self> {
         let kind = match bytes[44] {
-            0 => Kind::Message,
-            1 => Kind::LaterMessage,
-            2 => Kind::Row,
-            3 => Kind::Before,
-            4 => Kind::Recorded,
+            0 => DraftSource::Message,
+            1 => DraftSource::LaterMessage,
+            2 => DraftSource::Row,
+            3 => DraftSource::Before,
+            4 => DraftSource::Recorded,
             _ => return Err(io::ErrorKind::InvalidData.into()),
         };
         Ok(Self {
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_is_put_in_comes_out_sorted_and_once() {
-        let entry = |n: u128, kind: Kind| Entry {
+        let entry = |n: u128, kind: DraftSource| Entry {
             key: n << 64 | n,
             kind,
             fingerprint: n as u64 + 1,
@@ -147,7 +147,13 @@ mod tests {
         assert_eq!(buckets.files.len(), 4);
         let mut put = Vec::new();
         for n in 0..1000 {
-            for kind in [Kind::Recorded, Kind::Before, Kind::Row, Kind::LaterMessage, Kind::Message] {
+            for kind in [
+                DraftSource::Recorded,
+                DraftSource::Before,
+                DraftSource::Row,
+                DraftSource::LaterMessage,
+                DraftSource::Message,
+            ] {
                 put.push(entry(n, kind));
                 buckets.push(&entry(n, kind)).expect("room on the disk");
             }

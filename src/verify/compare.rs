@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 
-use super::buckets::{Buckets, Entry, Kind};
+use super::buckets::{Buckets, DraftSource, Entry};
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::record::Lane;
 
@@ -131,8 +131,8 @@ impl Unsettled {
         self.rows.into_sorted().map(|bucket| {
             let bucket = bucket?;
             let overdue = bucket.chunk_by(|a, b| a.key == b.key).filter_map(|draft| {
-                let row = draft.iter().find(|entry| entry.kind == Kind::Row)?;
-                let recorded = draft.iter().find(|entry| entry.kind == Kind::Recorded);
+                let row = draft.iter().find(|entry| entry.kind == DraftSource::Row)?;
+                let recorded = draft.iter().find(|entry| entry.kind == DraftSource::Recorded);
                 let waits = recorded.is_some_and(|round| is_pending(published, round.partition, Seq::new(round.place)));
                 (!waits).then_some(*row)
             });
@@ -184,10 +184,10 @@ impl Comparison {
 
     fn settle_one(&mut self, draft: &[Entry]) -> io::Result<()> {
         // Messages of rows that are newer than the snapshot, or were settled before.
-        let Some(row) = draft.iter().find(|entry| entry.kind == Kind::Row) else { return Ok(()) };
-        let messages = &draft[..draft.partition_point(|entry| entry.kind < Kind::Row)];
+        let Some(row) = draft.iter().find(|entry| entry.kind == DraftSource::Row) else { return Ok(()) };
+        let messages = &draft[..draft.partition_point(|entry| entry.kind < DraftSource::Row)];
         if messages.is_empty() {
-            let recorded = draft.iter().find(|entry| entry.kind == Kind::Recorded);
+            let recorded = draft.iter().find(|entry| entry.kind == DraftSource::Recorded);
             return self.unsettled.keep(row, recorded);
         }
         self.told(messages, row);
@@ -204,10 +204,10 @@ impl Comparison {
     }
 
     fn judge(&mut self, draft: &[Entry]) -> io::Result<()> {
-        let from = |kind: Kind| draft.partition_point(|entry| entry.kind < kind);
-        let (rows, before, recorded) = (from(Kind::Row), from(Kind::Before), from(Kind::Recorded));
+        let from = |kind: DraftSource| draft.partition_point(|entry| entry.kind < kind);
+        let (rows, before, recorded) = (from(DraftSource::Row), from(DraftSource::Before), from(DraftSource::Recorded));
         let messages = &draft[..rows];
-        let was_there = messages.first().is_some_and(|message| message.kind == Kind::Message);
+        let was_there = messages.first().is_some_and(|message| message.kind == DraftSource::Message);
         let (rows, told_before, recorded) = (&draft[rows..before], recorded > before, draft.get(recorded));
         let ours = messages.iter().any(|message| message.flag);
         if !ours && !self.campaigns.contains_key(&draft[0].campaign) {
@@ -285,7 +285,7 @@ mod tests {
     const UNKNOWN: u64 = 2;
     const NEVER_TOLD: u64 = 3;
 
-    fn entry(kind: Kind) -> Entry {
+    fn entry(kind: DraftSource) -> Entry {
         Entry { key: 5, kind, fingerprint: 8, campaign: OURS, partition: 0, place: 0, flag: false }
     }
 
@@ -311,39 +311,39 @@ mod tests {
 
     #[test]
     fn one_row_and_one_message_that_agree_are_equal() {
-        for message in [Kind::Message, Kind::LaterMessage] {
-            let compared = compared(&[entry(message), entry(Kind::Row)]);
+        for message in [DraftSource::Message, DraftSource::LaterMessage] {
+            let compared = compared(&[entry(message), entry(DraftSource::Row)]);
             assert_eq!((compared.equal, compared.differences.total()), (1, 0));
         }
     }
 
     #[test]
     fn a_message_without_a_row_differs_unless_it_came_after_the_snapshot() {
-        assert_eq!(differences(&[entry(Kind::Message)]).messages_without_row, 1);
-        assert_eq!(differences(&[entry(Kind::LaterMessage)]).total(), 0);
+        assert_eq!(differences(&[entry(DraftSource::Message)]).messages_without_row, 1);
+        assert_eq!(differences(&[entry(DraftSource::LaterMessage)]).total(), 0);
     }
 
     #[test]
     fn repeats_on_either_side_and_other_fields_differ() {
-        let again = Entry { place: 1, ..entry(Kind::Message) };
-        assert_eq!(differences(&[entry(Kind::Message), again, entry(Kind::Row)]).messages_repeated, 1);
-        let later = entry(Kind::LaterMessage);
-        assert_eq!(differences(&[entry(Kind::Message), later, entry(Kind::Row)]).messages_repeated, 1);
-        let again = Entry { place: 1, ..entry(Kind::Row) };
-        assert_eq!(differences(&[entry(Kind::Message), entry(Kind::Row), again]).rows_repeated, 1);
-        let other = Entry { fingerprint: 9, ..entry(Kind::Row) };
-        assert_eq!(differences(&[entry(Kind::Message), other]).fields_differ, 1);
+        let again = Entry { place: 1, ..entry(DraftSource::Message) };
+        assert_eq!(differences(&[entry(DraftSource::Message), again, entry(DraftSource::Row)]).messages_repeated, 1);
+        let later = entry(DraftSource::LaterMessage);
+        assert_eq!(differences(&[entry(DraftSource::Message), later, entry(DraftSource::Row)]).messages_repeated, 1);
+        let again = Entry { place: 1, ..entry(DraftSource::Row) };
+        assert_eq!(differences(&[entry(DraftSource::Message), entry(DraftSource::Row), again]).rows_repeated, 1);
+        let other = Entry { fingerprint: 9, ..entry(DraftSource::Row) };
+        assert_eq!(differences(&[entry(DraftSource::Message), other]).fields_differ, 1);
     }
 
     #[test]
     fn a_row_without_a_message_waits_for_its_round_until_that_is_published() {
-        let recorded = Entry { place: 4, ..entry(Kind::Recorded) };
-        let compared = compared(&[entry(Kind::Row), recorded]);
+        let recorded = Entry { place: 4, ..entry(DraftSource::Recorded) };
+        let compared = compared(&[entry(DraftSource::Row), recorded]);
         assert_eq!(compared.differences.total(), 0);
         assert_eq!((left(&compared, 3), left(&compared, 4)), ((1, 0), (0, 1)));
         let published = BTreeMap::from([(0, Seq::new(4))]);
         let overdue = compared.unsettled.into_overdue(&published);
-        assert_eq!(overdue.flat_map(Result::unwrap).collect::<Vec<_>>(), [entry(Kind::Row)]);
+        assert_eq!(overdue.flat_map(Result::unwrap).collect::<Vec<_>>(), [entry(DraftSource::Row)]);
     }
 
     #[test]
@@ -351,11 +351,11 @@ mod tests {
         let mut comparison = compared(&[]);
         for key in 0..300_000 {
             let draft = |kind| Entry { key: key << 64, partition: 0, place: 4, ..entry(kind) };
-            comparison.take(&[draft(Kind::Row), draft(Kind::Recorded)]).unwrap();
+            comparison.take(&[draft(DraftSource::Row), draft(DraftSource::Recorded)]).unwrap();
         }
         assert_eq!((left(&comparison, 3), comparison.differences.total()), ((300_000, 0), 0));
         for key in 0..100_000 {
-            comparison.unsettled.message(&Entry { key: key << 64, ..entry(Kind::LaterMessage) }).unwrap();
+            comparison.unsettled.message(&Entry { key: key << 64, ..entry(DraftSource::LaterMessage) }).unwrap();
         }
         comparison.settle().unwrap();
         assert_eq!((comparison.equal, left(&comparison, 4)), (100_000, (0, 200_000)));
@@ -363,12 +363,14 @@ mod tests {
 
     #[test]
     fn a_message_that_came_later_settles_its_row_and_no_other() {
-        let mut comparison = compared(&[entry(Kind::Row)]);
-        let other = Entry { key: 6, ..entry(Kind::LaterMessage) };
+        let mut comparison = compared(&[entry(DraftSource::Row)]);
+        let other = Entry { key: 6, ..entry(DraftSource::LaterMessage) };
         comparison.unsettled.message(&other).unwrap();
         comparison.settle().unwrap();
         assert_eq!((comparison.equal, left(&comparison, 0)), (0, (0, 1)));
-        for message in [entry(Kind::LaterMessage), Entry { place: 9, fingerprint: 1, ..entry(Kind::LaterMessage) }] {
+        for message in
+            [entry(DraftSource::LaterMessage), Entry { place: 9, fingerprint: 1, ..entry(DraftSource::LaterMessage) }]
+        {
             comparison.unsettled.message(&message).unwrap();
         }
         comparison.settle().unwrap();
@@ -380,9 +382,9 @@ mod tests {
     #[test]
     fn rows_of_an_earlier_job_are_foreign_and_not_different() {
         for rows in [
-            vec![entry(Kind::Row), entry(Kind::Before)],
-            vec![Entry { campaign: UNKNOWN, ..entry(Kind::Row) }],
-            vec![Entry { campaign: NEVER_TOLD, ..entry(Kind::Row) }],
+            vec![entry(DraftSource::Row), entry(DraftSource::Before)],
+            vec![Entry { campaign: UNKNOWN, ..entry(DraftSource::Row) }],
+            vec![Entry { campaign: NEVER_TOLD, ..entry(DraftSource::Row) }],
         ] {
             let compared = compared(&rows);
             assert_eq!((compared.foreign_rows, left(&compared, 0), compared.differences.total()), (1, (0, 0), 0));
@@ -391,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_message_of_an_unknown_campaign_is_foreign_unless_it_names_our_round() {
-        let foreign = Entry { campaign: UNKNOWN, ..entry(Kind::Message) };
+        let foreign = Entry { campaign: UNKNOWN, ..entry(DraftSource::Message) };
         assert_eq!(compared(&[foreign]).foreign_messages, 1);
         assert_eq!(differences(&[Entry { flag: true, ..foreign }]).messages_without_row, 1);
     }
@@ -399,7 +401,7 @@ mod tests {
     #[test]
     fn a_row_that_somebody_answered_in_is_kept_as_often_as_the_ledger_says() {
         let mut comparison = compared(&[]);
-        let answered = |key| Entry { key, flag: true, ..entry(Kind::Row) };
+        let answered = |key| Entry { key, flag: true, ..entry(DraftSource::Row) };
         comparison.take(&[answered(5)]).unwrap();
         comparison.take(&[answered(6)]).unwrap();
         assert_eq!((comparison.kept, left(&comparison, 0)), (1, (0, 1)));

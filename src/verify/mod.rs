@@ -24,7 +24,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use self::buckets::{Buckets, Entry, Kind};
+use self::buckets::{Buckets, DraftSource, Entry};
 use self::compare::{Comparison, Differences, Facts, Finding};
 use crate::operator;
 use crate::operator::republish;
@@ -239,7 +239,7 @@ impl Verification<'_> {
         };
         begin_progress(self.progress, "messages", expected);
         let (notifications, mut gathered) =
-            self.read_messages(notifications, gathered, from.clone(), Kind::Message).await?;
+            self.read_messages(notifications, gathered, from.clone(), DraftSource::Message).await?;
         let snapshot = Snapshot::take(&self.pool).await?;
         begin_progress(self.progress, "rows", snapshot.estimate().await?);
         self.read_snapshot(&snapshot, &mut gathered).await?;
@@ -250,7 +250,7 @@ impl Verification<'_> {
         })
         .await?;
         let from = std::mem::replace(&mut gathered.end, later);
-        self.read_messages(notifications, gathered, from, Kind::LaterMessage).await
+        self.read_messages(notifications, gathered, from, DraftSource::LaterMessage).await
     }
 
     /// Reads the messages from an offset to `gathered.end`.
@@ -259,7 +259,7 @@ impl Verification<'_> {
         notifications: Notifications,
         mut gathered: Gathered,
         from: Offsets,
-        kind: Kind,
+        kind: DraftSource,
     ) -> Result<(Notifications, Gathered), VerifyError> {
         let ours = Ours::new(&self.config.kafka);
         let (since, progress) = (self.since, self.progress.clone());
@@ -287,21 +287,21 @@ impl Verification<'_> {
             .await?;
         for lane in lanes.iter().filter(|lane| lane.published != Some(lane.seq)) {
             let held = |campaign: &str, client: &str| {
-                let entry = entry(Kind::Recorded, found::key(campaign, client), found::campaign(campaign));
+                let entry = entry(DraftSource::Recorded, found::key(campaign, client), found::campaign(campaign));
                 put(buckets, &Entry { partition: lane.lane, place: lane.seq.get(), ..entry })
             };
             snapshot.round(lane.lane, lane.seq, held).await?;
         }
         snapshot
             .told_before(|campaign, client| {
-                put(buckets, &entry(Kind::Before, found::key(campaign, client), found::campaign(campaign)))
+                put(buckets, &entry(DraftSource::Before, found::key(campaign, client), found::campaign(campaign)))
             })
             .await?;
         snapshot
             .rows(self.since, |id, answered, draft| {
                 *rows += 1;
                 self.progress.inc(1);
-                let entry = entry(Kind::Row, draft.key(), draft.campaign());
+                let entry = entry(DraftSource::Row, draft.key(), draft.campaign());
                 put(buckets, &Entry { fingerprint: draft.fingerprint(), place: id, flag: answered, ..entry })
             })
             .await?;
@@ -440,19 +440,19 @@ impl Verification<'_> {
         notifications: Notifications,
         found: &[(Finding, Entry)],
     ) -> Result<Vec<Example>, VerifyError> {
-        let ids: Vec<i64> = found.iter().filter(|(_, e)| e.kind == Kind::Row).map(|(_, e)| e.place).collect();
+        let ids: Vec<i64> = found.iter().filter(|(_, e)| e.kind == DraftSource::Row).map(|(_, e)| e.place).collect();
         let rows: BTreeMap<i64, (String, String)> = rows_by_id(&self.pool, &ids)
             .await?
             .into_iter()
             .map(|(id, campaign, client)| (id, (campaign, client)))
             .collect();
         let wanted: Vec<(i32, i64)> =
-            found.iter().filter(|(_, e)| e.kind != Kind::Row).map(|(_, e)| (e.partition, e.place)).collect();
+            found.iter().filter(|(_, e)| e.kind != DraftSource::Row).map(|(_, e)| (e.partition, e.place)).collect();
         let messages = off_runtime(move || Ok(wanted.iter().map(|at| (*at, read_one(&notifications, *at))).collect()));
         let messages: BTreeMap<(i32, i64), Option<(String, String)>> = messages.await?;
         let example = |(finding, entry): &(Finding, Entry)| {
             let (names, row, at) = match entry.kind {
-                Kind::Row => (rows.get(&entry.place).cloned(), Some(entry.place), None),
+                DraftSource::Row => (rows.get(&entry.place).cloned(), Some(entry.place), None),
                 _ => {
                     let at = (entry.partition, entry.place);
                     (messages.get(&at).cloned().flatten(), None, Some(at))
@@ -480,7 +480,7 @@ impl Gathered {
     fn message(
         &mut self,
         found: &Found<'_>,
-        kind: Kind,
+        kind: DraftSource,
         ours: &Ours,
         since: Option<EpochSeconds>,
     ) -> Result<(), VerifyError> {
@@ -513,7 +513,7 @@ fn message(found: &Found<'_>, draft: &FoundDraft<'_>) -> Entry {
     let keyed = found.key == Some(draft.client_id.as_bytes());
     Entry {
         key: draft.key(),
-        kind: Kind::LaterMessage,
+        kind: DraftSource::LaterMessage,
         fingerprint: if keyed { draft.fingerprint() } else { !draft.fingerprint() },
         campaign: draft.campaign(),
         partition: found.partition,

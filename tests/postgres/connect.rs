@@ -9,7 +9,7 @@ use dinnerbell_config as config;
 use dinnerbell_config::SslMode;
 use dinnerbell_core::ports::ledger::LedgerError;
 use dinnerbell_postgres::connect::{Connection, Pool};
-use dinnerbell_postgres::errors::{Kind, PostgresError};
+use dinnerbell_postgres::errors::{ErrorKind, PostgresError};
 use tokio_postgres::types::Type;
 
 use crate::postgres::place::{empty_database, feedback_pool, section, seed_database, subscribers_pool};
@@ -77,7 +77,7 @@ async fn a_transaction_with_a_failed_statement_cannot_be_committed() {
     transaction.batch("create table public.half ()").await.unwrap();
     transaction.batch("select 1/0").await.unwrap_err();
     let error = transaction.commit().await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Transient, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
     assert_eq!(database.number("select count(*) from pg_class where relname = 'half'"), 0);
 }
 
@@ -94,7 +94,7 @@ async fn waiting_for_a_slot_and_for_an_answer_ends() {
     let error = pool.get().await.err().unwrap();
     assert!(error.to_string().contains("raise feedback.max_connections"), "{error}");
     let error = held[0].batch("select pg_sleep(60)").await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Transient);
+    assert_eq!(error.kind(), ErrorKind::Transient);
     assert!(error.to_string().contains("no answer within 5 s"), "{error}");
 }
 
@@ -127,7 +127,7 @@ async fn a_lost_server_process_passes_and_the_next_connection_is_new() {
     let pid = backend(&one).await;
     other.query("select pg_terminate_backend($1)", &[(&pid, Type::INT4)]).await.unwrap();
     let error = one.batch("select 1").await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Transient, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
     one.release();
     assert_ne!(next_backend(&pool).await, pid);
 }
@@ -141,10 +141,10 @@ async fn what_may_pass_is_told_from_what_is_refused() {
     let database = empty_database();
     let pool = feedback_pool(&database);
     for state in ["08006", "40001", "40P01", "53100", "53300", "57014", "57P01", "57P03", "55P03", "25006", "58030"] {
-        assert_eq!(raised(&pool, state).await.kind(), Kind::Transient, "{state}");
+        assert_eq!(raised(&pool, state).await.kind(), ErrorKind::Transient, "{state}");
     }
     for state in ["28P01", "3D000", "42501", "42P01", "42703", "22021", "23502", "23514", "54000", "XX001"] {
-        assert_eq!(raised(&pool, state).await.kind(), Kind::Refused, "{state}");
+        assert_eq!(raised(&pool, state).await.kind(), ErrorKind::Refused, "{state}");
     }
 }
 
@@ -156,7 +156,7 @@ async fn a_primary_whose_transactions_are_read_only_is_told_from_a_standby_by_th
     let says_by_itself = database.number("show server_version_num") >= 140_000;
     let (found, remedy) = error.clone().into_parts();
     let remedy = remedy.unwrap_or_default();
-    assert!(error.kind() == Kind::Transient && found.contains("25006"), "{error}");
+    assert!(error.kind() == ErrorKind::Transient && found.contains("25006"), "{error}");
     assert!(remedy.contains("set default_transaction_read_only = off"), "{error}");
     assert_eq!(remedy.contains("must lead to the primary"), !says_by_itself, "{error}");
 }
@@ -193,21 +193,21 @@ async fn errors_of_a_login_name_the_setting_and_never_the_password() {
     let password = &database.server().password;
 
     let error = refusal(&url.replace(password, "hunter2")).await;
-    assert_eq!(error.kind(), Kind::Refused);
+    assert_eq!(error.kind(), ErrorKind::Refused);
     let text = error.to_string();
     assert!(text.contains("feedback.password_file") && text.contains(&database.name), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
 
     let error = refusal(&url.replace(&format!(":{password}@"), "@")).await;
-    assert_eq!(error.kind(), Kind::Refused, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     assert!(error.to_string().contains("feedback.password_file"), "{error}");
 
     let error = refusal(&url.replace(&database.name, "nowhere")).await;
-    assert_eq!(error.kind(), Kind::Refused, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     assert!(error.to_string().contains("feedback.url"), "{error}");
 
     let error = refusal("postgres://postgres:hunter2@127.0.0.1:1/de").await;
-    assert_eq!(error.kind(), Kind::Transient, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
     assert!(error.to_string().contains("127.0.0.1:1") && !error.to_string().contains("hunter2"), "{error}");
 }
 
@@ -232,7 +232,7 @@ async fn the_pool_goes_on_after_the_server_was_restarted() {
     other.release();
     server.stop();
     let error = pool.query("select 1", &[]).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Transient, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
     server.start();
     pool.query("select 1", &[]).await.unwrap();
 }
@@ -278,7 +278,7 @@ async fn each_sslmode_means_what_it_means_to_libpq() {
         match (pool.query("select ssl from pg_stat_ssl where pid = pg_backend_pid()", &[]).await, outcome) {
             (Ok(rows), Ok(encrypted)) => assert_eq!(rows[0].get::<_, bool>(0), encrypted, "{case}"),
             (Err(error), Err(words)) => {
-                assert_eq!(error.kind(), Kind::Refused, "{case}: {error}");
+                assert_eq!(error.kind(), ErrorKind::Refused, "{case}: {error}");
                 let text = error.to_string();
                 assert!(text.contains(words) && text.contains("feedback.url"), "{case}: {text}");
             }

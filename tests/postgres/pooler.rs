@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dinnerbell_postgres::audience::PostgresAudience;
 use dinnerbell_postgres::connect::Pool;
-use dinnerbell_postgres::errors::Kind;
+use dinnerbell_postgres::errors::ErrorKind;
 use dinnerbell_postgres::migrate::schema_is_current;
 use tokio_postgres::types::Type;
 
@@ -85,7 +85,7 @@ async fn what_a_pooler_will_never_accept_is_refused() {
     let refusal = async |url: &str| {
         let pool = Pool::open(&section(url, "subscribers_feedback"), "feedback").unwrap();
         let error = pool.query("select 1", &[]).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Refused, "{error}\n{}", pooler.log());
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}\n{}", pooler.log());
         error.to_string()
     };
     let text = refusal(&url.replace(&database.server().password, "hunter2")).await;
@@ -106,6 +106,6 @@ async fn a_pooler_without_tls_is_taken_with_prefer_and_refused_with_require() {
     };
     with(SslMode::Prefer).query("select 1", &[]).await.unwrap();
     let error = with(SslMode::Require).query("select 1", &[]).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Refused, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     assert!(error.to_string().contains("does not support TLS"), "{error}");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use openssl::pkey::PKey;
 use openssl::x509::X509;
 
-use super::keys::{CLIENT, Fallback, Key, Kind};
+use super::keys::{CLIENT, Fallback, Key, KeyKind};
 use super::mistake::{Mistake, Origin};
 use super::postgres_url::{self, ConnectionString};
 use super::settings::{Given, Settings};
@@ -272,7 +272,9 @@ impl Reader<'_> {
     }
 
     fn choice(&mut self, name: &str) -> Option<String> {
-        let Some(Key { kind: Kind::Choice(words), .. }) = Key::find(name) else { unreachable!("{name} is a choice") };
+        let Some(Key { kind: KeyKind::Choice(words), .. }) = Key::find(name) else {
+            unreachable!("{name} is a choice")
+        };
         self.parsed(name, |text| match words.iter().find(|word| word.eq_ignore_ascii_case(text)) {
             Some(word) => Ok((*word).to_owned()),
             None => Err(format!("must be one of {}", words.join(", "))),
@@ -280,7 +282,7 @@ impl Reader<'_> {
     }
 
     fn integer(&mut self, name: &str) -> Option<i64> {
-        let Some(Key { kind: Kind::Integer(least, most), .. }) = Key::find(name) else {
+        let Some(Key { kind: KeyKind::Integer(least, most), .. }) = Key::find(name) else {
             unreachable!("{name} is a whole number")
         };
         self.parsed(name, |text| match text.parse() {
@@ -290,7 +292,9 @@ impl Reader<'_> {
     }
 
     fn size(&mut self, name: &str) -> Option<u64> {
-        let Some(Key { kind: Kind::Size(least, most), .. }) = Key::find(name) else { unreachable!("{name} is a size") };
+        let Some(Key { kind: KeyKind::Size(least, most), .. }) = Key::find(name) else {
+            unreachable!("{name} is a size")
+        };
         self.parsed(name, |text| match values::size(text)? {
             bytes if (*least..=*most).contains(&bytes) => Ok(bytes),
             _ => Err(format!("must be from {} to {}", values::show_size(*least), values::show_size(*most))),
@@ -304,7 +308,9 @@ impl Reader<'_> {
     }
 
     fn days(&mut self, name: &str) -> Option<Duration> {
-        let Some(Key { kind: Kind::Days(least, most), .. }) = Key::find(name) else { unreachable!("{name} is a span") };
+        let Some(Key { kind: KeyKind::Days(least, most), .. }) = Key::find(name) else {
+            unreachable!("{name} is a span")
+        };
         let days = |days: &i64| Duration::from_secs(days.unsigned_abs() * 86_400);
         self.parsed(name, |text| match values::span(text)? {
             span if (days(least)..=days(most)).contains(&span) => Ok(span),

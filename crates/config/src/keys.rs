@@ -9,7 +9,7 @@ pub struct Key {
     /// Section and name, as `kafka.topics.campaigns`.
     pub name: &'static str,
     /// What it takes.
-    pub kind: Kind,
+    pub kind: KeyKind,
     /// What it is when left out.
     pub fallback: Fallback,
     /// A value to show, as TOML spells it.
@@ -20,7 +20,7 @@ pub struct Key {
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum KeyKind {
     /// Text; the key's own rules are in [`super::check`].
     Text,
     /// Text that is never printed. `NAME_file` may be given in its place.
@@ -73,49 +73,49 @@ use Fallback::{Default, Nothing, Required};
 pub const KEYS: &[Key] = &[
     Key {
         name: "kafka.bootstrap_servers",
-        kind: Kind::Text,
+        kind: KeyKind::Text,
         fallback: Required,
         example: r#""localhost:9092""#,
         doc: "Where to find the cluster: host:port, comma separated.",
     },
     Key {
         name: "kafka.security_protocol",
-        kind: Kind::Choice(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]),
+        kind: KeyKind::Choice(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]),
         fallback: Default("PLAINTEXT"),
         example: r#""SASL_SSL""#,
         doc: "How to talk to the cluster: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.",
     },
     Key {
         name: "kafka.sasl_mechanism",
-        kind: Kind::Choice(&["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"]),
+        kind: KeyKind::Choice(&["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"]),
         fallback: Default("SCRAM-SHA-512"),
         example: r#""SCRAM-SHA-512""#,
         doc: "How to log in, where the protocol is one of SASL: SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN.",
     },
     Key {
         name: "kafka.username",
-        kind: Kind::Text,
+        kind: KeyKind::Text,
         fallback: Nothing,
         example: r#""dinnerbell""#,
         doc: "Who logs in. Needed where the protocol is one of SASL.",
     },
     Key {
         name: "kafka.password",
-        kind: Kind::Secret,
+        kind: KeyKind::Secret,
         fallback: Nothing,
         example: r#""...""#,
         doc: "The password, or its file. Needed where the protocol is one of SASL.",
     },
     Key {
         name: "kafka.password_file",
-        kind: Kind::SecretFile,
+        kind: KeyKind::SecretFile,
         fallback: Nothing,
         example: r#""/run/secrets/kafka""#,
         doc: "A file that holds nothing but the password; one newline at its end is ignored.",
     },
     Key {
         name: "kafka.ca_file",
-        kind: Kind::Certificates,
+        kind: KeyKind::Certificates,
         fallback: Nothing,
         example: r#""CA.pem""#,
         doc: "PEM file of the authority that signed the brokers' certificates; left out, the system's authorities are \
@@ -124,42 +124,42 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "kafka.group_id",
-        kind: Kind::Text,
+        kind: KeyKind::Text,
         fallback: Default("dinnerbell"),
         example: r#""dinnerbell""#,
         doc: "The consumer group that all instances share. It names the transactional ids too; the ledger belongs to it.",
     },
     Key {
         name: "kafka.start",
-        kind: Kind::Start,
+        kind: KeyKind::Start,
         fallback: Default("earliest"),
         example: r#""earliest""#,
         doc: "Where a new lane begins: earliest, latest, or an RFC 3339 time as 2026-03-01T12:00:00Z.",
     },
     Key {
         name: "kafka.topics.campaigns",
-        kind: Kind::Text,
+        kind: KeyKind::Text,
         fallback: Required,
         example: r#""promo.in""#,
         doc: "The topic in which campaigns arrive.",
     },
     Key {
         name: "kafka.topics.notifications",
-        kind: Kind::Text,
+        kind: KeyKind::Text,
         fallback: Required,
         example: r#""promo.out""#,
         doc: "The topic to which drafts go.",
     },
     Key {
         name: "kafka.topics.dead_letters",
-        kind: Kind::Text,
+        kind: KeyKind::Text,
         fallback: Nothing,
         example: r#""promo.in.dead""#,
         doc: "The topic to which dead letters go, besides the ledger. Left out, only the ledger has them.",
     },
     Key {
         name: CLIENT,
-        kind: Kind::ClientSettings,
+        kind: KeyKind::ClientSettings,
         fallback: Nothing,
         example: r#""linger.ms" = 5"#,
         doc: "Any setting of librdkafka (string, number or boolean); those that the promises rest on are refused by name. \
@@ -169,7 +169,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "subscribers.url",
-        kind: Kind::PostgresUrl,
+        kind: KeyKind::PostgresUrl,
         fallback: Required,
         example: r#""postgres://dinnerbell@replica/de?sslmode=verify-full""#,
         doc: "The database of the subscribers, as libpq spells it: a URL or key=value words; sslmode is disable, prefer \
@@ -179,21 +179,21 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "subscribers.password",
-        kind: Kind::Secret,
+        kind: KeyKind::Secret,
         fallback: Nothing,
         example: r#""...""#,
         doc: "The password, or its file, where the URL holds none.",
     },
     Key {
         name: "subscribers.password_file",
-        kind: Kind::SecretFile,
+        kind: KeyKind::SecretFile,
         fallback: Nothing,
         example: r#""/run/secrets/replica""#,
         doc: "A file that holds nothing but the password; one newline at its end is ignored.",
     },
     Key {
         name: "subscribers.table",
-        kind: Kind::Table,
+        kind: KeyKind::Table,
         fallback: Default("public.subscribers_restaurants"),
         example: r#""public.subscribers_restaurants""#,
         doc: "The table of the subscribers: schema.table. A name of other than lower-case letters, digits and _ stands \
@@ -201,14 +201,14 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "subscribers.max_connections",
-        kind: Kind::Integer(1, 100),
+        kind: KeyKind::Integer(1, 100),
         fallback: Default("4"),
         example: "4",
         doc: "Most connections of one instance to the database of the subscribers.",
     },
     Key {
         name: "feedback.url",
-        kind: Kind::PostgresUrl,
+        kind: KeyKind::PostgresUrl,
         fallback: Required,
         example: r#""postgres://dinnerbell@analytics/de""#,
         doc: "The database of the feedback, where the ledger is kept too. It must be writable; with several hosts the \
@@ -216,28 +216,28 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "feedback.password",
-        kind: Kind::Secret,
+        kind: KeyKind::Secret,
         fallback: Nothing,
         example: r#""...""#,
         doc: "The password, or its file, where the URL holds none.",
     },
     Key {
         name: "feedback.password_file",
-        kind: Kind::SecretFile,
+        kind: KeyKind::SecretFile,
         fallback: Nothing,
         example: r#""/run/secrets/analytics""#,
         doc: "A file that holds nothing but the password; one newline at its end is ignored.",
     },
     Key {
         name: "feedback.table",
-        kind: Kind::Table,
+        kind: KeyKind::Table,
         fallback: Default("public.subscribers_feedback"),
         example: r#""public.subscribers_feedback""#,
         doc: "The table of the feedback: schema.table.",
     },
     Key {
         name: "feedback.max_connections",
-        kind: Kind::Integer(2, 100),
+        kind: KeyKind::Integer(2, 100),
         fallback: Default("8"),
         example: "8",
         doc: "Most connections of one instance to the database of the feedback. A pooler's pool needs room for all \
@@ -245,7 +245,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "fanout.round_rows",
-        kind: Kind::Integer(1, 100_000),
+        kind: KeyKind::Integer(1, 100_000),
         fallback: Default("20000"),
         example: "20000",
         doc: "Most drafts in one round, newcomers included. A round holds 24 MiB of messages and rows at most, whatever this says, and what the \
@@ -253,28 +253,28 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "fanout.late_subscribers",
-        kind: Kind::Boolean,
+        kind: KeyKind::Boolean,
         fallback: Default("true"),
         example: "true",
         doc: "Whether those are told who begin to favour the restaurant while its campaign runs.",
     },
     Key {
         name: "fanout.rate_limit",
-        kind: Kind::Integer(0, 1_000_000_000),
+        kind: KeyKind::Integer(0, 1_000_000_000),
         fallback: Default("0"),
         example: "0",
         doc: "Most drafts a second for the whole instance, in bursts of at most one second; 0 is no limit.",
     },
     Key {
         name: "fanout.memory_limit",
-        kind: Kind::Size(1 << 20, 1 << 36),
+        kind: KeyKind::Size(1 << 20, 1 << 36),
         fallback: Default("64MiB"),
         example: r#""64MiB""#,
         doc: "Memory for drafts in flight, all lanes together: bytes, or with KiB, MiB or GiB.",
     },
     Key {
         name: "retention.rounds",
-        kind: Kind::Days(1, 3650),
+        kind: KeyKind::Days(1, 3650),
         fallback: Default("7d"),
         example: r#""7d""#,
         doc: "How long the ledger keeps rounds, and changes that were judged: days, or a span as 2w. The last two rounds of \
@@ -282,14 +282,14 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "retention.dead_letters",
-        kind: Kind::Days(1, 3650),
+        kind: KeyKind::Days(1, 3650),
         fallback: Default("30d"),
         example: r#""30d""#,
         doc: "How long the ledger keeps dead letters. Those that are yet to be sent to kafka.topics.dead_letters stay.",
     },
     Key {
         name: "retention.campaigns",
-        kind: Kind::Days(7, 3650),
+        kind: KeyKind::Days(7, 3650),
         fallback: Default("90d"),
         example: r#""90d""#,
         doc: "How long the ledger keeps campaigns after their end. One that is sent again later is new to it: it expires if its end \
@@ -297,21 +297,21 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "retention.audit",
-        kind: Kind::Days(30, 3650),
+        kind: KeyKind::Days(30, 3650),
         fallback: Default("365d"),
         example: r#""365d""#,
         doc: "How long the ledger keeps who gave which order (`dinnerbell audit`).",
     },
     Key {
         name: "http.listen",
-        kind: Kind::Address,
+        kind: KeyKind::Address,
         fallback: Default("127.0.0.1:8080"),
         example: r#""127.0.0.1:8080""#,
         doc: "Where /healthz, /readyz and /metrics are served; port 0 takes a free one.",
     },
     Key {
         name: "http.token",
-        kind: Kind::Secret,
+        kind: KeyKind::Secret,
         fallback: Nothing,
         example: r#""...""#,
         doc: "The token, or its file, for everything but /healthz, /readyz and /metrics. Without one, the rest is served \
@@ -319,7 +319,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "http.token_file",
-        kind: Kind::SecretFile,
+        kind: KeyKind::SecretFile,
         fallback: Nothing,
         example: r#""/run/secrets/dinnerbell-token""#,
         doc: "A file that holds nothing but the token; one newline at its end is ignored.",
@@ -350,8 +350,8 @@ impl Key {
     /// The other way in which the same secret can be given: `password` and `password_file`.
     pub fn twin(&self) -> Option<&'static Self> {
         match self.kind {
-            Kind::Secret => Self::find(&format!("{}_file", self.name)),
-            Kind::SecretFile => self.name.strip_suffix("_file").and_then(Self::find),
+            KeyKind::Secret => Self::find(&format!("{}_file", self.name)),
+            KeyKind::SecretFile => self.name.strip_suffix("_file").and_then(Self::find),
             _ => None,
         }
     }
@@ -398,7 +398,7 @@ mod tests {
     fn every_secret_has_its_file_and_every_name_is_unique() {
         for key in KEYS {
             assert_eq!(KEYS.iter().filter(|other| other.name == key.name).count(), 1, "{}", key.name);
-            if matches!(key.kind, Kind::Secret | Kind::SecretFile) {
+            if matches!(key.kind, KeyKind::Secret | KeyKind::SecretFile) {
                 assert_eq!(key.twin().and_then(Key::twin).map(|twin| twin.name), Some(key.name));
             }
         }

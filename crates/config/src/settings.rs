@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, CLIENT, Key, Kind, PREFIX};
+use super::keys::{self, CLIENT, Key, KeyKind, PREFIX};
 use super::mistake::{Mistake, Origin};
 
 /// Looked for in this order where no file is named.
@@ -182,7 +182,7 @@ impl Settings {
             let setting = setting.replace('_', ".");
             let setting = setting.strip_suffix(".file").map_or(setting.clone(), |secret| format!("{secret}_file"));
             self.client.insert(setting, given);
-        } else if let Some(key) = Key::find(&name).filter(|key| key.kind != Kind::ClientSettings) {
+        } else if let Some(key) = Key::find(&name).filter(|key| key.kind != KeyKind::ClientSettings) {
             if let Some(twin) = key.twin()
                 && self.values.get(twin.name).is_some_and(|other| !other.origin.same_layer(&given.origin))
             {

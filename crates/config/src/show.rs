@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use super::kafka_client;
-use super::keys::{CLIENT, Fallback, KEYS, Key, Kind};
+use super::keys::{CLIENT, Fallback, KEYS, Key, KeyKind};
 use super::postgres_url::ConnectionString;
 use super::settings::{Given, Settings};
 
@@ -67,7 +67,7 @@ pub fn show(settings: &Settings) -> String {
             section = own;
             let _ = writeln!(text, "{}[{section}]", if text.is_empty() { "" } else { "\n" });
         }
-        if key.kind == Kind::ClientSettings {
+        if key.kind == KeyKind::ClientSettings {
             for (setting, given) in settings.client() {
                 let value = toml_text(&Value::from(kafka_client::shown(setting, &given.text)));
                 let _ = writeln!(text, "{} = {value}  # {}", toml_text(&Value::from(setting.as_str())), given.origin);
@@ -85,7 +85,7 @@ pub fn show_json(settings: &Settings) -> Value {
     let mut sections = Map::new();
     for key in KEYS {
         let value = match key.kind {
-            Kind::ClientSettings => settings
+            KeyKind::ClientSettings => settings
                 .client()
                 .iter()
                 .map(|(setting, given)| (setting.clone(), Value::from(kafka_client::shown(setting, &given.text))))
@@ -111,13 +111,13 @@ fn value(key: &Key, given: Option<&Given>) -> Option<Value> {
         (None, _) => return None,
     };
     Some(match key.kind {
-        Kind::Secret => MASK.into(),
-        Kind::PostgresUrl => match ConnectionString::parse(text) {
+        KeyKind::Secret => MASK.into(),
+        KeyKind::PostgresUrl => match ConnectionString::parse(text) {
             Ok(parsed) => parsed.masked(text).into(),
             Err(_) => MASK.into(),
         },
-        Kind::Integer(..) => text.parse::<i64>().map_or_else(|_| text.into(), Value::from),
-        Kind::Boolean => text.parse::<bool>().map_or_else(|_| text.into(), Value::from),
+        KeyKind::Integer(..) => text.parse::<i64>().map_or_else(|_| text.into(), Value::from),
+        KeyKind::Boolean => text.parse::<bool>().map_or_else(|_| text.into(), Value::from),
         _ => text.into(),
     })
 }
@@ -138,22 +138,22 @@ fn fallback_words(key: &Key) -> String {
     }
 }
 
-fn takes(kind: Kind) -> String {
+fn takes(kind: KeyKind) -> String {
     match kind {
-        Kind::Text => "text".to_owned(),
-        Kind::Secret => "secret text".to_owned(),
-        Kind::SecretFile => "path of a file that holds a secret".to_owned(),
-        Kind::Certificates => "path of a PEM file".to_owned(),
-        Kind::PostgresUrl => "connection string of Postgres".to_owned(),
-        Kind::Table => "schema.table".to_owned(),
-        Kind::Choice(words) => format!("one of {}", words.join(", ")),
-        Kind::Integer(least, most) => format!("whole number from {least} to {most}"),
-        Kind::Boolean => "true or false".to_owned(),
-        Kind::Size(..) => "bytes, or with KiB, MiB or GiB".to_owned(),
-        Kind::Days(..) => "span of time, as 90d".to_owned(),
-        Kind::Address => "address:port".to_owned(),
-        Kind::Start => "earliest, latest or an RFC 3339 time".to_owned(),
-        Kind::ClientSettings => "settings of librdkafka".to_owned(),
+        KeyKind::Text => "text".to_owned(),
+        KeyKind::Secret => "secret text".to_owned(),
+        KeyKind::SecretFile => "path of a file that holds a secret".to_owned(),
+        KeyKind::Certificates => "path of a PEM file".to_owned(),
+        KeyKind::PostgresUrl => "connection string of Postgres".to_owned(),
+        KeyKind::Table => "schema.table".to_owned(),
+        KeyKind::Choice(words) => format!("one of {}", words.join(", ")),
+        KeyKind::Integer(least, most) => format!("whole number from {least} to {most}"),
+        KeyKind::Boolean => "true or false".to_owned(),
+        KeyKind::Size(..) => "bytes, or with KiB, MiB or GiB".to_owned(),
+        KeyKind::Days(..) => "span of time, as 90d".to_owned(),
+        KeyKind::Address => "address:port".to_owned(),
+        KeyKind::Start => "earliest, latest or an RFC 3339 time".to_owned(),
+        KeyKind::ClientSettings => "settings of librdkafka".to_owned(),
     }
 }
 

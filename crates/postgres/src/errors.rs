@@ -21,7 +21,7 @@ pub const OUR_INDEXES: &str = "dinnerbell_";
 
 /// Whether it makes sense to ask again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ErrorKind {
     /// It may pass: server away or starting, a lock or statement time-out, a recovery conflict, a full disk.
     Transient,
     /// The server refuses and will refuse again: password, right, table, column, constraint, size.
@@ -33,7 +33,7 @@ pub enum Kind {
 /// An error of one of the two databases. Its text never holds a password, and no field of a row but the key of a duplicate.
 #[derive(Debug, Clone)]
 pub struct PostgresError {
-    kind: Kind,
+    kind: ErrorKind,
     code: Option<SqlState>,
     constraint: Option<String>,
     /// The server refused to hide rows.
@@ -46,12 +46,26 @@ pub struct PostgresError {
 impl PostgresError {
     /// An error that may pass and that no server reported.
     pub fn transient(text: impl Into<String>) -> Self {
-        Self { kind: Kind::Transient, code: None, constraint: None, hides_rows: false, text: text.into(), remedy: None }
+        Self {
+            kind: ErrorKind::Transient,
+            code: None,
+            constraint: None,
+            hides_rows: false,
+            text: text.into(),
+            remedy: None,
+        }
     }
 
     /// An error that stays, and that no server reported.
     pub fn refused(text: impl Into<String>) -> Self {
-        Self { kind: Kind::Refused, code: None, constraint: None, hides_rows: false, text: text.into(), remedy: None }
+        Self {
+            kind: ErrorKind::Refused,
+            code: None,
+            constraint: None,
+            hides_rows: false,
+            text: text.into(),
+            remedy: None,
+        }
     }
 
     /// The same, with more of what was found.
@@ -81,7 +95,7 @@ impl PostgresError {
     }
 
     /// Whether it makes sense to ask again.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
@@ -102,7 +116,7 @@ impl PostgresError {
 
     /// Whether a draft exists already: of that the plan was wrong, and not the table.
     pub fn is_of_our_index(&self) -> bool {
-        self.kind == Kind::Duplicate && self.constraint().is_some_and(|name| name.starts_with(OUR_INDEXES))
+        self.kind == ErrorKind::Duplicate && self.constraint().is_some_and(|name| name.starts_with(OUR_INDEXES))
     }
 
     /// Whether a constraint of the table refused a row.
@@ -123,8 +137,8 @@ impl std::error::Error for PostgresError {}
 impl Failure for PostgresError {
     fn failure_kind(&self) -> FailureKind {
         match self.kind {
-            Kind::Transient => FailureKind::Transient,
-            Kind::Duplicate | Kind::Refused => FailureKind::Refused,
+            ErrorKind::Transient => FailureKind::Transient,
+            ErrorKind::Duplicate | ErrorKind::Refused => FailureKind::Refused,
         }
     }
 }
@@ -132,10 +146,10 @@ impl Failure for PostgresError {
 impl From<PostgresError> for LedgerError {
     fn from(error: PostgresError) -> Self {
         match error.kind {
-            Kind::Transient => Self::Transient(error.to_string()),
-            Kind::Duplicate if error.is_of_our_index() => Self::Duplicate(error.to_string()),
+            ErrorKind::Transient => Self::Transient(error.to_string()),
+            ErrorKind::Duplicate if error.is_of_our_index() => Self::Duplicate(error.to_string()),
             // Another unique constraint than the one on (campaign, client): planning again cannot help.
-            Kind::Duplicate | Kind::Refused => {
+            ErrorKind::Duplicate | ErrorKind::Refused => {
                 let (found, remedy) = error.into_parts();
                 Self::Refused(Refusal { found, remedy })
             }
@@ -146,8 +160,8 @@ impl From<PostgresError> for LedgerError {
 impl From<PostgresError> for AudienceError {
     fn from(error: PostgresError) -> Self {
         match error.kind {
-            Kind::Transient => Self::Transient(error.to_string()),
-            Kind::Refused | Kind::Duplicate => Self::Refused(error.to_string()),
+            ErrorKind::Transient => Self::Transient(error.to_string()),
+            ErrorKind::Refused | ErrorKind::Duplicate => Self::Refused(error.to_string()),
         }
     }
 }
@@ -203,15 +217,15 @@ impl Address {
     fn explain_reported(&self, error: &DbError) -> PostgresError {
         let code = error.code();
         let kind = if *code == SqlState::UNIQUE_VIOLATION {
-            Kind::Duplicate
+            ErrorKind::Duplicate
         } else if may_pass(code) && !is_final_word_of_a_pooler(error) && copied_into(error).is_none() {
-            Kind::Transient
+            ErrorKind::Transient
         } else {
-            Kind::Refused
+            ErrorKind::Refused
         };
         // The detail of other errors can quote a whole row; the one of a duplicate names its key, which the operator needs.
         let detail = match error.detail() {
-            Some(detail) if kind == Kind::Duplicate => format!(": {detail}"),
+            Some(detail) if kind == ErrorKind::Duplicate => format!(": {detail}"),
             _ => String::new(),
         };
         let of = match (error.table(), error.column()) {

@@ -68,11 +68,11 @@ pub struct PostgresLedger {
     clock: PostgresClock,
     /// Rounds wait for their commit ticket with the transaction open: some connections are kept for everything else.
     rounds: Arc<Semaphore>,
-    shared: Arc<Shared>,
+    shared: Arc<LedgerShared>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct LedgerShared {
     /// Names this instance in `lane.owner`.
     owner: String,
     group_id: String,
@@ -98,16 +98,16 @@ impl PostgresLedger {
         group_id: String,
         publishes_dead_letters: bool,
     ) -> Self {
-        Self::of(pool, clock, Shared { owner, group_id, publishes_dead_letters, ..Shared::default() })
+        Self::of(pool, clock, LedgerShared { owner, group_id, publishes_dead_letters, ..LedgerShared::default() })
     }
 
     /// The ledger of somebody who gives orders: each is kept in the transaction that carries it out.
     pub fn of_operator(pool: Pool, clock: PostgresClock, by: Orderer, group_id: String) -> Self {
-        let shared = Shared { owner: by.to_string(), group_id, orderer: Some(by), ..Shared::default() };
+        let shared = LedgerShared { owner: by.to_string(), group_id, orderer: Some(by), ..LedgerShared::default() };
         Self::of(pool, clock, shared)
     }
 
-    fn of(pool: Pool, clock: PostgresClock, shared: Shared) -> Self {
+    fn of(pool: Pool, clock: PostgresClock, shared: LedgerShared) -> Self {
         let rounds = Arc::new(Semaphore::new(pool.most().saturating_sub(KEPT_FROM_ROUNDS).max(1)));
         Self { pool, clock, rounds, shared: Arc::new(shared) }
     }

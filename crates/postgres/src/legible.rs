@@ -5,7 +5,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::connect::Pool;
-use super::errors::{Kind, PostgresError};
+use super::errors::{ErrorKind, PostgresError};
 
 /// Bytes of UTF-8, as a regular expression over single bytes: in a database without an encoding each byte is a character.
 const UTF8: &str = "^([\\u0001-\\u007f]|[\\u00c2-\\u00df][\\u0080-\\u00bf]|\\u00e0[\\u00a0-\\u00bf][\\u0080-\\u00bf]\
@@ -112,7 +112,7 @@ async fn undefined(pool: &Pool, encoding: &str) -> Result<Vec<u8>, PostgresError
             .await
         {
             Ok(_) => {}
-            Err(error) if error.kind() == Kind::Refused && is_illegible(&error) => match bytes {
+            Err(error) if error.kind() == ErrorKind::Refused && is_illegible(&error) => match bytes {
                 [byte] => undefined.push(*byte),
                 bytes => {
                     let (lower, upper) = bytes.split_at(bytes.len() / 2);

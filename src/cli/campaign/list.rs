@@ -26,7 +26,7 @@ const LONGEST_SHOWN: usize = 40;
 pub struct Arguments {
     /// Only those in this state; several are separated by commas
     #[arg(long, value_enum, value_delimiter = ',')]
-    state: Vec<State>,
+    state: Vec<StateFilter>,
     /// Only those of this restaurant
     #[arg(long, value_name = "ID")]
     restaurant: Option<String>,
@@ -49,7 +49,7 @@ pub struct Arguments {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum State {
+enum StateFilter {
     Scheduled,
     Active,
     Complete,
@@ -79,7 +79,7 @@ impl Arguments {
     }
 
     fn filter(&self) -> Result<Filter, Failure> {
-        let name = |state: &State| state.to_possible_value().map(|value| value.get_name().to_owned());
+        let name = |state: &StateFilter| state.to_possible_value().map(|value| value.get_name().to_owned());
         Ok(Filter {
             states: self.state.iter().filter_map(name).collect(),
             restaurant_id: self.restaurant.clone(),

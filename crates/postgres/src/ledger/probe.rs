@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::rounds;
 use super::{BY_INDEX, campaign, refused, rows};
 use crate::connect::{Parameter, Pool, Transaction};
-use crate::errors::{Kind, PostgresError};
+use crate::errors::{ErrorKind, PostgresError};
 use crate::hooks::Hooks;
 use crate::sql::fragments::CAMPAIGN;
 use crate::{needs, sequence};
@@ -54,7 +54,7 @@ pub async fn feedback(pool: &Pool, found: &mut Findings) -> Result<(), PostgresE
     }
     match record_and_withdraw(pool, &hooks, &mut wrong).await {
         Ok(()) => {}
-        Err(error) if error.kind() == Kind::Transient => return Err(error),
+        Err(error) if error.kind() == ErrorKind::Transient => return Err(error),
         Err(error) => refused_try(pool, &hooks, error, &mut wrong),
     }
     if wrong.status() == Status::Ok {
@@ -256,7 +256,7 @@ async fn steps_of(tx: &Transaction, steps: &[(&str, String)]) -> Result<Result<(
         match tx.execute(sql, &[]).await {
             Ok(1) => {}
             Ok(touched) => return Ok(Err(format!("{what}: {touched} rows were touched, not 1"))),
-            Err(error) if error.kind() == Kind::Transient => return Err(error),
+            Err(error) if error.kind() == ErrorKind::Transient => return Err(error),
             Err(error) => return Ok(Err(format!("{what}: {error}"))),
         }
     }

@@ -16,7 +16,7 @@ use crate::instance::Settings;
 #[derive(Debug)]
 pub struct Plan {
     pub lanes: Lane,
-    pub kind: Kind,
+    pub kind: LifeKind,
     pub settings: Settings,
     pub harm: Harm,
     /// Requests that are held up.
@@ -37,7 +37,7 @@ pub struct Plan {
 
 /// What a life is mostly about. Most have a little of everything; the others have much of one thing, as much as some guards need to be missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum LifeKind {
     Any,
     /// Both instances believe again and again that the one lane is theirs, and requests take long.
     Contested,
@@ -132,7 +132,7 @@ pub enum Event {
 pub const INSTANCES: usize = 2;
 const CHAOS: Duration = Duration::from_secs(50);
 
-impl Kind {
+impl LifeKind {
     /// By numbers of its own: the other lives stay as they are.
     fn of(seed: u64) -> Self {
         match Random::new(seed ^ 0x61d).below(10) {
@@ -210,7 +210,7 @@ fn ids_left_out(random: &mut Random) -> i64 {
 impl Plan {
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x5eed);
-        let kind = Kind::of(seed);
+        let kind = LifeKind::of(seed);
         let lanes = kind.lanes(&mut random);
         let settings = kind.settings(&mut random);
         let mut plan = Self {
@@ -226,10 +226,10 @@ impl Plan {
             versions: Vec::new(),
             cancelled: Vec::new(),
         };
-        if matches!(kind, Kind::Any | Kind::Contested) && plan.harm.unsent > 0 {
+        if matches!(kind, LifeKind::Any | LifeKind::Contested) && plan.harm.unsent > 0 {
             plan.harm.sent_twice = *Random::new(seed ^ 0x2ce).pick(&[0, 0, 150]);
         }
-        if kind == Kind::Newcomers {
+        if kind == LifeKind::Newcomers {
             (plan.restarts, plan.orderly) = (false, true);
         }
         plan.people(&mut random);
@@ -237,12 +237,12 @@ impl Plan {
             plan.campaign(&mut random, number);
         }
         match kind {
-            Kind::Any => plan.harms(&mut random),
-            Kind::Contested => plan.contest(&mut random),
-            Kind::Paused => plan.pauses(&mut random),
-            Kind::Newcomers => plan.newcomers(&mut random),
-            Kind::Changes => plan.changes(&mut random),
-            Kind::Loses => plan.losses(&mut random),
+            LifeKind::Any => plan.harms(&mut random),
+            LifeKind::Contested => plan.contest(&mut random),
+            LifeKind::Paused => plan.pauses(&mut random),
+            LifeKind::Newcomers => plan.newcomers(&mut random),
+            LifeKind::Changes => plan.changes(&mut random),
+            LifeKind::Loses => plan.losses(&mut random),
         }
         plan.letters(&mut Random::new(seed ^ 0xdead));
         plan.events.sort_by_key(|(at, _)| *at);
@@ -355,7 +355,7 @@ impl Plan {
         for step in 0..random.below(5) {
             let most = *random.pick(&[300, 9_000]);
             arrives += random.between(0, most);
-            let stays = if matches!(self.kind, Kind::Changes | Kind::Loses) { 300 } else { 650 };
+            let stays = if matches!(self.kind, LifeKind::Changes | LifeKind::Loses) { 300 } else { 650 };
             let through =
                 if random.chance(stays) { lane } else { random.below(self.lanes.unsigned_abs().into()) as Lane };
             match random.below(20) {
@@ -390,7 +390,7 @@ impl Plan {
                     }
                 }
                 // An order of an operator is in no topic: it is lost with the commits.
-                18 if self.kind == Kind::Loses => {}
+                18 if self.kind == LifeKind::Loses => {}
                 18 => drop(self.at(arrives, Event::Cancel { id: newest.adv_campaign_id.clone() })),
                 _ => {
                     let value = Some(b"{\"restaurant_id\": 7}".to_vec());

@@ -14,7 +14,7 @@ use dinnerbell_sim::world::FIRST_SECOND;
 use crate::guards;
 use crate::instance::Settings;
 use crate::life::live_through;
-use crate::plan::{Event, Kind, Plan};
+use crate::plan::{Event, LifeKind, Plan};
 
 /// What a life leaves open, the time of each request on its way, is decided by so many seeds.
 const SEEDS: u64 = 8;
@@ -295,7 +295,7 @@ impl Script {
     fn new() -> Self {
         let plan = Plan {
             lanes: 1,
-            kind: Kind::Any,
+            kind: LifeKind::Any,
             settings: Settings { round_rows: 10, rate: 0 },
             harm: Harm { latency: 5, ..Harm::default() },
             holds: Vec::new(),
