@@ -607,7 +607,7 @@ async fn what_is_refused_names_the_setting_and_what_is_away_may_come() {
 fn other_ca() -> PathBuf {
     let path = std::env::temp_dir().join(unique("other-ca-"));
     let status = std::process::Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=Another CA"])
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=OtherTable CA"])
         .args(["-keyout", "/dev/null", "-out"])
         .arg(&path)
         .stderr(std::process::Stdio::null())

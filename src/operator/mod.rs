@@ -19,8 +19,8 @@ use uuid::Uuid;
 use dinnerbell_config as config;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
-use dinnerbell_postgres::identity;
-use dinnerbell_postgres::identity::of_another_table;
+use dinnerbell_postgres::table_identity;
+use dinnerbell_postgres::table_identity::of_another_table;
 
 /// The ledger, when the service of this configuration has claimed it.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ pub async fn find_own_ledger(
             )));
         }
     }
-    if let Err(another) = identity::look(pool).await? {
+    if let Err(another) = table_identity::check(pool).await? {
         return Ok(Err(of_another_table(&another)));
     }
     Ok(Ok(Some(OwnLedger { ledger: row.get(0), cluster_id: row.get(1) })))

@@ -16,9 +16,9 @@ use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::clock::CLOCK_MICROS;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
-use dinnerbell_postgres::identity;
-use dinnerbell_postgres::identity::of_another_table;
 use dinnerbell_postgres::predicate::{of_campaign, short_enough};
+use dinnerbell_postgres::table_identity;
+use dinnerbell_postgres::table_identity::of_another_table;
 
 /// Clients of one page where ids are read, not counted.
 const PAGE: i64 = 20_000;
@@ -148,7 +148,7 @@ pub async fn preview(
     progress: &ProgressBar,
 ) -> Result<Preview, PreviewError> {
     let feedback = Pool::open(&config.feedback, "feedback")?;
-    if let Err(another) = identity::look(&feedback).await? {
+    if let Err(another) = table_identity::check(&feedback).await? {
         return Err(PostgresError::refused(of_another_table(&another)).into());
     }
     let size = AudienceSize::open(Pool::open(&config.subscribers, "subscribers")?).await?;

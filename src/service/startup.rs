@@ -23,9 +23,9 @@ use dinnerbell_postgres::audience::PostgresAudience;
 use dinnerbell_postgres::clock::PostgresClock;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
-use dinnerbell_postgres::identity::of_another_table;
 use dinnerbell_postgres::ledger::{LedgerIdentity, PostgresLedger, probe};
 use dinnerbell_postgres::migrate::FeedbackIndex;
+use dinnerbell_postgres::table_identity::of_another_table;
 use dinnerbell_postgres::{encryption, migrate, needs};
 
 /// Everything behind the three traits.

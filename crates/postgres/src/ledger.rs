@@ -36,8 +36,8 @@ pub use rounds::PostgresRound;
 use super::clock::{Asked, CLOCK_MICROS, PostgresClock};
 use super::connect::{Connection, Parameter, Pool, Transaction};
 use super::errors::PostgresError;
-use super::identity;
 use super::needs;
+use super::table_identity;
 use crate::number::number;
 use crate::sql::fragments;
 use dinnerbell_core::model::audit::Orderer;
@@ -159,7 +159,7 @@ impl PostgresLedger {
 
     /// What is wrong with the feedback table.
     async fn another_table(&self) -> LedgerError {
-        match identity::look(&self.pool).await {
+        match table_identity::check(&self.pool).await {
             Ok(Err(another)) => LedgerError::AnotherTable(another.to_string()),
             Ok(Ok(())) => LedgerError::Transient("the feedback table was another one for a moment".to_owned()),
             Err(error) => error.into(),
@@ -169,7 +169,7 @@ impl PostgresLedger {
     /// Asks in a transaction that has read or written feedback rows whether they were the ledger's. It holds a lock on the table that it touched by
     /// then, so no other table can have come in between.
     async fn touched_its_own(&self, tx: &Transaction) -> Result<(), LedgerError> {
-        let sql = format!("select {}", identity::is_known("$1"));
+        let sql = format!("select {}", table_identity::is_known("$1"));
         match tx.query_one(&sql, &[(&self.feedback(), Type::TEXT)]).await?.get(0) {
             true => Ok(()),
             false => Err(self.another_table().await),
@@ -187,7 +187,7 @@ impl PostgresLedger {
         let sql = format!(
             "select epoch, {} as postmaster, {CLOCK_MICROS} as now, {} as known from dinnerbell.lane where lane = $1",
             fragments::POSTMASTER,
-            identity::is_known("$2")
+            table_identity::is_known("$2")
         );
         let asked = Asked::now();
         let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&self.feedback(), Type::TEXT)];

@@ -6,9 +6,9 @@ use tokio_postgres::types::Type;
 
 use super::{BY_INDEX, PostgresLedger};
 use crate::connect::{Connection, Parameter, Transaction};
-use crate::identity;
 use crate::number::{Number, number};
 use crate::sql;
+use crate::table_identity;
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::number::{Offset, Seq};
@@ -68,7 +68,7 @@ impl PostgresLedger {
             comparison,
         };
         // After a restore: the feedback table came along with the ledger.
-        identity::note(&tx, self.pool.table()).await?;
+        table_identity::note(&tx, self.pool.table()).await?;
         tx.commit().await?;
         Ok(acquired)
     }

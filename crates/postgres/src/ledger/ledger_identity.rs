@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::{PostgresLedger, acquire};
-use crate::identity;
+use crate::table_identity;
 use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -89,16 +89,16 @@ impl PostgresLedger {
             for (lane, position) in beginnings {
                 acquire::create_lane(&tx, *lane, *position).await?;
             }
-            identity::note(&tx, self.pool.table()).await?;
+            table_identity::note(&tx, self.pool.table()).await?;
         }
         Ok(tx.commit().await?)
     }
 
     /// Whether the feedback table is the ledger's. An earlier version noted none: then it is noted now.
-    pub async fn knows_its_table(&self) -> Result<Result<(), identity::Another>, LedgerError> {
+    pub async fn knows_its_table(&self) -> Result<Result<(), table_identity::OtherTable>, LedgerError> {
         let connection = self.pool.get().await?;
-        identity::note(&connection, self.pool.table()).await?;
+        table_identity::note(&connection, self.pool.table()).await?;
         connection.release();
-        Ok(identity::look(&self.pool).await?)
+        Ok(table_identity::check(&self.pool).await?)
     }
 }

@@ -5,11 +5,11 @@ use tokio_postgres::types::Type;
 use super::{Job, SHORT_LOCK};
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
-use crate::identity;
-use crate::identity::{Another, of_another_table};
 use crate::ledger::{audit, rows};
 use crate::sql;
 use crate::sql::fragments::CLEARED;
+use crate::table_identity;
+use crate::table_identity::{OtherTable, of_another_table};
 use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::draft::FEEDBACK_COLUMNS;
 use dinnerbell_core::model::halt::HaltKind;
@@ -31,11 +31,11 @@ pub enum Adopt {
 
 impl Job<'_> {
     /// The feedback table is the ledger's, or it shall become it: then what is different is returned.
-    pub(super) async fn knows_its_table(&self, adopt: &Adopt) -> Result<Option<Another>, PostgresError> {
+    pub(super) async fn knows_its_table(&self, adopt: &Adopt) -> Result<Option<OtherTable>, PostgresError> {
         let connection = self.pool.get().await?;
-        identity::note(&connection, self.table()).await?;
+        table_identity::note(&connection, self.table()).await?;
         connection.release();
-        match (identity::look(&self.pool).await?, adopt) {
+        match (table_identity::check(&self.pool).await?, adopt) {
             (Ok(()), _) => Ok(None),
             (Err(another), Adopt::Yes { .. }) => Ok(Some(another)),
             (Err(another), Adopt::No) => Err(self.refuse(&of_another_table(&another))),
@@ -43,7 +43,12 @@ impl Job<'_> {
     }
 
     /// Takes the table, clears the halts that are about it, and lets every lane be taken over again. No lane records a round meanwhile.
-    pub(super) async fn adopt(&self, another: &Another, without_rows: bool, by: &Orderer) -> Result<(), PostgresError> {
+    pub(super) async fn adopt(
+        &self,
+        another: &OtherTable,
+        without_rows: bool,
+        by: &Orderer,
+    ) -> Result<(), PostgresError> {
         let take = async || {
             let tx = self.pool.begin(SHORT_LOCK).await?;
             tx.batch("select 1 from dinnerbell.lane order by lane for update").await?;
@@ -69,7 +74,7 @@ impl Job<'_> {
     }
 
     /// The rows of all campaigns that are not over are in the table.
-    async fn holds_all_rows(&self, tx: &Transaction, another: &Another) -> Result<(), PostgresError> {
+    async fn holds_all_rows(&self, tx: &Transaction, another: &OtherTable) -> Result<(), PostgresError> {
         let mut missing = Vec::new();
         for row in tx.query(sql::NOT_OVER.text(), &[]).await? {
             let (id, told): (String, i64) = (row.get("adv_campaign_id"), row.get("told"));
@@ -84,7 +89,7 @@ impl Job<'_> {
         }
     }
 
-    fn lacks_rows(&self, (id, counted): &(String, RowCounts), campaigns: usize, another: &Another) -> String {
+    fn lacks_rows(&self, (id, counted): &(String, RowCounts), campaigns: usize, another: &OtherTable) -> String {
         let RowCounts { told, rows } = counted;
         let table = self.table();
         let what = format!(

@@ -2,8 +2,8 @@
 //! `{state_after($6)}`, and [`named`] gives their text.
 
 use crate::clock::CLOCK_MICROS;
-use crate::identity::is_known;
 use crate::predicate::{of_campaign, short_enough, too_long};
+use crate::table_identity::is_known;
 use dinnerbell_core::model::draft::FEEDBACK_COLUMNS;
 use dinnerbell_core::model::limits::LONGEST_CLIENT_ID;
 

@@ -9,11 +9,11 @@ use super::super::{PostgresLedger, hold, lost, rounds, rows};
 use super::{LaneRow, Mended, Repair, Restored, set_back, together};
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
-use crate::identity;
 use crate::number::Number;
 use crate::predicate::of_campaign;
 use crate::sql;
 use crate::sql::fragments::{CLEARED, NOW, SHORT_IDS};
+use crate::table_identity;
 use dinnerbell_core::model::audit::{Action, Subject};
 use dinnerbell_core::model::campaign::{CampaignState, Window};
 use dinnerbell_core::model::number::Seq;
@@ -99,7 +99,7 @@ impl OpenMending {
 
     /// The rows that were read and written are in the ledger's own table.
     async fn must_be_known(&self) -> Result<(), LedgerError> {
-        let sql = format!("select {}", identity::is_known("$1"));
+        let sql = format!("select {}", table_identity::is_known("$1"));
         match self.tx.query_one(&sql, &[(&self.feedback, Type::TEXT)]).await?.get(0) {
             true => Ok(()),
             false => Err(LedgerError::AnotherTable("the feedback table was replaced meanwhile".to_owned())),

@@ -24,7 +24,7 @@ pub fn is_known(table: &str) -> String {
 
 /// A feedback table that is not the ledger's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Another {
+pub struct OtherTable {
     /// The table of the configuration.
     pub configured: String,
     /// The table's name as the ledger knows it.
@@ -35,14 +35,14 @@ pub struct Another {
     pub is_there: bool,
 }
 
-impl Another {
+impl OtherTable {
     /// Whether it is the ledger's table under another name.
     pub fn is_only_renamed(&self) -> bool {
         self.now.as_deref() == Some(self.configured.as_str())
     }
 }
 
-impl fmt::Display for Another {
+impl fmt::Display for OtherTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { configured, known, now, is_there } = self;
         match (known == configured, is_there) {
@@ -68,7 +68,7 @@ pub async fn note(connection: &Connection, table: &TableName) -> Result<(), Post
 }
 
 /// Looks whether the configured table is the ledger's. What is wrong otherwise is the inner error.
-pub async fn look(pool: &Pool) -> Result<Result<(), Another>, PostgresError> {
+pub async fn check(pool: &Pool) -> Result<Result<(), OtherTable>, PostgresError> {
     let table = pool.table();
     let sql = format!(
         "select feedback_table, {} as same, to_regclass($1) is not null as is_there, (select format('%I.%I', n.nspname, c.relname) from pg_class c \
@@ -79,7 +79,7 @@ pub async fn look(pool: &Pool) -> Result<Result<(), Another>, PostgresError> {
     Ok(rows.first().map_or(Ok(()), |row| judge(row, table)))
 }
 
-fn judge(row: &Row, table: &TableName) -> Result<(), Another> {
+fn judge(row: &Row, table: &TableName) -> Result<(), OtherTable> {
     let configured = table.to_string();
     let (known, same): (Option<String>, bool) = (row.get("feedback_table"), row.get("same"));
     if same && known.as_ref().is_none_or(|known| *known == configured) {
@@ -89,11 +89,16 @@ fn judge(row: &Row, table: &TableName) -> Result<(), Another> {
         true => Some(configured.clone()),
         false => row.get("now"),
     };
-    Err(Another { known: known.unwrap_or_else(|| configured.clone()), now, is_there: row.get("is_there"), configured })
+    Err(OtherTable {
+        known: known.unwrap_or_else(|| configured.clone()),
+        now,
+        is_there: row.get("is_there"),
+        configured,
+    })
 }
 
 /// Why a service or a command does not work with a feedback table that is not the ledger's, and what to do.
-pub fn of_another_table(another: &Another) -> String {
+pub fn of_another_table(another: &OtherTable) -> String {
     let remedy = match another.is_only_renamed() {
         true => format!("correct feedback.table, or let the ledger take the new name: {ADOPT}"),
         false if another.known == another.configured => {
