@@ -9,8 +9,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use dinnerbell_core::periodic::Periodic;
 use dinnerbell_core::telemetry::{Need, Telemetry};
 use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_postgres::connect::Pool;
@@ -22,7 +23,7 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 /// How long a reason stands: which of its attempts a client names changes with each.
 const REASON: Duration = Duration::from_secs(60);
 
-/// Watches the servers until it is dropped.
+/// Asks each server every three seconds until it is dropped; the telemetry learns who does not answer. It cannot fail.
 pub async fn watch(telemetry: &Telemetry, broker: &KafkaBroker, feedback: &Pool, subscribers: &Pool) -> Infallible {
     let kafka = watch_server(telemetry, Need::Kafka, || async { Some(broker.coordinator_answers().await) });
     let feedback = watch_server(telemetry, Need::Feedback, || feedback.answers());
@@ -58,7 +59,9 @@ async fn watch_server<E: Display, F: Future<Output = Option<Result<(), E>>>>(
     mut ask: impl FnMut() -> F,
 ) -> Infallible {
     let mut silent: Option<Outage> = None;
+    let mut checks = Periodic::at_once(CHECK_INTERVAL);
     loop {
+        checks.due().await;
         let asked = Outage { from: Instant::now(), since: Timestamp::now(), why: None };
         match ask().await {
             None => {}
@@ -72,7 +75,6 @@ async fn watch_server<E: Display, F: Future<Output = Option<Result<(), E>>>>(
                 }
             }
         }
-        sleep(CHECK_INTERVAL).await;
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use dinnerbell_config::Retention;
 use dinnerbell_core::model::retention::Prunable;
+use dinnerbell_core::periodic::Periodic;
 use dinnerbell_core::telemetry::Telemetry;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
@@ -37,14 +38,15 @@ pub struct RetentionJob {
 }
 
 impl RetentionJob {
-    /// Keeps house until it is dropped.
+    /// Prunes each minute and reads the headroom each hour, until it is dropped. An error is logged, and tried again with the next step.
     pub async fn keep(&self, telemetry: &Telemetry) -> Infallible {
         tokio::join!(self.prune(telemetry), self.watch_headroom(telemetry)).0
     }
 
     async fn prune(&self, telemetry: &Telemetry) -> Infallible {
+        let mut checks = Periodic::later(CHECK_INTERVAL);
         loop {
-            sleep(CHECK_INTERVAL).await;
+            checks.due().await;
             for what in Prunable::ALL {
                 if let Err(error) = self.prune_all(what, telemetry).await {
                     tracing::warn!(what = what.name(), %error, "could not be pruned; tried again in a minute");
@@ -71,12 +73,13 @@ impl RetentionJob {
     }
 
     async fn watch_headroom(&self, telemetry: &Telemetry) -> Infallible {
+        let mut readings = Periodic::at_once(READ_HEADROOM);
         loop {
+            readings.due().await;
             match headroom::read(&self.feedback, &self.subscribers).await {
                 Ok(found) => telemetry.headroom(&found),
                 Err(error) => tracing::warn!(%error, "could not read how many ids are left; tried again in an hour"),
             }
-            sleep(READ_HEADROOM).await;
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod guard;
 pub mod instance;
 pub mod lane;
 pub mod model;
+pub mod periodic;
 pub mod ports;
 pub mod recovery;
 pub mod shutdown;

@@ -15,6 +15,7 @@ use crate::lane::error::LaneError;
 use crate::lane::error_policy::STEP;
 use crate::model::late::Subscription;
 use crate::model::record::Lane;
+use crate::periodic::Periodic;
 use crate::ports::audience::Audience;
 use crate::ports::failure::Failure;
 use crate::ports::ledger::Ledger;
@@ -49,9 +50,12 @@ async fn warn<B, L, A, C>(cx: &LaneContext<B, L, A, C>, lane: Lane, backoff: &mu
     sleep(backoff.failed()).await;
 }
 
+/// Polls for changes, rescans and lost lanes of all lanes, until the leading lane is dropped. A transient error is logged, and the poll waits longer;
+/// any other ends the lane that leads, and another lane goes on.
 async fn poll_changes<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, lane: Lane) -> Result<Infallible, LaneError> {
-    let mut backoff = POLL_AGAIN;
+    let (mut backoff, mut polls) = (POLL_AGAIN, Periodic::at_once(POLL_CHANGES));
     loop {
+        polls.due().await;
         let owned = cx.change_feed.owned();
         match cx.ledger.waiting(&owned).await.map_err(LaneError::from) {
             Ok(waiting) => {
@@ -63,7 +67,6 @@ async fn poll_changes<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, lane: La
             Err(error) if error.is_transient() => warn(cx, lane, &mut backoff, &error).await,
             Err(error) => return Err(error),
         }
-        sleep(POLL_CHANGES).await;
     }
 }
 

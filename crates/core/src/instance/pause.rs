@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use crate::model::ownership::Suspension;
 use crate::model::time::EpochMicros;
+use crate::periodic::Periodic;
 use crate::ports::clock::Clock;
 use crate::ports::ledger::{Ledger, LedgerError};
 
@@ -60,21 +61,23 @@ pub async fn read<L: Ledger, C: Clock>(ledger: &L, clock: &C) -> Result<PauseRea
     Ok(PauseReading { asked, suspension: ledger.suspension().await? })
 }
 
-/// Looks again and again; `changed` hears of each change. A ledger that does not answer says nothing new, and soon nothing is begun.
+/// Reads the pause every 0.4 s until it is dropped, and calls `changed` with each new suspension. It cannot fail: while the ledger does not answer, the
+/// last reading grows old, and nothing is begun any more.
 pub async fn watch<L: Ledger, C: Clock>(
     ledger: &L,
     clock: &C,
     readings: &watch::Sender<PauseReading>,
     changed: impl Fn(Suspension),
 ) -> Infallible {
+    let mut checks = Periodic::at_once(CHECK_INTERVAL);
     loop {
+        checks.due().await;
         if let Ok(reading) = read(ledger, clock).await {
             let before = readings.send_replace(reading);
             if before.suspension != reading.suspension {
                 changed(reading.suspension);
             }
         }
-        sleep(CHECK_INTERVAL).await;
     }
 }
 

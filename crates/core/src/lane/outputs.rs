@@ -5,13 +5,12 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy;
 use crate::model::outputs::{OutputIds, is_another};
 use crate::model::ownership::{AcquiredLane, Ownership};
+use crate::periodic::Periodic;
 use crate::ports::broker::{Broker, BrokerError};
 use crate::ports::ledger::Ledger;
 
@@ -36,14 +35,16 @@ pub(super) async fn compare<B: Broker, L: Ledger, A, C>(
     Ok(now)
 }
 
-/// Looks whether they are still the ones that were found by the takeover. What Kafka does not answer is asked again.
+/// Checks every five seconds whether they are still the ones that the takeover found. It ends with a transient error when the topic of the drafts is
+/// another one, or with the ledger's error. What Kafka does not answer is asked again.
 pub(super) async fn watch<B: Broker, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     mut known: OutputIds,
 ) -> Result<Infallible, LaneError> {
+    let mut checks = Periodic::later(CHECK_INTERVAL);
     loop {
-        sleep(CHECK_INTERVAL).await;
+        checks.due().await;
         let Ok(now) = cx.broker.output_ids().await else { continue };
         if is_another(known.notifications.as_deref(), now.notifications.as_deref()) {
             // Whether the ledger takes it is asked at the takeover: an operator may have decided so meanwhile.

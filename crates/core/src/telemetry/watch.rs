@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use crate::model::record::Lane;
+use crate::periodic::Periodic;
 use crate::ports::broker::{Broker, BrokerError};
 use crate::ports::clock::Clock;
 use crate::shutdown::stopped;
@@ -20,13 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Lanes that are asked for at once.
 const LANES_AT_ONCE: usize = 4;
 
-/// Looks after the lanes' lag and the clock every five seconds, until the stop. It fails at nothing: what cannot be found out is not shown.
+/// Observes the lanes' lag and the clock every five seconds, and returns at the stop. It cannot fail: what Kafka does not answer is not shown. The
+/// stop, or dropping it, gives up a question that is under way.
 pub async fn watch<B: Broker, C: Clock>(broker: &B, clock: &C, telemetry: &Telemetry, mut stop: watch::Receiver<bool>) {
-    let mut ticks = interval(PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let observing = async {
+        let mut steps = Periodic::at_once(PERIOD);
         loop {
-            ticks.tick().await;
+            steps.due().await;
             observe(broker, clock, telemetry).await;
         }
     };
