@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_lanes_that_are_entered_again_and_again_set_the_tail_scan_back_no_further_than_one() {
+    async fn many_lanes_that_are_taken_over_again_and_again_set_the_tail_scan_back_no_further_than_one() {
         let change_feed = ChangeFeed::default();
         let _registration = scanned_to(&change_feed, 500_000);
         let mut asked = 0;
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_mark_goes_down_to_ids_that_began_anew_and_all_is_passed_again_where_that_is_far() {
+    async fn the_high_water_mark_steps_down_to_ids_that_restarted_and_all_is_passed_again_where_that_is_far() {
         let change_feed = ChangeFeed::default();
         let registration = scanned_to(&change_feed, 500_000);
         let (_other, backlog) = register(&change_feed, 1);

@@ -14,7 +14,6 @@ use std::future::pending;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
 
 use crate::model::ownership::Suspension;
 use crate::model::time::EpochMicros;

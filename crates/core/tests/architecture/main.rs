@@ -11,7 +11,7 @@ use imports::{Imports, of_source};
 /// From the ground up: what stands in one line may be imported by that line and by all lines below it. Of the core it is each folder, of the
 /// other crates the whole.
 const LAYERS: &[&[&str]] = &[
-    &["core::backoff", "core::fail_point", "core::guard", "core::shutdown", "core::text_table"],
+    &["core::backoff", "core::fail_point", "core::guard", "core::periodic", "core::shutdown", "core::text_table"],
     &["core::model"],
     &["core::ports", "core::recovery"],
     &["core::telemetry", "core::lane", "core::instance"],
