@@ -188,5 +188,5 @@ async fn note(
 }
 
 fn watchdog(what: &str) -> ServiceError {
-    ServiceError::Watchdog(format!("{what}; the process ends so that a supervisor starts it anew"))
+    ServiceError::Watchdog(format!("{what}; the process ends so that a supervisor restarts it"))
 }

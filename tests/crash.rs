@@ -277,7 +277,7 @@ fn an_instance_frozen_on_its_way_into_a_lane_does_no_harm_when_it_thaws() {
 
 /// The group waits for a member that is frozen, and assigns the thawed instance nothing meanwhile.
 #[test]
-fn an_instance_that_is_assigned_nothing_after_it_lost_its_lanes_joins_anew_and_works_on() {
+fn an_instance_that_is_assigned_nothing_after_it_lost_its_lanes_joins_again_and_works_on() {
     let (stage, mut expected) = (stage(), Expected::default());
     let service = stage.start();
     stage.send(&campaign(&stage, &mut expected, "before", SUBSCRIBERS));
@@ -291,7 +291,7 @@ fn an_instance_that_is_assigned_nothing_after_it_lost_its_lanes_joins_anew_and_w
     wait_until("the lane is the other member's", LONG, || read.metadata().unwrap().len() > 0);
     freeze(&[other.id()]);
     service.thaw();
-    service.wait_for_log("joining anew", LONG);
+    service.wait_for_log("joining again", LONG);
     signal(other.id(), Signal::CONT);
     signal(other.id(), Signal::TERM);
     other.wait().unwrap();

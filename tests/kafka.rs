@@ -340,7 +340,7 @@ async fn a_record_larger_than_every_bound_still_passes_as_what_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lane_is_opened_anew_at_any_position_and_its_former_reader_is_told() {
+async fn a_lane_is_opened_again_at_any_position_and_its_former_reader_is_told() {
     let scene = Scene::new(1);
     scene.send(0, (0..3_000).map(|n| n.to_string().into_bytes()));
     let broker = scene.broker().await;
@@ -724,7 +724,7 @@ async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
     scene.send(0, [b"after".to_vec()]);
     assert_eq!(values(&take(&mut input, 1).await), ["after"], "an input needs no help");
     let mut held = membership.assignments();
-    // The group waits for its members after a restart, and one that lost its assignment joins anew only after 20 s.
+    // The group waits for its members after a restart, and one that lost its assignment joins again only after 20 s.
     timeout(SOON * 4, held.wait_for(|held| held.contains(&0))).await.unwrap().unwrap();
     membership.leave(soon()).await;
 }

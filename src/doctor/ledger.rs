@@ -93,18 +93,18 @@ pub(super) async fn against_cluster(config: &Config, pool: &Pool, cluster: &Answ
         found.refused("lanes", error);
     }
     match outputs::known(pool).await {
-        Ok(known) => created_anew(&config.kafka.topics, &known, &cluster.outputs, found),
+        Ok(known) => recreated(&config.kafka.topics, &known, &cluster.outputs, found),
         Err(error) => found.refused("kafka-topics", error),
     }
 }
 
 /// Topics that are written to, and are others than the ledger knows.
-fn created_anew(topics: &Topics, known: &KnownOutputs, now: &OutputIds, found: &mut Findings) {
+fn recreated(topics: &Topics, known: &KnownOutputs, now: &OutputIds, found: &mut Findings) {
     let drafts = &topics.notifications;
     if is_another(known.ids.notifications.as_deref(), now.notifications.as_deref()) {
         found.fail(
             "kafka-topics",
-            format!("topic {drafts} was created anew: the drafts that the ledger knows to be published are not in it"),
+            format!("topic {drafts} was recreated: the drafts that the ledger knows to be published are not in it"),
             "`dinnerbell run` halts each lane as notifications-replaced, and `dinnerbell lane list` shows what to decide",
         );
     }
@@ -113,7 +113,7 @@ fn created_anew(topics: &Topics, known: &KnownOutputs, now: &OutputIds, found: &
         let before = known.letters_before;
         found.warn(
             "kafka-topics",
-            format!("topic {topic} was created anew by {since}: {before} dead letters that were published before are not in it any more"),
+            format!("topic {topic} was recreated by {since}: {before} dead letters that were published before are not in it any more"),
             "readers who miss them find them in the ledger: `dinnerbell dead-letter list`",
         );
     }

@@ -2,7 +2,7 @@
 //!
 //! A recorded round of it is settled as at the takeover: its producer is fenced, then Kafka's mark is read, which may still be there.
 //! Only publishing it is impossible, since its mark would be the gone partition's: it is withdrawn, and the adopting lane tells those clients
-//! anew. Where nobody knows whether it was published, nothing is done.
+//! again. Where nobody knows whether it was published, nothing is done.
 
 use std::time::Duration;
 

@@ -212,7 +212,7 @@ impl Verification<'_> {
             && let Some(replaced) = outputs::known(&self.pool).await?.notifications_replaced
             && since.is_none_or(|since| since <= replaced)
         {
-            // The ledger took a topic that was created anew.
+            // The ledger took a topic that was recreated.
             uncovered.extend(extent.low.keys());
         }
         let (notifications, gathered) = self.gather(notifications, &from, &extent).await?;

@@ -118,7 +118,7 @@ fn a_table_that_is_adopted_without_its_rows_tells_nobody_again_before_an_operato
     told.execute(&format!("begin; {SWAP}; commit"));
     told.await_halt("feedback-table-replaced");
     told.execute("alter table public.subscribers_feedback alter id drop default; drop table public.subscribers_feedback_old cascade");
-    told.execute("create sequence public.anew; alter table public.subscribers_feedback alter id set default nextval('public.anew')");
+    told.execute("create sequence public.again; alter table public.subscribers_feedback alter id set default nextval('public.again')");
     let said = told.refused(1, &["migrate", "--adopt-feedback-table"]);
     assert!(said.contains("put them back from a backup") && said.contains("--without-rows"), "{said}");
     told.stage.dinnerbell_ok(&["migrate", "--adopt-feedback-table", "--without-rows"]);

@@ -274,7 +274,7 @@ fn the_pass_before_the_end_begins_the_earlier_the_larger_the_audience_is() {
 }
 
 #[test]
-fn newcomers_whose_ids_began_anew_below_those_that_were_seen_are_told_within_seconds() {
+fn newcomers_whose_ids_restarted_below_those_that_were_seen_are_told_within_seconds() {
     let (stage, ear, service, campaign) = complete_campaign();
     let told = clients(&stage, "pizzeria");
     // The tail scan stands high above where the ids will begin.

@@ -26,7 +26,7 @@ fn send(stage: &Stage, name: &str, campaigns: u32, expected: &mut Expected) {
 }
 
 #[test]
-fn of_a_topic_that_was_created_anew_and_filled_past_the_position_at_once_nothing_is_taken_in_before_an_operator_decides()
+fn of_a_topic_that_was_created_again_and_filled_past_the_position_at_once_nothing_is_taken_in_before_an_operator_decides()
  {
     let stage = stage(1);
     stage.subscribers.subscribe("r", 1);
@@ -82,20 +82,20 @@ fn a_topic_whose_brokers_lost_records_is_not_called_another_one() {
     let service = stage.start();
     let (name, found) = await_halt(&stage);
     assert_eq!(name, "input-truncated", "{found}");
-    assert!(found.contains("its id is the same") && !found.contains("anew"), "{found}");
+    assert!(found.contains("its id is the same") && !found.contains("again"), "{found}");
     service.stop();
 }
 
 /// An idle lane looks every five seconds, and a busy one with each round.
 const NOTICED: Duration = Duration::from_secs(15);
 
-fn create_anew(stage: &Stage, topic: &str) {
+fn recreate(stage: &Stage, topic: &str) {
     stage.kafka.delete_topics(&[topic]);
     stage.kafka.create_topic(topic, 1, &[]);
 }
 
 #[test]
-fn nothing_is_written_to_a_topic_of_drafts_that_was_created_anew_before_an_operator_decides() {
+fn nothing_is_written_to_a_topic_of_drafts_that_was_created_again_before_an_operator_decides() {
     let stage = stage(1);
     stage.subscribers.subscribe("r", 3);
     let service = stage.start();
@@ -106,7 +106,7 @@ fn nothing_is_written_to_a_topic_of_drafts_that_was_created_anew_before_an_opera
 
     // Frozen, it comes to its next round when the topic is there again.
     service.freeze();
-    create_anew(&stage, &stage.notifications);
+    recreate(&stage, &stage.notifications);
     send(&stage, "new", 1, &mut expected);
     service.thaw();
 
@@ -126,7 +126,7 @@ fn nothing_is_written_to_a_topic_of_drafts_that_was_created_anew_before_an_opera
 }
 
 #[test]
-fn a_lane_with_nothing_to_do_notices_that_a_topic_which_it_writes_to_was_created_anew() {
+fn a_lane_with_nothing_to_do_notices_that_a_topic_which_it_writes_to_was_recreated() {
     let stage = stage(2);
     stage.subscribers.subscribe("r", 2);
     let service = stage.start();
@@ -138,8 +138,8 @@ fn a_lane_with_nothing_to_do_notices_that_a_topic_which_it_writes_to_was_created
     wait_until("the letter is published", LONG, || stage.kafka.read_topic(&stage.dead_letters).len() == 1);
 
     // Of dead letters nothing is lost: they are in the ledger, and new ones go on.
-    create_anew(&stage, &stage.dead_letters);
-    service.wait_for_log("the topic of dead letters was created anew", NOTICED);
+    recreate(&stage, &stage.dead_letters);
+    service.wait_for_log("the topic of dead letters was recreated", NOTICED);
     stage.kafka.produce(&stage.campaigns, Some(1), None, Some(b"not JSON either"), &[]);
     wait_until("the next letter is published", LONG, || stage.kafka.read_topic(&stage.dead_letters).len() == 1);
     let doctor = stage.dinnerbell(&["doctor"]);
@@ -148,7 +148,7 @@ fn a_lane_with_nothing_to_do_notices_that_a_topic_which_it_writes_to_was_created
     let halted = "select count(*) from dinnerbell.lane where halted is not null";
     assert_eq!(stage.feedback.number(halted), 0, "letters hold up nobody");
 
-    create_anew(&stage, &stage.notifications);
+    recreate(&stage, &stage.notifications);
     wait_until("both lanes are halted", NOTICED, || {
         stage.feedback.number("select count(*) from dinnerbell.lane where halted = 'notifications-replaced'") == 2
     });

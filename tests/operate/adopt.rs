@@ -127,7 +127,7 @@ fn follow_refusal(stage: &Stage) {
 }
 
 #[test]
-fn a_round_of_which_nobody_knows_is_refused_until_the_topic_was_asked_then_told_anew() {
+fn a_round_of_which_nobody_knows_is_refused_until_the_topic_was_asked_then_told_again() {
     let by_hand = with_lane_5();
     let stage = &by_hand.stage;
     stage.subscribers.subscribe_clients("orphan", &["a", "b", "c", "d"]);
@@ -221,16 +221,16 @@ fn adoptions_asked_for(stage: &Stage) -> Vec<String> {
 }
 
 #[test]
-fn the_lanes_of_a_topic_that_was_created_anew_with_fewer_partitions_are_adopted() {
-    adopt_after_the_topic_was_created_anew(false);
+fn the_lanes_of_a_topic_that_was_created_again_with_fewer_partitions_are_adopted() {
+    adopt_after_the_topic_was_recreated(false);
 }
 
 #[test]
-fn so_they_are_where_the_topic_was_created_anew_under_a_running_service() {
-    adopt_after_the_topic_was_created_anew(true);
+fn so_they_are_where_the_topic_was_created_again_under_a_running_service() {
+    adopt_after_the_topic_was_recreated(true);
 }
 
-fn adopt_after_the_topic_was_created_anew(service_runs: bool) {
+fn adopt_after_the_topic_was_recreated(service_runs: bool) {
     let stage = Stage::with(Setting { lanes: 2, ..Setting::default() });
     stage.migrate();
     let (stays, goes) = (Campaign::now("stays", "stays"), Campaign::now("goes", "goes"));
@@ -251,7 +251,7 @@ fn adopt_after_the_topic_was_created_anew(service_runs: bool) {
     stage.kafka.delete_topics(&[&stage.campaigns]);
     wait_until("the topic is gone", LONG, || stage.kafka.partitions(&stage.campaigns).is_empty());
     stage.kafka.create_topic(&stage.campaigns, 1, &[]);
-    wait_until("it is there anew", LONG, || stage.kafka.partitions(&stage.campaigns).len() == 1);
+    wait_until("it is there again", LONG, || stage.kafka.partitions(&stage.campaigns).len() == 1);
 
     assert_eq!(adoptions_asked_for(&stage), ["lane adopt 1 --into 0"]);
     let (status, adoption) = json_of(&stage, &["lane", "adopt", "1", "--into", "0"]);

@@ -75,7 +75,7 @@ impl FailOver {
         findings.iter().find(|finding| finding["check"] == "held").expect("a check").clone()
     }
 
-    /// The feedback database is started anew while no instance runs.
+    /// The feedback database is restarted while no instance runs.
     fn restart_without_instance(&mut self) {
         self.service.take().expect("an instance runs").stop();
         self.stage.postgres.stop();

@@ -140,10 +140,10 @@ fn test_of(kind: &HaltKind) -> &'static str {
         HaltKind::SubscribersRefused => "a_subscribers_table_that_is_gone",
         HaltKind::DuplicateRow => "rows_that_somebody_else_writes",
         HaltKind::RoundDamaged => "a_round_whose_rows_were_removed_and_are_restored",
-        HaltKind::TopicReplaced => "a_topic_that_was_created_anew",
+        HaltKind::TopicReplaced => "a_topic_that_was_recreated",
         HaltKind::InputTruncated => "a_topic_whose_brokers_lost_records",
         HaltKind::InputTrimmed => "input_that_was_deleted_unread",
-        HaltKind::NotificationsReplaced => "a_topic_of_drafts_that_was_created_anew",
+        HaltKind::NotificationsReplaced => "a_topic_of_drafts_that_was_recreated",
         HaltKind::FeedbackTableReplaced => "a_feedback_table_that_was_replaced_and_comes_back",
         HaltKind::RowsRemoved => "feedback_rows_that_were_removed_and_come_back",
         HaltKind::KafkaAhead => "kafka_ahead_after_a_restored_backup",
@@ -252,7 +252,7 @@ fn mark_missing_of_a_round_that_was_published() {
 }
 
 #[test]
-fn a_topic_that_was_created_anew() {
+fn a_topic_that_was_recreated() {
     let mut told = Told::new();
     told.stage.kafka.delete_topics(&[&told.stage.campaigns]);
     told.stage.kafka.create_topic(&told.stage.campaigns, 1, &[]);
@@ -261,7 +261,7 @@ fn a_topic_that_was_created_anew() {
 }
 
 #[test]
-fn a_topic_of_drafts_that_was_created_anew() {
+fn a_topic_of_drafts_that_was_recreated() {
     let mut told = Told::new();
     told.stage.kafka.delete_topics(&[&told.stage.notifications]);
     told.stage.kafka.create_topic(&told.stage.notifications, 1, &[]);

@@ -186,7 +186,7 @@ fn a_row_that_says_something_else_than_its_message_is_corrected() {
     let by_hand = ByHand::new();
     by_hand.record(1, &["a", "b"]);
     by_hand.publish(1, &["a", "b"]);
-    // The draft of b was withdrawn, the campaign updated, and b told anew by round 2: the database lost all that.
+    // The draft of b was withdrawn, the campaign updated, and b told again by round 2: the database lost all that.
     let updated = crate::support::Campaign {
         adv_campaign_content: "newer".to_owned(),
         datetime_created: by_hand.campaign.datetime_created + 1,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 /// How long to wait before the next attempt: twice as long with each failure in a row, from the first pause up to the longest. Each pause has a
-/// jitter of a half: it is shorter by up to half. To begin anew, it is replaced by a new one.
+/// jitter of a half: it is shorter by up to half. To begin again, it is replaced by a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,

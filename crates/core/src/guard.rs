@@ -65,7 +65,7 @@ guards! {
     /// Campaigns that changes overtake have quiet rounds of their own.
     QuietRounds,
     /// A round that a change overtook is planned from what the ledger holds by then.
-    StaleIsPlannedAnew,
+    StaleIsPlannedAgain,
     /// The tail scan has its high-water mark before any page is read.
     HighWaterBeforePages,
     /// A page leaves out whoever has a row.

@@ -232,7 +232,7 @@ pub fn listen_now(consumer: &BaseConsumer<ClientEvents>, observer: &ClientEvents
 /// Lets a client say which ids its topics have: librdkafka knows them, and tells nobody but its log.
 ///
 /// Since Kafka 3.1 a fetch names the topic by its id, and the line is in the log before a fetch names another one: no record of a topic that was
-/// created anew comes before the line that says so.
+/// recreated comes before the line that says so.
 pub fn tell_topic_ids(settings: &mut ClientConfig) {
     let logged = matches!(settings.log_level, RDKafkaLogLevel::Debug);
     let asked = settings.get("debug").filter(|_| logged).map(str::to_owned);

@@ -68,7 +68,7 @@ impl Deliveries {
         self.slot().clone()
     }
 
-    /// The same, and the next one is heard of anew.
+    /// The same, and the next one is heard of again.
     pub fn take_failed(&self) -> Option<Failed> {
         self.slot().take()
     }

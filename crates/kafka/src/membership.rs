@@ -231,11 +231,12 @@ fn keep_polling(joining: &Joining, mut consumer: BaseConsumer<Member>, stop: &At
         // Without an answer a new client would do no better.
         if consumer.context().is_stranded() && coordinator_answers(joining) {
             let lost = REJOIN.as_secs();
-            reports
-                .heard(&format!("the group assigned nothing since the assignment was lost {lost} s ago: joining anew"));
+            reports.heard(&format!(
+                "the group assigned nothing since the assignment was lost {lost} s ago: joining again"
+            ));
             match joining.join() {
                 Ok(joined) => consumer = joined,
-                Err(error) => reports.heard(&format!("joining anew failed; it is tried again: {error}")),
+                Err(error) => reports.heard(&format!("joining again failed; it is tried again: {error}")),
             }
         }
         match consumer.poll(TURN) {

@@ -1,4 +1,4 @@
-//! The topics that are written to, known by their ids (KIP-516): one that was created anew under its name has another one, and nothing of what was
+//! The topics that are written to, known by their ids (KIP-516): one that was recreated under its name has another one, and nothing of what was
 //! written to the old one.
 //!
 //! Kafka is asked for all lanes of an instance together: at most once a second while rounds are published, every four seconds or so while there are none.

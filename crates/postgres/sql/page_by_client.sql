@@ -1,4 +1,4 @@
--- Reads the same page as page.sql, and enters the index anew behind each client: rows that one client has beyond the first cost nothing.
+-- Reads the same page as page.sql, and enters the index again behind each client: rows that one client has beyond the first cost nothing.
 -- Locks: none.
 -- Index: dinnerbell_audience of the subscribers table.
 with recursive page (client, place) as (

@@ -12,7 +12,7 @@ pub const COLUMNS: &str = "f.restaurant_id, f.adv_campaign_id, f.adv_campaign_co
      f.trigger_datetime_created::int8";
 
 /// The draft of a row whose [`COLUMNS`] begin at this one. They are read by their places, in the order of that list: a table may have many millions
-/// of rows, and a name is looked for in each row anew.
+/// of rows, and a name is looked for in each row again.
 pub fn read(row: &Row, first: usize) -> FoundDraft<'_> {
     let text = |column: usize| Cow::Borrowed(row.get::<_, &str>(first + column));
     FoundDraft {

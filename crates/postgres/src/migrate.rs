@@ -84,7 +84,7 @@ pub async fn migrate(
     }
     subscribers.must_have_table().await?;
     feedback.must_have_table().await?;
-    // Before the indexes: what mends a column can mean that they are built anew.
+    // Before the indexes: what mends a column can mean that they are built again.
     feedback.warn_of(&needs::missing_in_feedback(&feedback.pool).await?);
     subscribers.warn_of(&needs::missing_in_subscribers(&subscribers.pool, config.fanout.late_subscribers).await?);
     let migrating = async || ledger::migrate(&feedback.pool).await;

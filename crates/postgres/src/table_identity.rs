@@ -1,7 +1,7 @@
 //! Which feedback table is the ledger's. A table is known by its name and by its identity (its `oid`): rows that are not there make everybody
 //! look untold, so a service that works with another table would tell all of them again.
 //!
-//! The ledger's own table `service` has an identity too, and notes it. Where it is another one than was noted, the whole database was made anew
+//! The ledger's own table `service` has an identity too, and notes it. Where it is another one than was noted, the whole database was made again
 //! from a dump: the ledger came along, and so did its feedback table, which is taken for the ledger's without a question.
 
 use std::fmt;

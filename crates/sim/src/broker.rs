@@ -282,7 +282,7 @@ impl Broker for SimBroker {
         self.question("topic_id", |_| Some(TOPIC_ID.to_owned())).await
     }
 
-    /// As brokers answer that know no ids: no life has a topic that is written to created anew.
+    /// As brokers answer that know no ids: no life has a topic that is written to recreated.
     async fn output_ids(&self) -> Result<OutputIds, BrokerError> {
         Ok(OutputIds::default())
     }
@@ -329,7 +329,7 @@ impl Input for SimInput {
                 return Err(BrokerError::Transient("the connection broke".to_owned()));
             }
             if self.is_replaced {
-                return Err(BrokerError::Transient("the topic was created anew".to_owned()));
+                return Err(BrokerError::Transient("the topic was recreated".to_owned()));
             }
             let some = 1 + world.state().random.below(most.min(4) as u64);
             let (records, _) = self.look(usize::try_from(some).unwrap_or(most));

@@ -125,7 +125,7 @@ impl Database {
         self.campaigns.values_mut().filter(move |row| row.lane == lane)
     }
 
-    /// The server fails over, or is started anew: what was not committed is gone. If the very last commit was an acquisition, that can be gone too.
+    /// The server fails over, or is restarted: what was not committed is gone. If the very last commit was an acquisition, that can be gone too.
     pub fn fail_over(&mut self, loses_bump: bool) {
         self.transactions.clear();
         self.postmaster += 1;

@@ -39,7 +39,7 @@ pub struct Arguments {
     /// Only those that come after this campaign in the list: its next page
     #[arg(long, value_name = "ID")]
     after: Option<String>,
-    /// Show it anew each second until Ctrl-C; where standard output is no terminal, or with --json, a line for each campaign that changed
+    /// Show it again each second until Ctrl-C; where standard output is no terminal, or with --json, a line for each campaign that changed
     #[arg(long)]
     watch: bool,
     #[command(flatten)]

@@ -21,7 +21,7 @@ pub struct Arguments {
     /// The campaign's id
     #[arg(value_name = "CAMPAIGN")]
     id: String,
-    /// Show it anew each second until Ctrl-C; where standard output is no terminal, or with --json, a line for each change
+    /// Show it again each second until Ctrl-C; where standard output is no terminal, or with --json, a line for each change
     #[arg(long)]
     watch: bool,
     #[command(flatten)]

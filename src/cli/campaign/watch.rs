@@ -18,7 +18,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// What there is to see at a moment.
 pub struct Frame {
-    /// For a terminal, which it fills anew each time.
+    /// For a terminal, which it fills again each time.
     pub screen: String,
     /// For everything else: lines by what they are about. A line is printed when it is new or has changed.
     pub lines: Vec<(String, String)>,

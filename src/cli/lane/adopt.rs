@@ -8,13 +8,13 @@ use dinnerbell_core::model::record::Lane;
 
 const EXAMPLES: &str = "\
 Examples:
-  dinnerbell lane adopt 11 --into 3 --dry-run       the topic was created anew with fewer partitions
+  dinnerbell lane adopt 11 --into 3 --dry-run       the topic was recreated with fewer partitions
   dinnerbell lane adopt 11 --into 3";
 
 /// Let another lane go on with the campaigns of a lane whose partition is gone
 ///
 /// Campaigns, changes that nobody has judged and dead letters that are still to be published move, in one transaction. A round that is recorded and
-/// was never published is withdrawn first, and the adopting lane tells those clients anew. The service may run: the owner of the adopting lane
+/// was never published is withdrawn first, and the adopting lane tells those clients again. The service may run: the owner of the adopting lane
 /// notices and goes on. Refused while the partition exists, and while nobody knows whether the last round was published.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -18,7 +18,7 @@ Examples:
   dinnerbell lane resolve 3 --restart-at earliest
   dinnerbell lane resolve 3 --from-kafka --dry-run
   dinnerbell lane resolve --all --from-kafka        after a database lost its last commits
-  dinnerbell lane resolve --all --accept-topic      after the notifications topic was created anew";
+  dinnerbell lane resolve --all --accept-topic      after the notifications topic was recreated";
 
 /// Resolve the halt of a lane, as its remedy says
 ///
@@ -36,7 +36,7 @@ pub struct Arguments {
     /// Try again, after the cause was fixed
     #[arg(long)]
     retry: bool,
-    /// The campaigns topic was trimmed or created anew: go on at earliest, latest or an offset
+    /// The campaigns topic was trimmed or recreated: go on at earliest, latest or an offset
     #[arg(long, value_name = "POSITION", value_parser = position)]
     restart_at: Option<Position>,
     /// Ledger and Kafka contradict each other: repair the ledger and the feedback table from the output topic
@@ -48,7 +48,7 @@ pub struct Arguments {
     /// Rows of campaigns that run were removed: tell those clients again
     #[arg(long)]
     tell_again: bool,
-    /// The notifications topic was created anew: the ledger takes the one that is there
+    /// The notifications topic was recreated: the ledger takes the one that is there
     #[arg(long, requires = "all")]
     accept_topic: bool,
     /// Read only messages of drafts formed then or later: RFC 3339, epoch seconds, or from now, as -24h

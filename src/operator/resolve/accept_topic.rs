@@ -1,4 +1,4 @@
-//! `--all --accept-topic`: the notifications topic was created anew, and the ledger takes the one that is there.
+//! `--all --accept-topic`: the notifications topic was recreated, and the ledger takes the one that is there.
 
 use crate::operator::find_own_ledger;
 use crate::operator::resolve::outcome::{ResolveError, Resolved, unknown};

@@ -57,7 +57,7 @@ pub(super) fn announced(decision: &Decision, evidence: &Evidence, scanned: &Scan
         done.push(format!("the lane goes on behind round {}", decision.head.seq));
     }
     if decision.overrule {
-        done.push("the lane writes its mark anew when it is entered".to_owned());
+        done.push("the lane writes its mark again when it is entered".to_owned());
     }
     done
 }

@@ -145,7 +145,7 @@ pub async fn who_was_not_told_is_not_noted_while_drafts_are_unpublished<E: Envir
     assert!(owner.ledger.note_unsent(owner.own, "c", 5).await.unwrap(), "it is published: nothing is withdrawn");
 }
 
-pub async fn who_was_not_told_is_counted_anew_after_an_update<E: Environment>(env: &E) {
+pub async fn who_was_not_told_is_counted_again_after_an_update<E: Environment>(env: &E) {
     let mut owner = open_lane(env).await;
     let first = offer(env, "a").await;
     owner.start(&first).await;

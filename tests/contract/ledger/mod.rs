@@ -112,7 +112,7 @@ macro_rules! for_each_ledger_case {
             a_campaign_whose_last_page_is_unpublished_does_not_end_yet,
             who_was_not_told_is_asked_for_until_it_is_noted,
             who_was_not_told_is_not_noted_while_drafts_are_unpublished,
-            who_was_not_told_is_counted_anew_after_an_update,
+            who_was_not_told_is_counted_again_after_an_update,
             a_campaign_that_was_cancelled_before_it_came_has_nobody_to_count,
         }
         $test! { rescan:

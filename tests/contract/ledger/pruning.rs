@@ -28,7 +28,7 @@ pub async fn what_the_last_two_rounds_hold_stays<E: Environment>(env: &E) {
     owner.ledger.withdraw(owner.own, owner.head).await.unwrap();
     assert_eq!((env.campaign("c").await.told, env.campaign("b").await.state.as_str()), (0, "closed"));
     let again = offer(env, "a").await;
-    assert_eq!(owner.take(&[Sent::Campaign(&again)]).await.tally.campaigns, 1, "it is gone, and comes anew");
+    assert_eq!(owner.take(&[Sent::Campaign(&again)]).await.tally.campaigns, 1, "it is gone, and comes again");
     assert_eq!(env.campaign("a").await.revision, 1);
 }
 

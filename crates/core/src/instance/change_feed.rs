@@ -152,7 +152,7 @@ impl ChangeFeed {
     }
 
     /// The table's largest id is this one. Below the high-water mark it says that the last rows were deleted, or that the table was emptied and its ids began
-    /// anew: the high-water mark goes down to it. Where that is far, everybody below it may be new, and all is passed again. Whether it went down.
+    /// again: the high-water mark goes down to it. Where that is far, everybody below it may be new, and all is passed again. Whether it went down.
     pub(super) fn step_down(&self, from: i64, newest: i64) -> bool {
         let mut state = self.state();
         if state.high_water != Some(from) || newest >= from {
@@ -275,7 +275,7 @@ impl Drop for LaneRegistration<'_> {
         let mut state = self.change_feed.state();
         state.lanes.remove(&self.lane);
         state.joined.remove(&self.lane);
-        // Who looks for nobody falls behind: the next lane begins anew.
+        // Who looks for nobody falls behind: the next lane begins again.
         if state.lanes.is_empty() {
             state.high_water = None;
             state.reached = 0;

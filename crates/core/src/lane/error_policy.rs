@@ -188,7 +188,7 @@ pub fn rows_removed(lane: Lane, id: &str, counted: RowCounts) -> Halt {
 /// The halt of a lane whose drafts would go to another topic than before.
 pub fn drafts_topic_replaced(lane: Lane, known: &str, now: &str) -> Halt {
     let found = format!(
-        "the id of the topic of the drafts is {now}, and drafts were written to the topic {known}: it was created anew, and what was in it \
+        "the id of the topic of the drafts is {now}, and drafts were written to the topic {known}: it was recreated, and what was in it \
          is gone"
     );
     Halt::new(HaltKind::NotificationsReplaced, lane, found)

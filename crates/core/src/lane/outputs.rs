@@ -48,7 +48,7 @@ pub(super) async fn watch<B: Broker, L: Ledger, A, C>(
         let Ok(now) = cx.broker.output_ids().await else { continue };
         if is_another(known.notifications.as_deref(), now.notifications.as_deref()) {
             // Whether the ledger takes it is asked at the takeover: an operator may have decided so meanwhile.
-            let reason = "the topic of the drafts was created anew".to_owned();
+            let reason = "the topic of the drafts was recreated".to_owned();
             return Err(BrokerError::Transient(reason).into());
         }
         if is_another(known.dead_letters.as_deref(), now.dead_letters.as_deref()) {
@@ -65,7 +65,7 @@ async fn note<B, L: Ledger, A, C>(
 ) -> Result<(), LaneError> {
     if cx.ledger.note_outputs(own, now).await? {
         tracing::warn!(
-            "the topic of dead letters was created anew: letters that were published before are not in it any more; `dinnerbell dead-letter \
+            "the topic of dead letters was recreated: letters that were published before are not in it any more; `dinnerbell dead-letter \
              list` shows them all, and new ones go to the new topic"
         );
     }

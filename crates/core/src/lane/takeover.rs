@@ -299,7 +299,7 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
     let now = cx.broker.topic_id().await?;
     let known = match (&acquired.topic_id, &now) {
         (Some(known), Some(now)) if known != now => {
-            let found = format!("its id is {now}, and the lane has read the topic {known}: it was created anew");
+            let found = format!("its id is {now}, and the lane has read the topic {known}: it was recreated");
             return Err(halt((HaltKind::TopicReplaced, found)));
         }
         (known, _) => known.is_some() && now.is_some(),
@@ -310,7 +310,7 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
             HaltKind::InputTruncated,
             format!("{found}, and its id is the same: its brokers lost records that they had acknowledged"),
         ),
-        false => (HaltKind::TopicReplaced, format!("{found}: it was created anew, or its brokers lost records")),
+        false => (HaltKind::TopicReplaced, format!("{found}: it was recreated, or its brokers lost records")),
     };
     let position = acquired.position;
     if position < low {
@@ -350,7 +350,7 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
         }
     }
     let ours = ledger_side(acquired);
-    // With the note the ledger forgets what an operator overruled: that was about one mark, which is written anew by then.
+    // With the note the ledger forgets what an operator overruled: that was about one mark, which is written again by then.
     let (known, overrule) = (acquired.published, acquired.overrule);
     let published = |published: Published| {
         let noted = known == Some(published.head().seq) && !overrule;

@@ -179,7 +179,7 @@ halts! {
     /// The campaigns topic is another one.
     TopicReplaced = Facts {
         name: "topic-replaced",
-        meaning: "the campaigns topic was created anew",
+        meaning: "the campaigns topic was recreated",
         commits: Kept,
         ways_out: &[RestartAt],
         remedy: RESTART_AT,
@@ -211,7 +211,7 @@ halts! {
     /// The topic of the drafts is another one.
     NotificationsReplaced = Facts {
         name: "notifications-replaced",
-        meaning: "the notifications topic was created anew: what was published is not in it",
+        meaning: "the notifications topic was recreated: what was published is not in it",
         commits: Kept,
         ways_out: &[AcceptTopic],
         remedy: "find out what readers had read of it. If clients are to be told once more whose draft is gone, read or not, and whose campaign \

@@ -1,4 +1,4 @@
-//! The topics that are written to, known by their ids (KIP-516): one that was created anew under its name has another one.
+//! The topics that are written to, known by their ids (KIP-516): one that was recreated under its name has another one.
 
 /// The ids of the topics that are written to, as Kafka's own tools show them; none where the brokers know no ids, or no such topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

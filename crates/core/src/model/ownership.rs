@@ -42,7 +42,7 @@ pub struct AcquiredLane {
     pub topic_id: Option<String>,
     /// The ids of the topics that the ledger's rounds were written to, where they are known.
     pub outputs: OutputIds,
-    /// An operator decided against the mark that Kafka holds: the ledger is right, the mark is to be written anew.
+    /// An operator decided against the mark that Kafka holds: the ledger is right, the mark is to be written again.
     pub overrule: bool,
     /// Most bytes of a round, where its owners met a slow link.
     pub round_bytes: Option<i64>,

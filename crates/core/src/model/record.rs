@@ -76,7 +76,7 @@ impl Header {
     pub const UNREADABLE: &'static str = "(unreadable)";
 }
 
-/// Tells one record from another at the same offset: a topic that was created anew holds other records.
+/// Tells one record from another at the same offset: a topic that was recreated holds other records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordFingerprint {
     /// The record's offset.

@@ -61,7 +61,7 @@ pub struct Decision {
     pub head: RoundHead,
     /// Whether that round is known to be published.
     pub published: Option<Seq>,
-    /// Whether the lane has to write Kafka's mark anew.
+    /// Whether the lane has to write Kafka's mark again.
     pub overrule: bool,
 }
 

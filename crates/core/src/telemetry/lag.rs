@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_that_is_set_back_is_measured_anew() {
+    fn a_lane_that_is_set_back_is_measured_again() {
         let mut lane = Tracker::default();
         lane.position(Offset::new(10), Some(1));
         lane.find(Offset::new(10), 0);

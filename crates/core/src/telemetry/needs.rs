@@ -130,7 +130,7 @@ impl Telemetry {
         match (before.suspension.held, suspension.held) {
             // Ordinary after a start of the feedback database, and short. A lane in which commits are missing says so by its halt.
             (false, true) => tracing::info!(
-                "the feedback database is new or was started anew: nothing is sent or taken in until every lane was compared with Kafka"
+                "the feedback database is new or was restarted: nothing is sent or taken in until every lane was compared with Kafka"
             ),
             (true, false) => tracing::info!("every lane was compared with Kafka: sending and intake go on"),
             // Its beginning counts.

@@ -120,7 +120,7 @@ impl TransactionalClient {
             self.sending.publish_letters(&round.dead_letters, go_on)?;
         }
         if drafts {
-            // It may have been created anew while messages waited for it.
+            // It may have been recreated while messages waited for it.
             self.is_the_known_topic()?;
         }
         self.commit(go_on)
@@ -175,7 +175,7 @@ impl TransactionalClient {
         let ProducerContext { outputs, reader, topics, .. } = &*self.sending.context;
         match outputs.notifications(reader) {
             Ok(now) if is_another(self.drafts_topic.as_deref(), now.as_deref()) => {
-                Err(BrokerError::Transient(format!("topic {} was created anew", topics.notifications)))
+                Err(BrokerError::Transient(format!("topic {} was recreated", topics.notifications)))
             }
             Ok(_) | Err(_) => Ok(()),
         }

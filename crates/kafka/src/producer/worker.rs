@@ -99,7 +99,7 @@ impl Worker {
                 Ok(Command::Initialise { reply }) => {
                     let outcome = self.client.initialise();
                     self.pulse.beat();
-                    // A caller that was cancelled finds the producer, or its successor, anew.
+                    // A caller that was cancelled finds the producer, or its successor, again.
                     let _ = reply.send(outcome);
                     true
                 }

@@ -237,7 +237,7 @@ impl LaneInput {
         let doing = format!("reading lane {} at offset {}", self.lane, self.position);
         match failure {
             Failure::Closed => BrokerError::Transient(format!("{doing}: the lane was opened once more, or closed")),
-            Failure::Replaced => BrokerError::Transient(format!("{doing}: the topic was created anew")),
+            Failure::Replaced => BrokerError::Transient(format!("{doing}: the topic was recreated")),
             Failure::Kafka(error) => self.reader.shared.observer.explain(&doing, error),
         }
     }

@@ -24,7 +24,7 @@ const MOST_REMEMBERED: usize = 1_000;
 
 /// Pages of one statement.
 const AT_ONCE: usize = 100;
-// Clients and numbers are read by their columns' places: there are as many rows as clients, and a name is looked for in each row anew.
+// Clients and numbers are read by their columns' places: there are as many rows as clients, and a name is looked for in each row again.
 /// The client of a page that is read by itself.
 const CLIENT: usize = 0;
 /// What stands behind a [`place`].
@@ -112,7 +112,7 @@ impl Inner {
         self.read_with(wanted, &self.begin, sql).await
     }
 
-    /// A page for which the index is entered anew behind each client, however many rows one has: dearer where each has one, and never much dearer
+    /// A page for which the index is entered again behind each client, however many rows one has: dearer where each has one, and never much dearer
     /// than the page is long.
     pub(super) async fn read_by_client(&self, wanted: PageRequest<'_>) -> Result<Page, PostgresError> {
         let mut pages = self.read_with(&[wanted], &self.begin_slow, &self.page_by_client).await?;

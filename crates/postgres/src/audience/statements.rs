@@ -34,7 +34,7 @@ pub(super) fn page_sql(table: &str, legible: &Legible, [restaurant, after, most,
     ])
 }
 
-/// The same page, for which the index is entered anew behind each client.
+/// The same page, for which the index is entered again behind each client.
 pub(super) fn page_by_client_sql(table: &str, legible: &Legible) -> String {
     let and_legible = legible.and("client_id");
     let next = |after| sql::NEXT_CLIENT.with([("subscribers", table), ("and_legible", &and_legible), ("after", after)]);

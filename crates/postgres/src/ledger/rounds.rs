@@ -35,7 +35,7 @@ use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::round::StoredRound;
 use dinnerbell_core::ports::ledger::{LedgerError, RoundLedger};
 
-// The clients of a round are read by their columns' places: there are as many rows, and a name is looked for in each row anew.
+// The clients of a round are read by their columns' places: there are as many rows, and a name is looked for in each row again.
 const PART: usize = 0;
 const CLIENT: usize = 1;
 

@@ -12,7 +12,7 @@ use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::draft::{COPY_HEADER, COPY_TRAILER, DraftBatch, TriggerType, copy_into};
 use dinnerbell_core::model::late::LateQuery;
 
-/// The client of a row, behind its [`place`]. Read so, not by its name: there are as many rows as clients, and a name is looked for in each anew.
+/// The client of a row, behind its [`place`]. Read so, not by its name: there are as many rows as clients, and a name is looked for in each again.
 const CLIENT: usize = 1;
 
 /// Rows that are counted in one statement.

@@ -14,7 +14,7 @@ use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::recovery::found::FoundDraft;
 
-// Rows of drafts are read by their columns' places: there may be many millions, and a name is looked for in each row anew.
+// Rows of drafts are read by their columns' places: there may be many millions, and a name is looked for in each row again.
 const ID: usize = 0;
 const ANSWERED: usize = 1;
 const DRAFT: usize = 2;

@@ -96,9 +96,9 @@ impl Missing {
                 "correct {section}.table, grant usage on its schema, or let `dinnerbell migrate --create-tables` make it"
             ),
             Self::Column(_) | Self::ErrorKind { .. } => format!("correct {section}.table, or the table"),
-            // No row is rewritten by it, but the index on (campaign, client) has a predicate, so that the server builds it anew.
+            // No row is rewritten by it, but the index on (campaign, client) has a predicate, so that the server builds it again.
             Self::Room { column, .. } => format!(
-                "alter table {table} alter column {column} type text (rewrites no row; an index on the column is built anew, with the table locked)"
+                "alter table {table} alter column {column} type text (rewrites no row; an index on the column is built again, with the table locked)"
             ),
             Self::Default(column) => {
                 format!("alter table {table} alter column {column} set default ..., or drop its not null")

@@ -600,7 +600,7 @@ impl LaneModel {
         me.epoch == Epoch::Current && (me.same_server || !self.on(Guard::Postmaster))
     }
 
-    /// Takes the lane over anew: nothing in memory survives, and an open transaction is left to the server.
+    /// Takes the lane over again: nothing in memory survives, and an open transaction is left to the server.
     fn start_again(&self, s: &mut State, who: usize) -> bool {
         let me = &mut s.instances[who];
         let producer = if self.on(Guard::FreshProducer) { Maker::None } else { me.producer };

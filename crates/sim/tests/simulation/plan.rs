@@ -25,7 +25,7 @@ pub struct Plan {
     pub events: Vec<(Duration, Event)>,
     /// When all harm ends.
     pub heals: Duration,
-    /// Whether the instances are started anew then; if not, the rescan of every five minutes has to do it.
+    /// Whether the instances are restarted then; if not, the rescan of every five minutes has to do it.
     pub restarts: bool,
     /// Favourites are committed in the order of their ids and no replica lags: then the tail scan alone finds everyone.
     pub orderly: bool,

@@ -33,7 +33,7 @@ pub const PROOFS: &[(Guard, &[Proof])] = &[
         Guard::PauseBeforeARound,
         &[NotSeen("no publication begins while all sending is paused"), Together(Guard::PauseBeforePublication, 5)],
     ),
-    (Guard::StaleIsPlannedAnew, &[NotSeen("whatever makes a round stale asks for a reload itself: it spares work")]),
+    (Guard::StaleIsPlannedAgain, &[NotSeen("whatever makes a round stale asks for a reload itself: it spares work")]),
     (Guard::PageLessWhoHasARow, &[Random(4)]),
     (Guard::LateAfterTheLastPage, &[Random(5)]),
     (Guard::NotLateWhoIsOnAPage, &[Random(3)]),
@@ -65,7 +65,7 @@ pub const PROOFS: &[(Guard, &[Proof])] = &[
     (Guard::WindowAtSeal, &[Random(342)]),
     (
         Guard::CursorAtSeal,
-        &[NotSeen("one owner plans one round at a time, and reads the cursors anew after each doubt")],
+        &[NotSeen("one owner plans one round at a time, and reads the cursors again after each doubt")],
     ),
     (Guard::LateLessWhoHasARow, &[Random(0)]),
     (Guard::PublishedByClient, &[Random(4)]),

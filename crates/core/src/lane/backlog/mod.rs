@@ -150,7 +150,7 @@ impl LaneBacklog {
     /// A round was not recorded: changes of these campaigns overtook it.
     pub fn overtaken(&self, campaigns: Vec<String>) {
         self.quiet_rounds().overtaken(campaigns);
-        if self.guards.enabled(Guard::StaleIsPlannedAnew) {
+        if self.guards.enabled(Guard::StaleIsPlannedAgain) {
             self.reload();
         }
     }

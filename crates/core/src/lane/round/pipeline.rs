@@ -114,7 +114,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 sizing = sizing.after_published(bytes, took);
             }
             if self.cx.pause.is_on() && self.cx.guards.enabled(Guard::PauseBeforeARound) {
-                // It was copied before the pause: what is not recorded yet is planned anew afterwards.
+                // It was copied before the pause: what is not recorded yet is planned again afterwards.
                 drop(copied);
                 announcing = Box::pin(ready(Ok(ticket.announced())));
                 continue;
@@ -267,7 +267,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     }
 
     /// The right to record the next round. Where the producer is used up, the ledger learns that the round is published, and the lane is to be
-    /// taken over anew: what was prepared meanwhile is planned again.
+    /// taken over again: what was prepared meanwhile is planned again.
     async fn usable(&self, announced: Announced<B::Producer>) -> Result<CommitTicket<B::Producer>, LaneError> {
         let CommitTicket { producer, published, noted, finished, delivery } = announced;
         if let Some(producer) = producer {
@@ -321,7 +321,7 @@ enum IdleEvent<O> {
 /// What follows from an event.
 enum Transition<'a, 'p, O, P> {
     Stage(Stage<'a, 'p, O, P>),
-    /// The round before is published. The next one goes on, or is prepared anew.
+    /// The round before is published. The next one goes on, or is prepared again.
     Published(CommitTicket<P>, Option<Preparing<'p, O>>),
     Over(Step<O, P>),
 }

@@ -12,7 +12,7 @@ use crate::ports::clock::Clock;
 
 /// Publishes a recorded round, as soon as nothing is paused and if all campaigns in it are open then: by their windows as recorded, and unless
 /// `changed` knows of another one. A round without messages only reports how far the lane is: no pause and no window is about that.
-/// Without a producer in what is returned, this one is used up: the lane is taken over anew before it records another round.
+/// Without a producer in what is returned, this one is used up: the lane is taken over again before it records another round.
 pub async fn publish<P: Producer, C: Clock>(
     producer: P,
     round: &Recorded,
