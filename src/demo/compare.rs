@@ -33,7 +33,7 @@ pub async fn rows(feedback: &Pool) -> Result<BTreeMap<Draft, u32>, PostgresError
         *rows.entry((row.get(0), row.get(1))).or_default() += 1;
         Ok(())
     };
-    connection.for_each(&sql, Vec::new(), dinnerbell_postgres::errors::PATIENCE, count).await?;
+    connection.for_each(&sql, Vec::new(), dinnerbell_postgres::errors::TIME_LIMIT, count).await?;
     connection.release();
     Ok(rows)
 }

@@ -30,7 +30,7 @@ const BATCH: i64 = 100;
 /// Most bytes of one transaction, but for a single larger letter.
 const BATCH_BYTES: i64 = 4 << 20;
 /// After this long a call that does not return is not waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// Why a run ends between two batches.
 const BROKE: &str = "kafka: a connection broke while a batch was sent, though all of it was: give the command again for those that are left";
@@ -166,8 +166,8 @@ async fn sort(pool: &Pool, request: &Request, outcome: &mut Replayed) -> Result<
 
 /// A call of librdkafka can hang past its own time-out.
 async fn in_time<T>(call: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
-    let late = || BrokerError::Transient(format!("a call did not return within {} s", PATIENCE.as_secs()));
-    tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| Err(late()))
+    let late = || BrokerError::Transient(format!("a call did not return within {} s", TIME_LIMIT.as_secs()));
+    tokio::time::timeout(TIME_LIMIT, call).await.unwrap_or_else(|_| Err(late()))
 }
 
 struct Run {
@@ -252,11 +252,11 @@ impl Run {
         }
         let resender = Arc::clone(&self.resender);
         let sending = tokio::task::spawn_blocking(move || resender.send(&originals));
-        match tokio::time::timeout(PATIENCE, sending).await {
+        match tokio::time::timeout(TIME_LIMIT, sending).await {
             Ok(Ok(sent)) => sent,
             Ok(Err(failed)) => Err(ResendError::InDoubt(BrokerError::Transient(failed.to_string()))),
             Err(_) => {
-                let late = format!("a call did not return within {} s", PATIENCE.as_secs());
+                let late = format!("a call did not return within {} s", TIME_LIMIT.as_secs());
                 Err(ResendError::InDoubt(BrokerError::Transient(late)))
             }
         }

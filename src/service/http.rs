@@ -157,9 +157,9 @@ impl ConnectionSlots {
         let Some(at) = self.open.iter().position(|slot| !slot.asked.load(Ordering::Relaxed)) else {
             return Some(Instant::now() + LIFE);
         };
-        let patience = self.open[at].since + SILENCE;
-        if patience > Instant::now() {
-            return Some(patience);
+        let may_be_ended_at = self.open[at].since + SILENCE;
+        if may_be_ended_at > Instant::now() {
+            return Some(may_be_ended_at);
         }
         if let Some(slot) = self.open.remove(at) {
             tracing::debug!("a connection that asked for nothing made room for another one");

@@ -93,8 +93,8 @@ async fn a_page_that_is_not_read_in_time_client_by_client_either_costs_none_of_t
         "insert into public.subscribers_restaurants (client_id, restaurant_id) select '', 'crowded' from generate_series(1, 400000)",
     );
     database.subscribe_clients("calm", &["a", "b"]);
-    let (soon, patience) = (Duration::from_millis(10), Duration::from_millis(20));
-    let audience = PostgresAudience::open_with(subscribers_pool(&database), soon, patience).await.unwrap();
+    let (soon, time_limit) = (Duration::from_millis(10), Duration::from_millis(20));
+    let audience = PostgresAudience::open_with(subscribers_pool(&database), soon, time_limit).await.unwrap();
     for _ in 0..2 {
         let asked = [wanted("crowded", None, None, 9), wanted("calm", None, None, 9)];
         let both = audience.pages(&asked).await.unwrap();

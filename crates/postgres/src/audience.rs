@@ -23,7 +23,7 @@ use statements::{illegible_of_each_sql, page_by_client_sql, page_sql, pages_sql,
 use unusable::NAMED;
 
 use crate::connect::{Parameter, Pool};
-use crate::errors::{PATIENCE, PostgresError};
+use crate::errors::{PostgresError, TIME_LIMIT};
 use crate::legible::{Legible, is_illegible};
 use crate::predicate::short_enough;
 use crate::read_ahead::{PAGES, ReadAhead};
@@ -32,7 +32,7 @@ use dinnerbell_core::model::page::{Page, PageRequest, Unread};
 use dinnerbell_core::ports::audience::{Audience, AudienceError};
 
 /// How long a page may take where each is a scan of the whole table.
-const PATIENCE_WITHOUT_INDEX: Duration = Duration::from_secs(60);
+const TIME_LIMIT_WITHOUT_INDEX: Duration = Duration::from_secs(60);
 
 /// How long a page may take that an index serves; one that takes longer is read client by client.
 const SOON: Duration = Duration::from_secs(2);
@@ -47,11 +47,11 @@ pub struct PostgresAudience {
 impl PostgresAudience {
     /// The audience in the table of this pool; looks once whether there is an index that can serve it.
     pub async fn open(pool: Pool) -> Result<Self, AudienceError> {
-        Self::open_with(pool, SOON, PATIENCE).await
+        Self::open_with(pool, SOON, TIME_LIMIT).await
     }
 
-    /// The same; a page of an index that takes longer than `soon` is read client by client, and then given up after `patience`.
-    pub async fn open_with(pool: Pool, soon: Duration, patience: Duration) -> Result<Self, AudienceError> {
+    /// The same; a page of an index that takes longer than `soon` is read client by client, and then given up after `time_limit`.
+    pub async fn open_with(pool: Pool, soon: Duration, time_limit: Duration) -> Result<Self, AudienceError> {
         let indexed = has_index(&pool).await?;
         let legible = Legible::of(&pool).await?;
         let table = pool.table().sql();
@@ -65,10 +65,10 @@ impl PostgresAudience {
                 pool.address(),
             );
         }
-        let patience = if indexed { patience } else { PATIENCE_WITHOUT_INDEX };
+        let time_limit = if indexed { time_limit } else { TIME_LIMIT_WITHOUT_INDEX };
         let inner = Inner {
-            begin: begin_sql(indexed, if indexed { soon } else { patience }),
-            begin_slow: begin_sql(indexed, patience),
+            begin: begin_sql(indexed, if indexed { soon } else { time_limit }),
+            begin_slow: begin_sql(indexed, time_limit),
             page: page_sql(
                 &table,
                 &legible,
@@ -81,7 +81,7 @@ impl PostgresAudience {
             illegible: illegible_of_each_sql(&table, &legible),
             legible,
             named: AtomicBool::new(false),
-            patience,
+            time_limit,
             ahead: (!indexed).then(ReadAhead::default),
             pool,
         };
@@ -106,7 +106,7 @@ impl Audience for PostgresAudience {
             }
         }
         // Two that take as long as a page may: further ones are not to wait behind them.
-        let until = Instant::now() + 2 * self.inner.patience;
+        let until = Instant::now() + 2 * self.inner.time_limit;
         let pages: Vec<BoxFuture<'_, _>> = wanted.iter().map(|one| self.in_time(*one, until).boxed()).collect();
         stream::iter(pages).buffered(SIDE_BY_SIDE).try_collect().await
     }

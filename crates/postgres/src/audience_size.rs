@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 
 use crate::audience::{begin_sql, has_index, skipped_sql};
 use crate::connect::{Parameter, Pool, Transaction};
-use crate::errors::{PATIENCE, PostgresError};
+use crate::errors::{PostgresError, TIME_LIMIT};
 use crate::legible::Legible;
 use crate::predicate::short_enough;
 use dinnerbell_core::ports::audience::AudienceError;
@@ -16,9 +16,9 @@ use dinnerbell_core::ports::audience::AudienceError;
 /// Clients that one statement counts.
 const STEP: i64 = 200_000;
 /// How long a count may take where nothing but a scan of the table serves it.
-const PATIENCE_WITHOUT_INDEX: Duration = Duration::from_secs(600);
+const TIME_LIMIT_WITHOUT_INDEX: Duration = Duration::from_secs(600);
 /// How long an estimate may take: it is one of many.
-const PATIENCE_FOR_ESTIMATE: Duration = Duration::from_secs(1);
+const TIME_LIMIT_FOR_ESTIMATE: Duration = Duration::from_secs(1);
 /// Up to so many are counted for an estimate; beyond that, statistics must do.
 const COUNTED: i64 = 50_000;
 
@@ -46,14 +46,14 @@ impl AudienceSize {
     pub async fn clients(&self, restaurant_id: &str, mut progress: impl FnMut(i64)) -> Result<i64, AudienceError> {
         // Without an index each statement is a scan: one must do.
         let step = if self.indexed { STEP } else { i64::MAX };
-        let patience = if self.indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };
+        let time_limit = if self.indexed { TIME_LIMIT } else { TIME_LIMIT_WITHOUT_INDEX };
         let sql = format!("select count(*), max(c collate \"C\") from ({}) as t (c)", self.behind());
         let (mut counted, mut after) = (0, String::new());
         loop {
-            let tx = self.begin(patience).await?;
+            let tx = self.begin(time_limit).await?;
             let parameters: [Parameter<'_>; 3] =
                 [(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&step, Type::INT8)];
-            let (more, last) = one(&tx, &sql, &parameters, patience).await?;
+            let (more, last) = one(&tx, &sql, &parameters, time_limit).await?;
             tx.commit().await?;
             counted += more;
             progress(counted);
@@ -66,8 +66,8 @@ impl AudienceSize {
 
     /// The clients of the restaurant behind `after`, in order, at most `most`.
     pub async fn page(&self, restaurant_id: &str, after: &str, most: i64) -> Result<Vec<String>, AudienceError> {
-        let patience = if self.indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };
-        let tx = self.begin(patience).await?;
+        let time_limit = if self.indexed { TIME_LIMIT } else { TIME_LIMIT_WITHOUT_INDEX };
+        let tx = self.begin(time_limit).await?;
         let parameters: Vec<Parameter<'_>> =
             vec![(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&most, Type::INT8)];
         let mut clients = Vec::new();
@@ -75,15 +75,15 @@ impl AudienceSize {
             clients.push(row.get(0));
             Ok(())
         };
-        tx.for_each(&self.behind(), parameters, patience + PATIENCE, take).await?;
+        tx.for_each(&self.behind(), parameters, time_limit + TIME_LIMIT, take).await?;
         tx.commit().await?;
         Ok(clients)
     }
 
     /// How many client ids of the restaurant's favourites are empty, too long or no UTF-8.
     pub async fn skipped(&self, restaurant_id: &str) -> Result<i64, AudienceError> {
-        let patience = if self.indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };
-        let tx = self.begin(patience).await?;
+        let time_limit = if self.indexed { TIME_LIMIT } else { TIME_LIMIT_WITHOUT_INDEX };
+        let tx = self.begin(time_limit).await?;
         let table = self.pool.table().sql();
         let illegible = self.legible.condition("client_id").map_or_else(String::new, |condition| {
             format!(
@@ -92,15 +92,15 @@ impl AudienceSize {
             )
         });
         let sql = format!("select ({}{illegible})::int8, null::text", skipped_sql(&table, "$1"));
-        let (skipped, _) = one(&tx, &sql, &[(&restaurant_id, Type::TEXT)], patience).await?;
+        let (skipped, _) = one(&tx, &sql, &[(&restaurant_id, Type::TEXT)], time_limit).await?;
         tx.commit().await?;
         Ok(skipped)
     }
 
     /// How many of these clients favour the restaurant.
     pub async fn among(&self, restaurant_id: &str, clients: &[&str]) -> Result<i64, AudienceError> {
-        let patience = if self.indexed { PATIENCE } else { PATIENCE_WITHOUT_INDEX };
-        let tx = self.begin(patience).await?;
+        let time_limit = if self.indexed { TIME_LIMIT } else { TIME_LIMIT_WITHOUT_INDEX };
+        let tx = self.begin(time_limit).await?;
         // A lookup in the index for each of them; the plain equality would be another collation's.
         let sql = format!(
             "select count(*), null::text from unnest($2::text[]) as told (c) where exists (select from {} \
@@ -109,7 +109,7 @@ impl AudienceSize {
             short_enough("restaurant_id")
         );
         let parameters: [Parameter<'_>; 2] = [(&restaurant_id, Type::TEXT), (&clients, Type::TEXT_ARRAY)];
-        let (among, _) = one(&tx, &sql, &parameters, patience).await?;
+        let (among, _) = one(&tx, &sql, &parameters, time_limit).await?;
         tx.commit().await?;
         Ok(among)
     }
@@ -132,7 +132,7 @@ impl AudienceSize {
         after: Option<&str>,
         covered: i64,
     ) -> Result<Option<i64>, PostgresError> {
-        let tx = self.begin(PATIENCE_FOR_ESTIMATE).await?;
+        let tx = self.begin(TIME_LIMIT_FOR_ESTIMATE).await?;
         if self.indexed {
             let sql = format!("select count(*) from ({}) as t", self.behind());
             let after = after.unwrap_or_default();
@@ -178,8 +178,8 @@ impl AudienceSize {
         )
     }
 
-    async fn begin(&self, patience: Duration) -> Result<Transaction, PostgresError> {
-        self.pool.begin_with(&begin_sql(self.indexed, patience)).await
+    async fn begin(&self, time_limit: Duration) -> Result<Transaction, PostgresError> {
+        self.pool.begin_with(&begin_sql(self.indexed, time_limit)).await
     }
 }
 
@@ -188,13 +188,13 @@ async fn one(
     tx: &Transaction,
     sql: &str,
     parameters: &[Parameter<'_>],
-    patience: Duration,
+    time_limit: Duration,
 ) -> Result<(i64, Option<String>), PostgresError> {
     let mut answer = (0, None);
     let take = |row: &tokio_postgres::Row| {
         answer = (row.get(0), row.get(1));
         Ok(())
     };
-    tx.for_each(sql, parameters.to_vec(), patience + PATIENCE, take).await?;
+    tx.for_each(sql, parameters.to_vec(), time_limit + TIME_LIMIT, take).await?;
     Ok(answer)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::connect::Pool;
-use crate::errors::{PATIENCE, PostgresError};
+use crate::errors::{PostgresError, TIME_LIMIT};
 use dinnerbell_core::model::time::EpochMicros;
 use dinnerbell_core::ports::clock::Clock;
 
@@ -108,9 +108,9 @@ impl Clock for PostgresClock {
         if let Some(time) = self.fresh_reading() {
             return Some(time);
         }
-        tokio::time::timeout(PATIENCE, async {
+        tokio::time::timeout(TIME_LIMIT, async {
             let _reader = self.inner.reader.lock().await;
-            // A round trip longer than a second makes a reading that is old at once: asked again, until the patience ends.
+            // A round trip longer than a second makes a reading that is old at once: asked again, until the time limit.
             loop {
                 if let Some(time) = self.fresh_reading() {
                     return Some(time);

@@ -21,7 +21,7 @@ use tokio_postgres::{Client, NoTls, Row};
 pub use connection::Connection;
 pub use transaction::{CopyIn, Transaction};
 
-use crate::errors::{Address, PATIENCE, PostgresError, deadline};
+use crate::errors::{Address, PostgresError, TIME_LIMIT, deadline};
 use crate::tls;
 use dinnerbell_config::{Database, SslMode, TableName};
 
@@ -100,9 +100,9 @@ impl Pool {
         self.inner.most
     }
 
-    /// A connection: an idle one or a new one. Waits at most [`PATIENCE`] for a free slot, and as long to connect.
+    /// A connection: an idle one or a new one. Waits at most [`TIME_LIMIT`] for a free slot, and as long to connect.
     pub async fn get(&self) -> Result<Connection, PostgresError> {
-        let slot = tokio::time::timeout(PATIENCE, self.inner.slots.clone().acquire_owned())
+        let slot = tokio::time::timeout(TIME_LIMIT, self.inner.slots.clone().acquire_owned())
             .await
             .map_err(|_| self.exhausted())?
             .expect("the semaphore is never closed");
@@ -187,7 +187,7 @@ impl Pool {
         let Inner { address, most, .. } = &*self.inner;
         PostgresError::transient(format!(
             "{address}: all {most} connections were in use for {} s; raise {}.max_connections",
-            PATIENCE.as_secs(),
+            TIME_LIMIT.as_secs(),
             address.section
         ))
     }
@@ -209,7 +209,7 @@ fn settings(database: &Database) -> tokio_postgres::Config {
     connection
         .ssl_mode(tls::library_mode(mode))
         .application_name("dinnerbell")
-        .connect_timeout(PATIENCE)
+        .connect_timeout(TIME_LIMIT)
         .keepalives(true)
         .keepalives_idle(Duration::from_secs(5))
         .keepalives_interval(Duration::from_secs(1))
@@ -229,8 +229,8 @@ impl Inner {
 
     async fn connect(&self) -> Result<Wire, PostgresError> {
         let hosts = self.connection.get_hosts().len().max(1);
-        let patience = PATIENCE * u32::try_from(hosts).unwrap_or(u32::MAX);
-        deadline(&self.address, patience, async {
+        let time_limit = TIME_LIMIT * u32::try_from(hosts).unwrap_or(u32::MAX);
+        deadline(&self.address, time_limit, async {
             match self.connect_once(&self.connection).await {
                 // libpq's `prefer`: where TLS is offered and fails, or is not allowed, once more without.
                 Err(error) if self.prefers_tls && would_pass_without_tls(&error) => {

@@ -14,7 +14,7 @@ use dinnerbell_core::ports::failure::{Failure, FailureKind};
 use dinnerbell_core::ports::ledger::{LedgerError, Refusal};
 
 /// How long a database may take to answer before the connection is given up.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// Indexes of ours begin with this: a unique violation of one of them is a draft that exists already.
 pub const OUR_INDEXES: &str = "dinnerbell_";
@@ -210,8 +210,8 @@ impl Address {
     }
 
     /// An error for an answer that did not come in time.
-    pub fn silent(&self, patience: Duration) -> PostgresError {
-        PostgresError::transient(format!("{self}: no answer within {} s", patience.as_secs_f32()))
+    pub fn silent(&self, time_limit: Duration) -> PostgresError {
+        PostgresError::transient(format!("{self}: no answer within {} s", time_limit.as_secs_f32()))
     }
 
     fn explain_reported(&self, error: &DbError) -> PostgresError {
@@ -376,19 +376,19 @@ fn remedy(section: &str, error: &DbError) -> Option<String> {
 /// Waits for a database at most so long; afterwards the connection must be given up, since the answer may still come.
 pub async fn deadline<T, E>(
     address: &Address,
-    patience: Duration,
+    time_limit: Duration,
     answer: impl Future<Output = Result<T, E>>,
 ) -> Result<T, PostgresError>
 where
     E: Into<Cause>,
 {
-    match tokio::time::timeout(patience, answer).await {
+    match tokio::time::timeout(time_limit, answer).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(match error.into() {
             Cause::Client(error) => address.explain(&error),
             Cause::Explained(error) => error,
         }),
-        Err(_) => Err(address.silent(patience)),
+        Err(_) => Err(address.silent(time_limit)),
     }
 }
 

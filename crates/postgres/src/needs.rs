@@ -15,7 +15,7 @@ use table::{Column, Table};
 
 use crate::audience::begin_sql;
 use crate::connect::{Connection, Pool};
-use crate::errors::{PATIENCE, PostgresError};
+use crate::errors::{PostgresError, TIME_LIMIT};
 use crate::sql;
 use crate::sql::fragments::BASE_TYPE;
 use dinnerbell_core::model::draft::{FEEDBACK_COLUMNS, TriggerType};
@@ -68,7 +68,7 @@ pub async fn missing_in_subscribers(pool: &Pool, late_subscribers: bool) -> Resu
 async fn hidden_rows(pool: &Pool, late_subscribers: bool) -> Result<Option<Missing>, PostgresError> {
     let id = if late_subscribers { ", id" } else { "" };
     let sql = format!("select client_id, restaurant_id{id} from {} limit 0", pool.table().sql());
-    let tx = pool.begin_with(&begin_sql(false, PATIENCE)).await?;
+    let tx = pool.begin_with(&begin_sql(false, TIME_LIMIT)).await?;
     match tx.batch(&sql).await {
         Ok(()) => {
             tx.commit().await?;

@@ -14,7 +14,7 @@ use dinnerbell_core::model::page::{Page, PageRequest, Unread};
 use dinnerbell_core::model::time::EpochMicros;
 use dinnerbell_core::ports::audience::{Audience, AudienceError};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// When the server ends a page that takes too long.
 const OVERDUE: Duration = Duration::from_secs(4);
 
@@ -33,7 +33,7 @@ impl SimAudience {
             let state = world.state();
             read(&state.subscribers, state.micros() - state.subscribers.lag)
         };
-        self.0.ask(request, Server::Subscribers, PATIENCE, served).await.map_err(|unanswered| match unanswered {
+        self.0.ask(request, Server::Subscribers, TIME_LIMIT, served).await.map_err(|unanswered| match unanswered {
             Unanswered::Lost => AudienceError::Transient("no answer".to_owned()),
             Unanswered::Refused => AudienceError::Refused("permission denied".to_owned()),
         })

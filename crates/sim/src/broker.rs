@@ -382,8 +382,8 @@ impl SimProducer {
         let asked = world.clone();
         let served = |caller| announce(asked, caller, lane, epoch, announced);
         // While messages get through, a publication is no call that hangs.
-        let patience = if world.state().harm.link.is_some() { SLOW_PUBLICATION } else { OVERRUN };
-        let broke = self.instance.ask("publish", Server::Kafka, patience, served).await.map_err(explain)??;
+        let time_limit = if world.state().harm.link.is_some() { SLOW_PUBLICATION } else { OVERRUN };
+        let broke = self.instance.ask("publish", Server::Kafka, time_limit, served).await.map_err(explain)??;
         let used_up = broke && world.state().guards.enabled(Guard::ProducerUsedUp);
         Ok((!used_up).then_some(self))
     }

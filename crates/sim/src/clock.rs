@@ -13,7 +13,7 @@ use dinnerbell_core::ports::clock::Clock;
 /// A reading younger than this is fresh.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long a reading is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// The simulated [`Clock`]: the feedback database's, from a reading that grows old as the real one does.
 #[derive(Clone)]
@@ -42,7 +42,7 @@ impl Clock for SimClock {
     async fn fresh(&self) -> Option<EpochMicros> {
         while !self.is_fresh() {
             let asked = Instant::now();
-            self.instance.ask("now", Server::Feedback, PATIENCE, |_| async {}).await.ok()?;
+            self.instance.ask("now", Server::Feedback, TIME_LIMIT, |_| async {}).await.ok()?;
             *self.read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
         }
         Some(self.now())

@@ -28,7 +28,7 @@ use dinnerbell_core::ports::ledger::{
 };
 
 /// Any call past this long is given up, and its connection dropped.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// How long an acquisition waits for the lane's lock before it ends the holders, and how often it tries.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 const MOST_ATTEMPTS: u32 = 4;
@@ -76,7 +76,7 @@ impl SimLedger {
             }
             work(&mut state)
         };
-        self.0.ask(request, Server::Feedback, PATIENCE, served).await?
+        self.0.ask(request, Server::Feedback, TIME_LIMIT, served).await?
     }
 
     /// A statement by itself.
@@ -86,7 +86,7 @@ impl SimLedger {
         read: impl FnOnce(&mut WorldState) -> T + Send + 'static,
     ) -> Result<T, LedgerError> {
         let world = self.0.world.clone();
-        Ok(self.0.ask(request, Server::Feedback, PATIENCE, |_| async move { read(&mut world.state()) }).await?)
+        Ok(self.0.ask(request, Server::Feedback, TIME_LIMIT, |_| async move { read(&mut world.state()) }).await?)
     }
 }
 
@@ -140,7 +140,7 @@ impl LaneLedger for SimLedger {
     async fn acquire(&self, lane: Lane, beginning: Option<Offset>) -> Result<AcquiredLane, LedgerError> {
         let (world, owner) = (self.0.world.clone(), self.0.number);
         let served = |caller| acquire(world, caller, lane, beginning, owner);
-        self.0.ask("acquire", Server::Feedback, 2 * PATIENCE, served).await?
+        self.0.ask("acquire", Server::Feedback, 2 * TIME_LIMIT, served).await?
     }
 
     async fn still_mine(&self, own: Ownership) -> Result<bool, LedgerError> {
@@ -262,7 +262,7 @@ impl RoundLedger for SimLedger {
             }
             Ok::<_, LedgerError>(transaction)
         };
-        let transaction = self.0.ask("open_round", Server::Feedback, PATIENCE, served).await??;
+        let transaction = self.0.ask("open_round", Server::Feedback, TIME_LIMIT, served).await??;
         Ok(SimRound { instance: self.0.clone(), own, transaction: Some(transaction) })
     }
 
@@ -465,7 +465,7 @@ impl SimRound {
                 sleep(POLL_INTERVAL).await;
             }
         };
-        self.instance.ask(request, Server::Feedback, PATIENCE, served).await?
+        self.instance.ask(request, Server::Feedback, TIME_LIMIT, served).await?
     }
 }
 

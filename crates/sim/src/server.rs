@@ -35,7 +35,7 @@ impl Instance {
         &self,
         request: &'static str,
         server: Server,
-        patience: Duration,
+        time_limit: Duration,
         served: impl FnOnce(Caller) -> F,
     ) -> Result<T, Unanswered>
     where
@@ -64,7 +64,7 @@ impl Instance {
             let heard = reply.send(served).is_ok();
             world.state().became(instance, request, Became::Served { heard });
         });
-        let Ok(Ok(answer)) = timeout(patience, answer).await else { return Err(Unanswered::Lost) };
+        let Ok(Ok(answer)) = timeout(time_limit, answer).await else { return Err(Unanswered::Lost) };
         sleep(back).await;
         drop(waiting);
         if matches!(fate, Fate::Unanswered) { Err(Unanswered::Lost) } else { Ok(answer) }

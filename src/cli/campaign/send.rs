@@ -24,7 +24,7 @@ use dinnerbell_kafka::client;
 use dinnerbell_kafka::client::ClientEvents;
 
 /// How long a delivery is waited for, a broker that is away included.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// After this long the user is told what is waited for.
 const NOTICE: Duration = Duration::from_secs(2);
 
@@ -195,7 +195,7 @@ fn deliver(kafka: &Kafka, key: &str, value: &[u8]) -> Result<(i32, i64), Failure
         &[
             ("enable.idempotence", "true"),
             ("partitioner", "murmur2_random"),
-            ("message.timeout.ms", &PATIENCE.as_millis().to_string()),
+            ("message.timeout.ms", &TIME_LIMIT.as_millis().to_string()),
         ],
     );
     let fate = Fate::default();
@@ -205,7 +205,7 @@ fn deliver(kafka: &Kafka, key: &str, value: &[u8]) -> Result<(i32, i64), Failure
     producer.send(BaseRecord::to(topic).key(key).payload(value)).map_err(|(error, _)| failed(&error))?;
     // The delivery has its own time-out: this one is for a librdkafka that forgets it.
     let (begun, mut told) = (Instant::now(), false);
-    while begun.elapsed() < PATIENCE + Duration::from_secs(5) {
+    while begun.elapsed() < TIME_LIMIT + Duration::from_secs(5) {
         producer.poll(Duration::from_millis(100));
         match (producer.context().take(), observer.refused(&doing)) {
             (Some(Ok(place)), _) => return Ok(place),
@@ -213,7 +213,7 @@ fn deliver(kafka: &Kafka, key: &str, value: &[u8]) -> Result<(i32, i64), Failure
             (None, Some(refused)) => return Err(Failure::Failed(refused.to_string())),
             (None, None) if begun.elapsed() > NOTICE && !told => {
                 told = true;
-                tracing::info!("waiting for kafka at {}, at most {} s", kafka.bootstrap_servers, PATIENCE.as_secs());
+                tracing::info!("waiting for kafka at {}, at most {} s", kafka.bootstrap_servers, TIME_LIMIT.as_secs());
             }
             (None, None) => {}
         }

@@ -79,7 +79,7 @@ pub fn transaction_time() -> Duration {
     TRANSACTION
 }
 
-/// The same; a test may have less patience, by `DINNERBELL_TRANSACTION_SECONDS`.
+/// The same; a test may shorten it by `DINNERBELL_TRANSACTION_SECONDS`.
 #[cfg(feature = "fail-points")]
 pub fn transaction_time() -> Duration {
     static TIME: std::sync::LazyLock<Duration> = std::sync::LazyLock::new(|| {

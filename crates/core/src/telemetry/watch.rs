@@ -17,7 +17,7 @@ use crate::telemetry::lag::Ends;
 /// How often it is looked after.
 const PERIOD: Duration = Duration::from_secs(5);
 /// How long Kafka may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// Lanes that are asked for at once.
 const LANES_AT_ONCE: usize = 4;
 
@@ -48,7 +48,7 @@ pub async fn observe<B: Broker, C: Clock>(broker: &B, clock: &C, telemetry: &Tel
     let database = clock.now();
     #[expect(clippy::cast_precision_loss, reason = "a difference of clocks needs no more digits than a double has")]
     telemetry.clock_difference((i64::try_from(wall.as_micros()).unwrap_or(i64::MAX) - database) as f64 / 1e6);
-    if let Ok(Ok(lanes)) = timeout(PATIENCE, broker.lanes()).await {
+    if let Ok(Ok(lanes)) = timeout(TIME_LIMIT, broker.lanes()).await {
         telemetry.partitions(lanes);
     }
     let ends = |lane: Lane| async move {
@@ -56,7 +56,7 @@ pub async fn observe<B: Broker, C: Clock>(broker: &B, clock: &C, telemetry: &Tel
         let asked = async {
             Ok::<_, BrokerError>(Ends { log: broker.log_end(lane).await?, stable: broker.watermarks(lane).await?.1 })
         };
-        (lane, timeout(PATIENCE, asked).await.ok().and_then(Result::ok))
+        (lane, timeout(TIME_LIMIT, asked).await.ok().and_then(Result::ok))
     };
     let mut answers = stream::iter(telemetry.lanes().into_keys()).map(ends).buffer_unordered(LANES_AT_ONCE);
     while let Some((lane, ends)) = answers.next().await {

@@ -12,7 +12,7 @@ use tokio_postgres::types::Type;
 use super::statements::{begin_sql, cannot_be_told};
 use super::unusable::NAMED;
 use crate::connect::{Connection, Parameter, Pool, place};
-use crate::errors::{PATIENCE, PostgresError, deadline};
+use crate::errors::{PostgresError, TIME_LIMIT, deadline};
 use crate::legible::{Legible, is_illegible};
 use crate::read_ahead::ReadAhead;
 use dinnerbell_core::model::clients::Clients;
@@ -46,7 +46,7 @@ pub(super) struct Inner {
     pub(super) legible: Legible,
     /// Whether rows that cannot be told were named in the log.
     pub(super) named: AtomicBool,
-    pub(super) patience: Duration,
+    pub(super) time_limit: Duration,
     /// Only where no index serves.
     pub(super) ahead: Option<ReadAhead>,
 }
@@ -54,12 +54,12 @@ pub(super) struct Inner {
 impl Inner {
     /// For a page with all its statements. The server ends a slow statement by itself; this is for one that says nothing at all.
     fn whole(&self) -> Duration {
-        self.patience + PATIENCE
+        self.time_limit + TIME_LIMIT
     }
 
     /// One question in a transaction of its own, in which the server refuses to hide rows; one round trip.
     pub(super) async fn ask(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, PostgresError> {
-        self.pool.ask(&begin_sql(false, PATIENCE), sql, parameters).await
+        self.pool.ask(&begin_sql(false, TIME_LIMIT), sql, parameters).await
     }
 
     /// Whether the encoding of the table's database can write a text.

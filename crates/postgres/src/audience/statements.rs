@@ -14,11 +14,11 @@ use dinnerbell_core::model::limits::LONGEST_CLIENT_ID;
 /// would collect and sort everybody behind the cursor for each page.
 ///
 /// Where row-level security hides rows from this role the server raises an error instead: an audience is never a part of itself in silence.
-pub(crate) fn begin_sql(indexed: bool, patience: Duration) -> String {
+pub(crate) fn begin_sql(indexed: bool, time_limit: Duration) -> String {
     let in_order = "; set local enable_sort = off; set local enable_bitmapscan = off; set local enable_seqscan = off; set local jit = off";
     format!(
         "begin isolation level read committed read only; set local row_security = off; set local statement_timeout = {}{}",
-        patience.as_millis(),
+        time_limit.as_millis(),
         if indexed { in_order } else { "" }
     )
 }

@@ -20,7 +20,7 @@ pub struct Unusable {
 }
 
 /// Looks through the whole table for them, for so long at most.
-pub async fn unusable(pool: &Pool, legible: &Legible, patience: Duration) -> Result<Unusable, PostgresError> {
+pub async fn unusable(pool: &Pool, legible: &Legible, time_limit: Duration) -> Result<Unusable, PostgresError> {
     let restaurant = legible.condition("restaurant_id").map(|condition| format!(" or not ({condition})"));
     let sql = sql::UNUSABLE.with([
         ("subscribers", &pool.table().sql()),
@@ -28,7 +28,7 @@ pub async fn unusable(pool: &Pool, legible: &Legible, patience: Duration) -> Res
         ("or_illegible", &restaurant.unwrap_or_default()),
         ("named", &NAMED.to_string()),
     ]);
-    let tx = pool.begin_with(&begin_sql(false, patience)).await?;
+    let tx = pool.begin_with(&begin_sql(false, time_limit)).await?;
     let row = tx.query_one(&sql, &[]).await?;
     tx.commit().await?;
     Ok(Unusable { rows: row.get("rows"), ids: row.get("ids") })

@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::{Client, Row, SimpleQueryMessage, SimpleQueryRow};
 
 use super::{Inner, Parameter, Wire};
-use crate::errors::{PATIENCE, PostgresError, deadline};
+use crate::errors::{PostgresError, TIME_LIMIT, deadline};
 
 /// A connection on loan. Dropped, it is closed; [`Connection::release`] hands it back.
 pub struct Connection {
@@ -63,19 +63,19 @@ impl Connection {
             .await
     }
 
-    /// Runs a statement and hands each row to `take` as it comes; `patience` is for the first row and between rows.
+    /// Runs a statement and hands each row to `take` as it comes; `time_limit` is for the first row and between rows.
     pub async fn for_each(
         &self,
         sql: &str,
         parameters: Vec<Parameter<'_>>,
-        patience: Duration,
+        time_limit: Duration,
         mut take: impl FnMut(&Row) -> Result<(), PostgresError>,
     ) -> Result<(), PostgresError> {
         self.watch(async {
             let address = &self.inner.address;
-            let rows = deadline(address, patience, self.client().query_typed_raw(sql, parameters)).await?;
+            let rows = deadline(address, time_limit, self.client().query_typed_raw(sql, parameters)).await?;
             let mut rows = std::pin::pin!(rows);
-            while let Some(row) = deadline(address, patience, rows.try_next()).await? {
+            while let Some(row) = deadline(address, time_limit, rows.try_next()).await? {
                 take(&row)?;
             }
             Ok(())
@@ -111,7 +111,7 @@ impl Connection {
         &self,
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, PostgresError> {
-        self.watch(deadline(&self.inner.address, PATIENCE, answer)).await
+        self.watch(deadline(&self.inner.address, TIME_LIMIT, answer)).await
     }
 
     fn is_of_a_standby(&self) -> Option<bool> {

@@ -9,7 +9,7 @@ use futures_util::SinkExt;
 use tokio_postgres::CopyInSink;
 
 use super::Connection;
-use crate::errors::{PATIENCE, PostgresError, deadline};
+use crate::errors::{PostgresError, TIME_LIMIT, deadline};
 
 /// An open transaction. Dropped, its connection is closed and the server undoes it.
 pub struct Transaction {
@@ -63,14 +63,14 @@ pub struct CopyIn<'a> {
 }
 
 impl CopyIn<'_> {
-    /// Sends a frame; returns when there is room for the next one. [`PATIENCE`] is for each frame: a copy may take longer.
+    /// Sends a frame; returns when there is room for the next one. [`TIME_LIMIT`] is for each frame: a copy may take longer.
     pub async fn send(&mut self, frame: Bytes) -> Result<(), PostgresError> {
-        deadline(&self.connection.inner.address, PATIENCE, self.sink.feed(frame)).await
+        deadline(&self.connection.inner.address, TIME_LIMIT, self.sink.feed(frame)).await
     }
 
     /// Ends the copy: how many rows the server took.
     pub async fn finish(mut self) -> Result<u64, PostgresError> {
-        let rows = deadline(&self.connection.inner.address, PATIENCE, self.sink.as_mut().finish()).await?;
+        let rows = deadline(&self.connection.inner.address, TIME_LIMIT, self.sink.as_mut().finish()).await?;
         self.connection.outstanding.fetch_sub(1, Ordering::AcqRel);
         Ok(rows)
     }

@@ -21,7 +21,7 @@ use withdraw::Withdrawn;
 use super::due::dead_letter;
 use super::{BY_INDEX, PostgresLedger, campaign, rows};
 use crate::connect::{Parameter, Transaction};
-use crate::errors::PATIENCE;
+use crate::errors::TIME_LIMIT;
 use crate::number::{Number, number};
 use crate::sql;
 use crate::sql::fragments::CAMPAIGN;
@@ -144,7 +144,7 @@ impl PostgresLedger {
             }
             Ok(())
         };
-        tx.for_each(&clients, round.to_vec(), PATIENCE, take).await?;
+        tx.for_each(&clients, round.to_vec(), TIME_LIMIT, take).await?;
         Ok(batches)
     }
 }

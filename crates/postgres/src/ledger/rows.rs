@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use tokio_postgres::types::Type;
 
 use crate::connect::{Connection, Parameter, Transaction, place};
-use crate::errors::{PATIENCE, PostgresError};
+use crate::errors::{PostgresError, TIME_LIMIT};
 use crate::sql;
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::draft::{COPY_HEADER, COPY_TRAILER, DraftBatch, TriggerType, copy_into};
@@ -91,7 +91,7 @@ pub(super) async fn already_told(
         told[place(row)].push(row.get(CLIENT));
         Ok(())
     };
-    connection.for_each(&sql, parameters, PATIENCE, take).await?;
+    connection.for_each(&sql, parameters, TIME_LIMIT, take).await?;
     Ok(told)
 }
 
@@ -130,6 +130,6 @@ pub(super) async fn late(
         late[place(row)].push(row.get(CLIENT));
         Ok(())
     };
-    connection.for_each(&sql, parameters, PATIENCE, take).await?;
+    connection.for_each(&sql, parameters, TIME_LIMIT, take).await?;
     Ok(late)
 }
