@@ -198,7 +198,7 @@ fn a_recorded_round_is_published_without_its_letters_by_whoever_finds_that_their
     assert_eq!(stage.feedback.number(held), 1, "a recorded round holds the letter");
     stage.kafka.may_write(&stage.dead_letters, false);
     stage.send(&offer);
-    let mut second = stage.start_failing("letters.set_aside@1=abort");
+    let mut second = stage.start_failing("dead_letters.set_aside@1=abort");
     second.wait_for_abort(LONG);
     assert_eq!(stage.feedback.number(held), 0, "it waits again");
     let third = stage.start();

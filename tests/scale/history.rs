@@ -289,7 +289,7 @@ async fn record_round(ledger: &PostgresLedger, own: Ownership) {
     let drafts = DraftBatch { template, clients: ["m60", "a0"].into_iter().collect() };
     let parts = vec![RoundPart { drafts, revision: open.revision, page: Some(page), late: 1 }];
     let letters: Vec<i64> = due.dead_letters.iter().map(|letter| letter.id).collect();
-    let dead_letters = round.letters(&letters).await.unwrap();
+    let dead_letters = round.dead_letters(&letters).await.unwrap();
     assert_eq!(dead_letters.len(), letters.len());
     let content = Arc::new(RoundContent { parts, dead_letters, trigger_datetime_created: 1, round_bytes: None });
     round.copy(content.clone()).await.unwrap();

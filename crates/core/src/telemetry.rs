@@ -44,7 +44,7 @@ struct Observed {
     polled: Mutex<Option<Instant>>,
     stopping: AtomicBool,
     /// Why the topic of dead letters takes none.
-    letters_wait: Mutex<Option<String>>,
+    dead_letters_wait: Mutex<Option<String>>,
     suspension: Mutex<needs::Suspended>,
     /// What holds all, and what ends it.
     holds: Mutex<Option<String>>,

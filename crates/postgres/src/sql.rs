@@ -104,7 +104,7 @@ statements! {
     JUDGED_NEXT = "judged_next" [];
     MOVE_POSITION = "move_position" [];
     KNOWN_CAMPAIGNS = "known_campaigns" ["which"];
-    INSERT_LETTERS = "insert_letters" [];
+    INSERT_DEAD_LETTERS = "insert_dead_letters" [];
     INSERT_CHANGES = "insert_changes" [];
     CHANGE_CAMPAIGNS = "change_campaigns" [];
     INSERT_CAMPAIGNS = "insert_campaigns" [];
@@ -130,7 +130,7 @@ statements! {
     MAKE_CAMPAIGN = "make_campaign" [];
     COUNT_RESTORED = "count_restored" [];
     SETTLE_ROUND = "settle_round" [];
-    FREE_LETTERS = "free_letters" [];
+    FREE_DEAD_LETTERS = "free_dead_letters" [];
     ADVANCE_LANE = "advance_lane" [];
     MOVE_CURSORS = "move_cursors" [];
     WRITE_ROUND = "write_round" [];

@@ -10,7 +10,7 @@ use dinnerbell_core::guard::Guard;
 use dinnerbell_core::model::campaign::{CampaignState, Window};
 use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate, dead_letter_checksum};
-use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_LETTERS, Uncounted, WaitingLetter};
+use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_DEAD_LETTERS, Uncounted, WaitingDeadLetter};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::late::{LateCampaign, OpenCampaign};
 use dinnerbell_core::model::mark::RoundHead;
@@ -163,9 +163,9 @@ impl WorldState {
         let more_uncounted = uncounted.len() > MOST_UNCOUNTED;
         uncounted.truncate(MOST_UNCOUNTED);
         let letters = database.dead_letters.iter().filter(|row| row.lane == own.lane && row.round_seq.is_none());
-        let mut letters: Vec<WaitingLetter> = letters.map(|row| waiting(&row.letter)).collect();
-        let more_dead_letters = letters.len() > MOST_LETTERS;
-        letters.truncate(MOST_LETTERS);
+        let mut letters: Vec<WaitingDeadLetter> = letters.map(|row| waiting(&row.letter)).collect();
+        let more_dead_letters = letters.len() > MOST_DEAD_LETTERS;
+        letters.truncate(MOST_DEAD_LETTERS);
         Due {
             running: active.iter().take(most).filter_map(|row| row.running()).collect(),
             more_running: active.len() > most,
@@ -487,7 +487,7 @@ impl WorldState {
     }
 
     /// Takes the dead letters out of the last round: its revision and checksum change, and they wait for a later one.
-    pub(super) fn set_letters_aside(&mut self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+    pub(super) fn set_dead_letters_aside(&mut self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
         let lane = self.database.lane(own.lane);
         if lane.epoch != own.epoch || lane.seq != head.seq {
             return Err(lost(own, "the last round"));

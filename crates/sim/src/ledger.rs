@@ -230,9 +230,9 @@ impl RoundLedger for SimLedger {
         .await
     }
 
-    async fn set_letters_aside(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
-        self.transact("set_letters_aside", own, move |state| {
-            state.set_letters_aside(own, head)?;
+    async fn set_dead_letters_aside(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+        self.transact("set_dead_letters_aside", own, move |state| {
+            state.set_dead_letters_aside(own, head)?;
             state.committed();
             Ok(())
         })
@@ -522,7 +522,7 @@ impl OpenRound for SimRound {
         self.statement("campaigns", move |state, _| Ok(state.open_of(own.lane, &ids))).await
     }
 
-    async fn letters(&mut self, ids: &[i64]) -> Result<Vec<DeadLetterMessage>, LedgerError> {
+    async fn dead_letters(&mut self, ids: &[i64]) -> Result<Vec<DeadLetterMessage>, LedgerError> {
         let ids = ids.to_vec();
         self.statement("letters", move |state, _| Ok(state.letters(&ids))).await
     }

@@ -55,7 +55,7 @@ impl WorldState {
         self.restore(lane);
         let known = row.published_seq == Some(row.seq);
         if !known && decision.last != LastRound::Unpublished && decision.head != head {
-            self.free_letters(lane, row.seq);
+            self.free_dead_letters(lane, row.seq);
         }
         self.settle(lane, &decision);
         // It knows all that Kafka holds now: nobody waits for its takeover.
@@ -68,7 +68,7 @@ impl WorldState {
     }
 
     /// Dead letters of the last round wait for a later one: what Kafka holds in its place may be without them.
-    fn free_letters(&mut self, lane: Lane, seq: Seq) {
+    fn free_dead_letters(&mut self, lane: Lane, seq: Seq) {
         let letters = self.database.rounds.get_mut(&(lane, seq)).map(|round| std::mem::take(&mut round.dead_letters));
         for letter in letters.unwrap_or_default() {
             self.database.dead_letters[usize::try_from(letter).unwrap_or(0)].round_seq = None;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use dinnerbell_core::model::campaign::{Campaign, CampaignState};
 use dinnerbell_core::model::clients::Clients;
-use dinnerbell_core::model::due::{ActiveCampaign, WaitingLetter};
+use dinnerbell_core::model::due::{ActiveCampaign, WaitingDeadLetter};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::late::OpenCampaign;
@@ -362,11 +362,11 @@ pub(super) fn lost(own: Ownership, what: &str) -> LedgerError {
 }
 
 /// A dead letter as a lane remembers it: what arrived, and what goes with it.
-pub(super) fn waiting(letter: &DeadLetterMessage) -> WaitingLetter {
+pub(super) fn waiting(letter: &DeadLetterMessage) -> WaitingDeadLetter {
     const FRAME: usize = 64 + 1_024;
     let headers = letter.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len)).sum::<usize>();
     let arrived = letter.key.as_ref().map_or(0, Vec::len) + letter.value.as_ref().map_or(0, Vec::len) + headers;
-    WaitingLetter { id: letter.id, bytes: arrived + FRAME }
+    WaitingDeadLetter { id: letter.id, bytes: arrived + FRAME }
 }
 
 /// A transaction that was ended meanwhile.

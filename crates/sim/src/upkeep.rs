@@ -77,7 +77,7 @@ impl WorldState {
     fn withdraw_whole_round(&mut self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
         let round_bytes = self.database.lane(own.lane).round_bytes;
         self.withdraw_whole(own, head, round_bytes)?;
-        self.set_letters_aside(own, head)?;
+        self.set_dead_letters_aside(own, head)?;
         if let Some(round) = self.database.rounds.get_mut(&(own.lane, head.seq)) {
             round.revision -= 1;
         }

@@ -15,7 +15,7 @@ async fn leaving<E: Environment>(env: &E) -> (Owner<E::Ledger>, Owner<E::Ledger>
     leaves.take(&[Sent::Junk("one"), Sent::Junk("two")]).await;
     let waiting = leaves.ledger.due(leaves.own, 1).await.unwrap().dead_letters;
     let mut open = leaves.ledger.open_round(leaves.own).await.unwrap();
-    let letters = open.letters(&[waiting[0].id]).await.unwrap();
+    let letters = open.dead_letters(&[waiting[0].id]).await.unwrap();
     drop(open);
     let round = content_with(vec![page(&running, &["anna", "bob"], true)], letters, None);
     leaves.try_record(&round).await.unwrap();

@@ -112,7 +112,7 @@ pub async fn a_change_that_conflicts_is_a_dead_letter_of_the_owner<E: Environmen
     let due = owner.ledger.due(owner.own, 1).await.unwrap();
     assert_eq!(due.dead_letters, judged.dead_letters);
     let mut open = owner.ledger.open_round(owner.own).await.unwrap();
-    let letter = open.letters(&[due.dead_letters[0].id]).await.unwrap().remove(0);
+    let letter = open.dead_letters(&[due.dead_letters[0].id]).await.unwrap().remove(0);
     open.abandon().await.unwrap();
     assert_eq!((letter.lane, letter.offset, letter.field.as_deref()), (1, Offset::new(1), Some("restaurant_id")));
 }

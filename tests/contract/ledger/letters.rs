@@ -1,6 +1,6 @@
 //! Dead letters that wait for a round.
 
-use dinnerbell_core::model::due::WaitingLetter;
+use dinnerbell_core::model::due::WaitingDeadLetter;
 use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::model::round::Sealed;
@@ -11,14 +11,14 @@ use super::owner::{Owner, Sent, content_with, offer, open_lane, page};
 use super::rounds::read_back;
 
 /// The letters that wait in a lane.
-async fn waiting<E: Environment>(owner: &Owner<E::Ledger>) -> Vec<WaitingLetter> {
+async fn waiting<E: Environment>(owner: &Owner<E::Ledger>) -> Vec<WaitingDeadLetter> {
     owner.ledger.due(owner.own, 1).await.unwrap().dead_letters
 }
 
 /// These letters, as a round would carry them.
 async fn letters<E: Environment>(owner: &Owner<E::Ledger>, ids: &[i64]) -> Vec<DeadLetterMessage> {
     let mut open = owner.ledger.open_round(owner.own).await.unwrap();
-    let letters = open.letters(ids).await.unwrap();
+    let letters = open.dead_letters(ids).await.unwrap();
     open.abandon().await.unwrap();
     letters
 }
@@ -61,7 +61,7 @@ pub async fn letters_that_are_set_aside_wait_for_a_later_round<E: Environment>(e
     let messages = letters::<E>(&owner, &[wait[0].id]).await;
     let recorded = content_with(vec![page(&running, &["anna"], true)], messages.clone(), None);
     owner.try_record(&recorded).await.unwrap();
-    owner.ledger.set_letters_aside(owner.own, owner.head).await.unwrap();
+    owner.ledger.set_dead_letters_aside(owner.own, owner.head).await.unwrap();
     let stored = read_back::<E>(&owner).await;
     assert_eq!(
         (stored.head.seq, stored.head.revision, stored.drafts, stored.dead_letters.len()),
@@ -98,7 +98,7 @@ pub async fn letters_are_read_in_the_order_of_their_numbers<E: Environment>(env:
 
 pub async fn more_letters_wait_than_are_remembered<E: Environment>(env: &E) {
     let mut owner = open_lane(env).await;
-    let most = dinnerbell_core::model::due::MOST_LETTERS;
+    let most = dinnerbell_core::model::due::MOST_DEAD_LETTERS;
     owner.take(&vec![Sent::Junk("no campaign"); most]).await;
     let due = owner.ledger.due(owner.own, 1).await.unwrap();
     assert_eq!((due.dead_letters.len(), due.more_dead_letters), (most, false));

@@ -62,7 +62,7 @@ async fn busy_lane<E: Environment>(env: &E) -> Owner<E::Ledger> {
     owner.take(&[Sent::Junk("no campaign")]).await;
     let waiting = owner.ledger.due(owner.own, 10).await.unwrap().dead_letters;
     let mut open = owner.ledger.open_round(owner.own).await.unwrap();
-    let letters = open.letters(&[waiting[0].id]).await.unwrap();
+    let letters = open.dead_letters(&[waiting[0].id]).await.unwrap();
     open.abandon().await.unwrap();
     let parts = vec![page(&running, &["anna"], true), late(&late_one, &["bob"])];
     owner.try_record(&content_with(parts, letters, None)).await.unwrap();
@@ -81,7 +81,7 @@ async fn every_call_refuses<E: Environment>(env: &E, owner: &Owner<E::Ledger>, o
     assert_not_mine("stored_round", ledger.stored_round(own).await);
     assert_not_mine("withdraw", ledger.withdraw(own, head).await);
     assert_not_mine("withdraw_whole", ledger.withdraw_whole(own, head, Some(1)).await);
-    assert_not_mine("set_letters_aside", ledger.set_letters_aside(own, head).await);
+    assert_not_mine("set_dead_letters_aside", ledger.set_dead_letters_aside(own, head).await);
     assert_not_mine("due", ledger.due(own, 10).await);
     let arrived = offer(env, "new").await;
     assert_not_mine("intake", ledger.intake(own, owner.batch(&[Sent::Campaign(&arrived)])).await);

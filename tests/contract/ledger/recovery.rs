@@ -63,7 +63,7 @@ pub async fn drafts_of_the_last_round_without_a_message_are_taken_back<E: Enviro
     owner.take(&[Sent::Junk("no campaign")]).await;
     let waiting = owner.ledger.due(owner.own, 1).await.unwrap().dead_letters;
     let mut open = owner.ledger.open_round(owner.own).await.unwrap();
-    let letters = open.letters(&[waiting[0].id]).await.unwrap();
+    let letters = open.dead_letters(&[waiting[0].id]).await.unwrap();
     drop(open);
     let mut part = page(&owner.running("a").await, &["bob", "carl", "dora"], true);
     part.drafts.clients.push("aaron");

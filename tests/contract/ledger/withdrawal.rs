@@ -134,7 +134,7 @@ pub async fn nothing_is_taken_back_from_another_round<E: Environment>(env: &E) {
         let head = dinnerbell_core::model::mark::RoundHead { seq: Seq::new(seq), ..owner.head };
         assert_not_mine("withdraw", owner.ledger.withdraw(owner.own, head).await);
         assert_not_mine("withdraw_whole", owner.ledger.withdraw_whole(owner.own, head, None).await);
-        assert_not_mine("set_letters_aside", owner.ledger.set_letters_aside(owner.own, head).await);
+        assert_not_mine("set_dead_letters_aside", owner.ledger.set_dead_letters_aside(owner.own, head).await);
     }
     assert_eq!(env.everything().await, before);
 }

@@ -27,7 +27,7 @@ const TRIAL_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How many letters a round may carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LetterQuota {
+pub enum DeadLetterQuota {
     /// None: they wait.
     Nothing,
     /// One, to try the topic.
@@ -65,18 +65,18 @@ impl DeadLetterTopic {
     }
 
     /// What a round of this lane may carry at this moment.
-    pub fn quota(&self, lane: Lane) -> LetterQuota {
+    pub fn quota(&self, lane: Lane) -> DeadLetterQuota {
         match *self.status.borrow() {
-            TopicStatus::Accepts(at) if at.elapsed() < STATUS_LIFETIME => LetterQuota::Many,
-            TopicStatus::OnTrial { by, .. } if by == lane => LetterQuota::One,
-            _ => LetterQuota::Nothing,
+            TopicStatus::Accepts(at) if at.elapsed() < STATUS_LIFETIME => DeadLetterQuota::Many,
+            TopicStatus::OnTrial { by, .. } if by == lane => DeadLetterQuota::One,
+            _ => DeadLetterQuota::Nothing,
         }
     }
 
     /// Waits until a round of this lane may carry letters. `ask_kafka` asks Kafka whether the topic is there.
     pub async fn wait_open<F: Future<Output = Result<(), BrokerError>>>(&self, lane: Lane, ask_kafka: impl Fn() -> F) {
         let mut news = self.status.subscribe();
-        while self.quota(lane) == LetterQuota::Nothing || self.accepted_before(SETTLE_TIME) {
+        while self.quota(lane) == DeadLetterQuota::Nothing || self.accepted_before(SETTLE_TIME) {
             let until = match *news.borrow_and_update() {
                 TopicStatus::Unknown | TopicStatus::Accepts(_) => None,
                 TopicStatus::OnTrial { since, .. } => Some(since + TRIAL_TIMEOUT),
@@ -228,9 +228,12 @@ mod tests {
         assert_eq!(telemetry.readiness().warnings.len(), 1);
         topic.is_there();
         dead_letter_topic.wait_open(0, || topic.answer()).await;
-        assert_eq!(dead_letter_topic.quota(0), LetterQuota::One, "it is tried with one letter");
+        assert_eq!(dead_letter_topic.quota(0), DeadLetterQuota::One, "it is tried with one letter");
         dead_letter_topic.accepted();
-        assert_eq!((dead_letter_topic.quota(0), dead_letter_topic.quota(1)), (LetterQuota::Many, LetterQuota::Many));
+        assert_eq!(
+            (dead_letter_topic.quota(0), dead_letter_topic.quota(1)),
+            (DeadLetterQuota::Many, DeadLetterQuota::Many)
+        );
         assert!(telemetry.readiness().warnings.is_empty());
     }
 
@@ -242,10 +245,16 @@ mod tests {
         dead_letter_topic.refused(&refusal());
         dead_letter_topic.refused(&refusal());
         dead_letter_topic.wait_open(1, || topic.answer()).await;
-        assert_eq!((dead_letter_topic.quota(1), dead_letter_topic.quota(2)), (LetterQuota::One, LetterQuota::Nothing));
+        assert_eq!(
+            (dead_letter_topic.quota(1), dead_letter_topic.quota(2)),
+            (DeadLetterQuota::One, DeadLetterQuota::Nothing)
+        );
         assert!(dead_letter_topic.wait_open(2, || topic.answer()).now_or_never().is_none());
         dead_letter_topic.wait_open(2, || topic.answer()).await;
-        assert_eq!((dead_letter_topic.quota(1), dead_letter_topic.quota(2)), (LetterQuota::Nothing, LetterQuota::One));
+        assert_eq!(
+            (dead_letter_topic.quota(1), dead_letter_topic.quota(2)),
+            (DeadLetterQuota::Nothing, DeadLetterQuota::One)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -259,7 +268,7 @@ mod tests {
         let began = Instant::now();
         drop(trial_guard);
         dead_letter_topic.wait_open(2, || topic.answer()).await;
-        assert_eq!((dead_letter_topic.quota(2), began.elapsed()), (LetterQuota::One, Duration::ZERO));
+        assert_eq!((dead_letter_topic.quota(2), began.elapsed()), (DeadLetterQuota::One, Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
@@ -280,9 +289,9 @@ mod tests {
         dead_letter_topic.wait_open(0, || topic.answer()).await;
         let refused = Instant::now();
         dead_letter_topic.refused(&BrokerError::DeadLetters { reason: "too large".to_owned(), learned: true });
-        assert_eq!(dead_letter_topic.quota(0), LetterQuota::Nothing);
+        assert_eq!(dead_letter_topic.quota(0), DeadLetterQuota::Nothing);
         dead_letter_topic.wait_open(0, || topic.answer()).await;
-        assert_eq!((dead_letter_topic.quota(0), refused.elapsed()), (LetterQuota::One, Duration::ZERO));
+        assert_eq!((dead_letter_topic.quota(0), refused.elapsed()), (DeadLetterQuota::One, Duration::ZERO));
         assert!(telemetry.readiness().warnings.is_empty());
     }
 }

@@ -65,7 +65,7 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
         cx.telemetry.took_in(own.lane, &outcome, &batch, took);
         outcome.started.iter().for_each(|started| cx.arrivals.note(started.id()));
         backlog.add(outcome);
-        cx.telemetry.waiting_letters(own.lane, backlog.waiting_letters());
+        cx.telemetry.waiting_dead_letters(own.lane, backlog.waiting_dead_letters());
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::guard::Guard;
-use crate::instance::dead_letter_topic::LetterQuota;
+use crate::instance::dead_letter_topic::DeadLetterQuota;
 use crate::instance::follow_changes;
 use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::LaneBacklog;
@@ -154,7 +154,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
         failed = follow_changes::follow(cx, own.lane) => failed.map(|never: Infallible| match never {}),
         failed = rescan::rescan(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = ask_alone(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
-        failed = carry_letters(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
+        failed = carry_dead_letters(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = outputs::watch(cx, own, outputs) => failed.map(|never: Infallible| match never {}),
         failed = close_out::count_ended(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
     }
@@ -207,20 +207,20 @@ async fn ask_alone<B, L, A: Audience, C>(
 }
 
 /// Lets dead letters into rounds whenever their topic takes them; until then they wait beside the rounds.
-async fn carry_letters<B: Broker, L: Ledger, A: Audience, C: Clock>(
+async fn carry_dead_letters<B: Broker, L: Ledger, A: Audience, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     backlog: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     loop {
-        cx.telemetry.waiting_letters(own.lane, backlog.waiting_letters());
-        backlog.letters_wait().await;
-        cx.telemetry.waiting_letters(own.lane, backlog.waiting_letters());
+        cx.telemetry.waiting_dead_letters(own.lane, backlog.waiting_dead_letters());
+        backlog.dead_letters_wait().await;
+        cx.telemetry.waiting_dead_letters(own.lane, backlog.waiting_dead_letters());
         cx.dead_letter_topic.wait_open(own.lane, || cx.broker.dead_letter_topic()).await;
         match cx.dead_letter_topic.quota(own.lane) {
-            LetterQuota::Nothing => continue,
-            LetterQuota::One => backlog.carry(1),
-            LetterQuota::Many => backlog.carry(usize::MAX),
+            DeadLetterQuota::Nothing => continue,
+            DeadLetterQuota::One => backlog.carry(1),
+            DeadLetterQuota::Many => backlog.carry(usize::MAX),
         }
         backlog.carried().await;
     }

@@ -418,8 +418,8 @@ async fn recorded<B: Broker, L: Ledger, A, C>(
     if !stored.dead_letters.is_empty()
         && !cx.dead_letter_topic.is_open(own.lane, || cx.broker.dead_letter_topic()).await
     {
-        cx.ledger.set_letters_aside(own, stored.head).await?;
-        fail_point("letters.set_aside");
+        cx.ledger.set_dead_letters_aside(own, stored.head).await?;
+        fail_point("dead_letters.set_aside");
         stored = cx.ledger.stored_round(own).await?;
     }
     while !stored.not_open.is_empty() && cx.guards.enabled(Guard::WithdrawalAtTakeover) {

@@ -7,7 +7,7 @@ use crate::model::record::Lane;
 use crate::model::time::EpochSeconds;
 
 /// Most dead letters of a lane that are remembered at once, by number and size; further ones wait in the ledger.
-pub const MOST_LETTERS: usize = 1_000;
+pub const MOST_DEAD_LETTERS: usize = 1_000;
 
 /// A campaign that may get drafts now.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ pub struct Due {
     /// Whether there are more of them than were asked for.
     pub more_running: bool,
     /// Dead letters that no round has published, oldest first.
-    pub dead_letters: Vec<WaitingLetter>,
+    pub dead_letters: Vec<WaitingDeadLetter>,
     /// Whether there are more of them.
     pub more_dead_letters: bool,
     /// When the next campaign starts or ends.
@@ -48,7 +48,7 @@ pub struct Due {
 
 /// A dead letter that no round has published. What it holds stays in the ledger until a round takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WaitingLetter {
+pub struct WaitingDeadLetter {
     /// Its number in the ledger.
     pub id: i64,
     /// What it takes in a round, in bytes.

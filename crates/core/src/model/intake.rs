@@ -1,7 +1,7 @@
 //! What an intake records, and what it makes of it.
 
 use crate::model::campaign::Window;
-use crate::model::due::{ActiveCampaign, WaitingLetter};
+use crate::model::due::{ActiveCampaign, WaitingDeadLetter};
 use crate::model::input::Arrival;
 use crate::model::number::Offset;
 use crate::model::record::{Record, RecordFingerprint};
@@ -36,7 +36,7 @@ pub struct IntakeOutcome {
     /// [`Window::NEVER`].
     pub windows: Vec<(String, Window)>,
     /// Dead letters that a round has to publish.
-    pub dead_letters: Vec<WaitingLetter>,
+    pub dead_letters: Vec<WaitingDeadLetter>,
     /// The next start or end among what arrived.
     pub next_change: Option<EpochSeconds>,
     /// How many records ended as what.

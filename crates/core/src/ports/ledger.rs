@@ -155,7 +155,7 @@ pub trait RoundLedger: Clone + Send + Sync + 'static {
     /// Withdraws from the last recorded round the drafts of campaigns that are not open.
     fn withdraw(&self, own: Ownership, head: RoundHead) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Takes the dead letters out of the last recorded round, as their topic does not take them: they wait for a later one.
-    fn set_letters_aside(
+    fn set_dead_letters_aside(
         &self,
         own: Ownership,
         head: RoundHead,
@@ -267,7 +267,8 @@ pub trait OpenRound: Send + 'static {
     /// These campaigns as the round's drafts shall show them, those that are open.
     fn campaigns(&mut self, ids: &[&str]) -> impl Future<Output = Result<Vec<ActiveCampaign>, LedgerError>> + Send;
     /// The dead letters with these ids, of those that no round has published, in the order of ids.
-    fn letters(&mut self, ids: &[i64]) -> impl Future<Output = Result<Vec<DeadLetterMessage>, LedgerError>> + Send;
+    fn dead_letters(&mut self, ids: &[i64])
+    -> impl Future<Output = Result<Vec<DeadLetterMessage>, LedgerError>> + Send;
     /// Gives the round up and the transaction back.
     fn abandon(self) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Copies the feedback rows.

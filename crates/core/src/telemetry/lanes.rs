@@ -53,7 +53,7 @@ pub(super) struct LaneView {
     pub(super) running_campaigns: usize,
     /// The halt that the log named last, while the lane did not run.
     pub(super) named: Option<Halt>,
-    pub(super) waiting_letters: usize,
+    pub(super) waiting_dead_letters: usize,
 }
 
 impl LaneView {
@@ -65,7 +65,7 @@ impl LaneView {
             lag: lag::Tracker::default(),
             running_campaigns: 0,
             named: None,
-            waiting_letters: 0,
+            waiting_dead_letters: 0,
         }
     }
 
@@ -170,9 +170,9 @@ impl Telemetry {
     }
 
     /// So many dead letters of a lane wait to be published, as far as they are in memory.
-    pub fn waiting_letters(&self, lane: Lane, letters: usize) {
+    pub fn waiting_dead_letters(&self, lane: Lane, letters: usize) {
         if let Some(view) = self.observed.lanes().get_mut(&lane) {
-            view.waiting_letters = letters;
+            view.waiting_dead_letters = letters;
         }
     }
 

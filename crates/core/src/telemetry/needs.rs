@@ -100,7 +100,7 @@ impl Telemetry {
     /// once in a row.
     pub fn dead_letter_topic(&self, refusal: Option<&BrokerError>) {
         let why = refusal.map(ToString::to_string);
-        let before = std::mem::replace(&mut *locked(&self.observed.letters_wait), why.clone());
+        let before = std::mem::replace(&mut *locked(&self.observed.dead_letters_wait), why.clone());
         match (why, before) {
             (Some(why), before) if before.as_ref() != Some(&why) => {
                 tracing::warn!("dead letters wait, drafts do not: {}", redact(&why));

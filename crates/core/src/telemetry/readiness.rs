@@ -86,7 +86,7 @@ impl super::Observed {
         let lanes = self.lanes();
         let held = lanes.iter().filter_map(|(lane, view)| Some((lane, view.lag.held_back.filter(|held| held.told)?)));
         let held = held.map(|(lane, held)| format!("lane {lane}: {}", held.said()));
-        let letters = locked(&self.letters_wait);
+        let letters = locked(&self.dead_letters_wait);
         held.chain(letters.iter().map(|why| format!("dead letters wait: {}", redact(why)))).collect()
     }
 

@@ -201,7 +201,7 @@ impl Collector for Gauges {
         gauge(&mut encoder, "paused", "Whether an operator paused all sending", None, u64::from(suspension.paused))?;
         let help = "Whether all is held until every lane was compared with Kafka";
         gauge(&mut encoder, "held", help, None, u64::from(suspension.held))?;
-        let refuses = u64::from(locked(&self.0.letters_wait).is_some());
+        let refuses = u64::from(locked(&self.0.dead_letters_wait).is_some());
         let help = "Whether the topic of dead letters takes none";
         gauge(&mut encoder, "dead_letter_topic_refuses", help, None, refuses)?;
         if let Some(memory) = self.0.memory.get() {
@@ -253,7 +253,7 @@ impl Gauges {
         let running = lanes.iter().map(|(lane, view)| (*lane, None, view.running_campaigns as u64));
         let help = "Campaigns of the lane that get drafts now, as far as they are in memory";
         lane_gauge(encoder, "running_campaigns", help, None, running)?;
-        let letters = lanes.iter().map(|(lane, view)| (*lane, None, view.waiting_letters as u64));
+        let letters = lanes.iter().map(|(lane, view)| (*lane, None, view.waiting_dead_letters as u64));
         let help = "Dead letters of the lane that wait to be published, as far as they are in memory";
         lane_gauge(encoder, "waiting_dead_letters", help, None, letters)?;
         let lags = || lanes.iter().filter_map(|(lane, view)| Some((*lane, view.lag.shown?)));

@@ -20,9 +20,9 @@ use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::broker::{BrokerError, transaction_time};
 
 /// How long dead letters may be on their way when nothing else is: the drafts of their round do not wait for them longer.
-const LETTERS_LATE: Duration = Duration::from_secs(3);
+const DEAD_LETTERS_TIME_LIMIT: Duration = Duration::from_secs(3);
 /// A dead letter of which nothing is left but where it came from and why is smaller.
-const SMALLEST_LETTER: usize = 4_096;
+const SMALLEST_DEAD_LETTER: usize = 4_096;
 
 /// How long to wait before looking at deliveries again: at first, at most while few messages are on their way, and at most.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(500);
@@ -119,15 +119,15 @@ impl Sending {
 
     /// Publishes dead letters when every draft of their round is delivered: what is late then is a letter, and no draft waits for it longer than
     /// letters may take.
-    pub(super) fn publish_letters(
+    pub(super) fn publish_dead_letters(
         &self,
         letters: &[DeadLetterMessage],
         go_on: &dyn Fn() -> Result<(), BrokerError>,
     ) -> Result<(), BrokerError> {
-        let until = Instant::now() + LETTERS_LATE;
+        let until = Instant::now() + DEAD_LETTERS_TIME_LIMIT;
         let in_time = || match Instant::now() < until {
             true => go_on(),
-            false => Err(self.letters_late()),
+            false => Err(self.dead_letters_late()),
         };
         for letter in letters {
             self.produce_dead_letter(letter, &in_time)?;
@@ -189,7 +189,7 @@ impl Sending {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
                 // Below this nothing is left to leave out.
-                let limit = (size / 2).max(SMALLEST_LETTER);
+                let limit = (size / 2).max(SMALLEST_DEAD_LETTER);
                 topics.dead_letter_limit.fetch_min(limit, Ordering::Relaxed) > limit
             }
             Some(RDKafkaErrorCode::InvalidRecord) => !topics.dead_letters_compacted.swap(true, Ordering::Relaxed),
@@ -209,9 +209,9 @@ impl Sending {
         }
     }
 
-    fn letters_late(&self) -> BrokerError {
+    fn dead_letters_late(&self) -> BrokerError {
         let topic = self.context.topics.dead_letters.as_deref().unwrap_or_default();
-        let seconds = LETTERS_LATE.as_secs();
+        let seconds = DEAD_LETTERS_TIME_LIMIT.as_secs();
         let reason = format!("writing to topic {topic}: dead letters were not delivered within {seconds} s");
         BrokerError::DeadLetters { reason, learned: false }
     }

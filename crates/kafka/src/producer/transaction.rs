@@ -117,7 +117,7 @@ impl TransactionalClient {
         }
         self.send_offset(round, go_on)?;
         if !round.dead_letters.is_empty() {
-            self.sending.publish_letters(&round.dead_letters, go_on)?;
+            self.sending.publish_dead_letters(&round.dead_letters, go_on)?;
         }
         if drafts {
             // It may have been recreated while messages waited for it.

@@ -11,7 +11,7 @@ use crate::connect::{Parameter, Transaction};
 use crate::number::number;
 use crate::sql;
 use crate::sql::fragments::{CAMPAIGN, COUNTED, LETTER_BYTES};
-use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_LETTERS, Uncounted, WaitingLetter};
+use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_DEAD_LETTERS, Uncounted, WaitingDeadLetter};
 use dinnerbell_core::model::late::{LateCampaign, OpenCampaign};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Digest};
@@ -35,8 +35,8 @@ impl PostgresLedger {
         let more_uncounted = uncounted.len() > MOST_UNCOUNTED;
         uncounted.truncate(MOST_UNCOUNTED);
         let mut dead_letters = self.unpublished_dead_letters(&tx, own).await?;
-        let more_dead_letters = dead_letters.len() > MOST_LETTERS;
-        dead_letters.truncate(MOST_LETTERS);
+        let more_dead_letters = dead_letters.len() > MOST_DEAD_LETTERS;
+        dead_letters.truncate(MOST_DEAD_LETTERS);
         let due = Due {
             running,
             more_running,
@@ -96,7 +96,7 @@ impl PostgresLedger {
         &self,
         tx: &Transaction,
         own: Ownership,
-    ) -> Result<Vec<WaitingLetter>, LedgerError> {
+    ) -> Result<Vec<WaitingDeadLetter>, LedgerError> {
         if !self.shared.publishes_dead_letters {
             return Ok(Vec::new());
         }
@@ -106,8 +106,8 @@ impl PostgresLedger {
             "select id, {LETTER_BYTES} as bytes from dinnerbell.dead_letter where lane between $1 and $1 and round_seq is null \
              order by lane, id limit $2 + 1"
         );
-        let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&(MOST_LETTERS as i64), Type::INT8)];
-        let waiting = |row: &Row| WaitingLetter {
+        let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&(MOST_DEAD_LETTERS as i64), Type::INT8)];
+        let waiting = |row: &Row| WaitingDeadLetter {
             id: row.get("id"),
             bytes: usize::try_from(row.get::<_, i64>("bytes")).unwrap_or(usize::MAX),
         };

@@ -97,7 +97,7 @@ pub struct Repair<'a> {
 
 impl Repair<'_> {
     /// Whether the ledger's last round is published in another form, so that nobody knows whether its dead letters are: they are published again.
-    fn hides_letters(&self) -> bool {
+    fn hides_dead_letters(&self) -> bool {
         let Repair { lane_row, decision, .. } = self;
         let known = lane_row.published == Some(lane_row.head.seq);
         !known && decision.last != LastRound::Unpublished && decision.head != lane_row.head

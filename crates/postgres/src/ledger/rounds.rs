@@ -59,7 +59,7 @@ impl RoundLedger for PostgresLedger {
         self.withdraw_round(own, head, Withdrawn::Everything { round_bytes }).await
     }
 
-    async fn set_letters_aside(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+    async fn set_dead_letters_aside(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
         self.set_aside(own, head).await
     }
 

@@ -1,12 +1,12 @@
 //! The dead letters of a lane that wait to be published, and how many of them the next round may carry.
 
 use crate::lane::backlog::window::LedgerWindow;
-use crate::model::due::{MOST_LETTERS, WaitingLetter};
+use crate::model::due::{MOST_DEAD_LETTERS, WaitingDeadLetter};
 
 /// Most dead letters of one round.
-const LETTERS_OF_A_ROUND: usize = 100;
+const DEAD_LETTERS_OF_A_ROUND: usize = 100;
 /// Most bytes of dead letters of one round, but for a single larger one.
-const LETTER_BYTES_OF_A_ROUND: usize = 4 << 20;
+const DEAD_LETTER_BYTES_OF_A_ROUND: usize = 4 << 20;
 
 /// Dead letters by their number, with their size. Those that are held are the oldest: behind one that is not held, none is.
 #[derive(Debug)]
@@ -18,21 +18,21 @@ pub(super) struct DeadLetters {
 
 impl Default for DeadLetters {
     fn default() -> Self {
-        Self { window: LedgerWindow::of(MOST_LETTERS), carries: 0 }
+        Self { window: LedgerWindow::of(MOST_DEAD_LETTERS), carries: 0 }
     }
 }
 
 impl DeadLetters {
     /// The next one arrives. They come in the order of their numbers.
-    pub(super) fn arrives(&mut self, letter: WaitingLetter) {
+    pub(super) fn arrives(&mut self, letter: WaitingDeadLetter) {
         if !self.window.has_more() {
             self.window.arrives(letter.id, letter.bytes);
         }
     }
 
     /// Adds what the ledger knows: the oldest.
-    pub(super) fn load(&mut self, letters: Vec<WaitingLetter>, more: bool) {
-        self.window.load(letters.into_iter().map(|WaitingLetter { id, bytes }| (id, bytes)), more);
+    pub(super) fn load(&mut self, letters: Vec<WaitingDeadLetter>, more: bool) {
+        self.window.load(letters.into_iter().map(|WaitingDeadLetter { id, bytes }| (id, bytes)), more);
     }
 
     /// Drops those that are held. What the next round may carry stays.
@@ -68,8 +68,8 @@ impl DeadLetters {
     /// Those of the next round, oldest first, bounded in number and bytes; and how many bytes they are.
     pub(super) fn of_a_round(&self) -> (Vec<i64>, usize) {
         let (mut ids, mut total) = (Vec::new(), 0);
-        for (id, bytes) in self.window.held().iter().take(self.carries.min(LETTERS_OF_A_ROUND)) {
-            if !ids.is_empty() && total + bytes > LETTER_BYTES_OF_A_ROUND {
+        for (id, bytes) in self.window.held().iter().take(self.carries.min(DEAD_LETTERS_OF_A_ROUND)) {
+            if !ids.is_empty() && total + bytes > DEAD_LETTER_BYTES_OF_A_ROUND {
                 break;
             }
             ids.push(*id);
@@ -106,15 +106,15 @@ mod tests {
         ) {
             let mut letters = DeadLetters::default();
             for (id, bytes) in (0..).zip(&sizes) {
-                letters.arrives(WaitingLetter { id, bytes: *bytes });
+                letters.arrives(WaitingDeadLetter { id, bytes: *bytes });
             }
             prop_assert_eq!(letters.of_a_round(), (Vec::new(), 0), "none before it may");
             let mut carried = Vec::new();
             while letters.len() > 0 {
                 letters.carry(most);
                 let (ids, bytes) = letters.of_a_round();
-                prop_assert!(!ids.is_empty() && ids.len() <= most.min(LETTERS_OF_A_ROUND));
-                prop_assert!(ids.len() == 1 || bytes <= LETTER_BYTES_OF_A_ROUND);
+                prop_assert!(!ids.is_empty() && ids.len() <= most.min(DEAD_LETTERS_OF_A_ROUND));
+                prop_assert!(ids.len() == 1 || bytes <= DEAD_LETTER_BYTES_OF_A_ROUND);
                 prop_assert!(letters.recorded(ids.iter().copied()) && !letters.are_carried());
                 carried.extend(ids);
             }
@@ -124,10 +124,10 @@ mod tests {
         #[test]
         fn behind_a_letter_that_is_not_held_none_is(over in 1_i64..50, gone in 0_i64..50) {
             let mut letters = DeadLetters::default();
-            let most = MOST_LETTERS as i64;
-            (0..most + over).for_each(|id| letters.arrives(WaitingLetter { id, bytes: 1 }));
+            let most = MOST_DEAD_LETTERS as i64;
+            (0..most + over).for_each(|id| letters.arrives(WaitingDeadLetter { id, bytes: 1 }));
             letters.recorded(0..gone);
-            letters.arrives(WaitingLetter { id: most + over, bytes: 1 });
+            letters.arrives(WaitingDeadLetter { id: most + over, bytes: 1 });
             prop_assert!(letters.window.held().keys().copied().eq(gone..most) && letters.window.has_more());
         }
     }

@@ -4,14 +4,14 @@ use crate::lane::backlog::LaneBacklog;
 
 impl LaneBacklog {
     /// Waits until a dead letter waits to be published.
-    pub async fn letters_wait(&self) {
-        while self.waiting_letters() == 0 {
+    pub async fn dead_letters_wait(&self) {
+        while self.waiting_dead_letters() == 0 {
             self.wakeups.letters.called().await;
         }
     }
 
     /// How many dead letters wait, as far as they are remembered.
-    pub fn waiting_letters(&self) -> usize {
+    pub fn waiting_dead_letters(&self) -> usize {
         self.state().letters.len()
     }
 
@@ -29,7 +29,7 @@ impl LaneBacklog {
     }
 
     /// The topic of dead letters takes none any more: they wait.
-    pub fn call_letters_back(&self) {
+    pub fn call_dead_letters_back(&self) {
         self.state().letters.carry(0);
         self.wakeups.letters.call();
     }

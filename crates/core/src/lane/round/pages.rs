@@ -301,7 +301,10 @@ mod tests {
             Ok(ids.iter().map(|_| running(7, 1)).collect())
         }
 
-        async fn letters(&mut self, _: &[i64]) -> Result<Vec<crate::model::record::DeadLetterMessage>, LedgerError> {
+        async fn dead_letters(
+            &mut self,
+            _: &[i64],
+        ) -> Result<Vec<crate::model::record::DeadLetterMessage>, LedgerError> {
             Ok(Vec::new())
         }
 

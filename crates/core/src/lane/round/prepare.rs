@@ -8,7 +8,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::guard::Guard;
-use crate::instance::dead_letter_topic::LetterQuota;
+use crate::instance::dead_letter_topic::DeadLetterQuota;
 use crate::instance::memory_budget::Reserved;
 use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::{LaneBacklog, LateCandidate, MOST_RUNNING};
@@ -51,7 +51,7 @@ pub(crate) struct Prepared<O> {
 }
 
 /// The dead letters that a round carries.
-struct Letters {
+struct RoundDeadLetters {
     ids: Vec<i64>,
     bytes: usize,
 }
@@ -63,7 +63,7 @@ struct Planned {
     running: Vec<ActiveCampaign>,
     late: LateBatch,
     budget: Budget,
-    letters: Letters,
+    letters: RoundDeadLetters,
     /// Whether it is recorded though nobody is told by it.
     report_due: bool,
 }
@@ -133,12 +133,12 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     }
 
     /// The dead letters of the round, if their topic takes them at this moment.
-    fn letters(&self) -> Letters {
-        if self.cx.dead_letter_topic.quota(self.own.lane) == LetterQuota::Nothing {
-            self.backlog.call_letters_back();
+    fn letters(&self) -> RoundDeadLetters {
+        if self.cx.dead_letter_topic.quota(self.own.lane) == DeadLetterQuota::Nothing {
+            self.backlog.call_dead_letters_back();
         }
         let (ids, bytes) = self.backlog.dead_letters();
-        Letters { ids, bytes }
+        RoundDeadLetters { ids, bytes }
     }
 
     /// Reads what the ledger knows, where what is held is out of date.
@@ -200,11 +200,15 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     }
 
     /// The dead letters of the round, as the ledger holds them.
-    async fn read_letters(&self, open: &mut L::Open, letters: &Letters) -> Result<Vec<DeadLetterMessage>, LaneError> {
+    async fn read_dead_letters(
+        &self,
+        open: &mut L::Open,
+        letters: &RoundDeadLetters,
+    ) -> Result<Vec<DeadLetterMessage>, LaneError> {
         if letters.ids.is_empty() {
             return Ok(Vec::new());
         }
-        let dead_letters = open.letters(&letters.ids).await?;
+        let dead_letters = open.dead_letters(&letters.ids).await?;
         if dead_letters.len() < letters.ids.len() {
             // Some were published or pruned meanwhile: what is remembered of them is out of date.
             self.backlog.reload();
@@ -240,7 +244,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let judged: Vec<_> = late.open.iter().filter_map(|open| Some((open, with_candidates(open)?))).collect();
         pages::add_late(&mut open, &mut parts, &judged, trigger_datetime_created, group, guards).await?;
         self.rows_are_there(&parts, &late.open).await?;
-        let dead_letters = self.read_letters(&mut open, &letters).await?;
+        let dead_letters = self.read_dead_letters(&mut open, &letters).await?;
         let round_bytes = self.sizing.to_be_left();
         let content = RoundContent { parts, dead_letters, trigger_datetime_created, round_bytes };
         if !guards.enabled(Guard::LateForgottenWhenRecorded) {

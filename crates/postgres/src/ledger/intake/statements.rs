@@ -9,7 +9,7 @@ use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
 use crate::sql;
 use dinnerbell_core::model::campaign::{Campaign, CampaignState};
-use dinnerbell_core::model::due::WaitingLetter;
+use dinnerbell_core::model::due::WaitingDeadLetter;
 use dinnerbell_core::model::input::{Arrival, Reason};
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::ownership::Ownership;
@@ -21,7 +21,7 @@ use dinnerbell_core::ports::ledger::LedgerError;
 const STATEMENT_BYTES: usize = 8 << 20;
 
 /// What a dead letter takes in a round beside what arrived, in bytes.
-const LETTER_FRAME: usize = 1_024;
+const DEAD_LETTER_FRAME: usize = 1_024;
 
 /// What a transaction's judging has to write.
 #[derive(Default)]
@@ -76,9 +76,9 @@ impl<'a> Writes<'a> {
         tx: &Transaction,
         own: Ownership,
         tally: Option<Tally>,
-    ) -> Result<Vec<WaitingLetter>, LedgerError> {
+    ) -> Result<Vec<WaitingDeadLetter>, LedgerError> {
         let letters = portions(&self.letters, |(_, record, _)| record);
-        let letters = letters.into_iter().map(|letters| insert_letters(tx, own.lane, letters));
+        let letters = letters.into_iter().map(|letters| insert_dead_letters(tx, own.lane, letters));
         let handed_over = portions(&self.handed_over, |(_, record)| record);
         let handed_over = handed_over.into_iter().map(|records| insert_changes(tx, own.lane, records));
         let (ids, _, (), (), ()) = futures_util::try_join!(
@@ -89,14 +89,14 @@ impl<'a> Writes<'a> {
             count(tx, own.lane, tally),
         )?;
         let waiting =
-            |(id, (_, record, _)): (i64, &(Lane, &Record, Reason))| WaitingLetter { id, bytes: bytes(record) };
+            |(id, (_, record, _)): (i64, &(Lane, &Record, Reason))| WaitingDeadLetter { id, bytes: bytes(record) };
         Ok(ids.into_iter().flatten().zip(&self.letters).map(waiting).collect())
     }
 }
 
 /// What a dead letter takes in a round, in bytes: what arrived, its reason, and where it came from.
 fn bytes(record: &Record) -> usize {
-    record.size() + LETTER_FRAME
+    record.size() + DEAD_LETTER_FRAME
 }
 
 /// Divides what is to be written into portions for one statement each.
@@ -160,7 +160,7 @@ impl<'a> Raw<'a> {
 }
 
 /// Returns the ids, in the order of the letters: they are given in the order in which the rows are inserted.
-async fn insert_letters(
+async fn insert_dead_letters(
     tx: &Transaction,
     lane: Lane,
     letters: &[(Lane, &Record, Reason)],
@@ -185,7 +185,7 @@ async fn insert_letters(
     parameters.push((&value_sizes, Type::INT8_ARRAY));
     parameters.push((&sha256, Type::BYTEA_ARRAY));
     let mut ids: Vec<i64> =
-        tx.query(sql::INSERT_LETTERS.text(), &parameters).await?.iter().map(|row| row.get(0)).collect();
+        tx.query(sql::INSERT_DEAD_LETTERS.text(), &parameters).await?.iter().map(|row| row.get(0)).collect();
     ids.sort_unstable();
     Ok(ids)
 }

@@ -112,8 +112,8 @@ impl OpenMending {
             self.take_back(mending).await?;
         }
         self.count_all(mending.campaigns).await?;
-        if mending.hides_letters() {
-            self.free_letters(mending.lane_row.head.seq).await?;
+        if mending.hides_dead_letters() {
+            self.free_dead_letters(mending.lane_row.head.seq).await?;
         }
         self.settle(mending).await?;
         self.must_be_known().await?;
@@ -213,9 +213,9 @@ impl OpenMending {
     }
 
     /// Dead letters of the last round wait for a later one: what Kafka holds in its place may be without them.
-    async fn free_letters(&mut self, seq: Seq) -> Result<(), LedgerError> {
+    async fn free_dead_letters(&mut self, seq: Seq) -> Result<(), LedgerError> {
         let key: [Parameter<'_>; 2] = [(&self.own.lane, Type::INT4), seq.parameter()];
-        self.tx.execute(sql::FREE_LETTERS.text(), &key).await?;
+        self.tx.execute(sql::FREE_DEAD_LETTERS.text(), &key).await?;
         self.tx.execute("update dinnerbell.round set dead_letters = '{}' where lane = $1 and seq = $2", &key).await?;
         Ok(())
     }

@@ -158,7 +158,7 @@ impl OpenRound for PostgresRound {
         Ok(rows.iter().map(active_campaign).collect())
     }
 
-    async fn letters(&mut self, ids: &[i64]) -> Result<Vec<DeadLetterMessage>, LedgerError> {
+    async fn dead_letters(&mut self, ids: &[i64]) -> Result<Vec<DeadLetterMessage>, LedgerError> {
         let sql = sql::DEAD_LETTERS.with([("which", "id = any($1) and round_seq is null")]);
         Ok(self.tx.query(&sql, &[(&ids, Type::INT8_ARRAY)]).await?.iter().map(dead_letter).collect())
     }

@@ -45,7 +45,7 @@ impl PostgresLedger {
         let _exclusive = self.lock_lane(own.lane).await;
         hold_last_round(&tx, own, head).await?;
         let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), head.seq.parameter()];
-        tx.execute(sql::FREE_LETTERS.text(), &key).await?;
+        tx.execute(sql::FREE_DEAD_LETTERS.text(), &key).await?;
         let [lane, seq] = key;
         tx.execute("update dinnerbell.round set dead_letters = '{}' where lane = $1 and seq = $2", &[lane, seq])
             .await?;
