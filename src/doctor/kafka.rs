@@ -220,13 +220,13 @@ impl Asking {
         self.observer.explain(doing, error)
     }
 
-    /// In short steps, so that a refusal that is heard meanwhile is told at once.
+    /// In short steps, so that a refusal that is reported meanwhile is told at once.
     fn cluster_id(&self) -> Result<String, BrokerError> {
         const STEP: Duration = Duration::from_millis(500);
         let doing = "connecting to kafka.bootstrap_servers";
         let until = Instant::now() + ASK;
         loop {
-            client::listen(&self.consumer);
+            client::serve_events(&self.consumer);
             let asked = self.consumer.fetch_metadata(Some("__consumer_offsets"), STEP);
             match (asked, self.consumer.client().fetch_cluster_id(STEP), self.observer.refused(doing)) {
                 (Ok(_), Some(id), _) => return Ok(id),
@@ -258,7 +258,7 @@ impl Asking {
 
     /// The id of a topic that was looked at before; none where the brokers know no ids.
     fn topic_id(&self, name: &str) -> Option<String> {
-        client::listen_now(&self.consumer, &self.observer);
+        client::serve_waiting_events(&self.consumer, &self.observer);
         self.observer.topic_id(name)
     }
 

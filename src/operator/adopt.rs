@@ -159,7 +159,7 @@ impl Adopter<'_> {
         format!("{by} {lane} --into {into}")
     }
 
-    /// What became of the lane's last round.
+    /// The outcome of the lane's last round.
     async fn settle(&self, overruled: bool) -> Result<(RoundHead, LastRound), ResolveError> {
         let lane = self.request.lane;
         let theirs = self.broker.committed(lane).await?;

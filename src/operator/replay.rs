@@ -57,7 +57,7 @@ pub struct Request {
     pub by: Orderer,
 }
 
-/// What became of it.
+/// The outcome.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Replayed {
     /// Whether nothing was sent or written.

@@ -24,7 +24,7 @@ pub const EVENT_POLL: Duration = Duration::from_millis(5);
 /// And so many errors: those that come again and again hold nobody up.
 const MOST_ERRORS: usize = 1_000;
 
-/// So many lines are heard in one go at most.
+/// Most lines that are served in one go.
 const MOST_LINES: usize = 10_000;
 
 /// What librdkafka calls a topic without an id.
@@ -74,14 +74,14 @@ pub fn asking_settings(kafka: &config::Kafka, name: &str, isolation: Isolation) 
     settings(kafka, Role::Consumer, name, &[], &promises)
 }
 
-/// Hears what librdkafka says outside of any call: its log goes to ours, and the last reason why no broker could be reached is
+/// Receives what librdkafka reports outside of any call: its log goes to ours, and the last reason why no broker could be reached is
 /// kept, because the call that fails for it only says "timed out".
 #[derive(Debug, Clone, Default)]
 pub struct ClientEvents {
     reason: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
     /// The ids of topics, by their names, where the client was asked to tell them ([`tell_topic_ids`]).
     topics: Arc<Mutex<BTreeMap<String, String>>>,
-    /// How many lines and errors were heard.
+    /// How many lines and errors were received.
     heard: Arc<AtomicU64>,
 }
 
@@ -101,7 +101,7 @@ impl ClientEvents {
         }
     }
 
-    /// Whether the brokers refused us, as far as heard.
+    /// Whether the brokers refused us, as far as is known.
     pub fn refused(&self, doing: &str) -> Option<BrokerError> {
         let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (cause, reason) = told?;
@@ -113,17 +113,17 @@ impl ClientEvents {
         Self { reason: Arc::clone(&self.reason), ..Self::default() }
     }
 
-    /// The id of a topic (KIP-516), as the client last heard of it; none where the brokers know no ids.
+    /// The id of a topic (KIP-516), as the client last learned it; none where the brokers know no ids.
     pub fn topic_id(&self, topic: &str) -> Option<String> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
     }
 
-    /// How many lines of the log and errors were heard so far.
-    fn heard(&self) -> u64 {
+    /// How many lines of the log and errors were received so far.
+    fn received(&self) -> u64 {
         self.heard.load(Ordering::Acquire)
     }
 
-    fn hear(&self, code: RDKafkaErrorCode, reason: &str) {
+    fn note(&self, code: RDKafkaErrorCode, reason: &str) {
         let early = ["in state SSL_HANDSHAKE", "in state APIVERSION_QUERY"].iter().any(|state| reason.contains(state));
         let hung_up = early && reason.contains("closed by peer");
         let reason = without_times(reason);
@@ -162,7 +162,7 @@ impl ClientContext for ClientEvents {
         // Of a listener that speaks another protocol librdkafka tells its log alone.
         if fac == "FAIL" && log_message.contains("in state APIVERSION_QUERY") {
             let broker = log_message.split_once("]: ").map_or(log_message, |(_, broker)| broker);
-            self.hear(
+            self.note(
                 RDKafkaErrorCode::BrokerTransportFailure,
                 &format!("{}: {OTHER_PROTOCOL}", without_times(broker)),
             );
@@ -182,7 +182,7 @@ impl ClientContext for ClientEvents {
         // Logged by whoever meets it in a call; librdkafka's own log line says it at once.
         tracing::debug!(target: "librdkafka", "{error}: {reason}");
         if let Some(code) = error.rdkafka_error_code() {
-            self.hear(code, reason);
+            self.note(code, reason);
         }
     }
 }
@@ -209,8 +209,8 @@ fn without_times(reason: &str) -> &str {
     reason.split(" (after ").next().unwrap_or(reason)
 }
 
-/// Hears what librdkafka has to say to a consumer that reads through queues of its lanes alone.
-pub fn listen(consumer: &BaseConsumer<ClientEvents>) {
+/// Serves the events of librdkafka for a consumer that reads through queues of its lanes alone.
+pub fn serve_events(consumer: &BaseConsumer<ClientEvents>) {
     for _ in 0..MOST_ERRORS {
         if consumer.poll(EVENT_POLL).is_none() {
             return;
@@ -218,12 +218,12 @@ pub fn listen(consumer: &BaseConsumer<ClientEvents>) {
     }
 }
 
-/// Hears what a consumer has to say at this moment, and waits for nothing: a poll that does not wait takes one line or error, so it is asked until
-/// nothing more was heard. Who polls the consumer elsewhere at the same time may hold a line back.
-pub fn listen_now(consumer: &BaseConsumer<ClientEvents>, observer: &ClientEvents) {
+/// Serves the events that wait for a consumer, and waits for nothing: a poll that does not wait takes one line or error, so it is asked until
+/// nothing more comes. Who polls the consumer elsewhere at the same time may hold a line back.
+pub fn serve_waiting_events(consumer: &BaseConsumer<ClientEvents>, observer: &ClientEvents) {
     for _ in 0..MOST_LINES {
-        let before = observer.heard();
-        if consumer.poll(Duration::ZERO).is_none() && observer.heard() == before {
+        let before = observer.received();
+        if consumer.poll(Duration::ZERO).is_none() && observer.received() == before {
             return;
         }
     }
@@ -375,8 +375,8 @@ mod tests {
 
     fn after(cause: RDKafkaErrorCode, reason: &str, code: RDKafkaErrorCode) -> BrokerError {
         let observer = ClientEvents::default();
-        observer.hear(cause, reason);
-        observer.hear(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        observer.note(cause, reason);
+        observer.note(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
         observer.explain("reading topic promo.in", &KafkaError::MetadataFetch(code))
     }
 
@@ -414,12 +414,12 @@ mod tests {
     fn a_name_that_cannot_be_resolved_is_told_with_the_setting_that_gave_it_whatever_follows() {
         let observer = ClientEvents::default();
         let resolve = RDKafkaErrorCode::Resolve;
-        observer.hear(
+        observer.note(
             resolve,
             "inner:9092/1: Failed to resolve 'inner:9092': Name or service not known (after 7ms in state CONNECT)",
         );
-        observer.hear(resolve, "Failed to query logical offset END: Local: Host resolution failure");
-        observer.hear(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        observer.note(resolve, "Failed to query logical offset END: Local: Host resolution failure");
+        observer.note(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
         for code in [resolve, RDKafkaErrorCode::OperationTimedOut] {
             let error = observer.explain("reading topic promo.in", &KafkaError::MetadataFetch(code));
             let says = |text: &str| text.contains("'inner:9092'") && text.contains("advertised.listeners");
@@ -488,7 +488,7 @@ mod tests {
         let observer = ClientEvents::default();
         let log = "[thrd:b:9093/bootstrap]: b:9093/bootstrap: Disconnected: connection closed by peer (after 2ms in state APIVERSION_QUERY)";
         observer.log(RDKafkaLogLevel::Info, "FAIL", log);
-        observer.hear(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        observer.note(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
         let error = observer.explain("connecting", &KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut));
         let text = "connecting: b:9093/bootstrap: Disconnected: connection closed by peer: if this stays, check kafka.security_protocol";
         assert!(matches!(&error, BrokerError::Transient(said) if said == text), "{error}");

@@ -1,4 +1,4 @@
-//! What a producer of ours hears of its messages, nothing of those that were delivered and the first that was not, and of its connections.
+//! What a producer of ours learns of its messages, nothing of those that were delivered and the first that was not, and of its connections.
 //!
 //! When a connection breaks, librdkafka sends again by itself what was not answered: the end of a transaction too, and its offsets. It then
 //! calls the transaction committed, rightly, while the first copy may still arrive: in the middle of the producer's next transaction, which it
@@ -44,7 +44,7 @@ pub struct Failed {
 }
 
 impl Deliveries {
-    /// For a producer whose other troubles this observer hears of.
+    /// For a producer whose other troubles this observer learns of.
     pub fn new(observer: ClientEvents) -> Self {
         Self { observer, ..Self::default() }
     }
@@ -68,7 +68,7 @@ impl Deliveries {
         self.slot().clone()
     }
 
-    /// The same, and the next one is heard of again.
+    /// The same, and the next one is reported again.
     pub fn take_failed(&self) -> Option<Failed> {
         self.slot().take()
     }
@@ -130,9 +130,9 @@ fn is_break(facility: &str, message: &str) -> bool {
     }
 }
 
-/// Settings with which a producer hears of every connection that breaks: the usual log leaves out the second of two alike within 30 seconds,
+/// Settings with which a producer learns of every connection that breaks: the usual log leaves out the second of two alike within 30 seconds,
 /// and those that are closed in an orderly way.
-pub fn hearing_of_breaks(mut settings: ClientConfig) -> ClientConfig {
+pub fn with_break_events(mut settings: ClientConfig) -> ClientConfig {
     let debug = match settings.get("debug") {
         Some(chosen) => format!("{chosen},broker"),
         None => "broker".to_owned(),
@@ -142,7 +142,7 @@ pub fn hearing_of_breaks(mut settings: ClientConfig) -> ClientConfig {
 }
 
 /// Serves everything that happened to a producer up to now, without waiting. More than can be served counts as a break.
-pub fn hear_out(producer: &BaseProducer<Deliveries>) {
+pub fn serve_all_events(producer: &BaseProducer<Deliveries>) {
     let Deliveries { events, breaks, .. } = &**producer.context();
     for _ in 0..MOST_EVENTS {
         let before = events.load(Ordering::Acquire);

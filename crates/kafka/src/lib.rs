@@ -301,7 +301,7 @@ pub fn take_over(kafka: &config::Kafka, id: &str, within: Duration) -> Result<()
     })
 }
 
-/// Asks for the cluster's id in short steps, so that a refusal that is heard meanwhile is told at once.
+/// Asks for the cluster's id in short steps, so that a refusal that is reported meanwhile is told at once.
 async fn cluster_id(reader: &Reader) -> Result<String, BrokerError> {
     const STEP: Duration = Duration::from_millis(500);
     let doing = "connecting to kafka.bootstrap_servers";

@@ -33,7 +33,7 @@ const STALLED: u32 = 10;
 const REJOIN: Duration = Duration::from_secs(20);
 /// How long the coordinator may take to answer whether it is there.
 const ANSWERS: Duration = Duration::from_secs(2);
-/// What is reported again and again is said at most so often, and is over when it was not heard for as long.
+/// What is reported again and again is said at most so often, and is over when it was not noticed for as long.
 const REPEAT: Duration = Duration::from_secs(60);
 /// Most kinds of reports that are told apart.
 const MOST_KINDS: usize = 16;
@@ -61,7 +61,7 @@ pub enum GroupStatus {
     Joining,
     /// It has an assignment, though it be empty.
     Member,
-    /// The coordinator was not reached in time, or did not hear from this instance: others may have its lanes. It joins again by itself.
+    /// The coordinator was not reached in time, or did not learn from this instance: others may have its lanes. It joins again by itself.
     Lost,
 }
 
@@ -163,7 +163,7 @@ impl Membership {
         self.view.turns.clone()
     }
 
-    /// Completes when the poll loop stood still for ten seconds: the group thinks we live while nothing is heard from it, so the process
+    /// Completes when the poll loop stood still for ten seconds: the group thinks we live while nothing is noticed from it, so the process
     /// must end. A process that was frozen as a whole has not stalled: seconds are counted in which this ran and the loop did not.
     pub fn stalled(&self) -> impl Future<Output = ()> + Send + use<> {
         let turns = self.view.turns.clone();
@@ -216,7 +216,7 @@ fn coordinator_answers(joining: &Joining) -> bool {
     asking.committed_offsets(nobodys, ANSWERS).is_ok()
 }
 
-/// Revokes what is held, which tells the lanes, and leaves the group. Where the coordinator cannot hear it, the client is left as it is, for the
+/// Revokes what is held, which tells the lanes, and leaves the group. Where the coordinator cannot learn it, the client is left as it is, for the
 /// little while that the process still lives: its end would wait in vain, and librdkafka before 2.14.2 can crash in it (its issue 5347).
 fn part(joining: &Joining, consumer: BaseConsumer<Member>) {
     match coordinator_answers(joining) {
@@ -231,18 +231,18 @@ fn keep_polling(joining: &Joining, mut consumer: BaseConsumer<Member>, stop: &At
         // Without an answer a new client would do no better.
         if consumer.context().is_stranded() && coordinator_answers(joining) {
             let lost = REJOIN.as_secs();
-            reports.heard(&format!(
+            reports.report(&format!(
                 "the group assigned nothing since the assignment was lost {lost} s ago: joining again"
             ));
             match joining.join() {
                 Ok(joined) => consumer = joined,
-                Err(error) => reports.heard(&format!("joining again failed; it is tried again: {error}")),
+                Err(error) => reports.report(&format!("joining again failed; it is tried again: {error}")),
             }
         }
         match consumer.poll(TURN) {
             None => reports.quiet(),
             Some(Ok(message)) => drop(message),
-            Some(Err(error)) => reports.heard(&error.to_string()),
+            Some(Err(error)) => reports.report(&error.to_string()),
         }
         turn.send_modify(|turns| *turns += 1);
     }
@@ -267,8 +267,8 @@ struct Trouble {
 }
 
 impl Reports {
-    fn heard(&mut self, what: &str) {
-        if let Some(unsaid) = self.hear(Instant::now(), what) {
+    fn report(&mut self, what: &str) {
+        if let Some(unsaid) = self.note(Instant::now(), what) {
             tracing::warn!(unsaid, "the group's consumer reports: {what}");
         }
     }
@@ -280,7 +280,7 @@ impl Reports {
     }
 
     /// Whether a report is to be said, and how many were not since the one before.
-    fn hear(&mut self, now: Instant, what: &str) -> Option<u32> {
+    fn note(&mut self, now: Instant, what: &str) -> Option<u32> {
         let trouble = self.trouble.get_or_insert_with(|| Trouble {
             began: now,
             heard: now,
@@ -298,7 +298,7 @@ impl Reports {
         None
     }
 
-    /// How long the trouble lasted, once nothing was heard of it for long enough.
+    /// How long the trouble lasted, once nothing was noticed of it for long enough.
     fn over(&mut self, now: Instant) -> Option<Duration> {
         let trouble = self.trouble.take_if(|trouble| now.duration_since(trouble.heard) >= REPEAT)?;
         Some(trouble.heard.duration_since(trouble.began))
@@ -384,12 +384,12 @@ mod tests {
         let (mut reports, began) = (Reports::default(), Instant::now());
         let at = |tenths: u32| began + Duration::from_millis(100) * tenths;
         let said: Vec<_> =
-            (0..1300).filter_map(|tenths| Some((tenths, reports.hear(at(tenths), "all are down")?))).collect();
+            (0..1300).filter_map(|tenths| Some((tenths, reports.note(at(tenths), "all are down")?))).collect();
         assert_eq!(said, [(0, 0), (600, 599), (1200, 599)]);
-        assert_eq!(reports.hear(at(1300), "login refused"), Some(99), "what is new is said at once");
+        assert_eq!(reports.note(at(1300), "login refused"), Some(99), "what is new is said at once");
         assert_eq!(reports.over(at(1899)), None);
         assert_eq!(reports.over(at(1900)), Some(Duration::from_secs(130)));
         assert_eq!(reports.over(at(9999)), None, "once");
-        assert_eq!(reports.hear(at(9999), "all are down"), Some(0));
+        assert_eq!(reports.note(at(9999), "all are down"), Some(0));
     }
 }

@@ -10,7 +10,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio::time::Instant;
 
 use super::client::settings;
-use super::deliveries::{self, Deliveries, hear_out, hearing_of_breaks, is_full};
+use super::deliveries::{self, Deliveries, is_full, serve_all_events, with_break_events};
 use super::message;
 use dinnerbell_config as config;
 use dinnerbell_config::kafka_client::Role;
@@ -85,7 +85,7 @@ impl Resender {
         );
         let deliveries = Deliveries::default();
         let observer = deliveries.observer().clone();
-        let producer: BaseProducer<Deliveries> = hearing_of_breaks(settings)
+        let producer: BaseProducer<Deliveries> = with_break_events(settings)
             .create_with_context(deliveries)
             .map_err(|error| observer.explain("making a producer", &error))?;
         let resender = Self { producer, topic, partitions };
@@ -103,7 +103,7 @@ impl Resender {
     }
 
     fn breaks(&self) -> u64 {
-        hear_out(&self.producer);
+        serve_all_events(&self.producer);
         self.producer.context().breaks()
     }
 

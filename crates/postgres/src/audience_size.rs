@@ -42,7 +42,7 @@ impl AudienceSize {
         self.indexed
     }
 
-    /// Who favours the restaurant: distinct clients, those with empty and too long ids left out. `progress` hears how far it is.
+    /// Who favours the restaurant: distinct clients, those with empty and too long ids left out. `progress` learns how far it is.
     pub async fn clients(&self, restaurant_id: &str, mut progress: impl FnMut(i64)) -> Result<i64, AudienceError> {
         // Without an index each statement is a scan: one must do.
         let step = if self.indexed { STEP } else { i64::MAX };

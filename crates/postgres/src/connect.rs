@@ -109,7 +109,7 @@ impl Pool {
         self.take(slot).await
     }
 
-    /// Asks the server for a sign of life. None where all connections are in use: whoever uses them hears from it.
+    /// Asks the server for a sign of life. None where all connections are in use: whoever uses them learns from it.
     pub async fn answers(&self) -> Option<Result<(), PostgresError>> {
         let slot = self.inner.slots.clone().try_acquire_owned().ok()?;
         let asking = async {

@@ -50,7 +50,7 @@ pub enum Event<'a> {
     HandOver(&'a str),
 }
 
-/// Who hears of it.
+/// Who learns of it.
 pub type Listener<'a> = &'a (dyn Fn(Event<'_>) + Sync);
 
 /// At most so many connections: the lock, the work, and the eye on it.

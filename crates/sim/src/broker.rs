@@ -43,7 +43,7 @@ const PAUSED: EpochMicros = 3_000_000;
 const NEWS: EpochMicros = 1_000_000;
 
 impl WorldState {
-    /// A producer of the lane published this, sent its offset, and was never heard of again.
+    /// A producer of the lane published this, sent its offset, and was never noticed of again.
     pub fn leave_open(&mut self, publication: Publication) {
         let (lane, begun) = (publication.lane, self.micros());
         let publications = vec![Announced { publication: Arc::new(publication), records: true }];

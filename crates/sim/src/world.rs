@@ -78,7 +78,7 @@ pub struct Traced {
     pub became: Became,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Became {
     /// It was sent, and this is what will become of it.

@@ -148,7 +148,7 @@ fn checked_id(value: &[u8]) -> Result<String, Failure> {
     }
 }
 
-/// What became of the one message, and what librdkafka says outside of any call.
+/// The outcome of the one message, and what librdkafka says outside of any call.
 #[derive(Default)]
 struct Fate {
     delivered: Mutex<Option<KafkaResult<(i32, i64)>>>,

@@ -59,7 +59,7 @@ fn is_mended_from_kafka(halt: &HaltKind) -> bool {
     halt.sole_way_out() == Some(WayOut::FromKafka) || *halt == HaltKind::BeingResolved
 }
 
-/// What became of all lanes; fails where one was not resolved, and names each such.
+/// The outcome of all lanes; fails where one was not resolved, and names each such.
 fn all_of(lanes: Vec<Outcome>) -> Result<Vec<Resolved>, ResolveError> {
     let mut resolved = Vec::new();
     let mut failed: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -33,7 +33,7 @@ use dinnerbell_postgres::ledger::resolve::{LaneRow, Mended, Repair, lane_row, re
 /// Drafts that are inserted in one statement.
 const BATCH: usize = 1_000;
 
-/// What became of a lane.
+/// The outcome of a lane.
 pub(super) type Outcome = (Lane, Result<Resolved, ResolveError>);
 
 /// Mends the ledger by what the output topic holds.
@@ -50,7 +50,7 @@ pub(super) struct LedgerRepair<'a> {
 }
 
 impl LedgerRepair<'_> {
-    /// Mends the first, and compares the second. What became of each lane: what fails in one ends none of the others.
+    /// Mends the first, and compares the second. The outcome of each lane: what fails in one ends none of the others.
     pub(super) async fn run(self, lost: Vec<(Lane, LaneRow)>, waiting: Vec<(Lane, LaneRow)>) -> Vec<Outcome> {
         let mut compared = Vec::new();
         for (lane, before) in &waiting {

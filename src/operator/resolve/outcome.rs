@@ -1,4 +1,4 @@
-//! What became of a resolution: what was found and done, or why it was refused.
+//! The outcome of a resolution: what was found and done, or why it was refused.
 
 use std::io;
 

@@ -109,7 +109,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
     /// Takes up the campaigns whose newcomers found no room, those that a new owner passes, and those that are due.
     async fn take_up(&mut self) -> Result<(), LaneError> {
         let Self { cx, own, .. } = *self;
-        // The call first: whoever calls after what is taken up here is heard with the next one.
+        // The call first: whoever calls after what is taken up here is noticed with the next one.
         self.due |= self.backlog.rescan_called().now_or_never().is_some();
         let missed = self.backlog.take_missed();
         if missed.everywhere {

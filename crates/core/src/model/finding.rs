@@ -44,7 +44,7 @@ impl fmt::Debug for Findings {
     }
 }
 
-/// Hears each finding as it is made.
+/// Is called with each finding as it is made.
 pub type Listener = Arc<dyn Fn(&Finding) + Send + Sync>;
 
 /// Collects findings.

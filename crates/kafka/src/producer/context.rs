@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use rdkafka::config::ClientConfig;
 
 use crate::client::settings;
-use crate::deliveries::hearing_of_breaks;
+use crate::deliveries::with_break_events;
 use crate::outputs::Outputs;
 use crate::reader::Reader;
 use dinnerbell_config as config;
@@ -93,5 +93,5 @@ fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
         // Success is what remains when nothing is in flight and nothing failed.
         ("delivery.report.only.error", "true"),
     ];
-    hearing_of_breaks(settings(kafka, Role::Producer, "producer", &defaults, &promises))
+    with_break_events(settings(kafka, Role::Producer, "producer", &defaults, &promises))
 }

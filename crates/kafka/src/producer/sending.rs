@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::context::ProducerContext;
 use super::watchdog::Pulse;
-use crate::deliveries::{self, Deliveries, Failed, hear_out, is_echo, is_full};
+use crate::deliveries::{self, Deliveries, Failed, is_echo, is_full, serve_all_events};
 use crate::message::{self, DeadLetter, Takes};
 use dinnerbell_core::model::draft::{CE_ID, DraftBatch, ROUND_HEADER};
 use dinnerbell_core::model::number::Seq;
@@ -105,7 +105,7 @@ impl Sending {
                 Ok(()) => return Ok(()),
                 Err((error, record)) if is_full(&error) && has_time(&mut until) => record,
                 Err((error, record)) => {
-                    hear_out(&self.producer);
+                    serve_all_events(&self.producer);
                     self.delivered_so_far()?;
                     return Err(self.unwritten(record.topic, &error, false));
                 }
@@ -218,7 +218,7 @@ impl Sending {
 
     /// What a failed call means: a message that failed before it is the cause.
     pub(super) fn cause(&self, doing: &str, error: &KafkaError) -> BrokerError {
-        hear_out(&self.producer);
+        serve_all_events(&self.producer);
         self.delivered_so_far().err().unwrap_or_else(|| self.explain(doing, error))
     }
 

@@ -12,7 +12,7 @@ use super::context::ProducerContext;
 use super::sending::Sending;
 use super::watchdog::{Pulse, Unfinished};
 use crate::client::{ClientEvents, EVENT_POLL};
-use crate::deliveries::{Deliveries, hear_out};
+use crate::deliveries::{Deliveries, serve_all_events};
 use dinnerbell_core::fail_point::fail_point;
 use dinnerbell_core::model::outputs::is_another;
 use dinnerbell_core::model::record::Lane;
@@ -69,7 +69,7 @@ impl TransactionalClient {
             return Ok(());
         };
         let explained = self.sending.explain("taking the lane's transactional id over", &error);
-        // A refusal heard of a connection is final, though librdkafka goes on trying.
+        // A refusal that a connection reported is final, though librdkafka goes on trying.
         match (&error, &explained) {
             (KafkaError::Transaction(error), BrokerError::Transient(_)) if error.is_retriable() => {
                 Err(Unfinished::Background(explained))
@@ -98,7 +98,7 @@ impl TransactionalClient {
     }
 
     fn breaks(&self) -> u64 {
-        hear_out(&self.sending.producer);
+        serve_all_events(&self.sending.producer);
         self.sending.producer.context().breaks()
     }
 

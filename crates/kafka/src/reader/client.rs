@@ -14,7 +14,7 @@ use tokio::task;
 use tokio::time::Instant;
 
 use super::thread::{Command, ReaderThread, Reply};
-use crate::client::{ClientEvents, Isolation, asking_settings, listen_now, settings, tell_topic_ids};
+use crate::client::{ClientEvents, Isolation, asking_settings, serve_waiting_events, settings, tell_topic_ids};
 use dinnerbell_config as config;
 use dinnerbell_config::kafka_client::Role;
 use dinnerbell_core::ports::broker::BrokerError;
@@ -103,7 +103,7 @@ impl Reader {
             .create_with_context(observer.clone())
             .map_err(|error| observer.explain("making the reading client", &error))?;
         let consumer = Arc::new(consumer);
-        // The two hear of a topic at different moments, and the older answer must not stand for the newer one.
+        // The two learn of a topic at different moments, and the older answer must not stand for the newer one.
         let every_observer = observer.with_topics_of_its_own();
         let every = every_record(kafka, &every_observer)
             .map_err(|error| observer.explain("making the reading client", &error))?;
@@ -142,16 +142,16 @@ impl Reader {
         self.consumer().group_metadata().ok_or_else(|| BrokerError::Transient("the reading client is closing".into()))
     }
 
-    /// Hears everything that the client has said up to now.
-    pub(super) fn listen(&self) {
+    /// Serves all events that the client has reported up to now.
+    pub(super) fn serve_events(&self) {
         let _ear = self.shared.ear.lock().unwrap_or_else(PoisonError::into_inner);
-        listen_now(self.consumer(), &self.shared.observer);
+        serve_waiting_events(self.consumer(), &self.shared.observer);
     }
 
-    /// Hears everything that the client that reads nothing has said up to now.
+    /// Serves all events that the client that reads nothing has reported up to now.
     pub(super) fn listen_to_every(&self) {
         let _ear = self.shared.ear.lock().unwrap_or_else(PoisonError::into_inner);
-        listen_now(self.every(), &self.shared.every_observer);
+        serve_waiting_events(self.every(), &self.shared.every_observer);
     }
 
     pub(super) fn every(&self) -> &Arc<BaseConsumer<ClientEvents>> {

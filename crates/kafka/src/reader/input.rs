@@ -131,7 +131,7 @@ impl Input for LaneInput {
             let arrived = self.take(most);
             if !arrived.is_empty() {
                 // Whatever came of another topic came after the word that there is one.
-                self.reader.listen();
+                self.reader.serve_events();
             }
             if self.is_replaced() {
                 return Err(self.explain(&Failure::Replaced));
@@ -188,7 +188,7 @@ impl LaneInput {
         arrived
     }
 
-    /// Whether the client has heard that another topic has the name by now.
+    /// Whether the client has noticed that another topic has the name by now.
     fn is_replaced(&self) -> bool {
         let Some(known) = &self.topic_id else { return false };
         let shared = &self.reader.shared;

@@ -60,7 +60,7 @@ impl Reader {
             consumer.fetch_metadata(Some(topic), ASK).map(drop)
         })
         .await?;
-        self.listen();
+        self.serve_events();
         Ok(self.shared.observer.topic_id(&self.shared.topic))
     }
 

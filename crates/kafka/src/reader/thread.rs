@@ -1,4 +1,4 @@
-//! The reader's thread: opens, seeks and closes lanes in one order, and hears what the clients say.
+//! The reader's thread: opens, seeks and closes lanes in one order, and serves the events of the clients.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use tokio::sync::{Notify, oneshot};
 
-use crate::client::{ClientEvents, listen_now};
+use crate::client::{ClientEvents, serve_waiting_events};
 use dinnerbell_core::model::number::Offset;
 use dinnerbell_core::model::record::Lane;
 
@@ -87,8 +87,8 @@ impl ReaderThread {
             self.sweep();
             // Logs and errors only: every lane that is read has its own queue.
             let _ear = self.ear.lock().unwrap_or_else(PoisonError::into_inner);
-            listen_now(&self.every, &self.every_observer);
-            listen_now(&self.consumer, &self.observer);
+            serve_waiting_events(&self.every, &self.every_observer);
+            serve_waiting_events(&self.consumer, &self.observer);
         }
         for lane in self.open.keys().copied().collect::<Vec<_>>() {
             self.close(lane);

@@ -31,7 +31,7 @@ pub struct Moved {
     pub kept: i64,
 }
 
-/// What became of the last round of the lane whose partition is gone.
+/// The outcome of the last round of the lane whose partition is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastRound {
     /// It was published.
@@ -47,7 +47,7 @@ pub struct Leaving {
     pub own: Ownership,
     /// Its last recorded round.
     pub head: RoundHead,
-    /// What became of that.
+    /// The outcome of that.
     pub last: LastRound,
 }
 

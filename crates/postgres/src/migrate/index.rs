@@ -172,7 +172,7 @@ fn plain(predicate: &str) -> String {
     text.to_lowercase().replace("::text", "").replace("::charactervarying", "").replace("::bpchar", "")
 }
 
-/// What became of an index.
+/// The outcome of an index.
 #[derive(Debug)]
 pub(super) enum Ensured {
     /// It is there.

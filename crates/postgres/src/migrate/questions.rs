@@ -23,11 +23,11 @@ pub enum FeedbackIndex {
     Missing,
 }
 
-fn nobody_hears(_: Event<'_>) {}
+fn ignore_events(_: Event<'_>) {}
 
 /// Looks which index keeps each (campaign, client) once; changes nothing.
 pub async fn feedback_index(pool: &Pool) -> Result<FeedbackIndex, PostgresError> {
-    let job = Job { pool: pool.clone(), tell: &nobody_hears };
+    let job = Job { pool: pool.clone(), tell: &ignore_events };
     let wanted = job.unique_index().await?.unwrap_or_else(|_| Wanted::once());
     match job.find(&wanted).await? {
         Some(Ensured::There(name)) => return Ok(FeedbackIndex::Once(name)),
@@ -42,7 +42,7 @@ pub async fn feedback_index(pool: &Pool) -> Result<FeedbackIndex, PostgresError>
 
 /// The indexes of an earlier version on the feedback table, each with what is to be done about it. Changes nothing.
 pub async fn feedback_indexes_of_before(pool: &Pool) -> Result<Vec<String>, PostgresError> {
-    let job = Job { pool: pool.clone(), tell: &nobody_hears };
+    let job = Job { pool: pool.clone(), tell: &ignore_events };
     let is_partitioned = job.relkind().await?.as_deref() == Some("p");
     let names = job.of_before().await?;
     Ok(names.iter().map(|name| of_before(name, job.table(), is_partitioned)).collect())
@@ -50,7 +50,7 @@ pub async fn feedback_indexes_of_before(pool: &Pool) -> Result<Vec<String>, Post
 
 /// The statements for the indexes of the subscribers table that are not there; of a view, none. Changes nothing.
 pub async fn missing_subscriber_indexes(pool: &Pool) -> Result<Vec<String>, PostgresError> {
-    let job = Job { pool: pool.clone(), tell: &nobody_hears };
+    let job = Job { pool: pool.clone(), tell: &ignore_events };
     let mut missing = Vec::new();
     if !matches!(job.relkind().await?.as_deref(), Some("r" | "p")) {
         return Ok(missing);
@@ -65,5 +65,5 @@ pub async fn missing_subscriber_indexes(pool: &Pool) -> Result<Vec<String>, Post
 
 /// How many (campaign, client) pairs have more than one row. Reads the whole table.
 pub async fn count_duplicates(pool: &Pool) -> Result<i64, PostgresError> {
-    Job { pool: pool.clone(), tell: &nobody_hears }.count_duplicates().await
+    Job { pool: pool.clone(), tell: &ignore_events }.count_duplicates().await
 }

@@ -120,7 +120,7 @@ struct Lane {
     /// The position.
     taken: u8,
     intake: Option<Intake>,
-    /// What became of each record that was handed over.
+    /// The outcome of each record that was handed over.
     changes: [Change; 2],
     /// The row, where this lane owns the campaign.
     row: Option<Row>,

@@ -11,7 +11,7 @@ const LIVES: u64 = 40;
 /// No life leaves fewer events than this.
 const FEWEST: usize = 200;
 
-/// Each request of a life, with its time and what became of it; and what it left in both sinks and the ledger.
+/// Each request of a life, with its time and its outcome; and what it left in both sinks and the ledger.
 fn trace_of(seed: u64) -> (Vec<Traced>, String) {
     let (broken, (trace, left)) = live_and_look(Plan::of(seed), seed, Guards::default(), |state| {
         let left = format!("{:#?}\n{:#?}", state.database.campaigns, state.kafka.notifications);

@@ -27,7 +27,7 @@ pub(super) struct Wakeups {
     pub(super) lost: Latch,
 }
 
-/// A call that the next waiter hears, though nobody waits yet. Calls that nobody heard are one.
+/// A call that the next waiter learns, though nobody waits yet. Calls that nobody noticed are one.
 #[derive(Debug, Default)]
 pub(super) struct Signal(Notify);
 

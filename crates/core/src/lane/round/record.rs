@@ -51,7 +51,7 @@ impl<O: OpenRound> Staged<O> {
     }
 }
 
-/// What became of a round that was to be recorded.
+/// The outcome of a round that was to be recorded.
 #[derive(Debug)]
 pub enum SealOutcome {
     /// It is recorded.

@@ -32,7 +32,7 @@ pub(super) struct Writes<'a> {
     judged: Vec<(i64, &'static str)>,
 }
 
-/// What became of a campaign: the last version decides, and each counts as one.
+/// The outcome of a campaign: the last version decides, and each counts as one.
 #[derive(Default)]
 struct Changed<'a> {
     versions: i32,

@@ -53,7 +53,7 @@ pub(in crate::ledger) fn of_parts(part: &str, columns: &str, feedback: &str, lim
     sql::ROWS_OF_PARTS.with([("part", part), ("columns", columns), ("feedback", feedback), ("limit", limit)])
 }
 
-/// A part of a stored round, with what became of its campaign.
+/// A part of a stored round, with the outcome of its campaign.
 pub(in crate::ledger) struct StoredPart {
     pub(in crate::ledger) part: i32,
     pub(in crate::ledger) id: String,
