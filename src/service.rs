@@ -36,7 +36,7 @@ const NOTE_TURNS: Duration = Duration::from_secs(1);
 const STOP: Duration = Duration::from_millis(8_400);
 /// How much of it is kept for closing the clients.
 const CLOSE: Duration = Duration::from_secs(1);
-/// The group is left when the rounds in flight are finished, and after this long in any case: whoever takes the lanes up then fences them.
+/// The group is left when the rounds in flight are finished, and after this long in any case. Whoever takes the lanes over then fences them.
 const LEAVE: Duration = Duration::from_secs(3);
 
 /// Why an instance ended by itself.

@@ -1,8 +1,8 @@
 //! A PostgreSQL cluster of the demo's own, from the programs that are installed.
 //!
-//! It must not outlive the demo, not even one that was killed. So a shell stands between the two: it makes the cluster, runs it, and
-//! holds the read end of a pipe whose write end only the demo has. Whatever ends the demo closes that pipe; then the shell ends the
-//! server and removes the folder. It is a process group of its own: a Ctrl-C of the terminal reaches the demo alone.
+//! It must not outlive the demo, not even one that was killed. So a shell stands between the two. It makes the cluster, runs it, and holds the read
+//! end of a pipe whose write end only the demo has. Whatever ends the demo closes that pipe; then the shell ends the server and removes the folder.
+//! It is a process group of its own: a Ctrl-C of the terminal reaches the demo alone.
 
 use std::ffi::OsStr;
 use std::fs::Permissions;
@@ -33,9 +33,9 @@ pub const USER: &str = "dinnerbell";
 
 /// What the shell does with: the programs' folder, the cluster's folder, the port, the user.
 ///
-/// The descriptor 3 is the pipe: a background job's standard input would be /dev/null. A server that has only just begun still ignores
-/// SIGQUIT, as background jobs do, so a signal is sent until there is nobody to take it. `over` tells an end that was asked for from one
-/// that was not, whose log is still to be read.
+/// The descriptor 3 is the pipe: a background job's standard input would be /dev/null. A server that has only just begun still ignores SIGQUIT, as
+/// background jobs do. So the signal is repeated until there is no process to take it. `over` tells an end that was asked for from one that was not,
+/// whose log is still to be read.
 const SUPERVISE: &str = r#"
 exec 3<&0 </dev/null
 programs=$1 folder=$2 port=$3 user=$4

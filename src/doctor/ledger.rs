@@ -76,7 +76,7 @@ async fn check(config: &Config, pool: &Pool, found: &mut Findings) -> Result<(),
     Ok(())
 }
 
-/// Whether the ledger belongs to the cluster that answers, whether each of its lanes still has a partition there, and whether the topics that are
+/// Whether the ledger belongs to the cluster that answers, and each of its lanes still has a partition there. Also whether the topics that are
 /// written to are those that it knows.
 pub(super) async fn against_cluster(config: &Config, pool: &Pool, cluster: &Answered, found: &mut Findings) {
     let Ok(Ok(Some(own_ledger))) = find_own_ledger(pool, &config.kafka).await else { return };

@@ -1,7 +1,7 @@
 //! An operator's cancellation: recorded for the lane that owns the campaign, as a tombstone of another lane would be, and waited for.
 //!
-//! It has taken effect when its owner judged it and no round with drafts of the campaign is left to be published: from then on nobody
-//! is told, and the number of those who were stays.
+//! It has taken effect when its owner judged it and no round with drafts of the campaign is left to be published. From then on nobody is told, and
+//! the number of told clients stays.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What operators ask and decide, beside the running service: everything here reads and writes the ledger as the service does, and
-//! may be used while it runs.
+//! What operators ask and decide, beside the running service. Everything here reads and writes the ledger as the service does, and may be used while
+//! it runs.
 
 pub mod adopt;
 pub mod audit;

@@ -1,7 +1,7 @@
 //! Sends the originals of dead letters to the campaigns topic once more, each once.
 //!
-//! A letter is claimed in the ledger, its batch is sent in one Kafka transaction, and then the ledger learns who replayed it and when. A run
-//! that ends between the two leaves its batch claimed: it is *in doubt*, shown so, and left alone until an operator who looked says
+//! A letter is claimed in the ledger, its batch is sent in one Kafka transaction, and then the ledger learns who replayed it and when. A run that
+//! ends between the two leaves its batch claimed. The batch is *in doubt*: it is shown so, and left alone until an operator checked and says
 //! `--again`. A new run fences those before it, so that what is decided then stays so.
 
 use std::sync::Arc;

@@ -146,9 +146,9 @@ struct ConnectionSlot {
 }
 
 impl ConnectionSlots {
-    /// None where there is room for one more; else when there may be, unless a connection ends before. Where there is none, the oldest that has
-    /// kept silent for a while is ended: so those that keep silent only ever crowd out one another, and a probe waits in the kernel's queue for
-    /// a moment and is answered.
+    /// None where there is room for one more; else when there may be, unless a connection ends before. Where there is none, the oldest that has kept
+    /// silent for a while is ended. So silent connections only crowd out one another. A probe waits in the kernel's queue for a moment, and is
+    /// answered.
     fn make_room(&mut self) -> Option<Instant> {
         self.open.retain(|slot| !slot.task.is_finished());
         if self.open.len() < MOST_CONNECTIONS {

@@ -1,5 +1,5 @@
-//! What both sinks hold, spread over temporary files by the draft's key, so that equal keys meet in one bucket and a bucket fits into
-//! memory however many drafts there are. The files have no name: they go with the process.
+//! What both sinks hold, spread over temporary files by the draft's key. Equal keys meet in one bucket, and a bucket fits into memory however many
+//! drafts there are. The files have no name: they go with the process.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};

@@ -1,7 +1,7 @@
 //! `dinnerbell bench`: what these servers can take, and the service against them, side by side in one run.
 //!
-//! The service that is measured is `dinnerbell run`, a process of its own, configured as the user's is but for the names of topics, group and
-//! tables. Everything is made for the run and dropped afterwards, whatever comes of it. From below:
+//! The service that is measured is `dinnerbell run`, a process of its own, configured as the user's is. Only the names of topics, group and tables
+//! differ. Everything is made for the run and dropped afterwards, whatever comes of it. From below:
 //!
 //! - [`error`], [`progress`], [`figures`], [`machine`]: what everything uses;
 //! - [`environment`]: the database, the tables, the topics, the rights that are needed; [`audience`]: who subscribes;

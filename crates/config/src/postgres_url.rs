@@ -1,8 +1,7 @@
 //! How to reach Postgres, as libpq spells it: a URL or `key=value` words.
 //!
-//! Both are taken apart here, since tokio-postgres knows neither verify-full nor files of certificates, and since its messages may
-//! repeat a piece of a password that was not encoded. Nothing that is said here repeats what was given, but for the names of
-//! parameters that are known.
+//! Both are taken apart here: tokio-postgres knows neither verify-full nor files of certificates. Its messages may also repeat a piece of a password
+//! that was not encoded. Nothing that is said here repeats what was given, but for the names of parameters that are known.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -82,7 +81,7 @@ impl ConnectionString {
     fn read_url(&mut self, rest: &str, offset: usize) -> Result<(), String> {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
-        // An @ further on may be the one behind a password that holds a slash or a question mark: what looks like a host is a part of it then.
+        // An @ further on may stand behind a password that holds a slash or a question mark. What looks like a host is then a part of the password.
         if tail.contains('@') {
             return Err(format!("cannot be taken apart: {ENCODE}"));
         }

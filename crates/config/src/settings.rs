@@ -12,7 +12,8 @@ use super::mistake::{Mistake, Origin};
 /// Looked for in this order where no file is named.
 const FILES: [&str; 2] = ["dinnerbell.toml", "/etc/dinnerbell/dinnerbell.toml"];
 
-/// Variables of ours that are no keys: how the logs are written, and, in a binary for tests, where the process is to stop, which guards it goes without, and how long a transaction may be open.
+/// Variables of ours that are no keys. One says how the logs are written. The others work in a binary for tests: where the process is to stop, which
+/// guards it goes without, how long a transaction may be open.
 const OTHER_VARIABLES: &[&str] = if cfg!(feature = "fail-points") {
     &[
         "DINNERBELL_LOG",
@@ -241,8 +242,8 @@ fn harmless(message: &str) -> String {
     text
 }
 
-/// Kubernetes puts the addresses of a service named `dinnerbell` into the environment of its pods, as
-/// `DINNERBELL_SERVICE_HOST` and `DINNERBELL_PORT_8080_TCP_ADDR`: not ours, and not our user's mistake.
+/// Kubernetes puts the addresses of a service named `dinnerbell` into the environment of its pods, as `DINNERBELL_SERVICE_HOST` and
+/// `DINNERBELL_PORT_8080_TCP_ADDR`. They are not ours, and not our user's mistake.
 fn is_service_link(rest: &str) -> bool {
     if rest.contains("__") {
         return false;

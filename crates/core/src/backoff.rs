@@ -47,7 +47,7 @@ thread_local! {
     static SEEDED: RefCell<Option<Box<dyn FnMut() -> f64>>> = const { RefCell::new(None) };
 }
 
-/// From here on the jitter of this thread comes from these numbers, between a half and one: a simulated life is decided by its seed alone.
+/// From here on the jitter of this thread comes from these numbers, between a half and one. So a seed alone decides a simulated life.
 #[cfg(feature = "fail-points")]
 pub fn seed_jitter(numbers: impl FnMut() -> f64 + 'static) {
     SEEDED.with_borrow_mut(|seeded| *seeded = Some(Box::new(numbers)));

@@ -1,9 +1,9 @@
 //! What keeps the promises, each under a name: a test takes one out, and sees what breaks without it.
 //!
 //! A guard stands at its one place in the code as `guards.enabled(Guard::Name)`. Without the cargo feature `fail-points`, which no user's binary has,
-//! that is a constant `true`, and the compiler removes it. With it, a life chooses which guards it takes out: by the [`Guards`] in the context of its
-//! lanes, or, for the whole process, by `DINNERBELL_WITHOUT=Name+Name`. `crates/sim/tests/simulation/guards` proves what each is for, and docs/model.md has
-//! the list.
+//! that is a constant `true`, and the compiler removes it. With it, a life chooses by the [`Guards`] in the context of its lanes which guards it
+//! takes out. `DINNERBELL_WITHOUT=Name+Name` takes them out of the whole process. `crates/sim/tests/simulation/guards` proves what each is for, and
+//! docs/model.md has the list.
 
 /// Defines the guards; the doc comment of each is also what tests and documents print.
 macro_rules! guards {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// When the next step of a loop is due. The interval is counted from the end of one step to the beginning of the next: a step that takes long
-/// delays those behind it, and steps never pile up.
+/// When the next step of a loop is due. The interval runs from the end of one step to the beginning of the next. A step that takes long delays those
+/// behind it, and steps never pile up.
 #[derive(Debug)]
 pub struct Periodic {
     interval: Duration,

@@ -17,8 +17,8 @@ use dinnerbell_core::ports::broker::BrokerError;
 
 /// How long a call that only asks may take.
 pub const ASK: Duration = Duration::from_secs(5);
-/// For so long what librdkafka has to say is listened to at a time. A poll that does not wait takes a single line of its log, whatever
-/// stands behind it, and the reason for a failure stands behind many.
+/// For so long what librdkafka has to say is listened to at a time. A poll that does not wait takes a single line of its log, and the reason for a
+/// failure stands many lines behind.
 pub const EVENT_POLL: Duration = Duration::from_millis(5);
 
 /// And so many errors: those that come again and again hold nobody up.
@@ -74,8 +74,8 @@ pub fn asking_settings(kafka: &config::Kafka, name: &str, isolation: Isolation) 
     settings(kafka, Role::Consumer, name, &[], &promises)
 }
 
-/// Receives what librdkafka reports outside of any call: its log goes to ours, and the last reason why no broker could be reached is
-/// kept, because the call that fails for it only says "timed out".
+/// Receives what librdkafka reports outside of any call. Its log goes to ours. The last reason why no broker could be reached is kept, because the
+/// call that fails for it only says "timed out".
 #[derive(Debug, Clone, Default)]
 pub struct ClientEvents {
     reason: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
@@ -196,7 +196,7 @@ impl ProducerContext for ClientEvents {
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
-/// What librdkafka says of a connection that it closed itself, to a broker that is no part of the cluster any more: nothing to act on.
+/// librdkafka says this of a connection that it closed itself, to a broker that left the cluster. There is nothing to act on.
 const DISMISSED: &str = "Broker handle destroyed without termination";
 /// What librdkafka says of a host whose name it cannot resolve, before the name.
 const UNRESOLVED: &str = "Failed to resolve '";
@@ -218,8 +218,8 @@ pub fn serve_events(consumer: &BaseConsumer<ClientEvents>) {
     }
 }
 
-/// Serves the events that wait for a consumer, and waits for nothing: a poll that does not wait takes one line or error, so it is asked until
-/// nothing more comes. Who polls the consumer elsewhere at the same time may hold a line back.
+/// Serves the events that wait for a consumer, and waits for none. A poll that does not wait takes one line or error, so it is repeated until nothing
+/// more comes. Who polls the consumer elsewhere at the same time may hold a line back.
 pub fn serve_waiting_events(consumer: &BaseConsumer<ClientEvents>, observer: &ClientEvents) {
     for _ in 0..MOST_LINES {
         let before = observer.received();
@@ -231,8 +231,8 @@ pub fn serve_waiting_events(consumer: &BaseConsumer<ClientEvents>, observer: &Cl
 
 /// Lets a client say which ids its topics have: librdkafka knows them, and tells nobody but its log.
 ///
-/// Since Kafka 3.1 a fetch names the topic by its id, and the line is in the log before a fetch names another one: no record of a topic that was
-/// recreated comes before the line that says so.
+/// Since Kafka 3.1 a fetch names the topic by its id, and the line is logged before a fetch names another one. So no record of a recreated topic
+/// comes before the line that says so.
 pub fn tell_topic_ids(settings: &mut ClientConfig) {
     let logged = matches!(settings.log_level, RDKafkaLogLevel::Debug);
     let asked = settings.get("debug").filter(|_| logged).map(str::to_owned);

@@ -1,9 +1,9 @@
 //! What a producer of ours learns of its messages, nothing of those that were delivered and the first that was not, and of its connections.
 //!
-//! When a connection breaks, librdkafka sends again by itself what was not answered: the end of a transaction too, and its offsets. It then
-//! calls the transaction committed, rightly, while the first copy may still arrive: in the middle of the producer's next transaction, which it
-//! would end, or whose offsets it would replace. Only the next `init_transactions` fences it. So a producer asks here, after each
-//! transaction, whether a connection of its own broke meanwhile: [`Deliveries::breaks`].
+//! When a connection breaks, librdkafka sends again by itself what was not answered: the end of a transaction too, and its offsets. It then calls the
+//! transaction committed, rightly, while the first copy may still arrive in the middle of the producer's next transaction. There it would end that
+//! transaction, or replace its offsets. Only the next `init_transactions` fences it. So a producer asks here, after each transaction, whether a
+//! connection of its own broke meanwhile: [`Deliveries::breaks`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -130,8 +130,8 @@ fn is_break(facility: &str, message: &str) -> bool {
     }
 }
 
-/// Settings with which a producer learns of every connection that breaks: the usual log leaves out the second of two alike within 30 seconds,
-/// and those that are closed in an orderly way.
+/// Settings with which a producer learns of every connection that breaks. The usual log leaves out the second of two alike within 30 seconds, and
+/// connections that are closed in an orderly way.
 pub fn with_break_events(mut settings: ClientConfig) -> ClientConfig {
     let debug = match settings.get("debug") {
         Some(chosen) => format!("{chosen},broker"),

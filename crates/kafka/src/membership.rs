@@ -1,7 +1,7 @@
 //! The instance's membership of the group: which lanes it is assigned, and nothing else.
 //!
-//! One consumer on a thread of its own. It reads nothing (what it is assigned is paused at once), commits nothing and waits for nobody:
-//! whoever works on a lane learns from a watch that the lane has gone, and is fenced if it learns too late.
+//! One consumer on a thread of its own. It reads nothing, since what it is assigned is paused at once. It commits nothing and waits for nobody.
+//! Whoever works on a lane learns from a watch that the lane has gone, and is fenced if it learns too late.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -100,8 +100,8 @@ impl Joining {
 fn member_settings(kafka: &config::Kafka) -> ClientConfig {
     let defaults = [
         ("session.timeout.ms", "10000"),
-        // When a coordinator dies, Kafka has another one after 9 s (broker.session.timeout.ms). A member whose last heartbeat was answered
-        // seconds before would have lost its session by then, and joined as a new one, for which the group waits until the old one's ends.
+        // When a coordinator dies, Kafka has another one after 9 s (broker.session.timeout.ms). A member whose last heartbeat was answered seconds
+        // before would have lost its session by then. It would join as a new one, and the group would wait until the old session ends.
         ("heartbeat.interval.ms", "1000"),
         // It reads nothing; what slips in before the pause is thrown away.
         ("queued.min.messages", "1"),
@@ -163,8 +163,8 @@ impl Membership {
         self.view.turns.clone()
     }
 
-    /// Completes when the poll loop stood still for ten seconds: the group thinks we live while nothing is noticed from it, so the process
-    /// must end. A process that was frozen as a whole has not stalled: seconds are counted in which this ran and the loop did not.
+    /// Completes when the poll loop stood still for ten seconds. The group takes us for alive while this loop notices nothing, so the process must
+    /// end. A process that was frozen as a whole has not stalled: seconds are counted in which this ran and the loop did not.
     pub fn stalled(&self) -> impl Future<Output = ()> + Send + use<> {
         let turns = self.view.turns.clone();
         async move {
@@ -216,8 +216,8 @@ fn coordinator_answers(joining: &Joining) -> bool {
     asking.committed_offsets(nobodys, ANSWERS).is_ok()
 }
 
-/// Revokes what is held, which tells the lanes, and leaves the group. Where the coordinator cannot learn it, the client is left as it is, for the
-/// little while that the process still lives: its end would wait in vain, and librdkafka before 2.14.2 can crash in it (its issue 5347).
+/// Revokes what is held, which tells the lanes, and leaves the group. Where the coordinator cannot be told, the client is left as it is until the
+/// process ends. Its end would wait in vain, and librdkafka before 2.14.2 can crash in it (its issue 5347).
 fn part(joining: &Joining, consumer: BaseConsumer<Member>) {
     match coordinator_answers(joining) {
         true => drop(consumer),

@@ -30,8 +30,8 @@ const STANDSTILL: Duration = Duration::from_secs(60);
 /// How often the broker is asked whether open transactions have ended.
 const STEP: Duration = Duration::from_millis(50);
 
-/// How far Kafka's times of messages may lie before the moments at which their drafts were formed: those of a topic with `LogAppendTime`, and those
-/// that an earlier version wrote. A producer of today gives no message a time before that moment, whatever its machine's clock says.
+/// How far Kafka's time of a message may lie before the moment at which its draft was formed. That happens in a topic with `LogAppendTime`, and to
+/// messages of an earlier version. A producer of today gives no message a time before that moment, whatever its machine's clock says.
 const CLOCKS_DIFFER: EpochSeconds = 3600;
 
 /// An offset for each partition.

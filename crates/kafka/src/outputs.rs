@@ -1,7 +1,7 @@
-//! The topics that are written to, known by their ids (KIP-516): one that was recreated under its name has another one, and nothing of what was
-//! written to the old one.
+//! The topics that are written to, known by their ids (KIP-516). A recreated topic has another id, and nothing of what was written to the old one.
 //!
-//! Kafka is asked for all lanes of an instance together: at most once a second while rounds are published, every four seconds or so while there are none.
+//! One question to Kafka serves all lanes of an instance: at most one a second while rounds are published, one every four seconds or so while there
+//! are none.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

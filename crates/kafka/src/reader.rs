@@ -1,8 +1,8 @@
-//! Reads the lanes, and answers questions about them: one consumer that belongs to the group by name but never subscribes, so that
-//! no rebalance touches what it reads. Which lanes it reads is told by whoever opens them.
+//! Reads the lanes, and answers questions about them. One consumer belongs to the group by name but never subscribes, so that no rebalance touches
+//! what it reads. Which lanes it reads is told by whoever opens them.
 //!
-//! Each lane has its own queue inside librdkafka, bounded in records and bytes: a lane that is not drained is not fetched, the others
-//! go on. [`LaneInput`] takes from that queue without a thread in between.
+//! Each lane has its own queue inside librdkafka, bounded in records and bytes. A lane that is not drained is not fetched, while the others go on.
+//! [`LaneInput`] takes from that queue without a thread in between.
 
 mod client;
 mod input;

@@ -1,7 +1,6 @@
 //! Sends records to the campaigns topic once more, each batch in one transaction.
 //!
-//! The transactional id is the same for every run of an operator, so that a run that was given up can commit nothing any more once another
-//! has begun.
+//! Every run of an operator has the same transactional id. So a run that was given up can commit nothing any more once another has begun.
 
 use std::time::Duration;
 

@@ -56,8 +56,8 @@ impl Topic {
         self.setting(name)?.parse().ok()
     }
 
-    /// Why it would take no message, or take one and refuse the end of its transaction, as far as this user may know: what is wrong, and the remedy.
-    /// Refused ends are sent again until they are taken, and whoever waits for them waits.
+    /// Why it would take no message, or take one and refuse the end of its transaction. Returns what is wrong and the remedy, as far as this user may
+    /// know. Refused ends are sent again until they are taken, and whoever waits for them waits.
     pub fn refuses_transactions(&self) -> Option<(String, String)> {
         let (name, in_sync) = (&self.name, self.in_sync);
         // A broker asks for no more replicas than there are.

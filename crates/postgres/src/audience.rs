@@ -133,8 +133,7 @@ fn is_overdue(error: &PostgresError) -> bool {
 }
 
 impl PostgresAudience {
-    /// The favourites whose ids are wanted. Of a row for which no draft can be made the id alone is read: its texts may be of any length, and not
-    /// to be read at all.
+    /// The favourites whose ids are wanted. Where no draft can be made of a row, only its id is read: its texts may be of any length, or illegible.
     async fn favourites(
         &self,
         wanted: &str,

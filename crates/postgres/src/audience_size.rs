@@ -1,5 +1,5 @@
-//! How large audiences are, for those who ask before and while a campaign is told: counted in SQL, in steps, so that neither memory nor
-//! a statement's time grows with the audience.
+//! How large audiences are, for those who ask before and while a campaign is told. SQL counts in steps, so that neither memory nor a statement's time
+//! grows with the audience.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! One clock for all instances: the feedback database's `clock_timestamp()`, carried forward by this machine's monotonic clock.
 //!
-//! A reading counts from the moment at which it was asked for: what [`Clock::now`] says can be ahead of the database by the round trip, never
-//! behind it. So an end is never overlooked. A start is judged by the database itself, when the ledger makes a campaign active.
+//! A reading counts from the moment at which it was asked for. So [`Clock::now`] can be ahead of the database by the round trip, and never behind it.
+//! So an end is never overlooked. A start is judged by the database itself, when the ledger makes a campaign active.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};

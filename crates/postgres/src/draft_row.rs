@@ -11,8 +11,8 @@ pub const COLUMNS: &str = "f.restaurant_id, f.adv_campaign_id, f.adv_campaign_co
      f.adv_campaign_owner_contact, f.adv_campaign_datetime_start, f.adv_campaign_datetime_end, f.client_id, f.datetime_created, \
      f.trigger_datetime_created::int8";
 
-/// The draft of a row whose [`COLUMNS`] begin at this one. They are read by their places, in the order of that list: a table may have many millions
-/// of rows, and a name is looked for in each row again.
+/// The draft of a row whose [`COLUMNS`] begin at this one. They are read by their places, in the order of that list. A table may have many millions
+/// of rows, and a lookup by name costs time in each row.
 pub fn read(row: &Row, first: usize) -> FoundDraft<'_> {
     let text = |column: usize| Cow::Borrowed(row.get::<_, &str>(first + column));
     FoundDraft {

@@ -330,8 +330,8 @@ fn hides_rows(error: &DbError) -> bool {
     error.code() == &SqlState::INSUFFICIENT_PRIVILEGE && error.routine() == Some("check_enable_rls")
 }
 
-/// Where in a COPY the server found bytes that it does not take, without what they are: the table was altered since its columns were looked at.
-/// The class of such an error is that of lost connections.
+/// Where in a COPY the server found bytes that it does not take, without the bytes. The table was altered since its columns were read. The class of
+/// such an error is that of lost connections.
 fn copied_into(error: &DbError) -> Option<&str> {
     let place = error.where_().filter(|place| place.starts_with("COPY "))?;
     let bytes = [SqlState::PROTOCOL_VIOLATION, SqlState::INVALID_BINARY_REPRESENTATION, SqlState::BAD_COPY_FILE_FORMAT];

@@ -1,7 +1,7 @@
 //! The real ledger: schema `dinnerbell` in the feedback database.
 //!
-//! Every transaction of a lane begins the same way: the lane's shared advisory lock, and then, as a statement of its own (one
-//! statement would read with a snapshot from before the lock), the epoch.
+//! Every transaction of a lane begins the same way: it takes the lane's shared advisory lock, and then reads the epoch. These are two statements,
+//! since one would read with a snapshot from before the lock.
 
 mod acquire;
 pub mod adopt;
@@ -85,8 +85,8 @@ struct LedgerShared {
     orderer: Option<Orderer>,
 }
 
-/// The steps of a lane that lock its row do so one after the other: waiting here, none of them runs into a time-out because of another, and the
-/// wait counts for no deadline. Taken with the transaction begun, held until its commit.
+/// The steps of a lane that lock its row do so one after the other. Waiting here, no step times out because of another, and the wait counts for no
+/// deadline. Taken with the transaction begun, held until its commit.
 type LaneMutex = tokio::sync::Mutex<()>;
 
 impl PostgresLedger {

@@ -1,5 +1,5 @@
-//! Which texts of a database can be read here: the client speaks UTF-8, and a database of another encoding may hold bytes that have no
-//! place in it. The server refuses a whole statement for one such row, so the statements leave these rows out by a condition of their own.
+//! Which texts of a database can be read here. The client speaks UTF-8, and a database of another encoding may hold bytes that have no place in it.
+//! The server refuses a whole statement for one such row, so the statements leave these rows out by a condition of their own.
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;

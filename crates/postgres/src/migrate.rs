@@ -1,7 +1,7 @@
 //! What `dinnerbell migrate` does: the ledger's tables, and the indexes on the two tables that were there before.
 //!
-//! It may be run at any time, repeatedly, by several at once, and beside a running service: migrations are serialised by a lock,
-//! what would block others waits for it only for moments, and indexes are built CONCURRENTLY. What is there already is left alone.
+//! It may be run at any time, repeatedly, by several at once, and beside a running service. A lock serialises migrations. What would block others
+//! waits for its lock only for moments. Indexes are built CONCURRENTLY. What is there already is left alone.
 
 mod adopt;
 mod index;
@@ -273,8 +273,8 @@ impl Job<'_> {
         Ok(rows.first().and_then(|row| row.get(0)?.parse().ok()).unwrap_or(0))
     }
 
-    /// Keeps pairs unique from the highest id on. Rows that come in while the index is built can repeat each other as well, if an earlier job
-    /// still writes: then it begins again behind them.
+    /// Keeps pairs unique from the highest id on. If an earlier job still writes, rows that come in while the index is built can repeat each other as
+    /// well. Then the build begins again behind them.
     async fn ensure_from_now_on(&self, once: &Wanted) -> Result<(String, i64), PostgresError> {
         let table = self.table().sql();
         for _ in 0..5 {

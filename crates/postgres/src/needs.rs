@@ -63,8 +63,8 @@ pub async fn missing_in_subscribers(pool: &Pool, late_subscribers: bool) -> Resu
     Ok(missing)
 }
 
-/// Reads no row of the subscribers as a lane reads them: what the server refuses then, also for a view or what lies below one, it would refuse
-/// for the first campaign.
+/// Reads no row of the subscribers as a lane reads them. What the server refuses here, also for a view and its tables, it would refuse for the first
+/// campaign.
 async fn hidden_rows(pool: &Pool, late_subscribers: bool) -> Result<Option<Missing>, PostgresError> {
     let id = if late_subscribers { ", id" } else { "" };
     let sql = format!("select client_id, restaurant_id{id} from {} limit 0", pool.table().sql());

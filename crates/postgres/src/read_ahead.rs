@@ -1,5 +1,5 @@
-//! Where no index serves the audience, each page is a scan of the whole table: so ten pages are read at once, and the rest is kept for
-//! the next calls.
+//! Where no index serves the audience, each page is a scan of the whole table. So ten pages are read at once, and the rest is kept for the next
+//! calls.
 //!
 //! Who subscribes after the reading and before their page is found by the next rescan, not by the main pass.
 

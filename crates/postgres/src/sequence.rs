@@ -1,5 +1,5 @@
-//! The sequence that gives a table's rows their ids: whether this user may use it, how much is left of it, and whether it is behind the ids
-//! that are there, as after a restore or an import with ids of its own.
+//! The sequence that gives a table's rows their ids: whether this user may use it, and how much is left of it. After a restore, or an import with ids
+//! of its own, it may be behind the ids that are there.
 
 use tokio_postgres::types::Type;
 
@@ -58,8 +58,8 @@ pub async fn of_ids(pool: &Pool) -> Result<Option<Sequence>, PostgresError> {
 }
 
 impl Sequence {
-    /// In one statement: the rows that it sees are older than the sequence's state that it reads, so that what is inserted meanwhile is not
-    /// taken for an id that the sequence does not know.
+    /// One statement reads rows first and the sequence's state later. So a row that is inserted meanwhile is not taken for an id that the sequence
+    /// does not know.
     async fn look_ahead(
         &mut self,
         pool: &Pool,

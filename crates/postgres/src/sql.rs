@@ -1,5 +1,5 @@
-//! The statements that take more than a few lines: each stands in a file of its own in `sql/`, with what it does, what it locks and which
-//! index serves it. A file names fragments, which [`fragments`] has, and pieces, which only its caller knows: `{open}`, `{feedback}`.
+//! The statements that take more than a few lines. Each stands in a file of its own in `sql/`, with what it does, what it locks and which index
+//! serves it. A file names fragments, which [`fragments`] has, and pieces, which only its caller knows: `{open}`, `{feedback}`.
 
 pub mod fragments;
 

@@ -1,8 +1,8 @@
-//! Which feedback table is the ledger's. A table is known by its name and by its identity (its `oid`): rows that are not there make everybody
-//! look untold, so a service that works with another table would tell all of them again.
+//! Which feedback table is the ledger's. A table is known by its name and by its identity (its `oid`). Without its rows everybody looks untold, so a
+//! service that works with another table would tell all of them again.
 //!
-//! The ledger's own table `service` has an identity too, and notes it. Where it is another one than was noted, the whole database was made again
-//! from a dump: the ledger came along, and so did its feedback table, which is taken for the ledger's without a question.
+//! The ledger's own table `service` has an identity too, and notes it. Where it is another one than was noted, the whole database was restored from a
+//! dump. The ledger came along, and so did its feedback table, which is then taken for the ledger's without a question.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use super::errors::PostgresError;
 use dinnerbell_config::TableName;
 use dinnerbell_core::model::halt::ADOPT;
 
-/// Whether the table with this quoted name, a parameter or literal, is the one that the ledger knows: a condition in SQL that is true or false.
+/// A condition in SQL that is true or false: whether the table with this quoted name, a parameter or literal, is the one that the ledger knows.
 pub fn is_known(table: &str) -> String {
     format!(
         "coalesce((select coalesce(s.feedback_oid = to_regclass({table})::oid, s.feedback_oid is null) \

@@ -1,6 +1,6 @@
-//! A world for lanes that one seed decides: Kafka, the ledger, the subscribers and the time behind the service's own traits, with the
-//! contract that the real ones keep and all the harm that may come to them. Only with the cargo feature `fail-points`; `crates/sim/tests/simulation`
-//! lives random lives in it.
+//! A world for lanes that one seed decides. Kafka, the ledger, the subscribers and the time stand behind the service's own traits. They keep the
+//! contract of the real ones, and have all their faults. Only with the cargo feature `fail-points`; `crates/sim/tests/simulation` lives random lives
+//! in it.
 //!
 //! - [`world`]: what is shared: the time, what harm comes, what was found broken;
 //! - [`server`]: a request on its way there and back, which may be lost, or arrive though nobody waits for it any more;

@@ -17,7 +17,7 @@ Examples:
   dinnerbell campaign list --state active --watch
   dinnerbell campaign list --json | jq -r '.[] | select(.unsent > 0) | .adv_campaign_id'";
 
-/// How much of an id a line of the table shows: an UUID is shorter, and the others are not to push the figures off the screen.
+/// How much of an id a line of the table shows. A UUID is shorter, and longer ids must not push the figures off the screen.
 const LONGEST_SHOWN: usize = 40;
 
 /// List campaigns, those that were received last first

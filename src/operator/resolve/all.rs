@@ -19,9 +19,9 @@ use dinnerbell_core::ports::broker::Broker;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::resolve::lane_row;
 
-/// Every lane that lost commits, or is halted because it contradicts Kafka or by a command that ended early, is mended by what Kafka holds: the
-/// topic is read once for all of them. While all is held, every other lane that was not compared with Kafka is compared, whoever owns it, or nobody. What was found and done in
-/// each lane; those that stand well are left alone. Fails where a lane could not be mended or compared, and names each: the others are done.
+/// Mends by what Kafka holds every lane that lost commits, contradicts Kafka, or was halted by a command that ended early. The topic is read once for
+/// all of them. While all is held, every other lane that was not compared with Kafka is compared, whoever owns it, or nobody. What was found and done
+/// in each lane; those that stand well are left alone. Fails where a lane could not be mended or compared, and names each: the others are done.
 pub async fn resolve_all(
     config: &Config,
     resolution: FromKafka,

@@ -2,9 +2,8 @@
 //!
 //! - the tail scan: about once a second, the favourites that were added, and those that fill a gap which it left; each is handed to the lanes in
 //!   which its restaurant has an open campaign;
-//! - the poll: five times a second, whether in any of the lanes there are changes to judge, a rescan is due, or whether it does not stand any
-//!   more as it was entered: by somebody else, or because the database failed over to a server that lost commits. A lane that has nothing to do
-//!   would not notice by itself.
+//! - the poll: five times a second, whether any of the lanes has changes to judge or a due rescan, or is lost. A lane is lost when somebody else took
+//!   it, or when the database failed over to a server that lost commits. A lane that has nothing to do would not notice by itself.
 //!
 //! There is no task for it. Each lane brings along a future that waits for its turn, and whoever's turn it is looks for all; when that lane
 //! goes, the next one takes over where it was. So whatever ends a lane ends nothing of the others.
@@ -28,10 +27,10 @@ const OVERLAP: i64 = 1_000;
 
 /// How far behind its high-water mark a tail scan goes back for lanes that another instance scanned; what came before that the rescan finds.
 const FARTHEST_BACK: i64 = 200_000;
-/// How long it takes until whom the tail scan handed on has a draft, as a rule: a new owner goes on where this one stood that long ago.
+/// How long it takes, as a rule, until a candidate of the tail scan has a draft. A new owner goes on where this one stood that long ago.
 const HAND_ON_TIME: Duration = Duration::from_secs(2);
-/// How long after the tail scan went back for a lane it does not go back for it again: a lane that is taken over again and again is not to keep the
-/// tail scan behind. Whom that misses its pass after a take-over finds.
+/// The tail scan goes back for a lane once in this time: a lane that is taken over again and again must not keep it behind. The rescan after a
+/// takeover finds whom that misses.
 const STEP_BACK_INTERVAL: Duration = Duration::from_secs(60);
 /// How often it is checked whether the ids restarted below the high-water mark.
 const ID_RESTART_CHECK: Duration = Duration::from_secs(3);
@@ -151,8 +150,9 @@ impl ChangeFeed {
         is_time
     }
 
-    /// The table's largest id is this one. Below the high-water mark it says that the last rows were deleted, or that the table was emptied and its ids began
-    /// again: the high-water mark goes down to it. Where that is far, everybody below it may be new, and all is passed again. Whether it went down.
+    /// The table's largest id is this one. If it is below the high-water mark, rows were deleted, or the table was emptied and its ids restarted. The
+    /// high-water mark goes down to it. Where that is far, all audiences are rescanned, since everybody below it may be new. Returns whether it went
+    /// down.
     pub(super) fn step_down(&self, from: i64, newest: i64) -> bool {
         let mut state = self.state();
         if state.high_water != Some(from) || newest >= from {

@@ -1,13 +1,13 @@
 //! What stops all sending of every instance: the operators' pause (`dinnerbell pause` and `dinnerbell resume`), and the hold.
 //!
-//! The hold is the ledger's own. On a server to which it failed over, or was restored, commits may be missing, of any lane: a campaign that one lane
-//! took in and told may be new to another one. So nothing is sent, and nothing is taken in, until every lane was compared with Kafka behind
-//! all its former owners (its takeover does that), and each in which commits were missing is resolved.
+//! The hold is the ledger's own. After a fail-over or a restore, commits of any lane may be missing. A campaign that one lane took in and told may
+//! then be new to another one. So nothing is sent or taken in until the takeover of every lane has compared it with Kafka, and each lane that lost
+//! commits is resolved.
 //!
-//! An order of the ledger, looked at every 400 ms. A publication is begun only on a look that is younger than a second and found no pause: so
-//! whatever keeps an instance from looking (a database that does not answer, a process that was frozen), nothing is begun later than a second
-//! after the order was committed. One that is under way when the instance sees the order may finish within [`IN_FLIGHT_GRACE`], and is given up
-//! then: the lane is taken over again, and what was not committed waits there, recorded.
+//! An order of the ledger, looked at every 400 ms. A publication begins only on a reading that is younger than a second and found no pause. A
+//! database that does not answer, or a frozen process, may keep an instance from reading. Even so, nothing begins later than a second after the order
+//! was committed. A publication that is under way when the instance sees the order may finish within [`IN_FLIGHT_GRACE`]. Then it is given up: the
+//! lane is taken over again, and the recorded round waits there.
 
 use std::convert::Infallible;
 use std::future::pending;

@@ -20,8 +20,8 @@ impl RateLimiter {
         Self { a_second, bucket: Mutex::new((0.0, Instant::now())), turn: tokio::sync::Mutex::default() }
     }
 
-    /// Waits until a tenth of a second's drafts may be formed (so that rounds do not become tiny), or all that are wanted, and takes as
-    /// many as may be, at most `wanted`.
+    /// Waits until a tenth of a second's drafts may be formed, or all that are wanted, so that rounds do not become tiny. Returns how many it took,
+    /// at most `wanted`.
     pub async fn take(&self, wanted: usize) -> usize {
         if self.a_second == 0 {
             return wanted;

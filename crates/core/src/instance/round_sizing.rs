@@ -1,7 +1,7 @@
 //! How large a round may be. It is bounded in bytes and in time, whatever `fanout.round_rows` says:
 //!
-//! - while campaigns share: a reader of the drafts' topic sees nothing of a small campaign before the transactions that began earlier in its
-//!   partitions have ended, whichever lane they are of. So nobody's round may take long while others come;
+//! - while campaigns share: a reader sees nothing of a small campaign before all earlier transactions in the same partitions have ended. So nobody's
+//!   round may take long while others come;
 //! - always: a round is one Kafka transaction, which the broker ends after a minute. On a slow link it must not hold more than gets through.
 
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +21,7 @@ pub const OTHERS_COME: Duration = Duration::from_secs(2);
 pub const ROUND_BYTES: usize = 24 << 20;
 /// Bytes of the smallest round that is shared, where the link carries them: two thousand usual drafts.
 const LEAST_SHARED: usize = 2 << 20;
-/// Bytes of the smallest round that a slow link makes: more than any draft has, and enough not to spend its time on round trips alone.
+/// Bytes of the smallest round that a slow link makes: more than any draft has. A smaller one would spend its time on round trips alone.
 const LEAST_PUBLISHED: usize = 256 << 10;
 /// A round of less for each of its campaigns measures what a campaign costs, not the throughput.
 const LEAST_OF_A_CAMPAIGN: usize = 100 << 10;

@@ -25,8 +25,8 @@ pub enum LaneError {
     /// The database's clock could not be read in time, so nothing may be begun.
     #[error("the feedback database's clock could not be read")]
     ClockUnread,
-    /// A campaign of a recorded round ended, was cancelled or was moved to a later start before publication could begin: its drafts are
-    /// withdrawn at the takeover.
+    /// Before publication could begin, a campaign of a recorded round ended, was cancelled or was moved to a later start. The takeover withdraws its
+    /// drafts.
     #[error("round {seq} holds drafts of a campaign that is not open: they are taken back")]
     NotOpen {
         /// The round.
@@ -38,8 +38,8 @@ pub enum LaneError {
         /// The round.
         seq: Seq,
     },
-    /// The last round is published, but a connection broke meanwhile: what its producer sent twice could end the next transaction, unless a
-    /// new producer fences it.
+    /// The last round is published, but a connection broke meanwhile. What its producer sent twice could end the next transaction, unless a new
+    /// producer fences it.
     #[error(
         "a connection to kafka broke while a round was being published, though well: the lane takes a new producer"
     )]

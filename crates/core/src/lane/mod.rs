@@ -1,9 +1,9 @@
 //! One lane: from the moment at which an instance takes it over to the moment at which it leaves it.
 //!
-//! [`takeover`] is the only way to own a lane (its decision is [`crate::model::reconcile`]), [`lifecycle`] its life. [`intake`] records what arrives, [`round`]
-//! makes and publishes rounds, [`rescan`] finds those who subscribe while a campaign runs ([`rescan_passes`] in which order), [`backlog`] is what they
-//! share. [`error_policy`] is the one place that says what follows from an [`error`], [`context`] what all lanes of an instance share.
-//! `close_out` counts who was not told of campaigns that are over. `outputs` knows the topics that are written to by their ids.
+//! [`takeover`] is the only way to own a lane (its decision is [`crate::model::reconcile`]), [`lifecycle`] its life. [`intake`] records what arrives,
+//! and [`round`] makes and publishes rounds. [`rescan`] finds those who subscribe while a campaign runs, in the order of [`rescan_passes`].
+//! [`backlog`] is what they share. [`error_policy`] is the one place that says what follows from an [`error`], [`context`] what all lanes of an
+//! instance share. `close_out` counts who was not told of campaigns that are over. `outputs` knows the topics that are written to by their ids.
 
 pub mod backlog;
 mod close_out;

@@ -1,6 +1,6 @@
-//! Whether the topics that are written to are still those that the ledger knows. At the takeover they are compared with it, and while a lane runs with what
-//! was found then, also where there is nothing to write. A lane of which the topic of the drafts is another one halts: what was written to the old one
-//! is gone, and an operator decides whether those clients are told once more. Letters stay in the ledger, so that their topic holds up nothing.
+//! Whether the topics that are written to are still those that the ledger knows. At the takeover they are compared with it, and while a lane runs
+//! with what was found then, also where there is nothing to write. A lane halts when the topic of the drafts is another one. What was written to the
+//! old one is gone. An operator decides whether those clients are told once more. Letters stay in the ledger, so that their topic holds up nothing.
 
 use std::convert::Infallible;
 use std::time::Duration;

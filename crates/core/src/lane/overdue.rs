@@ -1,5 +1,5 @@
-//! Restaurants of which no page could be read in time. Their campaigns are left out of the rounds, so that the lane's others do not wait for
-//! them, and asked for by themselves, each time later, until a page comes. Pure: the time is given.
+//! Restaurants of which no page could be read in time. Their campaigns are left out of the rounds, so that the lane's others do not wait for them.
+//! Each such restaurant is asked for alone, each time later, until a page comes. Pure: the time is given.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,10 +1,11 @@
 //! Takes a lane over, the only way to own it: for assignment, start, error, doubt and a changed producer alike.
 //!
-//! The order is what keeps "once in both" (`crates/sim/tests/model` finds a message without a row for each other order): acquire the next epoch, which
-//! ends former owners' transactions; a new producer, which fences former owners' producers; the epoch again; only then is Kafka's mark read.
+//! The order keeps "once in both": `crates/sim/tests/model` finds a message without a row for each other order. First the next epoch is acquired,
+//! which ends former owners' transactions. Then a new producer fences former owners' producers. Then the epoch is read again. Only then is Kafka's
+//! mark read.
 //!
-//! With the mark the lane is compared: all lanes wait for that after a fail-over of the database ([`super::pause`]). So it needs nothing but
-//! these four, and comes before everything that may fail for a reason of the lane's own: its topic, its partition's leader, its last round.
+//! With the mark the lane is compared: all lanes wait for that after a fail-over of the database ([`super::pause`]). So the comparison needs nothing
+//! but these four. It comes before everything that may fail for a reason of the lane's own: its topic, its partition's leader, its last round.
 
 use std::time::Duration;
 
@@ -139,7 +140,8 @@ async fn fence_and_settle<B: Broker, L: Ledger, A, C: Clock>(
     Ok(Settled { producer, last, topic_id, outputs })
 }
 
-/// A new producer: when this returns, no transaction of a former owner's is open or about to be committed, and the lane was still ours afterwards.
+/// Makes a new producer and returns it. By then no transaction of a former owner's is open or about to be committed, and the lane is still ours; else
+/// it fails as taken over.
 async fn fence<B: Broker, L: Ledger>(
     broker: &B,
     ledger: &L,
@@ -405,10 +407,10 @@ async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
     Ok(())
 }
 
-/// The ledger is one ahead: withdraw what is not open; the rest of that round is to be published from what was recorded. The lane does that as
-/// soon as it runs, so that its intake waits neither for a large round nor for an operator who paused all sending. Withdrawing takes time, in
-/// which the end of another campaign may pass: so the round is looked at again until nothing in it is to be withdrawn. Dead letters whose topic
-/// does not take them leave the round, so that its drafts do not wait for them.
+/// The ledger is one ahead: withdraw what is not open; the rest of that round is to be published from what was recorded. The lane publishes it as
+/// soon as it runs: so its intake waits neither for a large round nor for a pause. Withdrawing takes time, in which another campaign may end: so the
+/// round is read again until nothing in it is to be withdrawn. Dead letters whose topic does not take them leave the round, so that its drafts do not
+/// wait for them.
 async fn recorded<B: Broker, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     acquired: &AcquiredLane,

@@ -1,7 +1,7 @@
 //! A draft: one notification for one (campaign, client), as a message and as a row.
 //!
-//! A million drafts of a campaign differ in their client alone, so [`DraftTemplate`] encodes everything else once, and a
-//! draft is a few copies of bytes.
+//! A million drafts of a campaign differ in their client alone. So [`DraftTemplate`] encodes everything else once, and a draft is a few copies of
+//! bytes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -64,8 +64,7 @@ pub fn source(group: &str) -> String {
     format!("{SOURCES}{group}")
 }
 
-/// Most bytes of a draft as a message, with key and headers: a campaign with the longest texts that are allowed, every byte of them escaped
-/// in JSON.
+/// Most bytes of a draft as a message, with key and headers: the longest texts that are allowed, every byte of them escaped in JSON.
 pub const LARGEST_MESSAGE: usize = 6 * (LONGEST_CONTENT + 4 * LONGEST_NAME + LONGEST_CLIENT_ID) + 4_096;
 
 /// UUIDv5 of "dinnerbell" in the URL namespace: the namespace of every draft's id.

@@ -71,7 +71,7 @@ pub struct Waiting {
     pub changes: Vec<Lane>,
     /// Lanes in which a rescan is due.
     pub rescans: Vec<Lane>,
-    /// Lanes that do not stand as they were entered: somebody else took one, if only to give it something, the server is another one, or
-    /// the lane is to be compared with Kafka again; all of them where the feedback table is not the ledger's. Whoever runs one takes it over again.
+    /// Lanes that are lost. Somebody else took one, if only to give it something; or the server is another one; or the lane is to be compared with
+    /// Kafka again. All of them, where the feedback table is not the ledger's. Whoever runs one takes it over again.
     pub taken: Vec<Lane>,
 }

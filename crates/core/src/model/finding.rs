@@ -1,5 +1,5 @@
-//! What a look at a server found. One judgement serves all who ask: `dinnerbell doctor` prints everything, `dinnerbell run` refuses to start on
-//! what is an error, and says in its log what is a warning.
+//! What a look at a server found. One judgement serves all who ask. `dinnerbell doctor` prints everything. `dinnerbell run` refuses to start on an
+//! error, and logs a warning.
 
 use std::fmt;
 use std::sync::Arc;

@@ -270,8 +270,8 @@ enum ParserPosition {
     After(usize),
 }
 
-/// The eight fields as they are read. The visitor takes whatever stands in them, so that a wrong type is a broken rule
-/// among others, and only broken JSON is an error of the parser.
+/// The eight fields as they are read. The visitor takes whatever stands in them. So a wrong type is a broken rule among others, and only broken JSON
+/// is an error of the parser.
 #[derive(Default)]
 struct Reading<'a> {
     slots: [Given<'a>; 8],

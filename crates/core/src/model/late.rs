@@ -54,8 +54,8 @@ pub struct RowCounts {
 }
 
 impl RowCounts {
-    /// Whether rows are gone in such a number that nobody has taken out single ones: more than a fiftieth of them, and more than five, or half of
-    /// them. Who subscribes late is no part of either number.
+    /// Whether more rows are gone than somebody would take out one by one: more than a fiftieth of them, and more than five or at least half. Who
+    /// subscribes late is no part of either number.
     pub fn were_removed(self) -> bool {
         let missing = self.told - self.rows;
         missing > 0 && missing.saturating_mul(50) > self.told && (missing > 5 || missing * 2 >= self.told)

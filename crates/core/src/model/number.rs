@@ -1,5 +1,5 @@
-//! The numbers that the protocol counts by, each a type of its own: none can stand where another is meant. They are made from a bare number
-//! (`new`) and become one again (`get`) only where they come in or go out: SQL, Kafka, JSON, the command line.
+//! The numbers that the protocol counts by, each a type of its own: none can stand where another is meant. They are made from a bare number (`new`),
+//! and become one again (`get`), only where they come in or go out: SQL, Kafka, JSON, the command line.
 
 use std::fmt;
 use std::num::ParseIntError;

@@ -59,7 +59,7 @@ pub struct AcquiredLane {
 pub struct Suspension {
     /// An operator paused it.
     pub paused: bool,
-    /// The ledger is on a server on which not every lane was compared with Kafka yet, or commits are missing in a lane: it may know less than
-    /// was told, so nothing is sent and nothing is taken in.
+    /// Not every lane was compared with Kafka on this server yet, or commits are missing in a lane. The ledger may know less than was told, so
+    /// nothing is sent or taken in.
     pub held: bool,
 }

@@ -129,8 +129,8 @@ pub trait LaneLedger: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Records that the lane stands still. Where commits are missing, every lane is to be compared again, and all is held until then.
     fn halt(&self, own: Ownership, halt: Halt) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// Whether a halted lane is to be taken over again: an operator resolved its halt, it does not stand as it was entered, or another comparison
-    /// with Kafka stands than the one in which it was entered.
+    /// Whether a halted lane is to be taken over again: an operator resolved its halt, it is lost, or a new comparison with Kafka began since it was
+    /// acquired.
     fn resolved(&self, own: Ownership, comparison: &str) -> impl Future<Output = Result<bool, LedgerError>> + Send;
 }
 
@@ -198,8 +198,7 @@ pub trait CampaignLedger: Clone + Send + Sync + 'static {
         after: Option<&str>,
         most: usize,
     ) -> impl Future<Output = Result<Vec<LateCampaign>, LedgerError>> + Send;
-    /// The lane's open campaigns that had a page, in the order of their ends and ids, behind this one, at most `most`: a new owner passes all of
-    /// them again.
+    /// The lane's open campaigns that had a page, behind this one in the order of ends and ids, at most `most`. A new owner rescans all of them.
     fn open_after(
         &self,
         own: Ownership,
@@ -225,8 +224,8 @@ pub trait CampaignLedger: Clone + Send + Sync + 'static {
         own: Ownership,
         passed: &[(String, i32)],
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// How many were not told of a campaign whose end passed, or that was cancelled. False, and nothing is noted, while drafts of it stand in
-    /// a round that is not known to be published: they may be withdrawn yet, and are to be counted then.
+    /// How many were not told of a campaign whose end passed, or that was cancelled. Returns false, and notes nothing, while drafts of it stand in a
+    /// round that is not known to be published. They may be withdrawn yet, and must be counted then.
     fn note_unsent(
         &self,
         own: Ownership,
@@ -245,7 +244,7 @@ pub trait InstanceLedger: Clone + Send + Sync + 'static {
         lanes: &[Lane],
         restaurants: &[String],
     ) -> impl Future<Output = Result<Vec<(Lane, String)>, LedgerError>> + Send;
-    /// Up to which id the tail scan of one of these lanes' former owners had surely handed on everybody: of the one that was least far.
+    /// The id up to which the tail scans of all these lanes' former owners had surely handed on everybody; none where nobody noted one.
     fn tail_scanned(&self, lanes: &[Lane]) -> impl Future<Output = Result<Option<i64>, LedgerError>> + Send;
     /// The tail scan has handed on everybody up to this id to these lanes, as far as they are ours. Whether it is noted for all of those: nobody waits
     /// for a lane that is locked.

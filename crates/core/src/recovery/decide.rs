@@ -5,8 +5,8 @@
 //!
 //! - a draft with a message gets its row, if it has none;
 //! - the ledger's last round is published if its drafts have messages, and is left to be published again if none of them has;
-//! - where a round went out in part (it was withdrawn from, and the ledger lost that), the drafts without a message are taken back, so
-//!   that a later round tells those clients;
+//! - a round may have gone out in part: it was withdrawn from, and the ledger lost that. Its drafts without a message are taken back, so that a later
+//!   round tells those clients;
 //! - the lane goes on with the highest number that either side knows.
 
 use crate::model::mark::{Committed, CommittedMark, RoundHead};

@@ -1,7 +1,7 @@
 //! How far a lane is behind, from its position and the high watermarks seen.
 //!
-//! The age of the oldest unread record is found without reading it: it was appended after the last sample whose watermark did not reach
-//! beyond the position, and not later than the first that did.
+//! The age of the oldest unread record is found without reading it. Samples of the watermark bound when it was appended: after the last one that did
+//! not reach beyond the position, and not later than the first that did.
 
 use crate::model::number::Offset;
 use std::collections::VecDeque;

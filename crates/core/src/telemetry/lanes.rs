@@ -137,7 +137,7 @@ impl Telemetry {
         self.series.retries.get_or_create(&[("cause", Cause::of(error).name())]).inc();
     }
 
-    /// No page of a restaurant came in time: its campaigns are left out of the lane's rounds, and it is asked for by itself after this pause.
+    /// No page of a restaurant came in time. Its campaigns are left out of the lane's rounds, and it is asked for alone after this pause.
     pub fn left_out(&self, lane: Lane, restaurant_id: &str, said: &str, pause: Duration) {
         tracing::warn!(
             lane,

@@ -78,9 +78,9 @@ fn producer_settings(kafka: &config::Kafka, limits: Limits) -> ClientConfig {
         ("queue.buffering.max.kbytes", "4096"),
         ("queue.buffering.max.messages", "50000"),
         ("message.max.bytes", &largest),
-        // A transaction that follows at once meets the markers of the last, which are there some milliseconds later: AddOffsetsToTxn is sent
-        // again after this long, then after twice as long, and so on up to retry.backoff.max.ms (a second), which keeps it from pressing on a
-        // partition without a leader or a replica in sync.
+        // A transaction that follows at once meets the markers of the last, which are there some milliseconds later. AddOffsetsToTxn is sent again
+        // after this long, then after twice as long, and so on up to retry.backoff.max.ms (a second). That limit spares a partition without a leader
+        // or a replica in sync.
         ("retry.backoff.ms", "5"),
     ];
     let transaction = transaction_millis();

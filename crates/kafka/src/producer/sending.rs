@@ -117,8 +117,8 @@ impl Sending {
         }
     }
 
-    /// Publishes dead letters when every draft of their round is delivered: what is late then is a letter, and no draft waits for it longer than
-    /// letters may take.
+    /// Publishes dead letters when every draft of their round is delivered. What is late then is a dead letter, and no draft waits longer for it than
+    /// dead letters may take.
     pub(super) fn publish_dead_letters(
         &self,
         letters: &[DeadLetterMessage],
@@ -240,9 +240,9 @@ fn record<'a>(
 
 /// The time of the messages of drafts that were formed then, in milliseconds; none for the time at which each is handed over.
 ///
-/// No message is older than its draft, by the database's clock: `verify` and `lane resolve` look messages up by that time, and this machine's clock
-/// may be hours behind. Nor is it older than this moment: a round that waited for days is not refused by `message.timestamp.before.max.ms`,
-/// and is kept as long as others are.
+/// No message is older than its draft, by the database's clock. `verify` and `lane resolve` look messages up by that time, and this machine's clock
+/// may be hours behind. Nor is it older than this moment. So `message.timestamp.before.max.ms` does not refuse a round that waited for days, and the
+/// topic keeps it as long as others.
 #[expect(clippy::disallowed_methods, reason = "librdkafka would take the time of a message from this clock")]
 fn timestamp(formed: EpochSeconds) -> Option<i64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();

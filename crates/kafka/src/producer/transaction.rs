@@ -168,8 +168,8 @@ impl TransactionalClient {
         Ok(())
     }
 
-    /// Whether the topic of the drafts is still the one that was there when the producer was made, as far as Kafka says so in time: what it is called
-    /// is all that a message names. The takeover compares it with the ledger's.
+    /// Fails when the topic of the drafts is another one than when the producer was made, as far as Kafka says so in time. A message names the topic
+    /// by its name alone. The takeover compares it with the ledger's.
     fn is_the_known_topic(&self) -> Result<(), BrokerError> {
         self.sending.pulse.beat();
         let ProducerContext { outputs, reader, topics, .. } = &*self.sending.context;

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::broker::BrokerError;
 
-/// A transactional call that is not back after this long is abandoned: what it left open holds back `read_committed` readers until the lane has a
-/// new producer. Kafka replaces a coordinator that died within 10 s.
+/// A transactional call that is not back after this long is abandoned. What it left open holds back `read_committed` readers until the lane has a new
+/// producer. Kafka replaces a coordinator that died within 10 s.
 const OVERRUN: Duration = Duration::from_secs(12);
 /// A call that hangs this long after the coordinator answered again will never come back.
 const HUNG: Duration = Duration::from_secs(60);

@@ -112,8 +112,8 @@ impl Inner {
         self.read_with(wanted, &self.begin, sql).await
     }
 
-    /// A page for which the index is entered again behind each client, however many rows one has: dearer where each has one, and never much dearer
-    /// than the page is long.
+    /// A page for which the index is entered again behind each client, however many rows one has. It costs more where each client has one row, but
+    /// never much more than the page is long.
     pub(super) async fn read_by_client(&self, wanted: PageRequest<'_>) -> Result<Page, PostgresError> {
         let mut pages = self.read_with(&[wanted], &self.begin_slow, &self.page_by_client).await?;
         Ok(pages.pop().expect("one page was wanted"))

@@ -51,8 +51,8 @@ pub struct Leaving {
     pub last: LastRound,
 }
 
-/// The epoch in which an operator decided that the ledger is right about a lane and Kafka's mark is not, if it still is that one: who entered
-/// the lane since may have published its last round.
+/// The epoch in which an operator overruled Kafka's mark in favour of the ledger, if it is still the lane's. An owner that came since may have
+/// published the last round.
 pub async fn overruled_in(pool: &Pool, lane: Lane) -> Result<Option<Epoch>, PostgresError> {
     let sql = "select epoch from dinnerbell.lane where lane = $1 and overrule and owner = resolved_by";
     Ok(pool.query(sql, &[(&lane, Type::INT4)]).await?.first().map(|row| number(row, 0)))

@@ -100,8 +100,8 @@ impl PostgresLedger {
         if !self.shared.publishes_dead_letters {
             return Ok(Vec::new());
         }
-        // A lane between bounds, and it comes first in the order: else statistics from before the first dead letter let the primary key be
-        // walked, past all that ever were.
+        // The lane stands between bounds, and first in the order. Else statistics from before the first dead letter would have the primary key
+        // walked, past all dead letters that ever were.
         let sql = format!(
             "select id, {LETTER_BYTES} as bytes from dinnerbell.dead_letter where lane between $1 and $1 and round_seq is null \
              order by lane, id limit $2 + 1"

@@ -1,6 +1,6 @@
 //! The hold: nothing is sent and nothing is taken in while the ledger may know less than was told.
 //!
-//! `service.compared` names the comparison in which every lane was found whole: server, database, tables, and a number that grows when a
+//! `service.compared` names the comparison in which every lane was found whole. It holds server, database, tables, and a number that grows when a
 //! lane finds commits missing all the same. Where it is not the one that stands, all is held. A lane notes its own part at the takeover, where former
 //! owners are fenced and Kafka's mark was read; the last one ends the hold. Null is a ledger that no version with a hold has run on yet.
 

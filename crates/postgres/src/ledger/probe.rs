@@ -1,8 +1,8 @@
-//! What the service does to its tables is tried before it is needed: rows are copied as a round copies them, read back, compared, and withdrawn
-//! as a round is withdrawn, in a transaction that is undone. Columns and rights tell what may be done; only a try tells what becomes of it.
+//! What the service does to its tables is tried before it is needed. Rows are copied as a round copies them, read back, compared, and withdrawn as a
+//! round is withdrawn. The transaction is undone. Columns and rights tell what may be done; only a try tells what becomes of it.
 //!
-//! Nothing stays but what no transaction gives back: each try uses up two ids of the feedback table's sequence, and one each of the ledger's
-//! dead letters, changes and orders. Nobody else sees the rows, and their campaign has an id that nobody else gives.
+//! Only what no transaction gives back is used up: two ids of the feedback table's sequence, and one each of the ledger's dead letters, changes and
+//! orders. Nobody else sees the rows, and their campaign has an id that nobody else gives.
 
 use std::sync::Arc;
 
@@ -32,8 +32,8 @@ pub const LEDGER: &str = "ledger-try";
 
 /// When the drafts of a try were formed.
 const FORMED: i64 = 1_700_000_000;
-/// What refuses invented values may take real ones: a foreign key, a check or a partition that is not there, what a trigger raises, and an index
-/// whose entries are bounded.
+/// These refuse invented values and may take real ones: a foreign key, a check or a missing partition, what a trigger raises, and an index whose
+/// entries are bounded.
 const OF_VALUES: [&str; 4] = ["23503", "23514", "P0001", "54000"];
 
 /// Tries to record two drafts and to withdraw them, and says what else acts on the table. Columns and rights are looked at before

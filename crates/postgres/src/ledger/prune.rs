@@ -1,8 +1,8 @@
 //! House-keeping of the ledger: what is long over goes, a little at a time.
 //!
-//! A step is one short transaction that takes at most [`STEP`] rows, leaves alone what somebody else has locked, and waits for nothing: so any
-//! number of instances may do it at once, and no lane is held up. Never taken: what is not published, the last two rounds of a lane and what
-//! they hold, and what `verify` needs to tell an earlier job's rows from lost drafts, as long as the ledger knows their campaign.
+//! A step is one short transaction that removes at most [`STEP`] rows. It leaves alone what somebody else has locked, and waits for nothing. So any
+//! number of instances may do it at once, and no lane is held up. Never removed: what is not published, and the last two rounds of a lane with what
+//! they hold. Nor what `verify` needs to tell an earlier job's rows from lost drafts, as long as the ledger knows their campaign.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Why the feedback table refused a round's rows, or took fewer than it was sent: the operator learns the trigger, the constraint or the
-//! sequence, and the campaigns that it was about.
+//! Why the feedback table refused a round's rows, or took fewer than it was sent. The operator learns the trigger, the constraint or the sequence,
+//! and the campaigns that it was about.
 
 use crate::connect::{Connection, Pool};
 use crate::errors::PostgresError;

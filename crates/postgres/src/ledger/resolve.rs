@@ -1,5 +1,5 @@
-//! What an operator's resolution reads and writes: one transaction for each lane, with the lane's epoch moved, so that whoever owns the
-//! lane takes it over again.
+//! What an operator's resolution reads and writes. Each lane has one transaction, which moves its epoch: so whoever owns the lane takes it over
+//! again.
 
 mod accept;
 mod mend;
@@ -180,7 +180,7 @@ pub async fn without_row(pool: &Pool, drafts: &[FoundDraft<'_>]) -> Result<Vec<u
 
 /// How long the row of a lane is waited for.
 const SHORT_LOCK: &str = "set local lock_timeout = '2s'; set local synchronous_commit = on";
-/// Statements that are on their way at once: what is done for each part of a round, or each campaign, takes a round trip for so many of them.
+/// Statements that are under way at once. What is done for each part of a round, or for each campaign, takes one round trip for so many of them.
 const AT_ONCE: usize = 50;
 
 /// Sends statements together, and waits for them: their answers in their order.

@@ -20,8 +20,8 @@ pub const RESCAN_IS_DUE: &str = "state in ('active', 'complete') and (cursor is 
 pub const BY_ID: &str = "adv_campaign_id || ''";
 /// When the server was started, in microseconds: tells a fail-over.
 pub const POSTMASTER: &str = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::int8";
-/// The comparison that stands, beside a row of `dinnerbell.service`. Another server is known by its start, a restored database by its number, and
-/// tables that were restored, or emptied and filled again, by their file.
+/// The comparison that stands, beside a row of `dinnerbell.service`. Another server is known by its start, and a restored database by its number.
+/// Tables that were restored, or emptied and filled again, are known by their file.
 pub const COMPARISON: &str = "(select (extract(epoch from pg_postmaster_start_time()) * 1000000)::int8 || '/' || d.oid || '/' \
      || 'dinnerbell.lane'::regclass::oid || '/' || pg_relation_filenode('dinnerbell.lane') from pg_database d where d.datname = current_database()) || '/' || comparison";
 /// The columns that `ledger::campaign` reads.
@@ -134,8 +134,8 @@ pub fn of_restaurants(restaurants: &str) -> String {
     )
 }
 
-/// When a campaign that was just passed, and has told so many, is to be passed again: in five minutes, and once more so early before its end
-/// that it finishes. A pass rests far more than it works, and still gets through twice as many a second as it is given here.
+/// When a campaign that was just rescanned is to be rescanned next: in five minutes, and once more so early before its end that the last rescan
+/// finishes. A pass rests far more than it works, and still gets through twice as many a second as it is given here.
 fn rescan_at(told: &str) -> String {
     let last = format!("(adv_campaign_datetime_end - 30 - ({told}) / 5000)");
     format!("case when {last} > {NOW} then least({NOW} + 300, {last}) end")
@@ -151,8 +151,8 @@ fn state_after(page: &str) -> String {
     )
 }
 
-/// The range of a part's page less those who had a row before it was read, and less those who came into it since and were late. No client has
-/// the empty id: behind it is from the first on.
+/// The range of a part's page, less those who had a row before it was read, and less late ones who came into it since. No client has the empty id:
+/// behind it is from the first on.
 pub fn on_the_page() -> String {
     format!(
         "{} and {SHORT_IDS} and p.has_page and client_id collate \"C\" > p.behind and client_id collate \"C\" <= p.upto \
@@ -161,7 +161,7 @@ pub fn on_the_page() -> String {
     )
 }
 
-/// A part's late ones by name, one at a time: of a whole list, the planner may look for each row of the campaign in the list.
+/// A part's late clients by name, one at a time. Given a whole list, the planner may look for each row of the campaign in the list.
 pub fn late_by_name(client: &str) -> String {
     let of_campaign = of_campaign("adv_campaign_id", "p.id");
     format!("{of_campaign} and {SHORT_IDS} and client_id collate \"C\" = {client}")

@@ -72,8 +72,8 @@ impl LaneBacklog {
         self.state().late.of_a_round()
     }
 
-    /// The round that judged them is recorded, or there was nobody late among them: they are forgotten, unless it was for their campaigns up to
-    /// this one alone.
+    /// The round that judged them is recorded, or nobody among them was late: they are forgotten. Where they were judged only for their campaigns up
+    /// to this one, they stay.
     pub fn judged_late(&self, candidates: &[LateCandidate], upto: Option<&str>) {
         if candidates.is_empty() {
             return;

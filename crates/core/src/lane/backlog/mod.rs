@@ -155,8 +155,8 @@ impl LaneBacklog {
         }
     }
 
-    /// Keeps changes and quiet rounds apart: whoever changes campaigns holds it meanwhile, and a quiet round from when its campaigns are read
-    /// until it is recorded. They have it in the order in which they ask for it.
+    /// Keeps changes and quiet rounds apart. Whoever changes campaigns holds the lock. A quiet round holds it from reading its campaigns until it is
+    /// recorded. They have it in the order in which they ask for it.
     pub async fn changes(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.changes).lock_owned().await
     }

@@ -5,9 +5,8 @@
 //! 3. [`record`]: one Postgres transaction: rows, cursors, the round itself;
 //! 4. [`publish`]: one Kafka transaction that repeats it.
 //!
-//! `pipeline` is the loop in which one round is published while the next one is made by `prepare`: `wait` says when there is work for one, `budget`
-//! how much it may hold, `late` which newcomers it judges. [`quiet_rounds`] keeps campaigns that are being
-//! changed from holding up the others.
+//! `pipeline` is the loop in which one round is published while `prepare` makes the next. `wait` says when there is something to do, `budget` how
+//! much a round may hold, `late` which newcomers it judges. [`quiet_rounds`] keeps campaigns that are being changed from holding up the others.
 
 mod budget;
 mod late;

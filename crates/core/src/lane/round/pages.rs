@@ -40,10 +40,9 @@ struct Waiting {
     page: Option<Page>,
 }
 
-/// Reads the pages of a round with so much room. A page may come back shorter than its share: what is left is planned again, until
-/// little is left or nobody waits. So a small campaign costs a giant one the rows it needs and no more; and where many small ones wait, a few
-/// questions fill the round. A campaign whose page does not come in time is left out, and no further question is asked then: the round is not to
-/// wait any longer.
+/// Reads the pages of a round with so much room. A page may come back shorter than its share: what is left is planned again, until little is left or
+/// nobody waits. So a small campaign costs a giant one the rows it needs and no more; and where many small ones wait, a few questions fill the round.
+/// A campaign whose page does not come in time is left out. No further question is asked then, so that the round waits no longer.
 pub async fn read<A: Audience>(
     audience: &A,
     now: EpochSeconds,
@@ -180,8 +179,8 @@ fn part(
 /// Campaigns, each with the candidates of its restaurant.
 pub type Candidates<'a> = [(&'a LateCampaign, &'a Clients)];
 
-/// Adds to the round those of the candidates who are late for a campaign: behind its cursor as this round plans it, on none of the
-/// round's pages, and without a draft. However many campaigns these are, the database is asked twice at most.
+/// Adds to the round the candidates who are late for a campaign. They stand behind its cursor as this round plans it, on none of the round's pages,
+/// and have no draft. However many campaigns these are, the database is asked twice at most.
 pub async fn add_late<O: OpenRound>(
     open: &mut O,
     parts: &mut Vec<RoundPart>,

@@ -266,8 +266,8 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         }
     }
 
-    /// The right to record the next round. Where the producer is used up, the ledger learns that the round is published, and the lane is to be
-    /// taken over again: what was prepared meanwhile is planned again.
+    /// The right to record the next round. Where the producer is used up, the ledger learns that the round is published, and the error says that the
+    /// lane is to be taken over again. What was prepared meanwhile is planned again.
     async fn usable(&self, announced: Announced<B::Producer>) -> Result<CommitTicket<B::Producer>, LaneError> {
         let CommitTicket { producer, published, noted, finished, delivery } = announced;
         if let Some(producer) = producer {

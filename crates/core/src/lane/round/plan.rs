@@ -78,16 +78,16 @@ pub struct PageQuota {
 
 /// Shares out the next round: what there is room for in all, in the order in which the pages are to be read.
 ///
-/// Every campaign's first page comes before anyone's second: those that have not begun divide the budget evenly, as far as pages go that most
-/// audiences fit on. Where all have begun, it goes to the one with least time to spare. A campaign that has not started, or whose end has come,
-/// gets nothing.
+/// Every campaign's first page comes before anyone's second. Those that have not begun divide the budget evenly, as long as most audiences fit on
+/// such a page. Where all have begun, it goes to the one with least time to spare. A campaign that has not started, or whose end has come, gets
+/// nothing.
 ///
-/// Audiences are unknown until they are read, so a page may come back shorter than its share: plan again with what is left, less
-/// the campaigns that are finished and with `begun` set on those just read, until nothing is left or nobody waits. So a small campaign
-/// costs a giant one the rows it needs and no more. That a round is shorter while several wait is the caller's: it gives a smaller budget.
+/// Audiences are unknown until they are read, so a page may come back shorter than its quota. Plan again with what is left: leave out the campaigns
+/// that are finished, and set `begun` on those just read. Stop when nothing is left or nobody waits. So a small campaign costs a giant one the rows
+/// it needs and no more. That a round is shorter while several wait is the caller's: it gives a smaller budget.
 ///
-/// `usual` is how many rows the first pages of this round have had, where some were read: then so many more are named as should fit, each still
-/// with room for most audiences. All full, they would be more than the budget: they are taken in their order until the next one does not fit.
+/// `usual` is how many rows the first pages of this round have had, where some were read. Then as many further pages are named as should fit, each
+/// still with room for most audiences. All full, they would be more than the budget: they are taken in their order until the next one does not fit.
 /// Nobody is cut for what is left: where it is less than usual, the round is full.
 ///
 /// Where drafts are so large that the room is full before its rows are, a page has as many as its part of the bytes.
@@ -140,7 +140,7 @@ fn by_time_to_spare(now: EpochSeconds, round: usize, a: &Candidate, b: &Candidat
 pub enum Side {
     /// Above the cursor: the main pass will find them.
     Ahead,
-    /// At or below it, or the main pass is over: they are late, unless they have a draft or stand on a page of this round.
+    /// At or below it, or the main pass is over. They are late, unless they have a draft or stand on a page of this round.
     Behind,
 }
 

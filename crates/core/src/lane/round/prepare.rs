@@ -275,8 +275,8 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         }
     }
 
-    /// Newcomers who are many beside those who were told can be some whose rows were removed: the rows are counted then, and that is no more
-    /// than fifty times the newcomers.
+    /// Many newcomers beside few who were told can mean that rows were removed. Then the rows are counted, no more than fifty times the newcomers.
+    /// Fails with a halt where rows are missing.
     async fn rows_are_there(&self, parts: &[RoundPart], open: &[LateCampaign]) -> Result<(), LaneError> {
         for part in parts.iter().filter(|part| part.late > 0) {
             let id = &part.drafts.template.campaign().adv_campaign_id;

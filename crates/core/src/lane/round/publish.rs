@@ -10,9 +10,9 @@ use crate::model::recorded::{Delivery, Published, Recorded};
 use crate::ports::broker::Producer;
 use crate::ports::clock::Clock;
 
-/// Publishes a recorded round, as soon as nothing is paused and if all campaigns in it are open then: by their windows as recorded, and unless
-/// `changed` knows of another one. A round without messages only reports how far the lane is: no pause and no window is about that.
-/// Without a producer in what is returned, this one is used up: the lane is taken over again before it records another round.
+/// Publishes a recorded round as soon as nothing is paused. All campaigns in it must be open then, by their windows as recorded and by those in
+/// `changed`; else it fails. A round without messages only reports how far the lane is: no pause and no window is about that. Without a producer in
+/// what is returned, this one is used up: the lane is taken over again before it records another round.
 pub async fn publish<P: Producer, C: Clock>(
     producer: P,
     round: &Recorded,

@@ -1,8 +1,8 @@
-//! Quiet rounds, for campaigns that changes overtake: a round that was planned before a change is not recorded after it, so a campaign
-//! that is changed more often than a round is made would never be told, and would throw away what was copied for everybody else.
+//! Quiet rounds, for campaigns that changes overtake. A round that was planned before a change is not recorded after it. A campaign that changes more
+//! often than a round is made would never be told. It would also throw away what was copied for everybody else.
 //!
-//! So campaigns that a change overtook are left out of the next rounds for as long as they are being changed, and have rounds of their own in
-//! between: short ones, for which nothing is taken in from when the campaign is read until the round is recorded. Pure but for the clock.
+//! So the next rounds leave out campaigns that a change overtook, for as long as they are being changed. In between they have short rounds of their
+//! own. For these nothing is taken in from reading the campaign until the round is recorded. Pure but for the clock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// A campaign that nothing changed for this long is like any other again.
 const CALM: Duration = Duration::from_secs(1);
-/// After so many rounds in a row that a change overtook, the next one is a quiet one for everybody: then it is not always the same campaigns.
+/// After this many overtaken rounds in a row the next one is quiet for everybody: then it is not always the same campaigns that change.
 const OVERTAKEN_IN_A_ROW: u32 = 2;
 
 /// Which campaigns may have drafts in a round.

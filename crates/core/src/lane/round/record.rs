@@ -1,8 +1,8 @@
 //! One Postgres transaction: feedback rows, cursors, the round itself.
 //!
-//! A round goes through three types, and each can only be made from the one before: [`Staged`] (rows written, nothing decided),
-//! [`Recorded`] (committed: the frozen decision), [`Published`] (Kafka committed it). Recording takes the
-//! `Published` of the round before, so that two rounds can never be under way.
+//! A round goes through three types, and each can only be made from the one before. [`Staged`]: rows are written, nothing is decided. [`Recorded`]:
+//! the frozen decision is committed. [`Published`]: Kafka committed it. Recording takes the `Published` of the round before, so that two rounds can
+//! never be under way.
 
 use std::sync::Arc;
 

@@ -104,8 +104,8 @@ impl Job<'_> {
         Ok(rows.iter().map(node).collect())
     }
 
-    /// The unique index that the feedback table can have: it must hold the columns by which the table, and each partition in it, is
-    /// partitioned, in their collation. Otherwise why it can have none.
+    /// The unique index that the feedback table can have. It must hold the columns by which the table and its partitions are partitioned, in their
+    /// collation. Otherwise why it can have none.
     pub(in crate::migrate) async fn unique_index(&self) -> Result<Result<Wanted, String>, PostgresError> {
         let rows = self.pool.query(sql::PARTITION_KEYS.text(), &[(&self.table().sql(), Type::TEXT)]).await?;
         Ok(match rows.iter().find(|row| !row.get::<_, bool>("can_be_unique")) {
