@@ -14,6 +14,7 @@ use dinnerbell_config::Secret;
 use dinnerbell_core::instance::memory_budget::MemoryBudget;
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::headroom::{Headroom, Resource};
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::telemetry::{Format, Lag, LaneState, Need, Telemetry};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -72,11 +73,11 @@ async fn readiness_says_what_is_missing_until_nothing_is() {
         for need in Need::ALL {
             telemetry.has(need);
         }
-        telemetry.set_lane(0, LaneState::Running);
+        telemetry.set_lane(Lane::new(0), LaneState::Running);
         let (status, answer) = get(address, "/readyz").await;
         assert_eq!((status, answer.contains(r#""ready":true"#)), (200, true), "{answer}");
         let (kind, found, remedy) = ("kafka-ahead".into(), "found".into(), "dinnerbell lane resolve 1".into());
-        telemetry.set_lane(1, LaneState::Halted(Halt { kind, found, remedy }));
+        telemetry.set_lane(Lane::new(1), LaneState::Halted(Halt { kind, found, remedy }));
         let (status, answer) = get(address, "/readyz").await;
         let said: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
         assert_eq!(status, 503);
@@ -276,8 +277,8 @@ struct Described {
 /// A telemetry on which every metric shows.
 fn full_board() -> Telemetry {
     let telemetry = Telemetry::default();
-    telemetry.set_lane(0, LaneState::Running);
-    telemetry.observe_lag(0, Some(Lag { records: 1, seconds: 1.0 }));
+    telemetry.set_lane(Lane::new(0), LaneState::Running);
+    telemetry.observe_lag(Lane::new(0), Some(Lag { records: 1, seconds: 1.0 }));
     telemetry.watch_memory(Arc::new(MemoryBudget::new(2048)));
     telemetry.clock_difference(0.5);
     telemetry.partitions(1);

@@ -17,8 +17,8 @@ use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
-use dinnerbell_core::model::number::{Offset, Seq};
-use dinnerbell_core::model::record::{Arrived, DeadLetterMessage, Header, Lane};
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
+use dinnerbell_core::model::record::{Arrived, DeadLetterMessage, Header};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::model::time::EpochSeconds;
@@ -130,7 +130,7 @@ fn soon() -> tokio::time::Instant {
 
 fn produce(producer: &BaseProducer, topic: &str, lane: Lane, values: impl IntoIterator<Item = Vec<u8>>) {
     for value in values {
-        let record = BaseRecord::<[u8], [u8]>::to(topic).partition(lane).key(b"k").payload(&value);
+        let record = BaseRecord::<[u8], [u8]>::to(topic).partition(lane.get()).key(b"k").payload(&value);
         producer.send(record).map_err(|(error, _)| error).unwrap();
     }
 }
@@ -184,14 +184,14 @@ async fn a_published_round_is_read_whole_and_its_mark_is_committed_beside_a_livi
     let mut assigned = membership.assignments();
     timeout(SOON, assigned.wait_for(|held| held.len() == 2)).await.unwrap().unwrap();
 
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::None);
-    let producer = broker.producer(0).await.unwrap();
-    let producer = producer.publish(&scene.round(0, 0, vec![])).await.unwrap().unwrap();
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(0)));
-    let round = scene.round(0, 1, vec![scene.drafts(&["anna", "b\"ob"]), scene.drafts(&["кот"])]);
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::None);
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    let producer = producer.publish(&scene.round(Lane::new(0), 0, vec![])).await.unwrap().unwrap();
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(scene.mark(0)));
+    let round = scene.round(Lane::new(0), 1, vec![scene.drafts(&["anna", "b\"ob"]), scene.drafts(&["кот"])]);
     let producer = producer.publish(&round).await.unwrap().unwrap();
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(1)));
-    assert_eq!(broker.committed(1).await.unwrap(), Committed::None);
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(scene.mark(1)));
+    assert_eq!(broker.committed(Lane::new(1)).await.unwrap(), Committed::None);
 
     let told = scene.told();
     let keys: BTreeSet<_> = told.iter().map(|message| message.key.clone().unwrap()).collect();
@@ -214,7 +214,7 @@ async fn a_published_round_is_read_whole_and_its_mark_is_committed_beside_a_livi
     assert_eq!(anna.header("dinnerbell_round"), Some(format!("{}/0/1", scene.campaigns()).as_str()));
     assert!(anna.value.as_ref().unwrap().contains(r#""client_id":"anna""#));
 
-    producer.publish_mark(&scene.round(0, 1, vec![scene.drafts(&["nobody"])])).await.unwrap();
+    producer.publish_mark(&scene.round(Lane::new(0), 1, vec![scene.drafts(&["nobody"])])).await.unwrap();
     assert_eq!(scene.told().len(), 3);
     membership.leave(soon()).await;
 }
@@ -223,13 +223,13 @@ async fn a_published_round_is_read_whole_and_its_mark_is_committed_beside_a_livi
 async fn a_fenced_producer_publishes_nothing() {
     let scene = Scene::new(1);
     let broker = scene.broker().await;
-    let old = broker.producer(0).await.unwrap();
-    let old = old.publish(&scene.round(0, 0, vec![])).await.unwrap().unwrap();
-    let new = broker.producer(0).await.unwrap();
-    let fenced = old.publish(&scene.round(0, 1, vec![scene.drafts(&["twice"])])).await;
+    let old = broker.producer(Lane::new(0)).await.unwrap();
+    let old = old.publish(&scene.round(Lane::new(0), 0, vec![])).await.unwrap().unwrap();
+    let new = broker.producer(Lane::new(0)).await.unwrap();
+    let fenced = old.publish(&scene.round(Lane::new(0), 1, vec![scene.drafts(&["twice"])])).await;
     assert!(matches!(fenced, Err(BrokerError::Fenced)), "{fenced:?}");
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(0)));
-    new.publish(&scene.round(0, 1, vec![scene.drafts(&["once"])])).await.unwrap();
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(scene.mark(0)));
+    new.publish(&scene.round(Lane::new(0), 1, vec![scene.drafts(&["once"])])).await.unwrap();
     let keys: Vec<_> = scene.told().into_iter().map(|message| message.key.unwrap()).collect();
     assert_eq!(keys, ["once"]);
 }
@@ -240,18 +240,18 @@ async fn what_a_former_owner_left_open_is_aborted_and_its_offset_is_never_seen()
     let broker = scene.broker().await;
     let former = scene.transactional(&format!("{}/{}/0", scene.kafka.group_id, scene.campaigns()));
     former.begin_transaction().unwrap();
-    produce(&former, &scene.kafka.topics.notifications, 0, [b"aborted".to_vec()]);
+    produce(&former, &scene.kafka.topics.notifications, Lane::new(0), [b"aborted".to_vec()]);
     former.flush(SOON).unwrap();
     let mut offsets = TopicPartitionList::new();
     offsets.add_partition_offset(scene.campaigns(), 0, rdkafka::Offset::Offset(7)).unwrap();
     let group = group_metadata(&scene);
     former.send_offsets_to_transaction(&offsets, &group, SOON).unwrap();
 
-    let held_back = broker.committed(0).await;
+    let held_back = broker.committed(Lane::new(0)).await;
     assert!(is_transient(&held_back), "an unstable offset is not an answer: {held_back:?}");
-    let producer = broker.producer(0).await.unwrap();
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::None);
-    producer.publish(&scene.round(0, 0, vec![scene.drafts(&["heard"])])).await.unwrap();
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::None);
+    producer.publish(&scene.round(Lane::new(0), 0, vec![scene.drafts(&["heard"])])).await.unwrap();
     let keys: Vec<_> = scene.told().into_iter().map(|message| message.key.unwrap()).collect();
     assert_eq!(keys, ["heard"]);
     assert!(former.commit_transaction(SOON).is_err());
@@ -268,25 +268,25 @@ async fn a_lane_is_read_in_order_and_its_end_lies_behind_the_gaps() {
     let scene = Scene::new(1);
     let sender = scene.sender();
     sender.begin_transaction().unwrap();
-    produce(&sender, scene.campaigns(), 0, [b"one".to_vec(), b"two".to_vec()]);
+    produce(&sender, scene.campaigns(), Lane::new(0), [b"one".to_vec(), b"two".to_vec()]);
     sender.commit_transaction(SOON).unwrap();
     sender.begin_transaction().unwrap();
-    produce(&sender, scene.campaigns(), 0, [b"never".to_vec()]);
+    produce(&sender, scene.campaigns(), Lane::new(0), [b"never".to_vec()]);
     sender.flush(SOON).unwrap();
     sender.abort_transaction(SOON).unwrap();
 
     let broker = scene.broker().await;
-    let mut input = broker.open(0, Offset::new(0), None).await.unwrap();
+    let mut input = broker.open(Lane::new(0), Offset::new(0), None).await.unwrap();
     // two records, a marker, an aborted record, its marker
     assert_eq!(values(&take(&mut input, 3).await), ["one", "two", "end 5"]);
-    assert_eq!(broker.watermarks(0).await.unwrap(), (Offset::FIRST, Offset::new(5)));
+    assert_eq!(broker.watermarks(Lane::new(0)).await.unwrap(), (Offset::FIRST, Offset::new(5)));
     assert!(timeout(Duration::from_secs(2), input.next(10)).await.is_err(), "a lane at rest says nothing");
 
-    scene.send(0, [b"three".to_vec()]);
+    scene.send(Lane::new(0), [b"three".to_vec()]);
     assert_eq!(values(&take(&mut input, 1).await), ["three"]);
     assert!(timeout(Duration::from_secs(2), input.next(10)).await.is_err(), "there is no gap behind the last record");
     sender.begin_transaction().unwrap();
-    produce(&sender, scene.campaigns(), 0, [b"never".to_vec()]);
+    produce(&sender, scene.campaigns(), Lane::new(0), [b"never".to_vec()]);
     sender.flush(SOON).unwrap();
     assert!(timeout(Duration::from_secs(2), input.next(10)).await.is_err(), "an open transaction is not the end");
     sender.abort_transaction(SOON).unwrap();
@@ -298,23 +298,23 @@ async fn a_lane_that_holds_nothing_but_a_gap_ends_behind_it() {
     let scene = Scene::new(1);
     let sender = scene.sender();
     sender.begin_transaction().unwrap();
-    produce(&sender, scene.campaigns(), 0, (0..100).map(|_| b"never".to_vec()));
+    produce(&sender, scene.campaigns(), Lane::new(0), (0..100).map(|_| b"never".to_vec()));
     sender.flush(SOON).unwrap();
     sender.abort_transaction(SOON).unwrap();
     let broker = scene.broker().await;
-    let mut input = broker.open(0, Offset::new(0), None).await.unwrap();
+    let mut input = broker.open(Lane::new(0), Offset::new(0), None).await.unwrap();
     assert_eq!(values(&take(&mut input, 1).await), ["end 101"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_lane_holds_up_no_other_and_loses_nothing() {
     let scene = Scene::new(2);
-    scene.send(0, (0..20_000).map(|n| format!("{n:0>400}").into_bytes()));
+    scene.send(Lane::new(0), (0..20_000).map(|n| format!("{n:0>400}").into_bytes()));
     let broker = scene.broker().await;
-    let mut full = broker.open(0, Offset::new(0), None).await.unwrap();
-    let mut other = broker.open(1, Offset::new(0), None).await.unwrap();
+    let mut full = broker.open(Lane::new(0), Offset::new(0), None).await.unwrap();
+    let mut other = broker.open(Lane::new(1), Offset::new(0), None).await.unwrap();
     for n in 0..5 {
-        scene.send(1, [format!("small {n}").into_bytes()]);
+        scene.send(Lane::new(1), [format!("small {n}").into_bytes()]);
         assert_eq!(values(&take(&mut other, 1).await), [format!("small {n}")]);
     }
     let drained = take(&mut full, 20_000).await;
@@ -326,9 +326,9 @@ async fn a_full_lane_holds_up_no_other_and_loses_nothing() {
 async fn a_record_larger_than_every_bound_still_passes_as_what_it_was() {
     let scene = Scene::new(1);
     let large = vec![b'x'; 6_000_000];
-    scene.send(0, [large.clone(), b"next".to_vec()]);
+    scene.send(Lane::new(0), [large.clone(), b"next".to_vec()]);
     let broker = scene.broker().await;
-    let mut input = broker.open(0, Offset::new(0), None).await.unwrap();
+    let mut input = broker.open(Lane::new(0), Offset::new(0), None).await.unwrap();
     let arrived = take(&mut input, 2).await;
     let [Arrived::Record(first), Arrived::Record(next)] = &arrived[..] else { panic!("{arrived:?}") };
     drop(input);
@@ -336,18 +336,22 @@ async fn a_record_larger_than_every_bound_still_passes_as_what_it_was() {
     let size = left_out.value.as_ref().map(|value| value.size);
     assert_eq!((&first.value, &left_out.parts, size), (&None, &vec!["value"], Some(6_000_000)));
     assert_eq!((next.value.as_deref(), &next.left_out), (Some(&b"next"[..]), &None));
-    assert_eq!(broker.fingerprint_at(0, Offset::new(0)).await.unwrap(), first.fingerprint(), "it is known again");
+    assert_eq!(
+        broker.fingerprint_at(Lane::new(0), Offset::new(0)).await.unwrap(),
+        first.fingerprint(),
+        "it is known again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lane_is_opened_again_at_any_position_and_its_former_reader_is_told() {
     let scene = Scene::new(1);
-    scene.send(0, (0..3_000).map(|n| n.to_string().into_bytes()));
+    scene.send(Lane::new(0), (0..3_000).map(|n| n.to_string().into_bytes()));
     let broker = scene.broker().await;
-    let mut former = broker.open(0, Offset::new(0), None).await.unwrap();
+    let mut former = broker.open(Lane::new(0), Offset::new(0), None).await.unwrap();
     assert_eq!(values(&take(&mut former, 1).await)[0], "0");
     for position in [5, 2_999, 0, 1_500] {
-        let mut input = broker.open(0, Offset::new(position), None).await.unwrap();
+        let mut input = broker.open(Lane::new(0), Offset::new(position), None).await.unwrap();
         assert_eq!(values(&take(&mut input, 1).await)[0], position.to_string());
     }
     let told = former.next(10).await;
@@ -357,33 +361,37 @@ async fn a_lane_is_opened_again_at_any_position_and_its_former_reader_is_told() 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mark_at_an_offset_is_that_of_the_record_there_or_none() {
     let scene = Scene::new(1);
-    scene.send(0, [b"zero".to_vec(), b"one".to_vec()]);
+    scene.send(Lane::new(0), [b"zero".to_vec(), b"one".to_vec()]);
     let sender = scene.sender();
     sender.begin_transaction().unwrap();
-    produce(&sender, scene.campaigns(), 0, [b"two".to_vec()]);
+    produce(&sender, scene.campaigns(), Lane::new(0), [b"two".to_vec()]);
     sender.commit_transaction(SOON).unwrap();
-    scene.send(0, [b"four".to_vec()]);
+    scene.send(Lane::new(0), [b"four".to_vec()]);
 
     let broker = scene.broker().await;
-    let mut input = broker.open(0, Offset::new(0), None).await.unwrap();
+    let mut input = broker.open(Lane::new(0), Offset::new(0), None).await.unwrap();
     let Arrived::Record(one) = take(&mut input, 4).await.remove(1) else { panic!("a record stands there") };
     drop(input);
-    assert_eq!(broker.fingerprint_at(0, Offset::new(1)).await.unwrap(), one.fingerprint());
-    assert_eq!(broker.fingerprint_at(0, Offset::new(3)).await.unwrap(), None, "a transaction's marker is no record");
-    assert_eq!(broker.fingerprint_at(0, Offset::new(5)).await.unwrap(), None, "nothing is there yet");
-    assert_eq!(broker.fingerprint_at(0, Offset::new(500)).await.unwrap(), None, "nothing was ever there");
+    assert_eq!(broker.fingerprint_at(Lane::new(0), Offset::new(1)).await.unwrap(), one.fingerprint());
+    assert_eq!(
+        broker.fingerprint_at(Lane::new(0), Offset::new(3)).await.unwrap(),
+        None,
+        "a transaction's marker is no record"
+    );
+    assert_eq!(broker.fingerprint_at(Lane::new(0), Offset::new(5)).await.unwrap(), None, "nothing is there yet");
+    assert_eq!(broker.fingerprint_at(Lane::new(0), Offset::new(500)).await.unwrap(), None, "nothing was ever there");
     scene.server.delete_records(scene.campaigns(), 0, 2);
-    assert_eq!(broker.fingerprint_at(0, Offset::new(1)).await.unwrap(), None, "it was deleted");
-    assert_eq!(broker.watermarks(0).await.unwrap(), (Offset::new(2), Offset::new(5)));
+    assert_eq!(broker.fingerprint_at(Lane::new(0), Offset::new(1)).await.unwrap(), None, "it was deleted");
+    assert_eq!(broker.watermarks(Lane::new(0)).await.unwrap(), (Offset::new(2), Offset::new(5)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn input_trimmed_below_the_position_is_an_error_not_a_jump() {
     let scene = Scene::new(1);
-    scene.send(0, (0..10).map(|n| n.to_string().into_bytes()));
+    scene.send(Lane::new(0), (0..10).map(|n| n.to_string().into_bytes()));
     scene.server.delete_records(scene.campaigns(), 0, 5);
     let broker = scene.broker().await;
-    let mut input = broker.open(0, Offset::new(2), None).await.unwrap();
+    let mut input = broker.open(Lane::new(0), Offset::new(2), None).await.unwrap();
     let told = timeout(SOON, input.next(10)).await.unwrap();
     assert!(is_transient(&told), "{told:?}");
 }
@@ -395,7 +403,7 @@ async fn lanes_move_between_two_members_and_come_back() {
     let mut first = one.join().unwrap();
     let mut ours = first.assignments();
     timeout(SOON, ours.wait_for(|held| held.len() == 4)).await.unwrap().unwrap();
-    assert!(one.still_assigned(3).await);
+    assert!(one.still_assigned(Lane::new(3)).await);
 
     let mut second = two.join().unwrap();
     let mut theirs = second.assignments();
@@ -436,12 +444,12 @@ async fn partitions_that_are_added_become_lanes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn start_offsets_are_resolved_for_every_lane() {
     let scene = Scene::new(3);
-    scene.send(0, [b"a".to_vec(), b"b".to_vec()]);
+    scene.send(Lane::new(0), [b"a".to_vec(), b"b".to_vec()]);
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let between = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    scene.send(0, [b"c".to_vec()]);
-    scene.send(1, [b"d".to_vec()]);
+    scene.send(Lane::new(0), [b"c".to_vec()]);
+    scene.send(Lane::new(1), [b"d".to_vec()]);
     let broker = scene.broker().await;
     let offsets =
         async |start| broker.start_offsets(start).await.unwrap().into_values().map(Offset::get).collect::<Vec<_>>();
@@ -457,7 +465,7 @@ async fn dead_letters_are_published_with_where_they_came_from_or_described_where
     let broker = scene.broker().await;
     let letter = |id, value: Vec<u8>| DeadLetterMessage {
         id,
-        lane: 0,
+        lane: Lane::new(0),
         offset: Offset::new(40 + id),
         key: Some(b"first_message".to_vec()),
         value: Some(value),
@@ -468,8 +476,8 @@ async fn dead_letters_are_published_with_where_they_came_from_or_described_where
     };
     let incompressible: Vec<u8> = (0..60_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let letters = vec![letter(1, b"{}".to_vec()), letter(2, incompressible)];
-    let producer = broker.producer(0).await.unwrap();
-    producer.publish(&scene.round_with(0, 0, vec![scene.drafts(&["anna"])], letters)).await.unwrap();
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    producer.publish(&scene.round_with(Lane::new(0), 0, vec![scene.drafts(&["anna"])], letters)).await.unwrap();
 
     let dead = scene.server.read_topic(scene.kafka.topics.dead_letters.as_ref().unwrap());
     assert_eq!(dead.len(), 2);
@@ -495,7 +503,7 @@ async fn header_names_that_are_not_text_are_kept_as_unreadable() {
     kcat.stdin.take().unwrap().write_all(b"value\n").unwrap();
     assert!(kcat.wait().unwrap().success());
     let broker = scene.broker().await;
-    let mut input = broker.open(0, Offset::new(0), None).await.unwrap();
+    let mut input = broker.open(Lane::new(0), Offset::new(0), None).await.unwrap();
     let Arrived::Record(record) = take(&mut input, 1).await.remove(0) else { panic!("a record was sent") };
     assert_eq!(
         record.headers,
@@ -509,13 +517,13 @@ async fn header_names_that_are_not_text_are_kept_as_unreadable() {
 #[tokio::test(flavor = "multi_thread")]
 async fn committed_metadata_of_others_is_foreign_whatever_it_holds() {
     let scene = Scene::new(3);
-    commit_raw(&scene, 0, b"");
-    commit_raw(&scene, 1, b"somebody else");
-    commit_raw(&scene, 2, b"caf\xe9");
+    commit_raw(&scene, Lane::new(0), b"");
+    commit_raw(&scene, Lane::new(1), b"somebody else");
+    commit_raw(&scene, Lane::new(2), b"caf\xe9");
     let broker = scene.broker().await;
     // The broker itself replaces what is not text; another one may not, and the library would panic.
     for (lane, says) in [(0, "\"\""), (1, "\"somebody else\""), (2, "\"caf\u{fffd}\"")] {
-        let found = broker.committed(lane).await.unwrap();
+        let found = broker.committed(Lane::new(lane)).await.unwrap();
         assert!(matches!(&found, Committed::Foreign(text) if text.contains(says)), "{found:?}");
     }
 }
@@ -538,7 +546,7 @@ fn commit_raw(scene: &Scene, lane: Lane, metadata: &[u8]) {
     request.extend(1i32.to_be_bytes());
     text(&mut request, scene.campaigns().as_bytes());
     request.extend(1i32.to_be_bytes());
-    request.extend(lane.to_be_bytes());
+    request.extend(lane.get().to_be_bytes());
     request.extend(5i64.to_be_bytes());
     text(&mut request, metadata);
     wait_until("the coordinator takes the offset", SOON, || {
@@ -586,8 +594,8 @@ async fn what_is_refused_names_the_setting_and_what_is_away_may_come() {
     };
     kafka.sasl = Some(login(&server.password));
     let broker = KafkaBroker::connect(&kafka).await.unwrap();
-    let producer = broker.producer(0).await.unwrap();
-    producer.publish(&scene.round(0, 0, vec![scene.drafts(&["anna"])])).await.unwrap();
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    producer.publish(&scene.round(Lane::new(0), 0, vec![scene.drafts(&["anna"])])).await.unwrap();
 
     kafka.sasl = Some(login("wrong"));
     let text = refusal(&kafka).await;
@@ -623,10 +631,10 @@ async fn a_topic_that_takes_small_messages_only_refuses_each_large_round_by_its_
     let names: Vec<String> = (0..30_000).map(|client| format!("client-{client}")).collect();
     let clients: Vec<&str> = names.iter().map(String::as_str).collect();
     scene.server.set_topic(&scene.kafka.topics.notifications, "max.message.bytes", "100");
-    let round = scene.round(0, 0, vec![scene.drafts(&clients)]);
+    let round = scene.round(Lane::new(0), 0, vec![scene.drafts(&clients)]);
     // What meets the failed transaction first, a message or the lane's offset, is up to chance.
     for attempt in 0..8 {
-        let refused = producer_of(&broker, 0).await.publish(&round).await.map(drop);
+        let refused = producer_of(&broker, Lane::new(0)).await.publish(&round).await.map(drop);
         assert!(
             matches!(&refused, Err(BrokerError::Refused(text)) if text.contains("max.message.bytes")),
             "attempt {attempt}: {refused:?}"
@@ -660,8 +668,8 @@ async fn drafts_are_found_by_the_time_at_which_they_were_formed_though_this_mach
         clients: [client].into_iter().collect(),
     };
     let (ahead, late) = (now + 5 * 3_600, now - 30 * 86_400);
-    let round = scene.round(0, 0, vec![batch("ahead", ahead), batch("late", late)]);
-    scene.broker().await.producer(0).await.unwrap().publish(&round).await.unwrap();
+    let round = scene.round(Lane::new(0), 0, vec![batch("ahead", ahead), batch("late", late)]);
+    scene.broker().await.producer(Lane::new(0)).await.unwrap().publish(&round).await.unwrap();
     assert_eq!(scene.told().len(), 2);
 
     let kafka = scene.kafka.clone();
@@ -689,17 +697,18 @@ async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
     let scene = Scene::on(Arc::clone(&server), 1);
     let broker = scene.broker().await;
     let mut membership = broker.join().unwrap();
-    let producer = broker.producer(0).await.unwrap();
-    let producer = producer.publish(&scene.round(0, 0, vec![scene.drafts(&["before"])])).await.unwrap().unwrap();
-    scene.send(0, [b"before".to_vec()]);
-    let mut input = broker.open(0, Offset::new(0), None).await.unwrap();
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    let producer =
+        producer.publish(&scene.round(Lane::new(0), 0, vec![scene.drafts(&["before"])])).await.unwrap().unwrap();
+    scene.send(Lane::new(0), [b"before".to_vec()]);
+    let mut input = broker.open(Lane::new(0), Offset::new(0), None).await.unwrap();
     assert_eq!(values(&take(&mut input, 1).await), ["before"]);
 
     server.kill();
-    let round = scene.round(0, 1, vec![scene.drafts(&["after"])]);
+    let round = scene.round(Lane::new(0), 1, vec![scene.drafts(&["after"])]);
     let away = round.clone();
     let publishing = tokio::spawn(async move { producer.publish(&away).await.map(drop) });
-    let away = broker.watermarks(0).await;
+    let away = broker.watermarks(Lane::new(0)).await;
     assert!(is_transient(&away), "{away:?}");
     server.start();
 
@@ -707,25 +716,25 @@ async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
     assert!(published.is_ok() || is_transient(&published), "{published:?}");
     let producer = timeout(Duration::from_secs(60), async {
         loop {
-            match broker.producer(0).await {
+            match broker.producer(Lane::new(0)).await {
                 Ok(producer) => break producer,
                 Err(error) => assert!(matches!(error, BrokerError::Transient(_)), "{error}"),
             }
         }
     });
     let producer = producer.await.unwrap();
-    if broker.committed(0).await.unwrap() == Committed::Mark(scene.mark(0)) {
+    if broker.committed(Lane::new(0)).await.unwrap() == Committed::Mark(scene.mark(0)) {
         producer.publish(&round).await.unwrap();
     }
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(1)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(scene.mark(1)));
     let mut keys: Vec<_> = scene.told().into_iter().map(|message| message.key.unwrap()).collect();
     keys.sort();
     assert_eq!(keys, ["after", "before"]);
-    scene.send(0, [b"after".to_vec()]);
+    scene.send(Lane::new(0), [b"after".to_vec()]);
     assert_eq!(values(&take(&mut input, 1).await), ["after"], "an input needs no help");
     let mut held = membership.assignments();
     // The group waits for its members after a restart, and one that lost its assignment joins again only after 20 s.
-    timeout(SOON * 4, held.wait_for(|held| held.contains(&0))).await.unwrap().unwrap();
+    timeout(SOON * 4, held.wait_for(|held| held.contains(&Lane::new(0)))).await.unwrap().unwrap();
     membership.leave(soon()).await;
 }
 
@@ -739,7 +748,7 @@ async fn measure_rounds() {
     let settings = settings.split_whitespace().filter_map(|setting| setting.split_once('='));
     scene.kafka.client = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let broker = scene.broker().await;
-    let mut producer = broker.producer(0).await.unwrap();
+    let mut producer = broker.producer(Lane::new(0)).await.unwrap();
     let clients = |count: usize| -> Clients {
         let ids: Vec<String> = (0..count).map(|n| format!("{n:08}-e89b-12d3-a456-426614174000")).collect();
         ids.iter().map(String::as_str).collect()
@@ -749,7 +758,7 @@ async fn measure_rounds() {
     let mut seq = 0;
     let mut small = Vec::new();
     for _ in 0..100 {
-        let round = scene.round(0, seq, vec![batch(100)]);
+        let round = scene.round(Lane::new(0), seq, vec![batch(100)]);
         seq += 1;
         tokio::time::sleep(Duration::from_millis(30)).await;
         let began = Instant::now();
@@ -760,7 +769,7 @@ async fn measure_rounds() {
     println!("100 drafts: p50 {:?}, p90 {:?}", small[50], small[90]);
     let mut at_once = Vec::new();
     for _ in 0..200 {
-        let round = scene.round(0, seq, vec![batch(100)]);
+        let round = scene.round(Lane::new(0), seq, vec![batch(100)]);
         seq += 1;
         let began = Instant::now();
         producer = producer.publish(&round).await.unwrap().unwrap();
@@ -771,7 +780,7 @@ async fn measure_rounds() {
         "100 drafts, one round right after the other: p50 {:?}, p90 {:?}, p99 {:?}",
         at_once[100], at_once[180], at_once[198]
     );
-    let rounds: Vec<_> = (0..25).map(|n| scene.round(0, seq + n, vec![batch(20_000)])).collect();
+    let rounds: Vec<_> = (0..25).map(|n| scene.round(Lane::new(0), seq + n, vec![batch(20_000)])).collect();
     let (began, cpu) = (Instant::now(), processor_time());
     for round in &rounds {
         producer = producer.publish(round).await.unwrap().unwrap();
@@ -796,26 +805,27 @@ async fn an_initialisation_that_timed_out_is_finished_before_the_next_and_never_
     let server = KafkaServer::private();
     let scene = Scene::on(Arc::clone(&server), 1);
     let broker = scene.broker().await;
-    drop(broker.producer(0).await.unwrap().publish(&scene.round(0, 0, vec![])).await.unwrap());
+    drop(broker.producer(Lane::new(0)).await.unwrap().publish(&scene.round(Lane::new(0), 0, vec![])).await.unwrap());
     server.freeze();
-    let away = timeout(Duration::from_secs(40), broker.producer(0)).await.unwrap();
+    let away = timeout(Duration::from_secs(40), broker.producer(Lane::new(0))).await.unwrap();
     assert!(is_transient(&away), "{away:?}");
-    let cancelled = timeout(Duration::from_millis(100), broker.producer(0)).await;
+    let cancelled = timeout(Duration::from_millis(100), broker.producer(Lane::new(0))).await;
     assert!(cancelled.is_err(), "the coordinator does not answer");
     server.thaw();
     let producer = timeout(Duration::from_secs(60), async {
         loop {
-            if let Ok(producer) = broker.producer(0).await {
+            if let Ok(producer) = broker.producer(Lane::new(0)).await {
                 break producer;
             }
         }
     });
     let producer = producer.await.unwrap();
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(scene.mark(0)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(scene.mark(0)));
     // Nothing that was begun earlier fences it.
-    let producer = producer.publish(&scene.round(0, 1, vec![scene.drafts(&["anna"])])).await.unwrap().unwrap();
+    let producer =
+        producer.publish(&scene.round(Lane::new(0), 1, vec![scene.drafts(&["anna"])])).await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
-    producer.publish(&scene.round(0, 2, vec![scene.drafts(&["bob"])])).await.unwrap();
+    producer.publish(&scene.round(Lane::new(0), 2, vec![scene.drafts(&["bob"])])).await.unwrap();
     assert_eq!(scene.told().len(), 2);
 }
 
@@ -830,9 +840,10 @@ async fn measure_idle_lanes() {
     timeout(SOON, held.wait_for(|held| held.len() == 12)).await.unwrap().unwrap();
     let mut lanes = tokio::task::JoinSet::new();
     for lane in 0..12 {
-        let producer = broker.producer(lane).await.unwrap();
-        let producer = producer.publish(&scene.round(lane, 0, vec![scene.drafts(&["anna"])])).await.unwrap().unwrap();
-        let mut input = broker.open(lane, Offset::new(0), None).await.unwrap();
+        let producer = broker.producer(Lane::new(lane)).await.unwrap();
+        let producer =
+            producer.publish(&scene.round(Lane::new(lane), 0, vec![scene.drafts(&["anna"])])).await.unwrap().unwrap();
+        let mut input = broker.open(Lane::new(lane), Offset::new(0), None).await.unwrap();
         lanes.spawn(async move { (input.next(10).await.map(drop), producer) });
     }
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -15,8 +15,8 @@ use super::Findings;
 use crate::service::file_limit;
 use dinnerbell_config as config;
 use dinnerbell_config::Config;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::outputs::OutputIds;
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::broker::BrokerError;
 use dinnerbell_kafka::client::{ASK, ClientEvents, Isolation};
 use dinnerbell_kafka::topics::{INTERNAL, Topic};
@@ -34,7 +34,7 @@ pub(super) struct Answered {
     /// The id of the cluster.
     pub id: String,
     /// The partitions of the campaigns topic.
-    pub lanes: Lane,
+    pub lanes: i32,
     /// The ids of the topics that are written to.
     pub outputs: OutputIds,
 }
@@ -125,7 +125,7 @@ fn ask(kafka: &config::Kafka, connections: usize, mut found: Findings) -> (Findi
 /// A cluster that answers.
 struct Cluster {
     id: String,
-    lanes: Lane,
+    lanes: i32,
     /// The topics of the configuration that are there.
     known: Vec<Topic>,
     /// Kafka's own, those that this user may look at.
@@ -135,10 +135,10 @@ struct Cluster {
 }
 
 /// Warns of records that a sender's open transaction holds back: looked for twice, since ordinary ones end meanwhile.
-fn held_back(kafka: &config::Kafka, stable: &Asking, lanes: Lane, found: &mut Findings) {
+fn held_back(kafka: &config::Kafka, stable: &Asking, lanes: i32, found: &mut Findings) {
     let topic = &kafka.topics.campaigns;
     let look = |every: &Asking| -> Result<Vec<(i64, i64)>, BrokerError> {
-        (0..lanes).map(|lane| Ok((every.end(topic, lane)?, stable.end(topic, lane)?))).collect()
+        Lane::all(lanes).map(|lane| Ok((every.end(topic, lane)?, stable.end(topic, lane)?))).collect()
     };
     let looked = Asking::with(kafka, Isolation::ReadUncommitted).and_then(|every| {
         let first = look(&every)?;
@@ -150,7 +150,7 @@ fn held_back(kafka: &config::Kafka, stable: &Asking, lanes: Lane, found: &mut Fi
             reason = "on a thread that may block: what is held up is looked at twice"
         )]
         std::thread::sleep(HELD);
-        Ok((0..lanes).zip(first).zip(look(&every)?).collect())
+        Ok(Lane::all(lanes).zip(first).zip(look(&every)?).collect())
     });
     let looked = match looked {
         Ok(looked) => looked,
@@ -172,7 +172,7 @@ fn held_back(kafka: &config::Kafka, stable: &Asking, lanes: Lane, found: &mut Fi
 }
 
 /// Whether one instance may have enough files for all lanes.
-fn files(connections: usize, brokers: Result<usize, BrokerError>, lanes: Lane, found: &mut Findings) {
+fn files(connections: usize, brokers: Result<usize, BrokerError>, lanes: i32, found: &mut Findings) {
     let brokers = match brokers {
         Ok(brokers) => brokers as u64,
         Err(error) => return found.refused("open-files", error),
@@ -240,7 +240,7 @@ impl Asking {
 
     /// Behind the last record that may be read.
     fn end(&self, topic: &str, lane: Lane) -> Result<i64, BrokerError> {
-        let watermarks = self.consumer.fetch_watermarks(topic, lane, ASK);
+        let watermarks = self.consumer.fetch_watermarks(topic, lane.get(), ASK);
         Ok(watermarks
             .map_err(|error| self.explain(&format!("reading the end of partition {lane} of {topic}"), &error))?
             .1)

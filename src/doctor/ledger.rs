@@ -6,14 +6,15 @@ use super::Findings;
 use super::kafka::Answered;
 use crate::operator::{find_own_ledger, hold, lanes, pause};
 use dinnerbell_config::{Config, Topics};
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::outputs::{OutputIds, is_another};
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::outputs::KnownOutputs;
 use dinnerbell_postgres::ledger::{outputs, probe};
 use dinnerbell_postgres::migrate::{FeedbackIndex, feedback_index, schema_is_current};
 use dinnerbell_postgres::needs::{hidden_in_ledger, missing_in_feedback, missing_in_ledger, open_ledger};
+use dinnerbell_postgres::number::number;
 
 /// Looks at the ledger.
 pub(super) async fn examine(config: &Config, pool: &Pool, found: &mut Findings) {
@@ -120,11 +121,11 @@ fn recreated(topics: &Topics, known: &KnownOutputs, now: &OutputIds, found: &mut
 }
 
 /// Lanes whose partition is gone, and what they hold with them, but for those that were adopted.
-async fn left_behind(pool: &Pool, partitions: Lane, found: &mut Findings) -> Result<(), PostgresError> {
+async fn left_behind(pool: &Pool, partitions: i32, found: &mut Findings) -> Result<(), PostgresError> {
     let sql = "select lane from dinnerbell.campaign where lane >= $1 union \
                select lane from dinnerbell.dead_letter where lane >= $1 and round_seq is null order by lane";
     for row in pool.query(sql, &[(&partitions, Type::INT4)]).await? {
-        let lane: Lane = row.get(0);
+        let lane: Lane = number(&row, 0);
         found.fail(
             "lanes",
             format!("lane {lane} has no partition any more: nobody goes on with the campaigns and dead letters that it holds"),

@@ -15,10 +15,9 @@ use dinnerbell_core::fail_point::fail_point;
 use dinnerbell_core::lane::error_policy;
 use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::mark::{Committed, RoundHead};
-use dinnerbell_core::model::number::{Epoch, Seq};
+use dinnerbell_core::model::number::{Epoch, Lane, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::broker::Broker;
 use dinnerbell_core::ports::failure::{Failure, FailureKind};
 use dinnerbell_core::ports::ledger::LaneLedger;
@@ -101,13 +100,13 @@ impl Adopter<'_> {
         let Request { lane, into, .. } = *self.request;
         let topic = &self.config.kafka.topics.campaigns;
         let partitions = self.broker.lanes().await?;
-        if lane < partitions {
+        if lane.get() < partitions {
             return Err(ResolveError::Refused(format!(
                 "partition {lane} of topic {topic} exists, so its lane goes on by itself; `dinnerbell lane list` says whether it is halted, \
                  and what mends it"
             )));
         }
-        if into >= partitions {
+        if into.get() >= partitions {
             return Err(ResolveError::Refused(format!(
                 "topic {topic} has {partitions} partitions, numbered from 0: nobody would run lane {into} either"
             )));

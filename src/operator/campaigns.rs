@@ -9,8 +9,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use dinnerbell_config::Config;
-use dinnerbell_core::model::number::Offset;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::clock::CLOCK_MICROS;
@@ -215,7 +214,7 @@ fn details(row: &Row) -> Details {
         adv_campaign_owner: row.get(column(1)),
         adv_campaign_owner_contact: row.get(column(2)),
         datetime_created: row.get(column(3)),
-        lane: row.get(column(4)),
+        lane: number(row, column(4)),
         revision: row.get(column(5)),
         skipped: row.get(11),
         kept: row.get(column(6)),

@@ -13,11 +13,12 @@ use tokio_postgres::types::Type;
 use crate::operator::campaigns::time;
 use dinnerbell_config::Config;
 use dinnerbell_core::model::audit::{Action, Orderer, Subject};
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_kafka as kafka;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::{ErrorKind, PostgresError};
 use dinnerbell_postgres::ledger::audit;
+use dinnerbell_postgres::number::number;
 
 /// How often the ledger is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -170,7 +171,7 @@ async fn cancel_status(pool: &Pool, id: &str) -> Result<CancelStatus, PostgresEr
         told: row.get(2),
         late: row.get(3),
         cancelled_at: time(row.get(4)),
-        lane: row.get(5),
+        lane: number(row, 5),
         announcing: row.get(6),
         halted: row.get(7),
         owner: row.get(8),

@@ -5,12 +5,11 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::operator::campaigns::time;
-use dinnerbell_core::model::number::{Offset, Seq};
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
-use dinnerbell_postgres::number::number;
+use dinnerbell_postgres::number::{Number, number};
 
 /// The `--reason-field` of letters that break no rule of one single field; the metrics call them so too.
 pub const WHOLE_RECORD: &str = "record";
@@ -36,7 +35,7 @@ impl Filter {
 
     pub(super) fn parameters(&self) -> [Parameter<'_>; 4] {
         [
-            (&self.lane, Type::INT4),
+            self.lane.parameter(),
             (&self.reason_field, Type::TEXT),
             (&self.since, Type::INT8),
             (&self.not_replayed, Type::BOOL),
@@ -180,14 +179,14 @@ fn headers(names: Vec<String>, values: Vec<Option<Vec<u8>>>) -> Vec<HeaderBytes>
 fn summary(row: &Row) -> Summary {
     Summary {
         id: row.get(0),
-        lane: row.get(1),
+        lane: number(row, 1),
         offset: number(row, 2),
         arrived_at: time(row.get(3)),
         field: row.get(4),
         reason: row.get(5),
         key_bytes: row.get(6),
         value_bytes: row.get(7),
-        publishing_lane: row.get(8),
+        publishing_lane: number(row, 8),
         round: number(row, 9),
         replayed_at: time(row.get(10)),
         replayed_by: row.get(11),

@@ -11,11 +11,12 @@ use tokio_postgres::types::Type;
 
 use dinnerbell_core::instance::pause::PauseWatch;
 use dinnerbell_core::model::halt::{Commits, HaltKind};
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::telemetry::Telemetry;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::hold::COMPARISON;
+use dinnerbell_postgres::number::number;
 
 /// How long a hold may last before it is said what holds: a takeover takes 2.5 s at most when all goes well.
 const ORDINARY: Duration = Duration::from_secs(5);
@@ -107,7 +108,7 @@ pub async fn current(pool: &Pool) -> Result<Option<Hold>, PostgresError> {
         .query(&sql, &[(&lost, Type::TEXT_ARRAY), (&in_doubt, Type::TEXT_ARRAY), (&0xffff_ffff_i64, Type::INT8)])
         .await?;
     let Some(first) = rows.first() else { return Ok(None) };
-    let lanes = rows.iter().filter_map(|row| Some((row.get::<_, Option<Lane>>(0)?, cause(row)))).collect();
+    let lanes = rows.iter().filter_map(|row| Some((number::<Option<Lane>>(row, 0)?, cause(row)))).collect();
     Ok(Some(Hold { lanes, is_young: first.get(6) }))
 }
 
@@ -167,8 +168,8 @@ impl fmt::Display for Hold {
 mod tests {
     use super::*;
 
-    fn hold(lanes: impl IntoIterator<Item = (Lane, Cause)>) -> Hold {
-        Hold { lanes: lanes.into_iter().collect(), is_young: false }
+    fn hold(lanes: impl IntoIterator<Item = (i32, Cause)>) -> Hold {
+        Hold { lanes: lanes.into_iter().map(|(lane, cause)| (Lane::new(lane), cause)).collect(), is_young: false }
     }
 
     #[test]

@@ -4,8 +4,7 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use crate::operator::campaigns::time;
-use dinnerbell_core::model::number::{Epoch, Offset, Seq};
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::{Epoch, Lane, Offset, Seq};
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::number::number;
@@ -92,7 +91,7 @@ fn status(row: &Row) -> LaneStatus {
         since: time(row.get(10)),
     });
     LaneStatus {
-        lane: row.get(0),
+        lane: number(row, 0),
         owner: row.get(1),
         entered_at: time(row.get(2)),
         epoch: number(row, 3),

@@ -8,8 +8,7 @@ use tokio_postgres::types::Type;
 
 use crate::operator::campaigns::time;
 use dinnerbell_core::model::audit::{Action, Orderer, Subject};
-use dinnerbell_core::model::number::Seq;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_postgres::connect::{Connection, Pool};
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::audit;
@@ -135,5 +134,5 @@ async fn waiting(pool: &Pool) -> Result<Vec<Waiting>, PostgresError> {
     let sql = "select l.lane, l.seq, r.drafts from dinnerbell.lane l join dinnerbell.round r using (lane, seq) \
                where l.published_seq is distinct from l.seq and (r.drafts > 0 or r.dead_letters <> '{}') order by l.lane";
     let rows = pool.query(sql, &[]).await?;
-    Ok(rows.iter().map(|row| Waiting { lane: row.get(0), round: number(row, 1), drafts: row.get(2) }).collect())
+    Ok(rows.iter().map(|row| Waiting { lane: number(row, 0), round: number(row, 1), drafts: row.get(2) }).collect())
 }

@@ -24,6 +24,7 @@ use dinnerbell_kafka::resend::{Original, ResendError, Resender, Sent};
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::audit;
+use dinnerbell_postgres::number::number;
 
 /// Most letters of one transaction.
 const BATCH: i64 = 100;
@@ -239,7 +240,7 @@ impl Run {
                 let names: Vec<String> = row.get(4);
                 let values: Vec<Option<Vec<u8>>> = row.get(5);
                 let headers = names.into_iter().zip(values).map(|(name, value)| Header { name, value }).collect();
-                (row.get(0), Original { lane: row.get(1), key: row.get(2), value: row.get(3), headers })
+                (row.get(0), Original { lane: number(row, 1), key: row.get(2), value: row.get(3), headers })
             })
             .collect();
         claimed.sort_by_key(|(id, _)| *id);

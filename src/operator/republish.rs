@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::operator::resolve::{MOST_ATTEMPTS, ResolveError, writer};
 use dinnerbell_config::Config;
 use dinnerbell_core::model::audit::Orderer;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::ports::failure::{Failure, FailureKind};
 use dinnerbell_core::ports::ledger::LaneLedger;
 use dinnerbell_postgres::connect::Pool;

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use super::buckets::{Buckets, DraftSource, Entry};
-use dinnerbell_core::model::number::Seq;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::{Lane, Seq};
 
 /// How many examples of each kind are kept.
 const EXAMPLES: usize = 20;
@@ -95,7 +94,7 @@ impl Unsettled {
         self.rows.push(row)?;
         match recorded {
             Some(round) => {
-                *self.by_round.entry((round.partition, Seq::new(round.place))).or_default() += 1;
+                *self.by_round.entry((Lane::new(round.partition), Seq::new(round.place))).or_default() += 1;
                 self.rows.push(round)
             }
             None => {
@@ -133,7 +132,8 @@ impl Unsettled {
             let overdue = bucket.chunk_by(|a, b| a.key == b.key).filter_map(|draft| {
                 let row = draft.iter().find(|entry| entry.kind == DraftSource::Row)?;
                 let recorded = draft.iter().find(|entry| entry.kind == DraftSource::Recorded);
-                let waits = recorded.is_some_and(|round| is_pending(published, round.partition, Seq::new(round.place)));
+                let waits = recorded
+                    .is_some_and(|round| is_pending(published, Lane::new(round.partition), Seq::new(round.place)));
                 (!waits).then_some(*row)
             });
             Ok(overdue.collect())
@@ -301,7 +301,7 @@ mod tests {
 
     /// Rows that wait for a round, and rows that should have a message, where this is the last published round of lane 0.
     fn left(comparison: &Comparison, published: i64) -> (u64, u64) {
-        let published = BTreeMap::from([(0, Seq::new(published))]);
+        let published = BTreeMap::from([(Lane::new(0), Seq::new(published))]);
         (comparison.unsettled.pending(&published), comparison.unsettled.overdue(&published))
     }
 
@@ -341,7 +341,7 @@ mod tests {
         let compared = compared(&[entry(DraftSource::Row), recorded]);
         assert_eq!(compared.differences.total(), 0);
         assert_eq!((left(&compared, 3), left(&compared, 4)), ((1, 0), (0, 1)));
-        let published = BTreeMap::from([(0, Seq::new(4))]);
+        let published = BTreeMap::from([(Lane::new(0), Seq::new(4))]);
         let overdue = compared.unsettled.into_overdue(&published);
         assert_eq!(overdue.flat_map(Result::unwrap).collect::<Vec<_>>(), [entry(DraftSource::Row)]);
     }

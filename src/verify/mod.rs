@@ -32,8 +32,7 @@ use crate::operator::republish::Republished;
 use dinnerbell_config::Config;
 use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::mark::Committed;
-use dinnerbell_core::model::number::Seq;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::broker::{Broker, BrokerError};
 use dinnerbell_core::recovery::found;
@@ -288,7 +287,7 @@ impl Verification<'_> {
         for lane in lanes.iter().filter(|lane| lane.published != Some(lane.seq)) {
             let held = |campaign: &str, client: &str| {
                 let entry = entry(DraftSource::Recorded, found::key(campaign, client), found::campaign(campaign));
-                put(buckets, &Entry { partition: lane.lane, place: lane.seq.get(), ..entry })
+                put(buckets, &Entry { partition: lane.lane.get(), place: lane.seq.get(), ..entry })
             };
             snapshot.round(lane.lane, lane.seq, held).await?;
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
-use dinnerbell_core::model::number::{Offset, Seq};
-use dinnerbell_core::model::record::{Arrived, DeadLetterMessage, Lane};
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
+use dinnerbell_core::model::record::{Arrived, DeadLetterMessage};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::ports::broker::{Broker, BrokerError, Input, Producer};
@@ -93,7 +93,7 @@ fn drafts(clients: &[&str]) -> DraftBatch {
 fn letter(id: i64) -> DeadLetterMessage {
     DeadLetterMessage {
         id,
-        lane: 0,
+        lane: Lane::new(0),
         offset: Offset::new(id),
         key: None,
         value: Some(b"no campaign".to_vec()),
@@ -117,80 +117,84 @@ fn round(lane: Lane, seq: i64, clients: &[&str]) -> Recorded {
 pub async fn a_published_round_is_seen_and_its_mark_is_read_back<E: Environment>(env: &mut E) {
     let broker = env.broker();
     assert_eq!(broker.lanes().await.unwrap(), 2);
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::None);
-    let producer = broker.producer(0).await.unwrap();
-    let producer = producer.publish(&round(0, 0, &[])).await.unwrap().expect("no connection broke");
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(0)));
-    producer.publish(&round(0, 1, &["bob", "anna"])).await.unwrap();
-    assert_eq!(env.another().await.committed(0).await.unwrap(), Committed::Mark(mark(1)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::None);
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    let producer = producer.publish(&round(Lane::new(0), 0, &[])).await.unwrap().expect("no connection broke");
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(0)));
+    producer.publish(&round(Lane::new(0), 1, &["bob", "anna"])).await.unwrap();
+    assert_eq!(env.another().await.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(1)));
     assert_eq!(env.told().await, ["anna", "bob"]);
 }
 
 pub async fn a_mark_is_published_without_any_message<E: Environment>(env: &mut E) {
     let broker = env.broker();
-    let producer = broker.producer(0).await.unwrap();
-    let round = Recorded::for_test(publication(0, 4, &["anna"], &[1]));
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    let round = Recorded::for_test(publication(Lane::new(0), 4, &["anna"], &[1]));
     producer.publish_mark(&round).await.unwrap();
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(4)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(4)));
     assert_eq!((env.told().await.len(), env.letters().await), (0, 0));
 }
 
 pub async fn each_lane_has_a_mark_of_its_own<E: Environment>(env: &mut E) {
     let broker = env.broker();
     for (lane, seq) in [(0, 3), (1, 5)] {
-        broker.producer(lane).await.unwrap().publish(&round(lane, seq, &[])).await.unwrap();
+        broker.producer(Lane::new(lane)).await.unwrap().publish(&round(Lane::new(lane), seq, &[])).await.unwrap();
     }
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(3)));
-    assert_eq!(broker.committed(1).await.unwrap(), Committed::Mark(mark(5)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(3)));
+    assert_eq!(broker.committed(Lane::new(1)).await.unwrap(), Committed::Mark(mark(5)));
 }
 
 pub async fn a_second_producer_fences_the_first<E: Environment>(env: &mut E) {
     let broker = env.broker();
-    let first = broker.producer(0).await.unwrap();
-    let first = first.publish(&round(0, 0, &[])).await.unwrap().unwrap();
-    let lane_1 = broker.producer(1).await.unwrap();
-    let second = env.another().await.producer(0).await.unwrap();
-    let fenced = first.publish(&round(0, 1, &["twice"])).await.map(drop);
+    let first = broker.producer(Lane::new(0)).await.unwrap();
+    let first = first.publish(&round(Lane::new(0), 0, &[])).await.unwrap().unwrap();
+    let lane_1 = broker.producer(Lane::new(1)).await.unwrap();
+    let second = env.another().await.producer(Lane::new(0)).await.unwrap();
+    let fenced = first.publish(&round(Lane::new(0), 1, &["twice"])).await.map(drop);
     assert!(matches!(fenced, Err(BrokerError::Fenced)), "{fenced:?}");
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(0)), "its offset is not committed");
-    second.publish(&round(0, 1, &["once"])).await.unwrap();
-    lane_1.publish(&round(1, 0, &["another lane"])).await.unwrap();
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(0)), "its offset is not committed");
+    second.publish(&round(Lane::new(0), 1, &["once"])).await.unwrap();
+    lane_1.publish(&round(Lane::new(1), 0, &["another lane"])).await.unwrap();
     assert_eq!(env.told().await, ["another lane", "once"]);
 
-    let (third, _fourth) = (broker.producer(0).await.unwrap(), broker.producer(0).await.unwrap());
-    let fenced = third.publish_mark(&round(0, 9, &[])).await.map(drop);
+    let (third, _fourth) = (broker.producer(Lane::new(0)).await.unwrap(), broker.producer(Lane::new(0)).await.unwrap());
+    let fenced = third.publish_mark(&round(Lane::new(0), 9, &[])).await.map(drop);
     assert!(matches!(fenced, Err(BrokerError::Fenced)), "also within one instance: {fenced:?}");
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(1)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(1)));
 }
 
 pub async fn what_a_former_owner_left_open_is_never_seen<E: Environment>(env: &mut E) {
-    env.leave_open(publication(0, 7, &["never"], &[])).await;
+    env.leave_open(publication(Lane::new(0), 7, &["never"], &[])).await;
     let broker = env.broker();
-    let producer = broker.producer(0).await.unwrap();
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::None, "it was ended when the producer was made");
-    producer.publish(&round(0, 0, &["heard"])).await.unwrap();
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(0)));
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    assert_eq!(
+        broker.committed(Lane::new(0)).await.unwrap(),
+        Committed::None,
+        "it was ended when the producer was made"
+    );
+    producer.publish(&round(Lane::new(0), 0, &["heard"])).await.unwrap();
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(0)));
     assert_eq!(env.told().await, ["heard"]);
 }
 
 pub async fn an_offset_that_may_yet_be_aborted_is_no_answer<E: Environment>(env: &mut E) {
     let broker = env.broker();
-    broker.producer(0).await.unwrap().publish(&round(0, 0, &[])).await.unwrap();
-    env.leave_open(publication(0, 1, &["never"], &[])).await;
-    let answer = broker.committed(0).await;
+    broker.producer(Lane::new(0)).await.unwrap().publish(&round(Lane::new(0), 0, &[])).await.unwrap();
+    env.leave_open(publication(Lane::new(0), 1, &["never"], &[])).await;
+    let answer = broker.committed(Lane::new(0)).await;
     assert!(matches!(answer, Err(BrokerError::Transient(_))), "{answer:?}");
-    broker.producer(0).await.unwrap();
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(0)));
+    broker.producer(Lane::new(0)).await.unwrap();
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(0)));
 }
 
 pub async fn offsets_that_are_gone_are_no_mark<E: Environment>(env: &mut E) {
     let broker = env.broker();
-    let producer = broker.producer(0).await.unwrap();
-    let producer = producer.publish(&round(0, 3, &["anna"])).await.unwrap().unwrap();
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    let producer = producer.publish(&round(Lane::new(0), 3, &["anna"])).await.unwrap().unwrap();
     env.forget_offsets().await;
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::None);
-    producer.publish_mark(&round(0, 3, &["anna"])).await.unwrap();
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::Mark(mark(3)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::None);
+    producer.publish_mark(&round(Lane::new(0), 3, &["anna"])).await.unwrap();
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(3)));
     assert_eq!(env.told().await, ["anna"]);
 }
 
@@ -210,69 +214,69 @@ async fn take<I: Input>(input: &mut I, count: usize) -> Vec<String> {
 
 pub async fn a_lane_is_read_in_order_from_where_it_is_opened<E: Environment>(env: &mut E) {
     for value in ["zero", "one", "two"] {
-        env.send(0, value).await;
+        env.send(Lane::new(0), value).await;
     }
-    env.send(1, "elsewhere").await;
+    env.send(Lane::new(1), "elsewhere").await;
     let broker = env.broker();
-    let mut input = broker.open(0, Offset::new(1), None).await.unwrap();
+    let mut input = broker.open(Lane::new(0), Offset::new(1), None).await.unwrap();
     assert_eq!(take(&mut input, 2).await, ["one", "two"]);
     assert!(timeout(QUIET, input.next(1)).await.is_err(), "there is no gap behind the last record");
-    env.send(0, "three").await;
+    env.send(Lane::new(0), "three").await;
     assert_eq!(take(&mut input, 1).await, ["three"]);
-    assert_eq!(take(&mut broker.open(1, Offset::new(0), None).await.unwrap(), 1).await, ["elsewhere"]);
+    assert_eq!(take(&mut broker.open(Lane::new(1), Offset::new(0), None).await.unwrap(), 1).await, ["elsewhere"]);
     assert_eq!(
-        take(&mut broker.open(0, Offset::new(0), None).await.unwrap(), 4).await,
+        take(&mut broker.open(Lane::new(0), Offset::new(0), None).await.unwrap(), 4).await,
         ["zero", "one", "two", "three"]
     );
 }
 
 pub async fn the_end_of_a_lane_lies_behind_its_gap<E: Environment>(env: &mut E) {
     let broker = env.broker();
-    assert_eq!(broker.watermarks(0).await.unwrap(), (Offset::FIRST, Offset::FIRST));
-    env.send(0, "zero").await;
-    env.leave_gap(0).await;
-    let (_, end) = broker.watermarks(0).await.unwrap();
+    assert_eq!(broker.watermarks(Lane::new(0)).await.unwrap(), (Offset::FIRST, Offset::FIRST));
+    env.send(Lane::new(0), "zero").await;
+    env.leave_gap(Lane::new(0)).await;
+    let (_, end) = broker.watermarks(Lane::new(0)).await.unwrap();
     assert!(end > Offset::new(1), "{end}");
-    assert_eq!(broker.log_end(0).await.unwrap(), end);
-    let mut input = broker.open(0, Offset::new(0), None).await.unwrap();
+    assert_eq!(broker.log_end(Lane::new(0)).await.unwrap(), end);
+    let mut input = broker.open(Lane::new(0), Offset::new(0), None).await.unwrap();
     assert_eq!(take(&mut input, 2).await, ["zero".to_owned(), format!("end {end}")]);
     assert!(timeout(QUIET, input.next(1)).await.is_err(), "it is told once");
-    env.send(0, "behind").await;
+    env.send(Lane::new(0), "behind").await;
     assert_eq!(take(&mut input, 1).await, ["behind"]);
-    assert_eq!(broker.watermarks(0).await.unwrap(), (Offset::FIRST, end.next()));
+    assert_eq!(broker.watermarks(Lane::new(0)).await.unwrap(), (Offset::FIRST, end.next()));
 }
 
 pub async fn records_are_known_again_by_their_marks<E: Environment>(env: &mut E) {
     for value in ["zero", "zero", "two"] {
-        env.send(0, value).await;
+        env.send(Lane::new(0), value).await;
     }
-    env.leave_gap(0).await;
-    env.send(0, "behind").await;
+    env.leave_gap(Lane::new(0)).await;
+    env.send(Lane::new(0), "behind").await;
     let broker = env.broker();
-    let last = broker.log_end(0).await.unwrap().get() - 1;
+    let last = broker.log_end(Lane::new(0)).await.unwrap().get() - 1;
     let places = [0, 1, 2, last].map(Offset::new);
     let mut fingerprints = Vec::new();
     for offset in places {
-        fingerprints.push(broker.fingerprint_at(0, offset).await.unwrap());
+        fingerprints.push(broker.fingerprint_at(Lane::new(0), offset).await.unwrap());
     }
     let hashes: Vec<i64> = fingerprints.iter().map(|fingerprint| fingerprint.unwrap().hash).collect();
     assert!(hashes[0] == hashes[1] && hashes[1] != hashes[2], "what they hold: {hashes:?}");
     let offsets: Vec<Offset> = fingerprints.iter().map(|fingerprint| fingerprint.unwrap().offset).collect();
     assert_eq!(offsets, places);
-    assert_eq!(broker.fingerprint_at(0, Offset::new(3)).await.unwrap(), None, "no record stands in a gap");
-    let mut input = broker.open(0, Offset::new(2), None).await.unwrap();
+    assert_eq!(broker.fingerprint_at(Lane::new(0), Offset::new(3)).await.unwrap(), None, "no record stands in a gap");
+    let mut input = broker.open(Lane::new(0), Offset::new(2), None).await.unwrap();
     let arrived = timeout(SOON, input.next(1)).await.unwrap().unwrap().remove(0);
     let Arrived::Record(record) = arrived else { panic!("{arrived:?}") };
     assert_eq!(record.fingerprint(), fingerprints[2]);
 }
 
 pub async fn a_topic_has_one_id_and_nothing_of_another_is_read<E: Environment>(env: &mut E) {
-    env.send(0, "zero").await;
+    env.send(Lane::new(0), "zero").await;
     let broker = env.broker();
     let id = broker.topic_id().await.unwrap().expect("this broker knows ids");
     assert_eq!(env.another().await.topic_id().await.unwrap().as_ref(), Some(&id));
-    assert_eq!(take(&mut broker.open(0, Offset::new(0), Some(&id)).await.unwrap(), 1).await, ["zero"]);
-    let mut input = broker.open(0, Offset::new(0), Some("of another topic")).await.unwrap();
+    assert_eq!(take(&mut broker.open(Lane::new(0), Offset::new(0), Some(&id)).await.unwrap(), 1).await, ["zero"]);
+    let mut input = broker.open(Lane::new(0), Offset::new(0), Some("of another topic")).await.unwrap();
     let refused = timeout(SOON, input.next(1)).await.expect("it is answered");
     assert!(matches!(refused, Err(BrokerError::Transient(_))), "{refused:?}");
 }
@@ -280,8 +284,8 @@ pub async fn a_topic_has_one_id_and_nothing_of_another_is_read<E: Environment>(e
 pub async fn letters_are_published_with_the_round_that_carries_them<E: Environment>(env: &mut E) {
     let broker = env.broker();
     broker.dead_letter_topic().await.unwrap();
-    let producer = broker.producer(0).await.unwrap();
-    let round = Recorded::for_test(publication(0, 0, &["anna"], &[1, 2]));
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    let round = Recorded::for_test(publication(Lane::new(0), 0, &["anna"], &[1, 2]));
     producer.publish(&round).await.unwrap();
     assert_eq!((env.told().await.len(), env.letters().await), (1, 2));
 }
@@ -291,19 +295,19 @@ pub async fn a_missing_topic_of_dead_letters_is_told_and_no_draft_goes_out_with_
     env.lose_letters_topic().await;
     let missing = broker.dead_letter_topic().await;
     assert!(matches!(missing, Err(BrokerError::Refused(_))), "{missing:?}");
-    let producer = broker.producer(0).await.unwrap();
-    let refused = producer.publish(&Recorded::for_test(publication(0, 0, &["never"], &[1]))).await.map(drop);
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    let refused = producer.publish(&Recorded::for_test(publication(Lane::new(0), 0, &["never"], &[1]))).await.map(drop);
     assert!(matches!(refused, Err(BrokerError::DeadLetters { .. })), "{refused:?}");
-    let producer = broker.producer(0).await.unwrap();
-    assert_eq!(broker.committed(0).await.unwrap(), Committed::None);
-    producer.publish(&round(0, 0, &["anna"])).await.unwrap();
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::None);
+    producer.publish(&round(Lane::new(0), 0, &["anna"])).await.unwrap();
     assert_eq!(env.told().await, ["anna"], "without a letter it goes out");
 }
 
 pub async fn a_lane_is_assigned_by_the_group_alone<E: Environment>(env: &mut E) {
     let broker = env.broker();
-    assert!(!broker.still_assigned(0).await, "it is no member");
-    env.assign(0).await;
-    assert!(broker.still_assigned(0).await);
-    assert!(!broker.still_assigned(9).await, "there is no such lane");
+    assert!(!broker.still_assigned(Lane::new(0)).await, "it is no member");
+    env.assign(Lane::new(0)).await;
+    assert!(broker.still_assigned(Lane::new(0)).await);
+    assert!(!broker.still_assigned(Lane::new(9)).await, "there is no such lane");
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use dinnerbell_core::guard::{Guard, Guards};
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::mark::{CommittedMark, RoundHead};
-use dinnerbell_core::model::number::Offset;
+use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::{Lane, Record};
+use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::model::time::{EpochMicros, EpochSeconds};
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -254,7 +254,7 @@ impl broker::Environment for Simulated {
     }
 
     async fn forget_offsets(&self) {
-        (0..2).for_each(|lane| self.world.state().kafka.expire(lane));
+        (0..2).for_each(|lane| self.world.state().kafka.expire(Lane::new(lane)));
     }
 
     async fn lose_letters_topic(&self) {

@@ -7,7 +7,7 @@ use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::input::{Arrival, decode};
 use dinnerbell_core::model::intake::IntakeBatch;
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
@@ -37,7 +37,7 @@ async fn two_lanes(database: &Database) -> (PostgresLedger, [Ownership; 2]) {
     let ledger = ledger(database).await;
     let mut own = [None; 2];
     for (lane, own) in (0..).zip(&mut own) {
-        *own = Some(ledger.acquire(lane, Some(Offset::new(0))).await.unwrap().ownership);
+        *own = Some(ledger.acquire(Lane::new(lane), Some(Offset::new(0))).await.unwrap().ownership);
     }
     (ledger, own.map(Option::unwrap))
 }

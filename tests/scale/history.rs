@@ -10,7 +10,7 @@ use dinnerbell_core::model::input::decode;
 use dinnerbell_core::model::intake::IntakeBatch;
 use dinnerbell_core::model::late::LateQuery;
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
@@ -179,8 +179,8 @@ impl Counted {
 /// Everything that a lane asks from its entry to the end of a round, and what is looked at for it meanwhile.
 async fn ask_all(counted: &mut Counted) {
     let ledger = counted.ledger.clone();
-    let own = ledger.acquire(0, Some(Offset::new(0))).await.unwrap().ownership;
-    let other = ledger.acquire(1, Some(Offset::new(0))).await.unwrap().ownership;
+    let own = ledger.acquire(Lane::new(0), Some(Offset::new(0))).await.unwrap().ownership;
+    let other = ledger.acquire(Lane::new(1), Some(Offset::new(0))).await.unwrap().ownership;
     counted.note("acquire").await;
     assert!(ledger.still_mine(own).await.unwrap());
     counted.note("still_mine").await;
@@ -195,7 +195,7 @@ async fn ask_all(counted: &mut Counted) {
     assert_eq!((due.dead_letters.len(), due.uncounted.len()), (2, 3));
     counted.note("due").await;
     let waiting = ledger.waiting(&[own, other]).await.unwrap();
-    assert_eq!((waiting.changes, waiting.rescans), (vec![0], vec![0]));
+    assert_eq!((waiting.changes, waiting.rescans), (vec![Lane::new(0)], vec![Lane::new(0)]));
     counted.note("waiting").await;
     assert!(!ledger.due_rescan(own, &["another"], 1).await.unwrap().is_empty());
     counted.note("due_rescan").await;
@@ -204,7 +204,10 @@ async fn ask_all(counted: &mut Counted) {
     }
     counted.note("open_after").await;
     let restaurants = ["lively".to_owned(), "r1".to_owned()];
-    assert_eq!(ledger.open_restaurants(&[0, 1], &restaurants).await.unwrap(), [(0, "lively".to_owned())]);
+    assert_eq!(
+        ledger.open_restaurants(&[Lane::new(0), Lane::new(1)], &restaurants).await.unwrap(),
+        [(Lane::new(0), "lively".to_owned())]
+    );
     counted.note("open_restaurants").await;
     assert_eq!(ledger.open_campaigns(own, &restaurants, None, 100).await.unwrap().len(), 5);
     assert_eq!(ledger.open_campaigns(own, &restaurants, Some("open-1"), 2).await.unwrap().len(), 2);

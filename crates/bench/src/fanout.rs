@@ -17,6 +17,7 @@ use crate::environment::{Ground, Stage};
 use crate::sender;
 use crate::sender::{Bell, campaign};
 use dinnerbell_core::instance::round_sizing::OTHERS_COME;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::text_table::table;
 
 /// What is asked for.
@@ -113,12 +114,12 @@ pub async fn service(stage: &Stage<'_>, audience: &Audience) -> Result<Service, 
     let mut instance = Instance::start(stage).await?;
     let bell = Bell::new(&stage.config.kafka)?;
     let warmed = Audience::warm_up().subscribers;
-    bell.ring(&sender::warm_up(0), 0).await?;
+    bell.ring(&sender::warm_up(0), Lane::new(0)).await?;
     let meter = Meter::from(instance.published(warmed).await?);
     // One that comes alone is measured: for a while after another one its rounds would be short, as beside others.
     tokio::time::sleep(OTHERS_COME).await;
     let began = Instant::now();
-    bell.ring(&campaign("fanout", &audience.restaurant), 0).await?;
+    bell.ring(&campaign("fanout", &audience.restaurant), Lane::new(0)).await?;
     let after = instance.published(warmed + audience.subscribers).await?;
     let took = began.elapsed();
     let service = Service::of(audience.subscribers, took, meter.until(&after, &instance)?);

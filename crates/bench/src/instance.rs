@@ -1,5 +1,6 @@
 //! The service as a process of its own, so that its memory is its own.
 
+use dinnerbell_core::model::number::Lane;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,7 +17,6 @@ use super::progress::STANDSTILL;
 use super::scrape::Scrape;
 use crate::environment::Stage;
 use dinnerbell_config::address::free_port;
-use dinnerbell_core::model::record::Lane;
 
 /// How long it may take to end.
 const END: Duration = Duration::from_secs(12);

@@ -16,11 +16,11 @@ use super::steady::{self, Load, Rung, Seen, Steady};
 use super::usage::{Meter, Usage, memory_text, steps_text};
 use crate::environment::Ground;
 use crate::sender::{Bell, campaign};
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::text_table::table;
 
 /// The lane of the giant.
-const GIANTS: Lane = 0;
+const GIANTS: Lane = Lane::new(0);
 /// More small campaigns than this are not rung.
 const MOST: usize = 1_000_000;
 

@@ -23,6 +23,7 @@ use super::roofline;
 use crate::environment::{Ground, Stage};
 use crate::sender::{Bell, campaign, warm_up};
 use dinnerbell_config::Role;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::text_table::table;
 use dinnerbell_kafka::client::{ClientEvents, settings};
 use dinnerbell_kafka::producer::COMPRESSION;
@@ -117,10 +118,10 @@ async fn peer(stage: &Stage<'_>, audience: &Audience) -> Result<Duration, BenchE
     let table = [stage.config.subscribers.table.sql(), stage.ground().roofline()];
     let peer = Simple { consumer, producer, database: connection.client(), table, topic: &kafka.topics.notifications };
     // Its first campaign finds it warm, as the service's does.
-    bell.ring(&warm_up(0), 0).await?;
+    bell.ring(&warm_up(0), Lane::new(0)).await?;
     peer.handle_next().await?;
     let began = Instant::now();
-    bell.ring(&campaign("peer", &audience.restaurant), 0).await?;
+    bell.ring(&campaign("peer", &audience.restaurant), Lane::new(0)).await?;
     let told = peer.handle_next().await?;
     let took = began.elapsed();
     drop(peer);

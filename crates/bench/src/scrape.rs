@@ -1,5 +1,6 @@
 //! What an instance's `/metrics` say.
 
+use dinnerbell_core::model::number::Lane;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,8 +9,6 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-use dinnerbell_core::model::record::Lane;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -129,14 +128,14 @@ mod tests {
     fn what_the_service_shows_is_understood() {
         let telemetry = Telemetry::default();
         let before = Scrape::parse(&telemetry.exposition(dinnerbell_core::telemetry::Format::OpenMetrics).unwrap());
-        telemetry.set_lane(0, LaneState::Running);
-        telemetry.set_lane(1, LaneState::Entering);
-        telemetry.published_again(0, 1_200);
+        telemetry.set_lane(Lane::new(0), LaneState::Running);
+        telemetry.set_lane(Lane::new(1), LaneState::Entering);
+        telemetry.published_again(Lane::new(0), 1_200);
         telemetry.step(dinnerbell_core::telemetry::Step::Copy, Duration::from_millis(250));
         telemetry.step(dinnerbell_core::telemetry::Step::Copy, Duration::from_millis(250));
         let after = Scrape::parse(&telemetry.exposition(dinnerbell_core::telemetry::Format::OpenMetrics).unwrap());
         assert_eq!((after.drafts(), after.rounds(), after.running_lanes(), after.failures()), (1_200, 1, 1, 0));
-        assert_eq!(after.lanes(), BTreeSet::from([0, 1]));
+        assert_eq!(after.lanes(), BTreeSet::from([0, 1].map(Lane::new)));
         let copy = after.steps_since(&before).into_iter().find(|step| step.step == "copy").unwrap();
         assert_eq!((copy.times, copy.seconds), (2, 0.5));
     }

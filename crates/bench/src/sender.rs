@@ -11,7 +11,7 @@ use dinnerbell_config as config;
 use dinnerbell_config::Role;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::input::encode;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_kafka::client::{ClientEvents, settings};
 
@@ -61,7 +61,7 @@ impl Bell {
     /// Hands a campaign over for a lane; the delivery is still to be waited for.
     pub fn send(&self, campaign: &Campaign, lane: Lane) -> Result<DeliveryFuture, BenchError> {
         let value = encode(campaign);
-        let record = FutureRecord::to(&self.topic).key(&campaign.adv_campaign_id).payload(&value).partition(lane);
+        let record = FutureRecord::to(&self.topic).key(&campaign.adv_campaign_id).payload(&value).partition(lane.get());
         self.producer.send_result(record).map_err(|(error, _)| self.failed(&error))
     }
 

@@ -1,5 +1,6 @@
 //! Small campaigns at a steady rate: rung on time, whatever becomes of those before, and watched until both sinks hold them.
 
+use dinnerbell_core::model::number::Lane;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,6 @@ use super::reader::{Reader, campaign_of};
 use crate::environment::Stage;
 use crate::sender;
 use crate::sender::{Bell, campaign};
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_postgres::predicate::short_enough;
 
 /// How often rows that were not there at the first look are looked for.
@@ -210,7 +210,7 @@ pub async fn warm_up(bell: &Bell, lanes: i32) -> Result<usize, BenchError> {
 
 /// Lanes are taken in turn.
 pub fn lane(number: usize, lanes: i32) -> Lane {
-    i32::try_from(number).map_or(0, |number| number % lanes)
+    Lane::new(i32::try_from(number).map_or(0, |number| number % lanes))
 }
 
 async fn rows(stage: &Stage<'_>, campaign: &str) -> Result<i64, BenchError> {
@@ -228,7 +228,7 @@ mod tests {
     fn campaigns_are_spread_over_time_and_lanes() {
         let load = Load { rate: 20.0, lanes: 4, size: 100 };
         assert_eq!(load.moment(10), Duration::from_millis(500));
-        assert_eq!((0..5).map(|number| load.lane(number)).collect::<Vec<_>>(), [0, 1, 2, 3, 0]);
+        assert_eq!((0..5).map(|number| load.lane(number)).collect::<Vec<_>>(), [0, 1, 2, 3, 0].map(Lane::new));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{sinks, steady};
 use crate::environment::{Ground, Stage};
 use crate::sender::{Bell, campaign};
 use dinnerbell_core::model::draft::ROUND_HEADER;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::text_table::table;
 
 /// Campaigns a second in each lane, so that there is always a next draft.
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_round_names_its_lane() {
-        assert_eq!(lane_of(b"promo.in/3/17"), Some(3));
+        assert_eq!(lane_of(b"promo.in/3/17"), Some(Lane::new(3)));
         assert_eq!((lane_of(b"promo"), lane_of(b"a/b/c")), (None, None));
     }
 
@@ -340,8 +340,8 @@ mod tests {
         let at = Instant::now();
         let later = at + Duration::from_millis(40);
         for (lane, made, at) in [(0, 99, at), (1, 105, at), (0, 110, later)] {
-            drafts.0.lock().unwrap().push(Read { lane, made, at });
+            drafts.0.lock().unwrap().push(Read { lane: Lane::new(lane), made, at });
         }
-        assert_eq!((drafts.first(0, 100), drafts.first(2, 100)), (Some(later), None));
+        assert_eq!((drafts.first(Lane::new(0), 100), drafts.first(Lane::new(2), 100)), (Some(later), None));
     }
 }

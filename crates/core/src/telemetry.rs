@@ -34,7 +34,7 @@ pub use redact::redact;
 
 use crate::instance::memory_budget::MemoryBudget;
 use crate::model::headroom::Headroom;
-use crate::model::record::Lane;
+use crate::model::number::Lane;
 
 /// What is shown as it stands at the moment of asking; counts and times are in [`series::Series`].
 #[derive(Debug, Default)]

@@ -37,9 +37,9 @@ use dinnerbell_config::Start;
 use dinnerbell_config::kafka_client::Role;
 use dinnerbell_core::model::finding::Findings;
 use dinnerbell_core::model::mark::Committed;
-use dinnerbell_core::model::number::Offset;
+use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::outputs::OutputIds;
-use dinnerbell_core::model::record::{Lane, RecordFingerprint};
+use dinnerbell_core::model::record::RecordFingerprint;
 use dinnerbell_core::ports::broker::{Broker, BrokerError};
 use membership::{Membership, View};
 use outputs::Outputs;
@@ -157,7 +157,7 @@ impl KafkaBroker {
     pub async fn start_offsets(&self, start: Start) -> Result<BTreeMap<Lane, Offset>, BrokerError> {
         let lanes = self.lanes().await?;
         let mut ends = BTreeMap::new();
-        for lane in 0..lanes {
+        for lane in Lane::all(lanes) {
             // Before times are asked for: a record that comes in between is of that time, and found by it.
             let (low, high) = self.shared.reader.watermarks(lane).await?;
             ends.insert(lane, if start == Start::Earliest { low } else { high });
@@ -170,7 +170,7 @@ impl KafkaBroker {
                 offsets_at(consumer, topic, lanes, seconds.saturating_mul(1000))
             })
             .await?;
-        ends.extend(found.into_iter().map(|(lane, offset)| (lane, Offset::new(offset))));
+        ends.extend(found.into_iter().map(|(lane, offset)| (Lane::new(lane), Offset::new(offset))));
         Ok(ends)
     }
 
@@ -381,12 +381,12 @@ fn led_partitions(consumer: &BaseConsumer<ClientEvents>, name: &str) -> KafkaRes
 fn offsets_at(
     consumer: &BaseConsumer<ClientEvents>,
     topic: &str,
-    lanes: i32,
+    partitions: i32,
     millis: i64,
-) -> KafkaResult<BTreeMap<Lane, i64>> {
+) -> KafkaResult<BTreeMap<i32, i64>> {
     let mut times = TopicPartitionList::new();
-    for lane in 0..lanes {
-        times.add_partition_offset(topic, lane, rdkafka::Offset::Offset(millis))?;
+    for partition in 0..partitions {
+        times.add_partition_offset(topic, partition, rdkafka::Offset::Offset(millis))?;
     }
     let found = consumer.offsets_for_times(times, ASK)?;
     let mut offsets = BTreeMap::new();

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::client::{ClientEvents, settings};
 use dinnerbell_config as config;
 use dinnerbell_config::kafka_client::Role;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::ports::broker::BrokerError;
 
 /// One turn of the poll loop takes at most this.
@@ -212,7 +212,7 @@ fn coordinator_answers(joining: &Joining) -> bool {
     let asking = joining.settings.create_with_context::<_, BaseConsumer<ClientEvents>>(joining.observer.clone());
     let Ok(asking) = asking else { return false };
     let mut nobodys = TopicPartitionList::with_capacity(1);
-    nobodys.add_partition(&joining.topic, Lane::MAX);
+    nobodys.add_partition(&joining.topic, i32::MAX);
     asking.committed_offsets(nobodys, ANSWERS).is_ok()
 }
 
@@ -320,7 +320,7 @@ impl Member {
     }
 
     fn lanes(&self, list: &TopicPartitionList) -> Vec<Lane> {
-        list.elements_for_topic(&self.topic).iter().map(|entry| entry.partition()).collect()
+        list.elements_for_topic(&self.topic).iter().map(|entry| Lane::new(entry.partition())).collect()
     }
 
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) -> KafkaResult<()> {

@@ -118,12 +118,12 @@ pub fn headers<'a, V: ToBytes + ?Sized + 'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dinnerbell_core::model::number::Offset;
+    use dinnerbell_core::model::number::{Lane, Offset};
 
     fn letter(value: usize, header: usize) -> DeadLetterMessage {
         DeadLetterMessage {
             id: 1,
-            lane: 2,
+            lane: Lane::new(2),
             offset: Offset::new(77),
             key: Some(b"first_message".to_vec()),
             value: Some(vec![b'x'; value]),

@@ -18,8 +18,7 @@ use crate::catch_panic::catch_panic;
 use dinnerbell_config as config;
 use dinnerbell_config::kafka_client::Role;
 use dinnerbell_core::model::draft::{ROUND_HEADER, SOURCE_HEADER, SOURCES, source};
-use dinnerbell_core::model::number::Seq;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::broker::BrokerError;
 
@@ -343,7 +342,7 @@ mod tests {
     fn a_message_is_ours_if_it_names_our_round_and_our_service() {
         let ours = Ours { topic: "promo.in".into(), source: source("pizza") };
         let whose = |topic, source| {
-            let round = Some(Round { topic, lane: 0, seq: Seq::new(1) });
+            let round = Some(Round { topic, lane: Lane::new(0), seq: Seq::new(1) });
             ours.whose(&Found { partition: 0, offset: 0, key: None, value: None, round, source })
         };
         assert_eq!(whose("promo.in", Some(b"/dinnerbell/pizza")), Whose::Ours);
@@ -355,7 +354,7 @@ mod tests {
     #[test]
     fn a_round_is_topic_partition_and_number() {
         let round = Round::parse(b"promo.in/3/41");
-        assert_eq!(round, Some(Round { topic: "promo.in", lane: 3, seq: Seq::new(41) }));
+        assert_eq!(round, Some(Round { topic: "promo.in", lane: Lane::new(3), seq: Seq::new(41) }));
         for wrong in ["promo.in/3", "promo.in/x/1", "promo.in/3/", "", "41"] {
             assert_eq!(Round::parse(wrong.as_bytes()), None, "{wrong}");
         }

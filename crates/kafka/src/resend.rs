@@ -13,7 +13,8 @@ use super::deliveries::{self, Deliveries, is_full, serve_all_events, with_break_
 use super::message;
 use dinnerbell_config as config;
 use dinnerbell_config::kafka_client::Role;
-use dinnerbell_core::model::record::{Header, Lane};
+use dinnerbell_core::model::number::Lane;
+use dinnerbell_core::model::record::Header;
 use dinnerbell_core::ports::broker::BrokerError;
 
 /// How long a transactional call may take.
@@ -130,9 +131,10 @@ impl Resender {
 
     fn produce(&self, original: &Original) -> Result<(), BrokerError> {
         let headers = original.headers.iter().map(|header| (header.name.as_str(), header.value.as_ref()));
+        let lane = original.lane.get();
         let mut record = BaseRecord {
             topic: &self.topic,
-            partition: (original.lane < self.partitions).then_some(original.lane),
+            partition: (lane < self.partitions).then_some(lane),
             payload: original.value.as_ref(),
             key: original.key.as_ref(),
             timestamp: None,

@@ -38,14 +38,14 @@ use super::connect::{Connection, Parameter, Pool, Transaction};
 use super::errors::PostgresError;
 use super::needs;
 use super::table_identity;
-use crate::number::number;
+use crate::number::{Number, number};
 use crate::sql::fragments;
 use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::TriggerType;
-use dinnerbell_core::model::number::Epoch;
+use dinnerbell_core::model::number::{Epoch, Lane};
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::{Header, Lane};
+use dinnerbell_core::model::record::Header;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::LedgerError;
 
@@ -190,7 +190,7 @@ impl PostgresLedger {
             table_identity::is_known("$2")
         );
         let asked = Asked::now();
-        let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&self.feedback(), Type::TEXT)];
+        let parameters: [Parameter<'_>; 2] = [own.lane.parameter(), (&self.feedback(), Type::TEXT)];
         let (tx, row) = self.pool.begin_asking(&locals, &sql, &parameters).await?;
         let known = row.as_ref().is_some_and(|row| row.get("known"));
         let now = row.as_ref().map_or(0, |row| row.get("now"));

@@ -15,9 +15,9 @@ use crate::kafka::{Announced, Kafka, Letters, Notification, Partition, TRANSACTI
 use crate::tables::ChangeRow;
 use dinnerbell_core::guard::Guard;
 use dinnerbell_core::model::mark::{Committed, CommittedMark};
-use dinnerbell_core::model::number::Offset;
+use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::outputs::OutputIds;
-use dinnerbell_core::model::record::{Arrived, Lane, Record, RecordFingerprint};
+use dinnerbell_core::model::record::{Arrived, Record, RecordFingerprint};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::model::time::EpochMicros;
@@ -257,7 +257,7 @@ impl Broker for SimBroker {
     }
 
     async fn lanes(&self) -> Result<i32, BrokerError> {
-        self.question("lanes", |kafka| Lane::try_from(kafka.lanes.len()).unwrap_or(Lane::MAX)).await
+        self.question("lanes", |kafka| i32::try_from(kafka.lanes.len()).unwrap_or(i32::MAX)).await
     }
 
     async fn watermarks(&self, lane: Lane) -> Result<(Offset, Offset), BrokerError> {

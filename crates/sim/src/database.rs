@@ -14,9 +14,9 @@ use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_DEAD_LETTERS, Uncoun
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::late::{LateCampaign, OpenCampaign};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Epoch, Offset, Seq};
+use dinnerbell_core::model::number::{Epoch, Lane, Offset, Seq};
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
-use dinnerbell_core::model::record::{DeadLetterMessage, Lane};
+use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::model::round::{RoundContent, RoundPart, Sealed, StoredRound};
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -42,10 +42,10 @@ impl WorldState {
     }
 
     /// The lane is whole; with the last of so many the hold ends.
-    pub(super) fn note_compared(&mut self, lane: Lane, comparison: &str, lanes: Lane) {
+    pub(super) fn note_compared(&mut self, lane: Lane, comparison: &str, lanes: i32) {
         comparison.clone_into(&mut self.database.lane(lane).compared);
         let compared = |lane: &Lane| self.database.lanes.get(lane).is_some_and(|row| row.compared == comparison);
-        if self.database.comparison() == comparison && (0..lanes).all(|lane| compared(&lane)) {
+        if self.database.comparison() == comparison && Lane::all(lanes).all(|lane| compared(&lane)) {
             comparison.clone_into(&mut self.database.compared);
         }
     }
@@ -126,7 +126,12 @@ impl WorldState {
             Some(RoundHead { seq, revision: round.revision, checksum: round.checksum })
         };
         Ok(AcquiredLane {
-            ownership: Ownership { lane, epoch: row.epoch, postmaster: database.postmaster, lock_key: lane.into() },
+            ownership: Ownership {
+                lane,
+                epoch: row.epoch,
+                postmaster: database.postmaster,
+                lock_key: lane.get().into(),
+            },
             ledger: database.ledger,
             position: row.position,
             last_record: row.last_record,

@@ -1,9 +1,8 @@
 //! What goes wrong in a simulated world: chances for each request, single requests that are held up, servers that are away.
 
+use dinnerbell_core::model::number::Lane;
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-use dinnerbell_core::model::record::Lane;
 
 /// A server, as far as it can fail by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

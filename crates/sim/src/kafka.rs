@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use dinnerbell_core::model::campaign::Campaign;
 use dinnerbell_core::model::mark::CommittedMark;
-use dinnerbell_core::model::number::{Offset, Seq};
-use dinnerbell_core::model::record::{Lane, Record};
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
+use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::model::time::{EpochMicros, EpochSeconds};
 
@@ -27,8 +27,8 @@ pub struct Kafka {
 }
 
 impl Kafka {
-    pub(super) fn new(lanes: Lane) -> Self {
-        let lanes = (0..lanes).map(|lane| (lane, Partition::default())).collect();
+    pub(super) fn new(lanes: i32) -> Self {
+        let lanes = Lane::all(lanes).map(|lane| (lane, Partition::default())).collect();
         Self { lanes, notifications: BTreeMap::new(), dead_letters: BTreeMap::new(), letters: Letters::default() }
     }
 

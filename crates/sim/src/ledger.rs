@@ -17,10 +17,10 @@ use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
 use dinnerbell_core::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership, Suspension};
-use dinnerbell_core::model::record::{DeadLetterMessage, Lane};
+use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::model::round::{RoundContent, Sealed, StoredRound};
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::{
@@ -171,7 +171,7 @@ impl LaneLedger for SimLedger {
         .await
     }
 
-    async fn note_compared(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {
+    async fn note_compared(&self, own: Ownership, comparison: &str, lanes: i32) -> Result<(), LedgerError> {
         let comparison = comparison.to_owned();
         self.transact("note_compared", own, move |state| {
             state.note_compared(own.lane, &comparison, lanes);

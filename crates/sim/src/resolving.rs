@@ -8,9 +8,8 @@ use crate::kafka::Notification;
 use crate::tables::{CampaignRow, FeedbackRow, PartRow, RoundRow};
 use dinnerbell_core::model::campaign::CampaignState;
 use dinnerbell_core::model::mark::{Committed, RoundHead};
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::reconcile::LedgerSide;
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::recovery::decide::{Decision, Evidence, LastRound, decide};
 
 impl WorldState {
@@ -60,7 +59,7 @@ impl WorldState {
         self.settle(lane, &decision);
         // It knows all that Kafka holds now: nobody waits for its takeover.
         let (comparison, lanes) = (self.database.comparison(), self.kafka.lanes.len());
-        self.note_compared(lane, &comparison, Lane::try_from(lanes).unwrap_or(Lane::MAX));
+        self.note_compared(lane, &comparison, i32::try_from(lanes).unwrap_or(i32::MAX));
         if let Some(published) = decision.published {
             self.complete(lane, published);
         }

@@ -4,9 +4,8 @@ use super::world::WorldState;
 use crate::tables::{CampaignRow, ended};
 use dinnerbell_core::model::campaign::CampaignState;
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// What an adoption moves.

@@ -13,7 +13,7 @@ use crate::kafka::Kafka;
 use crate::subscribers::Subscribers;
 use crate::tables::Database;
 use dinnerbell_core::guard::Guards;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::time::{EpochMicros, EpochSeconds};
 
 /// The second in which every simulated world begins.
@@ -105,7 +105,7 @@ pub enum Fate {
 
 impl World {
     /// A new world: empty, harmless, with so many lanes. Must be made inside a runtime whose time is paused.
-    pub fn new(seed: u64, lanes: Lane) -> Self {
+    pub fn new(seed: u64, lanes: i32) -> Self {
         super::random::seed_jitter(seed);
         let state = WorldState {
             began: Instant::now(),

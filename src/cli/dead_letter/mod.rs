@@ -4,13 +4,14 @@ pub mod list;
 pub mod replay;
 pub mod show;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Subcommand};
 
 use super::Failure;
 use crate::cli::time;
 use crate::operator::dead_letters::{Filter, WHOLE_RECORD};
 use dinnerbell_core::model::input::field_names;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 
 /// List, show and replay what could not become a campaign
 #[derive(Debug, Args)]
@@ -44,7 +45,7 @@ impl Arguments {
 #[derive(Debug, Clone, Args)]
 pub struct FilterArguments {
     /// Only those that arrived in this lane
-    #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long, value_parser = clap::value_parser!(i32).range(0..).map(Lane::new))]
     lane: Option<Lane>,
     /// Only those that break a rule of this field; `record`: of no single field
     #[arg(long, value_name = "FIELD")]

@@ -1,10 +1,11 @@
 //! `dinnerbell lane adopt`
 
 use clap::Args;
+use clap::builder::TypedValueParser;
+use dinnerbell_core::model::number::Lane;
 
 use crate::cli::{ConfigFile, Failure, Json, block_on, operator};
 use crate::operator::adopt::{Adoption, Request, adopt};
-use dinnerbell_core::model::record::Lane;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,10 +21,10 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// The lane whose partition is gone
-    #[arg(value_name = "LANE", value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(value_name = "LANE", value_parser = clap::value_parser!(i32).range(0..).map(Lane::new))]
     lane: Lane,
     /// The lane that goes on with what it held
-    #[arg(long, value_name = "LANE", value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long, value_name = "LANE", value_parser = clap::value_parser!(i32).range(0..).map(Lane::new))]
     into: Lane,
     /// Only say what would be moved
     #[arg(long)]

@@ -1,5 +1,6 @@
 //! `dinnerbell lane resolve`
 
+use clap::builder::TypedValueParser;
 use clap::{ArgGroup, Args, ValueEnum};
 use indicatif::ProgressBar;
 
@@ -7,7 +8,7 @@ use crate::cli::{ConfigFile, Failure, Json, block_on, operator, time};
 use crate::operator::resolve::{
     FromKafka, Position, Request, Resolution, Resolved, accept_topic, resolve, resolve_all,
 };
-use dinnerbell_core::model::number::Offset;
+use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::recovery::decide::Assumed;
 use dinnerbell_core::text_table::plain;
 
@@ -28,8 +29,8 @@ Examples:
 #[command(group = ArgGroup::new("for_all").args(["from_kafka", "accept_topic"]))]
 pub struct Arguments {
     /// The lane: a partition of the campaigns topic
-    #[arg(value_name = "LANE", value_parser = clap::value_parser!(i32).range(0..), required_unless_present = "all")]
-    lane: Option<i32>,
+    #[arg(value_name = "LANE", value_parser = clap::value_parser!(i32).range(0..).map(Lane::new), required_unless_present = "all")]
+    lane: Option<Lane>,
     /// All lanes that lost commits or contradict Kafka; with --accept-topic, all lanes halted by the replaced topic
     #[arg(long, requires = "for_all", conflicts_with = "lane")]
     all: bool,

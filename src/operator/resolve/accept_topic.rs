@@ -5,6 +5,7 @@ use crate::operator::resolve::outcome::{ResolveError, Resolved, unknown};
 use dinnerbell_config::Config;
 use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::halt::HaltKind;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::outputs;
 use dinnerbell_postgres::ledger::resolve::lane_row;
@@ -13,7 +14,7 @@ use dinnerbell_postgres::ledger::resolve::lane_row;
 pub async fn accept_topic(config: &Config, dry_run: bool, by: &Orderer) -> Result<Vec<Resolved>, ResolveError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
     if find_own_ledger(&pool, &config.kafka).await?.map_err(ResolveError::Refused)?.is_none() {
-        return Err(unknown(0));
+        return Err(unknown(Lane::new(0)));
     }
     let mut resolutions = Vec::new();
     for lane in outputs::replaced(&pool).await? {

@@ -13,8 +13,8 @@ use dinnerbell_config::Config;
 use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::halt::{Commits, HaltKind, WayOut};
 use dinnerbell_core::model::mark::Committed;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::reconcile::{LedgerSide, Reconciled, reconcile};
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::broker::Broker;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::resolve::lane_row;
@@ -31,12 +31,12 @@ pub async fn resolve_all(
 ) -> Result<Vec<Resolved>, ResolveError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
     let Some(own_ledger) = find_own_ledger(&pool, &config.kafka).await?.map_err(ResolveError::Refused)? else {
-        return Err(unknown(0));
+        return Err(unknown(Lane::new(0)));
     };
     let broker = connect(config, &own_ledger).await?;
     let held: BTreeSet<Lane> = hold::current(&pool).await?.map_or_else(BTreeSet::new, |hold| hold.lanes().collect());
     let (mut lost, mut waiting) = (Vec::new(), Vec::new());
-    for lane in 0..broker.lanes().await? {
+    for lane in Lane::all(broker.lanes().await?) {
         // Read first: a ledger that lost nothing is never behind a mark that was read before it.
         let theirs = broker.committed(lane).await?;
         let Some(found) = lane_row(&pool, lane).await? else { continue };

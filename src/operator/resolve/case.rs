@@ -1,8 +1,8 @@
 //! A lane that is put back from Kafka.
 
 use dinnerbell_core::model::mark::Committed;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_postgres::ledger::resolve::LaneRow;
 
 /// A lane that is being mended.

@@ -6,7 +6,7 @@ use dinnerbell_core::guard::Guards;
 use dinnerbell_core::lane::error::LaneError;
 use dinnerbell_core::lane::takeover;
 use dinnerbell_core::model::halt::Halt;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
 use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_postgres::ledger::PostgresLedger;

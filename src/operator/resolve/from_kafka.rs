@@ -17,9 +17,9 @@ use crate::operator::resolve::topic::{Scanned, Topic};
 use dinnerbell_config::Config;
 use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::halt::{Halt, HaltKind};
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::ownership::AcquiredLane;
 use dinnerbell_core::model::reconcile::LedgerSide;
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::broker::Broker;
 use dinnerbell_core::ports::failure::{Failure, FailureKind};
 use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
@@ -206,7 +206,7 @@ impl LedgerRepair<'_> {
     async fn write_once(
         &self,
         own: &Own,
-        lanes: Lane,
+        lanes: i32,
         lane_row: &LaneRow,
         decision: &Decision,
         untold: &BTreeMap<String, Vec<String>>,

@@ -5,7 +5,7 @@ use std::io;
 use serde::Serialize;
 
 use dinnerbell_core::model::halt::HaltKind;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::ports::broker::BrokerError;
 use dinnerbell_core::ports::ledger::LedgerError;
 use dinnerbell_postgres::errors::PostgresError;

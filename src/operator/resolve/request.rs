@@ -1,8 +1,7 @@
 //! What an operator decided about a halted lane.
 
 use dinnerbell_core::model::audit::Orderer;
-use dinnerbell_core::model::number::Offset;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::recovery::decide::Assumed;
 

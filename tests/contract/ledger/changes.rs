@@ -3,7 +3,7 @@
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
-use dinnerbell_core::model::number::Offset;
+use dinnerbell_core::model::number::{Lane, Offset};
 
 use super::capabilities::*;
 use super::environment::Environment;
@@ -18,17 +18,17 @@ pub async fn an_update_through_another_lane_waits_for_the_owner_who_judges_it<E:
     assert_eq!(taken.tally, Tally { handed_over: 1, ..Tally::default() });
     assert_eq!((taken.changed.len(), taken.windows.len(), taken.started.len()), (0, 0, 0));
     assert_eq!((env.campaign("a").await.revision, env.unjudged().await), (1, 1));
-    assert_eq!(owner.ledger.waiting(&[owner.own, other.own]).await.unwrap().changes, [0]);
+    assert_eq!(owner.ledger.waiting(&[owner.own, other.own]).await.unwrap().changes, [Lane::new(0)]);
 
     let judged = owner.ledger.judge_changes(owner.own).await.unwrap();
     assert_eq!(judged.tally, Tally::default(), "the lane that received it counted it");
     assert_eq!(judged.changed, ["a"]);
     assert_eq!((judged.windows, judged.more_changes), (vec![("a".to_owned(), update.window)], false));
     let row = env.campaign("a").await;
-    assert_eq!((row.lane, row.revision, row.content.as_deref()), (0, 2, Some("a, version 2")));
+    assert_eq!((row.lane, row.revision, row.content.as_deref()), (Lane::new(0), 2, Some("a, version 2")));
     assert_eq!(env.unjudged().await, 0);
     assert!(owner.ledger.waiting(&[owner.own, other.own]).await.unwrap().changes.is_empty());
-    assert_eq!(env.lane(0).await.tally, Tally { campaigns: 1, ..Tally::default() });
+    assert_eq!(env.lane(Lane::new(0)).await.tally, Tally { campaigns: 1, ..Tally::default() });
     let again = owner.ledger.judge_changes(owner.own).await.unwrap();
     assert!(again.changed.is_empty(), "it is judged once");
 }
@@ -39,10 +39,10 @@ pub async fn the_lane_that_records_a_campaign_first_owns_it<E: Environment>(env:
     let (one, two) = ([Sent::Campaign(&a)], [Sent::Campaign(&a)]);
     let (one, two) = tokio::join!(owner.take(&one), other.take(&two));
     let lane = env.campaign("a").await.lane;
-    let (first, second) = if lane == 0 { (one, two) } else { (two, one) };
+    let (first, second) = if lane == Lane::new(0) { (one, two) } else { (two, one) };
     assert_eq!((first.tally.campaigns, first.started.len()), (1, 1));
     assert_eq!((second.tally.handed_over, second.started.len()), (1, 0));
-    let (owner, judged) = if lane == 0 { (&owner, "lane 0") } else { (&other, "lane 1") };
+    let (owner, judged) = if lane == Lane::new(0) { (&owner, "lane 0") } else { (&other, "lane 1") };
     let taken = owner.ledger.judge_changes(owner.own).await.unwrap();
     assert!(taken.changed.is_empty(), "{judged}: a copy changes nothing");
     assert_eq!((env.unjudged().await, env.campaign("a").await.revision), (0, 1));
@@ -57,7 +57,7 @@ pub async fn a_tombstone_that_comes_first_owns_the_id<E: Environment>(env: &E) {
     let judged = owner.ledger.judge_changes(owner.own).await.unwrap();
     assert!(judged.changed.is_empty() && judged.started.is_empty());
     let row = env.campaign("a").await;
-    assert_eq!((row.lane, row.state.as_str(), row.revision, env.unjudged().await), (0, "cancelled", 1, 0));
+    assert_eq!((row.lane, row.state.as_str(), row.revision, env.unjudged().await), (Lane::new(0), "cancelled", 1, 0));
 }
 
 pub async fn a_cancellation_through_another_lane_is_judged_by_the_owner<E: Environment>(env: &E) {
@@ -75,7 +75,7 @@ pub async fn an_operators_cancel_is_judged_by_the_owner<E: Environment>(env: &E)
     let (mut owner, other) = open_lanes(env).await;
     owner.start(&offer(env, "a").await).await;
     env.cancel("a").await;
-    assert_eq!(owner.ledger.waiting(&[owner.own, other.own]).await.unwrap().changes, [0]);
+    assert_eq!(owner.ledger.waiting(&[owner.own, other.own]).await.unwrap().changes, [Lane::new(0)]);
     let judged = owner.ledger.judge_changes(owner.own).await.unwrap();
     assert_eq!((judged.changed.len(), env.unjudged().await), (1, 0));
     let row = env.campaign("a").await;
@@ -114,7 +114,10 @@ pub async fn a_change_that_conflicts_is_a_dead_letter_of_the_owner<E: Environmen
     let mut open = owner.ledger.open_round(owner.own).await.unwrap();
     let letter = open.dead_letters(&[due.dead_letters[0].id]).await.unwrap().remove(0);
     open.abandon().await.unwrap();
-    assert_eq!((letter.lane, letter.offset, letter.field.as_deref()), (1, Offset::new(1), Some("restaurant_id")));
+    assert_eq!(
+        (letter.lane, letter.offset, letter.field.as_deref()),
+        (Lane::new(1), Offset::new(1), Some("restaurant_id"))
+    );
 }
 
 pub async fn nobody_but_the_owner_judges<E: Environment>(env: &E) {

@@ -4,9 +4,9 @@ use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::mark::{CommittedMark, RoundHead};
-use dinnerbell_core::model::number::{Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::{Lane, RecordFingerprint};
+use dinnerbell_core::model::record::RecordFingerprint;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::{Ledger, LedgerError};
 

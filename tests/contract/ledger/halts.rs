@@ -1,7 +1,7 @@
 //! What stands still, and what ends that: halts, holds, pauses.
 
 use dinnerbell_core::model::halt::{Commits, Halt, HaltKind};
-use dinnerbell_core::model::number::Offset;
+use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::ownership::Suspension;
 use dinnerbell_core::ports::ledger::LedgerError;
 
@@ -23,22 +23,22 @@ pub async fn a_halt_is_kept_until_it_is_resolved<E: Environment>(env: &E) {
     assert!(resolved().await, "there is no halt");
     owner.ledger.halt(own, halt("topic-replaced")).await.unwrap();
     assert!(!resolved().await);
-    assert_eq!(env.lane(0).await.halt, Some(halt("topic-replaced")));
+    assert_eq!(env.lane(Lane::new(0)).await.halt, Some(halt("topic-replaced")));
     owner.ledger.halt(own, halt("mark-missing")).await.unwrap();
-    let acquired = env.another().await.acquire(0, Some(Offset::FIRST)).await.unwrap();
+    let acquired = env.another().await.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
     assert_eq!(acquired.halt, Some(halt("mark-missing")), "whoever enters it finds the last one");
     assert!(resolved().await, "the lane does not stand as it was entered");
     let owner = Owner { own: acquired.ownership, ..owner.clone() };
     let resolved = async || owner.ledger.resolved(owner.own, &comparison).await.unwrap();
     assert!(!resolved().await);
     assert!(owner.ledger.resolved(owner.own, "another comparison").await.unwrap());
-    env.retry(0).await;
+    env.retry(Lane::new(0)).await;
     assert!(resolved().await);
     assert!(!owner.ledger.still_mine(owner.own).await.unwrap(), "it is taken over again");
-    assert_eq!(owner.ledger.acquire(0, Some(Offset::FIRST)).await.unwrap().halt, None);
-    env.retry(0).await;
-    let acquired = owner.ledger.acquire(0, Some(Offset::FIRST)).await.unwrap();
-    env.retry(0).await;
+    assert_eq!(owner.ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap().halt, None);
+    env.retry(Lane::new(0)).await;
+    let acquired = owner.ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
+    env.retry(Lane::new(0)).await;
     assert!(owner.ledger.still_mine(acquired.ownership).await.unwrap(), "there was nothing to resolve");
 }
 
@@ -51,22 +51,27 @@ pub async fn a_lane_that_lost_commits_holds_all_until_every_lane_was_compared<E:
         ledger.halt(owner.own, halt(name)).await.unwrap();
         assert_eq!(ledger.suspension().await.unwrap(), HELD, "{name}");
         let all = [owner.own, other.own];
-        assert_eq!(ledger.waiting(&all).await.unwrap().taken, [0, 1], "{name}: all are to be taken over again");
+        assert_eq!(
+            ledger.waiting(&all).await.unwrap().taken,
+            [0, 1].map(Lane::new),
+            "{name}: all are to be taken over again"
+        );
         assert!(ledger.still_mine(other.own).await.unwrap());
         other.ledger.halt(other.own, halt(name)).await.unwrap();
-        env.retry(0).await;
-        env.retry(1).await;
-        let (one, two) = (Owner::enter(env.ledger(), 0).await, Owner::enter(env.another().await, 1).await);
+        env.retry(Lane::new(0)).await;
+        env.retry(Lane::new(1)).await;
+        let (one, two) =
+            (Owner::enter(env.ledger(), Lane::new(0)).await, Owner::enter(env.another().await, Lane::new(1)).await);
         assert!(one.comparison != owner.comparison && one.comparison == two.comparison, "{name}: one for both halts");
-        assert!(!ledger.acquire(0, Some(Offset::FIRST)).await.unwrap().compared);
-        let one = Owner::enter(env.ledger(), 0).await;
+        assert!(!ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap().compared);
+        let one = Owner::enter(env.ledger(), Lane::new(0)).await;
         one.ledger.note_compared(one.own, &one.comparison, 2).await.unwrap();
         assert_eq!(ledger.suspension().await.unwrap(), HELD, "{name}: the other lane is not");
-        assert_eq!(ledger.waiting(&[one.own, two.own]).await.unwrap().taken, [1], "{name}");
+        assert_eq!(ledger.waiting(&[one.own, two.own]).await.unwrap().taken, [Lane::new(1)], "{name}");
         two.ledger.note_compared(two.own, &two.comparison, 2).await.unwrap();
         assert_eq!(ledger.suspension().await.unwrap(), GOES, "{name}");
         assert!(ledger.waiting(&[one.own, two.own]).await.unwrap().taken.is_empty());
-        assert!(ledger.acquire(0, Some(Offset::FIRST)).await.unwrap().compared);
+        assert!(ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap().compared);
     }
 }
 
@@ -81,7 +86,8 @@ pub async fn nothing_is_taken_in_while_all_is_held<E: Environment>(env: &E) {
     let refused = owner.ledger.intake(owner.own, elsewhere).await;
     assert!(matches!(refused, Err(LedgerError::OnHold)), "{refused:?}");
     assert_eq!(env.everything().await, before);
-    let (one, two) = (Owner::enter(env.ledger(), 0).await, Owner::enter(env.another().await, 1).await);
+    let (one, two) =
+        (Owner::enter(env.ledger(), Lane::new(0)).await, Owner::enter(env.another().await, Lane::new(1)).await);
     for lane in [&one, &two] {
         lane.ledger.note_compared(lane.own, &lane.comparison, 2).await.unwrap();
     }
@@ -95,7 +101,7 @@ pub async fn another_comparison_ends_no_hold<E: Environment>(env: &E) {
         lane.ledger.note_compared(lane.own, &lane.comparison, 2).await.unwrap();
     }
     assert_eq!(owner.ledger.suspension().await.unwrap(), HELD, "that comparison is over");
-    let stands = owner.ledger.acquire(0, Some(Offset::FIRST)).await.unwrap();
+    let stands = owner.ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
     owner.ledger.note_compared(stands.ownership, &stands.comparison, 2).await.unwrap();
     assert_eq!(owner.ledger.suspension().await.unwrap(), HELD);
     owner.ledger.note_compared(stands.ownership, &stands.comparison, 1).await.unwrap();
@@ -122,7 +128,7 @@ pub async fn a_pause_is_seen_and_ends<E: Environment>(env: &E) {
 }
 
 pub async fn a_ledger_that_was_never_compared_is_held<E: Environment>(env: &E) {
-    let mut owner = Owner::enter(env.ledger(), 0).await;
+    let mut owner = Owner::enter(env.ledger(), Lane::new(0)).await;
     assert_eq!(owner.ledger.suspension().await.unwrap(), HELD);
     let a = offer(env, "a").await;
     assert!(matches!(owner.try_take(&[Sent::Campaign(&a)]).await, Err(LedgerError::OnHold)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::intake::{IntakeBatch, Tally};
-use dinnerbell_core::model::number::Offset;
+use dinnerbell_core::model::number::{Lane, Offset};
 
 use super::capabilities::*;
 use super::environment::Environment;
@@ -24,13 +24,13 @@ pub async fn what_arrives_is_recorded_with_the_position_and_counted_once<E: Envi
     assert!(taken.started.iter().all(|running| running.cursor.is_none()));
     assert_eq!((taken.changed.len(), taken.windows.len(), taken.dead_letters.len()), (0, 0, 1));
     assert_eq!((taken.next_change, taken.more_changes), (Some(a.window.end.min(b.window.end)), false));
-    let lane = env.lane(0).await;
+    let lane = env.lane(Lane::new(0)).await;
     assert_eq!((lane.position, lane.last_record, lane.records, lane.tally), (Offset::new(4), fingerprint, 4, tally));
     let row = env.campaign("a").await;
-    assert_eq!((row.lane, row.state.as_str(), row.revision, row.told), (0, "active", 1, 0));
+    assert_eq!((row.lane, row.state.as_str(), row.revision, row.told), (Lane::new(0), "active", 1, 0));
     assert_eq!(row.content.as_deref(), Some("a, version 1"));
     owner.take(&[Sent::Campaign(&a)]).await;
-    assert_eq!(env.lane(0).await.tally, Tally { duplicates: 2, ..tally }, "it adds up");
+    assert_eq!(env.lane(Lane::new(0)).await.tally, Tally { duplicates: 2, ..tally }, "it adds up");
 }
 
 pub async fn of_two_intakes_that_race_one_is_recorded_and_the_other_refuses<E: Environment>(env: &E) {
@@ -43,7 +43,7 @@ pub async fn of_two_intakes_that_race_one_is_recorded_and_the_other_refuses<E: E
     let (recorded, refused) = if one.is_ok() { (one, other) } else { (other, one) };
     assert_eq!(recorded.unwrap().tally.campaigns, 1);
     assert_not_mine("the second intake", refused);
-    let lane = env.lane(0).await;
+    let lane = env.lane(Lane::new(0)).await;
     assert_eq!((lane.position, lane.records), (Offset::new(1), 1));
 }
 
@@ -107,7 +107,7 @@ pub async fn each_record_ends_as_what_the_rules_say<E: Environment>(env: &E) {
     let row = env.campaign("a").await;
     assert_eq!((row.state.as_str(), row.revision), ("cancelled", 3));
     assert_eq!(row.content.as_deref(), Some("a, version 7"), "what is cancelled keeps what it shows");
-    assert_eq!(env.lane(0).await.records, 8);
+    assert_eq!(env.lane(Lane::new(0)).await.records, 8);
 }
 
 pub async fn whatever_follows_a_cancellation_is_older<E: Environment>(env: &E) {
@@ -129,7 +129,7 @@ pub async fn a_tombstone_for_an_unknown_id_is_kept_as_its_campaign<E: Environmen
     let taken = owner.take(&[Sent::Tombstone("a")]).await;
     assert_eq!((taken.tally.cancellations, taken.changed.len(), taken.windows.len()), (1, 0, 0));
     let row = env.campaign("a").await;
-    assert_eq!((row.lane, row.state.as_str(), row.revision, &row.content), (0, "cancelled", 1, &None));
+    assert_eq!((row.lane, row.state.as_str(), row.revision, &row.content), (Lane::new(0), "cancelled", 1, &None));
     let campaign = offer(env, "a").await;
     let taken = owner.take(&[Sent::Campaign(&campaign)]).await;
     assert_eq!((taken.tally.older_updates, taken.started.len()), (1, 0), "it never starts");
@@ -204,12 +204,12 @@ pub async fn a_campaign_that_is_gone_before_it_is_judged_costs_the_ownership<E: 
 pub async fn a_position_moves_over_a_gap_without_any_record<E: Environment>(env: &E) {
     let mut owner = open_lane(env).await;
     owner.start(&offer(env, "a").await).await;
-    let before = env.lane(0).await;
+    let before = env.lane(Lane::new(0)).await;
     let gap = IntakeBatch { from: Offset::new(1), to: Offset::new(9), arrivals: Vec::new() };
     let taken = owner.ledger.intake(owner.own, Arc::new(gap)).await.unwrap();
     assert_eq!(taken.tally, Tally::default());
     assert_eq!(
-        env.lane(0).await,
+        env.lane(Lane::new(0)).await,
         super::environment::LaneState { position: Offset::new(9), ..before },
         "the last record is known"
     );

@@ -1,7 +1,7 @@
 //! Dead letters that wait for a round.
 
 use dinnerbell_core::model::due::WaitingDeadLetter;
-use dinnerbell_core::model::number::{Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
 use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::model::round::Sealed;
 
@@ -29,7 +29,7 @@ pub async fn a_letter_waits_until_a_round_carries_it<E: Environment>(env: &E) {
     let wait = waiting::<E>(&owner).await;
     assert_eq!((&wait, wait.len()), (&taken.dead_letters, 2), "a lane knows what it is told of");
     let messages = letters::<E>(&owner, &[wait[0].id]).await;
-    assert_eq!((messages[0].lane, messages[0].offset, messages[0].id), (0, Offset::new(0), wait[0].id));
+    assert_eq!((messages[0].lane, messages[0].offset, messages[0].id), (Lane::new(0), Offset::new(0), wait[0].id));
     assert_eq!((messages[0].key.as_deref(), messages[0].value.as_deref()), (None, Some(&b"no campaign"[..])));
     assert!(!messages[0].reason.is_empty());
     for (wait, value) in wait.iter().zip(["no campaign", "{}"]) {

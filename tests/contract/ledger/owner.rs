@@ -8,9 +8,9 @@ use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::input::{decode, encode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::Offset;
+use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::{DeadLetterMessage, Lane, Record};
+use dinnerbell_core::model::record::{DeadLetterMessage, Record};
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::{Ledger, LedgerError, OpenRound};
@@ -122,8 +122,8 @@ pub async fn open_lane<E: Environment>(env: &E) -> Owner<E::Ledger> {
 
 /// The same for both of its lanes, each on an instance of its own.
 pub async fn open_lanes<E: Environment>(env: &E) -> (Owner<E::Ledger>, Owner<E::Ledger>) {
-    let one = Owner::enter(env.ledger(), 0).await;
-    let other = Owner::enter(env.another().await, 1).await;
+    let one = Owner::enter(env.ledger(), Lane::new(0)).await;
+    let other = Owner::enter(env.another().await, Lane::new(1)).await;
     for owner in [&one, &other] {
         owner.ledger.note_compared(owner.own, &owner.comparison, 2).await.unwrap();
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::round::Sealed;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -14,15 +14,15 @@ use super::environment::Environment;
 use super::owner::{Owner, Sent, assert_not_mine, content, content_with, late, offer, open_lane, open_lanes, page};
 
 pub async fn a_new_lane_begins_with_round_zero_where_it_is_told_to<E: Environment>(env: &E) {
-    let acquired = env.ledger().acquire(0, Some(Offset::new(7))).await.unwrap();
+    let acquired = env.ledger().acquire(Lane::new(0), Some(Offset::new(7))).await.unwrap();
     assert_eq!((acquired.position, acquired.head, acquired.previous), (Offset::new(7), RoundHead::default(), None));
     assert_eq!((acquired.published, &acquired.topic_id, &acquired.halt), (None, &None, &None));
     assert_eq!((acquired.last_record, acquired.overrule, acquired.round_bytes), (None, false, None));
     assert!(!acquired.compared, "nobody compared it with Kafka");
-    let again = env.another().await.acquire(0, Some(Offset::new(99))).await.unwrap();
+    let again = env.another().await.acquire(Lane::new(0), Some(Offset::new(99))).await.unwrap();
     assert_eq!((again.position, again.ledger), (Offset::new(7), acquired.ledger), "it begins once");
     assert_eq!(again.ownership.epoch, acquired.ownership.epoch.next());
-    assert_eq!((again.ownership.lane, again.ownership.lock_key), (0, acquired.ownership.lock_key));
+    assert_eq!((again.ownership.lane, again.ownership.lock_key), (Lane::new(0), acquired.ownership.lock_key));
     let stored = env.ledger().stored_round(again.ownership).await.unwrap();
     assert_eq!((stored.head, stored.position, stored.drafts), (RoundHead::default(), Offset::new(7), 0));
 }
@@ -39,12 +39,12 @@ pub async fn a_lane_that_is_entered_again_shows_what_its_last_owner_left<E: Envi
     let last = owner.batch(&[Sent::Tombstone("b"), Sent::Junk("no campaign")]).last_fingerprint();
     owner.take(&[Sent::Tombstone("b"), Sent::Junk("no campaign")]).await;
 
-    let acquired = env.another().await.acquire(0, Some(Offset::FIRST)).await.unwrap();
+    let acquired = env.another().await.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
     assert_eq!((acquired.head, acquired.previous, acquired.published), (owner.head, Some(first), Some(Seq::new(1))));
     assert_eq!((acquired.position, acquired.last_record), (Offset::new(3), last));
     assert_eq!((acquired.topic_id.as_deref(), acquired.round_bytes), (Some("topic-1"), Some(4_096)));
     assert!(acquired.compared && acquired.comparison == owner.comparison);
-    let lane = env.lane(0).await;
+    let lane = env.lane(Lane::new(0)).await;
     assert_eq!(
         (lane.seq, lane.published, lane.position, lane.last_record),
         (Seq::new(2), Some(Seq::new(1)), Offset::new(3), last)
@@ -103,7 +103,7 @@ pub async fn a_later_owner_makes_every_call_of_the_former_one_refuse_and_change_
     let owner = busy_lane(env).await;
     assert!(owner.ledger.still_mine(owner.own).await.unwrap());
     assert!(owner.ledger.waiting(&[owner.own]).await.unwrap().taken.is_empty());
-    env.another().await.acquire(0, Some(Offset::FIRST)).await.unwrap();
+    env.another().await.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
     every_call_refuses(env, &owner, owner.own).await;
 }
 
@@ -119,7 +119,7 @@ pub async fn a_round_that_a_former_owner_left_open_is_ended_and_never_sealed<E: 
     let running = owner.start(&offer(env, "a").await).await;
     let content = content(vec![page(&running, &["anna"], true)]);
     let open = owner.copy(&content).await.unwrap();
-    let mut next = Owner::enter(env.another().await, 0).await;
+    let mut next = Owner::enter(env.another().await, Lane::new(0)).await;
     let sealed = open.seal(owner.next(&content), Arc::clone(&content)).await;
     assert!(matches!(sealed, Err(LedgerError::Transient(_) | LedgerError::NotMine(_))), "{sealed:?}");
     assert_eq!(env.rows("a").await, [""; 0], "its rows are gone with it");
@@ -130,8 +130,8 @@ pub async fn a_round_that_a_former_owner_left_open_is_ended_and_never_sealed<E: 
 
 pub async fn ownership_of_one_lane_is_none_of_another<E: Environment>(env: &E) {
     let (owner, other) = open_lanes(env).await;
-    Owner::enter(env.ledger(), 1).await;
+    Owner::enter(env.ledger(), Lane::new(1)).await;
     assert!(owner.ledger.still_mine(owner.own).await.unwrap());
     assert!(!other.ledger.still_mine(other.own).await.unwrap());
-    assert_eq!(owner.ledger.waiting(&[owner.own, other.own]).await.unwrap().taken, [1]);
+    assert_eq!(owner.ledger.waiting(&[owner.own, other.own]).await.unwrap().taken, [Lane::new(1)]);
 }

@@ -4,7 +4,7 @@ use super::capabilities::*;
 use super::environment::Environment;
 use super::owner::{Sent, offer, open_lane, open_lanes, over, page, version};
 use super::rounds::{drafts, read_back};
-use dinnerbell_core::model::number::Offset;
+use dinnerbell_core::model::number::{Lane, Offset};
 
 pub async fn what_the_last_two_rounds_hold_stays<E: Environment>(env: &E) {
     let mut owner = open_lane(env).await;
@@ -14,14 +14,14 @@ pub async fn what_the_last_two_rounds_hold_stays<E: Environment>(env: &E) {
         owner.record(vec![page(&running, &["anna"], true)]).await;
         ended.push(id);
     }
-    let first_two = owner.ledger.acquire(0, Some(Offset::FIRST)).await.unwrap();
+    let first_two = owner.ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
     owner.own = first_two.ownership;
     for id in ended {
         env.move_window(id, over(env).await).await;
     }
     owner.ledger.due(owner.own, 10).await.unwrap();
     env.prune().await;
-    let acquired = owner.ledger.acquire(0, Some(Offset::FIRST)).await.unwrap();
+    let acquired = owner.ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
     assert_eq!((acquired.head, acquired.previous), (owner.head, first_two.previous), "both are still known");
     owner.own = acquired.ownership;
     assert_eq!(drafts(&read_back::<E>(&owner).await), [("c", vec!["anna"])]);

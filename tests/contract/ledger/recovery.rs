@@ -2,7 +2,7 @@
 
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::mark::{CommittedMark, RoundHead};
-use dinnerbell_core::model::number::{Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
 
 use super::capabilities::*;
 use super::environment::{Environment, Message};
@@ -30,7 +30,7 @@ fn mark<L>(owner: &Owner<L>, seq: Seq, revision: i32) -> CommittedMark {
 /// The lane as it is entered after it was resolved; it is not halted any more.
 async fn resolved<E: Environment>(env: &E, owner: Owner<E::Ledger>) -> Owner<E::Ledger> {
     assert!(!owner.ledger.still_mine(owner.own).await.unwrap(), "it is taken over again");
-    let acquired = env.ledger().acquire(0, Some(Offset::FIRST)).await.unwrap();
+    let acquired = env.ledger().acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
     assert_eq!((acquired.halt, acquired.overrule), (None, false));
     Owner { own: acquired.ownership, head: acquired.head, ..owner }
 }
@@ -46,14 +46,14 @@ pub async fn rows_that_the_ledger_lost_come_back_and_the_lane_goes_on_behind_kaf
         Message { campaign: &lost, client: "carl", formed: FORMED + 9, seq: Seq::new(3) },
     ];
     let theirs = mark(&owner, Seq::new(3), 0);
-    env.resolve_from_kafka(0, theirs, &messages).await;
+    env.resolve_from_kafka(Lane::new(0), theirs, &messages).await;
     assert_eq!((env.rows("a").await.len(), env.rows("lost").await.len()), (2, 2));
     let (row, made) = (env.campaign("a").await, env.campaign("lost").await);
     assert_eq!((row.told, row.cursor.as_deref(), row.state.as_str()), (2, Some("anna"), "active"));
-    assert_eq!((made.lane, made.told, made.state.as_str(), made.revision), (0, 2, "active", 1));
+    assert_eq!((made.lane, made.told, made.state.as_str(), made.revision), (Lane::new(0), 2, "active", 1));
     assert_eq!((made.cursor, made.content.as_deref()), (None, Some("lost, version 1")));
     let mut owner = resolved(env, owner).await;
-    assert_eq!((owner.head, env.lane(0).await.published), (theirs.head, Some(Seq::new(3))));
+    assert_eq!((owner.head, env.lane(Lane::new(0)).await.published), (theirs.head, Some(Seq::new(3))));
     owner.record(vec![late(&owner.running("a").await, &["aaron"])]).await;
     assert_eq!(owner.head.seq, Seq::new(4));
 }
@@ -74,13 +74,13 @@ pub async fn drafts_of_the_last_round_without_a_message_are_taken_back<E: Enviro
     let a = offer(env, "a").await;
     let told = |client| Message { campaign: &a, client, formed: FORMED, seq: Seq::new(2) };
     let theirs = mark(&owner, Seq::new(2), 1);
-    env.resolve_from_kafka(0, theirs, &[told("bob")]).await;
+    env.resolve_from_kafka(Lane::new(0), theirs, &[told("bob")]).await;
     assert_eq!(env.rows("a").await, ["anna", "bob", "dora"], "an answered row stays");
     let row = env.campaign("a").await;
     assert_eq!((row.told, row.late, row.kept), (2, 0, 1));
     assert_eq!((row.cursor.as_deref(), row.last_page_seq, row.state.as_str()), (Some("anna"), None, "active"));
     let owner = resolved(env, owner).await;
-    assert_eq!((owner.head, env.lane(0).await.published), (theirs.head, Some(Seq::new(2))));
+    assert_eq!((owner.head, env.lane(Lane::new(0)).await.published), (theirs.head, Some(Seq::new(2))));
     assert_eq!(owner.ledger.due(owner.own, 1).await.unwrap().dead_letters, waiting, "nobody knows of it: once more");
 }
 
@@ -89,11 +89,11 @@ pub async fn a_last_round_that_nobody_was_told_of_is_published_again<E: Environm
     let published = CommittedMark { ledger: owner.id, head: owner.head };
     owner.record(vec![page(&owner.running("a").await, &["bob"], true)]).await;
     halt::<E>(&owner).await;
-    env.resolve_from_kafka(0, published, &[]).await;
+    env.resolve_from_kafka(Lane::new(0), published, &[]).await;
     let (row, recorded) = (env.campaign("a").await, owner.head);
     assert_eq!((row.told, row.last_page_seq, row.state.as_str()), (2, Some(Seq::new(2)), "active"));
     let owner = resolved(env, owner).await;
-    assert_eq!((owner.head, env.lane(0).await.published), (recorded, Some(Seq::new(1))));
+    assert_eq!((owner.head, env.lane(Lane::new(0)).await.published), (recorded, Some(Seq::new(1))));
     assert_eq!(drafts(&read_back::<E>(&owner).await), [("a", vec!["bob"])]);
 }
 
@@ -103,11 +103,15 @@ pub async fn a_last_round_that_everybody_was_told_of_completes_its_campaigns<E: 
     halt::<E>(&owner).await;
     let a = offer(env, "a").await;
     let theirs = CommittedMark { ledger: owner.id, head: owner.head };
-    env.resolve_from_kafka(0, theirs, &[Message { campaign: &a, client: "bob", formed: FORMED, seq: Seq::new(2) }])
-        .await;
+    env.resolve_from_kafka(
+        Lane::new(0),
+        theirs,
+        &[Message { campaign: &a, client: "bob", formed: FORMED, seq: Seq::new(2) }],
+    )
+    .await;
     assert_eq!((env.campaign("a").await.state.as_str(), env.campaign("a").await.told), ("complete", 2));
     let owner = resolved(env, owner).await;
-    assert_eq!((owner.head, env.lane(0).await.published), (theirs.head, Some(Seq::new(2))));
+    assert_eq!((owner.head, env.lane(Lane::new(0)).await.published), (theirs.head, Some(Seq::new(2))));
 }
 
 pub async fn a_row_becomes_what_its_message_says<E: Environment>(env: &E) {
@@ -116,7 +120,7 @@ pub async fn a_row_becomes_what_its_message_says<E: Environment>(env: &E) {
     let a = super::owner::version(&offer(env, "a").await, 2);
     let theirs = CommittedMark { ledger: owner.id, head: owner.head };
     let message = Message { campaign: &a, client: "anna", formed: FORMED + 5, seq: Seq::new(1) };
-    env.resolve_from_kafka(0, theirs, &[message]).await;
+    env.resolve_from_kafka(Lane::new(0), theirs, &[message]).await;
     assert_eq!(env.campaign("a").await.told, 1, "it is the same draft");
     assert_eq!(env.row("a", "anna").await, ("a, version 2".to_owned(), FORMED + 5));
 }
@@ -128,6 +132,6 @@ pub async fn rows_that_were_removed_come_back_and_count_once<E: Environment>(env
     let a = offer(env, "a").await;
     let theirs = CommittedMark { ledger: owner.id, head: owner.head };
     let told = |client| Message { campaign: &a, client, formed: FORMED, seq: Seq::new(1) };
-    env.resolve_from_kafka(0, theirs, &[told("anna"), told("bob")]).await;
+    env.resolve_from_kafka(Lane::new(0), theirs, &[told("anna"), told("bob")]).await;
     assert_eq!((env.rows("a").await.len(), env.campaign("a").await.told), (2, 2), "one of them was counted already");
 }

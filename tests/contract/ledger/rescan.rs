@@ -2,7 +2,7 @@
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::late::{LateCampaign, OpenCampaign, RowCounts};
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Lane, Seq};
 
 use super::capabilities::*;
 use super::environment::Environment;
@@ -41,7 +41,7 @@ pub async fn a_campaign_is_passed_again_five_minutes_after_its_first_page<E: Env
     assert!(owner.ledger.waiting(&[owner.own]).await.unwrap().rescans.is_empty());
 
     env.make_repass_due("a", now - 1).await;
-    assert_eq!(owner.ledger.waiting(&[owner.own]).await.unwrap().rescans, [0]);
+    assert_eq!(owner.ledger.waiting(&[owner.own]).await.unwrap().rescans, [Lane::new(0)]);
     let due = owner.ledger.due_rescan(owner.own, &[], 10).await.unwrap();
     assert_eq!((ids(&due), due[0].main_pass_over, due[0].told), (vec!["a"], false, 2));
     assert_eq!((due[0].running.cursor.as_deref(), due[0].running.revision), (Some("bob"), 1));
@@ -186,12 +186,13 @@ pub async fn restaurants_with_an_open_campaign_are_named_once_for_each_lane<E: E
     owner.start(&Campaign { restaurant_id: "sushi".to_owned(), ..offer(env, "d").await }).await;
     let wanted = ["pizzeria", "sushi", "nobody's"].map(str::to_owned);
     let named = async |lanes: &[i32]| {
-        let mut named = owner.ledger.open_restaurants(lanes, &wanted).await.unwrap();
+        let lanes: Vec<Lane> = lanes.iter().copied().map(Lane::new).collect();
+        let mut named = owner.ledger.open_restaurants(&lanes, &wanted).await.unwrap();
         named.sort();
         named
     };
-    let pizzeria = |lane| (lane, "pizzeria".to_owned());
-    assert_eq!(named(&[0, 1]).await, [pizzeria(0), (0, "sushi".to_owned()), pizzeria(1)]);
+    let pizzeria = |lane| (Lane::new(lane), "pizzeria".to_owned());
+    assert_eq!(named(&[0, 1]).await, [pizzeria(0), (Lane::new(0), "sushi".to_owned()), pizzeria(1)]);
     assert_eq!(named(&[1]).await, [pizzeria(1)]);
     assert!(named(&[]).await.is_empty());
 }
@@ -219,16 +220,24 @@ pub async fn rows_are_counted_up_to_what_was_told<E: Environment>(env: &E) {
 
 pub async fn the_tail_scans_mark_is_noted_for_lanes_of_this_instance_alone<E: Environment>(env: &E) {
     let (owner, other) = open_lanes(env).await;
-    assert_eq!(owner.ledger.tail_scanned(&[0, 1]).await.unwrap(), None);
-    assert!(owner.ledger.note_tail_scanned(&[0, 1], 50).await.unwrap());
-    assert_eq!((env.lane(0).await.swept_to, env.lane(1).await.swept_to), (Some(50), None));
-    assert_eq!(owner.ledger.tail_scanned(&[0, 1]).await.unwrap(), Some(50), "of those that have one");
-    assert!(other.ledger.note_tail_scanned(&[1], 40).await.unwrap());
-    assert_eq!(owner.ledger.tail_scanned(&[0, 1]).await.unwrap(), Some(40), "of the one that was least far");
-    assert_eq!(owner.ledger.tail_scanned(&[0]).await.unwrap(), Some(50));
-    let taken = Owner::enter(env.ledger(), 1).await;
-    assert_eq!(env.lane(1).await.swept_to, Some(40), "the next owner goes on from there");
-    assert!(other.ledger.note_tail_scanned(&[1], 60).await.unwrap());
-    assert!(taken.ledger.note_tail_scanned(&[1], 45).await.unwrap());
-    assert_eq!(env.lane(1).await.swept_to, Some(45));
+    assert_eq!(owner.ledger.tail_scanned(&[Lane::new(0), Lane::new(1)]).await.unwrap(), None);
+    assert!(owner.ledger.note_tail_scanned(&[Lane::new(0), Lane::new(1)], 50).await.unwrap());
+    assert_eq!((env.lane(Lane::new(0)).await.swept_to, env.lane(Lane::new(1)).await.swept_to), (Some(50), None));
+    assert_eq!(
+        owner.ledger.tail_scanned(&[Lane::new(0), Lane::new(1)]).await.unwrap(),
+        Some(50),
+        "of those that have one"
+    );
+    assert!(other.ledger.note_tail_scanned(&[Lane::new(1)], 40).await.unwrap());
+    assert_eq!(
+        owner.ledger.tail_scanned(&[Lane::new(0), Lane::new(1)]).await.unwrap(),
+        Some(40),
+        "of the one that was least far"
+    );
+    assert_eq!(owner.ledger.tail_scanned(&[Lane::new(0)]).await.unwrap(), Some(50));
+    let taken = Owner::enter(env.ledger(), Lane::new(1)).await;
+    assert_eq!(env.lane(Lane::new(1)).await.swept_to, Some(40), "the next owner goes on from there");
+    assert!(other.ledger.note_tail_scanned(&[Lane::new(1)], 60).await.unwrap());
+    assert!(taken.ledger.note_tail_scanned(&[Lane::new(1)], 45).await.unwrap());
+    assert_eq!(env.lane(Lane::new(1)).await.swept_to, Some(45));
 }

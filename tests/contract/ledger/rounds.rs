@@ -6,7 +6,7 @@ use dinnerbell_core::guard::Guards;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::late::LateQuery;
-use dinnerbell_core::model::number::{Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::StoredRound;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -71,7 +71,7 @@ pub async fn a_recorded_round_whose_reply_was_lost_is_found_by_the_next_owner<E:
     owner.try_record(&content).await.unwrap();
     // Nobody heard the answer: whoever enters the lane next, the same instance or another, finds the round.
     for ledger in [env.ledger(), env.another().await] {
-        let acquired = ledger.acquire(0, Some(Offset::FIRST)).await.unwrap();
+        let acquired = ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
         assert_eq!((acquired.head, acquired.published), (owner.head, Some(Seq::new(0))));
         let next = Owner { ledger, own: acquired.ownership, ..owner.clone() };
         assert_eq!(drafts(&read_back::<E>(&next).await), [("a", vec!["anna"])]);

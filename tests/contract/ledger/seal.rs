@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dinnerbell_core::model::campaign::Campaign;
-use dinnerbell_core::model::number::{Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
 use dinnerbell_core::model::round::{RoundContent, RoundPart, Sealed};
 
 use super::capabilities::*;
@@ -34,7 +34,7 @@ pub async fn a_sealed_round_moves_cursor_and_counts<E: Environment>(env: &E) {
     let row = env.campaign("a").await;
     assert_eq!((row.cursor.as_deref(), row.last_page_seq), (Some("dora"), Some(Seq::new(2))));
     assert_eq!((row.told, row.late, row.skipped), (4, 1, 3));
-    let lane = env.lane(0).await;
+    let lane = env.lane(Lane::new(0)).await;
     assert_eq!((lane.seq, lane.published), (Seq::new(2), Some(Seq::new(1))));
 
     owner.record(vec![late(&owner.running("a").await, &["abel"])]).await;
@@ -138,7 +138,7 @@ pub async fn a_campaign_is_complete_when_its_last_page_is_published<E: Environme
     assert_eq!(env.campaign("a").await.state, "active", "it is recorded, and nobody knows yet whether it is published");
     assert!(!owner.published().await, "nothing is over");
     assert_eq!((env.campaign("a").await.state, env.campaign("b").await.state), ("complete".into(), "active".into()));
-    assert_eq!(env.lane(0).await.published, Some(Seq::new(1)));
+    assert_eq!(env.lane(Lane::new(0)).await.published, Some(Seq::new(1)));
     assert!(!owner.published().await, "it may be noted again");
 }
 
@@ -184,8 +184,8 @@ pub async fn a_lane_remembers_how_large_a_round_may_be<E: Environment>(env: &E) 
     let mut owner = open_lane(env).await;
     for round_bytes in [Some(1_000), Some(2_000), None] {
         owner.try_record(&content_with(Vec::new(), Vec::new(), round_bytes)).await.unwrap();
-        assert_eq!(env.lane(0).await.round_bytes, round_bytes);
-        let acquired = owner.ledger.acquire(0, Some(Offset::FIRST)).await.unwrap();
+        assert_eq!(env.lane(Lane::new(0)).await.round_bytes, round_bytes);
+        let acquired = owner.ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
         assert_eq!(acquired.round_bytes, round_bytes);
         owner.own = acquired.ownership;
     }

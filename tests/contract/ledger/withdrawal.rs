@@ -1,7 +1,7 @@
 //! What is taken back from the last recorded round.
 
 use dinnerbell_core::model::campaign::Window;
-use dinnerbell_core::model::number::{Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
 
 use super::capabilities::*;
 use super::environment::Environment;
@@ -40,7 +40,7 @@ pub async fn drafts_of_a_campaign_that_ended_are_taken_back_and_the_others_stay<
     assert_eq!((row.told, row.kept), (1, 0));
     let row = env.campaign("b").await;
     assert_eq!((row.state.as_str(), row.last_page_seq, row.told), ("active", Some(Seq::new(2)), 3));
-    let acquired = owner.ledger.acquire(0, Some(Offset::FIRST)).await.unwrap();
+    let acquired = owner.ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
     assert_eq!(acquired.head, stored.head, "whoever enters finds it so");
 }
 
@@ -119,11 +119,11 @@ pub async fn a_whole_round_is_taken_back_and_its_campaigns_go_on<E: Environment>
         assert_eq!((row.state.as_str(), row.cursor.as_deref(), row.last_page_seq), ("active", Some("anna"), None));
         assert_eq!((env.rows(id).await, row.told), (vec!["anna".to_owned()], 1));
     }
-    assert_eq!(env.lane(0).await.round_bytes, Some(5_000));
+    assert_eq!(env.lane(Lane::new(0)).await.round_bytes, Some(5_000));
     let running = owner.running("a").await;
     assert_eq!(running.cursor.as_deref(), Some("anna"), "it goes on where it stood");
     owner.record(vec![page(&running, &["bob", "carl"], true)]).await;
-    assert_eq!(env.lane(0).await.seq, Seq::new(3));
+    assert_eq!(env.lane(Lane::new(0)).await.seq, Seq::new(3));
 }
 
 pub async fn nothing_is_taken_back_from_another_round<E: Environment>(env: &E) {

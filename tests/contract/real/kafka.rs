@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dinnerbell_config::{Kafka, Start, Topics};
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_kafka::membership::Membership;
@@ -42,7 +42,7 @@ impl Cluster {
 
     /// Sends a record and waits until it is delivered.
     fn deliver(&self, producer: &BaseProducer, topic: &str, lane: Lane, value: &str) {
-        let record = BaseRecord::<[u8], [u8]>::to(topic).partition(lane).payload(value.as_bytes());
+        let record = BaseRecord::<[u8], [u8]>::to(topic).partition(lane.get()).payload(value.as_bytes());
         producer.send(record).map_err(|(error, _)| error).unwrap();
         producer.flush(SOON).unwrap();
     }
@@ -87,7 +87,7 @@ impl Environment for Cluster {
     }
 
     async fn send(&self, lane: Lane, value: &str) {
-        self.server.produce(&self.kafka.topics.campaigns, Some(lane), None, Some(value.as_bytes()), &[]);
+        self.server.produce(&self.kafka.topics.campaigns, Some(lane.get()), None, Some(value.as_bytes()), &[]);
     }
 
     async fn leave_gap(&self, lane: Lane) {
@@ -95,8 +95,8 @@ impl Environment for Cluster {
         producer.begin_transaction().unwrap();
         self.deliver(&producer, &self.kafka.topics.campaigns, lane, "never");
         producer.abort_transaction(SOON).unwrap();
-        let ends = || self.server.watermarks(&self.kafka.topics.campaigns, lane, "read_committed").1;
-        let all = || self.server.watermarks(&self.kafka.topics.campaigns, lane, "read_uncommitted").1;
+        let ends = || self.server.watermarks(&self.kafka.topics.campaigns, lane.get(), "read_committed").1;
+        let all = || self.server.watermarks(&self.kafka.topics.campaigns, lane.get(), "read_uncommitted").1;
         wait_until("the marker is written", SOON, || ends() == all());
     }
 
@@ -105,11 +105,11 @@ impl Environment for Cluster {
         let former = self.transactional(&format!("{group_id}/{}/{}", topics.campaigns, publication.lane));
         former.begin_transaction().unwrap();
         for client in publication.drafts.iter().flat_map(|batch| batch.clients.iter()) {
-            self.deliver(&former, &topics.notifications, 0, client);
+            self.deliver(&former, &topics.notifications, Lane::new(0), client);
         }
         let mut offsets = TopicPartitionList::new();
         offsets
-            .add_partition_offset(&topics.campaigns, publication.lane, Offset::Offset(publication.offset.get()))
+            .add_partition_offset(&topics.campaigns, publication.lane.get(), Offset::Offset(publication.offset.get()))
             .unwrap();
         let consumer: BaseConsumer = self.server.client().set("group.id", group_id).create().unwrap();
         let group = consumer.group_metadata().unwrap();

@@ -9,10 +9,10 @@ use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::reconcile::LedgerSide;
-use dinnerbell_core::model::record::{Lane, RecordFingerprint};
+use dinnerbell_core::model::record::RecordFingerprint;
 use dinnerbell_core::model::retention::Prunable;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
@@ -26,7 +26,7 @@ use dinnerbell_postgres::ledger::prune::prune;
 use dinnerbell_postgres::ledger::resolve::{Repair, Restored, lane_row, retry, without_row};
 use dinnerbell_postgres::ledger::snapshot::Snapshot;
 use dinnerbell_postgres::ledger::{LedgerIdentity, PostgresLedger, adopt};
-use dinnerbell_postgres::number::number;
+use dinnerbell_postgres::number::{Number, number};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -147,7 +147,7 @@ impl Environment for Ledgered {
         let rows = self.rows_of(sql, &[(&id, Type::TEXT)]).await;
         let row = rows.first().unwrap_or_else(|| panic!("there is no campaign {id}"));
         CampaignState {
-            lane: row.get("lane"),
+            lane: number(&row, "lane"),
             state: row.get("state"),
             revision: row.get("revision"),
             content: row.get("adv_campaign_content"),
@@ -163,7 +163,7 @@ impl Environment for Ledgered {
     }
 
     async fn lane(&self, lane: Lane) -> LaneState {
-        let rows = self.rows_of("select * from dinnerbell.lane where lane = $1", &[(&lane, Type::INT4)]).await;
+        let rows = self.rows_of("select * from dinnerbell.lane where lane = $1", &[lane.parameter()]).await;
         let row = &rows[0];
         let mark =
             |offset| RecordFingerprint { offset, timestamp: row.get("last_timestamp"), hash: row.get("last_hash") };

@@ -19,8 +19,8 @@ use crate::guard::{Guard, Guards};
 use crate::instance::id_gaps::Gaps;
 use crate::lane::backlog::LaneBacklog;
 use crate::model::late::Subscription;
+use crate::model::number::Lane;
 use crate::model::ownership::Ownership;
-use crate::model::record::Lane;
 
 /// Ids below the newest one that are read again when the tail scan begins, or a lane comes: transactions that are under way.
 const OVERLAP: i64 = 1_000;
@@ -292,14 +292,14 @@ mod tests {
 
     fn register(change_feed: &ChangeFeed, lane: Lane) -> (LaneRegistration<'_>, Arc<LaneBacklog>) {
         let backlog = Arc::new(LaneBacklog::unread(Guards::default()));
-        let own = Ownership { lane, epoch: Epoch::new(1), postmaster: 1, lock_key: i64::from(lane) };
+        let own = Ownership { lane, epoch: Epoch::new(1), postmaster: 1, lock_key: lane.get().into() };
         (change_feed.register(own, Arc::clone(&backlog), Guards::default()), backlog)
     }
 
     /// A lane is registered, and everybody up to this id was handed on.
     fn scanned_to(change_feed: &ChangeFeed, id: i64) -> LaneRegistration<'_> {
-        let (registration, _) = register(change_feed, 0);
-        change_feed.step_back(&[0], None);
+        let (registration, _) = register(change_feed, Lane::new(0));
+        change_feed.step_back(&[Lane::new(0)], None);
         change_feed.begin(id - 10);
         let ids: Vec<i64> = (change_feed.high_water().unwrap() + 1..=id).collect();
         change_feed.advance(change_feed.high_water().unwrap(), &ids, &[], Guards::default());
@@ -314,7 +314,7 @@ mod tests {
         let mut asked = 0;
         for _ in 0..20 {
             for lane in 1..=50 {
-                let _again = register(&change_feed, lane);
+                let _again = register(&change_feed, Lane::new(lane));
                 let joined = change_feed.joined();
                 asked += joined.len();
                 // Its former owner noted nothing for long.
@@ -325,15 +325,15 @@ mod tests {
         }
         assert_eq!(asked, 50, "once a minute it goes back to where each lane's former owner stood");
         tokio::time::advance(STEP_BACK_INTERVAL).await;
-        let _again = register(&change_feed, 1);
-        assert_eq!(change_feed.joined(), [1]);
+        let _again = register(&change_feed, Lane::new(1));
+        assert_eq!(change_feed.joined(), [Lane::new(1)]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_high_water_mark_steps_down_to_ids_that_restarted_and_all_is_passed_again_where_that_is_far() {
         let change_feed = ChangeFeed::default();
         let registration = scanned_to(&change_feed, 500_000);
-        let (_other, backlog) = register(&change_feed, 1);
+        let (_other, backlog) = register(&change_feed, Lane::new(1));
         change_feed.advance(change_feed.high_water().unwrap(), &[500_000], &[], Guards::default());
         assert!(change_feed.checks_id_restart(Instant::now()) && !change_feed.checks_id_restart(Instant::now()));
         assert!(!change_feed.step_down(500_000, 500_000) && !change_feed.step_down(500_000, 500_001));
@@ -343,7 +343,7 @@ mod tests {
         let from = change_feed.high_water().unwrap();
         assert!(change_feed.step_down(from, 3_000));
         assert_eq!((change_feed.high_water(), backlog.take_missed().everywhere), (Some(3_000 - OVERLAP), true));
-        let _another = register(&change_feed, 2);
+        let _another = register(&change_feed, Lane::new(2));
         assert_eq!(change_feed.high_water(), Some(3_000 - 2 * OVERLAP), "what was reached before is history");
         drop(registration);
     }

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Backoff;
-use crate::model::record::Lane;
+use crate::model::number::Lane;
 use crate::ports::broker::BrokerError;
 use crate::telemetry::Telemetry;
 
@@ -220,18 +220,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_missing_topic_is_asked_for_at_growing_intervals_and_shown_until_it_is_there() {
         let (dead_letter_topic, topic, telemetry) = dead_letter_topic();
-        let waits =
-            tokio::time::timeout(Duration::from_secs(600), dead_letter_topic.wait_open(0, || topic.answer())).await;
+        let waits = tokio::time::timeout(
+            Duration::from_secs(600),
+            dead_letter_topic.wait_open(Lane::new(0), || topic.answer()),
+        )
+        .await;
         assert!(waits.is_err());
         let asked = topic.asked.load(Ordering::Relaxed);
         assert!((20..60).contains(&asked), "asked {asked} times in ten minutes");
         assert_eq!(telemetry.readiness().warnings.len(), 1);
         topic.is_there();
-        dead_letter_topic.wait_open(0, || topic.answer()).await;
-        assert_eq!(dead_letter_topic.quota(0), DeadLetterQuota::One, "it is tried with one letter");
+        dead_letter_topic.wait_open(Lane::new(0), || topic.answer()).await;
+        assert_eq!(dead_letter_topic.quota(Lane::new(0)), DeadLetterQuota::One, "it is tried with one letter");
         dead_letter_topic.accepted();
         assert_eq!(
-            (dead_letter_topic.quota(0), dead_letter_topic.quota(1)),
+            (dead_letter_topic.quota(Lane::new(0)), dead_letter_topic.quota(Lane::new(1))),
             (DeadLetterQuota::Many, DeadLetterQuota::Many)
         );
         assert!(telemetry.readiness().warnings.is_empty());
@@ -241,18 +244,18 @@ mod tests {
     async fn one_lane_alone_tries_a_topic_that_refused_and_another_one_does_if_that_lane_is_gone() {
         let (dead_letter_topic, topic, _) = dead_letter_topic();
         topic.is_there();
-        dead_letter_topic.wait_open(0, || topic.answer()).await;
+        dead_letter_topic.wait_open(Lane::new(0), || topic.answer()).await;
         dead_letter_topic.refused(&refusal());
         dead_letter_topic.refused(&refusal());
-        dead_letter_topic.wait_open(1, || topic.answer()).await;
+        dead_letter_topic.wait_open(Lane::new(1), || topic.answer()).await;
         assert_eq!(
-            (dead_letter_topic.quota(1), dead_letter_topic.quota(2)),
+            (dead_letter_topic.quota(Lane::new(1)), dead_letter_topic.quota(Lane::new(2))),
             (DeadLetterQuota::One, DeadLetterQuota::Nothing)
         );
-        assert!(dead_letter_topic.wait_open(2, || topic.answer()).now_or_never().is_none());
-        dead_letter_topic.wait_open(2, || topic.answer()).await;
+        assert!(dead_letter_topic.wait_open(Lane::new(2), || topic.answer()).now_or_never().is_none());
+        dead_letter_topic.wait_open(Lane::new(2), || topic.answer()).await;
         assert_eq!(
-            (dead_letter_topic.quota(1), dead_letter_topic.quota(2)),
+            (dead_letter_topic.quota(Lane::new(1)), dead_letter_topic.quota(Lane::new(2))),
             (DeadLetterQuota::Nothing, DeadLetterQuota::One)
         );
     }
@@ -262,36 +265,36 @@ mod tests {
         let (dead_letter_topic, topic, _) = dead_letter_topic();
         topic.is_there();
         dead_letter_topic.refused(&refusal());
-        let trial_guard = dead_letter_topic.trial_guard(1);
-        dead_letter_topic.wait_open(1, || topic.answer()).await;
-        assert!(dead_letter_topic.wait_open(2, || topic.answer()).now_or_never().is_none());
+        let trial_guard = dead_letter_topic.trial_guard(Lane::new(1));
+        dead_letter_topic.wait_open(Lane::new(1), || topic.answer()).await;
+        assert!(dead_letter_topic.wait_open(Lane::new(2), || topic.answer()).now_or_never().is_none());
         let began = Instant::now();
         drop(trial_guard);
-        dead_letter_topic.wait_open(2, || topic.answer()).await;
-        assert_eq!((dead_letter_topic.quota(2), began.elapsed()), (DeadLetterQuota::One, Duration::ZERO));
+        dead_letter_topic.wait_open(Lane::new(2), || topic.answer()).await;
+        assert_eq!((dead_letter_topic.quota(Lane::new(2)), began.elapsed()), (DeadLetterQuota::One, Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_round_with_letters_is_not_published_with_them_while_the_topic_refuses() {
         let (dead_letter_topic, topic, _) = dead_letter_topic();
-        assert!(!dead_letter_topic.is_open(0, || topic.answer()).await, "it is missing");
+        assert!(!dead_letter_topic.is_open(Lane::new(0), || topic.answer()).await, "it is missing");
         let (dead_letter_topic, ..) = self::dead_letter_topic();
         topic.is_there();
-        assert!(dead_letter_topic.is_open(0, || topic.answer()).await);
+        assert!(dead_letter_topic.is_open(Lane::new(0), || topic.answer()).await);
         dead_letter_topic.refused(&refusal());
-        assert!(!dead_letter_topic.is_open(0, || topic.answer()).await);
+        assert!(!dead_letter_topic.is_open(Lane::new(0), || topic.answer()).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_letter_that_is_sent_otherwise_the_next_time_is_tried_at_once() {
         let (dead_letter_topic, topic, telemetry) = dead_letter_topic();
         topic.is_there();
-        dead_letter_topic.wait_open(0, || topic.answer()).await;
+        dead_letter_topic.wait_open(Lane::new(0), || topic.answer()).await;
         let refused = Instant::now();
         dead_letter_topic.refused(&BrokerError::DeadLetters { reason: "too large".to_owned(), learned: true });
-        assert_eq!(dead_letter_topic.quota(0), DeadLetterQuota::Nothing);
-        dead_letter_topic.wait_open(0, || topic.answer()).await;
-        assert_eq!((dead_letter_topic.quota(0), refused.elapsed()), (DeadLetterQuota::One, Duration::ZERO));
+        assert_eq!(dead_letter_topic.quota(Lane::new(0)), DeadLetterQuota::Nothing);
+        dead_letter_topic.wait_open(Lane::new(0), || topic.answer()).await;
+        assert_eq!((dead_letter_topic.quota(Lane::new(0)), refused.elapsed()), (DeadLetterQuota::One, Duration::ZERO));
         assert!(telemetry.readiness().warnings.is_empty());
     }
 }

@@ -14,7 +14,7 @@ use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::STEP;
 use crate::model::late::Subscription;
-use crate::model::record::Lane;
+use crate::model::number::Lane;
 use crate::periodic::Periodic;
 use crate::ports::audience::Audience;
 use crate::ports::failure::Failure;

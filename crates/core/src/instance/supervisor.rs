@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::lane::context::LaneContext;
 use crate::lane::lifecycle;
-use crate::model::record::Lane;
+use crate::model::number::Lane;
 use crate::ports::audience::Audience;
 use crate::ports::broker::Broker;
 use crate::ports::clock::Clock;

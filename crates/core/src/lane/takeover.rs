@@ -21,11 +21,10 @@ use crate::lane::{error_policy, outputs};
 use crate::model::campaign::Window;
 use crate::model::halt::{Halt, HaltKind};
 use crate::model::mark::Committed;
-use crate::model::number::Offset;
+use crate::model::number::{Lane, Offset};
 use crate::model::outputs::OutputIds;
 use crate::model::ownership::{AcquiredLane, Ownership};
 use crate::model::reconcile::{LedgerSide, Reconciled, reconcile};
-use crate::model::record::Lane;
 use crate::model::recorded::{Published, Recorded};
 use crate::ports::broker::Broker;
 use crate::ports::clock::Clock;
@@ -394,7 +393,7 @@ async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
     let within = Duration::from_secs(round.seconds);
     acquired.round_bytes = RoundSizing::left(acquired.round_bytes).after_undelivered(round.bytes, within).to_be_left();
     tracing::warn!(
-        lane = own.lane,
+        lane = own.lane.get(),
         seq = seq.get(),
         bytes = round.bytes,
         acquired.round_bytes,

@@ -1,8 +1,7 @@
 //! Orders as they are kept: who gave one, from where, what it was and on what.
 
+use crate::model::number::Lane;
 use std::fmt;
-
-use crate::model::record::Lane;
 
 /// Most bytes of a name, of a host and of an id.
 const LONGEST_NAME: usize = 256;

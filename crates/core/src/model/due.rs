@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::campaign::Campaign;
-use crate::model::record::Lane;
+use crate::model::number::Lane;
 use crate::model::time::EpochSeconds;
 
 /// Most dead letters of a lane that are remembered at once, by number and size; further ones wait in the ledger.

@@ -3,12 +3,11 @@
 //!
 //! Whatever says something about halts is made from here: the texts, what `lane resolve` accepts, the hold. Tests compare the documents with it.
 
+use crate::model::number::Lane;
 use std::fmt;
 
 use Commits::{InDoubt, Kept, Lost};
 use WayOut::{AcceptRows, AcceptTopic, AdoptTable, FromKafka, RestartAt, Retry, TellAgain};
-
-use crate::model::record::Lane;
 
 /// The command by which the ledger takes another feedback table.
 pub const ADOPT: &str = "dinnerbell migrate --adopt-feedback-table";
@@ -375,7 +374,7 @@ mod tests {
     #[test]
     fn a_remedy_ends_with_a_command_and_names_what_ends_the_halt() {
         for kind in HaltKind::ALL {
-            let remedy = kind.remedy(7);
+            let remedy = kind.remedy(Lane::new(7));
             let command = remedy.rsplit("dinnerbell ").next().unwrap();
             let begins = command.starts_with("lane resolve 7 --") || command.starts_with("lane resolve --all --");
             assert!(begins && !remedy.contains("LANE"), "{kind}: {remedy}");
@@ -391,7 +390,7 @@ mod tests {
     fn what_lost_commits_or_may_have_is_mended_from_kafka_alone() {
         for kind in HaltKind::those(|kind| kind.commits() != Kept) {
             assert_eq!(kind.ways_out(), [FromKafka], "{kind}");
-            assert_eq!(kind.remedy(7).contains("--all"), kind.commits() == Lost, "{kind}");
+            assert_eq!(kind.remedy(Lane::new(7)).contains("--all"), kind.commits() == Lost, "{kind}");
         }
     }
 }

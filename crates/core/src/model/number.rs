@@ -59,6 +59,29 @@ macro_rules! number {
 }
 
 number! {
+    /// Which lane: a partition of the campaigns topic, from 0. Kafka numbers them, and assigns them to instances.
+    ///
+    /// It is not a partition of the topic of drafts, nor how many lanes there are; these are bare numbers:
+    ///
+    /// ```compile_fail
+    /// use dinnerbell_core::model::number::Lane;
+    ///
+    /// fn take_over(lane: Lane) {}
+    /// let partition_of_a_draft: i32 = 3;
+    /// take_over(partition_of_a_draft);
+    /// ```
+    #[derive(Default)]
+    Lane(i32)
+}
+
+impl Lane {
+    /// Those of a topic with so many partitions, in their order.
+    pub fn all(partitions: i32) -> impl Iterator<Item = Self> {
+        (0..partitions).map(Self)
+    }
+}
+
+number! {
     /// Which round of its lane: each recorded round is one further than the one before. From the ledger (`dinnerbell.lane.seq`), and in Kafka's mark.
     /// Round 0 is made with the lane and holds nothing.
     ///

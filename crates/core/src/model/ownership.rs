@@ -4,9 +4,9 @@ use uuid::Uuid;
 
 use crate::model::halt::Halt;
 use crate::model::mark::RoundHead;
-use crate::model::number::{Epoch, Offset, Seq};
+use crate::model::number::{Epoch, Lane, Offset, Seq};
 use crate::model::outputs::OutputIds;
-use crate::model::record::{Lane, RecordFingerprint};
+use crate::model::record::RecordFingerprint;
 
 /// The right to write for a lane, as acquired by this instance. Every transaction of the lane compares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,6 @@
 //! A record of the campaigns topic, and a dead letter as it is published.
 
-use crate::model::number::Offset;
-
-/// The partition of the campaigns topic that a lane is.
-pub type Lane = i32;
+use crate::model::number::{Lane, Offset};
 
 /// A record of the campaigns topic.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,8 +8,7 @@ use uuid::Uuid;
 use crate::guard::{Guard, Guards};
 use crate::model::campaign::Window;
 use crate::model::mark::{CommittedMark, RoundHead};
-use crate::model::number::Offset;
-use crate::model::record::Lane;
+use crate::model::number::{Lane, Offset};
 use crate::model::round::{Publication, RoundContent, StoredRound, checksum};
 
 /// A round that is recorded: the frozen decision of who is told what. Made only after the ledger's commit, or from what the ledger holds;

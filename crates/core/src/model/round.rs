@@ -3,8 +3,8 @@
 use crate::model::campaign::Window;
 use crate::model::draft::{DraftBatch, dead_letter_checksum};
 use crate::model::mark::{CommittedMark, RoundHead};
-use crate::model::number::Offset;
-use crate::model::record::{DeadLetterMessage, Lane};
+use crate::model::number::{Lane, Offset};
+use crate::model::record::DeadLetterMessage;
 use crate::model::time::EpochSeconds;
 
 /// How a page of the main pass, and who was late, stand in a round.

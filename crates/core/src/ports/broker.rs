@@ -4,9 +4,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::model::mark::Committed;
-use crate::model::number::{Offset, Seq};
+use crate::model::number::{Lane, Offset, Seq};
 use crate::model::outputs::OutputIds;
-use crate::model::record::{Arrived, Lane, RecordFingerprint};
+use crate::model::record::{Arrived, RecordFingerprint};
 use crate::model::recorded::Recorded;
 use crate::ports::failure::{Failure, FailureKind};
 

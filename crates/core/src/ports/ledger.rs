@@ -14,10 +14,10 @@ use crate::model::halt::Halt;
 use crate::model::intake::{IntakeBatch, IntakeOutcome};
 use crate::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
 use crate::model::mark::RoundHead;
-use crate::model::number::{Offset, Seq};
+use crate::model::number::{Lane, Offset, Seq};
 use crate::model::outputs::OutputIds;
 use crate::model::ownership::{AcquiredLane, Ownership, Suspension};
-use crate::model::record::{DeadLetterMessage, Lane};
+use crate::model::record::DeadLetterMessage;
 use crate::model::recorded::DamagedRound;
 use crate::model::round::{RoundContent, Sealed, StoredRound};
 use crate::model::time::EpochSeconds;
@@ -125,7 +125,7 @@ pub trait LaneLedger: Clone + Send + Sync + 'static {
         &self,
         own: Ownership,
         comparison: &str,
-        lanes: Lane,
+        lanes: i32,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Records that the lane stands still. Where commits are missing, every lane is to be compared again, and all is held until then.
     fn halt(&self, own: Ownership, halt: Halt) -> impl Future<Output = Result<(), LedgerError>> + Send;

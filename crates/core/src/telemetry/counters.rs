@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::instance::memory_budget::MemoryBudget;
 use crate::model::headroom::Headroom;
 use crate::model::intake::{IntakeBatch, IntakeOutcome};
-use crate::model::record::Lane;
+use crate::model::number::Lane;
 use crate::model::retention::Prunable;
 use crate::model::round::RoundContent;
 use crate::telemetry::labels::Step;
@@ -15,7 +15,7 @@ use crate::telemetry::{Telemetry, locked};
 impl Telemetry {
     /// Records were taken in.
     pub fn took_in(&self, lane: Lane, outcome: &IntakeOutcome, batch: &IntakeBatch, took: Duration) {
-        tracing::debug!(lane, position = batch.to.get(), tally = ?outcome.tally, ?took, "intake");
+        tracing::debug!(lane = lane.get(), position = batch.to.get(), tally = ?outcome.tally, ?took, "intake");
         self.step(Step::Intake, took);
         self.series.took_in(&outcome.tally, batch.arrivals.iter().map(|(_, arrival)| arrival));
         if let Some(view) = self.observed.lanes().get_mut(&lane) {
@@ -29,7 +29,7 @@ impl Telemetry {
         if outcome.tally.records() == 0 {
             return;
         }
-        tracing::debug!(lane, tally = ?outcome.tally, "changes judged");
+        tracing::debug!(lane = lane.get(), tally = ?outcome.tally, "changes judged");
         self.series.judged(&outcome.tally);
     }
 
@@ -41,14 +41,19 @@ impl Telemetry {
 
     /// A round was published.
     pub fn published(&self, lane: Lane, content: &RoundContent) {
-        tracing::debug!(lane, drafts = content.drafts(), dead_letters = content.dead_letters.len(), "published");
+        tracing::debug!(
+            lane = lane.get(),
+            drafts = content.drafts(),
+            dead_letters = content.dead_letters.len(),
+            "published"
+        );
         self.well(lane);
         for part in content.parts.iter().filter(|part| part.found_nobody()) {
             let (campaign, skipped) =
                 (part.drafts.template.campaign(), part.page.as_ref().map_or(0, |page| page.skipped));
             let restaurant = &campaign.restaurant_id;
             tracing::warn!(
-                lane,
+                lane = lane.get(),
                 campaign = campaign.adv_campaign_id,
                 restaurant,
                 skipped,
@@ -63,7 +68,7 @@ impl Telemetry {
         self.well(lane);
         // The round with which a lane begins holds nothing: that is no news.
         if drafts > 0 {
-            tracing::info!(lane, drafts, "a recorded round was published at the takeover");
+            tracing::info!(lane = lane.get(), drafts, "a recorded round was published at the takeover");
         }
         self.series.rounds.inc();
         self.series.drafts.inc_by(drafts as u64);
@@ -72,7 +77,7 @@ impl Telemetry {
     /// A campaign ended or was cancelled, and so many were not told of it.
     pub fn unsent(&self, lane: Lane, unsent: u64, cancelled: bool) {
         let why = if cancelled { "cancelled" } else { "ended" };
-        tracing::debug!(lane, unsent, why, "counted who was not told");
+        tracing::debug!(lane = lane.get(), unsent, why, "counted who was not told");
         self.series.unsent.get_or_create(&[("why", why)]).inc_by(unsent);
     }
 

@@ -7,8 +7,7 @@ use tokio::time::Instant;
 
 use crate::lane::error::LaneError;
 use crate::model::halt::Halt;
-use crate::model::number::Offset;
-use crate::model::record::Lane;
+use crate::model::number::{Lane, Offset};
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::Cause;
 use crate::telemetry::lag::{self, Lag};
@@ -116,31 +115,31 @@ impl Telemetry {
             LaneState::Halted(_) if !is_news => {}
             LaneState::Halted(halt) => {
                 let found = redact(&halt.found);
-                tracing::error!(lane, halt = halt.kind.name(), %found, remedy = halt.remedy, "lane halted");
+                tracing::error!(lane = lane.get(), halt = halt.kind.name(), %found, remedy = halt.remedy, "lane halted");
             }
             LaneState::Waiting(_) => {}
-            state => tracing::info!(lane, state = state.name(), "lane"),
+            state => tracing::info!(lane = lane.get(), state = state.name(), "lane"),
         }
     }
 
     /// A lane failed and is taken over again after a pause.
     pub fn lane_failed(&self, lane: Lane, error: &LaneError, pause: Duration) {
         let text = error.to_string();
-        tracing::warn!(lane, error = %redact(&text), pause_ms = pause.as_millis(), "lane is taken over again");
+        tracing::warn!(lane = lane.get(), error = %redact(&text), pause_ms = pause.as_millis(), "lane is taken over again");
         self.series.failures.get_or_create(&[("cause", Cause::of(error).name())]).inc();
         self.set_lane(lane, LaneState::Waiting(text));
     }
 
     /// Something beside the rounds of a lane failed and is tried again.
     pub fn lane_warns(&self, lane: Lane, error: &LaneError) {
-        tracing::warn!(lane, error = %redact(&error.to_string()), "tried again shortly");
+        tracing::warn!(lane = lane.get(), error = %redact(&error.to_string()), "tried again shortly");
         self.series.retries.get_or_create(&[("cause", Cause::of(error).name())]).inc();
     }
 
     /// No page of a restaurant came in time. Its campaigns are left out of the lane's rounds, and it is asked for alone after this pause.
     pub fn left_out(&self, lane: Lane, restaurant_id: &str, said: &str, pause: Duration) {
         tracing::warn!(
-            lane,
+            lane = lane.get(),
             restaurant_id,
             error = %redact(said),
             "who favours this restaurant could not be read in time: its campaigns are left out of the lane's rounds, and it is asked for alone in {:.1} s",
@@ -152,7 +151,7 @@ impl Telemetry {
     /// A lane is not ours any more.
     pub fn left(&self, lane: Lane) {
         self.observed.lanes().remove(&lane);
-        tracing::info!(lane, "lane left");
+        tracing::info!(lane = lane.get(), "lane left");
     }
 
     /// The input position of a lane, as it was found by the takeover.
@@ -190,7 +189,7 @@ impl Telemetry {
             let lag = view.lag.observe(ends?, now);
             if let Some(held) = view.lag.held_back.as_mut().filter(|held| !held.told && held.is_long(now)) {
                 held.told = true;
-                tracing::warn!(lane, "{}", held.said());
+                tracing::warn!(lane = lane.get(), "{}", held.said());
             }
             lag
         });

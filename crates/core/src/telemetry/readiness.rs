@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::model::record::Lane;
+use crate::model::number::Lane;
 use crate::telemetry::lanes::{LaneState, LaneView};
 use crate::telemetry::needs::{Need, NeedStatus};
 use crate::telemetry::{locked, redact};

@@ -16,7 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::model::headroom::Resource;
 use crate::model::input::{Arrival, field_names};
 use crate::model::intake::Tally;
-use crate::model::record::Lane;
+use crate::model::number::Lane;
 use crate::model::retention::Prunable;
 use crate::model::round::RoundContent;
 use crate::telemetry::labels::{Cause, Step};

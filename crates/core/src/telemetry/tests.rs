@@ -7,7 +7,7 @@ use crate::lane::error::LaneError;
 use crate::model::halt::Halt;
 use crate::model::input::{Arrival, Reason};
 use crate::model::intake::{IntakeBatch, IntakeOutcome, Tally};
-use crate::model::number::{Offset, Seq};
+use crate::model::number::{Lane, Offset, Seq};
 use crate::model::ownership::Suspension;
 use crate::model::record::Record;
 use crate::ports::ledger::LedgerError;
@@ -98,15 +98,15 @@ fn a_halt_is_named_in_the_log_once_until_the_lane_has_run() {
 fn a_lane_that_failed_is_missing_until_it_runs_again_and_has_published() {
     let telemetry = Telemetry::default();
     all_there(&telemetry);
-    telemetry.set_lane(0, LaneState::Entering);
+    telemetry.set_lane(Lane::new(0), LaneState::Entering);
     assert!(telemetry.readiness().ready, "a takeover is no fault");
-    telemetry.lane_failed(0, &LaneError::ClockUnread, Duration::from_secs(1));
+    telemetry.lane_failed(Lane::new(0), &LaneError::ClockUnread, Duration::from_secs(1));
     assert!(telemetry.readiness().missing[0].starts_with("lane 0: waiting: the feedback database's clock"));
-    telemetry.set_lane(0, LaneState::Entering);
+    telemetry.set_lane(Lane::new(0), LaneState::Entering);
     assert!(telemetry.readiness().missing[0].starts_with("lane 0: entering: the feedback database's clock"));
-    telemetry.set_lane(0, LaneState::Running);
+    telemetry.set_lane(Lane::new(0), LaneState::Running);
     assert!(telemetry.readiness().missing[0].starts_with("lane 0: running: the feedback database's clock"));
-    telemetry.well(0);
+    telemetry.well(Lane::new(0));
     assert!(telemetry.readiness().ready);
     assert_samples(
         &telemetry,
@@ -123,7 +123,7 @@ fn a_lane_that_failed_is_missing_until_it_runs_again_and_has_published() {
 async fn a_lane_that_does_not_get_in_is_missing_after_a_while() {
     let telemetry = Telemetry::default();
     all_there(&telemetry);
-    telemetry.set_lane(3, LaneState::Entering);
+    telemetry.set_lane(Lane::new(3), LaneState::Entering);
     tokio::time::advance(Duration::from_secs(9)).await;
     assert!(telemetry.readiness().ready);
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -134,7 +134,8 @@ async fn a_lane_that_does_not_get_in_is_missing_after_a_while() {
 fn a_halted_lane_shows_its_name_and_remedy_but_no_client() {
     let telemetry = Telemetry::default();
     all_there(&telemetry);
-    telemetry.set_lane(1, LaneState::Halted(halt("Key (adv_campaign_id, client_id)=(c-1, u-1) already exists")));
+    telemetry
+        .set_lane(Lane::new(1), LaneState::Halted(halt("Key (adv_campaign_id, client_id)=(c-1, u-1) already exists")));
     let readiness = telemetry.readiness();
     assert_eq!(readiness.missing, ["lane 1: halted: duplicate-row"]);
     let report = serde_json::to_value(&readiness.lanes[0]).unwrap();
@@ -146,12 +147,12 @@ fn a_halted_lane_shows_its_name_and_remedy_but_no_client() {
 #[test]
 fn a_lane_that_was_left_leaves_no_series_behind() {
     let telemetry = Telemetry::default();
-    telemetry.set_lane(2, LaneState::Running);
-    telemetry.observe_lag(2, Some(Lag { records: 1, seconds: 1.0 }));
+    telemetry.set_lane(Lane::new(2), LaneState::Running);
+    telemetry.observe_lag(Lane::new(2), Some(Lag { records: 1, seconds: 1.0 }));
     assert_samples(&telemetry, &[("dinnerbell_lane_lag_records{lane=\"2\"}", "1")]);
-    telemetry.left(2);
+    telemetry.left(Lane::new(2));
     assert!(!telemetry.exposition(Format::OpenMetrics).unwrap().contains("lane=\"2\""));
-    telemetry.observe_lag(2, Some(Lag { records: 1, seconds: 1.0 }));
+    telemetry.observe_lag(Lane::new(2), Some(Lag { records: 1, seconds: 1.0 }));
     assert!(
         !telemetry.exposition(Format::OpenMetrics).unwrap().contains("lane=\"2\""),
         "a late answer does not bring it back"
@@ -182,7 +183,12 @@ fn the_records_of_an_intake_are_counted_by_what_they_ended_as_and_add_up() {
         arrived(2, dead_letter(Some("restaurant_id"))),
     ];
     let batch = IntakeBatch { from: Offset::new(0), to: Offset::new(7), arrivals };
-    telemetry.took_in(0, &IntakeOutcome { tally, ..IntakeOutcome::default() }, &batch, Duration::from_millis(3));
+    telemetry.took_in(
+        Lane::new(0),
+        &IntakeOutcome { tally, ..IntakeOutcome::default() },
+        &batch,
+        Duration::from_millis(3),
+    );
     assert_samples(
         &telemetry,
         &[
@@ -210,7 +216,7 @@ fn the_records_of_an_intake_are_counted_by_what_they_ended_as_and_add_up() {
 fn changes_of_other_lanes_are_not_counted_as_records_a_second_time() {
     let telemetry = Telemetry::default();
     let tally = Tally { updates: 1, dead_letters: 1, ..Tally::default() };
-    telemetry.judged_changes(0, &IntakeOutcome { tally, ..IntakeOutcome::default() });
+    telemetry.judged_changes(Lane::new(0), &IntakeOutcome { tally, ..IntakeOutcome::default() });
     assert_samples(
         &telemetry,
         &[
@@ -250,7 +256,7 @@ fn each_failure_has_a_cause_that_was_registered() {
         LaneError::Halt(halt("")),
     ];
     for error in &errors {
-        telemetry.lane_warns(0, error);
+        telemetry.lane_warns(Lane::new(0), error);
     }
     assert_eq!(telemetry.exposition(Format::OpenMetrics).unwrap().lines().count(), before);
 }

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::model::record::Lane;
+use crate::model::number::Lane;
 use crate::periodic::Periodic;
 use crate::ports::broker::{Broker, BrokerError};
 use crate::ports::clock::Clock;
@@ -178,9 +178,9 @@ mod tests {
     async fn lag_is_shown_for_lanes_with_a_position_and_not_shown_when_kafka_is_away() {
         let (high, time) = (Arc::new(AtomicI64::new(5)), Arc::new(AtomicI64::new(1_000_000)));
         let (broker, clock, telemetry) = (Watermarks(Arc::clone(&high)), Told(Arc::clone(&time)), Telemetry::default());
-        telemetry.set_lane(0, LaneState::Running);
-        telemetry.set_lane(1, LaneState::Entering);
-        telemetry.position(0, Offset::new(3));
+        telemetry.set_lane(Lane::new(0), LaneState::Running);
+        telemetry.set_lane(Lane::new(1), LaneState::Entering);
+        telemetry.position(Lane::new(0), Offset::new(3));
         observe(&broker, &clock, &telemetry).await;
         assert!(shows(&telemetry, "dinnerbell_lane_lag_records{lane=\"0\"} 2"));
         assert!(

@@ -13,7 +13,7 @@ use super::worker::{Command, LaneThread, Reply, Usable};
 use crate::outputs::Outputs;
 use crate::reader::Reader;
 use dinnerbell_config as config;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::ports::broker::{BrokerError, Producer};
 
@@ -236,12 +236,12 @@ mod tests {
     async fn a_call_is_hung_a_minute_after_the_coordinator_answered_and_not_before() {
         let producers = producers();
         let thread = hanging();
-        let overrun = producers.overrun(3, &thread);
+        let overrun = producers.overrun(Lane::new(3), &thread);
         assert!(matches!(overrun, BrokerError::Overrun { seconds: 12 }));
         assert!(!completes_within(producers.hung(), 1_000).await, "the coordinator is away");
-        producers.readable(4);
+        producers.readable(Lane::new(4));
         assert!(!completes_within(producers.hung(), 1_000).await, "that was another lane's");
-        producers.readable(3);
+        producers.readable(Lane::new(3));
         assert!(!completes_within(producers.hung(), 59).await);
         assert!(completes_within(producers.hung(), 2).await);
     }
@@ -250,8 +250,8 @@ mod tests {
     async fn a_call_that_comes_back_is_not_hung() {
         let producers = producers();
         let thread = hanging();
-        producers.overrun(3, &thread);
-        producers.readable(3);
+        producers.overrun(Lane::new(3), &thread);
+        producers.readable(Lane::new(3));
         thread.pulse.beat();
         assert!(!completes_within(producers.hung(), 1_000).await);
     }
@@ -260,8 +260,8 @@ mod tests {
     async fn while_a_call_hangs_no_producer_is_made_before_the_offsets_can_be_read() {
         let producers = producers();
         let thread = hanging();
-        producers.overrun(3, &thread);
-        let made = producers.make(3).await;
+        producers.overrun(Lane::new(3), &thread);
+        let made = producers.make(Lane::new(3)).await;
         assert!(matches!(&made, Err(BrokerError::Transient(text)) if text.contains("coordinator")), "{made:?}");
     }
 }

@@ -14,8 +14,8 @@ use super::watchdog::Pulse;
 use crate::deliveries::{self, Deliveries, Failed, is_echo, is_full, serve_all_events};
 use crate::message::{self, DeadLetter, Takes};
 use dinnerbell_core::model::draft::{CE_ID, DraftBatch, ROUND_HEADER};
-use dinnerbell_core::model::number::Seq;
-use dinnerbell_core::model::record::{DeadLetterMessage, Lane};
+use dinnerbell_core::model::number::{Lane, Seq};
+use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::broker::{BrokerError, transaction_time};
 

@@ -14,8 +14,8 @@ use super::watchdog::{Pulse, Unfinished};
 use crate::client::{ClientEvents, EVENT_POLL};
 use crate::deliveries::{Deliveries, serve_all_events};
 use dinnerbell_core::fail_point::fail_point;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::outputs::is_another;
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::ports::broker::BrokerError;
 
@@ -183,7 +183,7 @@ impl TransactionalClient {
 
     fn offsets(&self, round: &Publication) -> Result<TopicPartitionList, KafkaError> {
         let mut offsets = TopicPartitionList::with_capacity(1);
-        let mut entry = offsets.add_partition(&self.sending.context.topics.campaigns, self.sending.lane);
+        let mut entry = offsets.add_partition(&self.sending.context.topics.campaigns, self.sending.lane.get());
         entry.set_offset(Offset::Offset(round.offset.get()))?;
         entry.set_metadata(round.mark.to_string());
         Ok(offsets)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::ports::broker::BrokerError;
 
 /// A transactional call that is not back after this long is abandoned. What it left open holds back `read_committed` readers until the lane has a new
@@ -117,7 +117,11 @@ impl HungCalls {
                 hung.push(Hung { lane, beat: pulse.beats(), pulse: Arc::clone(pulse), readable: None });
             }
         });
-        tracing::error!(lane, seconds = OVERRUN.as_secs(), "a transactional call does not return; it is abandoned");
+        tracing::error!(
+            lane = lane.get(),
+            seconds = OVERRUN.as_secs(),
+            "a transactional call does not return; it is abandoned"
+        );
         BrokerError::Overrun { seconds: OVERRUN.as_secs() }
     }
 

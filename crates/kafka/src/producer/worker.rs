@@ -12,7 +12,7 @@ use super::context::ProducerContext;
 use super::transaction::TransactionalClient;
 pub(super) use super::transaction::Usable;
 use super::watchdog::{Pulse, Unfinished, ended};
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::ports::broker::{BrokerError, transaction_time};
 

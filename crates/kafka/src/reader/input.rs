@@ -13,8 +13,8 @@ use super::client::Reader;
 use super::record::record;
 use super::thread::{Command, PartitionSlot};
 use crate::client::ASK;
-use dinnerbell_core::model::number::Offset;
-use dinnerbell_core::model::record::{Arrived, Lane, LeftOut, Record, RecordFingerprint};
+use dinnerbell_core::model::number::{Lane, Offset};
+use dinnerbell_core::model::record::{Arrived, LeftOut, Record, RecordFingerprint};
 use dinnerbell_core::ports::broker::{BrokerError, Input};
 
 /// After this many bytes an intake's records are taken as they are, but for a single larger one.

@@ -13,8 +13,7 @@ use super::client::Reader;
 use crate::catch_panic::catch_panic;
 use crate::client::{ASK, ClientEvents, off_runtime};
 use dinnerbell_core::model::mark::Committed;
-use dinnerbell_core::model::number::Offset;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::ports::broker::BrokerError;
 
 impl Reader {
@@ -41,7 +40,7 @@ impl Reader {
     /// The low watermark, and the offset up to which a `read_committed` reader can read.
     pub async fn watermarks(&self, lane: Lane) -> Result<(Offset, Offset), BrokerError> {
         let doing = format!("reading the watermarks of lane {lane}");
-        let asked = self.ask(doing, move |consumer, topic| consumer.fetch_watermarks(topic, lane, ASK));
+        let asked = self.ask(doing, move |consumer, topic| consumer.fetch_watermarks(topic, lane.get(), ASK));
         let (low, high) = asked.await?;
         Ok((Offset::new(low), Offset::new(high)))
     }
@@ -49,8 +48,9 @@ impl Reader {
     /// The offset behind the lane's last record, those of open transactions included.
     pub async fn log_end(&self, lane: Lane) -> Result<Offset, BrokerError> {
         let every = Arc::clone(self.every());
-        let asked = self
-            .ask(format!("reading the end of lane {lane}"), move |_, topic| every.fetch_watermarks(topic, lane, ASK));
+        let asked = self.ask(format!("reading the end of lane {lane}"), move |_, topic| {
+            every.fetch_watermarks(topic, lane.get(), ASK)
+        });
         Ok(Offset::new(asked.await?.1))
     }
 
@@ -126,7 +126,7 @@ enum Partition {
 impl Partition {
     fn id(self) -> i32 {
         match self {
-            Self::Of(lane) => lane,
+            Self::Of(lane) => lane.get(),
             Self::OfNobody => i32::MAX,
         }
     }

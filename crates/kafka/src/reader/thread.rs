@@ -13,8 +13,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use tokio::sync::{Notify, oneshot};
 
 use crate::client::{ClientEvents, serve_waiting_events};
-use dinnerbell_core::model::number::Offset;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::{Lane, Offset};
 
 /// How often the reader's thread looks for logs and closed lanes.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -100,12 +99,12 @@ impl ReaderThread {
         // Split before the lane is assigned: nothing of it ever comes to the common queue.
         let mut queue = self
             .consumer
-            .split_partition_queue(&self.topic, lane)
+            .split_partition_queue(&self.topic, lane.get())
             .ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))?;
         let ready = Arc::clone(&slot.ready);
         queue.set_nonempty_callback(move || ready.notify_one());
         let mut assignment = TopicPartitionList::new();
-        assignment.add_partition_offset(&self.topic, lane, rdkafka::Offset::Offset(position.get()))?;
+        assignment.add_partition_offset(&self.topic, lane.get(), rdkafka::Offset::Offset(position.get()))?;
         self.consumer.incremental_assign(&assignment)?;
         *slot.queue() = Some(queue);
         self.open.insert(lane, Arc::clone(slot));
@@ -117,7 +116,7 @@ impl ReaderThread {
             return Err(KafkaError::Canceled);
         }
         // Answered by librdkafka's own thread; no broker is asked.
-        self.consumer.seek(&self.topic, lane, rdkafka::Offset::Offset(position.get()), Duration::from_secs(1))
+        self.consumer.seek(&self.topic, lane.get(), rdkafka::Offset::Offset(position.get()), Duration::from_secs(1))
     }
 
     fn sweep(&mut self) {
@@ -133,9 +132,9 @@ impl ReaderThread {
         *slot.queue() = None;
         slot.ready.notify_one();
         let mut gone = TopicPartitionList::new();
-        gone.add_partition(&self.topic, lane);
+        gone.add_partition(&self.topic, lane.get());
         if let Err(error) = self.consumer.incremental_unassign(&gone) {
-            tracing::warn!(lane, %error, "closing a lane's input failed");
+            tracing::warn!(lane = lane.get(), %error, "closing a lane's input failed");
         }
     }
 }

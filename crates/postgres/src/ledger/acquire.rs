@@ -11,10 +11,10 @@ use crate::sql;
 use crate::table_identity;
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
-use dinnerbell_core::model::record::{Lane, RecordFingerprint};
+use dinnerbell_core::model::record::RecordFingerprint;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// How often holders of the lane's lock are ended before the entry is given up and tried again from its beginning.
@@ -23,7 +23,7 @@ const MOST_ATTEMPTS: u32 = 4;
 /// Creates a lane with its round 0, if it is not there.
 pub(super) async fn create_lane(tx: &Connection, lane: Lane, position: Offset) -> Result<(), LedgerError> {
     let key: i64 = rand::random();
-    tx.execute(sql::CREATE_LANE.text(), &[(&lane, Type::INT4), (&key, Type::INT8), position.parameter()]).await?;
+    tx.execute(sql::CREATE_LANE.text(), &[lane.parameter(), (&key, Type::INT8), position.parameter()]).await?;
     Ok(())
 }
 
@@ -35,11 +35,10 @@ impl PostgresLedger {
     ) -> Result<AcquiredLane, LedgerError> {
         let key = self.lock_key(lane, beginning).await?;
         let tx = self.lock_out_others(lane, key).await?;
-        let row =
-            tx.query_one(sql::ACQUIRE_LANE.text(), &[(&lane, Type::INT4), (&self.shared.owner, Type::TEXT)]).await?;
+        let row = tx.query_one(sql::ACQUIRE_LANE.text(), &[lane.parameter(), (&self.shared.owner, Type::TEXT)]).await?;
         let seq: Seq = number(&row, "seq");
         let sql = "select seq, revision, checksum from dinnerbell.round where lane = $1 and seq between $2 - 1 and $2";
-        let rounds = tx.query(sql, &[(&lane, Type::INT4), seq.parameter()]).await?;
+        let rounds = tx.query(sql, &[lane.parameter(), seq.parameter()]).await?;
         let head = |seq: Seq| {
             let row = rounds.iter().find(|row| number::<Seq>(row, "seq") == seq)?;
             Some(RoundHead { seq, revision: row.get("revision"), checksum: row.get("checksum") })
@@ -75,7 +74,7 @@ impl PostgresLedger {
 
     async fn lock_key(&self, lane: Lane, beginning: Option<Offset>) -> Result<i64, LedgerError> {
         let sql = "select lock_key from dinnerbell.lane where lane = $1";
-        let key: [Parameter<'_>; 1] = [(&lane, Type::INT4)];
+        let key: [Parameter<'_>; 1] = [lane.parameter()];
         // Looked for first: an insert waits for whoever changed the row, though it inserts nothing, and they are ended only afterwards.
         if let Some(row) = self.pool.query(sql, &key).await?.first() {
             return Ok(row.get(0));

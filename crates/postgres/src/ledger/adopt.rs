@@ -11,9 +11,8 @@ use crate::sql;
 use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::audit::{Action, Subject};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Epoch, Seq};
+use dinnerbell_core::model::number::{Epoch, Lane, Seq};
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// What an adoption moves.
@@ -55,25 +54,25 @@ pub struct Leaving {
 /// published the last round.
 pub async fn overruled_in(pool: &Pool, lane: Lane) -> Result<Option<Epoch>, PostgresError> {
     let sql = "select epoch from dinnerbell.lane where lane = $1 and overrule and owner = resolved_by";
-    Ok(pool.query(sql, &[(&lane, Type::INT4)]).await?.first().map(|row| number(row, 0)))
+    Ok(pool.query(sql, &[lane.parameter()]).await?.first().map(|row| number(row, 0)))
 }
 
 /// Whether a recorded round has nothing to publish. One that is not there is not known to be empty.
 pub async fn is_empty(pool: &Pool, lane: Lane, seq: Seq) -> Result<bool, PostgresError> {
     let sql = "select drafts = 0 and dead_letters = '{}' from dinnerbell.round where lane = $1 and seq = $2";
-    let rows = pool.query(sql, &[(&lane, Type::INT4), seq.parameter()]).await?;
+    let rows = pool.query(sql, &[lane.parameter(), seq.parameter()]).await?;
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
 /// What an adoption would move. Which rows stay is known only when the others go.
 pub async fn would_move(pool: &Pool, lane: Lane, head: RoundHead, last: LastRound) -> Result<Moved, PostgresError> {
     let mut moved = Moved::default();
-    for row in pool.query(sql::WHAT_A_LANE_HOLDS.text(), &[(&lane, Type::INT4)]).await? {
+    for row in pool.query(sql::WHAT_A_LANE_HOLDS.text(), &[lane.parameter()]).await? {
         moved.hold(&row);
     }
     if last == LastRound::Unpublished {
         let sql = "select drafts, cardinality(dead_letters)::int8 as letters from dinnerbell.round where lane = $1 and seq = $2";
-        for row in pool.query(sql, &[(&lane, Type::INT4), head.seq.parameter()]).await? {
+        for row in pool.query(sql, &[lane.parameter(), head.seq.parameter()]).await? {
             moved.withdrawn = row.get("drafts");
             moved.dead_letters += row.get::<_, i64>("letters");
         }
@@ -103,7 +102,7 @@ impl PostgresLedger {
         }
         // What is left of its rounds is published: campaigns whose last page was among it are complete.
         rounds::complete(&tx, own, leaving.head.seq).await?;
-        moved.hold(&tx.query_one(sql::WHAT_A_LANE_HOLDS.text(), &[(&own.lane, Type::INT4)]).await?);
+        moved.hold(&tx.query_one(sql::WHAT_A_LANE_HOLDS.text(), &[own.lane.parameter()]).await?);
         hand_over(&tx, own.lane, into).await?;
         note(&tx, leaving, into, by).await?;
         let details = format!("--into {into}: {} campaigns", moved.campaigns);
@@ -119,7 +118,7 @@ impl PostgresLedger {
         parts.retain(|part| part.drafts > 0);
         moved.kept += self.withdraw_parts(tx, own, seq, &parts).await?;
         moved.withdrawn += parts.iter().map(|part| part.drafts).sum::<i64>();
-        let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), seq.parameter()];
+        let key: [Parameter<'_>; 2] = [own.lane.parameter(), seq.parameter()];
         let freed = "update dinnerbell.dead_letter set round_seq = null where id = any(array(select unnest(dead_letters) \
                      from dinnerbell.round where lane = $1 and seq = $2))";
         tx.execute(freed, &key).await?;
@@ -131,7 +130,7 @@ impl PostgresLedger {
 /// The lanes' rows first, as everywhere; both in the order of their numbers.
 async fn lock_lanes(tx: &Transaction, own: Ownership, into: Lane) -> Result<(), LedgerError> {
     let sql = "select 1 from dinnerbell.lane where (lane = $1 and epoch = $2) or lane = $3 order by lane for update";
-    let lanes: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), own.epoch.parameter(), (&into, Type::INT4)];
+    let lanes: [Parameter<'_>; 3] = [own.lane.parameter(), own.epoch.parameter(), into.parameter()];
     if tx.query(sql, &lanes).await?.len() == 2 { Ok(()) } else { Err(lost(own, "the last round")) }
 }
 
@@ -151,7 +150,7 @@ async fn hand_over(tx: &Transaction, lane: Lane, into: Lane) -> Result<(), Ledge
     );
     tx.batch_without_deadline(&campaigns).await?;
     let letters = "update dinnerbell.dead_letter set lane = $2 where lane = $1 and round_seq is null";
-    tx.execute(letters, &[(&lane, Type::INT4), (&into, Type::INT4)]).await?;
+    tx.execute(letters, &[lane.parameter(), into.parameter()]).await?;
     Ok(())
 }
 
@@ -164,8 +163,8 @@ async fn note(tx: &Transaction, leaving: &Leaving, into: Lane, by: &str) -> Resu
         "update dinnerbell.lane set {CLEARED}, {taken}, resolved_by = $2, \
          published_seq = case when $3 then seq else published_seq end, overrule = overrule or not $3 where lane = $1"
     );
-    tx.execute(&left, &[(&lane, Type::INT4), (&by, Type::TEXT), (&published, Type::BOOL)]).await?;
+    tx.execute(&left, &[lane.parameter(), (&by, Type::TEXT), (&published, Type::BOOL)]).await?;
     let goes_on = format!("update dinnerbell.lane set epoch = epoch + 1, {taken} where lane = $1");
-    tx.execute(&goes_on, &[(&into, Type::INT4), (&by, Type::TEXT)]).await?;
+    tx.execute(&goes_on, &[into.parameter(), (&by, Type::TEXT)]).await?;
     Ok(())
 }

@@ -4,6 +4,7 @@ use tokio_postgres::types::Type;
 
 use super::{PostgresLedger, rows};
 use crate::connect::Parameter;
+use crate::number::Number;
 use crate::sql;
 use crate::sql::fragments::{COUNTED, NOW_ONCE, RESCAN_IS_DUE, of_restaurants};
 use dinnerbell_core::model::due::Due;
@@ -83,7 +84,7 @@ impl CampaignLedger for PostgresLedger {
         let tx = self.begin(own).await?;
         let unpublished = "select exists (select from dinnerbell.lane l join dinnerbell.round_part p using (lane, seq) where lane = $1 \
                            and seq > coalesce(published_seq, -1) and adv_campaign_id = $2 and p.drafts > 0)";
-        let row = tx.query_one(unpublished, &[(&own.lane, Type::INT4), (&id, Type::TEXT)]).await?;
+        let row = tx.query_one(unpublished, &[own.lane.parameter(), (&id, Type::TEXT)]).await?;
         let settled = !row.get::<_, bool>(0);
         if settled {
             let sql = format!("update dinnerbell.campaign set unsent = $2 where adv_campaign_id = $1 and {}", COUNTED);

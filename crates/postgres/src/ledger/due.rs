@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 
 use super::{BY_ONE_INDEX, IN_ORDER, PostgresLedger, campaign, headers};
 use crate::connect::{Parameter, Transaction};
-use crate::number::number;
+use crate::number::{Number, number};
 use crate::sql;
 use crate::sql::fragments::{CAMPAIGN, COUNTED, LETTER_BYTES};
 use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_DEAD_LETTERS, Uncounted, WaitingDeadLetter};
@@ -26,7 +26,7 @@ impl PostgresLedger {
         let tx = self.begin(own).await?;
         futures_util::try_join!(async { Ok(tx.batch(BY_ONE_INDEX).await?) }, turn_states(&tx, own))?;
         let most = i64::try_from(most).unwrap_or(i64::MAX - 1);
-        let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&most, Type::INT8)];
+        let parameters: [Parameter<'_>; 2] = [own.lane.parameter(), (&most, Type::INT8)];
         let mut running: Vec<ActiveCampaign> =
             tx.query(sql::RUNNING.text(), &parameters).await?.iter().map(active_campaign).collect();
         let more_running = running.len() as i64 > most;
@@ -59,7 +59,7 @@ impl PostgresLedger {
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<OpenCampaign>, LedgerError> {
         let sql = sql::OPEN_OF_LANE.with([("from", from), ("which", which)]);
-        let lane: Parameter<'_> = (&own.lane, Type::INT4);
+        let lane: Parameter<'_> = own.lane.parameter();
         let parameters: Vec<Parameter<'_>> = std::iter::once(lane).chain(parameters.iter().cloned()).collect();
         let rows = self.ask(&sql, &parameters).await?;
         let open = |row: &Row| OpenCampaign {
@@ -80,7 +80,7 @@ impl PostgresLedger {
     ) -> Result<Vec<LateCampaign>, LedgerError> {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let parameters: [Parameter<'_>; 4] =
-            [(&own.lane, Type::INT4), (&restaurants, Type::TEXT_ARRAY), (&after, Type::TEXT), (&most, Type::INT8)];
+            [own.lane.parameter(), (&restaurants, Type::TEXT_ARRAY), (&after, Type::TEXT), (&most, Type::INT8)];
         let late_for = |row: &Row| LateCampaign {
             adv_campaign_id: row.get("adv_campaign_id"),
             restaurant_id: row.get("restaurant_id"),
@@ -106,7 +106,7 @@ impl PostgresLedger {
             "select id, {LETTER_BYTES} as bytes from dinnerbell.dead_letter where lane between $1 and $1 and round_seq is null \
              order by lane, id limit $2 + 1"
         );
-        let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&(MOST_DEAD_LETTERS as i64), Type::INT8)];
+        let parameters: [Parameter<'_>; 2] = [own.lane.parameter(), (&(MOST_DEAD_LETTERS as i64), Type::INT8)];
         let waiting = |row: &Row| WaitingDeadLetter {
             id: row.get("id"),
             bytes: usize::try_from(row.get::<_, i64>("bytes")).unwrap_or(usize::MAX),
@@ -118,13 +118,13 @@ impl PostgresLedger {
 /// Scheduled campaigns whose start has come start, ended ones end; all are locked in the order of their ids, as everywhere. One whose last page
 /// is recorded and not yet known to be published waits for that: it is active until then.
 async fn turn_states(tx: &Transaction, own: Ownership) -> Result<(), LedgerError> {
-    tx.execute(sql::TURN_STATES.text(), &[(&own.lane, Type::INT4)]).await?;
+    tx.execute(sql::TURN_STATES.text(), &[own.lane.parameter()]).await?;
     Ok(())
 }
 
 /// The next start or end of a campaign: of each the first in its index's order.
 async fn next_change(tx: &Transaction, own: Ownership) -> Result<Option<EpochSeconds>, LedgerError> {
-    let lane: [Parameter<'_>; 1] = [(&own.lane, Type::INT4)];
+    let lane: [Parameter<'_>; 1] = [own.lane.parameter()];
     // It is asked last in its transaction: nothing is sorted after it.
     let ((), row) = futures_util::try_join!(tx.batch(IN_ORDER), tx.query_one(sql::NEXT_CHANGE.text(), &lane))?;
     Ok(row.get(0))
@@ -135,7 +135,7 @@ async fn uncounted(tx: &Transaction, own: Ownership) -> Result<Vec<Uncounted>, L
     let sql = format!(
         "select state = 'cancelled' as cancelled, {CAMPAIGN} from dinnerbell.campaign where lane = $1 and unsent is null and {COUNTED} limit $2 + 1"
     );
-    let rows = tx.query(&sql, &[(&own.lane, Type::INT4), (&(MOST_UNCOUNTED as i64), Type::INT8)]).await?;
+    let rows = tx.query(&sql, &[own.lane.parameter(), (&(MOST_UNCOUNTED as i64), Type::INT8)]).await?;
     let uncounted = |row: &Row| Uncounted { campaign: Arc::new(campaign(row)), cancelled: row.get("cancelled") };
     Ok(rows.iter().map(uncounted).collect())
 }
@@ -153,7 +153,7 @@ fn digest(size: Option<i64>, sha256: Option<Vec<u8>>) -> Option<Digest> {
 pub(super) fn dead_letter(row: &Row) -> DeadLetterMessage {
     DeadLetterMessage {
         id: row.get("id"),
-        lane: row.get("arrived_lane"),
+        lane: number(row, "arrived_lane"),
         offset: number(row, "record_offset"),
         key: row.get("key"),
         value: row.get("value"),

@@ -9,12 +9,13 @@ use tokio_postgres::types::Type;
 use super::PostgresLedger;
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
+use crate::number::Number;
 use crate::sql;
 pub use crate::sql::fragments::COMPARISON;
 use dinnerbell_core::model::audit::{Action, Subject};
 use dinnerbell_core::model::halt::Halt;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::ownership::{Ownership, Suspension};
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 impl PostgresLedger {
@@ -26,7 +27,7 @@ impl PostgresLedger {
         Ok(rows.first().map(|row| Suspension { paused: row.get("paused"), held: row.get("held") }).unwrap_or_default())
     }
 
-    pub(super) async fn end_hold(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {
+    pub(super) async fn end_hold(&self, own: Ownership, comparison: &str, lanes: i32) -> Result<(), LedgerError> {
         // No feedback row is touched: a lane whose feedback table was replaced is compared too.
         let (tx, ..) = self.begin_anywhere(own).await?;
         note(&tx, own.lane, comparison, lanes).await?;
@@ -37,9 +38,9 @@ impl PostgresLedger {
 }
 
 /// The lane was compared; with the last of so many the hold ends. Another comparison than the one that stands changes nothing.
-pub(super) async fn note(tx: &Transaction, lane: Lane, comparison: &str, lanes: Lane) -> Result<(), PostgresError> {
+pub(super) async fn note(tx: &Transaction, lane: Lane, comparison: &str, lanes: i32) -> Result<(), PostgresError> {
     let sql = "update dinnerbell.lane set compared = $2 where lane = $1";
-    tx.execute(sql, &[(&lane, Type::INT4), (&comparison, Type::TEXT)]).await?;
+    tx.execute(sql, &[lane.parameter(), (&comparison, Type::TEXT)]).await?;
     // One after the other: whoever comes second counts the first one.
     tx.query("select from dinnerbell.service for update", &[]).await?;
     tx.execute(sql::END_HOLD.text(), &[(&comparison, Type::TEXT), (&lanes, Type::INT4)]).await?;

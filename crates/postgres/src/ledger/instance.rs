@@ -5,16 +5,17 @@ use tokio_postgres::types::Type;
 
 use super::PostgresLedger;
 use crate::connect::Parameter;
+use crate::number::number;
 use crate::sql;
 use crate::sql::fragments::{OPEN, of_restaurants};
 use dinnerbell_core::model::due::Waiting;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::ownership::{Ownership, Suspension};
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::{InstanceLedger, LedgerError};
 
 impl InstanceLedger for PostgresLedger {
     async fn waiting(&self, owned: &[Ownership]) -> Result<Waiting, LedgerError> {
-        let lanes: Vec<Lane> = owned.iter().map(|own| own.lane).collect();
+        let lanes: Vec<i32> = owned.iter().map(|own| own.lane.get()).collect();
         let epochs: Vec<i64> = owned.iter().map(|own| own.epoch.get()).collect();
         let postmasters: Vec<i64> = owned.iter().map(|own| own.postmaster).collect();
         let parameters: [Parameter<'_>; 4] = [
@@ -24,8 +25,11 @@ impl InstanceLedger for PostgresLedger {
             (&self.feedback(), Type::TEXT),
         ];
         let rows = self.ask(sql::WAITING.text(), &parameters).await?;
-        let waiting =
-            |row: &Row| Waiting { changes: row.get("changes"), rescans: row.get("rescans"), taken: row.get("taken") };
+        let waiting = |row: &Row| Waiting {
+            changes: lanes_of(row, "changes"),
+            rescans: lanes_of(row, "rescans"),
+            taken: lanes_of(row, "taken"),
+        };
         Ok(rows.first().map(waiting).unwrap_or_default())
     }
 
@@ -38,20 +42,21 @@ impl InstanceLedger for PostgresLedger {
             "select distinct lane, restaurant_id from {} where lane = any($2) and {OPEN}",
             of_restaurants("$1")
         );
-        let parameters: [Parameter<'_>; 2] = [(&restaurants, Type::TEXT_ARRAY), (&lanes, Type::INT4_ARRAY)];
+        let parameters: [Parameter<'_>; 2] = [(&restaurants, Type::TEXT_ARRAY), (&bare(lanes), Type::INT4_ARRAY)];
         let rows = self.ask(&sql, &parameters).await?;
-        Ok(rows.iter().map(|row| (row.get("lane"), row.get("restaurant_id"))).collect())
+        Ok(rows.iter().map(|row| (number(row, "lane"), row.get("restaurant_id"))).collect())
     }
 
     async fn tail_scanned(&self, lanes: &[Lane]) -> Result<Option<i64>, LedgerError> {
         let sql = "select min(swept_to) from dinnerbell.lane where lane = any($1)";
-        let rows = self.pool.query(sql, &[(&lanes, Type::INT4_ARRAY)]).await?;
+        let rows = self.pool.query(sql, &[(&bare(lanes), Type::INT4_ARRAY)]).await?;
         Ok(rows.first().and_then(|row| row.get(0)))
     }
 
     async fn note_tail_scanned(&self, lanes: &[Lane], upto: i64) -> Result<bool, LedgerError> {
         let owner = &self.shared.owner;
-        let parameters: [Parameter<'_>; 3] = [(&lanes, Type::INT4_ARRAY), (&upto, Type::INT8), (&owner, Type::TEXT)];
+        let parameters: [Parameter<'_>; 3] =
+            [(&bare(lanes), Type::INT4_ARRAY), (&upto, Type::INT8), (&owner, Type::TEXT)];
         let rows = self.pool.query(sql::NOTE_TAIL_SCANNED.text(), &parameters).await?;
         Ok(rows.first().is_some_and(|row| row.get(0)))
     }
@@ -59,4 +64,13 @@ impl InstanceLedger for PostgresLedger {
     async fn suspension(&self) -> Result<Suspension, LedgerError> {
         self.read_suspension().await
     }
+}
+
+/// For a parameter that is an array.
+fn bare(lanes: &[Lane]) -> Vec<i32> {
+    lanes.iter().map(|lane| lane.get()).collect()
+}
+
+fn lanes_of(row: &Row, column: &str) -> Vec<Lane> {
+    row.get::<_, Vec<i32>>(column).into_iter().map(Lane::new).collect()
 }

@@ -19,9 +19,9 @@ use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
 use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::input::{Arrival, decode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome, Tally};
-use dinnerbell_core::model::number::Offset;
+use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::{Lane, Record};
+use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::{IntakeLedger, LedgerError};
@@ -67,7 +67,7 @@ impl PostgresLedger {
 
     /// The owner judges what others received about its campaigns, in the order of `datetime_created`.
     pub(super) async fn judge_handed_over(&self, own: Ownership) -> Result<IntakeOutcome, LedgerError> {
-        let lane: Parameter<'_> = (&own.lane, Type::INT4);
+        let lane: Parameter<'_> = own.lane.parameter();
         let peeked = self.ask(&format!("select exists ({WAITING_CHANGES})"), std::slice::from_ref(&lane)).await?;
         if !peeked.first().is_some_and(|row| row.get(0)) {
             return Ok(IntakeOutcome::default());
@@ -109,7 +109,7 @@ impl PostgresLedger {
 /// be more.
 async fn waiting_changes(tx: &Transaction, own: Ownership) -> Result<(Vec<Change>, bool), LedgerError> {
     let lock = "select 1 from dinnerbell.lane where lane = $1 for update";
-    let lane: Parameter<'_> = (&own.lane, Type::INT4);
+    let lane: Parameter<'_> = own.lane.parameter();
     let parameters: [Parameter<'_>; 3] = [lane.clone(), (&MOST_CHANGES, Type::INT8), (&CHANGE_BYTES, Type::INT8)];
     let (_, rows) = futures_util::try_join!(
         tx.query_one(lock, std::slice::from_ref(&lane)),
@@ -130,7 +130,7 @@ async fn move_position(tx: &Transaction, own: Ownership, batch: &IntakeBatch) ->
         .execute(
             sql::MOVE_POSITION.text(),
             &[
-                (&own.lane, Type::INT4),
+                own.lane.parameter(),
                 own.epoch.parameter(),
                 batch.from.parameter(),
                 batch.to.parameter(),
@@ -182,7 +182,7 @@ impl Stood {
             (true, true) => MainPass::Unpublished,
             (true, false) => MainPass::Done,
         };
-        Self { lane: row.get("lane"), known, main_pass }
+        Self { lane: number(row, "lane"), known, main_pass }
     }
 }
 
@@ -265,7 +265,7 @@ impl<'a> Intake<'a> {
         }
         let own = sql::KNOWN_CAMPAIGNS.with([("which", "lane = $2 order by adv_campaign_id for no key update")]);
         let others = sql::KNOWN_CAMPAIGNS.with([("which", "lane <> $2 order by adv_campaign_id for key share")]);
-        let parameters: [Parameter<'_>; 2] = [(&ids, Type::TEXT_ARRAY), (&self.own.lane, Type::INT4)];
+        let parameters: [Parameter<'_>; 2] = [(&ids, Type::TEXT_ARRAY), self.own.lane.parameter()];
         let (own, others) = futures_util::try_join!(tx.query(&own, &parameters), tx.query(&others, &parameters))?;
         for row in own.iter().chain(&others) {
             let stood = Stood::of(row);
@@ -364,7 +364,7 @@ impl Change {
             left_out: None,
         };
         let arrival = decode(record.key.as_deref(), record.value.as_deref());
-        Self { id: row.get("id"), from_lane: row.get("from_lane"), record, arrival }
+        Self { id: row.get("id"), from_lane: number(row, "from_lane"), record, arrival }
     }
 
     fn datetime_created(&self) -> EpochSeconds {

@@ -7,10 +7,9 @@ use crate::connect::Parameter;
 use crate::number::Number;
 use crate::sql::fragments::{COMPARISON, POSTMASTER};
 use dinnerbell_core::model::halt::Halt;
-use dinnerbell_core::model::number::Offset;
+use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
 
 impl LaneLedger for PostgresLedger {
@@ -32,7 +31,7 @@ impl LaneLedger for PostgresLedger {
     async fn note_topic(&self, own: Ownership, topic_id: &str) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
         let sql = "update dinnerbell.lane set topic_id = $2 where lane = $1";
-        tx.execute(sql, &[(&own.lane, Type::INT4), (&topic_id, Type::TEXT)]).await?;
+        tx.execute(sql, &[own.lane.parameter(), (&topic_id, Type::TEXT)]).await?;
         Ok(tx.commit().await?)
     }
 
@@ -40,7 +39,7 @@ impl LaneLedger for PostgresLedger {
         self.note_output_ids(own, ids).await
     }
 
-    async fn note_compared(&self, own: Ownership, comparison: &str, lanes: Lane) -> Result<(), LedgerError> {
+    async fn note_compared(&self, own: Ownership, comparison: &str, lanes: i32) -> Result<(), LedgerError> {
         self.end_hold(own, comparison, lanes).await
     }
 
@@ -50,7 +49,7 @@ impl LaneLedger for PostgresLedger {
                    where lane = $1";
         let text = Type::TEXT;
         let values: [Parameter<'_>; 4] = [
-            (&own.lane, Type::INT4),
+            own.lane.parameter(),
             (&halt.kind.name(), text.clone()),
             (&halt.found, text.clone()),
             (&halt.remedy, text),
@@ -66,7 +65,7 @@ impl LaneLedger for PostgresLedger {
              from dinnerbell.lane left join dinnerbell.service on true where lane = $1"
         );
         let parameters: [Parameter<'_>; 4] =
-            [(&own.lane, Type::INT4), own.epoch.parameter(), (&own.postmaster, Type::INT8), (&comparison, Type::TEXT)];
+            [own.lane.parameter(), own.epoch.parameter(), (&own.postmaster, Type::INT8), (&comparison, Type::TEXT)];
         let rows = self.pool.query(&sql, &parameters).await?;
         Ok(rows.first().is_none_or(|row| row.get(0)))
     }

@@ -6,8 +6,7 @@ use uuid::Uuid;
 
 use super::{PostgresLedger, acquire};
 use crate::table_identity;
-use dinnerbell_core::model::number::Offset;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// Which service the ledger belongs to. A service that is configured otherwise refuses to start.

@@ -5,13 +5,14 @@ use tokio_postgres::types::Type;
 use super::{PostgresLedger, audit};
 use crate::connect::{Parameter, Pool};
 use crate::errors::PostgresError;
+use crate::number::number;
 use crate::sql;
 use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::halt::HaltKind;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::outputs::{OutputIds, is_another};
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::LedgerError;
 
@@ -63,7 +64,7 @@ pub async fn known(pool: &Pool) -> Result<KnownOutputs, PostgresError> {
 pub async fn replaced(pool: &Pool) -> Result<Vec<Lane>, PostgresError> {
     let sql = "select lane from dinnerbell.lane where halted = $1 order by lane";
     let rows = pool.query(sql, &[(&HaltKind::NotificationsReplaced.name(), Type::TEXT)]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    Ok(rows.iter().map(|row| number(row, 0)).collect())
 }
 
 /// Lets the ledger take the topic of the drafts that is there, and clears the halts that are about it. Every lane is taken over again: one that is just

@@ -15,6 +15,7 @@ use super::{BY_INDEX, campaign, refused, rows};
 use crate::connect::{Parameter, Pool, Transaction};
 use crate::errors::{ErrorKind, PostgresError};
 use crate::hooks::Hooks;
+use crate::number::Number;
 use crate::sql::fragments::CAMPAIGN;
 use crate::{needs, sequence};
 use dinnerbell_core::model::campaign::{Campaign, Window};
@@ -22,8 +23,7 @@ use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::finding::{Findings, Status};
 use dinnerbell_core::model::limits::{LONGEST_CLIENT_ID, LONGEST_CONTENT, LONGEST_NAME};
-use dinnerbell_core::model::number::Seq;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::{Lane, Seq};
 
 /// The check of the feedback table.
 pub const FEEDBACK: &str = "feedback-try";
@@ -108,7 +108,7 @@ async fn record_and_withdraw(pool: &Pool, hooks: &Hooks, found: &mut Findings) -
     record(&tx, lane, &batch).await?;
     let columns =
         format!("{CAMPAIGN}, client_id, trigger_datetime_created::int8 as formed, feedback is null as unanswered");
-    let round: [Parameter<'_>; 2] = [(&lane, Type::INT4), (&0_i64, Type::INT8)];
+    let round: [Parameter<'_>; 2] = [lane.parameter(), (&0_i64, Type::INT8)];
     let read = tx.query(&rounds::of_parts("p.part", &columns, &table, ""), &round).await?;
     compare(pool, hooks, &batch, &read, found);
     let withdrawn: i64 =
@@ -134,14 +134,14 @@ async fn record(tx: &Transaction, lane: Lane, batch: &DraftBatch) -> Result<(), 
                drafts, checksum) values ($1, 0, 0, $2, 1, true, $3, true, $4, 0)";
     let (id, drafts) = (&batch.template.campaign().adv_campaign_id, batch.clients.len() as i64);
     let part: [Parameter<'_>; 4] =
-        [(&lane, Type::INT4), (id, Type::TEXT), (&batch.clients.last(), Type::TEXT), (&drafts, Type::INT8)];
+        [lane.parameter(), (id, Type::TEXT), (&batch.clients.last(), Type::TEXT), (&drafts, Type::INT8)];
     tx.execute(sql, &part).await.map(drop)
 }
 
 /// A lane that no topic has, and no other try: a try that stands still holds up nobody.
 fn nobodys_lane() -> Lane {
     let [a, b, c, d, ..] = Uuid::new_v4().into_bytes();
-    Lane::from_be_bytes([a, b, c, d]) | Lane::MIN
+    Lane::new(i32::from_be_bytes([a, b, c, d]) | i32::MIN)
 }
 
 /// Two drafts of a campaign that nobody sends: texts that a trigger might tidy up, and the longest that there can be.

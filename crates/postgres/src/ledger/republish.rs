@@ -5,11 +5,12 @@ use tokio_postgres::types::Type;
 use super::PostgresLedger;
 use crate::connect::{Parameter, Pool};
 use crate::errors::PostgresError;
+use crate::number::{Number, number};
 use crate::sql;
 use crate::sql::fragments::NOW;
 use dinnerbell_core::model::audit::{Action, Subject};
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// What becomes of a row without a message.
@@ -34,7 +35,7 @@ pub async fn fates(pool: &Pool, rows: &[i64]) -> Result<Vec<(i64, Fate)>, Postgr
     let found = pool.query(&sql, &[(&rows, Type::INT8_ARRAY)]).await?;
     let fate = |row: &tokio_postgres::Row| match (row.get("answered"), row.get("open")) {
         (true, _) => Fate::Answered,
-        (false, true) => Fate::Open(row.get("lane")),
+        (false, true) => Fate::Open(number(row, "lane")),
         (false, false) => Fate::Over,
     };
     Ok(found.iter().map(|row| (row.get("id"), fate(row))).collect())
@@ -45,9 +46,9 @@ impl PostgresLedger {
     /// went.
     pub async fn take_rows_back(&self, own: Ownership, rows: &[i64]) -> Result<u64, LedgerError> {
         let tx = self.begin(own).await?;
-        tx.query_one("select 1 from dinnerbell.lane where lane = $1 for update", &[(&own.lane, Type::INT4)]).await?;
+        tx.query_one("select 1 from dinnerbell.lane where lane = $1 for update", &[own.lane.parameter()]).await?;
         let sql = sql::TAKE_ROWS_BACK.with([("feedback", &self.feedback())]);
-        let parameters: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), (&rows, Type::INT8_ARRAY)];
+        let parameters: [Parameter<'_>; 2] = [own.lane.parameter(), (&rows, Type::INT8_ARRAY)];
         let counts = tx.query(&sql, &parameters).await?;
         let taken = counts.iter().map(|row| row.get::<_, i64>(0).unsigned_abs()).sum();
         let details = format!("{taken} drafts whose messages Kafka lost");

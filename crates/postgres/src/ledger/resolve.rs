@@ -23,8 +23,7 @@ use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::halt::{HaltKind, WayOut};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Offset, Seq};
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::recovery::decide::{Decision, LastRound};
 use dinnerbell_core::recovery::found::FoundDraft;
@@ -92,7 +91,7 @@ pub struct Repair<'a> {
     /// Who resolves.
     pub by: &'a str,
     /// The comparison in which the lane was taken, and how many lanes there are: mended by what Kafka holds, it is compared.
-    pub compared: (&'a str, Lane),
+    pub compared: (&'a str, i32),
 }
 
 impl Repair<'_> {
@@ -121,7 +120,7 @@ pub struct Mended {
 
 /// A lane as it stands; none where it was never entered.
 pub async fn lane_row(pool: &Pool, lane: Lane) -> Result<Option<LaneRow>, PostgresError> {
-    let rows = pool.query(sql::LANE_ROW.text(), &[(&lane, Type::INT4)]).await?;
+    let rows = pool.query(sql::LANE_ROW.text(), &[lane.parameter()]).await?;
     Ok(rows.first().map(LaneRow::of))
 }
 
@@ -129,7 +128,7 @@ pub async fn lane_row(pool: &Pool, lane: Lane) -> Result<Option<LaneRow>, Postgr
 pub async fn retry(pool: &Pool, lane: Lane, by: &Orderer) -> Result<bool, PostgresError> {
     let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where lane = $1 and halted is not null");
     let tx = pool.begin(SHORT_LOCK).await?;
-    let cleared = tx.execute(&sql, &[(&lane, Type::INT4), (&by.to_string(), Type::TEXT)]).await? > 0;
+    let cleared = tx.execute(&sql, &[lane.parameter(), (&by.to_string(), Type::TEXT)]).await? > 0;
     if cleared {
         audit::note(&tx, by, Action::Resolved, Subject::Lane(lane), "--retry").await?;
     }
@@ -140,7 +139,7 @@ pub async fn retry(pool: &Pool, lane: Lane, by: &Orderer) -> Result<bool, Postgr
 /// Clears this halt alone: one that stands by another name stays.
 pub async fn release(pool: &Pool, lane: Lane, halt: &HaltKind, by: &str) -> Result<(), PostgresError> {
     let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where lane = $1 and halted = $3");
-    pool.query(&sql, &[(&lane, Type::INT4), (&by, Type::TEXT), (&halt.name(), Type::TEXT)]).await?;
+    pool.query(&sql, &[lane.parameter(), (&by, Type::TEXT), (&halt.name(), Type::TEXT)]).await?;
     Ok(())
 }
 
@@ -149,7 +148,7 @@ pub async fn restart_at(pool: &Pool, lane: Lane, position: Offset, by: &Orderer)
     let restarts: Vec<&str> =
         HaltKind::those(|kind| kind.ends_by(WayOut::RestartAt)).into_iter().map(HaltKind::name).collect();
     let parameters: [Parameter<'_>; 4] =
-        [(&lane, Type::INT4), position.parameter(), (&by.to_string(), Type::TEXT), (&restarts, Type::TEXT_ARRAY)];
+        [lane.parameter(), position.parameter(), (&by.to_string(), Type::TEXT), (&restarts, Type::TEXT_ARRAY)];
     let tx = pool.begin(SHORT_LOCK).await?;
     let restarted = tx.query_opt(sql::RESTART_AT.text(), &parameters).await?.is_some();
     if restarted {

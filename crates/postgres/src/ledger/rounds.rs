@@ -29,9 +29,8 @@ use dinnerbell_core::model::campaign::Window;
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::model::round::StoredRound;
 use dinnerbell_core::ports::ledger::{LedgerError, RoundLedger};
 
@@ -90,7 +89,7 @@ impl PostgresLedger {
         let tx = self.begin(own).await?;
         let sql = "select r.seq, r.revision, r.checksum, r.drafts, r.position, r.trigger_datetime_created, r.dead_letters \
                    from dinnerbell.round r join dinnerbell.lane l using (lane, seq) where lane = $1";
-        let row = tx.query_one(sql, &[(&own.lane, Type::INT4)]).await?;
+        let row = tx.query_one(sql, &[own.lane.parameter()]).await?;
         let head = RoundHead { seq: number(&row, "seq"), revision: row.get("revision"), checksum: row.get("checksum") };
         let letters: Vec<i64> = row.get("dead_letters");
         let sql = sql::DEAD_LETTERS.with([("which", "id = any($1)")]);
@@ -127,7 +126,7 @@ impl PostgresLedger {
         lane: Lane,
         seq: Seq,
     ) -> Result<BTreeMap<i32, DraftBatch>, LedgerError> {
-        let round: [Parameter<'_>; 2] = [(&lane, Type::INT4), seq.parameter()];
+        let round: [Parameter<'_>; 2] = [lane.parameter(), seq.parameter()];
         let feedback = self.feedback();
         let one = format!("{CAMPAIGN}, trigger_datetime_created::int8 as formed");
         let templates = of_parts("p.part", &one, &feedback, " limit 1");

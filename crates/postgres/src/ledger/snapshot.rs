@@ -9,8 +9,7 @@ use crate::connect::{Parameter, Pool, Transaction};
 use crate::draft_row;
 use crate::errors::PostgresError;
 use crate::number::{Number, number};
-use dinnerbell_core::model::number::Seq;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::recovery::found::FoundDraft;
 
@@ -52,7 +51,7 @@ impl Snapshot {
         let sql = "select lane, seq, published_seq, halted from dinnerbell.lane order by lane";
         let rows = self.tx.query(sql, &[]).await?;
         let head = |row: &Row| LaneHead {
-            lane: row.get("lane"),
+            lane: number(row, "lane"),
             seq: number(row, "seq"),
             published: number(row, "published_seq"),
             halted: row.get("halted"),
@@ -77,7 +76,7 @@ impl Snapshot {
         mut take: impl FnMut(&str, &str) -> Result<(), E>,
     ) -> Result<(), E> {
         let sql = rounds::of_parts("p.id", "client_id", &self.feedback, "");
-        let round: Vec<Parameter<'_>> = vec![(&lane, Type::INT4), seq.parameter()];
+        let round: Vec<Parameter<'_>> = vec![lane.parameter(), seq.parameter()];
         self.each(&sql, round, |row| take(row.get(CAMPAIGN), row.get(CLIENT))).await
     }
 

@@ -17,7 +17,7 @@ use dinnerbell_core::instance::rate_limiter::RateLimiter;
 use dinnerbell_core::instance::round_sizing::RecentCampaigns;
 use dinnerbell_core::lane::context::{LaneContext, Limits};
 use dinnerbell_core::lane::lifecycle;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::telemetry::Telemetry;
 use dinnerbell_sim::audience::SimAudience;
 use dinnerbell_sim::broker::SimBroker;

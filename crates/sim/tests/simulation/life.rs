@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use dinnerbell_core::guard::Guards;
 use dinnerbell_core::model::halt::HaltKind;
-use dinnerbell_core::model::number::Offset;
-use dinnerbell_core::model::record::{Lane, Record};
+use dinnerbell_core::model::number::{Lane, Offset};
+use dinnerbell_core::model::record::Record;
 use dinnerbell_sim::faults::Harm;
 use dinnerbell_sim::kafka::Letters;
 use dinnerbell_sim::random::Random;
@@ -141,7 +141,7 @@ impl Life {
             let lost = state.lanes_that_lost();
             if !lost.is_empty() {
                 let lane = *self.random.pick(&lost);
-                tracing::info!(at = ?self.began.elapsed(), lane, "an operator resolves");
+                tracing::info!(at = ?self.began.elapsed(), lane = lane.get(), "an operator resolves");
                 state.resolve_from_kafka(lane);
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_sim::faults::Harm;
 use dinnerbell_sim::random::Random;
 use dinnerbell_sim::world::{FIRST_SECOND, World};
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::instance::{Process, Settings};
 
-const LANES: Lane = 2;
+const LANES: i32 = 2;
 /// Longer than an owner takes to notice what another lane received.
 const NOTICED: Duration = Duration::from_millis(600);
 
@@ -64,12 +64,12 @@ fn arrive(order: &[(Lane, Kind)], apart: Duration) -> Ended {
         let world = World::new(7, LANES);
         world.state().harm = Harm { latency: 3, ..Harm::default() };
         world.state().subscribers.insert("k", "r0", 0, 0);
-        let mut processes: Vec<Process> = (0..LANES)
-            .map(|lane| Process::new(world.clone(), lane as usize, Settings { round_rows: 5, rate: 0 }))
+        let mut processes: Vec<Process> = Lane::all(LANES)
+            .map(|lane| Process::new(world.clone(), lane.get() as usize, Settings { round_rows: 5, rate: 0 }))
             .collect();
         for (lane, process) in processes.iter_mut().enumerate() {
             process.start();
-            process.held.send_replace(BTreeSet::from([lane as Lane]));
+            process.held.send_replace(BTreeSet::from([Lane::new(lane as i32)]));
         }
         sleep(NOTICED).await;
         for (lane, kind) in order {
@@ -101,7 +101,7 @@ fn interleavings(lanes: &[Vec<Kind>]) -> Vec<Vec<(Lane, Kind)>> {
         let mut rest = lanes.to_vec();
         let first = rest[lane].remove(0);
         for mut order in interleavings(&rest) {
-            order.insert(0, (lane as Lane, first));
+            order.insert(0, (Lane::new(lane as i32), first));
             all.push(order);
         }
     }

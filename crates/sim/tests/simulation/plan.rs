@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::input::encode;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_sim::faults::{Harm, Hold, Server};
 use dinnerbell_sim::kafka::Letters;
 use dinnerbell_sim::random::Random;
@@ -15,7 +15,7 @@ use crate::instance::Settings;
 /// A life.
 #[derive(Debug)]
 pub struct Plan {
-    pub lanes: Lane,
+    pub lanes: i32,
     pub kind: LifeKind,
     pub settings: Settings,
     pub harm: Harm,
@@ -145,11 +145,11 @@ impl LifeKind {
         }
     }
 
-    fn lanes(self, random: &mut Random) -> Lane {
+    fn lanes(self, random: &mut Random) -> i32 {
         match self {
             Self::Contested => 1,
-            Self::Changes | Self::Loses => random.between(2, 3) as Lane,
-            Self::Any | Self::Paused | Self::Newcomers => random.between(1, 3) as Lane,
+            Self::Changes | Self::Loses => random.between(2, 3) as i32,
+            Self::Any | Self::Paused | Self::Newcomers => random.between(1, 3) as i32,
         }
     }
 
@@ -214,7 +214,7 @@ impl Plan {
         let lanes = kind.lanes(&mut random);
         let settings = kind.settings(&mut random);
         let mut plan = Self {
-            lanes,
+            lanes: Lane::new(lanes).get(),
             kind,
             settings,
             harm: kind.harm(&mut random),
@@ -292,7 +292,7 @@ impl Plan {
             let millis = random.between(300, 45_000);
             self.at(millis, Event::Letters(*random.pick(&[Letters::Missing, Letters::Refused])));
             for _ in 0..random.between(1, 4) {
-                let lane = random.below(self.lanes.unsigned_abs().into()) as Lane;
+                let lane = self.lane(random);
                 let value = Some(b"not JSON".to_vec());
                 self.at(millis + random.between(0, 5_000), Event::Send { lane, key: None, value, gap: 0 });
             }
@@ -333,7 +333,7 @@ impl Plan {
     }
 
     fn campaign(&mut self, random: &mut Random, number: i64) {
-        let lane = random.below(self.lanes.unsigned_abs().into()) as Lane;
+        let lane = self.lane(random);
         let mut arrives = random.between(500, 35_000);
         let first = Campaign {
             restaurant_id: (*random.pick(&["r0", "r0", "r0", "r1", "nobody"])).to_owned(),
@@ -356,8 +356,7 @@ impl Plan {
             let most = *random.pick(&[300, 9_000]);
             arrives += random.between(0, most);
             let stays = if matches!(self.kind, LifeKind::Changes | LifeKind::Loses) { 300 } else { 650 };
-            let through =
-                if random.chance(stays) { lane } else { random.below(self.lanes.unsigned_abs().into()) as Lane };
+            let through = if random.chance(stays) { lane } else { self.lane(random) };
             match random.below(20) {
                 0..3 => {
                     let copy = newest.clone();
@@ -410,14 +409,14 @@ impl Plan {
 
     fn assign_all(&mut self, random: &mut Random) {
         for lane in 0..self.lanes {
-            self.at(0, Event::Assign { lane, to: random.below(INSTANCES as u64) as usize });
+            self.at(0, Event::Assign { lane: Lane::new(lane), to: random.below(INSTANCES as u64) as usize });
         }
     }
 
     fn contest(&mut self, random: &mut Random) {
         self.assign_all(random);
         let mut millis = 300;
-        while self.at(millis, Event::Claim { lane: 0, instance: instance(random) }) {
+        while self.at(millis, Event::Claim { lane: Lane::new(0), instance: instance(random) }) {
             millis += random.between(50, 2_500);
             if random.chance(80) {
                 let time = Duration::from_millis(random.below(3_000));
@@ -524,7 +523,7 @@ impl Plan {
     }
 
     fn lane(&self, random: &mut Random) -> Lane {
-        random.below(self.lanes.unsigned_abs().into()) as Lane
+        Lane::new(random.below(self.lanes.unsigned_abs().into()) as i32)
     }
 
     fn harms(&mut self, random: &mut Random) {
@@ -535,7 +534,7 @@ impl Plan {
         for _ in 0..random.below(12) {
             let millis = random.between(300, 55_000);
             let instance = random.below(INSTANCES as u64) as usize;
-            let lane = random.below(self.lanes.unsigned_abs().into()) as Lane;
+            let lane = self.lane(random);
             let server = *random.pick(&[Server::Feedback, Server::Kafka, Server::Subscribers]);
             match random.below(20) {
                 0..2 => drop(self.at(millis, Event::Kill(instance))),

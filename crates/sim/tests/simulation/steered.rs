@@ -8,6 +8,7 @@ use std::time::Duration;
 use dinnerbell_core::guard::{Guard, Guards};
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::input::encode;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_sim::faults::{Harm, Hold};
 use dinnerbell_sim::world::FIRST_SECOND;
 
@@ -282,8 +283,8 @@ fn cancelled_since_the_seal(life: &mut Script) {
 
 /// Lives in two lanes.
 fn two_lanes(life: &mut Script) {
-    life.plan.lanes = 2;
-    life.at(0.0, Event::Assign { lane: 1, to: NEW });
+    life.plan.lanes = Lane::new(2).get();
+    life.at(0.0, Event::Assign { lane: Lane::new(1), to: NEW });
 }
 
 /// What a life is written with. One lane, the old owner's; some clients favour one restaurant from the beginning.
@@ -294,7 +295,7 @@ struct Script {
 impl Script {
     fn new() -> Self {
         let plan = Plan {
-            lanes: 1,
+            lanes: Lane::new(1).get(),
             kind: LifeKind::Any,
             settings: Settings { round_rows: 10, rate: 0 },
             harm: Harm { latency: 5, ..Harm::default() },
@@ -310,7 +311,7 @@ impl Script {
         for client in ["k1", "k2", "k3"] {
             script.favours(client, "r0", 0.0, 0);
         }
-        script.at(0.0, Event::Assign { lane: 0, to: OLD });
+        script.at(0.0, Event::Assign { lane: Lane::new(0), to: OLD });
         script
     }
 
@@ -350,7 +351,7 @@ impl Script {
 
     fn send(&mut self, second: f64, campaign: Campaign) {
         let value = Some(encode(&campaign));
-        self.at(second, Event::Send { lane: 0, key: None, value, gap: 0 });
+        self.at(second, Event::Send { lane: Lane::new(0), key: None, value, gap: 0 });
         self.plan.versions.push(campaign);
     }
 
@@ -358,11 +359,11 @@ impl Script {
     fn copies(&mut self, id: &str, lane: i32, second: f64) {
         let campaign = self.plan.versions.iter().find(|version| version.adv_campaign_id == id).cloned();
         let value = Some(encode(&campaign.expect("it is sent first")));
-        self.at(second, Event::Send { lane, key: None, value, gap: 0 });
+        self.at(second, Event::Send { lane: Lane::new(lane), key: None, value, gap: 0 });
     }
 
     fn claims(&mut self, instance: usize, second: f64) {
-        self.at(second, Event::Claim { lane: 0, instance });
+        self.at(second, Event::Claim { lane: Lane::new(0), instance });
     }
 
     /// The first such request from that second on takes so many seconds longer to arrive.
@@ -430,11 +431,11 @@ fn broken_in(script: fn(&mut Script)) -> Option<String> {
 fn a_lane_whose_partition_has_no_leader_holds_up_no_other_after_a_fail_over() {
     let broken = broken_in(|life| {
         two_lanes(life);
-        life.at(3.0, Event::Leader(1, false));
+        life.at(3.0, Event::Leader(Lane::new(1), false));
         life.at(4.0, Event::FailOver { loses_bump: false });
         life.sends("c", 6.0, -10, 4_000);
         life.at(16.0, Event::IsTold { id: "c".to_owned() });
-        life.at(17.0, Event::Leader(1, true));
+        life.at(17.0, Event::Leader(Lane::new(1), true));
     });
     assert_eq!(broken, None);
 }
@@ -467,7 +468,7 @@ fn commits_that_a_lane_without_a_leader_lost_are_found_and_hold_all() {
         life.plan.restarts = true;
         life.at(3.0, Event::FallBehind);
         life.sends("c", 4.0, -10, 4_000);
-        life.at(8.0, Event::Leader(0, false));
+        life.at(8.0, Event::Leader(Lane::new(0), false));
         life.at(9.0, Event::Promote);
         life.copies("c", 1, 12.0);
     });

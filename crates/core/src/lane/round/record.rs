@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::fail_point::fail_point;
 use crate::model::mark::{CommittedMark, RoundHead};
-use crate::model::record::Lane;
+use crate::model::number::Lane;
 use crate::model::recorded::{Published, Recorded};
 use crate::model::round::{RoundContent, Sealed};
 use crate::ports::ledger::{Ledger, LedgerError, OpenRound};

@@ -7,13 +7,15 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
+use crate::number::Number;
 use crate::sql;
 use dinnerbell_core::model::campaign::{Campaign, CampaignState};
 use dinnerbell_core::model::due::WaitingDeadLetter;
 use dinnerbell_core::model::input::{Arrival, Reason};
 use dinnerbell_core::model::intake::Tally;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::{Lane, Record};
+use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::LedgerError;
 
@@ -166,7 +168,7 @@ async fn insert_dead_letters(
     letters: &[(Lane, &Record, Reason)],
 ) -> Result<Vec<i64>, PostgresError> {
     let raw = Raw::of(letters.iter().map(|(_, record, _)| *record));
-    let arrived: Vec<Lane> = letters.iter().map(|(arrived, ..)| *arrived).collect();
+    let arrived: Vec<i32> = letters.iter().map(|(arrived, ..)| arrived.get()).collect();
     let reasons: Vec<&str> = letters.iter().map(|(.., reason)| reason.reason.as_str()).collect();
     let fields: Vec<Option<&str>> = letters.iter().map(|(.., reason)| reason.field).collect();
     let sizes: Vec<i64> = letters.iter().map(|(_, record, _)| bytes(record) as i64).collect();
@@ -175,7 +177,7 @@ async fn insert_dead_letters(
     let digests = left_out.map(|left_out| left_out?.value.as_ref());
     let value_sizes: Vec<Option<i64>> = digests.clone().map(|digest| Some(digest?.size)).collect();
     let sha256: Vec<Option<&[u8]>> = digests.map(|digest| Some(digest?.sha256.as_slice())).collect();
-    let mut parameters: Vec<Parameter<'_>> = vec![(&lane, Type::INT4)];
+    let mut parameters: Vec<Parameter<'_>> = vec![lane.parameter()];
     parameters.extend(raw.parameters());
     parameters.push((&arrived, Type::INT4_ARRAY));
     parameters.push((&reasons, Type::TEXT_ARRAY));
@@ -193,7 +195,7 @@ async fn insert_dead_letters(
 async fn insert_changes(tx: &Transaction, lane: Lane, records: &[(&str, &Record)]) -> Result<(), PostgresError> {
     let raw = Raw::of(records.iter().map(|(_, record)| *record));
     let ids: Vec<&str> = records.iter().map(|(id, _)| *id).collect();
-    let mut parameters: Vec<Parameter<'_>> = vec![(&lane, Type::INT4)];
+    let mut parameters: Vec<Parameter<'_>> = vec![lane.parameter()];
     parameters.extend(raw.parameters());
     parameters.push((&ids, Type::TEXT_ARRAY));
     tx.execute(sql::INSERT_CHANGES.text(), &parameters).await.map(drop)
@@ -233,7 +235,7 @@ async fn count(tx: &Transaction, lane: Lane, tally: Option<Tally>) -> Result<(),
     let Tally { campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters } = tally;
     let counts =
         [campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters, tally.records()];
-    let mut parameters: Vec<Parameter<'_>> = vec![(&lane, Type::INT4)];
+    let mut parameters: Vec<Parameter<'_>> = vec![lane.parameter()];
     parameters.extend(counts.iter().map(|count| (count as &(dyn ToSql + Sync), Type::INT8)));
     tx.execute(sql::COUNT_ARRIVALS.text(), &parameters).await.map(drop)
 }
@@ -264,7 +266,7 @@ pub(super) async fn insert_campaigns(
         columns.push(id, campaign);
     }
     let mut parameters: Vec<Parameter<'_>> =
-        vec![(&lane, Type::INT4), (&states, Type::TEXT_ARRAY), (&offsets, Type::INT8_ARRAY)];
+        vec![lane.parameter(), (&states, Type::TEXT_ARRAY), (&offsets, Type::INT8_ARRAY)];
     parameters.extend(columns.parameters());
     Ok(tx.query(sql::INSERT_CAMPAIGNS.text(), &parameters).await?.iter().map(|row| row.get(0)).collect())
 }

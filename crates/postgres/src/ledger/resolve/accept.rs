@@ -13,9 +13,8 @@ use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::audit::{Action, Subject};
 use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::late::RowCounts;
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::Lane;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// A part of a round becomes what its rows are: so many drafts, with this checksum, and so many who were told late less.
@@ -27,13 +26,8 @@ async fn accept_part(
     (drafts, checksum, late): (i64, i64, usize),
 ) -> Result<(), PostgresError> {
     let sql = "update dinnerbell.round_part set drafts = $4, checksum = $5 where lane = $1 and seq = $2 and part = $3";
-    let values: [Parameter<'_>; 5] = [
-        (&lane, Type::INT4),
-        seq.parameter(),
-        (&part.part, Type::INT4),
-        (&drafts, Type::INT8),
-        (&checksum, Type::INT8),
-    ];
+    let values: [Parameter<'_>; 5] =
+        [lane.parameter(), seq.parameter(), (&part.part, Type::INT4), (&drafts, Type::INT8), (&checksum, Type::INT8)];
     let removed = usize::try_from(part.drafts - drafts).unwrap_or(0);
     try_join!(tx.execute(sql, &values), set_back(tx, part, removed, late, 0)).map(drop)
 }
@@ -64,10 +58,10 @@ impl PostgresLedger {
         together(changed.into_iter().map(accept)).await?;
         let sql = "update dinnerbell.round set dead_letters = array(select id from dinnerbell.dead_letter where id = any(dead_letters)) \
                    where lane = $1 and seq = $2";
-        tx.execute(sql, &[(&own.lane, Type::INT4), seq.parameter()]).await?;
+        tx.execute(sql, &[own.lane.parameter(), seq.parameter()]).await?;
         self.rewrite_round(&tx, own, lane_row.head).await?;
         let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where lane = $1");
-        tx.execute(&sql, &[(&own.lane, Type::INT4), (&by, Type::TEXT)]).await?;
+        tx.execute(&sql, &[own.lane.parameter(), (&by, Type::TEXT)]).await?;
         let details = format!("--accept-rows: round {seq} held {held} drafts and holds {holds}");
         self.note_order(&tx, Action::Resolved, Subject::Lane(own.lane), &details).await?;
         self.touched_its_own(&tx).await?;
@@ -80,7 +74,7 @@ impl PostgresLedger {
         let sql = "select adv_campaign_id, told + kept as told from dinnerbell.campaign where lane = $1 \
                    and state in ('active', 'complete') and told > 0 order by adv_campaign_id";
         let connection = self.pool.get().await?;
-        let found = connection.query(sql, &[(&lane, Type::INT4)]).await?;
+        let found = connection.query(sql, &[lane.parameter()]).await?;
         let found: Vec<(String, i64)> = found.iter().map(|row| (row.get("adv_campaign_id"), row.get("told"))).collect();
         let feedback = self.feedback();
         let rows = together(found.iter().map(|(id, told)| rows::count(&connection, &feedback, id, *told))).await?;
@@ -104,7 +98,7 @@ impl PostgresLedger {
         );
         let halt = HaltKind::RowsRemoved;
         let key: [Parameter<'_>; 4] =
-            [(&own.lane, Type::INT4), own.epoch.parameter(), (&by, Type::TEXT), (&halt.name(), Type::TEXT)];
+            [own.lane.parameter(), own.epoch.parameter(), (&by, Type::TEXT), (&halt.name(), Type::TEXT)];
         if tx.execute(&sql, &key).await? != 1 {
             return Err(lost(own, "the halt"));
         }

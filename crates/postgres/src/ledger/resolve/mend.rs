@@ -28,7 +28,7 @@ impl PostgresLedger {
     pub async fn begin_mending(&self, own: Ownership, lane_row: &LaneRow) -> Result<OpenMending, LedgerError> {
         let tx = self.begin(own).await?;
         let key: [Parameter<'_>; 4] = [
-            (&own.lane, Type::INT4),
+            own.lane.parameter(),
             own.epoch.parameter(),
             lane_row.head.seq.parameter(),
             lane_row.published.parameter(),
@@ -182,7 +182,7 @@ impl OpenMending {
         let state = CampaignState::of(window, false, self.now).name();
         let first = restored.first as f64;
         let values: [Parameter<'_>; 11] = [
-            (&self.own.lane, Type::INT4),
+            self.own.lane.parameter(),
             (&state, Type::TEXT),
             (&first, Type::FLOAT8),
             (&newest.adv_campaign_id, Type::TEXT),
@@ -214,7 +214,7 @@ impl OpenMending {
 
     /// Dead letters of the last round wait for a later one: what Kafka holds in its place may be without them.
     async fn free_dead_letters(&mut self, seq: Seq) -> Result<(), LedgerError> {
-        let key: [Parameter<'_>; 2] = [(&self.own.lane, Type::INT4), seq.parameter()];
+        let key: [Parameter<'_>; 2] = [self.own.lane.parameter(), seq.parameter()];
         self.tx.execute(sql::FREE_DEAD_LETTERS.text(), &key).await?;
         self.tx.execute("update dinnerbell.round set dead_letters = '{}' where lane = $1 and seq = $2", &key).await?;
         Ok(())
@@ -224,7 +224,7 @@ impl OpenMending {
     async fn settle(&mut self, mending: &Repair<'_>) -> Result<(), LedgerError> {
         let Decision { head, published, overrule, .. } = mending.decision;
         let values: [Parameter<'_>; 5] = [
-            (&self.own.lane, Type::INT4),
+            self.own.lane.parameter(),
             head.seq.parameter(),
             (&head.revision, Type::INT4),
             (&head.checksum, Type::INT8),
@@ -235,7 +235,7 @@ impl OpenMending {
             "update dinnerbell.lane set {CLEARED}, seq = $2, published_seq = $3, overrule = $4, resolved_by = $5 where lane = $1"
         );
         let values: [Parameter<'_>; 5] = [
-            (&self.own.lane, Type::INT4),
+            self.own.lane.parameter(),
             head.seq.parameter(),
             published.parameter(),
             (overrule, Type::BOOL),

@@ -92,7 +92,7 @@ impl PostgresRound {
     /// Compare-and-set of epoch and seq; the position as it stands under the lock.
     async fn advance_lane(&self, before: Seq, round_bytes: Option<i64>) -> Result<Offset, LedgerError> {
         let values: [Parameter<'_>; 5] = [
-            (&self.own.lane, Type::INT4),
+            self.own.lane.parameter(),
             self.own.epoch.parameter(),
             before.parameter(),
             (&self.feedback, Type::TEXT),
@@ -109,14 +109,14 @@ impl PostgresRound {
     /// The cursors move where every campaign of the round still stands as it was planned; returns which did. The planner sees nothing of what
     /// is asked beside the id: without statistics it would go through all that is open for each part.
     async fn move_cursors(&self, parts: &Json<&[PartRow]>, seq: Seq) -> Result<BTreeSet<String>, LedgerError> {
-        let parameters: [Parameter<'_>; 3] = [(parts, Type::JSON), seq.parameter(), (&self.own.lane, Type::INT4)];
+        let parameters: [Parameter<'_>; 3] = [(parts, Type::JSON), seq.parameter(), self.own.lane.parameter()];
         Ok(self.tx.query(sql::MOVE_CURSORS.text(), &parameters).await?.iter().map(|row| row.get(0)).collect())
     }
 
     async fn write_round(&self, head: RoundHead, content: &RoundContent, letters: &[i64]) -> Result<(), LedgerError> {
         let drafts = content.drafts() as i64;
         let values: [Parameter<'_>; 6] = [
-            (&self.own.lane, Type::INT4),
+            self.own.lane.parameter(),
             head.seq.parameter(),
             (&head.checksum, Type::INT8),
             (&drafts, Type::INT8),
@@ -128,7 +128,7 @@ impl PostgresRound {
     }
 
     async fn write_parts(&self, parts: &Json<&[PartRow]>, seq: Seq) -> Result<(), LedgerError> {
-        let parameters: [Parameter<'_>; 3] = [(parts, Type::JSON), (&self.own.lane, Type::INT4), seq.parameter()];
+        let parameters: [Parameter<'_>; 3] = [(parts, Type::JSON), self.own.lane.parameter(), seq.parameter()];
         self.tx.execute(sql::WRITE_PARTS.text(), &parameters).await?;
         Ok(())
     }
@@ -153,7 +153,7 @@ impl OpenRound for PostgresRound {
     }
 
     async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<ActiveCampaign>, LedgerError> {
-        let parameters: [Parameter<'_>; 2] = [(&ids, Type::TEXT_ARRAY), (&self.own.lane, Type::INT4)];
+        let parameters: [Parameter<'_>; 2] = [(&ids, Type::TEXT_ARRAY), self.own.lane.parameter()];
         let rows = self.tx.query(sql::ACTIVE_CAMPAIGNS.text(), &parameters).await?;
         Ok(rows.iter().map(active_campaign).collect())
     }

@@ -11,8 +11,7 @@ use crate::number::Number;
 use crate::sql;
 use crate::sql::fragments::{PARTS_WITH_DRAFTS, late_by_name, late_ones, on_the_page};
 use dinnerbell_core::model::campaign::Window;
-use dinnerbell_core::model::number::Seq;
-use dinnerbell_core::model::record::Lane;
+use dinnerbell_core::model::number::{Lane, Seq};
 
 /// Deletes the rows of some parts, but for those in which somebody answered: how many, with their part.
 pub(in crate::ledger) async fn delete_rows(
@@ -25,7 +24,7 @@ pub(in crate::ledger) async fn delete_rows(
     let delete = |of: &str, condition: &str| {
         sql::DELETE_ROWS_OF_PARTS.with([("feedback", feedback), ("of", of), ("condition", condition)])
     };
-    let round: [Parameter<'_>; 3] = [(&lane, Type::INT4), seq.parameter(), (&parts, Type::INT4_ARRAY)];
+    let round: [Parameter<'_>; 3] = [lane.parameter(), seq.parameter(), (&parts, Type::INT4_ARRAY)];
     let (pages, late) = (delete(PARTS_WITH_DRAFTS, &on_the_page()), delete(&late_ones(), &late_by_name("p.client")));
     let (pages, late) = futures_util::try_join!(tx.query(&pages, &round), tx.query(&late, &round))?;
     Ok(pages.iter().chain(&late).map(|row| (row.get("part"), row.get("rows"))).collect())
@@ -43,7 +42,7 @@ pub(super) async fn set_parts_back(
     let emptied = "update dinnerbell.round_part set drafts = 0, checksum = 0, has_page = false, late = '{}' \
                    where lane = $1 and seq = $2 and part = any($3)";
     let round: [Parameter<'_>; 4] =
-        [(&lane, Type::INT4), seq.parameter(), (&numbers, Type::INT4_ARRAY), (&kept, Type::INT8_ARRAY)];
+        [lane.parameter(), seq.parameter(), (&numbers, Type::INT4_ARRAY), (&kept, Type::INT8_ARRAY)];
     futures_util::try_join!(tx.execute(sql::SET_PARTS_BACK.text(), &round), tx.execute(emptied, &round[..3]))?;
     Ok(())
 }
@@ -91,6 +90,6 @@ impl StoredPart {
 
 /// The parts of a recorded round.
 pub(in crate::ledger) async fn parts(tx: &Connection, lane: Lane, seq: Seq) -> Result<Vec<StoredPart>, PostgresError> {
-    let rows = tx.query(sql::PARTS.text(), &[(&lane, Type::INT4), seq.parameter()]).await?;
+    let rows = tx.query(sql::PARTS.text(), &[lane.parameter(), seq.parameter()]).await?;
     Ok(rows.iter().map(StoredPart::of).collect())
 }

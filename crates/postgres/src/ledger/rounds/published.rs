@@ -1,7 +1,5 @@
 //! A round is known to be published.
 
-use tokio_postgres::types::Type;
-
 use super::super::lost;
 use crate::connect::Transaction;
 use crate::number::Number;
@@ -14,7 +12,7 @@ use dinnerbell_core::ports::ledger::LedgerError;
 pub(super) async fn note_published(tx: &Transaction, own: Ownership, seq: Seq) -> Result<bool, LedgerError> {
     let sql =
         "update dinnerbell.lane set published_seq = $3, overrule = false where lane = $1 and epoch = $2 and seq = $3";
-    let noted = tx.execute(sql, &[(&own.lane, Type::INT4), own.epoch.parameter(), seq.parameter()]).await?;
+    let noted = tx.execute(sql, &[own.lane.parameter(), own.epoch.parameter(), seq.parameter()]).await?;
     if noted != 1 {
         return Err(lost(own, "the last round"));
     }
@@ -24,6 +22,6 @@ pub(super) async fn note_published(tx: &Transaction, own: Ownership, seq: Seq) -
 /// Campaigns whose last page is in a round up to this one are complete, or closed where their end has come: whether any is. They are locked in
 /// the order of their ids: other lanes' intakes lock what they know of so too.
 pub(in crate::ledger) async fn complete(tx: &Transaction, own: Ownership, seq: Seq) -> Result<bool, LedgerError> {
-    let rows = tx.query(sql::COMPLETE.text(), &[(&own.lane, Type::INT4), seq.parameter()]).await?;
+    let rows = tx.query(sql::COMPLETE.text(), &[own.lane.parameter(), seq.parameter()]).await?;
     Ok(rows.iter().any(|row| row.get(0)))
 }

@@ -32,7 +32,7 @@ impl PostgresLedger {
         self.rewrite_round(&tx, own, head).await?;
         if let Withdrawn::Everything { round_bytes } = what {
             let sql = "update dinnerbell.lane set round_bytes = $2 where lane = $1";
-            tx.execute(sql, &[(&own.lane, Type::INT4), (&round_bytes, Type::INT8)]).await?;
+            tx.execute(sql, &[own.lane.parameter(), (&round_bytes, Type::INT8)]).await?;
         }
         self.touched_its_own(&tx).await?;
         tx.commit().await?;
@@ -44,7 +44,7 @@ impl PostgresLedger {
         let tx = self.begin(own).await?;
         let _exclusive = self.lock_lane(own.lane).await;
         hold_last_round(&tx, own, head).await?;
-        let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), head.seq.parameter()];
+        let key: [Parameter<'_>; 2] = [own.lane.parameter(), head.seq.parameter()];
         tx.execute(sql::FREE_DEAD_LETTERS.text(), &key).await?;
         let [lane, seq] = key;
         tx.execute("update dinnerbell.round set dead_letters = '{}' where lane = $1 and seq = $2", &[lane, seq])
@@ -79,7 +79,7 @@ impl PostgresLedger {
         head: RoundHead,
     ) -> Result<(), LedgerError> {
         let sql = "select dead_letters from dinnerbell.round where lane = $1 and seq = $2";
-        let key: [Parameter<'_>; 2] = [(&own.lane, Type::INT4), head.seq.parameter()];
+        let key: [Parameter<'_>; 2] = [own.lane.parameter(), head.seq.parameter()];
         let letters: Vec<i64> = tx.query_one(sql, &key).await?.get(0);
         let left = parts(tx, own.lane, head.seq).await?;
         let drafts: i64 = left.iter().map(|part| part.drafts).sum();
@@ -96,7 +96,7 @@ impl PostgresLedger {
 /// Locks the lane's row, if this is still its last round.
 async fn hold_last_round(tx: &Transaction, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
     let sql = "select 1 from dinnerbell.lane where lane = $1 and epoch = $2 and seq = $3 for update";
-    let key: [Parameter<'_>; 3] = [(&own.lane, Type::INT4), own.epoch.parameter(), head.seq.parameter()];
+    let key: [Parameter<'_>; 3] = [own.lane.parameter(), own.epoch.parameter(), head.seq.parameter()];
     if tx.query_opt(sql, &key).await?.is_some() { Ok(()) } else { Err(lost(own, "the last round")) }
 }
 
