@@ -8,6 +8,7 @@ use crate::operator::campaigns::time;
 use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::sql;
 
 /// Which orders are asked for.
 #[derive(Debug, Clone, Default)]
@@ -47,16 +48,13 @@ pub struct Entry {
 
 /// Orders, the latest first.
 pub async fn list(pool: &Pool, filter: &Filter) -> Result<Vec<Entry>, PostgresError> {
-    let sql = "select id, (extract(epoch from at) * 1000000)::int8, who, what, subject, subject_id, details, origin, host \
-               from dinnerbell.audit where ($1::int8 is null or at >= to_timestamp($1)) and ($2::text is null or who = $2) \
-               and ($3::int8 is null or id < $3) order by id desc limit $4";
     let parameters: [Parameter<'_>; 4] = [
         (&filter.since, Type::INT8),
         (&filter.who, Type::TEXT),
         (&filter.after, Type::INT8),
         (&filter.limit, Type::INT8),
     ];
-    Ok(pool.query(sql, &parameters).await?.iter().map(entry).collect())
+    Ok(pool.query(sql::AUDIT_ENTRIES.text(), &parameters).await?.iter().map(entry).collect())
 }
 
 fn entry(row: &Row) -> Entry {

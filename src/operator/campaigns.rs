@@ -16,6 +16,7 @@ use dinnerbell_postgres::clock::CLOCK_MICROS;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::number::number;
+use dinnerbell_postgres::sql;
 
 /// How long the audiences that are left may be estimated, all campaigns of a list together: beyond that they are not known.
 const ESTIMATES: Duration = Duration::from_secs(2);
@@ -154,14 +155,7 @@ const SUMMARY_COLUMNS: usize = 16;
 
 /// Campaigns that `which` picks, with the drafts of the last ten seconds where they are active. Only a lane's latest rounds are looked at.
 fn select(columns: &str, which: &str) -> String {
-    format!(
-        "with page as (select * from dinnerbell.campaign where {which}), \
-         recent as (select p.adv_campaign_id, sum(p.drafts)::int8 as drafts from dinnerbell.lane l \
-           join dinnerbell.round r on r.lane = l.lane and r.seq > l.seq - 1000 and r.recorded_at > clock_timestamp() - interval '10 seconds' \
-           join dinnerbell.round_part p on p.lane = r.lane and p.seq = r.seq \
-           where l.lane in (select lane from page where state = 'active') group by 1) \
-         select {columns} from page left join recent using (adv_campaign_id) order by received_at desc, adv_campaign_id desc"
-    )
+    sql::CAMPAIGN_SUMMARIES.with([("columns", columns), ("which", which)])
 }
 
 /// Campaigns, those that were received last first.

@@ -19,6 +19,7 @@ use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::{ErrorKind, PostgresError};
 use dinnerbell_postgres::ledger::audit;
 use dinnerbell_postgres::number::number;
+use dinnerbell_postgres::sql;
 
 /// How often the ledger is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -121,17 +122,13 @@ pub async fn cancel(
 
 /// Records the change, unless the campaign is cancelled or the same change waits already; the campaign's state before.
 async fn record(pool: &Pool, request: &Request) -> Result<Option<String>, PostgresError> {
-    let sql = "with campaign as (select adv_campaign_id, state from dinnerbell.campaign where adv_campaign_id = $1), \
-               recorded as (insert into dinnerbell.change (adv_campaign_id, key, arrived_by) \
-                 select adv_campaign_id, $2, $3 from campaign c where state <> 'cancelled' and not exists \
-                   (select from dinnerbell.change ch where ch.adv_campaign_id = c.adv_campaign_id and ch.judged_as is null \
-                    and ch.from_lane is null and ch.value is null) returning 1) \
-               select state, exists (select from recorded) from campaign";
     let id = &request.adv_campaign_id;
     let (key, by) = (id.as_bytes(), request.by.to_string());
     let parameters: [Parameter<'_>; 3] = [(id, Type::TEXT), (&key, Type::BYTEA), (&by, Type::TEXT)];
     let tx = pool.begin("set local synchronous_commit = on").await?;
-    let Some(row) = tx.query_opt(sql, &parameters).await? else { return tx.rollback().await.map(|()| None) };
+    let Some(row) = tx.query_opt(sql::RECORD_CANCELLATION.text(), &parameters).await? else {
+        return tx.rollback().await.map(|()| None);
+    };
     let state: String = row.get(0);
     if row.get(1) {
         audit::note(&tx, &request.by, Action::Cancelled, Subject::Campaign(id), &format!("it was {state}")).await?;
@@ -157,13 +154,7 @@ async fn settled(pool: &Pool, id: &str, progress: &ProgressBar) -> Result<Ended,
 }
 
 async fn cancel_status(pool: &Pool, id: &str) -> Result<CancelStatus, PostgresError> {
-    // Only a lane's last round can be unpublished.
-    let sql = "select c.restaurant_id, c.state, c.told, c.late, (extract(epoch from c.cancelled_at) * 1000000)::int8, c.lane, \
-                 exists (select from dinnerbell.lane u join dinnerbell.round_part p on p.lane = u.lane and p.seq = u.seq \
-                         where u.published_seq is distinct from u.seq and p.adv_campaign_id = c.adv_campaign_id and p.drafts > 0), \
-                 l.halted, l.owner, exists (select from dinnerbell.service where paused_at is not null) \
-               from dinnerbell.campaign c left join dinnerbell.lane l on l.lane = c.lane where c.adv_campaign_id = $1";
-    let rows = pool.query(sql, &[(&id, Type::TEXT)]).await?;
+    let rows = pool.query(sql::CANCEL_STATUS.text(), &[(&id, Type::TEXT)]).await?;
     let row = rows.first().ok_or_else(|| PostgresError::transient(format!("campaign {id} is gone from the ledger")))?;
     Ok(CancelStatus {
         restaurant_id: row.get(0),

@@ -17,6 +17,7 @@ use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::hold::COMPARISON;
 use dinnerbell_postgres::number::number;
+use dinnerbell_postgres::sql;
 
 /// How long a hold may last before it is said what holds: a takeover takes 2.5 s at most when all goes well.
 const ORDINARY: Duration = Duration::from_secs(5);
@@ -88,24 +89,15 @@ impl Hold {
 
 /// The hold that stands, if one does.
 pub async fn current(pool: &Pool) -> Result<Option<Hold>, PostgresError> {
-    let sql = format!(
-        "select l.lane, case when l.halted = any($1) then 'lost' when l.halted = any($2) then 'halted' when h.pid is not null then 'locked' \
-           when l.entered_at > pg_postmaster_start_time() then 'entered' else '' end, \
-         l.halted, h.pid, h.role, l.owner, pg_postmaster_start_time() > clock_timestamp() - interval '10 s' \
-         from dinnerbell.service s left join dinnerbell.lane l on l.compared is distinct from {COMPARISON} or l.halted = any($1) \
-         left join lateral (select a.pid, a.usename::text as role from pg_locks k join pg_stat_activity a using (pid) \
-           where k.locktype = 'advisory' and k.objsubid = 1 and k.granted and k.classid::int8 = (l.lock_key >> 32) & $3 \
-           and k.objid::int8 = l.lock_key & $3 and k.database = (select oid from pg_database where datname = current_database()) \
-           and a.usename <> current_user and not pg_has_role(a.usename, 'USAGE') and not pg_has_role('pg_signal_backend', 'USAGE') limit 1) h \
-           on true \
-         where s.compared <> {COMPARISON} order by l.lane"
-    );
     let names = |commits| -> Vec<&str> {
         HaltKind::those(|kind| kind.commits() == commits).into_iter().map(HaltKind::name).collect()
     };
     let (lost, in_doubt) = (names(Commits::Lost), names(Commits::InDoubt));
     let rows = pool
-        .query(&sql, &[(&lost, Type::TEXT_ARRAY), (&in_doubt, Type::TEXT_ARRAY), (&0xffff_ffff_i64, Type::INT8)])
+        .query(
+            sql::CURRENT_HOLD.text(),
+            &[(&lost, Type::TEXT_ARRAY), (&in_doubt, Type::TEXT_ARRAY), (&0xffff_ffff_i64, Type::INT8)],
+        )
         .await?;
     let Some(first) = rows.first() else { return Ok(None) };
     let lanes = rows.iter().filter_map(|row| Some((number::<Option<Lane>>(row, 0)?, cause(row)))).collect();

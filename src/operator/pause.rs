@@ -13,6 +13,7 @@ use dinnerbell_postgres::connect::{Connection, Pool};
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::audit;
 use dinnerbell_postgres::number::number;
+use dinnerbell_postgres::sql;
 
 /// After this long no instance begins a publication any more: as long as a look at the pause is believed.
 const BINDING: Duration = Duration::from_micros(dinnerbell_core::instance::pause::MAX_READING_AGE.unsigned_abs());
@@ -131,8 +132,6 @@ async fn locked(tx: &Connection) -> Result<Option<Option<Pause>>, PostgresError>
 }
 
 async fn waiting(pool: &Pool) -> Result<Vec<Waiting>, PostgresError> {
-    let sql = "select l.lane, l.seq, r.drafts from dinnerbell.lane l join dinnerbell.round r using (lane, seq) \
-               where l.published_seq is distinct from l.seq and (r.drafts > 0 or r.dead_letters <> '{}') order by l.lane";
-    let rows = pool.query(sql, &[]).await?;
+    let rows = pool.query(sql::UNPUBLISHED_ROUNDS.text(), &[]).await?;
     Ok(rows.iter().map(|row| Waiting { lane: number(row, 0), round: number(row, 1), drafts: row.get(2) }).collect())
 }

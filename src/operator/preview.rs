@@ -17,6 +17,7 @@ use dinnerbell_postgres::clock::CLOCK_MICROS;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::predicate::{of_campaign, short_enough};
+use dinnerbell_postgres::sql;
 use dinnerbell_postgres::table_identity;
 use dinnerbell_postgres::table_identity::of_another_table;
 
@@ -223,13 +224,7 @@ impl Asked<'_> {
     /// Those of the audience who have a feedback row of the campaign: page by page, since the tables may live in two databases.
     async fn already_told(&self, progress: &ProgressBar) -> Result<i64, PreviewError> {
         let Some(id) = self.id else { return Ok(0) };
-        let sql = format!(
-            "select distinct client_id::text collate \"C\" from {} where {} and client_id collate \"C\" > $2 and {} \
-             order by 1 limit $3",
-            self.feedback.table().sql(),
-            of_campaign("adv_campaign_id", "$1"),
-            short_enough("adv_campaign_id")
-        );
+        let sql = sql::TOLD_CLIENTS.with([("feedback", &self.feedback.table().sql())]);
         let (mut told, mut after) = (0, String::new());
         loop {
             let parameters: [Parameter<'_>; 3] = [(&id, Type::TEXT), (&after, Type::TEXT), (&PAGE, Type::INT8)];
@@ -247,13 +242,7 @@ impl Asked<'_> {
 
     /// The first clients that would be told, behind the cursor.
     async fn sample(&self, cursor: Option<String>, wanted: usize) -> Result<Vec<String>, PreviewError> {
-        let sql = format!(
-            "select c from unnest($2::text[]) with ordinality as t (c, place) where not exists (select from {} where {} \
-             and client_id collate \"C\" = c collate \"C\" and {}) order by place limit $3",
-            self.feedback.table().sql(),
-            of_campaign("adv_campaign_id", "$1"),
-            short_enough("adv_campaign_id")
-        );
+        let sql = sql::UNTOLD_CLIENTS.with([("feedback", &self.feedback.table().sql())]);
         let most = i64::try_from(wanted).unwrap_or(i64::MAX);
         let (mut sample, mut after) = (Vec::new(), cursor.unwrap_or_default());
         for _ in 0..SAMPLED_PAGES {
@@ -276,13 +265,7 @@ impl Asked<'_> {
         if config.fanout.rate_limit > 0 {
             return Ok((Some(config.fanout.rate_limit as f64), PaceFrom::RateLimit));
         }
-        let sql = "select percentile_cont(0.5) within group (order by r.drafts / extract(epoch from r.recorded_at - b.recorded_at)::float8) \
-                   from dinnerbell.lane l join dinnerbell.round r on r.lane = l.lane and r.seq > l.seq - 200 \
-                   join dinnerbell.round b on b.lane = r.lane and b.seq = r.seq - 1 \
-                   where r.drafts >= 1000 and r.recorded_at > b.recorded_at and exists (select from dinnerbell.round_part p \
-                     join dinnerbell.round_part q using (lane, adv_campaign_id) \
-                     where p.lane = r.lane and p.seq = r.seq and q.seq = b.seq and p.has_page and q.has_page)";
-        let rows = self.feedback.query(sql, &[]).await?;
+        let rows = self.feedback.query(sql::MEASURED_PACE.text(), &[]).await?;
         let measured = rows.first().and_then(|row| row.get::<_, Option<f64>>(0));
         Ok((measured, if measured.is_some() { PaceFrom::RecentRounds } else { PaceFrom::Unlimited }))
     }

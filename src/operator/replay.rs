@@ -25,6 +25,7 @@ use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::audit;
 use dinnerbell_postgres::number::number;
+use dinnerbell_postgres::sql;
 
 /// Most letters of one transaction.
 const BATCH: i64 = 100;
@@ -216,9 +217,6 @@ impl Run {
 
     /// Claims those that nobody else has claimed or replayed meanwhile.
     async fn claim(&self, ids: &[i64]) -> Result<Vec<(i64, Original)>, PostgresError> {
-        let sql = "update dinnerbell.dead_letter set replay_claimed_at = clock_timestamp(), replay_claimed_by = $2, replay_run = $3 \
-                   where id = any($1) and ($4 or (replayed_at is null and replay_claimed_at is null)) \
-                   returning id, arrived_lane, key, value, header_names, header_values";
         let values: [Parameter<'_>; 4] = [
             (&ids, Type::INT8_ARRAY),
             (&self.request.by.to_string(), Type::TEXT),
@@ -226,7 +224,7 @@ impl Run {
             (&self.request.again, Type::BOOL),
         ];
         let tx = self.pool.begin("set local lock_timeout = '2s'; set local synchronous_commit = on").await?;
-        let rows = tx.query(sql, &values).await?;
+        let rows = tx.query(sql::CLAIM_REPLAY.text(), &values).await?;
         let mut letters: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
         letters.sort_unstable();
         if !letters.is_empty() {

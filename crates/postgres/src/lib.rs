@@ -21,6 +21,6 @@ pub mod number;
 pub mod predicate;
 mod read_ahead;
 pub mod sequence;
-mod sql;
+pub mod sql;
 pub mod table_identity;
 mod tls;

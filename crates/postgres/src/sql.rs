@@ -160,6 +160,16 @@ statements! {
     PARTITION_KEYS = "partition_keys" [];
     HOOKS = "hooks" [];
     SEQUENCE = "sequence" [];
+    CURRENT_HOLD = "current_hold" [];
+    UNPUBLISHED_ROUNDS = "unpublished_rounds" [];
+    CAMPAIGN_SUMMARIES = "campaign_summaries" ["which", "columns"];
+    RECORD_CANCELLATION = "record_cancellation" [];
+    CANCEL_STATUS = "cancel_status" [];
+    MEASURED_PACE = "measured_pace" [];
+    TOLD_CLIENTS = "told_clients" ["feedback"];
+    UNTOLD_CLIENTS = "untold_clients" ["feedback"];
+    CLAIM_REPLAY = "claim_replay" [];
+    AUDIT_ENTRIES = "audit_entries" [];
 }
 
 #[cfg(test)]
