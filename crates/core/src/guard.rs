@@ -46,6 +46,8 @@ guards! {
     WithdrawalAfterReading,
     /// A missing mark is written again only where the ledger knows the round to be published.
     RestoredMarkOnlyWhenKnown,
+    /// A missing mark is written again only where the lane was compared on this server: else it may be an older state of itself.
+    RestoredMarkOnlyWhenCompared,
     /// A round that twice did not get through is withdrawn, and planned smaller.
     UndeliveredIsWithdrawn,
     /// What is not open is withdrawn from the last round at the takeover.

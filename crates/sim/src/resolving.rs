@@ -5,17 +5,33 @@ use std::sync::Arc;
 
 use super::world::WorldState;
 use crate::kafka::Notification;
-use crate::tables::{CampaignRow, FeedbackRow, PartRow, RoundRow};
+use crate::tables::{CampaignRow, Database, FeedbackRow, PartRow, RoundRow};
 use dinnerbell_core::model::campaign::CampaignState;
+use dinnerbell_core::model::halt::{Commits, Halt};
 use dinnerbell_core::model::mark::{Committed, RoundHead};
 use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::reconcile::LedgerSide;
 use dinnerbell_core::recovery::decide::{Decision, Evidence, LastRound, decide};
 
 impl WorldState {
-    /// Lanes that stand still because commits are missing.
+    /// The feedback database is put back as its standby holds it, and the group's offsets are gone. A copy from before a lane was first compared
+    /// looks like a new ledger: it is left alone.
+    pub fn promote_without_marks(&mut self) {
+        let is_entered =
+            |lane: &Lane, copy: &Database| copy.lanes.get(lane).is_some_and(|row| row.published_seq.is_some());
+        let whole = |copy: &Database| self.kafka.lanes.keys().all(|lane| is_entered(lane, copy));
+        if !self.database.standby.as_deref().is_some_and(whole) {
+            return;
+        }
+        self.database.promote();
+        let lanes: Vec<Lane> = self.kafka.lanes.keys().copied().collect();
+        lanes.into_iter().for_each(|lane| self.kafka.expire(lane));
+    }
+
+    /// Lanes that stand still because commits are missing, or may be.
     pub fn lanes_that_lost(&self) -> Vec<Lane> {
-        let lost = self.database.lanes.iter().filter(|(_, row)| row.halt.as_ref().is_some_and(|halt| halt.is_loss()));
+        let is_lost = |halt: &Halt| halt.kind.commits() != Commits::Kept;
+        let lost = self.database.lanes.iter().filter(|(_, row)| row.halt.as_ref().is_some_and(is_lost));
         lost.map(|(lane, _)| *lane).collect()
     }
 

@@ -159,6 +159,9 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
 /// The halt that a contradiction between the two sides is.
 pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &LedgerSide, theirs: &Committed) -> Halt {
     let what = match kind {
+        Contradiction::MarkMissing if ours.published == Some(ours.head.seq) => {
+            "kafka holds no mark for the lane, and the database, started since they were compared, may be an older state of itself"
+        }
         Contradiction::MarkMissing => {
             "kafka holds no mark for the lane, and the ledger does not know whether its last round was published"
         }

@@ -241,6 +241,8 @@ fn reconciled(guards: Guards, acquired: &AcquiredLane, ours: &LedgerSide, theirs
     if matches!(theirs, Committed::None) && !guards.enabled(Guard::RestoredMarkOnlyWhenKnown) {
         return Reconciled::PublishRecorded;
     }
+    let compared = ours.compared || !guards.enabled(Guard::RestoredMarkOnlyWhenCompared);
+    let ours = &LedgerSide { compared, ..*ours };
     let reconciled = reconcile(ours, theirs);
     if !(acquired.overrule && matches!(reconciled, Reconciled::Contradiction(_))) {
         return reconciled;

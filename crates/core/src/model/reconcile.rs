@@ -90,11 +90,11 @@ impl Contradiction {
 pub fn reconcile(ours: &LedgerSide, theirs: &Committed) -> Reconciled {
     use Contradiction::{Foreign, KafkaAhead, KafkaBehind, MarkMissing, OtherContent, OtherLedger};
     let mark = match theirs {
-        // A restored database knows its last round to be published too, though not the rounds that followed.
-        Committed::None if ours.published == Some(ours.head.seq) && (ours.compared || ours.head.seq == Seq::FIRST) => {
-            return Reconciled::RestoreMark;
+        // A restored database knows its last round to be published too, though not the rounds that followed; so does one that knows of none yet.
+        Committed::None if ours.published == Some(ours.head.seq) && ours.compared => return Reconciled::RestoreMark,
+        Committed::None if ours.head.seq == Seq::FIRST && ours.published.is_none() => {
+            return Reconciled::PublishRecorded;
         }
-        Committed::None if ours.head.seq == Seq::FIRST => return Reconciled::PublishRecorded,
         Committed::None => return Reconciled::Contradiction(MarkMissing),
         Committed::Foreign(_) => return Reconciled::Contradiction(Foreign),
         Committed::Mark(mark) => mark,
@@ -127,6 +127,19 @@ mod tests {
         };
         assert_eq!(side(head, true), Reconciled::RestoreMark);
         assert_eq!(side(head, false), Reconciled::Contradiction(Contradiction::MarkMissing));
-        assert_eq!(side(RoundHead::default(), false), Reconciled::RestoreMark, "nothing was ever told");
+        let missing = Reconciled::Contradiction(Contradiction::MarkMissing);
+        assert_eq!(side(RoundHead::default(), false), missing, "the copy may be older than all that was told");
+    }
+
+    #[test]
+    fn a_new_lane_publishes_the_round_that_only_says_how_far_it_is() {
+        let ours = LedgerSide {
+            ledger: Uuid::from_u128(1),
+            head: RoundHead::default(),
+            previous: None,
+            published: None,
+            compared: false,
+        };
+        assert_eq!(reconcile(&ours, &Committed::None), Reconciled::PublishRecorded);
     }
 }

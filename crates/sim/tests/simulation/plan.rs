@@ -115,6 +115,8 @@ pub enum Event {
     FallBehind,
     /// The feedback database fails over to it: what was committed since is gone.
     Promote,
+    /// Nothing runs, the feedback database is put back as the standby holds it, and the group's offsets are gone, those of all lanes.
+    PromoteWithoutMarks,
     /// Nothing runs for longer than Kafka keeps offsets: that of a lane expires.
     Expire(Lane),
     Away(Server),
@@ -242,7 +244,10 @@ impl Plan {
             LifeKind::Paused => plan.pauses(&mut random),
             LifeKind::Newcomers => plan.newcomers(&mut random),
             LifeKind::Changes => plan.changes(&mut random),
-            LifeKind::Loses => plan.losses(&mut random),
+            LifeKind::Loses => {
+                plan.losses(&mut random);
+                plan.lose_marks_too(&mut Random::new(seed ^ 0x3a2c));
+            }
         }
         plan.letters(&mut Random::new(seed ^ 0xdead));
         plan.events.sort_by_key(|(at, _)| *at);
@@ -266,8 +271,9 @@ impl Plan {
     /// Whether nothing keeps an instance from hearing of a pause.
     pub fn is_heard(&self) -> bool {
         let quiet = |event: &Event| {
-            use Event::{Away, DieIn, FailOver, Freeze, Kill, Promote, Refuses};
-            !matches!(event, Kill(_) | DieIn { .. } | FailOver { .. } | Promote | Freeze { .. } | Away(_) | Refuses(_))
+            use Event::{Away, DieIn, FailOver, Freeze, Kill, Promote, PromoteWithoutMarks, Refuses};
+            let dies = matches!(event, Kill(_) | DieIn { .. } | PromoteWithoutMarks);
+            !dies && !matches!(event, FailOver { .. } | Promote | Freeze { .. } | Away(_) | Refuses(_))
         };
         self.harm.unsent + self.harm.unanswered + self.harm.stalls == 0
             && self.events.iter().all(|(_, event)| quiet(event))
@@ -468,6 +474,21 @@ impl Plan {
         }
         if random.chance(300) {
             self.at(random.between(2_000, 50_000), Event::Kill(instance(random)));
+        }
+    }
+
+    /// In some lives of losses nothing runs meanwhile, the copy may be older, and Kafka's marks are lost at the same time.
+    fn lose_marks_too(&mut self, random: &mut Random) {
+        if !random.chance(400) {
+            return;
+        }
+        for (at, event) in &mut self.events {
+            match event {
+                Event::Promote => *event = Event::PromoteWithoutMarks,
+                // At once, or as late as it was: then what was committed in the last seconds is missing.
+                Event::FallBehind if random.chance(500) => *at = (*at).min(Duration::from_millis(random.below(9_000))),
+                _ => {}
+            }
         }
     }
 

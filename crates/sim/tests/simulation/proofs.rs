@@ -24,6 +24,7 @@ pub const PROOFS: &[(Guard, &[Proof])] = &[
     (Guard::ChangesJudgedAtTakeover, &[Random(48)]),
     (Guard::WithdrawalAfterReading, &[Random(13)]),
     (Guard::RestoredMarkOnlyWhenKnown, &[Random(7)]),
+    (Guard::RestoredMarkOnlyWhenCompared, &[Random(50)]),
     (Guard::WithdrawalAtTakeover, &[Random(12)]),
     (Guard::ChecksumReadBack, &[NotSeen("an assertion: nobody else changes the rows of a round in a life")]),
     (Guard::JudgedChangesAreRead, &[Random(11)]),

@@ -260,6 +260,14 @@ pub const LIVES: &[Steered] = &[
         },
     },
     Steered {
+        without: &[Guard::RestoredMarkOnlyWhenCompared],
+        shows: "a database that is put back to an older copy while the group is gone knows its last round to be published, and tells again what followed",
+        script: |life| {
+            life.sends("a", 2.0, -10, 4_000);
+            put_back_without_the_group(life);
+        },
+    },
+    Steered {
         without: &[Guard::RescanOfNobody],
         shows: "who is the first to favour a restaurant while nobody looks out is found by the pass after a take-over",
         script: |life| {
@@ -279,6 +287,14 @@ fn cancelled_since_the_seal(life: &mut Script) {
     life.at(4.0, Event::Pause(true));
     life.at(6.0, Event::Cancel { id: "c".to_owned() });
     life.at(8.0, Event::Pause(false));
+}
+
+/// A campaign is told, and then the database knows nothing of it, and Kafka no mark.
+fn put_back_without_the_group(life: &mut Script) {
+    two_lanes(life);
+    life.at(5.0, Event::FallBehind);
+    life.sends("c", 6.0, -10, 4_000);
+    life.at(12.0, Event::PromoteWithoutMarks);
 }
 
 /// Lives in two lanes.
@@ -459,6 +475,11 @@ fn a_campaign_whose_pages_do_not_come_in_time_holds_up_no_other_and_is_told_when
         life.plan.heals = Duration::from_secs(60);
     });
     assert_eq!(broken, None);
+}
+
+#[test]
+fn a_lane_that_had_told_nobody_when_its_database_was_copied_tells_nobody_twice_though_the_group_is_gone_too() {
+    assert_eq!(broken_in(put_back_without_the_group), None);
 }
 
 #[test]
