@@ -29,13 +29,8 @@ pub struct Kafka {
 }
 
 impl Kafka {
-<<<<<<< HEAD
     pub(super) fn new(lanes: i32) -> Self {
         let lanes = Lane::all(lanes).map(|lane| (lane, Partition::default())).collect();
-        Self { lanes, notifications: BTreeMap::new(), dead_letters: BTreeMap::new(), letters: Letters::default() }
-=======
-    pub(super) fn new(lanes: Lane) -> Self {
-        let lanes = (0..lanes).map(|lane| (lane, Partition::default())).collect();
         Self {
             lanes,
             notifications: BTreeMap::new(),
@@ -43,7 +38,6 @@ impl Kafka {
             letters: Letters::default(),
             has_lost_marks: false,
         }
->>>>>>> 3eb956d (A lane that had told nobody is in doubt too when its mark is missing on another server: the copy may be older than all that it told)
     }
 
     pub(super) fn lane(&mut self, lane: Lane) -> &mut Partition {

@@ -6,6 +6,7 @@
 mod changes;
 mod check;
 mod lane;
+mod losses;
 mod pages;
 
 use std::fmt::Debug;
@@ -87,4 +88,16 @@ fn changes_keep_every_promise() {
 #[test]
 fn every_guard_of_changes_is_needed_or_called_an_assertion() {
     every_guard(changes::GUARDS, |without| [true, false].map(|few| changes::ChangesModel::new(without, few)).to_vec());
+}
+
+#[test]
+fn losses_keep_every_promise() {
+    let model = losses::LossesModel::new(&[]);
+    let states = holds("losses", &model);
+    agrees_with_stateright(model, states);
+}
+
+#[test]
+fn every_guard_of_losses_is_needed_or_called_an_assertion() {
+    every_guard(losses::GUARDS, |without| vec![losses::LossesModel::new(without)]);
 }

@@ -4,15 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dinnerbell_core::guard::Guards;
-<<<<<<< HEAD
-use dinnerbell_core::model::halt::HaltKind;
+use dinnerbell_core::model::halt::{Halt, HaltKind};
 use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::record::Record;
-=======
-use dinnerbell_core::model::halt::{Halt, HaltKind};
-use dinnerbell_core::model::number::Offset;
-use dinnerbell_core::model::record::{Lane, Record};
->>>>>>> 3eb956d (A lane that had told nobody is in doubt too when its mark is missing on another server: the copy may be older than all that it told)
 use dinnerbell_sim::faults::Harm;
 use dinnerbell_sim::kafka::Letters;
 use dinnerbell_sim::random::Random;
