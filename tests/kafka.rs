@@ -55,16 +55,7 @@ impl Scene {
         server.create_topic(&topics.campaigns, lanes, &[("max.message.bytes", "10000000")]);
         server.create_topic(&topics.notifications, 4, &[]);
         server.create_topic(&format!("{name}.dead"), 1, &[("max.message.bytes", "50000")]);
-        let kafka = config::Kafka {
-            bootstrap_servers: server.plaintext.clone(),
-            security_protocol: "PLAINTEXT".into(),
-            sasl: None,
-            ca_file: None,
-            group_id: name,
-            start: Start::Earliest,
-            topics,
-            client: BTreeMap::new(),
-        };
+        let kafka = server.config(name, topics);
         Self { server, kafka, ledger: Uuid::new_v4() }
     }
 

@@ -16,7 +16,6 @@ use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::clock::CLOCK_MICROS;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
-use dinnerbell_postgres::predicate::{of_campaign, short_enough};
 use dinnerbell_postgres::sql;
 use dinnerbell_postgres::table_identity;
 use dinnerbell_postgres::table_identity::of_another_table;

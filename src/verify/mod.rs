@@ -14,23 +14,23 @@
 
 pub mod buckets;
 pub mod compare;
+mod gather;
+mod report;
+
+pub use report::{Example, Outcome, Report, VerifyError};
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::buckets::{Buckets, DraftSource, Entry};
-use self::compare::{Comparison, Differences, Facts, Finding};
+use self::compare::{Comparison, Facts, Finding};
+use self::gather::{Gathered, message, put};
 use crate::operator;
-use crate::operator::republish;
-use crate::operator::republish::Republished;
 use dinnerbell_config::Config;
-use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::mark::Committed;
 use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::time::EpochSeconds;
@@ -38,9 +38,8 @@ use dinnerbell_core::ports::broker::{Broker, BrokerError};
 use dinnerbell_core::recovery::found;
 use dinnerbell_core::recovery::found::FoundDraft;
 use dinnerbell_kafka::KafkaBroker;
-use dinnerbell_kafka::notifications::{Extent, Found, Notifications, Offsets, Ours, Whose};
+use dinnerbell_kafka::notifications::{Extent, Notifications, Offsets, Ours, Whose};
 use dinnerbell_postgres::connect::Pool;
-use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::outputs;
 use dinnerbell_postgres::ledger::snapshot::{LaneHead, Snapshot, rows_by_id};
 
@@ -52,110 +51,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const MOST_REPUBLISHED: usize = 1_000_000;
 /// Most rows that are looked up in one statement.
 const MOST_IDS: usize = 5_000;
-
-/// What came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// Both sinks hold the same drafts.
-    Equal,
-    /// They do not.
-    Different,
-    /// The topic no longer holds all that would have to be compared.
-    NotCompared,
-}
-
-/// The comparison, as it is printed.
-#[derive(Debug, Clone, Serialize)]
-pub struct Report {
-    /// What came out.
-    pub result: Outcome,
-    /// Why it could not be compared.
-    pub reason: Option<String>,
-    /// The output topic.
-    pub topic: String,
-    /// The feedback table.
-    pub table: String,
-    /// Drafts formed earlier were left out.
-    pub since: Option<EpochSeconds>,
-    /// Messages read.
-    pub messages: u64,
-    /// Rows read.
-    pub rows: u64,
-    /// Drafts with one row and one message that agree.
-    pub equal: u64,
-    /// Rows of rounds that are recorded and not yet published.
-    pub pending: u64,
-    /// Rows of withdrawn drafts that stay because somebody answered in them.
-    pub kept: u64,
-    /// Rows that an earlier job left.
-    pub foreign_rows: u64,
-    /// Messages that are not the service's.
-    pub foreign_messages: u64,
-    /// What differs.
-    pub differences: Differences,
-    /// Some of what differs, and of the rows that were kept.
-    pub examples: Vec<Example>,
-    /// Lanes that stand still until they are resolved.
-    pub halted_lanes: Vec<Lane>,
-    /// What was ordered for rows without a message; null where nothing was.
-    pub republished: Option<Republished>,
-    /// The rows without a message that were looked at twice.
-    #[serde(skip)]
-    pub unannounced: Vec<i64>,
-}
-
-impl Report {
-    /// Has the clients of rows without a message told once more, while their campaigns last. Refused where the topic no longer holds all that was
-    /// compared: what was deleted with age was told.
-    pub async fn republish(&mut self, config: &Config, dry_run: bool, by: &Orderer) -> Result<(), VerifyError> {
-        if let Some(reason) = &self.reason {
-            return Err(VerifyError::Refused(reason.clone()));
-        }
-        let republished = republish::republish(config, &self.unannounced, dry_run, by).await;
-        self.republished = Some(republished.map_err(|error| VerifyError::Refused(error.to_string()))?);
-        Ok(())
-    }
-
-    /// Whether everything that differed is told once more.
-    pub fn is_mended(&self) -> bool {
-        self.republished.as_ref().is_some_and(|done| !done.dry_run && done.drafts == self.differences.total())
-    }
-}
-
-/// One draft that differs, or is notable.
-#[derive(Debug, Clone, Serialize)]
-pub struct Example {
-    /// What was found.
-    pub finding: Finding,
-    /// The campaign, where it could be read.
-    pub adv_campaign_id: Option<String>,
-    /// The client, where it could be read.
-    pub client_id: Option<String>,
-    /// The row's id.
-    pub row: Option<i64>,
-    /// The message's partition.
-    pub partition: Option<i32>,
-    /// The message's offset.
-    pub offset: Option<i64>,
-}
-
-/// Why the two sinks could not be compared.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    /// Kafka.
-    #[error("kafka: {0}")]
-    Kafka(#[from] BrokerError),
-    /// The feedback database.
-    #[error("{0}")]
-    Database(#[from] PostgresError),
-    /// The temporary files.
-    #[error("temporary files: {0}; set TMPDIR to a folder with more room")]
-    Disk(#[from] io::Error),
-    /// There is nothing to compare with.
-    #[error("{0}")]
-    Refused(String),
-}
 
 /// Compares both sinks. With `since`, only drafts formed then or later.
 pub async fn verify(
@@ -183,17 +78,6 @@ struct Verification<'a> {
     ledger: Option<Uuid>,
     since: Option<EpochSeconds>,
     progress: &'a ProgressBar,
-}
-
-/// Both sinks, spread over buckets.
-struct Gathered {
-    buckets: Buckets,
-    comparison: Comparison,
-    messages: u64,
-    rows: u64,
-    lanes: Vec<LaneHead>,
-    /// Up to where the topic was read.
-    end: Offsets,
 }
 
 impl Verification<'_> {
@@ -473,56 +357,6 @@ struct EndState {
     /// Rows that have no message.
     unannounced: Vec<i64>,
     lanes: Vec<LaneHead>,
-}
-
-impl Gathered {
-    fn message(
-        &mut self,
-        found: &Found<'_>,
-        kind: DraftSource,
-        ours: &Ours,
-        since: Option<EpochSeconds>,
-    ) -> Result<(), VerifyError> {
-        let whose = ours.whose(found);
-        if whose == Whose::AnotherService {
-            // Whatever campaigns it tells of: both may read the same.
-            self.comparison.foreign_messages += 1;
-            return Ok(());
-        }
-        let flag = whose == Whose::Ours;
-        let (partition, place) = (found.partition, found.offset);
-        let Some(draft) = found.value.and_then(FoundDraft::of_message) else {
-            let entry = Entry { key: 0, kind, fingerprint: 0, campaign: 0, partition, place, flag };
-            match flag {
-                true => self.comparison.note(Finding::NoDraft, &entry),
-                false => self.comparison.foreign_messages += 1,
-            }
-            return Ok(());
-        };
-        if since.is_some_and(|since| draft.trigger_datetime_created < since) {
-            return Ok(());
-        }
-        self.messages += 1;
-        Ok(self.buckets.push(&Entry { kind, flag, ..message(found, &draft) })?)
-    }
-}
-
-/// A draft as the topic holds it. A message under another key goes to another partition: its reader would not find it, so it differs.
-fn message(found: &Found<'_>, draft: &FoundDraft<'_>) -> Entry {
-    let keyed = found.key == Some(draft.client_id.as_bytes());
-    Entry {
-        key: draft.key(),
-        kind: DraftSource::LaterMessage,
-        fingerprint: if keyed { draft.fingerprint() } else { !draft.fingerprint() },
-        campaign: draft.campaign(),
-        partition: found.partition,
-        place: found.offset,
-        flag: false,
-    }
-}
-
-fn put(buckets: &mut Buckets, entry: &Entry) -> Result<(), VerifyError> {
-    Ok(buckets.push(entry)?)
 }
 
 /// Without `since`, everything must still be there.

@@ -54,6 +54,20 @@ pub struct Committed {
 }
 
 impl KafkaServer {
+    /// The service's configuration for this server, without security: a group, and topics that are there.
+    pub fn config(&self, group_id: String, topics: dinnerbell_config::Topics) -> dinnerbell_config::Kafka {
+        dinnerbell_config::Kafka {
+            bootstrap_servers: self.plaintext.clone(),
+            security_protocol: "PLAINTEXT".into(),
+            sasl: None,
+            ca_file: None,
+            group_id,
+            start: dinnerbell_config::Start::Earliest,
+            topics,
+            client: std::collections::BTreeMap::new(),
+        }
+    }
+
     /// librdkafka's settings for a client of a test, without security.
     pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();

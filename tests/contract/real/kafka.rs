@@ -1,10 +1,9 @@
 //! A broker with topics of a case's own, on the Kafka that all tests share.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dinnerbell_config::{Kafka, Start, Topics};
+use dinnerbell_config::{Kafka, Topics};
 use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_kafka::KafkaBroker;
@@ -64,16 +63,7 @@ impl Environment for Cluster {
         server.create_topic(&topic("out"), 1, &[]);
         server.create_topic(&topic("dead"), 1, &[]);
         let topics = Topics { campaigns: topic("in"), notifications: topic("out"), dead_letters: Some(topic("dead")) };
-        let kafka = Kafka {
-            bootstrap_servers: server.plaintext.clone(),
-            security_protocol: "PLAINTEXT".into(),
-            sasl: None,
-            ca_file: None,
-            group_id: name,
-            start: Start::Earliest,
-            topics,
-            client: BTreeMap::new(),
-        };
+        let kafka = server.config(name, topics);
         let broker = KafkaBroker::connect(&kafka).await.unwrap();
         Self { server, kafka, broker, membership: None, former: std::sync::Mutex::default() }
     }

@@ -1,0 +1,119 @@
+//! What a comparison of both sinks found, as it is printed.
+
+use std::io;
+
+use serde::Serialize;
+
+use crate::operator::republish;
+use crate::operator::republish::Republished;
+use crate::verify::compare::{Differences, Finding};
+use dinnerbell_config::Config;
+use dinnerbell_core::model::audit::Orderer;
+use dinnerbell_core::model::number::Lane;
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::ports::broker::BrokerError;
+use dinnerbell_postgres::errors::PostgresError;
+
+/// What came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Both sinks hold the same drafts.
+    Equal,
+    /// They do not.
+    Different,
+    /// The topic no longer holds all that would have to be compared.
+    NotCompared,
+}
+
+/// The comparison, as it is printed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// What came out.
+    pub result: Outcome,
+    /// Why it could not be compared.
+    pub reason: Option<String>,
+    /// The output topic.
+    pub topic: String,
+    /// The feedback table.
+    pub table: String,
+    /// Drafts formed earlier were left out.
+    pub since: Option<EpochSeconds>,
+    /// Messages read.
+    pub messages: u64,
+    /// Rows read.
+    pub rows: u64,
+    /// Drafts with one row and one message that agree.
+    pub equal: u64,
+    /// Rows of rounds that are recorded and not yet published.
+    pub pending: u64,
+    /// Rows of withdrawn drafts that stay because somebody answered in them.
+    pub kept: u64,
+    /// Rows that an earlier job left.
+    pub foreign_rows: u64,
+    /// Messages that are not the service's.
+    pub foreign_messages: u64,
+    /// What differs.
+    pub differences: Differences,
+    /// Some of what differs, and of the rows that were kept.
+    pub examples: Vec<Example>,
+    /// Lanes that stand still until they are resolved.
+    pub halted_lanes: Vec<Lane>,
+    /// What was ordered for rows without a message; null where nothing was.
+    pub republished: Option<Republished>,
+    /// The rows without a message that were looked at twice.
+    #[serde(skip)]
+    pub unannounced: Vec<i64>,
+}
+
+impl Report {
+    /// Has the clients of rows without a message told once more, while their campaigns last. Refused where the topic no longer holds all that was
+    /// compared: what was deleted with age was told.
+    pub async fn republish(&mut self, config: &Config, dry_run: bool, by: &Orderer) -> Result<(), VerifyError> {
+        if let Some(reason) = &self.reason {
+            return Err(VerifyError::Refused(reason.clone()));
+        }
+        let republished = republish::republish(config, &self.unannounced, dry_run, by).await;
+        self.republished = Some(republished.map_err(|error| VerifyError::Refused(error.to_string()))?);
+        Ok(())
+    }
+
+    /// Whether everything that differed is told once more.
+    pub fn is_mended(&self) -> bool {
+        self.republished.as_ref().is_some_and(|done| !done.dry_run && done.drafts == self.differences.total())
+    }
+}
+
+/// One draft that differs, or is notable.
+#[derive(Debug, Clone, Serialize)]
+pub struct Example {
+    /// What was found.
+    pub finding: Finding,
+    /// The campaign, where it could be read.
+    pub adv_campaign_id: Option<String>,
+    /// The client, where it could be read.
+    pub client_id: Option<String>,
+    /// The row's id.
+    pub row: Option<i64>,
+    /// The message's partition.
+    pub partition: Option<i32>,
+    /// The message's offset.
+    pub offset: Option<i64>,
+}
+
+/// Why the two sinks could not be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Kafka.
+    #[error("kafka: {0}")]
+    Kafka(#[from] BrokerError),
+    /// The feedback database.
+    #[error("{0}")]
+    Database(#[from] PostgresError),
+    /// The temporary files.
+    #[error("temporary files: {0}; set TMPDIR to a folder with more room")]
+    Disk(#[from] io::Error),
+    /// There is nothing to compare with.
+    #[error("{0}")]
+    Refused(String),
+}
