@@ -33,7 +33,8 @@ async fn while_serving<F: Future<Output = ()>>(
     test: impl FnOnce(SocketAddr, watch::Sender<bool>) -> F,
 ) {
     let listen = "127.0.0.1:0".parse().unwrap();
-    let bound = bind(&config::Http { listen, token: token.map(|token| Secret::new(token.to_owned())) }).await.unwrap();
+    let token = token.map(|token| config::Token { secret: Secret::new(token.to_owned()), file: None });
+    let bound = bind(&config::Http { token, ..config::Http::at(listen) }).await.unwrap();
     let (stop, stopped) = watch::channel(false);
     let address = bound.address();
     let ran = timeout(BOUND, async { tokio::join!(serve(bound, telemetry, stopped), test(address, stop)) });

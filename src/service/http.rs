@@ -94,7 +94,7 @@ pub async fn bind(config: &config::Http) -> Result<Bound, HttpError> {
     };
     let listener = TcpListener::bind(listen).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
-    Ok(Bound { listener, address, token: config.token.clone() })
+    Ok(Bound { listener, address, token: config.token.as_ref().map(|token| token.secret.clone()) })
 }
 
 /// Serves until the stop, then lets answers under way finish for half a second. Stop it last: while lanes finish their rounds, `/readyz` says

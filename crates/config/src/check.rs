@@ -1,5 +1,7 @@
 //! What was given becomes, once, values that are ready to use; every mistake is found before the first is reported.
 
+mod http;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +14,7 @@ use super::mistake::{Mistake, Origin};
 use super::postgres_url::{self, ConnectionString};
 use super::settings::{Given, Settings};
 use super::{
-    Config, ConfigErrors, Database, Fanout, Http, Kafka, PostgresTls, Retention, Sasl, Secret, Topics, kafka_client,
+    Config, ConfigErrors, Database, Fanout, Kafka, PostgresTls, Retention, Sasl, Secret, Topics, kafka_client, secret,
     values,
 };
 
@@ -137,7 +139,7 @@ impl Reader<'_> {
             let key = format!("{CLIENT}.{setting}");
             let (name, value) = match kafka_client::secret_of_file(setting) {
                 None => (setting.as_str(), Ok(given.text.clone())),
-                Some(name) => (name, read_secret(&given.origin.resolve(&given.text))),
+                Some(name) => (name, secret::read(&given.origin.resolve(&given.text))),
             };
             // Paths start at the folder of the file here too.
             let value = match name.ends_with(".location") {
@@ -219,9 +221,7 @@ impl Reader<'_> {
 
     fn fanout(&mut self) -> Option<Fanout> {
         let round_rows = self.integer("fanout.round_rows");
-        let late_subscribers = self.parsed("fanout.late_subscribers", |text| {
-            text.parse::<bool>().map_err(|_| "must be true or false".to_owned())
-        });
+        let late_subscribers = self.boolean("fanout.late_subscribers");
         let rate_limit = self.integer("fanout.rate_limit");
         let memory_limit = self.size("fanout.memory_limit");
         Some(Fanout {
@@ -230,15 +230,6 @@ impl Reader<'_> {
             rate_limit: u64::try_from(rate_limit?).ok()?,
             memory_limit: usize::try_from(memory_limit?).ok()?,
         })
-    }
-
-    fn http(&mut self) -> Option<Http> {
-        let listen = self.parsed("http.listen", values::address);
-        let token = self.secret("http.token", |text| match text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            true => not_blank(text),
-            false => Err("must be of visible ASCII characters, without blanks: it travels in a header".to_owned()),
-        });
-        Some(Http { listen: listen?, token: token? })
     }
 
     /// What was given for a key, else its default; none after a mistake.
@@ -291,6 +282,10 @@ impl Reader<'_> {
         })
     }
 
+    fn boolean(&mut self, name: &str) -> Option<bool> {
+        self.parsed(name, |text| text.parse::<bool>().map_err(|_| "must be true or false".to_owned()))
+    }
+
     fn size(&mut self, name: &str) -> Option<u64> {
         let Some(Key { kind: KeyKind::Size(least, most), .. }) = Key::find(name) else {
             unreachable!("{name} is a size")
@@ -329,7 +324,7 @@ impl Reader<'_> {
             }
             (Some(given), None) if given.is_string => (name, given, Ok(given.text.clone())),
             (Some(given), None) => (name, given, Err("must be a string in quotes".to_owned())),
-            (None, Some(given)) => (file_name.as_str(), given, read_secret(&given.origin.resolve(&given.text))),
+            (None, Some(given)) => (file_name.as_str(), given, secret::read(&given.origin.resolve(&given.text))),
         };
         match value.and_then(|value| parse(&value)) {
             Ok(value) => Some(Some(Secret::new(value))),
@@ -362,14 +357,6 @@ fn not_blank(text: &str) -> Result<String, String> {
         false => Ok(text.to_owned()),
         true => Err("must not be blank, nor hold control characters".to_owned()),
     }
-}
-
-/// Reads the file of a secret, less one newline at its end.
-fn read_secret(path: &Path) -> Result<String, String> {
-    let bytes = std::fs::read(path).map_err(|error| format!("cannot read the file {}: {error}", path.display()))?;
-    let text = String::from_utf8(bytes).map_err(|_| format!("the file {} is not UTF-8", path.display()))?;
-    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
-    if text.is_empty() { Err(format!("the file {} is empty", path.display())) } else { Ok(text.to_owned()) }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

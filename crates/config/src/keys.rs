@@ -29,6 +29,8 @@ pub enum KeyKind {
     SecretFile,
     /// A file of PEM certificates.
     Certificates,
+    /// A file of a PEM private key.
+    PrivateKey,
     /// A connection string of Postgres, whose password is never printed.
     PostgresUrl,
     /// `schema.table`.
@@ -307,22 +309,90 @@ pub const KEYS: &[Key] = &[
         kind: KeyKind::Address,
         fallback: Default("127.0.0.1:8080"),
         example: r#""127.0.0.1:8080""#,
-        doc: "Where /healthz, /readyz and /metrics are served; port 0 takes a free one.",
+        doc: "Where the page, its API, /healthz, /readyz and /metrics are served; port 0 takes a free one. Beyond this machine, all but \
+              /healthz, /readyz and /metrics needs TLS: see http.cert_file.",
     },
     Key {
         name: "http.token",
         kind: KeyKind::Secret,
         fallback: Nothing,
         example: r#""...""#,
-        doc: "The token, or its file, for everything but /healthz, /readyz and /metrics. Without one, the rest is served \
-              to this machine only.",
+        doc: "The token, or its file, of operators: who signs in with it may read and order. With neither token, and without \
+              http.user_header, everybody on this machine may, and nobody else.",
     },
     Key {
         name: "http.token_file",
         kind: KeyKind::SecretFile,
         fallback: Nothing,
         example: r#""/run/secrets/dinnerbell-token""#,
-        doc: "A file that holds nothing but the token; one newline at its end is ignored.",
+        doc: "A file that holds nothing but the token; one newline at its end is ignored. When the file changes, the new token counts within \
+              seconds, and who signed in with the old one is signed out.",
+    },
+    Key {
+        name: "http.viewer_token",
+        kind: KeyKind::Secret,
+        fallback: Nothing,
+        example: r#""...""#,
+        doc: "The token, or its file, of viewers: who signs in with it may read, and order nothing.",
+    },
+    Key {
+        name: "http.viewer_token_file",
+        kind: KeyKind::SecretFile,
+        fallback: Nothing,
+        example: r#""/run/secrets/dinnerbell-viewer""#,
+        doc: "A file that holds nothing but the viewers' token, taken up anew like http.token_file.",
+    },
+    Key {
+        name: "http.cert_file",
+        kind: KeyKind::Certificates,
+        fallback: Nothing,
+        example: r#""server.pem""#,
+        doc: "PEM file of this service's certificate, followed by those of the authorities between. With it, HTTP is served with TLS; /healthz, \
+              /readyz and /metrics are answered without TLS too. When the file changes, the new certificate counts within seconds.",
+    },
+    Key {
+        name: "http.key_file",
+        kind: KeyKind::PrivateKey,
+        fallback: Nothing,
+        example: r#""server.key""#,
+        doc: "PEM file of the private key of http.cert_file, without a passphrase.",
+    },
+    Key {
+        name: "http.hosts",
+        kind: KeyKind::Text,
+        fallback: Nothing,
+        example: r#""bell.example.org""#,
+        doc: "Names by which browsers call the page, comma separated and without port. Addresses, localhost and this machine's own name need \
+              not be listed; any other name is refused, since it may be a trick (DNS rebinding).",
+    },
+    Key {
+        name: "http.user_header",
+        kind: KeyKind::Text,
+        fallback: Nothing,
+        example: r#""X-Forwarded-User""#,
+        doc: "A header in which a proxy in front says who asks: whom it names needs no token. The proxy must take it out of what it is sent.",
+    },
+    Key {
+        name: "http.user_header_from",
+        kind: KeyKind::Text,
+        fallback: Nothing,
+        example: r#""127.0.0.1, 10.1.0.0/16""#,
+        doc: "Addresses or networks of that proxy, comma separated: from others the header is ignored. Needed with http.user_header.",
+    },
+    Key {
+        name: "http.user_header_role",
+        kind: KeyKind::Choice(&["viewer", "operator"]),
+        fallback: Default("viewer"),
+        example: r#""viewer""#,
+        doc: "What those may whom the proxy names: viewer reads, operator reads and orders.",
+    },
+    Key {
+        name: "http.insecure",
+        kind: KeyKind::Boolean,
+        fallback: Default("false"),
+        example: "false",
+        doc: "Whether the page and its API are served beyond this machine without TLS: tokens and client ids can be read on their way then, unless \
+              a proxy of your own does TLS. The proxy of http.user_header_from needs it not.",
     },
 ];
 

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod check;
+pub mod http;
 pub mod kafka_client;
 pub mod keys;
 pub mod mistake;
@@ -18,10 +19,10 @@ pub mod values;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use http::{Http, HttpTls, Token};
 pub use kafka_client::Role;
 pub use mistake::{ConfigErrors, Mistake};
 pub use secret::Secret;
@@ -205,13 +206,4 @@ pub struct Retention {
     pub campaigns: Duration,
     /// Orders: who gave which.
     pub audit: Duration,
-}
-
-/// `[http]`
-#[derive(Debug, Clone)]
-pub struct Http {
-    /// Where to listen.
-    pub listen: SocketAddr,
-    /// The token for everything but health and metrics.
-    pub token: Option<Secret>,
 }

@@ -143,7 +143,7 @@ fn takes(kind: KeyKind) -> String {
         KeyKind::Text => "text".to_owned(),
         KeyKind::Secret => "secret text".to_owned(),
         KeyKind::SecretFile => "path of a file that holds a secret".to_owned(),
-        KeyKind::Certificates => "path of a PEM file".to_owned(),
+        KeyKind::Certificates | KeyKind::PrivateKey => "path of a PEM file".to_owned(),
         KeyKind::PostgresUrl => "connection string of Postgres".to_owned(),
         KeyKind::Table => "schema.table".to_owned(),
         KeyKind::Choice(words) => format!("one of {}", words.join(", ")),

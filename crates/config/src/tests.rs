@@ -91,14 +91,23 @@ fn the_reference_is_a_configuration_without_a_mistake() {
         .map(|line| line.replace("/run/secrets", secret.parent().unwrap().to_str().unwrap()) + "\n")
         .collect();
     folder.write("dinnerbell.toml", &text);
-    std::fs::write(ca, certificate()).unwrap();
+    let (certificate, key) = certificate();
+    std::fs::write(ca, &certificate).unwrap();
+    folder.write("server.pem", &certificate);
+    folder.write("server.key", &key);
     for name in ["kafka", "replica", "analytics", "dinnerbell-token"] {
         folder.write(name, "s3cret\n");
     }
+    folder.write("dinnerbell-viewer", "v1ewer\n");
     let config = folder.load(&[]).unwrap();
     assert_eq!(config.kafka.sasl.unwrap().password.reveal(), "s3cret");
     assert_eq!(config.feedback.connection.get_password(), Some("s3cret".as_bytes()));
-    assert_eq!(config.http.token.unwrap().reveal(), "s3cret");
+    let http = config.http;
+    assert_eq!(http.token.unwrap().secret.reveal(), "s3cret");
+    let viewer = http.viewer_token.unwrap();
+    assert_eq!((viewer.secret.reveal(), viewer.file), ("v1ewer", Some(folder.path("dinnerbell-viewer"))));
+    assert_eq!(http.tls.unwrap().key_file, folder.path("server.key"));
+    assert_eq!((http.hosts, http.proxy.unwrap().role), (vec!["bell.example.org".to_owned()], http::Role::Viewer));
 }
 
 #[test]
@@ -171,7 +180,7 @@ fn a_secret_comes_as_a_value_as_a_file_or_from_the_environment_and_the_later_lay
 #[test]
 fn paths_start_at_the_folder_of_the_file() {
     let folder = Folder::new(&MINIMAL.replace("replica/de", "replica/de?sslmode=verify-full&sslrootcert=CA.pem"));
-    folder.write("CA.pem", &certificate());
+    folder.write("CA.pem", &certificate().0);
     let config = folder.load(&[]).unwrap();
     assert_eq!(config.subscribers.tls.root_cert, Some(folder.path("CA.pem")));
     assert_eq!(config.subscribers.tls.mode, SslMode::VerifyFull);
@@ -236,6 +245,20 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("http", "listen = '8080'", "http.listen", "127.0.0.1:8080"),
     ("http", "token = 'with a blank'", "http.token", "visible ASCII"),
     ("http", "token = ''", "http.token", "not be blank"),
+    ("http", "viewer_token_file = 'nowhere'", "http.viewer_token_file", "nowhere"),
+    ("http", "token = 'same'\nviewer_token = 'same'", "http.viewer_token", "whoever reads could order"),
+    ("http", "cert_file = 'dinnerbell.toml'", "http.cert_file", "needs http.key_file"),
+    ("http", "key_file = 'dinnerbell.toml'", "http.key_file", "needs http.cert_file"),
+    ("http", "cert_file = 'dinnerbell.toml'\nkey_file = 'x'", "http.cert_file", "PEM certificates"),
+    ("http", "cert_file = 'x'\nkey_file = 'dinnerbell.toml'", "http.key_file", "without a passphrase"),
+    ("http", "hosts = 'https://bell'", "http.hosts", "without port"),
+    ("http", "user_header = 'X-User'", "http.user_header_from", "whoever sets that header is believed"),
+    ("http", "user_header = 'Cookie'\nuser_header_from = '::1'", "http.user_header", "only the proxy sets"),
+    ("http", "user_header = 'X-User'\nuser_header_from = 'proxy'", "http.user_header_from", "10.0.0.0/8"),
+    ("http", "user_header_from = '::1'", "http.user_header_from", "needs http.user_header"),
+    ("http", "user_header_role = 'operator'", "http.user_header_role", "needs http.user_header"),
+    ("http", "user_header_role = 'admin'", "http.user_header_role", "viewer, operator"),
+    ("http", "insecure = 1", "http.insecure", "true or false"),
 ];
 
 #[test]
@@ -245,6 +268,18 @@ fn each_mistake_names_its_key_and_what_would_be_right() {
         let found = errors.0.iter().any(|mistake| mistake.key == *key && mistake.problem.contains(words));
         assert!(found, "{line}: {errors}");
     }
+}
+
+#[test]
+fn a_key_that_is_not_the_certificates_own_is_a_mistake() {
+    let folder = Folder::new(&with("http", "cert_file = 'one.pem'\nkey_file = 'other.key'"));
+    folder.write("one.pem", &certificate().0);
+    folder.write("other.key", &certificate().1);
+    let errors = folder.load(&[]).unwrap_err();
+    assert!(
+        errors.to_string().contains("http.key_file") && errors.to_string().contains("is not the key of"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -354,7 +389,7 @@ proptest! {
 }
 
 /// A certificate that signs itself.
-fn certificate() -> String {
+fn certificate() -> (String, String) {
     use openssl::asn1::Asn1Time;
     use openssl::hash::MessageDigest;
     use openssl::pkey::PKey;
@@ -366,7 +401,8 @@ fn certificate() -> String {
     builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
     builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
     builder.sign(&key, MessageDigest::null()).unwrap();
-    String::from_utf8(builder.build().to_pem().unwrap()).unwrap()
+    let text = |pem| String::from_utf8(pem).unwrap();
+    (text(builder.build().to_pem().unwrap()), text(key.private_key_to_pem_pkcs8().unwrap()))
 }
 
 #[test]

@@ -50,9 +50,9 @@ async fn with_a_token_everything_else_needs_it_from_everywhere() {
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_named_with_what_to_do() {
-    let free = config::Http { listen: "127.0.0.1:0".parse().unwrap(), token: None };
+    let free = config::Http::at("127.0.0.1:0".parse().unwrap());
     let bound = bind(&free).await.unwrap();
-    let taken = config::Http { listen: bound.address(), token: None };
+    let taken = config::Http::at(bound.address());
     let error = bind(&taken).await.unwrap_err();
     assert!(matches!(error, HttpError::AddressInUse { .. }));
     let address = bound.address();
@@ -64,6 +64,6 @@ async fn a_port_that_is_taken_is_named_with_what_to_do() {
 
 #[tokio::test]
 async fn an_address_of_another_machine_is_refused_with_what_to_do() {
-    let error = bind(&config::Http { listen: "192.0.2.1:0".parse().unwrap(), token: None }).await.unwrap_err();
+    let error = bind(&config::Http::at("192.0.2.1:0".parse().unwrap())).await.unwrap_err();
     assert!(error.to_string().starts_with("http.listen: cannot listen on 192.0.2.1:0: "), "{error}");
 }
