@@ -19,7 +19,8 @@ use crate::operator::hold;
 use crate::service::attempt::NotStarted;
 use crate::service::retention::RetentionJob;
 use crate::service::startup::{ServiceContext, Startup};
-use dinnerbell_config::Config;
+use crate::web::site::Site;
+use dinnerbell_config::{Config, Secret};
 use dinnerbell_core::instance::pause::{PauseReading, PauseWatch};
 use dinnerbell_core::instance::{pause, supervisor};
 use dinnerbell_core::ports::broker::Broker;
@@ -50,14 +51,31 @@ pub enum ServiceError {
     Watchdog(String),
 }
 
+/// What an instance is run with.
+#[derive(Debug)]
+pub struct Setup {
+    /// The configuration.
+    pub config: Config,
+    /// The same as text, without secrets, for whoever looks at the page; empty where it is not shown.
+    pub shown: String,
+    /// Whoever shows this on the page is signed in as an operator, once.
+    pub admits: Option<Secret>,
+}
+
 /// Runs an instance until the stop.
-pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
+pub async fn run(setup: Setup, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
+    let Setup { config, shown, admits } = setup;
     let telemetry = Arc::new(Telemetry::new(&kafka::version()));
     let files = file_limit::raise();
     let bound = http::bind(&config.http).await.map_err(|error| ServiceError::Refused(error.to_string()))?;
     // HTTP ends last: while the lanes finish their rounds, it says that the service is stopping.
     let (end, ended) = watch::channel(false);
-    let serving = http::serve(bound, Arc::clone(&telemetry), ended);
+    let site = Site::new(&config, &startup::hostname(), Arc::clone(&telemetry));
+    let site = site.map_err(|error| ServiceError::Refused(error.to_string()))?.showing(shown);
+    if let Some(secret) = &admits {
+        site.admits_once(secret.reveal());
+    }
+    let serving = http::serve(bound, Arc::clone(&telemetry), Arc::new(site), ended);
     let noting = note_stop(&telemetry, stop.clone());
     let working = async {
         let (readings, pause) = watch::channel(PauseReading::NONE);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dinnerbell::service::http::{bind, serve};
+use dinnerbell::web::site::Site;
 use dinnerbell_config as config;
-use dinnerbell_config::Secret;
 use dinnerbell_core::instance::memory_budget::MemoryBudget;
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::headroom::{Headroom, Resource};
@@ -26,18 +26,32 @@ use tokio::time::timeout;
 /// Whatever a test waits for comes much sooner, or never.
 const BOUND: Duration = Duration::from_secs(20);
 
+/// A configuration with databases that nobody runs.
+fn configured(token: Option<&str>) -> config::Config {
+    let variables = [
+        ("KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1"),
+        ("KAFKA__TOPICS__CAMPAIGNS", "in"),
+        ("KAFKA__TOPICS__NOTIFICATIONS", "out"),
+        ("SUBSCRIBERS__URL", "postgres://nobody@127.0.0.1:1/none?sslmode=disable"),
+        ("FEEDBACK__URL", "postgres://nobody@127.0.0.1:1/none?sslmode=disable"),
+        ("HTTP__LISTEN", "127.0.0.1:0"),
+    ];
+    let all = variables.into_iter().chain(token.map(|token| ("HTTP__TOKEN", token)));
+    config::load(None, all.map(|(name, value)| (format!("DINNERBELL_{name}"), value.to_owned()))).unwrap()
+}
+
 /// Serves a telemetry while the test runs, then stops and waits for the end.
 async fn while_serving<F: Future<Output = ()>>(
     telemetry: Arc<Telemetry>,
     token: Option<&str>,
     test: impl FnOnce(SocketAddr, watch::Sender<bool>) -> F,
 ) {
-    let listen = "127.0.0.1:0".parse().unwrap();
-    let token = token.map(|token| config::Token { secret: Secret::new(token.to_owned()), file: None });
-    let bound = bind(&config::Http { token, ..config::Http::at(listen) }).await.unwrap();
+    let config = configured(token);
+    let bound = bind(&config.http).await.unwrap();
+    let site = Arc::new(Site::new(&config, "box", Arc::clone(&telemetry)).unwrap());
     let (stop, stopped) = watch::channel(false);
     let address = bound.address();
-    let ran = timeout(BOUND, async { tokio::join!(serve(bound, telemetry, stopped), test(address, stop)) });
+    let ran = timeout(BOUND, async { tokio::join!(serve(bound, telemetry, site, stopped), test(address, stop)) });
     ran.await.unwrap();
 }
 

@@ -32,3 +32,4 @@ mod slow_servers;
 mod start;
 mod stop;
 mod support;
+mod web;

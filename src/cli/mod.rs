@@ -29,7 +29,7 @@ use clap::{Args, Parser, Subcommand};
 pub use failure::Failure;
 
 use crate::service::startup::hostname;
-use dinnerbell_config::{Config, environment, load};
+use dinnerbell_config::{Config, Settings, environment, load, show};
 use dinnerbell_core::model::audit::{Orderer, Origin};
 use dinnerbell_postgres::connect::Pool;
 
@@ -157,6 +157,11 @@ impl ConfigFile {
     /// The checked configuration, or all its mistakes.
     pub fn load(&self) -> Result<Config, Failure> {
         Ok(load(self.file.as_deref(), environment())?)
+    }
+
+    /// What is in force as text, secrets masked.
+    pub fn shown(&self) -> String {
+        show::show(&Settings::gather(self.file.as_deref(), environment()))
     }
 
     /// Loads the configuration and runs a command's work on the feedback database to its end. Returns what the work does.

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{ConfigFile, Failure, block_on};
 use crate::service;
-use crate::service::ServiceError;
+use crate::service::{ServiceError, Setup};
 
 /// Run the service until SIGTERM or Ctrl-C
 #[derive(Debug, Args)]
@@ -19,14 +19,15 @@ pub struct Arguments {
 impl Arguments {
     /// Runs an instance. The first signal finishes the round in flight and leaves the group, the second ends the process at once.
     pub fn execute(self) -> Result<(), Failure> {
-        let config = self.file.load()?;
+        let (config, shown) = (self.file.load()?, self.file.shown());
+        let setup = Setup { config, shown, admits: None };
         block_on(async {
             let (stop, stopped) = watch::channel(false);
             tokio::select! {
                 biased;
                 // First, so that signals are heard before the service begins.
                 failure = stop_on_signals(&stop) => Err(failure),
-                ended = service::run(config, stopped) => ended.map_err(Failure::from),
+                ended = service::run(setup, stopped) => ended.map_err(Failure::from),
             }
         })
     }

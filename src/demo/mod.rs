@@ -10,7 +10,7 @@ pub mod messages;
 pub mod sender;
 pub mod show;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -19,16 +19,18 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use crate::service;
-use crate::service::ServiceError;
+use crate::service::{ServiceError, Setup};
 use cluster::{Cluster, Programs};
-use dinnerbell_config as config;
-use dinnerbell_config::{Config, Database};
+use dinnerbell_config::show as show_config;
+use dinnerbell_config::{Config, Database, Secret, Settings, check};
 use dinnerbell_core::shutdown::stopped;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::migrate;
 use dinnerbell_postgres::migrate::Adopt;
+use sender::Bell;
 use show::{Screen, Show};
 
 /// The topics, and how many partitions each has.
@@ -41,6 +43,10 @@ const FETCH_WAIT: (&str, &str) = ("fetch.wait.max.ms", "10");
 const COME_UP: Duration = Duration::from_secs(60);
 /// How long the lanes may take to be entered.
 const ENTER: Duration = Duration::from_secs(30);
+/// How long it takes until the next campaign is rung.
+const RING_AGAIN: Duration = Duration::from_secs(5);
+/// The file of the token, in the demo's folder.
+const TOKEN: &str = "token";
 /// How often what is waited for is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -80,20 +86,30 @@ pub fn broker() -> KafkaResult<MockCluster<'static, DefaultProducerContext>> {
 }
 
 /// Runs the demo until the stop, or, if it is to run `once`, until the first campaigns are done.
-pub async fn run(bootstrap_servers: &str, once: bool, stop: &watch::Sender<bool>) -> Result<(), DemoError> {
+pub async fn run(bootstrap_servers: &str, once_only: bool, stop: &watch::Sender<bool>) -> Result<(), DemoError> {
     let programs = Programs::find()?;
     let screen = Screen::on_stdout();
+    let http =
+        dinnerbell_config::address::free_port().map_err(|error| format!("no port of 127.0.0.1 is free: {error}"))?;
+    let once = secret();
+    if !once_only {
+        screen.say(&format!(
+            "The page: http://127.0.0.1:{http}/sign-in?once={once}\n(the link signs you in, once, in a few seconds)\n"
+        ));
+    }
     screen.say("starting PostgreSQL, a cluster of the demo's own");
     let mut cluster = Cluster::start(&programs)?;
     let servers = DemoServers {
         folder: cluster.folder().to_owned(),
         database: cluster.url(),
         bootstrap_servers: bootstrap_servers.to_owned(),
+        http,
+        once,
     };
     let played = tokio::select! {
         biased;
         ended = cluster.ended() => Err(DemoError::Failed(ended)),
-        played = play(&servers, once, &screen, stop) => played,
+        played = play(&servers, once_only, &screen, stop) => played,
     };
     let cleared = cluster.stop().await;
     if cleared.is_ok() {
@@ -107,12 +123,23 @@ struct DemoServers {
     folder: PathBuf,
     database: String,
     bootstrap_servers: String,
+    /// The port of the page.
+    http: u16,
+    /// Signs whoever shows it in, once.
+    once: String,
+}
+
+/// Characters that nobody guesses.
+fn secret() -> String {
+    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
 }
 
 /// What was set up: the configuration of the service, and our own way to its databases.
 struct Scene {
     file: PathBuf,
     config: Config,
+    /// The same as text, without secrets.
+    shown: String,
     subscribers: Pool,
     feedback: Pool,
 }
@@ -129,7 +156,9 @@ async fn play(servers: &DemoServers, once: bool, screen: &Screen, stop: &watch::
         () = stopped(&mut asked) => return early(),
         scene = set_up(servers, screen) => scene?,
     };
-    let mut service = pin!(service::run(scene.config.clone(), stop.subscribe()));
+    let admits = Some(Secret::new(servers.once.clone()));
+    let setup = Setup { config: scene.config.clone(), shown: scene.shown.clone(), admits };
+    let mut service = pin!(service::run(setup, stop.subscribe()));
     let shown = tokio::select! {
         biased;
         ended = &mut service => {
@@ -146,13 +175,16 @@ async fn play(servers: &DemoServers, once: bool, screen: &Screen, stop: &watch::
 /// Waits for PostgreSQL, writes the configuration, makes the tables and fills the one of favourites.
 async fn set_up(servers: &DemoServers, screen: &Screen) -> Result<Scene, DemoError> {
     let file = servers.folder.join("dinnerbell.toml");
-    let http =
-        dinnerbell_config::address::free_port().map_err(|error| format!("no port of 127.0.0.1 is free: {error}"))?;
-    std::fs::write(&file, configuration(servers, http))
-        .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    let write = |file: &Path, text: String| {
+        std::fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))
+    };
+    write(&servers.folder.join(TOKEN), secret())?;
+    write(&file, configuration(servers))?;
     // The file alone: what this shell exports is meant for another service.
-    let config = config::load(Some(&file), std::iter::empty())
-        .map_err(|error| format!("the demo's own configuration is refused: {error}"))?;
+    let settings = Settings::gather(Some(&file), std::iter::empty());
+    let config =
+        check::check(&settings).map_err(|error| format!("the demo's own configuration is refused: {error}"))?;
+    let shown = show_config::show(&settings);
     let few = |database: &Database| Database { max_connections: 2, ..database.clone() };
     let feedback = Pool::open(&few(&config.feedback), "feedback")?;
     let subscribers = Pool::open(&few(&config.subscribers), "subscribers")?;
@@ -165,12 +197,12 @@ async fn set_up(servers: &DemoServers, screen: &Screen) -> Result<Scene, DemoErr
     };
     migrate::migrate(&config, true, &Adopt::No, &tell).await?;
     sender::seed(&subscribers).await?;
-    Ok(Scene { file, config, subscribers, feedback })
+    Ok(Scene { file, config, shown, subscribers, feedback })
 }
 
 /// The configuration by which the demo runs, and by which other commands reach it.
-fn configuration(servers: &DemoServers, http: u16) -> String {
-    let DemoServers { bootstrap_servers, database, .. } = servers;
+fn configuration(servers: &DemoServers) -> String {
+    let DemoServers { bootstrap_servers, database, http, .. } = servers;
     let [(campaigns, _), (notifications, _), (dead_letters, _)] = TOPICS;
     let (setting, value) = FETCH_WAIT;
     format!(
@@ -180,7 +212,7 @@ fn configuration(servers: &DemoServers, http: u16) -> String {
          [kafka.client]\n\"{setting}\" = {value}\n\
          [subscribers]\nurl = \"{database}\"\n\
          [feedback]\nurl = \"{database}\"\n\
-         [http]\nlisten = \"127.0.0.1:{http}\"\n"
+         [http]\nlisten = \"127.0.0.1:{http}\"\ntoken_file = \"{TOKEN}\"\n"
     )
 }
 
@@ -205,7 +237,8 @@ async fn perform(servers: &DemoServers, scene: &Scene, once: bool, screen: &Scre
         screen.say("starting the service");
         enter(&scene.feedback).await?;
         screen.say("ringing:");
-        let rung = sender::ring(&scene.config.kafka).await?;
+        let bell = Bell::hang(&scene.config.kafka).await?;
+        let rung = bell.ring().await?;
         let mut show = Show::new(screen, &scene.feedback, &scene.subscribers, &counter, rung);
         let lanes = show.first_campaigns().await?;
         agree(scene, &show, lanes).await?;
@@ -214,14 +247,25 @@ async fn perform(servers: &DemoServers, scene: &Scene, once: bool, screen: &Scre
             return Ok(());
         }
         screen.say(&invitation(servers, scene));
-        show.go_on().await;
-        Ok(())
+        tokio::select! {
+            never = ring_on(&bell) => never,
+            () = show.go_on() => Ok(()),
+        }
     };
     tokio::select! {
         biased;
         failed = messages::follow(&scene.config.kafka, &counter) => Err(DemoError::Failed(failed)),
         shown = show => shown,
     }
+}
+
+/// Rings one campaign after the other, of several sizes, for as long as the demo runs.
+async fn ring_on(bell: &Bell) -> Result<(), DemoError> {
+    for number in 0.. {
+        sleep(RING_AGAIN).await;
+        bell.ring_again(number).await?;
+    }
+    Ok(())
 }
 
 /// Waits until every lane was entered: what is rung then shows how fast a campaign is, not how fast a group forms.
@@ -269,6 +313,7 @@ partition. This is for looking at, and no proof of anything: `make test` runs ag
 /// Addresses, and what to do with them.
 fn invitation(servers: &DemoServers, scene: &Scene) -> String {
     let DemoServers { bootstrap_servers, database, .. } = servers;
+    let folder = servers.folder.display();
     let (file, http) = (scene.file.display(), scene.config.http.listen);
     let table = scene.config.feedback.table.sql().replace('"', "");
     let [(campaigns, _), (notifications, _), (dead_letters, _)] = TOPICS;
@@ -276,7 +321,8 @@ fn invitation(servers: &DemoServers, scene: &Scene) -> String {
     let restaurant = sender::RESTAURANTS[1].id;
     format!(
         "
-It runs until Ctrl-C. Kafka is at {bootstrap_servers}, metrics are at http://{http}/metrics. In another terminal:
+It runs until Ctrl-C, and rings a campaign every few seconds. The page is at http://{http} (signed in by the link at the beginning, or with the
+token in {folder}/token). Kafka is at {bootstrap_servers}, metrics are at http://{http}/metrics. In another terminal:
 
   ring again     {program} campaign send -c {file} --restaurant {restaurant} --content 'Fig tart, 70% off' \\
                    --owner Me --contact me@example.com

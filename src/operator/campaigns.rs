@@ -1,5 +1,7 @@
 //! Campaigns as the ledger knows them, and how those that run are getting on.
 
+pub mod overview;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -272,9 +274,14 @@ async fn expect_completion(config: &Config, campaigns: impl Iterator<Item = &mut
     if running.peek().is_none() {
         return;
     }
-    let Ok(size) = audience_size(config).await else { return };
+    if let Ok(size) = audience_size(config).await {
+        estimate(&size, running).await;
+    }
+}
+
+async fn estimate(size: &AudienceSize, campaigns: impl Iterator<Item = &mut Summary>) {
     let began = Instant::now();
-    for campaign in running {
+    for campaign in campaigns {
         let (Some(pass), Some(restaurant_id)) = (campaign.running.take(), &campaign.restaurant_id) else { continue };
         campaign.remaining = match pass.over {
             true => Some(0),
@@ -285,7 +292,8 @@ async fn expect_completion(config: &Config, campaigns: impl Iterator<Item = &mut
     }
 }
 
-async fn audience_size(config: &Config) -> Result<AudienceSize, PostgresError> {
+/// Counts in the audiences of this configuration.
+pub async fn audience_size(config: &Config) -> Result<AudienceSize, PostgresError> {
     AudienceSize::open(Pool::open(&config.subscribers, "subscribers")?).await
 }
 

@@ -1,53 +1,50 @@
-//! HTTP: `/healthz`, `/readyz` and `/metrics` are open and hold no personal data; everything else needs the token, and without a token
-//! only this machine is served.
+//! HTTP: `/healthz`, `/readyz` and `/metrics` are open and hold no personal data; everything else is the page ([`crate::web`]), which
+//! asks who somebody is.
 //!
-//! A connection carries one request, must send it within a second, and lives for seconds. Where as many are open as may be, the one that
-//! has kept silent longest makes room. So silent connections take no probe away, and nobody who reaches the port can grow the memory.
+//! A connection must send its request within a second. It has a probe's slot until its request is read: then a probe is answered, and the
+//! connection ends; one that asks for a page gives the slot back, and takes one of those of pages. Where as many probes are open as may be,
+//! the one that has kept silent longest makes room. So neither silent connections nor open pages take a probe's slot away, and nobody who
+//! reaches the port can grow the memory.
+
+mod connection;
+pub mod tls;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
+use axum::extract::State;
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Extension, Json, Router};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use sha2::{Digest, Sha256};
-use tokio::net::{TcpListener, TcpStream};
+use axum::{Json, Router};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::web;
+use crate::web::site::Site;
+use crate::web::slots::Slot;
+use connection::{Entrance, LIFE, answer};
 use dinnerbell_config as config;
-use dinnerbell_config::Secret;
 use dinnerbell_core::shutdown::stopped;
 use dinnerbell_core::telemetry::{Format, Telemetry};
+use tls::{Certificate, TlsError};
 
-/// Most connections at once; where all of them are being answered, further ones wait in the kernel's queue.
+/// Most connections of probes at once; where all of them are being answered, further ones wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 64;
-/// How long a connection may keep silent though others wait for its place: a probe asks at once, even on a busy machine.
+/// How long a connection may keep silent though others wait for its slot: a probe asks at once, even on a busy machine.
 const SILENCE: Duration = Duration::from_millis(200);
-/// How long the head of a request may take.
-const HEAD: Duration = Duration::from_secs(1);
-/// How long a connection lives, whatever it does.
-const LIFE: Duration = Duration::from_secs(10);
-/// Most bytes of a request's head.
-const LONGEST_HEAD: usize = 16 * 1024;
-/// Most headers of a request.
-const MOST_HEADERS: usize = 64;
 /// How long answers under way may take when the service stops.
 const DRAIN: Duration = Duration::from_millis(500);
 /// How long it is waited after the system refused a connection, for instance since files ran out.
 const AFTER_REFUSAL: Duration = Duration::from_millis(200);
+/// What is open to everybody.
+const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// Why HTTP is not served.
 #[derive(Debug, thiserror::Error)]
@@ -68,14 +65,17 @@ pub enum HttpError {
         /// What the system says.
         source: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
-/// A port that is held, and who may use it.
+/// A port that is held.
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
-    token: Option<Secret>,
+    certificate: Option<Certificate>,
 }
 
 impl Bound {
@@ -88,36 +88,54 @@ impl Bound {
 /// Takes the port: one that is taken is found before anything else starts.
 pub async fn bind(config: &config::Http) -> Result<Bound, HttpError> {
     let listen = config.listen;
+    let certificate = config.tls.clone().map(Certificate::read).transpose()?;
     let refused = |source: io::Error| match source.kind() {
         ErrorKind::AddrInUse => HttpError::AddressInUse { listen },
         _ => HttpError::Refused { listen, source },
     };
     let listener = TcpListener::bind(listen).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
-    Ok(Bound { listener, address, token: config.token.as_ref().map(|token| token.secret.clone()) })
+    Ok(Bound { listener, address, certificate })
 }
 
 /// Serves until the stop, then lets answers under way finish for half a second. Stop it last: while lanes finish their rounds, `/readyz` says
 /// that the service is stopping.
-pub async fn serve(bound: Bound, telemetry: Arc<Telemetry>, mut stop: watch::Receiver<bool>) {
-    let Bound { listener, address, token } = bound;
-    tracing::info!(%address, "serving /healthz, /readyz and /metrics");
-    let router = router(telemetry, token);
+pub async fn serve(bound: Bound, telemetry: Arc<Telemetry>, site: Arc<Site>, mut stop: watch::Receiver<bool>) {
+    let Bound { listener, address, certificate } = bound;
+    site.says_where(address, certificate.is_some());
+    let router = router(telemetry, Arc::clone(&site));
+    let entrance = Entrance { router, slots: site.slots.clone(), certificate: certificate.clone() };
+    // Boxed: what is read for the page is a large future, and most instances serve no page.
+    let keeping = Box::pin(web::keep(&site, stop.clone()));
+    let following = async {
+        match certificate {
+            Some(certificate) => certificate.follow().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = accept(listener, &entrance, &mut stop) => {}
+        never = following => match never {},
+        never = keeping => match never {},
+    }
+}
+
+async fn accept(listener: TcpListener, entrance: &Entrance, stop: &mut watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
-    let mut slots = ConnectionSlots::default();
+    let mut probes = ConnectionSlots::default();
     loop {
-        let full_until = slots.make_room();
+        let full_until = probes.make_room();
         tokio::select! {
             biased;
-            () = stopped(&mut stop) => break,
+            () = stopped(stop) => break,
             Some(_) = connections.join_next() => {}
             () = sleep_until(full_until.unwrap_or_else(Instant::now)), if full_until.is_some() => {}
             accepted = listener.accept(), if full_until.is_none() => match accepted {
                 Ok((stream, peer)) => {
-                    let asked = Arc::new(AtomicBool::new(false));
-                    let router = noting(&asked, router.clone()).layer(Extension(Peer(peer)));
-                    let task = connections.spawn(answer(stream, router));
-                    slots.open.push_back(ConnectionSlot { asked, since: Instant::now(), task });
+                    let slot = Arc::new(entrance.slots.connection());
+                    let task = connections.spawn(answer(stream, peer, entrance.clone(), Arc::clone(&slot)));
+                    probes.open.push_back(ConnectionSlot { slot, since: Instant::now(), task });
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a connection was refused");
@@ -131,7 +149,7 @@ pub async fn serve(bound: Bound, telemetry: Arc<Telemetry>, mut stop: watch::Rec
     connections.shutdown().await;
 }
 
-/// The connections that are open, the oldest first.
+/// The connections that have not asked for a page, the oldest first.
 #[derive(Debug, Default)]
 struct ConnectionSlots {
     open: VecDeque<ConnectionSlot>,
@@ -139,8 +157,7 @@ struct ConnectionSlots {
 
 #[derive(Debug)]
 struct ConnectionSlot {
-    /// Its request has arrived.
-    asked: Arc<AtomicBool>,
+    slot: Arc<Slot>,
     since: Instant,
     task: AbortHandle,
 }
@@ -150,98 +167,34 @@ impl ConnectionSlots {
     /// silent for a while is ended. So silent connections only crowd out one another. A probe waits in the kernel's queue for a moment, and is
     /// answered.
     fn make_room(&mut self) -> Option<Instant> {
-        self.open.retain(|slot| !slot.task.is_finished());
+        self.open.retain(|probe| !probe.task.is_finished() && !probe.slot.is_page());
         if self.open.len() < MOST_CONNECTIONS {
             return None;
         }
-        let Some(at) = self.open.iter().position(|slot| !slot.asked.load(Ordering::Relaxed)) else {
+        let Some(at) = self.open.iter().position(|probe| !probe.slot.has_asked()) else {
             return Some(Instant::now() + LIFE);
         };
         let may_be_ended_at = self.open[at].since + SILENCE;
         if may_be_ended_at > Instant::now() {
             return Some(may_be_ended_at);
         }
-        if let Some(slot) = self.open.remove(at) {
+        if let Some(probe) = self.open.remove(at) {
             tracing::debug!("a connection that asked for nothing made room for another one");
-            slot.task.abort();
+            probe.task.abort();
         }
         None
     }
 }
 
-/// Notes that the request has arrived.
-fn noting(asked: &Arc<AtomicBool>, router: Router) -> Router {
-    let asked = Arc::clone(asked);
-    router.layer(middleware::from_fn(move |request: Request, next: Next| {
-        asked.store(true, Ordering::Relaxed);
-        next.run(request)
-    }))
-}
-
-/// One connection, one request.
-async fn answer(stream: TcpStream, router: Router) {
-    let mut http = http1::Builder::new();
-    http.keep_alive(false).max_buf_size(LONGEST_HEAD).max_headers(MOST_HEADERS);
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
-    let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match timeout(LIFE, served).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection broke off"),
-        Err(_) => tracing::debug!("a connection took too long"),
-    }
-}
-
-/// Who asks.
-#[derive(Debug, Clone, Copy)]
-struct Peer(SocketAddr);
-
-fn router(telemetry: Arc<Telemetry>, token: Option<Secret>) -> Router {
-    let token = token.map(|token| digest(token.reveal()));
-    // What the layer stands behind is guarded: the fallback, and every route that is added before it.
-    Router::new()
-        .fallback(|| async { (StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n") })
-        .layer(middleware::from_fn_with_state(token, guard))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state(telemetry)
-}
-
-/// The token, or, where none is configured, a peer on this machine.
-async fn guard(
-    State(token): State<Option<[u8; 32]>>,
-    Extension(Peer(peer)): Extension<Peer>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match token {
-        Some(token) if bearer(request.headers()).is_some_and(|given| same(&digest(given), &token)) => {}
-        Some(_) => {
-            let challenge = [(WWW_AUTHENTICATE, "Bearer realm=\"dinnerbell\"")];
-            return (StatusCode::UNAUTHORIZED, challenge, "needs the token of http.token_file\n").into_response();
-        }
-        None if peer.ip().to_canonical().is_loopback() => {}
-        None => {
-            let text = "without http.token_file only this machine is served\n";
-            return (StatusCode::FORBIDDEN, text).into_response();
-        }
-    }
-    next.run(request).await
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-}
-
-/// Tokens are compared by their hashes: the comparison needs equal lengths, and a length is told by nothing then.
-fn digest(token: &str) -> [u8; 32] {
-    Sha256::digest(token).into()
-}
-
-/// Compares in constant time.
-fn same(one: &[u8; 32], other: &[u8; 32]) -> bool {
-    openssl::memcmp::eq(one, other)
+fn router(telemetry: Arc<Telemetry>, site: Arc<Site>) -> Router {
+    let [health, ready, metered] = PROBES;
+    web::router(site).merge(
+        Router::new()
+            .route(health, get(healthz))
+            .route(ready, get(readyz))
+            .route(metered, get(metrics))
+            .with_state(telemetry),
+    )
 }
 
 /// The process lives: 200 unless the poll loop of the group's consumer stands still.

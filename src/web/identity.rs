@@ -23,4 +23,21 @@ impl Role {
     pub fn may_order(self) -> bool {
         self == Self::Operator
     }
+
+    /// As the configuration spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+impl From<dinnerbell_config::http::Role> for Role {
+    fn from(role: dinnerbell_config::http::Role) -> Self {
+        match role {
+            dinnerbell_config::http::Role::Viewer => Self::Viewer,
+            dinnerbell_config::http::Role::Operator => Self::Operator,
+        }
+    }
 }

@@ -8,6 +8,9 @@ use crate::http;
 use crate::http::{Http, HttpTls, Proxy, Role, Token};
 use crate::values;
 
+/// What a key that is about another one says without it.
+const NEEDLESS: &str = "needs http.user_header, the header that it is about";
+
 impl Reader<'_> {
     pub(super) fn http(&mut self) -> Option<Http> {
         let listen = self.parsed("http.listen", values::address);
@@ -88,8 +91,10 @@ impl Reader<'_> {
                 return None;
             }
             (None, _) => {
-                for name in ["http.user_header_from", "http.user_header_role"] {
-                    self.needless(name, "needs http.user_header, the header that it is about");
+                self.needless("http.user_header_from", NEEDLESS);
+                // The default is no mistake: `config show` prints it.
+                if role.is_some_and(|role| role == Role::Operator.name()) {
+                    self.needless("http.user_header_role", NEEDLESS);
                 }
                 return Some(None);
             }

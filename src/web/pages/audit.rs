@@ -1,0 +1,49 @@
+//! Who ordered what.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+
+use crate::operator::audit;
+use crate::operator::audit::{Entry, Filter};
+use crate::web::filters;
+use crate::web::frame::{Frame, html};
+use crate::web::site::Site;
+
+/// Orders on a page.
+const MOST: i64 = 100;
+
+/// What is asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    who: String,
+    after: String,
+}
+
+#[derive(Template)]
+#[template(path = "audit.html")]
+struct Page<'a> {
+    frame: Frame,
+    entries: Vec<Entry>,
+    asked: &'a Asked,
+    next: Option<i64>,
+}
+
+/// The page.
+pub async fn page(State(site): State<Arc<Site>>, frame: Frame, Query(asked): Query<Asked>) -> Response {
+    let frame = frame.at("Audit");
+    let who = Some(asked.who.trim().to_owned()).filter(|who| !who.is_empty());
+    let filter = Filter { since: None, who, after: asked.after.parse().ok(), limit: MOST };
+    match audit::list(&site.feedback, &filter).await {
+        Ok(entries) => {
+            let next = entries.last().filter(|_| entries.len() as i64 == MOST).map(|entry| entry.id);
+            html(&Page { frame, entries, asked: &asked, next })
+        }
+        Err(error) => frame.failed(StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be read", &error.to_string()),
+    }
+}

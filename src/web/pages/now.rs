@@ -1,0 +1,217 @@
+//! The first page: whether everything is going out.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use crate::operator::campaigns::overview::{Overview, overview};
+use crate::operator::campaigns::{NotTold, Summary, Why};
+use crate::operator::lanes::LaneStatus;
+use crate::operator::pause::Pause;
+use crate::operator::{hold, lanes, pause};
+use crate::web::filters;
+use crate::web::frame::{Frame, html};
+use crate::web::live::Topic;
+use crate::web::site::Site;
+use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_postgres::errors::PostgresError;
+
+/// Most campaigns of a group that are shown.
+const MOST: i64 = 50;
+
+/// What is shown.
+#[derive(Debug)]
+pub struct Now {
+    overview: Overview,
+    lanes: Vec<LaneStatus>,
+    pause: Option<Pause>,
+    hold: Option<String>,
+    sentence: Sentence,
+}
+
+/// One sentence that is true.
+#[derive(Debug, PartialEq, Eq)]
+struct Sentence {
+    /// good, warn or bad.
+    tone: &'static str,
+    text: String,
+}
+
+#[derive(Template)]
+#[template(path = "now_live.html")]
+struct Live<'a> {
+    now: &'a Now,
+}
+
+#[derive(Template)]
+#[template(path = "now.html")]
+struct Page {
+    frame: Frame,
+    live: String,
+    paused: bool,
+}
+
+/// Reads it.
+pub async fn read(site: &Site) -> Result<Now, PostgresError> {
+    let pool = &site.feedback;
+    let size = site.audience_size().await;
+    let (overview, lanes, pause, hold) =
+        tokio::try_join!(overview(pool, size, MOST), lanes::list(pool), pause::current(pool), hold::current(pool))?;
+    let hold = hold.map(|hold| {
+        let remedy =
+            if hold.is_young && !hold.needs_somebody() { "it ends by itself".to_owned() } else { hold.remedy() };
+        format!("{hold}; {remedy}")
+    });
+    let sentence = sentence(&overview, &lanes, pause.as_ref(), hold.is_some());
+    Ok(Now { overview, lanes, pause, hold, sentence })
+}
+
+/// The part of the page that changes.
+pub async fn live(site: &Site) -> Result<String, PostgresError> {
+    let now = read(site).await?;
+    Ok(Live { now: &now }.render().unwrap_or_default())
+}
+
+/// The page.
+pub async fn page(State(site): State<Arc<Site>>, frame: Frame) -> Response {
+    let frame = frame.at("Now").live("events");
+    match read(&site).await {
+        Ok(now) => {
+            let live = Live { now: &now }.render().unwrap_or_default();
+            html(&Page { frame, live, paused: now.pause.is_some() })
+        }
+        Err(error) => frame.failed(StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be read", &error.to_string()),
+    }
+}
+
+/// Its event stream.
+pub async fn events(State(site): State<Arc<Site>>) -> Response {
+    site.live.stream(Topic::Now)
+}
+
+/// The worst comes first: what keeps campaigns from going out.
+fn sentence(overview: &Overview, lanes: &[LaneStatus], pause: Option<&Pause>, held: bool) -> Sentence {
+    let bad = |text: String| Sentence { tone: "bad", text };
+    let halted = lanes.iter().filter(|lane| lane.halted.is_some()).count();
+    let late = overview.active.campaigns.iter().filter(|campaign| will_not_finish(campaign)).count();
+    let active = overview.active.count;
+    if let Some(pause) = pause {
+        return bad(format!("All sending is paused by {}.", pause.by.as_deref().unwrap_or("somebody")));
+    }
+    if held {
+        return bad("All sending is held, until every lane was compared with Kafka.".to_owned());
+    }
+    match (halted, late, active) {
+        (1.., ..) => bad(format!(
+            "{} of {} lanes {} halted: campaigns in {} are not told.",
+            halted,
+            lanes.len(),
+            one(halted, "is", "are"),
+            one(halted, "it", "them")
+        )),
+        (0, 1.., _) => Sentence {
+            tone: "warn",
+            text: format!(
+                "{late} of {active} running campaigns will not finish before {} end.",
+                one(late, "its", "their")
+            ),
+        },
+        (0, 0, 0) if overview.complete.count + overview.scheduled.count == 0 => {
+            Sentence { tone: "good", text: "Nothing is to be told: no campaign runs or waits.".to_owned() }
+        }
+        (0, 0, 0) => Sentence {
+            tone: "good",
+            text: "Nobody is waiting: every campaign that has started was told to its whole audience.".to_owned(),
+        },
+        (0, 0, 1) => Sentence { tone: "good", text: "The one running campaign is going out.".to_owned() },
+        (0, 0, _) => Sentence { tone: "good", text: format!("All {active} running campaigns are going out.") },
+    }
+}
+
+fn one(count: usize, one: &'static str, more: &'static str) -> &'static str {
+    if count == 1 { one } else { more }
+}
+
+/// Whether it would be complete after its end only, if it goes on as it does.
+pub fn will_not_finish(campaign: &Summary) -> bool {
+    let expected = campaign.expected_completion_at.as_deref().and_then(|at| at.parse::<jiff::Timestamp>().ok());
+    matches!((expected, campaign.adv_campaign_datetime_end), (Some(at), Some(end)) if at.as_second() > end)
+}
+
+/// How much of its audience a campaign has told, in percent; none where it is not known.
+pub fn percent(campaign: &Summary) -> Option<i64> {
+    let (told, left) = (campaign.told - campaign.late, campaign.remaining?);
+    Some(if told + left > 0 { told.saturating_mul(100) / (told + left) } else { 100 })
+}
+
+/// How long is left until a moment, as one says it.
+pub fn left(from: &EpochSeconds, until: &Option<EpochSeconds>) -> String {
+    let Some(until) = until else { return String::new() };
+    let seconds = until.saturating_sub(*from);
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match seconds {
+        ..0 => "over".to_owned(),
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{minutes} min"),
+        3600..86_400 => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+/// Those who were not told, as one says it.
+pub fn not_told(not_told: &[NotTold]) -> String {
+    let said = |not_told: &NotTold| {
+        let why = match not_told.why {
+            Why::Ended => "its end came first",
+            Why::Cancelled => "it was cancelled first",
+            Why::UnusableId => "their ids cannot be used",
+        };
+        match not_told.clients {
+            Some(clients) => format!("{clients}: {why}"),
+            None => format!("being counted: {why}"),
+        }
+    };
+    not_told.iter().map(said).collect::<Vec<_>>().join("; ")
+}
+
+/// How a state is coloured.
+pub fn tone(campaign: &Summary) -> &'static str {
+    match campaign.state.as_str() {
+        _ if campaign.reached_nobody => "warn",
+        "active" | "complete" => "good",
+        "expired" => "warn",
+        "closed" if !campaign.not_told.is_empty() => "warn",
+        "cancelled" => "bad",
+        _ => "",
+    }
+}
+
+/// How a lane is coloured, and what it does.
+pub fn lane_state(lane: &LaneStatus) -> (&'static str, &'static str) {
+    match (&lane.halted, &lane.owner) {
+        (Some(_), _) => ("bad", "halted"),
+        (None, None) => ("warn", "nobody owns it"),
+        (None, Some(_)) => ("good", "running"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_said_as_one_says_it() {
+        let said = [-1, 59, 61, 3_660, 90_000].map(|seconds| left(&1000, &Some(1000 + seconds)));
+        assert_eq!(said, ["over", "59 s", "1 min", "1 h 1 min", "1 d 1 h"]);
+        assert_eq!(left(&0, &None), "");
+    }
+
+    #[test]
+    fn those_who_were_not_told_have_their_reason() {
+        let two = [NotTold { why: Why::Ended, clients: Some(3) }, NotTold { why: Why::UnusableId, clients: None }];
+        assert_eq!(not_told(&two), "3: its end came first; being counted: their ids cannot be used");
+    }
+}
