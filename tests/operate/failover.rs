@@ -157,24 +157,58 @@ fn a_database_that_was_restored_halts_its_lanes_though_the_group_is_gone_too() {
     of.settles_whole();
 }
 
-#[test]
-fn a_ledger_that_was_emptied_and_filled_from_a_backup_holds_all_lanes() {
-    let mut of = FailOver::new(&["kept", "lost", "afterwards"]);
+/// The tables of the ledger that a backup puts back, in the order in which they are emptied.
+const TABLES: [&str; 4] = ["round_part", "round", "campaign", "lane"];
+
+/// The ledger and the rows go back to where they stood before the campaign "lost", by these statements, which empty them;
+/// while the service runs, or when it is stopped.
+fn put_back(of: &mut FailOver, empty: &str, is_stopped: bool) -> Campaign {
     let published = "select count(*) from dinnerbell.lane where lane = 0 and published_seq = seq";
     wait_until("lane 0 is at rest", LONG, || of.stage.feedback.number(published) == 1);
-    let tables = ["round_part", "round", "campaign", "lane"];
-    let all = |what: &dyn Fn(&str) -> String| tables.map(what).join("; ");
+    let all = |what: &dyn Fn(&str) -> String| TABLES.map(what).join("; ");
     of.stage.feedback.execute(&all(&|table| format!("create table backup_{table} as table dinnerbell.{table}")));
     of.stage.feedback.execute("create table backup_rows as table public.subscribers_feedback");
-    of.tell(0, &of.campaign("lost"));
-    let restore = tables.iter().rev().map(|table| format!("insert into dinnerbell.{table} table backup_{table}"));
-    of.stage.feedback.execute(&format!(
-        "begin; truncate dinnerbell.round_part, dinnerbell.round, dinnerbell.campaign, dinnerbell.lane, public.subscribers_feedback; {}; \
-         insert into public.subscribers_feedback table backup_rows; commit",
-        restore.collect::<Vec<_>>().join("; ")
-    ));
+    let lost = of.campaign("lost");
+    of.tell(0, &lost);
+    if is_stopped {
+        of.service.take().expect("an instance runs").stop();
+    }
+    let restore = TABLES.iter().rev().map(|table| format!("insert into dinnerbell.{table} table backup_{table}"));
+    let restore = restore.collect::<Vec<_>>().join("; ");
+    let rows = "insert into public.subscribers_feedback table backup_rows";
+    of.stage.feedback.execute(&format!("begin; {empty}; {restore}; {rows}; commit"));
+    lost
+}
+
+const TRUNCATED: &str = "truncate dinnerbell.round_part, dinnerbell.round, dinnerbell.campaign, dinnerbell.lane, public.subscribers_feedback";
+/// The tables stay the same files.
+const DELETED: &str = "delete from dinnerbell.round_part; delete from dinnerbell.round; delete from dinnerbell.campaign; \
+                       delete from dinnerbell.lane; delete from public.subscribers_feedback";
+
+#[test]
+fn a_ledger_that_was_emptied_and_filled_from_a_backup_holds_all_lanes() {
+    for empty in [TRUNCATED, DELETED] {
+        let mut of = FailOver::new(&["kept", "lost", "afterwards"]);
+        put_back(&mut of, empty, false);
+        of.await_halts(&[json!("kafka-ahead"), Value::Null]);
+        assert!(of.is_held());
+        of.stage.dinnerbell_ok(&["lane", "resolve", "--all", "--from-kafka"]);
+        of.settles_whole();
+    }
+}
+
+#[test]
+fn a_ledger_that_was_filled_from_a_backup_while_no_instance_ran_takes_nothing_in_before_all_lanes_are_compared() {
+    let mut of = FailOver::new(&["kept", "lost", "afterwards"]);
+    let before = of.stage.feedback.number("select position from dinnerbell.lane where lane = 1");
+    let lost = put_back(&mut of, DELETED, true);
+    assert!(of.said().contains("not entered by any instance since: 0, 1"), "{}", of.said());
+    // A copy that comes through the other lane would be new to the ledger, and would be told again.
+    of.stage.send_to(1, &lost);
+    of.service = Some(of.stage.start());
     of.await_halts(&[json!("kafka-ahead"), Value::Null]);
     assert!(of.is_held());
+    assert_eq!(of.stage.feedback.number("select position from dinnerbell.lane where lane = 1"), before);
     of.stage.dinnerbell_ok(&["lane", "resolve", "--all", "--from-kafka"]);
     of.settles_whole();
 }

@@ -1,8 +1,11 @@
--- Takes a lane: its epoch moves. Gives the lane as it stands, and whose ledger this is.
+-- Takes a lane: its epoch moves. Gives the lane as it stands, and whose ledger this is. One whose row somebody else wrote is not compared.
 -- Locks: the lane's row; the lane's advisory lock is held alone by then.
 -- Index: the primary key of lane.
-update dinnerbell.lane set epoch = epoch + 1, owner = $2, entered_at = clock_timestamp()
-where lane = $1
+with found as (
+  select lane, {untouched(l)} as untouched from dinnerbell.lane l where lane = $1 for update)
+update dinnerbell.lane l set {next_epoch}, owner = $2, entered_at = clock_timestamp(),
+  compared = case when untouched then compared else '' end
+from found where l.lane = found.lane
 returning epoch, {postmaster} as postmaster, seq, published_seq, position, last_offset, last_timestamp, last_hash, overrule,
   halted, halted_found, halted_remedy, topic_id, round_bytes, compared,
   (select ledger from dinnerbell.service) as ledger,

@@ -3,10 +3,10 @@
 -- Index: none; there are few lanes and few locks.
 select l.lane,
   case when l.halted = any($1) then 'lost' when l.halted = any($2) then 'halted' when h.pid is not null then 'locked'
-    when l.entered_at > pg_postmaster_start_time() then 'entered' else '' end,
+    when not {untouched(l)} then '' when l.entered_at > pg_postmaster_start_time() then 'entered' else '' end,
   l.halted, h.pid, h.role, l.owner, pg_postmaster_start_time() > clock_timestamp() - interval '10 s'
 from dinnerbell.service s
-left join dinnerbell.lane l on l.compared is distinct from {comparison} or l.halted = any($1)
+left join dinnerbell.lane l on l.compared is distinct from {comparison} or not {untouched(l)} or l.halted = any($1)
 left join lateral (
   select a.pid, a.usename::text as role from pg_locks k join pg_stat_activity a using (pid)
   where k.locktype = 'advisory' and k.objsubid = 1 and k.granted
@@ -14,5 +14,5 @@ left join lateral (
     and k.database = (select oid from pg_database where datname = current_database())
     and a.usename <> current_user and not pg_has_role(a.usename, 'USAGE') and not pg_has_role('pg_signal_backend', 'USAGE')
   limit 1) h on true
-where s.compared <> {comparison}
+where {held}
 order by l.lane

@@ -7,7 +7,7 @@ with
     where lane = any($1) and owner = $3 and swept_to is distinct from $2
     for update skip locked),
   noted as (
-    update dinnerbell.lane l set swept_to = $2 from free where l.lane = free.lane returning l.lane)
+    update dinnerbell.lane l set {written}, swept_to = $2 from free where l.lane = free.lane returning l.lane)
 select not exists (
   select from dinnerbell.lane
   where lane = any($1) and owner = $3 and swept_to is distinct from $2

@@ -15,6 +15,7 @@ select
         from unnest($1, $2::int8[], $3::int8[]) as mine (lane, epoch, postmaster)
         left join dinnerbell.lane l on l.lane = mine.lane
         where l.epoch is distinct from mine.epoch
+          or not {untouched(l)}
           or mine.postmaster <> {postmaster}
           or not {feedback_is_known($4)}
           or exists (select from dinnerbell.service

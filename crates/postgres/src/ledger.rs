@@ -185,9 +185,11 @@ impl PostgresLedger {
             own.lock_key
         );
         let sql = format!(
-            "select epoch, {} as postmaster, {CLOCK_MICROS} as now, {} as known from dinnerbell.lane where lane = $1",
+            "select epoch, {} as postmaster, {CLOCK_MICROS} as now, {} as known, {} as untouched \
+             from dinnerbell.lane l where lane = $1",
             fragments::POSTMASTER,
-            table_identity::is_known("$2")
+            table_identity::is_known("$2"),
+            fragments::untouched("l")
         );
         let asked = Asked::now();
         let parameters: [Parameter<'_>; 2] = [own.lane.parameter(), (&self.feedback(), Type::TEXT)];
@@ -196,6 +198,13 @@ impl PostgresLedger {
         let now = row.as_ref().map_or(0, |row| row.get("now"));
         if row.is_some() {
             self.clock.observe(asked, now);
+        }
+        if row.as_ref().is_some_and(|row| !row.get::<_, bool>("untouched")) {
+            tx.rollback().await?;
+            return Err(LedgerError::NotMine(format!(
+                "somebody else wrote the row of lane {} in dinnerbell.lane",
+                own.lane
+            )));
         }
         match row.map(|row| (number::<Epoch>(&row, "epoch"), row.get::<_, i64>("postmaster"))) {
             Some(found) if found == (own.epoch, own.postmaster) => Ok((tx, now / 1_000_000, known)),

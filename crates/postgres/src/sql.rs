@@ -200,6 +200,29 @@ mod tests {
         assert_eq!(files, all().iter().map(|(file, ..)| (*file).to_owned()).collect());
     }
 
+    /// The files below a folder.
+    fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    }
+
+    #[test]
+    fn each_statement_that_writes_a_lanes_row_sets_who_wrote_it() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let begins = concat!("update dinnerbell", ".lane ");
+        let mut seen = 0;
+        for file in [root.join("sql"), root.join("src")].iter().flat_map(|folder| files(folder)) {
+            let text = std::fs::read_to_string(&file).unwrap().to_lowercase();
+            for (at, _) in text.match_indices(begins) {
+                let first = text[at..].split_once("set ").unwrap().1;
+                let sets = ["{written}", "{cleared}", "{next_epoch}"].iter().any(|set| first.starts_with(set));
+                assert!(sets, "{file:?}: {}", first.lines().next().unwrap());
+                seen += 1;
+            }
+        }
+        assert!(seen > 10, "{seen}");
+    }
+
     #[test]
     fn pieces_and_arguments_stand_in_their_places_and_other_braces_stay() {
         let known = |name: &str, arguments: &[&str]| Some(format!("<{name}:{}>", arguments.join("|")));

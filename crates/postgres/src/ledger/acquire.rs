@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::{BY_INDEX, PostgresLedger};
+use super::{BY_INDEX, PostgresLedger, hold};
 use crate::connect::{Connection, Parameter, Transaction};
 use crate::number::{Number, number};
 use crate::sql;
@@ -35,6 +35,7 @@ impl PostgresLedger {
     ) -> Result<AcquiredLane, LedgerError> {
         let key = self.lock_key(lane, beginning).await?;
         let tx = self.lock_out_others(lane, key).await?;
+        hold::begin_if_touched(&tx, lane).await?;
         let row = tx.query_one(sql::ACQUIRE_LANE.text(), &[lane.parameter(), (&self.shared.owner, Type::TEXT)]).await?;
         let seq: Seq = number(&row, "seq");
         let sql = "select seq, revision, checksum from dinnerbell.round where lane = $1 and seq between $2 - 1 and $2";

@@ -8,7 +8,7 @@ use crate::connect::{Parameter, Pool, Transaction};
 use crate::errors::PostgresError;
 use crate::number::{Number, number};
 use crate::sql;
-use crate::sql::fragments::CLEARED;
+use crate::sql::fragments::{CLEARED, NEXT_EPOCH};
 use dinnerbell_core::model::audit::{Action, Subject};
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::number::{Epoch, Lane, Seq};
@@ -164,7 +164,7 @@ async fn note(tx: &Transaction, leaving: &Leaving, into: Lane, by: &str) -> Resu
          published_seq = case when $3 then seq else published_seq end, overrule = overrule or not $3 where lane = $1"
     );
     tx.execute(&left, &[lane.parameter(), (&by, Type::TEXT), (&published, Type::BOOL)]).await?;
-    let goes_on = format!("update dinnerbell.lane set epoch = epoch + 1, {taken} where lane = $1");
+    let goes_on = format!("update dinnerbell.lane set {NEXT_EPOCH}, {taken} where lane = $1");
     tx.execute(&goes_on, &[into.parameter(), (&by, Type::TEXT)]).await?;
     Ok(())
 }

@@ -7,11 +7,12 @@
 use tokio_postgres::types::Type;
 
 use super::PostgresLedger;
-use crate::connect::{Parameter, Transaction};
+use crate::connect::Transaction;
 use crate::errors::PostgresError;
 use crate::number::Number;
 use crate::sql;
 pub use crate::sql::fragments::COMPARISON;
+use crate::sql::fragments::{WRITTEN, held, untouched};
 use dinnerbell_core::model::audit::{Action, Subject};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::number::Lane;
@@ -20,9 +21,7 @@ use dinnerbell_core::ports::ledger::LedgerError;
 
 impl PostgresLedger {
     pub(super) async fn read_suspension(&self) -> Result<Suspension, LedgerError> {
-        let sql = format!(
-            "select paused_at is not null as paused, coalesce(compared <> {COMPARISON}, false) as held from dinnerbell.service"
-        );
+        let sql = format!("select paused_at is not null as paused, {} as held from dinnerbell.service", held());
         let rows = self.pool.query(&sql, &[]).await?;
         Ok(rows.first().map(|row| Suspension { paused: row.get("paused"), held: row.get("held") }).unwrap_or_default())
     }
@@ -39,8 +38,8 @@ impl PostgresLedger {
 
 /// The lane was compared; with the last of so many the hold ends. Another comparison than the one that stands changes nothing.
 pub(super) async fn note(tx: &Transaction, lane: Lane, comparison: &str, lanes: i32) -> Result<(), PostgresError> {
-    let sql = "update dinnerbell.lane set compared = $2 where lane = $1";
-    tx.execute(sql, &[lane.parameter(), (&comparison, Type::TEXT)]).await?;
+    let sql = format!("update dinnerbell.lane set {WRITTEN}, compared = $2 where lane = $1");
+    tx.execute(&sql, &[lane.parameter(), (&comparison, Type::TEXT)]).await?;
     // One after the other: whoever comes second counts the first one.
     tx.query("select from dinnerbell.service for update", &[]).await?;
     tx.execute(sql::END_HOLD.text(), &[(&comparison, Type::TEXT), (&lanes, Type::INT4)]).await?;
@@ -50,12 +49,21 @@ pub(super) async fn note(tx: &Transaction, lane: Lane, comparison: &str, lanes: 
 /// A lane found commits missing: every lane is to be compared again, unless they are being compared already.
 pub(super) async fn begin(tx: &Transaction, halt: &Halt) -> Result<(), LedgerError> {
     if halt.is_loss() {
-        let sql = format!(
-            "update dinnerbell.service set comparison = comparison + 1, compared = coalesce(compared, '') \
-             where compared is null or compared = {COMPARISON}"
-        );
-        let none: [Parameter<'_>; 0] = [];
-        tx.execute(&sql, &none).await?;
+        tx.execute(&begun("true"), &[]).await?;
     }
     Ok(())
+}
+
+/// Somebody else wrote the lane's row, perhaps as it stood in a backup: every lane is to be compared again. To be asked before the lane is taken.
+pub(super) async fn begin_if_touched(tx: &Transaction, lane: Lane) -> Result<(), PostgresError> {
+    let touched = format!("exists (select from dinnerbell.lane l where lane = $1 and not {})", untouched("l"));
+    tx.execute(&begun(&touched), &[lane.parameter()]).await.map(drop)
+}
+
+/// Begins a comparison of every lane if this is so, unless they are being compared already.
+fn begun(condition: &str) -> String {
+    format!(
+        "update dinnerbell.service set comparison = comparison + 1, compared = coalesce(compared, '') \
+         where (compared is null or compared = {COMPARISON}) and {condition}"
+    )
 }

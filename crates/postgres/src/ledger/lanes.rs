@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 use super::{PostgresLedger, hold};
 use crate::connect::Parameter;
 use crate::number::Number;
-use crate::sql::fragments::{COMPARISON, POSTMASTER};
+use crate::sql::fragments::{COMPARISON, POSTMASTER, WRITTEN, untouched};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::outputs::OutputIds;
@@ -30,8 +30,8 @@ impl LaneLedger for PostgresLedger {
 
     async fn note_topic(&self, own: Ownership, topic_id: &str) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
-        let sql = "update dinnerbell.lane set topic_id = $2 where lane = $1";
-        tx.execute(sql, &[own.lane.parameter(), (&topic_id, Type::TEXT)]).await?;
+        let sql = format!("update dinnerbell.lane set {WRITTEN}, topic_id = $2 where lane = $1");
+        tx.execute(&sql, &[own.lane.parameter(), (&topic_id, Type::TEXT)]).await?;
         Ok(tx.commit().await?)
     }
 
@@ -45,8 +45,10 @@ impl LaneLedger for PostgresLedger {
 
     async fn halt(&self, own: Ownership, halt: Halt) -> Result<(), LedgerError> {
         let (tx, ..) = self.begin_anywhere(own).await?;
-        let sql = "update dinnerbell.lane set halted = $2, halted_found = $3, halted_remedy = $4, halted_at = clock_timestamp() \
-                   where lane = $1";
+        let sql = format!(
+            "update dinnerbell.lane set {WRITTEN}, halted = $2, halted_found = $3, halted_remedy = $4, halted_at = clock_timestamp() \
+             where lane = $1"
+        );
         let text = Type::TEXT;
         let values: [Parameter<'_>; 4] = [
             own.lane.parameter(),
@@ -54,15 +56,16 @@ impl LaneLedger for PostgresLedger {
             (&halt.found, text.clone()),
             (&halt.remedy, text),
         ];
-        tx.execute(sql, &values).await?;
+        tx.execute(&sql, &values).await?;
         hold::begin(&tx, &halt).await?;
         Ok(tx.commit().await?)
     }
 
     async fn resolved(&self, own: Ownership, comparison: &str) -> Result<bool, LedgerError> {
         let sql = format!(
-            "select halted is null or epoch <> $2 or $3 <> {POSTMASTER} or coalesce($4 <> {COMPARISON}, false) \
-             from dinnerbell.lane left join dinnerbell.service on true where lane = $1"
+            "select halted is null or epoch <> $2 or $3 <> {POSTMASTER} or coalesce($4 <> {COMPARISON}, false) or not {} \
+             from dinnerbell.lane l left join dinnerbell.service on true where lane = $1",
+            untouched("l")
         );
         let parameters: [Parameter<'_>; 4] =
             [own.lane.parameter(), own.epoch.parameter(), (&own.postmaster, Type::INT8), (&comparison, Type::TEXT)];

@@ -7,7 +7,7 @@ use crate::connect::{Parameter, Pool};
 use crate::errors::PostgresError;
 use crate::number::number;
 use crate::sql;
-use crate::sql::fragments::CLEARED;
+use crate::sql::fragments::{CLEARED, NEXT_EPOCH};
 use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::number::Lane;
@@ -74,8 +74,8 @@ pub async fn accept(pool: &Pool, by: &Orderer) -> Result<(), PostgresError> {
     tx.batch("select 1 from dinnerbell.lane order by lane for update").await?;
     tx.batch("update dinnerbell.service set notifications_id = null, notifications_replaced_at = clock_timestamp()")
         .await?;
-    let others = "update dinnerbell.lane set epoch = epoch + 1 where halted is distinct from $1";
-    tx.execute(others, &[(&HaltKind::NotificationsReplaced.name(), Type::TEXT)]).await?;
+    let others = format!("update dinnerbell.lane set {NEXT_EPOCH} where halted is distinct from $1");
+    tx.execute(&others, &[(&HaltKind::NotificationsReplaced.name(), Type::TEXT)]).await?;
     let sql = format!("update dinnerbell.lane set {CLEARED}, resolved_by = $2 where halted = $1");
     tx.execute(&sql, &[(&HaltKind::NotificationsReplaced.name(), Type::TEXT), (&by.to_string(), Type::TEXT)]).await?;
     audit::note(&tx, by, Action::Resolved, Subject::Lanes, "--accept-topic").await?;

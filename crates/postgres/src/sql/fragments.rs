@@ -31,9 +31,20 @@ pub const CAMPAIGN: &str = "adv_campaign_id, restaurant_id, adv_campaign_content
 const LAST_PAGE_UNPUBLISHED: &str = "(last_page_seq is not null and last_page_seq > coalesce(l.published_seq, -1))";
 /// Campaigns that are over, and whose untold audience is counted in the background: as in the index of those that are not counted yet.
 pub const COUNTED: &str = "(state in ('expired', 'closed') or (state = 'cancelled' and restaurant_id is not null))";
+/// What each statement that writes a lane's row sets with it: the epoch, and the transaction, whose number the row's `xmin` is from then on.
+pub const WRITTEN: &str = "written = (epoch << 32) | (txid_current() & 4294967295)";
+macro_rules! next_epoch {
+    () => {
+        "epoch = epoch + 1, written = ((epoch + 1) << 32) | (txid_current() & 4294967295)"
+    };
+}
+/// How a lane's epoch moves.
+pub const NEXT_EPOCH: &str = next_epoch!();
 /// How a lane is cleared of its halt; the epoch moves, so that whoever runs it takes it over again.
-pub const CLEARED: &str = "epoch = epoch + 1, halted = null, halted_found = null, halted_remedy = null, halted_at = null, \
-                       resolved_at = clock_timestamp()";
+pub const CLEARED: &str = concat!(
+    next_epoch!(),
+    ", halted = null, halted_found = null, halted_remedy = null, halted_at = null, resolved_at = clock_timestamp()"
+);
 /// The predicate of our partial unique index: long entries are refused by btree, and our index must not break others' inserts.
 pub const SHORT_IDS: &str = "octet_length(adv_campaign_id) <= 256 and octet_length(client_id) <= 256";
 /// What a dead letter takes in a round, in bytes. None of it is read for that.
@@ -65,6 +76,7 @@ pub const BASE_TYPE: &str = "format_type(coalesce(nullif(t.typbasetype, 0), t.oi
 pub fn named(name: &str, arguments: &[&str]) -> Option<String> {
     let text = match (name, arguments) {
         ("feedback_is_known", [table]) => is_known(table),
+        ("untouched", [lane]) => untouched(lane),
         ("of_campaign", [column, id]) => of_campaign(column, id),
         ("of_restaurants", [restaurants]) => of_restaurants(restaurants),
         ("state_after", [page]) => state_after(page),
@@ -90,6 +102,8 @@ fn plain(name: &str) -> Option<String> {
         "campaign" => CAMPAIGN,
         "last_page_unpublished" => LAST_PAGE_UNPUBLISHED,
         "cleared" => CLEARED,
+        "written" => WRITTEN,
+        "next_epoch" => NEXT_EPOCH,
         "short_ids" => SHORT_IDS,
         "change_size" => CHANGE_SIZE,
         "waiting_changes" => WAITING_CHANGES,
@@ -121,9 +135,21 @@ fn made(name: &str) -> Option<String> {
     Some(text)
 }
 
-/// Whether all is held.
+/// Whether all is held: commits may be missing since the server is another one, or because somebody else wrote a lane's row.
 pub fn held() -> String {
-    format!("exists (select from dinnerbell.service where compared <> {COMPARISON})")
+    let untouched = untouched("any_lane");
+    format!(
+        "(exists (select from dinnerbell.service where compared <> {COMPARISON}) \
+         or exists (select from dinnerbell.lane any_lane where not {untouched}))"
+    )
+}
+
+/// Whether the row of a lane, `lane` in the statement, is as the service wrote it last. A row that was deleted and inserted again is not, whatever
+/// it holds, and neither is one that was changed by hand.
+pub fn untouched(lane: &str) -> String {
+    format!(
+        "coalesce({lane}.written >> 32 <> {lane}.epoch or {lane}.written & 4294967295 = {lane}.xmin::text::int8, true)"
+    )
 }
 
 /// The open campaigns of some restaurants: the order that is asked for, though they are all of one restaurant, is in their index alone.

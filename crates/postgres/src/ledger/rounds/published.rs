@@ -4,15 +4,17 @@ use super::super::lost;
 use crate::connect::Transaction;
 use crate::number::Number;
 use crate::sql;
+use crate::sql::fragments::WRITTEN;
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// The ledger learns that a round is committed in Kafka: campaigns whose last page it held are complete.
 pub(super) async fn note_published(tx: &Transaction, own: Ownership, seq: Seq) -> Result<bool, LedgerError> {
-    let sql =
-        "update dinnerbell.lane set published_seq = $3, overrule = false where lane = $1 and epoch = $2 and seq = $3";
-    let noted = tx.execute(sql, &[own.lane.parameter(), own.epoch.parameter(), seq.parameter()]).await?;
+    let sql = format!(
+        "update dinnerbell.lane set {WRITTEN}, published_seq = $3, overrule = false where lane = $1 and epoch = $2 and seq = $3"
+    );
+    let noted = tx.execute(&sql, &[own.lane.parameter(), own.epoch.parameter(), seq.parameter()]).await?;
     if noted != 1 {
         return Err(lost(own, "the last round"));
     }

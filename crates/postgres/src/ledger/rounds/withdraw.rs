@@ -9,6 +9,7 @@ use super::parts::{StoredPart, delete_rows, parts, set_parts_back};
 use crate::connect::{Parameter, Transaction};
 use crate::number::Number;
 use crate::sql;
+use crate::sql::fragments::WRITTEN;
 use dinnerbell_core::model::draft::dead_letter_checksum;
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::number::Seq;
@@ -31,8 +32,8 @@ impl PostgresLedger {
         self.withdraw_parts(&tx, own, head.seq, &parts).await?;
         self.rewrite_round(&tx, own, head).await?;
         if let Withdrawn::Everything { round_bytes } = what {
-            let sql = "update dinnerbell.lane set round_bytes = $2 where lane = $1";
-            tx.execute(sql, &[own.lane.parameter(), (&round_bytes, Type::INT8)]).await?;
+            let sql = format!("update dinnerbell.lane set {WRITTEN}, round_bytes = $2 where lane = $1");
+            tx.execute(&sql, &[own.lane.parameter(), (&round_bytes, Type::INT8)]).await?;
         }
         self.touched_its_own(&tx).await?;
         tx.commit().await?;
