@@ -20,7 +20,7 @@ use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::ports::broker::BrokerError;
 use dinnerbell_kafka::client::{ASK, ClientEvents, Isolation};
 use dinnerbell_kafka::topics::{INTERNAL, Topic};
-use dinnerbell_kafka::{client, topics};
+use dinnerbell_kafka::{client, group, topics};
 
 /// How long a read may show nothing before it counts as allowed.
 const READ: Duration = Duration::from_secs(2);
@@ -107,6 +107,10 @@ fn ask(kafka: &config::Kafka, connections: usize, mut found: Findings) -> (Findi
             asking.offsets(&topics.campaigns, lanes),
             &mut found,
         );
+        match asking.members(&kafka.group_id) {
+            Ok(members) => group::judge(&kafka.group_id, &topics.campaigns, &members, &mut found),
+            Err(error) => found.refused("kafka-group-members", error),
+        }
         files(connections, asking.brokers(), lanes, &mut found);
     }
     tell(
@@ -279,6 +283,10 @@ impl Asking {
         }
         self.consumer.unassign().map_err(|error| self.explain(&doing, &error))?;
         outcome
+    }
+
+    fn members(&self, name: &str) -> Result<Vec<group::GroupMember>, BrokerError> {
+        group::members(&self.consumer, name).map_err(|error| self.explain("looking at the group's members", &error))
     }
 
     fn offsets(&self, topic: &str, partitions: i32) -> Result<(), BrokerError> {

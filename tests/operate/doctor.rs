@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value;
 
 use crate::operate::by_hand::{ByHand, json_of, status};
-use crate::support::{Campaign, Expected, Security, ServiceConfig, Setting, Stage, unique};
+use crate::support::{Campaign, Expected, Security, ServiceConfig, Setting, Stage, unique, wait_until};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -72,6 +73,7 @@ fn where_everything_is_well_nothing_is_an_error_and_every_check_is_there() {
         "kafka-held-back",
         "kafka-read",
         "kafka-group",
+        "kafka-group-members",
         "kafka-transactions",
         "kafka-message-size",
         "kafka-retention",
@@ -277,4 +279,28 @@ fn with_exactly_the_printed_rights_the_service_works_and_the_doctor_finds_no_err
         assert_finds(&stage, check, "error", "may not", "--grants");
         stage.feedback.execute(&format!("grant {right} to {role}"));
     }
+}
+
+#[test]
+fn a_member_of_the_group_that_is_no_instance_is_named_with_the_lanes_that_it_keeps() {
+    let stage = Stage::with(Setting { lanes: 2, ..Setting::default() });
+    stage.migrate();
+    let service = stage.start();
+    let mut settings = stage.kafka.client();
+    settings.set("group.id", &stage.group).set("client.id", "another tool").set("enable.auto.commit", "false");
+    let foreign: BaseConsumer =
+        settings.set("partition.assignment.strategy", "cooperative-sticky").create().expect("the settings are right");
+    foreign.subscribe(&[&stage.campaigns]).expect("a topic");
+    wait_until("it is assigned a lane", LONG, || {
+        drop(foreign.poll(Duration::from_millis(100)));
+        foreign.assignment().is_ok_and(|lanes| lanes.count() == 1)
+    });
+    let lane = foreign.assignment().expect("lanes").elements()[0].partition();
+    let words = format!("partitions {lane} of {} to client another tool at ", stage.campaigns);
+    assert_finds(&stage, "kafka-group-members", "error", &words, "end that client");
+    drop(foreign);
+    wait_until("nobody else is in the group", LONG, || {
+        doctor(&stage).1.iter().all(|(check, ..)| check != "kafka-group-members")
+    });
+    service.stop();
 }

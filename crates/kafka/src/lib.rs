@@ -1,6 +1,7 @@
 //! The real Kafka behind [`dinnerbell_core::ports::broker`].
 //!
 //! - [`client`]: settings, log and errors, the same for every client;
+//! - [`group`]: who else is in the group;
 //! - [`membership`]: which lanes this instance is assigned, and nothing else;
 //! - [`reader`]: the lanes' records, and every question about the campaigns topic;
 //! - [`notifications`]: what the output topic holds, for those who compare;
@@ -13,6 +14,7 @@
 mod catch_panic;
 pub mod client;
 pub mod deliveries;
+pub mod group;
 pub mod membership;
 pub mod message;
 pub mod notifications;
@@ -80,10 +82,8 @@ pub fn version() -> String {
 pub async fn members(kafka: &config::Kafka) -> Result<usize, BrokerError> {
     let group = kafka.group_id.clone();
     let reader = Reader::start(kafka)?;
-    let asked = reader.ask(format!("looking at the group {group}"), move |consumer, _| {
-        let groups = consumer.fetch_group_list(Some(&group), ASK)?;
-        Ok(groups.groups().iter().find(|found| found.name() == group).map_or(0, |found| found.members().len()))
-    });
+    let asked = reader
+        .ask(format!("looking at the group {group}"), move |consumer, _| Ok(group::members(consumer, &group)?.len()));
     let members = asked.await;
     reader.close(ASK).await;
     members

@@ -24,6 +24,9 @@ use dinnerbell_config::kafka_client::Role;
 use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::ports::broker::BrokerError;
 
+/// What an instance's member of the group calls itself, behind the `client.id` of the configuration.
+pub const NAME: &str = "member";
+
 /// One turn of the poll loop takes at most this.
 const TURN: Duration = Duration::from_millis(100);
 /// A poll loop that stands still for this many seconds has stalled.
@@ -116,7 +119,7 @@ fn member_settings(kafka: &config::Kafka) -> ClientConfig {
         ("auto.offset.reset", "error"),
         ("isolation.level", "read_committed"),
     ];
-    settings(kafka, Role::Consumer, "member", &defaults, &promises)
+    settings(kafka, Role::Consumer, NAME, &defaults, &promises)
 }
 
 impl Membership {
