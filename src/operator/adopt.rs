@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::operator::resolve::{MOST_ATTEMPTS, ResolveError, connect, unknown, writer};
-use crate::operator::{OwnLedger, find_own_ledger};
+use crate::operator::{OwnLedger, find_own_ledger, hold};
 use dinnerbell_config::Config;
 use dinnerbell_core::fail_point::fail_point;
 use dinnerbell_core::lane::error_policy;
@@ -20,7 +20,7 @@ use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
 use dinnerbell_core::ports::broker::Broker;
 use dinnerbell_core::ports::failure::{Failure, FailureKind};
-use dinnerbell_core::ports::ledger::LaneLedger;
+use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
 use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::PostgresLedger;
@@ -89,6 +89,7 @@ struct Adopter<'a> {
 impl Adopter<'_> {
     async fn run(&self) -> Result<Adoption, ResolveError> {
         self.check_partitions().await?;
+        self.check_hold().await?;
         let overruled_in = overruled_in(&self.pool, self.request.lane).await?;
         match self.request.dry_run {
             true => self.preview(overruled_in.is_some()).await,
@@ -114,6 +115,17 @@ impl Adopter<'_> {
         Ok(())
     }
 
+    /// While all is held, the ledger may know less than was told, of either lane.
+    async fn check_hold(&self) -> Result<(), ResolveError> {
+        match hold::current(&self.pool).await? {
+            None => Ok(()),
+            Some(hold) => Err(ResolveError::Refused(format!(
+                "nothing is adopted now: {hold}; {}; then adopt again",
+                hold.remedy()
+            ))),
+        }
+    }
+
     /// Says what would be moved as things stand now.
     async fn preview(&self, overruled: bool) -> Result<Adoption, ResolveError> {
         let (head, last) = self.settle(overruled).await?;
@@ -131,6 +143,10 @@ impl Adopter<'_> {
             // Whoever entered it in between may have published what the operator took for unpublished.
             let overruled = overruled_in.is_some_and(|epoch| own.epoch == epoch.after(attempts));
             match self.adopt_once(&writer, own, overruled).await {
+                Err(ResolveError::Ledger(error @ LedgerError::OnHold)) => {
+                    self.check_hold().await?;
+                    return Err(error.into());
+                }
                 Err(ResolveError::Ledger(error))
                     if error.failure_kind() != FailureKind::Refused && attempts < MOST_ATTEMPTS => {}
                 adopted => return adopted,
@@ -169,7 +185,7 @@ impl Adopter<'_> {
             head,
             previous: found.previous,
             published: found.published,
-            compared: true,
+            compared: found.compared,
         };
         let empty = is_empty(&self.pool, lane, head.seq).await?;
         let last = last_round(&ours, &theirs, overruled, empty).map_err(|kind| {
@@ -199,8 +215,12 @@ impl Adopter<'_> {
 }
 
 /// Whether the last round was published. `overruled`: an operator decided that the ledger is right, whatever Kafka holds. `empty`: there is
-/// nothing in it to publish.
+/// nothing in it to publish. A ledger that may be an older state of itself, without a mark that it can be compared with, does not even know
+/// which round was the last.
 fn last_round(ours: &LedgerSide, theirs: &Committed, overruled: bool, empty: bool) -> Result<LastRound, Contradiction> {
+    if !ours.compared && matches!(theirs, Committed::None) {
+        return Err(Contradiction::MarkMissing);
+    }
     match reconcile(ours, theirs) {
         Reconciled::Equal | Reconciled::RestoreMark => Ok(LastRound::Published),
         Reconciled::PublishRecorded => Ok(LastRound::Unpublished),
@@ -250,6 +270,17 @@ mod tests {
         assert_eq!(last_round(&ours(5), &Committed::None, false, false), Ok(LastRound::Published));
         assert_eq!(last_round(&ours(4), &Committed::None, false, true), Ok(LastRound::Unpublished));
         assert_eq!(last_round(&ours(4), &Committed::None, false, false), Err(Contradiction::MarkMissing));
+    }
+
+    #[test]
+    fn a_lane_that_was_never_compared_is_settled_by_a_mark_alone() {
+        let restored = |published| LedgerSide { compared: false, ..ours(published) };
+        assert_eq!(last_round(&restored(5), &mark(5), false, false), Ok(LastRound::Published));
+        assert_eq!(last_round(&restored(4), &mark(4), false, false), Ok(LastRound::Unpublished));
+        for (overruled, empty) in [(false, false), (false, true), (true, false)] {
+            let found = last_round(&restored(5), &Committed::None, overruled, empty);
+            assert_eq!(found, Err(Contradiction::MarkMissing));
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dinnerbell_postgres::ledger::hold::COMPARISON;
 use serde_json::json;
 
 use crate::operate::by_hand::{ByHand, json_of};
@@ -20,6 +21,9 @@ fn with_lane_5() -> ByHand {
          insert into dinnerbell.round (lane, seq, checksum, drafts, position, trigger_datetime_created) values (5, 4, 0, 0, 10, 0);
          insert into dinnerbell.dead_letter (lane, arrived_lane, record_offset, reason) values (5, 5, 9, 'it is wrong')",
     );
+    by_hand.execute(&format!(
+        "update dinnerbell.lane set compared = (select {COMPARISON} from dinnerbell.service) where lane = 5"
+    ));
     by_hand
 }
 
@@ -157,6 +161,60 @@ fn a_round_of_which_nobody_knows_is_refused_until_the_topic_was_asked_then_told_
     told.sort();
     assert_eq!(told, ["a", "c", "d"]);
     assert_eq!(json_of(stage, &["verify"]).0, 0, "the row that stays is counted as kept");
+}
+
+#[test]
+fn a_lane_that_was_not_compared_since_a_restore_is_adopted_with_what_it_had_told_since() {
+    let by_hand = with_lane_5();
+    let stage = &by_hand.stage;
+    stage.subscribers.subscribe_clients("orphan", &["a", "b", "c"]);
+    let campaign = orphan(&by_hand, "orphan");
+    // The ledger is of a time before round 5, which told a and b. Its partition is gone, and the mark with it.
+    by_hand.execute("update dinnerbell.lane set compared = 'another server' where lane = 5");
+    let source = format!("/dinnerbell/{}", stage.group);
+    for client in ["a", "b"] {
+        let mut value = serde_json::to_value(&campaign).expect("a campaign is JSON");
+        value["client_id"] = json!(client);
+        value["trigger_datetime_created"] = json!(by_hand.formed());
+        let round = format!("{}/5/5", stage.campaigns);
+        let headers: [(&str, &[u8]); 2] = [("ce_source", source.as_bytes()), ("dinnerbell_round", round.as_bytes())];
+        stage.kafka.produce(
+            &stage.notifications,
+            None,
+            Some(client.as_bytes()),
+            Some(value.to_string().as_bytes()),
+            &headers,
+        );
+    }
+    follow_refusal(stage);
+    assert_eq!(by_hand.clients(), ["a", "b"]);
+    assert_eq!(json_of(stage, &ADOPT).0, 0);
+    let service = stage.start();
+    wait_until("it is told", LONG, || is(stage, "orphan", "complete"));
+    service.stop();
+    assert_eq!(by_hand.clients(), ["a", "b", "c"]);
+    let mut told: Vec<_> = stage.messages().into_iter().filter_map(|message| message.key).collect();
+    told.sort();
+    assert_eq!(told, ["a", "b", "c"], "nobody is told twice");
+}
+
+#[test]
+fn nothing_is_adopted_while_all_is_held_and_the_remedy_that_is_named_lets_it() {
+    let by_hand = with_lane_5();
+    let stage = &by_hand.stage;
+    orphan(&by_hand, "orphan");
+    by_hand.execute("update dinnerbell.service set compared = 'another server'");
+    for args in [&ADOPT[..], &[&ADOPT[..], &["--dry-run"]].concat()] {
+        let refused = stage.dinnerbell(args);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("compare all lanes: dinnerbell lane resolve --all --from-kafka; then adopt again"),
+            "{said}"
+        );
+    }
+    stage.dinnerbell_ok(&["lane", "resolve", "--all", "--from-kafka"]);
+    assert_eq!(json_of(stage, &ADOPT).0, 0);
 }
 
 #[test]

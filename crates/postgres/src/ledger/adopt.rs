@@ -8,7 +8,7 @@ use crate::connect::{Parameter, Pool, Transaction};
 use crate::errors::PostgresError;
 use crate::number::{Number, number};
 use crate::sql;
-use crate::sql::fragments::{CLEARED, NEXT_EPOCH};
+use crate::sql::fragments::{CLEARED, NEXT_EPOCH, held};
 use dinnerbell_core::model::audit::{Action, Subject};
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::number::{Epoch, Lane, Seq};
@@ -90,11 +90,14 @@ impl Moved {
 
 impl PostgresLedger {
     /// Moves everything that a lane holds to lane `into`, in one transaction. The epoch of `into` moves too, so that its owner takes it over again
-    /// and finds what is new. That owner is not locked out: it stays the only one who publishes there.
+    /// and finds what is new. That owner is not locked out: it stays the only one who publishes there. Nothing is moved while all is held.
     pub async fn adopt(&self, leaving: &Leaving, into: Lane, by: &str) -> Result<Moved, LedgerError> {
         let own = leaving.own;
         let tx = self.begin(own).await?;
         lock_lanes(&tx, own, into).await?;
+        if tx.query_one(&format!("select {}", held()), &[]).await?.get(0) {
+            return Err(LedgerError::OnHold);
+        }
         lock_campaigns(&tx, own.lane).await?;
         let mut moved = Moved::default();
         if leaving.last == LastRound::Unpublished {

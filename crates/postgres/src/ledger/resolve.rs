@@ -41,6 +41,8 @@ pub struct LaneRow {
     pub published: Option<Seq>,
     /// Its halt.
     pub halted: Option<HaltKind>,
+    /// Whether it was compared with Kafka in the comparison that stands.
+    pub compared: bool,
     /// When the last round's drafts were formed.
     pub trigger_datetime_created: EpochSeconds,
 }
@@ -62,6 +64,7 @@ impl LaneRow {
             previous: head(seq.before(), "previous_revision", "previous_checksum"),
             published: number(row, "published_seq"),
             halted: row.get::<_, Option<String>>("halted").map(HaltKind::from),
+            compared: row.get("compared"),
             trigger_datetime_created: row.get::<_, Option<_>>("trigger_datetime_created").unwrap_or_default(),
         }
     }
