@@ -250,7 +250,8 @@ impl CampaignRow {
 
     /// Whether its last page is recorded and not known to be published.
     pub(super) fn waits_for(&self, published: Option<Seq>) -> bool {
-        self.last_page_seq.is_some_and(|seq| Some(seq) > published)
+        // The last page of a campaign that was adopted has a number below all: it was published.
+        self.last_page_seq.is_some_and(|seq| seq > published.unwrap_or(Seq::new(-1)))
     }
 
     pub(super) fn next_repass(&self, now: EpochSeconds) -> Option<i64> {
