@@ -44,6 +44,8 @@ guards! {
     ChangesJudgedToTheLast,
     /// The last round is withdrawn from only after Kafka was read.
     WithdrawalAfterReading,
+    /// A lane halts where the topic of the drafts is another one than the ledger knows.
+    DraftsTopicCompared,
     /// A missing mark is written again only where the ledger knows the round to be published.
     RestoredMarkOnlyWhenKnown,
     /// A missing mark is written again only where the lane was compared on this server: else it may be an older state of itself.

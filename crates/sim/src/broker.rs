@@ -16,7 +16,7 @@ use crate::tables::ChangeRow;
 use dinnerbell_core::guard::Guard;
 use dinnerbell_core::model::mark::{Committed, CommittedMark};
 use dinnerbell_core::model::number::{Lane, Offset};
-use dinnerbell_core::model::outputs::OutputIds;
+use dinnerbell_core::model::outputs::{OutputIds, is_another};
 use dinnerbell_core::model::record::{Arrived, Record, RecordFingerprint};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
@@ -69,6 +69,10 @@ impl WorldState {
             !publication.dead_letters.is_empty() || publication.drafts.iter().any(|batch| !batch.clients.is_empty());
         if sends && self.paused_since.is_some_and(|since| self.micros() - since > PAUSED) {
             self.broke("a publication begun though all sending is paused".to_owned());
+        }
+        let known = self.database.outputs.notifications.as_deref();
+        if sends && is_another(known, self.kafka.notifications_id) {
+            self.broke("a publication begun to another topic than the ledger knows".to_owned());
         }
         let (now, news) = (self.now(), self.micros() - NEWS);
         for batch in publication.drafts.iter().filter(|batch| !batch.clients.is_empty()) {
@@ -230,7 +234,8 @@ impl Broker for SimBroker {
         let world = self.0.world.clone();
         let asked = self.0.ask("producer", Server::Kafka, OVERRUN, |caller| initialise(world, caller, lane)).await;
         let epoch = asked.map_err(explain)??;
-        Ok(SimProducer { instance: self.0.clone(), lane, epoch })
+        let topic = self.0.world.state().kafka.notifications_id;
+        Ok(SimProducer { instance: self.0.clone(), lane, epoch, topic })
     }
 
     async fn committed(&self, lane: Lane) -> Result<Committed, BrokerError> {
@@ -282,9 +287,13 @@ impl Broker for SimBroker {
         self.question("topic_id", |_| Some(TOPIC_ID.to_owned())).await
     }
 
-    /// As brokers answer that know no ids: no life has a topic that is written to recreated.
+    /// Brokers that know no ids are not asked.
     async fn output_ids(&self) -> Result<OutputIds, BrokerError> {
-        Ok(OutputIds::default())
+        if self.0.world.state().kafka.notifications_id.is_none() {
+            return Ok(OutputIds::default());
+        }
+        let notifications = self.question("output_ids", |kafka| kafka.notifications_id.map(str::to_owned)).await?;
+        Ok(OutputIds { notifications, dead_letters: None })
     }
 
     async fn open(&self, lane: Lane, position: Offset, topic_id: Option<&str>) -> Result<SimInput, BrokerError> {
@@ -359,6 +368,8 @@ pub struct SimProducer {
     instance: Instance,
     lane: Lane,
     epoch: u64,
+    /// The topic of the drafts that was there when it was made: it writes to no other one.
+    topic: Option<&'static str>,
 }
 
 impl Producer for SimProducer {
@@ -374,6 +385,9 @@ impl Producer for SimProducer {
 impl SimProducer {
     async fn transact(self, publication: Arc<Publication>, records: bool) -> Result<Option<Self>, BrokerError> {
         let world = self.instance.world.clone();
+        if self.topic != world.state().kafka.notifications_id {
+            return Err(BrokerError::Transient("the topic of the drafts was recreated".to_owned()));
+        }
         if records {
             world.state().begins(&publication);
         }

@@ -24,6 +24,8 @@ pub struct Kafka {
     pub dead_letters: BTreeMap<i64, u32>,
     /// How it stands with their topic.
     pub letters: Letters,
+    /// The id of the notifications topic; none where the brokers know no ids.
+    pub notifications_id: Option<&'static str>,
     /// Whether offsets of the group were lost.
     pub has_lost_marks: bool,
 }
@@ -36,6 +38,7 @@ impl Kafka {
             notifications: BTreeMap::new(),
             dead_letters: BTreeMap::new(),
             letters: Letters::default(),
+            notifications_id: None,
             has_lost_marks: false,
         }
     }

@@ -7,7 +7,7 @@ use super::world::WorldState;
 use crate::kafka::Notification;
 use crate::tables::{CampaignRow, Database, FeedbackRow, PartRow, RoundRow};
 use dinnerbell_core::model::campaign::CampaignState;
-use dinnerbell_core::model::halt::{Commits, Halt};
+use dinnerbell_core::model::halt::{Commits, Halt, HaltKind};
 use dinnerbell_core::model::mark::{Committed, RoundHead};
 use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::reconcile::LedgerSide;
@@ -26,6 +26,16 @@ impl WorldState {
         self.database.promote();
         let lanes: Vec<Lane> = self.kafka.lanes.keys().copied().collect();
         lanes.into_iter().for_each(|lane| self.kafka.expire(lane));
+    }
+
+    /// Lanes that halted because the topic of the drafts is another one go on with it: what `lane resolve --accept-topic` does.
+    pub fn accept_topic(&mut self) {
+        self.database.outputs.notifications = self.kafka.notifications_id.map(str::to_owned);
+        for row in self.database.lanes.values_mut() {
+            if row.halt.take_if(|halt| halt.kind == HaltKind::NotificationsReplaced).is_some() {
+                row.epoch = row.epoch.next();
+            }
+        }
     }
 
     /// Lanes that stand still because commits are missing, or may be.

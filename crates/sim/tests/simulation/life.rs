@@ -343,6 +343,7 @@ impl Life {
                 state.harm.refuses.remove(&server);
             }
             Event::Lag(lag) => state.subscribers.lag = lag,
+            Event::Notifications(id) => state.kafka.notifications_id = Some(id),
             Event::Letters(letters) => state.kafka.letters = letters,
             Event::Kill(number) => {
                 drop(state);
@@ -365,6 +366,7 @@ impl Life {
         state.subscribers.lag = 0;
         state.kafka.letters = Letters::Accepted;
         (state.database.paused, state.paused_since) = (false, None);
+        state.accept_topic();
         let has_lost = state.database.has_lost;
         // On another server a lane without a mark may be an older state of itself: it halts by design.
         let doubts = state.kafka.has_lost_marks && state.database.postmaster > 1;

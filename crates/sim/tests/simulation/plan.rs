@@ -129,6 +129,8 @@ pub enum Event {
     Lag(i64),
     /// The topic of dead letters.
     Letters(Letters),
+    /// The notifications topic is created, or once more: it has this id.
+    Notifications(&'static str),
 }
 
 pub const INSTANCES: usize = 2;

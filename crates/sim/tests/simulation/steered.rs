@@ -260,6 +260,16 @@ pub const LIVES: &[Steered] = &[
         },
     },
     Steered {
+        without: &[Guard::DraftsTopicCompared],
+        shows: "the topic of the drafts is recreated, and a round goes to the new one before an operator decides about those who were told",
+        script: |life| {
+            life.at(0.0, Event::Notifications("first"));
+            life.sends("a", 3.0, -10, 4_000);
+            life.at(8.0, Event::Notifications("second"));
+            life.sends("c", 9.0, -10, 4_000);
+        },
+    },
+    Steered {
         without: &[Guard::RestoredMarkOnlyWhenCompared],
         shows: "a database that is put back to an older copy while the group is gone knows its last round to be published, and tells again what followed",
         script: |life| {
