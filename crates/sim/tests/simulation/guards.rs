@@ -8,6 +8,7 @@ use std::thread;
 
 use dinnerbell_core::guard::{Guard, Guards};
 
+use crate::contract_simulated;
 use crate::life::live;
 use crate::proofs::{PROOFS, Proof};
 use crate::red::RED;
@@ -99,6 +100,11 @@ fn guards_that_are_soon_missed_are_missed() {
     }
 }
 
+/// Whether it stands in the ledger's SQL or in Kafka: each of those is tried by the contract suite, too.
+fn is_of_servers(guard: Guard) -> bool {
+    guard >= Guard::EpochAtBegin
+}
+
 /// Everything that is known of a guard, for the table.
 fn known(guard: Guard) -> Vec<String> {
     let names = |others: &[Guard]| -> String {
@@ -117,6 +123,9 @@ fn known(guard: Guard) -> Vec<String> {
         let others: Vec<Guard> = life.without.iter().copied().filter(|other| *other != guard).collect();
         let together = if others.is_empty() { String::new() } else { format!(", {} out too", names(&others)) };
         known.push(format!("steered{together}: {}", life.shows));
+    }
+    if is_of_servers(guard) && !contract_simulated::NOT_SEEN.contains(&guard) {
+        known.push("red in the contract suite".to_owned());
     }
     let red = RED.iter().filter(|(of, _)| *of == guard);
     known.extend(red.map(|(_, test)| format!("red on real servers: `{test}`")));
