@@ -117,9 +117,9 @@ fn cause(row: &Row) -> Cause {
 /// Says what holds for as long as all is held longer than is ordinary: the telemetry shows it, and the log says what is new.
 pub async fn watch(pool: &Pool, pause: &PauseWatch, telemetry: &Telemetry) -> Infallible {
     loop {
-        pause.held().await;
+        pause.until_held().await;
         let mut wait = ORDINARY;
-        while timeout(wait, pause.not_held()).await.is_err() {
+        while timeout(wait, pause.until_not_held()).await.is_err() {
             // A database that does not answer has its own place.
             if let Ok(hold) = current(pool).await {
                 telemetry.holds(hold.map(|hold| format!("{hold}; {}", hold.remedy())));

@@ -194,7 +194,7 @@ async fn ask_all(counted: &mut Counted) {
     assert_eq!(running, ["open-2", "scheduled--5", "open-1"]);
     assert_eq!((due.dead_letters.len(), due.uncounted.len()), (2, 3));
     counted.note("due").await;
-    let waiting = ledger.waiting(&[own, other]).await.unwrap();
+    let waiting = ledger.poll(&[own, other]).await.unwrap();
     assert_eq!((waiting.changes, waiting.rescans), (vec![Lane::new(0)], vec![Lane::new(0)]));
     counted.note("waiting").await;
     assert!(!ledger.due_rescan(own, &["another"], 1).await.unwrap().is_empty());

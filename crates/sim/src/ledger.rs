@@ -12,7 +12,7 @@ use crate::faults::Server;
 use crate::tables::{LaneRow, Transaction, ended};
 use dinnerbell_core::guard::Guard;
 use dinnerbell_core::model::clients::{ClientRange, Clients};
-use dinnerbell_core::model::due::{ActiveCampaign, Due, Waiting};
+use dinnerbell_core::model::due::{ActiveCampaign, Due, Poll};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
 use dinnerbell_core::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
@@ -363,13 +363,13 @@ impl CampaignLedger for SimLedger {
 }
 
 impl InstanceLedger for SimLedger {
-    async fn waiting(&self, owned: &[Ownership]) -> Result<Waiting, LedgerError> {
+    async fn poll(&self, owned: &[Ownership]) -> Result<Poll, LedgerError> {
         let owned = owned.to_vec();
-        self.query("waiting", move |state| {
+        self.query("poll", move |state| {
             let which = |is: &dyn Fn(Ownership) -> bool| {
                 owned.iter().filter(|own| is(**own)).map(|own| own.lane).collect::<Vec<Lane>>()
             };
-            Waiting {
+            Poll {
                 changes: which(&|own| state.has_changes(own.lane)),
                 rescans: which(&|own| !state.due_rescan(own.lane, &BTreeSet::new(), 1).is_empty()),
                 taken: which(&|own| state.is_taken(own)),

@@ -18,7 +18,7 @@ pub async fn an_update_through_another_lane_waits_for_the_owner_who_judges_it<E:
     assert_eq!(taken.tally, Tally { handed_over: 1, ..Tally::default() });
     assert_eq!((taken.changed.len(), taken.windows.len(), taken.started.len()), (0, 0, 0));
     assert_eq!((env.campaign("a").await.revision, env.unjudged().await), (1, 1));
-    assert_eq!(owner.ledger.waiting(&[owner.own, other.own]).await.unwrap().changes, [Lane::new(0)]);
+    assert_eq!(owner.ledger.poll(&[owner.own, other.own]).await.unwrap().changes, [Lane::new(0)]);
 
     let judged = owner.ledger.judge_changes(owner.own).await.unwrap();
     assert_eq!(judged.tally, Tally::default(), "the lane that received it counted it");
@@ -27,7 +27,7 @@ pub async fn an_update_through_another_lane_waits_for_the_owner_who_judges_it<E:
     let row = env.campaign("a").await;
     assert_eq!((row.lane, row.revision, row.content.as_deref()), (Lane::new(0), 2, Some("a, version 2")));
     assert_eq!(env.unjudged().await, 0);
-    assert!(owner.ledger.waiting(&[owner.own, other.own]).await.unwrap().changes.is_empty());
+    assert!(owner.ledger.poll(&[owner.own, other.own]).await.unwrap().changes.is_empty());
     assert_eq!(env.lane(Lane::new(0)).await.tally, Tally { campaigns: 1, ..Tally::default() });
     let again = owner.ledger.judge_changes(owner.own).await.unwrap();
     assert!(again.changed.is_empty(), "it is judged once");
@@ -75,7 +75,7 @@ pub async fn an_operators_cancel_is_judged_by_the_owner<E: Environment>(env: &E)
     let (mut owner, other) = open_lanes(env).await;
     owner.start(&offer(env, "a").await).await;
     env.cancel("a").await;
-    assert_eq!(owner.ledger.waiting(&[owner.own, other.own]).await.unwrap().changes, [Lane::new(0)]);
+    assert_eq!(owner.ledger.poll(&[owner.own, other.own]).await.unwrap().changes, [Lane::new(0)]);
     let judged = owner.ledger.judge_changes(owner.own).await.unwrap();
     assert_eq!((judged.changed.len(), env.unjudged().await), (1, 0));
     let row = env.campaign("a").await;

@@ -38,10 +38,10 @@ pub async fn a_campaign_is_passed_again_five_minutes_after_its_first_page<E: Env
     owner.record(vec![page(&running, &["bob"], false)]).await;
     assert_eq!(env.campaign("a").await.repass_at, first, "a page in between puts nothing off");
     assert!(owner.ledger.due_rescan(owner.own, &[], 10).await.unwrap().is_empty());
-    assert!(owner.ledger.waiting(&[owner.own]).await.unwrap().rescans.is_empty());
+    assert!(owner.ledger.poll(&[owner.own]).await.unwrap().rescans.is_empty());
 
     env.make_repass_due("a", now - 1).await;
-    assert_eq!(owner.ledger.waiting(&[owner.own]).await.unwrap().rescans, [Lane::new(0)]);
+    assert_eq!(owner.ledger.poll(&[owner.own]).await.unwrap().rescans, [Lane::new(0)]);
     let due = owner.ledger.due_rescan(owner.own, &[], 10).await.unwrap();
     assert_eq!((ids(&due), due[0].main_pass_over, due[0].told), (vec!["a"], false, 2));
     assert_eq!((due[0].running.cursor.as_deref(), due[0].running.revision), (Some("bob"), 1));
@@ -89,7 +89,7 @@ pub async fn an_update_makes_a_pass_due<E: Environment>(env: &E) {
     owner.take(&[Sent::Tombstone("a")]).await;
     assert_eq!(env.campaign("a").await.repass_at, repass_at);
     assert!(owner.ledger.due_rescan(owner.own, &[], 1).await.unwrap().is_empty(), "it is not open");
-    assert!(owner.ledger.waiting(&[owner.own]).await.unwrap().rescans.is_empty());
+    assert!(owner.ledger.poll(&[owner.own]).await.unwrap().rescans.is_empty());
 }
 
 pub async fn campaigns_that_had_a_page_are_passed_in_the_order_of_their_ends<E: Environment>(env: &E) {

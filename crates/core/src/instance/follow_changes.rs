@@ -57,7 +57,7 @@ async fn poll_changes<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, lane: La
     loop {
         polls.due().await;
         let owned = cx.change_feed.owned();
-        match cx.ledger.waiting(&owned).await.map_err(LaneError::from) {
+        match cx.ledger.poll(&owned).await.map_err(LaneError::from) {
             Ok(waiting) => {
                 backoff = POLL_AGAIN;
                 cx.change_feed.for_each(&waiting.changes, LaneBacklog::call_judge);

@@ -43,13 +43,13 @@ impl PauseReading {
     pub const NONE: Self = Self { asked: EpochMicros::MIN, suspension: Suspension { paused: true, held: true } };
 
     /// Whether nothing is to be sent.
-    fn is_on(self) -> bool {
+    fn is_suspended(self) -> bool {
         self.suspension.paused || self.suspension.held
     }
 
     /// Whether a publication may be begun on it.
     fn allows(self, now: EpochMicros) -> bool {
-        !self.is_on() && now.saturating_sub(self.asked) < MAX_READING_AGE
+        !self.is_suspended() && now.saturating_sub(self.asked) < MAX_READING_AGE
     }
 }
 
@@ -98,8 +98,8 @@ impl PauseWatch {
     }
 
     /// Whether the last look found that nothing is to be sent.
-    pub fn is_on(&self) -> bool {
-        self.readings.borrow().is_on()
+    pub fn is_suspended(&self) -> bool {
+        self.readings.borrow().is_suspended()
     }
 
     /// Whether the last look found a hold.
@@ -108,23 +108,23 @@ impl PauseWatch {
     }
 
     /// Waits until the last look found a hold.
-    pub async fn held(&self) {
-        self.until(|reading| reading.suspension.held).await;
+    pub async fn until_held(&self) {
+        self.wait_for(|reading| reading.suspension.held).await;
     }
 
     /// Waits until the last look found that nothing is to be sent.
-    pub async fn on(&self) {
-        self.until(|reading| reading.is_on()).await;
+    pub async fn until_suspended(&self) {
+        self.wait_for(|reading| reading.is_suspended()).await;
     }
 
     /// Waits until the last look found nothing in the way.
-    pub async fn off(&self) {
-        self.until(|reading| !reading.is_on()).await;
+    pub async fn until_not_suspended(&self) {
+        self.wait_for(|reading| !reading.is_suspended()).await;
     }
 
     /// Waits until the last look found no hold: what arrives may be taken in, paused or not.
-    pub async fn not_held(&self) {
-        self.until(|reading| !reading.suspension.held).await;
+    pub async fn until_not_held(&self) {
+        self.wait_for(|reading| !reading.suspension.held).await;
     }
 
     /// Waits for the next look.
@@ -139,7 +139,7 @@ impl PauseWatch {
     }
 
     /// Waits until a publication may be begun, and returns the time at which it may; none when the clock cannot be read.
-    pub async fn released<C: Clock>(&self, clock: &C) -> Option<EpochMicros> {
+    pub async fn until_released<C: Clock>(&self, clock: &C) -> Option<EpochMicros> {
         let mut readings = self.readings.clone();
         loop {
             // Read first: a machine that slept learns by it how old its last look is.
@@ -154,7 +154,7 @@ impl PauseWatch {
         }
     }
 
-    async fn until(&self, mut found: impl FnMut(&PauseReading) -> bool) {
+    async fn wait_for(&self, mut found: impl FnMut(&PauseReading) -> bool) {
         if self.readings.clone().wait_for(|reading| found(reading)).await.is_err() {
             pending::<()>().await;
         }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     async fn is_released(pause: &PauseWatch, clock: &Told) -> bool {
-        timeout(Duration::from_secs(60), pause.released(clock)).await.is_ok()
+        timeout(Duration::from_secs(60), pause.until_released(clock)).await.is_ok()
     }
 
     #[tokio::test(start_paused = true)]
@@ -202,14 +202,14 @@ mod tests {
         assert!(!is_released(&pause, &clock).await, "an instance that cannot look any more begins nothing");
         readings.send_replace(PauseReading { asked: 10_400_000, suspension: PAUSED });
         assert!(!is_released(&pause, &clock).await);
-        assert!(pause.is_on());
+        assert!(pause.is_suspended());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_waits_at_the_pause_goes_on_with_the_look_that_finds_it_released() {
         let (readings, seen) = watch::channel(PauseReading { asked: 0, suspension: PAUSED });
         let (pause, clock) = (PauseWatch::new(seen), Told::default());
-        let waiting = async { (pause.released(&clock).await, pause.off().await) };
+        let waiting = async { (pause.until_released(&clock).await, pause.until_not_suspended().await) };
         let releasing = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             clock.0.store(5_000_000, Ordering::Relaxed);

@@ -79,7 +79,7 @@ async fn record<B, L: Ledger, A, C>(
 ) -> Result<(IntakeOutcome, Duration), LedgerError> {
     let bytes: usize = batch.arrivals.iter().map(|(record, _)| record.size()).sum();
     loop {
-        cx.pause.not_held().await;
+        cx.pause.until_not_held().await;
         // Memory last: whoever has it waits for no round.
         let changes = backlog.changes().await;
         let memory = cx.memory.for_intake(bytes).await;

@@ -66,7 +66,7 @@ pub struct Uncounted {
 
 /// What waits for lanes of an instance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Waiting {
+pub struct Poll {
     /// Lanes with changes to judge.
     pub changes: Vec<Lane>,
     /// Lanes in which a rescan is due.

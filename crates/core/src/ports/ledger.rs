@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::model::clients::{ClientRange, Clients};
-use crate::model::due::{ActiveCampaign, Due, Waiting};
+use crate::model::due::{ActiveCampaign, Due, Poll};
 use crate::model::halt::Halt;
 use crate::model::intake::{IntakeBatch, IntakeOutcome};
 use crate::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
@@ -237,7 +237,7 @@ pub trait CampaignLedger: Clone + Send + Sync + 'static {
 /// What is asked on behalf of all lanes of an instance.
 pub trait InstanceLedger: Clone + Send + Sync + 'static {
     /// What waits for these lanes.
-    fn waiting(&self, lanes: &[Ownership]) -> impl Future<Output = Result<Waiting, LedgerError>> + Send;
+    fn poll(&self, lanes: &[Ownership]) -> impl Future<Output = Result<Poll, LedgerError>> + Send;
     /// Which of the restaurants have an open campaign, and in which of the lanes.
     fn open_restaurants(
         &self,

@@ -8,13 +8,13 @@ use crate::connect::Parameter;
 use crate::number::number;
 use crate::sql;
 use crate::sql::fragments::{OPEN, of_restaurants};
-use dinnerbell_core::model::due::Waiting;
+use dinnerbell_core::model::due::Poll;
 use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::ownership::{Ownership, Suspension};
 use dinnerbell_core::ports::ledger::{InstanceLedger, LedgerError};
 
 impl InstanceLedger for PostgresLedger {
-    async fn waiting(&self, owned: &[Ownership]) -> Result<Waiting, LedgerError> {
+    async fn poll(&self, owned: &[Ownership]) -> Result<Poll, LedgerError> {
         let lanes: Vec<i32> = owned.iter().map(|own| own.lane.get()).collect();
         let epochs: Vec<i64> = owned.iter().map(|own| own.epoch.get()).collect();
         let postmasters: Vec<i64> = owned.iter().map(|own| own.postmaster).collect();
@@ -25,12 +25,12 @@ impl InstanceLedger for PostgresLedger {
             (&self.feedback(), Type::TEXT),
         ];
         let rows = self.ask(sql::WAITING.text(), &parameters).await?;
-        let waiting = |row: &Row| Waiting {
+        let poll = |row: &Row| Poll {
             changes: lanes_of(row, "changes"),
             rescans: lanes_of(row, "rescans"),
             taken: lanes_of(row, "taken"),
         };
-        Ok(rows.first().map(waiting).unwrap_or_default())
+        Ok(rows.first().map(poll).unwrap_or_default())
     }
 
     async fn open_restaurants(

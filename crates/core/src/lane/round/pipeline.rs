@@ -113,7 +113,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             if let Some(Delivery { bytes, took }) = ticket.delivery.take() {
                 sizing = sizing.after_published(bytes, took);
             }
-            if self.cx.pause.is_on() && self.cx.guards.enabled(Guard::PauseBeforeARound) {
+            if self.cx.pause.is_suspended() && self.cx.guards.enabled(Guard::PauseBeforeARound) {
                 // It was copied before the pause: what is not recorded yet is planned again afterwards.
                 drop(copied);
                 announcing = Box::pin(ready(Ok(ticket.announced())));
@@ -262,7 +262,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         tokio::select! {
             biased;
             ticket = announcing => Ok(Some(ticket?)),
-            () = self.cx.pause.on() => Ok(None),
+            () = self.cx.pause.until_suspended() => Ok(None),
         }
     }
 

@@ -108,7 +108,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         loop {
             let report_due = self.waits().wait(report).await;
             self.reload().await?;
-            if self.cx.pause.is_on() && self.cx.guards.enabled(Guard::PauseBeforeARound) {
+            if self.cx.pause.is_suspended() && self.cx.guards.enabled(Guard::PauseBeforeARound) {
                 // Campaigns start and end by the clock meanwhile, though nobody is told.
                 self.waits().change_or_resumption().await;
                 continue;

@@ -27,7 +27,7 @@ pub async fn publish<P: Producer, C: Clock>(
         return Ok((producer, Published::found(round.head())));
     }
     let released = match guards.enabled(Guard::PauseBeforePublication) {
-        true => pause.released(clock).await,
+        true => pause.until_released(clock).await,
         false => clock.fresh().await,
     };
     let now = released.ok_or(LaneError::ClockUnread)? / 1_000_000;
@@ -36,7 +36,7 @@ pub async fn publish<P: Producer, C: Clock>(
         return Err(LaneError::NotOpen { seq });
     }
     let suspended = async {
-        pause.on().await;
+        pause.until_suspended().await;
         sleep(IN_FLIGHT_GRACE).await;
     };
     let began = Instant::now();

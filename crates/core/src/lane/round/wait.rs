@@ -58,7 +58,7 @@ impl<B, L, A, C: Clock> Waits<'_, B, L, A, C> {
     pub(super) async fn change_or_resumption(&self) {
         tokio::select! {
             biased;
-            () = self.cx.pause.off() => {}
+            () = self.cx.pause.until_not_suspended() => {}
             () = self.backlog.changed() => {}
             () = self.next_change() => {}
         }
