@@ -200,18 +200,18 @@ async fn ask_all(counted: &mut Counted) {
     assert!(!ledger.due_rescan(own, &["another"], 1).await.unwrap().is_empty());
     counted.note("due_rescan").await;
     for after in [None, Some(&(1, "open-1".to_owned()))] {
-        assert!(!ledger.open_after(own, after, 1).await.unwrap().is_empty());
+        assert!(!ledger.open_campaigns_after(own, after, 1).await.unwrap().is_empty());
     }
-    counted.note("open_after").await;
+    counted.note("open_campaigns_after").await;
     let restaurants = ["lively".to_owned(), "r1".to_owned()];
     assert_eq!(
         ledger.open_restaurants(&[Lane::new(0), Lane::new(1)], &restaurants).await.unwrap(),
         [(Lane::new(0), "lively".to_owned())]
     );
     counted.note("open_restaurants").await;
-    assert_eq!(ledger.open_campaigns(own, &restaurants, None, 100).await.unwrap().len(), 5);
-    assert_eq!(ledger.open_campaigns(own, &restaurants, Some("open-1"), 2).await.unwrap().len(), 2);
-    counted.note("open_campaigns").await;
+    assert_eq!(ledger.late_campaigns(own, &restaurants, None, 100).await.unwrap().len(), 5);
+    assert_eq!(ledger.late_campaigns(own, &restaurants, Some("open-1"), 2).await.unwrap().len(), 2);
+    counted.note("late_campaigns").await;
     ledger.judge_changes(own).await.unwrap();
     counted.note("judge_changes").await;
     ledger.note_rescanned(own, &[("open-3".to_owned(), 1)]).await.unwrap();

@@ -291,9 +291,13 @@ impl CampaignLedger for SimLedger {
         .await
     }
 
-    async fn open_of(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
+    async fn open_campaigns_of(
+        &self,
+        own: Ownership,
+        restaurants: &[String],
+    ) -> Result<Vec<OpenCampaign>, LedgerError> {
         let restaurants = restaurants.to_vec();
-        self.query("open_of", move |state| {
+        self.query("open_campaigns_of", move |state| {
             state.open(own.lane, |row| {
                 row.campaign.as_ref().is_some_and(|campaign| restaurants.contains(&campaign.restaurant_id))
             })
@@ -301,7 +305,7 @@ impl CampaignLedger for SimLedger {
         .await
     }
 
-    async fn open_campaigns(
+    async fn late_campaigns(
         &self,
         own: Ownership,
         restaurants: &[String],
@@ -309,17 +313,17 @@ impl CampaignLedger for SimLedger {
         most: usize,
     ) -> Result<Vec<LateCampaign>, LedgerError> {
         let (restaurants, after) = (restaurants.to_vec(), after.map(str::to_owned));
-        self.query("open_campaigns", move |state| state.late_for(own.lane, &restaurants, after.as_deref(), most)).await
+        self.query("late_campaigns", move |state| state.late_for(own.lane, &restaurants, after.as_deref(), most)).await
     }
 
-    async fn open_after(
+    async fn open_campaigns_after(
         &self,
         own: Ownership,
         after: Option<&(EpochSeconds, String)>,
         most: usize,
     ) -> Result<Vec<OpenCampaign>, LedgerError> {
         let after = after.cloned();
-        self.query("open_after", move |state| state.open_after(own.lane, after.as_ref(), most)).await
+        self.query("open_campaigns_after", move |state| state.open_after(own.lane, after.as_ref(), most)).await
     }
 
     async fn due_rescan(&self, own: Ownership, beside: &[&str], most: usize) -> Result<Vec<OpenCampaign>, LedgerError> {

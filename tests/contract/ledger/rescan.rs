@@ -105,8 +105,9 @@ pub async fn campaigns_that_had_a_page_are_passed_in_the_order_of_their_ends<E: 
     owner.start(&offer(env, "without a page").await).await;
     paged(env, &mut owner, "over", 900, true).await;
     env.move_window("over", over(env).await).await;
-    let after =
-        async |after: Option<&(i64, String)>, most| owner.ledger.open_after(owner.own, after, most).await.unwrap();
+    let after = async |after: Option<&(i64, String)>, most| {
+        owner.ledger.open_campaigns_after(owner.own, after, most).await.unwrap()
+    };
     assert_eq!(ids(&after(None, 10).await), ["first", "B", "a", "c"]);
     assert_eq!(ids(&after(None, 2).await), ["first", "B"]);
     assert_eq!(ids(&after(Some(&(window.end, "B".to_owned())), 10).await), ["a", "c"]);
@@ -130,7 +131,7 @@ pub async fn a_main_pass_that_found_nobody_is_passed_again_too<E: Environment>(e
     owner.record(vec![page(&running, &[], true)]).await;
     let row = env.campaign("a").await;
     assert_eq!((row.cursor, row.last_page_seq, row.told), (None, Some(Seq::new(1)), 0));
-    assert_eq!(ids(&owner.ledger.open_after(owner.own, None, 1).await.unwrap()), ["a"]);
+    assert_eq!(ids(&owner.ledger.open_campaigns_after(owner.own, None, 1).await.unwrap()), ["a"]);
     env.make_repass_due("a", 0).await;
     let due = owner.ledger.due_rescan(owner.own, &[], 1).await.unwrap();
     assert_eq!((ids(&due), due[0].main_pass_over), (vec!["a"], true));
@@ -149,11 +150,11 @@ pub async fn open_campaigns_are_found_by_their_restaurants<E: Environment>(env: 
     env.answer("a", "bob").await;
     let wanted = ["pizzeria", "sushi", "nobody's"].map(str::to_owned);
 
-    let open = owner.ledger.open_of(owner.own, &wanted).await.unwrap();
+    let open = owner.ledger.open_campaigns_of(owner.own, &wanted).await.unwrap();
     assert_eq!(ids(&open), ["C", "a", "b"]);
     assert_eq!((open[1].told, open[1].main_pass_over), (2, true));
 
-    let late = async |after, most| owner.ledger.open_campaigns(owner.own, &wanted, after, most).await.unwrap();
+    let late = async |after, most| owner.ledger.late_campaigns(owner.own, &wanted, after, most).await.unwrap();
     let named = |late: &[LateCampaign]| late.iter().map(|late| late.adv_campaign_id.clone()).collect::<Vec<_>>();
     let all = late(None, 10).await;
     assert_eq!(named(&all), ["C", "a", "b"], "by restaurant, and then by id");
@@ -173,7 +174,7 @@ pub async fn open_campaigns_are_found_by_their_restaurants<E: Environment>(env: 
 
     // A draft that is taken back leaves its row, as somebody answered in it: for the one it counts, for the other it does not.
     owner.ledger.withdraw_whole(owner.own, owner.head, None).await.unwrap();
-    assert_eq!(owner.ledger.open_of(owner.own, &wanted).await.unwrap()[1].told, 1);
+    assert_eq!(owner.ledger.open_campaigns_of(owner.own, &wanted).await.unwrap()[1].told, 1);
     assert_eq!(late(None, 10).await[1].told, 0, "of drafts that were recorded");
 }
 

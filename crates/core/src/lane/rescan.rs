@@ -116,7 +116,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
             self.passes.all_again();
         } else if !missed.restaurants.is_empty() {
             let restaurants: Vec<String> = missed.restaurants.into_iter().collect();
-            match cx.ledger.open_of(own, &restaurants).await {
+            match cx.ledger.open_campaigns_of(own, &restaurants).await {
                 Ok(open) => open.into_iter().for_each(|open| self.passes.again(open)),
                 Err(error) => {
                     self.backlog.missed(restaurants.into_iter());
@@ -125,7 +125,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
             }
         }
         if let Some(after) = self.passes.walks_from() {
-            let open = cx.ledger.open_after(own, after.as_ref(), AT_ONCE).await?;
+            let open = cx.ledger.open_campaigns_after(own, after.as_ref(), AT_ONCE).await?;
             self.passes.walked(open, AT_ONCE);
         }
         if self.due && !self.passes.is_full() && cx.guards.enabled(Guard::RescanWhenDue) {

@@ -51,7 +51,7 @@ pub struct RescanBatch(Vec<(PassKey, usize)>);
 
 /// What ended with a batch.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Over {
+pub struct BatchResult {
     /// Campaigns that were passed, and which version of them.
     pub passed: Vec<(String, i32)>,
     /// Restaurants of whom somebody was missed meanwhile.
@@ -224,8 +224,8 @@ impl Passes {
     }
 
     /// Their pages were read, in this order.
-    pub fn read(&mut self, batch: &RescanBatch, pages: &[Page]) -> Over {
-        let mut over = Over::default();
+    pub fn read(&mut self, batch: &RescanBatch, pages: &[Page]) -> BatchResult {
+        let mut over = BatchResult::default();
         for ((key, _), page) in batch.0.iter().zip(pages) {
             let Some(pass) = self.of.get_mut(key) else { continue };
             pass.pages += 1;
@@ -290,7 +290,7 @@ mod tests {
     }
 
     /// Each of a batch has a full page; those that are named have their last one.
-    fn read(passes: &mut Passes, batch: &RescanBatch, last: &[&str]) -> Over {
+    fn read(passes: &mut Passes, batch: &RescanBatch, last: &[&str]) -> BatchResult {
         let page = |(pass, _): (&Pass, usize)| Page {
             clients: ["k"].into_iter().collect(),
             last: last.contains(&pass.adv_campaign_id.as_str()),
@@ -331,7 +331,7 @@ mod tests {
         passes.again(open("a", 10));
         assert_eq!(passes.of.values().next().unwrap().cursor.as_deref(), Some("k"), "it goes on where it is");
         let over = read(&mut passes, &first, &["a"]);
-        assert_eq!(over, Over { passed: Vec::new(), again: vec!["a".to_owned()] });
+        assert_eq!(over, BatchResult { passed: Vec::new(), again: vec!["a".to_owned()] });
     }
 
     #[test]

@@ -185,13 +185,13 @@ pub trait CampaignLedger: Clone + Send + Sync + 'static {
     /// What there is to do, at most `most` campaigns. Scheduled campaigns whose start has come become active here, and ended ones expire or close.
     fn due(&self, own: Ownership, most: usize) -> impl Future<Output = Result<Due, LedgerError>> + Send;
     /// The lane's open campaigns of these restaurants, to be passed again.
-    fn open_of(
+    fn open_campaigns_of(
         &self,
         own: Ownership,
         restaurants: &[String],
     ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
     /// The lane's open campaigns of these restaurants whose ids are behind this one, ordered by restaurant and id; at most so many.
-    fn open_campaigns(
+    fn late_campaigns(
         &self,
         own: Ownership,
         restaurants: &[String],
@@ -199,7 +199,7 @@ pub trait CampaignLedger: Clone + Send + Sync + 'static {
         most: usize,
     ) -> impl Future<Output = Result<Vec<LateCampaign>, LedgerError>> + Send;
     /// The lane's open campaigns that had a page, behind this one in the order of ends and ids, at most `most`. A new owner rescans all of them.
-    fn open_after(
+    fn open_campaigns_after(
         &self,
         own: Ownership,
         after: Option<&(EpochSeconds, String)>,

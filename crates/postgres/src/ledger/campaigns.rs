@@ -18,13 +18,17 @@ impl CampaignLedger for PostgresLedger {
         self.read_due(own, most).await
     }
 
-    async fn open_of(&self, own: Ownership, restaurants: &[String]) -> Result<Vec<OpenCampaign>, LedgerError> {
+    async fn open_campaigns_of(
+        &self,
+        own: Ownership,
+        restaurants: &[String],
+    ) -> Result<Vec<OpenCampaign>, LedgerError> {
         let mut open = self.read_open(own, &of_restaurants("$2"), "true", &[(&restaurants, Type::TEXT_ARRAY)]).await?;
         open.sort_by(|one, other| one.running.id().cmp(other.running.id()));
         Ok(open)
     }
 
-    async fn open_campaigns(
+    async fn late_campaigns(
         &self,
         own: Ownership,
         restaurants: &[String],
@@ -34,7 +38,7 @@ impl CampaignLedger for PostgresLedger {
         self.read_late_for(own, restaurants, after, most).await
     }
 
-    async fn open_after(
+    async fn open_campaigns_after(
         &self,
         own: Ownership,
         after: Option<&(EpochSeconds, String)>,

@@ -191,7 +191,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         }
         let restaurants: BTreeSet<&String> = candidates.iter().map(|(restaurant, _)| restaurant).collect();
         let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
-        let open = self.cx.ledger.open_campaigns(self.own, &restaurants, after.as_deref(), MOST_LATE_CAMPAIGNS).await?;
+        let open = self.cx.ledger.late_campaigns(self.own, &restaurants, after.as_deref(), MOST_LATE_CAMPAIGNS).await?;
         if open.is_empty() {
             self.backlog.judged_late(&candidates, None);
             return Ok(LateBatch::default());
