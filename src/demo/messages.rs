@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use dinnerbell_config as config;
 use dinnerbell_config::Role;
-use dinnerbell_kafka::client::{ASK, ClientEvents, settings};
+use dinnerbell_kafka::client::{ClientEvents, REQUEST_TIMEOUT, settings};
 
 /// How long reading everything may take.
 const READ_ALL: Duration = Duration::from_secs(30);
@@ -112,7 +112,7 @@ fn drain(reader: &BaseConsumer<ClientEvents>, topic: &str) -> Result<Everything,
     let mut everything = Everything::default();
     let mut open = BTreeMap::new();
     for partition in reader.assignment()?.elements_for_topic(topic).iter().map(|entry| entry.partition()) {
-        let (low, high) = reader.fetch_watermarks(topic, partition, ASK)?;
+        let (low, high) = reader.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?;
         if low > 0 {
             everything.trimmed.push(partition);
         }
@@ -160,7 +160,7 @@ where
     let topic = kafka.topics.notifications.clone();
     let made = tokio::task::spawn_blocking(move || {
         let reader: R = settings.create_with_context(ClientEvents::default())?;
-        let metadata = reader.fetch_metadata(Some(&topic), ASK)?;
+        let metadata = reader.fetch_metadata(Some(&topic), REQUEST_TIMEOUT)?;
         let mut all = TopicPartitionList::new();
         for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
             all.add_partition_offset(&topic, partition.id(), Offset::Beginning)?;

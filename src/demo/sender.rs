@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 
 use dinnerbell_config as config;
 use dinnerbell_config::Role;
-use dinnerbell_kafka::client::{ASK, ClientEvents, settings};
+use dinnerbell_kafka::client::{ClientEvents, REQUEST_TIMEOUT, settings};
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 
@@ -145,7 +145,7 @@ fn now() -> (SystemTime, i64) {
 async fn warm(producer: FutureProducer<ClientEvents>, topic: &str) -> KafkaResult<FutureProducer<ClientEvents>> {
     let topic = topic.to_owned();
     let warmed = tokio::task::spawn_blocking(move || {
-        producer.client().fetch_metadata(Some(&topic), ASK)?;
+        producer.client().fetch_metadata(Some(&topic), REQUEST_TIMEOUT)?;
         Ok(producer)
     });
     warmed.await.unwrap_or(Err(KafkaError::Canceled))

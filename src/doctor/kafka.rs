@@ -18,7 +18,7 @@ use dinnerbell_config::Config;
 use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::ports::broker::BrokerError;
-use dinnerbell_kafka::client::{ASK, ClientEvents, Isolation};
+use dinnerbell_kafka::client::{ClientEvents, Isolation, REQUEST_TIMEOUT};
 use dinnerbell_kafka::topics::{INTERNAL, Topic};
 use dinnerbell_kafka::{client, group, topics};
 
@@ -228,7 +228,7 @@ impl Asking {
     fn cluster_id(&self) -> Result<String, BrokerError> {
         const STEP: Duration = Duration::from_millis(500);
         let doing = "connecting to kafka.bootstrap_servers";
-        let until = Instant::now() + ASK;
+        let until = Instant::now() + REQUEST_TIMEOUT;
         loop {
             client::serve_events(&self.consumer);
             let asked = self.consumer.fetch_metadata(Some("__consumer_offsets"), STEP);
@@ -244,7 +244,7 @@ impl Asking {
 
     /// Behind the last record that may be read.
     fn end(&self, topic: &str, lane: Lane) -> Result<i64, BrokerError> {
-        let watermarks = self.consumer.fetch_watermarks(topic, lane.get(), ASK);
+        let watermarks = self.consumer.fetch_watermarks(topic, lane.get(), REQUEST_TIMEOUT);
         Ok(watermarks
             .map_err(|error| self.explain(&format!("reading the end of partition {lane} of {topic}"), &error))?
             .1)
@@ -252,7 +252,7 @@ impl Asking {
 
     /// How many brokers the cluster has.
     fn brokers(&self) -> Result<usize, BrokerError> {
-        let metadata = self.consumer.fetch_metadata(Some("__consumer_offsets"), ASK);
+        let metadata = self.consumer.fetch_metadata(Some("__consumer_offsets"), REQUEST_TIMEOUT);
         Ok(metadata.map_err(|error| self.explain("counting the brokers", &error))?.brokers().len())
     }
 
@@ -293,7 +293,8 @@ impl Asking {
         let doing = "reading the group's committed offsets";
         let mut list = TopicPartitionList::new();
         list.add_partition_range(topic, 0, partitions - 1);
-        let offsets = self.consumer.committed_offsets(list, ASK).map_err(|error| self.explain(doing, &error))?;
+        let offsets =
+            self.consumer.committed_offsets(list, REQUEST_TIMEOUT).map_err(|error| self.explain(doing, &error))?;
         offsets.elements().iter().try_for_each(|one| one.error()).map_err(|error| self.explain(doing, &error))
     }
 }

@@ -134,7 +134,7 @@ impl Preview {
 }
 
 /// What the ledger knows of the campaign's id.
-struct Stood {
+struct KnownCampaign {
     state: String,
     known: Known,
     cursor: Option<String>,
@@ -277,14 +277,14 @@ impl Asked<'_> {
     }
 }
 
-async fn stood(feedback: &Pool, id: &str) -> Result<Option<Stood>, PostgresError> {
+async fn stood(feedback: &Pool, id: &str) -> Result<Option<KnownCampaign>, PostgresError> {
     let sql = "select state, cursor, restaurant_id, adv_campaign_content, adv_campaign_owner, adv_campaign_owner_contact, \
                adv_campaign_datetime_start, adv_campaign_datetime_end, datetime_created from dinnerbell.campaign where adv_campaign_id = $1";
     let rows = feedback.query(sql, &[(&id, Type::TEXT)]).await?;
     Ok(rows.first().map(|row| {
         let state: String = row.get(0);
         let known = if state == "cancelled" { Known::Cancelled } else { Known::Campaign(known(row, id)) };
-        Stood { state, known, cursor: row.get(1) }
+        KnownCampaign { state, known, cursor: row.get(1) }
     }))
 }
 
@@ -301,7 +301,7 @@ fn known(row: &Row, id: &str) -> Campaign {
 }
 
 /// As what it would count beside what is known, and whether its window has room for it.
-fn judge_campaign(preview: &mut Preview, campaign: &Campaign, stood: Option<&Stood>, now: EpochSeconds) {
+fn judge_campaign(preview: &mut Preview, campaign: &Campaign, stood: Option<&KnownCampaign>, now: EpochSeconds) {
     let mut window = campaign.window;
     preview.known_state = stood.map(|stood| stood.state.clone());
     let verdict = stood.map(|stood| apply_rules(&stood.known, &Arrival::Campaign(campaign.clone())));
@@ -328,7 +328,7 @@ fn judge_campaign(preview: &mut Preview, campaign: &Campaign, stood: Option<&Sto
     } else {
         preview.warnings.extend(warning.map(str::to_owned));
     }
-    if let (CountsAs::OlderUpdate | CountsAs::Duplicate, Some(Stood { known: Known::Campaign(known), .. })) =
+    if let (CountsAs::OlderUpdate | CountsAs::Duplicate, Some(KnownCampaign { known: Known::Campaign(known), .. })) =
         (counts_as, stood)
     {
         window = known.window;
@@ -370,15 +370,15 @@ mod tests {
         }
     }
 
-    fn judged(campaign: &Campaign, stood: Option<Stood>) -> Preview {
+    fn judged(campaign: &Campaign, stood: Option<KnownCampaign>) -> Preview {
         let mut preview =
             Preview { will_be_told: Some(1000), pace: Some(10.0), seconds: Some(100.0), ..Preview::default() };
         judge_campaign(&mut preview, campaign, stood.as_ref(), 1000);
         preview
     }
 
-    fn active(known: Campaign) -> Option<Stood> {
-        Some(Stood { state: "active".to_owned(), known: Known::Campaign(known), cursor: None })
+    fn active(known: Campaign) -> Option<KnownCampaign> {
+        Some(KnownCampaign { state: "active".to_owned(), known: Known::Campaign(known), cursor: None })
     }
 
     #[test]
@@ -406,7 +406,8 @@ mod tests {
         );
         let conflict = of(active(campaign(900, 2001, 5)));
         assert_eq!((conflict.counts_as, conflict.mistakes.len()), (Some(CountsAs::DeadLetter), 1));
-        let cancelled = of(Some(Stood { state: "cancelled".to_owned(), known: Known::Cancelled, cursor: None }));
+        let cancelled =
+            of(Some(KnownCampaign { state: "cancelled".to_owned(), known: Known::Cancelled, cursor: None }));
         assert_eq!((cancelled.counts_as, cancelled.will_be_told), (Some(CountsAs::OlderUpdate), Some(0)));
     }
 }

@@ -18,7 +18,7 @@ use dinnerbell_config as config;
 use dinnerbell_config::Role;
 use dinnerbell_core::model::draft;
 use dinnerbell_core::model::draft::{CE_ID, COPY_HEADER, COPY_TRAILER, DraftRows, DraftTemplate, ROUND_HEADER};
-use dinnerbell_kafka::client::{ASK, settings};
+use dinnerbell_kafka::client::{REQUEST_TIMEOUT, settings};
 use dinnerbell_kafka::deliveries::{Deliveries, is_full};
 use dinnerbell_kafka::message;
 use dinnerbell_kafka::producer::COMPRESSION;
@@ -135,7 +135,7 @@ impl Plain {
             let failed = |error: &KafkaError| observer.explain("making the plain producer", error);
             let producer: BaseProducer<Deliveries> =
                 settings.create_with_context(deliveries).map_err(|error| failed(&error))?;
-            producer.client().fetch_metadata(Some(&topic), ASK).map_err(|error| failed(&error))?;
+            producer.client().fetch_metadata(Some(&topic), REQUEST_TIMEOUT).map_err(|error| failed(&error))?;
             let plain = Self { topic, round, producer };
             plain.warm_up(partitions)?;
             Ok(plain)

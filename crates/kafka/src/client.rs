@@ -16,7 +16,7 @@ use dinnerbell_config::kafka_client::Role;
 use dinnerbell_core::ports::broker::BrokerError;
 
 /// How long a call that only asks may take.
-pub const ASK: Duration = Duration::from_secs(5);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// For so long what librdkafka has to say is listened to at a time. A poll that does not wait takes a single line of its log, and the reason for a
 /// failure stands many lines behind.
 pub const EVENT_POLL: Duration = Duration::from_millis(5);

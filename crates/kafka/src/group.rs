@@ -4,7 +4,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::groups::GroupMemberInfo;
 
-use super::client::ASK;
+use super::client::REQUEST_TIMEOUT;
 use super::membership::NAME;
 use dinnerbell_core::model::finding::Findings;
 
@@ -45,7 +45,7 @@ pub fn members(
     consumer: &BaseConsumer<impl rdkafka::consumer::ConsumerContext>,
     group: &str,
 ) -> KafkaResult<Vec<GroupMember>> {
-    let groups = consumer.fetch_group_list(Some(group), ASK)?;
+    let groups = consumer.fetch_group_list(Some(group), REQUEST_TIMEOUT)?;
     let found = groups.groups().iter().find(|found| found.name() == group);
     Ok(found.map(|found| found.members().iter().map(GroupMember::of).collect()).unwrap_or_default())
 }

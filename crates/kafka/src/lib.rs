@@ -33,7 +33,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 
-use client::{ASK, ClientEvents, off_runtime};
+use client::{ClientEvents, REQUEST_TIMEOUT, off_runtime};
 use dinnerbell_config as config;
 use dinnerbell_config::Start;
 use dinnerbell_config::kafka_client::Role;
@@ -51,9 +51,9 @@ use tokio::time::Instant;
 use topics::{BATCH_FRAME, DEFAULT_LIMIT, Topic};
 
 /// How long a topic may be unknown before it is missing.
-const KNOWN: Duration = Duration::from_secs(2);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long what librdkafka said while a call failed is listened to.
-const HEARD: Duration = Duration::from_millis(100);
+const EVENT_WAIT: Duration = Duration::from_millis(100);
 
 /// The Kafka cluster, as one group and one set of topics see it.
 #[derive(Debug, Clone)]
@@ -85,7 +85,7 @@ pub async fn members(kafka: &config::Kafka) -> Result<usize, BrokerError> {
     let asked = reader
         .ask(format!("looking at the group {group}"), move |consumer, _| Ok(group::members(consumer, &group)?.len()));
     let members = asked.await;
-    reader.close(ASK).await;
+    reader.close(REQUEST_TIMEOUT).await;
     members
 }
 
@@ -148,7 +148,7 @@ impl KafkaBroker {
     /// How many brokers the cluster has.
     pub async fn brokers(&self) -> Result<usize, BrokerError> {
         let counted = self.shared.reader.ask("counting the brokers".into(), |consumer, topic| {
-            Ok(consumer.fetch_metadata(Some(topic), ASK)?.brokers().len())
+            Ok(consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?.brokers().len())
         });
         counted.await
     }
@@ -276,7 +276,7 @@ pub fn unused_id(kafka: &config::Kafka) -> String {
 /// Whether the user may transact by this id, which is taken over. Who does so at the same time may as well.
 pub async fn may_transact(kafka: &config::Kafka, id: String) -> Result<(), BrokerError> {
     let kafka = kafka.clone();
-    match off_runtime(move || take_over(&kafka, &id, ASK)).await {
+    match off_runtime(move || take_over(&kafka, &id, REQUEST_TIMEOUT)).await {
         Err(BrokerError::Fenced) => Ok(()),
         answered => answered,
     }
@@ -294,7 +294,7 @@ pub fn take_over(kafka: &config::Kafka, id: &str, within: Duration) -> Result<()
         settings.create_with_context(observer.clone()).map_err(|error| observer.explain(&doing, &error))?;
     let taken = producer.init_transactions(within);
     // Why it failed is said outside of the call.
-    producer.poll(HEARD);
+    producer.poll(EVENT_WAIT);
     taken.map_err(|error| match producer.client().fatal_error() {
         Some((code, _)) => observer.explain(&doing, &KafkaError::Global(code)),
         None => observer.explain(&doing, &error),
@@ -305,7 +305,7 @@ pub fn take_over(kafka: &config::Kafka, id: &str, within: Duration) -> Result<()
 async fn cluster_id(reader: &Reader) -> Result<String, BrokerError> {
     const STEP: Duration = Duration::from_millis(500);
     let doing = "connecting to kafka.bootstrap_servers";
-    let until = Instant::now() + ASK;
+    let until = Instant::now() + REQUEST_TIMEOUT;
     loop {
         let asked = reader
             .ask(doing.into(), |consumer, _| {
@@ -353,10 +353,12 @@ async fn shape(reader: &Reader, topic: &str) -> Result<Topic, BrokerError> {
     let name = topic.to_owned();
     reader
         .ask(format!("looking at topic {topic}"), move |consumer, _| {
-            let until = Instant::now() + KNOWN;
+            let until = Instant::now() + METADATA_TIMEOUT;
             loop {
                 match topics::shape(consumer, &name) {
-                    Err(error) if is_unknown(&error) && Instant::now() < until => std::thread::sleep(KNOWN / 10),
+                    Err(error) if is_unknown(&error) && Instant::now() < until => {
+                        std::thread::sleep(METADATA_TIMEOUT / 10)
+                    }
                     other => return other,
                 }
             }
@@ -371,7 +373,7 @@ fn is_unknown(error: &KafkaError) -> bool {
 
 /// Whether every partition of a topic has a leader, by which it can be written to.
 fn led_partitions(consumer: &BaseConsumer<ClientEvents>, name: &str) -> KafkaResult<()> {
-    let metadata = consumer.fetch_metadata(Some(name), ASK)?;
+    let metadata = consumer.fetch_metadata(Some(name), REQUEST_TIMEOUT)?;
     let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
     let topic = metadata.topics().iter().find(|topic| topic.name() == name).ok_or(unknown)?;
     let failed = topic.error().or_else(|| topic.partitions().iter().find_map(|partition| partition.error()));
@@ -388,7 +390,7 @@ fn offsets_at(
     for partition in 0..partitions {
         times.add_partition_offset(topic, partition, rdkafka::Offset::Offset(millis))?;
     }
-    let found = consumer.offsets_for_times(times, ASK)?;
+    let found = consumer.offsets_for_times(times, REQUEST_TIMEOUT)?;
     let mut offsets = BTreeMap::new();
     for entry in found.elements() {
         entry.error()?;

@@ -28,16 +28,16 @@ use dinnerbell_core::ports::broker::BrokerError;
 pub const NAME: &str = "member";
 
 /// One turn of the poll loop takes at most this.
-const TURN: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A poll loop that stands still for this many seconds has stalled.
-const STALLED: u32 = 10;
+const STALLED_POLLS: u32 = 10;
 /// A client that lost its assignment (its session timed out on a machine that stood still) joins again by itself. One that was assigned
 /// nothing for this long afterwards was seen never to come back, though it went on polling: it is replaced.
-const REJOIN: Duration = Duration::from_secs(20);
+const REJOIN_AFTER: Duration = Duration::from_secs(20);
 /// How long the coordinator may take to answer whether it is there.
-const ANSWERS: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is reported again and again is said at most so often, and is over when it was not noticed for as long.
-const REPEAT: Duration = Duration::from_secs(60);
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Most kinds of reports that are told apart.
 const MOST_KINDS: usize = 16;
 
@@ -172,7 +172,7 @@ impl Membership {
         let turns = self.view.turns.clone();
         async move {
             let (mut seen, mut still) = (*turns.borrow(), 0);
-            while still < STALLED {
+            while still < STALLED_POLLS {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let now = *turns.borrow();
                 still = if now == seen { still + 1 } else { 0 };
@@ -216,7 +216,7 @@ fn coordinator_answers(joining: &Joining) -> bool {
     let Ok(asking) = asking else { return false };
     let mut nobodys = TopicPartitionList::with_capacity(1);
     nobodys.add_partition(&joining.topic, i32::MAX);
-    asking.committed_offsets(nobodys, ANSWERS).is_ok()
+    asking.committed_offsets(nobodys, ANSWER_TIMEOUT).is_ok()
 }
 
 /// Revokes what is held, which tells the lanes, and leaves the group. Where the coordinator cannot be told, the client is left as it is until the
@@ -233,7 +233,7 @@ fn keep_polling(joining: &Joining, mut consumer: BaseConsumer<Member>, stop: &At
     while !stop.load(Ordering::Acquire) {
         // Without an answer a new client would do no better.
         if consumer.context().is_stranded() && coordinator_answers(joining) {
-            let lost = REJOIN.as_secs();
+            let lost = REJOIN_AFTER.as_secs();
             reports.report(&format!(
                 "the group assigned nothing since the assignment was lost {lost} s ago: joining again"
             ));
@@ -242,7 +242,7 @@ fn keep_polling(joining: &Joining, mut consumer: BaseConsumer<Member>, stop: &At
                 Err(error) => reports.report(&format!("joining again failed; it is tried again: {error}")),
             }
         }
-        match consumer.poll(TURN) {
+        match consumer.poll(POLL_INTERVAL) {
             None => reports.quiet(),
             Some(Ok(message)) => drop(message),
             Some(Err(error)) => reports.report(&error.to_string()),
@@ -293,7 +293,7 @@ impl Reports {
         });
         trouble.heard = now;
         let new = trouble.kinds.len() < MOST_KINDS && trouble.kinds.insert(what.to_owned());
-        if new || now.duration_since(trouble.said) >= REPEAT {
+        if new || now.duration_since(trouble.said) >= REPORT_INTERVAL {
             trouble.said = now;
             return Some(std::mem::take(&mut trouble.unsaid));
         }
@@ -303,7 +303,7 @@ impl Reports {
 
     /// How long the trouble lasted, once nothing was noticed of it for long enough.
     fn over(&mut self, now: Instant) -> Option<Duration> {
-        let trouble = self.trouble.take_if(|trouble| now.duration_since(trouble.heard) >= REPEAT)?;
+        let trouble = self.trouble.take_if(|trouble| now.duration_since(trouble.heard) >= REPORT_INTERVAL)?;
         Some(trouble.heard.duration_since(trouble.began))
     }
 }
@@ -315,7 +315,7 @@ impl Member {
 
     /// Whether the assignment was lost so long ago that this client will not get another one. Asked again after as long.
     fn is_stranded(&self) -> bool {
-        let stranded = self.lost().take_if(|since| since.elapsed() > REJOIN).is_some();
+        let stranded = self.lost().take_if(|since| since.elapsed() > REJOIN_AFTER).is_some();
         if stranded {
             *self.lost() = Some(Instant::now());
         }

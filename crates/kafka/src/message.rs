@@ -17,7 +17,7 @@ const ORIGINAL_KEY: &str = "dinnerbell_key";
 
 /// What messages a topic takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Takes {
+pub struct TopicLimits {
     /// Most bytes of one.
     pub most_bytes: usize,
     /// Whether each needs a key of its own.
@@ -38,12 +38,12 @@ pub struct DeadLetter<'a> {
 impl<'a> DeadLetter<'a> {
     /// The message for a topic that takes such messages. What does not fit is left out and described: first the value, then, since no
     /// record may stop a lane, the rest as well.
-    pub fn fit(letter: &'a DeadLetterMessage, topic: &str, takes: &Takes) -> Self {
-        let limit = takes.most_bytes;
+    pub fn fit(letter: &'a DeadLetterMessage, topic: &str, limits: &TopicLimits) -> Self {
+        let limit = limits.most_bytes;
         let mut ours = described(letter, topic);
         // A compacted topic takes nothing without a key, and keeps one message of each.
-        let own_key = takes.compacted.then(|| format!("{topic}/{}/{}", letter.lane, letter.offset).into_bytes());
-        if takes.compacted
+        let own_key = limits.compacted.then(|| format!("{topic}/{}/{}", letter.lane, letter.offset).into_bytes());
+        if limits.compacted
             && let Some(key) = &letter.key
         {
             ours.push(Header { name: ORIGINAL_KEY.into(), value: Some(key.clone()) });
@@ -134,7 +134,7 @@ mod tests {
         }
     }
 
-    const TAKES: Takes = Takes { most_bytes: 1_000_000, compacted: false };
+    const LIMITS: TopicLimits = TopicLimits { most_bytes: 1_000_000, compacted: false };
 
     fn names(message: &DeadLetter<'_>) -> Vec<String> {
         message.headers.iter().map(|header| header.name.clone()).collect()
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_dead_letter_keeps_everything_and_ours_come_last() {
         let letter = letter(100, 10);
-        let message = DeadLetter::fit(&letter, "promo.in", &TAKES);
+        let message = DeadLetter::fit(&letter, "promo.in", &LIMITS);
         assert_eq!(message.key.as_deref(), letter.key.as_deref());
         assert_eq!(message.value, letter.value.as_deref());
         assert_eq!(
@@ -163,16 +163,16 @@ mod tests {
 
     #[test]
     fn in_a_compacted_topic_each_letter_has_a_key_of_its_own_and_the_original_one_in_a_header() {
-        let takes = Takes { compacted: true, ..TAKES };
+        let limits = TopicLimits { compacted: true, ..LIMITS };
         for (value, header) in [(100, 10), (1_000_000, 10), (10, 1_000_000)] {
             let letter = letter(value, header);
-            let message = DeadLetter::fit(&letter, "promo.in", &takes);
+            let message = DeadLetter::fit(&letter, "promo.in", &limits);
             assert_eq!(message.key.as_deref(), Some(&b"promo.in/2/77"[..]));
             let original = message.headers.iter().find(|header| header.name == ORIGINAL_KEY);
             assert_eq!(original.and_then(|header| header.value.clone()).is_some(), header < 1_000_000);
         }
         let letter = DeadLetterMessage { key: None, ..letter(100, 10) };
-        let message = DeadLetter::fit(&letter, "promo.in", &takes);
+        let message = DeadLetter::fit(&letter, "promo.in", &limits);
         assert_eq!(message.key.as_deref(), Some(&b"promo.in/2/77"[..]));
         assert!(message.headers.iter().all(|header| header.name != ORIGINAL_KEY));
     }
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_value_that_does_not_fit_is_described_by_size_and_hash() {
         let letter = letter(1_000_000, 10);
-        let message = DeadLetter::fit(&letter, "promo.in", &TAKES);
+        let message = DeadLetter::fit(&letter, "promo.in", &LIMITS);
         assert_eq!((message.key.is_some(), message.value), (true, None));
         let described = &message.headers[message.headers.len() - 2..];
         assert_eq!(described[0], text("dinnerbell_size", 1_000_000));
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn headers_that_do_not_fit_either_are_left_out_too() {
         let letter = letter(10, 1_000_000);
-        let message = DeadLetter::fit(&letter, "promo.in", &TAKES);
+        let message = DeadLetter::fit(&letter, "promo.in", &LIMITS);
         assert_eq!((message.key.as_deref(), message.value), (None, None));
         assert_eq!(message.headers.len(), 7);
         assert!(message.size() < 2_000);

@@ -12,7 +12,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
-use super::client::{ASK, ClientEvents, settings};
+use super::client::{ClientEvents, REQUEST_TIMEOUT, settings};
 use super::{offsets_at, topics};
 use crate::catch_panic::catch_panic;
 use dinnerbell_config as config;
@@ -299,7 +299,7 @@ impl Notifications {
     }
 
     fn watermarks(&self, consumer: &BaseConsumer<ClientEvents>, partition: i32) -> Result<(i64, i64), BrokerError> {
-        let watermarks = consumer.fetch_watermarks(&self.topic, partition, ASK);
+        let watermarks = consumer.fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT);
         watermarks.map_err(|error| self.explain("reading the watermarks", &error))
     }
 

@@ -18,7 +18,7 @@ use dinnerbell_core::model::record::Header;
 use dinnerbell_core::ports::broker::BrokerError;
 
 /// How long a transactional call may take.
-const CALL: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a batch may take to be delivered.
 const DELIVERY: Duration = Duration::from_secs(30);
 /// What librdkafka takes; the broker's own limit is the one that counts.
@@ -90,7 +90,7 @@ impl Resender {
             .map_err(|error| observer.explain("making a producer", &error))?;
         let resender = Self { producer, topic, partitions };
         let doing = "taking the transactional id of replays over";
-        resender.producer.init_transactions(CALL).map_err(|error| resender.explain(doing, &error))?;
+        resender.producer.init_transactions(CALL_TIMEOUT).map_err(|error| resender.explain(doing, &error))?;
         Ok(resender)
     }
 
@@ -113,17 +113,17 @@ impl Resender {
         beginning.map_err(|error| unsent(self.explain("beginning a transaction", &error)))?;
         if let Err(error) = batch.iter().try_for_each(|original| self.produce(original)).and_then(|()| self.deliver()) {
             // Nobody but this producer could commit it: if this fails, Kafka aborts it by itself.
-            let _ = self.producer.abort_transaction(CALL);
+            let _ = self.producer.abort_transaction(CALL_TIMEOUT);
             return Err(unsent(error));
         }
         self.commit()
     }
 
     fn commit(&self) -> Result<(), ResendError> {
-        let Err(error) = self.producer.commit_transaction(CALL) else { return Ok(()) };
+        let Err(error) = self.producer.commit_transaction(CALL_TIMEOUT) else { return Ok(()) };
         let explained = self.explain("committing a transaction", &error);
         let aborts = matches!(&error, KafkaError::Transaction(error) if error.txn_requires_abort());
-        match aborts && self.producer.abort_transaction(CALL).is_ok() {
+        match aborts && self.producer.abort_transaction(CALL_TIMEOUT).is_ok() {
             true => Err(ResendError::Unsent(explained)),
             false => Err(ResendError::InDoubt(explained)),
         }

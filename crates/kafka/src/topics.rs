@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataPartition;
 
-use super::client::{self, ASK, ClientEvents};
+use super::client::{self, ClientEvents, REQUEST_TIMEOUT};
 use dinnerbell_config as config;
 use dinnerbell_config::Topics;
 use dinnerbell_config::address::is_of_this_machine;
@@ -94,7 +94,7 @@ impl Topic {
 
 /// A topic as it is now, without its settings.
 pub fn shape(consumer: &BaseConsumer<ClientEvents>, name: &str) -> KafkaResult<Topic> {
-    let metadata = consumer.fetch_metadata(Some(name), ASK)?;
+    let metadata = consumer.fetch_metadata(Some(name), REQUEST_TIMEOUT)?;
     let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
     let topic = metadata.topics().iter().find(|topic| topic.name() == name).ok_or(unknown)?;
     if let Some(error) = topic.error() {
@@ -113,7 +113,7 @@ pub async fn settings(kafka: &config::Kafka, topics: &[&str]) -> BTreeMap<String
         return BTreeMap::new();
     };
     let asked: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-    let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
     let answered = admin.describe_configs(&asked, &options).await;
     let values = |topic: ConfigResource| {
         let OwnedResourceSpecifier::Topic(name) = topic.specifier else { return None };

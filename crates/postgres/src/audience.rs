@@ -37,7 +37,7 @@ const TIME_LIMIT_WITHOUT_INDEX: Duration = Duration::from_secs(60);
 /// How long a page may take that an index serves; one that takes longer is read client by client.
 const SOON: Duration = Duration::from_secs(2);
 /// Pages that are read side by side where each is a statement.
-const SIDE_BY_SIDE: usize = 4;
+const CONCURRENT_PAGES: usize = 4;
 /// The real [`Audience`]. Needs SELECT on the one table; a read-only replica or a pooler in transaction mode will do.
 #[derive(Clone)]
 pub struct PostgresAudience {
@@ -108,7 +108,7 @@ impl Audience for PostgresAudience {
         // Two that take as long as a page may: further ones are not to wait behind them.
         let until = Instant::now() + 2 * self.inner.time_limit;
         let pages: Vec<BoxFuture<'_, _>> = wanted.iter().map(|one| self.in_time(*one, until).boxed()).collect();
-        stream::iter(pages).buffered(SIDE_BY_SIDE).try_collect().await
+        stream::iter(pages).buffered(CONCURRENT_PAGES).try_collect().await
     }
 
     async fn newest(&self) -> Result<i64, AudienceError> {

@@ -52,7 +52,7 @@ impl Default for RoundSizing {
 
 impl RoundSizing {
     /// The sizing for which a lane's former owners left so many bytes a round, where they met a slow link.
-    pub fn left(round_bytes: Option<i64>) -> Self {
+    pub fn from_stored(round_bytes: Option<i64>) -> Self {
         let published = round_bytes.map(|bytes| bytes as f64 / longest_publication());
         Self { published: published.unwrap_or(Self::default().published), ..Self::default() }
     }
@@ -102,7 +102,7 @@ impl RoundSizing {
     }
 
     /// What the next owner of the lane is to know: the most bytes of a round, where the link is slow.
-    pub fn to_be_left(self) -> Option<i64> {
+    pub fn to_store(self) -> Option<i64> {
         let most = self.most_bytes();
         (most < ROUND_BYTES).then_some(most as i64)
     }
@@ -182,16 +182,16 @@ mod tests {
     fn a_slow_link_makes_rounds_that_it_carries_within_ten_seconds_and_a_faster_one_larger_ones_again() {
         let mut sizing = RoundSizing::default();
         assert_eq!(sizing.most_bytes(), ROUND_BYTES);
-        assert_eq!(sizing.to_be_left(), None);
+        assert_eq!(sizing.to_store(), None);
         sizing = sizing.after_published(ROUND_BYTES, over(ROUND_BYTES, 500e3, 0.02));
         let most = sizing.most_bytes();
         assert!(over(most, 500e3, 0.02) < Duration::from_secs(11) && most > 4_000_000, "{sizing:?}");
-        assert_eq!(RoundSizing::left(sizing.to_be_left()).most_bytes(), most);
+        assert_eq!(RoundSizing::from_stored(sizing.to_store()).most_bytes(), most);
         assert!(over(sizing.room(20_000, true).bytes, 500e3, 0.02) < Duration::from_secs(1), "while others wait");
         for _ in 0..20 {
             sizing = sizing.after_published(sizing.most_bytes(), over(sizing.most_bytes(), 50e6, 0.02));
         }
-        assert_eq!((sizing.most_bytes(), sizing.to_be_left()), (ROUND_BYTES, None));
+        assert_eq!((sizing.most_bytes(), sizing.to_store()), (ROUND_BYTES, None));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub async fn run_until_stopped<B: Broker, L: Ledger, A: Audience, C: Clock>(
 ) {
     let mut failures = Failures::default();
     while !*stop.borrow() {
-        let Err(error) = live(&cx, lane, &mut failures, &mut stop).await else { continue };
+        let Err(error) = run_ownership(&cx, lane, &mut failures, &mut stop).await else { continue };
         match failures.judge(&error) {
             Next::Leave => break,
             Next::EnterAgain => {
@@ -60,7 +60,7 @@ pub async fn run_until_stopped<B: Broker, L: Ledger, A: Audience, C: Clock>(
 }
 
 /// One ownership of the lane, from the acquisition to an error or the stop.
-async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
+async fn run_ownership<B: Broker, L: Ledger, A: Audience, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     lane: Lane,
     failures: &mut Failures,
@@ -79,7 +79,7 @@ async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
             match run(cx, *owned, failures, stop).await {
                 // A step that failed for good is recorded as a halt while the lane is still ours to write.
                 Err(error) => {
-                    let error = by_whom(cx, own, error).await;
+                    let error = who_fenced(cx, own, error).await;
                     Err(halt(cx, own, error, failures).await)
                 }
                 stopped => stopped,
@@ -89,7 +89,7 @@ async fn live<B: Broker, L: Ledger, A: Audience, C: Clock>(
 }
 
 /// Who fenced the lane's producer: another owner acquired the next epoch before it did; if that is still ours, the broker did.
-async fn by_whom<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Ownership, error: LaneError) -> LaneError {
+async fn who_fenced<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Ownership, error: LaneError) -> LaneError {
     if !matches!(error, LaneError::Broker(BrokerError::Fenced)) {
         return error;
     }
@@ -143,7 +143,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     let backlog = Arc::new(LaneBacklog::unread(cx.guards));
     let _registration = cx.change_feed.register(own, Arc::clone(&backlog), cx.guards);
     let _trial_guard = cx.dead_letter_topic.trial_guard(own.lane);
-    let rounds = Rounds { cx, own, ledger, backlog: &backlog, failures, sizing: RoundSizing::left(round_bytes) };
+    let rounds = Rounds { cx, own, ledger, backlog: &backlog, failures, sizing: RoundSizing::from_stored(round_bytes) };
     tokio::select! {
         biased;
         // Whatever is under way in it is found by the takeover.
@@ -153,7 +153,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
         failed = judge_changes(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = follow_changes::follow(cx, own.lane) => failed.map(|never: Infallible| match never {}),
         failed = rescan::rescan(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
-        failed = ask_alone(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
+        failed = ask_overdue_alone(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = carry_dead_letters(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = outputs::watch(cx, own, outputs) => failed.map(|never: Infallible| match never {}),
         failed = close_out::count_ended(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
@@ -183,7 +183,7 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
 }
 
 /// Asks for pages of what is left out, one after the other. What comes is read again by the next round.
-async fn ask_alone<B, L, A: Audience, C>(
+async fn ask_overdue_alone<B, L, A: Audience, C>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     backlog: &LaneBacklog,

@@ -393,7 +393,8 @@ async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
         return Ok(());
     };
     let within = Duration::from_secs(round.seconds);
-    acquired.round_bytes = RoundSizing::left(acquired.round_bytes).after_undelivered(round.bytes, within).to_be_left();
+    acquired.round_bytes =
+        RoundSizing::from_stored(acquired.round_bytes).after_undelivered(round.bytes, within).to_store();
     tracing::warn!(
         lane = own.lane.get(),
         seq = seq.get(),

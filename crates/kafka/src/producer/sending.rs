@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::context::ProducerContext;
 use super::watchdog::Pulse;
 use crate::deliveries::{self, Deliveries, Failed, is_echo, is_full, serve_all_events};
-use crate::message::{self, DeadLetter, Takes};
+use crate::message::{self, DeadLetter, TopicLimits};
 use dinnerbell_core::model::draft::{CE_ID, DraftBatch, ROUND_HEADER};
 use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::record::DeadLetterMessage;
@@ -83,11 +83,11 @@ impl Sending {
     ) -> Result<(), BrokerError> {
         let topics = &self.context.topics;
         let Some(topic) = &topics.dead_letters else { return Ok(()) };
-        let takes = Takes {
+        let topic_limits = TopicLimits {
             most_bytes: topics.dead_letter_limit.load(Ordering::Relaxed),
             compacted: topics.dead_letters_compacted.load(Ordering::Relaxed),
         };
-        let message = DeadLetter::fit(letter, &topics.campaigns, &takes);
+        let message = DeadLetter::fit(letter, &topics.campaigns, &topic_limits);
         let headers = message.headers.iter().map(|header| (header.name.as_str(), header.value.as_ref()));
         self.send(record(topic, message.key.as_deref(), message.value, message::headers(headers)), go_on)
     }

@@ -20,7 +20,7 @@ use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::ports::broker::BrokerError;
 
 /// The time-out that a transactional call is given.
-const CALL: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether a producer that committed a transaction may begin another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl TransactionalClient {
     /// Begins or resumes `init_transactions`.
     pub(super) fn initialise(&mut self) -> Result<(), Unfinished> {
         self.sending.pulse.beat();
-        let outcome = self.sending.producer.init_transactions(CALL);
+        let outcome = self.sending.producer.init_transactions(CALL_TIMEOUT);
         self.sending.producer.poll(EVENT_POLL);
         let Err(error) = outcome else {
             self.sending.pulse.beat();
@@ -152,7 +152,7 @@ impl TransactionalClient {
         pulse.beat();
         let offsets = self.offsets(round).map_err(|error| self.sending.explain("naming the lane's offset", &error))?;
         producer
-            .send_offsets_to_transaction(&offsets, &self.group, CALL)
+            .send_offsets_to_transaction(&offsets, &self.group, CALL_TIMEOUT)
             .map_err(|error| self.sending.cause("sending the lane's offset", &error))?;
         fail_point("publish.offsets_sent");
         self.sending.deliver(go_on)
@@ -162,7 +162,9 @@ impl TransactionalClient {
         let Sending { producer, pulse, .. } = &self.sending;
         go_on()?;
         pulse.beat();
-        producer.commit_transaction(CALL).map_err(|error| self.sending.explain("committing a transaction", &error))?;
+        producer
+            .commit_transaction(CALL_TIMEOUT)
+            .map_err(|error| self.sending.explain("committing a transaction", &error))?;
         fail_point("publish.committed");
         self.observer.well();
         Ok(())

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::client::Reader;
 use super::record::record;
 use super::thread::{Command, PartitionSlot};
-use crate::client::ASK;
+use crate::client::REQUEST_TIMEOUT;
 use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::record::{Arrived, LeftOut, Record, RecordFingerprint};
 use dinnerbell_core::ports::broker::{BrokerError, Input};
@@ -30,7 +30,7 @@ impl Reader {
     /// The mark of the record at an offset, if a record is there. The lane must not be open.
     pub async fn fingerprint_at(&self, lane: Lane, offset: Offset) -> Result<Option<RecordFingerprint>, BrokerError> {
         let input = self.open(lane, offset, None).await?;
-        let first = tokio::time::timeout(ASK, input.first());
+        let first = tokio::time::timeout(REQUEST_TIMEOUT, input.first());
         let first = first
             .await
             .map_err(|_| BrokerError::Transient(format!("reading offset {offset} of lane {lane}: timed out")))??;

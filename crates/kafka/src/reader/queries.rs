@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::client::Reader;
 use crate::catch_panic::catch_panic;
-use crate::client::{ASK, ClientEvents, off_runtime};
+use crate::client::{ClientEvents, REQUEST_TIMEOUT, off_runtime};
 use dinnerbell_core::model::mark::Committed;
 use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::ports::broker::BrokerError;
@@ -40,7 +40,8 @@ impl Reader {
     /// The low watermark, and the offset up to which a `read_committed` reader can read.
     pub async fn watermarks(&self, lane: Lane) -> Result<(Offset, Offset), BrokerError> {
         let doing = format!("reading the watermarks of lane {lane}");
-        let asked = self.ask(doing, move |consumer, topic| consumer.fetch_watermarks(topic, lane.get(), ASK));
+        let asked =
+            self.ask(doing, move |consumer, topic| consumer.fetch_watermarks(topic, lane.get(), REQUEST_TIMEOUT));
         let (low, high) = asked.await?;
         Ok((Offset::new(low), Offset::new(high)))
     }
@@ -49,7 +50,7 @@ impl Reader {
     pub async fn log_end(&self, lane: Lane) -> Result<Offset, BrokerError> {
         let every = Arc::clone(self.every());
         let asked = self.ask(format!("reading the end of lane {lane}"), move |_, topic| {
-            every.fetch_watermarks(topic, lane.get(), ASK)
+            every.fetch_watermarks(topic, lane.get(), REQUEST_TIMEOUT)
         });
         Ok(Offset::new(asked.await?.1))
     }
@@ -57,7 +58,7 @@ impl Reader {
     /// The id of the campaigns topic as the brokers know it now; none where they know no ids.
     pub async fn topic_id(&self) -> Result<Option<String>, BrokerError> {
         self.ask("asking for the id of the campaigns topic".into(), |consumer, topic| {
-            consumer.fetch_metadata(Some(topic), ASK).map(drop)
+            consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map(drop)
         })
         .await?;
         self.serve_events();
@@ -67,7 +68,7 @@ impl Reader {
     /// The id of a topic as the brokers know it now; none where they know no ids, or no such topic. Blocks, for some seconds at most.
     pub fn id_of(&self, topic: &str) -> Result<Option<String>, BrokerError> {
         let observer = &self.shared.every_observer;
-        let asked = self.every().fetch_metadata(Some(topic), ASK);
+        let asked = self.every().fetch_metadata(Some(topic), REQUEST_TIMEOUT);
         let metadata = match asked {
             Err(error) if is_unknown_partition(&error) => return Ok(None),
             asked => asked.map_err(|error| observer.explain(&format!("asking for the id of topic {topic}"), &error))?,
@@ -80,7 +81,7 @@ impl Reader {
     /// What the group committed for the lane, stable offsets only: while a transaction that commits one is open, this waits.
     pub async fn committed(&self, lane: Lane) -> Result<Committed, BrokerError> {
         self.ask(format!("reading the group's committed offset of lane {lane}"), move |consumer, topic| {
-            let until = Instant::now() + ASK;
+            let until = Instant::now() + REQUEST_TIMEOUT;
             loop {
                 match committed_once(
                     consumer,
@@ -105,7 +106,7 @@ impl Reader {
     /// Asks the group's coordinator for a sign of life.
     pub async fn coordinator_answers(&self) -> Result<(), BrokerError> {
         let asked = self.ask("asking the group's coordinator".into(), |consumer, topic| {
-            match committed_once(consumer, topic, Partition::OfNobody, ASK) {
+            match committed_once(consumer, topic, Partition::OfNobody, REQUEST_TIMEOUT) {
                 Err(error) if is_unknown_partition(&error) => Ok(()),
                 answered => answered.map(drop),
             }

@@ -167,13 +167,13 @@ fn first_of_each(arrivals: &[(Record, Arrival)]) -> BTreeMap<&str, &(Record, Arr
 }
 
 /// A campaign that was there before.
-struct Stood {
+struct KnownCampaign {
     lane: Lane,
     known: Known,
     main_pass: MainPass,
 }
 
-impl Stood {
+impl KnownCampaign {
     fn of(row: &Row) -> Self {
         let cancelled = row.get("cancelled");
         let known = if cancelled { Known::Cancelled } else { Known::Campaign(campaign(row)) };
@@ -209,7 +209,7 @@ impl MainPass {
 struct Intake<'a> {
     own: Ownership,
     now: EpochSeconds,
-    stood: BTreeMap<String, Stood>,
+    stood: BTreeMap<String, KnownCampaign>,
     writes: Writes<'a>,
     outcome: IntakeOutcome,
 }
@@ -268,7 +268,7 @@ impl<'a> Intake<'a> {
         let parameters: [Parameter<'_>; 2] = [(&ids, Type::TEXT_ARRAY), self.own.lane.parameter()];
         let (own, others) = futures_util::try_join!(tx.query(&own, &parameters), tx.query(&others, &parameters))?;
         for row in own.iter().chain(&others) {
-            let stood = Stood::of(row);
+            let stood = KnownCampaign::of(row);
             self.stood.insert(row.get("adv_campaign_id"), stood);
         }
         Ok(())

@@ -245,7 +245,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         pages::add_late(&mut open, &mut parts, &judged, trigger_datetime_created, group, guards).await?;
         self.rows_are_there(&parts, &late.open).await?;
         let dead_letters = self.read_dead_letters(&mut open, &letters).await?;
-        let round_bytes = self.sizing.to_be_left();
+        let round_bytes = self.sizing.to_store();
         let content = RoundContent { parts, dead_letters, trigger_datetime_created, round_bytes };
         if !guards.enabled(Guard::LateForgottenWhenRecorded) {
             self.backlog.judged_late(&late.candidates, late.upto.as_deref());
