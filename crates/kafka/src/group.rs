@@ -125,6 +125,7 @@ impl Bytes<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dinnerbell_core::model::finding::Status;
 
     fn member(client: &str, topics: &[&str], lanes: &[i32]) -> GroupMember {
         let assigned = lanes.iter().map(|lane| ("campaigns".to_owned(), *lane)).collect();
@@ -150,7 +151,6 @@ mod tests {
             judge("group", "campaigns", members, &mut found);
             found.into_all().into_iter().map(|finding| (finding.status, finding.found)).collect::<Vec<_>>()
         };
-        use dinnerbell_core::model::finding::Status;
         assert_eq!(said(&[ours.clone(), rebalancing.clone()])[0].0, Status::Ok);
         let other_topic = member("dinnerbell-member", &["campaigns", "other"], &[]);
         let console = member("console-consumer", &["campaigns"], &[1, 2]);
