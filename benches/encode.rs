@@ -10,6 +10,7 @@ use dinnerbell_core::model::campaign::Window;
 use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{CE_ID, DraftBatch, DraftTemplate, ROUND_HEADER, TriggerType};
 use dinnerbell_core::model::input::{Arrival, decode};
+use dinnerbell_core::model::number::Seconds;
 use dinnerbell_kafka::message;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
@@ -25,7 +26,8 @@ fn main() {
 
 fn round() -> DraftBatch {
     let Arrival::Campaign(campaign) = decode(None, Some(SAMPLE)) else { panic!("the sample is a campaign") };
-    let template = DraftTemplate::new(Arc::new(campaign), 1_700_000_000, "dinnerbell").expect("the year is 2023");
+    let template =
+        DraftTemplate::new(Arc::new(campaign), Seconds::new(1_700_000_000), "dinnerbell").expect("the year is 2023");
     let ids: Vec<String> = (0..DRAFTS).map(|number| format!("{number:08x}-e89b-12d3-a456-426614174000")).collect();
     let clients: Clients = ids.iter().map(String::as_str).collect();
     DraftBatch { template: Arc::new(template), clients }
@@ -39,20 +41,20 @@ fn decode_sample(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn template(bencher: Bencher<'_, '_>) {
     let campaign = Arc::clone(round().template.campaign());
-    bencher.bench(|| DraftTemplate::new(black_box(Arc::clone(&campaign)), 1_700_000_000, "dinnerbell"));
+    bencher.bench(|| DraftTemplate::new(black_box(Arc::clone(&campaign)), Seconds::new(1_700_000_000), "dinnerbell"));
 }
 
 /// A full round among so many campaigns, all of them begun but the last.
 #[divan::bench(args = [1, 10, 1_000])]
 fn plan_a_round(bencher: Bencher<'_, '_>, campaigns: i64) {
     let candidate = |number: i64| Candidate {
-        window: Window { start: 0, end: 10_000 + number % 97 },
+        window: Window { start: Seconds::new(0), end: Seconds::new(10_000 + number % 97) },
         begun: number + 1 < campaigns,
         remaining: (number % 2 == 0).then_some(50_000),
         size: 1_000,
     };
     let candidates: Vec<Candidate> = (0..campaigns).map(candidate).collect();
-    bencher.bench(|| plan(5_000, Room::of_rows(DRAFTS), None, black_box(&candidates)));
+    bencher.bench(|| plan(Seconds::new(5_000), Room::of_rows(DRAFTS), None, black_box(&candidates)));
 }
 
 #[divan::bench]

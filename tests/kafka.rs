@@ -17,11 +17,10 @@ use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
-use dinnerbell_core::model::number::{Lane, Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::record::{Arrived, DeadLetterMessage, Header};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::broker::{Broker, BrokerError, Input, Producer};
 use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_kafka::notifications::{Found, Notifications};
@@ -127,18 +126,18 @@ fn produce(producer: &BaseProducer, topic: &str, lane: Lane, values: impl IntoIt
 }
 
 fn template(group: &str) -> Arc<DraftTemplate> {
-    template_formed(group, 1_660_000_000)
+    template_formed(group, Seconds::new(1_660_000_000))
 }
 
-fn template_formed(group: &str, formed: EpochSeconds) -> Arc<DraftTemplate> {
+fn template_formed(group: &str, formed: Seconds) -> Arc<DraftTemplate> {
     let campaign = Campaign {
         restaurant_id: "123e4567-e89b-12d3-a456-426614174000".into(),
         adv_campaign_id: "123e4567-e89b-12d3-a456-426614174003".into(),
         adv_campaign_content: "first campaign".into(),
         adv_campaign_owner: "Ivanov Ivan Ivanovich".into(),
         adv_campaign_owner_contact: "iiivanov@restaurant.ru".into(),
-        window: Window { start: 1_659_203_516, end: 2_659_207_116 },
-        datetime_created: 1_659_131_516,
+        window: Window { start: Seconds::new(1_659_203_516), end: Seconds::new(2_659_207_116) },
+        datetime_created: Seconds::new(1_659_131_516),
     };
     Arc::new(DraftTemplate::new(Arc::new(campaign), formed, group).unwrap())
 }
@@ -446,8 +445,8 @@ async fn start_offsets_are_resolved_for_every_lane() {
         async |start| broker.start_offsets(start).await.unwrap().into_values().map(Offset::get).collect::<Vec<_>>();
     assert_eq!(offsets(Start::Earliest).await, [0, 0, 0]);
     assert_eq!(offsets(Start::Latest).await, [3, 1, 0]);
-    assert_eq!(offsets(Start::At(i64::try_from(between).unwrap())).await, [2, 0, 0]);
-    assert_eq!(offsets(Start::At(4_000_000_000)).await, [3, 1, 0]);
+    assert_eq!(offsets(Start::At(Seconds::new(i64::try_from(between).unwrap()))).await, [2, 0, 0]);
+    assert_eq!(offsets(Start::At(Seconds::new(4_000_000_000))).await, [3, 1, 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -659,7 +658,8 @@ async fn drafts_are_found_by_the_time_at_which_they_were_formed_though_this_mach
         clients: [client].into_iter().collect(),
     };
     let (ahead, late) = (now + 5 * 3_600, now - 30 * 86_400);
-    let round = scene.round(Lane::new(0), 0, vec![batch("ahead", ahead), batch("late", late)]);
+    let round =
+        scene.round(Lane::new(0), 0, vec![batch("ahead", Seconds::new(ahead)), batch("late", Seconds::new(late))]);
     scene.broker().await.producer(Lane::new(0)).await.unwrap().publish(&round).await.unwrap();
     assert_eq!(scene.told().len(), 2);
 
@@ -667,7 +667,7 @@ async fn drafts_are_found_by_the_time_at_which_they_were_formed_though_this_mach
     let found_since = move |since: i64| {
         let notifications = Notifications::open(&kafka).unwrap();
         let extent = notifications.extent().unwrap();
-        let from = notifications.beginning(&extent, Some(since)).unwrap();
+        let from = notifications.beginning(&extent, Some(Seconds::new(since))).unwrap();
         let mut found = BTreeSet::new();
         let take = |message: Found<'_>| {
             found.insert(String::from_utf8_lossy(message.key.unwrap()).into_owned());

@@ -1,20 +1,21 @@
 //! Orders as the ledger keeps them: who gave which, when, and from where.
 
+use dinnerbell_core::model::number::Seconds;
 use serde::Serialize;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::operator::campaigns::time;
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::number::Number;
 use dinnerbell_postgres::sql;
 
 /// Which orders are asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Only those given then or later.
-    pub since: Option<EpochSeconds>,
+    pub since: Option<Seconds>,
     /// Only those of somebody of this name.
     pub who: Option<String>,
     /// Only those that come after this one in the list.
@@ -48,12 +49,8 @@ pub struct Entry {
 
 /// Orders, the latest first.
 pub async fn list(pool: &Pool, filter: &Filter) -> Result<Vec<Entry>, PostgresError> {
-    let parameters: [Parameter<'_>; 4] = [
-        (&filter.since, Type::INT8),
-        (&filter.who, Type::TEXT),
-        (&filter.after, Type::INT8),
-        (&filter.limit, Type::INT8),
-    ];
+    let parameters: [Parameter<'_>; 4] =
+        [filter.since.parameter(), (&filter.who, Type::TEXT), (&filter.after, Type::INT8), (&filter.limit, Type::INT8)];
     Ok(pool.query(sql::AUDIT_ENTRIES.text(), &parameters).await?.iter().map(entry).collect())
 }
 

@@ -11,13 +11,12 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use dinnerbell_config::Config;
-use dinnerbell_core::model::number::{Lane, Offset};
-use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::model::number::{Lane, Offset, Seconds};
 use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::clock::CLOCK_MICROS;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
-use dinnerbell_postgres::number::number;
+use dinnerbell_postgres::number::{Number, number};
 use dinnerbell_postgres::sql;
 
 /// How long the audiences that are left may be estimated, all campaigns of a list together: beyond that they are not known.
@@ -31,7 +30,7 @@ pub struct Filter {
     /// Only those of this restaurant.
     pub restaurant_id: Option<String>,
     /// Only those received then or later.
-    pub since: Option<EpochSeconds>,
+    pub since: Option<Seconds>,
     /// Only those that come after this one in the list.
     pub after: Option<String>,
     /// At most so many.
@@ -58,9 +57,9 @@ pub struct Summary {
     /// Who was not told, and why.
     pub not_told: Vec<NotTold>,
     /// When it begins.
-    pub adv_campaign_datetime_start: Option<EpochSeconds>,
+    pub adv_campaign_datetime_start: Option<Seconds>,
     /// When it ends.
-    pub adv_campaign_datetime_end: Option<EpochSeconds>,
+    pub adv_campaign_datetime_end: Option<Seconds>,
     /// When its audience was last read.
     pub audience_as_of: Option<String>,
     /// When its first draft was recorded.
@@ -122,7 +121,7 @@ pub struct Details {
     /// How to reach them.
     pub adv_campaign_owner_contact: Option<String>,
     /// The sender's version.
-    pub datetime_created: Option<EpochSeconds>,
+    pub datetime_created: Option<Seconds>,
     /// The lane that owns it.
     pub lane: Lane,
     /// + 1 with each update.
@@ -172,7 +171,7 @@ pub async fn list(pool: &Pool, config: &Config, filter: &Filter) -> Result<Vec<S
         (&filter.restaurant_id, Type::TEXT),
         (&filter.after, Type::TEXT),
         (&filter.limit, Type::INT8),
-        (&filter.since, Type::INT8),
+        filter.since.parameter(),
     ];
     let rows = pool.query(&select(&summary_columns(), which), &parameters).await?;
     let mut campaigns: Vec<Summary> = rows.iter().map(summary).collect();
@@ -209,7 +208,7 @@ fn details(row: &Row) -> Details {
         adv_campaign_content: row.get(column(0)),
         adv_campaign_owner: row.get(column(1)),
         adv_campaign_owner_contact: row.get(column(2)),
-        datetime_created: row.get(column(3)),
+        datetime_created: number(row, column(3)),
         lane: number(row, column(4)),
         revision: row.get(column(5)),
         skipped: row.get(11),
@@ -235,8 +234,8 @@ fn summary(row: &Row) -> Summary {
         told,
         late,
         unsent,
-        adv_campaign_datetime_start: row.get(6),
-        adv_campaign_datetime_end: row.get(7),
+        adv_campaign_datetime_start: number(row, 6),
+        adv_campaign_datetime_end: number(row, 7),
         audience_as_of: time(row.get(8)),
         first_draft_at: time(row.get(9)),
         last_draft_at: time(row.get(10)),

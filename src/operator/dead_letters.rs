@@ -5,8 +5,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::operator::campaigns::time;
-use dinnerbell_core::model::number::{Lane, Offset, Seq};
-use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::number::{Number, number};
@@ -22,7 +21,7 @@ pub struct Filter {
     /// Only those that break a rule of this field, or of none for [`WHOLE_RECORD`].
     pub reason_field: Option<String>,
     /// Only those that arrived then or later.
-    pub since: Option<EpochSeconds>,
+    pub since: Option<Seconds>,
     /// Only those that were not sent once more, those in doubt included.
     pub not_replayed: bool,
 }
@@ -37,7 +36,7 @@ impl Filter {
         [
             self.lane.parameter(),
             (&self.reason_field, Type::TEXT),
-            (&self.since, Type::INT8),
+            self.since.parameter(),
             (&self.not_replayed, Type::BOOL),
         ]
     }

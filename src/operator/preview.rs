@@ -9,13 +9,14 @@ use tokio_postgres::types::Type;
 use dinnerbell_config::Config;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::input::{Arrival, Reason};
+use dinnerbell_core::model::number::Seconds;
 use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::audience::AudienceError;
 use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::clock::CLOCK_MICROS;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::number::number;
 use dinnerbell_postgres::sql;
 use dinnerbell_postgres::table_identity;
 use dinnerbell_postgres::table_identity::of_another_table;
@@ -58,9 +59,9 @@ pub struct Preview {
     /// How long it takes at that pace.
     pub seconds: Option<f64>,
     /// When it may begin.
-    pub adv_campaign_datetime_start: Option<EpochSeconds>,
+    pub adv_campaign_datetime_start: Option<Seconds>,
     /// When it ends.
-    pub adv_campaign_datetime_end: Option<EpochSeconds>,
+    pub adv_campaign_datetime_end: Option<Seconds>,
     /// As what the record would end.
     pub counts_as: Option<CountsAs>,
     /// The state of the campaign of this id, where there is one.
@@ -270,10 +271,12 @@ impl Asked<'_> {
     }
 
     /// The second by the feedback database's clock, and whether all sending is paused.
-    async fn now(&self) -> Result<(EpochSeconds, bool), PostgresError> {
+    async fn now(&self) -> Result<(Seconds, bool), PostgresError> {
         let sql = format!("select {CLOCK_MICROS}, exists (select from dinnerbell.service where paused_at is not null)");
         let rows = self.feedback.query(&sql, &[]).await?;
-        Ok(rows.first().map_or((0, false), |row| (row.get::<_, i64>(0) / 1_000_000, row.get(1))))
+        Ok(rows
+            .first()
+            .map_or((Seconds::default(), false), |row| (Seconds::new(row.get::<_, i64>(0) / 1_000_000), row.get(1))))
     }
 }
 
@@ -295,13 +298,13 @@ fn known(row: &Row, id: &str) -> Campaign {
         adv_campaign_content: row.get(3),
         adv_campaign_owner: row.get(4),
         adv_campaign_owner_contact: row.get(5),
-        window: Window { start: row.get(6), end: row.get(7) },
-        datetime_created: row.get(8),
+        window: Window { start: number(row, 6), end: number(row, 7) },
+        datetime_created: number(row, 8),
     }
 }
 
 /// As what it would count beside what is known, and whether its window has room for it.
-fn judge_campaign(preview: &mut Preview, campaign: &Campaign, stood: Option<&KnownCampaign>, now: EpochSeconds) {
+fn judge_campaign(preview: &mut Preview, campaign: &Campaign, stood: Option<&KnownCampaign>, now: Seconds) {
     let mut window = campaign.window;
     preview.known_state = stood.map(|stood| stood.state.clone());
     let verdict = stood.map(|stood| apply_rules(&stood.known, &Arrival::Campaign(campaign.clone())));
@@ -358,22 +361,22 @@ fn judge_campaign(preview: &mut Preview, campaign: &Campaign, stood: Option<&Kno
 mod tests {
     use super::*;
 
-    fn campaign(start: EpochSeconds, end: EpochSeconds, datetime_created: EpochSeconds) -> Campaign {
+    fn campaign(start: i64, end: i64, datetime_created: i64) -> Campaign {
         Campaign {
             restaurant_id: "r".to_owned(),
             adv_campaign_id: "c".to_owned(),
             adv_campaign_content: "soup".to_owned(),
             adv_campaign_owner: "o".to_owned(),
             adv_campaign_owner_contact: "x".to_owned(),
-            window: Window { start, end },
-            datetime_created,
+            window: Window { start: Seconds::new(start), end: Seconds::new(end) },
+            datetime_created: Seconds::new(datetime_created),
         }
     }
 
     fn judged(campaign: &Campaign, stood: Option<KnownCampaign>) -> Preview {
         let mut preview =
             Preview { will_be_told: Some(1000), pace: Some(10.0), seconds: Some(100.0), ..Preview::default() };
-        judge_campaign(&mut preview, campaign, stood.as_ref(), 1000);
+        judge_campaign(&mut preview, campaign, stood.as_ref(), Seconds::new(1000));
         preview
     }
 

@@ -3,7 +3,7 @@
 use crate::verify::buckets::{Buckets, DraftSource, Entry};
 use crate::verify::compare::{Comparison, Finding};
 use crate::verify::report::VerifyError;
-use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::model::number::Seconds;
 use dinnerbell_core::recovery::found::FoundDraft;
 use dinnerbell_kafka::notifications::{Found, Offsets, Ours, Whose};
 use dinnerbell_postgres::ledger::snapshot::LaneHead;
@@ -26,7 +26,7 @@ impl Gathered {
         found: &Found<'_>,
         kind: DraftSource,
         ours: &Ours,
-        since: Option<EpochSeconds>,
+        since: Option<Seconds>,
     ) -> Result<(), VerifyError> {
         let whose = ours.whose(found);
         if whose == Whose::AnotherService {

@@ -32,8 +32,7 @@ use self::gather::{Gathered, message, put};
 use crate::operator;
 use dinnerbell_config::Config;
 use dinnerbell_core::model::mark::Committed;
-use dinnerbell_core::model::number::{Lane, Seq};
-use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::model::number::{Lane, Seconds, Seq};
 use dinnerbell_core::ports::broker::{Broker, BrokerError};
 use dinnerbell_core::recovery::found;
 use dinnerbell_core::recovery::found::FoundDraft;
@@ -53,11 +52,7 @@ const MOST_REPUBLISHED: usize = 1_000_000;
 const MOST_IDS: usize = 5_000;
 
 /// Compares both sinks. With `since`, only drafts formed then or later.
-pub async fn verify(
-    config: &Config,
-    since: Option<EpochSeconds>,
-    progress: &ProgressBar,
-) -> Result<Report, VerifyError> {
+pub async fn verify(config: &Config, since: Option<Seconds>, progress: &ProgressBar) -> Result<Report, VerifyError> {
     let pool = Pool::open(&config.feedback, "feedback")?;
     let own_ledger = operator::find_own_ledger(&pool, &config.kafka).await?.map_err(VerifyError::Refused)?;
     let broker = KafkaBroker::connect(&config.kafka).await?;
@@ -76,7 +71,7 @@ struct Verification<'a> {
     pool: Pool,
     broker: KafkaBroker,
     ledger: Option<Uuid>,
-    since: Option<EpochSeconds>,
+    since: Option<Seconds>,
     progress: &'a ProgressBar,
 }
 
@@ -360,7 +355,7 @@ struct EndState {
 }
 
 /// Without `since`, everything must still be there.
-fn refuse_trimmed(extent: &Extent, since: Option<EpochSeconds>) -> Result<(), VerifyError> {
+fn refuse_trimmed(extent: &Extent, since: Option<Seconds>) -> Result<(), VerifyError> {
     match extent.low.iter().find(|(_, low)| **low > 0) {
         Some((partition, low)) if since.is_none() => Err(VerifyError::Refused(format!(
             "partition {partition} of the output topic begins at offset {low}: what was before is deleted and cannot be compared; compare \

@@ -9,8 +9,7 @@ use crate::operator::republish::Republished;
 use crate::verify::compare::{Differences, Finding};
 use dinnerbell_config::Config;
 use dinnerbell_core::model::audit::Orderer;
-use dinnerbell_core::model::number::Lane;
-use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::model::number::{Lane, Seconds};
 use dinnerbell_core::ports::broker::BrokerError;
 use dinnerbell_postgres::errors::PostgresError;
 
@@ -38,7 +37,7 @@ pub struct Report {
     /// The feedback table.
     pub table: String,
     /// Drafts formed earlier were left out.
-    pub since: Option<EpochSeconds>,
+    pub since: Option<Seconds>,
     /// Messages read.
     pub messages: u64,
     /// Rows read.

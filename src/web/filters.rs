@@ -1,13 +1,12 @@
 //! How values are written on the page. Everything that comes from outside is text: it is escaped by the templates, and what would turn or
 //! hide it is shown.
 
+use dinnerbell_core::model::number::Seconds;
 use std::fmt::{Display, Write};
 
 use askama::filters::Safe;
 use askama::{Result, Values};
 use jiff::Timestamp;
-
-use dinnerbell_core::model::time::EpochSeconds;
 
 /// Text as it is, but for control characters and those that turn text around or are not to be seen: these are shown as escapes.
 #[askama::filter_fn]
@@ -72,12 +71,12 @@ pub(crate) fn time(text: impl Display, _: &dyn Values) -> Result<Safe<String>> {
 
 /// A time that a sender gave; it may lie beyond the calendar.
 #[askama::filter_fn]
-pub(crate) fn moment(seconds: &EpochSeconds, _: &dyn Values) -> Result<Safe<String>> {
+pub(crate) fn moment(seconds: &Seconds, _: &dyn Values) -> Result<Safe<String>> {
     Ok(Safe(said(*seconds)))
 }
 
-fn said(seconds: EpochSeconds) -> String {
-    Timestamp::from_second(seconds).map_or_else(|_| format!("{seconds} s since 1970"), element)
+fn said(seconds: Seconds) -> String {
+    Timestamp::from_second(seconds.get()).map_or_else(|_| format!("{seconds} s since 1970"), element)
 }
 
 fn element(time: Timestamp) -> String {
@@ -102,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_time_beyond_the_calendar_is_a_number() {
-        assert_eq!(said(0), "<time datetime=\"1970-01-01T00:00:00Z\">1970-01-01 00:00:00 UTC</time>");
-        assert_eq!(said(i64::MAX), "9223372036854775807 s since 1970");
+        assert_eq!(said(Seconds::new(0)), "<time datetime=\"1970-01-01T00:00:00Z\">1970-01-01 00:00:00 UTC</time>");
+        assert_eq!(said(Seconds::MAX), "9223372036854775807 s since 1970");
     }
 }

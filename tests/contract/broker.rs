@@ -6,7 +6,7 @@ use std::time::Duration;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
-use dinnerbell_core::model::number::{Lane, Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::record::{Arrived, DeadLetterMessage};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
@@ -83,10 +83,11 @@ fn drafts(clients: &[&str]) -> DraftBatch {
         adv_campaign_content: "two for one".into(),
         adv_campaign_owner: "Ivan".into(),
         adv_campaign_owner_contact: "ivan@pizzeria".into(),
-        window: Window { start: 1_600_000_000, end: 2_600_000_000 },
-        datetime_created: 1,
+        window: Window { start: Seconds::new(1_600_000_000), end: Seconds::new(2_600_000_000) },
+        datetime_created: Seconds::new(1),
     };
-    let template = DraftTemplate::new(Arc::new(campaign), 1_700_000_000, super::ledger::environment::GROUP).unwrap();
+    let template =
+        DraftTemplate::new(Arc::new(campaign), Seconds::new(1_700_000_000), super::ledger::environment::GROUP).unwrap();
     DraftBatch { template: Arc::new(template), clients: clients.iter().copied().collect() }
 }
 

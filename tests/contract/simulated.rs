@@ -8,11 +8,11 @@ use std::time::Duration;
 use dinnerbell_core::guard::{Guard, Guards};
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::mark::{CommittedMark, RoundHead};
-use dinnerbell_core::model::number::{Lane, Offset};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::Publication;
-use dinnerbell_core::model::time::{EpochMicros, EpochSeconds};
+use dinnerbell_core::model::time::EpochMicros;
 use dinnerbell_core::ports::ledger::LedgerError;
 use dinnerbell_sim::audience::SimAudience;
 use dinnerbell_sim::broker::SimBroker;
@@ -70,7 +70,7 @@ impl Environment for Simulated {
         SimLedger(self.instance(1))
     }
 
-    async fn now(&self) -> EpochSeconds {
+    async fn now(&self) -> Seconds {
         self.world.state().now()
     }
 
@@ -113,7 +113,7 @@ impl Environment for Simulated {
         self.world.state().database.feedback.get(id).into_iter().flatten().map(|(client, _)| client.clone()).collect()
     }
 
-    async fn row(&self, id: &str, client: &str) -> (String, EpochSeconds) {
+    async fn row(&self, id: &str, client: &str) -> (String, Seconds) {
         let row = self.world.state().database.feedback[id][client].clone();
         (row.campaign.adv_campaign_content.clone(), row.trigger_datetime_created)
     }
@@ -144,7 +144,7 @@ impl Environment for Simulated {
     async fn leave_row(&self, campaign: &Campaign, client: &str) {
         let row = FeedbackRow {
             campaign: Arc::new(campaign.clone()),
-            trigger_datetime_created: 1,
+            trigger_datetime_created: Seconds::new(1),
             ours: false,
             answered: false,
         };
@@ -163,7 +163,7 @@ impl Environment for Simulated {
         row.campaign = Some(Arc::new(Campaign { window, ..campaign }));
     }
 
-    async fn make_repass_due(&self, id: &str, at: EpochSeconds) {
+    async fn make_repass_due(&self, id: &str, at: Seconds) {
         self.world.state().database.campaigns.get_mut(id).unwrap().repass_at = Some(at);
     }
 

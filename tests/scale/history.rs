@@ -10,7 +10,7 @@ use dinnerbell_core::model::input::decode;
 use dinnerbell_core::model::intake::IntakeBatch;
 use dinnerbell_core::model::late::LateQuery;
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Lane, Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
@@ -199,7 +199,7 @@ async fn ask_all(counted: &mut Counted) {
     counted.note("waiting").await;
     assert!(!ledger.due_rescan(own, &["another"], 1).await.unwrap().is_empty());
     counted.note("due_rescan").await;
-    for after in [None, Some(&(1, "open-1".to_owned()))] {
+    for after in [None, Some(&(Seconds::new(1), "open-1".to_owned()))] {
         assert!(!ledger.open_campaigns_after(own, after, 1).await.unwrap().is_empty());
     }
     counted.note("open_campaigns_after").await;
@@ -281,7 +281,7 @@ async fn record_round(ledger: &PostgresLedger, own: Ownership) {
     let candidates: Clients = ["a0", "m1", "m7"].into_iter().collect();
     let late = round.late(&[late("open-1", &candidates)]).await.unwrap().remove(0);
     assert_eq!(late.iter().collect::<Vec<_>>(), ["a0"]);
-    let template = Arc::new(DraftTemplate::new(open.campaign.clone(), 1, "group").unwrap());
+    let template = Arc::new(DraftTemplate::new(open.campaign.clone(), Seconds::new(1), "group").unwrap());
     let page = PageRange {
         after: Some("m50".into()),
         upto: Some("m99".into()),
@@ -294,7 +294,8 @@ async fn record_round(ledger: &PostgresLedger, own: Ownership) {
     let letters: Vec<i64> = due.dead_letters.iter().map(|letter| letter.id).collect();
     let dead_letters = round.dead_letters(&letters).await.unwrap();
     assert_eq!(dead_letters.len(), letters.len());
-    let content = Arc::new(RoundContent { parts, dead_letters, trigger_datetime_created: 1, round_bytes: None });
+    let content =
+        Arc::new(RoundContent { parts, dead_letters, trigger_datetime_created: Seconds::new(1), round_bytes: None });
     round.copy(content.clone()).await.unwrap();
     let head = RoundHead { seq: Seq::new(40_001), revision: 0, checksum: 0 };
     assert!(

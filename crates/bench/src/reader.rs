@@ -112,10 +112,13 @@ mod tests {
     use super::*;
     use crate::sender;
     use dinnerbell_core::model::draft::DraftTemplate;
+    use dinnerbell_core::model::number::Seconds;
 
     #[test]
     fn a_draft_names_its_campaign() {
-        let template = DraftTemplate::new(Arc::new(sender::campaign("bench-17", "r")), 1_700_000_000, "group").unwrap();
+        let template =
+            DraftTemplate::new(Arc::new(sender::campaign("bench-17", "r")), Seconds::new(1_700_000_000), "group")
+                .unwrap();
         let mut value = Vec::new();
         template.message_value("client", &mut value);
         let message = |value| OwnedMessage::new(Some(value), None, "t".to_owned(), Timestamp::NotAvailable, 0, 0, None);

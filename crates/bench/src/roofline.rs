@@ -18,6 +18,7 @@ use dinnerbell_config as config;
 use dinnerbell_config::Role;
 use dinnerbell_core::model::draft;
 use dinnerbell_core::model::draft::{CE_ID, COPY_HEADER, COPY_TRAILER, DraftRows, DraftTemplate, ROUND_HEADER};
+use dinnerbell_core::model::number::Seconds;
 use dinnerbell_kafka::client::{REQUEST_TIMEOUT, settings};
 use dinnerbell_kafka::deliveries::{Deliveries, is_full};
 use dinnerbell_kafka::message;
@@ -30,7 +31,7 @@ const FRAME: usize = 128 << 10;
 /// How many messages are produced before librdkafka's events are served.
 const STRIDE: usize = 1_000;
 /// The trigger of all drafts; any will do.
-const TRIGGER: i64 = 1_700_000_000;
+const TRIGGER: Seconds = Seconds::new(1_700_000_000);
 
 /// The same rows and messages without the service.
 #[derive(Debug, Serialize)]

@@ -11,12 +11,11 @@ use dinnerbell_config as config;
 use dinnerbell_config::Role;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::input::encode;
-use dinnerbell_core::model::number::Lane;
-use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::model::number::{Lane, Seconds};
 use dinnerbell_kafka::client::{ClientEvents, settings};
 
 /// How long a campaign lasts.
-const LASTS: EpochSeconds = 2 * 60 * 60;
+const LASTS: i64 = 2 * 60 * 60;
 /// About as long as what people write: a message of some 450 bytes.
 const CONTENT: &str =
     "A dish that is not on the menu, 70% off until two o'clock: come and try it, tell us what you think";
@@ -27,6 +26,7 @@ const DELIVERY: Duration = Duration::from_secs(30);
 pub fn campaign(id: &str, restaurant: &str) -> Campaign {
     #[expect(clippy::disallowed_methods, reason = "a restaurant has the machine's clock")]
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
+    let now = Seconds::new(now);
     Campaign {
         restaurant_id: restaurant.to_owned(),
         adv_campaign_id: id.to_owned(),

@@ -18,6 +18,7 @@ pub mod values;
 #[cfg(test)]
 mod tests;
 
+use dinnerbell_core::model::number::Seconds;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,8 +28,6 @@ pub use kafka_client::Role;
 pub use mistake::{ConfigErrors, Mistake};
 pub use secret::Secret;
 pub use settings::Settings;
-
-use dinnerbell_core::model::time::EpochSeconds;
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -105,7 +104,7 @@ pub enum Start {
     /// At the next record to come.
     Latest,
     /// At the first record of this time or later.
-    At(EpochSeconds),
+    At(Seconds),
 }
 
 /// `[kafka.topics]`

@@ -1,5 +1,6 @@
 //! Single values: text becomes what it means, or a sentence that says what would be right.
 
+use dinnerbell_core::model::number::Seconds;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ pub fn start(text: &str) -> Result<Start, String> {
             .parse::<jiff::Timestamp>()
             .ok()
             .filter(|time| time.as_second() >= 0)
-            .map(|time| Start::At(time.as_second()))
+            .map(|time| Start::At(Seconds::new(time.as_second())))
             .ok_or_else(|| "must be earliest, latest or an RFC 3339 time as 2026-03-01T12:00:00Z".to_owned()),
     }
 }
@@ -180,8 +181,8 @@ mod tests {
     #[test]
     fn a_start_is_a_word_or_a_time() {
         assert_eq!(start("latest"), Ok(Start::Latest));
-        assert_eq!(start("2023-03-12T10:06:02Z"), Ok(Start::At(1_678_615_562)));
-        assert_eq!(start("2023-03-12T13:06:02+03:00"), Ok(Start::At(1_678_615_562)));
+        assert_eq!(start("2023-03-12T10:06:02Z"), Ok(Start::At(Seconds::new(1_678_615_562))));
+        assert_eq!(start("2023-03-12T13:06:02+03:00"), Ok(Start::At(Seconds::new(1_678_615_562))));
         for text in ["", "Earliest", "2023-03-12", "2023-03-12T10:06:02", "1678615562", "1969-01-01T00:00:00Z"] {
             assert!(start(text).is_err(), "{text}");
         }

@@ -167,7 +167,7 @@ impl KafkaBroker {
             .shared
             .reader
             .ask("looking up the offsets of kafka.start".into(), move |consumer, topic| {
-                offsets_at(consumer, topic, lanes, seconds.saturating_mul(1000))
+                offsets_at(consumer, topic, lanes, seconds.get().saturating_mul(1000))
             })
             .await?;
         ends.extend(found.into_iter().map(|(lane, offset)| (Lane::new(lane), Offset::new(offset))));

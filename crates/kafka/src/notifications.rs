@@ -18,8 +18,7 @@ use crate::catch_panic::catch_panic;
 use dinnerbell_config as config;
 use dinnerbell_config::kafka_client::Role;
 use dinnerbell_core::model::draft::{ROUND_HEADER, SOURCE_HEADER, SOURCES, source};
-use dinnerbell_core::model::number::{Lane, Seq};
-use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::model::number::{Lane, Seconds, Seq};
 use dinnerbell_core::ports::broker::BrokerError;
 
 /// How long open transactions may hold readers back: a little more than the longest transaction of the service.
@@ -31,7 +30,7 @@ const STEP: Duration = Duration::from_millis(50);
 
 /// How far Kafka's time of a message may lie before the moment at which its draft was formed. That happens in a topic with `LogAppendTime`, and to
 /// messages of an earlier version. A producer of today gives no message a time before that moment, whatever its machine's clock says.
-const CLOCKS_DIFFER: EpochSeconds = 3600;
+const CLOCKS_DIFFER: i64 = 3600;
 
 /// An offset for each partition.
 pub type Offsets = BTreeMap<i32, i64>;
@@ -190,9 +189,9 @@ impl Notifications {
     }
 
     /// Where to begin in order to meet every draft that was formed at this time or later; without a time, at the beginning.
-    pub fn beginning(&self, extent: &Extent, since: Option<EpochSeconds>) -> Result<Offsets, BrokerError> {
+    pub fn beginning(&self, extent: &Extent, since: Option<Seconds>) -> Result<Offsets, BrokerError> {
         let Some(since) = since else { return Ok(extent.low.clone()) };
-        let millis = (since - CLOCKS_DIFFER).max(0).saturating_mul(1000);
+        let millis = (since - CLOCKS_DIFFER).get().max(0).saturating_mul(1000);
         let partitions = extent.high.keys().next_back().map_or(0, |last| last + 1);
         let found = offsets_at(&self.every, &self.topic, partitions, millis)
             .map_err(|error| self.explain("looking up offsets by time", &error))?;

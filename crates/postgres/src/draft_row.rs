@@ -1,5 +1,6 @@
 //! A draft as a feedback row holds it. Nothing here is shared with what writes rows.
 
+use crate::number::number;
 use std::borrow::Cow;
 
 use tokio_postgres::Row;
@@ -21,10 +22,10 @@ pub fn read(row: &Row, first: usize) -> FoundDraft<'_> {
         adv_campaign_content: text(2),
         adv_campaign_owner: text(3),
         adv_campaign_owner_contact: text(4),
-        adv_campaign_datetime_start: row.get(first + 5),
-        adv_campaign_datetime_end: row.get(first + 6),
+        adv_campaign_datetime_start: number(row, first + 5),
+        adv_campaign_datetime_end: number(row, first + 6),
         client_id: text(7),
-        datetime_created: row.get(first + 8),
-        trigger_datetime_created: row.get(first + 9),
+        datetime_created: number(row, first + 8),
+        trigger_datetime_created: number(row, first + 9),
     }
 }

@@ -43,10 +43,9 @@ use crate::sql::fragments;
 use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::TriggerType;
-use dinnerbell_core::model::number::{Epoch, Lane};
+use dinnerbell_core::model::number::{Epoch, Lane, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Header;
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// Questions of a lane are answered by indexes, whatever the statistics say: they may be none yet, or of a time before much was written.
@@ -148,7 +147,7 @@ impl PostgresLedger {
     }
 
     /// The same, with the database's time at its beginning.
-    async fn begin_at(&self, own: Ownership) -> Result<(Transaction, EpochSeconds), LedgerError> {
+    async fn begin_at(&self, own: Ownership) -> Result<(Transaction, Seconds), LedgerError> {
         let (tx, now, known) = self.begin_anywhere(own).await?;
         if !known {
             tx.rollback().await?;
@@ -178,7 +177,7 @@ impl PostgresLedger {
 
     /// Begins a transaction of a lane, if the lane is still ours: with the database's time, and whether the feedback table is the ledger's. Only what
     /// touches no feedback row may go on where it is not.
-    async fn begin_anywhere(&self, own: Ownership) -> Result<(Transaction, EpochSeconds, bool), LedgerError> {
+    async fn begin_anywhere(&self, own: Ownership) -> Result<(Transaction, Seconds, bool), LedgerError> {
         let locals = format!(
             "set local lock_timeout = '2s'; set local synchronous_commit = on; {BY_INDEX}; {ROW_BY_ROW}; \
              select pg_advisory_xact_lock_shared({})",
@@ -207,7 +206,7 @@ impl PostgresLedger {
             )));
         }
         match row.map(|row| (number::<Epoch>(&row, "epoch"), row.get::<_, i64>("postmaster"))) {
-            Some(found) if found == (own.epoch, own.postmaster) => Ok((tx, now / 1_000_000, known)),
+            Some(found) if found == (own.epoch, own.postmaster) => Ok((tx, Seconds::new(now / 1_000_000), known)),
             found => {
                 tx.rollback().await?;
                 Err(LedgerError::NotMine(format!(
@@ -245,8 +244,11 @@ fn campaign(row: &Row) -> Campaign {
         adv_campaign_content: row.get("adv_campaign_content"),
         adv_campaign_owner: row.get("adv_campaign_owner"),
         adv_campaign_owner_contact: row.get("adv_campaign_owner_contact"),
-        window: Window { start: row.get("adv_campaign_datetime_start"), end: row.get("adv_campaign_datetime_end") },
-        datetime_created: row.get("datetime_created"),
+        window: Window {
+            start: number(row, "adv_campaign_datetime_start"),
+            end: number(row, "adv_campaign_datetime_end"),
+        },
+        datetime_created: number(row, "datetime_created"),
     }
 }
 

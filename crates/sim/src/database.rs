@@ -14,11 +14,10 @@ use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_DEAD_LETTERS, Uncoun
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::late::{LateCampaign, OpenCampaign};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Epoch, Lane, Offset, Seq};
+use dinnerbell_core::model::number::{Epoch, Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::model::round::{RoundContent, RoundPart, Sealed, StoredRound};
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// The consumer group of every simulated service.
@@ -599,12 +598,7 @@ impl WorldState {
         open.into_iter().map(|open| open.running).collect()
     }
 
-    pub(super) fn open_after(
-        &self,
-        lane: Lane,
-        after: Option<&(EpochSeconds, String)>,
-        most: usize,
-    ) -> Vec<OpenCampaign> {
+    pub(super) fn open_after(&self, lane: Lane, after: Option<&(Seconds, String)>, most: usize) -> Vec<OpenCampaign> {
         let nobody = self.guards.enabled(Guard::RescanOfNobody);
         let place = |open: &OpenCampaign| (open.running.campaign.window.end, open.running.id().to_owned());
         let mut open = self.open(lane, |row| row.was_paged(nobody));

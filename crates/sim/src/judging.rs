@@ -10,11 +10,10 @@ use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
 use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::input::{Arrival, Reason, decode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome, Tally};
-use dinnerbell_core::model::number::{Lane, Offset};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Record};
 use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// Most changes that are judged in one transaction: so few that more wait than fit into one.
@@ -29,17 +28,17 @@ fn id(arrival: &Arrival) -> Option<&str> {
 }
 
 /// A tombstone has no time of its own.
-fn datetime_created(arrival: &Arrival) -> EpochSeconds {
+fn datetime_created(arrival: &Arrival) -> Seconds {
     match arrival {
         Arrival::Campaign(campaign) => campaign.datetime_created,
-        _ => EpochSeconds::MAX,
+        _ => Seconds::MAX,
     }
 }
 
 struct Intake<'a> {
     state: &'a mut WorldState,
     lane: Lane,
-    now: EpochSeconds,
+    now: Seconds,
     outcome: IntakeOutcome,
 }
 
@@ -168,7 +167,7 @@ impl Intake<'_> {
         }
     }
 
-    fn change_at(&mut self, at: EpochSeconds) {
+    fn change_at(&mut self, at: Seconds) {
         self.outcome.next_change = Some(self.outcome.next_change.map_or(at, |next| next.min(at)));
     }
 
@@ -229,7 +228,7 @@ impl Intake<'_> {
         row.unsent = None;
         row.changed_at = at;
         if rescan {
-            row.repass_at = Some(0);
+            row.repass_at = Some(Seconds::new(0));
         }
         self.outcome.changed.push(new.adv_campaign_id.clone());
         self.outcome.windows.push((new.adv_campaign_id.clone(), new.window));

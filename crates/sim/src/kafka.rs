@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use dinnerbell_core::model::campaign::Campaign;
 use dinnerbell_core::model::mark::CommittedMark;
-use dinnerbell_core::model::number::{Lane, Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::Publication;
-use dinnerbell_core::model::time::{EpochMicros, EpochSeconds};
+use dinnerbell_core::model::time::EpochMicros;
 
 /// A transaction that is open for longer is aborted by the broker.
 pub(super) const TRANSACTION: EpochMicros = 60_000_000;
@@ -105,7 +105,7 @@ pub struct Notification {
     /// What it says.
     pub campaign: Arc<Campaign>,
     /// When it was formed.
-    pub trigger_datetime_created: EpochSeconds,
+    pub trigger_datetime_created: Seconds,
     /// By which lane it was told.
     pub lane: Lane,
     /// In which of its rounds.

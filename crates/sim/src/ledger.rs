@@ -17,12 +17,11 @@ use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
 use dinnerbell_core::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Lane, Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership, Suspension};
 use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::model::round::{RoundContent, Sealed, StoredRound};
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::{
     CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, LedgerError, OpenRound, RoundLedger,
 };
@@ -319,7 +318,7 @@ impl CampaignLedger for SimLedger {
     async fn open_campaigns_after(
         &self,
         own: Ownership,
-        after: Option<&(EpochSeconds, String)>,
+        after: Option<&(Seconds, String)>,
         most: usize,
     ) -> Result<Vec<OpenCampaign>, LedgerError> {
         let after = after.cloned();

@@ -11,12 +11,11 @@ use dinnerbell_core::model::due::{ActiveCampaign, WaitingDeadLetter};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::late::OpenCampaign;
-use dinnerbell_core::model::number::{Epoch, Lane, Offset, Seq};
+use dinnerbell_core::model::number::{Epoch, Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::outputs::{OutputIds, is_another};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Record, RecordFingerprint};
 use dinnerbell_core::model::round::RoundPart;
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// The feedback database.
@@ -189,7 +188,7 @@ pub struct CampaignRow {
     pub skipped: i64,
     pub kept: i64,
     pub unsent: Option<i64>,
-    pub repass_at: Option<i64>,
+    pub repass_at: Option<Seconds>,
     /// When this version was committed, in microseconds.
     pub changed_at: i64,
 }
@@ -215,13 +214,13 @@ impl CampaignRow {
     }
 
     /// The end as updates have moved it.
-    pub fn end(&self) -> EpochSeconds {
-        self.campaign.as_ref().map_or(0, |campaign| campaign.window.end)
+    pub fn end(&self) -> Seconds {
+        self.campaign.as_ref().map_or(Seconds::new(0), |campaign| campaign.window.end)
     }
 
     /// The start as updates have moved it.
-    pub fn start(&self) -> EpochSeconds {
-        self.campaign.as_ref().map_or(0, |campaign| campaign.window.start)
+    pub fn start(&self) -> Seconds {
+        self.campaign.as_ref().map_or(Seconds::new(0), |campaign| campaign.window.start)
     }
 
     /// Whether it is over, and there is an audience to count.
@@ -254,7 +253,7 @@ impl CampaignRow {
         self.last_page_seq.is_some_and(|seq| seq > published.unwrap_or(Seq::new(-1)))
     }
 
-    pub(super) fn next_repass(&self, now: EpochSeconds) -> Option<i64> {
+    pub(super) fn next_repass(&self, now: Seconds) -> Option<Seconds> {
         let last = self.end() - 30 - self.told / 5_000;
         (last > now).then(|| (now + 300).min(last))
     }
@@ -344,7 +343,7 @@ pub struct ChangeRow {
 #[allow(missing_docs, reason = "the columns of the feedback table")]
 pub struct FeedbackRow {
     pub campaign: Arc<Campaign>,
-    pub trigger_datetime_created: EpochSeconds,
+    pub trigger_datetime_created: Seconds,
     /// Whether this service wrote it.
     pub ours: bool,
     /// Whether somebody answered in it.

@@ -13,11 +13,11 @@ use crate::kafka::Kafka;
 use crate::subscribers::Subscribers;
 use crate::tables::Database;
 use dinnerbell_core::guard::Guards;
-use dinnerbell_core::model::number::Lane;
-use dinnerbell_core::model::time::{EpochMicros, EpochSeconds};
+use dinnerbell_core::model::number::{Lane, Seconds};
+use dinnerbell_core::model::time::EpochMicros;
 
 /// The second in which every simulated world begins.
-pub const FIRST_SECOND: EpochSeconds = 1_700_000_000;
+pub const FIRST_SECOND: Seconds = Seconds::new(1_700_000_000);
 
 /// A world. Cheap to clone.
 #[derive(Clone)]
@@ -139,12 +139,12 @@ impl WorldState {
     /// The time, by the feedback database.
     pub fn micros(&self) -> EpochMicros {
         let since = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX);
-        FIRST_SECOND * 1_000_000 + since
+        FIRST_SECOND.get() * 1_000_000 + since
     }
 
     /// The current second.
-    pub fn now(&self) -> EpochSeconds {
-        self.micros() / 1_000_000
+    pub fn now(&self) -> Seconds {
+        Seconds::new(self.micros() / 1_000_000)
     }
 
     /// Adds to the trace.
@@ -156,7 +156,7 @@ impl WorldState {
 
     /// A promise was broken at this moment.
     pub fn broke(&mut self, what: String) {
-        let second = self.micros() - FIRST_SECOND * 1_000_000;
+        let second = self.micros() - FIRST_SECOND.get() * 1_000_000;
         self.broken.push(format!("{:.3} s: {what}", second as f64 / 1e6));
     }
 

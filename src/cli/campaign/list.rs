@@ -7,7 +7,7 @@ use super::watch::{Frame, watch};
 use crate::cli::{ConfigFile, Failure, Json, pause, time};
 use crate::operator::campaigns;
 use crate::operator::campaigns::{Filter, NotTold, Summary, Why};
-use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::model::number::Seconds;
 use dinnerbell_core::text_table::{cut, or_dash, plain, table};
 
 const EXAMPLES: &str = "\
@@ -165,10 +165,8 @@ pub(super) fn rate(rate: Option<f64>) -> String {
 }
 
 /// Epoch seconds as RFC 3339.
-pub(super) fn moment(seconds: Option<EpochSeconds>) -> String {
-    or_dash(
-        seconds.map(|seconds| {
-            Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
-        }),
-    )
+pub(super) fn moment(seconds: Option<Seconds>) -> String {
+    or_dash(seconds.map(|seconds| {
+        Timestamp::from_second(seconds.get()).map_or_else(|_| seconds.to_string(), |time| time.to_string())
+    }))
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::cli::{ConfigFile, Failure, Json, output, time};
 use dinnerbell_config::{Kafka, Role};
 use dinnerbell_core::model::input::{Arrival, decode};
-use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::model::number::Seconds;
 use dinnerbell_kafka::client;
 use dinnerbell_kafka::client::ClientEvents;
 
@@ -81,15 +81,15 @@ struct Value<'a> {
     adv_campaign_content: &'a str,
     adv_campaign_owner: &'a str,
     adv_campaign_owner_contact: &'a str,
-    adv_campaign_datetime_start: EpochSeconds,
-    adv_campaign_datetime_end: EpochSeconds,
-    datetime_created: EpochSeconds,
+    adv_campaign_datetime_start: Seconds,
+    adv_campaign_datetime_end: Seconds,
+    datetime_created: Seconds,
 }
 
 impl Arguments {
     /// Does what is asked: all that can be wrong with the campaign or the configuration is found before anything is contacted.
     pub fn execute(self) -> Result<(), Failure> {
-        let now = Timestamp::now().as_second();
+        let now = Seconds::new(Timestamp::now().as_second());
         let value = match &self.file {
             Some(file) => read(file)?,
             None => self.value(now)?,
@@ -107,7 +107,7 @@ impl Arguments {
         output::print(&format!("campaign {id} is in {topic}, partition {partition}, offset {offset}\n"))
     }
 
-    fn value(&self, now: EpochSeconds) -> Result<Vec<u8>, Failure> {
+    fn value(&self, now: Seconds) -> Result<Vec<u8>, Failure> {
         let start = time::start(&self.start, now)?;
         let end = time::end(&self.end, start)?;
         let id = self.id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());

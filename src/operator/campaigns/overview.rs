@@ -1,23 +1,24 @@
 //! What goes on now: campaigns that run, those that come next, and those that ended lately.
 
+use dinnerbell_core::model::number::Seconds;
 use serde::Serialize;
 use tokio_postgres::types::Type;
 
 use super::{Summary, estimate, select, summary, summary_columns};
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::clock::CLOCK_MICROS;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::number::Number;
 
 /// How long ago a campaign may have ended to be shown.
-pub const LATELY: EpochSeconds = 24 * 3600;
+pub const LATELY: i64 = 24 * 3600;
 
 /// What goes on now.
 #[derive(Debug, Clone, Serialize)]
 pub struct Overview {
     /// By the feedback database's clock.
-    pub now: EpochSeconds,
+    pub now: Seconds,
     /// Those whose audience is being told, those that end first in front.
     pub active: Group,
     /// Those whose audience was told, and who tell newcomers until their end.
@@ -58,7 +59,7 @@ pub async fn overview(pool: &Pool, size: Option<&AudienceSize>, most: i64) -> Re
     );
     let counts = pool.query(&counts, &[]).await?;
     let count = |column: usize| counts.first().map_or(0, |row| row.get::<_, i64>(column));
-    let now = count(0);
+    let now = Seconds::new(count(0));
     let mut active =
         group(pool, &first("active", "adv_campaign_datetime_end"), &[(&most, Type::INT8)], count(1)).await?;
     active.campaigns.sort_by(|a, b| {
@@ -79,7 +80,7 @@ pub async fn overview(pool: &Pool, size: Option<&AudienceSize>, most: i64) -> Re
         (a.adv_campaign_datetime_start, &a.adv_campaign_id).cmp(&(b.adv_campaign_datetime_start, &b.adv_campaign_id))
     });
     let which = format!("{} order by adv_campaign_datetime_end desc limit $1", ended("$2"));
-    let mut over = group(pool, &which, &[(&most, Type::INT8), (&now, Type::INT8)], count(4)).await?;
+    let mut over = group(pool, &which, &[(&most, Type::INT8), now.parameter()], count(4)).await?;
     over.campaigns.sort_by(|a, b| {
         (b.adv_campaign_datetime_end, &b.adv_campaign_id).cmp(&(a.adv_campaign_datetime_end, &a.adv_campaign_id))
     });

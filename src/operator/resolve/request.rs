@@ -1,8 +1,7 @@
 //! What an operator decided about a halted lane.
 
 use dinnerbell_core::model::audit::Orderer;
-use dinnerbell_core::model::number::{Lane, Offset};
-use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::model::number::{Lane, Offset, Seconds};
 use dinnerbell_core::recovery::decide::Assumed;
 
 /// What an operator decided.
@@ -24,7 +23,7 @@ pub enum Resolution {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FromKafka {
     /// Messages of drafts formed earlier are not read.
-    pub since: Option<EpochSeconds>,
+    pub since: Option<Seconds>,
     /// Of a round that the topic no longer tells about.
     pub assumed: Option<Assumed>,
 }

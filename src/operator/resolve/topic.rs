@@ -9,8 +9,7 @@ use crate::operator::resolve::case::Case;
 use crate::operator::resolve::outcome::ResolveError;
 use crate::operator::resolve::spool::Spool;
 use dinnerbell_config::Config;
-use dinnerbell_core::model::number::{Lane, Seq};
-use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::model::number::{Lane, Seconds, Seq};
 use dinnerbell_core::ports::broker::{Broker, BrokerError};
 use dinnerbell_core::recovery::found;
 use dinnerbell_core::recovery::found::FoundDraft;
@@ -46,7 +45,7 @@ pub(super) struct Topic<'a> {
     pub(super) pool: &'a Pool,
     pub(super) broker: &'a KafkaBroker,
     /// Messages of drafts formed earlier are not read.
-    pub(super) since: Option<EpochSeconds>,
+    pub(super) since: Option<Seconds>,
     pub(super) progress: &'a ProgressBar,
 }
 
@@ -92,7 +91,7 @@ impl Topic<'_> {
         cases: &mut [Case],
         clients: &Clients,
     ) -> Result<(Notifications, Offsets), ResolveError> {
-        let formed: Vec<EpochSeconds> = cases.iter().map(|case| case.lane_row.trigger_datetime_created).collect();
+        let formed: Vec<Seconds> = cases.iter().map(|case| case.lane_row.trigger_datetime_created).collect();
         let needs = |case: &&Case| case.is_unsure() && clients.values().any(|(lane, ..)| *lane == case.lane);
         let earliest = cases.iter().filter(needs).map(|case| case.lane_row.trigger_datetime_created).min();
         if let (Some(since), Some(formed)) = (self.since, earliest)

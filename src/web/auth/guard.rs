@@ -1,5 +1,6 @@
 //! What stands before every answer but those of probes: who asks, whether they may, and whether it was they who asked.
 
+use dinnerbell_core::model::number::Seconds;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,7 +145,9 @@ fn by_cookie(site: &Site, headers: &HeaderMap) -> Option<Visitor> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
     let mut values = cookies.flat_map(|cookies| cookies.split("; ")).filter_map(|cookie| cookie.split_once('='));
     values.find_map(|(name, value)| {
-        (name == site.cookie).then(|| Session::open(value, &site.keys, Timestamp::now().as_second())).flatten()
+        (name == site.cookie)
+            .then(|| Session::open(value, &site.keys, Seconds::new(Timestamp::now().as_second())))
+            .flatten()
     })
 }
 

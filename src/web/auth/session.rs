@@ -3,10 +3,10 @@
 
 use super::keys::Keys;
 use super::{Role, Visitor, Way};
-use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::model::number::Seconds;
 
-/// How long a session lasts.
-pub const LASTS: EpochSeconds = 12 * 3600;
+/// How long a session lasts, in seconds.
+pub const LASTS: i64 = 12 * 3600;
 /// Longer than any of ours.
 const LONGEST: usize = 1024;
 
@@ -18,7 +18,7 @@ pub struct Session {
     /// What they may.
     pub role: Role,
     /// When they signed in.
-    pub since: EpochSeconds,
+    pub since: Seconds,
 }
 
 impl Session {
@@ -30,7 +30,7 @@ impl Session {
     }
 
     /// Whom a cookie's value names; nobody where it is not ours, or too old, or its token is not the one that counts.
-    pub fn open(value: &str, keys: &Keys, now: EpochSeconds) -> Option<Visitor> {
+    pub fn open(value: &str, keys: &Keys, now: Seconds) -> Option<Visitor> {
         if value.len() > LONGEST {
             return None;
         }
@@ -43,8 +43,9 @@ impl Session {
         if !openssl::memcmp::eq(&key.sign(content.as_bytes()), &mac) {
             return None;
         }
-        let since: EpochSeconds = since.parse().ok()?;
-        if !(since..since.saturating_add(LASTS)).contains(&now.max(since)) {
+        let since: Seconds = since.parse().ok()?;
+        let until = Seconds::new(since.get().saturating_add(LASTS));
+        if !(since..until).contains(&now.max(since)) {
             return None;
         }
         let name = String::from_utf8(unhex(name)?).ok()?;
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
     use dinnerbell_config::{Http, Secret, Token};
 
-    const NOW: EpochSeconds = 1_700_000_000;
+    const NOW: Seconds = Seconds::new(1_700_000_000);
 
     fn keys(operator: &str, viewer: &str) -> Keys {
         let token = |text: &str| Some(Token { secret: Secret::new(text.to_owned()), file: None });

@@ -1,5 +1,6 @@
 //! Signing in and out: a token and a name become a cookie.
 
+use dinnerbell_core::model::number::Seconds;
 use std::sync::Arc;
 
 use askama::Template;
@@ -114,7 +115,7 @@ async fn read(request: Request) -> Result<Given, Refusal> {
 }
 
 async fn begin(site: &Arc<Site>, peer: Peer, headers: &HeaderMap, name: &str, role: Role, to: &str) -> Response {
-    let session = Session { name: name.to_owned(), role, since: Timestamp::now().as_second() };
+    let session = Session { name: name.to_owned(), role, since: Seconds::new(Timestamp::now().as_second()) };
     let Some(value) = session.seal(&site.keys) else {
         return Refusal::new(StatusCode::FORBIDDEN, "there is no token that could sign you in").into_response();
     };

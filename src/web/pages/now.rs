@@ -1,5 +1,6 @@
 //! The first page: whether everything is going out.
 
+use dinnerbell_core::model::number::Seconds;
 use std::sync::Arc;
 
 use askama::Template;
@@ -16,7 +17,6 @@ use crate::web::filters;
 use crate::web::frame::{Frame, html};
 use crate::web::live::Topic;
 use crate::web::site::Site;
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_postgres::errors::PostgresError;
 
 /// Most campaigns of a group that are shown.
@@ -138,7 +138,7 @@ fn one(count: usize, one: &'static str, more: &'static str) -> &'static str {
 /// Whether it would be complete after its end only, if it goes on as it does.
 pub fn will_not_finish(campaign: &Summary) -> bool {
     let expected = campaign.expected_completion_at.as_deref().and_then(|at| at.parse::<jiff::Timestamp>().ok());
-    matches!((expected, campaign.adv_campaign_datetime_end), (Some(at), Some(end)) if at.as_second() > end)
+    matches!((expected, campaign.adv_campaign_datetime_end), (Some(at), Some(end)) if at.as_second() > end.get())
 }
 
 /// How much of its audience a campaign has told, in percent; none where it is not known.
@@ -148,9 +148,9 @@ pub fn percent(campaign: &Summary) -> Option<i64> {
 }
 
 /// How long is left until a moment, as one says it.
-pub fn left(from: &EpochSeconds, until: &Option<EpochSeconds>) -> String {
+pub fn left(from: &Seconds, until: &Option<Seconds>) -> String {
     let Some(until) = until else { return String::new() };
-    let seconds = until.saturating_sub(*from);
+    let seconds = until.get().saturating_sub(from.get());
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match seconds {
         ..0 => "over".to_owned(),
@@ -204,9 +204,10 @@ mod tests {
 
     #[test]
     fn what_is_left_is_said_as_one_says_it() {
-        let said = [-1, 59, 61, 3_660, 90_000].map(|seconds| left(&1000, &Some(1000 + seconds)));
+        let said =
+            [-1, 59, 61, 3_660, 90_000].map(|seconds| left(&Seconds::new(1000), &Some(Seconds::new(1000 + seconds))));
         assert_eq!(said, ["over", "59 s", "1 min", "1 h 1 min", "1 d 1 h"]);
-        assert_eq!(left(&0, &None), "");
+        assert_eq!(left(&Seconds::new(0), &None), "");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::capabilities::*;
 use super::environment::{Environment, Moved};
 use super::owner::{Owner, Sent, assert_not_mine, content_with, offer, open_lanes, page, version};
 use super::rounds::read_back;
-use dinnerbell_core::model::number::{Lane, Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 
 /// Lane 1, which leaves: its first round, with a letter, tells `anna` and `bob` of campaign `a`; `b` waits; one letter and one change wait too.
 async fn leaving<E: Environment>(env: &E) -> (Owner<E::Ledger>, Owner<E::Ledger>) {
@@ -19,7 +19,7 @@ async fn leaving<E: Environment>(env: &E) -> (Owner<E::Ledger>, Owner<E::Ledger>
     drop(open);
     let round = content_with(vec![page(&running, &["anna", "bob"], true)], letters, None);
     leaves.try_record(&round).await.unwrap();
-    let update = version(&a, 2);
+    let update = version(&a, Seconds::new(2));
     stays.take(&[Sent::Campaign(&update)]).await;
     (stays, leaves)
 }

@@ -3,7 +3,7 @@
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
-use dinnerbell_core::model::number::{Lane, Offset};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds};
 
 use super::capabilities::*;
 use super::environment::Environment;
@@ -13,7 +13,7 @@ pub async fn an_update_through_another_lane_waits_for_the_owner_who_judges_it<E:
     let (mut owner, mut other) = open_lanes(env).await;
     let first = offer(env, "a").await;
     owner.start(&first).await;
-    let update = version(&first, 2);
+    let update = version(&first, Seconds::new(2));
     let taken = other.take(&[Sent::Campaign(&update)]).await;
     assert_eq!(taken.tally, Tally { handed_over: 1, ..Tally::default() });
     assert_eq!((taken.changed.len(), taken.windows.len(), taken.started.len()), (0, 0, 0));
@@ -86,13 +86,13 @@ pub async fn changes_are_judged_in_the_order_of_their_versions<E: Environment>(e
     let (mut owner, mut other) = open_lanes(env).await;
     let first = offer(env, "a").await;
     owner.start(&first).await;
-    let (second, third) = (version(&first, 2), version(&first, 3));
+    let (second, third) = (version(&first, Seconds::new(2)), version(&first, Seconds::new(3)));
     other.take(&[Sent::Campaign(&third), Sent::Campaign(&second)]).await;
     owner.ledger.judge_changes(owner.own).await.unwrap();
     let row = env.campaign("a").await;
     assert_eq!((row.revision, row.content.as_deref()), (3, Some("a, version 3")), "each counts as one");
 
-    let fourth = version(&first, 4);
+    let fourth = version(&first, Seconds::new(4));
     other.take(&[Sent::Tombstone("a"), Sent::Campaign(&fourth)]).await;
     owner.ledger.judge_changes(owner.own).await.unwrap();
     let row = env.campaign("a").await;
@@ -104,7 +104,7 @@ pub async fn a_change_that_conflicts_is_a_dead_letter_of_the_owner<E: Environmen
     let first = offer(env, "a").await;
     owner.start(&first).await;
     other.take(&[Sent::Tombstone("x")]).await;
-    let elsewhere = Campaign { restaurant_id: "sushi".to_owned(), ..version(&first, 2) };
+    let elsewhere = Campaign { restaurant_id: "sushi".to_owned(), ..version(&first, Seconds::new(2)) };
     other.take(&[Sent::Campaign(&elsewhere)]).await;
     let judged = owner.ledger.judge_changes(owner.own).await.unwrap();
     assert_eq!((judged.dead_letters.len(), judged.changed.len(), env.unjudged().await), (1, 0, 0));
@@ -124,7 +124,7 @@ pub async fn nobody_but_the_owner_judges<E: Environment>(env: &E) {
     let (mut owner, mut other) = open_lanes(env).await;
     let first = offer(env, "a").await;
     owner.start(&first).await;
-    let update = version(&first, 2);
+    let update = version(&first, Seconds::new(2));
     other.take(&[Sent::Campaign(&update)]).await;
     let judged = other.ledger.judge_changes(other.own).await.unwrap();
     assert!(judged.changed.is_empty());

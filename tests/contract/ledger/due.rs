@@ -2,6 +2,7 @@
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::due::Due;
+use dinnerbell_core::model::number::Seconds;
 
 use super::capabilities::*;
 use super::environment::Environment;
@@ -152,7 +153,7 @@ pub async fn who_was_not_told_is_counted_again_after_an_update<E: Environment>(e
     env.move_window("a", over(env).await).await;
     due::<E>(&owner).await;
     owner.ledger.note_unsent(owner.own, "a", 3).await.unwrap();
-    let again = version(&first, 2);
+    let again = version(&first, Seconds::new(2));
     owner.take(&[Sent::Campaign(&again)]).await;
     assert_eq!((env.campaign("a").await.unsent, env.campaign("a").await.state.as_str()), (None, "active"));
     env.move_window("a", over(env).await).await;

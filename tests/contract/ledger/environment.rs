@@ -4,10 +4,9 @@ use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::mark::{CommittedMark, RoundHead};
-use dinnerbell_core::model::number::{Lane, Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::RecordFingerprint;
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::{Ledger, LedgerError};
 
 /// The consumer group of every case: it stands in each draft.
@@ -25,7 +24,7 @@ pub trait Environment {
     async fn another(&self) -> Self::Ledger;
 
     /// The second by the ledger's clock.
-    async fn now(&self) -> EpochSeconds;
+    async fn now(&self) -> Seconds;
     /// A campaign's row; panics where there is none.
     async fn campaign(&self, id: &str) -> CampaignState;
     /// A lane's row.
@@ -33,7 +32,7 @@ pub trait Environment {
     /// The clients who have a feedback row for a campaign, in order.
     async fn rows(&self, id: &str) -> Vec<String>;
     /// What a client's feedback row shows: its text, and when it was formed.
-    async fn row(&self, id: &str, client: &str) -> (String, EpochSeconds);
+    async fn row(&self, id: &str, client: &str) -> (String, Seconds);
     /// How many changes wait to be judged.
     async fn unjudged(&self) -> usize;
     /// Everything that is stored, as text: compared before and after.
@@ -48,7 +47,7 @@ pub trait Environment {
     /// A campaign's window is another one, as if time had passed.
     async fn move_window(&self, id: &str, window: Window);
     /// A campaign's pass is due at this second.
-    async fn make_repass_due(&self, id: &str, at: EpochSeconds);
+    async fn make_repass_due(&self, id: &str, at: Seconds);
     /// A campaign goes between being found and being read by the intake that meets it next.
     async fn let_vanish(&self, id: &str);
     /// An operator cancels a campaign.
@@ -70,7 +69,7 @@ pub trait Environment {
 pub struct Message<'a> {
     pub campaign: &'a Campaign,
     pub client: &'a str,
-    pub formed: EpochSeconds,
+    pub formed: Seconds,
     /// The round that told it.
     pub seq: Seq,
 }
@@ -99,7 +98,7 @@ pub struct CampaignState {
     pub skipped: i64,
     pub kept: i64,
     pub unsent: Option<i64>,
-    pub repass_at: Option<EpochSeconds>,
+    pub repass_at: Option<Seconds>,
 }
 
 /// A lane as it is stored.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::intake::{IntakeBatch, Tally};
-use dinnerbell_core::model::number::{Lane, Offset};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds};
 
 use super::capabilities::*;
 use super::environment::Environment;
@@ -64,8 +64,10 @@ pub async fn a_campaign_is_scheduled_active_or_expired_by_its_window<E: Environm
     let now = env.now().await;
     let [later, open, over] =
         [("later", now + 600, now + 1_200), ("open", now - 60, now + 900), ("over", now - 60, now - 1)];
-    let window =
-        async |(id, start, end): (&str, i64, i64)| Campaign { window: Window { start, end }, ..offer(env, id).await };
+    let window = async |(id, start, end): (&str, Seconds, Seconds)| Campaign {
+        window: Window { start, end },
+        ..offer(env, id).await
+    };
     let (later, open, over) = (window(later).await, window(open).await, window(over).await);
     let taken = owner.take(&[Sent::Campaign(&later), Sent::Campaign(&open), Sent::Campaign(&over)]).await;
     assert_eq!(taken.started.iter().map(|running| running.id()).collect::<Vec<_>>(), ["open"]);
@@ -77,12 +79,12 @@ pub async fn a_campaign_is_scheduled_active_or_expired_by_its_window<E: Environm
 
 pub async fn each_record_ends_as_what_the_rules_say<E: Environment>(env: &E) {
     let mut owner = open_lane(env).await;
-    let first = version(&offer(env, "a").await, 5);
+    let first = version(&offer(env, "a").await, Seconds::new(5));
     owner.start(&first).await;
-    let older = version(&first, 4);
+    let older = version(&first, Seconds::new(4));
     let same_time = Campaign { adv_campaign_content: "other words".to_owned(), ..first.clone() };
-    let another_place = Campaign { restaurant_id: "sushi".to_owned(), ..version(&first, 6) };
-    let update = version(&first, 7);
+    let another_place = Campaign { restaurant_id: "sushi".to_owned(), ..version(&first, Seconds::new(6)) };
+    let update = version(&first, Seconds::new(7));
     for (sent, expected) in [
         (Sent::Campaign(&first), Tally { duplicates: 1, ..Tally::default() }),
         (Sent::Campaign(&older), Tally { older_updates: 1, ..Tally::default() }),
@@ -115,7 +117,7 @@ pub async fn whatever_follows_a_cancellation_is_older<E: Environment>(env: &E) {
     let first = offer(env, "a").await;
     owner.start(&first).await;
     owner.take(&[Sent::Tombstone("a")]).await;
-    let update = version(&first, 9);
+    let update = version(&first, Seconds::new(9));
     let taken = owner.take(&[Sent::Campaign(&first), Sent::Campaign(&update)]).await;
     assert_eq!((taken.tally.older_updates, taken.changed.len()), (2, 0));
     let taken = owner.take(&[Sent::Tombstone("a")]).await;
@@ -139,12 +141,12 @@ pub async fn a_tombstone_for_an_unknown_id_is_kept_as_its_campaign<E: Environmen
 pub async fn two_versions_in_one_intake_count_as_two<E: Environment>(env: &E) {
     let mut owner = open_lane(env).await;
     let first = offer(env, "a").await;
-    let (second, third) = (version(&first, 2), version(&first, 3));
+    let (second, third) = (version(&first, Seconds::new(2)), version(&first, Seconds::new(3)));
     let taken = owner.take(&[Sent::Campaign(&first), Sent::Campaign(&second), Sent::Campaign(&third)]).await;
     assert_eq!((taken.tally.campaigns, taken.tally.updates), (1, 2));
     let row = env.campaign("a").await;
     assert_eq!((row.revision, row.content.as_deref()), (3, Some("a, version 3")));
-    let fourth = version(&first, 4);
+    let fourth = version(&first, Seconds::new(4));
     owner.take(&[Sent::Campaign(&fourth), Sent::Tombstone("a")]).await;
     let row = env.campaign("a").await;
     assert_eq!((row.revision, row.state.as_str(), row.content.as_deref()), (5, "cancelled", Some("a, version 4")));
@@ -159,7 +161,7 @@ pub async fn an_update_moves_the_campaign_by_its_new_window<E: Environment>(env:
     let mut newest = 1;
     let mut moved = async |owner: &mut Owner<E::Ledger>, window: Window| {
         newest += 1;
-        let update = Campaign { window, ..version(&first, newest) };
+        let update = Campaign { window, ..version(&first, Seconds::new(newest)) };
         assert_eq!(owner.take(&[Sent::Campaign(&update)]).await.tally.updates, 1);
         env.campaign("a").await.state
     };
@@ -181,10 +183,10 @@ pub async fn an_update_of_a_campaign_whose_last_page_is_unpublished_leaves_it_ac
     let first = offer(env, "a").await;
     let running = owner.start(&first).await;
     owner.record(vec![page(&running, &["anna"], true)]).await;
-    let update = version(&first, 2);
+    let update = version(&first, Seconds::new(2));
     owner.take(&[Sent::Campaign(&update)]).await;
     assert_eq!(env.campaign("a").await.state, "active", "the round may be withdrawn yet");
-    let ended = Campaign { window: over(env).await, ..version(&first, 3) };
+    let ended = Campaign { window: over(env).await, ..version(&first, Seconds::new(3)) };
     owner.take(&[Sent::Campaign(&ended)]).await;
     assert_eq!(env.campaign("a").await.state, "active");
     assert!(owner.published().await, "it is over by now");

@@ -8,18 +8,17 @@ use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::input::{decode, encode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Lane, Offset};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Record};
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::{Ledger, LedgerError, OpenRound};
 
 use super::capabilities::*;
 use super::environment::{Environment, GROUP};
 
 /// When every draft of a case is formed.
-pub const FORMED: EpochSeconds = 1_700_000_000;
+pub const FORMED: Seconds = Seconds::new(1_700_000_000);
 
 /// A lane and who owns it.
 #[derive(Clone)]
@@ -166,12 +165,12 @@ pub async fn offer<E: Environment>(env: &E, id: &str) -> Campaign {
         adv_campaign_owner: "Ivan".to_owned(),
         adv_campaign_owner_contact: "ivan@pizzeria".to_owned(),
         window: Window { start: now - 60, end: now + 3_600 },
-        datetime_created: 1,
+        datetime_created: Seconds::new(1),
     }
 }
 
 /// A later version of a campaign.
-pub fn version(campaign: &Campaign, created: EpochSeconds) -> Campaign {
+pub fn version(campaign: &Campaign, created: Seconds) -> Campaign {
     let adv_campaign_content = format!("{}, version {created}", campaign.adv_campaign_id);
     Campaign { adv_campaign_content, datetime_created: created, ..campaign.clone() }
 }

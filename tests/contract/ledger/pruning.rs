@@ -4,7 +4,7 @@ use super::capabilities::*;
 use super::environment::Environment;
 use super::owner::{Sent, offer, open_lane, open_lanes, over, page, version};
 use super::rounds::{drafts, read_back};
-use dinnerbell_core::model::number::{Lane, Offset};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds};
 
 pub async fn what_the_last_two_rounds_hold_stays<E: Environment>(env: &E) {
     let mut owner = open_lane(env).await;
@@ -40,7 +40,7 @@ pub async fn a_campaign_with_a_change_to_judge_stays<E: Environment>(env: &E) {
         env.move_window(&campaign.adv_campaign_id, over(env).await).await;
     }
     owner.ledger.due(owner.own, 10).await.unwrap();
-    let update = version(&first, 2);
+    let update = version(&first, Seconds::new(2));
     other.take(&[Sent::Campaign(&update)]).await;
     env.prune().await;
     let taken = owner.take(&[Sent::Tombstone("b")]).await;

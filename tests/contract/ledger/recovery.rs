@@ -2,7 +2,7 @@
 
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::mark::{CommittedMark, RoundHead};
-use dinnerbell_core::model::number::{Lane, Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 
 use super::capabilities::*;
 use super::environment::{Environment, Message};
@@ -117,7 +117,7 @@ pub async fn a_last_round_that_everybody_was_told_of_completes_its_campaigns<E: 
 pub async fn a_row_becomes_what_its_message_says<E: Environment>(env: &E) {
     let owner = halted(env).await;
     halt::<E>(&owner).await;
-    let a = super::owner::version(&offer(env, "a").await, 2);
+    let a = super::owner::version(&offer(env, "a").await, Seconds::new(2));
     let theirs = CommittedMark { ledger: owner.id, head: owner.head };
     let message = Message { campaign: &a, client: "anna", formed: FORMED + 5, seq: Seq::new(1) };
     env.resolve_from_kafka(Lane::new(0), theirs, &[message]).await;

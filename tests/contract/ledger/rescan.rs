@@ -2,7 +2,7 @@
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::late::{LateCampaign, OpenCampaign, RowCounts};
-use dinnerbell_core::model::number::{Lane, Seq};
+use dinnerbell_core::model::number::{Lane, Seconds, Seq};
 
 use super::capabilities::*;
 use super::environment::Environment;
@@ -23,7 +23,7 @@ async fn paged<E: Environment>(env: &E, owner: &mut Owner<E::Ledger>, id: &str, 
 
 /// Whether a second is this one, or one in which the case may have been busy since.
 #[track_caller]
-fn is_about(second: Option<i64>, expected: i64) {
+fn is_about(second: Option<Seconds>, expected: Seconds) {
     let second = second.expect("a pass is to come");
     assert!((expected..expected + 30).contains(&second), "{second}, not {expected}");
 }
@@ -71,18 +71,18 @@ pub async fn a_campaign_is_passed_once_more_before_its_end<E: Environment>(env: 
 pub async fn a_pass_of_an_older_version_is_not_done<E: Environment>(env: &E) {
     let mut owner = open_lane(env).await;
     let first = paged(env, &mut owner, "a", 3_600, true).await;
-    let update = version(&first, 2);
+    let update = version(&first, Seconds::new(2));
     owner.take(&[Sent::Campaign(&update)]).await;
     owner.ledger.note_rescanned(owner.own, &[("a".to_owned(), 1), ("unknown".to_owned(), 1)]).await.unwrap();
-    assert_eq!(env.campaign("a").await.repass_at, Some(0));
+    assert_eq!(env.campaign("a").await.repass_at, Some(Seconds::new(0)));
     owner.ledger.note_rescanned(owner.own, &[("a".to_owned(), 2)]).await.unwrap();
-    assert_ne!(env.campaign("a").await.repass_at, Some(0));
+    assert_ne!(env.campaign("a").await.repass_at, Some(Seconds::new(0)));
 }
 
 pub async fn an_update_makes_a_pass_due<E: Environment>(env: &E) {
     let mut owner = open_lane(env).await;
     let first = paged(env, &mut owner, "a", 3_600, true).await;
-    let update = version(&first, 2);
+    let update = version(&first, Seconds::new(2));
     owner.take(&[Sent::Campaign(&update)]).await;
     assert_eq!(ids(&owner.ledger.due_rescan(owner.own, &[], 1).await.unwrap()), ["a"]);
     let repass_at = env.campaign("a").await.repass_at;
@@ -105,7 +105,7 @@ pub async fn campaigns_that_had_a_page_are_passed_in_the_order_of_their_ends<E: 
     owner.start(&offer(env, "without a page").await).await;
     paged(env, &mut owner, "over", 900, true).await;
     env.move_window("over", over(env).await).await;
-    let after = async |after: Option<&(i64, String)>, most| {
+    let after = async |after: Option<&(Seconds, String)>, most| {
         owner.ledger.open_campaigns_after(owner.own, after, most).await.unwrap()
     };
     assert_eq!(ids(&after(None, 10).await), ["first", "B", "a", "c"]);
@@ -117,7 +117,7 @@ pub async fn campaigns_that_had_a_page_are_passed_in_the_order_of_their_ends<E: 
     assert_eq!(over, [false, true, false, true]);
 
     for (id, at) in [("c", 3), ("a", 1), ("B", 2), ("first", 4), ("over", 0), ("without a page", 0)] {
-        env.make_repass_due(id, at).await;
+        env.make_repass_due(id, Seconds::new(at)).await;
     }
     let due = async |beside: &[&str], most| owner.ledger.due_rescan(owner.own, beside, most).await.unwrap();
     assert_eq!(ids(&due(&[], 10).await), ["a", "B", "c", "first"]);
@@ -132,7 +132,7 @@ pub async fn a_main_pass_that_found_nobody_is_passed_again_too<E: Environment>(e
     let row = env.campaign("a").await;
     assert_eq!((row.cursor, row.last_page_seq, row.told), (None, Some(Seq::new(1)), 0));
     assert_eq!(ids(&owner.ledger.open_campaigns_after(owner.own, None, 1).await.unwrap()), ["a"]);
-    env.make_repass_due("a", 0).await;
+    env.make_repass_due("a", Seconds::new(0)).await;
     let due = owner.ledger.due_rescan(owner.own, &[], 1).await.unwrap();
     assert_eq!((ids(&due), due[0].main_pass_over), (vec!["a"], true));
 }

@@ -6,7 +6,7 @@ use dinnerbell_core::guard::Guards;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::late::LateQuery;
-use dinnerbell_core::model::number::{Lane, Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::StoredRound;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -187,7 +187,7 @@ pub async fn a_round_shows_campaigns_of_its_lane_that_are_open<E: Environment>(e
 }
 
 fn version(campaign: &Campaign) -> Campaign {
-    super::owner::version(campaign, 2)
+    super::owner::version(campaign, Seconds::new(2))
 }
 
 pub async fn a_rounds_rows_are_seen_by_nobody_before_it_is_sealed<E: Environment>(env: &E) {

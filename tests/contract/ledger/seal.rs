@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dinnerbell_core::model::campaign::Campaign;
-use dinnerbell_core::model::number::{Lane, Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::round::{RoundContent, RoundPart, Sealed};
 
 use super::capabilities::*;
@@ -73,7 +73,7 @@ pub async fn a_round_of_an_updated_campaign_is_stale<E: Environment>(env: &E) {
     let first = offer(env, "a").await;
     let running = owner.start(&first).await;
     let planned = content(vec![page(&running, &["anna"], true)]);
-    let update = version(&first, 2);
+    let update = version(&first, Seconds::new(2));
     owner.take(&[Sent::Campaign(&update)]).await;
     is_stale(env, &mut owner, &planned, &["a"]).await;
     owner.record(vec![page(&owner.running("a").await, &["anna"], true)]).await;

@@ -9,12 +9,11 @@ use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
-use dinnerbell_core::model::number::{Lane, Seq};
+use dinnerbell_core::model::number::{Lane, Seconds, Seq};
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::reconcile::LedgerSide;
 use dinnerbell_core::model::record::RecordFingerprint;
 use dinnerbell_core::model::retention::Prunable;
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
 use dinnerbell_core::recovery::decide::{Evidence, decide};
 use dinnerbell_core::recovery::found::FoundDraft;
@@ -137,8 +136,8 @@ impl Environment for Ledgered {
         instance(self.lent.database(), "another").await
     }
 
-    async fn now(&self) -> EpochSeconds {
-        self.rows_of(&format!("select {CLOCK_MICROS}"), &[]).await[0].get::<_, i64>(0) / 1_000_000
+    async fn now(&self) -> Seconds {
+        Seconds::new(self.rows_of(&format!("select {CLOCK_MICROS}"), &[]).await[0].get::<_, i64>(0) / 1_000_000)
     }
 
     async fn campaign(&self, id: &str) -> CampaignState {
@@ -158,7 +157,7 @@ impl Environment for Ledgered {
             skipped: row.get("skipped"),
             kept: row.get("kept"),
             unsent: row.get("unsent"),
-            repass_at: row.get("repass_at"),
+            repass_at: number(&row, "repass_at"),
         }
     }
 
@@ -196,11 +195,11 @@ impl Environment for Ledgered {
         self.rows_of(sql, &[(&id, Type::TEXT)]).await.iter().map(|row| row.get(0)).collect()
     }
 
-    async fn row(&self, id: &str, client: &str) -> (String, EpochSeconds) {
+    async fn row(&self, id: &str, client: &str) -> (String, Seconds) {
         let sql = "select adv_campaign_content, trigger_datetime_created::int8 from public.subscribers_feedback \
                    where adv_campaign_id = $1 and client_id = $2";
         let rows = self.rows_of(sql, &[(&id, Type::TEXT), (&client, Type::TEXT)]).await;
-        (rows[0].get(0), rows[0].get(1))
+        (rows[0].get(0), number(&rows[0], 1))
     }
 
     async fn unjudged(&self) -> usize {
@@ -221,16 +220,16 @@ impl Environment for Ledgered {
         let sql = "insert into public.subscribers_feedback (restaurant_id, adv_campaign_id, adv_campaign_content, adv_campaign_owner, \
                    adv_campaign_owner_contact, adv_campaign_datetime_start, adv_campaign_datetime_end, datetime_created, client_id, \
                    trigger_datetime_created) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1)";
-        let (text, int) = (Type::TEXT, Type::INT8);
+        let text = Type::TEXT;
         let values: [Parameter<'_>; 9] = [
             (&campaign.restaurant_id, text.clone()),
             (&campaign.adv_campaign_id, text.clone()),
             (&campaign.adv_campaign_content, text.clone()),
             (&campaign.adv_campaign_owner, text.clone()),
             (&campaign.adv_campaign_owner_contact, text.clone()),
-            (&campaign.window.start, int.clone()),
-            (&campaign.window.end, int.clone()),
-            (&campaign.datetime_created, int),
+            campaign.window.start.parameter(),
+            campaign.window.end.parameter(),
+            campaign.datetime_created.parameter(),
             (&client, text),
         ];
         self.change(sql, &values).await;
@@ -243,13 +242,13 @@ impl Environment for Ledgered {
 
     async fn move_window(&self, id: &str, window: Window) {
         let sql = "update dinnerbell.campaign set adv_campaign_datetime_start = $2, adv_campaign_datetime_end = $3 where adv_campaign_id = $1";
-        let values: [Parameter<'_>; 3] = [(&id, Type::TEXT), (&window.start, Type::INT8), (&window.end, Type::INT8)];
+        let values: [Parameter<'_>; 3] = [(&id, Type::TEXT), window.start.parameter(), window.end.parameter()];
         self.change(sql, &values).await;
     }
 
-    async fn make_repass_due(&self, id: &str, at: EpochSeconds) {
+    async fn make_repass_due(&self, id: &str, at: Seconds) {
         let sql = "update dinnerbell.campaign set repass_at = $2 where adv_campaign_id = $1";
-        self.change(sql, &[(&id, Type::TEXT), (&at, Type::INT8)]).await;
+        self.change(sql, &[(&id, Type::TEXT), at.parameter()]).await;
     }
 
     async fn let_vanish(&self, id: &str) {

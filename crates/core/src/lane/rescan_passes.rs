@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::model::late::OpenCampaign;
+use crate::model::number::Seconds;
 use crate::model::page::Page;
-use crate::model::time::EpochSeconds;
 
 /// Most passes that are held at once; further campaigns wait in the ledger.
 pub const MOST: usize = 1_000;
@@ -34,7 +34,7 @@ pub struct Pass {
     pub cursor: Option<String>,
     /// Where it ends: the cursor of the last recorded round, none once the main pass is over.
     pub upto: Option<String>,
-    end: EpochSeconds,
+    end: Seconds,
     pages: u32,
     backoff: Backoff,
     not_before: Option<Instant>,
@@ -43,7 +43,7 @@ pub struct Pass {
 }
 
 /// The order of passes: what ends first comes first.
-type PassKey = (EpochSeconds, String);
+type PassKey = (Seconds, String);
 
 /// The campaigns of a batch by their keys, and how many rows are read of each.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -197,7 +197,7 @@ impl Passes {
     }
 
     /// What has ended is passed no more.
-    pub fn forget_ended(&mut self, now: EpochSeconds) {
+    pub fn forget_ended(&mut self, now: Seconds) {
         while self.of.first_key_value().is_some_and(|((end, _), _)| *end <= now) {
             self.of.pop_first();
         }
@@ -263,21 +263,21 @@ mod tests {
     use crate::model::due::ActiveCampaign;
 
     /// A campaign whose main pass is over; it is named like its restaurant.
-    fn open(id: &str, end: EpochSeconds) -> OpenCampaign {
+    fn open(id: &str, end: Seconds) -> OpenCampaign {
         let campaign = Campaign {
             adv_campaign_id: id.to_owned(),
             restaurant_id: id.to_owned(),
             adv_campaign_content: "c".to_owned(),
             adv_campaign_owner: "o".to_owned(),
             adv_campaign_owner_contact: "o".to_owned(),
-            window: Window { start: 0, end },
-            datetime_created: 0,
+            window: Window { start: Seconds::new(0), end },
+            datetime_created: Seconds::new(0),
         };
         let running = ActiveCampaign { campaign: Arc::new(campaign), revision: 1, cursor: Some("y".to_owned()) };
         OpenCampaign { running, main_pass_over: true, told: 0 }
     }
 
-    fn passes(of: &[(&str, EpochSeconds)]) -> Passes {
+    fn passes(of: &[(&str, Seconds)]) -> Passes {
         let mut passes = Passes::default();
         of.iter().for_each(|(id, end)| passes.take_up(open(id, *end)));
         passes
@@ -303,7 +303,12 @@ mod tests {
     #[test]
     fn what_ends_first_and_those_without_a_page_are_read_in_one_turn_and_no_giant_is_before_them() {
         let now = Instant::now();
-        let mut passes = passes(&[("giant", 1_000), ("late", 3_000), ("soon", 10), ("giant too", 2_000)]);
+        let mut passes = passes(&[
+            ("giant", Seconds::new(1_000)),
+            ("late", Seconds::new(3_000)),
+            ("soon", Seconds::new(10)),
+            ("giant too", Seconds::new(2_000)),
+        ]);
         let (first, who) = next_batch(&passes, now);
         let beginners = ["giant", "giant too", "late"].map(|id| (id.to_owned(), FIRST_ROWS));
         assert_eq!(who, [&[("soon".to_owned(), ROWS / 2)][..], &beginners].concat());
@@ -311,7 +316,7 @@ mod tests {
         assert_eq!(over.passed, [("soon".to_owned(), 1), ("late".to_owned(), 1)]);
 
         // A newcomer beside two giants: it has half of the next batch.
-        passes.take_up(open("new", 9_000));
+        passes.take_up(open("new", Seconds::new(9_000)));
         let (second, who) = next_batch(&passes, now);
         assert_eq!(who, [("giant".to_owned(), ROWS / 2), ("new".to_owned(), FIRST_ROWS)]);
         read(&mut passes, &second, &["new"]);
@@ -325,10 +330,10 @@ mod tests {
     #[test]
     fn who_is_missed_while_a_campaign_is_passed_has_it_passed_once_more_and_no_sooner() {
         let now = Instant::now();
-        let mut passes = passes(&[("a", 10)]);
+        let mut passes = passes(&[("a", Seconds::new(10))]);
         let (first, _) = next_batch(&passes, now);
         read(&mut passes, &first, &[]);
-        passes.again(open("a", 10));
+        passes.again(open("a", Seconds::new(10)));
         assert_eq!(passes.of.values().next().unwrap().cursor.as_deref(), Some("k"), "it goes on where it is");
         let over = read(&mut passes, &first, &["a"]);
         assert_eq!(over, BatchResult { passed: Vec::new(), again: vec!["a".to_owned()] });
@@ -339,12 +344,12 @@ mod tests {
         let mut passes = Passes::default();
         passes.all_again();
         assert_eq!(passes.walks_from(), Some(None));
-        passes.walked(vec![open("a", 10), open("b", 20)], 2);
-        let behind = Some(Some((20, "b".to_owned())));
+        passes.walked(vec![open("a", Seconds::new(10)), open("b", Seconds::new(20))], 2);
+        let behind = Some(Some((Seconds::new(20), "b".to_owned())));
         assert_eq!(passes.walks_from(), behind);
         passes.all_again();
         assert_eq!(passes.walks_from(), behind, "it goes on");
-        passes.walked(vec![open("c", 30)], 2);
+        passes.walked(vec![open("c", Seconds::new(30))], 2);
         assert_eq!((passes.len(), passes.walks_from()), (3, Some(None)), "and then once more");
         passes.walked(Vec::new(), 2);
         assert_eq!(passes.walks_from(), None);
@@ -353,7 +358,7 @@ mod tests {
     #[test]
     fn a_pass_that_fails_waits_longer_each_time_and_holds_up_no_other() {
         let now = Instant::now();
-        let mut passes = passes(&[("broken", 10), ("well", 20)]);
+        let mut passes = passes(&[("broken", Seconds::new(10)), ("well", Seconds::new(20))]);
         let (both, _) = next_batch(&passes, now);
         let alone = both.one_by_one().next().unwrap();
         passes.failed(&alone, now);
@@ -362,14 +367,14 @@ mod tests {
         (0..8).for_each(|_| passes.failed(&alone, now));
         assert_eq!(next_batch(&passes, now + PAUSES[1] / 2 - Duration::from_secs(1)).1.len(), 1);
         assert_eq!(next_batch(&passes, now + PAUSES[1]).1.len(), 2, "after a minute at the latest");
-        passes.forget_ended(10);
+        passes.forget_ended(Seconds::new(10));
         assert_eq!(passes.ids(), ["well"]);
     }
 
     #[test]
     fn a_campaign_without_a_page_is_not_passed() {
         let mut passes = Passes::default();
-        let mut fresh = open("fresh", 10);
+        let mut fresh = open("fresh", Seconds::new(10));
         (fresh.main_pass_over, fresh.running.cursor) = (false, None);
         passes.take_up(fresh);
         assert!(passes.is_empty());

@@ -1,25 +1,25 @@
 //! A campaign: one short-lived offer of one restaurant, as received.
 
-use crate::model::time::EpochSeconds;
+use crate::model::number::Seconds;
 
 /// `[start, end)`: the time in which drafts of a campaign may be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
     /// The first second in which publication may begin.
-    pub start: EpochSeconds,
+    pub start: Seconds,
     /// The first second in which it may not begin any more.
-    pub end: EpochSeconds,
+    pub end: Seconds,
 }
 
 impl Window {
     /// All time.
-    pub const ALWAYS: Self = Self { start: EpochSeconds::MIN, end: EpochSeconds::MAX };
+    pub const ALWAYS: Self = Self { start: Seconds::MIN, end: Seconds::MAX };
     /// No time at all: that of a campaign that is cancelled.
-    pub const NEVER: Self = Self { start: EpochSeconds::MAX, end: EpochSeconds::MIN };
+    pub const NEVER: Self = Self { start: Seconds::MAX, end: Seconds::MIN };
 
     /// Whether publication may begin: from the start on, and before the end. A campaign is open when it is not cancelled and this is so; the
     /// ledger's SQL asks the same in one place too.
-    pub fn is_open(self, now: EpochSeconds) -> bool {
+    pub fn is_open(self, now: Seconds) -> bool {
         self.start <= now && now < self.end
     }
 
@@ -47,7 +47,7 @@ pub struct Campaign {
     /// When it may be told.
     pub window: Window,
     /// The sender's version: a newer one updates the campaign.
-    pub datetime_created: EpochSeconds,
+    pub datetime_created: Seconds,
 }
 
 /// A campaign's state, as the ledger holds it.
@@ -81,7 +81,7 @@ impl CampaignState {
     }
 
     /// The state that a window means, for a campaign that is not cancelled.
-    pub fn of(window: Window, main_pass_done: bool, now: EpochSeconds) -> Self {
+    pub fn of(window: Window, main_pass_done: bool, now: Seconds) -> Self {
         match (now < window.start, now < window.end, main_pass_done) {
             (true, true, _) => Self::Scheduled,
             (false, true, false) => Self::Active,
@@ -98,16 +98,19 @@ mod tests {
 
     #[test]
     fn a_window_is_open_from_its_start_to_the_second_before_its_end() {
-        let window = Window { start: 10, end: 20 };
-        assert_eq!([9, 10, 19, 20].map(|now| window.is_open(now)), [false, true, true, false]);
-        assert!(Window::ALWAYS.is_open(15) && !Window::NEVER.is_open(15));
+        let window = Window { start: Seconds::new(10), end: Seconds::new(20) };
+        assert_eq!([9, 10, 19, 20].map(|now| window.is_open(Seconds::new(now))), [false, true, true, false]);
+        assert!(Window::ALWAYS.is_open(Seconds::new(15)) && !Window::NEVER.is_open(Seconds::new(15)));
     }
 
     #[test]
     fn two_windows_are_open_while_both_are() {
-        let window = Window { start: 10, end: 20 };
-        assert_eq!(window.and(Window { start: 15, end: 30 }), Window { start: 15, end: 20 });
+        let window = Window { start: Seconds::new(10), end: Seconds::new(20) };
+        assert_eq!(
+            window.and(Window { start: Seconds::new(15), end: Seconds::new(30) }),
+            Window { start: Seconds::new(15), end: Seconds::new(20) }
+        );
         assert_eq!(window.and(Window::ALWAYS), window);
-        assert!(!(10..20).any(|now| window.and(Window::NEVER).is_open(now)));
+        assert!(!(10..20).map(Seconds::new).any(|now| window.and(Window::NEVER).is_open(now)));
     }
 }

@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 use crate::model::campaign::Campaign;
 use crate::model::clients::Clients;
 use crate::model::limits::{LONGEST_CLIENT_ID, LONGEST_CONTENT, LONGEST_NAME};
-use crate::model::time::EpochSeconds;
+use crate::model::number::Seconds;
 
 /// The feedback table's columns that a draft fills: all but `id` and `feedback`.
 pub const FEEDBACK_COLUMNS: &str = "restaurant_id, adv_campaign_id, adv_campaign_content, adv_campaign_owner, \
@@ -116,21 +116,21 @@ pub enum TemplateError {
          check the clock of the feedback database, or make the column int8",
         last = i32::MAX
     )]
-    TriggerOutOfRange(EpochSeconds),
+    TriggerOutOfRange(Seconds),
     /// RFC 3339 knows the years 0 to 9999.
     #[error("{field} {seconds} cannot be written as a time of RFC 3339, which ends with the year 9999")]
     TimeOutOfRange {
         /// The field.
         field: &'static str,
         /// Its value.
-        seconds: EpochSeconds,
+        seconds: Seconds,
     },
 }
 
 /// Everything of a draft but its client, encoded once for each campaign version and round.
 pub struct DraftTemplate {
     campaign: Arc<Campaign>,
-    trigger_datetime_created: EpochSeconds,
+    trigger_datetime_created: Seconds,
     /// The message up to the client id, and from there on.
     message: (Vec<u8>, Vec<u8>),
     /// The row up to the client id's length.
@@ -157,11 +157,7 @@ impl DraftTemplate {
     /// # Errors
     ///
     /// Where one of the times fits into no header.
-    pub fn new(
-        campaign: Arc<Campaign>,
-        trigger_datetime_created: EpochSeconds,
-        group: &str,
-    ) -> Result<Self, TemplateError> {
+    pub fn new(campaign: Arc<Campaign>, trigger_datetime_created: Seconds, group: &str) -> Result<Self, TemplateError> {
         Ok(Self {
             message: message_around_client(&campaign, trigger_datetime_created),
             row: row_before_client(&campaign),
@@ -179,7 +175,7 @@ impl DraftTemplate {
     }
 
     /// The moment at which the drafts were formed.
-    pub fn trigger_datetime_created(&self) -> EpochSeconds {
+    pub fn trigger_datetime_created(&self) -> Seconds {
         self.trigger_datetime_created
     }
 
@@ -213,13 +209,13 @@ impl DraftTemplate {
         let mut after = Vec::with_capacity(AFTER_CLIENT);
         match column {
             TriggerType::Int4 => {
-                let trigger = i32::try_from(trigger).map_err(|_| TemplateError::TriggerOutOfRange(trigger))?;
+                let trigger = i32::try_from(trigger.get()).map_err(|_| TemplateError::TriggerOutOfRange(trigger))?;
                 after.put_i32(4);
                 after.put_i32(trigger);
             }
             TriggerType::Int8 => {
                 after.put_i32(8);
-                after.put_i64(trigger);
+                after.put_i64(trigger.get());
             }
         }
         after.put_i32(NULL);
@@ -299,11 +295,11 @@ struct BeforeClient<'a> {
     adv_campaign_content: &'a str,
     adv_campaign_owner: &'a str,
     adv_campaign_owner_contact: &'a str,
-    adv_campaign_datetime_start: EpochSeconds,
-    adv_campaign_datetime_end: EpochSeconds,
+    adv_campaign_datetime_start: Seconds,
+    adv_campaign_datetime_end: Seconds,
 }
 
-fn message_around_client(campaign: &Campaign, trigger: EpochSeconds) -> (Vec<u8>, Vec<u8>) {
+fn message_around_client(campaign: &Campaign, trigger: Seconds) -> (Vec<u8>, Vec<u8>) {
     let fields = BeforeClient {
         restaurant_id: &campaign.restaurant_id,
         adv_campaign_id: &campaign.adv_campaign_id,
@@ -329,7 +325,7 @@ fn row_before_client(campaign: &Campaign) -> Vec<u8> {
     }
     for time in times(campaign) {
         before.put_i32(8);
-        before.put_i64(time);
+        before.put_i64(time.get());
     }
     before
 }
@@ -339,9 +335,9 @@ fn put_text(out: &mut impl BufMut, text: &str) {
     out.put_slice(text.as_bytes());
 }
 
-fn headers(campaign: &Campaign, trigger: EpochSeconds, group: &str) -> Result<[DraftHeader; 6], TemplateError> {
-    let time = |field, seconds| {
-        let time = jiff::Timestamp::from_second(seconds).ok().map(|time| time.to_string());
+fn headers(campaign: &Campaign, trigger: Seconds, group: &str) -> Result<[DraftHeader; 6], TemplateError> {
+    let time = |field, seconds: Seconds| {
+        let time = jiff::Timestamp::from_second(seconds.get()).ok().map(|time| time.to_string());
         // Years before 0 have a sign, which RFC 3339 does not know.
         time.filter(|time| !time.starts_with('-')).ok_or(TemplateError::TimeOutOfRange { field, seconds })
     };
@@ -356,7 +352,7 @@ fn headers(campaign: &Campaign, trigger: EpochSeconds, group: &str) -> Result<[D
     Ok(texts.map(|(name, value)| (name, value.into_bytes().into_boxed_slice())))
 }
 
-fn checksum_seed(campaign: &Campaign, trigger: EpochSeconds) -> u64 {
+fn checksum_seed(campaign: &Campaign, trigger: Seconds) -> u64 {
     let mut hash = Xxh3::new();
     for text in texts(campaign) {
         // The length keeps neighbours apart.
@@ -364,7 +360,7 @@ fn checksum_seed(campaign: &Campaign, trigger: EpochSeconds) -> u64 {
         hash.update(text.as_bytes());
     }
     for time in times(campaign).into_iter().chain([trigger]) {
-        hash.update(&time.to_le_bytes());
+        hash.update(&time.get().to_le_bytes());
     }
     hash.digest()
 }
@@ -381,7 +377,7 @@ fn texts(campaign: &Campaign) -> [&str; 5] {
 }
 
 /// The times of a campaign in the order of the feedback table.
-fn times(campaign: &Campaign) -> [EpochSeconds; 3] {
+fn times(campaign: &Campaign) -> [Seconds; 3] {
     [campaign.window.start, campaign.window.end, campaign.datetime_created]
 }
 

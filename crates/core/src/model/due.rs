@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::campaign::Campaign;
-use crate::model::number::Lane;
-use crate::model::time::EpochSeconds;
+use crate::model::number::{Lane, Seconds};
 
 /// Most dead letters of a lane that are remembered at once, by number and size; further ones wait in the ledger.
 pub const MOST_DEAD_LETTERS: usize = 1_000;
@@ -39,7 +38,7 @@ pub struct Due {
     /// Whether there are more of them.
     pub more_dead_letters: bool,
     /// When the next campaign starts or ends.
-    pub next_change: Option<EpochSeconds>,
+    pub next_change: Option<Seconds>,
     /// Campaigns that are over and whose untold audience is not counted yet.
     pub uncounted: Vec<Uncounted>,
     /// Whether there are more of them.

@@ -15,11 +15,11 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use crate::model::campaign::{Campaign, Window};
 use crate::model::limits::{LARGEST_RECORD, LONGEST_CONTENT, LONGEST_NAME};
+use crate::model::number::Seconds;
 use crate::model::record::LeftOut;
-use crate::model::time::EpochSeconds;
 
 /// The first time that is taken for milliseconds: 10^11 seconds are the year 5138.
-pub const FIRST_MILLISECONDS: EpochSeconds = 100_000_000_000;
+pub const FIRST_MILLISECONDS: i64 = 100_000_000_000;
 /// How deep the value of an unknown field may be nested.
 pub const DEEPEST: usize = 128;
 /// How much of an unknown field's name a reason repeats, in characters.
@@ -448,11 +448,12 @@ impl Broken {
     }
 
     /// The time of a field; none where it breaks a rule.
-    fn time(&mut self, field: usize, given: Given<'_>) -> Option<EpochSeconds> {
+    fn time(&mut self, field: usize, given: Given<'_>) -> Option<Seconds> {
         let checked = match given {
-            Given::Integer(number) => EpochSeconds::try_from(number)
+            Given::Integer(number) => i64::try_from(number)
                 .ok()
                 .filter(|seconds| *seconds < FIRST_MILLISECONDS)
+                .map(Seconds::new)
                 .ok_or("is too large: it looks like milliseconds"),
             Given::Text(_) => Err("is a string"),
             other => Err(other.missing_or_wrong()),

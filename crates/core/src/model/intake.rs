@@ -3,9 +3,8 @@
 use crate::model::campaign::Window;
 use crate::model::due::{ActiveCampaign, WaitingDeadLetter};
 use crate::model::input::Arrival;
-use crate::model::number::Offset;
+use crate::model::number::{Offset, Seconds};
 use crate::model::record::{Record, RecordFingerprint};
-use crate::model::time::EpochSeconds;
 
 /// Records that arrived one after the other, decoded, and the positions before and after them.
 #[derive(Debug, Clone)]
@@ -38,7 +37,7 @@ pub struct IntakeOutcome {
     /// Dead letters that a round has to publish.
     pub dead_letters: Vec<WaitingDeadLetter>,
     /// The next start or end among what arrived.
-    pub next_change: Option<EpochSeconds>,
+    pub next_change: Option<Seconds>,
     /// How many records ended as what.
     pub tally: Tally,
     /// Whether more changes may wait to be judged: so many did that they did not fit into one transaction.

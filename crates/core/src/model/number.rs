@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::num::ParseIntError;
-use std::ops::Sub;
+use std::ops::{Add, Sub};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -180,6 +180,56 @@ impl Offset {
 
 /// How many offsets this one is further.
 impl Sub for Offset {
+    type Output = i64;
+
+    fn sub(self, other: Self) -> i64 {
+        self.0 - other.0
+    }
+}
+
+number! {
+    /// A moment, in seconds since 1970, UTC: a campaign's window and `datetime_created`, and when a draft was formed. From campaigns and the
+    /// database's clock. 0 is 1970 itself: nothing stands for "no moment".
+    ///
+    /// It is not a moment in another unit, and not a span: a bare number that is added to it or taken from it is a number of seconds.
+    ///
+    /// ```compile_fail
+    /// use dinnerbell_core::model::campaign::Window;
+    ///
+    /// let micros = 1_700_000_000_000_000_i64;
+    /// Window::ALWAYS.is_open(micros);
+    /// ```
+    #[derive(Default)]
+    Seconds(i64)
+}
+
+impl Seconds {
+    /// Before any moment.
+    pub const MIN: Self = Self(i64::MIN);
+    /// After any moment.
+    pub const MAX: Self = Self(i64::MAX);
+}
+
+/// So many seconds later.
+impl Add<i64> for Seconds {
+    type Output = Self;
+
+    fn add(self, seconds: i64) -> Self {
+        Self(self.0 + seconds)
+    }
+}
+
+/// So many seconds earlier.
+impl Sub<i64> for Seconds {
+    type Output = Self;
+
+    fn sub(self, seconds: i64) -> Self {
+        Self(self.0 - seconds)
+    }
+}
+
+/// How many seconds this moment is later.
+impl Sub for Seconds {
     type Output = i64;
 
     fn sub(self, other: Self) -> i64 {

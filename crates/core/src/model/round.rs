@@ -3,9 +3,8 @@
 use crate::model::campaign::Window;
 use crate::model::draft::{DraftBatch, dead_letter_checksum};
 use crate::model::mark::{CommittedMark, RoundHead};
-use crate::model::number::{Lane, Offset};
+use crate::model::number::{Lane, Offset, Seconds};
 use crate::model::record::DeadLetterMessage;
-use crate::model::time::EpochSeconds;
 
 /// How a page of the main pass, and who was late, stand in a round.
 #[derive(Debug, Clone)]
@@ -51,7 +50,7 @@ pub struct RoundContent {
     /// The dead letters that it publishes.
     pub dead_letters: Vec<DeadLetterMessage>,
     /// The moment at which its drafts were formed.
-    pub trigger_datetime_created: EpochSeconds,
+    pub trigger_datetime_created: Seconds,
     /// What the lane's next owner is to know: most bytes of a round, where the link is slow.
     pub round_bytes: Option<i64>,
 }

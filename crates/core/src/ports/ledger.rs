@@ -14,13 +14,12 @@ use crate::model::halt::Halt;
 use crate::model::intake::{IntakeBatch, IntakeOutcome};
 use crate::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
 use crate::model::mark::RoundHead;
-use crate::model::number::{Lane, Offset, Seq};
+use crate::model::number::{Lane, Offset, Seconds, Seq};
 use crate::model::outputs::OutputIds;
 use crate::model::ownership::{AcquiredLane, Ownership, Suspension};
 use crate::model::record::DeadLetterMessage;
 use crate::model::recorded::DamagedRound;
 use crate::model::round::{RoundContent, Sealed, StoredRound};
-use crate::model::time::EpochSeconds;
 use crate::ports::failure::{Failure, FailureKind};
 
 /// What the feedback database refuses, and will refuse again.
@@ -202,7 +201,7 @@ pub trait CampaignLedger: Clone + Send + Sync + 'static {
     fn open_campaigns_after(
         &self,
         own: Ownership,
-        after: Option<&(EpochSeconds, String)>,
+        after: Option<&(Seconds, String)>,
         most: usize,
     ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
     /// The open campaigns whose rescan is due, those that are due first before, at most `most` beside these.

@@ -1,11 +1,10 @@
 //! A draft as it is found in one of the two sinks. Nothing here is shared with what writes them.
 
+use crate::model::number::Seconds;
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
-
-use crate::model::time::EpochSeconds;
 
 /// The ten fields of a draft.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,16 +25,16 @@ pub struct FoundDraft<'a> {
     #[serde(borrow)]
     pub adv_campaign_owner_contact: Cow<'a, str>,
     /// When it begins.
-    pub adv_campaign_datetime_start: EpochSeconds,
+    pub adv_campaign_datetime_start: Seconds,
     /// When it ends.
-    pub adv_campaign_datetime_end: EpochSeconds,
+    pub adv_campaign_datetime_end: Seconds,
     /// Who is told.
     #[serde(borrow)]
     pub client_id: Cow<'a, str>,
     /// The sender's version.
-    pub datetime_created: EpochSeconds,
+    pub datetime_created: Seconds,
     /// When the draft was formed.
-    pub trigger_datetime_created: EpochSeconds,
+    pub trigger_datetime_created: Seconds,
 }
 
 impl<'a> FoundDraft<'a> {
@@ -94,7 +93,7 @@ impl<'a> FoundDraft<'a> {
             self.trigger_datetime_created,
         ];
         for time in times {
-            hash.update(&time.to_le_bytes());
+            hash.update(&time.get().to_le_bytes());
         }
         hash.digest()
     }
@@ -134,10 +133,10 @@ mod tests {
             |d| d.adv_campaign_owner = "x".into(),
             |d| d.adv_campaign_owner_contact = "x".into(),
             |d| d.client_id = "x".into(),
-            |d| d.adv_campaign_datetime_start = 9,
-            |d| d.adv_campaign_datetime_end = 9,
-            |d| d.datetime_created = 9,
-            |d| d.trigger_datetime_created = 9,
+            |d| d.adv_campaign_datetime_start = Seconds::new(9),
+            |d| d.adv_campaign_datetime_end = Seconds::new(9),
+            |d| d.datetime_created = Seconds::new(9),
+            |d| d.trigger_datetime_created = Seconds::new(9),
         ];
         for change in changes {
             let mut changed = draft.clone();

@@ -14,9 +14,8 @@ use super::watchdog::Pulse;
 use crate::deliveries::{self, Deliveries, Failed, is_echo, is_full, serve_all_events};
 use crate::message::{self, DeadLetter, TopicLimits};
 use dinnerbell_core::model::draft::{CE_ID, DraftBatch, ROUND_HEADER};
-use dinnerbell_core::model::number::{Lane, Seq};
+use dinnerbell_core::model::number::{Lane, Seconds, Seq};
 use dinnerbell_core::model::record::DeadLetterMessage;
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::broker::{BrokerError, transaction_time};
 
 /// How long dead letters may be on their way when nothing else is: the drafts of their round do not wait for them longer.
@@ -244,9 +243,9 @@ fn record<'a>(
 /// may be hours behind. Nor is it older than this moment. So `message.timestamp.before.max.ms` does not refuse a round that waited for days, and the
 /// topic keeps it as long as others.
 #[expect(clippy::disallowed_methods, reason = "librdkafka would take the time of a message from this clock")]
-fn timestamp(formed: EpochSeconds) -> Option<i64> {
+fn timestamp(formed: Seconds) -> Option<i64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let formed = formed.saturating_mul(1_000);
+    let formed = formed.get().saturating_mul(1_000);
     (i128::from(formed) > i128::try_from(now).unwrap_or(i128::MAX)).then_some(formed)
 }
 

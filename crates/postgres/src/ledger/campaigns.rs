@@ -9,8 +9,8 @@ use crate::sql;
 use crate::sql::fragments::{COUNTED, NOW_ONCE, RESCAN_IS_DUE, of_restaurants};
 use dinnerbell_core::model::due::Due;
 use dinnerbell_core::model::late::{LateCampaign, OpenCampaign, RowCounts};
+use dinnerbell_core::model::number::Seconds;
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::{CampaignLedger, LedgerError};
 
 impl CampaignLedger for PostgresLedger {
@@ -41,7 +41,7 @@ impl CampaignLedger for PostgresLedger {
     async fn open_campaigns_after(
         &self,
         own: Ownership,
-        after: Option<&(EpochSeconds, String)>,
+        after: Option<&(Seconds, String)>,
         most: usize,
     ) -> Result<Vec<OpenCampaign>, LedgerError> {
         let (end, id) = after.map_or((None, None), |(end, id)| (Some(*end), Some(id.as_str())));
@@ -49,7 +49,7 @@ impl CampaignLedger for PostgresLedger {
                      and ($2::int8 is null or (adv_campaign_datetime_end, adv_campaign_id) > ($2, $3)) \
                      order by adv_campaign_datetime_end, adv_campaign_id limit $4";
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let parameters: [Parameter<'_>; 3] = [(&end, Type::INT8), (&id, Type::TEXT), (&most, Type::INT8)];
+        let parameters: [Parameter<'_>; 3] = [end.parameter(), (&id, Type::TEXT), (&most, Type::INT8)];
         self.read_open(own, "dinnerbell.campaign", which, &parameters).await
     }
 

@@ -13,9 +13,9 @@ use crate::sql;
 use crate::sql::fragments::{CAMPAIGN, COUNTED, LETTER_BYTES};
 use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_DEAD_LETTERS, Uncounted, WaitingDeadLetter};
 use dinnerbell_core::model::late::{LateCampaign, OpenCampaign};
+use dinnerbell_core::model::number::Seconds;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Digest};
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// Most ended campaigns that are loaded to be counted at once.
@@ -123,11 +123,11 @@ async fn turn_states(tx: &Transaction, own: Ownership) -> Result<(), LedgerError
 }
 
 /// The next start or end of a campaign: of each the first in its index's order.
-async fn next_change(tx: &Transaction, own: Ownership) -> Result<Option<EpochSeconds>, LedgerError> {
+async fn next_change(tx: &Transaction, own: Ownership) -> Result<Option<Seconds>, LedgerError> {
     let lane: [Parameter<'_>; 1] = [own.lane.parameter()];
     // It is asked last in its transaction: nothing is sorted after it.
     let ((), row) = futures_util::try_join!(tx.batch(IN_ORDER), tx.query_one(sql::NEXT_CHANGE.text(), &lane))?;
-    Ok(row.get(0))
+    Ok(number(&row, 0))
 }
 
 /// Campaigns that are over, and whose untold audience is to be counted.

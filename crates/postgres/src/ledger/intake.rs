@@ -19,11 +19,10 @@ use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
 use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::input::{Arrival, decode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome, Tally};
-use dinnerbell_core::model::number::{Lane, Offset};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::{IntakeLedger, LedgerError};
 
 /// Most changes that are judged in one transaction.
@@ -196,7 +195,7 @@ enum MainPass {
 }
 
 impl MainPass {
-    fn state(self, window: Window, now: EpochSeconds) -> CampaignState {
+    fn state(self, window: Window, now: Seconds) -> CampaignState {
         match CampaignState::of(window, self != Self::Unfinished, now) {
             // The round is published, or withdrawn: the one or the other ends this.
             CampaignState::Complete | CampaignState::Closed if self == Self::Unpublished => CampaignState::Active,
@@ -208,14 +207,14 @@ impl MainPass {
 /// One transaction's judging.
 struct Intake<'a> {
     own: Ownership,
-    now: EpochSeconds,
+    now: Seconds,
     stood: BTreeMap<String, KnownCampaign>,
     writes: Writes<'a>,
     outcome: IntakeOutcome,
 }
 
 impl<'a> Intake<'a> {
-    fn new(own: Ownership, now: EpochSeconds) -> Self {
+    fn new(own: Ownership, now: Seconds) -> Self {
         Self { own, now, stood: BTreeMap::new(), writes: Writes::default(), outcome: IntakeOutcome::default() }
     }
 
@@ -251,7 +250,7 @@ impl<'a> Intake<'a> {
         }
     }
 
-    fn change_at(&mut self, at: EpochSeconds) {
+    fn change_at(&mut self, at: Seconds) {
         let next = self.outcome.next_change.map_or(at, |next| next.min(at));
         self.outcome.next_change = Some(next);
     }
@@ -367,10 +366,10 @@ impl Change {
         Self { id: row.get("id"), from_lane: number(row, "from_lane"), record, arrival }
     }
 
-    fn datetime_created(&self) -> EpochSeconds {
+    fn datetime_created(&self) -> Seconds {
         match &self.arrival {
             Arrival::Campaign(campaign) => campaign.datetime_created,
-            _ => EpochSeconds::MAX,
+            _ => Seconds::MAX,
         }
     }
 }

@@ -10,10 +10,9 @@ use crate::sql;
 use crate::sql::fragments::{CLEARED, NEXT_EPOCH};
 use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::halt::HaltKind;
-use dinnerbell_core::model::number::Lane;
+use dinnerbell_core::model::number::{Lane, Seconds};
 use dinnerbell_core::model::outputs::{OutputIds, is_another};
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// What is known of the topics that are written to.
@@ -22,7 +21,7 @@ pub struct KnownOutputs {
     /// Their ids.
     pub ids: OutputIds,
     /// When the ledger took another topic of drafts: what was published before is not in it.
-    pub notifications_replaced: Option<EpochSeconds>,
+    pub notifications_replaced: Option<Seconds>,
     /// When the topic of dead letters was last found to be another one, as text.
     pub dead_letters_replaced: Option<String>,
     /// How many letters that were published before are in the ledger, and in that topic no more.
@@ -31,9 +30,9 @@ pub struct KnownOutputs {
 
 impl KnownOutputs {
     /// After which moment all drafts that were formed are in the topic that is there, as far as ids tell; none where that was always so.
-    pub fn drafts_begin(&self, now: &OutputIds) -> Option<EpochSeconds> {
+    pub fn drafts_begin(&self, now: &OutputIds) -> Option<Seconds> {
         match is_another(self.ids.notifications.as_deref(), now.notifications.as_deref()) {
-            true => Some(EpochSeconds::MAX),
+            true => Some(Seconds::MAX),
             false => self.notifications_replaced,
         }
     }
@@ -54,7 +53,7 @@ pub async fn known(pool: &Pool) -> Result<KnownOutputs, PostgresError> {
     let rows = pool.query(sql::KNOWN_OUTPUTS.text(), &[]).await?;
     Ok(rows.first().map_or_else(KnownOutputs::default, |row| KnownOutputs {
         ids: OutputIds { notifications: row.get("notifications_id"), dead_letters: row.get("dead_letters_id") },
-        notifications_replaced: row.get("notifications_replaced"),
+        notifications_replaced: number(row, "notifications_replaced"),
         dead_letters_replaced: row.get("dead_letters_replaced"),
         letters_before: row.get("letters_before"),
     }))

@@ -15,7 +15,7 @@ use super::{BY_INDEX, campaign, refused, rows};
 use crate::connect::{Parameter, Pool, Transaction};
 use crate::errors::{ErrorKind, PostgresError};
 use crate::hooks::Hooks;
-use crate::number::Number;
+use crate::number::{Number, number};
 use crate::sql::fragments::CAMPAIGN;
 use crate::{needs, sequence};
 use dinnerbell_core::model::campaign::{Campaign, Window};
@@ -23,7 +23,7 @@ use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::finding::{Findings, Status};
 use dinnerbell_core::model::limits::{LONGEST_CLIENT_ID, LONGEST_CONTENT, LONGEST_NAME};
-use dinnerbell_core::model::number::{Lane, Seq};
+use dinnerbell_core::model::number::{Lane, Seconds, Seq};
 
 /// The check of the feedback table.
 pub const FEEDBACK: &str = "feedback-try";
@@ -31,7 +31,7 @@ pub const FEEDBACK: &str = "feedback-try";
 pub const LEDGER: &str = "ledger-try";
 
 /// When the drafts of a try were formed.
-const FORMED: i64 = 1_700_000_000;
+const FORMED: Seconds = Seconds::new(1_700_000_000);
 /// These refuse invented values and may take real ones: a foreign key, a check or a missing partition, what a trigger raises, and an index whose
 /// entries are bounded.
 const OF_VALUES: [&str; 4] = ["23503", "23514", "P0001", "54000"];
@@ -163,7 +163,7 @@ fn invented() -> DraftBatch {
         adv_campaign_content: content,
         adv_campaign_owner: name("Owner"),
         adv_campaign_owner_contact: name("Contact"),
-        window: Window { start: FORMED - 1, end: 99_999_999_999 },
+        window: Window { start: FORMED - 1, end: Seconds::new(99_999_999_999) },
         datetime_created: FORMED - 2,
     };
     let template =
@@ -194,7 +194,7 @@ fn compare(pool: &Pool, hooks: &Hooks, batch: &DraftBatch, read: &[Row], found: 
     for (row, client) in read.into_iter().zip(batch.clients.iter()) {
         changed.extend(differing(&campaign(row), batch.template.campaign()));
         changed.extend((row.get::<_, &str>("client_id") != client).then_some("client_id"));
-        changed.extend((row.get::<_, i64>("formed") != FORMED).then_some("trigger_datetime_created"));
+        changed.extend((number::<Seconds>(row, "formed") != FORMED).then_some("trigger_datetime_created"));
         changed.extend((!row.get::<_, bool>("unanswered")).then_some("feedback"));
     }
     changed.sort_unstable();

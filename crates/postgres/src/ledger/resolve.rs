@@ -23,8 +23,7 @@ use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::halt::{HaltKind, WayOut};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Lane, Offset, Seq};
-use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::recovery::decide::{Decision, LastRound};
 use dinnerbell_core::recovery::found::FoundDraft;
 
@@ -44,7 +43,7 @@ pub struct LaneRow {
     /// Whether it was compared with Kafka in the comparison that stands.
     pub compared: bool,
     /// When the last round's drafts were formed.
-    pub trigger_datetime_created: EpochSeconds,
+    pub trigger_datetime_created: Seconds,
 }
 
 impl LaneRow {
@@ -65,7 +64,7 @@ impl LaneRow {
             published: number(row, "published_seq"),
             halted: row.get::<_, Option<String>>("halted").map(HaltKind::from),
             compared: row.get("compared"),
-            trigger_datetime_created: row.get::<_, Option<_>>("trigger_datetime_created").unwrap_or_default(),
+            trigger_datetime_created: number::<Option<_>>(row, "trigger_datetime_created").unwrap_or_default(),
         }
     }
 }
@@ -76,9 +75,9 @@ pub struct Restored {
     /// The campaign as its newest draft shows it.
     pub newest: FoundDraft<'static>,
     /// When the first of them was formed.
-    pub first: EpochSeconds,
+    pub first: Seconds,
     /// When the last of them was formed.
-    pub last: EpochSeconds,
+    pub last: Seconds,
 }
 
 /// A mending that is to be written.
@@ -168,8 +167,8 @@ pub async fn without_row(pool: &Pool, drafts: &[FoundDraft<'_>]) -> Result<Vec<u
     let sql = sql::DRAFTS_WITHOUT_ROW.with([("feedback", &pool.table().sql())]);
     let campaigns: Vec<&str> = drafts.iter().map(|draft| &*draft.adv_campaign_id).collect();
     let clients: Vec<&str> = drafts.iter().map(|draft| &*draft.client_id).collect();
-    let created: Vec<i64> = drafts.iter().map(|draft| draft.datetime_created).collect();
-    let formed: Vec<i64> = drafts.iter().map(|draft| draft.trigger_datetime_created).collect();
+    let created: Vec<i64> = drafts.iter().map(|draft| draft.datetime_created.get()).collect();
+    let formed: Vec<i64> = drafts.iter().map(|draft| draft.trigger_datetime_created.get()).collect();
     let parameters: [Parameter<'_>; 4] = [
         (&campaigns, Type::TEXT_ARRAY),
         (&clients, Type::TEXT_ARRAY),

@@ -133,7 +133,7 @@ impl PostgresLedger {
         let clients = of_parts("p.part", "client_id", &feedback, "");
         let mut batches = BTreeMap::new();
         for row in tx.query(&templates, &round).await? {
-            let template = DraftTemplate::new(Arc::new(campaign(&row)), row.get("formed"), &self.shared.group_id)
+            let template = DraftTemplate::new(Arc::new(campaign(&row)), number(&row, "formed"), &self.shared.group_id)
                 .map_err(|error| LedgerError::Damaged(error.to_string()))?;
             batches.insert(row.get("part"), DraftBatch { template: Arc::new(template), clients: Clients::new() });
         }

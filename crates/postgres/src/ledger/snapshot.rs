@@ -9,8 +9,7 @@ use crate::connect::{Parameter, Pool, Transaction};
 use crate::draft_row;
 use crate::errors::PostgresError;
 use crate::number::{Number, number};
-use dinnerbell_core::model::number::{Lane, Seq};
-use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::model::number::{Lane, Seconds, Seq};
 use dinnerbell_core::recovery::found::FoundDraft;
 
 // Rows of drafts are read by their columns' places: there may be many millions, and a name is looked for in each row again.
@@ -92,7 +91,7 @@ impl Snapshot {
     /// Every feedback row: its id, whether somebody answered in it, and the draft.
     pub async fn rows<E: From<PostgresError>>(
         &self,
-        since: Option<EpochSeconds>,
+        since: Option<Seconds>,
         mut take: impl FnMut(i64, bool, FoundDraft<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let columns = draft_row::COLUMNS;
@@ -100,7 +99,7 @@ impl Snapshot {
         let mut parameters: Vec<Parameter<'_>> = Vec::new();
         if let Some(since) = &since {
             sql.push_str(" where f.trigger_datetime_created >= $1");
-            parameters.push((since, Type::INT8));
+            parameters.push(since.parameter());
         }
         self.each(&sql, parameters, |row| take(row.get(ID), row.get(ANSWERED), draft_row::read(row, DRAFT))).await
     }

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::input::Arrival;
+use dinnerbell_core::model::number::Seconds;
 use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
 use stateright::{Model, Property};
 
@@ -310,8 +311,8 @@ static VERSIONS: LazyLock<[(Known, Arrival); 4]> = LazyLock::new(|| {
             adv_campaign_content: format!("version {created}"),
             adv_campaign_owner: "owner".to_owned(),
             adv_campaign_owner_contact: "contact".to_owned(),
-            window: Window { start: 0, end: 100 },
-            datetime_created: created,
+            window: Window { start: Seconds::new(0), end: Seconds::new(100) },
+            datetime_created: Seconds::new(created),
         };
         (Known::Campaign(campaign.clone()), Arrival::Campaign(campaign))
     })

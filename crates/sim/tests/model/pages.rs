@@ -6,7 +6,7 @@
 
 use dinnerbell_core::lane::round::plan::{Candidate, Room, Side, plan, side_of};
 use dinnerbell_core::model::campaign::Window;
-use dinnerbell_core::model::time::EpochSeconds;
+use dinnerbell_core::model::number::Seconds;
 use stateright::{Model, Property};
 
 use crate::check::{CAN_COMPLETE, Protocol, Without};
@@ -478,13 +478,17 @@ impl PagesModel {
 
     /// Begins a plan: the next page, where one is due.
     fn read_page(&self, s: &mut State, me: Owner) -> bool {
-        let (now, end): (EpochSeconds, EpochSeconds) = match s.ends {
-            Ends::Open => (1, 2),
-            Ends::Over => (2, 2),
-            Ends::PutOff => (2, 3),
+        let (now, end): (Seconds, Seconds) = match s.ends {
+            Ends::Open => (Seconds::new(1), Seconds::new(2)),
+            Ends::Over => (Seconds::new(2), Seconds::new(2)),
+            Ends::PutOff => (Seconds::new(2), Seconds::new(3)),
         };
-        let campaign =
-            Candidate { window: Window { start: 0, end }, begun: s.cursor.client.is_some(), remaining: None, size: 1 };
+        let campaign = Candidate {
+            window: Window { start: Seconds::new(0), end },
+            begun: s.cursor.client.is_some(),
+            remaining: None,
+            size: 1,
+        };
         let share =
             plan(now, Room::of_rows(PAGE), None, if s.cursor.over { &[] } else { std::slice::from_ref(&campaign) });
         let nothing = share.is_empty() && me.newcomers == 0;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dinnerbell_core::guard::Guards;
 use dinnerbell_core::model::halt::{Halt, HaltKind};
-use dinnerbell_core::model::number::{Lane, Offset};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds};
 use dinnerbell_core::model::record::Record;
 use dinnerbell_sim::faults::Harm;
 use dinnerbell_sim::kafka::Letters;
@@ -263,7 +263,7 @@ impl Life {
                 let id = campaign.adv_campaign_id.clone();
                 let row = FeedbackRow {
                     campaign: campaign.into(),
-                    trigger_datetime_created: 1,
+                    trigger_datetime_created: Seconds::new(1),
                     ours: false,
                     answered: false,
                 };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
-use dinnerbell_core::model::number::Lane;
+use dinnerbell_core::model::number::{Lane, Seconds};
 use dinnerbell_sim::faults::Harm;
 use dinnerbell_sim::random::Random;
 use dinnerbell_sim::world::{FIRST_SECOND, World};
@@ -39,7 +39,7 @@ fn version(kind: Kind) -> Option<Campaign> {
         adv_campaign_owner: "owner".into(),
         adv_campaign_owner_contact: "contact".into(),
         window: Window { start: FIRST_SECOND - 10, end: FIRST_SECOND + end },
-        datetime_created: created,
+        datetime_created: Seconds::new(created),
     })
 }
 
@@ -53,7 +53,7 @@ fn append(world: &World, lane: Lane, kind: Kind) {
 #[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Clone)]
 struct Ended {
     state: &'static str,
-    content: Option<(String, i64, i64)>,
+    content: Option<(String, Seconds, Seconds)>,
     records: i64,
 }
 

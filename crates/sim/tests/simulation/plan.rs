@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::input::encode;
-use dinnerbell_core::model::number::Lane;
+use dinnerbell_core::model::number::{Lane, Seconds};
 use dinnerbell_sim::faults::{Harm, Hold, Server};
 use dinnerbell_sim::kafka::Letters;
 use dinnerbell_sim::random::Random;
@@ -371,7 +371,7 @@ impl Plan {
                     self.send(random, arrives, through, &copy);
                 }
                 3..13 => {
-                    newest.datetime_created += 1;
+                    newest.datetime_created = newest.datetime_created + 1;
                     newest.adv_campaign_content = format!("update {step}");
                     newest.window = window(random, FIRST_SECOND + arrives / 1_000);
                     self.send(random, arrives, through, &newest);
@@ -609,7 +609,7 @@ fn harm(random: &mut Random) -> Harm {
 }
 
 /// A window, as seen at a moment: ended, now, short, soon, long.
-fn window(random: &mut Random, now: i64) -> Window {
+fn window(random: &mut Random, now: Seconds) -> Window {
     let (start, end) = match random.below(10) {
         0 => (now - 100, now - random.between(0, 5)),
         1..3 => (now - 10, now + random.between(1, 3)),

@@ -14,7 +14,7 @@ const EDGE: i64 = 5;
 
 /// Everything that is broken.
 pub fn broken(state: &WorldState, plan: &Plan, cancelled: &BTreeSet<String>, heals: Duration) -> Vec<String> {
-    let healed = FIRST_SECOND * 1_000_000 + heals.as_micros() as i64;
+    let healed = FIRST_SECOND.get() * 1_000_000 + heals.as_micros() as i64;
     let mut model = Model { state, plan, cancelled, healed, broken: Vec::new() };
     model.both_sinks_hold_the_same();
     model.every_record_is_accounted_for();
@@ -122,7 +122,7 @@ impl Model<'_> {
         let is_newest = newest == Some(campaign.datetime_created) && same.contains(&campaign.as_ref());
         self.must(is_newest, || format!("campaign {id} is {campaign:?}, not the newest of {same:?}"));
         let now = self.state.now();
-        let near = [campaign.window.start, campaign.window.end].iter().any(|edge| (now - edge).abs() <= EDGE);
+        let near = [campaign.window.start, campaign.window.end].into_iter().any(|edge| (now - edge).abs() <= EDGE);
         let expected = CampaignState::of(campaign.window, row.last_page_seq.is_some(), now);
         self.must(near || row.state == expected, || format!("campaign {id} is {:?}, not {expected:?}", row.state));
     }
@@ -139,7 +139,7 @@ impl Model<'_> {
     fn everyone_was_told_or_counted(&mut self, id: &str, row: &CampaignRow) {
         let Some(campaign) = &row.campaign else { return };
         let now = self.state.now();
-        if [campaign.window.start, campaign.window.end].iter().any(|edge| (now - edge).abs() <= EDGE) {
+        if [campaign.window.start, campaign.window.end].into_iter().any(|edge| (now - edge).abs() <= EDGE) {
             return;
         }
         let favour = |from: i64| -> BTreeSet<&str> {

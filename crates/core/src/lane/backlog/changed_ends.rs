@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::model::campaign::Window;
-use crate::model::time::EpochSeconds;
+use crate::model::number::Seconds;
 
 /// Most changed windows that are remembered between two rounds.
 pub(super) const MOST_WINDOWS: usize = 10_000;
@@ -44,7 +44,7 @@ impl ChangedEnds {
 
     /// Whether one of these campaigns is not open by the windows that changed since the last seal began. Where they were too many to
     /// remember, one may be: the lane is taken over again then, and looks in the ledger.
-    pub fn is_any_shut<'a>(&self, mut ids: impl Iterator<Item = &'a str>, now: EpochSeconds) -> bool {
+    pub fn is_any_shut<'a>(&self, mut ids: impl Iterator<Item = &'a str>, now: Seconds) -> bool {
         let changed = self.changed();
         changed.more || ids.any(|id| changed.windows.get(id).is_some_and(|window| !window.is_open(now)))
     }
@@ -62,9 +62,10 @@ mod tests {
             changes in prop::collection::vec((0_u8..10, 0_i64..20, 0_i64..20), 0..40),
             now in 0_i64..20,
         ) {
+            let now = Seconds::new(now);
             let (ends, mut last) = (ChangedEnds::default(), BTreeMap::new());
             for (id, start, end) in changes {
-                let window = Window { start, end };
+                let window = Window { start: Seconds::new(start), end: Seconds::new(end) };
                 ends.add(std::iter::once((id.to_string(), window)));
                 last.insert(id.to_string(), window);
             }
@@ -81,8 +82,8 @@ mod tests {
     fn windows_too_many_to_remember_make_every_campaign_doubtful_until_they_are_forgotten() {
         let ends = ChangedEnds::default();
         ends.add((0..=MOST_WINDOWS).map(|number| (number.to_string(), Window::ALWAYS)));
-        assert!(ends.is_any_shut(["any"].into_iter(), 0));
+        assert!(ends.is_any_shut(["any"].into_iter(), Seconds::new(0)));
         ends.forget();
-        assert!(!ends.is_any_shut(["any"].into_iter(), 0));
+        assert!(!ends.is_any_shut(["any"].into_iter(), Seconds::new(0)));
     }
 }

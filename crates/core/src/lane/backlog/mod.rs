@@ -26,8 +26,8 @@ use crate::lane::backlog::window::LedgerWindow;
 use crate::lane::round::quiet_rounds::{QuietRounds, RoundScope};
 use crate::model::due::{ActiveCampaign, Due, Uncounted};
 use crate::model::intake::IntakeOutcome;
+use crate::model::number::Seconds;
 use crate::model::round::RoundContent;
-use crate::model::time::EpochSeconds;
 
 pub use changed_ends::ChangedEnds;
 pub use late_candidates::{LateCandidate, Missed};
@@ -43,7 +43,7 @@ struct BacklogState {
     late: LateCandidates,
     missed: Missed,
     /// When the next campaign starts or ends.
-    next_change: Option<EpochSeconds>,
+    next_change: Option<Seconds>,
     /// Whether what is held is out of date.
     reload: bool,
     /// Whether the input position moved since the last round.
@@ -68,7 +68,7 @@ impl Default for BacklogState {
 
 impl BacklogState {
     /// Whether the ledger must be read.
-    fn is_reload_due(&self, now: EpochSeconds) -> bool {
+    fn is_reload_due(&self, now: Seconds) -> bool {
         self.reload
             || self.running.is_drained()
             || self.letters.is_drained()
@@ -77,7 +77,7 @@ impl BacklogState {
     }
 
     /// Whether there is something for a round, or the ledger is to be read for one.
-    fn is_ready(&self, now: EpochSeconds) -> bool {
+    fn is_ready(&self, now: Seconds) -> bool {
         self.reload
             || self.running.has_room_for_more()
             || self.running.in_time().next().is_some()
@@ -88,11 +88,11 @@ impl BacklogState {
             || self.is_change_due(now)
     }
 
-    fn is_change_due(&self, now: EpochSeconds) -> bool {
+    fn is_change_due(&self, now: Seconds) -> bool {
         self.next_change.is_some_and(|at| at <= now)
     }
 
-    fn changes_at(&mut self, at: Option<EpochSeconds>) {
+    fn changes_at(&mut self, at: Option<Seconds>) {
         self.next_change = [self.next_change, at].into_iter().flatten().min();
     }
 
@@ -196,7 +196,7 @@ impl LaneBacklog {
     }
 
     /// Whether the ledger must be read; what is held is dropped then. Arrivals of the meantime are kept beside what is read.
-    pub fn begin_reload(&self, now: EpochSeconds) -> bool {
+    pub fn begin_reload(&self, now: Seconds) -> bool {
         let mut state = self.state();
         let due = state.is_reload_due(now);
         if due {
@@ -226,7 +226,7 @@ impl LaneBacklog {
     }
 
     /// Whether there is something for a round, or a reload is due.
-    pub fn is_ready(&self, now: EpochSeconds) -> bool {
+    pub fn is_ready(&self, now: Seconds) -> bool {
         self.state().is_ready(now)
     }
 
@@ -246,7 +246,7 @@ impl LaneBacklog {
     }
 
     /// When the next campaign starts or ends.
-    pub fn next_change(&self) -> Option<EpochSeconds> {
+    pub fn next_change(&self) -> Option<Seconds> {
         self.state().next_change
     }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::lane::backlog::changed_ends::MOST_WINDOWS;
 use crate::lane::backlog::late_candidates::{MOST_LATE, MOST_MISSED};
 use crate::model::campaign::{Campaign, Window};
+use crate::model::number::Seconds;
 use crate::model::round::PageRange;
 
 fn campaign(id: &str) -> Arc<Campaign> {
@@ -11,8 +12,8 @@ fn campaign(id: &str) -> Arc<Campaign> {
         adv_campaign_content: "c".to_owned(),
         adv_campaign_owner: "o".to_owned(),
         adv_campaign_owner_contact: "o".to_owned(),
-        window: Window { start: 0, end: 100 },
-        datetime_created: 0,
+        window: Window { start: Seconds::new(0), end: Seconds::new(100) },
+        datetime_created: Seconds::new(0),
     })
 }
 
@@ -22,7 +23,7 @@ pub(super) fn running(id: &str, cursor: Option<&str>) -> ActiveCampaign {
 
 fn loaded(due: Due) -> LaneBacklog {
     let backlog = LaneBacklog::unread(Guards::default());
-    assert!(backlog.begin_reload(0));
+    assert!(backlog.begin_reload(Seconds::new(0)));
     backlog.end_reload(due);
     backlog
 }
@@ -31,22 +32,22 @@ fn loaded(due: Due) -> LaneBacklog {
 fn those_that_are_not_held_have_their_first_page_before_the_second_ones_of_those_held() {
     let held = |running: Vec<ActiveCampaign>| loaded(Due { running, more_running: true, ..Due::default() });
     let backlog = held(vec![running("a", None)]);
-    assert!(!backlog.begin_reload(0), "a waits for its first page");
+    assert!(!backlog.begin_reload(Seconds::new(0)), "a waits for its first page");
     let page = PageRange { after: None, upto: Some("x".to_owned()), last: false, already_told: Vec::new(), skipped: 0 };
     backlog.state().running.recorded("a", &page, true);
-    assert!(backlog.begin_reload(0), "others may wait for their first page");
+    assert!(backlog.begin_reload(Seconds::new(0)), "others may wait for their first page");
     let backlog = held(vec![running("a", Some("x"))]);
-    assert!(!backlog.begin_reload(0), "everybody had a first page");
+    assert!(!backlog.begin_reload(Seconds::new(0)), "everybody had a first page");
 }
 
 #[test]
 fn ended_campaigns_that_are_not_held_are_loaded_when_those_held_are_counted() {
     let uncounted = vec![Uncounted { campaign: campaign("a"), cancelled: false }];
     let backlog = loaded(Due { uncounted, more_uncounted: true, ..Due::default() });
-    assert!(!backlog.begin_reload(0));
-    assert!(!backlog.is_ready(0));
+    assert!(!backlog.begin_reload(Seconds::new(0)));
+    assert!(!backlog.is_ready(Seconds::new(0)));
     backlog.counted("a");
-    assert!(backlog.is_ready(0) && backlog.begin_reload(0));
+    assert!(backlog.is_ready(Seconds::new(0)) && backlog.begin_reload(Seconds::new(0)));
 }
 
 #[test]
@@ -85,27 +86,27 @@ fn changed(windows: impl IntoIterator<Item = (String, Window)>) -> IntakeOutcome
     IntakeOutcome { windows: windows.into_iter().collect(), ..IntakeOutcome::default() }
 }
 
-fn is_shut(backlog: &LaneBacklog, id: &str, now: EpochSeconds) -> bool {
+fn is_shut(backlog: &LaneBacklog, id: &str, now: Seconds) -> bool {
     backlog.changed_ends().is_any_shut([id].into_iter(), now)
 }
 
 #[test]
 fn a_window_that_moved_counts_until_the_ledger_looks_at_it_itself() {
     let backlog = LaneBacklog::unread(Guards::default());
-    let moved = Window { start: 10, end: 20 };
+    let moved = Window { start: Seconds::new(10), end: Seconds::new(20) };
     backlog.add(changed([("moved".to_owned(), moved), ("cancelled".to_owned(), Window::NEVER)]));
-    backlog.begin_reload(0);
-    assert_eq!([9, 10, 19, 20].map(|now| is_shut(&backlog, "moved", now)), [true, false, false, true]);
-    assert!(is_shut(&backlog, "cancelled", 15) && !is_shut(&backlog, "another", 20));
+    backlog.begin_reload(Seconds::new(0));
+    assert_eq!([9, 10, 19, 20].map(|now| is_shut(&backlog, "moved", Seconds::new(now))), [true, false, false, true]);
+    assert!(is_shut(&backlog, "cancelled", Seconds::new(15)) && !is_shut(&backlog, "another", Seconds::new(20)));
     backlog.changed_ends().forget();
-    assert!(!is_shut(&backlog, "moved", 20));
+    assert!(!is_shut(&backlog, "moved", Seconds::new(20)));
 }
 
 #[test]
 fn windows_too_many_to_remember_make_every_campaign_doubtful() {
     let backlog = LaneBacklog::unread(Guards::default());
     backlog.add(changed((0..MOST_WINDOWS).map(|number| (number.to_string(), Window::ALWAYS))));
-    assert!(!is_shut(&backlog, "another", 20));
+    assert!(!is_shut(&backlog, "another", Seconds::new(20)));
     backlog.add(changed([("another".to_owned(), Window::ALWAYS)]));
-    assert!(is_shut(&backlog, "any", 0));
+    assert!(is_shut(&backlog, "any", Seconds::new(0)));
 }

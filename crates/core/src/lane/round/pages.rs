@@ -10,9 +10,9 @@ use crate::model::clients::{ClientRange, Clients};
 use crate::model::draft::{DraftBatch, DraftTemplate};
 use crate::model::due::ActiveCampaign;
 use crate::model::late::{LateCampaign, LateQuery};
+use crate::model::number::Seconds;
 use crate::model::page::{Page, PageRequest, Unread};
 use crate::model::round::{PageRange, RoundPart};
-use crate::model::time::EpochSeconds;
 use crate::ports::audience::Audience;
 use crate::ports::ledger::{LedgerError, OpenRound};
 
@@ -45,7 +45,7 @@ struct Waiting {
 /// A campaign whose page does not come in time is left out. No further question is asked then, so that the round waits no longer.
 pub async fn read<A: Audience>(
     audience: &A,
-    now: EpochSeconds,
+    now: Seconds,
     room: Room,
     running: &[ActiveCampaign],
 ) -> Result<Pages, LaneError> {
@@ -125,7 +125,7 @@ impl Waiting {
 pub async fn form<O: OpenRound>(
     open: &mut O,
     pages: Vec<CampaignPage>,
-    trigger_datetime_created: EpochSeconds,
+    trigger_datetime_created: Seconds,
     group_id: &str,
     guards: Guards,
 ) -> Result<Vec<RoundPart>, LaneError> {
@@ -156,7 +156,7 @@ fn part(
     running: &ActiveCampaign,
     page: Page,
     told: &Clients,
-    trigger_datetime_created: EpochSeconds,
+    trigger_datetime_created: Seconds,
     group_id: &str,
 ) -> Result<RoundPart, LaneError> {
     let upto = page.clients.last().map(str::to_owned);
@@ -185,7 +185,7 @@ pub async fn add_late<O: OpenRound>(
     open: &mut O,
     parts: &mut Vec<RoundPart>,
     late: &Candidates<'_>,
-    trigger_datetime_created: EpochSeconds,
+    trigger_datetime_created: Seconds,
     group_id: &str,
     guards: Guards,
 ) -> Result<(), LaneError> {
@@ -255,7 +255,7 @@ fn add_to(part: &mut RoundPart, behind: Clients, guards: Guards) {
 
 fn template(
     running: &ActiveCampaign,
-    trigger_datetime_created: EpochSeconds,
+    trigger_datetime_created: Seconds,
     group_id: &str,
 ) -> Result<Arc<DraftTemplate>, LaneError> {
     let template = DraftTemplate::new(Arc::clone(&running.campaign), trigger_datetime_created, group_id)
@@ -329,10 +329,12 @@ mod tests {
         let running = ActiveCampaign { cursor: Some("b".to_owned()), ..running(0, 4) };
         let page = Page { clients: ["d", "f"].into_iter().collect(), skipped: 0, last };
         let pages = vec![(running.clone(), page)];
-        let mut parts = form(&mut NobodyTold, pages, 1, "group", Guards::default()).await.unwrap();
+        let mut parts = form(&mut NobodyTold, pages, Seconds::new(1), "group", Guards::default()).await.unwrap();
         let open = late_for(&running);
         let candidates = candidates.iter().copied().collect();
-        add_late(&mut NobodyTold, &mut parts, &[(&open, &candidates)], 1, "group", Guards::default()).await.unwrap();
+        add_late(&mut NobodyTold, &mut parts, &[(&open, &candidates)], Seconds::new(1), "group", Guards::default())
+            .await
+            .unwrap();
         let part = &parts[0];
         part.drafts.clients.iter().skip(part.drafts.clients.len() - part.late).map(str::to_owned).collect()
     }
@@ -352,7 +354,9 @@ mod tests {
     async fn who_is_late_for_a_campaign_without_a_page_in_the_round_gets_a_part_of_it() {
         let seventh = LateCampaign { cursor: Some("m".to_owned()), ..late_for(&running(7, 1)) };
         let (candidates, mut parts) = (["a", "z"].into_iter().collect(), Vec::new());
-        add_late(&mut NobodyTold, &mut parts, &[(&seventh, &candidates)], 1, "group", Guards::default()).await.unwrap();
+        add_late(&mut NobodyTold, &mut parts, &[(&seventh, &candidates)], Seconds::new(1), "group", Guards::default())
+            .await
+            .unwrap();
         let told: Vec<_> =
             parts.iter().map(|part| (part.id(), part.drafts.clients.iter().collect(), part.late)).collect();
         assert_eq!(told, [("c7".to_owned(), vec!["a"], 1)]);
@@ -409,8 +413,8 @@ mod tests {
             adv_campaign_content: "content".to_owned(),
             adv_campaign_owner: "owner".to_owned(),
             adv_campaign_owner_contact: "contact".to_owned(),
-            window: crate::model::campaign::Window { start: 0, end: 100 },
-            datetime_created: 0,
+            window: crate::model::campaign::Window { start: Seconds::new(0), end: Seconds::new(100) },
+            datetime_created: Seconds::new(0),
         };
         ActiveCampaign { campaign: Arc::new(campaign), revision: 1, cursor: None }
     }
@@ -420,7 +424,7 @@ mod tests {
         let audience = Favoured::default();
         // Of ten, nine are favoured by ten people and one by a hundred and fifty.
         let all: Vec<_> = (0..1_000).map(|number| running(number, if number % 10 == 0 { 150 } else { 10 })).collect();
-        let pages = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap().read;
+        let pages = read(&audience, Seconds::new(1), Room::of_rows(5_000), &all).await.unwrap().read;
         let rows: usize = pages.iter().map(|(_, page)| page.clients.len()).sum();
         assert!((4_500..=5_000).contains(&rows), "{rows} rows");
         assert!(pages.iter().all(|(_, page)| page.last), "nobody is cut");
@@ -434,7 +438,8 @@ mod tests {
         let mut slow = running(0, 0);
         Arc::get_mut(&mut slow.campaign).unwrap().restaurant_id = "slow".to_owned();
         let all = [slow, running(1, 100), running(2, 5)];
-        let Pages { read: pages, overdue } = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap();
+        let Pages { read: pages, overdue } =
+            read(&audience, Seconds::new(1), Room::of_rows(5_000), &all).await.unwrap();
         let rows: Vec<_> = pages.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
         assert_eq!(rows, [("c1", 100), ("c2", 5)]);
         assert_eq!(overdue, [("slow".to_owned(), "too slow".to_owned())]);
@@ -446,7 +451,7 @@ mod tests {
         let audience = Favoured::default();
         let giant = ActiveCampaign { cursor: Some(format!("{:09}", 7)), ..running(0, 1_000_000) };
         let all = [giant, running(1, 100), running(2, 100)];
-        let pages = read(&audience, 1, Room::of_rows(5_000), &all).await.unwrap().read;
+        let pages = read(&audience, Seconds::new(1), Room::of_rows(5_000), &all).await.unwrap().read;
         let rows: Vec<_> = pages.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
         assert_eq!(rows, [("c1", 100), ("c2", 100), ("c0", 4_800)]);
     }
@@ -457,7 +462,7 @@ mod tests {
         let mut large = running(0, 1_000_000);
         Arc::get_mut(&mut large.campaign).unwrap().adv_campaign_content = "\u{1}".repeat(16 << 10);
         let room = Room { rows: 20_000, bytes: 10_000_000 };
-        let pages = read(&audience, 1, room, &[large.clone(), running(1, 100)]).await.unwrap().read;
+        let pages = read(&audience, Seconds::new(1), room, &[large.clone(), running(1, 100)]).await.unwrap().read;
         let bytes: usize = pages.iter().map(|(running, page)| page.clients.len() * running.campaign.draft_size()).sum();
         assert!((9_000_000..=10_000_000).contains(&bytes), "{bytes} bytes");
         let small = pages.iter().find(|(running, _)| running.id() == "c1").unwrap();

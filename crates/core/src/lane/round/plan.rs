@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use crate::model::campaign::Window;
 use crate::model::due::ActiveCampaign;
-use crate::model::time::EpochSeconds;
+use crate::model::number::Seconds;
 
 /// Large drafts have at most this part of a round's bytes while others wait for their first page.
 const MOST_OF_BYTES: usize = 4;
@@ -91,7 +91,7 @@ pub struct PageQuota {
 /// Nobody is cut for what is left: where it is less than usual, the round is full.
 ///
 /// Where drafts are so large that the room is full before its rows are, a page has as many as its part of the bytes.
-pub fn plan(now: EpochSeconds, room: Room, usual: Option<usize>, campaigns: &[Candidate]) -> Vec<PageQuota> {
+pub fn plan(now: Seconds, room: Room, usual: Option<usize>, campaigns: &[Candidate]) -> Vec<PageQuota> {
     let mut open: Vec<usize> = (0..campaigns.len()).filter(|&index| campaigns[index].window.is_open(now)).collect();
     open.sort_by(|&a, &b| {
         let (a, b) = (&campaigns[a], &campaigns[b]);
@@ -129,7 +129,7 @@ fn of_bytes(room: Room, size: usize) -> usize {
 
 /// Who has fewer seconds left for each client that is not told yet comes first: no speed needs to be known for that. A remaining audience
 /// that nobody counted is taken as one more round, so that among such campaigns the nearer end comes first.
-fn by_time_to_spare(now: EpochSeconds, round: usize, a: &Candidate, b: &Candidate) -> Ordering {
+fn by_time_to_spare(now: Seconds, round: usize, a: &Candidate, b: &Candidate) -> Ordering {
     let left = |c: &Candidate| i128::from(c.window.end - now);
     let remaining = |c: &Candidate| i128::from(c.remaining.unwrap_or(round as u64).max(1));
     (left(a) * remaining(b)).cmp(&(left(b) * remaining(a)))
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     fn candidate(start: i64, end: i64, begun: bool, remaining: Option<u64>) -> Candidate {
-        Candidate { window: Window { start, end }, begun, remaining, size: 1 }
+        Candidate { window: Window { start: Seconds::new(start), end: Seconds::new(end) }, begun, remaining, size: 1 }
     }
 
     fn share(campaign: usize, rows: usize) -> PageQuota {
@@ -172,72 +172,84 @@ mod tests {
     fn a_first_page_comes_before_anyones_second() {
         let giant = candidate(0, 100, true, Some(1_000_000));
         let small = candidate(0, 5000, false, None);
-        assert_eq!(plan(10, Room::of_rows(20_000), None, &[giant, small]), [share(1, 20_000)]);
+        assert_eq!(plan(Seconds::new(10), Room::of_rows(20_000), None, &[giant, small]), [share(1, 20_000)]);
     }
 
     #[test]
     fn what_a_small_campaign_leaves_goes_to_the_giant() {
         let giant = candidate(0, 100, true, Some(1_000_000));
-        assert_eq!(plan(10, Room::of_rows(19_900), None, &[giant]), [share(0, 19_900)]);
+        assert_eq!(plan(Seconds::new(10), Room::of_rows(19_900), None, &[giant]), [share(0, 19_900)]);
     }
 
     #[test]
     fn first_pages_divide_the_budget_to_the_last_row() {
         let new = candidate(0, 100, false, None);
-        assert_eq!(plan(10, Room::of_rows(1_001), None, &[new; 3]), [share(0, 334), share(1, 334), share(2, 333)]);
-        assert_eq!(plan(10, Room::of_rows(401), None, &[new; 3]), [share(0, 201), share(1, 200)]);
-        assert_eq!(plan(10, Room::of_rows(2), None, &[new; 3]), [share(0, 2)]);
+        assert_eq!(
+            plan(Seconds::new(10), Room::of_rows(1_001), None, &[new; 3]),
+            [share(0, 334), share(1, 334), share(2, 333)]
+        );
+        assert_eq!(plan(Seconds::new(10), Room::of_rows(401), None, &[new; 3]), [share(0, 201), share(1, 200)]);
+        assert_eq!(plan(Seconds::new(10), Room::of_rows(2), None, &[new; 3]), [share(0, 2)]);
     }
 
     #[test]
     fn what_first_pages_usually_have_says_how_many_more_are_named_with_room_for_most() {
         let new = candidate(0, 100, false, None);
-        assert_eq!(plan(10, Room::of_rows(1_000), Some(300), &[new; 9]), [share(0, 334), share(1, 333), share(2, 333)]);
-        assert_eq!(plan(10, Room::of_rows(1_000), Some(10), &[new; 9]).len(), 9);
-        assert!(plan(10, Room::of_rows(1_000), Some(10), &[new; 9]).iter().all(|share| share.rows == 200));
         assert_eq!(
-            plan(10, Room::of_rows(100), Some(60), &[new; 9]),
+            plan(Seconds::new(10), Room::of_rows(1_000), Some(300), &[new; 9]),
+            [share(0, 334), share(1, 333), share(2, 333)]
+        );
+        assert_eq!(plan(Seconds::new(10), Room::of_rows(1_000), Some(10), &[new; 9]).len(), 9);
+        assert!(
+            plan(Seconds::new(10), Room::of_rows(1_000), Some(10), &[new; 9]).iter().all(|share| share.rows == 200)
+        );
+        assert_eq!(
+            plan(Seconds::new(10), Room::of_rows(100), Some(60), &[new; 9]),
             [share(0, 100)],
             "never more than the budget for one"
         );
-        assert_eq!(plan(10, Room::of_rows(100), Some(101), &[new; 9]), [], "nobody is cut");
+        assert_eq!(plan(Seconds::new(10), Room::of_rows(100), Some(101), &[new; 9]), [], "nobody is cut");
         let begun = candidate(0, 100, true, None);
-        assert_eq!(plan(10, Room::of_rows(100), Some(101), &[begun; 2]), [share(0, 100)]);
+        assert_eq!(plan(Seconds::new(10), Room::of_rows(100), Some(101), &[begun; 2]), [share(0, 100)]);
     }
 
     #[test]
     fn where_drafts_are_large_the_bytes_are_shared_out() {
         let large = Candidate { size: 1_000, ..candidate(0, 100, false, None) };
         let room = Room { rows: 1_000, bytes: 500_000 };
-        assert_eq!(plan(10, room, None, &[large; 3]), [share(0, 166), share(1, 166), share(2, 166)]);
-        assert_eq!(plan(10, room, Some(100), &[large; 3]), [share(0, 166), share(1, 166), share(2, 166)]);
+        assert_eq!(plan(Seconds::new(10), room, None, &[large; 3]), [share(0, 166), share(1, 166), share(2, 166)]);
+        assert_eq!(plan(Seconds::new(10), room, Some(100), &[large; 3]), [share(0, 166), share(1, 166), share(2, 166)]);
         let usual = candidate(0, 100, false, None);
-        assert_eq!(plan(10, room, None, &[large, usual]), [share(0, 250), share(1, 500)], "a usual one is not cut");
-        assert_eq!(plan(10, Room { rows: 1_000, bytes: 999 }, None, &[large]), []);
+        assert_eq!(
+            plan(Seconds::new(10), room, None, &[large, usual]),
+            [share(0, 250), share(1, 500)],
+            "a usual one is not cut"
+        );
+        assert_eq!(plan(Seconds::new(10), Room { rows: 1_000, bytes: 999 }, None, &[large]), []);
     }
 
     #[test]
     fn least_time_to_spare_for_its_remaining_audience_comes_first() {
         let near_and_small = candidate(0, 100, true, Some(10));
         let far_and_large = candidate(0, 1000, true, Some(1_000_000));
-        assert_eq!(plan(10, Room::of_rows(500), None, &[near_and_small, far_and_large]), [share(1, 500)]);
+        assert_eq!(plan(Seconds::new(10), Room::of_rows(500), None, &[near_and_small, far_and_large]), [share(1, 500)]);
     }
 
     #[test]
     fn where_nobody_counted_the_nearer_end_comes_first() {
         let far = candidate(0, 1000, true, None);
         let near = candidate(0, 100, true, None);
-        assert_eq!(plan(10, Room::of_rows(500), None, &[far, near]), [share(1, 500)]);
+        assert_eq!(plan(Seconds::new(10), Room::of_rows(500), None, &[far, near]), [share(1, 500)]);
     }
 
     #[test]
     fn nothing_before_the_start_or_from_the_end_on() {
         let campaign = candidate(10, 20, false, None);
-        assert_eq!(plan(9, Room::of_rows(5), None, &[campaign]), []);
-        assert_eq!(plan(10, Room::of_rows(5), None, &[campaign]), [share(0, 5)]);
-        assert_eq!(plan(19, Room::of_rows(5), None, &[campaign]), [share(0, 5)]);
-        assert_eq!(plan(20, Room::of_rows(5), None, &[campaign]), []);
-        assert_eq!(plan(15, Room::of_rows(0), None, &[campaign]), []);
+        assert_eq!(plan(Seconds::new(9), Room::of_rows(5), None, &[campaign]), []);
+        assert_eq!(plan(Seconds::new(10), Room::of_rows(5), None, &[campaign]), [share(0, 5)]);
+        assert_eq!(plan(Seconds::new(19), Room::of_rows(5), None, &[campaign]), [share(0, 5)]);
+        assert_eq!(plan(Seconds::new(20), Room::of_rows(5), None, &[campaign]), []);
+        assert_eq!(plan(Seconds::new(15), Room::of_rows(0), None, &[campaign]), []);
     }
 
     #[test]
@@ -261,6 +273,7 @@ mod tests {
             budget in 0_usize..50,
             campaigns in prop::collection::vec(any_candidate(), 0..8),
         ) {
+            let now = Seconds::new(now);
             let shares = plan(now, Room::of_rows(budget), None, &campaigns);
             let open = |c: &Candidate| c.window.start <= now && now < c.window.end;
             let total: usize = shares.iter().map(|share| share.rows).sum();

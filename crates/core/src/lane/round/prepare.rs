@@ -24,6 +24,7 @@ use crate::lane::round::wait::Waits;
 use crate::lane::round::{pages, record};
 use crate::model::due::ActiveCampaign;
 use crate::model::late::{LateCampaign, RowCounts};
+use crate::model::number::Seconds;
 use crate::model::ownership::Ownership;
 use crate::model::record::DeadLetterMessage;
 use crate::model::round::{RoundContent, RoundPart};
@@ -289,8 +290,8 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         Ok(())
     }
 
-    fn now(&self) -> i64 {
-        self.cx.clock.now() / 1_000_000
+    fn now(&self) -> Seconds {
+        Seconds::new(self.cx.clock.now() / 1_000_000)
     }
 
     fn waits(&self) -> Waits<'_, B, L, A, C> {

@@ -4,8 +4,9 @@ use serde_json::Value;
 use crate::model::campaign::Window;
 use crate::model::draft::*;
 use crate::model::input::{Arrival, decode};
+use crate::model::number::Seconds;
 
-const TRIGGER: EpochSeconds = 1_700_000_000;
+const TRIGGER: Seconds = Seconds::new(1_700_000_000);
 const CLIENT: &str = "223e4567-e89b-12d3-a456-426614174000";
 /// Clients that a JSON string or a COPY row could trip over.
 const ODD_CLIENTS: [&str; 7] = ["a\"b\\c/", "\u{1}\t\n\u{1f}\u{7f}", "клиент", "😀\u{2028}", "{}", "", " "];
@@ -130,7 +131,7 @@ fn the_rows_of_the_sample_are_those_of_the_expected_table() {
         for index in [5, 6, 7] {
             assert_eq!(int(&row[index]).to_string(), line[index]);
         }
-        assert_eq!(int(&row[9]), TRIGGER);
+        assert_eq!(int(&row[9]), TRIGGER.get());
     }
 }
 
@@ -168,21 +169,21 @@ fn the_id_of_a_draft_is_a_name_based_uuid_of_campaign_and_client() {
 
 #[test]
 fn times_that_fit_into_no_row_or_header_are_refused() {
-    let last = EpochSeconds::from(i32::MAX);
+    let last = Seconds::new(i32::MAX.into());
     let new = |end, trigger| {
-        let campaign = Campaign { window: Window { start: 0, end }, ..sample() };
+        let campaign = Campaign { window: Window { start: Seconds::new(0), end }, ..sample() };
         DraftTemplate::new(Arc::new(campaign), trigger, "dinnerbell").map(drop)
     };
-    assert_eq!(new(99_999_999_999, last), Ok(()));
-    assert_eq!(new(1, last + 1), Ok(()));
+    assert_eq!(new(Seconds::new(99_999_999_999), last), Ok(()));
+    assert_eq!(new(Seconds::new(1), last + 1), Ok(()));
     let after = DraftTemplate::new(Arc::new(sample()), last + 1, "dinnerbell").unwrap();
     let refused = after.rows(TriggerType::Int4).map(drop).unwrap_err();
     assert_eq!(refused, TemplateError::TriggerOutOfRange(last + 1));
     assert!(refused.to_string().contains("2147483647") && refused.to_string().contains("int8"), "{refused}");
-    assert_eq!(int(&copy(&after, TriggerType::Int8, &[CLIENT])[0][9]), last + 1);
-    for seconds in [i64::MAX, i64::MIN, 253_402_300_800, -100_000_000_000] {
+    assert_eq!(int(&copy(&after, TriggerType::Int8, &[CLIENT])[0][9]), (last + 1).get());
+    for seconds in [i64::MAX, i64::MIN, 253_402_300_800, -100_000_000_000].map(Seconds::new) {
         let field = "adv_campaign_datetime_end";
-        assert_eq!(new(seconds, 0), Err(TemplateError::TimeOutOfRange { field, seconds }));
+        assert_eq!(new(seconds, Seconds::new(0)), Err(TemplateError::TimeOutOfRange { field, seconds }));
     }
 }
 
@@ -203,9 +204,9 @@ fn every_field_of_a_draft_changes_its_checksum() {
     campaigns[3].adv_campaign_content.push('x');
     campaigns[4].adv_campaign_owner.push('x');
     campaigns[5].adv_campaign_owner_contact.push('x');
-    campaigns[6].window.start += 1;
-    campaigns[7].window.end += 1;
-    campaigns[8].datetime_created += 1;
+    campaigns[6].window.start = campaigns[6].window.start + 1;
+    campaigns[7].window.end = campaigns[7].window.end + 1;
+    campaigns[8].datetime_created = campaigns[8].datetime_created + 1;
     let checksum = |campaign: Campaign, trigger, client| {
         DraftTemplate::new(Arc::new(campaign), trigger, "dinnerbell").unwrap().checksum(client)
     };
@@ -291,10 +292,10 @@ proptest! {
             adv_campaign_content: adv_campaign_content.clone(),
             adv_campaign_owner: adv_campaign_owner.clone(),
             adv_campaign_owner_contact: adv_campaign_owner_contact.clone(),
-            window: Window { start, end: start + length },
-            datetime_created: created,
+            window: Window { start: Seconds::new(start), end: Seconds::new(start + length) },
+            datetime_created: Seconds::new(created),
         };
-        let template = DraftTemplate::new(Arc::new(campaign), trigger, "group").unwrap();
+        let template = DraftTemplate::new(Arc::new(campaign), Seconds::new(trigger), "group").unwrap();
         prop_assert_eq!(message(&template, &client), serde_json::to_string(&expected).unwrap());
 
         let rows = copy(&template, TriggerType::Int8, &[&client]);

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::model::input::*;
+use crate::model::number::Seconds;
 
 const SAMPLE: &str = include_str!("../../../../../samples/campaign.json");
 
@@ -106,8 +107,8 @@ fn the_sample_becomes_its_campaign() {
         adv_campaign_content: "first campaign".into(),
         adv_campaign_owner: "Ivanov Ivan Ivanovich".into(),
         adv_campaign_owner_contact: "iiivanov@restaurant.ru".into(),
-        window: Window { start: 1_678_615_562, end: 2_659_207_116 },
-        datetime_created: 1_678_879_362,
+        window: Window { start: Seconds::new(1_678_615_562), end: Seconds::new(2_659_207_116) },
+        datetime_created: Seconds::new(1_678_879_362),
     };
     assert_eq!(accepted(SAMPLE), expected);
     assert_eq!(decode(None, Some(SAMPLE.as_bytes())), Arrival::Campaign(expected), "any key, none included");
@@ -180,9 +181,9 @@ fn a_string_is_refused_when_it_is_blank_holds_nul_or_is_too_long() {
 #[test]
 fn a_time_is_digits_only_and_not_in_milliseconds() {
     for start in ["0", "1", "1678615562"] {
-        assert_eq!(accepted(with_start_raw(start)).window.start, start.parse::<i64>().unwrap());
+        assert_eq!(accepted(with_start_raw(start)).window.start, Seconds::new(start.parse::<i64>().unwrap()));
     }
-    assert_eq!(accepted(with(END, json!(FIRST_MILLISECONDS - 1))).window.end, FIRST_MILLISECONDS - 1);
+    assert_eq!(accepted(with(END, json!(FIRST_MILLISECONDS - 1))).window.end, Seconds::new(FIRST_MILLISECONDS - 1));
     for text in ["1.0", "1e3", "1E3", "0.5", "1678615562.0", "-0", "-0.0", "0e0", "-1.5"] {
         refused_for(with_start_raw(text), START, "fraction or an exponent");
     }
@@ -210,7 +211,7 @@ fn a_time_is_digits_only_and_not_in_milliseconds() {
 
 #[test]
 fn the_end_must_be_later_than_the_start() {
-    assert_eq!(accepted(with(END, json!(1_678_615_563))).window.end, 1_678_615_563);
+    assert_eq!(accepted(with(END, json!(1_678_615_563))).window.end, Seconds::new(1_678_615_563));
     for end in [1_678_615_562, 1_678_615_561, 0] {
         refused_for(with(END, json!(end)), END, "must be later than adv_campaign_datetime_start");
     }
@@ -334,8 +335,10 @@ fn texts(most: usize) -> impl Strategy<Value = String> {
 
 fn campaigns() -> impl Strategy<Value = Campaign> {
     let names = (texts(LONGEST_NAME), texts(LONGEST_NAME), texts(LONGEST_NAME), texts(LONGEST_NAME));
-    let window = (0..FIRST_MILLISECONDS - 1)
-        .prop_flat_map(|start| (start + 1..FIRST_MILLISECONDS).prop_map(move |end| Window { start, end }));
+    let window = (0..FIRST_MILLISECONDS - 1).prop_flat_map(|start| {
+        (start + 1..FIRST_MILLISECONDS)
+            .prop_map(move |end| Window { start: Seconds::new(start), end: Seconds::new(end) })
+    });
     (names, texts(LONGEST_CONTENT), window, 0..FIRST_MILLISECONDS).prop_map(|(names, content, window, created)| {
         let (restaurant_id, adv_campaign_id, adv_campaign_owner, adv_campaign_owner_contact) = names;
         Campaign {
@@ -345,7 +348,7 @@ fn campaigns() -> impl Strategy<Value = Campaign> {
             adv_campaign_owner,
             adv_campaign_owner_contact,
             window,
-            datetime_created: created,
+            datetime_created: Seconds::new(created),
         }
     })
 }

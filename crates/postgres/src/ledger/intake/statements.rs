@@ -13,10 +13,9 @@ use dinnerbell_core::model::campaign::{Campaign, CampaignState};
 use dinnerbell_core::model::due::WaitingDeadLetter;
 use dinnerbell_core::model::input::{Arrival, Reason};
 use dinnerbell_core::model::intake::Tally;
-use dinnerbell_core::model::number::Lane;
+use dinnerbell_core::model::number::{Lane, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// Most bytes of records that one statement carries, unless one record is larger: what arrives is bounded elsewhere, and a statement here.
@@ -246,7 +245,7 @@ pub(super) async fn insert_campaigns(
     tx: &Transaction,
     lane: Lane,
     first: &BTreeMap<&str, &(Record, Arrival)>,
-    now: EpochSeconds,
+    now: Seconds,
 ) -> Result<Vec<String>, PostgresError> {
     if first.is_empty() {
         return Ok(Vec::new());
@@ -291,9 +290,9 @@ impl<'a> CampaignColumns<'a> {
         self.content.push(campaign.map(|campaign| campaign.adv_campaign_content.as_str()));
         self.owner.push(campaign.map(|campaign| campaign.adv_campaign_owner.as_str()));
         self.contact.push(campaign.map(|campaign| campaign.adv_campaign_owner_contact.as_str()));
-        self.start.push(campaign.map(|campaign| campaign.window.start));
-        self.end.push(campaign.map(|campaign| campaign.window.end));
-        self.created.push(campaign.map(|campaign| campaign.datetime_created));
+        self.start.push(campaign.map(|campaign| campaign.window.start.get()));
+        self.end.push(campaign.map(|campaign| campaign.window.end.get()));
+        self.created.push(campaign.map(|campaign| campaign.datetime_created.get()));
     }
 
     fn parameters(&self) -> [Parameter<'_>; 8] {

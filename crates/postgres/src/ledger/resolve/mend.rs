@@ -9,16 +9,15 @@ use super::super::{PostgresLedger, hold, lost, rounds, rows};
 use super::{LaneRow, Mended, Repair, Restored, set_back, together};
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
-use crate::number::Number;
+use crate::number::{Number, number};
 use crate::predicate::of_campaign;
 use crate::sql;
 use crate::sql::fragments::{CLEARED, NOW, SHORT_IDS};
 use crate::table_identity;
 use dinnerbell_core::model::audit::{Action, Subject};
 use dinnerbell_core::model::campaign::{CampaignState, Window};
-use dinnerbell_core::model::number::Seq;
+use dinnerbell_core::model::number::{Seconds, Seq};
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::time::EpochSeconds;
 use dinnerbell_core::ports::ledger::LedgerError;
 use dinnerbell_core::recovery::decide::{Decision, LastRound};
 use dinnerbell_core::recovery::found::FoundDraft;
@@ -37,7 +36,7 @@ impl PostgresLedger {
             tx.rollback().await?;
             return Err(lost(own, "the last round"));
         }
-        let now = tx.query_one(&format!("select {NOW}"), &[]).await?.get(0);
+        let now = number(&tx.query_one(&format!("select {NOW}"), &[]).await?, 0);
         Ok(OpenMending {
             tx,
             own,
@@ -55,7 +54,7 @@ pub struct OpenMending {
     pub(super) tx: Transaction,
     own: Ownership,
     feedback: String,
-    now: EpochSeconds,
+    now: Seconds,
     /// Rows inserted, by campaign.
     restored: BTreeMap<String, i64>,
     mended: Mended,
@@ -69,7 +68,8 @@ impl OpenMending {
         let feedback = [("feedback", self.feedback.as_str())];
         let (missing, differing) = (sql::RESTORE_ROWS.with(feedback), sql::CORRECT_ROWS.with(feedback));
         let text = |of: fn(&'_ FoundDraft<'_>) -> String| drafts.iter().map(of).collect::<Vec<String>>();
-        let time = |of: fn(&FoundDraft<'_>) -> i64| drafts.iter().map(of).collect::<Vec<i64>>();
+        let time =
+            |of: fn(&FoundDraft<'_>) -> Seconds| drafts.iter().map(|draft| of(draft).get()).collect::<Vec<i64>>();
         let texts = [
             text(|d| d.restaurant_id.to_string()),
             text(|d| d.adv_campaign_id.to_string()),
@@ -180,7 +180,7 @@ impl OpenMending {
         let newest = &restored.newest;
         let window = Window { start: newest.adv_campaign_datetime_start, end: newest.adv_campaign_datetime_end };
         let state = CampaignState::of(window, false, self.now).name();
-        let first = restored.first as f64;
+        let first = restored.first.get() as f64;
         let values: [Parameter<'_>; 11] = [
             self.own.lane.parameter(),
             (&state, Type::TEXT),
@@ -190,9 +190,9 @@ impl OpenMending {
             (&newest.adv_campaign_content, Type::TEXT),
             (&newest.adv_campaign_owner, Type::TEXT),
             (&newest.adv_campaign_owner_contact, Type::TEXT),
-            (&window.start, Type::INT8),
-            (&window.end, Type::INT8),
-            (&newest.datetime_created, Type::INT8),
+            window.start.parameter(),
+            window.end.parameter(),
+            newest.datetime_created.parameter(),
         ];
         self.tx.execute(sql::MAKE_CAMPAIGN.text(), &values).await
     }
@@ -200,7 +200,7 @@ impl OpenMending {
     /// Counts what a campaign got back; it has so many rows now.
     async fn count(&self, id: &str, restored: &Restored, rows: i64) -> Result<(), PostgresError> {
         let told = self.restored.get(id).copied().unwrap_or(0);
-        let (first, last) = (restored.first as f64, restored.last as f64);
+        let (first, last) = (restored.first.get() as f64, restored.last.get() as f64);
         let values: [Parameter<'_>; 5] = [
             (&id, Type::TEXT),
             (&told, Type::INT8),
@@ -228,7 +228,7 @@ impl OpenMending {
             head.seq.parameter(),
             (&head.revision, Type::INT4),
             (&head.checksum, Type::INT8),
-            (&self.now, Type::INT8),
+            self.now.parameter(),
         ];
         self.tx.execute(sql::SETTLE_ROUND.text(), &values).await?;
         let sql = format!(

@@ -120,7 +120,7 @@ impl PostgresRound {
             head.seq.parameter(),
             (&head.checksum, Type::INT8),
             (&drafts, Type::INT8),
-            (&content.trigger_datetime_created, Type::INT8),
+            content.trigger_datetime_created.parameter(),
             (&letters, Type::INT8_ARRAY),
         ];
         self.tx.execute(sql::WRITE_ROUND.text(), &values).await?;

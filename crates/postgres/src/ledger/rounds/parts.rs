@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 
 use crate::connect::{Connection, Parameter, Transaction};
 use crate::errors::PostgresError;
-use crate::number::Number;
+use crate::number::{Number, number};
 use crate::sql;
 use crate::sql::fragments::{PARTS_WITH_DRAFTS, late_by_name, late_ones, on_the_page};
 use dinnerbell_core::model::campaign::Window;
@@ -68,7 +68,7 @@ pub(in crate::ledger) struct StoredPart {
 
 impl StoredPart {
     fn of(row: &Row) -> Self {
-        let times = (row.get("adv_campaign_datetime_start"), row.get("adv_campaign_datetime_end"));
+        let times = (number(row, "adv_campaign_datetime_start"), number(row, "adv_campaign_datetime_end"));
         let window = match (row.get("cancelled"), times) {
             (false, (Some(start), Some(end))) => Window { start, end },
             _ => Window::NEVER,
