@@ -86,7 +86,7 @@ pub async fn current(pool: &Pool) -> Result<Option<Pause>, PostgresError> {
 
 /// Pauses all sending; returns when no instance begins a publication any more. None where no service has used this ledger yet.
 pub async fn pause(pool: &Pool, by: &Orderer, reason: Option<&str>) -> Result<Option<Paused>, PostgresError> {
-    let tx = pool.begin("set local lock_timeout = '2s'; set local synchronous_commit = on").await?;
+    let tx = pool.begin("set local lock_timeout = '2s'").await?;
     let Some(before) = locked(&tx).await? else { return Ok(None) };
     let set = "update dinnerbell.service set paused_at = clock_timestamp(), paused_by = $1, paused_reason = $2 where paused_at is null";
     tx.execute(set, &[(&by.to_string(), Type::TEXT), (&reason, Type::TEXT)]).await?;
@@ -103,7 +103,7 @@ pub async fn pause(pool: &Pool, by: &Orderer, reason: Option<&str>) -> Result<Op
 
 /// Lets sending go on; returns when every instance that can look has seen it. None where no service has used this ledger yet.
 pub async fn resume(pool: &Pool, by: &Orderer) -> Result<Option<Resumed>, PostgresError> {
-    let tx = pool.begin("set local lock_timeout = '2s'; set local synchronous_commit = on").await?;
+    let tx = pool.begin("set local lock_timeout = '2s'").await?;
     let Some(ended) = locked(&tx).await? else { return Ok(None) };
     let set = "update dinnerbell.service set paused_at = null, paused_by = null, paused_reason = null, \
                resumed_at = clock_timestamp(), resumed_by = $1 where paused_at is not null";

@@ -223,7 +223,7 @@ impl Run {
             (&self.id, Type::UUID),
             (&self.request.again, Type::BOOL),
         ];
-        let tx = self.pool.begin("set local lock_timeout = '2s'; set local synchronous_commit = on").await?;
+        let tx = self.pool.begin("set local lock_timeout = '2s'").await?;
         let rows = tx.query(sql::CLAIM_REPLAY.text(), &values).await?;
         let mut letters: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
         letters.sort_unstable();

@@ -15,6 +15,7 @@ mod letters;
 mod nobody_twice;
 mod pause;
 mod scene;
+mod settings;
 mod start;
 mod subscribers;
 mod topic;

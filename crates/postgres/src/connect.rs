@@ -28,6 +28,17 @@ use dinnerbell_config::{Database, SslMode, TableName};
 /// A parameter of a statement with its type: so that no statement must be prepared to learn it.
 pub type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
+/// What no transaction leaves to the settings that its role or its database has, which are made for others: names in quotes, which nobody would
+/// know again; a time-out that ends a copy that goes on well, or a round that waits for the one before it; an order that is said to be there and is
+/// lost with the server. Each call has a deadline of its own.
+const SETTINGS: &str = "set local quote_all_identifiers = off; set local statement_timeout = 0; \
+                        set local idle_in_transaction_session_timeout = '1min'; set local synchronous_commit = on";
+
+/// Begins a transaction, whatever its role or database has for a default; `rest` are further statements.
+pub(crate) fn begin_sql(access: &str, rest: &str) -> String {
+    format!("begin isolation level read committed{access}; {SETTINGS}; {rest}")
+}
+
 /// Connections to one database, at most so many at once.
 #[derive(Clone)]
 pub struct Pool {
@@ -133,7 +144,7 @@ impl Pool {
 
     /// Begins a transaction; `locals` are further statements of the same round trip, such as `set local ...`.
     pub async fn begin(&self, locals: &str) -> Result<Transaction, PostgresError> {
-        self.begin_with(&format!("begin isolation level read committed; {locals}")).await
+        self.begin_with(&begin_sql("", locals)).await
     }
 
     /// Begins a transaction by these statements, the first of which is `begin ...`.
@@ -152,7 +163,7 @@ impl Pool {
         parameters: &[Parameter<'_>],
     ) -> Result<(Transaction, Option<Row>), PostgresError> {
         let connection = self.get().await?;
-        let begin = format!("begin isolation level read committed; {locals}");
+        let begin = begin_sql("", locals);
         // Sent at once, answered in this order.
         let ((), row) = futures_util::try_join!(connection.batch(&begin), connection.query_opt(sql, parameters))?;
         Ok((Transaction { connection }, row))
@@ -171,12 +182,9 @@ impl Pool {
         Ok(rows)
     }
 
-    /// One statement in a transaction of its own.
+    /// One statement in a transaction of its own; one round trip.
     pub async fn query(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, PostgresError> {
-        let connection = self.get().await?;
-        let rows = connection.query(sql, parameters).await?;
-        connection.release();
-        Ok(rows)
+        self.ask(&begin_sql("", ""), sql, parameters).await
     }
 
     fn lend(&self, wire: Wire, slot: OwnedSemaphorePermit) -> Connection {

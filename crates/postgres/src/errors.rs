@@ -330,6 +330,11 @@ fn hides_rows(error: &DbError) -> bool {
     error.code() == &SqlState::INSUFFICIENT_PRIVILEGE && error.routine() == Some("check_enable_rls")
 }
 
+/// COPY does not know row-level security: by the place that refuses too.
+fn copies_under_policies(error: &DbError) -> bool {
+    error.code() == &SqlState::FEATURE_NOT_SUPPORTED && error.routine() == Some("DoCopy")
+}
+
 /// Where in a COPY the server found bytes that it does not take, without the bytes. The table was altered since its columns were read. The class of
 /// such an error is that of lost connections.
 fn copied_into(error: &DbError) -> Option<&str> {
@@ -357,11 +362,11 @@ fn remedy(section: &str, error: &DbError) -> Option<String> {
         "42501" if hides_rows(error) => format!("row-level security would hide rows from this user; {SHOW_ALL_ROWS}"),
         "42501" => "grant it; `dinnerbell doctor --grants` prints the rights that are needed".to_owned(),
         "42P07" => "drop or rename it".to_owned(),
-        "55000" if error.message().contains("replica identity") => format!(
+        "55000" if error.routine() == Some("CheckCmdReplicaIdentity") => format!(
             "give the table in {section}.table a replica identity, so that its publication can tell which rows are deleted: alter table ... \
              replica identity default, or full where it has no primary key"
         ),
-        "0A000" if error.message().contains("row-level security") => format!(
+        "0A000" if copies_under_policies(error) => format!(
             "let row-level security not apply to the user in {section}.url: alter role ... bypassrls, or disable it for the table in {section}.table"
         ),
         // A server before PostgreSQL 14 does not say which of the two it is.

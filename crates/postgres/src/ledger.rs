@@ -34,7 +34,7 @@ pub use ledger_identity::LedgerIdentity;
 pub use rounds::PostgresRound;
 
 use super::clock::{Asked, CLOCK_MICROS, PostgresClock};
-use super::connect::{Connection, Parameter, Pool, Transaction};
+use super::connect::{Connection, Parameter, Pool, Transaction, begin_sql};
 use super::errors::PostgresError;
 use super::needs;
 use super::table_identity;
@@ -179,7 +179,7 @@ impl PostgresLedger {
     /// touches no feedback row may go on where it is not.
     async fn begin_anywhere(&self, own: Ownership) -> Result<(Transaction, Seconds, bool), LedgerError> {
         let locals = format!(
-            "set local lock_timeout = '2s'; set local synchronous_commit = on; {BY_INDEX}; {ROW_BY_ROW}; \
+            "set local lock_timeout = '2s'; {BY_INDEX}; {ROW_BY_ROW}; \
              select pg_advisory_xact_lock_shared({})",
             own.lock_key
         );
@@ -219,10 +219,8 @@ impl PostgresLedger {
 
     /// A question that changes nothing and needs no ownership, answered by indexes; one round trip.
     async fn ask(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, LedgerError> {
-        let begin = format!(
-            "begin isolation level read committed, read only; {BY_INDEX}; {BY_ONE_INDEX}; {ROW_BY_ROW}; {IN_ORDER}"
-        );
-        Ok(self.pool.ask(&begin, sql, parameters).await?)
+        let by_index = format!("{BY_INDEX}; {BY_ONE_INDEX}; {ROW_BY_ROW}; {IN_ORDER}");
+        Ok(self.pool.ask(&begin_sql(", read only", &by_index), sql, parameters).await?)
     }
 
     /// The feedback table, quoted for SQL.

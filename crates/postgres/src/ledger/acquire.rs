@@ -92,7 +92,7 @@ impl PostgresLedger {
 
     /// A transaction that holds the lane's lock alone: no transaction of a former owner is open any more.
     async fn lock_out_others(&self, lane: Lane, key: i64) -> Result<Transaction, LedgerError> {
-        let locals = format!("set local lock_timeout = '1s'; set local synchronous_commit = on; {BY_INDEX}");
+        let locals = format!("set local lock_timeout = '1s'; {BY_INDEX}");
         for _ in 0..MOST_ATTEMPTS {
             let tx = self.pool.begin(&locals).await?;
             match tx.batch(&format!("select pg_advisory_xact_lock({key})")).await {

@@ -18,7 +18,7 @@ pub(super) async fn explain(pool: &Pool, error: PostgresError, content: &RoundCo
         return error;
     }
     if error.code().is_some_and(|code| code.code() == "23505")
-        && error.to_string().contains("Key (id)=")
+        && error.to_string().contains("(id)=(")
         && let Ok(Some(sequence)) = sequence::of_ids(pool).await
         && sequence.ahead.is_some()
     {

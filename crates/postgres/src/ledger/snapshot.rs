@@ -41,7 +41,9 @@ pub struct LaneHead {
 impl Snapshot {
     /// Takes the snapshot.
     pub async fn take(pool: &Pool) -> Result<Self, PostgresError> {
-        let tx = pool.begin("set transaction isolation level repeatable read, read only").await?;
+        let tx = pool
+            .begin("set transaction isolation level repeatable read, read only; set local idle_in_transaction_session_timeout = 0")
+            .await?;
         Ok(Self { tx, feedback: pool.table().sql() })
     }
 
