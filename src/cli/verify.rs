@@ -76,6 +76,10 @@ fn text(report: &Report) -> String {
         (report.equal, "drafts are in both, equal"),
         (report.pending, "rows are pending: their round is recorded and not yet published"),
         (report.kept, "rows of withdrawn drafts were kept, because somebody answered in them"),
+        (
+            report.locked,
+            "rows of withdrawn drafts are locked by somebody's open transaction, and go when they are free: see `dinnerbell lane list`",
+        ),
         (report.foreign_rows, "rows were there before the service: an earlier job's"),
         (report.foreign_messages, "messages are not the service's"),
         (differences.rows_without_message, "rows have no message"),

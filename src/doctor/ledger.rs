@@ -164,6 +164,16 @@ async fn halts(pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {
     for (lane, halt) in &halted {
         found.fail("lanes", format!("lane {lane} is halted: {}: {}", halt.name, halt.found), halt.remedy.clone());
     }
+    for lane in &lanes {
+        for wait in &lane.waits {
+            let since = wait.since.as_deref().unwrap_or_default();
+            found.warn(
+                "locks",
+                format!("lane {} waits for a lock ({}) since {since}: {}", lane.lane, wait.part, wait.found),
+                "have that transaction ended, or end it",
+            );
+        }
+    }
     if halted.is_empty() {
         found.ok("lanes", format!("{} lanes were entered, none is halted", lanes.len()));
     }

@@ -61,6 +61,8 @@ pub struct Adoption {
     pub rows_withdrawn: i64,
     /// Those whose row stays, because somebody answered in it; null in a dry run.
     pub rows_kept: Option<i64>,
+    /// Those among them whose row somebody's open transaction has locked: it goes when it is free. Null in a dry run.
+    pub rows_locked: Option<i64>,
 }
 
 /// Has a lane adopt what another one held. The service may run: the adopting lane's owner notices and takes it over again.
@@ -210,6 +212,7 @@ impl Adopter<'_> {
             withdrawn_round: (last == LastRound::Unpublished && moved.withdrawn > 0).then_some(head.seq),
             rows_withdrawn: moved.withdrawn,
             rows_kept: (!dry_run).then_some(moved.kept),
+            rows_locked: (!dry_run).then_some(moved.locked),
         }
     }
 }

@@ -130,6 +130,8 @@ pub struct Details {
     pub skipped: i64,
     /// Rows of withdrawn drafts that stay because somebody answered in them.
     pub kept: i64,
+    /// Rows of withdrawn drafts that somebody's open transaction has locked: they go when they are free.
+    pub locked: i64,
     /// When it was received.
     pub received_at: String,
     /// At which offset of its lane.
@@ -183,7 +185,7 @@ pub async fn list(pool: &Pool, config: &Config, filter: &Filter) -> Result<Vec<S
 pub async fn show(pool: &Pool, config: &Config, adv_campaign_id: &str) -> Result<Option<Details>, PostgresError> {
     let columns = format!(
         "{}, adv_campaign_content, adv_campaign_owner, adv_campaign_owner_contact, datetime_created, lane, revision, kept, {}, \
-         received_offset, {}",
+         received_offset, {}, (select count(*) from dinnerbell.locked_row w where w.adv_campaign_id = page.adv_campaign_id)",
         summary_columns(),
         micros("received_at"),
         micros("cancelled_at"),
@@ -216,6 +218,7 @@ fn details(row: &Row) -> Details {
         received_at: time(row.get(column(7))).unwrap_or_default(),
         received_offset: number(row, column(8)),
         cancelled_at: time(row.get(column(9))),
+        locked: row.get(column(10)),
     }
 }
 

@@ -32,8 +32,25 @@ pub struct LaneStatus {
     pub resolved_at: Option<String>,
     /// Who, and how.
     pub resolved_by: Option<String>,
+    /// For whose locks parts of its work wait, as its instance found it.
+    pub waits: Vec<LockedLane>,
+    /// Rows of withdrawn drafts of its campaigns that somebody's open transaction had locked, and that are still to be withdrawn.
+    pub locked_rows: i64,
     /// As what its input records ended.
     pub counts: Counts,
+}
+
+/// A part of a lane's work that waits for somebody else's lock.
+#[derive(Debug, Clone, Serialize)]
+pub struct LockedLane {
+    /// Which part: `rows` (of withdrawn drafts; nothing else waits for them), `round` or `lane`.
+    pub part: String,
+    /// What waits, who holds the lock, and what ends that.
+    pub found: String,
+    /// The holder's process on the server; null where it is not known.
+    pub pid: Option<i32>,
+    /// Since when.
+    pub since: Option<String>,
 }
 
 /// Why a lane stands still.
@@ -75,13 +92,29 @@ pub async fn list(pool: &Pool) -> Result<Vec<LaneStatus>, PostgresError> {
     let micros = |column: &str| format!("(extract(epoch from {column}) * 1000000)::int8");
     let sql = format!(
         "select lane, owner, {}, epoch, seq, published_seq, position, halted, halted_found, halted_remedy, {}, {}, resolved_by, records, \
-         campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters from dinnerbell.lane order by lane",
+         campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters, \
+           (select count(*) from dinnerbell.locked_row r join dinnerbell.campaign c using (adv_campaign_id) where c.lane = lane.lane) \
+         from dinnerbell.lane order by lane",
         micros("entered_at"),
         micros("halted_at"),
         micros("resolved_at"),
     );
-    Ok(pool.query(&sql, &[]).await?.iter().map(status).collect())
+    let mut lanes: Vec<LaneStatus> = pool.query(&sql, &[]).await?.iter().map(status).collect();
+    let waits = format!("{WAITS} order by w.lane, w.part");
+    for row in &pool.query(&waits, &[]).await? {
+        let lane: Lane = number(row, "lane");
+        let Some(status) = lanes.iter_mut().find(|status| status.lane == lane) else { continue };
+        let pid: i32 = row.get("pid");
+        let (part, found, since) = (row.get("part"), row.get("waits_for"), time(row.get("since")));
+        status.waits.push(LockedLane { part, found, pid: (pid != 0).then_some(pid), since });
+    }
+    Ok(lanes)
 }
+
+/// For whom lanes wait: as long as the holder's transaction is open, or, where nobody could be named, for a minute.
+const WAITS: &str = "select w.lane, w.part, w.waits_for, w.pid, (extract(epoch from w.since) * 1000000)::int8 as since from dinnerbell.lock_wait w \
+     where case when w.transaction = '' then w.since > clock_timestamp() - interval '1 minute' \
+       else exists (select from pg_locks l where l.pid = w.pid and l.virtualtransaction = w.transaction) end";
 
 fn status(row: &Row) -> LaneStatus {
     let halted = row.get::<_, Option<String>>(7).map(|name| HaltedLane {
@@ -101,6 +134,8 @@ fn status(row: &Row) -> LaneStatus {
         halted,
         resolved_at: time(row.get(11)),
         resolved_by: row.get(12),
+        waits: Vec::new(),
+        locked_rows: row.get(21),
         counts: Counts {
             records: row.get(13),
             campaigns: row.get(14),

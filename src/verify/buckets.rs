@@ -26,6 +26,8 @@ pub enum DraftSource {
     Before,
     /// A round that is not known to be published holds it.
     Recorded,
+    /// Its draft was withdrawn, and somebody's open transaction has the row locked.
+    Locked,
 }
 
 /// One thing known of one draft.
@@ -67,6 +69,7 @@ impl Entry {
             2 => DraftSource::Row,
             3 => DraftSource::Before,
             4 => DraftSource::Recorded,
+            5 => DraftSource::Locked,
             _ => return Err(io::ErrorKind::InvalidData.into()),
         };
         Ok(Self {
@@ -149,6 +152,7 @@ mod tests {
         for n in 0..1000 {
             for kind in [
                 DraftSource::Recorded,
+                DraftSource::Locked,
                 DraftSource::Before,
                 DraftSource::Row,
                 DraftSource::LaterMessage,

@@ -155,6 +155,8 @@ pub struct Comparison {
     pub equal: u64,
     /// Rows of withdrawn drafts that stay.
     pub kept: u64,
+    /// Rows of withdrawn drafts that go when they are free.
+    pub locked: u64,
     /// Messages that are not the service's.
     pub foreign_messages: u64,
     /// Rows that are not the service's.
@@ -208,7 +210,9 @@ impl Comparison {
         let (rows, before, recorded) = (from(DraftSource::Row), from(DraftSource::Before), from(DraftSource::Recorded));
         let messages = &draft[..rows];
         let was_there = messages.first().is_some_and(|message| message.kind == DraftSource::Message);
-        let (rows, told_before, recorded) = (&draft[rows..before], recorded > before, draft.get(recorded));
+        let is_locked = draft.last().is_some_and(|last| last.kind == DraftSource::Locked);
+        let (rows, told_before) = (&draft[rows..before], recorded > before);
+        let recorded = draft.get(recorded).filter(|entry| entry.kind == DraftSource::Recorded);
         let ours = messages.iter().any(|message| message.flag);
         if !ours && !self.campaigns.contains_key(&draft[0].campaign) {
             self.foreign_messages += messages.len() as u64;
@@ -222,6 +226,7 @@ impl Comparison {
             }
             // Its row is newer than the snapshot.
             (_, []) => {}
+            ([], [_]) if is_locked => self.locked += 1,
             ([], rows) => self.judge_rows(rows, told_before, recorded)?,
             (messages, [row, ..]) => {
                 self.repeated(Finding::RowRepeated, rows);
@@ -396,6 +401,16 @@ mod tests {
         let foreign = Entry { campaign: UNKNOWN, ..entry(DraftSource::Message) };
         assert_eq!(compared(&[foreign]).foreign_messages, 1);
         assert_eq!(differences(&[Entry { flag: true, ..foreign }]).messages_without_row, 1);
+    }
+
+    #[test]
+    fn a_row_of_a_withdrawn_draft_that_somebody_has_locked_is_no_difference() {
+        let row = entry(DraftSource::Row);
+        let comparison = compared(&[row, entry(DraftSource::Locked)]);
+        assert_eq!((comparison.locked, left(&comparison, 0)), (1, (0, 0)));
+        let message = entry(DraftSource::Message);
+        let comparison = compared(&[message, row, entry(DraftSource::Locked)]);
+        assert_eq!((comparison.locked, comparison.equal), (0, 1), "told since, though the lock is remembered");
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! 4. what is left over is looked at again for a moment: what was in flight has landed by then.
 //!
 //! A row without a message is *pending* while a round holds it that Kafka's mark says is not published; *kept* if somebody answered in
-//! it before it was withdrawn; *foreign* if it was there before the service read the client's page, or the service never told anybody of
+//! it before it was withdrawn; *locked* if its draft was withdrawn while somebody's open transaction had it locked; *foreign* if it was there before the service read the client's page, or the service never told anybody of
 //! that campaign: an earlier job left it. Everything else *differs*.
 
 pub mod buckets;
@@ -171,6 +171,11 @@ impl Verification<'_> {
             snapshot.round(lane.lane, lane.seq, held).await?;
         }
         snapshot
+            .locked_rows(|campaign, client| {
+                put(buckets, &entry(DraftSource::Locked, found::key(campaign, client), found::campaign(campaign)))
+            })
+            .await?;
+        snapshot
             .told_before(|campaign, client| {
                 put(buckets, &entry(DraftSource::Before, found::key(campaign, client), found::campaign(campaign)))
             })
@@ -302,6 +307,7 @@ impl Verification<'_> {
             equal: comparison.equal,
             pending: end.pending,
             kept: comparison.kept,
+            locked: comparison.locked,
             foreign_rows: comparison.foreign_rows,
             foreign_messages: comparison.foreign_messages,
             differences: comparison.differences,

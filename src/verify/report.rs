@@ -48,6 +48,8 @@ pub struct Report {
     pub pending: u64,
     /// Rows of withdrawn drafts that stay because somebody answered in them.
     pub kept: u64,
+    /// Rows of withdrawn drafts that somebody's open transaction has locked: they go when they are free.
+    pub locked: u64,
     /// Rows that an earlier job left.
     pub foreign_rows: u64,
     /// Messages that are not the service's.

@@ -130,7 +130,7 @@ impl Environment for Simulated {
             (
                 (&database.paused, &database.compared, &database.comparison),
                 (&database.lanes, &database.campaigns, &database.rounds),
-                (&database.dead_letters, &database.changes, &database.feedback),
+                (&database.dead_letters, &database.changes, &database.feedback, &database.locked_rows),
             )
         )
     }
@@ -139,6 +139,14 @@ impl Environment for Simulated {
         let mut state = self.world.state();
         let row = state.database.feedback.get_mut(id).and_then(|rows| rows.get_mut(client)).unwrap();
         row.answered = true;
+    }
+
+    async fn lock_row(&self, id: &str, client: &str) {
+        self.world.state().database.locks.insert((id.to_owned(), client.to_owned()));
+    }
+
+    async fn free_rows(&self) {
+        self.world.state().database.locks.clear();
     }
 
     async fn leave_row(&self, campaign: &Campaign, client: &str) {

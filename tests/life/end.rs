@@ -35,7 +35,7 @@ fn a_campaign_whose_end_passes_half_way_stops_within_a_round_and_counts_who_was_
 }
 
 /// Small rounds, and a service that dies when it has recorded the given round.
-fn killed_after_round(stage: &Stage, round: u64, campaign: &Campaign) {
+pub fn killed_after_round(stage: &Stage, round: u64, campaign: &Campaign) {
     let mut service = stage.start_failing(&format!("round.sealed@{round}=abort"));
     stage.send(campaign);
     service.wait_for_abort(LONG);

@@ -12,6 +12,7 @@ mod fairness;
 mod feedback_table;
 mod late;
 mod letters;
+mod locks;
 mod nobody_twice;
 mod pause;
 mod scene;

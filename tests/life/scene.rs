@@ -176,8 +176,17 @@ impl OpenTransaction {
     }
 
     /// Commits it.
-    pub fn commit(mut self) {
-        writeln!(self.psql.stdin.take().unwrap(), "commit;").unwrap();
+    pub fn commit(self) {
+        self.end("commit");
+    }
+
+    /// Undoes it.
+    pub fn roll_back(self) {
+        self.end("rollback");
+    }
+
+    fn end(mut self, how: &str) {
+        writeln!(self.psql.stdin.take().unwrap(), "{how};").unwrap();
         assert!(self.psql.wait().unwrap().success());
     }
 }

@@ -1,7 +1,8 @@
 -- Removes campaigns that are long over, with what their parts say of who had a row before; how many. A cancelled one is kept as long as a
--- tombstone, at least. One that a lane's last rounds hold is needed to publish them again.
+-- tombstone, at least. One that a lane's last rounds hold is needed to publish them again, and one of
+-- which rows are still to be withdrawn to count them.
 -- Locks: the campaigns, but for those that somebody else has locked.
--- Index: campaign_ended, change_of_campaign, round_part_told_before.
+-- Index: campaign_ended, change_of_campaign, round_part_told_before, the primary key of locked_row.
 with
   old as (
     select c.adv_campaign_id from dinnerbell.campaign c
@@ -13,6 +14,7 @@ with
       and not exists (select from dinnerbell.lane l
                       join dinnerbell.round_part p on p.lane = l.lane and p.seq >= l.seq - 1
                       where p.adv_campaign_id = c.adv_campaign_id)
+      and not exists (select from dinnerbell.locked_row w where w.adv_campaign_id = c.adv_campaign_id)
     order by c.adv_campaign_datetime_end limit $2 for update of c skip locked),
   parts as (
     delete from dinnerbell.round_part p using old

@@ -4,9 +4,10 @@
 //! not waited for, or a transaction that was dropped, it is closed: the server undoes what was open.
 
 mod connection;
+pub mod lock_holders;
 mod transaction;
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicI32, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -150,7 +151,7 @@ impl Pool {
     /// Begins a transaction by these statements, the first of which is `begin ...`.
     pub async fn begin_with(&self, begin: &str) -> Result<Transaction, PostgresError> {
         let connection = self.get().await?;
-        connection.batch(begin).await?;
+        connection.begin(begin).await?;
         Ok(Transaction { connection })
     }
 
@@ -165,7 +166,7 @@ impl Pool {
         let connection = self.get().await?;
         let begin = begin_sql("", locals);
         // Sent at once, answered in this order.
-        let ((), row) = futures_util::try_join!(connection.batch(&begin), connection.query_opt(sql, parameters))?;
+        let ((), row) = futures_util::try_join!(connection.begin(&begin), connection.query_opt(sql, parameters))?;
         Ok((Transaction { connection }, row))
     }
 
@@ -187,8 +188,25 @@ impl Pool {
         self.ask(&begin_sql("", ""), sql, parameters).await
     }
 
+    /// One statement in a transaction of its own, if a connection is free: it waits for none. It is no error that nobody asks about.
+    pub(crate) async fn query_if_free(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Option<Result<Vec<Row>, PostgresError>> {
+        let slot = self.inner.slots.clone().try_acquire_owned().ok()?;
+        let asking = async {
+            let connection = self.take(slot).await?;
+            let rows = connection.query(sql, parameters).await?;
+            connection.release();
+            Ok(rows)
+        };
+        Some(asking.await)
+    }
+
     fn lend(&self, wire: Wire, slot: OwnedSemaphorePermit) -> Connection {
-        Connection { wire: Some(wire), inner: self.inner.clone(), outstanding: AtomicUsize::new(0), _slot: slot }
+        let (outstanding, backend) = (AtomicUsize::new(0), AtomicI32::new(0));
+        Connection { wire: Some(wire), pool: self.clone(), outstanding, backend, _slot: slot }
     }
 
     fn exhausted(&self) -> PostgresError {

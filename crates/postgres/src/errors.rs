@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, SqlState};
 
+use crate::missed_lock::MissedLock;
+use dinnerbell_core::model::lock::{LockHolder, LockWait};
 use dinnerbell_core::ports::audience::AudienceError;
 use dinnerbell_core::ports::failure::{Failure, FailureKind};
 use dinnerbell_core::ports::ledger::{LedgerError, Refusal};
@@ -41,31 +43,36 @@ pub struct PostgresError {
     text: String,
     /// What mends it, where it is known.
     remedy: Option<String>,
+    /// A lock did not come in time.
+    lock: Option<Box<MissedLock>>,
 }
 
 impl PostgresError {
     /// An error that may pass and that no server reported.
     pub fn transient(text: impl Into<String>) -> Self {
-        Self {
-            kind: ErrorKind::Transient,
-            code: None,
-            constraint: None,
-            hides_rows: false,
-            text: text.into(),
-            remedy: None,
-        }
+        Self::new(ErrorKind::Transient, text.into())
     }
 
     /// An error that stays, and that no server reported.
     pub fn refused(text: impl Into<String>) -> Self {
-        Self {
-            kind: ErrorKind::Refused,
-            code: None,
-            constraint: None,
-            hides_rows: false,
-            text: text.into(),
-            remedy: None,
+        Self::new(ErrorKind::Refused, text.into())
+    }
+
+    fn new(kind: ErrorKind, text: String) -> Self {
+        Self { kind, code: None, constraint: None, hides_rows: false, text, remedy: None, lock: None }
+    }
+
+    /// The same, where it is about a lock, with who held that.
+    pub fn held_by(mut self, holder: Option<LockHolder>) -> Self {
+        if let (Some(lock), Some(_)) = (&mut self.lock, &holder) {
+            lock.holder = holder;
         }
+        self
+    }
+
+    /// The lock that did not come in time, if it is about one.
+    pub fn missed_lock(&self) -> Option<&MissedLock> {
+        self.lock.as_deref()
     }
 
     /// The same, with more of what was found.
@@ -128,6 +135,9 @@ impl PostgresError {
 impl fmt::Display for PostgresError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
+        if let Some(holder) = self.lock.as_ref().and_then(|lock| lock.holder.as_ref()) {
+            write!(f, "; {holder}; {}", holder.remedy())?;
+        }
         self.remedy.as_ref().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
     }
 }
@@ -146,7 +156,13 @@ impl Failure for PostgresError {
 impl From<PostgresError> for LedgerError {
     fn from(error: PostgresError) -> Self {
         match error.kind {
-            ErrorKind::Transient => Self::Transient(error.to_string()),
+            ErrorKind::Transient => match error.lock {
+                Some(lock) => {
+                    let MissedLock { row, holder, .. } = *lock;
+                    Self::Locked(LockWait { found: error.text, row, holder, campaigns: Vec::new() })
+                }
+                None => Self::Transient(error.to_string()),
+            },
             ErrorKind::Duplicate if error.is_of_our_index() => Self::Duplicate(error.to_string()),
             // Another unique constraint than the one on (campaign, client): planning again cannot help.
             ErrorKind::Duplicate | ErrorKind::Refused => {
@@ -240,6 +256,8 @@ impl Address {
             hides_rows: hides_rows(error),
             text: format!("{self}: {}{detail}{of} [{}]", error.message(), code.code()),
             remedy: remedy(self.section, error),
+            lock: (*code == SqlState::LOCK_NOT_AVAILABLE)
+                .then(|| Box::new(MissedLock::of(error.where_().unwrap_or_default()))),
         }
     }
 

@@ -16,6 +16,7 @@ pub mod hooks;
 pub mod ledger;
 pub mod legible;
 pub mod migrate;
+pub mod missed_lock;
 pub mod needs;
 pub mod number;
 pub mod predicate;

@@ -138,6 +138,9 @@ statements! {
     ACTIVE_CAMPAIGNS = "active_campaigns" [];
     PARTS = "parts" [];
     ROWS_OF_PARTS = "rows_of_parts" ["part", "columns", "feedback", "limit"];
+    KEEP_LOCKED_ROWS = "keep_locked_rows" ["rows"];
+    WITHDRAW_FREE_ROWS = "withdraw_free_rows" ["feedback"];
+    SETTLE_LOCKED_ROWS = "settle_locked_rows" ["feedback"];
     DELETE_ROWS_OF_PARTS = "delete_rows_of_parts" ["feedback", "of", "condition"];
     SET_PARTS_BACK = "set_parts_back" [];
     COMPLETE = "complete" [];

@@ -141,6 +141,7 @@ impl WorldState {
             outputs: database.outputs.clone(),
             overrule: row.overrule,
             round_bytes: row.round_bytes,
+            locked_rows: database.has_locked_rows(lane),
             halt: row.halt,
             compared: row.compared == database.comparison(),
             comparison: database.comparison(),
@@ -448,7 +449,7 @@ impl WorldState {
     }
 
     /// Takes back what is not open: rows, counts and cursors, and changes the round's revision and checksum.
-    pub(super) fn withdraw(&mut self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+    pub(super) fn withdraw(&mut self, own: Ownership, head: RoundHead) -> Result<u64, LedgerError> {
         self.withdraw_those(own, head, |state, id| !state.open_in(id).is_open(state.now()))
     }
 
@@ -458,10 +459,10 @@ impl WorldState {
         own: Ownership,
         head: RoundHead,
         round_bytes: Option<i64>,
-    ) -> Result<(), LedgerError> {
-        self.withdraw_those(own, head, |_, _| true)?;
+    ) -> Result<u64, LedgerError> {
+        let locked = self.withdraw_those(own, head, |_, _| true)?;
         self.database.lane(own.lane).round_bytes = round_bytes;
-        Ok(())
+        Ok(locked)
     }
 
     fn withdraw_those(
@@ -469,16 +470,17 @@ impl WorldState {
         own: Ownership,
         head: RoundHead,
         is_withdrawn: impl Fn(&Self, &str) -> bool,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<u64, LedgerError> {
         let lane = self.database.lane(own.lane).clone();
         let mine = lane.epoch == own.epoch || !self.guards.enabled(Guard::EpochAtWithdrawal);
         if !mine || lane.seq != head.seq {
             return Err(lost(own, "the last round"));
         }
         let mut round = self.database.rounds[&(own.lane, head.seq)].clone();
+        let mut locked = 0;
         for place in 0..round.parts.len() {
             if round.parts[place].drafts > 0 && is_withdrawn(self, &round.parts[place].id) {
-                self.withdraw_part(&mut round.parts[place]);
+                locked += self.withdraw_part(&mut round.parts[place]);
             }
         }
         round.revision += 1;
@@ -487,7 +489,7 @@ impl WorldState {
         let all = round.dead_letters.iter().fold(drafts, |sum, id| sum.wrapping_add(dead_letter_checksum(*id)));
         round.checksum = all.cast_signed();
         self.database.rounds.insert((own.lane, head.seq), round);
-        Ok(())
+        Ok(locked)
     }
 
     /// Takes the dead letters out of the last round: its revision and checksum change, and they wait for a later one.
@@ -520,18 +522,24 @@ impl WorldState {
         free.map(|row| row.letter.clone()).collect()
     }
 
-    fn withdraw_part(&mut self, part: &mut PartRow) {
+    /// How many of its rows are locked, and stay until they are free.
+    fn withdraw_part(&mut self, part: &mut PartRow) -> u64 {
         let now = self.now();
         let (stay, back) = (self.guards.enabled(Guard::AnsweredRowsStay), self.guards.enabled(Guard::CursorPutBack));
         let mut clients = self.database.clients_of(part);
         if !self.guards.enabled(Guard::WithdrawnByRange) {
             clients = self.database.clients_of(&part.as_range());
         }
-        let rows = self.database.feedback.entry(part.id.clone()).or_default();
-        let mut gone = 0;
+        let (mut gone, mut locked) = (0_i64, 0_i64);
         for client in clients {
-            if !(stay && rows[&client].answered) {
-                rows.remove(&client);
+            let rows = self.database.feedback.entry(part.id.clone()).or_default();
+            if stay && rows[&client].answered {
+                continue;
+            }
+            if self.database.keep_locked_row(&part.id, &client) {
+                locked += 1;
+            } else {
+                self.database.feedback.entry(part.id.clone()).or_default().remove(&client);
                 gone += 1;
             }
         }
@@ -539,7 +547,7 @@ impl WorldState {
         row.told -= part.drafts;
         row.late -= part.late.len() as i64;
         row.skipped -= part.skipped;
-        row.kept += part.drafts - gone;
+        row.kept += part.drafts - gone - locked;
         row.unsent = None;
         if part.has_page && back {
             row.cursor.clone_from(&part.after);
@@ -550,6 +558,7 @@ impl WorldState {
         }
         (part.drafts, part.checksum, part.has_page) = (0, 0, false);
         part.late.clear();
+        locked.unsigned_abs()
     }
 
     /// The lane's open campaigns that are picked, by their ids.

@@ -16,6 +16,7 @@ use dinnerbell_core::model::due::{ActiveCampaign, Due, Poll};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
 use dinnerbell_core::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
+use dinnerbell_core::model::lock::{LockHolder, LockWait, LockedPart, LockedRows};
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::outputs::OutputIds;
@@ -189,6 +190,16 @@ impl LaneLedger for SimLedger {
         .await
     }
 
+    async fn note_lock_wait(&self, _: Lane, _: LockedPart, _: Option<&LockWait>) -> Result<(), LedgerError> {
+        // It is shown to operators alone, of whom this world has none.
+        Ok(())
+    }
+
+    async fn is_open(&self, _: &LockHolder) -> Result<bool, LedgerError> {
+        // Nobody here holds a lock that a step waits for.
+        Ok(false)
+    }
+
     async fn resolved(&self, own: Ownership, comparison: &str) -> Result<bool, LedgerError> {
         let comparison = comparison.to_owned();
         let is_gone = move |state: &mut WorldState| !state.is_mine(own) && state.guards.enabled(Guard::OwnershipAtPoll);
@@ -220,11 +231,26 @@ impl RoundLedger for SimLedger {
         self.transact("stored_round", own, move |state| state.stored_round(own)).await
     }
 
-    async fn withdraw(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+    async fn withdraw(&self, own: Ownership, head: RoundHead) -> Result<u64, LedgerError> {
         self.transact("withdraw", own, move |state| {
-            state.withdraw(own, head)?;
+            let locked = state.withdraw(own, head)?;
             state.committed();
-            Ok(())
+            Ok(locked)
+        })
+        .await
+    }
+
+    async fn withdraw_locked(
+        &self,
+        own: Ownership,
+        behind: Option<&(String, String)>,
+        most: usize,
+    ) -> Result<LockedRows, LedgerError> {
+        let behind = behind.cloned();
+        self.transact("withdraw_locked", own, move |state| {
+            let rows = state.withdraw_locked(own.lane, behind.as_ref(), most);
+            state.committed();
+            Ok(rows)
         })
         .await
     }
@@ -243,11 +269,11 @@ impl RoundLedger for SimLedger {
         own: Ownership,
         head: RoundHead,
         round_bytes: Option<i64>,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<u64, LedgerError> {
         self.transact("withdraw_whole", own, move |state| {
-            state.withdraw_whole(own, head, round_bytes)?;
+            let locked = state.withdraw_whole(own, head, round_bytes)?;
             state.committed();
-            Ok(())
+            Ok(locked)
         })
         .await
     }

@@ -20,6 +20,7 @@ pub mod faults;
 pub mod judging;
 pub mod kafka;
 pub mod ledger;
+mod locking;
 pub mod random;
 mod resolving;
 pub mod server;

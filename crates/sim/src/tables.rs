@@ -43,6 +43,10 @@ pub struct Database {
     pub changes: Vec<ChangeRow>,
     /// The feedback table: campaign, client, row.
     pub feedback: BTreeMap<String, BTreeMap<String, FeedbackRow>>,
+    /// `dinnerbell.locked_row`: campaign and client, and when the row was formed.
+    pub locked_rows: BTreeMap<(String, String), Seconds>,
+    /// Feedback rows that somebody's open transaction has locked.
+    pub locks: BTreeSet<(String, String)>,
     /// Campaigns that go between being found and being read by the intake that meets them: what retention does to those that are long over.
     pub vanishing: BTreeSet<String>,
     /// Open transactions of lanes.
@@ -81,6 +85,8 @@ impl Database {
             dead_letters: Vec::new(),
             changes: Vec::new(),
             feedback: BTreeMap::new(),
+            locked_rows: BTreeMap::new(),
+            locks: BTreeSet::new(),
             vanishing: BTreeSet::new(),
             transactions: BTreeMap::new(),
             transactions_begun: 0,

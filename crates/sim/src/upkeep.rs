@@ -1,5 +1,7 @@
 //! What operators and retention do to the tables beside the lanes: the same as `dinnerbell_postgres::ledger`'s `adopt`, `prune` and `resolve`.
 
+use std::collections::BTreeSet;
+
 use super::world::WorldState;
 use crate::tables::{CampaignRow, ended};
 use dinnerbell_core::model::campaign::CampaignState;
@@ -75,7 +77,7 @@ impl WorldState {
     /// Drafts and letters of the last round are free again; it changes once.
     fn withdraw_whole_round(&mut self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
         let round_bytes = self.database.lane(own.lane).round_bytes;
-        self.withdraw_whole(own, head, round_bytes)?;
+        let _later = self.withdraw_whole(own, head, round_bytes)?;
         self.set_dead_letters_aside(own, head)?;
         if let Some(round) = self.database.rounds.get_mut(&(own.lane, head.seq)) {
             round.revision -= 1;
@@ -118,6 +120,8 @@ impl WorldState {
             let ended = matches!(row.state, CampaignState::Closed | CampaignState::Expired | CampaignState::Cancelled);
             ended && row.campaign.is_some() && row.end() < now
         };
-        database.campaigns.retain(|id, row| !is_over(row) || held.contains(&&**id) || changes.contains(&&**id));
+        let locked: BTreeSet<&String> = database.locked_rows.keys().map(|(id, _)| id).collect();
+        let stays = |id: &String| held.contains(&&**id) || changes.contains(&&**id) || locked.contains(id);
+        database.campaigns.retain(|id, row| !is_over(row) || stays(id));
     }
 }

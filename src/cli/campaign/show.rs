@@ -71,6 +71,13 @@ fn text(campaign: &Details) -> String {
         ("rate", summary.rate.map_or_else(|| "-".to_owned(), |_| format!("{} drafts a second", rate(summary.rate)))),
         ("left", summary.remaining.map_or_else(|| "-".to_owned(), |left| format!("about {left}"))),
         ("complete at", or_dash(summary.expected_completion_at.as_ref())),
+        (
+            "locked",
+            format!(
+                "{} rows of withdrawn drafts that somebody's open transaction has locked; they go later",
+                campaign.locked
+            ),
+        ),
         ("kept", format!("{} rows of withdrawn drafts that somebody answered in", campaign.kept)),
         ("start", moment(summary.adv_campaign_datetime_start)),
         ("end", moment(summary.adv_campaign_datetime_end)),

@@ -58,8 +58,14 @@ fn text(adoption: &Adoption) -> String {
             Some(kept) if kept > 0 => format!("; {kept} rows stay, because somebody answered in them"),
             _ => String::new(),
         };
+        let locked = match adoption.rows_locked {
+            Some(locked) if locked > 0 => {
+                format!("; {locked} rows are locked by somebody's open transaction, and go when they are free")
+            }
+            _ => String::new(),
+        };
         text.push_str(&format!(
-            "round {round} of lane {lane} was never published: it {is} withdrawn, {} drafts{kept}\n",
+            "round {round} of lane {lane} was never published: it {is} withdrawn, {} drafts{kept}{locked}\n",
             adoption.rows_withdrawn
         ));
     }

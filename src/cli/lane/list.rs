@@ -47,6 +47,15 @@ fn text(lanes: &[LaneStatus]) -> String {
     };
     let mut text = table(head, lanes.iter().map(cells));
     for lane in lanes {
+        for wait in &lane.waits {
+            let since = or_dash(wait.since.as_ref());
+            let part = &wait.part;
+            text.push_str(&format!(
+                "\nlane {} waits for a lock ({part}) since {since}: {}\n",
+                lane.lane,
+                plain(&wait.found)
+            ));
+        }
         let Some(halted) = &lane.halted else { continue };
         let since = or_dash(halted.since.as_ref());
         text.push_str(&format!(

@@ -40,6 +40,10 @@ pub trait Environment {
 
     /// Somebody answers in a feedback row.
     async fn answer(&self, id: &str, client: &str);
+    /// Somebody's transaction locks a feedback row, and stays open.
+    async fn lock_row(&self, id: &str, client: &str);
+    /// Whoever has rows locked is done.
+    async fn free_rows(&self);
     /// An earlier job left a feedback row.
     async fn leave_row(&self, campaign: &Campaign, client: &str);
     /// Somebody takes a feedback row out.

@@ -95,6 +95,11 @@ macro_rules! for_each_ledger_case {
             a_whole_round_is_taken_back_and_its_campaigns_go_on,
             nothing_is_taken_back_from_another_round,
             nothing_is_taken_back_where_all_is_open,
+            a_row_that_somebody_has_locked_holds_nothing_up_and_goes_when_it_is_free,
+            a_locked_row_in_which_somebody_answers_stays_and_is_counted,
+            a_locked_row_that_somebody_removes_is_forgotten_and_never_another_one_taken_for_it,
+            locked_rows_are_looked_at_a_few_at_a_time,
+            a_campaign_with_locked_rows_is_not_pruned_and_goes_with_its_lane,
         }
         $test! { letters:
             a_letter_waits_until_a_round_carries_it,

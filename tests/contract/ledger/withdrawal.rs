@@ -1,7 +1,7 @@
 //! What is taken back from the last recorded round.
 
 use dinnerbell_core::model::campaign::Window;
-use dinnerbell_core::model::number::{Lane, Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 
 use super::capabilities::*;
 use super::environment::Environment;
@@ -146,4 +146,98 @@ pub async fn nothing_is_taken_back_where_all_is_open<E: Environment>(env: &E) {
     let stored = read_back::<E>(&owner).await;
     assert_eq!((stored.head.revision, stored.head.checksum, stored.drafts), (1, owner.head.checksum, 2));
     assert_eq!((env.campaign("a").await, env.rows("a").await.len()), (before, 3));
+}
+
+pub async fn a_row_that_somebody_has_locked_holds_nothing_up_and_goes_when_it_is_free<E: Environment>(env: &E) {
+    let owner = two_pages(env, &["a", "b"]).await;
+    env.lock_row("a", "bob").await;
+    let now = env.now().await;
+    env.move_window("a", over(env).await).await;
+    assert_eq!(owner.ledger.withdraw(owner.own, owner.head).await.unwrap(), 1);
+    assert_eq!(env.rows("a").await, ["anna", "bob"]);
+    let stored = read_back::<E>(&owner).await;
+    assert_eq!((drafts(&stored), stored.not_open.len()), (vec![("b", vec!["bob", "carl"])], 0), "bob is told nothing");
+    let row = env.campaign("a").await;
+    assert_eq!((row.told, row.kept, row.cursor.as_deref()), (1, 0, Some("anna")), "a locked row is no answered one");
+    let looked = owner.ledger.withdraw_locked(owner.own, None, 10).await.unwrap();
+    assert_eq!((looked.left, looked.gone, looked.kept, looked.next), (1, 0, 0, None));
+    let entered = owner.ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
+    assert!(entered.locked_rows, "whoever takes the lane over knows");
+    // The campaign goes on meanwhile, and passes who is locked.
+    env.move_window("a", Window { start: now - 60, end: now + 600 }).await;
+    env.free_rows().await;
+    let looked = owner.ledger.withdraw_locked(entered.ownership, None, 10).await.unwrap();
+    assert_eq!((looked.left, looked.gone, looked.kept, looked.next), (0, 1, 0, None));
+    let row = env.campaign("a").await;
+    assert_eq!((env.rows("a").await, row.told, row.kept, row.unsent), (vec!["anna".to_owned()], 1, 0, None));
+    assert!(!owner.ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap().locked_rows);
+    assert_not_mine("withdraw_locked", owner.ledger.withdraw_locked(owner.own, None, 10).await.map(drop));
+}
+
+pub async fn a_locked_row_in_which_somebody_answers_stays_and_is_counted<E: Environment>(env: &E) {
+    let owner = two_pages(env, &["a"]).await;
+    env.lock_row("a", "bob").await;
+    assert_eq!(owner.ledger.withdraw_whole(owner.own, owner.head, None).await.unwrap(), 1);
+    env.free_rows().await;
+    env.answer("a", "bob").await;
+    let looked = owner.ledger.withdraw_locked(owner.own, None, 10).await.unwrap();
+    assert_eq!((looked.left, looked.gone, looked.kept), (0, 0, 1));
+    assert_eq!((env.rows("a").await, env.campaign("a").await.kept), (vec!["anna".to_owned(), "bob".to_owned()], 1));
+    let looked = owner.ledger.withdraw_locked(owner.own, None, 10).await.unwrap();
+    assert_eq!((looked.kept, env.campaign("a").await.kept), (0, 1), "once");
+}
+
+pub async fn a_locked_row_that_somebody_removes_is_forgotten_and_never_another_one_taken_for_it<E: Environment>(
+    env: &E,
+) {
+    let owner = two_pages(env, &["a"]).await;
+    env.lock_row("a", "bob").await;
+    env.lock_row("a", "carl").await;
+    assert_eq!(owner.ledger.withdraw_whole(owner.own, owner.head, None).await.unwrap(), 2);
+    env.free_rows().await;
+    for client in ["bob", "carl"] {
+        env.remove_row("a", client).await;
+    }
+    // An earlier job's, or another round's.
+    env.leave_row(&offer(env, "a").await, "carl").await;
+    let looked = owner.ledger.withdraw_locked(owner.own, None, 10).await.unwrap();
+    assert_eq!((looked.left, looked.gone, looked.kept), (0, 2, 0));
+    assert_eq!(env.rows("a").await, ["anna", "carl"], "the row of another second is another one");
+    let row = env.campaign("a").await;
+    assert_eq!((row.kept, row.repass_at), (0, Some(Seconds::new(0))), "bob is found by a rescan that is due");
+}
+
+pub async fn locked_rows_are_looked_at_a_few_at_a_time<E: Environment>(env: &E) {
+    let owner = two_pages(env, &["a", "b"]).await;
+    env.lock_row("a", "bob").await;
+    env.lock_row("b", "bob").await;
+    env.lock_row("b", "carl").await;
+    assert_eq!(owner.ledger.withdraw_whole(owner.own, owner.head, None).await.unwrap(), 3);
+    let first = owner.ledger.withdraw_locked(owner.own, None, 2).await.unwrap();
+    let key = ("b".to_owned(), "bob".to_owned());
+    assert_eq!((first.gone, first.next.as_ref()), (0, Some(&key)));
+    env.free_rows().await;
+    let last = owner.ledger.withdraw_locked(owner.own, first.next.as_ref(), 2).await.unwrap();
+    assert_eq!((last.left, last.gone, last.next), (2, 1, None), "those before it are not looked at");
+    let all = owner.ledger.withdraw_locked(owner.own, None, 10).await.unwrap();
+    assert_eq!((all.left, all.gone), (0, 2));
+    assert_eq!((env.rows("a").await.len(), env.rows("b").await.len()), (1, 1));
+}
+
+pub async fn a_campaign_with_locked_rows_is_not_pruned_and_goes_with_its_lane<E: Environment>(env: &E) {
+    let mut owner = two_pages(env, &["a"]).await;
+    env.lock_row("a", "bob").await;
+    env.move_window("a", over(env).await).await;
+    owner.ledger.withdraw(owner.own, owner.head).await.unwrap();
+    owner.head = read_back::<E>(&owner).await.head;
+    let into = owner.ledger.acquire(Lane::new(1), Some(Offset::FIRST)).await.unwrap();
+    assert!(!into.locked_rows);
+    env.adopt(owner.own, owner.head, false, Lane::new(1)).await.unwrap();
+    let into = owner.ledger.acquire(Lane::new(1), Some(Offset::FIRST)).await.unwrap();
+    assert!(into.locked_rows, "they are withdrawn by the lane that goes on with their campaign");
+    env.prune().await;
+    assert_eq!(env.campaign("a").await.lane, Lane::new(1));
+    env.free_rows().await;
+    let looked = owner.ledger.withdraw_locked(into.ownership, None, 10).await.unwrap();
+    assert_eq!((looked.left, looked.gone, env.rows("a").await), (0, 1, vec!["anna".to_owned()]));
 }

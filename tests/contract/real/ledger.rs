@@ -18,7 +18,7 @@ use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
 use dinnerbell_core::recovery::decide::{Evidence, decide};
 use dinnerbell_core::recovery::found::FoundDraft;
 use dinnerbell_postgres::clock::{CLOCK_MICROS, PostgresClock};
-use dinnerbell_postgres::connect::{Parameter, Pool};
+use dinnerbell_postgres::connect::{Parameter, Pool, Transaction};
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::adopt::{LastRound, Leaving};
 use dinnerbell_postgres::ledger::prune::prune;
@@ -46,6 +46,8 @@ pub struct Ledgered {
     pool: Pool,
     ledger: PostgresLedger,
     lent: Lent,
+    /// Transactions of others that have rows locked.
+    locks: tokio::sync::Mutex<Vec<Transaction>>,
 }
 
 async fn instance(database: &Database, owner: &str) -> PostgresLedger {
@@ -108,6 +110,7 @@ const EVERYTHING: &str = "select concat_ws(E'\n', \
     (select string_agg(to_jsonb(t)::text, E'\n' order by lane, seq, part) from dinnerbell.round_part t), \
     (select string_agg(to_jsonb(t)::text, E'\n' order by id) from dinnerbell.dead_letter t), \
     (select string_agg(to_jsonb(t)::text, E'\n' order by id) from dinnerbell.change t), \
+    (select string_agg((to_jsonb(t) - 'locked_at')::text, E'\n' order by adv_campaign_id, client_id) from dinnerbell.locked_row t), \
     (select string_agg(to_jsonb(t)::text, E'\n' order by adv_campaign_id, client_id) from public.subscribers_feedback t))";
 
 impl Environment for Ledgered {
@@ -125,7 +128,7 @@ impl Environment for Ledgered {
             feedback_table: Some(name("public.subscribers_feedback")),
         };
         ledger.claim(&belonging, &[]).await.unwrap();
-        Self { pool: ledger.pool().clone(), ledger, lent }
+        Self { pool: ledger.pool().clone(), ledger, lent, locks: tokio::sync::Mutex::default() }
     }
 
     fn ledger(&self) -> PostgresLedger {
@@ -214,6 +217,19 @@ impl Environment for Ledgered {
         let sql =
             "update public.subscribers_feedback set feedback = 'yes' where adv_campaign_id = $1 and client_id = $2";
         self.change(sql, &[(&id, Type::TEXT), (&client, Type::TEXT)]).await;
+    }
+
+    async fn lock_row(&self, id: &str, client: &str) {
+        let open = self.pool.begin("").await.unwrap();
+        let sql = "select from public.subscribers_feedback where adv_campaign_id = $1 and client_id = $2 for update";
+        assert_eq!(open.query(sql, &[(&id, Type::TEXT), (&client, Type::TEXT)]).await.unwrap().len(), 1);
+        self.locks.lock().await.push(open);
+    }
+
+    async fn free_rows(&self) {
+        for open in self.locks.lock().await.drain(..) {
+            open.rollback().await.unwrap();
+        }
     }
 
     async fn leave_row(&self, campaign: &Campaign, client: &str) {
@@ -314,7 +330,7 @@ impl Environment for Ledgered {
     async fn adopt(&self, own: Ownership, head: RoundHead, published: bool, into: Lane) -> Result<Moved, LedgerError> {
         let last = if published { LastRound::Published } else { LastRound::Unpublished };
         let moved = self.ledger.adopt(&Leaving { own, head, last }, into, OPERATOR).await?;
-        let adopt::Moved { campaigns, changes, dead_letters, withdrawn, kept } = moved;
+        let adopt::Moved { campaigns, changes, dead_letters, withdrawn, kept, .. } = moved;
         Ok(Moved { campaigns, changes, dead_letters, withdrawn, kept })
     }
 

@@ -51,7 +51,7 @@ const EMPTY: &str = "
     select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid();
     drop function if exists vanish cascade;
     delete from dinnerbell.service; delete from dinnerbell.lane; delete from dinnerbell.campaign; delete from dinnerbell.round;
-    delete from dinnerbell.round_part; delete from dinnerbell.dead_letter; delete from dinnerbell.change;
+    delete from dinnerbell.locked_row; delete from dinnerbell.lock_wait; delete from dinnerbell.round_part; delete from dinnerbell.dead_letter; delete from dinnerbell.change;
     delete from public.subscribers_feedback; delete from public.subscribers_restaurants;";
 
 impl Drop for Lent {

@@ -135,6 +135,7 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
         | LaneError::Ledger(
             LedgerError::NotMine(_)
             | LedgerError::Transient(_)
+            | LedgerError::Locked(_)
             | LedgerError::LockHeldByOther { .. }
             | LedgerError::OnHold,
         )

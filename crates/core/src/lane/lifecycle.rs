@@ -19,8 +19,9 @@ use crate::lane::error::LaneError;
 use crate::lane::error_policy::{Failures, Next};
 use crate::lane::round::pipeline::Rounds;
 use crate::lane::takeover::{FoundRound, OwnedLane, Takeover, halt, take_over};
-use crate::lane::{close_out, intake, outputs, rescan, takeover};
+use crate::lane::{close_out, intake, locks, outputs, rescan, takeover};
 use crate::model::halt::Halt;
+use crate::model::lock::LockedPart;
 use crate::model::number::Lane;
 use crate::model::ownership::{AcquiredLane, Ownership};
 use crate::model::page::PageRequest;
@@ -48,6 +49,9 @@ pub async fn run_until_stopped<B: Broker, L: Ledger, A: Audience, C: Clock>(
             Next::EnterAgain => {
                 let pause = failures.pause();
                 cx.telemetry.lane_failed(lane, &error, pause);
+                if let Some(wait) = locks::waited_for(&error) {
+                    locks::note(&cx, lane, LockedPart::Lane, Some(wait)).await;
+                }
                 let _ = timeout(pause, stopped(&mut stop)).await;
             }
             Next::Halt(halt) => {
@@ -76,6 +80,7 @@ async fn run_ownership<B: Broker, L: Ledger, A: Audience, C: Clock>(
                 cx.telemetry.well(lane);
             }
             let own = owned.own;
+            locks::note(cx, lane, LockedPart::Lane, None).await;
             match run(cx, *owned, failures, stop).await {
                 // A step that failed for good is recorded as a halt while the lane is still ours to write.
                 Err(error) => {
@@ -139,8 +144,11 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     failures: &mut Failures,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
-    let OwnedLane { own, ledger, producer, last, input, position, outputs, round_bytes } = owned;
+    let OwnedLane { own, ledger, producer, last, input, position, outputs, round_bytes, locked_rows } = owned;
     let backlog = Arc::new(LaneBacklog::unread(cx.guards));
+    if locked_rows {
+        backlog.call_locked_rows();
+    }
     let _registration = cx.change_feed.register(own, Arc::clone(&backlog), cx.guards);
     let _trial_guard = cx.dead_letter_topic.trial_guard(own.lane);
     let rounds = Rounds { cx, own, ledger, backlog: &backlog, failures, sizing: RoundSizing::from_stored(round_bytes) };
@@ -154,6 +162,8 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
         failed = follow_changes::follow(cx, own.lane) => failed.map(|never: Infallible| match never {}),
         failed = rescan::rescan(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = ask_overdue_alone(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
+        failed = locks::withdraw_rows(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
+        failed = locks::let_in(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = carry_dead_letters(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = outputs::watch(cx, own, outputs) => failed.map(|never: Infallible| match never {}),
         failed = close_out::count_ended(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),

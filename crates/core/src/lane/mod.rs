@@ -4,6 +4,7 @@
 //! and [`round`] makes and publishes rounds. [`rescan`] finds those who subscribe while a campaign runs, in the order of [`rescan_passes`].
 //! [`backlog`] is what they share. [`error_policy`] is the one place that says what follows from an [`error`], [`context`] what all lanes of an
 //! instance share. `close_out` counts who was not told of campaigns that are over. `outputs` knows the topics that are written to by their ids.
+//! `locks` deals with what others have locked, and `locked_out` knows the campaigns that are left out because of it.
 
 pub mod backlog;
 mod close_out;
@@ -12,6 +13,8 @@ pub mod error;
 pub mod error_policy;
 pub mod intake;
 pub mod lifecycle;
+pub mod locked_out;
+mod locks;
 mod outputs;
 pub mod overdue;
 pub mod rescan;

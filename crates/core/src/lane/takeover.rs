@@ -17,9 +17,10 @@ use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
 use crate::lane::round::publish;
-use crate::lane::{error_policy, outputs};
+use crate::lane::{error_policy, locks, outputs};
 use crate::model::campaign::Window;
 use crate::model::halt::{Halt, HaltKind};
+use crate::model::lock::LockedPart;
 use crate::model::mark::Committed;
 use crate::model::number::{Lane, Offset};
 use crate::model::outputs::OutputIds;
@@ -48,6 +49,8 @@ pub struct OwnedLane<B: Broker> {
     pub outputs: OutputIds,
     /// Most bytes of a round, where its owners met a slow link.
     pub round_bytes: Option<i64>,
+    /// Whether rows of withdrawn drafts are locked.
+    pub locked_rows: bool,
 }
 
 /// The last round, as it was found by the takeover.
@@ -61,6 +64,8 @@ pub enum FoundRound {
     },
     /// Recorded, and what is not open is withdrawn from it: to be published before the next one is recorded.
     Recorded(Recorded),
+    /// Recorded, and somebody else's transaction has the table locked: it is looked at again beside the lane's intake, which needs no feedback row.
+    Locked(Box<AcquiredLane>),
 }
 
 /// How a takeover ends.
@@ -104,8 +109,9 @@ pub async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
             Err(error) => return Err(halt(cx, own, error, failures).await),
         };
     let input = cx.broker.open(lane, acquired.position, topic_id.as_deref()).await?;
-    let (ledger, position, round_bytes) = (acquired.ledger, acquired.position, acquired.round_bytes);
-    Ok(Takeover::Runs(Box::new(OwnedLane { own, ledger, producer, last, input, position, outputs, round_bytes })))
+    let AcquiredLane { ledger, position, round_bytes, locked_rows, .. } = acquired;
+    let owned = OwnedLane { own, ledger, producer, last, input, position, outputs, round_bytes, locked_rows };
+    Ok(Takeover::Runs(Box::new(owned)))
 }
 
 /// What fencing and settling found.
@@ -365,7 +371,17 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
             if cx.guards.enabled(Guard::UndeliveredIsWithdrawn) {
                 withdraw_what_does_not_get_through(cx, acquired, failures).await?;
             }
-            Ok((producer, FoundRound::Recorded(recorded(cx, acquired).await?)))
+            let last = match recorded(cx, acquired).await {
+                Ok(recorded) => FoundRound::Recorded(recorded),
+                Err(error) => match locks::waited_for(&error) {
+                    Some(wait) => {
+                        locks::note(cx, lane, LockedPart::Round, Some(wait)).await;
+                        FoundRound::Locked(Box::new(acquired.clone()))
+                    }
+                    None => return Err(error),
+                },
+            };
+            Ok((producer, last))
         }
         Reconciled::RestoreMark => {
             let stored = cx.ledger.stored_round(acquired.ownership).await?;
@@ -404,7 +420,7 @@ async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
          or a quota of the broker",
         round.seconds
     );
-    cx.ledger.withdraw_whole(own, acquired.head, acquired.round_bytes).await?;
+    acquired.locked_rows |= cx.ledger.withdraw_whole(own, acquired.head, acquired.round_bytes).await? > 0;
     fail_point("withdraw.whole");
     Ok(())
 }
@@ -413,9 +429,9 @@ async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
 /// soon as it runs: so its intake waits neither for a large round nor for a pause. Withdrawing takes time, in which another campaign may end: so the
 /// round is read again until nothing in it is to be withdrawn. Dead letters whose topic does not take them leave the round, so that its drafts do not
 /// wait for them.
-async fn recorded<B: Broker, L: Ledger, A, C>(
+pub(crate) async fn recorded<B: Broker, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
-    acquired: &AcquiredLane,
+    acquired: &mut AcquiredLane,
 ) -> Result<Recorded, LaneError> {
     let own = acquired.ownership;
     let mut stored = cx.ledger.stored_round(own).await?;
@@ -427,7 +443,7 @@ async fn recorded<B: Broker, L: Ledger, A, C>(
         stored = cx.ledger.stored_round(own).await?;
     }
     while !stored.not_open.is_empty() && cx.guards.enabled(Guard::WithdrawalAtTakeover) {
-        cx.ledger.withdraw(own, stored.head).await?;
+        acquired.locked_rows |= cx.ledger.withdraw(own, stored.head).await? > 0;
         fail_point("withdraw.recorded");
         stored = cx.ledger.stored_round(own).await?;
         if !cx.guards.enabled(Guard::WithdrawnToTheLast) {

@@ -12,6 +12,7 @@ pub mod input;
 pub mod intake;
 pub mod late;
 pub mod limits;
+pub mod lock;
 pub mod mark;
 pub mod number;
 pub mod outputs;

@@ -46,6 +46,8 @@ pub struct AcquiredLane {
     pub overrule: bool,
     /// Most bytes of a round, where its owners met a slow link.
     pub round_bytes: Option<i64>,
+    /// Whether rows of withdrawn drafts were locked, and are still to be withdrawn.
+    pub locked_rows: bool,
     /// Why the lane stands still, if it was halted and not resolved.
     pub halt: Option<Halt>,
     /// Which comparison of the ledger with Kafka stands: another server, or commits that are missing, begins a new one.

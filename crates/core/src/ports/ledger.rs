@@ -13,6 +13,7 @@ use crate::model::due::{ActiveCampaign, Due, Poll};
 use crate::model::halt::Halt;
 use crate::model::intake::{IntakeBatch, IntakeOutcome};
 use crate::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
+use crate::model::lock::{LockHolder, LockWait, LockedPart, LockedRows};
 use crate::model::mark::RoundHead;
 use crate::model::number::{Lane, Offset, Seconds, Seq};
 use crate::model::outputs::OutputIds;
@@ -68,6 +69,9 @@ pub enum LedgerError {
     /// A feedback row for one of the drafts was there already.
     #[error("a feedback row exists already: {0}")]
     Duplicate(String),
+    /// Somebody else's transaction holds a lock that did not come in time: a row, a table.
+    #[error("{0}")]
+    Locked(LockWait),
     /// Another role holds the lane's lock and cannot be ended by ours.
     #[error(
         "backend {pid} of role {role} holds the lock of lane {lane}; end it as a superuser: select pg_terminate_backend({pid})"
@@ -92,7 +96,9 @@ impl Failure for LedgerError {
     fn failure_kind(&self) -> FailureKind {
         match self {
             Self::NotMine(_) => FailureKind::LaneLost,
-            Self::Transient(_) | Self::LockHeldByOther { .. } | Self::OnHold => FailureKind::Transient,
+            Self::Transient(_) | Self::Locked(_) | Self::LockHeldByOther { .. } | Self::OnHold => {
+                FailureKind::Transient
+            }
             Self::Refused(_) | Self::AnotherTable(_) | Self::Duplicate(_) | Self::Damaged(_) => FailureKind::Refused,
         }
     }
@@ -131,6 +137,16 @@ pub trait LaneLedger: Clone + Send + Sync + 'static {
     /// Whether a halted lane is to be taken over again: an operator resolved its halt, it is lost, or a new comparison with Kafka began since it was
     /// acquired.
     fn resolved(&self, own: Ownership, comparison: &str) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    /// Operators are to see for whom a part of the lane's work waits; or that it waits for nobody any more. It needs no ownership: it is shown,
+    /// and nothing follows from it.
+    fn note_lock_wait(
+        &self,
+        lane: Lane,
+        part: LockedPart,
+        wait: Option<&LockWait>,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Whether the transaction of somebody who held a lock is still open.
+    fn is_open(&self, holder: &LockHolder) -> impl Future<Output = Result<bool, LedgerError>> + Send;
 }
 
 /// What arrives in a lane, or is handed over to it.
@@ -151,8 +167,17 @@ pub trait RoundLedger: Clone + Send + Sync + 'static {
     type Open: OpenRound;
     /// The last recorded round as it stands, to be published again.
     fn stored_round(&self, own: Ownership) -> impl Future<Output = Result<StoredRound, LedgerError>> + Send;
-    /// Withdraws from the last recorded round the drafts of campaigns that are not open.
-    fn withdraw(&self, own: Ownership, head: RoundHead) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Withdraws from the last recorded round the drafts of campaigns that are not open. It waits for nobody: rows that somebody's open transaction
+    /// has locked are kept in mind, and how many they are is returned. [`RoundLedger::withdraw_locked`] withdraws them.
+    fn withdraw(&self, own: Ownership, head: RoundHead) -> impl Future<Output = Result<u64, LedgerError>> + Send;
+    /// Looks at rows of withdrawn drafts that were locked, at most so many behind this campaign and client: those that are free go, those in which
+    /// somebody answered stay and are counted as kept, those that are gone are forgotten.
+    fn withdraw_locked(
+        &self,
+        own: Ownership,
+        behind: Option<&(String, String)>,
+        most: usize,
+    ) -> impl Future<Output = Result<LockedRows, LedgerError>> + Send;
     /// Takes the dead letters out of the last recorded round, as their topic does not take them: they wait for a later one.
     fn set_dead_letters_aside(
         &self,
@@ -160,13 +185,13 @@ pub trait RoundLedger: Clone + Send + Sync + 'static {
         head: RoundHead,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Withdraws all drafts from the last recorded round, which did not get through; their campaigns go on where they stood before it. The lane
-    /// remembers how many bytes a round may have.
+    /// remembers how many bytes a round may have. How many rows were locked, as in [`RoundLedger::withdraw`].
     fn withdraw_whole(
         &self,
         own: Ownership,
         head: RoundHead,
         round_bytes: Option<i64>,
-    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    ) -> impl Future<Output = Result<u64, LedgerError>> + Send;
     /// Begins to record a round.
     fn open_round(&self, own: Ownership) -> impl Future<Output = Result<Self::Open, LedgerError>> + Send;
     /// The ledger learns that this round is committed in Kafka; campaigns whose last page it held become complete. Whether some turned out to

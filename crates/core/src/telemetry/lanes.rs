@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::lane::error::LaneError;
 use crate::model::halt::Halt;
+use crate::model::lock::{LockWait, LockedPart};
 use crate::model::number::{Lane, Offset};
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::Cause;
@@ -53,6 +54,8 @@ pub(super) struct LaneView {
     /// The halt that the log named last, while the lane did not run.
     pub(super) named: Option<Halt>,
     pub(super) waiting_dead_letters: usize,
+    /// For whom parts of its work wait, by what was said.
+    pub(super) lock_waits: BTreeMap<LockedPart, String>,
 }
 
 impl LaneView {
@@ -65,6 +68,7 @@ impl LaneView {
             running_campaigns: 0,
             named: None,
             waiting_dead_letters: 0,
+            lock_waits: BTreeMap::new(),
         }
     }
 
@@ -146,6 +150,29 @@ impl Telemetry {
             pause.as_secs_f64()
         );
         self.series.retries.get_or_create(&[("cause", Cause::Subscribers.name())]).inc();
+    }
+
+    /// For whom a part of the lane's work waits; none where it waits for nobody any more. Whether that is news: only that is logged.
+    pub fn lock_wait(&self, lane: Lane, part: LockedPart, wait: Option<&LockWait>) -> bool {
+        let Some(wait) = wait else {
+            let mut lanes = self.observed.lanes();
+            let waited = lanes.get_mut(&lane).and_then(|view| view.lock_waits.remove(&part));
+            if waited.is_some() {
+                tracing::info!(lane = lane.get(), part = part.name(), "the lock is free");
+            }
+            return waited.is_some();
+        };
+        self.series.retries.get_or_create(&[("cause", Cause::Ledger.name())]).inc();
+        let text = wait.to_string();
+        let before = {
+            let mut lanes = self.observed.lanes();
+            lanes.entry(lane).or_insert_with(LaneView::new).lock_waits.insert(part, text.clone())
+        };
+        let is_news = before.as_ref() != Some(&text);
+        if is_news {
+            tracing::warn!(lane = lane.get(), part = part.name(), why = %redact(&text), "it waits for a lock of somebody else's open transaction");
+        }
+        is_news
     }
 
     /// A lane is not ours any more.

@@ -86,8 +86,12 @@ impl super::Observed {
         let lanes = self.lanes();
         let held = lanes.iter().filter_map(|(lane, view)| Some((lane, view.lag.held_back.filter(|held| held.told)?)));
         let held = held.map(|(lane, held)| format!("lane {lane}: {}", held.said()));
+        let waits = lanes.iter().flat_map(|(lane, view)| {
+            let waits = view.lock_waits.iter();
+            waits.map(move |(part, why)| format!("lane {lane}: {} waits for a lock: {}", part.name(), redact(why)))
+        });
         let letters = locked(&self.dead_letters_wait);
-        held.chain(letters.iter().map(|why| format!("dead letters wait: {}", redact(why)))).collect()
+        held.chain(waits).chain(letters.iter().map(|why| format!("dead letters wait: {}", redact(why)))).collect()
     }
 
     pub(crate) fn readiness(&self) -> Readiness {

@@ -1,22 +1,24 @@
 //! A connection on loan, and its calls.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::{Client, Row, SimpleQueryMessage, SimpleQueryRow};
 
-use super::{Inner, Parameter, Wire};
+use super::{Parameter, Pool, Wire, lock_holders};
 use crate::errors::{PostgresError, TIME_LIMIT, deadline};
 
 /// A connection on loan. Dropped, it is closed; [`Connection::release`] hands it back.
 pub struct Connection {
     pub(super) wire: Option<Wire>,
-    pub(super) inner: Arc<Inner>,
+    pub(super) pool: Pool,
     /// Calls that were begun and did not end well.
     pub(super) outstanding: AtomicUsize,
+    /// The server's process of the open transaction, behind any pooler; 0 outside of one.
+    pub(super) backend: AtomicI32,
     pub(super) _slot: OwnedSemaphorePermit,
 }
 
@@ -46,6 +48,15 @@ impl Connection {
         self.call(self.client().batch_execute(sql)).await
     }
 
+    /// Begins a transaction by these statements, and learns which backend has it.
+    pub(super) async fn begin(&self, begin: &str) -> Result<(), PostgresError> {
+        let begin = format!("{begin}; select pg_backend_pid()");
+        let rows = self.simple(&begin).await?;
+        let backend = rows.last().and_then(|row| row.get(0)?.parse().ok()).unwrap_or(0);
+        self.backend.store(backend, Ordering::Release);
+        Ok(())
+    }
+
     /// Runs one or more statements without parameters, and gives their rows as text.
     pub async fn simple(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
         self.call(self.client().simple_query(sql)).await.map(rows_of)
@@ -59,8 +70,10 @@ impl Connection {
 
     /// Runs a statement without parameters that may take its time; the caller watches it.
     pub async fn batch_without_deadline(&self, sql: &str) -> Result<(), PostgresError> {
-        self.watch(async { self.client().batch_execute(sql).await.map_err(|error| self.inner.address.explain(&error)) })
-            .await
+        self.watch(async {
+            self.client().batch_execute(sql).await.map_err(|error| self.pool.inner.address.explain(&error))
+        })
+        .await
     }
 
     /// Runs a statement and hands each row to `take` as it comes; `time_limit` is for the first row and between rows.
@@ -72,7 +85,7 @@ impl Connection {
         mut take: impl FnMut(&Row) -> Result<(), PostgresError>,
     ) -> Result<(), PostgresError> {
         self.watch(async {
-            let address = &self.inner.address;
+            let address = &self.pool.inner.address;
             let rows = deadline(address, time_limit, self.client().query_typed_raw(sql, parameters)).await?;
             let mut rows = std::pin::pin!(rows);
             while let Some(row) = deadline(address, time_limit, rows.try_next()).await? {
@@ -91,7 +104,7 @@ impl Connection {
 
     /// Says what an error of the library's client means.
     pub fn explain(&self, error: &tokio_postgres::Error) -> PostgresError {
-        self.inner.address.explain(error)
+        self.pool.inner.address.explain(error)
     }
 
     /// Hands the connection back. One with a failed or abandoned call is closed instead.
@@ -99,7 +112,7 @@ impl Connection {
         if self.is_sound()
             && let Some(wire) = self.wire.take()
         {
-            self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner).push(wire);
+            self.pool.inner.idle.lock().unwrap_or_else(PoisonError::into_inner).push(wire);
         }
     }
 
@@ -111,7 +124,18 @@ impl Connection {
         &self,
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, PostgresError> {
-        self.watch(deadline(&self.inner.address, TIME_LIMIT, answer)).await
+        self.watch(deadline(&self.pool.inner.address, TIME_LIMIT, answer)).await
+    }
+
+    /// Runs a call: an error for a lock that did not come in time names who held it.
+    pub(super) async fn naming<T>(
+        &self,
+        call: impl Future<Output = Result<T, PostgresError>>,
+    ) -> Result<T, PostgresError> {
+        match self.backend.load(Ordering::Acquire) {
+            0 => call.await,
+            backend => lock_holders::naming(&self.pool, backend, call).await,
+        }
     }
 
     fn is_of_a_standby(&self) -> Option<bool> {
@@ -121,7 +145,7 @@ impl Connection {
     /// Counts a call as outstanding until it ends well: also if its future is dropped half-way.
     async fn watch<T>(&self, call: impl Future<Output = Result<T, PostgresError>>) -> Result<T, PostgresError> {
         self.outstanding.fetch_add(1, Ordering::AcqRel);
-        let answer = call.await.map_err(|error| match self.is_of_a_standby() {
+        let answer = self.naming(call).await.map_err(|error| match self.is_of_a_standby() {
             Some(false) => error.of_no_standby(),
             Some(true) | None => error,
         });
@@ -129,7 +153,7 @@ impl Connection {
             Ok(_) => {
                 self.outstanding.fetch_sub(1, Ordering::AcqRel);
             }
-            Err(error) if error.code().is_none() => self.inner.forget_idle(),
+            Err(error) if error.code().is_none() => self.pool.inner.forget_idle(),
             Err(_) => {}
         }
         answer

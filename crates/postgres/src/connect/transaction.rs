@@ -38,7 +38,7 @@ impl Transaction {
     pub async fn commit(self) -> Result<(), PostgresError> {
         // COMMIT of a failed transaction succeeds and undoes it: so it is never tried.
         if !self.connection.is_sound() {
-            let address = &self.connection.inner.address;
+            let address = &self.connection.pool.inner.address;
             return Err(PostgresError::transient(format!(
                 "{address}: a statement of the transaction did not end well"
             )));
@@ -65,12 +65,14 @@ pub struct CopyIn<'a> {
 impl CopyIn<'_> {
     /// Sends a frame; returns when there is room for the next one. [`TIME_LIMIT`] is for each frame: a copy may take longer.
     pub async fn send(&mut self, frame: Bytes) -> Result<(), PostgresError> {
-        deadline(&self.connection.inner.address, TIME_LIMIT, self.sink.feed(frame)).await
+        let fed = deadline(&self.connection.pool.inner.address, TIME_LIMIT, self.sink.feed(frame));
+        self.connection.naming(fed).await
     }
 
     /// Ends the copy: how many rows the server took.
     pub async fn finish(mut self) -> Result<u64, PostgresError> {
-        let rows = deadline(&self.connection.inner.address, TIME_LIMIT, self.sink.as_mut().finish()).await?;
+        let finished = deadline(&self.connection.pool.inner.address, TIME_LIMIT, self.sink.as_mut().finish());
+        let rows = self.connection.naming(finished).await?;
         self.connection.outstanding.fetch_sub(1, Ordering::AcqRel);
         Ok(rows)
     }

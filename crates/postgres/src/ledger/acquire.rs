@@ -63,6 +63,7 @@ impl PostgresLedger {
             outputs: OutputIds { notifications: row.get("notifications_id"), dead_letters: row.get("dead_letters_id") },
             overrule: row.get("overrule"),
             round_bytes: row.get("round_bytes"),
+            locked_rows: row.get("locked_rows"),
             halt: halt(&row),
             compared: compared.as_ref() == Some(&comparison),
             comparison,

@@ -28,6 +28,8 @@ pub struct Moved {
     pub withdrawn: i64,
     /// Those among them whose row stays, because somebody answered in it.
     pub kept: i64,
+    /// Those among them whose row somebody's open transaction has locked: it goes when it is free.
+    pub locked: i64,
 }
 
 /// The outcome of the last round of the lane whose partition is gone.
@@ -119,7 +121,9 @@ impl PostgresLedger {
         let (own, seq) = (leaving.own, leaving.head.seq);
         let mut parts = rounds::parts(tx, own.lane, seq).await?;
         parts.retain(|part| part.drafts > 0);
-        moved.kept += self.withdraw_parts(tx, own, seq, &parts).await?;
+        let stay = self.withdraw_parts(tx, own, seq, &parts).await?;
+        moved.kept += stay.kept;
+        moved.locked += stay.locked;
         moved.withdrawn += parts.iter().map(|part| part.drafts).sum::<i64>();
         let key: [Parameter<'_>; 2] = [own.lane.parameter(), seq.parameter()];
         let freed = "update dinnerbell.dead_letter set round_seq = null where id = any(array(select unnest(dead_letters) \

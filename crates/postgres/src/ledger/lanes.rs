@@ -3,10 +3,11 @@
 use tokio_postgres::types::Type;
 
 use super::{PostgresLedger, hold};
-use crate::connect::Parameter;
+use crate::connect::{Parameter, lock_holders};
 use crate::number::Number;
 use crate::sql::fragments::{COMPARISON, POSTMASTER, WRITTEN, untouched};
 use dinnerbell_core::model::halt::Halt;
+use dinnerbell_core::model::lock::{LockHolder, LockWait, LockedPart};
 use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
@@ -41,6 +42,36 @@ impl LaneLedger for PostgresLedger {
 
     async fn note_compared(&self, own: Ownership, comparison: &str, lanes: i32) -> Result<(), LedgerError> {
         self.end_hold(own, comparison, lanes).await
+    }
+
+    async fn note_lock_wait(&self, lane: Lane, part: LockedPart, wait: Option<&LockWait>) -> Result<(), LedgerError> {
+        // Nobody waits for what is only shown.
+        let tx = self.pool.begin("set local lock_timeout = '100ms'; set local synchronous_commit = off").await?;
+        let (part, text) = (part.name(), Type::TEXT);
+        if let Some(wait) = wait {
+            let (pid, transaction) =
+                wait.holder.as_ref().map_or((0, ""), |holder| (holder.pid, holder.transaction.as_str()));
+            let shown = wait.to_string();
+            let values: [Parameter<'_>; 5] = [
+                lane.parameter(),
+                (&part, text.clone()),
+                (&shown, text.clone()),
+                (&pid, Type::INT4),
+                (&transaction, text),
+            ];
+            let sql = "insert into dinnerbell.lock_wait (lane, part, waits_for, pid, transaction) values ($1, $2, $3, $4, $5) \
+                       on conflict (lane, part) do update set waits_for = $3, pid = $4, transaction = $5, \
+                         since = case when lock_wait.transaction = $5 then lock_wait.since else excluded.since end";
+            tx.execute(sql, &values).await?;
+        } else {
+            let sql = "delete from dinnerbell.lock_wait where lane = $1 and part = $2";
+            tx.execute(sql, &[lane.parameter(), (&part, text)]).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn is_open(&self, holder: &LockHolder) -> Result<bool, LedgerError> {
+        Ok(lock_holders::is_open(&self.pool, holder).await?)
     }
 
     async fn halt(&self, own: Ownership, halt: Halt) -> Result<(), LedgerError> {

@@ -264,7 +264,7 @@ async fn steps_of(tx: &Transaction, steps: &[(&str, String)]) -> Result<Result<(
 }
 
 /// Tables with a row, a change and how to find it again.
-fn tries(number: Lane, id: &str) -> [(&'static str, String, &'static str, String); 7] {
+fn tries(number: Lane, id: &str) -> [(&'static str, String, &'static str, String); 9] {
     let lane = format!("lane = {number}");
     [
         ("lane", format!("(lane, lock_key, position) values ({number}, 0, 0)"), "position = 1", lane.clone()),
@@ -302,6 +302,18 @@ fn tries(number: Lane, id: &str) -> [(&'static str, String, &'static str, String
             format!("(adv_campaign_id) values ('{id}')"),
             "judged_as = 'a try'",
             format!("adv_campaign_id = '{id}'"),
+        ),
+        (
+            "locked_row",
+            format!("(adv_campaign_id, client_id, trigger_datetime_created) values ('{id}', 'a try', 0)"),
+            "trigger_datetime_created = 1",
+            format!("adv_campaign_id = '{id}'"),
+        ),
+        (
+            "lock_wait",
+            format!("(lane, part, waits_for, pid, transaction) values ({number}, 'a try', '', 0, '')"),
+            "pid = 1",
+            format!("lane = {number}"),
         ),
         (
             "audit",

@@ -1,5 +1,6 @@
 //! Recording a round, reading it back, withdrawing from it.
 
+mod locked;
 mod open;
 mod parts;
 mod published;
@@ -28,6 +29,7 @@ use crate::sql::fragments::CAMPAIGN;
 use dinnerbell_core::model::campaign::Window;
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
+use dinnerbell_core::model::lock::LockedRows;
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::ownership::Ownership;
@@ -45,8 +47,17 @@ impl RoundLedger for PostgresLedger {
         self.read_stored_round(own).await
     }
 
-    async fn withdraw(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+    async fn withdraw(&self, own: Ownership, head: RoundHead) -> Result<u64, LedgerError> {
         self.withdraw_round(own, head, Withdrawn::WhatIsNotOpen).await
+    }
+
+    async fn withdraw_locked(
+        &self,
+        own: Ownership,
+        behind: Option<&(String, String)>,
+        most: usize,
+    ) -> Result<LockedRows, LedgerError> {
+        self.withdraw_locked_rows(own, behind, most).await
     }
 
     async fn withdraw_whole(
@@ -54,7 +65,7 @@ impl RoundLedger for PostgresLedger {
         own: Ownership,
         head: RoundHead,
         round_bytes: Option<i64>,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<u64, LedgerError> {
         self.withdraw_round(own, head, Withdrawn::Everything { round_bytes }).await
     }
 

@@ -81,6 +81,15 @@ impl Snapshot {
         self.each(&sql, round, |row| take(row.get(CAMPAIGN), row.get(CLIENT))).await
     }
 
+    /// Campaign and client of every row of a withdrawn draft that was locked, and is still to be withdrawn.
+    pub async fn locked_rows<E: From<PostgresError>>(
+        &self,
+        mut take: impl FnMut(&str, &str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let sql = "select adv_campaign_id, client_id from dinnerbell.locked_row";
+        self.each(sql, Vec::new(), |row| take(row.get(CAMPAIGN), row.get(CLIENT))).await
+    }
+
     /// Campaign and client of every row that was there before the page on which the client stands was read.
     pub async fn told_before<E: From<PostgresError>>(
         &self,

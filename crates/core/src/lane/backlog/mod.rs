@@ -7,6 +7,7 @@ mod late;
 mod late_candidates;
 mod left_out;
 mod letters;
+mod locked_out;
 mod running;
 #[cfg(test)]
 mod tests;

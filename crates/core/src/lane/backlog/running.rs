@@ -1,6 +1,7 @@
 //! The campaigns of which rounds may ask for pages, as far as they are held.
 
 use crate::lane::backlog::window::LedgerWindow;
+use crate::lane::locked_out::LockedOut;
 use crate::lane::overdue::Overdue;
 use crate::model::due::ActiveCampaign;
 use crate::model::round::PageRange;
@@ -16,11 +17,18 @@ pub(super) struct Running {
     more_beginners: bool,
     /// Restaurants whose campaigns are left out of rounds, since no page of theirs came in time.
     pub(super) overdue: Overdue,
+    /// Campaigns that are left out of rounds, since somebody else holds a lock on what would be written of them.
+    pub(super) locked_out: LockedOut,
 }
 
 impl Default for Running {
     fn default() -> Self {
-        Self { window: LedgerWindow::of(MOST_RUNNING), more_beginners: false, overdue: Overdue::default() }
+        Self {
+            window: LedgerWindow::of(MOST_RUNNING),
+            more_beginners: false,
+            overdue: Overdue::default(),
+            locked_out: LockedOut::default(),
+        }
     }
 }
 
@@ -46,7 +54,10 @@ impl Running {
 
     /// Those that rounds ask for.
     pub(super) fn in_time(&self) -> impl Iterator<Item = &ActiveCampaign> {
-        self.window.held().values().filter(|running| !self.overdue.is_left_out(&running.campaign.restaurant_id))
+        let is_left_out = |running: &ActiveCampaign| {
+            self.overdue.is_left_out(&running.campaign.restaurant_id) || self.locked_out.is_out(running.id())
+        };
+        self.window.held().values().filter(move |running| !is_left_out(running))
     }
 
     /// Whether more campaigns wait in the ledger, and there is room for them beside those that are left out.

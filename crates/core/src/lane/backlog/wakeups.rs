@@ -21,6 +21,10 @@ pub(super) struct Wakeups {
     pub(super) rescan: Signal,
     /// A restaurant was left out.
     pub(super) left_out: Signal,
+    /// A campaign was left out because of somebody's lock.
+    pub(super) locked_out: Signal,
+    /// Rows of withdrawn drafts are locked.
+    pub(super) locked_rows: Signal,
     /// The tail scan has its high-water mark.
     pub(super) tail_scan: Latch,
     /// The lane does not stand as it was entered.

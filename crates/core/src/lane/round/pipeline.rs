@@ -14,18 +14,21 @@ use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
-use crate::lane::error_policy::Failures;
+use crate::lane::error_policy::{Failures, STEP};
+use crate::lane::locks;
 use crate::lane::round::prepare::{Preparation, Prepared};
 use crate::lane::round::publish::publish;
 use crate::lane::round::record::SealOutcome;
+use crate::lane::takeover;
 use crate::lane::takeover::FoundRound;
-use crate::model::ownership::Ownership;
+use crate::model::lock::LockedPart;
+use crate::model::ownership::{AcquiredLane, Ownership};
 use crate::model::recorded::{Delivery, Published, Recorded};
 use crate::model::round::RoundContent;
 use crate::ports::audience::Audience;
 use crate::ports::broker::{Broker, BrokerError};
 use crate::ports::clock::Clock;
-use crate::ports::ledger::Ledger;
+use crate::ports::ledger::{Ledger, LedgerError};
 use crate::shutdown::stopped;
 use crate::telemetry;
 
@@ -94,6 +97,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 Box::pin(ready(Ok(CommitTicket { producer, published, noted, finished, delivery: None })))
             }
             FoundRound::Recorded(recorded) => Box::pin(publish_round_again(self.cx, self.backlog, producer, recorded)),
+            FoundRound::Locked(acquired) => Box::pin(publish_when_free(self.cx, self.backlog, producer, *acquired)),
         };
         let mut sizing = self.sizing;
         loop {
@@ -123,8 +127,18 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             let (began, quiet) = (copied.began, copied.is_quiet());
             let sealing = Instant::now();
             self.backlog.changed_ends().forget();
-            let sealed = copied.round.seal(self.own.lane, self.ledger, &ticket.published).await?;
+            let sealed = copied.round.seal(self.own.lane, self.ledger, &ticket.published).await;
             drop(copied.quiet);
+            let sealed = match sealed {
+                // The server undid it: what others have locked is left out, and the rest is planned anew.
+                Err(LedgerError::Locked(wait)) => {
+                    locks::left_out(self.cx, self.own.lane, self.backlog, &wait).await;
+                    self.backlog.reload();
+                    announcing = Box::pin(ready(Ok(ticket.announced())));
+                    continue;
+                }
+                sealed => sealed?,
+            };
             match sealed {
                 SealOutcome::Recorded(recorded) => {
                     sizing = sizing.after_recorded(content.bytes(), content.parts.len(), began.elapsed());
@@ -349,6 +363,32 @@ async fn publish_round<B: Broker, L, A, C: Clock>(
     cx.telemetry.published(recorded.publication().lane, &content);
     let finished = content.parts.iter().any(|part| part.page.as_ref().is_some_and(|page| page.last));
     Ok(CommitTicket { producer, delivery: published.delivery(), published, noted: false, finished })
+}
+
+/// Looks at a round that was found recorded, and locked by somebody else, until it is free; then publishes what is left of it.
+async fn publish_when_free<B: Broker, L: Ledger, A, C: Clock>(
+    cx: &LaneContext<B, L, A, C>,
+    backlog: &LaneBacklog,
+    producer: B::Producer,
+    mut acquired: AcquiredLane,
+) -> Result<Announced<B::Producer>, LaneError> {
+    let lane = acquired.ownership.lane;
+    let mut backoff = STEP;
+    let recorded = loop {
+        sleep(backoff.failed()).await;
+        match takeover::recorded(cx, &mut acquired).await {
+            Ok(recorded) => break recorded,
+            Err(error) => match locks::waited_for(&error) {
+                Some(wait) => locks::note(cx, lane, LockedPart::Round, Some(wait)).await,
+                None => return Err(error),
+            },
+        }
+    };
+    locks::note(cx, lane, LockedPart::Round, None).await;
+    if acquired.locked_rows {
+        backlog.call_locked_rows();
+    }
+    publish_round_again(cx, backlog, producer, recorded).await
 }
 
 /// Publishes a round that was found recorded at the takeover.

@@ -15,6 +15,7 @@ use crate::lane::backlog::{LaneBacklog, LateCandidate, MOST_RUNNING};
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::STEP;
+use crate::lane::locks;
 use crate::lane::rescan;
 use crate::lane::round::budget::{Budget, Budgeting};
 use crate::lane::round::late::{LateBatch, MOST_LATE_CAMPAIGNS};
@@ -24,6 +25,7 @@ use crate::lane::round::wait::Waits;
 use crate::lane::round::{pages, record};
 use crate::model::due::ActiveCampaign;
 use crate::model::late::{LateCampaign, RowCounts};
+use crate::model::lock::LockedPart;
 use crate::model::number::Seconds;
 use crate::model::ownership::Ownership;
 use crate::model::record::DeadLetterMessage;
@@ -32,7 +34,7 @@ use crate::ports::audience::Audience;
 use crate::ports::broker::Broker;
 use crate::ports::clock::Clock;
 use crate::ports::failure::Failure;
-use crate::ports::ledger::{Ledger, OpenRound};
+use crate::ports::ledger::{Ledger, LedgerError, OpenRound};
 use crate::telemetry::Step;
 
 /// How soon a moved position is reported to Kafka when nothing is published.
@@ -95,11 +97,24 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let mut backoff = STEP;
         loop {
             match self.try_prepare().await {
+                // What others have locked is left out of the next attempt, where it is known, and named.
+                Err(LaneError::Ledger(LedgerError::Locked(wait))) => {
+                    locks::left_out(self.cx, self.own.lane, self.backlog, &wait).await;
+                    if wait.campaigns.is_empty() {
+                        sleep(backoff.failed()).await;
+                    }
+                }
                 Err(LaneError::Audience(error)) if error.is_transient() => {
                     self.cx.telemetry.lane_warns(self.own.lane, &error.into());
                     sleep(backoff.failed()).await;
                 }
-                prepared => return prepared,
+                Ok(prepared) => {
+                    if !self.backlog.any_locked_out() {
+                        locks::note(self.cx, self.own.lane, LockedPart::Round, None).await;
+                    }
+                    return Ok(prepared);
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -192,12 +207,17 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         }
         let restaurants: BTreeSet<&String> = candidates.iter().map(|(restaurant, _)| restaurant).collect();
         let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
-        let open = self.cx.ledger.late_campaigns(self.own, &restaurants, after.as_deref(), MOST_LATE_CAMPAIGNS).await?;
+        let mut open =
+            self.cx.ledger.late_campaigns(self.own, &restaurants, after.as_deref(), MOST_LATE_CAMPAIGNS).await?;
+        // Who is late for a campaign that is left out is found when that is let in again.
+        let found = open.len();
+        open.retain(|open| !self.backlog.is_locked_out(&open.adv_campaign_id));
         if open.is_empty() {
             self.backlog.judged_late(&candidates, None);
             return Ok(LateBatch::default());
         }
-        Ok(LateBatch::of(candidates, open, MOST_LATE_CAMPAIGNS))
+        let most = MOST_LATE_CAMPAIGNS - (found - open.len());
+        Ok(LateBatch::of(candidates, open, most))
     }
 
     /// The dead letters of the round, as the ledger holds them.
@@ -261,6 +281,8 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         held.shrink_to(letters + content.parts.iter().map(|part| part.drafts.clients.size()).sum::<usize>());
         let copying = Instant::now();
         let round = record::copy::<L>(open, content).await?;
+        let parts = round.content().parts.iter();
+        self.backlog.copied(parts.map(|part| part.drafts.template.campaign().adv_campaign_id.as_str()));
         self.cx.telemetry.step(Step::Copy, copying.elapsed());
         Ok(Some(Prepared { round, held, began, judged: late.candidates, upto: late.upto, quiet }))
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_postgres::Row;
 use tokio_postgres::types::{Json, Type};
 
 use super::super::due::{active_campaign, dead_letter};
@@ -17,6 +18,7 @@ use crate::sql;
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::late::LateQuery;
+use dinnerbell_core::model::lock::{LockWait, LockedCampaign};
 use dinnerbell_core::model::mark::RoundHead;
 use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
@@ -113,6 +115,20 @@ impl PostgresRound {
         Ok(self.tx.query(sql::MOVE_CURSORS.text(), &parameters).await?.iter().map(|row| row.get(0)).collect())
     }
 
+    /// A lock did not come: of which campaign, where it is a campaign's row.
+    async fn naming_campaign(&self, mut wait: LockWait) -> LedgerError {
+        if let Some((relation, place)) = &wait.row
+            && relation == "campaign"
+        {
+            let sql = "select adv_campaign_id, restaurant_id from dinnerbell.campaign \
+                       where ctid = $1::text::tid and restaurant_id is not null";
+            let found = self.ledger.pool.query_if_free(sql, &[(place, Type::TEXT)]).await.and_then(Result::ok);
+            let locked = |row: &Row| LockedCampaign { adv_campaign_id: row.get(0), restaurant_id: row.get(1) };
+            wait.campaigns = found.iter().flatten().map(locked).collect();
+        }
+        LedgerError::Locked(wait)
+    }
+
     async fn write_round(&self, head: RoundHead, content: &RoundContent, letters: &[i64]) -> Result<(), LedgerError> {
         let drafts = content.drafts() as i64;
         let values: [Parameter<'_>; 6] = [
@@ -140,6 +156,27 @@ impl PostgresRound {
         }
         let sql = "update dinnerbell.dead_letter set round_seq = $2 where id = any($1) and round_seq is null";
         Ok(self.tx.execute(sql, &[(&letters, Type::INT8_ARRAY), seq.parameter()]).await?)
+    }
+}
+
+/// The campaign whose row is in this line of the copy; lines are counted from 1.
+fn of_line(content: &RoundContent, line: u64) -> Option<LockedCampaign> {
+    let mut before = 0;
+    content.parts.iter().map(|part| &part.drafts).find_map(|drafts| {
+        before += drafts.clients.len() as u64;
+        let campaign = drafts.template.campaign();
+        (line <= before).then(|| LockedCampaign {
+            adv_campaign_id: campaign.adv_campaign_id.clone(),
+            restaurant_id: campaign.restaurant_id.clone(),
+        })
+    })
+}
+
+/// A lock that a round did not get in time, because of these of its campaigns.
+fn locked(error: PostgresError, campaigns: Vec<LockedCampaign>) -> LedgerError {
+    match error.into() {
+        LedgerError::Locked(wait) => LedgerError::Locked(LockWait { campaigns, ..wait }),
+        other => other,
     }
 }
 
@@ -173,7 +210,13 @@ impl OpenRound for PostgresRound {
             Err(error) => {
                 // The table may have been altered.
                 self.ledger.forget_trigger_type();
-                return Err(refused::explain(&self.ledger.pool, error, &content).await.into());
+                return Err(match error.missed_lock() {
+                    Some(lock) => {
+                        let campaigns = lock.line.and_then(|line| of_line(&content, line)).into_iter().collect();
+                        locked(error, campaigns)
+                    }
+                    None => refused::explain(&self.ledger.pool, error, &content).await.into(),
+                });
             }
         };
         let drafts = content.drafts() as u64;
@@ -192,14 +235,18 @@ impl OpenRound for PostgresRound {
         let _exclusive = self.lane_mutex.lock().await;
         // One round trip: the statements are sent together, in this order, so the lane's row is locked first. Where the compare-and-set finds
         // something else, the others are undone with it.
-        let (position, moved, (), (), taken, closed) = futures_util::try_join!(
+        let written = futures_util::try_join!(
             self.advance_lane(before, content.round_bytes),
             self.move_cursors(&json, head.seq),
             self.write_round(head, &content, &letters),
             self.write_parts(&json, head.seq),
             self.take_dead_letters(&letters, head.seq),
             complete(&self.tx, self.own, before),
-        )?;
+        );
+        let (position, moved, (), (), taken, closed) = match written {
+            Err(LedgerError::Locked(wait)) => return Err(self.naming_campaign(wait).await),
+            written => written?,
+        };
         if moved.len() != parts.len() || taken != letters.len() as u64 {
             self.tx.rollback().await?;
             let stale = parts.into_iter().map(|part| part.id).filter(|id| !moved.contains(id));

@@ -17,19 +17,20 @@ use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 impl PostgresLedger {
-    /// Takes back the drafts of campaigns that are not open, or all: rows, counts and cursors, and changes the round's revision and checksum.
+    /// Takes back the drafts of campaigns that are not open, or all: rows, counts and cursors, and changes the round's revision and checksum. How many
+    /// rows are locked, and go later.
     pub(in crate::ledger) async fn withdraw_round(
         &self,
         own: Ownership,
         head: RoundHead,
         what: Withdrawn,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<u64, LedgerError> {
         let tx = self.begin(own).await?;
         let _exclusive = self.lock_lane(own.lane).await;
         hold_last_round(&tx, own, head).await?;
         let mut parts = parts(&tx, own.lane, head.seq).await?;
         parts.retain(|part| what.is_of(part));
-        self.withdraw_parts(&tx, own, head.seq, &parts).await?;
+        let stay = self.withdraw_parts(&tx, own, head.seq, &parts).await?;
         self.rewrite_round(&tx, own, head).await?;
         if let Withdrawn::Everything { round_bytes } = what {
             let sql = format!("update dinnerbell.lane set {WRITTEN}, round_bytes = $2 where lane = $1");
@@ -37,7 +38,7 @@ impl PostgresLedger {
         }
         self.touched_its_own(&tx).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(stay.locked.unsigned_abs())
     }
 
     /// Takes the dead letters out of a round: its revision and checksum change, and they wait for a later one.
@@ -55,21 +56,28 @@ impl PostgresLedger {
         Ok(())
     }
 
-    /// The rows of some parts go, but for those in which somebody answered; how many stay. Counts and cursors go back.
+    /// The rows of some parts go, but for those in which somebody answered, and those that are locked. Counts and cursors go back.
     pub(in crate::ledger) async fn withdraw_parts(
         &self,
         tx: &Transaction,
         own: Ownership,
         seq: Seq,
         parts: &[StoredPart],
-    ) -> Result<i64, LedgerError> {
+    ) -> Result<RowsThatStay, LedgerError> {
         let mut kept: BTreeMap<i32, i64> = parts.iter().map(|part| (part.part, part.drafts)).collect();
         let numbers: Vec<i32> = kept.keys().copied().collect();
         for (part, gone) in delete_rows(tx, &self.feedback(), own.lane, seq, &numbers).await? {
             *kept.entry(part).or_default() -= gone;
         }
+        let mut locked = 0;
+        if kept.values().any(|stay| *stay > 0) {
+            for (part, rows) in self.keep_locked_rows(tx, own.lane, seq, &numbers).await? {
+                *kept.entry(part).or_default() -= rows;
+                locked += rows;
+            }
+        }
         set_parts_back(tx, own.lane, seq, &kept).await?;
-        Ok(kept.values().sum())
+        Ok(RowsThatStay { kept: kept.values().sum(), locked })
     }
 
     /// The round becomes the sum of the parts that are left.
@@ -99,6 +107,15 @@ async fn hold_last_round(tx: &Transaction, own: Ownership, head: RoundHead) -> R
     let sql = "select 1 from dinnerbell.lane where lane = $1 and epoch = $2 and seq = $3 for update";
     let key: [Parameter<'_>; 3] = [own.lane.parameter(), own.epoch.parameter(), head.seq.parameter()];
     if tx.query_opt(sql, &key).await?.is_some() { Ok(()) } else { Err(lost(own, "the last round")) }
+}
+
+/// Rows of withdrawn drafts that are still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::ledger) struct RowsThatStay {
+    /// For good: somebody answered in them.
+    pub(in crate::ledger) kept: i64,
+    /// Until they are free.
+    pub(in crate::ledger) locked: i64,
 }
 
 /// What of a round is withdrawn.

@@ -1,0 +1,141 @@
+//! Somebody else's open transaction holds a lock on what a lane would write: a feedback row, a campaign, the whole table. What need not wait for
+//! them goes on: rows of withdrawn drafts that are locked are withdrawn later ([`withdraw_rows`]), campaigns that a round could not be recorded
+//! with are left out until they are free ([`let_in`]), and whoever holds the lock is named ([`note`]).
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::lane::backlog::LaneBacklog;
+use crate::lane::context::LaneContext;
+use crate::lane::error::LaneError;
+use crate::model::lock::{LockWait, LockedPart};
+use crate::model::number::Lane;
+use crate::model::ownership::Ownership;
+use crate::ports::failure::Failure;
+use crate::ports::ledger::{Ledger, LedgerError};
+
+/// How often rows that are locked are looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+/// Most of them at once.
+const AT_ONCE: usize = 500;
+/// Looking at many rests so many times as long as it works.
+const REST: u32 = 4;
+
+/// Shows operators for whom a part of the lane's work waits; none where it waits for nobody any more. The ledger is told what is news, so that
+/// other instances and commands show it; where it cannot be, the log and `/readyz` still do.
+pub(crate) async fn note<B, L: Ledger, A, C>(
+    cx: &LaneContext<B, L, A, C>,
+    lane: Lane,
+    part: LockedPart,
+    wait: Option<&LockWait>,
+) {
+    if cx.telemetry.lock_wait(lane, part, wait)
+        && let Err(error) = cx.ledger.note_lock_wait(lane, part, wait).await
+    {
+        tracing::debug!(lane = lane.get(), %error, "the ledger could not note for whom the lane waits");
+    }
+}
+
+/// What a failed step of a lane waited for.
+pub(crate) fn waited_for(error: &LaneError) -> Option<&LockWait> {
+    match error {
+        LaneError::Ledger(LedgerError::Locked(wait)) => Some(wait),
+        _ => None,
+    }
+}
+
+/// Withdraws rows of withdrawn drafts that were locked, as soon as they are free. It waits until there are some.
+pub(crate) async fn withdraw_rows<B, L: Ledger, A, C>(
+    cx: &LaneContext<B, L, A, C>,
+    own: Ownership,
+    backlog: &LaneBacklog,
+) -> Result<Infallible, LaneError> {
+    loop {
+        backlog.locked_rows_called().await;
+        let mut most = AT_ONCE;
+        while look_at_rows(cx, own, backlog, &mut most).await? {
+            sleep(LOOK_AGAIN).await;
+        }
+        note(cx, own.lane, LockedPart::Rows, None).await;
+    }
+}
+
+/// Looks at all of them once. Whether there are any left.
+async fn look_at_rows<B, L: Ledger, A, C>(
+    cx: &LaneContext<B, L, A, C>,
+    own: Ownership,
+    backlog: &LaneBacklog,
+    most: &mut usize,
+) -> Result<bool, LaneError> {
+    let (mut behind, mut holder) = (None, None);
+    loop {
+        let began = Instant::now();
+        let rows = match cx.ledger.withdraw_locked(own, behind.as_ref(), *most).await {
+            Ok(rows) => rows,
+            Err(error) if error.is_transient() => {
+                cx.telemetry.lane_warns(own.lane, &error.into());
+                return Ok(true);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // What cannot be seen to be locked shows by waiting: fewer at once, until it is alone.
+        *most = if rows.waited { (*most / 4).max(1) } else { (*most * 2).min(AT_ONCE) };
+        if rows.gone > 0 {
+            // Whoever was not told of an open campaign is found by its rescan; of one that is over, they are counted.
+            backlog.call_rescan();
+            backlog.reload();
+        }
+        holder = holder.or(rows.holder);
+        behind = rows.next;
+        if behind.is_none() {
+            if rows.left > 0 {
+                let found =
+                    format!("{} rows of withdrawn drafts are locked; they are withdrawn when they are free", rows.left);
+                let wait = LockWait { found, row: None, holder, campaigns: Vec::new() };
+                note(cx, own.lane, LockedPart::Rows, Some(&wait)).await;
+            }
+            return Ok(rows.left > 0);
+        }
+        sleep(began.elapsed() * REST).await;
+    }
+}
+
+/// A round could not be recorded, as somebody holds a lock: its campaigns are left out of rounds, where they are known.
+pub(crate) async fn left_out<B, L: Ledger, A, C>(
+    cx: &LaneContext<B, L, A, C>,
+    lane: Lane,
+    backlog: &LaneBacklog,
+    wait: &LockWait,
+) {
+    note(cx, lane, LockedPart::Round, Some(wait)).await;
+    for campaign in &wait.campaigns {
+        backlog.lock_out(campaign, wait.holder.as_ref());
+    }
+}
+
+/// Lets campaigns that are left out into rounds again, as soon as the transaction is over that held the lock.
+pub(crate) async fn let_in<B, L: Ledger, A, C>(
+    cx: &LaneContext<B, L, A, C>,
+    own: Ownership,
+    backlog: &LaneBacklog,
+) -> Result<Infallible, LaneError> {
+    loop {
+        let (id, holder) = backlog.locked_out().await;
+        let is_open = match &holder {
+            // A ledger that does not answer does not take rounds either.
+            Some(holder) => cx.ledger.is_open(holder).await.unwrap_or(true),
+            // Only a round can tell.
+            None => false,
+        };
+        if is_open {
+            backlog.stays_locked_out(&id);
+            continue;
+        }
+        backlog.let_in(&id);
+        if !backlog.any_locked_out() {
+            note(cx, own.lane, LockedPart::Round, None).await;
+        }
+    }
+}
