@@ -6,6 +6,7 @@ pub mod health;
 pub mod http;
 pub mod retention;
 pub mod startup;
+mod steady_clock;
 
 use std::convert::Infallible;
 use std::future::pending;

@@ -297,6 +297,7 @@ fn full_board() -> Telemetry {
     telemetry.watch_memory(Arc::new(MemoryBudget::new(2048)));
     telemetry.clock_difference(0.5);
     telemetry.partitions(1);
+    telemetry.subscribers_replica(Some(1.0), None);
     let headroom = |of| Headroom { of, column: String::new(), column_type: String::new(), last: 0, end: 1 << 40 };
     telemetry.headroom(&[Resource::FeedbackIds, Resource::DraftTimes].map(headroom));
     telemetry

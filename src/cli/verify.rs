@@ -97,10 +97,11 @@ fn text(report: &Report) -> String {
         }
     }
     report.examples.iter().for_each(|example| text.push_str(&line(example)));
-    if let Some(Republished { dry_run, drafts, over, answered }) = &report.republished {
+    if let Some(Republished { dry_run, drafts, over, answered, unrecorded }) = &report.republished {
         let are = if *dry_run { "would be" } else { "are" };
         text.push_str(&format!(
-            "{drafts} clients {are} told once more; rows stay of {over} whose campaign is over, and of {answered} who answered\n"
+            "{drafts} clients {are} told once more; rows stay of {over} whose campaign is over, of {answered} who answered, \
+             and of {unrecorded} whom no round that the ledger still has told\n"
         ));
     }
     for lane in &report.halted_lanes {

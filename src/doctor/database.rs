@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::{Findings, Status};
 use dinnerbell_config::{Config, Database};
-use dinnerbell_postgres::audience::{Unusable, unusable};
+use dinnerbell_postgres::audience::{Unusable, time_of_newest, unusable};
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::{ErrorKind, PostgresError};
 use dinnerbell_postgres::legible::Legible;
@@ -14,16 +14,19 @@ use dinnerbell_postgres::migrate::{
     FeedbackIndex, count_duplicates, feedback_index, feedback_indexes_of_before, missing_subscriber_indexes,
 };
 use dinnerbell_postgres::needs::Missing;
+use dinnerbell_postgres::replica::Replica;
 use dinnerbell_postgres::{encryption, headroom as left, needs};
 
 /// The oldest PostgreSQL whose statements this service was written for.
 const OLDEST_SERVER: i32 = 120_000;
-/// A replica that is further behind than this is worth a warning, in seconds.
-const NOTABLE_LAG: f64 = 60.0;
+/// Between two looks at a replica that is in trouble.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// A difference of clocks that is worth a warning, in seconds.
 const NOTABLE_DIFFERENCE: f64 = 2.0;
 /// How long rows are looked through for ids that cannot be told.
 const COUNT_UNUSABLE: Duration = Duration::from_secs(4);
+/// A largest id that takes longer has no index.
+const SLOW_ID: Duration = Duration::from_secs(1);
 /// How long rows are counted.
 const COUNT: Duration = Duration::from_secs(60);
 
@@ -176,10 +179,16 @@ impl CheckedDatabase<'_> {
     /// Rows whose client nobody can tell: counted where that is quick.
     async fn unusable(&self, found: &mut Findings) -> Result<(), PostgresError> {
         const CHECK: &str = "subscribers-ids";
-        let legible = Legible::of(self.pool).await?;
-        if !legible.is_whole() {
-            let remedy = "let subscribers.url lead to a database whose encoding is UTF8";
-            found.warn("subscribers-encoding", legible.warning(), remedy);
+        const ENCODING: &str = "subscribers-encoding";
+        let legible = match Legible::of(self.pool).await {
+            Err(error) if error.kind() == ErrorKind::Refused => {
+                found.refused(ENCODING, error);
+                return Ok(());
+            }
+            legible => legible?,
+        };
+        if let Some(warning) = legible.warning() {
+            found.warn(ENCODING, warning, "let subscribers.url lead to a database whose encoding is UTF8");
         }
         match unusable(self.pool, &legible, COUNT_UNUSABLE).await {
             Ok(Unusable { rows: 0, .. }) => found.ok(CHECK, "every row has ids that can be told"),
@@ -199,9 +208,7 @@ impl CheckedDatabase<'_> {
     /// Version, recovery and what it costs.
     async fn server(&self, found: &mut Findings) -> Result<(), PostgresError> {
         let sql = "select current_setting('server_version_num')::int4, current_setting('server_version'), pg_is_in_recovery(), \
-                   current_setting('default_transaction_read_only') = 'on', \
-                   case when pg_is_in_recovery() and pg_last_wal_receive_lsn() is distinct from pg_last_wal_replay_lsn() \
-                     then extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::float8 end";
+                   current_setting('default_transaction_read_only') = 'on'";
         let rows = self.pool.query(sql, &[]).await?;
         let Some(row) = rows.first() else { return Ok(()) };
         let (number, version): (i32, &str) = (row.get(0), row.get(1));
@@ -209,7 +216,7 @@ impl CheckedDatabase<'_> {
             true => found.ok(self.check.server, format!("PostgreSQL {version}")),
             false => found.fail(self.check.server, format!("PostgreSQL {version}"), "PostgreSQL 12 or later is needed"),
         }
-        let (replica, read_only, lag): (bool, bool, Option<f64>) = (row.get(2), row.get(3), row.get(4));
+        let (replica, read_only): (bool, bool) = (row.get(2), row.get(3));
         let check = self.check.role;
         match (self.pool.address().section, replica, read_only) {
             ("feedback", true, _) => {
@@ -222,15 +229,31 @@ impl CheckedDatabase<'_> {
             ),
             ("feedback", false, false) => found.ok(check, "it takes writes"),
             (_, false, _) => found.ok(check, "it is a primary: favourites are seen as soon as they are committed"),
-            (_, true, _) => match lag {
-                Some(lag) if lag > NOTABLE_LAG => found.warn(
-                    check,
-                    format!("it is a replica, {lag:.0} s behind: who subscribes is told so much later"),
-                    "look at the replication; max_standby_streaming_delay bounds how long queries hold it up",
-                ),
-                _ => found.ok(check, format!("it is a replica, {:.1} s behind", lag.unwrap_or(0.0))),
-            },
+            (_, true, _) => self.replica(found).await?,
         }
+        Ok(())
+    }
+
+    /// Whether the subscribers' replica is up to date. A trouble that is over at a second look was none.
+    async fn replica(&self, found: &mut Findings) -> Result<(), PostgresError> {
+        let check = self.check.role;
+        let Some(mut replica) = Replica::look(self.pool).await? else { return Ok(()) };
+        if replica.trouble().is_some() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            replica = Replica::look(self.pool).await?.unwrap_or(replica);
+        }
+        if let Some(trouble) = replica.trouble() {
+            let remedy = "look at the replication: pg_stat_wal_receiver and pg_get_wal_replay_pause_state() on the replica, its log, and \
+                          pg_stat_replication on the primary; max_standby_streaming_delay bounds how long queries hold it up";
+            found.warn(check, trouble, remedy);
+            return Ok(());
+        }
+        let behind = replica.behind().map_or("it is not known how far".to_owned(), |behind| format!("{behind:.1} s"));
+        let hidden = match replica.is_visible() {
+            true => "",
+            false => "; what its receiver does this role may not see (grant pg_read_all_stats)",
+        };
+        found.ok(check, format!("it is a replica, {behind} behind{hidden}"));
         Ok(())
     }
 
@@ -423,6 +446,25 @@ impl CheckedDatabase<'_> {
                 format!("run `dinnerbell migrate`, or have the table's owner run: {}", missing.join("; ")),
             ),
         }
+        self.newest(found).await
+    }
+
+    /// Newcomers are found by their ids, which begin behind the largest.
+    async fn newest(&self, found: &mut Findings) -> Result<(), PostgresError> {
+        let table = self.pool.table();
+        let took = match time_of_newest(self.pool).await? {
+            Some(took) if took < SLOW_ID => {
+                found.ok(self.check.index, format!("the largest id of {table} is found at once"));
+                return Ok(());
+            }
+            Some(took) => format!("is found in {:.1} s", took.as_secs_f64()),
+            None => "is not found in time".to_owned(),
+        };
+        found.warn(
+            self.check.index,
+            format!("the largest id of {table} {took}: newcomers may wait for the rescan of every five minutes"),
+            "create an index whose first column is id, in each table or partition behind it",
+        );
         Ok(())
     }
 }

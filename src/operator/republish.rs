@@ -33,6 +33,8 @@ pub struct Republished {
     pub over: u64,
     /// Rows in which somebody answered: they stay, since their clients were told.
     pub answered: u64,
+    /// Rows that no round which the ledger still has recorded: they stay, since an earlier job may have told their clients.
+    pub unrecorded: u64,
 }
 
 /// Has the clients of these rows, which have no message, told once more.
@@ -51,6 +53,7 @@ pub async fn republish(
                 Fate::Open(lane) => open.entry(lane).or_default().push(row),
                 Fate::Over => done.over += 1,
                 Fate::Answered => done.answered += 1,
+                Fate::Unrecorded => done.unrecorded += 1,
             }
         }
     }

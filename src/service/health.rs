@@ -15,9 +15,12 @@ use dinnerbell_core::periodic::Periodic;
 use dinnerbell_core::telemetry::{Need, Telemetry};
 use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::replica::Replica;
 
 /// How often each server is asked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(3);
+/// How often it is looked whether a replica falls behind.
+const REPLICA_INTERVAL: Duration = Duration::from_secs(15);
 /// How long a server may be silent before the instance is not ready: as long as the group waits for a member.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 /// How long a reason stands: which of its attempts a client names changes with each.
@@ -27,8 +30,21 @@ const REASON: Duration = Duration::from_secs(60);
 pub async fn watch(telemetry: &Telemetry, broker: &KafkaBroker, feedback: &Pool, subscribers: &Pool) -> Infallible {
     let kafka = watch_server(telemetry, Need::Kafka, || async { Some(broker.coordinator_answers().await) });
     let feedback = watch_server(telemetry, Need::Feedback, || feedback.answers());
-    let subscribers = watch_server(telemetry, Need::Subscribers, || subscribers.answers());
-    tokio::join!(kafka, feedback, subscribers).0
+    let subscribers_answer = watch_server(telemetry, Need::Subscribers, || subscribers.answers());
+    tokio::join!(kafka, feedback, subscribers_answer, watch_replica(telemetry, subscribers)).0
+}
+
+/// Looks how the subscribers stand, where they are a replica's. What a second look finds too is told: a receiver may connect anew at any moment.
+async fn watch_replica(telemetry: &Telemetry, subscribers: &Pool) -> Infallible {
+    let (mut looks, mut found) = (Periodic::at_once(REPLICA_INTERVAL), false);
+    loop {
+        looks.due().await;
+        // Whether it answers is watched beside.
+        let Ok(replica) = Replica::look(subscribers).await else { continue };
+        let trouble = replica.as_ref().and_then(Replica::trouble);
+        let again = std::mem::replace(&mut found, trouble.is_some());
+        telemetry.subscribers_replica(replica.and_then(|replica| replica.behind()), trouble.filter(|_| again));
+    }
 }
 
 /// A server that does not answer.

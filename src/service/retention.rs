@@ -6,8 +6,9 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use super::steady_clock::SteadyClock;
 use dinnerbell_config::Retention;
 use dinnerbell_core::model::retention::Prunable;
 use dinnerbell_core::periodic::Periodic;
@@ -15,7 +16,7 @@ use dinnerbell_core::telemetry::Telemetry;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::headroom;
-use dinnerbell_postgres::ledger::prune::{STEP, prune};
+use dinnerbell_postgres::ledger::prune::{Clocks, STEP, prune};
 
 /// How often it is looked for something to prune; also how long after the start the first time.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -44,15 +45,33 @@ impl RetentionJob {
     }
 
     async fn prune(&self, telemetry: &Telemetry) -> Infallible {
-        let mut checks = Periodic::later(CHECK_INTERVAL);
+        let (mut checks, mut clock, mut told) = (Periodic::later(CHECK_INTERVAL), SteadyClock::default(), false);
         loop {
             checks.due().await;
+            if let Err(why) = self.clocks_will_do(&mut clock).await {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!("nothing is pruned: {why}");
+                }
+                continue;
+            }
+            told = false;
             for what in Prunable::ALL {
                 if let Err(error) = self.prune_all(what, telemetry).await {
                     tracing::warn!(what = what.name(), %error, "could not be pruned; tried again in a minute");
                 }
             }
         }
+    }
+
+    /// What is old is asked of the feedback database's clock. One that is set forward for a minute would take everything.
+    async fn clocks_will_do(&self, clock: &mut SteadyClock) -> Result<(), String> {
+        let clocks = Clocks::of(&self.feedback).await.map_err(|error| error.to_string())?;
+        clocks.agree().map_err(|error| error.to_string())?;
+        clock.read(Instant::now(), clocks.database).map_err(|seconds| {
+            format!(
+                "the feedback database's clock was set by {seconds} s; it is believed when it has gone on so for a day"
+            )
+        })
     }
 
     async fn prune_all(&self, what: Prunable, telemetry: &Telemetry) -> Result<(), PostgresError> {

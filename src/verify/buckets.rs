@@ -28,6 +28,10 @@ pub enum DraftSource {
     Recorded,
     /// Its draft was withdrawn, and somebody's open transaction has the row locked.
     Locked,
+    /// Its row stands behind the campaign's cursor: no page holds it.
+    BehindCursor,
+    /// A round told the client late.
+    Late,
 }
 
 /// One thing known of one draft.
@@ -70,6 +74,8 @@ impl Entry {
             3 => DraftSource::Before,
             4 => DraftSource::Recorded,
             5 => DraftSource::Locked,
+            6 => DraftSource::BehindCursor,
+            7 => DraftSource::Late,
             _ => return Err(io::ErrorKind::InvalidData.into()),
         };
         Ok(Self {

@@ -18,6 +18,8 @@ pub struct Facts {
     pub told: i64,
     /// Rows of withdrawn drafts that were kept because somebody had answered.
     pub kept: i64,
+    /// Drafts of those who were late, of whom no round that the ledger still has tells who they were.
+    pub unknown_late: i64,
 }
 
 /// What is wrong with a draft, or notable.
@@ -207,10 +209,12 @@ impl Comparison {
 
     fn judge(&mut self, draft: &[Entry]) -> io::Result<()> {
         let from = |kind: DraftSource| draft.partition_point(|entry| entry.kind < kind);
+        let has = |kind: DraftSource| draft[from(kind)..].first().is_some_and(|entry| entry.kind == kind);
         let (rows, before, recorded) = (from(DraftSource::Row), from(DraftSource::Before), from(DraftSource::Recorded));
+        let in_no_page = has(DraftSource::BehindCursor) && !has(DraftSource::Late);
         let messages = &draft[..rows];
         let was_there = messages.first().is_some_and(|message| message.kind == DraftSource::Message);
-        let is_locked = draft.last().is_some_and(|last| last.kind == DraftSource::Locked);
+        let is_locked = has(DraftSource::Locked);
         let (rows, told_before) = (&draft[rows..before], recorded > before);
         let recorded = draft.get(recorded).filter(|entry| entry.kind == DraftSource::Recorded);
         let ours = messages.iter().any(|message| message.flag);
@@ -227,7 +231,7 @@ impl Comparison {
             // Its row is newer than the snapshot.
             (_, []) => {}
             ([], [_]) if is_locked => self.locked += 1,
-            ([], rows) => self.judge_rows(rows, told_before, recorded)?,
+            ([], rows) => self.judge_rows(rows, told_before, in_no_page, recorded)?,
             (messages, [row, ..]) => {
                 self.repeated(Finding::RowRepeated, rows);
                 self.told(messages, row);
@@ -237,15 +241,22 @@ impl Comparison {
     }
 
     /// Rows without a message.
-    fn judge_rows(&mut self, rows: &[Entry], told_before: bool, recorded: Option<&Entry>) -> io::Result<()> {
+    fn judge_rows(
+        &mut self,
+        rows: &[Entry],
+        told_before: bool,
+        in_no_page: bool,
+        recorded: Option<&Entry>,
+    ) -> io::Result<()> {
         let row = rows[0];
         let facts = self.campaigns.entry(row.campaign).or_default();
+        let never_told = facts.told == 0 || in_no_page && facts.unknown_late <= 0;
         if row.flag && facts.kept > 0 {
             facts.kept -= 1;
             self.kept += 1;
             self.example(Finding::Kept, &row);
-        } else if told_before || facts.told == 0 && recorded.is_none() {
-            // The round that met it recorded that it was there; or the campaign never told anybody.
+        } else if told_before || never_told && recorded.is_none() {
+            // The round that met it recorded that it was there; or the campaign never told anybody, or not this client.
             self.foreign_rows += rows.len() as u64;
         } else {
             self.repeated(Finding::RowRepeated, rows);
@@ -296,7 +307,7 @@ mod tests {
 
     fn compared(entries: &[Entry]) -> Comparison {
         let mut comparison = Comparison::default();
-        comparison.campaigns.insert(OURS, Facts { told: 10, kept: 1 });
+        comparison.campaigns.insert(OURS, Facts { told: 10, kept: 1, unknown_late: 0 });
         comparison.campaigns.insert(NEVER_TOLD, Facts::default());
         let mut entries = entries.to_vec();
         entries.sort_unstable();
@@ -394,6 +405,19 @@ mod tests {
             let compared = compared(&rows);
             assert_eq!((compared.foreign_rows, left(&compared, 0), compared.differences.total()), (1, (0, 0), 0));
         }
+    }
+
+    #[test]
+    fn a_row_behind_the_cursor_is_foreign_unless_somebody_was_told_late_who_may_be_its_client() {
+        let row = [entry(DraftSource::Row), entry(DraftSource::BehindCursor)];
+        let late = [row[0], row[1], entry(DraftSource::Late)];
+        assert_eq!((compared(&row).foreign_rows, compared(&late).foreign_rows), (1, 0));
+        let recorded = [entry(DraftSource::Row), entry(DraftSource::Recorded), entry(DraftSource::BehindCursor)];
+        assert_eq!(left(&compared(&recorded), 0), (0, 1), "a round holds it");
+        let mut unknown = Comparison::default();
+        unknown.campaigns.insert(OURS, Facts { told: 10, kept: 0, unknown_late: 1 });
+        unknown.take(&row).unwrap();
+        assert_eq!((unknown.foreign_rows, left(&unknown, 0)), (0, (0, 1)));
     }
 
     #[test]

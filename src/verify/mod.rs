@@ -9,8 +9,9 @@
 //! 4. what is left over is looked at again for a moment: what was in flight has landed by then.
 //!
 //! A row without a message is *pending* while a round holds it that Kafka's mark says is not published; *kept* if somebody answered in
-//! it before it was withdrawn; *locked* if its draft was withdrawn while somebody's open transaction had it locked; *foreign* if it was there before the service read the client's page, or the service never told anybody of
-//! that campaign: an earlier job left it. Everything else *differs*.
+//! it before it was withdrawn; *locked* if its draft was withdrawn while somebody's open transaction had it locked; *foreign* if it was
+//! there before the service read the client's page, or the service never told anybody of that campaign, or not this client, who is on no
+//! page and was not late: an earlier job left it. Everything else *differs*.
 
 pub mod buckets;
 pub mod compare;
@@ -19,7 +20,7 @@ mod report;
 
 pub use report::{Example, Outcome, Report, VerifyError};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -40,7 +41,7 @@ use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_kafka::notifications::{Extent, Notifications, Offsets, Ours, Whose};
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::outputs;
-use dinnerbell_postgres::ledger::snapshot::{LaneHead, Snapshot, rows_by_id};
+use dinnerbell_postgres::ledger::snapshot::{CampaignCounts, LaneHead, Snapshot, rows_by_id};
 
 /// How long what is left over may take to land.
 const IN_FLIGHT: Duration = Duration::from_secs(3);
@@ -157,10 +158,20 @@ impl Verification<'_> {
         let entry =
             |kind, key, campaign| Entry { key, kind, fingerprint: 0, campaign, partition: 0, place: 0, flag: false };
         *lanes = snapshot.lanes().await?;
+        let mut cursors = HashMap::new();
         snapshot
-            .campaigns(|id, told, kept| {
-                comparison.campaigns.insert(found::campaign(id), Facts { told, kept });
+            .campaigns(|id, CampaignCounts { told, kept, late, cursor }| {
+                let id = found::campaign(id);
+                comparison.campaigns.insert(id, Facts { told, kept, unknown_late: late });
+                cursors.extend(cursor.map(|cursor| (id, cursor.to_owned())));
                 Ok::<_, VerifyError>(())
+            })
+            .await?;
+        snapshot
+            .told_late(|campaign, client| {
+                let (key, campaign) = (found::key(campaign, client), found::campaign(campaign));
+                comparison.campaigns.entry(campaign).or_default().unknown_late -= 1;
+                put(buckets, &entry(DraftSource::Late, key, campaign))
             })
             .await?;
         for lane in lanes.iter().filter(|lane| lane.published != Some(lane.seq)) {
@@ -184,7 +195,12 @@ impl Verification<'_> {
             .rows(self.since, |id, answered, draft| {
                 *rows += 1;
                 self.progress.inc(1);
-                let entry = entry(DraftSource::Row, draft.key(), draft.campaign());
+                let (key, campaign) = (draft.key(), draft.campaign());
+                let in_no_page = || cursors.get(&campaign).is_none_or(|cursor| *draft.client_id > **cursor);
+                if comparison.campaigns.contains_key(&campaign) && in_no_page() {
+                    put(buckets, &entry(DraftSource::BehindCursor, key, campaign))?;
+                }
+                let entry = entry(DraftSource::Row, key, campaign);
                 put(buckets, &Entry { fingerprint: draft.fingerprint(), place: id, flag: answered, ..entry })
             })
             .await?;

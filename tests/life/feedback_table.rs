@@ -102,6 +102,11 @@ fn a_table_that_comes_into_the_place_of_another_is_adopted_when_it_holds_the_row
     assert!(said.contains("of first 30 clients were told, and 0 rows are there"), "{said}");
     let copy = said.split_once("insert into").expect("it says how").1.split("; or add --without-rows").next().unwrap();
     told.execute(&format!("insert into{copy}"));
+    // A single row that did not get over, of many, is a client who would be told again.
+    told.execute("delete from public.subscribers_feedback where client_id = (select min(client_id) from public.subscribers_feedback)");
+    let said = told.refused(1, &["migrate", "--adopt-feedback-table"]);
+    assert!(said.contains("of first 30 clients were told, and 29 rows are there"), "{said}");
+    told.execute(&format!("insert into{copy}"));
     told.stage.dinnerbell_ok(&["migrate", "--adopt-feedback-table"]);
     told.execute(REPASS);
     told.tell("second", 5);
@@ -109,6 +114,32 @@ fn a_table_that_comes_into_the_place_of_another_is_adopted_when_it_holds_the_row
         told.stage.feedback.number("select count(*) from dinnerbell.campaign where repass_at = 0") == 0
     });
     told.stage.assert_sinks(&told.expected);
+    told.service.stop();
+}
+
+#[test]
+fn a_table_is_adopted_only_while_nothing_is_sent_and_with_an_earlier_jobs_rows_of_campaigns_to_come() {
+    let mut told = Told::new();
+    let columns = "restaurant_id, adv_campaign_content, adv_campaign_owner, adv_campaign_owner_contact, adv_campaign_datetime_start, \
+                   adv_campaign_datetime_end, datetime_created, client_id, trigger_datetime_created";
+    let to_come = Campaign::now("to come", "first");
+    let start = to_come.adv_campaign_datetime_start;
+    told.stage.send(&to_come.lasting(start + 3_000, start + 6_000));
+    await_state(&told.stage, "to come", "scheduled");
+    told.execute(&format!(
+        "insert into public.subscribers_feedback (adv_campaign_id, {columns})
+           select 'to come', {columns} from public.subscribers_feedback limit 1;
+         create table public.feedback_of_may (like public.subscribers_feedback including all);
+         insert into public.feedback_of_may select * from public.subscribers_feedback where adv_campaign_id = 'first'"
+    ));
+    told.stage.config.set("feedback", "table", "public.feedback_of_may");
+    let said = told.refused(1, &["migrate", "--adopt-feedback-table"]);
+    assert!(said.contains("only while nothing is sent; run `dinnerbell pause` before"), "{said}");
+    told.execute("update dinnerbell.service set paused_at = clock_timestamp()");
+    let said = told.refused(1, &["migrate", "--adopt-feedback-table"]);
+    assert!(said.contains("of to come 1 clients were told, and 0 rows are there"), "{said}");
+    told.execute("insert into public.feedback_of_may select * from public.subscribers_feedback where adv_campaign_id = 'to come'");
+    told.stage.dinnerbell_ok(&["migrate", "--adopt-feedback-table"]);
     told.service.stop();
 }
 

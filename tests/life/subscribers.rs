@@ -256,3 +256,33 @@ fn a_campaign_that_reaches_nobody_is_marked_everywhere() {
     let log = service.stop();
     assert_eq!(log.matches("nobody favours the restaurant: the campaign reaches nobody").count(), 1, "{log}");
 }
+
+#[test]
+fn campaigns_are_told_though_the_largest_id_of_the_subscribers_is_not_found_in_time() {
+    let stage = stage(2);
+    stage.subscribers.subscribe("pizzeria", 60);
+    // Ids that cost a fifth of a second each, as in a table without an index on them; pages read none.
+    stage.subscribers.execute(&format!(
+        "create function public.slow(of int) returns int volatile language plpgsql as
+           $$begin perform pg_sleep(0.2); return of; end$$;
+         begin; alter table {TABLE} rename to base;
+         create view {TABLE} as select public.slow(id) as id, client_id, restaurant_id from public.base; commit"
+    ));
+    let report = json_of(&stage, &["doctor"]).1.to_string();
+    assert!(report.contains("the largest id of public.subscribers_restaurants is not found in time"), "{report}");
+    let service = stage.start();
+    let campaign = Campaign::now("offer", "pizzeria");
+    stage.send(&campaign);
+    let mut expected = Expected::from([(&campaign, clients(&stage, "pizzeria"))]);
+    stage.await_sinks(&expected, LONG);
+    await_state(&stage, "offer", "complete");
+
+    // Who comes now is found by the rescan; and by the scan again, once the id is found.
+    stage.subscribers.execute("insert into public.base (client_id, restaurant_id) values ('newcomer', 'pizzeria')");
+    stage.feedback.execute("update dinnerbell.campaign set repass_at = 0");
+    expected.add(&campaign, ["newcomer".to_owned()]);
+    stage.await_sinks(&expected, LONG);
+    let log = service.stop();
+    assert!(!log.contains("lane is taken over again") && !log.contains("lane halted"), "{log}");
+    stage.assert_sinks(&expected);
+}

@@ -6,6 +6,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value;
 
 use crate::operate::by_hand::{ByHand, json_of, status};
+use crate::operate::feedback_table::assert_refused;
 use crate::support::{Campaign, Expected, Security, ServiceConfig, Setting, Stage, unique, wait_until};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -137,6 +138,8 @@ fn what_hides_subscribers_or_makes_them_unusable_is_found() {
     assert_finds(&stage, "subscribers-rights", "error", "row-level security hides rows", "bypassrls");
     stage.subscribers.execute(&format!("drop policy half on {table}; drop owned by {role}; drop role {role}"));
 
+    stage.encode_subscribers("KOI8R");
+    assert_refused(&stage, "its encoding is KOI8R", "a database whose encoding is UTF8, LATIN1 or SQL_ASCII");
     stage.encode_subscribers("SQL_ASCII");
     let insert =
         format!("insert into {table} (client_id, restaurant_id) values (E'\\xe9', 'r'), ('r', E'\\xe9') returning id");

@@ -23,7 +23,7 @@ fn migrated() -> Stage {
 
 /// What doctor says that is not well, and what it says of the start: an error in the one is a refusal in the other.
 #[track_caller]
-fn assert_refused(stage: &Stage, words: &str, remedy: &str) {
+pub fn assert_refused(stage: &Stage, words: &str, remedy: &str) {
     let (status, report) = json_of(stage, &["doctor"]);
     let findings = report["findings"].as_array().expect("findings");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -247,4 +247,38 @@ fn a_constraint_that_one_draft_breaks_is_named_with_the_campaigns_of_the_round_a
     service.stop();
     let (_, shown) = json_of(&stage, &["campaign", "show", "happy hour"]);
     assert_eq!((&shown["state"], &shown["told"]), (&"cancelled".into(), &0.into()), "{shown}");
+}
+
+#[test]
+fn ids_with_a_collation_of_their_own_do_for_newcomers_takeovers_and_messages_that_kafka_lost() {
+    let stage = migrated();
+    stage.feedback.execute(&format!(
+        "alter table {TABLE} alter column client_id type text collate \"POSIX\", alter column adv_campaign_id type text collate \"POSIX\""
+    ));
+    assert_no_error(&stage);
+    stage.subscribers.subscribe("pizzeria", 12);
+    let service = stage.start();
+    let campaign = Campaign::now("offer", "pizzeria");
+    stage.send(&campaign);
+    let expect = || Expected::from([(&campaign, stage.subscribers.clients_of("pizzeria"))]);
+    stage.await_sinks(&expect(), LONG);
+    service.stop();
+
+    // Newcomers are recorded by an instance that dies, and read back by the next one.
+    stage.subscribers.subscribe_clients("pizzeria", &["newcomer"]);
+    let mut service = stage.start_failing("round.sealed@1=abort");
+    service.wait_for_abort(LONG);
+    let service = stage.start();
+    stage.await_sinks(&expect(), LONG);
+    service.stop();
+    assert_eq!(json_of(&stage, &["verify"]).0, 0);
+
+    stage.kafka.delete_topics(&[&stage.notifications]);
+    stage.kafka.create_topic(&stage.notifications, 3, &[]);
+    stage.feedback.execute("update dinnerbell.service set notifications_id = null");
+    let service = stage.start();
+    let (status, report) = json_of(&stage, &["verify", "--republish"]);
+    assert_eq!((status, &report["republished"]["drafts"]), (0, &Value::from(13)), "{report}");
+    stage.await_sinks(&expect(), LONG);
+    service.stop();
 }

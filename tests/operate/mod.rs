@@ -13,5 +13,6 @@ mod lists;
 mod pause;
 mod preview;
 mod remedies;
+mod replica;
 mod resolve;
 mod verify;

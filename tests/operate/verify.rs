@@ -48,7 +48,7 @@ fn nothing_told_is_equal() {
 #[test]
 fn a_row_without_a_message_differs() {
     let by_hand = told();
-    by_hand.row(&by_hand.campaign, "d");
+    by_hand.row(&by_hand.campaign, "bb");
     assert_differs(&by_hand, "rows_without_message", 1);
 }
 
@@ -127,6 +127,40 @@ fn rows_and_messages_of_an_earlier_job_are_foreign() {
     stage.kafka.produce(&stage.notifications, None, None, Some(b"not ours"), &[]);
     let (status, report) = verified(&by_hand);
     assert_eq!((status, &report["foreign_rows"], &report["foreign_messages"]), (0, &json!(3), &json!(2)), "{report}");
+}
+
+#[test]
+fn rows_of_an_earlier_job_that_no_page_holds_are_foreign_and_nobody_is_told_again_for_them() {
+    let by_hand = told();
+    // Behind the last subscriber, and of a campaign whose restaurant had nobody before a newcomer was told.
+    by_hand.row(&by_hand.campaign, "x");
+    let empty = Campaign::now("nobody at first", "noodle bar");
+    by_hand.receive(&empty);
+    by_hand.row(&empty, "x");
+    by_hand.row(&empty, "newcomer");
+    by_hand.execute(
+        "update dinnerbell.campaign set told = 1, late = 1, last_page_seq = 1 where adv_campaign_id = 'nobody at first';
+         insert into dinnerbell.round_part (lane, seq, part, adv_campaign_id, campaign_revision, has_page, last_page, late, drafts, checksum)
+         values (0, 1, 1, 'nobody at first', 1, false, false, '{newcomer}', 1, 0)",
+    );
+    by_hand.message(&empty, "newcomer", Some(1));
+    let (status, report) = verified(&by_hand);
+    assert_eq!((status, &report["equal"], &report["foreign_rows"]), (0, &json!(4), &json!(2)), "{report}");
+
+    // Who was told late, and whose message is lost, differs; and a round that was pruned may have told them.
+    by_hand.row(&by_hand.campaign, "z");
+    by_hand.execute(
+        "update dinnerbell.campaign set told = told + 1, late = 1 where adv_campaign_id = 'offer';
+         update dinnerbell.round_part set late = '{z}', drafts = 4 where adv_campaign_id = 'offer'",
+    );
+    assert_differs(&by_hand, "rows_without_message", 1);
+    by_hand.execute("update dinnerbell.round_part set late = '{}' where adv_campaign_id = 'offer'");
+    assert_differs(&by_hand, "rows_without_message", 2);
+    by_hand.execute("update dinnerbell.round_part set late = '{z}' where adv_campaign_id = 'offer'; update dinnerbell.campaign set late = 2");
+    let (_, report) = json_of(&by_hand.stage, &["verify", "--republish"]);
+    let counted = json!({"dry_run": false, "drafts": 1, "over": 0, "answered": 0, "unrecorded": 2});
+    assert_eq!(report["republished"], counted, "the one that a round recorded: {report}");
+    assert_eq!(by_hand.clients(), ["a", "b", "c", "newcomer", "x", "x"]);
 }
 
 #[test]
@@ -246,14 +280,18 @@ fn clients_whose_messages_kafka_lost_are_told_once_more_while_their_campaign_las
     let service = stage.start();
     let republish = |more: &[&str]| json_of(&stage, &[&["verify", "--republish"], more].concat());
     let (status, would) = republish(&["--dry-run"]);
-    let counted = json!({"dry_run": true, "drafts": 29, "over": 0, "answered": 1});
+    let counted = json!({"dry_run": true, "drafts": 29, "over": 0, "answered": 1, "unrecorded": 0});
     assert_eq!((status, &would["republished"], stage.row_count()), (1, &counted, 30), "{would}");
     let (_, done) = republish(&[]);
     assert_eq!((&done["republished"]["drafts"], &done["republished"]["answered"]), (&json!(29), &json!(1)), "{done}");
     wait_until("they are told", Duration::from_secs(60), || stage.messages().len() >= 29 && stage.row_count() == 30);
     wait_until("the lane is at rest", Duration::from_secs(60), || stage.unrest().is_none());
     let (_, again) = republish(&[]);
-    assert_eq!(again["republished"], json!({"dry_run": false, "drafts": 0, "over": 0, "answered": 1}), "{again}");
+    assert_eq!(
+        again["republished"],
+        json!({"dry_run": false, "drafts": 0, "over": 0, "answered": 1, "unrecorded": 0}),
+        "{again}"
+    );
     let messages = stage.messages();
     let told: BTreeSet<_> = messages.iter().map(|message| message.key.clone()).collect();
     assert_eq!((messages.len(), told.len()), (29, 29), "each once");
@@ -263,6 +301,10 @@ fn clients_whose_messages_kafka_lost_are_told_once_more_while_their_campaign_las
     stage.kafka.create_topic(&stage.notifications, 3, &[]);
     stage.feedback.execute("update dinnerbell.campaign set state = 'closed'");
     let (_, over) = republish(&[]);
-    assert_eq!(over["republished"], json!({"dry_run": false, "drafts": 0, "over": 29, "answered": 1}), "{over}");
+    assert_eq!(
+        over["republished"],
+        json!({"dry_run": false, "drafts": 0, "over": 29, "answered": 1, "unrecorded": 0}),
+        "{over}"
+    );
     assert_eq!(stage.row_count(), 30);
 }

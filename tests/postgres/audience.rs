@@ -244,7 +244,7 @@ async fn a_missing_right_or_table_is_refused_and_a_slow_statement_passes() {
          select 0, pg_sleep(600)::text, 'pizzeria' from generate_series(1, 1)",
     );
     let error = audience.page(wanted("pizzeria", None, None, 10)).await.unwrap_err();
-    assert!(matches!(&error, AudienceError::Transient(text) if text.contains("statement timeout")), "{error}");
+    assert!(matches!(&error, AudienceError::Unanswered(text) if text.contains("statement timeout")), "{error}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dinnerbell_config as config;
@@ -13,7 +14,7 @@ use dinnerbell_postgres::errors::{ErrorKind, PostgresError};
 use tokio_postgres::types::Type;
 
 use crate::postgres::place::{empty_database, feedback_pool, section, seed_database, subscribers_pool};
-use crate::support::{Database, PostgresServer};
+use crate::support::{Database, PostgresServer, Proxy};
 
 async fn backend(connection: &Connection) -> i32 {
     connection.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0)
@@ -370,4 +371,30 @@ async fn many_tasks_share_few_connections() {
         "select count(*) from pg_stat_activity where application_name = 'dinnerbell' and datname = current_database()",
     );
     assert!(open <= 4, "{open}");
+}
+
+#[tokio::test]
+async fn many_who_ask_over_a_long_way_at_once_wait_for_their_turn_and_none_of_them_fails() {
+    let database = seed_database();
+    let proxy = Proxy::before(database.server().port);
+    proxy.lengthen(Duration::from_millis(50));
+    let url =
+        database.plain_url().replace(&format!(":{}/", database.server().port), &format!(":{}/", proxy.address.port()));
+    let pool = Pool::open(&section(&url, "subscribers_feedback"), "feedback").unwrap();
+    // 600 questions of a round trip each, four at once: longer than any answer may take.
+    let began = std::time::Instant::now();
+    let asked = (0..600).map(|_| pool.query("select 1", &[]));
+    let failed: Vec<_> = futures_util::future::join_all(asked).await.into_iter().filter_map(Result::err).collect();
+    assert!(began.elapsed() > Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(failed.is_empty(), "{} failed: {:?}", failed.len(), failed.first());
+
+    // But where no connection comes free, it is said.
+    let held =
+        [pool.get().await.unwrap(), pool.get().await.unwrap(), pool.get().await.unwrap(), pool.get().await.unwrap()];
+    let error = pool.query("select 1", &[]).await.unwrap_err().to_string();
+    assert!(
+        error.contains("all 4 connections were in use for 5 s, and none came free; raise feedback.max_connections"),
+        "{error}"
+    );
+    drop(held);
 }

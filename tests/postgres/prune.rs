@@ -6,7 +6,7 @@ use std::time::Duration;
 use dinnerbell_config::Retention;
 use dinnerbell_core::model::retention::Prunable;
 use dinnerbell_postgres::connect::Pool;
-use dinnerbell_postgres::ledger::prune::{STEP, prune};
+use dinnerbell_postgres::ledger::prune::{STEP, prune, prune_by};
 
 use crate::postgres::place::{Migration, feedback_pool, seed_database};
 use crate::support::Database;
@@ -121,4 +121,30 @@ async fn what_somebody_else_holds_is_left_alone_and_not_waited_for() {
     assert_eq!(prune(&pool, Prunable::Campaigns, &KEEP, true).await.unwrap(), 1);
     lane.commit().await.unwrap();
     assert_eq!(prune(&pool, Prunable::Campaigns, &KEEP, true).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn nothing_goes_while_the_databases_clock_is_far_from_the_machines() {
+    let (database, pool) = ledger();
+    let rounds = "select count(*) from dinnerbell.round";
+    let there = database.number(rounds);
+    // As the database's clock would be a hundred days ahead, and behind.
+    for machine in [|| now() - 100 * DAY_MICROS, || now() + 100 * DAY_MICROS] {
+        for what in Prunable::ALL {
+            let error = prune_by(&pool, what, &KEEP, true, machine).await.unwrap_err().to_string();
+            assert!(error.contains("nothing is pruned; check the time synchronisation"), "{error}");
+        }
+    }
+    assert_eq!(database.number(rounds), there);
+    assert_eq!(
+        prune_by(&pool, Prunable::Rounds, &KEEP, true, || now() - 1_800_000_000).await.unwrap(),
+        STEP,
+        "half an hour"
+    );
+}
+
+const DAY_MICROS: i64 = 86_400_000_000;
+
+fn now() -> i64 {
+    crate::support::campaign::epoch_seconds() * 1_000_000
 }

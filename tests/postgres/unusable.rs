@@ -77,14 +77,31 @@ async fn ids_that_are_no_utf8_are_passed_over_and_counted_where_the_database_kno
 }
 
 #[tokio::test]
-async fn bytes_that_stand_for_nothing_are_passed_over_and_counted_where_an_encoding_has_such() {
-    let bad = [r"b\x98", r"\x98"];
-    let database = encoded("WIN1251", &bad);
-    assert_passed_over(&database, bad.len()).await;
-    database.execute(&format!("insert into {TABLE} (client_id, restaurant_id) values ('жук', 'кафе')"));
+async fn ids_that_are_too_long_in_utf8_are_passed_over_and_counted_where_another_encoding_has_room_for_them() {
+    // 129 characters of two bytes each, and 128.
+    let (too_long, just) = (r"\xe9".repeat(129), r"\xe9".repeat(128));
+    let database = encoded("LATIN1", &[&too_long]);
+    assert_passed_over(&database, 1).await;
+    database.execute(&format!(
+        "insert into {TABLE} (client_id, restaurant_id) values (E'{just}', 'caf\u{e9}'), ('z', 'caf\u{e9}'), (E'\\xff', 'caf\u{e9}')"
+    ));
     let audience = PostgresAudience::open(subscribers_pool(&database)).await.unwrap();
-    assert_eq!(clients(&pages(&audience, "кафе", 1).await), ["жук"]);
-    assert!(pages(&audience, "caf\u{e9}", 1).await[0].clients.is_empty(), "the database cannot write that restaurant");
+    let all = ["z".to_owned(), "\u{e9}".repeat(128), "\u{ff}".to_owned()];
+    assert_eq!(clients(&pages(&audience, "caf\u{e9}", 1).await), all, "in the order of UTF-8");
+    assert!(pages(&audience, "кафе", 1).await[0].clients.is_empty(), "the database cannot write that restaurant");
+}
+
+#[tokio::test]
+async fn a_database_in_whose_encoding_ids_have_another_order_is_refused() {
+    for encoding in ["KOI8R", "WIN1251", "WIN1252", "EUC_JP"] {
+        let database = Database::encoded(&PostgresServer::shared(), encoding);
+        database.create_seed_tables();
+        let error = PostgresAudience::open(subscribers_pool(&database)).await.err().expect("it is refused");
+        let said = format!(
+            "its encoding is {encoding}, in which ids have another order than in the ledger; let subscribers.url lead"
+        );
+        assert!(matches!(&error, AudienceError::Refused(text) if text.contains(&said)), "{error}");
+    }
 }
 
 #[tokio::test]

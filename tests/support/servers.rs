@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
@@ -180,6 +181,37 @@ impl PostgresServer {
         self.stop();
         output(Command::new("cp").arg("-a").arg(self.data()).arg(self.standby()));
         self.start();
+    }
+
+    /// A standby that follows it, on a port of its own. It is down for a moment.
+    pub fn follower(&self) -> Arc<Self> {
+        let folder = private_folder();
+        let dir = folder.path().to_owned();
+        rig(&["postgres", text(&dir)]);
+        let env = read_env(&dir.join("postgres.env"));
+        let mut follower = Self::from_env(dir, &env, Some(folder));
+        follower.password.clone_from(&self.password);
+        follower.stop();
+        self.stop();
+        fs::remove_dir_all(follower.data()).expect("a private cluster is this test's own");
+        output(Command::new("cp").arg("-a").arg(self.data()).arg(follower.data()));
+        self.start();
+        // Of whom the server runs as: a copy keeps it.
+        output(
+            Command::new("cp")
+                .arg("-a")
+                .arg(self.data().join("PG_VERSION"))
+                .arg(follower.data().join("standby.signal")),
+        );
+        let settings = format!(
+            "port = {}\nprimary_conninfo = 'host=127.0.0.1 port={} user=postgres password={}'\nwal_retrieve_retry_interval = '200ms'\n",
+            follower.port, self.port, self.password
+        );
+        let mut file =
+            fs::OpenOptions::new().append(true).open(follower.data().join("postgresql.conf")).expect("it was copied");
+        file.write_all(settings.as_bytes()).expect("the disk has room");
+        follower.start();
+        Arc::new(follower)
     }
 
     /// Fails over to that standby, behind the same address: whatever was committed since is gone.

@@ -45,6 +45,10 @@ struct Observed {
     stopping: AtomicBool,
     /// Why the topic of dead letters takes none.
     dead_letters_wait: Mutex<Option<String>>,
+    /// By how many seconds the subscribers that are read may be behind, where they are a replica's.
+    replica_lag: Mutex<Option<f64>>,
+    /// What is wrong with that replica.
+    replica_trouble: Mutex<Option<String>>,
     suspension: Mutex<needs::Suspended>,
     /// What holds all, and what ends it.
     holds: Mutex<Option<String>>,

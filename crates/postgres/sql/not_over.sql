@@ -4,8 +4,7 @@
 -- Index: the primary key of campaign, in its order; all campaigns are looked at.
 select adv_campaign_id, told + kept as told
 from dinnerbell.campaign c
-where told + kept > 0
-  and (state in ('scheduled', 'active', 'complete')
+where (state in ('scheduled', 'active', 'complete')
     or (unsent is null and state in ('expired', 'closed', 'cancelled') and restaurant_id is not null)
     or exists (select from dinnerbell.round_part p join dinnerbell.lane l using (lane, seq)
                where p.adv_campaign_id = c.adv_campaign_id and p.drafts > 0 and seq > coalesce(published_seq, -1)))

@@ -6,12 +6,12 @@ with
   open as (
     select adv_campaign_id from dinnerbell.campaign
     where lane = $1 and state in ('active', 'complete') and adv_campaign_datetime_end > {now}
-      and adv_campaign_id in (select adv_campaign_id from {feedback} where id = any($2))
+      and adv_campaign_id in (select adv_campaign_id collate "C" from {feedback} where id = any($2))
     order by adv_campaign_id for update),
   gone as (
     delete from {feedback} f using open o
-    where f.id = any($2) and f.feedback is null and f.adv_campaign_id = o.adv_campaign_id
-    returning f.adv_campaign_id),
+    where f.id = any($2) and f.feedback is null and f.adv_campaign_id collate "C" = o.adv_campaign_id
+    returning f.adv_campaign_id collate "C" as adv_campaign_id),
   counted as (select adv_campaign_id, count(*) as drafts from gone group by 1)
 update dinnerbell.campaign c
 set told = c.told - g.drafts, late = least(c.late, c.told - g.drafts), repass_at = 0

@@ -36,6 +36,8 @@ const TIME_LIMIT_WITHOUT_INDEX: Duration = Duration::from_secs(60);
 
 /// How long a page may take that an index serves; one that takes longer is read client by client.
 const SOON: Duration = Duration::from_secs(2);
+/// How long the largest id may take: less than until the connection is given up.
+const NEWEST: Duration = Duration::from_secs(4);
 /// Pages that are read side by side where each is a statement.
 const CONCURRENT_PAGES: usize = 4;
 /// The real [`Audience`]. Needs SELECT on the one table; a read-only replica or a pooler in transaction mode will do.
@@ -55,8 +57,8 @@ impl PostgresAudience {
         let indexed = has_index(&pool).await?;
         let legible = Legible::of(&pool).await?;
         let table = pool.table().sql();
-        if !legible.is_whole() {
-            tracing::warn!("{}: {}", pool.address(), legible.warning());
+        if let Some(warning) = legible.warning() {
+            tracing::warn!("{}: {warning}", pool.address());
         }
         if !indexed {
             tracing::warn!(
@@ -112,9 +114,7 @@ impl Audience for PostgresAudience {
     }
 
     async fn newest(&self) -> Result<i64, AudienceError> {
-        let sql = format!("select coalesce(max(id), 0)::int8 from {}", self.inner.pool.table().sql());
-        let rows = self.inner.ask(&sql, &[]).await?;
-        Ok(rows.first().map_or(0, |row| row.get(0)))
+        Ok(newest(&self.inner.pool).await?)
     }
 
     async fn added(&self, after: i64, most: usize) -> Result<Added, AudienceError> {
@@ -124,6 +124,23 @@ impl Audience for PostgresAudience {
 
     async fn of_ids(&self, ids: &[i64]) -> Result<Vec<Subscription>, AudienceError> {
         Ok(self.favourites("id = any($1)", "", &[(&ids, Type::INT8_ARRAY)]).await?.favourites)
+    }
+}
+
+/// The table's largest id, 0 for an empty one. Where it is not found in [`NEWEST`] the server says so, before the connection is given up.
+async fn newest(pool: &Pool) -> Result<i64, PostgresError> {
+    let sql = format!("select coalesce(max(id), 0)::int8 from {}", pool.table().sql());
+    let rows = pool.ask(&begin_sql(false, NEWEST), &sql, &[]).await?;
+    Ok(rows.first().map_or(0, |row| row.get(0)))
+}
+
+/// How long it takes to find the largest id; none where that is longer than a tail scan waits for it.
+pub async fn time_of_newest(pool: &Pool) -> Result<Option<Duration>, PostgresError> {
+    let asked = Instant::now();
+    match newest(pool).await {
+        Ok(_) => Ok(Some(asked.elapsed())),
+        Err(error) if is_overdue(&error) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -7,7 +7,7 @@ mod connection;
 pub mod lock_holders;
 mod transaction;
 
-use std::sync::atomic::{AtomicI32, AtomicUsize};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +53,8 @@ struct Inner {
     address: Address,
     table: TableName,
     slots: Arc<Semaphore>,
+    /// How often a slot was given to who waited for one.
+    given: AtomicU64,
     most: usize,
     idle: Mutex<Vec<Wire>>,
 }
@@ -87,6 +89,7 @@ impl Pool {
             table: database.table.clone(),
             slots: Arc::new(Semaphore::new(most)),
             most,
+            given: AtomicU64::new(0),
             idle: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -112,13 +115,21 @@ impl Pool {
         self.inner.most
     }
 
-    /// A connection: an idle one or a new one. Waits at most [`TIME_LIMIT`] for a free slot, and as long to connect.
+    /// A connection: an idle one or a new one. Waits for its turn as long as those before it get theirs: no such wait is a failure. Fails after
+    /// [`TIME_LIMIT`] in which nobody got a connection, or in which it could not connect.
     pub async fn get(&self) -> Result<Connection, PostgresError> {
-        let slot = tokio::time::timeout(TIME_LIMIT, self.inner.slots.clone().acquire_owned())
-            .await
-            .map_err(|_| self.exhausted())?
-            .expect("the semaphore is never closed");
-        self.take(slot).await
+        let mut turn = std::pin::pin!(self.inner.slots.clone().acquire_owned());
+        loop {
+            let given = self.inner.given.load(Ordering::Acquire);
+            match tokio::time::timeout(TIME_LIMIT, &mut turn).await {
+                Ok(slot) => {
+                    self.inner.given.fetch_add(1, Ordering::AcqRel);
+                    return self.take(slot.expect("the semaphore is never closed")).await;
+                }
+                Err(_) if self.inner.given.load(Ordering::Acquire) != given => {}
+                Err(_) => return Err(self.exhausted()),
+            }
+        }
     }
 
     /// Asks the server for a sign of life. None where all connections are in use: whoever uses them learns from it.
@@ -212,7 +223,7 @@ impl Pool {
     fn exhausted(&self) -> PostgresError {
         let Inner { address, most, .. } = &*self.inner;
         PostgresError::transient(format!(
-            "{address}: all {most} connections were in use for {} s; raise {}.max_connections",
+            "{address}: all {most} connections were in use for {} s, and none came free; raise {}.max_connections",
             TIME_LIMIT.as_secs(),
             address.section
         ))

@@ -176,6 +176,7 @@ impl From<PostgresError> for LedgerError {
 impl From<PostgresError> for AudienceError {
     fn from(error: PostgresError) -> Self {
         match error.kind {
+            ErrorKind::Transient if error.code.is_some() => Self::Unanswered(error.to_string()),
             ErrorKind::Transient => Self::Transient(error.to_string()),
             ErrorKind::Refused | ErrorKind::Duplicate => Self::Refused(error.to_string()),
         }

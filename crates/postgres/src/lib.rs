@@ -21,6 +21,7 @@ pub mod needs;
 pub mod number;
 pub mod predicate;
 mod read_ahead;
+pub mod replica;
 pub mod sequence;
 pub mod sql;
 pub mod table_identity;

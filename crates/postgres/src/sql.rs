@@ -119,6 +119,7 @@ statements! {
     PRUNE_AUDIT = "prune_audit" [];
     NOTE_ORDER = "note_order" [];
     TAKE_ROWS_BACK = "take_rows_back" ["feedback"];
+    RECORDED_ROWS = "recorded_rows" ["feedback"];
     WHAT_A_LANE_HOLDS = "what_a_lane_holds" [];
     LANE_ROW = "lane_row" [];
     RESTART_AT = "restart_at" [];
@@ -157,6 +158,8 @@ statements! {
     HAS_AUDIENCE_INDEX = "has_audience_index" [];
     COLUMNS = "columns" [];
     NOT_OVER = "not_over" [];
+    REPLICA = "replica" [];
+    LACKING_ROWS = "lacking_rows" ["from", "to"];
     LEDGER_RIGHTS = "ledger_rights" [];
     INDEXES = "indexes" [];
     INDEX_PROGRESS = "index_progress" [];

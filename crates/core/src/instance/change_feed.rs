@@ -170,7 +170,7 @@ impl ChangeFeed {
         true
     }
 
-    /// The tail scan is refused: pages are read without it. Whom it misses until it has its high-water mark the rescans find.
+    /// The tail scan is refused, or not answered: pages are read without it. Whom it misses until it has its high-water mark the rescans find.
     pub(super) fn begin_without_high_water(&self) {
         let mut state = self.state();
         state.paged_without_high_water = true;

@@ -16,7 +16,7 @@ use crate::lane::error_policy::STEP;
 use crate::model::late::Subscription;
 use crate::model::number::Lane;
 use crate::periodic::Periodic;
-use crate::ports::audience::Audience;
+use crate::ports::audience::{Audience, AudienceError};
 use crate::ports::failure::Failure;
 use crate::ports::ledger::Ledger;
 
@@ -34,6 +34,9 @@ const POLL_CHANGES: Duration = Duration::from_millis(200);
 
 /// Between polls that failed: a database that failed over is looked at soon after it answers.
 const POLL_AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+
+/// Between questions for the high-water mark that were not answered: each may read the whole table.
+const WITHOUT_HIGH_WATER: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// Waits for this lane's turn, and looks out for all of them then, until something fails for good.
 pub async fn follow<B, L: Ledger, A: Audience, C>(
@@ -78,7 +81,7 @@ async fn tail_scan<B, L: Ledger, A: Audience, C>(
         cx.change_feed.begin(0);
         return pending().await;
     }
-    let mut backoff = STEP;
+    let (mut backoff, mut without_high_water) = (STEP, WITHOUT_HIGH_WATER);
     loop {
         match scan_once(cx).await {
             // There are more: they are not to wait for the next second.
@@ -93,14 +96,18 @@ async fn tail_scan<B, L: Ledger, A: Audience, C>(
                 cx.audience.newest().await.map(|newest| cx.change_feed.begin(newest)).unwrap_or_default();
             }
             // It is for speed: the rescan keeps the promise, and what a page needs its own reading finds.
-            Err(error) => {
-                if !error.is_transient() && cx.change_feed.high_water().is_none() {
-                    cx.change_feed.begin_without_high_water();
-                }
-                warn(cx, lane, &mut backoff, &error).await;
+            Err(error) if is_of_the_question(&error) && cx.change_feed.high_water().is_none() => {
+                cx.change_feed.begin_without_high_water();
+                warn(cx, lane, &mut without_high_water, &error).await;
             }
+            Err(error) => warn(cx, lane, &mut backoff, &error).await,
         }
     }
+}
+
+/// Whether the server is there, and does not say what was asked: who asks for a page may be answered.
+fn is_of_the_question(error: &LaneError) -> bool {
+    !error.is_transient() || matches!(error, LaneError::Audience(AudienceError::Unanswered(_)))
 }
 
 /// One look; how many it found. The first one only takes the high-water mark, before any page is read: whoever is added after a page was read has a

@@ -147,7 +147,7 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
             | BrokerError::Overdue { .. }
             | BrokerError::Overrun { .. },
         )
-        | LaneError::Audience(AudienceError::Transient(_))
+        | LaneError::Audience(AudienceError::Transient(_) | AudienceError::Unanswered(_))
         | LaneError::ClockUnread
         | LaneError::NotOpen { .. }
         | LaneError::Paused { .. }

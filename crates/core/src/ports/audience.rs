@@ -10,9 +10,13 @@ use crate::ports::failure::{Failure, FailureKind};
 /// Why a page could not be read. One place maps these to what happens: [`crate::lane::error_policy`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AudienceError {
-    /// It may pass: server away, a recovery conflict on a replica, a time-out.
+    /// It may pass: server away, no answer.
     #[error("{0}")]
     Transient(String),
+    /// The server is there and did not answer this question, for a reason of its own that may pass: its time-out, a recovery conflict on a replica. It may
+    /// answer another.
+    #[error("{0}")]
+    Unanswered(String),
     /// The server refuses and will refuse again: right, table, column.
     #[error("{0}")]
     Refused(String),
@@ -21,7 +25,7 @@ pub enum AudienceError {
 impl Failure for AudienceError {
     fn failure_kind(&self) -> FailureKind {
         match self {
-            Self::Transient(_) => FailureKind::Transient,
+            Self::Transient(_) | Self::Unanswered(_) => FailureKind::Transient,
             Self::Refused(_) => FailureKind::Refused,
         }
     }
@@ -29,7 +33,7 @@ impl Failure for AudienceError {
 
 impl From<Unread> for AudienceError {
     fn from(unread: Unread) -> Self {
-        Self::Transient(unread.to_string())
+        Self::Unanswered(unread.to_string())
     }
 }
 

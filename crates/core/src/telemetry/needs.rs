@@ -110,6 +110,19 @@ impl Telemetry {
         }
     }
 
+    /// The subscribers are a replica's, which may be so many seconds behind, and of which this is wrong. The log says each trouble once in a row.
+    pub fn subscribers_replica(&self, behind: Option<f64>, trouble: Option<String>) {
+        *locked(&self.observed.replica_lag) = behind;
+        let before = std::mem::replace(&mut *locked(&self.observed.replica_trouble), trouble.clone());
+        match (trouble, before) {
+            (Some(trouble), before) if before.as_ref() != Some(&trouble) => {
+                tracing::warn!("the subscribers database: {}", redact(&trouble));
+            }
+            (None, Some(_)) => tracing::info!("the subscribers database: its replica is up to date again"),
+            _ => {}
+        }
+    }
+
     /// The poll loop of the group's consumer went round.
     pub fn polled(&self) {
         *locked(&self.observed.polled) = Some(Instant::now());

@@ -81,7 +81,7 @@ impl LaneReport {
 }
 
 impl super::Observed {
-    /// What waits behind senders' open transactions, and dead letters whose topic takes none.
+    /// What waits behind senders' open transactions, dead letters whose topic takes none, and a replica that is behind.
     fn warnings(&self) -> Vec<String> {
         let lanes = self.lanes();
         let held = lanes.iter().filter_map(|(lane, view)| Some((lane, view.lag.held_back.filter(|held| held.told)?)));
@@ -91,7 +91,10 @@ impl super::Observed {
             waits.map(move |(part, why)| format!("lane {lane}: {} waits for a lock: {}", part.name(), redact(why)))
         });
         let letters = locked(&self.dead_letters_wait);
-        held.chain(waits).chain(letters.iter().map(|why| format!("dead letters wait: {}", redact(why)))).collect()
+        let letters = letters.iter().map(|why| format!("dead letters wait: {}", redact(why)));
+        let replica = locked(&self.replica_trouble);
+        let replica = replica.iter().map(|trouble| format!("the subscribers database: {}", redact(trouble)));
+        held.chain(waits).chain(letters).chain(replica).collect()
     }
 
     pub(crate) fn readiness(&self) -> Readiness {

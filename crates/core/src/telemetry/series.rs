@@ -214,6 +214,10 @@ impl Collector for Gauges {
             let help = "This machine's clock less the feedback database's";
             gauge(&mut encoder, "clock_difference", help, Some(&Unit::Seconds), seconds)?;
         }
+        if let Some(seconds) = *locked(&self.0.replica_lag) {
+            let help = "By how much the subscribers that are read may be behind, where they are a replica's";
+            gauge(&mut encoder, "subscribers_replica_lag", help, Some(&Unit::Seconds), seconds)?;
+        }
         if let Some(partitions) = *locked(&self.0.partitions) {
             let help = "Partitions of the campaigns topic, whichever instance has them";
             gauge(&mut encoder, "lanes", help, None, u64::try_from(partitions).unwrap_or(0))?;

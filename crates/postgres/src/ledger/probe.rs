@@ -128,10 +128,10 @@ async fn record_and_withdraw(pool: &Pool, hooks: &Hooks, found: &mut Findings) -
     tx.rollback().await
 }
 
-/// The part that holds the drafts: a page from the first client on.
+/// The part that holds the drafts: a page from the first client on, the last of whom is late; and there was somebody who had a row before.
 async fn record(tx: &Transaction, lane: Lane, batch: &DraftBatch) -> Result<(), PostgresError> {
     let sql = "insert into dinnerbell.round_part (lane, seq, part, adv_campaign_id, campaign_revision, has_page, upto_client, last_page, \
-               drafts, checksum) values ($1, 0, 0, $2, 1, true, $3, true, $4, 0)";
+               already_told, late, drafts, checksum) values ($1, 0, 0, $2, 1, true, $3, true, array[' '], array[$3], $4, 0)";
     let (id, drafts) = (&batch.template.campaign().adv_campaign_id, batch.clients.len() as i64);
     let part: [Parameter<'_>; 4] =
         [lane.parameter(), (id, Type::TEXT), (&batch.clients.last(), Type::TEXT), (&drafts, Type::INT8)];

@@ -4,29 +4,86 @@
 //! number of instances may do it at once, and no lane is held up. Never removed: what is not published, and the last two rounds of a lane with what
 //! they hold. Nor what `verify` needs to tell an earlier job's rows from lost drafts, as long as the ledger knows their campaign.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio_postgres::types::Type;
 
 use super::BY_INDEX;
-use crate::connect::{Parameter, Pool};
+use crate::clock::CLOCK_MICROS;
+use crate::connect::{Connection, Parameter, Pool};
 use crate::errors::PostgresError;
 use crate::sql;
 use dinnerbell_config::Retention;
 use dinnerbell_core::model::retention::Prunable;
+use dinnerbell_core::model::time::EpochMicros;
 
 /// Most rows of one step.
 pub const STEP: u64 = 200;
 /// How long a tombstone for a campaign that never came is kept, in seconds: thirty days.
 const TOMBSTONES: i64 = 30 * 86_400;
 
-/// One step; how many rows it took. Fewer than [`STEP`]: there is no more for now. Where dead letters go to a topic, those that were not
+/// The feedback database's clock and this machine's may differ by so much, in seconds. Beyond that one of them is wrong, and nothing is pruned by either.
+const FARTHEST_APART: i64 = 3_600;
+
+/// Both clocks, of one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Clocks {
+    /// The feedback database's.
+    pub database: EpochMicros,
+    /// This machine's.
+    pub machine: EpochMicros,
+}
+
+impl Clocks {
+    /// Reads both.
+    pub async fn of(pool: &Pool) -> Result<Self, PostgresError> {
+        let connection = pool.get().await?;
+        let clocks = Self::read(&connection, machine_time).await?;
+        connection.release();
+        Ok(clocks)
+    }
+
+    async fn read(connection: &Connection, machine: fn() -> EpochMicros) -> Result<Self, PostgresError> {
+        let row = connection.query_one(&format!("select {CLOCK_MICROS}"), &[]).await?;
+        Ok(Self { database: row.get(0), machine: machine() })
+    }
+
+    /// Whether they agree, as far as it matters for what is kept for days.
+    pub fn agree(self) -> Result<(), PostgresError> {
+        let apart = (self.machine - self.database) / 1_000_000;
+        match apart.abs() <= FARTHEST_APART {
+            true => Ok(()),
+            false => Err(PostgresError::transient(format!(
+                "this machine's clock differs from the feedback database's by {apart} s: nothing is pruned; check the time synchronisation of both"
+            ))),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the machine's own clock is meant: it is compared with the database's")]
+fn machine_time() -> EpochMicros {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// One step; how many rows it took. Fewer than [`STEP`]: there is no more for now. Fails where the two clocks differ. Where dead letters go to a topic, those that were not
 /// published yet are kept at any age.
 pub async fn prune(
     pool: &Pool,
     what: Prunable,
     retention: &Retention,
     publishes_dead_letters: bool,
+) -> Result<u64, PostgresError> {
+    prune_by(pool, what, retention, publishes_dead_letters, machine_time).await
+}
+
+/// The same, by this clock of the machine.
+pub async fn prune_by(
+    pool: &Pool,
+    what: Prunable,
+    retention: &Retention,
+    publishes_dead_letters: bool,
+    machine: fn() -> EpochMicros,
 ) -> Result<u64, PostgresError> {
     let step = i64::try_from(STEP).unwrap_or(i64::MAX);
     let seconds = |kept: Duration| i64::try_from(kept.as_secs()).unwrap_or(i64::MAX);
@@ -51,8 +108,11 @@ pub async fn prune(
     };
     let locals = format!("set local lock_timeout = '100ms'; set local synchronous_commit = off; {BY_INDEX}");
     let tx = pool.begin(&locals).await?;
+    // What is old, the statement asks the database's clock: before and after, it is that of the machine.
+    Clocks::read(&tx, machine).await?.agree()?;
     let row = tx.query_one(statement.text(), &parameters).await?;
     let gone: i64 = row.get(0);
+    Clocks::read(&tx, machine).await?.agree()?;
     tx.commit().await?;
     Ok(gone.unsigned_abs())
 }

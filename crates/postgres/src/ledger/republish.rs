@@ -1,5 +1,8 @@
 //! Drafts whose messages Kafka lost: their rows are taken back, so that a later round tells those clients.
 
+use std::collections::BTreeSet;
+
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::PostgresLedger;
@@ -22,6 +25,8 @@ pub enum Fate {
     Over,
     /// Somebody answered in it, so its client was told.
     Answered,
+    /// No round that the ledger still has recorded it: an earlier job may have told its client.
+    Unrecorded,
 }
 
 /// What becomes of each of these rows; one that is gone is left out.
@@ -29,14 +34,18 @@ pub async fn fates(pool: &Pool, rows: &[i64]) -> Result<Vec<(i64, Fate)>, Postgr
     let sql = format!(
         "select f.id::int8 as id, f.feedback is not null as answered, c.lane, \
            c.state in ('active', 'complete') and c.adv_campaign_datetime_end > {NOW} as open \
-         from {} f join dinnerbell.campaign c using (adv_campaign_id) where f.id = any($1) order by f.id",
+         from {} f join dinnerbell.campaign c on c.adv_campaign_id = f.adv_campaign_id collate \"C\" where f.id = any($1) order by f.id",
         pool.table().sql()
     );
-    let found = pool.query(&sql, &[(&rows, Type::INT8_ARRAY)]).await?;
-    let fate = |row: &tokio_postgres::Row| match (row.get("answered"), row.get("open")) {
+    let ids: [Parameter<'_>; 1] = [(&rows, Type::INT8_ARRAY)];
+    let found = pool.query(&sql, &ids).await?;
+    let recorded = pool.query(&sql::RECORDED_ROWS.with([("feedback", &pool.table().sql())]), &ids).await?;
+    let recorded: BTreeSet<i64> = recorded.iter().map(|row| row.get("id")).collect();
+    let fate = |row: &Row| match (row.get("answered"), row.get("open")) {
         (true, _) => Fate::Answered,
-        (false, true) => Fate::Open(number(row, "lane")),
         (false, false) => Fate::Over,
+        (false, true) if !recorded.contains(&row.get("id")) => Fate::Unrecorded,
+        (false, true) => Fate::Open(number(row, "lane")),
     };
     Ok(found.iter().map(|row| (row.get("id"), fate(row))).collect())
 }

@@ -38,6 +38,25 @@ pub struct LaneHead {
     pub halted: Option<String>,
 }
 
+/// What a campaign counts.
+#[derive(Debug, Clone, Copy)]
+pub struct CampaignCounts<'a> {
+    /// Drafts recorded.
+    pub told: i64,
+    /// Rows of withdrawn drafts that were kept because somebody had answered.
+    pub kept: i64,
+    /// Drafts of those who were late.
+    pub late: i64,
+    /// The last client whom the pages hold.
+    pub cursor: Option<&'a str>,
+}
+
+impl<'a> CampaignCounts<'a> {
+    fn of(row: &'a Row) -> Self {
+        Self { told: row.get("told"), kept: row.get("kept"), late: row.get("late"), cursor: row.get("cursor") }
+    }
+}
+
 impl Snapshot {
     /// Takes the snapshot.
     pub async fn take(pool: &Pool) -> Result<Self, PostgresError> {
@@ -60,13 +79,22 @@ impl Snapshot {
         Ok(rows.iter().map(head).collect())
     }
 
-    /// Every campaign: its id, how many it told, and how many rows of withdrawn drafts were kept.
+    /// Every campaign: its id, and what it counts.
     pub async fn campaigns<E: From<PostgresError>>(
         &self,
-        mut take: impl FnMut(&str, i64, i64) -> Result<(), E>,
+        mut take: impl FnMut(&str, CampaignCounts<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let sql = "select adv_campaign_id, told, kept from dinnerbell.campaign";
-        self.each(sql, Vec::new(), |row| take(row.get("adv_campaign_id"), row.get("told"), row.get("kept"))).await
+        let sql = "select adv_campaign_id, told, kept, late, cursor from dinnerbell.campaign";
+        self.each(sql, Vec::new(), |row| take(row.get(CAMPAIGN), CampaignCounts::of(row))).await
+    }
+
+    /// Campaign and client of everybody who was told late, as far as the ledger still has the rounds.
+    pub async fn told_late<E: From<PostgresError>>(
+        &self,
+        mut take: impl FnMut(&str, &str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let sql = "select adv_campaign_id, unnest(late) from dinnerbell.round_part where late <> '{}'";
+        self.each(sql, Vec::new(), |row| take(row.get(CAMPAIGN), row.get(CLIENT))).await
     }
 
     /// Campaign and client of every draft that a recorded round holds.

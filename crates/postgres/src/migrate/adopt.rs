@@ -1,9 +1,12 @@
 //! The ledger takes another feedback table. Whoever has no row there looks untold, so the rows of all campaigns that are not over must be in it.
 
+use std::time::Duration;
+
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::{Job, SHORT_LOCK};
-use crate::connect::{Parameter, Transaction};
+use crate::connect::{Parameter, Transaction, place};
 use crate::errors::PostgresError;
 use crate::ledger::{audit, rows};
 use crate::sql;
@@ -14,6 +17,10 @@ use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::draft::FEEDBACK_COLUMNS;
 use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::late::RowCounts;
+
+/// Campaigns whose rows are compared in one statement, and how long that may take.
+const AT_ONCE: usize = 1_000;
+const COMPARE: Duration = Duration::from_secs(3_600);
 
 /// Whether the ledger shall take another feedback table than it knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +59,7 @@ impl Job<'_> {
         let take = async || {
             let tx = self.pool.begin(SHORT_LOCK).await?;
             tx.batch("select 1 from dinnerbell.lane order by lane for update").await?;
+            self.nothing_is_sent(&tx).await?;
             if !without_rows {
                 self.holds_all_rows(&tx, another).await?;
             }
@@ -73,20 +81,69 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// The rows of all campaigns that are not over are in the table.
+    /// All sending is paused, or every lane stands still by itself: rows that are copied stay all that there are.
+    async fn nothing_is_sent(&self, tx: &Transaction) -> Result<(), PostgresError> {
+        let sql = "select exists (select from dinnerbell.service where paused_at is not null) \
+                   or not exists (select from dinnerbell.lane where halted is null)";
+        match tx.query_one(sql, &[]).await?.get(0) {
+            true => Ok(()),
+            false => Err(self.refuse(
+                "the ledger takes another feedback table only while nothing is sent; run `dinnerbell pause` before, and `dinnerbell resume` afterwards",
+            )),
+        }
+    }
+
+    /// The rows of all campaigns that are not over are in the table. While the known table is there each of its rows is looked for; otherwise rows
+    /// are counted, and a few may be gone.
     async fn holds_all_rows(&self, tx: &Transaction, another: &OtherTable) -> Result<(), PostgresError> {
-        let mut missing = Vec::new();
-        for row in tx.query(sql::NOT_OVER.text(), &[]).await? {
-            let (id, told): (String, i64) = (row.get("adv_campaign_id"), row.get("told"));
+        let not_over = tx.query(sql::NOT_OVER.text(), &[]).await?;
+        let not_over: Vec<(String, i64)> = not_over.iter().map(|row| (row.get(0), row.get("told"))).collect();
+        let lacking = match &another.now {
+            Some(_) if another.is_only_renamed() => Vec::new(),
+            Some(known) => self.lacking(tx, known, &not_over).await?,
+            None => self.removed(tx, not_over).await?,
+        };
+        match lacking.first() {
+            None => Ok(()),
+            Some(first) => Err(self.refuse(&self.lacks_rows(first, lacking.len(), another))),
+        }
+    }
+
+    /// The campaigns of which the known table has rows that the other one lacks.
+    async fn lacking(
+        &self,
+        tx: &Transaction,
+        known: &str,
+        campaigns: &[(String, i64)],
+    ) -> Result<Vec<(String, RowCounts)>, PostgresError> {
+        let sql = sql::LACKING_ROWS.with([("from", known), ("to", &self.table().sql())]);
+        let mut lacking = Vec::new();
+        for some in campaigns.chunks(AT_ONCE) {
+            let ids: Vec<&str> = some.iter().map(|(id, _)| id.as_str()).collect();
+            let take = |row: &Row| {
+                let ((id, told), rows) = (&some[place(row)], row.get::<_, i64>("rows"));
+                lacking.push((id.clone(), RowCounts { told: *told.max(&rows), rows: *told.max(&rows) - rows }));
+                Ok(())
+            };
+            tx.for_each(&sql, vec![(&ids, Type::TEXT_ARRAY)], COMPARE, take).await?;
+        }
+        Ok(lacking)
+    }
+
+    /// The campaigns of which so many rows are gone that somebody would be told again.
+    async fn removed(
+        &self,
+        tx: &Transaction,
+        campaigns: Vec<(String, i64)>,
+    ) -> Result<Vec<(String, RowCounts)>, PostgresError> {
+        let mut removed = Vec::new();
+        for (id, told) in campaigns {
             let counted = RowCounts { told, rows: rows::count(tx, &self.table().sql(), &id, told).await? };
             if counted.were_removed() {
-                missing.push((id, counted));
+                removed.push((id, counted));
             }
         }
-        match missing.first() {
-            None => Ok(()),
-            Some(first) => Err(self.refuse(&self.lacks_rows(first, missing.len(), another))),
-        }
+        Ok(removed)
     }
 
     fn lacks_rows(&self, (id, counted): &(String, RowCounts), campaigns: usize, another: &OtherTable) -> String {
@@ -98,9 +155,9 @@ impl Job<'_> {
         let copy = match &another.now {
             Some(now) => format!(
                 "copy them, and run the same command again: insert into {to} ({FEEDBACK_COLUMNS}, feedback) select {FEEDBACK_COLUMNS}, feedback \
-                 from {now} old where adv_campaign_id in (select adv_campaign_id from dinnerbell.campaign where state in ('scheduled', \
-                 'active', 'complete') or unsent is null) and not exists (select from {to} new where new.adv_campaign_id = old.adv_campaign_id \
-                 and new.client_id = old.client_id)",
+                 from {now} old where adv_campaign_id collate \"C\" in (select adv_campaign_id from dinnerbell.campaign where state in ('scheduled', \
+                 'active', 'complete') or unsent is null) and not exists (select from {to} new where new.adv_campaign_id collate \"C\" = old.adv_campaign_id \
+                 and new.client_id collate \"C\" = old.client_id)",
                 to = table.sql()
             ),
             None => "put them back from a backup, and run the same command again".to_owned(),

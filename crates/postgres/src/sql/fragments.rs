@@ -178,11 +178,11 @@ fn state_after(page: &str) -> String {
 }
 
 /// The range of a part's page, less those who had a row before it was read, and less late ones who came into it since. No client has the empty id:
-/// behind it is from the first on.
+/// behind it is from the first on. The column may have a collation of its own, which the arrays do not have.
 pub fn on_the_page() -> String {
     format!(
         "{} and {SHORT_IDS} and p.has_page and client_id collate \"C\" > p.behind and client_id collate \"C\" <= p.upto \
-         and client_id <> all(p.already_told) and client_id <> all(p.late_ones)",
+         and client_id collate \"C\" <> all(p.already_told) and client_id collate \"C\" <> all(p.late_ones)",
         of_campaign("adv_campaign_id", "p.id")
     )
 }
