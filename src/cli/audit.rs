@@ -2,16 +2,19 @@
 
 use clap::Args;
 
-use super::{ConfigFile, Failure, Json, time};
+use super::{ConfigFile, Failure, Json, output, time};
 use crate::operator::audit;
 use crate::operator::audit::{Entry, Filter};
-use dinnerbell_core::text_table::{or_dash, table};
+use dinnerbell_core::text_table::{Fit, or_dash};
 
 const EXAMPLES: &str = "\
 Examples:
   dinnerbell audit --since -24h
   dinnerbell audit --who ivan --limit 10
   dinnerbell audit --json | jq -r '.[] | select(.what == \"cancelled\") | .subject_id'";
+
+/// What is cut where there is no room for all: the details, the machine, on what, who.
+const FLEXIBLE: [(usize, usize); 4] = [(5, 12), (6, 12), (4, 16), (2, 12)];
 
 /// List orders: who gave which, when, and from where; the latest first
 ///
@@ -59,7 +62,8 @@ fn text(orders: &[Entry]) -> String {
             format!("{}, {}", order.origin, order.host),
         ]
     };
-    table(["ID", "AT", "WHO", "WHAT", "ON", "DETAILS", "FROM"], orders.iter().map(cells))
+    let fit = Fit { width: output::width(), flexible: &FLEXIBLE, optional: &[] };
+    fit.table(["ID", "AT", "WHO", "WHAT", "ON", "DETAILS", "FROM"], orders.iter().map(cells))
 }
 
 fn about(order: &Entry) -> String {

@@ -4,7 +4,7 @@ use clap::Args;
 use tokio::sync::watch;
 
 use super::run::stop_on_signals;
-use super::{Failure, block_on};
+use super::{ConfigFile, Failure, block_on};
 use crate::demo;
 use crate::demo::DemoError;
 
@@ -23,6 +23,9 @@ pub struct Arguments {
     /// Stop when the first campaigns are done; exit status 0 only if both sinks agree
     #[arg(long)]
     once: bool,
+    /// Taken as by every command; what the file holds changes nothing here
+    #[command(flatten)]
+    _config: ConfigFile,
 }
 
 impl Arguments {

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::operator::resolve::ResolveError;
+use crate::operator::told::ToldError;
 use dinnerbell_config::ConfigErrors;
 use dinnerbell_postgres::errors::PostgresError;
 
@@ -38,6 +39,12 @@ pub enum Failure {
 
 impl From<ResolveError> for Failure {
     fn from(error: ResolveError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<ToldError> for Failure {
+    fn from(error: ToldError) -> Self {
         Self::Failed(error.to_string())
     }
 }

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod bench;
 pub mod campaign;
+pub mod client;
 pub mod config;
 pub mod dead_letter;
 pub mod demo;
@@ -65,8 +66,10 @@ pub enum Command {
     Demo(demo::Arguments),
     /// Run the service until SIGTERM or Ctrl-C
     Run(run::Arguments),
-    /// Send, preview, list, show and cancel campaigns
+    /// Send, preview, list, show and cancel campaigns; say who was told
     Campaign(campaign::Arguments),
+    /// Show what a client was told, or why not
+    Client(client::Arguments),
     /// List, show and replay what could not become a campaign
     DeadLetter(dead_letter::Arguments),
     /// Make the ledger's tables and the indexes, or bring them up to date
@@ -104,6 +107,7 @@ impl Command {
             Self::Demo(arguments) => arguments.execute(),
             Self::Run(arguments) => arguments.execute(),
             Self::Campaign(arguments) => arguments.execute(),
+            Self::Client(arguments) => arguments.execute(),
             Self::DeadLetter(arguments) => arguments.execute(),
             Self::Migrate(arguments) => arguments.execute(),
             Self::Doctor(arguments) => arguments.execute(),
@@ -210,6 +214,24 @@ fn account() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The commands that do something, by their names.
+    fn leaves(command: &clap::Command, path: &str) -> Vec<(String, clap::Command)> {
+        let path = format!("{path} {}", command.get_name());
+        match command.get_subcommands().next() {
+            None => vec![(path, command.clone())],
+            Some(_) => command.get_subcommands().flat_map(|inner| leaves(inner, &path)).collect(),
+        }
+    }
+
+    #[test]
+    fn every_command_takes_a_configuration_file() {
+        let commands = leaves(&<Cli as clap::CommandFactory>::command(), "");
+        let takes_none = |command: &clap::Command| !command.get_arguments().any(|arg| arg.get_short() == Some('c'));
+        let without: Vec<&String> =
+            commands.iter().filter(|(_, command)| takes_none(command)).map(|(path, _)| path).collect();
+        assert!(commands.len() > 25 && without.is_empty(), "{without:?} of {} take no -c", commands.len());
+    }
 
     #[test]
     fn whose_account_it_is_is_known_without_the_environment() {

@@ -22,6 +22,15 @@ pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
+/// Places of a line where nobody says how many there are.
+const USUAL_WIDTH: u16 = 120;
+
+/// How many places a line has: those of the terminal, or 120 where standard output is none.
+pub fn width() -> usize {
+    let terminal = rustix::termios::tcgetwinsize(io::stdout()).ok();
+    terminal.map(|size| size.ws_col).filter(|columns| *columns > 0).unwrap_or(USUAL_WIDTH).into()
+}
+
 /// Prints a value as JSON.
 pub fn print_json(value: &(impl serde::Serialize + ?Sized)) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)

@@ -11,6 +11,13 @@ pub fn since(text: Option<&str>) -> Result<Option<Seconds>, Failure> {
     since.map_err(|problem| Failure::Usage(format!("--since {problem}")))
 }
 
+/// `--until`: any time, or none where it is not given.
+pub fn until(text: Option<&str>) -> Result<Option<Seconds>, Failure> {
+    let until = |text| from_now(text, Seconds::new(Timestamp::now().as_second()));
+    let wrong = "--until must be an RFC 3339 time, epoch seconds, now, or a span from now, as -1h";
+    text.map(|text| until(text).ok_or_else(|| Failure::Usage(wrong.to_owned()))).transpose()
+}
+
 fn past(text: &str, now: Seconds) -> Result<Seconds, String> {
     match from_now(text, now) {
         Some(time) if time <= now => Ok(time),

@@ -9,16 +9,19 @@ pub mod kafka;
 pub mod ledger;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use dinnerbell_config::Config;
 pub use dinnerbell_core::model::finding::{Finding, Findings, Listener, Status};
 
 /// Everything that was found.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Report {
     /// The worst of all.
+    #[schema(value_type = String)]
     pub status: Status,
     /// In the order of the checks.
+    #[schema(value_type = Vec<Object>)]
     pub findings: Vec<Finding>,
 }
 

@@ -4,10 +4,12 @@ use dinnerbell_core::model::number::Seconds;
 use serde::Serialize;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+use utoipa::ToSchema;
 
 use crate::operator::campaigns::time;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::ledger::begin_of_list;
 use dinnerbell_postgres::number::Number;
 use dinnerbell_postgres::sql;
 
@@ -25,7 +27,8 @@ pub struct Filter {
 }
 
 /// An order.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Order)]
 pub struct Entry {
     /// Its number.
     pub id: i64,
@@ -51,7 +54,7 @@ pub struct Entry {
 pub async fn list(pool: &Pool, filter: &Filter) -> Result<Vec<Entry>, PostgresError> {
     let parameters: [Parameter<'_>; 4] =
         [filter.since.parameter(), (&filter.who, Type::TEXT), (&filter.after, Type::INT8), (&filter.limit, Type::INT8)];
-    Ok(pool.query(sql::AUDIT_ENTRIES.text(), &parameters).await?.iter().map(entry).collect())
+    Ok(pool.ask(&begin_of_list(), sql::AUDIT_ENTRIES.text(), &parameters).await?.iter().map(entry).collect())
 }
 
 fn entry(row: &Row) -> Entry {

@@ -1,6 +1,8 @@
 //! Campaigns as the ledger knows them, and how those that run are getting on.
 
+mod list;
 pub mod overview;
+mod timeline;
 
 use std::time::Duration;
 
@@ -9,12 +11,19 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+use utoipa::ToSchema;
+
+use dinnerbell_postgres::ledger::told::OverTime;
+pub use list::{Page, list};
+use timeline::Known;
+pub use timeline::{Moment, Told};
 
 use dinnerbell_config::Config;
 use dinnerbell_core::model::number::{Lane, Offset, Seconds};
+use dinnerbell_core::model::untold::Reason;
 use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::clock::CLOCK_MICROS;
-use dinnerbell_postgres::connect::{Parameter, Pool};
+use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::number::{Number, number};
 use dinnerbell_postgres::sql;
@@ -29,8 +38,14 @@ pub struct Filter {
     pub states: Vec<String>,
     /// Only those of this restaurant.
     pub restaurant_id: Option<String>,
+    /// Only those of this owner.
+    pub owner: Option<String>,
+    /// Only those that hold this text, in whatever case: in their id, restaurant, owner or content.
+    pub search: Option<String>,
     /// Only those received then or later.
     pub since: Option<Seconds>,
+    /// Only those received before.
+    pub until: Option<Seconds>,
     /// Only those that come after this one in the list.
     pub after: Option<String>,
     /// At most so many.
@@ -38,7 +53,8 @@ pub struct Filter {
 }
 
 /// A campaign in a list.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Campaign)]
 pub struct Summary {
     /// Its id.
     pub adv_campaign_id: String,
@@ -57,8 +73,10 @@ pub struct Summary {
     /// Who was not told, and why.
     pub not_told: Vec<NotTold>,
     /// When it begins.
+    #[schema(value_type = Option<i64>)]
     pub adv_campaign_datetime_start: Option<Seconds>,
     /// When it ends.
+    #[schema(value_type = Option<i64>)]
     pub adv_campaign_datetime_end: Option<Seconds>,
     /// When its audience was last read.
     pub audience_as_of: Option<String>,
@@ -77,24 +95,13 @@ pub struct Summary {
 }
 
 /// Those of an audience who were not told for one reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct NotTold {
     /// The reason.
-    pub why: Why,
+    #[schema(value_type = String)]
+    pub why: Reason,
     /// How many; null where nobody counted, or not yet.
     pub clients: Option<i64>,
-}
-
-/// Why somebody was not told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Why {
-    /// The end passed before.
-    Ended,
-    /// It was cancelled before.
-    Cancelled,
-    /// Their ids are empty, too long or no UTF-8.
-    UnusableId,
 }
 
 /// How far the main pass of an active campaign is.
@@ -109,7 +116,8 @@ struct Pass {
 }
 
 /// All that is known of a campaign.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = CampaignDetails)]
 pub struct Details {
     /// As in the list.
     #[serde(flatten)]
@@ -121,8 +129,10 @@ pub struct Details {
     /// How to reach them.
     pub adv_campaign_owner_contact: Option<String>,
     /// The sender's version.
+    #[schema(value_type = Option<i64>)]
     pub datetime_created: Option<Seconds>,
     /// The lane that owns it.
+    #[schema(value_type = i32)]
     pub lane: Lane,
     /// + 1 with each update.
     pub revision: i32,
@@ -135,9 +145,14 @@ pub struct Details {
     /// When it was received.
     pub received_at: String,
     /// At which offset of its lane.
+    #[schema(value_type = Option<i64>)]
     pub received_offset: Option<Offset>,
     /// When it was cancelled.
     pub cancelled_at: Option<String>,
+    /// What happened to it, and what will: in the order of time; what has no time comes last.
+    pub timeline: Vec<Moment>,
+    /// When its drafts were recorded, in at most so many equal parts of the time from the first to the last; parts without drafts are left out.
+    pub told_over_time: Vec<Told>,
 }
 
 /// The columns of a summary.
@@ -158,41 +173,28 @@ const SUMMARY_COLUMNS: usize = 16;
 
 /// Campaigns that `which` picks, with the drafts of the last ten seconds where they are active. Only a lane's latest rounds are looked at.
 fn select(columns: &str, which: &str) -> String {
-    sql::CAMPAIGN_SUMMARIES.with([("columns", columns), ("which", which)])
+    select_from(columns, &format!("select * from dinnerbell.campaign where {which}"))
 }
 
-/// Campaigns, those that were received last first.
-pub async fn list(pool: &Pool, config: &Config, filter: &Filter) -> Result<Vec<Summary>, PostgresError> {
-    let which = "(cardinality($1::text[]) = 0 or state = any($1)) and ($2::text is null or restaurant_id = $2) \
-                 and ($3::text is null or (received_at, adv_campaign_id) < \
-                      (select a.received_at, a.adv_campaign_id from dinnerbell.campaign a where a.adv_campaign_id = $3)) \
-                 and ($5::int8 is null or received_at >= to_timestamp($5)) \
-                 order by received_at desc, adv_campaign_id desc limit $4";
-    let parameters: [Parameter<'_>; 5] = [
-        (&filter.states, Type::TEXT_ARRAY),
-        (&filter.restaurant_id, Type::TEXT),
-        (&filter.after, Type::TEXT),
-        (&filter.limit, Type::INT8),
-        filter.since.parameter(),
-    ];
-    let rows = pool.query(&select(&summary_columns(), which), &parameters).await?;
-    let mut campaigns: Vec<Summary> = rows.iter().map(summary).collect();
-    expect_completion(config, campaigns.iter_mut()).await;
-    Ok(campaigns)
+fn select_from(columns: &str, page: &str) -> String {
+    sql::CAMPAIGN_SUMMARIES.with([("columns", columns), ("page", page)])
 }
 
 /// One campaign.
 pub async fn show(pool: &Pool, config: &Config, adv_campaign_id: &str) -> Result<Option<Details>, PostgresError> {
     let columns = format!(
         "{}, adv_campaign_content, adv_campaign_owner, adv_campaign_owner_contact, datetime_created, lane, revision, kept, {}, \
-         received_offset, {}, (select count(*) from dinnerbell.locked_row w where w.adv_campaign_id = page.adv_campaign_id)",
+         received_offset, {}, {}, {}, (select count(*) from dinnerbell.locked_row w where w.adv_campaign_id = page.adv_campaign_id)",
         summary_columns(),
         micros("received_at"),
         micros("cancelled_at"),
+        micros("updated_at"),
+        micros("completed_at"),
     );
     let rows = pool.query(&select(&columns, "adv_campaign_id = $1"), &[(&adv_campaign_id, Type::TEXT)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let mut details = details(row);
+    let rounds = timeline::rounds(pool, adv_campaign_id).await?;
+    let mut details = details(row, &rounds);
     expect_completion(config, std::iter::once(&mut details.summary)).await;
     Ok(Some(details))
 }
@@ -203,8 +205,19 @@ pub async fn is_known(pool: &Pool, adv_campaign_id: &str) -> Result<bool, Postgr
     Ok(!pool.query(sql, &[(&adv_campaign_id, Type::TEXT)]).await?.is_empty())
 }
 
-fn details(row: &Row) -> Details {
+fn details(row: &Row, rounds: &OverTime) -> Details {
     let column = |place: usize| SUMMARY_COLUMNS + place;
+    let known = Known {
+        received: row.get(column(7)),
+        updated: row.get(column(10)),
+        completed: row.get(column(11)),
+        cancelled: row.get(column(9)),
+        first_draft: row.get(9),
+        last_draft: row.get(10),
+        start: row.get(6),
+        end: row.get(7),
+        revision: row.get(column(5)),
+    };
     Details {
         summary: summary(row),
         adv_campaign_content: row.get(column(0)),
@@ -218,7 +231,9 @@ fn details(row: &Row) -> Details {
         received_at: time(row.get(column(7))).unwrap_or_default(),
         received_offset: number(row, column(8)),
         cancelled_at: time(row.get(column(9))),
-        locked: row.get(column(10)),
+        locked: row.get(column(12)),
+        timeline: timeline::of(&known, rounds),
+        told_over_time: timeline::spans(rounds),
     }
 }
 
@@ -257,14 +272,14 @@ fn reached_nobody(state: &str, main_pass_over: bool, told: i64) -> bool {
 fn not_told(state: &str, has_arrived: bool, unsent: Option<i64>, skipped: i64) -> Vec<NotTold> {
     let mut not_told = Vec::new();
     match state {
-        "expired" | "closed" if unsent != Some(0) => not_told.push(NotTold { why: Why::Ended, clients: unsent }),
+        "expired" | "closed" if unsent != Some(0) => not_told.push(NotTold { why: Reason::Ended, clients: unsent }),
         "cancelled" if has_arrived && unsent != Some(0) => {
-            not_told.push(NotTold { why: Why::Cancelled, clients: unsent })
+            not_told.push(NotTold { why: Reason::Cancelled, clients: unsent })
         }
         _ => {}
     }
     if skipped > 0 {
-        not_told.push(NotTold { why: Why::UnusableId, clients: Some(skipped) });
+        not_told.push(NotTold { why: Reason::UnusableId, clients: Some(skipped) });
     }
     not_told
 }
@@ -272,12 +287,12 @@ fn not_told(state: &str, has_arrived: bool, unsent: Option<i64>, skipped: i64) -
 /// Estimates how much of the audience is left to those that run, and so when they are complete. Where the subscribers cannot be asked, that is
 /// not known, and the list is none the worse.
 async fn expect_completion(config: &Config, campaigns: impl Iterator<Item = &mut Summary>) {
-    let mut running = campaigns.filter(|campaign| campaign.running.is_some()).peekable();
-    if running.peek().is_none() {
+    let running: Vec<&mut Summary> = campaigns.filter(|campaign| campaign.running.is_some()).collect();
+    if running.is_empty() {
         return;
     }
     if let Ok(size) = audience_size(config).await {
-        estimate(&size, running).await;
+        estimate(&size, running.into_iter()).await;
     }
 }
 
@@ -341,14 +356,14 @@ mod tests {
 
     #[test]
     fn each_of_those_not_told_has_a_reason() {
-        let ended = |clients| NotTold { why: Why::Ended, clients };
+        let ended = |clients| NotTold { why: Reason::Ended, clients };
         assert_eq!(not_told("expired", true, Some(3), 0), [ended(Some(3))]);
         assert_eq!(not_told("expired", true, None, 0), [ended(None)], "not counted yet");
         assert_eq!(not_told("closed", true, Some(0), 0), []);
         assert_eq!(not_told("cancelled", true, Some(0), 0), [], "its main pass was over");
         assert_eq!(not_told("cancelled", false, None, 0), [], "it never arrived");
-        let cancelled = NotTold { why: Why::Cancelled, clients: Some(3) };
-        let unusable = NotTold { why: Why::UnusableId, clients: Some(2) };
+        let cancelled = NotTold { why: Reason::Cancelled, clients: Some(3) };
+        let unusable = NotTold { why: Reason::UnusableId, clients: Some(2) };
         assert_eq!(not_told("cancelled", true, Some(3), 2), [cancelled, unusable]);
         assert_eq!(not_told("active", true, None, 0), []);
     }

@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
+use utoipa::ToSchema;
 
 use crate::operator::campaigns::time;
 use dinnerbell_config::Config;
@@ -40,7 +41,7 @@ pub struct Request {
 }
 
 /// What came of a cancellation, as it is printed.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Cancellation {
     /// The campaign.
     pub adv_campaign_id: String,

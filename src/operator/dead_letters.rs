@@ -3,6 +3,7 @@
 use serde::Serialize;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+use utoipa::ToSchema;
 
 use crate::operator::campaigns::time;
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
@@ -43,13 +44,16 @@ impl Filter {
 }
 
 /// A dead letter in a list.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
 pub struct Summary {
     /// Its number in the ledger.
     pub id: i64,
     /// The lane in which it arrived.
+    #[schema(value_type = i32)]
     pub lane: Lane,
     /// The offset at which it arrived.
+    #[schema(value_type = i64)]
     pub offset: Offset,
     /// When it arrived.
     pub arrived_at: Option<String>,
@@ -62,8 +66,10 @@ pub struct Summary {
     /// Bytes of its value, kept or not; null for a null value.
     pub value_bytes: Option<i32>,
     /// The lane whose rounds publish it in the topic of dead letters.
+    #[schema(value_type = i32)]
     pub publishing_lane: Lane,
     /// The round that does; null before, and where there is no such topic.
+    #[schema(value_type = Option<i64>)]
     pub round: Option<Seq>,
     /// When it was last sent once more.
     pub replayed_at: Option<String>,
@@ -76,7 +82,8 @@ pub struct Summary {
 }
 
 /// All of a dead letter.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = DeadLetterDetails)]
 pub struct Details {
     /// As in the list.
     #[serde(flatten)]
@@ -98,7 +105,7 @@ pub struct Details {
 }
 
 /// Bytes for JSON: one of the two is null.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Bytes {
     /// The bytes, if they are UTF-8.
     pub text: Option<String>,
@@ -122,7 +129,7 @@ impl Bytes {
 }
 
 /// A header.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct HeaderBytes {
     /// Its name.
     pub name: String,

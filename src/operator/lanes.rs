@@ -1,30 +1,47 @@
 //! Lanes as the ledger knows them.
 
+use std::time::Duration;
+
 use serde::Serialize;
+use tokio::time::timeout;
 use tokio_postgres::Row;
+use utoipa::ToSchema;
 
 use crate::operator::campaigns::time;
+use dinnerbell_config::Kafka;
 use dinnerbell_core::model::number::{Epoch, Lane, Offset, Seq};
+use dinnerbell_kafka::lag;
+use dinnerbell_kafka::lag::Seen;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::ledger::hold::COMPARISON;
 use dinnerbell_postgres::number::number;
 
 /// One partition of the campaigns topic.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LaneStatus {
     /// The partition.
+    #[schema(value_type = i32)]
     pub lane: Lane,
+    /// running, paused, held, halted, or unowned: nobody took it over yet, or no instance runs.
+    pub state: &'static str,
+    /// Records that are to be taken in; null where Kafka was not asked, or does not say.
+    pub lag: Option<i64>,
     /// The instance that entered it last.
     pub owner: Option<String>,
     /// When it did.
     pub entered_at: Option<String>,
     /// + 1 with each owner.
+    #[schema(value_type = i64)]
     pub epoch: Epoch,
     /// The last recorded round.
+    #[schema(value_type = i64)]
     pub seq: Seq,
     /// The last round known to be committed in Kafka.
+    #[schema(value_type = Option<i64>)]
     pub published_seq: Option<Seq>,
     /// The next input offset to record.
+    #[schema(value_type = i64)]
     pub position: Offset,
     /// Why it stands still; null where it does not.
     pub halted: Option<HaltedLane>,
@@ -41,7 +58,7 @@ pub struct LaneStatus {
 }
 
 /// A part of a lane's work that waits for somebody else's lock.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LockedLane {
     /// Which part: `rows` (of withdrawn drafts; nothing else waits for them), `round` or `lane`.
     pub part: String,
@@ -54,7 +71,7 @@ pub struct LockedLane {
 }
 
 /// Why a lane stands still.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct HaltedLane {
     /// The halt's name.
     pub name: String,
@@ -67,7 +84,8 @@ pub struct HaltedLane {
 }
 
 /// As what the input records of a lane ended; they add up to `records`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = LaneCounts)]
 pub struct Counts {
     /// All of them.
     pub records: i64,
@@ -87,13 +105,41 @@ pub struct Counts {
     pub dead_letters: i64,
 }
 
+const RUNNING: &str = "running";
+const UNOWNED: &str = "unowned";
+/// How long Kafka may take to say how far the partitions go.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The same lanes, with their lag, and whether an instance runs at all: where Kafka says so in time.
+pub async fn list_with_lag(pool: &Pool, kafka: &Kafka) -> Result<Vec<LaneStatus>, PostgresError> {
+    let mut lanes = list(pool).await?;
+    let numbers: Vec<Lane> = lanes.iter().map(|lane| lane.lane).collect();
+    match timeout(PATIENCE, lag::look(kafka, numbers)).await {
+        Ok(Ok(seen)) => lanes.iter_mut().for_each(|lane| lane.learn(&seen)),
+        Ok(Err(error)) => tracing::debug!(%error, "the lag is not known"),
+        Err(_) => tracing::debug!("the lag is not known: Kafka does not answer in time"),
+    }
+    Ok(lanes)
+}
+
+impl LaneStatus {
+    fn learn(&mut self, seen: &Seen) {
+        self.lag = seen.ends.get(&self.lane).map(|end| (end.get() - self.position.get()).max(0));
+        if seen.members == 0 && self.state == RUNNING {
+            self.state = UNOWNED;
+        }
+    }
+}
+
 /// All lanes that were ever entered.
 pub async fn list(pool: &Pool) -> Result<Vec<LaneStatus>, PostgresError> {
     let micros = |column: &str| format!("(extract(epoch from {column}) * 1000000)::int8");
+    let held = format!("exists (select from dinnerbell.service where compared <> {COMPARISON})");
     let sql = format!(
         "select lane, owner, {}, epoch, seq, published_seq, position, halted, halted_found, halted_remedy, {}, {}, resolved_by, records, \
          campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters, \
-           (select count(*) from dinnerbell.locked_row r join dinnerbell.campaign c using (adv_campaign_id) where c.lane = lane.lane) \
+           (select count(*) from dinnerbell.locked_row r join dinnerbell.campaign c using (adv_campaign_id) where c.lane = lane.lane), \
+           exists (select from dinnerbell.service where paused_at is not null), {held} \
          from dinnerbell.lane order by lane",
         micros("entered_at"),
         micros("halted_at"),
@@ -123,9 +169,19 @@ fn status(row: &Row) -> LaneStatus {
         remedy: row.get::<_, Option<String>>(9).unwrap_or_default(),
         since: time(row.get(10)),
     });
+    let owner: Option<String> = row.get(1);
+    let state = match (&halted, row.get(23), row.get(22), &owner) {
+        (Some(_), ..) => "halted",
+        (_, true, ..) => "held",
+        (.., true, _) => "paused",
+        (.., None) => UNOWNED,
+        (.., Some(_)) => RUNNING,
+    };
     LaneStatus {
         lane: number(row, 0),
-        owner: row.get(1),
+        state,
+        lag: None,
+        owner,
         entered_at: time(row.get(2)),
         epoch: number(row, 3),
         seq: number(row, 4),

@@ -5,14 +5,17 @@ pub mod adopt;
 pub mod audit;
 pub mod campaigns;
 pub mod cancel;
+pub mod csv;
 pub mod dead_letters;
 pub mod hold;
 pub mod lanes;
+pub mod not_told;
 pub mod pause;
 pub mod preview;
 pub mod replay;
 pub mod republish;
 pub mod resolve;
+pub mod told;
 
 use uuid::Uuid;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+use utoipa::ToSchema;
 
 use crate::operator::campaigns::time;
 use dinnerbell_core::model::audit::{Action, Orderer, Subject};
@@ -21,7 +22,7 @@ const BINDING: Duration = Duration::from_micros(dinnerbell_core::instance::pause
 const SEEN: Duration = Duration::from_millis(500);
 
 /// Who paused all sending, and when.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Pause {
     /// When.
     pub since: Option<String>,
@@ -32,7 +33,7 @@ pub struct Pause {
 }
 
 /// All sending is paused.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Paused {
     /// Always true.
     pub paused: bool,
@@ -46,18 +47,20 @@ pub struct Paused {
 }
 
 /// A recorded round that waits to be published.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Waiting {
     /// Its lane.
+    #[schema(value_type = i32)]
     pub lane: Lane,
     /// Its number.
+    #[schema(value_type = i64)]
     pub round: Seq,
     /// How many drafts it holds.
     pub drafts: i64,
 }
 
 /// Sending goes on.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Resumed {
     /// Always false.
     pub paused: bool,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio_postgres::types::Type;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::operator::dead_letters::Filter;
@@ -60,7 +61,7 @@ pub struct Request {
 }
 
 /// The outcome.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Replayed {
     /// Whether nothing was sent or written.
     pub dry_run: bool,

@@ -3,6 +3,7 @@
 //! A request comes through [`auth::guard`], then to one of [`pages`], which are written by the templates in `templates/`. What changes is
 //! read once a second for everybody who looks ([`live`]); what somebody orders is carried out to its end ([`ordering`]).
 
+pub mod api;
 pub mod assets;
 pub mod auth;
 pub mod filters;
@@ -15,6 +16,7 @@ pub mod ordering;
 pub mod pages;
 pub mod paths;
 pub mod peer;
+pub mod problem;
 pub mod refusal;
 pub mod site;
 pub mod slots;
@@ -58,7 +60,9 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/campaigns/{id}/cancel", post(orders::cancel))
         .route("/dead-letters/replay", post(dead_letters::again))
         .route("/check/run", post(check::run));
+    let api = api::Api::new(&site.config, site.feedback.clone(), site.machine.clone());
     Router::new()
+        .nest_service(paths::API, api::router(Arc::new(api)))
         .route("/", get(now::page))
         .route("/lanes", get(lanes::page))
         .route("/dead-letters", get(dead_letters::list))

@@ -1,5 +1,8 @@
 //! Links are relative to the page that they stand on: so they lead right under whatever path a proxy shows the page.
 
+/// Where programs ask.
+pub const API: &str = "/api/v1";
+
 /// The way from a page to the first page, as `../`; empty where it stands beside it.
 pub fn root(path: &str) -> String {
     "../".repeat(path.matches('/').count().saturating_sub(1))

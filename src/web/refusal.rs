@@ -5,6 +5,8 @@ use axum::http::header::HeaderName;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 
+use crate::web::problem::Problem;
+
 /// A refusal.
 #[derive(Debug, Clone)]
 pub struct Refusal {
@@ -32,6 +34,15 @@ impl Refusal {
     /// With a header.
     pub fn with(self, name: HeaderName, value: impl ToString) -> Self {
         Self { header: HeaderValue::from_str(&value.to_string()).ok().map(|value| (name, value)), ..self }
+    }
+
+    /// The same for a program: as `application/problem+json`.
+    pub fn for_program(self) -> Response {
+        let mut answer = Problem::new(self.status, self.text).into_response();
+        if let Some((name, value)) = self.header {
+            answer.headers_mut().insert(name, value);
+        }
+        answer
     }
 
     /// What it says.

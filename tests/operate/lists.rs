@@ -190,3 +190,92 @@ fn lanes_are_listed_with_their_halt_and_its_remedy() {
     let text = by_hand.stage.dinnerbell_ok(&["lane", "list"]);
     assert!(text.contains("make room"), "{text}");
 }
+
+#[test]
+fn campaigns_are_found_by_text_owner_and_time_and_each_line_fits() {
+    let by_hand = ByHand::new();
+    let stage = &by_hand.stage;
+    let mut soup = Campaign::now("zupa", "noodle bar");
+    soup.adv_campaign_content = "Щи and 100% _soup_".to_owned();
+    soup.adv_campaign_owner = "Olga".to_owned();
+    by_hand.receive(&soup);
+    by_hand.receive(&Campaign::now(&"long".repeat(60), "the restaurant with the long name at the end of the universe"));
+    let ids = |args: &[&str]| -> Vec<String> {
+        let (status, list) = json_of(stage, &[&["campaign", "list"], args].concat());
+        assert_eq!(status, 0);
+        let list = list.as_array().expect("a list").clone();
+        list.iter().map(|campaign| campaign["adv_campaign_id"].as_str().expect("text").to_owned()).collect()
+    };
+    assert_eq!(ids(&["--search", "щи AND 100%"]), ["zupa"], "in whatever case, and nothing in it is a pattern");
+    assert_eq!(ids(&["--search", "NOODLE"]), ["zupa"]);
+    assert_eq!(ids(&["--search", "_oup"]), [""; 0]);
+    assert_eq!(ids(&["--search", "zup", "--owner", "Olga"]), ["zupa"]);
+    assert_eq!(ids(&["--owner", "olga"]), [""; 0], "the whole name");
+    by_hand.execute(
+        "update dinnerbell.campaign set received_at = received_at - interval '1 day' where adv_campaign_id = 'zupa'",
+    );
+    assert_eq!(ids(&["--until", "-12h"]), ["zupa"]);
+    assert_eq!(ids(&["--since", "-36h", "--until", "-12h"]), ["zupa"]);
+    by_hand.execute("update dinnerbell.campaign set state = 'scheduled' where adv_campaign_id = 'zupa'");
+    assert_eq!(ids(&["--state", "scheduled"]), ["zupa"]);
+    assert_eq!(ids(&["--state", "scheduled,active"]).len(), 3);
+    assert_eq!(ids(&["--state", "active", "--after", &"long".repeat(60)]), ["offer"]);
+    let text = stage.dinnerbell_ok(&["campaign", "list"]);
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+}
+
+#[test]
+fn the_reasons_of_dead_letters_are_cut_to_fit() {
+    let by_hand = ByHand::new();
+    by_hand.execute(&format!(
+        "insert into dinnerbell.dead_letter (lane, arrived_lane, record_offset, reason) values (0, 0, 1, '{}')",
+        "it is wrong, and ".repeat(30)
+    ));
+    let text = by_hand.stage.dinnerbell_ok(&["dead-letter", "list"]);
+    assert!(text.lines().all(|line| line.chars().count() <= 120) && text.contains('…'), "{text}");
+}
+
+#[test]
+fn a_campaign_has_a_timeline_and_shows_when_it_was_told() {
+    let by_hand = ByHand::new();
+    by_hand.record(1, &["a", "b"]);
+    by_hand.record(2, &["c"]);
+    by_hand.execute(
+        "update dinnerbell.round set recorded_at = recorded_at - interval '1 hour' where seq = 1;
+         update dinnerbell.round_part set last_page = true where seq = 2;
+         update dinnerbell.campaign set first_draft_at = clock_timestamp() - interval '1 hour', last_draft_at = clock_timestamp(),
+           revision = 3, updated_at = clock_timestamp() - interval '2 hours', received_at = clock_timestamp() - interval '3 hours'",
+    );
+    let (_, shown) = json_of(&by_hand.stage, &["campaign", "show", "offer"]);
+    assert_documented(&shown, &["campaign list", "campaign show"]);
+    let timeline: Vec<&str> =
+        shown["timeline"].as_array().expect("a list").iter().filter_map(|one| one["what"].as_str()).collect();
+    assert_eq!(
+        timeline,
+        ["received", "updated", "first_draft", "start", "main_pass_over", "last_draft", "end"],
+        "{shown}"
+    );
+    assert_eq!(shown["timeline"][1]["times"], json!(2));
+    let told: Vec<i64> =
+        shown["told_over_time"].as_array().expect("a list").iter().filter_map(|one| one["drafts"].as_i64()).collect();
+    assert_eq!(told, [2, 1], "the parts without drafts are left out: {shown}");
+    let text = by_hand.stage.dinnerbell_ok(&["campaign", "show", "offer"]);
+    assert!(text.contains("updated, 2 times"), "{text}");
+}
+
+#[test]
+fn lanes_show_their_state_and_lag() {
+    let by_hand = ByHand::new();
+    let (_, lanes) = json_of(&by_hand.stage, &["lane", "list"]);
+    assert_eq!((&lanes[0]["state"], &lanes[0]["lag"]), (&json!("unowned"), &json!(0)), "{lanes}");
+    by_hand.stage.send(&Campaign::now("another", "pizzeria"));
+    by_hand.execute("update dinnerbell.lane set owner = 'gone:1'");
+    let (_, lanes) = json_of(&by_hand.stage, &["lane", "list"]);
+    assert_eq!((&lanes[0]["state"], &lanes[0]["lag"]), (&json!("unowned"), &json!(1)), "no instance runs: {lanes}");
+    by_hand.execute("update dinnerbell.service set paused_at = now(), paused_by = 'x'");
+    assert_eq!(json_of(&by_hand.stage, &["lane", "list"]).1[0]["state"], json!("paused"));
+    by_hand.execute("update dinnerbell.lane set halted = 'kafka-refused', halted_found = 'f', halted_remedy = 'r', halted_at = now()");
+    assert_eq!(json_of(&by_hand.stage, &["lane", "list"]).1[0]["state"], json!("halted"));
+    let text = by_hand.stage.dinnerbell_ok(&["lane", "list"]);
+    assert!(text.starts_with("LANE  STATE") && text.contains("LAG") && text.contains("kafka-refused"), "{text}");
+}

@@ -1,6 +1,7 @@
 //! What operators ask and decide: lists, `pause`, `verify`, and the resolution of every halt by its printed remedy.
 
 mod adopt;
+mod api;
 mod audit;
 pub mod by_hand;
 mod cancel;
@@ -15,4 +16,5 @@ mod preview;
 mod remedies;
 mod replica;
 mod resolve;
+mod told;
 mod verify;

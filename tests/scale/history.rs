@@ -94,13 +94,14 @@ fn open(campaigns: u32) -> String {
     )
 }
 
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "dinnerbell.lane",
     "dinnerbell.campaign",
     "dinnerbell.round",
     "dinnerbell.round_part",
     "dinnerbell.dead_letter",
     "dinnerbell.change",
+    "dinnerbell.audit",
     "public.subscribers_feedback",
 ];
 
@@ -109,7 +110,7 @@ const LATE: i64 = 300;
 
 /// What the planner knows of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Statistics {
+pub(super) enum Statistics {
     None,
     /// Of a time before anything was sent: they call the largest table small.
     Old,
@@ -120,17 +121,17 @@ enum Statistics {
 type Pages = BTreeMap<String, i64>;
 
 /// A ledger whose pages are counted.
-struct Counted {
-    ledger: PostgresLedger,
+pub(super) struct Counted {
+    pub(super) ledger: PostgresLedger,
     pages: Pages,
     /// What each question touched.
-    of: BTreeMap<(&'static str, String), i64>,
+    pub(super) of: BTreeMap<(&'static str, String), i64>,
     database: Database,
 }
 
 impl Counted {
     /// With so much in place besides [`OPEN`].
-    async fn with(besides: &str, statistics: Statistics) -> Self {
+    pub(super) async fn with(besides: &str, statistics: Statistics) -> Self {
         let database = seed_database();
         Migration::of_one(&database).succeed(&[]);
         // Nobody else touches the tables, and statistics are what the test says.
@@ -167,7 +168,7 @@ impl Counted {
     }
 
     /// What was touched since the last question belongs to this one.
-    async fn note(&mut self, question: &'static str) {
+    pub(super) async fn note(&mut self, question: &'static str) {
         let now = self.touched().await;
         for (table, pages) in &now {
             self.of.insert((question, table.clone()), pages - self.pages[table]);

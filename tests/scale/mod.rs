@@ -4,3 +4,4 @@
 mod beginning;
 mod history;
 mod idle;
+mod reads;

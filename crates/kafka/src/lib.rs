@@ -15,6 +15,7 @@ mod catch_panic;
 pub mod client;
 pub mod deliveries;
 pub mod group;
+pub mod lag;
 pub mod membership;
 pub mod message;
 pub mod notifications;

@@ -1,7 +1,7 @@
--- Reads the campaigns that `which` picks, with the drafts of the last ten seconds where they are active. Only a lane's latest rounds are read.
+-- Reads the campaigns of `page`, with the drafts of the last ten seconds where they are active. Only a lane's latest rounds are read.
 -- Locks: none.
--- Index: that of `which`; the primary keys of round and round_part.
-with page as (select * from dinnerbell.campaign where {which}),
+-- Index: that of `page`; the primary keys of round and round_part.
+with page as ({page}),
 recent as (
   select p.adv_campaign_id, sum(p.drafts)::int8 as drafts
   from dinnerbell.lane l

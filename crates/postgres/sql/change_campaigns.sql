@@ -10,6 +10,7 @@ update dinnerbell.campaign c set revision = revision + t.versions, state = t.sta
   datetime_created = coalesce(t.datetime_created, c.datetime_created),
   unsent = case when t.datetime_created is null then unsent end,
   repass_at = case when t.datetime_created is null then repass_at else 0 end,
+  updated_at = case when t.datetime_created is null then updated_at else clock_timestamp() end,
   cancelled_at = case when t.state = 'cancelled' then clock_timestamp() else cancelled_at end
 from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int8[], $9::int8[], $10::int8[])
   as t (versions, state, {campaign})

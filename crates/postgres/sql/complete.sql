@@ -2,7 +2,7 @@
 -- Locks: the campaigns, in the order of their ids: other lanes' intakes lock what they know of so too.
 -- Index: campaign_main_pass.
 update dinnerbell.campaign c
-set state = case when adv_campaign_datetime_end <= {now} then 'closed' else 'complete' end
+set state = case when adv_campaign_datetime_end <= {now} then 'closed' else 'complete' end, completed_at = clock_timestamp()
 from (select adv_campaign_id as id from dinnerbell.campaign
       where lane = $1 and state = 'active' and last_page_seq <= $2
       order by {by_id} for no key update) as published

@@ -1,5 +1,5 @@
-//! How large audiences are, for those who ask before and while a campaign is told. SQL counts in steps, so that neither memory nor a statement's time
-//! grows with the audience.
+//! Audiences for those who ask before, while and after a campaign is told: how large they are, and who is in them. All is asked in steps, so that
+//! neither memory nor a statement's time grows with the audience.
 
 use std::time::Duration;
 
@@ -7,10 +7,11 @@ use serde_json::Value;
 use tokio_postgres::types::Type;
 
 use crate::audience::{begin_sql, has_index, skipped_sql};
-use crate::connect::{Parameter, Pool, Transaction};
+use crate::connect::{Parameter, Pool, Transaction, place};
 use crate::errors::{PostgresError, TIME_LIMIT};
 use crate::legible::Legible;
 use crate::predicate::short_enough;
+use crate::sql;
 use dinnerbell_core::ports::audience::AudienceError;
 
 /// Clients that one statement counts.
@@ -97,6 +98,43 @@ impl AudienceSize {
         Ok(skipped)
     }
 
+    /// Which of these restaurants the client favours, by their place in the list. Without an index one scan answers for all.
+    pub async fn favoured_by(&self, restaurants: &[&str], client_id: &str) -> Result<Vec<usize>, AudienceError> {
+        let table = self.pool.table().sql();
+        let (sql, time_limit) = match self.indexed {
+            true => (sql::FAVOURED_BY.with([("subscribers", &table)]), TIME_LIMIT),
+            false => (scan_for(&table), TIME_LIMIT_WITHOUT_INDEX),
+        };
+        let tx = self.begin(time_limit).await?;
+        let parameters: Vec<Parameter<'_>> = vec![(&restaurants, Type::TEXT_ARRAY), (&client_id, Type::TEXT)];
+        let mut favoured = Vec::new();
+        let take = |row: &tokio_postgres::Row| {
+            favoured.push(place(row));
+            Ok(())
+        };
+        tx.for_each(&sql, parameters, time_limit + TIME_LIMIT, take).await?;
+        tx.commit().await?;
+        Ok(favoured)
+    }
+
+    /// The ids of the restaurant's favourites that are in no page, as far as they can be read: the first bytes of those that are too long, and the
+    /// empty one. At most so many.
+    pub async fn unusable(&self, restaurant_id: &str, most: i64) -> Result<Vec<String>, AudienceError> {
+        let time_limit = if self.indexed { TIME_LIMIT } else { TIME_LIMIT_WITHOUT_INDEX };
+        let tx = self.begin(time_limit).await?;
+        let (table, legible) = (self.pool.table().sql(), self.legible.and("client_id"));
+        let sql = sql::UNUSABLE_OF_RESTAURANT.with([("subscribers", &table), ("and_legible", &legible)]);
+        let mut ids = Vec::new();
+        let take = |row: &tokio_postgres::Row| {
+            ids.push(row.get(0));
+            Ok(())
+        };
+        let parameters: Vec<Parameter<'_>> = vec![(&restaurant_id, Type::TEXT), (&most, Type::INT8)];
+        tx.for_each(&sql, parameters, time_limit + TIME_LIMIT, take).await?;
+        tx.commit().await?;
+        Ok(ids)
+    }
+
     /// How many of these clients favour the restaurant.
     pub async fn among(&self, restaurant_id: &str, clients: &[&str]) -> Result<i64, AudienceError> {
         let time_limit = if self.indexed { TIME_LIMIT } else { TIME_LIMIT_WITHOUT_INDEX };
@@ -181,6 +219,14 @@ impl AudienceSize {
     async fn begin(&self, time_limit: Duration) -> Result<Transaction, PostgresError> {
         self.pool.begin_with(&begin_sql(self.indexed, time_limit)).await
     }
+}
+
+/// One scan for the restaurants of a client, where no index serves.
+fn scan_for(table: &str) -> String {
+    format!(
+        "select distinct w.place from unnest($1::text[]) with ordinality as w(restaurant, place) \
+         join {table} s on s.restaurant_id = w.restaurant where s.client_id collate \"C\" = $2"
+    )
 }
 
 /// Runs a statement that gives one count and perhaps a client id. The server ends it by its own time-out; this is for one that says nothing.

@@ -22,6 +22,7 @@ pub mod resolve;
 mod rounds;
 pub(crate) mod rows;
 pub mod snapshot;
+pub mod told;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,6 +57,11 @@ const BY_ONE_INDEX: &str = "set local enable_bitmapscan = off";
 const IN_ORDER: &str = "set local enable_sort = off";
 /// And row by row: a hash or merge join could read all that a campaign ever told to find a few who were late.
 const ROW_BY_ROW: &str = "set local enable_hashjoin = off; set local enable_mergejoin = off";
+
+/// Begins the question of a list: its order is that of an index, whatever the statistics say.
+pub fn begin_of_list() -> String {
+    format!("begin isolation level read committed, read only; {BY_INDEX}; {ROW_BY_ROW}; {IN_ORDER}")
+}
 
 /// Connections that rounds leave free, where there are that many.
 const KEPT_FROM_ROUNDS: usize = 3;

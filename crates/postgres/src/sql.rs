@@ -118,6 +118,14 @@ statements! {
     PRUNE_TOMBSTONES = "prune_tombstones" [];
     PRUNE_AUDIT = "prune_audit" [];
     NOTE_ORDER = "note_order" [];
+    STANDING_OF_CAMPAIGNS = "standing_of_campaigns" ["which"];
+    DRAFTS_OF_CLIENT = "drafts_of_client" ["feedback"];
+    ROUNDS_OF_CLIENT = "rounds_of_client" [];
+    WITHDRAWN_FOR = "withdrawn_for" [];
+    WITHDRAWN_PAGES = "withdrawn_pages" [];
+    UNUSABLE_OF_RESTAURANT = "unusable_of_restaurant" ["subscribers", "and_legible"];
+    TOLD_OVER_TIME = "told_over_time" [];
+    FAVOURED_BY = "favoured_by" ["subscribers"];
     TAKE_ROWS_BACK = "take_rows_back" ["feedback"];
     RECORDED_ROWS = "recorded_rows" ["feedback"];
     WHAT_A_LANE_HOLDS = "what_a_lane_holds" [];
@@ -168,7 +176,7 @@ statements! {
     SEQUENCE = "sequence" [];
     CURRENT_HOLD = "current_hold" [];
     UNPUBLISHED_ROUNDS = "unpublished_rounds" [];
-    CAMPAIGN_SUMMARIES = "campaign_summaries" ["which", "columns"];
+    CAMPAIGN_SUMMARIES = "campaign_summaries" ["page", "columns"];
     RECORD_CANCELLATION = "record_cancellation" [];
     CANCEL_STATUS = "cancel_status" [];
     MEASURED_PACE = "measured_pace" [];

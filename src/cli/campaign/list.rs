@@ -2,23 +2,29 @@
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::watch::{Frame, watch};
-use crate::cli::{ConfigFile, Failure, Json, pause, time};
+use crate::cli::{ConfigFile, Failure, Json, output, pause, time};
 use crate::operator::campaigns;
-use crate::operator::campaigns::{Filter, NotTold, Summary, Why};
+use crate::operator::campaigns::{Filter, NotTold, Summary};
 use dinnerbell_core::model::number::Seconds;
-use dinnerbell_core::text_table::{cut, or_dash, plain, table};
+use dinnerbell_core::text_table::{Fit, cut, or_dash, plain};
 
 const EXAMPLES: &str = "\
 Examples:
   dinnerbell campaign list --state active,scheduled
   dinnerbell campaign list --restaurant 123e4567-e89b-12d3-a456-426614174000 --since -24h --limit 10
+  dinnerbell campaign list --search soup --owner 'Ivanov Ivan Ivanovich'
   dinnerbell campaign list --state active --watch
   dinnerbell campaign list --json | jq -r '.[] | select(.unsent > 0) | .adv_campaign_id'";
 
 /// How much of an id a line of the table shows. A UUID is shorter, and longer ids must not push the figures off the screen.
 const LONGEST_SHOWN: usize = 40;
+/// What is cut where there is no room for all, and down to which width: the restaurant, then the campaign.
+const FLEXIBLE: [(usize, usize); 2] = [(1, 8), (0, 12)];
+/// What is left out where nothing stands in it: the rate, and when it will be complete.
+const OPTIONAL: [usize; 2] = [6, 7];
 
 /// List campaigns, those that were received last first
 #[derive(Debug, Args)]
@@ -30,9 +36,18 @@ pub struct Arguments {
     /// Only those of this restaurant
     #[arg(long, value_name = "ID")]
     restaurant: Option<String>,
+    /// Only those of this owner
+    #[arg(long, value_name = "NAME")]
+    owner: Option<String>,
+    /// Only those that hold this text, in whatever case: in their id, restaurant, owner or content
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
     /// Only those received then or later: RFC 3339, epoch seconds, or from now, as -24h
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     since: Option<String>,
+    /// Only those received before: RFC 3339, epoch seconds, or from now, as -1h
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    until: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
@@ -71,10 +86,17 @@ impl Arguments {
             }
             if self.watch {
                 let json = self.json.json;
-                return watch(json, async || frame(json, campaigns::list(&pool, config, &filter).await?)).await;
+                return watch(json, async || frame(json, campaigns::list(&pool, config, &filter).await?.campaigns))
+                    .await;
             }
-            let campaigns = campaigns::list(&pool, config, &filter).await?;
-            self.json.print(campaigns.as_slice(), text)
+            let page = campaigns::list(&pool, config, &filter).await?;
+            self.json.print(page.campaigns.as_slice(), text)?;
+            if let Some(next) = &page.next
+                && (page.campaigns.len() as i64) < filter.limit
+            {
+                eprintln!("dinnerbell: there may be more among earlier campaigns: --after {}", plain(next));
+            }
+            Ok(())
         })
     }
 
@@ -83,7 +105,10 @@ impl Arguments {
         Ok(Filter {
             states: self.state.iter().filter_map(name).collect(),
             restaurant_id: self.restaurant.clone(),
+            owner: self.owner.clone(),
+            search: self.search.clone(),
             since: time::since(self.since.as_deref())?,
+            until: time::until(self.until.as_deref())?,
             after: self.after.clone(),
             limit: self.limit.into(),
         })
@@ -92,7 +117,8 @@ impl Arguments {
 
 fn text(campaigns: &[Summary]) -> String {
     let head = ["CAMPAIGN", "RESTAURANT", "STATE", "TOLD", "LATE", "NOT TOLD", "RATE", "COMPLETE AT", "START", "END"];
-    table(head, campaigns.iter().map(cells))
+    let fit = Fit { width: output::width(), flexible: &FLEXIBLE, optional: &OPTIONAL };
+    fit.table(head, campaigns.iter().map(cells))
 }
 
 fn cells(campaign: &Summary) -> [String; 10] {
@@ -104,9 +130,9 @@ fn cells(campaign: &Summary) -> [String; 10] {
         campaign.late.to_string(),
         reasons(&campaign.not_told),
         rate(campaign.rate),
-        or_dash(campaign.expected_completion_at.as_ref()),
-        moment(campaign.adv_campaign_datetime_start),
-        moment(campaign.adv_campaign_datetime_end),
+        or_dash(campaign.expected_completion_at.as_ref().and_then(|at| at.parse().ok()).map(short)),
+        short_moment(campaign.adv_campaign_datetime_start),
+        short_moment(campaign.adv_campaign_datetime_end),
     ]
 }
 
@@ -150,11 +176,7 @@ pub(super) fn json_line(value: &impl serde::Serialize) -> Result<String, Failure
 /// Who was not told, and why.
 pub(super) fn reasons(not_told: &[NotTold]) -> String {
     let reason = |not_told: &NotTold| {
-        let why = match not_told.why {
-            Why::Ended => "ended",
-            Why::Cancelled => "cancelled",
-            Why::UnusableId => "unusable id",
-        };
+        let why = not_told.why.name().replace('_', " ");
         format!("{} {why}", not_told.clients.map_or_else(|| "?".to_owned(), |clients| clients.to_string()))
     };
     if not_told.is_empty() { "-".to_owned() } else { not_told.iter().map(reason).collect::<Vec<_>>().join(", ") }
@@ -162,6 +184,19 @@ pub(super) fn reasons(not_told: &[NotTold]) -> String {
 
 pub(super) fn rate(rate: Option<f64>) -> String {
     or_dash(rate.map(|rate| format!("{rate:.0}")))
+}
+
+/// Epoch seconds as they stand in a table.
+fn short_moment(seconds: Option<Seconds>) -> String {
+    let moment = |seconds: Seconds| Timestamp::from_second(seconds.get()).map_or_else(|_| seconds.to_string(), short);
+    or_dash(seconds.map(moment))
+}
+
+/// A time of UTC as it stands in a table: the year only where it is not this one.
+fn short(time: Timestamp) -> String {
+    let utc = |time| TimeZone::UTC.to_datetime(time);
+    let form = if utc(time).year() == utc(Timestamp::now()).year() { "%m-%d %H:%M:%S" } else { "%Y-%m-%d %H:%M" };
+    utc(time).strftime(form).to_string()
 }
 
 /// Epoch seconds as RFC 3339.

@@ -2,16 +2,18 @@
 
 pub mod cancel;
 pub mod list;
+pub mod not_told;
 pub mod preview;
 pub mod send;
 pub mod show;
+pub mod told;
 mod watch;
 
 use clap::{Args, Subcommand};
 
 use super::Failure;
 
-/// Send, preview, list, show and cancel campaigns
+/// Send, preview, list, show and cancel campaigns; say who was told
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  dinnerbell campaign list --json")]
 pub struct Arguments {
@@ -29,6 +31,10 @@ enum Command {
     List(list::Arguments),
     /// Show all that is known of one campaign
     Show(show::Arguments),
+    /// Say whether a client was told of a campaign, when and how, or why not
+    Told(told::Arguments),
+    /// List who was not told of a campaign, each with the reason
+    NotTold(not_told::Arguments),
     /// Cancel a campaign, for ever, and wait until nobody is told any more
     Cancel(cancel::Arguments),
 }
@@ -41,6 +47,8 @@ impl Arguments {
             Command::Preview(arguments) => arguments.execute(),
             Command::List(arguments) => arguments.execute(),
             Command::Show(arguments) => arguments.execute(),
+            Command::Told(arguments) => arguments.execute(),
+            Command::NotTold(arguments) => arguments.execute(),
             Command::Cancel(arguments) => arguments.execute(),
         }
     }

@@ -46,7 +46,7 @@ impl Arguments {
     }
 }
 
-fn unknown(id: &str) -> Failure {
+pub(super) fn unknown(id: &str) -> Failure {
     Failure::Failed(format!(
         "there is no campaign {}: `dinnerbell campaign list` shows those that arrived; what could not become one is a dead letter",
         plain(id)
@@ -93,5 +93,11 @@ fn text(campaign: &Details) -> String {
         ("last draft", or_dash(summary.last_draft_at.as_ref())),
         ("cancelled", or_dash(campaign.cancelled_at.as_ref())),
     ];
-    lines.iter().map(|(name, value)| format!("{name:11}  {}\n", plain(value))).collect()
+    let mut text: String = lines.iter().map(|(name, value)| format!("{name:11}  {}\n", plain(value))).collect();
+    for moment in &campaign.timeline {
+        let times = moment.times.map(|times| format!(", {times} times")).unwrap_or_default();
+        let what = moment.what.replace('_', " ");
+        text.push_str(&format!("{:11}  {} {what}{times}\n", "timeline", or_dash(moment.at.as_ref())));
+    }
+    text
 }

@@ -6,13 +6,16 @@ use super::FilterArguments;
 use crate::cli::{ConfigFile, Failure, Json, output};
 use crate::operator::dead_letters;
 use crate::operator::dead_letters::Summary;
-use dinnerbell_core::text_table::{or_dash, table};
+use dinnerbell_core::text_table::{Fit, or_dash};
 
 const EXAMPLES: &str = "\
 Examples:
   dinnerbell dead-letter list --since -24h --not-replayed
   dinnerbell dead-letter list --reason-field adv_campaign_datetime_end --before 4711
   dinnerbell dead-letter list --json | jq -r '.[] | select(.in_doubt_since) | .id'";
+
+/// What is cut where there is no room for all: the reason, which `dead-letter show` has whole.
+const FLEXIBLE: [(usize, usize); 2] = [(7, 20), (6, 8)];
 
 /// List dead letters, the latest first
 #[derive(Debug, Args)]
@@ -46,8 +49,14 @@ impl Arguments {
             return output::print_json(&letters);
         }
         let head = ["ID", "LANE", "OFFSET", "ARRIVED", "BYTES", "REPLAYED", "FIELD", "REASON"];
-        output::print(&table(head, letters.into_iter().map(cells)))
+        let fit = Fit { width: output::width(), flexible: &FLEXIBLE, optional: &[5] };
+        output::print(&fit.table(head, letters.into_iter().map(cells)))
     }
+}
+
+/// A time without its fractions.
+fn to_the_second(time: String) -> String {
+    time.split_once('.').map_or(time.clone(), |(seconds, _)| format!("{seconds}Z"))
 }
 
 fn cells(letter: Summary) -> [String; 8] {
@@ -59,7 +68,7 @@ fn cells(letter: Summary) -> [String; 8] {
         letter.id.to_string(),
         letter.lane.to_string(),
         letter.offset.to_string(),
-        or_dash(letter.arrived_at),
+        or_dash(letter.arrived_at.map(to_the_second)),
         or_dash(letter.value_bytes),
         replayed,
         or_dash(letter.field),

@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use crate::cli::{ConfigFile, Failure, Json, pause};
+use crate::cli::{ConfigFile, Failure, Json, output, pause};
 use crate::operator::lanes;
 use crate::operator::lanes::LaneStatus;
-use dinnerbell_core::text_table::{or_dash, plain, table};
+use dinnerbell_core::text_table::{Fit, or_dash, plain};
 
 /// List lanes: who owns them, how far they are, what halted them and what to do
 #[derive(Debug, Args)]
@@ -20,9 +20,9 @@ pub struct Arguments {
 impl Arguments {
     /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
-        let lanes = self.config.on_feedback(async |_, pool| {
+        let lanes = self.config.on_feedback(async |config, pool| {
             pause::note(&pool).await?;
-            Ok(lanes::list(&pool).await?)
+            Ok(lanes::list_with_lag(&pool, &config.kafka).await?)
         })?;
         self.json.print(lanes.as_slice(), text)
     }
@@ -30,22 +30,23 @@ impl Arguments {
 
 fn text(lanes: &[LaneStatus]) -> String {
     let head =
-        ["LANE", "STATE", "OWNER", "EPOCH", "ROUND", "PUBLISHED", "POSITION", "RECORDS", "CAMPAIGNS", "DEAD LETTERS"];
+        ["LANE", "STATE", "OWNER", "LAG", "EPOCH", "ROUND", "PUBLISHED", "POSITION", "CAMPAIGNS", "DEAD LETTERS"];
     let cells = |lane: &LaneStatus| {
         [
             lane.lane.to_string(),
-            lane.halted.as_ref().map_or_else(|| "not halted".to_owned(), |halted| halted.name.clone()),
+            lane.halted.as_ref().map_or_else(|| lane.state.to_owned(), |halted| halted.name.clone()),
             or_dash(lane.owner.as_ref()),
+            or_dash(lane.lag),
             lane.epoch.to_string(),
             lane.seq.to_string(),
             or_dash(lane.published_seq),
             lane.position.to_string(),
-            lane.counts.records.to_string(),
             lane.counts.campaigns.to_string(),
             lane.counts.dead_letters.to_string(),
         ]
     };
-    let mut text = table(head, lanes.iter().map(cells));
+    let fit = Fit { width: output::width(), flexible: &[(2, 16), (1, 16)], optional: &[] };
+    let mut text = fit.table(head, lanes.iter().map(cells));
     for lane in lanes {
         for wait in &lane.waits {
             let since = or_dash(wait.since.as_ref());

@@ -18,10 +18,11 @@ use super::origin::is_foreign;
 use super::session::{Session, hex};
 use super::{Role, Visitor, Way, name};
 use crate::web::headers::secured;
-use crate::web::paths::{encoded, root};
+use crate::web::paths::{API, encoded, root};
 use crate::web::peer::Peer;
 use crate::web::refusal::Refusal;
 use crate::web::site::Site;
+use dinnerbell_core::model::audit::{Orderer, Origin};
 
 /// How long an answer may take, event streams but for their beginning.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,19 +57,32 @@ pub async fn guard(
         Ok(visitor) => Some(visitor),
         Err(Stopped::Unknown) if is_open => None,
         Err(Stopped::Unknown) => return secured(asks_who(&request)),
-        Err(Stopped::Refused(refusal)) => return secured(refusal.into_response()),
+        Err(Stopped::Refused(refusal)) => return secured(told(&request, refusal)),
     };
     if let Some(visitor) = visitor {
         if let Some(refused) = only_reads(&visitor, &request) {
-            site.orders.note_refused(&site.feedback, &visitor.orders(&site.machine), request.uri().path()).await;
-            return secured(refused.into_response());
+            let by = if of_program(&request) { Origin::Api } else { Origin::Page };
+            let by = Orderer { origin: by, ..visitor.orders(&site.machine) };
+            site.orders.note_refused(&site.feedback, &by, request.uri().path()).await;
+            return secured(told(&request, refused));
         }
         request.extensions_mut().insert(visitor.identity());
         request.extensions_mut().insert(visitor);
     }
-    let late =
-        || Refusal::new(StatusCode::GATEWAY_TIMEOUT, "this took too long: try again in a moment").into_response();
-    secured(timeout(PATIENCE, next.run(request)).await.unwrap_or_else(|_| late()))
+    let is_program = of_program(&request);
+    let answered = timeout(PATIENCE, next.run(request)).await;
+    let late = Refusal::new(StatusCode::GATEWAY_TIMEOUT, "this took too long: try again in a moment");
+    secured(answered.unwrap_or_else(|_| if is_program { late.for_program() } else { late.into_response() }))
+}
+
+/// Whether a program asks, and no page.
+fn of_program(request: &Request) -> bool {
+    request.uri().path().strip_prefix(API).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A refusal, as whoever asks can read it.
+fn told(request: &Request, refusal: Refusal) -> Response {
+    if of_program(request) { refusal.for_program() } else { refusal.into_response() }
 }
 
 fn admitted(site: &Site, peer: Peer, request: &Request) -> Result<Visitor, Stopped> {
@@ -174,7 +188,7 @@ fn asks_who(request: &Request) -> Response {
     let is_browser = *request.method() == Method::GET && text("accept").contains("text/html");
     if !is_browser {
         let challenge = Refusal::new(StatusCode::UNAUTHORIZED, "needs the token of http.token_file, or a sign-in");
-        return challenge.with(WWW_AUTHENTICATE, "Bearer realm=\"dinnerbell\"").into_response();
+        return told(request, challenge.with(WWW_AUTHENTICATE, "Bearer realm=\"dinnerbell\""));
     }
     // The cookie does not come along where a link leads from somewhere else: asked once more from here, it does.
     if text("sec-fetch-site") == "cross-site" {

@@ -68,6 +68,10 @@ pub enum CampaignState {
 }
 
 impl CampaignState {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Scheduled, Self::Active, Self::Complete, Self::Closed, Self::Expired, Self::Cancelled];
+
     /// The state as it is written in the ledger.
     pub fn name(self) -> &'static str {
         match self {

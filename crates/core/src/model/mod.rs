@@ -25,3 +25,4 @@ pub mod retention;
 pub mod round;
 pub mod rules;
 pub mod time;
+pub mod untold;

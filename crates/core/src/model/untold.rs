@@ -1,0 +1,237 @@
+//! Why somebody was not told of a campaign: one rule for lists, commands and the page.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::model::campaign::CampaignState;
+use crate::model::limits::LONGEST_CLIENT_ID;
+
+/// Why somebody was not told, or not yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The campaign has not begun.
+    NotStarted,
+    /// It runs, and their turn has not come.
+    Waiting,
+    /// It runs, and an operator paused all sending.
+    Paused,
+    /// It runs, and all is held until every lane was compared with Kafka.
+    Held,
+    /// It runs, and its lane is halted.
+    Halted,
+    /// The end passed before.
+    Ended,
+    /// It was cancelled before.
+    Cancelled,
+    /// Their draft was recorded, and withdrawn before it was published: the campaign was over by then.
+    Withdrawn,
+    /// They favour the restaurant since their place in the audience was passed, and were not told before the campaign was over.
+    SubscribedLater,
+    /// Their id is empty, too long or no UTF-8.
+    UnusableId,
+    /// They do not favour the restaurant, as the subscribers' table is now.
+    NotSubscribed,
+    /// It was cancelled before it arrived, so nobody knows its restaurant.
+    NeverArrived,
+}
+
+impl Reason {
+    /// As it is written in JSON, CSV and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotStarted => "not_started",
+            Self::Waiting => "waiting",
+            Self::Paused => "paused",
+            Self::Held => "held",
+            Self::Halted => "halted",
+            Self::Ended => "ended",
+            Self::Cancelled => "cancelled",
+            Self::Withdrawn => "withdrawn",
+            Self::SubscribedLater => "subscribed_later",
+            Self::UnusableId => "unusable_id",
+            Self::NotSubscribed => "not_subscribed",
+            Self::NeverArrived => "never_arrived",
+        }
+    }
+
+    /// A sentence for people.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::NotStarted => "the campaign has not begun",
+            Self::Waiting => "the campaign runs, and their turn has not come yet",
+            Self::Paused => "the campaign runs, and all sending is paused",
+            Self::Held => "the campaign runs, and all is held until every lane was compared with Kafka",
+            Self::Halted => "the campaign runs, and its lane is halted",
+            Self::Ended => "the campaign ended before their turn came",
+            Self::Cancelled => "the campaign was cancelled before their turn came",
+            Self::Withdrawn => {
+                "their draft was withdrawn before it was published, because the campaign was over by then"
+            }
+            Self::SubscribedLater => {
+                "they favour the restaurant since their place in the audience was passed, and were not told before the campaign was over"
+            }
+            Self::UnusableId => "their client id is empty, longer than 256 bytes or no UTF-8",
+            Self::NotSubscribed => "they do not favour the restaurant, as the subscribers' table is now",
+            Self::NeverArrived => "the campaign was cancelled before it arrived: nobody knows its restaurant",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What keeps a campaign that runs from being told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// An operator's pause.
+    Paused,
+    /// The hold.
+    Held,
+    /// The halt of its lane.
+    Halted,
+}
+
+/// How a campaign stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Its state by its window and the database's clock, whether or not its lane has noticed.
+    pub state: CampaignState,
+    /// Whether it arrived; one that was cancelled before it did has no restaurant.
+    pub has_arrived: bool,
+    /// The last client of its main pass.
+    pub cursor: Option<String>,
+    /// Whether the main pass has recorded its last page.
+    pub main_pass_over: bool,
+    /// What keeps it from being told.
+    pub stop: Option<Stop>,
+}
+
+impl Standing {
+    /// Whether the main pass has gone past this client's place.
+    pub fn has_passed(&self, client_id: &str) -> bool {
+        self.main_pass_over || self.cursor.as_deref().is_some_and(|cursor| client_id <= cursor)
+    }
+}
+
+/// What is known of somebody who has no draft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Untold<'a> {
+    /// Who.
+    pub client_id: &'a str,
+    /// Whether they favour the restaurant now.
+    pub favours: bool,
+    /// Whether a draft of theirs was recorded and withdrawn.
+    pub was_withdrawn: bool,
+}
+
+/// Why somebody who has no draft has none. `tells_late`: whether those are told who come while a campaign runs.
+pub fn reason(campaign: &Standing, tells_late: bool, client: Untold<'_>) -> Reason {
+    let is_usable = !client.client_id.is_empty() && client.client_id.len() <= LONGEST_CLIENT_ID;
+    if !campaign.has_arrived {
+        return Reason::NeverArrived;
+    }
+    if !is_usable {
+        return Reason::UnusableId;
+    }
+    if !client.favours {
+        return Reason::NotSubscribed;
+    }
+    let has_passed = campaign.has_passed(client.client_id);
+    match campaign.state {
+        CampaignState::Scheduled => Reason::NotStarted,
+        CampaignState::Active | CampaignState::Complete => match campaign.stop {
+            _ if has_passed && !tells_late => Reason::SubscribedLater,
+            Some(Stop::Paused) => Reason::Paused,
+            Some(Stop::Held) => Reason::Held,
+            Some(Stop::Halted) => Reason::Halted,
+            None => Reason::Waiting,
+        },
+        _ if client.was_withdrawn => Reason::Withdrawn,
+        _ if has_passed => Reason::SubscribedLater,
+        CampaignState::Closed | CampaignState::Expired => Reason::Ended,
+        CampaignState::Cancelled => Reason::Cancelled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use CampaignState::{Active, Cancelled, Closed, Complete, Expired, Scheduled};
+
+    const STATES: [CampaignState; 6] = [Scheduled, Active, Complete, Closed, Expired, Cancelled];
+
+    /// A campaign whose main pass stands at `m`, or is over.
+    fn campaign(state: CampaignState) -> Standing {
+        let main_pass_over = matches!(state, Complete | Closed);
+        Standing { state, has_arrived: true, cursor: Some("m".to_owned()), main_pass_over, stop: None }
+    }
+
+    fn client(client_id: &str) -> Untold<'_> {
+        Untold { client_id, favours: true, was_withdrawn: false }
+    }
+
+    #[test]
+    fn who_stands_behind_the_cursor_waits_until_the_campaign_is_over() {
+        let reasons = [Scheduled, Active, Expired, Cancelled].map(|state| reason(&campaign(state), true, client("n")));
+        assert_eq!(reasons, [Reason::NotStarted, Reason::Waiting, Reason::Ended, Reason::Cancelled]);
+        let none = Standing { cursor: None, ..campaign(Expired) };
+        assert_eq!(reason(&none, true, client("a")), Reason::Ended, "it ended before its first page");
+    }
+
+    #[test]
+    fn who_came_behind_the_main_pass_is_told_late_while_it_runs_and_subscribed_later_when_it_is_over() {
+        for late in ["a", "m"] {
+            let reasons = STATES.map(|state| reason(&campaign(state), true, client(late)));
+            let later = Reason::SubscribedLater;
+            assert_eq!(reasons, [Reason::NotStarted, Reason::Waiting, Reason::Waiting, later, later, later], "{late}");
+        }
+        for state in [Active, Complete] {
+            assert_eq!(reason(&campaign(state), false, client("a")), Reason::SubscribedLater, "nobody is told late");
+        }
+        assert_eq!(reason(&campaign(Closed), true, client("z")), Reason::SubscribedLater, "the main pass is over");
+    }
+
+    #[test]
+    fn what_stops_a_campaign_is_the_reason_only_while_it_runs() {
+        let stops = [(Stop::Paused, Reason::Paused), (Stop::Held, Reason::Held), (Stop::Halted, Reason::Halted)];
+        for (stop, named) in stops {
+            let stopped = |state| Standing { stop: Some(stop), ..campaign(state) };
+            assert_eq!(reason(&stopped(Active), true, client("z")), named);
+            assert_eq!(reason(&stopped(Complete), true, client("a")), named);
+            assert_eq!(reason(&stopped(Scheduled), true, client("z")), Reason::NotStarted);
+            assert_eq!(reason(&stopped(Expired), true, client("z")), Reason::Ended);
+        }
+    }
+
+    #[test]
+    fn a_draft_that_was_withdrawn_counts_when_it_is_not_told_again() {
+        let withdrawn = Untold { was_withdrawn: true, ..client("n") };
+        let reasons = [Active, Expired, Cancelled].map(|state| reason(&campaign(state), true, withdrawn));
+        assert_eq!(reasons, [Reason::Waiting, Reason::Withdrawn, Reason::Withdrawn]);
+    }
+
+    #[test]
+    fn who_cannot_be_told_or_favours_something_else_has_that_reason_in_every_state() {
+        let long = "x".repeat(LONGEST_CLIENT_ID + 1);
+        for state in STATES {
+            assert_eq!(reason(&campaign(state), true, client("")), Reason::UnusableId);
+            assert_eq!(reason(&campaign(state), true, client(&long)), Reason::UnusableId);
+            let other = Untold { favours: false, ..client("n") };
+            assert_eq!(reason(&campaign(state), true, other), Reason::NotSubscribed);
+        }
+        let never = Standing { has_arrived: false, ..campaign(Cancelled) };
+        assert_eq!(reason(&never, true, client("n")), Reason::NeverArrived);
+    }
+
+    #[test]
+    fn a_reason_is_called_the_same_in_json_and_in_tables() {
+        for one in [Reason::NotStarted, Reason::SubscribedLater, Reason::UnusableId, Reason::Ended] {
+            assert_eq!(serde_json::to_value(one).unwrap(), one.name());
+        }
+    }
+}

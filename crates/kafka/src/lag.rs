@@ -1,0 +1,49 @@
+//! What is seen of the group and its topic from outside, without joining.
+
+use std::collections::BTreeMap;
+
+use crate::client::ASK;
+use crate::group;
+use crate::reader::Reader;
+use dinnerbell_config as config;
+use dinnerbell_core::model::number::{Lane, Offset};
+use dinnerbell_core::ports::broker::BrokerError;
+
+/// The group and its topic.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// How many members the group has: the instances that run, and one that was killed until its session ends.
+    pub members: usize,
+    /// The offset up to which a `read_committed` reader can read, of the lanes whose partitions answer.
+    pub ends: BTreeMap<Lane, Offset>,
+}
+
+/// Looks at the group, and at how far these lanes' partitions go.
+pub async fn look(kafka: &config::Kafka, lanes: impl IntoIterator<Item = Lane>) -> Result<Seen, BrokerError> {
+    let reader = Reader::start(kafka)?;
+    let seen = look_with(kafka, &reader, lanes).await;
+    reader.close(ASK).await;
+    seen
+}
+
+async fn look_with(
+    kafka: &config::Kafka,
+    reader: &Reader,
+    lanes: impl IntoIterator<Item = Lane>,
+) -> Result<Seen, BrokerError> {
+    let mut seen = Seen { members: members_of(kafka, reader).await?, ends: BTreeMap::new() };
+    for lane in lanes {
+        // A partition that is gone, or without a leader, is none of the others'.
+        if let Ok((_, end)) = reader.watermarks(lane).await {
+            seen.ends.insert(lane, end);
+        }
+    }
+    Ok(seen)
+}
+
+async fn members_of(kafka: &config::Kafka, reader: &Reader) -> Result<usize, BrokerError> {
+    let name = kafka.group_id.clone();
+    let asked = reader
+        .ask(format!("looking at the group {name}"), move |consumer, _| Ok(group::members(consumer, &name)?.len()));
+    asked.await
+}

@@ -1,0 +1,93 @@
+//! `/api/v1`: what is shown and ordered, for programs. What it answers are the structs that the commands print with `--json`, and its document is
+//! made from them.
+//!
+//! Whoever stands before it decides who asks, and puts an [`Identity`] into the request. What fails is told as `application/problem+json`.
+
+mod ask;
+pub mod document;
+mod orders;
+mod reads;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use tokio::sync::Semaphore;
+
+use crate::web::identity::Identity;
+use crate::web::ordering::Orders;
+use crate::web::problem::Problem;
+use dinnerbell_config::Config;
+use dinnerbell_core::model::audit::{Action, Orderer, Origin, Subject};
+use dinnerbell_postgres::connect::Pool;
+use dinnerbell_postgres::ledger::audit;
+
+/// Most bytes of what is sent.
+const LARGEST_BODY: usize = 64 * 1024;
+
+/// What all answers share.
+pub struct Api {
+    config: Config,
+    feedback: Pool,
+    host: String,
+    /// Orders that are being carried out.
+    orders: Orders,
+    /// One look at everything at a time.
+    doctor: Semaphore,
+}
+
+impl Api {
+    /// Of this configuration, asking the ledger by this pool; `host` names this machine in orders. Contacts nobody.
+    pub fn new(config: &Config, feedback: Pool, host: String) -> Self {
+        Self { config: config.clone(), feedback, host, orders: Orders::default(), doctor: Semaphore::new(1) }
+    }
+
+    /// Who orders, if they may. A refusal is kept.
+    async fn orderer(&self, identity: &Identity, subject: Subject<'_>, what: &str) -> Result<Orderer, Problem> {
+        let by =
+            Orderer { who: identity.name.clone(), by: "api".to_owned(), origin: Origin::Api, host: self.host.clone() };
+        if identity.role.may_order() {
+            return Ok(by);
+        }
+        audit::note_alone(&self.feedback, &by, Action::Refused, subject, &format!("{what}: a viewer does not order"))
+            .await?;
+        Err(Problem::new(StatusCode::FORBIDDEN, "a viewer may look and does not order: ask with the operators' token"))
+    }
+
+    /// Carries an order out, and returns what came of it. It goes on if nobody waits for it any more.
+    async fn carry_out<T: Send + 'static>(
+        &self,
+        order: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.orders.carry_out(order).await.map_err(|refusal| Problem::new(refusal.status(), refusal.text()))
+    }
+}
+
+/// All paths, from `/` on: to be nested under `/api/v1`.
+pub fn router(api: Arc<Api>) -> Router {
+    let nowhere = || async { Problem::new(StatusCode::NOT_FOUND, "there is no such path: see openapi.json") };
+    let no_method = || async { Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method: see openapi.json") };
+    Router::new()
+        .route("/openapi.json", get(document::serve))
+        .route("/now", get(reads::now))
+        .route("/campaigns", get(reads::campaigns))
+        .route("/campaigns/{id}", get(reads::campaign))
+        .route("/campaigns/{id}/told", get(reads::told))
+        .route("/campaigns/{id}/not-told", get(reads::not_told))
+        .route("/campaigns/{id}/cancel", post(orders::cancel))
+        .route("/clients/{id}", get(reads::client))
+        .route("/lanes", get(reads::lanes))
+        .route("/dead-letters", get(reads::dead_letters))
+        .route("/dead-letters/{id}", get(reads::dead_letter))
+        .route("/dead-letters/replay", post(orders::replay))
+        .route("/pause", post(orders::pause))
+        .route("/resume", post(orders::resume))
+        .route("/audit", get(reads::audit))
+        .route("/doctor", get(reads::doctor))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(no_method)
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .with_state(api)
+}
