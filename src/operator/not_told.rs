@@ -12,8 +12,9 @@ use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::told::{CampaignStanding, Told, WithdrawnPage};
 
-/// Clients that are compared at a time.
+/// Clients that are compared at a time; where no index serves, each page is a scan of the table, and there are to be few.
 const PAGE: usize = 10_000;
+const PAGE_OF_A_SCAN: usize = 500_000;
 /// Most unusable ids that are listed.
 const UNUSABLE: i64 = 1_000;
 
@@ -76,7 +77,8 @@ impl Walk {
         let Some(restaurant_id) = self.campaign.restaurant_id.clone().filter(|_| !self.is_over) else {
             return Ok(None);
         };
-        let clients = self.audience.page(&restaurant_id, &self.after, PAGE as i64).await?;
+        let most = if self.audience.is_indexed() { PAGE } else { PAGE_OF_A_SCAN };
+        let clients = self.audience.page(&restaurant_id, &self.after, most as i64).await?;
         let mut untold = Vec::new();
         if let Some(last) = clients.last() {
             let id = &self.campaign.adv_campaign_id;
@@ -84,7 +86,7 @@ impl Walk {
             untold.extend(clients.iter().filter(|client| !told.contains(*client)).map(|client| self.untold(client)));
             self.after.clone_from(last);
         }
-        self.is_over = clients.len() < PAGE;
+        self.is_over = clients.len() < most;
         if self.is_over {
             let unusable = self.audience.unusable(&restaurant_id, UNUSABLE).await?;
             let unusable =
