@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::cli::{ConfigFile, Failure, Json, output};
+use crate::operator::campaigns;
 use crate::operator::told::{Answer, ClientHistory, history};
 use dinnerbell_core::text_table::{Fit, cut, or_dash, plain};
 
@@ -43,9 +44,14 @@ impl Arguments {
     /// Runs the command.
     pub fn execute(self) -> Result<(), Failure> {
         let Self { id, last, after, .. } = &self;
-        let shown = self
-            .config
-            .on_feedback(async |config, pool| Ok(history(config, pool, id, after.as_deref(), *last as usize).await?))?;
+        let shown = self.config.on_feedback(async |config, pool| {
+            if let Some(after) = after
+                && !campaigns::is_known(&pool, after).await?
+            {
+                return Err(Failure::Failed(format!("--after: there is no campaign {}", plain(after))));
+            }
+            Ok(history(config, pool, id, after.as_deref(), *last as usize).await?)
+        })?;
         self.json.print(&shown, text)
     }
 }
