@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::operate::by_hand::{ByHand, json_of};
+use crate::support::Stage;
 use dinnerbell::web::api::{Api, router};
 use dinnerbell::web::identity::{Identity, Role};
 use dinnerbell_postgres::connect::Pool;
@@ -222,6 +223,19 @@ fn each_documented_path_answers_as_documented() {
 }
 
 #[test]
+fn a_running_instance_serves_it_and_says_what_is_wrong_as_a_problem() {
+    let stage = Stage::new();
+    stage.migrate();
+    let service = stage.start();
+    let lanes = service.get("/api/v1/lanes");
+    assert!(lanes.starts_with("HTTP/1.1 200") && lanes.contains(r#"{"lanes":["#), "{lanes}");
+    let nowhere = service.get("/api/v1/nowhere");
+    assert!(nowhere.starts_with("HTTP/1.1 404") && nowhere.contains("application/problem+json"), "{nowhere}");
+    assert!(service.get("/api/v1/openapi.json").contains("3.1."));
+    service.stop();
+}
+
+#[test]
 fn numbers_are_those_of_the_commands() {
     let (by_hand, letter) = with_something();
     let served = Served::to(&by_hand, Some(Role::Viewer));
@@ -279,6 +293,7 @@ fn what_fails_is_a_problem_that_says_what_would_be_right() {
         ("GET", "/campaigns?state=asleep", 400, "there is no state asleep"),
         ("GET", "/campaigns?limit=0", 400, "limit must be from 1 to 1000"),
         ("GET", "/campaigns?after=nothing", 400, "there is no campaign nothing"),
+        ("GET", "/clients/a?after=nothing", 400, "there is no campaign nothing"),
         ("GET", "/dead-letters/x", 400, ""),
         ("GET", "/dead-letters/4711", 404, "there is no dead letter 4711"),
         ("GET", "/dead-letters?reason_field=colour", 400, "there is no field colour"),

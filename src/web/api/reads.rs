@@ -125,13 +125,19 @@ pub async fn campaigns(State(api): State<Arc<Api>>, Ask(query): Ask<CampaignQuer
         limit: bounded("limit", query.limit, 50, 1_000)?,
         after: query.after,
     };
-    if let Some(after) = &filter.after
-        && !campaigns::is_known(&api.feedback, after).await?
-    {
-        return Err(Problem::of_request(format!("after: there is no campaign {after}")));
-    }
+    known(&api, filter.after.as_deref()).await?;
     let page = campaigns::list(&api.feedback, &api.config, &filter).await?;
     Ok(Json(CampaignPage { campaigns: page.campaigns, next: page.next }))
+}
+
+/// A page goes on behind a campaign that there is.
+async fn known(api: &Api, after: Option<&str>) -> Result<(), Problem> {
+    match after {
+        Some(after) if !campaigns::is_known(&api.feedback, after).await? => {
+            Err(Problem::of_request(format!("after: there is no campaign {after}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn states(text: Option<&str>) -> Result<Vec<String>, Problem> {
@@ -223,6 +229,7 @@ pub async fn client(
 ) -> Answered<ClientHistory> {
     let last = bounded("last", query.last, 1_000, 20_000)?.unsigned_abs();
     let last = usize::try_from(last).unwrap_or(usize::MAX);
+    known(&api, query.after.as_deref()).await?;
     Ok(Json(told::history(&api.config, api.feedback.clone(), &id, query.after.as_deref(), last).await?))
 }
 
