@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use crate::operator::campaigns::overview::{Overview, overview};
-use crate::operator::campaigns::{NotTold, Summary, Why};
+use crate::operator::campaigns::{NotTold, Summary};
 use crate::operator::lanes::LaneStatus;
 use crate::operator::pause::Pause;
 use crate::operator::{hold, lanes, pause};
@@ -17,6 +17,7 @@ use crate::web::filters;
 use crate::web::frame::{Frame, html};
 use crate::web::live::Topic;
 use crate::web::site::Site;
+use dinnerbell_core::model::untold::Reason;
 use dinnerbell_postgres::errors::PostgresError;
 
 /// Most campaigns of a group that are shown.
@@ -165,9 +166,10 @@ pub fn left(from: &Seconds, until: &Option<Seconds>) -> String {
 pub fn not_told(not_told: &[NotTold]) -> String {
     let said = |not_told: &NotTold| {
         let why = match not_told.why {
-            Why::Ended => "its end came first",
-            Why::Cancelled => "it was cancelled first",
-            Why::UnusableId => "their ids cannot be used",
+            Reason::Ended => "its end came first",
+            Reason::Cancelled => "it was cancelled first",
+            Reason::UnusableId => "their ids cannot be used",
+            other => other.sentence(),
         };
         match not_told.clients {
             Some(clients) => format!("{clients}: {why}"),
@@ -212,7 +214,8 @@ mod tests {
 
     #[test]
     fn those_who_were_not_told_have_their_reason() {
-        let two = [NotTold { why: Why::Ended, clients: Some(3) }, NotTold { why: Why::UnusableId, clients: None }];
+        let two =
+            [NotTold { why: Reason::Ended, clients: Some(3) }, NotTold { why: Reason::UnusableId, clients: None }];
         assert_eq!(not_told(&two), "3: its end came first; being counted: their ids cannot be used");
     }
 }
