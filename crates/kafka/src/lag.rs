@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::client::ASK;
+use crate::client::REQUEST_TIMEOUT;
 use crate::group;
 use crate::reader::Reader;
 use dinnerbell_config as config;
@@ -22,7 +22,7 @@ pub struct Seen {
 pub async fn look(kafka: &config::Kafka, lanes: impl IntoIterator<Item = Lane>) -> Result<Seen, BrokerError> {
     let reader = Reader::start(kafka)?;
     let seen = look_with(kafka, &reader, lanes).await;
-    reader.close(ASK).await;
+    reader.close(REQUEST_TIMEOUT).await;
     seen
 }
 
