@@ -25,7 +25,7 @@ use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::clock::CLOCK_MICROS;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
-use dinnerbell_postgres::number::{Number, number};
+use dinnerbell_postgres::number::number;
 use dinnerbell_postgres::sql;
 
 /// How long the audiences that are left may be estimated, all campaigns of a list together: beyond that they are not known.
