@@ -13,29 +13,36 @@ function localTimes(within) {
   }
 }
 
-// The live part is put in anew; whoever stood in it with the keyboard stands where they stood.
+// Only what differs is changed: who reads, selects, scrolls or stands there with the keyboard is not disturbed, and nothing is read aloud twice.
+function change(old, fresh) {
+  if (old.nodeName !== fresh.nodeName || (old.id ?? "") !== (fresh.id ?? "")) {
+    old.replaceWith(fresh);
+  } else if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+  } else {
+    for (const { name, value } of fresh.attributes) {
+      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    }
+    for (const { name } of [...old.attributes]) {
+      // What the reader opened stays open.
+      if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+    }
+    changeChildren(old, fresh);
+  }
+}
+
+function changeChildren(old, fresh) {
+  const olds = [...old.childNodes];
+  const news = [...fresh.childNodes];
+  news.forEach((node, at) => (at < olds.length ? change(olds[at], node) : old.append(node)));
+  olds.slice(news.length).forEach((node) => node.remove());
+}
+
 function replace(region, html) {
-  const focused = region.contains(document.activeElement) ? document.activeElement.id : "";
-  const open = [...region.querySelectorAll("details[open][id]")].map((details) => details.id);
-  const status = region.querySelector("[role=status]");
   const fresh = document.createElement("template");
   fresh.innerHTML = html;
-  const freshStatus = fresh.content.querySelector("[role=status]");
-  if (status && freshStatus && status.textContent === freshStatus.textContent) {
-    // Left in its place, it is not read aloud again.
-    freshStatus.replaceWith(status);
-  } else if (status && freshStatus) {
-    status.className = freshStatus.className;
-    status.replaceChildren(...freshStatus.childNodes);
-    freshStatus.replaceWith(status);
-  }
   localTimes(fresh.content);
-  for (const id of open) {
-    const details = fresh.content.getElementById(id);
-    if (details) details.open = true;
-  }
-  region.replaceChildren(fresh.content);
-  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  changeChildren(region, fresh.content);
 }
 
 function follow(page, region) {

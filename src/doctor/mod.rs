@@ -5,6 +5,7 @@
 
 pub mod database;
 pub mod grants;
+pub mod http;
 pub mod kafka;
 pub mod ledger;
 
@@ -29,6 +30,7 @@ pub struct Report {
 pub async fn examine(config: &Config, listener: Listener) -> Report {
     let mut findings = Findings::told_to(listener);
     findings.ok("configuration", "it holds no mistake");
+    http::judge(&config.http, &mut findings);
     let nothing = findings.another();
     let databases = async {
         let mut found = nothing.clone();

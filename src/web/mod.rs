@@ -16,6 +16,7 @@ pub mod ordering;
 pub mod pages;
 pub mod paths;
 pub mod peer;
+pub mod picture;
 pub mod problem;
 pub mod refusal;
 pub mod site;
@@ -37,7 +38,7 @@ use assets::Assets;
 use auth::{guard, sign_in};
 use frame::Frame;
 use live::{News, Topic};
-use pages::{audit, check, dead_letters, lanes, now, orders, preview};
+use pages::{audit, campaign, campaigns, check, client, dead_letters, lanes, now, orders, preview};
 use refusal::Refusal;
 use site::Site;
 use slots::Slot;
@@ -53,6 +54,7 @@ pub fn router(site: Arc<Site>) -> Router {
     let streams = Router::new()
         .route("/events", get(now::events))
         .route("/lanes/events", get(lanes::events))
+        .route("/campaigns/{id}/events", get(campaign::events))
         .layer(middleware::from_fn(one_stream));
     let orders = Router::new()
         .route("/pause", post(orders::pause))
@@ -64,6 +66,11 @@ pub fn router(site: Arc<Site>) -> Router {
     Router::new()
         .nest_service(paths::API, api::router(Arc::new(api)))
         .route("/", get(now::page))
+        .route("/campaigns", get(campaigns::page))
+        .route("/campaigns/{id}", get(campaign::page))
+        .route("/campaigns/{id}/not-told.csv", get(campaign::csv))
+        .route("/clients", get(client::form))
+        .route("/clients/{id}", get(client::page))
         .route("/lanes", get(lanes::page))
         .route("/dead-letters", get(dead_letters::list))
         .route("/dead-letters/{id}", get(dead_letters::one))
@@ -95,7 +102,7 @@ async fn news(site: &Site, topic: &Topic) -> News {
     let read = match topic {
         Topic::Now => now::live(site).await,
         Topic::Lanes => lanes::live(site).await,
-        Topic::Campaign(_) => Ok(String::new()),
+        Topic::Campaign(id) => campaign::live(site, id).await,
     };
     let version = Assets::here().version;
     match read {

@@ -1,12 +1,16 @@
 //! What all answers share: the configuration, the way to the ledger, who may what, and who looks.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout};
 
+use crate::doctor::http::judge;
 use crate::operator::campaigns::audience_size;
 use crate::web::auth::attempts::Attempts;
 use crate::web::auth::keys::Keys;
@@ -17,10 +21,19 @@ use crate::web::ordering::Orders;
 use crate::web::peer::Peer;
 use crate::web::slots::Slots;
 use dinnerbell_config::{Config, Database, Http};
+use dinnerbell_core::model::finding::Findings;
+use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::telemetry::Telemetry;
 use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
+
+/// How long a page waits for the subscribers' database, and how long it does not ask again where that did not answer.
+const OPEN: Duration = Duration::from_secs(1);
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+/// How far each lane is behind, and when that was told.
+pub type Lags = (Instant, BTreeMap<Lane, Option<i64>>);
 
 /// Connections to the feedback database for pages: their own, so that whoever looks takes none from the lanes.
 pub const CONNECTIONS: usize = 3;
@@ -43,14 +56,17 @@ pub struct Site {
     pub machine: String,
     /// The ledger.
     pub feedback: Pool,
-    /// How large audiences are, once it was asked.
+    /// How large audiences are, once it was asked; and when that failed last.
     audience_size: OnceCell<AudienceSize>,
+    subscribers_failed: Mutex<Option<Instant>>,
     /// What this instance does.
     pub telemetry: Arc<Telemetry>,
     /// The configuration in force as text, without secrets; empty where nobody gave it.
     pub configuration: String,
     /// Held while everything is checked: one look at a time.
     pub checking: Arc<tokio::sync::Mutex<()>>,
+    /// How far each lane is behind, as Kafka told last, and when.
+    lags: Mutex<Option<Lags>>,
     /// What is looked at.
     pub live: Live,
     /// Orders that are being carried out.
@@ -80,9 +96,11 @@ impl Site {
             machine: machine.to_owned(),
             feedback: Pool::open(&few, "feedback")?,
             audience_size: OnceCell::new(),
+            subscribers_failed: Mutex::default(),
             telemetry,
             configuration: String::new(),
             checking: Arc::default(),
+            lags: Mutex::default(),
             live: Live::default(),
             orders: Orders::default(),
             cookie: format!("dinnerbell-{}", &hex(&Sha256::digest(name.as_bytes()))[..8]),
@@ -102,14 +120,35 @@ impl Site {
         &self.config.http
     }
 
-    /// How large audiences are; none where the subscribers cannot be asked.
+    /// How large audiences are; none where the subscribers cannot be asked at once. What failed is tried again after a while: a page does not
+    /// wait for it.
     pub async fn audience_size(&self) -> Option<&AudienceSize> {
+        if let Some(size) = self.audience_size.get() {
+            return Some(size);
+        }
+        let failed = || self.subscribers_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed().is_some_and(|at: Instant| at.elapsed() < TRY_AGAIN) {
+            return None;
+        }
         let open = || async {
             let mut few = self.config.clone();
             few.subscribers.max_connections = 1;
             audience_size(&few).await
         };
-        self.audience_size.get_or_try_init(open).await.ok()
+        let opened = timeout(OPEN, self.audience_size.get_or_try_init(open)).await;
+        let size = opened.ok().and_then(Result::ok);
+        *failed() = size.is_none().then(Instant::now);
+        size
+    }
+
+    /// How far each lane is behind, as Kafka told last, and when; none where it was not asked.
+    pub fn lags(&self) -> Option<Lags> {
+        self.lags.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps what Kafka told.
+    pub fn learn_lags(&self, lags: BTreeMap<Lane, Option<i64>>) {
+        *self.lags.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), lags));
     }
 
     /// What forms are signed with where there is no token.
@@ -159,23 +198,8 @@ impl Site {
     /// Says in the log where it serves, and what is worth a thought about it.
     pub fn says_where(&self, address: SocketAddr, encrypted: bool) {
         tracing::info!(%address, tls = encrypted, "serving the page, /healthz, /readyz and /metrics");
-        if let Some(found) = self.warning() {
-            tracing::warn!("{found}");
-        }
-    }
-
-    /// What is worth a thought: tokens are configured, and they could be read on their way.
-    fn warning(&self) -> Option<&'static str> {
-        let http = self.http();
-        match (http.listen.ip().is_loopback(), http.tls.is_some(), http.insecure) {
-            (false, false, true) => Some(
-                "http.insecure: the page is served beyond this machine without TLS; who can read along on the way reads tokens and client ids",
-            ),
-            (false, false, false) if http.has_sign_in() => Some(
-                "http.listen leads beyond this machine and there is no TLS: the page and its API are served to this machine alone; set \
-                 http.cert_file and http.key_file",
-            ),
-            _ => None,
-        }
+        let mut found = Findings::default();
+        judge(self.http(), &mut found);
+        found.log_warnings();
     }
 }

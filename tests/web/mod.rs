@@ -1,5 +1,6 @@
 //! The page, as a browser asks for it: over real sockets, about real campaigns.
 
 mod client;
+mod pages;
 mod sign_in;
 mod slots;

@@ -1,10 +1,11 @@
 //! What goes on now: campaigns that run, those that come next, and those that ended lately.
 
-use dinnerbell_core::model::number::Seconds;
 use serde::Serialize;
+use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
-use super::{Summary, estimate, select, summary, summary_columns};
+use super::{ESTIMATES, Summary, estimate, select, summary, summary_columns};
+use dinnerbell_core::model::number::Seconds;
 use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::clock::CLOCK_MICROS;
 use dinnerbell_postgres::connect::{Parameter, Pool};
@@ -13,6 +14,8 @@ use dinnerbell_postgres::number::Number;
 
 /// How long ago a campaign may have ended to be shown.
 pub const LATELY: i64 = 24 * 3600;
+/// Beyond so many it is only said that there are more.
+pub const COUNTED: i64 = 10_000;
 
 /// What goes on now.
 #[derive(Debug, Clone, Serialize)]
@@ -34,7 +37,7 @@ pub struct Overview {
 pub struct Group {
     /// The first of them.
     pub campaigns: Vec<Summary>,
-    /// How many there are in all.
+    /// How many there are in all; of those that wait or ended, one more than [`COUNTED`] where there are more.
     pub count: i64,
 }
 
@@ -50,41 +53,38 @@ fn first(state: &str, by: &str) -> String {
 /// Looks at the ledger; `size` tells how much is left to those that run, where it is known. At most `most` campaigns of each group.
 pub async fn overview(pool: &Pool, size: Option<&AudienceSize>, most: i64) -> Result<Overview, PostgresError> {
     let counts = format!(
-        "select {CLOCK_MICROS} / 1000000, \
-         (select count(*) from dinnerbell.campaign where state = 'active'), \
-         (select count(*) from dinnerbell.campaign where state in ('active', 'complete')), \
-         (select count(*) from dinnerbell.campaign where state = 'scheduled'), \
-         (select count(*) from dinnerbell.campaign where {})",
-        ended("extract(epoch from clock_timestamp())::int8")
+        "select {CLOCK_MICROS} / 1000000, (select count(*) from dinnerbell.campaign where state = 'active'), \
+         (select count(*) from dinnerbell.campaign where state in ('active', 'complete')), {}",
+        counted("state = 'scheduled'")
     );
     let counts = pool.query(&counts, &[]).await?;
     let count = |column: usize| counts.first().map_or(0, |row| row.get::<_, i64>(column));
-    let now = Seconds::new(count(0));
-    let mut active =
-        group(pool, &first("active", "adv_campaign_datetime_end"), &[(&most, Type::INT8)], count(1)).await?;
-    active.campaigns.sort_by(|a, b| {
-        (a.adv_campaign_datetime_end, &a.adv_campaign_id).cmp(&(b.adv_campaign_datetime_end, &b.adv_campaign_id))
-    });
+    let (now, active, open, scheduled) = (Seconds::new(count(0)), count(1), count(2), count(3));
+    // The time is a parameter: an index serves no condition on a clock that runs.
+    let over = pool.query(&format!("select {}", counted(&ended("$1"))), &[now.parameter()]).await?;
+    let over = over.first().map_or(0, |row| row.get(0));
+    let limit: &[Parameter<'_>] = &[(&most, Type::INT8)];
+    let end = |campaign: &Summary| (campaign.adv_campaign_datetime_end, campaign.adv_campaign_id.clone());
+    let start = |campaign: &Summary| (campaign.adv_campaign_datetime_start, campaign.adv_campaign_id.clone());
+    let mut active = group(pool, &first("active", "adv_campaign_datetime_end"), limit, active).await?;
+    active.campaigns.sort_by_key(end);
     if let Some(size) = size {
-        estimate(size, active.campaigns.iter_mut()).await;
+        // What is not known in time is left open.
+        let _ = timeout(ESTIMATES, estimate(size, active.campaigns.iter_mut())).await;
     }
-    let count_of_complete = count(2) - count(1);
-    let mut complete =
-        group(pool, &first("complete", "adv_campaign_datetime_end"), &[(&most, Type::INT8)], count_of_complete).await?;
-    complete.campaigns.sort_by(|a, b| {
-        (a.adv_campaign_datetime_end, &a.adv_campaign_id).cmp(&(b.adv_campaign_datetime_end, &b.adv_campaign_id))
-    });
-    let mut scheduled =
-        group(pool, &first("scheduled", "adv_campaign_datetime_start"), &[(&most, Type::INT8)], count(3)).await?;
-    scheduled.campaigns.sort_by(|a, b| {
-        (a.adv_campaign_datetime_start, &a.adv_campaign_id).cmp(&(b.adv_campaign_datetime_start, &b.adv_campaign_id))
-    });
-    let which = format!("{} order by adv_campaign_datetime_end desc limit $1", ended("$2"));
-    let mut over = group(pool, &which, &[(&most, Type::INT8), now.parameter()], count(4)).await?;
-    over.campaigns.sort_by(|a, b| {
-        (b.adv_campaign_datetime_end, &b.adv_campaign_id).cmp(&(a.adv_campaign_datetime_end, &a.adv_campaign_id))
-    });
-    Ok(Overview { now, active, complete, scheduled, ended: over })
+    let mut complete = group(pool, &first("complete", "adv_campaign_datetime_end"), limit, open - active.count).await?;
+    complete.campaigns.sort_by_key(end);
+    let mut scheduled = group(pool, &first("scheduled", "adv_campaign_datetime_start"), limit, scheduled).await?;
+    scheduled.campaigns.sort_by_key(start);
+    let latest = format!("{} order by adv_campaign_datetime_end desc limit $1", ended("$2"));
+    let mut ended = group(pool, &latest, &[(&most, Type::INT8), now.parameter()], over).await?;
+    ended.campaigns.sort_by_key(|campaign| std::cmp::Reverse(end(campaign)));
+    Ok(Overview { now, active, complete, scheduled, ended })
+}
+
+/// How many there are, up to [`COUNTED`] and one more.
+fn counted(which: &str) -> String {
+    format!("(select count(*) from (select from dinnerbell.campaign where {which} limit {COUNTED} + 1) c)")
 }
 
 fn ended(now: &str) -> String {

@@ -114,7 +114,7 @@ async fn admit(slot: Arc<Slot>, peer: Peer, must_encrypt: bool, request: Request
         next.run(request).await
     } else if must_encrypt && !peer.encrypted {
         (StatusCode::FORBIDDEN, "this is served with TLS: ask with https://\n").into_response()
-    } else if slot.takes_page() {
+    } else if slot.takes_page().await {
         return next.run(request).await;
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "all slots of pages are taken: try again in a moment\n").into_response()

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use crate::operator::campaigns::overview::{Overview, overview};
+use crate::operator::campaigns::overview::{COUNTED, Overview, overview};
 use crate::operator::campaigns::{NotTold, Summary};
 use crate::operator::lanes::LaneStatus;
 use crate::operator::pause::Pause;
@@ -120,15 +120,18 @@ fn sentence(overview: &Overview, lanes: &[LaneStatus], pause: Option<&Pause>, he
                 one(late, "its", "their")
             ),
         },
-        (0, 0, 0) if overview.complete.count + overview.scheduled.count == 0 => {
-            Sentence { tone: "good", text: "Nothing is to be told: no campaign runs or waits.".to_owned() }
-        }
-        (0, 0, 0) => Sentence {
-            tone: "good",
-            text: "Nobody is waiting: every campaign that has started was told to its whole audience.".to_owned(),
-        },
+        (0, 0, 0) => Sentence { tone: "good", text: nobody_waits(overview.complete.count, overview.scheduled.count) },
         (0, 0, 1) => Sentence { tone: "good", text: "The one running campaign is going out.".to_owned() },
         (0, 0, _) => Sentence { tone: "good", text: format!("All {active} running campaigns are going out.") },
+    }
+}
+
+/// What is true where no audience is being told.
+fn nobody_waits(complete: i64, scheduled: i64) -> String {
+    match (complete, scheduled) {
+        (0, 0) => "Nothing is to be told: no campaign runs or waits.".to_owned(),
+        (0, _) => format!("No campaign runs; {} will start later.", many(&scheduled)),
+        _ => "Every campaign that runs was told to its whole audience.".to_owned(),
     }
 }
 
@@ -146,6 +149,11 @@ pub fn will_not_finish(campaign: &Summary) -> bool {
 pub fn percent(campaign: &Summary) -> Option<i64> {
     let (told, left) = (campaign.told - campaign.late, campaign.remaining?);
     Some(if told + left > 0 { told.saturating_mul(100) / (told + left) } else { 100 })
+}
+
+/// A count that goes no further than it was counted.
+pub fn many(count: &i64) -> String {
+    if *count > COUNTED { format!("more than {COUNTED}") } else { count.to_string() }
 }
 
 /// How long is left until a moment, as one says it.
@@ -172,8 +180,8 @@ pub fn not_told(not_told: &[NotTold]) -> String {
             other => other.sentence(),
         };
         match not_told.clients {
-            Some(clients) => format!("{clients}: {why}"),
-            None => format!("being counted: {why}"),
+            Some(clients) => format!("{clients}, since {why}"),
+            None => format!("being counted, since {why}"),
         }
     };
     not_told.iter().map(said).collect::<Vec<_>>().join("; ")
@@ -193,16 +201,18 @@ pub fn tone(campaign: &Summary) -> &'static str {
 
 /// How a lane is coloured, and what it does.
 pub fn lane_state(lane: &LaneStatus) -> (&'static str, &'static str) {
-    match (&lane.halted, &lane.owner) {
-        (Some(_), _) => ("bad", "halted"),
-        (None, None) => ("warn", "nobody owns it"),
-        (None, Some(_)) => ("good", "running"),
-    }
+    let tone = match lane.state {
+        "running" => "good",
+        "halted" | "held" => "bad",
+        _ => "warn",
+    };
+    (tone, lane.state)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dinnerbell_core::model::untold::Reason;
 
     #[test]
     fn what_is_left_is_said_as_one_says_it() {
@@ -216,6 +226,6 @@ mod tests {
     fn those_who_were_not_told_have_their_reason() {
         let two =
             [NotTold { why: Reason::Ended, clients: Some(3) }, NotTold { why: Reason::UnusableId, clients: None }];
-        assert_eq!(not_told(&two), "3: its end came first; being counted: their ids cannot be used");
+        assert_eq!(not_told(&two), "3, since its end came first; being counted, since their ids cannot be used");
     }
 }
