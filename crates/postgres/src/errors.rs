@@ -159,7 +159,7 @@ impl From<PostgresError> for LedgerError {
             ErrorKind::Transient => match error.lock {
                 Some(lock) => {
                     let MissedLock { row, holder, .. } = *lock;
-                    Self::Locked(LockWait { found: error.text, row, holder, campaigns: Vec::new() })
+                    Self::Locked(Box::new(LockWait { found: error.text, row, holder, campaigns: Vec::new() }))
                 }
                 None => Self::Transient(error.to_string()),
             },

@@ -149,18 +149,18 @@ impl Environment for Ledgered {
         let rows = self.rows_of(sql, &[(&id, Type::TEXT)]).await;
         let row = rows.first().unwrap_or_else(|| panic!("there is no campaign {id}"));
         CampaignState {
-            lane: number(&row, "lane"),
+            lane: number(row, "lane"),
             state: row.get("state"),
             revision: row.get("revision"),
             content: row.get("adv_campaign_content"),
             cursor: row.get("cursor"),
-            last_page_seq: number(&row, "last_page_seq"),
+            last_page_seq: number(row, "last_page_seq"),
             told: row.get("told"),
             late: row.get("late"),
             skipped: row.get("skipped"),
             kept: row.get("kept"),
             unsent: row.get("unsent"),
-            repass_at: number(&row, "repass_at"),
+            repass_at: number(row, "repass_at"),
         }
     }
 
@@ -172,10 +172,10 @@ impl Environment for Ledgered {
         let halt =
             |name: String| Halt { kind: name.into(), found: row.get("halted_found"), remedy: row.get("halted_remedy") };
         LaneState {
-            seq: number(&row, "seq"),
-            published: number(&row, "published_seq"),
-            position: number(&row, "position"),
-            last_record: number::<Option<_>>(&row, "last_offset").map(mark),
+            seq: number(row, "seq"),
+            published: number(row, "published_seq"),
+            position: number(row, "position"),
+            last_record: number::<Option<_>>(row, "last_offset").map(mark),
             topic_id: row.get("topic_id"),
             halt: row.get::<_, Option<String>>("halted").map(halt),
             swept_to: row.get("swept_to"),

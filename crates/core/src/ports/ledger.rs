@@ -71,7 +71,7 @@ pub enum LedgerError {
     Duplicate(String),
     /// Somebody else's transaction holds a lock that did not come in time: a row, a table.
     #[error("{0}")]
-    Locked(LockWait),
+    Locked(Box<LockWait>),
     /// Another role holds the lane's lock and cannot be ended by ours.
     #[error(
         "backend {pid} of role {role} holds the lock of lane {lane}; end it as a superuser: select pg_terminate_backend({pid})"

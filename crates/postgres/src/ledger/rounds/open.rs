@@ -116,7 +116,7 @@ impl PostgresRound {
     }
 
     /// A lock did not come: of which campaign, where it is a campaign's row.
-    async fn naming_campaign(&self, mut wait: LockWait) -> LedgerError {
+    async fn naming_campaign(&self, mut wait: Box<LockWait>) -> LedgerError {
         if let Some((relation, place)) = &wait.row
             && relation == "campaign"
         {
@@ -175,7 +175,7 @@ fn of_line(content: &RoundContent, line: u64) -> Option<LockedCampaign> {
 /// A lock that a round did not get in time, because of these of its campaigns.
 fn locked(error: PostgresError, campaigns: Vec<LockedCampaign>) -> LedgerError {
     match error.into() {
-        LedgerError::Locked(wait) => LedgerError::Locked(LockWait { campaigns, ..wait }),
+        LedgerError::Locked(wait) => LedgerError::Locked(Box::new(LockWait { campaigns, ..*wait })),
         other => other,
     }
 }
