@@ -37,7 +37,7 @@ fn the_numbers_of_the_page_are_those_of_the_command() {
     assert_eq!(text_of(&page.body, "told").replace('\u{202f}', ""), "1234", "{}", page.body);
     assert!(page.body.contains("told-over-time") && page.body.contains("data-what=\"complete\""), "{}", page.body);
     let now = browser.get("/");
-    assert!(now.body.contains("1\u{202f}234") && now.body.contains("id=\"complete-two-for-one\""), "{}", now.body);
+    assert!(now.body.contains("1\u{202f}234") && now.body.contains("id=\"row-complete-two-for-one\""), "{}", now.body);
     let json = browser.get("/campaigns?search=two-for&format=json");
     let shown: Value = serde_json::from_str(&json.body).expect("it is JSON");
     assert_eq!(shown, list, "the same structs");

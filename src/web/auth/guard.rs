@@ -63,7 +63,7 @@ pub async fn guard(
         if let Some(refused) = only_reads(&visitor, &request) {
             let by = if of_program(&request) { Origin::Api } else { Origin::Page };
             let by = Orderer { origin: by, ..visitor.orders(&site.machine) };
-            site.orders.note_refused(&site.feedback, &by, request.uri().path()).await;
+            site.orders.note_refused(&site.feedback, &by, without_client(request.uri().path())).await;
             return secured(told(&request, refused));
         }
         request.extensions_mut().insert(visitor.identity());
@@ -73,6 +73,12 @@ pub async fn guard(
     let answered = timeout(PATIENCE, next.run(request)).await;
     let late = Refusal::new(StatusCode::GATEWAY_TIMEOUT, "this took too long: try again in a moment");
     secured(answered.unwrap_or_else(|_| if is_program { late.for_program() } else { late.into_response() }))
+}
+
+/// A path as it may be logged and kept: it names no client.
+fn without_client(path: &str) -> &str {
+    const CLIENTS: &str = "/clients";
+    path.find(CLIENTS).map_or(path, |at| &path[..at + CLIENTS.len()])
 }
 
 /// Whether a program asks, and no page.
@@ -198,4 +204,15 @@ fn asks_who(request: &Request) -> Response {
     let asked = request.uri().path_and_query().map_or("/", |asked| asked.as_str());
     let to = format!("{}sign-in?to={}", root(path), encoded(asked.trim_start_matches('/')));
     (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_kept_names_no_client() {
+        let kept = ["/pause", "/clients/anna", "/api/v1/clients/anna/x", "/campaigns/a/cancel"].map(without_client);
+        assert_eq!(kept, ["/pause", "/clients", "/api/v1/clients", "/campaigns/a/cancel"]);
+    }
 }
