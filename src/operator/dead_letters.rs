@@ -158,6 +158,14 @@ pub async fn list(
     Ok(pool.query(&sql, &parameters).await?.iter().map(summary).collect())
 }
 
+/// How many of the last dead letters break a rule of each field, the most frequent first; [`WHOLE_RECORD`] for those of none.
+pub async fn by_field(pool: &Pool, last: i64) -> Result<Vec<(String, i64)>, PostgresError> {
+    let sql = "select field, count(*) from (select coalesce(field, 'record') as field from dinnerbell.dead_letter order by id desc limit $1) c \
+               group by field order by count(*) desc, field";
+    let rows = pool.query(sql, &[(&last, Type::INT8)]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
 /// One dead letter.
 pub async fn show(pool: &Pool, id: i64) -> Result<Option<Details>, PostgresError> {
     let sql = format!(

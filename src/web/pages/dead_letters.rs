@@ -21,6 +21,8 @@ use dinnerbell_core::text_table::readable;
 
 /// Letters on a page.
 const MOST: i64 = 50;
+/// So many of the last letters are counted by their reason.
+const COUNTED: i64 = 10_000;
 /// Most bytes of a part that are shown.
 const SHOWN: usize = 16 * 1024;
 /// Most bytes that are shown in hexadecimal.
@@ -41,6 +43,7 @@ pub struct Asked {
 struct List<'a> {
     frame: Frame,
     letters: Vec<Summary>,
+    fields: Vec<(String, i64)>,
     asked: &'a Asked,
     next: Option<i64>,
 }
@@ -91,10 +94,12 @@ impl One {
 /// The list.
 pub async fn list(State(site): State<Arc<Site>>, frame: Frame, Query(asked): Query<Asked>) -> Response {
     let frame = frame.at("Dead letters");
-    match dead_letters::list(&site.feedback, &asked.filter(), asked.before.parse().ok(), MOST).await {
-        Ok(letters) => {
+    let (pool, filter) = (&site.feedback, asked.filter());
+    let letters = dead_letters::list(pool, &filter, asked.before.parse().ok(), MOST);
+    match tokio::try_join!(letters, dead_letters::by_field(pool, COUNTED)) {
+        Ok((letters, fields)) => {
             let next = letters.last().filter(|_| letters.len() as i64 == MOST).map(|letter| letter.id);
-            html(&List { frame, letters, asked: &asked, next })
+            html(&List { frame, letters, fields, asked: &asked, next })
         }
         Err(error) => frame.failed(StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be read", &error.to_string()),
     }
