@@ -150,7 +150,8 @@ impl Pool {
                 return Ok(self.lend(wire, slot));
             }
         }
-        let wire = self.inner.connect().await?;
+        // Seldom, and large: every future that asks for a connection would have room for it.
+        let wire = Box::pin(self.inner.connect()).await?;
         Ok(self.lend(wire, slot))
     }
 
