@@ -108,13 +108,13 @@ pub struct Counts {
 const RUNNING: &str = "running";
 const UNOWNED: &str = "unowned";
 /// How long Kafka may take to say how far the partitions go.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIME_LIMIT: Duration = Duration::from_secs(3);
 
 /// The same lanes, with their lag, and whether an instance runs at all: where Kafka says so in time.
 pub async fn list_with_lag(pool: &Pool, kafka: &Kafka) -> Result<Vec<LaneStatus>, PostgresError> {
     let mut lanes = list(pool).await?;
     let numbers: Vec<Lane> = lanes.iter().map(|lane| lane.lane).collect();
-    match timeout(PATIENCE, lag::look(kafka, numbers)).await {
+    match timeout(TIME_LIMIT, lag::observe(kafka, numbers)).await {
         Ok(Ok(seen)) => lanes.iter_mut().for_each(|lane| lane.learn(&seen)),
         Ok(Err(error)) => tracing::debug!(%error, "the lag is not known"),
         Err(_) => tracing::debug!("the lag is not known: Kafka does not answer in time"),

@@ -18,15 +18,15 @@ pub struct Seen {
     pub ends: BTreeMap<Lane, Offset>,
 }
 
-/// Looks at the group, and at how far these lanes' partitions go.
-pub async fn look(kafka: &config::Kafka, lanes: impl IntoIterator<Item = Lane>) -> Result<Seen, BrokerError> {
+/// Observes the group, and how far these lanes' partitions go.
+pub async fn observe(kafka: &config::Kafka, lanes: impl IntoIterator<Item = Lane>) -> Result<Seen, BrokerError> {
     let reader = Reader::start(kafka)?;
-    let seen = look_with(kafka, &reader, lanes).await;
+    let seen = observe_with(kafka, &reader, lanes).await;
     reader.close(REQUEST_TIMEOUT).await;
     seen
 }
 
-async fn look_with(
+async fn observe_with(
     kafka: &config::Kafka,
     reader: &Reader,
     lanes: impl IntoIterator<Item = Lane>,

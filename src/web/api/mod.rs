@@ -9,12 +9,14 @@ mod orders;
 mod reads;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use crate::web::identity::Identity;
 use crate::web::ordering::Orders;
@@ -24,6 +26,9 @@ use dinnerbell_core::model::audit::{Action, Orderer, Origin, Subject};
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::audit;
 
+/// Requests that ask the subscribers at once, and how long one waits for its turn.
+const AUDIENCES: usize = 4;
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// Most bytes of what is sent.
 const LARGEST_BODY: usize = 64 * 1024;
 
@@ -36,12 +41,21 @@ pub struct Api {
     orders: Orders,
     /// One look at everything at a time.
     doctor: Semaphore,
+    /// So many ask the subscribers at a time, with a connection each.
+    audiences: Semaphore,
 }
 
 impl Api {
     /// Of this configuration, asking the ledger by this pool; `host` names this machine in orders. Contacts nobody.
     pub fn new(config: &Config, feedback: Pool, host: String) -> Self {
-        Self { config: config.clone(), feedback, host, orders: Orders::default(), doctor: Semaphore::new(1) }
+        Self {
+            config: config.clone(),
+            feedback,
+            host,
+            orders: Orders::default(),
+            doctor: Semaphore::new(1),
+            audiences: Semaphore::new(AUDIENCES),
+        }
     }
 
     /// Who orders, if they may. A refusal is kept.
@@ -54,6 +68,16 @@ impl Api {
         audit::note_alone(&self.feedback, &by, Action::Refused, subject, &format!("{what}: a viewer does not order"))
             .await?;
         Err(Problem::new(StatusCode::FORBIDDEN, "a viewer may look and does not order: ask with the operators' token"))
+    }
+
+    /// Waits until the subscribers may be asked.
+    async fn audience(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        match timeout(TIME_LIMIT, self.audiences.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => {
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "others ask about audiences: try again in a moment"))
+            }
+        }
     }
 
     /// Carries an order out, and returns what came of it. It goes on if nobody waits for it any more.

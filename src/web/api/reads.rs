@@ -91,6 +91,7 @@ pub async fn now(State(api): State<Arc<Api>>) -> Answered<Now> {
     let states = [CampaignState::Scheduled, CampaignState::Active, CampaignState::Complete];
     let states = states.map(|state| state.name().to_owned()).to_vec();
     let filter = Filter { states, limit: 100, ..Filter::default() };
+    let _turn = api.audience().await?;
     let page = campaigns::list(&api.feedback, &api.config, &filter).await?;
     let mut halted = lanes::list(&api.feedback).await?;
     halted.retain(|lane| lane.halted.is_some());
@@ -126,6 +127,7 @@ pub async fn campaigns(State(api): State<Arc<Api>>, Ask(query): Ask<CampaignQuer
         after: query.after,
     };
     known(&api, filter.after.as_deref()).await?;
+    let _turn = api.audience().await?;
     let page = campaigns::list(&api.feedback, &api.config, &filter).await?;
     Ok(Json(CampaignPage { campaigns: page.campaigns, next: page.next }))
 }
@@ -165,6 +167,7 @@ fn no_campaign(id: &str) -> Problem {
     )
 )]
 pub async fn campaign(State(api): State<Arc<Api>>, Which(id): Which<String>) -> Answered<Details> {
+    let _turn = api.audience().await?;
     campaigns::show(&api.feedback, &api.config, &id).await?.map(Json).ok_or_else(|| no_campaign(&id))
 }
 
@@ -184,6 +187,7 @@ pub async fn told(
     Which(id): Which<String>,
     Ask(query): Ask<ToldQuery>,
 ) -> Answered<Answer> {
+    let _turn = api.audience().await?;
     let told = told::told(&api.config, api.feedback.clone(), &id, &query.client).await?;
     told.map(Json).ok_or_else(|| no_campaign(&id))
 }
@@ -206,6 +210,7 @@ pub async fn not_told(
 ) -> Answered<NotToldPage> {
     let limit = bounded("limit", query.limit, 1_000, 10_000)?.unsigned_abs();
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let _turn = api.audience().await?;
     let begun = Walk::begin(&api.config, api.feedback.clone(), &id, query.after).await?;
     let mut walk = begun.ok_or_else(|| no_campaign(&id))?;
     Ok(Json(not_told::page(&mut walk, limit, COMPARED).await?))
@@ -230,6 +235,7 @@ pub async fn client(
     let last = bounded("last", query.last, 1_000, 20_000)?.unsigned_abs();
     let last = usize::try_from(last).unwrap_or(usize::MAX);
     known(&api, query.after.as_deref()).await?;
+    let _turn = api.audience().await?;
     Ok(Json(told::history(&api.config, api.feedback.clone(), &id, query.after.as_deref(), last).await?))
 }
 
