@@ -19,7 +19,7 @@ use timeline::Known;
 pub use timeline::{Moment, Told};
 
 use dinnerbell_config::Config;
-use dinnerbell_core::model::number::{Lane, Offset, Seconds};
+use dinnerbell_core::model::number::{Lane, Micros, Offset, Seconds};
 use dinnerbell_core::model::untold::Reason;
 use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::clock::CLOCK_MICROS;
@@ -112,7 +112,7 @@ struct Pass {
     /// Clients that stand before the cursor.
     covered: i64,
     /// The database's clock, in microseconds.
-    now: i64,
+    now: Micros,
 }
 
 /// All that is known of a campaign.
@@ -241,7 +241,8 @@ fn summary(row: &Row) -> Summary {
     let (told, late, unsent, skipped): (i64, i64, Option<i64>, i64) = (row.get(3), row.get(4), row.get(5), row.get(11));
     let (restaurant_id, state, main_pass_over): (Option<String>, String, bool) = (row.get(1), row.get(2), row.get(12));
     let rate: Option<f64> = row.get(15);
-    let pass = || Pass { cursor: row.get(13), over: main_pass_over, covered: told - late + skipped, now: row.get(14) };
+    let pass =
+        || Pass { cursor: row.get(13), over: main_pass_over, covered: told - late + skipped, now: number(row, 14) };
     Summary {
         adv_campaign_id: row.get(0),
         reached_nobody: reached_nobody(&state, main_pass_over, told),
@@ -315,11 +316,11 @@ pub async fn audience_size(config: &Config) -> Result<AudienceSize, PostgresErro
 }
 
 /// When `remaining` drafts are formed at `rate` from `now` on, as RFC 3339 to the second.
-fn completion(now: i64, remaining: Option<i64>, rate: Option<f64>) -> Option<String> {
+fn completion(now: Micros, remaining: Option<i64>, rate: Option<f64>) -> Option<String> {
     let (remaining, rate) = (remaining?, rate.filter(|rate| *rate > 0.0)?);
     #[expect(clippy::cast_possible_truncation, reason = "a float becomes the nearest integer that there is")]
     let seconds = (remaining as f64 / rate).ceil() as i64;
-    let at = Timestamp::from_second((now / 1_000_000).saturating_add(seconds)).ok()?;
+    let at = Timestamp::from_second(now.seconds().get().saturating_add(seconds)).ok()?;
     Some(at.to_string())
 }
 
@@ -338,11 +339,11 @@ mod tests {
 
     #[test]
     fn a_completion_is_expected_only_where_rate_and_rest_are_known() {
-        assert_eq!(completion(0, Some(90), Some(10.0)).as_deref(), Some("1970-01-01T00:00:09Z"));
-        assert_eq!(completion(0, Some(91), Some(10.0)).as_deref(), Some("1970-01-01T00:00:10Z"));
-        assert_eq!(completion(0, Some(90), Some(0.0)), None);
-        assert_eq!(completion(0, None, Some(10.0)), None);
-        assert_eq!(completion(0, Some(i64::MAX), Some(0.1)), None, "beyond the calendar");
+        assert_eq!(completion(Micros::default(), Some(90), Some(10.0)).as_deref(), Some("1970-01-01T00:00:09Z"));
+        assert_eq!(completion(Micros::default(), Some(91), Some(10.0)).as_deref(), Some("1970-01-01T00:00:10Z"));
+        assert_eq!(completion(Micros::default(), Some(90), Some(0.0)), None);
+        assert_eq!(completion(Micros::default(), None, Some(10.0)), None);
+        assert_eq!(completion(Micros::default(), Some(i64::MAX), Some(0.1)), None, "beyond the calendar");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use dinnerbell_config::Config;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::input::{Arrival, Reason};
-use dinnerbell_core::model::number::Seconds;
+use dinnerbell_core::model::number::{Micros, Seconds};
 use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
 use dinnerbell_core::ports::audience::AudienceError;
 use dinnerbell_postgres::audience_size::AudienceSize;
@@ -274,9 +274,7 @@ impl Asked<'_> {
     async fn now(&self) -> Result<(Seconds, bool), PostgresError> {
         let sql = format!("select {CLOCK_MICROS}, exists (select from dinnerbell.service where paused_at is not null)");
         let rows = self.feedback.query(&sql, &[]).await?;
-        Ok(rows
-            .first()
-            .map_or((Seconds::default(), false), |row| (Seconds::new(row.get::<_, i64>(0) / 1_000_000), row.get(1))))
+        Ok(rows.first().map_or((Seconds::default(), false), |row| (number::<Micros>(row, 0).seconds(), row.get(1))))
     }
 }
 

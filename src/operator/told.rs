@@ -237,8 +237,7 @@ fn answer(campaign: &CampaignStanding, draft: Option<ClientDraft>, client: Untol
 /// How somebody was told, as a sentence.
 fn how(draft: Option<&ClientDraft>, told_at: Option<&str>) -> String {
     let Some(draft) = draft else { return String::new() };
-    let formed =
-        || time(Some(draft.formed.get().saturating_mul(1_000_000))).unwrap_or_else(|| draft.formed.to_string());
+    let formed = || time(Some(draft.formed.micros().get())).unwrap_or_else(|| draft.formed.to_string());
     match draft.round {
         None => format!("told, formed at {}; its round is not kept any more, or an earlier job told them", formed()),
         Some(round) => format!(

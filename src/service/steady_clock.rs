@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use dinnerbell_core::model::time::EpochMicros;
+use dinnerbell_core::model::number::Micros;
 
 /// A clock that moved by more than this, beside the time that passed, was set by somebody.
 const MOVED: Duration = Duration::from_secs(3_600);
@@ -15,7 +15,7 @@ const BELIEVED_AFTER: Duration = Duration::from_secs(86_400);
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     at: Instant,
-    time: EpochMicros,
+    time: Micros,
 }
 
 impl Reading {
@@ -39,7 +39,7 @@ pub struct SteadyClock {
 
 impl SteadyClock {
     /// What the clock says now. Returns by how many seconds it was set, unless it has gone on from there for a day.
-    pub fn read(&mut self, at: Instant, time: EpochMicros) -> Result<(), i64> {
+    pub fn read(&mut self, at: Instant, time: Micros) -> Result<(), i64> {
         let now = Reading { at, time };
         let first = *self.first.get_or_insert(now);
         if first.is_steady(now) {
@@ -58,13 +58,14 @@ impl SteadyClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dinnerbell_core::model::number::Seconds;
 
     const DAY: u64 = 86_400;
 
     /// What the clock is found to be at these seconds, where it says this many more.
     fn read(clock: &mut SteadyClock, begin: Instant, seconds: u64, more: i64) -> Result<(), i64> {
         let time = 1_700_000_000 + i64::try_from(seconds).unwrap() + more;
-        clock.read(begin + Duration::from_secs(seconds), time * 1_000_000)
+        clock.read(begin + Duration::from_secs(seconds), Seconds::new(time).micros())
     }
 
     #[test]

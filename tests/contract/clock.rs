@@ -1,6 +1,6 @@
 //! The clock: `dinnerbell_core::ports::clock::Clock`, by which every instance judges windows.
 
-use dinnerbell_core::model::time::EpochMicros;
+use dinnerbell_core::model::number::Micros;
 use dinnerbell_core::ports::clock::Clock;
 
 /// Gives each case of the clock to a macro, which makes a test of it.
@@ -16,7 +16,7 @@ macro_rules! for_each_clock_case {
 pub(crate) use for_each_clock_case;
 
 /// How far two readings may be apart on a busy machine, in microseconds.
-const NEAR: EpochMicros = 2_000_000;
+const NEAR: i64 = 2_000_000;
 
 /// A feedback database whose time is told.
 pub trait Environment {
@@ -28,7 +28,7 @@ pub trait Environment {
     /// A clock as an instance has it.
     async fn clock(&self) -> Self::Clock;
     /// The database's own time.
-    async fn time(&self) -> EpochMicros;
+    async fn time(&self) -> Micros;
     /// The database answers nothing, or answers again.
     async fn take_away(&self, away: bool);
     /// So much time passes.

@@ -8,11 +8,10 @@ use std::time::Duration;
 use dinnerbell_core::guard::{Guard, Guards};
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::mark::{CommittedMark, RoundHead};
-use dinnerbell_core::model::number::{Lane, Offset, Seconds};
+use dinnerbell_core::model::number::{Lane, Micros, Millis, Offset, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::Publication;
-use dinnerbell_core::model::time::EpochMicros;
 use dinnerbell_core::ports::ledger::LedgerError;
 use dinnerbell_sim::audience::SimAudience;
 use dinnerbell_sim::broker::SimBroker;
@@ -183,8 +182,14 @@ impl Environment for Simulated {
         let mut state = self.world.state();
         let at = state.micros();
         let key = Some(id.as_bytes().to_vec());
-        let record =
-            Record { offset: Offset::new(-1), timestamp: -1, key, value: None, headers: Vec::new(), left_out: None };
+        let record = Record {
+            offset: Offset::new(-1),
+            timestamp: Millis::NONE,
+            key,
+            value: None,
+            headers: Vec::new(),
+            left_out: None,
+        };
         let change = ChangeRow { adv_campaign_id: id.to_owned(), from_lane: None, record, at, judged: 0 };
         state.database.changes.push(change);
     }
@@ -240,7 +245,7 @@ impl broker::Environment for Simulated {
     }
 
     async fn send(&self, lane: Lane, value: &str) {
-        self.world.state().kafka.append(lane, 1_000, None, Some(value.as_bytes().to_vec()), 0);
+        self.world.state().kafka.append(lane, Millis::new(1_000), None, Some(value.as_bytes().to_vec()), 0);
         self.world.wake_readers();
     }
 
@@ -314,7 +319,7 @@ impl clock::Environment for Simulated {
         SimClock::new(self.instance(0))
     }
 
-    async fn time(&self) -> EpochMicros {
+    async fn time(&self) -> Micros {
         self.world.state().micros()
     }
 

@@ -2,15 +2,17 @@
 
 use std::time::SystemTime;
 
+use dinnerbell_core::model::number::Micros;
 use dinnerbell_core::ports::clock::Clock;
 use dinnerbell_postgres::clock::{Asked, CLOCK_MICROS, PostgresClock};
+use dinnerbell_postgres::number::number;
 use tokio_postgres::types::Type;
 
 use crate::postgres::place::{empty_database, feedback_pool};
 use crate::support::{Database, PostgresServer};
 
-fn wall_micros() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros()).unwrap()
+fn wall_micros() -> Micros {
+    Micros::since_1970(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap())
 }
 
 #[tokio::test]
@@ -20,7 +22,7 @@ async fn time_is_the_databases_and_never_behind_it() {
     let clock = PostgresClock::start(pool.clone()).await.unwrap();
     for _ in 0..20 {
         let rows = pool.query(&format!("select {CLOCK_MICROS}"), &[]).await.unwrap();
-        let database_time: i64 = rows[0].get(0);
+        let database_time: Micros = number(&rows[0], 0);
         let (now, fresh) = (clock.now(), clock.fresh().await.unwrap());
         assert!(now >= database_time && fresh >= now, "{database_time} {now} {fresh}");
         // This test's machine is the database's: the readings are as good as the round trips.
@@ -38,7 +40,7 @@ async fn what_a_transaction_observed_is_taken_over() {
     assert!(fresh >= an_hour_ahead && fresh < an_hour_ahead + 60_000_000, "{fresh}");
     let (earlier, now) = (Asked::now(), Asked::now());
     clock.observe(now, an_hour_ahead);
-    clock.observe(earlier, 5);
+    clock.observe(earlier, Micros::new(5));
     assert!(clock.now() >= an_hour_ahead, "an earlier question does not replace a later one");
 }
 

@@ -7,7 +7,7 @@ use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::input::{Arrival, decode};
 use dinnerbell_core::model::intake::IntakeBatch;
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Lane, Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Millis, Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
@@ -48,7 +48,14 @@ async fn take_in(ledger: &PostgresLedger, own: Ownership, from: i64, campaigns: 
         let value = Some(campaign.json().into_bytes());
         let arrival = decode(None, value.as_deref());
         (
-            Record { offset: Offset::new(offset), timestamp: 0, key: None, value, headers: Vec::new(), left_out: None },
+            Record {
+                offset: Offset::new(offset),
+                timestamp: Millis::new(0),
+                key: None,
+                value,
+                headers: Vec::new(),
+                left_out: None,
+            },
             arrival,
         )
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dinnerbell_config::Retention;
+use dinnerbell_core::model::number::{Micros, Seconds};
 use dinnerbell_core::model::retention::Prunable;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::prune::{STEP, prune, prune_by};
@@ -145,6 +146,6 @@ async fn nothing_goes_while_the_databases_clock_is_far_from_the_machines() {
 
 const DAY_MICROS: i64 = 86_400_000_000;
 
-fn now() -> i64 {
-    crate::support::campaign::epoch_seconds() * 1_000_000
+fn now() -> Micros {
+    Seconds::new(crate::support::campaign::epoch_seconds()).micros()
 }

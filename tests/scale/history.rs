@@ -10,7 +10,7 @@ use dinnerbell_core::model::input::decode;
 use dinnerbell_core::model::intake::IntakeBatch;
 use dinnerbell_core::model::late::LateQuery;
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
+use dinnerbell_core::model::number::{Lane, Millis, Offset, Seconds, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
@@ -259,7 +259,14 @@ async fn take_in(ledger: &PostgresLedger, own: Ownership) {
         let value = Some(campaign.json().into_bytes());
         let arrival = decode(None, value.as_deref());
         (
-            Record { offset: Offset::new(offset), timestamp: 0, key: None, value, headers: Vec::new(), left_out: None },
+            Record {
+                offset: Offset::new(offset),
+                timestamp: Millis::new(0),
+                key: None,
+                value,
+                headers: Vec::new(),
+                left_out: None,
+            },
             arrival,
         )
     };

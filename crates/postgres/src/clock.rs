@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use crate::connect::Pool;
 use crate::errors::{PostgresError, TIME_LIMIT};
-use dinnerbell_core::model::time::EpochMicros;
+use crate::number::number;
+use dinnerbell_core::model::number::Micros;
 use dinnerbell_core::ports::clock::Clock;
 
 /// A reading younger than this is fresh.
@@ -19,7 +20,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// A reading that came along with other work counts only if it came within this time.
 const PROMPT: Duration = Duration::from_millis(100);
 
-/// A difference between the machine's wall clock and the database's that is worth a report.
+/// A difference between the machine's wall clock and the database's that is worth a report, in microseconds.
 const NOTABLE_DRIFT: i64 = 2_000_000;
 
 /// The expression that a transaction adds to a statement, to feed [`PostgresClock::observe`].
@@ -43,7 +44,7 @@ struct Inner {
 #[derive(Clone, Copy)]
 struct Reading {
     asked: Asked,
-    database: EpochMicros,
+    database: Micros,
 }
 
 /// The moment at which the database was asked for its time, by both clocks of this machine.
@@ -86,13 +87,13 @@ impl PostgresClock {
     ///
     /// Such a transaction may have waited for a lock before it looked at the clock. A reading that took long would put the time ahead by as
     /// much, so it is not taken.
-    pub fn observe(&self, asked: Asked, database: EpochMicros) {
+    pub fn observe(&self, asked: Asked, database: Micros) {
         if asked.monotonic.elapsed() < PROMPT {
             self.inner.accept(Reading { asked, database });
         }
     }
 
-    fn fresh_reading(&self) -> Option<EpochMicros> {
+    fn fresh_reading(&self) -> Option<Micros> {
         let reading = self.inner.reading();
         let now = Asked::now();
         reading.asked.is_fresh(now).then(|| reading.at(now))
@@ -100,11 +101,11 @@ impl PostgresClock {
 }
 
 impl Clock for PostgresClock {
-    fn now(&self) -> EpochMicros {
+    fn now(&self) -> Micros {
         self.inner.reading().at(Asked::now())
     }
 
-    async fn fresh(&self) -> Option<EpochMicros> {
+    async fn fresh(&self) -> Option<Micros> {
         if let Some(time) = self.fresh_reading() {
             return Some(time);
         }
@@ -131,7 +132,7 @@ impl Clock for PostgresClock {
 }
 
 impl Reading {
-    fn at(&self, now: Asked) -> EpochMicros {
+    fn at(&self, now: Asked) -> Micros {
         let since = now.monotonic.duration_since(self.asked.monotonic);
         self.database + i64::try_from(since.as_micros()).expect("no process runs for 292,000 years")
     }
@@ -157,7 +158,7 @@ impl Inner {
     /// Reports a wall clock that differs from the database's, once for each notable change.
     fn compare(&self, reading: Reading) {
         let wall = reading.asked.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let drift = i64::try_from(wall.as_micros()).unwrap_or(i64::MAX).saturating_sub(reading.database);
+        let drift = Micros::since_1970(wall) - reading.database;
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(report) = worth_reporting(*reported, drift) {
             *reported = report;
@@ -188,7 +189,7 @@ async fn read(pool: &Pool) -> Result<Reading, PostgresError> {
     let asked = Asked::now();
     let row = connection.query_one(&format!("select {CLOCK_MICROS}"), &[]).await?;
     connection.release();
-    Ok(Reading { asked, database: row.get(0) })
+    Ok(Reading { asked, database: number(&row, 0) })
 }
 
 #[cfg(test)]
@@ -225,8 +226,8 @@ mod tests {
     #[test]
     fn time_runs_on_from_the_moment_of_asking() {
         let asked = Asked::now();
-        let reading = Reading { asked, database: 1_700_000_000_000_000 };
+        let reading = Reading { asked, database: Micros::new(1_700_000_000_000_000) };
         let later = Asked { monotonic: asked.monotonic + Duration::from_millis(250), wall: asked.wall };
-        assert_eq!(reading.at(later), 1_700_000_000_250_000);
+        assert_eq!(reading.at(later), Micros::new(1_700_000_000_250_000));
     }
 }

@@ -44,7 +44,7 @@ use crate::sql::fragments;
 use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::TriggerType;
-use dinnerbell_core::model::number::{Epoch, Lane, Seconds};
+use dinnerbell_core::model::number::{Epoch, Lane, Micros, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Header;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -200,7 +200,7 @@ impl PostgresLedger {
         let parameters: [Parameter<'_>; 2] = [own.lane.parameter(), (&self.feedback(), Type::TEXT)];
         let (tx, row) = self.pool.begin_asking(&locals, &sql, &parameters).await?;
         let known = row.as_ref().is_some_and(|row| row.get("known"));
-        let now = row.as_ref().map_or(0, |row| row.get("now"));
+        let now = row.as_ref().map_or(Micros::default(), |row| number(row, "now"));
         if row.is_some() {
             self.clock.observe(asked, now);
         }
@@ -212,7 +212,7 @@ impl PostgresLedger {
             )));
         }
         match row.map(|row| (number::<Epoch>(&row, "epoch"), row.get::<_, i64>("postmaster"))) {
-            Some(found) if found == (own.epoch, own.postmaster) => Ok((tx, Seconds::new(now / 1_000_000), known)),
+            Some(found) if found == (own.epoch, own.postmaster) => Ok((tx, now.seconds(), known)),
             found => {
                 tx.rollback().await?;
                 Err(LedgerError::NotMine(format!(

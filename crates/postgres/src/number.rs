@@ -7,7 +7,7 @@ use tokio_postgres::row::RowIndex;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::connect::Parameter;
-use dinnerbell_core::model::number::{Epoch, Lane, Offset, Seconds, Seq};
+use dinnerbell_core::model::number::{Epoch, Lane, Micros, Millis, Offset, Seconds, Seq};
 
 /// A number of the model, or one that may be null.
 pub trait Number: Sized {
@@ -54,6 +54,8 @@ macro_rules! in_sql {
 in_sql! {
     Epoch: i64 = INT8;
     Lane: i32 = INT4;
+    Micros: i64 = INT8;
+    Millis: i64 = INT8;
     Offset: i64 = INT8;
     Seconds: i64 = INT8;
     Seq: i64 = INT8;

@@ -10,8 +10,8 @@ use super::world::Instance;
 use crate::faults::Server;
 use crate::subscribers::{Asked, Subscriber, Subscribers};
 use dinnerbell_core::model::late::{Added, Subscription};
+use dinnerbell_core::model::number::Micros;
 use dinnerbell_core::model::page::{Page, PageRequest, Unread};
-use dinnerbell_core::model::time::EpochMicros;
 use dinnerbell_core::ports::audience::{Audience, AudienceError};
 
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ impl SimAudience {
     async fn read<T: Send + 'static>(
         &self,
         request: &'static str,
-        read: impl FnOnce(&Subscribers, EpochMicros) -> T + Send + 'static,
+        read: impl FnOnce(&Subscribers, Micros) -> T + Send + 'static,
     ) -> Result<T, AudienceError> {
         let world = self.0.world.clone();
         let served = |_| async move {

@@ -20,7 +20,6 @@ use dinnerbell_core::model::outputs::{OutputIds, is_another};
 use dinnerbell_core::model::record::{Arrived, Record, RecordFingerprint};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
-use dinnerbell_core::model::time::EpochMicros;
 use dinnerbell_core::ports::broker::{Broker, BrokerError, Input, Producer};
 
 /// How long a question is waited for.
@@ -38,9 +37,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the end of a lane has to be quiet before the gap behind it is looked at.
 const REST: Duration = Duration::from_millis(500);
 /// After this long an instance knows that all sending is paused.
-const PAUSED: EpochMicros = 3_000_000;
+const PAUSED: i64 = 3_000_000;
 /// An end of a campaign that was moved this recently may not have reached who is publishing.
-const NEWS: EpochMicros = 1_000_000;
+const NEWS: i64 = 1_000_000;
 
 impl WorldState {
     /// A producer of the lane published this, sent its offset, and was never noticed of again.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::world::Instance;
 use crate::faults::Server;
-use dinnerbell_core::model::time::EpochMicros;
+use dinnerbell_core::model::number::Micros;
 use dinnerbell_core::ports::clock::Clock;
 
 /// A reading younger than this is fresh.
@@ -35,11 +35,11 @@ impl SimClock {
 }
 
 impl Clock for SimClock {
-    fn now(&self) -> EpochMicros {
+    fn now(&self) -> Micros {
         self.instance.world.state().micros()
     }
 
-    async fn fresh(&self) -> Option<EpochMicros> {
+    async fn fresh(&self) -> Option<Micros> {
         while !self.is_fresh() {
             let asked = Instant::now();
             self.instance.ask("now", Server::Feedback, TIME_LIMIT, |_| async {}).await.ok()?;

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use dinnerbell_core::model::campaign::Campaign;
 use dinnerbell_core::model::mark::CommittedMark;
-use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
+use dinnerbell_core::model::number::{Lane, Micros, Millis, Offset, Seconds, Seq};
 use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::Publication;
-use dinnerbell_core::model::time::EpochMicros;
 
 /// A transaction that is open for longer is aborted by the broker.
-pub(super) const TRANSACTION: EpochMicros = 60_000_000;
+pub(super) const TRANSACTION: i64 = 60_000_000;
 
 /// The cluster.
 #[derive(Debug)]
@@ -53,7 +52,7 @@ impl Kafka {
     }
 
     /// Appends a record, behind a gap as a transaction's marker leaves it.
-    pub fn append(&mut self, lane: Lane, timestamp: i64, key: Option<Vec<u8>>, value: Option<Vec<u8>>, gap: i64) {
+    pub fn append(&mut self, lane: Lane, timestamp: Millis, key: Option<Vec<u8>>, value: Option<Vec<u8>>, gap: i64) {
         let partition = self.lane(lane);
         let offset = Offset::new(partition.end.get() + gap);
         partition.records.push(Record { offset, timestamp, key, value, headers: Vec::new(), left_out: None });
@@ -123,7 +122,7 @@ pub struct Partition {
     pub committed: Option<CommittedMark>,
     pub(super) producer_epoch: u64,
     /// When the producer was made that may publish.
-    pub(super) initialised: EpochMicros,
+    pub(super) initialised: Micros,
     pub(super) transaction: Option<Transaction>,
 }
 
@@ -134,7 +133,7 @@ impl Partition {
     }
 
     /// Aborts what has been open for too long; its producer is fenced.
-    pub(super) fn expire(&mut self, now: EpochMicros) {
+    pub(super) fn expire(&mut self, now: Micros) {
         if self.transaction.as_ref().is_some_and(|open| !open.committing && now - open.begun > TRANSACTION) {
             self.transaction = None;
             self.producer_epoch += 1;
@@ -146,7 +145,7 @@ impl Partition {
 pub(super) struct Transaction {
     /// More than one only where a producer in doubt is used again: Kafka knows one open transaction of it.
     pub(super) publications: Vec<Announced>,
-    pub(super) begun: EpochMicros,
+    pub(super) begun: Micros,
     pub(super) offset_sent: bool,
     /// An earlier round's offset, whose request was sent twice, came after this transaction's own.
     pub(super) offset_of_before: Option<CommittedMark>,

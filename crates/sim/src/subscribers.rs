@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use dinnerbell_core::model::late::Subscription;
 use dinnerbell_core::model::limits::{LONGEST_CLIENT_ID, LONGEST_NAME};
+use dinnerbell_core::model::number::Micros;
 use dinnerbell_core::model::page::{Page, PageRequest};
-use dinnerbell_core::model::time::EpochMicros;
 
 /// The subscribers table with its history, so that a replica can show it as it was.
 #[derive(Debug, Default)]
@@ -21,14 +21,14 @@ pub struct Subscribers {
 impl Subscribers {
     /// Inserts a favourite; its transaction commits at that time. Sequences leave gaps: so wide ones that the tail scan's overlap does not
     /// reach back to the beginning of the table.
-    pub fn insert(&mut self, client_id: &str, restaurant_id: &str, from: EpochMicros, gap: i64) {
+    pub fn insert(&mut self, client_id: &str, restaurant_id: &str, from: Micros, gap: i64) {
         let (client_id, restaurant_id) = (client_id.to_owned(), restaurant_id.to_owned());
         let id = self.rows.last().map_or(0, |row| row.id) + 1 + gap;
-        self.rows.push(Subscriber { id, client_id, restaurant_id, from, until: EpochMicros::MAX });
+        self.rows.push(Subscriber { id, client_id, restaurant_id, from, until: Micros::MAX });
     }
 
     /// Deletes every row of a favourite that stands.
-    pub fn delete(&mut self, client_id: &str, restaurant_id: &str, at: EpochMicros) {
+    pub fn delete(&mut self, client_id: &str, restaurant_id: &str, at: Micros) {
         for row in &mut self.rows {
             if row.client_id == client_id && row.restaurant_id == restaurant_id && row.stands(at) {
                 row.until = at;
@@ -37,11 +37,11 @@ impl Subscribers {
     }
 
     /// The rows that stand at a time.
-    pub fn at(&self, time: EpochMicros) -> impl Iterator<Item = &Subscriber> {
+    pub fn at(&self, time: Micros) -> impl Iterator<Item = &Subscriber> {
         self.rows.iter().filter(move |row| row.stands(time))
     }
 
-    pub(super) fn page(&self, time: EpochMicros, asked: &Asked) -> Page {
+    pub(super) fn page(&self, time: Micros, asked: &Asked) -> Page {
         let favour = |row: &&Subscriber| row.restaurant_id == asked.restaurant_id && row.has_restaurant();
         let stand: BTreeSet<&str> = self.at(time).filter(favour).map(|row| row.client_id.as_str()).collect();
         let usable = |client: &&str| !client.is_empty() && client.len() <= LONGEST_CLIENT_ID;
@@ -64,13 +64,13 @@ pub struct Subscriber {
     /// What.
     pub restaurant_id: String,
     /// When it was committed.
-    pub from: EpochMicros,
+    pub from: Micros,
     /// When its deletion was committed.
-    pub until: EpochMicros,
+    pub until: Micros,
 }
 
 impl Subscriber {
-    pub(super) fn stands(&self, at: EpochMicros) -> bool {
+    pub(super) fn stands(&self, at: Micros) -> bool {
         self.from <= at && at < self.until
     }
 

@@ -11,7 +11,7 @@ use dinnerbell_core::model::due::{ActiveCampaign, WaitingDeadLetter};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::late::OpenCampaign;
-use dinnerbell_core::model::number::{Epoch, Lane, Offset, Seconds, Seq};
+use dinnerbell_core::model::number::{Epoch, Lane, Micros, Offset, Seconds, Seq};
 use dinnerbell_core::model::outputs::{OutputIds, is_another};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Record, RecordFingerprint};
@@ -169,7 +169,7 @@ pub struct LaneRow {
     pub topic_id: Option<String>,
     pub halt: Option<Halt>,
     /// When it was taken last, in microseconds.
-    pub entered_at: i64,
+    pub entered_at: Micros,
     pub swept_to: Option<i64>,
     pub overrule: bool,
     pub compared: String,
@@ -196,12 +196,12 @@ pub struct CampaignRow {
     pub unsent: Option<i64>,
     pub repass_at: Option<Seconds>,
     /// When this version was committed, in microseconds.
-    pub changed_at: i64,
+    pub changed_at: Micros,
 }
 
 impl CampaignRow {
     /// The first version of a campaign: nobody is told of it yet.
-    pub(super) fn first(lane: Lane, state: CampaignState, campaign: Option<Arc<Campaign>>, changed_at: i64) -> Self {
+    pub(super) fn first(lane: Lane, state: CampaignState, campaign: Option<Arc<Campaign>>, changed_at: Micros) -> Self {
         Self {
             lane,
             state,
@@ -339,7 +339,7 @@ pub struct ChangeRow {
     pub from_lane: Option<Lane>,
     pub record: Record,
     /// When it was committed, in microseconds.
-    pub at: i64,
+    pub at: Micros,
     /// How often it was judged: more than once is a broken promise.
     pub judged: u32,
 }

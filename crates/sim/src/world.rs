@@ -13,8 +13,7 @@ use crate::kafka::Kafka;
 use crate::subscribers::Subscribers;
 use crate::tables::Database;
 use dinnerbell_core::guard::Guards;
-use dinnerbell_core::model::number::{Lane, Seconds};
-use dinnerbell_core::model::time::EpochMicros;
+use dinnerbell_core::model::number::{Lane, Micros, Seconds};
 
 /// The second in which every simulated world begins.
 pub const FIRST_SECOND: Seconds = Seconds::new(1_700_000_000);
@@ -54,7 +53,7 @@ pub struct WorldState {
     /// The guards that hold.
     pub guards: Guards,
     /// Since when all sending is paused, in a world in which nothing keeps an instance from hearing of it.
-    pub paused_since: Option<EpochMicros>,
+    pub paused_since: Option<Micros>,
     /// What was found that must never be.
     pub broken: Vec<String>,
     /// The feedback database.
@@ -69,7 +68,7 @@ pub struct WorldState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Traced {
     /// When.
-    pub at: EpochMicros,
+    pub at: Micros,
     /// Whose request it is.
     pub instance: usize,
     /// The function of a trait.
@@ -137,14 +136,14 @@ impl World {
 
 impl WorldState {
     /// The time, by the feedback database.
-    pub fn micros(&self) -> EpochMicros {
+    pub fn micros(&self) -> Micros {
         let since = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX);
-        FIRST_SECOND.get() * 1_000_000 + since
+        FIRST_SECOND.micros() + since
     }
 
     /// The current second.
     pub fn now(&self) -> Seconds {
-        Seconds::new(self.micros() / 1_000_000)
+        self.micros().seconds()
     }
 
     /// Adds to the trace.
@@ -156,7 +155,7 @@ impl WorldState {
 
     /// A promise was broken at this moment.
     pub fn broke(&mut self, what: String) {
-        let second = self.micros() - FIRST_SECOND.get() * 1_000_000;
+        let second = self.micros() - FIRST_SECOND.micros();
         self.broken.push(format!("{:.3} s: {what}", second as f64 / 1e6));
     }
 

@@ -1,5 +1,6 @@
 //! What happened to a campaign, and when it was told.
 
+use dinnerbell_core::model::number::Seconds;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -69,7 +70,7 @@ pub(super) fn spans(rounds: &OverTime) -> Vec<Told> {
 
 /// The timeline of a campaign.
 pub(super) fn of(known: &Known, rounds: &OverTime) -> Vec<Moment> {
-    let seconds = |seconds: i64| seconds.saturating_mul(1_000_000);
+    let seconds = |seconds: i64| Seconds::new(seconds).micros().get();
     let updates = i64::from(known.revision) - 1 - i64::from(known.cancelled.is_some());
     let window_is_known = known.start.is_some();
     let mut moments = vec![

@@ -8,7 +8,7 @@ use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::input::{decode, encode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
 use dinnerbell_core::model::mark::RoundHead;
-use dinnerbell_core::model::number::{Lane, Offset, Seconds};
+use dinnerbell_core::model::number::{Lane, Millis, Offset, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Record};
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
@@ -152,7 +152,17 @@ fn arrival(offset: Offset, sent: &Sent<'_>) -> (Record, dinnerbell_core::model::
         Sent::Junk(text) => (None, Some(text.as_bytes().to_vec())),
     };
     let arrival = decode(key.as_deref(), value.as_deref());
-    (Record { offset, timestamp: 1_000 + offset.get(), key, value, headers: Vec::new(), left_out: None }, arrival)
+    (
+        Record {
+            offset,
+            timestamp: Millis::new(1_000 + offset.get()),
+            key,
+            value,
+            headers: Vec::new(),
+            left_out: None,
+        },
+        arrival,
+    )
 }
 
 /// A campaign that began a minute ago and lasts an hour.

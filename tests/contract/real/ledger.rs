@@ -9,7 +9,7 @@ use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
-use dinnerbell_core::model::number::{Lane, Seconds, Seq};
+use dinnerbell_core::model::number::{Lane, Micros, Seconds, Seq};
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::reconcile::LedgerSide;
 use dinnerbell_core::model::record::RecordFingerprint;
@@ -140,7 +140,7 @@ impl Environment for Ledgered {
     }
 
     async fn now(&self) -> Seconds {
-        Seconds::new(self.rows_of(&format!("select {CLOCK_MICROS}"), &[]).await[0].get::<_, i64>(0) / 1_000_000)
+        number::<Micros>(&self.rows_of(&format!("select {CLOCK_MICROS}"), &[]).await[0], 0).seconds()
     }
 
     async fn campaign(&self, id: &str) -> CampaignState {
@@ -167,8 +167,11 @@ impl Environment for Ledgered {
     async fn lane(&self, lane: Lane) -> LaneState {
         let rows = self.rows_of("select * from dinnerbell.lane where lane = $1", &[lane.parameter()]).await;
         let row = &rows[0];
-        let mark =
-            |offset| RecordFingerprint { offset, timestamp: row.get("last_timestamp"), hash: row.get("last_hash") };
+        let mark = |offset| RecordFingerprint {
+            offset,
+            timestamp: number(&row, "last_timestamp"),
+            hash: row.get("last_hash"),
+        };
         let halt =
             |name: String| Halt { kind: name.into(), found: row.get("halted_found"), remedy: row.get("halted_remedy") };
         LaneState {

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dinnerbell_core::model::time::EpochMicros;
+use dinnerbell_core::model::number::Micros;
 use dinnerbell_postgres::audience::PostgresAudience;
 use dinnerbell_postgres::clock::{CLOCK_MICROS, PostgresClock};
+use dinnerbell_postgres::number::number;
 
 use crate::contract::{audience, clock};
 use crate::postgres::place::{Migration, feedback_pool, seed_database, subscribers_pool};
@@ -123,9 +124,9 @@ impl clock::Environment for Timed {
         PostgresClock::start(feedback_pool(&self.database)).await.unwrap()
     }
 
-    async fn time(&self) -> EpochMicros {
+    async fn time(&self) -> Micros {
         let rows = feedback_pool(&self.database).query(&format!("select {CLOCK_MICROS}"), &[]).await.unwrap();
-        rows[0].get(0)
+        number(&rows[0], 0)
     }
 
     async fn take_away(&self, away: bool) {

@@ -15,14 +15,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::model::number::Micros;
 use crate::model::ownership::Suspension;
-use crate::model::time::EpochMicros;
 use crate::periodic::Periodic;
 use crate::ports::clock::Clock;
 use crate::ports::ledger::{Ledger, LedgerError};
 
 /// How old a look may be on which a publication is begun, in microseconds.
-pub const MAX_READING_AGE: EpochMicros = 1_000_000;
+pub const MAX_READING_AGE: i64 = 1_000_000;
 /// How long a publication that is under way may go on once a pause was seen.
 pub const IN_FLIGHT_GRACE: Duration = Duration::from_millis(400);
 
@@ -33,14 +33,14 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(400);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PauseReading {
     /// When it was asked for.
-    pub asked: EpochMicros,
+    pub asked: Micros,
     /// What stops all sending.
     pub suspension: Suspension,
 }
 
 impl PauseReading {
     /// Before the first one: nobody sends before the ledger says that it is allowed.
-    pub const NONE: Self = Self { asked: EpochMicros::MIN, suspension: Suspension { paused: true, held: true } };
+    pub const NONE: Self = Self { asked: Micros::MIN, suspension: Suspension { paused: true, held: true } };
 
     /// Whether nothing is to be sent.
     fn is_suspended(self) -> bool {
@@ -48,8 +48,8 @@ impl PauseReading {
     }
 
     /// Whether a publication may be begun on it.
-    fn allows(self, now: EpochMicros) -> bool {
-        !self.is_suspended() && now.saturating_sub(self.asked) < MAX_READING_AGE
+    fn allows(self, now: Micros) -> bool {
+        !self.is_suspended() && now - self.asked < MAX_READING_AGE
     }
 }
 
@@ -94,7 +94,7 @@ impl PauseWatch {
 
     /// A pause that nobody ever pulls.
     pub fn never() -> Self {
-        Self { readings: watch::channel(PauseReading { asked: EpochMicros::MAX, suspension: Suspension::default() }).1 }
+        Self { readings: watch::channel(PauseReading { asked: Micros::MAX, suspension: Suspension::default() }).1 }
     }
 
     /// Whether the last look found that nothing is to be sent.
@@ -139,7 +139,7 @@ impl PauseWatch {
     }
 
     /// Waits until a publication may be begun, and returns the time at which it may; none when the clock cannot be read.
-    pub async fn until_released<C: Clock>(&self, clock: &C) -> Option<EpochMicros> {
+    pub async fn until_released<C: Clock>(&self, clock: &C) -> Option<Micros> {
         let mut readings = self.readings.clone();
         loop {
             // Read first: a machine that slept learns by it how old its last look is.
@@ -177,11 +177,11 @@ mod tests {
     struct Told(Arc<AtomicI64>);
 
     impl Clock for Told {
-        fn now(&self) -> EpochMicros {
-            self.0.load(Ordering::Relaxed)
+        fn now(&self) -> Micros {
+            Micros::new(self.0.load(Ordering::Relaxed))
         }
 
-        async fn fresh(&self) -> Option<EpochMicros> {
+        async fn fresh(&self) -> Option<Micros> {
             Some(self.now())
         }
     }
@@ -196,27 +196,27 @@ mod tests {
         let (pause, clock) = (PauseWatch::new(seen), Told::default());
         clock.0.store(10_000_000, Ordering::Relaxed);
         assert!(!is_released(&pause, &clock).await, "nobody has looked yet");
-        readings.send_replace(PauseReading { asked: 9_500_000, suspension: FREE });
+        readings.send_replace(PauseReading { asked: Micros::new(9_500_000), suspension: FREE });
         assert!(is_released(&pause, &clock).await);
         clock.0.store(10_500_000, Ordering::Relaxed);
         assert!(!is_released(&pause, &clock).await, "an instance that cannot look any more begins nothing");
-        readings.send_replace(PauseReading { asked: 10_400_000, suspension: PAUSED });
+        readings.send_replace(PauseReading { asked: Micros::new(10_400_000), suspension: PAUSED });
         assert!(!is_released(&pause, &clock).await);
         assert!(pause.is_suspended());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_waits_at_the_pause_goes_on_with_the_look_that_finds_it_released() {
-        let (readings, seen) = watch::channel(PauseReading { asked: 0, suspension: PAUSED });
+        let (readings, seen) = watch::channel(PauseReading { asked: Micros::default(), suspension: PAUSED });
         let (pause, clock) = (PauseWatch::new(seen), Told::default());
         let waiting = async { (pause.until_released(&clock).await, pause.until_not_suspended().await) };
         let releasing = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             clock.0.store(5_000_000, Ordering::Relaxed);
-            readings.send_replace(PauseReading { asked: 5_000_000, suspension: FREE });
+            readings.send_replace(PauseReading { asked: Micros::new(5_000_000), suspension: FREE });
         };
         let (released, ()) = timeout(Duration::from_secs(6), async { tokio::join!(waiting, releasing) }).await.unwrap();
-        assert_eq!(released.0, Some(5_000_000));
+        assert_eq!(released.0, Some(Micros::new(5_000_000)));
     }
 
     #[tokio::test(start_paused = true)]

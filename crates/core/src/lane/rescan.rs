@@ -24,7 +24,6 @@ use crate::lane::rescan_passes::{Pass, Passes, RescanBatch};
 use crate::lane::round::pages;
 use crate::model::clients::ClientRange;
 use crate::model::late::RowCounts;
-use crate::model::number::Seconds;
 use crate::model::ownership::Ownership;
 use crate::model::page::{Page, PageRequest};
 use crate::ports::audience::{Audience, AudienceError};
@@ -85,7 +84,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
     /// Takes up what is to be passed, and reads a page of some; waits where there is nothing to do.
     async fn step(&mut self) -> Result<(), LaneError> {
         self.take_up().await?;
-        self.passes.forget_ended(Seconds::new(self.cx.clock.now() / 1_000_000));
+        self.passes.forget_ended(self.cx.clock.now().seconds());
         let batch = self.passes.next(Instant::now());
         if batch.is_empty() {
             let called = self.backlog.rescan_called();

@@ -24,5 +24,4 @@ pub mod recorded;
 pub mod retention;
 pub mod round;
 pub mod rules;
-pub mod time;
 pub mod untold;

@@ -5,8 +5,12 @@ use std::fmt;
 use std::num::ParseIntError;
 use std::ops::{Add, Sub};
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+const MICROS_PER_MILLI: i64 = 1_000;
 
 /// Makes a type of a bare number: `new`, `get`, and its text, which is the number's. In JSON it is the number, too.
 macro_rules! number {
@@ -208,6 +212,11 @@ impl Seconds {
     pub const MIN: Self = Self(i64::MIN);
     /// After any moment.
     pub const MAX: Self = Self(i64::MAX);
+
+    /// The moment at which it begins; the last one that there is where that is too far.
+    pub const fn micros(self) -> Micros {
+        Micros(self.0.saturating_mul(MICROS_PER_SECOND))
+    }
 }
 
 /// So many seconds later.
@@ -234,5 +243,130 @@ impl Sub for Seconds {
 
     fn sub(self, other: Self) -> i64 {
         self.0 - other.0
+    }
+}
+
+number! {
+    /// A moment by a clock, in microseconds since 1970, UTC. From the feedback database's clock, with which the machine's own is compared. 0 is 1970
+    /// itself.
+    ///
+    /// It is not a second, by which windows are judged, and not a span: a bare number that is added to it or taken from it is a number of
+    /// microseconds.
+    ///
+    /// ```compile_fail
+    /// use dinnerbell_core::model::campaign::Window;
+    /// use dinnerbell_core::model::number::Micros;
+    ///
+    /// let now = Micros::new(1_700_000_000_000_000);
+    /// Window::ALWAYS.is_open(now);
+    /// ```
+    #[derive(Default)]
+    Micros(i64)
+}
+
+impl Micros {
+    /// Before any moment.
+    pub const MIN: Self = Self(i64::MIN);
+    /// After any moment.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// When so much time has passed since 1970; [`Micros::MAX`] where that is too far.
+    pub fn since_1970(passed: Duration) -> Self {
+        i64::try_from(passed.as_micros()).map_or(Self::MAX, Self)
+    }
+
+    /// The second in which it lies.
+    pub const fn seconds(self) -> Seconds {
+        Seconds(self.0.div_euclid(MICROS_PER_SECOND))
+    }
+
+    /// The millisecond in which it lies.
+    pub const fn millis(self) -> Millis {
+        Millis(self.0.div_euclid(MICROS_PER_MILLI))
+    }
+}
+
+/// So many microseconds later.
+impl Add<i64> for Micros {
+    type Output = Self;
+
+    fn add(self, micros: i64) -> Self {
+        Self(self.0 + micros)
+    }
+}
+
+/// So many microseconds earlier.
+impl Sub<i64> for Micros {
+    type Output = Self;
+
+    fn sub(self, micros: i64) -> Self {
+        Self(self.0 - micros)
+    }
+}
+
+/// How many microseconds this moment is later, as far as an `i64` goes: [`Micros::MIN`] and [`Micros::MAX`] are farther off than it counts.
+impl Sub for Micros {
+    type Output = i64;
+
+    fn sub(self, other: Self) -> i64 {
+        self.0.saturating_sub(other.0)
+    }
+}
+
+number! {
+    /// A moment as Kafka counts, in milliseconds since 1970, UTC: a record's timestamp, and what is compared with it. -1 is no moment.
+    ///
+    /// It is not a moment of the clock, which counts microseconds:
+    ///
+    /// ```compile_fail
+    /// use dinnerbell_core::model::number::{Micros, Offset};
+    /// use dinnerbell_core::model::record::RecordFingerprint;
+    ///
+    /// let now = Micros::new(1_700_000_000_000_000);
+    /// let fingerprint = RecordFingerprint { offset: Offset::FIRST, timestamp: now, hash: 0 };
+    /// ```
+    Millis(i64)
+}
+
+impl Millis {
+    /// Of a record that has no timestamp.
+    pub const NONE: Self = Self(-1);
+
+    /// It, where it is a moment.
+    pub fn known(self) -> Option<Self> {
+        (self.0 >= 0).then_some(self)
+    }
+}
+
+/// How many milliseconds this moment is later.
+impl Sub for Millis {
+    type Output = i64;
+
+    fn sub(self, other: Self) -> i64 {
+        self.0 - other.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_lies_in_the_second_and_the_millisecond_that_began_last() {
+        for (micros, millis, seconds) in
+            [(0, 0, 0), (999, 0, 0), (1_999_999, 1_999, 1), (2_000_000, 2_000, 2), (-1, -1, -1)]
+        {
+            let moment = Micros::new(micros);
+            assert_eq!((moment.millis(), moment.seconds()), (Millis::new(millis), Seconds::new(seconds)), "{micros}");
+        }
+        assert_eq!(Seconds::new(7).micros().seconds(), Seconds::new(7));
+        assert_eq!(Seconds::MAX.micros(), Micros::MAX);
+    }
+
+    #[test]
+    fn what_is_beyond_any_moment_is_as_far_off_as_a_number_can_say() {
+        let now = Micros::new(1_700_000_000_000_000);
+        assert_eq!(now - Micros::MIN, i64::MAX);
+        assert_eq!(Micros::MIN - now, i64::MIN);
     }
 }

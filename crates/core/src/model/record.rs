@@ -1,14 +1,14 @@
 //! A record of the campaigns topic, and a dead letter as it is published.
 
-use crate::model::number::{Lane, Offset};
+use crate::model::number::{Lane, Millis, Offset};
 
 /// A record of the campaigns topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Its offset.
     pub offset: Offset,
-    /// Milliseconds since the epoch, as Kafka holds it; -1 where there is none.
-    pub timestamp: i64,
+    /// When it was made or appended, as Kafka holds it; [`Millis::NONE`] where it does not.
+    pub timestamp: Millis,
     /// The key, null allowed.
     pub key: Option<Vec<u8>>,
     /// The value; null is a tombstone.
@@ -79,7 +79,7 @@ pub struct RecordFingerprint {
     /// The record's offset.
     pub offset: Offset,
     /// The record's timestamp.
-    pub timestamp: i64,
+    pub timestamp: Millis,
     /// XXH3 of key and value.
     pub hash: i64,
 }

@@ -19,7 +19,7 @@ impl Telemetry {
         self.step(Step::Intake, took);
         self.series.took_in(&outcome.tally, batch.arrivals.iter().map(|(_, arrival)| arrival));
         if let Some(view) = self.observed.lanes().get_mut(&lane) {
-            let last = batch.arrivals.last().map(|(record, _)| record.timestamp).filter(|millis| *millis >= 0);
+            let last = batch.arrivals.last().and_then(|(record, _)| record.timestamp.known());
             view.lag.position(batch.to, last);
         }
     }

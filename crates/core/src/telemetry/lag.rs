@@ -3,7 +3,7 @@
 //! The age of the oldest unread record is found without reading it. Samples of the watermark bound when it was appended: after the last one that did
 //! not reach beyond the position, and not later than the first that did.
 
-use crate::model::number::Offset;
+use crate::model::number::{Millis, Offset};
 use std::collections::VecDeque;
 
 use jiff::{Timestamp, Unit};
@@ -24,24 +24,24 @@ pub(crate) struct HeldBack {
     pub(crate) records: u64,
     /// Where the first of them lies.
     stable: Offset,
-    /// When they were first seen, in milliseconds since the epoch.
-    pub(crate) since: i64,
+    /// When they were first seen.
+    pub(crate) since: Millis,
     /// Whether the log was told.
     pub(crate) told: bool,
 }
 
-/// How long records may be held back before it is said. Senders' transactions end far sooner.
+/// How long records may be held back before it is said, in milliseconds. Senders' transactions end far sooner.
 const LONG: i64 = 10_000;
 
 impl HeldBack {
     /// Whether it lasts so long that an operator should know.
-    pub(crate) fn is_long(&self, now: i64) -> bool {
+    pub(crate) fn is_long(&self, now: Millis) -> bool {
         now - self.since >= LONG
     }
 
     /// What an operator is told of it.
     pub(crate) fn said(&self) -> String {
-        let since = Timestamp::from_millisecond(self.since).ok().and_then(|since| since.round(Unit::Second).ok());
+        let since = Timestamp::from_millisecond(self.since.get()).ok().and_then(|since| since.round(Unit::Second).ok());
         format!(
             "{} records wait for a sender's open transaction since {}; it ends with its sender, or at the sender's transaction.timeout.ms; \
              kafka-transactions.sh find-hanging names one that never ends",
@@ -52,7 +52,7 @@ impl HeldBack {
 
     /// What is held back at these ends, in view of what was held back before. A transaction that ended lets the others go, or the next one
     /// holds them from its own first record on.
-    fn at(ends: Ends, before: Option<Self>, now: i64) -> Option<Self> {
+    fn at(ends: Ends, before: Option<Self>, now: Millis) -> Option<Self> {
         let records = u64::try_from(ends.log - ends.stable).ok().filter(|records| *records > 0)?;
         let same = before.filter(|held| held.stable == ends.stable);
         let (since, told) = same.map_or((now, false), |held| (held.since, held.told));
@@ -72,23 +72,23 @@ pub struct Lag {
 /// Most samples that are kept: more than two hours of them, then every other one goes.
 const MOST_SAMPLES: usize = 2_048;
 
-/// What is known of a lane's position and watermarks. Times are milliseconds since the epoch.
+/// What is known of a lane's position and watermarks.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
     pub(crate) shown: Option<Lag>,
     pub(crate) held_back: Option<HeldBack>,
     position: Option<Offset>,
     /// When the last record taken in was appended.
-    last_taken: Option<i64>,
+    last_taken: Option<Millis>,
     /// Watermarks beyond the position, growing, with the time at which each was first seen.
-    seen: VecDeque<(Offset, i64)>,
+    seen: VecDeque<(Offset, Millis)>,
     /// Whether a sample was seen that did not reach beyond the position: everything unread arrived after it.
     drained: bool,
 }
 
 impl Tracker {
     /// The lane's position, and when the last record below it was appended.
-    pub(crate) fn position(&mut self, position: Offset, last_taken: Option<i64>) {
+    pub(crate) fn position(&mut self, position: Offset, last_taken: Option<Millis>) {
         if self.position.is_some_and(|before| position < before) {
             // The lane was set back: what was seen says nothing about the records before.
             *self = Self::default();
@@ -98,12 +98,12 @@ impl Tracker {
     }
 
     /// The lag at these ends, and what is held back; none where the position is not known.
-    pub(crate) fn observe(&mut self, ends: Ends, now: i64) -> Option<Lag> {
+    pub(crate) fn observe(&mut self, ends: Ends, now: Millis) -> Option<Lag> {
         self.held_back = HeldBack::at(ends, self.held_back.take(), now);
         self.find(ends.log, now)
     }
 
-    fn find(&mut self, high: Offset, now: i64) -> Option<Lag> {
+    fn find(&mut self, high: Offset, now: Millis) -> Option<Lag> {
         let position = self.position?;
         while self.seen.front().is_some_and(|(seen, _)| *seen <= position) {
             self.seen.pop_front();
@@ -145,38 +145,42 @@ mod tests {
 
     #[test]
     fn a_lane_whose_position_is_unknown_has_no_lag() {
-        assert_eq!(Tracker::default().find(Offset::new(10), 0), None);
+        assert_eq!(Tracker::default().find(Offset::new(10), Millis::new(0)), None);
     }
 
     #[test]
     fn the_oldest_unread_record_is_as_old_as_the_first_watermark_beyond_the_position() {
         let mut lane = Tracker::default();
-        lane.position(Offset::new(10), Some(1));
-        assert_eq!(lane.find(Offset::new(10), 100_000), lag(0, 0.0), "an old record that was taken in is no lag");
-        assert_eq!(lane.find(Offset::new(12), 105_000), lag(2, 0.0));
-        assert_eq!(lane.find(Offset::new(15), 110_000), lag(5, 5.0));
-        lane.position(Offset::new(13), Some(104_000));
-        assert_eq!(lane.find(Offset::new(15), 115_000), lag(2, 5.0), "offset 13 was first seen at 110 s");
-        lane.position(Offset::new(15), Some(109_000));
-        assert_eq!(lane.find(Offset::new(15), 120_000), lag(0, 0.0));
+        lane.position(Offset::new(10), Some(Millis::new(1)));
+        assert_eq!(
+            lane.find(Offset::new(10), Millis::new(100_000)),
+            lag(0, 0.0),
+            "an old record that was taken in is no lag"
+        );
+        assert_eq!(lane.find(Offset::new(12), Millis::new(105_000)), lag(2, 0.0));
+        assert_eq!(lane.find(Offset::new(15), Millis::new(110_000)), lag(5, 5.0));
+        lane.position(Offset::new(13), Some(Millis::new(104_000)));
+        assert_eq!(lane.find(Offset::new(15), Millis::new(115_000)), lag(2, 5.0), "offset 13 was first seen at 110 s");
+        lane.position(Offset::new(15), Some(Millis::new(109_000)));
+        assert_eq!(lane.find(Offset::new(15), Millis::new(120_000)), lag(0, 0.0));
     }
 
     #[test]
     fn a_backlog_found_at_the_start_is_as_old_as_what_was_taken_in_last() {
         let mut lane = Tracker::default();
         lane.position(Offset::new(0), None);
-        assert_eq!(lane.find(Offset::new(1_000), 900_000), lag(1_000, 0.0));
-        lane.position(Offset::new(500), Some(300_000));
-        assert_eq!(lane.find(Offset::new(1_000), 905_000), lag(500, 605.0));
+        assert_eq!(lane.find(Offset::new(1_000), Millis::new(900_000)), lag(1_000, 0.0));
+        lane.position(Offset::new(500), Some(Millis::new(300_000)));
+        assert_eq!(lane.find(Offset::new(1_000), Millis::new(905_000)), lag(500, 605.0));
     }
 
     #[test]
     fn a_lane_that_is_set_back_is_measured_again() {
         let mut lane = Tracker::default();
-        lane.position(Offset::new(10), Some(1));
-        lane.find(Offset::new(10), 0);
+        lane.position(Offset::new(10), Some(Millis::new(1)));
+        lane.find(Offset::new(10), Millis::new(0));
         lane.position(Offset::new(2), None);
-        assert_eq!(lane.find(Offset::new(10), 50_000), lag(8, 0.0));
+        assert_eq!(lane.find(Offset::new(10), Millis::new(50_000)), lag(8, 0.0));
     }
 
     #[test]
@@ -184,8 +188,8 @@ mod tests {
         let mut lane = Tracker::default();
         lane.position(Offset::new(3), None);
         let held = |lane: &mut Tracker, log, stable, now| {
-            let lag = lane.observe(Ends { log: Offset::new(log), stable: Offset::new(stable) }, now);
-            (lag.map(|lag| lag.records), lane.held_back.map(|held| (held.records, held.since)))
+            let lag = lane.observe(Ends { log: Offset::new(log), stable: Offset::new(stable) }, Millis::new(now));
+            (lag.map(|lag| lag.records), lane.held_back.map(|held| (held.records, held.since.get())))
         };
         assert_eq!(held(&mut lane, 3, 3, 0), (Some(0), None));
         assert_eq!(held(&mut lane, 5, 3, 1_000), (Some(2), Some((2, 1_000))));
@@ -199,9 +203,9 @@ mod tests {
         let mut lane = Tracker::default();
         lane.position(Offset::new(0), None);
         for sample in 0..10_000 {
-            lane.find(Offset::new(sample + 1), sample * 5_000);
+            lane.find(Offset::new(sample + 1), Millis::new(sample * 5_000));
         }
         assert!(lane.seen.len() <= MOST_SAMPLES);
-        assert_eq!(lane.find(Offset::new(10_001), 50_000_000), lag(10_001, 50_000.0));
+        assert_eq!(lane.find(Offset::new(10_001), Millis::new(50_000_000)), lag(10_001, 50_000.0));
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::lane::error::LaneError;
 use crate::model::halt::Halt;
 use crate::model::lock::{LockWait, LockedPart};
-use crate::model::number::{Lane, Offset};
+use crate::model::number::{Lane, Millis, Offset};
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::Cause;
 use crate::telemetry::lag::{self, Lag};
@@ -210,8 +210,8 @@ impl Telemetry {
         }
     }
 
-    /// Finds a lane's lag from the ends of its partition, and shows it. `now` is in milliseconds since the epoch.
-    pub(super) fn find_lag(&self, lane: Lane, ends: Option<lag::Ends>, now: i64) {
+    /// Finds a lane's lag from the ends of its partition, and shows it.
+    pub(super) fn find_lag(&self, lane: Lane, ends: Option<lag::Ends>, now: Millis) {
         let lag = self.observed.lanes().get_mut(&lane).and_then(|view| {
             let lag = view.lag.observe(ends?, now);
             if let Some(held) = view.lag.held_back.as_mut().filter(|held| !held.told && held.is_long(now)) {

@@ -7,7 +7,7 @@ use crate::lane::error::LaneError;
 use crate::model::halt::Halt;
 use crate::model::input::{Arrival, Reason};
 use crate::model::intake::{IntakeBatch, IntakeOutcome, Tally};
-use crate::model::number::{Lane, Offset, Seq};
+use crate::model::number::{Lane, Millis, Offset, Seq};
 use crate::model::ownership::Suspension;
 use crate::model::record::Record;
 use crate::ports::ledger::LedgerError;
@@ -39,7 +39,7 @@ fn arrived(offset: i64, arrival: Arrival) -> (Record, Arrival) {
     (
         Record {
             offset: Offset::new(offset),
-            timestamp: 1_000,
+            timestamp: Millis::new(1_000),
             key: None,
             value: None,
             headers: Vec::new(),

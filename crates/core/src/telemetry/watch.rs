@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::model::number::Lane;
+use crate::model::number::{Lane, Micros};
 use crate::periodic::Periodic;
 use crate::ports::broker::{Broker, BrokerError};
 use crate::ports::clock::Clock;
@@ -47,7 +47,7 @@ pub async fn observe<B: Broker, C: Clock>(broker: &B, clock: &C, telemetry: &Tel
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let database = clock.now();
     #[expect(clippy::cast_precision_loss, reason = "a difference of clocks needs no more digits than a double has")]
-    telemetry.clock_difference((i64::try_from(wall.as_micros()).unwrap_or(i64::MAX) - database) as f64 / 1e6);
+    telemetry.clock_difference((Micros::since_1970(wall) - database) as f64 / 1e6);
     if let Ok(Ok(lanes)) = timeout(TIME_LIMIT, broker.lanes()).await {
         telemetry.partitions(lanes);
     }
@@ -60,7 +60,7 @@ pub async fn observe<B: Broker, C: Clock>(broker: &B, clock: &C, telemetry: &Tel
     };
     let mut answers = stream::iter(telemetry.lanes().into_keys()).map(ends).buffer_unordered(LANES_AT_ONCE);
     while let Some((lane, ends)) = answers.next().await {
-        telemetry.find_lag(lane, ends, clock.now() / 1_000);
+        telemetry.find_lag(lane, ends, clock.now().millis());
     }
 }
 
@@ -75,7 +75,6 @@ mod tests {
     use crate::model::outputs::OutputIds;
     use crate::model::record::{Arrived, RecordFingerprint};
     use crate::model::recorded::Recorded;
-    use crate::model::time::EpochMicros;
     use crate::ports::broker::{Input, Producer};
     use crate::telemetry::{Format, LaneState};
 
@@ -161,11 +160,11 @@ mod tests {
     struct Told(Arc<AtomicI64>);
 
     impl Clock for Told {
-        fn now(&self) -> EpochMicros {
-            self.0.load(Ordering::Relaxed)
+        fn now(&self) -> Micros {
+            Micros::new(self.0.load(Ordering::Relaxed))
         }
 
-        async fn fresh(&self) -> Option<EpochMicros> {
+        async fn fresh(&self) -> Option<Micros> {
             Some(self.now())
         }
     }

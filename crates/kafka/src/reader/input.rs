@@ -13,7 +13,7 @@ use super::client::Reader;
 use super::record::record;
 use super::thread::{Command, PartitionSlot};
 use crate::client::REQUEST_TIMEOUT;
-use dinnerbell_core::model::number::{Lane, Offset};
+use dinnerbell_core::model::number::{Lane, Millis, Offset};
 use dinnerbell_core::model::record::{Arrived, LeftOut, Record, RecordFingerprint};
 use dinnerbell_core::ports::broker::{BrokerError, Input};
 
@@ -223,7 +223,7 @@ impl LaneInput {
         );
         let left_out = LeftOut { parts: vec!["key", "value", "headers"], reason, value: None, hash: None };
         let headers = Vec::new();
-        Some(Record { offset, timestamp: -1, key: None, value: None, headers, left_out: Some(left_out) })
+        Some(Record { offset, timestamp: Millis::NONE, key: None, value: None, headers, left_out: Some(left_out) })
     }
 
     /// Begins to read from the position.

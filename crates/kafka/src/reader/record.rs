@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::catch_panic::catch_panic;
 use dinnerbell_core::model::limits::{LARGEST_RECORD, LARGEST_REST};
-use dinnerbell_core::model::number::Offset;
+use dinnerbell_core::model::number::{Millis, Offset};
 use dinnerbell_core::model::record::{Digest, Header, LeftOut, Record, hash};
 
 /// A record as it is kept: of one that is too large, what it was.
@@ -20,7 +20,7 @@ pub(super) fn record(message: &BorrowedMessage<'_>) -> Record {
     let read = |headers| (0..BorrowedHeaders::count(headers)).filter_map(|index| header(headers, index)).collect();
     Record {
         offset: Offset::new(message.offset()),
-        timestamp: message.timestamp().to_millis().unwrap_or(-1),
+        timestamp: message.timestamp().to_millis().map_or(Millis::NONE, Millis::new),
         key: key.filter(|_| keeps("key")).map(<[u8]>::to_vec),
         value: value.filter(|_| keeps("value")).map(<[u8]>::to_vec),
         headers: headers.filter(|_| keeps("headers")).map_or_else(Vec::new, read),

@@ -135,7 +135,7 @@ fn halt(row: &Row) -> Option<Halt> {
 fn last_record(row: &Row) -> Option<RecordFingerprint> {
     Some(RecordFingerprint {
         offset: number::<Option<_>>(row, "last_offset")?,
-        timestamp: row.get::<_, Option<i64>>("last_timestamp")?,
+        timestamp: number::<Option<_>>(row, "last_timestamp")?,
         hash: row.get::<_, Option<i64>>("last_hash")?,
     })
 }

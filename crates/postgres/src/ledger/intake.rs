@@ -19,7 +19,7 @@ use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
 use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::input::{Arrival, decode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome, Tally};
-use dinnerbell_core::model::number::{Lane, Offset, Seconds};
+use dinnerbell_core::model::number::{Lane, Millis, Offset, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
@@ -134,7 +134,7 @@ async fn move_position(tx: &Transaction, own: Ownership, batch: &IntakeBatch) ->
                 batch.from.parameter(),
                 batch.to.parameter(),
                 last.map(|fingerprint| fingerprint.offset).parameter(),
-                (&last.map(|fingerprint| fingerprint.timestamp), Type::INT8),
+                last.map(|fingerprint| fingerprint.timestamp).parameter(),
                 (&last.map(|fingerprint| fingerprint.hash), Type::INT8),
             ],
         )
@@ -356,7 +356,7 @@ impl Change {
     fn read(row: &Row) -> Self {
         let record = Record {
             offset: number::<Option<_>>(row, "record_offset").unwrap_or(Offset::new(-1)),
-            timestamp: row.get::<_, Option<i64>>("record_timestamp").unwrap_or(-1),
+            timestamp: number::<Option<_>>(row, "record_timestamp").unwrap_or(Millis::NONE),
             key: row.get("key"),
             value: row.get("value"),
             headers: headers(row.get("header_names"), row.get("header_values")),

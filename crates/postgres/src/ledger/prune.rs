@@ -12,10 +12,11 @@ use super::BY_INDEX;
 use crate::clock::CLOCK_MICROS;
 use crate::connect::{Connection, Parameter, Pool};
 use crate::errors::PostgresError;
+use crate::number::number;
 use crate::sql;
 use dinnerbell_config::Retention;
+use dinnerbell_core::model::number::Micros;
 use dinnerbell_core::model::retention::Prunable;
-use dinnerbell_core::model::time::EpochMicros;
 
 /// Most rows of one step.
 pub const STEP: u64 = 200;
@@ -29,9 +30,9 @@ const FARTHEST_APART: i64 = 3_600;
 #[derive(Debug, Clone, Copy)]
 pub struct Clocks {
     /// The feedback database's.
-    pub database: EpochMicros,
+    pub database: Micros,
     /// This machine's.
-    pub machine: EpochMicros,
+    pub machine: Micros,
 }
 
 impl Clocks {
@@ -43,9 +44,9 @@ impl Clocks {
         Ok(clocks)
     }
 
-    async fn read(connection: &Connection, machine: fn() -> EpochMicros) -> Result<Self, PostgresError> {
+    async fn read(connection: &Connection, machine: fn() -> Micros) -> Result<Self, PostgresError> {
         let row = connection.query_one(&format!("select {CLOCK_MICROS}"), &[]).await?;
-        Ok(Self { database: row.get(0), machine: machine() })
+        Ok(Self { database: number(&row, 0), machine: machine() })
     }
 
     /// Whether they agree, as far as it matters for what is kept for days.
@@ -61,9 +62,9 @@ impl Clocks {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the machine's own clock is meant: it is compared with the database's")]
-fn machine_time() -> EpochMicros {
+fn machine_time() -> Micros {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    Micros::since_1970(since)
 }
 
 /// One step; how many rows it took. Fewer than [`STEP`]: there is no more for now. Fails where the two clocks differ. Where dead letters go to a topic, those that were not
@@ -83,7 +84,7 @@ pub async fn prune_by(
     what: Prunable,
     retention: &Retention,
     publishes_dead_letters: bool,
-    machine: fn() -> EpochMicros,
+    machine: fn() -> Micros,
 ) -> Result<u64, PostgresError> {
     let step = i64::try_from(STEP).unwrap_or(i64::MAX);
     let seconds = |kept: Duration| i64::try_from(kept.as_secs()).unwrap_or(i64::MAX);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dinnerbell_core::guard::Guards;
 use dinnerbell_core::model::halt::{Halt, HaltKind};
-use dinnerbell_core::model::number::{Lane, Offset, Seconds};
+use dinnerbell_core::model::number::{Lane, Micros, Millis, Offset, Seconds};
 use dinnerbell_core::model::record::Record;
 use dinnerbell_sim::faults::Harm;
 use dinnerbell_sim::kafka::Letters;
@@ -250,12 +250,12 @@ impl Life {
         tracing::info!(at = ?self.began.elapsed(), ?event, "happens");
         match event {
             Event::Send { lane, key, value, gap } => {
-                state.kafka.append(lane, micros / 1_000, key, value, gap);
+                state.kafka.append(lane, micros.millis(), key, value, gap);
                 world.wake_readers();
             }
             Event::Favour { client, restaurant, commits_in, gap } => {
                 // Whoever was there before the life began stands in every replica, however far behind.
-                let from = if self.began.elapsed().is_zero() { 0 } else { micros + commits_in * 1_000 };
+                let from = if self.began.elapsed().is_zero() { Micros::default() } else { micros + commits_in * 1_000 };
                 state.subscribers.insert(&client, &restaurant, from, gap);
             }
             Event::Leave { client, restaurant } => state.subscribers.delete(&client, &restaurant, micros),
@@ -298,7 +298,7 @@ impl Life {
                     let key = Some(id.clone().into_bytes());
                     let record = Record {
                         offset: Offset::new(-1),
-                        timestamp: -1,
+                        timestamp: Millis::NONE,
                         key,
                         value: None,
                         headers: Vec::new(),

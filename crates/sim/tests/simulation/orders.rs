@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
-use dinnerbell_core::model::number::{Lane, Seconds};
+use dinnerbell_core::model::number::{Lane, Micros, Millis, Seconds};
 use dinnerbell_sim::faults::Harm;
 use dinnerbell_sim::random::Random;
 use dinnerbell_sim::world::{FIRST_SECOND, World};
@@ -45,7 +45,7 @@ fn version(kind: Kind) -> Option<Campaign> {
 
 fn append(world: &World, lane: Lane, kind: Kind) {
     let value = version(kind).map(|campaign| dinnerbell_core::model::input::encode(&campaign));
-    world.state().kafka.append(lane, 0, Some(b"c".to_vec()), value, 0);
+    world.state().kafka.append(lane, Millis::new(0), Some(b"c".to_vec()), value, 0);
     world.wake_readers();
 }
 
@@ -63,7 +63,7 @@ fn arrive(order: &[(Lane, Kind)], apart: Duration) -> Ended {
     runtime.expect("a runtime without drivers can be built").block_on(async {
         let world = World::new(7, LANES);
         world.state().harm = Harm { latency: 3, ..Harm::default() };
-        world.state().subscribers.insert("k", "r0", 0, 0);
+        world.state().subscribers.insert("k", "r0", Micros::default(), 0);
         let mut processes: Vec<Process> = Lane::all(LANES)
             .map(|lane| Process::new(world.clone(), lane.get() as usize, Settings { round_rows: 5, rate: 0 }))
             .collect();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dinnerbell_core::model::campaign::CampaignState;
+use dinnerbell_core::model::number::Micros;
 use dinnerbell_sim::tables::{CampaignRow, FeedbackRow};
 use dinnerbell_sim::world::{FIRST_SECOND, WorldState};
 
@@ -14,7 +15,7 @@ const EDGE: i64 = 5;
 
 /// Everything that is broken.
 pub fn broken(state: &WorldState, plan: &Plan, cancelled: &BTreeSet<String>, heals: Duration) -> Vec<String> {
-    let healed = FIRST_SECOND.get() * 1_000_000 + heals.as_micros() as i64;
+    let healed = FIRST_SECOND.micros() + heals.as_micros() as i64;
     let mut model = Model { state, plan, cancelled, healed, broken: Vec::new() };
     model.both_sinks_hold_the_same();
     model.every_record_is_accounted_for();
@@ -36,7 +37,7 @@ struct Model<'a> {
     state: &'a WorldState,
     plan: &'a Plan,
     cancelled: &'a BTreeSet<String>,
-    healed: i64,
+    healed: Micros,
     broken: Vec<String>,
 }
 
@@ -142,14 +143,14 @@ impl Model<'_> {
         if [campaign.window.start, campaign.window.end].into_iter().any(|edge| (now - edge).abs() <= EDGE) {
             return;
         }
-        let favour = |from: i64| -> BTreeSet<&str> {
+        let favour = |from: Micros| -> BTreeSet<&str> {
             let rows = self.state.subscribers.rows.iter().filter(|row| row.restaurant_id == campaign.restaurant_id);
             let stood = rows.filter(|row| row.is_usable() && row.from <= from && row.until > self.state.micros());
             stood.map(|row| row.client_id.as_str()).collect()
         };
         let told = rows(self.state, id);
         let untold = |clients: BTreeSet<&str>| clients.iter().filter(|client| !told.contains_key(**client)).count();
-        let from_the_beginning = untold(favour(0));
+        let from_the_beginning = untold(favour(Micros::default()));
         let since_the_healing = untold(favour(self.healed));
         match row.state {
             CampaignState::Scheduled => self

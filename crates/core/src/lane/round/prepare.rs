@@ -313,7 +313,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     }
 
     fn now(&self) -> Seconds {
-        Seconds::new(self.cx.clock.now() / 1_000_000)
+        self.cx.clock.now().seconds()
     }
 
     fn waits(&self) -> Waits<'_, B, L, A, C> {

@@ -6,7 +6,6 @@ use crate::guard::{Guard, Guards};
 use crate::instance::pause::{IN_FLIGHT_GRACE, PauseWatch};
 use crate::lane::backlog::ChangedEnds;
 use crate::lane::error::LaneError;
-use crate::model::number::Seconds;
 use crate::model::recorded::{Delivery, Published, Recorded};
 use crate::ports::broker::Producer;
 use crate::ports::clock::Clock;
@@ -31,7 +30,7 @@ pub async fn publish<P: Producer, C: Clock>(
         true => pause.until_released(clock).await,
         false => clock.fresh().await,
     };
-    let now = Seconds::new(released.ok_or(LaneError::ClockUnread)? / 1_000_000);
+    let now = released.ok_or(LaneError::ClockUnread)?.seconds();
     let over = !round.open().is_open(now) && guards.enabled(Guard::TimeBeforePublication);
     if over || (changed.is_any_shut(round.campaigns(), now) && guards.enabled(Guard::CancelledBeforePublication)) {
         return Err(LaneError::NotOpen { seq });

@@ -8,7 +8,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::guard::Guard;
 use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
-use crate::model::number::Seconds;
 use crate::ports::clock::Clock;
 
 /// How often the database's clock is read by a lane that waits for a start or an end.
@@ -24,7 +23,7 @@ impl<B, L, A, C: Clock> Waits<'_, B, L, A, C> {
     /// Waits until there is work, the next campaign starts or ends, or a report is due. Returns whether it is the report.
     pub(super) async fn wait(&self, report: Instant) -> bool {
         loop {
-            if self.backlog.is_ready(Seconds::new(self.cx.clock.now() / 1_000_000)) {
+            if self.backlog.is_ready(self.cx.clock.now().seconds()) {
                 return false;
             }
             if self.backlog.has_moved() && report <= Instant::now() {
@@ -49,7 +48,7 @@ impl<B, L, A, C: Clock> Waits<'_, B, L, A, C> {
     async fn next_change(&self) {
         let wakes = self.cx.guards.enabled(Guard::NextChangeWakes);
         let Some(at) = self.backlog.next_change().filter(|_| wakes) else { return pending().await };
-        let micros = at.get().saturating_mul(1_000_000).saturating_sub(self.cx.clock.now()).max(0);
+        let micros = (at.micros() - self.cx.clock.now()).max(0);
         // The timer is coarse, and two clocks that nobody compares drift apart: look again at least every minute.
         sleep(Duration::from_micros(micros.cast_unsigned() + 1_000).min(LOOK_AT_CLOCK)).await;
         let _ = self.cx.clock.fresh().await;

@@ -134,7 +134,7 @@ impl<'a> Raw<'a> {
         let mut raw = Self::default();
         for (place, record) in (1..).zip(records) {
             raw.offset.push(record.offset.get());
-            raw.timestamp.push(record.timestamp);
+            raw.timestamp.push(record.timestamp.get());
             raw.key.push(record.key.as_deref());
             raw.value.push(record.value.as_deref());
             for header in &record.headers {
