@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::operate::by_hand::{ByHand, json_of};
 use crate::operate::documented::assert_documented;
+use dinnerbell_postgres::ledger::hold::COMPARISON;
 
 fn orders(by_hand: &ByHand, args: &[&str]) -> Vec<Value> {
     let (status, orders) = json_of(&by_hand.stage, &[&["audit"], args].concat());
@@ -28,6 +29,7 @@ fn orphan(by_hand: &ByHand) {
         "insert into dinnerbell.lane (lane, lock_key, position, seq, published_seq) values (5, 4712, 10, 4, 4);
          insert into dinnerbell.round (lane, seq, checksum, drafts, position, trigger_datetime_created) values (5, 4, 0, 0, 10, 0)",
     );
+    by_hand.execute(&format!("update dinnerbell.lane set compared = (select {COMPARISON} from dinnerbell.service)"));
 }
 
 /// An order, what makes it possible, and what is kept of it: what, on which subject, with which id.

@@ -130,7 +130,7 @@ fn an_index_of_an_earlier_version_gives_way_to_one_that_no_collation_can_break_w
          create unique index {of_before} on public.subscribers_feedback (adv_campaign_id, client_id collate \"C\")
            where octet_length(adv_campaign_id) <= 256 and octet_length(client_id) <= 256;
          alter table dinnerbell.campaign alter column adv_campaign_id type text collate \"default\";
-         alter table dinnerbell.lane drop column round_bytes; drop table dinnerbell.audit, dinnerbell.locked_row;
+         alter table dinnerbell.lane drop column round_bytes; drop table dinnerbell.audit, dinnerbell.locked_row, dinnerbell.lock_wait;
          delete from dinnerbell.migrations where version > 8"
     ));
     let before = definition(&database, of_before);
@@ -218,7 +218,7 @@ fn a_ledger_of_an_earlier_version_is_brought_up_to_date_when_whoever_reads_it_is
         "delete from dinnerbell.migrations where version > 4; drop index dinnerbell.campaign_uncounted;
          create index campaign_uncounted on dinnerbell.campaign (lane) where unsent is null and state in ('expired', 'closed');
          alter table dinnerbell.dead_letter drop column bytes, drop column left_out, drop column value_size, drop column value_sha256;
-         alter table dinnerbell.lane drop column round_bytes; drop table dinnerbell.audit, dinnerbell.locked_row",
+         alter table dinnerbell.lane drop column round_bytes; drop table dinnerbell.audit, dinnerbell.locked_row, dinnerbell.lock_wait",
     );
     let mut reader = Writer::start(&database);
     reader.say("begin; lock table dinnerbell.campaign in access share mode;");
