@@ -41,8 +41,9 @@ figures: ## the figures and pictures of docs/performance.md, measured anew: half
 	@scripts/setup figures
 	scripts/with-rig scripts/figures $(ARGS)
 
-lint: ## format, warnings, licences and bans
+lint: ## format, warnings, links of the doc comments, licences and bans
 	@scripts/setup lint
 	cargo fmt --all --check
 	cargo clippy --release --locked --all-targets $(FEATURES) -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --document-private-items $(FEATURES)
 	.cache/cargo-deny/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources

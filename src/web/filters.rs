@@ -26,7 +26,7 @@ pub(crate) fn in_path(text: impl Display, _: &dyn Values) -> Result<String> {
     Ok(super::paths::encoded(&text.to_string()))
 }
 
-/// See [`shown`].
+/// The text, with control characters, and those that turn text around or are not to be seen, as escapes.
 pub fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,7 +1,7 @@
 //! What the operator sees: the state of the instance and of each lane, counts and times. [`Telemetry`] is the one place that feeds the log,
 //! `/metrics` and `/readyz`; docs/metrics.md lists what it shows, and a test holds the two together.
 //!
-//! Nothing personal leaves through it: no client id is a label, a log field or a part of an answer (see [`redact`]).
+//! Nothing personal leaves through it: no client id is a label, a log field or a part of an answer (see [`mod@redact`]).
 
 mod counters;
 mod format;

@@ -46,7 +46,7 @@ impl From<Unanswered> for LedgerError {
     }
 }
 
-/// The simulated [`Ledger`].
+/// The simulated [`Ledger`](dinnerbell_core::ports::ledger::Ledger).
 #[derive(Clone)]
 pub struct SimLedger(pub Instance);
 

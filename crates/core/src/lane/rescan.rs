@@ -4,7 +4,7 @@
 //! their ids; [`crate::instance::change_feed`]), and the rescan, which keeps the promise (ids commit long out of order, rows are changed to another restaurant, replicas
 //! fail over: each open campaign's audience is read again up to its cursor). Only the round decides who is late, against the cursor as it plans it.
 //!
-//! Passes go on in batches ([`super::rescan`]): in each, a page of the campaign that ends first, and the first pages of those that had none. So newcomers
+//! Passes go on in batches ([`super::rescan_passes`]): in each, a page of the campaign that ends first, and the first pages of those that had none. So newcomers
 //! of a small campaign wait for no giant, and what ends soon for nothing that ends later. What fails is that pass's own: it is tried again later.
 
 use std::collections::BTreeMap;

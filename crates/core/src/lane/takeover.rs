@@ -4,7 +4,7 @@
 //! which ends former owners' transactions. Then a new producer fences former owners' producers. Then the epoch is read again. Only then is Kafka's
 //! mark read.
 //!
-//! With the mark the lane is compared: all lanes wait for that after a fail-over of the database ([`super::pause`]). So the comparison needs nothing
+//! With the mark the lane is compared: all lanes wait for that after a fail-over of the database ([`crate::instance::pause`]). So the comparison needs nothing
 //! but these four. It comes before everything that may fail for a reason of the lane's own: its topic, its partition's leader, its last round.
 
 use std::time::Duration;

@@ -203,7 +203,7 @@ impl Telemetry {
     }
 
     /// How far a lane is behind: records up to the end of its partition that are not taken in, and the age of the oldest of them in seconds;
-    /// none where it could not be found out. [`watch::watch`] calls this.
+    /// none where it could not be found out. [`super::watch::watch`] calls this.
     pub fn observe_lag(&self, lane: Lane, lag: Option<Lag>) {
         if let Some(view) = self.observed.lanes().get_mut(&lane) {
             view.lag.shown = lag;

@@ -6,9 +6,22 @@ use std::path::{Path, PathBuf};
 
 use dinnerbell_core::model::halt::HaltKind;
 
-/// Pages that name files of the source as they are now. Decision records are of their day, and name files as they were.
-const NAMING_FILES: [&str; 5] =
-    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/glossary.md", "docs/pictures.md"];
+/// What is of its day, and names files and tests as they were.
+const OF_THEIR_DAY: [&str; 2] = ["CHANGELOG.md", "decisions/"];
+
+/// Pages whose words in backticks are those of the source.
+const OF_THE_SOURCE: [&str; 7] = [
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "docs/design.md",
+    "docs/glossary.md",
+    "docs/model.md",
+    "docs/pictures.md",
+    "docs/verification.md",
+];
+
+/// What is searched for a word that a page names.
+const SOURCE: [&str; 7] = ["src", "crates", "tests", "benches", "scripts", "docs/alerts.yml", "clippy.toml"];
 
 /// Where the documents stand.
 const FOLDERS: [&str; 3] = ["", "docs", "docs/decisions"];
@@ -27,6 +40,12 @@ fn documents() -> Vec<PathBuf> {
     }
     assert!(found.len() > 10, "{found:?}");
     found
+}
+
+/// The documents that are true of the repository as it is now.
+fn pages_of_today() -> impl Iterator<Item = PathBuf> {
+    let dated = |path: &Path| OF_THEIR_DAY.iter().any(|name| path.to_string_lossy().contains(name));
+    documents().into_iter().filter(move |path| !dated(path))
 }
 
 fn read(path: &Path) -> String {
@@ -52,7 +71,7 @@ fn links(line: &str) -> impl Iterator<Item = &str> {
 fn named_files(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2).filter(|word| {
         let path = word.contains('/') && (word.ends_with(".rs") || word.ends_with(".md") || word.ends_with('/'));
-        path && !word.contains([' ', '*', '<', '{', '…']) && !word.starts_with('/') && !word.contains("NAME")
+        path && !word.contains([' ', '*', '<', '{', '…', ':']) && !word.starts_with('/') && !word.contains("NAME")
     })
 }
 
@@ -87,27 +106,82 @@ fn every_link_between_documents_leads_somewhere() {
     assert!(broken.is_empty(), "these links lead nowhere: {broken:#?}");
 }
 
-/// Whether a file that a document names is there: named from the repository, from the program's source or the core's, or from a crate by the
-/// crate's name.
+/// Whether a file that a document names is there: named from the repository, from the program's source or the core's, from a folder of tests,
+/// or from a crate by the crate's name.
 fn is_there(name: &str) -> bool {
     let of_a_crate = name.split_once('/').map(|(name, rest)| root().join("crates").join(name).join("src").join(rest));
-    let from = [root(), root().join("src"), root().join("crates/core/src")];
-    from.iter().map(|folder| folder.join(name)).chain(of_a_crate).any(|path| path.exists())
+    let from = ["", "src", "crates/core/src", "tests", "crates/sim/tests"];
+    from.iter().map(|folder| root().join(folder).join(name)).chain(of_a_crate).any(|path| path.exists())
 }
 
 #[test]
 fn every_file_that_a_document_names_is_there() {
     let (mut missing, mut there) = (Vec::new(), 0);
-    for document in NAMING_FILES {
-        for name in text(&read(&root().join(document))).flat_map(named_files) {
+    for document in pages_of_today() {
+        for name in text(&read(&document)).flat_map(named_files) {
             // What a build makes is not in the repository.
             match name == "target/" || is_there(name) {
+                true => there += 1,
+                false => missing.push(format!("{}: {name}", document.display())),
+            }
+        }
+    }
+    assert!(there > 100, "only {there} files are named");
+    assert!(missing.is_empty(), "these are not there: {missing:#?}");
+}
+
+/// Every word of the source.
+fn words_of_the_source() -> BTreeSet<String> {
+    let (mut words, mut left) = (BTreeSet::new(), SOURCE.map(|path| root().join(path)).to_vec());
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).expect("a folder of the source can be read");
+            left.extend(entries.map(|entry| entry.expect("an entry of it can be read").path()));
+        } else if let Ok(text) = fs::read_to_string(&path) {
+            words.extend(text.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned));
+        }
+    }
+    words
+}
+
+/// The names of items in backticks in a line: of two words or more, or with a path. A `…` stands for the beginning of a name. Metrics are left
+/// out, since their names are put together.
+fn named_items(line: &str) -> impl Iterator<Item = &str> {
+    let names = line.split('`').skip(1).step_by(2).map(|word| word.trim_start_matches('…'));
+    names.filter(|word| {
+        let name =
+            word.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ':') && !word.starts_with("dinnerbell_");
+        let camel = word.chars().skip(1).any(char::is_uppercase) && word.contains(char::is_lowercase);
+        name && (camel || word.contains('_') || word.contains("::"))
+    })
+}
+
+/// The names of tests that a line holds as sentences between quotation marks.
+fn quoted_tests(line: &str) -> impl Iterator<Item = String> {
+    let quoted = line.split('"').skip(1).step_by(2).filter(|text| text.starts_with(|c: char| c.is_ascii_lowercase()));
+    let words = quoted.map(|text| text.replace('\'', "").to_lowercase().replace(|c: char| !c.is_alphanumeric(), " "));
+    words
+        .filter(|text| text.split_whitespace().count() > 4)
+        .map(|text| text.split_whitespace().collect::<Vec<_>>().join("_"))
+}
+
+#[test]
+fn every_item_and_test_that_a_page_about_the_source_names_is_there() {
+    let words = words_of_the_source();
+    let is_word =
+        |name: &str| words.contains(name) || name.contains('_') && words.iter().any(|word| word.ends_with(name));
+    let (mut missing, mut there) = (Vec::new(), 0);
+    for document in OF_THE_SOURCE {
+        let page = read(&root().join(document));
+        let items = text(&page).flat_map(named_items).map(str::to_owned);
+        for name in items.chain(text(&page).flat_map(quoted_tests)) {
+            match name.split("::").all(is_word) {
                 true => there += 1,
                 false => missing.push(format!("{document}: {name}")),
             }
         }
     }
-    assert!(there > 100, "only {there} files are named");
+    assert!(there > 200, "only {there} items are named");
     assert!(missing.is_empty(), "these are not there: {missing:#?}");
 }
 

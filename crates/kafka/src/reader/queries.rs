@@ -17,7 +17,7 @@ use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::ports::broker::BrokerError;
 
 impl Reader {
-    /// Asks something with the consumer, off the async workers. `ask` must honour [`ASK`] or less.
+    /// Asks something with the consumer, off the async workers. `ask` must honour [`REQUEST_TIMEOUT`] or less.
     pub async fn ask<T: Send + 'static>(
         &self,
         doing: String,

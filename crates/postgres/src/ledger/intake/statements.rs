@@ -270,7 +270,7 @@ pub(super) async fn insert_campaigns(
     Ok(tx.query(sql::INSERT_CAMPAIGNS.text(), &parameters).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// The columns of campaigns, one array each, in the order of [`CAMPAIGN`]; all but the id may be null.
+/// The columns of campaigns, one array each, in the order in which `insert_campaigns.sql` takes them; all but the id may be null.
 #[derive(Default)]
 struct CampaignColumns<'a> {
     id: Vec<&'a str>,
