@@ -21,8 +21,9 @@ demo: ## the whole service on one machine, set-up included; flags: make demo ARG
 	@scripts/setup demo
 	$(DEMO_CARGO) run --release --locked -- demo $(ARGS)
 
-check: lint ## all that needs no server: format, lints, unit tests, architecture, models, simulated lives
+check: lint ## all that needs no server: format, lints, unit tests and doc tests, architecture, models, simulated lives
 	$(TEST_CARGO) test --no-fail-fast --release --locked $(FEATURES) --lib --test architecture --test model --test simulation
+	$(TEST_CARGO) test --release --locked $(FEATURES) --doc
 
 test: ## unit, model and integration tests on real Kafka and PostgreSQL, set-up included
 	@scripts/setup test

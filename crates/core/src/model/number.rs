@@ -67,7 +67,7 @@ number! {
     ///
     /// It is not a partition of the topic of drafts, nor how many lanes there are; these are bare numbers:
     ///
-    /// ```compile_fail
+    /// ```compile_fail,E0308
     /// use dinnerbell_core::model::number::Lane;
     ///
     /// fn take_over(lane: Lane) {}
@@ -91,7 +91,7 @@ number! {
     ///
     /// It is not how often a round was changed by withdrawal:
     ///
-    /// ```compile_fail
+    /// ```compile_fail,E0308
     /// use dinnerbell_core::model::mark::RoundHead;
     ///
     /// let withdrawn = RoundHead { seq: 7_i64, revision: 1, checksum: 0 };
@@ -130,7 +130,7 @@ number! {
     ///
     /// It is not the generation of the consumer group, and not the number of a round:
     ///
-    /// ```compile_fail
+    /// ```compile_fail,E0308
     /// use dinnerbell_core::model::number::{Epoch, Seq};
     ///
     /// fn is_stale(ours: Epoch, current: Epoch) -> bool {
@@ -160,7 +160,7 @@ number! {
     ///
     /// It is not the number of a round, which Kafka's mark holds beside it:
     ///
-    /// ```compile_fail
+    /// ```compile_fail,E0308
     /// use dinnerbell_core::model::number::{Offset, Seq};
     ///
     /// fn is_behind(position: Offset, end: Offset) -> bool {
@@ -197,7 +197,7 @@ number! {
     ///
     /// It is not a moment in another unit, and not a span: a bare number that is added to it or taken from it is a number of seconds.
     ///
-    /// ```compile_fail
+    /// ```compile_fail,E0308
     /// use dinnerbell_core::model::campaign::Window;
     ///
     /// let micros = 1_700_000_000_000_000_i64;
@@ -253,7 +253,7 @@ number! {
     /// It is not a second, by which windows are judged, and not a span: a bare number that is added to it or taken from it is a number of
     /// microseconds.
     ///
-    /// ```compile_fail
+    /// ```compile_fail,E0308
     /// use dinnerbell_core::model::campaign::Window;
     /// use dinnerbell_core::model::number::Micros;
     ///
@@ -318,7 +318,7 @@ number! {
     ///
     /// It is not a moment of the clock, which counts microseconds:
     ///
-    /// ```compile_fail
+    /// ```compile_fail,E0308
     /// use dinnerbell_core::model::number::{Micros, Offset};
     /// use dinnerbell_core::model::record::RecordFingerprint;
     ///
