@@ -114,7 +114,7 @@ pub async fn replay(
 ) -> Answered<Replayed> {
     let ReplayOrder { ids, all, lane, reason_field, since, again, dry_run } = order;
     let is_filtered = lane.is_some() || reason_field.is_some() || since.is_some();
-    if all == !ids.is_empty() || all && again || !all && is_filtered || ids.len() > MOST_LETTERS {
+    if all != ids.is_empty() || all && again || !all && is_filtered || ids.len() > MOST_LETTERS {
         let text = format!("send ids (at most {MOST_LETTERS}), with again or not; or all, with filters or not");
         return Err(Problem::of_request(text));
     }
