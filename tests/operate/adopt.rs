@@ -201,7 +201,11 @@ fn nothing_is_adopted_while_all_is_held_and_the_remedy_that_is_named_lets_it() {
     let by_hand = with_lane_5();
     let stage = &by_hand.stage;
     orphan(&by_hand, "orphan");
-    by_hand.execute("update dinnerbell.service set compared = 'another server'; update dinnerbell.lane set compared = 'another server'");
+    by_hand.mark(0, 0, 0);
+    by_hand.execute(
+        "update dinnerbell.service set compared = 'another server';
+         update dinnerbell.lane set compared = 'another server' where lane = 0",
+    );
     for args in [&ADOPT[..], &[&ADOPT[..], &["--dry-run"]].concat()] {
         let refused = stage.dinnerbell(args);
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
