@@ -7,6 +7,8 @@ TEST_CARGO := cargo $(foreach crate,core sim,--config profile.release.package.di
 	--config profile.release.package.dinnerbell.opt-level=0
 # The demo's build: whoever tries it waits for the compiler first. What our crates depend on is shared with every other build.
 DEMO_CARGO := cargo $(foreach crate,dinnerbell $(addprefix dinnerbell-,core config kafka postgres bench),--config profile.release.package.$(crate).opt-level=1)
+# Code that is hardly optimised needs more of the stack than threads get by default.
+test prove check: export RUST_MIN_STACK ?= 8388608
 # Tests wait for servers more than they compute.
 TEST_THREADS ?= 7
 # Where rustup puts cargo, for shells that do not know it yet.

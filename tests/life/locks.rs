@@ -189,6 +189,7 @@ fn a_campaigns_row_that_somebody_has_open_holds_up_no_other_campaign() {
     let service = stage.start();
     await_running(&stage, 1);
     pause(&stage, true);
+    service.wait_for_log("an operator paused all sending", LONG);
     let held = Campaign::now("held", "pizzeria");
     stage.send(&held);
     await_row(&stage, "held", "taken in", |_| true);

@@ -78,6 +78,7 @@ fn a_life_goes_well_whatever_the_role_has_for_its_settings() {
 
     // Recorded during a pause, cancelled, and withdrawn.
     pause(&stage, true);
+    service.wait_for_log("an operator paused all sending", LONG);
     let cancelled = Campaign::now("cancelled", "cancelled");
     stage.subscribers.subscribe("cancelled", 30);
     stage.send_to(1, &cancelled);
@@ -85,7 +86,7 @@ fn a_life_goes_well_whatever_the_role_has_for_its_settings() {
     cancel_by_operator(&stage, &cancelled);
     pause(&stage, false);
     await_state(&stage, "cancelled", "cancelled");
-    assert!(told_by(&stage, &cancelled).is_empty());
+    wait_until("its drafts are withdrawn", LONG, || told_by(&stage, &cancelled).is_empty());
     let (status, report) = json_of(&stage, &["verify"]);
     assert_eq!((status, &report["result"]), (0, &json!("equal")), "{report}");
     service.stop();

@@ -40,11 +40,11 @@ pub async fn resolve_all(
         // Read first: a ledger that lost nothing is never behind a mark that was read before it.
         let theirs = broker.committed(lane).await?;
         let Some(found) = lane_row(&pool, lane).await? else { continue };
-        if found.halted.as_ref().is_some_and(is_mended_from_kafka)
-            || is_behind(&ledger_side(own_ledger.ledger, &found), &theirs)
-        {
+        let is_held = held.contains(&lane);
+        let ours = LedgerSide { compared: !is_held, ..ledger_side(own_ledger.ledger, &found) };
+        if found.halted.as_ref().is_some_and(is_mended_from_kafka) || lost_commits(&ours, &theirs, is_held) {
             lost.push((lane, found));
-        } else if held.contains(&lane) {
+        } else if is_held {
             waiting.push((lane, found));
         }
     }
@@ -73,7 +73,12 @@ fn all_of(lanes: Vec<Outcome>) -> Result<Vec<Resolved>, ResolveError> {
     if said.is_empty() { Ok(resolved) } else { Err(ResolveError::Refused(said.join("; "))) }
 }
 
-/// Whether the ledger lost commits, though no lane may have halted yet.
-fn is_behind(ours: &LedgerSide, theirs: &Committed) -> bool {
-    matches!(reconcile(ours, theirs), Reconciled::Contradiction(kind) if kind.halt().commits() == Commits::Lost)
+/// Whether the ledger lost commits, though no lane may have halted yet. While all is held, it is enough that it may have lost some.
+fn lost_commits(ours: &LedgerSide, theirs: &Committed, is_held: bool) -> bool {
+    let Reconciled::Contradiction(kind) = reconcile(ours, theirs) else { return false };
+    match kind.halt().commits() {
+        Commits::Lost => true,
+        Commits::InDoubt => is_held,
+        Commits::Kept => false,
+    }
 }
