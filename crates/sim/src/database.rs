@@ -176,7 +176,7 @@ impl WorldState {
             more_running: active.len() > most,
             dead_letters: letters,
             more_dead_letters,
-            next_change: starts.chain(ends).min(),
+            next_deadline: starts.chain(ends).min(),
             uncounted,
             more_uncounted,
         }

@@ -168,7 +168,7 @@ impl Intake<'_> {
     }
 
     fn change_at(&mut self, at: Seconds) {
-        self.outcome.next_change = Some(self.outcome.next_change.map_or(at, |next| next.min(at)));
+        self.outcome.next_deadline = Some(self.outcome.next_deadline.map_or(at, |next| next.min(at)));
     }
 
     /// Takes a record of this lane in that did not make a campaign.

@@ -84,17 +84,17 @@ pub async fn no_more_campaigns_are_due_than_were_asked_for<E: Environment>(env: 
 
 pub async fn the_next_change_is_the_next_start_or_end<E: Environment>(env: &E) {
     let mut owner = open_lane(env).await;
-    assert_eq!(due::<E>(&owner).await.next_change, None);
+    assert_eq!(due::<E>(&owner).await.next_deadline, None);
     let now = env.now().await;
     for (id, start, end) in [("open", -60, 900), ("later", 600, 700), ("over", -60, -1)] {
         let window = Window { start: now + start, end: now + end };
         owner.take(&[Sent::Campaign(&Campaign { window, ..offer(env, id).await })]).await;
     }
-    assert_eq!(due::<E>(&owner).await.next_change, Some(now + 600));
+    assert_eq!(due::<E>(&owner).await.next_deadline, Some(now + 600));
     env.move_window("later", Window { start: now + 2_000, end: now + 2_100 }).await;
-    assert_eq!(due::<E>(&owner).await.next_change, Some(now + 900));
+    assert_eq!(due::<E>(&owner).await.next_deadline, Some(now + 900));
     owner.take(&[Sent::Tombstone("open")]).await;
-    assert_eq!(due::<E>(&owner).await.next_change, Some(now + 2_000));
+    assert_eq!(due::<E>(&owner).await.next_deadline, Some(now + 2_000));
 }
 
 pub async fn a_campaign_whose_last_page_is_unpublished_does_not_end_yet<E: Environment>(env: &E) {
@@ -104,7 +104,7 @@ pub async fn a_campaign_whose_last_page_is_unpublished_does_not_end_yet<E: Envir
     env.move_window("a", over(env).await).await;
     let found = due::<E>(&owner).await;
     assert_eq!((env.campaign("a").await.state.as_str(), uncounted(&found).len()), ("active", 0));
-    assert_eq!(found.next_change, None, "its end has come, and it is not waited for");
+    assert_eq!(found.next_deadline, None, "its end has come, and it is not waited for");
     owner.published().await;
     assert_eq!(uncounted(&due::<E>(&owner).await), [("a", false)]);
     assert_eq!(env.campaign("a").await.state, "closed");

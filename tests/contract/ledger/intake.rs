@@ -23,7 +23,7 @@ pub async fn what_arrives_is_recorded_with_the_position_and_counted_once<E: Envi
     assert_eq!(started, [("a", 1), ("b", 1)]);
     assert!(taken.started.iter().all(|running| running.cursor.is_none()));
     assert_eq!((taken.changed.len(), taken.windows.len(), taken.dead_letters.len()), (0, 0, 1));
-    assert_eq!((taken.next_change, taken.more_changes), (Some(a.window.end.min(b.window.end)), false));
+    assert_eq!((taken.next_deadline, taken.more_changes), (Some(a.window.end.min(b.window.end)), false));
     let lane = env.lane(Lane::new(0)).await;
     assert_eq!((lane.position, lane.last_record, lane.records, lane.tally), (Offset::new(4), fingerprint, 4, tally));
     let row = env.campaign("a").await;
@@ -71,7 +71,7 @@ pub async fn a_campaign_is_scheduled_active_or_expired_by_its_window<E: Environm
     let (later, open, over) = (window(later).await, window(open).await, window(over).await);
     let taken = owner.take(&[Sent::Campaign(&later), Sent::Campaign(&open), Sent::Campaign(&over)]).await;
     assert_eq!(taken.started.iter().map(|running| running.id()).collect::<Vec<_>>(), ["open"]);
-    assert_eq!((taken.changed, taken.next_change), (vec!["over".to_owned()], Some(now + 600)));
+    assert_eq!((taken.changed, taken.next_deadline), (vec!["over".to_owned()], Some(now + 600)));
     for (id, state) in [("later", "scheduled"), ("open", "active"), ("over", "expired")] {
         assert_eq!(env.campaign(id).await.state, state, "{id}");
     }

@@ -81,7 +81,7 @@ async fn record<B, L: Ledger, A, C>(
     loop {
         cx.pause.until_not_held().await;
         // Memory last: whoever has it waits for no round.
-        let changes = backlog.changes().await;
+        let changes = backlog.lock_intake().await;
         let memory = cx.memory.for_intake(bytes).await;
         let began = Instant::now();
         match cx.ledger.intake(own, Arc::clone(batch)).await {

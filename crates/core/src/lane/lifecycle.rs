@@ -181,7 +181,7 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
         if !more {
             backlog.judge_called().await;
         }
-        let _changes = backlog.changes().await;
+        let _changes = backlog.lock_intake().await;
         let taken = cx.ledger.judge_changes(own).await?;
         cx.telemetry.judged_changes(own.lane, &taken);
         more = taken.more_changes;

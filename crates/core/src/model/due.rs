@@ -38,7 +38,7 @@ pub struct Due {
     /// Whether there are more of them.
     pub more_dead_letters: bool,
     /// When the next campaign starts or ends.
-    pub next_change: Option<Seconds>,
+    pub next_deadline: Option<Seconds>,
     /// Campaigns that are over and whose untold audience is not counted yet.
     pub uncounted: Vec<Uncounted>,
     /// Whether there are more of them.

@@ -37,7 +37,7 @@ pub struct IntakeOutcome {
     /// Dead letters that a round has to publish.
     pub dead_letters: Vec<WaitingDeadLetter>,
     /// The next start or end among what arrived.
-    pub next_change: Option<Seconds>,
+    pub next_deadline: Option<Seconds>,
     /// How many records ended as what.
     pub tally: Tally,
     /// Whether more changes may wait to be judged: so many did that they did not fit into one transaction.

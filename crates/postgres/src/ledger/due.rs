@@ -42,7 +42,7 @@ impl PostgresLedger {
             more_running,
             dead_letters,
             more_dead_letters,
-            next_change: next_change(&tx, own).await?,
+            next_deadline: next_deadline(&tx, own).await?,
             uncounted,
             more_uncounted,
         };
@@ -123,7 +123,7 @@ async fn turn_states(tx: &Transaction, own: Ownership) -> Result<(), LedgerError
 }
 
 /// The next start or end of a campaign: of each the first in its index's order.
-async fn next_change(tx: &Transaction, own: Ownership) -> Result<Option<Seconds>, LedgerError> {
+async fn next_deadline(tx: &Transaction, own: Ownership) -> Result<Option<Seconds>, LedgerError> {
     let lane: [Parameter<'_>; 1] = [own.lane.parameter()];
     // It is asked last in its transaction: nothing is sorted after it.
     let ((), row) = futures_util::try_join!(tx.batch(IN_ORDER), tx.query_one(sql::NEXT_CHANGE.text(), &lane))?;

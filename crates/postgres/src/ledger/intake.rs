@@ -251,8 +251,8 @@ impl<'a> Intake<'a> {
     }
 
     fn change_at(&mut self, at: Seconds) {
-        let next = self.outcome.next_change.map_or(at, |next| next.min(at));
-        self.outcome.next_change = Some(next);
+        let next = self.outcome.next_deadline.map_or(at, |next| next.min(at));
+        self.outcome.next_deadline = Some(next);
     }
 
     /// Reads the campaigns that these ids name. Those of this lane are locked until the commit; those of others only against being removed, so

@@ -44,7 +44,7 @@ struct BacklogState {
     late: LateCandidates,
     missed: Missed,
     /// When the next campaign starts or ends.
-    next_change: Option<Seconds>,
+    next_deadline: Option<Seconds>,
     /// Whether what is held is out of date.
     reload: bool,
     /// Whether the input position moved since the last round.
@@ -60,7 +60,7 @@ impl Default for BacklogState {
             uncounted: LedgerWindow::of(usize::MAX),
             late: LateCandidates::default(),
             missed: Missed::default(),
-            next_change: None,
+            next_deadline: None,
             reload: false,
             moved: false,
         }
@@ -90,11 +90,11 @@ impl BacklogState {
     }
 
     fn is_change_due(&self, now: Seconds) -> bool {
-        self.next_change.is_some_and(|at| at <= now)
+        self.next_deadline.is_some_and(|at| at <= now)
     }
 
     fn changes_at(&mut self, at: Option<Seconds>) {
-        self.next_change = [self.next_change, at].into_iter().flatten().min();
+        self.next_deadline = [self.next_deadline, at].into_iter().flatten().min();
     }
 
     /// Drops what the ledger is about to be asked for.
@@ -102,7 +102,7 @@ impl BacklogState {
         self.running.forget();
         self.letters.forget();
         self.uncounted.forget();
-        self.next_change = None;
+        self.next_deadline = None;
         self.reload = false;
     }
 }
@@ -114,7 +114,7 @@ pub struct LaneBacklog {
     changed_ends: ChangedEnds,
     wakeups: Wakeups,
     quiet_rounds: Mutex<QuietRounds>,
-    changes: Arc<tokio::sync::Mutex<()>>,
+    intake_lock: Arc<tokio::sync::Mutex<()>>,
     guards: Guards,
 }
 
@@ -158,8 +158,8 @@ impl LaneBacklog {
 
     /// Keeps changes and quiet rounds apart. Whoever changes campaigns holds the lock. A quiet round holds it from reading its campaigns until it is
     /// recorded. They have it in the order in which they ask for it.
-    pub async fn changes(&self) -> OwnedMutexGuard<()> {
-        Arc::clone(&self.changes).lock_owned().await
+    pub async fn lock_intake(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.intake_lock).lock_owned().await
     }
 
     /// The lane does not stand as it was entered: whoever runs it takes it over again.
@@ -184,7 +184,7 @@ impl LaneBacklog {
         outcome.started.into_iter().for_each(|running| state.running.starts(running));
         outcome.dead_letters.into_iter().for_each(|letter| state.letters.arrives(letter));
         self.wakeups.letters.call();
-        state.changes_at(outcome.next_change);
+        state.changes_at(outcome.next_deadline);
         drop(state);
         self.wakeups.changed.call();
     }
@@ -215,7 +215,7 @@ impl LaneBacklog {
         let uncounted = due.uncounted.into_iter();
         let uncounted = uncounted.map(|uncounted| (uncounted.campaign.adv_campaign_id.clone(), uncounted));
         state.uncounted.load(uncounted, due.more_uncounted);
-        state.changes_at(due.next_change);
+        state.changes_at(due.next_deadline);
         if !state.uncounted.held().is_empty() {
             self.wakeups.uncounted.call();
         }
@@ -247,12 +247,12 @@ impl LaneBacklog {
     }
 
     /// When the next campaign starts or ends.
-    pub fn next_change(&self) -> Option<Seconds> {
-        self.state().next_change
+    pub fn next_deadline(&self) -> Option<Seconds> {
+        self.state().next_deadline
     }
 
     /// Waits until something was added.
-    pub async fn changed(&self) {
+    pub async fn wait_for_change(&self) {
         self.wakeups.changed.called().await;
     }
 

@@ -187,7 +187,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     async fn quiet(&self) -> OwnedMutexGuard<()> {
         // Its sender goes with this preparation.
         let _ = self.may_copy.clone().wait_for(|open| *open).await;
-        self.backlog.changes().await
+        self.backlog.lock_intake().await
     }
 
     /// What was planned, as it stands now that nothing changes any more.

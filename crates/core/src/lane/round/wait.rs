@@ -37,17 +37,17 @@ impl<B, L, A, C: Clock> Waits<'_, B, L, A, C> {
             };
             tokio::select! {
                 biased;
-                () = self.backlog.changed() => {}
-                () = self.next_change() => {}
+                () = self.backlog.wait_for_change() => {}
+                () = self.next_deadline() => {}
                 () = reporting => {}
             }
         }
     }
 
     /// Waits until the next campaign starts or ends.
-    async fn next_change(&self) {
+    async fn next_deadline(&self) {
         let wakes = self.cx.guards.enabled(Guard::NextChangeWakes);
-        let Some(at) = self.backlog.next_change().filter(|_| wakes) else { return pending().await };
+        let Some(at) = self.backlog.next_deadline().filter(|_| wakes) else { return pending().await };
         let micros = (at.micros() - self.cx.clock.now()).max(0);
         // The timer is coarse, and two clocks that nobody compares drift apart: look again at least every minute.
         sleep(Duration::from_micros(micros.cast_unsigned() + 1_000).min(LOOK_AT_CLOCK)).await;
@@ -59,8 +59,8 @@ impl<B, L, A, C: Clock> Waits<'_, B, L, A, C> {
         tokio::select! {
             biased;
             () = self.cx.pause.until_not_suspended() => {}
-            () = self.backlog.changed() => {}
-            () = self.next_change() => {}
+            () = self.backlog.wait_for_change() => {}
+            () = self.next_deadline() => {}
         }
     }
 }
