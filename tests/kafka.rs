@@ -16,7 +16,7 @@ use dinnerbell_config::{Secret, Start};
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
-use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
+use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundVersion};
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::record::{Arrived, DeadLetterMessage, Header};
 use dinnerbell_core::model::recorded::Recorded;
@@ -63,7 +63,10 @@ impl Scene {
     }
 
     fn mark(&self, seq: i64) -> CommittedMark {
-        CommittedMark { ledger: self.ledger, head: RoundHead { seq: Seq::new(seq), revision: 0, checksum: seq * 31 } }
+        CommittedMark {
+            ledger: self.ledger,
+            head: RoundVersion { seq: Seq::new(seq), revision: 0, checksum: seq * 31 },
+        }
     }
 
     fn round(&self, lane: Lane, seq: i64, drafts: Vec<DraftBatch>) -> Recorded {

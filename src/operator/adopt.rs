@@ -14,7 +14,7 @@ use dinnerbell_config::Config;
 use dinnerbell_core::fail_point::fail_point;
 use dinnerbell_core::lane::error_policy;
 use dinnerbell_core::model::audit::Orderer;
-use dinnerbell_core::model::mark::{Committed, RoundHead};
+use dinnerbell_core::model::mark::{Committed, RoundVersion};
 use dinnerbell_core::model::number::{Epoch, Lane, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
@@ -177,7 +177,7 @@ impl Adopter<'_> {
     }
 
     /// The outcome of the lane's last round.
-    async fn settle(&self, overruled: bool) -> Result<(RoundHead, LastRound), ResolveError> {
+    async fn settle(&self, overruled: bool) -> Result<(RoundVersion, LastRound), ResolveError> {
         let lane = self.request.lane;
         let theirs = self.broker.committed(lane).await?;
         let found = lane_row(&self.pool, lane).await?.ok_or_else(|| unknown(lane))?;
@@ -200,7 +200,7 @@ impl Adopter<'_> {
         Ok((head, last))
     }
 
-    fn adoption(&self, moved: Moved, head: RoundHead, last: LastRound) -> Adoption {
+    fn adoption(&self, moved: Moved, head: RoundVersion, last: LastRound) -> Adoption {
         let Request { lane, into, dry_run, .. } = *self.request;
         Adoption {
             lane,
@@ -243,8 +243,8 @@ mod tests {
 
     const LEDGER: Uuid = Uuid::from_u128(1);
 
-    fn head(seq: i64) -> RoundHead {
-        RoundHead { seq: Seq::new(seq), revision: 0, checksum: 100 + seq }
+    fn head(seq: i64) -> RoundVersion {
+        RoundVersion { seq: Seq::new(seq), revision: 0, checksum: 100 + seq }
     }
 
     fn mark(seq: i64) -> Committed {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
-use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
+use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundVersion};
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::record::{Arrived, DeadLetterMessage};
 use dinnerbell_core::model::recorded::Recorded;
@@ -72,7 +72,7 @@ pub trait Environment {
 fn mark(seq: i64) -> CommittedMark {
     CommittedMark {
         ledger: uuid::Uuid::from_u128(7),
-        head: RoundHead { seq: Seq::new(seq), revision: 0, checksum: seq * 31 },
+        head: RoundVersion { seq: Seq::new(seq), revision: 0, checksum: seq * 31 },
     }
 }
 

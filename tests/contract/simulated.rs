@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dinnerbell_core::guard::{Guard, Guards};
 use dinnerbell_core::model::campaign::{Campaign, Window};
-use dinnerbell_core::model::mark::{CommittedMark, RoundHead};
+use dinnerbell_core::model::mark::{CommittedMark, RoundVersion};
 use dinnerbell_core::model::number::{Lane, Micros, Millis, Offset, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
@@ -218,7 +218,7 @@ impl Environment for Simulated {
         state.resolve_from_kafka(lane);
     }
 
-    async fn adopt(&self, own: Ownership, _: RoundHead, published: bool, into: Lane) -> Result<Moved, LedgerError> {
+    async fn adopt(&self, own: Ownership, _: RoundVersion, published: bool, into: Lane) -> Result<Moved, LedgerError> {
         let moved = self.world.state().adopt(own, published, into)?;
         let upkeep::Moved { campaigns, changes, dead_letters, withdrawn, kept } = moved;
         Ok(Moved { campaigns, changes, dead_letters, withdrawn, kept })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::input::{Arrival, decode};
 use dinnerbell_core::model::intake::IntakeBatch;
-use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Lane, Millis, Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
@@ -106,7 +106,7 @@ async fn a_round_and_what_another_lane_receives_about_its_campaigns_do_not_deadl
     open.copy(Arc::clone(&content)).await.unwrap();
     let holds_up = bystander.begin("").await.unwrap();
     holds_up.query("select 1 from dinnerbell.campaign where adv_campaign_id = 'm' for update", &[]).await.unwrap();
-    let head = RoundHead { seq: Seq::new(1), revision: 0, checksum: content.checksum() };
+    let head = RoundVersion { seq: Seq::new(1), revision: 0, checksum: content.checksum() };
     let received = async {
         wait_for_waiting(&database, 1).await;
         take_in(&ledger, other, 0, &["a", "m"].map(|id| version(id, 2))).await;
@@ -177,7 +177,7 @@ async fn a_round_waits_for_its_own_lanes_intake_however_long_that_takes() {
     }
     let conflict = Campaign { adv_campaign_content: "another one".to_owned(), ..version("a", 1) };
     let received = [version("b", 1), conflict, version("z", 2)];
-    let head = RoundHead { seq: Seq::new(1), revision: 0, checksum: content.checksum() };
+    let head = RoundVersion { seq: Seq::new(1), revision: 0, checksum: content.checksum() };
     let held_up = async {
         for transaction in in_the_way {
             sleep(EACH).await; // as a busy server takes its time

@@ -9,7 +9,7 @@ use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::input::decode;
 use dinnerbell_core::model::intake::IntakeBatch;
 use dinnerbell_core::model::late::LateQuery;
-use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Lane, Millis, Offset, Seconds, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
@@ -236,7 +236,7 @@ async fn ask_all(counted: &mut Counted) {
     let cancel = "update dinnerbell.campaign set state = 'cancelled' where adv_campaign_id = 'open-1'";
     ledger.pool().query(cancel, &[]).await.unwrap();
     counted.note("a cancellation").await;
-    ledger.withdraw(own, RoundHead { seq: Seq::new(40_001), revision: 0, checksum: 0 }).await.unwrap();
+    ledger.withdraw(own, RoundVersion { seq: Seq::new(40_001), revision: 0, checksum: 0 }).await.unwrap();
     counted.note("withdraw").await;
     assert_eq!(ledger.stored_round(own).await.unwrap().drafts, 0);
     let left =
@@ -305,7 +305,7 @@ async fn record_round(ledger: &PostgresLedger, own: Ownership) {
     let content =
         Arc::new(RoundContent { parts, dead_letters, trigger_datetime_created: Seconds::new(1), round_bytes: None });
     round.copy(content.clone()).await.unwrap();
-    let head = RoundHead { seq: Seq::new(40_001), revision: 0, checksum: 0 };
+    let head = RoundVersion { seq: Seq::new(40_001), revision: 0, checksum: 0 };
     assert!(
         matches!(round.seal(head, content).await.unwrap(), Sealed::Recorded { position, .. } if position == Offset::new(103))
     );

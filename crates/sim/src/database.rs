@@ -13,7 +13,7 @@ use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate, dead_letter_check
 use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_DEAD_LETTERS, Uncounted, WaitingDeadLetter};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::late::{LateCampaign, OpenCampaign};
-use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Epoch, Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::record::DeadLetterMessage;
@@ -122,7 +122,7 @@ impl WorldState {
         let row = row.clone();
         let head = |seq: Seq| {
             let round = database.rounds.get(&(lane, seq))?;
-            Some(RoundHead { seq, revision: round.revision, checksum: round.checksum })
+            Some(RoundVersion { seq, revision: round.revision, checksum: round.checksum })
         };
         Ok(AcquiredLane {
             ownership: Ownership {
@@ -295,7 +295,7 @@ impl WorldState {
         &mut self,
         own: Ownership,
         transaction: u64,
-        head: RoundHead,
+        head: RoundVersion,
         content: &RoundContent,
     ) -> Result<Sealed, LedgerError> {
         let rows = self.end(transaction)?.rows;
@@ -412,7 +412,7 @@ impl WorldState {
         let seq = database.lanes[&own.lane].seq;
         let round = &database.rounds[&(own.lane, seq)];
         let mut stored = StoredRound {
-            head: RoundHead { seq, revision: round.revision, checksum: round.checksum },
+            head: RoundVersion { seq, revision: round.revision, checksum: round.checksum },
             position: round.position,
             drafts: round.drafts.cast_unsigned(),
             batches: Vec::new(),
@@ -449,7 +449,7 @@ impl WorldState {
     }
 
     /// Takes back what is not open: rows, counts and cursors, and changes the round's revision and checksum.
-    pub(super) fn withdraw(&mut self, own: Ownership, head: RoundHead) -> Result<u64, LedgerError> {
+    pub(super) fn withdraw(&mut self, own: Ownership, head: RoundVersion) -> Result<u64, LedgerError> {
         self.withdraw_those(own, head, |state, id| !state.open_in(id).is_open(state.now()))
     }
 
@@ -457,7 +457,7 @@ impl WorldState {
     pub(super) fn withdraw_whole(
         &mut self,
         own: Ownership,
-        head: RoundHead,
+        head: RoundVersion,
         round_bytes: Option<i64>,
     ) -> Result<u64, LedgerError> {
         let locked = self.withdraw_those(own, head, |_, _| true)?;
@@ -468,7 +468,7 @@ impl WorldState {
     fn withdraw_those(
         &mut self,
         own: Ownership,
-        head: RoundHead,
+        head: RoundVersion,
         is_withdrawn: impl Fn(&Self, &str) -> bool,
     ) -> Result<u64, LedgerError> {
         let lane = self.database.lane(own.lane).clone();
@@ -493,7 +493,7 @@ impl WorldState {
     }
 
     /// Takes the dead letters out of the last round: its revision and checksum change, and they wait for a later one.
-    pub(super) fn set_dead_letters_aside(&mut self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+    pub(super) fn set_dead_letters_aside(&mut self, own: Ownership, head: RoundVersion) -> Result<(), LedgerError> {
         let lane = self.database.lane(own.lane);
         if lane.epoch != own.epoch || lane.seq != head.seq {
             return Err(lost(own, "the last round"));

@@ -17,7 +17,7 @@ use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
 use dinnerbell_core::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
 use dinnerbell_core::model::lock::{LockHolder, LockWait, LockedPart, LockedRows};
-use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership, Suspension};
@@ -231,7 +231,7 @@ impl RoundLedger for SimLedger {
         self.transact("stored_round", own, move |state| state.stored_round(own)).await
     }
 
-    async fn withdraw(&self, own: Ownership, head: RoundHead) -> Result<u64, LedgerError> {
+    async fn withdraw(&self, own: Ownership, head: RoundVersion) -> Result<u64, LedgerError> {
         self.transact("withdraw", own, move |state| {
             let locked = state.withdraw(own, head)?;
             state.committed();
@@ -255,7 +255,7 @@ impl RoundLedger for SimLedger {
         .await
     }
 
-    async fn set_dead_letters_aside(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+    async fn set_dead_letters_aside(&self, own: Ownership, head: RoundVersion) -> Result<(), LedgerError> {
         self.transact("set_dead_letters_aside", own, move |state| {
             state.set_dead_letters_aside(own, head)?;
             state.committed();
@@ -267,7 +267,7 @@ impl RoundLedger for SimLedger {
     async fn withdraw_whole(
         &self,
         own: Ownership,
-        head: RoundHead,
+        head: RoundVersion,
         round_bytes: Option<i64>,
     ) -> Result<u64, LedgerError> {
         self.transact("withdraw_whole", own, move |state| {
@@ -571,7 +571,7 @@ impl OpenRound for SimRound {
         self.statement_after("copy", must_wait, move |state, transaction| state.copy(transaction, &content)).await
     }
 
-    async fn seal(mut self, head: RoundHead, content: Arc<RoundContent>) -> Result<Sealed, LedgerError> {
+    async fn seal(mut self, head: RoundVersion, content: Arc<RoundContent>) -> Result<Sealed, LedgerError> {
         let own = self.own;
         let sealing =
             self.statement("seal", move |state, transaction| state.seal(own, transaction, head, &content)).await;

@@ -8,7 +8,7 @@ use crate::kafka::Notification;
 use crate::tables::{CampaignRow, Database, FeedbackRow, PartRow, RoundRow};
 use dinnerbell_core::model::campaign::CampaignState;
 use dinnerbell_core::model::halt::{Commits, Halt, HaltKind};
-use dinnerbell_core::model::mark::{Committed, RoundHead};
+use dinnerbell_core::model::mark::{Committed, RoundVersion};
 use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::reconcile::LedgerSide;
 use dinnerbell_core::recovery::decide::{Decision, Evidence, LastRound, decide};
@@ -53,7 +53,7 @@ impl WorldState {
         let row = self.database.lane(lane).clone();
         let round = |seq: Seq| {
             let round = self.database.rounds.get(&(lane, seq))?;
-            Some(RoundHead { seq, revision: round.revision, checksum: round.checksum })
+            Some(RoundVersion { seq, revision: round.revision, checksum: round.checksum })
         };
         let head = round(row.seq).expect("the last round is never pruned");
         let (told, untold) = self.last_round(lane, row.seq);

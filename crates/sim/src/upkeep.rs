@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::world::WorldState;
 use crate::tables::{CampaignRow, ended};
 use dinnerbell_core::model::campaign::CampaignState;
-use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -64,10 +64,10 @@ impl WorldState {
         Ok(moved)
     }
 
-    fn last_head(&self, lane: Lane) -> RoundHead {
+    fn last_head(&self, lane: Lane) -> RoundVersion {
         let seq = self.database.lanes[&lane].seq;
         let round = &self.database.rounds[&(lane, seq)];
-        RoundHead { seq, revision: round.revision, checksum: round.checksum }
+        RoundVersion { seq, revision: round.revision, checksum: round.checksum }
     }
 
     fn kept_of(&self, lane: Lane) -> i64 {
@@ -75,7 +75,7 @@ impl WorldState {
     }
 
     /// Drafts and letters of the last round are free again; it changes once.
-    fn withdraw_whole_round(&mut self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+    fn withdraw_whole_round(&mut self, own: Ownership, head: RoundVersion) -> Result<(), LedgerError> {
         let round_bytes = self.database.lane(own.lane).round_bytes;
         let _later = self.withdraw_whole(own, head, round_bytes)?;
         self.set_dead_letters_aside(own, head)?;

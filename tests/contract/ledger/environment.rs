@@ -3,7 +3,7 @@
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
-use dinnerbell_core::model::mark::{CommittedMark, RoundHead};
+use dinnerbell_core::model::mark::{CommittedMark, RoundVersion};
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::RecordFingerprint;
@@ -63,7 +63,13 @@ pub trait Environment {
     /// An operator puts a lane back by what Kafka holds: its mark, and these messages.
     async fn resolve_from_kafka(&self, lane: Lane, theirs: CommittedMark, messages: &[Message<'_>]);
     /// An operator gives what a lane held to another one; its last round was published, or never was.
-    async fn adopt(&self, own: Ownership, head: RoundHead, published: bool, into: Lane) -> Result<Moved, LedgerError>;
+    async fn adopt(
+        &self,
+        own: Ownership,
+        head: RoundVersion,
+        published: bool,
+        into: Lane,
+    ) -> Result<Moved, LedgerError>;
     /// Retention passes, and keeps nothing that may go.
     async fn prune(&self);
 }

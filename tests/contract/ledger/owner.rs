@@ -7,7 +7,7 @@ use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::input::{decode, encode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
-use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Lane, Millis, Offset, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Record};
@@ -28,7 +28,7 @@ pub struct Owner<L> {
     /// Which ledger it is.
     pub id: uuid::Uuid,
     pub position: Offset,
-    pub head: RoundHead,
+    pub head: RoundVersion,
     pub comparison: String,
 }
 
@@ -78,8 +78,8 @@ impl<L: Ledger> Owner<L> {
     }
 
     /// The name of the next round with this content.
-    pub fn next(&self, content: &RoundContent) -> RoundHead {
-        RoundHead { seq: self.head.seq.next(), revision: 0, checksum: content.checksum() }
+    pub fn next(&self, content: &RoundContent) -> RoundVersion {
+        RoundVersion { seq: self.head.seq.next(), revision: 0, checksum: content.checksum() }
     }
 
     /// Opens a round and copies its rows.
@@ -102,7 +102,7 @@ impl<L: Ledger> Owner<L> {
     }
 
     /// Records a round, which must succeed.
-    pub async fn record(&mut self, parts: Vec<RoundPart>) -> RoundHead {
+    pub async fn record(&mut self, parts: Vec<RoundPart>) -> RoundVersion {
         let sealed = self.try_record(&content(parts)).await.unwrap();
         assert!(matches!(sealed, Sealed::Recorded { .. }), "{sealed:?}");
         self.head

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dinnerbell_core::model::halt::Halt;
-use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Lane, Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::round::Sealed;
@@ -15,7 +15,7 @@ use super::owner::{Owner, Sent, assert_not_mine, content, content_with, late, of
 
 pub async fn a_new_lane_begins_with_round_zero_where_it_is_told_to<E: Environment>(env: &E) {
     let acquired = env.ledger().acquire(Lane::new(0), Some(Offset::new(7))).await.unwrap();
-    assert_eq!((acquired.position, acquired.head, acquired.previous), (Offset::new(7), RoundHead::default(), None));
+    assert_eq!((acquired.position, acquired.head, acquired.previous), (Offset::new(7), RoundVersion::default(), None));
     assert_eq!((acquired.published, &acquired.topic_id, &acquired.halt), (None, &None, &None));
     assert_eq!((acquired.last_record, acquired.overrule, acquired.round_bytes), (None, false, None));
     assert!(!acquired.compared, "nobody compared it with Kafka");
@@ -24,7 +24,7 @@ pub async fn a_new_lane_begins_with_round_zero_where_it_is_told_to<E: Environmen
     assert_eq!(again.ownership.epoch, acquired.ownership.epoch.next());
     assert_eq!((again.ownership.lane, again.ownership.lock_key), (Lane::new(0), acquired.ownership.lock_key));
     let stored = env.ledger().stored_round(again.ownership).await.unwrap();
-    assert_eq!((stored.head, stored.position, stored.drafts), (RoundHead::default(), Offset::new(7), 0));
+    assert_eq!((stored.head, stored.position, stored.drafts), (RoundVersion::default(), Offset::new(7), 0));
 }
 
 pub async fn a_lane_that_is_entered_again_shows_what_its_last_owner_left<E: Environment>(env: &E) {

@@ -1,7 +1,7 @@
 //! A lane that contradicts Kafka is put back by what the topic of drafts holds.
 
 use dinnerbell_core::model::halt::Halt;
-use dinnerbell_core::model::mark::{CommittedMark, RoundHead};
+use dinnerbell_core::model::mark::{CommittedMark, RoundVersion};
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 
 use super::capabilities::*;
@@ -24,7 +24,7 @@ async fn halt<E: Environment>(owner: &Owner<E::Ledger>) {
 }
 
 fn mark<L>(owner: &Owner<L>, seq: Seq, revision: i32) -> CommittedMark {
-    CommittedMark { ledger: owner.id, head: RoundHead { seq, revision, checksum: 77 } }
+    CommittedMark { ledger: owner.id, head: RoundVersion { seq, revision, checksum: 77 } }
 }
 
 /// The lane as it is entered after it was resolved; it is not halted any more.

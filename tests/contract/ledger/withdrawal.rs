@@ -131,7 +131,7 @@ pub async fn nothing_is_taken_back_from_another_round<E: Environment>(env: &E) {
     env.move_window("a", over(env).await).await;
     let before = env.everything().await;
     for seq in [1, 3] {
-        let head = dinnerbell_core::model::mark::RoundHead { seq: Seq::new(seq), ..owner.head };
+        let head = dinnerbell_core::model::mark::RoundVersion { seq: Seq::new(seq), ..owner.head };
         assert_not_mine("withdraw", owner.ledger.withdraw(owner.own, head).await);
         assert_not_mine("withdraw_whole", owner.ledger.withdraw_whole(owner.own, head, None).await);
         assert_not_mine("set_dead_letters_aside", owner.ledger.set_dead_letters_aside(owner.own, head).await);

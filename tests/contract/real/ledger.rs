@@ -8,7 +8,7 @@ use dinnerbell_core::model::audit::{Orderer, Origin};
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
-use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
+use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundVersion};
 use dinnerbell_core::model::number::{Lane, Micros, Seconds, Seq};
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::reconcile::LedgerSide;
@@ -330,7 +330,13 @@ impl Environment for Ledgered {
         mending.commit(&mending_of).await.unwrap();
     }
 
-    async fn adopt(&self, own: Ownership, head: RoundHead, published: bool, into: Lane) -> Result<Moved, LedgerError> {
+    async fn adopt(
+        &self,
+        own: Ownership,
+        head: RoundVersion,
+        published: bool,
+        into: Lane,
+    ) -> Result<Moved, LedgerError> {
         let last = if published { LastRound::Published } else { LastRound::Unpublished };
         let moved = self.ledger.adopt(&Leaving { own, head, last }, into, OPERATOR).await?;
         let adopt::Moved { campaigns, changes, dead_letters, withdrawn, kept, .. } = moved;

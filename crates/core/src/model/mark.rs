@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 /// A round, as both sides name it: equal heads are the same decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct RoundHead {
+pub struct RoundVersion {
     /// The round's number in its lane.
     pub seq: Seq,
     /// How often it was changed by withdrawal.
@@ -17,7 +17,7 @@ pub struct RoundHead {
     pub checksum: i64,
 }
 
-impl fmt::Display for RoundHead {
+impl fmt::Display for RoundVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.seq)?;
         if self.revision > 0 {
@@ -33,12 +33,12 @@ pub struct CommittedMark {
     /// The ledger's own id.
     pub ledger: Uuid,
     /// The round.
-    pub head: RoundHead,
+    pub head: RoundVersion,
 }
 
 impl fmt::Display for CommittedMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RoundHead { seq, revision, checksum } = self.head;
+        let RoundVersion { seq, revision, checksum } = self.head;
         write!(f, "dinnerbell/1 {} {seq} {revision} {:016x}", self.ledger.simple(), checksum.cast_unsigned())
     }
 }
@@ -54,7 +54,7 @@ impl FromStr for CommittedMark {
         }
         let mark = Self {
             ledger: word()?.parse().map_err(|_| ForeignMetadata)?,
-            head: RoundHead {
+            head: RoundVersion {
                 seq: word()?.parse().map_err(|_| ForeignMetadata)?,
                 revision: word()?.parse().map_err(|_| ForeignMetadata)?,
                 checksum: u64::from_str_radix(word()?, 16).map_err(|_| ForeignMetadata)?.cast_signed(),

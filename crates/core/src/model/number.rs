@@ -92,9 +92,9 @@ number! {
     /// It is not how often a round was changed by withdrawal:
     ///
     /// ```compile_fail,E0308
-    /// use dinnerbell_core::model::mark::RoundHead;
+    /// use dinnerbell_core::model::mark::RoundVersion;
     ///
-    /// let withdrawn = RoundHead { seq: 7_i64, revision: 1, checksum: 0 };
+    /// let withdrawn = RoundVersion { seq: 7_i64, revision: 1, checksum: 0 };
     /// ```
     #[derive(Default)]
     Seq(i64)

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::model::halt::Halt;
-use crate::model::mark::RoundHead;
+use crate::model::mark::RoundVersion;
 use crate::model::number::{Epoch, Lane, Offset, Seq};
 use crate::model::outputs::OutputIds;
 use crate::model::record::RecordFingerprint;
@@ -33,9 +33,9 @@ pub struct AcquiredLane {
     /// The last record taken in, to know the topic again.
     pub last_record: Option<RecordFingerprint>,
     /// The last recorded round.
-    pub head: RoundHead,
+    pub head: RoundVersion,
     /// The one before it, where it is still kept.
-    pub previous: Option<RoundHead>,
+    pub previous: Option<RoundVersion>,
     /// The last round that the ledger knows to be committed in Kafka.
     pub published: Option<Seq>,
     /// The id of the topic that the lane has read, where it is known.

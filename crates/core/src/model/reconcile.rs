@@ -6,7 +6,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use crate::model::halt::{Commits, HaltKind};
-use crate::model::mark::{Committed, RoundHead};
+use crate::model::mark::{Committed, RoundVersion};
 use crate::model::number::Seq;
 
 /// What the ledger says.
@@ -15,9 +15,9 @@ pub struct LedgerSide {
     /// Which ledger.
     pub ledger: Uuid,
     /// The last recorded round.
-    pub head: RoundHead,
+    pub head: RoundVersion,
     /// The one before, where it is still kept.
-    pub previous: Option<RoundHead>,
+    pub previous: Option<RoundVersion>,
     /// The last round that the ledger knows to be committed in Kafka.
     pub published: Option<Seq>,
     /// Whether the lane was compared on the server and in the database that it stands on. Else the database may be an older state of itself, and
@@ -119,8 +119,8 @@ mod tests {
 
     #[test]
     fn a_mark_is_restored_only_where_the_ledger_is_known_to_have_lost_nothing() {
-        let head = RoundHead { seq: Seq::new(3), revision: 0, checksum: 7 };
-        let side = |head: RoundHead, compared| {
+        let head = RoundVersion { seq: Seq::new(3), revision: 0, checksum: 7 };
+        let side = |head: RoundVersion, compared| {
             let published = Some(head.seq);
             let ours = LedgerSide { ledger: Uuid::from_u128(1), head, previous: None, published, compared };
             reconcile(&ours, &Committed::None)
@@ -128,14 +128,14 @@ mod tests {
         assert_eq!(side(head, true), Reconciled::RestoreMark);
         assert_eq!(side(head, false), Reconciled::Contradiction(Contradiction::MarkMissing));
         let missing = Reconciled::Contradiction(Contradiction::MarkMissing);
-        assert_eq!(side(RoundHead::default(), false), missing, "the copy may be older than all that was told");
+        assert_eq!(side(RoundVersion::default(), false), missing, "the copy may be older than all that was told");
     }
 
     #[test]
     fn a_new_lane_publishes_the_round_that_only_says_how_far_it_is() {
         let ours = LedgerSide {
             ledger: Uuid::from_u128(1),
-            head: RoundHead::default(),
+            head: RoundVersion::default(),
             previous: None,
             published: None,
             compared: false,

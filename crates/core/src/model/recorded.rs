@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::guard::{Guard, Guards};
 use crate::model::campaign::Window;
-use crate::model::mark::{CommittedMark, RoundHead};
+use crate::model::mark::{CommittedMark, RoundVersion};
 use crate::model::number::{Lane, Offset};
 use crate::model::round::{Publication, RoundContent, StoredRound, checksum};
 
@@ -15,7 +15,7 @@ use crate::model::round::{Publication, RoundContent, StoredRound, checksum};
 /// publishing takes nothing else.
 #[derive(Debug, Clone)]
 pub struct Recorded {
-    head: RoundHead,
+    head: RoundVersion,
     publication: Arc<Publication>,
     open: Window,
     closed: bool,
@@ -76,7 +76,7 @@ impl Recorded {
     }
 
     /// The round's name.
-    pub fn head(&self) -> RoundHead {
+    pub fn head(&self) -> RoundVersion {
         self.head
     }
 
@@ -132,13 +132,13 @@ impl Recorded {
 /// both sides were found to name the round; the next round cannot be recorded without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
-    head: RoundHead,
+    head: RoundVersion,
     delivery: Option<Delivery>,
 }
 
 impl Published {
     /// The round.
-    pub fn head(&self) -> RoundHead {
+    pub fn head(&self) -> RoundVersion {
         self.head
     }
 
@@ -148,12 +148,12 @@ impl Published {
     }
 
     /// Kafka committed the round just now. For the publication alone (`round::publish`).
-    pub(crate) fn committed(head: RoundHead, delivery: Delivery) -> Self {
+    pub(crate) fn committed(head: RoundVersion, delivery: Delivery) -> Self {
         Self { head, delivery: Some(delivery) }
     }
 
     /// Both sides were found to name this round at the takeover.
-    pub(crate) fn found(head: RoundHead) -> Self {
+    pub(crate) fn found(head: RoundVersion) -> Self {
         Self { head, delivery: None }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::model::campaign::Window;
 use crate::model::draft::{DraftBatch, dead_letter_checksum};
-use crate::model::mark::{CommittedMark, RoundHead};
+use crate::model::mark::{CommittedMark, RoundVersion};
 use crate::model::number::{Lane, Offset, Seconds};
 use crate::model::record::DeadLetterMessage;
 
@@ -59,7 +59,7 @@ pub struct RoundContent {
 #[derive(Debug, Clone)]
 pub struct StoredRound {
     /// Its name.
-    pub head: RoundHead,
+    pub head: RoundVersion,
     /// The offset recorded with it.
     pub position: Offset,
     /// How many drafts it holds by its own record.

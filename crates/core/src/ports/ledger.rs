@@ -14,7 +14,7 @@ use crate::model::halt::Halt;
 use crate::model::intake::{IntakeBatch, IntakeOutcome};
 use crate::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
 use crate::model::lock::{LockHolder, LockWait, LockedPart, LockedRows};
-use crate::model::mark::RoundHead;
+use crate::model::mark::RoundVersion;
 use crate::model::number::{Lane, Offset, Seconds, Seq};
 use crate::model::outputs::OutputIds;
 use crate::model::ownership::{AcquiredLane, Ownership, Suspension};
@@ -169,7 +169,7 @@ pub trait RoundLedger: Clone + Send + Sync + 'static {
     fn stored_round(&self, own: Ownership) -> impl Future<Output = Result<StoredRound, LedgerError>> + Send;
     /// Withdraws from the last recorded round the drafts of campaigns that are not open. It waits for nobody: rows that somebody's open transaction
     /// has locked are kept in mind, and how many they are is returned. [`RoundLedger::withdraw_locked`] withdraws them.
-    fn withdraw(&self, own: Ownership, head: RoundHead) -> impl Future<Output = Result<u64, LedgerError>> + Send;
+    fn withdraw(&self, own: Ownership, head: RoundVersion) -> impl Future<Output = Result<u64, LedgerError>> + Send;
     /// Looks at rows of withdrawn drafts that were locked, at most so many behind this campaign and client: those that are free go, those in which
     /// somebody answered stay and are counted as kept, those that are gone are forgotten.
     fn withdraw_locked(
@@ -182,14 +182,14 @@ pub trait RoundLedger: Clone + Send + Sync + 'static {
     fn set_dead_letters_aside(
         &self,
         own: Ownership,
-        head: RoundHead,
+        head: RoundVersion,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Withdraws all drafts from the last recorded round, which did not get through; their campaigns go on where they stood before it. The lane
     /// remembers how many bytes a round may have. How many rows were locked, as in [`RoundLedger::withdraw`].
     fn withdraw_whole(
         &self,
         own: Ownership,
-        head: RoundHead,
+        head: RoundVersion,
         round_bytes: Option<i64>,
     ) -> impl Future<Output = Result<u64, LedgerError>> + Send;
     /// Begins to record a round.
@@ -299,7 +299,7 @@ pub trait OpenRound: Send + 'static {
     /// Compare-and-set of (epoch, seq), the windows once more, cursors and the round; commits.
     fn seal(
         self,
-        head: RoundHead,
+        head: RoundVersion,
         content: Arc<RoundContent>,
     ) -> impl Future<Output = Result<Sealed, LedgerError>> + Send;
 }

@@ -9,7 +9,7 @@
 //!   round tells those clients;
 //! - the lane goes on with the highest number that either side knows.
 
-use crate::model::mark::{Committed, CommittedMark, RoundHead};
+use crate::model::mark::{Committed, CommittedMark, RoundVersion};
 use crate::model::number::Seq;
 use crate::model::reconcile::{LedgerSide, Reconciled, reconcile};
 
@@ -58,7 +58,7 @@ pub struct Decision {
     /// What becomes of the ledger's last round.
     pub last: LastRound,
     /// The round with which the lane goes on.
-    pub head: RoundHead,
+    pub head: RoundVersion,
     /// Whether that round is known to be published.
     pub published: Option<Seq>,
     /// Whether the lane has to write Kafka's mark again.
@@ -86,7 +86,7 @@ pub fn decide(found: &Evidence) -> Result<Decision, Untold> {
     let marked = mark.filter(|mark| mark.head.seq == newest && last != LastRound::Unpublished);
     let head = match marked {
         Some(mark) => mark.head,
-        None if newest > ours.head.seq => RoundHead { seq: newest, revision: 0, checksum: 0 },
+        None if newest > ours.head.seq => RoundVersion { seq: newest, revision: 0, checksum: 0 },
         None => ours.head,
     };
     let published = match last {
@@ -129,11 +129,11 @@ mod tests {
 
     const LEDGER: Uuid = Uuid::from_u128(1);
 
-    fn head(seq: i64) -> RoundHead {
-        RoundHead { seq: Seq::new(seq), revision: 0, checksum: 100 + seq }
+    fn head(seq: i64) -> RoundVersion {
+        RoundVersion { seq: Seq::new(seq), revision: 0, checksum: 100 + seq }
     }
 
-    fn mark(head: RoundHead) -> Committed {
+    fn mark(head: RoundVersion) -> Committed {
         Committed::Mark(CommittedMark { ledger: LEDGER, head })
     }
 
@@ -173,7 +173,7 @@ mod tests {
         for (told, untold) in [(0, 2), (1, 1)] {
             let decision = decided(&evidence(mark(head(8)), told, untold));
             assert_eq!((decision.last, decision.published), (LastRound::PublishedInPart, Some(Seq::new(8))));
-            let withdrawn = RoundHead { revision: 1, checksum: 0, ..head(5) };
+            let withdrawn = RoundVersion { revision: 1, checksum: 0, ..head(5) };
             let decision = decided(&evidence(mark(withdrawn), told, untold));
             let expected = Decision {
                 last: LastRound::PublishedInPart,
@@ -208,7 +208,7 @@ mod tests {
     fn another_ledgers_rounds_are_not_overwritten_by_ours() {
         let other = Committed::Mark(CommittedMark { ledger: Uuid::from_u128(2), head: head(40) });
         let decision = decided(&Evidence { newest_in_topic: Seq::new(40), ..evidence(other, 0, 2) });
-        assert_eq!(decision.head, RoundHead { seq: Seq::new(40), revision: 0, checksum: 0 });
+        assert_eq!(decision.head, RoundVersion { seq: Seq::new(40), revision: 0, checksum: 0 });
         assert_eq!(
             (decision.last, decision.published, decision.overrule),
             (LastRound::PublishedInPart, Some(Seq::new(40)), true)
@@ -241,7 +241,7 @@ mod tests {
         let fresh = Evidence {
             ours: LedgerSide {
                 ledger: LEDGER,
-                head: RoundHead::default(),
+                head: RoundVersion::default(),
                 previous: None,
                 published: None,
                 compared: true,

@@ -10,7 +10,7 @@ use crate::number::{Number, number};
 use crate::sql;
 use crate::table_identity;
 use dinnerbell_core::model::halt::Halt;
-use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Lane, Offset, Seq};
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
@@ -42,7 +42,7 @@ impl PostgresLedger {
         let rounds = tx.query(sql, &[lane.parameter(), seq.parameter()]).await?;
         let head = |seq: Seq| {
             let row = rounds.iter().find(|row| number::<Seq>(row, "seq") == seq)?;
-            Some(RoundHead { seq, revision: row.get("revision"), checksum: row.get("checksum") })
+            Some(RoundVersion { seq, revision: row.get("revision"), checksum: row.get("checksum") })
         };
         let missing = || LedgerError::Damaged(format!("round {lane}/{seq}, the last one, is not in dinnerbell.round"));
         let (comparison, compared): (String, Option<String>) = (row.get("comparison"), row.get("compared"));

@@ -10,7 +10,7 @@ use crate::number::{Number, number};
 use crate::sql;
 use crate::sql::fragments::{CLEARED, NEXT_EPOCH, held};
 use dinnerbell_core::model::audit::{Action, Subject};
-use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Epoch, Lane, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -47,7 +47,7 @@ pub struct Leaving {
     /// The right to write.
     pub own: Ownership,
     /// Its last recorded round.
-    pub head: RoundHead,
+    pub head: RoundVersion,
     /// The outcome of that.
     pub last: LastRound,
 }
@@ -67,7 +67,7 @@ pub async fn is_empty(pool: &Pool, lane: Lane, seq: Seq) -> Result<bool, Postgre
 }
 
 /// What an adoption would move. Which rows stay is known only when the others go.
-pub async fn would_move(pool: &Pool, lane: Lane, head: RoundHead, last: LastRound) -> Result<Moved, PostgresError> {
+pub async fn would_move(pool: &Pool, lane: Lane, head: RoundVersion, last: LastRound) -> Result<Moved, PostgresError> {
     let mut moved = Moved::default();
     for row in pool.query(sql::WHAT_A_LANE_HOLDS.text(), &[lane.parameter()]).await? {
         moved.hold(&row);

@@ -22,7 +22,7 @@ use crate::sql;
 use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::halt::{HaltKind, WayOut};
-use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::recovery::decide::{Decision, LastRound};
 use dinnerbell_core::recovery::found::FoundDraft;
@@ -33,9 +33,9 @@ pub struct LaneRow {
     /// The next input offset to record.
     pub position: Offset,
     /// The last recorded round.
-    pub head: RoundHead,
+    pub head: RoundVersion,
     /// The one before it, where it is still kept.
-    pub previous: Option<RoundHead>,
+    pub previous: Option<RoundVersion>,
     /// The last round known to be committed in Kafka.
     pub published: Option<Seq>,
     /// Its halt.
@@ -55,11 +55,11 @@ impl LaneRow {
     fn of(row: &Row) -> Self {
         let seq: Seq = number(row, "seq");
         let head = |seq: Seq, revision: &str, checksum: &str| {
-            Some(RoundHead { seq, revision: row.get::<_, Option<i32>>(revision)?, checksum: row.get(checksum) })
+            Some(RoundVersion { seq, revision: row.get::<_, Option<i32>>(revision)?, checksum: row.get(checksum) })
         };
         Self {
             position: number(row, "position"),
-            head: head(seq, "revision", "checksum").unwrap_or(RoundHead { seq, ..RoundHead::default() }),
+            head: head(seq, "revision", "checksum").unwrap_or(RoundVersion { seq, ..RoundVersion::default() }),
             previous: head(seq.before(), "previous_revision", "previous_checksum"),
             published: number(row, "published_seq"),
             halted: row.get::<_, Option<String>>("halted").map(HaltKind::from),

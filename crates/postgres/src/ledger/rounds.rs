@@ -30,7 +30,7 @@ use dinnerbell_core::model::campaign::Window;
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::lock::LockedRows;
-use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::round::StoredRound;
@@ -47,7 +47,7 @@ impl RoundLedger for PostgresLedger {
         self.read_stored_round(own).await
     }
 
-    async fn withdraw(&self, own: Ownership, head: RoundHead) -> Result<u64, LedgerError> {
+    async fn withdraw(&self, own: Ownership, head: RoundVersion) -> Result<u64, LedgerError> {
         self.withdraw_round(own, head, Withdrawn::WhatIsNotOpen).await
     }
 
@@ -63,13 +63,13 @@ impl RoundLedger for PostgresLedger {
     async fn withdraw_whole(
         &self,
         own: Ownership,
-        head: RoundHead,
+        head: RoundVersion,
         round_bytes: Option<i64>,
     ) -> Result<u64, LedgerError> {
         self.withdraw_round(own, head, Withdrawn::Everything { round_bytes }).await
     }
 
-    async fn set_dead_letters_aside(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+    async fn set_dead_letters_aside(&self, own: Ownership, head: RoundVersion) -> Result<(), LedgerError> {
         self.set_aside(own, head).await
     }
 
@@ -101,7 +101,8 @@ impl PostgresLedger {
         let sql = "select r.seq, r.revision, r.checksum, r.drafts, r.position, r.trigger_datetime_created, r.dead_letters \
                    from dinnerbell.round r join dinnerbell.lane l using (lane, seq) where lane = $1";
         let row = tx.query_one(sql, &[own.lane.parameter()]).await?;
-        let head = RoundHead { seq: number(&row, "seq"), revision: row.get("revision"), checksum: row.get("checksum") };
+        let head =
+            RoundVersion { seq: number(&row, "seq"), revision: row.get("revision"), checksum: row.get("checksum") };
         let letters: Vec<i64> = row.get("dead_letters");
         let sql = sql::DEAD_LETTERS.with([("which", "id = any($1)")]);
         let dead_letters = tx.query(&sql, &[(&letters, Type::INT8_ARRAY)]).await?.iter().map(dead_letter).collect();

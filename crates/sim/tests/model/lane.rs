@@ -9,7 +9,7 @@
 //! Owners are known by how their epoch stands to the lane's, not by its number, so that the lane may change hands for ever; of producers it
 //! matters only which one is the newest.
 
-use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundHead};
+use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundVersion};
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::reconcile::{LedgerSide, Reconciled, reconcile};
 use stateright::{Model, Property};
@@ -140,8 +140,8 @@ impl Head {
         self.content & CLIENTS
     }
 
-    fn real(self) -> RoundHead {
-        RoundHead { seq: Seq::new(self.seq.into()), revision: self.rev.into(), checksum: self.content.into() }
+    fn real(self) -> RoundVersion {
+        RoundVersion { seq: Seq::new(self.seq.into()), revision: self.rev.into(), checksum: self.content.into() }
     }
 }
 

@@ -9,7 +9,7 @@
 
 mod steps;
 
-use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::Seq;
 use stateright::{Model, Property};
 
@@ -74,11 +74,11 @@ struct Round {
 const FIRST: Round = Round { seq: 0, clients: 0 };
 
 impl Round {
-    fn head(self) -> RoundHead {
-        RoundHead { seq: Seq::new(self.seq.into()), revision: 0, checksum: self.clients.into() }
+    fn head(self) -> RoundVersion {
+        RoundVersion { seq: Seq::new(self.seq.into()), revision: 0, checksum: self.clients.into() }
     }
 
-    fn of(head: RoundHead) -> Self {
+    fn of(head: RoundVersion) -> Self {
         let byte = |number: i64| u8::try_from(number).expect("a model's rounds are few");
         Self { seq: byte(head.seq.get()), clients: byte(head.checksum) }
     }

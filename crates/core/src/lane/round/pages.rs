@@ -317,7 +317,7 @@ mod tests {
 
         async fn seal(
             self,
-            _: crate::model::mark::RoundHead,
+            _: crate::model::mark::RoundVersion,
             _: Arc<crate::model::round::RoundContent>,
         ) -> Result<crate::model::round::Sealed, LedgerError> {
             Ok(crate::model::round::Sealed::Stale(Vec::new()))

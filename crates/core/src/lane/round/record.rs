@@ -9,7 +9,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::fail_point::fail_point;
-use crate::model::mark::{CommittedMark, RoundHead};
+use crate::model::mark::{CommittedMark, RoundVersion};
 use crate::model::number::Lane;
 use crate::model::recorded::{Published, Recorded};
 use crate::model::round::{RoundContent, Sealed};
@@ -38,7 +38,7 @@ impl<O: OpenRound> Staged<O> {
 
     /// Records the round after the one that is published.
     pub async fn seal(self, lane: Lane, ledger: Uuid, before: &Published) -> Result<SealOutcome, LedgerError> {
-        let head = RoundHead { seq: before.head().seq.next(), revision: 0, checksum: self.content.checksum() };
+        let head = RoundVersion { seq: before.head().seq.next(), revision: 0, checksum: self.content.checksum() };
         fail_point("round.sealing");
         let sealed = self.open.seal(head, Arc::clone(&self.content)).await?;
         let (position, closed) = match sealed {

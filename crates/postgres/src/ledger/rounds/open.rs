@@ -19,7 +19,7 @@ use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::due::ActiveCampaign;
 use dinnerbell_core::model::late::LateQuery;
 use dinnerbell_core::model::lock::{LockWait, LockedCampaign};
-use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::DeadLetterMessage;
@@ -129,7 +129,12 @@ impl PostgresRound {
         LedgerError::Locked(wait)
     }
 
-    async fn write_round(&self, head: RoundHead, content: &RoundContent, letters: &[i64]) -> Result<(), LedgerError> {
+    async fn write_round(
+        &self,
+        head: RoundVersion,
+        content: &RoundContent,
+        letters: &[i64],
+    ) -> Result<(), LedgerError> {
         let drafts = content.drafts() as i64;
         let values: [Parameter<'_>; 6] = [
             self.own.lane.parameter(),
@@ -227,7 +232,7 @@ impl OpenRound for PostgresRound {
         Ok(())
     }
 
-    async fn seal(self, head: RoundHead, content: Arc<RoundContent>) -> Result<Sealed, LedgerError> {
+    async fn seal(self, head: RoundVersion, content: Arc<RoundContent>) -> Result<Sealed, LedgerError> {
         let before = head.seq.before();
         let parts: Vec<PartRow> = content.parts.iter().enumerate().map(|(n, part)| PartRow::of(n, part)).collect();
         let json = Json(parts.as_slice());

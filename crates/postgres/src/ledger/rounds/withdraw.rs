@@ -11,7 +11,7 @@ use crate::number::Number;
 use crate::sql;
 use crate::sql::fragments::WRITTEN;
 use dinnerbell_core::model::draft::dead_letter_checksum;
-use dinnerbell_core::model::mark::RoundHead;
+use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -22,7 +22,7 @@ impl PostgresLedger {
     pub(in crate::ledger) async fn withdraw_round(
         &self,
         own: Ownership,
-        head: RoundHead,
+        head: RoundVersion,
         what: Withdrawn,
     ) -> Result<u64, LedgerError> {
         let tx = self.begin(own).await?;
@@ -42,7 +42,7 @@ impl PostgresLedger {
     }
 
     /// Takes the dead letters out of a round: its revision and checksum change, and they wait for a later one.
-    pub(in crate::ledger) async fn set_aside(&self, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+    pub(in crate::ledger) async fn set_aside(&self, own: Ownership, head: RoundVersion) -> Result<(), LedgerError> {
         let tx = self.begin(own).await?;
         let _exclusive = self.lock_lane(own.lane).await;
         hold_last_round(&tx, own, head).await?;
@@ -85,7 +85,7 @@ impl PostgresLedger {
         &self,
         tx: &Transaction,
         own: Ownership,
-        head: RoundHead,
+        head: RoundVersion,
     ) -> Result<(), LedgerError> {
         let sql = "select dead_letters from dinnerbell.round where lane = $1 and seq = $2";
         let key: [Parameter<'_>; 2] = [own.lane.parameter(), head.seq.parameter()];
@@ -103,7 +103,7 @@ impl PostgresLedger {
 }
 
 /// Locks the lane's row, if this is still its last round.
-async fn hold_last_round(tx: &Transaction, own: Ownership, head: RoundHead) -> Result<(), LedgerError> {
+async fn hold_last_round(tx: &Transaction, own: Ownership, head: RoundVersion) -> Result<(), LedgerError> {
     let sql = "select 1 from dinnerbell.lane where lane = $1 and epoch = $2 and seq = $3 for update";
     let key: [Parameter<'_>; 3] = [own.lane.parameter(), own.epoch.parameter(), head.seq.parameter()];
     if tx.query_opt(sql, &key).await?.is_some() { Ok(()) } else { Err(lost(own, "the last round")) }
