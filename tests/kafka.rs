@@ -16,7 +16,7 @@ use dinnerbell_config::{Secret, Start};
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
-use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundVersion};
+use dinnerbell_core::model::mark::{CommittedMark, CommittedOffset, RoundVersion};
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::record::{Arrived, DeadLetterMessage, Header};
 use dinnerbell_core::model::recorded::Recorded;
@@ -177,14 +177,14 @@ async fn a_published_round_is_read_whole_and_its_mark_is_committed_beside_a_livi
     let mut assigned = membership.assignments();
     timeout(SOON, assigned.wait_for(|held| held.len() == 2)).await.unwrap().unwrap();
 
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::None);
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::None);
     let producer = broker.producer(Lane::new(0)).await.unwrap();
     let producer = producer.publish(&scene.round(Lane::new(0), 0, vec![])).await.unwrap().unwrap();
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(scene.mark(0)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(scene.mark(0)));
     let round = scene.round(Lane::new(0), 1, vec![scene.drafts(&["anna", "b\"ob"]), scene.drafts(&["кот"])]);
     let producer = producer.publish(&round).await.unwrap().unwrap();
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(scene.mark(1)));
-    assert_eq!(broker.committed(Lane::new(1)).await.unwrap(), Committed::None);
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(scene.mark(1)));
+    assert_eq!(broker.committed(Lane::new(1)).await.unwrap(), CommittedOffset::None);
 
     let told = scene.told();
     let keys: BTreeSet<_> = told.iter().map(|message| message.key.clone().unwrap()).collect();
@@ -221,7 +221,7 @@ async fn a_fenced_producer_publishes_nothing() {
     let new = broker.producer(Lane::new(0)).await.unwrap();
     let fenced = old.publish(&scene.round(Lane::new(0), 1, vec![scene.drafts(&["twice"])])).await;
     assert!(matches!(fenced, Err(BrokerError::Fenced)), "{fenced:?}");
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(scene.mark(0)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(scene.mark(0)));
     new.publish(&scene.round(Lane::new(0), 1, vec![scene.drafts(&["once"])])).await.unwrap();
     let keys: Vec<_> = scene.told().into_iter().map(|message| message.key.unwrap()).collect();
     assert_eq!(keys, ["once"]);
@@ -243,7 +243,7 @@ async fn what_a_former_owner_left_open_is_aborted_and_its_offset_is_never_seen()
     let held_back = broker.committed(Lane::new(0)).await;
     assert!(is_transient(&held_back), "an unstable offset is not an answer: {held_back:?}");
     let producer = broker.producer(Lane::new(0)).await.unwrap();
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::None);
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::None);
     producer.publish(&scene.round(Lane::new(0), 0, vec![scene.drafts(&["heard"])])).await.unwrap();
     let keys: Vec<_> = scene.told().into_iter().map(|message| message.key.unwrap()).collect();
     assert_eq!(keys, ["heard"]);
@@ -517,7 +517,7 @@ async fn committed_metadata_of_others_is_foreign_whatever_it_holds() {
     // The broker itself replaces what is not text; another one may not, and the library would panic.
     for (lane, says) in [(0, "\"\""), (1, "\"somebody else\""), (2, "\"caf\u{fffd}\"")] {
         let found = broker.committed(Lane::new(lane)).await.unwrap();
-        assert!(matches!(&found, Committed::Foreign(text) if text.contains(says)), "{found:?}");
+        assert!(matches!(&found, CommittedOffset::Foreign(text) if text.contains(says)), "{found:?}");
     }
 }
 
@@ -717,10 +717,10 @@ async fn a_broker_that_is_killed_and_comes_back_is_passed_over() {
         }
     });
     let producer = producer.await.unwrap();
-    if broker.committed(Lane::new(0)).await.unwrap() == Committed::Mark(scene.mark(0)) {
+    if broker.committed(Lane::new(0)).await.unwrap() == CommittedOffset::Mark(scene.mark(0)) {
         producer.publish(&round).await.unwrap();
     }
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(scene.mark(1)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(scene.mark(1)));
     let mut keys: Vec<_> = scene.told().into_iter().map(|message| message.key.unwrap()).collect();
     keys.sort();
     assert_eq!(keys, ["after", "before"]);
@@ -814,7 +814,7 @@ async fn an_initialisation_that_timed_out_is_finished_before_the_next_and_never_
         }
     });
     let producer = producer.await.unwrap();
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(scene.mark(0)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(scene.mark(0)));
     // Nothing that was begun earlier fences it.
     let producer =
         producer.publish(&scene.round(Lane::new(0), 1, vec![scene.drafts(&["anna"])])).await.unwrap().unwrap();

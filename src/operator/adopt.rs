@@ -14,7 +14,7 @@ use dinnerbell_config::Config;
 use dinnerbell_core::fail_point::fail_point;
 use dinnerbell_core::lane::error_policy;
 use dinnerbell_core::model::audit::Orderer;
-use dinnerbell_core::model::mark::{Committed, RoundVersion};
+use dinnerbell_core::model::mark::{CommittedOffset, RoundVersion};
 use dinnerbell_core::model::number::{Epoch, Lane, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::reconcile::{Contradiction, LedgerSide, Reconciled, reconcile};
@@ -220,8 +220,13 @@ impl Adopter<'_> {
 /// Whether the last round was published. `overruled`: an operator decided that the ledger is right, whatever Kafka holds. `empty`: there is
 /// nothing in it to publish. A ledger that may be an older state of itself, without a mark that it can be compared with, does not even know
 /// which round was the last.
-fn last_round(ours: &LedgerSide, theirs: &Committed, overruled: bool, empty: bool) -> Result<LastRound, Contradiction> {
-    if !ours.compared && matches!(theirs, Committed::None) {
+fn last_round(
+    ours: &LedgerSide,
+    theirs: &CommittedOffset,
+    overruled: bool,
+    empty: bool,
+) -> Result<LastRound, Contradiction> {
+    if !ours.compared && matches!(theirs, CommittedOffset::None) {
         return Err(Contradiction::MarkMissing);
     }
     match reconcile(ours, theirs) {
@@ -247,8 +252,8 @@ mod tests {
         RoundVersion { seq: Seq::new(seq), revision: 0, checksum: 100 + seq }
     }
 
-    fn mark(seq: i64) -> Committed {
-        Committed::Mark(CommittedMark { ledger: LEDGER, head: head(seq) })
+    fn mark(seq: i64) -> CommittedOffset {
+        CommittedOffset::Mark(CommittedMark { ledger: LEDGER, head: head(seq) })
     }
 
     /// The ledger recorded round 5 and knows of the publication of this one.
@@ -270,9 +275,9 @@ mod tests {
 
     #[test]
     fn without_a_mark_only_a_round_that_is_known_to_be_published_or_empty_is_settled() {
-        assert_eq!(last_round(&ours(5), &Committed::None, false, false), Ok(LastRound::Published));
-        assert_eq!(last_round(&ours(4), &Committed::None, false, true), Ok(LastRound::Unpublished));
-        assert_eq!(last_round(&ours(4), &Committed::None, false, false), Err(Contradiction::MarkMissing));
+        assert_eq!(last_round(&ours(5), &CommittedOffset::None, false, false), Ok(LastRound::Published));
+        assert_eq!(last_round(&ours(4), &CommittedOffset::None, false, true), Ok(LastRound::Unpublished));
+        assert_eq!(last_round(&ours(4), &CommittedOffset::None, false, false), Err(Contradiction::MarkMissing));
     }
 
     #[test]
@@ -281,14 +286,14 @@ mod tests {
         assert_eq!(last_round(&restored(5), &mark(5), false, false), Ok(LastRound::Published));
         assert_eq!(last_round(&restored(4), &mark(4), false, false), Ok(LastRound::Unpublished));
         for (overruled, empty) in [(false, false), (false, true), (true, false)] {
-            let found = last_round(&restored(5), &Committed::None, overruled, empty);
+            let found = last_round(&restored(5), &CommittedOffset::None, overruled, empty);
             assert_eq!(found, Err(Contradiction::MarkMissing));
         }
     }
 
     #[test]
     fn an_operators_word_settles_it_and_a_contradiction_never_does() {
-        for theirs in [Committed::None, mark(2), mark(7), Committed::Foreign("offset 3".to_owned())] {
+        for theirs in [CommittedOffset::None, mark(2), mark(7), CommittedOffset::Foreign("offset 3".to_owned())] {
             assert_eq!(last_round(&ours(4), &theirs, true, false), Ok(LastRound::Unpublished));
             assert_eq!(last_round(&ours(5), &theirs, true, false), Ok(LastRound::Published));
         }

@@ -32,7 +32,7 @@ use self::compare::{Comparison, Facts, Finding};
 use self::gather::{Gathered, message, put};
 use crate::operator;
 use dinnerbell_config::Config;
-use dinnerbell_core::model::mark::Committed;
+use dinnerbell_core::model::mark::CommittedOffset;
 use dinnerbell_core::model::number::{Lane, Seconds, Seq};
 use dinnerbell_core::ports::broker::{Broker, BrokerError};
 use dinnerbell_core::recovery::found;
@@ -271,7 +271,7 @@ impl Verification<'_> {
     async fn published(&self, lanes: impl Iterator<Item = Lane>) -> BTreeMap<Lane, Seq> {
         let mut published = BTreeMap::new();
         for lane in lanes.collect::<BTreeSet<_>>() {
-            if let Ok(Committed::Mark(mark)) = self.broker.committed(lane).await
+            if let Ok(CommittedOffset::Mark(mark)) = self.broker.committed(lane).await
                 && Some(mark.ledger) == self.ledger
             {
                 published.insert(lane, mark.head.seq);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
-use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundVersion};
+use dinnerbell_core::model::mark::{CommittedMark, CommittedOffset, RoundVersion};
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::record::{Arrived, DeadLetterMessage};
 use dinnerbell_core::model::recorded::Recorded;
@@ -118,12 +118,12 @@ fn round(lane: Lane, seq: i64, clients: &[&str]) -> Recorded {
 pub async fn a_published_round_is_seen_and_its_mark_is_read_back<E: Environment>(env: &mut E) {
     let broker = env.broker();
     assert_eq!(broker.lanes().await.unwrap(), 2);
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::None);
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::None);
     let producer = broker.producer(Lane::new(0)).await.unwrap();
     let producer = producer.publish(&round(Lane::new(0), 0, &[])).await.unwrap().expect("no connection broke");
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(0)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(mark(0)));
     producer.publish(&round(Lane::new(0), 1, &["bob", "anna"])).await.unwrap();
-    assert_eq!(env.another().await.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(1)));
+    assert_eq!(env.another().await.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(mark(1)));
     assert_eq!(env.told().await, ["anna", "bob"]);
 }
 
@@ -132,7 +132,7 @@ pub async fn a_mark_is_published_without_any_message<E: Environment>(env: &mut E
     let producer = broker.producer(Lane::new(0)).await.unwrap();
     let round = Recorded::for_test(publication(Lane::new(0), 4, &["anna"], &[1]));
     producer.publish_mark(&round).await.unwrap();
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(4)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(mark(4)));
     assert_eq!((env.told().await.len(), env.letters().await), (0, 0));
 }
 
@@ -141,8 +141,8 @@ pub async fn each_lane_has_a_mark_of_its_own<E: Environment>(env: &mut E) {
     for (lane, seq) in [(0, 3), (1, 5)] {
         broker.producer(Lane::new(lane)).await.unwrap().publish(&round(Lane::new(lane), seq, &[])).await.unwrap();
     }
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(3)));
-    assert_eq!(broker.committed(Lane::new(1)).await.unwrap(), Committed::Mark(mark(5)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(mark(3)));
+    assert_eq!(broker.committed(Lane::new(1)).await.unwrap(), CommittedOffset::Mark(mark(5)));
 }
 
 pub async fn a_second_producer_fences_the_first<E: Environment>(env: &mut E) {
@@ -153,7 +153,11 @@ pub async fn a_second_producer_fences_the_first<E: Environment>(env: &mut E) {
     let second = env.another().await.producer(Lane::new(0)).await.unwrap();
     let fenced = first.publish(&round(Lane::new(0), 1, &["twice"])).await.map(drop);
     assert!(matches!(fenced, Err(BrokerError::Fenced)), "{fenced:?}");
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(0)), "its offset is not committed");
+    assert_eq!(
+        broker.committed(Lane::new(0)).await.unwrap(),
+        CommittedOffset::Mark(mark(0)),
+        "its offset is not committed"
+    );
     second.publish(&round(Lane::new(0), 1, &["once"])).await.unwrap();
     lane_1.publish(&round(Lane::new(1), 0, &["another lane"])).await.unwrap();
     assert_eq!(env.told().await, ["another lane", "once"]);
@@ -161,7 +165,7 @@ pub async fn a_second_producer_fences_the_first<E: Environment>(env: &mut E) {
     let (third, _fourth) = (broker.producer(Lane::new(0)).await.unwrap(), broker.producer(Lane::new(0)).await.unwrap());
     let fenced = third.publish_mark(&round(Lane::new(0), 9, &[])).await.map(drop);
     assert!(matches!(fenced, Err(BrokerError::Fenced)), "also within one instance: {fenced:?}");
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(1)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(mark(1)));
 }
 
 pub async fn what_a_former_owner_left_open_is_never_seen<E: Environment>(env: &mut E) {
@@ -170,11 +174,11 @@ pub async fn what_a_former_owner_left_open_is_never_seen<E: Environment>(env: &m
     let producer = broker.producer(Lane::new(0)).await.unwrap();
     assert_eq!(
         broker.committed(Lane::new(0)).await.unwrap(),
-        Committed::None,
+        CommittedOffset::None,
         "it was ended when the producer was made"
     );
     producer.publish(&round(Lane::new(0), 0, &["heard"])).await.unwrap();
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(0)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(mark(0)));
     assert_eq!(env.told().await, ["heard"]);
 }
 
@@ -185,7 +189,7 @@ pub async fn an_offset_that_may_yet_be_aborted_is_no_answer<E: Environment>(env:
     let answer = broker.committed(Lane::new(0)).await;
     assert!(matches!(answer, Err(BrokerError::Transient(_))), "{answer:?}");
     broker.producer(Lane::new(0)).await.unwrap();
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(0)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(mark(0)));
 }
 
 pub async fn offsets_that_are_gone_are_no_mark<E: Environment>(env: &mut E) {
@@ -193,9 +197,9 @@ pub async fn offsets_that_are_gone_are_no_mark<E: Environment>(env: &mut E) {
     let producer = broker.producer(Lane::new(0)).await.unwrap();
     let producer = producer.publish(&round(Lane::new(0), 3, &["anna"])).await.unwrap().unwrap();
     env.forget_offsets().await;
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::None);
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::None);
     producer.publish_mark(&round(Lane::new(0), 3, &["anna"])).await.unwrap();
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::Mark(mark(3)));
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(mark(3)));
     assert_eq!(env.told().await, ["anna"]);
 }
 
@@ -300,7 +304,7 @@ pub async fn a_missing_topic_of_dead_letters_is_told_and_no_draft_goes_out_with_
     let refused = producer.publish(&Recorded::for_test(publication(Lane::new(0), 0, &["never"], &[1]))).await.map(drop);
     assert!(matches!(refused, Err(BrokerError::DeadLetters { .. })), "{refused:?}");
     let producer = broker.producer(Lane::new(0)).await.unwrap();
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::None);
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::None);
     producer.publish(&round(Lane::new(0), 0, &["anna"])).await.unwrap();
     assert_eq!(env.told().await, ["anna"], "without a letter it goes out");
 }

@@ -47,7 +47,7 @@ impl Message {
 
 /// What a group committed for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
+pub struct CommittedOffset {
     pub partition: i32,
     pub offset: i64,
     pub metadata: String,
@@ -231,7 +231,7 @@ impl KafkaServer {
 
     /// What a group committed for a topic, stable offsets only; partitions without an offset are left out.
     #[track_caller]
-    pub fn committed(&self, group: &str, topic: &str) -> Vec<Committed> {
+    pub fn committed(&self, group: &str, topic: &str) -> Vec<CommittedOffset> {
         let mut asked = TopicPartitionList::new();
         for partition in self.partitions(topic) {
             asked.add_partition(topic, partition);
@@ -241,7 +241,7 @@ impl KafkaServer {
         let elements = answer.elements();
         let committed = elements.iter().filter_map(|element| {
             let offset = element.offset().to_raw().filter(|offset| *offset >= 0)?;
-            Some(Committed { partition: element.partition(), offset, metadata: element.metadata().to_owned() })
+            Some(CommittedOffset { partition: element.partition(), offset, metadata: element.metadata().to_owned() })
         });
         committed.collect()
     }

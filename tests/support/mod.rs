@@ -32,7 +32,7 @@ pub mod wait;
 
 pub use campaign::Campaign;
 pub use database::Database;
-pub use kafka::{Committed, Message, Security};
+pub use kafka::{CommittedOffset, Message, Security};
 pub use kafka_proxy::KafkaProxy;
 pub use proxy::Proxy;
 pub use servers::{KafkaServer, PostgresServer};

@@ -39,7 +39,7 @@ use dinnerbell_config as config;
 use dinnerbell_config::Start;
 use dinnerbell_config::kafka_client::Role;
 use dinnerbell_core::model::finding::Findings;
-use dinnerbell_core::model::mark::Committed;
+use dinnerbell_core::model::mark::CommittedOffset;
 use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::model::record::RecordFingerprint;
@@ -213,7 +213,7 @@ impl Broker for KafkaBroker {
         self.shared.producers.make(lane).await
     }
 
-    async fn committed(&self, lane: Lane) -> Result<Committed, BrokerError> {
+    async fn committed(&self, lane: Lane) -> Result<CommittedOffset, BrokerError> {
         let committed = self.shared.reader.committed(lane).await?;
         self.shared.producers.readable(lane);
         Ok(committed)

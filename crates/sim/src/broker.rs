@@ -14,7 +14,7 @@ use crate::faults::Server;
 use crate::kafka::{Announced, Kafka, Letters, Notification, Partition, TRANSACTION, Transaction};
 use crate::tables::ChangeRow;
 use dinnerbell_core::guard::Guard;
-use dinnerbell_core::model::mark::{Committed, CommittedMark};
+use dinnerbell_core::model::mark::{CommittedMark, CommittedOffset};
 use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::outputs::{OutputIds, is_another};
 use dinnerbell_core::model::record::{Arrived, Record, RecordFingerprint};
@@ -237,7 +237,7 @@ impl Broker for SimBroker {
         Ok(SimProducer { instance: self.0.clone(), lane, epoch, topic })
     }
 
-    async fn committed(&self, lane: Lane) -> Result<Committed, BrokerError> {
+    async fn committed(&self, lane: Lane) -> Result<CommittedOffset, BrokerError> {
         let world = self.0.world.clone();
         let served = |_| async move {
             loop {
@@ -247,7 +247,7 @@ impl Broker for SimBroker {
                     let partition = state.kafka.lane(lane);
                     partition.expire(now);
                     if !stable || !partition.transaction.as_ref().is_some_and(|open| open.offset_sent) {
-                        return partition.committed.map_or(Committed::None, Committed::Mark);
+                        return partition.committed.map_or(CommittedOffset::None, CommittedOffset::Mark);
                     }
                 }
                 sleep(POLL_INTERVAL).await;

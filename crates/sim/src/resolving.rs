@@ -8,7 +8,7 @@ use crate::kafka::Notification;
 use crate::tables::{CampaignRow, Database, FeedbackRow, PartRow, RoundRow};
 use dinnerbell_core::model::campaign::CampaignState;
 use dinnerbell_core::model::halt::{Commits, Halt, HaltKind};
-use dinnerbell_core::model::mark::{Committed, RoundVersion};
+use dinnerbell_core::model::mark::{CommittedOffset, RoundVersion};
 use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::reconcile::LedgerSide;
 use dinnerbell_core::recovery::decide::{Decision, Evidence, LastRound, decide};
@@ -66,7 +66,7 @@ impl WorldState {
                 published: row.published_seq,
                 compared: true,
             },
-            theirs: self.kafka.committed(lane).map_or(Committed::None, Committed::Mark),
+            theirs: self.kafka.committed(lane).map_or(CommittedOffset::None, CommittedOffset::Mark),
             newest_in_topic: topic().map(|found| found.seq).max().unwrap_or_default(),
             told,
             untold: untold.len() as u64,

@@ -12,7 +12,7 @@ use crate::operator::{find_own_ledger, hold};
 use dinnerbell_config::Config;
 use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::halt::{Commits, HaltKind, WayOut};
-use dinnerbell_core::model::mark::Committed;
+use dinnerbell_core::model::mark::CommittedOffset;
 use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::reconcile::{LedgerSide, Reconciled, reconcile};
 use dinnerbell_core::ports::broker::Broker;
@@ -74,7 +74,7 @@ fn all_of(lanes: Vec<Outcome>) -> Result<Vec<Resolved>, ResolveError> {
 }
 
 /// Whether the ledger lost commits, though no lane may have halted yet. While all is held, it is enough that it may have lost some.
-fn lost_commits(ours: &LedgerSide, theirs: &Committed, is_held: bool) -> bool {
+fn lost_commits(ours: &LedgerSide, theirs: &CommittedOffset, is_held: bool) -> bool {
     let Reconciled::Contradiction(kind) = reconcile(ours, theirs) else { return false };
     match kind.halt().commits() {
         Commits::Lost => true,

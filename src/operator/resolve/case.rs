@@ -1,6 +1,6 @@
 //! A lane that is put back from Kafka.
 
-use dinnerbell_core::model::mark::Committed;
+use dinnerbell_core::model::mark::CommittedOffset;
 use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_postgres::ledger::resolve::LaneRow;
@@ -14,7 +14,7 @@ pub(super) struct Case {
     pub(super) own: Option<Own>,
     /// As it stands behind its former owners.
     pub(super) lane_row: LaneRow,
-    pub(super) theirs: Committed,
+    pub(super) theirs: CommittedOffset,
     /// Whether the topic holds everything since the last round was formed.
     pub(super) covered: bool,
 }

@@ -1,7 +1,7 @@
 //! What a resolution from Kafka says of itself.
 
 use crate::operator::resolve::topic::Scanned;
-use dinnerbell_core::model::mark::Committed;
+use dinnerbell_core::model::mark::CommittedOffset;
 use dinnerbell_core::recovery::decide::{Decision, Evidence, LastRound};
 
 /// What was found in the ledger, in Kafka's mark and in the topic.
@@ -15,12 +15,12 @@ pub(super) fn described(evidence: &Evidence, scanned: &Scanned) -> Vec<String> {
     let mut found = vec![
         format!("the ledger's last round is {}, {published}", ours.head.seq),
         match &evidence.theirs {
-            Committed::None => "kafka holds no mark".to_owned(),
-            Committed::Mark(mark) if mark.ledger == ours.ledger => {
+            CommittedOffset::None => "kafka holds no mark".to_owned(),
+            CommittedOffset::Mark(mark) if mark.ledger == ours.ledger => {
                 format!("kafka's mark is of round {}, revision {}", mark.head.seq, mark.head.revision)
             }
-            Committed::Mark(mark) => format!("kafka's mark is of round {} of another ledger", mark.head.seq),
-            Committed::Foreign(text) => format!("kafka's mark was written by something else: {text}"),
+            CommittedOffset::Mark(mark) => format!("kafka's mark is of round {} of another ledger", mark.head.seq),
+            CommittedOffset::Foreign(text) => format!("kafka's mark was written by something else: {text}"),
         },
         format!("the topic holds {} drafts of this lane, up to round {}", scanned.messages, scanned.newest),
         format!(

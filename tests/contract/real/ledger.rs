@@ -8,7 +8,7 @@ use dinnerbell_core::model::audit::{Orderer, Origin};
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
-use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundVersion};
+use dinnerbell_core::model::mark::{CommittedMark, CommittedOffset, RoundVersion};
 use dinnerbell_core::model::number::{Lane, Micros, Seconds, Seq};
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::reconcile::LedgerSide;
@@ -306,7 +306,7 @@ impl Environment for Ledgered {
                 published: lane_row.published,
                 compared: true,
             },
-            theirs: Committed::Mark(theirs),
+            theirs: CommittedOffset::Mark(theirs),
             newest_in_topic: messages.iter().map(|message| message.seq).max().unwrap_or(Seq::new(0)),
             told,
             untold: untold.values().map(|clients| clients.len() as u64).sum(),

@@ -6,7 +6,7 @@ use crate::backoff::Backoff;
 use crate::lane::error::LaneError;
 use crate::model::halt::{Halt, HaltKind, WayOut};
 use crate::model::late::RowCounts;
-use crate::model::mark::Committed;
+use crate::model::mark::CommittedOffset;
 use crate::model::number::{Lane, Seq};
 use crate::model::reconcile::{Contradiction, LedgerSide};
 use crate::ports::audience::AudienceError;
@@ -158,7 +158,7 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
 }
 
 /// The halt that a contradiction between the two sides is.
-pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &LedgerSide, theirs: &Committed) -> Halt {
+pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &LedgerSide, theirs: &CommittedOffset) -> Halt {
     let what = match kind {
         Contradiction::MarkMissing if ours.published == Some(ours.head.seq) => {
             "kafka holds no mark for the lane, and the database, started since they were compared, may be an older state of itself"

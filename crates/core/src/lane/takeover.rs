@@ -21,7 +21,7 @@ use crate::lane::{error_policy, locks, outputs};
 use crate::model::campaign::Window;
 use crate::model::halt::{Halt, HaltKind};
 use crate::model::lock::LockedPart;
-use crate::model::mark::Committed;
+use crate::model::mark::CommittedOffset;
 use crate::model::number::{Lane, Offset};
 use crate::model::outputs::OutputIds;
 use crate::model::ownership::{AcquiredLane, Ownership};
@@ -172,7 +172,7 @@ async fn compare<B: Broker, L: Ledger>(
     ledger: &L,
     guards: Guards,
     acquired: &AcquiredLane,
-) -> Result<Committed, LaneError> {
+) -> Result<CommittedOffset, LaneError> {
     let theirs = broker.committed(acquired.ownership.lane).await?;
     let hides_loss = matches!(
         reconciled(guards, acquired, &ledger_side(acquired), &theirs),
@@ -243,8 +243,8 @@ fn ledger_side(acquired: &AcquiredLane) -> LedgerSide {
 }
 
 /// What follows from the two sides, and from what an operator overruled.
-fn reconciled(guards: Guards, acquired: &AcquiredLane, ours: &LedgerSide, theirs: &Committed) -> Reconciled {
-    if matches!(theirs, Committed::None) && !guards.enabled(Guard::RestoredMarkOnlyWhenKnown) {
+fn reconciled(guards: Guards, acquired: &AcquiredLane, ours: &LedgerSide, theirs: &CommittedOffset) -> Reconciled {
+    if matches!(theirs, CommittedOffset::None) && !guards.enabled(Guard::RestoredMarkOnlyWhenKnown) {
         return Reconciled::PublishRecorded;
     }
     let compared = ours.compared || !guards.enabled(Guard::RestoredMarkOnlyWhenCompared);
@@ -253,7 +253,7 @@ fn reconciled(guards: Guards, acquired: &AcquiredLane, ours: &LedgerSide, theirs
     if !(acquired.overrule && matches!(reconciled, Reconciled::Contradiction(_))) {
         return reconciled;
     }
-    match reconcile(ours, &Committed::None) {
+    match reconcile(ours, &CommittedOffset::None) {
         Reconciled::Contradiction(_) => Reconciled::PublishRecorded,
         decided => decided,
     }
@@ -349,7 +349,7 @@ async fn settle<B: Broker, L: Ledger, A, C: Clock>(
     acquired: &mut AcquiredLane,
     failures: &Failures,
     producer: B::Producer,
-    theirs: &Committed,
+    theirs: &CommittedOffset,
 ) -> Result<(B::Producer, FoundRound), LaneError> {
     let lane = acquired.ownership.lane;
     if !cx.guards.enabled(Guard::WithdrawalAfterReading) {

@@ -71,7 +71,7 @@ pub struct ForeignMetadata;
 
 /// What the group's committed offset of a lane says (stable offsets only).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Committed {
+pub enum CommittedOffset {
     /// Nothing is committed, or it expired, or was deleted.
     None,
     /// A mark of this service's form.
@@ -80,7 +80,7 @@ pub enum Committed {
     Foreign(String),
 }
 
-impl fmt::Display for Committed {
+impl fmt::Display for CommittedOffset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => write!(f, "no mark"),

@@ -6,7 +6,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use crate::model::halt::{Commits, HaltKind};
-use crate::model::mark::{Committed, RoundVersion};
+use crate::model::mark::{CommittedOffset, RoundVersion};
 use crate::model::number::Seq;
 
 /// What the ledger says.
@@ -87,17 +87,19 @@ impl Contradiction {
 }
 
 /// Compares the two sides.
-pub fn reconcile(ours: &LedgerSide, theirs: &Committed) -> Reconciled {
+pub fn reconcile(ours: &LedgerSide, theirs: &CommittedOffset) -> Reconciled {
     use Contradiction::{Foreign, KafkaAhead, KafkaBehind, MarkMissing, OtherContent, OtherLedger};
     let mark = match theirs {
         // A restored database knows its last round to be published too, though not the rounds that followed; so does one that knows of none yet.
-        Committed::None if ours.published == Some(ours.head.seq) && ours.compared => return Reconciled::RestoreMark,
-        Committed::None if ours.head.seq == Seq::FIRST && ours.published.is_none() => {
+        CommittedOffset::None if ours.published == Some(ours.head.seq) && ours.compared => {
+            return Reconciled::RestoreMark;
+        }
+        CommittedOffset::None if ours.head.seq == Seq::FIRST && ours.published.is_none() => {
             return Reconciled::PublishRecorded;
         }
-        Committed::None => return Reconciled::Contradiction(MarkMissing),
-        Committed::Foreign(_) => return Reconciled::Contradiction(Foreign),
-        Committed::Mark(mark) => mark,
+        CommittedOffset::None => return Reconciled::Contradiction(MarkMissing),
+        CommittedOffset::Foreign(_) => return Reconciled::Contradiction(Foreign),
+        CommittedOffset::Mark(mark) => mark,
     };
     if mark.ledger != ours.ledger {
         return Reconciled::Contradiction(OtherLedger);
@@ -123,7 +125,7 @@ mod tests {
         let side = |head: RoundVersion, compared| {
             let published = Some(head.seq);
             let ours = LedgerSide { ledger: Uuid::from_u128(1), head, previous: None, published, compared };
-            reconcile(&ours, &Committed::None)
+            reconcile(&ours, &CommittedOffset::None)
         };
         assert_eq!(side(head, true), Reconciled::RestoreMark);
         assert_eq!(side(head, false), Reconciled::Contradiction(Contradiction::MarkMissing));
@@ -140,6 +142,6 @@ mod tests {
             published: None,
             compared: false,
         };
-        assert_eq!(reconcile(&ours, &Committed::None), Reconciled::PublishRecorded);
+        assert_eq!(reconcile(&ours, &CommittedOffset::None), Reconciled::PublishRecorded);
     }
 }

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crate::model::mark::Committed;
+use crate::model::mark::CommittedOffset;
 use crate::model::number::{Lane, Offset, Seq};
 use crate::model::outputs::OutputIds;
 use crate::model::record::{Arrived, RecordFingerprint};
@@ -103,7 +103,7 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// A new producer for the lane, initialised: former owners of its transactional id are fenced when this returns.
     fn producer(&self, lane: Lane) -> impl Future<Output = Result<Self::Producer, BrokerError>> + Send;
     /// The group's committed metadata for the lane, stable offsets only.
-    fn committed(&self, lane: Lane) -> impl Future<Output = Result<Committed, BrokerError>> + Send;
+    fn committed(&self, lane: Lane) -> impl Future<Output = Result<CommittedOffset, BrokerError>> + Send;
     /// The first offset of the lane, and the offset up to which a `read_committed` reader can read.
     fn watermarks(&self, lane: Lane) -> impl Future<Output = Result<(Offset, Offset), BrokerError>> + Send;
     /// The offset behind the lane's last record, those of open transactions included.

@@ -9,7 +9,7 @@
 //!   round tells those clients;
 //! - the lane goes on with the highest number that either side knows.
 
-use crate::model::mark::{Committed, CommittedMark, RoundVersion};
+use crate::model::mark::{CommittedMark, CommittedOffset, RoundVersion};
 use crate::model::number::Seq;
 use crate::model::reconcile::{LedgerSide, Reconciled, reconcile};
 
@@ -28,7 +28,7 @@ pub struct Evidence {
     /// The ledger's side.
     pub ours: LedgerSide,
     /// Kafka's mark.
-    pub theirs: Committed,
+    pub theirs: CommittedOffset,
     /// The highest number of a round of this lane in the output topic; 0 where there is none.
     pub newest_in_topic: Seq,
     /// Drafts of the ledger's last round that have a message.
@@ -78,7 +78,7 @@ pub struct Untold(pub Seq);
 pub fn decide(found: &Evidence) -> Result<Decision, Untold> {
     let ours = &found.ours;
     let mark = match &found.theirs {
-        Committed::Mark(mark) if mark.ledger == ours.ledger => Some(mark),
+        CommittedOffset::Mark(mark) if mark.ledger == ours.ledger => Some(mark),
         _ => None,
     };
     let newest = ours.head.seq.max(mark.map_or(Seq::FIRST, |mark| mark.head.seq)).max(found.newest_in_topic);
@@ -133,12 +133,12 @@ mod tests {
         RoundVersion { seq: Seq::new(seq), revision: 0, checksum: 100 + seq }
     }
 
-    fn mark(head: RoundVersion) -> Committed {
-        Committed::Mark(CommittedMark { ledger: LEDGER, head })
+    fn mark(head: RoundVersion) -> CommittedOffset {
+        CommittedOffset::Mark(CommittedMark { ledger: LEDGER, head })
     }
 
     /// The ledger recorded round 5, of two drafts, and does not know whether it is published.
-    fn evidence(theirs: Committed, told: u64, untold: u64) -> Evidence {
+    fn evidence(theirs: CommittedOffset, told: u64, untold: u64) -> Evidence {
         Evidence {
             ours: LedgerSide {
                 ledger: LEDGER,
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn without_a_mark_the_topic_says_whether_the_last_round_is_published() {
-        for theirs in [Committed::None, Committed::Foreign("offset 3".to_owned()), mark(head(2))] {
+        for theirs in [CommittedOffset::None, CommittedOffset::Foreign("offset 3".to_owned()), mark(head(2))] {
             let decision = decided(&evidence(theirs.clone(), 0, 2));
             assert_eq!(
                 (decision.last, decision.published, decision.head),
@@ -200,13 +200,13 @@ mod tests {
                 (LastRound::Published, Some(Seq::new(5)), head(5))
             );
             // A lane that lost its mark restores it by itself once the ledger knows.
-            assert_eq!(decision.overrule, theirs != Committed::None);
+            assert_eq!(decision.overrule, theirs != CommittedOffset::None);
         }
     }
 
     #[test]
     fn another_ledgers_rounds_are_not_overwritten_by_ours() {
-        let other = Committed::Mark(CommittedMark { ledger: Uuid::from_u128(2), head: head(40) });
+        let other = CommittedOffset::Mark(CommittedMark { ledger: Uuid::from_u128(2), head: head(40) });
         let decision = decided(&Evidence { newest_in_topic: Seq::new(40), ..evidence(other, 0, 2) });
         assert_eq!(decision.head, RoundVersion { seq: Seq::new(40), revision: 0, checksum: 0 });
         assert_eq!(
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn of_what_the_topic_lost_nothing_is_taken_back_and_the_operator_decides() {
-        let lost = Evidence { covered: false, ..evidence(Committed::None, 0, 2) };
+        let lost = Evidence { covered: false, ..evidence(CommittedOffset::None, 0, 2) };
         assert_eq!(decide(&lost), Err(Untold(Seq::new(5))));
         let assume = |assumed| decided(&Evidence { assumed: Some(assumed), ..lost.clone() });
         assert_eq!(assume(Assumed::Published).last, LastRound::Published);
@@ -247,7 +247,7 @@ mod tests {
                 compared: true,
             },
             newest_in_topic: Seq::new(12),
-            ..evidence(Committed::Mark(CommittedMark { ledger: Uuid::from_u128(2), head: head(12) }), 0, 0)
+            ..evidence(CommittedOffset::Mark(CommittedMark { ledger: Uuid::from_u128(2), head: head(12) }), 0, 0)
         };
         let decision = decided(&fresh);
         assert_eq!(

@@ -70,7 +70,7 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use super::*;
-    use crate::model::mark::Committed;
+    use crate::model::mark::CommittedOffset;
     use crate::model::number::Offset;
     use crate::model::outputs::OutputIds;
     use crate::model::record::{Arrived, RecordFingerprint};
@@ -116,7 +116,7 @@ mod tests {
             away()
         }
 
-        async fn committed(&self, _: Lane) -> Result<Committed, BrokerError> {
+        async fn committed(&self, _: Lane) -> Result<CommittedOffset, BrokerError> {
             away()
         }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::client::Reader;
 use crate::catch_panic::catch_panic;
 use crate::client::{ClientEvents, REQUEST_TIMEOUT, off_runtime};
-use dinnerbell_core::model::mark::Committed;
+use dinnerbell_core::model::mark::CommittedOffset;
 use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::ports::broker::BrokerError;
 
@@ -79,7 +79,7 @@ impl Reader {
     }
 
     /// What the group committed for the lane, stable offsets only: while a transaction that commits one is open, this waits.
-    pub async fn committed(&self, lane: Lane) -> Result<Committed, BrokerError> {
+    pub async fn committed(&self, lane: Lane) -> Result<CommittedOffset, BrokerError> {
         self.ask(format!("reading the group's committed offset of lane {lane}"), move |consumer, topic| {
             let until = Instant::now() + REQUEST_TIMEOUT;
             loop {
@@ -147,7 +147,7 @@ fn committed_once(
     topic: &str,
     partition: Partition,
     most: Duration,
-) -> KafkaResult<Committed> {
+) -> KafkaResult<CommittedOffset> {
     let mut asked = TopicPartitionList::new();
     asked.add_partition(topic, partition.id());
     let answer = consumer.committed_offsets(asked, most)?;
@@ -155,13 +155,13 @@ fn committed_once(
         return Err(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition));
     };
     entry.error()?;
-    let rdkafka::Offset::Offset(offset) = entry.offset() else { return Ok(Committed::None) };
+    let rdkafka::Offset::Offset(offset) = entry.offset() else { return Ok(CommittedOffset::None) };
     // The library panics where the metadata is not UTF-8.
     let Ok(metadata) = catch_panic(|| catch_unwind(AssertUnwindSafe(|| entry.metadata().to_owned()))) else {
-        return Ok(Committed::Foreign(format!("offset {offset} with metadata that is not text")));
+        return Ok(CommittedOffset::Foreign(format!("offset {offset} with metadata that is not text")));
     };
     Ok(match metadata.parse() {
-        Ok(mark) => Committed::Mark(mark),
-        Err(_) => Committed::Foreign(format!("offset {offset} with metadata {metadata:?}")),
+        Ok(mark) => CommittedOffset::Mark(mark),
+        Err(_) => CommittedOffset::Foreign(format!("offset {offset} with metadata {metadata:?}")),
     })
 }

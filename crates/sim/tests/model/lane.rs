@@ -9,7 +9,7 @@
 //! Owners are known by how their epoch stands to the lane's, not by its number, so that the lane may change hands for ever; of producers it
 //! matters only which one is the newest.
 
-use dinnerbell_core::model::mark::{Committed, CommittedMark, RoundVersion};
+use dinnerbell_core::model::mark::{CommittedMark, CommittedOffset, RoundVersion};
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::reconcile::{LedgerSide, Reconciled, reconcile};
 use stateright::{Model, Property};
@@ -735,8 +735,10 @@ impl LaneModel {
             published: me.published.map(|seq| Seq::new(seq.into())),
             compared: true,
         };
-        let theirs =
-            s.kafka.mark.map_or(Committed::None, |head| Committed::Mark(CommittedMark { ledger, head: head.real() }));
+        let theirs = s
+            .kafka
+            .mark
+            .map_or(CommittedOffset::None, |head| CommittedOffset::Mark(CommittedMark { ledger, head: head.real() }));
         (me.previous, me.published) = (None, None);
         match reconcile(&ours, &theirs) {
             Reconciled::Equal => me.at = At::Run,

@@ -1,7 +1,7 @@
 //! What the owners of lanes do, and an operator.
 
 use dinnerbell_core::model::halt::Commits;
-use dinnerbell_core::model::mark::{Committed, CommittedMark};
+use dinnerbell_core::model::mark::{CommittedMark, CommittedOffset};
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::reconcile::{LedgerSide, Reconciled, reconcile};
 use dinnerbell_core::recovery::decide::{Decision, Evidence, LastRound, decide};
@@ -222,9 +222,9 @@ fn settle(row: &mut LaneRow, decision: &Decision) {
     (row.round, row.overrule, row.halted) = (round, decision.overrule, false);
 }
 
-fn committed(partition: &Partition) -> Committed {
-    let mark = |round: Round| Committed::Mark(CommittedMark { ledger: Uuid::nil(), head: round.head() });
-    partition.mark.map_or(Committed::None, mark)
+fn committed(partition: &Partition) -> CommittedOffset {
+    let mark = |round: Round| CommittedOffset::Mark(CommittedMark { ledger: Uuid::nil(), head: round.head() });
+    partition.mark.map_or(CommittedOffset::None, mark)
 }
 
 fn side(row: &LaneRow, compared: bool) -> LedgerSide {
@@ -238,10 +238,10 @@ fn side(row: &LaneRow, compared: bool) -> LedgerSide {
 }
 
 /// What follows from the two sides, and from what an operator overruled.
-fn reconciled(row: &LaneRow, compared: bool, theirs: &Committed) -> Reconciled {
+fn reconciled(row: &LaneRow, compared: bool, theirs: &CommittedOffset) -> Reconciled {
     let ours = side(row, compared);
     match (reconcile(&ours, theirs), row.overrule) {
-        (Reconciled::Contradiction(_), true) => match reconcile(&ours, &Committed::None) {
+        (Reconciled::Contradiction(_), true) => match reconcile(&ours, &CommittedOffset::None) {
             Reconciled::Contradiction(_) => Reconciled::PublishRecorded,
             decided => decided,
         },
