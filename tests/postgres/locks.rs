@@ -12,7 +12,7 @@ use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
 use dinnerbell_core::ports::ledger::{
-    CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, OpenRound, RoundLedger,
+    CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, RoundLedger, RoundTransaction,
 };
 use dinnerbell_postgres::clock::PostgresClock;
 use dinnerbell_postgres::ledger::PostgresLedger;

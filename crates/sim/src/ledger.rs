@@ -24,7 +24,7 @@ use dinnerbell_core::model::ownership::{AcquiredLane, Ownership, Suspension};
 use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::model::round::{RoundContent, Sealed, StoredRound};
 use dinnerbell_core::ports::ledger::{
-    CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, LedgerError, OpenRound, RoundLedger,
+    CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, LedgerError, RoundLedger, RoundTransaction,
 };
 
 /// Any call past this long is given up, and its connection dropped.
@@ -195,7 +195,7 @@ impl LaneLedger for SimLedger {
         Ok(())
     }
 
-    async fn is_open(&self, _: &LockHolder) -> Result<bool, LedgerError> {
+    async fn is_transaction_active(&self, _: &LockHolder) -> Result<bool, LedgerError> {
         // Nobody here holds a lock that a step waits for.
         Ok(false)
     }
@@ -225,7 +225,7 @@ impl IntakeLedger for SimLedger {
 }
 
 impl RoundLedger for SimLedger {
-    type Open = SimRound;
+    type Transaction = SimRound;
 
     async fn stored_round(&self, own: Ownership) -> Result<StoredRound, LedgerError> {
         self.transact("stored_round", own, move |state| state.stored_round(own)).await
@@ -448,7 +448,7 @@ impl InstanceLedger for SimLedger {
     }
 }
 
-/// The simulated [`OpenRound`]: an open transaction. Dropped, it is rolled back, as soon as the server notices.
+/// The simulated [`RoundTransaction`]: an open transaction. Dropped, it is rolled back, as soon as the server notices.
 pub struct SimRound {
     instance: Instance,
     own: Ownership,
@@ -526,7 +526,7 @@ fn told(ranges: &[ClientRange<'_>]) -> impl Fn(&WorldState) -> Vec<Clients> + Se
     move |state| ranges.iter().map(|(id, after, upto)| state.database.told(id, after.as_deref(), upto)).collect()
 }
 
-impl OpenRound for SimRound {
+impl RoundTransaction for SimRound {
     async fn already_told(&mut self, ranges: &[ClientRange<'_>]) -> Result<Vec<Clients>, LedgerError> {
         let told = told(ranges);
         self.statement("already_told", move |state, _| Ok(told(state))).await

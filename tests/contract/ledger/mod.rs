@@ -19,7 +19,8 @@ pub mod withdrawal;
 /// The capabilities of a ledger, for whoever calls it.
 pub mod capabilities {
     pub use dinnerbell_core::ports::ledger::{
-        CampaignLedger as _, InstanceLedger as _, IntakeLedger as _, LaneLedger as _, OpenRound as _, RoundLedger as _,
+        CampaignLedger as _, InstanceLedger as _, IntakeLedger as _, LaneLedger as _, RoundLedger as _,
+        RoundTransaction as _,
     };
 }
 

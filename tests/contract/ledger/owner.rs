@@ -12,7 +12,7 @@ use dinnerbell_core::model::number::{Lane, Millis, Offset, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Record};
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
-use dinnerbell_core::ports::ledger::{Ledger, LedgerError, OpenRound};
+use dinnerbell_core::ports::ledger::{Ledger, LedgerError, RoundTransaction};
 
 use super::capabilities::*;
 use super::environment::{Environment, GROUP};
@@ -83,7 +83,7 @@ impl<L: Ledger> Owner<L> {
     }
 
     /// Opens a round and copies its rows.
-    pub async fn copy(&self, content: &Arc<RoundContent>) -> Result<L::Open, LedgerError> {
+    pub async fn copy(&self, content: &Arc<RoundContent>) -> Result<L::Transaction, LedgerError> {
         let mut open = self.ledger.open_round(self.own).await?;
         if content.drafts() > 0 {
             open.copy(Arc::clone(content)).await?;

@@ -93,7 +93,7 @@ impl DeadLetterTopic {
     }
 
     /// Whether a round that is recorded with letters may be published with them. Where that is not known, `ask_kafka` asks Kafka.
-    pub async fn is_open<F: Future<Output = Result<(), BrokerError>>>(
+    pub async fn accepts<F: Future<Output = Result<(), BrokerError>>>(
         &self,
         lane: Lane,
         ask_kafka: impl FnOnce() -> F,
@@ -277,12 +277,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_round_with_letters_is_not_published_with_them_while_the_topic_refuses() {
         let (dead_letter_topic, topic, _) = dead_letter_topic();
-        assert!(!dead_letter_topic.is_open(Lane::new(0), || topic.answer()).await, "it is missing");
+        assert!(!dead_letter_topic.accepts(Lane::new(0), || topic.answer()).await, "it is missing");
         let (dead_letter_topic, ..) = self::dead_letter_topic();
         topic.is_there();
-        assert!(dead_letter_topic.is_open(Lane::new(0), || topic.answer()).await);
+        assert!(dead_letter_topic.accepts(Lane::new(0), || topic.answer()).await);
         dead_letter_topic.refused(&refusal());
-        assert!(!dead_letter_topic.is_open(Lane::new(0), || topic.answer()).await);
+        assert!(!dead_letter_topic.accepts(Lane::new(0), || topic.answer()).await);
     }
 
     #[tokio::test(start_paused = true)]

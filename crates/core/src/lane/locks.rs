@@ -125,7 +125,7 @@ pub(crate) async fn let_in<B, L: Ledger, A, C>(
         let (id, holder) = backlog.locked_out().await;
         let is_open = match &holder {
             // A ledger that does not answer does not take rounds either.
-            Some(holder) => cx.ledger.is_open(holder).await.unwrap_or(true),
+            Some(holder) => cx.ledger.is_transaction_active(holder).await.unwrap_or(true),
             // Only a round can tell.
             None => false,
         };

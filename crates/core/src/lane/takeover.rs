@@ -436,7 +436,7 @@ pub(crate) async fn recorded<B: Broker, L: Ledger, A, C>(
     let own = acquired.ownership;
     let mut stored = cx.ledger.stored_round(own).await?;
     if !stored.dead_letters.is_empty()
-        && !cx.dead_letter_topic.is_open(own.lane, || cx.broker.dead_letter_topic()).await
+        && !cx.dead_letter_topic.accepts(own.lane, || cx.broker.dead_letter_topic()).await
     {
         cx.ledger.set_dead_letters_aside(own, stored.head).await?;
         fail_point("dead_letters.set_aside");

@@ -146,7 +146,7 @@ pub trait LaneLedger: Clone + Send + Sync + 'static {
         wait: Option<&LockWait>,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Whether the transaction of somebody who held a lock is still open.
-    fn is_open(&self, holder: &LockHolder) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    fn is_transaction_active(&self, holder: &LockHolder) -> impl Future<Output = Result<bool, LedgerError>> + Send;
 }
 
 /// What arrives in a lane, or is handed over to it.
@@ -164,7 +164,7 @@ pub trait IntakeLedger: Clone + Send + Sync + 'static {
 /// The rounds of a lane.
 pub trait RoundLedger: Clone + Send + Sync + 'static {
     /// A round that is being recorded: an open transaction.
-    type Open: OpenRound;
+    type Transaction: RoundTransaction;
     /// The last recorded round as it stands, to be published again.
     fn stored_round(&self, own: Ownership) -> impl Future<Output = Result<StoredRound, LedgerError>> + Send;
     /// Withdraws from the last recorded round the drafts of campaigns that are not open. It waits for nobody: rows that somebody's open transaction
@@ -193,7 +193,7 @@ pub trait RoundLedger: Clone + Send + Sync + 'static {
         round_bytes: Option<i64>,
     ) -> impl Future<Output = Result<u64, LedgerError>> + Send;
     /// Begins to record a round.
-    fn open_round(&self, own: Ownership) -> impl Future<Output = Result<Self::Open, LedgerError>> + Send;
+    fn open_round(&self, own: Ownership) -> impl Future<Output = Result<Self::Transaction, LedgerError>> + Send;
     /// The ledger learns that this round is committed in Kafka; campaigns whose last page it held become complete. Whether some turned out to
     /// be over: who was not told of them is to be counted.
     fn note_published(&self, own: Ownership, seq: Seq) -> impl Future<Output = Result<bool, LedgerError>> + Send;
@@ -278,7 +278,7 @@ pub trait InstanceLedger: Clone + Send + Sync + 'static {
 }
 
 /// A round that is being recorded: one open transaction, rolled back when dropped.
-pub trait OpenRound: Send + 'static {
+pub trait RoundTransaction: Send + 'static {
     /// Those who have a feedback row for the campaign, among the clients of each range, in the order of the ranges.
     fn already_told(
         &mut self,

@@ -83,7 +83,7 @@ pub async fn of_transactions(pool: &Pool, transactions: &[String]) -> Option<Loc
 }
 
 /// Whether the transaction of somebody who held a lock is still open.
-pub async fn is_open(pool: &Pool, holder: &LockHolder) -> Result<bool, PostgresError> {
+pub async fn is_transaction_active(pool: &Pool, holder: &LockHolder) -> Result<bool, PostgresError> {
     let sql = "select case when $1 = 0 then exists (select from pg_prepared_xacts where database = current_database()) \
                else exists (select from pg_locks where pid = $1 and virtualtransaction = $2) end";
     let parameters: [Parameter<'_>; 2] = [(&holder.pid, Type::INT4), (&holder.transaction, Type::TEXT)];

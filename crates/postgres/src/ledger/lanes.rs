@@ -70,8 +70,8 @@ impl LaneLedger for PostgresLedger {
         Ok(tx.commit().await?)
     }
 
-    async fn is_open(&self, holder: &LockHolder) -> Result<bool, LedgerError> {
-        Ok(lock_holders::is_open(&self.pool, holder).await?)
+    async fn is_transaction_active(&self, holder: &LockHolder) -> Result<bool, LedgerError> {
+        Ok(lock_holders::is_transaction_active(&self.pool, holder).await?)
     }
 
     async fn halt(&self, own: Ownership, halt: Halt) -> Result<(), LedgerError> {

@@ -41,7 +41,7 @@ const PART: usize = 0;
 const CLIENT: usize = 1;
 
 impl RoundLedger for PostgresLedger {
-    type Open = PostgresRound;
+    type Transaction = PostgresRound;
 
     async fn stored_round(&self, own: Ownership) -> Result<StoredRound, LedgerError> {
         self.read_stored_round(own).await

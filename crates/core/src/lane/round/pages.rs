@@ -14,7 +14,7 @@ use crate::model::number::Seconds;
 use crate::model::page::{Page, PageRequest, Unread};
 use crate::model::round::{PageRange, RoundPart};
 use crate::ports::audience::Audience;
-use crate::ports::ledger::{LedgerError, OpenRound};
+use crate::ports::ledger::{LedgerError, RoundTransaction};
 
 /// A round is full when less than this part of it is left: another question would cost more than it brings.
 const WORTH_ASKING: usize = 20;
@@ -122,7 +122,7 @@ impl Waiting {
 }
 
 /// Forms the drafts of pages: all but those who have a feedback row already.
-pub async fn form<O: OpenRound>(
+pub async fn form<O: RoundTransaction>(
     open: &mut O,
     pages: Vec<CampaignPage>,
     trigger_datetime_created: Seconds,
@@ -181,7 +181,7 @@ pub type Candidates<'a> = [(&'a LateCampaign, &'a Clients)];
 
 /// Adds to the round the candidates who are late for a campaign. They stand behind its cursor as this round plans it, on none of the round's pages,
 /// and have no draft. However many campaigns these are, the database is asked twice at most.
-pub async fn add_late<O: OpenRound>(
+pub async fn add_late<O: RoundTransaction>(
     open: &mut O,
     parts: &mut Vec<RoundPart>,
     late: &Candidates<'_>,
@@ -283,7 +283,7 @@ mod tests {
     /// A round in whose database nobody has a row.
     struct NobodyTold;
 
-    impl OpenRound for NobodyTold {
+    impl RoundTransaction for NobodyTold {
         async fn already_told(&mut self, ranges: &[ClientRange<'_>]) -> Result<Vec<Clients>, LedgerError> {
             Ok(vec![Clients::new(); ranges.len()])
         }

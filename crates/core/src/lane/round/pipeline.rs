@@ -169,8 +169,8 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         announcing: Announcing<'a, B::Producer>,
         may_copy: &watch::Sender<bool>,
         stop: &mut watch::Receiver<bool>,
-    ) -> Result<Step<L::Open, B::Producer>, LaneError> {
-        let prepare = || -> Preparing<'_, L::Open> { Box::pin(preparation.prepare()) };
+    ) -> Result<Step<L::Transaction, B::Producer>, LaneError> {
+        let prepare = || -> Preparing<'_, L::Transaction> { Box::pin(preparation.prepare()) };
         let mut stage = Stage::Publishing(announcing, prepare());
         loop {
             let next = self.step(stage, stop).await?;
@@ -188,9 +188,9 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     /// Waits for what happens next in a stage, and returns what follows from it.
     async fn step<'p>(
         &self,
-        stage: Stage<'a, 'p, L::Open, B::Producer>,
+        stage: Stage<'a, 'p, L::Transaction, B::Producer>,
         stop: &mut watch::Receiver<bool>,
-    ) -> Result<Transition<'a, 'p, L::Open, B::Producer>, LaneError> {
+    ) -> Result<Transition<'a, 'p, L::Transaction, B::Producer>, LaneError> {
         match stage {
             Stage::Publishing(mut announcing, mut preparing) => {
                 let event = tokio::select! {
@@ -241,9 +241,9 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     async fn idle<'p>(
         &self,
         mut ticket: CommitTicket<B::Producer>,
-        mut preparing: Preparing<'p, L::Open>,
+        mut preparing: Preparing<'p, L::Transaction>,
         stop: &mut watch::Receiver<bool>,
-    ) -> Result<Transition<'a, 'p, L::Open, B::Producer>, LaneError> {
+    ) -> Result<Transition<'a, 'p, L::Transaction, B::Producer>, LaneError> {
         let wait = ticket.note_in();
         let note_due = async {
             match wait {

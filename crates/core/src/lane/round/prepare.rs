@@ -34,7 +34,7 @@ use crate::ports::audience::Audience;
 use crate::ports::broker::Broker;
 use crate::ports::clock::Clock;
 use crate::ports::failure::Failure;
-use crate::ports::ledger::{Ledger, LedgerError, OpenRound};
+use crate::ports::ledger::{Ledger, LedgerError, RoundTransaction};
 use crate::telemetry::Step;
 
 /// How soon a moved position is reported to Kafka when nothing is published.
@@ -71,7 +71,7 @@ struct Planned {
     report_due: bool,
 }
 
-impl<O: OpenRound> Prepared<O> {
+impl<O: RoundTransaction> Prepared<O> {
     pub(crate) fn content(&self) -> &Arc<RoundContent> {
         self.round.content()
     }
@@ -93,7 +93,7 @@ pub(crate) struct Preparation<'a, B, L, A, C> {
 
 impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     /// Waits for something to do, and returns it copied. Subscribers that cannot be read for a while hold up rounds, not the lane.
-    pub(crate) async fn prepare(&self) -> Result<Prepared<L::Open>, LaneError> {
+    pub(crate) async fn prepare(&self) -> Result<Prepared<L::Transaction>, LaneError> {
         let mut backoff = STEP;
         loop {
             match self.try_prepare().await {
@@ -119,7 +119,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         }
     }
 
-    async fn try_prepare(&self) -> Result<Prepared<L::Open>, LaneError> {
+    async fn try_prepare(&self) -> Result<Prepared<L::Transaction>, LaneError> {
         let report = Instant::now() + REPORT;
         loop {
             let report_due = self.waits().wait(report).await;
@@ -223,7 +223,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     /// The dead letters of the round, as the ledger holds them.
     async fn read_dead_letters(
         &self,
-        open: &mut L::Open,
+        open: &mut L::Transaction,
         letters: &RoundDeadLetters,
     ) -> Result<Vec<DeadLetterMessage>, LaneError> {
         if letters.ids.is_empty() {
@@ -238,7 +238,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     }
 
     /// Reads the pages and copies the rows of a planned round. None when it turns out that there is nothing to record.
-    async fn copy(&self, mut planned: Planned) -> Result<Option<Prepared<L::Open>>, LaneError> {
+    async fn copy(&self, mut planned: Planned) -> Result<Option<Prepared<L::Transaction>>, LaneError> {
         let clients = planned.budget.pages.rows + planned.late.most_drafts().rows;
         let mut held = self.cx.memory.for_round(clients, planned.letters.bytes).await;
         if !planned.running.is_empty() && self.cx.guards.enabled(Guard::HighWaterBeforePages) {

@@ -13,7 +13,7 @@ use crate::model::mark::{CommittedMark, RoundVersion};
 use crate::model::number::Lane;
 use crate::model::recorded::{Published, Recorded};
 use crate::model::round::{RoundContent, Sealed};
-use crate::ports::ledger::{Ledger, LedgerError, OpenRound};
+use crate::ports::ledger::{Ledger, LedgerError, RoundTransaction};
 
 /// A round whose rows are copied in an open transaction. Dropped, it never was.
 pub struct Staged<O> {
@@ -21,7 +21,7 @@ pub struct Staged<O> {
     content: Arc<RoundContent>,
 }
 
-impl<O: OpenRound> Staged<O> {
+impl<O: RoundTransaction> Staged<O> {
     /// Copies the rows of a round.
     pub async fn copy(mut open: O, content: Arc<RoundContent>) -> Result<Self, LedgerError> {
         if content.drafts() > 0 {
@@ -61,6 +61,9 @@ pub enum SealOutcome {
 }
 
 /// Opens a round and copies its rows.
-pub async fn copy<L: Ledger>(open: L::Open, content: RoundContent) -> Result<Staged<L::Open>, LedgerError> {
+pub async fn copy<L: Ledger>(
+    open: L::Transaction,
+    content: RoundContent,
+) -> Result<Staged<L::Transaction>, LedgerError> {
     Staged::copy(open, Arc::new(content)).await
 }

@@ -24,7 +24,7 @@ use dinnerbell_core::model::number::{Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::model::round::{RoundContent, RoundPart, Sealed};
-use dinnerbell_core::ports::ledger::{LedgerError, OpenRound};
+use dinnerbell_core::ports::ledger::{LedgerError, RoundTransaction};
 
 /// The part of a round as it stands in `dinnerbell.round_part`.
 #[derive(Debug, Serialize)]
@@ -185,7 +185,7 @@ fn locked(error: PostgresError, campaigns: Vec<LockedCampaign>) -> LedgerError {
     }
 }
 
-impl OpenRound for PostgresRound {
+impl RoundTransaction for PostgresRound {
     async fn already_told(&mut self, ranges: &[ClientRange<'_>]) -> Result<Vec<Clients>, LedgerError> {
         Ok(rows::already_told(&self.tx, &self.feedback, ranges).await?)
     }
