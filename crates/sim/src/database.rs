@@ -308,7 +308,7 @@ impl WorldState {
         let position = lane.position;
         let stale = self.not_as_planned(own.lane, content);
         if !stale.is_empty() || !self.has_its_letters(content) {
-            return Ok(Sealed::Stale(stale));
+            return Ok(Sealed::Overtaken(stale));
         }
         self.is_of_the_newest_version(content);
         let lane = self.database.lane(own.lane);

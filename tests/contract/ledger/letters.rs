@@ -49,7 +49,7 @@ pub async fn a_letter_is_carried_by_one_round_alone<E: Environment>(env: &E) {
     owner.try_record(&content_with(Vec::new(), messages.clone(), None)).await.unwrap();
     let before = env.everything().await;
     let again = content_with(vec![page(&running, &["anna"], true)], messages, None);
-    assert_eq!(owner.try_record(&again).await.unwrap(), Sealed::Stale(Vec::new()), "no campaign is to blame");
+    assert_eq!(owner.try_record(&again).await.unwrap(), Sealed::Overtaken(Vec::new()), "no campaign is to blame");
     assert_eq!(env.everything().await, before);
 }
 

@@ -64,7 +64,7 @@ pub async fn a_round_is_sealed_once<E: Environment>(env: &E) {
 async fn is_stale<E: Environment>(env: &E, owner: &mut Owner<E::Ledger>, content: &Arc<RoundContent>, ids: &[&str]) {
     let before = env.everything().await;
     let sealed = owner.try_record(content).await.unwrap();
-    assert_eq!(sealed, Sealed::Stale(ids.iter().map(|id| (*id).to_owned()).collect()));
+    assert_eq!(sealed, Sealed::Overtaken(ids.iter().map(|id| (*id).to_owned()).collect()));
     assert_eq!(env.everything().await, before, "nothing is recorded");
 }
 

@@ -86,7 +86,7 @@ pub enum Sealed {
     },
     /// These campaigns of the round ended, were updated or cancelled meanwhile (none: its dead letters are another round's): nothing is
     /// recorded, plan again.
-    Stale(Vec<String>),
+    Overtaken(Vec<String>),
 }
 
 /// What goes into one Kafka transaction.

@@ -320,7 +320,7 @@ mod tests {
             _: crate::model::mark::RoundVersion,
             _: Arc<crate::model::round::RoundContent>,
         ) -> Result<crate::model::round::Sealed, LedgerError> {
-            Ok(crate::model::round::Sealed::Stale(Vec::new()))
+            Ok(crate::model::round::Sealed::Overtaken(Vec::new()))
         }
     }
 

@@ -43,7 +43,7 @@ impl<O: RoundTransaction> Staged<O> {
         let sealed = self.open.seal(head, Arc::clone(&self.content)).await?;
         let (position, closed) = match sealed {
             Sealed::Recorded { position, closed } => (position, closed),
-            Sealed::Stale(campaigns) => return Ok(SealOutcome::Overtaken(campaigns)),
+            Sealed::Overtaken(campaigns) => return Ok(SealOutcome::Overtaken(campaigns)),
         };
         fail_point("round.sealed");
         let mark = CommittedMark { ledger, head };

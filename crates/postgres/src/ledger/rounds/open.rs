@@ -255,7 +255,7 @@ impl RoundTransaction for PostgresRound {
         if moved.len() != parts.len() || taken != letters.len() as u64 {
             self.tx.rollback().await?;
             let stale = parts.into_iter().map(|part| part.id).filter(|id| !moved.contains(id));
-            return Ok(Sealed::Stale(stale.collect()));
+            return Ok(Sealed::Overtaken(stale.collect()));
         }
         self.tx.commit().await?;
         Ok(Sealed::Recorded { position, closed })
