@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use dinnerbell_core::lane::round::plan::{Candidate, Room, plan};
+use dinnerbell_core::lane::round::plan::{PlannableCampaign, Room, plan};
 use dinnerbell_core::model::campaign::Window;
 use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{CE_ID, DraftBatch, DraftTemplate, ROUND_HEADER, TriggerType};
@@ -47,13 +47,13 @@ fn template(bencher: Bencher<'_, '_>) {
 /// A full round among so many campaigns, all of them begun but the last.
 #[divan::bench(args = [1, 10, 1_000])]
 fn plan_a_round(bencher: Bencher<'_, '_>, campaigns: i64) {
-    let candidate = |number: i64| Candidate {
+    let candidate = |number: i64| PlannableCampaign {
         window: Window { start: Seconds::new(0), end: Seconds::new(10_000 + number % 97) },
         begun: number + 1 < campaigns,
         remaining: (number % 2 == 0).then_some(50_000),
         size: 1_000,
     };
-    let candidates: Vec<Candidate> = (0..campaigns).map(candidate).collect();
+    let candidates: Vec<PlannableCampaign> = (0..campaigns).map(candidate).collect();
     bencher.bench(|| plan(Seconds::new(5_000), Room::of_rows(DRAFTS), None, black_box(&candidates)));
 }
 

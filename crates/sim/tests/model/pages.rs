@@ -4,7 +4,7 @@
 //! told by an earlier job, 1 and 4 join at any moment; or nobody does from the beginning. Somebody may answer in the row of client 0. The
 //! owner may crash or doubt at any step, and a takeover is one step here: model (a) takes it apart.
 
-use dinnerbell_core::lane::round::plan::{Candidate, Room, Side, plan, side_of};
+use dinnerbell_core::lane::round::plan::{PlannableCampaign, Room, Side, plan, side_of};
 use dinnerbell_core::model::campaign::Window;
 use dinnerbell_core::model::number::Seconds;
 use stateright::{Model, Property};
@@ -483,7 +483,7 @@ impl PagesModel {
             Ends::Over => (Seconds::new(2), Seconds::new(2)),
             Ends::PutOff => (Seconds::new(2), Seconds::new(3)),
         };
-        let campaign = Candidate {
+        let campaign = PlannableCampaign {
             window: Window { start: Seconds::new(0), end },
             begun: s.cursor.client.is_some(),
             remaining: None,

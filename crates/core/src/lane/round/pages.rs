@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::guard::{Guard, Guards};
 use crate::lane::error::LaneError;
-use crate::lane::round::plan::{Candidate, Room, plan};
+use crate::lane::round::plan::{PlannableCampaign, Room, plan};
 use crate::model::clients::{ClientRange, Clients};
 use crate::model::draft::{DraftBatch, DraftTemplate};
 use crate::model::due::ActiveCampaign;
@@ -36,7 +36,7 @@ pub struct Pages {
 /// A campaign that waits for its page in a round, and what was read of it so far.
 struct Waiting {
     running: ActiveCampaign,
-    candidate: Candidate,
+    candidate: PlannableCampaign,
     page: Option<Page>,
 }
 

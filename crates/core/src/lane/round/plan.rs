@@ -12,7 +12,7 @@ const MOST_OF_BYTES: usize = 4;
 
 /// A campaign of the lane whose main pass is not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Candidate {
+pub struct PlannableCampaign {
     /// When it may be told.
     pub window: Window,
     /// Whether its first page was read.
@@ -57,7 +57,7 @@ impl Room {
     }
 }
 
-impl From<&ActiveCampaign> for Candidate {
+impl From<&ActiveCampaign> for PlannableCampaign {
     fn from(running: &ActiveCampaign) -> Self {
         let size = running.campaign.draft_size();
         Self { window: running.campaign.window, begun: running.cursor.is_some(), remaining: None, size }
@@ -91,7 +91,7 @@ pub struct PageQuota {
 /// Nobody is cut for what is left: where it is less than usual, the round is full.
 ///
 /// Where drafts are so large that the room is full before its rows are, a page has as many as its part of the bytes.
-pub fn plan(now: Seconds, room: Room, usual: Option<usize>, campaigns: &[Candidate]) -> Vec<PageQuota> {
+pub fn plan(now: Seconds, room: Room, usual: Option<usize>, campaigns: &[PlannableCampaign]) -> Vec<PageQuota> {
     let mut open: Vec<usize> = (0..campaigns.len()).filter(|&index| campaigns[index].window.is_open(now)).collect();
     open.sort_by(|&a, &b| {
         let (a, b) = (&campaigns[a], &campaigns[b]);
@@ -129,9 +129,9 @@ fn of_bytes(room: Room, size: usize) -> usize {
 
 /// Who has fewer seconds left for each client that is not told yet comes first: no speed needs to be known for that. A remaining audience
 /// that nobody counted is taken as one more round, so that among such campaigns the nearer end comes first.
-fn by_time_to_spare(now: Seconds, round: usize, a: &Candidate, b: &Candidate) -> Ordering {
-    let left = |c: &Candidate| i128::from(c.window.end - now);
-    let remaining = |c: &Candidate| i128::from(c.remaining.unwrap_or(round as u64).max(1));
+fn by_time_to_spare(now: Seconds, round: usize, a: &PlannableCampaign, b: &PlannableCampaign) -> Ordering {
+    let left = |c: &PlannableCampaign| i128::from(c.window.end - now);
+    let remaining = |c: &PlannableCampaign| i128::from(c.remaining.unwrap_or(round as u64).max(1));
     (left(a) * remaining(b)).cmp(&(left(b) * remaining(a)))
 }
 
@@ -160,8 +160,13 @@ mod tests {
 
     use super::*;
 
-    fn candidate(start: i64, end: i64, begun: bool, remaining: Option<u64>) -> Candidate {
-        Candidate { window: Window { start: Seconds::new(start), end: Seconds::new(end) }, begun, remaining, size: 1 }
+    fn candidate(start: i64, end: i64, begun: bool, remaining: Option<u64>) -> PlannableCampaign {
+        PlannableCampaign {
+            window: Window { start: Seconds::new(start), end: Seconds::new(end) },
+            begun,
+            remaining,
+            size: 1,
+        }
     }
 
     fn share(campaign: usize, rows: usize) -> PageQuota {
@@ -215,7 +220,7 @@ mod tests {
 
     #[test]
     fn where_drafts_are_large_the_bytes_are_shared_out() {
-        let large = Candidate { size: 1_000, ..candidate(0, 100, false, None) };
+        let large = PlannableCampaign { size: 1_000, ..candidate(0, 100, false, None) };
         let room = Room { rows: 1_000, bytes: 500_000 };
         assert_eq!(plan(Seconds::new(10), room, None, &[large; 3]), [share(0, 166), share(1, 166), share(2, 166)]);
         assert_eq!(plan(Seconds::new(10), room, Some(100), &[large; 3]), [share(0, 166), share(1, 166), share(2, 166)]);
@@ -261,7 +266,7 @@ mod tests {
     }
 
     prop_compose! {
-        fn any_candidate()(start in 0_i64..50, length in 1_i64..50, begun: bool, counted: bool, remaining in 0_u64..1000) -> Candidate {
+        fn any_candidate()(start in 0_i64..50, length in 1_i64..50, begun: bool, counted: bool, remaining in 0_u64..1000) -> PlannableCampaign {
             candidate(start, start + length, begun, counted.then_some(remaining))
         }
     }
@@ -275,7 +280,7 @@ mod tests {
         ) {
             let now = Seconds::new(now);
             let shares = plan(now, Room::of_rows(budget), None, &campaigns);
-            let open = |c: &Candidate| c.window.start <= now && now < c.window.end;
+            let open = |c: &PlannableCampaign| c.window.start <= now && now < c.window.end;
             let total: usize = shares.iter().map(|share| share.rows).sum();
             prop_assert_eq!(total, if campaigns.iter().any(open) { budget } else { 0 });
             prop_assert!(shares.iter().all(|share| share.rows > 0 && open(&campaigns[share.campaign])));
