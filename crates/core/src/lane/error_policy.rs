@@ -17,7 +17,7 @@ use crate::ports::ledger::LedgerError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// Enter again, after a pause.
-    EnterAgain,
+    TakeOverAgain,
     /// Stand still until it is resolved.
     Halt(Halt),
     /// Leave it to its new owner.
@@ -75,7 +75,7 @@ impl Failures {
             // A halt is recorded by whoever owns the lane: what fails before it is owned is tried again.
             error => {
                 self.permanent_in_a_row = if permanent(error).is_some() { self.permanent_in_a_row + 1 } else { 0 };
-                Next::EnterAgain
+                Next::TakeOverAgain
             }
         }
     }

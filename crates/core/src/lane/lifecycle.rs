@@ -46,7 +46,7 @@ pub async fn run_until_stopped<B: Broker, L: Ledger, A: Audience, C: Clock>(
         let Err(error) = run_ownership(&cx, lane, &mut failures, &mut stop).await else { continue };
         match failures.judge(&error) {
             Next::Leave => break,
-            Next::EnterAgain => {
+            Next::TakeOverAgain => {
                 let pause = failures.pause();
                 cx.telemetry.lane_failed(lane, &error, pause);
                 if let Some(wait) = locks::waited_for(&error) {
