@@ -143,7 +143,7 @@ impl Startup<'_> {
             rate: RateLimiter::new(config.fanout.rate_limit),
             pause,
             change_feed: ChangeFeed::default(),
-            arrivals: RecentCampaigns::default(),
+            recent_campaigns: RecentCampaigns::default(),
             dead_letter_topic: DeadLetterTopic::new(Arc::clone(telemetry)),
             telemetry: Arc::clone(telemetry),
             guards: Guards::of_process(),

@@ -148,15 +148,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_campaign_has_company_for_a_while_after_another_one_came() {
-        let arrivals = RecentCampaigns::default();
-        arrivals.note("giant");
-        arrivals.note("giant");
-        assert!(!arrivals.another_than("giant"), "it came twice");
-        arrivals.note("small");
-        arrivals.note("giant");
-        assert!(arrivals.another_than("giant") && arrivals.another_than("small"));
+        let recent_campaigns = RecentCampaigns::default();
+        recent_campaigns.note("giant");
+        recent_campaigns.note("giant");
+        assert!(!recent_campaigns.another_than("giant"), "it came twice");
+        recent_campaigns.note("small");
+        recent_campaigns.note("giant");
+        assert!(recent_campaigns.another_than("giant") && recent_campaigns.another_than("small"));
         tokio::time::advance(OTHERS_COME).await;
-        assert!(!arrivals.another_than("giant"));
+        assert!(!recent_campaigns.another_than("giant"));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct LaneContext<B, L, A, C> {
     /// What is looked for on behalf of all lanes.
     pub change_feed: ChangeFeed,
     /// Which campaigns came last.
-    pub arrivals: RecentCampaigns,
+    pub recent_campaigns: RecentCampaigns,
     /// The topic of dead letters.
     pub dead_letter_topic: DeadLetterTopic,
     /// What the operator sees.

@@ -182,7 +182,7 @@ fn dependencies(instance: &Instance, settings: Settings, pause: PauseWatch) -> D
         rate: RateLimiter::new(settings.rate),
         pause,
         change_feed: ChangeFeed::default(),
-        arrivals: RecentCampaigns::default(),
+        recent_campaigns: RecentCampaigns::default(),
         dead_letter_topic: DeadLetterTopic::new(Arc::clone(&telemetry)),
         telemetry,
         guards,

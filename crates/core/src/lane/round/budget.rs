@@ -48,7 +48,7 @@ impl<B, L, A, C> Budgeting<'_, B, L, A, C> {
 
     /// Whether other campaigns wait in this lane, or came to the instance a short while ago.
     fn is_shared(&self, running: &[ActiveCampaign]) -> bool {
-        self.backlog.others_wait() || running.iter().any(|running| self.cx.arrivals.another_than(running.id()))
+        self.backlog.others_wait() || running.iter().any(|running| self.cx.recent_campaigns.another_than(running.id()))
     }
 
     /// What the next round may hold: by the configuration, by memory, by the round sizing, and by what a round may take while others wait.

@@ -164,7 +164,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             due.running
                 .iter()
                 .filter(|running| running.cursor.is_none())
-                .for_each(|running| self.cx.arrivals.note(running.id()));
+                .for_each(|running| self.cx.recent_campaigns.note(running.id()));
             self.backlog.end_reload(due);
         }
         Ok(())
