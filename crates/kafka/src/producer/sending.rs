@@ -42,12 +42,12 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    /// Hands over the drafts of one campaign. Fails where one was refused, or `go_on` says so.
+    /// Hands over the drafts of one campaign. Fails where one was refused, or `check_cancelled` says so.
     pub(super) fn produce_drafts(
         &self,
         batch: &DraftBatch,
         seq: Seq,
-        go_on: &dyn Fn() -> Result<(), BrokerError>,
+        check_cancelled: &dyn Fn() -> Result<(), BrokerError>,
     ) -> Result<(), BrokerError> {
         let topics = &self.context.topics;
         let round = format!("{}/{}/{seq}", topics.campaigns, self.lane);
@@ -57,7 +57,7 @@ impl Sending {
         let mut value = Vec::new();
         for (index, client) in batch.clients.iter().enumerate() {
             if index % STRIDE == 0 {
-                go_on()?;
+                check_cancelled()?;
                 self.pulse.beat();
                 self.producer.poll(Duration::ZERO);
                 self.delivered_so_far()?;
@@ -70,7 +70,7 @@ impl Sending {
                 timestamp,
                 ..record(&topics.notifications, Some(client.as_bytes()), Some(&value), headers)
             };
-            self.send(record, go_on)?;
+            self.send(record, check_cancelled)?;
         }
         Ok(())
     }
@@ -78,7 +78,7 @@ impl Sending {
     fn produce_dead_letter(
         &self,
         letter: &DeadLetterMessage,
-        go_on: &dyn Fn() -> Result<(), BrokerError>,
+        check_cancelled: &dyn Fn() -> Result<(), BrokerError>,
     ) -> Result<(), BrokerError> {
         let topics = &self.context.topics;
         let Some(topic) = &topics.dead_letters else { return Ok(()) };
@@ -88,14 +88,14 @@ impl Sending {
         };
         let message = DeadLetter::fit(letter, &topics.campaigns, &topic_limits);
         let headers = message.headers.iter().map(|header| (header.name.as_str(), header.value.as_ref()));
-        self.send(record(topic, message.key.as_deref(), message.value, message::headers(headers)), go_on)
+        self.send(record(topic, message.key.as_deref(), message.value, message::headers(headers)), check_cancelled)
     }
 
     /// Hands one message to librdkafka, waiting for room.
     fn send(
         &self,
         mut record: BaseRecord<'_, [u8], [u8]>,
-        go_on: &dyn Fn() -> Result<(), BrokerError>,
+        check_cancelled: &dyn Fn() -> Result<(), BrokerError>,
     ) -> Result<(), BrokerError> {
         // The clock is read only where there is no room: most messages find it at once.
         let mut until = None;
@@ -112,7 +112,7 @@ impl Sending {
             self.producer.poll(Duration::from_millis(1));
             self.delivered_so_far()?;
             self.pulse.beat();
-            go_on()?;
+            check_cancelled()?;
         }
     }
 
@@ -121,11 +121,11 @@ impl Sending {
     pub(super) fn publish_dead_letters(
         &self,
         letters: &[DeadLetterMessage],
-        go_on: &dyn Fn() -> Result<(), BrokerError>,
+        check_cancelled: &dyn Fn() -> Result<(), BrokerError>,
     ) -> Result<(), BrokerError> {
         let until = Instant::now() + DEAD_LETTERS_TIME_LIMIT;
         let in_time = || match Instant::now() < until {
-            true => go_on(),
+            true => check_cancelled(),
             false => Err(self.dead_letters_late()),
         };
         for letter in letters {
@@ -135,7 +135,7 @@ impl Sending {
     }
 
     /// Waits until every message is delivered.
-    pub(super) fn deliver(&self, go_on: &dyn Fn() -> Result<(), BrokerError>) -> Result<(), BrokerError> {
+    pub(super) fn deliver(&self, check_cancelled: &dyn Fn() -> Result<(), BrokerError>) -> Result<(), BrokerError> {
         // As long as the transaction may take.
         let until = Instant::now() + transaction_time();
         let mut pause = SHORTEST_PAUSE;
@@ -150,7 +150,7 @@ impl Sending {
                 let error = KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut);
                 return Err(self.explain("delivering a round", &error));
             }
-            go_on()?;
+            check_cancelled()?;
             self.pulse.beat();
             // The library's flush would sleep in steps of 100 ms.
             #[expect(clippy::disallowed_methods, reason = "on the producer's own thread, which waits for librdkafka")]

@@ -81,12 +81,12 @@ impl TransactionalClient {
     /// Publishes a round with all that it holds. Returns whether another transaction may follow; `given_up` tells that nobody waits for it
     /// any more.
     pub(super) fn publish(&self, round: &Publication, given_up: &dyn Fn() -> bool) -> Result<Usable, BrokerError> {
-        self.unless_broken(|| self.transact_round(round, &|| go_on(given_up)))
+        self.unless_broken(|| self.transact_round(round, &|| check_cancelled(given_up)))
     }
 
     /// Publishes a round's mark and the lane's offset, and nothing else. Returns what `publish` does.
     pub(super) fn publish_mark(&self, round: &Publication, given_up: &dyn Fn() -> bool) -> Result<Usable, BrokerError> {
-        self.unless_broken(|| self.transact_mark(round, &|| go_on(given_up)))
+        self.unless_broken(|| self.transact_mark(round, &|| check_cancelled(given_up)))
     }
 
     /// One transaction, and whether another one may follow.
@@ -105,7 +105,7 @@ impl TransactionalClient {
     fn transact_round(
         &self,
         round: &Publication,
-        go_on: &dyn Fn() -> Result<(), BrokerError>,
+        check_cancelled: &dyn Fn() -> Result<(), BrokerError>,
     ) -> Result<(), BrokerError> {
         let drafts = !round.drafts.is_empty();
         if drafts {
@@ -113,27 +113,27 @@ impl TransactionalClient {
         }
         self.begin()?;
         for batch in &round.drafts {
-            self.sending.produce_drafts(batch, round.mark.head.seq, go_on)?;
+            self.sending.produce_drafts(batch, round.mark.head.seq, check_cancelled)?;
         }
-        self.send_offset(round, go_on)?;
+        self.send_offset(round, check_cancelled)?;
         if !round.dead_letters.is_empty() {
-            self.sending.publish_dead_letters(&round.dead_letters, go_on)?;
+            self.sending.publish_dead_letters(&round.dead_letters, check_cancelled)?;
         }
         if drafts {
             // It may have been recreated while messages waited for it.
             self.is_the_known_topic()?;
         }
-        self.commit(go_on)
+        self.commit(check_cancelled)
     }
 
     fn transact_mark(
         &self,
         round: &Publication,
-        go_on: &dyn Fn() -> Result<(), BrokerError>,
+        check_cancelled: &dyn Fn() -> Result<(), BrokerError>,
     ) -> Result<(), BrokerError> {
         self.begin()?;
-        self.send_offset(round, go_on)?;
-        self.commit(go_on)
+        self.send_offset(round, check_cancelled)?;
+        self.commit(check_cancelled)
     }
 
     fn begin(&self) -> Result<(), BrokerError> {
@@ -145,22 +145,26 @@ impl TransactionalClient {
     }
 
     /// Adds the lane's offset with the round's mark, then waits until the drafts are delivered, which were on their way meanwhile.
-    fn send_offset(&self, round: &Publication, go_on: &dyn Fn() -> Result<(), BrokerError>) -> Result<(), BrokerError> {
+    fn send_offset(
+        &self,
+        round: &Publication,
+        check_cancelled: &dyn Fn() -> Result<(), BrokerError>,
+    ) -> Result<(), BrokerError> {
         let Sending { producer, pulse, .. } = &self.sending;
         fail_point("publish.produced");
-        go_on()?;
+        check_cancelled()?;
         pulse.beat();
         let offsets = self.offsets(round).map_err(|error| self.sending.explain("naming the lane's offset", &error))?;
         producer
             .send_offsets_to_transaction(&offsets, &self.group, CALL_TIMEOUT)
             .map_err(|error| self.sending.cause("sending the lane's offset", &error))?;
         fail_point("publish.offsets_sent");
-        self.sending.deliver(go_on)
+        self.sending.deliver(check_cancelled)
     }
 
-    fn commit(&self, go_on: &dyn Fn() -> Result<(), BrokerError>) -> Result<(), BrokerError> {
+    fn commit(&self, check_cancelled: &dyn Fn() -> Result<(), BrokerError>) -> Result<(), BrokerError> {
         let Sending { producer, pulse, .. } = &self.sending;
-        go_on()?;
+        check_cancelled()?;
         pulse.beat();
         producer
             .commit_transaction(CALL_TIMEOUT)
@@ -192,7 +196,7 @@ impl TransactionalClient {
     }
 }
 
-fn go_on(given_up: &dyn Fn() -> bool) -> Result<(), BrokerError> {
+fn check_cancelled(given_up: &dyn Fn() -> bool) -> Result<(), BrokerError> {
     match given_up() {
         true => Err(BrokerError::Transient("the lane was given up while a round was being published".into())),
         false => Ok(()),
