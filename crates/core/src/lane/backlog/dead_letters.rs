@@ -1,6 +1,6 @@
 //! The dead letters of a lane that wait to be published, and how many of them the next round may carry.
 
-use crate::lane::backlog::window::LedgerWindow;
+use crate::lane::backlog::window::LedgerCache;
 use crate::model::due::{MOST_DEAD_LETTERS, WaitingDeadLetter};
 
 /// Most dead letters of one round.
@@ -11,14 +11,14 @@ const DEAD_LETTER_BYTES_OF_A_ROUND: usize = 4 << 20;
 /// Dead letters by their number, with their size. Those that are held are the oldest: behind one that is not held, none is.
 #[derive(Debug)]
 pub(super) struct DeadLetters {
-    window: LedgerWindow<i64, usize>,
+    window: LedgerCache<i64, usize>,
     /// How many of them the next round may carry.
     carries: usize,
 }
 
 impl Default for DeadLetters {
     fn default() -> Self {
-        Self { window: LedgerWindow::of(MOST_DEAD_LETTERS), carries: 0 }
+        Self { window: LedgerCache::of(MOST_DEAD_LETTERS), carries: 0 }
     }
 }
 

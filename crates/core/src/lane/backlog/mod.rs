@@ -23,7 +23,7 @@ use crate::lane::backlog::dead_letters::DeadLetters;
 use crate::lane::backlog::late_candidates::LateCandidates;
 use crate::lane::backlog::running::Running;
 use crate::lane::backlog::wakeups::Wakeups;
-use crate::lane::backlog::window::LedgerWindow;
+use crate::lane::backlog::window::LedgerCache;
 use crate::lane::round::quiet_rounds::{QuietRounds, RoundScope};
 use crate::model::due::{ActiveCampaign, Due, Uncounted};
 use crate::model::intake::IntakeOutcome;
@@ -40,7 +40,7 @@ struct BacklogState {
     running: Running,
     letters: DeadLetters,
     /// Campaigns that are over, and whose untold audience is to be counted.
-    uncounted: LedgerWindow<String, Uncounted>,
+    uncounted: LedgerCache<String, Uncounted>,
     late: LateCandidates,
     missed: Missed,
     /// When the next campaign starts or ends.
@@ -57,7 +57,7 @@ impl Default for BacklogState {
             running: Running::default(),
             letters: DeadLetters::default(),
             // They are read from the ledger alone, which bounds them.
-            uncounted: LedgerWindow::of(usize::MAX),
+            uncounted: LedgerCache::of(usize::MAX),
             late: LateCandidates::default(),
             missed: Missed::default(),
             next_deadline: None,

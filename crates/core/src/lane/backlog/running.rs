@@ -1,6 +1,6 @@
 //! The campaigns of which rounds may ask for pages, as far as they are held.
 
-use crate::lane::backlog::window::LedgerWindow;
+use crate::lane::backlog::window::LedgerCache;
 use crate::lane::locked_out::LockedOut;
 use crate::lane::overdue::Overdue;
 use crate::model::due::ActiveCampaign;
@@ -12,7 +12,7 @@ pub const MOST_RUNNING: usize = 1_000;
 /// The running campaigns of a lane.
 #[derive(Debug)]
 pub(super) struct Running {
-    window: LedgerWindow<String, ActiveCampaign>,
+    window: LedgerCache<String, ActiveCampaign>,
     /// Whether one that is not held may have no page yet: it goes before the second pages of those that are held. Only where there are more.
     more_beginners: bool,
     /// Restaurants whose campaigns are left out of rounds, since no page of theirs came in time.
@@ -24,7 +24,7 @@ pub(super) struct Running {
 impl Default for Running {
     fn default() -> Self {
         Self {
-            window: LedgerWindow::of(MOST_RUNNING),
+            window: LedgerCache::of(MOST_RUNNING),
             more_beginners: false,
             overdue: Overdue::default(),
             locked_out: LockedOut::default(),

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 /// What is held of the ledger. Whatever it does not hold though it is in the ledger, `more` says so.
 #[derive(Debug)]
-pub(super) struct LedgerWindow<K, V> {
+pub(super) struct LedgerCache<K, V> {
     most: usize,
     held: BTreeMap<K, V>,
     more: bool,
 }
 
-impl<K: Ord, V> LedgerWindow<K, V> {
+impl<K: Ord, V> LedgerCache<K, V> {
     /// Nothing is held. So many are at most, when one arrives.
     pub(super) fn of(most: usize) -> Self {
         Self { most, held: BTreeMap::new(), more: false }
@@ -108,7 +108,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_the_ledger_has_is_held_or_there_is_more_and_it_stays_small(all in prop::collection::vec(happens(), 0..60)) {
-            let (mut window, mut ledger) = (LedgerWindow::of(MOST), BTreeSet::new());
+            let (mut window, mut ledger) = (LedgerCache::of(MOST), BTreeSet::new());
             for happens in all {
                 match happens {
                     Happens::Arrives(key) => {
