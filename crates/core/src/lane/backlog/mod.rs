@@ -1,7 +1,7 @@
 //! What a lane has to do, in memory: a bounded window on what the ledger knows, shared by the steps of one lane. It is composed of small stores,
 //! each of which keeps its own rule.
 
-mod changed_ends;
+mod changed_windows;
 mod dead_letters;
 mod late;
 mod late_candidates;
@@ -30,7 +30,7 @@ use crate::model::intake::IntakeOutcome;
 use crate::model::number::Seconds;
 use crate::model::round::RoundContent;
 
-pub use changed_ends::ChangedEnds;
+pub use changed_windows::ChangedWindows;
 pub use late_candidates::{LateCandidate, Missed};
 pub use running::MOST_RUNNING;
 
@@ -111,7 +111,7 @@ impl BacklogState {
 #[derive(Debug, Default)]
 pub struct LaneBacklog {
     state: Mutex<BacklogState>,
-    changed_ends: ChangedEnds,
+    changed_windows: ChangedWindows,
     wakeups: Wakeups,
     quiet_rounds: Mutex<QuietRounds>,
     intake_lock: Arc<tokio::sync::Mutex<()>>,
@@ -179,7 +179,7 @@ impl LaneBacklog {
         state.moved = true;
         state.reload |= !outcome.changed.is_empty();
         if self.guards.enabled(Guard::WindowsThatMoved) {
-            self.changed_ends.add(outcome.windows.into_iter());
+            self.changed_windows.add(outcome.windows.into_iter());
         }
         outcome.started.into_iter().for_each(|running| state.running.starts(running));
         outcome.dead_letters.into_iter().for_each(|letter| state.letters.arrives(letter));
@@ -242,8 +242,8 @@ impl LaneBacklog {
     }
 
     /// The windows that changed since the last seal began.
-    pub fn changed_ends(&self) -> &ChangedEnds {
-        &self.changed_ends
+    pub fn changed_windows(&self) -> &ChangedWindows {
+        &self.changed_windows
     }
 
     /// When the next campaign starts or ends.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::lane::backlog::changed_ends::MOST_WINDOWS;
+use crate::lane::backlog::changed_windows::MOST_WINDOWS;
 use crate::lane::backlog::late_candidates::{MOST_LATE, MOST_MISSED};
 use crate::model::campaign::{Campaign, Window};
 use crate::model::number::Seconds;
@@ -87,7 +87,7 @@ fn changed(windows: impl IntoIterator<Item = (String, Window)>) -> IntakeOutcome
 }
 
 fn is_shut(backlog: &LaneBacklog, id: &str, now: Seconds) -> bool {
-    backlog.changed_ends().is_any_shut([id].into_iter(), now)
+    backlog.changed_windows().is_any_closed([id].into_iter(), now)
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_window_that_moved_counts_until_the_ledger_looks_at_it_itself() {
     backlog.begin_reload(Seconds::new(0));
     assert_eq!([9, 10, 19, 20].map(|now| is_shut(&backlog, "moved", Seconds::new(now))), [true, false, false, true]);
     assert!(is_shut(&backlog, "cancelled", Seconds::new(15)) && !is_shut(&backlog, "another", Seconds::new(20)));
-    backlog.changed_ends().forget();
+    backlog.changed_windows().forget();
     assert!(!is_shut(&backlog, "moved", Seconds::new(20)));
 }
 

@@ -126,7 +126,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             let content = Arc::clone(copied.content());
             let (began, quiet) = (copied.began, copied.is_quiet());
             let sealing = Instant::now();
-            self.backlog.changed_ends().forget();
+            self.backlog.changed_windows().forget();
             let sealed = copied.round.seal(self.own.lane, self.ledger, &ticket.published).await;
             drop(copied.quiet);
             let sealed = match sealed {
@@ -412,7 +412,7 @@ async fn send<B: Broker, L, A, C: Clock>(
     recorded: &Recorded,
 ) -> Result<(Option<B::Producer>, Published), LaneError> {
     let _on_their_way = cx.memory.for_publication(recorded.publication().size()).await;
-    let published = publish(producer, recorded, &cx.clock, &cx.pause, backlog.changed_ends(), cx.guards).await;
+    let published = publish(producer, recorded, &cx.clock, &cx.pause, backlog.changed_windows(), cx.guards).await;
     match &published {
         Ok(_) if !recorded.publication().dead_letters.is_empty() => cx.dead_letter_topic.accepted(),
         // At the takeover they are taken out of the round.

@@ -4,7 +4,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::guard::{Guard, Guards};
 use crate::instance::pause::{IN_FLIGHT_GRACE, PauseWatch};
-use crate::lane::backlog::ChangedEnds;
+use crate::lane::backlog::ChangedWindows;
 use crate::lane::error::LaneError;
 use crate::model::recorded::{Delivery, Published, Recorded};
 use crate::ports::broker::Producer;
@@ -18,7 +18,7 @@ pub async fn publish<P: Producer, C: Clock>(
     round: &Recorded,
     clock: &C,
     pause: &PauseWatch,
-    changed: &ChangedEnds,
+    changed: &ChangedWindows,
     guards: Guards,
 ) -> Result<(Option<P>, Published), LaneError> {
     let seq = round.head().seq;
@@ -32,7 +32,7 @@ pub async fn publish<P: Producer, C: Clock>(
     };
     let now = released.ok_or(LaneError::ClockUnread)?.seconds();
     let over = !round.open().is_open(now) && guards.enabled(Guard::TimeBeforePublication);
-    if over || (changed.is_any_shut(round.campaigns(), now) && guards.enabled(Guard::CancelledBeforePublication)) {
+    if over || (changed.is_any_closed(round.campaigns(), now) && guards.enabled(Guard::CancelledBeforePublication)) {
         return Err(LaneError::NotOpen { seq });
     }
     let suspended = async {

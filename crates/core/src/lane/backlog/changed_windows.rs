@@ -11,7 +11,7 @@ pub(super) const MOST_WINDOWS: usize = 10_000;
 
 /// The windows that changed since the last seal began. The seal itself looks at every window that was changed before it.
 #[derive(Debug, Default)]
-pub struct ChangedEnds(Mutex<Changed>);
+pub struct ChangedWindows(Mutex<Changed>);
 
 #[derive(Debug, Default)]
 struct Changed {
@@ -20,7 +20,7 @@ struct Changed {
     more: bool,
 }
 
-impl ChangedEnds {
+impl ChangedWindows {
     fn changed(&self) -> MutexGuard<'_, Changed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -44,7 +44,7 @@ impl ChangedEnds {
 
     /// Whether one of these campaigns is not open by the windows that changed since the last seal began. Where they were too many to
     /// remember, one may be: the lane is taken over again then, and looks in the ledger.
-    pub fn is_any_shut<'a>(&self, mut ids: impl Iterator<Item = &'a str>, now: Seconds) -> bool {
+    pub fn is_any_closed<'a>(&self, mut ids: impl Iterator<Item = &'a str>, now: Seconds) -> bool {
         let changed = self.changed();
         changed.more || ids.any(|id| changed.windows.get(id).is_some_and(|window| !window.is_open(now)))
     }
@@ -63,7 +63,7 @@ mod tests {
             now in 0_i64..20,
         ) {
             let now = Seconds::new(now);
-            let (ends, mut last) = (ChangedEnds::default(), BTreeMap::new());
+            let (ends, mut last) = (ChangedWindows::default(), BTreeMap::new());
             for (id, start, end) in changes {
                 let window = Window { start: Seconds::new(start), end: Seconds::new(end) };
                 ends.add(std::iter::once((id.to_string(), window)));
@@ -71,19 +71,19 @@ mod tests {
             }
             for id in (0..12).map(|id| id.to_string()) {
                 let shut = last.get(&id).is_some_and(|window| !window.is_open(now));
-                prop_assert_eq!(ends.is_any_shut([id.as_str()].into_iter(), now), shut);
+                prop_assert_eq!(ends.is_any_closed([id.as_str()].into_iter(), now), shut);
             }
             ends.forget();
-            prop_assert!(!ends.is_any_shut(last.keys().map(String::as_str), now));
+            prop_assert!(!ends.is_any_closed(last.keys().map(String::as_str), now));
         }
     }
 
     #[test]
     fn windows_too_many_to_remember_make_every_campaign_doubtful_until_they_are_forgotten() {
-        let ends = ChangedEnds::default();
+        let ends = ChangedWindows::default();
         ends.add((0..=MOST_WINDOWS).map(|number| (number.to_string(), Window::ALWAYS)));
-        assert!(ends.is_any_shut(["any"].into_iter(), Seconds::new(0)));
+        assert!(ends.is_any_closed(["any"].into_iter(), Seconds::new(0)));
         ends.forget();
-        assert!(!ends.is_any_shut(["any"].into_iter(), Seconds::new(0)));
+        assert!(!ends.is_any_closed(["any"].into_iter(), Seconds::new(0)));
     }
 }
