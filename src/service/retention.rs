@@ -16,7 +16,7 @@ use dinnerbell_core::telemetry::Telemetry;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::headroom;
-use dinnerbell_postgres::ledger::prune::{Clocks, STEP, prune};
+use dinnerbell_postgres::ledger::prune::{BATCH, Clocks, prune};
 
 /// How often it is looked for something to prune; also how long after the start the first time.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -80,7 +80,7 @@ impl RetentionJob {
             let gone = prune(&self.feedback, what, &self.retention, self.publishes_dead_letters).await?;
             telemetry.pruned(what, gone);
             pruned += gone;
-            if gone < STEP {
+            if gone < BATCH {
                 break;
             }
             sleep(REST).await;

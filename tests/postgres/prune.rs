@@ -7,7 +7,7 @@ use dinnerbell_config::Retention;
 use dinnerbell_core::model::number::{Micros, Seconds};
 use dinnerbell_core::model::retention::Prunable;
 use dinnerbell_postgres::connect::Pool;
-use dinnerbell_postgres::ledger::prune::{STEP, prune, prune_by};
+use dinnerbell_postgres::ledger::prune::{BATCH, prune, prune_by};
 
 use crate::postgres::place::{Migration, feedback_pool, seed_database};
 use crate::support::Database;
@@ -48,7 +48,7 @@ async fn all(pool: &Pool, what: Prunable) -> u64 {
     loop {
         let step = prune(pool, what, &KEEP, true).await.unwrap();
         gone += step;
-        if step < STEP {
+        if step < BATCH {
             return gone;
         }
     }
@@ -58,8 +58,8 @@ async fn all(pool: &Pool, what: Prunable) -> u64 {
 async fn old_rounds_go_in_steps_but_for_the_last_two_of_a_lane_and_who_had_a_row_before() {
     let (database, pool) = ledger();
     // Everything is older than a week: 1,000 to 600 hours.
-    assert_eq!(prune(&pool, Prunable::Rounds, &KEEP, true).await.unwrap(), STEP);
-    assert_eq!(all(&pool, Prunable::Rounds).await, 399 - STEP);
+    assert_eq!(prune(&pool, Prunable::Rounds, &KEEP, true).await.unwrap(), BATCH);
+    assert_eq!(all(&pool, Prunable::Rounds).await, 399 - BATCH);
     assert_eq!(database.text("select seq from dinnerbell.round order by seq").trim(), "399\n400");
     assert_eq!(database.text("select seq from dinnerbell.round_part order by seq").trim(), "5\n399\n400");
     // The part goes with its campaign.
@@ -139,7 +139,7 @@ async fn nothing_goes_while_the_databases_clock_is_far_from_the_machines() {
     assert_eq!(database.number(rounds), there);
     assert_eq!(
         prune_by(&pool, Prunable::Rounds, &KEEP, true, || now() - 1_800_000_000).await.unwrap(),
-        STEP,
+        BATCH,
         "half an hour"
     );
 }

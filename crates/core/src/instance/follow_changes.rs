@@ -12,7 +12,7 @@ use crate::guard::Guard;
 use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
-use crate::lane::error_policy::STEP;
+use crate::lane::error_policy::RETRY_BACKOFF;
 use crate::model::late::Subscription;
 use crate::model::number::Lane;
 use crate::periodic::Periodic;
@@ -81,13 +81,13 @@ async fn tail_scan<B, L: Ledger, A: Audience, C>(
         cx.change_feed.begin(0);
         return pending().await;
     }
-    let (mut backoff, mut without_high_water) = (STEP, WITHOUT_HIGH_WATER);
+    let (mut backoff, mut without_high_water) = (RETRY_BACKOFF, WITHOUT_HIGH_WATER);
     loop {
         match scan_once(cx).await {
             // There are more: they are not to wait for the next second.
-            Ok(TAIL_SCAN_ROWS..) => backoff = STEP,
+            Ok(TAIL_SCAN_ROWS..) => backoff = RETRY_BACKOFF,
             Ok(_) => {
-                backoff = STEP;
+                backoff = RETRY_BACKOFF;
                 sleep(TAIL_SCAN).await;
             }
             Err(_)

@@ -10,7 +10,7 @@ use crate::guard::Guard;
 use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
-use crate::lane::error_policy::STEP;
+use crate::lane::error_policy::RETRY_BACKOFF;
 use crate::lane::round::pages::without;
 use crate::model::clients::ClientRange;
 use crate::model::due::Uncounted;
@@ -31,7 +31,7 @@ pub(crate) async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
     backlog: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     // What one campaign's count meets holds up none of the others.
-    let (mut failed, mut backoff) = (BTreeMap::<String, Instant>::new(), STEP);
+    let (mut failed, mut backoff) = (BTreeMap::<String, Instant>::new(), RETRY_BACKOFF);
     loop {
         failed.retain(|_, at| at.elapsed() < COUNT_AGAIN);
         let Some(Uncounted { campaign, cancelled }) = backlog.uncounted(|id| failed.contains_key(id)) else {
@@ -45,7 +45,7 @@ pub(crate) async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
         let counting = count_untold(cx, &campaign.restaurant_id, id, cx.limits.round_rows);
         match counting.await {
             Ok(unsent) => {
-                backoff = STEP;
+                backoff = RETRY_BACKOFF;
                 let unsent = if cx.guards.enabled(Guard::EndedAreCounted) { unsent } else { 0 };
                 if cx.ledger.note_unsent(own, id, unsent).await? {
                     cx.telemetry.unsent(own.lane, unsent, cancelled);

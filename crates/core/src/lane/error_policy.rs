@@ -29,7 +29,7 @@ const PERMANENT_FAILURES: u32 = 3;
 /// How often in a row a round may not get through before it is withdrawn and planned smaller.
 const UNDELIVERED: u32 = 2;
 /// Between two attempts at a step of a lane.
-pub const STEP: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+pub const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// The failures of a lane since its last success.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub struct Undelivered {
 
 impl Default for Failures {
     fn default() -> Self {
-        Self { backoff: STEP, permanent_in_a_row: 0, undelivered: None }
+        Self { backoff: RETRY_BACKOFF, permanent_in_a_row: 0, undelivered: None }
     }
 }
 

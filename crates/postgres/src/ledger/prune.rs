@@ -1,6 +1,6 @@
 //! House-keeping of the ledger: what is long over goes, a little at a time.
 //!
-//! A step is one short transaction that removes at most [`STEP`] rows. It leaves alone what somebody else has locked, and waits for nothing. So any
+//! A step is one short transaction that removes at most [`BATCH`] rows. It leaves alone what somebody else has locked, and waits for nothing. So any
 //! number of instances may do it at once, and no lane is held up. Never removed: what is not published, and the last two rounds of a lane with what
 //! they hold. Nor what `verify` needs to tell an earlier job's rows from lost drafts, as long as the ledger knows their campaign.
 
@@ -19,7 +19,7 @@ use dinnerbell_core::model::number::Micros;
 use dinnerbell_core::model::retention::Prunable;
 
 /// Most rows of one step.
-pub const STEP: u64 = 200;
+pub const BATCH: u64 = 200;
 /// How long a tombstone for a campaign that never came is kept, in seconds: thirty days.
 const TOMBSTONES: i64 = 30 * 86_400;
 
@@ -67,7 +67,7 @@ fn machine_time() -> Micros {
     Micros::since_1970(since)
 }
 
-/// One step; how many rows it took. Fewer than [`STEP`]: there is no more for now. Fails where the two clocks differ. Where dead letters go to a topic, those that were not
+/// One step; how many rows it took. Fewer than [`BATCH`]: there is no more for now. Fails where the two clocks differ. Where dead letters go to a topic, those that were not
 /// published yet are kept at any age.
 pub async fn prune(
     pool: &Pool,
@@ -86,7 +86,7 @@ pub async fn prune_by(
     publishes_dead_letters: bool,
     machine: fn() -> Micros,
 ) -> Result<u64, PostgresError> {
-    let step = i64::try_from(STEP).unwrap_or(i64::MAX);
+    let step = i64::try_from(BATCH).unwrap_or(i64::MAX);
     let seconds = |kept: Duration| i64::try_from(kept.as_secs()).unwrap_or(i64::MAX);
     let kept = match what {
         Prunable::Rounds | Prunable::Changes => seconds(retention.rounds),

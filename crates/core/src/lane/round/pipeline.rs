@@ -14,7 +14,7 @@ use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
-use crate::lane::error_policy::{Failures, STEP};
+use crate::lane::error_policy::{Failures, RETRY_BACKOFF};
 use crate::lane::locks;
 use crate::lane::round::prepare::{Preparation, Prepared};
 use crate::lane::round::publish::publish;
@@ -373,7 +373,7 @@ async fn publish_when_free<B: Broker, L: Ledger, A, C: Clock>(
     mut acquired: AcquiredLane,
 ) -> Result<Announced<B::Producer>, LaneError> {
     let lane = acquired.ownership.lane;
-    let mut backoff = STEP;
+    let mut backoff = RETRY_BACKOFF;
     let recorded = loop {
         sleep(backoff.failed()).await;
         match takeover::recorded(cx, &mut acquired).await {

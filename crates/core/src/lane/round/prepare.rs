@@ -14,7 +14,7 @@ use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::{LaneBacklog, LateCandidate, MOST_RUNNING};
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
-use crate::lane::error_policy::STEP;
+use crate::lane::error_policy::RETRY_BACKOFF;
 use crate::lane::locks;
 use crate::lane::rescan;
 use crate::lane::round::budget::{Budget, Budgeting};
@@ -94,7 +94,7 @@ pub(crate) struct Preparation<'a, B, L, A, C> {
 impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     /// Waits for something to do, and returns it copied. Subscribers that cannot be read for a while hold up rounds, not the lane.
     pub(crate) async fn prepare(&self) -> Result<Prepared<L::Transaction>, LaneError> {
-        let mut backoff = STEP;
+        let mut backoff = RETRY_BACKOFF;
         loop {
             match self.try_prepare().await {
                 // What others have locked is left out of the next attempt, where it is known, and named.
