@@ -11,7 +11,7 @@ const ROUND_ROWS: i64 = 10_000;
 /// What is recorded while a server is slow. With so many rows, two rounds at least are in both sinks.
 const SLOWLY: usize = 30_000;
 /// What is promised with one lane.
-const MOST_MEMORY_KB: u64 = 128_000_000 / 1024;
+const MAX_MEMORY_KB: u64 = 128_000_000 / 1024;
 /// How long things may take on a busy machine.
 const LONG: Duration = Duration::from_secs(90);
 
@@ -75,7 +75,7 @@ fn rounds_that_a_slow_link_does_not_carry_in_time_are_planned_smaller_and_told_o
 
 fn assert_bounded(service: &Service) {
     let peak = service.peak_memory_kb();
-    assert!(peak <= MOST_MEMORY_KB, "{peak} kB were resident, at most {MOST_MEMORY_KB} are promised");
+    assert!(peak <= MAX_MEMORY_KB, "{peak} kB were resident, at most {MAX_MEMORY_KB} are promised");
 }
 
 #[test]

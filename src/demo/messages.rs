@@ -20,7 +20,7 @@ use dinnerbell_kafka::client::{ClientEvents, REQUEST_TIMEOUT, settings};
 /// How long reading everything may take.
 const READ_ALL: Duration = Duration::from_secs(30);
 /// How many campaigns are counted: somebody who plays with the demo can ring as many as they like.
-const MOST_CAMPAIGNS: usize = 1_000;
+const MAX_CAMPAIGNS: usize = 1_000;
 /// How long a reader that failed waits.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -58,7 +58,7 @@ impl Counter {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(seen) = counts.get_mut(campaign) {
             *seen = Seen { messages: seen.messages + 1, last };
-        } else if counts.len() < MOST_CAMPAIGNS {
+        } else if counts.len() < MAX_CAMPAIGNS {
             counts.insert(campaign.to_owned(), Seen { messages: 1, last });
         }
     }

@@ -18,7 +18,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the first campaigns may take, the one that starts later included.
 const FIRST_CAMPAIGNS: Duration = Duration::from_secs(60);
 /// How many campaigns are shown, the latest ones.
-const MOST_SHOWN: i64 = 12;
+const MAX_SHOWN: i64 = 12;
 
 /// Where the show takes place.
 pub struct Screen {
@@ -277,7 +277,7 @@ async fn campaigns(ledger: &Pool) -> Result<Vec<Campaign>, PostgresError> {
                (extract(epoch from received_at) * 1000)::int8, \
                coalesce((select paused_at is not null from dinnerbell.service), false) from dinnerbell.campaign \
                where restaurant_id is not null order by received_at desc, adv_campaign_id limit $1";
-    let rows = ledger.query(sql, &[(&MOST_SHOWN, Type::INT8)]).await?;
+    let rows = ledger.query(sql, &[(&MAX_SHOWN, Type::INT8)]).await?;
     let since_epoch = |since: Duration| UNIX_EPOCH + since;
     let campaign = |row: &tokio_postgres::Row| Campaign {
         id: row.get(0),

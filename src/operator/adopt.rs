@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::operator::resolve::{MOST_ATTEMPTS, ResolveError, connect, unknown, writer};
+use crate::operator::resolve::{MAX_ATTEMPTS, ResolveError, connect, unknown, writer};
 use crate::operator::{OwnLedger, find_own_ledger, hold};
 use dinnerbell_config::Config;
 use dinnerbell_core::fail_point::fail_point;
@@ -150,7 +150,7 @@ impl Adopter<'_> {
                     return Err(error.into());
                 }
                 Err(ResolveError::Ledger(error))
-                    if error.failure_kind() != FailureKind::Refused && attempts < MOST_ATTEMPTS => {}
+                    if error.failure_kind() != FailureKind::Refused && attempts < MAX_ATTEMPTS => {}
                 adopted => return adopted,
             }
         }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::operator::resolve::{MOST_ATTEMPTS, ResolveError, writer};
+use crate::operator::resolve::{MAX_ATTEMPTS, ResolveError, writer};
 use dinnerbell_config::Config;
 use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::number::Lane;
@@ -77,7 +77,7 @@ async fn take_back(writer: &PostgresLedger, lane: Lane, rows: &[i64]) -> Result<
         attempts += 1;
         let own = writer.acquire(lane, None).await?.ownership;
         match writer.take_rows_back(own, rows).await {
-            Err(error) if error.failure_kind() != FailureKind::Refused && attempts < MOST_ATTEMPTS => {}
+            Err(error) if error.failure_kind() != FailureKind::Refused && attempts < MAX_ATTEMPTS => {}
             taken => return Ok(taken?),
         }
     }

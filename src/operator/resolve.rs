@@ -25,7 +25,7 @@ use dinnerbell_postgres::ledger::resolve::lane_row;
 use from_kafka::LedgerRepair;
 
 pub use accept_topic::accept_topic;
-pub(super) use access::{MOST_ATTEMPTS, connect, writer};
+pub(super) use access::{MAX_ATTEMPTS, connect, writer};
 pub use all::resolve_all;
 pub(super) use outcome::unknown;
 pub use outcome::{ResolveError, Resolved};

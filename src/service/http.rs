@@ -36,7 +36,7 @@ use dinnerbell_core::telemetry::{Format, Telemetry};
 use tls::{Certificate, TlsError};
 
 /// Most connections of probes at once; where all of them are being answered, further ones wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 /// How long a connection may keep silent though others wait for its slot: a probe asks at once, even on a busy machine.
 const SILENCE: Duration = Duration::from_millis(200);
 /// How long answers under way may take when the service stops.
@@ -168,7 +168,7 @@ impl ConnectionSlots {
     /// answered.
     fn make_room(&mut self) -> Option<Instant> {
         self.open.retain(|probe| !probe.task.is_finished() && !probe.slot.is_page());
-        if self.open.len() < MOST_CONNECTIONS {
+        if self.open.len() < MAX_CONNECTIONS {
             return None;
         }
         let Some(at) = self.open.iter().position(|probe| !probe.slot.has_asked()) else {

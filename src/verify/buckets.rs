@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 /// Entries that one bucket should hold at most: some ten megabytes in memory.
 const PER_BUCKET: u64 = 200_000;
 /// A process may have 1,024 files, and two sets of them are open at once.
-const MOST_BUCKETS: u64 = 256;
+const MAX_BUCKETS: u64 = 256;
 /// Bytes that are gathered for each file before they are written.
 const GATHERED: usize = 16 << 10;
 /// Bytes of an entry in a file.
@@ -105,7 +105,7 @@ pub struct Buckets {
 impl Buckets {
     /// Enough of them for about so many entries.
     pub fn new(entries: u64) -> Self {
-        let buckets = (entries / PER_BUCKET + 1).min(MOST_BUCKETS);
+        let buckets = (entries / PER_BUCKET + 1).min(MAX_BUCKETS);
         Self { files: (0..buckets).map(|_| None).collect() }
     }
 

@@ -48,9 +48,9 @@ const IN_FLIGHT: Duration = Duration::from_secs(3);
 /// How often it is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// Most rows without a message that one run has told once more.
-const MOST_REPUBLISHED: usize = 1_000_000;
+const MAX_REPUBLISHED: usize = 1_000_000;
 /// Most rows that are looked up in one statement.
-const MOST_IDS: usize = 5_000;
+const MAX_IDS: usize = 5_000;
 
 /// Compares both sinks. With `since`, only drafts formed then or later.
 pub async fn verify(config: &Config, since: Option<Seconds>, progress: &ProgressBar) -> Result<Report, VerifyError> {
@@ -237,7 +237,7 @@ impl Verification<'_> {
         for overdue in left.into_overdue(&published) {
             for row in self.still_there(&overdue?).await? {
                 comparison.note(Finding::RowWithoutMessage, &row);
-                if unannounced.len() < MOST_REPUBLISHED {
+                if unannounced.len() < MAX_REPUBLISHED {
                     unannounced.push(row.place);
                 }
             }
@@ -283,7 +283,7 @@ impl Verification<'_> {
     /// Those rows that were not withdrawn meanwhile.
     async fn still_there(&self, rows: &[Entry]) -> Result<Vec<Entry>, VerifyError> {
         let mut there = Vec::with_capacity(rows.len());
-        for chunk in rows.chunks(MOST_IDS) {
+        for chunk in rows.chunks(MAX_IDS) {
             let ids: Vec<i64> = chunk.iter().map(|row| row.place).collect();
             let found: BTreeSet<i64> = rows_by_id(&self.pool, &ids).await?.into_iter().map(|(id, _, _)| id).collect();
             there.extend(chunk.iter().filter(|row| found.contains(&row.place)));

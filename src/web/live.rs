@@ -24,7 +24,7 @@ const LASTS: Duration = Duration::from_secs(300);
 /// After this long without news, a sign of life is sent.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 /// Most different things that are looked at at once.
-const MOST_TOPICS: usize = 64;
+const MAX_TOPICS: usize = 64;
 
 /// What can be looked at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +63,7 @@ impl Live {
     fn look(&self, topic: Topic) -> Option<watch::Receiver<Option<Arc<News>>>> {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         topics.retain(|_, latest| latest.receiver_count() > 0);
-        if topics.len() >= MOST_TOPICS && !topics.contains_key(&topic) {
+        if topics.len() >= MAX_TOPICS && !topics.contains_key(&topic) {
             return None;
         }
         let latest = topics.entry(topic).or_insert_with(|| {
@@ -213,7 +213,7 @@ mod tests {
     fn what_is_looked_at_is_bounded_and_what_nobody_looks_at_makes_room() {
         let live = Live::default();
         let topic = |number: usize| Topic::Campaign(number.to_string());
-        let all: Vec<_> = (0..MOST_TOPICS).map(|number| live.look(topic(number)).unwrap()).collect();
+        let all: Vec<_> = (0..MAX_TOPICS).map(|number| live.look(topic(number)).unwrap()).collect();
         assert!(live.look(Topic::Now).is_none() && live.look(topic(0)).is_some());
         drop(all);
         assert!(live.look(Topic::Now).is_some());

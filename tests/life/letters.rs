@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// How long hundreds of megabytes may take on a busy machine.
 const VERY_LONG: Duration = Duration::from_secs(240);
 /// What is promised with one lane.
-const MOST_MEMORY_KB: u64 = 128_000_000 / 1024;
+const MAX_MEMORY_KB: u64 = 128_000_000 / 1024;
 
 /// A running lane that has published one letter.
 fn published_one(subscribers: u64) -> (Stage, Service) {
@@ -268,7 +268,7 @@ fn records_that_swell_become_dead_letters_and_take_no_memory() {
     let (_, listed) = json_of(&stage, &["dead-letter", "list", "--limit", "1"]);
     assert_eq!(listed[0]["value_bytes"], 20_000_001, "{listed}");
     let peak = service.peak_memory_kb();
-    assert!(peak <= MOST_MEMORY_KB, "{peak} kB were resident");
+    assert!(peak <= MAX_MEMORY_KB, "{peak} kB were resident");
     service.stop();
     stage.assert_sinks(&expected);
 }
@@ -283,7 +283,7 @@ fn letters_of_a_megabyte_each_are_read_when_a_round_takes_them() {
     let service = stage.start();
     await_letters_for(&stage, 300, VERY_LONG);
     let peak = service.peak_memory_kb();
-    assert!(peak <= MOST_MEMORY_KB, "{peak} kB were resident");
+    assert!(peak <= MAX_MEMORY_KB, "{peak} kB were resident");
     service.stop();
     stage.feedback.execute("update dinnerbell.dead_letter set round_seq = null");
     crate::life::scene::pause(&stage, true);
@@ -294,7 +294,7 @@ fn letters_of_a_megabyte_each_are_read_when_a_round_takes_them() {
         stage.feedback.number("select count(*) from dinnerbell.dead_letter where round_seq is null") == 0
     });
     let peak = service.peak_memory_kb();
-    assert!(peak <= MOST_MEMORY_KB, "{peak} kB were resident after the take-over");
+    assert!(peak <= MAX_MEMORY_KB, "{peak} kB were resident after the take-over");
     service.stop();
 }
 
@@ -318,7 +318,7 @@ fn changes_of_a_megabyte_each_are_judged_in_portions() {
     });
     await_letters_for(&stage, 200, VERY_LONG);
     let peak = service.peak_memory_kb();
-    assert!(peak <= MOST_MEMORY_KB, "{peak} kB were resident");
+    assert!(peak <= MAX_MEMORY_KB, "{peak} kB were resident");
     service.stop();
 }
 

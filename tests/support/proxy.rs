@@ -15,7 +15,7 @@ use super::wait::block_on;
 const PORTION: u32 = 16 << 10;
 
 /// Most portions of a connection that are on their way at once.
-const MOST_ON_THEIR_WAY: usize = 256;
+const MAX_ON_THEIR_WAY: usize = 256;
 
 /// Takes connections on a port of its own and hands them on. Dropped, it takes no more.
 pub struct Proxy {
@@ -116,7 +116,7 @@ fn join(client: TcpStream, server: TcpStream, width: &Arc<Width>) {
 
 /// Until either side ends; then both do. What was read is handed on when its way is behind it.
 fn carry_slowly(mut from: &TcpStream, mut to: &TcpStream, width: &Width) {
-    let (sender, on_their_way) = sync_channel::<(Instant, Vec<u8>)>(MOST_ON_THEIR_WAY);
+    let (sender, on_their_way) = sync_channel::<(Instant, Vec<u8>)>(MAX_ON_THEIR_WAY);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for (arrives, portion) in on_their_way {

@@ -22,10 +22,10 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub const EVENT_POLL: Duration = Duration::from_millis(5);
 
 /// And so many errors: those that come again and again hold nobody up.
-const MOST_ERRORS: usize = 1_000;
+const MAX_ERRORS: usize = 1_000;
 
 /// Most lines that are served in one go.
-const MOST_LINES: usize = 10_000;
+const MAX_LINES: usize = 10_000;
 
 /// What librdkafka calls a topic without an id.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
@@ -211,7 +211,7 @@ fn without_times(reason: &str) -> &str {
 
 /// Serves the events of librdkafka for a consumer that reads through queues of its lanes alone.
 pub fn serve_events(consumer: &BaseConsumer<ClientEvents>) {
-    for _ in 0..MOST_ERRORS {
+    for _ in 0..MAX_ERRORS {
         if consumer.poll(EVENT_POLL).is_none() {
             return;
         }
@@ -221,7 +221,7 @@ pub fn serve_events(consumer: &BaseConsumer<ClientEvents>) {
 /// Serves the events that wait for a consumer, and waits for none. A poll that does not wait takes one line or error, so it is repeated until nothing
 /// more comes. Who polls the consumer elsewhere at the same time may hold a line back.
 pub fn serve_waiting_events(consumer: &BaseConsumer<ClientEvents>, observer: &ClientEvents) {
-    for _ in 0..MOST_LINES {
+    for _ in 0..MAX_LINES {
         let before = observer.received();
         if consumer.poll(Duration::ZERO).is_none() && observer.received() == before {
             return;

@@ -19,7 +19,7 @@ use super::client::ClientEvents;
 use dinnerbell_core::ports::broker::BrokerError;
 
 /// Most events that are served at once.
-const MOST_EVENTS: usize = 10_000;
+const MAX_EVENTS: usize = 10_000;
 
 /// The context of a producer.
 #[derive(Default)]
@@ -144,7 +144,7 @@ pub fn with_break_events(mut settings: ClientConfig) -> ClientConfig {
 /// Serves everything that happened to a producer up to now, without waiting. More than can be served counts as a break.
 pub fn serve_all_events(producer: &BaseProducer<Deliveries>) {
     let Deliveries { events, breaks, .. } = &**producer.context();
-    for _ in 0..MOST_EVENTS {
+    for _ in 0..MAX_EVENTS {
         let before = events.load(Ordering::Acquire);
         // Serves one event, if there is one.
         producer.poll(Duration::ZERO);

@@ -39,7 +39,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is reported again and again is said at most so often, and is over when it was not noticed for as long.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Most kinds of reports that are told apart.
-const MOST_KINDS: usize = 16;
+const MAX_KINDS: usize = 16;
 
 /// The instance as a member of the group, until it is dropped or leaves.
 #[derive(Debug)]
@@ -292,7 +292,7 @@ impl Reports {
             kinds: BTreeSet::new(),
         });
         trouble.heard = now;
-        let new = trouble.kinds.len() < MOST_KINDS && trouble.kinds.insert(what.to_owned());
+        let new = trouble.kinds.len() < MAX_KINDS && trouble.kinds.insert(what.to_owned());
         if new || now.duration_since(trouble.said) >= REPORT_INTERVAL {
             trouble.said = now;
             return Some(std::mem::take(&mut trouble.unsaid));

@@ -10,7 +10,7 @@ use dinnerbell_core::guard::Guard;
 use dinnerbell_core::model::campaign::{CampaignState, Window};
 use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate, dead_letter_checksum};
-use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_DEAD_LETTERS, Uncounted, WaitingDeadLetter};
+use dinnerbell_core::model::due::{ActiveCampaign, Due, MAX_DEAD_LETTERS, Uncounted, WaitingDeadLetter};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::late::{LateCampaign, OpenCampaign};
 use dinnerbell_core::model::mark::RoundVersion;
@@ -23,7 +23,7 @@ use dinnerbell_core::ports::ledger::LedgerError;
 /// The consumer group of every simulated service.
 pub const GROUP: &str = "simulation";
 /// Most ended campaigns that are loaded to be counted at once.
-const MOST_UNCOUNTED: usize = 100;
+const MAX_UNCOUNTED: usize = 100;
 
 impl WorldState {
     /// Whether all is held until every lane was compared with Kafka.
@@ -165,12 +165,12 @@ impl WorldState {
             Some(Uncounted { campaign: row.campaign.clone()?, cancelled: row.state == CampaignState::Cancelled })
         });
         let mut uncounted: Vec<_> = uncounted.collect();
-        let more_uncounted = uncounted.len() > MOST_UNCOUNTED;
-        uncounted.truncate(MOST_UNCOUNTED);
+        let more_uncounted = uncounted.len() > MAX_UNCOUNTED;
+        uncounted.truncate(MAX_UNCOUNTED);
         let letters = database.dead_letters.iter().filter(|row| row.lane == own.lane && row.round_seq.is_none());
         let mut letters: Vec<WaitingDeadLetter> = letters.map(|row| waiting(&row.letter)).collect();
-        let more_dead_letters = letters.len() > MOST_DEAD_LETTERS;
-        letters.truncate(MOST_DEAD_LETTERS);
+        let more_dead_letters = letters.len() > MAX_DEAD_LETTERS;
+        letters.truncate(MAX_DEAD_LETTERS);
         Due {
             running: active.iter().take(most).filter_map(|row| row.running()).collect(),
             more_running: active.len() > most,

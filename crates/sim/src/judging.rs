@@ -17,7 +17,7 @@ use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// Most changes that are judged in one transaction: so few that more wait than fit into one.
-const MOST_CHANGES: usize = 2;
+const MAX_CHANGES: usize = 2;
 
 fn id(arrival: &Arrival) -> Option<&str> {
     match arrival {
@@ -97,7 +97,7 @@ impl WorldState {
         let mut places: Vec<usize> = (0..self.database.changes.len()).filter(unjudged).collect();
         // Cancellations first.
         places.sort_by_key(|place| self.database.changes[*place].record.value.is_some());
-        places.truncate(MOST_CHANGES);
+        places.truncate(MAX_CHANGES);
         let now = self.now();
         let change = |&place: &usize| {
             let record = self.database.changes[place].record.clone();
@@ -112,7 +112,7 @@ impl WorldState {
             intake.judge(&record, from, &arrival);
             intake.state.database.changes[place].judged += 1;
         }
-        let more_changes = places.len() >= MOST_CHANGES;
+        let more_changes = places.len() >= MAX_CHANGES;
         let outcome = IntakeOutcome { tally: Tally::default(), more_changes, ..intake.outcome };
         self.committed();
         outcome

@@ -31,7 +31,7 @@ use dinnerbell_core::ports::ledger::{
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// How long an acquisition waits for the lane's lock before it ends the holders, and how often it tries.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
-const MOST_ATTEMPTS: u32 = 4;
+const MAX_ATTEMPTS: u32 = 4;
 /// How often the lock is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// A client that is gone is noticed after this long at the latest.
@@ -98,7 +98,7 @@ async fn acquire(
     beginning: Option<Offset>,
     owner: usize,
 ) -> Result<AcquiredLane, LedgerError> {
-    for _ in 0..MOST_ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         let until = Instant::now() + LOCK_WAIT;
         loop {
             {

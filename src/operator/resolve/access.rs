@@ -10,7 +10,7 @@ use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::PostgresLedger;
 
 /// How often a mending is begun again, when an owner entered the lane meanwhile.
-pub(in crate::operator) const MOST_ATTEMPTS: u32 = 4;
+pub(in crate::operator) const MAX_ATTEMPTS: u32 = 4;
 
 /// The cluster of the ledger.
 pub(in crate::operator) async fn connect(config: &Config, own_ledger: &OwnLedger) -> Result<KafkaBroker, ResolveError> {

@@ -1,6 +1,6 @@
 //! Compares a lane with Kafka, whoever owns it, or nobody.
 
-use crate::operator::resolve::access::MOST_ATTEMPTS;
+use crate::operator::resolve::access::MAX_ATTEMPTS;
 use crate::operator::resolve::outcome::ResolveError;
 use dinnerbell_core::guard::Guards;
 use dinnerbell_core::lane::error::LaneError;
@@ -25,7 +25,7 @@ pub(super) async fn compare(broker: &KafkaBroker, writer: &PostgresLedger, lane:
                 )));
             }
             // Its owner entered it meanwhile.
-            Err(LaneError::TakenOver | LaneError::Ledger(LedgerError::NotMine(_))) if attempts < MOST_ATTEMPTS => {}
+            Err(LaneError::TakenOver | LaneError::Ledger(LedgerError::NotMine(_))) if attempts < MAX_ATTEMPTS => {}
             Err(error) => return Err(ResolveError::Refused(format!("it was not compared: {error}"))),
         }
     }

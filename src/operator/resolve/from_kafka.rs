@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 
-use crate::operator::resolve::access::MOST_ATTEMPTS;
+use crate::operator::resolve::access::MAX_ATTEMPTS;
 use crate::operator::resolve::case::{Case, Own};
 use crate::operator::resolve::compare::compare;
 use crate::operator::resolve::outcome::{ResolveError, Resolved};
@@ -123,7 +123,7 @@ impl LedgerRepair<'_> {
             let found = format!("{} looks at what Kafka holds of the lane", self.by);
             let halt = Halt::new(HaltKind::BeingResolved, lane, found);
             match self.writer.halt(acquired.ownership, halt).await {
-                Err(LedgerError::NotMine(_)) if attempts < MOST_ATTEMPTS => {}
+                Err(LedgerError::NotMine(_)) if attempts < MAX_ATTEMPTS => {}
                 Err(error @ LedgerError::NotMine(_)) => return Err(error.into()),
                 written => {
                     // It may be written though the answer did not come.
@@ -193,7 +193,7 @@ impl LedgerRepair<'_> {
             attempts += 1;
             match self.write_once(&own, lanes, lane_row, decision, &untold, &mut scanned.missing).await {
                 Err(ResolveError::Ledger(error))
-                    if error.failure_kind() != FailureKind::Refused && attempts < MOST_ATTEMPTS =>
+                    if error.failure_kind() != FailureKind::Refused && attempts < MAX_ATTEMPTS =>
                 {
                     // What was read of Kafka was read in the comparison of before.
                     own.own = self.writer.acquire(own.own.lane, None).await?.ownership;

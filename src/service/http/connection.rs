@@ -34,7 +34,7 @@ const LAST_ANSWER: Duration = Duration::from_secs(40);
 /// Most bytes of a request's head.
 const LONGEST_HEAD: usize = 16 * 1024;
 /// Most headers of a request.
-const MOST_HEADERS: usize = 64;
+const MAX_HEADERS: usize = 64;
 /// The first byte of whoever speaks TLS: a record of a handshake.
 const HANDSHAKE: u8 = 22;
 
@@ -78,7 +78,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }));
     let router = router.layer(Extension(peer)).layer(Extension(Arc::clone(&slot)));
     let mut http = http1::Builder::new();
-    http.max_buf_size(LONGEST_HEAD).max_headers(MOST_HEADERS);
+    http.max_buf_size(LONGEST_HEAD).max_headers(MAX_HEADERS);
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
     let mut served = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
     let ended = tokio::select! {

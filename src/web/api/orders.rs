@@ -21,7 +21,7 @@ use dinnerbell_core::model::audit::Subject;
 const WAIT: u64 = 10;
 const LONGEST_WAIT: u64 = 50;
 /// Most dead letters that are named in one order.
-const MOST_LETTERS: usize = 10_000;
+const MAX_LETTERS: usize = 10_000;
 
 type Answered<T> = Result<Json<T>, Problem>;
 
@@ -114,8 +114,8 @@ pub async fn replay(
 ) -> Answered<Replayed> {
     let ReplayOrder { ids, all, lane, reason_field, since, again, dry_run } = order;
     let is_filtered = lane.is_some() || reason_field.is_some() || since.is_some();
-    if all != ids.is_empty() || all && again || !all && is_filtered || ids.len() > MOST_LETTERS {
-        let text = format!("send ids (at most {MOST_LETTERS}), with again or not; or all, with filters or not");
+    if all != ids.is_empty() || all && again || !all && is_filtered || ids.len() > MAX_LETTERS {
+        let text = format!("send ids (at most {MAX_LETTERS}), with again or not; or all, with filters or not");
         return Err(Problem::of_request(text));
     }
     let subject = if all { Subject::Service } else { Subject::DeadLetters(&ids) };

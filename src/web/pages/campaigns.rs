@@ -24,7 +24,7 @@ use dinnerbell_core::model::number::Seconds;
 /// Campaigns on a page.
 const MOST: i64 = 50;
 /// Campaigns in a file.
-const MOST_IN_FILE: i64 = 10_000;
+const MAX_IN_FILE: i64 = 10_000;
 /// States, as they can be chosen.
 const STATES: [&str; 6] = ["scheduled", "active", "complete", "closed", "expired", "cancelled"];
 
@@ -63,7 +63,7 @@ impl Asked {
             since: day(&self.since),
             until: day(&self.until).map(|day| day + 86_400),
             after: given(&self.after),
-            limit: if self.format.is_empty() { MOST } else { MOST_IN_FILE },
+            limit: if self.format.is_empty() { MOST } else { MAX_IN_FILE },
         }
     }
 

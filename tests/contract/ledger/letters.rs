@@ -98,7 +98,7 @@ pub async fn letters_are_read_in_the_order_of_their_numbers<E: Environment>(env:
 
 pub async fn more_letters_wait_than_are_remembered<E: Environment>(env: &E) {
     let mut owner = open_lane(env).await;
-    let most = dinnerbell_core::model::due::MOST_DEAD_LETTERS;
+    let most = dinnerbell_core::model::due::MAX_DEAD_LETTERS;
     owner.take(&vec![Sent::Junk("no campaign"); most]).await;
     let due = owner.ledger.due(owner.own, 1).await.unwrap();
     assert_eq!((due.dead_letters.len(), due.more_dead_letters), (most, false));

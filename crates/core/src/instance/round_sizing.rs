@@ -20,11 +20,11 @@ pub const OTHERS_COME: Duration = Duration::from_secs(2);
 /// Most bytes of a round, as messages and rows: with usual drafts more than the twenty thousand that are the default of `fanout.round_rows`.
 pub const ROUND_BYTES: usize = 24 << 20;
 /// Bytes of the smallest round that is shared, where the link carries them: two thousand usual drafts.
-const LEAST_SHARED: usize = 2 << 20;
+const MIN_SHARED: usize = 2 << 20;
 /// Bytes of the smallest round that a slow link makes: more than any draft has. A smaller one would spend its time on round trips alone.
-const LEAST_PUBLISHED: usize = 256 << 10;
+const MIN_PUBLISHED: usize = 256 << 10;
 /// A round of less for each of its campaigns measures what a campaign costs, not the throughput.
-const LEAST_OF_A_CAMPAIGN: usize = 100 << 10;
+const MIN_OF_A_CAMPAIGN: usize = 100 << 10;
 /// From this long on a publication is believed at once, and not taken for a hiccup.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -60,7 +60,7 @@ impl RoundSizing {
     /// The sizing after a round of so many bytes, of so many campaigns, was recorded.
     pub fn after_recorded(self, bytes: usize, campaigns: usize, took: Duration) -> Self {
         // A round with room left measures the round trips, and one of small campaigns what each of them costs: neither is the throughput.
-        if bytes < self.shared_bytes() / 10 * 8 || bytes < campaigns * LEAST_OF_A_CAMPAIGN {
+        if bytes < self.shared_bytes() / 10 * 8 || bytes < campaigns * MIN_OF_A_CAMPAIGN {
             return self;
         }
         let measured = bytes as f64 / took.as_secs_f64().max(0.001);
@@ -74,7 +74,7 @@ impl RoundSizing {
         let measured = bytes as f64 / (seconds - least).max(0.001);
         let published = if took >= SLOW && measured < self.published {
             measured
-        } else if bytes < LEAST_PUBLISHED / 2 {
+        } else if bytes < MIN_PUBLISHED / 2 {
             self.published
         } else {
             0.7 * self.published + 0.3 * measured.min(10.0 * self.published)
@@ -91,14 +91,14 @@ impl RoundSizing {
     /// Most bytes of a round that is shared. Below some size it would spend its time on round trips alone.
     pub fn shared_bytes(self) -> usize {
         let seconds = SHARED_ROUND.as_secs_f64();
-        let recorded = ((self.recorded * seconds) as usize).max(LEAST_SHARED);
-        let published = ((self.published * seconds) as usize).max(LEAST_PUBLISHED);
+        let recorded = ((self.recorded * seconds) as usize).max(MIN_SHARED);
+        let published = ((self.published * seconds) as usize).max(MIN_PUBLISHED);
         recorded.min(published).min(ROUND_BYTES)
     }
 
     /// Most bytes of a round of a campaign that is alone.
     pub fn most_bytes(self) -> usize {
-        ((self.published * longest_publication()) as usize).clamp(LEAST_PUBLISHED, ROUND_BYTES)
+        ((self.published * longest_publication()) as usize).clamp(MIN_PUBLISHED, ROUND_BYTES)
     }
 
     /// What the next owner of the lane is to know: the most bytes of a round, where the link is slow.
@@ -115,7 +115,7 @@ impl RoundSizing {
 
 /// Whether a round of so many bytes can be made smaller at all.
 pub fn can_be_smaller(bytes: usize) -> bool {
-    bytes > LEAST_PUBLISHED
+    bytes > MIN_PUBLISHED
 }
 
 /// The campaigns that came last, in whichever lane of the instance.
@@ -167,7 +167,7 @@ mod tests {
         let small = sizing.after_recorded(5_000_000, 500, Duration::from_secs(1));
         assert_eq!(small.shared_bytes(), 5_000_000, "small campaigns");
         let slow = (0..20).fold(sizing, |sizing, _| sizing.after_recorded(5_000_000, 2, Duration::from_secs(5)));
-        assert_eq!(slow.shared_bytes(), LEAST_SHARED);
+        assert_eq!(slow.shared_bytes(), MIN_SHARED);
         let again =
             (0..20).fold(slow, |sizing, _| sizing.after_recorded(sizing.shared_bytes(), 2, Duration::from_millis(40)));
         assert!(again.shared_bytes() > 4_000_000, "a slow hour is forgotten: {again:?}");
@@ -201,7 +201,7 @@ mod tests {
         for _ in 0..200 {
             sizing = late(sizing, sizing.shared_bytes());
         }
-        assert!(sizing.shared_bytes() >= LEAST_SHARED, "{sizing:?}");
+        assert!(sizing.shared_bytes() >= MIN_SHARED, "{sizing:?}");
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
         let (mut bytes, mut times) = (ROUND_BYTES, 0);
         while can_be_smaller(bytes) {
             sizing = sizing.after_undelivered(bytes, Duration::from_secs(60));
-            assert!(sizing.most_bytes() <= bytes / 5 || sizing.most_bytes() == LEAST_PUBLISHED);
+            assert!(sizing.most_bytes() <= bytes / 5 || sizing.most_bytes() == MIN_PUBLISHED);
             (bytes, times) = (sizing.most_bytes(), times + 1);
         }
         assert!(times <= 4, "{times}");

@@ -20,9 +20,9 @@ use crate::ports::broker::Input;
 use crate::ports::ledger::{Ledger, LedgerError};
 
 /// Most records of one intake.
-const MOST_RECORDS: usize = 500;
+const MAX_RECORDS: usize = 500;
 /// Where the number begins, and what it does not fall below: fewer would not make a transaction shorter that waits for the network.
-const LEAST_RECORDS: usize = 50;
+const MIN_RECORDS: usize = 50;
 /// How long an intake may take: rounds wait for it before they are recorded.
 const LONG_INTAKE: Duration = Duration::from_millis(500);
 
@@ -33,12 +33,12 @@ struct BatchSize(usize);
 
 impl BatchSize {
     fn first() -> Self {
-        Self(LEAST_RECORDS)
+        Self(MIN_RECORDS)
     }
 
     fn after(self, took: Duration) -> Self {
         let Self(records) = self;
-        Self(if took > LONG_INTAKE { records / 2 } else { records * 2 }.clamp(LEAST_RECORDS, MOST_RECORDS))
+        Self(if took > LONG_INTAKE { records / 2 } else { records * 2 }.clamp(MIN_RECORDS, MAX_RECORDS))
     }
 }
 
@@ -123,10 +123,10 @@ mod tests {
     fn an_intake_that_takes_long_is_followed_by_smaller_ones_until_one_does_not() {
         let (short, long) = (Duration::from_millis(100), Duration::from_secs(2));
         let grown = (0..5).fold(BatchSize::first(), |size, _| size.after(short));
-        assert_eq!(grown, BatchSize(MOST_RECORDS));
-        assert_eq!(grown.after(long), BatchSize(MOST_RECORDS / 2));
+        assert_eq!(grown, BatchSize(MAX_RECORDS));
+        assert_eq!(grown.after(long), BatchSize(MAX_RECORDS / 2));
         assert_eq!(grown.after(long).after(short), grown);
         let shrunk = (0..9).fold(grown, |size, _| size.after(long));
-        assert_eq!(shrunk, BatchSize(LEAST_RECORDS), "a slow network is no reason to take in less and less");
+        assert_eq!(shrunk, BatchSize(MIN_RECORDS), "a slow network is no reason to take in less and less");
     }
 }

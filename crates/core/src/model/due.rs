@@ -6,7 +6,7 @@ use crate::model::campaign::Campaign;
 use crate::model::number::{Lane, Seconds};
 
 /// Most dead letters of a lane that are remembered at once, by number and size; further ones wait in the ledger.
-pub const MOST_DEAD_LETTERS: usize = 1_000;
+pub const MAX_DEAD_LETTERS: usize = 1_000;
 
 /// A campaign that may get drafts now.
 #[derive(Debug, Clone)]

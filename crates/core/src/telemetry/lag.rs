@@ -70,7 +70,7 @@ pub struct Lag {
 }
 
 /// Most samples that are kept: more than two hours of them, then every other one goes.
-const MOST_SAMPLES: usize = 2_048;
+const MAX_SAMPLES: usize = 2_048;
 
 /// What is known of a lane's position and watermarks.
 #[derive(Debug, Default)]
@@ -117,7 +117,7 @@ impl Tracker {
         if self.seen.back().is_none_or(|(seen, _)| *seen < high) {
             self.seen.push_back((high, now));
         }
-        if self.seen.len() > MOST_SAMPLES {
+        if self.seen.len() > MAX_SAMPLES {
             let mut index = 0;
             self.seen.retain(|_| {
                 index += 1;
@@ -205,7 +205,7 @@ mod tests {
         for sample in 0..10_000 {
             lane.find(Offset::new(sample + 1), Millis::new(sample * 5_000));
         }
-        assert!(lane.seen.len() <= MOST_SAMPLES);
+        assert!(lane.seen.len() <= MAX_SAMPLES);
         assert_eq!(lane.find(Offset::new(10_001), Millis::new(50_000_000)), lag(10_001, 50_000.0));
     }
 }

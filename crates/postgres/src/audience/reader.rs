@@ -20,7 +20,7 @@ use dinnerbell_core::model::page::{Page, PageRequest};
 
 /// How long the restaurants are remembered whose pages are read so, and of how many.
 const REMEMBERED: Duration = Duration::from_secs(600);
-const MOST_REMEMBERED: usize = 1_000;
+const MAX_REMEMBERED: usize = 1_000;
 
 /// Pages of one statement.
 const AT_ONCE: usize = 100;
@@ -172,7 +172,7 @@ impl Inner {
         );
         let mut crowded = self.crowded.lock().unwrap_or_else(PoisonError::into_inner);
         crowded.retain(|_, at| at.elapsed() < REMEMBERED);
-        if crowded.len() < MOST_REMEMBERED {
+        if crowded.len() < MAX_REMEMBERED {
             crowded.insert(restaurant_id.to_owned(), Instant::now());
         }
     }

@@ -18,7 +18,7 @@ use dinnerbell_core::model::record::RecordFingerprint;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// How often holders of the lane's lock are ended before the entry is given up and tried again from its beginning.
-const MOST_ATTEMPTS: u32 = 4;
+const MAX_ATTEMPTS: u32 = 4;
 
 /// Creates a lane with its round 0, if it is not there.
 pub(super) async fn create_lane(tx: &Connection, lane: Lane, position: Offset) -> Result<(), LedgerError> {
@@ -94,7 +94,7 @@ impl PostgresLedger {
     /// A transaction that holds the lane's lock alone: no transaction of a former owner is open any more.
     async fn lock_out_others(&self, lane: Lane, key: i64) -> Result<Transaction, LedgerError> {
         let locals = format!("set local lock_timeout = '1s'; {BY_INDEX}");
-        for _ in 0..MOST_ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let tx = self.pool.begin(&locals).await?;
             match tx.batch(&format!("select pg_advisory_xact_lock({key})")).await {
                 Ok(()) => return Ok(tx),

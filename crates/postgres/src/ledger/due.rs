@@ -11,7 +11,7 @@ use crate::connect::{Parameter, Transaction};
 use crate::number::{Number, number};
 use crate::sql;
 use crate::sql::fragments::{CAMPAIGN, COUNTED, LETTER_BYTES};
-use dinnerbell_core::model::due::{ActiveCampaign, Due, MOST_DEAD_LETTERS, Uncounted, WaitingDeadLetter};
+use dinnerbell_core::model::due::{ActiveCampaign, Due, MAX_DEAD_LETTERS, Uncounted, WaitingDeadLetter};
 use dinnerbell_core::model::late::{LateCampaign, OpenCampaign};
 use dinnerbell_core::model::number::Seconds;
 use dinnerbell_core::model::ownership::Ownership;
@@ -19,7 +19,7 @@ use dinnerbell_core::model::record::{DeadLetterMessage, Digest};
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// Most ended campaigns that are loaded to be counted at once.
-const MOST_UNCOUNTED: usize = 100;
+const MAX_UNCOUNTED: usize = 100;
 
 impl PostgresLedger {
     pub(super) async fn read_due(&self, own: Ownership, most: usize) -> Result<Due, LedgerError> {
@@ -32,11 +32,11 @@ impl PostgresLedger {
         let more_running = running.len() as i64 > most;
         running.truncate(usize::try_from(most).unwrap_or(usize::MAX));
         let mut uncounted = uncounted(&tx, own).await?;
-        let more_uncounted = uncounted.len() > MOST_UNCOUNTED;
-        uncounted.truncate(MOST_UNCOUNTED);
+        let more_uncounted = uncounted.len() > MAX_UNCOUNTED;
+        uncounted.truncate(MAX_UNCOUNTED);
         let mut dead_letters = self.unpublished_dead_letters(&tx, own).await?;
-        let more_dead_letters = dead_letters.len() > MOST_DEAD_LETTERS;
-        dead_letters.truncate(MOST_DEAD_LETTERS);
+        let more_dead_letters = dead_letters.len() > MAX_DEAD_LETTERS;
+        dead_letters.truncate(MAX_DEAD_LETTERS);
         let due = Due {
             running,
             more_running,
@@ -106,7 +106,7 @@ impl PostgresLedger {
             "select id, {LETTER_BYTES} as bytes from dinnerbell.dead_letter where lane between $1 and $1 and round_seq is null \
              order by lane, id limit $2 + 1"
         );
-        let parameters: [Parameter<'_>; 2] = [own.lane.parameter(), (&(MOST_DEAD_LETTERS as i64), Type::INT8)];
+        let parameters: [Parameter<'_>; 2] = [own.lane.parameter(), (&(MAX_DEAD_LETTERS as i64), Type::INT8)];
         let waiting = |row: &Row| WaitingDeadLetter {
             id: row.get("id"),
             bytes: usize::try_from(row.get::<_, i64>("bytes")).unwrap_or(usize::MAX),
@@ -135,7 +135,7 @@ async fn uncounted(tx: &Transaction, own: Ownership) -> Result<Vec<Uncounted>, L
     let sql = format!(
         "select state = 'cancelled' as cancelled, {CAMPAIGN} from dinnerbell.campaign where lane = $1 and unsent is null and {COUNTED} limit $2 + 1"
     );
-    let rows = tx.query(&sql, &[own.lane.parameter(), (&(MOST_UNCOUNTED as i64), Type::INT8)]).await?;
+    let rows = tx.query(&sql, &[own.lane.parameter(), (&(MAX_UNCOUNTED as i64), Type::INT8)]).await?;
     let uncounted = |row: &Row| Uncounted { campaign: Arc::new(campaign(row)), cancelled: row.get("cancelled") };
     Ok(rows.iter().map(uncounted).collect())
 }

@@ -26,7 +26,7 @@ use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
 use dinnerbell_core::ports::ledger::{IntakeLedger, LedgerError};
 
 /// Most changes that are judged in one transaction.
-const MOST_CHANGES: i64 = 500;
+const MAX_CHANGES: i64 = 500;
 /// Most bytes of them, but for a single larger one.
 const CHANGE_BYTES: i64 = 4 << 20;
 
@@ -109,7 +109,7 @@ impl PostgresLedger {
 async fn waiting_changes(tx: &Transaction, own: Ownership) -> Result<(Vec<Change>, bool), LedgerError> {
     let lock = "select 1 from dinnerbell.lane where lane = $1 for update";
     let lane: Parameter<'_> = own.lane.parameter();
-    let parameters: [Parameter<'_>; 3] = [lane.clone(), (&MOST_CHANGES, Type::INT8), (&CHANGE_BYTES, Type::INT8)];
+    let parameters: [Parameter<'_>; 3] = [lane.clone(), (&MAX_CHANGES, Type::INT8), (&CHANGE_BYTES, Type::INT8)];
     let (_, rows) = futures_util::try_join!(
         tx.query_one(lock, std::slice::from_ref(&lane)),
         tx.query(sql::JUDGED_NEXT.text(), &parameters)
@@ -118,7 +118,7 @@ async fn waiting_changes(tx: &Transaction, own: Ownership) -> Result<(Vec<Change
     // A tombstone has no time of its own; the order of arrival decides between equals.
     changes.sort_by_key(|change| (change.datetime_created(), change.id));
     let found = rows.first().map_or(0, |row| row.get::<_, i64>("changes"));
-    let more = found >= MOST_CHANGES || found > changes.len() as i64;
+    let more = found >= MAX_CHANGES || found > changes.len() as i64;
     Ok((changes, more))
 }
 

@@ -15,7 +15,7 @@ use crate::red::RED;
 use crate::steered::LIVES;
 
 /// Seeds that are lived to find one that breaks a promise.
-const MOST_LIVES: u64 = 2_000;
+const MAX_LIVES: u64 = 2_000;
 /// Seeds that are lived without a guard that no life was seen to need.
 const LIVES_WITHOUT: u64 = 1_000;
 /// Guards that are soon missed, and seeds that show it: a part of the proof for every run.
@@ -55,10 +55,10 @@ fn prove(guard: Guard, proof: &Proof) -> Result<String, String> {
             };
         }
     };
-    match first_broken(&without, seed, MOST_LIVES) {
+    match first_broken(&without, seed, MAX_LIVES) {
         Some((found, broken)) if found == seed => Ok(format!("{without:?}: seed {seed}: {broken}")),
         Some((found, broken)) => Ok(format!("{without:?}: seed {found}, and no more {seed}: {broken}")),
-        None => Err(format!("{without:?}: {MOST_LIVES} lives keep every promise")),
+        None => Err(format!("{without:?}: {MAX_LIVES} lives keep every promise")),
     }
 }
 

@@ -26,7 +26,7 @@ use dinnerbell_core::guard::Guards;
 use plan::Plan;
 
 /// At most so many broken seeds are shown.
-const MOST_SHOWN: usize = 3;
+const MAX_SHOWN: usize = 3;
 
 /// From here on what the lanes log is printed.
 fn show_log() {
@@ -44,7 +44,7 @@ fn live_all(seeds: impl Iterator<Item = u64>) {
         let kept = shrink::kept(&plan);
         (seed, life::live_through(plan.with_only(&kept), seed, guards), kept)
     });
-    let most = if guards == Guards::default() { MOST_SHOWN } else { 1 };
+    let most = if guards == Guards::default() { MAX_SHOWN } else { 1 };
     let broken = lives.filter(|(_, broken, _)| !broken.is_empty()).take(most);
     let broken: Vec<String> = broken.map(|(seed, broken, kept)| shown(seed, &broken, kept, guards)).collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));

@@ -9,7 +9,7 @@ use crate::life::live_through;
 use crate::plan::{Event, Plan};
 
 /// Most lives that shrinking takes.
-const MOST_TRIES: usize = 200;
+const MAX_TRIES: usize = 200;
 
 /// The fewest events that were found with which the life stays broken, by their places in its plan.
 pub fn shortest(seed: u64, kept: Vec<usize>, guards: Guards) -> Vec<usize> {
@@ -36,9 +36,9 @@ fn is_frame(plan: &Plan, place: usize) -> bool {
 /// enough tries.
 fn shrink(mut kept: Vec<usize>, mut is_broken: impl FnMut(&[usize]) -> bool) -> Vec<usize> {
     let (mut tries, mut portion) = (0, kept.len().div_ceil(2));
-    while portion > 0 && tries < MOST_TRIES {
+    while portion > 0 && tries < MAX_TRIES {
         let (mut from, before) = (0, kept.len());
-        while from < kept.len() && tries < MOST_TRIES {
+        while from < kept.len() && tries < MAX_TRIES {
             let mut fewer = kept.clone();
             fewer.drain(from..(from + portion).min(kept.len()));
             tries += 1;
@@ -84,14 +84,14 @@ fn what_is_left_is_what_breaks() {
         [7, 31].iter().all(|place| kept.contains(place)) && (!kept.contains(&50) || kept.contains(&51))
     };
     assert_eq!(shrink((0..120).collect(), needs), [7, 31]);
-    assert!(lived <= MOST_TRIES, "{lived} lives");
+    assert!(lived <= MAX_TRIES, "{lived} lives");
     let mut lived = 0;
     let never = |_: &[usize]| {
         lived += 1;
         false
     };
     assert_eq!(shrink((0..3_000).collect(), never).len(), 3_000);
-    assert_eq!(lived, MOST_TRIES, "there is an end to the tries");
+    assert_eq!(lived, MAX_TRIES, "there is an end to the tries");
 }
 
 /// What a life breaks with some of its events alone, it does not break by what was left out.

@@ -7,7 +7,7 @@ use crate::model::campaign::Window;
 use crate::model::number::Seconds;
 
 /// Most changed windows that are remembered between two rounds.
-pub(super) const MOST_WINDOWS: usize = 10_000;
+pub(super) const MAX_WINDOWS: usize = 10_000;
 
 /// The windows that changed since the last seal began. The seal itself looks at every window that was changed before it.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ impl ChangedWindows {
     pub fn add(&self, windows: impl Iterator<Item = (String, Window)>) {
         let mut changed = self.changed();
         for (id, window) in windows {
-            if changed.windows.len() < MOST_WINDOWS || changed.windows.contains_key(&id) {
+            if changed.windows.len() < MAX_WINDOWS || changed.windows.contains_key(&id) {
                 changed.windows.insert(id, window);
             } else {
                 changed.more = true;
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn windows_too_many_to_remember_make_every_campaign_doubtful_until_they_are_forgotten() {
         let ends = ChangedWindows::default();
-        ends.add((0..=MOST_WINDOWS).map(|number| (number.to_string(), Window::ALWAYS)));
+        ends.add((0..=MAX_WINDOWS).map(|number| (number.to_string(), Window::ALWAYS)));
         assert!(ends.is_any_closed(["any"].into_iter(), Seconds::new(0)));
         ends.forget();
         assert!(!ends.is_any_closed(["any"].into_iter(), Seconds::new(0)));

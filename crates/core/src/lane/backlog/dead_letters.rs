@@ -1,7 +1,7 @@
 //! The dead letters of a lane that wait to be published, and how many of them the next round may carry.
 
 use crate::lane::backlog::window::LedgerCache;
-use crate::model::due::{MOST_DEAD_LETTERS, WaitingDeadLetter};
+use crate::model::due::{MAX_DEAD_LETTERS, WaitingDeadLetter};
 
 /// Most dead letters of one round.
 const DEAD_LETTERS_OF_A_ROUND: usize = 100;
@@ -18,7 +18,7 @@ pub(super) struct DeadLetters {
 
 impl Default for DeadLetters {
     fn default() -> Self {
-        Self { window: LedgerCache::of(MOST_DEAD_LETTERS), carries: 0 }
+        Self { window: LedgerCache::of(MAX_DEAD_LETTERS), carries: 0 }
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
         #[test]
         fn behind_a_letter_that_is_not_held_none_is(over in 1_i64..50, gone in 0_i64..50) {
             let mut letters = DeadLetters::default();
-            let most = MOST_DEAD_LETTERS as i64;
+            let most = MAX_DEAD_LETTERS as i64;
             (0..most + over).for_each(|id| letters.arrives(WaitingDeadLetter { id, bytes: 1 }));
             letters.recorded(0..gone);
             letters.arrives(WaitingDeadLetter { id: most + over, bytes: 1 });

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Most candidates for late drafts that are held at once: beyond that the rescan waits, and what the tail scan brings is left to it.
-pub(super) const MOST_LATE: usize = 20_000;
+pub(super) const MAX_LATE: usize = 20_000;
 /// Most candidates that one round judges.
 const LATE_OF_A_ROUND: usize = 2_000;
 /// Most restaurants of which it is remembered that somebody was missed; beyond that it may be any.
-pub(super) const MOST_MISSED: usize = 1_000;
+pub(super) const MAX_MISSED: usize = 1_000;
 
 /// A restaurant and who favours it: a candidate for a late draft of each of its open campaigns.
 pub type LateCandidate = (String, String);
@@ -31,7 +31,7 @@ impl LateCandidates {
 
     /// Whether there is no room for more.
     pub(super) fn is_full(&self) -> bool {
-        self.known.len() >= MOST_LATE
+        self.known.len() >= MAX_LATE
     }
 
     /// Adds candidates. Returns whether any of them is new.
@@ -90,7 +90,7 @@ impl Missed {
     /// Adds restaurants; too many mean all. Returns whether any is known by now.
     pub(super) fn add(&mut self, restaurants: impl Iterator<Item = String>) -> bool {
         self.restaurants.extend(restaurants);
-        if self.restaurants.len() > MOST_MISSED {
+        if self.restaurants.len() > MAX_MISSED {
             self.restaurants.clear();
             self.everywhere = true;
         }
@@ -150,7 +150,7 @@ mod tests {
                 all.extend(restaurants());
                 prop_assert_eq!(missed.add(restaurants()), !all.is_empty());
                 prop_assert!(missed.everywhere || missed.restaurants == all);
-                prop_assert!(missed.restaurants.len() <= MOST_MISSED);
+                prop_assert!(missed.restaurants.len() <= MAX_MISSED);
             }
         }
     }

@@ -32,7 +32,7 @@ use crate::model::round::RoundContent;
 
 pub use changed_windows::ChangedWindows;
 pub use late_candidates::{LateCandidate, Missed};
-pub use running::MOST_RUNNING;
+pub use running::MAX_RUNNING;
 
 /// What is read from the ledger, or comes from it; and what is asked of it next.
 #[derive(Debug)]

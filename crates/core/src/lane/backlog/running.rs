@@ -7,7 +7,7 @@ use crate::model::due::ActiveCampaign;
 use crate::model::round::PageRange;
 
 /// Most campaigns of a lane that are held in memory at once; further ones wait in the ledger.
-pub const MOST_RUNNING: usize = 1_000;
+pub const MAX_RUNNING: usize = 1_000;
 
 /// The running campaigns of a lane.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Running {
 impl Default for Running {
     fn default() -> Self {
         Self {
-            window: LedgerCache::of(MOST_RUNNING),
+            window: LedgerCache::of(MAX_RUNNING),
             more_beginners: false,
             overdue: Overdue::default(),
             locked_out: LockedOut::default(),

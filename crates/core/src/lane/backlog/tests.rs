@@ -1,6 +1,6 @@
 use super::*;
-use crate::lane::backlog::changed_windows::MOST_WINDOWS;
-use crate::lane::backlog::late_candidates::{MOST_LATE, MOST_MISSED};
+use crate::lane::backlog::changed_windows::MAX_WINDOWS;
+use crate::lane::backlog::late_candidates::{MAX_LATE, MAX_MISSED};
 use crate::model::campaign::{Campaign, Window};
 use crate::model::number::Seconds;
 use crate::model::round::PageRange;
@@ -69,7 +69,7 @@ fn restaurants_of_candidates_without_room_are_passed_again_and_too_many_mean_all
     let candidates = |from: usize, to: usize, restaurant: &'static str| {
         (from..to).map(move |n| (restaurant.to_owned(), n.to_string()))
     };
-    backlog.offer_late(candidates(0, MOST_LATE, "full"));
+    backlog.offer_late(candidates(0, MAX_LATE, "full"));
     assert_eq!(backlog.take_missed(), Missed::default());
     backlog.offer_late(candidates(0, 3, "missed"));
     let missed = backlog.take_missed();
@@ -78,7 +78,7 @@ fn restaurants_of_candidates_without_room_are_passed_again_and_too_many_mean_all
         (false, vec!["missed".to_owned()])
     );
     assert_eq!(backlog.take_missed(), Missed::default(), "it is taken once");
-    backlog.missed((0..=MOST_MISSED).map(|n| n.to_string()));
+    backlog.missed((0..=MAX_MISSED).map(|n| n.to_string()));
     assert!(backlog.take_missed().everywhere);
 }
 
@@ -105,7 +105,7 @@ fn a_window_that_moved_counts_until_the_ledger_looks_at_it_itself() {
 #[test]
 fn windows_too_many_to_remember_make_every_campaign_doubtful() {
     let backlog = LaneBacklog::unread(Guards::default());
-    backlog.add(changed((0..MOST_WINDOWS).map(|number| (number.to_string(), Window::ALWAYS))));
+    backlog.add(changed((0..MAX_WINDOWS).map(|number| (number.to_string(), Window::ALWAYS))));
     assert!(!is_shut(&backlog, "another", Seconds::new(20)));
     backlog.add(changed([("another".to_owned(), Window::ALWAYS)]));
     assert!(is_shut(&backlog, "any", Seconds::new(0)));

@@ -10,7 +10,7 @@ use crate::model::draft::largest_draft;
 use crate::model::late::LateCampaign;
 
 /// Most campaigns for which candidates are judged in one round.
-pub(super) const MOST_LATE_CAMPAIGNS: usize = 200;
+pub(super) const MAX_LATE_CAMPAIGNS: usize = 200;
 
 /// Candidates for late drafts, and the campaigns that they may be late for, by restaurant and id.
 #[derive(Default)]
@@ -167,7 +167,7 @@ mod tests {
             let restaurants: BTreeSet<String> = candidates.iter().map(|(restaurant, _)| restaurant.clone()).collect();
             let of = open.iter().filter(|open| restaurants.contains(&open.restaurant_id));
             let of = of.filter(|open| after.as_ref().is_none_or(|after| open.adv_campaign_id > *after));
-            let of: Vec<_> = of.take(MOST_LATE_CAMPAIGNS).cloned().collect();
+            let of: Vec<_> = of.take(MAX_LATE_CAMPAIGNS).cloned().collect();
             if of.is_empty() {
                 backlog.judged_late(&candidates, None);
                 if backlog.late().0.is_empty() {
@@ -175,7 +175,7 @@ mod tests {
                 }
                 continue;
             }
-            let mut late = LateBatch::of(candidates, of, MOST_LATE_CAMPAIGNS);
+            let mut late = LateBatch::of(candidates, of, MAX_LATE_CAMPAIGNS);
             late.keep(room);
             let drafts = late.most_drafts();
             largest = Room { rows: largest.rows.max(drafts.rows), bytes: largest.bytes.max(drafts.bytes) };
@@ -227,7 +227,7 @@ mod tests {
         let candidates = ["r", "s"].map(|restaurant| (restaurant.to_owned(), "client".to_owned()));
         let all = vec![open("r", 0, 1), open("r", 1, 1), open("s", 0, 1)];
         let judged = |scope: &RoundScope| -> Vec<String> {
-            let late = LateBatch::of(candidates.to_vec(), all.clone(), MOST_LATE_CAMPAIGNS);
+            let late = LateBatch::of(candidates.to_vec(), all.clone(), MAX_LATE_CAMPAIGNS);
             assert!(late.has_any_in(scope));
             late.within(scope).candidates.into_iter().map(|(restaurant, _)| restaurant).collect()
         };

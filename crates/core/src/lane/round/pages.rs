@@ -19,7 +19,7 @@ use crate::ports::ledger::{LedgerError, RoundTransaction};
 /// A round is full when less than this part of it is left: another question would cost more than it brings.
 const WORTH_ASKING: usize = 20;
 /// Most pages of one question.
-const MOST_PAGES: usize = 100;
+const MAX_PAGES: usize = 100;
 
 /// A campaign as it stood before the round, and its page.
 pub type CampaignPage = (ActiveCampaign, Page);
@@ -57,7 +57,7 @@ pub async fn read<A: Audience>(
     loop {
         let candidates: Vec<_> = waiting.iter().map(|waiting| waiting.candidate).collect();
         let mut shares = plan(now, left, usual, &candidates);
-        shares.truncate(MOST_PAGES);
+        shares.truncate(MAX_PAGES);
         if is_late || shares.is_empty() || left.less(worth_asking.rows, worth_asking.bytes).is_none() {
             break;
         }

@@ -8,7 +8,7 @@ use crate::model::due::ActiveCampaign;
 use crate::model::number::Seconds;
 
 /// Large drafts have at most this part of a round's bytes while others wait for their first page.
-const MOST_OF_BYTES: usize = 4;
+const MAX_OF_BYTES: usize = 4;
 
 /// A campaign of the lane whose main pass is not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl From<&ActiveCampaign> for PlannableCampaign {
 }
 
 /// First pages are not divided below this many rows: most audiences fit, and who is cut waits behind the giants.
-const LEAST_PAGE: usize = 200;
+const MIN_PAGE: usize = 200;
 
 /// How large the next page of a campaign may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,13 +100,13 @@ pub fn plan(now: Seconds, room: Room, usual: Option<usize>, campaigns: &[Plannab
     let sizes = open.iter().map(|&index| &campaigns[index]).take_while(|c| !c.begun).map(|c| c.size);
     let pages = match usual {
         Some(usual) if open.first().is_some_and(|&index| !campaigns[index].begun) => fitting(room, usual.max(1), sizes),
-        _ => fitting(room, LEAST_PAGE, sizes).max(1).min(room.rows).min(open.len()),
+        _ => fitting(room, MIN_PAGE, sizes).max(1).min(room.rows).min(open.len()),
     };
-    let least = if usual.is_some() { LEAST_PAGE.min(room.rows) } else { 0 };
+    let least = if usual.is_some() { MIN_PAGE.min(room.rows) } else { 0 };
     let even = |place: usize| room.rows / pages + usize::from(place < room.rows % pages);
     let share = |(place, campaign): (usize, usize)| {
         let size = campaigns[campaign].size.max(1);
-        let bytes = (room.bytes / pages / size).max(LEAST_PAGE.min(of_bytes(room, size)));
+        let bytes = (room.bytes / pages / size).max(MIN_PAGE.min(of_bytes(room, size)));
         PageQuota { campaign, rows: even(place).max(least).min(bytes) }
     };
     open.into_iter().take(pages).enumerate().map(share).filter(|share| share.rows > 0).collect()
@@ -124,7 +124,7 @@ fn fitting(room: Room, rows: usize, sizes: impl Iterator<Item = usize>) -> usize
 
 /// How many drafts of this size one page may have while others wait, by the bytes.
 fn of_bytes(room: Room, size: usize) -> usize {
-    room.bytes / MOST_OF_BYTES / size.max(1)
+    room.bytes / MAX_OF_BYTES / size.max(1)
 }
 
 /// Who has fewer seconds left for each client that is not told yet comes first: no speed needs to be known for that. A remaining audience

@@ -11,14 +11,14 @@ use crate::guard::Guard;
 use crate::instance::dead_letter_topic::DeadLetterQuota;
 use crate::instance::memory_budget::Reserved;
 use crate::instance::round_sizing::RoundSizing;
-use crate::lane::backlog::{LaneBacklog, LateCandidate, MOST_RUNNING};
+use crate::lane::backlog::{LaneBacklog, LateCandidate, MAX_RUNNING};
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::RETRY_BACKOFF;
 use crate::lane::locks;
 use crate::lane::rescan;
 use crate::lane::round::budget::{Budget, Budgeting};
-use crate::lane::round::late::{LateBatch, MOST_LATE_CAMPAIGNS};
+use crate::lane::round::late::{LateBatch, MAX_LATE_CAMPAIGNS};
 use crate::lane::round::quiet_rounds::RoundScope;
 use crate::lane::round::record::Staged;
 use crate::lane::round::wait::Waits;
@@ -160,7 +160,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     /// Reads what the ledger knows, where what is held is out of date.
     async fn reload(&self) -> Result<(), LaneError> {
         if self.backlog.begin_reload(self.now()) {
-            let due = self.cx.ledger.due(self.own, MOST_RUNNING).await?;
+            let due = self.cx.ledger.due(self.own, MAX_RUNNING).await?;
             due.running
                 .iter()
                 .filter(|running| running.cursor.is_none())
@@ -208,7 +208,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let restaurants: BTreeSet<&String> = candidates.iter().map(|(restaurant, _)| restaurant).collect();
         let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
         let mut open =
-            self.cx.ledger.late_campaigns(self.own, &restaurants, after.as_deref(), MOST_LATE_CAMPAIGNS).await?;
+            self.cx.ledger.late_campaigns(self.own, &restaurants, after.as_deref(), MAX_LATE_CAMPAIGNS).await?;
         // Who is late for a campaign that is left out is found when that is let in again.
         let found = open.len();
         open.retain(|open| !self.backlog.is_locked_out(&open.adv_campaign_id));
@@ -216,7 +216,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             self.backlog.judged_late(&candidates, None);
             return Ok(LateBatch::default());
         }
-        let most = MOST_LATE_CAMPAIGNS - (found - open.len());
+        let most = MAX_LATE_CAMPAIGNS - (found - open.len());
         Ok(LateBatch::of(candidates, open, most))
     }
 
