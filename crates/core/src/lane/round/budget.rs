@@ -28,9 +28,9 @@ impl<B, L, A, C> Budgeting<'_, B, L, A, C> {
     /// alike; newcomers for whom it does not reach wait for a later round.
     pub(super) async fn budget(&self, running: &[ActiveCampaign], late: &mut LateBatch, quiet: bool) -> Budget {
         let room = self.room(running, quiet);
-        late.keep(if running.is_empty() { room } else { room.part(2) });
+        late.keep(if running.is_empty() { room } else { room.fraction(2) });
         let newcomers = late.most_drafts();
-        let mut pages = room.less(newcomers.rows, newcomers.bytes).unwrap_or(Room::NOTHING);
+        let mut pages = room.checked_sub(newcomers.rows, newcomers.bytes).unwrap_or(Room::NOTHING);
         if running.is_empty() {
             pages = Room::NOTHING;
         }

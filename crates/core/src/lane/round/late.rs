@@ -56,7 +56,7 @@ impl LateBatch {
         let (of_each, mut left) = (self.of_each(), Some(room));
         let fit = self.candidates.iter().take_while(|(restaurant, _)| {
             let one = of_each.get(restaurant.as_str()).copied().unwrap_or(Room::NOTHING);
-            left = left.and_then(|left| left.less(one.rows, one.bytes));
+            left = left.and_then(|left| left.checked_sub(one.rows, one.bytes));
             left.is_some()
         });
         let fit = fit.count();
@@ -76,7 +76,7 @@ impl LateBatch {
         let (all, mut of_one) = (self.open.len(), Room::NOTHING);
         let fit = self.open.iter().take_while(|open| {
             of_one = Room { rows: of_one.rows + 1, bytes: of_one.bytes + largest_draft(open.texts) };
-            of_one.rows == 1 || room.less(of_one.rows, of_one.bytes).is_some()
+            of_one.rows == 1 || room.checked_sub(of_one.rows, of_one.bytes).is_some()
         });
         let fit = fit.count();
         self.open.truncate(fit);
@@ -207,7 +207,7 @@ mod tests {
         let (judged, largest) = judge_all(&campaigns, &[("r", 3)], room);
         assert_eq!(judged.len(), 450 * 3);
         assert!(judged.values().all(|times| *times == 1));
-        assert!(room.less(largest.rows, largest.bytes).is_some(), "{largest:?}");
+        assert!(room.checked_sub(largest.rows, largest.bytes).is_some(), "{largest:?}");
     }
 
     #[test]

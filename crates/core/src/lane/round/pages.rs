@@ -53,12 +53,12 @@ pub async fn read<A: Audience>(
     let mut waiting: Vec<Waiting> = running.iter().map(waits).collect();
     let (mut left, mut usual, mut done, mut overdue) = (room, None, Vec::new(), Vec::new());
     let mut is_late = false;
-    let worth_asking = room.part(WORTH_ASKING);
+    let worth_asking = room.fraction(WORTH_ASKING);
     loop {
         let candidates: Vec<_> = waiting.iter().map(|waiting| waiting.candidate).collect();
         let mut shares = plan(now, left, usual, &candidates);
         shares.truncate(MAX_PAGES);
-        if is_late || shares.is_empty() || left.less(worth_asking.rows, worth_asking.bytes).is_none() {
+        if is_late || shares.is_empty() || left.checked_sub(worth_asking.rows, worth_asking.bytes).is_none() {
             break;
         }
         let wanted: Vec<_> = shares.iter().map(|share| waiting[share.campaign].next_page(share.rows)).collect();
@@ -77,7 +77,7 @@ pub async fn read<A: Audience>(
             };
             // Whose page does not fit is read again in the next round: nobody was told anything yet.
             let rows = page.clients.len();
-            let Some(rest) = left.less(rows, rows * candidates[share.campaign].size) else { break };
+            let Some(rest) = left.checked_sub(rows, rows * candidates[share.campaign].size) else { break };
             left = rest;
             waiting[share.campaign].append(page);
         }

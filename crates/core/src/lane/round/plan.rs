@@ -47,12 +47,12 @@ impl Room {
     }
 
     /// What is left beside these drafts; none where they do not fit.
-    pub fn less(self, rows: usize, bytes: usize) -> Option<Self> {
+    pub fn checked_sub(self, rows: usize, bytes: usize) -> Option<Self> {
         Some(Self { rows: self.rows.checked_sub(rows)?, bytes: self.bytes.checked_sub(bytes)? })
     }
 
     /// A part of it.
-    pub fn part(self, of: usize) -> Self {
+    pub fn fraction(self, of: usize) -> Self {
         Self { rows: self.rows / of, bytes: self.bytes / of }
     }
 }
@@ -116,7 +116,7 @@ pub fn plan(now: Seconds, room: Room, usual: Option<usize>, campaigns: &[Plannab
 fn fitting(room: Room, rows: usize, sizes: impl Iterator<Item = usize>) -> usize {
     let left = |left: &mut Room, size: usize| {
         let rows = rows.min(of_bytes(room, size)).max(1);
-        *left = left.less(rows, rows.saturating_mul(size))?;
+        *left = left.checked_sub(rows, rows.saturating_mul(size))?;
         Some(())
     };
     sizes.scan(room, left).count()
