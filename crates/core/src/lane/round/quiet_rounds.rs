@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// A campaign that nothing changed for this long is like any other again.
 const CALM: Duration = Duration::from_secs(1);
-/// After this many overtaken rounds in a row the next one is quiet for everybody: then it is not always the same campaigns that change.
+/// After this many overtaken rounds in a row the next one is quiet for all_campaigns: then it is not always the same campaigns that change.
 const OVERTAKEN_IN_A_ROW: u32 = 2;
 
 /// Which campaigns may have drafts in a round.
@@ -20,7 +20,7 @@ pub struct RoundScope {
     /// Whether nothing is taken in while it is made.
     pub quiet: bool,
     /// Whether every campaign may.
-    everybody: bool,
+    all_campaigns: bool,
     /// Campaigns that changes overtake.
     contested: Vec<String>,
 }
@@ -28,7 +28,7 @@ pub struct RoundScope {
 impl RoundScope {
     /// Whether a campaign may have drafts in it.
     pub fn includes(&self, adv_campaign_id: &str) -> bool {
-        self.everybody || self.is_contested(adv_campaign_id) == self.quiet
+        self.all_campaigns || self.is_contested(adv_campaign_id) == self.quiet
     }
 
     fn is_contested(&self, adv_campaign_id: &str) -> bool {
@@ -37,7 +37,7 @@ impl RoundScope {
 
     /// The scope of all campaigns that this one leaves out.
     pub fn complement(&self) -> Self {
-        Self { quiet: !self.quiet, everybody: false, contested: self.contested.clone() }
+        Self { quiet: !self.quiet, all_campaigns: false, contested: self.contested.clone() }
     }
 }
 
@@ -86,7 +86,7 @@ impl QuietRounds {
         }
         RoundScope {
             quiet: self.quiet_next,
-            everybody: self.quiet_next && self.overtaken >= OVERTAKEN_IN_A_ROW,
+            all_campaigns: self.quiet_next && self.overtaken >= OVERTAKEN_IN_A_ROW,
             contested: self.contested.keys().cloned().collect(),
         }
     }
