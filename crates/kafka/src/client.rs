@@ -87,7 +87,7 @@ pub struct ClientEvents {
 
 impl ClientEvents {
     /// A call succeeded: earlier reasons are history.
-    pub fn well(&self) {
+    pub fn mark_healthy(&self) {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 

@@ -170,7 +170,7 @@ impl TransactionalClient {
             .commit_transaction(CALL_TIMEOUT)
             .map_err(|error| self.sending.explain("committing a transaction", &error))?;
         fail_point("publish.committed");
-        self.observer.well();
+        self.observer.mark_healthy();
         Ok(())
     }
 

@@ -28,7 +28,7 @@ impl Reader {
             let shared = &reader.shared;
             match ask(reader.consumer(), &shared.topic) {
                 Ok(answer) => {
-                    shared.observer.well();
+                    shared.observer.mark_healthy();
                     Ok(answer)
                 }
                 Err(error) => Err(shared.observer.explain(&doing, &error)),
