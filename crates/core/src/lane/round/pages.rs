@@ -52,13 +52,13 @@ pub async fn read<A: Audience>(
     let waits = |running: &ActiveCampaign| Waiting { candidate: running.into(), running: running.clone(), page: None };
     let mut waiting: Vec<Waiting> = running.iter().map(waits).collect();
     let (mut left, mut usual, mut done, mut overdue) = (room, None, Vec::new(), Vec::new());
-    let mut is_late = false;
+    let mut page_overdue = false;
     let worth_asking = room.fraction(WORTH_ASKING);
     loop {
         let candidates: Vec<_> = waiting.iter().map(|waiting| waiting.candidate).collect();
         let mut shares = plan(now, left, usual, &candidates);
         shares.truncate(MAX_PAGES);
-        if is_late || shares.is_empty() || left.checked_sub(worth_asking.rows, worth_asking.bytes).is_none() {
+        if page_overdue || shares.is_empty() || left.checked_sub(worth_asking.rows, worth_asking.bytes).is_none() {
             break;
         }
         let wanted: Vec<_> = shares.iter().map(|share| waiting[share.campaign].next_page(share.rows)).collect();
@@ -68,7 +68,7 @@ pub async fn read<A: Audience>(
             let page = match page {
                 Ok(page) => page,
                 Err(unread) => {
-                    is_late = true;
+                    page_overdue = true;
                     if let Unread::Overdue(said) = unread {
                         overdue.push((waiting[share.campaign].running.campaign.restaurant_id.clone(), said));
                     }
