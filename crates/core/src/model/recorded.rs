@@ -17,7 +17,7 @@ use crate::model::round::{Publication, RoundContent, StoredRound, checksum};
 pub struct Recorded {
     head: RoundVersion,
     publication: Arc<Publication>,
-    open: Window,
+    window: Window,
     closed: bool,
 }
 
@@ -42,7 +42,7 @@ impl Recorded {
             drafts: content.parts.iter().map(|part| part.drafts.clone()).collect(),
             dead_letters: content.dead_letters.clone(),
         };
-        Self { head: mark.head, publication: Arc::new(publication), open: content.open(), closed }
+        Self { head: mark.head, publication: Arc::new(publication), window: content.open(), closed }
     }
 
     /// Reads the last recorded round back. It is taken up only when its count and checksum are those that were recorded.
@@ -64,7 +64,7 @@ impl Recorded {
             drafts: stored.batches,
             dead_letters: stored.dead_letters,
         };
-        Ok(Self { head: stored.head, publication: Arc::new(publication), open: stored.open, closed: false })
+        Ok(Self { head: stored.head, publication: Arc::new(publication), window: stored.open, closed: false })
     }
 
     /// The mark of a round that is published already, without its drafts: whatever became of its rows since, the mark stands.
@@ -72,7 +72,7 @@ impl Recorded {
         let mark = CommittedMark { ledger, head: stored.head };
         let publication =
             Publication { lane, offset: stored.position, mark, drafts: Vec::new(), dead_letters: Vec::new() };
-        Self { head: stored.head, publication: Arc::new(publication), open: Window::ALWAYS, closed: false }
+        Self { head: stored.head, publication: Arc::new(publication), window: Window::ALWAYS, closed: false }
     }
 
     /// The round's name.
@@ -91,8 +91,8 @@ impl Recorded {
     }
 
     /// The time in which all its campaigns are open: outside of it, the round may not be begun.
-    pub fn open(&self) -> Window {
-        self.open
+    pub fn window(&self) -> Window {
+        self.window
     }
 
     /// Whether, as it was recorded, campaigns of the round before turned out to be over: who was not told of them is to be counted.
@@ -124,7 +124,7 @@ impl Recorded {
     /// A round of a test of the broker, that no ledger knows.
     #[cfg(feature = "fail-points")]
     pub fn for_test(publication: Publication) -> Self {
-        Self { head: publication.mark.head, publication: Arc::new(publication), open: Window::ALWAYS, closed: false }
+        Self { head: publication.mark.head, publication: Arc::new(publication), window: Window::ALWAYS, closed: false }
     }
 }
 

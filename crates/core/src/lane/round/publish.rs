@@ -31,7 +31,7 @@ pub async fn publish<P: Producer, C: Clock>(
         false => clock.fresh().await,
     };
     let now = released.ok_or(LaneError::ClockUnread)?.seconds();
-    let over = !round.open().is_open(now) && guards.enabled(Guard::TimeBeforePublication);
+    let over = !round.window().is_open(now) && guards.enabled(Guard::TimeBeforePublication);
     if over || (changed.is_any_closed(round.campaigns(), now) && guards.enabled(Guard::CancelledBeforePublication)) {
         return Err(LaneError::NotOpen { seq });
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// A campaign that nothing changed for this long is like any other again.
 const CALM: Duration = Duration::from_secs(1);
-/// After this many overtaken rounds in a row the next one is quiet for all_campaigns: then it is not always the same campaigns that change.
+/// After this many overtaken rounds in a row the next one is quiet for all campaigns: then it is not always the same campaigns that change.
 const OVERTAKEN_IN_A_ROW: u32 = 2;
 
 /// Which campaigns may have drafts in a round.
