@@ -24,9 +24,9 @@ const SEEN: Duration = Duration::from_millis(500);
 /// Who paused all sending, and when.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Pause {
-    /// When.
+    /// When it was ordered.
     pub since: Option<String>,
-    /// Who.
+    /// Who ordered it.
     pub by: Option<String>,
     /// Why.
     pub reason: Option<String>,

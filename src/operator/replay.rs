@@ -41,7 +41,7 @@ const BROKE: &str = "kafka: a connection broke while a batch was sent, though al
 /// Which letters.
 #[derive(Debug, Clone)]
 pub enum Which {
-    /// These.
+    /// The letters of these ids.
     Ids(Vec<i64>),
     /// All that the filter finds, those that arrive meanwhile excepted.
     All(Filter),

@@ -79,7 +79,7 @@ pub struct Answer {
 /// What is known of a client.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ClientHistory {
-    /// Who.
+    /// The id of the client.
     pub client_id: String,
     /// Restaurants that they favour now, of those whose campaigns were looked at.
     pub favours: Vec<String>,

@@ -1,4 +1,5 @@
-//! What is looked at is read once a second, written once, and handed to everybody who looks at it. Nobody looks, nothing is read.
+//! Keeps open pages up to date. A page is read and rendered once a second, for all who have it open together. If nobody has it open, nothing is
+//! read.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -6,7 +6,7 @@
 //! - [`error`], [`progress`], [`figures`], [`machine`]: what everything uses;
 //! - [`environment`]: the database, the tables, the topics, the rights that are needed; [`audience`]: who subscribes;
 //! - [`instance`] and [`scrape`]: the service as a process, and what its `/metrics` say; [`usage`]: what it used meanwhile;
-//! - [`sender`] rings, [`reader`] hears, [`sinks`] counts; [`steady`]: small campaigns rung and heard;
+//! - [`sender`] sends campaigns, [`reader`] reads drafts, [`sinks`] counts both sinks; [`steady`]: the times of small campaigns;
 //! - [`roofline`]: the same rows and messages without the service;
 //! - [`fanout`], [`latency`], [`mixed`], [`lanes`], [`catch_up`], [`take_over`], [`peer`]: one file for each scenario, with its result
 //!   and its part of the report. To add one: its file, its variant of [`Scenario`], its line in `measure` and in [`report`], which only puts

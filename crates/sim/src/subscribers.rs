@@ -59,9 +59,9 @@ impl Subscribers {
 pub struct Subscriber {
     /// The id: it is given when the row is inserted, which may be long before that is committed.
     pub id: i64,
-    /// Who.
+    /// The client that favours the restaurant.
     pub client_id: String,
-    /// What.
+    /// The restaurant that is favoured.
     pub restaurant_id: String,
     /// When it was committed.
     pub from: Micros,

@@ -73,7 +73,7 @@ pub struct Traced {
     pub instance: usize,
     /// The function of a trait.
     pub request: &'static str,
-    /// What.
+    /// What became of the request.
     pub became: Became,
 }
 

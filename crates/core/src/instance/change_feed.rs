@@ -5,8 +5,8 @@
 //! - the poll: five times a second, whether any of the lanes has changes to judge or a due rescan, or is lost. A lane is lost when somebody else took
 //!   it, or when the database failed over to a server that lost commits. A lane that has nothing to do would not notice by itself.
 //!
-//! There is no task for it. Each lane brings along a future that waits for its turn, and whoever's turn it is looks for all; when that lane
-//! goes, the next one takes over where it was. So whatever ends a lane ends nothing of the others.
+//! There is no task for it. Each lane has a future that waits for its turn. The lane whose turn it is looks on behalf of all. When that lane
+//! ends, the next one goes on from there. So the end of one lane ends nothing of the others.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,8 +29,8 @@ const OVERLAP: i64 = 1_000;
 const FARTHEST_BACK: i64 = 200_000;
 /// How long it takes, as a rule, until a candidate of the tail scan has a draft. A new owner goes on where this one stood that long ago.
 const HAND_ON_TIME: Duration = Duration::from_secs(2);
-/// The tail scan goes back for a lane once in this time: a lane that is taken over again and again must not keep it behind. The rescan after a
-/// takeover finds whom that misses.
+/// The tail scan steps back for a lane at most once in this time. Else a lane that is taken over again and again would keep it behind. The rescan
+/// after a takeover finds the subscribers that this misses.
 const STEP_BACK_INTERVAL: Duration = Duration::from_secs(60);
 /// How often it is checked whether the ids restarted below the high-water mark.
 const ID_RESTART_CHECK: Duration = Duration::from_secs(3);
@@ -275,7 +275,7 @@ impl Drop for LaneRegistration<'_> {
         let mut state = self.change_feed.state();
         state.lanes.remove(&self.lane);
         state.joined.remove(&self.lane);
-        // Who looks for nobody falls behind: the next lane begins again.
+        // Without a lane nobody scans on, and the mark grows old: the next lane begins at the newest id.
         if state.lanes.is_empty() {
             state.high_water = None;
             state.reached = 0;

@@ -92,7 +92,7 @@ impl PauseWatch {
         Self { readings }
     }
 
-    /// A pause that nobody ever pulls.
+    /// A pause that is never ordered: everything is allowed.
     pub fn never() -> Self {
         Self { readings: watch::channel(PauseReading { asked: Micros::MAX, suspension: Suspension::default() }).1 }
     }
@@ -142,7 +142,7 @@ impl PauseWatch {
     pub async fn until_released<C: Clock>(&self, clock: &C) -> Option<Micros> {
         let mut readings = self.readings.clone();
         loop {
-            // Read first: a machine that slept learns by it how old its last look is.
+            // The clock is read first. After a sleep of the machine it shows how old the last reading is.
             let now = clock.fresh().await?;
             if readings.borrow_and_update().allows(now) {
                 return Some(now);

@@ -25,7 +25,7 @@ const MIN_SHARED: usize = 2 << 20;
 const MIN_PUBLISHED: usize = 256 << 10;
 /// A round of less for each of its campaigns measures what a campaign costs, not the throughput.
 const MIN_OF_A_CAMPAIGN: usize = 100 << 10;
-/// From this long on a publication is believed at once, and not taken for a hiccup.
+/// A publication that took at least this long changes the measured rate at once; a shorter one may be a hiccup.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// How many bytes of drafts a lane gets through in a second.

@@ -57,7 +57,7 @@ impl Default for Failures {
 }
 
 impl Failures {
-    /// A round was published: what failed before is history.
+    /// Forgets all failures, since a round was published.
     pub fn clear(&mut self) {
         *self = Self::default();
     }

@@ -1,4 +1,4 @@
-//! One lane's life: in by the one way, then intake and rounds side by side until something fails or the lane is to stop.
+//! One lane's life: a takeover, then intake and rounds side by side, until something fails or the lane is to stop.
 //!
 //! Everything of a lane happens inside one future. Dropping it at any await is a crash: what was in flight is found by the next entry.
 
@@ -100,7 +100,7 @@ async fn who_fenced<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Owner
     }
     match cx.ledger.still_mine(own).await {
         Ok(true) => BrokerError::Overdue { seconds: transaction_time().as_secs() }.into(),
-        // What it said is the best that is known.
+        // Nothing more is known: the error stays as it is.
         Ok(false) | Err(_) => error,
     }
 }

@@ -23,8 +23,8 @@ const AT_ONCE: usize = 500;
 /// Looking at many rests so many times as long as it works.
 const REST: u32 = 4;
 
-/// Shows operators for whom a part of the lane's work waits; none where it waits for nobody any more. The ledger is told what is news, so that
-/// other instances and commands show it; where it cannot be, the log and `/readyz` still do.
+/// Shows operators who holds the lock that a part of the lane's work waits for; `None` ends that. A change is recorded in the ledger, so that
+/// other instances and commands show it too. If the ledger does not take it, the log and `/readyz` show it all the same.
 pub(crate) async fn note<B, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     lane: Lane,

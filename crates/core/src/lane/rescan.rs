@@ -137,7 +137,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         Ok(())
     }
 
-    /// Reads a page for each pass of a batch; where that fails for several, one by one it shows whose fault it is.
+    /// Reads a page for each pass of a batch. If that fails for several passes together, each is read alone, to find the one that fails.
     async fn read(&mut self, batch: RescanBatch) -> Result<(), LaneError> {
         match self.pages(&batch).await {
             Ok(pages) => self.hand_on(&batch, pages).await,

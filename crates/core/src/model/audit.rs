@@ -143,7 +143,7 @@ impl Subject<'_> {
 pub struct Order {
     /// Who gave it.
     pub who: String,
-    /// What.
+    /// What was ordered.
     pub what: &'static str,
     /// The kind of what it is about.
     pub subject: &'static str,

@@ -78,11 +78,11 @@ mod tests {
 /// A favourite that was added: its id in the table, and who favours what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
-    /// Where the tail scan stands.
+    /// Its id in the table, by which the tail scan goes.
     pub id: i64,
-    /// Who.
+    /// The client that favours the restaurant.
     pub client_id: String,
-    /// What.
+    /// The restaurant that is favoured.
     pub restaurant_id: String,
 }
 

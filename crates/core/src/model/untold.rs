@@ -121,7 +121,7 @@ impl Standing {
 /// What is known of somebody who has no draft.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Untold<'a> {
-    /// Who.
+    /// The client that has no draft.
     pub client_id: &'a str,
     /// Whether they favour the restaurant now.
     pub favours: bool,

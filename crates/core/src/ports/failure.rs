@@ -1,5 +1,4 @@
-//! What may come of trying again: the one rule for every error of the outside world. What follows from it for a lane is
-//! [`crate::lane::error_policy`].
+//! Whether it helps to try again: the one rule for every error of the servers. [`crate::lane::error_policy`] says what follows for a lane.
 
 use std::fmt::Display;
 

@@ -130,7 +130,7 @@ impl Input for LaneInput {
             }
             let arrived = self.take(most);
             if !arrived.is_empty() {
-                // Whatever came of another topic came after the word that there is one.
+                // The event that the topic was replaced comes before any record of the new topic: so it is served before these are handed on.
                 self.reader.serve_events();
             }
             if self.is_replaced() {

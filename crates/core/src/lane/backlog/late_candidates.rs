@@ -80,9 +80,9 @@ impl LateCandidates {
 /// Of which restaurants candidates of the tail scan found no room.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Missed {
-    /// These.
+    /// Restaurants of candidates that found no room.
     pub restaurants: BTreeSet<String>,
-    /// Perhaps of any.
+    /// There were too many to name them: it may be any restaurant.
     pub everywhere: bool,
 }
 
