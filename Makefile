@@ -48,5 +48,5 @@ lint: ## format, warnings, links of the doc comments, licences and bans
 	@scripts/setup lint
 	cargo fmt --all --check
 	cargo clippy --release --locked --all-targets $(FEATURES) -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --document-private-items $(FEATURES)
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --release --locked --no-deps --document-private-items $(FEATURES)
 	.cache/cargo-deny/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
