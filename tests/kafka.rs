@@ -823,6 +823,28 @@ async fn an_initialisation_that_timed_out_is_finished_before_the_next_and_never_
     assert_eq!(scene.told().len(), 2);
 }
 
+/// Between the look at its windows and its beginning no broker is waited for: a campaign could end meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_is_begun_or_given_up_at_once_though_kafka_does_not_say_which_topic_it_goes_to() {
+    let server = KafkaServer::private();
+    let scene = Scene::on(Arc::clone(&server), 1);
+    let broker = scene.broker().await;
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    let first = scene.round(Lane::new(0), 0, vec![scene.drafts(&["anna"])]);
+    let producer = producer.publish(&first).await.unwrap().unwrap();
+    // What was answered about the topic is old by then.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    server.freeze();
+    let asked = Instant::now();
+    let second = scene.round(Lane::new(0), 1, vec![scene.drafts(&["bob"])]);
+    let given_up = producer.publish_if(&second, Arc::new(|| false)).await.map(drop);
+    let took = asked.elapsed();
+    server.thaw();
+    assert!(matches!(given_up, Err(BrokerError::NotBegun)), "{given_up:?}");
+    assert!(took < Duration::from_secs(1), "it took {took:?}");
+    assert_eq!(scene.told().len(), 1);
+}
+
 /// `cargo test --workspace --release --features fail-points --test servers -- --ignored --nocapture measure_idle`
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]

@@ -87,6 +87,7 @@ impl Verification<'_> {
         })
         .await?;
         let mut uncovered = extent.uncovered(&from);
+        let forgotten = self.broker.drafts_are_forgotten_by_key().await;
         if self.ledger.is_some()
             && let Some(replaced) = outputs::known(&self.pool).await?.notifications_replaced
             && since.is_none_or(|since| since <= replaced)
@@ -97,7 +98,11 @@ impl Verification<'_> {
         let (notifications, gathered) = self.gather(notifications, &from, &extent).await?;
         self.progress.finish_and_clear();
         let (notifications, comparison, end_state) = self.compare(notifications, gathered).await?;
-        self.report(notifications, comparison, end_state, &uncovered).await
+        let mut report = self.report(notifications, comparison, end_state, &uncovered).await?;
+        if let Some((what, remedy)) = forgotten {
+            report.refuse_to_republish(&what, &remedy);
+        }
+        Ok(report)
     }
 
     /// Messages, snapshot, later messages: in this order.
@@ -329,6 +334,7 @@ impl Verification<'_> {
             differences: comparison.differences,
             examples: self.examples(notifications, &comparison.examples).await?,
             republished: None,
+            not_to_be_republished: None,
             unannounced: end.unannounced,
             halted_lanes: end.lanes.iter().filter(|lane| lane.halted.is_some()).map(|lane| lane.lane).collect(),
         })

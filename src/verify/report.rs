@@ -62,6 +62,9 @@ pub struct Report {
     pub halted_lanes: Vec<Lane>,
     /// What was ordered for rows without a message; null where nothing was.
     pub republished: Option<Republished>,
+    /// Why none may be ordered, though the topic was compared.
+    #[serde(skip)]
+    pub not_to_be_republished: Option<String>,
     /// The rows without a message that were looked at twice.
     #[serde(skip)]
     pub unannounced: Vec<i64>,
@@ -69,14 +72,19 @@ pub struct Report {
 
 impl Report {
     /// Has the clients of rows without a message told once more, while their campaigns last. Refused where the topic no longer holds all that was
-    /// compared: what was deleted with age was told.
+    /// compared, or may have forgotten messages by their keys: what it deleted was told.
     pub async fn republish(&mut self, config: &Config, dry_run: bool, by: &Orderer) -> Result<(), VerifyError> {
-        if let Some(reason) = &self.reason {
+        if let Some(reason) = self.reason.as_ref().or(self.not_to_be_republished.as_ref()) {
             return Err(VerifyError::Refused(reason.clone()));
         }
         let republished = republish::republish(config, &self.unannounced, dry_run, by).await;
         self.republished = Some(republished.map_err(|error| VerifyError::Refused(error.to_string()))?);
         Ok(())
+    }
+
+    /// The topic may have forgotten messages by their keys: nobody is told once more until the remedy was applied.
+    pub fn refuse_to_republish(&mut self, what: &str, remedy: &str) {
+        self.not_to_be_republished = Some(format!("{what}: nobody is told once more; {remedy}"));
     }
 
     /// Whether everything that differed is told once more.

@@ -21,6 +21,7 @@ macro_rules! for_each_broker_case {
             a_mark_is_published_without_any_message,
             each_lane_has_a_mark_of_its_own,
             a_second_producer_fences_the_first,
+            a_round_that_may_not_be_begun_any_more_leaves_nothing,
             what_a_former_owner_left_open_is_never_seen,
             an_offset_that_may_yet_be_aborted_is_no_answer,
             offsets_that_are_gone_are_no_mark,
@@ -166,6 +167,17 @@ pub async fn a_second_producer_fences_the_first<E: Environment>(env: &mut E) {
     let fenced = third.publish_mark(&round(Lane::new(0), 9, &[])).await.map(drop);
     assert!(matches!(fenced, Err(BrokerError::Fenced)), "also within one instance: {fenced:?}");
     assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(mark(1)));
+}
+
+pub async fn a_round_that_may_not_be_begun_any_more_leaves_nothing<E: Environment>(env: &mut E) {
+    let broker = env.broker();
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    let late = producer.publish_if(&round(Lane::new(0), 0, &["never"]), Arc::new(|| false)).await.map(drop);
+    assert!(matches!(late, Err(BrokerError::NotBegun)), "{late:?}");
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::None);
+    producer.publish_if(&round(Lane::new(0), 0, &["heard"]), Arc::new(|| true)).await.unwrap();
+    assert_eq!(env.told().await, ["heard"]);
 }
 
 pub async fn what_a_former_owner_left_open_is_never_seen<E: Environment>(env: &mut E) {

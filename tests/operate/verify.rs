@@ -52,6 +52,23 @@ fn a_row_without_a_message_differs() {
     assert_differs(&by_hand, "rows_without_message", 1);
 }
 
+/// What compaction took was told: of all messages of a client only the last stays.
+#[test]
+fn of_a_compacted_topic_nobody_is_told_once_more_until_its_remedy_was_applied() {
+    let by_hand = told();
+    by_hand.row(&by_hand.campaign, "d");
+    let Stage { kafka, notifications, .. } = &by_hand.stage;
+    kafka.set_topic(notifications, "cleanup.policy", "compact,delete");
+    let refused = by_hand.stage.dinnerbell(&["verify", "--republish"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains(&format!("topic {notifications} is compacted")), "{said}");
+    assert!(said.contains(&format!("--alter --topic {notifications} --add-config cleanup.policy=delete")), "{said}");
+    assert_eq!(by_hand.stage.row_count(), 4, "its row stays");
+    kafka.set_topic(notifications, "cleanup.policy", "delete");
+    let (status, report) = json_of(&by_hand.stage, &["verify", "--republish", "--dry-run"]);
+    assert_eq!((status, &report["republished"]["dry_run"]), (0, &json!(true)), "it is refused no more: {report}");
+}
+
 #[test]
 fn a_message_without_a_row_differs() {
     let by_hand = told();

@@ -33,6 +33,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("acks", "a draft is published when all replicas in sync have it"),
     ("request.required.acks", "a draft is published when all replicas in sync have it"),
     ("partitioner", "drafts are partitioned by key as the Java client does it"),
+    ("client.rack", "the end of a partition is what its leader says, and a follower may be behind"),
     ("auto.offset.reset", "the position is the ledger's, never a default"),
     ("auto.commit.", "nothing is committed automatically: offsets are part of a round"),
     ("offset.store.", "nothing is committed automatically: offsets are part of a round"),
@@ -97,7 +98,6 @@ const PRODUCER_ONLY: &[&str] = &[
 /// Settings that both know: all that are worth to be suggested for a misspelt name.
 const COMMON: &[&str] = &[
     "client.id",
-    "client.rack",
     "client.dns.lookup",
     "message.max.bytes",
     "message.copy.max.bytes",

@@ -146,6 +146,13 @@ impl KafkaBroker {
         read_topics(&self.shared.kafka, &self.shared.reader).await
     }
 
+    /// Why a draft that is missing from the notifications topic may have been told all the same, and the remedy; none where messages go by age alone.
+    pub async fn drafts_are_forgotten_by_key(&self) -> Option<(String, String)> {
+        let name = &self.shared.kafka.topics.notifications;
+        let settings = topics::settings(&self.shared.kafka, &[name]).await.remove(name);
+        Topic { name: name.clone(), settings, ..Topic::default() }.forgets_by_key()
+    }
+
     /// How many brokers the cluster has.
     pub async fn brokers(&self) -> Result<usize, BrokerError> {
         let counted = self.shared.reader.ask("counting the brokers".into(), |consumer, topic| {

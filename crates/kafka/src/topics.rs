@@ -88,8 +88,34 @@ impl Topic {
 
     /// Whether it is compacted, as far as this user may know.
     pub fn is_compacted(&self) -> bool {
-        self.setting("cleanup.policy").is_some_and(|policy| policy.contains("compact"))
+        self.setting("cleanup.policy").is_some_and(is_compaction)
     }
+
+    /// Why a message that is missing from it says nothing of what was told, and the remedy; none where messages go by their age alone.
+    pub fn forgets_by_key(&self) -> Option<(String, String)> {
+        let name = &self.name;
+        match self.setting("cleanup.policy") {
+            Some(policy) if is_compaction(policy) => Some((
+                format!(
+                    "topic {name} is compacted: of all messages of a client only the last stays, and the others were told"
+                ),
+                add_config(name, "cleanup.policy=delete"),
+            )),
+            Some(_) => None,
+            None => Some((
+                format!(
+                    "whether topic {name} is compacted may not be read, and of a compacted one only the last message of a client stays"
+                ),
+                format!(
+                    "allow this user DescribeConfigs on topic {name} (`dinnerbell doctor --grants` prints all rights)"
+                ),
+            )),
+        }
+    }
+}
+
+fn is_compaction(policy: &str) -> bool {
+    policy.contains("compact")
 }
 
 /// A topic as it is now, without its settings.
@@ -166,8 +192,10 @@ const DRAFTS: [Check; 4] = [
 ];
 
 /// What the topic of the campaigns needs.
-const CAMPAIGNS: [Check; 1] =
-    [Check { name: "kafka-retention", reads: Reads::Setting("retention.ms"), verdict: kept_campaigns }];
+const CAMPAIGNS: [Check; 2] = [
+    Check { name: "kafka-retention", reads: Reads::Setting("cleanup.policy"), verdict: compacted_campaigns },
+    Check { name: "kafka-retention", reads: Reads::Setting("retention.ms"), verdict: kept_campaigns },
+];
 
 /// What the topic of the dead letters needs.
 const LETTERS: [Check; 2] = [
@@ -284,6 +312,16 @@ fn kept_drafts(drafts: &Topic, retention: &str) -> Option<Verdict> {
     )))
 }
 
+/// What compaction takes is a gap between offsets like any other, so no lane can notice it.
+fn compacted_campaigns(campaigns: &Topic, _: &str) -> Option<Verdict> {
+    let name = &campaigns.name;
+    let what = format!(
+        "topic {name} is compacted: of the records of a key only the last stays, and cancellations go after delete.retention.ms; what a lane has not \
+         read by then is lost, and nothing says so"
+    );
+    campaigns.is_compacted().then(|| Verdict::Risk(what, add_config(name, "cleanup.policy=delete")))
+}
+
 fn kept_campaigns(campaigns: &Topic, retention: &str) -> Option<Verdict> {
     let (name, retention) = (&campaigns.name, retention.parse().ok()?);
     let told = format!(
@@ -387,6 +425,31 @@ mod tests {
             assert!(found.iter().any(|(of, told)| *of == status && told.contains(words)), "{words}: {found:#?}");
         }
         const { assert!(LARGEST_MESSAGE + BATCH_FRAME < DEFAULT_LIMIT, "what a topic takes by default is enough") }
+    }
+
+    #[test]
+    fn a_compacted_topic_of_campaigns_is_warned_of() {
+        let topics = Topics { campaigns: "in".to_owned(), notifications: "out".to_owned(), dead_letters: None };
+        let warned = |policy| {
+            let mut found = Findings::default();
+            judge(&topics, &[topic("in", 3, &[("cleanup.policy", policy)])], &mut found);
+            let told = found.into_all().into_iter();
+            told.filter(|finding| finding.status == Status::Warning)
+                .any(|told| told.found.contains("topic in is compacted"))
+        };
+        assert_eq!(["compact", "compact,delete", "delete"].map(warned), [true, true, false]);
+    }
+
+    #[test]
+    fn a_message_that_is_missing_says_something_only_where_messages_are_known_to_go_by_age_alone() {
+        let says = |settings: Option<&[(&str, &str)]>| {
+            let topic = Topic { settings: None, ..topic("out", 3, settings.unwrap_or_default()) };
+            let settings = settings.map(|all| all.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect());
+            Topic { settings, ..topic }.forgets_by_key().map(|(_, remedy)| remedy)
+        };
+        assert_eq!(says(Some(&[("cleanup.policy", "delete")])), None);
+        assert!(says(Some(&[("cleanup.policy", "compact,delete")])).is_some_and(|remedy| remedy.contains("=delete")));
+        assert!(says(None).is_some_and(|remedy| remedy.contains("DescribeConfigs")));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use dinnerbell_core::model::outputs::{OutputIds, is_another};
 use dinnerbell_core::model::record::{Arrived, Record, RecordFingerprint};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
-use dinnerbell_core::ports::broker::{Broker, BrokerError, Input, Producer};
+use dinnerbell_core::ports::broker::{Broker, BrokerError, Input, MayBegin, Producer};
 
 /// How long a question is waited for.
 const ASK: Duration = Duration::from_secs(5);
@@ -372,7 +372,10 @@ pub struct SimProducer {
 }
 
 impl Producer for SimProducer {
-    async fn publish(self, round: &Recorded) -> Result<Option<Self>, BrokerError> {
+    async fn publish_if(self, round: &Recorded, may_begin: MayBegin) -> Result<Option<Self>, BrokerError> {
+        if !may_begin() {
+            return Err(BrokerError::NotBegun);
+        }
         self.transact(round.share(), true).await
     }
 

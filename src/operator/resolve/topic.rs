@@ -111,10 +111,12 @@ impl Topic<'_> {
             Ok((notifications, covered, from))
         })
         .await?;
-        // Of a topic that was recreated, what is not in it says nothing.
+        // Of a topic that is compacted, or was recreated, what is not in it says nothing.
+        let kept = self.broker.drafts_are_forgotten_by_key().await.is_none();
         let begins = outputs::known(self.pool).await?.drafts_begin(&self.broker.output_ids().await?);
         for (case, covered) in cases.iter_mut().zip(covered) {
-            case.covered = covered && begins.is_none_or(|begins| case.lane_row.trigger_datetime_created > begins);
+            case.covered =
+                covered && kept && begins.is_none_or(|begins| case.lane_row.trigger_datetime_created > begins);
         }
         Ok((notifications, from))
     }

@@ -145,6 +145,7 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
             | BrokerError::DeadLetters { .. }
             | BrokerError::Undelivered { .. }
             | BrokerError::Overdue { .. }
+            | BrokerError::NotBegun
             | BrokerError::Overrun { .. },
         )
         | LaneError::Audience(AudienceError::Transient(_) | AudienceError::Unanswered(_))

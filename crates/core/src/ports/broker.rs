@@ -1,6 +1,7 @@
 //! What a lane needs of Kafka: one trait, with the real broker in `dinnerbell_kafka` and a simulated one in `dinnerbell_sim`.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::mark::CommittedOffset;
@@ -51,6 +52,9 @@ pub enum BrokerError {
         /// Whether letters are sent otherwise from here on, such that it may take them.
         learned: bool,
     },
+    /// The round might not be begun any more when its transaction was about to begin. Nothing of it was sent.
+    #[error("the round might not be begun any more")]
+    NotBegun,
     /// A transactional call overran its watchdog and was abandoned on its thread.
     #[error("a transactional call did not return within {seconds} s and was abandoned")]
     Overrun {
@@ -68,6 +72,7 @@ impl Failure for BrokerError {
             | Self::Overdue { .. }
             | Self::Undelivered { .. }
             | Self::DeadLetters { .. }
+            | Self::NotBegun
             | Self::Overrun { .. } => FailureKind::Transient,
         }
     }
@@ -137,14 +142,26 @@ pub trait Input: Send + 'static {
     fn next(&mut self, most: usize) -> impl Future<Output = Result<Vec<Arrived>, BrokerError>> + Send;
 }
 
+/// Whether a round may still be begun. It is asked on the producer's own thread, so it waits for nobody.
+pub type MayBegin = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// A lane's transactional producer. It is consumed by publishing and returned only by plain success, so that a producer
 /// in doubt cannot be used again.
 ///
 /// None in its place: the round is published, and a request of its transaction may have been sent twice (a connection broke). The second
 /// copy could end the next transaction of this producer, so that there must be none.
 pub trait Producer: Sized + Send + 'static {
-    /// Publishes a recorded round in one transaction: drafts, dead letters, and the lane's offset with its mark.
-    fn publish(self, round: &Recorded) -> impl Future<Output = Result<Option<Self>, BrokerError>> + Send;
+    /// Publishes a recorded round in one transaction: drafts, dead letters, and the lane's offset with its mark. `may_begin` is asked directly before
+    /// the transaction begins; where it says no, this fails with [`BrokerError::NotBegun`].
+    fn publish_if(
+        self,
+        round: &Recorded,
+        may_begin: MayBegin,
+    ) -> impl Future<Output = Result<Option<Self>, BrokerError>> + Send;
+    /// The same for a round that may always be begun.
+    fn publish(self, round: &Recorded) -> impl Future<Output = Result<Option<Self>, BrokerError>> + Send {
+        self.publish_if(round, Arc::new(|| true))
+    }
     /// Commits a round's offset and mark again, without any record: the group's offsets were lost.
     fn publish_mark(self, round: &Recorded) -> impl Future<Output = Result<Option<Self>, BrokerError>> + Send;
 }

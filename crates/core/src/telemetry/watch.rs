@@ -75,7 +75,7 @@ mod tests {
     use crate::model::outputs::OutputIds;
     use crate::model::record::{Arrived, RecordFingerprint};
     use crate::model::recorded::Recorded;
-    use crate::ports::broker::{Input, Producer};
+    use crate::ports::broker::{Input, MayBegin, Producer};
     use crate::telemetry::{Format, LaneState};
 
     /// Kafka that knows watermarks only; a negative one is an error.
@@ -91,7 +91,7 @@ mod tests {
     }
 
     impl Producer for Never {
-        async fn publish(self, _: &Recorded) -> Result<Option<Self>, BrokerError> {
+        async fn publish_if(self, _: &Recorded, _: MayBegin) -> Result<Option<Self>, BrokerError> {
             match self {}
         }
 

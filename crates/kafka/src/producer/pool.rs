@@ -15,7 +15,7 @@ use crate::reader::Reader;
 use dinnerbell_config as config;
 use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::recorded::Recorded;
-use dinnerbell_core::ports::broker::{BrokerError, Producer};
+use dinnerbell_core::ports::broker::{BrokerError, MayBegin, Producer};
 
 /// Most producers of one lane at once: the one in use, and former ones that are still being disposed of or hang.
 const PRODUCERS_PER_LANE: usize = 4;
@@ -167,9 +167,13 @@ pub struct LaneProducer {
 }
 
 impl Producer for LaneProducer {
-    async fn publish(self, round: &Recorded) -> Result<Option<Self>, BrokerError> {
+    async fn publish_if(self, round: &Recorded, may_begin: MayBegin) -> Result<Option<Self>, BrokerError> {
         let publication = round.share();
-        self.transact(|reply| Command::Publish { publication, reply }).await
+        if !publication.drafts.is_empty() {
+            let ProducerContext { outputs, reader, .. } = &*self.producers.shared.context;
+            outputs.look_beside(reader);
+        }
+        self.transact(|reply| Command::Publish { publication, may_begin, reply }).await
     }
 
     async fn publish_mark(self, round: &Recorded) -> Result<Option<Self>, BrokerError> {

@@ -17,7 +17,7 @@ use dinnerbell_core::fail_point::fail_point;
 use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::outputs::is_another;
 use dinnerbell_core::model::round::Publication;
-use dinnerbell_core::ports::broker::BrokerError;
+use dinnerbell_core::ports::broker::{BrokerError, MayBegin};
 
 /// The time-out that a transactional call is given.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,10 +78,15 @@ impl TransactionalClient {
         }
     }
 
-    /// Publishes a round with all that it holds. Returns whether another transaction may follow; `given_up` tells that nobody waits for it
-    /// any more.
-    pub(super) fn publish(&self, round: &Publication, given_up: &dyn Fn() -> bool) -> Result<Usable, BrokerError> {
-        self.unless_broken(|| self.transact_round(round, &|| check_cancelled(given_up)))
+    /// Publishes a round with all that it holds, if it may begin. Returns whether another transaction may follow; `given_up` tells that nobody waits
+    /// for it any more.
+    pub(super) fn publish(
+        &self,
+        round: &Publication,
+        may_begin: &MayBegin,
+        given_up: &dyn Fn() -> bool,
+    ) -> Result<Usable, BrokerError> {
+        self.unless_broken(|| self.transact_round(round, may_begin, &|| check_cancelled(given_up)))
     }
 
     /// Publishes a round's mark and the lane's offset, and nothing else. Returns what `publish` does.
@@ -105,11 +110,17 @@ impl TransactionalClient {
     fn transact_round(
         &self,
         round: &Publication,
+        may_begin: &MayBegin,
         check_cancelled: &dyn Fn() -> Result<(), BrokerError>,
     ) -> Result<(), BrokerError> {
+        let outputs = &self.sending.context.outputs;
         let drafts = !round.drafts.is_empty();
         if drafts {
-            self.is_the_known_topic()?;
+            self.is_the_known_topic(outputs.last_known())?;
+        }
+        // Nothing that may take time stands between this and the beginning.
+        if !may_begin() {
+            return Err(BrokerError::NotBegun);
         }
         self.begin()?;
         for batch in &round.drafts {
@@ -120,8 +131,9 @@ impl TransactionalClient {
             self.sending.publish_dead_letters(&round.dead_letters, check_cancelled)?;
         }
         if drafts {
-            // It may have been recreated while messages waited for it.
-            self.is_the_known_topic()?;
+            // It may have been recreated while messages waited for it, or before: the question was asked when the round was handed over.
+            self.sending.pulse.beat();
+            self.is_the_known_topic(outputs.known_behind_the_look())?;
         }
         self.commit(check_cancelled)
     }
@@ -174,16 +186,15 @@ impl TransactionalClient {
         Ok(())
     }
 
-    /// Fails when the topic of the drafts is another one than when the producer was made, as far as Kafka says so in time. A message names the topic
+    /// Fails when the topic of the drafts is another one than when the producer was made, as far as Kafka said so in time. A message names the topic
     /// by its name alone. The takeover compares it with the ledger's.
-    fn is_the_known_topic(&self) -> Result<(), BrokerError> {
-        self.sending.pulse.beat();
-        let ProducerContext { outputs, reader, topics, .. } = &*self.sending.context;
-        match outputs.notifications(reader) {
-            Ok(now) if is_another(self.drafts_topic.as_deref(), now.as_deref()) => {
-                Err(BrokerError::Transient(format!("topic {} was recreated", topics.notifications)))
+    fn is_the_known_topic(&self, now: Option<String>) -> Result<(), BrokerError> {
+        match is_another(self.drafts_topic.as_deref(), now.as_deref()) {
+            true => {
+                let topic = &self.sending.context.topics.notifications;
+                Err(BrokerError::Transient(format!("topic {topic} was recreated")))
             }
-            Ok(_) | Err(_) => Ok(()),
+            false => Ok(()),
         }
     }
 

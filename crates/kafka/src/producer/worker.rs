@@ -14,10 +14,7 @@ pub(super) use super::transaction::Usable;
 use super::watchdog::{Pulse, Unfinished, ended};
 use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::round::Publication;
-use dinnerbell_core::ports::broker::{BrokerError, transaction_time};
-
-/// How a publication goes out, in one transaction; the last parameter says whether nobody waits for it any more.
-type Publish = fn(&TransactionalClient, &Publication, &dyn Fn() -> bool) -> Result<Usable, BrokerError>;
+use dinnerbell_core::ports::broker::{BrokerError, MayBegin, transaction_time};
 
 /// What timers are late by.
 const LATE: Duration = Duration::from_millis(500);
@@ -32,8 +29,8 @@ pub(super) type Reply = oneshot::Sender<Result<Usable, Unfinished>>;
 pub(super) enum Command {
     /// Begin or resume `init_transactions`.
     Initialise { reply: oneshot::Sender<Result<(), Unfinished>> },
-    /// Publish a round with all that it holds.
-    Publish { publication: Arc<Publication>, reply: Reply },
+    /// Publish a round with all that it holds, if it may begin.
+    Publish { publication: Arc<Publication>, may_begin: MayBegin, reply: Reply },
     /// Publish a round's mark alone: nothing of it is left.
     PublishMark { publication: Arc<Publication>, reply: Reply },
 }
@@ -103,11 +100,13 @@ impl Worker {
                     let _ = reply.send(outcome);
                     true
                 }
-                Ok(Command::Publish { publication, reply }) => {
-                    self.transact(&publication, reply, TransactionalClient::publish)
+                Ok(Command::Publish { publication, may_begin, reply }) => {
+                    self.transact(&publication, reply, |given_up| {
+                        self.client.publish(&publication, &may_begin, given_up)
+                    })
                 }
                 Ok(Command::PublishMark { publication, reply }) => {
-                    self.transact(&publication, reply, TransactionalClient::publish_mark)
+                    self.transact(&publication, reply, |given_up| self.client.publish_mark(&publication, given_up))
                 }
                 Err(RecvTimeoutError::Timeout) if self.pulse.claimed.load(Ordering::Acquire) => {
                     self.client.serve_events();
@@ -121,10 +120,15 @@ impl Worker {
         }
     }
 
-    /// One transaction, whose outcome is sent. Returns whether another one may follow.
-    fn transact(&self, publication: &Publication, reply: Reply, publish: Publish) -> bool {
+    /// One transaction, whose outcome is sent. `publish` is told how to learn that nobody waits for it any more. Returns whether another one may follow.
+    fn transact(
+        &self,
+        publication: &Publication,
+        reply: Reply,
+        publish: impl FnOnce(&dyn Fn() -> bool) -> Result<Usable, BrokerError>,
+    ) -> bool {
         let began = Instant::now();
-        let outcome = publish(&self.client, publication, &|| reply.is_closed());
+        let outcome = publish(&|| reply.is_closed());
         let outcome = outcome.map_err(|error| undelivered(error, publication, began.elapsed()));
         self.pulse.beat();
         let goes_on = matches!(outcome, Ok(Usable::Again));

@@ -111,7 +111,7 @@ impl BacklogState {
 #[derive(Debug, Default)]
 pub struct LaneBacklog {
     state: Mutex<BacklogState>,
-    changed_windows: ChangedWindows,
+    changed_windows: Arc<ChangedWindows>,
     wakeups: Wakeups,
     quiet_rounds: Mutex<QuietRounds>,
     intake_lock: Arc<tokio::sync::Mutex<()>>,
@@ -242,7 +242,7 @@ impl LaneBacklog {
     }
 
     /// The windows that changed since the last seal began.
-    pub fn changed_windows(&self) -> &ChangedWindows {
+    pub fn changed_windows(&self) -> &Arc<ChangedWindows> {
         &self.changed_windows
     }
 
