@@ -8,6 +8,7 @@ use crate::guard::{Guard, Guards};
 use crate::instance::pause::{IN_FLIGHT_GRACE, PauseWatch};
 use crate::lane::backlog::ChangedWindows;
 use crate::lane::error::LaneError;
+use crate::model::number::{Micros, Seconds};
 use crate::model::recorded::{Delivery, Published, Recorded};
 use crate::ports::broker::{BrokerError, Producer};
 use crate::ports::clock::Clock;
