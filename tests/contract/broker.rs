@@ -175,7 +175,7 @@ pub async fn a_round_that_may_not_be_begun_any_more_leaves_nothing<E: Environmen
     let late = producer.publish_if(&round(Lane::new(0), 0, &["never"]), Arc::new(|| false)).await.map(drop);
     assert!(matches!(late, Err(BrokerError::NotBegun)), "{late:?}");
     let producer = broker.producer(Lane::new(0)).await.unwrap();
-    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), Committed::None);
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::None);
     producer.publish_if(&round(Lane::new(0), 0, &["heard"]), Arc::new(|| true)).await.unwrap();
     assert_eq!(env.told().await, ["heard"]);
 }

@@ -127,7 +127,7 @@ mod tests {
         let row = |id: &str, what: &str| [id.to_owned(), what.to_owned(), "-".to_owned(), "9".to_owned()];
         let rows = [row("0123456789", "拉麺屋さんの昼食"), row("b", "soup")];
         let text = fit.table(["ID", "WHAT", "NEVER", "N"], rows.clone());
-        assert_eq!(text, "ID          WHAT  N\n0123456789  拉…   9\nb           soup  9\n");
+        assert_eq!(text, "ID          WHAT   N\n0123456789  拉麺…  9\nb           soup   9\n");
         assert!(text.lines().all(|line| line.width() <= 20), "{text}");
         let narrow = Fit { width: 10, ..fit }.table(["ID", "WHAT", "NEVER", "N"], rows);
         assert!(narrow.starts_with("ID   WHAT  N\n01…  拉…   9\n"), "{narrow}");

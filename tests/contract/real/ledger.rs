@@ -167,11 +167,8 @@ impl Environment for Ledgered {
     async fn lane(&self, lane: Lane) -> LaneState {
         let rows = self.rows_of("select * from dinnerbell.lane where lane = $1", &[lane.parameter()]).await;
         let row = &rows[0];
-        let mark = |offset| RecordFingerprint {
-            offset,
-            timestamp: number(&row, "last_timestamp"),
-            hash: row.get("last_hash"),
-        };
+        let mark =
+            |offset| RecordFingerprint { offset, timestamp: number(row, "last_timestamp"), hash: row.get("last_hash") };
         let halt =
             |name: String| Halt { kind: name.into(), found: row.get("halted_found"), remedy: row.get("halted_remedy") };
         LaneState {

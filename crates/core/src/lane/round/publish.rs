@@ -89,7 +89,7 @@ mod tests {
     use crate::model::campaign::{Campaign, Window};
     use crate::model::clients::Clients;
     use crate::model::draft::{DraftBatch, DraftTemplate};
-    use crate::model::mark::{CommittedMark, RoundHead};
+    use crate::model::mark::{CommittedMark, RoundVersion};
     use crate::model::number::{Lane, Offset};
     use crate::model::round::{RoundContent, RoundPart};
     use crate::ports::broker::MayBegin;
@@ -140,7 +140,7 @@ mod tests {
         let trigger_datetime_created = Seconds::new(1);
         let content =
             RoundContent { parts: vec![part], dead_letters: Vec::new(), trigger_datetime_created, round_bytes: None };
-        let mark = CommittedMark { ledger: uuid::Uuid::from_u128(1), head: RoundHead::default() };
+        let mark = CommittedMark { ledger: uuid::Uuid::from_u128(1), head: RoundVersion::default() };
         Recorded::committed(mark, Lane::new(0), Offset::new(0), &content, false)
     }
 
