@@ -138,7 +138,8 @@ pub async fn list(pool: &Pool) -> Result<Vec<LaneStatus>, PostgresError> {
     let sql = format!(
         "select lane, owner, {}, epoch, seq, published_seq, position, halted, halted_found, halted_remedy, {}, {}, resolved_by, records, \
          campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters, \
-           (select count(*) from dinnerbell.locked_row r join dinnerbell.campaign c using (adv_campaign_id) where c.lane = lane.lane), \
+           (select count(*) from dinnerbell.locked_row r \
+             where (select c.lane from dinnerbell.campaign c where c.adv_campaign_id = r.adv_campaign_id) = lane.lane), \
            exists (select from dinnerbell.service where paused_at is not null), {held} \
          from dinnerbell.lane order by lane",
         micros("entered_at"),

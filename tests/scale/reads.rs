@@ -12,7 +12,7 @@ use super::history::{Counted, Statistics, past, told};
 const LATEST: i64 = 100;
 
 /// Most pages of all tables that a question may touch, however much there is.
-const BOUNDS: [(&str, i64); 13] = [
+const BOUNDS: [(&str, i64); 12] = [
     ("a campaign", 40),
     ("the latest campaigns", 700),
     ("drafts of a client", 800),
@@ -22,7 +22,6 @@ const BOUNDS: [(&str, i64); 13] = [
     ("told over time", 60),
     ("a list", 500),
     ("the next page of a list", 500),
-    ("a list of those that run", 400),
     ("a campaign with its timeline", 120),
     ("orders", 40),
     ("lanes", 40),

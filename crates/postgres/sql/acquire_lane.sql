@@ -9,7 +9,8 @@ from found where l.lane = found.lane
 returning epoch, {postmaster} as postmaster, seq, published_seq, position, last_offset, last_timestamp, last_hash, overrule,
   halted, halted_found, halted_remedy, topic_id, round_bytes, compared,
   (select ledger from dinnerbell.service) as ledger,
-  exists (select from dinnerbell.locked_row w join dinnerbell.campaign c using (adv_campaign_id) where c.lane = $1) as locked_rows,
+  exists (select from dinnerbell.locked_row w
+    where (select c.lane from dinnerbell.campaign c where c.adv_campaign_id = w.adv_campaign_id) = $1) as locked_rows,
   (select {comparison} from dinnerbell.service) as comparison,
   (select notifications_id from dinnerbell.service) as notifications_id,
   (select dead_letters_id from dinnerbell.service) as dead_letters_id
