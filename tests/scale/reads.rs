@@ -82,7 +82,7 @@ fn orders(number: u32) -> String {
 }
 
 /// Those rounds were not recorded in the last ten seconds.
-const LONG_AGO: &str = ";update dinnerbell.round set recorded_at = recorded_at - interval '1 hour' where seq < 0;";
+const LONG_AGO: &str = ";update dinnerbell.round set recorded_at = recorded_at - interval '1 hour';";
 
 async fn touches_few_pages(besides: &str, statistics: Statistics) {
     let mut counted = Counted::with(besides, statistics).await;
