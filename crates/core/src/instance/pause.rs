@@ -163,42 +163,27 @@ impl PauseWatch {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicI64, Ordering};
-
     use tokio::time::timeout;
 
     use super::*;
+    use crate::ports::clock::tests::TestClock;
 
     const FREE: Suspension = Suspension { paused: false, held: false };
     const PAUSED: Suspension = Suspension { paused: true, held: false };
 
-    #[derive(Clone, Default)]
-    struct Told(Arc<AtomicI64>);
-
-    impl Clock for Told {
-        fn now(&self) -> Micros {
-            Micros::new(self.0.load(Ordering::Relaxed))
-        }
-
-        async fn fresh(&self) -> Option<Micros> {
-            Some(self.now())
-        }
-    }
-
-    async fn is_released(pause: &PauseWatch, clock: &Told) -> bool {
+    async fn is_released(pause: &PauseWatch, clock: &TestClock) -> bool {
         timeout(Duration::from_secs(60), pause.until_released(clock)).await.is_ok()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_publication_is_begun_only_on_a_young_look_that_found_no_pause() {
         let (readings, seen) = watch::channel(PauseReading::NONE);
-        let (pause, clock) = (PauseWatch::new(seen), Told::default());
-        clock.0.store(10_000_000, Ordering::Relaxed);
+        let (pause, clock) = (PauseWatch::new(seen), TestClock::default());
+        clock.set(10_000_000);
         assert!(!is_released(&pause, &clock).await, "nobody has looked yet");
         readings.send_replace(PauseReading { asked: Micros::new(9_500_000), suspension: FREE });
         assert!(is_released(&pause, &clock).await);
-        clock.0.store(10_500_000, Ordering::Relaxed);
+        clock.set(10_500_000);
         assert!(!is_released(&pause, &clock).await, "an instance that cannot look any more begins nothing");
         readings.send_replace(PauseReading { asked: Micros::new(10_400_000), suspension: PAUSED });
         assert!(!is_released(&pause, &clock).await);
@@ -208,11 +193,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_waits_at_the_pause_goes_on_with_the_look_that_finds_it_released() {
         let (readings, seen) = watch::channel(PauseReading { asked: Micros::default(), suspension: PAUSED });
-        let (pause, clock) = (PauseWatch::new(seen), Told::default());
+        let (pause, clock) = (PauseWatch::new(seen), TestClock::default());
         let waiting = async { (pause.until_released(&clock).await, pause.until_not_suspended().await) };
         let releasing = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            clock.0.store(5_000_000, Ordering::Relaxed);
+            clock.set(5_000_000);
             readings.send_replace(PauseReading { asked: Micros::new(5_000_000), suspension: FREE });
         };
         let (released, ()) = timeout(Duration::from_secs(6), async { tokio::join!(waiting, releasing) }).await.unwrap();
@@ -221,6 +206,6 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_that_nobody_pulls_holds_nothing_up() {
-        assert!(is_released(&PauseWatch::never(), &Told::default()).await);
+        assert!(is_released(&PauseWatch::never(), &TestClock::default()).await);
     }
 }

@@ -76,6 +76,7 @@ mod tests {
     use crate::model::record::{Arrived, RecordFingerprint};
     use crate::model::recorded::Recorded;
     use crate::ports::broker::{Input, MayBegin, Producer};
+    use crate::ports::clock::tests::TestClock;
     use crate::telemetry::{Format, LaneState};
 
     /// Kafka that knows watermarks only; a negative one is an error.
@@ -156,27 +157,14 @@ mod tests {
         }
     }
 
-    #[derive(Clone)]
-    struct Told(Arc<AtomicI64>);
-
-    impl Clock for Told {
-        fn now(&self) -> Micros {
-            Micros::new(self.0.load(Ordering::Relaxed))
-        }
-
-        async fn fresh(&self) -> Option<Micros> {
-            Some(self.now())
-        }
-    }
-
     fn shows(telemetry: &Telemetry, line: &str) -> bool {
         telemetry.exposition(Format::OpenMetrics).unwrap().lines().any(|shown| shown == line)
     }
 
     #[tokio::test]
     async fn lag_is_shown_for_lanes_with_a_position_and_not_shown_when_kafka_is_away() {
-        let (high, time) = (Arc::new(AtomicI64::new(5)), Arc::new(AtomicI64::new(1_000_000)));
-        let (broker, clock, telemetry) = (Watermarks(Arc::clone(&high)), Told(Arc::clone(&time)), Telemetry::default());
+        let (high, clock) = (Arc::new(AtomicI64::new(5)), TestClock::at(1_000_000));
+        let (broker, telemetry) = (Watermarks(Arc::clone(&high)), Telemetry::default());
         telemetry.set_lane(Lane::new(0), LaneState::Running);
         telemetry.set_lane(Lane::new(1), LaneState::Entering);
         telemetry.position(Lane::new(0), Offset::new(3));
@@ -185,7 +173,7 @@ mod tests {
         assert!(
             !telemetry.exposition(Format::OpenMetrics).unwrap().contains("dinnerbell_lane_lag_records{lane=\"1\"}")
         );
-        time.store(9_000_000, Ordering::Relaxed);
+        clock.set(9_000_000);
         observe(&broker, &clock, &telemetry).await;
         assert!(shows(&telemetry, "dinnerbell_lane_lag_seconds{lane=\"0\"} 8.0"));
         high.store(-1, Ordering::Relaxed);
@@ -195,7 +183,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn looking_ends_with_the_stop() {
-        let (broker, clock) = (Watermarks(Arc::default()), Told(Arc::default()));
+        let (broker, clock) = (Watermarks(Arc::default()), TestClock::default());
         let (stop, stopped) = watch::channel(false);
         let telemetry = Telemetry::default();
         let watching = watch(&broker, &clock, &telemetry, stopped);

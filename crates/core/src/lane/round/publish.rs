@@ -83,8 +83,6 @@ pub async fn restore_mark<P: Producer>(producer: P, round: &Recorded) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicI64, Ordering};
-
     use super::*;
     use crate::model::campaign::{Campaign, Window};
     use crate::model::clients::Clients;
@@ -93,26 +91,14 @@ mod tests {
     use crate::model::number::{Lane, Offset};
     use crate::model::round::{RoundContent, RoundPart};
     use crate::ports::broker::MayBegin;
+    use crate::ports::clock::tests::TestClock;
 
-    #[derive(Clone)]
-    struct Told(Arc<AtomicI64>);
-
-    impl Clock for Told {
-        fn now(&self) -> Micros {
-            Micros::new(self.0.load(Ordering::Relaxed))
-        }
-
-        async fn fresh(&self) -> Option<Micros> {
-            Some(self.now())
-        }
-    }
-
-    /// Something takes so many microseconds between the look at the windows and the transaction.
-    struct Slow(Told, i64);
+    /// Between the look at the windows and the transaction this many microseconds pass.
+    struct Slow(TestClock, i64);
 
     impl Producer for Slow {
         async fn publish_if(self, _: &Recorded, may_begin: MayBegin) -> Result<Option<Self>, BrokerError> {
-            self.0.0.fetch_add(self.1, Ordering::Relaxed);
+            self.0.pass(self.1);
             if may_begin() { Ok(Some(self)) } else { Err(BrokerError::NotBegun) }
         }
 
@@ -145,7 +131,7 @@ mod tests {
     }
 
     async fn published_after(takes: i64, changed: &Arc<ChangedWindows>) -> Result<(), LaneError> {
-        let clock = Told(Arc::new(AtomicI64::new((END - 1) * 1_000_000)));
+        let clock = TestClock::at((END - 1) * 1_000_000);
         let producer = Slow(clock.clone(), takes);
         publish(producer, &round(), &clock, &PauseWatch::never(), changed, Guards::default()).await.map(drop)
     }
