@@ -13,7 +13,7 @@ use crate::model::mark::{CommittedMark, RoundVersion};
 use crate::model::number::Lane;
 use crate::model::recorded::{Published, Recorded};
 use crate::model::round::{RoundContent, Sealed};
-use crate::ports::ledger::{Ledger, LedgerError, RoundTransaction};
+use crate::ports::ledger::{LedgerError, RoundTransaction};
 
 /// A round whose rows are copied in an open transaction. Dropped, it never was.
 pub struct Staged<O> {
@@ -23,7 +23,8 @@ pub struct Staged<O> {
 
 impl<O: RoundTransaction> Staged<O> {
     /// Copies the rows of a round.
-    pub async fn copy(mut open: O, content: Arc<RoundContent>) -> Result<Self, LedgerError> {
+    pub async fn copy(mut open: O, content: RoundContent) -> Result<Self, LedgerError> {
+        let content = Arc::new(content);
         if content.drafts() > 0 {
             open.copy(Arc::clone(&content)).await?;
         }
@@ -58,12 +59,4 @@ pub enum SealOutcome {
     Recorded(Recorded),
     /// It is not: these of its campaigns do not stand as it was planned. Plan again.
     Overtaken(Vec<String>),
-}
-
-/// Opens a round and copies its rows.
-pub async fn copy<L: Ledger>(
-    open: L::Transaction,
-    content: RoundContent,
-) -> Result<Staged<L::Transaction>, LedgerError> {
-    Staged::copy(open, Arc::new(content)).await
 }
