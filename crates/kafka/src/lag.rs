@@ -31,7 +31,11 @@ async fn observe_with(
     reader: &Reader,
     lanes: impl IntoIterator<Item = Lane>,
 ) -> Result<Seen, BrokerError> {
-    let mut seen = Seen { members: members_of(kafka, reader).await?, ends: BTreeMap::new() };
+    let name = kafka.group_id.clone();
+    let members = reader
+        .ask(format!("looking at the group {name}"), move |consumer, _| Ok(group::members(consumer, &name)?.len()))
+        .await?;
+    let mut seen = Seen { members, ends: BTreeMap::new() };
     for lane in lanes {
         // A partition that is gone, or without a leader, is none of the others'.
         if let Ok((_, end)) = reader.watermarks(lane).await {
@@ -39,11 +43,4 @@ async fn observe_with(
         }
     }
     Ok(seen)
-}
-
-async fn members_of(kafka: &config::Kafka, reader: &Reader) -> Result<usize, BrokerError> {
-    let name = kafka.group_id.clone();
-    let asked = reader
-        .ask(format!("looking at the group {name}"), move |consumer, _| Ok(group::members(consumer, &name)?.len()));
-    asked.await
 }

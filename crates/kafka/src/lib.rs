@@ -81,13 +81,7 @@ pub fn version() -> String {
 
 /// How many members the group of this configuration has: the instances that run, and one that was killed until its session ends.
 pub async fn members(kafka: &config::Kafka) -> Result<usize, BrokerError> {
-    let group = kafka.group_id.clone();
-    let reader = Reader::start(kafka)?;
-    let asked = reader
-        .ask(format!("looking at the group {group}"), move |consumer, _| Ok(group::members(consumer, &group)?.len()));
-    let members = asked.await;
-    reader.close(REQUEST_TIMEOUT).await;
-    members
+    Ok(lag::observe(kafka, []).await?.members)
 }
 
 impl KafkaBroker {
