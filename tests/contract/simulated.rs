@@ -8,9 +8,8 @@ use std::time::Duration;
 use dinnerbell_core::guard::{Guard, Guards};
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::mark::{CommittedMark, RoundVersion};
-use dinnerbell_core::model::number::{Lane, Micros, Millis, Offset, Seconds};
+use dinnerbell_core::model::number::{Lane, Micros, Millis, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::ports::ledger::LedgerError;
 use dinnerbell_sim::audience::SimAudience;
@@ -19,7 +18,7 @@ use dinnerbell_sim::clock::SimClock;
 use dinnerbell_sim::faults::{Harm, Server};
 use dinnerbell_sim::kafka::{Letters, Notification};
 use dinnerbell_sim::ledger::SimLedger;
-use dinnerbell_sim::tables::{ChangeRow, FeedbackRow};
+use dinnerbell_sim::tables::FeedbackRow;
 use dinnerbell_sim::upkeep;
 use dinnerbell_sim::world::{Instance, World};
 use tokio::sync::watch;
@@ -179,19 +178,7 @@ impl Environment for Simulated {
     }
 
     async fn cancel(&self, id: &str) {
-        let mut state = self.world.state();
-        let at = state.micros();
-        let key = Some(id.as_bytes().to_vec());
-        let record = Record {
-            offset: Offset::new(-1),
-            timestamp: Millis::NONE,
-            key,
-            value: None,
-            headers: Vec::new(),
-            left_out: None,
-        };
-        let change = ChangeRow { adv_campaign_id: id.to_owned(), from_lane: None, record, at, judged: 0 };
-        state.database.changes.push(change);
+        self.world.state().order_cancellation(id);
     }
 
     async fn pause(&self, paused: bool) {

@@ -1,13 +1,15 @@
-//! What operators and retention do to the tables beside the lanes: the same as `dinnerbell_postgres::ledger`'s `adopt`, `prune` and `resolve`.
+//! What operators and retention do to the tables beside the lanes: the same as `dinnerbell_postgres::ledger`'s `adopt`, `prune` and `resolve`, and
+//! as the order to cancel a campaign.
 
 use std::collections::BTreeSet;
 
 use super::world::WorldState;
-use crate::tables::{CampaignRow, ended};
+use crate::tables::{CampaignRow, ChangeRow, ended};
 use dinnerbell_core::model::campaign::CampaignState;
 use dinnerbell_core::model::mark::RoundVersion;
-use dinnerbell_core::model::number::{Lane, Seq};
+use dinnerbell_core::model::number::{Lane, Millis, Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
+use dinnerbell_core::model::record::Record;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// What an adoption moves.
@@ -26,6 +28,21 @@ pub struct Moved {
 }
 
 impl WorldState {
+    /// Keeps an operator's cancellation for the campaign's lane to judge: what `campaign cancel` does.
+    pub fn order_cancellation(&mut self, id: &str) {
+        let record = Record {
+            offset: Offset::new(-1),
+            timestamp: Millis::NONE,
+            key: Some(id.as_bytes().to_vec()),
+            value: None,
+            headers: Vec::new(),
+            left_out: None,
+        };
+        let at = self.micros();
+        let change = ChangeRow { adv_campaign_id: id.to_owned(), from_lane: None, record, at, judged: 0 };
+        self.database.changes.push(change);
+    }
+
     /// Lets a halted lane try again: what `lane resolve --retry` does.
     pub fn resolve_by_trying_again(&mut self, lane: Lane) {
         let row = self.database.lane(lane);

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use dinnerbell_core::guard::Guards;
 use dinnerbell_core::model::halt::{Halt, HaltKind};
-use dinnerbell_core::model::number::{Lane, Micros, Millis, Offset, Seconds};
-use dinnerbell_core::model::record::Record;
+use dinnerbell_core::model::number::{Lane, Micros, Seconds};
 use dinnerbell_sim::faults::Harm;
 use dinnerbell_sim::kafka::Letters;
 use dinnerbell_sim::random::Random;
-use dinnerbell_sim::tables::{ChangeRow, FeedbackRow};
+use dinnerbell_sim::tables::FeedbackRow;
 use dinnerbell_sim::world::{World, WorldState};
 use tokio::time::{Instant, sleep_until};
 
@@ -295,18 +294,7 @@ impl Life {
             }
             Event::Cancel { id } => {
                 if state.database.campaigns.contains_key(&id) {
-                    let key = Some(id.clone().into_bytes());
-                    let record = Record {
-                        offset: Offset::new(-1),
-                        timestamp: Millis::NONE,
-                        key,
-                        value: None,
-                        headers: Vec::new(),
-                        left_out: None,
-                    };
-                    let at = state.micros();
-                    let change = ChangeRow { adv_campaign_id: id.clone(), from_lane: None, record, at, judged: 0 };
-                    state.database.changes.push(change);
+                    state.order_cancellation(&id);
                     self.cancelled.insert(id);
                 }
             }
