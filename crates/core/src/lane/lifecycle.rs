@@ -199,7 +199,7 @@ async fn ask_overdue_alone<B, L, A: Audience, C>(
     backlog: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     loop {
-        let (restaurant_id, after) = backlog.left_out().await;
+        let (restaurant_id, after) = backlog.next_overdue().await;
         let wanted = PageRequest {
             restaurant_id: &restaurant_id,
             after: after.as_deref(),

@@ -122,7 +122,7 @@ pub(crate) async fn let_in<B, L: Ledger, A, C>(
     backlog: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     loop {
-        let (id, holder) = backlog.locked_out().await;
+        let (id, holder) = backlog.next_locked_out().await;
         let is_open = match &holder {
             // A ledger that does not answer does not take rounds either.
             Some(holder) => cx.ledger.is_transaction_active(holder).await.unwrap_or(true),

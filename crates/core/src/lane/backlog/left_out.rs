@@ -1,31 +1,29 @@
-//! The backlog's part for restaurants whose pages do not come in time: rounds leave them out, and they are asked for alone.
+//! The backlog's part for what rounds leave out: restaurants whose pages do not come in time, and campaigns on which others hold a lock. Also for
+//! locked rows, which are still to be withdrawn.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
 use crate::lane::backlog::LaneBacklog;
+use crate::lane::backlog::running::Running;
+use crate::lane::backlog::wakeups::Signal;
+use crate::model::lock::{LockHolder, LockedCampaign};
 
 impl LaneBacklog {
-    /// No page of this restaurant came in time: its campaigns are left out of rounds, for so long at least.
+    /// No page of this restaurant came in time: its campaigns are left out of rounds. Returns for how long at least.
     pub fn overdue(&self, restaurant_id: &str) -> Duration {
         let pause = self.state().running.overdue.note(restaurant_id, Instant::now());
-        self.wakeups.left_out.call();
+        self.wakeups.overdue.call();
         pause
     }
 
-    /// Waits until a restaurant that is left out is to be asked for by itself. It, and behind whom a page of one of its campaigns begins.
-    pub async fn left_out(&self) -> (String, Option<String>) {
+    /// Waits until a restaurant that is left out is to be asked for alone. Returns it, and the client behind whom a page of one of its campaigns begins.
+    pub async fn next_overdue(&self) -> (String, Option<String>) {
         loop {
-            let next = self.state().running.overdue.next().map(|(at, restaurant)| (at, restaurant.to_owned()));
-            let Some((at, restaurant)) = next else {
-                self.wakeups.left_out.called().await;
-                continue;
-            };
-            // Another one may be due before it.
-            if timeout_at(at, self.wakeups.left_out.called()).await.is_ok() {
-                continue;
-            }
+            let next =
+                |running: &Running| running.overdue.next().map(|(at, restaurant, ())| (at, restaurant.to_owned()));
+            let restaurant = self.until_due(&self.wakeups.overdue, next).await;
             let mut state = self.state();
             match state.running.of_restaurant(&restaurant) {
                 Some(running) => return (restaurant, running.cursor.clone()),
@@ -43,5 +41,72 @@ impl LaneBacklog {
     /// A round read a page of this restaurant.
     pub fn came(&self, restaurant_id: &str) {
         self.state().running.overdue.forget(restaurant_id);
+    }
+
+    /// Rows of withdrawn drafts are locked: they are to be looked at.
+    pub fn call_locked_rows(&self) {
+        self.wakeups.locked_rows.call();
+    }
+
+    /// Waits until there are some.
+    pub async fn locked_rows_called(&self) {
+        self.wakeups.locked_rows.called().await;
+    }
+
+    /// No round is to hold this campaign: somebody else holds a lock on what it would write.
+    pub fn lock_out(&self, campaign: &LockedCampaign, holder: Option<&LockHolder>) {
+        self.state().running.locked_out.note(campaign, holder, Instant::now());
+        self.wakeups.locked_out.call();
+    }
+
+    /// The transaction that holds the lock is still open.
+    pub fn stays_locked_out(&self, id: &str) {
+        self.state().running.locked_out.stays(id, Instant::now());
+    }
+
+    /// Whether no round is to hold it.
+    pub fn is_locked_out(&self, id: &str) -> bool {
+        self.state().running.locked_out.is_out(id)
+    }
+
+    /// Whether any is left out.
+    pub fn any_locked_out(&self) -> bool {
+        !self.state().running.locked_out.is_empty()
+    }
+
+    /// Waits until it is time to ask about a campaign that is left out. Returns its id, and who held the lock.
+    pub async fn next_locked_out(&self) -> (String, Option<LockHolder>) {
+        let next = |running: &Running| {
+            running.locked_out.next().map(|(at, id, locked)| (at, (id.to_owned(), locked.holder.clone())))
+        };
+        self.until_due(&self.wakeups.locked_out, next).await
+    }
+
+    /// Rounds may hold it again. Who came late meanwhile was not judged for it: its restaurant's open campaigns are passed again.
+    pub fn let_in(&self, id: &str) {
+        let restaurant = self.state().running.locked_out.let_in(id);
+        self.missed(restaurant.into_iter());
+        self.wakeups.changed.call();
+    }
+
+    /// A round holds these campaigns.
+    pub fn copied<'a>(&self, ids: impl Iterator<Item = &'a str>) {
+        let mut state = self.state();
+        ids.for_each(|id| state.running.locked_out.forget(id));
+    }
+
+    /// Waits until the next one is due, and returns it. The signal says that another one was added.
+    async fn until_due<T>(&self, added: &Signal, next: impl Fn(&Running) -> Option<(Instant, T)>) -> T {
+        loop {
+            let next = next(&self.state().running);
+            let Some((at, found)) = next else {
+                added.called().await;
+                continue;
+            };
+            // Another one may be due before it.
+            if timeout_at(at, added.called()).await.is_err() {
+                return found;
+            }
+        }
     }
 }

@@ -7,7 +7,6 @@ mod late;
 mod late_candidates;
 mod left_out;
 mod letters;
-mod locked_out;
 mod running;
 #[cfg(test)]
 mod tests;

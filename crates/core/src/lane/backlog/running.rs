@@ -55,7 +55,7 @@ impl Running {
     /// Those that rounds ask for.
     pub(super) fn in_time(&self) -> impl Iterator<Item = &ActiveCampaign> {
         let is_left_out = |running: &ActiveCampaign| {
-            self.overdue.is_left_out(&running.campaign.restaurant_id) || self.locked_out.is_out(running.id())
+            self.overdue.is_out(&running.campaign.restaurant_id) || self.locked_out.is_out(running.id())
         };
         self.window.held().values().filter(move |running| !is_left_out(running))
     }

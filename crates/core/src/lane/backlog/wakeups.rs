@@ -19,8 +19,8 @@ pub(super) struct Wakeups {
     pub(super) judge: Signal,
     /// A rescan may be due.
     pub(super) rescan: Signal,
-    /// A restaurant was left out.
-    pub(super) left_out: Signal,
+    /// A restaurant was left out because its pages do not come in time.
+    pub(super) overdue: Signal,
     /// A campaign was left out because of somebody's lock.
     pub(super) locked_out: Signal,
     /// Rows of withdrawn drafts are locked.
