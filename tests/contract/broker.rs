@@ -56,7 +56,7 @@ pub trait Environment {
     async fn send(&self, lane: Lane, value: &str);
     /// Leaves a gap behind the records of a lane, as an aborted transaction does.
     async fn leave_gap(&self, lane: Lane);
-    /// A former owner began a transaction with this round, sent its offset, and was never heard of again.
+    /// A former owner began a transaction with this round, sent its offset, and never did anything again.
     async fn leave_open(&self, publication: Publication);
     /// The clients who were told, as a `read_committed` reader sees it, in order.
     async fn told(&self) -> Vec<String>;
@@ -215,7 +215,7 @@ pub async fn offsets_that_are_gone_are_no_mark<E: Environment>(env: &mut E) {
     assert_eq!(env.told().await, ["anna"]);
 }
 
-/// Takes so many arrivals, written out.
+/// Takes this many arrivals, written out.
 async fn take<I: Input>(input: &mut I, count: usize) -> Vec<String> {
     let mut arrived = Vec::new();
     while arrived.len() < count {

@@ -72,7 +72,7 @@ guards! {
     StaleIsPlannedAgain,
     /// The tail scan has its high-water mark before any page is read.
     HighWaterBeforePages,
-    /// A page leaves out whoever has a row.
+    /// A page leaves out those who have a row.
     PageLessWhoHasARow,
     /// Who is late is judged against the cursor as the round plans it.
     PlannedCursor,

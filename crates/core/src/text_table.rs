@@ -10,9 +10,9 @@ pub fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [St
 /// How a table is made to fit.
 #[derive(Debug, Clone, Copy)]
 pub struct Fit<'a> {
-    /// So many places a line has.
+    /// How many places a line has.
     pub width: usize,
-    /// Columns that are cut where there is not enough room, the first one first, each down to so many places.
+    /// Columns that are cut where there is not enough room, the first one first, each with the places that it keeps at least.
     pub flexible: &'a [(usize, usize)],
     /// Columns that are left out where nothing stands in them.
     pub optional: &'a [usize],
@@ -51,12 +51,12 @@ impl Fit<'_> {
     }
 }
 
-/// Text with blanks up to so many places.
+/// Text with blanks up to this many places.
 fn padded(text: &str, places: usize) -> String {
     format!("{text}{}", " ".repeat(places.saturating_sub(text.width())))
 }
 
-/// Text of at most so many places of a terminal: what is longer ends with an ellipsis. A wide character takes two.
+/// Text of at most `most` places of a terminal. Longer text ends with an ellipsis. A wide character takes two places.
 pub fn cut(text: &str, most: usize) -> String {
     if text.width() <= most {
         return text.to_owned();

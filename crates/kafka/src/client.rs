@@ -17,11 +17,11 @@ use dinnerbell_core::ports::broker::BrokerError;
 
 /// How long a call that only asks may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// For so long what librdkafka has to say is listened to at a time. A poll that does not wait takes a single line of its log, and the reason for a
-/// failure stands many lines behind.
+/// How long one poll for librdkafka's events waits. A poll that does not wait takes a single line of its log, and the reason for a failure stands
+/// many lines behind.
 pub const EVENT_POLL: Duration = Duration::from_millis(5);
 
-/// And so many errors: those that come again and again hold nobody up.
+/// Most errors that are served in one go: those that come again and again hold nobody up.
 const MAX_ERRORS: usize = 1_000;
 
 /// Most lines that are served in one go.
@@ -142,7 +142,7 @@ fn says_more((code, reason): (RDKafkaErrorCode, &str), known: Option<(RDKafkaErr
     match code {
         // It follows on the reason why.
         RDKafkaErrorCode::AllBrokersDown => false,
-        // Whoever wanted to ask that broker says so too, without its name.
+        // A request to that broker fails so too, without its name.
         RDKafkaErrorCode::Resolve => known_code != code || reason.contains(UNRESOLVED) || !known.contains(UNRESOLVED),
         _ => true,
     }
@@ -179,7 +179,7 @@ impl ClientContext for ClientEvents {
         if reason.contains(DISMISSED) {
             return;
         }
-        // Logged by whoever meets it in a call; librdkafka's own log line says it at once.
+        // The call that meets it logs it; librdkafka's own log line says it at once.
         tracing::debug!(target: "librdkafka", "{error}: {reason}");
         if let Some(code) = error.rdkafka_error_code() {
             self.note(code, reason);
@@ -281,7 +281,7 @@ fn judge(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
         | Code::UnacceptableCredential => {
             "check kafka.username, kafka.password_file and kafka.sasl_mechanism, and that the broker knows this user"
         }
-        // Which of the two codes it has depends on who looks first: the handshake, or whoever waits for the connection.
+        // Which of the two codes it has depends on who looks first: the handshake, or the call that waits for the connection.
         Code::SSL | Code::BrokerTransportFailure if reason.contains("certificate") => {
             "set kafka.ca_file to the PEM file of the CA that signed the broker's certificate, and address the broker by a \
              name that the certificate holds"

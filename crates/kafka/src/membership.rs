@@ -1,7 +1,7 @@
 //! The instance's membership of the group: which lanes it is assigned, and nothing else.
 //!
 //! One consumer on a thread of its own. It reads nothing, since what it is assigned is paused at once. It commits nothing and waits for nobody.
-//! Whoever works on a lane learns from a watch that the lane has gone, and is fenced if it learns too late.
+//! The lane's task learns from a watch that the lane has gone, and is fenced if it learns too late.
 
 use std::collections::BTreeSet;
 use std::future::Future;

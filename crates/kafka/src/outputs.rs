@@ -15,12 +15,13 @@ use dinnerbell_config as config;
 use dinnerbell_core::model::outputs::OutputIds;
 use dinnerbell_core::ports::broker::BrokerError;
 
-/// For how long an answer stands where a round is to be published.
+/// How old an answer may be where a round is to be published.
 const FRESH: Duration = Duration::from_secs(1);
-/// And where there is nothing to write.
+/// How old it may be where there is nothing to write.
 const RECENT: Duration = Duration::from_secs(4);
-/// How long after it was begun the end of a transaction waits for a question. Kafka answers within some milliseconds, or a broker stands still.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the end of a transaction waits for an answer, from when the question was asked. Kafka answers within milliseconds, or a broker stands
+/// still.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The topics that are written to.
 #[derive(Debug)]
@@ -68,9 +69,9 @@ impl Outputs {
         self.notifications.last_answer(Duration::ZERO)
     }
 
-    /// The same, with the answer to a question that is under way. Blocks until a second after it was begun at most.
+    /// The same, after the answer to a question that is under way. Blocks, at most until a second after the question was asked.
     pub fn known_behind_the_look(&self) -> Option<String> {
-        self.notifications.last_answer(PATIENCE)
+        self.notifications.last_answer(ANSWER_TIMEOUT)
     }
 }
 
@@ -132,7 +133,7 @@ impl CachedId {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the answer to a question that is under way: the other lanes learn of it, a failure too.
+    /// The last answer where it still stands, or else a new one. All lanes share the question that is under way, and its answer, a failure too.
     fn id(self: &Arc<Self>, reader: &Reader, stands: Duration) -> Answer {
         let mut known = self.known();
         loop {
@@ -149,11 +150,11 @@ impl CachedId {
         asking.ask(reader)
     }
 
-    /// What was answered last, behind a question that is younger than this.
-    fn last_answer(&self, patience: Duration) -> Option<String> {
+    /// What was answered last. Waits for the answer to a question that is under way, until the question is this old.
+    fn last_answer(&self, timeout: Duration) -> Option<String> {
         let mut known = self.known();
         while let Some(left) =
-            known.asking.and_then(|since| patience.checked_sub(since.elapsed())).filter(|left| !left.is_zero())
+            known.asking.and_then(|since| timeout.checked_sub(since.elapsed())).filter(|left| !left.is_zero())
         {
             known = self.over.wait_timeout(known, left).unwrap_or_else(PoisonError::into_inner).0;
         }

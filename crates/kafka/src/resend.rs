@@ -66,7 +66,7 @@ pub struct Resender {
 }
 
 impl Resender {
-    /// A producer for a topic with so many partitions. Runs before this one can commit nothing any more when this returns. Blocks.
+    /// A producer for a topic with this many partitions. Runs before this one can commit nothing any more when this returns. Blocks.
     pub fn open(kafka: &config::Kafka, partitions: i32) -> Result<Self, BrokerError> {
         let topic = kafka.topics.campaigns.clone();
         let settings = settings(

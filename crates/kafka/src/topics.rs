@@ -57,7 +57,7 @@ impl Topic {
     }
 
     /// Why it would take no message, or take one and refuse the end of its transaction. Returns what is wrong and the remedy, as far as this user may
-    /// know. Refused ends are sent again until they are taken, and whoever waits for them waits.
+    /// know. A refused end is sent again until it is taken, and the round waits for that.
     pub fn refuses_transactions(&self) -> Option<(String, String)> {
         let (name, in_sync) = (&self.name, self.in_sync);
         // A broker asks for no more replicas than there are.

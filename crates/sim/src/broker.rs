@@ -22,19 +22,19 @@ use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::ports::broker::{Broker, BrokerError, Input, MayBegin, Producer};
 
-/// How long a question is waited for.
+/// The time limit of a question.
 const ASK: Duration = Duration::from_secs(5);
-/// How long a transactional call is waited for before it is abandoned.
+/// The time limit of a transactional call, after which it is abandoned.
 const OVERRUN: Duration = Duration::from_secs(12);
 /// Most milliseconds that the second copy of a request is on its way after the first one.
 const SECOND_COPY: u64 = 2_000;
-/// How long a publication is waited for where the link is slow.
+/// The time limit of a publication where the link is slow.
 const SLOW_PUBLICATION: Duration = Duration::from_secs(90);
 /// The id of the campaigns topic, which is never another one.
 const TOPIC_ID: &str = "the-only-one";
-/// How often something that has to end is looked at.
+/// How often a call that waits for the end of something checks for it.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How long the end of a lane has to be quiet before the gap behind it is looked at.
+/// How long the end of a lane has to be quiet before the gap behind it is read.
 const REST: Duration = Duration::from_millis(500);
 /// After this long an instance knows that all sending is paused.
 const PAUSED: i64 = 3_000_000;
@@ -42,7 +42,7 @@ const PAUSED: i64 = 3_000_000;
 const NEWS: i64 = 1_000_000;
 
 impl WorldState {
-    /// A producer of the lane published this, sent its offset, and was never noticed of again.
+    /// A producer of the lane published this, sent its offset, and never did anything again.
     pub fn leave_open(&mut self, publication: Publication) {
         let (lane, begun) = (publication.lane, self.micros());
         let publications = vec![Announced { publication: Arc::new(publication), records: true }];
@@ -81,7 +81,7 @@ impl WorldState {
             let over = now >= row.end() && (row.changed_at < news || now >= campaign.window.end);
             let cancelled =
                 row.state == dinnerbell_core::model::campaign::CampaignState::Cancelled && row.changed_at < news;
-            // A version that the database lost is known to whoever published it alone, until it notices.
+            // Only the instance that published a version which the database lost knows it, until it notices.
             if self.database.has_lost && row.campaign.as_ref() != Some(campaign) {
                 continue;
             }
@@ -515,7 +515,7 @@ async fn step(world: &World, caller: &Caller) -> Result<(), BrokerError> {
     }
 }
 
-/// The request to commit, which may arrive long after whoever sent it gave up, and the writing of the markers.
+/// The request to commit, which may arrive long after its sender gave up, and the writing of the markers.
 #[expect(clippy::disallowed_methods, reason = "a request that is on its way outlives whoever sent it")]
 async fn end(world: &World, lane: Lane, producer: u64) -> Result<(), BrokerError> {
     let (fails, takes, markers) = {
@@ -534,7 +534,7 @@ async fn end(world: &World, lane: Lane, producer: u64) -> Result<(), BrokerError
         Ok(())
     };
     if fails {
-        // Its outcome is not known to whoever sent it.
+        // Its sender does not know its outcome.
         tokio::spawn(commit(world.clone()));
         sleep(takes / 2).await;
         return Err(BrokerError::Transient("the end of the transaction timed out".to_owned()));

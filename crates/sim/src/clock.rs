@@ -12,7 +12,7 @@ use dinnerbell_core::ports::clock::Clock;
 
 /// A reading younger than this is fresh.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long a reading is waited for.
+/// The time limit of a reading.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// The simulated [`Clock`]: the feedback database's, from a reading that grows old as the real one does.

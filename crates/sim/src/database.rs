@@ -40,7 +40,7 @@ impl WorldState {
         self.guards.enabled(Guard::OwnershipAtPoll) && (!self.is_mine(own) || (self.is_held() && to_be_compared()))
     }
 
-    /// The lane is whole; with the last of so many the hold ends.
+    /// The lane is whole; with the last of them the hold ends.
     pub(super) fn note_compared(&mut self, lane: Lane, comparison: &str, lanes: i32) {
         comparison.clone_into(&mut self.database.lane(lane).compared);
         let compared = |lane: &Lane| self.database.lanes.get(lane).is_some_and(|row| row.compared == comparison);
@@ -339,7 +339,7 @@ impl WorldState {
         Ok(Sealed::Recorded { position, closed })
     }
 
-    /// Whoever is not told yet when an update is recorded is told of the update.
+    /// Clients who are not told yet when an update is recorded are told of the update.
     fn is_of_the_newest_version(&mut self, content: &RoundContent) {
         for part in &content.parts {
             let planned = part.drafts.template.campaign();

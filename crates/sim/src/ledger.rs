@@ -32,7 +32,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// How long an acquisition waits for the lane's lock before it ends the holders, and how often it tries.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 const MAX_ATTEMPTS: u32 = 4;
-/// How often the lock is looked at.
+/// How often a call that waits tries again.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// A client that is gone is noticed after this long at the latest.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -191,7 +191,7 @@ impl LaneLedger for SimLedger {
     }
 
     async fn note_lock_wait(&self, _: Lane, _: LockedPart, _: Option<&LockWait>) -> Result<(), LedgerError> {
-        // It is shown to operators alone, of whom this world has none.
+        // Only operators see it, and this world has none.
         Ok(())
     }
 
@@ -364,7 +364,7 @@ impl CampaignLedger for SimLedger {
             }
             let told = state.database.campaigns.get(&id).map_or(0, |row| row.told + row.kept);
             let rows = state.database.feedback.get(&id).map_or(0, |rows| rows.len() as i64);
-            // Of whom nobody was told, no row is counted.
+            // A campaign that told nobody has no row to count.
             Ok(RowCounts { told, rows: if told == 0 { 0 } else { rows } })
         });
         counted.await?

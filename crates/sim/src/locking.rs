@@ -31,7 +31,7 @@ impl Database {
 }
 
 impl WorldState {
-    /// Withdraws those of a lane's locked rows that are free by now, of at most so many behind one.
+    /// Withdraws those of a lane's locked rows that are free by now, of at most `most` behind one.
     pub(super) fn withdraw_locked(&mut self, lane: Lane, behind: Option<&(String, String)>, most: usize) -> LockedRows {
         let database = &mut self.database;
         let from = (behind.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
@@ -69,7 +69,7 @@ impl WorldState {
 }
 
 impl CampaignRow {
-    /// Somebody has no row any more: whoever was not told is counted again, or found by a rescan.
+    /// A client has no row any more: the untold are counted again, or a rescan finds them.
     fn is_untold_once_more(&mut self) {
         self.unsent = None;
         if !matches!(self.state, CampaignState::Expired | CampaignState::Closed | CampaignState::Cancelled) {

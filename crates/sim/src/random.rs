@@ -29,7 +29,7 @@ impl Random {
         first + self.below((last - first + 1).max(0).cast_unsigned()).cast_signed()
     }
 
-    /// Whether something happens that happens so many times in a thousand.
+    /// Whether something happens that happens this many times in a thousand.
     pub fn chance(&mut self, in_a_thousand: u64) -> bool {
         self.below(1_000) < in_a_thousand
     }

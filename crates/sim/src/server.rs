@@ -60,7 +60,7 @@ impl Instance {
         tokio::spawn(async move {
             sleep(there).await;
             let served = served.await;
-            // Whoever asked may be gone.
+            // The caller may be gone.
             let heard = reply.send(served).is_ok();
             world.state().became(instance, request, Became::Served { heard });
         });

@@ -52,7 +52,7 @@ pub struct WorldState {
     pub trace: Vec<Traced>,
     /// The guards that hold.
     pub guards: Guards,
-    /// Since when all sending is paused, in a world in which nothing keeps an instance from hearing of it.
+    /// Since when all sending is paused, in a world in which nothing keeps an instance from learning it.
     pub paused_since: Option<Micros>,
     /// What was found that must never be.
     pub broken: Vec<String>,
@@ -103,7 +103,7 @@ pub enum Fate {
 }
 
 impl World {
-    /// A new world: empty, harmless, with so many lanes. Must be made inside a runtime whose time is paused.
+    /// A new world: empty, harmless, with this many lanes. Must be made inside a runtime whose time is paused.
     pub fn new(seed: u64, lanes: i32) -> Self {
         super::random::seed_jitter(seed);
         let state = WorldState {

@@ -42,7 +42,7 @@ pub trait Environment {
     async fn answer(&self, id: &str, client: &str);
     /// Somebody's transaction locks a feedback row, and stays open.
     async fn lock_row(&self, id: &str, client: &str);
-    /// Whoever has rows locked is done.
+    /// Those who have rows locked are done.
     async fn free_rows(&self);
     /// An earlier job left a feedback row.
     async fn leave_row(&self, campaign: &Campaign, client: &str);

@@ -16,7 +16,7 @@ pub mod rounds;
 pub mod seal;
 pub mod withdrawal;
 
-/// The capabilities of a ledger, for whoever calls it.
+/// The capabilities of a ledger, for its callers.
 pub mod capabilities {
     pub use dinnerbell_core::ports::ledger::{
         CampaignLedger as _, InstanceLedger as _, IntakeLedger as _, LaneLedger as _, RoundLedger as _,

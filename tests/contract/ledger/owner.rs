@@ -204,7 +204,7 @@ pub fn page(running: &ActiveCampaign, clients: &[&str], last: bool) -> RoundPart
     part(running, Some(page), clients, 0)
 }
 
-/// The same, on which these had a row before, and so many ids were skipped. `upto` may be one of them.
+/// The same, on which these had a row before, and this many ids were skipped. `upto` may be one of them.
 pub fn page_beside(
     running: &ActiveCampaign,
     clients: &[&str],

@@ -12,7 +12,7 @@ fn ids(open: &[OpenCampaign]) -> Vec<&str> {
     open.iter().map(|open| open.running.id()).collect()
 }
 
-/// A campaign that had a page, and ends after so many seconds.
+/// A campaign that had a page, and ends after this many seconds.
 async fn paged<E: Environment>(env: &E, owner: &mut Owner<E::Ledger>, id: &str, lasts: i64, last: bool) -> Campaign {
     let now = env.now().await;
     let campaign = Campaign { window: Window { start: now - 60, end: now + lasts }, ..offer(env, id).await };

@@ -69,7 +69,7 @@ pub async fn a_recorded_round_whose_reply_was_lost_is_found_by_the_next_owner<E:
     let running = owner.start(&offer(env, "a").await).await;
     let content = content(vec![page(&running, &["anna"], true)]);
     owner.try_record(&content).await.unwrap();
-    // Nobody heard the answer: whoever enters the lane next, the same instance or another, finds the round.
+    // Nobody got the answer: the lane's next owner, the same instance or another, finds the round.
     for ledger in [env.ledger(), env.another().await] {
         let acquired = ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
         assert_eq!((acquired.head, acquired.published), (owner.head, Some(Seq::new(0))));

@@ -104,7 +104,7 @@ impl Environment for Cluster {
         let consumer: BaseConsumer = self.server.client().set("group.id", group_id).create().unwrap();
         let group = consumer.group_metadata().unwrap();
         former.send_offsets_to_transaction(&offsets, &group, SOON).unwrap();
-        // It is heard of no more, and says nothing when it goes.
+        // It sends nothing more, and says nothing when it goes.
         *self.former.lock().unwrap() = Some(former);
     }
 

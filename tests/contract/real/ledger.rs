@@ -268,7 +268,7 @@ impl Environment for Ledgered {
     }
 
     async fn let_vanish(&self, id: &str) {
-        // As for whoever finds it there, and does not find it a statement later.
+        // As for a statement that finds it there, and does not find it in the next one.
         let sql = format!(
             "create function vanish() returns trigger language plpgsql as $$ begin return null; end $$;
              create trigger vanishes before insert on dinnerbell.campaign for each row when (new.adv_campaign_id = '{id}')

@@ -84,8 +84,9 @@ impl ChangeFeed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a lane until the return value is dropped. Whoever is added after any page that it reads is handed to it. A tail scan that goes on already
-    /// reads the last ids once more, for transactions that committed out of their order before the lane came; for many lanes at once no more of them.
+    /// Registers a lane until the return value is dropped. The tail scan then hands the lane every subscriber who is added after the lane read a
+    /// page. A tail scan that runs already reads the last ids once more, because transactions may have committed out of order before the lane came.
+    /// Many lanes that come together set it back no further than one.
     pub fn register(&self, own: Ownership, backlog: Arc<LaneBacklog>, guards: Guards) -> LaneRegistration<'_> {
         let lane = own.lane;
         let mut state = self.state();
@@ -170,7 +171,8 @@ impl ChangeFeed {
         true
     }
 
-    /// The tail scan is refused, or not answered: pages are read without it. Whom it misses until it has its high-water mark the rescans find.
+    /// The tail scan is refused, or not answered: pages are read without it. The rescans find the subscribers that it misses until it has its
+    /// high-water mark.
     pub(super) fn begin_without_high_water(&self) {
         let mut state = self.state();
         state.paged_without_high_water = true;
@@ -202,7 +204,7 @@ impl ChangeFeed {
         }
     }
 
-    /// Up to which id whoever takes one of these lanes over need not look, if that is to be noted now.
+    /// The lanes, and the id up to which their next owners need not scan; none where nothing is to be noted now.
     pub(super) fn to_note(&self, now: Instant) -> Option<(Vec<Lane>, i64)> {
         let mut state = self.state();
         let high_water = state.high_water?;

@@ -1,8 +1,8 @@
 //! The topic of dead letters, as an instance finds it. Letters go into rounds only while it takes them: whatever state it is in, drafts do
 //! not wait for letters.
 //!
-//! Kafka is asked about the topic before letters go there. What only a publication can find (a right, a policy, too few replicas) is found
-//! by one round with one letter, of one lane; its letters are set aside then, and the topic is left alone for a while.
+//! Kafka is asked about the topic before letters go there. Some faults only a publication can find: a right, a policy, too few replicas. One round of
+//! one lane, with one letter, finds them. Its letters are then set aside, and the topic is left alone for a while.
 
 use std::future::Future;
 use std::sync::Arc;

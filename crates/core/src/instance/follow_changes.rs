@@ -29,10 +29,10 @@ const TAIL_SCAN_ROWS: usize = 2_000;
 /// How long the tail scan waits for lanes that have no room. What one of them cannot take then is left to its rescan, so that it holds up no other.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 
-/// How often it is looked for what another lane received: its owner notices within 250 ms, and looking takes time too.
+/// How often the lanes' changes are polled: the owner of a campaign notices within 250 ms what another lane received, and a poll takes time too.
 const POLL_CHANGES: Duration = Duration::from_millis(200);
 
-/// Between polls that failed: a database that failed over is looked at soon after it answers.
+/// Between polls that failed: a database that failed over is polled soon after it answers.
 const POLL_AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 
 /// Between questions for the high-water mark that were not answered: each may read the whole table.
@@ -110,8 +110,8 @@ fn is_of_the_question(error: &LaneError) -> bool {
     !error.is_transient() || matches!(error, LaneError::Audience(AudienceError::Unanswered(_)))
 }
 
-/// One look; how many it found. The first one only takes the high-water mark, before any page is read: whoever is added after a page was read has a
-/// higher id. An error leaves the high-water mark where it is.
+/// Scans once. Returns how many it found. The first scan only takes the high-water mark, before any page is read: a subscriber who is added after a
+/// page was read has a higher id. An error leaves the high-water mark where it is.
 async fn scan_once<B, L: Ledger, A: Audience, C>(cx: &LaneContext<B, L, A, C>) -> Result<usize, LaneError> {
     let Some(from) = cx.change_feed.high_water() else {
         cx.change_feed.begin(cx.audience.newest().await?);

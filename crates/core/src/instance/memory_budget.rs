@@ -37,7 +37,7 @@ pub struct Reserved {
 }
 
 impl MemoryBudget {
-    /// So many bytes in all.
+    /// A budget of this many bytes in all.
     pub fn new(bytes: usize) -> Self {
         let eighth = u32::try_from(bytes / 8 / 1024).unwrap_or(u32::MAX).clamp(1, 1 << 26);
         Self { rounds: Part::new(4 * eighth), publications: Part::new(3 * eighth), intakes: Part::new(eighth) }
@@ -48,17 +48,17 @@ impl MemoryBudget {
         (self.rounds.kilobytes as usize * 1024 / 2 / LARGEST_CLIENT).max(1)
     }
 
-    /// Waits for what the clients of a round may take, and its dead letters, which are so many bytes.
+    /// Waits for what the clients of a round may take, and for the bytes of its dead letters.
     pub async fn for_round(&self, clients: usize, letters: usize) -> Reserved {
         self.rounds.take(clients.saturating_mul(LARGEST_CLIENT).saturating_add(letters)).await
     }
 
-    /// Waits for what messages of so many bytes in all take on their way.
+    /// Waits for the memory of messages on their way, `bytes` in all.
     pub async fn for_publication(&self, bytes: usize) -> Reserved {
         self.publications.take(bytes.min(LARGEST_PUBLICATION)).await
     }
 
-    /// Waits for what records of so many bytes in all take while they are recorded.
+    /// Waits for the memory of records that are being recorded, `bytes` in all.
     pub async fn for_intake(&self, bytes: usize) -> Reserved {
         self.intakes.take(bytes).await
     }
@@ -80,7 +80,7 @@ impl Part {
         Self { free: Arc::new(Semaphore::new(kilobytes as usize)), kilobytes }
     }
 
-    /// Whoever wants more than there is gets all of it.
+    /// Waits for this many bytes, or for the whole part where they are more than it has.
     async fn take(&self, bytes: usize) -> Reserved {
         let wanted = kilobytes(bytes).min(self.kilobytes);
         // The semaphore is never closed; were it, there would be nothing to bound.

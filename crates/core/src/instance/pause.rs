@@ -53,7 +53,7 @@ impl PauseReading {
     }
 }
 
-/// Looks once.
+/// Reads the pause once. Fails where the ledger does not answer.
 pub async fn read<L: Ledger, C: Clock>(ledger: &L, clock: &C) -> Result<PauseReading, LedgerError> {
     // From before the question: an order that was committed later is not in the answer.
     let asked = clock.now();
@@ -87,7 +87,7 @@ pub struct PauseWatch {
 }
 
 impl PauseWatch {
-    /// The pause as it is looked at by whoever holds the other end.
+    /// Watches the pause by the readings of this channel.
     pub fn new(readings: watch::Receiver<PauseReading>) -> Self {
         Self { readings }
     }

@@ -51,13 +51,13 @@ impl Default for RoundSizing {
 }
 
 impl RoundSizing {
-    /// The sizing for which a lane's former owners left so many bytes a round, where they met a slow link.
+    /// The sizing with which a lane's next owner begins: from the most bytes of a round, which its former owners stored where the link was slow.
     pub fn from_stored(round_bytes: Option<i64>) -> Self {
         let published = round_bytes.map(|bytes| bytes as f64 / longest_publication());
         Self { published: published.unwrap_or(Self::default().published), ..Self::default() }
     }
 
-    /// The sizing after a round of so many bytes, of so many campaigns, was recorded.
+    /// The sizing after a round of this size, with drafts of this many campaigns, was recorded.
     pub fn after_recorded(self, bytes: usize, campaigns: usize, took: Duration) -> Self {
         // A round with room left measures the round trips, and one of small campaigns what each of them costs: neither is the throughput.
         if bytes < self.shared_bytes() / 10 * 8 || bytes < campaigns * MIN_OF_A_CAMPAIGN {
@@ -67,7 +67,7 @@ impl RoundSizing {
         Self { recorded: 0.7 * self.recorded + 0.3 * measured, ..self }
     }
 
-    /// The sizing after a round of so many bytes was published. What it takes to publish anything at all is none of it.
+    /// The sizing after a round of this size was published. The time that even an empty round takes does not count.
     pub fn after_published(self, bytes: usize, took: Duration) -> Self {
         let seconds = took.as_secs_f64();
         let least = (self.least * 1.05).min(seconds).max(0.001);
@@ -82,7 +82,7 @@ impl RoundSizing {
         Self { published, least, ..self }
     }
 
-    /// The sizing after a round of so many bytes was not delivered in the time that a transaction has.
+    /// The sizing after a round of this size was not delivered in the time that a transaction has.
     pub fn after_undelivered(self, bytes: usize, within: Duration) -> Self {
         let published = (bytes as f64 / within.as_secs_f64().max(0.001)).min(self.published);
         Self { published, ..self }
@@ -113,7 +113,7 @@ impl RoundSizing {
     }
 }
 
-/// Whether a round of so many bytes can be made smaller at all.
+/// Whether a round of this size can be made smaller at all.
 pub fn can_be_smaller(bytes: usize) -> bool {
     bytes > MIN_PUBLISHED
 }
@@ -173,7 +173,7 @@ mod tests {
         assert!(again.shared_bytes() > 4_000_000, "a slow hour is forgotten: {again:?}");
     }
 
-    /// What a publication takes on a link of so many bytes a second, beside what any takes.
+    /// How long a publication takes on a link with this throughput, in bytes a second; `any` is what an empty one takes.
     fn over(bytes: usize, link: f64, any: f64) -> Duration {
         Duration::from_secs_f64(any + bytes as f64 / link)
     }

@@ -72,7 +72,7 @@ impl Failures {
         match error {
             LaneError::NotAssigned => Next::Leave,
             LaneError::Halt(halt) => Next::Halt(halt.clone()),
-            // A halt is recorded by whoever owns the lane: what fails before it is owned is tried again.
+            // Only the lane's owner records a halt: what fails before the lane is owned is tried again.
             error => {
                 self.permanent_in_a_row = if permanent(error).is_some() { self.permanent_in_a_row + 1 } else { 0 };
                 Next::TakeOverAgain

@@ -80,7 +80,7 @@ async fn record<B, L: Ledger, A, C>(
     let bytes: usize = batch.arrivals.iter().map(|(record, _)| record.size()).sum();
     loop {
         cx.pause.until_not_held().await;
-        // Memory last: whoever has it waits for no round.
+        // Memory last: a holder of memory must not wait for a round.
         let changes = backlog.lock_intake().await;
         let memory = cx.memory.for_intake(bytes).await;
         let began = Instant::now();

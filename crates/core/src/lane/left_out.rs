@@ -29,8 +29,8 @@ impl<T> Entry<T> {
 }
 
 impl<T> LeftOut<T> {
-    /// It failed in a round, and is left out. What is known of it replaces what was known before; the back-off is that of its first failure. Returns how
-    /// long it is left alone.
+    /// It failed in a round, and is left out. What is known of it replaces what was known before; the back-off is that of its first failure. Returns
+    /// how long it is left alone.
     pub(super) fn add(&mut self, id: &str, known: T, backoff: Backoff, now: Instant) -> Duration {
         let backoff = self.0.get(id).map_or(backoff, |entry| entry.backoff);
         let mut entry = Entry { known, backoff, again: None };

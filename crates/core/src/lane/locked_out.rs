@@ -9,7 +9,7 @@ use crate::backoff::Backoff;
 use crate::lane::left_out::LeftOut;
 use crate::model::lock::{LockHolder, LockedCampaign};
 
-/// How soon it is asked whether the holder's transaction is over.
+/// How soon the ledger is asked whether the holder's transaction is over.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// At the latest, where the holder is known: asking costs nothing.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);

@@ -1,6 +1,6 @@
-//! Somebody else's open transaction holds a lock on what a lane would write: a feedback row, a campaign, the whole table. What need not wait for
-//! them goes on: rows of withdrawn drafts that are locked are withdrawn later ([`withdraw_rows`]), campaigns that a round could not be recorded
-//! with are left out until they are free ([`let_in`]), and whoever holds the lock is named ([`note`]).
+//! Somebody else's open transaction holds a lock on what a lane would write: a feedback row, a campaign, the whole table. The lane's other work goes
+//! on. Locked rows of withdrawn drafts are withdrawn later ([`withdraw_rows`]). Campaigns with which a round could not be recorded are left out until
+//! they are free ([`let_in`]). Operators see who holds the lock ([`note`]).
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::model::ownership::Ownership;
 use crate::ports::failure::Failure;
 use crate::ports::ledger::{Ledger, LedgerError};
 
-/// How often rows that are locked are looked at again.
+/// How often it tries again to withdraw locked rows.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
-/// Most of them at once.
+/// Most rows of one attempt.
 const AT_ONCE: usize = 500;
-/// Looking at many rests so many times as long as it works.
+/// After a part of many rows it rests this many times as long as that part took.
 const REST: u32 = 4;
 
 /// Shows operators who holds the lock that a part of the lane's work waits for; `None` ends that. A change is recorded in the ledger, so that
@@ -62,7 +62,7 @@ pub(crate) async fn withdraw_rows<B, L: Ledger, A, C>(
     }
 }
 
-/// Looks at all of them once. Whether there are any left.
+/// Tries all of them once. Returns whether any are left.
 async fn look_at_rows<B, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
@@ -83,7 +83,7 @@ async fn look_at_rows<B, L: Ledger, A, C>(
         // What cannot be seen to be locked shows by waiting: fewer at once, until it is alone.
         *most = if rows.waited { (*most / 4).max(1) } else { (*most * 2).min(AT_ONCE) };
         if rows.gone > 0 {
-            // Whoever was not told of an open campaign is found by its rescan; of one that is over, they are counted.
+            // An open campaign's rescan finds the clients who were not told; of a campaign that is over they are counted.
             backlog.call_rescan();
             backlog.reload();
         }

@@ -4,8 +4,8 @@
 //! and [`round`] makes and publishes rounds. [`rescan`] finds those who subscribe while a campaign runs, in the order of [`rescan_passes`].
 //! [`backlog`] is what they share. [`error_policy`] is the one place that says what follows from an [`error`], [`context`] what all lanes of an
 //! instance share. `close_out` counts who was not told of campaigns that are over. `outputs` knows the topics that are written to by their ids.
-//! `locks` deals with what others have locked. [`left_out`] is what rounds leave out: campaigns because of such a lock ([`locked_out`]), and restaurants
-//! whose pages do not come in time ([`overdue`]).
+//! `locks` deals with what others have locked. [`left_out`] is what rounds leave out: campaigns because of such a lock ([`locked_out`]), and
+//! restaurants whose pages do not come in time ([`overdue`]).
 
 pub mod backlog;
 mod close_out;

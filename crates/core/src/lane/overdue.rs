@@ -10,7 +10,7 @@ use crate::lane::left_out::LeftOut;
 
 /// How long a restaurant is left alone at first; twice as long each further time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest.
+/// How long it is left alone at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// The restaurants that are left out.

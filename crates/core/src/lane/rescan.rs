@@ -1,8 +1,9 @@
-//! Whoever favours a restaurant while its campaign runs is told too.
+//! Clients who subscribe to a restaurant while its campaign runs are told too.
 //!
-//! Two watchers bring candidates to the planner, which judges them in the next round: the tail scan, for speed (favourites that were added, by
-//! their ids; [`crate::instance::change_feed`]), and the rescan, which keeps the promise (ids commit long out of order, rows are changed to another restaurant, replicas
-//! fail over: each open campaign's audience is read again up to its cursor). Only the round decides who is late, against the cursor as it plans it.
+//! Two watchers bring candidates to the planner, which judges them in the next round. The tail scan is for speed: it finds favourites that were
+//! added, by their ids ([`crate::instance::change_feed`]). The rescan keeps the promise: it reads each open campaign's audience again up to its
+//! cursor. It finds ids that commit long out of order, rows that are changed to another restaurant, and what a replica's fail-over hid. Only the
+//! round decides who is late, against the cursor as it plans it.
 //!
 //! Passes go on in batches ([`super::rescan_passes`]): in each, a page of the campaign that ends first, and the first pages of those that had none. So newcomers
 //! of a small campaign wait for no giant, and what ends soon for nothing that ends later. What fails is that pass's own: it is tried again later.
@@ -109,7 +110,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
     /// Takes up the campaigns whose newcomers found no room, those that a new owner passes, and those that are due.
     async fn take_up(&mut self) -> Result<(), LaneError> {
         let Self { cx, own, .. } = *self;
-        // The call first: whoever calls after what is taken up here is noticed with the next one.
+        // The call first: a call that comes after what is taken up here is noticed the next time.
         self.due |= self.backlog.rescan_called().now_or_never().is_some();
         let missed = self.backlog.take_missed();
         if missed.everywhere {
@@ -207,8 +208,8 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
     }
 }
 
-/// Whoever has no row looks as if they came late. But a campaign that has told more than there are rows has lost rows: then nobody is told, and
-/// the lane halts.
+/// Clients without a row look as if they came late. But a campaign that has told more clients than it has rows has lost rows. Then this fails with a
+/// halt, and nobody is told.
 pub(crate) async fn rows_are_there<B, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,

@@ -38,7 +38,7 @@ pub struct Pass {
     pages: u32,
     backoff: Backoff,
     not_before: Option<Instant>,
-    /// Somebody was missed whom it may have passed already: its restaurant is passed once more.
+    /// A client was missed, and the pass may have gone by its place already: its restaurant is passed once more.
     again: bool,
 }
 
@@ -54,7 +54,7 @@ pub struct RescanBatch(Vec<(PassKey, usize)>);
 pub struct BatchResult {
     /// Campaigns that were passed, and which version of them.
     pub passed: Vec<(String, i32)>,
-    /// Restaurants of whom somebody was missed meanwhile.
+    /// Restaurants of which a client was missed meanwhile.
     pub again: Vec<String>,
 }
 
@@ -157,7 +157,7 @@ impl Passes {
         }
     }
 
-    /// These came next, of at most so many.
+    /// The walk read these campaigns next, of at most `most`.
     pub fn walked(&mut self, open: Vec<OpenCampaign>, most: usize) {
         let last = open.last().map(|open| Pass::of(open).key());
         self.walk = match last {
@@ -203,8 +203,8 @@ impl Passes {
         }
     }
 
-    /// The next batch: half of the rows for the one that ends first, and half for those that had none yet; where all had one, for whoever had
-    /// the fewest.
+    /// The next batch. Half of the rows are for the campaign that ends first, and half for those that had no page yet. Where all had one, they are
+    /// for the campaign that had the fewest.
     pub fn next(&self, now: Instant) -> RescanBatch {
         let ready = || self.of.iter().filter(move |(_, pass)| pass.not_before.is_none_or(|at| at <= now));
         let Some((first, _)) = ready().next() else { return RescanBatch::default() };
@@ -320,7 +320,7 @@ mod tests {
         let (second, who) = next_batch(&passes, now);
         assert_eq!(who, [("giant".to_owned(), ROWS / 2), ("new".to_owned(), FIRST_ROWS)]);
         read(&mut passes, &second, &["new"]);
-        // What ends first has a page in each batch; the rest is for whoever had the fewest.
+        // What ends first has a page in each batch; the rest is for the campaign that had the fewest.
         let (third, who) = next_batch(&passes, now);
         assert_eq!(who, [("giant".to_owned(), ROWS / 2), ("giant too".to_owned(), ROWS / 2)]);
         read(&mut passes, &third, &["giant"]);

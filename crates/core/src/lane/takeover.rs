@@ -64,7 +64,7 @@ pub enum FoundRound {
     },
     /// Recorded, and what is not open is withdrawn from it: to be published before the next one is recorded.
     Recorded(Recorded),
-    /// Recorded, and somebody else's transaction has the table locked: it is looked at again beside the lane's intake, which needs no feedback row.
+    /// Recorded, and somebody else's transaction has the table locked: the lane tries again beside its intake, which needs no feedback row.
     Locked(Box<AcquiredLane>),
 }
 

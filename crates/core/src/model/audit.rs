@@ -7,7 +7,7 @@ use std::fmt;
 const LONGEST_NAME: usize = 256;
 /// Most bytes of what else is told.
 const LONGEST_DETAILS: usize = 1_000;
-/// So many dead letters are named.
+/// Most dead letters that are named.
 const NAMED: usize = 20;
 
 /// Who orders, and from where. As text it is what the ledger keeps beside what was ordered: `ivan, lane resolve`.
@@ -172,7 +172,7 @@ impl Order {
     }
 }
 
-/// Text of at most so many bytes, without the null character, which no database takes: what is longer ends with an ellipsis.
+/// Text of at most `most` bytes, without the null character, which no database takes. Longer text ends with an ellipsis.
 fn shortened(text: &str, most: usize) -> String {
     let text = text.replace('\0', "\u{fffd}");
     if text.len() <= most {

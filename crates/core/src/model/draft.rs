@@ -264,7 +264,7 @@ fn size_in_json(byte: u8) -> usize {
     }
 }
 
-/// What a draft takes at most, of a campaign whose texts have so many bytes together and were not read.
+/// What a draft takes at most, of a campaign whose texts were not read and have this many bytes together.
 pub fn largest_draft(texts: usize) -> usize {
     // Once in the row, and at most sixfold in the message.
     SIZE_WITHOUT_TEXTS + 7 * texts

@@ -71,6 +71,6 @@ pub struct Poll {
     /// Lanes in which a rescan is due.
     pub rescans: Vec<Lane>,
     /// Lanes that are lost. Somebody else took one, if only to give it something; or the server is another one; or the lane is to be compared with
-    /// Kafka again. All of them, where the feedback table is not the ledger's. Whoever runs one takes it over again.
+    /// Kafka again. All of them, where the feedback table is not the ledger's. Its task takes it over again.
     pub taken: Vec<Lane>,
 }

@@ -205,7 +205,7 @@ fn framing(value: &[u8]) -> Option<String> {
 /// What a field must be.
 #[derive(Clone, Copy)]
 enum Rule {
-    /// Text of at most so many bytes.
+    /// Text of bounded length, in bytes.
     Text(usize),
     /// Epoch seconds.
     Time,

@@ -40,7 +40,7 @@ pub struct IntakeOutcome {
     pub next_deadline: Option<Seconds>,
     /// How many records ended as what.
     pub tally: Tally,
-    /// Whether more changes may wait to be judged: so many did that they did not fit into one transaction.
+    /// Whether more changes may wait to be judged: more than fit into one transaction.
     pub more_changes: bool,
 }
 

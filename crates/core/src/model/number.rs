@@ -79,7 +79,7 @@ number! {
 }
 
 impl Lane {
-    /// Those of a topic with so many partitions, in their order.
+    /// The lanes of a topic with this many partitions, in their order.
     pub fn all(partitions: i32) -> impl Iterator<Item = Self> {
         (0..partitions).map(Self)
     }
@@ -148,7 +148,7 @@ impl Epoch {
         self.after(1)
     }
 
-    /// Of the owner after so many acquisitions.
+    /// Of the owner after this many acquisitions.
     pub const fn after(self, acquisitions: u32) -> Self {
         Self(self.0 + acquisitions as i64)
     }
@@ -176,7 +176,7 @@ impl Offset {
     /// Where an empty lane begins.
     pub const FIRST: Self = Self(0);
 
-    /// The one behind it: the position of whoever has read this one.
+    /// The one behind it: the position of a reader that has read this one.
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
@@ -219,7 +219,7 @@ impl Seconds {
     }
 }
 
-/// So many seconds later.
+/// This many seconds later.
 impl Add<i64> for Seconds {
     type Output = Self;
 
@@ -228,7 +228,7 @@ impl Add<i64> for Seconds {
     }
 }
 
-/// So many seconds earlier.
+/// This many seconds earlier.
 impl Sub<i64> for Seconds {
     type Output = Self;
 
@@ -286,7 +286,7 @@ impl Micros {
     }
 }
 
-/// So many microseconds later.
+/// This many microseconds later.
 impl Add<i64> for Micros {
     type Output = Self;
 
@@ -295,7 +295,7 @@ impl Add<i64> for Micros {
     }
 }
 
-/// So many microseconds earlier.
+/// This many microseconds earlier.
 impl Sub<i64> for Micros {
     type Output = Self;
 

@@ -85,7 +85,7 @@ impl Recorded {
         &self.publication
     }
 
-    /// The same, for whoever tells it on a thread of their own.
+    /// The same, for a producer's thread.
     pub fn share(&self) -> Arc<Publication> {
         Arc::clone(&self.publication)
     }

@@ -125,7 +125,7 @@ pub trait LaneLedger: Clone + Send + Sync + 'static {
     /// The topics that are written to have these ids: that of the drafts is noted where none is known, that of the dead letters whatever was known.
     /// Whether the latter is another one than it was.
     fn note_outputs(&self, own: Ownership, ids: &OutputIds) -> impl Future<Output = Result<bool, LedgerError>> + Send;
-    /// The lane was compared with Kafka behind all former owners, and no commit of it is missing. With the last of so many lanes the hold ends.
+    /// The lane was compared with Kafka behind all former owners, and no commit of it is missing. With the last of `lanes` the hold ends.
     fn note_compared(
         &self,
         own: Ownership,
@@ -137,8 +137,8 @@ pub trait LaneLedger: Clone + Send + Sync + 'static {
     /// Whether a halted lane is to be taken over again: an operator resolved its halt, it is lost, or a new comparison with Kafka began since it was
     /// acquired.
     fn resolved(&self, own: Ownership, comparison: &str) -> impl Future<Output = Result<bool, LedgerError>> + Send;
-    /// Operators are to see for whom a part of the lane's work waits; or that it waits for nobody any more. It needs no ownership: it is shown,
-    /// and nothing follows from it.
+    /// Stores the lock that a part of the lane's work waits for, so that operators see it; none where it waits no more. It needs no ownership, since
+    /// nothing follows from it.
     fn note_lock_wait(
         &self,
         lane: Lane,
@@ -170,8 +170,8 @@ pub trait RoundLedger: Clone + Send + Sync + 'static {
     /// Withdraws from the last recorded round the drafts of campaigns that are not open. It waits for nobody: rows that somebody's open transaction
     /// has locked are kept in mind, and how many they are is returned. [`RoundLedger::withdraw_locked`] withdraws them.
     fn withdraw(&self, own: Ownership, head: RoundVersion) -> impl Future<Output = Result<u64, LedgerError>> + Send;
-    /// Looks at rows of withdrawn drafts that were locked, at most so many behind this campaign and client: those that are free go, those in which
-    /// somebody answered stay and are counted as kept, those that are gone are forgotten.
+    /// Withdraws rows of withdrawn drafts that were locked: at most `most`, behind this campaign and client. Rows that are free go. Rows in which
+    /// somebody answered stay, and are counted as kept. Rows that are gone are forgotten.
     fn withdraw_locked(
         &self,
         own: Ownership,
@@ -214,7 +214,7 @@ pub trait CampaignLedger: Clone + Send + Sync + 'static {
         own: Ownership,
         restaurants: &[String],
     ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
-    /// The lane's open campaigns of these restaurants whose ids are behind this one, ordered by restaurant and id; at most so many.
+    /// The lane's open campaigns of these restaurants whose ids are behind this one, ordered by restaurant and id; at most `most`.
     fn late_campaigns(
         &self,
         own: Ownership,

@@ -74,14 +74,14 @@ impl Telemetry {
         self.series.drafts.inc_by(drafts as u64);
     }
 
-    /// A campaign ended or was cancelled, and so many were not told of it.
+    /// A campaign ended or was cancelled: how many clients were not told of it.
     pub fn unsent(&self, lane: Lane, unsent: u64, cancelled: bool) {
         let why = if cancelled { "cancelled" } else { "ended" };
         tracing::debug!(lane = lane.get(), unsent, why, "counted who was not told");
         self.series.unsent.get_or_create(&[("why", why)]).inc_by(unsent);
     }
 
-    /// The campaigns topic has so many partitions.
+    /// How many partitions the campaigns topic has.
     pub fn partitions(&self, partitions: i32) {
         *locked(&self.observed.partitions) = Some(partitions);
     }
@@ -91,17 +91,17 @@ impl Telemetry {
         let _ = self.observed.memory.set(memory);
     }
 
-    /// This machine's clock is so many seconds ahead of the feedback database's.
+    /// How many seconds this machine's clock is ahead of the feedback database's.
     pub fn clock_difference(&self, seconds: f64) {
         *locked(&self.observed.clock_difference) = Some(seconds);
     }
 
-    /// House-keeping took so many rows.
+    /// How many rows retention pruned.
     pub fn pruned(&self, what: Prunable, rows: u64) {
         self.series.pruned.get_or_create(&[("what", what.name())]).inc_by(rows);
     }
 
-    /// So much is left of ids and times. The log warns of what is low.
+    /// How much is left of ids and times. The log warns of what is low.
     pub fn headroom(&self, found: &[Headroom]) {
         for headroom in found.iter().filter(|headroom| headroom.is_low()) {
             tracing::warn!(remedy = headroom.remedy(), "{headroom}");

@@ -1,4 +1,4 @@
-//! The two text formats in which `/metrics` answers: whoever asks chooses.
+//! The two text formats in which `/metrics` answers: the request chooses.
 //!
 //! Prometheus asks for OpenMetrics (<https://prometheus.io/docs/specs/om/open_metrics_spec/>); what reads only the older format
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>) sends another `Accept`, or none.

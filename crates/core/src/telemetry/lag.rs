@@ -30,7 +30,7 @@ pub(crate) struct HeldBack {
     pub(crate) told: bool,
 }
 
-/// How long records may be held back before it is said, in milliseconds. Senders' transactions end far sooner.
+/// How long records may be held back before the log warns, in milliseconds. Senders' transactions end far sooner.
 const LONG: i64 = 10_000;
 
 impl HeldBack {

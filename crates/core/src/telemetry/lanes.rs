@@ -54,7 +54,7 @@ pub(super) struct LaneView {
     /// The halt that the log named last, while the lane did not run.
     pub(super) named: Option<Halt>,
     pub(super) waiting_dead_letters: usize,
-    /// For whom parts of its work wait, by what was said.
+    /// The lock waits of its parts, as they were shown last.
     pub(super) lock_waits: BTreeMap<LockedPart, String>,
 }
 
@@ -152,7 +152,7 @@ impl Telemetry {
         self.series.retries.get_or_create(&[("cause", Cause::Subscribers.name())]).inc();
     }
 
-    /// For whom a part of the lane's work waits; none where it waits for nobody any more. Whether that is news: only that is logged.
+    /// Shows the lock that a part of the lane's work waits for; none where it waits no more. Returns whether that is news: only news is logged.
     pub fn lock_wait(&self, lane: Lane, part: LockedPart, wait: Option<&LockWait>) -> bool {
         let Some(wait) = wait else {
             let mut lanes = self.observed.lanes();
@@ -188,22 +188,22 @@ impl Telemetry {
         }
     }
 
-    /// So many campaigns of a lane can get drafts now.
+    /// How many campaigns of a lane can get drafts now.
     pub fn running_campaigns(&self, lane: Lane, campaigns: usize) {
         if let Some(view) = self.observed.lanes().get_mut(&lane) {
             view.running_campaigns = campaigns;
         }
     }
 
-    /// So many dead letters of a lane wait to be published, as far as they are in memory.
+    /// How many dead letters of a lane wait to be published, as far as they are in memory.
     pub fn waiting_dead_letters(&self, lane: Lane, letters: usize) {
         if let Some(view) = self.observed.lanes().get_mut(&lane) {
             view.waiting_dead_letters = letters;
         }
     }
 
-    /// How far a lane is behind: records up to the end of its partition that are not taken in, and the age of the oldest of them in seconds;
-    /// none where it could not be found out. [`super::watch::watch`] calls this.
+    /// How far a lane is behind; none where it could not be found out. It is the records up to the end of its partition that are not taken in, and
+    /// the age of the oldest of them in seconds. [`super::watch::watch`] calls this.
     pub fn observe_lag(&self, lane: Lane, lag: Option<Lag>) {
         if let Some(view) = self.observed.lanes().get_mut(&lane) {
             view.lag.shown = lag;

@@ -110,7 +110,8 @@ impl Telemetry {
         }
     }
 
-    /// The subscribers are a replica's, which may be so many seconds behind, and of which this is wrong. The log says each trouble once in a row.
+    /// The subscribers are read from a replica: how many seconds it may be behind, and what is wrong with it. The log says each trouble once in a
+    /// row.
     pub fn subscribers_replica(&self, behind: Option<f64>, trouble: Option<String>) {
         *locked(&self.observed.replica_lag) = behind;
         let before = std::mem::replace(&mut *locked(&self.observed.replica_trouble), trouble.clone());

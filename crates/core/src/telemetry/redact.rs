@@ -7,8 +7,8 @@ const BEFORE_VALUES: &str = ")=(";
 /// What follows the values of a key, so that a value cannot end them early.
 const AFTER_VALUES: [&str; 3] = [") already exists", ") is not present", ") conflicts with"];
 
-/// The text of an error without the values of a key that a database quoted: they name a client. Whoever may read them finds them with
-/// `dinnerbell lane list`.
+/// The text of an error without the values of a key that a database quoted: they name a client. `dinnerbell lane list` shows them to those who may
+/// read them.
 pub fn redact(text: &str) -> Cow<'_, str> {
     let Some(at) = text.find(BEFORE_VALUES) else { return Cow::Borrowed(text) };
     let (before, values) = text.split_at(at + BEFORE_VALUES.len());

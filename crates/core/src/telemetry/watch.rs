@@ -14,7 +14,7 @@ use crate::shutdown::stopped;
 use crate::telemetry::Telemetry;
 use crate::telemetry::lag::Ends;
 
-/// How often it is looked after.
+/// How often the lag and the clock are observed.
 const PERIOD: Duration = Duration::from_secs(5);
 /// How long Kafka may take to answer.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ pub async fn watch<B: Broker, C: Clock>(broker: &B, clock: &C, telemetry: &Telem
     }
 }
 
-/// Looks once.
+/// Observes them once. What Kafka does not answer in time is not shown.
 pub async fn observe<B: Broker, C: Clock>(broker: &B, clock: &C, telemetry: &Telemetry) {
     #[expect(
         clippy::disallowed_methods,

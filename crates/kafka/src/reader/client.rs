@@ -39,7 +39,7 @@ pub struct Reader {
 pub(super) struct ReaderShared {
     pub(super) topic: String,
     pub(super) observer: ClientEvents,
-    /// Held by whoever listens: what was said before is known to the observer when it is free.
+    /// Held while events are served: when it is free, the observer knows what was reported before.
     pub(super) ear: Arc<Mutex<()>>,
     // Taken before the thread is told to stop: the consumer's end blocks, and belongs on that thread.
     pub(super) consumer: Option<Arc<BaseConsumer<ClientEvents>>>,

@@ -64,8 +64,8 @@ fn is_unreadable(error: &KafkaError) -> bool {
 /// What is known about the end of the lane.
 ///
 /// Offsets alone are not records: transaction markers and compaction leave gaps. A position that stays before such a gap would be taken for trimmed
-/// input once the gap is deleted. So when a lane has come to rest at its end, the high watermark W is read; if it lies behind the position, the lane
-/// is read once more from the position, and if its end is reported with no record below W, the position becomes W. librdkafka reports an end again
+/// input once the gap is deleted. So when a lane has come to rest at its end, the high watermark W is read. If W lies behind the position, the lane
+/// is read once more from the position. If its end is then reported with no record below W, the position becomes W. librdkafka reports an end again
 /// only when it has moved, so a lane at rest does nothing.
 enum Ending {
     /// The end was not reported since the last record.

@@ -1,4 +1,4 @@
-//! Model (c): two lanes that hear about the same campaign.
+//! Model (c): two lanes that learn of the same campaign.
 //!
 //! Each lane's input is any sequence of at most two records about one campaign: three versions of it and a tombstone. One further input
 //! holds two campaigns in opposite orders. Both owners may crash at any step, an operator may cancel, and one client is to be told.

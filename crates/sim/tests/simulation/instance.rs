@@ -90,7 +90,7 @@ impl Process {
         }
     }
 
-    /// It dies when it is polled so many more times.
+    /// It dies when it is polled this many more times.
     pub fn dies_in(&self, polls: u64) {
         let at = self.control.polls.load(Ordering::Relaxed) + polls;
         self.control.dies_at.store(at, Ordering::Relaxed);

@@ -73,7 +73,7 @@ struct Life {
     cancelled: BTreeSet<String>,
     /// The campaign and client of each row of ours in which somebody answered.
     answered: BTreeSet<(String, String)>,
-    /// Whether every instance hears of a pause in time.
+    /// Whether every instance learns of a pause in time.
     heard: bool,
 }
 
@@ -253,7 +253,7 @@ impl Life {
                 world.wake_readers();
             }
             Event::Favour { client, restaurant, commits_in, gap } => {
-                // Whoever was there before the life began stands in every replica, however far behind.
+                // Those who were there before the life began stand in every replica, however far behind.
                 let from = if self.began.elapsed().is_zero() { Micros::default() } else { micros + commits_in * 1_000 };
                 state.subscribers.insert(&client, &restaurant, from, gap);
             }

@@ -25,7 +25,7 @@ mod trace;
 use dinnerbell_core::guard::Guards;
 use plan::Plan;
 
-/// At most so many broken seeds are shown.
+/// Most broken seeds that are shown.
 const MAX_SHOWN: usize = 3;
 
 /// From here on what the lanes log is printed.

@@ -61,7 +61,7 @@ pub enum Event {
         value: Option<Vec<u8>>,
         gap: i64,
     },
-    /// Somebody adds a restaurant to favourites; it is committed so many milliseconds later.
+    /// Somebody adds a restaurant to favourites; it is committed this many milliseconds later.
     Favour {
         client: String,
         restaurant: String,
@@ -270,7 +270,7 @@ impl Plan {
         self
     }
 
-    /// Whether nothing keeps an instance from hearing of a pause.
+    /// Whether nothing keeps an instance from learning of a pause.
     pub fn is_heard(&self) -> bool {
         let quiet = |event: &Event| {
             use Event::{Away, DieIn, FailOver, Freeze, Kill, Promote, PromoteWithoutMarks, Refuses};

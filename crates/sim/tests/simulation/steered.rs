@@ -17,7 +17,7 @@ use crate::instance::Settings;
 use crate::life::live_through;
 use crate::plan::{Event, LifeKind, Plan};
 
-/// What a life leaves open, the time of each request on its way, is decided by so many seeds.
+/// How many seeds decide what a life leaves open: the time of each request on its way.
 const SEEDS: u64 = 8;
 /// Ids that a sequence leaves out: more than the tail scan reads again when it begins, and than it goes back for lanes of another instance.
 const GAP: i64 = 250_000;
@@ -392,12 +392,12 @@ impl Script {
         self.at(second, Event::Claim { lane: Lane::new(0), instance });
     }
 
-    /// The first such request from that second on takes so many seconds longer to arrive.
+    /// The first such request from that second on takes this many seconds longer to arrive.
     fn holds(&mut self, instance: usize, request: &'static str, from: f64, time: f64) {
         self.hold(instance, request, from, time, false);
     }
 
-    /// It does not arrive, and whoever sent it knows that after so many seconds.
+    /// It does not arrive, and its sender knows that after this many seconds.
     fn loses(&mut self, instance: usize, request: &'static str, from: f64, time: f64) {
         self.hold(instance, request, from, time, true);
     }

@@ -45,7 +45,7 @@ impl DeadLetters {
         self.window.held().len()
     }
 
-    /// The next round may carry so many; none where they are called back.
+    /// The next round may carry this many; none where they are called back.
     pub(super) fn carry(&mut self, most: usize) {
         self.carries = most;
     }

@@ -18,7 +18,8 @@ impl LaneBacklog {
         pause
     }
 
-    /// Waits until a restaurant that is left out is to be asked for alone. Returns it, and the client behind whom a page of one of its campaigns begins.
+    /// Waits until a restaurant that is left out is to be asked for alone. Returns it, and the client behind whom a page of one of its campaigns
+    /// begins.
     pub async fn next_overdue(&self) -> (String, Option<String>) {
         loop {
             let next =

@@ -15,7 +15,7 @@ impl LaneBacklog {
         self.state().letters.len()
     }
 
-    /// The next round that is planned may carry dead letters, so many at most.
+    /// The next round that is planned may carry dead letters, at most `most`.
     pub fn carry(&self, most: usize) {
         self.state().letters.carry(most);
         self.wakeups.changed.call();

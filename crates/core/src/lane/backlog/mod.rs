@@ -155,13 +155,13 @@ impl LaneBacklog {
         }
     }
 
-    /// Keeps changes and quiet rounds apart. Whoever changes campaigns holds the lock. A quiet round holds it from reading its campaigns until it is
+    /// Keeps changes and quiet rounds apart. Every change of campaigns holds the lock. A quiet round holds it from reading its campaigns until it is
     /// recorded. They have it in the order in which they ask for it.
     pub async fn lock_intake(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.intake_lock).lock_owned().await
     }
 
-    /// The lane does not stand as it was entered: whoever runs it takes it over again.
+    /// The lane does not stand as it was entered: its task takes it over again.
     pub fn lose(&self) {
         self.wakeups.lost.set();
     }

@@ -12,7 +12,7 @@ pub(super) struct LedgerCache<K, V> {
 }
 
 impl<K: Ord, V> LedgerCache<K, V> {
-    /// Nothing is held. So many are at most, when one arrives.
+    /// Holds nothing yet, and at most this many when one arrives.
     pub(super) fn of(most: usize) -> Self {
         Self { most, held: BTreeMap::new(), more: false }
     }

@@ -130,7 +130,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             let sealed = copied.round.seal(self.own.lane, self.ledger, &ticket.published).await;
             drop(copied.quiet);
             let sealed = match sealed {
-                // The server undid it: what others have locked is left out, and the rest is planned anew.
+                // The server undid it: what others have locked is left out, and the rest is planned again.
                 Err(LedgerError::Locked(wait)) => {
                     locks::left_out(self.cx, self.own.lane, self.backlog, &wait).await;
                     self.backlog.reload();

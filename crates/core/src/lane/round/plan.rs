@@ -36,7 +36,7 @@ impl Room {
     /// No room at all.
     pub const NOTHING: Self = Self { rows: 0, bytes: 0 };
 
-    /// Room for so many drafts, however large they are.
+    /// Room for this many drafts, however large they are.
     pub fn of_rows(rows: usize) -> Self {
         Self { rows, bytes: usize::MAX }
     }
