@@ -229,7 +229,7 @@ fn holds(kind: &str, column: &str) -> bool {
 }
 
 fn wrong_kind(column: &Column, must_be: &'static [&'static str]) -> Missing {
-    Missing::ErrorKind { column: column.name.clone(), is: column.kind.clone(), must_be }
+    Missing::Kind { column: column.name.clone(), is: column.kind.clone(), must_be }
 }
 
 fn narrow(column: &Column) -> Option<Missing> {

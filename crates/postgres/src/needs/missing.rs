@@ -14,7 +14,7 @@ pub enum Missing {
     /// A column.
     Column(String),
     /// A column's type.
-    ErrorKind {
+    Kind {
         /// The column.
         column: String,
         /// What it is.
@@ -59,7 +59,7 @@ impl Missing {
         match self {
             Self::Table => format!("table {table} does not exist, or its schema is closed to this user"),
             Self::Column(name) => format!("table {table} has no column {name}"),
-            Self::ErrorKind { column, is, must_be } => says_kind(&table.to_string(), column, is, must_be),
+            Self::Kind { column, is, must_be } => says_kind(&table.to_string(), column, is, must_be),
             Self::Room { column, most, needed } => {
                 format!("column {column} of {table} holds at most {most} characters, and must hold {needed}")
             }
@@ -95,7 +95,7 @@ impl Missing {
             Self::Table => format!(
                 "correct {section}.table, grant usage on its schema, or let `dinnerbell migrate --create-tables` make it"
             ),
-            Self::Column(_) | Self::ErrorKind { .. } => format!("correct {section}.table, or the table"),
+            Self::Column(_) | Self::Kind { .. } => format!("correct {section}.table, or the table"),
             // No row is rewritten by it, but the index on (campaign, client) has a predicate, so that the server builds it again.
             Self::Room { column, .. } => format!(
                 "alter table {table} alter column {column} type text (rewrites no row; an index on the column is built again, with the table locked)"
@@ -124,7 +124,7 @@ impl Missing {
 
     /// Whether the columns are not those of such a table: nothing else can be looked at then.
     pub fn is_another_shape(&self) -> bool {
-        matches!(self, Self::Table | Self::Column(_) | Self::ErrorKind { .. } | Self::Generated(_))
+        matches!(self, Self::Table | Self::Column(_) | Self::Kind { .. } | Self::Generated(_))
     }
 }
 
