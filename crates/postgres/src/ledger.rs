@@ -60,7 +60,7 @@ const ROW_BY_ROW: &str = "set local enable_hashjoin = off; set local enable_merg
 
 /// Begins the question of a list: its order is that of an index, whatever the statistics say.
 pub fn begin_of_list() -> String {
-    format!("begin isolation level read committed, read only; {BY_INDEX}; {ROW_BY_ROW}; {IN_ORDER}")
+    begin_sql(", read only", &format!("{BY_INDEX}; {ROW_BY_ROW}; {IN_ORDER}"))
 }
 
 /// Connections that rounds leave free, where there are that many.

@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::{BY_INDEX, BY_ONE_INDEX, ROW_BY_ROW};
-use crate::connect::{Parameter, Pool, place};
+use crate::connect::{Parameter, Pool, begin_sql, place};
 use crate::errors::PostgresError;
 use crate::number::number;
 use crate::sql;
@@ -242,8 +242,7 @@ impl Told {
 
     /// A question that is answered by indexes, whatever the statistics say.
     async fn ask(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, PostgresError> {
-        let begin =
-            format!("begin isolation level read committed, read only; {BY_INDEX}; {BY_ONE_INDEX}; {ROW_BY_ROW}");
-        self.pool.ask(&begin, sql, parameters).await
+        let by_index = format!("{BY_INDEX}; {BY_ONE_INDEX}; {ROW_BY_ROW}");
+        self.pool.ask(&begin_sql(", read only", &by_index), sql, parameters).await
     }
 }
