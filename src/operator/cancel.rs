@@ -126,7 +126,7 @@ async fn record(pool: &Pool, request: &Request) -> Result<Option<String>, Postgr
     let id = &request.adv_campaign_id;
     let (key, by) = (id.as_bytes(), request.by.to_string());
     let parameters: [Parameter<'_>; 3] = [(id, Type::TEXT), (&key, Type::BYTEA), (&by, Type::TEXT)];
-    let tx = pool.begin("set local synchronous_commit = on").await?;
+    let tx = pool.begin("").await?;
     let Some(row) = tx.query_opt(sql::RECORD_CANCELLATION.text(), &parameters).await? else {
         return tx.rollback().await.map(|()| None);
     };

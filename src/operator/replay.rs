@@ -272,7 +272,7 @@ impl Run {
     /// They are not sent, for certain.
     async fn release(&self, ids: &[i64]) -> Result<(), PostgresError> {
         let sql = "update dinnerbell.dead_letter set replay_claimed_at = null where id = any($1) and replay_run = $2";
-        let tx = self.pool.begin("set local lock_timeout = '2s'; set local synchronous_commit = on").await?;
+        let tx = self.pool.begin("set local lock_timeout = '2s'").await?;
         tx.execute(sql, &[(&ids, Type::INT8_ARRAY), (&self.id, Type::UUID)]).await?;
         let details = "kafka took nothing of the batch: it was not replayed";
         audit::note(&tx, &self.request.by, Action::Refused, Subject::DeadLetters(ids), details).await?;

@@ -180,7 +180,7 @@ pub async fn without_row(pool: &Pool, drafts: &[FoundDraft<'_>]) -> Result<Vec<u
 }
 
 /// How long the row of a lane is waited for.
-const SHORT_LOCK: &str = "set local lock_timeout = '2s'; set local synchronous_commit = on";
+const SHORT_LOCK: &str = "set local lock_timeout = '2s'";
 /// Statements that are under way at once. What is done for each part of a round, or for each campaign, takes one round trip for so many of them.
 const AT_ONCE: usize = 50;
 
