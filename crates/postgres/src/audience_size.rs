@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::audience::{begin_sql, has_index, skipped_sql};
@@ -47,15 +48,13 @@ impl AudienceSize {
     pub async fn clients(&self, restaurant_id: &str, mut progress: impl FnMut(i64)) -> Result<i64, AudienceError> {
         // Without an index each statement is a scan: one must do.
         let step = if self.indexed { STEP } else { i64::MAX };
-        let time_limit = if self.indexed { TIME_LIMIT } else { TIME_LIMIT_WITHOUT_INDEX };
         let sql = format!("select count(*), max(c collate \"C\") from ({}) as t (c)", self.behind());
         let (mut counted, mut after) = (0, String::new());
         loop {
-            let tx = self.begin(time_limit).await?;
             let parameters: [Parameter<'_>; 3] =
                 [(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&step, Type::INT8)];
-            let (more, last) = one(&tx, &sql, &parameters, time_limit).await?;
-            tx.commit().await?;
+            let found = self.read(&sql, &parameters, |row| (row.get(0), row.get(1))).await?;
+            let (more, last): (i64, Option<String>) = found.into_iter().next().unwrap_or_default();
             counted += more;
             progress(counted);
             match last {
@@ -67,24 +66,12 @@ impl AudienceSize {
 
     /// The clients of the restaurant behind `after`, in order, at most `most`.
     pub async fn page(&self, restaurant_id: &str, after: &str, most: i64) -> Result<Vec<String>, AudienceError> {
-        let time_limit = if self.indexed { TIME_LIMIT } else { TIME_LIMIT_WITHOUT_INDEX };
-        let tx = self.begin(time_limit).await?;
-        let parameters: Vec<Parameter<'_>> =
-            vec![(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&most, Type::INT8)];
-        let mut clients = Vec::new();
-        let take = |row: &tokio_postgres::Row| {
-            clients.push(row.get(0));
-            Ok(())
-        };
-        tx.for_each(&self.behind(), parameters, time_limit + TIME_LIMIT, take).await?;
-        tx.commit().await?;
-        Ok(clients)
+        let parameters: [Parameter<'_>; 3] = [(&restaurant_id, Type::TEXT), (&after, Type::TEXT), (&most, Type::INT8)];
+        Ok(self.read(&self.behind(), &parameters, |row| row.get(0)).await?)
     }
 
     /// How many client ids of the restaurant's favourites are empty, too long or no UTF-8.
     pub async fn skipped(&self, restaurant_id: &str) -> Result<i64, AudienceError> {
-        let time_limit = if self.indexed { TIME_LIMIT } else { TIME_LIMIT_WITHOUT_INDEX };
-        let tx = self.begin(time_limit).await?;
         let table = self.pool.table().sql();
         let illegible = self.legible.condition("client_id").map_or_else(String::new, |condition| {
             format!(
@@ -92,64 +79,40 @@ impl AudienceSize {
                 short_enough("restaurant_id")
             )
         });
-        let sql = format!("select ({}{illegible})::int8, null::text", skipped_sql(&table, "$1"));
-        let (skipped, _) = one(&tx, &sql, &[(&restaurant_id, Type::TEXT)], time_limit).await?;
-        tx.commit().await?;
-        Ok(skipped)
+        let sql = format!("select ({}{illegible})::int8", skipped_sql(&table, "$1"));
+        let skipped = self.read(&sql, &[(&restaurant_id, Type::TEXT)], |row| row.get(0)).await?;
+        Ok(skipped.into_iter().next().unwrap_or_default())
     }
 
     /// Which of these restaurants the client favours, by their place in the list. Without an index one scan answers for all.
     pub async fn favoured_by(&self, restaurants: &[&str], client_id: &str) -> Result<Vec<usize>, AudienceError> {
         let table = self.pool.table().sql();
-        let (sql, time_limit) = match self.indexed {
-            true => (sql::FAVOURED_BY.with([("subscribers", &table)]), TIME_LIMIT),
-            false => (scan_for(&table), TIME_LIMIT_WITHOUT_INDEX),
-        };
-        let tx = self.begin(time_limit).await?;
-        let parameters: Vec<Parameter<'_>> = vec![(&restaurants, Type::TEXT_ARRAY), (&client_id, Type::TEXT)];
-        let mut favoured = Vec::new();
-        let take = |row: &tokio_postgres::Row| {
-            favoured.push(place(row));
-            Ok(())
-        };
-        tx.for_each(&sql, parameters, time_limit + TIME_LIMIT, take).await?;
-        tx.commit().await?;
-        Ok(favoured)
+        let sql = if self.indexed { sql::FAVOURED_BY.with([("subscribers", &table)]) } else { scan_for(&table) };
+        let parameters: [Parameter<'_>; 2] = [(&restaurants, Type::TEXT_ARRAY), (&client_id, Type::TEXT)];
+        Ok(self.read(&sql, &parameters, place).await?)
     }
 
     /// The ids of the restaurant's favourites that are in no page, as far as they can be read: the first bytes of those that are too long, and the
     /// empty one. At most so many.
     pub async fn unusable(&self, restaurant_id: &str, most: i64) -> Result<Vec<String>, AudienceError> {
-        let time_limit = if self.indexed { TIME_LIMIT } else { TIME_LIMIT_WITHOUT_INDEX };
-        let tx = self.begin(time_limit).await?;
         let (table, legible) = (self.pool.table().sql(), self.legible.and("client_id"));
         let sql = sql::UNUSABLE_OF_RESTAURANT.with([("subscribers", &table), ("and_legible", &legible)]);
-        let mut ids = Vec::new();
-        let take = |row: &tokio_postgres::Row| {
-            ids.push(row.get(0));
-            Ok(())
-        };
-        let parameters: Vec<Parameter<'_>> = vec![(&restaurant_id, Type::TEXT), (&most, Type::INT8)];
-        tx.for_each(&sql, parameters, time_limit + TIME_LIMIT, take).await?;
-        tx.commit().await?;
-        Ok(ids)
+        let parameters: [Parameter<'_>; 2] = [(&restaurant_id, Type::TEXT), (&most, Type::INT8)];
+        Ok(self.read(&sql, &parameters, |row| row.get(0)).await?)
     }
 
     /// How many of these clients favour the restaurant.
     pub async fn among(&self, restaurant_id: &str, clients: &[&str]) -> Result<i64, AudienceError> {
-        let time_limit = if self.indexed { TIME_LIMIT } else { TIME_LIMIT_WITHOUT_INDEX };
-        let tx = self.begin(time_limit).await?;
         // A lookup in the index for each of them; the plain equality would be another collation's.
         let sql = format!(
-            "select count(*), null::text from unnest($2::text[]) as told (c) where exists (select from {} \
+            "select count(*) from unnest($2::text[]) as told (c) where exists (select from {} \
              where restaurant_id = $1 and client_id collate \"C\" = told.c collate \"C\" and {})",
             self.pool.table().sql(),
             short_enough("restaurant_id")
         );
         let parameters: [Parameter<'_>; 2] = [(&restaurant_id, Type::TEXT), (&clients, Type::TEXT_ARRAY)];
-        let (among, _) = one(&tx, &sql, &parameters, time_limit).await?;
-        tx.commit().await?;
-        Ok(among)
+        let among = self.read(&sql, &parameters, |row| row.get(0)).await?;
+        Ok(among.into_iter().next().unwrap_or_default())
     }
 
     /// About how many clients stand behind `after`: the last 50,000 are counted; of more, the table's statistics say how many favour the
@@ -216,6 +179,25 @@ impl AudienceSize {
         )
     }
 
+    /// Reads what a statement finds, in a transaction of its own. The server ends the statement by its own time-out: ours is for one that says nothing.
+    async fn read<T>(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        value: impl Fn(&Row) -> T,
+    ) -> Result<Vec<T>, PostgresError> {
+        let time_limit = if self.indexed { TIME_LIMIT } else { TIME_LIMIT_WITHOUT_INDEX };
+        let tx = self.begin(time_limit).await?;
+        let mut found = Vec::new();
+        let take = |row: &Row| {
+            found.push(value(row));
+            Ok(())
+        };
+        tx.for_each(sql, parameters.to_vec(), time_limit + TIME_LIMIT, take).await?;
+        tx.commit().await?;
+        Ok(found)
+    }
+
     async fn begin(&self, time_limit: Duration) -> Result<Transaction, PostgresError> {
         self.pool.begin_with(&begin_sql(self.indexed, time_limit)).await
     }
@@ -227,20 +209,4 @@ fn scan_for(table: &str) -> String {
         "select distinct w.place from unnest($1::text[]) with ordinality as w(restaurant, place) \
          join {table} s on s.restaurant_id = w.restaurant where s.client_id collate \"C\" = $2"
     )
-}
-
-/// Runs a statement that gives one count and perhaps a client id. The server ends it by its own time-out; this is for one that says nothing.
-async fn one(
-    tx: &Transaction,
-    sql: &str,
-    parameters: &[Parameter<'_>],
-    time_limit: Duration,
-) -> Result<(i64, Option<String>), PostgresError> {
-    let mut answer = (0, None);
-    let take = |row: &tokio_postgres::Row| {
-        answer = (row.get(0), row.get(1));
-        Ok(())
-    };
-    tx.for_each(sql, parameters.to_vec(), time_limit + TIME_LIMIT, take).await?;
-    Ok(answer)
 }
