@@ -10,6 +10,7 @@ use crate::operator::campaigns;
 use crate::operator::campaigns::{Filter, NotTold, Summary};
 use dinnerbell_core::model::number::Seconds;
 use dinnerbell_core::text_table::{Fit, cut, or_dash, plain};
+use dinnerbell_postgres::connect::Pool;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -79,11 +80,7 @@ impl Arguments {
         let filter = self.filter()?;
         self.config.on_feedback(async |config, pool| {
             pause::note(&pool).await?;
-            if let Some(after) = &filter.after
-                && !campaigns::is_known(&pool, after).await?
-            {
-                return Err(Failure::Failed(format!("--after: there is no campaign {}", plain(after))));
-            }
+            check_after(&pool, filter.after.as_deref()).await?;
             if self.watch {
                 let json = self.json.json;
                 return watch(json, async || frame(json, campaigns::list(&pool, config, &filter).await?.campaigns))
@@ -112,6 +109,16 @@ impl Arguments {
             after: self.after.clone(),
             limit: self.limit.into(),
         })
+    }
+}
+
+/// A page begins behind a campaign that the ledger knows: any other would be an empty page.
+pub(in crate::cli) async fn check_after(pool: &Pool, after: Option<&str>) -> Result<(), Failure> {
+    match after {
+        Some(after) if !campaigns::is_known(pool, after).await? => {
+            Err(Failure::Failed(format!("--after: there is no campaign {}", plain(after))))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
+use crate::cli::campaign::list::check_after;
 use crate::cli::{ConfigFile, Failure, Json, output};
-use crate::operator::campaigns;
 use crate::operator::told::{Answer, ClientHistory, history};
 use dinnerbell_core::text_table::{Fit, cut, or_dash, plain};
 
@@ -45,11 +45,7 @@ impl Arguments {
     pub fn execute(self) -> Result<(), Failure> {
         let Self { id, last, after, .. } = &self;
         let shown = self.config.on_feedback(async |config, pool| {
-            if let Some(after) = after
-                && !campaigns::is_known(&pool, after).await?
-            {
-                return Err(Failure::Failed(format!("--after: there is no campaign {}", plain(after))));
-            }
+            check_after(&pool, after.as_deref()).await?;
             Ok(history(config, pool, id, after.as_deref(), *last as usize).await?)
         })?;
         self.json.print(&shown, text)
