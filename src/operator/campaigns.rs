@@ -27,6 +27,7 @@ use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::number::number;
 use dinnerbell_postgres::sql;
+use dinnerbell_postgres::sql::fragments::micros;
 
 /// How long the audiences that are left may be estimated, all campaigns of a list together: beyond that they are not known.
 const ESTIMATES: Duration = Duration::from_secs(2);
@@ -322,10 +323,6 @@ fn completion(now: Micros, remaining: Option<i64>, rate: Option<f64>) -> Option<
     let seconds = (remaining as f64 / rate).ceil() as i64;
     let at = Timestamp::from_second(now.seconds().get().saturating_add(seconds)).ok()?;
     Some(at.to_string())
-}
-
-fn micros(column: &str) -> String {
-    format!("(extract(epoch from {column}) * 1000000)::int8")
 }
 
 /// Microseconds since the epoch as RFC 3339.

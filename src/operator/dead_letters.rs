@@ -10,6 +10,7 @@ use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::number::{Number, number};
+use dinnerbell_postgres::sql::fragments::micros;
 
 /// The `--reason-field` of letters that break no rule of one single field; the metrics call them so too.
 pub const WHOLE_RECORD: &str = "record";
@@ -137,10 +138,16 @@ pub struct HeaderBytes {
     pub value: Option<Bytes>,
 }
 
-const SUMMARY: &str = "id, arrived_lane, record_offset, (extract(epoch from arrived_at) * 1000000)::int8, field, reason, \
-                       octet_length(key), coalesce(octet_length(value), value_size::int4), lane, round_seq, (extract(epoch from replayed_at) * 1000000)::int8, \
-                       replayed_by, (extract(epoch from replay_claimed_at) * 1000000)::int8, \
-                       case when replay_claimed_at is not null then replay_claimed_by end";
+/// The columns of a summary.
+fn summary_columns() -> String {
+    format!(
+        "id, arrived_lane, record_offset, {}, field, reason, octet_length(key), coalesce(octet_length(value), value_size::int4), lane, round_seq, \
+         {}, replayed_by, {}, case when replay_claimed_at is not null then replay_claimed_by end",
+        micros("arrived_at"),
+        micros("replayed_at"),
+        micros("replay_claimed_at"),
+    )
+}
 
 /// Dead letters, the latest first; those below `before`, at most `limit`.
 pub async fn list(
@@ -150,7 +157,8 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<Summary>, PostgresError> {
     let sql = format!(
-        "select {SUMMARY} from dinnerbell.dead_letter where {} and ($5::int8 is null or id < $5) order by id desc limit $6",
+        "select {} from dinnerbell.dead_letter where {} and ($5::int8 is null or id < $5) order by id desc limit $6",
+        summary_columns(),
         Filter::CONDITION
     );
     let [lane, field, since, not_replayed] = filter.parameters();
@@ -169,8 +177,9 @@ pub async fn by_field(pool: &Pool, last: i64) -> Result<Vec<(String, i64)>, Post
 /// One dead letter.
 pub async fn show(pool: &Pool, id: i64) -> Result<Option<Details>, PostgresError> {
     let sql = format!(
-        "select {SUMMARY}, record_timestamp, key, value, header_names, header_values, \
-         coalesce(string_to_array(left_out, ','), '{{}}'), value_size, encode(value_sha256, 'hex') from dinnerbell.dead_letter where id = $1"
+        "select {}, record_timestamp, key, value, header_names, header_values, \
+         coalesce(string_to_array(left_out, ','), '{{}}'), value_size, encode(value_sha256, 'hex') from dinnerbell.dead_letter where id = $1",
+        summary_columns()
     );
     let rows = pool.query(&sql, &[(&id, Type::INT8)]).await?;
     Ok(rows.first().map(|row| Details {

@@ -16,6 +16,7 @@ use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::hold::COMPARISON;
 use dinnerbell_postgres::number::number;
+use dinnerbell_postgres::sql::fragments::micros;
 
 /// One partition of the campaigns topic.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -133,7 +134,6 @@ impl LaneStatus {
 
 /// All lanes that were ever entered.
 pub async fn list(pool: &Pool) -> Result<Vec<LaneStatus>, PostgresError> {
-    let micros = |column: &str| format!("(extract(epoch from {column}) * 1000000)::int8");
     let held = format!("exists (select from dinnerbell.service where compared <> {COMPARISON})");
     let sql = format!(
         "select lane, owner, {}, epoch, seq, published_seq, position, halted, halted_found, halted_remedy, {}, {}, resolved_by, records, \
@@ -147,8 +147,7 @@ pub async fn list(pool: &Pool) -> Result<Vec<LaneStatus>, PostgresError> {
         micros("resolved_at"),
     );
     let mut lanes: Vec<LaneStatus> = pool.query(&sql, &[]).await?.iter().map(status).collect();
-    let waits = format!("{WAITS} order by w.lane, w.part");
-    for row in &pool.query(&waits, &[]).await? {
+    for row in &pool.query(&waits(), &[]).await? {
         let lane: Lane = number(row, "lane");
         let Some(status) = lanes.iter_mut().find(|status| status.lane == lane) else { continue };
         let pid: i32 = row.get("pid");
@@ -159,9 +158,15 @@ pub async fn list(pool: &Pool) -> Result<Vec<LaneStatus>, PostgresError> {
 }
 
 /// For whom lanes wait: as long as the holder's transaction is open, or, where nobody could be named, for a minute.
-const WAITS: &str = "select w.lane, w.part, w.waits_for, w.pid, (extract(epoch from w.since) * 1000000)::int8 as since from dinnerbell.lock_wait w \
-     where case when w.transaction = '' then w.since > clock_timestamp() - interval '1 minute' \
-       else exists (select from pg_locks l where l.pid = w.pid and l.virtualtransaction = w.transaction) end";
+fn waits() -> String {
+    format!(
+        "select w.lane, w.part, w.waits_for, w.pid, {} as since from dinnerbell.lock_wait w \
+         where case when w.transaction = '' then w.since > clock_timestamp() - interval '1 minute' \
+           else exists (select from pg_locks l where l.pid = w.pid and l.virtualtransaction = w.transaction) end \
+         order by w.lane, w.part",
+        micros("w.since")
+    )
+}
 
 fn status(row: &Row) -> LaneStatus {
     let halted = row.get::<_, Option<String>>(7).map(|name| HaltedLane {

@@ -15,6 +15,7 @@ use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::audit;
 use dinnerbell_postgres::number::number;
 use dinnerbell_postgres::sql;
+use dinnerbell_postgres::sql::fragments::micros;
 
 /// After this long no instance begins a publication any more: as long as a look at the pause is believed.
 const BINDING: Duration = Duration::from_micros(dinnerbell_core::instance::pause::MAX_READING_AGE.unsigned_abs());
@@ -74,7 +75,10 @@ pub struct Resumed {
     pub resumed_by: Option<String>,
 }
 
-const PAUSE: &str = "(extract(epoch from paused_at) * 1000000)::int8, paused_by, paused_reason";
+/// Reads the pause from the row of `dinnerbell.service`.
+fn read_pause() -> String {
+    format!("select {}, paused_by, paused_reason from dinnerbell.service", micros("paused_at"))
+}
 
 fn pause_of(row: &Row) -> Option<Pause> {
     let at: Option<i64> = row.get(0);
@@ -83,7 +87,7 @@ fn pause_of(row: &Row) -> Option<Pause> {
 
 /// Who paused all sending, if anybody did.
 pub async fn current(pool: &Pool) -> Result<Option<Pause>, PostgresError> {
-    let rows = pool.query(&format!("select {PAUSE} from dinnerbell.service"), &[]).await?;
+    let rows = pool.query(&read_pause(), &[]).await?;
     Ok(rows.first().and_then(pause_of))
 }
 
@@ -115,8 +119,8 @@ pub async fn resume(pool: &Pool, by: &Orderer) -> Result<Option<Resumed>, Postgr
         let details = ended.since.as_ref().map(|since| format!("paused since {since}")).unwrap_or_default();
         audit::note(&tx, by, Action::Resumed, Subject::Service, &details).await?;
     }
-    let sql = "select (extract(epoch from resumed_at) * 1000000)::int8, resumed_by from dinnerbell.service";
-    let row = tx.query_one(sql, &[]).await?;
+    let sql = format!("select {}, resumed_by from dinnerbell.service", micros("resumed_at"));
+    let row = tx.query_one(&sql, &[]).await?;
     tx.commit().await?;
     tokio::time::sleep(SEEN).await;
     Ok(Some(Resumed {
@@ -130,7 +134,7 @@ pub async fn resume(pool: &Pool, by: &Orderer) -> Result<Option<Resumed>, Postgr
 
 /// The pause that stands, the row locked; none where nobody has claimed the ledger.
 async fn locked(tx: &Connection) -> Result<Option<Option<Pause>>, PostgresError> {
-    let row = tx.query_opt(&format!("select {PAUSE} from dinnerbell.service for update"), &[]).await?;
+    let row = tx.query_opt(&format!("{} for update", read_pause()), &[]).await?;
     Ok(row.as_ref().map(pause_of))
 }
 

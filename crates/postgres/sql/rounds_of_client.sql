@@ -5,7 +5,7 @@
 select a.place, r.lane, r.seq, r.recorded_at, r.late, r.published
 from unnest($1::text[], $3::int8[]) with ordinality as a(id, formed, place)
 cross join lateral (
-  select r.lane, r.seq, (extract(epoch from r.recorded_at) * 1000000)::int8 as recorded_at, $2 = any(p.late) as late,
+  select r.lane, r.seq, {micros(r.recorded_at)} as recorded_at, $2 = any(p.late) as late,
     r.seq <= coalesce(l.published_seq, -1) as published
   from dinnerbell.round_part p join dinnerbell.round r using (lane, seq) join dinnerbell.lane l on l.lane = r.lane
   where p.adv_campaign_id = a.id and p.drafts > 0 and r.trigger_datetime_created = a.formed

@@ -78,6 +78,7 @@ pub fn named(name: &str, arguments: &[&str]) -> Option<String> {
         ("feedback_is_known", [table]) => is_known(table),
         ("untouched", [lane]) => untouched(lane),
         ("of_campaign", [column, id]) => of_campaign(column, id),
+        ("micros", [time]) => micros(time),
         ("of_restaurants", [restaurants]) => of_restaurants(restaurants),
         ("state_after", [page]) => state_after(page),
         ("rescan_at", [told]) => rescan_at(told),
@@ -150,6 +151,11 @@ pub fn untouched(lane: &str) -> String {
     format!(
         "coalesce({lane}.written >> 32 <> {lane}.epoch or {lane}.written & 4294967295 = {lane}.xmin::text::int8, true)"
     )
+}
+
+/// A time as microseconds since 1970, which [`dinnerbell_core::model::number::Micros`] holds; null where it is null.
+pub fn micros(time: &str) -> String {
+    format!("(extract(epoch from {time}) * 1000000)::int8")
 }
 
 /// The open campaigns of some restaurants: the order that is asked for, though they are all of one restaurant, is in their index alone.
