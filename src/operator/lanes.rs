@@ -16,7 +16,7 @@ use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::ledger::hold::COMPARISON;
 use dinnerbell_postgres::number::number;
-use dinnerbell_postgres::sql::fragments::micros;
+use dinnerbell_postgres::sql::fragments::{LANES_OF_LOCKED_ROWS, micros};
 
 /// One partition of the campaigns topic.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -138,10 +138,10 @@ pub async fn list(pool: &Pool) -> Result<Vec<LaneStatus>, PostgresError> {
     let sql = format!(
         "select lane, owner, {}, epoch, seq, published_seq, position, halted, halted_found, halted_remedy, {}, {}, resolved_by, records, \
          campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters, \
-           (select count(*) from dinnerbell.locked_row r \
-             where (select c.lane from dinnerbell.campaign c where c.adv_campaign_id = r.adv_campaign_id) = lane.lane), \
+           coalesce(locked.rows, 0), \
            exists (select from dinnerbell.service where paused_at is not null), {held} \
-         from dinnerbell.lane order by lane",
+         from dinnerbell.lane \
+         left join (select lane, count(*) as rows from {LANES_OF_LOCKED_ROWS} w group by lane) locked using (lane) order by lane",
         micros("entered_at"),
         micros("halted_at"),
         micros("resolved_at"),

@@ -62,6 +62,9 @@ pub const WAITING_CHANGES: &str = "select ch.id, ch.from_lane, ch.record_offset,
 /// The headers `$6` to `$8` of raw records, by the place of their record.
 const HEADERS_OF_RECORDS: &str = "(select record, array_agg(name order by place) as names, array_agg(value order by place) as vals \
      from unnest($6::int8[], $7::text[], $8::bytea[]) with ordinality as header (record, name, value, place) group by record)";
+/// The lane of each row that is still to be withdrawn: a lookup for each, since a join could read all campaigns that there ever were.
+pub const LANES_OF_LOCKED_ROWS: &str = "(select (select c.lane from dinnerbell.campaign c where c.adv_campaign_id = r.adv_campaign_id) as lane \
+     from dinnerbell.locked_row r)";
 /// The parts of a round that is written, from JSON.
 const PARTS_OF_ROUND: &str = "json_to_recordset($1) as p (part int4, id text, revision int4, has_page bool, after text, upto text, \
                      last bool, already_told json, skipped int8, late json, drafts int8, checksum int8)";
@@ -108,6 +111,7 @@ fn plain(name: &str) -> Option<String> {
         "short_ids" => SHORT_IDS,
         "change_size" => CHANGE_SIZE,
         "waiting_changes" => WAITING_CHANGES,
+        "lanes_of_locked_rows" => LANES_OF_LOCKED_ROWS,
         "headers_of_records" => HEADERS_OF_RECORDS,
         "parts_of_round" => PARTS_OF_ROUND,
         "parts_with_drafts" => PARTS_WITH_DRAFTS,
