@@ -14,9 +14,8 @@ use dinnerbell_kafka::lag;
 use dinnerbell_kafka::lag::Seen;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
-use dinnerbell_postgres::ledger::hold::COMPARISON;
 use dinnerbell_postgres::number::number;
-use dinnerbell_postgres::sql::fragments::{LANES_OF_LOCKED_ROWS, micros};
+use dinnerbell_postgres::sql::fragments::{LANES_OF_LOCKED_ROWS, held, micros};
 
 /// One partition of the campaigns topic.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -134,17 +133,17 @@ impl LaneStatus {
 
 /// All lanes that were ever entered.
 pub async fn list(pool: &Pool) -> Result<Vec<LaneStatus>, PostgresError> {
-    let held = format!("exists (select from dinnerbell.service where compared <> {COMPARISON})");
     let sql = format!(
         "select lane, owner, {}, epoch, seq, published_seq, position, halted, halted_found, halted_remedy, {}, {}, resolved_by, records, \
          campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters, \
            coalesce(locked.rows, 0), \
-           exists (select from dinnerbell.service where paused_at is not null), {held} \
+           exists (select from dinnerbell.service where paused_at is not null), {} \
          from dinnerbell.lane \
          left join (select lane, count(*) as rows from {LANES_OF_LOCKED_ROWS} w group by lane) locked using (lane) order by lane",
         micros("entered_at"),
         micros("halted_at"),
         micros("resolved_at"),
+        held(),
     );
     let mut lanes: Vec<LaneStatus> = pool.query(&sql, &[]).await?.iter().map(status).collect();
     for row in &pool.query(&waits(), &[]).await? {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dinnerbell_postgres::ledger::hold::COMPARISON;
+use dinnerbell_postgres::sql::fragments::COMPARISON;
 use serde_json::json;
 
 use crate::operate::by_hand::{ByHand, json_of};

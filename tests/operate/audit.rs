@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::operate::by_hand::{ByHand, json_of};
 use crate::operate::documented::assert_documented;
-use dinnerbell_postgres::ledger::hold::COMPARISON;
+use dinnerbell_postgres::sql::fragments::COMPARISON;
 
 fn orders(by_hand: &ByHand, args: &[&str]) -> Vec<Value> {
     let (status, orders) = json_of(&by_hand.stage, &[&["audit"], args].concat());

@@ -203,6 +203,8 @@ fn a_ledger_that_was_filled_from_a_backup_while_no_instance_ran_takes_nothing_in
     let before = of.stage.feedback.number("select position from dinnerbell.lane where lane = 1");
     let lost = put_back(&mut of, DELETED, true);
     assert!(of.said().contains("not entered by any instance since: 0, 1"), "{}", of.said());
+    let lanes = json_of(&of.stage, &["lane", "list"]).1;
+    assert_eq!([&lanes[0]["state"], &lanes[1]["state"]], [&json!("held"), &json!("held")], "{lanes}");
     // A copy that comes through the other lane would be new to the ledger, and would be told again.
     of.stage.send_to(1, &lost);
     of.service = Some(of.stage.start());
