@@ -6,11 +6,9 @@ use std::time::Duration;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::due::Due;
 use dinnerbell_core::model::input::{Arrival, decode};
-use dinnerbell_core::model::intake::IntakeBatch;
 use dinnerbell_core::model::mark::RoundVersion;
-use dinnerbell_core::model::number::{Lane, Millis, Offset, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
 use dinnerbell_core::ports::ledger::{
     CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, RoundLedger, RoundTransaction,
@@ -19,7 +17,7 @@ use dinnerbell_postgres::clock::PostgresClock;
 use dinnerbell_postgres::ledger::PostgresLedger;
 use tokio::time::sleep;
 
-use super::place::{Migration, SOON, feedback_pool, seed_database};
+use super::place::{Migration, SOON, feedback_pool, intake_batch, seed_database};
 use crate::support::{Campaign, Database, wait_until};
 
 /// The ledger as an instance of its own has it: instances wait for each other in the database alone.
@@ -45,24 +43,7 @@ async fn two_lanes(database: &Database) -> (PostgresLedger, [Ownership; 2]) {
 
 /// The campaigns arrive in a lane, in this order, at its next offsets.
 async fn take_in(ledger: &PostgresLedger, own: Ownership, from: i64, campaigns: &[Campaign]) {
-    let arrival = |(offset, campaign): (i64, &Campaign)| {
-        let value = Some(campaign.json().into_bytes());
-        let arrival = decode(None, value.as_deref());
-        (
-            Record {
-                offset: Offset::new(offset),
-                timestamp: Millis::new(0),
-                key: None,
-                value,
-                headers: Vec::new(),
-                left_out: None,
-            },
-            arrival,
-        )
-    };
-    let arrivals: Vec<_> = (from..).zip(campaigns).map(arrival).collect();
-    let to = from + i64::try_from(campaigns.len()).unwrap();
-    ledger.intake(own, Arc::new(IntakeBatch { from: Offset::new(from), to: Offset::new(to), arrivals })).await.unwrap();
+    ledger.intake(own, intake_batch(from, campaigns)).await.unwrap();
 }
 
 /// Waits until so many sessions wait for locks in the database.

@@ -8,11 +8,15 @@ use std::time::Duration;
 
 use dinnerbell_config as config;
 use dinnerbell_config::{PostgresTls, SslMode, TableName};
+use dinnerbell_core::model::input::decode;
+use dinnerbell_core::model::intake::IntakeBatch;
+use dinnerbell_core::model::number::{Millis, Offset};
+use dinnerbell_core::model::record::Record;
 use dinnerbell_postgres::connect::Pool;
 use tempfile::TempDir;
 
 use crate::support::service::{self, Service, ServiceConfig};
-use crate::support::{Database, PostgresServer, unique, wait_until};
+use crate::support::{Campaign, Database, PostgresServer, unique, wait_until};
 
 pub const SOON: Duration = Duration::from_secs(60);
 
@@ -46,6 +50,21 @@ pub fn feedback_pool(database: &Database) -> Pool {
 /// Connections to the subscribers table of a database.
 pub fn subscribers_pool(database: &Database) -> Pool {
     Pool::open(&section(&database.plain_url(), "subscribers_restaurants"), "subscribers").unwrap()
+}
+
+/// Campaigns as they arrive in a lane, in this order, at its offsets from `from` on.
+pub fn intake_batch(from: i64, campaigns: &[Campaign]) -> Arc<IntakeBatch> {
+    let arrival = |(offset, campaign): (i64, &Campaign)| {
+        let value = Some(campaign.json().into_bytes());
+        let arrival = decode(None, value.as_deref());
+        let offset = Offset::new(offset);
+        let record =
+            Record { offset, timestamp: Millis::new(0), key: None, value, headers: Vec::new(), left_out: None };
+        (record, arrival)
+    };
+    let arrivals: Vec<_> = (from..).zip(campaigns).map(arrival).collect();
+    let to = from + i64::try_from(campaigns.len()).unwrap();
+    Arc::new(IntakeBatch { from: Offset::new(from), to: Offset::new(to), arrivals })
 }
 
 /// A login of its own in a database, with no rights but what the test grants; its URL.

@@ -6,13 +6,10 @@ use std::sync::Arc;
 
 use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
-use dinnerbell_core::model::input::decode;
-use dinnerbell_core::model::intake::IntakeBatch;
 use dinnerbell_core::model::late::LateQuery;
 use dinnerbell_core::model::mark::RoundVersion;
-use dinnerbell_core::model::number::{Lane, Millis, Offset, Seconds, Seq};
+use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::ownership::Ownership;
-use dinnerbell_core::model::record::Record;
 use dinnerbell_core::model::round::{PageRange, RoundContent, RoundPart, Sealed};
 use dinnerbell_core::ports::ledger::{
     CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, RoundLedger, RoundTransaction,
@@ -21,7 +18,7 @@ use dinnerbell_postgres::clock::PostgresClock;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::PostgresLedger;
 
-use crate::postgres::place::{Migration, feedback_pool, section, seed_database};
+use crate::postgres::place::{Migration, feedback_pool, intake_batch, section, seed_database};
 use crate::support::{Campaign, Database};
 
 /// What is open in every ledger whose pages are counted: lane 0 has recorded round 40,000, in which `open-1` told the clients up to `m50`, and
@@ -255,26 +252,7 @@ fn range<'a>(adv_campaign_id: &'a str, after: Option<&'a str>, upto: &'a str) ->
 /// A new campaign, an update of one that is open, and one of a campaign that is long over, where there is one.
 async fn take_in(ledger: &PostgresLedger, own: Ownership) {
     let campaigns = ["new", "open-2", "past-78"].map(|id| Campaign::now(id, "lively"));
-    let arrival = |(offset, campaign): (i64, &Campaign)| {
-        let value = Some(campaign.json().into_bytes());
-        let arrival = decode(None, value.as_deref());
-        (
-            Record {
-                offset: Offset::new(offset),
-                timestamp: Millis::new(0),
-                key: None,
-                value,
-                headers: Vec::new(),
-                left_out: None,
-            },
-            arrival,
-        )
-    };
-    let arrivals = (100..).zip(&campaigns).map(arrival).collect();
-    let taken = ledger
-        .intake(own, Arc::new(IntakeBatch { from: Offset::new(100), to: Offset::new(103), arrivals }))
-        .await
-        .unwrap();
+    let taken = ledger.intake(own, intake_batch(100, &campaigns)).await.unwrap();
     assert_eq!((taken.tally.records(), taken.tally.dead_letters), (3, 0));
 }
 
