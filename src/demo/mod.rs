@@ -125,7 +125,7 @@ struct DemoServers {
     bootstrap_servers: String,
     /// The port of the page.
     http: u16,
-    /// Signs whoever shows it in, once.
+    /// The secret of the link: it signs in once.
     once: String,
 }
 

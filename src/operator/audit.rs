@@ -22,7 +22,7 @@ pub struct Filter {
     pub who: Option<String>,
     /// Only those that come after this one in the list.
     pub after: Option<i64>,
-    /// At most so many.
+    /// The most orders of a page.
     pub limit: i64,
 }
 

@@ -49,7 +49,7 @@ pub struct Filter {
     pub until: Option<Seconds>,
     /// Only those that come after this one in the list.
     pub after: Option<String>,
-    /// At most so many.
+    /// The most campaigns of a page.
     pub limit: i64,
 }
 

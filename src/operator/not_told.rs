@@ -31,7 +31,7 @@ pub struct NotToldClient {
 /// Some of those who were not told.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct NotToldPage {
-    /// They, in the order of their ids; unusable ids come last.
+    /// The clients, in the order of their ids; unusable ids come last.
     pub clients: Vec<NotToldClient>,
     /// How many of the audience were compared for it.
     pub compared: usize,

@@ -19,7 +19,7 @@ use dinnerbell_postgres::replica::Replica;
 
 /// How often each server is asked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(3);
-/// How often it is looked whether a replica falls behind.
+/// How often a replica is checked.
 const REPLICA_INTERVAL: Duration = Duration::from_secs(15);
 /// How long a server may be silent before the instance is not ready: as long as the group waits for a member.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);
@@ -34,7 +34,8 @@ pub async fn watch(telemetry: &Telemetry, broker: &KafkaBroker, feedback: &Pool,
     tokio::join!(kafka, feedback, subscribers_answer, watch_replica(telemetry, subscribers)).0
 }
 
-/// Looks how the subscribers stand, where they are a replica's. What a second look finds too is told: a receiver may connect anew at any moment.
+/// Checks the replica from which subscribers are read, if they are. Trouble is reported when two checks in a row find some: a receiver may reconnect
+/// at any moment.
 async fn watch_replica(telemetry: &Telemetry, subscribers: &Pool) -> Infallible {
     let (mut looks, mut found) = (Periodic::at_once(REPLICA_INTERVAL), false);
     loop {

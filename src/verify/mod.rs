@@ -8,10 +8,13 @@
 //!    Each end is that of the partitions which there are then: one that was added meanwhile is read from its beginning;
 //! 4. what is left over is looked at again for a moment: what was in flight has landed by then.
 //!
-//! A row without a message is *pending* while a round holds it that Kafka's mark says is not published; *kept* if somebody answered in
-//! it before it was withdrawn; *locked* if its draft was withdrawn while somebody's open transaction had it locked; *foreign* if it was
-//! there before the service read the client's page, or the service never told anybody of that campaign, or not this client, who is on no
-//! page and was not late: an earlier job left it. Everything else *differs*.
+//! A row without a message is one of these; every other one *differs*:
+//!
+//! - *pending*: a round holds it that is not published, as Kafka's mark says;
+//! - *kept*: somebody answered in it before its draft was withdrawn;
+//! - *locked*: its draft was withdrawn while somebody's open transaction had it locked;
+//! - *foreign*: an earlier job left it. It was there before the service read the client's page. Or the service never told anybody of that
+//!   campaign, or not this client, who is on no page and was not late.
 
 pub mod buckets;
 pub mod compare;

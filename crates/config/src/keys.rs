@@ -340,7 +340,7 @@ pub const KEYS: &[Key] = &[
         kind: KeyKind::SecretFile,
         fallback: Nothing,
         example: r#""/run/secrets/dinnerbell-viewer""#,
-        doc: "A file that holds nothing but the viewers' token, taken up anew like http.token_file.",
+        doc: "A file that holds nothing but the viewers' token; when it changes, the same happens as with http.token_file.",
     },
     Key {
         name: "http.cert_file",

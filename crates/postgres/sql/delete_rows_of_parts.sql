@@ -1,6 +1,6 @@
--- Deletes rows of the parts $3 of round $2 of lane $1, but for those in which somebody answered, and those that anybody has locked since they were
--- written: keep_locked_rows.sql keeps these in mind. So it waits for nobody. How many, by part. Asked once for rows of
--- the page and once for those who were late, as in rows_of_parts.sql.
+-- Deletes rows of the parts $3 of round $2 of lane $1, and counts them by part. Rows in which somebody answered stay. So do rows that somebody has
+-- locked since they were written, which keep_locked_rows.sql records: so it waits for nobody. It runs once for the rows of the page and once for
+-- those of late subscribers, as in rows_of_parts.sql.
 -- Locks: the rows.
 -- Index: the primary key of round_part, and our unique index of the feedback table, by its own collation and predicate.
 with gone as (

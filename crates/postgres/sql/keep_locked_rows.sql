@@ -1,5 +1,5 @@
--- Keeps in mind which rows of the parts $3 of round $2 of lane $1 were not deleted though nobody answered in them: somebody's open transaction has
--- them locked. How many, by part, and whether they were formed this very second.
+-- Records which rows of the parts $3 of round $2 of lane $1 were not deleted, though nobody answered in them: somebody's open transaction has them
+-- locked. Counts them by part, and says whether one was formed this very second.
 -- Locks: the new rows of locked_row.
 -- Index: as rows_of_parts.sql.
 with

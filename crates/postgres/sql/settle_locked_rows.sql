@@ -1,6 +1,5 @@
--- Says what became of a lane's locked rows, at most $4 behind campaign $2 and client $3: a row that is gone, or in which somebody answered, is settled
--- and counted. Who was not told of a campaign, as the row is gone, is counted or found by its rescan. How many are left in the lane is said with
--- the last ones alone.
+-- Settles and counts a lane's locked rows, at most $4 behind campaign $2 and client $3: those that are gone, and those in which somebody answered.
+-- The client of a row that is gone is not told: its campaign's count or rescan finds them. Only with the last rows it says how many the lane has.
 -- Locks: the campaigns, which are locked before; the settled rows of locked_row.
 -- Index: the primary keys of locked_row and campaign, and our unique index of the feedback table.
 with

@@ -1,5 +1,5 @@
--- Says when drafts of campaign $1 were recorded: the span of its last 50,000 rounds in $2 equal parts, those in which there were none left out;
--- when its main pass was over, and how many of its rounds were withdrawn from.
+-- Reads when drafts of campaign $1 were recorded: the span of its last 50,000 rounds in $2 equal parts, less parts without drafts. The last row has
+-- when its main pass was over, and from how many of its rounds drafts were withdrawn.
 -- Locks: none.
 -- Index: round_part_of_campaign, the primary key of round.
 with

@@ -93,7 +93,7 @@ impl AudienceSize {
     }
 
     /// The ids of the restaurant's favourites that are in no page, as far as they can be read: the first bytes of those that are too long, and the
-    /// empty one. At most so many.
+    /// empty one. At most `most`.
     pub async fn unusable(&self, restaurant_id: &str, most: i64) -> Result<Vec<String>, AudienceError> {
         let (table, legible) = (self.pool.table().sql(), self.legible.and("client_id"));
         let sql = sql::UNUSABLE_OF_RESTAURANT.with([("subscribers", &table), ("and_legible", &legible)]);

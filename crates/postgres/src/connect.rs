@@ -29,9 +29,9 @@ use dinnerbell_config::{Database, SslMode, TableName};
 /// A parameter of a statement with its type: so that no statement must be prepared to learn it.
 pub type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// What no transaction leaves to the settings that its role or its database has, which are made for others: names in quotes, which nobody would
-/// know again; a time-out that ends a copy that goes on well, or a round that waits for the one before it; an order that is said to be there and is
-/// lost with the server. Each call has a deadline of its own.
+/// What each transaction sets itself, since the settings of its role or database may be made for others. Names in quotes would not be recognised. A
+/// time-out would end a copy that makes progress, or a round that waits for the one before it. A commit that waits for no disk would be confirmed,
+/// and could be lost with the server. Each call has a deadline of its own.
 const SETTINGS: &str = "set local quote_all_identifiers = off; set local statement_timeout = 0; \
                         set local idle_in_transaction_session_timeout = '1min'; set local synchronous_commit = on";
 

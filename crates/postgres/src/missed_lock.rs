@@ -1,4 +1,4 @@
-//! Where a lock was waited for in vain, from the context of the server's error.
+//! Where a statement waited in vain for a lock, by the context of the server's error.
 
 use dinnerbell_core::model::lock::LockHolder;
 

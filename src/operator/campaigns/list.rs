@@ -1,4 +1,4 @@
-//! Pages of campaigns, filtered. What no index finds is looked for among the campaigns that were received last, as many as are looked at for a page.
+//! Pages of campaigns, filtered. What no index finds is searched for among the campaigns that were received last, up to a limit for each page.
 
 use tokio_postgres::types::Type;
 
@@ -16,13 +16,13 @@ const LOOKED_AT: i64 = 100_000;
 /// A page of campaigns.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// They, those that were received last first.
+    /// The campaigns, the last received first.
     pub campaigns: Vec<Summary>,
     /// Behind which campaign the next page begins; none where this is the last one.
     pub next: Option<String>,
 }
 
-/// Campaigns, those that were received last first.
+/// Lists campaigns, the last received first.
 pub async fn list(pool: &Pool, config: &Config, filter: &Filter) -> Result<Page, PostgresError> {
     let mut page = read(pool, filter).await?;
     expect_completion(config, page.campaigns.iter_mut()).await;

@@ -14,7 +14,7 @@ use dinnerbell_postgres::number::Number;
 
 /// How long ago a campaign may have ended to be shown.
 pub const LATELY: i64 = 24 * 3600;
-/// Beyond so many it is only said that there are more.
+/// Campaigns of a group are counted up to this number, and one more, which says that there are others.
 pub const COUNTED: i64 = 10_000;
 
 /// What goes on now.
@@ -22,13 +22,13 @@ pub const COUNTED: i64 = 10_000;
 pub struct Overview {
     /// By the feedback database's clock.
     pub now: Seconds,
-    /// Those whose audience is being told, those that end first in front.
+    /// Campaigns whose audience is being told, the first to end in front.
     pub active: Group,
-    /// Those whose audience was told, and who tell newcomers until their end.
+    /// Campaigns whose audience was told, and that tell newcomers until their end; the first to end in front.
     pub complete: Group,
-    /// Those that start next.
+    /// Campaigns that wait for their start, the first to start in front.
     pub scheduled: Group,
-    /// Those that ended in the last 24 hours, or are cancelled and would not have ended before; the latest end in front.
+    /// Campaigns that ended in the last 24 hours, and cancelled ones that would not have ended before; the latest end in front.
     pub ended: Group,
 }
 

@@ -23,7 +23,7 @@ pub const BATCH: u64 = 200;
 /// How long a tombstone for a campaign that never came is kept, in seconds: thirty days.
 const TOMBSTONES: i64 = 30 * 86_400;
 
-/// The feedback database's clock and this machine's may differ by so much, in seconds. Beyond that one of them is wrong, and nothing is pruned by either.
+/// The most by which the feedback database's clock and this machine's may differ, in seconds. Beyond that one of them is wrong, and nothing is pruned.
 const FARTHEST_APART: i64 = 3_600;
 
 /// Both clocks, of one moment.
@@ -67,8 +67,8 @@ fn machine_time() -> Micros {
     Micros::since_1970(since)
 }
 
-/// One step; how many rows it took. Fewer than [`BATCH`]: there is no more for now. Fails where the two clocks differ. Where dead letters go to a topic, those that were not
-/// published yet are kept at any age.
+/// Removes one batch, and returns how many rows: fewer than [`BATCH`] where there is no more for now. Fails where the two clocks differ. Where dead
+/// letters go to a topic, those that are not published yet are kept at any age.
 pub async fn prune(
     pool: &Pool,
     what: Prunable,

@@ -62,8 +62,8 @@ pub struct OpenMending {
 }
 
 impl OpenMending {
-    /// Inserts the rows of these drafts, those that have none; a row that says something else becomes what its message says (its draft was
-    /// withdrawn, and the client told again, in what the database lost).
+    /// Inserts the rows that these drafts lack. A row that differs from its message is corrected: in what the database lost, its draft was withdrawn
+    /// and the client told again.
     pub async fn restore(&mut self, drafts: &[FoundDraft<'_>]) -> Result<(), LedgerError> {
         let feedback = [("feedback", self.feedback.as_str())];
         let (missing, differing) = (sql::RESTORE_ROWS.with(feedback), sql::CORRECT_ROWS.with(feedback));
