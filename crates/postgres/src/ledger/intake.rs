@@ -104,8 +104,8 @@ impl PostgresLedger {
     }
 }
 
-/// Locks the lane's row, and reads the changes to apply_rules, in the order in which they are judged; bounded in number and bytes. Whether there may
-/// be more.
+/// Locks the lane's row, and reads the waiting changes in the order in which they are judged, bounded in number and bytes. Says whether there may be
+/// more.
 async fn waiting_changes(tx: &Transaction, own: Ownership) -> Result<(Vec<Change>, bool), LedgerError> {
     let lock = "select 1 from dinnerbell.lane where lane = $1 for update";
     let lane: Parameter<'_> = own.lane.parameter();
