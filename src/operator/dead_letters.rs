@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::operator::campaigns::time;
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
+use dinnerbell_core::text_table::hex;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::number::{Number, number};
@@ -119,7 +120,7 @@ pub struct Bytes {
 impl Bytes {
     fn new(raw: Vec<u8>) -> Self {
         let text = str::from_utf8(&raw).ok().map(str::to_owned);
-        let hex = text.is_none().then(|| raw.iter().map(|byte| format!("{byte:02x}")).collect());
+        let hex = text.is_none().then(|| hex(&raw));
         Self { text, hex, raw }
     }
 

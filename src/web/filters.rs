@@ -8,6 +8,8 @@ use askama::filters::Safe;
 use askama::{Result, Values};
 use jiff::Timestamp;
 
+use dinnerbell_core::text_table::steers;
+
 /// Text as it is, but for control characters and those that turn text around or are not to be seen: these are shown as escapes.
 #[askama::filter_fn]
 pub(crate) fn shown(text: impl Display, _: &dyn Values) -> Result<String> {
@@ -32,19 +34,13 @@ pub fn visible(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\n' | '\t' => visible.push(c),
-            c if c.is_control() || turns(c) => {
+            c if c.is_control() || steers(c) => {
                 let _ = write!(visible, "{}", c.escape_unicode());
             }
             c => visible.push(c),
         }
     }
     visible
-}
-
-/// Characters that change the direction of text, or are not to be seen.
-fn turns(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 fn thousands(number: &str) -> String {

@@ -11,6 +11,7 @@ use super::auth::{Visitor, Way};
 use super::filters;
 use super::paths::root;
 use super::refusal::Refusal;
+use dinnerbell_postgres::errors::PostgresError;
 
 /// The pages that every page leads to: the path as seen from the first one, an id, and a name.
 pub const NAVIGATION: [(&str, &str, &str); 8] = [
@@ -56,6 +57,11 @@ impl Frame {
     /// Whether there is a session to end.
     pub fn can_sign_out(&self) -> bool {
         self.visitor.way == Way::Session
+    }
+
+    /// A page that says why the ledger cannot be read.
+    pub fn unread(self, error: &PostgresError) -> Response {
+        self.failed(StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be read", &error.to_string())
     }
 
     /// A page that says what went wrong.

@@ -75,6 +75,11 @@ pub enum Role {
 }
 
 impl Role {
+    /// Whether they may order.
+    pub fn may_order(self) -> bool {
+        self == Self::Operator
+    }
+
     /// As the configuration spells it.
     pub fn name(self) -> &'static str {
         match self {

@@ -6,6 +6,7 @@ use rdkafka::message::{Header as KafkaHeader, OwnedHeaders, ToBytes};
 use sha2::{Digest, Sha256};
 
 use dinnerbell_core::model::record::{DeadLetterMessage, Header};
+use dinnerbell_core::text_table::hex;
 
 /// What a message occupies besides key, value and headers, generously: the batch around it and the lengths inside.
 const FRAME: usize = 512;
@@ -96,14 +97,6 @@ fn described(letter: &DeadLetterMessage, topic: &str) -> Vec<Header> {
 
 fn text(name: &str, value: impl ToString) -> Header {
     Header { name: name.into(), value: Some(value.to_string().into_bytes()) }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        text
-    })
 }
 
 /// Headers for librdkafka.

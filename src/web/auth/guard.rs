@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::keys::hmac;
 use super::origin::is_foreign;
-use super::session::{Session, hex};
+use super::session::Session;
 use super::{Role, Visitor, Way, name};
 use crate::web::headers::secured;
 use crate::web::paths::{API, encoded, root};
@@ -23,6 +23,7 @@ use crate::web::peer::Peer;
 use crate::web::refusal::Refusal;
 use crate::web::site::Site;
 use dinnerbell_core::model::audit::{Orderer, Origin};
+use dinnerbell_core::text_table::hex;
 
 /// How long an answer may take, event streams but for their beginning.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -158,7 +159,7 @@ fn by_proxy(site: &Site, peer: Peer, headers: &HeaderMap) -> Option<Visitor> {
     let mut given = headers.get_all(&proxy.header).iter();
     let (Some(said), None) = (given.next(), given.next()) else { return None };
     let name = name(str::from_utf8(said.as_bytes()).ok()?)?;
-    Some(unsigned(site, &name, proxy.role.into(), Way::Proxy))
+    Some(unsigned(site, &name, proxy.role, Way::Proxy))
 }
 
 fn by_cookie(site: &Site, headers: &HeaderMap) -> Option<Visitor> {

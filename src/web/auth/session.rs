@@ -4,6 +4,7 @@
 use super::keys::Keys;
 use super::{Role, Visitor, Way};
 use dinnerbell_core::model::number::Seconds;
+use dinnerbell_core::text_table::hex;
 
 /// How long a session lasts, in seconds.
 pub const LASTS: i64 = 12 * 3600;
@@ -52,11 +53,6 @@ impl Session {
         let form_token = hex(&key.sign(format!("form {value}").as_bytes()));
         Some(Visitor { name, role, way: Way::Session, form_token })
     }
-}
-
-/// Bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

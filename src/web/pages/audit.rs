@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 
@@ -44,6 +43,6 @@ pub async fn page(State(site): State<Arc<Site>>, frame: Frame, Query(asked): Que
             let next = entries.last().filter(|_| entries.len() as i64 == MOST).map(|entry| entry.id);
             html(&Page { frame, entries, asked: &asked, next })
         }
-        Err(error) => frame.failed(StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be read", &error.to_string()),
+        Err(error) => frame.unread(&error),
     }
 }

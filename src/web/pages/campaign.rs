@@ -107,9 +107,7 @@ pub async fn page(
             let text = format!("There is no campaign {id}: it may not have arrived, or was removed after its time.");
             return frame.failed(StatusCode::NOT_FOUND, "Not found", &text);
         }
-        Err(error) => {
-            return frame.failed(StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be read", &error.to_string());
-        }
+        Err(error) => return frame.unread(&error),
     };
     let may_cancel = frame.visitor.is_operator() && live.campaign.summary.state != "cancelled";
     let mut page = Page {

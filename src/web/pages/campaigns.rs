@@ -5,7 +5,6 @@ use std::sync::Arc;
 use askama::Template;
 use axum::Json;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -95,9 +94,7 @@ pub async fn page(State(site): State<Arc<Site>>, frame: Frame, Query(asked): Que
     let frame = frame.at("Campaigns");
     let found = match campaigns::list(&site.feedback, &site.config, &asked.filter()).await {
         Ok(found) => found,
-        Err(error) => {
-            return frame.failed(StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be read", &error.to_string());
-        }
+        Err(error) => return frame.unread(&error),
     };
     let Found { campaigns, next } = found;
     match asked.format.as_str() {

@@ -101,7 +101,7 @@ pub async fn list(State(site): State<Arc<Site>>, frame: Frame, Query(asked): Que
             let next = letters.last().filter(|_| letters.len() as i64 == MOST).map(|letter| letter.id);
             html(&List { frame, letters, fields, asked: &asked, next })
         }
-        Err(error) => frame.failed(StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be read", &error.to_string()),
+        Err(error) => frame.unread(&error),
     }
 }
 
@@ -113,7 +113,7 @@ pub async fn one(State(site): State<Arc<Site>>, frame: Frame, Path(id): Path<Str
     match dead_letters::show(&site.feedback, number).await {
         Ok(Some(letter)) => html(&One { frame, letter }),
         Ok(None) => frame.failed(StatusCode::NOT_FOUND, "Not found", none),
-        Err(error) => frame.failed(StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be read", &error.to_string()),
+        Err(error) => frame.unread(&error),
     }
 }
 

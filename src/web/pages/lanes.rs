@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::now::lane_state;
@@ -64,7 +63,7 @@ pub async fn page(State(site): State<Arc<Site>>, frame: Frame) -> Response {
     let frame = frame.at("Lanes").live("lanes/events");
     match text(&site).await {
         Ok(live) => html(&Page { frame, live }),
-        Err(error) => frame.failed(StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be read", &error.to_string()),
+        Err(error) => frame.unread(&error),
     }
 }
 

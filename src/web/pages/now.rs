@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 
 use crate::operator::campaigns::overview::{COUNTED, Overview, overview};
@@ -84,7 +83,7 @@ pub async fn page(State(site): State<Arc<Site>>, frame: Frame) -> Response {
             let live = Live { now: &now }.render().unwrap_or_default();
             html(&Page { frame, live, paused: now.pause.is_some() })
         }
-        Err(error) => frame.failed(StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be read", &error.to_string()),
+        Err(error) => frame.unread(&error),
     }
 }
 
