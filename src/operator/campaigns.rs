@@ -18,7 +18,7 @@ pub use list::{Page, list};
 use timeline::Known;
 pub use timeline::{Moment, Told};
 
-use dinnerbell_config::Config;
+use crate::operator::audiences::Audiences;
 use dinnerbell_core::model::number::{Lane, Micros, Offset, Seconds};
 use dinnerbell_core::model::untold::Reason;
 use dinnerbell_postgres::audience_size::AudienceSize;
@@ -182,7 +182,7 @@ fn select_from(columns: &str, page: &str) -> String {
 }
 
 /// One campaign.
-pub async fn show(pool: &Pool, config: &Config, adv_campaign_id: &str) -> Result<Option<Details>, PostgresError> {
+pub async fn show(pool: &Pool, audiences: &Audiences, adv_campaign_id: &str) -> Result<Option<Details>, PostgresError> {
     let columns = format!(
         "{}, adv_campaign_content, adv_campaign_owner, adv_campaign_owner_contact, datetime_created, lane, revision, kept, {}, \
          received_offset, {}, {}, {}, (select count(*) from dinnerbell.locked_row w where w.adv_campaign_id = page.adv_campaign_id)",
@@ -196,7 +196,7 @@ pub async fn show(pool: &Pool, config: &Config, adv_campaign_id: &str) -> Result
     let Some(row) = rows.first() else { return Ok(None) };
     let rounds = timeline::rounds(pool, adv_campaign_id).await?;
     let mut details = details(row, &rounds);
-    expect_completion(config, std::iter::once(&mut details.summary)).await;
+    expect_completion(audiences, std::iter::once(&mut details.summary)).await;
     Ok(Some(details))
 }
 
@@ -288,13 +288,13 @@ fn not_told(state: &str, has_arrived: bool, unsent: Option<i64>, skipped: i64) -
 
 /// Estimates how much of the audience is left to those that run, and so when they are complete. Where the subscribers cannot be asked, that is
 /// not known, and the list is none the worse.
-async fn expect_completion(config: &Config, campaigns: impl Iterator<Item = &mut Summary>) {
+async fn expect_completion(audiences: &Audiences, campaigns: impl Iterator<Item = &mut Summary>) {
     let running: Vec<&mut Summary> = campaigns.filter(|campaign| campaign.running.is_some()).collect();
     if running.is_empty() {
         return;
     }
-    if let Ok(size) = audience_size(config).await {
-        estimate(&size, running.into_iter()).await;
+    if let Some(size) = audiences.size().await {
+        estimate(size, running.into_iter()).await;
     }
 }
 
@@ -309,11 +309,6 @@ async fn estimate(size: &AudienceSize, campaigns: impl Iterator<Item = &mut Summ
         };
         campaign.expected_completion_at = completion(pass.now, campaign.remaining, campaign.rate);
     }
-}
-
-/// Counts in the audiences of this configuration.
-pub async fn audience_size(config: &Config) -> Result<AudienceSize, PostgresError> {
-    AudienceSize::open(Pool::open(&config.subscribers, "subscribers")?).await
 }
 
 /// When `remaining` drafts are formed at `rate` from `now` on, as RFC 3339 to the second.

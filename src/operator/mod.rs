@@ -2,6 +2,7 @@
 //! it runs.
 
 pub mod adopt;
+pub mod audiences;
 pub mod audit;
 pub mod campaigns;
 pub mod cancel;

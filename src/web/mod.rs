@@ -62,7 +62,7 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/campaigns/{id}/cancel", post(orders::cancel))
         .route("/dead-letters/replay", post(dead_letters::again))
         .route("/check/run", post(check::run));
-    let api = api::Api::new(&site.config, site.feedback.clone(), site.machine.clone());
+    let api = api::Api::new(Arc::clone(&site));
     Router::new()
         .nest_service(paths::API, api::router(Arc::new(api)))
         .route("/", get(now::page))

@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
-use tokio::sync::OnceCell;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::doctor::http::judge;
-use crate::operator::campaigns::audience_size;
+use crate::operator::audiences::Audiences;
 use crate::web::auth::attempts::Attempts;
 use crate::web::auth::keys::Keys;
 use crate::web::auth::origin::Hosts;
@@ -24,13 +23,11 @@ use dinnerbell_core::model::finding::Findings;
 use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::telemetry::Telemetry;
 use dinnerbell_core::text_table::hex;
-use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
 
-/// How long a page waits for the subscribers' database, and how long it does not ask again where that did not answer.
+/// How long a page waits for the subscribers' database.
 const OPEN: Duration = Duration::from_secs(1);
-const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// How far each lane is behind, and when that was told.
 pub type Lags = (Instant, BTreeMap<Lane, Option<i64>>);
@@ -56,9 +53,8 @@ pub struct Site {
     pub machine: String,
     /// The ledger.
     pub feedback: Pool,
-    /// How large audiences are, once it was asked; and when that failed last.
-    audience_size: OnceCell<AudienceSize>,
-    subscribers_failed: Mutex<Option<Instant>>,
+    /// How large audiences are.
+    pub audiences: Audiences,
     /// What this instance does.
     pub telemetry: Arc<Telemetry>,
     /// The configuration in force as text, without secrets; empty where nobody gave it.
@@ -95,8 +91,7 @@ impl Site {
             slots: Slots::default(),
             machine: machine.to_owned(),
             feedback: Pool::open(&few, "feedback")?,
-            audience_size: OnceCell::new(),
-            subscribers_failed: Mutex::default(),
+            audiences: Audiences::of(config).opened_within(OPEN),
             telemetry,
             configuration: String::new(),
             checking: Arc::default(),
@@ -118,27 +113,6 @@ impl Site {
     /// `[http]`.
     pub fn http(&self) -> &Http {
         &self.config.http
-    }
-
-    /// How large audiences are; none where the subscribers cannot be asked at once. What failed is tried again after a while: a page does not
-    /// wait for it.
-    pub async fn audience_size(&self) -> Option<&AudienceSize> {
-        if let Some(size) = self.audience_size.get() {
-            return Some(size);
-        }
-        let failed = || self.subscribers_failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if failed().is_some_and(|at: Instant| at.elapsed() < TRY_AGAIN) {
-            return None;
-        }
-        let open = || async {
-            let mut few = self.config.clone();
-            few.subscribers.max_connections = 1;
-            audience_size(&few).await
-        };
-        let opened = timeout(OPEN, self.audience_size.get_or_try_init(open)).await;
-        let size = opened.ok().and_then(Result::ok);
-        *failed() = size.is_none().then(Instant::now);
-        size
     }
 
     /// How far each lane is behind, as Kafka told last, and when; none where it was not asked.

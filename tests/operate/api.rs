@@ -14,7 +14,8 @@ use crate::operate::by_hand::{ByHand, json_of};
 use crate::support::Stage;
 use dinnerbell::web::api::{Api, router};
 use dinnerbell::web::identity::{Identity, Role};
-use dinnerbell_postgres::connect::Pool;
+use dinnerbell::web::site::Site;
+use dinnerbell_core::telemetry::Telemetry;
 
 /// The API, served to somebody who was let in.
 struct Served {
@@ -33,8 +34,8 @@ impl Served {
     fn to(by_hand: &ByHand, role: Option<Role>) -> Self {
         let path = by_hand.stage.config.write(by_hand.stage.dir.path());
         let config = dinnerbell_config::load(Some(&path), std::iter::empty()).expect("the configuration is right");
-        let pool = Pool::open(&config.feedback, "feedback").expect("it contacts nobody");
-        let api = router(Arc::new(Api::new(&config, pool, "here".to_owned())));
+        let site = Site::new(&config, "here", Arc::new(Telemetry::new("none"))).expect("it contacts nobody");
+        let api = router(Arc::new(Api::new(Arc::new(site))));
         let api = match role {
             Some(role) => api.layer(Extension(Identity { name: "olga".to_owned(), role })),
             None => api,

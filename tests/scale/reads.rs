@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dinnerbell::operator::audiences::Audiences;
 use dinnerbell::operator::campaigns::Filter;
 use dinnerbell::operator::campaigns::overview::overview;
 use dinnerbell::operator::{audit, campaigns, lanes};
@@ -41,7 +42,7 @@ fn config() -> dinnerbell_config::Config {
 
 /// Everything that pages and commands ask of the feedback database.
 async fn read_all(counted: &mut Counted) {
-    let (pool, config) = (counted.ledger.pool().clone(), config());
+    let (pool, audiences) = (counted.ledger.pool().clone(), Audiences::of(&config()));
     let of = Told::of(pool.clone());
     assert!(of.campaign("open-1").await.unwrap().is_some());
     counted.note("a campaign").await;
@@ -60,18 +61,18 @@ async fn read_all(counted: &mut Counted) {
     counted.note("told on a page").await;
     assert_eq!(of.over_time("open-1", 60).await.unwrap().spans.len(), 1);
     counted.note("told over time").await;
-    let page = campaigns::list(&pool, &config, &Filter { limit: 50, ..Filter::default() }).await.unwrap();
+    let page = campaigns::list(&pool, &audiences, &Filter { limit: 50, ..Filter::default() }).await.unwrap();
     counted.note("a list").await;
     let after = page.campaigns.last().map(|campaign| campaign.adv_campaign_id.clone());
-    campaigns::list(&pool, &config, &Filter { limit: 50, after, ..Filter::default() }).await.unwrap();
+    campaigns::list(&pool, &audiences, &Filter { limit: 50, after, ..Filter::default() }).await.unwrap();
     counted.note("the next page of a list").await;
     let states = ["scheduled", "active", "complete"].map(str::to_owned).to_vec();
-    let open = campaigns::list(&pool, &config, &Filter { limit: 50, states, ..Filter::default() }).await.unwrap();
+    let open = campaigns::list(&pool, &audiences, &Filter { limit: 50, states, ..Filter::default() }).await.unwrap();
     assert_eq!(open.campaigns.len(), 7);
     counted.note("a list of those that run").await;
     assert_eq!(overview(&pool, None, 10).await.unwrap().active.count, 4);
     counted.note("what goes on now").await;
-    assert!(campaigns::show(&pool, &config, "open-1").await.unwrap().is_some());
+    assert!(campaigns::show(&pool, &audiences, "open-1").await.unwrap().is_some());
     counted.note("a campaign with its timeline").await;
     audit::list(&pool, &audit::Filter { limit: 50, ..audit::Filter::default() }).await.unwrap();
     counted.note("orders").await;
@@ -118,13 +119,13 @@ async fn what_is_looked_at_touches_few_pages_and_is_quick_with_ten_million_rows_
     let besides = past(campaigns) + &told("past-", campaigns, 100) + &orders(campaigns) + JUST_NOW;
     touches_few_pages(&besides, Statistics::Fresh).await;
     let counted = Counted::with(&besides, Statistics::Fresh).await;
-    let (pool, config) = (counted.ledger.pool().clone(), config());
+    let (pool, audiences) = (counted.ledger.pool().clone(), Audiences::of(&config()));
     for (what, search, most) in
         [("a list", None, 100), ("a search that finds nothing", Some("nowhere to be found"), 2_000)]
     {
         let filter = Filter { limit: 50, search: search.map(str::to_owned), ..Filter::default() };
         let began = tokio::time::Instant::now();
-        campaigns::list(&pool, &config, &filter).await.unwrap();
+        campaigns::list(&pool, &audiences, &filter).await.unwrap();
         println!("{what}: {:?}", began.elapsed());
         assert!(began.elapsed() < Duration::from_millis(most), "{what} took {:?}", began.elapsed());
     }

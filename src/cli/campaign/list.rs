@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::watch::{Frame, watch};
 use crate::cli::{ConfigFile, Failure, Json, output, pause, time};
+use crate::operator::audiences::Audiences;
 use crate::operator::campaigns;
 use crate::operator::campaigns::{Filter, NotTold, Summary};
 use dinnerbell_core::model::number::Seconds;
@@ -80,13 +81,14 @@ impl Arguments {
         let filter = self.filter()?;
         self.config.on_feedback(async |config, pool| {
             pause::note(&pool).await?;
+            let audiences = Audiences::of(config);
             check_after(&pool, filter.after.as_deref()).await?;
             if self.watch {
                 let json = self.json.json;
-                return watch(json, async || frame(json, campaigns::list(&pool, config, &filter).await?.campaigns))
+                return watch(json, async || frame(json, campaigns::list(&pool, &audiences, &filter).await?.campaigns))
                     .await;
             }
-            let page = campaigns::list(&pool, config, &filter).await?;
+            let page = campaigns::list(&pool, &audiences, &filter).await?;
             self.json.print(page.campaigns.as_slice(), text)?;
             if let Some(next) = &page.next
                 && (page.campaigns.len() as i64) < filter.limit

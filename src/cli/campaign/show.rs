@@ -5,6 +5,7 @@ use clap::Args;
 use super::list::{json_line, line, moment, rate, reasons, state};
 use super::watch::{Frame, watch};
 use crate::cli::{ConfigFile, Failure, Json, pause};
+use crate::operator::audiences::Audiences;
 use crate::operator::campaigns;
 use crate::operator::campaigns::Details;
 use dinnerbell_core::text_table::{or_dash, plain};
@@ -35,7 +36,8 @@ impl Arguments {
     pub fn execute(self) -> Result<(), Failure> {
         self.config.on_feedback(async |config, pool| {
             pause::note(&pool).await?;
-            let show = async || campaigns::show(&pool, config, &self.id).await?.ok_or_else(|| unknown(&self.id));
+            let audiences = Audiences::of(config);
+            let show = async || campaigns::show(&pool, &audiences, &self.id).await?.ok_or_else(|| unknown(&self.id));
             if self.watch {
                 let json = self.json.json;
                 return watch(json, async || frame(json, show().await?)).await;

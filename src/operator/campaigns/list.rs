@@ -3,7 +3,7 @@
 use tokio_postgres::types::Type;
 
 use super::{Filter, Summary, expect_completion, select_from, summary, summary_columns};
-use dinnerbell_config::Config;
+use crate::operator::audiences::Audiences;
 use dinnerbell_core::model::campaign::CampaignState;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
@@ -23,9 +23,9 @@ pub struct Page {
 }
 
 /// Lists campaigns, the last received first.
-pub async fn list(pool: &Pool, config: &Config, filter: &Filter) -> Result<Page, PostgresError> {
+pub async fn list(pool: &Pool, audiences: &Audiences, filter: &Filter) -> Result<Page, PostgresError> {
     let mut page = read(pool, filter).await?;
-    expect_completion(config, page.campaigns.iter_mut()).await;
+    expect_completion(audiences, page.campaigns.iter_mut()).await;
     Ok(page)
 }
 

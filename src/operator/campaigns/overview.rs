@@ -4,9 +4,9 @@ use serde::Serialize;
 use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
-use super::{ESTIMATES, Summary, estimate, select, summary, summary_columns};
+use super::{ESTIMATES, Summary, expect_completion, select, summary, summary_columns};
+use crate::operator::audiences::Audiences;
 use dinnerbell_core::model::number::Seconds;
-use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::clock::CLOCK_MICROS;
 use dinnerbell_postgres::connect::{Parameter, Pool};
 use dinnerbell_postgres::errors::PostgresError;
@@ -50,8 +50,8 @@ fn first(state: &str, by: &str) -> String {
     )
 }
 
-/// Looks at the ledger; `size` tells how much is left to those that run, where it is known. At most `most` campaigns of each group.
-pub async fn overview(pool: &Pool, size: Option<&AudienceSize>, most: i64) -> Result<Overview, PostgresError> {
+/// Looks at the ledger; `audiences` tell how much is left to those that run, where it is known. At most `most` campaigns of each group.
+pub async fn overview(pool: &Pool, audiences: &Audiences, most: i64) -> Result<Overview, PostgresError> {
     let counts = format!(
         "select {CLOCK_MICROS} / 1000000, (select count(*) from dinnerbell.campaign where state = 'active'), \
          (select count(*) from dinnerbell.campaign where state in ('active', 'complete')), {}",
@@ -68,10 +68,8 @@ pub async fn overview(pool: &Pool, size: Option<&AudienceSize>, most: i64) -> Re
     let start = |campaign: &Summary| (campaign.adv_campaign_datetime_start, campaign.adv_campaign_id.clone());
     let mut active = group(pool, &first("active", "adv_campaign_datetime_end"), limit, active).await?;
     active.campaigns.sort_by_key(end);
-    if let Some(size) = size {
-        // What is not known in time is left open.
-        let _ = timeout(ESTIMATES, estimate(size, active.campaigns.iter_mut())).await;
-    }
+    // What is not known in time is left open.
+    let _ = timeout(ESTIMATES, expect_completion(audiences, active.campaigns.iter_mut())).await;
     let mut complete = group(pool, &first("complete", "adv_campaign_datetime_end"), limit, open - active.count).await?;
     complete.campaigns.sort_by_key(end);
     let mut scheduled = group(pool, &first("scheduled", "adv_campaign_datetime_start"), limit, scheduled).await?;

@@ -19,11 +19,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::web::identity::Identity;
-use crate::web::ordering::Orders;
 use crate::web::problem::Problem;
-use dinnerbell_config::Config;
+use crate::web::site::Site;
 use dinnerbell_core::model::audit::{Action, Orderer, Origin, Subject};
-use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::audit;
 
 /// Requests that ask the subscribers at once, and how long one waits for its turn.
@@ -34,39 +32,37 @@ const LARGEST_BODY: usize = 64 * 1024;
 
 /// What all answers share.
 pub struct Api {
-    config: Config,
-    feedback: Pool,
-    host: String,
-    /// Orders that are being carried out.
-    orders: Orders,
-    /// One look at everything at a time.
-    doctor: Semaphore,
+    /// What they share with the pages: the ledger, the orders that are being carried out, one look at everything at a time.
+    site: Arc<Site>,
     /// So many ask the subscribers at a time, with a connection each.
     audiences: Semaphore,
 }
 
 impl Api {
-    /// Of this configuration, asking the ledger by this pool; `host` names this machine in orders. Contacts nobody.
-    pub fn new(config: &Config, feedback: Pool, host: String) -> Self {
-        Self {
-            config: config.clone(),
-            feedback,
-            host,
-            orders: Orders::default(),
-            doctor: Semaphore::new(1),
-            audiences: Semaphore::new(AUDIENCES),
-        }
+    /// Contacts nobody.
+    pub fn new(site: Arc<Site>) -> Self {
+        Self { site, audiences: Semaphore::new(AUDIENCES) }
     }
 
     /// Who orders, if they may. A refusal is kept.
     async fn orderer(&self, identity: &Identity, subject: Subject<'_>, what: &str) -> Result<Orderer, Problem> {
-        let by =
-            Orderer { who: identity.name.clone(), by: "api".to_owned(), origin: Origin::Api, host: self.host.clone() };
+        let by = Orderer {
+            who: identity.name.clone(),
+            by: "api".to_owned(),
+            origin: Origin::Api,
+            host: self.site.machine.clone(),
+        };
         if identity.role.may_order() {
             return Ok(by);
         }
-        audit::note_alone(&self.feedback, &by, Action::Refused, subject, &format!("{what}: a viewer does not order"))
-            .await?;
+        audit::note_alone(
+            &self.site.feedback,
+            &by,
+            Action::Refused,
+            subject,
+            &format!("{what}: a viewer does not order"),
+        )
+        .await?;
         Err(Problem::new(StatusCode::FORBIDDEN, "a viewer may look and does not order: ask with the operators' token"))
     }
 
@@ -85,7 +81,7 @@ impl Api {
         &self,
         order: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Problem> {
-        self.orders.carry_out(order).await.map_err(|refusal| Problem::new(refusal.status(), refusal.text()))
+        self.site.orders.carry_out(order).await.map_err(|refusal| Problem::new(refusal.status(), refusal.text()))
     }
 }
 

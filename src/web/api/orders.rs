@@ -46,7 +46,7 @@ pub async fn pause(
     Sent(order): Sent<PauseOrder>,
 ) -> Answered<Paused> {
     let by = api.orderer(&caller, Subject::Service, "pause").await?;
-    let pool = api.feedback.clone();
+    let pool = api.site.feedback.clone();
     let paused = api.carry_out(async move { pauses::pause(&pool, &by, order.reason.as_deref()).await }).await??;
     paused.map(Json).ok_or_else(unclaimed)
 }
@@ -63,7 +63,7 @@ pub async fn pause(
 )]
 pub async fn resume(State(api): State<Arc<Api>>, Caller(caller): Caller) -> Answered<Resumed> {
     let by = api.orderer(&caller, Subject::Service, "resume").await?;
-    let pool = api.feedback.clone();
+    let pool = api.site.feedback.clone();
     let resumed = api.carry_out(async move { pauses::resume(&pool, &by).await }).await??;
     resumed.map(Json).ok_or_else(unclaimed)
 }
@@ -89,7 +89,7 @@ pub async fn cancel(
     let by = api.orderer(&caller, Subject::Campaign(&id), "cancel").await?;
     let timeout = Duration::from_secs(order.timeout.unwrap_or(WAIT).min(LONGEST_WAIT));
     let request = Request { adv_campaign_id: id.clone(), by, timeout };
-    let config = api.config.clone();
+    let config = api.site.config.clone();
     let carried_out =
         api.carry_out(async move { cancellation::cancel(&config, &request, &ProgressBar::hidden()).await });
     let unknown = || Problem::not_found(format!("there is no campaign {id}: nothing was cancelled"));
@@ -124,6 +124,6 @@ pub async fn replay(
         true => Letters::All(letters(lane, reason_field, since.as_deref(), true)?),
         false => Letters::Ids(ids),
     };
-    let (config, request) = (api.config.clone(), replays::Request { which, again, dry_run, by });
+    let (config, request) = (api.site.config.clone(), replays::Request { which, again, dry_run, by });
     Ok(Json(api.carry_out(async move { replays::replay(&config, request).await }).await??))
 }

@@ -91,13 +91,12 @@ pub async fn now(State(api): State<Arc<Api>>) -> Answered<Now> {
     let states = [CampaignState::Scheduled, CampaignState::Active, CampaignState::Complete];
     let states = states.map(|state| state.name().to_owned()).to_vec();
     let filter = Filter { states, limit: 100, ..Filter::default() };
-    let _turn = api.audience().await?;
-    let page = campaigns::list(&api.feedback, &api.config, &filter).await?;
-    let mut halted = lanes::list(&api.feedback).await?;
+    let page = campaigns::list(&api.site.feedback, &api.site.audiences, &filter).await?;
+    let mut halted = lanes::list(&api.site.feedback).await?;
     halted.retain(|lane| lane.halted.is_some());
     Ok(Json(Now {
-        paused: pause::current(&api.feedback).await?,
-        held: hold::current(&api.feedback).await?.map(|hold| format!("{hold}; {}", hold.remedy())),
+        paused: pause::current(&api.site.feedback).await?,
+        held: hold::current(&api.site.feedback).await?.map(|hold| format!("{hold}; {}", hold.remedy())),
         halted,
         campaigns: page.campaigns,
         next: page.next,
@@ -127,15 +126,14 @@ pub async fn campaigns(State(api): State<Arc<Api>>, Ask(query): Ask<CampaignQuer
         after: query.after,
     };
     known(&api, filter.after.as_deref()).await?;
-    let _turn = api.audience().await?;
-    let page = campaigns::list(&api.feedback, &api.config, &filter).await?;
+    let page = campaigns::list(&api.site.feedback, &api.site.audiences, &filter).await?;
     Ok(Json(CampaignPage { campaigns: page.campaigns, next: page.next }))
 }
 
 /// A page goes on behind a campaign that there is.
 async fn known(api: &Api, after: Option<&str>) -> Result<(), Problem> {
     match after {
-        Some(after) if !campaigns::is_known(&api.feedback, after).await? => {
+        Some(after) if !campaigns::is_known(&api.site.feedback, after).await? => {
             Err(Problem::of_request(format!("after: there is no campaign {after}")))
         }
         _ => Ok(()),
@@ -167,8 +165,7 @@ fn no_campaign(id: &str) -> Problem {
     )
 )]
 pub async fn campaign(State(api): State<Arc<Api>>, Which(id): Which<String>) -> Answered<Details> {
-    let _turn = api.audience().await?;
-    campaigns::show(&api.feedback, &api.config, &id).await?.map(Json).ok_or_else(|| no_campaign(&id))
+    campaigns::show(&api.site.feedback, &api.site.audiences, &id).await?.map(Json).ok_or_else(|| no_campaign(&id))
 }
 
 /// Say whether a client was told of a campaign, or why not
@@ -188,7 +185,7 @@ pub async fn told(
     Ask(query): Ask<ToldQuery>,
 ) -> Answered<Answer> {
     let _turn = api.audience().await?;
-    let told = told::told(&api.config, api.feedback.clone(), &id, &query.client).await?;
+    let told = told::told(&api.site.config, api.site.feedback.clone(), &id, &query.client).await?;
     told.map(Json).ok_or_else(|| no_campaign(&id))
 }
 
@@ -211,7 +208,7 @@ pub async fn not_told(
     let limit = bounded("limit", query.limit, 1_000, 10_000)?.unsigned_abs();
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let _turn = api.audience().await?;
-    let begun = Walk::begin(&api.config, api.feedback.clone(), &id, query.after).await?;
+    let begun = Walk::begin(&api.site.config, api.site.feedback.clone(), &id, query.after).await?;
     let mut walk = begun.ok_or_else(|| no_campaign(&id))?;
     Ok(Json(not_told::page(&mut walk, limit, COMPARED).await?))
 }
@@ -236,7 +233,7 @@ pub async fn client(
     let last = usize::try_from(last).unwrap_or(usize::MAX);
     known(&api, query.after.as_deref()).await?;
     let _turn = api.audience().await?;
-    Ok(Json(told::history(&api.config, api.feedback.clone(), &id, query.after.as_deref(), last).await?))
+    Ok(Json(told::history(&api.site.config, api.site.feedback.clone(), &id, query.after.as_deref(), last).await?))
 }
 
 /// List lanes, with their lag
@@ -250,7 +247,7 @@ pub async fn client(
     )
 )]
 pub async fn lanes(State(api): State<Arc<Api>>) -> Answered<LaneList> {
-    Ok(Json(LaneList { lanes: lanes::list_with_lag(&api.feedback, &api.config.kafka).await? }))
+    Ok(Json(LaneList { lanes: lanes::list_with_lag(&api.site.feedback, &api.site.config.kafka).await? }))
 }
 
 /// List dead letters
@@ -268,7 +265,7 @@ pub async fn dead_letters(State(api): State<Arc<Api>>, Ask(query): Ask<DeadLette
     let not_replayed = query.not_replayed.unwrap_or_default();
     let filter = letters(query.lane, query.reason_field, query.since.as_deref(), not_replayed)?;
     let limit = bounded("limit", query.limit, 50, 1_000)?;
-    let dead_letters = operator::dead_letters::list(&api.feedback, &filter, query.before, limit).await?;
+    let dead_letters = operator::dead_letters::list(&api.site.feedback, &filter, query.before, limit).await?;
     let is_full = dead_letters.len() as i64 == limit;
     let next = dead_letters.last().map(|letter| letter.id).filter(|_| is_full);
     Ok(Json(DeadLetterPage { dead_letters, next }))
@@ -289,7 +286,7 @@ pub async fn dead_letter(
     State(api): State<Arc<Api>>,
     Which(id): Which<i64>,
 ) -> Answered<operator::dead_letters::Details> {
-    let letter = operator::dead_letters::show(&api.feedback, id).await?;
+    let letter = operator::dead_letters::show(&api.site.feedback, id).await?;
     letter.map(Json).ok_or_else(|| Problem::not_found(format!("there is no dead letter {id}")))
 }
 
@@ -308,7 +305,7 @@ pub async fn audit(State(api): State<Arc<Api>>, Ask(query): Ask<OrderQuery>) -> 
     let limit = bounded("limit", query.limit, 50, 1_000)?;
     let since = time("since", query.since.as_deref())?;
     let filter = audit::Filter { since, who: query.who, after: query.after, limit };
-    let orders = audit::list(&api.feedback, &filter).await?;
+    let orders = audit::list(&api.site.feedback, &filter).await?;
     let is_full = orders.len() as i64 == limit;
     let next = orders.last().map(|order| order.id).filter(|_| is_full);
     Ok(Json(OrderPage { orders, next }))
@@ -327,6 +324,6 @@ pub async fn audit(State(api): State<Arc<Api>>, Ask(query): Ask<OrderQuery>) -> 
 pub async fn doctor(State(api): State<Arc<Api>>) -> Answered<doctors::Report> {
     let at_work =
         |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "it is being checked already: ask again in some seconds");
-    let _one = api.doctor.try_acquire().map_err(at_work)?;
-    Ok(Json(doctors::examine(&api.config, Arc::new(|_| {})).await))
+    let _one = api.site.checking.try_lock().map_err(at_work)?;
+    Ok(Json(doctors::examine(&api.site.config, Arc::new(|_| {})).await))
 }

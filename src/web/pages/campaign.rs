@@ -83,7 +83,7 @@ impl Live {
 
 async fn read(site: &Site, id: &str) -> Result<Option<Live>, PostgresError> {
     let (campaign, pause) =
-        tokio::try_join!(campaigns::show(&site.feedback, &site.config, id), pause::current(&site.feedback))?;
+        tokio::try_join!(campaigns::show(&site.feedback, &site.audiences, id), pause::current(&site.feedback))?;
     Ok(campaign.map(|campaign| Live { picture: rising(&campaign.told_over_time), campaign, paused: pause.is_some() }))
 }
 

@@ -92,7 +92,7 @@ fn day(text: &str) -> Option<Seconds> {
 /// The page, or a file of what it shows.
 pub async fn page(State(site): State<Arc<Site>>, frame: Frame, Query(asked): Query<Asked>) -> Response {
     let frame = frame.at("Campaigns");
-    let found = match campaigns::list(&site.feedback, &site.config, &asked.filter()).await {
+    let found = match campaigns::list(&site.feedback, &site.audiences, &asked.filter()).await {
         Ok(found) => found,
         Err(error) => return frame.unread(&error),
     };

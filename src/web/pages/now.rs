@@ -57,9 +57,12 @@ struct Page {
 /// Reads it.
 pub async fn read(site: &Site) -> Result<Now, PostgresError> {
     let pool = &site.feedback;
-    let size = site.audience_size().await;
-    let (overview, lanes, pause, hold) =
-        tokio::try_join!(overview(pool, size, MOST), lanes::list(pool), pause::current(pool), hold::current(pool))?;
+    let (overview, lanes, pause, hold) = tokio::try_join!(
+        overview(pool, &site.audiences, MOST),
+        lanes::list(pool),
+        pause::current(pool),
+        hold::current(pool)
+    )?;
     let hold = hold.map(|hold| {
         let remedy =
             if hold.is_young && !hold.needs_somebody() { "it ends by itself".to_owned() } else { hold.remedy() };
