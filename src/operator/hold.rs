@@ -67,6 +67,11 @@ impl Hold {
         !self.lanes.values().all(waits)
     }
 
+    /// What holds, and what ends it.
+    pub fn with_remedy(&self) -> String {
+        format!("{self}; {}", self.remedy())
+    }
+
     /// What ends it.
     pub fn remedy(&self) -> String {
         let is_lost = self.lanes.values().any(|cause| matches!(cause, Cause::Lost | Cause::Halted(_)));
@@ -122,7 +127,7 @@ pub async fn watch(pool: &Pool, pause: &PauseWatch, telemetry: &Telemetry) -> In
         while timeout(wait, pause.until_not_held()).await.is_err() {
             // A database that does not answer has its own place.
             if let Ok(hold) = current(pool).await {
-                telemetry.holds(hold.map(|hold| format!("{hold}; {}", hold.remedy())));
+                telemetry.holds(hold.map(|hold| hold.with_remedy()));
             }
             wait = POLL_INTERVAL;
         }

@@ -75,3 +75,8 @@ pub async fn find_own_ledger(
     }
     Ok(Ok(Some(OwnLedger { ledger: row.get(0), cluster_id: row.get(1) })))
 }
+
+/// Behind which entry the next page of a list begins; none where this page, which is not full, is the last one.
+pub fn next_page<T, K>(page: &[T], limit: i64, key: impl FnOnce(&T) -> K) -> Option<K> {
+    page.last().filter(|_| page.len() as i64 == limit).map(key)
+}

@@ -35,3 +35,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Signed<T> {
         if visitor.has_signed(&form.form_token) { Ok(Self(form.content)) } else { Err(unproven()) }
     }
 }
+
+/// A field that somebody filled in, without the blanks around it; none where it is empty.
+pub fn given(field: &str) -> Option<String> {
+    Some(field.trim().to_owned()).filter(|text| !text.is_empty())
+}

@@ -11,10 +11,10 @@ use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{Ssl, SslAcceptor, SslMethod};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
 use tokio_openssl::SslStream;
 
 use dinnerbell_config::HttpTls;
+use dinnerbell_core::periodic::Periodic;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -57,9 +57,9 @@ impl Certificate {
 
     /// Takes up what changes in the files, until it is dropped. What cannot be used is said in the log, and the certificate before stays.
     pub(super) async fn follow(&self) -> Infallible {
-        let mut known = self.content().await;
+        let (mut known, mut looks) = (self.content().await, Periodic::later(LOOK));
         loop {
-            sleep(LOOK).await;
+            looks.due().await;
             let found = self.content().await;
             if found == known {
                 continue;

@@ -15,6 +15,7 @@ use super::ask::{
 };
 use crate::operator::campaigns::{Details, Filter, Summary};
 use crate::operator::lanes::LaneStatus;
+use crate::operator::next_page;
 use crate::operator::not_told::{NotToldPage, Walk};
 use crate::operator::pause::Pause;
 use crate::operator::told::{Answer, ClientHistory};
@@ -91,16 +92,13 @@ pub async fn now(State(api): State<Arc<Api>>) -> Answered<Now> {
     let states = [CampaignState::Scheduled, CampaignState::Active, CampaignState::Complete];
     let states = states.map(|state| state.name().to_owned()).to_vec();
     let filter = Filter { states, limit: 100, ..Filter::default() };
-    let page = campaigns::list(&api.site.feedback, &api.site.audiences, &filter).await?;
-    let mut halted = lanes::list(&api.site.feedback).await?;
+    let pool = &api.site.feedback;
+    let list = campaigns::list(pool, &api.site.audiences, &filter);
+    let (page, mut halted, paused, hold) =
+        tokio::try_join!(list, lanes::list(pool), pause::current(pool), hold::current(pool))?;
     halted.retain(|lane| lane.halted.is_some());
-    Ok(Json(Now {
-        paused: pause::current(&api.site.feedback).await?,
-        held: hold::current(&api.site.feedback).await?.map(|hold| format!("{hold}; {}", hold.remedy())),
-        halted,
-        campaigns: page.campaigns,
-        next: page.next,
-    }))
+    let held = hold.map(|hold| hold.with_remedy());
+    Ok(Json(Now { paused, held, halted, campaigns: page.campaigns, next: page.next }))
 }
 
 /// List campaigns
@@ -266,8 +264,7 @@ pub async fn dead_letters(State(api): State<Arc<Api>>, Ask(query): Ask<DeadLette
     let filter = letters(query.lane, query.reason_field, query.since.as_deref(), not_replayed)?;
     let limit = bounded("limit", query.limit, 50, 1_000)?;
     let dead_letters = operator::dead_letters::list(&api.site.feedback, &filter, query.before, limit).await?;
-    let is_full = dead_letters.len() as i64 == limit;
-    let next = dead_letters.last().map(|letter| letter.id).filter(|_| is_full);
+    let next = next_page(&dead_letters, limit, |letter| letter.id);
     Ok(Json(DeadLetterPage { dead_letters, next }))
 }
 
@@ -306,8 +303,7 @@ pub async fn audit(State(api): State<Arc<Api>>, Ask(query): Ask<OrderQuery>) -> 
     let since = time("since", query.since.as_deref())?;
     let filter = audit::Filter { since, who: query.who, after: query.after, limit };
     let orders = audit::list(&api.site.feedback, &filter).await?;
-    let is_full = orders.len() as i64 == limit;
-    let next = orders.last().map(|order| order.id).filter(|_| is_full);
+    let next = next_page(&orders, limit, |order| order.id);
     Ok(Json(OrderPage { orders, next }))
 }
 

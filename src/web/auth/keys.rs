@@ -8,11 +8,11 @@ use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
 use openssl::sign::Signer;
 use sha2::{Digest, Sha256};
-use tokio::time::sleep;
 
 use super::Role;
 use dinnerbell_config::http::read_token;
 use dinnerbell_config::{Http, Secret, Token};
+use dinnerbell_core::periodic::Periodic;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -97,8 +97,9 @@ impl Keys {
 
     /// Takes up what changes in the files, until it is dropped. What is no token is said in the log, and the token before stays.
     pub async fn follow(&self) -> Infallible {
-        let mut said = [None, None];
+        let (mut said, mut looks) = ([None, None], Periodic::at_once(LOOK));
         loop {
+            looks.due().await;
             for ((role, token), said) in self.files.iter().zip(&mut said) {
                 let Some(file) = token.as_ref().and_then(|token| token.file.clone()) else { continue };
                 let read = tokio::task::spawn_blocking(move || read_token(&file)).await;
@@ -113,7 +114,6 @@ impl Keys {
                     *said = problem;
                 }
             }
-            sleep(LOOK).await;
         }
     }
 

@@ -9,7 +9,9 @@ use serde::Deserialize;
 
 use crate::operator::audit;
 use crate::operator::audit::{Entry, Filter};
+use crate::operator::next_page;
 use crate::web::filters;
+use crate::web::form::given;
 use crate::web::frame::{Frame, html};
 use crate::web::site::Site;
 
@@ -36,11 +38,11 @@ struct Page<'a> {
 /// The page.
 pub async fn page(State(site): State<Arc<Site>>, frame: Frame, Query(asked): Query<Asked>) -> Response {
     let frame = frame.at("Audit");
-    let who = Some(asked.who.trim().to_owned()).filter(|who| !who.is_empty());
+    let who = given(&asked.who);
     let filter = Filter { since: None, who, after: asked.after.parse().ok(), limit: MOST };
     match audit::list(&site.feedback, &filter).await {
         Ok(entries) => {
-            let next = entries.last().filter(|_| entries.len() as i64 == MOST).map(|entry| entry.id);
+            let next = next_page(&entries, MOST, |entry| entry.id);
             html(&Page { frame, entries, asked: &asked, next })
         }
         Err(error) => frame.unread(&error),

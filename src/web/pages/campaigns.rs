@@ -15,9 +15,11 @@ use crate::operator::campaigns;
 use crate::operator::campaigns::{Filter, Page as Found, Summary};
 use crate::operator::csv;
 use crate::web::filters;
+use crate::web::form::given;
 use crate::web::frame::{Frame, html};
 use crate::web::paths::encoded;
 use crate::web::site::Site;
+use dinnerbell_core::model::campaign::CampaignState;
 use dinnerbell_core::model::number::Seconds;
 
 /// Campaigns on a page.
@@ -25,7 +27,7 @@ const MOST: i64 = 50;
 /// Campaigns in a file.
 const MAX_IN_FILE: i64 = 10_000;
 /// States, as they can be chosen.
-const STATES: [&str; 6] = ["scheduled", "active", "complete", "closed", "expired", "cancelled"];
+const STATES: [CampaignState; 6] = CampaignState::ALL;
 
 /// What is asked for.
 #[derive(Debug, Default, Deserialize)]
@@ -53,9 +55,13 @@ struct Page<'a> {
 
 impl Asked {
     fn filter(&self) -> Filter {
-        let given = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
         Filter {
-            states: STATES.iter().filter(|state| **state == self.state).map(|state| (*state).to_owned()).collect(),
+            states: STATES
+                .map(CampaignState::name)
+                .into_iter()
+                .filter(|name| *name == self.state)
+                .map(str::to_owned)
+                .collect(),
             restaurant_id: given(&self.restaurant),
             owner: given(&self.owner),
             search: given(&self.search),
@@ -106,7 +112,7 @@ pub async fn page(State(site): State<Arc<Site>>, frame: Frame, Query(asked): Que
             ];
             (headers, as_csv(&campaigns)).into_response()
         }
-        _ => html(&Page { frame, campaigns, next, asked: &asked, states: STATES }),
+        _ => html(&Page { frame, campaigns, next, asked: &asked, states: STATES.map(CampaignState::name) }),
     }
 }
 

@@ -11,9 +11,10 @@ use serde::Deserialize;
 use super::orders::see;
 use crate::operator::dead_letters;
 use crate::operator::dead_letters::{Bytes, Details, Filter, Summary};
+use crate::operator::next_page;
 use crate::operator::replay::{Replayed, Request, Which, replay};
 use crate::web::filters;
-use crate::web::form::Signed;
+use crate::web::form::{Signed, given};
 use crate::web::frame::{Frame, html, with_status};
 use crate::web::paths::encoded;
 use crate::web::site::Site;
@@ -77,11 +78,7 @@ pub struct Again {
 
 impl Asked {
     fn filter(&self) -> Filter {
-        Filter {
-            reason_field: Some(self.reason_field.trim().to_owned()).filter(|field| !field.is_empty()),
-            not_replayed: !self.open.is_empty(),
-            ..Filter::default()
-        }
+        Filter { reason_field: given(&self.reason_field), not_replayed: !self.open.is_empty(), ..Filter::default() }
     }
 }
 
@@ -98,7 +95,7 @@ pub async fn list(State(site): State<Arc<Site>>, frame: Frame, Query(asked): Que
     let letters = dead_letters::list(pool, &filter, asked.before.parse().ok(), MOST);
     match tokio::try_join!(letters, dead_letters::by_field(pool, COUNTED)) {
         Ok((letters, fields)) => {
-            let next = letters.last().filter(|_| letters.len() as i64 == MOST).map(|letter| letter.id);
+            let next = next_page(&letters, MOST, |letter| letter.id);
             html(&List { frame, letters, fields, asked: &asked, next })
         }
         Err(error) => frame.unread(&error),

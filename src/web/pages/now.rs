@@ -63,10 +63,9 @@ pub async fn read(site: &Site) -> Result<Now, PostgresError> {
         pause::current(pool),
         hold::current(pool)
     )?;
-    let hold = hold.map(|hold| {
-        let remedy =
-            if hold.is_young && !hold.needs_somebody() { "it ends by itself".to_owned() } else { hold.remedy() };
-        format!("{hold}; {remedy}")
+    let hold = hold.map(|hold| match hold.is_young && !hold.needs_somebody() {
+        true => format!("{hold}; it ends by itself"),
+        false => hold.with_remedy(),
     });
     let sentence = sentence(&overview, &lanes, pause.as_ref(), hold.is_some());
     Ok(Now { overview, lanes, pause, hold, sentence })
