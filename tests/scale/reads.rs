@@ -70,7 +70,7 @@ async fn read_all(counted: &mut Counted) {
     let open = campaigns::list(&pool, &audiences, &Filter { limit: 50, states, ..Filter::default() }).await.unwrap();
     assert_eq!(open.campaigns.len(), 7);
     counted.note("a list of those that run").await;
-    assert_eq!(overview(&pool, None, 10).await.unwrap().active.count, 4);
+    assert_eq!(overview(&pool, &audiences, 10).await.unwrap().active.count, 4);
     counted.note("what goes on now").await;
     assert!(campaigns::show(&pool, &audiences, "open-1").await.unwrap().is_some());
     counted.note("a campaign with its timeline").await;
