@@ -188,6 +188,11 @@ impl DraftTemplate {
         out.extend_from_slice(after);
     }
 
+    /// The message up to the client id, which stands there as a JSON string, and from there on.
+    pub fn value_around_client(&self) -> (&[u8], &[u8]) {
+        (&self.message.0, &self.message.1)
+    }
+
     /// What every message holds beside its client, headers included, in bytes.
     fn message_size(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -256,7 +261,7 @@ impl Campaign {
 const SIZE_WITHOUT_TEXTS: usize = 700;
 
 /// What a byte of a text takes in JSON.
-fn size_in_json(byte: u8) -> usize {
+pub fn size_in_json(byte: u8) -> usize {
     match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
         0..=0x1f => 6,

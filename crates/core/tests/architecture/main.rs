@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["core::ports", "core::recovery"],
     &["core::telemetry", "core::lane", "core::instance"],
     &["config"],
+    &["wire"],
     &["kafka", "postgres", "sim"],
     &["bench"],
     &["dinnerbell"],

@@ -1,0 +1,99 @@
+//! What goes wrong between us and a broker. Whatever it is, it ends the producer that met it.
+
+use std::time::Duration;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::error::ParseResponseErrorCode;
+
+/// Why a broker did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The connection could not be made, or broke: whether the broker did what was under way is not known.
+    #[error("{doing} at {address}: {reason}")]
+    Broken {
+        /// What was under way, as a fragment.
+        doing: &'static str,
+        /// The broker.
+        address: String,
+        /// What the system or the TLS library says.
+        reason: String,
+    },
+    /// No answer came in time: whether the broker did it is not known.
+    #[error("{doing} at {address} was not answered within {} ms", after.as_millis())]
+    TimedOut {
+        /// What was under way.
+        doing: &'static str,
+        /// The broker.
+        address: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The broker answered with an error.
+    #[error("{doing} at {address}: {code}{}", message.as_deref().map(|text| format!(" ({text})")).unwrap_or_default())]
+    Answered {
+        /// What was asked.
+        doing: &'static str,
+        /// The broker.
+        address: String,
+        /// Kafka's error.
+        code: ResponseError,
+        /// The broker's own words, if it had any.
+        message: Option<String>,
+    },
+    /// The broker, its certificate or its log-in refuses us, and will again.
+    #[error("{doing} at {address}: {reason}")]
+    Refused {
+        /// What was tried.
+        doing: &'static str,
+        /// The broker.
+        address: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The broker does not speak a version that is needed.
+    #[error(
+        "{address} speaks {api} in versions {least} to {most}, and {needed} is needed: brokers of Kafka 2.8 or later do"
+    )]
+    Unsupported {
+        /// The broker.
+        address: String,
+        /// The request.
+        api: &'static str,
+        /// Its first version there.
+        least: i16,
+        /// Its last version there.
+        most: i16,
+        /// What we speak.
+        needed: i16,
+    },
+    /// The broker answered something that is no answer.
+    #[error("{doing} at {address}: the answer cannot be read: {reason}")]
+    Unreadable {
+        /// What was asked.
+        doing: &'static str,
+        /// The broker.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl WireError {
+    /// Kafka's error, where the broker answered with one.
+    pub fn code(&self) -> Option<ResponseError> {
+        match self {
+            Self::Answered { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+}
+
+/// An answer's error code as an error.
+pub(crate) fn check(doing: &'static str, address: &str, code: i16, message: Option<&str>) -> Result<(), WireError> {
+    match code.err() {
+        None => Ok(()),
+        Some(code) => {
+            Err(WireError::Answered { doing, address: address.to_owned(), code, message: message.map(str::to_owned) })
+        }
+    }
+}
