@@ -9,7 +9,7 @@ use dinnerbell_core::lane::round::plan::{PlannableCampaign, Room, plan};
 use dinnerbell_core::model::campaign::Window;
 use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{CE_ID, DraftBatch, DraftTemplate, ROUND_HEADER, TriggerType};
-use dinnerbell_core::model::input::{Arrival, decode};
+use dinnerbell_core::model::input::{DecodedRecord, decode};
 use dinnerbell_core::model::number::Seconds;
 use dinnerbell_kafka::message;
 use divan::counter::{BytesCount, ItemsCount};
@@ -25,7 +25,7 @@ fn main() {
 }
 
 fn round() -> DraftBatch {
-    let Arrival::Campaign(campaign) = decode(None, Some(SAMPLE)) else { panic!("the sample is a campaign") };
+    let DecodedRecord::Campaign(campaign) = decode(None, Some(SAMPLE)) else { panic!("the sample is a campaign") };
     let template =
         DraftTemplate::new(Arc::new(campaign), Seconds::new(1_700_000_000), "dinnerbell").expect("the year is 2023");
     let ids: Vec<String> = (0..DRAFTS).map(|number| format!("{number:08x}-e89b-12d3-a456-426614174000")).collect();

@@ -18,7 +18,7 @@ use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::mark::{CommittedMark, CommittedOffset, RoundVersion};
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
-use dinnerbell_core::model::record::{Arrived, DeadLetterMessage, Header};
+use dinnerbell_core::model::record::{DeadLetterMessage, Header, InputEvent};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::ports::broker::{Broker, BrokerError, Input, Producer};
@@ -145,8 +145,8 @@ fn template_formed(group: &str, formed: Seconds) -> Arc<DraftTemplate> {
     Arc::new(DraftTemplate::new(Arc::new(campaign), formed, group).unwrap())
 }
 
-/// Takes arrivals until there are as many, or it takes too long.
-async fn take(input: &mut LaneInput, count: usize) -> Vec<Arrived> {
+/// Takes events until there are as many, or it takes too long.
+async fn take(input: &mut LaneInput, count: usize) -> Vec<InputEvent> {
     let mut arrived = Vec::new();
     while arrived.len() < count {
         let more = timeout(SOON, input.next(1_000)).await;
@@ -155,12 +155,12 @@ async fn take(input: &mut LaneInput, count: usize) -> Vec<Arrived> {
     arrived
 }
 
-fn values(arrived: &[Arrived]) -> Vec<String> {
+fn values(arrived: &[InputEvent]) -> Vec<String> {
     arrived
         .iter()
         .map(|arrived| match arrived {
-            Arrived::Record(record) => String::from_utf8_lossy(record.value.as_ref().unwrap()).into_owned(),
-            Arrived::End(offset) => format!("end {offset}"),
+            InputEvent::Record(record) => String::from_utf8_lossy(record.value.as_ref().unwrap()).into_owned(),
+            InputEvent::End(offset) => format!("end {offset}"),
         })
         .collect()
 }
@@ -323,12 +323,12 @@ async fn a_record_larger_than_every_bound_still_passes_as_what_it_was() {
     let broker = scene.broker().await;
     let mut input = broker.open(Lane::new(0), Offset::new(0), None).await.unwrap();
     let arrived = take(&mut input, 2).await;
-    let [Arrived::Record(first), Arrived::Record(next)] = &arrived[..] else { panic!("{arrived:?}") };
+    let [InputEvent::Record(first), InputEvent::Record(next)] = &arrived[..] else { panic!("{arrived:?}") };
     drop(input);
-    let left_out = first.left_out.as_ref().unwrap();
-    let size = left_out.value.as_ref().map(|value| value.size);
-    assert_eq!((&first.value, &left_out.parts, size), (&None, &vec!["value"], Some(6_000_000)));
-    assert_eq!((next.value.as_deref(), &next.left_out), (Some(&b"next"[..]), &None));
+    let omitted = first.omitted.as_ref().unwrap();
+    let size = omitted.value.as_ref().map(|value| value.size);
+    assert_eq!((&first.value, &omitted.parts, size), (&None, &vec!["value"], Some(6_000_000)));
+    assert_eq!((next.value.as_deref(), &next.omitted), (Some(&b"next"[..]), &None));
     assert_eq!(
         broker.fingerprint_at(Lane::new(0), Offset::new(0)).await.unwrap(),
         first.fingerprint(),
@@ -363,7 +363,7 @@ async fn the_mark_at_an_offset_is_that_of_the_record_there_or_none() {
 
     let broker = scene.broker().await;
     let mut input = broker.open(Lane::new(0), Offset::new(0), None).await.unwrap();
-    let Arrived::Record(one) = take(&mut input, 4).await.remove(1) else { panic!("a record stands there") };
+    let InputEvent::Record(one) = take(&mut input, 4).await.remove(1) else { panic!("a record stands there") };
     drop(input);
     assert_eq!(broker.fingerprint_at(Lane::new(0), Offset::new(1)).await.unwrap(), one.fingerprint());
     assert_eq!(
@@ -497,7 +497,7 @@ async fn header_names_that_are_not_text_are_kept_as_unreadable() {
     assert!(kcat.wait().unwrap().success());
     let broker = scene.broker().await;
     let mut input = broker.open(Lane::new(0), Offset::new(0), None).await.unwrap();
-    let Arrived::Record(record) = take(&mut input, 1).await.remove(0) else { panic!("a record was sent") };
+    let InputEvent::Record(record) = take(&mut input, 1).await.remove(0) else { panic!("a record was sent") };
     assert_eq!(
         record.headers,
         [

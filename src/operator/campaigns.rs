@@ -19,8 +19,8 @@ use timeline::Known;
 pub use timeline::{Moment, Told};
 
 use crate::operator::audiences::Audiences;
+use dinnerbell_core::model::not_told::NotToldReason;
 use dinnerbell_core::model::number::{Lane, Micros, Offset, Seconds};
-use dinnerbell_core::model::untold::Reason;
 use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::clock::CLOCK_MICROS;
 use dinnerbell_postgres::connect::Pool;
@@ -100,7 +100,7 @@ pub struct Summary {
 pub struct NotTold {
     /// The reason.
     #[schema(value_type = String)]
-    pub why: Reason,
+    pub why: NotToldReason,
     /// How many; null where nobody counted, or not yet.
     pub clients: Option<i64>,
 }
@@ -274,14 +274,16 @@ fn reached_nobody(state: &str, main_pass_over: bool, told: i64) -> bool {
 fn not_told(state: &str, has_arrived: bool, unsent: Option<i64>, skipped: i64) -> Vec<NotTold> {
     let mut not_told = Vec::new();
     match state {
-        "expired" | "closed" if unsent != Some(0) => not_told.push(NotTold { why: Reason::Ended, clients: unsent }),
+        "expired" | "closed" if unsent != Some(0) => {
+            not_told.push(NotTold { why: NotToldReason::Ended, clients: unsent })
+        }
         "cancelled" if has_arrived && unsent != Some(0) => {
-            not_told.push(NotTold { why: Reason::Cancelled, clients: unsent })
+            not_told.push(NotTold { why: NotToldReason::Cancelled, clients: unsent })
         }
         _ => {}
     }
     if skipped > 0 {
-        not_told.push(NotTold { why: Reason::UnusableId, clients: Some(skipped) });
+        not_told.push(NotTold { why: NotToldReason::UnusableId, clients: Some(skipped) });
     }
     not_told
 }
@@ -349,14 +351,14 @@ mod tests {
 
     #[test]
     fn each_of_those_not_told_has_a_reason() {
-        let ended = |clients| NotTold { why: Reason::Ended, clients };
+        let ended = |clients| NotTold { why: NotToldReason::Ended, clients };
         assert_eq!(not_told("expired", true, Some(3), 0), [ended(Some(3))]);
         assert_eq!(not_told("expired", true, None, 0), [ended(None)], "not counted yet");
         assert_eq!(not_told("closed", true, Some(0), 0), []);
         assert_eq!(not_told("cancelled", true, Some(0), 0), [], "its main pass was over");
         assert_eq!(not_told("cancelled", false, None, 0), [], "it never arrived");
-        let cancelled = NotTold { why: Reason::Cancelled, clients: Some(3) };
-        let unusable = NotTold { why: Reason::UnusableId, clients: Some(2) };
+        let cancelled = NotTold { why: NotToldReason::Cancelled, clients: Some(3) };
+        let unusable = NotTold { why: NotToldReason::UnusableId, clients: Some(2) };
         assert_eq!(not_told("cancelled", true, Some(3), 2), [cancelled, unusable]);
         assert_eq!(not_told("active", true, None, 0), []);
     }

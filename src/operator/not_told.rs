@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::operator::told::ToldError;
 use dinnerbell_config::Config;
-use dinnerbell_core::model::untold::{Reason, Untold, reason};
+use dinnerbell_core::model::not_told::{ClientWithoutDraft, NotToldReason, reason};
 use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::told::{CampaignStanding, Told, WithdrawnPage};
@@ -25,7 +25,7 @@ pub struct NotToldClient {
     pub client_id: String,
     /// Why.
     #[schema(value_type = String)]
-    pub reason: Reason,
+    pub reason: NotToldReason,
 }
 
 /// Some of those who were not told.
@@ -90,7 +90,7 @@ impl Walk {
         if self.is_over {
             let unusable = self.audience.unusable(&restaurant_id, UNUSABLE).await?;
             let unusable =
-                unusable.into_iter().map(|client_id| NotToldClient { client_id, reason: Reason::UnusableId });
+                unusable.into_iter().map(|client_id| NotToldClient { client_id, reason: NotToldReason::UnusableId });
             untold.extend(unusable);
         }
         let next = (!self.is_over).then(|| self.after.clone());
@@ -99,7 +99,7 @@ impl Walk {
 
     fn untold(&self, client_id: &str) -> NotToldClient {
         let was_withdrawn = self.withdrawn.iter().any(|page| page.held(client_id));
-        let client = Untold { client_id, favours: true, was_withdrawn };
+        let client = NotToldClient { client_id, favours: true, was_withdrawn };
         let reason = reason(&self.campaign.standing, self.tells_late, client);
         NotToldClient { client_id: client_id.to_owned(), reason }
     }
@@ -126,7 +126,7 @@ pub async fn page(walk: &mut Walk, limit: usize, most: usize) -> Result<NotToldP
 
 /// Leaves the first of a page, and has the next one begin behind them. Unusable ids have no place in the order: they stay with the last page.
 fn cut(page: &mut NotToldPage, limit: usize) {
-    let usable = page.clients.iter().take_while(|client| client.reason != Reason::UnusableId).count();
+    let usable = page.clients.iter().take_while(|client| client.reason != NotToldReason::UnusableId).count();
     if usable > limit {
         page.clients.truncate(limit);
         page.next = page.clients.last().map(|client| client.client_id.clone());
@@ -137,18 +137,23 @@ fn cut(page: &mut NotToldPage, limit: usize) {
 mod tests {
     use super::*;
 
-    fn page(clients: &[(&str, Reason)]) -> NotToldPage {
+    fn page(clients: &[(&str, NotToldReason)]) -> NotToldPage {
         let clients = clients.iter().map(|(id, reason)| NotToldClient { client_id: (*id).to_owned(), reason: *reason });
         NotToldPage { clients: clients.collect(), compared: 0, next: None }
     }
 
     #[test]
     fn a_page_that_is_cut_goes_on_behind_its_last_client_and_unusable_ids_come_with_the_last_one() {
-        let mut long =
-            page(&[("a", Reason::Ended), ("b", Reason::Ended), ("c", Reason::Ended), ("", Reason::UnusableId)]);
+        let mut long = page(&[
+            ("a", NotToldReason::Ended),
+            ("b", NotToldReason::Ended),
+            ("c", NotToldReason::Ended),
+            ("", NotToldReason::UnusableId),
+        ]);
         cut(&mut long, 2);
         assert_eq!((long.clients.len(), long.next.as_deref()), (2, Some("b")));
-        let mut last = page(&[("a", Reason::Ended), ("b", Reason::Ended), ("", Reason::UnusableId)]);
+        let mut last =
+            page(&[("a", NotToldReason::Ended), ("b", NotToldReason::Ended), ("", NotToldReason::UnusableId)]);
         cut(&mut last, 2);
         assert_eq!((last.clients.len(), last.next), (3, None));
     }

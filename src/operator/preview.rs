@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 
 use dinnerbell_config::Config;
 use dinnerbell_core::model::campaign::{Campaign, Window};
-use dinnerbell_core::model::input::{Arrival, Reason};
+use dinnerbell_core::model::input::{DecodedRecord, RecordError};
 use dinnerbell_core::model::number::{Micros, Seconds};
 use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
 use dinnerbell_core::ports::audience::AudienceError;
@@ -109,8 +109,8 @@ pub struct Mistake {
     pub reason: String,
 }
 
-impl From<Reason> for Mistake {
-    fn from(Reason { field, reason }: Reason) -> Self {
+impl From<RecordError> for Mistake {
+    fn from(RecordError { field, reason }: RecordError) -> Self {
         Self { field: field.map(str::to_owned), reason }
     }
 }
@@ -128,7 +128,7 @@ pub enum PreviewError {
 
 impl Preview {
     /// Of what cannot become a campaign: found without contacting anybody.
-    pub fn refused(broken: Vec<Reason>) -> Self {
+    pub fn refused(broken: Vec<RecordError>) -> Self {
         let mistakes = broken.into_iter().map(Mistake::from).collect();
         Self { mistakes, counts_as: Some(CountsAs::DeadLetter), ..Self::default() }
     }
@@ -305,7 +305,7 @@ fn known(row: &Row, id: &str) -> Campaign {
 fn judge_campaign(preview: &mut Preview, campaign: &Campaign, stood: Option<&KnownCampaign>, now: Seconds) {
     let mut window = campaign.window;
     preview.known_state = stood.map(|stood| stood.state.clone());
-    let verdict = stood.map(|stood| apply_rules(&stood.known, &Arrival::Campaign(campaign.clone())));
+    let verdict = stood.map(|stood| apply_rules(&stood.known, &DecodedRecord::Campaign(campaign.clone())));
     let (counts_as, warning) = match verdict {
         None => (CountsAs::Campaign, None),
         Some(Verdict::Update | Verdict::Cancel) => {

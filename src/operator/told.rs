@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 use crate::operator::campaigns::time;
 use dinnerbell_config::Config;
 use dinnerbell_core::model::limits::LONGEST_CLIENT_ID;
+use dinnerbell_core::model::not_told::{ClientWithoutDraft, NotToldReason, reason};
 use dinnerbell_core::model::number::{Lane, Seconds, Seq};
-use dinnerbell_core::model::untold::{Reason, Untold, reason};
 use dinnerbell_core::ports::audience::AudienceError;
 use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::connect::Pool;
@@ -71,7 +71,7 @@ pub struct Answer {
     pub answered: Option<bool>,
     /// Why they were not told; null where they were.
     #[schema(value_type = Option<String>)]
-    pub reason: Option<Reason>,
+    pub reason: Option<NotToldReason>,
     /// The answer as a sentence.
     pub explanation: String,
 }
@@ -180,7 +180,7 @@ impl<'a> Questions<'a> {
         let withdrawn = self.told.withdrawn_for(&of_untold, self.client_id).await?;
         let withdrawn: BTreeSet<usize> = withdrawn.into_iter().filter_map(|place| untold.get(place).copied()).collect();
         let answer = |(place, campaign): (usize, &CampaignStanding)| {
-            let untold = Untold {
+            let untold = ClientWithoutDraft {
                 client_id: self.client_id,
                 favours: is_favoured(campaign),
                 was_withdrawn: withdrawn.contains(&place),
@@ -208,7 +208,12 @@ impl<'a> Questions<'a> {
     }
 }
 
-fn answer(campaign: &CampaignStanding, draft: Option<ClientDraft>, client: Untold<'_>, tells_late: bool) -> Answer {
+fn answer(
+    campaign: &CampaignStanding,
+    draft: Option<ClientDraft>,
+    client: ClientWithoutDraft<'_>,
+    tells_late: bool,
+) -> Answer {
     let reason = draft.is_none().then(|| reason(&campaign.standing, tells_late, client));
     let round = draft.as_ref().and_then(|draft| draft.round);
     let told_at = round.and_then(|round| time(Some(round.recorded_at)));

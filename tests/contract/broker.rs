@@ -7,7 +7,7 @@ use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::mark::{CommittedMark, CommittedOffset, RoundVersion};
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
-use dinnerbell_core::model::record::{Arrived, DeadLetterMessage};
+use dinnerbell_core::model::record::{DeadLetterMessage, InputEvent};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::ports::broker::{Broker, BrokerError, Input, Producer};
@@ -215,15 +215,15 @@ pub async fn offsets_that_are_gone_are_no_mark<E: Environment>(env: &mut E) {
     assert_eq!(env.told().await, ["anna"]);
 }
 
-/// Takes this many arrivals, written out.
+/// Takes this many events, written out.
 async fn take<I: Input>(input: &mut I, count: usize) -> Vec<String> {
     let mut arrived = Vec::new();
     while arrived.len() < count {
         let more = timeout(SOON, input.next(count)).await.expect("something arrives").unwrap();
         assert!(!more.is_empty() && more.len() <= count, "{more:?}");
         arrived.extend(more.into_iter().map(|arrived| match arrived {
-            Arrived::Record(record) => String::from_utf8(record.value.unwrap()).unwrap(),
-            Arrived::End(offset) => format!("end {offset}"),
+            InputEvent::Record(record) => String::from_utf8(record.value.unwrap()).unwrap(),
+            InputEvent::End(offset) => format!("end {offset}"),
         }));
     }
     arrived
@@ -283,7 +283,7 @@ pub async fn records_are_known_again_by_their_marks<E: Environment>(env: &mut E)
     assert_eq!(broker.fingerprint_at(Lane::new(0), Offset::new(3)).await.unwrap(), None, "no record stands in a gap");
     let mut input = broker.open(Lane::new(0), Offset::new(2), None).await.unwrap();
     let arrived = timeout(SOON, input.next(1)).await.unwrap().unwrap().remove(0);
-    let Arrived::Record(record) = arrived else { panic!("{arrived:?}") };
+    let InputEvent::Record(record) = arrived else { panic!("{arrived:?}") };
     assert_eq!(record.fingerprint(), fingerprints[2]);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
 use dinnerbell_core::model::due::Due;
-use dinnerbell_core::model::input::{Arrival, decode};
+use dinnerbell_core::model::input::{DecodedRecord, decode};
 use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Lane, Offset, Seq};
 use dinnerbell_core::model::ownership::Ownership;
@@ -63,7 +63,7 @@ fn deadlocks(database: &Database) -> i64 {
 
 /// A round with one draft of a campaign.
 fn round_of(campaign: &Campaign) -> Arc<RoundContent> {
-    let Arrival::Campaign(known) = decode(None, Some(campaign.json().as_bytes())) else { panic!("a campaign") };
+    let DecodedRecord::Campaign(known) = decode(None, Some(campaign.json().as_bytes())) else { panic!("a campaign") };
     let trigger_datetime_created = known.window.start;
     let template = DraftTemplate::new(Arc::new(known), trigger_datetime_created, "group").unwrap();
     let clients = ["one of them"].into_iter().collect();

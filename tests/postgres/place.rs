@@ -58,13 +58,12 @@ pub fn intake_batch(from: i64, campaigns: &[Campaign]) -> Arc<IntakeBatch> {
         let value = Some(campaign.json().into_bytes());
         let arrival = decode(None, value.as_deref());
         let offset = Offset::new(offset);
-        let record =
-            Record { offset, timestamp: Millis::new(0), key: None, value, headers: Vec::new(), left_out: None };
+        let record = Record { offset, timestamp: Millis::new(0), key: None, value, headers: Vec::new(), omitted: None };
         (record, arrival)
     };
-    let arrivals: Vec<_> = (from..).zip(campaigns).map(arrival).collect();
+    let records: Vec<_> = (from..).zip(campaigns).map(arrival).collect();
     let to = from + i64::try_from(campaigns.len()).unwrap();
-    Arc::new(IntakeBatch { from: Offset::new(from), to: Offset::new(to), arrivals })
+    Arc::new(IntakeBatch { from: Offset::new(from), to: Offset::new(to), records })
 }
 
 /// A login of its own in a database, with no rights but what the test grants; its URL.

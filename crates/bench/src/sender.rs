@@ -92,11 +92,11 @@ pub fn warm_up(number: usize) -> Campaign {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dinnerbell_core::model::input::{Arrival, decode};
+    use dinnerbell_core::model::input::{DecodedRecord, decode};
 
     #[test]
     fn what_is_rung_is_a_campaign_by_the_services_own_rules() {
         let rung = campaign("bench-1", "audience-1000");
-        assert_eq!(decode(None, Some(&encode(&rung))), Arrival::Campaign(rung));
+        assert_eq!(decode(None, Some(&encode(&rung))), DecodedRecord::Campaign(rung));
     }
 }

@@ -17,7 +17,7 @@ use dinnerbell_core::guard::Guard;
 use dinnerbell_core::model::mark::{CommittedMark, CommittedOffset};
 use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::outputs::{OutputIds, is_another};
-use dinnerbell_core::model::record::{Arrived, Record, RecordFingerprint};
+use dinnerbell_core::model::record::{InputEvent, Record, RecordFingerprint};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::ports::broker::{Broker, BrokerError, Input, MayBegin, Producer};
@@ -322,7 +322,7 @@ impl SimInput {
 }
 
 impl Input for SimInput {
-    async fn next(&mut self, most: usize) -> Result<Vec<Arrived>, BrokerError> {
+    async fn next(&mut self, most: usize) -> Result<Vec<InputEvent>, BrokerError> {
         loop {
             let world = self.instance.world.clone();
             let appended = world.appended.notified();
@@ -343,7 +343,7 @@ impl Input for SimInput {
             let (records, _) = self.look(usize::try_from(some).unwrap_or(most));
             if let Some(last) = records.last() {
                 self.position = last.offset.next();
-                return Ok(records.into_iter().map(Arrived::Record).collect());
+                return Ok(records.into_iter().map(InputEvent::Record).collect());
             }
             // The end is looked at once the lane is at rest.
             if timeout(REST, appended).await.is_ok() {
@@ -353,7 +353,7 @@ impl Input for SimInput {
             let (records, end) = self.look(1);
             if records.is_empty() && end > self.position {
                 self.position = end;
-                return Ok(vec![Arrived::End(end)]);
+                return Ok(vec![InputEvent::End(end)]);
             }
             if records.is_empty() {
                 appended.await;

@@ -8,7 +8,7 @@ use crate::tables::{CampaignRow, ChangeRow, DeadLetterRow, waiting};
 use dinnerbell_core::guard::Guard;
 use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
 use dinnerbell_core::model::due::ActiveCampaign;
-use dinnerbell_core::model::input::{Arrival, Reason, decode};
+use dinnerbell_core::model::input::{DecodedRecord, RecordError, decode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome, Tally};
 use dinnerbell_core::model::number::{Lane, Offset, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
@@ -19,18 +19,18 @@ use dinnerbell_core::ports::ledger::LedgerError;
 /// Most changes that are judged in one transaction: so few that more wait than fit into one.
 const MAX_CHANGES: usize = 2;
 
-fn id(arrival: &Arrival) -> Option<&str> {
-    match arrival {
-        Arrival::Campaign(campaign) => Some(&campaign.adv_campaign_id),
-        Arrival::Cancellation { adv_campaign_id } => Some(adv_campaign_id),
-        Arrival::DeadLetter(_) => None,
+fn id(decoded: &DecodedRecord) -> Option<&str> {
+    match decoded {
+        DecodedRecord::Campaign(campaign) => Some(&campaign.adv_campaign_id),
+        DecodedRecord::Cancellation { adv_campaign_id } => Some(adv_campaign_id),
+        DecodedRecord::DeadLetter(_) => None,
     }
 }
 
 /// A tombstone has no time of its own.
-fn datetime_created(arrival: &Arrival) -> Seconds {
-    match arrival {
-        Arrival::Campaign(campaign) => campaign.datetime_created,
+fn datetime_created(decoded: &DecodedRecord) -> Seconds {
+    match decoded {
+        DecodedRecord::Campaign(campaign) => campaign.datetime_created,
         _ => Seconds::MAX,
     }
 }
@@ -53,8 +53,8 @@ impl WorldState {
         if compares && (lane.epoch != own.epoch || lane.position != batch.from) {
             return Err(LedgerError::NotMine(format!("lane {}: the position is not what was left", own.lane)));
         }
-        let vanishes = |arrival: &Arrival| id(arrival).is_some_and(|id| self.database.vanishing.contains(id));
-        if batch.arrivals.iter().any(|(_, arrival)| vanishes(arrival)) {
+        let vanishes = |decoded: &DecodedRecord| id(decoded).is_some_and(|id| self.database.vanishing.contains(id));
+        if batch.records.iter().any(|(_, decoded)| vanishes(decoded)) {
             let what = "a campaign that was there a moment ago is not what was left";
             return Err(LedgerError::NotMine(format!("lane {}: {what}", own.lane)));
         }
@@ -66,9 +66,9 @@ impl WorldState {
         let now = self.now();
         let mut intake = Intake { state: self, lane: own.lane, now, outcome: IntakeOutcome::default() };
         let created = intake.create(batch);
-        for (record, arrival) in &batch.arrivals {
+        for (record, decoded) in &batch.records {
             if !created.contains(&record.offset) {
-                intake.take(record, arrival);
+                intake.take(record, decoded);
             }
         }
         let outcome = intake.outcome;
@@ -101,15 +101,15 @@ impl WorldState {
         let now = self.now();
         let change = |&place: &usize| {
             let record = self.database.changes[place].record.clone();
-            let arrival = decode(record.key.as_deref(), record.value.as_deref());
-            (datetime_created(&arrival), place, record, arrival)
+            let decoded = decode(record.key.as_deref(), record.value.as_deref());
+            (datetime_created(&decoded), place, record, decoded)
         };
         let mut changes: Vec<_> = places.iter().map(change).collect();
         changes.sort_by_key(|(created, place, ..)| (*created, *place));
         let mut intake = Intake { state: self, lane: own.lane, now, outcome: IntakeOutcome::default() };
-        for (_, place, record, arrival) in changes {
+        for (_, place, record, decoded) in changes {
             let from = intake.state.database.changes[place].from_lane.unwrap_or(own.lane);
-            intake.judge(&record, from, &arrival);
+            intake.judge(&record, from, &decoded);
             intake.state.database.changes[place].judged += 1;
         }
         let more_changes = places.len() >= MAX_CHANGES;
@@ -123,22 +123,22 @@ impl Intake<'_> {
     /// Inserts what is the first about its campaign; returns the offsets of those inserted.
     fn create(&mut self, batch: &IntakeBatch) -> BTreeSet<Offset> {
         let mut created = BTreeSet::new();
-        for (record, arrival) in &batch.arrivals {
-            let Some(id) = id(arrival) else { continue };
+        for (record, decoded) in &batch.records {
+            let Some(id) = id(decoded) else { continue };
             let stands = self
                 .state
                 .database
                 .campaigns
                 .get(id)
                 .is_some_and(|row| row.lane == self.lane || self.state.guards.enabled(Guard::PrimaryKeyDecides));
-            let unknown = matches!(arrival, Arrival::Cancellation { .. })
+            let unknown = matches!(decoded, DecodedRecord::Cancellation { .. })
                 && !self.state.guards.enabled(Guard::TombstoneOfUnknownKept);
             if stands || unknown {
                 continue;
             }
             created.insert(record.offset);
-            let campaign = match arrival {
-                Arrival::Campaign(campaign) => Some(Arc::new(campaign.clone())),
+            let campaign = match decoded {
+                DecodedRecord::Campaign(campaign) => Some(Arc::new(campaign.clone())),
                 _ => None,
             };
             self.insert(id, campaign);
@@ -172,42 +172,42 @@ impl Intake<'_> {
     }
 
     /// Takes a record of this lane in that did not make a campaign.
-    fn take(&mut self, record: &Record, arrival: &Arrival) {
-        let owner = id(arrival).and_then(|id| self.state.database.campaigns.get(id)).map(|row| row.lane);
+    fn take(&mut self, record: &Record, decoded: &DecodedRecord) {
+        let owner = id(decoded).and_then(|id| self.state.database.campaigns.get(id)).map(|row| row.lane);
         match owner {
             Some(owner) if owner != self.lane && self.state.guards.enabled(Guard::OnlyOwnerJudges) => {
                 self.outcome.tally.handed_over += 1;
-                let forgets = match arrival {
-                    Arrival::Cancellation { .. } => !self.state.guards.enabled(Guard::TombstoneHandedOver),
+                let forgets = match decoded {
+                    DecodedRecord::Cancellation { .. } => !self.state.guards.enabled(Guard::TombstoneHandedOver),
                     _ => false,
                 };
                 let kept = self.state.guards.enabled(Guard::ChangeWithPosition) || !self.state.random.chance(300);
                 if kept && !forgets {
-                    let adv_campaign_id = id(arrival).unwrap_or_default().to_owned();
+                    let adv_campaign_id = id(decoded).unwrap_or_default().to_owned();
                     let (from_lane, record, at) = (Some(self.lane), record.clone(), self.state.micros());
                     self.state.database.changes.push(ChangeRow { adv_campaign_id, from_lane, record, at, judged: 0 });
                 }
             }
             // Only a lane that keeps no tombstone of what it does not know forgets it.
-            None if id(arrival).is_some() && !self.state.guards.enabled(Guard::TombstoneOfUnknownKept) => {
+            None if id(decoded).is_some() && !self.state.guards.enabled(Guard::TombstoneOfUnknownKept) => {
                 self.outcome.tally.cancellations += 1;
             }
-            _ => self.judge(record, self.lane, arrival),
+            _ => self.judge(record, self.lane, decoded),
         }
     }
 
-    fn judge(&mut self, record: &Record, from: Lane, arrival: &Arrival) {
-        let known = id(arrival).and_then(|id| self.state.database.campaigns.get(id)).map(known);
-        let verdict = match (known, arrival) {
-            (_, Arrival::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),
-            (Some(known), arrival) => apply_rules(&known, arrival),
+    fn judge(&mut self, record: &Record, from: Lane, decoded: &DecodedRecord) {
+        let known = id(decoded).and_then(|id| self.state.database.campaigns.get(id)).map(known);
+        let verdict = match (known, decoded) {
+            (_, DecodedRecord::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),
+            (Some(known), decoded) => apply_rules(&known, decoded),
             (None, _) => unreachable!("every campaign that arrived is there, and every change is of one"),
         };
-        match (verdict, arrival) {
+        match (verdict, decoded) {
             (Verdict::Duplicate, _) => self.outcome.tally.duplicates += 1,
             (Verdict::Older, _) => self.outcome.tally.older_updates += 1,
-            (Verdict::Update, Arrival::Campaign(campaign)) => self.update(campaign),
-            (Verdict::Cancel | Verdict::Update, arrival) => self.cancel(id(arrival).unwrap_or_default()),
+            (Verdict::Update, DecodedRecord::Campaign(campaign)) => self.update(campaign),
+            (Verdict::Cancel | Verdict::Update, decoded) => self.cancel(id(decoded).unwrap_or_default()),
             (Verdict::Conflict(reason), _) => self.dead_letter(record, from, &reason),
         }
     }
@@ -248,7 +248,7 @@ impl Intake<'_> {
         self.outcome.windows.push((id.to_owned(), Window::NEVER));
     }
 
-    fn dead_letter(&mut self, record: &Record, from: Lane, reason: &Reason) {
+    fn dead_letter(&mut self, record: &Record, from: Lane, reason: &RecordError) {
         self.outcome.tally.dead_letters += 1;
         let letter = DeadLetterMessage {
             id: self.state.database.dead_letters.len() as i64,
@@ -256,7 +256,7 @@ impl Intake<'_> {
             offset: record.offset,
             key: record.key.clone(),
             value: record.value.clone(),
-            digest: record.left_out.as_ref().and_then(|left_out| left_out.value.clone()),
+            digest: record.omitted.as_ref().and_then(|omitted| omitted.value.clone()),
             headers: record.headers.clone(),
             reason: reason.reason.clone(),
             field: reason.field.map(str::to_owned),

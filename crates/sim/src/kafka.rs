@@ -55,7 +55,7 @@ impl Kafka {
     pub fn append(&mut self, lane: Lane, timestamp: Millis, key: Option<Vec<u8>>, value: Option<Vec<u8>>, gap: i64) {
         let partition = self.lane(lane);
         let offset = Offset::new(partition.end.get() + gap);
-        partition.records.push(Record { offset, timestamp, key, value, headers: Vec::new(), left_out: None });
+        partition.records.push(Record { offset, timestamp, key, value, headers: Vec::new(), omitted: None });
         partition.end = offset.next();
     }
 

@@ -36,7 +36,7 @@ impl WorldState {
             key: Some(id.as_bytes().to_vec()),
             value: None,
             headers: Vec::new(),
-            left_out: None,
+            omitted: None,
         };
         let at = self.micros();
         let change = ChangeRow { adv_campaign_id: id.to_owned(), from_lane: None, record, at, judged: 0 };

@@ -9,7 +9,7 @@ use super::show::unknown;
 use crate::cli::{ConfigFile, Failure, output};
 use crate::operator::csv;
 use crate::operator::not_told::{NotToldClient, Walk};
-use dinnerbell_core::model::untold::Reason;
+use dinnerbell_core::model::not_told::NotToldReason;
 use dinnerbell_core::text_table::plain;
 
 const HELP: &str = "\
@@ -82,7 +82,7 @@ impl Arguments {
 #[derive(Debug, Default)]
 struct Printed {
     lines: u64,
-    reasons: BTreeMap<Reason, u64>,
+    reasons: BTreeMap<NotToldReason, u64>,
     compared: usize,
     /// More may follow behind this client.
     after: Option<String>,

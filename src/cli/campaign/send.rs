@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::cli::{ConfigFile, Failure, Json, output, time};
 use dinnerbell_config::{Kafka, Role};
-use dinnerbell_core::model::input::{Arrival, decode};
+use dinnerbell_core::model::input::{DecodedRecord, decode};
 use dinnerbell_core::model::number::Seconds;
 use dinnerbell_kafka::client;
 use dinnerbell_kafka::client::ClientEvents;
@@ -140,9 +140,9 @@ pub(super) fn read(file: &Path) -> Result<Vec<u8>, Failure> {
 /// The id of a campaign that keeps every rule, the very rules by which the service reads it.
 fn checked_id(value: &[u8]) -> Result<String, Failure> {
     match decode(None, Some(value)) {
-        Arrival::Campaign(campaign) => Ok(campaign.adv_campaign_id),
-        Arrival::Cancellation { .. } => Err(Failure::Usage("the campaign is empty".to_owned())),
-        Arrival::DeadLetter(reason) => {
+        DecodedRecord::Campaign(campaign) => Ok(campaign.adv_campaign_id),
+        DecodedRecord::Cancellation { .. } => Err(Failure::Usage("the campaign is empty".to_owned())),
+        DecodedRecord::DeadLetter(reason) => {
             Err(Failure::Usage(format!("this would be a dead letter, so it was not sent: {}", reason.reason)))
         }
     }

@@ -16,7 +16,7 @@ use crate::web::filters;
 use crate::web::frame::{Frame, html};
 use crate::web::live::Topic;
 use crate::web::site::Site;
-use dinnerbell_core::model::untold::Reason;
+use dinnerbell_core::model::not_told::NotToldReason;
 use dinnerbell_postgres::errors::PostgresError;
 
 /// Most campaigns of a group that are shown.
@@ -175,9 +175,9 @@ pub fn left(from: &Seconds, until: &Option<Seconds>) -> String {
 pub fn not_told(not_told: &[NotTold]) -> String {
     let said = |not_told: &NotTold| {
         let why = match not_told.why {
-            Reason::Ended => "its end came first",
-            Reason::Cancelled => "it was cancelled first",
-            Reason::UnusableId => "their ids cannot be used",
+            NotToldReason::Ended => "its end came first",
+            NotToldReason::Cancelled => "it was cancelled first",
+            NotToldReason::UnusableId => "their ids cannot be used",
             other => other.sentence(),
         };
         match not_told.clients {
@@ -213,7 +213,7 @@ pub fn lane_state(lane: &LaneStatus) -> (&'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dinnerbell_core::model::untold::Reason;
+    use dinnerbell_core::model::not_told::NotToldReason;
 
     #[test]
     fn what_is_left_is_said_as_one_says_it() {
@@ -225,8 +225,10 @@ mod tests {
 
     #[test]
     fn those_who_were_not_told_have_their_reason() {
-        let two =
-            [NotTold { why: Reason::Ended, clients: Some(3) }, NotTold { why: Reason::UnusableId, clients: None }];
+        let two = [
+            NotTold { why: NotToldReason::Ended, clients: Some(3) },
+            NotTold { why: NotToldReason::UnusableId, clients: None },
+        ];
         assert_eq!(not_told(&two), "3, since its end came first; being counted, since their ids cannot be used");
     }
 }

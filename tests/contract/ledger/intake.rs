@@ -207,7 +207,7 @@ pub async fn a_position_moves_over_a_gap_without_any_record<E: Environment>(env:
     let mut owner = open_lane(env).await;
     owner.start(&offer(env, "a").await).await;
     let before = env.lane(Lane::new(0)).await;
-    let gap = IntakeBatch { from: Offset::new(1), to: Offset::new(9), arrivals: Vec::new() };
+    let gap = IntakeBatch { from: Offset::new(1), to: Offset::new(9), records: Vec::new() };
     let taken = owner.ledger.intake(owner.own, Arc::new(gap)).await.unwrap();
     assert_eq!(taken.tally, Tally::default());
     assert_eq!(

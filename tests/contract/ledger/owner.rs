@@ -43,12 +43,12 @@ impl<L: Ledger> Owner<L> {
     /// What arrived, as it is at the lane's next offsets.
     pub fn batch(&self, sent: &[Sent<'_>]) -> Arc<IntakeBatch> {
         let mut to = self.position;
-        let mut arrivals = Vec::new();
+        let mut records = Vec::new();
         for sent in sent {
-            arrivals.push(arrival(to, sent));
+            records.push(arrival(to, sent));
             to = to.next();
         }
-        Arc::new(IntakeBatch { from: self.position, to, arrivals })
+        Arc::new(IntakeBatch { from: self.position, to, records })
     }
 
     /// Takes in what arrives.
@@ -145,7 +145,7 @@ pub enum Sent<'a> {
     Junk(&'a str),
 }
 
-fn arrival(offset: Offset, sent: &Sent<'_>) -> (Record, dinnerbell_core::model::input::Arrival) {
+fn arrival(offset: Offset, sent: &Sent<'_>) -> (Record, dinnerbell_core::model::input::DecodedRecord) {
     let (key, value) = match sent {
         Sent::Campaign(campaign) => (None, Some(encode(campaign))),
         Sent::Tombstone(id) => (Some(id.as_bytes().to_vec()), None),
@@ -153,14 +153,7 @@ fn arrival(offset: Offset, sent: &Sent<'_>) -> (Record, dinnerbell_core::model::
     };
     let arrival = decode(key.as_deref(), value.as_deref());
     (
-        Record {
-            offset,
-            timestamp: Millis::new(1_000 + offset.get()),
-            key,
-            value,
-            headers: Vec::new(),
-            left_out: None,
-        },
+        Record { offset, timestamp: Millis::new(1_000 + offset.get()), key, value, headers: Vec::new(), omitted: None },
         arrival,
     )
 }

@@ -15,7 +15,7 @@ use crate::model::input::{decode, incomplete};
 use crate::model::intake::{IntakeBatch, IntakeOutcome};
 use crate::model::number::Offset;
 use crate::model::ownership::Ownership;
-use crate::model::record::Arrived;
+use crate::model::record::InputEvent;
 use crate::ports::broker::Input;
 use crate::ports::ledger::{Ledger, LedgerError};
 
@@ -77,7 +77,7 @@ async fn record<B, L: Ledger, A, C>(
     batch: &Arc<IntakeBatch>,
     backlog: &LaneBacklog,
 ) -> Result<(IntakeOutcome, Duration), LedgerError> {
-    let bytes: usize = batch.arrivals.iter().map(|(record, _)| record.size()).sum();
+    let bytes: usize = batch.records.iter().map(|(record, _)| record.size()).sum();
     loop {
         cx.pause.until_not_held().await;
         // Memory last: a holder of memory must not wait for a round.
@@ -96,20 +96,20 @@ async fn record<B, L: Ledger, A, C>(
 }
 
 /// Decodes what arrived; records below the position are ones that were taken in before.
-fn batch(from: Offset, arrived: Vec<Arrived>) -> IntakeBatch {
-    let mut batch = IntakeBatch { from, to: from, arrivals: Vec::with_capacity(arrived.len()) };
+fn batch(from: Offset, arrived: Vec<InputEvent>) -> IntakeBatch {
+    let mut batch = IntakeBatch { from, to: from, records: Vec::with_capacity(arrived.len()) };
     for arrived in arrived {
         match arrived {
-            Arrived::Record(record) if record.offset >= batch.to => {
+            InputEvent::Record(record) if record.offset >= batch.to => {
                 batch.to = record.offset.next();
-                let arrival = match &record.left_out {
+                let decoded = match &record.omitted {
                     None => decode(record.key.as_deref(), record.value.as_deref()),
-                    Some(left_out) => incomplete(left_out),
+                    Some(omitted) => incomplete(omitted),
                 };
-                batch.arrivals.push((record, arrival));
+                batch.records.push((record, decoded));
             }
-            Arrived::Record(_) => {}
-            Arrived::End(offset) => batch.to = batch.to.max(offset),
+            InputEvent::Record(_) => {}
+            InputEvent::End(offset) => batch.to = batch.to.max(offset),
         }
     }
     batch

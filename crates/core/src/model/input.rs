@@ -16,7 +16,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use crate::model::campaign::{Campaign, Window};
 use crate::model::limits::{LARGEST_RECORD, LONGEST_CONTENT, LONGEST_NAME};
 use crate::model::number::Seconds;
-use crate::model::record::LeftOut;
+use crate::model::record::OmittedParts;
 
 /// The first time that is taken for milliseconds: 10^11 seconds are the year 5138.
 pub const FIRST_MILLISECONDS: i64 = 100_000_000_000;
@@ -27,7 +27,7 @@ const LONGEST_REPEATED: usize = 64;
 
 /// What a record is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Arrival {
+pub enum DecodedRecord {
     /// A campaign that keeps every rule.
     Campaign(Campaign),
     /// A tombstone: the campaign of this id shall not be told any more.
@@ -36,19 +36,19 @@ pub enum Arrival {
         adv_campaign_id: String,
     },
     /// It cannot become a campaign.
-    DeadLetter(Reason),
+    DeadLetter(RecordError),
 }
 
 /// Why a record cannot become a campaign.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason {
+pub struct RecordError {
     /// The field that breaks a rule, where it is one field.
     pub field: Option<&'static str>,
     /// What is wrong and what would be right; names the field. Never repeats more of the record than a number.
     pub reason: String,
 }
 
-impl Reason {
+impl RecordError {
     fn of_record(reason: impl Into<String>) -> Self {
         Self { field: None, reason: reason.into() }
     }
@@ -70,23 +70,23 @@ pub fn encode(campaign: &Campaign) -> Vec<u8> {
 }
 
 /// Decodes one record.
-pub fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Arrival {
-    let arrival = match value {
-        Some(value) => campaign(value).map(Arrival::Campaign).map_err(merged),
-        None => cancelled_id(key).map(|adv_campaign_id| Arrival::Cancellation { adv_campaign_id }),
+pub fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> DecodedRecord {
+    let decoded = match value {
+        Some(value) => campaign(value).map(DecodedRecord::Campaign).map_err(merged),
+        None => cancelled_id(key).map(|adv_campaign_id| DecodedRecord::Cancellation { adv_campaign_id }),
     };
-    arrival.unwrap_or_else(Arrival::DeadLetter)
+    decoded.unwrap_or_else(DecodedRecord::DeadLetter)
 }
 
 /// What a record is of which something was left out: it cannot become a campaign.
-pub fn incomplete(left_out: &LeftOut) -> Arrival {
-    Arrival::DeadLetter(Reason::of_record(&left_out.reason))
+pub fn incomplete(omitted: &OmittedParts) -> DecodedRecord {
+    DecodedRecord::DeadLetter(RecordError::of_record(&omitted.reason))
 }
 
 /// The campaign that a tombstone names.
-fn cancelled_id(key: Option<&[u8]>) -> Result<String, Reason> {
+fn cancelled_id(key: Option<&[u8]>) -> Result<String, RecordError> {
     let wrong = |what: String| {
-        Reason::of_record(format!(
+        RecordError::of_record(format!(
             "the key of a cancellation (a null value) must be an adv_campaign_id, {}; it {what}",
             Rule::Text(LONGEST_NAME)
         ))
@@ -98,10 +98,10 @@ fn cancelled_id(key: Option<&[u8]>) -> Result<String, Reason> {
 }
 
 /// The campaign that a value holds, or each rule that it breaks: [`decode`] makes one reason of them.
-pub fn campaign(value: &[u8]) -> Result<Campaign, Vec<Reason>> {
+pub fn campaign(value: &[u8]) -> Result<Campaign, Vec<RecordError>> {
     if value.len() > LARGEST_RECORD {
         let text = format!("the value takes {} bytes, and a record may take {LARGEST_RECORD}", value.len());
-        return Err(vec![Reason::of_record(text)]);
+        return Err(vec![RecordError::of_record(text)]);
     }
     refuse_what_is_no_object(value).map_err(|reason| vec![reason])?;
     let utf8 = str::from_utf8(value);
@@ -121,15 +121,15 @@ pub fn campaign(value: &[u8]) -> Result<Campaign, Vec<Reason>> {
         // Whatever somebody sends: only so much of it is repeated.
         let name: String = String::from_utf8_lossy(name).chars().take(LONGEST_REPEATED).collect();
         let text = format!("the unknown field {name:?} is nested more than {DEEPEST} deep; leave it out");
-        return Err(vec![Reason::of_record(text)]);
+        return Err(vec![RecordError::of_record(text)]);
     }
     Ok(campaign)
 }
 
 /// What is wrong with the id of a restaurant, by the rule of the input.
-pub fn restaurant(id: &str) -> Result<(), Reason> {
+pub fn restaurant(id: &str) -> Result<(), RecordError> {
     let (name, rule) = FIELDS[0];
-    let broken = |what: String| Reason { field: Some(name), reason: format!("{name} must be {rule}; it {what}") };
+    let broken = |what: String| RecordError { field: Some(name), reason: format!("{name} must be {rule}; it {what}") };
     check_text(id, LONGEST_NAME).map_err(broken)
 }
 
@@ -143,18 +143,18 @@ fn syntax_error(error: &serde_json::Error) -> String {
 }
 
 /// What is plainly no JSON object gets a reason in words of its own, since each of these has a cause of its own.
-fn refuse_what_is_no_object(value: &[u8]) -> Result<(), Reason> {
+fn refuse_what_is_no_object(value: &[u8]) -> Result<(), RecordError> {
     const BYTE_ORDER_MARKS: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
     if value.is_empty() {
         let text = "the value is empty; it must be a JSON object (a cancellation has a null value, not an empty one)";
-        return Err(Reason::of_record(text));
+        return Err(RecordError::of_record(text));
     }
     if BYTE_ORDER_MARKS.iter().any(|mark| value.starts_with(mark)) {
         let text = "the value begins with a byte order mark; it must be a JSON object in UTF-8 without one";
-        return Err(Reason::of_record(text));
+        return Err(RecordError::of_record(text));
     }
     if let Some(framing) = framing(value) {
-        return Err(Reason::of_record(format!("the value must be a JSON object in UTF-8; it {framing}")));
+        return Err(RecordError::of_record(format!("the value must be a JSON object in UTF-8; it {framing}")));
     }
     let found = match value.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')) {
         Some(b'{') => return Ok(()),
@@ -165,7 +165,7 @@ fn refuse_what_is_no_object(value: &[u8]) -> Result<(), Reason> {
         Some(b'-' | b'0'..=b'9') => "a number",
         Some(_) => "something else",
     };
-    Err(Reason::of_record(format!("the value must be a JSON object in UTF-8; it is {found}")))
+    Err(RecordError::of_record(format!("the value must be a JSON object in UTF-8; it is {found}")))
 }
 
 /// What a sender's serializer put around the object, or made of it, and what to do; as a sentence's end.
@@ -279,15 +279,15 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn unreadable(&self, what: &str) -> Reason {
+    fn unreadable(&self, what: &str) -> RecordError {
         match self.position {
-            ParserPosition::Before => Reason::of_record(format!("the value is {what}")),
+            ParserPosition::Before => RecordError::of_record(format!("the value is {what}")),
             ParserPosition::After(field) => {
-                Reason::of_record(format!("the value is {what} (after {})", FIELDS[field].0))
+                RecordError::of_record(format!("the value is {what} (after {})", FIELDS[field].0))
             }
             ParserPosition::In(field) => {
                 let (name, rule) = FIELDS[field];
-                Reason { field: Some(name), reason: format!("{name} must be {rule}; it is {what}") }
+                RecordError { field: Some(name), reason: format!("{name} must be {rule}; it is {what}") }
             }
         }
     }
@@ -416,21 +416,21 @@ impl<'de> Visitor<'de> for FieldValue {
 }
 
 /// Several broken rules as the reason of one dead letter.
-fn merged(reasons: Vec<Reason>) -> Reason {
+fn merged(reasons: Vec<RecordError>) -> RecordError {
     let first = reasons.first().and_then(|reason| reason.field);
     let field = first.filter(|_| reasons.iter().all(|reason| reason.field == first));
     let texts: Vec<String> = reasons.into_iter().map(|reason| reason.reason).collect();
-    Reason { field, reason: texts.join(". ") }
+    RecordError { field, reason: texts.join(". ") }
 }
 
 /// What breaks a rule, field by field.
 #[derive(Default)]
-struct Broken(Vec<Reason>);
+struct Broken(Vec<RecordError>);
 
 impl Broken {
     fn report(&mut self, field: usize, what: &str) {
         let (name, rule) = FIELDS[field];
-        self.0.push(Reason { field: Some(name), reason: format!("{name} must be {rule}; it {what}") });
+        self.0.push(RecordError { field: Some(name), reason: format!("{name} must be {rule}; it {what}") });
     }
 
     /// The text of a field; empty where it breaks a rule.
@@ -485,7 +485,7 @@ fn check_text(text: &str, most: usize) -> Result<(), String> {
     }
 }
 
-fn judge(slots: [Given<'_>; 8]) -> Result<Campaign, Vec<Reason>> {
+fn judge(slots: [Given<'_>; 8]) -> Result<Campaign, Vec<RecordError>> {
     let mut broken = Broken::default();
     let [restaurant, id, content, owner, contact, start, end, created] = slots;
     let (restaurant_id, adv_campaign_id) = (broken.text(0, restaurant), broken.text(1, id));
@@ -496,7 +496,7 @@ fn judge(slots: [Given<'_>; 8]) -> Result<Campaign, Vec<Reason>> {
         && start >= end
     {
         let reason = format!("{END} must be later than {START}; it is {end}, the start {start}");
-        broken.0.push(Reason { field: Some(END), reason });
+        broken.0.push(RecordError { field: Some(END), reason });
     }
     match (start, end, created) {
         (Some(start), Some(end), Some(datetime_created)) if broken.0.is_empty() => Ok(Campaign {

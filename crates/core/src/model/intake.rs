@@ -2,7 +2,7 @@
 
 use crate::model::campaign::Window;
 use crate::model::due::{ActiveCampaign, WaitingDeadLetter};
-use crate::model::input::Arrival;
+use crate::model::input::DecodedRecord;
 use crate::model::number::{Offset, Seconds};
 use crate::model::record::{Record, RecordFingerprint};
 
@@ -14,13 +14,13 @@ pub struct IntakeBatch {
     /// The position after.
     pub to: Offset,
     /// The records with what each of them is.
-    pub arrivals: Vec<(Record, Arrival)>,
+    pub records: Vec<(Record, DecodedRecord)>,
 }
 
 impl IntakeBatch {
     /// The fingerprint of the last record that could be read.
     pub fn last_fingerprint(&self) -> Option<RecordFingerprint> {
-        self.arrivals.iter().rev().find_map(|(record, _)| record.fingerprint())
+        self.records.iter().rev().find_map(|(record, _)| record.fingerprint())
     }
 }
 

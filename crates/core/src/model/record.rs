@@ -16,15 +16,15 @@ pub struct Record {
     /// Headers in their order.
     pub headers: Vec<Header>,
     /// What of it is not here, where it was too large to be kept or could not be read.
-    pub left_out: Option<LeftOut>,
+    pub omitted: Option<OmittedParts>,
 }
 
 impl Record {
     /// The mark by which this record is known again; none where it could not be read.
     pub fn fingerprint(&self) -> Option<RecordFingerprint> {
-        let hash = match &self.left_out {
+        let hash = match &self.omitted {
             None => hash(self.key.as_deref(), self.value.as_deref()),
-            Some(left_out) => left_out.hash?,
+            Some(omitted) => omitted.hash?,
         };
         Some(RecordFingerprint { offset: self.offset, timestamp: self.timestamp, hash })
     }
@@ -38,7 +38,7 @@ impl Record {
 
 /// What of a record is not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct OmittedParts {
     /// Which parts: `key`, `value`, `headers`.
     pub parts: Vec<&'static str>,
     /// Why, in words; the reason of its dead letter.
@@ -97,7 +97,7 @@ pub fn hash(key: Option<&[u8]>, value: Option<&[u8]>) -> i64 {
 
 /// What arrived in a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Arrived {
+pub enum InputEvent {
     /// The next record.
     Record(Record),
     /// The end of the partition was reached: there is no record below this offset that was not delivered.

@@ -1,4 +1,4 @@
-//! What an arrival means for a campaign that is known, decided purely:
+//! What a record means for a campaign that is known, decided purely:
 //!
 //! | known of the campaign | the campaign that arrived is | verdict |
 //! | --- | --- | --- |
@@ -11,7 +11,7 @@
 //! | anything | a tombstone | cancellation |
 
 use crate::model::campaign::Campaign;
-use crate::model::input::{Arrival, Reason};
+use crate::model::input::{DecodedRecord, RecordError};
 
 /// What is known of a campaign when something about it arrives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Known {
     Campaign(Campaign),
 }
 
-/// What an arrival is, given what is known.
+/// What a record is, given what is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The campaign gets the new content and window.
@@ -34,15 +34,15 @@ pub enum Verdict {
     /// The campaign is cancelled.
     Cancel,
     /// It contradicts what is known.
-    Conflict(Reason),
+    Conflict(RecordError),
 }
 
 /// Judges what arrived about a known campaign.
-pub fn apply_rules(known: &Known, arrived: &Arrival) -> Verdict {
+pub fn apply_rules(known: &Known, arrived: &DecodedRecord) -> Verdict {
     let campaign = match arrived {
-        Arrival::Campaign(campaign) => campaign,
-        Arrival::Cancellation { .. } => return Verdict::Cancel,
-        Arrival::DeadLetter(reason) => return Verdict::Conflict(reason.clone()),
+        DecodedRecord::Campaign(campaign) => campaign,
+        DecodedRecord::Cancellation { .. } => return Verdict::Cancel,
+        DecodedRecord::DeadLetter(reason) => return Verdict::Conflict(reason.clone()),
     };
     let Known::Campaign(known) = known else { return Verdict::Older };
     if known == campaign {
@@ -52,13 +52,13 @@ pub fn apply_rules(known: &Known, arrived: &Arrival) -> Verdict {
         return Verdict::Older;
     }
     if campaign.restaurant_id != known.restaurant_id {
-        return Verdict::Conflict(Reason {
+        return Verdict::Conflict(RecordError {
             field: Some("restaurant_id"),
             reason: "restaurant_id: the campaign belongs to another restaurant; give the new offer an adv_campaign_id of its own".to_owned(),
         });
     }
     if campaign.datetime_created == known.datetime_created {
-        return Verdict::Conflict(Reason {
+        return Verdict::Conflict(RecordError {
             field: Some("datetime_created"),
             reason: "datetime_created: the same as that of an earlier version with other content; an update needs a newer datetime_created"
                 .to_owned(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::mark::CommittedOffset;
 use crate::model::number::{Lane, Offset, Seq};
 use crate::model::outputs::OutputIds;
-use crate::model::record::{Arrived, RecordFingerprint};
+use crate::model::record::{InputEvent, RecordFingerprint};
 use crate::model::recorded::Recorded;
 use crate::ports::failure::{Failure, FailureKind};
 
@@ -138,8 +138,8 @@ pub trait Broker: Clone + Send + Sync + 'static {
 
 /// The records of one lane, in order, from the position at which it was opened.
 pub trait Input: Send + 'static {
-    /// Waits for the next arrivals, at least one and at most `most`, and fewer where they are large. Cancel safe: what was not returned comes again.
-    fn next(&mut self, most: usize) -> impl Future<Output = Result<Vec<Arrived>, BrokerError>> + Send;
+    /// Waits for what comes next, records or the end: at least one and at most `most`, and fewer where they are large. Cancel safe: what was not returned comes again.
+    fn next(&mut self, most: usize) -> impl Future<Output = Result<Vec<InputEvent>, BrokerError>> + Send;
 }
 
 /// Whether a round may still be begun. It is asked on the producer's own thread, so it waits for nobody.

@@ -17,9 +17,9 @@ impl Telemetry {
     pub fn took_in(&self, lane: Lane, outcome: &IntakeOutcome, batch: &IntakeBatch, took: Duration) {
         tracing::debug!(lane = lane.get(), position = batch.to.get(), tally = ?outcome.tally, ?took, "intake");
         self.step(Step::Intake, took);
-        self.series.took_in(&outcome.tally, batch.arrivals.iter().map(|(_, arrival)| arrival));
+        self.series.took_in(&outcome.tally, batch.records.iter().map(|(_, decoded)| decoded));
         if let Some(view) = self.observed.lanes().get_mut(&lane) {
-            let last = batch.arrivals.last().and_then(|(record, _)| record.timestamp.known());
+            let last = batch.records.last().and_then(|(record, _)| record.timestamp.known());
             view.lag.position(batch.to, last);
         }
     }

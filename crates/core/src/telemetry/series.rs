@@ -14,7 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::model::headroom::Resource;
-use crate::model::input::{Arrival, field_names};
+use crate::model::input::{DecodedRecord, field_names};
 use crate::model::intake::Tally;
 use crate::model::number::Lane;
 use crate::model::retention::Prunable;
@@ -136,13 +136,13 @@ impl Series {
         }
     }
 
-    pub(crate) fn took_in<'a>(&self, tally: &Tally, arrivals: impl Iterator<Item = &'a Arrival>) {
+    pub(crate) fn took_in<'a>(&self, tally: &Tally, records: impl Iterator<Item = &'a DecodedRecord>) {
         for (outcome, number) in OUTCOMES.into_iter().zip(outcomes(tally)) {
             self.records.get_or_create(&[("outcome", outcome)]).inc_by(count(number));
         }
         let mut broken = 0;
-        for arrival in arrivals {
-            if let Arrival::DeadLetter(reason) = arrival {
+        for decoded in records {
+            if let DecodedRecord::DeadLetter(reason) = decoded {
                 broken += 1;
                 self.dead_letters.get_or_create(&[("reason_field", reason.field.unwrap_or(WHOLE_RECORD))]).inc();
             }

@@ -5,7 +5,7 @@ use futures_util::FutureExt;
 use super::*;
 use crate::lane::error::LaneError;
 use crate::model::halt::Halt;
-use crate::model::input::{Arrival, Reason};
+use crate::model::input::{DecodedRecord, RecordError};
 use crate::model::intake::{IntakeBatch, IntakeOutcome, Tally};
 use crate::model::number::{Lane, Millis, Offset, Seq};
 use crate::model::ownership::Suspension;
@@ -35,7 +35,7 @@ fn assert_samples(telemetry: &Telemetry, expected: &[(&str, &str)]) {
     }
 }
 
-fn arrived(offset: i64, arrival: Arrival) -> (Record, Arrival) {
+fn arrived(offset: i64, decoded: DecodedRecord) -> (Record, DecodedRecord) {
     (
         Record {
             offset: Offset::new(offset),
@@ -43,14 +43,14 @@ fn arrived(offset: i64, arrival: Arrival) -> (Record, Arrival) {
             key: None,
             value: None,
             headers: Vec::new(),
-            left_out: None,
+            omitted: None,
         },
-        arrival,
+        decoded,
     )
 }
 
-fn dead_letter(field: Option<&'static str>) -> Arrival {
-    Arrival::DeadLetter(Reason { field, reason: "wrong".to_owned() })
+fn dead_letter(field: Option<&'static str>) -> DecodedRecord {
+    DecodedRecord::DeadLetter(RecordError { field, reason: "wrong".to_owned() })
 }
 
 #[test]
@@ -177,12 +177,12 @@ async fn a_poll_loop_that_stands_still_is_told_from_one_that_has_not_begun_or_ha
 fn the_records_of_an_intake_are_counted_by_what_they_ended_as_and_add_up() {
     let telemetry = Telemetry::default();
     let tally = Tally { campaigns: 2, duplicates: 1, dead_letters: 4, ..Tally::default() };
-    let arrivals = vec![
+    let records = vec![
         arrived(0, dead_letter(Some("restaurant_id"))),
         arrived(1, dead_letter(None)),
         arrived(2, dead_letter(Some("restaurant_id"))),
     ];
-    let batch = IntakeBatch { from: Offset::new(0), to: Offset::new(7), arrivals };
+    let batch = IntakeBatch { from: Offset::new(0), to: Offset::new(7), records };
     telemetry.took_in(
         Lane::new(0),
         &IntakeOutcome { tally, ..IntakeOutcome::default() },

@@ -73,7 +73,7 @@ mod tests {
     use crate::model::mark::CommittedOffset;
     use crate::model::number::Offset;
     use crate::model::outputs::OutputIds;
-    use crate::model::record::{Arrived, RecordFingerprint};
+    use crate::model::record::{InputEvent, RecordFingerprint};
     use crate::model::recorded::Recorded;
     use crate::ports::broker::{Input, MayBegin, Producer};
     use crate::ports::clock::tests::TestClock;
@@ -86,7 +86,7 @@ mod tests {
     enum Never {}
 
     impl Input for Never {
-        async fn next(&mut self, _: usize) -> Result<Vec<Arrived>, BrokerError> {
+        async fn next(&mut self, _: usize) -> Result<Vec<InputEvent>, BrokerError> {
             match *self {}
         }
     }

@@ -14,7 +14,7 @@ use super::record::record;
 use super::thread::{Command, PartitionSlot};
 use crate::client::REQUEST_TIMEOUT;
 use dinnerbell_core::model::number::{Lane, Millis, Offset};
-use dinnerbell_core::model::record::{Arrived, LeftOut, Record, RecordFingerprint};
+use dinnerbell_core::model::record::{InputEvent, OmittedParts, Record, RecordFingerprint};
 use dinnerbell_core::ports::broker::{BrokerError, Input};
 
 /// After this many bytes an intake's records are taken as they are, but for a single larger one.
@@ -123,7 +123,7 @@ impl std::fmt::Debug for LaneInput {
 }
 
 impl Input for LaneInput {
-    async fn next(&mut self, most: usize) -> Result<Vec<Arrived>, BrokerError> {
+    async fn next(&mut self, most: usize) -> Result<Vec<InputEvent>, BrokerError> {
         loop {
             if let Some(failure) = self.failure.take() {
                 return Err(self.explain(&failure));
@@ -148,7 +148,7 @@ impl Input for LaneInput {
 
 impl LaneInput {
     /// Takes what is there. A failure is kept until everything before it was delivered.
-    fn take(&mut self, most: usize) -> Vec<Arrived> {
+    fn take(&mut self, most: usize) -> Vec<InputEvent> {
         let mut arrived = Vec::new();
         if matches!(self.ending, Ending::Seeking(..) | Ending::PassingOver(_)) {
             // What is queued lies before the seek; the end that confirms W comes after it.
@@ -170,12 +170,12 @@ impl LaneInput {
                     self.ending = Ending::Reading;
                     let record = record(&message);
                     bytes += record.size();
-                    arrived.push(Arrived::Record(record));
+                    arrived.push(InputEvent::Record(record));
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => arrived.extend(self.ended()),
                 Some(Err(error)) if is_unreadable(&error) => {
                     if let Some(record) = self.pass_over(&error) {
-                        arrived.push(Arrived::Record(record));
+                        arrived.push(InputEvent::Record(record));
                         break;
                     }
                 }
@@ -195,7 +195,7 @@ impl LaneInput {
         shared.observer.topic_id(&shared.topic).is_some_and(|now| now != *known)
     }
 
-    fn ended(&mut self) -> Option<Arrived> {
+    fn ended(&mut self) -> Option<InputEvent> {
         let confirmed = match self.ending {
             Ending::Confirming(end) => Some(end),
             _ => None,
@@ -204,7 +204,7 @@ impl LaneInput {
         self.ending = Ending::Reached(Instant::now());
         let end = confirmed?;
         self.position = end;
-        Some(Arrived::End(end))
+        Some(InputEvent::End(end))
     }
 
     /// What stands at the position cannot be unpacked. It is read once more, in case it was damaged on its way; then it is passed over, as a
@@ -221,9 +221,9 @@ impl LaneInput {
             "what stands at this offset cannot be unpacked ({error}): it is damaged, or its compressed batch is larger unpacked than \
              receive.message.max.bytes allows; send it again in a smaller batch"
         );
-        let left_out = LeftOut { parts: vec!["key", "value", "headers"], reason, value: None, hash: None };
+        let omitted = OmittedParts { parts: vec!["key", "value", "headers"], reason, value: None, hash: None };
         let headers = Vec::new();
-        Some(Record { offset, timestamp: Millis::NONE, key: None, value: None, headers, left_out: Some(left_out) })
+        Some(Record { offset, timestamp: Millis::NONE, key: None, value: None, headers, omitted: Some(omitted) })
     }
 
     /// Begins to read from the position.
@@ -295,8 +295,8 @@ impl LaneInput {
     async fn first(mut self) -> Result<Option<Record>, BrokerError> {
         loop {
             match self.take(1).pop() {
-                Some(Arrived::Record(record)) => return Ok(Some(record)),
-                Some(Arrived::End(_)) => return Ok(None),
+                Some(InputEvent::Record(record)) => return Ok(Some(record)),
+                Some(InputEvent::End(_)) => return Ok(None),
                 None if matches!(self.ending, Ending::Reached(_)) => return Ok(None),
                 None => {}
             }

@@ -8,15 +8,15 @@ use sha2::{Digest as _, Sha256};
 use crate::catch_panic::catch_panic;
 use dinnerbell_core::model::limits::{LARGEST_RECORD, LARGEST_REST};
 use dinnerbell_core::model::number::{Millis, Offset};
-use dinnerbell_core::model::record::{Digest, Header, LeftOut, Record, hash};
+use dinnerbell_core::model::record::{Digest, Header, OmittedParts, Record, hash};
 
 /// A record as it is kept: of one that is too large, what it was.
 pub(super) fn record(message: &BorrowedMessage<'_>) -> Record {
     let (key, value) = (message.key(), message.payload());
     let headers = message.headers();
     let headers_size = headers.map_or(0, |headers| (0..headers.count()).map(|index| header_size(headers, index)).sum());
-    let left_out = left_out(key, value, headers_size);
-    let keeps = |part| left_out.as_ref().is_none_or(|left_out| !left_out.parts.contains(&part));
+    let omitted = omitted(key, value, headers_size);
+    let keeps = |part| omitted.as_ref().is_none_or(|omitted| !omitted.parts.contains(&part));
     let read = |headers| (0..BorrowedHeaders::count(headers)).filter_map(|index| header(headers, index)).collect();
     Record {
         offset: Offset::new(message.offset()),
@@ -24,12 +24,12 @@ pub(super) fn record(message: &BorrowedMessage<'_>) -> Record {
         key: key.filter(|_| keeps("key")).map(<[u8]>::to_vec),
         value: value.filter(|_| keeps("value")).map(<[u8]>::to_vec),
         headers: headers.filter(|_| keeps("headers")).map_or_else(Vec::new, read),
-        left_out,
+        omitted,
     }
 }
 
 /// What is left out of a record with these parts, if it is too large.
-fn left_out(key: Option<&[u8]>, value: Option<&[u8]>, headers: usize) -> Option<LeftOut> {
+fn omitted(key: Option<&[u8]>, value: Option<&[u8]>, headers: usize) -> Option<OmittedParts> {
     let (key_size, value_size) = (key.map_or(0, <[u8]>::len), value.map_or(0, <[u8]>::len));
     let size = key_size + value_size + headers;
     if size <= LARGEST_RECORD {
@@ -37,7 +37,7 @@ fn left_out(key: Option<&[u8]>, value: Option<&[u8]>, headers: usize) -> Option<
     }
     let sizes = [("key", key_size), ("value", value_size), ("headers", headers)];
     let large = |(part, size): &(&'static str, usize)| (*size > LARGEST_REST).then_some(*part);
-    Some(LeftOut {
+    Some(OmittedParts {
         parts: sizes.iter().filter_map(large).collect(),
         reason: format!(
             "the record takes {size} bytes unpacked (key {key_size}, value {value_size}, headers {headers}), and at most {LARGEST_RECORD} \

@@ -17,7 +17,7 @@ use crate::sql;
 use crate::sql::fragments::{WAITING_CHANGES, held};
 use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
 use dinnerbell_core::model::due::ActiveCampaign;
-use dinnerbell_core::model::input::{Arrival, decode};
+use dinnerbell_core::model::input::{DecodedRecord, decode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome, Tally};
 use dinnerbell_core::model::number::{Lane, Millis, Offset, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
@@ -49,13 +49,13 @@ impl PostgresLedger {
         let (tx, now) = self.begin_at(own).await?;
         let _exclusive = self.lock_lane(own.lane).await;
         let mut intake = Intake::new(own, now);
-        let first = first_of_each(&batch.arrivals);
+        let first = first_of_each(&batch.records);
         // One round trip: the lane's row is locked first, as everywhere.
         let ((), created) = futures_util::try_join!(move_position(&tx, own, batch), intake.create(&tx, &first))?;
-        let rest: Vec<_> = batch.arrivals.iter().filter(|(record, _)| !created.contains(&record.offset)).collect();
-        intake.know(&tx, rest.iter().filter_map(|(_, arrival)| id(arrival))).await?;
-        for (record, arrival) in rest {
-            intake.judge(record, arrival)?;
+        let rest: Vec<_> = batch.records.iter().filter(|(record, _)| !created.contains(&record.offset)).collect();
+        intake.know(&tx, rest.iter().filter_map(|(_, decoded)| id(decoded))).await?;
+        for (record, decoded) in rest {
+            intake.judge(record, decoded)?;
         }
         let Intake { writes, mut outcome, .. } = intake;
         let tally = outcome.tally;
@@ -75,9 +75,9 @@ impl PostgresLedger {
         let _exclusive = self.lock_lane(own.lane).await;
         let (changes, more_changes) = waiting_changes(&tx, own).await?;
         let mut intake = Intake::new(own, now);
-        intake.know(&tx, changes.iter().filter_map(|change| id(&change.arrival))).await?;
+        intake.know(&tx, changes.iter().filter_map(|change| id(&change.decoded))).await?;
         for change in &changes {
-            let verdict = intake.judge_own(&change.record, change.from_lane.unwrap_or(own.lane), &change.arrival)?;
+            let verdict = intake.judge_own(&change.record, change.from_lane.unwrap_or(own.lane), &change.decoded)?;
             intake.writes.judged(change.id, verdict);
         }
         let Intake { writes, mut outcome, .. } = intake;
@@ -115,7 +115,7 @@ async fn waiting_changes(tx: &Transaction, own: Ownership) -> Result<(Vec<Change
         tx.query(sql::JUDGED_NEXT.text(), &parameters)
     )?;
     let mut changes: Vec<Change> = rows.iter().map(Change::read).collect();
-    // A tombstone has no time of its own; the order of arrival decides between equals.
+    // A tombstone has no time of its own; the order of their offsets decides between equals.
     changes.sort_by_key(|change| (change.datetime_created(), change.id));
     let found = rows.first().map_or(0, |row| row.get::<_, i64>("changes"));
     let more = found >= MAX_CHANGES || found > changes.len() as i64;
@@ -146,20 +146,20 @@ async fn move_position(tx: &Transaction, own: Ownership, batch: &IntakeBatch) ->
     Err(if held.get(0) { LedgerError::OnHold } else { lost(own, "the position") })
 }
 
-fn id(arrival: &Arrival) -> Option<&str> {
-    match arrival {
-        Arrival::Campaign(campaign) => Some(&campaign.adv_campaign_id),
-        Arrival::Cancellation { adv_campaign_id } => Some(adv_campaign_id),
-        Arrival::DeadLetter(_) => None,
+fn id(decoded: &DecodedRecord) -> Option<&str> {
+    match decoded {
+        DecodedRecord::Campaign(campaign) => Some(&campaign.adv_campaign_id),
+        DecodedRecord::Cancellation { adv_campaign_id } => Some(adv_campaign_id),
+        DecodedRecord::DeadLetter(_) => None,
     }
 }
 
-/// The first arrival about each campaign, in the order of ids.
-fn first_of_each(arrivals: &[(Record, Arrival)]) -> BTreeMap<&str, &(Record, Arrival)> {
+/// The first record about each campaign, in the order of ids.
+fn first_of_each(records: &[(Record, DecodedRecord)]) -> BTreeMap<&str, &(Record, DecodedRecord)> {
     let mut first = BTreeMap::new();
-    for arrival in arrivals {
-        if let Some(id) = id(&arrival.1) {
-            first.entry(id).or_insert(arrival);
+    for decoded in records {
+        if let Some(id) = id(&decoded.1) {
+            first.entry(id).or_insert(decoded);
         }
     }
     first
@@ -223,14 +223,14 @@ impl<'a> Intake<'a> {
     async fn create(
         &mut self,
         tx: &Transaction,
-        first: &BTreeMap<&str, &(Record, Arrival)>,
+        first: &BTreeMap<&str, &(Record, DecodedRecord)>,
     ) -> Result<BTreeSet<Offset>, LedgerError> {
         let mut created = BTreeSet::new();
         for id in statements::insert_campaigns(tx, self.own.lane, first, self.now).await? {
-            let (record, arrival) = first[id.as_str()];
+            let (record, decoded) = first[id.as_str()];
             created.insert(record.offset);
-            match arrival {
-                Arrival::Campaign(campaign) => self.created(campaign),
+            match decoded {
+                DecodedRecord::Campaign(campaign) => self.created(campaign),
                 _ => self.outcome.tally.cancellations += 1,
             }
         }
@@ -274,8 +274,8 @@ impl<'a> Intake<'a> {
     }
 
     /// Judges a record of this lane.
-    fn judge(&mut self, record: &'a Record, arrival: &'a Arrival) -> Result<(), LedgerError> {
-        let known = id(arrival).and_then(|id| Some((id, self.stood.get(id)?.lane)));
+    fn judge(&mut self, record: &'a Record, decoded: &'a DecodedRecord) -> Result<(), LedgerError> {
+        let known = id(decoded).and_then(|id| Some((id, self.stood.get(id)?.lane)));
         match known {
             // The campaign is another lane's: what arrived is recorded, raw, for its owner.
             Some((id, owner)) if owner != self.own.lane => {
@@ -283,31 +283,36 @@ impl<'a> Intake<'a> {
                 self.writes.hand_over(id, record);
                 Ok(())
             }
-            _ => self.judge_own(record, self.own.lane, arrival).map(drop),
+            _ => self.judge_own(record, self.own.lane, decoded).map(drop),
         }
     }
 
     /// Judges what arrived about a campaign of this lane; says as what it ended.
-    fn judge_own(&mut self, record: &'a Record, from: Lane, arrival: &'a Arrival) -> Result<&'static str, LedgerError> {
-        let stood = id(arrival).and_then(|id| self.stood.get(id));
-        let verdict = match (stood, arrival) {
-            (_, Arrival::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),
-            (Some(stood), arrival) => apply_rules(&stood.known, arrival),
+    fn judge_own(
+        &mut self,
+        record: &'a Record,
+        from: Lane,
+        decoded: &'a DecodedRecord,
+    ) -> Result<&'static str, LedgerError> {
+        let stood = id(decoded).and_then(|id| self.stood.get(id));
+        let verdict = match (stood, decoded) {
+            (_, DecodedRecord::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),
+            (Some(stood), decoded) => apply_rules(&stood.known, decoded),
             // `create` inserted it or found it. Pruned since, long after its end: the lane is taken over again, and it is new then.
             (None, _) => return Err(lost(self.own, "a campaign that was there a moment ago")),
         };
         let tally = &mut self.outcome.tally;
-        match (verdict, arrival) {
+        match (verdict, decoded) {
             (Verdict::Duplicate, _) => tally.duplicates += 1,
             (Verdict::Older, _) => tally.older_updates += 1,
-            (Verdict::Update, Arrival::Campaign(campaign)) => {
+            (Verdict::Update, DecodedRecord::Campaign(campaign)) => {
                 tally.updates += 1;
                 self.update(campaign);
                 return Ok("update");
             }
-            (Verdict::Cancel | Verdict::Update, arrival) => {
+            (Verdict::Cancel | Verdict::Update, decoded) => {
                 tally.cancellations += 1;
-                self.cancel(id(arrival).unwrap_or_default());
+                self.cancel(id(decoded).unwrap_or_default());
                 return Ok("cancellation");
             }
             (Verdict::Conflict(reason), _) => {
@@ -349,7 +354,7 @@ struct Change {
     id: i64,
     from_lane: Option<Lane>,
     record: Record,
-    arrival: Arrival,
+    decoded: DecodedRecord,
 }
 
 impl Change {
@@ -360,15 +365,15 @@ impl Change {
             key: row.get("key"),
             value: row.get("value"),
             headers: headers(row.get("header_names"), row.get("header_values")),
-            left_out: None,
+            omitted: None,
         };
-        let arrival = decode(record.key.as_deref(), record.value.as_deref());
-        Self { id: row.get("id"), from_lane: number(row, "from_lane"), record, arrival }
+        let decoded = decode(record.key.as_deref(), record.value.as_deref());
+        Self { id: row.get("id"), from_lane: number(row, "from_lane"), record, decoded }
     }
 
     fn datetime_created(&self) -> Seconds {
-        match &self.arrival {
-            Arrival::Campaign(campaign) => campaign.datetime_created,
+        match &self.decoded {
+            DecodedRecord::Campaign(campaign) => campaign.datetime_created,
             _ => Seconds::MAX,
         }
     }

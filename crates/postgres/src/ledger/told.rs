@@ -11,8 +11,8 @@ use crate::errors::PostgresError;
 use crate::number::number;
 use crate::sql;
 use dinnerbell_core::model::campaign::{CampaignState, Window};
+use dinnerbell_core::model::not_told::{Standing, Stop};
 use dinnerbell_core::model::number::{Lane, Seconds, Seq};
-use dinnerbell_core::model::untold::{Standing, Stop};
 
 /// Most pages of a campaign that are known to be withdrawn: each is a round's, and rounds are withdrawn rarely.
 const WITHDRAWN_PAGES: i64 = 1_000;

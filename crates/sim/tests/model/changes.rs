@@ -7,7 +7,7 @@
 use std::sync::LazyLock;
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
-use dinnerbell_core::model::input::Arrival;
+use dinnerbell_core::model::input::DecodedRecord;
 use dinnerbell_core::model::number::Seconds;
 use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
 use stateright::{Model, Property};
@@ -303,7 +303,7 @@ impl Lane {
 }
 
 /// The campaign as the service knows it, each version by when it was created.
-static VERSIONS: LazyLock<[(Known, Arrival); 4]> = LazyLock::new(|| {
+static VERSIONS: LazyLock<[(Known, DecodedRecord); 4]> = LazyLock::new(|| {
     [0, 1, 2, 3].map(|created| {
         let campaign = Campaign {
             restaurant_id: "restaurant".to_owned(),
@@ -314,23 +314,23 @@ static VERSIONS: LazyLock<[(Known, Arrival); 4]> = LazyLock::new(|| {
             window: Window { start: Seconds::new(0), end: Seconds::new(100) },
             datetime_created: Seconds::new(created),
         };
-        (Known::Campaign(campaign.clone()), Arrival::Campaign(campaign))
+        (Known::Campaign(campaign.clone()), DecodedRecord::Campaign(campaign))
     })
 });
 
-static TOMBSTONE: LazyLock<Arrival> =
-    LazyLock::new(|| Arrival::Cancellation { adv_campaign_id: "campaign".to_owned() });
+static TOMBSTONE: LazyLock<DecodedRecord> =
+    LazyLock::new(|| DecodedRecord::Cancellation { adv_campaign_id: "campaign".to_owned() });
 
 impl Row {
     /// What a record makes of the row.
     fn judged(self, record: Record) -> Self {
-        let (arrival, created) = match record {
+        let (decoded, created) = match record {
             Record::None | Record::Other => return self,
             Record::Tombstone => (&*TOMBSTONE, self.created),
             Record::Version(created) => (&VERSIONS[usize::from(created)].1, created),
         };
         let known = if self.cancelled { &Known::Cancelled } else { &VERSIONS[usize::from(self.created)].0 };
-        match apply_rules(known, arrival) {
+        match apply_rules(known, decoded) {
             Verdict::Update => Self { created, ..self },
             Verdict::Cancel => Self { cancelled: true, ..self },
             Verdict::Older | Verdict::Duplicate | Verdict::Conflict(_) => self,

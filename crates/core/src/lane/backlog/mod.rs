@@ -195,7 +195,7 @@ impl LaneBacklog {
         self.state().moved = moved;
     }
 
-    /// Whether the ledger must be read; what is held is dropped then. Arrivals of the meantime are kept beside what is read.
+    /// Whether the ledger must be read; what is held is dropped then. What arrives meanwhile is kept beside what is read.
     pub fn begin_reload(&self, now: Seconds) -> bool {
         let mut state = self.state();
         let due = state.is_reload_due(now);

@@ -3,7 +3,7 @@ use serde_json::Value;
 
 use crate::model::campaign::Window;
 use crate::model::draft::*;
-use crate::model::input::{Arrival, decode};
+use crate::model::input::{DecodedRecord, decode};
 use crate::model::number::Seconds;
 
 const TRIGGER: Seconds = Seconds::new(1_700_000_000);
@@ -13,7 +13,7 @@ const ODD_CLIENTS: [&str; 7] = ["a\"b\\c/", "\u{1}\t\n\u{1f}\u{7f}", "клиен
 
 fn sample() -> Campaign {
     match decode(None, Some(include_bytes!("../../../../../samples/campaign.json"))) {
-        Arrival::Campaign(campaign) => campaign,
+        DecodedRecord::Campaign(campaign) => campaign,
         other => panic!("the sample is a campaign, not {other:?}"),
     }
 }

@@ -31,13 +31,13 @@ fn with_tail(tail: &str) -> String {
     format!("{sample}{tail}}}")
 }
 
-fn read(value: impl AsRef<[u8]>) -> Arrival {
+fn read(value: impl AsRef<[u8]>) -> DecodedRecord {
     decode(Some(b"first_message"), Some(value.as_ref()))
 }
 
-fn refused(value: impl AsRef<[u8]>) -> Reason {
+fn refused(value: impl AsRef<[u8]>) -> RecordError {
     match read(value) {
-        Arrival::DeadLetter(reason) => {
+        DecodedRecord::DeadLetter(reason) => {
             assert!(!reason.reason.is_empty() && reason.reason.len() < 2_000, "{reason:?}");
             reason
         }
@@ -47,8 +47,10 @@ fn refused(value: impl AsRef<[u8]>) -> Reason {
 
 #[test]
 fn what_is_encoded_is_decoded_as_the_same_campaign() {
-    let Arrival::Campaign(campaign) = decode(None, Some(SAMPLE.as_bytes())) else { panic!("the sample is a campaign") };
-    assert_eq!(decode(None, Some(&encode(&campaign))), Arrival::Campaign(campaign));
+    let DecodedRecord::Campaign(campaign) = decode(None, Some(SAMPLE.as_bytes())) else {
+        panic!("the sample is a campaign")
+    };
+    assert_eq!(decode(None, Some(&encode(&campaign))), DecodedRecord::Campaign(campaign));
 }
 
 #[test]
@@ -80,21 +82,21 @@ fn what_a_serializer_put_around_the_object_is_named_with_what_to_do() {
 
 fn accepted(value: impl AsRef<[u8]>) -> Campaign {
     match read(value) {
-        Arrival::Campaign(campaign) => campaign,
+        DecodedRecord::Campaign(campaign) => campaign,
         other => panic!("not a campaign: {other:?}"),
     }
 }
 
 #[track_caller]
 fn refused_for(value: impl AsRef<[u8]>, field: &str, says: &str) {
-    let Reason { field: named, reason } = refused(value);
+    let RecordError { field: named, reason } = refused(value);
     assert_eq!(named, Some(field), "{reason}");
     assert!(reason.starts_with(field) && reason.contains(says), "{reason}");
 }
 
 #[track_caller]
 fn refused_as_a_whole(value: impl AsRef<[u8]>, says: &str) {
-    let Reason { field, reason } = refused(value);
+    let RecordError { field, reason } = refused(value);
     assert_eq!(field, None, "{reason}");
     assert!(reason.contains(says), "{reason}");
 }
@@ -111,7 +113,7 @@ fn the_sample_becomes_its_campaign() {
         datetime_created: Seconds::new(1_678_879_362),
     };
     assert_eq!(accepted(SAMPLE), expected);
-    assert_eq!(decode(None, Some(SAMPLE.as_bytes())), Arrival::Campaign(expected), "any key, none included");
+    assert_eq!(decode(None, Some(SAMPLE.as_bytes())), DecodedRecord::Campaign(expected), "any key, none included");
 }
 
 #[test]
@@ -154,7 +156,7 @@ fn each_field_must_be_there_once_and_of_its_type() {
 
 #[test]
 fn all_broken_rules_are_reported_at_once_and_then_no_single_field_is_named() {
-    let Reason { field, reason } = refused("{}");
+    let RecordError { field, reason } = refused("{}");
     assert_eq!(field, None);
     for (field, _) in FIELDS {
         assert!(reason.contains(&format!("{field} must be")), "{reason}");
@@ -300,7 +302,7 @@ fn what_is_not_utf_8_is_refused_and_the_field_named() {
 #[test]
 fn a_tombstone_cancels_the_campaign_that_its_key_names() {
     for key in ["123e4567", " padded ", "кампания", &"x".repeat(256)] {
-        let cancelled = Arrival::Cancellation { adv_campaign_id: key.to_owned() };
+        let cancelled = DecodedRecord::Cancellation { adv_campaign_id: key.to_owned() };
         assert_eq!(decode(Some(key.as_bytes()), None), cancelled);
     }
 }
@@ -317,7 +319,9 @@ fn a_tombstone_without_a_valid_id_is_a_dead_letter() {
         (Some(&long), "it has 257 bytes"),
     ];
     for (key, says) in cases {
-        let Arrival::DeadLetter(Reason { field, reason }) = decode(key, None) else { panic!("accepted {key:?}") };
+        let DecodedRecord::DeadLetter(RecordError { field, reason }) = decode(key, None) else {
+            panic!("accepted {key:?}")
+        };
         assert_eq!(field, None);
         assert!(reason.contains("the key") && reason.contains("adv_campaign_id") && reason.contains(says), "{reason}");
     }
@@ -417,7 +421,7 @@ proptest! {
         let mut all = fields(&campaign);
         all.extend([("client_id", unknown.clone()), ("client_id", unknown)]);
         let shuffled: Vec<_> = order.into_iter().map(|index| all[index].clone()).collect();
-        prop_assert_eq!(read(object(&shuffled, escape)), Arrival::Campaign(campaign));
+        prop_assert_eq!(read(object(&shuffled, escape)), DecodedRecord::Campaign(campaign));
     }
 
     #[test]
@@ -432,7 +436,7 @@ proptest! {
     fn a_single_changed_byte_makes_it_another_campaign_or_a_dead_letter(at in 0..SAMPLE.len(), byte in any::<u8>()) {
         let mut value = SAMPLE.as_bytes().to_vec();
         value[at] = byte;
-        let cancels = matches!(read(value), Arrival::Cancellation { .. });
+        let cancels = matches!(read(value), DecodedRecord::Cancellation { .. });
         prop_assert!(!cancels);
     }
 
@@ -442,13 +446,13 @@ proptest! {
         changed[index].1 = value.clone();
         let name = changed[index].0;
         match read(object(&changed, false)) {
-            Arrival::Campaign(taken) => prop_assert_eq!(&fields(&taken)[index].1, &value),
-            Arrival::DeadLetter(Reason { field, reason }) => {
+            DecodedRecord::Campaign(taken) => prop_assert_eq!(&fields(&taken)[index].1, &value),
+            DecodedRecord::DeadLetter(RecordError { field, reason }) => {
                 prop_assert!(reason.contains(name) && reason.len() < 500, "{}", reason);
                 let crossed = name == START && field == Some(END);
                 prop_assert!(field == Some(name) || crossed, "{:?}: {}", field, reason);
             }
-            Arrival::Cancellation { .. } => prop_assert!(false, "a value cancels nothing"),
+            DecodedRecord::Cancellation { .. } => prop_assert!(false, "a value cancels nothing"),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::number::Number;
 use crate::sql;
 use dinnerbell_core::model::campaign::{Campaign, CampaignState};
 use dinnerbell_core::model::due::WaitingDeadLetter;
-use dinnerbell_core::model::input::{Arrival, Reason};
+use dinnerbell_core::model::input::{DecodedRecord, RecordError};
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::number::{Lane, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
@@ -27,7 +27,7 @@ const DEAD_LETTER_FRAME: usize = 1_024;
 /// What a transaction's judging has to write.
 #[derive(Default)]
 pub(super) struct Writes<'a> {
-    letters: Vec<(Lane, &'a Record, Reason)>,
+    letters: Vec<(Lane, &'a Record, RecordError)>,
     handed_over: Vec<(&'a str, &'a Record)>,
     changed: BTreeMap<&'a str, Changed<'a>>,
     judged: Vec<(i64, &'static str)>,
@@ -62,7 +62,7 @@ impl<'a> Writes<'a> {
     }
 
     /// A record that arrived in this lane became a dead letter.
-    pub(super) fn dead_letter(&mut self, arrived: Lane, record: &'a Record, reason: Reason) {
+    pub(super) fn dead_letter(&mut self, arrived: Lane, record: &'a Record, reason: RecordError) {
         self.letters.push((arrived, record, reason));
     }
 
@@ -90,7 +90,7 @@ impl<'a> Writes<'a> {
             count(tx, own.lane, tally),
         )?;
         let waiting =
-            |(id, (_, record, _)): (i64, &(Lane, &Record, Reason))| WaitingDeadLetter { id, bytes: bytes(record) };
+            |(id, (_, record, _)): (i64, &(Lane, &Record, RecordError))| WaitingDeadLetter { id, bytes: bytes(record) };
         Ok(ids.into_iter().flatten().zip(&self.letters).map(waiting).collect())
     }
 }
@@ -164,16 +164,16 @@ impl<'a> Raw<'a> {
 async fn insert_dead_letters(
     tx: &Transaction,
     lane: Lane,
-    letters: &[(Lane, &Record, Reason)],
+    letters: &[(Lane, &Record, RecordError)],
 ) -> Result<Vec<i64>, PostgresError> {
     let raw = Raw::of(letters.iter().map(|(_, record, _)| *record));
     let arrived: Vec<i32> = letters.iter().map(|(arrived, ..)| arrived.get()).collect();
     let reasons: Vec<&str> = letters.iter().map(|(.., reason)| reason.reason.as_str()).collect();
     let fields: Vec<Option<&str>> = letters.iter().map(|(.., reason)| reason.field).collect();
     let sizes: Vec<i64> = letters.iter().map(|(_, record, _)| bytes(record) as i64).collect();
-    let left_out = letters.iter().map(|(_, record, _)| record.left_out.as_ref());
-    let parts: Vec<Option<String>> = left_out.clone().map(|left_out| Some(left_out?.parts.join(","))).collect();
-    let digests = left_out.map(|left_out| left_out?.value.as_ref());
+    let omitted = letters.iter().map(|(_, record, _)| record.omitted.as_ref());
+    let parts: Vec<Option<String>> = omitted.clone().map(|omitted| Some(omitted?.parts.join(","))).collect();
+    let digests = omitted.map(|omitted| omitted?.value.as_ref());
     let value_sizes: Vec<Option<i64>> = digests.clone().map(|digest| Some(digest?.size)).collect();
     let sha256: Vec<Option<&[u8]>> = digests.map(|digest| Some(digest?.sha256.as_slice())).collect();
     let mut parameters: Vec<Parameter<'_>> = vec![lane.parameter()];
@@ -244,7 +244,7 @@ async fn count(tx: &Transaction, lane: Lane, tally: Option<Tally>) -> Result<(),
 pub(super) async fn insert_campaigns(
     tx: &Transaction,
     lane: Lane,
-    first: &BTreeMap<&str, &(Record, Arrival)>,
+    first: &BTreeMap<&str, &(Record, DecodedRecord)>,
     now: Seconds,
 ) -> Result<Vec<String>, PostgresError> {
     if first.is_empty() {
@@ -253,9 +253,9 @@ pub(super) async fn insert_campaigns(
     let mut columns = CampaignColumns::default();
     let mut states = Vec::with_capacity(first.len());
     let mut offsets = Vec::with_capacity(first.len());
-    for (id, (record, arrival)) in first {
-        let campaign = match arrival {
-            Arrival::Campaign(campaign) => Some(campaign),
+    for (id, (record, decoded)) in first {
+        let campaign = match decoded {
+            DecodedRecord::Campaign(campaign) => Some(campaign),
             _ => None,
         };
         states.push(

@@ -10,7 +10,7 @@ use crate::model::limits::LONGEST_CLIENT_ID;
 /// Why somebody was not told, or not yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
+pub enum NotToldReason {
     /// The campaign has not begun.
     NotStarted,
     /// It runs, and their turn has not come.
@@ -37,7 +37,7 @@ pub enum Reason {
     NeverArrived,
 }
 
-impl Reason {
+impl NotToldReason {
     /// As it is written in JSON, CSV and tables.
     pub fn name(self) -> &'static str {
         match self {
@@ -79,7 +79,7 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for NotToldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -120,7 +120,7 @@ impl Standing {
 
 /// What is known of somebody who has no draft.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Untold<'a> {
+pub struct ClientWithoutDraft<'a> {
     /// The client that has no draft.
     pub client_id: &'a str,
     /// Whether they favour the restaurant now.
@@ -130,31 +130,31 @@ pub struct Untold<'a> {
 }
 
 /// Why somebody who has no draft has none. `tells_late`: whether those are told who come while a campaign runs.
-pub fn reason(campaign: &Standing, tells_late: bool, client: Untold<'_>) -> Reason {
+pub fn reason(campaign: &Standing, tells_late: bool, client: ClientWithoutDraft<'_>) -> NotToldReason {
     let is_usable = !client.client_id.is_empty() && client.client_id.len() <= LONGEST_CLIENT_ID;
     if !campaign.has_arrived {
-        return Reason::NeverArrived;
+        return NotToldReason::NeverArrived;
     }
     if !is_usable {
-        return Reason::UnusableId;
+        return NotToldReason::UnusableId;
     }
     if !client.favours {
-        return Reason::NotSubscribed;
+        return NotToldReason::NotSubscribed;
     }
     let has_passed = campaign.has_passed(client.client_id);
     match campaign.state {
-        CampaignState::Scheduled => Reason::NotStarted,
+        CampaignState::Scheduled => NotToldReason::NotStarted,
         CampaignState::Active | CampaignState::Complete => match campaign.stop {
-            _ if has_passed && !tells_late => Reason::SubscribedLater,
-            Some(Stop::Paused) => Reason::Paused,
-            Some(Stop::Held) => Reason::Held,
-            Some(Stop::Halted) => Reason::Halted,
-            None => Reason::Waiting,
+            _ if has_passed && !tells_late => NotToldReason::SubscribedLater,
+            Some(Stop::Paused) => NotToldReason::Paused,
+            Some(Stop::Held) => NotToldReason::Held,
+            Some(Stop::Halted) => NotToldReason::Halted,
+            None => NotToldReason::Waiting,
         },
-        _ if client.was_withdrawn => Reason::Withdrawn,
-        _ if has_passed => Reason::SubscribedLater,
-        CampaignState::Closed | CampaignState::Expired => Reason::Ended,
-        CampaignState::Cancelled => Reason::Cancelled,
+        _ if client.was_withdrawn => NotToldReason::Withdrawn,
+        _ if has_passed => NotToldReason::SubscribedLater,
+        CampaignState::Closed | CampaignState::Expired => NotToldReason::Ended,
+        CampaignState::Cancelled => NotToldReason::Cancelled,
     }
 }
 
@@ -171,66 +171,87 @@ mod tests {
         Standing { state, has_arrived: true, cursor: Some("m".to_owned()), main_pass_over, stop: None }
     }
 
-    fn client(client_id: &str) -> Untold<'_> {
-        Untold { client_id, favours: true, was_withdrawn: false }
+    fn client(client_id: &str) -> ClientWithoutDraft<'_> {
+        ClientWithoutDraft { client_id, favours: true, was_withdrawn: false }
     }
 
     #[test]
     fn who_stands_behind_the_cursor_waits_until_the_campaign_is_over() {
         let reasons = [Scheduled, Active, Expired, Cancelled].map(|state| reason(&campaign(state), true, client("n")));
-        assert_eq!(reasons, [Reason::NotStarted, Reason::Waiting, Reason::Ended, Reason::Cancelled]);
+        assert_eq!(
+            reasons,
+            [NotToldReason::NotStarted, NotToldReason::Waiting, NotToldReason::Ended, NotToldReason::Cancelled]
+        );
         let none = Standing { cursor: None, ..campaign(Expired) };
-        assert_eq!(reason(&none, true, client("a")), Reason::Ended, "it ended before its first page");
+        assert_eq!(reason(&none, true, client("a")), NotToldReason::Ended, "it ended before its first page");
     }
 
     #[test]
     fn who_came_behind_the_main_pass_is_told_late_while_it_runs_and_subscribed_later_when_it_is_over() {
         for late in ["a", "m"] {
             let reasons = STATES.map(|state| reason(&campaign(state), true, client(late)));
-            let later = Reason::SubscribedLater;
-            assert_eq!(reasons, [Reason::NotStarted, Reason::Waiting, Reason::Waiting, later, later, later], "{late}");
+            let later = NotToldReason::SubscribedLater;
+            assert_eq!(
+                reasons,
+                [NotToldReason::NotStarted, NotToldReason::Waiting, NotToldReason::Waiting, later, later, later],
+                "{late}"
+            );
         }
         for state in [Active, Complete] {
-            assert_eq!(reason(&campaign(state), false, client("a")), Reason::SubscribedLater, "nobody is told late");
+            assert_eq!(
+                reason(&campaign(state), false, client("a")),
+                NotToldReason::SubscribedLater,
+                "nobody is told late"
+            );
         }
-        assert_eq!(reason(&campaign(Closed), true, client("z")), Reason::SubscribedLater, "the main pass is over");
+        assert_eq!(
+            reason(&campaign(Closed), true, client("z")),
+            NotToldReason::SubscribedLater,
+            "the main pass is over"
+        );
     }
 
     #[test]
     fn what_stops_a_campaign_is_the_reason_only_while_it_runs() {
-        let stops = [(Stop::Paused, Reason::Paused), (Stop::Held, Reason::Held), (Stop::Halted, Reason::Halted)];
+        let stops = [
+            (Stop::Paused, NotToldReason::Paused),
+            (Stop::Held, NotToldReason::Held),
+            (Stop::Halted, NotToldReason::Halted),
+        ];
         for (stop, named) in stops {
             let stopped = |state| Standing { stop: Some(stop), ..campaign(state) };
             assert_eq!(reason(&stopped(Active), true, client("z")), named);
             assert_eq!(reason(&stopped(Complete), true, client("a")), named);
-            assert_eq!(reason(&stopped(Scheduled), true, client("z")), Reason::NotStarted);
-            assert_eq!(reason(&stopped(Expired), true, client("z")), Reason::Ended);
+            assert_eq!(reason(&stopped(Scheduled), true, client("z")), NotToldReason::NotStarted);
+            assert_eq!(reason(&stopped(Expired), true, client("z")), NotToldReason::Ended);
         }
     }
 
     #[test]
     fn a_draft_that_was_withdrawn_counts_when_it_is_not_told_again() {
-        let withdrawn = Untold { was_withdrawn: true, ..client("n") };
+        let withdrawn = ClientWithoutDraft { was_withdrawn: true, ..client("n") };
         let reasons = [Active, Expired, Cancelled].map(|state| reason(&campaign(state), true, withdrawn));
-        assert_eq!(reasons, [Reason::Waiting, Reason::Withdrawn, Reason::Withdrawn]);
+        assert_eq!(reasons, [NotToldReason::Waiting, NotToldReason::Withdrawn, NotToldReason::Withdrawn]);
     }
 
     #[test]
     fn who_cannot_be_told_or_favours_something_else_has_that_reason_in_every_state() {
         let long = "x".repeat(LONGEST_CLIENT_ID + 1);
         for state in STATES {
-            assert_eq!(reason(&campaign(state), true, client("")), Reason::UnusableId);
-            assert_eq!(reason(&campaign(state), true, client(&long)), Reason::UnusableId);
-            let other = Untold { favours: false, ..client("n") };
-            assert_eq!(reason(&campaign(state), true, other), Reason::NotSubscribed);
+            assert_eq!(reason(&campaign(state), true, client("")), NotToldReason::UnusableId);
+            assert_eq!(reason(&campaign(state), true, client(&long)), NotToldReason::UnusableId);
+            let other = ClientWithoutDraft { favours: false, ..client("n") };
+            assert_eq!(reason(&campaign(state), true, other), NotToldReason::NotSubscribed);
         }
         let never = Standing { has_arrived: false, ..campaign(Cancelled) };
-        assert_eq!(reason(&never, true, client("n")), Reason::NeverArrived);
+        assert_eq!(reason(&never, true, client("n")), NotToldReason::NeverArrived);
     }
 
     #[test]
     fn a_reason_is_called_the_same_in_json_and_in_tables() {
-        for one in [Reason::NotStarted, Reason::SubscribedLater, Reason::UnusableId, Reason::Ended] {
+        for one in
+            [NotToldReason::NotStarted, NotToldReason::SubscribedLater, NotToldReason::UnusableId, NotToldReason::Ended]
+        {
             assert_eq!(serde_json::to_value(one).unwrap(), one.name());
         }
     }
