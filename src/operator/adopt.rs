@@ -130,7 +130,7 @@ impl Adopter<'_> {
 
     /// Says what would be moved as things stand now.
     async fn preview(&self, overruled: bool) -> Result<Adoption, ResolveError> {
-        let (head, last) = self.settle(overruled).await?;
+        let (head, last) = self.settle_last_round(overruled).await?;
         let moved = would_move(&self.pool, self.request.lane, head, last).await?;
         Ok(self.adoption(moved, head, last))
     }
@@ -164,7 +164,7 @@ impl Adopter<'_> {
     ) -> Result<Adoption, ResolveError> {
         // Fences former owners' producers: when this returns, none of their transactions is open or about to be committed.
         drop(self.broker.producer(own.lane).await?);
-        let (head, last) = self.settle(overruled).await?;
+        let (head, last) = self.settle_last_round(overruled).await?;
         fail_point("adopt.settled");
         let moved = writer.adopt(&Leaving { own, head, last }, self.request.into, &self.noted()).await?;
         Ok(self.adoption(moved, head, last))
@@ -177,7 +177,7 @@ impl Adopter<'_> {
     }
 
     /// The outcome of the lane's last round.
-    async fn settle(&self, overruled: bool) -> Result<(RoundVersion, LastRound), ResolveError> {
+    async fn settle_last_round(&self, overruled: bool) -> Result<(RoundVersion, LastRound), ResolveError> {
         let lane = self.request.lane;
         let theirs = self.broker.committed(lane).await?;
         let found = lane_row(&self.pool, lane).await?.ok_or_else(|| unknown(lane))?;

@@ -99,7 +99,7 @@ impl Walk {
 
     fn untold(&self, client_id: &str) -> NotToldClient {
         let was_withdrawn = self.withdrawn.iter().any(|page| page.held(client_id));
-        let client = NotToldClient { client_id, favours: true, was_withdrawn };
+        let client = ClientWithoutDraft { client_id, favours: true, was_withdrawn };
         let reason = reason(&self.campaign.standing, self.tells_late, client);
         NotToldClient { client_id: client_id.to_owned(), reason }
     }

@@ -131,8 +131,8 @@ mod tests {
         telemetry.set_lane(Lane::new(0), LaneState::Running);
         telemetry.set_lane(Lane::new(1), LaneState::Entering);
         telemetry.published_again(Lane::new(0), 1_200);
-        telemetry.step(dinnerbell_core::telemetry::Step::Copy, Duration::from_millis(250));
-        telemetry.step(dinnerbell_core::telemetry::Step::Copy, Duration::from_millis(250));
+        telemetry.step(dinnerbell_core::telemetry::RoundStep::Copy, Duration::from_millis(250));
+        telemetry.step(dinnerbell_core::telemetry::RoundStep::Copy, Duration::from_millis(250));
         let after = Scrape::parse(&telemetry.exposition(dinnerbell_core::telemetry::Format::OpenMetrics).unwrap());
         assert_eq!((after.drafts(), after.rounds(), after.running_lanes(), after.failures()), (1_200, 1, 1, 0));
         assert_eq!(after.lanes(), BTreeSet::from([0, 1].map(Lane::new)));

@@ -27,7 +27,7 @@ impl Backoff {
     }
 
     /// The pause after the failures so far: none before the first. Each call has a jitter of its own.
-    pub fn pause(&self) -> Duration {
+    pub fn delay(&self) -> Duration {
         let doubled = match self.failures.checked_sub(1) {
             None => Duration::ZERO,
             Some(doublings) => self.first.saturating_mul(1 << doublings.min(10)).min(self.longest),
@@ -38,7 +38,7 @@ impl Backoff {
     /// It failed once more: the pause that follows.
     pub fn failed(&mut self) -> Duration {
         *self = self.longer();
-        self.pause()
+        self.delay()
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn a_pause_doubles_from_the_first_to_the_longest_and_is_shorter_by_half_at_most() {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
-        assert_eq!(backoff.pause(), Duration::ZERO);
+        assert_eq!(backoff.delay(), Duration::ZERO);
         for most in [100, 200, 400, 800, 1_000, 1_000, 1_000].map(Duration::from_millis) {
             let pause = backoff.failed();
             assert!(pause <= most && pause >= most / 2, "{pause:?} of {most:?}");

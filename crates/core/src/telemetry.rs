@@ -25,7 +25,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 pub use format::Format;
-pub use labels::{Cause, Step};
+pub use labels::{Cause, RoundStep};
 pub use lag::Lag;
 pub use lanes::LaneState;
 pub use needs::Need;

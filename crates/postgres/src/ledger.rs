@@ -236,7 +236,7 @@ impl PostgresLedger {
 }
 
 /// A compare-and-set that found something else than this owner left.
-fn lost(own: Ownership, what: &str) -> LedgerError {
+fn not_mine(own: Ownership, what: &str) -> LedgerError {
     LedgerError::NotMine(format!("lane {}: {what} is not what epoch {} left", own.lane, own.epoch))
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::world::WorldState;
-use crate::tables::{CampaignRow, FeedbackRow, LaneRow, PartRow, RoundRow, Transaction, ended, lost, texts, waiting};
+use crate::tables::{
+    CampaignRow, FeedbackRow, LaneRow, PartRow, RoundRow, Transaction, ended, not_mine, texts, waiting,
+};
 use dinnerbell_core::guard::Guard;
 use dinnerbell_core::model::campaign::{CampaignState, Window};
 use dinnerbell_core::model::clients::Clients;
@@ -221,21 +223,21 @@ impl WorldState {
     pub(super) fn note_published(&mut self, own: Ownership, seq: Seq) -> Result<bool, LedgerError> {
         let lane = self.database.lane(own.lane);
         if lane.epoch != own.epoch || lane.seq != seq {
-            return Err(lost(own, "the last round"));
+            return Err(not_mine(own, "the last round"));
         }
         (lane.published_seq, lane.overrule) = (Some(seq), false);
         Ok(self.complete(own.lane, seq))
     }
 
     pub(super) fn complete(&mut self, lane: Lane, seq: Seq) -> bool {
-        let (now, mut closed) = (self.now(), false);
+        let (now, mut closed_campaigns) = (self.now(), false);
         for row in self.database.of_lane(lane) {
             if row.state == CampaignState::Active && row.last_page_seq.is_some_and(|last| last <= seq) {
                 row.state = if row.end() <= now { CampaignState::Closed } else { CampaignState::Complete };
-                closed |= row.state == CampaignState::Closed;
+                closed_campaigns |= row.state == CampaignState::Closed;
             }
         }
-        closed
+        closed_campaigns
     }
 
     /// Whether another open transaction has one of the rows: the unique index waits for its end.
@@ -303,7 +305,7 @@ impl WorldState {
         let (epoch, seq) = (self.guards.enabled(Guard::EpochAtSeal), self.guards.enabled(Guard::SeqAtSeal));
         let lane = self.database.lane(own.lane);
         if (epoch && lane.epoch != own.epoch) || (seq && lane.seq != before) {
-            return Err(lost(own, "the last round"));
+            return Err(not_mine(own, "the last round"));
         }
         let position = lane.position;
         let stale = self.not_as_planned(own.lane, content);
@@ -334,9 +336,9 @@ impl WorldState {
             parts: content.parts.iter().map(PartRow::of).collect(),
         };
         self.database.rounds.insert((own.lane, head.seq), round);
-        let closed = self.complete(own.lane, before);
+        let closed_campaigns = self.complete(own.lane, before);
         self.committed();
-        Ok(Sealed::Recorded { position, closed })
+        Ok(Sealed::Recorded { position, closed_campaigns })
     }
 
     /// Clients who are not told yet when an update is recorded are told of the update.
@@ -474,7 +476,7 @@ impl WorldState {
         let lane = self.database.lane(own.lane).clone();
         let mine = lane.epoch == own.epoch || !self.guards.enabled(Guard::EpochAtWithdrawal);
         if !mine || lane.seq != head.seq {
-            return Err(lost(own, "the last round"));
+            return Err(not_mine(own, "the last round"));
         }
         let mut round = self.database.rounds[&(own.lane, head.seq)].clone();
         let mut locked = 0;
@@ -496,10 +498,10 @@ impl WorldState {
     pub(super) fn set_dead_letters_aside(&mut self, own: Ownership, head: RoundVersion) -> Result<(), LedgerError> {
         let lane = self.database.lane(own.lane);
         if lane.epoch != own.epoch || lane.seq != head.seq {
-            return Err(lost(own, "the last round"));
+            return Err(not_mine(own, "the last round"));
         }
         let Some(round) = self.database.rounds.get_mut(&(own.lane, head.seq)) else {
-            return Err(lost(own, "the last round"));
+            return Err(not_mine(own, "the last round"));
         };
         let letters = std::mem::take(&mut round.dead_letters);
         round.revision += 1;

@@ -401,7 +401,7 @@ impl InstanceLedger for SimLedger {
             Poll {
                 changes: which(&|own| state.has_changes(own.lane)),
                 rescans: which(&|own| !state.due_rescan(own.lane, &BTreeSet::new(), 1).is_empty()),
-                taken: which(&|own| state.is_taken(own)),
+                lost_lanes: which(&|own| state.is_taken(own)),
             }
         })
         .await

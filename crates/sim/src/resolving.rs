@@ -82,7 +82,7 @@ impl WorldState {
         if !known && decision.last != LastRound::Unpublished && decision.head != head {
             self.free_dead_letters(lane, row.seq);
         }
-        self.settle(lane, &decision);
+        self.apply_decision(lane, &decision);
         // It knows all that Kafka holds now: nobody waits for its takeover.
         let (comparison, lanes) = (self.database.comparison(), self.kafka.lanes.len());
         self.note_compared(lane, &comparison, i32::try_from(lanes).unwrap_or(i32::MAX));
@@ -181,7 +181,7 @@ impl WorldState {
     }
 
     /// The round with which the lane goes on, and the lane.
-    fn settle(&mut self, lane: Lane, decision: &Decision) {
+    fn apply_decision(&mut self, lane: Lane, decision: &Decision) {
         let Decision { head, published, overrule, .. } = *decision;
         let position = self.database.lane(lane).position;
         let made = RoundRow {

@@ -363,7 +363,7 @@ pub(super) struct Transaction {
     pub(super) rows: Vec<(String, String, FeedbackRow)>,
 }
 
-pub(super) fn lost(own: Ownership, what: &str) -> LedgerError {
+pub(super) fn not_mine(own: Ownership, what: &str) -> LedgerError {
     LedgerError::NotMine(format!("lane {}: {what} is not what epoch {} left", own.lane, own.epoch))
 }
 

@@ -152,13 +152,13 @@ impl LedgerRepair<'_> {
         };
         let mut outcomes = Vec::new();
         for (case, scanned) in held.iter().zip(found) {
-            outcomes.push((case.lane, self.settle(case, scanned).await));
+            outcomes.push((case.lane, self.apply_decision(case, scanned).await));
         }
         outcomes
     }
 
     /// Decides about a lane by what was found, and writes it.
-    async fn settle(&self, case: &Case, scanned: Scanned) -> Result<Resolved, ResolveError> {
+    async fn apply_decision(&self, case: &Case, scanned: Scanned) -> Result<Resolved, ResolveError> {
         let evidence = Evidence {
             ours: ledger_side(self.ledger, &case.lane_row),
             theirs: case.theirs.clone(),

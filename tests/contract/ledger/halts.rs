@@ -52,7 +52,7 @@ pub async fn a_lane_that_lost_commits_holds_all_until_every_lane_was_compared<E:
         assert_eq!(ledger.suspension().await.unwrap(), HELD, "{name}");
         let all = [owner.own, other.own];
         assert_eq!(
-            ledger.poll(&all).await.unwrap().taken,
+            ledger.poll(&all).await.unwrap().lost_lanes,
             [0, 1].map(Lane::new),
             "{name}: all are to be taken over again"
         );
@@ -67,10 +67,10 @@ pub async fn a_lane_that_lost_commits_holds_all_until_every_lane_was_compared<E:
         let one = Owner::enter(env.ledger(), Lane::new(0)).await;
         one.ledger.note_compared(one.own, &one.comparison, 2).await.unwrap();
         assert_eq!(ledger.suspension().await.unwrap(), HELD, "{name}: the other lane is not");
-        assert_eq!(ledger.poll(&[one.own, two.own]).await.unwrap().taken, [Lane::new(1)], "{name}");
+        assert_eq!(ledger.poll(&[one.own, two.own]).await.unwrap().lost_lanes, [Lane::new(1)], "{name}");
         two.ledger.note_compared(two.own, &two.comparison, 2).await.unwrap();
         assert_eq!(ledger.suspension().await.unwrap(), GOES, "{name}");
-        assert!(ledger.poll(&[one.own, two.own]).await.unwrap().taken.is_empty());
+        assert!(ledger.poll(&[one.own, two.own]).await.unwrap().lost_lanes.is_empty());
         assert!(ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap().compared);
     }
 }
@@ -112,7 +112,7 @@ pub async fn a_halt_of_another_kind_holds_nothing<E: Environment>(env: &E) {
     let (owner, mut other) = open_lanes(env).await;
     owner.ledger.halt(owner.own, halt("topic-replaced")).await.unwrap();
     assert_eq!(owner.ledger.suspension().await.unwrap(), GOES);
-    assert!(owner.ledger.poll(&[owner.own, other.own]).await.unwrap().taken.is_empty());
+    assert!(owner.ledger.poll(&[owner.own, other.own]).await.unwrap().lost_lanes.is_empty());
     other.start(&offer(env, "a").await).await;
 }
 

@@ -95,14 +95,14 @@ async fn every_call_refuses<E: Environment>(env: &E, owner: &Owner<E::Ledger>, o
     let halt = Halt { kind: "kafka-ahead".into(), found: "found".into(), remedy: "remedy".into() };
     assert_not_mine("halt", ledger.halt(own, halt).await);
     assert!(ledger.resolved(own, &owner.comparison).await.unwrap(), "it is to be taken over again");
-    assert_eq!(ledger.poll(&[own]).await.unwrap().taken, [own.lane]);
+    assert_eq!(ledger.poll(&[own]).await.unwrap().lost_lanes, [own.lane]);
     assert_eq!(env.everything().await, before, "nothing changed");
 }
 
 pub async fn a_later_owner_makes_every_call_of_the_former_one_refuse_and_change_nothing<E: Environment>(env: &E) {
     let owner = busy_lane(env).await;
     assert!(owner.ledger.still_mine(owner.own).await.unwrap());
-    assert!(owner.ledger.poll(&[owner.own]).await.unwrap().taken.is_empty());
+    assert!(owner.ledger.poll(&[owner.own]).await.unwrap().lost_lanes.is_empty());
     env.another().await.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
     every_call_refuses(env, &owner, owner.own).await;
 }
@@ -133,5 +133,5 @@ pub async fn ownership_of_one_lane_is_none_of_another<E: Environment>(env: &E) {
     Owner::enter(env.ledger(), Lane::new(1)).await;
     assert!(owner.ledger.still_mine(owner.own).await.unwrap());
     assert!(!other.ledger.still_mine(other.own).await.unwrap());
-    assert_eq!(owner.ledger.poll(&[owner.own, other.own]).await.unwrap().taken, [Lane::new(1)]);
+    assert_eq!(owner.ledger.poll(&[owner.own, other.own]).await.unwrap().lost_lanes, [Lane::new(1)]);
 }

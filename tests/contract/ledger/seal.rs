@@ -148,13 +148,13 @@ pub async fn the_next_round_tells_that_the_one_before_was_published<E: Environme
     owner.record(vec![page(&a, &["anna"], true)]).await;
     let next = content(vec![page(&b, &["anna"], true)]);
     let sealed = owner.try_record(&next).await.unwrap();
-    assert_eq!(sealed, Sealed::Recorded { position: Offset::new(2), closed: false });
+    assert_eq!(sealed, Sealed::Recorded { position: Offset::new(2), closed_campaigns: false });
     assert_eq!((env.campaign("a").await.state, env.campaign("b").await.state), ("complete".into(), "active".into()));
     env.move_window("b", over(env).await).await;
     let sealed = owner.try_record(&content(Vec::new())).await.unwrap();
     assert_eq!(
         sealed,
-        Sealed::Recorded { position: Offset::new(2), closed: true },
+        Sealed::Recorded { position: Offset::new(2), closed_campaigns: true },
         "who was not told is to be counted"
     );
     assert_eq!(env.campaign("b").await.state, "closed");

@@ -251,10 +251,10 @@ impl ChangeFeed {
     }
 
     /// Lanes that do not stand as they were entered; one that was taken over again meanwhile does.
-    pub(super) fn lose(&self, asked: &[Ownership], lanes: &[Lane]) {
+    pub(super) fn mark_lost(&self, asked: &[Ownership], lanes: &[Lane]) {
         let state = self.state();
         let still = |lane: &&Lane| state.lanes.get(lane).filter(|registered| asked.contains(&registered.own));
-        lanes.iter().filter_map(|lane| still(&lane)).for_each(|registered| registered.backlog.lose());
+        lanes.iter().filter_map(|lane| still(&lane)).for_each(|registered| registered.backlog.mark_lost());
     }
 }
 

@@ -152,7 +152,7 @@ impl DeadLetterTopic {
                 TopicStatus::Refuses { until, backoff } if *until > Instant::now() => *backoff,
                 TopicStatus::OnTrial { backoff, .. } | TopicStatus::Refuses { backoff, .. } => backoff.longer(),
             };
-            *status = TopicStatus::Refuses { until: Instant::now() + backoff.pause(), backoff };
+            *status = TopicStatus::Refuses { until: Instant::now() + backoff.delay(), backoff };
         });
         if !learned {
             self.telemetry.dead_letter_topic(Some(error));

@@ -65,7 +65,7 @@ async fn poll_changes<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, lane: La
                 backoff = POLL_AGAIN;
                 cx.change_feed.for_each(&waiting.changes, LaneBacklog::call_judge);
                 cx.change_feed.for_each(&waiting.rescans, LaneBacklog::call_rescan);
-                cx.change_feed.lose(&owned, &waiting.taken);
+                cx.change_feed.mark_lost(&owned, &waiting.lost_lanes);
             }
             Err(error) if error.is_transient() => warn(cx, lane, &mut backoff, &error).await,
             Err(error) => return Err(error),

@@ -70,8 +70,8 @@ impl MemoryBudget {
     }
 
     /// How much of it is taken, in bytes.
-    pub fn taken(&self) -> u64 {
-        self.rounds.taken() + self.publications.taken() + self.intakes.taken()
+    pub fn reserved(&self) -> u64 {
+        self.rounds.reserved() + self.publications.reserved() + self.intakes.reserved()
     }
 }
 
@@ -87,7 +87,7 @@ impl Part {
         Reserved { permit: Arc::clone(&self.free).acquire_many_owned(wanted).await.ok() }
     }
 
-    fn taken(&self) -> u64 {
+    fn reserved(&self) -> u64 {
         u64::from(self.kilobytes).saturating_sub(self.free.available_permits() as u64) * 1024
     }
 }
@@ -118,7 +118,7 @@ mod tests {
         let mut held = memory.for_round(1 << 20, 0).await;
         assert!(memory.for_round(1, 0).now_or_never().is_none(), "one round may take all of its part");
         held.shrink_to(10 << 10);
-        assert_eq!(memory.taken(), 10 << 10);
+        assert_eq!(memory.reserved(), 10 << 10);
         assert!(memory.for_round(100, 0).now_or_never().is_some());
     }
 
@@ -127,8 +127,8 @@ mod tests {
         let memory = MemoryBudget::new(2 << 20);
         let _rounds = memory.for_round(usize::MAX, 0).await;
         let held = (memory.for_publication(usize::MAX).await, memory.for_intake(usize::MAX).await);
-        assert_eq!(memory.taken(), memory.limit());
+        assert_eq!(memory.reserved(), memory.limit());
         drop(held);
-        assert_eq!(memory.taken(), 1 << 20);
+        assert_eq!(memory.reserved(), 1 << 20);
     }
 }

@@ -29,18 +29,18 @@ impl RateLimiter {
         let _turn = self.turn.lock().await;
         loop {
             let missing = match self.try_take(wanted) {
-                Ok(taken) => return taken,
+                Ok(tokens) => return tokens,
                 Err(missing) => missing,
             };
             sleep(missing).await;
         }
     }
 
-    /// Sets right what was taken by what was formed: late drafts may be more than were planned, and are owed then.
-    pub fn settle(&self, taken: usize, formed: usize) {
+    /// Gives back the tokens that were not used. Late drafts may be more than were planned: those tokens are owed then.
+    pub fn refund_unused(&self, tokens: usize, used: usize) {
         if self.a_second > 0 {
             let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-            bucket.0 = (bucket.0 + taken as f64 - formed as f64).min(self.a_second as f64);
+            bucket.0 = (bucket.0 + tokens as f64 - used as f64).min(self.a_second as f64);
         }
     }
 
@@ -54,9 +54,9 @@ impl RateLimiter {
         if bucket.0 < least {
             return Err(Duration::from_secs_f64((least - bucket.0) / rate) + Duration::from_millis(1));
         }
-        let taken = (bucket.0 as usize).min(wanted);
-        bucket.0 -= taken as f64;
-        Ok(taken)
+        let tokens = (bucket.0 as usize).min(wanted);
+        bucket.0 -= tokens as f64;
+        Ok(tokens)
     }
 }
 
@@ -68,11 +68,11 @@ mod tests {
     async fn no_second_gets_more_than_its_drafts_and_one_burst() {
         let rate = RateLimiter::new(100);
         let began = Instant::now();
-        let mut taken = 0;
+        let mut tokens = 0;
         while began.elapsed() < Duration::from_secs(10) {
-            taken += rate.take(1_000).await;
+            tokens += rate.take(1_000).await;
         }
-        assert!((990..=1_101).contains(&taken), "{taken}");
+        assert!((990..=1_101).contains(&tokens), "{tokens}");
     }
 
     /// What two lanes get that want more than there is, each working so long on a round.
@@ -80,12 +80,12 @@ mod tests {
         let rate = RateLimiter::new(1_000);
         let until = Instant::now() + Duration::from_secs(10);
         let lane = async |works| {
-            let mut taken = 0;
+            let mut tokens = 0;
             while Instant::now() < until {
-                taken += rate.take(20_000).await;
+                tokens += rate.take(20_000).await;
                 sleep(Duration::from_millis(works)).await;
             }
-            taken
+            tokens
         };
         let (one, other) = tokio::join!(lane(works[0]), lane(works[1]));
         [one, other]

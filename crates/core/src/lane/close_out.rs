@@ -51,7 +51,7 @@ pub(crate) async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
                     cx.telemetry.unsent(own.lane, unsent, cancelled);
                     backlog.counted(id);
                 } else {
-                    backlog.settled().await;
+                    backlog.noted_called().await;
                 }
             }
             Err(error) => {

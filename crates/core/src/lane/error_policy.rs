@@ -63,7 +63,7 @@ impl Failures {
     }
 
     /// Decides what follows from an error.
-    pub fn judge(&mut self, error: &LaneError) -> Next {
+    pub fn classify(&mut self, error: &LaneError) -> Next {
         self.backoff = self.backoff.longer();
         if let LaneError::Broker(BrokerError::Undelivered { seq, bytes, seconds, .. }) = *error {
             let before = self.undelivered.filter(|before| before.seq == seq).map_or(0, |before| before.times);
@@ -93,8 +93,8 @@ impl Failures {
     }
 
     /// How long to wait before entering again: from 0.1 s to 5 s, doubled with each failure, with jitter of a half.
-    pub fn pause(&self) -> Duration {
-        self.backoff.pause()
+    pub fn delay(&self) -> Duration {
+        self.backoff.delay()
     }
 }
 

@@ -44,10 +44,10 @@ pub async fn run_until_stopped<B: Broker, L: Ledger, A: Audience, C: Clock>(
     let mut failures = Failures::default();
     while !*stop.borrow() {
         let Err(error) = run_ownership(&cx, lane, &mut failures, &mut stop).await else { continue };
-        match failures.judge(&error) {
+        match failures.classify(&error) {
             Next::Leave => break,
             Next::TakeOverAgain => {
-                let pause = failures.pause();
+                let pause = failures.delay();
                 cx.telemetry.lane_failed(lane, &error, pause);
                 if let Some(wait) = locks::waited_for(&error) {
                     locks::note(&cx, lane, LockedPart::Lane, Some(wait)).await;
@@ -155,7 +155,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     tokio::select! {
         biased;
         // Whatever is under way in it is found by the takeover.
-        () = backlog.lost() => Err(LaneError::TakenOver),
+        () = backlog.until_lost() => Err(LaneError::TakenOver),
         ended = rounds.run(producer, last, stop) => ended,
         failed = intake::take_in(cx, own, input, position, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = judge_changes(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
@@ -182,12 +182,12 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
             backlog.judge_called().await;
         }
         let _changes = backlog.lock_intake().await;
-        let taken = cx.ledger.judge_changes(own).await?;
-        cx.telemetry.judged_changes(own.lane, &taken);
-        more = taken.more_changes;
-        let found = !taken.changed.is_empty() || !taken.dead_letters.is_empty();
+        let outcome = cx.ledger.judge_changes(own).await?;
+        cx.telemetry.judged_changes(own.lane, &outcome);
+        more = outcome.more_changes;
+        let found = !outcome.changed.is_empty() || !outcome.dead_letters.is_empty();
         if found && cx.guards.enabled(Guard::JudgedChangesAreRead) {
-            backlog.judged(taken);
+            backlog.judged(outcome);
         }
     }
 }

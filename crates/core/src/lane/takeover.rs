@@ -103,9 +103,9 @@ pub async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
         return Ok(Takeover::Halted(Box::new(acquired), halt));
     }
     let own = acquired.ownership;
-    let Settled { producer, last, topic_id, outputs } =
-        match fence_and_settle(cx, &mut acquired, failures, (low, high), early).await {
-            Ok(settled) => settled,
+    let RecoveredLane { producer, last, topic_id, outputs } =
+        match fence_and_reconcile(cx, &mut acquired, failures, (low, high), early).await {
+            Ok(reconciled) => reconciled,
             Err(error) => return Err(halt(cx, own, error, failures).await),
         };
     let input = cx.broker.open(lane, acquired.position, topic_id.as_deref()).await?;
@@ -114,8 +114,8 @@ pub async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
     Ok(Takeover::Runs(Box::new(owned)))
 }
 
-/// What fencing and settling found.
-struct Settled<P> {
+/// What fencing and reconciling found.
+struct RecoveredLane<P> {
     producer: P,
     last: FoundRound,
     /// The id of the topic that is read.
@@ -124,13 +124,13 @@ struct Settled<P> {
 }
 
 /// Fences former owners, and brings both sides together.
-async fn fence_and_settle<B: Broker, L: Ledger, A, C: Clock>(
+async fn fence_and_reconcile<B: Broker, L: Ledger, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     acquired: &mut AcquiredLane,
     failures: &Failures,
     (low, high): (Offset, Offset),
     early: Option<B::Producer>,
-) -> Result<Settled<B::Producer>, LaneError> {
+) -> Result<RecoveredLane<B::Producer>, LaneError> {
     let own = acquired.ownership;
     let producer = fence(&cx.broker, &cx.ledger, cx.guards, own, early).await?;
     let theirs = compare(&cx.broker, &cx.ledger, cx.guards, acquired).await?;
@@ -141,8 +141,8 @@ async fn fence_and_settle<B: Broker, L: Ledger, A, C: Clock>(
     if cx.guards.enabled(Guard::ChangesJudgedAtTakeover) {
         judge_waiting(cx, own).await?;
     }
-    let (producer, last) = settle(cx, acquired, failures, producer, &theirs).await?;
-    Ok(Settled { producer, last, topic_id, outputs })
+    let (producer, last) = reconcile_last_round(cx, acquired, failures, producer, &theirs).await?;
+    Ok(RecoveredLane { producer, last, topic_id, outputs })
 }
 
 /// Makes a new producer and returns it. By then no transaction of a former owner's is open or about to be committed, and the lane is still ours; else
@@ -262,9 +262,9 @@ fn reconciled(guards: Guards, acquired: &AcquiredLane, ours: &LedgerSide, theirs
 /// Judges all that arrived about the lane's campaigns while nobody owned it: what an operator cancelled then is told to nobody any more.
 async fn judge_waiting<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Ownership) -> Result<(), LaneError> {
     loop {
-        let taken = cx.ledger.judge_changes(own).await?;
-        cx.telemetry.judged_changes(own.lane, &taken);
-        if !(taken.more_changes && cx.guards.enabled(Guard::ChangesJudgedToTheLast)) {
+        let outcome = cx.ledger.judge_changes(own).await?;
+        cx.telemetry.judged_changes(own.lane, &outcome);
+        if !(outcome.more_changes && cx.guards.enabled(Guard::ChangesJudgedToTheLast)) {
             return Ok(());
         }
     }
@@ -344,7 +344,7 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
 }
 
 /// Brings Kafka to the ledger's last round, or finds that the two contradict each other.
-async fn settle<B: Broker, L: Ledger, A, C: Clock>(
+async fn reconcile_last_round<B: Broker, L: Ledger, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     acquired: &mut AcquiredLane,
     failures: &Failures,

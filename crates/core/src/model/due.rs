@@ -72,5 +72,5 @@ pub struct Poll {
     pub rescans: Vec<Lane>,
     /// Lanes that are lost. Somebody else took one, if only to give it something; or the server is another one; or the lane is to be compared with
     /// Kafka again. All of them, where the feedback table is not the ledger's. Its task takes it over again.
-    pub taken: Vec<Lane>,
+    pub lost_lanes: Vec<Lane>,
 }

@@ -18,7 +18,7 @@ pub struct Recorded {
     head: RoundVersion,
     publication: Arc<Publication>,
     window: Window,
-    closed: bool,
+    closed_campaigns: bool,
 }
 
 /// The feedback rows of a recorded round are not what it was recorded with; in words for the operator.
@@ -27,13 +27,13 @@ pub struct Recorded {
 pub struct DamagedRound(pub String);
 
 impl Recorded {
-    /// The round that the ledger has just committed, at this position. For the recording alone (`round::record`).
+    /// The round that the ledger has just committed, at this position. For the recording alone (`round::stage_and_seal`).
     pub(crate) fn committed(
         mark: CommittedMark,
         lane: Lane,
         position: Offset,
         content: &RoundContent,
-        closed: bool,
+        closed_campaigns: bool,
     ) -> Self {
         let publication = Publication {
             lane,
@@ -42,7 +42,7 @@ impl Recorded {
             drafts: content.parts.iter().map(|part| part.drafts.clone()).collect(),
             dead_letters: content.dead_letters.clone(),
         };
-        Self { head: mark.head, publication: Arc::new(publication), window: content.open(), closed }
+        Self { head: mark.head, publication: Arc::new(publication), window: content.open(), closed_campaigns }
     }
 
     /// Reads the last recorded round back. It is taken up only when its count and checksum are those that were recorded.
@@ -64,7 +64,7 @@ impl Recorded {
             drafts: stored.batches,
             dead_letters: stored.dead_letters,
         };
-        Ok(Self { head: stored.head, publication: Arc::new(publication), window: stored.open, closed: false })
+        Ok(Self { head: stored.head, publication: Arc::new(publication), window: stored.open, closed_campaigns: false })
     }
 
     /// The mark of a round that is published already, without its drafts: whatever became of its rows since, the mark stands.
@@ -72,7 +72,7 @@ impl Recorded {
         let mark = CommittedMark { ledger, head: stored.head };
         let publication =
             Publication { lane, offset: stored.position, mark, drafts: Vec::new(), dead_letters: Vec::new() };
-        Self { head: stored.head, publication: Arc::new(publication), window: Window::ALWAYS, closed: false }
+        Self { head: stored.head, publication: Arc::new(publication), window: Window::ALWAYS, closed_campaigns: false }
     }
 
     /// The round's name.
@@ -96,8 +96,8 @@ impl Recorded {
     }
 
     /// Whether, as it was recorded, campaigns of the round before turned out to be over: who was not told of them is to be counted.
-    pub fn closed_others(&self) -> bool {
-        self.closed
+    pub fn has_closed_campaigns(&self) -> bool {
+        self.closed_campaigns
     }
 
     /// The campaigns that have drafts in it.
@@ -124,7 +124,12 @@ impl Recorded {
     /// A round of a test of the broker, that no ledger knows.
     #[cfg(feature = "fail-points")]
     pub fn for_test(publication: Publication) -> Self {
-        Self { head: publication.mark.head, publication: Arc::new(publication), window: Window::ALWAYS, closed: false }
+        Self {
+            head: publication.mark.head,
+            publication: Arc::new(publication),
+            window: Window::ALWAYS,
+            closed_campaigns: false,
+        }
     }
 }
 

@@ -82,7 +82,7 @@ pub enum Sealed {
         /// The offset to commit with it.
         position: Offset,
         /// Whether campaigns of the round before turned out to be over: who was not told of them is to be counted.
-        closed: bool,
+        closed_campaigns: bool,
     },
     /// These campaigns of the round ended, were updated or cancelled meanwhile (none: its dead letters are another round's): nothing is
     /// recorded, plan again.

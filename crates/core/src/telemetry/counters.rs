@@ -9,14 +9,14 @@ use crate::model::intake::{IntakeBatch, IntakeOutcome};
 use crate::model::number::Lane;
 use crate::model::retention::Prunable;
 use crate::model::round::RoundContent;
-use crate::telemetry::labels::Step;
+use crate::telemetry::labels::RoundStep;
 use crate::telemetry::{Telemetry, locked};
 
 impl Telemetry {
     /// Records were taken in.
     pub fn took_in(&self, lane: Lane, outcome: &IntakeOutcome, batch: &IntakeBatch, took: Duration) {
         tracing::debug!(lane = lane.get(), position = batch.to.get(), tally = ?outcome.tally, ?took, "intake");
-        self.step(Step::Intake, took);
+        self.step(RoundStep::Intake, took);
         self.series.took_in(&outcome.tally, batch.records.iter().map(|(_, decoded)| decoded));
         if let Some(view) = self.observed.lanes().get_mut(&lane) {
             let last = batch.records.last().and_then(|(record, _)| record.timestamp.known());
@@ -34,7 +34,7 @@ impl Telemetry {
     }
 
     /// A step took this long.
-    pub fn step(&self, step: Step, took: Duration) {
+    pub fn step(&self, step: RoundStep, took: Duration) {
         tracing::trace!(step = step.name(), ?took, "step");
         self.series.steps.get_or_create(&[("step", step.name())]).observe(took.as_secs_f64());
     }

@@ -5,7 +5,7 @@ use crate::ports::ledger::LedgerError;
 
 /// A step of an intake or a round whose time is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum RoundStep {
     /// Records are taken into the ledger.
     Intake,
     /// The pages of a round are read.
@@ -18,7 +18,7 @@ pub enum Step {
     Publish,
 }
 
-impl Step {
+impl RoundStep {
     /// All of them, in their order.
     pub const ALL: [Self; 5] = [Self::Intake, Self::Audience, Self::Copy, Self::Record, Self::Publish];
 

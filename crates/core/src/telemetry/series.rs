@@ -19,7 +19,7 @@ use crate::model::intake::Tally;
 use crate::model::number::Lane;
 use crate::model::retention::Prunable;
 use crate::model::round::RoundContent;
-use crate::telemetry::labels::{Cause, Step};
+use crate::telemetry::labels::{Cause, RoundStep};
 use crate::telemetry::lanes::LaneState;
 use crate::telemetry::{Observed, locked};
 
@@ -74,7 +74,7 @@ impl Series {
             family
         };
         let steps = Family::<Label, Histogram, fn() -> Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
-        for step in Step::ALL {
+        for step in RoundStep::ALL {
             drop(steps.get_or_create(&[("step", step.name())]));
         }
         let help = "Time that a step of an intake or a round took";
@@ -208,7 +208,7 @@ impl Collector for Gauges {
             let bytes = Some(&Unit::Bytes);
             gauge(&mut encoder, "memory_limit", "Memory that drafts in flight may take", bytes, memory.limit())?;
             let help = "Memory that drafts in flight were given";
-            gauge(&mut encoder, "memory_in_flight", help, bytes, memory.taken())?;
+            gauge(&mut encoder, "memory_in_flight", help, bytes, memory.reserved())?;
         }
         if let Some(seconds) = *locked(&self.0.clock_difference) {
             let help = "This machine's clock less the feedback database's";

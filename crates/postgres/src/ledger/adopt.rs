@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::{PostgresLedger, lost, rounds};
+use super::{PostgresLedger, not_mine, rounds};
 use crate::connect::{Parameter, Pool, Transaction};
 use crate::errors::PostgresError;
 use crate::number::{Number, number};
@@ -138,7 +138,7 @@ impl PostgresLedger {
 async fn lock_lanes(tx: &Transaction, own: Ownership, into: Lane) -> Result<(), LedgerError> {
     let sql = "select 1 from dinnerbell.lane where (lane = $1 and epoch = $2) or lane = $3 order by lane for update";
     let lanes: [Parameter<'_>; 3] = [own.lane.parameter(), own.epoch.parameter(), into.parameter()];
-    if tx.query(sql, &lanes).await?.len() == 2 { Ok(()) } else { Err(lost(own, "the last round")) }
+    if tx.query(sql, &lanes).await?.len() == 2 { Ok(()) } else { Err(not_mine(own, "the last round")) }
 }
 
 /// Then the campaigns, in the order of their ids: a third lane that received something about them may hold some. There may be many, those that

@@ -28,7 +28,7 @@ impl InstanceLedger for PostgresLedger {
         let poll = |row: &Row| Poll {
             changes: lanes_of(row, "changes"),
             rescans: lanes_of(row, "rescans"),
-            taken: lanes_of(row, "taken"),
+            lost_lanes: lanes_of(row, "taken"),
         };
         Ok(rows.first().map(poll).unwrap_or_default())
     }

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use self::statements::Writes;
-use super::{PostgresLedger, campaign, headers, lost};
+use super::{PostgresLedger, campaign, headers, not_mine};
 use crate::connect::{Parameter, Transaction};
 use crate::number::{Number, number};
 use crate::sql;
@@ -143,7 +143,7 @@ async fn move_position(tx: &Transaction, own: Ownership, batch: &IntakeBatch) ->
         return Ok(());
     }
     let held = tx.query_one(&format!("select {}", held()), &[]).await?;
-    Err(if held.get(0) { LedgerError::OnHold } else { lost(own, "the position") })
+    Err(if held.get(0) { LedgerError::OnHold } else { not_mine(own, "the position") })
 }
 
 fn id(decoded: &DecodedRecord) -> Option<&str> {
@@ -299,7 +299,7 @@ impl<'a> Intake<'a> {
             (_, DecodedRecord::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),
             (Some(stood), decoded) => apply_rules(&stood.known, decoded),
             // `create` inserted it or found it. Pruned since, long after its end: the lane is taken over again, and it is new then.
-            (None, _) => return Err(lost(self.own, "a campaign that was there a moment ago")),
+            (None, _) => return Err(not_mine(self.own, "a campaign that was there a moment ago")),
         };
         let tally = &mut self.outcome.tally;
         match (verdict, decoded) {

@@ -1,6 +1,6 @@
 //! The dead letters of a lane that wait to be published, and how many of them the next round may carry.
 
-use crate::lane::backlog::window::LedgerCache;
+use crate::lane::backlog::ledger_cache::LedgerCache;
 use crate::model::due::{MAX_DEAD_LETTERS, WaitingDeadLetter};
 
 /// Most dead letters of one round.
@@ -11,38 +11,38 @@ const DEAD_LETTER_BYTES_OF_A_ROUND: usize = 4 << 20;
 /// Dead letters by their number, with their size. Those that are held are the oldest: behind one that is not held, none is.
 #[derive(Debug)]
 pub(super) struct DeadLetters {
-    window: LedgerCache<i64, usize>,
+    cache: LedgerCache<i64, usize>,
     /// How many of them the next round may carry.
     carries: usize,
 }
 
 impl Default for DeadLetters {
     fn default() -> Self {
-        Self { window: LedgerCache::of(MAX_DEAD_LETTERS), carries: 0 }
+        Self { cache: LedgerCache::of(MAX_DEAD_LETTERS), carries: 0 }
     }
 }
 
 impl DeadLetters {
     /// The next one arrives. They come in the order of their numbers.
     pub(super) fn arrives(&mut self, letter: WaitingDeadLetter) {
-        if !self.window.has_more() {
-            self.window.arrives(letter.id, letter.bytes);
+        if !self.cache.has_more() {
+            self.cache.arrives(letter.id, letter.bytes);
         }
     }
 
     /// Adds what the ledger knows: the oldest.
     pub(super) fn load(&mut self, letters: Vec<WaitingDeadLetter>, more: bool) {
-        self.window.load(letters.into_iter().map(|WaitingDeadLetter { id, bytes }| (id, bytes)), more);
+        self.cache.load(letters.into_iter().map(|WaitingDeadLetter { id, bytes }| (id, bytes)), more);
     }
 
     /// Drops those that are held. What the next round may carry stays.
     pub(super) fn forget(&mut self) {
-        self.window.forget();
+        self.cache.forget();
     }
 
     /// How many are held.
     pub(super) fn len(&self) -> usize {
-        self.window.held().len()
+        self.cache.cached().len()
     }
 
     /// The next round may carry this many; none where they are called back.
@@ -57,7 +57,7 @@ impl DeadLetters {
 
     /// Whether the ledger must be read to go on.
     pub(super) fn is_drained(&self) -> bool {
-        self.window.is_drained()
+        self.cache.is_drained()
     }
 
     /// Whether a round can carry some.
@@ -68,7 +68,7 @@ impl DeadLetters {
     /// Those of the next round, oldest first, bounded in number and bytes; and how many bytes they are.
     pub(super) fn of_a_round(&self) -> (Vec<i64>, usize) {
         let (mut ids, mut total) = (Vec::new(), 0);
-        for (id, bytes) in self.window.held().iter().take(self.carries.min(DEAD_LETTERS_OF_A_ROUND)) {
+        for (id, bytes) in self.cache.cached().iter().take(self.carries.min(DEAD_LETTERS_OF_A_ROUND)) {
             if !ids.is_empty() && total + bytes > DEAD_LETTER_BYTES_OF_A_ROUND {
                 break;
             }
@@ -82,7 +82,7 @@ impl DeadLetters {
     pub(super) fn recorded(&mut self, ids: impl Iterator<Item = i64>) -> bool {
         let mut any = false;
         for id in ids {
-            self.window.remove(&id);
+            self.cache.remove(&id);
             any = true;
         }
         if any {
@@ -128,7 +128,7 @@ mod tests {
             (0..most + over).for_each(|id| letters.arrives(WaitingDeadLetter { id, bytes: 1 }));
             letters.recorded(0..gone);
             letters.arrives(WaitingDeadLetter { id: most + over, bytes: 1 });
-            prop_assert!(letters.window.held().keys().copied().eq(gone..most) && letters.window.has_more());
+            prop_assert!(letters.cache.cached().keys().copied().eq(gone..most) && letters.cache.has_more());
         }
     }
 }

@@ -74,11 +74,11 @@ impl LaneBacklog {
 
     /// The round that judged them is recorded, or nobody among them was late: they are forgotten. Where they were judged only for their campaigns up
     /// to this one, they stay.
-    pub fn judged_late(&self, candidates: &[LateCandidate], upto: Option<&str>) {
+    pub fn judged_late(&self, candidates: &[LateCandidate], last_campaign: Option<&str>) {
         if candidates.is_empty() {
             return;
         }
-        let forgotten = self.state().late.judged(candidates, upto);
+        let forgotten = self.state().late.judged(candidates, last_campaign);
         if forgotten {
             self.wakeups.room.call_all();
         }

@@ -53,7 +53,7 @@ impl LateCandidates {
     /// Those of the next round, oldest first. Those who were judged for some of their campaigns come by themselves, with the last of these.
     pub(super) fn of_a_round(&self) -> (Vec<LateCandidate>, Option<String>) {
         match &self.half_judged {
-            Some((candidates, upto)) => (candidates.clone(), Some(upto.clone())),
+            Some((candidates, last_campaign)) => (candidates.clone(), Some(last_campaign.clone())),
             None => (self.oldest(LATE_OF_A_ROUND), None),
         }
     }
@@ -63,9 +63,9 @@ impl LateCandidates {
     }
 
     /// These were judged: for their campaigns up to this one, or else for all, and they are forgotten then. Returns whether they are.
-    pub(super) fn judged(&mut self, candidates: &[LateCandidate], upto: Option<&str>) -> bool {
-        self.half_judged = upto.map(|upto| (candidates.to_vec(), upto.to_owned()));
-        if upto.is_some() {
+    pub(super) fn judged(&mut self, candidates: &[LateCandidate], last_campaign: Option<&str>) -> bool {
+        self.half_judged = last_campaign.map(|last_campaign| (candidates.to_vec(), last_campaign.to_owned()));
+        if last_campaign.is_some() {
             return false;
         }
         for candidate in candidates {

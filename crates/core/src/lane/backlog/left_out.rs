@@ -91,7 +91,7 @@ impl LaneBacklog {
     }
 
     /// A round holds these campaigns.
-    pub fn copied<'a>(&self, ids: impl Iterator<Item = &'a str>) {
+    pub fn staged<'a>(&self, ids: impl Iterator<Item = &'a str>) {
         let mut state = self.state();
         ids.for_each(|id| state.running.locked_out.forget(id));
     }

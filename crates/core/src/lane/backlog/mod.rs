@@ -5,13 +5,13 @@ mod changed_windows;
 mod dead_letters;
 mod late;
 mod late_candidates;
+mod ledger_cache;
 mod left_out;
 mod letters;
 mod running;
 #[cfg(test)]
 mod tests;
 mod wakeups;
-mod window;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,9 +20,9 @@ use tokio::sync::OwnedMutexGuard;
 use crate::guard::{Guard, Guards};
 use crate::lane::backlog::dead_letters::DeadLetters;
 use crate::lane::backlog::late_candidates::LateCandidates;
+use crate::lane::backlog::ledger_cache::LedgerCache;
 use crate::lane::backlog::running::Running;
 use crate::lane::backlog::wakeups::Wakeups;
-use crate::lane::backlog::window::LedgerCache;
 use crate::lane::round::quiet_rounds::{QuietRounds, RoundScope};
 use crate::model::due::{ActiveCampaign, Due, Uncounted};
 use crate::model::intake::IntakeOutcome;
@@ -162,12 +162,12 @@ impl LaneBacklog {
     }
 
     /// The lane does not stand as it was entered: its task takes it over again.
-    pub fn lose(&self) {
+    pub fn mark_lost(&self) {
         self.wakeups.lost.set();
     }
 
     /// Waits until the lane does not stand as it was entered.
-    pub async fn lost(&self) {
+    pub async fn until_lost(&self) {
         self.wakeups.lost.is_set().await;
     }
 
@@ -215,7 +215,7 @@ impl LaneBacklog {
         let uncounted = uncounted.map(|uncounted| (uncounted.campaign.adv_campaign_id.clone(), uncounted));
         state.uncounted.load(uncounted, due.more_uncounted);
         state.changes_at(due.next_deadline);
-        if !state.uncounted.held().is_empty() {
+        if !state.uncounted.cached().is_empty() {
             self.wakeups.uncounted.call();
         }
     }
@@ -278,17 +278,17 @@ impl LaneBacklog {
     /// A campaign that is over, and whose untold audience is to be counted; none of those that are left out.
     pub fn uncounted(&self, is_left_out: impl Fn(&str) -> bool) -> Option<Uncounted> {
         let state = self.state();
-        state.uncounted.held().iter().find(|(id, _)| !is_left_out(id)).map(|(_, uncounted)| uncounted.clone())
+        state.uncounted.cached().iter().find(|(id, _)| !is_left_out(id)).map(|(_, uncounted)| uncounted.clone())
     }
 
     /// The ledger knows one more round to be published: what was counted too early may be counted now.
-    pub fn settle(&self) {
-        self.wakeups.settled.call();
+    pub fn call_noted(&self) {
+        self.wakeups.noted.call();
     }
 
     /// Waits until the ledger has learned of a publication.
-    pub async fn settled(&self) {
-        self.wakeups.settled.called().await;
+    pub async fn noted_called(&self) {
+        self.wakeups.noted.called().await;
     }
 
     /// It is counted.

@@ -1,6 +1,6 @@
 //! The campaigns of which rounds may ask for pages, as far as they are held.
 
-use crate::lane::backlog::window::LedgerCache;
+use crate::lane::backlog::ledger_cache::LedgerCache;
 use crate::lane::locked_out::LockedOut;
 use crate::lane::overdue::Overdue;
 use crate::model::due::ActiveCampaign;
@@ -12,7 +12,7 @@ pub const MAX_RUNNING: usize = 1_000;
 /// The running campaigns of a lane.
 #[derive(Debug)]
 pub(super) struct Running {
-    window: LedgerCache<String, ActiveCampaign>,
+    cache: LedgerCache<String, ActiveCampaign>,
     /// Whether one that is not held may have no page yet: it goes before the second pages of those that are held. Only where there are more.
     more_beginners: bool,
     /// Restaurants whose campaigns are left out of rounds, since no page of theirs came in time.
@@ -24,7 +24,7 @@ pub(super) struct Running {
 impl Default for Running {
     fn default() -> Self {
         Self {
-            window: LedgerCache::of(MAX_RUNNING),
+            cache: LedgerCache::of(MAX_RUNNING),
             more_beginners: false,
             overdue: Overdue::default(),
             locked_out: LockedOut::default(),
@@ -35,7 +35,7 @@ impl Default for Running {
 impl Running {
     /// A campaign started.
     pub(super) fn starts(&mut self, running: ActiveCampaign) {
-        let held = self.window.arrives(running.id().to_owned(), running);
+        let held = self.cache.arrives(running.id().to_owned(), running);
         self.more_beginners |= !held;
     }
 
@@ -43,12 +43,12 @@ impl Running {
     pub(super) fn load(&mut self, running: Vec<ActiveCampaign>, more: bool) {
         // If the last one has a page, all others that wait have one.
         self.more_beginners |= more && running.last().is_some_and(|last| last.cursor.is_none());
-        self.window.load(running.into_iter().map(|running| (running.id().to_owned(), running)), more);
+        self.cache.load(running.into_iter().map(|running| (running.id().to_owned(), running)), more);
     }
 
     /// Drops the campaigns that are held. Who is left out stays known.
     pub(super) fn forget(&mut self) {
-        self.window.forget();
+        self.cache.forget();
         self.more_beginners = false;
     }
 
@@ -57,40 +57,40 @@ impl Running {
         let is_left_out = |running: &ActiveCampaign| {
             self.overdue.is_out(&running.campaign.restaurant_id) || self.locked_out.is_out(running.id())
         };
-        self.window.held().values().filter(move |running| !is_left_out(running))
+        self.cache.cached().values().filter(move |running| !is_left_out(running))
     }
 
     /// Whether more campaigns wait in the ledger, and there is room for them beside those that are left out.
     pub(super) fn has_room_for_more(&self) -> bool {
-        self.window.has_more() && self.window.has_room() && self.in_time().next().is_none()
+        self.cache.has_more() && self.cache.has_room() && self.in_time().next().is_none()
     }
 
     /// Whether the ledger must be read to go on.
     pub(super) fn is_drained(&self) -> bool {
-        let begun = || self.window.held().values().all(|running| running.cursor.is_some());
+        let begun = || self.cache.cached().values().all(|running| running.cursor.is_some());
         self.has_room_for_more() || (self.more_beginners && begun())
     }
 
     /// How many are held.
     pub(super) fn len(&self) -> usize {
-        self.window.held().len()
+        self.cache.cached().len()
     }
 
     /// Whether campaigns wait beyond one that a round asks for.
     pub(super) fn others_wait(&self) -> bool {
-        self.in_time().nth(1).is_some() || self.window.has_more()
+        self.in_time().nth(1).is_some() || self.cache.has_more()
     }
 
     /// One campaign of this restaurant.
     pub(super) fn of_restaurant(&self, restaurant_id: &str) -> Option<&ActiveCampaign> {
-        self.window.held().values().find(|running| running.campaign.restaurant_id == restaurant_id)
+        self.cache.cached().values().find(|running| running.campaign.restaurant_id == restaurant_id)
     }
 
     /// A page of a campaign was recorded: its cursor moves, if it is to, or it is finished.
     pub(super) fn recorded(&mut self, id: &str, page: &PageRange, cursor_moves: bool) {
         if page.last {
-            self.window.remove(id);
-        } else if let Some(running) = self.window.get_mut(id)
+            self.cache.remove(id);
+        } else if let Some(running) = self.cache.get_mut(id)
             && cursor_moves
         {
             running.cursor.clone_from(&page.upto);
@@ -125,11 +125,11 @@ mod tests {
             all.load(read, more);
             for (number, last) in recorded {
                 all.recorded(&number.to_string(), &page(last), true);
-                prop_assert!(!all.more_beginners || all.window.has_more(), "beginners that are not held are more");
+                prop_assert!(!all.more_beginners || all.cache.has_more(), "beginners that are not held are more");
             }
-            let begun = all.window.held().values().all(|running| running.cursor.is_some());
+            let begun = all.cache.cached().values().all(|running| running.cursor.is_some());
             prop_assert!(!(more && last_begins && begun) || all.is_drained());
-            prop_assert!(all.window.has_more() || !all.is_drained(), "there is nothing to read");
+            prop_assert!(all.cache.has_more() || !all.is_drained(), "there is nothing to read");
             all.forget();
             prop_assert!(all.len() == 0 && !all.is_drained() && !all.others_wait());
         }

@@ -12,7 +12,7 @@ pub(super) struct Wakeups {
     /// Dead letters came, were carried, or were called back.
     pub(super) letters: Signal,
     /// The ledger knows one more round to be published.
-    pub(super) settled: Signal,
+    pub(super) noted: Signal,
     /// There is room for candidates.
     pub(super) room: Signal,
     /// There may be changes to judge.

@@ -12,8 +12,8 @@ use crate::model::due::ActiveCampaign;
 pub(super) struct Budget {
     /// Of its pages.
     pub(super) pages: Room,
-    /// What was taken of the rate limit for it, newcomers included.
-    pub(super) taken: usize,
+    /// The tokens of the rate limit for it, newcomers included.
+    pub(super) tokens: usize,
 }
 
 /// What decides how much the next round of a lane may hold.
@@ -24,7 +24,7 @@ pub(super) struct Budgeting<'a, B, L, A, C> {
 }
 
 impl<B, L, A, C> Budgeting<'_, B, L, A, C> {
-    /// How many drafts the next round may have. Where there are pages to read, newcomers have at most half of it. The rate limit is taken for both
+    /// How many drafts the next round may have. Where there are pages to read, newcomers have at most half of it. The rate limit is asked for both
     /// alike; newcomers for whom it does not reach wait for a later round.
     pub(super) async fn budget(&self, running: &[ActiveCampaign], late: &mut LateBatch, quiet: bool) -> Budget {
         let room = self.room(running, quiet);
@@ -34,16 +34,16 @@ impl<B, L, A, C> Budgeting<'_, B, L, A, C> {
         if running.is_empty() {
             pages = Room::NOTHING;
         }
-        let taken = match pages.rows + newcomers.rows {
+        let tokens = match pages.rows + newcomers.rows {
             0 => 0,
             wanted => self.cx.rate.take(wanted).await,
         };
-        if taken < pages.rows + newcomers.rows {
+        if tokens < pages.rows + newcomers.rows {
             // Half of what there is for each, if both want more.
-            late.keep(Room { rows: taken.saturating_sub(pages.rows.min(taken / 2)), ..room });
-            pages.rows = pages.rows.min(taken.saturating_sub(late.most_drafts().rows));
+            late.keep(Room { rows: tokens.saturating_sub(pages.rows.min(tokens / 2)), ..room });
+            pages.rows = pages.rows.min(tokens.saturating_sub(late.most_drafts().rows));
         }
-        Budget { pages, taken }
+        Budget { pages, tokens }
     }
 
     /// Whether other campaigns wait in this lane, or came to the instance a short while ago.

@@ -20,13 +20,13 @@ pub(super) struct LateBatch {
     /// Whether there may be further campaigns behind those.
     is_cut: bool,
     /// Where the candidates are not judged for all their campaigns: the last one.
-    pub(super) upto: Option<String>,
+    pub(super) last_campaign: Option<String>,
 }
 
 impl LateBatch {
     /// Of the first `most` campaigns of the candidates' restaurants. What may lie behind the last one is left to a later round.
     pub(super) fn of(candidates: Vec<LateCandidate>, open: Vec<LateCampaign>, most: usize) -> Self {
-        let mut late = Self { is_cut: open.len() >= most, candidates, open, upto: None };
+        let mut late = Self { is_cut: open.len() >= most, candidates, open, last_campaign: None };
         let ends = late.open.last().map(|last| last.restaurant_id.clone());
         let begins = late.open.first().map(|first| first.restaurant_id.clone());
         if late.is_cut {
@@ -85,7 +85,7 @@ impl LateBatch {
         self.candidates.retain(|(of, _)| of == restaurant);
         self.candidates.truncate(candidates);
         if fit < all || self.is_cut {
-            self.upto = self.open.last().map(|last| last.adv_campaign_id.clone());
+            self.last_campaign = self.open.last().map(|last| last.adv_campaign_id.clone());
         }
     }
 
@@ -184,7 +184,7 @@ mod tests {
                     *judged.entry((open.adv_campaign_id.clone(), client.clone())).or_default() += 1;
                 }
             }
-            backlog.judged_late(&late.candidates, late.upto.as_deref());
+            backlog.judged_late(&late.candidates, late.last_campaign.as_deref());
             rounds += 1;
             assert!(rounds < 10_000, "it comes to an end");
         }

@@ -16,5 +16,5 @@ pub mod plan;
 pub mod prepare;
 pub mod publish;
 pub mod quiet_rounds;
-pub mod record;
+pub mod stage_and_seal;
 mod wait;

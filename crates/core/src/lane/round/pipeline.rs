@@ -16,9 +16,9 @@ use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::{Failures, RETRY_BACKOFF};
 use crate::lane::locks;
-use crate::lane::round::prepare::{Preparation, Prepared};
+use crate::lane::round::prepare::{Preparation, StagedRound};
 use crate::lane::round::publish::publish;
-use crate::lane::round::record::SealOutcome;
+use crate::lane::round::stage_and_seal::SealOutcome;
 use crate::lane::takeover;
 use crate::lane::takeover::FoundRound;
 use crate::model::lock::LockedPart;
@@ -32,7 +32,7 @@ use crate::ports::ledger::{Ledger, LedgerError};
 use crate::shutdown::stopped;
 use crate::telemetry;
 
-/// How long a copied round waits, its transaction open, for the round before it to be published.
+/// How long a staged round waits, its transaction open, for the round before it to be published.
 const TICKET_WAIT: Duration = Duration::from_secs(2);
 /// How soon the ledger learns of a published round that finished a campaign.
 const NOTE_FINISHED: Duration = Duration::from_millis(250);
@@ -52,12 +52,12 @@ struct CommitTicket<P> {
 }
 
 /// Without a producer where it is used up.
-type Announced<P> = CommitTicket<Option<P>>;
-type Announcing<'a, P> = BoxFuture<'a, Result<Announced<P>, LaneError>>;
-type Preparing<'p, O> = BoxFuture<'p, Result<Prepared<O>, LaneError>>;
+type PublishOutcome<P> = CommitTicket<Option<P>>;
+type Publishing<'a, P> = BoxFuture<'a, Result<PublishOutcome<P>, LaneError>>;
+type Preparing<'p, O> = BoxFuture<'p, Result<StagedRound<O>, LaneError>>;
 
 impl<P> CommitTicket<P> {
-    fn announced(self) -> Announced<P> {
+    fn into_outcome(self) -> PublishOutcome<P> {
         let CommitTicket { producer, published, noted, finished, delivery } = self;
         CommitTicket { producer: Some(producer), published, noted, finished, delivery }
     }
@@ -91,7 +91,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         last: FoundRound,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), LaneError> {
-        let mut announcing: Announcing<'a, B::Producer> = match last {
+        let mut publishing: Publishing<'a, B::Producer> = match last {
             FoundRound::Published { published, noted } => {
                 let (producer, finished) = (Some(producer), !noted);
                 Box::pin(ready(Ok(CommitTicket { producer, published, noted, finished, delivery: None })))
@@ -101,40 +101,40 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         };
         let mut sizing = self.sizing;
         loop {
-            let may_copy = watch::Sender::new(false);
+            let may_stage = watch::Sender::new(false);
             let preparation = Preparation {
                 cx: self.cx,
                 own: self.own,
                 backlog: self.backlog,
                 sizing,
-                may_copy: may_copy.subscribe(),
+                may_stage: may_stage.subscribe(),
             };
-            let (copied, mut ticket) = match self.next(preparation, announcing, &may_copy, stop).await? {
-                Step::Round(copied, ticket) => (copied, ticket),
-                Step::Stop(None | Some(CommitTicket { noted: true, .. })) => return Ok(()),
-                Step::Stop(Some(ticket)) => return self.note(ticket.published).await,
+            let (staged, mut ticket) = match self.next(preparation, publishing, &may_stage, stop).await? {
+                NextRound::Round(staged, ticket) => (staged, ticket),
+                NextRound::Stop(None | Some(CommitTicket { noted: true, .. })) => return Ok(()),
+                NextRound::Stop(Some(ticket)) => return self.note(ticket.published).await,
             };
             if let Some(Delivery { bytes, took }) = ticket.delivery.take() {
                 sizing = sizing.after_published(bytes, took);
             }
             if self.cx.pause.is_suspended() && self.cx.guards.enabled(Guard::PauseBeforeARound) {
-                // It was copied before the pause: what is not recorded yet is planned again afterwards.
-                drop(copied);
-                announcing = Box::pin(ready(Ok(ticket.announced())));
+                // It was staged before the pause: what is not recorded yet is planned again afterwards.
+                drop(staged);
+                publishing = Box::pin(ready(Ok(ticket.into_outcome())));
                 continue;
             }
-            let content = Arc::clone(copied.content());
-            let (began, quiet) = (copied.began, copied.is_quiet());
+            let content = Arc::clone(staged.content());
+            let (began, quiet) = (staged.began, staged.is_quiet());
             let sealing = Instant::now();
             self.backlog.changed_windows().forget();
-            let sealed = copied.round.seal(self.own.lane, self.ledger, &ticket.published).await;
-            drop(copied.quiet);
+            let sealed = staged.round.seal(self.own.lane, self.ledger, &ticket.published).await;
+            drop(staged.quiet);
             let sealed = match sealed {
                 // The server undid it: what others have locked is left out, and the rest is planned again.
                 Err(LedgerError::Locked(wait)) => {
                     locks::left_out(self.cx, self.own.lane, self.backlog, &wait).await;
                     self.backlog.reload();
-                    announcing = Box::pin(ready(Ok(ticket.announced())));
+                    publishing = Box::pin(ready(Ok(ticket.into_outcome())));
                     continue;
                 }
                 sealed => sealed?,
@@ -142,98 +142,104 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             match sealed {
                 SealOutcome::Recorded(recorded) => {
                     sizing = sizing.after_recorded(content.bytes(), content.parts.len(), began.elapsed());
-                    self.cx.telemetry.step(telemetry::Step::Record, sealing.elapsed());
+                    self.cx.telemetry.step(telemetry::RoundStep::Record, sealing.elapsed());
                     self.backlog.advance(&content, quiet);
-                    self.backlog.judged_late(&copied.judged, copied.upto.as_deref());
+                    self.backlog.judged_late(&staged.judged, staged.last_campaign.as_deref());
                     self.cx.telemetry.running_campaigns(self.own.lane, self.backlog.running_count());
                     self.failures.clear();
-                    self.backlog.settle();
-                    if recorded.closed_others() {
+                    self.backlog.call_noted();
+                    if recorded.has_closed_campaigns() {
                         self.backlog.reload();
                     }
-                    announcing =
-                        Box::pin(publish_round(self.cx, self.backlog, ticket.producer, recorded, content, copied.held));
+                    publishing = Box::pin(publish_round(
+                        self.cx,
+                        self.backlog,
+                        ticket.producer,
+                        recorded,
+                        content,
+                        staged.reservation,
+                    ));
                 }
                 SealOutcome::Overtaken(campaigns) => {
                     self.backlog.overtaken(campaigns);
-                    announcing = Box::pin(ready(Ok(ticket.announced())));
+                    publishing = Box::pin(ready(Ok(ticket.into_outcome())));
                 }
             }
         }
     }
 
-    /// Prepares a round while the one before it is announced, and waits for both.
+    /// Prepares a round while the one before it is published, and waits for both.
     async fn next(
         &self,
         preparation: Preparation<'a, B, L, A, C>,
-        announcing: Announcing<'a, B::Producer>,
-        may_copy: &watch::Sender<bool>,
+        publishing: Publishing<'a, B::Producer>,
+        may_stage: &watch::Sender<bool>,
         stop: &mut watch::Receiver<bool>,
-    ) -> Result<Step<L::Transaction, B::Producer>, LaneError> {
+    ) -> Result<NextRound<L::Transaction, B::Producer>, LaneError> {
         let prepare = || -> Preparing<'_, L::Transaction> { Box::pin(preparation.prepare()) };
-        let mut stage = Stage::Publishing(announcing, prepare());
+        let mut progress = Progress::Publishing(publishing, prepare());
         loop {
-            let next = self.step(stage, stop).await?;
-            stage = match next {
+            let next = self.step(progress, stop).await?;
+            progress = match next {
                 Transition::Over(step) => return Ok(step),
-                Transition::Stage(stage) => stage,
+                Transition::Progress(progress) => progress,
                 Transition::Published(ticket, preparing) => {
-                    may_copy.send_replace(true);
-                    Stage::Idle(ticket, preparing.unwrap_or_else(&prepare))
+                    may_stage.send_replace(true);
+                    Progress::Idle(ticket, preparing.unwrap_or_else(&prepare))
                 }
             };
         }
     }
 
-    /// Waits for what happens next in a stage, and returns what follows from it.
+    /// Waits for what happens next, and returns what follows from it.
     async fn step<'p>(
         &self,
-        stage: Stage<'a, 'p, L::Transaction, B::Producer>,
+        progress: Progress<'a, 'p, L::Transaction, B::Producer>,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Transition<'a, 'p, L::Transaction, B::Producer>, LaneError> {
-        match stage {
-            Stage::Publishing(mut announcing, mut preparing) => {
+        match progress {
+            Progress::Publishing(mut publishing, mut preparing) => {
                 let event = tokio::select! {
                     biased;
                     () = stopped(stop) => Event::Stopped,
-                    announced = &mut announcing => Event::Announced(announced),
-                    copied = &mut preparing => Event::Copied(copied),
+                    outcome = &mut publishing => Event::Published(outcome),
+                    staged = &mut preparing => Event::Staged(staged),
                 };
                 match event {
-                    Event::Stopped => Ok(Transition::Over(Step::Stop(self.ended(announcing).await?))),
-                    Event::Announced(announced) => {
-                        Ok(Transition::Published(self.usable(announced?).await?, Some(preparing)))
+                    Event::Stopped => Ok(Transition::Over(NextRound::Stop(self.ended(publishing).await?))),
+                    Event::Published(outcome) => {
+                        Ok(Transition::Published(self.usable(outcome?).await?, Some(preparing)))
                     }
-                    Event::Copied(Ok(copied)) => Ok(Transition::Stage(Stage::Copied(announcing, copied))),
+                    Event::Staged(Ok(staged)) => Ok(Transition::Progress(Progress::Staged(publishing, staged))),
                     // What is under way in Kafka is not to blame: let it end well before the lane is taken over again.
-                    Event::Copied(Err(error)) => {
-                        if let Some(ticket) = self.ended(announcing).await? {
+                    Event::Staged(Err(error)) => {
+                        if let Some(ticket) = self.ended(publishing).await? {
                             self.note(ticket.published).await?;
                         }
                         Err(error)
                     }
                 }
             }
-            Stage::Copied(mut announcing, copied) => match timeout(TICKET_WAIT, &mut announcing).await {
-                Ok(announced) => Ok(Transition::Over(Step::Round(copied, self.usable(announced?).await?))),
+            Progress::Staged(mut publishing, staged) => match timeout(TICKET_WAIT, &mut publishing).await {
+                Ok(outcome) => Ok(Transition::Over(NextRound::Round(staged, self.usable(outcome?).await?))),
                 // The open transaction would hold locks for too long: roll back, and copy again when the ticket is there.
                 Err(_) => {
-                    drop(copied);
-                    Ok(Transition::Stage(Stage::RolledBack(announcing)))
+                    drop(staged);
+                    Ok(Transition::Progress(Progress::RolledBack(publishing)))
                 }
             },
-            Stage::RolledBack(mut announcing) => {
-                let announced = tokio::select! {
+            Progress::RolledBack(mut publishing) => {
+                let outcome = tokio::select! {
                     biased;
-                    announced = &mut announcing => Some(announced),
+                    outcome = &mut publishing => Some(outcome),
                     () = stopped(stop) => None,
                 };
-                match announced {
-                    Some(announced) => Ok(Transition::Published(self.usable(announced?).await?, None)),
-                    None => Ok(Transition::Over(Step::Stop(self.ended(announcing).await?))),
+                match outcome {
+                    Some(outcome) => Ok(Transition::Published(self.usable(outcome?).await?, None)),
+                    None => Ok(Transition::Over(NextRound::Stop(self.ended(publishing).await?))),
                 }
             }
-            Stage::Idle(ticket, preparing) => self.idle(ticket, preparing, stop).await,
+            Progress::Idle(ticket, preparing) => self.idle(ticket, preparing, stop).await,
         }
     }
 
@@ -254,36 +260,36 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         let event = tokio::select! {
             biased;
             () = stopped(stop) => IdleEvent::Stopped,
-            copied = &mut preparing => IdleEvent::Copied(copied),
+            staged = &mut preparing => IdleEvent::Staged(staged),
             () = note_due => IdleEvent::NoteDue,
         };
         match event {
-            IdleEvent::Stopped => Ok(Transition::Over(Step::Stop(Some(ticket.announced())))),
-            IdleEvent::Copied(copied) => Ok(Transition::Over(Step::Round(copied?, ticket))),
+            IdleEvent::Stopped => Ok(Transition::Over(NextRound::Stop(Some(ticket.into_outcome())))),
+            IdleEvent::Staged(staged) => Ok(Transition::Over(NextRound::Round(staged?, ticket))),
             IdleEvent::NoteDue => {
                 self.note(ticket.published).await?;
                 ticket.noted = true;
-                Ok(Transition::Stage(Stage::Idle(ticket, preparing)))
+                Ok(Transition::Progress(Progress::Idle(ticket, preparing)))
             }
         }
     }
 
-    /// Waits for the round that is being announced. None while all sending is paused: it is recorded, and the next owner announces it.
+    /// Waits for the round that is being published. None while all sending is paused: it is recorded, and the next owner publishes it.
     async fn ended(
         &self,
-        announcing: Announcing<'a, B::Producer>,
-    ) -> Result<Option<Announced<B::Producer>>, LaneError> {
+        publishing: Publishing<'a, B::Producer>,
+    ) -> Result<Option<PublishOutcome<B::Producer>>, LaneError> {
         tokio::select! {
             biased;
-            ticket = announcing => Ok(Some(ticket?)),
+            ticket = publishing => Ok(Some(ticket?)),
             () = self.cx.pause.until_suspended() => Ok(None),
         }
     }
 
     /// The right to record the next round. Where the producer is used up, the ledger learns that the round is published, and the error says that the
     /// lane is to be taken over again. What was prepared meanwhile is planned again.
-    async fn usable(&self, announced: Announced<B::Producer>) -> Result<CommitTicket<B::Producer>, LaneError> {
-        let CommitTicket { producer, published, noted, finished, delivery } = announced;
+    async fn usable(&self, outcome: PublishOutcome<B::Producer>) -> Result<CommitTicket<B::Producer>, LaneError> {
+        let CommitTicket { producer, published, noted, finished, delivery } = outcome;
         if let Some(producer) = producer {
             return Ok(CommitTicket { producer, published, noted, finished, delivery });
         }
@@ -301,19 +307,19 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         if self.cx.ledger.note_published(self.own, published.head().seq).await? {
             self.backlog.reload();
         }
-        self.backlog.settle();
+        self.backlog.call_noted();
         Ok(())
     }
 }
 
 /// How far the next round is, and the one before it.
-enum Stage<'a, 'p, O, P> {
+enum Progress<'a, 'p, O, P> {
     /// The one before is being published, the next one is being prepared.
-    Publishing(Announcing<'a, P>, Preparing<'p, O>),
-    /// The next one is copied, and waits for the one before, its transaction open.
-    Copied(Announcing<'a, P>, Prepared<O>),
+    Publishing(Publishing<'a, P>, Preparing<'p, O>),
+    /// The next one is staged, and waits for the one before, its transaction open.
+    Staged(Publishing<'a, P>, StagedRound<O>),
     /// It waited for too long and is rolled back: it is prepared again after the one before.
-    RolledBack(Announcing<'a, P>),
+    RolledBack(Publishing<'a, P>),
     /// The one before is published, the next one is being prepared.
     Idle(CommitTicket<P>, Preparing<'p, O>),
 }
@@ -321,30 +327,30 @@ enum Stage<'a, 'p, O, P> {
 /// What happens while a round is published and the next one prepared.
 enum Event<O, P> {
     Stopped,
-    Announced(Result<Announced<P>, LaneError>),
-    Copied(Result<Prepared<O>, LaneError>),
+    Published(Result<PublishOutcome<P>, LaneError>),
+    Staged(Result<StagedRound<O>, LaneError>),
 }
 
 /// What happens while no round is published.
 enum IdleEvent<O> {
     Stopped,
-    Copied(Result<Prepared<O>, LaneError>),
+    Staged(Result<StagedRound<O>, LaneError>),
     NoteDue,
 }
 
 /// What follows from an event.
 enum Transition<'a, 'p, O, P> {
-    Stage(Stage<'a, 'p, O, P>),
+    Progress(Progress<'a, 'p, O, P>),
     /// The round before is published. The next one goes on, or is prepared again.
     Published(CommitTicket<P>, Option<Preparing<'p, O>>),
-    Over(Step<O, P>),
+    Over(NextRound<O, P>),
 }
 
 /// What the loop goes on with.
-enum Step<O, P> {
-    Round(Prepared<O>, CommitTicket<P>),
+enum NextRound<O, P> {
+    Round(StagedRound<O>, CommitTicket<P>),
     /// With what the last round left, if it is published.
-    Stop(Option<Announced<P>>),
+    Stop(Option<PublishOutcome<P>>),
 }
 
 /// Publishes a recorded round; the memory of its drafts is free afterwards.
@@ -354,12 +360,12 @@ async fn publish_round<B: Broker, L, A, C: Clock>(
     producer: B::Producer,
     recorded: Recorded,
     content: Arc<RoundContent>,
-    held: Reserved,
-) -> Result<Announced<B::Producer>, LaneError> {
+    reservation: Reserved,
+) -> Result<PublishOutcome<B::Producer>, LaneError> {
     let began = Instant::now();
     let (producer, published) = send(cx, backlog, producer, &recorded).await?;
-    drop(held);
-    cx.telemetry.step(telemetry::Step::Publish, began.elapsed());
+    drop(reservation);
+    cx.telemetry.step(telemetry::RoundStep::Publish, began.elapsed());
     cx.telemetry.published(recorded.publication().lane, &content);
     let finished = content.parts.iter().any(|part| part.page.as_ref().is_some_and(|page| page.last));
     Ok(CommitTicket { producer, delivery: published.delivery(), published, noted: false, finished })
@@ -371,7 +377,7 @@ async fn publish_when_free<B: Broker, L: Ledger, A, C: Clock>(
     backlog: &LaneBacklog,
     producer: B::Producer,
     mut acquired: AcquiredLane,
-) -> Result<Announced<B::Producer>, LaneError> {
+) -> Result<PublishOutcome<B::Producer>, LaneError> {
     let lane = acquired.ownership.lane;
     let mut backoff = RETRY_BACKOFF;
     let recorded = loop {
@@ -397,7 +403,7 @@ async fn publish_round_again<B: Broker, L, A, C: Clock>(
     backlog: &LaneBacklog,
     producer: B::Producer,
     recorded: Recorded,
-) -> Result<Announced<B::Producer>, LaneError> {
+) -> Result<PublishOutcome<B::Producer>, LaneError> {
     let (producer, published) = send(cx, backlog, producer, &recorded).await?;
     cx.telemetry.published_again(recorded.publication().lane, recorded.drafts());
     // What the round finished is not known here: the ledger learns of it soon.

@@ -21,7 +21,7 @@ use crate::lane::round::budget::{Budget, Budgeting};
 use crate::lane::round::late::{LateBatch, MAX_LATE_CAMPAIGNS};
 use crate::lane::round::pages;
 use crate::lane::round::quiet_rounds::RoundScope;
-use crate::lane::round::record::Staged;
+use crate::lane::round::stage_and_seal::StagedRows;
 use crate::lane::round::wait::Waits;
 use crate::model::due::ActiveCampaign;
 use crate::model::late::{LateCampaign, RowCounts};
@@ -35,20 +35,20 @@ use crate::ports::broker::Broker;
 use crate::ports::clock::Clock;
 use crate::ports::failure::Failure;
 use crate::ports::ledger::{Ledger, LedgerError, RoundTransaction};
-use crate::telemetry::Step;
+use crate::telemetry::RoundStep;
 
 /// How soon a moved position is reported to Kafka when nothing is published.
 const REPORT: Duration = Duration::from_secs(5);
 
-/// A round whose rows are copied, and what it holds in memory.
-pub(crate) struct Prepared<O> {
-    pub(crate) round: Staged<O>,
-    pub(crate) held: Reserved,
+/// A round whose rows are staged, and what it holds in memory.
+pub(crate) struct StagedRound<O> {
+    pub(crate) round: StagedRows<O>,
+    pub(crate) reservation: Reserved,
     pub(crate) began: Instant,
     /// Candidates for late drafts that this round judges: forgotten when it is recorded.
     pub(crate) judged: Vec<LateCandidate>,
     /// Where they are judged for some of their campaigns: the last of those.
-    pub(crate) upto: Option<String>,
+    pub(crate) last_campaign: Option<String>,
     /// Nothing is taken in until it is dropped.
     pub(crate) quiet: Option<OwnedMutexGuard<()>>,
 }
@@ -71,7 +71,7 @@ struct Planned {
     report_due: bool,
 }
 
-impl<O: RoundTransaction> Prepared<O> {
+impl<O: RoundTransaction> StagedRound<O> {
     pub(crate) fn content(&self) -> &Arc<RoundContent> {
         self.round.content()
     }
@@ -88,12 +88,12 @@ pub(crate) struct Preparation<'a, B, L, A, C> {
     pub(crate) backlog: &'a LaneBacklog,
     pub(crate) sizing: RoundSizing,
     /// Whether the round before is published.
-    pub(crate) may_copy: watch::Receiver<bool>,
+    pub(crate) may_stage: watch::Receiver<bool>,
 }
 
 impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
-    /// Waits for something to do, and returns it copied. Subscribers that cannot be read for a while hold up rounds, not the lane.
-    pub(crate) async fn prepare(&self) -> Result<Prepared<L::Transaction>, LaneError> {
+    /// Waits for something to do, and returns it staged. Subscribers that cannot be read for a while hold up rounds, not the lane.
+    pub(crate) async fn prepare(&self) -> Result<StagedRound<L::Transaction>, LaneError> {
         let mut backoff = RETRY_BACKOFF;
         loop {
             match self.try_prepare().await {
@@ -108,18 +108,18 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
                     self.cx.telemetry.lane_warns(self.own.lane, &error.into());
                     sleep(backoff.failed()).await;
                 }
-                Ok(prepared) => {
+                Ok(staged) => {
                     if !self.backlog.any_locked_out() {
                         locks::note(self.cx, self.own.lane, LockedPart::Round, None).await;
                     }
-                    return Ok(prepared);
+                    return Ok(staged);
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn try_prepare(&self) -> Result<Prepared<L::Transaction>, LaneError> {
+    async fn try_prepare(&self) -> Result<StagedRound<L::Transaction>, LaneError> {
         let report = Instant::now() + REPORT;
         loop {
             let report_due = self.waits().wait(report).await;
@@ -142,8 +142,8 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             }
             let budget = self.budgeting().budget(&running, &mut late, scope.quiet).await;
             let planned = Planned { quiet: scope.quiet, running, late, budget, letters, report_due };
-            if let Some(prepared) = self.copy(planned).await? {
-                return Ok(prepared);
+            if let Some(staged) = self.stage(planned).await? {
+                return Ok(staged);
             }
         }
     }
@@ -186,7 +186,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     /// Waits until the round before is published and no change is under way, and keeps changes away.
     async fn quiet(&self) -> OwnedMutexGuard<()> {
         // Its sender goes with this preparation.
-        let _ = self.may_copy.clone().wait_for(|open| *open).await;
+        let _ = self.may_stage.clone().wait_for(|open| *open).await;
         self.backlog.lock_intake().await
     }
 
@@ -237,10 +237,10 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         Ok(dead_letters)
     }
 
-    /// Reads the pages and copies the rows of a planned round. None when it turns out that there is nothing to record.
-    async fn copy(&self, mut planned: Planned) -> Result<Option<Prepared<L::Transaction>>, LaneError> {
+    /// Reads the pages and stages the rows of a planned round. None when it turns out that there is nothing to record.
+    async fn stage(&self, mut planned: Planned) -> Result<Option<StagedRound<L::Transaction>>, LaneError> {
         let clients = planned.budget.pages.rows + planned.late.most_drafts().rows;
-        let mut held = self.cx.memory.for_round(clients, planned.letters.bytes).await;
+        let mut reservation = self.cx.memory.for_round(clients, planned.letters.bytes).await;
         if !planned.running.is_empty() && self.cx.guards.enabled(Guard::HighWaterBeforePages) {
             self.backlog.tail_scan_has_begun().await;
         }
@@ -256,7 +256,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             tokio::try_join!(pages::read(&self.cx.audience, self.now(), budget.pages, &running), async {
                 Ok(self.cx.ledger.open_round(self.own).await?)
             })?;
-        self.cx.telemetry.step(Step::Audience, began.elapsed());
+        self.cx.telemetry.step(RoundStep::Audience, began.elapsed());
         self.note_overdue(&pages);
         let (group, guards) = (&self.cx.limits.group_id, self.cx.guards);
         let mut parts = pages::form(&mut open, pages.read, trigger_datetime_created, group, guards).await?;
@@ -269,22 +269,29 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let round_bytes = self.sizing.to_store();
         let content = RoundContent { parts, dead_letters, trigger_datetime_created, round_bytes };
         if !guards.enabled(Guard::LateForgottenWhenRecorded) {
-            self.backlog.judged_late(&late.candidates, late.upto.as_deref());
+            self.backlog.judged_late(&late.candidates, late.last_campaign.as_deref());
         }
-        self.cx.rate.settle(budget.taken, content.drafts());
+        self.cx.rate.refund_unused(budget.tokens, content.drafts());
         if content.parts.is_empty() && content.dead_letters.is_empty() && !report_due {
             open.abandon().await?;
-            self.backlog.judged_late(&late.candidates, late.upto.as_deref());
+            self.backlog.judged_late(&late.candidates, late.last_campaign.as_deref());
             return Ok(None);
         }
         let letters: usize = content.dead_letters.iter().map(DeadLetterMessage::size).sum();
-        held.shrink_to(letters + content.parts.iter().map(|part| part.drafts.clients.size()).sum::<usize>());
+        reservation.shrink_to(letters + content.parts.iter().map(|part| part.drafts.clients.size()).sum::<usize>());
         let copying = Instant::now();
-        let round = Staged::copy(open, content).await?;
+        let round = StagedRows::copy(open, content).await?;
         let parts = round.content().parts.iter();
-        self.backlog.copied(parts.map(|part| part.drafts.template.campaign().adv_campaign_id.as_str()));
-        self.cx.telemetry.step(Step::Copy, copying.elapsed());
-        Ok(Some(Prepared { round, held, began, judged: late.candidates, upto: late.upto, quiet }))
+        self.backlog.staged(parts.map(|part| part.drafts.template.campaign().adv_campaign_id.as_str()));
+        self.cx.telemetry.step(RoundStep::Copy, copying.elapsed());
+        Ok(Some(StagedRound {
+            round,
+            reservation,
+            began,
+            judged: late.candidates,
+            last_campaign: late.last_campaign,
+            quiet,
+        }))
     }
 
     /// Campaigns whose pages did not come in time are left out of the next rounds.

@@ -4,7 +4,7 @@ use futures_util::try_join;
 use tokio_postgres::types::Type;
 
 use super::super::rounds::StoredPart;
-use super::super::{PostgresLedger, lost, rounds, rows};
+use super::super::{PostgresLedger, not_mine, rounds, rows};
 use super::{LaneRow, OpenMending, set_back, together};
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
@@ -100,7 +100,7 @@ impl PostgresLedger {
         let key: [Parameter<'_>; 4] =
             [own.lane.parameter(), own.epoch.parameter(), (&by, Type::TEXT), (&halt.name(), Type::TEXT)];
         if tx.execute(&sql, &key).await? != 1 {
-            return Err(lost(own, "the halt"));
+            return Err(not_mine(own, "the halt"));
         }
         let sql = "update dinnerbell.campaign set told = greatest($2 - kept, 0), late = least(late, greatest($2 - kept, 0)), repass_at = 0 \
                    where adv_campaign_id = $1";

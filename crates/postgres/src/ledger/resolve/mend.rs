@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::super::rounds::StoredPart;
-use super::super::{PostgresLedger, hold, lost, rounds, rows};
+use super::super::{PostgresLedger, hold, not_mine, rounds, rows};
 use super::{LaneRow, Mended, Repair, Restored, set_back, together};
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
@@ -34,7 +34,7 @@ impl PostgresLedger {
         ];
         if tx.query_opt(sql::HOLD_AS_FOUND.text(), &key).await?.is_none() {
             tx.rollback().await?;
-            return Err(lost(own, "the last round"));
+            return Err(not_mine(own, "the last round"));
         }
         let now = number(&tx.query_one(&format!("select {NOW}"), &[]).await?, 0);
         Ok(OpenMending {
@@ -62,7 +62,7 @@ pub struct OpenMending {
 }
 
 impl OpenMending {
-    /// Inserts the rows that these drafts lack. A row that differs from its message is corrected: in what the database lost, its draft was withdrawn
+    /// Inserts the rows that these drafts lack. A row that differs from its message is corrected: in what the database not_mine, its draft was withdrawn
     /// and the client told again.
     pub async fn restore(&mut self, drafts: &[FoundDraft<'_>]) -> Result<(), LedgerError> {
         let feedback = [("feedback", self.feedback.as_str())];
@@ -115,7 +115,7 @@ impl OpenMending {
         if mending.hides_dead_letters() {
             self.free_dead_letters(mending.lane_row.head.seq).await?;
         }
-        self.settle(mending).await?;
+        self.apply_decision(mending).await?;
         self.must_be_known().await?;
         if let Some(published) = mending.decision.published {
             rounds::complete(&self.tx, self.own, published).await?;
@@ -221,7 +221,7 @@ impl OpenMending {
     }
 
     /// The round with which the lane goes on, and the lane.
-    async fn settle(&mut self, mending: &Repair<'_>) -> Result<(), LedgerError> {
+    async fn apply_decision(&mut self, mending: &Repair<'_>) -> Result<(), LedgerError> {
         let Decision { head, published, overrule, .. } = mending.decision;
         let values: [Parameter<'_>; 5] = [
             self.own.lane.parameter(),

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{Json, Type};
 
 use super::super::due::{active_campaign, dead_letter};
-use super::super::{LaneMutex, PostgresLedger, lost, refused, rows};
+use super::super::{LaneMutex, PostgresLedger, not_mine, refused, rows};
 use super::published::complete;
 use crate::connect::{Parameter, Transaction};
 use crate::errors::PostgresError;
@@ -104,7 +104,7 @@ impl PostgresRound {
             .tx
             .query_opt(sql::ADVANCE_LANE.text(), &values)
             .await?
-            .ok_or_else(|| lost(self.own, "the last round"))?;
+            .ok_or_else(|| not_mine(self.own, "the last round"))?;
         Ok(number(&row, 0))
     }
 
@@ -248,7 +248,7 @@ impl RoundTransaction for PostgresRound {
             self.take_dead_letters(&letters, head.seq),
             complete(&self.tx, self.own, before),
         );
-        let (position, moved, (), (), taken, closed) = match written {
+        let (position, moved, (), (), taken, closed_campaigns) = match written {
             Err(LedgerError::Locked(wait)) => return Err(self.naming_campaign(wait).await),
             written => written?,
         };
@@ -258,6 +258,6 @@ impl RoundTransaction for PostgresRound {
             return Ok(Sealed::Overtaken(stale.collect()));
         }
         self.tx.commit().await?;
-        Ok(Sealed::Recorded { position, closed })
+        Ok(Sealed::Recorded { position, closed_campaigns })
     }
 }

@@ -1,6 +1,6 @@
 //! A round is known to be published.
 
-use super::super::lost;
+use super::super::not_mine;
 use crate::connect::Transaction;
 use crate::number::Number;
 use crate::sql;
@@ -16,7 +16,7 @@ pub(super) async fn note_published(tx: &Transaction, own: Ownership, seq: Seq) -
     );
     let noted = tx.execute(&sql, &[own.lane.parameter(), own.epoch.parameter(), seq.parameter()]).await?;
     if noted != 1 {
-        return Err(lost(own, "the last round"));
+        return Err(not_mine(own, "the last round"));
     }
     complete(tx, own, seq).await
 }

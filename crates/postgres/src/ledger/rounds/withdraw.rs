@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::types::Type;
 
-use super::super::{PostgresLedger, lost};
+use super::super::{PostgresLedger, not_mine};
 use super::parts::{StoredPart, delete_rows, parts, set_parts_back};
 use crate::connect::{Parameter, Transaction};
 use crate::number::Number;
@@ -98,7 +98,7 @@ impl PostgresLedger {
         let [lane, seq] = key;
         let changed =
             tx.execute(sql, &[lane, seq, (&drafts, Type::INT8), (&checksum.cast_signed(), Type::INT8)]).await?;
-        if changed == 1 { Ok(()) } else { Err(lost(own, "the round")) }
+        if changed == 1 { Ok(()) } else { Err(not_mine(own, "the round")) }
     }
 }
 
@@ -106,7 +106,7 @@ impl PostgresLedger {
 async fn hold_last_round(tx: &Transaction, own: Ownership, head: RoundVersion) -> Result<(), LedgerError> {
     let sql = "select 1 from dinnerbell.lane where lane = $1 and epoch = $2 and seq = $3 for update";
     let key: [Parameter<'_>; 3] = [own.lane.parameter(), own.epoch.parameter(), head.seq.parameter()];
-    if tx.query_opt(sql, &key).await?.is_some() { Ok(()) } else { Err(lost(own, "the last round")) }
+    if tx.query_opt(sql, &key).await?.is_some() { Ok(()) } else { Err(not_mine(own, "the last round")) }
 }
 
 /// Rows of withdrawn drafts that are still there.

@@ -176,7 +176,7 @@ impl LossesModel {
             s.ledger.rows |= told;
             s.ledger.owner = s.ledger.owner.or(Some(number(lane)));
         }
-        settle(&mut s.ledger.lanes[lane], &decision);
+        apply_decision(&mut s.ledger.lanes[lane], &decision);
         s.note_compared(lane);
         true
     }
@@ -211,7 +211,7 @@ fn compare_again(s: &mut State) {
     s.owners.iter_mut().for_each(|owner| owner.stands = false);
 }
 
-fn settle(row: &mut LaneRow, decision: &Decision) {
+fn apply_decision(row: &mut LaneRow, decision: &Decision) {
     let round = Round::of(decision.head);
     row.previous = match round.seq - row.round.seq {
         0 => row.previous,

@@ -1,6 +1,6 @@
 //! One Postgres transaction: feedback rows, cursors, the round itself.
 //!
-//! A round goes through three types, and each can only be made from the one before. [`Staged`]: rows are written, nothing is decided. [`Recorded`]:
+//! A round goes through three types, and each can only be made from the one before. [`StagedRows`]: rows are written, nothing is decided. [`Recorded`]:
 //! the frozen decision is committed. [`Published`]: Kafka committed it. Recording takes the `Published` of the round before, so that two rounds can
 //! never be under way.
 
@@ -16,12 +16,12 @@ use crate::model::round::{RoundContent, Sealed};
 use crate::ports::ledger::{LedgerError, RoundTransaction};
 
 /// A round whose rows are copied in an open transaction. Dropped, it never was.
-pub struct Staged<O> {
+pub struct StagedRows<O> {
     open: O,
     content: Arc<RoundContent>,
 }
 
-impl<O: RoundTransaction> Staged<O> {
+impl<O: RoundTransaction> StagedRows<O> {
     /// Copies the rows of a round.
     pub async fn copy(mut open: O, content: RoundContent) -> Result<Self, LedgerError> {
         let content = Arc::new(content);
@@ -42,13 +42,13 @@ impl<O: RoundTransaction> Staged<O> {
         let head = RoundVersion { seq: before.head().seq.next(), revision: 0, checksum: self.content.checksum() };
         fail_point("round.sealing");
         let sealed = self.open.seal(head, Arc::clone(&self.content)).await?;
-        let (position, closed) = match sealed {
-            Sealed::Recorded { position, closed } => (position, closed),
+        let (position, closed_campaigns) = match sealed {
+            Sealed::Recorded { position, closed_campaigns } => (position, closed_campaigns),
             Sealed::Overtaken(campaigns) => return Ok(SealOutcome::Overtaken(campaigns)),
         };
         fail_point("round.sealed");
         let mark = CommittedMark { ledger, head };
-        Ok(SealOutcome::Recorded(Recorded::committed(mark, lane, position, &self.content, closed)))
+        Ok(SealOutcome::Recorded(Recorded::committed(mark, lane, position, &self.content, closed_campaigns)))
     }
 }
 

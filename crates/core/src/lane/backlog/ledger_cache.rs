@@ -3,25 +3,25 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-/// What is held of the ledger. Whatever it does not hold though it is in the ledger, `more` says so.
+/// A bounded part of what the ledger holds. `more`: whether the ledger may have some that are not here.
 #[derive(Debug)]
 pub(super) struct LedgerCache<K, V> {
     most: usize,
-    held: BTreeMap<K, V>,
+    cached: BTreeMap<K, V>,
     more: bool,
 }
 
 impl<K: Ord, V> LedgerCache<K, V> {
     /// Holds nothing yet, and at most this many when one arrives.
     pub(super) fn of(most: usize) -> Self {
-        Self { most, held: BTreeMap::new(), more: false }
+        Self { most, cached: BTreeMap::new(), more: false }
     }
 
-    /// The ledger has this one now. Returns whether it is held; else it waits in the ledger.
+    /// The ledger has this one now. Returns whether it is cached; else it waits in the ledger.
     pub(super) fn arrives(&mut self, key: K, value: V) -> bool {
         let fits = self.has_room();
         if fits {
-            self.held.entry(key).or_insert(value);
+            self.cached.entry(key).or_insert(value);
         } else {
             self.more = true;
         }
@@ -31,14 +31,14 @@ impl<K: Ord, V> LedgerCache<K, V> {
     /// Adds what was read from the ledger, and whether there is more. What arrived meanwhile stays as it is.
     pub(super) fn load(&mut self, read: impl IntoIterator<Item = (K, V)>, more: bool) {
         for (key, value) in read {
-            self.held.entry(key).or_insert(value);
+            self.cached.entry(key).or_insert(value);
         }
         self.more |= more;
     }
 
-    /// Drops what is held, and what is known of the rest: the ledger is about to be read.
+    /// Drops what is cached, and what is known of the rest: the ledger is about to be read.
     pub(super) fn forget(&mut self) {
-        self.held.clear();
+        self.cached.clear();
         self.more = false;
     }
 
@@ -47,35 +47,35 @@ impl<K: Ord, V> LedgerCache<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.held.remove(key);
+        self.cached.remove(key);
     }
 
-    /// What is held, by its key.
-    pub(super) fn held(&self) -> &BTreeMap<K, V> {
-        &self.held
+    /// What is cached, by its key.
+    pub(super) fn cached(&self) -> &BTreeMap<K, V> {
+        &self.cached
     }
 
-    /// One that is held.
+    /// One that is cached.
     pub(super) fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
-        self.held.get_mut(key)
+        self.cached.get_mut(key)
     }
 
-    /// Whether the ledger may have some that are not held.
+    /// Whether the ledger may have some that are not cached.
     pub(super) fn has_more(&self) -> bool {
         self.more
     }
 
-    /// Whether one more is held when it arrives.
+    /// Whether one more is cached when it arrives.
     pub(super) fn has_room(&self) -> bool {
-        self.held.len() < self.most
+        self.cached.len() < self.most
     }
 
-    /// Whether the ledger must be read to go on: nothing is held, and there is more.
+    /// Whether the ledger must be read to go on: nothing is cached, and there is more.
     pub(super) fn is_drained(&self) -> bool {
-        self.held.is_empty() && self.more
+        self.cached.is_empty() && self.more
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_ledger_has_is_held_or_there_is_more_and_it_stays_small(all in prop::collection::vec(happens(), 0..60)) {
+        fn what_the_ledger_has_is_cached_or_there_is_more_and_it_stays_small(all in prop::collection::vec(happens(), 0..60)) {
             let (mut window, mut ledger) = (LedgerCache::of(MOST), BTreeSet::new());
             for happens in all {
                 match happens {
@@ -130,10 +130,10 @@ mod tests {
                         window.load(read.into_iter().map(|key| (key, ())), more);
                     }
                 }
-                prop_assert!(window.held().keys().all(|key| ledger.contains(key)), "what is held is there");
-                prop_assert!(window.has_more() || window.held().len() == ledger.len(), "nothing is forgotten");
-                prop_assert!(window.held().len() <= 2 * MOST);
-                prop_assert_eq!(window.is_drained(), window.held().is_empty() && window.has_more());
+                prop_assert!(window.cached().keys().all(|key| ledger.contains(key)), "what is cached is there");
+                prop_assert!(window.has_more() || window.cached().len() == ledger.len(), "nothing is forgotten");
+                prop_assert!(window.cached().len() <= 2 * MOST);
+                prop_assert_eq!(window.is_drained(), window.cached().is_empty() && window.has_more());
             }
         }
     }
