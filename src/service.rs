@@ -105,7 +105,7 @@ pub async fn run(setup: Setup, mut stop: watch::Receiver<bool>) -> Result<(), Se
 async fn warn_of_files(broker: &KafkaBroker, config: &Config, limit: Option<u64>) {
     let (Ok(lanes), Ok(brokers)) = tokio::join!(broker.lanes(), broker.brokers()) else { return };
     let lanes = u64::try_from(lanes).unwrap_or(0);
-    if let Some((found, remedy)) = file_limit::judge(limit, lanes, brokers as u64, config.database_connections() as u64)
+    if let Some((found, remedy)) = file_limit::check(limit, lanes, brokers as u64, config.database_connections() as u64)
     {
         tracing::warn!(remedy, "{found}");
     }

@@ -128,7 +128,7 @@ struct CheckedDatabase<'a> {
 
 impl CheckedDatabase<'_> {
     async fn feedback(&self, found: &mut Findings) -> Result<(), PostgresError> {
-        encryption::judge(self.pool, self.database, self.check.tls, found).await?;
+        encryption::check(self.pool, self.database, self.check.tls, found).await?;
         self.server(found).await?;
         self.durability(found).await?;
         self.clock(found).await?;
@@ -145,7 +145,7 @@ impl CheckedDatabase<'_> {
     }
 
     async fn subscribers(&self, found: &mut Findings) -> Result<(), PostgresError> {
-        encryption::judge(self.pool, self.database, self.check.tls, found).await?;
+        encryption::check(self.pool, self.database, self.check.tls, found).await?;
         self.server(found).await?;
         self.connections(found).await?;
         // Whether late subscribers are told can be switched on later.

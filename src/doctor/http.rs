@@ -7,7 +7,7 @@ use dinnerbell_core::model::finding::Findings;
 const SHORT: usize = 16;
 
 /// Says what is worth a thought.
-pub fn judge(http: &Http, found: &mut Findings) {
+pub fn check(http: &Http, found: &mut Findings) {
     let remedy = "set http.cert_file and http.key_file, or let a proxy on this machine speak TLS";
     match (http.listen.ip().is_loopback(), http.tls.is_some(), http.insecure) {
         (false, false, true) => found.warn(
@@ -41,7 +41,7 @@ mod tests {
 
     fn warned(http: &Http) -> Vec<&'static str> {
         let mut found = Findings::default();
-        judge(http, &mut found);
+        check(http, &mut found);
         found.into_all().into_iter().map(|finding| finding.check).collect()
     }
 

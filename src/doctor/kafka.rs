@@ -16,7 +16,7 @@ use crate::service::file_limit;
 use dinnerbell_config as config;
 use dinnerbell_config::Config;
 use dinnerbell_core::model::number::Lane;
-use dinnerbell_core::model::outputs::OutputIds;
+use dinnerbell_core::model::output_topics::OutputTopicIds;
 use dinnerbell_core::ports::broker::BrokerError;
 use dinnerbell_kafka::client::{ClientEvents, Isolation, REQUEST_TIMEOUT};
 use dinnerbell_kafka::topics::{INTERNAL, Topic};
@@ -36,7 +36,7 @@ pub(super) struct Answered {
     /// The partitions of the campaigns topic.
     pub lanes: i32,
     /// The ids of the topics that are written to.
-    pub outputs: OutputIds,
+    pub outputs: OutputTopicIds,
 }
 
 /// Looks at Kafka; what the ledger is to be compared with, where it answers.
@@ -108,7 +108,7 @@ fn ask(kafka: &config::Kafka, connections: usize, mut found: Findings) -> (Findi
             &mut found,
         );
         match asking.members(&kafka.group_id) {
-            Ok(members) => group::judge(&kafka.group_id, &topics.campaigns, &members, &mut found),
+            Ok(members) => group::check(&kafka.group_id, &topics.campaigns, &members, &mut found),
             Err(error) => found.refused("kafka-group-members", error),
         }
         files(connections, asking.brokers(), lanes, &mut found);
@@ -119,7 +119,7 @@ fn ask(kafka: &config::Kafka, connections: usize, mut found: Findings) -> (Findi
         dinnerbell_kafka::take_over(kafka, &dinnerbell_kafka::unused_id(kafka), TAKE_OVER),
         &mut found,
     );
-    let outputs = OutputIds {
+    let outputs = OutputTopicIds {
         notifications: asking.topic_id(&topics.notifications),
         dead_letters: topics.dead_letters.as_ref().and_then(|topic| asking.topic_id(topic)),
     };
@@ -135,7 +135,7 @@ struct Cluster {
     /// Kafka's own, those that this user may look at.
     internal: Vec<Topic>,
     /// The ids of the topics that are written to.
-    outputs: OutputIds,
+    outputs: OutputTopicIds,
 }
 
 /// Warns of records that a sender's open transaction holds back: looked for twice, since ordinary ones end meanwhile.
@@ -183,7 +183,7 @@ fn files(connections: usize, brokers: Result<usize, BrokerError>, lanes: i32, fo
     };
     let (lanes, connections, limit) = (u64::try_from(lanes).unwrap_or(0), connections as u64, file_limit::highest());
     let needed = file_limit::needed(lanes, brokers, connections);
-    match file_limit::judge(limit, lanes, brokers, connections) {
+    match file_limit::check(limit, lanes, brokers, connections) {
         Some((what, remedy)) => found.warn("open-files", format!("{what}, as this command was started"), remedy),
         None => found.ok(
             "open-files",
@@ -306,7 +306,7 @@ async fn settings(kafka: &config::Kafka, cluster: &mut Cluster, found: &mut Find
     for topic in cluster.known.iter_mut().chain(&mut cluster.internal) {
         topic.settings = read.remove(&topic.name);
     }
-    topics::judge(&kafka.topics, &cluster.known, found);
+    topics::check(&kafka.topics, &cluster.known, found);
     for topic in &cluster.internal {
         topics::durability(topic, found);
     }

@@ -7,11 +7,11 @@ use super::kafka::Answered;
 use crate::operator::{find_own_ledger, hold, lanes, pause};
 use dinnerbell_config::{Config, Topics};
 use dinnerbell_core::model::number::Lane;
-use dinnerbell_core::model::outputs::{OutputIds, is_another};
+use dinnerbell_core::model::output_topics::{OutputTopicIds, is_another};
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
-use dinnerbell_postgres::ledger::outputs::KnownOutputs;
-use dinnerbell_postgres::ledger::{outputs, probe};
+use dinnerbell_postgres::ledger::output_topics::KnownOutputTopics;
+use dinnerbell_postgres::ledger::{output_topics, probe};
 use dinnerbell_postgres::migrate::{FeedbackIndex, feedback_index, schema_is_current};
 use dinnerbell_postgres::needs::{hidden_in_ledger, missing_in_feedback, missing_in_ledger, open_ledger};
 use dinnerbell_postgres::number::number;
@@ -93,14 +93,14 @@ pub(super) async fn against_cluster(config: &Config, pool: &Pool, cluster: &Answ
     {
         found.refused("lanes", error);
     }
-    match outputs::known(pool).await {
+    match output_topics::known(pool).await {
         Ok(known) => recreated(&config.kafka.topics, &known, &cluster.outputs, found),
         Err(error) => found.refused("kafka-topics", error),
     }
 }
 
 /// Topics that are written to, and are others than the ledger knows.
-fn recreated(topics: &Topics, known: &KnownOutputs, now: &OutputIds, found: &mut Findings) {
+fn recreated(topics: &Topics, known: &KnownOutputTopics, now: &OutputTopicIds, found: &mut Findings) {
     let drafts = &topics.notifications;
     if is_another(known.ids.notifications.as_deref(), now.notifications.as_deref()) {
         found.fail(

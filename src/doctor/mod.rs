@@ -30,7 +30,7 @@ pub struct Report {
 pub async fn examine(config: &Config, listener: Listener) -> Report {
     let mut findings = Findings::told_to(listener);
     findings.ok("configuration", "it holds no mistake");
-    http::judge(&config.http, &mut findings);
+    http::check(&config.http, &mut findings);
     let nothing = findings.another();
     let databases = async {
         let mut found = nothing.clone();

@@ -169,7 +169,7 @@ pub async fn preview(
         if paused {
             preview.warnings.push("all sending is paused: nobody is told before `dinnerbell resume`".to_owned());
         }
-        judge_campaign(&mut preview, campaign, stood.as_ref(), now);
+        check_campaign(&mut preview, campaign, stood.as_ref(), now);
     }
     if preview.will_be_told > Some(0) {
         preview.sample = asked.sample(stood.and_then(|stood| stood.cursor), sample).await?;
@@ -302,7 +302,7 @@ fn known(row: &Row, id: &str) -> Campaign {
 }
 
 /// As what it would count beside what is known, and whether its window has room for it.
-fn judge_campaign(preview: &mut Preview, campaign: &Campaign, stood: Option<&KnownCampaign>, now: Seconds) {
+fn check_campaign(preview: &mut Preview, campaign: &Campaign, stood: Option<&KnownCampaign>, now: Seconds) {
     let mut window = campaign.window;
     preview.known_state = stood.map(|stood| stood.state.clone());
     let verdict = stood.map(|stood| apply_rules(&stood.known, &DecodedRecord::Campaign(campaign.clone())));
@@ -371,10 +371,10 @@ mod tests {
         }
     }
 
-    fn judged(campaign: &Campaign, stood: Option<KnownCampaign>) -> Preview {
+    fn previewed(campaign: &Campaign, stood: Option<KnownCampaign>) -> Preview {
         let mut preview =
             Preview { will_be_told: Some(1000), pace: Some(10.0), seconds: Some(100.0), ..Preview::default() };
-        judge_campaign(&mut preview, campaign, stood.as_ref(), Seconds::new(1000));
+        check_campaign(&mut preview, campaign, stood.as_ref(), Seconds::new(1000));
         preview
     }
 
@@ -384,11 +384,11 @@ mod tests {
 
     #[test]
     fn a_window_that_is_too_short_or_over_is_told_before_it_rings() {
-        let fits = judged(&campaign(900, 1100, 5), None);
+        let fits = previewed(&campaign(900, 1100, 5), None);
         assert_eq!((fits.will_be_told, fits.warnings.len(), fits.counts_as), (Some(1000), 0, Some(CountsAs::Campaign)));
-        let short = judged(&campaign(1050, 1100, 5), None);
+        let short = previewed(&campaign(1050, 1100, 5), None);
         assert!(short.warnings[0].contains("50 s are left") && short.warnings[0].contains("about 500"), "{short:?}");
-        let over = judged(&campaign(900, 1000, 5), None);
+        let over = previewed(&campaign(900, 1000, 5), None);
         assert_eq!(over.will_be_told, Some(0));
         assert!(over.warnings[0].contains("already ended"), "{over:?}");
     }
@@ -396,7 +396,7 @@ mod tests {
     #[test]
     fn what_is_known_of_the_id_says_as_what_it_counts() {
         let new = campaign(900, 2000, 5);
-        let of = |stood| judged(&new, stood);
+        let of = |stood| previewed(&new, stood);
         assert_eq!(of(active(new.clone())).counts_as, Some(CountsAs::Duplicate));
         assert_eq!(of(active(campaign(900, 2000, 4))).counts_as, Some(CountsAs::Update));
         let older = of(active(campaign(900, 950, 6)));

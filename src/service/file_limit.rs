@@ -38,7 +38,7 @@ pub fn needed(lanes: u64, brokers: u64, connections: u64) -> u64 {
 }
 
 /// What is wrong with a limit, and how to mend it; none where it will do.
-pub fn judge(limit: Option<u64>, lanes: u64, brokers: u64, connections: u64) -> Option<(String, String)> {
+pub fn check(limit: Option<u64>, lanes: u64, brokers: u64, connections: u64) -> Option<(String, String)> {
     let needed = needed(lanes, brokers, connections);
     let limit = limit.filter(|limit| *limit < needed)?;
     let found = format!(
@@ -56,9 +56,9 @@ mod tests {
 
     #[test]
     fn a_limit_is_judged_by_the_lanes_and_brokers() {
-        assert_eq!(judge(Some(1_024), 12, 3, 16), None);
-        let (found, remedy) = judge(Some(1_024), 200, 1, 16).expect("it was seen to be too little");
+        assert_eq!(check(Some(1_024), 12, 3, 16), None);
+        let (found, remedy) = check(Some(1_024), 200, 1, 16).expect("it was seen to be too little");
         assert!(found.contains("1024 files") && remedy.contains("LimitNOFILE="), "{found}: {remedy}");
-        assert_eq!(judge(None, 10_000, 30, 16), None);
+        assert_eq!(check(None, 10_000, 30, 16), None);
     }
 }

@@ -158,7 +158,7 @@ fn open(database: &Database, name: &'static str) -> Result<Pool, NotStarted> {
 /// What can be read on its way is said in the log.
 async fn is_encrypted(pool: &Pool, database: &Database) -> Result<(), PostgresError> {
     let mut found = Findings::default();
-    encryption::judge(pool, database, "tls", &mut found).await?;
+    encryption::check(pool, database, "tls", &mut found).await?;
     found.log_warnings();
     Ok(())
 }

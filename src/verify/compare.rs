@@ -174,7 +174,7 @@ pub struct Comparison {
 impl Comparison {
     /// Takes a bucket: sorted, all entries of its keys. Fails where the disk has no room for what is left over.
     pub fn take(&mut self, bucket: &[Entry]) -> io::Result<()> {
-        bucket.chunk_by(|a, b| a.key == b.key).try_for_each(|draft| self.judge(draft))
+        bucket.chunk_by(|a, b| a.key == b.key).try_for_each(|draft| self.compare(draft))
     }
 
     /// Looks once more at the rows without a message, beside the messages that came since. Fails where the files cannot be read, or the disk
@@ -207,7 +207,7 @@ impl Comparison {
         }
     }
 
-    fn judge(&mut self, draft: &[Entry]) -> io::Result<()> {
+    fn compare(&mut self, draft: &[Entry]) -> io::Result<()> {
         let from = |kind: DraftSource| draft.partition_point(|entry| entry.kind < kind);
         let has = |kind: DraftSource| draft[from(kind)..].first().is_some_and(|entry| entry.kind == kind);
         let (rows, before, recorded) = (from(DraftSource::Row), from(DraftSource::Before), from(DraftSource::Recorded));
@@ -231,7 +231,7 @@ impl Comparison {
             // Its row is newer than the snapshot.
             (_, []) => {}
             ([], [_]) if is_locked => self.locked += 1,
-            ([], rows) => self.judge_rows(rows, told_before, in_no_page, recorded)?,
+            ([], rows) => self.compare_rows(rows, told_before, in_no_page, recorded)?,
             (messages, [row, ..]) => {
                 self.repeated(Finding::RowRepeated, rows);
                 self.told(messages, row);
@@ -241,7 +241,7 @@ impl Comparison {
     }
 
     /// Rows without a message.
-    fn judge_rows(
+    fn compare_rows(
         &mut self,
         rows: &[Entry],
         told_before: bool,

@@ -43,7 +43,7 @@ use dinnerbell_core::recovery::found::FoundDraft;
 use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_kafka::notifications::{Extent, Notifications, Offsets, Ours, Whose};
 use dinnerbell_postgres::connect::Pool;
-use dinnerbell_postgres::ledger::outputs;
+use dinnerbell_postgres::ledger::output_topics;
 use dinnerbell_postgres::ledger::snapshot::{CampaignCounts, LaneHead, Snapshot, rows_by_id};
 
 /// How long what is left over may take to land.
@@ -92,7 +92,7 @@ impl Verification<'_> {
         let mut uncovered = extent.uncovered(&from);
         let forgotten = self.broker.drafts_are_forgotten_by_key().await;
         if self.ledger.is_some()
-            && let Some(replaced) = outputs::known(&self.pool).await?.notifications_replaced
+            && let Some(replaced) = output_topics::known(&self.pool).await?.notifications_replaced
             && since.is_none_or(|since| since <= replaced)
         {
             // The ledger took a topic that was recreated.

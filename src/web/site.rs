@@ -9,7 +9,7 @@ use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::doctor::http::judge;
+use crate::doctor::http::check;
 use crate::operator::audiences::Audiences;
 use crate::web::auth::attempts::Attempts;
 use crate::web::auth::keys::Keys;
@@ -173,7 +173,7 @@ impl Site {
     pub fn says_where(&self, address: SocketAddr, encrypted: bool) {
         tracing::info!(%address, tls = encrypted, "serving the page, /healthz, /readyz and /metrics");
         let mut found = Findings::default();
-        judge(self.http(), &mut found);
+        check(self.http(), &mut found);
         found.log_warnings();
     }
 }

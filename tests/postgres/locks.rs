@@ -239,7 +239,7 @@ async fn an_update_and_a_change_from_another_lane_that_are_judged_at_once_are_no
         let holds_up = bystander.begin("").await.unwrap();
         holds_up.query("select 1 from dinnerbell.campaign where adv_campaign_id = 'c' for update", &[]).await.unwrap();
         let update = [version("c", 10 * (round + 1) + direct)];
-        let both = async { tokio::join!(take_in(&ledger, owner, round + 1, &update), elsewhere.judge_changes(owner)) };
+        let both = async { tokio::join!(take_in(&ledger, owner, round + 1, &update), elsewhere.apply_changes(owner)) };
         let held_up = async {
             wait_for_waiting(&database, 2).await;
             holds_up.rollback().await.unwrap();

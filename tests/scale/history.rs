@@ -210,8 +210,8 @@ async fn ask_all(counted: &mut Counted) {
     assert_eq!(ledger.late_campaigns(own, &restaurants, None, 100).await.unwrap().len(), 5);
     assert_eq!(ledger.late_campaigns(own, &restaurants, Some("open-1"), 2).await.unwrap().len(), 2);
     counted.note("late_campaigns").await;
-    ledger.judge_changes(own).await.unwrap();
-    counted.note("judge_changes").await;
+    ledger.apply_changes(own).await.unwrap();
+    counted.note("apply_changes").await;
     ledger.note_rescanned(own, &[("open-3".to_owned(), 1)]).await.unwrap();
     counted.note("note_rescanned").await;
     ledger.note_unsent(own, "uncounted", 3).await.unwrap();

@@ -95,8 +95,8 @@ impl ClientEvents {
     pub fn explain(&self, doing: &str, error: &KafkaError) -> BrokerError {
         let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (error.rdkafka_error_code(), told) {
-            (Some(code), Some((cause, reason))) if says_little(code) => judge(doing, cause, &reason),
-            (Some(code), _) => judge(doing, code, &text(error)),
+            (Some(code), Some((cause, reason))) if says_little(code) => classify(doing, cause, &reason),
+            (Some(code), _) => classify(doing, code, &text(error)),
             (None, _) => unnamed(doing, error),
         }
     }
@@ -105,7 +105,7 @@ impl ClientEvents {
     pub fn refused(&self, doing: &str) -> Option<BrokerError> {
         let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (cause, reason) = told?;
-        Some(judge(doing, cause, &reason)).filter(|error| matches!(error, BrokerError::Refused(_)))
+        Some(classify(doing, cause, &reason)).filter(|error| matches!(error, BrokerError::Refused(_)))
     }
 
     /// For another client: one that knows the ids of its own topics, and shares the reasons.
@@ -123,7 +123,7 @@ impl ClientEvents {
         self.heard.load(Ordering::Acquire)
     }
 
-    fn note(&self, code: RDKafkaErrorCode, reason: &str) {
+    fn remember(&self, code: RDKafkaErrorCode, reason: &str) {
         let early = ["in state SSL_HANDSHAKE", "in state APIVERSION_QUERY"].iter().any(|state| reason.contains(state));
         let hung_up = early && reason.contains("closed by peer");
         let reason = without_times(reason);
@@ -162,7 +162,7 @@ impl ClientContext for ClientEvents {
         // Of a listener that speaks another protocol librdkafka tells its log alone.
         if fac == "FAIL" && log_message.contains("in state APIVERSION_QUERY") {
             let broker = log_message.split_once("]: ").map_or(log_message, |(_, broker)| broker);
-            self.note(
+            self.remember(
                 RDKafkaErrorCode::BrokerTransportFailure,
                 &format!("{}: {OTHER_PROTOCOL}", without_times(broker)),
             );
@@ -182,7 +182,7 @@ impl ClientContext for ClientEvents {
         // The call that meets it logs it; librdkafka's own log line says it at once.
         tracing::debug!(target: "librdkafka", "{error}: {reason}");
         if let Some(code) = error.rdkafka_error_code() {
-            self.note(code, reason);
+            self.remember(code, reason);
         }
     }
 }
@@ -270,7 +270,7 @@ fn says_little(code: RDKafkaErrorCode) -> bool {
 }
 
 /// The one place that says what an error of Kafka means for a lane, and what the operator can do about it.
-fn judge(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
+fn classify(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
     use RDKafkaErrorCode as Code;
     let remedy = match code {
         Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => return BrokerError::Fenced,
@@ -375,8 +375,8 @@ mod tests {
 
     fn after(cause: RDKafkaErrorCode, reason: &str, code: RDKafkaErrorCode) -> BrokerError {
         let observer = ClientEvents::default();
-        observer.note(cause, reason);
-        observer.note(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        observer.remember(cause, reason);
+        observer.remember(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
         observer.explain("reading topic promo.in", &KafkaError::MetadataFetch(code))
     }
 
@@ -414,12 +414,12 @@ mod tests {
     fn a_name_that_cannot_be_resolved_is_told_with_the_setting_that_gave_it_whatever_follows() {
         let observer = ClientEvents::default();
         let resolve = RDKafkaErrorCode::Resolve;
-        observer.note(
+        observer.remember(
             resolve,
             "inner:9092/1: Failed to resolve 'inner:9092': Name or service not known (after 7ms in state CONNECT)",
         );
-        observer.note(resolve, "Failed to query logical offset END: Local: Host resolution failure");
-        observer.note(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        observer.remember(resolve, "Failed to query logical offset END: Local: Host resolution failure");
+        observer.remember(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
         for code in [resolve, RDKafkaErrorCode::OperationTimedOut] {
             let error = observer.explain("reading topic promo.in", &KafkaError::MetadataFetch(code));
             let says = |text: &str| text.contains("'inner:9092'") && text.contains("advertised.listeners");
@@ -488,7 +488,7 @@ mod tests {
         let observer = ClientEvents::default();
         let log = "[thrd:b:9093/bootstrap]: b:9093/bootstrap: Disconnected: connection closed by peer (after 2ms in state APIVERSION_QUERY)";
         observer.log(RDKafkaLogLevel::Info, "FAIL", log);
-        observer.note(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        observer.remember(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
         let error = observer.explain("connecting", &KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut));
         let text = "connecting: b:9093/bootstrap: Disconnected: connection closed by peer: if this stays, check kafka.security_protocol";
         assert!(matches!(&error, BrokerError::Transient(said) if said == text), "{error}");

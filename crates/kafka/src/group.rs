@@ -51,7 +51,7 @@ pub fn members(
 }
 
 /// Names the members that are not instances of this service: an error where they have lanes.
-pub fn judge(group: &str, campaigns: &str, members: &[GroupMember], found: &mut Findings) {
+pub fn check(group: &str, campaigns: &str, members: &[GroupMember], found: &mut Findings) {
     let (ours, foreign): (Vec<_>, Vec<_>) = members.iter().partition(|member| member.is_ours(campaigns));
     for GroupMember { client, host, topics, assigned } in foreign {
         let lanes: Vec<String> =
@@ -148,7 +148,7 @@ mod tests {
         let rebalancing = member("a-host-member", &[], &[]);
         let said = |members: &[GroupMember]| {
             let mut found = Findings::default();
-            judge("group", "campaigns", members, &mut found);
+            check("group", "campaigns", members, &mut found);
             found.into_all().into_iter().map(|finding| (finding.status, finding.found)).collect::<Vec<_>>()
         };
         assert_eq!(said(&[ours.clone(), rebalancing.clone()])[0].0, Status::Ok);

@@ -7,7 +7,7 @@
 //! - [`notifications`]: what the output topic holds, for those who compare;
 //! - [`message`]: headers and dead letters as messages;
 //! - [`producer`]: the rounds, each in one transaction;
-//! - [`outputs`]: the topics that are written to, known by their ids;
+//! - [`output_topics`]: the topics that are written to, known by their ids;
 //! - [`resend`]: records of the campaigns topic, sent once more;
 //! - [`topics`]: whether topics will do.
 
@@ -19,7 +19,7 @@ pub mod lag;
 pub mod membership;
 pub mod message;
 pub mod notifications;
-pub mod outputs;
+pub mod output_topics;
 pub mod producer;
 pub mod reader;
 pub mod resend;
@@ -41,11 +41,11 @@ use dinnerbell_config::kafka_client::Role;
 use dinnerbell_core::model::finding::Findings;
 use dinnerbell_core::model::mark::CommittedOffset;
 use dinnerbell_core::model::number::{Lane, Offset};
-use dinnerbell_core::model::outputs::OutputIds;
+use dinnerbell_core::model::output_topics::OutputTopicIds;
 use dinnerbell_core::model::record::RecordFingerprint;
 use dinnerbell_core::ports::broker::{Broker, BrokerError};
 use membership::{Membership, View};
-use outputs::Outputs;
+use output_topics::OutputTopics;
 use producer::{LaneProducer, Limits, Producers};
 use reader::{LaneInput, Reader};
 use tokio::time::Instant;
@@ -69,7 +69,7 @@ struct BrokerShared {
     /// What the topics were judged as.
     found: Findings,
     reader: Reader,
-    outputs: Arc<Outputs>,
+    outputs: Arc<OutputTopics>,
     producers: Producers,
     membership: OnceLock<View>,
 }
@@ -92,7 +92,7 @@ impl KafkaBroker {
         let topics = read_topics(kafka, &reader).await?;
         let mut found = Findings::default();
         topics::encryption(kafka, &mut found);
-        topics::judge(&kafka.topics, &topics, &mut found);
+        topics::check(&kafka.topics, &topics, &mut found);
         if let Some(errors) = found.errors() {
             return Err(BrokerError::Refused(errors));
         }
@@ -108,7 +108,7 @@ impl KafkaBroker {
                 .iter()
                 .any(|topic| Some(&topic.name) == kafka.topics.dead_letters.as_ref() && topic.is_compacted()),
         };
-        let outputs = Arc::new(Outputs::new(&kafka.topics));
+        let outputs = Arc::new(OutputTopics::new(&kafka.topics));
         let producers = Producers::new(kafka, limits, reader.clone(), Arc::clone(&outputs));
         let (kafka, membership) = (kafka.clone(), OnceLock::new());
         let shared = BrokerShared { kafka, cluster, found, reader, outputs, producers, membership };
@@ -255,7 +255,7 @@ impl Broker for KafkaBroker {
         self.shared.reader.topic_id().await
     }
 
-    async fn output_ids(&self) -> Result<OutputIds, BrokerError> {
+    async fn output_ids(&self) -> Result<OutputTopicIds, BrokerError> {
         let (outputs, reader) = (Arc::clone(&self.shared.outputs), self.shared.reader.clone());
         off_runtime(move || outputs.ids(&reader)).await
     }

@@ -233,7 +233,7 @@ impl Notifications {
                 }
                 // Nothing below `to` is open any more, so the end is behind it.
                 Some(Err(KafkaError::PartitionEOF(partition))) => drop(unread.remove(&partition)),
-                Some(Err(error)) => self.judge(&error)?,
+                Some(Err(error)) => self.classify(&error)?,
                 None if last.elapsed() > STANDSTILL => {
                     return Err(self.stood_still(&unread.into_keys().collect()).into());
                 }
@@ -312,7 +312,7 @@ impl Notifications {
     }
 
     /// What passes is waited for; the standstill bounds it.
-    fn judge(&self, error: &KafkaError) -> Result<(), BrokerError> {
+    fn classify(&self, error: &KafkaError) -> Result<(), BrokerError> {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) {
             return Err(BrokerError::Transient(format!("records of {} were deleted while they were read", self.topic)));
         }

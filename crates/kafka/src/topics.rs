@@ -220,7 +220,7 @@ fn run(checks: &[Check], topic: &Topic, found: &mut Findings) {
 }
 
 /// Judges the topics of the configuration, as far as they are known.
-pub fn judge(topics: &Topics, known: &[Topic], found: &mut Findings) {
+pub fn check(topics: &Topics, known: &[Topic], found: &mut Findings) {
     let of = |name: &str| known.iter().find(|topic| topic.name == name);
     for topic in known {
         durability(topic, found);
@@ -396,7 +396,7 @@ mod tests {
         Topic { name: name.to_owned(), partitions: 1, replicas, in_sync: replicas, settings: Some(settings) }
     }
 
-    fn judged(drafts: Topic, letters: Topic) -> Vec<(Status, String)> {
+    fn checked(drafts: Topic, letters: Topic) -> Vec<(Status, String)> {
         let topics = Topics {
             campaigns: "in".to_owned(),
             notifications: "out".to_owned(),
@@ -404,7 +404,7 @@ mod tests {
         };
         let mut found = Findings::default();
         let campaigns = topic("in", 3, &[("min.insync.replicas", "2"), ("retention.ms", "3600000")]);
-        judge(&topics, &[campaigns, drafts, letters], &mut found);
+        check(&topics, &[campaigns, drafts, letters], &mut found);
         found.into_all().into_iter().map(|finding| (finding.status, finding.found)).collect()
     }
 
@@ -413,7 +413,7 @@ mod tests {
         let drafts = topic("out", 3, &[("min.insync.replicas", "1"), ("max.message.bytes", "1000")]);
         let letters =
             topic("dead", 1, &[("cleanup.policy", "compact,delete"), ("unclean.leader.election.enable", "true")]);
-        let found = judged(drafts, letters);
+        let found = checked(drafts, letters);
         for (status, words) in [
             (Status::Warning, "topic in keeps campaigns for 0.0 days"),
             (Status::Warning, "topic out has min.insync.replicas = 1"),
@@ -432,7 +432,7 @@ mod tests {
         let topics = Topics { campaigns: "in".to_owned(), notifications: "out".to_owned(), dead_letters: None };
         let warned = |policy| {
             let mut found = Findings::default();
-            judge(&topics, &[topic("in", 3, &[("cleanup.policy", policy)])], &mut found);
+            check(&topics, &[topic("in", 3, &[("cleanup.policy", policy)])], &mut found);
             let told = found.into_all().into_iter();
             told.filter(|finding| finding.status == Status::Warning)
                 .any(|told| told.found.contains("topic in is compacted"))

@@ -10,7 +10,7 @@ use dinnerbell_core::model::finding::Findings;
 
 /// Judges the connection of a section. What leaves this machine is known from the configuration: the server's own idea of its address may be
 /// that of a pooler's connection.
-pub async fn judge(
+pub async fn check(
     pool: &Pool,
     database: &Database,
     check: &'static str,

@@ -98,7 +98,7 @@ impl Hooks {
     }
 
     /// Says what of it somebody should know: a try shows what they do to two drafts, not what they do to others.
-    pub fn judge(&self, pool: &Pool, check: &'static str, found: &mut Findings) {
+    pub fn check(&self, pool: &Pool, check: &'static str, found: &mut Findings) {
         let table = pool.table();
         let halts = "a draft that it leaves out, changes or refuses halts its lane";
         if !self.before_insert.is_empty() {

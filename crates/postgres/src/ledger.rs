@@ -13,7 +13,7 @@ mod instance;
 mod intake;
 mod lanes;
 mod ledger_identity;
-pub mod outputs;
+pub mod output_topics;
 pub mod probe;
 pub mod prune;
 mod refused;

@@ -186,12 +186,12 @@ pub fn open_ledger(hidden: &[String]) -> String {
 
 /// The audience can be read.
 pub async fn of_subscribers(pool: &Pool, late_subscribers: bool) -> Result<(), PostgresError> {
-    judge(pool, &missing_in_subscribers(pool, late_subscribers).await?)
+    refuse_missing(pool, &missing_in_subscribers(pool, late_subscribers).await?)
 }
 
 /// Drafts can be recorded, read back and withdrawn.
 pub async fn of_feedback(pool: &Pool) -> Result<(), PostgresError> {
-    judge(pool, &missing_in_feedback(pool).await?)
+    refuse_missing(pool, &missing_in_feedback(pool).await?)
 }
 
 /// A campaign's texts can be stored whatever they hold: in another encoding one record could halt its lane.
@@ -248,7 +248,7 @@ fn closed(column: &Column) -> Vec<Missing> {
     missing.map(|(right, _)| Missing::Right(right, Some(column.name.clone()))).collect()
 }
 
-fn judge(pool: &Pool, missing: &[Missing]) -> Result<(), PostgresError> {
+fn refuse_missing(pool: &Pool, missing: &[Missing]) -> Result<(), PostgresError> {
     match missing {
         [] => Ok(()),
         // There is no more to say of it.

@@ -92,7 +92,7 @@ impl Sequence {
     }
 
     /// Whether the ids that it gives out next are there already.
-    pub fn judge(&self, pool: &Pool, check: &'static str, found: &mut Findings) {
+    pub fn check(&self, pool: &Pool, check: &'static str, found: &mut Findings) {
         let (Some(next), Some((lowest, highest))) = (self.next, self.ahead) else { return };
         let told = format!(
             "the sequence {} that gives the rows of {} their ids is behind them: its next id is {next}, and {lowest} is there (the highest is {highest})",

@@ -76,10 +76,10 @@ pub async fn check(pool: &Pool) -> Result<Result<(), OtherTable>, PostgresError>
         is_known("$1")
     );
     let rows = pool.query(&sql, &[(&table.sql(), Type::TEXT)]).await?;
-    Ok(rows.first().map_or(Ok(()), |row| judge(row, table)))
+    Ok(rows.first().map_or(Ok(()), |row| compare(row, table)))
 }
 
-fn judge(row: &Row, table: &TableName) -> Result<(), OtherTable> {
+fn compare(row: &Row, table: &TableName) -> Result<(), OtherTable> {
     let configured = table.to_string();
     let (known, same): (Option<String>, bool) = (row.get("feedback_table"), row.get("same"));
     if same && known.as_ref().is_none_or(|known| *known == configured) {

@@ -16,7 +16,7 @@ use crate::tables::ChangeRow;
 use dinnerbell_core::guard::Guard;
 use dinnerbell_core::model::mark::{CommittedMark, CommittedOffset};
 use dinnerbell_core::model::number::{Lane, Offset};
-use dinnerbell_core::model::outputs::{OutputIds, is_another};
+use dinnerbell_core::model::output_topics::{OutputTopicIds, is_another};
 use dinnerbell_core::model::record::{InputEvent, Record, RecordFingerprint};
 use dinnerbell_core::model::recorded::Recorded;
 use dinnerbell_core::model::round::Publication;
@@ -287,12 +287,12 @@ impl Broker for SimBroker {
     }
 
     /// Brokers that know no ids are not asked.
-    async fn output_ids(&self) -> Result<OutputIds, BrokerError> {
+    async fn output_ids(&self) -> Result<OutputTopicIds, BrokerError> {
         if self.0.world.state().kafka.notifications_id.is_none() {
-            return Ok(OutputIds::default());
+            return Ok(OutputTopicIds::default());
         }
         let notifications = self.question("output_ids", |kafka| kafka.notifications_id.map(str::to_owned)).await?;
-        Ok(OutputIds { notifications, dead_letters: None })
+        Ok(OutputTopicIds { notifications, dead_letters: None })
     }
 
     async fn open(&self, lane: Lane, position: Offset, topic_id: Option<&str>) -> Result<SimInput, BrokerError> {

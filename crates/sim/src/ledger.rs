@@ -19,7 +19,7 @@ use dinnerbell_core::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCou
 use dinnerbell_core::model::lock::{LockHolder, LockWait, LockedPart, LockedRows};
 use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
-use dinnerbell_core::model::outputs::OutputIds;
+use dinnerbell_core::model::output_topics::OutputTopicIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership, Suspension};
 use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::model::round::{RoundContent, Sealed, StoredRound};
@@ -161,7 +161,7 @@ impl LaneLedger for SimLedger {
         .await
     }
 
-    async fn note_outputs(&self, own: Ownership, ids: &OutputIds) -> Result<bool, LedgerError> {
+    async fn note_outputs(&self, own: Ownership, ids: &OutputTopicIds) -> Result<bool, LedgerError> {
         let ids = ids.clone();
         self.transact("note_outputs", own, move |state| {
             let replaced = state.database.note_outputs(ids);
@@ -216,11 +216,11 @@ impl IntakeLedger for SimLedger {
         self.transact("intake", own, move |state| state.intake(own, &batch)).await
     }
 
-    async fn judge_changes(&self, own: Ownership) -> Result<IntakeOutcome, LedgerError> {
+    async fn apply_changes(&self, own: Ownership) -> Result<IntakeOutcome, LedgerError> {
         if !self.query("has_changes", move |state| state.has_changes(own.lane)).await? {
             return Ok(IntakeOutcome::default());
         }
-        self.transact("judge_changes", own, move |state| Ok(state.judge_changes(own))).await
+        self.transact("apply_changes", own, move |state| Ok(state.apply_changes(own))).await
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! - [`world`]: what is shared: the time, what harm comes, what was found broken;
 //! - [`server`]: a request on its way there and back, which may be lost, or arrive though nobody waits for it any more;
-//! - [`database`]: the tables of the feedback database, and what each transaction of the ledger does to them; [`judging`] is its intake, `resolving`
+//! - [`database`]: the tables of the feedback database, and what each transaction of the ledger does to them; [`intake`] is its intake, `resolving`
 //!   what an operator mends, [`upkeep`] adoption and retention;
 //! - [`ledger`]: the ledger in front of it, with transactions, locks, and the ends of them;
 //! - [`broker`]: Kafka: the campaigns topic, producers that fence, transactions that end late, offsets;
@@ -17,7 +17,7 @@ pub mod broker;
 pub mod clock;
 pub mod database;
 pub mod faults;
-pub mod judging;
+pub mod intake;
 pub mod kafka;
 pub mod ledger;
 mod locking;

@@ -12,7 +12,7 @@ use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::late::OpenCampaign;
 use dinnerbell_core::model::number::{Epoch, Lane, Micros, Offset, Seconds, Seq};
-use dinnerbell_core::model::outputs::{OutputIds, is_another};
+use dinnerbell_core::model::output_topics::{OutputTopicIds, is_another};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Record, RecordFingerprint};
 use dinnerbell_core::model::round::RoundPart;
@@ -57,14 +57,14 @@ pub struct Database {
     /// A standby that receives nothing any more, as it stands.
     pub(super) standby: Option<Box<Self>>,
     /// The ids of the topics that are written to.
-    pub(super) outputs: OutputIds,
+    pub(super) outputs: OutputTopicIds,
     /// Whether commits were lost with a server, besides an acquisition.
     pub has_lost: bool,
 }
 
 impl Database {
     /// Whether the topic of dead letters is another one than it was.
-    pub(super) fn note_outputs(&mut self, ids: OutputIds) -> bool {
+    pub(super) fn note_outputs(&mut self, ids: OutputTopicIds) -> bool {
         let known = &mut self.outputs;
         let replaced = is_another(known.dead_letters.as_deref(), ids.dead_letters.as_deref());
         known.notifications = known.notifications.take().or(ids.notifications);
@@ -92,7 +92,7 @@ impl Database {
             transactions_begun: 0,
             last_bump: None,
             standby: None,
-            outputs: OutputIds::default(),
+            outputs: OutputTopicIds::default(),
             has_lost: false,
         }
     }

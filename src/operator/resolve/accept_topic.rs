@@ -7,7 +7,7 @@ use dinnerbell_core::model::audit::Orderer;
 use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::number::Lane;
 use dinnerbell_postgres::connect::Pool;
-use dinnerbell_postgres::ledger::outputs;
+use dinnerbell_postgres::ledger::output_topics;
 use dinnerbell_postgres::ledger::resolve::lane_row;
 
 /// The ledger takes the output topic that is there, and every lane that is halted because of it goes on.
@@ -17,7 +17,7 @@ pub async fn accept_topic(config: &Config, dry_run: bool, by: &Orderer) -> Resul
         return Err(unknown(Lane::new(0)));
     }
     let mut resolutions = Vec::new();
-    for lane in outputs::replaced(&pool).await? {
+    for lane in output_topics::replaced(&pool).await? {
         let Some(found) = lane_row(&pool, lane).await? else { continue };
         let mut outcome = Resolved::begin(lane, dry_run, &found);
         outcome.found.push(format!("the lane is halted: {}", HaltKind::NotificationsReplaced));
@@ -25,7 +25,7 @@ pub async fn accept_topic(config: &Config, dry_run: bool, by: &Orderer) -> Resul
         resolutions.push(outcome);
     }
     if !dry_run && !resolutions.is_empty() {
-        outputs::accept(&pool, by).await?;
+        output_topics::accept(&pool, by).await?;
     }
     Ok(resolutions)
 }

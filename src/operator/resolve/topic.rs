@@ -17,7 +17,7 @@ use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_kafka::notifications::{Extent, Found, Notifications, Offsets, Ours, Whose};
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
-use dinnerbell_postgres::ledger::outputs;
+use dinnerbell_postgres::ledger::output_topics;
 use dinnerbell_postgres::ledger::resolve::without_row;
 use dinnerbell_postgres::ledger::snapshot::Snapshot;
 
@@ -113,7 +113,7 @@ impl Topic<'_> {
         .await?;
         // Of a topic that is compacted, or was recreated, what is not in it says nothing.
         let kept = self.broker.drafts_are_forgotten_by_key().await.is_none();
-        let begins = outputs::known(self.pool).await?.drafts_begin(&self.broker.output_ids().await?);
+        let begins = output_topics::known(self.pool).await?.drafts_begin(&self.broker.output_ids().await?);
         for (case, covered) in cases.iter_mut().zip(covered) {
             case.covered =
                 covered && kept && begins.is_none_or(|begins| case.lane_row.trigger_datetime_created > begins);

@@ -20,7 +20,7 @@ pub async fn an_update_through_another_lane_waits_for_the_owner_who_judges_it<E:
     assert_eq!((env.campaign("a").await.revision, env.unjudged().await), (1, 1));
     assert_eq!(owner.ledger.poll(&[owner.own, other.own]).await.unwrap().changes, [Lane::new(0)]);
 
-    let judged = owner.ledger.judge_changes(owner.own).await.unwrap();
+    let judged = owner.ledger.apply_changes(owner.own).await.unwrap();
     assert_eq!(judged.tally, Tally::default(), "the lane that received it counted it");
     assert_eq!(judged.changed, ["a"]);
     assert_eq!((judged.windows, judged.more_changes), (vec![("a".to_owned(), update.window)], false));
@@ -29,7 +29,7 @@ pub async fn an_update_through_another_lane_waits_for_the_owner_who_judges_it<E:
     assert_eq!(env.unjudged().await, 0);
     assert!(owner.ledger.poll(&[owner.own, other.own]).await.unwrap().changes.is_empty());
     assert_eq!(env.lane(Lane::new(0)).await.tally, Tally { campaigns: 1, ..Tally::default() });
-    let again = owner.ledger.judge_changes(owner.own).await.unwrap();
+    let again = owner.ledger.apply_changes(owner.own).await.unwrap();
     assert!(again.changed.is_empty(), "it is judged once");
 }
 
@@ -43,7 +43,7 @@ pub async fn the_lane_that_records_a_campaign_first_owns_it<E: Environment>(env:
     assert_eq!((first.tally.campaigns, first.started.len()), (1, 1));
     assert_eq!((second.tally.handed_over, second.started.len()), (1, 0));
     let (owner, judged) = if lane == Lane::new(0) { (&owner, "lane 0") } else { (&other, "lane 1") };
-    let taken = owner.ledger.judge_changes(owner.own).await.unwrap();
+    let taken = owner.ledger.apply_changes(owner.own).await.unwrap();
     assert!(taken.changed.is_empty(), "{judged}: a copy changes nothing");
     assert_eq!((env.unjudged().await, env.campaign("a").await.revision), (0, 1));
 }
@@ -54,7 +54,7 @@ pub async fn a_tombstone_that_comes_first_owns_the_id<E: Environment>(env: &E) {
     let a = offer(env, "a").await;
     let taken = other.take(&[Sent::Campaign(&a)]).await;
     assert_eq!((taken.tally.handed_over, taken.started.len()), (1, 0));
-    let judged = owner.ledger.judge_changes(owner.own).await.unwrap();
+    let judged = owner.ledger.apply_changes(owner.own).await.unwrap();
     assert!(judged.changed.is_empty() && judged.started.is_empty());
     let row = env.campaign("a").await;
     assert_eq!((row.lane, row.state.as_str(), row.revision, env.unjudged().await), (Lane::new(0), "cancelled", 1, 0));
@@ -66,7 +66,7 @@ pub async fn a_cancellation_through_another_lane_is_judged_by_the_owner<E: Envir
     let taken = other.take(&[Sent::Tombstone("a")]).await;
     assert_eq!((taken.tally.handed_over, taken.tally.cancellations), (1, 0));
     assert_eq!(env.campaign("a").await.state, "active");
-    let judged = owner.ledger.judge_changes(owner.own).await.unwrap();
+    let judged = owner.ledger.apply_changes(owner.own).await.unwrap();
     assert_eq!((judged.changed, judged.windows), (vec!["a".to_owned()], vec![("a".to_owned(), Window::NEVER)]));
     assert_eq!(env.campaign("a").await.state, "cancelled");
 }
@@ -76,7 +76,7 @@ pub async fn an_operators_cancel_is_judged_by_the_owner<E: Environment>(env: &E)
     owner.start(&offer(env, "a").await).await;
     env.cancel("a").await;
     assert_eq!(owner.ledger.poll(&[owner.own, other.own]).await.unwrap().changes, [Lane::new(0)]);
-    let judged = owner.ledger.judge_changes(owner.own).await.unwrap();
+    let judged = owner.ledger.apply_changes(owner.own).await.unwrap();
     assert_eq!((judged.changed.len(), env.unjudged().await), (1, 0));
     let row = env.campaign("a").await;
     assert_eq!((row.state.as_str(), row.revision), ("cancelled", 2));
@@ -88,13 +88,13 @@ pub async fn changes_are_judged_in_the_order_of_their_versions<E: Environment>(e
     owner.start(&first).await;
     let (second, third) = (version(&first, Seconds::new(2)), version(&first, Seconds::new(3)));
     other.take(&[Sent::Campaign(&third), Sent::Campaign(&second)]).await;
-    owner.ledger.judge_changes(owner.own).await.unwrap();
+    owner.ledger.apply_changes(owner.own).await.unwrap();
     let row = env.campaign("a").await;
     assert_eq!((row.revision, row.content.as_deref()), (3, Some("a, version 3")), "each counts as one");
 
     let fourth = version(&first, Seconds::new(4));
     other.take(&[Sent::Tombstone("a"), Sent::Campaign(&fourth)]).await;
-    owner.ledger.judge_changes(owner.own).await.unwrap();
+    owner.ledger.apply_changes(owner.own).await.unwrap();
     let row = env.campaign("a").await;
     assert_eq!((row.state.as_str(), row.content.as_deref()), ("cancelled", Some("a, version 4")));
 }
@@ -106,7 +106,7 @@ pub async fn a_change_that_conflicts_is_a_dead_letter_of_the_owner<E: Environmen
     other.take(&[Sent::Tombstone("x")]).await;
     let elsewhere = Campaign { restaurant_id: "sushi".to_owned(), ..version(&first, Seconds::new(2)) };
     other.take(&[Sent::Campaign(&elsewhere)]).await;
-    let judged = owner.ledger.judge_changes(owner.own).await.unwrap();
+    let judged = owner.ledger.apply_changes(owner.own).await.unwrap();
     assert_eq!((judged.dead_letters.len(), judged.changed.len(), env.unjudged().await), (1, 0, 0));
     assert!(other.ledger.due(other.own, 1).await.unwrap().dead_letters.is_empty());
     let due = owner.ledger.due(owner.own, 1).await.unwrap();
@@ -126,7 +126,7 @@ pub async fn nobody_but_the_owner_judges<E: Environment>(env: &E) {
     owner.start(&first).await;
     let update = version(&first, Seconds::new(2));
     other.take(&[Sent::Campaign(&update)]).await;
-    let judged = other.ledger.judge_changes(other.own).await.unwrap();
+    let judged = other.ledger.apply_changes(other.own).await.unwrap();
     assert!(judged.changed.is_empty());
     assert_eq!((env.campaign("a").await.revision, env.unjudged().await), (1, 1));
 }
@@ -138,6 +138,6 @@ pub async fn changes_are_judged_while_all_is_held<E: Environment>(env: &E) {
     let halt = Halt { kind: "kafka-ahead".into(), found: "found".into(), remedy: "remedy".into() };
     other.ledger.halt(other.own, halt).await.unwrap();
     assert!(owner.ledger.suspension().await.unwrap().held);
-    owner.ledger.judge_changes(owner.own).await.unwrap();
+    owner.ledger.apply_changes(owner.own).await.unwrap();
     assert_eq!(env.campaign("a").await.state, "cancelled", "a cancel takes effect");
 }

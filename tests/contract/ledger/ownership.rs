@@ -85,7 +85,7 @@ async fn every_call_refuses<E: Environment>(env: &E, owner: &Owner<E::Ledger>, o
     assert_not_mine("due", ledger.due(own, 10).await);
     let arrived = offer(env, "new").await;
     assert_not_mine("intake", ledger.intake(own, owner.batch(&[Sent::Campaign(&arrived)])).await);
-    assert_not_mine("judge_changes", ledger.judge_changes(own).await);
+    assert_not_mine("apply_changes", ledger.apply_changes(own).await);
     assert_not_mine("open_round", ledger.open_round(own).await.map(drop));
     assert_not_mine("note_published", ledger.note_published(own, head.seq).await);
     assert_not_mine("note_rescanned", ledger.note_rescanned(own, &[("a".to_owned(), 1)]).await);

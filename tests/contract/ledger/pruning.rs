@@ -45,7 +45,7 @@ pub async fn a_campaign_with_a_change_to_judge_stays<E: Environment>(env: &E) {
     env.prune().await;
     let taken = owner.take(&[Sent::Tombstone("b")]).await;
     assert_eq!((taken.tally.cancellations, env.campaign("b").await.content), (1, None), "nobody knew it any more");
-    owner.ledger.judge_changes(owner.own).await.unwrap();
+    owner.ledger.apply_changes(owner.own).await.unwrap();
     let a = env.campaign("a").await;
     assert_eq!((a.state.as_str(), a.revision), ("active", 2));
     env.prune().await;

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::guard::{Guard, Guards};
 use crate::instance::id_gaps::Gaps;
-use crate::lane::backlog::LaneBacklog;
+use crate::lane::backlog::{LaneBacklog, LateCandidate};
 use crate::model::late::Subscription;
 use crate::model::number::Lane;
 use crate::model::ownership::Ownership;
@@ -230,7 +230,7 @@ impl ChangeFeed {
         if state.high_water == Some(from) || !guards.enabled(Guard::SteppedBackHighWaterStays) {
             state.high_water = Some(*last);
             state.reached = state.reached.max(*last);
-            state.gaps.note(from, above.iter().copied(), Instant::now());
+            state.gaps.add(from, above.iter().copied(), Instant::now());
         }
     }
 
@@ -241,7 +241,7 @@ impl ChangeFeed {
             let restaurants: BTreeSet<&str> =
                 open.iter().filter(|(of, _)| of == lane).map(|(_, restaurant)| restaurant.as_str()).collect();
             let theirs = found.iter().filter(|favourite| restaurants.contains(favourite.restaurant_id.as_str()));
-            backlog.offer_late(theirs.map(|favourite| (favourite.restaurant_id.clone(), favourite.client_id.clone())));
+            backlog.offer_late(theirs.map(LateCandidate::of));
         }
     }
 

@@ -63,7 +63,7 @@ async fn poll_changes<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, lane: La
         match cx.ledger.poll(&owned).await.map_err(LaneError::from) {
             Ok(waiting) => {
                 backoff = POLL_AGAIN;
-                cx.change_feed.for_each(&waiting.changes, LaneBacklog::call_judge);
+                cx.change_feed.for_each(&waiting.changes, LaneBacklog::call_changes);
                 cx.change_feed.for_each(&waiting.rescans, LaneBacklog::call_rescan);
                 cx.change_feed.mark_lost(&owned, &waiting.lost_lanes);
             }

@@ -18,7 +18,7 @@ pub struct Gaps(BTreeMap<i64, Instant>);
 
 impl Gaps {
     /// A look has read everything after `from` up to the last of these ids, which are in order: what is missing between them are gaps.
-    pub fn note(&mut self, from: i64, ids: impl DoubleEndedIterator<Item = i64> + Clone, now: Instant) {
+    pub fn add(&mut self, from: i64, ids: impl DoubleEndedIterator<Item = i64> + Clone, now: Instant) {
         let below = ids.clone().rev().skip(1).chain([from]);
         let missing = ids.rev().zip(below).flat_map(|(id, below)| (below.saturating_add(1)..id).rev());
         self.0.extend(missing.take(MOST).map(|id| (id, now)));
@@ -58,7 +58,7 @@ mod tests {
     /// The gaps after a look from `from` at which these ids came.
     fn noted(from: i64, ids: &[i64]) -> (Gaps, Instant) {
         let (mut gaps, now) = (Gaps::default(), Instant::now());
-        gaps.note(from, ids.iter().copied(), now);
+        gaps.add(from, ids.iter().copied(), now);
         (gaps, now)
     }
 
@@ -67,7 +67,7 @@ mod tests {
         let (mut gaps, now) = noted(10, &[12, 13, 16]);
         assert_eq!(gaps.wanted(now), [11, 14, 15]);
         gaps.filled([14].into_iter());
-        gaps.note(16, [18].into_iter(), now);
+        gaps.add(16, [18].into_iter(), now);
         assert_eq!(gaps.wanted(now), [11, 15, 17]);
     }
 
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_gap_is_asked_for_a_minute_from_when_it_was_passed() {
         let (mut gaps, now) = noted(0, &[2]);
-        gaps.note(2, [4].into_iter(), now + KEPT / 2);
+        gaps.add(2, [4].into_iter(), now + KEPT / 2);
         assert_eq!(gaps.wanted(now + KEPT - Duration::from_millis(1)), [1, 3]);
         assert_eq!(gaps.wanted(now + KEPT), [3]);
         assert!(gaps.wanted(now + KEPT * 2).is_empty());
@@ -94,7 +94,7 @@ mod tests {
         let wanted = gaps.wanted(now);
         assert_eq!((wanted.len(), wanted.last()), (MOST, Some(&(i64::MAX - 2))));
         let (mut gaps, now) = noted(0, &[1_001]);
-        gaps.note(1_001, [1_003].into_iter(), now);
+        gaps.add(1_001, [1_003].into_iter(), now);
         let wanted = gaps.wanted(now);
         assert_eq!((wanted.len(), wanted[0], wanted[MOST - 1]), (MOST, 2, 1_002));
     }

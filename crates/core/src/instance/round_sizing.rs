@@ -127,7 +127,7 @@ pub struct RecentCampaigns {
 
 impl RecentCampaigns {
     /// A campaign may be told from now on.
-    pub fn note(&self, adv_campaign_id: &str) {
+    pub fn add(&self, adv_campaign_id: &str) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last[0].as_ref().is_none_or(|(id, _)| id != adv_campaign_id) {
             last.swap(0, 1);
@@ -149,11 +149,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_campaign_has_company_for_a_while_after_another_one_came() {
         let recent_campaigns = RecentCampaigns::default();
-        recent_campaigns.note("giant");
-        recent_campaigns.note("giant");
+        recent_campaigns.add("giant");
+        recent_campaigns.add("giant");
         assert!(!recent_campaigns.another_than("giant"), "it came twice");
-        recent_campaigns.note("small");
-        recent_campaigns.note("giant");
+        recent_campaigns.add("small");
+        recent_campaigns.add("giant");
         assert!(recent_campaigns.another_than("giant") && recent_campaigns.another_than("small"));
         tokio::time::advance(OTHERS_COME).await;
         assert!(!recent_campaigns.another_than("giant"));

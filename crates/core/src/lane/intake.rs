@@ -63,7 +63,7 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
         fail_point("intake.recorded");
         size = size.after(took);
         cx.telemetry.took_in(own.lane, &outcome, &batch, took);
-        outcome.started.iter().for_each(|started| cx.recent_campaigns.note(started.id()));
+        outcome.started.iter().for_each(|started| cx.recent_campaigns.add(started.id()));
         backlog.add(outcome);
         cx.telemetry.waiting_dead_letters(own.lane, backlog.waiting_dead_letters());
     }

@@ -19,7 +19,7 @@ use crate::lane::error::LaneError;
 use crate::lane::error_policy::{Failures, Next};
 use crate::lane::round::pipeline::Rounds;
 use crate::lane::takeover::{FoundRound, OwnedLane, Takeover, halt, take_over};
-use crate::lane::{close_out, intake, locks, outputs, rescan, takeover};
+use crate::lane::{close_out, intake, locks, output_topics, rescan, takeover};
 use crate::model::halt::Halt;
 use crate::model::lock::LockedPart;
 use crate::model::number::Lane;
@@ -50,7 +50,7 @@ pub async fn run_until_stopped<B: Broker, L: Ledger, A: Audience, C: Clock>(
                 let pause = failures.delay();
                 cx.telemetry.lane_failed(lane, &error, pause);
                 if let Some(wait) = locks::waited_for(&error) {
-                    locks::note(&cx, lane, LockedPart::Lane, Some(wait)).await;
+                    locks::show_wait(&cx, lane, LockedPart::Lane, Some(wait)).await;
                 }
                 let _ = timeout(pause, stopped(&mut stop)).await;
             }
@@ -80,7 +80,7 @@ async fn run_ownership<B: Broker, L: Ledger, A: Audience, C: Clock>(
                 cx.telemetry.well(lane);
             }
             let own = owned.own;
-            locks::note(cx, lane, LockedPart::Lane, None).await;
+            locks::show_wait(cx, lane, LockedPart::Lane, None).await;
             match run(cx, *owned, failures, stop).await {
                 // A step that failed for good is recorded as a halt while the lane is still ours to write.
                 Err(error) => {
@@ -158,20 +158,20 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
         () = backlog.until_lost() => Err(LaneError::TakenOver),
         ended = rounds.run(producer, last, stop) => ended,
         failed = intake::take_in(cx, own, input, position, &backlog) => failed.map(|never: Infallible| match never {}),
-        failed = judge_changes(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
+        failed = apply_changes(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = follow_changes::follow(cx, own.lane) => failed.map(|never: Infallible| match never {}),
         failed = rescan::rescan(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = ask_overdue_alone(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = locks::withdraw_rows(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = locks::let_in(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
         failed = carry_dead_letters(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
-        failed = outputs::watch(cx, own, outputs) => failed.map(|never: Infallible| match never {}),
+        failed = output_topics::watch(cx, own, outputs) => failed.map(|never: Infallible| match never {}),
         failed = close_out::count_ended(cx, own, &backlog) => failed.map(|never: Infallible| match never {}),
     }
 }
 
 /// Judges what other lanes, or an operator, recorded about campaigns of this lane.
-async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
+async fn apply_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     backlog: &LaneBacklog,
@@ -179,15 +179,15 @@ async fn judge_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
     let mut more = false;
     loop {
         if !more {
-            backlog.judge_called().await;
+            backlog.changes_called().await;
         }
         let _changes = backlog.lock_intake().await;
-        let outcome = cx.ledger.judge_changes(own).await?;
-        cx.telemetry.judged_changes(own.lane, &outcome);
+        let outcome = cx.ledger.apply_changes(own).await?;
+        cx.telemetry.applied_changes(own.lane, &outcome);
         more = outcome.more_changes;
         let found = !outcome.changed.is_empty() || !outcome.dead_letters.is_empty();
         if found && cx.guards.enabled(Guard::JudgedChangesAreRead) {
-            backlog.judged(outcome);
+            backlog.add_applied(outcome);
         }
     }
 }

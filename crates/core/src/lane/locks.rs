@@ -25,7 +25,7 @@ const REST: u32 = 4;
 
 /// Shows operators who holds the lock that a part of the lane's work waits for; `None` ends that. A change is recorded in the ledger, so that
 /// other instances and commands show it too. If the ledger does not take it, the log and `/readyz` show it all the same.
-pub(crate) async fn note<B, L: Ledger, A, C>(
+pub(crate) async fn show_wait<B, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     lane: Lane,
     part: LockedPart,
@@ -58,7 +58,7 @@ pub(crate) async fn withdraw_rows<B, L: Ledger, A, C>(
         while look_at_rows(cx, own, backlog, &mut most).await? {
             sleep(LOOK_AGAIN).await;
         }
-        note(cx, own.lane, LockedPart::Rows, None).await;
+        show_wait(cx, own.lane, LockedPart::Rows, None).await;
     }
 }
 
@@ -94,7 +94,7 @@ async fn look_at_rows<B, L: Ledger, A, C>(
                 let found =
                     format!("{} rows of withdrawn drafts are locked; they are withdrawn when they are free", rows.left);
                 let wait = LockWait { found, row: None, holder, campaigns: Vec::new() };
-                note(cx, own.lane, LockedPart::Rows, Some(&wait)).await;
+                show_wait(cx, own.lane, LockedPart::Rows, Some(&wait)).await;
             }
             return Ok(rows.left > 0);
         }
@@ -109,7 +109,7 @@ pub(crate) async fn left_out<B, L: Ledger, A, C>(
     backlog: &LaneBacklog,
     wait: &LockWait,
 ) {
-    note(cx, lane, LockedPart::Round, Some(wait)).await;
+    show_wait(cx, lane, LockedPart::Round, Some(wait)).await;
     for campaign in &wait.campaigns {
         backlog.lock_out(campaign, wait.holder.as_ref());
     }
@@ -135,7 +135,7 @@ pub(crate) async fn let_in<B, L: Ledger, A, C>(
         }
         backlog.let_in(&id);
         if !backlog.any_locked_out() {
-            note(cx, own.lane, LockedPart::Round, None).await;
+            show_wait(cx, own.lane, LockedPart::Round, None).await;
         }
     }
 }

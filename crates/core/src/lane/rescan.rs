@@ -5,8 +5,8 @@
 //! cursor. It finds ids that commit long out of order, rows that are changed to another restaurant, and what a replica's fail-over hid. Only the
 //! round decides who is late, against the cursor as it plans it.
 //!
-//! Passes go on in batches ([`super::rescan_passes`]): in each, a page of the campaign that ends first, and the first pages of those that had none. So newcomers
-//! of a small campaign wait for no giant, and what ends soon for nothing that ends later. What fails is that pass's own: it is tried again later.
+//! Rescans go on in batches ([`super::rescan_order`]): in each, a page of the campaign that ends first, and the first pages of those that had none. So newcomers
+//! of a small campaign wait for no giant, and what ends soon for nothing that ends later. What fails is that rescan's own: it is tried again later.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -17,11 +17,11 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::guard::Guard;
-use crate::lane::backlog::LaneBacklog;
+use crate::lane::backlog::{LaneBacklog, LateCandidate};
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy;
-use crate::lane::rescan_passes::{Pass, Passes, RescanBatch};
+use crate::lane::rescan_order::{CampaignRescan, RescanBatch, Rescans};
 use crate::lane::round::pages;
 use crate::model::clients::ClientRange;
 use crate::model::late::RowCounts;
@@ -41,7 +41,7 @@ const COUNT_AGAIN: Duration = Duration::from_secs(10);
 /// Open campaigns that are taken up at once: their contents are read with them.
 const AT_ONCE: usize = 50;
 
-/// Passes the audiences of open campaigns again, until the lane is lost or its ledger refuses.
+/// Rescans the audiences of open campaigns, until the lane is lost or its ledger refuses.
 pub async fn rescan<B, L: Ledger, A: Audience, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
@@ -53,10 +53,10 @@ pub async fn rescan<B, L: Ledger, A: Audience, C: Clock>(
     if cx.guards.enabled(Guard::HighWaterBeforePages) {
         backlog.tail_scan_has_begun().await;
     }
-    let mut rescan = Rescan { cx, own, backlog, passes: Passes::default(), due: true, counted: BTreeMap::new() };
+    let mut rescan = Rescan { cx, own, backlog, rescans: Rescans::default(), due: true, counted: BTreeMap::new() };
     // What the owner before did not finish is not known.
     if cx.guards.enabled(Guard::RescanAfterTakeOver) {
-        rescan.passes.all_again();
+        rescan.rescans.restart_all();
     }
     loop {
         match rescan.step().await {
@@ -74,7 +74,7 @@ struct Rescan<'a, B, L, A, C> {
     cx: &'a LaneContext<B, L, A, C>,
     own: Ownership,
     backlog: &'a LaneBacklog,
-    passes: Passes,
+    rescans: Rescans,
     /// Whether more may be due than was taken up.
     due: bool,
     /// Campaigns whose rows were counted a short while ago, and when.
@@ -82,17 +82,17 @@ struct Rescan<'a, B, L, A, C> {
 }
 
 impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
-    /// Takes up what is to be passed, and reads a page of some; waits where there is nothing to do.
+    /// Takes up what is to be rescanned, and reads a page of some; waits where there is nothing to do.
     async fn step(&mut self) -> Result<(), LaneError> {
         self.take_up().await?;
-        self.passes.forget_ended(self.cx.clock.now().seconds());
-        let batch = self.passes.next(Instant::now());
+        self.rescans.forget_ended(self.cx.clock.now().seconds());
+        let batch = self.rescans.next(Instant::now());
         if batch.is_empty() {
             let called = self.backlog.rescan_called();
-            if self.passes.is_empty() {
+            if self.rescans.is_empty() {
                 called.await;
             } else {
-                // Passes that failed wait for their time.
+                // Rescans that failed wait for their time.
                 let _ = timeout(TRY_AGAIN, called).await;
             }
             self.due = true;
@@ -101,50 +101,50 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         self.backlog.room_for_late().await;
         let began = Instant::now();
         self.read(batch).await?;
-        if !self.passes.is_empty() {
+        if !self.rescans.is_empty() {
             sleep(began.elapsed() * REST).await;
         }
         Ok(())
     }
 
-    /// Takes up the campaigns whose newcomers found no room, those that a new owner passes, and those that are due.
+    /// Takes up the campaigns whose newcomers found no room, those that a new owner rescans, and those that are due.
     async fn take_up(&mut self) -> Result<(), LaneError> {
         let Self { cx, own, .. } = *self;
         // The call first: a call that comes after what is taken up here is noticed the next time.
         self.due |= self.backlog.rescan_called().now_or_never().is_some();
         let missed = self.backlog.take_missed();
         if missed.everywhere {
-            self.passes.all_again();
+            self.rescans.restart_all();
         } else if !missed.restaurants.is_empty() {
             let restaurants: Vec<String> = missed.restaurants.into_iter().collect();
             match cx.ledger.open_campaigns_of(own, &restaurants).await {
-                Ok(open) => open.into_iter().for_each(|open| self.passes.again(open)),
+                Ok(open) => open.into_iter().for_each(|open| self.rescans.again(open)),
                 Err(error) => {
                     self.backlog.missed(restaurants.into_iter());
                     return Err(error.into());
                 }
             }
         }
-        if let Some(after) = self.passes.walks_from() {
+        if let Some(after) = self.rescans.list_after() {
             let open = cx.ledger.open_campaigns_after(own, after.as_ref(), AT_ONCE).await?;
-            self.passes.walked(open, AT_ONCE);
+            self.rescans.listed(open, AT_ONCE);
         }
-        if self.due && !self.passes.is_full() && cx.guards.enabled(Guard::RescanWhenDue) {
-            let due = cx.ledger.due_rescan(own, &self.passes.ids(), AT_ONCE).await?;
+        if self.due && !self.rescans.is_full() && cx.guards.enabled(Guard::RescanWhenDue) {
+            let due = cx.ledger.due_rescan(own, &self.rescans.ids(), AT_ONCE).await?;
             // As many as were asked for: there may be more behind them.
             self.due = due.len() == AT_ONCE;
-            due.into_iter().for_each(|open| self.passes.take_up(open));
+            due.into_iter().for_each(|open| self.rescans.take_up(open));
         }
         Ok(())
     }
 
-    /// Reads a page for each pass of a batch. If that fails for several passes together, each is read alone, to find the one that fails.
+    /// Reads a page for each rescan of a batch. If that fails for several together, each is read alone, to find the one that fails.
     async fn read(&mut self, batch: RescanBatch) -> Result<(), LaneError> {
         match self.pages(&batch).await {
             Ok(pages) => self.hand_on(&batch, pages).await,
             Err(error) if batch.len() == 1 => {
                 self.cx.telemetry.lane_warns(self.own.lane, &error.into());
-                self.passes.failed(&batch, Instant::now());
+                self.rescans.failed(&batch, Instant::now());
                 Ok(())
             }
             Err(_) => {
@@ -157,11 +157,11 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
     }
 
     async fn pages(&self, batch: &RescanBatch) -> Result<Vec<Page>, AudienceError> {
-        let passes = self.passes.of(batch);
-        let wanted = passes.map(|(pass, rows)| PageRequest {
-            restaurant_id: &pass.restaurant_id,
-            after: pass.cursor.as_deref(),
-            upto: pass.upto.as_deref(),
+        let rescans = self.rescans.of(batch);
+        let wanted = rescans.map(|(campaign, rows)| PageRequest {
+            restaurant_id: &campaign.restaurant_id,
+            after: campaign.cursor.as_deref(),
+            upto: campaign.upto.as_deref(),
             rows,
         });
         let wanted: Vec<_> = wanted.collect();
@@ -169,13 +169,14 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         Ok(pages.into_iter().collect::<Result<_, _>>()?)
     }
 
-    /// Hands those of the pages who have no draft to the planner, and notes the passes that are over.
+    /// Hands those of the pages who have no draft to the planner, and notes the rescans that are over.
     async fn hand_on(&mut self, batch: &RescanBatch, pages: Vec<Page>) -> Result<(), LaneError> {
-        let read: Vec<(&Pass, &Page)> = self.passes.of(batch).map(|(pass, _)| pass).zip(&pages).collect();
-        let ranges = read.iter().filter_map(|(pass, page)| {
+        let read: Vec<(&CampaignRescan, &Page)> =
+            self.rescans.of(batch).map(|(campaign, _)| campaign).zip(&pages).collect();
+        let ranges = read.iter().filter_map(|(campaign, page)| {
             Some(ClientRange {
-                adv_campaign_id: &pass.adv_campaign_id,
-                after: pass.cursor.as_deref(),
+                adv_campaign_id: &campaign.adv_campaign_id,
+                after: campaign.cursor.as_deref(),
                 upto: page.clients.last()?,
             })
         });
@@ -186,23 +187,26 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         }
         .into_iter();
         self.counted.retain(|_, at| at.elapsed() < COUNT_AGAIN);
-        for (pass, page) in read {
+        for (campaign, page) in read {
             if page.clients.is_empty() {
                 continue;
             }
             let untold = pages::without(page.clients.clone(), &told.next().unwrap_or_default());
             let many = RowCounts { told: page.clients.len() as i64, rows: (page.clients.len() - untold.len()) as i64 };
-            if many.were_removed() && !self.counted.contains_key(&pass.adv_campaign_id) {
-                rows_are_there(self.cx, self.own, &pass.adv_campaign_id).await?;
-                self.counted.insert(pass.adv_campaign_id.clone(), Instant::now());
+            if many.were_removed() && !self.counted.contains_key(&campaign.adv_campaign_id) {
+                rows_are_there(self.cx, self.own, &campaign.adv_campaign_id).await?;
+                self.counted.insert(campaign.adv_campaign_id.clone(), Instant::now());
             }
-            self.backlog.add_late(untold.iter().map(|client| (pass.restaurant_id.clone(), client.to_owned())));
+            self.backlog.add_late(untold.iter().map(|client| LateCandidate {
+                restaurant_id: campaign.restaurant_id.clone(),
+                client_id: client.to_owned(),
+            }));
         }
-        let over = self.passes.read(batch, &pages);
+        let over = self.rescans.read(batch, &pages);
         self.backlog.missed(over.again.into_iter());
-        if !over.passed.is_empty() {
+        if !over.rescanned.is_empty() {
             self.due = true;
-            self.cx.ledger.note_rescanned(self.own, &over.passed).await?;
+            self.cx.ledger.note_rescanned(self.own, &over.rescanned).await?;
         }
         Ok(())
     }

@@ -17,13 +17,13 @@ use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
 use crate::lane::round::publish;
-use crate::lane::{error_policy, locks, outputs};
+use crate::lane::{error_policy, locks, output_topics};
 use crate::model::campaign::Window;
 use crate::model::halt::{Halt, HaltKind};
 use crate::model::lock::LockedPart;
 use crate::model::mark::CommittedOffset;
 use crate::model::number::{Lane, Offset};
-use crate::model::outputs::OutputIds;
+use crate::model::output_topics::OutputTopicIds;
 use crate::model::ownership::{AcquiredLane, Ownership};
 use crate::model::reconcile::{LedgerSide, Reconciled, reconcile};
 use crate::model::recorded::{Published, Recorded};
@@ -46,7 +46,7 @@ pub struct OwnedLane<B: Broker> {
     /// The next input offset to record.
     pub position: Offset,
     /// The topics that are written to, as they were found.
-    pub outputs: OutputIds,
+    pub outputs: OutputTopicIds,
     /// Most bytes of a round, where its owners met a slow link.
     pub round_bytes: Option<i64>,
     /// Whether rows of withdrawn drafts are locked.
@@ -120,7 +120,7 @@ struct RecoveredLane<P> {
     last: FoundRound,
     /// The id of the topic that is read.
     topic_id: Option<String>,
-    outputs: OutputIds,
+    outputs: OutputTopicIds,
 }
 
 /// Fences former owners, and brings both sides together.
@@ -136,10 +136,10 @@ async fn fence_and_reconcile<B: Broker, L: Ledger, A, C: Clock>(
     let theirs = compare(&cx.broker, &cx.ledger, cx.guards, acquired).await?;
     let topic_id = same_topic(cx, acquired, low, high).await?;
     // Behind the new producer, which writes to the topic alone that was there when it was made.
-    let outputs = outputs::compare(cx, acquired).await?;
+    let outputs = output_topics::compare(cx, acquired).await?;
     // Before the last round is looked at: what was cancelled meanwhile is withdrawn from it.
     if cx.guards.enabled(Guard::ChangesJudgedAtTakeover) {
-        judge_waiting(cx, own).await?;
+        apply_waiting_changes(cx, own).await?;
     }
     let (producer, last) = reconcile_last_round(cx, acquired, failures, producer, &theirs).await?;
     Ok(RecoveredLane { producer, last, topic_id, outputs })
@@ -260,10 +260,13 @@ fn reconciled(guards: Guards, acquired: &AcquiredLane, ours: &LedgerSide, theirs
 }
 
 /// Judges all that arrived about the lane's campaigns while nobody owned it: what an operator cancelled then is told to nobody any more.
-async fn judge_waiting<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Ownership) -> Result<(), LaneError> {
+async fn apply_waiting_changes<B, L: Ledger, A, C>(
+    cx: &LaneContext<B, L, A, C>,
+    own: Ownership,
+) -> Result<(), LaneError> {
     loop {
-        let outcome = cx.ledger.judge_changes(own).await?;
-        cx.telemetry.judged_changes(own.lane, &outcome);
+        let outcome = cx.ledger.apply_changes(own).await?;
+        cx.telemetry.applied_changes(own.lane, &outcome);
         if !(outcome.more_changes && cx.guards.enabled(Guard::ChangesJudgedToTheLast)) {
             return Ok(());
         }
@@ -375,7 +378,7 @@ async fn reconcile_last_round<B: Broker, L: Ledger, A, C: Clock>(
                 Ok(recorded) => FoundRound::Recorded(recorded),
                 Err(error) => match locks::waited_for(&error) {
                     Some(wait) => {
-                        locks::note(cx, lane, LockedPart::Round, Some(wait)).await;
+                        locks::show_wait(cx, lane, LockedPart::Round, Some(wait)).await;
                         FoundRound::Locked(Box::new(acquired.clone()))
                     }
                     None => return Err(error),

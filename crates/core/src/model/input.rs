@@ -115,7 +115,7 @@ pub fn campaign(value: &[u8]) -> Result<Campaign, Vec<RecordError>> {
     if let Err(error) = syntax {
         return Err(vec![reading.unreadable(&syntax_error(&error))]);
     }
-    let campaign = judge(reading.slots)?;
+    let campaign = check_fields(reading.slots)?;
     // The eight fields are plain by now, so it can only be an unknown one. The parser skips without recursion.
     if let Some(name) = nested_deeper(value, DEEPEST + 1) {
         // Whatever somebody sends: only so much of it is repeated.
@@ -485,7 +485,7 @@ fn check_text(text: &str, most: usize) -> Result<(), String> {
     }
 }
 
-fn judge(slots: [Given<'_>; 8]) -> Result<Campaign, Vec<RecordError>> {
+fn check_fields(slots: [Given<'_>; 8]) -> Result<Campaign, Vec<RecordError>> {
     let mut broken = Broken::default();
     let [restaurant, id, content, owner, contact, start, end, created] = slots;
     let (restaurant_id, adv_campaign_id) = (broken.text(0, restaurant), broken.text(1, id));

@@ -16,7 +16,7 @@ pub mod lock;
 pub mod mark;
 pub mod not_told;
 pub mod number;
-pub mod outputs;
+pub mod output_topics;
 pub mod ownership;
 pub mod page;
 pub mod reconcile;

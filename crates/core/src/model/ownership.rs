@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::model::halt::Halt;
 use crate::model::mark::RoundVersion;
 use crate::model::number::{Epoch, Lane, Offset, Seq};
-use crate::model::outputs::OutputIds;
+use crate::model::output_topics::OutputTopicIds;
 use crate::model::record::RecordFingerprint;
 
 /// The right to write for a lane, as acquired by this instance. Every transaction of the lane compares it.
@@ -41,7 +41,7 @@ pub struct AcquiredLane {
     /// The id of the topic that the lane has read, where it is known.
     pub topic_id: Option<String>,
     /// The ids of the topics that the ledger's rounds were written to, where they are known.
-    pub outputs: OutputIds,
+    pub outputs: OutputTopicIds,
     /// An operator decided against the mark that Kafka holds: the ledger is right, the mark is to be written again.
     pub overrule: bool,
     /// Most bytes of a round, where its owners met a slow link.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::model::mark::CommittedOffset;
 use crate::model::number::{Lane, Offset, Seq};
-use crate::model::outputs::OutputIds;
+use crate::model::output_topics::OutputTopicIds;
 use crate::model::record::{InputEvent, RecordFingerprint};
 use crate::model::recorded::Recorded;
 use crate::ports::failure::{Failure, FailureKind};
@@ -126,7 +126,7 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// The id of the campaigns topic as the brokers know it now; none where they know no ids.
     fn topic_id(&self) -> impl Future<Output = Result<Option<String>, BrokerError>> + Send;
     /// The ids of the topics that are written to, as the brokers knew them a few seconds ago.
-    fn output_ids(&self) -> impl Future<Output = Result<OutputIds, BrokerError>> + Send;
+    fn output_ids(&self) -> impl Future<Output = Result<OutputTopicIds, BrokerError>> + Send;
     /// Starts to read the lane from a position. Where the id of its topic is given, no record of another topic of that name is ever returned.
     fn open(
         &self,

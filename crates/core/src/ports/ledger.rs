@@ -16,7 +16,7 @@ use crate::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
 use crate::model::lock::{LockHolder, LockWait, LockedPart, LockedRows};
 use crate::model::mark::RoundVersion;
 use crate::model::number::{Lane, Offset, Seconds, Seq};
-use crate::model::outputs::OutputIds;
+use crate::model::output_topics::OutputTopicIds;
 use crate::model::ownership::{AcquiredLane, Ownership, Suspension};
 use crate::model::record::DeadLetterMessage;
 use crate::model::recorded::DamagedRound;
@@ -124,7 +124,11 @@ pub trait LaneLedger: Clone + Send + Sync + 'static {
     fn note_topic(&self, own: Ownership, topic_id: &str) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// The topics that are written to have these ids: that of the drafts is noted where none is known, that of the dead letters whatever was known.
     /// Whether the latter is another one than it was.
-    fn note_outputs(&self, own: Ownership, ids: &OutputIds) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    fn note_outputs(
+        &self,
+        own: Ownership,
+        ids: &OutputTopicIds,
+    ) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// The lane was compared with Kafka behind all former owners, and no commit of it is missing. With the last of `lanes` the hold ends.
     fn note_compared(
         &self,
@@ -158,7 +162,7 @@ pub trait IntakeLedger: Clone + Send + Sync + 'static {
         batch: Arc<IntakeBatch>,
     ) -> impl Future<Output = Result<IntakeOutcome, LedgerError>> + Send;
     /// Judges what arrived in other lanes, or from an operator, about campaigns of this lane.
-    fn judge_changes(&self, own: Ownership) -> impl Future<Output = Result<IntakeOutcome, LedgerError>> + Send;
+    fn apply_changes(&self, own: Ownership) -> impl Future<Output = Result<IntakeOutcome, LedgerError>> + Send;
 }
 
 /// The rounds of a lane.

@@ -25,12 +25,12 @@ impl Telemetry {
     }
 
     /// What other lanes or an operator handed over was judged.
-    pub fn judged_changes(&self, lane: Lane, outcome: &IntakeOutcome) {
+    pub fn applied_changes(&self, lane: Lane, outcome: &IntakeOutcome) {
         if outcome.tally.records() == 0 {
             return;
         }
-        tracing::debug!(lane = lane.get(), tally = ?outcome.tally, "changes judged");
-        self.series.judged(&outcome.tally);
+        tracing::debug!(lane = lane.get(), tally = ?outcome.tally, "changes applied");
+        self.series.applied(&outcome.tally);
     }
 
     /// A step took this long.

@@ -150,7 +150,7 @@ impl Series {
         self.conflicts(count(tally.dead_letters).saturating_sub(broken));
     }
 
-    pub(crate) fn judged(&self, tally: &Tally) {
+    pub(crate) fn applied(&self, tally: &Tally) {
         for (outcome, number) in OUTCOMES.into_iter().zip(outcomes(tally)) {
             self.changes.get_or_create(&[("outcome", outcome)]).inc_by(count(number));
         }

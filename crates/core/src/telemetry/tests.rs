@@ -216,7 +216,7 @@ fn the_records_of_an_intake_are_counted_by_what_they_ended_as_and_add_up() {
 fn changes_of_other_lanes_are_not_counted_as_records_a_second_time() {
     let telemetry = Telemetry::default();
     let tally = Tally { updates: 1, dead_letters: 1, ..Tally::default() };
-    telemetry.judged_changes(Lane::new(0), &IntakeOutcome { tally, ..IntakeOutcome::default() });
+    telemetry.applied_changes(Lane::new(0), &IntakeOutcome { tally, ..IntakeOutcome::default() });
     assert_samples(
         &telemetry,
         &[

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::model::mark::CommittedOffset;
     use crate::model::number::Offset;
-    use crate::model::outputs::OutputIds;
+    use crate::model::output_topics::OutputTopicIds;
     use crate::model::record::{InputEvent, RecordFingerprint};
     use crate::model::recorded::Recorded;
     use crate::ports::broker::{Input, MayBegin, Producer};
@@ -144,7 +144,7 @@ mod tests {
             away()
         }
 
-        async fn output_ids(&self) -> Result<OutputIds, BrokerError> {
+        async fn output_ids(&self) -> Result<OutputTopicIds, BrokerError> {
             away()
         }
 

@@ -7,7 +7,7 @@ use rdkafka::config::ClientConfig;
 
 use crate::client::settings;
 use crate::deliveries::with_break_events;
-use crate::outputs::Outputs;
+use crate::output_topics::OutputTopics;
 use crate::reader::Reader;
 use dinnerbell_config as config;
 use dinnerbell_config::kafka_client::Role;
@@ -33,12 +33,12 @@ pub(super) struct ProducerContext {
     pub(super) topics: Topics,
     pub(super) group: String,
     pub(super) reader: Reader,
-    pub(super) outputs: Arc<Outputs>,
+    pub(super) outputs: Arc<OutputTopics>,
 }
 
 impl ProducerContext {
     /// That of a configuration; nothing is contacted.
-    pub(super) fn new(kafka: &config::Kafka, limits: Limits, reader: Reader, outputs: Arc<Outputs>) -> Self {
+    pub(super) fn new(kafka: &config::Kafka, limits: Limits, reader: Reader, outputs: Arc<OutputTopics>) -> Self {
         let topics = Topics {
             campaigns: kafka.topics.campaigns.clone(),
             notifications: kafka.topics.notifications.clone(),

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::context::{Limits, ProducerContext};
 use super::watchdog::{HungCalls, Unfinished};
 use super::worker::{Command, LaneThread, Reply, Usable};
-use crate::outputs::Outputs;
+use crate::output_topics::OutputTopics;
 use crate::reader::Reader;
 use dinnerbell_config as config;
 use dinnerbell_core::model::number::Lane;
@@ -48,7 +48,7 @@ impl std::fmt::Debug for ProducersShared {
 
 impl Producers {
     /// Producers for the lanes of a group; none is made before a lane asks for it.
-    pub fn new(kafka: &config::Kafka, limits: Limits, reader: Reader, outputs: Arc<Outputs>) -> Self {
+    pub fn new(kafka: &config::Kafka, limits: Limits, reader: Reader, outputs: Arc<OutputTopics>) -> Self {
         let context = Arc::new(ProducerContext::new(kafka, limits, reader, outputs));
         Self { shared: Arc::new(ProducersShared { context, lanes: Mutex::default(), hung: HungCalls::default() }) }
     }
@@ -223,7 +223,7 @@ mod tests {
             &kafka,
             Limits { notifications: 1_000_000, dead_letters: 1_000_000, dead_letters_compacted: false },
             reader,
-            Arc::new(Outputs::new(&kafka.topics)),
+            Arc::new(OutputTopics::new(&kafka.topics)),
         )
     }
 

@@ -15,7 +15,7 @@ use crate::client::{ClientEvents, EVENT_POLL};
 use crate::deliveries::{Deliveries, serve_all_events};
 use dinnerbell_core::fail_point::fail_point;
 use dinnerbell_core::model::number::Lane;
-use dinnerbell_core::model::outputs::is_another;
+use dinnerbell_core::model::output_topics::is_another;
 use dinnerbell_core::model::round::Publication;
 use dinnerbell_core::ports::broker::{BrokerError, MayBegin};
 

@@ -262,7 +262,7 @@ impl LaneInput {
             }
             Ending::Asking(asked) => tokio::select! {
                 () = ready.notified() => {}
-                watermarks = asked => self.judge(watermarks.ok()),
+                watermarks = asked => self.end_by(watermarks.ok()),
             },
             Ending::Seeking(sought, end) => {
                 self.ending = match sought.await {
@@ -278,7 +278,7 @@ impl LaneInput {
         }
     }
 
-    fn judge(&mut self, watermarks: Option<(Offset, Offset)>) {
+    fn end_by(&mut self, watermarks: Option<(Offset, Offset)>) {
         self.ending = match watermarks {
             None => Ending::Reached(Instant::now() + TICK),
             Some((_, end)) if end <= self.position => Ending::Rested,

@@ -12,7 +12,7 @@ use crate::table_identity;
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Lane, Offset, Seq};
-use dinnerbell_core::model::outputs::OutputIds;
+use dinnerbell_core::model::output_topics::OutputTopicIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::record::RecordFingerprint;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -60,7 +60,10 @@ impl PostgresLedger {
             previous: head(seq.before()),
             published: number(&row, "published_seq"),
             topic_id: row.get("topic_id"),
-            outputs: OutputIds { notifications: row.get("notifications_id"), dead_letters: row.get("dead_letters_id") },
+            outputs: OutputTopicIds {
+                notifications: row.get("notifications_id"),
+                dead_letters: row.get("dead_letters_id"),
+            },
             overrule: row.get("overrule"),
             round_bytes: row.get("round_bytes"),
             locked_rows: row.get("locked_rows"),

@@ -35,8 +35,8 @@ impl IntakeLedger for PostgresLedger {
         self.record_intake(own, &batch).await
     }
 
-    async fn judge_changes(&self, own: Ownership) -> Result<IntakeOutcome, LedgerError> {
-        self.judge_handed_over(own).await
+    async fn apply_changes(&self, own: Ownership) -> Result<IntakeOutcome, LedgerError> {
+        self.apply_handed_over(own).await
     }
 }
 
@@ -55,7 +55,7 @@ impl PostgresLedger {
         let rest: Vec<_> = batch.records.iter().filter(|(record, _)| !created.contains(&record.offset)).collect();
         intake.know(&tx, rest.iter().filter_map(|(_, decoded)| id(decoded))).await?;
         for (record, decoded) in rest {
-            intake.judge(record, decoded)?;
+            intake.apply(record, decoded)?;
         }
         let Intake { writes, mut outcome, .. } = intake;
         let tally = outcome.tally;
@@ -65,7 +65,7 @@ impl PostgresLedger {
     }
 
     /// The owner judges what others received about its campaigns, in the order of `datetime_created`.
-    pub(super) async fn judge_handed_over(&self, own: Ownership) -> Result<IntakeOutcome, LedgerError> {
+    pub(super) async fn apply_handed_over(&self, own: Ownership) -> Result<IntakeOutcome, LedgerError> {
         let lane: Parameter<'_> = own.lane.parameter();
         let peeked = self.ask(&format!("select exists ({WAITING_CHANGES})"), std::slice::from_ref(&lane)).await?;
         if !peeked.first().is_some_and(|row| row.get(0)) {
@@ -77,8 +77,8 @@ impl PostgresLedger {
         let mut intake = Intake::new(own, now);
         intake.know(&tx, changes.iter().filter_map(|change| id(&change.decoded))).await?;
         for change in &changes {
-            let verdict = intake.judge_own(&change.record, change.from_lane.unwrap_or(own.lane), &change.decoded)?;
-            intake.writes.judged(change.id, verdict);
+            let verdict = intake.apply_own(&change.record, change.from_lane.unwrap_or(own.lane), &change.decoded)?;
+            intake.writes.applied(change.id, verdict);
         }
         let Intake { writes, mut outcome, .. } = intake;
         // Changes were counted as handed over by the lane that received them.
@@ -274,7 +274,7 @@ impl<'a> Intake<'a> {
     }
 
     /// Judges a record of this lane.
-    fn judge(&mut self, record: &'a Record, decoded: &'a DecodedRecord) -> Result<(), LedgerError> {
+    fn apply(&mut self, record: &'a Record, decoded: &'a DecodedRecord) -> Result<(), LedgerError> {
         let known = id(decoded).and_then(|id| Some((id, self.stood.get(id)?.lane)));
         match known {
             // The campaign is another lane's: what arrived is recorded, raw, for its owner.
@@ -283,12 +283,12 @@ impl<'a> Intake<'a> {
                 self.writes.hand_over(id, record);
                 Ok(())
             }
-            _ => self.judge_own(record, self.own.lane, decoded).map(drop),
+            _ => self.apply_own(record, self.own.lane, decoded).map(drop),
         }
     }
 
     /// Judges what arrived about a campaign of this lane; says as what it ended.
-    fn judge_own(
+    fn apply_own(
         &mut self,
         record: &'a Record,
         from: Lane,

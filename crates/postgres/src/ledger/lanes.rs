@@ -9,7 +9,7 @@ use crate::sql::fragments::{COMPARISON, POSTMASTER, WRITTEN, untouched};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::lock::{LockHolder, LockWait, LockedPart};
 use dinnerbell_core::model::number::{Lane, Offset};
-use dinnerbell_core::model::outputs::OutputIds;
+use dinnerbell_core::model::output_topics::OutputTopicIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::ports::ledger::{LaneLedger, LedgerError};
 
@@ -36,7 +36,7 @@ impl LaneLedger for PostgresLedger {
         Ok(tx.commit().await?)
     }
 
-    async fn note_outputs(&self, own: Ownership, ids: &OutputIds) -> Result<bool, LedgerError> {
+    async fn note_outputs(&self, own: Ownership, ids: &OutputTopicIds) -> Result<bool, LedgerError> {
         self.note_output_ids(own, ids).await
     }
 

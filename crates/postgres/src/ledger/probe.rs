@@ -42,10 +42,10 @@ pub async fn feedback(pool: &Pool, found: &mut Findings) -> Result<(), PostgresE
     let connection = pool.get().await?;
     let hooks = Hooks::read(&connection, &pool.table().sql()).await?;
     connection.release();
-    hooks.judge(pool, FEEDBACK, found);
+    hooks.check(pool, FEEDBACK, found);
     let mut wrong = Findings::default();
     if let Some(sequence) = sequence::of_ids(pool).await? {
-        sequence.judge(pool, FEEDBACK, &mut wrong);
+        sequence.check(pool, FEEDBACK, &mut wrong);
     }
     if wrong.status() == Status::Error {
         // A row would be refused for this alone, and each try moves the sequence.

@@ -26,7 +26,7 @@ impl LaneBacklog {
     pub fn offer_late(&self, candidates: impl Iterator<Item = LateCandidate>) {
         let full = self.state().late.is_full();
         match full {
-            true => self.missed(candidates.map(|(restaurant, _)| restaurant)),
+            true => self.missed(candidates.map(|candidate| candidate.restaurant_id)),
             false => self.add_late(candidates),
         }
     }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::model::late::Subscription;
+
 /// Most candidates for late drafts that are held at once: beyond that the rescan waits, and what the tail scan brings is left to it.
 pub(super) const MAX_LATE: usize = 20_000;
 /// Most candidates that one round judges.
@@ -10,8 +12,21 @@ const LATE_OF_A_ROUND: usize = 2_000;
 /// Most restaurants of which it is remembered that somebody was missed; beyond that it may be any.
 pub(super) const MAX_MISSED: usize = 1_000;
 
-/// A restaurant and who favours it: a candidate for a late draft of each of its open campaigns.
-pub type LateCandidate = (String, String);
+/// Somebody who favours a restaurant: a candidate for a late draft of each of its open campaigns.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LateCandidate {
+    /// The restaurant that is favoured.
+    pub restaurant_id: String,
+    /// The client that favours it.
+    pub client_id: String,
+}
+
+impl LateCandidate {
+    /// The candidate that a subscription makes.
+    pub fn of(subscription: &Subscription) -> Self {
+        Self { restaurant_id: subscription.restaurant_id.clone(), client_id: subscription.client_id.clone() }
+    }
+}
 
 /// Candidates for late drafts, each once, in the order in which they came: so that nobody waits for those who come after.
 #[derive(Debug, Default)]
@@ -105,7 +120,7 @@ mod tests {
     use super::*;
 
     fn candidate(number: u16) -> LateCandidate {
-        (format!("r{}", number % 3), format!("c{number}"))
+        LateCandidate { restaurant_id: format!("r{}", number % 3), client_id: format!("c{number}") }
     }
 
     proptest! {

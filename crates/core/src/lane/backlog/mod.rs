@@ -189,7 +189,7 @@ impl LaneBacklog {
     }
 
     /// Adds what came of judging changes; the input position did not move by it.
-    pub fn judged(&self, outcome: IntakeOutcome) {
+    pub fn add_applied(&self, outcome: IntakeOutcome) {
         let moved = self.state().moved;
         self.add(outcome);
         self.state().moved = moved;
@@ -231,13 +231,13 @@ impl LaneBacklog {
     }
 
     /// There may be changes to judge.
-    pub fn call_judge(&self) {
-        self.wakeups.judge.call();
+    pub fn call_changes(&self) {
+        self.wakeups.changes.call();
     }
 
     /// Waits until there may be changes to judge.
-    pub async fn judge_called(&self) {
-        self.wakeups.judge.called().await;
+    pub async fn changes_called(&self) {
+        self.wakeups.changes.called().await;
     }
 
     /// The windows that changed since the last seal began.

@@ -53,10 +53,11 @@ fn ended_campaigns_that_are_not_held_are_loaded_when_those_held_are_counted() {
 #[test]
 fn candidates_are_judged_in_the_order_in_which_they_came() {
     let backlog = LaneBacklog::default();
-    let favour = |client: &str| ("r".to_owned(), client.to_owned());
+    let favour = |client: &str| LateCandidate { restaurant_id: "r".to_owned(), client_id: client.to_owned() };
     backlog.add_late(["z", "m", "z"].map(favour).into_iter());
     backlog.add_late(std::iter::once(favour("a")));
-    let clients = |backlog: &LaneBacklog| backlog.late().0.into_iter().map(|(_, client)| client).collect::<Vec<_>>();
+    let clients =
+        |backlog: &LaneBacklog| backlog.late().0.into_iter().map(|candidate| candidate.client_id).collect::<Vec<_>>();
     assert_eq!(clients(&backlog), ["z", "m", "a"]);
     backlog.judged_late(&[favour("m")], None);
     backlog.add_late(std::iter::once(favour("m")));
@@ -67,7 +68,7 @@ fn candidates_are_judged_in_the_order_in_which_they_came() {
 fn restaurants_of_candidates_without_room_are_passed_again_and_too_many_mean_all() {
     let backlog = LaneBacklog::default();
     let candidates = |from: usize, to: usize, restaurant: &'static str| {
-        (from..to).map(move |n| (restaurant.to_owned(), n.to_string()))
+        (from..to).map(move |n| LateCandidate { restaurant_id: restaurant.to_owned(), client_id: n.to_string() })
     };
     backlog.offer_late(candidates(0, MAX_LATE, "full"));
     assert_eq!(backlog.take_missed(), Missed::default());

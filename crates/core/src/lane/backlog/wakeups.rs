@@ -16,7 +16,7 @@ pub(super) struct Wakeups {
     /// There is room for candidates.
     pub(super) room: Signal,
     /// There may be changes to judge.
-    pub(super) judge: Signal,
+    pub(super) changes: Signal,
     /// A rescan may be due.
     pub(super) rescan: Signal,
     /// A restaurant was left out because its pages do not come in time.

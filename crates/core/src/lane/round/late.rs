@@ -35,7 +35,7 @@ impl LateBatch {
                 late.is_cut = false;
             }
             let known: BTreeSet<String> = late.open.iter().map(|open| open.restaurant_id.clone()).collect();
-            late.candidates.retain(|(restaurant, _)| known.contains(restaurant));
+            late.candidates.retain(|candidate| known.contains(&candidate.restaurant_id));
         }
         late
     }
@@ -43,8 +43,8 @@ impl LateBatch {
     /// How many drafts there are at most: one of each open campaign for each candidate of its restaurant; and their bytes.
     pub(super) fn most_drafts(&self) -> Room {
         let of_each = self.of_each();
-        let add = |sum: Room, (restaurant, _): &LateCandidate| {
-            let one = of_each.get(restaurant.as_str()).copied().unwrap_or(Room::NOTHING);
+        let add = |sum: Room, candidate: &LateCandidate| {
+            let one = of_each.get(candidate.restaurant_id.as_str()).copied().unwrap_or(Room::NOTHING);
             Room { rows: sum.rows + one.rows, bytes: sum.bytes + one.bytes }
         };
         self.candidates.iter().fold(Room::NOTHING, add)
@@ -54,15 +54,15 @@ impl LateBatch {
     /// the first of their campaigns; the next round goes on behind these.
     pub(super) fn keep(&mut self, room: Room) {
         let (of_each, mut left) = (self.of_each(), Some(room));
-        let fit = self.candidates.iter().take_while(|(restaurant, _)| {
-            let one = of_each.get(restaurant.as_str()).copied().unwrap_or(Room::NOTHING);
+        let fit = self.candidates.iter().take_while(|candidate| {
+            let one = of_each.get(candidate.restaurant_id.as_str()).copied().unwrap_or(Room::NOTHING);
             left = left.and_then(|left| left.checked_sub(one.rows, one.bytes));
             left.is_some()
         });
         let fit = fit.count();
-        let first = self.candidates.iter().find(|(restaurant, _)| of_each.contains_key(restaurant.as_str()));
-        let Some(first) = first.map(|(restaurant, _)| restaurant.clone()) else { return };
-        let fits = self.candidates.iter().take(fit).any(|(restaurant, _)| *restaurant == first);
+        let first = self.candidates.iter().find(|candidate| of_each.contains_key(candidate.restaurant_id.as_str()));
+        let Some(first) = first.map(|candidate| candidate.restaurant_id.clone()) else { return };
+        let fits = self.candidates.iter().take(fit).any(|candidate| candidate.restaurant_id == first);
         if fits && !self.is_cut {
             self.candidates.truncate(fit);
         } else {
@@ -82,7 +82,7 @@ impl LateBatch {
         self.open.truncate(fit);
         let of_one = self.of_each().get(restaurant).copied().unwrap_or(Room::NOTHING);
         let candidates = (room.rows / of_one.rows.max(1)).min(room.bytes / of_one.bytes.max(1)).max(1);
-        self.candidates.retain(|(of, _)| of == restaurant);
+        self.candidates.retain(|candidate| candidate.restaurant_id == restaurant);
         self.candidates.truncate(candidates);
         if fit < all || self.is_cut {
             self.last_campaign = self.open.last().map(|last| last.adv_campaign_id.clone());
@@ -98,7 +98,7 @@ impl LateBatch {
     /// Those that a round of this scope judges.
     pub(super) fn within(mut self, scope: &RoundScope) -> Self {
         let left: BTreeSet<String> = self.left_out_by(scope).into_iter().map(str::to_owned).collect();
-        self.candidates.retain(|(restaurant, _)| !left.contains(restaurant));
+        self.candidates.retain(|candidate| !left.contains(&candidate.restaurant_id));
         self.open.retain(|open| !left.contains(&open.restaurant_id));
         self
     }
@@ -127,7 +127,7 @@ impl LateBatch {
     /// The candidates of each restaurant.
     pub(super) fn candidates(&self) -> BTreeMap<&str, Clients> {
         let mut candidates = BTreeMap::<&str, Clients>::new();
-        for (restaurant, client) in &self.candidates {
+        for LateCandidate { restaurant_id: restaurant, client_id: client } in &self.candidates {
             candidates.entry(restaurant).or_default().push(client);
         }
         candidates
@@ -159,12 +159,16 @@ mod tests {
     ) -> (BTreeMap<(String, String), usize>, Room) {
         let backlog = LaneBacklog::unread(crate::guard::Guards::default());
         for (restaurant, most) in candidates {
-            backlog.add_late((0..*most).map(|number| ((*restaurant).to_owned(), format!("c{number:05}"))));
+            backlog.add_late((0..*most).map(|number| LateCandidate {
+                restaurant_id: (*restaurant).to_owned(),
+                client_id: format!("c{number:05}"),
+            }));
         }
         let (mut judged, mut largest, mut rounds) = (BTreeMap::new(), Room::NOTHING, 0);
         loop {
             let (candidates, after) = backlog.late();
-            let restaurants: BTreeSet<String> = candidates.iter().map(|(restaurant, _)| restaurant.clone()).collect();
+            let restaurants: BTreeSet<String> =
+                candidates.iter().map(|candidate| candidate.restaurant_id.clone()).collect();
             let of = open.iter().filter(|open| restaurants.contains(&open.restaurant_id));
             let of = of.filter(|open| after.as_ref().is_none_or(|after| open.adv_campaign_id > *after));
             let of: Vec<_> = of.take(MAX_LATE_CAMPAIGNS).cloned().collect();
@@ -179,7 +183,7 @@ mod tests {
             late.keep(room);
             let drafts = late.most_drafts();
             largest = Room { rows: largest.rows.max(drafts.rows), bytes: largest.bytes.max(drafts.bytes) };
-            for (restaurant, client) in &late.candidates {
+            for LateCandidate { restaurant_id: restaurant, client_id: client } in &late.candidates {
                 for open in late.open.iter().filter(|open| open.restaurant_id == *restaurant) {
                     *judged.entry((open.adv_campaign_id.clone(), client.clone())).or_default() += 1;
                 }
@@ -224,12 +228,13 @@ mod tests {
         let mut quiet_rounds = crate::lane::round::quiet_rounds::QuietRounds::default();
         quiet_rounds.overtaken(vec!["r-00001".to_owned()]);
         let quiet = quiet_rounds.next_scope();
-        let candidates = ["r", "s"].map(|restaurant| (restaurant.to_owned(), "client".to_owned()));
+        let candidates = ["r", "s"]
+            .map(|restaurant| LateCandidate { restaurant_id: restaurant.to_owned(), client_id: "client".to_owned() });
         let all = vec![open("r", 0, 1), open("r", 1, 1), open("s", 0, 1)];
         let judged = |scope: &RoundScope| -> Vec<String> {
             let late = LateBatch::of(candidates.to_vec(), all.clone(), MAX_LATE_CAMPAIGNS);
             assert!(late.has_any_in(scope));
-            late.within(scope).candidates.into_iter().map(|(restaurant, _)| restaurant).collect()
+            late.within(scope).candidates.into_iter().map(|candidate| candidate.restaurant_id).collect()
         };
         assert_eq!(judged(&quiet), ["r"]);
         assert_eq!(judged(&quiet.complement()), ["s"]);

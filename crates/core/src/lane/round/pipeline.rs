@@ -385,12 +385,12 @@ async fn publish_when_free<B: Broker, L: Ledger, A, C: Clock>(
         match takeover::recorded(cx, &mut acquired).await {
             Ok(recorded) => break recorded,
             Err(error) => match locks::waited_for(&error) {
-                Some(wait) => locks::note(cx, lane, LockedPart::Round, Some(wait)).await,
+                Some(wait) => locks::show_wait(cx, lane, LockedPart::Round, Some(wait)).await,
                 None => return Err(error),
             },
         }
     };
-    locks::note(cx, lane, LockedPart::Round, None).await;
+    locks::show_wait(cx, lane, LockedPart::Round, None).await;
     if acquired.locked_rows {
         backlog.call_locked_rows();
     }

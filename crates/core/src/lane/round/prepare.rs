@@ -110,7 +110,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
                 }
                 Ok(staged) => {
                     if !self.backlog.any_locked_out() {
-                        locks::note(self.cx, self.own.lane, LockedPart::Round, None).await;
+                        locks::show_wait(self.cx, self.own.lane, LockedPart::Round, None).await;
                     }
                     return Ok(staged);
                 }
@@ -164,7 +164,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             due.running
                 .iter()
                 .filter(|running| running.cursor.is_none())
-                .for_each(|running| self.cx.recent_campaigns.note(running.id()));
+                .for_each(|running| self.cx.recent_campaigns.add(running.id()));
             self.backlog.end_reload(due);
         }
         Ok(())
@@ -205,7 +205,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         if candidates.is_empty() {
             return Ok(LateBatch::default());
         }
-        let restaurants: BTreeSet<&String> = candidates.iter().map(|(restaurant, _)| restaurant).collect();
+        let restaurants: BTreeSet<&String> = candidates.iter().map(|candidate| &candidate.restaurant_id).collect();
         let restaurants: Vec<String> = restaurants.into_iter().cloned().collect();
         let mut open =
             self.cx.ledger.late_campaigns(self.own, &restaurants, after.as_deref(), MAX_LATE_CAMPAIGNS).await?;

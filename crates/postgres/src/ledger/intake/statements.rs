@@ -30,7 +30,7 @@ pub(super) struct Writes<'a> {
     letters: Vec<(Lane, &'a Record, RecordError)>,
     handed_over: Vec<(&'a str, &'a Record)>,
     changed: BTreeMap<&'a str, Changed<'a>>,
-    judged: Vec<(i64, &'static str)>,
+    applied: Vec<(i64, &'static str)>,
 }
 
 /// The outcome of a campaign: the last version decides, and each counts as one.
@@ -67,8 +67,8 @@ impl<'a> Writes<'a> {
     }
 
     /// A change is judged.
-    pub(super) fn judged(&mut self, id: i64, verdict: &'static str) {
-        self.judged.push((id, verdict));
+    pub(super) fn applied(&mut self, id: i64, verdict: &'static str) {
+        self.applied.push((id, verdict));
     }
 
     /// Writes all of it in one round trip, and what it counts as, where it counts. Returns the dead letters with the ids that they got.
@@ -86,7 +86,7 @@ impl<'a> Writes<'a> {
             try_join_all(letters),
             try_join_all(handed_over),
             change_campaigns(tx, &self.changed),
-            mark_judged(tx, &self.judged),
+            mark_applied(tx, &self.applied),
             count(tx, own.lane, tally),
         )?;
         let waiting =
@@ -218,7 +218,7 @@ async fn change_campaigns(tx: &Transaction, changed: &BTreeMap<&str, Changed<'_>
     tx.execute(sql::CHANGE_CAMPAIGNS.text(), &parameters).await.map(drop)
 }
 
-async fn mark_judged(tx: &Transaction, judged: &[(i64, &'static str)]) -> Result<(), PostgresError> {
+async fn mark_applied(tx: &Transaction, judged: &[(i64, &'static str)]) -> Result<(), PostgresError> {
     if judged.is_empty() {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 
 /// The ids of the topics that are written to, as Kafka's own tools show them; none where the brokers know no ids, or no such topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OutputIds {
+pub struct OutputTopicIds {
     /// Of the topic of the drafts.
     pub notifications: Option<String>,
     /// Of the topic of dead letters.

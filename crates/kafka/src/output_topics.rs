@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::reader::Reader;
 use dinnerbell_config as config;
-use dinnerbell_core::model::outputs::OutputIds;
+use dinnerbell_core::model::output_topics::OutputTopicIds;
 use dinnerbell_core::ports::broker::BrokerError;
 
 /// How old an answer may be where a round is to be published.
@@ -25,12 +25,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The topics that are written to.
 #[derive(Debug)]
-pub struct Outputs {
+pub struct OutputTopics {
     notifications: Arc<CachedId>,
     dead_letters: Option<Arc<CachedId>>,
 }
 
-impl Outputs {
+impl OutputTopics {
     /// Nobody has asked yet.
     pub fn new(topics: &config::Topics) -> Self {
         Self {
@@ -40,9 +40,12 @@ impl Outputs {
     }
 
     /// The ids of all of them, as they were a few seconds ago. Blocks, for some seconds at most.
-    pub fn ids(&self, reader: &Reader) -> Result<OutputIds, BrokerError> {
+    pub fn ids(&self, reader: &Reader) -> Result<OutputTopicIds, BrokerError> {
         let dead_letters = self.dead_letters.as_ref().map(|topic| topic.id(reader, RECENT)).transpose()?;
-        Ok(OutputIds { notifications: self.notifications.id(reader, RECENT)?, dead_letters: dead_letters.flatten() })
+        Ok(OutputTopicIds {
+            notifications: self.notifications.id(reader, RECENT)?,
+            dead_letters: dead_letters.flatten(),
+        })
     }
 
     /// The id of the topic of the drafts, as it was a second ago; none where the brokers know no ids, or no such topic. Blocks, for some seconds at most.

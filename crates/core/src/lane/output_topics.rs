@@ -9,7 +9,7 @@ use crate::guard::Guard;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy;
-use crate::model::outputs::{OutputIds, is_another};
+use crate::model::output_topics::{OutputTopicIds, is_another};
 use crate::model::ownership::{AcquiredLane, Ownership};
 use crate::periodic::Periodic;
 use crate::ports::broker::{Broker, BrokerError};
@@ -22,7 +22,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) async fn compare<B: Broker, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     acquired: &AcquiredLane,
-) -> Result<OutputIds, LaneError> {
+) -> Result<OutputTopicIds, LaneError> {
     let (known, now) = (&acquired.outputs, cx.broker.output_ids().await?);
     if let (Some(known), Some(now)) = (&known.notifications, &now.notifications)
         && known != now
@@ -42,7 +42,7 @@ pub(super) async fn compare<B: Broker, L: Ledger, A, C>(
 pub(super) async fn watch<B: Broker, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
-    mut known: OutputIds,
+    mut known: OutputTopicIds,
 ) -> Result<Infallible, LaneError> {
     let mut checks = Periodic::later(CHECK_INTERVAL);
     loop {
@@ -63,7 +63,7 @@ pub(super) async fn watch<B: Broker, L: Ledger, A, C>(
 async fn note<B, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
-    now: &OutputIds,
+    now: &OutputTopicIds,
 ) -> Result<(), LaneError> {
     if cx.ledger.note_outputs(own, now).await? {
         tracing::warn!(

@@ -92,7 +92,7 @@ impl WorldState {
     }
 
     /// Judges what arrived in other lanes about campaigns of this one.
-    pub(super) fn judge_changes(&mut self, own: Ownership) -> IntakeOutcome {
+    pub(super) fn apply_changes(&mut self, own: Ownership) -> IntakeOutcome {
         let unjudged = |&place: &usize| self.is_unjudged(own.lane, &self.database.changes[place]);
         let mut places: Vec<usize> = (0..self.database.changes.len()).filter(unjudged).collect();
         // Cancellations first.
@@ -109,7 +109,7 @@ impl WorldState {
         let mut intake = Intake { state: self, lane: own.lane, now, outcome: IntakeOutcome::default() };
         for (_, place, record, decoded) in changes {
             let from = intake.state.database.changes[place].from_lane.unwrap_or(own.lane);
-            intake.judge(&record, from, &decoded);
+            intake.apply(&record, from, &decoded);
             intake.state.database.changes[place].judged += 1;
         }
         let more_changes = places.len() >= MAX_CHANGES;
@@ -192,11 +192,11 @@ impl Intake<'_> {
             None if id(decoded).is_some() && !self.state.guards.enabled(Guard::TombstoneOfUnknownKept) => {
                 self.outcome.tally.cancellations += 1;
             }
-            _ => self.judge(record, self.lane, decoded),
+            _ => self.apply(record, self.lane, decoded),
         }
     }
 
-    fn judge(&mut self, record: &Record, from: Lane, decoded: &DecodedRecord) {
+    fn apply(&mut self, record: &Record, from: Lane, decoded: &DecodedRecord) {
         let known = id(decoded).and_then(|id| self.state.database.campaigns.get(id)).map(known);
         let verdict = match (known, decoded) {
             (_, DecodedRecord::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),

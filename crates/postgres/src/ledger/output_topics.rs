@@ -11,15 +11,15 @@ use crate::sql::fragments::{CLEARED, NEXT_EPOCH};
 use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::number::{Lane, Seconds};
-use dinnerbell_core::model::outputs::{OutputIds, is_another};
+use dinnerbell_core::model::output_topics::{OutputTopicIds, is_another};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::ports::ledger::LedgerError;
 
 /// What is known of the topics that are written to.
 #[derive(Debug, Clone, Default)]
-pub struct KnownOutputs {
+pub struct KnownOutputTopics {
     /// Their ids.
-    pub ids: OutputIds,
+    pub ids: OutputTopicIds,
     /// When the ledger took another topic of drafts: what was published before is not in it.
     pub notifications_replaced: Option<Seconds>,
     /// When the topic of dead letters was last found to be another one, as text.
@@ -28,9 +28,9 @@ pub struct KnownOutputs {
     pub letters_before: i64,
 }
 
-impl KnownOutputs {
+impl KnownOutputTopics {
     /// After which moment all drafts that were formed are in the topic that is there, as far as ids tell; none where that was always so.
-    pub fn drafts_begin(&self, now: &OutputIds) -> Option<Seconds> {
+    pub fn drafts_begin(&self, now: &OutputTopicIds) -> Option<Seconds> {
         match is_another(self.ids.notifications.as_deref(), now.notifications.as_deref()) {
             true => Some(Seconds::MAX),
             false => self.notifications_replaced,
@@ -39,7 +39,7 @@ impl KnownOutputs {
 }
 
 impl PostgresLedger {
-    pub(super) async fn note_output_ids(&self, own: Ownership, ids: &OutputIds) -> Result<bool, LedgerError> {
+    pub(super) async fn note_output_ids(&self, own: Ownership, ids: &OutputTopicIds) -> Result<bool, LedgerError> {
         let tx = self.begin(own).await?;
         let ids: [Parameter<'_>; 2] = [(&ids.notifications, Type::TEXT), (&ids.dead_letters, Type::TEXT)];
         let replaced = tx.query(sql::NOTE_OUTPUTS.text(), &ids).await?.first().is_some_and(|row| row.get(0));
@@ -49,10 +49,10 @@ impl PostgresLedger {
 }
 
 /// What the ledger knows of the topics that are written to.
-pub async fn known(pool: &Pool) -> Result<KnownOutputs, PostgresError> {
+pub async fn known(pool: &Pool) -> Result<KnownOutputTopics, PostgresError> {
     let rows = pool.query(sql::KNOWN_OUTPUTS.text(), &[]).await?;
-    Ok(rows.first().map_or_else(KnownOutputs::default, |row| KnownOutputs {
-        ids: OutputIds { notifications: row.get("notifications_id"), dead_letters: row.get("dead_letters_id") },
+    Ok(rows.first().map_or_else(KnownOutputTopics::default, |row| KnownOutputTopics {
+        ids: OutputTopicIds { notifications: row.get("notifications_id"), dead_letters: row.get("dead_letters_id") },
         notifications_replaced: number(row, "notifications_replaced"),
         dead_letters_replaced: row.get("dead_letters_replaced"),
         letters_before: row.get("letters_before"),
