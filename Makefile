@@ -14,7 +14,7 @@ TEST_THREADS ?= 7
 # Where rustup puts cargo, for shells that do not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo check test lint prove bench figures
+.PHONY: help demo check test lint prove bench figures screenshots
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -43,6 +43,10 @@ bench: ## this machine's own limits, and the service against them
 figures: ## the figures and pictures of docs/performance.md, measured anew: half an hour on a machine that does nothing else
 	@scripts/setup figures
 	scripts/with-rig scripts/figures $(ARGS)
+
+screenshots: ## the pictures of the page in docs/pictures, taken anew of a real service in a real browser
+	@scripts/setup screenshots
+	DINNERBELL_PICTURES=$(CURDIR)/docs/pictures scripts/with-rig $(TEST_CARGO) test --release --locked $(FEATURES) --test browser -- pictures::
 
 lint: ## format, warnings, links of the doc comments, licences and bans
 	@scripts/setup lint

@@ -2,14 +2,38 @@
 // Everything is there without it too.
 "use strict";
 
+const zone = new Intl.DateTimeFormat().resolvedOptions().timeZone;
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const year = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const whole = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+const relative = new Intl.RelativeTimeFormat("en", { style: "narrow" });
+
+// As one says it: 15:02:22 today, 3 Mar, 15:02 on another day of this year.
+function said(moment, now) {
+  if (moment.toDateString() === now.toDateString()) return clock.format(moment);
+  return (moment.getFullYear() === now.getFullYear() ? day : year).format(moment);
+}
+
+// How long ago, or in how long, in the largest unit that fits; in seconds it would never stand still.
+function ago(moment, now) {
+  const seconds = (moment - now) / 1000;
+  for (const [unit, length] of [["day", 86400], ["hour", 3600], ["minute", 60]]) {
+    if (Math.abs(seconds) >= length) return relative.format(Math.trunc(seconds / length), unit);
+  }
+  return "now";
+}
+
 function localTimes(within) {
-  const words = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const now = new Date();
   for (const time of within.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
-    if (!Number.isNaN(moment.getTime())) {
-      time.title = time.dateTime;
-      time.textContent = words.format(moment);
-    }
+    if (Number.isNaN(moment.getTime())) continue;
+    const words = document.createElement("span");
+    words.className = "ago";
+    words.textContent = ago(moment, now);
+    time.title = `${whole.format(moment)} (${time.dateTime})`;
+    time.replaceChildren(`${said(moment, now)} `, words);
   }
 }
 
@@ -101,5 +125,9 @@ document.addEventListener("DOMContentLoaded", () => {
   const page = document.getElementById("page");
   const region = document.getElementById("live");
   localTimes(document);
+  const where = document.getElementById("zone");
+  if (where) where.textContent = `All times are in your own time zone, ${zone}; hold the pointer on one for UTC.`;
+  // What was a minute ago is two minutes ago by and by.
+  setInterval(() => { if (!document.hidden) localTimes(document); }, 30000);
   if (page.dataset.events && region) follow(page, region);
 });

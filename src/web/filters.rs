@@ -43,7 +43,8 @@ pub fn visible(text: &str) -> String {
     visible
 }
 
-fn thousands(number: &str) -> String {
+/// A number with its thousands apart.
+pub fn thousands(number: &str) -> String {
     let digits = number.trim_start_matches('-').split('.').next().unwrap_or_default().len();
     let sign = usize::from(number.starts_with('-'));
     let mut grouped = String::with_capacity(number.len() + digits / 3 * 3);

@@ -1,7 +1,10 @@
-//! Pictures, drawn by the server: when a campaign was told, as a line that rises.
+//! Pictures, drawn by the server: when a campaign was told, as a line that rises, and the lanes as a strip.
+
+use askama::Template;
+use jiff::Timestamp;
 
 use crate::operator::campaigns::Told;
-use jiff::Timestamp;
+use crate::operator::lanes::LaneStatus;
 
 /// Width and height in the picture's own units.
 pub const SIZE: (f64, f64) = (600.0, 160.0);
@@ -51,9 +54,73 @@ pub fn rising(parts: &[Told]) -> Option<Rising> {
     Some(Rising { line, area, told, from: first.since.clone()?, until: last.until.clone()? })
 }
 
+/// Width and height of a lane's place in the strip.
+const CELL: (usize, usize) = (44, 36);
+/// Lanes in a row of the strip: as many as can be read on a telephone.
+const IN_A_ROW: usize = 12;
+
+/// All lanes, each a cell with its number: how it is coloured, and a mark for whoever sees no colours.
+#[derive(Debug, Template)]
+#[template(path = "strip.html")]
+pub struct Strip {
+    width: usize,
+    height: usize,
+    label: String,
+    cells: Vec<Cell>,
+}
+
+#[derive(Debug)]
+struct Cell {
+    x: usize,
+    y: usize,
+    tone: &'static str,
+    text: String,
+    title: String,
+}
+
+impl Strip {
+    /// Draws the lanes; `look` says how one is coloured and what it does.
+    pub fn new(lanes: &[LaneStatus], look: impl Fn(&LaneStatus) -> (&'static str, &'static str)) -> Self {
+        let cell = |(at, lane): (usize, &LaneStatus)| {
+            let (tone, state) = look(lane);
+            let mark = match tone {
+                "good" => "",
+                "bad" => "!",
+                _ => "?",
+            };
+            let (x, y) = (at % IN_A_ROW * CELL.0, at / IN_A_ROW * CELL.1);
+            let title = format!("lane {}: {state}", lane.lane);
+            Cell { x, y, tone, text: format!("{}{mark}", lane.lane), title }
+        };
+        let (width, height) = (lanes.len().min(IN_A_ROW) * CELL.0, lanes.len().div_ceil(IN_A_ROW) * CELL.1);
+        let states: Vec<_> = lanes.iter().map(|lane| look(lane).1).collect();
+        let cells = lanes.iter().enumerate().map(cell).collect();
+        Self { width, height, label: format!("Lanes: {}", counted(&states)), cells }
+    }
+}
+
+/// So many of each, the most frequent first.
+pub fn counted(states: &[&'static str]) -> String {
+    let mut counts: Vec<(usize, &str)> = Vec::new();
+    for state in states {
+        match counts.iter_mut().find(|(_, known)| known == state) {
+            Some((count, _)) => *count += 1,
+            None => counts.push((1, state)),
+        }
+    }
+    counts.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+    counts.iter().map(|(count, state)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn states_are_counted_the_most_frequent_first() {
+        assert_eq!(counted(&["halted", "running", "running"]), "2 running, 1 halted");
+        assert_eq!(counted(&[]), "");
+    }
 
     fn part(since: &str, until: &str, drafts: i64) -> Told {
         let time = |second: &str| Some(format!("2026-03-01T12:00:{second}Z"));

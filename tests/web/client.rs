@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::support::wait::wait_for;
-use crate::support::{Service, Stage};
+use crate::support::{Service, Setting, Stage};
 use std::time::Duration;
 
 /// How soon a service that starts serves HTTP.
@@ -170,7 +170,12 @@ pub fn encoded(text: &str) -> String {
 
 /// A stage whose service has both tokens.
 pub fn stage() -> Stage {
-    let mut stage = Stage::new();
+    stage_with(Setting::default())
+}
+
+/// The same, with a setting of its own.
+pub fn stage_with(setting: Setting) -> Stage {
+    let mut stage = Stage::with(setting);
     stage.config.set("http", "token", OPERATOR).set("http", "viewer_token", VIEWER);
     stage
 }

@@ -13,6 +13,7 @@ mod process;
 mod readiness;
 mod redact;
 mod series;
+mod steps;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub use lanes::LaneState;
 pub use needs::Need;
 pub use readiness::{LaneReport, Readiness};
 pub use redact::redact;
+pub use steps::StepTimes;
 
 use crate::instance::memory_budget::MemoryBudget;
 use crate::model::headroom::Headroom;
@@ -58,6 +60,8 @@ struct Observed {
     /// Of the campaigns topic.
     partitions: Mutex<Option<i32>>,
     headroom: Mutex<Vec<Headroom>>,
+    /// The last times of each step, in the order of [`RoundStep::ALL`].
+    steps: Mutex<[steps::Recent; RoundStep::ALL.len()]>,
 }
 
 impl Observed {

@@ -13,12 +13,13 @@ use serde::Deserialize;
 
 use super::now::{not_told, percent, tone, will_not_finish};
 use crate::operator::campaigns;
-use crate::operator::campaigns::Details;
+use crate::operator::campaigns::{Details, Moment};
 use crate::operator::csv;
 use crate::operator::not_told::{NotToldPage, Walk};
 use crate::operator::told::{Answer, ToldError, told};
 use crate::operator::{not_told as untold, pause};
 use crate::web::filters;
+use crate::web::filters::thousands;
 use crate::web::frame::{Frame, html};
 use crate::web::live::Topic;
 use crate::web::paths::encoded;
@@ -63,19 +64,47 @@ struct Page<'a> {
 }
 
 impl Live {
+    /// What is to be said first.
+    fn sentence(&self) -> String {
+        let summary = &self.campaign.summary;
+        let told = thousands(&summary.told.to_string());
+        let left = summary.remaining.map(|left| thousands(&left.to_string()));
+        match (summary.state.as_str(), left) {
+            _ if summary.reached_nobody => "It reached nobody: nobody favours the restaurant.".to_owned(),
+            ("scheduled", _) => "It waits for its start.".to_owned(),
+            ("active", Some(left)) => format!("It is being told: {told} told, about {left} left."),
+            ("active", None) => format!("It is being told: {told} told."),
+            ("complete", _) => format!("Its whole audience was told: {told}. Newcomers are told until its end."),
+            ("cancelled", _) => format!("It was cancelled. {told} had been told."),
+            ("expired", _) => format!("Its end came before its audience was told: {told} told."),
+            _ => format!("It is over: {told} told."),
+        }
+    }
+
+    /// How a moment is drawn: one that is yet to come is hollow.
+    fn look_of(&self, moment: &Moment) -> &'static str {
+        match (moment.what, self.campaign.summary.state.as_str()) {
+            ("start", "scheduled") | ("end", "scheduled" | "active" | "complete") => "ahead",
+            ("complete", _) => "good",
+            ("cancelled" | "withdrawn", _) => "bad",
+            _ => "",
+        }
+    }
+
     /// What happened, in the words of a reader.
     fn said(&self, what: &str) -> &'static str {
         match what {
-            "received" => "received",
-            "updated" => "updated",
-            "start" => "start of the offer",
-            "first_draft" => "first client told",
-            "main_pass_over" => "the last of the audience recorded",
-            "complete" => "the whole audience told",
-            "last_draft" => "last client told",
-            "cancelled" => "cancelled",
-            "withdrawn" => "drafts withdrawn",
-            "end" => "end of the offer",
+            "received" => "Received",
+            "updated" => "Updated",
+            "start" => "Start of the offer",
+            "first_draft" => "First client told",
+            "main_pass_over" => "Last of the audience recorded",
+            "complete" => "Whole audience told",
+            "last_draft" if self.campaign.summary.state == "active" => "Latest client told",
+            "last_draft" => "Last client told",
+            "cancelled" => "Cancelled",
+            "withdrawn" => "Drafts withdrawn",
+            "end" => "End of the offer",
             _ => "",
         }
     }

@@ -13,8 +13,9 @@ use crate::operator::lanes::LaneStatus;
 use crate::web::filters;
 use crate::web::frame::{Frame, html};
 use crate::web::live::Topic;
+use crate::web::picture::counted;
 use crate::web::site::Site;
-use dinnerbell_core::telemetry::Readiness;
+use dinnerbell_core::telemetry::{Readiness, RoundStep, StepTimes};
 use dinnerbell_postgres::errors::PostgresError;
 
 /// After this long Kafka is asked again how far the lanes are behind.
@@ -25,6 +26,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 struct Live {
     lanes: Vec<LaneStatus>,
     instance: Readiness,
+    steps: Vec<StepTimes>,
 }
 
 #[derive(Template)]
@@ -35,9 +37,52 @@ struct Page {
 }
 
 impl Live {
-    fn halted(&self) -> usize {
-        self.lanes.iter().filter(|lane| lane.halted.is_some()).count()
+    fn in_state(&self, state: &str) -> usize {
+        self.lanes.iter().filter(|lane| lane.state == state).count()
     }
+
+    fn tone(&self) -> &'static str {
+        match (self.in_state("halted") + self.in_state("held"), self.in_state("running") == self.lanes.len()) {
+            (1.., _) => "bad",
+            (0, true) => "good",
+            (0, false) => "warn",
+        }
+    }
+
+    /// The worst in a sentence.
+    fn sentence(&self) -> String {
+        let of = |count: usize| format!("{count} of {} lanes", self.lanes.len());
+        let is = |count: usize| if count == 1 { "is" } else { "are" };
+        match (self.in_state("halted"), self.in_state("held"), self.in_state("unowned"), self.lanes.len()) {
+            (.., 0) => "No lane was entered yet: an instance enters them when it first runs.".to_owned(),
+            (halted @ 1.., ..) => format!("{} {} halted.", of(halted), is(halted)),
+            (_, held @ 1.., ..) => format!("{} {} held.", of(held), is(held)),
+            (_, _, unowned @ 1.., _) => format!("Nobody owns {}.", of(unowned)),
+            _ if self.in_state("paused") > 0 => "All sending is paused.".to_owned(),
+            _ => "All lanes are running.".to_owned(),
+        }
+    }
+
+    /// What is done in a step.
+    fn done_in(&self, step: &RoundStep) -> &'static str {
+        match step {
+            RoundStep::Intake => "records are taken into the ledger",
+            RoundStep::Audience => "a page of the audience is read",
+            RoundStep::Copy => "the rows of a round are copied",
+            RoundStep::Record => "a round is recorded in PostgreSQL",
+            RoundStep::Publish => "a round is published in Kafka",
+        }
+    }
+
+    fn states(&self) -> String {
+        let states = counted(&self.lanes.iter().map(|lane| lane.state).collect::<Vec<_>>());
+        if states.is_empty() { states } else { format!("{} lanes: {states}.", self.lanes.len()) }
+    }
+}
+
+/// A time in milliseconds.
+fn millis(time: &Duration) -> String {
+    format!("{:.1}", time.as_secs_f64() * 1000.0)
 }
 
 /// The part of the page that changes. Now and then Kafka is asked for the lags; a page that is asked for shows what it told last.
@@ -55,7 +100,8 @@ async fn text(site: &Site) -> Result<String, PostgresError> {
     if let Some((_, lags)) = site.lags() {
         lanes.iter_mut().for_each(|lane| lane.lag = lags.get(&lane.lane).copied().flatten());
     }
-    Ok(Live { lanes, instance: site.telemetry.readiness() }.render().unwrap_or_default())
+    let (instance, steps) = (site.telemetry.readiness(), site.telemetry.step_times());
+    Ok(Live { lanes, instance, steps }.render().unwrap_or_default())
 }
 
 /// The page.

@@ -13,8 +13,10 @@ use crate::operator::lanes::LaneStatus;
 use crate::operator::pause::Pause;
 use crate::operator::{hold, lanes, pause};
 use crate::web::filters;
+use crate::web::filters::thousands;
 use crate::web::frame::{Frame, html};
 use crate::web::live::Topic;
+use crate::web::picture::{Strip, counted};
 use crate::web::site::Site;
 use dinnerbell_core::model::not_told::NotToldReason;
 use dinnerbell_postgres::errors::PostgresError;
@@ -52,6 +54,47 @@ struct Page {
     frame: Frame,
     live: String,
     paused: bool,
+}
+
+impl Now {
+    /// How many will not finish before their end.
+    fn late(&self) -> usize {
+        self.overview.active.campaigns.iter().filter(|campaign| will_not_finish(campaign)).count()
+    }
+
+    /// Clients told a second, by all campaigns that are shown together.
+    fn rate(&self) -> i64 {
+        self.overview.active.campaigns.iter().filter_map(|campaign| campaign.rate).sum::<f64>().round() as i64
+    }
+
+    /// In how long the next campaign starts.
+    fn next(&self) -> Option<String> {
+        let next = self.overview.scheduled.campaigns.first()?;
+        Some(left(&self.overview.now, &next.adv_campaign_datetime_start))
+    }
+
+    /// How many were not told by the campaigns that ended lately.
+    fn left_out(&self) -> String {
+        let ended = &self.overview.ended;
+        let not_told = || ended.campaigns.iter().flat_map(|campaign| &campaign.not_told);
+        let clients: i64 = not_told().filter_map(|not_told| not_told.clients).sum();
+        let is_whole = ended.count <= MOST && not_told().all(|not_told| not_told.clients.is_some());
+        match (ended.count, clients, is_whole) {
+            (0, ..) => "none".to_owned(),
+            (_, 0, true) => "nobody left out".to_owned(),
+            (_, _, true) => format!("{} not told", thousands(&clients.to_string())),
+            _ => format!("at least {} not told", thousands(&clients.to_string())),
+        }
+    }
+
+    fn strip(&self) -> String {
+        Strip::new(&self.lanes, lane_state).render().unwrap_or_default()
+    }
+
+    /// So many lanes in each state.
+    fn lane_states(&self) -> String {
+        counted(&self.lanes.iter().map(|lane| lane.state).collect::<Vec<_>>())
+    }
 }
 
 /// Reads it.
@@ -181,7 +224,7 @@ pub fn not_told(not_told: &[NotTold]) -> String {
             other => other.sentence(),
         };
         match not_told.clients {
-            Some(clients) => format!("{clients}, since {why}"),
+            Some(clients) => format!("{}, since {why}", thousands(&clients.to_string())),
             None => format!("being counted, since {why}"),
         }
     };

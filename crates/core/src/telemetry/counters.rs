@@ -37,6 +37,7 @@ impl Telemetry {
     pub fn step(&self, step: RoundStep, took: Duration) {
         tracing::trace!(step = step.name(), ?took, "step");
         self.series.steps.get_or_create(&[("step", step.name())]).observe(took.as_secs_f64());
+        locked(&self.observed.steps)[step as usize].took(took);
     }
 
     /// A round was published.
