@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::support::{KafkaServer, Security, unique, wait_until};
+use crate::support::kafka_proxy::FETCH;
+use crate::support::{KafkaProxy, KafkaServer, Security, unique, wait_until};
 use dinnerbell_config as config;
 use dinnerbell_config::{Secret, Start};
 use dinnerbell_core::model::campaign::{Campaign, Window};
@@ -25,7 +26,10 @@ use dinnerbell_core::ports::broker::{Broker, BrokerError, Input, Producer};
 use dinnerbell_kafka::KafkaBroker;
 use dinnerbell_kafka::notifications::{Found, Notifications};
 use dinnerbell_kafka::reader::LaneInput;
+use rdkafka::Message as _;
 use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -251,7 +255,6 @@ async fn what_a_former_owner_left_open_is_aborted_and_its_offset_is_never_seen()
 }
 
 fn group_metadata(scene: &Scene) -> rdkafka::consumer::ConsumerGroupMetadata {
-    use rdkafka::consumer::{BaseConsumer, Consumer};
     let consumer: BaseConsumer = scene.server.client().set("group.id", &scene.kafka.group_id).create().unwrap();
     consumer.group_metadata().unwrap()
 }
@@ -843,6 +846,76 @@ async fn a_round_is_begun_or_given_up_at_once_though_kafka_does_not_say_which_to
     assert!(matches!(given_up, Err(BrokerError::NotBegun)), "{given_up:?}");
     assert!(took < Duration::from_secs(1), "it took {took:?}");
     assert_eq!(scene.told().len(), 1);
+}
+
+/// A broker that was just elected says how far the lane is committed when it is asked, and does not hand it over yet. So does one that was cut
+/// off: what it hands over ends too early.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_broker_that_does_not_know_what_is_committed_is_no_end() {
+    let mut scene = Scene::new(1);
+    let proxy = KafkaProxy::before(&scene.kafka.bootstrap_servers);
+    scene.kafka.bootstrap_servers = proxy.address.to_string();
+    let broker = scene.broker().await;
+    proxy.watch(FETCH);
+    let numbered = |range: std::ops::Range<u32>| range.map(|n| n.to_string().into_bytes()).collect::<Vec<_>>();
+    scene.send(Lane::new(0), numbered(0..10));
+    let mut input = broker.open(Lane::new(0), Offset::FIRST, None).await.unwrap();
+    assert_eq!(take(&mut input, 10).await.len(), 10);
+    // The fetches that follow find nothing.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    proxy.learns_nothing(true);
+    scene.send(Lane::new(0), numbered(10..20));
+    let arrived = timeout(Duration::from_secs(4), input.next(100)).await;
+    assert!(arrived.is_err(), "ten records stand there: {arrived:?}");
+    proxy.learns_nothing(false);
+    let expected: Vec<String> = (10..20).map(|n| n.to_string()).collect();
+    assert_eq!(values(&take(&mut input, 10).await), expected);
+}
+
+/// What `verify` and `lane resolve` read of the drafts: to the end that was asked for, whatever a broker says that learned nothing since.
+#[tokio::test(flavor = "multi_thread")]
+async fn drafts_are_read_to_the_end_though_a_broker_ends_them_before() {
+    let mut scene = Scene::new(1);
+    let topic = scene.kafka.topics.notifications.clone();
+    let proxy = KafkaProxy::before(&scene.kafka.bootstrap_servers);
+    scene.kafka.bootstrap_servers = proxy.address.to_string();
+    let send = |values: std::ops::Range<u32>| {
+        let producer: BaseProducer = scene.server.client().create().unwrap();
+        produce(&producer, &topic, Lane::new(0), values.map(|value| value.to_string().into_bytes()));
+        producer.flush(SOON).unwrap();
+    };
+    send(0..10);
+    proxy.watch(FETCH);
+    assert_nothing_behind(&scene, &topic, 10);
+    proxy.learns_nothing(true);
+    send(10..20);
+    let kafka = scene.kafka.clone();
+    let mut reading = tokio::task::spawn_blocking(move || {
+        let notifications = Notifications::open(&kafka).unwrap();
+        let mut found = Vec::new();
+        let read = notifications.read(&[(0, 10)].into(), &notifications.extent().unwrap().high, |message| {
+            found.push(message.offset);
+            Ok::<_, BrokerError>(())
+        });
+        read.map(|()| found)
+    });
+    let early = timeout(Duration::from_secs(3), &mut reading).await;
+    assert!(early.is_err(), "ten messages stand there: {early:?}");
+    proxy.learns_nothing(false);
+    assert_eq!(reading.await.unwrap().unwrap(), (10..20).collect::<Vec<_>>());
+}
+
+/// A reader's client finds the end of the partition there.
+fn assert_nothing_behind(scene: &Scene, topic: &str, offset: i64) {
+    let mut settings = scene.server.client();
+    settings.set("bootstrap.servers", &scene.kafka.bootstrap_servers).set("group.id", "none");
+    let settings = settings.set("enable.partition.eof", "true").set("isolation.level", "read_committed");
+    let consumer: BaseConsumer = settings.create().unwrap();
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset(topic, 0, rdkafka::Offset::Offset(offset)).unwrap();
+    consumer.assign(&from).unwrap();
+    let found = consumer.poll(SOON).map(|found| found.map(|message| message.offset()));
+    assert!(matches!(found, Some(Err(KafkaError::PartitionEOF(0)))), "{found:?}");
 }
 
 /// `cargo test --workspace --release --features fail-points --test servers -- --ignored --nocapture measure_idle`

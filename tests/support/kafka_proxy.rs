@@ -1,5 +1,5 @@
 //! A way to Kafka on which one request can be held up and its client be cut off: the broker gets it much later, when the client has long
-//! sent it again on another connection.
+//! sent it again on another connection. Or requests of one kind are answered as the last one was: by a broker that learned nothing since.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Kinds of requests, by the protocol's numbers.
 pub const PRODUCE: i16 = 0;
+pub const FETCH: i16 = 1;
+pub const LIST_OFFSETS: i16 = 2;
 pub const END_TXN: i16 = 26;
 pub const TXN_OFFSET_COMMIT: i16 = 28;
 
@@ -16,6 +18,8 @@ pub const TXN_OFFSET_COMMIT: i16 = 28;
 const HOST: &str = "127.0.0.1";
 /// How long an answer may take.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+/// How long a broker that learned nothing takes for an answer.
+const TAKES: Duration = Duration::from_millis(50);
 
 /// Takes connections on a port of its own and hands them on; the broker's answers name that port too. Dropped, it takes no more.
 pub struct KafkaProxy {
@@ -40,6 +44,15 @@ struct State {
     /// The number by which its answer is known.
     number: Option<[u8; 4]>,
     answer: Option<Vec<u8>>,
+    /// Of this kind the last answer is kept.
+    watched: Option<i16>,
+    /// Requests of that kind without an answer: their connection and number.
+    unanswered: Vec<(u16, [u8; 4])>,
+    last: Option<Vec<u8>>,
+    /// Whether the broker learns nothing any more.
+    is_stale: bool,
+    /// How many requests were answered so.
+    old_answers: usize,
 }
 
 /// The broker's port, and what stands for its address in answers.
@@ -89,6 +102,24 @@ impl KafkaProxy {
         *state = State { wanted: Some(kind), before: Some((of, passed)), ..State::default() };
     }
 
+    /// From now on the last answer to a request of this kind is kept.
+    pub fn watch(&self, kind: i16) {
+        *self.shared.state() = State { watched: Some(kind), ..State::default() };
+    }
+
+    /// From now on requests of that kind are answered as the last one was, those included that are under way; or by the broker again.
+    pub fn learns_nothing(&self, is_stale: bool) {
+        let mut state = self.shared.state();
+        assert!(!is_stale || state.last.is_some(), "none was answered");
+        state.is_stale = is_stale;
+        state.old_answers = 0;
+    }
+
+    /// How many requests were answered as one before them, since the broker learned nothing.
+    pub fn old_answers(&self) -> usize {
+        self.shared.state().old_answers
+    }
+
     /// Whether a request is held up, or was.
     pub fn has_held(&self) -> bool {
         self.shared.state().wanted.is_none()
@@ -124,6 +155,33 @@ impl Shared {
             state.held = Some(Held { server, request: request.to_vec() });
         }
         is_wanted
+    }
+
+    /// What a broker that learned nothing answers to this request, if it does.
+    fn old_answer(&self, connection: u16, request: &[u8]) -> Option<Vec<u8>> {
+        let mut state = self.state();
+        if state.watched != Some(kind(request)) {
+            return None;
+        }
+        let number: [u8; 4] = request[4..8].try_into().ok()?;
+        if state.is_stale {
+            state.old_answers += 1;
+            return state.last.as_ref().map(|last| numbered(last, number));
+        }
+        state.unanswered.push((connection, number));
+        None
+    }
+
+    /// Keeps the answer, if it is of the kind that is watched. Where the broker learns nothing, it becomes the one before.
+    fn learn(&self, connection: u16, answer: &mut Vec<u8>) {
+        let mut state = self.state();
+        let is_its = |(on, number): &(u16, [u8; 4])| *on == connection && answer.starts_with(number);
+        let Some(place) = state.unanswered.iter().position(is_its) else { return };
+        let (_, number) = state.unanswered.swap_remove(place);
+        match &state.last {
+            Some(last) if state.is_stale => *answer = numbered(last, number),
+            _ => state.last = Some(answer.clone()),
+        }
     }
 
     /// Whether the held request is to be sent before this one.
@@ -168,7 +226,15 @@ fn join(client: TcpStream, server: TcpStream, shared: &Arc<Shared>, names: Names
 
 /// Hands requests on, until the client ends or is cut off.
 fn ask(client: &TcpStream, server: &TcpStream, shared: &Shared, unanswered: &AtomicUsize) {
+    let connection = port(client);
     while let Ok(request) = read_frame(client) {
+        if let Some(answer) = shared.old_answer(connection, &request) {
+            std::thread::sleep(TAKES);
+            if write_frame(client, &answer).is_err() {
+                break;
+            }
+            continue;
+        }
         if shared.holds(&request, server) {
             let _ = client.shutdown(Shutdown::Both);
             return;
@@ -190,9 +256,11 @@ fn ask(client: &TcpStream, server: &TcpStream, shared: &Shared, unanswered: &Ato
 
 /// Hands answers back; of a client that was cut off, the one that still comes is kept.
 fn answer(server: &TcpStream, client: &TcpStream, shared: &Shared, unanswered: &AtomicUsize, names: Names) {
+    let connection = port(client);
     while let Ok(mut answer) = read_frame(server) {
         unanswered.fetch_sub(1.min(unanswered.load(Ordering::Acquire)), Ordering::AcqRel);
         rename(&mut answer, names);
+        shared.learn(connection, &mut answer);
         if write_frame(client, &answer).is_err() {
             shared.keeps(answer);
         }
@@ -209,6 +277,16 @@ fn rename(answer: &mut [u8], Names { port, host, by }: Names) {
     for at in places {
         answer[at..at + renamed.len()].copy_from_slice(&renamed);
     }
+}
+
+/// A connection is known by its client's port.
+fn port(client: &TcpStream) -> u16 {
+    client.peer_addr().map_or(0, |address| address.port())
+}
+
+/// The same answer to another request.
+fn numbered(answer: &[u8], number: [u8; 4]) -> Vec<u8> {
+    [&number[..], &answer[4..]].concat()
 }
 
 fn kind(request: &[u8]) -> i16 {

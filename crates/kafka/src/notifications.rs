@@ -231,8 +231,12 @@ impl Notifications {
                         unread.remove(&partition);
                     }
                 }
-                // Nothing below `to` is open any more, so the end is behind it.
-                Some(Err(KafkaError::PartitionEOF(partition))) => drop(unread.remove(&partition)),
+                // A broker that was just elected, or was cut off, may end the partition too early. Then the rest comes by itself.
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    if self.place(partition)? >= unread.get(&partition).copied() {
+                        unread.remove(&partition);
+                    }
+                }
                 Some(Err(error)) => self.classify(&error)?,
                 None if last.elapsed() > STANDSTILL => {
                     return Err(self.stood_still(&unread.into_keys().collect()).into());
@@ -242,6 +246,16 @@ impl Notifications {
         }
         self.committed.unassign().map_err(|error| self.explain("reading", &error))?;
         Ok(())
+    }
+
+    /// The offset behind what came of the partition last: a message, or the end of a transaction, which is handed over to nobody.
+    fn place(&self, partition: i32) -> Result<Option<i64>, BrokerError> {
+        let places = self.committed.position().map_err(|error| self.explain("reading", &error))?;
+        let place = places.find_partition(&self.topic, partition).map(|entry| entry.offset());
+        Ok(match place {
+            Some(Offset::Offset(offset)) => Some(offset),
+            _ => None,
+        })
     }
 
     fn take<E>(

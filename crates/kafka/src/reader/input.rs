@@ -19,7 +19,7 @@ use dinnerbell_core::ports::broker::{BrokerError, Input};
 
 /// After this many bytes an intake's records are taken as they are, but for a single larger one.
 const INTAKE_BYTES: usize = 512 << 10;
-/// How long a lane has to be quiet before the gap behind its last record is looked at.
+/// How long a lane has to be quiet before the gap behind its last record is looked for.
 const REST: Duration = Duration::from_millis(500);
 /// A missed wake-up costs at most this.
 const TICK: Duration = Duration::from_secs(1);
@@ -63,22 +63,22 @@ fn is_unreadable(error: &KafkaError) -> bool {
 
 /// What is known about the end of the lane.
 ///
-/// Offsets alone are not records: transaction markers and compaction leave gaps. A position that stays before such a gap would be taken for trimmed
-/// input once the gap is deleted. So when a lane has come to rest at its end, the high watermark W is read. If W lies behind the position, the lane
-/// is read once more from the position. If its end is then reported with no record below W, the position becomes W. librdkafka reports an end again
-/// only when it has moved, so a lane at rest does nothing.
+/// Offsets alone are not records: ends of transactions, and records of aborted ones, leave gaps. A position that stays before such a gap would
+/// be taken for trimmed input once the gap is deleted. So a lane that came to rest at its end moves its position to its place: behind the last
+/// record or end of a transaction that came.
+///
+/// No broker is believed that says where a lane ends. One that was just elected, or was cut off, may say it too early. The place counts only
+/// what came, and what lies before it came earlier. (Compaction leaves the last record where it is, so a gap ends with a transaction.)
 enum Ending {
     /// The end was not reported since the last record.
     Reading,
     /// It was, at this moment.
     Reached(Instant),
-    /// W is being read.
-    Asking(Pending<(Offset, Offset)>),
-    /// The lane is being set back to the position.
-    Seeking(Pending<()>, Offset),
-    /// The next end that is reported confirms W.
-    Confirming(Offset),
-    /// The position is the end.
+    /// The place is being asked for.
+    Placing(Pending<Option<Offset>>),
+    /// The place is behind the position.
+    Placed(Offset),
+    /// The position is the place.
     Rested,
     /// The lane is being set behind what cannot be unpacked.
     PassingOver(Pending<()>),
@@ -150,9 +150,15 @@ impl LaneInput {
     /// Takes what is there. A failure is kept until everything before it was delivered.
     fn take(&mut self, most: usize) -> Vec<InputEvent> {
         let mut arrived = Vec::new();
-        if matches!(self.ending, Ending::Seeking(..) | Ending::PassingOver(_)) {
-            // What is queued lies before the seek; the end that confirms W comes after it.
-            return arrived;
+        match self.ending {
+            // What is queued lies before the seek, or may lie behind the place.
+            Ending::PassingOver(_) | Ending::Placing(_) => return arrived,
+            Ending::Placed(place) => {
+                self.ending = Ending::Rested;
+                self.position = place;
+                return vec![InputEvent::End(place)];
+            }
+            Ending::Reading | Ending::Reached(_) | Ending::Rested => {}
         }
         let slot = Arc::clone(&self.slot);
         let queue = slot.queue();
@@ -172,7 +178,7 @@ impl LaneInput {
                     bytes += record.size();
                     arrived.push(InputEvent::Record(record));
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => arrived.extend(self.ended()),
+                Some(Err(KafkaError::PartitionEOF(_))) => self.ending = Ending::Reached(Instant::now()),
                 Some(Err(error)) if is_unreadable(&error) => {
                     if let Some(record) = self.pass_over(&error) {
                         arrived.push(InputEvent::Record(record));
@@ -193,18 +199,6 @@ impl LaneInput {
         let Some(known) = &self.topic_id else { return false };
         let shared = &self.reader.shared;
         shared.observer.topic_id(&shared.topic).is_some_and(|now| now != *known)
-    }
-
-    fn ended(&mut self) -> Option<InputEvent> {
-        let confirmed = match self.ending {
-            Ending::Confirming(end) => Some(end),
-            _ => None,
-        };
-        // Looked at once more even when confirmed: the end may have moved since W was read, and is not reported again.
-        self.ending = Ending::Reached(Instant::now());
-        let end = confirmed?;
-        self.position = end;
-        Some(InputEvent::End(end))
     }
 
     /// What stands at the position cannot be unpacked. It is read once more, in case it was damaged on its way; then it is passed over, as a
@@ -247,7 +241,7 @@ impl LaneInput {
     async fn wait(&mut self) {
         let ready = Arc::clone(&self.slot.ready);
         match &mut self.ending {
-            Ending::Reading | Ending::Rested | Ending::Confirming(_) => {
+            Ending::Reading | Ending::Rested => {
                 let _ = tokio::time::timeout(TICK, ready.notified()).await;
             }
             Ending::Reached(since) => {
@@ -256,20 +250,15 @@ impl LaneInput {
                     () = ready.notified() => {}
                     () = rested => {
                         let (reader, lane) = (self.reader.clone(), self.lane);
-                        self.ending = Ending::Asking(Box::pin(async move { reader.watermarks(lane).await }));
+                        self.ending = Ending::Placing(Box::pin(async move { reader.place(lane).await }));
                     }
                 }
             }
-            Ending::Asking(asked) => tokio::select! {
-                () = ready.notified() => {}
-                watermarks = asked => self.end_by(watermarks.ok()),
-            },
-            Ending::Seeking(sought, end) => {
-                self.ending = match sought.await {
-                    Ok(()) => Ending::Confirming(*end),
-                    Err(_) => Ending::Reached(Instant::now()),
-                };
+            Ending::Placing(asked) => {
+                let place = asked.await;
+                self.placed(place);
             }
+            Ending::Placed(_) => {}
             Ending::PassingOver(sought) => {
                 // One that failed is met again at the old place, and passed over there.
                 let _ = sought.await;
@@ -278,16 +267,13 @@ impl LaneInput {
         }
     }
 
-    fn end_by(&mut self, watermarks: Option<(Offset, Offset)>) {
-        self.ending = match watermarks {
-            None => Ending::Reached(Instant::now() + TICK),
-            Some((_, end)) if end <= self.position => Ending::Rested,
-            Some((_, end)) => {
-                let (reader, lane, position, slot) =
-                    (self.reader.clone(), self.lane, self.position, Arc::clone(&self.slot));
-                let sought = async move { reader.tell(|reply| Command::Seek { lane, position, slot, reply }).await };
-                Ending::Seeking(Box::pin(sought), end)
-            }
+    /// Takes up the place. One that was asked for after somebody else opened the lane is theirs.
+    fn placed(&mut self, place: Result<Option<Offset>, BrokerError>) {
+        let is_ours = self.slot.queue().is_some();
+        self.ending = match place {
+            Ok(Some(place)) if is_ours && place > self.position => Ending::Placed(place),
+            Ok(_) => Ending::Rested,
+            Err(_) => Ending::Reached(Instant::now() + TICK),
         };
     }
 

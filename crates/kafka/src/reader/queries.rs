@@ -46,6 +46,21 @@ impl Reader {
         Ok((Offset::new(low), Offset::new(high)))
     }
 
+    /// The offset behind what was taken of an open lane last: a record, or the end of a transaction, which is handed over to nobody. None where
+    /// nothing was taken since the lane was opened or set back. No broker is asked.
+    pub(super) async fn place(&self, lane: Lane) -> Result<Option<Offset>, BrokerError> {
+        let reader = self.clone();
+        off_runtime(move || {
+            let Ok(places) = reader.consumer().position() else { return Ok(None) };
+            let place = places.find_partition(&reader.shared.topic, lane.get()).map(|entry| entry.offset());
+            Ok(match place {
+                Some(rdkafka::Offset::Offset(offset)) => Some(Offset::new(offset)),
+                _ => None,
+            })
+        })
+        .await
+    }
+
     /// The offset behind the lane's last record, those of open transactions included.
     pub async fn log_end(&self, lane: Lane) -> Result<Offset, BrokerError> {
         let every = Arc::clone(self.every());
