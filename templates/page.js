@@ -21,7 +21,7 @@ function ago(moment, now) {
   for (const [unit, length] of [["day", 86400], ["hour", 3600], ["minute", 60]]) {
     if (Math.abs(seconds) >= length) return relative.format(Math.trunc(seconds / length), unit);
   }
-  return "now";
+  return seconds > 0 ? "in a moment" : "just now";
 }
 
 function localTimes(within) {

@@ -51,6 +51,9 @@ impl Arguments {
             if self.republish {
                 report.republish(&config, self.dry_run, &operator("verify")).await.map_err(not_compared)?;
             }
+            if let Err(error) = report.keep(&config, &operator("verify")).await {
+                tracing::warn!(%error, "the outcome could not be kept: the page does not show it");
+            }
             Ok(report)
         });
         progress.finish_and_clear();

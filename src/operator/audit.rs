@@ -36,7 +36,7 @@ pub struct Entry {
     pub at: Option<String>,
     /// The account that gave it, or the name given at the sign-in.
     pub who: String,
-    /// paused, resumed, cancelled, resolved, adopted, replayed, republished, signed_in or refused.
+    /// paused, resumed, cancelled, resolved, adopted, replayed, republished, verified, signed_in or refused.
     pub what: String,
     /// The kind of what it is about: service, campaign, lane, lanes, dead_letters or feedback_table.
     pub subject: String,
@@ -55,6 +55,11 @@ pub async fn list(pool: &Pool, filter: &Filter) -> Result<Vec<Entry>, PostgresEr
     let parameters: [Parameter<'_>; 4] =
         [filter.since.parameter(), (&filter.who, Type::TEXT), (&filter.after, Type::INT8), (&filter.limit, Type::INT8)];
     Ok(pool.ask(&begin_of_list(), sql::AUDIT_ENTRIES.text(), &parameters).await?.iter().map(entry).collect())
+}
+
+/// When both sinks were compared last, by whom, and with which outcome; none where that is not kept.
+pub async fn last_verified(pool: &Pool) -> Result<Option<Entry>, PostgresError> {
+    Ok(pool.query(sql::LAST_VERIFIED.text(), &[]).await?.first().map(entry))
 }
 
 fn entry(row: &Row) -> Entry {

@@ -2,16 +2,19 @@
 
 use std::io;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::operator::republish;
 use crate::operator::republish::Republished;
 use crate::verify::compare::{Differences, Finding};
 use dinnerbell_config::Config;
-use dinnerbell_core::model::audit::Orderer;
+use dinnerbell_core::model::audit::{Action, Orderer, Subject};
 use dinnerbell_core::model::number::{Lane, Seconds};
 use dinnerbell_core::ports::broker::BrokerError;
+use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::errors::PostgresError;
+use dinnerbell_postgres::ledger::audit::note_alone;
 
 /// What came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -80,6 +83,31 @@ impl Report {
         let republished = republish::republish(config, &self.unannounced, dry_run, by).await;
         self.republished = Some(republished.map_err(|error| VerifyError::Refused(error.to_string()))?);
         Ok(())
+    }
+
+    /// Keeps that both sinks were compared, and what came out, with the orders: the page shows the last time.
+    pub async fn keep(&self, config: &Config, by: &Orderer) -> Result<(), PostgresError> {
+        let pool = Pool::open(&config.feedback, "feedback")?;
+        note_alone(&pool, by, Action::Verified, Subject::FeedbackTable(&self.table), &self.outcome()).await
+    }
+
+    /// What came out, in one line that names nobody.
+    fn outcome(&self) -> String {
+        let time =
+            |since: Seconds| Timestamp::from_second(since.get()).map_or(since.to_string(), |time| time.to_string());
+        let since = self.since.map_or(String::new(), |since| format!(", formed since {}", time(since)));
+        let places = match self.differences.total() {
+            1 => "1 place".to_owned(),
+            places => format!("{places} places"),
+        };
+        match self.result {
+            Outcome::Equal => format!("equal: {} drafts are in both{since}", self.equal),
+            Outcome::Different if self.is_mended() => {
+                format!("different in {places}; those clients are told once more{since}")
+            }
+            Outcome::Different => format!("different in {places}{since}"),
+            Outcome::NotCompared => format!("not compared: {}", self.reason.as_deref().unwrap_or("no reason is known")),
+        }
     }
 
     /// The topic may have forgotten messages by their keys: nobody is told once more until the remedy was applied.

@@ -2,6 +2,6 @@
 //! `make prove` runs and prints.
 
 mod beginning;
-mod history;
+pub mod history;
 mod idle;
 mod reads;

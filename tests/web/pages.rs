@@ -149,6 +149,29 @@ fn an_operator_cancels_a_campaign_and_sends_a_dead_letter_once_more() {
 }
 
 #[test]
+fn the_last_comparison_of_both_sinks_is_on_the_page() {
+    let stage = stage();
+    stage.subscribers.subscribe("pizzeria", 3);
+    stage.migrate();
+    let service = stage.start();
+    let browser = Browser::signed_in(&service, "Olga", VIEWER);
+    stage.send(&Campaign::now("two-for-one", "pizzeria"));
+    wait_until("everybody is told", SOON, || told(&stage, "two-for-one") == 3);
+    let none = browser.get("/check");
+    assert!(none.body.contains("Nobody compared them yet"), "{}", none.body);
+    stage.dinnerbell_ok(&["verify"]);
+    let equal = browser.get("/check");
+    assert!(equal.body.contains("notice good") && equal.body.contains("equal: 3 drafts are in both"), "{}", equal.body);
+    stage.feedback.execute(
+        "delete from public.subscribers_feedback where id = (select min(id) from public.subscribers_feedback)",
+    );
+    assert_eq!(stage.dinnerbell(&["verify"]).status.code(), Some(1));
+    let differs = browser.get("/check");
+    assert!(differs.body.contains("notice bad") && differs.body.contains("different in 1 place"), "{}", differs.body);
+    service.stop();
+}
+
+#[test]
 fn a_check_writes_its_findings_and_a_preview_says_what_would_come() {
     let stage = stage();
     stage.subscribers.subscribe("pizzeria", 3);

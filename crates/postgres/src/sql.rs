@@ -184,6 +184,7 @@ statements! {
     UNTOLD_CLIENTS = "untold_clients" ["feedback"];
     CLAIM_REPLAY = "claim_replay" [];
     AUDIT_ENTRIES = "audit_entries" [];
+    LAST_VERIFIED = "last_verified" [];
 }
 
 #[cfg(test)]

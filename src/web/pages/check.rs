@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 use super::orders::Nothing;
 use crate::doctor;
 use crate::doctor::{Finding, Listener, Status};
+use crate::operator::audit;
+use crate::operator::audit::Entry;
 use crate::web::filters;
 use crate::web::form::Signed;
 use crate::web::frame::{Frame, html};
@@ -31,6 +33,7 @@ struct Page<'a> {
     frame: Frame,
     configuration: &'a str,
     version: &'static str,
+    verified: Option<Entry>,
     running: bool,
 }
 
@@ -40,13 +43,27 @@ struct One<'a> {
     finding: &'a Finding,
 }
 
-fn page_of(site: &Site, frame: Frame, running: bool) -> Page<'_> {
-    Page { frame: frame.at("Check"), configuration: &site.configuration, version: env!("CARGO_PKG_VERSION"), running }
+impl Page<'_> {
+    /// How the outcome of the last comparison is coloured.
+    fn tone(&self, verified: &Entry) -> &'static str {
+        match verified.details.split([':', ' ']).next() {
+            Some("equal") => "good",
+            Some("different") => "bad",
+            _ => "warn",
+        }
+    }
+}
+
+/// The page; a ledger that cannot be read leaves out when both sinks were compared, for what is checked says why.
+async fn page_of(site: &Site, frame: Frame, running: bool) -> Page<'_> {
+    let version = env!("CARGO_PKG_VERSION");
+    let verified = audit::last_verified(&site.feedback).await.unwrap_or_default();
+    Page { frame: frame.at("Check"), configuration: &site.configuration, version, verified, running }
 }
 
 /// The page, before anything was looked at.
 pub async fn page(State(site): State<Arc<Site>>, frame: Frame) -> Response {
-    html(&page_of(&site, frame, false))
+    html(&page_of(&site, frame, false).await)
 }
 
 /// Looks, and writes each finding as it is made. One look at a time.
@@ -55,7 +72,7 @@ pub async fn run(State(site): State<Arc<Site>>, frame: Frame, Signed(Nothing {})
         let text = "Somebody has this instance checked now: try again in a few seconds.";
         return frame.failed(StatusCode::CONFLICT, "Not now", text);
     };
-    let text = page_of(&site, frame, true).render().unwrap_or_default();
+    let text = page_of(&site, frame, true).await.render().unwrap_or_default();
     let (before, after) = text.split_once(HERE).unwrap_or((&text, ""));
     let (sender, receiver) = mpsc::channel::<String>(WAITING);
     let heard = sender.clone();

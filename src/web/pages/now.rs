@@ -73,6 +73,11 @@ impl Now {
         Some(left(&self.overview.now, &next.adv_campaign_datetime_start))
     }
 
+    /// Whether campaigns that ended lately left somebody out.
+    fn has_left_out(&self) -> bool {
+        self.overview.ended.campaigns.iter().any(|campaign| !campaign.not_told.is_empty())
+    }
+
     /// How many were not told by the campaigns that ended lately.
     fn left_out(&self) -> String {
         let ended = &self.overview.ended;

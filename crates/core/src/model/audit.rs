@@ -68,6 +68,8 @@ pub enum Action {
     Replayed,
     /// Clients were told once more.
     Republished,
+    /// Both sinks were compared.
+    Verified,
     /// Somebody signed in.
     SignedIn,
     /// An order, or somebody, was refused.
@@ -85,6 +87,7 @@ impl Action {
             Self::Adopted => "adopted",
             Self::Replayed => "replayed",
             Self::Republished => "republished",
+            Self::Verified => "verified",
             Self::SignedIn => "signed_in",
             Self::Refused => "refused",
         }
