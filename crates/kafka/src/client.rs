@@ -1,19 +1,23 @@
 //! What every librdkafka client of ours has in common: its settings, its log, and what its errors mean.
 
+mod errors;
+mod settings;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
-use dinnerbell_config as config;
-use dinnerbell_config::kafka_client::Role;
 use dinnerbell_core::ports::broker::BrokerError;
+
+use errors::{DISMISSED, OTHER_PROTOCOL, classify, says_little, says_more, text, unnamed, without_times};
+pub use settings::{Isolation, asking_settings, settings, tell_topic_ids};
 
 /// How long a call that only asks may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,50 +33,6 @@ const MAX_LINES: usize = 10_000;
 
 /// What librdkafka calls a topic without an id.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
-
-/// What every client of ours sets unless the operator chooses otherwise.
-const DEFAULTS: &[(&str, &str)] = &[
-    ("topic.metadata.refresh.interval.ms", "10000"),
-    // A broker that comes back is found soon.
-    ("reconnect.backoff.max.ms", "2000"),
-    ("socket.keepalive.enable", "true"),
-];
-
-/// The settings of one client: `defaults` are what the operator may choose otherwise, `promises` are not.
-pub fn settings(
-    kafka: &config::Kafka,
-    role: Role,
-    name: &str,
-    defaults: &[(&str, &str)],
-    promises: &[(&str, &str)],
-) -> ClientConfig {
-    let promises = [promises, &[("allow.auto.create.topics", "false")]].concat();
-    let mut settings = kafka.client_config_for(role, &[DEFAULTS, defaults].concat(), &promises);
-    let id = settings.get("client.id").unwrap_or("dinnerbell").to_owned();
-    settings.set("client.id", format!("{id}-{name}"));
-    let debug = tracing::enabled!(target: "librdkafka", tracing::Level::DEBUG);
-    settings.set_log_level(if debug { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
-    settings
-}
-
-/// Which records a client that asks sees the end of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isolation {
-    /// Those of committed transactions.
-    ReadCommitted,
-    /// Those of open transactions too.
-    ReadUncommitted,
-}
-
-/// The settings of a client that asks in the group's name and never joins it.
-pub fn asking_settings(kafka: &config::Kafka, name: &str, isolation: Isolation) -> ClientConfig {
-    let level = match isolation {
-        Isolation::ReadCommitted => "read_committed",
-        Isolation::ReadUncommitted => "read_uncommitted",
-    };
-    let promises = [("group.id", kafka.group_id.as_str()), ("enable.auto.commit", "false"), ("isolation.level", level)];
-    settings(kafka, Role::Consumer, name, &[], &promises)
-}
 
 /// Receives what librdkafka reports outside of any call. Its log goes to ours. The last reason why no broker could be reached is kept, because the
 /// call that fails for it only says "timed out".
@@ -136,18 +96,6 @@ impl ClientEvents {
     }
 }
 
-/// Whether a reason says more than the one that is known.
-fn says_more((code, reason): (RDKafkaErrorCode, &str), known: Option<(RDKafkaErrorCode, &str)>) -> bool {
-    let Some((known_code, known)) = known else { return true };
-    match code {
-        // It follows on the reason why.
-        RDKafkaErrorCode::AllBrokersDown => false,
-        // A request to that broker fails so too, without its name.
-        RDKafkaErrorCode::Resolve => known_code != code || reason.contains(UNRESOLVED) || !known.contains(UNRESOLVED),
-        _ => true,
-    }
-}
-
 impl ClientContext for ClientEvents {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
         use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
@@ -196,19 +144,6 @@ impl ProducerContext for ClientEvents {
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
-/// librdkafka says this of a connection that it closed itself, to a broker that left the cluster. There is nothing to act on.
-const DISMISSED: &str = "Broker handle destroyed without termination";
-/// What librdkafka says of a host whose name it cannot resolve, before the name.
-const UNRESOLVED: &str = "Failed to resolve '";
-
-/// What a listener that hangs up before anything was said most likely means.
-const OTHER_PROTOCOL: &str = "if this stays, check kafka.security_protocol";
-
-/// How long an attempt took and how often it was repeated is nothing to act on, and would make a new reason of each attempt.
-fn without_times(reason: &str) -> &str {
-    reason.split(" (after ").next().unwrap_or(reason)
-}
-
 /// Serves the events of librdkafka for a consumer that reads through queues of its lanes alone.
 pub fn serve_events(consumer: &BaseConsumer<ClientEvents>) {
     for _ in 0..MAX_ERRORS {
@@ -229,17 +164,6 @@ pub fn serve_waiting_events(consumer: &BaseConsumer<ClientEvents>, observer: &Cl
     }
 }
 
-/// Lets a client say which ids its topics have: librdkafka knows them, and tells nobody but its log.
-///
-/// Since Kafka 3.1 a fetch names the topic by its id, and the line is logged before a fetch names another one. So no record of a recreated topic
-/// comes before the line that says so.
-pub fn tell_topic_ids(settings: &mut ClientConfig) {
-    let logged = matches!(settings.log_level, RDKafkaLogLevel::Debug);
-    let asked = settings.get("debug").filter(|_| logged).map(str::to_owned);
-    settings.set("debug", asked.map_or("metadata".to_owned(), |asked| format!("{asked},metadata")));
-    settings.set_log_level(RDKafkaLogLevel::Debug);
-}
-
 /// The topic and its id as Kafka's own tools show it, if this line of the log says that the client learnt it.
 fn changed_id<'a>(fac: &str, line: &'a str) -> Option<(&'a str, String)> {
     let (before, ids) = line.split_once(" changed id from ").filter(|_| fac == "METADATA")?;
@@ -247,116 +171,6 @@ fn changed_id<'a>(fac: &str, line: &'a str) -> Option<(&'a str, String)> {
     let id = id.trim();
     let topic = before.rsplit(' ').next()?;
     (id != NO_ID).then(|| (topic, id.replace('+', "-").replace('/', "_")))
-}
-
-/// Codes with which calls fail when no broker could be reached, whatever the cause.
-fn says_little(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode::{
-        AllBrokersDown, BrokerTransportFailure, DestroyBroker, MessageTimedOut, OperationTimedOut, Resolve,
-        TimedOutQueue, UnknownBroker, WaitingForCoordinator,
-    };
-    matches!(
-        code,
-        AllBrokersDown
-            | BrokerTransportFailure
-            | DestroyBroker
-            | MessageTimedOut
-            | OperationTimedOut
-            | Resolve
-            | TimedOutQueue
-            | UnknownBroker
-            | WaitingForCoordinator
-    )
-}
-
-/// The one place that says what an error of Kafka means for a lane, and what the operator can do about it.
-fn classify(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
-    use RDKafkaErrorCode as Code;
-    let remedy = match code {
-        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => return BrokerError::Fenced,
-        Code::Authentication
-        | Code::SaslAuthenticationFailed
-        | Code::UnsupportedSASLMechanism
-        | Code::IllegalSASLState
-        | Code::UnacceptableCredential => {
-            "check kafka.username, kafka.password_file and kafka.sasl_mechanism, and that the broker knows this user"
-        }
-        // Which of the two codes it has depends on who looks first: the handshake, or the call that waits for the connection.
-        Code::SSL | Code::BrokerTransportFailure if reason.contains("certificate") => {
-            "set kafka.ca_file to the PEM file of the CA that signed the broker's certificate, and address the broker by a \
-             name that the certificate holds"
-        }
-        _ if reason.contains("SSL handshake failed") && !reason.ends_with(OTHER_PROTOCOL) => {
-            return BrokerError::Transient(format!("{doing}: {reason}: {OTHER_PROTOCOL}"));
-        }
-        Code::Resolve => {
-            return BrokerError::Transient(format!(
-                "{doing}: {reason}: this machine must be able to resolve the names in kafka.bootstrap_servers, and those by which the \
-                 brokers call themselves (their advertised.listeners)"
-            ));
-        }
-        // The client library says so of a partition of which it does not know yet, or no more, who leads it.
-        Code::UnknownPartition => {
-            return BrokerError::Transient(format!(
-                "{doing}: {reason}: if this stays, the topic has fewer partitions than it had"
-            ));
-        }
-        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::InvalidTopic => {
-            "create the topic, or correct its name in kafka.topics"
-        }
-        Code::TopicAuthorizationFailed => {
-            "allow this user Read and Describe on kafka.topics.campaigns, Write and Describe on the topics it writes"
-        }
-        Code::GroupAuthorizationFailed => "allow this user Read and Describe on the group kafka.group_id",
-        Code::TransactionalIdAuthorizationFailed => {
-            "allow this user Write and Describe on the transactional ids that begin with kafka.group_id and a slash"
-        }
-        Code::ClusterAuthorizationFailed => "allow this user IdempotentWrite on the cluster",
-        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
-            "raise max.message.bytes of the topic that is written to, best to 1048588 or more"
-        }
-        Code::InvalidTransactionTimeout => "raise transaction.max.timeout.ms of the brokers to at least 60000",
-        Code::InvalidConfig | Code::InvalidGroupId | Code::InvalidSessionTimeout | Code::InconsistentGroupProtocol => {
-            "check kafka.group_id and kafka.client; another program may use this group"
-        }
-        Code::OffsetMetadataTooLarge => "raise offset.metadata.max.bytes of the brokers to at least 512",
-        Code::UnsupportedVersion | Code::UnsupportedFeature | Code::UnsupportedForMessageFormat => {
-            "the brokers must be Apache Kafka 2.5 or newer"
-        }
-        Code::InvalidTimestamp => {
-            "compare the clocks of the brokers, of this machine and of the feedback database, or raise the topic's \
-             message.timestamp.before.max.ms and message.timestamp.after.max.ms"
-        }
-        Code::PolicyViolation | Code::InvalidRecord | Code::InvalidRequiredAcks => {
-            "the brokers' policy refuses our messages; their log says why"
-        }
-        _ => return BrokerError::Transient(format!("{doing}: {reason}")),
-    };
-    BrokerError::Refused(format!("{doing}: {reason}: {remedy}"))
-}
-
-/// Errors that carry no code: of our settings, or from inside the library.
-fn unnamed(doing: &str, error: &KafkaError) -> BrokerError {
-    match error {
-        // The value is left out: it may be a secret.
-        KafkaError::ClientConfig(_, what, name, _) => {
-            BrokerError::Refused(format!("{doing}: the setting {name} is refused: {what}: correct it in kafka.client"))
-        }
-        KafkaError::ClientCreation(what) => {
-            BrokerError::Refused(format!("{doing}: {what}: correct the settings under kafka"))
-        }
-        other => BrokerError::Transient(format!("{doing}: {other}")),
-    }
-}
-
-fn text(error: &KafkaError) -> String {
-    match error {
-        other if other.rdkafka_error_code() == Some(RDKafkaErrorCode::DestroyBroker) => {
-            "the connection to a broker was given up".to_owned()
-        }
-        KafkaError::Transaction(error) => error.string(),
-        other => other.rdkafka_error_code().map_or_else(|| other.to_string(), |code| code.to_string()),
-    }
 }
 
 /// Runs a call that may block off the async workers. The caller gives it a time-out.

@@ -7,29 +7,29 @@
 //! With the mark the lane is compared: all lanes wait for that after a fail-over of the database ([`crate::instance::pause`]). So the comparison needs nothing
 //! but these four. It comes before everything that may fail for a reason of the lane's own: its topic, its partition's leader, its last round.
 
-use std::time::Duration;
+mod compare;
+mod last_round;
 
 use crate::fail_point::fail_point;
 use crate::guard::{Guard, Guards};
-use crate::instance::round_sizing;
-use crate::instance::round_sizing::RoundSizing;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
-use crate::lane::round::publish;
-use crate::lane::{error_policy, locks, output_topics};
-use crate::model::campaign::Window;
+use crate::lane::output_topics;
 use crate::model::halt::{Halt, HaltKind};
-use crate::model::lock::LockedPart;
-use crate::model::mark::CommittedOffset;
 use crate::model::number::{Lane, Offset};
 use crate::model::output_topics::OutputTopicIds;
 use crate::model::ownership::{AcquiredLane, Ownership};
-use crate::model::reconcile::{LedgerSide, Reconciled, reconcile};
 use crate::model::recorded::{Published, Recorded};
 use crate::ports::broker::Broker;
 use crate::ports::clock::Clock;
-use crate::ports::ledger::{Ledger, LedgerError};
+use crate::ports::ledger::Ledger;
+
+pub(crate) use compare::compare_halted;
+pub use compare::compare_only;
+use compare::{compare, compare_unreadable};
+use last_round::reconcile_last_round;
+pub(crate) use last_round::recorded;
 
 /// A lane that was acquired: everything that running it takes.
 pub struct OwnedLane<B: Broker> {
@@ -165,100 +165,6 @@ async fn fence<B: Broker, L: Ledger>(
     Ok(producer)
 }
 
-/// Reads Kafka's mark, behind all former owners. Where the two sides show that no commit of the lane is missing, the ledger learns it: the hold
-/// ends with the last lane.
-async fn compare<B: Broker, L: Ledger>(
-    broker: &B,
-    ledger: &L,
-    guards: Guards,
-    acquired: &AcquiredLane,
-) -> Result<CommittedOffset, LaneError> {
-    let theirs = broker.committed(acquired.ownership.lane).await?;
-    let hides_loss = matches!(
-        reconciled(guards, acquired, &ledger_side(acquired), &theirs),
-        Reconciled::Contradiction(kind) if kind.may_hide_loss()
-    );
-    if !hides_loss && !acquired.compared {
-        let lanes = broker.lanes().await?;
-        ledger.note_compared(acquired.ownership, &acquired.comparison, lanes).await?;
-    }
-    Ok(theirs)
-}
-
-/// Compares a lane as its takeover does, and leaves it. The halt that the takeover would find, if commits of it may be missing.
-pub async fn compare_only<B: Broker, L: Ledger>(
-    broker: &B,
-    ledger: &L,
-    guards: Guards,
-    acquired: &AcquiredLane,
-) -> Result<Option<Halt>, LaneError> {
-    let own = acquired.ownership;
-    drop(fence(broker, ledger, guards, own, None).await?);
-    let theirs = compare(broker, ledger, guards, acquired).await?;
-    let ours = ledger_side(acquired);
-    Ok(match reconciled(guards, acquired, &ours, &theirs) {
-        Reconciled::Contradiction(kind) if kind.may_hide_loss() => {
-            Some(error_policy::contradiction(own.lane, &kind, &ours, &theirs))
-        }
-        _ => None,
-    })
-}
-
-/// The lane's partition cannot be read, for instance because it has no leader: the other lanes do not wait for that. What the lane's records are
-/// has no part in whether commits of it are missing.
-async fn compare_unreadable<B: Broker, L: Ledger, A, C>(
-    cx: &LaneContext<B, L, A, C>,
-    lane: Lane,
-    failures: &Failures,
-) -> Result<(), LaneError> {
-    if !cx.pause.is_held() {
-        return Ok(());
-    }
-    let acquired = cx.ledger.acquire(lane, None).await?;
-    if acquired.compared {
-        return Ok(());
-    }
-    match compare_halted(cx, &acquired, acquired.halt.as_ref()).await {
-        Ok(()) => Ok(()),
-        Err(error) => Err(halt(cx, acquired.ownership, error, failures).await),
-    }
-}
-
-/// Compares a lane that stands still, behind all its former owners: the others wait for it. Commits that are missing in it are a halt of their
-/// own, which comes before the one that stands.
-pub(crate) async fn compare_halted<B: Broker, L: Ledger, A, C>(
-    cx: &LaneContext<B, L, A, C>,
-    acquired: &AcquiredLane,
-    halted: Option<&Halt>,
-) -> Result<(), LaneError> {
-    let found = compare_only(&cx.broker, &cx.ledger, cx.guards, acquired).await?;
-    // What is not known to be missing is not worth another halt: this one is to be resolved anyway.
-    let is_news = |found: &Halt| halted.is_none_or(|halted| found.is_loss() && !halted.is_loss());
-    found.filter(is_news).map_or(Ok(()), |found| Err(LaneError::Halt(found)))
-}
-
-fn ledger_side(acquired: &AcquiredLane) -> LedgerSide {
-    let AcquiredLane { ledger, head, previous, published, compared, .. } = *acquired;
-    LedgerSide { ledger, head, previous, published, compared }
-}
-
-/// What follows from the two sides, and from what an operator overruled.
-fn reconciled(guards: Guards, acquired: &AcquiredLane, ours: &LedgerSide, theirs: &CommittedOffset) -> Reconciled {
-    if matches!(theirs, CommittedOffset::None) && !guards.enabled(Guard::RestoredMarkOnlyWhenKnown) {
-        return Reconciled::PublishRecorded;
-    }
-    let compared = ours.compared || !guards.enabled(Guard::RestoredMarkOnlyWhenCompared);
-    let ours = &LedgerSide { compared, ..*ours };
-    let reconciled = reconcile(ours, theirs);
-    if !(acquired.overrule && matches!(reconciled, Reconciled::Contradiction(_))) {
-        return reconciled;
-    }
-    match reconcile(ours, &CommittedOffset::None) {
-        Reconciled::Contradiction(_) => Reconciled::PublishRecorded,
-        decided => decided,
-    }
-}
-
 /// Judges all that arrived about the lane's campaigns while nobody owned it: what an operator cancelled then is told to nobody any more.
 async fn apply_waiting_changes<B, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
@@ -344,115 +250,4 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
         cx.ledger.note_topic(acquired.ownership, now).await?;
     }
     Ok(now)
-}
-
-/// Brings Kafka to the ledger's last round, or finds that the two contradict each other.
-async fn reconcile_last_round<B: Broker, L: Ledger, A, C: Clock>(
-    cx: &LaneContext<B, L, A, C>,
-    acquired: &mut AcquiredLane,
-    failures: &Failures,
-    producer: B::Producer,
-    theirs: &CommittedOffset,
-) -> Result<(B::Producer, FoundRound), LaneError> {
-    let lane = acquired.ownership.lane;
-    if !cx.guards.enabled(Guard::WithdrawalAfterReading) {
-        let stored = cx.ledger.stored_round(acquired.ownership).await?;
-        if !stored.not_open.is_empty() {
-            cx.ledger.withdraw(acquired.ownership, stored.head).await?;
-        }
-    }
-    let ours = ledger_side(acquired);
-    // With the note the ledger forgets what an operator overruled: that was about one mark, which is written again by then.
-    let (known, overrule) = (acquired.published, acquired.overrule);
-    let published = |published: Published| {
-        let noted = known == Some(published.head().seq) && !overrule;
-        FoundRound::Published { published, noted }
-    };
-    match reconciled(cx.guards, acquired, &ours, theirs) {
-        Reconciled::Equal => Ok((producer, published(Published::found(acquired.head)))),
-        Reconciled::PublishRecorded => {
-            if cx.guards.enabled(Guard::UndeliveredIsWithdrawn) {
-                withdraw_what_does_not_get_through(cx, acquired, failures).await?;
-            }
-            let last = match recorded(cx, acquired).await {
-                Ok(recorded) => FoundRound::Recorded(recorded),
-                Err(error) => match locks::waited_for(&error) {
-                    Some(wait) => {
-                        locks::show_wait(cx, lane, LockedPart::Round, Some(wait)).await;
-                        FoundRound::Locked(Box::new(acquired.clone()))
-                    }
-                    None => return Err(error),
-                },
-            };
-            Ok((producer, last))
-        }
-        Reconciled::RestoreMark => {
-            let stored = cx.ledger.stored_round(acquired.ownership).await?;
-            let round = Recorded::mark_only(lane, acquired.ledger, &stored);
-            let (producer, restored) = publish::restore_mark(producer, &round).await?;
-            let producer = producer.ok_or(LaneError::ProducerUsedUp)?;
-            Ok((producer, published(restored)))
-        }
-        Reconciled::Contradiction(kind) => {
-            let halt = error_policy::contradiction(lane, &kind, &ours, theirs);
-            Err(LaneError::Halt(halt))
-        }
-    }
-}
-
-/// A round that twice did not get through in the time that its transaction has would not the third time either. Kafka has nothing of it: all of
-/// it is withdrawn, published as an empty round, and planned in smaller ones; the lane's next owners know how large they may be.
-async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
-    cx: &LaneContext<B, L, A, C>,
-    acquired: &mut AcquiredLane,
-    failures: &Failures,
-) -> Result<(), LaneError> {
-    let (own, seq) = (acquired.ownership, acquired.head.seq);
-    let Some(round) = failures.undeliverable(seq).filter(|round| round_sizing::can_be_smaller(round.bytes)) else {
-        return Ok(());
-    };
-    let within = Duration::from_secs(round.seconds);
-    acquired.round_bytes =
-        RoundSizing::from_stored(acquired.round_bytes).after_undelivered(round.bytes, within).to_store();
-    tracing::warn!(
-        lane = own.lane.get(),
-        seq = seq.get(),
-        bytes = round.bytes,
-        acquired.round_bytes,
-        "a round was not delivered in {} s, twice: it is withdrawn, and its drafts are planned in smaller rounds; the link to Kafka is slow, \
-         or a quota of the broker",
-        round.seconds
-    );
-    acquired.locked_rows |= cx.ledger.withdraw_whole(own, acquired.head, acquired.round_bytes).await? > 0;
-    fail_point("withdraw.whole");
-    Ok(())
-}
-
-/// The ledger is one ahead: withdraw what is not open; the rest of that round is to be published from what was recorded. The lane publishes it as
-/// soon as it runs: so its intake waits neither for a large round nor for a pause. Withdrawing takes time, in which another campaign may end: so the
-/// round is read again until nothing in it is to be withdrawn. Dead letters whose topic does not take them leave the round, so that its drafts do not
-/// wait for them.
-pub(crate) async fn recorded<B: Broker, L: Ledger, A, C>(
-    cx: &LaneContext<B, L, A, C>,
-    acquired: &mut AcquiredLane,
-) -> Result<Recorded, LaneError> {
-    let own = acquired.ownership;
-    let mut stored = cx.ledger.stored_round(own).await?;
-    if !stored.dead_letters.is_empty()
-        && !cx.dead_letter_topic.accepts(own.lane, || cx.broker.dead_letter_topic()).await
-    {
-        cx.ledger.set_dead_letters_aside(own, stored.head).await?;
-        fail_point("dead_letters.set_aside");
-        stored = cx.ledger.stored_round(own).await?;
-    }
-    while !stored.not_open.is_empty() && cx.guards.enabled(Guard::WithdrawalAtTakeover) {
-        acquired.locked_rows |= cx.ledger.withdraw(own, stored.head).await? > 0;
-        fail_point("withdraw.recorded");
-        stored = cx.ledger.stored_round(own).await?;
-        if !cx.guards.enabled(Guard::WithdrawnToTheLast) {
-            stored.open = Window::ALWAYS;
-            break;
-        }
-    }
-    Ok(Recorded::read_back(own.lane, acquired.ledger, stored, cx.guards).map_err(LedgerError::from)?)
 }

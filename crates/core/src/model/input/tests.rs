@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
+use crate::model::campaign::Window;
 use crate::model::input::*;
+use crate::model::limits::LONGEST_CONTENT;
 use crate::model::number::Seconds;
 
 const SAMPLE: &str = include_str!("../../../../../samples/campaign.json");

@@ -1,0 +1,197 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::model::late::{Added, LateCampaign, LateQuery, Subscription};
+use crate::ports::audience::AudienceError;
+
+/// A round in whose database nobody has a row.
+struct NobodyTold;
+
+impl RoundTransaction for NobodyTold {
+    async fn already_told(&mut self, ranges: &[ClientRange<'_>]) -> Result<Vec<Clients>, LedgerError> {
+        Ok(vec![Clients::new(); ranges.len()])
+    }
+
+    async fn late(&mut self, questions: &[LateQuery<'_>]) -> Result<Vec<Clients>, LedgerError> {
+        let late = |question: &LateQuery<'_>| {
+            let behind = |client: &&str| question.planned_cursor.is_some_and(|cursor| *client <= cursor);
+            question.clients.iter().filter(|client| question.main_pass_over || behind(client)).collect()
+        };
+        Ok(questions.iter().map(late).collect())
+    }
+
+    async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<ActiveCampaign>, LedgerError> {
+        Ok(ids.iter().map(|_| running(7, 1)).collect())
+    }
+
+    async fn dead_letters(&mut self, _: &[i64]) -> Result<Vec<crate::model::record::DeadLetterMessage>, LedgerError> {
+        Ok(Vec::new())
+    }
+
+    async fn abandon(self) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    async fn copy(&mut self, _: Arc<crate::model::round::RoundContent>) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    async fn seal(
+        self,
+        _: crate::model::mark::RoundVersion,
+        _: Arc<crate::model::round::RoundContent>,
+    ) -> Result<crate::model::round::Sealed, LedgerError> {
+        Ok(crate::model::round::Sealed::Overtaken(Vec::new()))
+    }
+}
+
+/// Who is told late, of these candidates, by a round whose page after `b` is `d` and `f`.
+async fn late(last: bool, candidates: &[&str]) -> Vec<String> {
+    let running = ActiveCampaign { cursor: Some("b".to_owned()), ..running(0, 4) };
+    let page = Page { clients: ["d", "f"].into_iter().collect(), skipped: 0, last };
+    let pages = vec![(running.clone(), page)];
+    let mut parts = form(&mut NobodyTold, pages, Seconds::new(1), "group", Guards::default()).await.unwrap();
+    let open = late_for(&running);
+    let candidates = candidates.iter().copied().collect();
+    add_late(&mut NobodyTold, &mut parts, &[(&open, &candidates)], Seconds::new(1), "group", Guards::default())
+        .await
+        .unwrap();
+    let part = &parts[0];
+    part.drafts.clients.iter().skip(part.drafts.clients.len() - part.late).map(str::to_owned).collect()
+}
+
+fn late_for(running: &ActiveCampaign) -> LateCampaign {
+    LateCampaign {
+        adv_campaign_id: running.id().to_owned(),
+        restaurant_id: running.campaign.restaurant_id.clone(),
+        cursor: running.cursor.clone(),
+        main_pass_over: false,
+        told: 0,
+        texts: 100,
+    }
+}
+
+#[tokio::test]
+async fn who_is_late_for_a_campaign_without_a_page_in_the_round_gets_a_part_of_it() {
+    let seventh = LateCampaign { cursor: Some("m".to_owned()), ..late_for(&running(7, 1)) };
+    let (candidates, mut parts) = (["a", "z"].into_iter().collect(), Vec::new());
+    add_late(&mut NobodyTold, &mut parts, &[(&seventh, &candidates)], Seconds::new(1), "group", Guards::default())
+        .await
+        .unwrap();
+    let told: Vec<_> = parts.iter().map(|part| (part.id(), part.drafts.clients.iter().collect(), part.late)).collect();
+    assert_eq!(told, [("c7".to_owned(), vec!["a"], 1)]);
+}
+
+#[tokio::test]
+async fn late_is_who_is_behind_the_cursor_as_this_round_plans_it_and_on_no_page_of_it() {
+    assert_eq!(late(false, &["a", "d", "e", "g"]).await, ["a", "e"], "a later page tells g");
+}
+
+#[tokio::test]
+async fn after_the_last_page_everybody_who_is_on_none_is_late() {
+    assert_eq!(late(true, &["a", "d", "e", "g"]).await, ["a", "e", "g"]);
+}
+
+/// Restaurants that are named by how many favour them; the questions are counted.
+#[derive(Clone, Default)]
+struct Favoured {
+    questions: Arc<AtomicUsize>,
+}
+
+impl Audience for Favoured {
+    async fn pages(&self, wanted: &[PageRequest<'_>]) -> Result<Vec<Result<Page, Unread>>, AudienceError> {
+        self.questions.fetch_add(1, Ordering::Relaxed);
+        let page = |wanted: &PageRequest<'_>| {
+            let Ok(all) = wanted.restaurant_id.parse::<usize>() else {
+                return Err(Unread::Overdue("too slow".to_owned()));
+            };
+            let after = wanted.after.map_or(0, |after| after.parse().unwrap());
+            let clients: Vec<String> = (after + 1..=all).take(wanted.rows).map(|n| format!("{n:09}")).collect();
+            let last = clients.len() < wanted.rows;
+            Ok(Page { clients: clients.iter().map(String::as_str).collect(), skipped: 0, last })
+        };
+        Ok(wanted.iter().map(page).collect())
+    }
+
+    async fn newest(&self) -> Result<i64, AudienceError> {
+        Ok(0)
+    }
+
+    async fn added(&self, _: i64, _: usize) -> Result<Added, AudienceError> {
+        Ok(Added::default())
+    }
+
+    async fn of_ids(&self, _: &[i64]) -> Result<Vec<Subscription>, AudienceError> {
+        Ok(Vec::new())
+    }
+}
+
+fn running(number: usize, audience: usize) -> ActiveCampaign {
+    let campaign = crate::model::campaign::Campaign {
+        restaurant_id: audience.to_string(),
+        adv_campaign_id: format!("c{number}"),
+        adv_campaign_content: "content".to_owned(),
+        adv_campaign_owner: "owner".to_owned(),
+        adv_campaign_owner_contact: "contact".to_owned(),
+        window: crate::model::campaign::Window { start: Seconds::new(0), end: Seconds::new(100) },
+        datetime_created: Seconds::new(0),
+    };
+    ActiveCampaign { campaign: Arc::new(campaign), revision: 1, cursor: None }
+}
+
+#[tokio::test]
+async fn a_few_questions_fill_a_round_of_small_campaigns_and_cut_none_of_them() {
+    let audience = Favoured::default();
+    // Of ten, nine are favoured by ten people and one by a hundred and fifty.
+    let all: Vec<_> = (0..1_000).map(|number| running(number, if number % 10 == 0 { 150 } else { 10 })).collect();
+    let pages = read(&audience, Seconds::new(1), Room::of_rows(5_000), &all).await.unwrap().read;
+    let rows: usize = pages.iter().map(|(_, page)| page.clients.len()).sum();
+    assert!((4_500..=5_000).contains(&rows), "{rows} rows");
+    assert!(pages.iter().all(|(_, page)| page.last), "nobody is cut");
+    let questions = audience.questions.load(Ordering::Relaxed);
+    assert!(questions < 15, "{questions} questions");
+}
+
+#[tokio::test]
+async fn a_campaign_whose_page_does_not_come_in_time_is_left_out_of_the_round_and_named() {
+    let audience = Favoured::default();
+    let mut slow = running(0, 0);
+    Arc::get_mut(&mut slow.campaign).unwrap().restaurant_id = "slow".to_owned();
+    let all = [slow, running(1, 100), running(2, 5)];
+    let Pages { read: pages, overdue } = read(&audience, Seconds::new(1), Room::of_rows(5_000), &all).await.unwrap();
+    let rows: Vec<_> = pages.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
+    assert_eq!(rows, [("c1", 100), ("c2", 5)]);
+    assert_eq!(overdue, [("slow".to_owned(), "too slow".to_owned())]);
+    assert_eq!(audience.questions.load(Ordering::Relaxed), 1, "the round does not wait for it again");
+}
+
+#[tokio::test]
+async fn what_small_campaigns_leave_of_a_round_is_the_giants() {
+    let audience = Favoured::default();
+    let giant = ActiveCampaign { cursor: Some(format!("{:09}", 7)), ..running(0, 1_000_000) };
+    let all = [giant, running(1, 100), running(2, 100)];
+    let pages = read(&audience, Seconds::new(1), Room::of_rows(5_000), &all).await.unwrap().read;
+    let rows: Vec<_> = pages.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
+    assert_eq!(rows, [("c1", 100), ("c2", 100), ("c0", 4_800)]);
+}
+
+#[tokio::test]
+async fn a_round_is_full_by_its_bytes_too_and_large_drafts_leave_room_for_small_ones() {
+    let audience = Favoured::default();
+    let mut large = running(0, 1_000_000);
+    Arc::get_mut(&mut large.campaign).unwrap().adv_campaign_content = "\u{1}".repeat(16 << 10);
+    let room = Room { rows: 20_000, bytes: 10_000_000 };
+    let pages = read(&audience, Seconds::new(1), room, &[large.clone(), running(1, 100)]).await.unwrap().read;
+    let bytes: usize = pages.iter().map(|(running, page)| page.clients.len() * running.campaign.draft_size()).sum();
+    assert!((9_000_000..=10_000_000).contains(&bytes), "{bytes} bytes");
+    let small = pages.iter().find(|(running, _)| running.id() == "c1").unwrap();
+    assert!(small.1.last, "the small one is not cut");
+    assert!(pages.iter().any(|(running, page)| running.id() == "c0" && !page.clients.is_empty()));
+}
+
+#[test]
+fn those_who_were_told_are_left_out_and_the_order_stays() {
+    let page: Clients = ["a", "b", "c", "d"].into_iter().collect();
+    let told: Clients = ["b", "d", "x"].into_iter().collect();
+    assert_eq!(without(page, &told).iter().collect::<Vec<_>>(), ["a", "c"]);
+}
