@@ -138,7 +138,6 @@ async fn work(
     tracing::info!(group = config.kafka.group_id, topic = config.kafka.topics.campaigns, "running");
     let ended = tokio::select! {
         biased;
-        () = broker.hung() => Err(watchdog("a transactional call to Kafka hangs though the coordinator answers")),
         () = stalled => Err(watchdog("the group's poll loop stood still for 10 s")),
         never = pause::watch(&cx.ledger, &cx.clock, &readings, |suspension| cx.telemetry.suspended(suspension)) => match never {},
         never = noting => match never {},

@@ -16,6 +16,7 @@ mod contract;
 mod contract_on_servers;
 mod crash;
 mod demo;
+mod disturbed;
 mod guards;
 mod held_back;
 mod http;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::Findings;
@@ -116,7 +117,8 @@ fn ask(kafka: &config::Kafka, connections: usize, mut found: Findings) -> (Findi
     tell(
         "kafka-transactions",
         "transactional ids of the group may be taken over; writing to the topics was not tried",
-        dinnerbell_kafka::take_over(kafka, &dinnerbell_kafka::unused_id(kafka), TAKE_OVER),
+        // This is a thread that may block.
+        Handle::current().block_on(dinnerbell_kafka::take_over(kafka, &dinnerbell_kafka::unused_id(kafka), TAKE_OVER)),
         &mut found,
     );
     let outputs = OutputTopicIds {

@@ -4,8 +4,10 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files of a lane's producer, whatever the cluster: its queues and timers.
-const OF_A_LANE: u64 = 8;
+/// Connections to one broker that are kept while no lane needs them.
+const KEPT: u64 = 16;
+/// Files of a client of the library, whatever the cluster: its queues and timers.
+const OF_A_CLIENT: u64 = 8;
 /// And for each broker: the connection, and what wakes its thread.
 const OF_A_BROKER: u64 = 3;
 /// Clients that an instance has once: the group's, the reading one, the one that asks for ends.
@@ -33,8 +35,8 @@ pub fn highest() -> Option<u64> {
 
 /// How many files an instance needs that has all lanes of the topic, with this many connections to databases.
 pub fn needed(lanes: u64, brokers: u64, connections: u64) -> u64 {
-    let client = OF_A_LANE + OF_A_BROKER * brokers;
-    (lanes + CLIENTS) * client + connections + BESIDES
+    let client = OF_A_CLIENT + OF_A_BROKER * brokers;
+    (lanes + KEPT) * brokers + CLIENTS * client + connections + BESIDES
 }
 
 /// What is wrong with a limit, and how to mend it; none where it will do.
@@ -42,8 +44,8 @@ pub fn check(limit: Option<u64>, lanes: u64, brokers: u64, connections: u64) -> 
     let needed = needed(lanes, brokers, connections);
     let limit = limit.filter(|limit| *limit < needed)?;
     let found = format!(
-        "a process may have {limit} files open, and one instance with all {lanes} lanes needs about {needed} ({OF_A_LANE} for each lane, and \
-         {OF_A_BROKER} for each lane and broker)"
+        "a process may have {limit} files open, and one instance with all {lanes} lanes needs about {needed} (one for each lane and \
+         broker)"
     );
     let remedy =
         format!("raise the limit of open files to {needed} or more (ulimit -Hn; in systemd LimitNOFILE={needed})");
@@ -57,7 +59,7 @@ mod tests {
     #[test]
     fn a_limit_is_judged_by_the_lanes_and_brokers() {
         assert_eq!(check(Some(1_024), 12, 3, 16), None);
-        let (found, remedy) = check(Some(1_024), 200, 1, 16).expect("it was seen to be too little");
+        let (found, remedy) = check(Some(1_024), 400, 3, 16).expect("it was seen to be too little");
         assert!(found.contains("1024 files") && remedy.contains("LimitNOFILE="), "{found}: {remedy}");
         assert_eq!(check(None, 10_000, 30, 16), None);
     }

@@ -1,5 +1,6 @@
 //! A way to Kafka on which one request can be held up and its client be cut off: the broker gets it much later, when the client has long
-//! sent it again on another connection. Or requests of one kind are answered as the last one was: by a broker that learned nothing since.
+//! gone on on another connection. One request or its answer can be lost, late, or doubled. Or requests of one kind are answered as the last one was:
+//! by a broker that learned nothing since.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,8 +12,34 @@ use std::time::Duration;
 pub const PRODUCE: i16 = 0;
 pub const FETCH: i16 = 1;
 pub const LIST_OFFSETS: i16 = 2;
+pub const METADATA: i16 = 3;
+pub const OFFSET_FETCH: i16 = 9;
+pub const FIND_COORDINATOR: i16 = 10;
+pub const INIT_PRODUCER_ID: i16 = 22;
+pub const ADD_PARTITIONS_TO_TXN: i16 = 24;
+pub const ADD_OFFSETS_TO_TXN: i16 = 25;
 pub const END_TXN: i16 = 26;
 pub const TXN_OFFSET_COMMIT: i16 = 28;
+
+/// What happens to a request or its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The connection breaks before the broker has the request.
+    RequestLost,
+    /// The broker has it later.
+    RequestLate,
+    /// The broker has it twice.
+    RequestTwice,
+    /// The connection breaks when the broker has answered.
+    AnswerLost,
+    /// The answer comes later.
+    AnswerLate,
+}
+
+/// All of them.
+pub const WAYS: [Way; 5] = [Way::RequestLost, Way::RequestLate, Way::RequestTwice, Way::AnswerLost, Way::AnswerLate];
+/// How much later.
+const LATE: Duration = Duration::from_millis(300);
 
 /// By what the broker calls itself.
 const HOST: &str = "127.0.0.1";
@@ -34,8 +61,21 @@ struct Shared {
     changed: Condvar,
 }
 
+/// What is to happen next.
+#[derive(Clone, Copy)]
+struct Fault {
+    kind: i16,
+    /// How many requests of the kind are left alone before it.
+    after: usize,
+    way: Way,
+}
+
+/// Of a connection, the request whose answer meets a fault.
+type Awaited = Arc<Mutex<Option<([u8; 4], Way)>>>;
+
 #[derive(Default)]
 struct State {
+    fault: Option<Fault>,
     /// The kind of request that is to be held up next.
     wanted: Option<i16>,
     /// Before which request it is sent: the kind, and how many of it are let pass before that.
@@ -120,6 +160,16 @@ impl KafkaProxy {
         self.shared.state().old_answers
     }
 
+    /// So many requests of this kind of a lane's producer pass; then this happens to the next one.
+    pub fn disturb(&self, kind: i16, after: usize, way: Way) {
+        self.shared.state().fault = Some(Fault { kind, after, way });
+    }
+
+    /// Whether it has happened.
+    pub fn has_disturbed(&self) -> bool {
+        self.shared.state().fault.is_none()
+    }
+
     /// Whether a request is held up, or was.
     pub fn has_held(&self) -> bool {
         self.shared.state().wanted.is_none()
@@ -184,6 +234,18 @@ impl Shared {
         }
     }
 
+    /// What happens to this request, if anything does.
+    fn disturbs(&self, request: &[u8]) -> Option<Way> {
+        let mut state = self.state();
+        let is_it = |fault: &&mut Fault| fault.kind == kind(request) && is_of_a_producer(request);
+        let fault = state.fault.as_mut().filter(is_it)?;
+        if fault.after > 0 {
+            fault.after -= 1;
+            return None;
+        }
+        state.fault.take().map(|fault| fault.way)
+    }
+
     /// Whether the held request is to be sent before this one.
     fn is_due(&self, request: &[u8]) -> bool {
         let mut state = self.state();
@@ -219,13 +281,15 @@ fn join(client: TcpStream, server: TcpStream, shared: &Arc<Shared>, names: Names
     let (from, to) = (client.try_clone().expect("a socket can be shared"), server.try_clone().expect("the same"));
     let unanswered = Arc::new(AtomicUsize::new(0));
     let (asking, counted) = (Arc::clone(shared), Arc::clone(&unanswered));
-    std::thread::spawn(move || ask(&from, &to, &asking, &counted));
+    let awaited = Awaited::default();
+    let noted = Arc::clone(&awaited);
+    std::thread::spawn(move || ask(&from, &to, &asking, &counted, &noted));
     let shared = Arc::clone(shared);
-    std::thread::spawn(move || answer(&server, &client, &shared, &unanswered, names));
+    std::thread::spawn(move || answer(&server, &client, &shared, &unanswered, names, &awaited));
 }
 
 /// Hands requests on, until the client ends or is cut off.
-fn ask(client: &TcpStream, server: &TcpStream, shared: &Shared, unanswered: &AtomicUsize) {
+fn ask(client: &TcpStream, server: &TcpStream, shared: &Shared, unanswered: &AtomicUsize, awaited: &Awaited) {
     let connection = port(client);
     while let Ok(request) = read_frame(client) {
         if let Some(answer) = shared.old_answer(connection, &request) {
@@ -238,6 +302,21 @@ fn ask(client: &TcpStream, server: &TcpStream, shared: &Shared, unanswered: &Ato
         if shared.holds(&request, server) {
             let _ = client.shutdown(Shutdown::Both);
             return;
+        }
+        match shared.disturbs(&request) {
+            Some(Way::RequestLost) => {
+                let _ = client.shutdown(Shutdown::Both);
+                break;
+            }
+            Some(Way::RequestLate) => std::thread::sleep(LATE),
+            Some(Way::RequestTwice) => {
+                let _ = write_frame(server, &request);
+            }
+            Some(way) => {
+                let number = request[4..8].try_into().expect("four bytes");
+                *awaited.lock().expect("nobody panics with it") = Some((number, way));
+            }
+            None => {}
         }
         if shared.is_due(&request) {
             // What went before on this connection has arrived.
@@ -255,9 +334,25 @@ fn ask(client: &TcpStream, server: &TcpStream, shared: &Shared, unanswered: &Ato
 }
 
 /// Hands answers back; of a client that was cut off, the one that still comes is kept.
-fn answer(server: &TcpStream, client: &TcpStream, shared: &Shared, unanswered: &AtomicUsize, names: Names) {
+fn answer(
+    server: &TcpStream,
+    client: &TcpStream,
+    shared: &Shared,
+    unanswered: &AtomicUsize,
+    names: Names,
+    awaited: &Awaited,
+) {
     let connection = port(client);
     while let Ok(mut answer) = read_frame(server) {
+        match awaited.lock().expect("nobody panics with it").take_if(|(number, _)| answer.starts_with(number)) {
+            Some((_, Way::AnswerLost)) => {
+                let _ = client.shutdown(Shutdown::Both);
+                let _ = server.shutdown(Shutdown::Both);
+                return;
+            }
+            Some(_) => std::thread::sleep(LATE),
+            None => {}
+        }
         unanswered.fetch_sub(1.min(unanswered.load(Ordering::Acquire)), Ordering::AcqRel);
         rename(&mut answer, names);
         shared.learn(connection, &mut answer);
@@ -291,6 +386,12 @@ fn numbered(answer: &[u8], number: [u8; 4]) -> Vec<u8> {
 
 fn kind(request: &[u8]) -> i16 {
     i16::from_be_bytes([request[0], request[1]])
+}
+
+/// Whether a lane's producer sent it, by the name that it calls itself.
+fn is_of_a_producer(request: &[u8]) -> bool {
+    let length = usize::from(u16::from_be_bytes([request[8], request[9]]));
+    request.get(10..10 + length).is_some_and(|name| name.ends_with(b"-producer"))
 }
 
 fn read_frame(mut from: &TcpStream) -> io::Result<Vec<u8>> {

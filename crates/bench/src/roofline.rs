@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -64,19 +65,20 @@ pub async fn measure(stage: &Stage<'_>, audience: &Audience) -> Result<Roofline,
     let campaign = sender::campaign("roofline", &audience.restaurant);
     let template = DraftTemplate::new(Arc::new(campaign), TRIGGER, &stage.config.kafka.group_id)
         .map_err(|error| BenchError::Failed(error.to_string()))?;
-    let template = Arc::new(template);
     let topic = format!("{}.roofline", stage.config.kafka.group_id);
     stage.ground().make_topic(&topic, stage.partitions()).await?;
     // Both are connected, and the producer has written to each partition, before the clock starts.
     let plain = Plain::connect(&stage.config.kafka, &topic, stage.partitions()).await?;
+    // What is sent is encoded too: the producer has nothing to do but to send.
+    let messages = Encoded::all(&template, audience, &plain.round);
     let transaction = stage.pool.begin("").await?;
     let table = stage.ground().roofline();
     let rows = template.rows(needs::trigger_type(&transaction, &table).await?);
     let rows = rows.map_err(|error| BenchError::Failed(error.to_string()))?;
     let began = Instant::now();
     let producing = {
-        let (audience, template) = (audience.clone(), Arc::clone(&template));
-        blocking(move || plain.produce(&template, &audience).map(|()| began.elapsed()))
+        let count = audience.subscribers;
+        blocking(move || plain.produce(&messages, count).map(|()| began.elapsed()))
     };
     let copying = async { copy(transaction, &table, &rows, audience).await.map(|()| began.elapsed()) };
     let (produced, copied) = tokio::try_join!(producing, copying)?;
@@ -113,6 +115,33 @@ async fn copy(
     copy.send(Bytes::from(frame)).await?;
     copy.finish().await?;
     Ok(transaction.commit().await?)
+}
+
+/// Most messages that are encoded beforehand: of a larger audience they are sent again and again. They are as long as the others, and no codec sees
+/// across so many.
+const ENCODED: usize = 100_000;
+
+/// A message as it is sent.
+struct Encoded {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    headers: OwnedHeaders,
+}
+
+impl Encoded {
+    /// The first messages of an audience, in the round of this name.
+    fn all(template: &DraftTemplate, audience: &Audience, round: &str) -> Vec<Self> {
+        let common = template.headers().iter().map(|(name, value)| (*name, Some(&**value)));
+        let common = message::headers(common.chain([(ROUND_HEADER, Some(round.as_bytes()))]));
+        let encode = |client: &str| {
+            let mut value = Vec::new();
+            template.message_value(client, &mut value);
+            let id = template.ce_id(client);
+            let headers = common.clone().insert(rdkafka::message::Header { key: CE_ID, value: Some(&id) });
+            Self { key: client.as_bytes().to_vec(), value, headers }
+        };
+        audience.clients().take(ENCODED).map(|client| encode(client.as_str())).collect()
+    }
 }
 
 /// A producer as most people make one: librdkafka's own settings, without transactions.
@@ -154,22 +183,15 @@ impl Plain {
         self.finish()
     }
 
-    fn produce(self, template: &DraftTemplate, audience: &Audience) -> Result<(), BenchError> {
-        let common = template.headers().iter().map(|(name, value)| (*name, Some(&**value)));
-        let common = message::headers(common.chain([(ROUND_HEADER, Some(self.round.as_bytes()))]));
-        let mut value = Vec::new();
-        for (index, client) in audience.clients().enumerate() {
-            let client = client.as_str();
+    /// Sends as many messages as there are subscribers, from those that were encoded beforehand.
+    fn produce(self, messages: &[Encoded], count: usize) -> Result<(), BenchError> {
+        for (index, message) in (0..count).zip(messages.iter().cycle()) {
             if index % STRIDE == 0 {
                 self.producer.poll(Duration::ZERO);
                 self.check()?;
             }
-            value.clear();
-            template.message_value(client, &mut value);
-            let id = template.ce_id(client);
-            let headers = common.clone().insert(rdkafka::message::Header { key: CE_ID, value: Some(&id) });
-            let record = BaseRecord::to(&self.topic).key(client.as_bytes()).payload(value.as_slice());
-            self.send(record.headers(headers))?;
+            let record = BaseRecord::to(&self.topic).key(message.key.as_slice()).payload(message.value.as_slice());
+            self.send(record.headers(message.headers.clone()))?;
         }
         self.finish()
     }

@@ -74,7 +74,7 @@ impl Reader<'_> {
         };
         match kafka.try_clients() {
             Ok(()) => Some(kafka),
-            Err(problem) => self.wrong(CLIENT, None, format!("librdkafka refuses these settings together: {problem}")),
+            Err(problem) => self.wrong(CLIENT, None, format!("these settings do not go together: {problem}")),
         }
     }
 

@@ -21,6 +21,10 @@ pub enum Role {
     Producer,
 }
 
+/// Why nothing can be said about how messages are gathered.
+const BATCHES: &str =
+    "a round's messages are gathered by the service itself, in batches as large as the topic takes, and sent at once";
+
 /// Settings that are refused, and why. A name that ends with a dot stands for all that begin with it.
 const REFUSED: &[(&str, &str)] = &[
     ("transactional.id", "it names the lane: fencing rests on it"),
@@ -49,6 +53,12 @@ const REFUSED: &[(&str, &str)] = &[
     ("message.timeout.ms", "a delivery is tried until its transaction ends"),
     ("delivery.timeout.ms", "a delivery is tried until its transaction ends"),
     ("delivery.report.only.error", "what is known of a delivery rests on it"),
+    ("linger.ms", BATCHES),
+    ("queue.buffering.", BATCHES),
+    ("batch.", BATCHES),
+    ("sticky.partitioning.linger.ms", BATCHES),
+    ("request.timeout.ms", "a delivery is tried until its transaction ends"),
+    ("ssl.providers", "a lane's producer uses the providers of OpenSSL's own configuration"),
     ("topic.blacklist", "the topics are those of kafka.topics"),
     ("test.", "it puts a simulated cluster in the place of yours"),
     ("bootstrap.servers", "use kafka.bootstrap_servers"),
@@ -82,18 +92,7 @@ const CONSUMER_ONLY: &[&str] = &[
 ];
 
 /// Settings that only producers know.
-const PRODUCER_ONLY: &[&str] = &[
-    "queue.buffering.max.messages",
-    "queue.buffering.max.kbytes",
-    "linger.ms",
-    "queue.buffering.backpressure.threshold",
-    "compression.codec",
-    "compression.level",
-    "batch.num.messages",
-    "batch.size",
-    "sticky.partitioning.linger.ms",
-    "request.timeout.ms",
-];
+const PRODUCER_ONLY: &[&str] = &["compression.codec", "compression.level"];
 
 /// Settings that both know: all that are worth to be suggested for a misspelt name.
 const COMMON: &[&str] = &[
@@ -137,17 +136,13 @@ const COMMON: &[&str] = &[
     "ssl.crl.location",
     "ssl.keystore.location",
     "ssl.keystore.password",
-    "ssl.providers",
     "ssl.endpoint.identification.algorithm",
     "api.version.request.timeout.ms",
 ];
 
 /// Two names for one setting: kept under the second, so that a setting of the user's never competes with one of ours.
-const ALIASES: &[(&str, &str)] = &[
-    ("compression.type", "compression.codec"),
-    ("queue.buffering.max.ms", "linger.ms"),
-    ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
-];
+const ALIASES: &[(&str, &str)] =
+    &[("compression.type", "compression.codec"), ("max.partition.fetch.bytes", "fetch.message.max.bytes")];
 
 /// The one name of a setting.
 pub fn canonical(setting: &str) -> &str {
@@ -229,6 +224,11 @@ impl Kafka {
 
     /// Lets librdkafka judge the settings together, and read the files they name, by making clients that know no cluster.
     pub(super) fn try_clients(&self) -> Result<(), String> {
+        let codec = self.client.get("compression.codec").map_or("lz4", String::as_str);
+        let level = self.client.get("compression.level").filter(|level| level.trim() != "-1");
+        if level.is_some() && !["gzip", "zstd"].contains(&codec) {
+            return Err(format!("{codec} has no levels here: leave compression.level out, or take zstd or gzip"));
+        }
         let without_cluster = |role, promises| {
             let mut config = self.client_config_for(role, &[("session.timeout.ms", "10000")], promises);
             config.remove("bootstrap.servers").set_log_level(RDKafkaLogLevel::Emerg);
@@ -312,6 +312,9 @@ mod tests {
             "enable.idempotence",
             "enable.auto.commit",
             "acks",
+            "linger.ms",
+            "queue.buffering.max.ms",
+            "batch.size",
             "partitioner",
             "auto.offset.reset",
             "group.protocol",
@@ -326,46 +329,48 @@ mod tests {
 
     #[test]
     fn an_unknown_setting_and_a_wrong_value_are_found_without_a_cluster() {
-        assert!(check("linger.ms", "5").is_ok());
-        assert!(check("linger.msec", "5").unwrap_err().contains("linger.ms"));
+        assert!(check("fetch.wait.max.ms", "5").is_ok());
+        assert!(check("fetch.wait.max.msec", "5").unwrap_err().contains("fetch.wait.max.ms"));
         let too_small = check("message.max.bytes", "50000").unwrap_err();
         assert!(too_small.contains("at least") && !too_small.ends_with('\n'), "{too_small}");
         let refused = check("message.max.bytes", "-5").unwrap_err();
         assert!(refused.contains("refused by librdkafka") && !refused.ends_with('\n'), "{refused:?}");
-        assert!(check("linger.ms", "soon").unwrap_err().contains("refused by librdkafka"));
+        assert!(check("fetch.wait.max.ms", "soon").unwrap_err().contains("refused by librdkafka"));
         assert!(check("compression.codec", "\0").is_err());
     }
 
     #[test]
     fn settings_that_contradict_each_other_are_found_without_a_cluster() {
-        assert_eq!(kafka(&[("linger.ms", "5"), ("session.timeout.ms", "30000")]).try_clients(), Ok(()));
+        assert_eq!(kafka(&[("fetch.wait.max.ms", "5"), ("session.timeout.ms", "30000")]).try_clients(), Ok(()));
+        assert_eq!(kafka(&[("compression.codec", "zstd"), ("compression.level", "1")]).try_clients(), Ok(()));
+        assert!(kafka(&[("compression.level", "1")]).try_clients().is_err(), "lz4 has no levels");
         assert!(kafka(&[("fetch.max.bytes", "1000"), ("message.max.bytes", "100000")]).try_clients().is_err());
         assert!(kafka(&[("session.timeout.ms", "600000")]).try_clients().is_err());
     }
 
     #[test]
     fn the_users_settings_stand_over_our_defaults_and_under_the_promises() {
-        let kafka = kafka(&[("linger.ms", "7"), ("fetch.min.bytes", "9"), ("client.id", "mine")]);
+        let kafka = kafka(&[("compression.level", "7"), ("fetch.min.bytes", "9"), ("client.id", "mine")]);
         let producer = kafka.client_config_for(
             Role::Producer,
-            &[("queue.buffering.max.ms", "1"), ("compression.type", "lz4")],
+            &[("compression.level", "1"), ("compression.type", "lz4")],
             &[("acks", "all")],
         );
-        assert_eq!(producer.get("linger.ms"), Some("7"));
-        assert_eq!(producer.get("queue.buffering.max.ms"), None);
+        assert_eq!(producer.get("compression.level"), Some("7"));
+        assert_eq!(producer.get("compression.type"), None);
         assert_eq!(producer.get("compression.codec"), Some("lz4"));
         assert_eq!(producer.get("acks"), Some("all"));
         assert_eq!(producer.get("client.id"), Some("mine"));
         assert_eq!(producer.get("sasl.password"), Some("s3cret"));
         assert_eq!(producer.get("fetch.min.bytes"), None);
         let consumer = kafka.client_config_for(Role::Consumer, &[], &[]);
-        assert_eq!((consumer.get("fetch.min.bytes"), consumer.get("linger.ms")), (Some("9"), None));
+        assert_eq!((consumer.get("fetch.min.bytes"), consumer.get("compression.level")), (Some("9"), None));
     }
 
     #[test]
     fn nothing_secret_is_printed() {
-        let kafka = kafka(&[("ssl.key.password", "s3cret"), ("ssl.key.pem", "s3cret"), ("linger.ms", "7")]);
+        let kafka = kafka(&[("ssl.key.password", "s3cret"), ("ssl.key.pem", "s3cret"), ("fetch.min.bytes", "7")]);
         let text = format!("{kafka:?} {:?}", kafka.sasl);
-        assert!(!text.contains("s3cret") && text.contains("linger.ms"), "{text}");
+        assert!(!text.contains("s3cret") && text.contains("fetch.min.bytes"), "{text}");
     }
 }

@@ -163,10 +163,12 @@ pub const KEYS: &[Key] = &[
         name: CLIENT,
         kind: KeyKind::ClientSettings,
         fallback: Nothing,
-        example: r#""linger.ms" = 5"#,
-        doc: "Any setting of librdkafka (string, number or boolean); those that the promises rest on are refused by name. \
+        example: r#""compression.type" = "zstd""#,
+        doc: "Any setting of librdkafka (string, number or boolean); those that the promises rest on, and those that would do nothing, \
+              are refused by name. Drafts are sent by a client of our own, which obeys compression.type (lz4), compression.level (of gzip \
+              and zstd), message.max.bytes, client.id and ssl.*; the other settings are about reading. \
               In an environment variable each dot of the setting is an underscore: \
-              DINNERBELL_KAFKA__CLIENT__LINGER_MS is linger.ms. ssl.key.password and ssl.keystore.password can be given \
+              DINNERBELL_KAFKA__CLIENT__FETCH_MIN_BYTES is fetch.min.bytes. ssl.key.password and ssl.keystore.password can be given \
               as a file too: \"ssl.key.password_file\".",
     },
     Key {

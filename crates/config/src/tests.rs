@@ -138,7 +138,8 @@ fn the_environment_stands_over_the_file_and_alone_may_suffice() {
 
 #[test]
 fn settings_of_librdkafka_come_through_from_both_layers_under_one_name_each() {
-    let file = with("kafka.client", "compression.type = \"gzip\"\n\"socket.keepalive.enable\" = true\nlinger.ms = 5");
+    let file =
+        with("kafka.client", "compression.type = \"gzip\"\n\"socket.keepalive.enable\" = true\nfetch.wait.max.ms = 5");
     let config = Folder::new(&file)
         .load(&[
             ("DINNERBELL_KAFKA__CLIENT__COMPRESSION_CODEC", "lz4"),
@@ -149,7 +150,7 @@ fn settings_of_librdkafka_come_through_from_both_layers_under_one_name_each() {
     let expected = [
         ("compression.codec", "lz4"),
         ("fetch.min.bytes", "9"),
-        ("linger.ms", "5"),
+        ("fetch.wait.max.ms", "5"),
         ("socket.keepalive.enable", "true"),
     ];
     assert_eq!(client, expected);
@@ -219,10 +220,17 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("kafka.topics", "dead_letters = 'a/b'", "kafka.topics.dead_letters", "name of a topic"),
     ("kafka.client", "acks = 1", "kafka.client.acks", "cannot be set here"),
     ("kafka.client", "group.id = 'x'", "kafka.client.group.id", "use kafka.group_id"),
-    ("kafka.client", "linger.msec = 1", "kafka.client.linger.msec", "the nearest is linger.ms"),
-    ("kafka.client", "linger.ms = 'long'", "kafka.client.linger.ms", "refused by librdkafka"),
-    ("kafka.client", "linger.ms = [1]", "kafka.client.linger.ms", "a string, a number or a boolean"),
-    ("kafka.client", "linger.ms = 1\nqueue.buffering.max.ms = 2", "kafka.client.queue.buffering.max.ms", "given twice"),
+    ("kafka.client", "retry.backof.ms = 1", "kafka.client.retry.backof.ms", "the nearest is retry.backoff.ms"),
+    ("kafka.client", "fetch.min.bytes = 'long'", "kafka.client.fetch.min.bytes", "refused by librdkafka"),
+    ("kafka.client", "fetch.min.bytes = [1]", "kafka.client.fetch.min.bytes", "a string, a number or a boolean"),
+    ("kafka.client", "linger.ms = 1", "kafka.client.linger.ms", "by the service itself"),
+    (
+        "kafka.client",
+        "compression.codec = 'lz4'\ncompression.type = 'zstd'",
+        "kafka.client.compression.type",
+        "given twice",
+    ),
+    ("kafka.client", "compression.level = 3", "kafka.client", "lz4 has no levels"),
     ("kafka.client", "ssl.key.password_file = 'none'", "kafka.client.ssl.key.password_file", "none"),
     ("kafka.client", "max.poll.interval.ms = 1000", "kafka.client", "together"),
     ("subscribers", "table = 'a.b.c'", "subscribers.table", "schema.table"),
@@ -330,7 +338,7 @@ fn a_file_that_cannot_be_read_is_the_only_mistake() {
 
 #[test]
 fn what_is_shown_is_toml_with_the_origin_of_each_value() {
-    let folder = Folder::new(&with("kafka.client", "linger.ms = 5"));
+    let folder = Folder::new(&with("kafka.client", "fetch.min.bytes = 5"));
     let settings =
         folder.settings(&[("DINNERBELL_FANOUT__ROUND_ROWS", "7"), ("DINNERBELL_FEEDBACK__PASSWORD", "s3cret")]);
     let shown = show::show(&settings);
@@ -342,7 +350,7 @@ fn what_is_shown_is_toml_with_the_origin_of_each_value() {
     assert_eq!(again.fanout.round_rows, 7);
     let json = show::show_json(&settings);
     assert_eq!(json["kafka"]["topics"]["campaigns"], "promo.in");
-    assert_eq!(json["kafka"]["client"]["linger.ms"], "5");
+    assert_eq!(json["kafka"]["client"]["fetch.min.bytes"], "5");
     assert_eq!(json["feedback"]["password"], "***");
 }
 

@@ -16,7 +16,8 @@ use rdkafka::producer::{DeliveryResult, ProducerContext};
 
 use dinnerbell_core::ports::broker::BrokerError;
 
-use errors::{DISMISSED, OTHER_PROTOCOL, classify, says_little, says_more, text, unnamed, without_times};
+pub(crate) use errors::classify;
+use errors::{DISMISSED, OTHER_PROTOCOL, says_little, says_more, text, unnamed, without_times};
 pub use settings::{Isolation, asking_settings, settings, tell_topic_ids};
 
 /// How long a call that only asks may take.
@@ -66,11 +67,6 @@ impl ClientEvents {
         let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (cause, reason) = told?;
         Some(classify(doing, cause, &reason)).filter(|error| matches!(error, BrokerError::Refused(_)))
-    }
-
-    /// For another client: one that knows the ids of its own topics, and shares the reasons.
-    pub fn with_topics_of_its_own(&self) -> Self {
-        Self { reason: Arc::clone(&self.reason), ..Self::default() }
     }
 
     /// The id of a topic (KIP-516), as the client last learned it; none where the brokers know no ids.

@@ -44,11 +44,6 @@ pub struct Failed {
 }
 
 impl Deliveries {
-    /// For a producer whose other troubles this observer learns of.
-    pub fn new(observer: ClientEvents) -> Self {
-        Self { observer, ..Self::default() }
-    }
-
     /// How often a connection of this producer broke, or a request was not answered in time, as far as its events were served.
     pub fn breaks(&self) -> u64 {
         self.breaks.load(Ordering::Acquire)

@@ -6,7 +6,7 @@
 //! - [`reader`]: the lanes' records, and every question about the campaigns topic;
 //! - [`notifications`]: what the output topic holds, for those who compare;
 //! - [`message`]: headers and dead letters as messages;
-//! - [`producer`]: the rounds, each in one transaction;
+//! - [`producer`]: the rounds, each in one transaction of a client of our own (`dinnerbell_wire`);
 //! - [`output_topics`]: the topics that are written to, known by their ids;
 //! - [`resend`]: records of the campaigns topic, sent once more;
 //! - [`topics`]: whether topics will do.
@@ -32,12 +32,10 @@ use std::time::Duration;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, Producer as _};
 
-use client::{ClientEvents, REQUEST_TIMEOUT, off_runtime};
+use client::{ClientEvents, REQUEST_TIMEOUT};
 use dinnerbell_config as config;
 use dinnerbell_config::Start;
-use dinnerbell_config::kafka_client::Role;
 use dinnerbell_core::model::finding::Findings;
 use dinnerbell_core::model::mark::CommittedOffset;
 use dinnerbell_core::model::number::{Lane, Offset};
@@ -53,8 +51,6 @@ use topics::{BATCH_FRAME, DEFAULT_LIMIT, Topic};
 
 /// How long a topic may be unknown before it is missing.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long what librdkafka said while a call failed is listened to.
-const EVENT_WAIT: Duration = Duration::from_millis(100);
 
 /// The Kafka cluster, as one group and one set of topics see it.
 #[derive(Debug, Clone)]
@@ -108,8 +104,9 @@ impl KafkaBroker {
                 .iter()
                 .any(|topic| Some(&topic.name) == kafka.topics.dead_letters.as_ref() && topic.is_compacted()),
         };
-        let outputs = Arc::new(OutputTopics::new(&kafka.topics));
-        let producers = Producers::new(kafka, limits, reader.clone(), Arc::clone(&outputs));
+        let wire = producer::cluster(kafka)?;
+        let outputs = Arc::new(OutputTopics::new(wire.clone(), &kafka.topics));
+        let producers = Producers::new(kafka, limits, wire, Arc::clone(&outputs))?;
         let (kafka, membership) = (kafka.clone(), OnceLock::new());
         let shared = BrokerShared { kafka, cluster, found, reader, outputs, producers, membership };
         Ok(Self { shared: Arc::new(shared) })
@@ -181,21 +178,11 @@ impl KafkaBroker {
         self.shared.reader.coordinator_answers().await
     }
 
-    /// Completes when a transactional call hangs for good: exit 70.
-    pub fn hung(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.shared.producers.hung()
-    }
-
-    /// Waits, at most this long, until the producers that were given up are disposed of and the reading client is closed. Inputs and
-    /// producers must have been dropped.
+    /// Waits, at most this long, until the reading client is closed. Inputs must have been dropped.
     pub async fn close(self, most: Duration) {
-        let until = Instant::now() + most;
-        while !self.shared.producers.are_gone() && Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
         let reader = self.shared.reader.clone();
         drop(self);
-        reader.close(until.saturating_duration_since(Instant::now())).await;
+        reader.close(most).await;
     }
 }
 
@@ -215,9 +202,7 @@ impl Broker for KafkaBroker {
     }
 
     async fn committed(&self, lane: Lane) -> Result<CommittedOffset, BrokerError> {
-        let committed = self.shared.reader.committed(lane).await?;
-        self.shared.producers.readable(lane);
-        Ok(committed)
+        self.shared.reader.committed(lane).await
     }
 
     async fn watermarks(&self, lane: Lane) -> Result<(Offset, Offset), BrokerError> {
@@ -256,8 +241,7 @@ impl Broker for KafkaBroker {
     }
 
     async fn output_ids(&self) -> Result<OutputTopicIds, BrokerError> {
-        let (outputs, reader) = (Arc::clone(&self.shared.outputs), self.shared.reader.clone());
-        off_runtime(move || outputs.ids(&reader)).await
+        self.shared.outputs.ids().await
     }
 
     async fn open(&self, lane: Lane, position: Offset, topic_id: Option<&str>) -> Result<LaneInput, BrokerError> {
@@ -275,32 +259,22 @@ pub fn unused_id(kafka: &config::Kafka) -> String {
     format!("{}/{}/doctor", kafka.group_id, kafka.topics.campaigns)
 }
 
-/// Whether the user may transact by this id, which is taken over. Who does so at the same time may as well.
+/// Whether the user may transact by this id, which is taken over, and the brokers speak what a lane's producer needs. Who does so at the same time may
+/// as well.
 pub async fn may_transact(kafka: &config::Kafka, id: String) -> Result<(), BrokerError> {
-    let kafka = kafka.clone();
-    match off_runtime(move || take_over(&kafka, &id, REQUEST_TIMEOUT)).await {
+    match take_over(kafka, &id, REQUEST_TIMEOUT).await {
         Err(BrokerError::Fenced) => Ok(()),
         answered => answered,
     }
 }
 
-/// Takes a transactional id over. Blocks.
-pub fn take_over(kafka: &config::Kafka, id: &str, within: Duration) -> Result<(), BrokerError> {
+/// Takes a transactional id over.
+pub async fn take_over(kafka: &config::Kafka, id: &str, within: Duration) -> Result<(), BrokerError> {
+    let identity = producer::identity(&kafka.group_id, id.to_owned());
+    let taken =
+        dinnerbell_wire::producer::Producer::initialise(producer::cluster(kafka)?, identity, Instant::now() + within);
     let doing = format!("taking over transactional id {id}");
-    let transaction = producer::transaction_millis();
-    let promises =
-        [("enable.idempotence", "true"), ("transactional.id", id), ("transaction.timeout.ms", transaction.as_str())];
-    let settings = client::settings(kafka, Role::Producer, "asks", &[], &promises);
-    let observer = ClientEvents::default();
-    let producer: BaseProducer<ClientEvents> =
-        settings.create_with_context(observer.clone()).map_err(|error| observer.explain(&doing, &error))?;
-    let taken = producer.init_transactions(within);
-    // Why it failed is said outside of the call.
-    producer.poll(EVENT_WAIT);
-    taken.map_err(|error| match producer.client().fatal_error() {
-        Some((code, _)) => observer.explain(&doing, &KafkaError::Global(code)),
-        None => observer.explain(&doing, &error),
-    })
+    taken.await.map(drop).map_err(|error| producer::explain(&doing, &error))
 }
 
 /// Asks for the cluster's id in short steps, so that a refusal that is reported meanwhile is told at once.

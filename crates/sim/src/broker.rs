@@ -238,22 +238,7 @@ impl Broker for SimBroker {
     }
 
     async fn committed(&self, lane: Lane) -> Result<CommittedOffset, BrokerError> {
-        let world = self.0.world.clone();
-        let served = |_| async move {
-            loop {
-                {
-                    let mut state = world.state();
-                    let (now, stable) = (state.micros(), state.guards.enabled(Guard::StableOffsets));
-                    let partition = state.kafka.lane(lane);
-                    partition.expire(now);
-                    if !stable || !partition.transaction.as_ref().is_some_and(|open| open.offset_sent) {
-                        return partition.committed.map_or(CommittedOffset::None, CommittedOffset::Mark);
-                    }
-                }
-                sleep(POLL_INTERVAL).await;
-            }
-        };
-        self.0.ask("committed", Server::Kafka, ASK, served).await.map_err(explain)
+        committed(&self.0, lane).await
     }
 
     async fn log_end(&self, lane: Lane) -> Result<Offset, BrokerError> {
@@ -300,6 +285,26 @@ impl Broker for SimBroker {
         self.question_of("open", lane, |_| ()).await?;
         Ok(SimInput { instance: self.0.clone(), lane, position, is_replaced })
     }
+}
+
+/// The group's committed offset of a lane, stable offsets only.
+async fn committed(instance: &Instance, lane: Lane) -> Result<CommittedOffset, BrokerError> {
+    let world = instance.world.clone();
+    let served = |_| async move {
+        loop {
+            {
+                let mut state = world.state();
+                let (now, stable) = (state.micros(), state.guards.enabled(Guard::StableOffsets));
+                let partition = state.kafka.lane(lane);
+                partition.expire(now);
+                if !stable || !partition.transaction.as_ref().is_some_and(|open| open.offset_sent) {
+                    return partition.committed.map_or(CommittedOffset::None, CommittedOffset::Mark);
+                }
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    };
+    instance.ask("committed", Server::Kafka, ASK, served).await.map_err(explain)
 }
 
 /// The simulated [`Input`].
@@ -377,6 +382,11 @@ impl Producer for SimProducer {
             return Err(BrokerError::NotBegun);
         }
         self.transact(round.share(), true).await
+    }
+
+    async fn committed(self) -> Result<(Self, CommittedOffset), BrokerError> {
+        let found = committed(&self.instance, self.lane).await?;
+        Ok((self, found))
     }
 
     async fn publish_mark(self, round: &Recorded) -> Result<Option<Self>, BrokerError> {

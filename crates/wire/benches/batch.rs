@@ -21,7 +21,7 @@ fn main() {
 
 const DRAFTS: u32 = 20_000;
 const CODECS: [Compression; 5] =
-    [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    [Compression::None, Compression::GZIP, Compression::Snappy, Compression::Lz4, Compression::ZSTD];
 
 fn encode(compression: Compression, sent: &mut dyn FnMut(usize)) {
     let campaign = Campaign {

@@ -14,9 +14,10 @@ use dinnerbell_core::model::number::Seconds;
 use dinnerbell_wire::cluster::{Cluster, ClusterSettings};
 use dinnerbell_wire::compression::Compression;
 use dinnerbell_wire::connection::Connection;
-use dinnerbell_wire::producer::{Identity, OffsetCommit, Producer};
+use dinnerbell_wire::producer::{Identity, Producer};
 use dinnerbell_wire::round::{RoundEncoder, RoundFormat};
 use dinnerbell_wire::security::Security;
+use dinnerbell_wire::transaction::{GroupOffset, OffsetCommit, Target};
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use kafka_protocol::protocol::StrBytes;
@@ -65,8 +66,16 @@ impl Trial {
         Ok(Producer::initialise(self.cluster.clone(), identity, deadline()).await?)
     }
 
+    async fn group_offset(&self, producer: Producer) -> Result<(Producer, Option<GroupOffset>), Failed> {
+        let metadata = "never seen".to_owned();
+        let probe = OffsetCommit { topic: self.topic.clone(), partition: 0, offset: 0, metadata };
+        Ok(producer.transaction(deadline()).abort_for_group_offset(&probe).await?)
+    }
+
     async fn publish(&self, producer: Producer, drafts: usize, n: i64) -> Result<Producer, Failed> {
-        let leaders = self.cluster.topics(&[&self.topic], deadline()).await?.remove(0).leaders;
+        let described = self.cluster.topic(&self.topic, Duration::from_secs(10), deadline()).await?;
+        let target = Target { name: self.topic.clone(), id: described.id };
+        let leaders = described.leaders;
         let partitions = u32::try_from(leaders.len())?;
         let format = RoundFormat { partitions, batch_bytes: 1_000_000, compression: Compression::Lz4, time: n };
         let mut batches = Vec::new();
@@ -74,13 +83,13 @@ impl Trial {
         encoder.push(&self.template, self.clients[..drafts].iter().map(String::as_str), |batch| batches.push(batch))?;
         encoder.finish(|batch| batches.push(batch))?;
         let all = (0..i32::try_from(partitions)?).collect();
-        let mut transaction = producer.begin(vec![(self.topic.clone(), all)], deadline());
+        let mut transaction = producer.transaction(deadline());
         let commit =
             OffsetCommit { topic: self.topic.clone(), partition: 0, offset: n, metadata: "a round's mark".into() };
-        transaction.commit_offset(&commit).await?;
+        transaction.begin(&commit, &vec![(self.topic.clone(), all)], &|| true).await?;
         for found in batches {
             let leader = leaders[found.partition as usize].as_deref().ok_or("a partition has no leader")?;
-            transaction.send_batch(&self.topic, i32::try_from(found.partition)?, leader, found.batch).await?;
+            transaction.send_batch(&target, i32::try_from(found.partition)?, leader, found.batch).await?;
         }
         transaction.acknowledged().await?;
         Ok(transaction.commit().await?)
@@ -117,6 +126,11 @@ async fn main() -> Result<(), Failed> {
     let trial = Trial::begin(address).await?;
     let mut producer = trial.producer().await?;
     println!("transactions {:?}", producer.version());
+    let (taken, nothing) = trial.group_offset(producer).await?;
+    producer = trial.publish(taken, SMALL, 7).await?;
+    let found;
+    (producer, found) = trial.group_offset(producer).await?;
+    println!("the group's offset before {nothing:?} and behind the first transaction {found:?}");
     let mut times = Vec::new();
     for n in 0..small {
         let began = Instant::now();

@@ -51,6 +51,11 @@ impl BatchBuilder {
         self.count == 0
     }
 
+    /// How many bytes its records have so far.
+    pub fn size(&self) -> usize {
+        self.records.len()
+    }
+
     /// Whether a record of such a body fits in beside what is there.
     pub fn has_room(&self, body: usize) -> bool {
         HEAD + self.records.len() + RECORD_HEAD + body <= self.limit && self.count < i32::MAX

@@ -4,24 +4,25 @@
 //! what is sent late can reach no later transaction of the same connection.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kafka_protocol::ResponseError;
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
-use kafka_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
-use kafka_protocol::messages::metadata_response::{MetadataResponse, MetadataResponseTopic};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::connection::Connection;
 use crate::error::{WireError, check};
 use crate::security::Security;
 
-/// How long one question to a broker may take.
-pub const ASK: Duration = Duration::from_secs(5);
+mod topics;
+
+pub use topics::Topic;
+use topics::Topics;
+
+/// How long one question to any broker may take before another broker is asked.
+const ASK: Duration = Duration::from_secs(3);
 /// For how long a connection may lie idle before it is used again: half of what brokers allow by default.
 const MOST_IDLE: Duration = Duration::from_secs(300);
 /// Most connections to one broker that are kept while nobody uses them.
@@ -49,15 +50,6 @@ pub enum Coordinator {
     Transaction,
 }
 
-/// A topic as the brokers described it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topic {
-    /// Its id (KIP-516); none where the brokers know none.
-    pub id: Option<Uuid>,
-    /// The leader of each partition, by its number; none where there is no leader.
-    pub leaders: Vec<Option<String>>,
-}
-
 /// A cluster, shared by all lanes of an instance.
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -68,17 +60,19 @@ pub struct Cluster {
 struct Shared {
     settings: ClusterSettings,
     idle: Mutex<HashMap<String, Vec<Connection>>>,
-    /// The brokers by their addresses, as they were described last: asked when no bootstrap broker answers.
+    /// Brokers by their addresses, the one that answered last first: asked before those that the settings name.
     brokers: Mutex<Vec<String>>,
+    topics: Topics,
 }
 
 impl Cluster {
     /// Nothing is contacted yet.
     pub fn new(settings: ClusterSettings) -> Self {
-        Self { shared: Arc::new(Shared { settings, idle: Mutex::default(), brokers: Mutex::default() }) }
+        let (idle, brokers, topics) = (Mutex::default(), Mutex::default(), Topics::default());
+        Self { shared: Arc::new(Shared { settings, idle, brokers, topics }) }
     }
 
-    /// A connection to this broker: one that lies idle, or a new one.
+    /// A connection to this broker: one that lies idle, or a new one. Where that cannot be made, those that lie idle are dropped.
     pub async fn connection(&self, address: &str, deadline: Instant) -> Result<Connection, WireError> {
         let settings = &self.shared.settings;
         while let Some(mut connection) = self.take_idle(address) {
@@ -94,55 +88,97 @@ impl Cluster {
         if connection.pending() > 0 {
             return;
         }
-        let mut idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         let kept = idle.entry(connection.address().to_owned()).or_default();
+        // Those that lay longest stand first: the one that was used last is lent next.
+        kept.retain(|kept| !kept.lay_idle(MOST_IDLE));
         if kept.len() < MOST_KEPT {
             kept.push(connection);
         }
     }
 
     fn take_idle(&self, address: &str) -> Option<Connection> {
-        // The one that was used last: the others grow old and go.
-        self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(address)?.pop()
+        self.idle().get_mut(address)?.pop()
     }
 
-    /// A connection to any broker that answers. Fails with what the last one said.
-    async fn any(&self, deadline: Instant) -> Result<Connection, WireError> {
-        let mut addresses = self.shared.settings.bootstrap.clone();
-        addresses.extend(self.shared.brokers.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
-        let mut last = None;
+    fn idle(&self) -> MutexGuard<'_, HashMap<String, Vec<Connection>>> {
+        self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn brokers(&self) -> MutexGuard<'_, Vec<String>> {
+        self.shared.brokers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks any broker that answers; the request is made in the version that it speaks, from `least` to `most`. Returns the answer, with the
+    /// address. Fails with what the first one said that refused, else the last.
+    async fn ask_any<R: Request>(
+        &self,
+        doing: &'static str,
+        (least, most): (i16, i16),
+        request: impl Fn(i16) -> R,
+        deadline: Instant,
+    ) -> Result<(R::Response, String), WireError> {
+        let mut addresses = self.brokers().clone();
+        let named = self.shared.settings.bootstrap.iter().filter(|named| !addresses.contains(named));
+        let named: Vec<String> = named.cloned().collect();
+        addresses.extend(named);
+        let mut failed: Option<WireError> = None;
         for address in &addresses {
-            match self.connection(address, deadline.min(Instant::now() + ASK)).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = Some(error),
+            let until = deadline.min(Instant::now() + ASK);
+            match self.ask_one(doing, (least, most), &request, address, until).await {
+                Ok(answer) => {
+                    self.prefer(address);
+                    return Ok((answer, address.clone()));
+                }
+                Err(error) => {
+                    // What else lies idle there is as likely to be dead.
+                    self.idle().remove(address);
+                    failed = Some(failed.filter(WireError::is_refusal).unwrap_or(error));
+                }
             }
         }
-        Err(last.unwrap_or_else(|| WireError::Refused {
-            doing: "connecting",
+        Err(failed.unwrap_or_else(|| WireError::Refused {
+            doing,
             address: String::new(),
             reason: "kafka.bootstrap_servers names no broker".into(),
         }))
     }
 
-    /// Topics as the brokers describe them now, in the order asked for. Fails where one is not there, or may not be described.
-    pub async fn topics(&self, names: &[&str], deadline: Instant) -> Result<Vec<Topic>, WireError> {
-        const DOING: &str = "describing topics";
-        let topic = |name: &&str| MetadataRequestTopic::default().with_name(Some(topic_name(name)));
-        let request = MetadataRequest::default()
-            .with_topics(Some(names.iter().map(topic).collect()))
-            .with_allow_auto_topic_creation(false);
-        let mut connection = self.any(deadline).await?;
-        let answer = connection.ask(DOING, &request, 12, deadline).await?;
-        connection.throttle(answer.throttle_time_ms);
-        let brokers: BTreeMap<i32, String> =
-            answer.brokers.iter().map(|broker| (broker.node_id.0, address_of(&broker.host, broker.port))).collect();
-        *self.shared.brokers.lock().unwrap_or_else(PoisonError::into_inner) = brokers.values().cloned().collect();
-        let address = connection.address().to_owned();
+    async fn ask_one<R: Request>(
+        &self,
+        doing: &'static str,
+        (least, most): (i16, i16),
+        request: &impl Fn(i16) -> R,
+        address: &str,
+        until: Instant,
+    ) -> Result<R::Response, WireError> {
+        let mut connection = self.connection(address, until).await?;
+        let version = connection.version::<R>(doing, least, most)?;
+        let answer = connection.ask_version(doing, &request(version), version, until).await?;
         self.give_back(connection);
-        names.iter().map(|name| described(&answer, &brokers, name, &address)).collect()
+        Ok(answer)
     }
 
-    /// The address of a coordinator. Waits for one that is not there yet, until the deadline.
+    /// Asks this broker first from here on.
+    fn prefer(&self, address: &str) {
+        let mut brokers = self.brokers();
+        if let Some(at) = brokers.iter().position(|known| known == address) {
+            brokers[..=at].rotate_right(1);
+        }
+    }
+
+    /// The brokers as they are now; who answered last stays first.
+    fn know(&self, addresses: &BTreeMap<i32, String>) {
+        let mut brokers = self.brokers();
+        brokers.retain(|known| addresses.values().any(|address| address == known));
+        for address in addresses.values() {
+            if !brokers.contains(address) {
+                brokers.push(address.clone());
+            }
+        }
+    }
+
+    /// The address of a coordinator, as any broker says.
     pub async fn coordinator(&self, of: Coordinator, key: &str, deadline: Instant) -> Result<String, WireError> {
         const DOING: &str = "finding a coordinator";
         let key_type = match of {
@@ -150,17 +186,14 @@ impl Cluster {
             Coordinator::Transaction => 1,
         };
         let key = StrBytes::from_string(key.to_owned());
-        let mut connection = self.any(deadline).await?;
-        let version = connection.version::<FindCoordinatorRequest>(DOING, 1, 4)?;
-        let request = FindCoordinatorRequest::default().with_key_type(key_type);
-        let request = match version >= 4 {
-            true => request.with_coordinator_keys(vec![key]),
-            false => request.with_key(key),
+        let request = |version| {
+            let request = FindCoordinatorRequest::default().with_key_type(key_type);
+            match version >= 4 {
+                true => request.with_coordinator_keys(vec![key.clone()]),
+                false => request.with_key(key.clone()),
+            }
         };
-        let answer = connection.ask_version(DOING, &request, version, deadline).await?;
-        connection.throttle(answer.throttle_time_ms);
-        let at = connection.address().to_owned();
-        self.give_back(connection);
+        let (answer, at) = self.ask_any(DOING, (1, 4), request, deadline).await?;
         match answer.coordinators.first() {
             Some(found) => {
                 check(DOING, &at, found.error_code, found.error_message.as_deref())?;
@@ -172,31 +205,6 @@ impl Cluster {
             }
         }
     }
-}
-
-fn described(
-    answer: &MetadataResponse,
-    brokers: &BTreeMap<i32, String>,
-    name: &str,
-    address: &str,
-) -> Result<Topic, WireError> {
-    let is_it = |topic: &&MetadataResponseTopic| topic.name.as_ref().is_some_and(|found| found.0.as_str() == name);
-    let missing = || WireError::Answered {
-        doing: "describing topics",
-        address: address.to_owned(),
-        code: ResponseError::UnknownTopicOrPartition,
-        message: Some(name.to_owned()),
-    };
-    let topic = answer.topics.iter().find(is_it).ok_or_else(missing)?;
-    check("describing topics", address, topic.error_code, Some(name))?;
-    let mut leaders = vec![None; topic.partitions.len()];
-    for partition in &topic.partitions {
-        let leader = brokers.get(&partition.leader_id.0).cloned();
-        if let Some(place) = usize::try_from(partition.partition_index).ok().and_then(|index| leaders.get_mut(index)) {
-            *place = leader;
-        }
-    }
-    Ok(Topic { id: (!topic.topic_id.is_nil()).then_some(topic.topic_id), leaders })
 }
 
 /// A topic's name as requests hold it.

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -18,13 +19,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{WireError, check};
-use crate::security::{LogIn, Security};
+use crate::security::{LogIn, Security, Tls};
 
 /// Most bytes of an answer: those to our requests have some thousands.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
-/// How many bytes are written to the socket at once, at least, while more follow.
-const WRITE_AT: usize = 256 * 1024;
-/// How we name our requests, where the operator gave no name.
+/// How much is read at once, at first.
 const READ_BUFFER: usize = 16 * 1024;
 
 /// A byte stream to a broker.
@@ -85,11 +84,10 @@ impl Connection {
         security: &Security,
         deadline: Instant,
     ) -> Result<Self, WireError> {
-        let tcp = TcpStream::connect(address).await.map_err(|error| broken("connecting", address, &error))?;
-        tcp.set_nodelay(true).map_err(|error| broken("connecting", address, &error))?;
+        let tcp = connect(address).await?;
         let stream: Box<dyn Stream> = match &security.tls {
             None => Box::new(tcp),
-            Some(connector) => Box::new(encrypt(connector, tcp, address).await?),
+            Some(tls) => Box::new(encrypt(tls, tcp, address).await?),
         };
         let mut connection = Self {
             address: address.to_owned(),
@@ -144,7 +142,13 @@ impl Connection {
             let answer = self.ask(DOING, &request, 2, deadline).await?;
             if answer.error_code != 0 {
                 let text = answer.error_message.map_or_else(|| "refused".to_owned(), |text| text.to_string());
-                return Err(refused(DOING, &self.address, format!("{text}: check kafka.username and the password")));
+                return Err(refused(
+                    DOING,
+                    &self.address,
+                    format!(
+                        "{text}: check kafka.username, kafka.password_file and kafka.sasl_mechanism, and that the broker knows this user"
+                    ),
+                ));
             }
             if answer.session_lifetime_ms > 0 {
                 let lifetime = Duration::from_millis(answer.session_lifetime_ms.unsigned_abs());
@@ -168,6 +172,11 @@ impl Connection {
         let now = Instant::now();
         let lives = self.expires.is_none_or(|expires| expires > now + time);
         lives && self.pending.is_empty() && now.duration_since(self.last_used) < most_idle && !self.was_closed()
+    }
+
+    /// Whether nobody used it for so long.
+    pub(crate) fn lay_idle(&self, time: Duration) -> bool {
+        self.last_used.elapsed() >= time
     }
 
     /// Whether the broker closed it, or sent what nobody asked for.
@@ -258,11 +267,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether so much waits to be written that it should be.
-    pub fn is_full(&self) -> bool {
-        self.out.len() >= WRITE_AT
-    }
-
     /// How many requests wait for their answers.
     pub fn pending(&self) -> usize {
         self.pending.len()
@@ -281,7 +285,8 @@ impl Connection {
         });
         match written.await {
             Ok(Ok(())) => {
-                self.out.clear();
+                // What a batch took is not kept for as long as the connection.
+                self.out = BytesMut::new();
                 Ok(())
             }
             Ok(Err(error)) => Err(broken(doing, &self.address, &error)),
@@ -303,9 +308,12 @@ impl Connection {
         if header.correlation_id != pending.correlation {
             return Err(self.unreadable(pending.doing, "it is the answer to another request"));
         }
-        // An old broker answers a question for its versions that it does not know in the first version.
+        // A broker that does not know this version of the question says so in the form of the first one, or in one of its own.
         let version = match frame.get(..2) {
-            Some([0, 35]) if key == ApiKey::ApiVersions => 0,
+            Some([0, 35]) if key == ApiKey::ApiVersions => {
+                frame = Bytes::from_static(&[0, 35, 0, 0, 0, 0]);
+                0
+            }
             _ => pending.version,
         };
         R::Response::decode(&mut frame, version).map_err(|error| self.unreadable(pending.doing, &error.to_string()))
@@ -343,15 +351,25 @@ impl Connection {
     }
 }
 
-async fn encrypt(
-    connector: &openssl::ssl::SslConnector,
-    tcp: TcpStream,
-    address: &str,
-) -> Result<tokio_openssl::SslStream<TcpStream>, WireError> {
+/// The host's addresses one after the other, until one answers.
+async fn connect(address: &str) -> Result<TcpStream, WireError> {
+    const DOING: &str = "connecting";
+    let found = tokio::net::lookup_host(address).await.map_err(|error| WireError::Unresolved {
+        doing: DOING,
+        address: address.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let found: Vec<SocketAddr> = found.collect();
+    let tcp = TcpStream::connect(&found[..]).await.map_err(|error| broken(DOING, address, &error))?;
+    tcp.set_nodelay(true).map_err(|error| broken(DOING, address, &error))?;
+    Ok(tcp)
+}
+
+async fn encrypt(tls: &Tls, tcp: TcpStream, address: &str) -> Result<tokio_openssl::SslStream<TcpStream>, WireError> {
     const DOING: &str = "making the connection safe (TLS)";
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
     let failed = |error: openssl::error::ErrorStack| refused(DOING, address, error.to_string());
-    let ssl = connector.configure().and_then(|ssl| ssl.into_ssl(host)).map_err(failed)?;
+    let ssl = tls.session(host).map_err(failed)?;
     let mut stream = tokio_openssl::SslStream::new(ssl, tcp).map_err(failed)?;
     match std::pin::Pin::new(&mut stream).connect().await {
         Ok(()) => Ok(stream),
@@ -359,7 +377,14 @@ async fn encrypt(
             let verified = stream.ssl().verify_result();
             match verified == openssl::x509::X509VerifyResult::OK {
                 true => Err(broken(DOING, address, &io::Error::other(error))),
-                false => Err(refused(DOING, address, format!("{verified}: check kafka.ca_file and the broker's name"))),
+                false => Err(refused(
+                    DOING,
+                    address,
+                    format!(
+                        "{verified}: set kafka.ca_file to the PEM file of the CA that signed the broker's certificate, and address the broker by a name that \
+                     the certificate holds"
+                    ),
+                )),
             }
         }
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use kafka_protocol::ResponseError;
+pub use kafka_protocol::ResponseError;
 use kafka_protocol::error::ParseResponseErrorCode;
 
 /// Why a broker did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum WireError {
     /// The connection could not be made, or broke: whether the broker did what was under way is not known.
     #[error("{doing} at {address}: {reason}")]
@@ -16,6 +16,16 @@ pub enum WireError {
         /// The broker.
         address: String,
         /// What the system or the TLS library says.
+        reason: String,
+    },
+    /// The name of a host says nothing to this machine.
+    #[error("{doing} at {address}: {reason}")]
+    Unresolved {
+        /// What was under way.
+        doing: &'static str,
+        /// The broker.
+        address: String,
+        /// What the system says.
         reason: String,
     },
     /// No answer came in time: whether the broker did it is not known.
@@ -52,7 +62,7 @@ pub enum WireError {
     },
     /// The broker does not speak a version that is needed.
     #[error(
-        "{address} speaks {api} in versions {least} to {most}, and {needed} is needed: brokers of Kafka 2.8 or later do"
+        "{address} speaks {api} in versions {least} to {most}, and version {needed} is needed: the brokers must be Apache Kafka 2.5 or newer"
     )]
     Unsupported {
         /// The broker.
@@ -79,6 +89,16 @@ pub enum WireError {
 }
 
 impl WireError {
+    /// Whether the broker is such that it will refuse again.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Unsupported { .. })
+    }
+
+    /// Whether the brokers know no topic of that name.
+    pub fn is_unknown_topic(&self) -> bool {
+        self.code() == Some(ResponseError::UnknownTopicOrPartition)
+    }
+
     /// Kafka's error, where the broker answered with one.
     pub fn code(&self) -> Option<ResponseError> {
         match self {

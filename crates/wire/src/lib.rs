@@ -7,7 +7,8 @@
 //! - [`round`]: the drafts of a round as batches, one sequence of them for each output partition.
 //! - [`connection`], [`security`]: one TCP connection to one broker, with TLS and a log-in.
 //! - [`cluster`]: the brokers, leaders and coordinators, and connections that are lent.
-//! - [`producer`]: one transaction at a time.
+//! - [`producer`]: takes a transactional id over, and makes one transaction at a time.
+//! - [`transaction`]: the lane's offset, then records, then the end; and what the group committed before.
 //!
 //! Formats are those of <https://kafka.apache.org/documentation/#recordbatch>.
 
@@ -17,8 +18,10 @@ pub mod compression;
 pub mod connection;
 pub mod error;
 pub mod murmur2;
+mod pause;
 pub mod producer;
 pub mod record;
 pub mod round;
 pub mod security;
+pub mod transaction;
 mod varint;

@@ -10,6 +10,9 @@ use crate::murmur2::partition_of;
 use crate::record::put_bytes;
 use crate::varint;
 
+/// Most bytes that wait in open batches, those of all partitions together: a topic may have many.
+const OPEN_BYTES: usize = 4 * 1024 * 1024;
+
 /// How long a `ce_id` is.
 const ID: usize = 36;
 
@@ -57,13 +60,15 @@ pub struct RoundEncoder {
     format: RoundFormat,
     round: Box<[u8]>,
     open: Vec<BatchBuilder>,
+    /// What is in them, in bytes.
+    waiting: usize,
 }
 
 impl RoundEncoder {
     /// For a round of this name (`topic/partition/seq`).
     pub fn new(format: RoundFormat, round: &str) -> Self {
         let open = (0..format.partitions).map(|_| BatchBuilder::new(format.batch_bytes)).collect();
-        Self { format, round: round.as_bytes().into(), open }
+        Self { format, round: round.as_bytes().into(), open, waiting: 0 }
     }
 
     /// Appends the drafts of one campaign. Each batch that is full is handed to `full`, in the order of its partition.
@@ -76,20 +81,31 @@ impl RoundEncoder {
         let draft = DraftBody::new(template, &self.round);
         for client in clients {
             let body = draft.size(client);
-            let partition = partition_of(client.as_bytes(), self.format.partitions);
-            let open = &mut self.open[partition as usize];
-            if !open.has_room(body) {
-                if open.is_empty() {
-                    return Err(EncodeError::TooLarge { bytes: body, limit: self.format.batch_bytes });
-                }
-                if let Some(batch) = open.build(self.format.compression, self.format.time)? {
-                    full(PartitionBatch { partition, batch });
-                }
-                if !open.has_room(body) {
-                    return Err(EncodeError::TooLarge { bytes: body, limit: self.format.batch_bytes });
-                }
+            let partition = partition_of(client.as_bytes(), self.format.partitions) as usize;
+            if !self.open[partition].has_room(body) {
+                self.close(partition, &mut full)?;
             }
+            let open = &mut self.open[partition];
+            if !open.has_room(body) {
+                return Err(EncodeError::TooLarge { bytes: body, limit: self.format.batch_bytes });
+            }
+            let before = open.size();
             open.push_with(body, |out| draft.put(client, out));
+            self.waiting += open.size() - before;
+            if self.waiting > OPEN_BYTES {
+                let largest = (0..self.open.len()).max_by_key(|place| self.open[*place].size());
+                self.close(largest.unwrap_or(partition), &mut full)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over what is open of a partition.
+    fn close(&mut self, partition: usize, full: &mut impl FnMut(PartitionBatch)) -> Result<(), EncodeError> {
+        let open = &mut self.open[partition];
+        self.waiting -= open.size();
+        if let Some(batch) = open.build(self.format.compression, self.format.time)? {
+            full(PartitionBatch { partition: u32::try_from(partition).expect("it is one of a u32 of them"), batch });
         }
         Ok(())
     }

@@ -133,7 +133,7 @@ async fn fence_and_reconcile<B: Broker, L: Ledger, A, C: Clock>(
 ) -> Result<RecoveredLane<B::Producer>, LaneError> {
     let own = acquired.ownership;
     let producer = fence(&cx.broker, &cx.ledger, cx.guards, own, early).await?;
-    let theirs = compare(&cx.broker, &cx.ledger, cx.guards, acquired).await?;
+    let (producer, theirs) = compare(&cx.broker, &cx.ledger, cx.guards, acquired, producer).await?;
     let topic_id = same_topic(cx, acquired, low, high).await?;
     // Behind the new producer, which writes to the topic alone that was there when it was made.
     let outputs = output_topics::compare(cx, acquired).await?;

@@ -162,6 +162,9 @@ pub trait Producer: Sized + Send + 'static {
     fn publish(self, round: &Recorded) -> impl Future<Output = Result<Option<Self>, BrokerError>> + Send {
         self.publish_if(round, Arc::new(|| true))
     }
+    /// What the group committed for the lane, read behind all former owners: after every transaction that a former producer of the lane committed, from a
+    /// coordinator that has just proved to be the current one. Nothing of the proof is ever seen.
+    fn committed(self) -> impl Future<Output = Result<(Self, CommittedOffset), BrokerError>> + Send;
     /// Commits a round's offset and mark again, without any record: the group's offsets were lost.
     fn publish_mark(self, round: &Recorded) -> impl Future<Output = Result<Option<Self>, BrokerError>> + Send;
 }

@@ -96,6 +96,10 @@ mod tests {
             match self {}
         }
 
+        async fn committed(self) -> Result<(Self, CommittedOffset), BrokerError> {
+            match self {}
+        }
+
         async fn publish_mark(self, _: &Recorded) -> Result<Option<Self>, BrokerError> {
             match self {}
         }

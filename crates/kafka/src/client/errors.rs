@@ -51,7 +51,7 @@ pub(super) fn says_little(code: RDKafkaErrorCode) -> bool {
 }
 
 /// The one place that says what an error of Kafka means for a lane, and what the operator can do about it.
-pub(super) fn classify(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
+pub(crate) fn classify(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
     use RDKafkaErrorCode as Code;
     let remedy = match code {
         Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => return BrokerError::Fenced,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaResult;
 use tokio::sync::oneshot;
 use tokio::task;
@@ -45,7 +45,6 @@ pub(super) struct ReaderShared {
     pub(super) consumer: Option<Arc<BaseConsumer<ClientEvents>>>,
     /// Sees what open transactions hold back. It reads nothing, so no question of its waits behind a fetch. Taken as the other one is.
     pub(super) every: Option<Arc<BaseConsumer<ClientEvents>>>,
-    pub(super) every_observer: ClientEvents,
     pub(super) commands: Sender<Command>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -67,9 +66,7 @@ impl Drop for ReaderShared {
 
 /// Makes the client that asks for the ends of the log; nothing is contacted before it is asked.
 fn every_record(kafka: &config::Kafka, observer: &ClientEvents) -> KafkaResult<BaseConsumer<ClientEvents>> {
-    let mut settings = asking_settings(kafka, "ends", Isolation::ReadUncommitted);
-    tell_topic_ids(&mut settings);
-    settings.create_with_context(observer.clone())
+    asking_settings(kafka, "ends", Isolation::ReadUncommitted).create_with_context(observer.clone())
 }
 
 fn reader_settings(kafka: &config::Kafka) -> ClientConfig {
@@ -103,10 +100,8 @@ impl Reader {
             .create_with_context(observer.clone())
             .map_err(|error| observer.explain("making the reading client", &error))?;
         let consumer = Arc::new(consumer);
-        // The two learn of a topic at different moments, and the older answer must not stand for the newer one.
-        let every_observer = observer.with_topics_of_its_own();
-        let every = every_record(kafka, &every_observer)
-            .map_err(|error| observer.explain("making the reading client", &error))?;
+        let every =
+            every_record(kafka, &observer).map_err(|error| observer.explain("making the reading client", &error))?;
         let every = Arc::new(every);
         let (commands, inbox) = crossbeam_channel::bounded(COMMANDS);
         let topic = kafka.topics.campaigns.clone();
@@ -115,7 +110,6 @@ impl Reader {
             topic: topic.clone(),
             consumer: Arc::clone(&consumer),
             every: Arc::clone(&every),
-            every_observer: every_observer.clone(),
             observer: observer.clone(),
             ear: Arc::clone(&ear),
             open: HashMap::new(),
@@ -126,9 +120,7 @@ impl Reader {
             .map_err(|error| BrokerError::Transient(format!("starting the reader's thread: {error}")))?;
         let thread = Mutex::new(Some(thread));
         let (consumer, every) = (Some(consumer), Some(every));
-        Ok(Self {
-            shared: Arc::new(ReaderShared { topic, observer, ear, consumer, every, every_observer, commands, thread }),
-        })
+        Ok(Self { shared: Arc::new(ReaderShared { topic, observer, ear, consumer, every, commands, thread }) })
     }
 
     /// What librdkafka said outside of calls.
@@ -136,22 +128,10 @@ impl Reader {
         &self.shared.observer
     }
 
-    /// The group as a consumer that never joined it: generation -1 and no member, which transactions accept from anyone who may read the
-    /// group. A member's own generation would abort rounds of lanes that did not move.
-    pub fn group_metadata(&self) -> Result<ConsumerGroupMetadata, BrokerError> {
-        self.consumer().group_metadata().ok_or_else(|| BrokerError::Transient("the reading client is closing".into()))
-    }
-
     /// Serves all events that the client has reported up to now.
     pub(super) fn serve_events(&self) {
         let _ear = self.shared.ear.lock().unwrap_or_else(PoisonError::into_inner);
         serve_waiting_events(self.consumer(), &self.shared.observer);
-    }
-
-    /// Serves all events that the client that reads nothing has reported up to now.
-    pub(super) fn listen_to_every(&self) {
-        let _ear = self.shared.ear.lock().unwrap_or_else(PoisonError::into_inner);
-        serve_waiting_events(self.every(), &self.shared.every_observer);
     }
 
     pub(super) fn every(&self) -> &Arc<BaseConsumer<ClientEvents>> {

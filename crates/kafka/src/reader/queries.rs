@@ -80,19 +80,6 @@ impl Reader {
         Ok(self.shared.observer.topic_id(&self.shared.topic))
     }
 
-    /// The id of a topic as the brokers know it now; none where they know no ids, or no such topic. Blocks, for some seconds at most.
-    pub fn id_of(&self, topic: &str) -> Result<Option<String>, BrokerError> {
-        let observer = &self.shared.every_observer;
-        let asked = self.every().fetch_metadata(Some(topic), REQUEST_TIMEOUT);
-        let metadata = match asked {
-            Err(error) if is_unknown_partition(&error) => return Ok(None),
-            asked => asked.map_err(|error| observer.explain(&format!("asking for the id of topic {topic}"), &error))?,
-        };
-        let is_there = metadata.topics().iter().any(|found| found.name() == topic && found.error().is_none());
-        self.listen_to_every();
-        Ok(observer.topic_id(topic).filter(|_| is_there))
-    }
-
     /// What the group committed for the lane, stable offsets only: while a transaction that commits one is open, this waits.
     pub async fn committed(&self, lane: Lane) -> Result<CommittedOffset, BrokerError> {
         self.ask(format!("reading the group's committed offset of lane {lane}"), move |consumer, topic| {

@@ -62,7 +62,6 @@ pub(super) struct ReaderThread {
     pub(super) consumer: Arc<BaseConsumer<ClientEvents>>,
     /// Held so that its end blocks nobody but this thread.
     pub(super) every: Arc<BaseConsumer<ClientEvents>>,
-    pub(super) every_observer: ClientEvents,
     pub(super) observer: ClientEvents,
     pub(super) ear: Arc<Mutex<()>>,
     pub(super) open: HashMap<Lane, Arc<PartitionSlot>>,
@@ -86,7 +85,7 @@ impl ReaderThread {
             self.sweep();
             // Logs and errors only: every lane that is read has its own queue.
             let _ear = self.ear.lock().unwrap_or_else(PoisonError::into_inner);
-            serve_waiting_events(&self.every, &self.every_observer);
+            serve_waiting_events(&self.every, &self.observer);
             serve_waiting_events(&self.consumer, &self.observer);
         }
         for lane in self.open.keys().copied().collect::<Vec<_>>() {

@@ -4,7 +4,7 @@ use super::*;
 
 const SEQUENCE: Sequence = Sequence { producer_id: 4_711, producer_epoch: 3, first: 12 };
 const CODECS: [Compression; 5] =
-    [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    [Compression::None, Compression::GZIP, Compression::Snappy, Compression::Lz4, Compression::ZSTD];
 
 #[test]
 fn a_batch_of_every_codec_is_read_back_field_by_field() {

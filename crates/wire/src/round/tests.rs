@@ -10,7 +10,7 @@ use super::*;
 use crate::batch::Sequence;
 
 const CODECS: [Compression; 5] =
-    [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    [Compression::None, Compression::GZIP, Compression::Snappy, Compression::Lz4, Compression::ZSTD];
 
 fn template(content: &str) -> DraftTemplate {
     let campaign = Campaign {
@@ -91,4 +91,19 @@ fn a_draft_that_the_topic_does_not_take_is_refused_with_its_size() {
     let mut encoder = RoundEncoder::new(format, "promo.in/0/7");
     let refused = encoder.push(&template(&"x".repeat(1_000)), ["client"].into_iter(), |_| {});
     assert!(matches!(refused, Err(EncodeError::TooLarge { limit: 500, .. })), "{refused:?}");
+}
+
+#[test]
+fn a_topic_of_many_partitions_does_not_make_many_batches_wait() {
+    let clients: Vec<String> = (0..30_000).map(|n| format!("client-{n}")).collect();
+    let format = RoundFormat { partitions: 500, batch_bytes: 1_000_000, compression: Compression::None, time: 0 };
+    let mut encoder = RoundEncoder::new(format, "promo.in/0/7");
+    let mut handed_over = 0;
+    let template = template(&"x".repeat(300));
+    encoder
+        .push(&template, clients.iter().map(String::as_str), |batch| handed_over += batch.batch.size())
+        .expect("fit");
+    let mut left = 0;
+    encoder.finish(|batch| left += batch.batch.size()).expect("nothing is compressed");
+    assert!(handed_over > left && left < OPEN_BYTES + 500 * crate::batch::HEAD, "{handed_over} and {left}");
 }

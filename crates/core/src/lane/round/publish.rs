@@ -87,7 +87,7 @@ mod tests {
     use crate::model::campaign::{Campaign, Window};
     use crate::model::clients::Clients;
     use crate::model::draft::{DraftBatch, DraftTemplate};
-    use crate::model::mark::{CommittedMark, RoundVersion};
+    use crate::model::mark::{CommittedMark, CommittedOffset, RoundVersion};
     use crate::model::number::{Lane, Offset};
     use crate::model::round::{RoundContent, RoundPart};
     use crate::ports::broker::MayBegin;
@@ -100,6 +100,10 @@ mod tests {
         async fn publish_if(self, _: &Recorded, may_begin: MayBegin) -> Result<Option<Self>, BrokerError> {
             self.0.pass(self.1);
             if may_begin() { Ok(Some(self)) } else { Err(BrokerError::NotBegun) }
+        }
+
+        async fn committed(self) -> Result<(Self, CommittedOffset), BrokerError> {
+            Ok((self, CommittedOffset::None))
         }
 
         async fn publish_mark(self, _: &Recorded) -> Result<Option<Self>, BrokerError> {

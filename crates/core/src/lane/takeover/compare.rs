@@ -11,18 +11,19 @@ use crate::model::mark::CommittedOffset;
 use crate::model::number::Lane;
 use crate::model::ownership::AcquiredLane;
 use crate::model::reconcile::{LedgerSide, Reconciled, reconcile};
-use crate::ports::broker::Broker;
+use crate::ports::broker::{Broker, Producer};
 use crate::ports::ledger::Ledger;
 
-/// Reads Kafka's mark, behind all former owners. Where the two sides show that no commit of the lane is missing, the ledger learns it: the hold
+/// Reads Kafka's mark, behind all former owners, by the producer that fenced them. Where the two sides show that no commit of the lane is missing, the ledger learns it: the hold
 /// ends with the last lane.
 pub(super) async fn compare<B: Broker, L: Ledger>(
     broker: &B,
     ledger: &L,
     guards: Guards,
     acquired: &AcquiredLane,
-) -> Result<CommittedOffset, LaneError> {
-    let theirs = broker.committed(acquired.ownership.lane).await?;
+    producer: B::Producer,
+) -> Result<(B::Producer, CommittedOffset), LaneError> {
+    let (producer, theirs) = producer.committed().await?;
     let hides_loss = matches!(
         reconciled(guards, acquired, &ledger_side(acquired), &theirs),
         Reconciled::Contradiction(kind) if kind.may_hide_loss()
@@ -31,7 +32,7 @@ pub(super) async fn compare<B: Broker, L: Ledger>(
         let lanes = broker.lanes().await?;
         ledger.note_compared(acquired.ownership, &acquired.comparison, lanes).await?;
     }
-    Ok(theirs)
+    Ok((producer, theirs))
 }
 
 /// Compares a lane as its takeover does, and leaves it. The halt that the takeover would find, if commits of it may be missing.
@@ -42,8 +43,8 @@ pub async fn compare_only<B: Broker, L: Ledger>(
     acquired: &AcquiredLane,
 ) -> Result<Option<Halt>, LaneError> {
     let own = acquired.ownership;
-    drop(fence(broker, ledger, guards, own, None).await?);
-    let theirs = compare(broker, ledger, guards, acquired).await?;
+    let producer = fence(broker, ledger, guards, own, None).await?;
+    let (_, theirs) = compare(broker, ledger, guards, acquired, producer).await?;
     let ours = ledger_side(acquired);
     Ok(match reconciled(guards, acquired, &ours, &theirs) {
         Reconciled::Contradiction(kind) if kind.may_hide_loss() => {

@@ -1,0 +1,321 @@
+//! An open transaction: the lane's offset first, then records, then its end.
+//!
+//! Nothing is sent twice within a transaction, but for its first request, which the broker refuses while it still writes the markers of the
+//! last one ([`ResponseError::ConcurrentTransactions`]). Whatever else fails ends the transaction and its producer.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::end_txn_request::EndTxnRequest;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::{GroupId, ProducerId};
+use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::batch::{Batch, Sequence};
+use crate::cluster::topic_name;
+use crate::connection::Connection;
+use crate::error::{WireError, check};
+use crate::pause::Pause;
+use crate::producer::{Producer, TransactionVersion, transactional_id};
+
+mod members;
+mod offsets;
+
+pub use offsets::GroupOffset;
+
+/// How long the first request of a transaction waits before it is sent again, while the markers of the last one are written: at first, and at most.
+const MARKERS_FIRST: Duration = Duration::from_micros(500);
+const MARKERS_MOST: Duration = Duration::from_millis(20);
+/// How long one transactional call may take.
+const CALL: Duration = Duration::from_secs(10);
+/// Most requests with records that are under way to one broker: it checks the order of the last five.
+const MOST_IN_FLIGHT: usize = 5;
+
+/// The lane's offset with the round's mark.
+#[derive(Debug, Clone)]
+pub struct OffsetCommit {
+    /// The topic that was read.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// The next offset to read.
+    pub offset: i64,
+    /// The mark.
+    pub metadata: String,
+}
+
+/// A topic that is written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// Its id (KIP-516). Where the broker takes ids, records go to the topic of this id and to no other one of that name.
+    pub id: Option<Uuid>,
+}
+
+/// Partitions of topics, by the names of the topics.
+pub type Partitions = Vec<(String, Vec<i32>)>;
+
+/// An open transaction. Dropped, it ends the producer, and the broker aborts it when the id is taken over or its time is over.
+#[derive(Debug)]
+pub struct Transaction {
+    producer: Producer,
+    deadline: Instant,
+    connections: HashMap<String, Connection>,
+}
+
+impl Transaction {
+    pub(crate) fn new(producer: Producer, deadline: Instant) -> Self {
+        Self { producer, deadline, connections: HashMap::new() }
+    }
+
+    /// Connects to the coordinators and to these brokers, so that nothing is to be connected to once the transaction has begun.
+    pub async fn reach(&mut self, leaders: impl IntoIterator<Item = &str>) -> Result<(), WireError> {
+        let until = self.call_deadline();
+        for coordinator in [self.producer.coordinator.clone(), self.producer.group_coordinator.clone()] {
+            self.connection(&coordinator, until).await?;
+        }
+        for leader in leaders {
+            self.connection(leader, until).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins it with the lane's offset, which is committed with it. `may_begin` is asked directly before the first request, and again before each
+    /// repetition while the markers of the last transaction are written. Returns false where it said no: nothing can be seen of this transaction.
+    /// `partitions` are those that will be written to: brokers without KIP-890 must know them first.
+    pub async fn begin(
+        &mut self,
+        commit: &OffsetCommit,
+        partitions: &Partitions,
+        may_begin: &(dyn Fn() -> bool + Send + Sync),
+    ) -> Result<bool, WireError> {
+        let mut pause = Pause::new(MARKERS_FIRST, MARKERS_MOST);
+        let until = self.call_deadline();
+        loop {
+            if !may_begin() {
+                return Ok(false);
+            }
+            match self.begin_once(commit, partitions, until).await {
+                Err(error) if writes_markers(&error) && pause.wait(until).await => {}
+                other => return other.map(|()| true),
+            }
+        }
+    }
+
+    async fn begin_once(
+        &mut self,
+        commit: &OffsetCommit,
+        partitions: &Partitions,
+        until: Instant,
+    ) -> Result<(), WireError> {
+        if self.producer.version == TransactionVersion::One {
+            self.add_members(partitions, until).await?;
+        }
+        self.commit_offset(commit, until).await
+    }
+
+    async fn commit_offset(&mut self, commit: &OffsetCommit, until: Instant) -> Result<(), WireError> {
+        const DOING: &str = "sending the lane's offset";
+        let Producer { identity, producer_id, epoch, version, group_coordinator, .. } = &self.producer;
+        let partition = TxnOffsetCommitRequestPartition::default()
+            .with_partition_index(commit.partition)
+            .with_committed_offset(commit.offset)
+            .with_committed_leader_epoch(-1)
+            .with_committed_metadata(Some(StrBytes::from_string(commit.metadata.clone())));
+        let topic = TxnOffsetCommitRequestTopic::default()
+            .with_name(topic_name(&commit.topic))
+            .with_partitions(vec![partition]);
+        // The group's generation is never sent: it would abort rounds of lanes that did not move.
+        let request = TxnOffsetCommitRequest::default()
+            .with_transactional_id(transactional_id(identity))
+            .with_group_id(GroupId(StrBytes::from_string(identity.group.clone())))
+            .with_producer_id(ProducerId(*producer_id))
+            .with_producer_epoch(*epoch)
+            .with_generation_id(-1)
+            .with_topics(vec![topic]);
+        let (least, most) = match version {
+            TransactionVersion::One => (3, 4),
+            TransactionVersion::Two => (5, 5),
+        };
+        let address = group_coordinator.clone();
+        let connection = self.connection(&address, until).await?;
+        let spoken = connection.version::<TxnOffsetCommitRequest>(DOING, least, most)?;
+        let answer = connection.ask_version(DOING, &request, spoken, until).await?;
+        connection.throttle(answer.throttle_time_ms);
+        for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
+            check(DOING, &address, partition.error_code, None)?;
+        }
+        Ok(())
+    }
+
+    /// Whether records go to a topic by its id alone.
+    pub fn writes_by_id(&self, target: &Target, leader: &str) -> bool {
+        let Some(connection) = self.connections.get(leader) else { return false };
+        self.produce_version(connection, target).is_ok_and(|version| version >= BY_ID)
+    }
+
+    fn produce_version(&self, connection: &Connection, target: &Target) -> Result<i16, WireError> {
+        let (least, most) = match (self.producer.version, target.id) {
+            (TransactionVersion::One, _) => (3, 11),
+            (TransactionVersion::Two, None) => (12, 12),
+            (TransactionVersion::Two, Some(_)) => (12, BY_ID),
+        };
+        connection.version::<ProduceRequest>(SENDING, least, most)
+    }
+
+    /// Sends one batch; its acknowledgement by all replicas in sync is awaited by a later one, or by [`Self::acknowledged`]. Five are under way to each
+    /// broker at most.
+    pub async fn send_batch(
+        &mut self,
+        target: &Target,
+        partition: i32,
+        leader: &str,
+        batch: Batch,
+    ) -> Result<(), WireError> {
+        let until = self.deadline;
+        self.connection(leader, until).await?;
+        let count = batch.count();
+        let next = self.producer.sequences.entry((target.name.clone(), partition)).or_default();
+        let first = *next;
+        *next = following(first, count);
+        let Producer { producer_id, epoch, .. } = self.producer;
+        let sealed = batch.seal(Sequence { producer_id, producer_epoch: epoch, first });
+        let connection = &self.connections[leader];
+        let version = self.produce_version(connection, target)?;
+        let request = self.produce_request(target, partition, sealed, version);
+        let connection = self.connection(leader, until).await?;
+        connection.queue(SENDING, &request, version)?;
+        connection.flush(until).await?;
+        while connection.pending() >= MOST_IN_FLIGHT {
+            acknowledged(connection, until).await?;
+        }
+        Ok(())
+    }
+
+    fn produce_request(&self, target: &Target, partition: i32, records: Bytes, version: i16) -> ProduceRequest {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let data = PartitionProduceData::default().with_index(partition).with_records(Some(records));
+        let topic = TopicProduceData::default().with_partition_data(vec![data]);
+        let topic = match target.id.filter(|_| version >= BY_ID) {
+            Some(id) => topic.with_topic_id(id),
+            None => topic.with_name(topic_name(&target.name)),
+        };
+        ProduceRequest::default()
+            .with_transactional_id(Some(transactional_id(&self.producer.identity)))
+            .with_acks(-1)
+            .with_timeout_ms(i32::try_from(left.as_millis()).unwrap_or(i32::MAX))
+            .with_topic_data(vec![topic])
+    }
+
+    /// Waits until everything that was sent is acknowledged.
+    pub async fn acknowledged(&mut self) -> Result<(), WireError> {
+        let until = self.deadline;
+        for connection in self.connections.values_mut() {
+            while connection.pending() > 0 {
+                acknowledged(connection, until).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits. Returns the producer for the next transaction.
+    pub async fn commit(self) -> Result<Producer, WireError> {
+        self.end("committing a transaction", true).await
+    }
+
+    async fn end(mut self, doing: &'static str, committed: bool) -> Result<Producer, WireError> {
+        self.end_here(doing, committed).await?;
+        Ok(self.give_back())
+    }
+
+    /// Ends it; the connections stay.
+    async fn end_here(&mut self, doing: &'static str, committed: bool) -> Result<(), WireError> {
+        let until = self.call_deadline();
+        let request = EndTxnRequest::default()
+            .with_transactional_id(transactional_id(&self.producer.identity))
+            .with_producer_id(ProducerId(self.producer.producer_id))
+            .with_producer_epoch(self.producer.epoch)
+            .with_committed(committed);
+        let version = self.producer.version;
+        let (least, most) = match version {
+            TransactionVersion::One => (0, 4),
+            TransactionVersion::Two => (5, 5),
+        };
+        let address = self.producer.coordinator.clone();
+        let connection = self.connection(&address, until).await?;
+        let spoken = connection.version::<EndTxnRequest>(doing, least, most)?;
+        let answer = connection.ask_version(doing, &request, spoken, until).await?;
+        connection.throttle(answer.throttle_time_ms);
+        check(doing, &address, answer.error_code, None)?;
+        if version == TransactionVersion::Two {
+            self.producer.producer_id = answer.producer_id.0;
+            self.producer.epoch = answer.producer_epoch;
+            self.producer.sequences.clear();
+        }
+        Ok(())
+    }
+
+    fn give_back(self) -> Producer {
+        let Self { producer, connections, .. } = self;
+        connections.into_values().for_each(|connection| producer.cluster.give_back(connection));
+        producer
+    }
+
+    /// The connection to a broker, lent for the transaction: the same one to its end.
+    async fn connection(&mut self, address: &str, until: Instant) -> Result<&mut Connection, WireError> {
+        if !self.connections.contains_key(address) {
+            let connection = self.producer.cluster.connection(address, until).await?;
+            self.connections.insert(address.to_owned(), connection);
+        }
+        Ok(self.connections.get_mut(address).expect("it was put there above"))
+    }
+
+    fn call_deadline(&self) -> Instant {
+        self.deadline.min(Instant::now() + CALL)
+    }
+}
+
+const SENDING: &str = "sending messages";
+/// The version of Produce from which on topics are named by their ids.
+const BY_ID: i16 = 13;
+
+/// Takes the oldest acknowledgement of a connection.
+async fn acknowledged(connection: &mut Connection, until: Instant) -> Result<(), WireError> {
+    let answer = connection.answer::<ProduceRequest>(until).await?;
+    connection.throttle(answer.throttle_time_ms);
+    for partition in answer.responses.iter().flat_map(|topic| &topic.partition_responses) {
+        check(SENDING, connection.address(), partition.error_code, partition.error_message.as_deref())?;
+    }
+    Ok(())
+}
+
+/// The number of the record after so many: they begin again at zero after the largest.
+fn following(first: i32, count: i32) -> i32 {
+    let next = i64::from(first) + i64::from(count);
+    i32::try_from(next % (i64::from(i32::MAX) + 1)).expect("a remainder of 2^31 is smaller than 2^31")
+}
+
+/// Whether the broker still writes the markers of the last transaction.
+fn writes_markers(error: &WireError) -> bool {
+    error.code() == Some(ResponseError::ConcurrentTransactions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::following;
+
+    #[test]
+    fn numbers_of_records_begin_again_behind_the_largest() {
+        assert_eq!(following(0, 5), 5);
+        assert_eq!(following(i32::MAX, 1), 0);
+        assert_eq!(following(i32::MAX - 1, 3), 1);
+    }
+}
