@@ -73,8 +73,9 @@ static TIMES: LazyLock<BTreeMap<&str, u64>> = LazyLock::new(|| {
     let log = service.stop();
     let times =
         |point: &&str| log.lines().filter(|line| line.starts_with(&format!("fail point {point}: "))).count() as u64;
-    // A copy that was planned again is reached once more, on a slow machine: what every round reaches is what counts.
-    let rounds = ROUND_POINTS.iter().map(times).min().unwrap();
+    // A copy that was planned again is reached once more, on a slow machine, and rounds may be smaller there: what the rounds of any machine reach is
+    // what counts.
+    let rounds = ROUND_POINTS.iter().map(times).min().unwrap().min(5);
     ROUND_POINTS.iter().map(|point| (*point, rounds)).collect()
 });
 

@@ -23,7 +23,7 @@ use dinnerbell_core::ports::broker::{BrokerError, MayBegin, Producer, transactio
 use dinnerbell_wire::cluster::Cluster;
 use dinnerbell_wire::compression::Compression;
 use dinnerbell_wire::producer::{Identity, Producer as WireProducer};
-use dinnerbell_wire::transaction::OffsetCommit;
+use dinnerbell_wire::transaction::{OffsetCommit, Transaction};
 pub use explain::explain;
 pub(crate) use settings::cluster;
 use uuid::Uuid;
@@ -146,7 +146,7 @@ impl Producer for LaneProducer {
             offset: 0,
             metadata: "dinnerbell takes the lane over".to_owned(),
         };
-        let transaction = producer.transaction(Instant::now() + MAKE);
+        let transaction = Transaction::new(producer, Instant::now() + MAKE);
         let read = transaction.abort_for_group_offset(&probe).await;
         let doing = format!("reading the group's committed offset of lane {lane}");
         let (producer, found) = read.map_err(|error| explain(&doing, &error))?;

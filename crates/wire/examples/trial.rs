@@ -17,7 +17,7 @@ use dinnerbell_wire::connection::Connection;
 use dinnerbell_wire::producer::{Identity, Producer};
 use dinnerbell_wire::round::{RoundEncoder, RoundFormat};
 use dinnerbell_wire::security::Security;
-use dinnerbell_wire::transaction::{GroupOffset, OffsetCommit, Target};
+use dinnerbell_wire::transaction::{GroupOffset, OffsetCommit, Target, Transaction};
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use kafka_protocol::protocol::StrBytes;
@@ -69,7 +69,7 @@ impl Trial {
     async fn group_offset(&self, producer: Producer) -> Result<(Producer, Option<GroupOffset>), Failed> {
         let metadata = "never seen".to_owned();
         let probe = OffsetCommit { topic: self.topic.clone(), partition: 0, offset: 0, metadata };
-        Ok(producer.transaction(deadline()).abort_for_group_offset(&probe).await?)
+        Ok(Transaction::new(producer, deadline()).abort_for_group_offset(&probe).await?)
     }
 
     async fn publish(&self, producer: Producer, drafts: usize, n: i64) -> Result<Producer, Failed> {
@@ -83,7 +83,7 @@ impl Trial {
         encoder.push(&self.template, self.clients[..drafts].iter().map(String::as_str), |batch| batches.push(batch))?;
         encoder.finish(|batch| batches.push(batch))?;
         let all = (0..i32::try_from(partitions)?).collect();
-        let mut transaction = producer.transaction(deadline());
+        let mut transaction = Transaction::new(producer, deadline());
         let commit =
             OffsetCommit { topic: self.topic.clone(), partition: 0, offset: n, metadata: "a round's mark".into() };
         transaction.begin(&commit, &vec![(self.topic.clone(), all)], &|| true).await?;

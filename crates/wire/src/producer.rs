@@ -22,7 +22,6 @@ use crate::cluster::{Cluster, Coordinator};
 use crate::connection::Connection;
 use crate::error::{WireError, check};
 use crate::pause::Pause;
-use crate::transaction::Transaction;
 
 /// How long a coordinator that loads is waited for between two questions: at first, and at most.
 const LOADING_FIRST: Duration = Duration::from_millis(5);
@@ -110,11 +109,6 @@ impl Producer {
     /// How the cluster does transactions.
     pub fn version(&self) -> TransactionVersion {
         self.version
-    }
-
-    /// A transaction that is to be over by the deadline; nothing is sent yet.
-    pub fn transaction(self, deadline: Instant) -> Transaction {
-        Transaction::new(self, deadline)
     }
 }
 

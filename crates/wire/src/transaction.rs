@@ -72,7 +72,8 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    pub(crate) fn new(producer: Producer, deadline: Instant) -> Self {
+    /// One that is to be over by the deadline; nothing is sent yet.
+    pub fn new(producer: Producer, deadline: Instant) -> Self {
         Self { producer, deadline, connections: HashMap::new() }
     }
 

@@ -40,7 +40,7 @@ impl LaneProducer {
         }
         let Self { shared, lane, producer, drafts_topic } = self;
         let deadline = Instant::now() + transaction_time();
-        let mut transaction = producer.transaction(deadline);
+        let mut transaction = Transaction::new(producer, deadline);
         let drafts = match has_drafts {
             true => Some(Drafts::prepare(&shared, round, drafts_topic, &mut transaction, deadline).await?),
             false => {
@@ -73,7 +73,7 @@ impl LaneProducer {
 
     async fn publish_nothing_but_offset(self, round: &Publication, may_begin: &MayBegin) -> Result<Self, BrokerError> {
         let Self { shared, lane, producer, drafts_topic } = self;
-        let mut transaction = producer.transaction(Instant::now() + transaction_time());
+        let mut transaction = Transaction::new(producer, Instant::now() + transaction_time());
         transaction.reach([]).await.map_err(|error| explain("beginning a transaction", &error))?;
         begin(&mut transaction, &offset(&shared, lane, round), &Vec::new(), may_begin).await?;
         fail_point("publish.produced");
