@@ -80,6 +80,26 @@ fn an_instance_whose_database_stands_still_is_not_ready_until_it_goes_on() {
     service.stop();
 }
 
+/// A commit that the server made, and does not answer before a standby has it too.
+#[test]
+fn an_instance_whose_commits_wait_for_a_standby_says_so_and_goes_on_without_it() {
+    let stage = Stage::with(Setting { own_postgres: true, ..Setting::default() });
+    stage.subscribers.subscribe("deli", 10);
+    stage.migrate();
+    let service = stage.start();
+    wait_until_ready(&service);
+    stage.feedback.execute("alter system set synchronous_standby_names = 'nobody'");
+    stage.feedback.execute("select pg_reload_conf()");
+    let campaign = Campaign::now("two-for-one", "deli");
+    stage.send(&campaign);
+    service.wait_for_log("its commit waits for a standby (synchronous_standby_names = 'nobody'); bring the", LONG);
+    stage.feedback.execute("alter system reset synchronous_standby_names");
+    stage.feedback.execute("select pg_reload_conf()");
+    stage.await_sinks(&Expected::from([(&campaign, stage.subscribers.clients_of("deli"))]), LONG);
+    wait_until_ready(&service);
+    service.stop();
+}
+
 /// Its last round may not be written: the lane is taken over again, and looks as if it ran in between.
 #[test]
 fn an_instance_whose_lane_cannot_publish_is_not_ready_until_it_can() {

@@ -1,10 +1,11 @@
 //! SIGTERM ends an instance with status 0 within ten seconds, whatever stands still meanwhile.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Campaign, Security, Service, Setting, Stage, wait_until};
+use crate::support::{Campaign, Expected, Security, Service, Setting, Stage, wait_until};
 
 const LONG: Duration = Duration::from_secs(90);
 /// What is promised.
@@ -42,6 +43,19 @@ fn stop(service: &mut Service) -> Duration {
     let status = service.wait(LONG);
     assert_eq!(status.code(), Some(0), "{status}: {}", service.log());
     began.elapsed()
+}
+
+/// As with the log on a disk that is full.
+#[test]
+fn an_instance_whose_log_cannot_be_written_tells_everybody_and_stops() {
+    let stage = Stage::new();
+    stage.migrate();
+    stage.subscribers.subscribe("crowd", 10);
+    let mut service = stage.start_logging_to(Path::new("/dev/full"));
+    let campaign = Campaign::now("two-for-one", "crowd");
+    stage.send(&campaign);
+    stage.await_sinks(&Expected::from([(&campaign, stage.subscribers.clients_of("crowd"))]), LONG);
+    stop(&mut service);
 }
 
 #[test]

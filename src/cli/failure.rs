@@ -1,5 +1,6 @@
 //! How a command ends when it did not do what was asked, and the exit status that says so.
 
+use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -71,11 +72,16 @@ impl Failure {
     /// Prints it, once, where it is handled, and returns the exit status.
     pub fn report(self) -> ExitCode {
         if !matches!(self, Self::Reported(_)) {
-            // Nobody is left to be told that standard error is closed.
-            let _ = writeln!(std::io::stderr(), "dinnerbell: {self}");
+            remark(&self);
         }
         ExitCode::from(self.status())
     }
+}
+
+/// Says something on standard error, beside what a command prints.
+pub fn remark(said: &impl fmt::Display) {
+    // Nobody is left to be told that standard error is closed, or its disk full.
+    let _ = writeln!(std::io::stderr(), "dinnerbell: {said}");
 }
 
 #[cfg(test)]

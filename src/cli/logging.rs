@@ -33,6 +33,8 @@ pub fn start(format: Format, default: &str) -> Result<(), Failure> {
     })?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    // Else it says on standard error that a line could not be written there, and a full disk would end the service by a panic.
+    let builder = builder.log_internal_errors(false);
     let started = match format {
         Format::Text => builder.with_target(false).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),

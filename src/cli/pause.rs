@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::cli::failure::remark;
 use crate::cli::{ConfigFile, Failure, Json, operator};
 use crate::operator::pause::{Pause, Paused};
 use crate::operator::{hold, pause};
@@ -72,10 +73,10 @@ pub async fn note(pool: &Pool) -> Result<(), Failure> {
             true => "it ends by itself when an instance has entered them".to_owned(),
             false => hold.remedy(),
         };
-        eprintln!("dinnerbell: {hold}; {remedy}");
+        remark(&format_args!("{hold}; {remedy}"));
     }
     if let Some(pause) = pause::current(pool).await? {
-        eprintln!("dinnerbell: all sending is paused {}; `dinnerbell resume` lets it go on", described(&pause));
+        remark(&format_args!("all sending is paused {}; `dinnerbell resume` lets it go on", described(&pause)));
     }
     Ok(())
 }

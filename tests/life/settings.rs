@@ -9,7 +9,7 @@ use crate::support::{Campaign, Expected, Stage, unique, wait_until};
 /// What a role may have for each of its sessions.
 const SETTINGS: &[(&str, &str)] = &[
     ("quote_all_identifiers", "on"),
-    ("search_path", "''"),
+    ("search_path", "shadow, pg_catalog, public"),
     ("default_transaction_isolation", "'serializable'"),
     ("default_transaction_deferrable", "on"),
     ("datestyle", "'SQL, DMY'"),
@@ -28,6 +28,15 @@ const SETTINGS: &[(&str, &str)] = &[
     ("enable_indexonlyscan", "off"),
     ("idle_session_timeout", "'1s'"),
 ];
+/// Names of the server's, in a schema that the role searches first.
+const SHADOW: &str = "
+    create schema shadow;
+    create function shadow.now() returns timestamptz language sql as $$ select '2001-01-01'::timestamptz $$;
+    create function shadow.clock_timestamp() returns timestamptz language sql as $$ select '2001-01-01'::timestamptz $$;
+    create function shadow.none(bigint) returns bigint language sql as $$ select 0::bigint $$;
+    create aggregate shadow.count(*) (sfunc = shadow.none, stype = bigint, initcond = '0');
+    create function shadow.differs(text, text) returns boolean language sql as $$ select false $$;
+    create operator shadow.= (leftarg = text, rightarg = text, function = shadow.differs);";
 /// What ends statements and transactions, once the tables are made.
 const TIME_OUTS: &[(&str, &str)] =
     &[("statement_timeout", "'25ms'"), ("lock_timeout", "'25ms'"), ("idle_in_transaction_session_timeout", "'25ms'")];
@@ -43,6 +52,7 @@ fn a_life_goes_well_whatever_the_role_has_for_its_settings() {
     let mut stage = stage(2);
     let (role, password) = (unique("nasty_"), stage.postgres.password.clone());
     stage.feedback.execute(&format!("create role {role} superuser login password '{password}'"));
+    stage.feedback.execute(SHADOW);
     set(&stage, &role, SETTINGS);
     let url = stage.feedback.url().replace("postgres://postgres@", &format!("postgres://{role}@"));
     assert!(url.contains(&role), "{url}");

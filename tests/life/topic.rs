@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::life::scene::{LONG, await_running, counted, stage};
-use crate::support::{Campaign, Expected, Stage, wait_for, wait_until};
+use crate::support::kafka_proxy::LIST_OFFSETS;
+use crate::support::{Campaign, Expected, KafkaProxy, Stage, wait_for, wait_until};
 
 /// Waits until the first lane is halted; by which name, and what was found.
 #[track_caller]
@@ -84,6 +85,32 @@ fn a_topic_whose_brokers_lost_records_is_not_called_another_one() {
     assert_eq!(name, "input-truncated", "{found}");
     assert!(found.contains("its id is the same") && !found.contains("again"), "{found}");
     service.stop();
+}
+
+/// A broker that was just frozen or cut off tells where the topic ended then.
+#[test]
+fn an_end_of_the_past_halts_no_lane() {
+    let mut stage = stage(1);
+    let proxy = KafkaProxy::before(&stage.kafka.plaintext);
+    stage.config.set("kafka", "bootstrap_servers", proxy.address.to_string());
+    stage.subscribers.subscribe("r", 1);
+    let mut expected = Expected::default();
+    proxy.watch(LIST_OFFSETS);
+    let service = stage.start();
+    await_running(&stage, 1);
+    proxy.learns_nothing(true);
+    send(&stage, "old", 1, &mut expected);
+    stage.await_sinks(&expected, LONG);
+    service.stop();
+    proxy.learns_nothing(true);
+    let service = stage.start();
+    // The first two are the ends of the topic, before the lane is acquired; then it is doubted.
+    wait_until("the end is asked for again", LONG, || proxy.old_answers() >= 6);
+    proxy.learns_nothing(false);
+    send(&stage, "new", 1, &mut expected);
+    stage.await_sinks(&expected, LONG);
+    let log = service.stop();
+    assert!(!log.contains("input-truncated"), "{log}");
 }
 
 /// An idle lane looks every five seconds, and a busy one with each round.

@@ -122,6 +122,22 @@ fn what_is_wrong_in_the_databases_is_found() {
 }
 
 #[test]
+fn tables_that_a_crash_of_the_server_empties_are_an_error() {
+    let stage = migrated();
+    for table in ["public.subscribers_feedback", "dinnerbell.round_part"] {
+        stage.feedback.execute(&format!("alter table {table} set unlogged"));
+        let (status, report) = json_of(&stage, &["doctor"]);
+        let said = report.to_string();
+        let name = table.trim_start_matches("public.");
+        assert!(status == 1 && said.contains(&format!("table {name} is unlogged")), "{report}");
+        assert_finds(&stage, "feedback-try", "error", "unlogged", &format!("alter table {name} set logged"));
+        stage.feedback.execute(&format!("alter table {name} set logged"));
+    }
+    let (status, report) = json_of(&stage, &["doctor"]);
+    assert_eq!(status, 0, "{report}");
+}
+
+#[test]
 fn what_hides_subscribers_or_makes_them_unusable_is_found() {
     let mut stage = migrated();
     stage.subscribers.subscribe_clients("pizzeria", &["", &"x".repeat(257), "a"]);

@@ -250,6 +250,34 @@ fn a_constraint_that_one_draft_breaks_is_named_with_the_campaigns_of_the_round_a
 }
 
 #[test]
+fn a_trigger_that_refuses_a_draft_only_at_the_commit_is_named_with_the_campaigns_of_the_round() {
+    let stage = migrated();
+    stage.feedback.execute(&format!(
+        "create function no_minors() returns trigger language plpgsql as $$ begin
+             if new.client_id like 'minor%' then raise exception 'none below eighteen'; end if;
+             return new;
+         end $$;
+         create constraint trigger adults_only after insert on {TABLE} deferrable initially deferred
+             for each row execute function no_minors()"
+    ));
+    stage.subscribers.subscribe_clients("bar", &["adult", "minor of eight"]);
+    let bar = Campaign::now("happy hour", "bar");
+    stage.send(&bar);
+    let service = stage.start();
+    let halted = await_halt(&stage, "feedback-refused");
+    let (found, remedy) = (text(&halted, "found"), text(&halted, "remedy"));
+    for word in ["none below eighteen", "the round is of campaign happy hour", "the database server's log"] {
+        assert!(found.contains(word), "{word:?} is not in {found}");
+    }
+    assert!(remedy.contains("dinnerbell campaign cancel 'happy hour', or let trigger adults_only take it"), "{remedy}");
+    let disable = remedy.split(", or ").find(|step| step.starts_with("alter table")).expect("how to disable it");
+    stage.feedback.execute(disable.split(", then").next().unwrap());
+    stage.dinnerbell_ok(&["lane", "resolve", "0", "--retry"]);
+    stage.await_sinks(&Expected::from([(&bar, ["adult", "minor of eight"])]), LONG);
+    service.stop();
+}
+
+#[test]
 fn ids_with_a_collation_of_their_own_do_for_newcomers_takeovers_and_messages_that_kafka_lost() {
     let stage = migrated();
     stage.feedback.execute(&format!(

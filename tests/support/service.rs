@@ -103,9 +103,13 @@ pub struct Service {
 
 impl Service {
     /// Starts a command, its output going to a log in the folder.
-    pub fn spawn(mut command: Command, dir: &Path) -> Self {
-        let log = dir.join(unique("service-") + ".log");
-        let file = File::create(&log).expect("the test's folder can be written");
+    pub fn spawn(command: Command, dir: &Path) -> Self {
+        Self::spawn_logging_to(command, dir.join(unique("service-") + ".log"))
+    }
+
+    /// The same with this file for a log.
+    pub fn spawn_logging_to(mut command: Command, log: PathBuf) -> Self {
+        let file = File::create(&log).expect("the log can be opened");
         command.stdout(file.try_clone().expect("a file handle can be copied")).stderr(file);
         Self { child: command.spawn().expect("cargo built the binary"), log }
     }

@@ -1,5 +1,6 @@
 //! One test's own world.
 
+use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -180,6 +181,14 @@ impl Stage {
         let mut command = service::command(self.dir.path(), &["run"]);
         command.arg("-c").arg(config).envs(environment.iter().copied());
         Service::spawn(command, self.dir.path())
+    }
+
+    /// Starts `dinnerbell run`, its output going to this file.
+    pub fn start_logging_to(&self, log: &Path) -> Service {
+        let config = self.config.write(self.dir.path());
+        let mut command = service::command(self.dir.path(), &["run"]);
+        command.arg("-c").arg(config);
+        Service::spawn_logging_to(command, log.to_owned())
     }
 
     /// Starts `dinnerbell run` with a fail point armed, for instance `round.copied@1=abort`.

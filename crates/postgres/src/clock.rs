@@ -24,7 +24,8 @@ const PROMPT: Duration = Duration::from_millis(100);
 const NOTABLE_DRIFT: i64 = 2_000_000;
 
 /// The expression that a transaction adds to a statement, to feed [`PostgresClock::observe`].
-pub const CLOCK_MICROS: &str = "(extract(epoch from clock_timestamp()) * 1000000)::int8";
+pub const CLOCK_MICROS: &str =
+    "(extract(epoch from pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000000)::int8";
 
 /// The real [`Clock`].
 #[derive(Clone)]

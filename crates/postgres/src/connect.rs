@@ -32,12 +32,22 @@ pub type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 /// What each transaction sets itself, since the settings of its role or database may be made for others. Names in quotes would not be recognised. A
 /// time-out would end a copy that makes progress, or a round that waits for the one before it. A commit that waits for no disk would be confirmed,
 /// and could be lost with the server. Each call has a deadline of its own.
+///
+/// A search path that names `pg_catalog` behind a schema gives that schema's functions and operators the names of the server's: a `now()` for tests.
+/// Without its name `pg_catalog` is searched first. The rest stays, since triggers may need it.
 const SETTINGS: &str = "set local quote_all_identifiers = off; set local statement_timeout = 0; \
-                        set local idle_in_transaction_session_timeout = '1min'; set local synchronous_commit = on";
+                        set local idle_in_transaction_session_timeout = '1min'; set local synchronous_commit = on; \
+                        select pg_catalog.set_config('search_path', pg_catalog.ltrim(pg_catalog.regexp_replace(\
+                        pg_catalog.current_setting('search_path'), '(^|,) *\"?pg_catalog\"? *(?=,|$)', '', 'gi'), ', '), true)";
 
 /// Begins a transaction, whatever its role or database has for a default; `rest` are further statements.
 pub(crate) fn begin_sql(access: &str, rest: &str) -> String {
-    format!("begin isolation level read committed{access}; {SETTINGS}; {rest}")
+    begin_at(&format!("read committed{access}"), rest)
+}
+
+/// The same at another isolation level.
+pub(crate) fn begin_at(level: &str, rest: &str) -> String {
+    format!("begin isolation level {level}; {SETTINGS}; {rest}")
 }
 
 /// Connections to one database, at most so many at once.
@@ -184,15 +194,7 @@ impl Pool {
 
     /// Asks in a transaction of its own, which begins by these statements; one round trip. After an error the connection is given up.
     pub async fn ask(&self, begin: &str, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, PostgresError> {
-        let connection = self.get().await?;
-        // Sent at once, answered in this order.
-        let ((), rows, ()) = futures_util::try_join!(
-            connection.batch(begin),
-            connection.query(sql, parameters),
-            connection.batch("commit")
-        )?;
-        connection.release();
-        Ok(rows)
+        self.get().await?.ask(begin, sql, parameters).await
     }
 
     /// One statement in a transaction of its own; one round trip.
@@ -209,9 +211,7 @@ impl Pool {
         let slot = self.inner.slots.clone().try_acquire_owned().ok()?;
         let asking = async {
             let connection = self.take(slot).await?;
-            let rows = connection.query(sql, parameters).await?;
-            connection.release();
-            Ok(rows)
+            connection.ask(&begin_sql("", ""), sql, parameters).await
         };
         Some(asking.await)
     }

@@ -33,10 +33,10 @@ async fn ids(pool: &Pool, of: Resource) -> Result<Option<Headroom>, PostgresErro
 
 /// The second that `trigger_datetime_created` ends with.
 async fn times(pool: &Pool) -> Result<Option<Headroom>, PostgresError> {
-    let connection = pool.get().await?;
-    let kind = needs::trigger_kind(&connection, &pool.table().sql()).await?;
-    let now = connection.query_one("select floor(extract(epoch from clock_timestamp()))::int8", &[]).await?;
-    connection.release();
+    let tx = pool.begin("").await?;
+    let kind = needs::trigger_kind(&tx, &pool.table().sql()).await?;
+    let now = tx.query_one("select floor(extract(epoch from clock_timestamp()))::int8", &[]).await?;
+    tx.commit().await?;
     Ok(kind.and_then(|column_type| {
         let end = needs::last_number(&column_type)?;
         let column = format!("{}.trigger_datetime_created", pool.table());

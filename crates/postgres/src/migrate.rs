@@ -267,9 +267,9 @@ impl Job<'_> {
 
     async fn count_duplicates(&self) -> Result<i64, PostgresError> {
         (self.tell)(Event::Doing("counting the pairs that have more than one row"));
-        let connection = self.pool.get().await?;
-        let rows = connection.simple_without_deadline(&script::count_duplicates(&self.table().sql())).await?;
-        connection.release();
+        let tx = self.pool.begin("").await?;
+        let rows = tx.simple_without_deadline(&script::count_duplicates(&self.table().sql())).await?;
+        tx.commit().await?;
         Ok(rows.first().and_then(|row| row.get(0)?.parse().ok()).unwrap_or(0))
     }
 

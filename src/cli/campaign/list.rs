@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::watch::{Frame, watch};
+use crate::cli::failure::remark;
 use crate::cli::{ConfigFile, Failure, Json, output, pause, time};
 use crate::operator::audiences::Audiences;
 use crate::operator::campaigns;
@@ -93,7 +94,7 @@ impl Arguments {
             if let Some(next) = &page.next
                 && (page.campaigns.len() as i64) < filter.limit
             {
-                eprintln!("dinnerbell: there may be more among earlier campaigns: --after {}", plain(next));
+                remark(&format_args!("there may be more among earlier campaigns: --after {}", plain(next)));
             }
             Ok(())
         })

@@ -6,6 +6,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use super::show::unknown;
+use crate::cli::failure::remark;
 use crate::cli::{ConfigFile, Failure, output};
 use crate::operator::csv;
 use crate::operator::not_told::{NotToldClient, Walk};
@@ -72,7 +73,7 @@ impl Arguments {
         progress.finish_and_clear();
         let printed = printed?;
         if form == Form::Text {
-            eprintln!("dinnerbell: {}", printed.summary());
+            remark(&printed.summary());
         }
         Ok(())
     }

@@ -10,6 +10,10 @@
 mod compare;
 mod last_round;
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 use crate::fail_point::fail_point;
 use crate::guard::{Guard, Guards};
 use crate::lane::context::LaneContext;
@@ -30,6 +34,11 @@ pub use compare::compare_only;
 use compare::{compare, compare_unreadable};
 use last_round::reconcile_last_round;
 pub(crate) use last_round::recorded;
+
+/// How long a topic's end is doubted that lies before the lane's position.
+const END_DOUBTED: Duration = Duration::from_secs(5);
+/// How often it is asked for meanwhile.
+const END_ASKED_AGAIN: Duration = Duration::from_millis(500);
 
 /// A lane that was acquired: everything that running it takes.
 pub struct OwnedLane<B: Broker> {
@@ -236,9 +245,9 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
             format!("the lane's position is {position}, but the topic begins at {low}: records were deleted unread");
         return Err(halt((HaltKind::InputTrimmed, found)));
     }
-    // The watermarks were read before the acquisition: until then a former owner may have taken in what arrived since.
-    let read_again = cx.guards.enabled(Guard::WatermarksReadAgain);
-    if position > high && !(read_again && position <= cx.broker.watermarks(lane).await?.1) {
+    let high =
+        if cx.guards.enabled(Guard::WatermarksReadAgain) { end_again(cx, lane, position, high).await? } else { high };
+    if position > high {
         return Err(halt(other(format!("the lane's position is {position}, but the topic ends at {high}"))));
     }
     if let Some(last) = acquired.last_record.filter(|last| last.offset >= low)
@@ -250,4 +259,23 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
         cx.ledger.note_topic(acquired.ownership, now).await?;
     }
     Ok(now)
+}
+
+/// The topic's end, read again for some seconds while it lies before the position. It was read before the acquisition: until then a former owner may
+/// have taken in what arrived since. And a broker that was just cut off, or frozen, tells the end that it knew.
+async fn end_again<B: Broker, L: Ledger, A, C: Clock>(
+    cx: &LaneContext<B, L, A, C>,
+    lane: Lane,
+    position: Offset,
+    mut high: Offset,
+) -> Result<Offset, LaneError> {
+    let until = Instant::now() + END_DOUBTED;
+    while position > high {
+        high = cx.broker.watermarks(lane).await?.1;
+        if position <= high || Instant::now() >= until {
+            break;
+        }
+        sleep(END_ASKED_AGAIN).await;
+    }
+    Ok(high)
 }

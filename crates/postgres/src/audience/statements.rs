@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use crate::connect::Pool;
+use crate::connect::{self, Pool};
 use crate::errors::PostgresError;
 use crate::legible::Legible;
 use crate::sql;
@@ -16,11 +16,8 @@ use dinnerbell_core::model::limits::LONGEST_CLIENT_ID;
 /// Where row-level security hides rows from this role the server raises an error instead: an audience is never a part of itself in silence.
 pub(crate) fn begin_sql(indexed: bool, time_limit: Duration) -> String {
     let in_order = "; set local enable_sort = off; set local enable_bitmapscan = off; set local enable_seqscan = off; set local jit = off";
-    format!(
-        "begin isolation level read committed read only; set local row_security = off; set local statement_timeout = {}{}",
-        time_limit.as_millis(),
-        if indexed { in_order } else { "" }
-    )
+    let limits = format!("set local row_security = off; set local statement_timeout = {}", time_limit.as_millis());
+    connect::begin_sql(", read only", &(limits + if indexed { in_order } else { "" }))
 }
 
 pub(super) fn page_sql(table: &str, legible: &Legible, [restaurant, after, most, upto]: [&str; 4]) -> String {

@@ -48,6 +48,20 @@ impl Connection {
         self.call(self.client().batch_execute(sql)).await
     }
 
+    /// Asks in a transaction of its own, which begins by these statements; one round trip.
+    pub(super) async fn ask(
+        self,
+        begin: &str,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, PostgresError> {
+        // Sent at once, answered in this order.
+        let ((), rows, ()) =
+            futures_util::try_join!(self.batch(begin), self.query(sql, parameters), self.batch("commit"))?;
+        self.release();
+        Ok(rows)
+    }
+
     /// Begins a transaction by these statements, and learns which backend has it.
     pub(super) async fn begin(&self, begin: &str) -> Result<(), PostgresError> {
         let begin = format!("{begin}; select pg_backend_pid()");

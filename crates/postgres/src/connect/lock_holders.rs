@@ -1,4 +1,5 @@
-//! Who holds a lock that a statement of ours waits for: asked over another connection while it waits, since nobody can tell afterwards.
+//! What a statement of ours waits for: who holds a lock, or a standby. It is asked over another connection meanwhile, since nobody can tell
+//! afterwards.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -39,36 +40,64 @@ fn named(of: &str) -> String {
     )
 }
 
-/// Runs a call of backend `pid`. An error for a lock that did not come in time names who held it.
+/// What a synchronous standby is to be, if backend `$1` waits for one.
+const STANDBY: &str = "select current_setting('synchronous_standby_names') from pg_stat_activity where pid = $1 and wait_event = 'SyncRep'";
+
+/// What a statement waits for.
+enum Cause {
+    /// A lock.
+    Holder(LockHolder),
+    /// A standby that is to have the commit too: by this setting.
+    Standby(String),
+}
+
+/// Runs a call of backend `pid`. An error for a lock that did not come in time names who held it; one for a commit that did not come back names
+/// the standby.
 pub async fn naming<T>(
     pool: &Pool,
     pid: i32,
     call: impl Future<Output = Result<T, PostgresError>>,
 ) -> Result<T, PostgresError> {
     let mut call = pin!(call);
-    let mut holder = None;
+    let mut cause = None;
     loop {
         match timeout(ASK, &mut call).await {
-            Ok(answer) => return answer.map_err(|error| error.held_by(holder)),
+            Ok(answer) => return answer.map_err(|error| caused_by(error, cause)),
             Err(_) => {
                 let mut asking = behind(pool, pid);
                 tokio::select! {
                     biased;
-                    answer = &mut call => return answer.map_err(|error| error.held_by(holder)),
-                    found = &mut asking => holder = found.or(holder),
+                    answer = &mut call => return answer.map_err(|error| caused_by(error, cause)),
+                    found = &mut asking => cause = found.or(cause),
                 }
             }
         }
     }
 }
 
-/// Who holds what a backend of ours waits for; none where it does not wait, or where all our connections are in use.
-fn behind(pool: &Pool, pid: i32) -> BoxFuture<'_, Option<LockHolder>> {
+/// The error, with what the call waited for.
+fn caused_by(error: PostgresError, cause: Option<Cause>) -> PostgresError {
+    match cause {
+        Some(Cause::Holder(holder)) => error.held_by(Some(holder)),
+        Some(Cause::Standby(names)) if error.code().is_none() => {
+            error.adding(&format!("its commit waits for a standby (synchronous_standby_names = '{names}')")).mended_by(
+                "bring the standby back, or: alter system reset synchronous_standby_names; select pg_reload_conf()",
+            )
+        }
+        Some(Cause::Standby(_)) | None => error,
+    }
+}
+
+/// What a backend of ours waits for; none where it does not wait, or where all our connections are in use.
+fn behind(pool: &Pool, pid: i32) -> BoxFuture<'_, Option<Cause>> {
     // Boxed, as it asks over a connection itself.
     Box::pin(async move {
-        let sql = named(BEHIND);
-        let rows = pool.query_if_free(&sql, &[(&pid, Type::INT4)]).await?.ok()?;
-        rows.first().map(holder)
+        let rows = pool.query_if_free(&named(BEHIND), &[(&pid, Type::INT4)]).await?.ok()?;
+        if let Some(row) = rows.first() {
+            return Some(Cause::Holder(holder(row)));
+        }
+        let rows = pool.query_if_free(STANDBY, &[(&pid, Type::INT4)]).await?.ok()?;
+        rows.first().map(|row| Cause::Standby(row.get(0)))
     })
 }
 

@@ -68,9 +68,9 @@ impl CampaignLedger for PostgresLedger {
         let row = tx.query_opt(sql, &[(&id, Type::TEXT)]).await?;
         tx.commit().await?;
         let told = row.map_or(0, |row| row.get(0));
-        let connection = self.pool.get().await?;
-        let rows = rows::count(&connection, &self.feedback(), id, told).await?;
-        connection.release();
+        let tx = self.pool.begin("").await?;
+        let rows = rows::count(&tx, &self.feedback(), id, told).await?;
+        tx.commit().await?;
         Ok(RowCounts { told, rows })
     }
 

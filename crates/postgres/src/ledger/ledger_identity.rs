@@ -95,9 +95,9 @@ impl PostgresLedger {
 
     /// Whether the feedback table is the ledger's. An earlier version noted none: then it is noted now.
     pub async fn knows_its_table(&self) -> Result<Result<(), table_identity::OtherTable>, LedgerError> {
-        let connection = self.pool.get().await?;
-        table_identity::note(&connection, self.pool.table()).await?;
-        connection.release();
+        let tx = self.pool.begin("").await?;
+        table_identity::note(&tx, self.pool.table()).await?;
+        tx.commit().await?;
         Ok(table_identity::check(&self.pool).await?)
     }
 }

@@ -39,10 +39,11 @@ const OF_VALUES: [&str; 4] = ["23503", "23514", "P0001", "54000"];
 /// Tries to record two drafts and to withdraw them, and says what else acts on the table. Columns and rights are looked at before
 /// ([`needs::missing_in_feedback`]).
 pub async fn feedback(pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {
-    let connection = pool.get().await?;
-    let hooks = Hooks::read(&connection, &pool.table().sql()).await?;
-    connection.release();
+    let tx = pool.begin("").await?;
+    let hooks = Hooks::read(&tx, &pool.table().sql()).await?;
+    tx.commit().await?;
     hooks.check(pool, FEEDBACK, found);
+    refuse_unlogged(pool, found).await?;
     let mut wrong = Findings::default();
     if let Some(sequence) = sequence::of_ids(pool).await? {
         sequence.check(pool, FEEDBACK, &mut wrong);
@@ -64,6 +65,22 @@ pub async fn feedback(pool: &Pool, found: &mut Findings) -> Result<(), PostgresE
         );
     }
     found.take(wrong);
+    Ok(())
+}
+
+/// Tables that a crash of the server empties: a ledger that forgets, or drafts without their rows.
+async fn refuse_unlogged(pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {
+    let sql = "select c.oid::regclass::text from pg_class c where c.relpersistence = 'u' and c.relkind in ('r', 'p') \
+               and (c.relnamespace = to_regnamespace('dinnerbell') or c.oid = to_regclass($1) \
+               or c.oid in (select relid from pg_partition_tree(to_regclass($1)))) order by 1";
+    for row in pool.query(sql, &[(&pool.table().sql(), Type::TEXT)]).await? {
+        let table: String = row.get(0);
+        found.fail(
+            FEEDBACK,
+            format!("table {table} is unlogged: a crash of the server empties it, and a standby has nothing of it"),
+            format!("alter table {table} set logged"),
+        );
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use dinnerbell_core::model::round::RoundContent;
 /// How many campaigns are named.
 const NAMED: usize = 10;
 
-/// Adds to what a copy was refused with what is known beside it. What cannot be looked at is not added.
+/// Adds to what a copy, or the commit behind it, was refused with what is known beside it. What cannot be looked at is not added.
 pub(super) async fn explain(pool: &Pool, error: PostgresError, content: &RoundContent) -> PostgresError {
     let class = error.code().map(|code| code.code()[..2].to_owned()).unwrap_or_default();
     // Of a constraint, a value, or what a trigger raised: one row was refused, and not the table.
@@ -26,7 +26,7 @@ pub(super) async fn explain(pool: &Pool, error: PostgresError, content: &RoundCo
         let remedy = format!("as the owner of the sequence: {}", sequence.catch_up(pool));
         return error.adding(&told).mended_by(remedy);
     }
-    let away = take_away(pool, error.constraint()).await;
+    let away = take_away(pool, error.constraint(), class == "P0").await;
     let first = campaigns(content).next().unwrap_or_default().to_owned();
     let several = campaigns(content).nth(1).is_some();
     let id = if several { "ID".to_owned() } else { word(&first) };
@@ -65,17 +65,20 @@ fn campaigns(content: &RoundContent) -> impl Iterator<Item = &str> {
     with_drafts.map(|part| part.drafts.template.campaign().adv_campaign_id.as_str())
 }
 
-/// How to take a constraint out of the way, as far as it is known.
-async fn take_away(pool: &Pool, constraint: Option<&str>) -> String {
+/// How to take a constraint, or the trigger that raised an error, out of the way, as far as it is known.
+async fn take_away(pool: &Pool, constraint: Option<&str>, raised: bool) -> String {
     let unknown = || "let the table take it".to_owned();
-    let Some(constraint) = constraint else { return unknown() };
     let looked = async {
-        let connection = pool.get().await?;
-        let hooks = Hooks::read(&connection, &pool.table().sql()).await?;
-        connection.release();
+        let tx = pool.begin("").await?;
+        let hooks = Hooks::read(&tx, &pool.table().sql()).await?;
+        tx.commit().await?;
         Ok::<_, PostgresError>(hooks)
     };
     let hooks = looked.await.unwrap_or_default();
+    let Some(constraint) = constraint else {
+        let trigger = hooks.before_insert.iter().chain(&hooks.after).find(|_| raised);
+        return trigger.map_or_else(unknown, |hook| format!("let trigger {} take it, or {}", hook.name, hook.remove()));
+    };
     let named = hooks.constraints.iter().find(|hook| hook.name.trim_matches('"').ends_with(constraint));
     named.map_or_else(unknown, |hook| format!("take the constraint away: {}", hook.remove()))
 }

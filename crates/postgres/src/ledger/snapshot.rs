@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::rounds;
-use crate::connect::{Parameter, Pool, Transaction};
+use crate::connect::{Parameter, Pool, Transaction, begin_at};
 use crate::draft_row;
 use crate::errors::PostgresError;
 use crate::number::{Number, number};
@@ -60,9 +60,8 @@ impl<'a> CampaignCounts<'a> {
 impl Snapshot {
     /// Takes the snapshot.
     pub async fn take(pool: &Pool) -> Result<Self, PostgresError> {
-        let tx = pool
-            .begin("set transaction isolation level repeatable read, read only; set local idle_in_transaction_session_timeout = 0")
-            .await?;
+        let begin = begin_at("repeatable read, read only", "set local idle_in_transaction_session_timeout = 0");
+        let tx = pool.begin_with(&begin).await?;
         Ok(Self { tx, feedback: pool.table().sql() })
     }
 

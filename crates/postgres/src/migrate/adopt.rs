@@ -39,9 +39,9 @@ pub enum Adopt {
 impl Job<'_> {
     /// The feedback table is the ledger's, or it shall become it: then what is different is returned.
     pub(super) async fn knows_its_table(&self, adopt: &Adopt) -> Result<Option<OtherTable>, PostgresError> {
-        let connection = self.pool.get().await?;
-        table_identity::note(&connection, self.table()).await?;
-        connection.release();
+        let tx = self.pool.begin("").await?;
+        table_identity::note(&tx, self.table()).await?;
+        tx.commit().await?;
         match (table_identity::check(&self.pool).await?, adopt) {
             (Ok(()), _) => Ok(None),
             (Err(another), Adopt::Yes { .. }) => Ok(Some(another)),

@@ -73,14 +73,14 @@ impl PostgresLedger {
     pub async fn removed(&self, lane: Lane) -> Result<Vec<(String, RowCounts)>, LedgerError> {
         let sql = "select adv_campaign_id, told + kept as told from dinnerbell.campaign where lane = $1 \
                    and state in ('active', 'complete') and told > 0 order by adv_campaign_id";
-        let connection = self.pool.get().await?;
-        let found = connection.query(sql, &[lane.parameter()]).await?;
+        let tx = self.pool.begin("").await?;
+        let found = tx.query(sql, &[lane.parameter()]).await?;
         let found: Vec<(String, i64)> = found.iter().map(|row| (row.get("adv_campaign_id"), row.get("told"))).collect();
         let feedback = self.feedback();
-        let rows = together(found.iter().map(|(id, told)| rows::count(&connection, &feedback, id, *told))).await?;
+        let rows = together(found.iter().map(|(id, told)| rows::count(&tx, &feedback, id, *told))).await?;
         let counted = found.into_iter().zip(rows).map(|((id, told), rows)| (id, RowCounts { told, rows }));
         let removed = counted.filter(|(_, counted)| counted.were_removed()).collect();
-        connection.release();
+        tx.commit().await?;
         Ok(removed)
     }
 

@@ -257,7 +257,10 @@ impl RoundTransaction for PostgresRound {
             let stale = parts.into_iter().map(|part| part.id).filter(|id| !moved.contains(id));
             return Ok(Sealed::Overtaken(stale.collect()));
         }
-        self.tx.commit().await?;
+        // What is deferred to the commit is refused by it.
+        if let Err(error) = self.tx.commit().await {
+            return Err(refused::explain(&self.ledger.pool, error, &content).await.into());
+        }
         Ok(Sealed::Recorded { position, closed_campaigns })
     }
 }
