@@ -52,6 +52,11 @@ impl Audiences {
         size
     }
 
+    /// The same for whoever needs it: an error says why the subscribers cannot be asked.
+    pub async fn opened(&self) -> Result<&AudienceSize, PostgresError> {
+        self.size.get_or_try_init(|| self.open()).await
+    }
+
     async fn open(&self) -> Result<AudienceSize, PostgresError> {
         AudienceSize::open(Pool::open(&self.database, "subscribers")?).await
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::operator::audiences::Audiences;
 use crate::operator::campaigns::time;
 use dinnerbell_config::Config;
 use dinnerbell_core::model::limits::LONGEST_CLIENT_ID;
@@ -103,11 +104,12 @@ pub struct LookedAt {
 /// Whether a client was told of a campaign; none for a campaign that the ledger does not know.
 pub async fn told(
     config: &Config,
+    audiences: &Audiences,
     feedback: Pool,
     adv_campaign_id: &str,
     client_id: &str,
 ) -> Result<Option<Answer>, ToldError> {
-    let questions = Questions::open(config, feedback, client_id).await?;
+    let questions = Questions::open(config, audiences, feedback, client_id).await?;
     let Some(campaign) = questions.told.campaign(adv_campaign_id).await? else { return Ok(None) };
     Ok(questions.answers(&[campaign]).await?.pop())
 }
@@ -115,12 +117,13 @@ pub async fn told(
 /// The last campaigns of a client: `most` that were received last are looked at, behind `after` in that order.
 pub async fn history(
     config: &Config,
+    audiences: &Audiences,
     feedback: Pool,
     client_id: &str,
     after: Option<&str>,
     most: usize,
 ) -> Result<ClientHistory, ToldError> {
-    let questions = Questions::open(config, feedback, client_id).await?;
+    let questions = Questions::open(config, audiences, feedback, client_id).await?;
     let (mut campaigns, mut favours, mut looked_at) = (Vec::new(), BTreeSet::new(), 0);
     let (mut last, mut since) = (after.map(str::to_owned), None);
     loop {
@@ -151,14 +154,19 @@ pub async fn history(
 /// What is asked about one client.
 struct Questions<'a> {
     told: Told,
-    audience: AudienceSize,
+    audience: &'a AudienceSize,
     tells_late: bool,
     client_id: &'a str,
 }
 
 impl<'a> Questions<'a> {
-    async fn open(config: &Config, feedback: Pool, client_id: &'a str) -> Result<Self, PostgresError> {
-        let audience = AudienceSize::open(Pool::open(&config.subscribers, "subscribers")?).await?;
+    async fn open(
+        config: &Config,
+        audiences: &'a Audiences,
+        feedback: Pool,
+        client_id: &'a str,
+    ) -> Result<Self, PostgresError> {
+        let audience = audiences.opened().await?;
         Ok(Self { told: Told::of(feedback), audience, tells_late: config.fanout.late_subscribers, client_id })
     }
 

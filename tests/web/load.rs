@@ -65,19 +65,20 @@ fn transactions(stage: &Stage) -> i64 {
     stage.feedback.number("select xact_commit from pg_stat_database where datname = current_database()")
 }
 
-/// Event streams of the first page, each of which was told something.
+/// Event streams of the first page, each of which was told something before the next one was asked for.
 fn viewers(browser: &Browser, number: usize) -> Vec<TcpStream> {
-    let mut streams: Vec<TcpStream> = (0..number).map(|_| browser.open("/events")).collect();
-    for stream in &mut streams {
+    let viewer = |_| {
+        let mut stream = browser.open("/events");
         stream.set_read_timeout(Some(SOON)).expect("a time-out can be set");
-        let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
+        let (mut seen, mut piece) = (Vec::new(), [0; 65_536]);
         while !String::from_utf8_lossy(&seen).contains("data: ") {
             let read = stream.read(&mut piece).expect("it is told in time");
             assert!(read > 0, "the stream ended");
             seen.extend_from_slice(&piece[..read]);
         }
-    }
-    streams
+        stream
+    };
+    (0..number).map(viewer).collect()
 }
 
 /// Transactions a second while so many look. Nobody else uses the database, and it is not asked meanwhile.

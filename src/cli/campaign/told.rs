@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::show::unknown;
 use crate::cli::{ConfigFile, Failure, Json};
+use crate::operator::audiences::Audiences;
 use crate::operator::told::{Answer, told};
 use dinnerbell_core::text_table::plain;
 
@@ -35,7 +36,9 @@ impl Arguments {
     pub fn execute(self) -> Result<(), Failure> {
         let answer = self
             .config
-            .on_feedback(async |config, pool| Ok(told(config, pool, &self.id, &self.client).await?))?
+            .on_feedback(async |config, pool| {
+                Ok(told(config, &Audiences::of(config), pool, &self.id, &self.client).await?)
+            })?
             .ok_or_else(|| unknown(&self.id))?;
         self.json.print(&answer, text)
     }

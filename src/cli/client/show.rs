@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::cli::campaign::list::check_after;
 use crate::cli::{ConfigFile, Failure, Json, output};
+use crate::operator::audiences::Audiences;
 use crate::operator::told::{Answer, ClientHistory, history};
 use dinnerbell_core::text_table::{Fit, cut, or_dash, plain};
 
@@ -46,7 +47,7 @@ impl Arguments {
         let Self { id, last, after, .. } = &self;
         let shown = self.config.on_feedback(async |config, pool| {
             check_after(&pool, after.as_deref()).await?;
-            Ok(history(config, pool, id, after.as_deref(), *last as usize).await?)
+            Ok(history(config, &Audiences::of(config), pool, id, after.as_deref(), *last as usize).await?)
         })?;
         self.json.print(&shown, text)
     }

@@ -32,8 +32,9 @@ pub async fn list(pool: &Pool, audiences: &Audiences, filter: &Filter) -> Result
 async fn read(pool: &Pool, filter: &Filter) -> Result<Page, PostgresError> {
     let source = Source::of(filter);
     let page = format!(
-        "select * from ({}) c where {FOUND} order by received_at desc, adv_campaign_id desc limit $4",
-        source.sql(LOOKED_AT)
+        "select * from ({}) c where {} order by received_at desc, adv_campaign_id desc limit $4",
+        source.sql(LOOKED_AT),
+        found(filter)
     );
     let rows = pool.ask(&begin_of_list(), &select_from(&summary_columns(), &page), &parameters(filter)).await?;
     let campaigns: Vec<Summary> = rows.iter().map(summary).collect();
@@ -61,11 +62,18 @@ const BETWEEN: &str = "($3::text is null or (received_at, adv_campaign_id) < \
          (select a.received_at, a.adv_campaign_id from dinnerbell.campaign a where a.adv_campaign_id = $3)) \
      and ($5::int8 is null or received_at >= to_timestamp($5)) and ($6::int8 is null or received_at < to_timestamp($6))";
 
-/// What is asked for. The ids have a collation that knows no letters but those of ASCII.
-const FOUND: &str = "(cardinality($1::text[]) = 0 or state = any($1)) and ($2::text is null or restaurant_id = $2) \
-     and ($7::text is null or adv_campaign_owner = $7) \
-     and ($8::text is null or position(lower($8) in lower(concat_ws(E'\\n', adv_campaign_id, restaurant_id, adv_campaign_owner, \
-          adv_campaign_content) collate \"default\")) > 0)";
+/// What is asked for. A text of ASCII is looked for in a collation that knows no other letters: that takes a third of the time.
+fn found(filter: &Filter) -> String {
+    let is_ascii = filter.search.as_deref().is_none_or(str::is_ascii);
+    let collation = if is_ascii { "\"C\"" } else { "\"default\"" };
+    let columns = ["adv_campaign_id", "restaurant_id", "adv_campaign_owner", "adv_campaign_content"];
+    let text = columns.map(|column| format!("coalesce({column}, '')")).join(" || E'\\n' || ");
+    format!(
+        "(cardinality($1::text[]) = 0 or state = any($1)) and ($2::text is null or restaurant_id = $2) \
+         and ($7::text is null or adv_campaign_owner = $7) \
+         and ($8::text is null or strpos(lower(({text}) collate {collation}), lower($8 collate {collation})) > 0)"
+    )
+}
 
 fn parameters(filter: &Filter) -> [Parameter<'_>; 8] {
     [

@@ -183,7 +183,7 @@ pub async fn told(
     Ask(query): Ask<ToldQuery>,
 ) -> Answered<Answer> {
     let _turn = api.audience().await?;
-    let told = told::told(&api.site.config, api.site.feedback.clone(), &id, &query.client).await?;
+    let told = told::told(&api.site.config, &api.site.audiences, api.site.feedback.clone(), &id, &query.client).await?;
     told.map(Json).ok_or_else(|| no_campaign(&id))
 }
 
@@ -231,7 +231,17 @@ pub async fn client(
     let last = usize::try_from(last).unwrap_or(usize::MAX);
     known(&api, query.after.as_deref()).await?;
     let _turn = api.audience().await?;
-    Ok(Json(told::history(&api.site.config, api.site.feedback.clone(), &id, query.after.as_deref(), last).await?))
+    Ok(Json(
+        told::history(
+            &api.site.config,
+            &api.site.audiences,
+            api.site.feedback.clone(),
+            &id,
+            query.after.as_deref(),
+            last,
+        )
+        .await?,
+    ))
 }
 
 /// List lanes, with their lag

@@ -161,7 +161,7 @@ impl Page<'_> {
     async fn look(&mut self, site: &Site) -> Result<(), ToldError> {
         let Self { id, asked, .. } = *self;
         if !asked.client.is_empty() {
-            self.answer = told(&site.config, site.feedback.clone(), id, &asked.client).await?;
+            self.answer = told(&site.config, &site.audiences, site.feedback.clone(), id, &asked.client).await?;
         }
         if !asked.not_told.is_empty() {
             let after = Some(asked.after.clone()).filter(|after| !after.is_empty());

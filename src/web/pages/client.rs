@@ -51,7 +51,7 @@ pub async fn page(
 ) -> Response {
     let frame = frame.at("Clients");
     let after = Some(asked.after.as_str()).filter(|after| !after.is_empty());
-    match history(&site.config, site.feedback.clone(), &id, after, LOOKED_AT).await {
+    match history(&site.config, &site.audiences, site.feedback.clone(), &id, after, LOOKED_AT).await {
         Ok(history) => html(&Page { frame, id: &id, history: Some(history) }),
         Err(error) => frame.failed(StatusCode::SERVICE_UNAVAILABLE, "Not known", &error.to_string()),
     }

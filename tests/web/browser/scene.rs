@@ -45,6 +45,8 @@ impl Scene {
         stage.subscribers.subscribe("ramen-ya", 6_000);
         stage.subscribers.subscribe_clients("cafe-moulin", &["anna", "boris", "chiara", ""]);
         stage.subscribers.subscribe_clients("taqueria-sol", &["anna"]);
+        // How much is left is an estimate, by what is known of the table.
+        stage.subscribers.execute("analyze public.subscribers_restaurants");
         stage.migrate();
         let service = stage.start();
         let address = address(&service);
