@@ -63,7 +63,7 @@ impl WorldState {
 
     /// A publication begins: nothing is sent while all sending is paused, and each campaign in it must be inside its window. Without a message it
     /// only says how far the lane is.
-    fn begins(&mut self, publication: &Publication) {
+    fn begins(&mut self, publication: &Publication, producer: u64) {
         let sends =
             !publication.dead_letters.is_empty() || publication.drafts.iter().any(|batch| !batch.clients.is_empty());
         if sends && self.paused_since.is_some_and(|since| self.micros() - since > PAUSED) {
@@ -87,7 +87,7 @@ impl WorldState {
             }
             let early = now < row.start() && (row.changed_at < news || now < campaign.window.start);
             let (start, end) = (row.start(), row.end());
-            let overlooked = self.overlooks_a_cancellation(publication.lane, id);
+            let overlooked = self.overlooks_a_cancellation(publication.lane, producer, id);
             let when = match (early, over || cancelled) {
                 (true, _) => format!("before its start {start}"),
                 (_, true) => format!("after its end {end} or its cancellation"),
@@ -98,9 +98,14 @@ impl WorldState {
         }
     }
 
-    /// Whether a cancellation of the campaign waits that was there when the lane was entered by the owner who made the producer.
-    fn overlooks_a_cancellation(&mut self, lane: Lane, id: &str) -> bool {
-        let initialised = self.kafka.lane(lane).initialised;
+    /// Whether a cancellation of the campaign waits that was there when the lane was entered by the owner who made the producer. A former owner's
+    /// producer is fenced: what it begins is refused.
+    fn overlooks_a_cancellation(&mut self, lane: Lane, producer: u64, id: &str) -> bool {
+        let partition = self.kafka.lane(lane);
+        if partition.producer_epoch != producer {
+            return false;
+        }
+        let initialised = partition.initialised;
         let entered = self.database.lane(lane).entered_at;
         let cancels = |change: &ChangeRow| {
             change.adv_campaign_id == id && change.judged == 0 && change.record.value.is_none() && change.at < entered
@@ -401,7 +406,7 @@ impl SimProducer {
             return Err(BrokerError::Transient("the topic of the drafts was recreated".to_owned()));
         }
         if records {
-            world.state().begins(&publication);
+            world.state().begins(&publication, self.epoch);
         }
         let (lane, epoch) = (self.lane, self.epoch);
         let announced = Announced { publication, records };
