@@ -19,6 +19,7 @@ macro_rules! for_each_broker_case {
         $test! { broker:
             a_published_round_is_seen_and_its_mark_is_read_back,
             a_mark_is_published_without_any_message,
+            a_producer_reads_the_mark_behind_all_that_was_committed_and_leaves_nothing,
             each_lane_has_a_mark_of_its_own,
             a_second_producer_fences_the_first,
             a_round_that_may_not_be_begun_any_more_leaves_nothing,
@@ -135,6 +136,22 @@ pub async fn a_mark_is_published_without_any_message<E: Environment>(env: &mut E
     producer.publish_mark(&round).await.unwrap();
     assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(mark(4)));
     assert_eq!((env.told().await.len(), env.letters().await), (0, 0));
+}
+
+pub async fn a_producer_reads_the_mark_behind_all_that_was_committed_and_leaves_nothing<E: Environment>(env: &mut E) {
+    let (broker, lane) = (env.broker(), Lane::new(0));
+    let (producer, found) = broker.producer(lane).await.unwrap().committed().await.unwrap();
+    assert_eq!(found, CommittedOffset::None);
+    assert_eq!(broker.committed(lane).await.unwrap(), CommittedOffset::None, "nothing of the proof is seen");
+    let producer = producer.publish(&round(lane, 0, &["anna"])).await.unwrap().unwrap();
+    let (_, found) = producer.committed().await.unwrap();
+    assert_eq!(found, CommittedOffset::Mark(mark(0)));
+    assert_eq!(broker.committed(lane).await.unwrap(), CommittedOffset::Mark(mark(0)));
+    env.leave_open(publication(lane, 1, &["never"], &[])).await;
+    let (producer, found) = broker.producer(lane).await.unwrap().committed().await.unwrap();
+    assert_eq!(found, CommittedOffset::Mark(mark(0)));
+    producer.publish(&round(lane, 1, &["bob"])).await.unwrap();
+    assert_eq!(env.told().await, ["anna", "bob"]);
 }
 
 pub async fn each_lane_has_a_mark_of_its_own<E: Environment>(env: &mut E) {

@@ -124,10 +124,15 @@ async fn main() -> Result<(), Failed> {
     let drafts: usize = arguments.get(2).map_or(Ok(1_000_000), |text| text.parse())?;
     let small: i64 = arguments.get(3).map_or(Ok(500), |text| text.parse())?;
     let trial = Trial::begin(address).await?;
-    let mut producer = trial.producer().await?;
-    println!("transactions {:?}", producer.version());
-    let (taken, nothing) = trial.group_offset(producer).await?;
-    producer = trial.publish(taken, SMALL, 7).await?;
+    let (taken, nothing) = trial.group_offset(trial.producer().await?).await?;
+    println!("transactions {:?}", taken.version());
+    // A topic that has just been made may have no leaders yet.
+    let mut first = trial.publish(taken, SMALL, 7).await;
+    while let Err(error) = &first {
+        println!("again: {error}");
+        first = trial.publish(trial.producer().await?, SMALL, 7).await;
+    }
+    let mut producer = first?;
     let found;
     (producer, found) = trial.group_offset(producer).await?;
     println!("the group's offset before {nothing:?} and behind the first transaction {found:?}");

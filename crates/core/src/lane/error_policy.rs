@@ -145,8 +145,7 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
             | BrokerError::DeadLetters { .. }
             | BrokerError::Undelivered { .. }
             | BrokerError::Overdue { .. }
-            | BrokerError::NotBegun
-            | BrokerError::Overrun { .. },
+            | BrokerError::NotBegun,
         )
         | LaneError::Audience(AudienceError::Transient(_) | AudienceError::Unanswered(_))
         | LaneError::ClockUnread

@@ -41,7 +41,7 @@ pub enum BrokerError {
         bytes: usize,
         /// How long it was tried.
         seconds: u64,
-        /// What the client library met.
+        /// What was met.
         reason: String,
     },
     /// The topic of dead letters did not take a letter, or not in time. The drafts of the round are not to blame.
@@ -55,12 +55,6 @@ pub enum BrokerError {
     /// The round might not be begun any more when its transaction was about to begin. Nothing of it was sent.
     #[error("the round might not be begun any more")]
     NotBegun,
-    /// A transactional call overran its watchdog and was abandoned on its thread.
-    #[error("a transactional call did not return within {seconds} s and was abandoned")]
-    Overrun {
-        /// How long it was waited for.
-        seconds: u64,
-    },
 }
 
 impl Failure for BrokerError {
@@ -72,8 +66,7 @@ impl Failure for BrokerError {
             | Self::Overdue { .. }
             | Self::Undelivered { .. }
             | Self::DeadLetters { .. }
-            | Self::NotBegun
-            | Self::Overrun { .. } => FailureKind::Transient,
+            | Self::NotBegun => FailureKind::Transient,
         }
     }
 }
@@ -142,7 +135,7 @@ pub trait Input: Send + 'static {
     fn next(&mut self, most: usize) -> impl Future<Output = Result<Vec<InputEvent>, BrokerError>> + Send;
 }
 
-/// Whether a round may still be begun. It is asked on the producer's own thread, so it waits for nobody.
+/// Whether a round may still be begun. It waits for nobody.
 pub type MayBegin = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// A lane's transactional producer. It is consumed by publishing and returned only by plain success, so that a producer
