@@ -1,31 +1,36 @@
 //! The ledger of a simulated world: requests to the database, transactions that hold a lane's lock, and what ends them.
 
+mod round;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::server::{Caller, Unanswered};
-use super::world::{Instance, World, WorldState};
-use crate::faults::Server;
-use crate::tables::{LaneRow, Transaction, ended};
 use dinnerbell_core::guard::Guard;
 use dinnerbell_core::model::clients::{ClientRange, Clients};
-use dinnerbell_core::model::due::{ActiveCampaign, Due, Poll};
+use dinnerbell_core::model::due::{Due, Poll};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
-use dinnerbell_core::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
+use dinnerbell_core::model::late::{LateCampaign, OpenCampaign, RowCounts};
 use dinnerbell_core::model::lock::{LockHolder, LockWait, LockedPart, LockedRows};
 use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::model::output_topics::OutputTopicIds;
 use dinnerbell_core::model::ownership::{AcquiredLane, Ownership, Suspension};
-use dinnerbell_core::model::record::DeadLetterMessage;
-use dinnerbell_core::model::round::{RoundContent, Sealed, StoredRound};
+use dinnerbell_core::model::round::StoredRound;
 use dinnerbell_core::ports::ledger::{
-    CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, LedgerError, RoundLedger, RoundTransaction,
+    CampaignLedger, InstanceLedger, IntakeLedger, LaneLedger, LedgerError, RoundLedger,
 };
+
+use super::server::{Caller, Unanswered};
+use super::world::{Instance, World, WorldState};
+use crate::faults::Server;
+use crate::tables::{LaneRow, ended};
+
+pub use round::SimRound;
+use round::told;
 
 /// Any call past this long is given up, and its connection dropped.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -445,139 +450,5 @@ impl InstanceLedger for SimLedger {
 
     async fn suspension(&self) -> Result<Suspension, LedgerError> {
         self.query("suspension", |state| Suspension { paused: state.database.paused, held: state.is_held() }).await
-    }
-}
-
-/// The simulated [`RoundTransaction`]: an open transaction. Dropped, it is rolled back, as soon as the server notices.
-pub struct SimRound {
-    instance: Instance,
-    own: Ownership,
-    transaction: Option<u64>,
-}
-
-impl SimRound {
-    async fn statement<T: Send + 'static>(
-        &self,
-        request: &'static str,
-        read: impl FnOnce(&mut WorldState, u64) -> Result<T, LedgerError> + Send + 'static,
-    ) -> Result<T, LedgerError> {
-        self.statement_after(request, |_, _| false, read).await
-    }
-
-    /// A statement that waits as long as something stands in its way.
-    async fn statement_after<T: Send + 'static>(
-        &self,
-        request: &'static str,
-        must_wait: impl Fn(&WorldState, u64) -> bool + Send + 'static,
-        read: impl FnOnce(&mut WorldState, u64) -> Result<T, LedgerError> + Send + 'static,
-    ) -> Result<T, LedgerError> {
-        let transaction = self.transaction.ok_or_else(ended)?;
-        let world = self.instance.world.clone();
-        let served = |caller: Caller| async move {
-            let takes = world.state().work();
-            if !takes.is_zero() {
-                sleep(takes).await;
-            }
-            loop {
-                {
-                    let mut state = world.state();
-                    if !state.database.transactions.contains_key(&transaction) {
-                        return Err(ended());
-                    }
-                    if !must_wait(&state, transaction) {
-                        return read(&mut state, transaction);
-                    }
-                    if caller.is_gone() {
-                        return Err(ended());
-                    }
-                }
-                sleep(POLL_INTERVAL).await;
-            }
-        };
-        self.instance.ask(request, Server::Feedback, TIME_LIMIT, served).await?
-    }
-}
-
-impl Drop for SimRound {
-    fn drop(&mut self) {
-        let Some(transaction) = self.transaction else { return };
-        let world = self.instance.world.clone();
-        let notices = {
-            let mut state = world.state();
-            let stays = state.harm.left_open;
-            if state.random.chance(stays) { KEEPALIVE } else { state.way() }
-        };
-        // A runtime that ends drops what it runs: nothing is left to roll back then.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move {
-            sleep(notices).await;
-            world.state().database.transactions.remove(&transaction);
-        });
-    }
-}
-
-/// Those of each range who have a feedback row.
-fn told(ranges: &[ClientRange<'_>]) -> impl Fn(&WorldState) -> Vec<Clients> + Send + 'static {
-    let owned = |range: &ClientRange<'_>| {
-        let ClientRange { adv_campaign_id, after, upto } = *range;
-        (adv_campaign_id.to_owned(), after.map(str::to_owned), upto.to_owned())
-    };
-    let ranges: Vec<_> = ranges.iter().map(owned).collect();
-    move |state| ranges.iter().map(|(id, after, upto)| state.database.told(id, after.as_deref(), upto)).collect()
-}
-
-impl RoundTransaction for SimRound {
-    async fn already_told(&mut self, ranges: &[ClientRange<'_>]) -> Result<Vec<Clients>, LedgerError> {
-        let told = told(ranges);
-        self.statement("already_told", move |state, _| Ok(told(state))).await
-    }
-
-    async fn late(&mut self, questions: &[LateQuery<'_>]) -> Result<Vec<Clients>, LedgerError> {
-        let owned = |question: &LateQuery<'_>| {
-            let LateQuery { adv_campaign_id, clients, planned_cursor, main_pass_over } = *question;
-            (adv_campaign_id.to_owned(), clients.clone(), planned_cursor.map(str::to_owned), main_pass_over)
-        };
-        let questions: Vec<_> = questions.iter().map(owned).collect();
-        self.statement("late", move |state, _| {
-            let late =
-                questions.iter().map(|(id, clients, cursor, over)| state.late(id, clients, cursor.as_deref(), *over));
-            Ok(late.collect())
-        })
-        .await
-    }
-
-    async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<ActiveCampaign>, LedgerError> {
-        let (own, ids) = (self.own, ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>());
-        self.statement("campaigns", move |state, _| Ok(state.open_of(own.lane, &ids))).await
-    }
-
-    async fn dead_letters(&mut self, ids: &[i64]) -> Result<Vec<DeadLetterMessage>, LedgerError> {
-        let ids = ids.to_vec();
-        self.statement("letters", move |state, _| Ok(state.letters(&ids))).await
-    }
-
-    async fn abandon(mut self) -> Result<(), LedgerError> {
-        let abandoned =
-            self.statement("abandon", |state, transaction| state.end(transaction).map(|_: Transaction| ())).await;
-        if abandoned.is_ok() {
-            self.transaction = None;
-        }
-        abandoned
-    }
-
-    async fn copy(&mut self, content: Arc<RoundContent>) -> Result<(), LedgerError> {
-        let rows = Arc::clone(&content);
-        let must_wait = move |state: &WorldState, transaction| state.is_being_copied(transaction, &rows);
-        self.statement_after("copy", must_wait, move |state, transaction| state.copy(transaction, &content)).await
-    }
-
-    async fn seal(mut self, head: RoundVersion, content: Arc<RoundContent>) -> Result<Sealed, LedgerError> {
-        let own = self.own;
-        let sealing =
-            self.statement("seal", move |state, transaction| state.seal(own, transaction, head, &content)).await;
-        if sealing.is_ok() {
-            self.transaction = None;
-        }
-        sealing
     }
 }

@@ -1,5 +1,7 @@
 //! A lane's rounds, one after the other: recorded, then published, while the next one is prepared; never deeper.
 
+mod publishing;
+
 use std::future::{pending, ready};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,28 +11,25 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::guard::Guard;
-use crate::instance::memory_budget::Reserved;
 use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
-use crate::lane::error_policy::{Failures, RETRY_BACKOFF};
+use crate::lane::error_policy::Failures;
 use crate::lane::locks;
 use crate::lane::round::prepare::{Preparation, StagedRound};
-use crate::lane::round::publish::publish;
 use crate::lane::round::stage_and_seal::SealOutcome;
-use crate::lane::takeover;
 use crate::lane::takeover::FoundRound;
-use crate::model::lock::LockedPart;
-use crate::model::ownership::{AcquiredLane, Ownership};
-use crate::model::recorded::{Delivery, Published, Recorded};
-use crate::model::round::RoundContent;
+use crate::model::ownership::Ownership;
+use crate::model::recorded::{Delivery, Published};
 use crate::ports::audience::Audience;
-use crate::ports::broker::{Broker, BrokerError};
+use crate::ports::broker::Broker;
 use crate::ports::clock::Clock;
 use crate::ports::ledger::{Ledger, LedgerError};
 use crate::shutdown::stopped;
 use crate::telemetry;
+
+use publishing::{publish_round, publish_round_again, publish_when_free};
 
 /// How long a staged round waits, its transaction open, for the round before it to be published.
 const TICKET_WAIT: Duration = Duration::from_secs(2);
@@ -86,19 +85,12 @@ pub(crate) struct Rounds<'a, B, L, A, C> {
 impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     /// Goes on from how the last round was found, until something fails or the lane is to stop.
     pub(crate) async fn run(
-        self,
+        mut self,
         producer: B::Producer,
         last: FoundRound,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), LaneError> {
-        let mut publishing: Publishing<'a, B::Producer> = match last {
-            FoundRound::Published { published, noted } => {
-                let (producer, finished) = (Some(producer), !noted);
-                Box::pin(ready(Ok(CommitTicket { producer, published, noted, finished, delivery: None })))
-            }
-            FoundRound::Recorded(recorded) => Box::pin(publish_round_again(self.cx, self.backlog, producer, recorded)),
-            FoundRound::Locked(acquired) => Box::pin(publish_when_free(self.cx, self.backlog, producer, *acquired)),
-        };
+        let mut publishing = self.publish_found(producer, last);
         let mut sizing = self.sizing;
         loop {
             let may_stage = watch::Sender::new(false);
@@ -123,47 +115,70 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 publishing = Box::pin(ready(Ok(ticket.into_outcome())));
                 continue;
             }
-            let content = Arc::clone(staged.content());
-            let (began, quiet) = (staged.began, staged.is_quiet());
-            let sealing = Instant::now();
-            self.backlog.changed_windows().forget();
-            let sealed = staged.round.seal(self.own.lane, self.ledger, &ticket.published).await;
-            drop(staged.quiet);
-            let sealed = match sealed {
-                // The server undid it: what others have locked is left out, and the rest is planned again.
-                Err(LedgerError::Locked(wait)) => {
-                    locks::left_out(self.cx, self.own.lane, self.backlog, &wait).await;
+            (publishing, sizing) = self.seal(staged, ticket, sizing).await?;
+        }
+    }
+
+    /// Publishes the last round as the takeover found it: at once, when its locks are free, or not at all where it is published.
+    fn publish_found(&self, producer: B::Producer, last: FoundRound) -> Publishing<'a, B::Producer> {
+        match last {
+            FoundRound::Published { published, noted } => {
+                let (producer, finished) = (Some(producer), !noted);
+                Box::pin(ready(Ok(CommitTicket { producer, published, noted, finished, delivery: None })))
+            }
+            FoundRound::Recorded(recorded) => Box::pin(publish_round_again(self.cx, self.backlog, producer, recorded)),
+            FoundRound::Locked(acquired) => Box::pin(publish_when_free(self.cx, self.backlog, producer, *acquired)),
+        }
+    }
+
+    /// Records a staged round and begins to publish it. Where it was overtaken, or others have locked what it would write, it is planned again: then
+    /// the ticket is handed on.
+    async fn seal(
+        &mut self,
+        staged: StagedRound<L::Transaction>,
+        ticket: CommitTicket<B::Producer>,
+        sizing: RoundSizing,
+    ) -> Result<(Publishing<'a, B::Producer>, RoundSizing), LaneError> {
+        let content = Arc::clone(staged.content());
+        let (began, quiet) = (staged.began, staged.is_quiet());
+        let sealing = Instant::now();
+        self.backlog.changed_windows().forget();
+        let sealed = staged.round.seal(self.own.lane, self.ledger, &ticket.published).await;
+        drop(staged.quiet);
+        let sealed = match sealed {
+            // The server undid it: what others have locked is left out, and the rest is planned again.
+            Err(LedgerError::Locked(wait)) => {
+                locks::left_out(self.cx, self.own.lane, self.backlog, &wait).await;
+                self.backlog.reload();
+                return Ok((Box::pin(ready(Ok(ticket.into_outcome()))), sizing));
+            }
+            sealed => sealed?,
+        };
+        match sealed {
+            SealOutcome::Recorded(recorded) => {
+                let sizing = sizing.after_recorded(content.bytes(), content.parts.len(), began.elapsed());
+                self.cx.telemetry.step(telemetry::RoundStep::Record, sealing.elapsed());
+                self.backlog.advance(&content, quiet);
+                self.backlog.judged_late(&staged.judged, staged.last_campaign.as_deref());
+                self.cx.telemetry.running_campaigns(self.own.lane, self.backlog.running_count());
+                self.failures.clear();
+                self.backlog.call_noted();
+                if recorded.has_closed_campaigns() {
                     self.backlog.reload();
-                    publishing = Box::pin(ready(Ok(ticket.into_outcome())));
-                    continue;
                 }
-                sealed => sealed?,
-            };
-            match sealed {
-                SealOutcome::Recorded(recorded) => {
-                    sizing = sizing.after_recorded(content.bytes(), content.parts.len(), began.elapsed());
-                    self.cx.telemetry.step(telemetry::RoundStep::Record, sealing.elapsed());
-                    self.backlog.advance(&content, quiet);
-                    self.backlog.judged_late(&staged.judged, staged.last_campaign.as_deref());
-                    self.cx.telemetry.running_campaigns(self.own.lane, self.backlog.running_count());
-                    self.failures.clear();
-                    self.backlog.call_noted();
-                    if recorded.has_closed_campaigns() {
-                        self.backlog.reload();
-                    }
-                    publishing = Box::pin(publish_round(
-                        self.cx,
-                        self.backlog,
-                        ticket.producer,
-                        recorded,
-                        content,
-                        staged.reservation,
-                    ));
-                }
-                SealOutcome::Overtaken(campaigns) => {
-                    self.backlog.overtaken(campaigns);
-                    publishing = Box::pin(ready(Ok(ticket.into_outcome())));
-                }
+                let publishing = Box::pin(publish_round(
+                    self.cx,
+                    self.backlog,
+                    ticket.producer,
+                    recorded,
+                    content,
+                    staged.reservation,
+                ));
+                Ok((publishing, sizing))
+            }
+            SealOutcome::Overtaken(campaigns) => {
+                self.backlog.overtaken(campaigns);
+                Ok((Box::pin(ready(Ok(ticket.into_outcome()))), sizing))
             }
         }
     }
@@ -351,79 +366,4 @@ enum NextRound<O, P> {
     Round(StagedRound<O>, CommitTicket<P>),
     /// With what the last round left, if it is published.
     Stop(Option<PublishOutcome<P>>),
-}
-
-/// Publishes a recorded round; the memory of its drafts is free afterwards.
-async fn publish_round<B: Broker, L, A, C: Clock>(
-    cx: &LaneContext<B, L, A, C>,
-    backlog: &LaneBacklog,
-    producer: B::Producer,
-    recorded: Recorded,
-    content: Arc<RoundContent>,
-    reservation: Reserved,
-) -> Result<PublishOutcome<B::Producer>, LaneError> {
-    let began = Instant::now();
-    let (producer, published) = send(cx, backlog, producer, &recorded).await?;
-    drop(reservation);
-    cx.telemetry.step(telemetry::RoundStep::Publish, began.elapsed());
-    cx.telemetry.published(recorded.publication().lane, &content);
-    let finished = content.parts.iter().any(|part| part.page.as_ref().is_some_and(|page| page.last));
-    Ok(CommitTicket { producer, delivery: published.delivery(), published, noted: false, finished })
-}
-
-/// Looks at a round that was found recorded, and locked by somebody else, until it is free; then publishes what is left of it.
-async fn publish_when_free<B: Broker, L: Ledger, A, C: Clock>(
-    cx: &LaneContext<B, L, A, C>,
-    backlog: &LaneBacklog,
-    producer: B::Producer,
-    mut acquired: AcquiredLane,
-) -> Result<PublishOutcome<B::Producer>, LaneError> {
-    let lane = acquired.ownership.lane;
-    let mut backoff = RETRY_BACKOFF;
-    let recorded = loop {
-        sleep(backoff.failed()).await;
-        match takeover::recorded(cx, &mut acquired).await {
-            Ok(recorded) => break recorded,
-            Err(error) => match locks::waited_for(&error) {
-                Some(wait) => locks::show_wait(cx, lane, LockedPart::Round, Some(wait)).await,
-                None => return Err(error),
-            },
-        }
-    };
-    locks::show_wait(cx, lane, LockedPart::Round, None).await;
-    if acquired.locked_rows {
-        backlog.call_locked_rows();
-    }
-    publish_round_again(cx, backlog, producer, recorded).await
-}
-
-/// Publishes a round that was found recorded at the takeover.
-async fn publish_round_again<B: Broker, L, A, C: Clock>(
-    cx: &LaneContext<B, L, A, C>,
-    backlog: &LaneBacklog,
-    producer: B::Producer,
-    recorded: Recorded,
-) -> Result<PublishOutcome<B::Producer>, LaneError> {
-    let (producer, published) = send(cx, backlog, producer, &recorded).await?;
-    cx.telemetry.published_again(recorded.publication().lane, recorded.drafts());
-    // What the round finished is not known here: the ledger learns of it soon.
-    Ok(CommitTicket { producer, delivery: published.delivery(), published, noted: false, finished: true })
-}
-
-/// Publishes a recorded round within the memory that its messages may take, unless one of its campaigns is not open by then.
-async fn send<B: Broker, L, A, C: Clock>(
-    cx: &LaneContext<B, L, A, C>,
-    backlog: &LaneBacklog,
-    producer: B::Producer,
-    recorded: &Recorded,
-) -> Result<(Option<B::Producer>, Published), LaneError> {
-    let _on_their_way = cx.memory.for_publication(recorded.publication().size()).await;
-    let published = publish(producer, recorded, &cx.clock, &cx.pause, backlog.changed_windows(), cx.guards).await;
-    match &published {
-        Ok(_) if !recorded.publication().dead_letters.is_empty() => cx.dead_letter_topic.accepted(),
-        // At the takeover they are taken out of the round.
-        Err(LaneError::Broker(error @ BrokerError::DeadLetters { .. })) => cx.dead_letter_topic.refused(error),
-        _ => {}
-    }
-    published
 }
