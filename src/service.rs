@@ -38,7 +38,7 @@ const NOTE_TURNS: Duration = Duration::from_secs(1);
 const STOP: Duration = Duration::from_millis(8_400);
 /// How much of it is kept for closing the clients.
 const CLOSE: Duration = Duration::from_secs(1);
-/// The group is left when the rounds in flight are finished, and after this long in any case. Whoever takes the lanes over then fences them.
+/// The group is left when the rounds in flight are finished, and after this long in any case. Anyone who takes the lanes over then fences them.
 const LEAVE: Duration = Duration::from_secs(3);
 
 /// Why an instance ended by itself.
@@ -57,9 +57,9 @@ pub enum ServiceError {
 pub struct Setup {
     /// The configuration.
     pub config: Config,
-    /// The same as text, without secrets, for whoever looks at the page; empty where it is not shown.
+    /// The same as text, without secrets, for the page; empty where it is not shown.
     pub shown: String,
-    /// Whoever shows this on the page is signed in as an operator, once.
+    /// The bearer of this is signed in on the page as an operator, once.
     pub admits: Option<Secret>,
 }
 

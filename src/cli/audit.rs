@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Only those of somebody of this name
     #[arg(long, value_name = "NAME")]
     who: Option<String>,
-    /// At most so many
+    /// How many at most
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
     /// Only those that come after this one in the list: its next page

@@ -23,7 +23,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Why, for whoever looks
+    /// Why: it is shown to everyone who looks
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]

@@ -36,7 +36,7 @@ struct Told<'a> {
 /// The messages of one campaign so far.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {
-    /// How many.
+    /// How many messages were seen.
     pub messages: u64,
     /// When the last one was read.
     pub last: SystemTime,

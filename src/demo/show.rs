@@ -149,7 +149,7 @@ pub async fn lanes(ledger: &Pool) -> Result<Lanes, PostgresError> {
 
 /// The show.
 pub struct Show<'a> {
-    /// Where.
+    /// Where it is shown.
     pub screen: &'a Screen,
     /// The ledger, in the feedback database.
     pub ledger: &'a Pool,

@@ -167,9 +167,9 @@ impl CheckedDatabase<'_> {
         let sql = "select relkind::text from pg_class where oid = to_regclass($1)";
         let rows = self.pool.query(sql, &[(&table.sql(), Type::TEXT)]).await?;
         let kind = match rows.first().map(|row| row.get::<_, String>(0)).as_deref() {
-            Some("v") => "a view: whoever its conditions leave out is never told",
+            Some("v") => "a view: clients whom its conditions leave out are never told",
             Some("m") => "a materialized view: who subscribes is told after its next refresh",
-            Some("f") => "a foreign table: whoever the other server hides is never told",
+            Some("f") => "a foreign table: clients whom the other server hides are never told",
             _ => return Ok(()),
         };
         found.ok(self.check.table, format!("{table} is {kind}"));

@@ -60,7 +60,7 @@ fn postgres(config: &Config, sequence: Option<&str>, text: &mut String) {
     line(text, format!("grant select on table {} to {reader}", subscribers.table.sql()));
 }
 
-/// Whoever gives orders has the service's rights in the databases: to resolve a lane is to take it over, and to end what is under way in it.
+/// Anyone who gives orders has the service's rights in the databases: to resolve a lane is to take it over, and to end what is under way in it.
 fn operators_postgres(config: &Config, operator: &str, text: &mut String) {
     let operator = quoted(operator);
     text.push_str(

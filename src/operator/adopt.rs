@@ -142,7 +142,7 @@ impl Adopter<'_> {
         loop {
             attempts += 1;
             let own = writer.acquire(self.request.lane, None).await?.ownership;
-            // Whoever entered it in between may have published what the operator took for unpublished.
+            // Anyone who entered it in between may have published what the operator took for unpublished.
             let overruled = overruled_in.is_some_and(|epoch| own.epoch == epoch.after(attempts));
             match self.adopt_once(&writer, own, overruled).await {
                 Err(ResolveError::Ledger(error @ LedgerError::OnHold)) => {

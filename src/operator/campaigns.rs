@@ -152,7 +152,7 @@ pub struct Details {
     pub cancelled_at: Option<String>,
     /// What happened to it, and what will: in the order of time; what has no time comes last.
     pub timeline: Vec<Moment>,
-    /// When its drafts were recorded, in at most so many equal parts of the time from the first to the last; parts without drafts are left out.
+    /// When its drafts were recorded, in at most this number of equal parts of the time from the first to the last; parts without drafts are left out.
     pub told_over_time: Vec<Told>,
 }
 

@@ -21,9 +21,9 @@ const UNUSABLE: i64 = 1_000;
 /// Somebody who was not told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct NotToldClient {
-    /// Who; of an id that is longer than 256 bytes the beginning.
+    /// The client; of an id that is longer than 256 bytes the beginning.
     pub client_id: String,
-    /// Why.
+    /// Why they were not told.
     #[schema(value_type = String)]
     pub reason: NotToldReason,
 }

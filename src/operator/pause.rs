@@ -29,7 +29,7 @@ pub struct Pause {
     pub since: Option<String>,
     /// Who ordered it.
     pub by: Option<String>,
-    /// Why.
+    /// The reason that was given.
     pub reason: Option<String>,
 }
 

@@ -1,7 +1,7 @@
 //! `dinnerbell verify --republish`: clients whose messages Kafka lost are told once more, while their campaigns last.
 //!
 //! What was acknowledged is lost with an unclean election of the notifications topic, and the rows stay. They are taken back under the lane's own
-//! epoch, one transaction for each batch. Whoever owns the lane takes it over again, rescans its open campaigns, and tells who has no row. Neither
+//! epoch, one transaction for each batch. Its owner takes the lane over again, rescans its open campaigns, and tells who has no row. Neither
 //! two runs nor one that died half-way tell anybody twice: the unique index prevents it. What was taken back is gone, and what was told since has a
 //! message.
 

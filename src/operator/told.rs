@@ -93,7 +93,7 @@ pub struct ClientHistory {
 /// Which campaigns were looked at.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LookedAt {
-    /// How many.
+    /// How many campaigns were looked at.
     pub campaigns: usize,
     /// When the first of them was received; null where there was none.
     pub since: Option<String>,

@@ -103,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    /// What the telemetry says of Kafka after a server that is asked has behaved so for so many seconds.
+    /// What the telemetry says of Kafka after a server that is asked has behaved so for this number of seconds.
     async fn said_after(
         telemetry: &Telemetry,
         answer: &Cell<Option<Result<(), &'static str>>>,

@@ -204,7 +204,7 @@ async fn claim(config: &Config, broker: &KafkaBroker, ledger: &PostgresLedger) -
         None => {
             let beginnings: Vec<_> = broker.start_offsets(config.kafka.start).await?.into_iter().collect();
             ledger.claim(&ours, &beginnings).await?;
-            // Whoever came first decided: look at what stands there now.
+            // The first one decided: look at what stands there now.
             ledger.identity().await?
         }
     };

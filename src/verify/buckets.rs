@@ -103,7 +103,7 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// Enough of them for about so many entries.
+    /// Enough of them for about this number of entries.
     pub fn new(entries: u64) -> Self {
         let buckets = (entries / PER_BUCKET + 1).min(MAX_BUCKETS);
         Self { files: (0..buckets).map(|_| None).collect() }

@@ -8,7 +8,7 @@ use dinnerbell_core::model::number::{Lane, Seq};
 
 /// How many examples of each kind are kept.
 const EXAMPLES: usize = 20;
-/// About so many rows without a message are expected at most: as many as the recorded rounds of a large instance hold.
+/// About how many rows without a message are expected at most: as many as the recorded rounds of a large instance hold.
 const UNSETTLED: u64 = 10_000_000;
 
 /// What the ledger knows of a campaign.

@@ -20,7 +20,7 @@ use dinnerbell_core::shutdown::stopped;
 
 /// How often what is looked at is read.
 const EVERY: Duration = Duration::from_secs(1);
-/// How long an event stream lasts: then the browser asks anew, maybe another instance.
+/// How long an event stream lasts: then the browser asks again, maybe another instance.
 const LASTS: Duration = Duration::from_secs(300);
 /// After this long without news, a sign of life is sent.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
@@ -108,7 +108,7 @@ impl Live {
                 let news = read(&topic).await;
                 self.tell(&topic, news);
             }
-            // Whoever comes meanwhile waits for their first news no longer than that.
+            // Anyone who comes meanwhile waits for their first news no longer than that.
             tokio::select! {
                 () = sleep_until(next) => {}
                 () = self.somebody.notified() => {}

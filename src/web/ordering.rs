@@ -65,7 +65,7 @@ impl Orders {
         self.note(feedback, by.clone(), Action::Refused, format!("a viewer asked for {path}")).await;
     }
 
-    /// Keeps what changes nothing else. It is done though the ledger does not answer, and whoever waits for it waits a moment only.
+    /// Keeps what changes nothing else. It is done though the ledger does not answer, and anyone who waits for it waits a moment only.
     async fn note(&self, feedback: &Pool, by: Orderer, action: Action, details: String) {
         let feedback = feedback.clone();
         let noting = self.carry_out(async move {

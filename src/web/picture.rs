@@ -59,7 +59,7 @@ const CELL: (usize, usize) = (44, 36);
 /// Lanes in a row of the strip: as many as can be read on a telephone.
 const IN_A_ROW: usize = 12;
 
-/// All lanes, each a cell with its number: how it is coloured, and a mark for whoever sees no colours.
+/// All lanes, each a cell with its number: how it is coloured, and a mark for readers who see no colours.
 #[derive(Debug, Template)]
 #[template(path = "strip.html")]
 pub struct Strip {
@@ -99,7 +99,7 @@ impl Strip {
     }
 }
 
-/// So many of each, the most frequent first.
+/// How many of each, the most frequent first.
 pub fn counted(states: &[&'static str]) -> String {
     let mut counts: Vec<(usize, &str)> = Vec::new();
     for state in states {

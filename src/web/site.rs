@@ -32,7 +32,7 @@ const OPEN: Duration = Duration::from_secs(1);
 /// How far each lane is behind, and when that was told.
 pub type Lags = (Instant, BTreeMap<Lane, Option<i64>>);
 
-/// Connections to the feedback database for pages: their own, so that whoever looks takes none from the lanes.
+/// Connections to the feedback database for pages: their own, so that viewers take none from the lanes.
 pub const CONNECTIONS: usize = 3;
 
 /// All that answers share.
@@ -130,7 +130,7 @@ impl Site {
         &self.own_key
     }
 
-    /// Lets whoever shows this sign in, once.
+    /// Lets the bearer of this sign in, once.
     pub fn admits_once(&self, secret: &str) {
         *self.once.lock().unwrap_or_else(PoisonError::into_inner) = Some(Sha256::digest(secret.as_bytes()).into());
     }

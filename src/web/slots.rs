@@ -14,7 +14,7 @@ const WAITING: usize = 256;
 const WAIT: Duration = Duration::from_secs(3);
 /// Most event streams at once.
 const STREAMS: usize = 256;
-/// Most sign-ins at once: whoever has not signed in can hold up these alone.
+/// Most sign-ins at once: anyone who has not signed in can hold up these alone.
 const SIGN_INS: usize = 8;
 
 /// All slots of pages.

@@ -253,7 +253,7 @@ fn a_single_row_that_was_taken_out_halts_nothing() {
         "delete from public.subscribers_feedback where id = (select min(id) from public.subscribers_feedback)",
     );
     told.execute(REPASS);
-    wait_until("whoever has no row is told", LONG, || told.rows() == 30);
+    wait_until("anyone who has no row is told", LONG, || told.rows() == 30);
     wait_until("the lane is at rest", LONG, || told.stage.unrest().is_none());
     assert_eq!(number(&told.stage, "first", "told"), 31);
     assert_eq!(told.stage.feedback.number("select count(*) from dinnerbell.lane where halted is not null"), 0);

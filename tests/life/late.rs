@@ -1,4 +1,4 @@
-//! Whoever favours a restaurant while its campaign runs.
+//! Anyone who favours a restaurant while its campaign runs.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -36,7 +36,7 @@ fn tells(stage: &Stage, id: &str) -> Campaign {
     offer
 }
 
-/// Whoever holds the lock is named by `lane list`, `/readyz` and the log; never what they do.
+/// The holder of the lock is named by `lane list`, `/readyz` and the log; never what it does.
 #[track_caller]
 fn names(stage: &Stage, service: &Service, part: &str, pid: i64) {
     let end = format!("select pg_terminate_backend({pid})");

@@ -55,7 +55,7 @@ fn left_behind(stage: &Stage, campaign: &Campaign, clients: &[&str]) {
     ));
 }
 
-/// Whoever has a row of an earlier job is not told, in the main pass, the tail scan or a later pass.
+/// Anyone who has a row of an earlier job is not told, in the main pass, the tail scan or a later pass.
 fn those_with_rows_are_left_alone(stage: &Stage, offer: &Campaign, rows_left: usize) {
     stage.subscribers.subscribe_clients("pizzeria", &["a", "b", "c", "d", "e"]);
     let service = stage.start();

@@ -14,7 +14,7 @@ const SUBSCRIBERS: u64 = 20;
 /// A claim of 100 ms; a busy machine gets more.
 const STARTS_WITHIN: f64 = 2.0;
 
-/// The first owner takes three campaigns in, and is gone before they start; whoever owns the lane then starts them on time.
+/// The first owner takes three campaigns in, and is gone before they start; the next owner starts them on time.
 fn starts_on_time_when_the_first_owner(goes: fn(Service), how: &str) {
     let stage = stage(1);
     stage.subscribers.subscribe("pizzeria", SUBSCRIBERS);

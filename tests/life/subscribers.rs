@@ -202,7 +202,7 @@ fn subscribers_that_cannot_be_read_stop_neither_their_lane_nor_passes_of_other_c
     campaigns.iter().for_each(|campaign| stage.send(campaign));
     campaigns.iter().for_each(|campaign| drop(await_state(&stage, &campaign.adv_campaign_id, "complete")));
 
-    // Whoever reads a row of the one restaurant meets an error that the server calls final: a page of it, and the tail scan.
+    // Anyone who reads a row of the one restaurant meets an error that the server calls final: a page of it, and the tail scan.
     stage.subscribers.execute(&format!(
         "begin; alter table {TABLE} rename to base;
          create view {TABLE} as select id, client_id, restaurant_id from public.base
@@ -249,7 +249,7 @@ fn a_campaign_that_reaches_nobody_is_marked_everywhere() {
     assert!(stage.dinnerbell_ok(&["campaign", "show", "nobody"]).contains("complete (nobody)"));
     let metrics = service.get("/metrics");
     assert!(metrics.contains("dinnerbell_campaigns_of_nobody_total 1\n"), "{metrics}");
-    // Whoever comes is told all the same, and it is marked no more.
+    // Anyone who comes is told all the same, and it is marked no more.
     stage.subscribers.subscribe_clients("typo", &["the first"]);
     await_row(&stage, "nobody", "told", |row| row["told"] == 1);
     assert_eq!(json_of(&stage, &["campaign", "show", "nobody"]).1["reached_nobody"], false);

@@ -130,7 +130,7 @@ fn an_order_that_cannot_be_kept_is_not_carried_out() {
     by_hand.execute("alter table dinnerbell.audit add constraint nobody check (who = '')");
     let state = || {
         let tables = ["service", "lane", "campaign", "change", "dead_letter", "round"];
-        // Whoever takes a lane moves its epoch before anything is ordered, and a claim of a command that fails is released.
+        // A command that takes a lane moves its epoch before anything is ordered, and a claim of a command that fails is released.
         let rows = |table: &&str| {
             by_hand.stage.feedback.query(&format!("select to_jsonb(t) - '{{epoch,owner,entered_at,lock_key,halted,halted_found,halted_at,halted_remedy,resolved_at,resolved_by,compared,feedback_table,feedback_oid,service_oid,written,comparison}}'::text[] as row from dinnerbell.{table} t order by 1::text"))
         };

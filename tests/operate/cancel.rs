@@ -50,7 +50,7 @@ fn a_cancel_while_a_campaign_is_told_stops_it_and_says_how_many_had_been_told() 
         let (_, shown) = json_of(&stage, &["campaign", "show", "slow"]);
         shown["not_told"] == json!([{ "why": "cancelled", "clients": 20_000 - by_then }])
     });
-    // Whoever is told in this second is told of another campaign.
+    // Anyone who is told in this second is told of another campaign.
     stage.subscribers.subscribe("noodle bar", 5);
     let next = Campaign::now("next", "noodle bar");
     stage.send(&next);

@@ -275,7 +275,7 @@ fn with_exactly_the_printed_rights_the_service_works_and_the_doctor_finds_no_err
         .feedback
         .execute("update dinnerbell.lane set halted = 'feedback-refused', halted_found = 'f', halted_remedy = 'r'");
     stage.dinnerbell_ok(&["lane", "resolve", "0", "--from-kafka"]);
-    // Whoever has the service's secret can neither ring for a restaurant nor read who was told.
+    // Anyone who has the service's secret can neither ring for a restaurant nor read who was told.
     let letter = json_of(&stage, &["dead-letter", "list"]).1[0]["id"].to_string();
     stage.config = services;
     let (sending, reading) =

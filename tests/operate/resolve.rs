@@ -24,7 +24,7 @@ fn resolved(by_hand: &ByHand) -> Value {
     let lane = by_hand.lane();
     assert_eq!(lane["halted"], Value::Null);
     assert!(lane["resolved_by"].is_string() && lane["resolved_at"].is_string());
-    assert!(lane["epoch"].as_i64() > before.0["epoch"].as_i64(), "whoever owns the lane takes it over again");
+    assert!(lane["epoch"].as_i64() > before.0["epoch"].as_i64(), "the lane's owner takes it over again");
     report
 }
 

@@ -224,7 +224,7 @@ fn a_ledger_of_an_earlier_version_is_brought_up_to_date_when_whoever_reads_it_is
     reader.say("begin; lock table dinnerbell.campaign in access share mode;");
     let mut migrating = migration.start();
     migrating.wait_for_log("waiting for a lock on the ledger's tables", SOON);
-    // Whoever tells campaigns goes on meanwhile.
+    // Anyone who tells campaigns goes on meanwhile.
     database.execute("insert into dinnerbell.campaign (adv_campaign_id, lane, state) values ('offer', 0, 'cancelled')");
     reader.say("commit;");
     reader.end();

@@ -17,7 +17,7 @@ use crate::environment::Ground;
 use crate::sender::{Bell, campaign};
 use dinnerbell_core::text_table::table;
 
-/// So many campaigns are handed over before their deliveries are waited for.
+/// How many campaigns are handed over before their deliveries are waited for.
 const PORTION: usize = 10_000;
 
 /// What is asked for.

@@ -44,7 +44,7 @@ const GROUP_ENDS: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How long it may take to drop what is in the database.
 const DROP: Duration = Duration::from_secs(60);
-/// Subscribers are made so many in one transaction, and so many in one frame of COPY.
+/// How many subscribers are made in one transaction, and in one frame of COPY.
 const PORTION: usize = 500_000;
 /// See [`PORTION`].
 const FRAME: usize = 2_000;

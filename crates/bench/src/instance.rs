@@ -116,7 +116,7 @@ impl Instance {
         }
     }
 
-    /// Waits until it published so many drafts in all, looking ever more seldom: what looks must not cost what it measures.
+    /// Waits until it has published this number of drafts in all, looking ever more seldom: what looks must not cost what it measures.
     pub async fn published(&mut self, drafts: usize) -> Result<Scrape, BenchError> {
         let began = Instant::now();
         let (mut last, mut seen) = (began, 0);

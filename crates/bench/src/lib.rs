@@ -68,7 +68,7 @@ pub enum Scenario {
 /// What is to be done.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Where.
+    /// The servers and settings that it runs on.
     pub setup: Setup,
     /// What, in this order.
     pub scenarios: Vec<Scenario>,

@@ -39,7 +39,7 @@ impl Reader {
             let stop = Arc::clone(&stop);
             let read = move || {
                 while !stop.load(Ordering::Acquire) {
-                    // What fails is tried again by the library; whoever waits in vain says so.
+                    // What fails is tried again by the library; a wait in vain is reported.
                     let Some(Ok(message)) = reader.poll(POLL) else { continue };
                     if !hear(&message, Instant::now()) {
                         return;

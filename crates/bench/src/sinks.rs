@@ -13,7 +13,7 @@ use dinnerbell_kafka::notifications::Notifications;
 /// How often rows are counted while they are waited for.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Both sinks hold exactly so many drafts.
+/// Both sinks hold exactly this number of drafts.
 pub async fn hold(stage: &Stage<'_>, drafts: usize) -> Result<(), BenchError> {
     let (rows, messages) = (rows(stage).await?, messages(stage).await?);
     if (rows, messages) == (drafts, drafts) {
@@ -24,7 +24,7 @@ pub async fn hold(stage: &Stage<'_>, drafts: usize) -> Result<(), BenchError> {
     )))
 }
 
-/// Waits until the table holds so many rows.
+/// Waits until the table holds this number of rows.
 pub async fn reach(stage: &Stage<'_>, drafts: usize) -> Result<(), BenchError> {
     let (mut last, mut seen) = (Instant::now(), 0);
     loop {

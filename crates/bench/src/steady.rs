@@ -123,7 +123,7 @@ impl<'a> Steady<'a> {
         Self { stage, bell, restaurant, load, sent: Mutex::default(), total: watch::Sender::new(None) }
     }
 
-    /// Rings so many, or until the giant is complete.
+    /// Rings a number of times, or until the giant is complete.
     pub async fn ring(&self, most: usize, giant: watch::Receiver<bool>) -> Result<(), BenchError> {
         let began = Instant::now();
         let mut deliveries = Vec::new();

@@ -61,7 +61,7 @@ pub struct TakeOver {
 /// Times of single lanes.
 #[derive(Debug, Serialize)]
 pub struct Times {
-    /// How many.
+    /// How many were measured.
     pub times: usize,
     /// How long they were.
     #[serde(flatten)]
@@ -209,7 +209,7 @@ impl<'a> Troupe<'a> {
         Ok(self)
     }
 
-    /// One more instance comes, and is given so many lanes at least.
+    /// One more instance comes, and is given this number of lanes at least.
     async fn enter(&mut self, lanes: usize) -> Result<(), BenchError> {
         self.drafts.forget();
         self.instances.push(Instance::begin(self.stage)?);
@@ -242,7 +242,7 @@ impl<'a> Troupe<'a> {
         Ok((eldest, lanes, had))
     }
 
-    /// Follows the youngest until it has so many more lanes and told a draft in each of them.
+    /// Follows the youngest until it has this number of further lanes and told a draft in each of them.
     async fn follow(&mut self, had: BTreeSet<Lane>, lanes: usize, killed: Option<Moment>) -> Result<(), BenchError> {
         let began = Instant::now();
         let mut absent = Moment::now();

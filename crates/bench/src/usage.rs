@@ -68,7 +68,7 @@ impl Usage {
     }
 }
 
-/// The largest resident memory that is promised for an instance with so many lanes, where something is promised.
+/// The largest resident memory that is promised for an instance with this number of lanes, where something is promised.
 pub fn memory_promised(lanes: i32) -> Option<u64> {
     match lanes {
         1 => Some(128_000_000),

@@ -159,7 +159,7 @@ pub fn token(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads the file of a token anew; what is wrong with it.
+/// Reads the file of a token again; what is wrong with it.
 pub fn read_token(file: &Path) -> Result<Secret, String> {
     let secret = super::secret::read(file)?;
     token(&secret).map(Secret::new).map_err(|problem| format!("the token in {} {problem}", file.display()))

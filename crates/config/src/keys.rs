@@ -297,7 +297,7 @@ pub const KEYS: &[Key] = &[
         fallback: Default("90d"),
         example: r#""90d""#,
         doc: "How long the ledger keeps campaigns after their end. One that is sent again later is new to it: it expires if its end \
-              has passed, and whoever has a feedback row for it is not told again.",
+              has passed, and clients with a feedback row for it are not told again.",
     },
     Key {
         name: "retention.audit",

@@ -205,7 +205,7 @@ impl ConnectionString {
         let rooted = get("sslrootcert").is_some();
         let mode = match (get("sslmode"), get("ssl")) {
             (None, Some("true")) => SslMode::Require,
-            // Whoever names a certificate wants it to be asked for: with libpq's default, plain text would do too.
+            // Anyone who names a certificate wants it to be asked for: with libpq's default, plain text would do too.
             (None, None) if rooted => SslMode::VerifyFull,
             (None, None) => SslMode::Prefer,
             (Some("disable"), None) => SslMode::Disable,

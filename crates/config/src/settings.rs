@@ -33,7 +33,7 @@ pub struct Given {
     pub text: String,
     /// Whether it was a string; a file says so, in the environment everything is one.
     pub is_string: bool,
-    /// Where.
+    /// Where it stands: in the file, or in the environment.
     pub origin: Origin,
 }
 

@@ -35,7 +35,7 @@ pub struct Deliveries {
 /// A message that was not delivered.
 #[derive(Debug, Clone)]
 pub struct Failed {
-    /// Why.
+    /// Why it failed.
     pub error: KafkaError,
     /// Where it was to go.
     pub topic: String,

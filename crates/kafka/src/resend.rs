@@ -27,7 +27,7 @@ const LARGEST: &str = "100000000";
 /// A record as it arrived.
 #[derive(Debug, Clone)]
 pub struct Original {
-    /// Where.
+    /// The lane in which it stands.
     pub lane: Lane,
     /// Its key.
     pub key: Option<Vec<u8>>,

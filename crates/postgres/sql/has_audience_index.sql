@@ -1,4 +1,4 @@
--- Says whether a valid index begins with restaurant_id and client_id collate "C", whoever made it.
+-- Says whether a valid index begins with restaurant_id and client_id collate "C", no matter who made it.
 -- Locks: none.
 -- Index: those of the catalogue.
 select exists (

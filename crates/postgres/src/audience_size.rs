@@ -21,7 +21,7 @@ const STEP: i64 = 200_000;
 const TIME_LIMIT_WITHOUT_INDEX: Duration = Duration::from_secs(600);
 /// How long an estimate may take: it is one of many.
 const TIME_LIMIT_FOR_ESTIMATE: Duration = Duration::from_secs(1);
-/// Up to so many are counted for an estimate; beyond that, statistics must do.
+/// The most that are counted for an estimate; beyond that, statistics must do.
 const COUNTED: i64 = 50_000;
 
 /// Counts in the subscribers table of this pool; reads only.

@@ -36,7 +36,7 @@ pub struct PostgresClock {
 struct Inner {
     pool: Pool,
     reading: Mutex<Reading>,
-    /// Only one reading at a time: whoever waited for it finds it fresh.
+    /// Only one reading at a time: anyone who waited for it finds it fresh.
     reader: tokio::sync::Mutex<()>,
     /// The drift that was reported last, in microseconds.
     reported: Mutex<i64>,

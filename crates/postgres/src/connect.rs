@@ -50,7 +50,7 @@ pub(crate) fn begin_at(level: &str, rest: &str) -> String {
     format!("begin isolation level {level}; {SETTINGS}; {rest}")
 }
 
-/// Connections to one database, at most so many at once.
+/// Connections to one database, a bounded number at once.
 #[derive(Clone)]
 pub struct Pool {
     inner: Arc<Inner>,
@@ -142,7 +142,7 @@ impl Pool {
         }
     }
 
-    /// Asks the server for a sign of life. None where all connections are in use: whoever uses them learns from it.
+    /// Asks the server for a sign of life. None where all connections are in use: anyone who uses them learns from it.
     pub async fn answers(&self) -> Option<Result<(), PostgresError>> {
         let slot = self.inner.slots.clone().try_acquire_owned().ok()?;
         let asking = async {

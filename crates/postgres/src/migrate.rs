@@ -53,7 +53,7 @@ pub enum Event<'a> {
 /// Who learns of it.
 pub type Listener<'a> = &'a (dyn Fn(Event<'_>) + Sync);
 
-/// At most so many connections: the lock, the work, and the eye on it.
+/// The most connections: the lock, the work, and the eye on it.
 const CONNECTIONS: usize = 3;
 /// Of an advisory lock in the feedback database: `dinnerbe` in ASCII.
 const MIGRATION_LOCK: i64 = 0x6469_6e6e_6572_6265;

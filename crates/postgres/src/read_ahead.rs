@@ -14,7 +14,7 @@ use dinnerbell_core::model::page::{Page, PageRequest};
 
 /// How many pages one reading covers.
 pub(super) const PAGES: usize = 10;
-/// At most so many rests are kept, one for each campaign that is fanned out: memory does not grow with the audience.
+/// The most rests that are kept, one for each campaign that is fanned out: memory does not grow with the audience.
 const MOST: usize = 4;
 /// A rest that nobody asked for is forgotten.
 const KEPT_FOR: Duration = Duration::from_secs(30);

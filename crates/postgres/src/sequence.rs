@@ -8,7 +8,7 @@ use crate::errors::PostgresError;
 use crate::sql;
 use dinnerbell_core::model::finding::Findings;
 
-/// Ids that are there within so many of the sequence's next one are met soon: a start is refused.
+/// Ids that stand this near before the sequence's next one are met soon: a start is refused.
 const SOON: i64 = 10_000_000;
 
 /// The sequence behind `id`, whether it is the column's own or only named in its default.

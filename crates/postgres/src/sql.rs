@@ -5,7 +5,7 @@ pub mod fragments;
 
 use std::sync::OnceLock;
 
-/// A statement of a file, which its caller gives so many pieces.
+/// A statement of a file, which its caller completes.
 pub struct Statement<const PIECES: usize> {
     file: &'static str,
     pieces: [&'static str; PIECES],

@@ -45,7 +45,7 @@ pub struct Harm {
 /// One request that takes its time on its way: the first of its name that the instance sends from a moment on.
 #[derive(Debug, Clone)]
 pub struct Hold {
-    /// Whose.
+    /// The instance whose requests are held up.
     pub instance: usize,
     /// The function of a trait.
     pub request: &'static str,

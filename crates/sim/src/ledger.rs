@@ -117,7 +117,7 @@ async fn acquire(
                     let loses = state.harm.lost_bumps;
                     if loses > 0 && state.random.chance(loses) {
                         let soon = state.way();
-                        #[expect(clippy::disallowed_methods, reason = "a fail-over outlives whoever is there")]
+                        #[expect(clippy::disallowed_methods, reason = "a fail-over outlives who is there")]
                         tokio::spawn(fail_over(world.clone(), soon));
                     }
                     return acquired;

@@ -56,7 +56,7 @@ impl Instance {
         let served = served(Caller(Arc::downgrade(&waiting)));
         let (reply, answer) = oneshot::channel();
         let (world, instance) = (self.world.clone(), self.number);
-        #[expect(clippy::disallowed_methods, reason = "a request that is on its way outlives whoever sent it")]
+        #[expect(clippy::disallowed_methods, reason = "a request that is on its way outlives its sender")]
         tokio::spawn(async move {
             sleep(there).await;
             let served = served.await;

@@ -67,7 +67,7 @@ pub struct WorldState {
 /// Something that became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Traced {
-    /// When.
+    /// When it happened, by the time of the world.
     pub at: Micros,
     /// Whose request it is.
     pub instance: usize,

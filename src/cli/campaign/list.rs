@@ -51,7 +51,7 @@ pub struct Arguments {
     /// Only those received before: RFC 3339, epoch seconds, or from now, as -1h
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     until: Option<String>,
-    /// At most so many
+    /// How many at most
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
     /// Only those that come after this campaign in the list: its next page

@@ -38,7 +38,7 @@ pub struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// At most so many; all where it is left out
+    /// How many at most; all where it is left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Only those behind this client in the order of ids: the next page
@@ -107,7 +107,7 @@ impl Printed {
     }
 }
 
-/// Prints each page as it comes, up to so many lines.
+/// Prints each page as it comes, up to a number of lines.
 async fn print(mut walk: Walk, form: Form, limit: u64, progress: &ProgressBar) -> Result<Printed, Failure> {
     let mut printed = Printed::default();
     output::print(match form {

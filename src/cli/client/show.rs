@@ -29,7 +29,7 @@ pub struct Arguments {
     /// The client's id
     #[arg(value_name = "CLIENT", allow_hyphen_values = true)]
     id: String,
-    /// Look at so many campaigns, those that were received last first
+    /// How many campaigns to look at, those that were received last first
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     last: u32,
     /// Look at those that come after this campaign in `campaign list`: the next page

@@ -26,7 +26,7 @@ pub struct Arguments {
     /// Only those that were not replayed, those in doubt included
     #[arg(long)]
     not_replayed: bool,
-    /// At most so many
+    /// How many at most
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
     /// Only those below this id: the next page

@@ -28,11 +28,11 @@ pub struct Moment {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = ToldInSpan)]
 pub struct Told {
-    /// From.
+    /// When it begins.
     pub since: Option<String>,
-    /// To.
+    /// When it ends.
     pub until: Option<String>,
-    /// How many.
+    /// How many drafts were recorded.
     pub drafts: i64,
     /// Those of late subscribers among them.
     pub late: i64,

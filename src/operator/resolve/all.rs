@@ -20,7 +20,7 @@ use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::resolve::lane_row;
 
 /// Mends by what Kafka holds every lane that lost commits, contradicts Kafka, or was halted by a command that ended early. The topic is read once for
-/// all of them. While all is held, every other lane that was not compared with Kafka is compared, whoever owns it, or nobody. What was found and done
+/// all of them. While all is held, every other lane that was not compared with Kafka is compared, with an owner or without. What was found and done
 /// in each lane; those that stand well are left alone. Fails where a lane could not be mended or compared, and names each: the others are done.
 pub async fn resolve_all(
     config: &Config,

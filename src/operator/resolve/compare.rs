@@ -1,4 +1,4 @@
-//! Compares a lane with Kafka, whoever owns it, or nobody.
+//! Compares a lane with Kafka, with an owner or without.
 
 use crate::operator::resolve::access::MAX_ATTEMPTS;
 use crate::operator::resolve::outcome::ResolveError;

@@ -76,7 +76,7 @@ impl LedgerRepair<'_> {
         Ok(outcome)
     }
 
-    /// Makes the lanes stand still, whoever owns them, mends them, and lets those go again that this command halted and could not mend.
+    /// Makes the lanes stand still, their owners included, mends them, and lets those go again that this command halted and could not mend.
     async fn hold_and_mend(&self, lanes: Vec<(Lane, LaneRow)>) -> Vec<Outcome> {
         let mut halted = BTreeSet::new();
         let (mut held, mut outcomes) = (Vec::new(), Vec::new());

@@ -19,7 +19,7 @@ pub(super) async fn try_again(pool: &Pool, request: &Request, lane_row: &LaneRow
     }
     let mut outcome = Resolved::begin(request.lane, request.dry_run, lane_row);
     outcome.found.push(format!("the lane is halted: {halt}"));
-    outcome.done.push("the halt is cleared; whoever owns the lane takes it over again".to_owned());
+    outcome.done.push("the halt is cleared; the lane's owner takes it over again".to_owned());
     if !request.dry_run {
         retry(pool, lane, &request.by).await?;
     }

@@ -30,7 +30,7 @@ pub(super) async fn tell_again(
     for (id, RowCounts { told, rows }) in &removed {
         outcome.found.push(format!("campaign {id} has told {told}, and has {rows} rows"));
     }
-    outcome.done.push("whoever of them favours the restaurant and has no row is told again".to_owned());
+    outcome.done.push("those of them who favour the restaurant and have no row are told again".to_owned());
     if !request.dry_run {
         let own = writer.acquire(lane, None).await?.ownership;
         writer.tell_again(own, &removed, &request.by.to_string()).await?;

@@ -35,7 +35,7 @@ const LAST_ANSWER: Duration = Duration::from_secs(40);
 const LONGEST_HEAD: usize = 16 * 1024;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 64;
-/// The first byte of whoever speaks TLS: a record of a handshake.
+/// The first byte of anyone who speaks TLS: a record of a handshake.
 const HANDSHAKE: u8 = 22;
 
 /// What every connection is answered with.

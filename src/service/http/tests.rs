@@ -40,7 +40,7 @@ async fn ask_with(variables: &[(&str, &str)], path: &str, peer: &str, headers: &
 
 async fn ask(path: &str, peer: &str, token: Option<&str>, given: Option<&str>) -> StatusCode {
     let token: Vec<_> = token.iter().map(|token| ("HTTP__TOKEN", *token)).collect();
-    // Whoever is far has come by a way on which nobody reads along.
+    // Anyone who is far has come by a way on which nobody reads along.
     let variables: Vec<_> = token.into_iter().chain([("HTTP__INSECURE", "true")]).collect();
     let given = given.iter().map(|given| ("authorization", *given));
     let headers: Vec<_> = [("host", "localhost")].into_iter().chain(given).collect();

@@ -1,4 +1,4 @@
-//! TLS of the page: its certificate, taken up anew when its files change.
+//! TLS of the page: its certificate, read again when its files change.
 
 use std::convert::Infallible;
 use std::fmt;

@@ -91,7 +91,7 @@ pub struct CampaignQuery {
     pub since: Option<String>,
     /// Only those received before: RFC 3339 or epoch seconds.
     pub until: Option<String>,
-    /// At most so many, 1 to 1000.
+    /// How many at most, 1 to 1000.
     pub limit: Option<u32>,
     /// Only those that come after this campaign: `next` of the page before.
     pub after: Option<String>,
@@ -102,7 +102,7 @@ pub struct CampaignQuery {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct NotToldQuery {
-    /// At most so many, 1 to 10000; unusable ids come in addition with the last page.
+    /// How many at most, 1 to 10000; unusable ids come in addition with the last page.
     pub limit: Option<u32>,
     /// Only those behind this client: `next` of the page before.
     pub after: Option<String>,
@@ -122,7 +122,7 @@ pub struct ToldQuery {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ClientQuery {
-    /// Look at so many campaigns, those that were received last first, 1 to 20000.
+    /// How many campaigns to look at, those that were received last first, 1 to 20000.
     pub last: Option<u32>,
     /// Look at those that come after this campaign: `looked_at.next` of the page before.
     pub after: Option<String>,
@@ -142,7 +142,7 @@ pub struct DeadLetterQuery {
     pub since: Option<String>,
     /// Only those that were not replayed, those in doubt included.
     pub not_replayed: Option<bool>,
-    /// At most so many, 1 to 1000.
+    /// How many at most, 1 to 1000.
     pub limit: Option<u32>,
     /// Only those below this id: `next` of the page before.
     pub before: Option<i64>,
@@ -157,7 +157,7 @@ pub struct OrderQuery {
     pub since: Option<String>,
     /// Only those of somebody of this name.
     pub who: Option<String>,
-    /// At most so many, 1 to 1000.
+    /// How many at most, 1 to 1000.
     pub limit: Option<u32>,
     /// Only those that come after this one: `next` of the page before.
     pub after: Option<i64>,

@@ -1,7 +1,7 @@
 //! `/api/v1`: what is shown and ordered, for programs. What it answers are the structs that the commands print with `--json`, and its document is
 //! made from them.
 //!
-//! Whoever stands before it decides who asks, and puts an [`Identity`] into the request. What fails is told as `application/problem+json`.
+//! Anyone who stands before it decides who asks, and puts an [`Identity`] into the request. What fails is told as `application/problem+json`.
 
 mod ask;
 pub mod document;
@@ -34,7 +34,7 @@ const LARGEST_BODY: usize = 64 * 1024;
 pub struct Api {
     /// What they share with the pages: the ledger, the orders that are being carried out, one look at everything at a time.
     site: Arc<Site>,
-    /// So many ask the subscribers at a time, with a connection each.
+    /// How many requests ask the subscribers at a time, with a connection each.
     audiences: Semaphore,
 }
 

@@ -1,4 +1,4 @@
-//! Whoever guesses tokens is slowed: a few wrong ones in a row, then one every few seconds. Nobody is locked out by what others do: each
+//! Guesses of a token are slowed: a few wrong ones in a row, then one every few seconds. Nobody is locked out by what others do: each
 //! address has its own measure, and the measure of all together only shortens those of addresses that were wrong before.
 
 use std::collections::HashMap;
@@ -76,7 +76,7 @@ impl Attempts {
     }
 }
 
-/// Whoever has one address of IPv6 has a whole block of them.
+/// Anyone who has one address of IPv6 has a whole block of them.
 fn block(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

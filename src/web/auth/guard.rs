@@ -87,7 +87,7 @@ fn of_program(request: &Request) -> bool {
     request.uri().path().strip_prefix(API).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// A refusal, as whoever asks can read it.
+/// A refusal, as anyone who asks can read it.
 fn told(request: &Request, refusal: Refusal) -> Response {
     if of_program(request) { refusal.for_program() } else { refusal.into_response() }
 }
@@ -133,7 +133,7 @@ fn by_token(site: &Site, peer: Peer, headers: &HeaderMap, token: &str) -> Result
     let client = site.client(peer, headers);
     site.bearers.may_try(client).map_err(too_many)?;
     match site.keys.role_of(token) {
-        Some(role) => Ok(unsigned(site, &format!("whoever has the {}s' token", role.name()), role, Way::Bearer)),
+        Some(role) => Ok(unsigned(site, &format!("anyone who has the {}s' token", role.name()), role, Way::Bearer)),
         None => {
             site.bearers.was_wrong(client);
             Err(Stopped::Unknown)

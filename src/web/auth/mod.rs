@@ -1,6 +1,6 @@
 //! Who asks, and what they may.
 //!
-//! [`keys`] holds the tokens, [`session`] the cookie of who signed in, [`attempts`] slows whoever guesses, [`origin`] refuses what another
+//! [`keys`] holds the tokens, [`session`] the cookie of who signed in, [`attempts`] slows down guesses, [`origin`] refuses what another
 //! page sends, and [`guard`] puts these together before every answer.
 
 pub mod attempts;

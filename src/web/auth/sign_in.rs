@@ -101,7 +101,7 @@ pub async fn sign_in(
     }
 }
 
-/// How long the few bytes of the form may take: whoever sends them is not known yet.
+/// How long the few bytes of the form may take: anyone who sends them is not known yet.
 const FORM: std::time::Duration = std::time::Duration::from_secs(5);
 
 async fn read(request: Request) -> Result<Given, Refusal> {

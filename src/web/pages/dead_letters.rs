@@ -22,7 +22,7 @@ use dinnerbell_core::text_table::readable;
 
 /// Letters on a page.
 const MOST: i64 = 50;
-/// So many of the last letters are counted by their reason.
+/// How many of the last letters are counted by their reason.
 const COUNTED: i64 = 10_000;
 /// Most bytes of a part that are shown.
 const SHOWN: usize = 16 * 1024;

@@ -96,7 +96,7 @@ impl Now {
         Strip::new(&self.lanes, lane_state).render().unwrap_or_default()
     }
 
-    /// So many lanes in each state.
+    /// How many lanes are in each state.
     fn lane_states(&self) -> String {
         counted(&self.lanes.iter().map(|lane| lane.state).collect::<Vec<_>>())
     }

@@ -95,7 +95,7 @@ pub async fn cancel(
     }
 }
 
-/// To a page that shows what has become of it: asked for anew, it orders nothing again.
+/// To a page that shows what has become of it: asked for again, it orders nothing again.
 pub fn see(to: &str) -> Response {
     (StatusCode::SEE_OTHER, [(LOCATION, to.to_owned())]).into_response()
 }

@@ -41,7 +41,7 @@ pub async fn drafts_of_a_campaign_that_ended_are_taken_back_and_the_others_stay<
     let row = env.campaign("b").await;
     assert_eq!((row.state.as_str(), row.last_page_seq, row.told), ("active", Some(Seq::new(2)), 3));
     let acquired = owner.ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
-    assert_eq!(acquired.head, stored.head, "whoever enters finds it so");
+    assert_eq!(acquired.head, stored.head, "anyone who enters finds it so");
 }
 
 pub async fn a_row_in_which_somebody_answered_stays<E: Environment>(env: &E) {
@@ -162,7 +162,7 @@ pub async fn a_row_that_somebody_has_locked_holds_nothing_up_and_goes_when_it_is
     let looked = owner.ledger.withdraw_locked(owner.own, None, 10).await.unwrap();
     assert_eq!((looked.left, looked.gone, looked.kept, looked.next), (1, 0, 0, None));
     let entered = owner.ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
-    assert!(entered.locked_rows, "whoever takes the lane over knows");
+    assert!(entered.locked_rows, "anyone who takes the lane over knows");
     // The campaign goes on meanwhile, and passes who is locked.
     env.move_window("a", Window { start: now - 60, end: now + 600 }).await;
     env.free_rows().await;

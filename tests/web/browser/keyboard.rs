@@ -25,7 +25,7 @@ fn everything_is_reached_in_order_and_seen_and_sent_with_the_keyboard() {
     let tab = Tab::open(&format!("http://{}/", address(&service)));
     stage.send(&Campaign::now("two-for-one", "pizzeria"));
     tab.go("");
-    // Whoever is not signed in is asked to, and stands in the first field.
+    // Anyone who is not signed in is asked to, and stands in the first field.
     tab.wait("#name");
     assert_eq!(at(&tab), "name");
     tab.press("Olga");

@@ -1,4 +1,4 @@
-//! How every page looks: on a telephone and a desk, light and dark, to whoever sees little or uses a keyboard, and whatever it shows.
+//! How every page looks: on a telephone and a desk, light and dark, to anyone who sees little or uses a keyboard, and whatever it shows.
 
 use std::path::Path;
 

@@ -10,11 +10,11 @@ use dinnerbell_postgres::connect::Pool;
 const OF_A_DRAFT: u64 = 1_200;
 /// What PostgreSQL's log of changes takes besides.
 const LOG_OF_CHANGES: u64 = 1 << 30;
-/// Below so many drafts nobody asks.
+/// Below this number of drafts nobody asks.
 const SMALL: usize = 1_000_000;
 
 impl Ground<'_> {
-    /// Fails where it can be seen that so many drafts do not fit: the disk of a PostgreSQL on this machine is full.
+    /// Fails where it can be seen that this number of drafts does not fit: the disk of a PostgreSQL on this machine is full.
     pub async fn room_for(&self, drafts: usize) -> Result<(), BenchError> {
         if drafts <= SMALL {
             return Ok(());

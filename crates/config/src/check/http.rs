@@ -18,7 +18,7 @@ impl Reader<'_> {
         if let (Some(Some(token)), Some(Some(viewer))) = (&token, &viewer_token)
             && token.secret.reveal() == viewer.secret.reveal()
         {
-            let problem = "is the token of http.token too: whoever reads could order";
+            let problem = "is the token of http.token too: anyone who reads could order";
             let origin = self.settings.get("http.viewer_token").or(self.settings.get("http.viewer_token_file"));
             self.wrong::<()>("http.viewer_token", origin.map(|given| &given.origin), problem);
         }
@@ -86,7 +86,7 @@ impl Reader<'_> {
             (Some(_), None) => {
                 self.missing(
                     "http.user_header_from",
-                    "is needed with http.user_header: whoever sets that header is believed",
+                    "is needed with http.user_header: anyone who sets that header is believed",
                 );
                 return None;
             }

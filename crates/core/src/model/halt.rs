@@ -228,7 +228,7 @@ halts! {
     /// Far fewer rows of a campaign are there than it has told.
     RowsRemoved = Facts {
         name: "rows-removed",
-        meaning: "far fewer feedback rows of a campaign are there than it has told: whoever has no row would be told again",
+        meaning: "far fewer feedback rows of a campaign are there than it has told: clients without a row would be told again",
         commits: Kept,
         ways_out: &[Retry, FromKafka, TellAgain],
         remedy: "either let them be told again: dinnerbell lane resolve LANE --tell-again; or put the rows back, from a backup or from their \

@@ -1,4 +1,4 @@
-//! How long the last steps of the instance's lanes took, for whoever looks at the page. `/metrics` has all of them.
+//! How long the last steps of the instance's lanes took, for the page. `/metrics` has all of them.
 
 use std::collections::VecDeque;
 use std::time::Duration;

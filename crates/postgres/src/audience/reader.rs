@@ -234,7 +234,7 @@ impl Inner {
         self.count(connection, sql, parameters, wanted.len()).await
     }
 
-    /// A number for each of so many things; 0 for one of which the answer says nothing.
+    /// A number for each thing; 0 for one of which the answer says nothing.
     async fn count(
         &self,
         connection: &Connection,

@@ -68,7 +68,7 @@ pub(super) fn cannot_be_told(legible: &Legible) -> String {
     format!("(client_id = '' or octet_length(client_id) > {LONGEST_CLIENT_ID}{})", illegible.unwrap_or_default())
 }
 
-/// Whether a valid index begins with restaurant_id and client_id COLLATE "C", whoever made it.
+/// Whether a valid index begins with restaurant_id and client_id COLLATE "C", no matter who made it.
 pub(crate) async fn has_index(pool: &Pool) -> Result<bool, PostgresError> {
     let rows = pool.query(sql::HAS_AUDIENCE_INDEX.text(), &[(&pool.table().sql(), Type::TEXT)]).await?;
     Ok(rows.first().is_some_and(|row| row.get(0)))

@@ -13,7 +13,7 @@ pub(super) const NAMED: usize = 5;
 
 /// Rows of the subscribers for which nobody can be told.
 pub struct Unusable {
-    /// How many.
+    /// How many rows.
     pub rows: i64,
     /// The first ids.
     pub ids: String,

@@ -80,7 +80,7 @@ impl PostgresLedger {
     async fn lock_key(&self, lane: Lane, beginning: Option<Offset>) -> Result<i64, LedgerError> {
         let sql = "select lock_key from dinnerbell.lane where lane = $1";
         let key: [Parameter<'_>; 1] = [lane.parameter()];
-        // Looked for first: an insert waits for whoever changed the row, though it inserts nothing, and they are ended only afterwards.
+        // Looked for first: an insert waits for the one who changed the row, though it inserts nothing, and they are ended only afterwards.
         if let Some(row) = self.pool.query(sql, &key).await?.first() {
             return Ok(row.get(0));
         }

@@ -35,11 +35,11 @@ impl PostgresLedger {
     }
 }
 
-/// The lane was compared; with the last of so many the hold ends. Another comparison than the one that stands changes nothing.
+/// The lane was compared; with the last of `lanes` the hold ends. Another comparison than the one that stands changes nothing.
 pub(super) async fn note(tx: &Transaction, lane: Lane, comparison: &str, lanes: i32) -> Result<(), PostgresError> {
     let sql = format!("update dinnerbell.lane set {WRITTEN}, compared = $2 where lane = $1");
     tx.execute(&sql, &[lane.parameter(), (&comparison, Type::TEXT)]).await?;
-    // One after the other: whoever comes second counts the first one.
+    // One after the other: anyone who comes second counts the first one.
     tx.query("select from dinnerbell.service for update", &[]).await?;
     tx.execute(sql::END_HOLD.text(), &[(&comparison, Type::TEXT), (&lanes, Type::INT4)]).await?;
     Ok(())

@@ -64,7 +64,7 @@ impl PostgresLedger {
         Ok(rows.first().map(|row| (row.get("ledger"), LedgerIdentity::of(row))))
     }
 
-    /// Claims an unclaimed ledger, with the positions at which its lanes begin, in one transaction. Whoever comes second finds the
+    /// Claims an unclaimed ledger, with the positions at which its lanes begin, in one transaction. Anyone who comes second finds the
     /// first one's claim.
     pub async fn claim(&self, to: &LedgerIdentity, beginnings: &[(Lane, Offset)]) -> Result<(), LedgerError> {
         let tx = self.pool.begin("set local lock_timeout = '2s'").await?;

@@ -1,4 +1,4 @@
-//! What an operator's resolution reads and writes. Each lane has one transaction, which moves its epoch: so whoever owns the lane takes it over
+//! What an operator's resolution reads and writes. Each lane has one transaction, which moves its epoch: so its owner takes it over
 //! again.
 
 mod accept;
@@ -192,7 +192,7 @@ async fn together<T>(
 }
 
 /// Counts and cursor go back by the drafts of a part that are no drafts any more. Where the main pass moved, it moves once more from
-/// where it stood: whoever has a row is passed over.
+/// where it stood: clients with a row are passed over.
 async fn set_back(
     tx: &Transaction,
     part: &StoredPart,

@@ -149,7 +149,7 @@ impl Told {
         Ok(rows.first().map(CampaignStanding::of))
     }
 
-    /// The campaigns that were received last, at most so many, behind `after` in that order; not those that were cancelled before they arrived.
+    /// The campaigns that were received last, at most `most`, behind `after` in that order; not those that were cancelled before they arrived.
     pub async fn latest(&self, after: Option<&str>, most: i64) -> Result<Vec<CampaignStanding>, PostgresError> {
         let behind = "and (received_at, adv_campaign_id) < \
              (select a.received_at, a.adv_campaign_id from dinnerbell.campaign a where a.adv_campaign_id = $2)";
@@ -219,7 +219,7 @@ impl Told {
         Ok(self.ask(&sql, &parameters).await?.iter().map(|row| row.get("client_id")).collect())
     }
 
-    /// When drafts of a campaign were recorded, in so many equal parts of the time from the first to the last.
+    /// When drafts of a campaign were recorded, in equal parts of the time from the first to the last.
     pub async fn over_time(&self, adv_campaign_id: &str, parts: i64) -> Result<OverTime, PostgresError> {
         let parameters: [Parameter<'_>; 2] = [(&adv_campaign_id, Type::TEXT), (&parts, Type::INT8)];
         let mut over_time = OverTime::default();

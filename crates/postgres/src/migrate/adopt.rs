@@ -1,4 +1,4 @@
-//! The ledger takes another feedback table. Whoever has no row there looks untold, so the rows of all campaigns that are not over must be in it.
+//! The ledger takes another feedback table. Clients without a row there look untold, so the rows of all campaigns that are not over must be in it.
 
 use std::time::Duration;
 
@@ -130,7 +130,7 @@ impl Job<'_> {
         Ok(lacking)
     }
 
-    /// The campaigns of which so many rows are gone that somebody would be told again.
+    /// The campaigns of which enough rows are gone that somebody would be told again.
     async fn removed(
         &self,
         tx: &Transaction,

@@ -40,7 +40,7 @@ macro_rules! next_epoch {
 }
 /// How a lane's epoch moves.
 pub const NEXT_EPOCH: &str = next_epoch!();
-/// How a lane is cleared of its halt; the epoch moves, so that whoever runs it takes it over again.
+/// How a lane is cleared of its halt; the epoch moves, so that its owner takes it over again.
 pub const CLEARED: &str = concat!(
     next_epoch!(),
     ", halted = null, halted_found = null, halted_remedy = null, halted_at = null, resolved_at = clock_timestamp()"

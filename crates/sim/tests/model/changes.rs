@@ -16,7 +16,7 @@ use crate::check::{CAN_COMPLETE, Protocol, Without};
 
 const ONE_OWNER: &str = "a campaign has one owner";
 const JUDGED_ONCE: &str = "each change is judged once";
-const NEW_CONTENT: &str = "whoever is told after an update is told the update";
+const NEW_CONTENT: &str = "a client who is told after an update is told the update";
 const CANCELLED: &str = "no publication is begun after a cancellation";
 const EQUAL_AT_REST: &str = "at rest both sinks are equal";
 

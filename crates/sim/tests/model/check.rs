@@ -232,7 +232,7 @@ impl Hasher for Mix {
 pub enum Without {
     /// This promise is broken.
     Breaks(&'static str),
-    /// Nothing: it stays only as an assertion that stops whoever finds it false. And why it is not needed.
+    /// Nothing: it stays only as an assertion that stops the one who finds it false. And why it is not needed.
     Holds(&'static str),
 }
 

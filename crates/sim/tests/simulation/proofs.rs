@@ -93,7 +93,9 @@ pub const PROOFS: &[(Guard, &[Proof])] = &[
     (Guard::LastPagePublished, &[Random(29)]),
     (
         Guard::StableOffsets,
-        &[NotSeen("the init ended what was open; whoever began since acquired the next epoch, which is read after it")],
+        &[NotSeen(
+            "the init ended what was open; a transaction that began since has acquired the next epoch, which is read after it",
+        )],
     ),
     (Guard::InitAborts, &[Random(3)]),
     (Guard::ProducerFenced, &[Random(118)]),

@@ -112,7 +112,7 @@ pub fn plan(now: Seconds, room: Room, usual: Option<usize>, campaigns: &[Plannab
     open.into_iter().take(pages).enumerate().map(share).filter(|share| share.rows > 0).collect()
 }
 
-/// How many pages of so many rows there is room for, of drafts of these sizes. Nobody's are so large that they need more than their part.
+/// How many pages of this number of rows there is room for, of drafts of these sizes. Nobody's are so large that they need more than their part.
 fn fitting(room: Room, rows: usize, sizes: impl Iterator<Item = usize>) -> usize {
     let left = |left: &mut Room, size: usize| {
         let rows = rows.min(of_bytes(room, size)).max(1);

@@ -17,7 +17,7 @@ use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::ports::ledger::LedgerError;
 
-/// A part of a round becomes what its rows are: so many drafts, with this checksum, and so many who were told late less.
+/// A part of a round becomes what its rows are: its number of drafts, their checksum, and how many fewer were told late.
 async fn accept_part(
     tx: &Transaction,
     lane: Lane,

@@ -197,7 +197,7 @@ impl OpenMending {
         self.tx.execute(sql::MAKE_CAMPAIGN.text(), &values).await
     }
 
-    /// Counts what a campaign got back; it has so many rows now.
+    /// Counts what a campaign got back; this is how many rows it has now.
     async fn count(&self, id: &str, restored: &Restored, rows: i64) -> Result<(), PostgresError> {
         let told = self.restored.get(id).copied().unwrap_or(0);
         let (first, last) = (restored.first.get() as f64, restored.last.get() as f64);

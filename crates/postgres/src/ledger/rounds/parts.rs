@@ -30,7 +30,7 @@ pub(in crate::ledger) async fn delete_rows(
     Ok(pages.iter().chain(&late).map(|row| (row.get("part"), row.get("rows"))).collect())
 }
 
-/// Puts the counts and cursors of some parts' campaigns back to where they stood before the round. Of each part so many rows are kept.
+/// Puts the counts and cursors of some parts' campaigns back to where they stood before the round. Of each part this many rows are kept.
 pub(super) async fn set_parts_back(
     tx: &Transaction,
     lane: Lane,
@@ -47,7 +47,7 @@ pub(super) async fn set_parts_back(
     Ok(())
 }
 
-/// Asks for feedback rows of round `$2` of lane `$1`, so many of each part: columns of the part, `p`, and of the rows.
+/// Asks for feedback rows of round `$2` of lane `$1`, a number of each part: columns of the part, `p`, and of the rows.
 pub(in crate::ledger) fn of_parts(part: &str, columns: &str, feedback: &str, limit: &str) -> String {
     sql::ROWS_OF_PARTS.with([("part", part), ("columns", columns), ("feedback", feedback), ("limit", limit)])
 }

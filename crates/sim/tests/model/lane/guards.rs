@@ -83,7 +83,7 @@ pub const GUARDS: &[(Guard, Without)] = &[
     (
         Guard::StableOffsets,
         Without::Holds(
-            "the init ended what was open, and whoever began since has acquired the next epoch, which is read after the init",
+            "the init ended what was open, and a transaction that began since has acquired the next epoch, which is read after the init",
         ),
     ),
     (Guard::EndsBeforePublication, Without::Breaks(IN_TIME)),
