@@ -269,7 +269,10 @@ fn a_trigger_that_refuses_a_draft_only_at_the_commit_is_named_with_the_campaigns
     for word in ["none below eighteen", "the round is of campaign happy hour", "the database server's log"] {
         assert!(found.contains(word), "{word:?} is not in {found}");
     }
-    assert!(remedy.contains("dinnerbell campaign cancel 'happy hour', or let trigger adults_only take it"), "{remedy}");
+    assert!(
+        remedy.contains("dinnerbell campaign cancel 'happy hour'), or let trigger adults_only take it"),
+        "{remedy}"
+    );
     let disable = remedy.split(", or ").find(|step| step.starts_with("alter table")).expect("how to disable it");
     stage.feedback.execute(disable.split(", then").next().unwrap());
     stage.dinnerbell_ok(&["lane", "resolve", "0", "--retry"]);
