@@ -13,7 +13,7 @@ const SOON: Duration = Duration::from_secs(60);
 /// How long a page may take to be answered by a machine that does nothing else.
 const QUICK: Duration = Duration::from_millis(100);
 /// How long it may take at best where many tests run side by side, of code that is hardly optimised.
-const BUSY: Duration = Duration::from_millis(600);
+const BUSY: Duration = Duration::from_millis(1_500);
 /// For so long a page is asked for again until it is answered quickly.
 const TRIED_FOR: Duration = Duration::from_secs(5);
 /// For how long what is read is counted.
