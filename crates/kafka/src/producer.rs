@@ -71,6 +71,8 @@ struct Shared {
     /// Most bytes of a dead letter, and whether each needs a key of its own. A refusal teaches both.
     dead_letter_limit: AtomicUsize,
     dead_letters_compacted: AtomicBool,
+    /// Whether each dead letter is a batch by itself. A refusal of a batch of several teaches it.
+    dead_letters_one_by_one: AtomicBool,
 }
 
 impl Producers {
@@ -95,6 +97,7 @@ impl Producers {
             batch_limit: AtomicUsize::new(batch),
             dead_letter_limit: AtomicUsize::new(limits.dead_letters),
             dead_letters_compacted: AtomicBool::new(limits.dead_letters_compacted),
+            dead_letters_one_by_one: AtomicBool::new(false),
         };
         Ok(Self { shared: Arc::new(shared) })
     }

@@ -272,13 +272,23 @@ impl Connection {
         self.pending.len()
     }
 
+    /// Waits until the pause is over that the broker asked for. Fails where that is later than the deadline: a request would not be answered in time.
+    pub async fn throttled(&mut self, deadline: Instant) -> Result<(), WireError> {
+        let Some(until) = self.throttled_until else { return Ok(()) };
+        let began = Instant::now();
+        tokio::time::sleep_until(until.min(deadline)).await;
+        if until > deadline {
+            return Err(timed_out("waiting for the broker's quota", &self.address, began));
+        }
+        self.throttled_until = None;
+        Ok(())
+    }
+
     /// Writes what was queued, after the pause that the broker asked for.
     pub async fn flush(&mut self, deadline: Instant) -> Result<(), WireError> {
         let began = Instant::now();
         let doing = self.pending.back().map_or("writing", |pending| pending.doing);
-        if let Some(until) = self.throttled_until.take() {
-            tokio::time::sleep_until(until.min(deadline)).await;
-        }
+        self.throttled(deadline).await?;
         let written = timeout_at(deadline, async {
             self.stream.write_all(&self.out).await?;
             self.stream.flush().await
@@ -401,3 +411,6 @@ fn refused(doing: &'static str, address: &str, reason: String) -> WireError {
 fn timed_out(doing: &'static str, address: &str, began: Instant) -> WireError {
     WireError::TimedOut { doing, address: address.to_owned(), after: began.elapsed() }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -2,26 +2,25 @@
 
 use std::time::Duration;
 
+use dinnerbell_core::backoff::Backoff;
 use tokio::time::{Instant, sleep_until};
 
-/// A pause that doubles.
+/// A pause that doubles, with jitter.
 pub(crate) struct Pause {
-    next: Duration,
-    most: Duration,
+    backoff: Backoff,
 }
 
 impl Pause {
     pub(crate) fn new(first: Duration, most: Duration) -> Self {
-        Self { next: first, most }
+        Self { backoff: Backoff::new(first, most) }
     }
 
     /// Waits, unless the deadline would pass meanwhile. Returns whether it waited.
     pub(crate) async fn wait(&mut self, deadline: Instant) -> bool {
-        let until = Instant::now() + self.next;
+        let until = Instant::now() + self.backoff.failed();
         if until >= deadline {
             return false;
         }
-        self.next = self.most.min(2 * self.next);
         sleep_until(until).await;
         true
     }

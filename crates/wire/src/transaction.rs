@@ -99,16 +99,30 @@ impl Transaction {
         may_begin: &(dyn Fn() -> bool + Send + Sync),
     ) -> Result<bool, WireError> {
         let mut pause = Pause::new(MARKERS_FIRST, MARKERS_MOST);
-        let until = self.call_deadline();
+        let first = match self.producer.version {
+            TransactionVersion::One => self.producer.coordinator.clone(),
+            TransactionVersion::Two => self.producer.group_coordinator.clone(),
+        };
+        let mut until = self.unthrottled(&first).await?;
         loop {
             if !may_begin() {
                 return Ok(false);
             }
             match self.begin_once(commit, partitions, until).await {
-                Err(error) if writes_markers(&error) && pause.wait(until).await => {}
+                Err(error) if is_not_ready(&error) && pause.wait(until).await => {
+                    until = until.max(self.unthrottled(&first).await?);
+                }
                 other => return other.map(|()| true),
             }
         }
+    }
+
+    /// Waits until the pause is over that a broker's quota asked for: nothing may stand between a decision and its request, and a quota is no
+    /// broker that hangs. Returns until when the next call may take.
+    async fn unthrottled(&mut self, address: &str) -> Result<Instant, WireError> {
+        let deadline = self.deadline;
+        self.connection(address, deadline).await?.throttled(deadline).await?;
+        Ok(self.call_deadline())
     }
 
     async fn begin_once(
@@ -151,10 +165,8 @@ impl Transaction {
         let spoken = connection.version::<TxnOffsetCommitRequest>(DOING, least, most)?;
         let answer = connection.ask_version(DOING, &request, spoken, until).await?;
         connection.throttle(answer.throttle_time_ms);
-        for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
-            check(DOING, &address, partition.error_code, None)?;
-        }
-        Ok(())
+        let codes = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code);
+        check_all(DOING, &address, 1, codes.map(|code| (code, None)))
     }
 
     /// Whether records go to a topic by its id alone.
@@ -239,7 +251,8 @@ impl Transaction {
 
     /// Ends it; the connections stay.
     async fn end_here(&mut self, doing: &'static str, committed: bool) -> Result<(), WireError> {
-        let until = self.call_deadline();
+        let address = self.producer.coordinator.clone();
+        let until = self.unthrottled(&address).await?;
         let request = EndTxnRequest::default()
             .with_transactional_id(transactional_id(&self.producer.identity))
             .with_producer_id(ProducerId(self.producer.producer_id))
@@ -250,7 +263,6 @@ impl Transaction {
             TransactionVersion::One => (0, 4),
             TransactionVersion::Two => (5, 5),
         };
-        let address = self.producer.coordinator.clone();
         let connection = self.connection(&address, until).await?;
         let spoken = connection.version::<EndTxnRequest>(doing, least, most)?;
         let answer = connection.ask_version(doing, &request, spoken, until).await?;
@@ -288,14 +300,35 @@ const SENDING: &str = "sending messages";
 /// The version of Produce from which on topics are named by their ids.
 const BY_ID: i16 = 13;
 
-/// Takes the oldest acknowledgement of a connection.
+/// Takes the oldest acknowledgement of a connection: of one batch.
 async fn acknowledged(connection: &mut Connection, until: Instant) -> Result<(), WireError> {
     let answer = connection.answer::<ProduceRequest>(until).await?;
     connection.throttle(answer.throttle_time_ms);
-    for partition in answer.responses.iter().flat_map(|topic| &topic.partition_responses) {
-        check(SENDING, connection.address(), partition.error_code, partition.error_message.as_deref())?;
+    let partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
+    let codes = partitions.map(|partition| (partition.error_code, partition.error_message.as_deref()));
+    check_all(SENDING, connection.address(), 1, codes)
+}
+
+/// Fails with the first refusal among the answers about partitions, and where there are not as many as were asked about: silence is no consent.
+pub(crate) fn check_all<'a>(
+    doing: &'static str,
+    address: &str,
+    asked: usize,
+    codes: impl Iterator<Item = (i16, Option<&'a str>)>,
+) -> Result<(), WireError> {
+    let mut answered = 0;
+    for (code, message) in codes {
+        check(doing, address, code, message)?;
+        answered += 1;
     }
-    Ok(())
+    match answered == asked {
+        true => Ok(()),
+        false => Err(WireError::Unreadable {
+            doing,
+            address: address.to_owned(),
+            reason: format!("it speaks of {answered} partitions, and was asked about {asked}"),
+        }),
+    }
 }
 
 /// The number of the record after so many: they begin again at zero after the largest.
@@ -304,19 +337,11 @@ fn following(first: i32, count: i32) -> i32 {
     i32::try_from(next % (i64::from(i32::MAX) + 1)).expect("a remainder of 2^31 is smaller than 2^31")
 }
 
-/// Whether the broker still writes the markers of the last transaction.
-fn writes_markers(error: &WireError) -> bool {
-    error.code() == Some(ResponseError::ConcurrentTransactions)
+/// Whether the broker refused, and changed nothing, because it still writes the markers of the last transaction, or still loads its offsets.
+fn is_not_ready(error: &WireError) -> bool {
+    use ResponseError::{ConcurrentTransactions, CoordinatorLoadInProgress};
+    matches!(error.code(), Some(ConcurrentTransactions | CoordinatorLoadInProgress))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::following;
-
-    #[test]
-    fn numbers_of_records_begin_again_behind_the_largest() {
-        assert_eq!(following(0, 5), 5);
-        assert_eq!(following(i32::MAX, 1), 0);
-        assert_eq!(following(i32::MAX - 1, 3), 1);
-    }
-}
+mod tests;

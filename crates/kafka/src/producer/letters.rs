@@ -37,6 +37,21 @@ struct Letters {
     largest: usize,
 }
 
+/// What was sent of a round's letters when one of its batches was refused.
+#[derive(Debug, Default, Clone, Copy)]
+struct Sent {
+    /// What the largest letter takes, in bytes.
+    largest: usize,
+    /// Whether a batch held several letters.
+    several: bool,
+}
+
+impl Sent {
+    fn with(self, letters: &Letters) -> Self {
+        Self { largest: self.largest.max(letters.largest), several: self.several || letters.batch.count() > 1 }
+    }
+}
+
 impl Shared {
     /// Publishes the letters of a round. What goes wrong with their topic is told apart: it is not to hold up drafts.
     pub(super) async fn publish_letters(
@@ -65,22 +80,22 @@ impl Shared {
         deadline: Instant,
     ) -> Result<(), BrokerError> {
         let described = self.cluster.topic(name, LEADERS, deadline).await;
-        let topic = described.map_err(|error| self.not_written(name, &error, 0))?;
+        let topic = described.map_err(|error| self.not_written(name, &error, Sent::default()))?;
         let target = Target { name: name.to_owned(), id: topic.id };
         let batches = self.batches(&topic, letters).map_err(apart)?;
         let mut partitions: Vec<i32> = batches.iter().map(|letters| number(letters.partition)).collect();
         partitions.sort_unstable();
         partitions.dedup();
         let added = transaction.add_partitions(&vec![(name.to_owned(), partitions)]).await;
-        added.map_err(|error| self.not_written(name, &error, 0))?;
-        let mut largest = 0;
+        added.map_err(|error| self.not_written(name, &error, Sent::default()))?;
+        let mut so_far = Sent::default();
         for letters in batches {
             let leader = leader_of(&topic, name, letters.partition).map_err(apart)?;
-            largest = largest.max(letters.largest);
+            so_far = so_far.with(&letters);
             let sent = transaction.send_batch(&target, number(letters.partition), leader, letters.batch).await;
-            sent.map_err(|error| self.not_written(name, &error, largest))?;
+            sent.map_err(|error| self.not_written(name, &error, so_far))?;
         }
-        transaction.acknowledged().await.map_err(|error| self.not_written(name, &error, largest))
+        transaction.acknowledged().await.map_err(|error| self.not_written(name, &error, so_far))
     }
 
     /// The letters as batches, each cut to what the topic takes, in their order.
@@ -109,11 +124,15 @@ impl Shared {
 
     /// What a failure means for the letters. Where the topic's settings may not be read, a refused letter teaches them: the next attempt leaves more
     /// out, or has a key.
-    fn not_written(&self, topic: &str, error: &WireError, largest: usize) -> BrokerError {
+    fn not_written(&self, topic: &str, error: &WireError, sent: Sent) -> BrokerError {
         let learned = match error.code() {
-            Some(ResponseError::MessageTooLarge) if largest > 0 => {
+            Some(ResponseError::MessageTooLarge) if sent.several => {
+                // The topic takes no batch of that size; each letter by itself may be small enough.
+                !self.dead_letters_one_by_one.swap(true, Ordering::Relaxed)
+            }
+            Some(ResponseError::MessageTooLarge) if sent.largest > 0 => {
                 // Below this nothing is left to leave out.
-                let limit = (largest / 2).max(SMALLEST);
+                let limit = (sent.largest / 2).max(SMALLEST);
                 self.dead_letter_limit.fetch_min(limit, Ordering::Relaxed) > limit
             }
             Some(ResponseError::InvalidRecord) => !self.dead_letters_compacted.swap(true, Ordering::Relaxed),
@@ -159,7 +178,8 @@ impl Open {
         let headers: Vec<(&[u8], Option<&[u8]>)> =
             message.headers.iter().map(|header| (header.name.as_bytes(), header.value.as_deref())).collect();
         let record = Record { key: message.key.as_deref(), value: message.value, headers: &headers };
-        if self.builder.size() >= BATCH {
+        let most = if shared.dead_letters_one_by_one.load(Ordering::Relaxed) { 1 } else { BATCH };
+        if self.builder.size() >= most {
             self.close(shared, done)?;
         }
         let mut before = self.builder.size();

@@ -28,7 +28,9 @@ const LEADERS: Duration = Duration::from_secs(10);
 const FRESH: Duration = Duration::from_secs(1);
 /// How long the end of a transaction waits for that answer. Kafka answers within milliseconds, or a broker stands still.
 const ANSWERED: Duration = Duration::from_secs(1);
-/// How many drafts are encoded before other tasks have their turn: half a millisecond.
+/// How much is encoded before it is sent and other tasks have their turn: about a millisecond.
+const STRIDE_BYTES: usize = 256 * 1024;
+/// How many drafts that are, at most.
 const STRIDE: usize = 500;
 
 impl LaneProducer {
@@ -185,8 +187,9 @@ impl Drafts {
         let mut full = Vec::new();
         for batch in &round.drafts {
             let mut clients = batch.clients.iter();
+            let stride = (STRIDE_BYTES / batch.template.campaign().draft_size().max(1)).clamp(1, STRIDE);
             while clients.len() > 0 {
-                let some = clients.by_ref().take(STRIDE);
+                let some = clients.by_ref().take(stride);
                 let encoded = encoder.push(&batch.template, some, |batch| full.push(batch));
                 encoded.map_err(|error| self.not_encoded(&error))?;
                 self.send_batches(shared, limit, full.drain(..), transaction).await?;

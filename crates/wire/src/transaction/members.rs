@@ -6,7 +6,7 @@ use kafka_protocol::messages::{GroupId, ProducerId};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
-use super::{Partitions, Transaction};
+use super::{Partitions, Transaction, check_all};
 use crate::cluster::topic_name;
 use crate::error::{WireError, check};
 use crate::producer::{Producer, TransactionVersion, transactional_id};
@@ -20,13 +20,13 @@ impl Transaction {
         if self.producer.version == TransactionVersion::Two {
             return Ok(());
         }
-        let until = self.call_deadline();
-        let request = add_partitions(&self.producer, partitions);
         let address = self.producer.coordinator.clone();
+        let until = self.unthrottled(&address).await?;
+        let request = add_partitions(&self.producer, partitions);
         let connection = self.connection(&address, until).await?;
         let answer = connection.ask(ADDING, &request, LAST, until).await?;
         connection.throttle(answer.throttle_time_ms);
-        judge(&address, &answer)
+        added(&address, partitions, &answer)
     }
 
     /// Names partitions and the group, in one round trip.
@@ -47,14 +47,14 @@ impl Transaction {
         let version = connection.version::<AddOffsetsToTxnRequest>(OFFSETS, 0, 3)?;
         connection.send(OFFSETS, &group, version, until).await?;
         // Both answers are taken before either is judged: the connection goes on.
-        let added = match names_some {
+        let named = match names_some {
             true => Some(connection.answer::<AddPartitionsToTxnRequest>(until).await?),
             false => None,
         };
         let answer = connection.answer::<AddOffsetsToTxnRequest>(until).await?;
         connection.throttle(answer.throttle_time_ms);
-        if let Some(added) = added {
-            judge(&address, &added)?;
+        if let Some(named) = named {
+            added(&address, partitions, &named)?;
         }
         check(OFFSETS, &address, answer.error_code, None)
     }
@@ -76,12 +76,13 @@ fn add_partitions(producer: &Producer, partitions: &Partitions) -> AddPartitions
 
 type Added = kafka_protocol::messages::add_partitions_to_txn_response::AddPartitionsToTxnResponse;
 
-fn judge(address: &str, added: &Added) -> Result<(), WireError> {
+fn added(address: &str, asked: &Partitions, answer: &Added) -> Result<(), WireError> {
     // One that was refused leaves the others unattempted, which say so: it comes first.
     let unattempted = kafka_protocol::ResponseError::OperationNotAttempted.code();
-    let topics = added.results_by_topic_v3_and_below.iter();
+    let topics = answer.results_by_topic_v3_and_below.iter();
     let mut codes: Vec<i16> =
         topics.flat_map(|topic| &topic.results_by_partition).map(|partition| partition.partition_error_code).collect();
     codes.sort_by_key(|code| *code == unattempted);
-    codes.into_iter().try_for_each(|code| check(ADDING, address, code, None))
+    let asked = asked.iter().map(|(_, partitions)| partitions.len()).sum();
+    check_all(ADDING, address, asked, codes.into_iter().map(|code| (code, None)))
 }
