@@ -233,9 +233,8 @@ impl Notifications {
                 }
                 // A broker that was just elected, or was cut off, may end the partition too early. Then the rest comes by itself.
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    if self.place(partition)? >= unread.get(&partition).copied() {
-                        unread.remove(&partition);
-                    }
+                    let place = self.place(partition)?;
+                    unread.retain(|other, to| *other != partition || place < Some(*to));
                 }
                 Some(Err(error)) => self.classify(&error)?,
                 None if last.elapsed() > STANDSTILL => {

@@ -52,15 +52,13 @@ fn everything_is_reached_in_order_and_seen_and_sent_with_the_keyboard() {
        const style = getComputedStyle(one); const box = one.getBoundingClientRect();\
        const follows = !before || !!(before.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING);\
        return [one === document.body, follows, style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2, box.width > 0, one.outerHTML.slice(0, 120)];";
-    let mut reached = 0;
-    for _ in 0..all {
+    for reached in 0..all {
         tab.press(TAB);
         let Value::Array(found) = tab.eval(step) else { panic!("a list was asked for") };
         assert!(
             found[0] == json!(false) && found[1..4].iter().all(|is| *is == json!(true)),
             "step {reached}: {found:?}"
         );
-        reached += 1;
     }
     assert_eq!(
         at(&tab),
