@@ -2,11 +2,11 @@
 FEATURES := --workspace --features fail-points
 # The tests' build: our own crates hardly optimised, which halves the build; what they depend on is shared with every other build. Models and
 # simulated lives compute, everything else waits for servers.
-TEST_CARGO := cargo $(foreach crate,core sim,--config profile.release.package.dinnerbell-$(crate).opt-level=1) \
+TEST_CARGO := cargo $(foreach crate,core sim wire,--config profile.release.package.dinnerbell-$(crate).opt-level=1) \
 	$(foreach crate,-config -kafka -postgres -bench,--config profile.release.package.dinnerbell$(crate).opt-level=0) \
 	--config profile.release.package.dinnerbell.opt-level=0
 # The demo's build: whoever tries it waits for the compiler first. What our crates depend on is shared with every other build.
-DEMO_CARGO := cargo $(foreach crate,dinnerbell $(addprefix dinnerbell-,core config kafka postgres bench),--config profile.release.package.$(crate).opt-level=1)
+DEMO_CARGO := cargo $(foreach crate,dinnerbell $(addprefix dinnerbell-,core wire config kafka postgres bench),--config profile.release.package.$(crate).opt-level=1)
 # Code that is hardly optimised needs more of the stack than threads get by default.
 test prove check: export RUST_MIN_STACK ?= 8388608
 # Tests wait for servers more than they compute.
