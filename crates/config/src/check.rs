@@ -147,6 +147,7 @@ impl Reader<'_> {
                 false => value,
             };
             let name = kafka_client::canonical(name);
+            let value = value.map(|value| kafka_client::normal(name, value));
             let checked = value.and_then(|value| kafka_client::check(name, &value).map(|()| value));
             match (checked, client.get(name)) {
                 (Err(problem), _) => self.wrong(&key, Some(&given.origin), problem).unwrap_or(()),

@@ -59,6 +59,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("sticky.partitioning.linger.ms", BATCHES),
     ("request.timeout.ms", "a delivery is tried until its transaction ends"),
     ("ssl.providers", "a lane's producer uses the providers of OpenSSL's own configuration"),
+    ("ssl.engine.", "a lane's producer uses no engines of OpenSSL: they are gone from its version 4"),
+    (
+        "client.dns.lookup",
+        "brokers are addressed by the names that they are given: certificates are checked against these",
+    ),
     ("topic.blacklist", "the topics are those of kafka.topics"),
     ("test.", "it puts a simulated cluster in the place of yours"),
     ("bootstrap.servers", "use kafka.bootstrap_servers"),
@@ -97,7 +102,6 @@ const PRODUCER_ONLY: &[&str] = &["compression.codec", "compression.level"];
 /// Settings that both know: all that are worth to be suggested for a misspelt name.
 const COMMON: &[&str] = &[
     "client.id",
-    "client.dns.lookup",
     "message.max.bytes",
     "message.copy.max.bytes",
     "receive.message.max.bytes",
@@ -147,6 +151,15 @@ const ALIASES: &[(&str, &str)] =
 /// The one name of a setting.
 pub fn canonical(setting: &str) -> &str {
     ALIASES.iter().find(|(alias, _)| *alias == setting).map_or(setting, |(_, name)| name)
+}
+
+/// Settings whose values are words: librdkafka takes them in any case, and with spaces around.
+const WORDS: &[&str] =
+    &["compression.codec", "broker.address.family", "socket.keepalive.enable", "ssl.endpoint.identification.algorithm"];
+
+/// The value of a setting as every client of ours reads it.
+pub fn normal(setting: &str, value: String) -> String {
+    if WORDS.contains(&setting) { value.trim().to_ascii_lowercase() } else { value }
 }
 
 /// Whether the value of a setting may not be printed.
@@ -321,6 +334,8 @@ mod tests {
             "group.instance.id",
             "test.mock.num.brokers",
             "sasl.kerberos.principal",
+            "client.dns.lookup",
+            "ssl.engine.location",
         ] {
             let problem = check(name, "x").expect_err(name);
             assert!(problem.starts_with("cannot be set here: "), "{problem}");

@@ -166,7 +166,8 @@ pub const KEYS: &[Key] = &[
         example: r#""compression.type" = "zstd""#,
         doc: "Any setting of librdkafka (string, number or boolean); those that the promises rest on, and those that would do nothing, \
               are refused by name. Drafts are sent by a client of our own, which obeys compression.type (lz4), compression.level (of gzip \
-              and zstd), message.max.bytes, client.id and ssl.*; the other settings are about reading. \
+              and zstd), message.max.bytes, client.id, ssl.*, broker.address.family, connections.max.idle.ms (200 s) and socket.keepalive.enable \
+              (true); the other settings are about reading and the group. \
               In an environment variable each dot of the setting is an underscore: \
               DINNERBELL_KAFKA__CLIENT__FETCH_MIN_BYTES is fetch.min.bytes. ssl.key.password and ssl.keystore.password can be given \
               as a file too: \"ssl.key.password_file\".",

@@ -157,6 +157,18 @@ fn settings_of_librdkafka_come_through_from_both_layers_under_one_name_each() {
 }
 
 #[test]
+fn words_of_librdkafka_are_read_in_any_case_and_with_spaces_around() {
+    let file = with(
+        "kafka.client",
+        "compression.type = \" LZ4 \"\n\"ssl.endpoint.identification.algorithm\" = \"None\"\n\"client.id\" = \"Mine\"",
+    );
+    let client = Folder::new(&file).load(&[]).unwrap().kafka.client;
+    assert_eq!(client["compression.codec"], "lz4");
+    assert_eq!(client["ssl.endpoint.identification.algorithm"], "none");
+    assert_eq!(client["client.id"], "Mine", "a name stays as it is");
+}
+
+#[test]
 fn a_secret_comes_as_a_value_as_a_file_or_from_the_environment_and_the_later_layer_wins() {
     let folder = Folder::new(&with("feedback", "password_file = \"secret\""));
     folder.write("secret", "from a file\r\n");

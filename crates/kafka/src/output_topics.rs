@@ -11,7 +11,8 @@ use crate::producer::explain;
 use dinnerbell_config as config;
 use dinnerbell_core::model::output_topics::OutputTopicIds;
 use dinnerbell_core::ports::broker::BrokerError;
-use dinnerbell_wire::cluster::Cluster;
+use dinnerbell_wire::cluster::{Cluster, Topic};
+use dinnerbell_wire::error::WireError;
 
 /// How old an answer may be where there is nothing to write.
 const RECENT: Duration = Duration::from_secs(4);
@@ -37,7 +38,10 @@ impl OutputTopics {
     pub async fn ids(&self) -> Result<OutputTopicIds, BrokerError> {
         let until = Instant::now() + ANSWERED;
         let dead_letters = match &self.dead_letters {
-            Some(topic) => self.id(topic, RECENT, until).await?,
+            Some(topic) => {
+                let described = self.cluster.topic(topic, RECENT, until).await;
+                id_of_letters(described).map_err(|error| not_asked(topic, &error))?
+            }
             None => None,
         };
         let notifications = self.id(&self.notifications, RECENT, until).await?;
@@ -53,8 +57,21 @@ impl OutputTopics {
         match self.cluster.topic(topic, at_most, until).await {
             Ok(topic) => Ok(topic.id),
             Err(error) if error.is_unknown_topic() => Ok(None),
-            Err(error) => Err(explain(&format!("asking for the id of topic {topic}"), &error)),
+            Err(error) => Err(not_asked(topic, &error)),
         }
+    }
+}
+
+fn not_asked(topic: &str, error: &WireError) -> BrokerError {
+    explain(&format!("asking for the id of topic {topic}"), error)
+}
+
+/// The id of the topic of dead letters. Whatever the brokers say of that topic, a right that is missing too, drafts do not wait for it: it has no id.
+fn id_of_letters(described: Result<Topic, WireError>) -> Result<Option<Uuid>, WireError> {
+    match described {
+        Ok(topic) => Ok(topic.id),
+        Err(error) if error.code().is_some() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -75,7 +92,19 @@ fn shown(id: Uuid) -> String {
 
 #[cfg(test)]
 mod tests {
+    use dinnerbell_wire::error::ResponseError;
+
     use super::*;
+
+    #[test]
+    fn what_the_brokers_say_of_the_letters_topic_is_no_failure_and_silence_is() {
+        let (doing, address) = ("describing a topic", "b:9092".to_owned());
+        for code in [ResponseError::TopicAuthorizationFailed, ResponseError::UnknownTopicOrPartition] {
+            let answered = WireError::Answered { doing, address: address.clone(), code, message: None };
+            assert!(matches!(id_of_letters(Err(answered)), Ok(None)), "{code}");
+        }
+        assert!(id_of_letters(Err(WireError::TimedOut { doing, address, after: ANSWERED })).is_err());
+    }
 
     #[test]
     fn an_id_is_shown_as_kafka_shows_it() {

@@ -8,6 +8,7 @@ mod letters;
 mod publishing;
 mod settings;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
@@ -125,22 +126,52 @@ pub struct LaneProducer {
     drafts_topic: Option<Uuid>,
 }
 
+impl LaneProducer {
+    fn told(&self) -> Told {
+        let Shared { cluster, notifications, .. } = &*self.shared;
+        let coordinators = self.producer.told_by().iter().cloned();
+        Told { cluster: cluster.clone(), by: coordinators.chain(cluster.described_by(notifications)).collect() }
+    }
+}
+
+/// The brokers that said where a lane's coordinators and leaders are.
+struct Told {
+    cluster: Cluster,
+    by: BTreeSet<String>,
+}
+
+impl Told {
+    /// Asks others first from here on, where an error may come from what these brokers said: one that is cut off from its cluster goes on answering.
+    fn doubt(&self, error: &BrokerError) {
+        if matches!(error, BrokerError::Transient(_) | BrokerError::Undelivered { .. }) {
+            self.cluster.distrust(self.by.iter().map(String::as_str));
+        }
+    }
+}
+
 impl Producer for LaneProducer {
     async fn publish_if(self, round: &Recorded, may_begin: MayBegin) -> Result<Option<Self>, BrokerError> {
         let publication = round.share();
-        let began = Instant::now();
+        let (began, told) = (Instant::now(), self.told());
         let published = self.publish_round(&publication, &may_begin).await;
-        published.map(Some).map_err(|error| explain::undelivered(error, &publication, began.elapsed()))
+        published
+            .map(Some)
+            .map_err(|error| explain::undelivered(error, &publication, began.elapsed()))
+            .inspect_err(|error| told.doubt(error))
     }
 
     async fn publish_mark(self, round: &Recorded) -> Result<Option<Self>, BrokerError> {
         let publication = round.share();
-        let began = Instant::now();
+        let (began, told) = (Instant::now(), self.told());
         let published = self.publish_offset(&publication).await;
-        published.map(Some).map_err(|error| explain::undelivered(error, &publication, began.elapsed()))
+        published
+            .map(Some)
+            .map_err(|error| explain::undelivered(error, &publication, began.elapsed()))
+            .inspect_err(|error| told.doubt(error))
     }
 
     async fn committed(self) -> Result<(Self, CommittedOffset), BrokerError> {
+        let told = self.told();
         let Self { shared, lane, producer, drafts_topic } = self;
         // Should a broker ever show it, no mark would be mistaken for a round's.
         let probe = OffsetCommit {
@@ -152,7 +183,7 @@ impl Producer for LaneProducer {
         let transaction = Transaction::new(producer, Instant::now() + MAKE);
         let read = transaction.abort_for_group_offset(&probe).await;
         let doing = format!("reading the group's committed offset of lane {lane}");
-        let (producer, found) = read.map_err(|error| explain(&doing, &error))?;
+        let (producer, found) = read.map_err(|error| explain(&doing, &error)).inspect_err(|error| told.doubt(error))?;
         let committed = found.map_or(CommittedOffset::None, |found| committed_offset(found.offset, &found.metadata));
         Ok((Self { shared, lane, producer, drafts_topic }, committed))
     }

@@ -11,9 +11,10 @@ use std::time::Duration;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::DraftTemplate;
 use dinnerbell_core::model::number::Seconds;
-use dinnerbell_wire::cluster::{Cluster, ClusterSettings};
+use dinnerbell_wire::cluster::{Cluster, ClusterSettings, MOST_IDLE};
 use dinnerbell_wire::compression::Compression;
 use dinnerbell_wire::connection::Connection;
+use dinnerbell_wire::dial::Dial;
 use dinnerbell_wire::producer::{Identity, Producer};
 use dinnerbell_wire::round::{RoundEncoder, RoundFormat};
 use dinnerbell_wire::security::Security;
@@ -43,7 +44,7 @@ impl Trial {
     async fn begin(address: &str) -> Result<Self, Failed> {
         let topic = format!("trial-{}", std::process::id());
         let security = Security::default();
-        let mut admin = Connection::open(address, "trial", &security, deadline()).await?;
+        let mut admin = Connection::open(address, "trial", &security, Dial::default(), deadline()).await?;
         let create = CreatableTopic::default()
             .with_name(TopicName(StrBytes::from_string(topic.clone())))
             .with_num_partitions(3)
@@ -52,8 +53,14 @@ impl Trial {
         admin.ask("creating a topic", &create, 5, deadline()).await?;
         let clients = (0..ROUND).map(|n| format!("client-{n:08}-{:08x}", n.wrapping_mul(2_654_435_761))).collect();
         let longest_use = Duration::from_secs(60);
-        let settings =
-            ClusterSettings { bootstrap: vec![address.to_owned()], client_id: "trial".into(), security, longest_use };
+        let settings = ClusterSettings {
+            bootstrap: vec![address.to_owned()],
+            client_id: "trial".into(),
+            security,
+            longest_use,
+            most_idle: MOST_IDLE,
+            dial: Dial::default(),
+        };
         Ok(Self { cluster: Cluster::new(settings), topic, template: template()?, clients })
     }
 

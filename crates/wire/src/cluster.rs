@@ -3,7 +3,6 @@
 //! A connection is lent to one transaction at a time and comes back when all its requests were answered. In doubt it is dropped, so that
 //! what is sent late can reach no later transaction of the same connection.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,20 +12,28 @@ use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::time::Instant;
 
 use crate::connection::Connection;
+use crate::dial::Dial;
 use crate::error::{WireError, check};
+use crate::hedge::first_answer;
 use crate::security::Security;
 
+mod brokers;
+mod pool;
+#[cfg(test)]
+mod tests;
 mod topics;
 
+use brokers::Brokers;
+use pool::Pool;
 pub use topics::Topic;
 use topics::Topics;
 
-/// How long one question to any broker may take before another broker is asked.
+/// How long one broker may take to answer a question that any of them can answer.
 const ASK: Duration = Duration::from_secs(3);
-/// For how long a connection may lie idle before it is used again: half of what brokers allow by default.
-const MOST_IDLE: Duration = Duration::from_secs(300);
-/// Most connections to one broker that are kept while nobody uses them.
-const MOST_KEPT: usize = 16;
+/// After how long without an answer another broker is asked beside it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// For how long a connection may lie idle before it is used again, unless the operator says otherwise: load balancers forget one after 240 s.
+pub const MOST_IDLE: Duration = Duration::from_secs(200);
 
 /// Where a cluster is, and how it is reached.
 #[derive(Debug, Clone)]
@@ -39,6 +46,10 @@ pub struct ClusterSettings {
     pub security: Security,
     /// How long a borrower may need a connection: one whose log-in ends before is not lent.
     pub longest_use: Duration,
+    /// For how long a connection may lie idle before it is used again.
+    pub most_idle: Duration,
+    /// Which addresses of a broker are taken, and how.
+    pub dial: Dial,
 }
 
 /// What coordinates.
@@ -50,6 +61,15 @@ pub enum Coordinator {
     Transaction,
 }
 
+/// A coordinator that was found.
+#[derive(Debug)]
+pub struct Found {
+    /// Where it is.
+    pub address: String,
+    /// The broker that says so.
+    pub told_by: String,
+}
+
 /// A cluster, shared by all lanes of an instance.
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -59,89 +79,79 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Shared {
     settings: ClusterSettings,
-    idle: Mutex<HashMap<String, Vec<Connection>>>,
-    /// Brokers by their addresses, the one that answered last first: asked before those that the settings name.
-    brokers: Mutex<Vec<String>>,
+    pool: Pool,
+    brokers: Mutex<Brokers>,
     topics: Topics,
 }
 
 impl Cluster {
     /// Nothing is contacted yet.
     pub fn new(settings: ClusterSettings) -> Self {
-        let (idle, brokers, topics) = (Mutex::default(), Mutex::default(), Topics::default());
-        Self { shared: Arc::new(Shared { settings, idle, brokers, topics }) }
+        let brokers = Mutex::new(Brokers::new(&settings.bootstrap));
+        let (pool, topics) = (Pool::new(settings.most_idle), Topics::default());
+        Self { shared: Arc::new(Shared { settings, pool, brokers, topics }) }
     }
 
     /// A connection to this broker: one that lies idle, or a new one. Where that cannot be made, those that lie idle are dropped.
     pub async fn connection(&self, address: &str, deadline: Instant) -> Result<Connection, WireError> {
-        let settings = &self.shared.settings;
-        while let Some(mut connection) = self.take_idle(address) {
-            if connection.is_fit_for(settings.longest_use, MOST_IDLE) {
-                return Ok(connection);
-            }
+        let Shared { settings, pool, .. } = &*self.shared;
+        if let Some(connection) = pool.take(address, settings.longest_use) {
+            return Ok(connection);
         }
-        Connection::open(address, &settings.client_id, &settings.security, deadline).await
+        let ClusterSettings { client_id, security, dial, .. } = settings;
+        let opened = Connection::open(address, client_id, security, *dial, deadline).await;
+        opened.inspect_err(|_| pool.forget(address))
     }
 
     /// Takes a connection back. One with requests under way is dropped.
     pub fn give_back(&self, connection: Connection) {
-        if connection.pending() > 0 {
-            return;
-        }
-        let mut idle = self.idle();
-        let kept = idle.entry(connection.address().to_owned()).or_default();
-        // Those that lay longest stand first: the one that was used last is lent next.
-        kept.retain(|kept| !kept.lay_idle(MOST_IDLE));
-        if kept.len() < MOST_KEPT {
-            kept.push(connection);
+        if connection.pending() == 0 {
+            self.shared.pool.put(connection);
         }
     }
 
-    fn take_idle(&self, address: &str) -> Option<Connection> {
-        self.idle().get_mut(address)?.pop()
+    /// What these brokers said led to a failure: others are asked first from here on. What lies idle unproved is dropped, for it may have died in silence.
+    pub fn distrust<'a>(&self, told_by: impl IntoIterator<Item = &'a str>) {
+        let mut brokers = self.brokers();
+        told_by.into_iter().for_each(|address| brokers.demote(address));
+        drop(brokers);
+        self.shared.pool.drop_unproven();
     }
 
-    fn idle(&self) -> MutexGuard<'_, HashMap<String, Vec<Connection>>> {
-        self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn brokers(&self) -> MutexGuard<'_, Vec<String>> {
+    fn brokers(&self) -> MutexGuard<'_, Brokers> {
         self.shared.brokers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks any broker that answers; the request is made in the version that it speaks, from `least` to `most`. Returns the answer, with the
-    /// address. Fails with what the first one said that refused, else the last.
+    /// Asks any broker that answers; the request is made in the version that it speaks, from `least` to `most`. One that is silent holds up no other.
+    /// Returns the answer, with the address.
     async fn ask_any<R: Request>(
         &self,
         doing: &'static str,
-        (least, most): (i16, i16),
+        versions: (i16, i16),
         request: impl Fn(i16) -> R,
         deadline: Instant,
     ) -> Result<(R::Response, String), WireError> {
-        let mut addresses = self.brokers().clone();
-        let named = self.shared.settings.bootstrap.iter().filter(|named| !addresses.contains(named));
-        let named: Vec<String> = named.cloned().collect();
-        addresses.extend(named);
-        let mut failed: Option<WireError> = None;
-        for address in &addresses {
+        let addresses = self.brokers().all();
+        let request = &request;
+        let ask = |address: String| async move {
             let until = deadline.min(Instant::now() + ASK);
-            match self.ask_one(doing, (least, most), &request, address, until).await {
-                Ok(answer) => {
-                    self.prefer(address);
-                    return Ok((answer, address.clone()));
-                }
+            match self.ask_one(doing, versions, request, &address, until).await {
+                Ok(answer) => Ok((answer, address)),
                 Err(error) => {
                     // What else lies idle there is as likely to be dead.
-                    self.idle().remove(address);
-                    failed = Some(failed.filter(WireError::is_refusal).unwrap_or(error));
+                    self.shared.pool.forget(&address);
+                    self.brokers().demote(&address);
+                    Err(error)
                 }
             }
+        };
+        match first_answer(addresses, PATIENCE, ask).await {
+            Ok((answer, address)) => {
+                self.brokers().prefer(&address);
+                Ok((answer, address))
+            }
+            Err(failed) => Err(what_failed(doing, failed)),
         }
-        Err(failed.unwrap_or_else(|| WireError::Refused {
-            doing,
-            address: String::new(),
-            reason: "kafka.bootstrap_servers names no broker".into(),
-        }))
     }
 
     async fn ask_one<R: Request>(
@@ -159,27 +169,8 @@ impl Cluster {
         Ok(answer)
     }
 
-    /// Asks this broker first from here on.
-    fn prefer(&self, address: &str) {
-        let mut brokers = self.brokers();
-        if let Some(at) = brokers.iter().position(|known| known == address) {
-            brokers[..=at].rotate_right(1);
-        }
-    }
-
-    /// The brokers as they are now; who answered last stays first.
-    fn know(&self, addresses: &BTreeMap<i32, String>) {
-        let mut brokers = self.brokers();
-        brokers.retain(|known| addresses.values().any(|address| address == known));
-        for address in addresses.values() {
-            if !brokers.contains(address) {
-                brokers.push(address.clone());
-            }
-        }
-    }
-
-    /// The address of a coordinator, as any broker says.
-    pub async fn coordinator(&self, of: Coordinator, key: &str, deadline: Instant) -> Result<String, WireError> {
+    /// Where a coordinator is, as any broker says. One that knows none is asked last from here on.
+    pub async fn coordinator(&self, of: Coordinator, key: &str, deadline: Instant) -> Result<Found, WireError> {
         const DOING: &str = "finding a coordinator";
         let key_type = match of {
             Coordinator::Group => 0,
@@ -194,16 +185,30 @@ impl Cluster {
             }
         };
         let (answer, at) = self.ask_any(DOING, (1, 4), request, deadline).await?;
-        match answer.coordinators.first() {
-            Some(found) => {
-                check(DOING, &at, found.error_code, found.error_message.as_deref())?;
-                Ok(address_of(&found.host, found.port))
-            }
-            None => {
-                check(DOING, &at, answer.error_code, answer.error_message.as_deref())?;
-                Ok(address_of(&answer.host, answer.port))
-            }
-        }
+        let (code, message, host, port) = match answer.coordinators.first() {
+            Some(found) => (found.error_code, &found.error_message, &found.host, found.port),
+            None => (answer.error_code, &answer.error_message, &answer.host, answer.port),
+        };
+        check(DOING, &at, code, message.as_deref()).inspect_err(|_| self.brokers().demote(&at))?;
+        Ok(Found { address: address_of(host, port), told_by: at })
+    }
+}
+
+/// Why nobody gave an answer. A refusal counts only where all refuse: another broker may take us when it is there again.
+fn what_failed(doing: &'static str, failed: Vec<WireError>) -> WireError {
+    let (refusals, mut others): (Vec<_>, Vec<_>) = failed.into_iter().partition(WireError::is_refusal);
+    match (others.pop(), refusals.into_iter().next()) {
+        (Some(other), Some(refusal)) => WireError::Broken {
+            doing,
+            address: refusal.address().to_owned(),
+            reason: format!("{refusal}; and no other broker answers: {other}"),
+        },
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => WireError::Refused {
+            doing,
+            address: String::new(),
+            reason: "kafka.bootstrap_servers names no broker".into(),
+        },
     }
 }
 

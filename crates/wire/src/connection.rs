@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -15,11 +14,11 @@ use kafka_protocol::messages::sasl_handshake_request::SaslHandshakeRequest;
 use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::dial::{Dial, connect, encrypt};
 use crate::error::{WireError, check};
-use crate::security::{LogIn, Security, Tls};
+use crate::security::{LogIn, Security};
 
 /// Most bytes of an answer: those to our requests have some thousands.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
@@ -71,10 +70,11 @@ impl Connection {
         address: &str,
         client_id: &str,
         security: &Security,
+        dial: Dial,
         deadline: Instant,
     ) -> Result<Self, WireError> {
         let began = Instant::now();
-        let opened = timeout_at(deadline, Self::open_in_time(address, client_id, security, deadline)).await;
+        let opened = timeout_at(deadline, Self::open_in_time(address, client_id, security, dial, deadline)).await;
         opened.unwrap_or_else(|_| Err(timed_out("connecting", address, began)))
     }
 
@@ -82,9 +82,10 @@ impl Connection {
         address: &str,
         client_id: &str,
         security: &Security,
+        dial: Dial,
         deadline: Instant,
     ) -> Result<Self, WireError> {
-        let tcp = connect(address).await?;
+        let tcp = connect(address, dial).await?;
         let stream: Box<dyn Stream> = match &security.tls {
             None => Box::new(tcp),
             Some(tls) => Box::new(encrypt(tls, tcp, address).await?),
@@ -361,54 +362,15 @@ impl Connection {
     }
 }
 
-/// The host's addresses one after the other, until one answers.
-async fn connect(address: &str) -> Result<TcpStream, WireError> {
-    const DOING: &str = "connecting";
-    let found = tokio::net::lookup_host(address).await.map_err(|error| WireError::Unresolved {
-        doing: DOING,
-        address: address.to_owned(),
-        reason: error.to_string(),
-    })?;
-    let found: Vec<SocketAddr> = found.collect();
-    let tcp = TcpStream::connect(&found[..]).await.map_err(|error| broken(DOING, address, &error))?;
-    tcp.set_nodelay(true).map_err(|error| broken(DOING, address, &error))?;
-    Ok(tcp)
-}
-
-async fn encrypt(tls: &Tls, tcp: TcpStream, address: &str) -> Result<tokio_openssl::SslStream<TcpStream>, WireError> {
-    const DOING: &str = "making the connection safe (TLS)";
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
-    let failed = |error: openssl::error::ErrorStack| refused(DOING, address, error.to_string());
-    let ssl = tls.session(host).map_err(failed)?;
-    let mut stream = tokio_openssl::SslStream::new(ssl, tcp).map_err(failed)?;
-    match std::pin::Pin::new(&mut stream).connect().await {
-        Ok(()) => Ok(stream),
-        Err(error) => {
-            let verified = stream.ssl().verify_result();
-            match verified == openssl::x509::X509VerifyResult::OK {
-                true => Err(broken(DOING, address, &io::Error::other(error))),
-                false => Err(refused(
-                    DOING,
-                    address,
-                    format!(
-                        "{verified}: set kafka.ca_file to the PEM file of the CA that signed the broker's certificate, and address the broker by a name that \
-                     the certificate holds"
-                    ),
-                )),
-            }
-        }
-    }
-}
-
-fn broken(doing: &'static str, address: &str, error: &io::Error) -> WireError {
+pub(crate) fn broken(doing: &'static str, address: &str, error: &io::Error) -> WireError {
     WireError::Broken { doing, address: address.to_owned(), reason: error.to_string() }
 }
 
-fn refused(doing: &'static str, address: &str, reason: String) -> WireError {
+pub(crate) fn refused(doing: &'static str, address: &str, reason: String) -> WireError {
     WireError::Refused { doing, address: address.to_owned(), reason }
 }
 
-fn timed_out(doing: &'static str, address: &str, began: Instant) -> WireError {
+pub(crate) fn timed_out(doing: &'static str, address: &str, began: Instant) -> WireError {
     WireError::TimedOut { doing, address: address.to_owned(), after: began.elapsed() }
 }
 

@@ -94,6 +94,19 @@ impl WireError {
         matches!(self, Self::Refused { .. } | Self::Unsupported { .. })
     }
 
+    /// The broker that it is about.
+    pub(crate) fn address(&self) -> &str {
+        match self {
+            Self::Broken { address, .. }
+            | Self::Unresolved { address, .. }
+            | Self::TimedOut { address, .. }
+            | Self::Answered { address, .. }
+            | Self::Refused { address, .. }
+            | Self::Unsupported { address, .. }
+            | Self::Unreadable { address, .. } => address,
+        }
+    }
+
     /// Whether the brokers know no topic of that name.
     pub fn is_unknown_topic(&self) -> bool {
         self.code() == Some(ResponseError::UnknownTopicOrPartition)

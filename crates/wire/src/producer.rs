@@ -18,7 +18,7 @@ use kafka_protocol::messages::{ProducerId, TransactionalId};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
-use crate::cluster::{Cluster, Coordinator};
+use crate::cluster::{Cluster, Coordinator, Found};
 use crate::connection::Connection;
 use crate::error::{WireError, check};
 use crate::pause::Pause;
@@ -54,6 +54,8 @@ pub struct Producer {
     pub(crate) identity: Identity,
     pub(crate) coordinator: String,
     pub(crate) group_coordinator: String,
+    /// The brokers that named them.
+    pub(crate) told_by: [String; 2],
     pub(crate) producer_id: i64,
     pub(crate) epoch: i16,
     pub(crate) version: TransactionVersion,
@@ -67,17 +69,36 @@ impl Producer {
     pub async fn initialise(cluster: Cluster, identity: Identity, deadline: Instant) -> Result<Self, WireError> {
         let mut pause = Pause::new(LOADING_FIRST, LOADING_MOST);
         loop {
-            match Self::initialise_once(&cluster, &identity, deadline).await {
+            let transaction = cluster.coordinator(Coordinator::Transaction, &identity.transactional_id, deadline);
+            let group = cluster.coordinator(Coordinator::Group, &identity.group, deadline);
+            let initialised = match tokio::try_join!(transaction, group) {
+                Ok((transaction, group)) => {
+                    let told_by = transaction.told_by.clone();
+                    let initialised = Self::initialise_at(&cluster, &identity, transaction, group, deadline).await;
+                    initialised.inspect_err(|error| {
+                        if may_be_elsewhere(error) {
+                            cluster.distrust([told_by.as_str()]);
+                        }
+                    })
+                }
+                Err(error) => Err(error),
+            };
+            match initialised {
                 Err(error) if passes_soon(&error) && pause.wait(deadline).await => {}
                 other => return other,
             }
         }
     }
 
-    async fn initialise_once(cluster: &Cluster, identity: &Identity, deadline: Instant) -> Result<Self, WireError> {
+    async fn initialise_at(
+        cluster: &Cluster,
+        identity: &Identity,
+        transaction: Found,
+        group: Found,
+        deadline: Instant,
+    ) -> Result<Self, WireError> {
         const DOING: &str = "taking the lane's transactional id over";
-        let coordinator = cluster.coordinator(Coordinator::Transaction, &identity.transactional_id, deadline).await?;
-        let group_coordinator = cluster.coordinator(Coordinator::Group, &identity.group, deadline).await?;
+        let coordinator = transaction.address;
         let mut connection = cluster.connection(&coordinator, deadline).await?;
         speaks_what_is_needed(&connection)?;
         let millis = i32::try_from(identity.transaction_time.as_millis()).unwrap_or(i32::MAX);
@@ -98,12 +119,18 @@ impl Producer {
             cluster: cluster.clone(),
             identity: identity.clone(),
             coordinator,
-            group_coordinator,
+            group_coordinator: group.address,
+            told_by: [transaction.told_by, group.told_by],
             producer_id: answer.producer_id.0,
             epoch: answer.producer_epoch,
             version,
             sequences: HashMap::new(),
         })
+    }
+
+    /// The brokers that said where the coordinators are.
+    pub fn told_by(&self) -> &[String] {
+        &self.told_by
     }
 
     /// How the cluster does transactions.
@@ -131,4 +158,13 @@ fn passes_soon(error: &WireError) -> bool {
     error.code().is_some_and(|code| {
         matches!(code, ConcurrentTransactions | CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator)
     })
+}
+
+/// Whether the coordinator may be another one than we were told: it denies it, or there is no answer.
+fn may_be_elsewhere(error: &WireError) -> bool {
+    use ResponseError::{CoordinatorNotAvailable, NotCoordinator};
+    match error.code() {
+        Some(code) => matches!(code, CoordinatorNotAvailable | NotCoordinator),
+        None => !error.is_refusal(),
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::backoff::Backoff;
 use crate::lane::error::LaneError;
 use crate::model::halt::{Halt, HaltKind, WayOut};
@@ -26,6 +28,8 @@ pub enum Next {
 
 /// How often a step must fail in a row with an error that the server calls permanent before the lane halts.
 const PERMANENT_FAILURES: u32 = 3;
+/// For how long Kafka must have refused before a lane halts: certificates and passwords are changed on one server after the other.
+const KAFKA_REFUSES: Duration = Duration::from_secs(10);
 /// How often in a row a round may not get through before it is withdrawn and planned smaller.
 const UNDELIVERED: u32 = 2;
 /// Between two attempts at a step of a lane.
@@ -36,6 +40,8 @@ pub const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Dura
 pub struct Failures {
     backoff: Backoff,
     permanent_in_a_row: u32,
+    /// When the first of those failed.
+    permanent_since: Option<Instant>,
     undelivered: Option<Undelivered>,
 }
 
@@ -52,7 +58,7 @@ pub struct Undelivered {
 
 impl Default for Failures {
     fn default() -> Self {
-        Self { backoff: RETRY_BACKOFF, permanent_in_a_row: 0, undelivered: None }
+        Self { backoff: RETRY_BACKOFF, permanent_in_a_row: 0, permanent_since: None, undelivered: None }
     }
 }
 
@@ -74,7 +80,10 @@ impl Failures {
             LaneError::Halt(halt) => Next::Halt(halt.clone()),
             // Only the lane's owner records a halt: what fails before the lane is owned is tried again.
             error => {
-                self.permanent_in_a_row = if permanent(error).is_some() { self.permanent_in_a_row + 1 } else { 0 };
+                (self.permanent_in_a_row, self.permanent_since) = match permanent(error) {
+                    Some(_) => (self.permanent_in_a_row + 1, self.permanent_since.or_else(|| Some(Instant::now()))),
+                    None => (0, None),
+                };
                 Next::TakeOverAgain
             }
         }
@@ -89,6 +98,7 @@ impl Failures {
     pub fn would_halt(&self, lane: Lane, error: &LaneError) -> Option<Halt> {
         permanent(error)
             .filter(|failure| self.permanent_in_a_row + 1 >= failure.times)
+            .filter(|failure| self.permanent_since.map_or(Duration::ZERO, |since| since.elapsed()) >= failure.lasts)
             .map(|failure| failure.halt(lane))
     }
 
@@ -104,6 +114,8 @@ struct Permanent<'a> {
     found: &'a str,
     /// The failure in a row with which the lane halts.
     times: u32,
+    /// How long it must have failed until then.
+    lasts: Duration,
     /// What the server itself said to do before the lane tries again.
     advice: Option<&'a str>,
 }
@@ -154,7 +166,8 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
         | LaneError::ProducerUsedUp
         | LaneError::TakenOver => return None,
     };
-    Some(Permanent { kind, found, times, advice })
+    let lasts = if kind == HaltKind::KafkaRefused { KAFKA_REFUSES } else { Duration::ZERO };
+    Some(Permanent { kind, found, times, lasts, advice })
 }
 
 /// The halt that a contradiction between the two sides is.
@@ -195,4 +208,28 @@ pub fn drafts_topic_replaced(lane: Lane, known: &str, now: &str) -> Halt {
          is gone"
     );
     Halt::new(HaltKind::NotificationsReplaced, lane, found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LANE: Lane = Lane::new(0);
+
+    fn refused() -> LaneError {
+        BrokerError::Refused("the certificate is not good".to_owned()).into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_halts_when_kafka_has_refused_for_ten_seconds_and_not_before() {
+        let mut failures = Failures::default();
+        for second in 0..10 {
+            assert_eq!(failures.would_halt(LANE, &refused()), None, "second {second}");
+            failures.classify(&refused());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(failures.would_halt(LANE, &refused()).is_some());
+        failures.classify(&BrokerError::Transient("the broker is away".to_owned()).into());
+        assert_eq!(failures.would_halt(LANE, &refused()), None, "it did not refuse all the time");
+    }
 }

@@ -103,7 +103,7 @@ struct Facts {
     remedy: &'static str,
 }
 
-const REFUSED: &str = "a server refused three times in a row";
+const REFUSED: &str = "a server refused three times in a row, Kafka for 10 s at least";
 const RESTART_AT: &str =
     "decide where the lane goes on (earliest, latest or an offset): dinnerbell lane resolve LANE --restart-at earliest";
 const UNKNOWN: Facts = Facts { name: "", meaning: "", commits: Kept, ways_out: &[], remedy: "" };

@@ -1,12 +1,14 @@
 //! How a lane's producer reaches the cluster, by the same configuration as every client of ours.
 
 use std::fs;
+use std::time::Duration;
 
 use super::COMPRESSION;
 use dinnerbell_config as config;
 use dinnerbell_core::ports::broker::{BrokerError, transaction_time};
-use dinnerbell_wire::cluster::{Cluster, ClusterSettings};
+use dinnerbell_wire::cluster::{Cluster, ClusterSettings, MOST_IDLE};
 use dinnerbell_wire::compression::Compression;
+use dinnerbell_wire::dial::{Dial, Family};
 use dinnerbell_wire::security::{Sasl, Security, Tls, TlsSettings};
 
 /// Most bytes of a batch unless the operator, or the topic, says less.
@@ -30,7 +32,30 @@ pub(crate) fn cluster(kafka: &config::Kafka) -> Result<Cluster, BrokerError> {
         client_id: format!("{name}-producer"),
         security: Security { tls, sasl },
         longest_use: transaction_time(),
+        most_idle: most_idle(kafka),
+        dial: dial(kafka),
     }))
+}
+
+/// For how long a connection may lie idle; zero means for ever, as it does to librdkafka.
+fn most_idle(kafka: &config::Kafka) -> Duration {
+    match kafka.client.get("connections.max.idle.ms").and_then(|millis| millis.trim().parse().ok()) {
+        None => MOST_IDLE,
+        Some(0) => Duration::MAX,
+        Some(millis) => Duration::from_millis(millis),
+    }
+}
+
+fn dial(kafka: &config::Kafka) -> Dial {
+    let chosen = |name: &str| kafka.client.get(name).map(String::as_str);
+    Dial {
+        family: match chosen("broker.address.family") {
+            Some("v4") => Family::V4,
+            Some("v6") => Family::V6,
+            _ => Family::Any,
+        },
+        keepalive: !matches!(chosen("socket.keepalive.enable"), Some("false" | "f" | "0")),
+    }
 }
 
 /// Where no port is named, it is Kafka's own.
@@ -79,4 +104,37 @@ fn tls(kafka: &config::Kafka) -> Result<Tls, String> {
 
 fn read(file: &str) -> Result<Vec<u8>, String> {
     fs::read(file).map_err(|error| format!("{file}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kafka(client: &[(&str, &str)]) -> config::Kafka {
+        let topics = config::Topics { campaigns: "in".into(), notifications: "out".into(), dead_letters: None };
+        config::Kafka {
+            bootstrap_servers: "localhost:9092".into(),
+            security_protocol: "PLAINTEXT".into(),
+            sasl: None,
+            ca_file: None,
+            group_id: "dinnerbell".into(),
+            start: config::Start::Earliest,
+            topics,
+            client: client.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        }
+    }
+
+    #[test]
+    fn a_lanes_producer_obeys_the_settings_of_connections() {
+        let unset = kafka(&[]);
+        assert_eq!((most_idle(&unset), dial(&unset).family, dial(&unset).keepalive), (MOST_IDLE, Family::Any, true));
+        let set = kafka(&[
+            ("connections.max.idle.ms", "45000"),
+            ("broker.address.family", "v4"),
+            ("socket.keepalive.enable", "false"),
+        ]);
+        let idle = Duration::from_secs(45);
+        assert_eq!((most_idle(&set), dial(&set).family, dial(&set).keepalive), (idle, Family::V4, false));
+        assert_eq!(most_idle(&kafka(&[("connections.max.idle.ms", "0")])), Duration::MAX);
+    }
 }

@@ -1,16 +1,17 @@
 //! Topics as the brokers described them. One question serves all lanes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use kafka_protocol::messages::metadata_response::{MetadataResponse, MetadataResponseTopic};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{Cluster, address_of, topic_name};
+use crate::connection::timed_out;
 use crate::error::{WireError, check};
 
 /// A topic as the brokers described it.
@@ -22,59 +23,120 @@ pub struct Topic {
     pub leaders: Vec<Option<String>>,
 }
 
-/// What was answered last, by topic.
+/// What is known, by topic.
 #[derive(Debug, Default)]
 pub(super) struct Topics {
-    known: Mutex<HashMap<String, Described>>,
-    /// Held by who asks: others wait for that answer.
-    asking: tokio::sync::Mutex<()>,
+    known: Mutex<HashMap<String, Known>>,
 }
 
-#[derive(Debug, Clone)]
-struct Described {
-    at: Instant,
-    answer: Result<Topic, WireError>,
+/// What is known of one topic.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    /// As it was described last, and by whom. A question that nobody answers leaves it as it is.
+    described: Option<(Instant, Topic, String)>,
+    /// The last failure, until it is described again.
+    failed: Option<(Instant, WireError)>,
+    /// Held by who asks: others wait for that answer.
+    asking: Arc<tokio::sync::Mutex<()>>,
 }
+
+/// For how long a failure answers those who had not asked yet.
+const FAILURE_STANDS: Duration = Duration::from_secs(1);
 
 const DOING: &str = "describing a topic";
+
+impl Known {
+    /// What it was at most so long ago. A failure stands for a moment, so that not every lane asks a cluster that is away.
+    fn at_most_so_old(&self, at_most: Duration) -> Option<Result<Topic, WireError>> {
+        let described = self.described.as_ref().filter(|(at, ..)| at.elapsed() < at_most);
+        let failed = self.failed.as_ref().filter(|(at, _)| at.elapsed() < at_most.min(FAILURE_STANDS));
+        self.answer(described, failed)
+    }
+
+    /// What was answered since.
+    fn since(&self, asked: Instant) -> Option<Result<Topic, WireError>> {
+        let described = self.described.as_ref().filter(|(at, ..)| *at >= asked);
+        self.answer(described, self.failed.as_ref().filter(|(at, _)| *at >= asked))
+    }
+
+    fn answer(
+        &self,
+        described: Option<&(Instant, Topic, String)>,
+        failed: Option<&(Instant, WireError)>,
+    ) -> Option<Result<Topic, WireError>> {
+        let described = described.map(|(_, topic, _)| Ok(topic.clone()));
+        described.or_else(|| failed.map(|(_, error)| Err(error.clone())))
+    }
+
+    fn learn(&mut self, answer: Result<(Topic, String), WireError>) {
+        let now = Instant::now();
+        match answer {
+            Ok((topic, told_by)) => {
+                self.described = Some((now, topic, told_by));
+                self.failed = None;
+            }
+            Err(error) => {
+                // The brokers say that it is not so any more.
+                if error.code().is_some() {
+                    self.described = None;
+                }
+                self.failed = Some((now, error));
+            }
+        }
+    }
+}
 
 impl Cluster {
     /// A topic as the brokers described it, at most so long ago. All lanes share the question that is under way, and its answer, a failure too. Fails
     /// where it is not there, or may not be described.
     pub async fn topic(&self, name: &str, at_most: Duration, deadline: Instant) -> Result<Topic, WireError> {
-        if let Some(known) = self.standing(name, at_most) {
-            return known.answer;
+        let known = self.known_of(name);
+        if let Some(answer) = known.at_most_so_old(at_most) {
+            return answer;
         }
         let asked = Instant::now();
-        let _asking = self.shared.topics.asking.lock().await;
-        let stands = |known: &Described| known.at >= asked || known.at.elapsed() < at_most;
-        if let Some(known) = self.described(name).filter(stands) {
-            return known.answer;
+        let asking = timeout_at(deadline, known.asking.lock()).await;
+        let now = self.known_of(name);
+        if let Some(answer) = now.since(asked).or_else(|| now.at_most_so_old(at_most)) {
+            return answer;
         }
+        let _asking = match asking {
+            Ok(asking) if Instant::now() < deadline => asking,
+            // Somebody else's time is not over: this says nothing to others.
+            Ok(_) | Err(_) => return Err(timed_out(DOING, name, asked)),
+        };
         let answer = self.ask_for_topic(name, deadline).await;
-        let described = Described { at: Instant::now(), answer: answer.clone() };
-        self.known().insert(name.to_owned(), described);
-        answer
+        self.known().entry(name.to_owned()).or_default().learn(answer.clone());
+        answer.map(|(topic, _)| topic)
     }
 
-    /// The topic as it was described last; none where the last question failed, or nobody asked. Asks nobody.
+    /// The topic as it was described last, also where later questions were not answered; none where the brokers say that it is not so any more. Asks
+    /// nobody.
     pub fn last_described(&self, name: &str) -> Option<Topic> {
-        self.described(name)?.answer.ok()
+        self.known_of(name).described.map(|(_, topic, _)| topic)
     }
 
-    fn standing(&self, name: &str, at_most: Duration) -> Option<Described> {
-        self.described(name).filter(|known| known.at.elapsed() < at_most)
+    /// Who described the topic last.
+    pub fn described_by(&self, name: &str) -> Option<String> {
+        self.known_of(name).described.map(|(.., told_by)| told_by)
     }
 
-    fn described(&self, name: &str) -> Option<Described> {
-        self.known().get(name).cloned()
+    fn known_of(&self, name: &str) -> Known {
+        self.known().entry(name.to_owned()).or_default().clone()
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Described>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.shared.topics.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask_for_topic(&self, name: &str, deadline: Instant) -> Result<Topic, WireError> {
+    /// The brokers as they are now: connections to others are dropped.
+    fn know(&self, addresses: &BTreeMap<i32, String>) {
+        let mut brokers = self.brokers();
+        brokers.know(addresses);
+        self.shared.pool.keep_only(&brokers.all());
+    }
+
+    async fn ask_for_topic(&self, name: &str, deadline: Instant) -> Result<(Topic, String), WireError> {
         let request = |_| {
             let topic = MetadataRequestTopic::default().with_name(Some(topic_name(name)));
             MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false)
@@ -84,7 +146,7 @@ impl Cluster {
         let brokers: BTreeMap<i32, String> =
             answer.brokers.iter().map(|broker| (broker.node_id.0, address_of(&broker.host, broker.port))).collect();
         self.know(&brokers);
-        described(&answer, &brokers, name, &at)
+        described(&answer, &brokers, name, &at).map(|topic| (topic, at))
     }
 }
 

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::cluster::{Cluster, ClusterSettings};
 use crate::connection::tests::to_nobody;
+use crate::dial::Dial;
 use crate::producer::Identity;
 use crate::security::Security;
 
@@ -29,6 +30,8 @@ fn transaction(version: TransactionVersion, address: &str) -> Transaction {
         client_id: "test".into(),
         security: Security::default(),
         longest_use: Duration::from_secs(60),
+        most_idle: Duration::from_secs(60),
+        dial: Dial::default(),
     });
     let producer = Producer {
         cluster,
@@ -39,6 +42,7 @@ fn transaction(version: TransactionVersion, address: &str) -> Transaction {
         },
         coordinator: address.to_owned(),
         group_coordinator: address.to_owned(),
+        told_by: [address.to_owned(), address.to_owned()],
         producer_id: 1,
         epoch: 0,
         version,
