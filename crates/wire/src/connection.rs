@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use crate::dial::{Dial, connect, encrypt};
-use crate::error::{WireError, check};
+use crate::error::{WireError, broken, check, refused, timed_out};
 use crate::security::{LogIn, Security};
 
 /// Most bytes of an answer: those to our requests have some thousands.
@@ -360,18 +360,6 @@ impl Connection {
     fn unreadable(&self, doing: &'static str, reason: &str) -> WireError {
         WireError::Unreadable { doing, address: self.address.clone(), reason: reason.to_owned() }
     }
-}
-
-pub(crate) fn broken(doing: &'static str, address: &str, error: &io::Error) -> WireError {
-    WireError::Broken { doing, address: address.to_owned(), reason: error.to_string() }
-}
-
-pub(crate) fn refused(doing: &'static str, address: &str, reason: String) -> WireError {
-    WireError::Refused { doing, address: address.to_owned(), reason }
-}
-
-pub(crate) fn timed_out(doing: &'static str, address: &str, began: Instant) -> WireError {
-    WireError::TimedOut { doing, address: address.to_owned(), after: began.elapsed() }
 }
 
 #[cfg(test)]

@@ -7,8 +7,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use crate::connection::{broken, refused};
-use crate::error::WireError;
+use crate::error::{WireError, broken, refused};
 use crate::hedge::first_answer;
 use crate::security::Tls;
 

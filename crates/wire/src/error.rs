@@ -1,9 +1,11 @@
 //! What goes wrong between us and a broker. Whatever it is, it ends the producer that met it.
 
+use std::io;
 use std::time::Duration;
 
 pub use kafka_protocol::ResponseError;
 use kafka_protocol::error::ParseResponseErrorCode;
+use tokio::time::Instant;
 
 /// Why a broker did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -129,4 +131,19 @@ pub(crate) fn check(doing: &'static str, address: &str, code: i16, message: Opti
             Err(WireError::Answered { doing, address: address.to_owned(), code, message: message.map(str::to_owned) })
         }
     }
+}
+
+/// A connection broke.
+pub(crate) fn broken(doing: &'static str, address: &str, error: &io::Error) -> WireError {
+    WireError::Broken { doing, address: address.to_owned(), reason: error.to_string() }
+}
+
+/// A broker refuses the connection, or we refuse the broker.
+pub(crate) fn refused(doing: &'static str, address: &str, reason: String) -> WireError {
+    WireError::Refused { doing, address: address.to_owned(), reason }
+}
+
+/// Nothing came in time.
+pub(crate) fn timed_out(doing: &'static str, address: &str, began: Instant) -> WireError {
+    WireError::TimedOut { doing, address: address.to_owned(), after: began.elapsed() }
 }

@@ -186,7 +186,7 @@ async fn a_cluster_that_moved_is_found_by_its_name_though_all_former_brokers_are
     named.says(|says| says.brokers = vec![says.coordinator.clone()]);
     cluster.topic("drafts", Duration::ZERO, within(ENOUGH)).await.unwrap();
     cluster.topic("drafts", Duration::ZERO, within(SOON)).await.unwrap();
-    assert_eq!(cluster.brokers().all(), [named.address.clone()]);
+    assert_eq!(cluster.brokers().all(), std::slice::from_ref(&named.address));
 }
 
 #[tokio::test]

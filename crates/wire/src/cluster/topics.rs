@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{Cluster, address_of, topic_name};
-use crate::connection::timed_out;
-use crate::error::{WireError, check};
+
+use crate::error::{WireError, check, timed_out};
 
 /// A topic as the brokers described it.
 #[derive(Debug, Clone, PartialEq, Eq)]
