@@ -302,7 +302,7 @@ fn the_limit_of_open_files_is_raised_and_too_low_a_one_is_warned_of_beforehand()
     let config = stage.config.write(stage.dir.path());
     let started = |hard: u32| {
         let mut command = std::process::Command::new("sh");
-        let script = format!("ulimit -Sn 256 && ulimit -Hn {hard} && exec \"$0\" run -c \"$1\"");
+        let script = format!("ulimit -Sn 160 && ulimit -Hn {hard} && exec \"$0\" run -c \"$1\"");
         command.args(["-c", &script, env!("CARGO_BIN_EXE_dinnerbell")]).arg(&config).current_dir(stage.dir.path());
         let service = service::Service::spawn(command, stage.dir.path());
         service.wait_for_log("assigned", SOON);
@@ -313,8 +313,8 @@ fn the_limit_of_open_files_is_raised_and_too_low_a_one_is_warned_of_beforehand()
     let (files, log) = started(4096);
     assert_eq!(files.matches("4096").count(), 2, "{files}");
     assert!(!log.contains("files open"), "{log}");
-    let (_, log) = started(256);
-    assert!(log.contains("a process may have 256 files open") && log.contains("LimitNOFILE="), "{log}");
+    let (_, log) = started(200);
+    assert!(log.contains("a process may have 200 files open") && log.contains("LimitNOFILE="), "{log}");
 }
 
 #[test]
