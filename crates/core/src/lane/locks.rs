@@ -1,6 +1,6 @@
 //! Somebody else's open transaction holds a lock on what a lane would write: a feedback row, a campaign, the whole table. The lane's other work goes
 //! on. Locked rows of withdrawn drafts are withdrawn later ([`withdraw_rows`]). Campaigns with which a round could not be recorded are left out until
-//! they are free ([`let_in`]). Operators see who holds the lock ([`note`]).
+//! they are free ([`let_in`]). Operators see who holds the lock ([`show_wait`]).
 
 use std::convert::Infallible;
 use std::time::Duration;

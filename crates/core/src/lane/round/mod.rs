@@ -2,7 +2,7 @@
 //!
 //! 1. [`plan`]: which campaigns get how many drafts in the next round;
 //! 2. [`pages`]: the next page of each, less those who already have a draft;
-//! 3. [`record`]: one Postgres transaction: rows, cursors, the round itself;
+//! 3. [`stage_and_seal`]: one Postgres transaction: rows, cursors, the round itself;
 //! 4. [`publish`]: one Kafka transaction that repeats it.
 //!
 //! `pipeline` is the loop in which one round is published while `prepare` makes the next. `wait` says when there is something to do, `budget` how
