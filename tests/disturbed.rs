@@ -57,16 +57,10 @@ impl Disturbed {
     /// Lets it happen while rounds are published.
     fn meet(&mut self, kind: i16, after: usize, way: Way) {
         self.proxy.disturb(kind, after, way);
-        self.pass(&format!("request {kind}, after {after}, {way:?}"));
-    }
-
-    fn pass(&mut self, what: &str) {
-        let began = std::time::Instant::now();
-        while !self.proxy.has_disturbed() {
+        wait_until(&format!("request {kind}, after {after}, {way:?} is met"), LONG, || {
             self.keep_busy();
-            assert!(began.elapsed() < LONG, "{what} was not met");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            self.proxy.has_disturbed()
+        });
     }
 
     /// Everything of a round, and of a takeover, in every way.

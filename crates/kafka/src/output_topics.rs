@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -77,17 +79,7 @@ fn id_of_letters(described: Result<Topic, WireError>) -> Result<Option<Uuid>, Wi
 
 /// An id as Kafka's own tools show it: base64 for addresses, without padding.
 fn shown(id: Uuid) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let number = id.as_u128();
-    // 128 bits are 21 letters of six bits, and one of the last two.
-    let places = (0..22_u32).map(|place| 122 - 6 * i64::from(place));
-    places
-        .map(|shift| match u32::try_from(shift) {
-            Ok(shift) => number >> shift,
-            Err(_) => number << shift.unsigned_abs(),
-        })
-        .map(|bits| char::from(LETTERS[(bits & 63) as usize]))
-        .collect()
+    BASE64_URL_SAFE_NO_PAD.encode(id)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use dinnerbell_wire::compression::Compression;
 use dinnerbell_wire::producer::{Identity, Producer as WireProducer};
 use dinnerbell_wire::transaction::{OffsetCommit, Transaction};
 pub use explain::explain;
+use publishing::Part;
 pub(crate) use settings::cluster;
 use uuid::Uuid;
 
@@ -127,6 +128,15 @@ pub struct LaneProducer {
 }
 
 impl LaneProducer {
+    async fn publish(self, round: &Recorded, part: Part, may_begin: &MayBegin) -> Result<Self, BrokerError> {
+        let publication = round.share();
+        let (began, told) = (Instant::now(), self.told());
+        let published = self.transact(&publication, part, may_begin).await;
+        published
+            .map_err(|error| explain::undelivered(error, &publication, began.elapsed()))
+            .inspect_err(|error| told.doubt(error))
+    }
+
     fn told(&self) -> Told {
         let Shared { cluster, notifications, .. } = &*self.shared;
         let coordinators = self.producer.told_by().iter().cloned();
@@ -151,23 +161,12 @@ impl Told {
 
 impl Producer for LaneProducer {
     async fn publish_if(self, round: &Recorded, may_begin: MayBegin) -> Result<Option<Self>, BrokerError> {
-        let publication = round.share();
-        let (began, told) = (Instant::now(), self.told());
-        let published = self.publish_round(&publication, &may_begin).await;
-        published
-            .map(Some)
-            .map_err(|error| explain::undelivered(error, &publication, began.elapsed()))
-            .inspect_err(|error| told.doubt(error))
+        self.publish(round, Part::Everything, &may_begin).await.map(Some)
     }
 
     async fn publish_mark(self, round: &Recorded) -> Result<Option<Self>, BrokerError> {
-        let publication = round.share();
-        let (began, told) = (Instant::now(), self.told());
-        let published = self.publish_offset(&publication).await;
-        published
-            .map(Some)
-            .map_err(|error| explain::undelivered(error, &publication, began.elapsed()))
-            .inspect_err(|error| told.doubt(error))
+        let always: MayBegin = Arc::new(|| true);
+        self.publish(round, Part::Mark, &always).await.map(Some)
     }
 
     async fn committed(self) -> Result<(Self, CommittedOffset), BrokerError> {

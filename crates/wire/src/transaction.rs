@@ -172,16 +172,7 @@ impl Transaction {
     /// Whether records go to a topic by its id alone.
     pub fn writes_by_id(&self, target: &Target, leader: &str) -> bool {
         let Some(connection) = self.connections.get(leader) else { return false };
-        self.produce_version(connection, target).is_ok_and(|version| version >= BY_ID)
-    }
-
-    fn produce_version(&self, connection: &Connection, target: &Target) -> Result<i16, WireError> {
-        let (least, most) = match (self.producer.version, target.id) {
-            (TransactionVersion::One, _) => (3, 11),
-            (TransactionVersion::Two, None) => (12, 12),
-            (TransactionVersion::Two, Some(_)) => (12, BY_ID),
-        };
-        connection.version::<ProduceRequest>(SENDING, least, most)
+        produce_version(self.producer.version, connection, target).is_ok_and(|version| version >= BY_ID)
     }
 
     /// Sends one batch; its acknowledgement by all replicas in sync is awaited by a later one, or by [`Self::acknowledged`]. Five are under way to each
@@ -193,16 +184,14 @@ impl Transaction {
         leader: &str,
         batch: Batch,
     ) -> Result<(), WireError> {
-        let until = self.deadline;
-        self.connection(leader, until).await?;
+        let (until, transactions) = (self.deadline, self.producer.version);
+        let version = produce_version(transactions, self.connection(leader, until).await?, target)?;
         let count = batch.count();
         let next = self.producer.sequences.entry((target.name.clone(), partition)).or_default();
         let first = *next;
         *next = following(first, count);
         let Producer { producer_id, epoch, .. } = self.producer;
         let sealed = batch.seal(Sequence { producer_id, producer_epoch: epoch, first });
-        let connection = &self.connections[leader];
-        let version = self.produce_version(connection, target)?;
         let request = self.produce_request(target, partition, sealed, version);
         let connection = self.connection(leader, until).await?;
         connection.queue(SENDING, &request, version)?;
@@ -299,6 +288,20 @@ impl Transaction {
 const SENDING: &str = "sending messages";
 /// The version of Produce from which on topics are named by their ids.
 const BY_ID: i16 = 13;
+
+/// The version of Produce that is spoken: the first that the transactions need, up to the last that we know.
+fn produce_version(
+    transactions: TransactionVersion,
+    connection: &Connection,
+    target: &Target,
+) -> Result<i16, WireError> {
+    let (least, most) = match (transactions, target.id) {
+        (TransactionVersion::One, _) => (3, 11),
+        (TransactionVersion::Two, None) => (12, 12),
+        (TransactionVersion::Two, Some(_)) => (12, BY_ID),
+    };
+    connection.version::<ProduceRequest>(SENDING, least, most)
+}
 
 /// Takes the oldest acknowledgement of a connection: of one batch.
 async fn acknowledged(connection: &mut Connection, until: Instant) -> Result<(), WireError> {

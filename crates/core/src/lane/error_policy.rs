@@ -39,10 +39,17 @@ pub const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Dura
 #[derive(Debug)]
 pub struct Failures {
     backoff: Backoff,
-    permanent_in_a_row: u32,
-    /// When the first of those failed.
-    permanent_since: Option<Instant>,
+    /// None where the last error was not permanent.
+    permanent: Option<InARow>,
     undelivered: Option<Undelivered>,
+}
+
+/// Permanent errors, one after the other.
+#[derive(Debug, Clone, Copy)]
+struct InARow {
+    times: u32,
+    /// When the first of them came.
+    since: Instant,
 }
 
 /// A round that did not get through in the time that a transaction has.
@@ -58,7 +65,7 @@ pub struct Undelivered {
 
 impl Default for Failures {
     fn default() -> Self {
-        Self { backoff: RETRY_BACKOFF, permanent_in_a_row: 0, permanent_since: None, undelivered: None }
+        Self { backoff: RETRY_BACKOFF, permanent: None, undelivered: None }
     }
 }
 
@@ -80,10 +87,10 @@ impl Failures {
             LaneError::Halt(halt) => Next::Halt(halt.clone()),
             // Only the lane's owner records a halt: what fails before the lane is owned is tried again.
             error => {
-                (self.permanent_in_a_row, self.permanent_since) = match permanent(error) {
-                    Some(_) => (self.permanent_in_a_row + 1, self.permanent_since.or_else(|| Some(Instant::now()))),
-                    None => (0, None),
-                };
+                self.permanent = permanent(error).map(|_| {
+                    let before = self.permanent.unwrap_or(InARow { times: 0, since: Instant::now() });
+                    InARow { times: before.times + 1, ..before }
+                });
                 Next::TakeOverAgain
             }
         }
@@ -96,9 +103,9 @@ impl Failures {
 
     /// The halt that this error will be, if it is judged next.
     pub fn would_halt(&self, lane: Lane, error: &LaneError) -> Option<Halt> {
+        let (before, lasted) = self.permanent.map_or((0, Duration::ZERO), |row| (row.times, row.since.elapsed()));
         permanent(error)
-            .filter(|failure| self.permanent_in_a_row + 1 >= failure.times)
-            .filter(|failure| self.permanent_since.map_or(Duration::ZERO, |since| since.elapsed()) >= failure.lasts)
+            .filter(|failure| before + 1 >= failure.times && lasted >= failure.lasts)
             .map(|failure| failure.halt(lane))
     }
 

@@ -1,7 +1,6 @@
 //! One round as one transaction: the lane's offset with the mark, then the drafts, then the dead letters, then its end.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -33,14 +32,26 @@ const STRIDE_BYTES: usize = 256 * 1024;
 /// How many drafts that are, at most.
 const STRIDE: usize = 500;
 
+/// What of a round is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All that it holds.
+    Everything,
+    /// Its mark and the lane's offset.
+    Mark,
+}
+
 impl LaneProducer {
-    /// Publishes a round with all that it holds, if it may begin.
-    pub(super) async fn publish_round(self, round: &Publication, may_begin: &MayBegin) -> Result<Self, BrokerError> {
-        let has_drafts = round.drafts.iter().any(|batch| !batch.clients.is_empty());
-        if !has_drafts && round.dead_letters.is_empty() {
-            return self.publish_nothing_but_offset(round, may_begin).await;
-        }
+    /// Publishes a part of a round in one transaction, if it may begin.
+    pub(super) async fn transact(
+        self,
+        round: &Publication,
+        part: Part,
+        may_begin: &MayBegin,
+    ) -> Result<Self, BrokerError> {
         let Self { shared, lane, producer, drafts_topic } = self;
+        let everything = part == Part::Everything;
+        let has_drafts = everything && round.drafts.iter().any(|batch| !batch.clients.is_empty());
         let deadline = Instant::now() + transaction_time();
         let mut transaction = Transaction::new(producer, deadline);
         let drafts = match has_drafts {
@@ -56,29 +67,12 @@ impl LaneProducer {
             drafts.send(&shared, lane, round, &mut transaction).await?;
         }
         fail_point("publish.produced");
-        if !round.dead_letters.is_empty() {
+        if everything && !round.dead_letters.is_empty() {
             shared.publish_letters(round, &mut transaction, deadline).await?;
         }
         if let Some(drafts) = drafts.filter(|drafts| !drafts.go_by_id(&transaction)) {
             drafts.went_to_the_known_topic(&shared).await?;
         }
-        let producer = transaction.commit().await.map_err(|error| explain("committing a transaction", &error))?;
-        fail_point("publish.committed");
-        Ok(Self { shared, lane, producer, drafts_topic })
-    }
-
-    /// Publishes a round's mark and the lane's offset, and nothing else.
-    pub(super) async fn publish_offset(self, round: &Publication) -> Result<Self, BrokerError> {
-        let always: MayBegin = Arc::new(|| true);
-        self.publish_nothing_but_offset(round, &always).await
-    }
-
-    async fn publish_nothing_but_offset(self, round: &Publication, may_begin: &MayBegin) -> Result<Self, BrokerError> {
-        let Self { shared, lane, producer, drafts_topic } = self;
-        let mut transaction = Transaction::new(producer, Instant::now() + transaction_time());
-        transaction.reach([]).await.map_err(|error| explain("beginning a transaction", &error))?;
-        begin(&mut transaction, &offset(&shared, lane, round), &Vec::new(), may_begin).await?;
-        fail_point("publish.produced");
         let producer = transaction.commit().await.map_err(|error| explain("committing a transaction", &error))?;
         fail_point("publish.committed");
         Ok(Self { shared, lane, producer, drafts_topic })

@@ -11,7 +11,6 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{Cluster, address_of, topic_name};
-
 use crate::error::{WireError, check, timed_out};
 
 /// A topic as the brokers described it.
