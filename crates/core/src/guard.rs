@@ -109,7 +109,7 @@ guards! {
     /// A transaction of a lane compares the epoch when it begins.
     EpochAtBegin,
     /// The start of the database server is compared with the epoch.
-    PostmasterCompared,
+    ServerStartCompared,
     /// An acquisition waits for the transactions of former owners.
     LockHeld,
     /// An acquisition ends the transactions of former owners that last.

@@ -211,13 +211,13 @@ impl PostgresLedger {
                 own.lane
             )));
         }
-        match row.map(|row| (number::<Epoch>(&row, "epoch"), row.get::<_, i64>("postmaster"))) {
-            Some(found) if found == (own.epoch, own.postmaster) => Ok((tx, now.seconds(), known)),
+        match row.map(|row| (number::<Epoch>(&row, "epoch"), number::<Micros>(&row, "postmaster"))) {
+            Some(found) if found == (own.epoch, own.server_started_at) => Ok((tx, now.seconds(), known)),
             found => {
                 tx.rollback().await?;
                 Err(LedgerError::NotMine(format!(
                     "lane {} was entered as epoch {} of the server started at {}, and is now {found:?}",
-                    own.lane, own.epoch, own.postmaster
+                    own.lane, own.epoch, own.server_started_at
                 )))
             }
         }

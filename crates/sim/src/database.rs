@@ -56,17 +56,18 @@ impl WorldState {
     pub(super) fn is_mine(&self, own: Ownership) -> bool {
         let epoch = self.database.lanes.get(&own.lane).map_or(Epoch::default(), |lane| lane.epoch);
         epoch == own.epoch
-            && (self.database.postmaster == own.postmaster || !self.guards.enabled(Guard::PostmasterCompared))
+            && (self.database.server_started_at == own.server_started_at
+                || !self.guards.enabled(Guard::ServerStartCompared))
     }
 
     /// Begins a transaction of a lane: the shared lock, then the epoch.
     pub(super) fn begin(&mut self, own: Ownership) -> Result<u64, LedgerError> {
         if !self.is_mine(own) && self.guards.enabled(Guard::EpochAtBegin) {
             let database = &mut self.database;
-            let (epoch, postmaster) = (database.lane(own.lane).epoch, database.postmaster);
+            let (epoch, server_started_at) = (database.lane(own.lane).epoch, database.server_started_at);
             return Err(LedgerError::NotMine(format!(
-                "lane {} was entered as epoch {} of server {}, and is now {epoch} of {postmaster}",
-                own.lane, own.epoch, own.postmaster
+                "lane {} was entered as epoch {} of server {}, and is now {epoch} of {server_started_at}",
+                own.lane, own.epoch, own.server_started_at
             )));
         }
         let database = &mut self.database;
@@ -123,7 +124,7 @@ impl WorldState {
             ownership: Ownership {
                 lane,
                 epoch: row.epoch,
-                postmaster: database.postmaster,
+                server_started_at: database.server_started_at,
                 lock_key: lane.get().into(),
             },
             ledger: database.ledger,
@@ -134,7 +135,7 @@ impl WorldState {
             published: row.published_seq,
             topic_id: row.topic_id,
             outputs: database.outputs.clone(),
-            overrule: row.overrule,
+            mark_overruled: row.mark_overruled,
             round_bytes: row.round_bytes,
             locked_rows: database.has_locked_rows(lane),
             halt: row.halt,

@@ -24,7 +24,7 @@ pub struct Database {
     /// Which ledger it is.
     pub ledger: Uuid,
     /// When the server was started: a fail-over changes it.
-    pub postmaster: i64,
+    pub server_started_at: Micros,
     /// Whether an operator paused all sending.
     pub paused: bool,
     /// Grows when a lane finds commits missing.
@@ -75,7 +75,7 @@ impl Database {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             ledger: Uuid::from_u128(seed.into()),
-            postmaster: 1,
+            server_started_at: Micros::new(1),
             paused: false,
             comparison: 0,
             compared: String::new(),
@@ -99,7 +99,7 @@ impl Database {
 
     /// The comparison with Kafka that stands.
     pub(super) fn comparison(&self) -> String {
-        format!("{}/{}", self.postmaster, self.comparison)
+        format!("{}/{}", self.server_started_at, self.comparison)
     }
 
     /// Whether a transaction of the lane is open.
@@ -133,7 +133,7 @@ impl Database {
     /// The server fails over, or is restarted: what was not committed is gone. If the very last commit was an acquisition, that can be gone too.
     pub fn fail_over(&mut self, loses_bump: bool) {
         self.transactions.clear();
-        self.postmaster += 1;
+        self.server_started_at = self.server_started_at + 1;
         if loses_bump && let Some(lane) = self.last_bump.take() {
             let row = self.lane(lane);
             row.epoch = Epoch::new(row.epoch.get() - 1);
@@ -149,8 +149,8 @@ impl Database {
     /// The server fails over to its standby: whatever was committed since that fell behind is gone.
     pub fn promote(&mut self) {
         let Some(standby) = self.standby.take() else { return };
-        let (postmaster, transactions_begun) = (self.postmaster, self.transactions_begun);
-        *self = Self { postmaster, transactions_begun, has_lost: true, last_bump: None, ..*standby };
+        let (server_started_at, transactions_begun) = (self.server_started_at, self.transactions_begun);
+        *self = Self { server_started_at, transactions_begun, has_lost: true, last_bump: None, ..*standby };
         self.fail_over(false);
     }
 }
@@ -171,7 +171,7 @@ pub struct LaneRow {
     /// When it was taken last, in microseconds.
     pub entered_at: Micros,
     pub swept_to: Option<i64>,
-    pub overrule: bool,
+    pub mark_overruled: bool,
     pub compared: String,
     pub records: i64,
     pub tally: Tally,

@@ -17,7 +17,7 @@ pub async fn a_new_lane_begins_with_round_zero_where_it_is_told_to<E: Environmen
     let acquired = env.ledger().acquire(Lane::new(0), Some(Offset::new(7))).await.unwrap();
     assert_eq!((acquired.position, acquired.head, acquired.previous), (Offset::new(7), RoundVersion::default(), None));
     assert_eq!((acquired.published, &acquired.topic_id, &acquired.halt), (None, &None, &None));
-    assert_eq!((acquired.last_record, acquired.overrule, acquired.round_bytes), (None, false, None));
+    assert_eq!((acquired.last_record, acquired.mark_overruled, acquired.round_bytes), (None, false, None));
     assert!(!acquired.compared, "nobody compared it with Kafka");
     let again = env.another().await.acquire(Lane::new(0), Some(Offset::new(99))).await.unwrap();
     assert_eq!((again.position, again.ledger), (Offset::new(7), acquired.ledger), "it begins once");
@@ -109,7 +109,7 @@ pub async fn a_later_owner_makes_every_call_of_the_former_one_refuse_and_change_
 
 pub async fn another_server_makes_every_call_refuse_and_change_nothing<E: Environment>(env: &E) {
     let owner = busy_lane(env).await;
-    let own = Ownership { postmaster: owner.own.postmaster - 1, ..owner.own };
+    let own = Ownership { server_started_at: owner.own.server_started_at - 1, ..owner.own };
     every_call_refuses(env, &owner, own).await;
     assert!(owner.ledger.still_mine(owner.own).await.unwrap(), "nobody took it");
 }

@@ -290,11 +290,12 @@ impl Drop for LaneRegistration<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::number::Epoch;
+    use crate::model::number::{Epoch, Micros};
 
     fn register(change_feed: &ChangeFeed, lane: Lane) -> (LaneRegistration<'_>, Arc<LaneBacklog>) {
         let backlog = Arc::new(LaneBacklog::unread(Guards::default()));
-        let own = Ownership { lane, epoch: Epoch::new(1), postmaster: 1, lock_key: lane.get().into() };
+        let own =
+            Ownership { lane, epoch: Epoch::new(1), server_started_at: Micros::new(1), lock_key: lane.get().into() };
         (change_feed.register(own, Arc::clone(&backlog), Guards::default()), backlog)
     }
 

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::model::halt::Halt;
 use crate::model::mark::RoundVersion;
-use crate::model::number::{Epoch, Lane, Offset, Seq};
+use crate::model::number::{Epoch, Lane, Micros, Offset, Seq};
 use crate::model::output_topics::OutputTopicIds;
 use crate::model::record::RecordFingerprint;
 
@@ -15,8 +15,8 @@ pub struct Ownership {
     pub lane: Lane,
     /// The epoch of this ownership.
     pub epoch: Epoch,
-    /// `pg_postmaster_start_time()` at the acquisition, in microseconds: a fail-over that lost the acquisition shows here.
-    pub postmaster: i64,
+    /// `pg_postmaster_start_time()` at the acquisition. A fail-over that lost the acquisition shows here.
+    pub server_started_at: Micros,
     /// The key of the lane's advisory lock.
     pub lock_key: i64,
 }
@@ -42,8 +42,8 @@ pub struct AcquiredLane {
     pub topic_id: Option<String>,
     /// The ids of the topics that the ledger's rounds were written to, where they are known.
     pub outputs: OutputTopicIds,
-    /// An operator decided against the mark that Kafka holds: the ledger is right, the mark is to be written again.
-    pub overrule: bool,
+    /// Whether an operator decided against the mark that Kafka holds: the ledger is right, and the mark is to be written again.
+    pub mark_overruled: bool,
     /// Most bytes of a round, where its owners met a slow link.
     pub round_bytes: Option<i64>,
     /// Whether rows of withdrawn drafts were locked, and are still to be withdrawn.

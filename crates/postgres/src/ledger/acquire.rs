@@ -50,7 +50,7 @@ impl PostgresLedger {
             ownership: Ownership {
                 lane,
                 epoch: number(&row, "epoch"),
-                postmaster: row.get("postmaster"),
+                server_started_at: number(&row, "postmaster"),
                 lock_key: key,
             },
             ledger: row.get("ledger"),
@@ -64,7 +64,7 @@ impl PostgresLedger {
                 notifications: row.get("notifications_id"),
                 dead_letters: row.get("dead_letters_id"),
             },
-            overrule: row.get("overrule"),
+            mark_overruled: row.get("overrule"),
             round_bytes: row.get("round_bytes"),
             locked_rows: row.get("locked_rows"),
             halt: halt(&row),

@@ -17,11 +17,11 @@ impl InstanceLedger for PostgresLedger {
     async fn poll(&self, owned: &[Ownership]) -> Result<Poll, LedgerError> {
         let lanes: Vec<i32> = owned.iter().map(|own| own.lane.get()).collect();
         let epochs: Vec<i64> = owned.iter().map(|own| own.epoch.get()).collect();
-        let postmasters: Vec<i64> = owned.iter().map(|own| own.postmaster).collect();
+        let server_starts: Vec<i64> = owned.iter().map(|own| own.server_started_at.get()).collect();
         let parameters: [Parameter<'_>; 4] = [
             (&lanes, Type::INT4_ARRAY),
             (&epochs, Type::INT8_ARRAY),
-            (&postmasters, Type::INT8_ARRAY),
+            (&server_starts, Type::INT8_ARRAY),
             (&self.feedback(), Type::TEXT),
         ];
         let rows = self.ask(sql::WAITING.text(), &parameters).await?;

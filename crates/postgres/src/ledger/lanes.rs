@@ -99,7 +99,7 @@ impl LaneLedger for PostgresLedger {
             untouched("l")
         );
         let parameters: [Parameter<'_>; 4] =
-            [own.lane.parameter(), own.epoch.parameter(), (&own.postmaster, Type::INT8), (&comparison, Type::TEXT)];
+            [own.lane.parameter(), own.epoch.parameter(), own.server_started_at.parameter(), (&comparison, Type::TEXT)];
         let rows = self.pool.query(&sql, &parameters).await?;
         Ok(rows.first().is_none_or(|row| row.get(0)))
     }

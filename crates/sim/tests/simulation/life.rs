@@ -357,7 +357,7 @@ impl Life {
         state.accept_topic();
         let has_lost = state.database.has_lost;
         // On another server a lane without a mark may be an older state of itself: it halts by design.
-        let doubts = state.kafka.has_lost_marks && state.database.postmaster > 1;
+        let doubts = state.kafka.has_lost_marks && state.database.server_started_at > Micros::new(1);
         let is_expected = |halt: &Halt| (has_lost && halt.is_loss()) || (doubts && halt.kind == HaltKind::MarkMissing);
         for (lane, row) in &mut state.database.lanes {
             let by_design = row

@@ -53,7 +53,7 @@ pub const PROOFS: &[(Guard, &[Proof])] = &[
     (Guard::SteppedBackHighWaterStays, &[NotSeen("the promise is the rescan of every five minutes: this is speed")]),
     (Guard::EpochAtBegin, &[NotSeen("the poll for changes notices another owner within 200 ms")]),
     (
-        Guard::PostmasterCompared,
+        Guard::ServerStartCompared,
         &[NotSeen("on another server every lane is taken over again, to be compared with Kafka")],
     ),
     (Guard::LockHeld, &[Random(102)]),

@@ -81,7 +81,7 @@ pub const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: &[Guard::PostmasterCompared, Guard::OwnershipAtPoll],
+        without: &[Guard::ServerStartCompared, Guard::OwnershipAtPoll],
         shows: "a fail-over loses the acquisition, and two owners have one epoch",
         script: |life| {
             life.claims(NEW, 5.0);
