@@ -7,7 +7,7 @@ use super::world::WorldState;
 use crate::kafka::Notification;
 use crate::tables::{CampaignRow, Database, FeedbackRow, PartRow, RoundRow};
 use dinnerbell_core::model::campaign::CampaignState;
-use dinnerbell_core::model::halt::{Commits, Halt, HaltKind};
+use dinnerbell_core::model::halt::{CommitLoss, Halt, HaltKind};
 use dinnerbell_core::model::mark::{CommittedOffset, RoundVersion};
 use dinnerbell_core::model::number::{Lane, Seq};
 use dinnerbell_core::model::reconcile::LedgerSide;
@@ -40,7 +40,7 @@ impl WorldState {
 
     /// Lanes that stand still because commits are missing, or may be.
     pub fn lanes_that_lost(&self) -> Vec<Lane> {
-        let is_lost = |halt: &Halt| halt.kind.commits() != Commits::Kept;
+        let is_lost = |halt: &Halt| halt.kind.commit_loss() != CommitLoss::Nothing;
         let lost = self.database.lanes.iter().filter(|(_, row)| row.halt.as_ref().is_some_and(is_lost));
         lost.map(|(lane, _)| *lane).collect()
     }
@@ -182,7 +182,7 @@ impl WorldState {
 
     /// The round with which the lane goes on, and the lane.
     fn apply_decision(&mut self, lane: Lane, decision: &Decision) {
-        let Decision { head, published, overrule, .. } = *decision;
+        let Decision { head, published, mark_overruled, .. } = *decision;
         let position = self.database.lane(lane).position;
         let made = RoundRow {
             revision: head.revision,
@@ -196,6 +196,6 @@ impl WorldState {
         (round.revision, round.checksum) = (head.revision, head.checksum);
         let row = self.database.lane(lane);
         row.epoch = row.epoch.next();
-        (row.seq, row.published_seq, row.overrule, row.halt) = (head.seq, published, overrule, None);
+        (row.seq, row.published_seq, row.mark_overruled, row.halt) = (head.seq, published, mark_overruled, None);
     }
 }

@@ -72,7 +72,7 @@ impl WorldState {
         if published {
             from.published_seq = Some(from.seq);
         } else {
-            from.overrule = true;
+            from.mark_overruled = true;
         }
         let into = self.database.lane(into);
         into.epoch = into.epoch.next();

@@ -56,7 +56,7 @@ pub(super) fn announced(decision: &Decision, evidence: &Evidence, scanned: &Scan
     if decision.head.seq > seq {
         done.push(format!("the lane goes on behind round {}", decision.head.seq));
     }
-    if decision.overrule {
+    if decision.mark_overruled {
         done.push("the lane writes its mark again when it is entered".to_owned());
     }
     done

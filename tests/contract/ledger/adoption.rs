@@ -53,7 +53,7 @@ pub async fn what_a_last_round_held_that_was_never_published_is_taken_back<E: En
     assert_eq!((a.told, a.kept, env.rows("a").await), (0, 1, vec!["bob".to_owned()]));
     assert_eq!(env.lane(Lane::new(1)).await.published, Some(Seq::new(0)));
     let acquired = env.ledger().acquire(Lane::new(1), Some(Offset::FIRST)).await.unwrap();
-    assert!(acquired.overrule, "should its partition come back, its mark is written again");
+    assert!(acquired.mark_overruled, "should its partition come back, its mark is written again");
     assert_eq!((acquired.head.seq, acquired.head.revision, acquired.head.checksum), (Seq::new(1), 1, 0));
     let back = Owner { own: acquired.ownership, ..leaves };
     let stored = read_back::<E>(&back).await;

@@ -31,7 +31,7 @@ fn mark<L>(owner: &Owner<L>, seq: Seq, revision: i32) -> CommittedMark {
 async fn resolved<E: Environment>(env: &E, owner: Owner<E::Ledger>) -> Owner<E::Ledger> {
     assert!(!owner.ledger.still_mine(owner.own).await.unwrap(), "it is taken over again");
     let acquired = env.ledger().acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
-    assert_eq!((acquired.halt, acquired.overrule), (None, false));
+    assert_eq!((acquired.halt, acquired.mark_overruled), (None, false));
     Owner { own: acquired.ownership, head: acquired.head, ..owner }
 }
 

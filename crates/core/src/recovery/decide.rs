@@ -62,7 +62,7 @@ pub struct Decision {
     /// Whether that round is known to be published.
     pub published: Option<Seq>,
     /// Whether the lane has to write Kafka's mark again.
-    pub overrule: bool,
+    pub mark_overruled: bool,
 }
 
 /// The topic no longer holds what would tell whether the last round was published.
@@ -95,7 +95,7 @@ pub fn decide(found: &Evidence) -> Result<Decision, Untold> {
     };
     let previous = if newest > ours.head.seq { None } else { ours.previous };
     let settled = reconcile(&LedgerSide { head, previous, published, compared: true, ..*ours }, &found.theirs);
-    Ok(Decision { last, head, published, overrule: matches!(settled, Reconciled::Contradiction(_)) })
+    Ok(Decision { last, head, published, mark_overruled: matches!(settled, Reconciled::Contradiction(_)) })
 }
 
 fn last_round(found: &Evidence, mark: Option<&CommittedMark>, newest: Seq) -> Result<LastRound, Untold> {
@@ -164,7 +164,7 @@ mod tests {
     fn a_database_that_lost_commits_takes_kafkas_round_over() {
         let decision = decided(&Evidence { newest_in_topic: Seq::new(8), ..evidence(mark(head(8)), 2, 0) });
         let expected =
-            Decision { last: LastRound::Published, head: head(8), published: Some(Seq::new(8)), overrule: false };
+            Decision { last: LastRound::Published, head: head(8), published: Some(Seq::new(8)), mark_overruled: false };
         assert_eq!(decision, expected);
     }
 
@@ -179,7 +179,7 @@ mod tests {
                 last: LastRound::PublishedInPart,
                 head: withdrawn,
                 published: Some(Seq::new(5)),
-                overrule: false,
+                mark_overruled: false,
             };
             assert_eq!(decision, expected);
         }
@@ -193,14 +193,14 @@ mod tests {
                 (decision.last, decision.published, decision.head),
                 (LastRound::Unpublished, Some(Seq::new(4)), head(5))
             );
-            assert!(decision.overrule, "{theirs:?}");
+            assert!(decision.mark_overruled, "{theirs:?}");
             let decision = decided(&evidence(theirs.clone(), 2, 0));
             assert_eq!(
                 (decision.last, decision.published, decision.head),
                 (LastRound::Published, Some(Seq::new(5)), head(5))
             );
             // A lane that lost its mark restores it by itself once the ledger knows.
-            assert_eq!(decision.overrule, theirs != CommittedOffset::None);
+            assert_eq!(decision.mark_overruled, theirs != CommittedOffset::None);
         }
     }
 
@@ -210,7 +210,7 @@ mod tests {
         let decision = decided(&Evidence { newest_in_topic: Seq::new(40), ..evidence(other, 0, 2) });
         assert_eq!(decision.head, RoundVersion { seq: Seq::new(40), revision: 0, checksum: 0 });
         assert_eq!(
-            (decision.last, decision.published, decision.overrule),
+            (decision.last, decision.published, decision.mark_overruled),
             (LastRound::PublishedInPart, Some(Seq::new(40)), true)
         );
     }
@@ -231,7 +231,7 @@ mod tests {
         known.ours.published = Some(Seq::new(5));
         let decision = decided(&known);
         assert_eq!(
-            (decision.last, decision.published, decision.overrule),
+            (decision.last, decision.published, decision.mark_overruled),
             (LastRound::Published, Some(Seq::new(5)), true)
         );
     }
@@ -251,7 +251,7 @@ mod tests {
         };
         let decision = decided(&fresh);
         assert_eq!(
-            (decision.head.seq, decision.published, decision.overrule),
+            (decision.head.seq, decision.published, decision.mark_overruled),
             (Seq::new(12), Some(Seq::new(12)), true)
         );
     }

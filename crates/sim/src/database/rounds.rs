@@ -24,7 +24,7 @@ impl WorldState {
         if lane.epoch != own.epoch || lane.seq != seq {
             return Err(not_mine(own, "the last round"));
         }
-        (lane.published_seq, lane.overrule) = (Some(seq), false);
+        (lane.published_seq, lane.mark_overruled) = (Some(seq), false);
         Ok(self.complete(own.lane, seq))
     }
 
@@ -113,7 +113,7 @@ impl WorldState {
         }
         self.is_of_the_newest_version(content);
         let lane = self.database.lane(own.lane);
-        (lane.seq, lane.published_seq, lane.overrule) = (head.seq, Some(before), false);
+        (lane.seq, lane.published_seq, lane.mark_overruled) = (head.seq, Some(before), false);
         lane.round_bytes = content.round_bytes;
         self.move_cursors(head.seq, content);
         for (campaign, client, row) in rows {

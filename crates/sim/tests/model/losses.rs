@@ -93,7 +93,7 @@ struct LaneRow {
     has_taken_in: bool,
     /// It stands still: commits are missing, or may be.
     halted: bool,
-    overrule: bool,
+    mark_overruled: bool,
     /// In the comparison that stands.
     compared: bool,
 }
@@ -165,7 +165,7 @@ const NEW: LaneRow = LaneRow {
     published: None,
     has_taken_in: false,
     halted: false,
-    overrule: false,
+    mark_overruled: false,
     compared: false,
 };
 const DOWN: Owner = Owner {

@@ -105,7 +105,7 @@ pub(super) fn reconciled(
     let compared = ours.compared || !guards.enabled(Guard::RestoredMarkOnlyWhenCompared);
     let ours = &LedgerSide { compared, ..*ours };
     let reconciled = reconcile(ours, theirs);
-    if !(acquired.overrule && matches!(reconciled, Reconciled::Contradiction(_))) {
+    if !(acquired.mark_overruled && matches!(reconciled, Reconciled::Contradiction(_))) {
         return reconciled;
     }
     match reconcile(ours, &CommittedOffset::None) {

@@ -40,9 +40,9 @@ pub(super) async fn reconcile_last_round<B: Broker, L: Ledger, A, C: Clock>(
     }
     let ours = ledger_side(acquired);
     // With the note the ledger forgets what an operator overruled: that was about one mark, which is written again by then.
-    let (known, overrule) = (acquired.published, acquired.overrule);
+    let (known, overruled) = (acquired.published, acquired.mark_overruled);
     let published = |published: Published| {
-        let noted = known == Some(published.head().seq) && !overrule;
+        let noted = known == Some(published.head().seq) && !overruled;
         FoundRound::Published { published, noted }
     };
     match reconciled(cx.guards, acquired, &ours, theirs) {

@@ -222,7 +222,7 @@ impl OpenMending {
 
     /// The round with which the lane goes on, and the lane.
     async fn apply_decision(&mut self, mending: &Repair<'_>) -> Result<(), LedgerError> {
-        let Decision { head, published, overrule, .. } = mending.decision;
+        let Decision { head, published, mark_overruled, .. } = mending.decision;
         let values: [Parameter<'_>; 5] = [
             self.own.lane.parameter(),
             head.seq.parameter(),
@@ -238,7 +238,7 @@ impl OpenMending {
             self.own.lane.parameter(),
             head.seq.parameter(),
             published.parameter(),
-            (overrule, Type::BOOL),
+            (mark_overruled, Type::BOOL),
             (&mending.by, Type::TEXT),
         ];
         self.tx.execute(&sql, &values).await?;

@@ -1,6 +1,6 @@
 //! What the owners of lanes do, and an operator.
 
-use dinnerbell_core::model::halt::Commits;
+use dinnerbell_core::model::halt::CommitLoss;
 use dinnerbell_core::model::mark::{CommittedMark, CommittedOffset};
 use dinnerbell_core::model::number::Seq;
 use dinnerbell_core::model::reconcile::{LedgerSide, Reconciled, reconcile};
@@ -79,7 +79,7 @@ impl LossesModel {
             Reconciled::Contradiction(kind) => {
                 if self.mine(&me) {
                     s.ledger.lanes[lane].halted = true;
-                    if kind.halt().commits() == Commits::Lost && s.ledger.compared {
+                    if kind.halt().commit_loss() == CommitLoss::Certain && s.ledger.compared {
                         compare_again(s);
                     }
                 }
@@ -118,7 +118,7 @@ impl LossesModel {
             }
             Step::Record => record(s, lane),
             _ => {
-                (row.published, row.overrule) = (Some(row.round.seq), false);
+                (row.published, row.mark_overruled) = (Some(row.round.seq), false);
                 s.owners[lane].row.published = row.published;
             }
         }
@@ -197,7 +197,7 @@ fn record(s: &mut State, lane: usize) {
     }
     let round = Round { seq: row.round.seq + 1, clients: 1 << clients.trailing_zeros() };
     let (previous, published) = (Some(row.round), Some(row.round.seq));
-    *row = LaneRow { round, previous, published, overrule: false, ..*row };
+    *row = LaneRow { round, previous, published, mark_overruled: false, ..*row };
     s.ledger.rows |= round.clients;
     let me = &mut s.owners[lane];
     (me.row.round, me.row.published, me.rows) = (round, published, s.ledger.rows);
@@ -219,7 +219,7 @@ fn apply_decision(row: &mut LaneRow, decision: &Decision) {
         _ => None,
     };
     row.published = decision.published.map(|seq| u8::try_from(seq.get()).expect("a model's rounds are few"));
-    (row.round, row.overrule, row.halted) = (round, decision.overrule, false);
+    (row.round, row.mark_overruled, row.halted) = (round, decision.mark_overruled, false);
 }
 
 fn committed(partition: &Partition) -> CommittedOffset {
@@ -240,7 +240,7 @@ fn side(row: &LaneRow, compared: bool) -> LedgerSide {
 /// What follows from the two sides, and from what an operator overruled.
 fn reconciled(row: &LaneRow, compared: bool, theirs: &CommittedOffset) -> Reconciled {
     let ours = side(row, compared);
-    match (reconcile(&ours, theirs), row.overrule) {
+    match (reconcile(&ours, theirs), row.mark_overruled) {
         (Reconciled::Contradiction(_), true) => match reconcile(&ours, &CommittedOffset::None) {
             Reconciled::Contradiction(_) => Reconciled::PublishRecorded,
             decided => decided,
