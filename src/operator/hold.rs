@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use dinnerbell_core::instance::pause::PauseWatch;
-use dinnerbell_core::model::halt::{Commits, HaltKind};
+use dinnerbell_core::model::halt::{CommitLoss, HaltKind};
 use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::telemetry::Telemetry;
 use dinnerbell_postgres::connect::Pool;
@@ -93,10 +93,10 @@ impl Hold {
 
 /// The hold that stands, if one does.
 pub async fn current(pool: &Pool) -> Result<Option<Hold>, PostgresError> {
-    let names = |commits| -> Vec<&str> {
-        HaltKind::those(|kind| kind.commits() == commits).into_iter().map(HaltKind::name).collect()
+    let names = |loss| -> Vec<&str> {
+        HaltKind::matching(|kind| kind.commit_loss() == loss).into_iter().map(HaltKind::name).collect()
     };
-    let (lost, in_doubt) = (names(Commits::Lost), names(Commits::InDoubt));
+    let (lost, in_doubt) = (names(CommitLoss::Certain), names(CommitLoss::Possible));
     let rows = pool
         .query(
             sql::CURRENT_HOLD.text(),

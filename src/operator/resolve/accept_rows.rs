@@ -4,7 +4,7 @@ use crate::operator::resolve::access::writer;
 use crate::operator::resolve::outcome::{ResolveError, Resolved};
 use crate::operator::resolve::request::Request;
 use dinnerbell_config::Config;
-use dinnerbell_core::model::halt::{HaltKind, WayOut};
+use dinnerbell_core::model::halt::{HaltKind, HaltResolution};
 use dinnerbell_core::ports::ledger::LaneLedger;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::resolve::LaneRow;
@@ -17,7 +17,7 @@ pub(super) async fn accept_rows(
     lane_row: &LaneRow,
 ) -> Result<Resolved, ResolveError> {
     let (lane, seq) = (request.lane, lane_row.head.seq);
-    if !lane_row.ends_by(WayOut::AcceptRows) || lane_row.published == Some(seq) {
+    if !lane_row.is_resolved_by(HaltResolution::AcceptRows) || lane_row.published == Some(seq) {
         return Err(ResolveError::Refused(format!(
             "lane {lane} is not halted as {} with a round that is still to be published",
             HaltKind::RoundDamaged

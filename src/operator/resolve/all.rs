@@ -11,7 +11,7 @@ use crate::operator::resolve::request::FromKafka;
 use crate::operator::{find_own_ledger, hold};
 use dinnerbell_config::Config;
 use dinnerbell_core::model::audit::Orderer;
-use dinnerbell_core::model::halt::{Commits, HaltKind, WayOut};
+use dinnerbell_core::model::halt::{CommitLoss, HaltKind, HaltResolution};
 use dinnerbell_core::model::mark::CommittedOffset;
 use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::model::reconcile::{LedgerSide, Reconciled, reconcile};
@@ -56,7 +56,7 @@ pub async fn resolve_all(
 
 /// Whether this command ends the halt. If another one is at work in a lane that is being resolved, the later one of the two finds the lane changed.
 fn is_mended_from_kafka(halt: &HaltKind) -> bool {
-    halt.sole_way_out() == Some(WayOut::FromKafka) || *halt == HaltKind::BeingResolved
+    halt.only_resolution() == Some(HaltResolution::FromKafka) || *halt == HaltKind::BeingResolved
 }
 
 /// The outcome of all lanes; fails where one was not resolved, and names each such.
@@ -76,9 +76,9 @@ fn all_of(lanes: Vec<Outcome>) -> Result<Vec<Resolved>, ResolveError> {
 /// Whether the ledger lost commits, though no lane may have halted yet. While all is held, it is enough that it may have lost some.
 fn lost_commits(ours: &LedgerSide, theirs: &CommittedOffset, is_held: bool) -> bool {
     let Reconciled::Contradiction(kind) = reconcile(ours, theirs) else { return false };
-    match kind.halt().commits() {
-        Commits::Lost => true,
-        Commits::InDoubt => is_held,
-        Commits::Kept => false,
+    match kind.halt().commit_loss() {
+        CommitLoss::Certain => true,
+        CommitLoss::Possible => is_held,
+        CommitLoss::Nothing => false,
     }
 }

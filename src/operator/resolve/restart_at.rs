@@ -5,7 +5,7 @@ use crate::operator::resolve::access::connect;
 use crate::operator::resolve::outcome::{ResolveError, Resolved};
 use crate::operator::resolve::request::{Position, Request};
 use dinnerbell_config::Config;
-use dinnerbell_core::model::halt::{HaltKind, WayOut};
+use dinnerbell_core::model::halt::{HaltKind, HaltResolution};
 use dinnerbell_core::ports::broker::Broker;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::resolve::{LaneRow, restart_at};
@@ -25,10 +25,10 @@ pub(super) async fn move_to(
             "lane {lane} is {}: a position is set only where a lane is halted as {}, because what is skipped is lost and what is read again was \
              judged already",
             lane_row.halted.as_ref().map_or("not halted".to_owned(), |halt| format!("halted as {halt}")),
-            any_of(&HaltKind::those(|kind| kind.ends_by(WayOut::RestartAt)))
+            any_of(&HaltKind::matching(|kind| kind.is_resolved_by(HaltResolution::RestartAt)))
         ))
     };
-    if !lane_row.ends_by(WayOut::RestartAt) {
+    if !lane_row.is_resolved_by(HaltResolution::RestartAt) {
         return Err(refused());
     }
     let broker = connect(config, own_ledger).await?;

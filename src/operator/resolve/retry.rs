@@ -11,10 +11,10 @@ pub(super) async fn try_again(pool: &Pool, request: &Request, lane_row: &LaneRow
     let Some(halt) = &lane_row.halted else {
         return Err(ResolveError::Refused(format!("lane {lane} is not halted: there is nothing to try again")));
     };
-    if let Some(way) = halt.sole_way_out() {
+    if let Some(resolution) = halt.only_resolution() {
         return Err(ResolveError::Refused(format!(
             "lane {lane} is halted as {halt}: it would find the same again; what resolves that is: {}",
-            way.command(lane)
+            resolution.command(lane)
         )));
     }
     let mut outcome = Resolved::begin(request.lane, request.dry_run, lane_row);

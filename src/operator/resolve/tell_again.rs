@@ -4,7 +4,7 @@ use crate::operator::resolve::access::writer;
 use crate::operator::resolve::outcome::{ResolveError, Resolved};
 use crate::operator::resolve::request::Request;
 use dinnerbell_config::Config;
-use dinnerbell_core::model::halt::{HaltKind, WayOut};
+use dinnerbell_core::model::halt::{HaltKind, HaltResolution};
 use dinnerbell_core::model::late::RowCounts;
 use dinnerbell_core::ports::ledger::LaneLedger;
 use dinnerbell_postgres::connect::Pool;
@@ -18,7 +18,7 @@ pub(super) async fn tell_again(
     lane_row: &LaneRow,
 ) -> Result<Resolved, ResolveError> {
     let lane = request.lane;
-    if !lane_row.ends_by(WayOut::TellAgain) {
+    if !lane_row.is_resolved_by(HaltResolution::TellAgain) {
         return Err(ResolveError::Refused(format!(
             "lane {lane} is not halted as {}: nobody is to be told again",
             HaltKind::RowsRemoved

@@ -1,6 +1,6 @@
 //! What stands still, and what ends that: halts, holds, pauses.
 
-use dinnerbell_core::model::halt::{Commits, Halt, HaltKind};
+use dinnerbell_core::model::halt::{CommitLoss, Halt, HaltKind};
 use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::ownership::Suspension;
 use dinnerbell_core::ports::ledger::LedgerError;
@@ -43,7 +43,7 @@ pub async fn a_halt_is_kept_until_it_is_resolved<E: Environment>(env: &E) {
 }
 
 pub async fn a_lane_that_lost_commits_holds_all_until_every_lane_was_compared<E: Environment>(env: &E) {
-    for kind in HaltKind::those(|kind| kind.commits() == Commits::Lost) {
+    for kind in HaltKind::matching(|kind| kind.commit_loss() == CommitLoss::Certain) {
         let name = kind.name();
         let (owner, other) = open_lanes(env).await;
         let ledger = &owner.ledger;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::lane::error::LaneError;
-use crate::model::halt::{Halt, HaltKind, WayOut};
+use crate::model::halt::{Halt, HaltKind, HaltResolution};
 use crate::model::late::RowCounts;
 use crate::model::mark::CommittedOffset;
 use crate::model::number::{Lane, Seq};
@@ -131,7 +131,7 @@ impl Permanent<'_> {
     fn halt(self, lane: Lane) -> Halt {
         let mut halt = Halt::new(self.kind, lane, self.found.to_owned());
         if let Some(advice) = self.advice {
-            halt.remedy = format!("{advice}, then: {}", WayOut::Retry.command(lane));
+            halt.remedy = format!("{advice}, then: {}", HaltResolution::Retry.command(lane));
         }
         halt
     }

@@ -6,8 +6,8 @@
 use crate::model::number::Lane;
 use std::fmt;
 
-use Commits::{InDoubt, Kept, Lost};
-use WayOut::{AcceptRows, AcceptTopic, AdoptTable, FromKafka, RestartAt, Retry, TellAgain};
+use CommitLoss::{Certain, Nothing, Possible};
+use HaltResolution::{AcceptRows, AcceptTopic, AdoptTable, FromKafka, RestartAt, Retry, TellAgain};
 
 /// The command by which the ledger takes another feedback table.
 pub const ADOPT: &str = "dinnerbell migrate --adopt-feedback-table";
@@ -31,24 +31,24 @@ impl Halt {
 
     /// Whether it says that the ledger lost commits.
     pub fn is_loss(&self) -> bool {
-        self.kind.commits() == Commits::Lost
+        self.kind.commit_loss() == CommitLoss::Certain
     }
 }
 
-/// What a halt says of the ledger's commits.
+/// Whether the ledger lost commits, by what a halt found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Commits {
-    /// Nothing.
-    Kept,
-    /// The two sides contradict each other: some may be lost.
-    InDoubt,
-    /// Some are lost: what they told is known to Kafka alone until the lane is resolved.
-    Lost,
+pub enum CommitLoss {
+    /// No commit is missing.
+    Nothing,
+    /// Some may be missing: the two sides contradict each other.
+    Possible,
+    /// Some are missing. Until the lane is resolved, Kafka alone knows who was told by them.
+    Certain,
 }
 
-/// What ends a halt.
+/// What an operator can do that ends a halt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WayOut {
+pub enum HaltResolution {
     /// What the lane failed at is mended: it tries again.
     Retry,
     /// The round becomes what its rows are now.
@@ -65,8 +65,8 @@ pub enum WayOut {
     AdoptTable,
 }
 
-impl WayOut {
-    /// Its flag: of `lane resolve`, but for the last one.
+impl HaltResolution {
+    /// Returns its flag: of `lane resolve`, and of `migrate` for the last one.
     pub fn flag(self) -> &'static str {
         match self {
             Self::Retry => "--retry",
@@ -79,7 +79,7 @@ impl WayOut {
         }
     }
 
-    /// The command, for one lane where it can be given for one.
+    /// Returns the command, for one lane where it can be given for one.
     pub fn command(self, lane: Lane) -> String {
         match self {
             Self::AdoptTable => ADOPT.to_owned(),
@@ -92,13 +92,13 @@ impl WayOut {
     }
 }
 
-/// What is known of a kind.
-struct Facts {
+/// What a halt of one kind says.
+struct HaltSpec {
     name: &'static str,
     /// What happened, as docs/commands.md says it.
     meaning: &'static str,
-    commits: Commits,
-    ways_out: &'static [WayOut],
+    commit_loss: CommitLoss,
+    resolutions: &'static [HaltResolution],
     /// What the operator is told to do; `LANE` stands for the lane. It ends with a command.
     remedy: &'static str,
 }
@@ -106,11 +106,11 @@ struct Facts {
 const REFUSED: &str = "a server refused three times in a row, Kafka for 10 s at least";
 const RESTART_AT: &str =
     "decide where the lane goes on (earliest, latest or an offset): dinnerbell lane resolve LANE --restart-at earliest";
-const UNKNOWN: Facts = Facts { name: "", meaning: "", commits: Kept, ways_out: &[], remedy: "" };
+const UNKNOWN: HaltSpec = HaltSpec { name: "", meaning: "", commit_loss: Nothing, resolutions: &[], remedy: "" };
 
-/// Makes the enum, its list, and what is known of each.
+/// Makes the enum, its list, and the specification of each.
 macro_rules! halts {
-    ($($(#[$doc:meta])+ $kind:ident = $facts:expr,)+) => {
+    ($($(#[$doc:meta])+ $kind:ident = $spec:expr,)+) => {
         /// Which halt it is. The ledger keeps its name.
         #[derive(Debug, Clone, PartialEq, Eq, Hash)]
         pub enum HaltKind {
@@ -123,9 +123,9 @@ macro_rules! halts {
             /// Those that this version knows.
             pub const ALL: &'static [Self] = &[$(Self::$kind,)+];
 
-            fn facts(&self) -> &'static Facts {
+            fn spec(&self) -> &'static HaltSpec {
                 match self {
-                    $(Self::$kind => const { &$facts },)+
+                    $(Self::$kind => const { &$spec },)+
                     Self::Other(_) => &UNKNOWN,
                 }
             }
@@ -135,207 +135,207 @@ macro_rules! halts {
 
 halts! {
     /// The feedback database refused again and again.
-    FeedbackRefused = Facts {
+    FeedbackRefused = HaltSpec {
         name: "feedback-refused",
         meaning: REFUSED,
-        commits: Kept,
-        ways_out: &[Retry],
+        commit_loss: Nothing,
+        resolutions: &[Retry],
         remedy: "mend what the feedback database refuses, then: dinnerbell lane resolve LANE --retry",
     },
     /// Kafka refused again and again.
-    KafkaRefused = Facts {
+    KafkaRefused = HaltSpec {
         name: "kafka-refused",
         meaning: REFUSED,
-        commits: Kept,
-        ways_out: &[Retry],
+        commit_loss: Nothing,
+        resolutions: &[Retry],
         remedy: "mend what Kafka refuses, then: dinnerbell lane resolve LANE --retry",
     },
     /// The subscribers database refused again and again.
-    SubscribersRefused = Facts {
+    SubscribersRefused = HaltSpec {
         name: "subscribers-refused",
         meaning: REFUSED,
-        commits: Kept,
-        ways_out: &[Retry],
+        commit_loss: Nothing,
+        resolutions: &[Retry],
         remedy: "mend what the subscribers database refuses, then: dinnerbell lane resolve LANE --retry",
     },
     /// A feedback row was there that only the service may write.
-    DuplicateRow = Facts {
+    DuplicateRow = HaltSpec {
         name: "duplicate-row",
         meaning: REFUSED,
-        commits: Kept,
-        ways_out: &[Retry],
+        commit_loss: Nothing,
+        resolutions: &[Retry],
         remedy: "find out who else writes to the feedback table, then: dinnerbell lane resolve LANE --retry",
     },
     /// A round that is not published yet cannot be read back from its rows.
-    RoundDamaged = Facts {
+    RoundDamaged = HaltSpec {
         name: "round-damaged",
         meaning: "rows of a round that is not published yet were changed or removed",
-        commits: Kept,
-        ways_out: &[Retry, AcceptRows],
+        commit_loss: Nothing,
+        resolutions: &[Retry, AcceptRows],
         remedy: "either let the round become what its rows are now: dinnerbell lane resolve LANE --accept-rows; or restore the rows that were \
                  changed or removed, then: dinnerbell lane resolve LANE --retry",
     },
     /// The campaigns topic is another one.
-    TopicReplaced = Facts {
+    TopicReplaced = HaltSpec {
         name: "topic-replaced",
         meaning: "the campaigns topic was recreated",
-        commits: Kept,
-        ways_out: &[RestartAt],
+        commit_loss: Nothing,
+        resolutions: &[RestartAt],
         remedy: RESTART_AT,
     },
     /// Records that were read are not in the campaigns topic any more, though it is the same one.
-    InputTruncated = Facts {
+    InputTruncated = HaltSpec {
         name: "input-truncated",
         meaning: "its brokers lost records that they had acknowledged, as in an unclean leader election",
-        commits: Kept,
-        ways_out: &[RestartAt],
+        commit_loss: Nothing,
+        resolutions: &[RestartAt],
         remedy: RESTART_AT,
     },
     /// Records were deleted before they were read.
-    InputTrimmed = Facts {
+    InputTrimmed = HaltSpec {
         name: "input-trimmed",
         meaning: "records were deleted from the campaigns topic before they were read",
-        commits: Kept,
-        ways_out: &[RestartAt],
+        commit_loss: Nothing,
+        resolutions: &[RestartAt],
         remedy: RESTART_AT,
     },
     /// A record could not be unpacked: of a version before this one, to which it is a dead letter.
-    InputUnreadable = Facts {
+    InputUnreadable = HaltSpec {
         name: "input-unreadable",
         meaning: "a version before this one could not unpack a record",
-        commits: Kept,
-        ways_out: &[Retry, RestartAt],
+        commit_loss: Nothing,
+        resolutions: &[Retry, RestartAt],
         remedy: "what cannot be unpacked becomes a dead letter now: dinnerbell lane resolve LANE --retry",
     },
     /// The topic of the drafts is another one.
-    NotificationsReplaced = Facts {
+    NotificationsReplaced = HaltSpec {
         name: "notifications-replaced",
         meaning: "the notifications topic was recreated: what was published is not in it",
-        commits: Kept,
-        ways_out: &[AcceptTopic],
+        commit_loss: Nothing,
+        resolutions: &[AcceptTopic],
         remedy: "find out what readers had read of it. If clients are to be told once more whose draft is gone, read or not, and whose campaign \
                  lasts: dinnerbell verify --republish. Then let the ledger take the new topic: dinnerbell lane resolve --all --accept-topic",
     },
     /// The feedback table is another one.
-    FeedbackTableReplaced = Facts {
+    FeedbackTableReplaced = HaltSpec {
         name: "feedback-table-replaced",
         meaning: "`feedback.table` leads to another table than the one that the ledger knows, or to none",
-        commits: Kept,
-        ways_out: &[Retry, AdoptTable],
+        commit_loss: Nothing,
+        resolutions: &[Retry, AdoptTable],
         remedy: "either let the ledger take this table: dinnerbell migrate --adopt-feedback-table; or put the known table back under its name, then: \
                  dinnerbell lane resolve LANE --retry",
     },
     /// Far fewer rows of a campaign are there than it has told.
-    RowsRemoved = Facts {
+    RowsRemoved = HaltSpec {
         name: "rows-removed",
         meaning: "far fewer feedback rows of a campaign are there than it has told: clients without a row would be told again",
-        commits: Kept,
-        ways_out: &[Retry, FromKafka, TellAgain],
+        commit_loss: Nothing,
+        resolutions: &[Retry, FromKafka, TellAgain],
         remedy: "either let them be told again: dinnerbell lane resolve LANE --tell-again; or put the rows back, from a backup or from their \
                  messages (dinnerbell lane resolve LANE --from-kafka does the latter, and is enough), then: dinnerbell lane resolve LANE --retry",
     },
     /// Kafka's mark is of a later round than the ledger's last.
-    KafkaAhead = Facts {
+    KafkaAhead = HaltSpec {
         name: "kafka-ahead",
         meaning: "Kafka holds a later round: the database lost commits",
-        commits: Lost,
-        ways_out: &[FromKafka],
+        commit_loss: Certain,
+        resolutions: &[FromKafka],
         remedy: "mend the ledger by what the output topic holds: dinnerbell lane resolve --all --from-kafka",
     },
     /// Kafka's mark is behind what the ledger knows to be published.
-    KafkaBehind = Facts {
+    KafkaBehind = HaltSpec {
         name: "kafka-behind",
         meaning: "Kafka lost commits",
-        commits: Kept,
-        ways_out: &[FromKafka],
+        commit_loss: Nothing,
+        resolutions: &[FromKafka],
         remedy: "mend the ledger by what the output topic holds: dinnerbell lane resolve LANE --from-kafka",
     },
     /// Kafka holds no mark, and the ledger does not know whether its last round was published.
-    MarkMissing = Facts {
+    MarkMissing = HaltSpec {
         name: "mark-missing",
         meaning: "Kafka lost the mark, just when it was needed",
-        commits: InDoubt,
-        ways_out: &[FromKafka],
+        commit_loss: Possible,
+        resolutions: &[FromKafka],
         remedy: "mend the ledger by what the output topic holds: dinnerbell lane resolve LANE --from-kafka",
     },
     /// Kafka holds the same round with other content.
-    OtherContent = Facts {
+    OtherContent = HaltSpec {
         name: "other-content",
         meaning: "the same round with other content: the database lost commits and went on",
-        commits: Lost,
-        ways_out: &[FromKafka],
+        commit_loss: Certain,
+        resolutions: &[FromKafka],
         remedy: "mend the ledger by what the output topic holds: dinnerbell lane resolve --all --from-kafka",
     },
     /// Kafka's mark belongs to another ledger.
-    OtherLedger = Facts {
+    OtherLedger = HaltSpec {
         name: "other-ledger",
         meaning: "the mark is of another database",
-        commits: Lost,
-        ways_out: &[FromKafka],
+        commit_loss: Certain,
+        resolutions: &[FromKafka],
         remedy: "make sure that nothing but this service and this database uses the group, then mend the ledger by what the output topic holds: \
                  dinnerbell lane resolve --all --from-kafka",
     },
     /// The group's offset was committed by something else.
-    ForeignOffset = Facts {
+    ForeignOffset = HaltSpec {
         name: "foreign-offset",
         meaning: "something else committed the group's offset",
-        commits: InDoubt,
-        ways_out: &[FromKafka],
+        commit_loss: Possible,
+        resolutions: &[FromKafka],
         remedy: "make sure that nothing but this service and this database uses the group, then mend the ledger by what the output topic holds: \
                  dinnerbell lane resolve LANE --from-kafka",
     },
     /// `lane resolve` is at it.
-    BeingResolved = Facts {
+    BeingResolved = HaltSpec {
         name: "being-resolved",
         meaning: "`lane resolve` reads what Kafka holds of the lane, or ended early",
-        commits: Kept,
-        ways_out: &[Retry],
+        commit_loss: Nothing,
+        resolutions: &[Retry],
         remedy: "wait for it; if it ended early: dinnerbell lane resolve LANE --retry",
     },
 }
 
 impl HaltKind {
-    /// Those of which this is true.
-    pub fn those(is: impl Fn(&Self) -> bool) -> Vec<&'static Self> {
-        Self::ALL.iter().filter(|kind| is(kind)).collect()
+    /// Returns those of which the predicate is true.
+    pub fn matching(predicate: impl Fn(&Self) -> bool) -> Vec<&'static Self> {
+        Self::ALL.iter().filter(|kind| predicate(kind)).collect()
     }
 
-    /// Its name, in the ledger and wherever it is shown.
+    /// Returns its name, in the ledger and wherever it is shown.
     pub fn name(&self) -> &str {
         match self {
             Self::Other(name) => name,
-            known => known.facts().name,
+            known => known.spec().name,
         }
     }
 
-    /// What happened; nothing of a name that is not known.
+    /// Returns what happened; the empty text of a name that is not known.
     pub fn meaning(&self) -> &'static str {
-        self.facts().meaning
+        self.spec().meaning
     }
 
-    /// What it says of the ledger's commits.
-    pub fn commits(&self) -> Commits {
-        self.facts().commits
+    /// Returns whether the ledger lost commits.
+    pub fn commit_loss(&self) -> CommitLoss {
+        self.spec().commit_loss
     }
 
-    /// What ends it, as an operator decides; nothing of a name that is not known.
-    pub fn ways_out(&self) -> &'static [WayOut] {
-        self.facts().ways_out
+    /// Returns what ends it, as an operator decides; nothing of a name that is not known.
+    pub fn resolutions(&self) -> &'static [HaltResolution] {
+        self.spec().resolutions
     }
 
-    /// Whether this ends it.
-    pub fn ends_by(&self, way: WayOut) -> bool {
-        self.ways_out().contains(&way)
+    /// Returns whether this ends it.
+    pub fn is_resolved_by(&self, resolution: HaltResolution) -> bool {
+        self.resolutions().contains(&resolution)
     }
 
-    /// What ends it, where trying again does not: it is about what the servers hold.
-    pub fn sole_way_out(&self) -> Option<WayOut> {
-        self.ways_out().first().copied().filter(|_| !self.ends_by(Retry))
+    /// Returns what ends it, where trying again does not: it is about what the servers hold.
+    pub fn only_resolution(&self) -> Option<HaltResolution> {
+        self.resolutions().first().copied().filter(|_| !self.is_resolved_by(Retry))
     }
 
-    /// What the operator is told to do.
+    /// Returns what the operator is told to do.
     pub fn remedy(&self, lane: Lane) -> String {
-        self.facts().remedy.replace("LANE", &lane.to_string())
+        self.spec().remedy.replace("LANE", &lane.to_string())
     }
 }
 
@@ -368,7 +368,7 @@ mod tests {
         }
         let other = HaltKind::from("of-a-later-version");
         assert_eq!(other.to_string(), "of-a-later-version");
-        assert_eq!((other.ways_out(), other.sole_way_out(), other.commits()), (&[][..], None, Kept));
+        assert_eq!((other.resolutions(), other.only_resolution(), other.commit_loss()), (&[][..], None, Nothing));
     }
 
     #[test]
@@ -378,19 +378,19 @@ mod tests {
             let command = remedy.rsplit("dinnerbell ").next().unwrap();
             let begins = command.starts_with("lane resolve 7 --") || command.starts_with("lane resolve --all --");
             assert!(begins && !remedy.contains("LANE"), "{kind}: {remedy}");
-            assert!(!kind.meaning().is_empty() && !kind.ways_out().is_empty(), "{kind}");
+            assert!(!kind.meaning().is_empty() && !kind.resolutions().is_empty(), "{kind}");
             // A halt of before has one remedy now.
-            for way in kind.ways_out().iter().filter(|_| *kind != HaltKind::InputUnreadable) {
-                assert!(remedy.contains(way.flag()), "{kind}: {} is not in {remedy}", way.flag());
+            for resolution in kind.resolutions().iter().filter(|_| *kind != HaltKind::InputUnreadable) {
+                assert!(remedy.contains(resolution.flag()), "{kind}: {} is not in {remedy}", resolution.flag());
             }
         }
     }
 
     #[test]
     fn what_lost_commits_or_may_have_is_mended_from_kafka_alone() {
-        for kind in HaltKind::those(|kind| kind.commits() != Kept) {
-            assert_eq!(kind.ways_out(), [FromKafka], "{kind}");
-            assert_eq!(kind.remedy(Lane::new(7)).contains("--all"), kind.commits() == Lost, "{kind}");
+        for kind in HaltKind::matching(|kind| kind.commit_loss() != Nothing) {
+            assert_eq!(kind.resolutions(), [FromKafka], "{kind}");
+            assert_eq!(kind.remedy(Lane::new(7)).contains("--all"), kind.commit_loss() == Certain, "{kind}");
         }
     }
 }

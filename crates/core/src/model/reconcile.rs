@@ -5,7 +5,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::model::halt::{Commits, HaltKind};
+use crate::model::halt::{CommitLoss, HaltKind};
 use crate::model::mark::{CommittedOffset, RoundVersion};
 use crate::model::number::Seq;
 
@@ -82,7 +82,7 @@ impl Contradiction {
 
     /// Whether the ledger may know less than was told: where Kafka is behind, it knows all of it.
     pub fn may_hide_loss(&self) -> bool {
-        self.halt().commits() != Commits::Kept
+        self.halt().commit_loss() != CommitLoss::Nothing
     }
 }
 

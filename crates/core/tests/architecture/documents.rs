@@ -226,8 +226,8 @@ fn the_table_of_halts_is_that_of_the_source() {
     for (names, meaning, resolution) in rows {
         for kind in names.into_iter().map(HaltKind::from) {
             assert_eq!(kind.meaning(), meaning, "{kind}");
-            for way in kind.ways_out() {
-                assert!(resolution.contains(way.flag()), "{kind}: {} is not in: {resolution}", way.flag());
+            for end in kind.resolutions() {
+                assert!(resolution.contains(end.flag()), "{kind}: {} is not in: {resolution}", end.flag());
             }
         }
     }

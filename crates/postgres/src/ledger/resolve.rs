@@ -21,7 +21,7 @@ use crate::number::{Number, number};
 use crate::sql;
 use crate::sql::fragments::CLEARED;
 use dinnerbell_core::model::audit::{Action, Orderer, Subject};
-use dinnerbell_core::model::halt::{HaltKind, WayOut};
+use dinnerbell_core::model::halt::{HaltKind, HaltResolution};
 use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
 use dinnerbell_core::recovery::decide::{Decision, LastRound};
@@ -48,8 +48,8 @@ pub struct LaneRow {
 
 impl LaneRow {
     /// Whether it is halted, and this ends it.
-    pub fn ends_by(&self, way: WayOut) -> bool {
-        self.halted.as_ref().is_some_and(|halt| halt.ends_by(way))
+    pub fn is_resolved_by(&self, resolution: HaltResolution) -> bool {
+        self.halted.as_ref().is_some_and(|halt| halt.is_resolved_by(resolution))
     }
 
     fn of(row: &Row) -> Self {
@@ -147,8 +147,10 @@ pub async fn release(pool: &Pool, lane: Lane, halt: &HaltKind, by: &str) -> Resu
 
 /// Lets a lane go on at another position, whatever records the topic held before. False where its halt is not about the topic any more.
 pub async fn restart_at(pool: &Pool, lane: Lane, position: Offset, by: &Orderer) -> Result<bool, PostgresError> {
-    let restarts: Vec<&str> =
-        HaltKind::those(|kind| kind.ends_by(WayOut::RestartAt)).into_iter().map(HaltKind::name).collect();
+    let restarts: Vec<&str> = HaltKind::matching(|kind| kind.is_resolved_by(HaltResolution::RestartAt))
+        .into_iter()
+        .map(HaltKind::name)
+        .collect();
     let parameters: [Parameter<'_>; 4] =
         [lane.parameter(), position.parameter(), (&by.to_string(), Type::TEXT), (&restarts, Type::TEXT_ARRAY)];
     let tx = pool.begin(SHORT_LOCK).await?;
