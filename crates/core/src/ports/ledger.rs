@@ -54,7 +54,7 @@ impl From<DamagedRound> for LedgerError {
 /// Why the ledger did not do what was asked. One place maps these to what happens: [`crate::lane::error_policy`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LedgerError {
-    /// The epoch, the postmaster, the position or the seq is not what this owner left.
+    /// The epoch, the start of the server, the position or the seq is not what this owner left.
     #[error("the lane is not ours any more: {0}")]
     NotMine(String),
     /// It may pass: server away, starting, lock or statement time-out, a reply that did not come.

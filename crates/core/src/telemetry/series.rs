@@ -35,13 +35,13 @@ const CONFLICT: &str = "conflict";
 /// From a round trip on one machine to a call that its watchdog ends.
 const BUCKETS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// What grows.
+/// Counters and histograms.
 #[derive(Debug)]
 pub(crate) struct Series {
     pub(crate) drafts: Counter,
     pub(crate) late: Counter,
     pub(crate) unsent: Family<Label, Counter>,
-    pub(crate) told_already: Counter,
+    pub(crate) already_told: Counter,
     pub(crate) skipped: Counter,
     pub(crate) of_nobody: Counter,
     pub(crate) rounds: Counter,
@@ -98,7 +98,7 @@ impl Series {
                 "why",
                 &["ended", "cancelled"],
             ),
-            told_already: counter(registry, "clients_told_already", "Subscribers who had a feedback row already"),
+            already_told: counter(registry, "clients_told_already", "Subscribers who had a feedback row already"),
             skipped: counter(registry, "clients_skipped", "Subscribers whose client_id is empty, too long or no UTF-8"),
             of_nobody: counter(registry, "campaigns_of_nobody", "Campaigns whose restaurant nobody favoured"),
             rounds: counter(registry, "rounds_published", "Rounds that this instance published"),
@@ -169,7 +169,7 @@ impl Series {
             self.late.inc_by(part.late as u64);
             self.of_nobody.inc_by(u64::from(part.found_nobody()));
             if let Some(page) = &part.page {
-                self.told_already.inc_by(page.already_told.len() as u64);
+                self.already_told.inc_by(page.already_told.len() as u64);
                 self.skipped.inc_by(page.skipped);
             }
         }
