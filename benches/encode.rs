@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use dinnerbell_core::lane::round::plan::{PlannableCampaign, Room, plan};
+use dinnerbell_core::lane::round::plan::{PlannableCampaign, plan};
 use dinnerbell_core::model::campaign::Window;
 use dinnerbell_core::model::clients::Clients;
 use dinnerbell_core::model::draft::{CE_ID, DraftBatch, DraftTemplate, ROUND_HEADER, TriggerType};
 use dinnerbell_core::model::input::{DecodedRecord, decode};
 use dinnerbell_core::model::number::Seconds;
+use dinnerbell_core::model::round_capacity::RoundCapacity;
 use dinnerbell_kafka::message;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
@@ -54,7 +55,7 @@ fn plan_a_round(bencher: Bencher<'_, '_>, campaigns: i64) {
         size: 1_000,
     };
     let candidates: Vec<PlannableCampaign> = (0..campaigns).map(candidate).collect();
-    bencher.bench(|| plan(Seconds::new(5_000), Room::of_rows(DRAFTS), None, black_box(&candidates)));
+    bencher.bench(|| plan(Seconds::new(5_000), RoundCapacity::rows_only(DRAFTS), None, black_box(&candidates)));
 }
 
 #[divan::bench]

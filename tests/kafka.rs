@@ -68,7 +68,7 @@ impl Scene {
     fn mark(&self, seq: i64) -> CommittedMark {
         CommittedMark {
             ledger: self.ledger,
-            head: RoundVersion { seq: Seq::new(seq), revision: 0, checksum: seq * 31 },
+            version: RoundVersion { seq: Seq::new(seq), revision: 0, checksum: seq * 31 },
         }
     }
 

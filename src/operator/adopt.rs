@@ -253,7 +253,7 @@ mod tests {
     }
 
     fn mark(seq: i64) -> CommittedOffset {
-        CommittedOffset::Mark(CommittedMark { ledger: LEDGER, head: head(seq) })
+        CommittedOffset::Mark(CommittedMark { ledger: LEDGER, version: head(seq) })
     }
 
     /// The ledger recorded round 5 and knows of the publication of this one.

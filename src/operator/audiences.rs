@@ -15,7 +15,7 @@ use dinnerbell_postgres::errors::{PostgresError, TIME_LIMIT};
 /// How long opening the database may take: a connection and two questions.
 const OPEN: Duration = TIME_LIMIT.saturating_mul(3);
 /// How long a database that did not answer is not asked again.
-const TRY_AGAIN: Duration = Duration::from_secs(30);
+const RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Estimates of audiences, by one connection.
 pub struct Audiences {
@@ -43,7 +43,7 @@ impl Audiences {
             return Some(size);
         }
         let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if failed().is_some_and(|at| at.elapsed() < TRY_AGAIN) {
+        if failed().is_some_and(|at| at.elapsed() < RETRY_DELAY) {
             return None;
         }
         let opened = timeout(self.time_limit, self.size.get_or_try_init(|| self.open())).await;

@@ -1,6 +1,6 @@
 //! An operator's cancellation: recorded for the lane that owns the campaign, as a tombstone of another lane would be, and waited for.
 //!
-//! It has taken effect when its owner judged it and no round with drafts of the campaign is left to be published. From then on nobody is told, and
+//! It has taken effect when its owner applied it and no round with drafts of the campaign is left to be published. From then on nobody is told, and
 //! the number of told clients stays.
 
 use std::time::Duration;
@@ -22,12 +22,12 @@ use dinnerbell_postgres::ledger::audit;
 use dinnerbell_postgres::number::number;
 use dinnerbell_postgres::sql;
 
-/// How often the ledger is looked at.
+/// How often the ledger is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// An owner that is not stopped judges well within this time: only then is it asked why it does not.
-const USUAL: Duration = Duration::from_secs(1);
+/// An owner that runs applies a cancellation well within this time. Only after it is asked why it did not.
+const EXPECTED_DELAY: Duration = Duration::from_secs(1);
 /// How often the group is asked whether an instance runs.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
+const MEMBERS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What to cancel.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ struct CancelStatus {
     cancelled_at: Option<String>,
     lane: Lane,
     /// A round with drafts of the campaign is recorded and not known to be published.
-    announcing: bool,
+    unpublished_round: bool,
     halted: Option<String>,
     owner: Option<String>,
     paused: bool,
@@ -100,12 +100,12 @@ pub async fn cancel(
     let Some(state_before) = record(&pool, request).await? else { return Ok(None) };
     let ended = tokio::select! {
         biased;
-        ended = settled(&pool, id, progress) => ended?,
+        ended = wait_until_in_effect(&pool, id, progress) => ended?,
         () = nobody_runs(&config.kafka) => Ended::NoInstance,
         () = sleep(request.timeout) => Ended::TimedOut,
     };
     let now = cancel_status(&pool, id).await?;
-    let in_effect = now.is_settled();
+    let in_effect = now.is_in_effect();
     let no_instance = !in_effect && now.halted.is_none() && matches!(ended, Ended::NoInstance);
     Ok(Some(Cancellation {
         adv_campaign_id: id.clone(),
@@ -121,7 +121,7 @@ pub async fn cancel(
     }))
 }
 
-/// Records the change, unless the campaign is cancelled or the same change waits already; the campaign's state before.
+/// Records the change, unless the campaign is cancelled or the same change waits already. Returns the campaign's state before.
 async fn record(pool: &Pool, request: &Request) -> Result<Option<String>, PostgresError> {
     let id = &request.adv_campaign_id;
     let (key, by) = (id.as_bytes(), request.by.to_string());
@@ -138,13 +138,14 @@ async fn record(pool: &Pool, request: &Request) -> Result<Option<String>, Postgr
     Ok(Some(state))
 }
 
-/// Looks until the cancellation has taken effect, or stands before a lane that is halted. A server that is away for a while is waited for.
-async fn settled(pool: &Pool, id: &str, progress: &ProgressBar) -> Result<Ended, PostgresError> {
+/// Waits until the cancellation has taken effect, or its lane is found halted. Returns which of the two. A server that is away for a while is
+/// waited for.
+async fn wait_until_in_effect(pool: &Pool, id: &str, progress: &ProgressBar) -> Result<Ended, PostgresError> {
     let began = Instant::now();
     loop {
         match cancel_status(pool, id).await {
-            Ok(now) if now.is_settled() => return Ok(Ended::InEffect),
-            Ok(now) if now.halted.is_some() && began.elapsed() > USUAL => return Ok(Ended::Halted),
+            Ok(now) if now.is_in_effect() => return Ok(Ended::InEffect),
+            Ok(now) if now.halted.is_some() && began.elapsed() > EXPECTED_DELAY => return Ok(Ended::Halted),
             Ok(now) => progress.set_message(format!("{} told, waiting for {}", now.told, now.next_step())),
             Err(error) if error.kind() == ErrorKind::Transient => progress.set_message(error.to_string()),
             Err(error) => return Err(error),
@@ -164,7 +165,7 @@ async fn cancel_status(pool: &Pool, id: &str) -> Result<CancelStatus, PostgresEr
         late: row.get(3),
         cancelled_at: time(row.get(4)),
         lane: number(row, 5),
-        announcing: row.get(6),
+        unpublished_round: row.get(6),
         halted: row.get(7),
         owner: row.get(8),
         paused: row.get(9),
@@ -172,8 +173,8 @@ async fn cancel_status(pool: &Pool, id: &str) -> Result<CancelStatus, PostgresEr
 }
 
 impl CancelStatus {
-    fn is_settled(&self) -> bool {
-        self.state == "cancelled" && !self.announcing
+    fn is_in_effect(&self) -> bool {
+        self.state == "cancelled" && !self.unpublished_round
     }
 
     fn next_step(&self) -> String {
@@ -206,13 +207,13 @@ impl CancelStatus {
 /// Completes when the group is seen without a member, which it is asked only where the effect takes longer than usual. A Kafka that does
 /// not answer says nothing.
 async fn nobody_runs(kafka: &dinnerbell_config::Kafka) {
-    sleep(USUAL).await;
+    sleep(EXPECTED_DELAY).await;
     loop {
         match kafka::members(kafka).await {
             Ok(0) => return,
             Ok(_) => {}
             Err(error) => tracing::debug!("whether an instance runs is not known: {error}"),
         }
-        sleep(ASK_AGAIN).await;
+        sleep(MEMBERS_INTERVAL).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The pause of all instances: `service.paused_at`, which each of them looks at ([`dinnerbell_core::instance::pause`]).
+//! The pause of all instances: `service.paused_at`, which each of them reads ([`dinnerbell_core::instance::pause`]).
 
 use std::time::Duration;
 
@@ -17,10 +17,11 @@ use dinnerbell_postgres::number::number;
 use dinnerbell_postgres::sql;
 use dinnerbell_postgres::sql::fragments::micros;
 
-/// After this long no instance begins a publication any more: as long as a look at the pause is believed.
-const BINDING: Duration = Duration::from_micros(dinnerbell_core::instance::pause::MAX_READING_AGE.unsigned_abs());
-/// After this long every instance that can look has seen that sending goes on.
-const SEEN: Duration = Duration::from_millis(500);
+/// After this long no instance begins a publication any more: as long as it may act on a reading of the pause.
+const PAUSE_TAKES_EFFECT_AFTER: Duration =
+    Duration::from_micros(dinnerbell_core::instance::pause::MAX_READING_AGE.unsigned_abs());
+/// After this long every instance that can read has seen that sending goes on.
+const RESUME_SEEN_AFTER: Duration = Duration::from_millis(500);
 
 /// Who paused all sending, and when.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -102,7 +103,7 @@ pub async fn pause(pool: &Pool, by: &Orderer, reason: Option<&str>) -> Result<Op
     }
     let after = locked(&tx).await?.flatten();
     tx.commit().await?;
-    tokio::time::sleep(BINDING).await;
+    tokio::time::sleep(PAUSE_TAKES_EFFECT_AFTER).await;
     let waiting = waiting(pool).await?;
     let pause = after.unwrap_or(Pause { since: None, by: None, reason: None });
     Ok(Some(Paused { paused: true, changed: before.is_none(), pause, waiting }))
@@ -122,7 +123,7 @@ pub async fn resume(pool: &Pool, by: &Orderer) -> Result<Option<Resumed>, Postgr
     let sql = format!("select {}, resumed_by from dinnerbell.service", micros("resumed_at"));
     let row = tx.query_one(&sql, &[]).await?;
     tx.commit().await?;
-    tokio::time::sleep(SEEN).await;
+    tokio::time::sleep(RESUME_SEEN_AFTER).await;
     Ok(Some(Resumed {
         paused: false,
         changed: ended.is_some(),

@@ -5,7 +5,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Connections to one broker that are kept while no lane needs them.
-const KEPT: u64 = 16;
+const IDLE_CONNECTIONS: u64 = 16;
 /// Files of a client of the library, whatever the cluster: its queues and timers.
 const OF_A_CLIENT: u64 = 8;
 /// And for each broker: the connection, and what wakes its thread.
@@ -36,7 +36,7 @@ pub fn highest() -> Option<u64> {
 /// How many files an instance needs that has all lanes of the topic, with this many connections to databases.
 pub fn needed(lanes: u64, brokers: u64, connections: u64) -> u64 {
     let client = OF_A_CLIENT + OF_A_BROKER * brokers;
-    (lanes + KEPT) * brokers + CLIENTS * client + connections + BESIDES
+    (lanes + IDLE_CONNECTIONS) * brokers + CLIENTS * client + connections + BESIDES
 }
 
 /// What is wrong with a limit, and how to mend it; none where it will do.

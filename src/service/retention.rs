@@ -21,7 +21,7 @@ use dinnerbell_postgres::ledger::prune::{BATCH, Clocks, prune};
 /// How often it is looked for something to prune; also how long after the start the first time.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Between two steps: the lanes' own work goes first.
-const REST: Duration = Duration::from_millis(200);
+const PAUSE_BETWEEN_STEPS: Duration = Duration::from_millis(200);
 /// How often ids and times are read.
 const READ_HEADROOM: Duration = Duration::from_secs(3_600);
 
@@ -83,7 +83,7 @@ impl RetentionJob {
             if gone < BATCH {
                 break;
             }
-            sleep(REST).await;
+            sleep(PAUSE_BETWEEN_STEPS).await;
         }
         if pruned > 0 {
             tracing::info!(what = what.name(), pruned, "pruned what is long over");

@@ -282,7 +282,7 @@ impl Verification<'_> {
             if let Ok(CommittedOffset::Mark(mark)) = self.broker.committed(lane).await
                 && Some(mark.ledger) == self.ledger
             {
-                published.insert(lane, mark.head.seq);
+                published.insert(lane, mark.version.seq);
             }
         }
         published

@@ -15,7 +15,7 @@ use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::audit::note_alone;
 
 /// Most orders at once.
-const MOST: usize = 8;
+const MAX_ORDERS: usize = 8;
 /// How long is waited until a sign-in or a refusal is kept.
 const NOTE: Duration = Duration::from_secs(2);
 
@@ -45,7 +45,7 @@ impl Orders {
     pub async fn begin(&self, order: impl Future<Output = ()> + Send + 'static) -> Result<(), Refusal> {
         let mut running = self.running.lock().await;
         while running.try_join_next().is_some() {}
-        if running.len() >= MOST {
+        if running.len() >= MAX_ORDERS {
             let text = "other orders are being carried out: try again in a moment";
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text));
         }

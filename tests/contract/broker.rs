@@ -74,7 +74,7 @@ pub trait Environment {
 fn mark(seq: i64) -> CommittedMark {
     CommittedMark {
         ledger: uuid::Uuid::from_u128(7),
-        head: RoundVersion { seq: Seq::new(seq), revision: 0, checksum: seq * 31 },
+        version: RoundVersion { seq: Seq::new(seq), revision: 0, checksum: seq * 31 },
     }
 }
 

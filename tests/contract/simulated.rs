@@ -357,7 +357,8 @@ mod ports {
 
 /// Guards that no case sees: the first two stand behind the epoch that is compared when a transaction begins, the third behind the seal, and in a
 /// case no connection breaks.
-pub const NOT_SEEN: [Guard; 4] = [Guard::EpochAtSeal, Guard::EpochAtWithdrawal, Guard::LockHeld, Guard::ProducerUsedUp];
+pub const NOT_SEEN: [Guard; 4] =
+    [Guard::EpochAtSeal, Guard::EpochAtWithdrawal, Guard::LockHeld, Guard::BrokenConnectionEndsProducer];
 
 /// Whether a case is red without the guard: the cases run once more, in a process that takes it out.
 fn is_seen(guard: Guard) -> bool {

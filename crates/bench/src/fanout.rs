@@ -16,7 +16,7 @@ use super::usage::{Meter, Usage, memory_text, steps_text};
 use crate::environment::{Ground, Stage};
 use crate::sender;
 use crate::sender::{Bell, campaign};
-use dinnerbell_core::instance::round_sizing::OTHERS_COME;
+use dinnerbell_core::instance::round_sizing::RECENT_CAMPAIGN_WINDOW;
 use dinnerbell_core::model::number::Lane;
 use dinnerbell_core::text_table::table;
 
@@ -117,7 +117,7 @@ pub async fn service(stage: &Stage<'_>, audience: &Audience) -> Result<Service, 
     bell.ring(&sender::warm_up(0), Lane::new(0)).await?;
     let meter = Meter::from(instance.published(warmed).await?);
     // One that comes alone is measured: for a while after another one its rounds would be short, as beside others.
-    tokio::time::sleep(OTHERS_COME).await;
+    tokio::time::sleep(RECENT_CAMPAIGN_WINDOW).await;
     let began = Instant::now();
     bell.ring(&campaign("fanout", &audience.restaurant), Lane::new(0)).await?;
     let after = instance.published(warmed + audience.subscribers).await?;

@@ -22,7 +22,7 @@ use dinnerbell_core::text_table::table;
 /// The lane of the giant.
 const GIANTS: Lane = Lane::new(0);
 /// More small campaigns than this are not rung.
-const MOST: usize = 1_000_000;
+const MAX_SMALL_CAMPAIGNS: usize = 1_000_000;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -101,7 +101,7 @@ async fn once(ground: &Ground<'_>, Params { load, giant, .. }: Params) -> Result
     let (ended, giants) = watch::channel(false);
     let began = Instant::now();
     bell.ring(&campaign(&Rung::Giant.id(), &crowd.restaurant), GIANTS).await?;
-    let ((), seen) = tokio::try_join!(steady.ring(MOST, giants), steady.watch(complete, ended))?;
+    let ((), seen) = tokio::try_join!(steady.ring(MAX_SMALL_CAMPAIGNS, giants), steady.watch(complete, ended))?;
     let drafts = warmed + crowd.subscribers + seen.latencies.len() * load.size as usize;
     let after = instance.published(drafts).await?;
     let took = seen.giant.map_or_else(|| began.elapsed(), |read| read - began);

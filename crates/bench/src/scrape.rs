@@ -129,7 +129,7 @@ mod tests {
         let telemetry = Telemetry::default();
         let before = Scrape::parse(&telemetry.exposition(dinnerbell_core::telemetry::Format::OpenMetrics).unwrap());
         telemetry.set_lane(Lane::new(0), LaneState::Running);
-        telemetry.set_lane(Lane::new(1), LaneState::Entering);
+        telemetry.set_lane(Lane::new(1), LaneState::TakingOver);
         telemetry.published_again(Lane::new(0), 1_200);
         telemetry.step(dinnerbell_core::telemetry::RoundStep::Copy, Duration::from_millis(250));
         telemetry.step(dinnerbell_core::telemetry::RoundStep::Copy, Duration::from_millis(250));

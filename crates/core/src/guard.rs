@@ -173,8 +173,8 @@ guards! {
     /// A producer in doubt is thrown away.
     FreshProducer,
     /// A producer whose connection broke publishes no further round.
-    ProducerUsedUp,
-    /// A lane that has nothing to do notices that it does not stand as it was entered.
+    BrokenConnectionEndsProducer,
+    /// A lane that has nothing to do notices that it is not as it was taken over.
     OwnershipAtPoll,
     /// Nothing is taken in on another server before every lane was compared with Kafka.
     HeldUntilCompared,

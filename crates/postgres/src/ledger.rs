@@ -216,7 +216,7 @@ impl PostgresLedger {
             found => {
                 tx.rollback().await?;
                 Err(LedgerError::NotMine(format!(
-                    "lane {} was entered as epoch {} of the server started at {}, and is now {found:?}",
+                    "lane {} was taken over as epoch {} of the server started at {}, and is now {found:?}",
                     own.lane, own.epoch, own.server_started_at
                 )))
             }

@@ -15,7 +15,7 @@ use dinnerbell_core::model::page::{Page, PageRequest};
 /// How many pages one reading covers.
 pub(super) const PAGES: usize = 10;
 /// The most rests that are kept, one for each campaign that is fanned out: memory does not grow with the audience.
-const MOST: usize = 4;
+const MAX_RESTS: usize = 4;
 /// A rest that nobody asked for is forgotten.
 const KEPT_FOR: Duration = Duration::from_secs(30);
 
@@ -59,7 +59,7 @@ impl ReadAhead {
         let (page, rest) = rest.page(wanted.rows);
         let mut rests = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
         rests.extend(rest);
-        if rests.len() > MOST {
+        if rests.len() > MAX_RESTS {
             rests.pop_front();
         }
         Page { skipped, ..page }

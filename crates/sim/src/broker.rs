@@ -36,7 +36,7 @@ const TOPIC_ID: &str = "the-only-one";
 /// How often a call that waits for the end of something checks for it.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the end of a lane has to be quiet before the gap behind it is read.
-const REST: Duration = Duration::from_millis(500);
+const GAP_READ_DELAY: Duration = Duration::from_millis(500);
 /// After this long an instance knows that all sending is paused.
 const PAUSED: i64 = 3_000_000;
 /// An end of a campaign that was moved this recently may not have reached who is publishing.
@@ -92,14 +92,14 @@ impl WorldState {
             let when = match (early, over || cancelled) {
                 (true, _) => format!("before its start {start}"),
                 (_, true) => format!("after its end {end} or its cancellation"),
-                _ if overlooked => "though its cancellation waited before the lane was entered".to_owned(),
+                _ if overlooked => "though its cancellation waited before the lane was taken over".to_owned(),
                 _ => continue,
             };
             self.broke(format!("publication of campaign {id} begun {when}"));
         }
     }
 
-    /// Whether a cancellation of the campaign waits that was there when the lane was entered by the owner who made the producer. A former owner's
+    /// Whether a cancellation of the campaign waits that was there when the lane was taken over by the owner who made the producer. A former owner's
     /// producer is fenced: what it begins is refused.
     fn overlooks_a_cancellation(&mut self, lane: Lane, producer: u64, id: &str) -> bool {
         let partition = self.kafka.lane(lane);
@@ -107,12 +107,15 @@ impl WorldState {
             return false;
         }
         let initialised = partition.initialised;
-        let entered = self.database.lane(lane).entered_at;
+        let taken_over = self.database.lane(lane).taken_over_at;
         let cancels = |change: &ChangeRow| {
-            change.adv_campaign_id == id && change.judged == 0 && change.record.value.is_none() && change.at < entered
+            change.adv_campaign_id == id
+                && change.judged == 0
+                && change.record.value.is_none()
+                && change.at < taken_over
         };
         let is_ours = self.database.campaigns.get(id).is_some_and(|row| row.lane == lane);
-        entered < initialised && is_ours && self.database.changes.iter().any(cancels)
+        taken_over < initialised && is_ours && self.database.changes.iter().any(cancels)
     }
 
     /// Whether the open transaction of the lane holds letters that their topic does not take.
@@ -151,7 +154,7 @@ impl WorldState {
                 if !self.database.has_row(&id, client) && !self.database.has_lost {
                     self.broke(format!("a message without a row: campaign {id}, client {client}"));
                 }
-                let (lane, seq) = (publication.lane, publication.mark.head.seq);
+                let (lane, seq) = (publication.lane, publication.mark.version.seq);
                 let notification = Notification { campaign: Arc::clone(campaign), trigger_datetime_created, lane, seq };
                 if self.kafka.notifications.insert((id.clone(), client.to_owned()), notification).is_some() {
                     self.broke(format!("client {client} was told twice of campaign {id}"));

@@ -52,7 +52,7 @@ impl WorldState {
         self.database.lane(lane).halt = Some(halt);
     }
 
-    /// Whether the lane is still owned as it was entered.
+    /// Whether the lane is still owned as it was taken over.
     pub(super) fn is_mine(&self, own: Ownership) -> bool {
         let epoch = self.database.lanes.get(&own.lane).map_or(Epoch::default(), |lane| lane.epoch);
         epoch == own.epoch
@@ -66,7 +66,7 @@ impl WorldState {
             let database = &mut self.database;
             let (epoch, server_started_at) = (database.lane(own.lane).epoch, database.server_started_at);
             return Err(LedgerError::NotMine(format!(
-                "lane {} was entered as epoch {} of server {}, and is now {epoch} of {server_started_at}",
+                "lane {} was taken over as epoch {} of server {}, and is now {epoch} of {server_started_at}",
                 own.lane, own.epoch, own.server_started_at
             )));
         }
@@ -114,7 +114,7 @@ impl WorldState {
         database.last_bump = Some(lane);
         let row = database.lane(lane);
         row.epoch = row.epoch.next();
-        (row.owner, row.entered_at) = (owner, now);
+        (row.owner, row.taken_over_at) = (owner, now);
         let row = row.clone();
         let head = |seq: Seq| {
             let round = database.rounds.get(&(lane, seq))?;

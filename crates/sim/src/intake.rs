@@ -7,7 +7,7 @@ use super::world::WorldState;
 use crate::tables::{CampaignRow, ChangeRow, DeadLetterRow, waiting};
 use dinnerbell_core::guard::Guard;
 use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
-use dinnerbell_core::model::due::ActiveCampaign;
+use dinnerbell_core::model::due::RunningCampaign;
 use dinnerbell_core::model::input::{DecodedRecord, RecordError, decode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome, Tally};
 use dinnerbell_core::model::number::{Lane, Offset, Seconds};
@@ -160,7 +160,7 @@ impl Intake<'_> {
         match stage {
             CampaignState::Active => {
                 self.change_at(campaign.window.end);
-                self.outcome.started.push(ActiveCampaign { campaign, revision: 1, cursor: None });
+                self.outcome.started.push(RunningCampaign { campaign, revision: 1, cursor: None });
             }
             CampaignState::Scheduled => self.change_at(campaign.window.start),
             _ => self.outcome.changed.push(id.to_owned()),

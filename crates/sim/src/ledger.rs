@@ -13,7 +13,7 @@ use dinnerbell_core::model::clients::{ClientRange, Clients};
 use dinnerbell_core::model::due::{Due, Poll};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
-use dinnerbell_core::model::late::{LateCampaign, OpenCampaign, RowCounts};
+use dinnerbell_core::model::late::{LateCheckCampaign, OpenCampaign, RowCounts};
 use dinnerbell_core::model::lock::{LockHolder, LockWait, LockedPart, LockedRows};
 use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::number::{Lane, Offset, Seconds, Seq};
@@ -341,7 +341,7 @@ impl CampaignLedger for SimLedger {
         restaurants: &[String],
         after: Option<&str>,
         most: usize,
-    ) -> Result<Vec<LateCampaign>, LedgerError> {
+    ) -> Result<Vec<LateCheckCampaign>, LedgerError> {
         let (restaurants, after) = (restaurants.to_vec(), after.map(str::to_owned));
         self.query("late_campaigns", move |state| state.late_for(own.lane, &restaurants, after.as_deref(), most)).await
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use dinnerbell_core::model::campaign::{Campaign, CampaignState};
 use dinnerbell_core::model::clients::Clients;
-use dinnerbell_core::model::due::{ActiveCampaign, WaitingDeadLetter};
+use dinnerbell_core::model::due::{RunningCampaign, WaitingDeadLetter};
 use dinnerbell_core::model::halt::Halt;
 use dinnerbell_core::model::intake::Tally;
 use dinnerbell_core::model::late::OpenCampaign;
@@ -169,7 +169,7 @@ pub struct LaneRow {
     pub topic_id: Option<String>,
     pub halt: Option<Halt>,
     /// When it was taken last, in microseconds.
-    pub entered_at: Micros,
+    pub taken_over_at: Micros,
     pub swept_to: Option<i64>,
     pub mark_overruled: bool,
     pub compared: String,
@@ -239,8 +239,8 @@ impl CampaignRow {
         matches!(self.state, CampaignState::Active | CampaignState::Complete)
     }
 
-    pub(super) fn running(&self) -> Option<ActiveCampaign> {
-        Some(ActiveCampaign { campaign: self.campaign.clone()?, revision: self.revision, cursor: self.cursor.clone() })
+    pub(super) fn running(&self) -> Option<RunningCampaign> {
+        Some(RunningCampaign { campaign: self.campaign.clone()?, revision: self.revision, cursor: self.cursor.clone() })
     }
 
     pub(super) fn open(&self) -> Option<OpenCampaign> {

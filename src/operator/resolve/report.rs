@@ -17,9 +17,9 @@ pub(super) fn described(evidence: &Evidence, scanned: &Scanned) -> Vec<String> {
         match &evidence.theirs {
             CommittedOffset::None => "kafka holds no mark".to_owned(),
             CommittedOffset::Mark(mark) if mark.ledger == ours.ledger => {
-                format!("kafka's mark is of round {}, revision {}", mark.head.seq, mark.head.revision)
+                format!("kafka's mark is of round {}, revision {}", mark.version.seq, mark.version.revision)
             }
-            CommittedOffset::Mark(mark) => format!("kafka's mark is of round {} of another ledger", mark.head.seq),
+            CommittedOffset::Mark(mark) => format!("kafka's mark is of round {} of another ledger", mark.version.seq),
             CommittedOffset::Foreign(text) => format!("kafka's mark was written by something else: {text}"),
         },
         format!("the topic holds {} drafts of this lane, up to round {}", scanned.messages, scanned.newest),

@@ -16,7 +16,7 @@ const AGAIN: Duration = Duration::from_secs(6);
 const FREE_OF_ALL: u32 = 100;
 const AGAIN_OF_ALL: Duration = Duration::from_millis(500);
 /// Most addresses that are remembered.
-const MOST: usize = 1024;
+const MAX_ADDRESSES: usize = 1024;
 
 /// Wrong tokens so far.
 #[derive(Debug, Default)]
@@ -65,10 +65,10 @@ impl Attempts {
         let now = Instant::now();
         state.all.add(now, AGAIN_OF_ALL);
         let address = block(address);
-        if state.of.len() >= MOST && !state.of.contains_key(&address) {
+        if state.of.len() >= MAX_ADDRESSES && !state.of.contains_key(&address) {
             state.of.retain(|_, measure| measure.now(now, AGAIN) > 0);
             let oldest = state.of.iter().min_by_key(|(_, measure)| measure.since).map(|(address, _)| *address);
-            if let Some(oldest) = oldest.filter(|_| state.of.len() >= MOST) {
+            if let Some(oldest) = oldest.filter(|_| state.of.len() >= MAX_ADDRESSES) {
                 state.of.remove(&oldest);
             }
         }
@@ -114,7 +114,7 @@ mod tests {
         for last in 0..5000_u32 {
             attempts.was_wrong(IpAddr::from(last.to_be_bytes()));
         }
-        assert!(attempts.state.lock().unwrap().of.len() <= MOST);
+        assert!(attempts.state.lock().unwrap().of.len() <= MAX_ADDRESSES);
         attempts.was_wrong(address(1));
         assert!(attempts.may_try(address(1)).is_err());
         assert_eq!(attempts.may_try(address(2)), Ok(()), "who was never wrong is not kept from signing in");

@@ -16,7 +16,7 @@ use crate::web::frame::{Frame, html};
 use crate::web::site::Site;
 
 /// Orders on a page.
-const MOST: i64 = 100;
+const PAGE_SIZE: i64 = 100;
 
 /// What is asked for.
 #[derive(Debug, Default, Deserialize)]
@@ -39,10 +39,10 @@ struct Page<'a> {
 pub async fn page(State(site): State<Arc<Site>>, frame: Frame, Query(asked): Query<Asked>) -> Response {
     let frame = frame.at("Audit");
     let who = given(&asked.who);
-    let filter = Filter { since: None, who, after: asked.after.parse().ok(), limit: MOST };
+    let filter = Filter { since: None, who, after: asked.after.parse().ok(), limit: PAGE_SIZE };
     match audit::list(&site.feedback, &filter).await {
         Ok(entries) => {
-            let next = next_page(&entries, MOST, |entry| entry.id);
+            let next = next_page(&entries, PAGE_SIZE, |entry| entry.id);
             html(&Page { frame, entries, asked: &asked, next })
         }
         Err(error) => frame.unread(&error),

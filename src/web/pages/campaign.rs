@@ -28,7 +28,7 @@ use crate::web::site::Site;
 use dinnerbell_postgres::errors::PostgresError;
 
 /// Most of those who were not told on a page.
-const MOST: usize = 50;
+const PAGE_SIZE: usize = 50;
 /// Most of the audience that are compared for it.
 const COMPARED: usize = 20_000;
 
@@ -166,7 +166,7 @@ impl Page<'_> {
         if !asked.not_told.is_empty() {
             let after = Some(asked.after.clone()).filter(|after| !after.is_empty());
             if let Some(mut walk) = Walk::begin(&site.config, site.feedback.clone(), id, after).await? {
-                self.untold = Some(untold::page(&mut walk, MOST, COMPARED).await?);
+                self.untold = Some(untold::page(&mut walk, PAGE_SIZE, COMPARED).await?);
             }
         }
         Ok(())

@@ -23,7 +23,7 @@ use dinnerbell_core::model::campaign::CampaignState;
 use dinnerbell_core::model::number::Seconds;
 
 /// Campaigns on a page.
-const MOST: i64 = 50;
+const PAGE_SIZE: i64 = 50;
 /// Campaigns in a file.
 const MAX_IN_FILE: i64 = 10_000;
 /// States, as they can be chosen.
@@ -68,7 +68,7 @@ impl Asked {
             since: day(&self.since),
             until: day(&self.until).map(|day| day + 86_400),
             after: given(&self.after),
-            limit: if self.format.is_empty() { MOST } else { MAX_IN_FILE },
+            limit: if self.format.is_empty() { PAGE_SIZE } else { MAX_IN_FILE },
         }
     }
 

@@ -21,7 +21,7 @@ use crate::web::site::Site;
 use dinnerbell_core::text_table::readable;
 
 /// Letters on a page.
-const MOST: i64 = 50;
+const PAGE_SIZE: i64 = 50;
 /// How many of the last letters are counted by their reason.
 const COUNTED: i64 = 10_000;
 /// Most bytes of a part that are shown.
@@ -92,10 +92,10 @@ impl One {
 pub async fn list(State(site): State<Arc<Site>>, frame: Frame, Query(asked): Query<Asked>) -> Response {
     let frame = frame.at("Dead letters");
     let (pool, filter) = (&site.feedback, asked.filter());
-    let letters = dead_letters::list(pool, &filter, asked.before.parse().ok(), MOST);
+    let letters = dead_letters::list(pool, &filter, asked.before.parse().ok(), PAGE_SIZE);
     match tokio::try_join!(letters, dead_letters::by_field(pool, COUNTED)) {
         Ok((letters, fields)) => {
-            let next = next_page(&letters, MOST, |letter| letter.id);
+            let next = next_page(&letters, PAGE_SIZE, |letter| letter.id);
             html(&List { frame, letters, fields, asked: &asked, next })
         }
         Err(error) => frame.unread(&error),

@@ -22,7 +22,7 @@ use dinnerbell_core::model::not_told::NotToldReason;
 use dinnerbell_postgres::errors::PostgresError;
 
 /// Most campaigns of a group that are shown.
-const MOST: i64 = 50;
+const MAX_SHOWN: i64 = 50;
 
 /// What is shown.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Now {
         let ended = &self.overview.ended;
         let not_told = || ended.campaigns.iter().flat_map(|campaign| &campaign.not_told);
         let clients: i64 = not_told().filter_map(|not_told| not_told.clients).sum();
-        let is_whole = ended.count <= MOST && not_told().all(|not_told| not_told.clients.is_some());
+        let is_whole = ended.count <= MAX_SHOWN && not_told().all(|not_told| not_told.clients.is_some());
         match (ended.count, clients, is_whole) {
             (0, ..) => "none".to_owned(),
             (_, 0, true) => "nobody left out".to_owned(),
@@ -106,7 +106,7 @@ impl Now {
 pub async fn read(site: &Site) -> Result<Now, PostgresError> {
     let pool = &site.feedback;
     let (overview, lanes, pause, hold) = tokio::try_join!(
-        overview(pool, &site.audiences, MOST),
+        overview(pool, &site.audiences, MAX_SHOWN),
         lanes::list(pool),
         pause::current(pool),
         hold::current(pool)

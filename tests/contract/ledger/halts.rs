@@ -27,7 +27,7 @@ pub async fn a_halt_is_kept_until_it_is_resolved<E: Environment>(env: &E) {
     owner.ledger.halt(own, halt("mark-missing")).await.unwrap();
     let acquired = env.another().await.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
     assert_eq!(acquired.halt, Some(halt("mark-missing")), "anyone who enters it finds the last one");
-    assert!(resolved().await, "the lane does not stand as it was entered");
+    assert!(resolved().await, "the lane is not as it was taken over");
     let owner = Owner { own: acquired.ownership, ..owner.clone() };
     let resolved = async || owner.ledger.resolved(owner.own, &comparison).await.unwrap();
     assert!(!resolved().await);

@@ -49,7 +49,7 @@ pub async fn a_letter_is_carried_by_one_round_alone<E: Environment>(env: &E) {
     owner.try_record(&content_with(Vec::new(), messages.clone(), None)).await.unwrap();
     let before = env.everything().await;
     let again = content_with(vec![page(&running, &["anna"], true)], messages, None);
-    assert_eq!(owner.try_record(&again).await.unwrap(), Sealed::Overtaken(Vec::new()), "no campaign is to blame");
+    assert_eq!(owner.try_record(&again).await.unwrap(), Sealed::Conflict(Vec::new()), "no campaign is to blame");
     assert_eq!(env.everything().await, before);
 }
 
@@ -64,7 +64,7 @@ pub async fn letters_that_are_set_aside_wait_for_a_later_round<E: Environment>(e
     owner.ledger.set_dead_letters_aside(owner.own, owner.head).await.unwrap();
     let stored = read_back::<E>(&owner).await;
     assert_eq!(
-        (stored.head.seq, stored.head.revision, stored.drafts, stored.dead_letters.len()),
+        (stored.version.seq, stored.version.revision, stored.drafts, stored.dead_letters.len()),
         (Seq::new(1), 1, 1, 0)
     );
     assert_eq!(waiting::<E>(&owner).await, wait);

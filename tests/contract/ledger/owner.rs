@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::draft::{DraftBatch, DraftTemplate};
-use dinnerbell_core::model::due::ActiveCampaign;
+use dinnerbell_core::model::due::RunningCampaign;
 use dinnerbell_core::model::input::{decode, encode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome};
 use dinnerbell_core::model::mark::RoundVersion;
@@ -65,12 +65,12 @@ impl<L: Ledger> Owner<L> {
     }
 
     /// Takes in one campaign that is open.
-    pub async fn start(&mut self, campaign: &Campaign) -> ActiveCampaign {
+    pub async fn start(&mut self, campaign: &Campaign) -> RunningCampaign {
         self.take(&[Sent::Campaign(campaign)]).await.started.pop().expect("it is open")
     }
 
     /// The campaign as it stands in the ledger; it must be open.
-    pub async fn running(&self, id: &str) -> ActiveCampaign {
+    pub async fn running(&self, id: &str) -> RunningCampaign {
         let mut open = self.ledger.open_round(self.own).await.unwrap();
         let running = open.campaigns(&[id]).await.unwrap().pop().expect("it is open");
         open.abandon().await.unwrap();
@@ -184,14 +184,14 @@ pub async fn over<E: Environment>(env: &E) -> Window {
     Window { start: now - 60, end: now - 1 }
 }
 
-fn part(running: &ActiveCampaign, page: Option<PageRange>, clients: &[&str], late: usize) -> RoundPart {
+fn part(running: &RunningCampaign, page: Option<PageRange>, clients: &[&str], late: usize) -> RoundPart {
     let template = DraftTemplate::new(Arc::clone(&running.campaign), FORMED, GROUP).unwrap();
     let drafts = DraftBatch { template: Arc::new(template), clients: clients.iter().copied().collect() };
     RoundPart { drafts, revision: running.revision, page, late }
 }
 
 /// The next page of a campaign: these clients, each of whom is told.
-pub fn page(running: &ActiveCampaign, clients: &[&str], last: bool) -> RoundPart {
+pub fn page(running: &RunningCampaign, clients: &[&str], last: bool) -> RoundPart {
     let upto = clients.last().map(|client| (*client).to_owned());
     let page = PageRange { after: running.cursor.clone(), upto, last, already_told: Vec::new(), skipped: 0 };
     part(running, Some(page), clients, 0)
@@ -199,7 +199,7 @@ pub fn page(running: &ActiveCampaign, clients: &[&str], last: bool) -> RoundPart
 
 /// The same, on which these had a row before, and this many ids were skipped. `upto` may be one of them.
 pub fn page_beside(
-    running: &ActiveCampaign,
+    running: &RunningCampaign,
     clients: &[&str],
     upto: &str,
     already_told: &[&str],
@@ -211,7 +211,7 @@ pub fn page_beside(
 }
 
 /// Late subscribers of a campaign, without a page.
-pub fn late(running: &ActiveCampaign, clients: &[&str]) -> RoundPart {
+pub fn late(running: &RunningCampaign, clients: &[&str]) -> RoundPart {
     part(running, None, clients, clients.len())
 }
 

@@ -24,7 +24,7 @@ pub async fn a_new_lane_begins_with_round_zero_where_it_is_told_to<E: Environmen
     assert_eq!(again.ownership.epoch, acquired.ownership.epoch.next());
     assert_eq!((again.ownership.lane, again.ownership.lock_key), (Lane::new(0), acquired.ownership.lock_key));
     let stored = env.ledger().stored_round(again.ownership).await.unwrap();
-    assert_eq!((stored.head, stored.position, stored.drafts), (RoundVersion::default(), Offset::new(7), 0));
+    assert_eq!((stored.version, stored.position, stored.drafts), (RoundVersion::default(), Offset::new(7), 0));
 }
 
 pub async fn a_lane_that_is_entered_again_shows_what_its_last_owner_left<E: Environment>(env: &E) {

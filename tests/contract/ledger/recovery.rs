@@ -24,7 +24,7 @@ async fn halt<E: Environment>(owner: &Owner<E::Ledger>) {
 }
 
 fn mark<L>(owner: &Owner<L>, seq: Seq, revision: i32) -> CommittedMark {
-    CommittedMark { ledger: owner.id, head: RoundVersion { seq, revision, checksum: 77 } }
+    CommittedMark { ledger: owner.id, version: RoundVersion { seq, revision, checksum: 77 } }
 }
 
 /// The lane as it is entered after it was resolved; it is not halted any more.
@@ -86,7 +86,7 @@ pub async fn drafts_of_the_last_round_without_a_message_are_taken_back<E: Enviro
 
 pub async fn a_last_round_that_nobody_was_told_of_is_published_again<E: Environment>(env: &E) {
     let mut owner = halted(env).await;
-    let published = CommittedMark { ledger: owner.id, head: owner.head };
+    let published = CommittedMark { ledger: owner.id, version: owner.head };
     owner.record(vec![page(&owner.running("a").await, &["bob"], true)]).await;
     halt::<E>(&owner).await;
     env.resolve_from_kafka(Lane::new(0), published, &[]).await;
@@ -102,7 +102,7 @@ pub async fn a_last_round_that_everybody_was_told_of_completes_its_campaigns<E: 
     owner.record(vec![page(&owner.running("a").await, &["bob"], true)]).await;
     halt::<E>(&owner).await;
     let a = offer(env, "a").await;
-    let theirs = CommittedMark { ledger: owner.id, head: owner.head };
+    let theirs = CommittedMark { ledger: owner.id, version: owner.head };
     env.resolve_from_kafka(
         Lane::new(0),
         theirs,
@@ -118,7 +118,7 @@ pub async fn a_row_becomes_what_its_message_says<E: Environment>(env: &E) {
     let owner = halted(env).await;
     halt::<E>(&owner).await;
     let a = super::owner::version(&offer(env, "a").await, Seconds::new(2));
-    let theirs = CommittedMark { ledger: owner.id, head: owner.head };
+    let theirs = CommittedMark { ledger: owner.id, version: owner.head };
     let message = Message { campaign: &a, client: "anna", formed: FORMED + 5, seq: Seq::new(1) };
     env.resolve_from_kafka(Lane::new(0), theirs, &[message]).await;
     assert_eq!(env.campaign("a").await.told, 1, "it is the same draft");
@@ -130,7 +130,7 @@ pub async fn rows_that_were_removed_come_back_and_count_once<E: Environment>(env
     env.remove_row("a", "anna").await;
     halt::<E>(&owner).await;
     let a = offer(env, "a").await;
-    let theirs = CommittedMark { ledger: owner.id, head: owner.head };
+    let theirs = CommittedMark { ledger: owner.id, version: owner.head };
     let told = |client| Message { campaign: &a, client, formed: FORMED, seq: Seq::new(1) };
     env.resolve_from_kafka(Lane::new(0), theirs, &[told("anna"), told("bob")]).await;
     assert_eq!((env.rows("a").await.len(), env.campaign("a").await.told), (2, 2), "one of them was counted already");

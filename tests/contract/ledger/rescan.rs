@@ -1,7 +1,7 @@
 //! Open campaigns that are passed again, and the marks of the tail scan.
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
-use dinnerbell_core::model::late::{LateCampaign, OpenCampaign, RowCounts};
+use dinnerbell_core::model::late::{LateCheckCampaign, OpenCampaign, RowCounts};
 use dinnerbell_core::model::number::{Lane, Seconds, Seq};
 
 use super::capabilities::*;
@@ -155,11 +155,11 @@ pub async fn open_campaigns_are_found_by_their_restaurants<E: Environment>(env: 
     assert_eq!((open[1].told, open[1].main_pass_over), (2, true));
 
     let late = async |after, most| owner.ledger.late_campaigns(owner.own, &wanted, after, most).await.unwrap();
-    let named = |late: &[LateCampaign]| late.iter().map(|late| late.adv_campaign_id.clone()).collect::<Vec<_>>();
+    let named = |late: &[LateCheckCampaign]| late.iter().map(|late| late.adv_campaign_id.clone()).collect::<Vec<_>>();
     let all = late(None, 10).await;
     assert_eq!(named(&all), ["C", "a", "b"], "by restaurant, and then by id");
     let texts = ["a", "pizzeria", "a, version 1", "Ivan", "ivan@pizzeria"].iter().map(|text| text.len()).sum();
-    let expected = LateCampaign {
+    let expected = LateCheckCampaign {
         adv_campaign_id: "a".to_owned(),
         restaurant_id: "pizzeria".to_owned(),
         cursor: Some("bob".to_owned()),
@@ -209,7 +209,7 @@ pub async fn rows_are_counted_up_to_what_was_told<E: Environment>(env: &E) {
         env.remove_row("a", client).await;
     }
     assert_eq!(counted().await, RowCounts { told: 3, rows: 1 });
-    assert!(counted().await.were_removed());
+    assert!(counted().await.indicates_bulk_removal());
     let unknown = owner.ledger.count_rows(owner.own, "unknown").await.unwrap();
     assert_eq!(unknown, RowCounts { told: 0, rows: 0 });
     let b = offer(env, "b").await;

@@ -56,7 +56,7 @@ pub async fn a_round_is_read_back_as_it_was_recorded<E: Environment>(env: &E) {
     parts[1].late = 1;
     owner.record(parts).await;
     let stored = read_back::<E>(&owner).await;
-    assert_eq!((stored.head, stored.position, stored.drafts), (owner.head, Offset::new(2), 5));
+    assert_eq!((stored.version, stored.position, stored.drafts), (owner.head, Offset::new(2), 5));
     assert_eq!(drafts(&stored), [("a", vec!["d", "n", "z"]), ("b", vec!["anna", "bob"])]);
     let ids: Vec<_> = stored.batches.iter().map(|batch| &batch.template.campaign().adv_campaign_id).collect();
     assert_eq!(ids, ["a", "b"], "in the order of ids");

@@ -64,7 +64,7 @@ pub async fn a_round_is_sealed_once<E: Environment>(env: &E) {
 async fn is_stale<E: Environment>(env: &E, owner: &mut Owner<E::Ledger>, content: &Arc<RoundContent>, ids: &[&str]) {
     let before = env.everything().await;
     let sealed = owner.try_record(content).await.unwrap();
-    assert_eq!(sealed, Sealed::Overtaken(ids.iter().map(|id| (*id).to_owned()).collect()));
+    assert_eq!(sealed, Sealed::Conflict(ids.iter().map(|id| (*id).to_owned()).collect()));
     assert_eq!(env.everything().await, before, "nothing is recorded");
 }
 
@@ -115,7 +115,7 @@ pub async fn a_round_of_another_lanes_campaign_is_stale<E: Environment>(env: &E)
     let (mut owner, mut other) = open_lanes(env).await;
     let running = owner.start(&offer(env, "a").await).await;
     is_stale(env, &mut other, &content(vec![page(&running, &["anna"], true)]), &["a"]).await;
-    let unknown = dinnerbell_core::model::due::ActiveCampaign {
+    let unknown = dinnerbell_core::model::due::RunningCampaign {
         campaign: Arc::new(Campaign { adv_campaign_id: "b".into(), ..Campaign::clone(&running.campaign) }),
         ..running
     };

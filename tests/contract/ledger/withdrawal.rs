@@ -31,8 +31,8 @@ pub async fn drafts_of_a_campaign_that_ended_are_taken_back_and_the_others_stay<
     assert_eq!(stored.not_open, ["a"]);
     owner.ledger.withdraw(owner.own, owner.head).await.unwrap();
     let stored = read_back::<E>(&owner).await;
-    assert_eq!((stored.head.seq, stored.head.revision, stored.drafts), (Seq::new(2), 1, 2));
-    assert_ne!(stored.head.checksum, owner.head.checksum);
+    assert_eq!((stored.version.seq, stored.version.revision, stored.drafts), (Seq::new(2), 1, 2));
+    assert_ne!(stored.version.checksum, owner.head.checksum);
     assert_eq!((drafts(&stored), stored.not_open.len()), (vec![("b", vec!["bob", "carl"])], 0));
     assert_eq!((env.rows("a").await, env.rows("b").await.len()), (vec!["anna".to_owned()], 3));
     let row = env.campaign("a").await;
@@ -41,7 +41,7 @@ pub async fn drafts_of_a_campaign_that_ended_are_taken_back_and_the_others_stay<
     let row = env.campaign("b").await;
     assert_eq!((row.state.as_str(), row.last_page_seq, row.told), ("active", Some(Seq::new(2)), 3));
     let acquired = owner.ledger.acquire(Lane::new(0), Some(Offset::FIRST)).await.unwrap();
-    assert_eq!(acquired.head, stored.head, "anyone who enters finds it so");
+    assert_eq!(acquired.head, stored.version, "anyone who enters finds it so");
 }
 
 pub async fn a_row_in_which_somebody_answered_stays<E: Environment>(env: &E) {
@@ -54,7 +54,7 @@ pub async fn a_row_in_which_somebody_answered_stays<E: Environment>(env: &E) {
     let row = env.campaign("a").await;
     assert_eq!((row.told, row.kept, row.cursor.as_deref()), (1, 1, Some("anna")), "a row without a draft is counted");
     assert_eq!(read_back::<E>(&owner).await.drafts, 0);
-    owner.ledger.withdraw(owner.own, read_back::<E>(&owner).await.head).await.unwrap();
+    owner.ledger.withdraw(owner.own, read_back::<E>(&owner).await.version).await.unwrap();
     assert_eq!((env.rows("a").await.len(), env.campaign("a").await.kept), (2, 1), "once");
 }
 
@@ -113,7 +113,7 @@ pub async fn a_whole_round_is_taken_back_and_its_campaigns_go_on<E: Environment>
     let mut owner = two_pages(env, &["a", "b"]).await;
     owner.ledger.withdraw_whole(owner.own, owner.head, Some(5_000)).await.unwrap();
     let stored = read_back::<E>(&owner).await;
-    assert_eq!((stored.head.revision, stored.head.checksum, stored.drafts), (1, 0, 0));
+    assert_eq!((stored.version.revision, stored.version.checksum, stored.drafts), (1, 0, 0));
     for id in ["a", "b"] {
         let row = env.campaign(id).await;
         assert_eq!((row.state.as_str(), row.cursor.as_deref(), row.last_page_seq), ("active", Some("anna"), None));
@@ -144,7 +144,7 @@ pub async fn nothing_is_taken_back_where_all_is_open<E: Environment>(env: &E) {
     let before = env.campaign("a").await;
     owner.ledger.withdraw(owner.own, owner.head).await.unwrap();
     let stored = read_back::<E>(&owner).await;
-    assert_eq!((stored.head.revision, stored.head.checksum, stored.drafts), (1, owner.head.checksum, 2));
+    assert_eq!((stored.version.revision, stored.version.checksum, stored.drafts), (1, owner.head.checksum, 2));
     assert_eq!((env.campaign("a").await, env.rows("a").await.len()), (before, 3));
 }
 
@@ -229,7 +229,7 @@ pub async fn a_campaign_with_locked_rows_is_not_pruned_and_goes_with_its_lane<E:
     env.lock_row("a", "bob").await;
     env.move_window("a", over(env).await).await;
     owner.ledger.withdraw(owner.own, owner.head).await.unwrap();
-    owner.head = read_back::<E>(&owner).await.head;
+    owner.head = read_back::<E>(&owner).await.version;
     let into = owner.ledger.acquire(Lane::new(1), Some(Offset::FIRST)).await.unwrap();
     assert!(!into.locked_rows);
     env.adopt(owner.own, owner.head, false, Lane::new(1)).await.unwrap();

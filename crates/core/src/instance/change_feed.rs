@@ -26,7 +26,7 @@ use crate::model::ownership::Ownership;
 const OVERLAP: i64 = 1_000;
 
 /// How far behind its high-water mark a tail scan goes back for lanes that another instance scanned; what came before that the rescan finds.
-const FARTHEST_BACK: i64 = 200_000;
+const MAX_STEP_BACK: i64 = 200_000;
 /// How long it takes, as a rule, until a candidate of the tail scan has a draft. A new owner goes on where this one stood that long ago.
 const HAND_ON_TIME: Duration = Duration::from_secs(2);
 /// The tail scan steps back for a lane at most once in this time. Else a lane that is taken over again and again would keep it behind. The rescan
@@ -45,24 +45,24 @@ pub struct ChangeFeed {
 #[derive(Debug, Default)]
 pub(super) struct FeedState {
     lanes: BTreeMap<Lane, RegisteredLane>,
-    /// The highest id that the tail scan has seen; none before its first look.
+    /// The highest id up to which the tail scan has read; none before its first scan.
     high_water: Option<i64>,
-    /// Where the high-water mark stood at most since the tail scan began.
-    reached: i64,
+    /// The highest id scanned since the start.
+    max_scanned_id: i64,
     /// When it was last checked whether the ids restarted.
     checked_id_restart: Option<Instant>,
     /// When the tail scan went back for each lane.
     stepped_back: BTreeMap<Lane, Instant>,
     /// Ids up to the high-water mark that had no row when it passed them.
     gaps: Gaps,
-    /// Lanes of which it is not known yet where their former owner's tail scan stood.
-    joined: BTreeSet<Lane>,
-    /// Where the tail scan stood a while ago: to be noted for the next owner.
-    stood: Option<(Instant, i64)>,
-    /// What was noted last.
-    noted: Option<i64>,
-    /// The tail scan was refused, and pages were read without a high-water mark.
-    paged_without_high_water: bool,
+    /// Lanes for which the tail scan has not stepped back yet to where that of their former owner was.
+    lanes_to_backfill: BTreeSet<Lane>,
+    /// The id up to which everybody was handed on, and when it was taken. It is persisted for the next owner once it is old enough.
+    progress_sample: Option<(Instant, i64)>,
+    /// The id that was persisted last.
+    persisted_id: Option<i64>,
+    /// Whether pages were read without a high-water mark, since the tail scan was refused.
+    started_degraded: bool,
 }
 
 /// A registered lane, as it was acquired.
@@ -90,10 +90,10 @@ impl ChangeFeed {
     pub fn register(&self, own: Ownership, backlog: Arc<LaneBacklog>, guards: Guards) -> LaneRegistration<'_> {
         let lane = own.lane;
         let mut state = self.state();
-        let FeedState { high_water, gaps, reached, .. } = &mut *state;
+        let FeedState { high_water, gaps, max_scanned_id, .. } = &mut *state;
         if let Some(high_water) = high_water {
             if guards.enabled(Guard::HighWaterStepsBack) {
-                *high_water = overlapped(*reached).min(*high_water);
+                *high_water = overlapped(*max_scanned_id).min(*high_water);
             }
             gaps.forget_above(*high_water);
             backlog.tail_scan_began();
@@ -102,9 +102,9 @@ impl ChangeFeed {
         state.stepped_back.retain(|_, at| now.saturating_duration_since(*at) < STEP_BACK_INTERVAL);
         if let Entry::Vacant(first) = state.stepped_back.entry(lane) {
             first.insert(now);
-            state.joined.insert(lane);
+            state.lanes_to_backfill.insert(lane);
         }
-        (state.stood, state.noted) = (None, None);
+        (state.progress_sample, state.persisted_id) = (None, None);
         state.lanes.insert(lane, RegisteredLane { own, backlog });
         LaneRegistration { change_feed: self, lane }
     }
@@ -171,54 +171,53 @@ impl ChangeFeed {
         true
     }
 
-    /// The tail scan is refused, or not answered: pages are read without it. The rescans find the subscribers that it misses until it has its
-    /// high-water mark.
-    pub(super) fn begin_without_high_water(&self) {
+    /// Lets lanes read pages though the tail scan is refused, or not answered. Until it has its high-water mark, rescans find whom it misses.
+    pub(super) fn start_degraded(&self) {
         let mut state = self.state();
-        state.paged_without_high_water = true;
+        state.started_degraded = true;
         state.lanes.values().for_each(|registered| registered.backlog.tail_scan_began());
     }
 
-    /// Who came before the high-water mark, and after a page that was read without one, is found by passing all again.
-    pub(super) fn make_up_for_no_high_water(&self) {
+    /// Has all open campaigns rescanned after a degraded start. That finds who came after a page and before the high-water mark.
+    pub(super) fn rescan_after_degraded_start(&self) {
         let mut state = self.state();
-        if std::mem::take(&mut state.paged_without_high_water) {
+        if std::mem::take(&mut state.started_degraded) {
             state.lanes.values().for_each(|registered| registered.backlog.missed_everywhere());
         }
     }
 
-    pub(super) fn joined(&self) -> Vec<Lane> {
-        self.state().joined.iter().copied().collect()
+    pub(super) fn lanes_to_backfill(&self) -> Vec<Lane> {
+        self.state().lanes_to_backfill.iter().copied().collect()
     }
 
-    /// The tail scan goes back to where that of the lanes' former owners stood, if that is not too far.
-    pub(super) fn step_back(&self, joined: &[Lane], scanned_to: Option<i64>) {
+    /// Sets the tail scan back to where that of the lanes' former owners was, if that is not too far.
+    pub(super) fn step_back(&self, lanes: &[Lane], scanned_to: Option<i64>) {
         let mut state = self.state();
-        for lane in joined {
-            state.joined.remove(lane);
+        for lane in lanes {
+            state.lanes_to_backfill.remove(lane);
         }
         let (Some(high_water), Some(scanned_to)) = (state.high_water, scanned_to.map(overlapped)) else { return };
-        if (high_water.saturating_sub(FARTHEST_BACK)..high_water).contains(&scanned_to) {
+        if (high_water.saturating_sub(MAX_STEP_BACK)..high_water).contains(&scanned_to) {
             state.high_water = Some(scanned_to);
             state.gaps.forget_above(scanned_to);
         }
     }
 
-    /// The lanes, and the id up to which their next owners need not scan; none where nothing is to be noted now.
+    /// Returns the lanes, and the id up to which their next owners need not scan; none where nothing is to be persisted now.
     pub(super) fn to_note(&self, now: Instant) -> Option<(Vec<Lane>, i64)> {
         let mut state = self.state();
         let high_water = state.high_water?;
         let stands = state.gaps.lowest().map_or(high_water, |gap| high_water.min(gap - 1));
-        let (at, stood) = *state.stood.get_or_insert((now, stands));
-        if now.saturating_duration_since(at) < HAND_ON_TIME || !state.joined.is_empty() {
+        let (at, stood) = *state.progress_sample.get_or_insert((now, stands));
+        if now.saturating_duration_since(at) < HAND_ON_TIME || !state.lanes_to_backfill.is_empty() {
             return None;
         }
-        state.stood = Some((now, stands));
-        (state.noted != Some(stood)).then(|| (state.lanes.keys().copied().collect(), stood))
+        state.progress_sample = Some((now, stands));
+        (state.persisted_id != Some(stood)).then(|| (state.lanes.keys().copied().collect(), stood))
     }
 
-    pub(super) fn noted(&self, upto: i64) {
-        self.state().noted = Some(upto);
+    pub(super) fn persisted(&self, upto: i64) {
+        self.state().persisted_id = Some(upto);
     }
 
     /// Everybody from `from` up to the last one above it was read and handed on, and who fills a gap. Where a lane came meanwhile, the high-water mark
@@ -229,7 +228,7 @@ impl ChangeFeed {
         let Some(last) = above.last() else { return };
         if state.high_water == Some(from) || !guards.enabled(Guard::SteppedBackHighWaterStays) {
             state.high_water = Some(*last);
-            state.reached = state.reached.max(*last);
+            state.max_scanned_id = state.max_scanned_id.max(*last);
             state.gaps.add(from, above.iter().copied(), Instant::now());
         }
     }
@@ -250,7 +249,7 @@ impl ChangeFeed {
         lanes.iter().filter_map(|lane| state.lanes.get(lane)).for_each(|registered| tell(&registered.backlog));
     }
 
-    /// Lanes that do not stand as they were entered; one that was taken over again meanwhile does.
+    /// Lanes that are not as they were registered. One that was taken over again meanwhile is left alone.
     pub(super) fn mark_lost(&self, asked: &[Ownership], lanes: &[Lane]) {
         let state = self.state();
         let still = |lane: &&Lane| state.lanes.get(lane).filter(|registered| asked.contains(&registered.own));
@@ -262,9 +261,9 @@ impl FeedState {
     /// The tail scan goes on from here, as one that begins.
     fn restart_at(&mut self, high_water: i64) {
         self.high_water = Some(high_water);
-        self.reached = high_water;
+        self.max_scanned_id = high_water;
         self.gaps.forget_above(high_water);
-        (self.stood, self.noted) = (None, None);
+        (self.progress_sample, self.persisted_id) = (None, None);
     }
 }
 
@@ -276,13 +275,13 @@ impl Drop for LaneRegistration<'_> {
     fn drop(&mut self) {
         let mut state = self.change_feed.state();
         state.lanes.remove(&self.lane);
-        state.joined.remove(&self.lane);
+        state.lanes_to_backfill.remove(&self.lane);
         // Without a lane nobody scans on, and the mark grows old: the next lane begins at the newest id.
         if state.lanes.is_empty() {
             state.high_water = None;
-            state.reached = 0;
+            state.max_scanned_id = 0;
             state.gaps = Gaps::default();
-            (state.stood, state.noted) = (None, None);
+            (state.progress_sample, state.persisted_id) = (None, None);
         }
     }
 }
@@ -293,7 +292,7 @@ mod tests {
     use crate::model::number::{Epoch, Micros};
 
     fn register(change_feed: &ChangeFeed, lane: Lane) -> (LaneRegistration<'_>, Arc<LaneBacklog>) {
-        let backlog = Arc::new(LaneBacklog::unread(Guards::default()));
+        let backlog = Arc::new(LaneBacklog::empty(Guards::default()));
         let own =
             Ownership { lane, epoch: Epoch::new(1), server_started_at: Micros::new(1), lock_key: lane.get().into() };
         (change_feed.register(own, Arc::clone(&backlog), Guards::default()), backlog)
@@ -318,10 +317,10 @@ mod tests {
         for _ in 0..20 {
             for lane in 1..=50 {
                 let _again = register(&change_feed, Lane::new(lane));
-                let joined = change_feed.joined();
-                asked += joined.len();
+                let lanes = change_feed.lanes_to_backfill();
+                asked += lanes.len();
                 // Its former owner noted nothing for long.
-                change_feed.step_back(&joined, Some(499_500));
+                change_feed.step_back(&lanes, Some(499_500));
                 assert!(change_feed.high_water().unwrap() >= 499_500 - OVERLAP, "{:?}", change_feed.high_water());
             }
             tokio::time::advance(Duration::from_secs(1)).await;
@@ -329,7 +328,7 @@ mod tests {
         assert_eq!(asked, 50, "once a minute it goes back to where each lane's former owner stood");
         tokio::time::advance(STEP_BACK_INTERVAL).await;
         let _again = register(&change_feed, Lane::new(1));
-        assert_eq!(change_feed.joined(), [Lane::new(1)]);
+        assert_eq!(change_feed.lanes_to_backfill(), [Lane::new(1)]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,10 +20,10 @@ use crate::ports::audience::{Audience, AudienceError};
 use crate::ports::failure::Failure;
 use crate::ports::ledger::Ledger;
 
-/// How often the tail scan looks.
+/// How often the tail scan reads.
 const TAIL_SCAN: Duration = Duration::from_secs(1);
 
-/// Most favourites of one look.
+/// Most favourites of one scan.
 const TAIL_SCAN_ROWS: usize = 2_000;
 
 /// How long the tail scan waits for lanes that have no room. What one of them cannot take then is left to its rescan, so that it holds up no other.
@@ -38,7 +38,7 @@ const POLL_AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::f
 /// Between questions for the high-water mark that were not answered: each may read the whole table.
 const WITHOUT_HIGH_WATER: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
-/// Waits for this lane's turn, and looks out for all of them then, until something fails for good.
+/// Waits for this lane's turn, then polls and scans on behalf of all lanes. Fails with an error that is not transient.
 pub async fn follow<B, L: Ledger, A: Audience, C>(
     cx: &LaneContext<B, L, A, C>,
     lane: Lane,
@@ -63,8 +63,8 @@ async fn poll_changes<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, lane: La
         match cx.ledger.poll(&owned).await.map_err(LaneError::from) {
             Ok(waiting) => {
                 backoff = POLL_AGAIN;
-                cx.change_feed.for_each(&waiting.changes, LaneBacklog::call_changes);
-                cx.change_feed.for_each(&waiting.rescans, LaneBacklog::call_rescan);
+                cx.change_feed.for_each(&waiting.changes, LaneBacklog::notify_changes);
+                cx.change_feed.for_each(&waiting.rescans, LaneBacklog::notify_rescan);
                 cx.change_feed.mark_lost(&owned, &waiting.lost_lanes);
             }
             Err(error) if error.is_transient() => warn(cx, lane, &mut backoff, &error).await,
@@ -96,8 +96,8 @@ async fn tail_scan<B, L: Ledger, A: Audience, C>(
                 cx.audience.newest().await.map(|newest| cx.change_feed.begin(newest)).unwrap_or_default();
             }
             // It is for speed: the rescan keeps the promise, and what a page needs its own reading finds.
-            Err(error) if is_of_the_question(&error) && cx.change_feed.high_water().is_none() => {
-                cx.change_feed.begin_without_high_water();
+            Err(error) if server_is_up_but_query_failed(&error) && cx.change_feed.high_water().is_none() => {
+                cx.change_feed.start_degraded();
                 warn(cx, lane, &mut without_high_water, &error).await;
             }
             Err(error) => warn(cx, lane, &mut backoff, &error).await,
@@ -105,8 +105,8 @@ async fn tail_scan<B, L: Ledger, A: Audience, C>(
     }
 }
 
-/// Whether the server is there, and does not say what was asked: who asks for a page may be answered.
-fn is_of_the_question(error: &LaneError) -> bool {
+/// Returns whether the server answers, but not this query: one for a page may succeed.
+fn server_is_up_but_query_failed(error: &LaneError) -> bool {
     !error.is_transient() || matches!(error, LaneError::Audience(AudienceError::Unanswered(_)))
 }
 
@@ -115,13 +115,13 @@ fn is_of_the_question(error: &LaneError) -> bool {
 async fn scan_once<B, L: Ledger, A: Audience, C>(cx: &LaneContext<B, L, A, C>) -> Result<usize, LaneError> {
     let Some(from) = cx.change_feed.high_water() else {
         cx.change_feed.begin(cx.audience.newest().await?);
-        cx.change_feed.make_up_for_no_high_water();
+        cx.change_feed.rescan_after_degraded_start();
         // What is read again is handed on, or dropped, before it grows old.
         return Ok(TAIL_SCAN_ROWS);
     };
-    let joined = cx.change_feed.joined();
-    if !joined.is_empty() {
-        cx.change_feed.step_back(&joined, cx.ledger.tail_scanned(&joined).await?);
+    let lanes = cx.change_feed.lanes_to_backfill();
+    if !lanes.is_empty() {
+        cx.change_feed.step_back(&lanes, cx.ledger.tail_scanned(&lanes).await?);
         return Ok(TAIL_SCAN_ROWS);
     }
     let _ = timeout(WAIT_FOR_ROOM, cx.change_feed.room()).await;
@@ -141,7 +141,7 @@ async fn scan_once<B, L: Ledger, A: Audience, C>(cx: &LaneContext<B, L, A, C>) -
     if let Some((lanes, upto)) = cx.change_feed.to_note(Instant::now())
         && cx.ledger.note_tail_scanned(&lanes, upto).await?
     {
-        cx.change_feed.noted(upto);
+        cx.change_feed.persisted(upto);
     }
     Ok(added.ids.len())
 }

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 /// How long a gap is asked for again. Transactions that write favourites take seconds; most gaps that are left then were rolled back, and
 /// for the others there is the rescan.
-const KEPT: Duration = Duration::from_secs(60);
+const GAP_TTL: Duration = Duration::from_secs(60);
 /// Most gaps that are kept: ids may be sparse, and this bounds what a look costs. The highest are kept, the rescan finds the rest.
-const MOST: usize = 1_000;
+const MAX_GAPS: usize = 1_000;
 
 /// The gaps below the tail scan's high-water mark, and when each was passed.
 #[derive(Debug, Default)]
@@ -21,15 +21,15 @@ impl Gaps {
     pub fn add(&mut self, from: i64, ids: impl DoubleEndedIterator<Item = i64> + Clone, now: Instant) {
         let below = ids.clone().rev().skip(1).chain([from]);
         let missing = ids.rev().zip(below).flat_map(|(id, below)| (below.saturating_add(1)..id).rev());
-        self.0.extend(missing.take(MOST).map(|id| (id, now)));
-        while self.0.len() > MOST {
+        self.0.extend(missing.take(MAX_GAPS).map(|id| (id, now)));
+        while self.0.len() > MAX_GAPS {
             self.0.pop_first();
         }
     }
 
     /// Which are to be asked for; those that have grown old are forgotten.
     pub fn wanted(&mut self, now: Instant) -> Vec<i64> {
-        self.0.retain(|_, passed| now.saturating_duration_since(*passed) < KEPT);
+        self.0.retain(|_, passed| now.saturating_duration_since(*passed) < GAP_TTL);
         self.0.keys().copied().collect()
     }
 
@@ -82,21 +82,21 @@ mod tests {
     #[test]
     fn a_gap_is_asked_for_a_minute_from_when_it_was_passed() {
         let (mut gaps, now) = noted(0, &[2]);
-        gaps.add(2, [4].into_iter(), now + KEPT / 2);
-        assert_eq!(gaps.wanted(now + KEPT - Duration::from_millis(1)), [1, 3]);
-        assert_eq!(gaps.wanted(now + KEPT), [3]);
-        assert!(gaps.wanted(now + KEPT * 2).is_empty());
+        gaps.add(2, [4].into_iter(), now + GAP_TTL / 2);
+        assert_eq!(gaps.wanted(now + GAP_TTL - Duration::from_millis(1)), [1, 3]);
+        assert_eq!(gaps.wanted(now + GAP_TTL), [3]);
+        assert!(gaps.wanted(now + GAP_TTL * 2).is_empty());
     }
 
     #[test]
     fn of_ids_that_are_sparse_the_highest_gaps_are_kept() {
         let (mut gaps, now) = noted(i64::MIN, &[-5, i64::MAX - 1, i64::MAX]);
         let wanted = gaps.wanted(now);
-        assert_eq!((wanted.len(), wanted.last()), (MOST, Some(&(i64::MAX - 2))));
+        assert_eq!((wanted.len(), wanted.last()), (MAX_GAPS, Some(&(i64::MAX - 2))));
         let (mut gaps, now) = noted(0, &[1_001]);
         gaps.add(1_001, [1_003].into_iter(), now);
         let wanted = gaps.wanted(now);
-        assert_eq!((wanted.len(), wanted[0], wanted[MOST - 1]), (MOST, 2, 1_002));
+        assert_eq!((wanted.len(), wanted[0], wanted[MAX_GAPS - 1]), (MAX_GAPS, 2, 1_002));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! then be new to another one. So nothing is sent or taken in until the takeover of every lane has compared it with Kafka, and each lane that lost
 //! commits is resolved.
 //!
-//! An order of the ledger, looked at every 400 ms. A publication begins only on a reading that is younger than a second and found no pause. A
+//! Each instance reads `dinnerbell.service` every 400 ms. A publication begins only on a reading that is younger than a second and found no pause. A
 //! database that does not answer, or a frozen process, may keep an instance from reading. Even so, nothing begins later than a second after the order
 //! was committed. A publication that is under way when the instance sees the order may finish within [`IN_FLIGHT_GRACE`]. Then it is given up: the
 //! lane is taken over again, and the recorded round waits there.
@@ -21,7 +21,7 @@ use crate::periodic::Periodic;
 use crate::ports::clock::Clock;
 use crate::ports::ledger::{Ledger, LedgerError};
 
-/// How old a look may be on which a publication is begun, in microseconds.
+/// How old a reading may be on which a publication is begun, in microseconds.
 pub const MAX_READING_AGE: i64 = 1_000_000;
 /// How long a publication that is under way may go on once a pause was seen.
 pub const IN_FLIGHT_GRACE: Duration = Duration::from_millis(400);
@@ -29,7 +29,7 @@ pub const IN_FLIGHT_GRACE: Duration = Duration::from_millis(400);
 /// How often an instance reads the pause.
 const CHECK_INTERVAL: Duration = Duration::from_millis(400);
 
-/// What a look found.
+/// What a reading found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PauseReading {
     /// When it was asked for.
@@ -80,7 +80,12 @@ pub async fn watch<L: Ledger, C: Clock>(
     }
 }
 
-/// What an instance knows of the pause.
+/// What an instance knows of the pause and the hold, by its last reading.
+///
+/// - *paused*: an operator ordered that nobody sends. Intake goes on.
+/// - *held*: commits may be missing until every lane was compared. Nobody sends or takes in.
+/// - *suspended*: paused or held. No round is begun.
+/// - *publication allowed*: not suspended, by a reading that is young enough to begin a publication on.
 #[derive(Debug, Clone)]
 pub struct PauseWatch {
     readings: watch::Receiver<PauseReading>,
@@ -97,37 +102,37 @@ impl PauseWatch {
         Self { readings: watch::channel(PauseReading { asked: Micros::MAX, suspension: Suspension::default() }).1 }
     }
 
-    /// Whether the last look found that nothing is to be sent.
+    /// Returns whether the last reading found a pause or a hold.
     pub fn is_suspended(&self) -> bool {
         self.readings.borrow().is_suspended()
     }
 
-    /// Whether the last look found a hold.
+    /// Returns whether the last reading found a hold.
     pub fn is_held(&self) -> bool {
         self.readings.borrow().suspension.held
     }
 
-    /// Waits until the last look found a hold.
+    /// Waits until the last reading found a hold.
     pub async fn until_held(&self) {
         self.wait_for(|reading| reading.suspension.held).await;
     }
 
-    /// Waits until the last look found that nothing is to be sent.
+    /// Waits until the last reading found a pause or a hold.
     pub async fn until_suspended(&self) {
         self.wait_for(|reading| reading.is_suspended()).await;
     }
 
-    /// Waits until the last look found nothing in the way.
+    /// Waits until the last reading found neither a pause nor a hold.
     pub async fn until_not_suspended(&self) {
         self.wait_for(|reading| !reading.is_suspended()).await;
     }
 
-    /// Waits until the last look found no hold: what arrives may be taken in, paused or not.
+    /// Waits until the last reading found no hold: what arrives may be taken in, paused or not.
     pub async fn until_not_held(&self) {
         self.wait_for(|reading| !reading.suspension.held).await;
     }
 
-    /// Waits for the next look.
+    /// Waits for the next reading.
     pub async fn next_reading(&self) {
         let mut readings = self.readings.clone();
         // A clone has seen what the first one has seen, which is nothing.
@@ -138,8 +143,8 @@ impl PauseWatch {
         }
     }
 
-    /// Waits until a publication may be begun, and returns the time at which it may; none when the clock cannot be read.
-    pub async fn until_released<C: Clock>(&self, clock: &C) -> Option<Micros> {
+    /// Waits until a reading allows a publication. Returns the time at which it may begin, or none when the clock cannot be read.
+    pub async fn until_publication_allowed<C: Clock>(&self, clock: &C) -> Option<Micros> {
         let mut readings = self.readings.clone();
         loop {
             // The clock is read first. After a sleep of the machine it shows how old the last reading is.
@@ -171,41 +176,41 @@ mod tests {
     const FREE: Suspension = Suspension { paused: false, held: false };
     const PAUSED: Suspension = Suspension { paused: true, held: false };
 
-    async fn is_released(pause: &PauseWatch, clock: &TestClock) -> bool {
-        timeout(Duration::from_secs(60), pause.until_released(clock)).await.is_ok()
+    async fn is_allowed(pause: &PauseWatch, clock: &TestClock) -> bool {
+        timeout(Duration::from_secs(60), pause.until_publication_allowed(clock)).await.is_ok()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_publication_is_begun_only_on_a_young_look_that_found_no_pause() {
+    async fn a_publication_is_begun_only_on_a_young_reading_that_found_no_pause() {
         let (readings, seen) = watch::channel(PauseReading::NONE);
         let (pause, clock) = (PauseWatch::new(seen), TestClock::default());
         clock.set(10_000_000);
-        assert!(!is_released(&pause, &clock).await, "nobody has looked yet");
+        assert!(!is_allowed(&pause, &clock).await, "nothing was read yet");
         readings.send_replace(PauseReading { asked: Micros::new(9_500_000), suspension: FREE });
-        assert!(is_released(&pause, &clock).await);
+        assert!(is_allowed(&pause, &clock).await);
         clock.set(10_500_000);
-        assert!(!is_released(&pause, &clock).await, "an instance that cannot look any more begins nothing");
+        assert!(!is_allowed(&pause, &clock).await, "an instance that cannot read any more begins nothing");
         readings.send_replace(PauseReading { asked: Micros::new(10_400_000), suspension: PAUSED });
-        assert!(!is_released(&pause, &clock).await);
+        assert!(!is_allowed(&pause, &clock).await);
         assert!(pause.is_suspended());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_waits_at_the_pause_goes_on_with_the_look_that_finds_it_released() {
+    async fn what_waits_at_the_pause_goes_on_with_the_reading_that_finds_it_over() {
         let (readings, seen) = watch::channel(PauseReading { asked: Micros::default(), suspension: PAUSED });
         let (pause, clock) = (PauseWatch::new(seen), TestClock::default());
-        let waiting = async { (pause.until_released(&clock).await, pause.until_not_suspended().await) };
+        let waiting = async { (pause.until_publication_allowed(&clock).await, pause.until_not_suspended().await) };
         let releasing = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             clock.set(5_000_000);
             readings.send_replace(PauseReading { asked: Micros::new(5_000_000), suspension: FREE });
         };
-        let (released, ()) = timeout(Duration::from_secs(6), async { tokio::join!(waiting, releasing) }).await.unwrap();
-        assert_eq!(released.0, Some(Micros::new(5_000_000)));
+        let (allowed, ()) = timeout(Duration::from_secs(6), async { tokio::join!(waiting, releasing) }).await.unwrap();
+        assert_eq!(allowed.0, Some(Micros::new(5_000_000)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_that_nobody_pulls_holds_nothing_up() {
-        assert!(is_released(&PauseWatch::never(), &TestClock::default()).await);
+    async fn without_a_pause_nothing_waits() {
+        assert!(is_allowed(&PauseWatch::never(), &TestClock::default()).await);
     }
 }

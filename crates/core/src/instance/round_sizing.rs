@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::lane::round::plan::Room;
+use crate::model::round_capacity::RoundCapacity;
 use crate::ports::broker::transaction_time;
 
 /// How long a round may take while other campaigns wait, or come.
 const SHARED_ROUND: Duration = Duration::from_millis(100);
-/// For how long after a campaign was received others are expected.
-pub const OTHERS_COME: Duration = Duration::from_secs(2);
+/// A campaign that was received less than this ago is recent: others may follow.
+pub const RECENT_CAMPAIGN_WINDOW: Duration = Duration::from_secs(2);
 
 /// Most bytes of a round, as messages and rows: with usual drafts more than the twenty thousand that are the default of `fanout.round_rows`.
 pub const ROUND_BYTES: usize = 24 << 20;
@@ -28,15 +28,15 @@ const MIN_OF_A_CAMPAIGN: usize = 100 << 10;
 /// A publication that took at least this long changes the measured rate at once; a shorter one may be a hiccup.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// How many bytes of drafts a lane gets through in a second.
+/// How many bytes of drafts a lane can record and publish in a second.
 #[derive(Debug, Clone, Copy)]
 pub struct RoundSizing {
-    /// Read, copied and recorded.
-    recorded: f64,
-    /// Published.
-    published: f64,
-    /// What a publication takes though it holds next to nothing, in seconds.
-    least: f64,
+    /// Bytes a second that are read, copied and recorded.
+    record_bytes_per_s: f64,
+    /// Bytes a second that are published.
+    publish_bytes_per_s: f64,
+    /// How many seconds a publication takes that holds next to nothing.
+    min_publish_s: f64,
 }
 
 /// How long the publication of any round may take: well below the time that its transaction has.
@@ -46,74 +46,77 @@ fn longest_publication() -> f64 {
 
 impl Default for RoundSizing {
     fn default() -> Self {
-        Self { recorded: 50e6, published: 100e6, least: 0.01 }
+        Self { record_bytes_per_s: 50e6, publish_bytes_per_s: 100e6, min_publish_s: 0.01 }
     }
 }
 
 impl RoundSizing {
-    /// The sizing with which a lane's next owner begins: from the most bytes of a round, which its former owners stored where the link was slow.
+    /// Returns the sizing with which a lane's next owner begins: from the most bytes of a round, which its former owners stored where the link was slow.
     pub fn from_stored(round_bytes: Option<i64>) -> Self {
-        let published = round_bytes.map(|bytes| bytes as f64 / longest_publication());
-        Self { published: published.unwrap_or(Self::default().published), ..Self::default() }
+        let stored = round_bytes.map(|bytes| bytes as f64 / longest_publication());
+        Self { publish_bytes_per_s: stored.unwrap_or(Self::default().publish_bytes_per_s), ..Self::default() }
     }
 
-    /// The sizing after a round of this size, with drafts of this many campaigns, was recorded.
+    /// Returns the sizing after a round of this size, with drafts of this many campaigns, was recorded.
     pub fn after_recorded(self, bytes: usize, campaigns: usize, took: Duration) -> Self {
         // A round with room left measures the round trips, and one of small campaigns what each of them costs: neither is the throughput.
         if bytes < self.shared_bytes() / 10 * 8 || bytes < campaigns * MIN_OF_A_CAMPAIGN {
             return self;
         }
         let measured = bytes as f64 / took.as_secs_f64().max(0.001);
-        Self { recorded: 0.7 * self.recorded + 0.3 * measured, ..self }
+        Self { record_bytes_per_s: 0.7 * self.record_bytes_per_s + 0.3 * measured, ..self }
     }
 
-    /// The sizing after a round of this size was published. The time that even an empty round takes does not count.
+    /// Returns the sizing after a round of this size was published. The time that even an empty round takes does not count.
     pub fn after_published(self, bytes: usize, took: Duration) -> Self {
         let seconds = took.as_secs_f64();
-        let least = (self.least * 1.05).min(seconds).max(0.001);
-        let measured = bytes as f64 / (seconds - least).max(0.001);
-        let published = if took >= SLOW && measured < self.published {
+        let min_publish_s = (self.min_publish_s * 1.05).min(seconds).max(0.001);
+        let measured = bytes as f64 / (seconds - min_publish_s).max(0.001);
+        let publish_bytes_per_s = if took >= SLOW && measured < self.publish_bytes_per_s {
             measured
         } else if bytes < MIN_PUBLISHED / 2 {
-            self.published
+            self.publish_bytes_per_s
         } else {
-            0.7 * self.published + 0.3 * measured.min(10.0 * self.published)
+            0.7 * self.publish_bytes_per_s + 0.3 * measured.min(10.0 * self.publish_bytes_per_s)
         };
-        Self { published, least, ..self }
+        Self { publish_bytes_per_s, min_publish_s, ..self }
     }
 
-    /// The sizing after a round of this size was not delivered in the time that a transaction has.
+    /// Returns the sizing after a round of this size was not delivered in the time that a transaction has.
     pub fn after_undelivered(self, bytes: usize, within: Duration) -> Self {
-        let published = (bytes as f64 / within.as_secs_f64().max(0.001)).min(self.published);
-        Self { published, ..self }
+        let publish_bytes_per_s = (bytes as f64 / within.as_secs_f64().max(0.001)).min(self.publish_bytes_per_s);
+        Self { publish_bytes_per_s, ..self }
     }
 
-    /// Most bytes of a round that is shared. Below some size it would spend its time on round trips alone.
+    /// Returns the most bytes of a round that is shared. Below some size it would spend its time on round trips alone.
     pub fn shared_bytes(self) -> usize {
         let seconds = SHARED_ROUND.as_secs_f64();
-        let recorded = ((self.recorded * seconds) as usize).max(MIN_SHARED);
-        let published = ((self.published * seconds) as usize).max(MIN_PUBLISHED);
+        let recorded = ((self.record_bytes_per_s * seconds) as usize).max(MIN_SHARED);
+        let published = ((self.publish_bytes_per_s * seconds) as usize).max(MIN_PUBLISHED);
         recorded.min(published).min(ROUND_BYTES)
     }
 
-    /// Most bytes of a round of a campaign that is alone.
+    /// Returns the most bytes of a round of a campaign that is alone.
     pub fn most_bytes(self) -> usize {
-        ((self.published * longest_publication()) as usize).clamp(MIN_PUBLISHED, ROUND_BYTES)
+        ((self.publish_bytes_per_s * longest_publication()) as usize).clamp(MIN_PUBLISHED, ROUND_BYTES)
     }
 
-    /// What the next owner of the lane is to know: the most bytes of a round, where the link is slow.
+    /// Returns what the next owner of the lane is to know: the most bytes of a round, where the link is slow.
     pub fn to_store(self) -> Option<i64> {
         let most = self.most_bytes();
         (most < ROUND_BYTES).then_some(most as i64)
     }
 
-    /// What the next round may hold, of this many rows at most.
-    pub fn room(self, rows: usize, is_shared: bool) -> Room {
-        Room { rows, bytes: if is_shared { self.shared_bytes().min(self.most_bytes()) } else { self.most_bytes() } }
+    /// Returns what the next round may hold, of this many rows at most.
+    pub fn capacity(self, rows: usize, is_shared: bool) -> RoundCapacity {
+        RoundCapacity {
+            rows,
+            bytes: if is_shared { self.shared_bytes().min(self.most_bytes()) } else { self.most_bytes() },
+        }
     }
 }
 
-/// Whether a round of this size can be made smaller at all.
+/// Returns whether a round of this size can be made smaller at all.
 pub fn can_be_smaller(bytes: usize) -> bool {
     bytes > MIN_PUBLISHED
 }
@@ -138,7 +141,7 @@ impl RecentCampaigns {
     /// Whether another campaign than this one came a short while ago.
     pub fn another_than(&self, adv_campaign_id: &str) -> bool {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.iter().flatten().any(|(id, at)| id != adv_campaign_id && at.elapsed() < OTHERS_COME)
+        last.iter().flatten().any(|(id, at)| id != adv_campaign_id && at.elapsed() < RECENT_CAMPAIGN_WINDOW)
     }
 }
 
@@ -155,7 +158,7 @@ mod tests {
         recent_campaigns.add("small");
         recent_campaigns.add("giant");
         assert!(recent_campaigns.another_than("giant") && recent_campaigns.another_than("small"));
-        tokio::time::advance(OTHERS_COME).await;
+        tokio::time::advance(RECENT_CAMPAIGN_WINDOW).await;
         assert!(!recent_campaigns.another_than("giant"));
     }
 
@@ -187,7 +190,7 @@ mod tests {
         let most = sizing.most_bytes();
         assert!(over(most, 500e3, 0.02) < Duration::from_secs(11) && most > 4_000_000, "{sizing:?}");
         assert_eq!(RoundSizing::from_stored(sizing.to_store()).most_bytes(), most);
-        assert!(over(sizing.room(20_000, true).bytes, 500e3, 0.02) < Duration::from_secs(1), "while others wait");
+        assert!(over(sizing.capacity(20_000, true).bytes, 500e3, 0.02) < Duration::from_secs(1), "while others wait");
         for _ in 0..20 {
             sizing = sizing.after_published(sizing.most_bytes(), over(sizing.most_bytes(), 50e6, 0.02));
         }

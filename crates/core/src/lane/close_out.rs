@@ -36,8 +36,8 @@ pub(crate) async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
         failed.retain(|_, at| at.elapsed() < COUNT_AGAIN);
         let Some(Uncounted { campaign, cancelled }) = backlog.uncounted(|id| failed.contains_key(id)) else {
             match failed.is_empty() {
-                true => backlog.uncounted_added().await,
-                false => drop(timeout(COUNT_AGAIN, backlog.uncounted_added()).await),
+                true => backlog.wait_for_uncounted().await,
+                false => drop(timeout(COUNT_AGAIN, backlog.wait_for_uncounted()).await),
             }
             continue;
         };
@@ -51,7 +51,7 @@ pub(crate) async fn count_ended<B: Broker, L: Ledger, A: Audience, C: Clock>(
                     cx.telemetry.unsent(own.lane, unsent, cancelled);
                     backlog.counted(id);
                 } else {
-                    backlog.noted_called().await;
+                    backlog.wait_for_noted().await;
                 }
             }
             Err(error) => {

@@ -19,7 +19,7 @@ pub struct LaneContext<B, L, A, C> {
     pub ledger: L,
     /// The subscribers.
     pub audience: A,
-    /// The time by which windows are judged.
+    /// The clock that decides whether a window is open.
     pub clock: C,
     /// Names and limits.
     pub limits: Limits,
@@ -27,7 +27,7 @@ pub struct LaneContext<B, L, A, C> {
     pub memory: Arc<MemoryBudget>,
     /// The rate limit.
     pub rate: RateLimiter,
-    /// Whether an operator paused all sending.
+    /// Whether all sending is paused or held.
     pub pause: PauseWatch,
     /// What is looked for on behalf of all lanes.
     pub change_feed: ChangeFeed,

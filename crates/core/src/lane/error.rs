@@ -38,12 +38,10 @@ pub enum LaneError {
         /// The round.
         seq: Seq,
     },
-    /// The last round is published, but a connection broke meanwhile. What its producer sent twice could end the next transaction, unless a new
-    /// producer fences it.
-    #[error(
-        "a connection to kafka broke while a round was being published, though well: the lane takes a new producer"
-    )]
-    ProducerUsedUp,
+    /// The last round is published, but a connection broke meanwhile. A delayed request on it could end the next transaction, unless a new producer
+    /// fences it.
+    #[error("the round is published, but a connection to kafka broke meanwhile: the lane takes a new producer")]
+    NewProducerNeeded,
     /// Another owner is taking the lane.
     #[error("the lane is being taken over by another owner")]
     TakenOver,
@@ -59,7 +57,7 @@ impl Failure for LaneError {
             Self::Broker(error) => error.failure_kind(),
             Self::Ledger(error) => error.failure_kind(),
             Self::Audience(error) => error.failure_kind(),
-            Self::ClockUnread | Self::NotOpen { .. } | Self::Paused { .. } | Self::ProducerUsedUp => {
+            Self::ClockUnread | Self::NotOpen { .. } | Self::Paused { .. } | Self::NewProducerNeeded => {
                 FailureKind::Transient
             }
             Self::Halt(_) => FailureKind::Refused,

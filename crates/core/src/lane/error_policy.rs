@@ -18,7 +18,7 @@ use crate::ports::ledger::LedgerError;
 /// What a lane does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// Enter again, after a pause.
+    /// Take the lane over again, after a pause.
     TakeOverAgain,
     /// Stand still until it is resolved.
     Halt(Halt),
@@ -87,7 +87,7 @@ impl Failures {
             LaneError::Halt(halt) => Next::Halt(halt.clone()),
             // Only the lane's owner records a halt: what fails before the lane is owned is tried again.
             error => {
-                self.permanent = permanent(error).map(|_| {
+                self.permanent = halt_rule(error).map(|_| {
                     let before = self.permanent.unwrap_or(InARow { times: 0, since: Instant::now() });
                     InARow { times: before.times + 1, ..before }
                 });
@@ -101,33 +101,33 @@ impl Failures {
         self.undelivered.filter(|round| round.seq == seq && round.times >= UNDELIVERED)
     }
 
-    /// The halt that this error will be, if it is judged next.
-    pub fn would_halt(&self, lane: Lane, error: &LaneError) -> Option<Halt> {
+    /// Returns the halt to record if this error is the next failure, or none if it is to be tried again.
+    pub fn halt_for(&self, lane: Lane, error: &LaneError) -> Option<Halt> {
         let (before, lasted) = self.permanent.map_or((0, Duration::ZERO), |row| (row.times, row.since.elapsed()));
-        permanent(error)
-            .filter(|failure| before + 1 >= failure.times && lasted >= failure.lasts)
-            .map(|failure| failure.halt(lane))
+        halt_rule(error)
+            .filter(|rule| before + 1 >= rule.after_failures && lasted >= rule.after_duration)
+            .map(|rule| rule.halt(lane))
     }
 
-    /// How long to wait before entering again: from 0.1 s to 5 s, doubled with each failure, with jitter of a half.
+    /// Returns how long to wait before the next takeover: from 0.1 s to 5 s, doubled with each failure, with jitter of a half.
     pub fn delay(&self) -> Duration {
         self.backoff.delay()
     }
 }
 
-/// An error that trying again does not mend.
-struct Permanent<'a> {
+/// The halt that an error leads to, and when.
+struct HaltRule<'a> {
     kind: HaltKind,
     found: &'a str,
-    /// The failure in a row with which the lane halts.
-    times: u32,
-    /// How long it must have failed until then.
-    lasts: Duration,
+    /// With which failure in a row the lane halts.
+    after_failures: u32,
+    /// For how long it must have failed by then.
+    after_duration: Duration,
     /// What the server itself said to do before the lane tries again.
     advice: Option<&'a str>,
 }
 
-impl Permanent<'_> {
+impl HaltRule<'_> {
     fn halt(self, lane: Lane) -> Halt {
         let mut halt = Halt::new(self.kind, lane, self.found.to_owned());
         if let Some(advice) = self.advice {
@@ -137,9 +137,10 @@ impl Permanent<'_> {
     }
 }
 
-fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
+/// Returns the rule of an error that trying again does not mend; none of any other.
+fn halt_rule(error: &LaneError) -> Option<HaltRule<'_>> {
     let mut advice = None;
-    let (kind, found, times) = match error {
+    let (kind, found, after_failures) = match error {
         LaneError::Ledger(LedgerError::Damaged(found)) => (HaltKind::RoundDamaged, found, 1),
         LaneError::Ledger(LedgerError::AnotherTable(found)) => (HaltKind::FeedbackTableReplaced, found, 1),
         LaneError::Ledger(LedgerError::Duplicate(row)) => (HaltKind::DuplicateRow, row, PERMANENT_FAILURES),
@@ -170,11 +171,11 @@ fn permanent(error: &LaneError) -> Option<Permanent<'_>> {
         | LaneError::ClockUnread
         | LaneError::NotOpen { .. }
         | LaneError::Paused { .. }
-        | LaneError::ProducerUsedUp
+        | LaneError::NewProducerNeeded
         | LaneError::TakenOver => return None,
     };
-    let lasts = if kind == HaltKind::KafkaRefused { KAFKA_REFUSES } else { Duration::ZERO };
-    Some(Permanent { kind, found, times, lasts, advice })
+    let after_duration = if kind == HaltKind::KafkaRefused { KAFKA_REFUSES } else { Duration::ZERO };
+    Some(HaltRule { kind, found, after_failures, after_duration, advice })
 }
 
 /// The halt that a contradiction between the two sides is.
@@ -231,12 +232,12 @@ mod tests {
     async fn a_lane_halts_when_kafka_has_refused_for_ten_seconds_and_not_before() {
         let mut failures = Failures::default();
         for second in 0..10 {
-            assert_eq!(failures.would_halt(LANE, &refused()), None, "second {second}");
+            assert_eq!(failures.halt_for(LANE, &refused()), None, "second {second}");
             failures.classify(&refused());
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        assert!(failures.would_halt(LANE, &refused()).is_some());
+        assert!(failures.halt_for(LANE, &refused()).is_some());
         failures.classify(&BrokerError::Transient("the broker is away".to_owned()).into());
-        assert_eq!(failures.would_halt(LANE, &refused()), None, "it did not refuse all the time");
+        assert_eq!(failures.halt_for(LANE, &refused()), None, "it did not refuse all the time");
     }
 }

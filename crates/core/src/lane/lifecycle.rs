@@ -1,6 +1,6 @@
 //! One lane's life: a takeover, then intake and rounds side by side, until something fails or the lane is to stop.
 //!
-//! Everything of a lane happens inside one future. Dropping it at any await is a crash: what was in flight is found by the next entry.
+//! Everything of a lane happens inside one future. Dropping it at any await is a crash: what was in flight is found by the next takeover.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::{Failures, Next};
 use crate::lane::round::pipeline::Rounds;
-use crate::lane::takeover::{FoundRound, OwnedLane, Takeover, halt, take_over};
+use crate::lane::takeover::{LastRoundState, OwnedLane, Takeover, halt, take_over};
 use crate::lane::{close_out, intake, locks, output_topics, rescan, takeover};
 use crate::model::halt::Halt;
 use crate::model::lock::LockedPart;
@@ -70,13 +70,13 @@ async fn run_ownership<B: Broker, L: Ledger, A: Audience, C: Clock>(
     failures: &mut Failures,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
-    cx.telemetry.set_lane(lane, LaneState::Entering);
+    cx.telemetry.set_lane(lane, LaneState::TakingOver);
     match take_over(cx, lane, failures).await? {
         Takeover::Halted(acquired, halt) => wait_for_resolution(cx, &acquired, halt, failures, stop).await,
         Takeover::Runs(owned) => {
             cx.telemetry.set_lane(lane, LaneState::Running);
             // What cannot be published brings it here again and again: whatever failed is over only afterwards.
-            if matches!(owned.last, FoundRound::Published { .. }) {
+            if matches!(owned.last, LastRoundState::Published { .. }) {
                 cx.telemetry.well(lane);
             }
             let own = owned.own;
@@ -145,9 +145,9 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
     let OwnedLane { own, ledger, producer, last, input, position, outputs, round_bytes, locked_rows } = owned;
-    let backlog = Arc::new(LaneBacklog::unread(cx.guards));
+    let backlog = Arc::new(LaneBacklog::empty(cx.guards));
     if locked_rows {
-        backlog.call_locked_rows();
+        backlog.notify_locked_rows();
     }
     let _registration = cx.change_feed.register(own, Arc::clone(&backlog), cx.guards);
     let _trial_guard = cx.dead_letter_topic.trial_guard(own.lane);
@@ -179,7 +179,7 @@ async fn apply_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
     let mut more = false;
     loop {
         if !more {
-            backlog.changes_called().await;
+            backlog.wait_for_changes().await;
         }
         let _changes = backlog.lock_intake().await;
         let outcome = cx.ledger.apply_changes(own).await?;

@@ -17,11 +17,11 @@ use crate::ports::failure::Failure;
 use crate::ports::ledger::{Ledger, LedgerError};
 
 /// How often it tries again to withdraw locked rows.
-const LOOK_AGAIN: Duration = Duration::from_secs(3);
+const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 /// Most rows of one attempt.
-const AT_ONCE: usize = 500;
-/// After a part of many rows it rests this many times as long as that part took.
-const REST: u32 = 4;
+const BATCH_SIZE: usize = 500;
+/// After each attempt of several it pauses this many times as long as that one took.
+const PAUSE_FACTOR: u32 = 4;
 
 /// Shows operators who holds the lock that a part of the lane's work waits for; `None` ends that. A change is recorded in the ledger, so that
 /// other instances and commands show it too. If the ledger does not take it, the log and `/readyz` show it all the same.
@@ -53,10 +53,10 @@ pub(crate) async fn withdraw_rows<B, L: Ledger, A, C>(
     backlog: &LaneBacklog,
 ) -> Result<Infallible, LaneError> {
     loop {
-        backlog.locked_rows_called().await;
-        let mut most = AT_ONCE;
+        backlog.wait_for_locked_rows().await;
+        let mut most = BATCH_SIZE;
         while look_at_rows(cx, own, backlog, &mut most).await? {
-            sleep(LOOK_AGAIN).await;
+            sleep(RETRY_INTERVAL).await;
         }
         show_wait(cx, own.lane, LockedPart::Rows, None).await;
     }
@@ -81,10 +81,10 @@ async fn look_at_rows<B, L: Ledger, A, C>(
             Err(error) => return Err(error.into()),
         };
         // What cannot be seen to be locked shows by waiting: fewer at once, until it is alone.
-        *most = if rows.waited { (*most / 4).max(1) } else { (*most * 2).min(AT_ONCE) };
+        *most = if rows.waited { (*most / 4).max(1) } else { (*most * 2).min(BATCH_SIZE) };
         if rows.gone > 0 {
             // An open campaign's rescan finds the clients who were not told; of a campaign that is over they are counted.
-            backlog.call_rescan();
+            backlog.notify_rescan();
             backlog.reload();
         }
         holder = holder.or(rows.holder);
@@ -98,7 +98,7 @@ async fn look_at_rows<B, L: Ledger, A, C>(
             }
             return Ok(rows.left > 0);
         }
-        sleep(began.elapsed() * REST).await;
+        sleep(began.elapsed() * PAUSE_FACTOR).await;
     }
 }
 

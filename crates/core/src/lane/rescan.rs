@@ -32,14 +32,14 @@ use crate::ports::clock::Clock;
 use crate::ports::failure::Failure;
 use crate::ports::ledger::Ledger;
 
-/// How long a rescan waits for a ledger that cannot be asked, and at most before it looks again.
-const TRY_AGAIN: Duration = Duration::from_secs(5);
-/// A rescan rests this many times as long as it works.
-const REST: u32 = 20;
+/// How long a rescan waits after an error of the ledger, and at most before it asks again what is due.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+/// After each batch a rescan pauses this many times as long as the batch took.
+const PAUSE_FACTOR: u32 = 20;
 /// A campaign of which many have no row is not counted again before.
 const COUNT_AGAIN: Duration = Duration::from_secs(10);
-/// Open campaigns that are taken up at once: their contents are read with them.
-const AT_ONCE: usize = 50;
+/// Most open campaigns that are read from the ledger at once: their contents come with them.
+const BATCH_SIZE: usize = 50;
 
 /// Rescans the audiences of open campaigns, until the lane is lost or its ledger refuses.
 pub async fn rescan<B, L: Ledger, A: Audience, C: Clock>(
@@ -63,7 +63,7 @@ pub async fn rescan<B, L: Ledger, A: Audience, C: Clock>(
             Ok(()) => {}
             Err(LaneError::Ledger(error)) if error.is_transient() => {
                 cx.telemetry.lane_warns(own.lane, &error.into());
-                sleep(TRY_AGAIN).await;
+                sleep(RETRY_DELAY).await;
             }
             Err(error) => return Err(error),
         }
@@ -88,12 +88,12 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         self.rescans.forget_ended(self.cx.clock.now().seconds());
         let batch = self.rescans.next(Instant::now());
         if batch.is_empty() {
-            let called = self.backlog.rescan_called();
+            let called = self.backlog.wait_for_rescan();
             if self.rescans.is_empty() {
                 called.await;
             } else {
                 // Rescans that failed wait for their time.
-                let _ = timeout(TRY_AGAIN, called).await;
+                let _ = timeout(RETRY_DELAY, called).await;
             }
             self.due = true;
             return Ok(());
@@ -102,7 +102,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         let began = Instant::now();
         self.read(batch).await?;
         if !self.rescans.is_empty() {
-            sleep(began.elapsed() * REST).await;
+            sleep(began.elapsed() * PAUSE_FACTOR).await;
         }
         Ok(())
     }
@@ -111,7 +111,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
     async fn take_up(&mut self) -> Result<(), LaneError> {
         let Self { cx, own, .. } = *self;
         // The call first: a call that comes after what is taken up here is noticed the next time.
-        self.due |= self.backlog.rescan_called().now_or_never().is_some();
+        self.due |= self.backlog.wait_for_rescan().now_or_never().is_some();
         let missed = self.backlog.take_missed();
         if missed.everywhere {
             self.rescans.restart_all();
@@ -126,13 +126,13 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
             }
         }
         if let Some(after) = self.rescans.list_after() {
-            let open = cx.ledger.open_campaigns_after(own, after.as_ref(), AT_ONCE).await?;
-            self.rescans.listed(open, AT_ONCE);
+            let open = cx.ledger.open_campaigns_after(own, after.as_ref(), BATCH_SIZE).await?;
+            self.rescans.listed(open, BATCH_SIZE);
         }
         if self.due && !self.rescans.is_full() && cx.guards.enabled(Guard::RescanWhenDue) {
-            let due = cx.ledger.due_rescan(own, &self.rescans.ids(), AT_ONCE).await?;
+            let due = cx.ledger.due_rescan(own, &self.rescans.ids(), BATCH_SIZE).await?;
             // As many as were asked for: there may be more behind them.
-            self.due = due.len() == AT_ONCE;
+            self.due = due.len() == BATCH_SIZE;
             due.into_iter().for_each(|open| self.rescans.take_up(open));
         }
         Ok(())
@@ -193,7 +193,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
             }
             let untold = pages::without(page.clients.clone(), &told.next().unwrap_or_default());
             let many = RowCounts { told: page.clients.len() as i64, rows: (page.clients.len() - untold.len()) as i64 };
-            if many.were_removed() && !self.counted.contains_key(&campaign.adv_campaign_id) {
+            if many.indicates_bulk_removal() && !self.counted.contains_key(&campaign.adv_campaign_id) {
                 rows_are_there(self.cx, self.own, &campaign.adv_campaign_id).await?;
                 self.counted.insert(campaign.adv_campaign_id.clone(), Instant::now());
             }
@@ -220,7 +220,7 @@ pub(crate) async fn rows_are_there<B, L: Ledger, A, C>(
     id: &str,
 ) -> Result<(), LaneError> {
     let counted = cx.ledger.count_rows(own, id).await?;
-    match counted.were_removed() {
+    match counted.indicates_bulk_removal() {
         true => Err(LaneError::Halt(error_policy::rows_removed(own.lane, id, counted))),
         false => Ok(()),
     }

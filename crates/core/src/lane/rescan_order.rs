@@ -11,7 +11,7 @@ use crate::model::number::Seconds;
 use crate::model::page::Page;
 
 /// Most rescans that are held at once; further campaigns wait in the ledger.
-pub const MOST: usize = 1_000;
+pub const MAX_RESCANS: usize = 1_000;
 /// Rows that a batch reads at most.
 const ROWS: usize = 5_000;
 /// Rows of the first page of a rescan: of most campaigns it is the last one too.
@@ -133,7 +133,7 @@ impl Rescans {
 
     /// Whether further campaigns must wait.
     pub fn is_full(&self) -> bool {
-        self.of.len() >= MOST
+        self.of.len() >= MAX_RESCANS
     }
 
     /// Every open campaign of the lane is rescanned, or rescanned once more. A listing that is under way is finished first, so that however often this is
@@ -260,7 +260,7 @@ mod tests {
 
     use super::*;
     use crate::model::campaign::{Campaign, Window};
-    use crate::model::due::ActiveCampaign;
+    use crate::model::due::RunningCampaign;
 
     /// A campaign whose main pass is over; it is named like its restaurant.
     fn open(id: &str, end: Seconds) -> OpenCampaign {
@@ -273,7 +273,7 @@ mod tests {
             window: Window { start: Seconds::new(0), end },
             datetime_created: Seconds::new(0),
         };
-        let running = ActiveCampaign { campaign: Arc::new(campaign), revision: 1, cursor: Some("y".to_owned()) };
+        let running = RunningCampaign { campaign: Arc::new(campaign), revision: 1, cursor: Some("y".to_owned()) };
         OpenCampaign { running, main_pass_over: true, told: 0 }
     }
 

@@ -32,13 +32,13 @@ use crate::ports::ledger::Ledger;
 pub(crate) use compare::compare_halted;
 pub use compare::compare_only;
 use compare::{compare, compare_unreadable};
+pub(crate) use last_round::read_back_last_round;
 use last_round::reconcile_last_round;
-pub(crate) use last_round::recorded;
 
-/// How long a topic's end is doubted that lies before the lane's position.
-const END_DOUBTED: Duration = Duration::from_secs(5);
-/// How often it is asked for meanwhile.
-const END_ASKED_AGAIN: Duration = Duration::from_millis(500);
+/// For how long the end of the log is read again while it lies before the lane's position.
+const LOG_END_RETRY_FOR: Duration = Duration::from_secs(5);
+/// How often it is read meanwhile.
+const LOG_END_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A lane that was acquired: everything that running it takes.
 pub struct OwnedLane<B: Broker> {
@@ -49,7 +49,7 @@ pub struct OwnedLane<B: Broker> {
     /// The lane's transactional producer.
     pub producer: B::Producer,
     /// How the lane's last round was found.
-    pub last: FoundRound,
+    pub last: LastRoundState,
     /// The lane's records from its position on.
     pub input: B::Input,
     /// The next input offset to record.
@@ -62,14 +62,14 @@ pub struct OwnedLane<B: Broker> {
     pub locked_rows: bool,
 }
 
-/// The last round, as it was found by the takeover.
-pub enum FoundRound {
+/// What the takeover found of the last round.
+pub enum LastRoundState {
     /// Committed in Kafka.
     Published {
         /// The proof.
         published: Published,
-        /// Whether the ledger knows.
-        noted: bool,
+        /// Whether the ledger knows that.
+        ledger_knows: bool,
     },
     /// Recorded, and what is not open is withdrawn from it: to be published before the next one is recorded.
     Recorded(Recorded),
@@ -85,7 +85,8 @@ pub enum Takeover<B: Broker> {
     Halted(Box<AcquiredLane>, Halt),
 }
 
-/// Enters a lane. What stands in its way for good is recorded as its halt; `failures` know whether it does.
+/// Takes a lane over. Returns the lane, running or halted. Fails with what can be tried again; an error that `failures` call permanent is recorded
+/// as a halt.
 pub async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     lane: Lane,
@@ -126,7 +127,7 @@ pub async fn take_over<B: Broker, L: Ledger, A, C: Clock>(
 /// What fencing and reconciling found.
 struct RecoveredLane<P> {
     producer: P,
-    last: FoundRound,
+    last: LastRoundState,
     /// The id of the topic that is read.
     topic_id: Option<String>,
     outputs: OutputTopicIds,
@@ -143,7 +144,7 @@ async fn fence_and_reconcile<B: Broker, L: Ledger, A, C: Clock>(
     let own = acquired.ownership;
     let producer = fence(&cx.broker, &cx.ledger, cx.guards, own, early).await?;
     let (producer, theirs) = compare(&cx.broker, &cx.ledger, cx.guards, acquired, producer).await?;
-    let topic_id = same_topic(cx, acquired, low, high).await?;
+    let topic_id = verify_input_topic(cx, acquired, low, high).await?;
     // Behind the new producer, which writes to the topic alone that was there when it was made.
     let outputs = output_topics::compare(cx, acquired).await?;
     // Before the last round is looked at: what was cancelled meanwhile is withdrawn from it.
@@ -197,7 +198,7 @@ pub(crate) async fn halt<B, L: Ledger, A, C>(
 ) -> LaneError {
     let halt = match &error {
         LaneError::Halt(halt) => halt.clone(),
-        error => match failures.would_halt(own.lane, error) {
+        error => match failures.halt_for(own.lane, error) {
             Some(halt) => halt,
             None => return error.clone(),
         },
@@ -213,9 +214,9 @@ pub(crate) async fn halt<B, L: Ledger, A, C>(
     }
 }
 
-/// Is the topic still the one that the ledger knows? Returns its id, where it is known. This comes before the offsets, which Kafka deletes with
-/// the topic.
-async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
+/// Verifies that the campaigns topic is the one that the ledger knows. Returns its id, where Kafka has one. Fails with a halt where the topic was
+/// replaced, or where records are gone. This comes before the offsets, which Kafka deletes with the topic.
+async fn verify_input_topic<B: Broker, L: Ledger, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     acquired: &AcquiredLane,
     low: Offset,
@@ -245,8 +246,11 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
             format!("the lane's position is {position}, but the topic begins at {low}: records were deleted unread");
         return Err(halt((HaltKind::InputTrimmed, found)));
     }
-    let high =
-        if cx.guards.enabled(Guard::WatermarksReadAgain) { end_again(cx, lane, position, high).await? } else { high };
+    let high = if cx.guards.enabled(Guard::WatermarksReadAgain) {
+        reread_log_end(cx, lane, position, high).await?
+    } else {
+        high
+    };
     if position > high {
         return Err(halt(other(format!("the lane's position is {position}, but the topic ends at {high}"))));
     }
@@ -261,21 +265,21 @@ async fn same_topic<B: Broker, L: Ledger, A, C: Clock>(
     Ok(now)
 }
 
-/// The topic's end, read again for some seconds while it lies before the position. It was read before the acquisition: until then a former owner may
-/// have taken in what arrived since. And a broker that was just cut off, or frozen, tells the end that it knew.
-async fn end_again<B: Broker, L: Ledger, A, C: Clock>(
+/// Reads the end of the log again for some seconds, while it lies before the position, and returns it. It was read before the acquisition: until
+/// then a former owner may have taken in what arrived since. And a broker that was just cut off, or frozen, tells the end that it knew.
+async fn reread_log_end<B: Broker, L: Ledger, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     lane: Lane,
     position: Offset,
     mut high: Offset,
 ) -> Result<Offset, LaneError> {
-    let until = Instant::now() + END_DOUBTED;
+    let until = Instant::now() + LOG_END_RETRY_FOR;
     while position > high {
         high = cx.broker.watermarks(lane).await?.1;
         if position <= high || Instant::now() >= until {
             break;
         }
-        sleep(END_ASKED_AGAIN).await;
+        sleep(LOG_END_RETRY_INTERVAL).await;
     }
     Ok(high)
 }

@@ -10,7 +10,7 @@ pub const MAX_DEAD_LETTERS: usize = 1_000;
 
 /// A campaign that may get drafts now.
 #[derive(Debug, Clone)]
-pub struct ActiveCampaign {
+pub struct RunningCampaign {
     /// The campaign as the next draft shall show it.
     pub campaign: Arc<Campaign>,
     /// Which version of it this is.
@@ -19,7 +19,7 @@ pub struct ActiveCampaign {
     pub cursor: Option<String>,
 }
 
-impl ActiveCampaign {
+impl RunningCampaign {
     /// The campaign's id.
     pub fn id(&self) -> &str {
         &self.campaign.adv_campaign_id
@@ -30,7 +30,7 @@ impl ActiveCampaign {
 #[derive(Debug, Clone, Default)]
 pub struct Due {
     /// Campaigns inside their window whose main pass is not finished, those without a page first.
-    pub running: Vec<ActiveCampaign>,
+    pub running: Vec<RunningCampaign>,
     /// Whether there are more of them than were asked for.
     pub more_running: bool,
     /// Dead letters that no round has published, oldest first.

@@ -1,7 +1,7 @@
 //! What an intake records, and what it makes of it.
 
 use crate::model::campaign::Window;
-use crate::model::due::{ActiveCampaign, WaitingDeadLetter};
+use crate::model::due::{RunningCampaign, WaitingDeadLetter};
 use crate::model::input::DecodedRecord;
 use crate::model::number::{Offset, Seconds};
 use crate::model::record::{Record, RecordFingerprint};
@@ -28,7 +28,7 @@ impl IntakeBatch {
 #[derive(Debug, Clone, Default)]
 pub struct IntakeOutcome {
     /// Campaigns that are new and may get drafts now.
-    pub started: Vec<ActiveCampaign>,
+    pub started: Vec<RunningCampaign>,
     /// Campaigns that exist by now in another version, window or state: what is known of them is to be read again.
     pub changed: Vec<String>,
     /// The windows that they have by now: outside of them, a recorded round of theirs must not be begun. That of a cancelled one is

@@ -1,22 +1,22 @@
-//! Subscribers who come while a campaign runs, and the campaigns that they are late for.
+//! Subscribers who come while a campaign runs, and the campaigns for which they may be late.
 
 use crate::model::clients::Clients;
-use crate::model::due::ActiveCampaign;
+use crate::model::due::RunningCampaign;
 
-/// A campaign whose late subscribers are told: active or complete, inside its window.
+/// A campaign that is open: active or complete, inside its window. Its audience is rescanned, and its late subscribers are told.
 #[derive(Debug, Clone)]
 pub struct OpenCampaign {
     /// The campaign as the next draft shall show it.
-    pub running: ActiveCampaign,
+    pub running: RunningCampaign,
     /// Whether the main pass has recorded its last page.
     pub main_pass_over: bool,
     /// Drafts that are recorded, and rows that stayed when theirs was withdrawn.
     pub told: i64,
 }
 
-/// An open campaign as its late subscribers are judged: without its content, of which there may be much.
+/// An open campaign, as far as it takes to find out who is late for it: without its content, of which there may be much.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LateCampaign {
+pub struct LateCheckCampaign {
     /// The campaign.
     pub adv_campaign_id: String,
     /// Whose subscribers may be late for it.
@@ -54,9 +54,9 @@ pub struct RowCounts {
 }
 
 impl RowCounts {
-    /// Whether more rows are gone than somebody would take out one by one: more than a fiftieth of them, and more than five or at least half. Who
-    /// subscribes late is no part of either number.
-    pub fn were_removed(self) -> bool {
+    /// Returns true when over 2 % of the rows are missing, and also more than 5 or at least half: more than somebody takes out one by one.
+    /// Who subscribes late is no part of either number.
+    pub fn indicates_bulk_removal(self) -> bool {
         let missing = self.told - self.rows;
         missing > 0 && missing.saturating_mul(50) > self.told && (missing > 5 || missing * 2 >= self.told)
     }
@@ -67,8 +67,8 @@ mod tests {
     use super::RowCounts;
 
     #[test]
-    fn rows_that_are_gone_are_told_from_single_ones_that_were_taken_out() {
-        let removed = |told, rows| RowCounts { told, rows }.were_removed();
+    fn many_missing_rows_are_a_bulk_removal_and_single_ones_are_not() {
+        let removed = |told, rows| RowCounts { told, rows }.indicates_bulk_removal();
         assert!(removed(1, 0) && removed(2, 1) && removed(10, 4) && removed(300, 200) && removed(10_000, 9_799));
         assert!(!removed(0, 0) && !removed(3, 2) && !removed(10, 6) && !removed(300, 295) && !removed(10_000, 9_800));
         assert!(!removed(10, 300), "an earlier job left rows");

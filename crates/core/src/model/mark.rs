@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-/// A round, as both sides name it: equal heads are the same decision.
+/// A state of a round: seq, revision and checksum. Both sides hold it; where they hold the same, they hold the same decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct RoundVersion {
     /// The round's number in its lane.
@@ -32,13 +32,13 @@ impl fmt::Display for RoundVersion {
 pub struct CommittedMark {
     /// The ledger's own id.
     pub ledger: Uuid,
-    /// The round.
-    pub head: RoundVersion,
+    /// The version of the round.
+    pub version: RoundVersion,
 }
 
 impl fmt::Display for CommittedMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RoundVersion { seq, revision, checksum } = self.head;
+        let RoundVersion { seq, revision, checksum } = self.version;
         write!(f, "dinnerbell/1 {} {seq} {revision} {:016x}", self.ledger.simple(), checksum.cast_unsigned())
     }
 }
@@ -54,7 +54,7 @@ impl FromStr for CommittedMark {
         }
         let mark = Self {
             ledger: word()?.parse().map_err(|_| ForeignMetadata)?,
-            head: RoundVersion {
+            version: RoundVersion {
                 seq: word()?.parse().map_err(|_| ForeignMetadata)?,
                 revision: word()?.parse().map_err(|_| ForeignMetadata)?,
                 checksum: u64::from_str_radix(word()?, 16).map_err(|_| ForeignMetadata)?.cast_signed(),
@@ -84,7 +84,7 @@ impl fmt::Display for CommittedOffset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => write!(f, "no mark"),
-            Self::Mark(mark) => write!(f, "its mark is of round {} (ledger {})", mark.head, mark.ledger),
+            Self::Mark(mark) => write!(f, "its mark is of round {} (ledger {})", mark.version, mark.ledger),
             Self::Foreign(text) => write!(f, "{text}"),
         }
     }

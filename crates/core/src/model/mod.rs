@@ -24,4 +24,5 @@ pub mod record;
 pub mod recorded;
 pub mod retention;
 pub mod round;
+pub mod round_capacity;
 pub mod rules;

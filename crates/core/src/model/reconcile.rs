@@ -104,11 +104,11 @@ pub fn reconcile(ours: &LedgerSide, theirs: &CommittedOffset) -> Reconciled {
     if mark.ledger != ours.ledger {
         return Reconciled::Contradiction(OtherLedger);
     }
-    match mark.head.seq - ours.head.seq {
-        0 if mark.head == ours.head => Reconciled::Equal,
+    match mark.version.seq - ours.head.seq {
+        0 if mark.version == ours.head => Reconciled::Equal,
         // Kafka lost the commit of a round that the ledger knows to be published: publishing it again would tell everyone twice.
         -1 if ours.published == Some(ours.head.seq) => Reconciled::Contradiction(KafkaBehind),
-        -1 if ours.previous.is_none_or(|previous| previous == mark.head) => Reconciled::PublishRecorded,
+        -1 if ours.previous.is_none_or(|previous| previous == mark.version) => Reconciled::PublishRecorded,
         0 | -1 => Reconciled::Contradiction(OtherContent),
         1.. => Reconciled::Contradiction(KafkaAhead),
         _ => Reconciled::Contradiction(KafkaBehind),

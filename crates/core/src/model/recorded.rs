@@ -15,7 +15,7 @@ use crate::model::round::{Publication, RoundContent, StoredRound, checksum};
 /// publishing takes nothing else.
 #[derive(Debug, Clone)]
 pub struct Recorded {
-    head: RoundVersion,
+    version: RoundVersion,
     publication: Arc<Publication>,
     window: Window,
     closed_campaigns: bool,
@@ -42,45 +42,55 @@ impl Recorded {
             drafts: content.parts.iter().map(|part| part.drafts.clone()).collect(),
             dead_letters: content.dead_letters.clone(),
         };
-        Self { head: mark.head, publication: Arc::new(publication), window: content.open(), closed_campaigns }
+        Self { version: mark.version, publication: Arc::new(publication), window: content.open(), closed_campaigns }
     }
 
     /// Reads the last recorded round back. It is taken up only when its count and checksum are those that were recorded.
     pub fn read_back(lane: Lane, ledger: Uuid, stored: StoredRound, guards: Guards) -> Result<Self, DamagedRound> {
         let found: u64 = stored.batches.iter().map(|batch| batch.clients.len() as u64).sum();
         let checksum = checksum(&stored.batches, stored.dead_letters.iter().map(|letter| letter.id));
-        let as_recorded = found == stored.drafts && checksum == stored.head.checksum;
+        let as_recorded = found == stored.drafts && checksum == stored.version.checksum;
         if !as_recorded && guards.enabled(Guard::ChecksumReadBack) {
             return Err(DamagedRound(format!(
                 "round {lane}/{} was recorded with {} drafts and checksum {:016x}, but {found} drafts with checksum {checksum:016x} are \
                  found: rows of it were changed or removed",
-                stored.head.seq, stored.drafts, stored.head.checksum
+                stored.version.seq, stored.drafts, stored.version.checksum
             )));
         }
         let publication = Publication {
             lane,
             offset: stored.position,
-            mark: CommittedMark { ledger, head: stored.head },
+            mark: CommittedMark { ledger, version: stored.version },
             drafts: stored.batches,
             dead_letters: stored.dead_letters,
         };
-        Ok(Self { head: stored.head, publication: Arc::new(publication), window: stored.open, closed_campaigns: false })
+        Ok(Self {
+            version: stored.version,
+            publication: Arc::new(publication),
+            window: stored.open,
+            closed_campaigns: false,
+        })
     }
 
     /// The mark of a round that is published already, without its drafts: whatever became of its rows since, the mark stands.
     pub(crate) fn mark_only(lane: Lane, ledger: Uuid, stored: &StoredRound) -> Self {
-        let mark = CommittedMark { ledger, head: stored.head };
+        let mark = CommittedMark { ledger, version: stored.version };
         let publication =
             Publication { lane, offset: stored.position, mark, drafts: Vec::new(), dead_letters: Vec::new() };
-        Self { head: stored.head, publication: Arc::new(publication), window: Window::ALWAYS, closed_campaigns: false }
+        Self {
+            version: stored.version,
+            publication: Arc::new(publication),
+            window: Window::ALWAYS,
+            closed_campaigns: false,
+        }
     }
 
-    /// The round's name.
-    pub fn head(&self) -> RoundVersion {
-        self.head
+    /// Returns its seq, revision and checksum.
+    pub fn version(&self) -> RoundVersion {
+        self.version
     }
 
-    /// What Kafka is to be told.
+    /// Returns what Kafka is to be told.
     pub fn publication(&self) -> &Publication {
         &self.publication
     }
@@ -111,12 +121,12 @@ impl Recorded {
         self.drafts() > 0 || !self.publication.dead_letters.is_empty()
     }
 
-    /// What its drafts take as messages and as rows, in bytes.
-    pub fn bytes(&self) -> usize {
-        self.publication.bytes()
+    /// Returns what its drafts take as messages and as rows, in bytes.
+    pub fn draft_bytes(&self) -> usize {
+        self.publication.draft_bytes()
     }
 
-    /// How many drafts it holds.
+    /// Returns how many drafts it holds.
     pub fn drafts(&self) -> usize {
         self.publication.drafts.iter().map(|batch| batch.clients.len()).sum()
     }
@@ -125,7 +135,7 @@ impl Recorded {
     #[cfg(feature = "fail-points")]
     pub fn for_test(publication: Publication) -> Self {
         Self {
-            head: publication.mark.head,
+            version: publication.mark.version,
             publication: Arc::new(publication),
             window: Window::ALWAYS,
             closed_campaigns: false,
@@ -137,14 +147,14 @@ impl Recorded {
 /// both sides were found to name the round; the next round cannot be recorded without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
-    head: RoundVersion,
+    version: RoundVersion,
     delivery: Option<Delivery>,
 }
 
 impl Published {
-    /// The round.
-    pub fn head(&self) -> RoundVersion {
-        self.head
+    /// Returns the version that Kafka holds.
+    pub fn version(&self) -> RoundVersion {
+        self.version
     }
 
     /// What was delivered by it, where it was published just now.
@@ -153,13 +163,13 @@ impl Published {
     }
 
     /// Kafka committed the round just now. For the publication alone (`round::publish`).
-    pub(crate) fn committed(head: RoundVersion, delivery: Delivery) -> Self {
-        Self { head, delivery: Some(delivery) }
+    pub(crate) fn committed(version: RoundVersion, delivery: Delivery) -> Self {
+        Self { version, delivery: Some(delivery) }
     }
 
     /// Both sides were found to name this round at the takeover.
-    pub(crate) fn found(head: RoundVersion) -> Self {
-        Self { head, delivery: None }
+    pub(crate) fn found(version: RoundVersion) -> Self {
+        Self { version, delivery: None }
     }
 }
 

@@ -58,8 +58,8 @@ pub struct RoundContent {
 /// A recorded round, read back.
 #[derive(Debug, Clone)]
 pub struct StoredRound {
-    /// Its name.
-    pub head: RoundVersion,
+    /// Seq, revision and checksum of the round.
+    pub version: RoundVersion,
     /// The offset recorded with it.
     pub position: Offset,
     /// How many drafts it holds by its own record.
@@ -86,7 +86,7 @@ pub enum Sealed {
     },
     /// These campaigns of the round ended, were updated or cancelled meanwhile (none: its dead letters are another round's): nothing is
     /// recorded, plan again.
-    Overtaken(Vec<String>),
+    Conflict(Vec<String>),
 }
 
 /// What goes into one Kafka transaction.
@@ -105,13 +105,13 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// What its drafts take as messages and as rows, in bytes.
-    pub fn bytes(&self) -> usize {
+    /// Returns what its drafts take as messages and as rows, in bytes.
+    pub fn draft_bytes(&self) -> usize {
         self.drafts.iter().map(DraftBatch::size).sum()
     }
 
-    /// What its messages take on their way, in bytes, the client library's own included.
-    pub fn size(&self) -> usize {
+    /// Returns what its messages take on their way to Kafka, in bytes.
+    pub fn wire_bytes(&self) -> usize {
         let drafts: usize = self.drafts.iter().map(DraftBatch::size_of_messages).sum();
         drafts + self.dead_letters.iter().map(DeadLetterMessage::size).sum::<usize>()
     }
@@ -133,12 +133,12 @@ impl RoundPart {
 }
 
 impl RoundContent {
-    /// What its drafts take as messages and as rows, in bytes.
-    pub fn bytes(&self) -> usize {
+    /// Returns what its drafts take as messages and as rows, in bytes.
+    pub fn draft_bytes(&self) -> usize {
         self.parts.iter().map(|part| part.drafts.size()).sum()
     }
 
-    /// How many drafts it holds.
+    /// Returns how many drafts it holds.
     pub fn drafts(&self) -> usize {
         self.parts.iter().map(|part| part.drafts.clients.len()).sum()
     }

@@ -2,7 +2,7 @@
 //!
 //! | known of the campaign | the campaign that arrived is | verdict |
 //! | --- | --- | --- |
-//! | cancelled | anything | ignored as older |
+//! | cancelled | a campaign | ignored as older |
 //! | the same eight fields | the same | duplicate |
 //! | another restaurant | not older | dead letter |
 //! | another version | newer (`datetime_created`) | update |

@@ -9,10 +9,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::model::clients::{ClientRange, Clients};
-use crate::model::due::{ActiveCampaign, Due, Poll};
+use crate::model::due::{Due, Poll, RunningCampaign};
 use crate::model::halt::Halt;
 use crate::model::intake::{IntakeBatch, IntakeOutcome};
-use crate::model::late::{LateCampaign, LateQuery, OpenCampaign, RowCounts};
+use crate::model::late::{LateCheckCampaign, LateQuery, OpenCampaign, RowCounts};
 use crate::model::lock::{LockHolder, LockWait, LockedPart, LockedRows};
 use crate::model::mark::RoundVersion;
 use crate::model::number::{Lane, Offset, Seconds, Seq};
@@ -225,7 +225,7 @@ pub trait CampaignLedger: Clone + Send + Sync + 'static {
         restaurants: &[String],
         after: Option<&str>,
         most: usize,
-    ) -> impl Future<Output = Result<Vec<LateCampaign>, LedgerError>> + Send;
+    ) -> impl Future<Output = Result<Vec<LateCheckCampaign>, LedgerError>> + Send;
     /// The lane's open campaigns that had a page, behind this one in the order of ends and ids, at most `most`. A new owner rescans all of them.
     fn open_campaigns_after(
         &self,
@@ -292,7 +292,7 @@ pub trait RoundTransaction: Send + 'static {
     /// order. Behind is decided in SQL, by `COLLATE "C"`.
     fn late(&mut self, questions: &[LateQuery<'_>]) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
     /// These campaigns as the round's drafts shall show them, those that are open.
-    fn campaigns(&mut self, ids: &[&str]) -> impl Future<Output = Result<Vec<ActiveCampaign>, LedgerError>> + Send;
+    fn campaigns(&mut self, ids: &[&str]) -> impl Future<Output = Result<Vec<RunningCampaign>, LedgerError>> + Send;
     /// The dead letters with these ids, of those that no round has published, in the order of ids.
     fn dead_letters(&mut self, ids: &[i64])
     -> impl Future<Output = Result<Vec<DeadLetterMessage>, LedgerError>> + Send;

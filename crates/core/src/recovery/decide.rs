@@ -81,11 +81,11 @@ pub fn decide(found: &Evidence) -> Result<Decision, Untold> {
         CommittedOffset::Mark(mark) if mark.ledger == ours.ledger => Some(mark),
         _ => None,
     };
-    let newest = ours.head.seq.max(mark.map_or(Seq::FIRST, |mark| mark.head.seq)).max(found.newest_in_topic);
+    let newest = ours.head.seq.max(mark.map_or(Seq::FIRST, |mark| mark.version.seq)).max(found.newest_in_topic);
     let last = last_round(found, mark, newest)?;
-    let marked = mark.filter(|mark| mark.head.seq == newest && last != LastRound::Unpublished);
+    let marked = mark.filter(|mark| mark.version.seq == newest && last != LastRound::Unpublished);
     let head = match marked {
-        Some(mark) => mark.head,
+        Some(mark) => mark.version,
         None if newest > ours.head.seq => RoundVersion { seq: newest, revision: 0, checksum: 0 },
         None => ours.head,
     };
@@ -101,7 +101,7 @@ pub fn decide(found: &Evidence) -> Result<Decision, Untold> {
 fn last_round(found: &Evidence, mark: Option<&CommittedMark>, newest: Seq) -> Result<LastRound, Untold> {
     let head = found.ours.head;
     // Nothing follows an unpublished round, and Kafka's mark moves only with a round.
-    let went_out = newest > head.seq || mark.is_some_and(|mark| mark.head.seq >= head.seq);
+    let went_out = newest > head.seq || mark.is_some_and(|mark| mark.version.seq >= head.seq);
     if found.ours.published == Some(head.seq) {
         return Ok(LastRound::Published);
     }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     fn mark(head: RoundVersion) -> CommittedOffset {
-        CommittedOffset::Mark(CommittedMark { ledger: LEDGER, head })
+        CommittedOffset::Mark(CommittedMark { ledger: LEDGER, version: head })
     }
 
     /// The ledger recorded round 5, of two drafts, and does not know whether it is published.
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn another_ledgers_rounds_are_not_overwritten_by_ours() {
-        let other = CommittedOffset::Mark(CommittedMark { ledger: Uuid::from_u128(2), head: head(40) });
+        let other = CommittedOffset::Mark(CommittedMark { ledger: Uuid::from_u128(2), version: head(40) });
         let decision = decided(&Evidence { newest_in_topic: Seq::new(40), ..evidence(other, 0, 2) });
         assert_eq!(decision.head, RoundVersion { seq: Seq::new(40), revision: 0, checksum: 0 });
         assert_eq!(
@@ -247,7 +247,7 @@ mod tests {
                 compared: true,
             },
             newest_in_topic: Seq::new(12),
-            ..evidence(CommittedOffset::Mark(CommittedMark { ledger: Uuid::from_u128(2), head: head(12) }), 0, 0)
+            ..evidence(CommittedOffset::Mark(CommittedMark { ledger: Uuid::from_u128(2), version: head(12) }), 0, 0)
         };
         let decision = decided(&fresh);
         assert_eq!(

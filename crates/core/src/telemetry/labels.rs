@@ -75,7 +75,7 @@ impl Cause {
     pub fn of(error: &LaneError) -> Self {
         match error {
             LaneError::NotAssigned => Self::Assignment,
-            LaneError::Broker(_) | LaneError::ProducerUsedUp => Self::Kafka,
+            LaneError::Broker(_) | LaneError::NewProducerNeeded => Self::Kafka,
             LaneError::Ledger(LedgerError::NotMine(_)) | LaneError::TakenOver => Self::TakenOver,
             LaneError::Ledger(_) => Self::Ledger,
             LaneError::Audience(_) => Self::Subscribers,

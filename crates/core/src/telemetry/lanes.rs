@@ -18,7 +18,7 @@ use crate::telemetry::redact::redact;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LaneState {
     /// Being taken over.
-    Entering,
+    TakingOver,
     /// Intake and rounds run.
     Running,
     /// Something failed; it is taken over again shortly.
@@ -28,13 +28,13 @@ pub enum LaneState {
 }
 
 impl LaneState {
-    /// Every name of a state, as metrics and `/readyz` write it.
+    /// Every name of a state, as metrics and `/readyz` write it. The names are public: what is taken over is `entering` there.
     pub const NAMES: [&'static str; 4] = ["entering", "running", "waiting", "halted"];
 
     /// The name of this state.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Entering => "entering",
+            Self::TakingOver => "entering",
             Self::Running => "running",
             Self::Waiting(_) => "waiting",
             Self::Halted(_) => "halted",
@@ -61,7 +61,7 @@ pub(super) struct LaneView {
 impl LaneView {
     pub(super) fn new() -> Self {
         Self {
-            state: LaneState::Entering,
+            state: LaneState::TakingOver,
             since: Instant::now(),
             trouble: None,
             lag: lag::Tracker::default(),
@@ -77,7 +77,7 @@ impl LaneView {
         match state {
             LaneState::Running => self.named = None,
             LaneState::Halted(halt) => return self.named.replace(halt.clone()).as_ref() != Some(halt),
-            LaneState::Entering | LaneState::Waiting(_) => {}
+            LaneState::TakingOver | LaneState::Waiting(_) => {}
         }
         true
     }
@@ -106,7 +106,7 @@ impl Telemetry {
                     let since = view.trouble.as_ref().map_or_else(Instant::now, |(since, _)| *since);
                     view.trouble = Some((since, error.clone()));
                 }
-                LaneState::Entering | LaneState::Running | LaneState::Halted(_) => {}
+                LaneState::TakingOver | LaneState::Running | LaneState::Halted(_) => {}
             }
             if view.state == state {
                 return;

@@ -11,7 +11,7 @@ use crate::telemetry::needs::{Need, NeedStatus};
 use crate::telemetry::{locked, redact};
 
 /// How long a takeover may last before the instance is not ready because of it. A takeover takes 2.5 s at most when all goes well.
-const LONGEST_ENTRY: Duration = Duration::from_secs(10);
+const LONGEST_TAKEOVER: Duration = Duration::from_secs(10);
 
 /// What `/readyz` answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -24,7 +24,7 @@ pub struct Readiness {
     pub warnings: Vec<String>,
     /// Whether an operator paused all sending: an order, not a fault.
     pub paused: bool,
-    /// Whether nothing is sent and nothing is taken in, because the ledger may have lost commits. For longer than an entry takes it is a fault.
+    /// Whether nothing is sent and nothing is taken in, because the ledger may have lost commits. For longer than a takeover takes it is a fault.
     pub held: bool,
     /// The lanes of this instance. None is no fault: there may be more instances than lanes.
     pub lanes: Vec<LaneReport>,
@@ -72,7 +72,7 @@ impl LaneReport {
         match (halt, error) {
             (Some(halt), _) => Some(format!("lane {lane}: halted: {halt}")),
             (None, Some(error)) => Some(format!("lane {lane}: {state}: {error}")),
-            (None, None) if *state == "entering" && *seconds >= LONGEST_ENTRY.as_secs() => {
+            (None, None) if *state == "entering" && *seconds >= LONGEST_TAKEOVER.as_secs() => {
                 Some(format!("lane {lane}: entering for {seconds} s"))
             }
             (None, None) => None,
@@ -114,7 +114,7 @@ impl super::Observed {
             let suspended = locked(&self.suspension);
             (suspended.suspension, suspended.since)
         };
-        if suspension.held && since.elapsed() >= LONGEST_ENTRY {
+        if suspension.held && since.elapsed() >= LONGEST_TAKEOVER {
             let holds = locked(&self.holds);
             let what = holds
                 .as_ref()

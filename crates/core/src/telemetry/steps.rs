@@ -7,7 +7,7 @@ use crate::telemetry::labels::RoundStep;
 use crate::telemetry::{Telemetry, locked};
 
 /// Times that are kept of each step.
-const KEPT: usize = 256;
+const MAX_SAMPLES: usize = 256;
 
 /// The last times of one step, the latest behind.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct Recent(VecDeque<Duration>);
 
 impl Recent {
     pub(super) fn took(&mut self, time: Duration) {
-        if self.0.len() == KEPT {
+        if self.0.len() == MAX_SAMPLES {
             self.0.pop_front();
         }
         self.0.push_back(time);
@@ -59,13 +59,18 @@ mod tests {
     fn the_last_times_of_a_step_are_kept_and_no_more() {
         let telemetry = Telemetry::default();
         assert_eq!(telemetry.step_times(), []);
-        for millis in [1_000, 3, 1, 2].into_iter().chain(std::iter::repeat_n(2, KEPT - 1)) {
+        for millis in [1_000, 3, 1, 2].into_iter().chain(std::iter::repeat_n(2, MAX_SAMPLES - 1)) {
             telemetry.step(RoundStep::Copy, Duration::from_millis(millis));
         }
         let millis = Duration::from_millis;
         let found = telemetry.step_times();
-        let copies =
-            StepTimes { step: RoundStep::Copy, times: KEPT, median: millis(2), longest: millis(2), latest: millis(2) };
+        let copies = StepTimes {
+            step: RoundStep::Copy,
+            times: MAX_SAMPLES,
+            median: millis(2),
+            longest: millis(2),
+            latest: millis(2),
+        };
         assert_eq!(found, [copies], "those before went");
     }
 }

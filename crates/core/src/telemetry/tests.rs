@@ -90,7 +90,7 @@ fn a_halt_is_named_in_the_log_once_until_the_lane_has_run() {
     let mut view = LaneView::new();
     let mut is_named = |states: &[LaneState]| states.iter().map(|state| view.is_news(state)).collect::<Vec<_>>();
     let (one, other) = (LaneState::Halted(halt("one")), LaneState::Halted(halt("another")));
-    assert_eq!(is_named(&[one.clone(), LaneState::Entering, one.clone()]), [true, true, false]);
+    assert_eq!(is_named(&[one.clone(), LaneState::TakingOver, one.clone()]), [true, true, false]);
     assert_eq!(is_named(&[other, one.clone(), LaneState::Running, one]), [true, true, true, true]);
 }
 
@@ -98,11 +98,11 @@ fn a_halt_is_named_in_the_log_once_until_the_lane_has_run() {
 fn a_lane_that_failed_is_missing_until_it_runs_again_and_has_published() {
     let telemetry = Telemetry::default();
     all_there(&telemetry);
-    telemetry.set_lane(Lane::new(0), LaneState::Entering);
+    telemetry.set_lane(Lane::new(0), LaneState::TakingOver);
     assert!(telemetry.readiness().ready, "a takeover is no fault");
     telemetry.lane_failed(Lane::new(0), &LaneError::ClockUnread, Duration::from_secs(1));
     assert!(telemetry.readiness().missing[0].starts_with("lane 0: waiting: the feedback database's clock"));
-    telemetry.set_lane(Lane::new(0), LaneState::Entering);
+    telemetry.set_lane(Lane::new(0), LaneState::TakingOver);
     assert!(telemetry.readiness().missing[0].starts_with("lane 0: entering: the feedback database's clock"));
     telemetry.set_lane(Lane::new(0), LaneState::Running);
     assert!(telemetry.readiness().missing[0].starts_with("lane 0: running: the feedback database's clock"));
@@ -123,7 +123,7 @@ fn a_lane_that_failed_is_missing_until_it_runs_again_and_has_published() {
 async fn a_lane_that_does_not_get_in_is_missing_after_a_while() {
     let telemetry = Telemetry::default();
     all_there(&telemetry);
-    telemetry.set_lane(Lane::new(3), LaneState::Entering);
+    telemetry.set_lane(Lane::new(3), LaneState::TakingOver);
     tokio::time::advance(Duration::from_secs(9)).await;
     assert!(telemetry.readiness().ready);
     tokio::time::advance(Duration::from_secs(1)).await;

@@ -170,7 +170,7 @@ mod tests {
         let (high, clock) = (Arc::new(AtomicI64::new(5)), TestClock::at(1_000_000));
         let (broker, telemetry) = (Watermarks(Arc::clone(&high)), Telemetry::default());
         telemetry.set_lane(Lane::new(0), LaneState::Running);
-        telemetry.set_lane(Lane::new(1), LaneState::Entering);
+        telemetry.set_lane(Lane::new(1), LaneState::TakingOver);
         telemetry.position(Lane::new(0), Offset::new(3));
         observe(&broker, &clock, &telemetry).await;
         assert!(shows(&telemetry, "dinnerbell_lane_lag_records{lane=\"0\"} 2"));

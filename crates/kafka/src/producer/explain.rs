@@ -53,7 +53,12 @@ pub(super) fn undelivered(error: BrokerError, round: &Publication, took: Duratio
     if took + LATE < transaction_time() {
         return error;
     }
-    BrokerError::Undelivered { seq: round.mark.head.seq, bytes: round.bytes(), seconds: took.as_secs(), reason }
+    BrokerError::Undelivered {
+        seq: round.mark.version.seq,
+        bytes: round.draft_bytes(),
+        seconds: took.as_secs(),
+        reason,
+    }
 }
 
 #[cfg(test)]

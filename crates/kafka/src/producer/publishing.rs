@@ -177,7 +177,7 @@ impl Drafts {
             compression: shared.compression,
             time: message_time(round),
         };
-        let mut encoder = RoundEncoder::new(format, &format!("{}/{lane}/{}", shared.campaigns, round.mark.head.seq));
+        let mut encoder = RoundEncoder::new(format, &format!("{}/{lane}/{}", shared.campaigns, round.mark.version.seq));
         let mut full = Vec::new();
         for batch in &round.drafts {
             let mut clients = batch.clients.iter();

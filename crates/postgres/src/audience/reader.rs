@@ -23,7 +23,7 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 const MAX_REMEMBERED: usize = 1_000;
 
 /// Pages of one statement.
-const AT_ONCE: usize = 100;
+const PAGES_PER_STATEMENT: usize = 100;
 // Clients and numbers are read by their columns' places: there are as many rows as clients, and a name is looked for in each row again.
 /// The client of a page that is read by itself.
 const CLIENT: usize = 0;
@@ -100,7 +100,7 @@ impl Inner {
 
     pub(super) async fn read_all(&self, wanted: &[PageRequest<'_>]) -> Result<Vec<Page>, PostgresError> {
         let mut pages = Vec::with_capacity(wanted.len());
-        for some in wanted.chunks(AT_ONCE) {
+        for some in wanted.chunks(PAGES_PER_STATEMENT) {
             pages.append(&mut self.read(some).await?);
         }
         Ok(pages)

@@ -17,7 +17,7 @@ use dinnerbell_core::model::ownership::{AcquiredLane, Ownership};
 use dinnerbell_core::model::record::RecordFingerprint;
 use dinnerbell_core::ports::ledger::LedgerError;
 
-/// How often holders of the lane's lock are ended before the entry is given up and tried again from its beginning.
+/// How often holders of the lane's lock are ended before the takeover is given up and tried again from its beginning.
 const MAX_ATTEMPTS: u32 = 4;
 
 /// Creates a lane with its round 0, if it is not there.

@@ -8,7 +8,7 @@ use crate::number::Number;
 use crate::sql;
 use crate::sql::fragments::{COUNTED, NOW_ONCE, RESCAN_IS_DUE, of_restaurants};
 use dinnerbell_core::model::due::Due;
-use dinnerbell_core::model::late::{LateCampaign, OpenCampaign, RowCounts};
+use dinnerbell_core::model::late::{LateCheckCampaign, OpenCampaign, RowCounts};
 use dinnerbell_core::model::number::Seconds;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::ports::ledger::{CampaignLedger, LedgerError};
@@ -34,7 +34,7 @@ impl CampaignLedger for PostgresLedger {
         restaurants: &[String],
         after: Option<&str>,
         most: usize,
-    ) -> Result<Vec<LateCampaign>, LedgerError> {
+    ) -> Result<Vec<LateCheckCampaign>, LedgerError> {
         self.read_late_for(own, restaurants, after, most).await
     }
 

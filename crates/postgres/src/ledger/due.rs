@@ -11,8 +11,8 @@ use crate::connect::{Parameter, Transaction};
 use crate::number::{Number, number};
 use crate::sql;
 use crate::sql::fragments::{CAMPAIGN, COUNTED, LETTER_BYTES};
-use dinnerbell_core::model::due::{ActiveCampaign, Due, MAX_DEAD_LETTERS, Uncounted, WaitingDeadLetter};
-use dinnerbell_core::model::late::{LateCampaign, OpenCampaign};
+use dinnerbell_core::model::due::{Due, MAX_DEAD_LETTERS, RunningCampaign, Uncounted, WaitingDeadLetter};
+use dinnerbell_core::model::late::{LateCheckCampaign, OpenCampaign};
 use dinnerbell_core::model::number::Seconds;
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Digest};
@@ -27,7 +27,7 @@ impl PostgresLedger {
         futures_util::try_join!(async { Ok(tx.batch(BY_ONE_INDEX).await?) }, turn_states(&tx, own))?;
         let most = i64::try_from(most).unwrap_or(i64::MAX - 1);
         let parameters: [Parameter<'_>; 2] = [own.lane.parameter(), (&most, Type::INT8)];
-        let mut running: Vec<ActiveCampaign> =
+        let mut running: Vec<RunningCampaign> =
             tx.query(sql::RUNNING.text(), &parameters).await?.iter().map(active_campaign).collect();
         let more_running = running.len() as i64 > most;
         running.truncate(usize::try_from(most).unwrap_or(usize::MAX));
@@ -77,11 +77,11 @@ impl PostgresLedger {
         restaurants: &[String],
         after: Option<&str>,
         most: usize,
-    ) -> Result<Vec<LateCampaign>, LedgerError> {
+    ) -> Result<Vec<LateCheckCampaign>, LedgerError> {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let parameters: [Parameter<'_>; 4] =
             [own.lane.parameter(), (&restaurants, Type::TEXT_ARRAY), (&after, Type::TEXT), (&most, Type::INT8)];
-        let late_for = |row: &Row| LateCampaign {
+        let late_for = |row: &Row| LateCheckCampaign {
             adv_campaign_id: row.get("adv_campaign_id"),
             restaurant_id: row.get("restaurant_id"),
             cursor: row.get("cursor"),
@@ -141,8 +141,8 @@ async fn uncounted(tx: &Transaction, own: Ownership) -> Result<Vec<Uncounted>, L
 }
 
 /// A campaign of the ledger with its revision and cursor.
-pub(super) fn active_campaign(row: &Row) -> ActiveCampaign {
-    ActiveCampaign { campaign: Arc::new(campaign(row)), revision: row.get("revision"), cursor: row.get("cursor") }
+pub(super) fn active_campaign(row: &Row) -> RunningCampaign {
+    RunningCampaign { campaign: Arc::new(campaign(row)), revision: row.get("revision"), cursor: row.get("cursor") }
 }
 
 fn digest(size: Option<i64>, sha256: Option<Vec<u8>>) -> Option<Digest> {

@@ -16,7 +16,7 @@ use crate::number::{Number, number};
 use crate::sql;
 use crate::sql::fragments::{WAITING_CHANGES, held};
 use dinnerbell_core::model::campaign::{Campaign, CampaignState, Window};
-use dinnerbell_core::model::due::ActiveCampaign;
+use dinnerbell_core::model::due::RunningCampaign;
 use dinnerbell_core::model::input::{DecodedRecord, decode};
 use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome, Tally};
 use dinnerbell_core::model::number::{Lane, Millis, Offset, Seconds};
@@ -243,7 +243,7 @@ impl<'a> Intake<'a> {
             CampaignState::Active => {
                 let campaign = Arc::new(campaign.clone());
                 self.change_at(campaign.window.end);
-                self.outcome.started.push(ActiveCampaign { campaign, revision: 1, cursor: None });
+                self.outcome.started.push(RunningCampaign { campaign, revision: 1, cursor: None });
             }
             CampaignState::Scheduled => self.change_at(campaign.window.start),
             _ => self.outcome.changed.push(campaign.adv_campaign_id.clone()),

@@ -24,7 +24,7 @@ pub const BATCH: u64 = 200;
 const TOMBSTONES: i64 = 30 * 86_400;
 
 /// The most by which the feedback database's clock and this machine's may differ, in seconds. Beyond that one of them is wrong, and nothing is pruned.
-const FARTHEST_APART: i64 = 3_600;
+const MAX_CLOCK_SKEW: i64 = 3_600;
 
 /// Both clocks, of one moment.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +52,7 @@ impl Clocks {
     /// Whether they agree, as far as it matters for what is kept for days.
     pub fn agree(self) -> Result<(), PostgresError> {
         let apart = (self.machine - self.database) / 1_000_000;
-        match apart.abs() <= FARTHEST_APART {
+        match apart.abs() <= MAX_CLOCK_SKEW {
             true => Ok(()),
             false => Err(PostgresError::transient(format!(
                 "this machine's clock differs from the feedback database's by {apart} s: nothing is pruned; check the time synchronisation of both"

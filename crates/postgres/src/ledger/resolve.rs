@@ -120,7 +120,7 @@ pub struct Mended {
     pub rows_kept: u64,
 }
 
-/// A lane as it stands; none where it was never entered.
+/// A lane as it stands; none where it was never taken over.
 pub async fn lane_row(pool: &Pool, lane: Lane) -> Result<Option<LaneRow>, PostgresError> {
     let rows = pool.query(sql::LANE_ROW.text(), &[lane.parameter()]).await?;
     Ok(rows.first().map(LaneRow::of))
@@ -184,13 +184,13 @@ pub async fn without_row(pool: &Pool, drafts: &[FoundDraft<'_>]) -> Result<Vec<u
 /// How long the row of a lane is waited for.
 const SHORT_LOCK: &str = "set local lock_timeout = '2s'";
 /// Statements that are under way at once. What is done for each part of a round, or for each campaign, takes one round trip for so many of them.
-const AT_ONCE: usize = 50;
+const MAX_IN_FLIGHT: usize = 50;
 
 /// Sends statements together, and waits for them: their answers in their order.
 async fn together<T>(
     statements: impl Iterator<Item = impl Future<Output = Result<T, PostgresError>>>,
 ) -> Result<Vec<T>, PostgresError> {
-    stream::iter(statements).buffered(AT_ONCE).try_collect().await
+    stream::iter(statements).buffered(MAX_IN_FLIGHT).try_collect().await
 }
 
 /// Counts and cursor go back by the drafts of a part that are no drafts any more. Where the main pass moved, it moves once more from

@@ -17,7 +17,7 @@ pub(super) use parts::{StoredPart, delete_rows, of_parts, parts};
 pub(super) use published::complete;
 
 use published::note_published;
-use withdraw::Withdrawn;
+use withdraw::WithdrawalScope;
 
 use super::due::dead_letter;
 use super::{BY_INDEX, PostgresLedger, campaign, rows};
@@ -48,7 +48,7 @@ impl RoundLedger for PostgresLedger {
     }
 
     async fn withdraw(&self, own: Ownership, head: RoundVersion) -> Result<u64, LedgerError> {
-        self.withdraw_round(own, head, Withdrawn::WhatIsNotOpen).await
+        self.withdraw_round(own, head, WithdrawalScope::NotOpen).await
     }
 
     async fn withdraw_locked(
@@ -66,7 +66,7 @@ impl RoundLedger for PostgresLedger {
         head: RoundVersion,
         round_bytes: Option<i64>,
     ) -> Result<u64, LedgerError> {
-        self.withdraw_round(own, head, Withdrawn::Everything { round_bytes }).await
+        self.withdraw_round(own, head, WithdrawalScope::WholeRound { round_bytes }).await
     }
 
     async fn set_dead_letters_aside(&self, own: Ownership, head: RoundVersion) -> Result<(), LedgerError> {
@@ -111,7 +111,7 @@ impl PostgresLedger {
             self.batches(&tx, own.lane, head.seq)
         )?;
         let mut stored = StoredRound {
-            head,
+            version: head,
             position: number(&row, "position"),
             drafts: row.get::<_, i64>("drafts").cast_unsigned(),
             batches: Vec::new(),

@@ -19,7 +19,7 @@ use dinnerbell_core::model::halt::HaltKind;
 use dinnerbell_core::model::late::RowCounts;
 
 /// Campaigns whose rows are compared in one statement, and how long that may take.
-const AT_ONCE: usize = 1_000;
+const BATCH_SIZE: usize = 1_000;
 const COMPARE: Duration = Duration::from_secs(3_600);
 
 /// Whether the ledger shall take another feedback table than it knows.
@@ -118,7 +118,7 @@ impl Job<'_> {
     ) -> Result<Vec<(String, RowCounts)>, PostgresError> {
         let sql = sql::LACKING_ROWS.with([("from", known), ("to", &self.table().sql())]);
         let mut lacking = Vec::new();
-        for some in campaigns.chunks(AT_ONCE) {
+        for some in campaigns.chunks(BATCH_SIZE) {
             let ids: Vec<&str> = some.iter().map(|(id, _)| id.as_str()).collect();
             let take = |row: &Row| {
                 let ((id, told), rows) = (&some[place(row)], row.get::<_, i64>("rows"));
@@ -139,7 +139,7 @@ impl Job<'_> {
         let mut removed = Vec::new();
         for (id, told) in campaigns {
             let counted = RowCounts { told, rows: rows::count(tx, &self.table().sql(), &id, told).await? };
-            if counted.were_removed() {
+            if counted.indicates_bulk_removal() {
                 removed.push((id, counted));
             }
         }

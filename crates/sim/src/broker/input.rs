@@ -6,7 +6,7 @@ use dinnerbell_core::model::number::{Lane, Offset};
 use dinnerbell_core::model::record::{InputEvent, Record};
 use dinnerbell_core::ports::broker::{BrokerError, Input};
 
-use super::REST;
+use super::GAP_READ_DELAY;
 use crate::faults::Server;
 use crate::world::Instance;
 
@@ -54,7 +54,7 @@ impl Input for SimInput {
                 return Ok(records.into_iter().map(InputEvent::Record).collect());
             }
             // The end is looked at once the lane is at rest.
-            if timeout(REST, appended).await.is_ok() {
+            if timeout(GAP_READ_DELAY, appended).await.is_ok() {
                 continue;
             }
             let appended = world.appended.notified();

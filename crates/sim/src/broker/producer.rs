@@ -74,7 +74,7 @@ impl SimProducer {
         // While messages get through, a publication is no call that hangs.
         let time_limit = if world.state().harm.link.is_some() { SLOW_PUBLICATION } else { OVERRUN };
         let broke = self.instance.ask("publish", Server::Kafka, time_limit, served).await.map_err(explain)??;
-        let used_up = broke && world.state().guards.enabled(Guard::ProducerUsedUp);
+        let used_up = broke && world.state().guards.enabled(Guard::BrokenConnectionEndsProducer);
         Ok((!used_up).then_some(self))
     }
 }
@@ -153,7 +153,7 @@ pub(super) fn sent_twice(world: &World, lane: Lane, producer: u64, mark: Committ
 
 /// What the link does not carry in the time of a transaction is still on its way when the broker ends it.
 pub(super) async fn get_through(world: &World, caller: &Caller, lane: Lane, producer: u64) -> Result<(), BrokerError> {
-    let size = |announced: &Announced| (announced.publication.bytes(), announced.publication.mark.head.seq);
+    let size = |announced: &Announced| (announced.publication.draft_bytes(), announced.publication.mark.version.seq);
     let (most, open) = {
         let mut state = world.state();
         let most = state.harm.link;

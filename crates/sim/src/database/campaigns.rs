@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use dinnerbell_core::guard::Guard;
 use dinnerbell_core::model::campaign::CampaignState;
-use dinnerbell_core::model::due::{ActiveCampaign, Due, MAX_DEAD_LETTERS, Uncounted, WaitingDeadLetter};
-use dinnerbell_core::model::late::{LateCampaign, OpenCampaign};
+use dinnerbell_core::model::due::{Due, MAX_DEAD_LETTERS, RunningCampaign, Uncounted, WaitingDeadLetter};
+use dinnerbell_core::model::late::{LateCheckCampaign, OpenCampaign};
 use dinnerbell_core::model::number::{Lane, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 
@@ -77,7 +77,7 @@ impl WorldState {
         let is_called = |row: &&CampaignRow| {
             row.lane == lane && matches!(row.state, CampaignState::Complete | CampaignState::Closed)
         };
-        let is_wrong = |row: &&CampaignRow| row.last_page_seq.is_some_and(|seq| seq > mark.head.seq);
+        let is_wrong = |row: &&CampaignRow| row.last_page_seq.is_some_and(|seq| seq > mark.version.seq);
         let wrong = self.database.campaigns.values().filter(is_called).find(is_wrong);
         if let Some(wrong) = wrong.map(|row| format!("called complete before its last page is published: {row:?}")) {
             self.broke(wrong);
@@ -99,12 +99,12 @@ impl WorldState {
         restaurants: &[String],
         after: Option<&str>,
         most: usize,
-    ) -> Vec<LateCampaign> {
+    ) -> Vec<LateCheckCampaign> {
         let open = self.open(lane, |row| {
             let campaign = row.campaign.as_ref();
             campaign.is_some_and(|campaign| restaurants.contains(&campaign.restaurant_id))
         });
-        let late_for = |open: OpenCampaign| LateCampaign {
+        let late_for = |open: OpenCampaign| LateCheckCampaign {
             adv_campaign_id: open.running.campaign.adv_campaign_id.clone(),
             restaurant_id: open.running.campaign.restaurant_id.clone(),
             cursor: open.running.cursor.clone(),
@@ -112,7 +112,7 @@ impl WorldState {
             told: self.database.campaigns[open.running.id()].told,
             texts: texts(&open.running.campaign),
         };
-        let mut open: Vec<LateCampaign> = open.into_iter().map(late_for).collect();
+        let mut open: Vec<LateCheckCampaign> = open.into_iter().map(late_for).collect();
         open.retain(|open| after.is_none_or(|after| open.adv_campaign_id.as_str() > after));
         open.sort_by(|one, other| {
             (&one.restaurant_id, &one.adv_campaign_id).cmp(&(&other.restaurant_id, &other.adv_campaign_id))
@@ -122,7 +122,7 @@ impl WorldState {
     }
 
     /// Those of these campaigns of the lane that are open.
-    pub(crate) fn open_of(&self, lane: Lane, ids: &[String]) -> Vec<ActiveCampaign> {
+    pub(crate) fn open_of(&self, lane: Lane, ids: &[String]) -> Vec<RunningCampaign> {
         let open = self.open(lane, |row| {
             let campaign = row.campaign.as_ref();
             campaign.is_some_and(|campaign| ids.contains(&campaign.adv_campaign_id))

@@ -109,7 +109,7 @@ impl WorldState {
         let position = lane.position;
         let stale = self.not_as_planned(own.lane, content);
         if !stale.is_empty() || !self.has_its_letters(content) {
-            return Ok(Sealed::Overtaken(stale));
+            return Ok(Sealed::Conflict(stale));
         }
         self.is_of_the_newest_version(content);
         let lane = self.database.lane(own.lane);
@@ -213,7 +213,7 @@ impl WorldState {
         let seq = database.lanes[&own.lane].seq;
         let round = &database.rounds[&(own.lane, seq)];
         let mut stored = StoredRound {
-            head: RoundVersion { seq, revision: round.revision, checksum: round.checksum },
+            version: RoundVersion { seq, revision: round.revision, checksum: round.checksum },
             position: round.position,
             drafts: round.drafts.cast_unsigned(),
             batches: Vec::new(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::sleep;
 
 use dinnerbell_core::model::clients::{ClientRange, Clients};
-use dinnerbell_core::model::due::ActiveCampaign;
+use dinnerbell_core::model::due::RunningCampaign;
 use dinnerbell_core::model::late::LateQuery;
 use dinnerbell_core::model::mark::RoundVersion;
 use dinnerbell_core::model::ownership::Ownership;
@@ -117,7 +117,7 @@ impl RoundTransaction for SimRound {
         .await
     }
 
-    async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<ActiveCampaign>, LedgerError> {
+    async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<RunningCampaign>, LedgerError> {
         let (own, ids) = (self.own, ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>());
         self.statement("campaigns", move |state, _| Ok(state.open_of(own.lane, &ids))).await
     }

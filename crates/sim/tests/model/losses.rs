@@ -74,7 +74,7 @@ struct Round {
 const FIRST: Round = Round { seq: 0, clients: 0 };
 
 impl Round {
-    fn head(self) -> RoundVersion {
+    fn version(self) -> RoundVersion {
         RoundVersion { seq: Seq::new(self.seq.into()), revision: 0, checksum: self.clients.into() }
     }
 
@@ -204,7 +204,7 @@ pub enum Step {
     /// The end of the transaction is on its way when its owner gives it up.
     CommitDelayed,
     Note,
-    /// It notices that it does not stand as it was entered.
+    /// It notices that it is not as it was taken over.
     Notice,
     Crash,
     LateEnd,

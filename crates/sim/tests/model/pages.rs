@@ -4,9 +4,10 @@
 //! told by an earlier job, 1 and 4 join at any moment; or nobody does from the beginning. Somebody may answer in the row of client 0. The
 //! owner may crash or doubt at any step, and a takeover is one step here: model (a) takes it apart.
 
-use dinnerbell_core::lane::round::plan::{PlannableCampaign, Room, Side, plan, side_of};
+use dinnerbell_core::lane::round::plan::{CursorSide, PlannableCampaign, plan, side_of};
 use dinnerbell_core::model::campaign::Window;
 use dinnerbell_core::model::number::Seconds;
+use dinnerbell_core::model::round_capacity::RoundCapacity;
 use stateright::{Model, Property};
 
 use crate::check::{CAN_COMPLETE, Protocol, Without};
@@ -144,7 +145,7 @@ struct Cursor {
 
 impl Cursor {
     fn has_passed(self, client: u8) -> bool {
-        side_of(&client, self.client.as_ref(), self.over) == Side::Behind
+        side_of(&client, self.client.as_ref(), self.over) == CursorSide::AtOrBeforeCursor
     }
 }
 
@@ -489,8 +490,12 @@ impl PagesModel {
             remaining: None,
             size: 1,
         };
-        let share =
-            plan(now, Room::of_rows(PAGE), None, if s.cursor.over { &[] } else { std::slice::from_ref(&campaign) });
+        let share = plan(
+            now,
+            RoundCapacity::rows_only(PAGE),
+            None,
+            if s.cursor.over { &[] } else { std::slice::from_ref(&campaign) },
+        );
         let nothing = share.is_empty() && me.newcomers == 0;
         if nothing || (me.mark.is_none() && self.on(Guard::TailScanFirst)) || s.ends == Ends::Over {
             return false;

@@ -87,7 +87,7 @@ impl Model<'_> {
             self.must(row.position == partition.end, || {
                 format!("lane {lane} stands at {} of {}", row.position, partition.end)
             });
-            let mark = partition.committed.map(|mark| mark.head.seq);
+            let mark = partition.committed.map(|mark| mark.version.seq);
             // An offset that expired is written again with the next round, or by the next owner.
             let rests =
                 row.published_seq == Some(row.seq) && mark.is_none_or(|seq| seq == row.seq) && !partition.is_busy();

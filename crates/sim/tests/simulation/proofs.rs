@@ -100,7 +100,7 @@ pub const PROOFS: &[(Guard, &[Proof])] = &[
     (Guard::InitAborts, &[Random(3)]),
     (Guard::ProducerFenced, &[Random(118)]),
     (Guard::FreshProducer, &[Random(3)]),
-    (Guard::ProducerUsedUp, &[Random(147)]),
+    (Guard::BrokenConnectionEndsProducer, &[Random(147)]),
     (Guard::OwnershipAtPoll, &[Random(68)]),
     (Guard::HeldUntilCompared, &[Random(31)]),
 ];

@@ -17,7 +17,7 @@ impl LaneBacklog {
     /// Adds candidates for late drafts.
     pub fn add_late(&self, candidates: impl Iterator<Item = LateCandidate>) {
         if self.state().late.add(candidates) {
-            self.wakeups.changed.call();
+            self.wakeups.changed.notify();
         }
     }
 
@@ -35,14 +35,14 @@ impl LaneBacklog {
     pub fn missed(&self, restaurants: impl Iterator<Item = String>) {
         let called = self.state().missed.add(restaurants);
         if called {
-            self.call_rescan();
+            self.notify_rescan();
         }
     }
 
     /// Who favours any restaurant may have been missed: all open campaigns are passed again.
     pub fn missed_everywhere(&self) {
         self.state().missed.everywhere = true;
-        self.call_rescan();
+        self.notify_rescan();
     }
 
     /// Of which restaurants somebody was missed since this was asked last.
@@ -51,19 +51,19 @@ impl LaneBacklog {
     }
 
     /// A rescan may be due.
-    pub fn call_rescan(&self) {
-        self.wakeups.rescan.call();
+    pub fn notify_rescan(&self) {
+        self.wakeups.rescan.notify();
     }
 
     /// Waits until a rescan may be due.
-    pub async fn rescan_called(&self) {
-        self.wakeups.rescan.called().await;
+    pub async fn wait_for_rescan(&self) {
+        self.wakeups.rescan.wait().await;
     }
 
     /// Waits until there is room for more candidates.
     pub async fn room_for_late(&self) {
         while self.state().late.is_full() {
-            self.wakeups.room.called().await;
+            self.wakeups.room.wait().await;
         }
     }
 
@@ -80,7 +80,7 @@ impl LaneBacklog {
         }
         let forgotten = self.state().late.judged(candidates, last_campaign);
         if forgotten {
-            self.wakeups.room.call_all();
+            self.wakeups.room.notify_all();
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use crate::lane::backlog::LaneBacklog;
-use crate::lane::backlog::running::Running;
+use crate::lane::backlog::running::RunningCampaigns;
 use crate::lane::backlog::wakeups::Signal;
 use crate::model::lock::{LockHolder, LockedCampaign};
 
@@ -14,7 +14,7 @@ impl LaneBacklog {
     /// No page of this restaurant came in time: its campaigns are left out of rounds. Returns for how long at least.
     pub fn overdue(&self, restaurant_id: &str) -> Duration {
         let pause = self.state().running.overdue.note(restaurant_id, Instant::now());
-        self.wakeups.overdue.call();
+        self.wakeups.overdue.notify();
         pause
     }
 
@@ -22,8 +22,9 @@ impl LaneBacklog {
     /// begins.
     pub async fn next_overdue(&self) -> (String, Option<String>) {
         loop {
-            let next =
-                |running: &Running| running.overdue.next().map(|(at, restaurant, ())| (at, restaurant.to_owned()));
+            let next = |running: &RunningCampaigns| {
+                running.overdue.next().map(|(at, restaurant, ())| (at, restaurant.to_owned()))
+            };
             let restaurant = self.until_due(&self.wakeups.overdue, next).await;
             let mut state = self.state();
             match state.running.of_restaurant(&restaurant) {
@@ -36,7 +37,7 @@ impl LaneBacklog {
     /// A page of this restaurant came that was asked for by itself: rounds may ask again.
     pub fn came_alone(&self, restaurant_id: &str) {
         self.state().running.overdue.came_alone(restaurant_id);
-        self.wakeups.changed.call();
+        self.wakeups.changed.notify();
     }
 
     /// A round read a page of this restaurant.
@@ -45,19 +46,19 @@ impl LaneBacklog {
     }
 
     /// Rows of withdrawn drafts are locked: they are to be looked at.
-    pub fn call_locked_rows(&self) {
-        self.wakeups.locked_rows.call();
+    pub fn notify_locked_rows(&self) {
+        self.wakeups.locked_rows.notify();
     }
 
     /// Waits until there are some.
-    pub async fn locked_rows_called(&self) {
-        self.wakeups.locked_rows.called().await;
+    pub async fn wait_for_locked_rows(&self) {
+        self.wakeups.locked_rows.wait().await;
     }
 
     /// No round is to hold this campaign: somebody else holds a lock on what it would write.
     pub fn lock_out(&self, campaign: &LockedCampaign, holder: Option<&LockHolder>) {
         self.state().running.locked_out.note(campaign, holder, Instant::now());
-        self.wakeups.locked_out.call();
+        self.wakeups.locked_out.notify();
     }
 
     /// The transaction that holds the lock is still open.
@@ -77,7 +78,7 @@ impl LaneBacklog {
 
     /// Waits until it is time to ask about a campaign that is left out. Returns its id, and who held the lock.
     pub async fn next_locked_out(&self) -> (String, Option<LockHolder>) {
-        let next = |running: &Running| {
+        let next = |running: &RunningCampaigns| {
             running.locked_out.next().map(|(at, id, locked)| (at, (id.to_owned(), locked.holder.clone())))
         };
         self.until_due(&self.wakeups.locked_out, next).await
@@ -87,7 +88,7 @@ impl LaneBacklog {
     pub fn let_in(&self, id: &str) {
         let restaurant = self.state().running.locked_out.let_in(id);
         self.missed(restaurant.into_iter());
-        self.wakeups.changed.call();
+        self.wakeups.changed.notify();
     }
 
     /// A round holds these campaigns.
@@ -97,15 +98,15 @@ impl LaneBacklog {
     }
 
     /// Waits until the next one is due, and returns it. The signal says that another one was added.
-    async fn until_due<T>(&self, added: &Signal, next: impl Fn(&Running) -> Option<(Instant, T)>) -> T {
+    async fn until_due<T>(&self, added: &Signal, next: impl Fn(&RunningCampaigns) -> Option<(Instant, T)>) -> T {
         loop {
             let next = next(&self.state().running);
             let Some((at, found)) = next else {
-                added.called().await;
+                added.wait().await;
                 continue;
             };
             // Another one may be due before it.
-            if timeout_at(at, added.called()).await.is_err() {
+            if timeout_at(at, added.wait()).await.is_err() {
                 return found;
             }
         }

@@ -6,7 +6,7 @@ impl LaneBacklog {
     /// Waits until a dead letter waits to be published.
     pub async fn dead_letters_wait(&self) {
         while self.waiting_dead_letters() == 0 {
-            self.wakeups.letters.called().await;
+            self.wakeups.letters.wait().await;
         }
     }
 
@@ -18,20 +18,20 @@ impl LaneBacklog {
     /// The next round that is planned may carry dead letters, at most `most`.
     pub fn carry(&self, most: usize) {
         self.state().letters.carry(most);
-        self.wakeups.changed.call();
+        self.wakeups.changed.notify();
     }
 
     /// Waits until a round with dead letters was recorded, or they were called back.
     pub async fn carried(&self) {
         while self.state().letters.are_carried() {
-            self.wakeups.letters.called().await;
+            self.wakeups.letters.wait().await;
         }
     }
 
     /// The topic of dead letters takes none any more: they wait.
     pub fn call_dead_letters_back(&self) {
         self.state().letters.carry(0);
-        self.wakeups.letters.call();
+        self.wakeups.letters.notify();
     }
 
     /// The dead letters of the next round, oldest first, bounded in number and bytes; and how many bytes they are.

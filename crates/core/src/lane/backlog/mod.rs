@@ -21,10 +21,10 @@ use crate::guard::{Guard, Guards};
 use crate::lane::backlog::dead_letters::DeadLetters;
 use crate::lane::backlog::late_candidates::LateCandidates;
 use crate::lane::backlog::ledger_cache::LedgerCache;
-use crate::lane::backlog::running::Running;
+use crate::lane::backlog::running::RunningCampaigns;
 use crate::lane::backlog::wakeups::Wakeups;
 use crate::lane::round::quiet_rounds::{QuietRounds, RoundScope};
-use crate::model::due::{ActiveCampaign, Due, Uncounted};
+use crate::model::due::{Due, RunningCampaign, Uncounted};
 use crate::model::intake::IntakeOutcome;
 use crate::model::number::Seconds;
 use crate::model::round::RoundContent;
@@ -36,7 +36,7 @@ pub use running::MAX_RUNNING;
 /// What is read from the ledger, or comes from it; and what is asked of it next.
 #[derive(Debug)]
 struct BacklogState {
-    running: Running,
+    running: RunningCampaigns,
     letters: DeadLetters,
     /// Campaigns that are over, and whose untold audience is to be counted.
     uncounted: LedgerCache<String, Uncounted>,
@@ -53,7 +53,7 @@ struct BacklogState {
 impl Default for BacklogState {
     fn default() -> Self {
         Self {
-            running: Running::default(),
+            running: RunningCampaigns::default(),
             letters: DeadLetters::default(),
             // They are read from the ledger alone, which bounds them.
             uncounted: LedgerCache::of(usize::MAX),
@@ -119,7 +119,7 @@ pub struct LaneBacklog {
 
 impl LaneBacklog {
     /// Nothing known yet: the first round reads the ledger.
-    pub fn unread(guards: Guards) -> Self {
+    pub fn empty(guards: Guards) -> Self {
         let backlog = Self { guards, ..Self::default() };
         backlog.reload();
         backlog
@@ -132,7 +132,7 @@ impl LaneBacklog {
     /// What is held is out of date.
     pub fn reload(&self) {
         self.state().reload = true;
-        self.wakeups.changed.call();
+        self.wakeups.changed.notify();
     }
 
     fn quiet_rounds(&self) -> MutexGuard<'_, QuietRounds> {
@@ -161,12 +161,12 @@ impl LaneBacklog {
         Arc::clone(&self.intake_lock).lock_owned().await
     }
 
-    /// The lane does not stand as it was entered: its task takes it over again.
+    /// The lane is not as it was taken over: its task takes it over again.
     pub fn mark_lost(&self) {
         self.wakeups.lost.set();
     }
 
-    /// Waits until the lane does not stand as it was entered.
+    /// Waits until the lane is not as it was taken over.
     pub async fn until_lost(&self) {
         self.wakeups.lost.is_set().await;
     }
@@ -182,10 +182,10 @@ impl LaneBacklog {
         }
         outcome.started.into_iter().for_each(|running| state.running.starts(running));
         outcome.dead_letters.into_iter().for_each(|letter| state.letters.arrives(letter));
-        self.wakeups.letters.call();
+        self.wakeups.letters.notify();
         state.changes_at(outcome.next_deadline);
         drop(state);
-        self.wakeups.changed.call();
+        self.wakeups.changed.notify();
     }
 
     /// Adds what came of judging changes; the input position did not move by it.
@@ -210,19 +210,19 @@ impl LaneBacklog {
         let mut state = self.state();
         state.running.load(due.running, due.more_running);
         state.letters.load(due.dead_letters, due.more_dead_letters);
-        self.wakeups.letters.call();
+        self.wakeups.letters.notify();
         let uncounted = due.uncounted.into_iter();
         let uncounted = uncounted.map(|uncounted| (uncounted.campaign.adv_campaign_id.clone(), uncounted));
         state.uncounted.load(uncounted, due.more_uncounted);
         state.changes_at(due.next_deadline);
         if !state.uncounted.cached().is_empty() {
-            self.wakeups.uncounted.call();
+            self.wakeups.uncounted.notify();
         }
     }
 
     /// Waits until there may be a campaign to count.
-    pub async fn uncounted_added(&self) {
-        self.wakeups.uncounted.called().await;
+    pub async fn wait_for_uncounted(&self) {
+        self.wakeups.uncounted.wait().await;
     }
 
     /// Whether there is something for a round, or a reload is due.
@@ -231,13 +231,13 @@ impl LaneBacklog {
     }
 
     /// There may be changes to judge.
-    pub fn call_changes(&self) {
-        self.wakeups.changes.call();
+    pub fn notify_changes(&self) {
+        self.wakeups.changes.notify();
     }
 
     /// Waits until there may be changes to judge.
-    pub async fn changes_called(&self) {
-        self.wakeups.changes.called().await;
+    pub async fn wait_for_changes(&self) {
+        self.wakeups.changes.wait().await;
     }
 
     /// The windows that changed since the last seal began.
@@ -252,7 +252,7 @@ impl LaneBacklog {
 
     /// Waits until something was added.
     pub async fn wait_for_change(&self) {
-        self.wakeups.changed.called().await;
+        self.wakeups.changed.wait().await;
     }
 
     /// Whether the input position moved since the last round.
@@ -261,7 +261,7 @@ impl LaneBacklog {
     }
 
     /// The running campaigns of which a round may ask for a page.
-    pub fn running(&self) -> Vec<ActiveCampaign> {
+    pub fn running(&self) -> Vec<RunningCampaign> {
         self.state().running.in_time().cloned().collect()
     }
 
@@ -282,13 +282,13 @@ impl LaneBacklog {
     }
 
     /// The ledger knows one more round to be published: what was counted too early may be counted now.
-    pub fn call_noted(&self) {
-        self.wakeups.noted.call();
+    pub fn notify_noted(&self) {
+        self.wakeups.noted.notify();
     }
 
     /// Waits until the ledger has learned of a publication.
-    pub async fn noted_called(&self) {
-        self.wakeups.noted.called().await;
+    pub async fn wait_for_noted(&self) {
+        self.wakeups.noted.wait().await;
     }
 
     /// It is counted.
@@ -296,7 +296,7 @@ impl LaneBacklog {
         let mut state = self.state();
         state.uncounted.remove(adv_campaign_id);
         if state.uncounted.is_drained() {
-            self.wakeups.changed.call();
+            self.wakeups.changed.notify();
         }
     }
 
@@ -306,7 +306,7 @@ impl LaneBacklog {
         let mut state = self.state();
         state.moved = false;
         if state.letters.recorded(content.dead_letters.iter().map(|letter| letter.id)) {
-            self.wakeups.letters.call();
+            self.wakeups.letters.notify();
         }
         let cursor_moves = self.guards.enabled(Guard::CursorOfRecordedRound);
         for part in &content.parts {

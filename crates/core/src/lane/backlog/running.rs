@@ -3,7 +3,7 @@
 use crate::lane::backlog::ledger_cache::LedgerCache;
 use crate::lane::locked_out::LockedOut;
 use crate::lane::overdue::Overdue;
-use crate::model::due::ActiveCampaign;
+use crate::model::due::RunningCampaign;
 use crate::model::round::PageRange;
 
 /// Most campaigns of a lane that are held in memory at once; further ones wait in the ledger.
@@ -11,8 +11,8 @@ pub const MAX_RUNNING: usize = 1_000;
 
 /// The running campaigns of a lane.
 #[derive(Debug)]
-pub(super) struct Running {
-    cache: LedgerCache<String, ActiveCampaign>,
+pub(super) struct RunningCampaigns {
+    cache: LedgerCache<String, RunningCampaign>,
     /// Whether one that is not held may have no page yet: it goes before the second pages of those that are held. Only where there are more.
     more_beginners: bool,
     /// Restaurants whose campaigns are left out of rounds, since no page of theirs came in time.
@@ -21,7 +21,7 @@ pub(super) struct Running {
     pub(super) locked_out: LockedOut,
 }
 
-impl Default for Running {
+impl Default for RunningCampaigns {
     fn default() -> Self {
         Self {
             cache: LedgerCache::of(MAX_RUNNING),
@@ -32,15 +32,15 @@ impl Default for Running {
     }
 }
 
-impl Running {
+impl RunningCampaigns {
     /// A campaign started.
-    pub(super) fn starts(&mut self, running: ActiveCampaign) {
+    pub(super) fn starts(&mut self, running: RunningCampaign) {
         let held = self.cache.arrives(running.id().to_owned(), running);
         self.more_beginners |= !held;
     }
 
     /// Adds what the ledger knows: those without a page first.
-    pub(super) fn load(&mut self, running: Vec<ActiveCampaign>, more: bool) {
+    pub(super) fn load(&mut self, running: Vec<RunningCampaign>, more: bool) {
         // If the last one has a page, all others that wait have one.
         self.more_beginners |= more && running.last().is_some_and(|last| last.cursor.is_none());
         self.cache.load(running.into_iter().map(|running| (running.id().to_owned(), running)), more);
@@ -53,8 +53,8 @@ impl Running {
     }
 
     /// Those that rounds ask for.
-    pub(super) fn in_time(&self) -> impl Iterator<Item = &ActiveCampaign> {
-        let is_left_out = |running: &ActiveCampaign| {
+    pub(super) fn in_time(&self) -> impl Iterator<Item = &RunningCampaign> {
+        let is_left_out = |running: &RunningCampaign| {
             self.overdue.is_out(&running.campaign.restaurant_id) || self.locked_out.is_out(running.id())
         };
         self.cache.cached().values().filter(move |running| !is_left_out(running))
@@ -82,7 +82,7 @@ impl Running {
     }
 
     /// One campaign of this restaurant.
-    pub(super) fn of_restaurant(&self, restaurant_id: &str) -> Option<&ActiveCampaign> {
+    pub(super) fn of_restaurant(&self, restaurant_id: &str) -> Option<&RunningCampaign> {
         self.cache.cached().values().find(|running| running.campaign.restaurant_id == restaurant_id)
     }
 
@@ -116,7 +116,7 @@ mod tests {
             (more, last_begins) in any::<(bool, bool)>(),
             recorded in prop::collection::vec((0_usize..30, any::<bool>()), 0..30),
         ) {
-            let mut all = Running::default();
+            let mut all = RunningCampaigns::default();
             let mut read: Vec<_> = held.iter().map(|(n, begun)| running(&n.to_string(), begun.then_some("a"))).collect();
             read.sort_by_key(|running| running.cursor.is_some());
             if last_begins {

@@ -17,12 +17,12 @@ fn campaign(id: &str) -> Arc<Campaign> {
     })
 }
 
-pub(super) fn running(id: &str, cursor: Option<&str>) -> ActiveCampaign {
-    ActiveCampaign { campaign: campaign(id), revision: 1, cursor: cursor.map(str::to_owned) }
+pub(super) fn running(id: &str, cursor: Option<&str>) -> RunningCampaign {
+    RunningCampaign { campaign: campaign(id), revision: 1, cursor: cursor.map(str::to_owned) }
 }
 
 fn loaded(due: Due) -> LaneBacklog {
-    let backlog = LaneBacklog::unread(Guards::default());
+    let backlog = LaneBacklog::empty(Guards::default());
     assert!(backlog.begin_reload(Seconds::new(0)));
     backlog.end_reload(due);
     backlog
@@ -30,7 +30,7 @@ fn loaded(due: Due) -> LaneBacklog {
 
 #[test]
 fn those_that_are_not_held_have_their_first_page_before_the_second_ones_of_those_held() {
-    let held = |running: Vec<ActiveCampaign>| loaded(Due { running, more_running: true, ..Due::default() });
+    let held = |running: Vec<RunningCampaign>| loaded(Due { running, more_running: true, ..Due::default() });
     let backlog = held(vec![running("a", None)]);
     assert!(!backlog.begin_reload(Seconds::new(0)), "a waits for its first page");
     let page = PageRange { after: None, upto: Some("x".to_owned()), last: false, already_told: Vec::new(), skipped: 0 };
@@ -93,7 +93,7 @@ fn is_shut(backlog: &LaneBacklog, id: &str, now: Seconds) -> bool {
 
 #[test]
 fn a_window_that_moved_counts_until_the_ledger_looks_at_it_itself() {
-    let backlog = LaneBacklog::unread(Guards::default());
+    let backlog = LaneBacklog::empty(Guards::default());
     let moved = Window { start: Seconds::new(10), end: Seconds::new(20) };
     backlog.add(changed([("moved".to_owned(), moved), ("cancelled".to_owned(), Window::NEVER)]));
     backlog.begin_reload(Seconds::new(0));
@@ -105,7 +105,7 @@ fn a_window_that_moved_counts_until_the_ledger_looks_at_it_itself() {
 
 #[test]
 fn windows_too_many_to_remember_make_every_campaign_doubtful() {
-    let backlog = LaneBacklog::unread(Guards::default());
+    let backlog = LaneBacklog::empty(Guards::default());
     backlog.add(changed((0..MAX_WINDOWS).map(|number| (number.to_string(), Window::ALWAYS))));
     assert!(!is_shut(&backlog, "another", Seconds::new(20)));
     backlog.add(changed([("another".to_owned(), Window::ALWAYS)]));

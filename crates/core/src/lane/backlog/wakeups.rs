@@ -9,7 +9,7 @@ pub(super) struct Wakeups {
     pub(super) changed: Signal,
     /// There may be a campaign to count.
     pub(super) uncounted: Signal,
-    /// Dead letters came, were carried, or were called back.
+    /// Dead letters came, were carried, or were taken back.
     pub(super) letters: Signal,
     /// The ledger knows one more round to be published.
     pub(super) noted: Signal,
@@ -27,28 +27,28 @@ pub(super) struct Wakeups {
     pub(super) locked_rows: Signal,
     /// The tail scan has its high-water mark.
     pub(super) tail_scan: Latch,
-    /// The lane does not stand as it was entered.
+    /// The lane is not as it was taken over.
     pub(super) lost: Latch,
 }
 
-/// A call that the next waiter learns, though nobody waits yet. Calls that nobody noticed are one.
+/// A notification that the next waiter gets, though nobody waits yet. Notifications that nobody got are one.
 #[derive(Debug, Default)]
 pub(super) struct Signal(Notify);
 
 impl Signal {
     /// Wakes one waiter, or the next one.
-    pub(super) fn call(&self) {
+    pub(super) fn notify(&self) {
         self.0.notify_one();
     }
 
     /// Wakes all waiters, and the next one.
-    pub(super) fn call_all(&self) {
+    pub(super) fn notify_all(&self) {
         self.0.notify_waiters();
         self.0.notify_one();
     }
 
-    /// Waits for a call.
-    pub(super) async fn called(&self) {
+    /// Waits for a notification.
+    pub(super) async fn wait(&self) {
         self.0.notified().await;
     }
 }
@@ -79,15 +79,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_call_is_heard_once_however_often_and_early_it_came(calls in prop::collection::vec(any::<bool>(), 0..40)) {
+        fn a_notification_is_heard_once_however_often_and_early_it_came(calls in prop::collection::vec(any::<bool>(), 0..40)) {
             let (signal, latch, mut pending, mut set) = (Signal::default(), Latch::default(), false, false);
-            for call in calls {
-                if call {
-                    signal.call();
+            for notify in calls {
+                if notify {
+                    signal.notify();
                     latch.set();
                     (pending, set) = (true, true);
                 } else {
-                    prop_assert_eq!(signal.called().now_or_never().is_some(), pending);
+                    prop_assert_eq!(signal.wait().now_or_never().is_some(), pending);
                     prop_assert_eq!(latch.is_set().now_or_never().is_some(), set);
                     pending = false;
                 }
@@ -96,10 +96,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_who_wait_are_called_and_the_next_one() {
+    async fn all_who_wait_are_notified_and_the_next_one() {
         let signal = Signal::default();
-        let (one, other, call) = (signal.called(), signal.called(), async { signal.call_all() });
-        tokio::join!(one, other, call);
-        signal.called().await;
+        let (one, other, notify) = (signal.wait(), signal.wait(), async { signal.notify_all() });
+        tokio::join!(one, other, notify);
+        signal.wait().await;
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lane::backlog::LateCandidate;
-use crate::lane::round::plan::Room;
 use crate::lane::round::quiet_rounds::RoundScope;
 use crate::model::clients::Clients;
 use crate::model::draft::largest_draft;
-use crate::model::late::LateCampaign;
+use crate::model::late::LateCheckCampaign;
+use crate::model::round_capacity::RoundCapacity;
 
 /// Most campaigns for which candidates are judged in one round.
 pub(super) const MAX_LATE_CAMPAIGNS: usize = 200;
@@ -16,16 +16,16 @@ pub(super) const MAX_LATE_CAMPAIGNS: usize = 200;
 #[derive(Default)]
 pub(super) struct LateBatch {
     pub(super) candidates: Vec<LateCandidate>,
-    pub(super) open: Vec<LateCampaign>,
-    /// Whether there may be further campaigns behind those.
+    pub(super) open: Vec<LateCheckCampaign>,
+    /// Whether there may be further campaigns after those.
     is_cut: bool,
     /// Where the candidates are not judged for all their campaigns: the last one.
     pub(super) last_campaign: Option<String>,
 }
 
 impl LateBatch {
-    /// Of the first `most` campaigns of the candidates' restaurants. What may lie behind the last one is left to a later round.
-    pub(super) fn of(candidates: Vec<LateCandidate>, open: Vec<LateCampaign>, most: usize) -> Self {
+    /// Of the first `most` campaigns of the candidates' restaurants. What may come after the last one is left to a later round.
+    pub(super) fn of(candidates: Vec<LateCandidate>, open: Vec<LateCheckCampaign>, most: usize) -> Self {
         let mut late = Self { is_cut: open.len() >= most, candidates, open, last_campaign: None };
         let ends = late.open.last().map(|last| last.restaurant_id.clone());
         let begins = late.open.first().map(|first| first.restaurant_id.clone());
@@ -40,48 +40,51 @@ impl LateBatch {
         late
     }
 
-    /// How many drafts there are at most: one of each open campaign for each candidate of its restaurant; and their bytes.
-    pub(super) fn most_drafts(&self) -> Room {
-        let of_each = self.of_each();
-        let add = |sum: Room, candidate: &LateCandidate| {
-            let one = of_each.get(candidate.restaurant_id.as_str()).copied().unwrap_or(Room::NOTHING);
-            Room { rows: sum.rows + one.rows, bytes: sum.bytes + one.bytes }
+    /// Returns how many drafts there are at most, and their bytes: one of each open campaign for each candidate of its restaurant.
+    pub(super) fn max_cost(&self) -> RoundCapacity {
+        let cost_per_candidate = self.cost_per_candidate();
+        let add = |sum: RoundCapacity, candidate: &LateCandidate| {
+            let one =
+                cost_per_candidate.get(candidate.restaurant_id.as_str()).copied().unwrap_or(RoundCapacity::NOTHING);
+            RoundCapacity { rows: sum.rows + one.rows, bytes: sum.bytes + one.bytes }
         };
-        self.candidates.iter().fold(Room::NOTHING, add)
+        self.candidates.iter().fold(RoundCapacity::NOTHING, add)
     }
 
-    /// Keeps as many candidates as there is room for their drafts. Where there is none for the drafts of a single one, some are judged for
-    /// the first of their campaigns; the next round goes on behind these.
-    pub(super) fn keep(&mut self, room: Room) {
-        let (of_each, mut left) = (self.of_each(), Some(room));
+    /// Drops the candidates whose drafts do not fit. Where those of a single one do not, some stay with the first of their campaigns only. The next
+    /// round goes on after these campaigns.
+    pub(super) fn truncate_to(&mut self, capacity: RoundCapacity) {
+        let (cost_per_candidate, mut left) = (self.cost_per_candidate(), Some(capacity));
         let fit = self.candidates.iter().take_while(|candidate| {
-            let one = of_each.get(candidate.restaurant_id.as_str()).copied().unwrap_or(Room::NOTHING);
+            let one =
+                cost_per_candidate.get(candidate.restaurant_id.as_str()).copied().unwrap_or(RoundCapacity::NOTHING);
             left = left.and_then(|left| left.checked_sub(one.rows, one.bytes));
             left.is_some()
         });
         let fit = fit.count();
-        let first = self.candidates.iter().find(|candidate| of_each.contains_key(candidate.restaurant_id.as_str()));
+        let first =
+            self.candidates.iter().find(|candidate| cost_per_candidate.contains_key(candidate.restaurant_id.as_str()));
         let Some(first) = first.map(|candidate| candidate.restaurant_id.clone()) else { return };
         let fits = self.candidates.iter().take(fit).any(|candidate| candidate.restaurant_id == first);
         if fits && !self.is_cut {
             self.candidates.truncate(fit);
         } else {
-            self.keep_some_campaigns(&first, room);
+            self.truncate_campaigns(&first, capacity);
         }
     }
 
-    /// Keeps candidates of one restaurant, and the first of its campaigns: one of each at least.
-    fn keep_some_campaigns(&mut self, restaurant: &str, room: Room) {
+    /// Drops all but some candidates of one restaurant and the first of its campaigns: one of each stays at least.
+    fn truncate_campaigns(&mut self, restaurant: &str, capacity: RoundCapacity) {
         self.open.retain(|open| open.restaurant_id == restaurant);
-        let (all, mut of_one) = (self.open.len(), Room::NOTHING);
+        let (all, mut cost) = (self.open.len(), RoundCapacity::NOTHING);
         let fit = self.open.iter().take_while(|open| {
-            of_one = Room { rows: of_one.rows + 1, bytes: of_one.bytes + largest_draft(open.texts) };
-            of_one.rows == 1 || room.checked_sub(of_one.rows, of_one.bytes).is_some()
+            cost = RoundCapacity { rows: cost.rows + 1, bytes: cost.bytes + largest_draft(open.texts) };
+            cost.rows == 1 || capacity.checked_sub(cost.rows, cost.bytes).is_some()
         });
         let fit = fit.count();
         self.open.truncate(fit);
-        let of_one = self.of_each().get(restaurant).copied().unwrap_or(Room::NOTHING);
-        let candidates = (room.rows / of_one.rows.max(1)).min(room.bytes / of_one.bytes.max(1)).max(1);
+        let cost = self.cost_per_candidate().get(restaurant).copied().unwrap_or(RoundCapacity::NOTHING);
+        let candidates = (capacity.rows / cost.rows.max(1)).min(capacity.bytes / cost.bytes.max(1)).max(1);
         self.candidates.retain(|candidate| candidate.restaurant_id == restaurant);
         self.candidates.truncate(candidates);
         if fit < all || self.is_cut {
@@ -114,14 +117,14 @@ impl LateBatch {
         of_turn(false).filter(|restaurant| !scope.quiet || !theirs.contains(restaurant)).collect()
     }
 
-    /// What one candidate of each restaurant may take.
-    fn of_each(&self) -> BTreeMap<&str, Room> {
-        let mut of_each = BTreeMap::new();
+    /// Returns what one candidate of each restaurant may take.
+    fn cost_per_candidate(&self) -> BTreeMap<&str, RoundCapacity> {
+        let mut cost_per_candidate = BTreeMap::new();
         for open in &self.open {
-            let room = of_each.entry(open.restaurant_id.as_str()).or_insert(Room::NOTHING);
-            *room = Room { rows: room.rows + 1, bytes: room.bytes + largest_draft(open.texts) };
+            let capacity = cost_per_candidate.entry(open.restaurant_id.as_str()).or_insert(RoundCapacity::NOTHING);
+            *capacity = RoundCapacity { rows: capacity.rows + 1, bytes: capacity.bytes + largest_draft(open.texts) };
         }
-        of_each
+        cost_per_candidate
     }
 
     /// The candidates of each restaurant.
@@ -139,8 +142,8 @@ mod tests {
     use super::*;
     use crate::lane::backlog::LaneBacklog;
 
-    fn open(restaurant: &str, number: usize, texts: usize) -> LateCampaign {
-        LateCampaign {
+    fn open(restaurant: &str, number: usize, texts: usize) -> LateCheckCampaign {
+        LateCheckCampaign {
             adv_campaign_id: format!("{restaurant}-{number:05}"),
             restaurant_id: restaurant.to_owned(),
             cursor: None,
@@ -150,21 +153,21 @@ mod tests {
         }
     }
 
-    /// Judges all candidates round by round, as rounds do, each with this room. Returns how often each campaign's candidates were judged, and the
+    /// Judges all candidates round by round, as rounds do, each with this capacity. Returns how often each campaign's candidates were judged, and the
     /// largest round.
     fn judge_all(
-        open: &[LateCampaign],
+        open: &[LateCheckCampaign],
         candidates: &[(&str, usize)],
-        room: Room,
-    ) -> (BTreeMap<(String, String), usize>, Room) {
-        let backlog = LaneBacklog::unread(crate::guard::Guards::default());
+        capacity: RoundCapacity,
+    ) -> (BTreeMap<(String, String), usize>, RoundCapacity) {
+        let backlog = LaneBacklog::empty(crate::guard::Guards::default());
         for (restaurant, most) in candidates {
             backlog.add_late((0..*most).map(|number| LateCandidate {
                 restaurant_id: (*restaurant).to_owned(),
                 client_id: format!("c{number:05}"),
             }));
         }
-        let (mut judged, mut largest, mut rounds) = (BTreeMap::new(), Room::NOTHING, 0);
+        let (mut judged, mut largest, mut rounds) = (BTreeMap::new(), RoundCapacity::NOTHING, 0);
         loop {
             let (candidates, after) = backlog.late();
             let restaurants: BTreeSet<String> =
@@ -180,9 +183,9 @@ mod tests {
                 continue;
             }
             let mut late = LateBatch::of(candidates, of, MAX_LATE_CAMPAIGNS);
-            late.keep(room);
-            let drafts = late.most_drafts();
-            largest = Room { rows: largest.rows.max(drafts.rows), bytes: largest.bytes.max(drafts.bytes) };
+            late.truncate_to(capacity);
+            let drafts = late.max_cost();
+            largest = RoundCapacity { rows: largest.rows.max(drafts.rows), bytes: largest.bytes.max(drafts.bytes) };
             for LateCandidate { restaurant_id: restaurant, client_id: client } in &late.candidates {
                 for open in late.open.iter().filter(|open| open.restaurant_id == *restaurant) {
                     *judged.entry((open.adv_campaign_id.clone(), client.clone())).or_default() += 1;
@@ -198,7 +201,7 @@ mod tests {
     fn newcomers_of_many_campaigns_are_judged_once_for_each_in_rounds_that_are_no_larger_than_others() {
         let campaigns: Vec<_> = (0..120).map(|number| open("r", number, 100)).collect();
         let (judged, largest) =
-            judge_all(&campaigns, &[("r", 50), ("nobody's", 3)], Room { rows: 1_000, bytes: 1 << 30 });
+            judge_all(&campaigns, &[("r", 50), ("nobody's", 3)], RoundCapacity { rows: 1_000, bytes: 1 << 30 });
         assert_eq!(judged.len(), 120 * 50);
         assert!(judged.values().all(|times| *times == 1));
         assert!(largest.rows <= 1_000 && largest.rows > 800, "{largest:?}");
@@ -207,18 +210,18 @@ mod tests {
     #[test]
     fn where_one_newcomer_has_more_campaigns_than_a_round_has_room_they_are_judged_part_by_part() {
         let campaigns: Vec<_> = (0..450).map(|number| open("r", number, 16 << 10)).collect();
-        let room = Room { rows: 20_000, bytes: 2 << 20 };
-        let (judged, largest) = judge_all(&campaigns, &[("r", 3)], room);
+        let capacity = RoundCapacity { rows: 20_000, bytes: 2 << 20 };
+        let (judged, largest) = judge_all(&campaigns, &[("r", 3)], capacity);
         assert_eq!(judged.len(), 450 * 3);
         assert!(judged.values().all(|times| *times == 1));
-        assert!(room.checked_sub(largest.rows, largest.bytes).is_some(), "{largest:?}");
+        assert!(capacity.checked_sub(largest.rows, largest.bytes).is_some(), "{largest:?}");
     }
 
     #[test]
     fn restaurants_beyond_the_campaigns_that_are_read_at_once_come_later() {
         let campaigns = |restaurant| (0..150).map(move |number| open(restaurant, number, 100));
         let all: Vec<_> = campaigns("a").chain(campaigns("b")).chain(campaigns("c")).collect();
-        let (judged, _) = judge_all(&all, &[("a", 2), ("b", 2), ("c", 2), ("d", 2)], Room::of_rows(100_000));
+        let (judged, _) = judge_all(&all, &[("a", 2), ("b", 2), ("c", 2), ("d", 2)], RoundCapacity::rows_only(100_000));
         assert_eq!(judged.len(), 3 * 150 * 2);
         assert!(judged.values().all(|times| *times == 1));
     }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use crate::guard::{Guard, Guards};
 use crate::lane::error::LaneError;
-use crate::lane::round::plan::{PlannableCampaign, Room, plan};
+use crate::lane::round::plan::{PlannableCampaign, plan};
 use crate::model::clients::{ClientRange, Clients};
 use crate::model::draft::{DraftBatch, DraftTemplate};
-use crate::model::due::ActiveCampaign;
+use crate::model::due::RunningCampaign;
 use crate::model::number::Seconds;
 use crate::model::page::{Page, PageRequest, Unread};
 use crate::model::round::{PageRange, RoundPart};
+use crate::model::round_capacity::RoundCapacity;
 use crate::ports::audience::Audience;
 use crate::ports::ledger::{LedgerError, RoundTransaction};
 
@@ -24,7 +25,7 @@ const WORTH_ASKING: usize = 20;
 const MAX_PAGES: usize = 100;
 
 /// A campaign as it stood before the round, and its page.
-pub type CampaignPage = (ActiveCampaign, Page);
+pub type CampaignPage = (RunningCampaign, Page);
 
 /// What reading the pages of a round gave.
 #[derive(Debug, Default)]
@@ -37,7 +38,7 @@ pub struct Pages {
 
 /// A campaign that waits for its page in a round, and what was read of it so far.
 struct Waiting {
-    running: ActiveCampaign,
+    running: RunningCampaign,
     candidate: PlannableCampaign,
     page: Option<Page>,
 }
@@ -48,14 +49,14 @@ struct Waiting {
 pub async fn read<A: Audience>(
     audience: &A,
     now: Seconds,
-    room: Room,
-    running: &[ActiveCampaign],
+    capacity: RoundCapacity,
+    running: &[RunningCampaign],
 ) -> Result<Pages, LaneError> {
-    let waits = |running: &ActiveCampaign| Waiting { candidate: running.into(), running: running.clone(), page: None };
+    let waits = |running: &RunningCampaign| Waiting { candidate: running.into(), running: running.clone(), page: None };
     let mut waiting: Vec<Waiting> = running.iter().map(waits).collect();
-    let (mut left, mut usual, mut done, mut overdue) = (room, None, Vec::new(), Vec::new());
+    let (mut left, mut usual, mut done, mut overdue) = (capacity, None, Vec::new(), Vec::new());
     let mut page_overdue = false;
-    let worth_asking = room.fraction(WORTH_ASKING);
+    let worth_asking = capacity.fraction(WORTH_ASKING);
     loop {
         let candidates: Vec<_> = waiting.iter().map(|waiting| waiting.candidate).collect();
         let mut shares = plan(now, left, usual, &candidates);
@@ -155,7 +156,7 @@ fn range((running, page): &CampaignPage) -> Option<ClientRange<'_>> {
 }
 
 fn part(
-    running: &ActiveCampaign,
+    running: &RunningCampaign,
     page: Page,
     told: &Clients,
     trigger_datetime_created: Seconds,
@@ -179,7 +180,7 @@ fn part(
 }
 
 fn template(
-    running: &ActiveCampaign,
+    running: &RunningCampaign,
     trigger_datetime_created: Seconds,
     group_id: &str,
 ) -> Result<Arc<DraftTemplate>, LaneError> {

@@ -19,7 +19,7 @@ use crate::lane::error_policy::Failures;
 use crate::lane::locks;
 use crate::lane::round::prepare::{Preparation, StagedRound};
 use crate::lane::round::stage_and_seal::SealOutcome;
-use crate::lane::takeover::FoundRound;
+use crate::lane::takeover::LastRoundState;
 use crate::model::ownership::Ownership;
 use crate::model::recorded::{Delivery, Published};
 use crate::ports::audience::Audience;
@@ -43,7 +43,7 @@ struct CommitTicket<P> {
     producer: P,
     published: Published,
     /// Whether the ledger knows that the round is published.
-    noted: bool,
+    ledger_knows: bool,
     /// Whether campaigns become complete by it.
     finished: bool,
     /// What was delivered by it, until the round sizing has learned of it.
@@ -57,13 +57,13 @@ type Preparing<'p, O> = BoxFuture<'p, Result<StagedRound<O>, LaneError>>;
 
 impl<P> CommitTicket<P> {
     fn into_outcome(self) -> PublishOutcome<P> {
-        let CommitTicket { producer, published, noted, finished, delivery } = self;
-        CommitTicket { producer: Some(producer), published, noted, finished, delivery }
+        let CommitTicket { producer, published, ledger_knows, finished, delivery } = self;
+        CommitTicket { producer: Some(producer), published, ledger_knows, finished, delivery }
     }
 
     /// How soon the ledger is to learn that the round is published; none where it knows.
     fn note_in(&self) -> Option<Duration> {
-        match (self.noted, self.finished) {
+        match (self.ledger_knows, self.finished) {
             (true, _) => None,
             (false, true) => Some(NOTE_FINISHED),
             (false, false) => Some(NOTE_IDLE),
@@ -87,7 +87,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     pub(crate) async fn run(
         mut self,
         producer: B::Producer,
-        last: FoundRound,
+        last: LastRoundState,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), LaneError> {
         let mut publishing = self.publish_found(producer, last);
@@ -103,7 +103,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             };
             let (staged, mut ticket) = match self.next(preparation, publishing, &may_stage, stop).await? {
                 NextRound::Round(staged, ticket) => (staged, ticket),
-                NextRound::Stop(None | Some(CommitTicket { noted: true, .. })) => return Ok(()),
+                NextRound::Stop(None | Some(CommitTicket { ledger_knows: true, .. })) => return Ok(()),
                 NextRound::Stop(Some(ticket)) => return self.note(ticket.published).await,
             };
             if let Some(Delivery { bytes, took }) = ticket.delivery.take() {
@@ -120,14 +120,16 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     }
 
     /// Publishes the last round as the takeover found it: at once, when its locks are free, or not at all where it is published.
-    fn publish_found(&self, producer: B::Producer, last: FoundRound) -> Publishing<'a, B::Producer> {
+    fn publish_found(&self, producer: B::Producer, last: LastRoundState) -> Publishing<'a, B::Producer> {
         match last {
-            FoundRound::Published { published, noted } => {
-                let (producer, finished) = (Some(producer), !noted);
-                Box::pin(ready(Ok(CommitTicket { producer, published, noted, finished, delivery: None })))
+            LastRoundState::Published { published, ledger_knows } => {
+                let (producer, finished) = (Some(producer), !ledger_knows);
+                Box::pin(ready(Ok(CommitTicket { producer, published, ledger_knows, finished, delivery: None })))
             }
-            FoundRound::Recorded(recorded) => Box::pin(publish_round_again(self.cx, self.backlog, producer, recorded)),
-            FoundRound::Locked(acquired) => Box::pin(publish_when_free(self.cx, self.backlog, producer, *acquired)),
+            LastRoundState::Recorded(recorded) => {
+                Box::pin(publish_round_again(self.cx, self.backlog, producer, recorded))
+            }
+            LastRoundState::Locked(acquired) => Box::pin(publish_when_free(self.cx, self.backlog, producer, *acquired)),
         }
     }
 
@@ -156,13 +158,13 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         };
         match sealed {
             SealOutcome::Recorded(recorded) => {
-                let sizing = sizing.after_recorded(content.bytes(), content.parts.len(), began.elapsed());
+                let sizing = sizing.after_recorded(content.draft_bytes(), content.parts.len(), began.elapsed());
                 self.cx.telemetry.step(telemetry::RoundStep::Record, sealing.elapsed());
                 self.backlog.advance(&content, quiet);
                 self.backlog.judged_late(&staged.judged, staged.last_campaign.as_deref());
                 self.cx.telemetry.running_campaigns(self.own.lane, self.backlog.running_count());
                 self.failures.clear();
-                self.backlog.call_noted();
+                self.backlog.notify_noted();
                 if recorded.has_closed_campaigns() {
                     self.backlog.reload();
                 }
@@ -176,7 +178,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 ));
                 Ok((publishing, sizing))
             }
-            SealOutcome::Overtaken(campaigns) => {
+            SealOutcome::Conflict(campaigns) => {
                 self.backlog.overtaken(campaigns);
                 Ok((Box::pin(ready(Ok(ticket.into_outcome()))), sizing))
             }
@@ -283,7 +285,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
             IdleEvent::Staged(staged) => Ok(Transition::Over(NextRound::Round(staged?, ticket))),
             IdleEvent::NoteDue => {
                 self.note(ticket.published).await?;
-                ticket.noted = true;
+                ticket.ledger_knows = true;
                 Ok(Transition::Progress(Progress::Idle(ticket, preparing)))
             }
         }
@@ -304,14 +306,14 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
     /// The right to record the next round. Where the producer is used up, the ledger learns that the round is published, and the error says that the
     /// lane is to be taken over again. What was prepared meanwhile is planned again.
     async fn usable(&self, outcome: PublishOutcome<B::Producer>) -> Result<CommitTicket<B::Producer>, LaneError> {
-        let CommitTicket { producer, published, noted, finished, delivery } = outcome;
+        let CommitTicket { producer, published, ledger_knows, finished, delivery } = outcome;
         if let Some(producer) = producer {
-            return Ok(CommitTicket { producer, published, noted, finished, delivery });
+            return Ok(CommitTicket { producer, published, ledger_knows, finished, delivery });
         }
-        if !noted {
+        if !ledger_knows {
             self.note(published).await?;
         }
-        Err(LaneError::ProducerUsedUp)
+        Err(LaneError::NewProducerNeeded)
     }
 
     /// The ledger learns that the last round is published.
@@ -319,10 +321,10 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
         if !self.cx.guards.enabled(Guard::PublishedIsNoted) {
             return Ok(());
         }
-        if self.cx.ledger.note_published(self.own, published.head().seq).await? {
+        if self.cx.ledger.note_published(self.own, published.version().seq).await? {
             self.backlog.reload();
         }
-        self.backlog.call_noted();
+        self.backlog.notify_noted();
         Ok(())
     }
 }

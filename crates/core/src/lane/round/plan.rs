@@ -4,8 +4,9 @@
 use std::cmp::Ordering;
 
 use crate::model::campaign::Window;
-use crate::model::due::ActiveCampaign;
+use crate::model::due::RunningCampaign;
 use crate::model::number::Seconds;
+use crate::model::round_capacity::RoundCapacity;
 
 /// Large drafts have at most this part of a round's bytes while others wait for their first page.
 const MAX_OF_BYTES: usize = 4;
@@ -17,48 +18,14 @@ pub struct PlannableCampaign {
     pub window: Window,
     /// Whether its first page was read.
     pub begun: bool,
-    /// How many of its audience stand behind the cursor, where somebody counted.
+    /// How many of its audience come after the cursor, where somebody counted.
     pub remaining: Option<u64>,
     /// What a draft of it takes, as a message and as a row, in bytes; never 0.
     pub size: usize,
 }
 
-/// What a round may hold, or has room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// Drafts.
-    pub rows: usize,
-    /// Their bytes.
-    pub bytes: usize,
-}
-
-impl Room {
-    /// No room at all.
-    pub const NOTHING: Self = Self { rows: 0, bytes: 0 };
-
-    /// Room for this many drafts, however large they are.
-    pub fn of_rows(rows: usize) -> Self {
-        Self { rows, bytes: usize::MAX }
-    }
-
-    /// How many drafts of this size there is room for.
-    pub fn fits(self, size: usize) -> usize {
-        self.rows.min(self.bytes / size.max(1))
-    }
-
-    /// What is left beside these drafts; none where they do not fit.
-    pub fn checked_sub(self, rows: usize, bytes: usize) -> Option<Self> {
-        Some(Self { rows: self.rows.checked_sub(rows)?, bytes: self.bytes.checked_sub(bytes)? })
-    }
-
-    /// A part of it.
-    pub fn fraction(self, of: usize) -> Self {
-        Self { rows: self.rows / of, bytes: self.bytes / of }
-    }
-}
-
-impl From<&ActiveCampaign> for PlannableCampaign {
-    fn from(running: &ActiveCampaign) -> Self {
+impl From<&RunningCampaign> for PlannableCampaign {
+    fn from(running: &RunningCampaign) -> Self {
         let size = running.campaign.draft_size();
         Self { window: running.campaign.window, begun: running.cursor.is_some(), remaining: None, size }
     }
@@ -91,40 +58,47 @@ pub struct PageQuota {
 /// Nobody is cut for what is left: where it is less than usual, the round is full.
 ///
 /// Where drafts are so large that the room is full before its rows are, a page has as many as its part of the bytes.
-pub fn plan(now: Seconds, room: Room, usual: Option<usize>, campaigns: &[PlannableCampaign]) -> Vec<PageQuota> {
+pub fn plan(
+    now: Seconds,
+    capacity: RoundCapacity,
+    usual: Option<usize>,
+    campaigns: &[PlannableCampaign],
+) -> Vec<PageQuota> {
     let mut open: Vec<usize> = (0..campaigns.len()).filter(|&index| campaigns[index].window.is_open(now)).collect();
     open.sort_by(|&a, &b| {
         let (a, b) = (&campaigns[a], &campaigns[b]);
-        a.begun.cmp(&b.begun).then_with(|| by_time_to_spare(now, room.rows, a, b))
+        a.begun.cmp(&b.begun).then_with(|| by_time_to_spare(now, capacity.rows, a, b))
     });
     let sizes = open.iter().map(|&index| &campaigns[index]).take_while(|c| !c.begun).map(|c| c.size);
     let pages = match usual {
-        Some(usual) if open.first().is_some_and(|&index| !campaigns[index].begun) => fitting(room, usual.max(1), sizes),
-        _ => fitting(room, MIN_PAGE, sizes).max(1).min(room.rows).min(open.len()),
+        Some(usual) if open.first().is_some_and(|&index| !campaigns[index].begun) => {
+            fitting(capacity, usual.max(1), sizes)
+        }
+        _ => fitting(capacity, MIN_PAGE, sizes).max(1).min(capacity.rows).min(open.len()),
     };
-    let least = if usual.is_some() { MIN_PAGE.min(room.rows) } else { 0 };
-    let even = |place: usize| room.rows / pages + usize::from(place < room.rows % pages);
+    let least = if usual.is_some() { MIN_PAGE.min(capacity.rows) } else { 0 };
+    let even = |place: usize| capacity.rows / pages + usize::from(place < capacity.rows % pages);
     let share = |(place, campaign): (usize, usize)| {
         let size = campaigns[campaign].size.max(1);
-        let bytes = (room.bytes / pages / size).max(MIN_PAGE.min(of_bytes(room, size)));
+        let bytes = (capacity.bytes / pages / size).max(MIN_PAGE.min(of_bytes(capacity, size)));
         PageQuota { campaign, rows: even(place).max(least).min(bytes) }
     };
     open.into_iter().take(pages).enumerate().map(share).filter(|share| share.rows > 0).collect()
 }
 
 /// How many pages of this number of rows there is room for, of drafts of these sizes. Nobody's are so large that they need more than their part.
-fn fitting(room: Room, rows: usize, sizes: impl Iterator<Item = usize>) -> usize {
-    let left = |left: &mut Room, size: usize| {
-        let rows = rows.min(of_bytes(room, size)).max(1);
+fn fitting(capacity: RoundCapacity, rows: usize, sizes: impl Iterator<Item = usize>) -> usize {
+    let left = |left: &mut RoundCapacity, size: usize| {
+        let rows = rows.min(of_bytes(capacity, size)).max(1);
         *left = left.checked_sub(rows, rows.saturating_mul(size))?;
         Some(())
     };
-    sizes.scan(room, left).count()
+    sizes.scan(capacity, left).count()
 }
 
 /// How many drafts of this size one page may have while others wait, by the bytes.
-fn of_bytes(room: Room, size: usize) -> usize {
-    room.bytes / MAX_OF_BYTES / size.max(1)
+fn of_bytes(capacity: RoundCapacity, size: usize) -> usize {
+    capacity.bytes / MAX_OF_BYTES / size.max(1)
 }
 
 /// Who has fewer seconds left for each client that is not told yet comes first: no speed needs to be known for that. A remaining audience
@@ -135,22 +109,22 @@ fn by_time_to_spare(now: Seconds, round: usize, a: &PlannableCampaign, b: &Plann
     (left(a) * remaining(b)).cmp(&(left(b) * remaining(a)))
 }
 
-/// Where a subscriber who was seen beside the main pass stands, by the cursor as this round plans it.
+/// On which side of the cursor a subscriber is who was seen beside the main pass, by the cursor as this round plans it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// Above the cursor: the main pass will find them.
-    Ahead,
-    /// At or below it, or the main pass is over. They are late, unless they have a draft or stand on a page of this round.
-    Behind,
+pub enum CursorSide {
+    /// After the cursor: the main pass will find them.
+    AfterCursor,
+    /// At or before it, or the main pass is over. They are late, unless they have a draft or are on a page of this round.
+    AtOrBeforeCursor,
 }
 
-/// Judges one subscriber. `K` is ordered as `client_id COLLATE "C"` is; only the database knows that order (its encoding may be another
+/// Returns on which side of the cursor a subscriber is. `K` is ordered as `client_id COLLATE "C"` is; only the database knows that order (its encoding may be another
 /// than ours), so the service asks SQL for the same decision, and the models run this one.
-pub fn side_of<K: Ord>(client: &K, planned_cursor: Option<&K>, main_pass_over: bool) -> Side {
+pub fn side_of<K: Ord>(client: &K, planned_cursor: Option<&K>, main_pass_over: bool) -> CursorSide {
     match planned_cursor {
-        _ if main_pass_over => Side::Behind,
-        Some(cursor) if client <= cursor => Side::Behind,
-        _ => Side::Ahead,
+        _ if main_pass_over => CursorSide::AtOrBeforeCursor,
+        Some(cursor) if client <= cursor => CursorSide::AtOrBeforeCursor,
+        _ => CursorSide::AfterCursor,
     }
 }
 
@@ -177,92 +151,103 @@ mod tests {
     fn a_first_page_comes_before_anyones_second() {
         let giant = candidate(0, 100, true, Some(1_000_000));
         let small = candidate(0, 5000, false, None);
-        assert_eq!(plan(Seconds::new(10), Room::of_rows(20_000), None, &[giant, small]), [share(1, 20_000)]);
+        assert_eq!(plan(Seconds::new(10), RoundCapacity::rows_only(20_000), None, &[giant, small]), [share(1, 20_000)]);
     }
 
     #[test]
     fn what_a_small_campaign_leaves_goes_to_the_giant() {
         let giant = candidate(0, 100, true, Some(1_000_000));
-        assert_eq!(plan(Seconds::new(10), Room::of_rows(19_900), None, &[giant]), [share(0, 19_900)]);
+        assert_eq!(plan(Seconds::new(10), RoundCapacity::rows_only(19_900), None, &[giant]), [share(0, 19_900)]);
     }
 
     #[test]
     fn first_pages_divide_the_budget_to_the_last_row() {
         let new = candidate(0, 100, false, None);
         assert_eq!(
-            plan(Seconds::new(10), Room::of_rows(1_001), None, &[new; 3]),
+            plan(Seconds::new(10), RoundCapacity::rows_only(1_001), None, &[new; 3]),
             [share(0, 334), share(1, 334), share(2, 333)]
         );
-        assert_eq!(plan(Seconds::new(10), Room::of_rows(401), None, &[new; 3]), [share(0, 201), share(1, 200)]);
-        assert_eq!(plan(Seconds::new(10), Room::of_rows(2), None, &[new; 3]), [share(0, 2)]);
+        assert_eq!(
+            plan(Seconds::new(10), RoundCapacity::rows_only(401), None, &[new; 3]),
+            [share(0, 201), share(1, 200)]
+        );
+        assert_eq!(plan(Seconds::new(10), RoundCapacity::rows_only(2), None, &[new; 3]), [share(0, 2)]);
     }
 
     #[test]
     fn what_first_pages_usually_have_says_how_many_more_are_named_with_room_for_most() {
         let new = candidate(0, 100, false, None);
         assert_eq!(
-            plan(Seconds::new(10), Room::of_rows(1_000), Some(300), &[new; 9]),
+            plan(Seconds::new(10), RoundCapacity::rows_only(1_000), Some(300), &[new; 9]),
             [share(0, 334), share(1, 333), share(2, 333)]
         );
-        assert_eq!(plan(Seconds::new(10), Room::of_rows(1_000), Some(10), &[new; 9]).len(), 9);
+        assert_eq!(plan(Seconds::new(10), RoundCapacity::rows_only(1_000), Some(10), &[new; 9]).len(), 9);
         assert!(
-            plan(Seconds::new(10), Room::of_rows(1_000), Some(10), &[new; 9]).iter().all(|share| share.rows == 200)
+            plan(Seconds::new(10), RoundCapacity::rows_only(1_000), Some(10), &[new; 9])
+                .iter()
+                .all(|share| share.rows == 200)
         );
         assert_eq!(
-            plan(Seconds::new(10), Room::of_rows(100), Some(60), &[new; 9]),
+            plan(Seconds::new(10), RoundCapacity::rows_only(100), Some(60), &[new; 9]),
             [share(0, 100)],
             "never more than the budget for one"
         );
-        assert_eq!(plan(Seconds::new(10), Room::of_rows(100), Some(101), &[new; 9]), [], "nobody is cut");
+        assert_eq!(plan(Seconds::new(10), RoundCapacity::rows_only(100), Some(101), &[new; 9]), [], "nobody is cut");
         let begun = candidate(0, 100, true, None);
-        assert_eq!(plan(Seconds::new(10), Room::of_rows(100), Some(101), &[begun; 2]), [share(0, 100)]);
+        assert_eq!(plan(Seconds::new(10), RoundCapacity::rows_only(100), Some(101), &[begun; 2]), [share(0, 100)]);
     }
 
     #[test]
     fn where_drafts_are_large_the_bytes_are_shared_out() {
         let large = PlannableCampaign { size: 1_000, ..candidate(0, 100, false, None) };
-        let room = Room { rows: 1_000, bytes: 500_000 };
-        assert_eq!(plan(Seconds::new(10), room, None, &[large; 3]), [share(0, 166), share(1, 166), share(2, 166)]);
-        assert_eq!(plan(Seconds::new(10), room, Some(100), &[large; 3]), [share(0, 166), share(1, 166), share(2, 166)]);
+        let capacity = RoundCapacity { rows: 1_000, bytes: 500_000 };
+        assert_eq!(plan(Seconds::new(10), capacity, None, &[large; 3]), [share(0, 166), share(1, 166), share(2, 166)]);
+        assert_eq!(
+            plan(Seconds::new(10), capacity, Some(100), &[large; 3]),
+            [share(0, 166), share(1, 166), share(2, 166)]
+        );
         let usual = candidate(0, 100, false, None);
         assert_eq!(
-            plan(Seconds::new(10), room, None, &[large, usual]),
+            plan(Seconds::new(10), capacity, None, &[large, usual]),
             [share(0, 250), share(1, 500)],
             "a usual one is not cut"
         );
-        assert_eq!(plan(Seconds::new(10), Room { rows: 1_000, bytes: 999 }, None, &[large]), []);
+        assert_eq!(plan(Seconds::new(10), RoundCapacity { rows: 1_000, bytes: 999 }, None, &[large]), []);
     }
 
     #[test]
     fn least_time_to_spare_for_its_remaining_audience_comes_first() {
         let near_and_small = candidate(0, 100, true, Some(10));
         let far_and_large = candidate(0, 1000, true, Some(1_000_000));
-        assert_eq!(plan(Seconds::new(10), Room::of_rows(500), None, &[near_and_small, far_and_large]), [share(1, 500)]);
+        assert_eq!(
+            plan(Seconds::new(10), RoundCapacity::rows_only(500), None, &[near_and_small, far_and_large]),
+            [share(1, 500)]
+        );
     }
 
     #[test]
     fn where_nobody_counted_the_nearer_end_comes_first() {
         let far = candidate(0, 1000, true, None);
         let near = candidate(0, 100, true, None);
-        assert_eq!(plan(Seconds::new(10), Room::of_rows(500), None, &[far, near]), [share(1, 500)]);
+        assert_eq!(plan(Seconds::new(10), RoundCapacity::rows_only(500), None, &[far, near]), [share(1, 500)]);
     }
 
     #[test]
     fn nothing_before_the_start_or_from_the_end_on() {
         let campaign = candidate(10, 20, false, None);
-        assert_eq!(plan(Seconds::new(9), Room::of_rows(5), None, &[campaign]), []);
-        assert_eq!(plan(Seconds::new(10), Room::of_rows(5), None, &[campaign]), [share(0, 5)]);
-        assert_eq!(plan(Seconds::new(19), Room::of_rows(5), None, &[campaign]), [share(0, 5)]);
-        assert_eq!(plan(Seconds::new(20), Room::of_rows(5), None, &[campaign]), []);
-        assert_eq!(plan(Seconds::new(15), Room::of_rows(0), None, &[campaign]), []);
+        assert_eq!(plan(Seconds::new(9), RoundCapacity::rows_only(5), None, &[campaign]), []);
+        assert_eq!(plan(Seconds::new(10), RoundCapacity::rows_only(5), None, &[campaign]), [share(0, 5)]);
+        assert_eq!(plan(Seconds::new(19), RoundCapacity::rows_only(5), None, &[campaign]), [share(0, 5)]);
+        assert_eq!(plan(Seconds::new(20), RoundCapacity::rows_only(5), None, &[campaign]), []);
+        assert_eq!(plan(Seconds::new(15), RoundCapacity::rows_only(0), None, &[campaign]), []);
     }
 
     #[test]
-    fn a_newcomer_above_the_planned_cursor_is_left_to_the_main_pass() {
-        assert_eq!(side_of(&3, None, false), Side::Ahead);
-        assert_eq!(side_of(&3, Some(&2), false), Side::Ahead);
-        assert_eq!(side_of(&3, Some(&3), false), Side::Behind);
-        assert_eq!(side_of(&3, Some(&2), true), Side::Behind);
+    fn a_newcomer_after_the_planned_cursor_is_left_to_the_main_pass() {
+        assert_eq!(side_of(&3, None, false), CursorSide::AfterCursor);
+        assert_eq!(side_of(&3, Some(&2), false), CursorSide::AfterCursor);
+        assert_eq!(side_of(&3, Some(&3), false), CursorSide::AtOrBeforeCursor);
+        assert_eq!(side_of(&3, Some(&2), true), CursorSide::AtOrBeforeCursor);
     }
 
     prop_compose! {
@@ -279,7 +264,7 @@ mod tests {
             campaigns in prop::collection::vec(any_candidate(), 0..8),
         ) {
             let now = Seconds::new(now);
-            let shares = plan(now, Room::of_rows(budget), None, &campaigns);
+            let shares = plan(now, RoundCapacity::rows_only(budget), None, &campaigns);
             let open = |c: &PlannableCampaign| c.window.start <= now && now < c.window.end;
             let total: usize = shares.iter().map(|share| share.rows).sum();
             prop_assert_eq!(total, if campaigns.iter().any(open) { budget } else { 0 });

@@ -23,8 +23,8 @@ use crate::lane::round::pages;
 use crate::lane::round::quiet_rounds::RoundScope;
 use crate::lane::round::stage_and_seal::StagedRows;
 use crate::lane::round::wait::Waits;
-use crate::model::due::ActiveCampaign;
-use crate::model::late::{LateCampaign, RowCounts};
+use crate::model::due::RunningCampaign;
+use crate::model::late::{LateCheckCampaign, RowCounts};
 use crate::model::lock::LockedPart;
 use crate::model::number::Seconds;
 use crate::model::ownership::Ownership;
@@ -63,7 +63,7 @@ struct RoundDeadLetters {
 struct Planned {
     /// Whether nothing is to be taken in while it is made.
     quiet: bool,
-    running: Vec<ActiveCampaign>,
+    running: Vec<RunningCampaign>,
     late: LateBatch,
     budget: Budget,
     letters: RoundDeadLetters,
@@ -171,7 +171,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
     }
 
     /// The scope of the round, and what there is to do in it. Where that is nothing, it is the scope of the others.
-    fn scope(&self, late: LateBatch) -> (RoundScope, Vec<ActiveCampaign>, LateBatch) {
+    fn scope(&self, late: LateBatch) -> (RoundScope, Vec<RunningCampaign>, LateBatch) {
         let running = self.backlog.running();
         let scope = self.backlog.next_scope();
         let theirs =
@@ -239,7 +239,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
 
     /// Reads the pages and stages the rows of a planned round. None when it turns out that there is nothing to record.
     async fn stage(&self, mut planned: Planned) -> Result<Option<StagedRound<L::Transaction>>, LaneError> {
-        let clients = planned.budget.pages.rows + planned.late.most_drafts().rows;
+        let clients = planned.budget.pages.rows + planned.late.max_cost().rows;
         let mut reservation = self.cx.memory.for_round(clients, planned.letters.bytes).await;
         if !planned.running.is_empty() && self.cx.guards.enabled(Guard::HighWaterBeforePages) {
             self.backlog.tail_scan_has_begun().await;
@@ -261,7 +261,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let (group, guards) = (&self.cx.limits.group_id, self.cx.guards);
         let mut parts = pages::form(&mut open, pages.read, trigger_datetime_created, group, guards).await?;
         let candidates = late.candidates();
-        let with_candidates = |open: &'_ LateCampaign| candidates.get(open.restaurant_id.as_str());
+        let with_candidates = |open: &'_ LateCheckCampaign| candidates.get(open.restaurant_id.as_str());
         let judged: Vec<_> = late.open.iter().filter_map(|open| Some((open, with_candidates(open)?))).collect();
         pages::add_late(&mut open, &mut parts, &judged, trigger_datetime_created, group, guards).await?;
         self.rows_are_there(&parts, &late.open).await?;
@@ -307,12 +307,12 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
 
     /// Many newcomers beside few who were told can mean that rows were removed. Then the rows are counted, no more than fifty times the newcomers.
     /// Fails with a halt where rows are missing.
-    async fn rows_are_there(&self, parts: &[RoundPart], open: &[LateCampaign]) -> Result<(), LaneError> {
+    async fn rows_are_there(&self, parts: &[RoundPart], open: &[LateCheckCampaign]) -> Result<(), LaneError> {
         for part in parts.iter().filter(|part| part.late > 0) {
             let id = &part.drafts.template.campaign().adv_campaign_id;
             let told = open.iter().find(|open| open.adv_campaign_id == *id).map_or(0, |open| open.told);
             let if_removed = RowCounts { told, rows: told - part.late as i64 };
-            if if_removed.were_removed() {
+            if if_removed.indicates_bulk_removal() {
                 rescan::rows_are_there(self.cx, self.own, id).await?;
             }
         }

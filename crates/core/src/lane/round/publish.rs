@@ -27,13 +27,13 @@ pub async fn publish<P: Producer, C: Clock>(
     changed: &Arc<ChangedWindows>,
     guards: Guards,
 ) -> Result<(Option<P>, Published), LaneError> {
-    let seq = round.head().seq;
+    let seq = round.version().seq;
     if !round.has_messages() {
         let producer = producer.publish(round).await?;
-        return Ok((producer, Published::found(round.head())));
+        return Ok((producer, Published::found(round.version())));
     }
     let released = match guards.enabled(Guard::PauseBeforePublication) {
-        true => pause.until_released(clock).await,
+        true => pause.until_publication_allowed(clock).await,
         false => clock.fresh().await,
     };
     let released = released.ok_or(LaneError::ClockUnread)?;
@@ -57,8 +57,8 @@ pub async fn publish<P: Producer, C: Clock>(
         biased;
         published = producer.publish_if(round, may_begin) => match published {
             Ok(producer) => {
-                let delivery = Delivery { bytes: round.bytes(), took: began.elapsed() };
-                Ok((producer, Published::committed(round.head(), delivery)))
+                let delivery = Delivery { bytes: round.draft_bytes(), took: began.elapsed() };
+                Ok((producer, Published::committed(round.version(), delivery)))
             }
             Err(BrokerError::NotBegun) => Err(LaneError::NotOpen { seq }),
             Err(error) => Err(error.into()),
@@ -78,7 +78,7 @@ fn is_open(round: &Recorded, changed: &ChangedWindows, guards: Guards, now: Seco
 /// Commits the mark of a round that is published already: the group's offsets were lost.
 pub async fn restore_mark<P: Producer>(producer: P, round: &Recorded) -> Result<(Option<P>, Published), LaneError> {
     let producer = producer.publish_mark(round).await?;
-    Ok((producer, Published::found(round.head())))
+    Ok((producer, Published::found(round.version())))
 }
 
 #[cfg(test)]
@@ -130,7 +130,7 @@ mod tests {
         let trigger_datetime_created = Seconds::new(1);
         let content =
             RoundContent { parts: vec![part], dead_letters: Vec::new(), trigger_datetime_created, round_bytes: None };
-        let mark = CommittedMark { ledger: uuid::Uuid::from_u128(1), head: RoundVersion::default() };
+        let mark = CommittedMark { ledger: uuid::Uuid::from_u128(1), version: RoundVersion::default() };
         Recorded::committed(mark, Lane::new(0), Offset::new(0), &content, false)
     }
 

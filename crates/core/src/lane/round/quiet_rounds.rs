@@ -1,43 +1,43 @@
-//! Quiet rounds, for campaigns that changes overtake. A round that was planned before a change is not recorded after it. A campaign that changes more
-//! often than a round is made would never be told. It would also throw away what was copied for everybody else.
+//! A campaign that changes during planning makes the round fail; a quiet round retries it with intake blocked.
 //!
-//! So the next rounds leave out campaigns that a change overtook, for as long as they are being changed. In between they have short rounds of their
-//! own. For these nothing is taken in from reading the campaign until the round is recorded. Pure but for the clock.
+//! A campaign that changes more often than a round is made would else never be told. It would also throw away what was copied for everybody else. So
+//! the next rounds leave out campaigns whose change made a round fail, for as long as they are being changed. In between they have short rounds of
+//! their own. For these, intake is blocked from reading the campaign until the round is recorded. Pure but for the clock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A campaign that nothing changed for this long is like any other again.
-const CALM: Duration = Duration::from_secs(1);
+/// A campaign that did not change for this long is like any other again.
+const QUIET_AFTER: Duration = Duration::from_secs(1);
 /// After this many overtaken rounds in a row the next one is quiet for all campaigns: then it is not always the same campaigns that change.
 const OVERTAKEN_IN_A_ROW: u32 = 2;
 
 /// Which campaigns may have drafts in a round.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RoundScope {
-    /// Whether nothing is taken in while it is made.
+    /// Whether intake is blocked while it is made.
     pub quiet: bool,
     /// Whether every campaign may.
     all_campaigns: bool,
-    /// Campaigns that changes overtake.
-    contested: Vec<String>,
+    /// Campaigns that change too often for a usual round.
+    frequently_changed: Vec<String>,
 }
 
 impl RoundScope {
-    /// Whether a campaign may have drafts in it.
+    /// Returns whether a campaign may have drafts in it.
     pub fn includes(&self, adv_campaign_id: &str) -> bool {
-        self.all_campaigns || self.is_contested(adv_campaign_id) == self.quiet
+        self.all_campaigns || self.is_frequently_changed(adv_campaign_id) == self.quiet
     }
 
-    fn is_contested(&self, adv_campaign_id: &str) -> bool {
-        self.contested.binary_search_by(|id| id.as_str().cmp(adv_campaign_id)).is_ok()
+    fn is_frequently_changed(&self, adv_campaign_id: &str) -> bool {
+        self.frequently_changed.binary_search_by(|id| id.as_str().cmp(adv_campaign_id)).is_ok()
     }
 
-    /// The scope of all campaigns that this one leaves out.
+    /// Returns the scope of all campaigns that this one leaves out.
     pub fn complement(&self) -> Self {
-        Self { quiet: !self.quiet, all_campaigns: false, contested: self.contested.clone() }
+        Self { quiet: !self.quiet, all_campaigns: false, frequently_changed: self.frequently_changed.clone() }
     }
 }
 
@@ -45,7 +45,7 @@ impl RoundScope {
 #[derive(Debug, Default)]
 pub struct QuietRounds {
     /// When each was changed last.
-    contested: BTreeMap<String, Instant>,
+    frequently_changed: BTreeMap<String, Instant>,
     overtaken: u32,
     quiet_next: bool,
 }
@@ -53,11 +53,11 @@ pub struct QuietRounds {
 impl QuietRounds {
     /// Campaigns were changed.
     pub fn changed<'a>(&mut self, ids: impl Iterator<Item = &'a String>) {
-        if self.contested.is_empty() {
+        if self.frequently_changed.is_empty() {
             return;
         }
         for id in ids {
-            if let Some(at) = self.contested.get_mut(id) {
+            if let Some(at) = self.frequently_changed.get_mut(id) {
                 *at = Instant::now();
             }
         }
@@ -67,7 +67,7 @@ impl QuietRounds {
     pub fn overtaken(&mut self, ids: Vec<String>) {
         self.overtaken += 1;
         self.quiet_next = true;
-        self.contested.extend(ids.into_iter().map(|id| (id, Instant::now())));
+        self.frequently_changed.extend(ids.into_iter().map(|id| (id, Instant::now())));
     }
 
     /// A round was recorded.
@@ -80,14 +80,14 @@ impl QuietRounds {
 
     /// Which campaigns may have drafts in the next round.
     pub fn next_scope(&mut self) -> RoundScope {
-        self.contested.retain(|_, changed| changed.elapsed() < CALM);
-        if self.contested.is_empty() {
+        self.frequently_changed.retain(|_, changed| changed.elapsed() < QUIET_AFTER);
+        if self.frequently_changed.is_empty() {
             return RoundScope::default();
         }
         RoundScope {
             quiet: self.quiet_next,
             all_campaigns: self.quiet_next && self.overtaken >= OVERTAKEN_IN_A_ROW,
-            contested: self.contested.keys().cloned().collect(),
+            frequently_changed: self.frequently_changed.keys().cloned().collect(),
         }
     }
 }
@@ -112,11 +112,11 @@ mod tests {
         assert!(!scope.quiet && !scope.includes("changing") && scope.includes("other"));
         assert_eq!(scope.complement().complement(), scope);
         quiet_rounds.recorded(false);
-        tokio::time::advance(CALM * 2 / 3).await;
+        tokio::time::advance(QUIET_AFTER * 2 / 3).await;
         quiet_rounds.changed(["changing".to_owned()].iter());
-        tokio::time::advance(CALM * 2 / 3).await;
+        tokio::time::advance(QUIET_AFTER * 2 / 3).await;
         assert!(quiet_rounds.next_scope().quiet && quiet_rounds.next_scope().includes("changing"));
-        tokio::time::advance(CALM).await;
+        tokio::time::advance(QUIET_AFTER).await;
         assert!(
             !quiet_rounds.next_scope().quiet
                 && quiet_rounds.next_scope().includes("changing")

@@ -39,15 +39,15 @@ impl<O: RoundTransaction> StagedRows<O> {
 
     /// Records the round after the one that is published.
     pub async fn seal(self, lane: Lane, ledger: Uuid, before: &Published) -> Result<SealOutcome, LedgerError> {
-        let head = RoundVersion { seq: before.head().seq.next(), revision: 0, checksum: self.content.checksum() };
+        let version = RoundVersion { seq: before.version().seq.next(), revision: 0, checksum: self.content.checksum() };
         fail_point("round.sealing");
-        let sealed = self.open.seal(head, Arc::clone(&self.content)).await?;
+        let sealed = self.open.seal(version, Arc::clone(&self.content)).await?;
         let (position, closed_campaigns) = match sealed {
             Sealed::Recorded { position, closed_campaigns } => (position, closed_campaigns),
-            Sealed::Overtaken(campaigns) => return Ok(SealOutcome::Overtaken(campaigns)),
+            Sealed::Conflict(campaigns) => return Ok(SealOutcome::Conflict(campaigns)),
         };
         fail_point("round.sealed");
-        let mark = CommittedMark { ledger, head };
+        let mark = CommittedMark { ledger, version };
         Ok(SealOutcome::Recorded(Recorded::committed(mark, lane, position, &self.content, closed_campaigns)))
     }
 }
@@ -58,5 +58,5 @@ pub enum SealOutcome {
     /// It is recorded.
     Recorded(Recorded),
     /// It is not: these of its campaigns do not stand as it was planned. Plan again.
-    Overtaken(Vec<String>),
+    Conflict(Vec<String>),
 }

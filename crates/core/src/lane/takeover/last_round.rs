@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::FoundRound;
+use super::LastRoundState;
 use super::compare::{ledger_side, reconciled};
 use crate::fail_point::fail_point;
 use crate::guard::Guard;
@@ -30,33 +30,33 @@ pub(super) async fn reconcile_last_round<B: Broker, L: Ledger, A, C: Clock>(
     failures: &Failures,
     producer: B::Producer,
     theirs: &CommittedOffset,
-) -> Result<(B::Producer, FoundRound), LaneError> {
+) -> Result<(B::Producer, LastRoundState), LaneError> {
     let lane = acquired.ownership.lane;
     if !cx.guards.enabled(Guard::WithdrawalAfterReading) {
         let stored = cx.ledger.stored_round(acquired.ownership).await?;
         if !stored.not_open.is_empty() {
-            cx.ledger.withdraw(acquired.ownership, stored.head).await?;
+            cx.ledger.withdraw(acquired.ownership, stored.version).await?;
         }
     }
     let ours = ledger_side(acquired);
     // With the note the ledger forgets what an operator overruled: that was about one mark, which is written again by then.
     let (known, overruled) = (acquired.published, acquired.mark_overruled);
     let published = |published: Published| {
-        let noted = known == Some(published.head().seq) && !overruled;
-        FoundRound::Published { published, noted }
+        let ledger_knows = known == Some(published.version().seq) && !overruled;
+        LastRoundState::Published { published, ledger_knows }
     };
     match reconciled(cx.guards, acquired, &ours, theirs) {
         Reconciled::Equal => Ok((producer, published(Published::found(acquired.head)))),
         Reconciled::PublishRecorded => {
             if cx.guards.enabled(Guard::UndeliveredIsWithdrawn) {
-                withdraw_what_does_not_get_through(cx, acquired, failures).await?;
+                withdraw_undeliverable_round(cx, acquired, failures).await?;
             }
-            let last = match recorded(cx, acquired).await {
-                Ok(recorded) => FoundRound::Recorded(recorded),
+            let last = match read_back_last_round(cx, acquired).await {
+                Ok(recorded) => LastRoundState::Recorded(recorded),
                 Err(error) => match locks::waited_for(&error) {
                     Some(wait) => {
                         locks::show_wait(cx, lane, LockedPart::Round, Some(wait)).await;
-                        FoundRound::Locked(Box::new(acquired.clone()))
+                        LastRoundState::Locked(Box::new(acquired.clone()))
                     }
                     None => return Err(error),
                 },
@@ -67,7 +67,7 @@ pub(super) async fn reconcile_last_round<B: Broker, L: Ledger, A, C: Clock>(
             let stored = cx.ledger.stored_round(acquired.ownership).await?;
             let round = Recorded::mark_only(lane, acquired.ledger, &stored);
             let (producer, restored) = publish::restore_mark(producer, &round).await?;
-            let producer = producer.ok_or(LaneError::ProducerUsedUp)?;
+            let producer = producer.ok_or(LaneError::NewProducerNeeded)?;
             Ok((producer, published(restored)))
         }
         Reconciled::Contradiction(kind) => {
@@ -77,9 +77,10 @@ pub(super) async fn reconcile_last_round<B: Broker, L: Ledger, A, C: Clock>(
     }
 }
 
-/// A round that twice did not get through in the time that its transaction has would not the third time either. Kafka has nothing of it: all of
-/// it is withdrawn, published as an empty round, and planned in smaller ones; the lane's next owners know how large they may be.
-pub(super) async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
+/// Withdraws a round that twice did not get through in the time that its transaction has: it would not the third time either. Kafka has nothing of
+/// it. It is published as an empty round, and its drafts are planned in smaller ones. The ledger keeps how large those may be, for the lane's next
+/// owners. Fails as the ledger does.
+pub(super) async fn withdraw_undeliverable_round<B, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     acquired: &mut AcquiredLane,
     failures: &Failures,
@@ -105,11 +106,12 @@ pub(super) async fn withdraw_what_does_not_get_through<B, L: Ledger, A, C>(
     Ok(())
 }
 
-/// The ledger is one ahead: withdraw what is not open; the rest of that round is to be published from what was recorded. The lane publishes it as
-/// soon as it runs: so its intake waits neither for a large round nor for a pause. Withdrawing takes time, in which another campaign may end: so the
-/// round is read again until nothing in it is to be withdrawn. Dead letters whose topic does not take them leave the round, so that its drafts do not
-/// wait for them.
-pub(crate) async fn recorded<B: Broker, L: Ledger, A, C>(
+/// Withdraws from the last round what is not open, and returns the rest as it was recorded. Fails where its rows do not match their checksum.
+///
+/// The lane publishes it as soon as it runs. So its intake waits neither for a large round nor for a pause. Withdrawing takes time, in which another
+/// campaign may end. So the round is read again until nothing in it is to be withdrawn. Dead letters whose topic does not take them leave the round:
+/// its drafts do not wait for them.
+pub(crate) async fn read_back_last_round<B: Broker, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     acquired: &mut AcquiredLane,
 ) -> Result<Recorded, LaneError> {
@@ -118,12 +120,12 @@ pub(crate) async fn recorded<B: Broker, L: Ledger, A, C>(
     if !stored.dead_letters.is_empty()
         && !cx.dead_letter_topic.accepts(own.lane, || cx.broker.dead_letter_topic()).await
     {
-        cx.ledger.set_dead_letters_aside(own, stored.head).await?;
+        cx.ledger.set_dead_letters_aside(own, stored.version).await?;
         fail_point("dead_letters.set_aside");
         stored = cx.ledger.stored_round(own).await?;
     }
     while !stored.not_open.is_empty() && cx.guards.enabled(Guard::WithdrawalAtTakeover) {
-        acquired.locked_rows |= cx.ledger.withdraw(own, stored.head).await? > 0;
+        acquired.locked_rows |= cx.ledger.withdraw(own, stored.version).await? > 0;
         fail_point("withdraw.recorded");
         stored = cx.ledger.stored_round(own).await?;
         if !cx.guards.enabled(Guard::WithdrawnToTheLast) {

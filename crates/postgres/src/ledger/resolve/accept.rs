@@ -79,7 +79,7 @@ impl PostgresLedger {
         let feedback = self.feedback();
         let rows = together(found.iter().map(|(id, told)| rows::count(&tx, &feedback, id, *told))).await?;
         let counted = found.into_iter().zip(rows).map(|((id, told), rows)| (id, RowCounts { told, rows }));
-        let removed = counted.filter(|(_, counted)| counted.were_removed()).collect();
+        let removed = counted.filter(|(_, counted)| counted.indicates_bulk_removal()).collect();
         tx.commit().await?;
         Ok(removed)
     }

@@ -16,7 +16,7 @@ use crate::errors::PostgresError;
 use crate::number::{Number, number};
 use crate::sql;
 use dinnerbell_core::model::clients::{ClientRange, Clients};
-use dinnerbell_core::model::due::ActiveCampaign;
+use dinnerbell_core::model::due::RunningCampaign;
 use dinnerbell_core::model::late::LateQuery;
 use dinnerbell_core::model::lock::{LockWait, LockedCampaign};
 use dinnerbell_core::model::mark::RoundVersion;
@@ -194,7 +194,7 @@ impl RoundTransaction for PostgresRound {
         Ok(rows::late(&self.tx, &self.feedback, questions).await?)
     }
 
-    async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<ActiveCampaign>, LedgerError> {
+    async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<RunningCampaign>, LedgerError> {
         let parameters: [Parameter<'_>; 2] = [(&ids, Type::TEXT_ARRAY), self.own.lane.parameter()];
         let rows = self.tx.query(sql::ACTIVE_CAMPAIGNS.text(), &parameters).await?;
         Ok(rows.iter().map(active_campaign).collect())
@@ -255,7 +255,7 @@ impl RoundTransaction for PostgresRound {
         if moved.len() != parts.len() || taken != letters.len() as u64 {
             self.tx.rollback().await?;
             let stale = parts.into_iter().map(|part| part.id).filter(|id| !moved.contains(id));
-            return Ok(Sealed::Overtaken(stale.collect()));
+            return Ok(Sealed::Conflict(stale.collect()));
         }
         // What is deferred to the commit is refused by it.
         if let Err(error) = self.tx.commit().await {

@@ -23,16 +23,16 @@ impl PostgresLedger {
         &self,
         own: Ownership,
         head: RoundVersion,
-        what: Withdrawn,
+        scope: WithdrawalScope,
     ) -> Result<u64, LedgerError> {
         let tx = self.begin(own).await?;
         let _exclusive = self.lock_lane(own.lane).await;
         hold_last_round(&tx, own, head).await?;
         let mut parts = parts(&tx, own.lane, head.seq).await?;
-        parts.retain(|part| what.is_of(part));
+        parts.retain(|part| scope.includes(part));
         let stay = self.withdraw_parts(&tx, own, head.seq, &parts).await?;
         self.rewrite_round(&tx, own, head).await?;
-        if let Withdrawn::Everything { round_bytes } = what {
+        if let WithdrawalScope::WholeRound { round_bytes } = scope {
             let sql = format!("update dinnerbell.lane set {WRITTEN}, round_bytes = $2 where lane = $1");
             tx.execute(&sql, &[own.lane.parameter(), (&round_bytes, Type::INT8)]).await?;
         }
@@ -120,15 +120,15 @@ pub(in crate::ledger) struct RowsThatStay {
 
 /// What of a round is withdrawn.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::ledger) enum Withdrawn {
+pub(in crate::ledger) enum WithdrawalScope {
     /// What must not be published any more.
-    WhatIsNotOpen,
+    NotOpen,
     /// All of it, since it does not get through. The lane remembers how large a round may be.
-    Everything { round_bytes: Option<i64> },
+    WholeRound { round_bytes: Option<i64> },
 }
 
-impl Withdrawn {
-    fn is_of(self, part: &StoredPart) -> bool {
-        part.drafts > 0 && (!part.open || matches!(self, Self::Everything { .. }))
+impl WithdrawalScope {
+    fn includes(self, part: &StoredPart) -> bool {
+        part.drafts > 0 && (!part.open || matches!(self, Self::WholeRound { .. }))
     }
 }

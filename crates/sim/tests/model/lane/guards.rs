@@ -45,7 +45,7 @@ pub enum Guard {
     /// The ends are read before a Kafka transaction is begun.
     EndsBeforePublication,
     /// A producer whose connection broke during a transaction begins no further one, though it was committed.
-    ProducerUsedUp,
+    BrokenConnectionEndsProducer,
 }
 
 /// Every guard, and what follows when it alone is taken out.
@@ -87,5 +87,5 @@ pub const GUARDS: &[(Guard, Without)] = &[
         ),
     ),
     (Guard::EndsBeforePublication, Without::Breaks(IN_TIME)),
-    (Guard::ProducerUsedUp, Without::Breaks(ROW_FIRST)),
+    (Guard::BrokenConnectionEndsProducer, Without::Breaks(ROW_FIRST)),
 ];

@@ -151,10 +151,9 @@ impl LaneModel {
             published: me.published.map(|seq| Seq::new(seq.into())),
             compared: true,
         };
-        let theirs = s
-            .kafka
-            .mark
-            .map_or(CommittedOffset::None, |head| CommittedOffset::Mark(CommittedMark { ledger, head: head.real() }));
+        let theirs = s.kafka.mark.map_or(CommittedOffset::None, |head| {
+            CommittedOffset::Mark(CommittedMark { ledger, version: head.real() })
+        });
         (me.previous, me.published) = (None, None);
         match reconcile(&ours, &theirs) {
             Reconciled::Equal => me.at = At::Run,
@@ -338,7 +337,7 @@ impl LaneModel {
                 }
                 s.instances[who].publishing = Publishing::Idle;
                 s.instances[who].mark_only = false;
-                !self.on(Guard::ProducerUsedUp) || self.start_again_fenced(s, who)
+                !self.on(Guard::BrokenConnectionEndsProducer) || self.start_again_fenced(s, who)
             }
             (Step::CommitDelayed, Publishing::Offsets) if my_txn.is_some() => {
                 s.kafka.late = true;

@@ -223,14 +223,14 @@ fn apply_decision(row: &mut LaneRow, decision: &Decision) {
 }
 
 fn committed(partition: &Partition) -> CommittedOffset {
-    let mark = |round: Round| CommittedOffset::Mark(CommittedMark { ledger: Uuid::nil(), head: round.head() });
+    let mark = |round: Round| CommittedOffset::Mark(CommittedMark { ledger: Uuid::nil(), version: round.version() });
     partition.mark.map_or(CommittedOffset::None, mark)
 }
 
 fn side(row: &LaneRow, compared: bool) -> LedgerSide {
     LedgerSide {
         ledger: Uuid::nil(),
-        head: row.round.head(),
+        head: row.round.version(),
         previous: row.previous.map(Round::head),
         published: row.published.map(|seq| Seq::new(seq.into())),
         compared,

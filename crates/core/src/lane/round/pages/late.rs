@@ -7,13 +7,13 @@ use crate::guard::{Guard, Guards};
 use crate::lane::error::LaneError;
 use crate::model::clients::Clients;
 use crate::model::draft::DraftBatch;
-use crate::model::late::{LateCampaign, LateQuery};
+use crate::model::late::{LateCheckCampaign, LateQuery};
 use crate::model::number::Seconds;
 use crate::model::round::RoundPart;
 use crate::ports::ledger::RoundTransaction;
 
 /// Campaigns, each with the candidates of its restaurant.
-pub type Candidates<'a> = [(&'a LateCampaign, &'a Clients)];
+pub type Candidates<'a> = [(&'a LateCheckCampaign, &'a Clients)];
 
 /// Adds to the round the candidates who are late for a campaign. They stand behind its cursor as this round plans it, on none of the round's pages,
 /// and have no draft. However many campaigns these are, the database is asked twice at most.
@@ -63,7 +63,7 @@ pub async fn add_late<O: RoundTransaction>(
 
 /// Who is late, by the cursor as this round plans it.
 pub(super) fn question<'a>(
-    campaign: &'a LateCampaign,
+    campaign: &'a LateCheckCampaign,
     clients: &'a Clients,
     parts: &'a [RoundPart],
     places: &HashMap<String, usize>,

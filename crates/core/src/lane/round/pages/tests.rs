@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::model::late::{Added, LateCampaign, LateQuery, Subscription};
+use crate::model::late::{Added, LateCheckCampaign, LateQuery, Subscription};
 use crate::ports::audience::AudienceError;
 
 /// A round in whose database nobody has a row.
@@ -20,7 +20,7 @@ impl RoundTransaction for NobodyTold {
         Ok(questions.iter().map(late).collect())
     }
 
-    async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<ActiveCampaign>, LedgerError> {
+    async fn campaigns(&mut self, ids: &[&str]) -> Result<Vec<RunningCampaign>, LedgerError> {
         Ok(ids.iter().map(|_| running(7, 1)).collect())
     }
 
@@ -41,13 +41,13 @@ impl RoundTransaction for NobodyTold {
         _: crate::model::mark::RoundVersion,
         _: Arc<crate::model::round::RoundContent>,
     ) -> Result<crate::model::round::Sealed, LedgerError> {
-        Ok(crate::model::round::Sealed::Overtaken(Vec::new()))
+        Ok(crate::model::round::Sealed::Conflict(Vec::new()))
     }
 }
 
 /// Who is told late, of these candidates, by a round whose page after `b` is `d` and `f`.
 async fn late(last: bool, candidates: &[&str]) -> Vec<String> {
-    let running = ActiveCampaign { cursor: Some("b".to_owned()), ..running(0, 4) };
+    let running = RunningCampaign { cursor: Some("b".to_owned()), ..running(0, 4) };
     let page = Page { clients: ["d", "f"].into_iter().collect(), skipped: 0, last };
     let pages = vec![(running.clone(), page)];
     let mut parts = form(&mut NobodyTold, pages, Seconds::new(1), "group", Guards::default()).await.unwrap();
@@ -60,8 +60,8 @@ async fn late(last: bool, candidates: &[&str]) -> Vec<String> {
     part.drafts.clients.iter().skip(part.drafts.clients.len() - part.late).map(str::to_owned).collect()
 }
 
-fn late_for(running: &ActiveCampaign) -> LateCampaign {
-    LateCampaign {
+fn late_for(running: &RunningCampaign) -> LateCheckCampaign {
+    LateCheckCampaign {
         adv_campaign_id: running.id().to_owned(),
         restaurant_id: running.campaign.restaurant_id.clone(),
         cursor: running.cursor.clone(),
@@ -73,7 +73,7 @@ fn late_for(running: &ActiveCampaign) -> LateCampaign {
 
 #[tokio::test]
 async fn who_is_late_for_a_campaign_without_a_page_in_the_round_gets_a_part_of_it() {
-    let seventh = LateCampaign { cursor: Some("m".to_owned()), ..late_for(&running(7, 1)) };
+    let seventh = LateCheckCampaign { cursor: Some("m".to_owned()), ..late_for(&running(7, 1)) };
     let (candidates, mut parts) = (["a", "z"].into_iter().collect(), Vec::new());
     add_late(&mut NobodyTold, &mut parts, &[(&seventh, &candidates)], Seconds::new(1), "group", Guards::default())
         .await
@@ -126,7 +126,7 @@ impl Audience for Favoured {
     }
 }
 
-fn running(number: usize, audience: usize) -> ActiveCampaign {
+fn running(number: usize, audience: usize) -> RunningCampaign {
     let campaign = crate::model::campaign::Campaign {
         restaurant_id: audience.to_string(),
         adv_campaign_id: format!("c{number}"),
@@ -136,7 +136,7 @@ fn running(number: usize, audience: usize) -> ActiveCampaign {
         window: crate::model::campaign::Window { start: Seconds::new(0), end: Seconds::new(100) },
         datetime_created: Seconds::new(0),
     };
-    ActiveCampaign { campaign: Arc::new(campaign), revision: 1, cursor: None }
+    RunningCampaign { campaign: Arc::new(campaign), revision: 1, cursor: None }
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn a_few_questions_fill_a_round_of_small_campaigns_and_cut_none_of_them() 
     let audience = Favoured::default();
     // Of ten, nine are favoured by ten people and one by a hundred and fifty.
     let all: Vec<_> = (0..1_000).map(|number| running(number, if number % 10 == 0 { 150 } else { 10 })).collect();
-    let pages = read(&audience, Seconds::new(1), Room::of_rows(5_000), &all).await.unwrap().read;
+    let pages = read(&audience, Seconds::new(1), RoundCapacity::rows_only(5_000), &all).await.unwrap().read;
     let rows: usize = pages.iter().map(|(_, page)| page.clients.len()).sum();
     assert!((4_500..=5_000).contains(&rows), "{rows} rows");
     assert!(pages.iter().all(|(_, page)| page.last), "nobody is cut");
@@ -158,7 +158,8 @@ async fn a_campaign_whose_page_does_not_come_in_time_is_left_out_of_the_round_an
     let mut slow = running(0, 0);
     Arc::get_mut(&mut slow.campaign).unwrap().restaurant_id = "slow".to_owned();
     let all = [slow, running(1, 100), running(2, 5)];
-    let Pages { read: pages, overdue } = read(&audience, Seconds::new(1), Room::of_rows(5_000), &all).await.unwrap();
+    let Pages { read: pages, overdue } =
+        read(&audience, Seconds::new(1), RoundCapacity::rows_only(5_000), &all).await.unwrap();
     let rows: Vec<_> = pages.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
     assert_eq!(rows, [("c1", 100), ("c2", 5)]);
     assert_eq!(overdue, [("slow".to_owned(), "too slow".to_owned())]);
@@ -168,9 +169,9 @@ async fn a_campaign_whose_page_does_not_come_in_time_is_left_out_of_the_round_an
 #[tokio::test]
 async fn what_small_campaigns_leave_of_a_round_is_the_giants() {
     let audience = Favoured::default();
-    let giant = ActiveCampaign { cursor: Some(format!("{:09}", 7)), ..running(0, 1_000_000) };
+    let giant = RunningCampaign { cursor: Some(format!("{:09}", 7)), ..running(0, 1_000_000) };
     let all = [giant, running(1, 100), running(2, 100)];
-    let pages = read(&audience, Seconds::new(1), Room::of_rows(5_000), &all).await.unwrap().read;
+    let pages = read(&audience, Seconds::new(1), RoundCapacity::rows_only(5_000), &all).await.unwrap().read;
     let rows: Vec<_> = pages.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
     assert_eq!(rows, [("c1", 100), ("c2", 100), ("c0", 4_800)]);
 }
@@ -180,8 +181,8 @@ async fn a_round_is_full_by_its_bytes_too_and_large_drafts_leave_room_for_small_
     let audience = Favoured::default();
     let mut large = running(0, 1_000_000);
     Arc::get_mut(&mut large.campaign).unwrap().adv_campaign_content = "\u{1}".repeat(16 << 10);
-    let room = Room { rows: 20_000, bytes: 10_000_000 };
-    let pages = read(&audience, Seconds::new(1), room, &[large.clone(), running(1, 100)]).await.unwrap().read;
+    let capacity = RoundCapacity { rows: 20_000, bytes: 10_000_000 };
+    let pages = read(&audience, Seconds::new(1), capacity, &[large.clone(), running(1, 100)]).await.unwrap().read;
     let bytes: usize = pages.iter().map(|(running, page)| page.clients.len() * running.campaign.draft_size()).sum();
     assert!((9_000_000..=10_000_000).contains(&bytes), "{bytes} bytes");
     let small = pages.iter().find(|(running, _)| running.id() == "c1").unwrap();

@@ -37,7 +37,7 @@ pub(super) async fn publish_round<B: Broker, L, A, C: Clock>(
     cx.telemetry.step(telemetry::RoundStep::Publish, began.elapsed());
     cx.telemetry.published(recorded.publication().lane, &content);
     let finished = content.parts.iter().any(|part| part.page.as_ref().is_some_and(|page| page.last));
-    Ok(CommitTicket { producer, delivery: published.delivery(), published, noted: false, finished })
+    Ok(CommitTicket { producer, delivery: published.delivery(), published, ledger_knows: false, finished })
 }
 
 /// Looks at a round that was found recorded, and locked by somebody else, until it is free; then publishes what is left of it.
@@ -51,7 +51,7 @@ pub(super) async fn publish_when_free<B: Broker, L: Ledger, A, C: Clock>(
     let mut backoff = RETRY_BACKOFF;
     let recorded = loop {
         sleep(backoff.failed()).await;
-        match takeover::recorded(cx, &mut acquired).await {
+        match takeover::read_back_last_round(cx, &mut acquired).await {
             Ok(recorded) => break recorded,
             Err(error) => match locks::waited_for(&error) {
                 Some(wait) => locks::show_wait(cx, lane, LockedPart::Round, Some(wait)).await,
@@ -61,7 +61,7 @@ pub(super) async fn publish_when_free<B: Broker, L: Ledger, A, C: Clock>(
     };
     locks::show_wait(cx, lane, LockedPart::Round, None).await;
     if acquired.locked_rows {
-        backlog.call_locked_rows();
+        backlog.notify_locked_rows();
     }
     publish_round_again(cx, backlog, producer, recorded).await
 }
@@ -76,7 +76,7 @@ pub(super) async fn publish_round_again<B: Broker, L, A, C: Clock>(
     let (producer, published) = send(cx, backlog, producer, &recorded).await?;
     cx.telemetry.published_again(recorded.publication().lane, recorded.drafts());
     // What the round finished is not known here: the ledger learns of it soon.
-    Ok(CommitTicket { producer, delivery: published.delivery(), published, noted: false, finished: true })
+    Ok(CommitTicket { producer, delivery: published.delivery(), published, ledger_knows: false, finished: true })
 }
 
 /// Publishes a recorded round within the memory that its messages may take, unless one of its campaigns is not open by then.
@@ -86,7 +86,7 @@ pub(super) async fn send<B: Broker, L, A, C: Clock>(
     producer: B::Producer,
     recorded: &Recorded,
 ) -> Result<(Option<B::Producer>, Published), LaneError> {
-    let _on_their_way = cx.memory.for_publication(recorded.publication().size()).await;
+    let _on_their_way = cx.memory.for_publication(recorded.publication().wire_bytes()).await;
     let published = publish(producer, recorded, &cx.clock, &cx.pause, backlog.changed_windows(), cx.guards).await;
     match &published {
         Ok(_) if !recorded.publication().dead_letters.is_empty() => cx.dead_letter_topic.accepted(),
