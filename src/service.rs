@@ -3,8 +3,8 @@
 pub mod attempt;
 pub mod file_limit;
 pub mod health;
+pub mod housekeeping;
 pub mod http;
-pub mod retention;
 pub mod startup;
 mod steady_clock;
 
@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::operator::hold;
 use crate::service::attempt::NotStarted;
-use crate::service::retention::RetentionJob;
+use crate::service::housekeeping::Housekeeping;
 use crate::service::startup::{ServiceContext, Startup};
 use crate::web::site::Site;
 use dinnerbell_config::{Config, Secret};
@@ -126,7 +126,7 @@ async fn work(
     stop: watch::Receiver<bool>,
 ) -> Result<(), ServiceError> {
     let broker = cx.broker.clone();
-    let keeper = RetentionJob {
+    let housekeeping = Housekeeping {
         feedback: cx.ledger.pool().clone(),
         subscribers: cx.audience.pool().clone(),
         retention: config.retention,
@@ -142,7 +142,7 @@ async fn work(
         never = pause::watch(&cx.ledger, &cx.clock, &readings, |suspension| cx.telemetry.suspended(suspension)) => match never {},
         never = noting => match never {},
         never = hold::watch(cx.ledger.pool(), &cx.pause, &cx.telemetry) => match never {},
-        never = keeper.keep(&cx.telemetry) => match never {},
+        never = housekeeping.run(&cx.telemetry) => match never {},
         never = health::watch(&cx.telemetry, &broker, cx.ledger.pool(), cx.audience.pool()) => match never {},
         by = async {
             let drained = Notify::new();

@@ -2,7 +2,7 @@
 //!
 //! PostgreSQL is real, a cluster of the demo's own ([`cluster`]). Kafka is librdkafka's in-process mock broker, which forgets
 //! transactional offsets, keeps aborted messages and holds 5 MB a partition. That is enough to look at, because the ledger is the
-//! truth and a lane that runs undisturbed never asks Kafka for its mark again; it is no proof of anything, and the demo says so.
+//! truth and a lane that runs undisturbed never asks Kafka for its mark again; it proves nothing, and the demo says so.
 
 pub mod cluster;
 pub mod compare;
@@ -308,7 +308,7 @@ async fn agree(scene: &Scene, show: &Show<'_>, lanes: show::Lanes) -> Result<(),
 /// What kind of Kafka this is.
 const MODE: &str = "\
 Kafka is librdkafka's in-process mock broker here: it forgets transactional offsets, keeps aborted messages and holds 5 MB a
-partition. This is for looking at, and no proof of anything: `make test` runs against Apache Kafka.";
+partition. This shows the service; it proves nothing: `make test` runs against Apache Kafka.";
 
 /// Addresses, and what to do with them.
 fn invitation(servers: &DemoServers, scene: &Scene) -> String {

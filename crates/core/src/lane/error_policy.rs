@@ -1,4 +1,5 @@
-//! What follows from an error: the one place that maps each kind to what the lane does next and what the operator is told.
+//! What follows from an error: the one place that maps each kind to what the lane does next and what the operator is told. Every halt of a lane is
+//! made here.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::lane::error::LaneError;
 use crate::model::halt::{Halt, HaltKind, HaltResolution};
 use crate::model::late::RowCounts;
 use crate::model::mark::CommittedOffset;
-use crate::model::number::{Lane, Seq};
+use crate::model::number::{Lane, Offset, Seq};
 use crate::model::reconcile::{Contradiction, LedgerSide};
 use crate::ports::audience::AudienceError;
 use crate::ports::broker::BrokerError;
@@ -178,7 +179,7 @@ fn halt_rule(error: &LaneError) -> Option<HaltRule<'_>> {
     Some(HaltRule { kind, found, after_failures, after_duration, advice })
 }
 
-/// The halt that a contradiction between the two sides is.
+/// Returns the halt that a contradiction between the two sides is.
 pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &LedgerSide, theirs: &CommittedOffset) -> Halt {
     let what = match kind {
         Contradiction::MarkMissing if ours.published == Some(ours.head.seq) => {
@@ -200,7 +201,7 @@ pub fn contradiction(lane: Lane, kind: &Contradiction, ours: &LedgerSide, theirs
     Halt::new(kind.halt(), lane, format!("{what}; ledger: {ours}; kafka: {theirs}"))
 }
 
-/// The halt of a lane that would tell clients again because their rows were removed.
+/// Returns the halt of a lane that would tell clients again because their rows were removed.
 pub fn rows_removed(lane: Lane, id: &str, counted: RowCounts) -> Halt {
     let RowCounts { told, rows } = counted;
     let found = format!(
@@ -209,13 +210,41 @@ pub fn rows_removed(lane: Lane, id: &str, counted: RowCounts) -> Halt {
     Halt::new(HaltKind::RowsRemoved, lane, found)
 }
 
-/// The halt of a lane whose drafts would go to another topic than before.
+/// Returns the halt of a lane whose drafts would go to another topic than before.
 pub fn drafts_topic_replaced(lane: Lane, known: &str, now: &str) -> Halt {
     let found = format!(
         "the id of the topic of the drafts is {now}, and drafts were written to the topic {known}: it was recreated, and what was in it \
          is gone"
     );
     Halt::new(HaltKind::NotificationsReplaced, lane, found)
+}
+
+/// Returns the halt of a lane whose campaigns topic has another id than the one that it has read.
+pub fn topic_replaced(lane: Lane, known: &str, now: &str) -> Halt {
+    let found = format!("its id is {now}, and the lane has read the topic {known}: it was recreated");
+    Halt::new(HaltKind::TopicReplaced, lane, found)
+}
+
+/// Returns the halt of a lane whose next records were deleted before it read them.
+pub fn input_trimmed(lane: Lane, position: Offset, low: Offset) -> Halt {
+    let found =
+        format!("the lane's position is {position}, but the topic begins at {low}: records were deleted unread");
+    Halt::new(HaltKind::InputTrimmed, lane, found)
+}
+
+/// Returns the halt of a lane whose campaigns topic does not hold a record that the lane has read. Where the topic has the id that the ledger
+/// knows, its brokers lost records; else it may be another topic.
+pub fn record_missing(lane: Lane, has_known_id: bool, found: &str) -> Halt {
+    match has_known_id {
+        true => {
+            let why = "and its id is the same: its brokers lost records that they had acknowledged";
+            Halt::new(HaltKind::InputTruncated, lane, format!("{found}, {why}"))
+        }
+        false => {
+            let why = "it was recreated, or its brokers lost records";
+            Halt::new(HaltKind::TopicReplaced, lane, format!("{found}: {why}"))
+        }
+    }
 }
 
 #[cfg(test)]

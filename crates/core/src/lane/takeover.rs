@@ -19,8 +19,8 @@ use crate::guard::{Guard, Guards};
 use crate::lane::context::LaneContext;
 use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
-use crate::lane::output_topics;
-use crate::model::halt::{Halt, HaltKind};
+use crate::lane::{error_policy, output_topics};
+use crate::model::halt::Halt;
 use crate::model::number::{Lane, Offset};
 use crate::model::output_topics::OutputTopicIds;
 use crate::model::ownership::{AcquiredLane, Ownership};
@@ -223,28 +223,17 @@ async fn verify_input_topic<B: Broker, L: Ledger, A, C: Clock>(
     high: Offset,
 ) -> Result<Option<String>, LaneError> {
     let lane = acquired.ownership.lane;
-    let halt = |(kind, found): (HaltKind, String)| LaneError::Halt(Halt::new(kind, lane, found));
     let now = cx.broker.topic_id().await?;
-    let known = match (&acquired.topic_id, &now) {
+    let has_known_id = match (&acquired.topic_id, &now) {
         (Some(known), Some(now)) if known != now => {
-            let found = format!("its id is {now}, and the lane has read the topic {known}: it was recreated");
-            return Err(halt((HaltKind::TopicReplaced, found)));
+            return Err(LaneError::Halt(error_policy::topic_replaced(lane, known, now)));
         }
         (known, _) => known.is_some() && now.is_some(),
     };
-    // What another record, or a missing one, says of a topic: its id says whether it is another topic.
-    let other = |found: String| match known {
-        true => (
-            HaltKind::InputTruncated,
-            format!("{found}, and its id is the same: its brokers lost records that they had acknowledged"),
-        ),
-        false => (HaltKind::TopicReplaced, format!("{found}: it was recreated, or its brokers lost records")),
-    };
+    let record_missing = |found: String| LaneError::Halt(error_policy::record_missing(lane, has_known_id, &found));
     let position = acquired.position;
     if position < low {
-        let found =
-            format!("the lane's position is {position}, but the topic begins at {low}: records were deleted unread");
-        return Err(halt((HaltKind::InputTrimmed, found)));
+        return Err(LaneError::Halt(error_policy::input_trimmed(lane, position, low)));
     }
     let high = if cx.guards.enabled(Guard::WatermarksReadAgain) {
         reread_log_end(cx, lane, position, high).await?
@@ -252,12 +241,12 @@ async fn verify_input_topic<B: Broker, L: Ledger, A, C: Clock>(
         high
     };
     if position > high {
-        return Err(halt(other(format!("the lane's position is {position}, but the topic ends at {high}"))));
+        return Err(record_missing(format!("the lane's position is {position}, but the topic ends at {high}")));
     }
     if let Some(last) = acquired.last_record.filter(|last| last.offset >= low)
         && cx.broker.fingerprint_at(lane, last.offset).await?.is_some_and(|found| found != last)
     {
-        return Err(halt(other(format!("another record stands at offset {} of the topic", last.offset))));
+        return Err(record_missing(format!("another record stands at offset {} of the topic", last.offset)));
     }
     if let (None, Some(now)) = (&acquired.topic_id, &now) {
         cx.ledger.note_topic(acquired.ownership, now).await?;

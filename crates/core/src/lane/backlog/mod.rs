@@ -1,13 +1,13 @@
 //! What a lane has to do, in memory: a bounded window on what the ledger knows, shared by the steps of one lane. It is composed of small stores,
 //! each of which keeps its own rule.
 
+mod carry_dead_letters;
 mod changed_windows;
 mod dead_letters;
 mod late;
 mod late_candidates;
 mod ledger_cache;
-mod left_out;
-mod letters;
+mod overdue_and_locked;
 mod running;
 #[cfg(test)]
 mod tests;

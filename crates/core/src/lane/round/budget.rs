@@ -3,7 +3,7 @@
 use crate::instance::round_sizing::RoundSizing;
 use crate::lane::backlog::LaneBacklog;
 use crate::lane::context::LaneContext;
-use crate::lane::round::late::LateBatch;
+use crate::lane::round::late_selection::LateBatch;
 use crate::model::due::RunningCampaign;
 use crate::model::round_capacity::RoundCapacity;
 

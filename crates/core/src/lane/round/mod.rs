@@ -6,10 +6,10 @@
 //! 4. [`publish`]: one Kafka transaction that repeats it.
 //!
 //! `pipeline` is the loop in which one round is published while `prepare` makes the next. `wait` says when there is something to do, `budget` how
-//! much a round may hold, `late` which newcomers it judges. [`quiet_rounds`] keeps campaigns that are being changed from holding up the others.
+//! much a round may hold, `late_selection` which candidates for late drafts it takes. [`quiet_rounds`] keeps campaigns that are being changed from holding up the others.
 
 mod budget;
-mod late;
+mod late_selection;
 pub mod pages;
 pub mod pipeline;
 pub mod plan;

@@ -1,6 +1,6 @@
 //! The next page of each planned campaign, less those who already have a draft.
 
-mod late;
+mod late_drafts;
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::model::round_capacity::RoundCapacity;
 use crate::ports::audience::Audience;
 use crate::ports::ledger::{LedgerError, RoundTransaction};
 
-pub use late::{Candidates, add_late};
+pub use late_drafts::{Candidates, add_late};
 
 /// A round is full when less than this part of it is left: another question would cost more than it brings.
 const WORTH_ASKING: usize = 20;

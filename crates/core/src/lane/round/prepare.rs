@@ -18,7 +18,7 @@ use crate::lane::error_policy::RETRY_BACKOFF;
 use crate::lane::locks;
 use crate::lane::rescan;
 use crate::lane::round::budget::{Budget, Budgeting};
-use crate::lane::round::late::{LateBatch, MAX_LATE_CAMPAIGNS};
+use crate::lane::round::late_selection::{LateBatch, MAX_LATE_CAMPAIGNS};
 use crate::lane::round::pages;
 use crate::lane::round::quiet_rounds::RoundScope;
 use crate::lane::round::stage_and_seal::StagedRows;

@@ -231,7 +231,7 @@ fn side(row: &LaneRow, compared: bool) -> LedgerSide {
     LedgerSide {
         ledger: Uuid::nil(),
         head: row.round.version(),
-        previous: row.previous.map(Round::head),
+        previous: row.previous.map(Round::version),
         published: row.published.map(|seq| Seq::new(seq.into())),
         compared,
     }

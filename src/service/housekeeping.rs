@@ -1,7 +1,7 @@
-//! House-keeping beside the lanes: what is long over is pruned, and ids and times that come near the end of their types are reported.
+//! Housekeeping beside the lanes: what is long over is pruned, and ids and times that come near the end of their types are reported.
 //!
 //! Every instance does it, each in small steps that hold up neither a lane nor another instance ([`dinnerbell_postgres::ledger::prune`]). An
-//! error is logged and tried again with the next look: nothing else depends on it.
+//! error is logged and tried again with the next step: nothing else depends on it.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -18,16 +18,16 @@ use dinnerbell_postgres::errors::PostgresError;
 use dinnerbell_postgres::headroom;
 use dinnerbell_postgres::ledger::prune::{BATCH, Clocks, prune};
 
-/// How often it is looked for something to prune; also how long after the start the first time.
+/// How often it prunes; also how long after the start the first time.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Between two steps: the lanes' own work goes first.
 const PAUSE_BETWEEN_STEPS: Duration = Duration::from_millis(200);
 /// How often ids and times are read.
 const READ_HEADROOM: Duration = Duration::from_secs(3_600);
 
-/// What house-keeping needs.
+/// What housekeeping needs.
 #[derive(Clone)]
-pub struct RetentionJob {
+pub struct Housekeeping {
     /// The feedback database, with the ledger.
     pub feedback: Pool,
     /// The subscribers database.
@@ -38,9 +38,9 @@ pub struct RetentionJob {
     pub publishes_dead_letters: bool,
 }
 
-impl RetentionJob {
+impl Housekeeping {
     /// Prunes each minute and reads the headroom each hour, until it is dropped. An error is logged, and tried again with the next step.
-    pub async fn keep(&self, telemetry: &Telemetry) -> Infallible {
+    pub async fn run(&self, telemetry: &Telemetry) -> Infallible {
         tokio::join!(self.prune(telemetry), self.watch_headroom(telemetry)).0
     }
 
