@@ -296,7 +296,7 @@ impl CheckedDatabase<'_> {
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let difference = (seconds(before) + seconds(after)) / 2.0 - row.get::<_, f64>(0);
         let told = format!(
-            "this machine's clock is {difference:+.1} s from the feedback database's, by which campaigns are judged"
+            "this machine's clock is {difference:+.1} s from the feedback database's, by which campaigns start and end"
         );
         match difference.abs() < NOTABLE_DIFFERENCE {
             true => found.ok("clock", told),

@@ -51,7 +51,7 @@ pub struct Adoption {
     pub dry_run: bool,
     /// Campaigns, those that are over included.
     pub campaigns: i64,
-    /// Changes about them that were still to be judged.
+    /// Changes about them that were still to be applied.
     pub changes: i64,
     /// Dead letters that were still to be published.
     pub dead_letters: i64,

@@ -10,7 +10,7 @@ use dinnerbell_config::Config;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::input::{DecodedRecord, RecordError};
 use dinnerbell_core::model::number::{Micros, Seconds};
-use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
+use dinnerbell_core::model::rules::{Known, RecordEffect, apply_rules};
 use dinnerbell_core::ports::audience::AudienceError;
 use dinnerbell_postgres::audience_size::AudienceSize;
 use dinnerbell_postgres::clock::CLOCK_MICROS;
@@ -305,19 +305,19 @@ fn known(row: &Row, id: &str) -> Campaign {
 fn check_campaign(preview: &mut Preview, campaign: &Campaign, stood: Option<&KnownCampaign>, now: Seconds) {
     let mut window = campaign.window;
     preview.known_state = stood.map(|stood| stood.state.clone());
-    let verdict = stood.map(|stood| apply_rules(&stood.known, &DecodedRecord::Campaign(campaign.clone())));
-    let (counts_as, warning) = match verdict {
+    let effect = stood.map(|stood| apply_rules(&stood.known, &DecodedRecord::Campaign(campaign.clone())));
+    let (counts_as, warning) = match effect {
         None => (CountsAs::Campaign, None),
-        Some(Verdict::Update | Verdict::Cancel) => {
+        Some(RecordEffect::Update | RecordEffect::Cancel) => {
             (CountsAs::Update, Some("a campaign of this id is known: this updates it, for those not told yet"))
         }
-        Some(Verdict::Older) => {
+        Some(RecordEffect::Older) => {
             (CountsAs::OlderUpdate, Some("a newer version of this campaign is known: this is ignored"))
         }
-        Some(Verdict::Duplicate) => {
+        Some(RecordEffect::Duplicate) => {
             (CountsAs::Duplicate, Some("this very campaign is known already: sending it changes nothing"))
         }
-        Some(Verdict::Conflict(reason)) => {
+        Some(RecordEffect::Conflict(reason)) => {
             preview.mistakes.push(reason.into());
             (CountsAs::DeadLetter, None)
         }

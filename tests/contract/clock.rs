@@ -1,4 +1,4 @@
-//! The clock: `dinnerbell_core::ports::clock::Clock`, by which every instance judges windows.
+//! The clock: `dinnerbell_core::ports::clock::Clock`, by which every instance decides whether a window is open.
 
 use dinnerbell_core::model::number::Micros;
 use dinnerbell_core::ports::clock::Clock;

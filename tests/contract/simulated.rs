@@ -116,8 +116,8 @@ impl Environment for Simulated {
         (row.campaign.adv_campaign_content.clone(), row.trigger_datetime_created)
     }
 
-    async fn unjudged(&self) -> usize {
-        self.world.state().database.changes.iter().filter(|change| change.judged == 0).count()
+    async fn unapplied(&self) -> usize {
+        self.world.state().database.changes.iter().filter(|change| change.applied == 0).count()
     }
 
     async fn everything(&self) -> String {

@@ -5,7 +5,7 @@ use dinnerbell_core::guard::Guard;
 /// Each guard with its test.
 pub const RED: &[(Guard, &str)] = &[
     (
-        Guard::ChangesJudgedAtTakeover,
+        Guard::ChangesAppliedAtTakeover,
         "operate::cancel::without_an_instance_a_cancel_is_recorded_and_comes_before_anybody_is_told",
     ),
     (Guard::ChecksumReadBack, "operate::remedies::a_round_whose_rows_were_removed_and_are_restored"),

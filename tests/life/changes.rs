@@ -125,7 +125,7 @@ fn an_idle_owner_notices_what_another_lane_received_within_a_quarter_of_a_second
     let took = "select max((extract(epoch from judged_at - arrived_at) * 1000)::int8) from dinnerbell.change";
     let longest = stage.feedback.number(took);
     println!("changes noticed within {longest} ms");
-    assert!(longest < 2_000, "a change was judged after {longest} ms");
+    assert!(longest < 2_000, "a change was applied after {longest} ms");
     service.stop();
 }
 
@@ -200,7 +200,7 @@ fn a_campaign_that_waits_expired_or_was_closed_can_be_cancelled_for_ever() {
         cancel(&stage, 0, campaign);
         stage.send(&longer(campaign));
     }
-    wait_until("all is judged", LONG, || counted(&stage, "older_updates") == 3);
+    wait_until("all is applied", LONG, || counted(&stage, "older_updates") == 3);
     wait_for_second(now + 26);
     for id in ["closed", "expired", "scheduled"] {
         assert_eq!(known(&stage, id).unwrap()["state"], "cancelled");
@@ -357,15 +357,15 @@ fn duplicates_and_older_versions_are_ignored_and_contradictions_are_dead_letters
         stage.send_to(lane, &other_content); // the same version with other content
         stage.send_to(lane, &elsewhere(update(&newest))); // newer, and of another restaurant
     }
-    wait_until("everything is judged", LONG, || {
+    wait_until("everything is applied", LONG, || {
         counted(&stage, "records") == 11
             && stage.feedback.number("select count(*) from dinnerbell.change where judged_as is not null") == 5
     });
     let counts = |column| counted(&stage, column);
     assert_eq!((counts("campaigns"), counts("duplicates"), counts("older_updates")), (1, 1, 2));
     assert_eq!((counts("dead_letters"), counts("handed_over"), counts("updates")), (2, 5, 0));
-    let judged = "select count(*) from dinnerbell.change where judged_as = ";
-    let judged_as = |what: &str| stage.feedback.number(&format!("{judged}'{what}'"));
+    let applied = "select count(*) from dinnerbell.change where judged_as = ";
+    let judged_as = |what: &str| stage.feedback.number(&format!("{applied}'{what}'"));
     assert_eq!((judged_as("ignored"), judged_as("dead letter")), (3, 2));
     let mut reasons = reasons(&stage);
     reasons.sort();

@@ -37,7 +37,7 @@ fn after_a_mixed_history_over_two_lanes_the_records_add_up() {
         sent[own as usize] += 1;
     }
     wait_until("everything is taken in", LONG, || counted(&stage, "records") == sent.iter().sum::<i64>());
-    wait_until("everything is judged", LONG, || {
+    wait_until("everything is applied", LONG, || {
         stage.feedback.number("select count(*) from dinnerbell.change where judged_as is null") == 0
     });
     for (lane, sent) in sent.iter().enumerate() {
@@ -50,8 +50,8 @@ fn after_a_mixed_history_over_two_lanes_the_records_add_up() {
     assert_eq!(counted(&stage, "campaigns"), 6);
     assert_eq!(rows("change"), counted(&stage, "handed_over"));
     // A letter is written by the lane that receives it, or by the owner for what was handed over.
-    let judged = rows("change where judged_as = 'dead letter'");
-    assert_eq!(rows("dead_letter"), counted(&stage, "dead_letters") + judged);
+    let applied = rows("change where judged_as = 'dead letter'");
+    assert_eq!(rows("dead_letter"), counted(&stage, "dead_letters") + applied);
     assert_eq!(rows("campaign where state = 'cancelled'"), 12);
     stage.await_sinks(&expected, LONG);
     let letters = rows("dead_letter");

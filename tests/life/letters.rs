@@ -301,7 +301,7 @@ fn letters_of_a_megabyte_each_are_read_when_a_round_takes_them() {
 /// Two hundred changes of a megabyte each wait for a lane that nobody runs.
 #[test]
 #[ignore = "takes some 20 s; make prove"]
-fn changes_of_a_megabyte_each_are_judged_in_portions() {
+fn changes_of_a_megabyte_each_are_applied_in_portions() {
     let stage = stage(1);
     let offer = Campaign::now("offer", "nobody's");
     let service = stage.start();
@@ -313,7 +313,7 @@ fn changes_of_a_megabyte_each_are_judged_in_portions() {
          select 'offer', 0, g, convert_to('[' || repeat(' ', 1000000), 'UTF8') from generate_series(1, 200) g",
     );
     let service = stage.start();
-    wait_until("all are judged", VERY_LONG, || {
+    wait_until("all are applied", VERY_LONG, || {
         stage.feedback.number("select count(*) from dinnerbell.change where judged_as = 'dead letter'") == 200
     });
     await_letters_for(&stage, 200, VERY_LONG);

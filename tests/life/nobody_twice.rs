@@ -27,7 +27,7 @@ fn neither_duplicate_favourites_nor_a_campaign_sent_twice_nor_updates_tell_anyon
     stage.send_to(1, &newer);
     stage.send_to(0, &update(&newer));
     stage.subscribers.subscribe_clients("pizzeria", &["a", "b", "c", "d"]);
-    wait_until("all is judged", LONG, || {
+    wait_until("all is applied", LONG, || {
         stage.feedback.number("select count(*) from dinnerbell.change where judged_as is not null") == 2
     });
     await_row(&stage, "offer", "passed again", |row| row["repass_at"].as_i64() > Some(0));
@@ -118,7 +118,7 @@ fn of_one_restaurant_each_campaign_tells_everyone_once() {
     let all = clients(&stage, "pizzeria");
     let expected = Expected::from([(&one, &all), (&other, &all)]);
     stage.await_sinks(&expected, LONG);
-    wait_until("all is judged", LONG, || counted(&stage, "records") == 4);
+    wait_until("all is applied", LONG, || counted(&stage, "records") == 4);
     service.stop();
     stage.assert_sinks(&expected);
 }

@@ -98,7 +98,7 @@ fn an_idle_owner_notices_what_its_lane_adopted_and_goes_on_with_it() {
 }
 
 #[test]
-fn a_cancellation_that_waited_for_the_gone_lane_is_judged_by_the_adopting_one() {
+fn a_cancellation_that_waited_for_the_gone_lane_is_applied_by_the_adopting_one() {
     let by_hand = with_lane_5();
     let stage = &by_hand.stage;
     stage.subscribers.subscribe("orphan", 5);

@@ -128,7 +128,7 @@ fn without_an_instance_a_cancel_is_recorded_and_comes_before_anybody_is_told() {
     stage.assert_sinks(&Expected::default());
 }
 
-/// Somebody stops everything by a script, while no instance runs: far more than one transaction judges.
+/// Somebody stops everything by a script, while no instance runs: far more than one transaction applies.
 #[test]
 fn the_last_of_many_cancels_comes_before_anybody_is_told_too() {
     let stage = recorded_and_not_published();
@@ -142,7 +142,7 @@ fn the_last_of_many_cancels_comes_before_anybody_is_told_too() {
          insert into dinnerbell.change (adv_campaign_id, key, arrived_by) values ('offer', convert_to('offer', 'UTF8'), 'a script')",
     );
     let service = stage.start();
-    wait_until("all are judged", WITHIN, || {
+    wait_until("all are applied", WITHIN, || {
         stage.feedback.number("select count(*) from dinnerbell.change where judged_as = 'cancellation'") == 1_201
     });
     stage.await_sinks(&Expected::default(), WITHIN);

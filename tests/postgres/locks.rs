@@ -244,8 +244,8 @@ async fn an_update_and_a_change_from_another_lane_that_are_judged_at_once_are_no
             wait_for_waiting(&database, 2).await;
             holds_up.rollback().await.unwrap();
         };
-        let ((_, judged), ()) = tokio::join!(both, held_up);
-        judged.unwrap();
+        let ((_, applied), ()) = tokio::join!(both, held_up);
+        applied.unwrap();
         let stands = database.number("select datetime_created from dinnerbell.campaign where adv_campaign_id = 'c'");
         assert_eq!(stands, newest, "round {round}: the newest version stands");
     }

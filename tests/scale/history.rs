@@ -22,7 +22,7 @@ use crate::postgres::place::{Migration, feedback_pool, intake_batch, section, se
 use crate::support::{Campaign, Database};
 
 /// What is open in every ledger whose pages are counted: lane 0 has recorded round 40,000, in which `open-1` told the clients up to `m50`, and
-/// `open-3` two who were late; some campaigns of each state wait for their turn, with two dead letters and a change to judge.
+/// `open-3` two who were late; some campaigns of each state wait for their turn, with two dead letters and a change to apply.
 const OPEN: &str = "
     insert into dinnerbell.service (ledger, cluster_id, group_id, campaigns_topic, notifications_topic)
       values (gen_random_uuid(), 'cluster', 'group', 'promo.in', 'promo.out');
@@ -50,7 +50,7 @@ const OPEN: &str = "
     insert into dinnerbell.dead_letter (lane, arrived_lane, record_offset, reason) values (0, 0, 1, 'r'), (0, 1, 2, 'r');
     insert into dinnerbell.change (adv_campaign_id, key) values ('scheduled-900', 'scheduled-900');";
 
-/// What was sent before, as the ledger keeps it: so many campaigns that are over, with two rounds, a judged change and a published dead
+/// What was sent before, as the ledger keeps it: so many campaigns that are over, with two rounds, a applied change and a published dead
 /// letter each.
 pub fn past(campaigns: u32) -> String {
     format!(

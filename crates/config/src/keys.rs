@@ -282,7 +282,7 @@ pub const KEYS: &[Key] = &[
         kind: KeyKind::Days(1, 3650),
         fallback: Default("7d"),
         example: r#""7d""#,
-        doc: "How long the ledger keeps rounds, and changes that were judged: days, or a span as 2w. The last two rounds of \
+        doc: "How long the ledger keeps rounds, and changes that were applied: days, or a span as 2w. The last two rounds of \
               a lane, and what is not published, stay at any age.",
     },
     Key {

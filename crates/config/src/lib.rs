@@ -197,7 +197,7 @@ pub struct Fanout {
 /// `[retention]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Rounds, and changes that were judged.
+    /// Rounds, and changes that were applied.
     pub rounds: Duration,
     /// Dead letters.
     pub dead_letters: Duration,

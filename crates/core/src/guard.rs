@@ -38,10 +38,10 @@ guards! {
     EpochBeforeHalt,
     /// The topic's end is read again before it is believed to lie below the lane's position.
     WatermarksReadAgain,
-    /// What arrived while nobody owned the lane is judged before its last round is looked at.
-    ChangesJudgedAtTakeover,
-    /// All of it is judged, however much it is.
-    ChangesJudgedToTheLast,
+    /// What arrived while nobody owned the lane is applied before its last round is looked at.
+    ChangesAppliedAtTakeover,
+    /// All of it is applied, however much it is.
+    ChangesAppliedToTheLast,
     /// The last round is withdrawn from only after Kafka was read.
     WithdrawalAfterReading,
     /// A lane halts where the topic of the drafts is another one than the ledger knows.
@@ -58,8 +58,8 @@ guards! {
     WithdrawnToTheLast,
     /// Count and checksum of a round that is read back are those that were recorded.
     ChecksumReadBack,
-    /// What the judging of changes found is handed to the rounds.
-    JudgedChangesAreRead,
+    /// What applying changes found is handed to the rounds.
+    AppliedChangesAreRead,
     /// A window that an intake changed is remembered until the next round is sealed.
     WindowsThatMoved,
     /// The next start or end of a campaign wakes the lane.
@@ -74,13 +74,13 @@ guards! {
     HighWaterBeforePages,
     /// A page leaves out those who have a row.
     PageLessWhoHasARow,
-    /// Who is late is judged against the cursor as the round plans it.
+    /// Who is late is decided by the cursor as the round plans it.
     PlannedCursor,
     /// After the last page everybody who is on none is late.
     LateAfterTheLastPage,
     /// Nobody is late who is on a page of the round.
     NotLateWhoIsOnAPage,
-    /// Newcomers are forgotten only when the round that judged them is recorded.
+    /// Newcomers are forgotten only when the round that checked them is recorded.
     LateForgottenWhenRecorded,
     /// The next page follows the cursor of the round that was recorded.
     CursorOfRecordedRound,
@@ -148,12 +148,12 @@ guards! {
     TombstoneOfUnknownKept,
     /// A tombstone that finds another lane's campaign is handed over.
     TombstoneHandedOver,
-    /// A change is judged and marked in one transaction.
-    JudgedWithEffect,
+    /// A change is applied and marked in one transaction.
+    AppliedAndMarkedTogether,
     /// A change is recorded with the position.
     ChangeWithPosition,
-    /// Only the owner judges.
-    OnlyOwnerJudges,
+    /// Only the owner applies changes.
+    OnlyOwnerApplies,
     /// An update asks for a rescan.
     RescanAfterUpdate,
     /// A rescan that an update overtook is not done.

@@ -1,7 +1,7 @@
 //! One clock for all instances: the feedback database's `clock_timestamp()`, carried forward by this machine's monotonic clock.
 //!
 //! A reading counts from the moment at which it was asked for. So [`Clock::now`] can be ahead of the database by the round trip, and never behind it.
-//! So an end is never overlooked. A start is judged by the database itself, when the ledger makes a campaign active.
+//! So an end is never overlooked. A start is decided by the database itself, when the ledger makes a campaign active.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -168,7 +168,7 @@ impl Inner {
                 tracing::info!("this machine's clock agrees with the feedback database's again");
             } else {
                 tracing::warn!(
-                    "this machine's clock differs from the feedback database's by {seconds:.1} s: campaigns are judged by the \
+                    "this machine's clock differs from the feedback database's by {seconds:.1} s: campaigns start and end by the \
                      database's; check the time synchronisation of both"
                 );
             }

@@ -110,7 +110,7 @@ impl WorldState {
         let taken_over = self.database.lane(lane).taken_over_at;
         let cancels = |change: &ChangeRow| {
             change.adv_campaign_id == id
-                && change.judged == 0
+                && change.applied == 0
                 && change.record.value.is_none()
                 && change.at < taken_over
         };

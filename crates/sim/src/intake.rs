@@ -1,4 +1,4 @@
-//! What an intake and the judging of changes do to the tables: the same as `dinnerbell_postgres::ledger`'s, by the same `apply_rules`.
+//! What an intake and applying changes do to the tables: the same as `dinnerbell_postgres::ledger`'s, by the same `apply_rules`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome, Tally};
 use dinnerbell_core::model::number::{Lane, Offset, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::{DeadLetterMessage, Record};
-use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
+use dinnerbell_core::model::rules::{Known, RecordEffect, apply_rules};
 use dinnerbell_core::ports::ledger::LedgerError;
 
-/// Most changes that are judged in one transaction: so few that more wait than fit into one.
+/// Most changes that are applied in one transaction: so few that more wait than fit into one.
 const MAX_CHANGES: usize = 2;
 
 fn id(decoded: &DecodedRecord) -> Option<&str> {
@@ -81,20 +81,20 @@ impl WorldState {
 
     /// Whether there is something for the owner to apply_rules.
     pub(super) fn has_changes(&self, lane: Lane) -> bool {
-        self.database.changes.iter().any(|change| self.is_unjudged(lane, change))
+        self.database.changes.iter().any(|change| self.is_unapplied(lane, change))
     }
 
-    fn is_unjudged(&self, lane: Lane, change: &ChangeRow) -> bool {
+    fn is_unapplied(&self, lane: Lane, change: &ChangeRow) -> bool {
         let campaign = self.database.campaigns.get(&change.adv_campaign_id);
         // Where it is not marked together with its effect, the mark may be lost.
-        let marked_at = if self.guards.enabled(Guard::JudgedWithEffect) { 1 } else { 2 };
-        change.judged < marked_at && campaign.is_some_and(|row| row.lane == lane)
+        let marked_at = if self.guards.enabled(Guard::AppliedAndMarkedTogether) { 1 } else { 2 };
+        change.applied < marked_at && campaign.is_some_and(|row| row.lane == lane)
     }
 
-    /// Judges what arrived in other lanes about campaigns of this one.
+    /// Applies what arrived in other lanes about campaigns of this one.
     pub(super) fn apply_changes(&mut self, own: Ownership) -> IntakeOutcome {
-        let unjudged = |&place: &usize| self.is_unjudged(own.lane, &self.database.changes[place]);
-        let mut places: Vec<usize> = (0..self.database.changes.len()).filter(unjudged).collect();
+        let unapplied = |&place: &usize| self.is_unapplied(own.lane, &self.database.changes[place]);
+        let mut places: Vec<usize> = (0..self.database.changes.len()).filter(unapplied).collect();
         // Cancellations first.
         places.sort_by_key(|place| self.database.changes[*place].record.value.is_some());
         places.truncate(MAX_CHANGES);
@@ -110,7 +110,7 @@ impl WorldState {
         for (_, place, record, decoded) in changes {
             let from = intake.state.database.changes[place].from_lane.unwrap_or(own.lane);
             intake.apply(&record, from, &decoded);
-            intake.state.database.changes[place].judged += 1;
+            intake.state.database.changes[place].applied += 1;
         }
         let more_changes = places.len() >= MAX_CHANGES;
         let outcome = IntakeOutcome { tally: Tally::default(), more_changes, ..intake.outcome };
@@ -175,7 +175,7 @@ impl Intake<'_> {
     fn take(&mut self, record: &Record, decoded: &DecodedRecord) {
         let owner = id(decoded).and_then(|id| self.state.database.campaigns.get(id)).map(|row| row.lane);
         match owner {
-            Some(owner) if owner != self.lane && self.state.guards.enabled(Guard::OnlyOwnerJudges) => {
+            Some(owner) if owner != self.lane && self.state.guards.enabled(Guard::OnlyOwnerApplies) => {
                 self.outcome.tally.handed_over += 1;
                 let forgets = match decoded {
                     DecodedRecord::Cancellation { .. } => !self.state.guards.enabled(Guard::TombstoneHandedOver),
@@ -185,7 +185,7 @@ impl Intake<'_> {
                 if kept && !forgets {
                     let adv_campaign_id = id(decoded).unwrap_or_default().to_owned();
                     let (from_lane, record, at) = (Some(self.lane), record.clone(), self.state.micros());
-                    self.state.database.changes.push(ChangeRow { adv_campaign_id, from_lane, record, at, judged: 0 });
+                    self.state.database.changes.push(ChangeRow { adv_campaign_id, from_lane, record, at, applied: 0 });
                 }
             }
             // Only a lane that keeps no tombstone of what it does not know forgets it.
@@ -198,17 +198,17 @@ impl Intake<'_> {
 
     fn apply(&mut self, record: &Record, from: Lane, decoded: &DecodedRecord) {
         let known = id(decoded).and_then(|id| self.state.database.campaigns.get(id)).map(known);
-        let verdict = match (known, decoded) {
-            (_, DecodedRecord::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),
+        let effect = match (known, decoded) {
+            (_, DecodedRecord::DeadLetter(reason)) => RecordEffect::Conflict(reason.clone()),
             (Some(known), decoded) => apply_rules(&known, decoded),
             (None, _) => unreachable!("every campaign that arrived is there, and every change is of one"),
         };
-        match (verdict, decoded) {
-            (Verdict::Duplicate, _) => self.outcome.tally.duplicates += 1,
-            (Verdict::Older, _) => self.outcome.tally.older_updates += 1,
-            (Verdict::Update, DecodedRecord::Campaign(campaign)) => self.update(campaign),
-            (Verdict::Cancel | Verdict::Update, decoded) => self.cancel(id(decoded).unwrap_or_default()),
-            (Verdict::Conflict(reason), _) => self.dead_letter(record, from, &reason),
+        match (effect, decoded) {
+            (RecordEffect::Duplicate, _) => self.outcome.tally.duplicates += 1,
+            (RecordEffect::Older, _) => self.outcome.tally.older_updates += 1,
+            (RecordEffect::Update, DecodedRecord::Campaign(campaign)) => self.update(campaign),
+            (RecordEffect::Cancel | RecordEffect::Update, decoded) => self.cancel(id(decoded).unwrap_or_default()),
+            (RecordEffect::Conflict(reason), _) => self.dead_letter(record, from, &reason),
         }
     }
 
@@ -216,7 +216,7 @@ impl Intake<'_> {
         self.outcome.tally.updates += 1;
         let (at, rescan) = (self.state.micros(), self.state.guards.enabled(Guard::RescanAfterUpdate));
         let database = &mut self.state.database;
-        let row = database.campaigns.get_mut(&new.adv_campaign_id).expect("it was judged");
+        let row = database.campaigns.get_mut(&new.adv_campaign_id).expect("it was applied");
         let published = database.lanes.get(&row.lane).and_then(|lane| lane.published_seq);
         row.revision += 1;
         row.state = match CampaignState::of(new.window, row.last_page_seq.is_some(), self.now) {

@@ -340,8 +340,8 @@ pub struct ChangeRow {
     pub record: Record,
     /// When it was committed, in microseconds.
     pub at: Micros,
-    /// How often it was judged: more than once is a broken promise.
-    pub judged: u32,
+    /// How often it was applied: more than once is a broken promise.
+    pub applied: u32,
 }
 
 /// A feedback row.

@@ -17,7 +17,7 @@ use dinnerbell_core::ports::ledger::LedgerError;
 pub struct Moved {
     /// Campaigns, those that are over included.
     pub campaigns: i64,
-    /// Changes about them that nobody has judged.
+    /// Changes about them that nobody has applied.
     pub changes: i64,
     /// Dead letters that are still to be published.
     pub dead_letters: i64,
@@ -28,7 +28,7 @@ pub struct Moved {
 }
 
 impl WorldState {
-    /// Keeps an operator's cancellation for the campaign's lane to judge: what `campaign cancel` does.
+    /// Keeps an operator's cancellation for the campaign's lane to apply: what `campaign cancel` does.
     pub fn order_cancellation(&mut self, id: &str) {
         let record = Record {
             offset: Offset::new(-1),
@@ -39,7 +39,7 @@ impl WorldState {
             omitted: None,
         };
         let at = self.micros();
-        let change = ChangeRow { adv_campaign_id: id.to_owned(), from_lane: None, record, at, judged: 0 };
+        let change = ChangeRow { adv_campaign_id: id.to_owned(), from_lane: None, record, at, applied: 0 };
         self.database.changes.push(change);
     }
 
@@ -106,7 +106,7 @@ impl WorldState {
         let database = &mut self.database;
         let of_lane = |row: &CampaignRow| row.lane == from;
         let owned = |id: &String| database.campaigns.get(id).is_some_and(of_lane);
-        let waiting = database.changes.iter().filter(|change| change.judged == 0);
+        let waiting = database.changes.iter().filter(|change| change.applied == 0);
         moved.changes = waiting.filter(|change| owned(&change.adv_campaign_id)).count() as i64;
         for row in database.campaigns.values_mut().filter(|row| of_lane(row)) {
             moved.campaigns += 1;
@@ -120,7 +120,7 @@ impl WorldState {
         }
     }
 
-    /// Takes what is over: rounds and judged changes of any age, and campaigns past their end. What retention does, whatever it keeps.
+    /// Takes what is over: rounds and applied changes of any age, and campaigns past their end. What retention does, whatever it keeps.
     pub fn prune(&mut self) {
         let now = self.now();
         let database = &mut self.database;
@@ -128,7 +128,7 @@ impl WorldState {
         let may_go =
             |(lane, seq): &(Lane, Seq)| *seq < lanes[lane].seq.before() && Some(*seq) <= lanes[lane].published_seq;
         database.rounds.retain(|key, _| !may_go(key));
-        database.changes.retain(|change| change.judged == 0);
+        database.changes.retain(|change| change.applied == 0);
         let last = |(lane, seq): &(Lane, Seq)| *seq >= lanes[lane].seq.before();
         let rounds = database.rounds.iter().filter(|(key, _)| last(key));
         let held: Vec<&str> = rounds.flat_map(|(_, round)| round.parts.iter().map(|part| part.id.as_str())).collect();

@@ -14,7 +14,7 @@ Examples:
 
 /// Let another lane go on with the campaigns of a lane whose partition is gone
 ///
-/// Campaigns, changes that nobody has judged and dead letters that are still to be published move, in one transaction. A round that is recorded and
+/// Campaigns, changes that nobody has applied and dead letters that are still to be published move, in one transaction. A round that is recorded and
 /// was never published is withdrawn first, and the adopting lane tells those clients again. The service may run: the owner of the adopting lane
 /// notices and goes on. Refused while the partition exists, and while nobody knows whether the last round was published.
 #[derive(Debug, Args)]

@@ -23,7 +23,7 @@ pub(super) async fn move_to(
     let refused = || {
         ResolveError::Refused(format!(
             "lane {lane} is {}: a position is set only where a lane is halted as {}, because what is skipped is lost and what is read again was \
-             judged already",
+             applied already",
             lane_row.halted.as_ref().map_or("not halted".to_owned(), |halt| format!("halted as {halt}")),
             any_of(&HaltKind::matching(|kind| kind.is_resolved_by(HaltResolution::RestartAt)))
         ))

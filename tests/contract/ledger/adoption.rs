@@ -38,8 +38,8 @@ pub async fn what_a_lane_held_is_told_by_the_lane_that_adopts_it<E: Environment>
     let mut stays = Owner::enter(env.ledger(), Lane::new(0)).await;
     let due = stays.ledger.due(stays.own, 10).await.unwrap();
     assert_eq!((due.running.len(), due.dead_letters.len()), (1, 1));
-    let judged = stays.ledger.apply_changes(stays.own).await.unwrap();
-    assert_eq!((judged.changed, env.campaign("a").await.state.as_str()), (vec!["a".to_owned()], "complete"));
+    let applied = stays.ledger.apply_changes(stays.own).await.unwrap();
+    assert_eq!((applied.changed, env.campaign("a").await.state.as_str()), (vec!["a".to_owned()], "complete"));
     stays.record(vec![page(&due.running[0], &["carl"], true)]).await;
 }
 

@@ -33,8 +33,8 @@ pub trait Environment {
     async fn rows(&self, id: &str) -> Vec<String>;
     /// What a client's feedback row shows: its text, and when it was formed.
     async fn row(&self, id: &str, client: &str) -> (String, Seconds);
-    /// How many changes wait to be judged.
-    async fn unjudged(&self) -> usize;
+    /// How many changes wait to be applied.
+    async fn unapplied(&self) -> usize;
     /// Everything that is stored, as text: compared before and after.
     async fn everything(&self) -> String;
 

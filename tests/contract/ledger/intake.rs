@@ -193,7 +193,7 @@ pub async fn an_update_of_a_campaign_whose_last_page_is_unpublished_leaves_it_ac
     assert_eq!(env.campaign("a").await.state, "closed");
 }
 
-pub async fn a_campaign_that_is_gone_before_it_is_judged_costs_the_ownership<E: Environment>(env: &E) {
+pub async fn a_campaign_that_is_gone_before_it_is_applied_costs_the_ownership<E: Environment>(env: &E) {
     let mut owner = open_lane(env).await;
     let (a, b) = (offer(env, "a").await, offer(env, "b").await);
     env.let_vanish("a").await;

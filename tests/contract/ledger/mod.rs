@@ -46,19 +46,19 @@ macro_rules! for_each_ledger_case {
             two_versions_in_one_intake_count_as_two,
             an_update_moves_the_campaign_by_its_new_window,
             an_update_of_a_campaign_whose_last_page_is_unpublished_leaves_it_active,
-            a_campaign_that_is_gone_before_it_is_judged_costs_the_ownership,
+            a_campaign_that_is_gone_before_it_is_applied_costs_the_ownership,
             a_position_moves_over_a_gap_without_any_record,
         }
         $test! { changes:
-            an_update_through_another_lane_waits_for_the_owner_who_judges_it,
+            an_update_through_another_lane_waits_for_the_owner_who_applies_it,
             the_lane_that_records_a_campaign_first_owns_it,
             a_tombstone_that_comes_first_owns_the_id,
-            a_cancellation_through_another_lane_is_judged_by_the_owner,
-            an_operators_cancel_is_judged_by_the_owner,
-            changes_are_judged_in_the_order_of_their_versions,
+            a_cancellation_through_another_lane_is_applied_by_the_owner,
+            an_operators_cancel_is_applied_by_the_owner,
+            changes_are_applied_in_the_order_of_their_versions,
             a_change_that_conflicts_is_a_dead_letter_of_the_owner,
-            nobody_but_the_owner_judges,
-            changes_are_judged_while_all_is_held,
+            nobody_but_the_owner_applies,
+            changes_are_applied_while_all_is_held,
         }
         $test! { rounds:
             a_round_is_read_back_as_it_was_recorded,
@@ -149,7 +149,7 @@ macro_rules! for_each_ledger_case {
         }
         $test! { pruning:
             what_the_last_two_rounds_hold_stays,
-            a_campaign_with_a_change_to_judge_stays,
+            a_campaign_with_a_change_to_apply_stays,
         }
         $test! { recovery:
             rows_that_the_ledger_lost_come_back_and_the_lane_goes_on_behind_kafka,

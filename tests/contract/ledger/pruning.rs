@@ -32,7 +32,7 @@ pub async fn what_the_last_two_rounds_hold_stays<E: Environment>(env: &E) {
     assert_eq!(env.campaign("a").await.revision, 1);
 }
 
-pub async fn a_campaign_with_a_change_to_judge_stays<E: Environment>(env: &E) {
+pub async fn a_campaign_with_a_change_to_apply_stays<E: Environment>(env: &E) {
     let (mut owner, mut other) = open_lanes(env).await;
     let first = offer(env, "a").await;
     for campaign in [&first, &offer(env, "b").await] {

@@ -205,7 +205,7 @@ impl Environment for Ledgered {
         (rows[0].get(0), number(&rows[0], 1))
     }
 
-    async fn unjudged(&self) -> usize {
+    async fn unapplied(&self) -> usize {
         self.rows_of("select from dinnerbell.change where judged_as is null", &[]).await.len()
     }
 

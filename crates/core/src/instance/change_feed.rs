@@ -2,7 +2,7 @@
 //!
 //! - the tail scan: about once a second, the favourites that were added, and those that fill a gap which it left; each is handed to the lanes in
 //!   which its restaurant has an open campaign;
-//! - the poll: five times a second, whether any of the lanes has changes to judge or a due rescan, or is lost. A lane is lost when somebody else took
+//! - the poll: five times a second, whether any of the lanes has changes to apply or a due rescan, or is lost. A lane is lost when somebody else took
 //!   it, or when the database failed over to a server that lost commits. A lane that has nothing to do would not notice by itself.
 //!
 //! There is no task for it. Each lane has a future that waits for its turn. The lane whose turn it is looks on behalf of all. When that lane

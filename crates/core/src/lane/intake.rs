@@ -70,7 +70,7 @@ pub async fn take_in<B, L: Ledger, A, C, I: Input>(
 }
 
 /// Records a batch, once the ledger is known to have lost nothing. Until then, what arrives could be known already to a lane whose commits are
-/// missing. Returns what came of it, and how long it took. While it waits for that it holds nothing: an operator's cancel is judged meanwhile.
+/// missing. Returns what came of it, and how long it took. While it waits for that it holds nothing: an operator's cancel is applied meanwhile.
 async fn record<B, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,

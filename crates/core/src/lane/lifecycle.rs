@@ -170,7 +170,7 @@ async fn run<B: Broker, L: Ledger, A: Audience, C: Clock>(
     }
 }
 
-/// Judges what other lanes, or an operator, recorded about campaigns of this lane.
+/// Applies what other lanes, or an operator, recorded about campaigns of this lane.
 async fn apply_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
@@ -186,7 +186,7 @@ async fn apply_changes<B: Broker, L: Ledger, A: Audience, C: Clock>(
         cx.telemetry.applied_changes(own.lane, &outcome);
         more = outcome.more_changes;
         let found = !outcome.changed.is_empty() || !outcome.dead_letters.is_empty();
-        if found && cx.guards.enabled(Guard::JudgedChangesAreRead) {
+        if found && cx.guards.enabled(Guard::AppliedChangesAreRead) {
             backlog.add_applied(outcome);
         }
     }

@@ -1,6 +1,6 @@
 //! Clients who subscribe to a restaurant while its campaign runs are told too.
 //!
-//! Two watchers bring candidates to the planner, which judges them in the next round. The tail scan is for speed: it finds favourites that were
+//! Two watchers bring candidates to the planner, which checks them in the next round. The tail scan is for speed: it finds favourites that were
 //! added, by their ids ([`crate::instance::change_feed`]). The rescan keeps the promise: it reads each open campaign's audience again up to its
 //! cursor. It finds ids that commit long out of order, rows that are changed to another restaurant, and what a replica's fail-over hid. Only the
 //! round decides who is late, against the cursor as it plans it.

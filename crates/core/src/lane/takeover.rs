@@ -148,7 +148,7 @@ async fn fence_and_reconcile<B: Broker, L: Ledger, A, C: Clock>(
     // Behind the new producer, which writes to the topic alone that was there when it was made.
     let outputs = output_topics::compare(cx, acquired).await?;
     // Before the last round is looked at: what was cancelled meanwhile is withdrawn from it.
-    if cx.guards.enabled(Guard::ChangesJudgedAtTakeover) {
+    if cx.guards.enabled(Guard::ChangesAppliedAtTakeover) {
         apply_waiting_changes(cx, own).await?;
     }
     let (producer, last) = reconcile_last_round(cx, acquired, failures, producer, &theirs).await?;
@@ -175,7 +175,7 @@ async fn fence<B: Broker, L: Ledger>(
     Ok(producer)
 }
 
-/// Judges all that arrived about the lane's campaigns while nobody owned it: what an operator cancelled then is told to nobody any more.
+/// Applies all that arrived about the lane's campaigns while nobody owned it: what an operator cancelled then is told to nobody any more.
 async fn apply_waiting_changes<B, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
@@ -183,7 +183,7 @@ async fn apply_waiting_changes<B, L: Ledger, A, C>(
     loop {
         let outcome = cx.ledger.apply_changes(own).await?;
         cx.telemetry.applied_changes(own.lane, &outcome);
-        if !(outcome.more_changes && cx.guards.enabled(Guard::ChangesJudgedToTheLast)) {
+        if !(outcome.more_changes && cx.guards.enabled(Guard::ChangesAppliedToTheLast)) {
             return Ok(());
         }
     }

@@ -66,7 +66,7 @@ pub struct Uncounted {
 /// What waits for lanes of an instance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Poll {
-    /// Lanes with changes to judge.
+    /// Lanes with changes to apply.
     pub changes: Vec<Lane>,
     /// Lanes in which a rescan is due.
     pub rescans: Vec<Lane>,

@@ -1,4 +1,4 @@
-//! What a look at a server found. One judgement serves all who ask. `dinnerbell doctor` prints everything. `dinnerbell run` refuses to start on an
+//! What a check of a server found. One check serves all who ask. `dinnerbell doctor` prints everything. `dinnerbell run` refuses to start on an
 //! error, and logs a warning.
 
 use std::fmt;
@@ -90,7 +90,7 @@ impl Findings {
         self.put(Finding { check, status: Status::Error, found: error.to_string(), remedy: None });
     }
 
-    /// Takes over what a judgement found that was asked elsewhere.
+    /// Adds what a check found that was made elsewhere.
     pub fn take(&mut self, others: Self) {
         let heard = others.listener.is_some();
         for finding in others.all {

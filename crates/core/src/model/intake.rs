@@ -24,7 +24,7 @@ impl IntakeBatch {
     }
 }
 
-/// What an intake, or the judging of changes, made of its records.
+/// What an intake, or applying changes, made of its records.
 #[derive(Debug, Clone, Default)]
 pub struct IntakeOutcome {
     /// Campaigns that are new and may get drafts now.
@@ -40,7 +40,7 @@ pub struct IntakeOutcome {
     pub next_deadline: Option<Seconds>,
     /// How many records ended as what.
     pub tally: Tally,
-    /// Whether more changes may wait to be judged: more than fit into one transaction.
+    /// Whether more changes may wait to be applied: more than fit into one transaction.
     pub more_changes: bool,
 }
 

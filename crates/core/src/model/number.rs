@@ -250,7 +250,7 @@ number! {
     /// A moment by a clock, in microseconds since 1970, UTC. From the feedback database's clock, with which the machine's own is compared. 0 is 1970
     /// itself.
     ///
-    /// It is not a second, by which windows are judged, and not a span: a bare number that is added to it or taken from it is a number of
+    /// It is not a second, by which windows open and end, and not a span: a bare number that is added to it or taken from it is a number of
     /// microseconds.
     ///
     /// ```compile_fail,E0308

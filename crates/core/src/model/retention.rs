@@ -5,7 +5,7 @@
 pub enum Prunable {
     /// Rounds and their parts.
     Rounds,
-    /// Changes that were judged.
+    /// Changes that were applied.
     Changes,
     /// Dead letters.
     DeadLetters,

@@ -1,6 +1,6 @@
 //! What a record means for a campaign that is known, decided purely:
 //!
-//! | known of the campaign | the campaign that arrived is | verdict |
+//! | known of the campaign | the campaign that arrived is | effect |
 //! | --- | --- | --- |
 //! | cancelled | a campaign | ignored as older |
 //! | the same eight fields | the same | duplicate |
@@ -24,7 +24,7 @@ pub enum Known {
 
 /// What a record is, given what is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RecordEffect {
     /// The campaign gets the new content and window.
     Update,
     /// Ignored, counted.
@@ -37,32 +37,32 @@ pub enum Verdict {
     Conflict(RecordError),
 }
 
-/// Judges what arrived about a known campaign.
-pub fn apply_rules(known: &Known, arrived: &DecodedRecord) -> Verdict {
+/// Applies what arrived about a known campaign.
+pub fn apply_rules(known: &Known, arrived: &DecodedRecord) -> RecordEffect {
     let campaign = match arrived {
         DecodedRecord::Campaign(campaign) => campaign,
-        DecodedRecord::Cancellation { .. } => return Verdict::Cancel,
-        DecodedRecord::DeadLetter(reason) => return Verdict::Conflict(reason.clone()),
+        DecodedRecord::Cancellation { .. } => return RecordEffect::Cancel,
+        DecodedRecord::DeadLetter(reason) => return RecordEffect::Conflict(reason.clone()),
     };
-    let Known::Campaign(known) = known else { return Verdict::Older };
+    let Known::Campaign(known) = known else { return RecordEffect::Older };
     if known == campaign {
-        return Verdict::Duplicate;
+        return RecordEffect::Duplicate;
     }
     if campaign.datetime_created < known.datetime_created {
-        return Verdict::Older;
+        return RecordEffect::Older;
     }
     if campaign.restaurant_id != known.restaurant_id {
-        return Verdict::Conflict(RecordError {
+        return RecordEffect::Conflict(RecordError {
             field: Some("restaurant_id"),
             reason: "restaurant_id: the campaign belongs to another restaurant; give the new offer an adv_campaign_id of its own".to_owned(),
         });
     }
     if campaign.datetime_created == known.datetime_created {
-        return Verdict::Conflict(RecordError {
+        return RecordEffect::Conflict(RecordError {
             field: Some("datetime_created"),
             reason: "datetime_created: the same as that of an earlier version with other content; an update needs a newer datetime_created"
                 .to_owned(),
         });
     }
-    Verdict::Update
+    RecordEffect::Update
 }

@@ -3,7 +3,7 @@
 use crate::model::number::Micros;
 use std::future::Future;
 
-/// The time by which windows are judged. The real one is `dinnerbell_postgres::clock`, the simulated one `dinnerbell_sim`.
+/// The time by which windows open and end. The real one is `dinnerbell_postgres::clock`, the simulated one `dinnerbell_sim`.
 pub trait Clock: Clone + Send + Sync + 'static {
     /// The time, from a reading that may be some seconds old: for planning.
     fn now(&self) -> Micros;

@@ -161,7 +161,7 @@ pub trait IntakeLedger: Clone + Send + Sync + 'static {
         own: Ownership,
         batch: Arc<IntakeBatch>,
     ) -> impl Future<Output = Result<IntakeOutcome, LedgerError>> + Send;
-    /// Judges what arrived in other lanes, or from an operator, about campaigns of this lane.
+    /// Applies what arrived in other lanes, or from an operator, about campaigns of this lane.
     fn apply_changes(&self, own: Ownership) -> impl Future<Output = Result<IntakeOutcome, LedgerError>> + Send;
 }
 

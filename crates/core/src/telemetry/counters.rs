@@ -24,7 +24,7 @@ impl Telemetry {
         }
     }
 
-    /// What other lanes or an operator handed over was judged.
+    /// What other lanes or an operator handed over was applied.
     pub fn applied_changes(&self, lane: Lane, outcome: &IntakeOutcome) {
         if outcome.tally.records() == 0 {
             return;

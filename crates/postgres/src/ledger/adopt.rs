@@ -20,7 +20,7 @@ use dinnerbell_core::ports::ledger::LedgerError;
 pub struct Moved {
     /// Campaigns, those that are over included.
     pub campaigns: i64,
-    /// Changes about them that nobody has judged.
+    /// Changes about them that nobody has applied.
     pub changes: i64,
     /// Dead letters that are still to be published.
     pub dead_letters: i64,

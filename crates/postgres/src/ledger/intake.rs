@@ -22,10 +22,10 @@ use dinnerbell_core::model::intake::{IntakeBatch, IntakeOutcome, Tally};
 use dinnerbell_core::model::number::{Lane, Millis, Offset, Seconds};
 use dinnerbell_core::model::ownership::Ownership;
 use dinnerbell_core::model::record::Record;
-use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
+use dinnerbell_core::model::rules::{Known, RecordEffect, apply_rules};
 use dinnerbell_core::ports::ledger::{IntakeLedger, LedgerError};
 
-/// Most changes that are judged in one transaction.
+/// Most changes that are applied in one transaction.
 const MAX_CHANGES: i64 = 500;
 /// Most bytes of them, but for a single larger one.
 const CHANGE_BYTES: i64 = 4 << 20;
@@ -64,7 +64,7 @@ impl PostgresLedger {
         Ok(outcome)
     }
 
-    /// The owner judges what others received about its campaigns, in the order of `datetime_created`.
+    /// The owner applies what others received about its campaigns, in the order of `datetime_created`.
     pub(super) async fn apply_handed_over(&self, own: Ownership) -> Result<IntakeOutcome, LedgerError> {
         let lane: Parameter<'_> = own.lane.parameter();
         let peeked = self.ask(&format!("select exists ({WAITING_CHANGES})"), std::slice::from_ref(&lane)).await?;
@@ -77,8 +77,8 @@ impl PostgresLedger {
         let mut intake = Intake::new(own, now);
         intake.know(&tx, changes.iter().filter_map(|change| id(&change.decoded))).await?;
         for change in &changes {
-            let verdict = intake.apply_own(&change.record, change.from_lane.unwrap_or(own.lane), &change.decoded)?;
-            intake.writes.applied(change.id, verdict);
+            let effect = intake.apply_own(&change.record, change.from_lane.unwrap_or(own.lane), &change.decoded)?;
+            intake.writes.applied(change.id, effect);
         }
         let Intake { writes, mut outcome, .. } = intake;
         // Changes were counted as handed over by the lane that received them.
@@ -87,7 +87,7 @@ impl PostgresLedger {
         Ok(IntakeOutcome { tally: Tally::default(), more_changes, ..outcome })
     }
 
-    /// Writes what was judged, in one round trip.
+    /// Writes what was applied, in one round trip.
     async fn write(
         &self,
         tx: &Transaction,
@@ -104,7 +104,7 @@ impl PostgresLedger {
     }
 }
 
-/// Locks the lane's row, and reads the waiting changes in the order in which they are judged, bounded in number and bytes. Says whether there may be
+/// Locks the lane's row, and reads the waiting changes in the order in which they are applied, bounded in number and bytes. Says whether there may be
 /// more.
 async fn waiting_changes(tx: &Transaction, own: Ownership) -> Result<(Vec<Change>, bool), LedgerError> {
     let lock = "select 1 from dinnerbell.lane where lane = $1 for update";
@@ -204,7 +204,7 @@ impl MainPass {
     }
 }
 
-/// One transaction's judging.
+/// One transaction's changes.
 struct Intake<'a> {
     own: Ownership,
     now: Seconds,
@@ -273,7 +273,7 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
-    /// Judges a record of this lane.
+    /// Applies a record of this lane.
     fn apply(&mut self, record: &'a Record, decoded: &'a DecodedRecord) -> Result<(), LedgerError> {
         let known = id(decoded).and_then(|id| Some((id, self.stood.get(id)?.lane)));
         match known {
@@ -287,7 +287,7 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Judges what arrived about a campaign of this lane; says as what it ended.
+    /// Applies what arrived about a campaign of this lane; says as what it ended.
     fn apply_own(
         &mut self,
         record: &'a Record,
@@ -295,29 +295,29 @@ impl<'a> Intake<'a> {
         decoded: &'a DecodedRecord,
     ) -> Result<&'static str, LedgerError> {
         let stood = id(decoded).and_then(|id| self.stood.get(id));
-        let verdict = match (stood, decoded) {
-            (_, DecodedRecord::DeadLetter(reason)) => Verdict::Conflict(reason.clone()),
+        let effect = match (stood, decoded) {
+            (_, DecodedRecord::DeadLetter(reason)) => RecordEffect::Conflict(reason.clone()),
             (Some(stood), decoded) => apply_rules(&stood.known, decoded),
             // `create` inserted it or found it. Pruned since, long after its end: the lane is taken over again, and it is new then.
             (None, _) => return Err(not_mine(self.own, "a campaign that was there a moment ago")),
         };
         let tally = &mut self.outcome.tally;
-        match (verdict, decoded) {
-            (Verdict::Duplicate, _) => tally.duplicates += 1,
-            (Verdict::Older, _) => tally.older_updates += 1,
-            (Verdict::Update, DecodedRecord::Campaign(campaign)) => {
+        match (effect, decoded) {
+            (RecordEffect::Duplicate, _) => tally.duplicates += 1,
+            (RecordEffect::Older, _) => tally.older_updates += 1,
+            (RecordEffect::Update, DecodedRecord::Campaign(campaign)) => {
                 tally.updates += 1;
                 self.update(campaign);
                 return Ok("update");
             }
-            (Verdict::Cancel | Verdict::Update, decoded) => {
+            (RecordEffect::Cancel | RecordEffect::Update, decoded) => {
                 tally.cancellations += 1;
                 self.cancel(id(decoded).unwrap_or_default());
                 return Ok("cancellation");
             }
-            (Verdict::Conflict(reason), _) => {
+            (RecordEffect::Conflict(reason), _) => {
                 tally.dead_letters += 1;
-                // The letter is published by the lane that judged it, so that lane's rounds find it.
+                // The letter is published by the lane that applied it, so that lane's rounds find it.
                 self.writes.dead_letter(from, record, reason);
                 return Ok("dead letter");
             }

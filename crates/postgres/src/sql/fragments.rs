@@ -54,7 +54,7 @@ pub const LETTER_BYTES: &str = "coalesce(bytes, coalesce(octet_length(key), 0)::
 /// What a change takes, in bytes.
 const CHANGE_SIZE: &str = "(coalesce(octet_length(key), 0) + coalesce(octet_length(value), 0) \
                            + (select coalesce(sum(octet_length(h)), 0) from unnest(header_values) h))::int8";
-/// Changes that lane `$1` is to judge. Cancellations come first, however many others wait: they stop what should not go out, and nothing that
+/// Changes that lane `$1` is to apply. Cancellations come first, however many others wait: they stop what should not go out, and nothing that
 /// they overtake changes what becomes of the campaign.
 pub const WAITING_CHANGES: &str = "select ch.id, ch.from_lane, ch.record_offset, ch.record_timestamp, ch.key, ch.value, ch.header_names, \
                        ch.header_values from dinnerbell.change ch join dinnerbell.campaign c using (adv_campaign_id) \

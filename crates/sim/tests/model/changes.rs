@@ -9,13 +9,13 @@ use std::sync::LazyLock;
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::input::DecodedRecord;
 use dinnerbell_core::model::number::Seconds;
-use dinnerbell_core::model::rules::{Known, Verdict, apply_rules};
+use dinnerbell_core::model::rules::{Known, RecordEffect, apply_rules};
 use stateright::{Model, Property};
 
 use crate::check::{CAN_COMPLETE, Protocol, Without};
 
 const ONE_OWNER: &str = "a campaign has one owner";
-const JUDGED_ONCE: &str = "each change is judged once";
+const APPLIED_ONCE: &str = "each change is applied once";
 const NEW_CONTENT: &str = "a client who is told after an update is told the update";
 const CANCELLED: &str = "no publication is begun after a cancellation";
 const EQUAL_AT_REST: &str = "at rest both sinks are equal";
@@ -33,13 +33,13 @@ pub enum Guard {
     TombstoneHandedOver,
     /// A change is recorded in the transaction that moves the position.
     ChangeWithPosition,
-    /// Only the owner judges.
-    OwnerJudges,
-    /// Intake and judgement of one lane lock the lane's row first.
+    /// Only the owner applies.
+    OwnerApplies,
+    /// Intake and applying changes of one lane lock the lane's row first.
     LaneRowFirst,
-    /// A change is marked as judged in the transaction of its effect.
-    JudgedWithEffect,
-    /// Changes are judged in the order of their `datetime_created`.
+    /// A change is marked as applied in the transaction of its effect.
+    AppliedAndMarkedTogether,
+    /// Changes are applied in the order of their `datetime_created`.
     DatetimeOrder,
     /// A round compares the campaign's version when it is sealed.
     VersionAtSeal,
@@ -54,9 +54,9 @@ pub const GUARDS: &[(Guard, Without)] = &[
     (Guard::TombstoneRow, Without::Breaks(CAN_COMPLETE)),
     (Guard::TombstoneHandedOver, Without::Breaks(CAN_COMPLETE)),
     (Guard::ChangeWithPosition, Without::Breaks(CAN_COMPLETE)),
-    (Guard::OwnerJudges, Without::Breaks(CAN_COMPLETE)),
+    (Guard::OwnerApplies, Without::Breaks(CAN_COMPLETE)),
     (Guard::LaneRowFirst, Without::Breaks(CAN_COMPLETE)),
-    (Guard::JudgedWithEffect, Without::Breaks(JUDGED_ONCE)),
+    (Guard::AppliedAndMarkedTogether, Without::Breaks(APPLIED_ONCE)),
     (
         Guard::DatetimeOrder,
         Without::Holds("the newest wins in any order: it only makes the counts of updates the same"),
@@ -89,10 +89,10 @@ enum Change {
     None,
     /// In the memory of the lane that received it, and nowhere else: only without [`Guard::ChangeWithPosition`].
     Unsaved,
-    Unjudged,
-    /// It has its effect and is not marked: only without [`Guard::JudgedWithEffect`].
+    Unapplied,
+    /// It has its effect and is not marked: only without [`Guard::AppliedAndMarkedTogether`].
     Unmarked,
-    Judged,
+    Applied,
 }
 
 /// A campaign's row; created at 0 where only its tombstone is known.
@@ -111,7 +111,7 @@ struct Intake {
     tried: u8,
     inserted: bool,
     inserted_other: bool,
-    /// The campaign as this transaction saw it: used only without [`Guard::OwnerJudges`].
+    /// The campaign as this transaction saw it: used only without [`Guard::OwnerApplies`].
     seen: Option<Row>,
 }
 
@@ -126,8 +126,8 @@ struct Lane {
     /// The row, where this lane owns the campaign.
     row: Option<Row>,
     owns_other: bool,
-    /// The row as a judgement read it: only without [`Guard::LaneRowFirst`].
-    judging: Option<Row>,
+    /// The row as it was read before changes were applied: only without [`Guard::LaneRowFirst`].
+    applying: Option<Row>,
     /// The version in the round being planned.
     plan: Option<u8>,
 }
@@ -141,7 +141,7 @@ pub struct State {
     round: Option<u8>,
     feedback: Option<u8>,
     out: Option<u8>,
-    judged_twice: bool,
+    applied_twice: bool,
     old_content: bool,
     begun_cancelled: bool,
 }
@@ -155,9 +155,9 @@ pub enum Step {
     InsertNext,
     CommitIntake,
     HandOver,
-    BeginJudging,
-    Judge,
-    MarkJudged,
+    BeginApplying,
+    Apply,
+    MarkApplied,
     Plan,
     Seal,
     Publish,
@@ -171,9 +171,9 @@ const STEPS: [Step; 13] = [
     Step::InsertNext,
     Step::CommitIntake,
     Step::HandOver,
-    Step::BeginJudging,
-    Step::Judge,
-    Step::MarkJudged,
+    Step::BeginApplying,
+    Step::Apply,
+    Step::MarkApplied,
     Step::Plan,
     Step::Seal,
     Step::Publish,
@@ -219,7 +219,7 @@ impl Model for ChangesModel {
         let happens = match action {
             Action::In(lane, step) => self.step(&mut after, lane, step),
             Action::OperatorCancels => {
-                after.operator = Change::Unjudged;
+                after.operator = Change::Unapplied;
                 state.lanes.iter().any(|lane| lane.row.is_some())
             }
         };
@@ -229,7 +229,7 @@ impl Model for ChangesModel {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always(ONE_OWNER, |_, s: &State| s.lanes.iter().filter(|lane| lane.row.is_some()).count() <= 1),
-            Property::always(JUDGED_ONCE, |_, s: &State| !s.judged_twice),
+            Property::always(APPLIED_ONCE, |_, s: &State| !s.applied_twice),
             Property::always(NEW_CONTENT, |_, s: &State| !s.old_content),
             Property::always(CANCELLED, |_, s: &State| !s.begun_cancelled),
             Property::always(EQUAL_AT_REST, |_, s: &State| s.round.is_some() || s.feedback == s.out),
@@ -238,7 +238,7 @@ impl Model for ChangesModel {
                 s.lanes.iter().any(|lane| lane.row == Some(Row { created: 0, cancelled: true }))
             }),
             Property::sometimes("an operator's cancel withdraws a round", |_, s: &State| {
-                s.operator == Change::Judged && s.round.is_some()
+                s.operator == Change::Applied && s.round.is_some()
             }),
             Property::sometimes("two intakes are open at once", |_, s: &State| {
                 s.lanes.iter().all(|lane| lane.intake.is_some())
@@ -265,7 +265,7 @@ impl Protocol for ChangesModel {
             Some(row) => Some(row.created) == newest && s.out.is_some(),
         };
         let quiet = s.lanes.iter().all(|lane| lane.taken == lane.end() && lane.intake.is_none()) && s.round.is_none();
-        let open = |change: &Change| matches!(change, Change::Unsaved | Change::Unjudged | Change::Unmarked);
+        let open = |change: &Change| matches!(change, Change::Unsaved | Change::Unapplied | Change::Unmarked);
         as_it_should_be && quiet && !s.lanes.iter().flat_map(|lane| &lane.changes).chain([&s.operator]).any(open)
     }
 }
@@ -279,7 +279,7 @@ impl State {
             changes: [Change::None; 2],
             row: None,
             owns_other: false,
-            judging: None,
+            applying: None,
             plan: None,
         });
         Self {
@@ -288,7 +288,7 @@ impl State {
             round: None,
             feedback: None,
             out: None,
-            judged_twice: false,
+            applied_twice: false,
             old_content: false,
             begun_cancelled: false,
         }
@@ -323,7 +323,7 @@ static TOMBSTONE: LazyLock<DecodedRecord> =
 
 impl Row {
     /// What a record makes of the row.
-    fn judged(self, record: Record) -> Self {
+    fn applied(self, record: Record) -> Self {
         let (decoded, created) = match record {
             Record::None | Record::Other => return self,
             Record::Tombstone => (&*TOMBSTONE, self.created),
@@ -331,9 +331,9 @@ impl Row {
         };
         let known = if self.cancelled { &Known::Cancelled } else { &VERSIONS[usize::from(self.created)].0 };
         match apply_rules(known, decoded) {
-            Verdict::Update => Self { created, ..self },
-            Verdict::Cancel => Self { cancelled: true, ..self },
-            Verdict::Older | Verdict::Duplicate | Verdict::Conflict(_) => self,
+            RecordEffect::Update => Self { created, ..self },
+            RecordEffect::Cancel => Self { cancelled: true, ..self },
+            RecordEffect::Older | RecordEffect::Duplicate | RecordEffect::Conflict(_) => self,
         }
     }
 }
@@ -361,26 +361,26 @@ impl ChangesModel {
             Step::CommitIntake => self.commit_intake(s, who),
             Step::HandOver => {
                 for change in lane.changes.iter_mut().filter(|change| **change == Change::Unsaved) {
-                    *change = Change::Unjudged;
+                    *change = Change::Unapplied;
                 }
                 true
             }
-            Step::BeginJudging => {
-                lane.judging = lane.row;
+            Step::BeginApplying => {
+                lane.applying = lane.row;
                 !self.on(Guard::LaneRowFirst)
             }
-            Step::Judge => self.judge(s, who),
-            Step::MarkJudged => {
+            Step::Apply => self.apply(s, who),
+            Step::MarkApplied => {
                 let owner = lane.row.is_some();
                 for change in s.lanes[1 - who].changes.iter_mut().chain([&mut s.operator]) {
                     if *change == Change::Unmarked {
-                        *change = Change::Judged;
+                        *change = Change::Applied;
                     }
                 }
                 owner
             }
             Step::Crash => {
-                (lane.intake, lane.judging, lane.plan) = (None, None, None);
+                (lane.intake, lane.applying, lane.plan) = (None, None, None);
                 for change in lane.changes.iter_mut().filter(|change| **change == Change::Unsaved) {
                     *change = Change::None;
                 }
@@ -417,7 +417,7 @@ impl ChangesModel {
             intake.inserted_other = !lane.owns_other && !other.owns_other;
         } else {
             intake.inserted = lane.row.is_none() && other.row.is_none();
-            intake.seen = other.row.filter(|_| !self.on(Guard::OwnerJudges));
+            intake.seen = other.row.filter(|_| !self.on(Guard::OwnerApplies));
         }
         s.lanes[who].intake = Some(Intake { tried: intake.tried + 1, ..intake });
         true
@@ -437,9 +437,9 @@ impl ChangesModel {
                 matches!(record, Record::Version(_)) || (record == Record::Tombstone && self.on(Guard::TombstoneRow));
             let nothing = Row { created: 0, cancelled: false };
             if let Some(row) = s.lanes[who].row {
-                s.lanes[who].row = Some(row.judged(record));
+                s.lanes[who].row = Some(row.applied(record));
             } else if intake.inserted && insertable {
-                s.lanes[who].row = Some(nothing.judged(record));
+                s.lanes[who].row = Some(nothing.applied(record));
             } else if s.lanes[1 - who].row.is_some() && matches!(record, Record::Version(_) | Record::Tombstone) {
                 self.hand_over(s, who, place, intake.seen);
             }
@@ -451,38 +451,38 @@ impl ChangesModel {
     fn hand_over(&self, s: &mut State, who: usize, place: usize, seen: Option<Row>) {
         let record = s.lanes[who].log[place];
         if let Some(seen) = seen {
-            s.lanes[1 - who].row = Some(seen.judged(record));
+            s.lanes[1 - who].row = Some(seen.applied(record));
         } else if record != Record::Tombstone || self.on(Guard::TombstoneHandedOver) {
             let recorded = self.on(Guard::ChangeWithPosition);
-            s.lanes[who].changes[place] = if recorded { Change::Unjudged } else { Change::Unsaved };
+            s.lanes[who].changes[place] = if recorded { Change::Unapplied } else { Change::Unsaved };
         }
     }
 
-    /// One transaction: every change that is not marked as judged has its effect, and is marked.
-    fn judge(&self, s: &mut State, who: usize) -> bool {
+    /// One transaction: every change that is not marked as applied has its effect, and is marked.
+    fn apply(&self, s: &mut State, who: usize) -> bool {
         let [lane, other] = [s.lanes[who], s.lanes[1 - who]];
-        let read = if self.on(Guard::LaneRowFirst) { lane.row } else { lane.judging };
+        let read = if self.on(Guard::LaneRowFirst) { lane.row } else { lane.applying };
         let Some(mut row) = read else { return false };
         let mut waiting: Vec<usize> =
-            (0..2).filter(|&place| matches!(other.changes[place], Change::Unjudged | Change::Unmarked)).collect();
+            (0..2).filter(|&place| matches!(other.changes[place], Change::Unapplied | Change::Unmarked)).collect();
         if self.on(Guard::DatetimeOrder) {
             waiting.sort_by_key(|&place| if let Record::Version(created) = other.log[place] { created } else { 0 });
         }
-        let judged = if self.on(Guard::JudgedWithEffect) { Change::Judged } else { Change::Unmarked };
-        let operator = matches!(s.operator, Change::Unjudged | Change::Unmarked);
+        let applied = if self.on(Guard::AppliedAndMarkedTogether) { Change::Applied } else { Change::Unmarked };
+        let operator = matches!(s.operator, Change::Unapplied | Change::Unmarked);
         let happens = operator || !waiting.is_empty();
         for place in waiting {
-            row = row.judged(other.log[place]);
-            s.judged_twice |= other.changes[place] == Change::Unmarked;
-            s.lanes[1 - who].changes[place] = judged;
+            row = row.applied(other.log[place]);
+            s.applied_twice |= other.changes[place] == Change::Unmarked;
+            s.lanes[1 - who].changes[place] = applied;
         }
         if operator {
-            row = row.judged(Record::Tombstone);
-            s.judged_twice |= s.operator == Change::Unmarked;
-            s.operator = judged;
+            row = row.applied(Record::Tombstone);
+            s.applied_twice |= s.operator == Change::Unmarked;
+            s.operator = applied;
         }
         s.lanes[who].row = Some(row);
-        s.lanes[who].judging = None;
+        s.lanes[who].applying = None;
         happens
     }
 

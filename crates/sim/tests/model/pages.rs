@@ -30,7 +30,7 @@ const IN_TIME: &str = "no publication is begun after the end";
 /// What keeps the promises; each can be taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
-    /// Newcomers are judged against the planned cursor, not the recorded one.
+    /// Newcomers are checked against the planned cursor, not the recorded one.
     PlannedCursor,
     /// After the last page every newcomer is late, wherever they stand.
     FinishedPassesAll,
@@ -38,7 +38,7 @@ pub enum Guard {
     NotOnPage,
     /// A newcomer with a row is not late.
     NoRowYet,
-    /// Newcomers are forgotten only when the round that judged them is recorded.
+    /// Newcomers are forgotten only when the round that checked them is recorded.
     ForgottenWhenRecorded,
     /// A take-over is followed by a rescan.
     RescanAfterTakeOver,
@@ -164,7 +164,7 @@ struct Plan {
     range: u8,
     upto: Cursor,
     late: u8,
-    judged: u8,
+    checked: u8,
     copied: bool,
     /// An update came since its pages were read.
     updated: bool,
@@ -222,7 +222,7 @@ pub enum Action {
     ReadRepass,
     NoteRescan,
     ReadPage,
-    JudgeAndCopy,
+    CheckAndCopy,
     PlanAgain,
     Seal,
     SealReplyLost,
@@ -250,7 +250,7 @@ const ACTIONS: [Action; 26] = [
     Action::ReadRepass,
     Action::NoteRescan,
     Action::ReadPage,
-    Action::JudgeAndCopy,
+    Action::CheckAndCopy,
     Action::PlanAgain,
     Action::Seal,
     Action::SealReplyLost,
@@ -466,7 +466,7 @@ impl PagesModel {
                 (me.first_rescan, me.rescan) = (false, Rescan::None);
             }
             Action::ReadPage => return me.plan.is_none() && self.read_page(s, me),
-            Action::JudgeAndCopy => return self.judge_and_copy(s, me),
+            Action::CheckAndCopy => return self.check_and_copy(s, me),
             Action::PlanAgain => me.plan = None,
             Action::Seal | Action::SealReplyLost => return self.seal(s, me, action == Action::Seal),
             Action::Publish | Action::PublishReplyLost => return self.publish(s, action == Action::Publish),
@@ -501,7 +501,7 @@ impl PagesModel {
             return false;
         }
         let (page, range, upto) = share.first().map_or((0, 0, s.cursor), |share| s.next_page(share.rows));
-        let plan = Plan { page, range, upto, late: 0, judged: 0, copied: false, updated: false };
+        let plan = Plan { page, range, upto, late: 0, checked: 0, copied: false, updated: false };
         s.owner = Some(Owner { plan: Some(plan), ..me });
         true
     }
@@ -516,7 +516,7 @@ impl PagesModel {
         s.cursor.client.is_some() || (s.cursor.over && self.on(Guard::RescanOfNobody))
     }
 
-    /// Passes the audience again; whom it finds is to be judged like whom the tail scan finds.
+    /// Passes the audience again; whom it finds is to be checked like whom the tail scan finds.
     fn read_repass(&self, s: &mut State, mut me: Owner) -> bool {
         let asked = (me.first_rescan || s.rescan_due) && me.rescan == Rescan::None;
         let due = asked && s.ends != Ends::Over && self.has_begun(s);
@@ -530,8 +530,8 @@ impl PagesModel {
         true
     }
 
-    /// The transaction's beginning: newcomers are judged, and what has a row by now is left out.
-    fn judge_and_copy(&self, s: &mut State, mut me: Owner) -> bool {
+    /// The transaction's beginning: newcomers are checked, and what has a row by now is left out.
+    fn check_and_copy(&self, s: &mut State, mut me: Owner) -> bool {
         let newcomers = me.newcomers;
         let Some(plan) = me.plan.as_mut().filter(|plan| !plan.copied) else { return false };
         let planned = self.passed(if self.on(Guard::PlannedCursor) { plan.upto } else { s.cursor });
@@ -541,7 +541,7 @@ impl PagesModel {
         if self.on(Guard::PageLessTold) {
             plan.page &= !s.rows;
         }
-        plan.judged = newcomers;
+        plan.checked = newcomers;
         plan.copied = true;
         let collides = (plan.page | plan.late) & s.rows != 0 || plan.page & plan.late != 0;
         if collides && self.on(Guard::UniqueIndex) {
@@ -571,7 +571,7 @@ impl PagesModel {
         s.round = Some(Round { drafts, range: plan.range, before: s.cursor });
         s.rows |= drafts;
         s.cursor = plan.upto;
-        me.newcomers &= !plan.judged;
+        me.newcomers &= !plan.checked;
         me.plan = None;
         s.owner = Some(me).filter(|_| replied);
         true

@@ -25,7 +25,7 @@ const SOON_MISSED: [Guard; 6] = [
     Guard::LateAfterTheLastPage,
     Guard::LateLessWhoHasARow,
     Guard::PrimaryKeyDecides,
-    Guard::JudgedWithEffect,
+    Guard::AppliedAndMarkedTogether,
 ];
 const SOON: u64 = 200;
 /// Where docs/model.md holds the table.

@@ -85,8 +85,8 @@ fn arrive(order: &[(Lane, Kind)], apart: Duration) -> Ended {
             (campaign.adv_campaign_content.clone(), campaign.window.start, campaign.window.end)
         };
         let records = state.database.lanes.values().map(|lane| lane.tally.records()).sum();
-        let unjudged = state.database.changes.iter().filter(|change| change.judged != 1).count();
-        assert_eq!(unjudged, 0, "{order:?}");
+        let unapplied = state.database.changes.iter().filter(|change| change.applied != 1).count();
+        assert_eq!(unapplied, 0, "{order:?}");
         Ended { state: row.state.name(), content: campaign.map(shown), records }
     })
 }

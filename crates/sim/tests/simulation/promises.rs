@@ -74,7 +74,7 @@ impl Model<'_> {
         }
     }
 
-    /// Promise 3: each record ended as exactly one thing, each change was judged once, each dead letter published once.
+    /// Promise 3: each record ended as exactly one thing, each change was applied once, each dead letter published once.
     fn every_record_is_accounted_for(&mut self) {
         let state = self.state;
         for (lane, partition) in &state.kafka.lanes {
@@ -101,7 +101,7 @@ impl Model<'_> {
             });
         }
         for change in &state.database.changes {
-            self.must(change.judged == 1, || format!("judged {} times: {change:?}", change.judged));
+            self.must(change.applied == 1, || format!("applied {} times: {change:?}", change.applied));
         }
         for row in &state.database.dead_letters {
             let times = state.kafka.dead_letters.get(&row.letter.id).copied().unwrap_or(0);

@@ -167,7 +167,7 @@ pub const LIVES: &[Steered] = &[
     },
     Steered {
         without: &[Guard::LateForgottenWhenRecorded],
-        shows: "whom a round judged that was copied and given up, since all sending was paused, is judged again",
+        shows: "whom a round checked that was copied and given up, since all sending was paused, is checked again",
         script: |life| {
             life.sends("c", 3.0, -10, 4_000);
             life.favours("a", "r0", 6.0, 0);
@@ -188,8 +188,8 @@ pub const LIVES: &[Steered] = &[
         },
     },
     Steered {
-        without: &[Guard::ChangesJudgedToTheLast],
-        shows: "the last of many cancellations that came while nobody owned the lane is judged before anything is published",
+        without: &[Guard::ChangesAppliedToTheLast],
+        shows: "the last of many cancellations that came while nobody owned the lane is applied before anything is published",
         script: |life| {
             let others = ["a1", "a2", "a3", "a4"];
             others.iter().for_each(|id| life.sends(id, 1.0, 20, 4_000));

@@ -1,4 +1,4 @@
-//! The backlog's part for late subscribers: candidates come from the tail scan and the rescan, and rounds judge them.
+//! The backlog's part for late subscribers: candidates come from the tail scan and the rescan, and rounds check them.
 
 use crate::lane::backlog::LaneBacklog;
 use crate::lane::backlog::late_candidates::{LateCandidate, Missed};
@@ -67,18 +67,18 @@ impl LaneBacklog {
         }
     }
 
-    /// The candidates of the next round. Those who were judged for some of their campaigns come by themselves, with the last of these.
+    /// The candidates of the next round. Those who were checked for some of their campaigns come by themselves, with the last of these.
     pub fn late(&self) -> (Vec<LateCandidate>, Option<String>) {
         self.state().late.of_a_round()
     }
 
-    /// The round that judged them is recorded, or nobody among them was late: they are forgotten. Where they were judged only for their campaigns up
+    /// The round that checked them is recorded, or nobody among them was late: they are forgotten. Where they were checked only for their campaigns up
     /// to this one, they stay.
-    pub fn judged_late(&self, candidates: &[LateCandidate], last_campaign: Option<&str>) {
+    pub fn checked_late(&self, candidates: &[LateCandidate], last_campaign: Option<&str>) {
         if candidates.is_empty() {
             return;
         }
-        let forgotten = self.state().late.judged(candidates, last_campaign);
+        let forgotten = self.state().late.checked(candidates, last_campaign);
         if forgotten {
             self.wakeups.room.notify_all();
         }

@@ -7,7 +7,7 @@ use crate::model::late::Subscription;
 
 /// Most candidates for late drafts that are held at once: beyond that the rescan waits, and what the tail scan brings is left to it.
 pub(super) const MAX_LATE: usize = 20_000;
-/// Most candidates that one round judges.
+/// Most candidates that one round checks.
 const LATE_OF_A_ROUND: usize = 2_000;
 /// Most restaurants of which it is remembered that somebody was missed; beyond that it may be any.
 pub(super) const MAX_MISSED: usize = 1_000;
@@ -34,8 +34,8 @@ pub(super) struct LateCandidates {
     known: BTreeMap<Arc<LateCandidate>, u64>,
     by_age: BTreeMap<u64, Arc<LateCandidate>>,
     next: u64,
-    /// Candidates that were judged for some of their campaigns: in the order of ids, those up to this one.
-    half_judged: Option<(Vec<LateCandidate>, String)>,
+    /// Candidates that were checked for some of their campaigns: in the order of ids, those up to this one.
+    half_checked: Option<(Vec<LateCandidate>, String)>,
 }
 
 impl LateCandidates {
@@ -65,9 +65,9 @@ impl LateCandidates {
         }
     }
 
-    /// Those of the next round, oldest first. Those who were judged for some of their campaigns come by themselves, with the last of these.
+    /// Those of the next round, oldest first. Those who were checked for some of their campaigns come by themselves, with the last of these.
     pub(super) fn of_a_round(&self) -> (Vec<LateCandidate>, Option<String>) {
-        match &self.half_judged {
+        match &self.half_checked {
             Some((candidates, last_campaign)) => (candidates.clone(), Some(last_campaign.clone())),
             None => (self.oldest(LATE_OF_A_ROUND), None),
         }
@@ -77,9 +77,9 @@ impl LateCandidates {
         self.by_age.values().take(most).map(|candidate| LateCandidate::clone(candidate)).collect()
     }
 
-    /// These were judged: for their campaigns up to this one, or else for all, and they are forgotten then. Returns whether they are.
-    pub(super) fn judged(&mut self, candidates: &[LateCandidate], last_campaign: Option<&str>) -> bool {
-        self.half_judged = last_campaign.map(|last_campaign| (candidates.to_vec(), last_campaign.to_owned()));
+    /// These were checked: for their campaigns up to this one, or else for all, and they are forgotten then. Returns whether they are.
+    pub(super) fn checked(&mut self, candidates: &[LateCandidate], last_campaign: Option<&str>) -> bool {
+        self.half_checked = last_campaign.map(|last_campaign| (candidates.to_vec(), last_campaign.to_owned()));
         if last_campaign.is_some() {
             return false;
         }
@@ -125,11 +125,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_candidate_is_there_once_from_when_it_came_until_it_is_judged(
+        fn each_candidate_is_there_once_from_when_it_came_until_it_is_checked(
             steps in prop::collection::vec((prop::collection::vec(0_u16..40, 0..10), 0_usize..10, any::<bool>()), 0..30),
         ) {
             let (mut late, mut waiting) = (LateCandidates::default(), Vec::<LateCandidate>::new());
-            for (add, judge, half) in steps {
+            for (add, check, half) in steps {
                 let before = waiting.len();
                 for candidate in add.iter().copied().map(candidate) {
                     if !waiting.contains(&candidate) {
@@ -137,17 +137,17 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(late.add(add.into_iter().map(candidate)), waiting.len() > before);
-                let (mut judged, after) = late.of_a_round();
+                let (mut checked, after) = late.of_a_round();
                 if after.is_none() {
-                    prop_assert_eq!(&judged, &waiting, "the oldest first");
-                    judged.truncate(judge);
+                    prop_assert_eq!(&checked, &waiting, "the oldest first");
+                    checked.truncate(check);
                 }
-                if half && !judged.is_empty() {
-                    prop_assert!(!late.judged(&judged, Some("campaign")));
-                    prop_assert_eq!(late.of_a_round(), (judged, Some("campaign".to_owned())));
+                if half && !checked.is_empty() {
+                    prop_assert!(!late.checked(&checked, Some("campaign")));
+                    prop_assert_eq!(late.of_a_round(), (checked, Some("campaign".to_owned())));
                 } else {
-                    prop_assert!(late.judged(&judged, None));
-                    waiting.retain(|candidate| !judged.contains(candidate));
+                    prop_assert!(late.checked(&checked, None));
+                    waiting.retain(|candidate| !checked.contains(candidate));
                 }
                 prop_assert_eq!(late.known.len(), late.by_age.len());
                 prop_assert_eq!(late.oldest(usize::MAX), waiting.clone());

@@ -188,7 +188,7 @@ impl LaneBacklog {
         self.wakeups.changed.notify();
     }
 
-    /// Adds what came of judging changes; the input position did not move by it.
+    /// Adds what came of applying changes; the input position did not move by it.
     pub fn add_applied(&self, outcome: IntakeOutcome) {
         let moved = self.state().moved;
         self.add(outcome);
@@ -230,12 +230,12 @@ impl LaneBacklog {
         self.state().is_ready(now)
     }
 
-    /// There may be changes to judge.
+    /// There may be changes to apply.
     pub fn notify_changes(&self) {
         self.wakeups.changes.notify();
     }
 
-    /// Waits until there may be changes to judge.
+    /// Waits until there may be changes to apply.
     pub async fn wait_for_changes(&self) {
         self.wakeups.changes.wait().await;
     }

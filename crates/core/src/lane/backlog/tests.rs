@@ -51,7 +51,7 @@ fn ended_campaigns_that_are_not_held_are_loaded_when_those_held_are_counted() {
 }
 
 #[test]
-fn candidates_are_judged_in_the_order_in_which_they_came() {
+fn candidates_are_checked_in_the_order_in_which_they_came() {
     let backlog = LaneBacklog::default();
     let favour = |client: &str| LateCandidate { restaurant_id: "r".to_owned(), client_id: client.to_owned() };
     backlog.add_late(["z", "m", "z"].map(favour).into_iter());
@@ -59,7 +59,7 @@ fn candidates_are_judged_in_the_order_in_which_they_came() {
     let clients =
         |backlog: &LaneBacklog| backlog.late().0.into_iter().map(|candidate| candidate.client_id).collect::<Vec<_>>();
     assert_eq!(clients(&backlog), ["z", "m", "a"]);
-    backlog.judged_late(&[favour("m")], None);
+    backlog.checked_late(&[favour("m")], None);
     backlog.add_late(std::iter::once(favour("m")));
     assert_eq!(clients(&backlog), ["z", "a", "m"]);
 }

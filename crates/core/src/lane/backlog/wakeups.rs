@@ -15,7 +15,7 @@ pub(super) struct Wakeups {
     pub(super) noted: Signal,
     /// There is room for candidates.
     pub(super) room: Signal,
-    /// There may be changes to judge.
+    /// There may be changes to apply.
     pub(super) changes: Signal,
     /// A rescan may be due.
     pub(super) rescan: Signal,

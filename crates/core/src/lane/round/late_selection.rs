@@ -1,4 +1,4 @@
-//! Candidates for late drafts, as a round judges them: how many it has room for, and for which scope. Pure.
+//! Candidates for late drafts, as a round checks them: how many it has room for, and for which scope. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::model::draft::largest_draft;
 use crate::model::late::LateCheckCampaign;
 use crate::model::round_capacity::RoundCapacity;
 
-/// Most campaigns for which candidates are judged in one round.
+/// Most campaigns for which candidates are checked in one round.
 pub(super) const MAX_LATE_CAMPAIGNS: usize = 200;
 
 /// Candidates for late drafts, and the campaigns that they may be late for, by restaurant and id.
@@ -19,7 +19,7 @@ pub(super) struct LateBatch {
     pub(super) open: Vec<LateCheckCampaign>,
     /// Whether there may be further campaigns after those.
     is_cut: bool,
-    /// Where the candidates are not judged for all their campaigns: the last one.
+    /// Where the candidates are not checked for all their campaigns: the last one.
     pub(super) last_campaign: Option<String>,
 }
 
@@ -92,13 +92,13 @@ impl LateBatch {
         }
     }
 
-    /// Whether a round of this scope judges any of them.
+    /// Whether a round of this scope checks any of them.
     pub(super) fn has_any_in(&self, scope: &RoundScope) -> bool {
         let left = self.left_out_by(scope);
         self.open.iter().any(|open| !left.contains(open.restaurant_id.as_str()))
     }
 
-    /// Those that a round of this scope judges.
+    /// Those that a round of this scope checks.
     pub(super) fn within(mut self, scope: &RoundScope) -> Self {
         let left: BTreeSet<String> = self.left_out_by(scope).into_iter().map(str::to_owned).collect();
         self.candidates.retain(|candidate| !left.contains(&candidate.restaurant_id));
@@ -106,7 +106,7 @@ impl LateBatch {
         self
     }
 
-    /// The restaurants whose candidates wait for another scope. One is judged for all campaigns of its restaurant at once: while one of those is
+    /// The restaurants whose candidates wait for another scope. One is checked for all campaigns of its restaurant at once: while one of those is
     /// being changed, in a quiet round.
     fn left_out_by(&self, scope: &RoundScope) -> BTreeSet<&str> {
         let of_turn = |is: bool| {
@@ -153,9 +153,9 @@ mod tests {
         }
     }
 
-    /// Judges all candidates round by round, as rounds do, each with this capacity. Returns how often each campaign's candidates were judged, and the
+    /// Checks all candidates round by round, as rounds do, each with this capacity. Returns how often each campaign's candidates were checked, and the
     /// largest round.
-    fn judge_all(
+    fn check_all(
         open: &[LateCheckCampaign],
         candidates: &[(&str, usize)],
         capacity: RoundCapacity,
@@ -167,7 +167,7 @@ mod tests {
                 client_id: format!("c{number:05}"),
             }));
         }
-        let (mut judged, mut largest, mut rounds) = (BTreeMap::new(), RoundCapacity::NOTHING, 0);
+        let (mut checked, mut largest, mut rounds) = (BTreeMap::new(), RoundCapacity::NOTHING, 0);
         loop {
             let (candidates, after) = backlog.late();
             let restaurants: BTreeSet<String> =
@@ -176,9 +176,9 @@ mod tests {
             let of = of.filter(|open| after.as_ref().is_none_or(|after| open.adv_campaign_id > *after));
             let of: Vec<_> = of.take(MAX_LATE_CAMPAIGNS).cloned().collect();
             if of.is_empty() {
-                backlog.judged_late(&candidates, None);
+                backlog.checked_late(&candidates, None);
                 if backlog.late().0.is_empty() {
-                    return (judged, largest);
+                    return (checked, largest);
                 }
                 continue;
             }
@@ -188,32 +188,32 @@ mod tests {
             largest = RoundCapacity { rows: largest.rows.max(drafts.rows), bytes: largest.bytes.max(drafts.bytes) };
             for LateCandidate { restaurant_id: restaurant, client_id: client } in &late.candidates {
                 for open in late.open.iter().filter(|open| open.restaurant_id == *restaurant) {
-                    *judged.entry((open.adv_campaign_id.clone(), client.clone())).or_default() += 1;
+                    *checked.entry((open.adv_campaign_id.clone(), client.clone())).or_default() += 1;
                 }
             }
-            backlog.judged_late(&late.candidates, late.last_campaign.as_deref());
+            backlog.checked_late(&late.candidates, late.last_campaign.as_deref());
             rounds += 1;
             assert!(rounds < 10_000, "it comes to an end");
         }
     }
 
     #[test]
-    fn newcomers_of_many_campaigns_are_judged_once_for_each_in_rounds_that_are_no_larger_than_others() {
+    fn newcomers_of_many_campaigns_are_checked_once_for_each_in_rounds_that_are_no_larger_than_others() {
         let campaigns: Vec<_> = (0..120).map(|number| open("r", number, 100)).collect();
-        let (judged, largest) =
-            judge_all(&campaigns, &[("r", 50), ("nobody's", 3)], RoundCapacity { rows: 1_000, bytes: 1 << 30 });
-        assert_eq!(judged.len(), 120 * 50);
-        assert!(judged.values().all(|times| *times == 1));
+        let (checked, largest) =
+            check_all(&campaigns, &[("r", 50), ("nobody's", 3)], RoundCapacity { rows: 1_000, bytes: 1 << 30 });
+        assert_eq!(checked.len(), 120 * 50);
+        assert!(checked.values().all(|times| *times == 1));
         assert!(largest.rows <= 1_000 && largest.rows > 800, "{largest:?}");
     }
 
     #[test]
-    fn where_one_newcomer_has_more_campaigns_than_a_round_has_room_they_are_judged_part_by_part() {
+    fn where_one_newcomer_has_more_campaigns_than_a_round_has_room_they_are_checked_part_by_part() {
         let campaigns: Vec<_> = (0..450).map(|number| open("r", number, 16 << 10)).collect();
         let capacity = RoundCapacity { rows: 20_000, bytes: 2 << 20 };
-        let (judged, largest) = judge_all(&campaigns, &[("r", 3)], capacity);
-        assert_eq!(judged.len(), 450 * 3);
-        assert!(judged.values().all(|times| *times == 1));
+        let (checked, largest) = check_all(&campaigns, &[("r", 3)], capacity);
+        assert_eq!(checked.len(), 450 * 3);
+        assert!(checked.values().all(|times| *times == 1));
         assert!(capacity.checked_sub(largest.rows, largest.bytes).is_some(), "{largest:?}");
     }
 
@@ -221,9 +221,10 @@ mod tests {
     fn restaurants_beyond_the_campaigns_that_are_read_at_once_come_later() {
         let campaigns = |restaurant| (0..150).map(move |number| open(restaurant, number, 100));
         let all: Vec<_> = campaigns("a").chain(campaigns("b")).chain(campaigns("c")).collect();
-        let (judged, _) = judge_all(&all, &[("a", 2), ("b", 2), ("c", 2), ("d", 2)], RoundCapacity::rows_only(100_000));
-        assert_eq!(judged.len(), 3 * 150 * 2);
-        assert!(judged.values().all(|times| *times == 1));
+        let (checked, _) =
+            check_all(&all, &[("a", 2), ("b", 2), ("c", 2), ("d", 2)], RoundCapacity::rows_only(100_000));
+        assert_eq!(checked.len(), 3 * 150 * 2);
+        assert!(checked.values().all(|times| *times == 1));
     }
 
     #[test]
@@ -234,13 +235,13 @@ mod tests {
         let candidates = ["r", "s"]
             .map(|restaurant| LateCandidate { restaurant_id: restaurant.to_owned(), client_id: "client".to_owned() });
         let all = vec![open("r", 0, 1), open("r", 1, 1), open("s", 0, 1)];
-        let judged = |scope: &RoundScope| -> Vec<String> {
+        let checked = |scope: &RoundScope| -> Vec<String> {
             let late = LateBatch::of(candidates.to_vec(), all.clone(), MAX_LATE_CAMPAIGNS);
             assert!(late.has_any_in(scope));
             late.within(scope).candidates.into_iter().map(|candidate| candidate.restaurant_id).collect()
         };
-        assert_eq!(judged(&quiet), ["r"]);
-        assert_eq!(judged(&quiet.complement()), ["s"]);
-        assert_eq!(judged(&RoundScope::default()), ["r", "s"]);
+        assert_eq!(checked(&quiet), ["r"]);
+        assert_eq!(checked(&quiet.complement()), ["s"]);
+        assert_eq!(checked(&RoundScope::default()), ["r", "s"]);
     }
 }

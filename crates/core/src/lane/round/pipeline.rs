@@ -161,7 +161,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 let sizing = sizing.after_recorded(content.draft_bytes(), content.parts.len(), began.elapsed());
                 self.cx.telemetry.step(telemetry::RoundStep::Record, sealing.elapsed());
                 self.backlog.advance(&content, quiet);
-                self.backlog.judged_late(&staged.judged, staged.last_campaign.as_deref());
+                self.backlog.checked_late(&staged.checked, staged.last_campaign.as_deref());
                 self.cx.telemetry.running_campaigns(self.own.lane, self.backlog.running_count());
                 self.failures.clear();
                 self.backlog.notify_noted();

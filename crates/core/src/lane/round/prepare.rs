@@ -45,9 +45,9 @@ pub(crate) struct StagedRound<O> {
     pub(crate) round: StagedRows<O>,
     pub(crate) reservation: Reserved,
     pub(crate) began: Instant,
-    /// Candidates for late drafts that this round judges: forgotten when it is recorded.
-    pub(crate) judged: Vec<LateCandidate>,
-    /// Where they are judged for some of their campaigns: the last of those.
+    /// Candidates for late drafts that this round checks: forgotten when it is recorded.
+    pub(crate) checked: Vec<LateCandidate>,
+    /// Where they are checked for some of their campaigns: the last of those.
     pub(crate) last_campaign: Option<String>,
     /// Nothing is taken in until it is dropped.
     pub(crate) quiet: Option<OwnedMutexGuard<()>>,
@@ -213,7 +213,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let found = open.len();
         open.retain(|open| !self.backlog.is_locked_out(&open.adv_campaign_id));
         if open.is_empty() {
-            self.backlog.judged_late(&candidates, None);
+            self.backlog.checked_late(&candidates, None);
             return Ok(LateBatch::default());
         }
         let most = MAX_LATE_CAMPAIGNS - (found - open.len());
@@ -262,19 +262,19 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let mut parts = pages::form(&mut open, pages.read, trigger_datetime_created, group, guards).await?;
         let candidates = late.candidates();
         let with_candidates = |open: &'_ LateCheckCampaign| candidates.get(open.restaurant_id.as_str());
-        let judged: Vec<_> = late.open.iter().filter_map(|open| Some((open, with_candidates(open)?))).collect();
-        pages::add_late(&mut open, &mut parts, &judged, trigger_datetime_created, group, guards).await?;
+        let checked: Vec<_> = late.open.iter().filter_map(|open| Some((open, with_candidates(open)?))).collect();
+        pages::add_late(&mut open, &mut parts, &checked, trigger_datetime_created, group, guards).await?;
         self.rows_are_there(&parts, &late.open).await?;
         let dead_letters = self.read_dead_letters(&mut open, &letters).await?;
         let round_bytes = self.sizing.to_store();
         let content = RoundContent { parts, dead_letters, trigger_datetime_created, round_bytes };
         if !guards.enabled(Guard::LateForgottenWhenRecorded) {
-            self.backlog.judged_late(&late.candidates, late.last_campaign.as_deref());
+            self.backlog.checked_late(&late.candidates, late.last_campaign.as_deref());
         }
         self.cx.rate.refund_unused(budget.tokens, content.drafts());
         if content.parts.is_empty() && content.dead_letters.is_empty() && !report_due {
             open.abandon().await?;
-            self.backlog.judged_late(&late.candidates, late.last_campaign.as_deref());
+            self.backlog.checked_late(&late.candidates, late.last_campaign.as_deref());
             return Ok(None);
         }
         let letters: usize = content.dead_letters.iter().map(DeadLetterMessage::size).sum();
@@ -288,7 +288,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             round,
             reservation,
             began,
-            judged: late.candidates,
+            checked: late.candidates,
             last_campaign: late.last_campaign,
             quiet,
         }))

@@ -1,4 +1,4 @@
-//! The statements with which what was judged is written: a constant number, however much arrived, sent together.
+//! The statements with which what was applied is written: a constant number, however much arrived, sent together.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ const STATEMENT_BYTES: usize = 8 << 20;
 /// What a dead letter takes in a round beside what arrived, in bytes.
 const DEAD_LETTER_FRAME: usize = 1_024;
 
-/// What a transaction's judging has to write.
+/// What a transaction's changes has to write.
 #[derive(Default)]
 pub(super) struct Writes<'a> {
     letters: Vec<(Lane, &'a Record, RecordError)>,
@@ -66,9 +66,9 @@ impl<'a> Writes<'a> {
         self.letters.push((arrived, record, reason));
     }
 
-    /// A change is judged.
-    pub(super) fn applied(&mut self, id: i64, verdict: &'static str) {
-        self.applied.push((id, verdict));
+    /// A change is applied.
+    pub(super) fn applied(&mut self, id: i64, outcome: &'static str) {
+        self.applied.push((id, outcome));
     }
 
     /// Writes all of it in one round trip, and what it counts as, where it counts. Returns the dead letters with the ids that they got.
@@ -218,14 +218,14 @@ async fn change_campaigns(tx: &Transaction, changed: &BTreeMap<&str, Changed<'_>
     tx.execute(sql::CHANGE_CAMPAIGNS.text(), &parameters).await.map(drop)
 }
 
-async fn mark_applied(tx: &Transaction, judged: &[(i64, &'static str)]) -> Result<(), PostgresError> {
-    if judged.is_empty() {
+async fn mark_applied(tx: &Transaction, applied: &[(i64, &'static str)]) -> Result<(), PostgresError> {
+    if applied.is_empty() {
         return Ok(());
     }
     let sql = "update dinnerbell.change ch set judged_as = j.verdict, judged_at = clock_timestamp() \
                from unnest($1::int8[], $2::text[]) as j (id, verdict) where ch.id = j.id";
-    let (ids, verdicts): (Vec<i64>, Vec<&str>) = judged.iter().copied().unzip();
-    tx.execute(sql, &[(&ids, Type::INT8_ARRAY), (&verdicts, Type::TEXT_ARRAY)]).await.map(drop)
+    let (ids, outcomes): (Vec<i64>, Vec<&str>) = applied.iter().copied().unzip();
+    tx.execute(sql, &[(&ids, Type::INT8_ARRAY), (&outcomes, Type::TEXT_ARRAY)]).await.map(drop)
 }
 
 /// Counts as what the records ended.
