@@ -193,7 +193,7 @@ fn a_favourite_changed_to_the_restaurant_is_caught_by_the_pass_after_an_update_a
     let longer = update(&campaign).lasting(end - 60, end + 3_600);
     stage.send(&longer);
     told_after(&ear, &longer, "two", now());
-    await_row(&stage, "offer", "passed again", |row| row["repass_at"].as_i64() > Some(0));
+    await_row(&stage, "offer", "rescanned", |row| row["repass_at"].as_i64() > Some(0));
 
     let mut expected = Expected::from([(&campaign, &before)]);
     expected.add(&campaign, ["one", "quicker than one", "quicker than two"]).add(&longer, ["two"]);
@@ -251,7 +251,7 @@ fn whom_the_tail_scan_missed_is_told_by_the_pass_of_every_five_minutes() {
     stage.feedback.execute("update dinnerbell.campaign set repass_at = extract(epoch from clock_timestamp())");
     let took = told_after(&ear, &campaign, "missed", now());
     println!("the pass that was due told whom the tail scan missed after {took:.2} s");
-    await_row(&stage, "offer", "to be passed again", |row| row["repass_at"].as_i64() > Some(epoch_seconds()));
+    await_row(&stage, "offer", "to be rescanned", |row| row["repass_at"].as_i64() > Some(epoch_seconds()));
     assert!((200..=301).contains(&until_the_pass()), "five minutes after the pass");
     let expected = Expected::from([(&campaign, clients(&stage, "pizzeria"))]);
     stage.await_sinks(&expected, LONG);

@@ -22,7 +22,7 @@ fn neither_duplicate_favourites_nor_a_campaign_sent_twice_nor_updates_tell_anyon
     }
     let expected = Expected::from([(&offer, ["a", "b", "c", "d"])]);
     stage.await_sinks(&expected, LONG);
-    // An update has the audience passed again; the tail scan sees the same favourites once more.
+    // An update has the audience rescanned; the tail scan sees the same favourites once more.
     let newer = update(&offer);
     stage.send_to(1, &newer);
     stage.send_to(0, &update(&newer));
@@ -30,7 +30,7 @@ fn neither_duplicate_favourites_nor_a_campaign_sent_twice_nor_updates_tell_anyon
     wait_until("all is applied", LONG, || {
         stage.feedback.number("select count(*) from dinnerbell.change where judged_as is not null") == 2
     });
-    await_row(&stage, "offer", "passed again", |row| row["repass_at"].as_i64() > Some(0));
+    await_row(&stage, "offer", "rescanned", |row| row["repass_at"].as_i64() > Some(0));
     stage.subscribers.subscribe_clients("pizzeria", &["e"]);
     let mut expected = expected;
     expected.add(&update(&newer), ["e"]);
@@ -64,7 +64,7 @@ fn those_with_rows_are_left_alone(stage: &Stage, offer: &Campaign, rows_left: us
     assert_eq!(row["told"], json!(3));
     stage.subscribers.subscribe_clients("pizzeria", &["f", "g"]);
     stage.send(&update(offer));
-    await_row(stage, "offer", "passed again", |row| row["revision"] == 2 && row["repass_at"].as_i64() > Some(0));
+    await_row(stage, "offer", "rescanned", |row| row["revision"] == 2 && row["repass_at"].as_i64() > Some(0));
     stage.subscribers.subscribe_clients("pizzeria", &["h"]);
     let told = ["a", "c", "e", "g", "h"];
     wait_until("the newcomers are told", LONG, || known(stage, "offer").unwrap()["told"] == json!(told.len()));

@@ -37,7 +37,7 @@ fn a_favourite_that_is_no_utf8_is_passed_over_by_page_tail_scan_and_pass_and_nam
     assert_eq!((number(&stage, "first", "skipped"), number(&stage, "second", "skipped")), (0, 1));
     // The pass that is due goes past it too.
     stage.feedback.execute("update dinnerbell.campaign set repass_at = 0 where adv_campaign_id = 'first'");
-    await_row(&stage, "first", "passed again", |row| row["repass_at"].as_i64() > Some(0));
+    await_row(&stage, "first", "rescanned", |row| row["repass_at"].as_i64() > Some(0));
     let log = service.stop();
     // Page and tail scan meet them, whichever comes first.
     assert!(ids.lines().any(|id| log.contains(&format!("skipped and counted: id {id}"))), "{ids}: {log}");
@@ -118,7 +118,7 @@ struct Orphans {
     ear: Ear,
     giant: Campaign,
     small: Campaign,
-    /// When the giant is to be passed again.
+    /// When the giant is to be rescanned.
     repass_at: i64,
 }
 

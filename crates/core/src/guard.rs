@@ -38,7 +38,7 @@ guards! {
     EpochBeforeHalt,
     /// The topic's end is read again before it is believed to lie below the lane's position.
     WatermarksReadAgain,
-    /// What arrived while nobody owned the lane is applied before its last round is looked at.
+    /// What arrived while nobody owned the lane is applied before its last round is read.
     ChangesAppliedAtTakeover,
     /// All of it is applied, however much it is.
     ChangesAppliedToTheLast,
@@ -54,7 +54,7 @@ guards! {
     UndeliveredIsWithdrawn,
     /// What is not open is withdrawn from the last round at the takeover.
     WithdrawalAtTakeover,
-    /// The round is looked at again until nothing in it is to be withdrawn.
+    /// The round is read again until nothing in it is to be withdrawn.
     WithdrawnToTheLast,
     /// Count and checksum of a round that is read back are those that were recorded.
     ChecksumReadBack,
@@ -96,7 +96,7 @@ guards! {
     EndedAreCounted,
     /// A lane's new owner passes all its campaigns again.
     RescanAfterTakeOver,
-    /// A campaign is passed again when that is due.
+    /// A campaign is rescanned when that is due.
     RescanWhenDue,
     /// An error of the tail scan leaves its high-water mark where it is.
     TailScanErrorKeepsHighWater,
@@ -158,7 +158,7 @@ guards! {
     RescanAfterUpdate,
     /// A rescan that an update overtook is not done.
     RescanOfSameRevision,
-    /// A campaign whose main pass found nobody is passed again too.
+    /// A campaign whose main pass found nobody is rescanned too.
     RescanOfNobody,
     /// A dead letter is in one round.
     DeadLetterOnce,

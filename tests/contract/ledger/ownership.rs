@@ -52,7 +52,7 @@ pub async fn a_lane_that_is_entered_again_shows_what_its_last_owner_left<E: Envi
 }
 
 /// A lane with something for every call to do: a round with a letter that is not known to be published, a campaign that is over, one to be
-/// passed again, and a change to apply.
+/// rescanned, and a change to apply.
 async fn busy_lane<E: Environment>(env: &E) -> Owner<E::Ledger> {
     let (mut owner, mut other) = open_lanes(env).await;
     let running = owner.start(&offer(env, "a").await).await;

@@ -1,4 +1,4 @@
-//! Open campaigns that are passed again, and the marks of the tail scan.
+//! Open campaigns that are rescanned, and the marks of the tail scan.
 
 use dinnerbell_core::model::campaign::{Campaign, Window};
 use dinnerbell_core::model::late::{LateCheckCampaign, OpenCampaign, RowCounts};

@@ -45,7 +45,7 @@ pub enum LaneError {
     /// Another owner is taking the lane.
     #[error("the lane is being taken over by another owner")]
     TakenOver,
-    /// Something contradicts the ledger: the lane stands still by this name.
+    /// Something contradicts the ledger: the lane is halted by this name.
     #[error("{}: {}", .0.kind, .0.found)]
     Halt(Halt),
 }

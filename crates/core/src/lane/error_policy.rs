@@ -21,7 +21,7 @@ use crate::ports::ledger::LedgerError;
 pub enum Next {
     /// Take the lane over again, after a pause.
     TakeOverAgain,
-    /// Stand still until it is resolved.
+    /// Do nothing until it is resolved.
     Halt(Halt),
     /// Leave it to its new owner.
     Leave,

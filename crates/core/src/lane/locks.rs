@@ -55,7 +55,7 @@ pub(crate) async fn withdraw_rows<B, L: Ledger, A, C>(
     loop {
         backlog.wait_for_locked_rows().await;
         let mut most = BATCH_SIZE;
-        while look_at_rows(cx, own, backlog, &mut most).await? {
+        while withdraw_pass(cx, own, backlog, &mut most).await? {
             sleep(RETRY_INTERVAL).await;
         }
         show_wait(cx, own.lane, LockedPart::Rows, None).await;
@@ -63,16 +63,16 @@ pub(crate) async fn withdraw_rows<B, L: Ledger, A, C>(
 }
 
 /// Tries all of them once. Returns whether any are left.
-async fn look_at_rows<B, L: Ledger, A, C>(
+async fn withdraw_pass<B, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     own: Ownership,
     backlog: &LaneBacklog,
     most: &mut usize,
 ) -> Result<bool, LaneError> {
-    let (mut behind, mut holder) = (None, None);
+    let (mut after, mut holder) = (None, None);
     loop {
         let began = Instant::now();
-        let rows = match cx.ledger.withdraw_locked(own, behind.as_ref(), *most).await {
+        let rows = match cx.ledger.withdraw_locked(own, after.as_ref(), *most).await {
             Ok(rows) => rows,
             Err(error) if error.is_transient() => {
                 cx.telemetry.lane_warns(own.lane, &error.into());
@@ -88,8 +88,8 @@ async fn look_at_rows<B, L: Ledger, A, C>(
             backlog.reload();
         }
         holder = holder.or(rows.holder);
-        behind = rows.next;
-        if behind.is_none() {
+        after = rows.next;
+        if after.is_none() {
             if rows.left > 0 {
                 let found =
                     format!("{} rows of withdrawn drafts are locked; they are withdrawn when they are free", rows.left);

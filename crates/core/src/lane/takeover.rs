@@ -81,7 +81,7 @@ pub enum LastRoundState {
 pub enum Takeover<B: Broker> {
     /// The lane is ours and runs.
     Runs(Box<OwnedLane<B>>),
-    /// It is ours, and stands still until its halt is resolved.
+    /// It is ours, and does nothing until its halt is resolved.
     Halted(Box<AcquiredLane>, Halt),
 }
 
@@ -145,9 +145,9 @@ async fn fence_and_reconcile<B: Broker, L: Ledger, A, C: Clock>(
     let producer = fence(&cx.broker, &cx.ledger, cx.guards, own, early).await?;
     let (producer, theirs) = compare(&cx.broker, &cx.ledger, cx.guards, acquired, producer).await?;
     let topic_id = verify_input_topic(cx, acquired, low, high).await?;
-    // Behind the new producer, which writes to the topic alone that was there when it was made.
+    // After the new producer was made: it writes only to the topic that was there then.
     let outputs = output_topics::compare(cx, acquired).await?;
-    // Before the last round is looked at: what was cancelled meanwhile is withdrawn from it.
+    // Before the last round is read: what was cancelled meanwhile is withdrawn from it.
     if cx.guards.enabled(Guard::ChangesAppliedAtTakeover) {
         apply_waiting_changes(cx, own).await?;
     }

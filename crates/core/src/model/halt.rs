@@ -1,5 +1,5 @@
-//! Which halts there are: of each its name, what it means, what the operator is told to do, and what ends it. A lane that halts stands still until
-//! an operator resolves it.
+//! Which halts there are: of each its name, what it means, what the operator is told to do, and what ends it. A lane that halts does
+//! nothing until an operator resolves it.
 //!
 //! Whatever says something about halts is made from here: the texts, what `lane resolve` accepts, the hold. Tests compare the documents with it.
 
@@ -12,7 +12,7 @@ use HaltResolution::{AcceptRows, AcceptTopic, AdoptTable, FromKafka, RestartAt, 
 /// The command by which the ledger takes another feedback table.
 pub const ADOPT: &str = "dinnerbell migrate --adopt-feedback-table";
 
-/// A lane that stands still until an operator resolves it.
+/// Why a lane is halted, until an operator resolves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Halt {
     /// Which one it is.

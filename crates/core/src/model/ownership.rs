@@ -21,7 +21,7 @@ pub struct Ownership {
     pub lock_key: i64,
 }
 
-/// What the acquisition returned: the lane as it stands.
+/// What the acquisition returned: the lane as its row is.
 #[derive(Debug, Clone)]
 pub struct AcquiredLane {
     /// The right to write.
@@ -48,9 +48,9 @@ pub struct AcquiredLane {
     pub round_bytes: Option<i64>,
     /// Whether rows of withdrawn drafts were locked, and are still to be withdrawn.
     pub locked_rows: bool,
-    /// Why the lane stands still, if it was halted and not resolved.
+    /// Why the lane is halted, if it is.
     pub halt: Option<Halt>,
-    /// Which comparison of the ledger with Kafka stands: another server, or commits that are missing, begins a new one.
+    /// Which comparison of the ledger with Kafka is the current one: another server, or commits that are missing, begins a new one.
     pub comparison: String,
     /// Whether the lane was compared in it.
     pub compared: bool,

@@ -1,4 +1,4 @@
-//! What a record means for a campaign that is known, decided purely:
+//! What a record does to a campaign that is known, decided purely:
 //!
 //! | known of the campaign | the campaign that arrived is | effect |
 //! | --- | --- | --- |
@@ -18,11 +18,11 @@ use crate::model::input::{DecodedRecord, RecordError};
 pub enum Known {
     /// It was cancelled.
     Cancelled,
-    /// It stands like this.
+    /// Its current version.
     Campaign(Campaign),
 }
 
-/// What a record is, given what is known.
+/// What a record does to a known campaign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordEffect {
     /// The campaign gets the new content and window.
@@ -37,7 +37,7 @@ pub enum RecordEffect {
     Conflict(RecordError),
 }
 
-/// Applies what arrived about a known campaign.
+/// Applies the rules to what arrived about a known campaign. Returns its effect.
 pub fn apply_rules(known: &Known, arrived: &DecodedRecord) -> RecordEffect {
     let campaign = match arrived {
         DecodedRecord::Campaign(campaign) => campaign,

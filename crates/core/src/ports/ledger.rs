@@ -118,27 +118,28 @@ pub trait LaneLedger: Clone + Send + Sync + 'static {
         lane: Lane,
         beginning: Option<Offset>,
     ) -> impl Future<Output = Result<AcquiredLane, LedgerError>> + Send;
-    /// Whether the lane is still ours, and the server the same.
+    /// Returns whether the lane is still ours, and the server the same.
     fn still_mine(&self, own: Ownership) -> impl Future<Output = Result<bool, LedgerError>> + Send;
-    /// The lane reads the topic of this id from now on.
+    /// Notes that the lane reads the topic of this id from now on.
     fn note_topic(&self, own: Ownership, topic_id: &str) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// The topics that are written to have these ids: that of the drafts is noted where none is known, that of the dead letters whatever was known.
-    /// Whether the latter is another one than it was.
+    /// Notes the ids of the topics that are written to: that of the drafts where none is known, that of the dead letters whatever was known. Returns
+    /// whether the latter is another one than it was.
     fn note_outputs(
         &self,
         own: Ownership,
         ids: &OutputTopicIds,
     ) -> impl Future<Output = Result<bool, LedgerError>> + Send;
-    /// The lane was compared with Kafka behind all former owners, and no commit of it is missing. With the last of `lanes` the hold ends.
+    /// Notes that the lane was compared with Kafka after all former owners were fenced, and that no commit of it is missing. With the last of
+    /// `lanes` the hold ends.
     fn note_compared(
         &self,
         own: Ownership,
         comparison: &str,
         lanes: i32,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// Records that the lane stands still. Where commits are missing, every lane is to be compared again, and all is held until then.
+    /// Records that the lane is halted. Where commits are missing, every lane is to be compared again, and all is held until then.
     fn halt(&self, own: Ownership, halt: Halt) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// Whether a halted lane is to be taken over again: an operator resolved its halt, it is lost, or a new comparison with Kafka began since it was
+    /// Returns whether a halted lane is to be taken over again: an operator resolved its halt, it is lost, or a new comparison with Kafka began since it was
     /// acquired.
     fn resolved(&self, own: Ownership, comparison: &str) -> impl Future<Output = Result<bool, LedgerError>> + Send;
     /// Stores the lock that a part of the lane's work waits for, so that operators see it; none where it waits no more. It needs no ownership, since
@@ -149,7 +150,7 @@ pub trait LaneLedger: Clone + Send + Sync + 'static {
         part: LockedPart,
         wait: Option<&LockWait>,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// Whether the transaction of somebody who held a lock is still open.
+    /// Returns whether the transaction of somebody who held a lock is still open.
     fn is_transaction_active(&self, holder: &LockHolder) -> impl Future<Output = Result<bool, LedgerError>> + Send;
 }
 
@@ -169,17 +170,17 @@ pub trait IntakeLedger: Clone + Send + Sync + 'static {
 pub trait RoundLedger: Clone + Send + Sync + 'static {
     /// A round that is being recorded: an open transaction.
     type Transaction: RoundTransaction;
-    /// The last recorded round as it stands, to be published again.
+    /// Returns the last recorded round as its rows are now, to be published again.
     fn stored_round(&self, own: Ownership) -> impl Future<Output = Result<StoredRound, LedgerError>> + Send;
     /// Withdraws from the last recorded round the drafts of campaigns that are not open. It waits for nobody: rows that somebody's open transaction
-    /// has locked are kept in mind, and how many they are is returned. [`RoundLedger::withdraw_locked`] withdraws them.
+    /// has locked are noted, and how many they are is returned. [`RoundLedger::withdraw_locked`] withdraws them.
     fn withdraw(&self, own: Ownership, head: RoundVersion) -> impl Future<Output = Result<u64, LedgerError>> + Send;
-    /// Withdraws rows of withdrawn drafts that were locked: at most `most`, behind this campaign and client. Rows that are free go. Rows in which
+    /// Withdraws rows of withdrawn drafts that were locked: at most `most`, after this campaign and client. Rows that are free go. Rows in which
     /// somebody answered stay, and are counted as kept. Rows that are gone are forgotten.
     fn withdraw_locked(
         &self,
         own: Ownership,
-        behind: Option<&(String, String)>,
+        after: Option<&(String, String)>,
         most: usize,
     ) -> impl Future<Output = Result<LockedRows, LedgerError>> + Send;
     /// Takes the dead letters out of the last recorded round, as their topic does not take them: they wait for a later one.
@@ -189,7 +190,7 @@ pub trait RoundLedger: Clone + Send + Sync + 'static {
         head: RoundVersion,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Withdraws all drafts from the last recorded round, which did not get through; their campaigns go on where they stood before it. The lane
-    /// remembers how many bytes a round may have. How many rows were locked, as in [`RoundLedger::withdraw`].
+    /// remembers how many bytes a round may have. Returns how many rows were locked, as in [`RoundLedger::withdraw`].
     fn withdraw_whole(
         &self,
         own: Ownership,
@@ -198,10 +199,10 @@ pub trait RoundLedger: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<u64, LedgerError>> + Send;
     /// Begins to record a round.
     fn open_round(&self, own: Ownership) -> impl Future<Output = Result<Self::Transaction, LedgerError>> + Send;
-    /// The ledger learns that this round is committed in Kafka; campaigns whose last page it held become complete. Whether some turned out to
-    /// be over: who was not told of them is to be counted.
+    /// Notes that this round is committed in Kafka. Campaigns whose last page it held become complete. Returns whether some turned out to be over:
+    /// who was not told of them is to be counted.
     fn note_published(&self, own: Ownership, seq: Seq) -> impl Future<Output = Result<bool, LedgerError>> + Send;
-    /// Those who have a feedback row for the campaign, among the clients of each range; outside of any round.
+    /// Returns those who have a feedback row for the campaign, among the clients of each range; outside of any round.
     fn already_told(
         &self,
         ranges: &[ClientRange<'_>],
@@ -210,15 +211,15 @@ pub trait RoundLedger: Clone + Send + Sync + 'static {
 
 /// The campaigns of a lane: what is due, who may be late, who was not told.
 pub trait CampaignLedger: Clone + Send + Sync + 'static {
-    /// What there is to do, at most `most` campaigns. Scheduled campaigns whose start has come become active here, and ended ones expire or close.
+    /// Returns what there is to do, at most `most` campaigns. Scheduled campaigns whose start has come become active here, and ended ones expire or close.
     fn due(&self, own: Ownership, most: usize) -> impl Future<Output = Result<Due, LedgerError>> + Send;
-    /// The lane's open campaigns of these restaurants, to be passed again.
+    /// Returns the lane's open campaigns of these restaurants, to be rescanned.
     fn open_campaigns_of(
         &self,
         own: Ownership,
         restaurants: &[String],
     ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
-    /// The lane's open campaigns of these restaurants whose ids are behind this one, ordered by restaurant and id; at most `most`.
+    /// Returns the lane's open campaigns of these restaurants whose ids come after this one, ordered by restaurant and id; at most `most`.
     fn late_campaigns(
         &self,
         own: Ownership,
@@ -226,33 +227,33 @@ pub trait CampaignLedger: Clone + Send + Sync + 'static {
         after: Option<&str>,
         most: usize,
     ) -> impl Future<Output = Result<Vec<LateCheckCampaign>, LedgerError>> + Send;
-    /// The lane's open campaigns that had a page, behind this one in the order of ends and ids, at most `most`. A new owner rescans all of them.
+    /// Returns the lane's open campaigns that had a page, after this one in the order of ends and ids, at most `most`. A new owner rescans all of them.
     fn open_campaigns_after(
         &self,
         own: Ownership,
         after: Option<&(Seconds, String)>,
         most: usize,
     ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
-    /// The open campaigns whose rescan is due, those that are due first before, at most `most` beside these.
+    /// Returns the open campaigns whose rescan is due, except these; those that are due first come first; at most `most`.
     fn due_rescan(
         &self,
         own: Ownership,
         beside: &[&str],
         most: usize,
     ) -> impl Future<Output = Result<Vec<OpenCampaign>, LedgerError>> + Send;
-    /// How many the campaign has told, and how many rows there are of it. Rows that go while they are counted may be counted.
+    /// Returns how many the campaign has told, and how many rows there are of it. Rows that go while they are counted may be counted.
     fn count_rows(
         &self,
         own: Ownership,
         adv_campaign_id: &str,
     ) -> impl Future<Output = Result<RowCounts, LedgerError>> + Send;
-    /// These versions of campaigns were passed again. One that an update overtook is not done: its end may have been put off.
+    /// Notes that these versions of campaigns were rescanned. One that an update overtook is not done: its end may have been put off.
     fn note_rescanned(
         &self,
         own: Ownership,
         passed: &[(String, i32)],
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// How many were not told of a campaign whose end passed, or that was cancelled. Returns false, and notes nothing, while drafts of it stand in a
+    /// Notes how many were not told of a campaign whose end passed, or that was cancelled. Returns false, and notes nothing, while drafts of it stand in a
     /// round that is not known to be published. They may be withdrawn yet, and must be counted then.
     fn note_unsent(
         &self,
@@ -264,43 +265,43 @@ pub trait CampaignLedger: Clone + Send + Sync + 'static {
 
 /// What is asked on behalf of all lanes of an instance.
 pub trait InstanceLedger: Clone + Send + Sync + 'static {
-    /// What waits for these lanes.
+    /// Returns what waits for these lanes.
     fn poll(&self, lanes: &[Ownership]) -> impl Future<Output = Result<Poll, LedgerError>> + Send;
-    /// Which of the restaurants have an open campaign, and in which of the lanes.
+    /// Returns which of the restaurants have an open campaign, and in which of the lanes.
     fn open_restaurants(
         &self,
         lanes: &[Lane],
         restaurants: &[String],
     ) -> impl Future<Output = Result<Vec<(Lane, String)>, LedgerError>> + Send;
-    /// The id up to which the tail scans of all these lanes' former owners had surely handed on everybody; none where nobody noted one.
+    /// Returns the id up to which the tail scans of all these lanes' former owners had surely handed on everybody; none where nobody noted one.
     fn tail_scanned(&self, lanes: &[Lane]) -> impl Future<Output = Result<Option<i64>, LedgerError>> + Send;
-    /// The tail scan has handed on everybody up to this id to these lanes, as far as they are ours. Whether it is noted for all of those: nobody waits
-    /// for a lane that is locked.
+    /// Notes that the tail scan has handed on everybody up to this id to these lanes, as far as they are ours. Returns whether it is noted for all of
+    /// those: it waits for no lane that is locked.
     fn note_tail_scanned(&self, lanes: &[Lane], upto: i64) -> impl Future<Output = Result<bool, LedgerError>> + Send;
-    /// Whether all sending stands still, and why.
+    /// Returns whether all sending is paused or held.
     fn suspension(&self) -> impl Future<Output = Result<Suspension, LedgerError>> + Send;
 }
 
 /// A round that is being recorded: one open transaction, rolled back when dropped.
 pub trait RoundTransaction: Send + 'static {
-    /// Those who have a feedback row for the campaign, among the clients of each range, in the order of the ranges.
+    /// Returns those who have a feedback row for the campaign, among the clients of each range, in the order of the ranges.
     fn already_told(
         &mut self,
         ranges: &[ClientRange<'_>],
     ) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
-    /// For each question, those of the clients who are behind the cursor, or anyone once the main pass is over, and have no feedback row; in
-    /// order. Behind is decided in SQL, by `COLLATE "C"`.
+    /// For each question, returns those of the clients who are at or before the cursor, or anyone once the main pass is over, and have no feedback
+    /// row; in order. SQL decides that, by `COLLATE "C"`.
     fn late(&mut self, questions: &[LateQuery<'_>]) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
-    /// These campaigns as the round's drafts shall show them, those that are open.
+    /// Returns these campaigns as the round's drafts shall show them, those that are open.
     fn campaigns(&mut self, ids: &[&str]) -> impl Future<Output = Result<Vec<RunningCampaign>, LedgerError>> + Send;
-    /// The dead letters with these ids, of those that no round has published, in the order of ids.
+    /// Returns the dead letters with these ids, of those that no round has published, in the order of ids.
     fn dead_letters(&mut self, ids: &[i64])
     -> impl Future<Output = Result<Vec<DeadLetterMessage>, LedgerError>> + Send;
-    /// Gives the round up and the transaction back.
+    /// Gives the round up, and rolls its transaction back.
     fn abandon(self) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Copies the feedback rows.
     fn copy(&mut self, content: Arc<RoundContent>) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// Compare-and-set of (epoch, seq), the windows once more, cursors and the round; commits.
+    /// Compares and sets (epoch, seq), checks the windows once more, writes cursors and the round, and commits.
     fn seal(
         self,
         head: RoundVersion,

@@ -23,7 +23,7 @@ pub enum LaneState {
     Running,
     /// Something failed; it is taken over again shortly.
     Waiting(String),
-    /// It stands still until an operator resolves it.
+    /// It does nothing until an operator resolves it.
     Halted(Halt),
 }
 

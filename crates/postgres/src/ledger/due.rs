@@ -1,5 +1,5 @@
 //! What is due in a lane: campaigns that run, start and end, dead letters to publish, who is still to be counted; and what is open of some
-//! restaurants, or to be passed again.
+//! restaurants, or to be rescanned.
 
 use std::sync::Arc;
 

@@ -51,7 +51,7 @@ pub async fn fates(pool: &Pool, rows: &[i64]) -> Result<Vec<(i64, Fate)>, Postgr
 }
 
 impl PostgresLedger {
-    /// Takes these rows of a lane's open campaigns back, in one transaction: the rows go, and the campaigns are to be passed again. How many
+    /// Takes these rows of a lane's open campaigns back, in one transaction: the rows go, and the campaigns are to be rescanned. How many
     /// went.
     pub async fn take_rows_back(&self, own: Ownership, rows: &[i64]) -> Result<u64, LedgerError> {
         let tx = self.begin(own).await?;

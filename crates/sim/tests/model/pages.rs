@@ -46,7 +46,7 @@ pub enum Guard {
     RescanAfterRevival,
     /// A rescan that an update overtook is not noted as done.
     RescanNotOvertaken,
-    /// A campaign whose main pass found nobody is passed again like any other.
+    /// A campaign whose main pass found nobody is rescanned like any other.
     RescanOfNobody,
     /// The tail scan's high-water mark is taken before any page is read, the rescan's included.
     TailScanFirst,
@@ -511,7 +511,7 @@ impl PagesModel {
         Cursor { over: cursor.over && self.on(Guard::FinishedPassesAll), ..cursor }
     }
 
-    /// Whether the main pass has passed anybody who could be passed again.
+    /// Whether the main pass has passed anybody who could be rescanned.
     fn has_begun(&self, s: &State) -> bool {
         s.cursor.client.is_some() || (s.cursor.over && self.on(Guard::RescanOfNobody))
     }

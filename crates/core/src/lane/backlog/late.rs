@@ -22,7 +22,7 @@ impl LaneBacklog {
     }
 
     /// Adds candidates that the tail scan found. It serves other lanes too, and does not wait: where there is no room, the open campaigns of
-    /// their restaurants are passed again.
+    /// their restaurants are rescanned.
     pub fn offer_late(&self, candidates: impl Iterator<Item = LateCandidate>) {
         let full = self.state().late.is_full();
         match full {
@@ -31,7 +31,7 @@ impl LaneBacklog {
         }
     }
 
-    /// Somebody who favours one of these restaurants may not be told: their open campaigns are passed again.
+    /// Somebody who favours one of these restaurants may not be told: their open campaigns are rescanned.
     pub fn missed(&self, restaurants: impl Iterator<Item = String>) {
         let called = self.state().missed.add(restaurants);
         if called {
@@ -39,7 +39,7 @@ impl LaneBacklog {
         }
     }
 
-    /// Who favours any restaurant may have been missed: all open campaigns are passed again.
+    /// Who favours any restaurant may have been missed: all open campaigns are rescanned.
     pub fn missed_everywhere(&self) {
         self.state().missed.everywhere = true;
         self.notify_rescan();

@@ -84,7 +84,7 @@ impl LaneBacklog {
         self.until_due(&self.wakeups.locked_out, next).await
     }
 
-    /// Rounds may hold it again. Who came late meanwhile was not checked for it: its restaurant's open campaigns are passed again.
+    /// Rounds may hold it again. Who came late meanwhile was not checked for it: its restaurant's open campaigns are rescanned.
     pub fn let_in(&self, id: &str) {
         let restaurant = self.state().running.locked_out.let_in(id);
         self.missed(restaurant.into_iter());

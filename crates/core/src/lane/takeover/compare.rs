@@ -14,8 +14,8 @@ use crate::model::reconcile::{LedgerSide, Reconciled, reconcile};
 use crate::ports::broker::{Broker, Producer};
 use crate::ports::ledger::Ledger;
 
-/// Reads Kafka's mark, behind all former owners, by the producer that fenced them. Where the two sides show that no commit of the lane is missing, the ledger learns it: the hold
-/// ends with the last lane.
+/// Reads Kafka's mark by the producer that fenced all former owners. Returns the producer and the mark. Where the two sides show that no commit of
+/// the lane is missing, the ledger learns it: the hold ends with the last lane.
 pub(super) async fn compare<B: Broker, L: Ledger>(
     broker: &B,
     ledger: &L,
@@ -35,7 +35,7 @@ pub(super) async fn compare<B: Broker, L: Ledger>(
     Ok((producer, theirs))
 }
 
-/// Compares a lane as its takeover does, and leaves it. The halt that the takeover would find, if commits of it may be missing.
+/// Compares a lane as its takeover does, and leaves it. Returns the halt that the takeover would find, if commits of it may be missing.
 pub async fn compare_only<B: Broker, L: Ledger>(
     broker: &B,
     ledger: &L,
@@ -74,8 +74,8 @@ pub(super) async fn compare_unreadable<B: Broker, L: Ledger, A, C>(
     }
 }
 
-/// Compares a lane that stands still, behind all its former owners: the others wait for it. Commits that are missing in it are a halt of their
-/// own, which comes before the one that stands.
+/// Compares a lane that is halted, after it has fenced all its former owners: the others wait for it. Fails with a halt where commits are missing in
+/// it: that one comes before the one that is there.
 pub(crate) async fn compare_halted<B: Broker, L: Ledger, A, C>(
     cx: &LaneContext<B, L, A, C>,
     acquired: &AcquiredLane,

@@ -15,8 +15,8 @@ use crate::ports::ledger::RoundTransaction;
 /// Campaigns, each with the candidates of its restaurant.
 pub type Candidates<'a> = [(&'a LateCheckCampaign, &'a Clients)];
 
-/// Adds to the round the candidates who are late for a campaign. They stand behind its cursor as this round plans it, on none of the round's pages,
-/// and have no draft. However many campaigns these are, the database is asked twice at most.
+/// Adds to the round the candidates who are late for a campaign. They are at or before its cursor as this round plans it, on none of the
+/// round's pages, and have no draft. However many campaigns these are, the database is asked twice at most.
 pub async fn add_late<O: RoundTransaction>(
     open: &mut O,
     parts: &mut Vec<RoundPart>,
@@ -29,17 +29,17 @@ pub async fn add_late<O: RoundTransaction>(
         return Ok(());
     }
     let places: HashMap<String, usize> = parts.iter().enumerate().map(|(place, part)| (part.id(), place)).collect();
-    let behind = {
+    let late_clients = {
         let questions = late.iter().map(|&(campaign, clients)| question(campaign, clients, parts, &places, guards));
         let questions: Vec<_> = questions.collect();
         open.late(&questions).await?
     };
     let ids = late.iter().map(|(campaign, _)| campaign.adv_campaign_id.as_str());
     let mut alone = HashMap::new();
-    for (id, behind) in ids.zip(behind).filter(|(_, behind)| !behind.is_empty()) {
+    for (id, late_clients) in ids.zip(late_clients).filter(|(_, late_clients)| !late_clients.is_empty()) {
         match places.get(id) {
-            Some(place) => add_to(&mut parts[*place], behind, guards),
-            None => drop(alone.insert(id, behind)),
+            Some(place) => add_to(&mut parts[*place], late_clients, guards),
+            None => drop(alone.insert(id, late_clients)),
         }
     }
     if alone.is_empty() {
@@ -80,10 +80,10 @@ pub(super) fn question<'a>(
 }
 
 /// Adds to a page those who are late and not on it.
-pub(super) fn add_to(part: &mut RoundPart, behind: Clients, guards: Guards) {
+pub(super) fn add_to(part: &mut RoundPart, late_clients: Clients, guards: Guards) {
     let late = match guards.enabled(Guard::NotLateWhoIsOnAPage) {
-        true => without(behind, &part.drafts.clients),
-        false => behind,
+        true => without(late_clients, &part.drafts.clients),
+        false => late_clients,
     };
     part.late = late.len();
     late.iter().for_each(|client| part.drafts.clients.push(client));
