@@ -195,6 +195,8 @@ enum MainPass {
 }
 
 impl MainPass {
+    /// Returns the state of a campaign that an update reaches: that of its new window. While nobody knows whether its last page is published, it is
+    /// active rather than complete or closed.
     fn state(self, window: Window, now: Seconds) -> CampaignState {
         match CampaignState::of(window, self != Self::Unfinished, now) {
             // The round is published, or withdrawn: the one or the other ends this.

@@ -9,7 +9,7 @@ use crate::model::number::Seconds;
 /// Most changed windows that are remembered between two rounds.
 pub(super) const MAX_WINDOWS: usize = 10_000;
 
-/// The windows that changed since the last seal began. The seal itself looks at every window that was changed before it.
+/// The windows that changed since the last seal began. The seal itself checks every window that was changed before it.
 #[derive(Debug, Default)]
 pub struct ChangedWindows(Mutex<Changed>);
 
@@ -25,7 +25,7 @@ impl ChangedWindows {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Campaigns have these windows from now on.
+    /// Remembers the windows that campaigns have from now on.
     pub fn add(&self, windows: impl Iterator<Item = (String, Window)>) {
         let mut changed = self.changed();
         for (id, window) in windows {
@@ -37,13 +37,13 @@ impl ChangedWindows {
         }
     }
 
-    /// A round is about to be sealed: the ledger itself looks at every window that was changed so far.
+    /// Forgets all windows, before a round is sealed: the ledger itself checks every window that was changed so far.
     pub fn forget(&self) {
         *self.changed() = Changed::default();
     }
 
-    /// Whether one of these campaigns is not open by the windows that changed since the last seal began. Where they were too many to
-    /// remember, one may be: the lane is taken over again then, and looks in the ledger.
+    /// Returns whether one of these campaigns is not open by the windows that changed since the last seal began. Where they were too many to
+    /// remember, one may be: the lane is taken over again then, and reads the ledger.
     pub fn is_any_closed<'a>(&self, mut ids: impl Iterator<Item = &'a str>, now: Seconds) -> bool {
         let changed = self.changed();
         changed.more || ids.any(|id| changed.windows.get(id).is_some_and(|window| !window.is_open(now)))

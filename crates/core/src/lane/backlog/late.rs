@@ -4,7 +4,7 @@ use crate::lane::backlog::LaneBacklog;
 use crate::lane::backlog::late_candidates::{LateCandidate, Missed};
 
 impl LaneBacklog {
-    /// The tail scan has its high-water mark: pages may be read.
+    /// Lets pages be read: the tail scan has its high-water mark.
     pub fn tail_scan_began(&self) {
         self.wakeups.tail_scan.set();
     }
@@ -31,26 +31,26 @@ impl LaneBacklog {
         }
     }
 
-    /// Somebody who favours one of these restaurants may not be told: their open campaigns are rescanned.
+    /// Has the open campaigns of these restaurants rescanned: somebody who favours one of them may not be told.
     pub fn missed(&self, restaurants: impl Iterator<Item = String>) {
-        let called = self.state().missed.add(restaurants);
-        if called {
+        let has_more = self.state().missed.add(restaurants);
+        if has_more {
             self.notify_rescan();
         }
     }
 
-    /// Who favours any restaurant may have been missed: all open campaigns are rescanned.
+    /// Has all open campaigns rescanned: who favours any restaurant may have been missed.
     pub fn missed_everywhere(&self) {
         self.state().missed.everywhere = true;
         self.notify_rescan();
     }
 
-    /// Of which restaurants somebody was missed since this was asked last.
+    /// Returns of which restaurants somebody was missed since this was asked last, and forgets them.
     pub fn take_missed(&self) -> Missed {
         std::mem::take(&mut self.state().missed)
     }
 
-    /// A rescan may be due.
+    /// Wakes the rescan: one may be due.
     pub fn notify_rescan(&self) {
         self.wakeups.rescan.notify();
     }
@@ -67,13 +67,13 @@ impl LaneBacklog {
         }
     }
 
-    /// The candidates of the next round. Those who were checked for some of their campaigns come by themselves, with the last of these.
+    /// Returns the candidates of the next round. Those who were checked for some of their campaigns come by themselves, with the last of these.
     pub fn late(&self) -> (Vec<LateCandidate>, Option<String>) {
         self.state().late.of_a_round()
     }
 
-    /// The round that checked them is recorded, or nobody among them was late: they are forgotten. Where they were checked only for their campaigns up
-    /// to this one, they stay.
+    /// Forgets candidates, since the round that checked them is recorded, or nobody among them was late. Where they were checked only for their
+    /// campaigns up to this one, they stay.
     pub fn checked_late(&self, candidates: &[LateCandidate], last_campaign: Option<&str>) {
         if candidates.is_empty() {
             return;

@@ -1,5 +1,5 @@
-//! What a lane has to do, in memory: a bounded window on what the ledger knows, shared by the steps of one lane. It is composed of small stores,
-//! each of which keeps its own rule.
+//! What a lane has to do, in memory: a bounded cache of what the ledger knows, shared by the steps of one lane. It is composed of small stores, each
+//! of which keeps its own rule.
 
 mod carry_dead_letters;
 mod changed_windows;
@@ -118,7 +118,7 @@ pub struct LaneBacklog {
 }
 
 impl LaneBacklog {
-    /// Nothing known yet: the first round reads the ledger.
+    /// Returns a backlog that knows nothing: the first round reads the ledger.
     pub fn empty(guards: Guards) -> Self {
         let backlog = Self { guards, ..Self::default() };
         backlog.reload();
@@ -129,7 +129,7 @@ impl LaneBacklog {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is held is out of date.
+    /// Marks what is held as out of date: the next round reads the ledger.
     pub fn reload(&self) {
         self.state().reload = true;
         self.wakeups.changed.notify();
@@ -139,7 +139,7 @@ impl LaneBacklog {
         self.quiet_rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Which campaigns may have drafts in the next round.
+    /// Returns which campaigns may have drafts in the next round.
     pub fn next_scope(&self) -> RoundScope {
         match self.guards.enabled(Guard::QuietRounds) {
             true => self.quiet_rounds().next_scope(),
@@ -147,7 +147,7 @@ impl LaneBacklog {
         }
     }
 
-    /// A round was not recorded: changes of these campaigns overtook it.
+    /// Notes that a round was not recorded, since these campaigns changed meanwhile.
     pub fn overtaken(&self, campaigns: Vec<String>) {
         self.quiet_rounds().overtaken(campaigns);
         if self.guards.enabled(Guard::StaleIsPlannedAgain) {
@@ -161,12 +161,12 @@ impl LaneBacklog {
         Arc::clone(&self.intake_lock).lock_owned().await
     }
 
-    /// The lane is not as it was taken over: its task takes it over again.
+    /// Marks the lane as lost: it is not as it was taken over. Its task takes it over again.
     pub fn mark_lost(&self) {
         self.wakeups.lost.set();
     }
 
-    /// Waits until the lane is not as it was taken over.
+    /// Waits until the lane is lost.
     pub async fn until_lost(&self) {
         self.wakeups.lost.is_set().await;
     }
@@ -195,7 +195,7 @@ impl LaneBacklog {
         self.state().moved = moved;
     }
 
-    /// Whether the ledger must be read; what is held is dropped then. What arrives meanwhile is kept beside what is read.
+    /// Returns whether the ledger must be read; what is held is dropped then. What arrives meanwhile is kept beside what is read.
     pub fn begin_reload(&self, now: Seconds) -> bool {
         let mut state = self.state();
         let due = state.is_reload_due(now);
@@ -225,12 +225,12 @@ impl LaneBacklog {
         self.wakeups.uncounted.wait().await;
     }
 
-    /// Whether there is something for a round, or a reload is due.
+    /// Returns whether there is something for a round, or a reload is due.
     pub fn is_ready(&self, now: Seconds) -> bool {
         self.state().is_ready(now)
     }
 
-    /// There may be changes to apply.
+    /// Wakes whoever applies changes: there may be some.
     pub fn notify_changes(&self) {
         self.wakeups.changes.notify();
     }
@@ -240,12 +240,12 @@ impl LaneBacklog {
         self.wakeups.changes.wait().await;
     }
 
-    /// The windows that changed since the last seal began.
+    /// Returns the windows that changed since the last seal began.
     pub fn changed_windows(&self) -> &Arc<ChangedWindows> {
         &self.changed_windows
     }
 
-    /// When the next campaign starts or ends.
+    /// Returns when the next campaign starts or ends.
     pub fn next_deadline(&self) -> Option<Seconds> {
         self.state().next_deadline
     }
@@ -255,33 +255,33 @@ impl LaneBacklog {
         self.wakeups.changed.wait().await;
     }
 
-    /// Whether the input position moved since the last round.
+    /// Returns whether the input position moved since the last round.
     pub fn has_moved(&self) -> bool {
         self.state().moved
     }
 
-    /// The running campaigns of which a round may ask for a page.
+    /// Returns the running campaigns of which a round may ask for a page.
     pub fn running(&self) -> Vec<RunningCampaign> {
         self.state().running.in_time().cloned().collect()
     }
 
-    /// How many campaigns run.
+    /// Returns how many campaigns run.
     pub fn running_count(&self) -> usize {
         self.state().running.len()
     }
 
-    /// Whether campaigns wait beyond this one.
+    /// Returns whether more than one campaign waits.
     pub fn others_wait(&self) -> bool {
         self.state().running.others_wait()
     }
 
-    /// A campaign that is over, and whose untold audience is to be counted; none of those that are left out.
+    /// Returns a campaign that is over, and whose untold audience is to be counted; none of those that are left out.
     pub fn uncounted(&self, is_left_out: impl Fn(&str) -> bool) -> Option<Uncounted> {
         let state = self.state();
         state.uncounted.cached().iter().find(|(id, _)| !is_left_out(id)).map(|(_, uncounted)| uncounted.clone())
     }
 
-    /// The ledger knows one more round to be published: what was counted too early may be counted now.
+    /// Wakes whoever counts campaigns that are over: the ledger knows one more round to be published.
     pub fn notify_noted(&self) {
         self.wakeups.noted.notify();
     }
@@ -291,7 +291,7 @@ impl LaneBacklog {
         self.wakeups.noted.wait().await;
     }
 
-    /// It is counted.
+    /// Forgets a campaign that is counted.
     pub fn counted(&self, adv_campaign_id: &str) {
         let mut state = self.state();
         state.uncounted.remove(adv_campaign_id);
@@ -300,7 +300,7 @@ impl LaneBacklog {
         }
     }
 
-    /// A round was recorded: cursors move, finished campaigns and published dead letters go.
+    /// Takes over what a round recorded: cursors move, finished campaigns and published dead letters go.
     pub fn advance(&self, content: &RoundContent, quiet: bool) {
         self.quiet_rounds().recorded(quiet);
         let mut state = self.state();
