@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::cluster::{Cluster, Coordinator, Found};
 use crate::connection::Connection;
 use crate::error::{WireError, check};
-use crate::pause::Pause;
+use crate::retry_delay::RetryDelay;
 
 /// How long a coordinator that loads is waited for between two questions: at first, and at most.
 const LOADING_FIRST: Duration = Duration::from_millis(5);
@@ -67,7 +67,7 @@ impl Producer {
     /// Takes the transactional id over: what a former producer left open is aborted, and that producer fenced, when this returns. A coordinator
     /// that loads or moves is asked again until the deadline.
     pub async fn initialise(cluster: Cluster, identity: Identity, deadline: Instant) -> Result<Self, WireError> {
-        let mut pause = Pause::new(LOADING_FIRST, LOADING_MOST);
+        let mut retry_delay = RetryDelay::new(LOADING_FIRST, LOADING_MOST);
         loop {
             let transaction = cluster.coordinator(Coordinator::Transaction, &identity.transactional_id, deadline);
             let group = cluster.coordinator(Coordinator::Group, &identity.group, deadline);
@@ -84,7 +84,7 @@ impl Producer {
                 Err(error) => Err(error),
             };
             match initialised {
-                Err(error) if passes_soon(&error) && pause.wait(deadline).await => {}
+                Err(error) if passes_soon(&error) && retry_delay.wait(deadline).await => {}
                 other => return other,
             }
         }

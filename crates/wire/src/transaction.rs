@@ -22,8 +22,8 @@ use crate::batch::{Batch, Sequence};
 use crate::cluster::topic_name;
 use crate::connection::Connection;
 use crate::error::{WireError, check};
-use crate::pause::Pause;
 use crate::producer::{Producer, TransactionVersion, transactional_id};
+use crate::retry_delay::RetryDelay;
 
 mod members;
 mod offsets;
@@ -98,7 +98,7 @@ impl Transaction {
         partitions: &Partitions,
         may_begin: &(dyn Fn() -> bool + Send + Sync),
     ) -> Result<bool, WireError> {
-        let mut pause = Pause::new(MARKERS_FIRST, MARKERS_MOST);
+        let mut retry_delay = RetryDelay::new(MARKERS_FIRST, MARKERS_MOST);
         let first = match self.producer.version {
             TransactionVersion::One => self.producer.coordinator.clone(),
             TransactionVersion::Two => self.producer.group_coordinator.clone(),
@@ -109,7 +109,7 @@ impl Transaction {
                 return Ok(false);
             }
             match self.begin_once(commit, partitions, until).await {
-                Err(error) if is_not_ready(&error) && pause.wait(until).await => {
+                Err(error) if is_not_ready(&error) && retry_delay.wait(until).await => {
                     until = until.max(self.unthrottled(&first).await?);
                 }
                 other => return other.map(|()| true),

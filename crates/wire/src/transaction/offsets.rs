@@ -10,8 +10,8 @@ use super::{MARKERS_FIRST, MARKERS_MOST, OffsetCommit, Transaction};
 use crate::cluster::topic_name;
 use crate::connection::Connection;
 use crate::error::{WireError, check};
-use crate::pause::Pause;
 use crate::producer::Producer;
+use crate::retry_delay::RetryDelay;
 
 /// What a group committed for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +43,10 @@ impl Transaction {
         self.end_here("aborting a transaction", false).await?;
         let group = self.producer.identity.group.clone();
         let connection = self.connection(&address, until).await?;
-        let mut pause = Pause::new(MARKERS_FIRST, MARKERS_MOST);
+        let mut retry_delay = RetryDelay::new(MARKERS_FIRST, MARKERS_MOST);
         let found = loop {
             match group_offset(connection, &group, probe, until).await {
-                Err(error) if is_unstable(&error) && pause.wait(until).await => {}
+                Err(error) if is_unstable(&error) && retry_delay.wait(until).await => {}
                 other => break other?,
             }
         };

@@ -1,16 +1,16 @@
-//! A pause between two attempts at the same question.
+//! The delay before something is tried again.
 
 use std::time::Duration;
 
 use dinnerbell_core::backoff::Backoff;
 use tokio::time::{Instant, sleep_until};
 
-/// A pause that doubles, with jitter.
-pub(crate) struct Pause {
+/// A delay that doubles with each attempt, with jitter.
+pub(crate) struct RetryDelay {
     backoff: Backoff,
 }
 
-impl Pause {
+impl RetryDelay {
     pub(crate) fn new(first: Duration, most: Duration) -> Self {
         Self { backoff: Backoff::new(first, most) }
     }
