@@ -20,7 +20,7 @@ use dinnerbell_postgres::{encryption, headroom as left, needs};
 /// The oldest PostgreSQL whose statements this service was written for.
 const OLDEST_SERVER: i32 = 120_000;
 /// Between two looks at a replica that is in trouble.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// A difference of clocks that is worth a warning, in seconds.
 const NOTABLE_DIFFERENCE: f64 = 2.0;
 /// How long rows are looked through for ids that cannot be told.
@@ -239,7 +239,7 @@ impl CheckedDatabase<'_> {
         let check = self.check.role;
         let Some(mut replica) = Replica::look(self.pool).await? else { return Ok(()) };
         if replica.trouble().is_some() {
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
             replica = Replica::look(self.pool).await?.unwrap_or(replica);
         }
         if let Some(trouble) = replica.trouble() {

@@ -49,7 +49,7 @@ use dinnerbell_postgres::ledger::snapshot::{CampaignCounts, LaneHead, Snapshot, 
 /// How long what is left over may take to land.
 const IN_FLIGHT: Duration = Duration::from_secs(3);
 /// How often it is looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// Most rows without a message that one run has told once more.
 const MAX_REPUBLISHED: usize = 1_000_000;
 /// Most rows that are looked up in one statement.
@@ -237,7 +237,7 @@ impl Verification<'_> {
             if comparison.unsettled.overdue(&published) == 0 || began.elapsed() > IN_FLIGHT {
                 break published;
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         };
         let left = std::mem::take(&mut comparison.unsettled);
         let pending = left.pending(&published);

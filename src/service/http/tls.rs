@@ -17,7 +17,7 @@ use dinnerbell_config::HttpTls;
 use dinnerbell_core::periodic::Periodic;
 
 /// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Certificate and key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +57,9 @@ impl Certificate {
 
     /// Takes up what changes in the files, until it is dropped. What cannot be used is said in the log, and the certificate before stays.
     pub(super) async fn follow(&self) -> Infallible {
-        let (mut known, mut looks) = (self.content().await, Periodic::later(LOOK));
+        let (mut known, mut checks) = (self.content().await, Periodic::later(CHECK_INTERVAL));
         loop {
-            looks.due().await;
+            checks.due().await;
             let found = self.content().await;
             if found == known {
                 continue;

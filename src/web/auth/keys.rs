@@ -15,7 +15,7 @@ use dinnerbell_config::{Http, Secret, Token};
 use dinnerbell_core::periodic::Periodic;
 
 /// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What follows from a token.
 #[derive(Clone)]
@@ -97,9 +97,9 @@ impl Keys {
 
     /// Takes up what changes in the files, until it is dropped. What is no token is said in the log, and the token before stays.
     pub async fn follow(&self) -> Infallible {
-        let (mut said, mut looks) = ([None, None], Periodic::at_once(LOOK));
+        let (mut said, mut checks) = ([None, None], Periodic::at_once(CHECK_INTERVAL));
         loop {
-            looks.due().await;
+            checks.due().await;
             for ((role, token), said) in self.files.iter().zip(&mut said) {
                 let Some(file) = token.as_ref().and_then(|token| token.file.clone()) else { continue };
                 let read = tokio::task::spawn_blocking(move || read_token(&file)).await;

@@ -5,7 +5,7 @@
 //! - the poll: five times a second, whether any of the lanes has changes to apply or a due rescan, or is lost. A lane is lost when somebody else took
 //!   it, or when the database failed over to a server that lost commits. A lane that has nothing to do would not notice by itself.
 //!
-//! There is no task for it. Each lane has a future that waits for its turn. The lane whose turn it is looks on behalf of all. When that lane
+//! There is no task for it. Each lane has a future that waits for its turn. The lane whose turn it is polls on behalf of all. When that lane
 //! ends, the next one goes on from there. So the end of one lane ends nothing of the others.
 
 use std::collections::btree_map::Entry;
@@ -25,9 +25,9 @@ use crate::model::ownership::Ownership;
 /// Ids below the newest one that are read again when the tail scan begins, or a lane comes: transactions that are under way.
 const OVERLAP: i64 = 1_000;
 
-/// How far behind its high-water mark a tail scan goes back for lanes that another instance scanned; what came before that the rescan finds.
+/// How many ids a tail scan steps back at most, for lanes that another instance scanned. The rescan finds what came before that.
 const MAX_STEP_BACK: i64 = 200_000;
-/// How long it takes, as a rule, until a candidate of the tail scan has a draft. A new owner goes on where this one stood that long ago.
+/// How long it takes, as a rule, until a candidate of the tail scan has a draft. A new owner goes on where this one was that long ago.
 const HAND_ON_TIME: Duration = Duration::from_secs(2);
 /// The tail scan steps back for a lane at most once in this time. Else a lane that is taken over again and again would keep it behind. The rescan
 /// after a takeover finds the subscribers that this misses.
@@ -35,7 +35,7 @@ const STEP_BACK_INTERVAL: Duration = Duration::from_secs(60);
 /// How often it is checked whether the ids restarted below the high-water mark.
 const ID_RESTART_CHECK: Duration = Duration::from_secs(3);
 
-/// The lanes of an instance that look together.
+/// The lanes of an instance that poll together.
 #[derive(Debug, Default)]
 pub struct ChangeFeed {
     state: Mutex<FeedState>,
@@ -129,24 +129,24 @@ impl ChangeFeed {
         self.state().high_water
     }
 
-    /// The gaps to ask for.
+    /// Returns the gaps to ask for.
     pub(super) fn gaps(&self) -> Vec<i64> {
         self.state().gaps.wanted(Instant::now())
     }
 
-    /// The tail scan begins: pages may be read.
+    /// Begins the tail scan below this id: pages may be read.
     pub(super) fn begin(&self, newest: i64) {
         let mut state = self.state();
         state.restart_at(overlapped(newest));
         state.lanes.values().for_each(|registered| registered.backlog.tail_scan_began());
     }
 
-    /// Whether it is time to check whether the ids restarted, where the tail scan finds nobody above its high-water mark.
+    /// Returns whether it is time to check whether the ids restarted, where the tail scan finds nobody above its high-water mark.
     pub(super) fn checks_id_restart(&self, now: Instant) -> bool {
-        let looked = &mut self.state().checked_id_restart;
-        let is_time = looked.is_none_or(|at| now.saturating_duration_since(at) >= ID_RESTART_CHECK);
+        let checked = &mut self.state().checked_id_restart;
+        let is_time = checked.is_none_or(|at| now.saturating_duration_since(at) >= ID_RESTART_CHECK);
         if is_time {
-            *looked = Some(now);
+            *checked = Some(now);
         }
         is_time
     }
@@ -207,21 +207,21 @@ impl ChangeFeed {
     pub(super) fn to_note(&self, now: Instant) -> Option<(Vec<Lane>, i64)> {
         let mut state = self.state();
         let high_water = state.high_water?;
-        let stands = state.gaps.lowest().map_or(high_water, |gap| high_water.min(gap - 1));
-        let (at, stood) = *state.progress_sample.get_or_insert((now, stands));
+        let handed_on = state.gaps.lowest().map_or(high_water, |gap| high_water.min(gap - 1));
+        let (at, sampled) = *state.progress_sample.get_or_insert((now, handed_on));
         if now.saturating_duration_since(at) < HAND_ON_TIME || !state.lanes_to_backfill.is_empty() {
             return None;
         }
-        state.progress_sample = Some((now, stands));
-        (state.persisted_id != Some(stood)).then(|| (state.lanes.keys().copied().collect(), stood))
+        state.progress_sample = Some((now, handed_on));
+        (state.persisted_id != Some(sampled)).then(|| (state.lanes.keys().copied().collect(), sampled))
     }
 
     pub(super) fn persisted(&self, upto: i64) {
         self.state().persisted_id = Some(upto);
     }
 
-    /// Everybody from `from` up to the last one above it was read and handed on, and who fills a gap. Where a lane came meanwhile, the high-water mark
-    /// is further back than `from`, and stays there.
+    /// Advances the high-water mark from `from` to the last id above it: everybody up to there, and who fills a gap, was handed on. Where a lane came
+    /// meanwhile, the mark is further back than `from`, and stays there.
     pub(super) fn advance(&self, from: i64, above: &[i64], filled: &[Subscription], guards: Guards) {
         let mut state = self.state();
         state.gaps.filled(filled.iter().map(|favourite| favourite.id));
@@ -258,7 +258,7 @@ impl ChangeFeed {
 }
 
 impl FeedState {
-    /// The tail scan goes on from here, as one that begins.
+    /// Sets the tail scan to this id, as one that begins.
     fn restart_at(&mut self, high_water: i64) {
         self.high_water = Some(high_water);
         self.max_scanned_id = high_water;

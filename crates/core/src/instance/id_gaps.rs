@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// How long a gap is asked for again. Transactions that write favourites take seconds; most gaps that are left then were rolled back, and
 /// for the others there is the rescan.
 const GAP_TTL: Duration = Duration::from_secs(60);
-/// Most gaps that are kept: ids may be sparse, and this bounds what a look costs. The highest are kept, the rescan finds the rest.
+/// Most gaps that are kept: ids may be sparse, and this bounds what a scan costs. The highest are kept, the rescan finds the rest.
 const MAX_GAPS: usize = 1_000;
 
 /// The gaps below the tail scan's high-water mark, and when each was passed.
@@ -17,7 +17,7 @@ const MAX_GAPS: usize = 1_000;
 pub struct Gaps(BTreeMap<i64, Instant>);
 
 impl Gaps {
-    /// A look has read everything after `from` up to the last of these ids, which are in order: what is missing between them are gaps.
+    /// Adds the ids that are missing between these, which are in order: a scan has read everything after `from` up to the last of them.
     pub fn add(&mut self, from: i64, ids: impl DoubleEndedIterator<Item = i64> + Clone, now: Instant) {
         let below = ids.clone().rev().skip(1).chain([from]);
         let missing = ids.rev().zip(below).flat_map(|(id, below)| (below.saturating_add(1)..id).rev());
@@ -27,25 +27,25 @@ impl Gaps {
         }
     }
 
-    /// Which are to be asked for; those that have grown old are forgotten.
+    /// Returns the gaps to ask for, and forgets those that have grown old.
     pub fn wanted(&mut self, now: Instant) -> Vec<i64> {
         self.0.retain(|_, passed| now.saturating_duration_since(*passed) < GAP_TTL);
         self.0.keys().copied().collect()
     }
 
-    /// The lowest that is kept: below it everybody came, or will not.
+    /// Returns the lowest gap that is kept: below it everybody came, or will not.
     pub fn lowest(&self) -> Option<i64> {
         self.0.keys().next().copied()
     }
 
-    /// These came.
+    /// Forgets the gaps of these ids: they came.
     pub fn filled(&mut self, ids: impl Iterator<Item = i64>) {
         for id in ids {
             self.0.remove(&id);
         }
     }
 
-    /// The high-water mark has stepped back: what is above it will be read, and found missing, again.
+    /// Forgets the gaps above the high-water mark, which has stepped back: they will be found again.
     pub fn forget_above(&mut self, high_water: i64) {
         self.0.retain(|id, _| *id <= high_water);
     }
@@ -55,7 +55,7 @@ impl Gaps {
 mod tests {
     use super::*;
 
-    /// The gaps after a look from `from` at which these ids came.
+    /// The gaps after a scan from `from` that read these ids.
     fn noted(from: i64, ids: &[i64]) -> (Gaps, Instant) {
         let (mut gaps, now) = (Gaps::default(), Instant::now());
         gaps.add(from, ids.iter().copied(), now);
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_between_the_marks_of_two_looks_is_a_gap_until_it_is_filled() {
+    fn what_is_missing_between_the_marks_of_two_scans_is_a_gap_until_it_is_filled() {
         let (mut gaps, now) = noted(10, &[12, 13, 16]);
         assert_eq!(gaps.wanted(now), [11, 14, 15]);
         gaps.filled([14].into_iter());

@@ -1,7 +1,7 @@
 //! What the lanes of an instance share.
 //!
 //! - [`supervisor`] runs one task for each lane that the group assigns.
-//! - [`change_feed`] knows the lanes that look for changes and late subscribers together; [`follow_changes`] looks for all of them.
+//! - [`change_feed`] knows the lanes that poll for changes and late subscribers together; [`follow_changes`] polls for all of them.
 //! - [`id_gaps`] holds the ids that the tail scan asks for again.
 //! - [`pause`] is the operators' pause and the hold.
 //! - [`rate_limiter`] is the rate limit, [`round_sizing`] keeps rounds short while campaigns share.

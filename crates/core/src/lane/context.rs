@@ -29,7 +29,7 @@ pub struct LaneContext<B, L, A, C> {
     pub rate: RateLimiter,
     /// Whether all sending is paused or held.
     pub pause: PauseWatch,
-    /// What is looked for on behalf of all lanes.
+    /// What is polled on behalf of all lanes.
     pub change_feed: ChangeFeed,
     /// Which campaigns came last.
     pub recent_campaigns: RecentCampaigns,

@@ -87,7 +87,7 @@ async fn record<B, L: Ledger, A, C>(
         match cx.ledger.intake(own, Arc::clone(batch)).await {
             Err(LedgerError::OnHold) => {
                 drop((memory, changes));
-                // The last look is older than the hold.
+                // The last reading is older than the hold.
                 cx.pause.next_reading().await;
             }
             outcome => return Ok((outcome?, began.elapsed())),

@@ -32,10 +32,10 @@ use crate::ports::ledger::Ledger;
 use crate::shutdown::stopped;
 use crate::telemetry::LaneState;
 
-/// How often a halted lane looks for its resolution.
-const LOOK_FOR_RESOLUTION: Duration = Duration::from_secs(1);
+/// How often a halted lane reads whether it is resolved.
+const RESOLUTION_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Keeps a lane until it is told to stop or the lane is somebody else's.
+/// Runs a lane until it is to stop, or the lane is somebody else's.
 pub async fn run_until_stopped<B: Broker, L: Ledger, A: Audience, C: Clock>(
     cx: Arc<LaneContext<B, L, A, C>>,
     lane: Lane,
@@ -56,7 +56,7 @@ pub async fn run_until_stopped<B: Broker, L: Ledger, A: Audience, C: Clock>(
             }
             Next::Halt(halt) => {
                 cx.telemetry.set_lane(lane, LaneState::Halted(halt));
-                let _ = timeout(LOOK_FOR_RESOLUTION, stopped(&mut stop)).await;
+                let _ = timeout(RESOLUTION_INTERVAL, stopped(&mut stop)).await;
             }
         }
     }
@@ -93,7 +93,7 @@ async fn run_ownership<B: Broker, L: Ledger, A: Audience, C: Clock>(
     }
 }
 
-/// Who fenced the lane's producer: another owner acquired the next epoch before it did; if that is still ours, the broker did.
+/// Finds out who fenced the lane's producer, and returns the error that says so: another owner acquired the next epoch before it did; if that is still ours, the broker did.
 async fn who_fenced<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Ownership, error: LaneError) -> LaneError {
     if !matches!(error, LaneError::Broker(BrokerError::Fenced)) {
         return error;
@@ -105,7 +105,8 @@ async fn who_fenced<B, L: Ledger, A, C>(cx: &LaneContext<B, L, A, C>, own: Owner
     }
 }
 
-/// A halted lane stays assigned, and looks for its resolution. It is compared with Kafka all the same: the others wait for it.
+/// Waits until the halt is resolved, or the lane is to stop. The lane stays assigned, and is compared with Kafka all the same: the others wait for
+/// it. Fails where the comparison finds commits missing, or the ledger does not answer.
 async fn wait_for_resolution<B: Broker, L: Ledger, A, C: Clock>(
     cx: &LaneContext<B, L, A, C>,
     acquired: &AcquiredLane,
@@ -132,7 +133,7 @@ async fn wait_for_resolution<B: Broker, L: Ledger, A, C: Clock>(
         if cx.ledger.resolved(own, &acquired.comparison).await? {
             break;
         }
-        let _ = timeout(LOOK_FOR_RESOLUTION, stopped(stop)).await;
+        let _ = timeout(RESOLUTION_INTERVAL, stopped(stop)).await;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::periodic::Periodic;
 use crate::ports::broker::{Broker, BrokerError};
 use crate::ports::ledger::Ledger;
 
-/// How often a lane that runs looks. All lanes of an instance share what Kafka answers.
+/// How often a lane that runs checks. All lanes of an instance share what Kafka answers.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Compares them with the ledger's, which learns what it does not know. Returns what was found.

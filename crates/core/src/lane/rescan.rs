@@ -131,7 +131,7 @@ impl<B, L: Ledger, A: Audience, C: Clock> Rescan<'_, B, L, A, C> {
         }
         if self.due && !self.rescans.is_full() && cx.guards.enabled(Guard::RescanWhenDue) {
             let due = cx.ledger.due_rescan(own, &self.rescans.ids(), BATCH_SIZE).await?;
-            // As many as were asked for: there may be more behind them.
+            // As many as were asked for: there may be more after them.
             self.due = due.len() == BATCH_SIZE;
             due.into_iter().for_each(|open| self.rescans.take_up(open));
         }

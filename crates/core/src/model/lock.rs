@@ -120,9 +120,9 @@ pub struct LockedRows {
     pub gone: u64,
     /// Rows that stay, because somebody answered in them.
     pub kept: u64,
-    /// Whether looking at them waited for a lock in vain: none of them was withdrawn, and fewer are to be looked at.
+    /// Whether it waited for a lock in vain: none of them was withdrawn, and fewer are to be tried at once.
     pub waited: bool,
-    /// Campaign and client behind which the others are; none where these were the last.
+    /// The campaign and client after which the others are; none where these were the last.
     pub next: Option<(String, String)>,
     /// Who has one of them locked, where it can be known.
     pub holder: Option<LockHolder>,

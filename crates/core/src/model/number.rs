@@ -45,7 +45,7 @@ macro_rules! number {
             }
         }
 
-        /// The number alone: where it stands says what it is.
+        /// Returns the bare number.
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Debug::fmt(&self.0, f)
@@ -176,7 +176,7 @@ impl Offset {
     /// Where an empty lane begins.
     pub const FIRST: Self = Self(0);
 
-    /// The one behind it: the position of a reader that has read this one.
+    /// Returns the next one: the position of a reader that has read this one.
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }

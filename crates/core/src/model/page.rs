@@ -7,7 +7,7 @@ use crate::model::clients::Clients;
 pub struct Page {
     /// The clients.
     pub clients: Clients,
-    /// Whether nobody stands behind it: it is shorter than was asked for.
+    /// Whether nobody comes after it: it is shorter than was asked for.
     pub last: bool,
     /// Client ids that are empty or too long, counted on the first page; and those that are no UTF-8, each on the page that passes it.
     pub skipped: u64,

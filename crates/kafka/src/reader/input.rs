@@ -20,7 +20,7 @@ use dinnerbell_core::ports::broker::{BrokerError, Input};
 /// After this many bytes an intake's records are taken as they are, but for a single larger one.
 const INTAKE_BYTES: usize = 512 << 10;
 /// How long a lane has to be quiet before the gap behind its last record is looked for.
-const REST: Duration = Duration::from_millis(500);
+const GAP_READ_DELAY: Duration = Duration::from_millis(500);
 /// A missed wake-up costs at most this.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -245,7 +245,7 @@ impl LaneInput {
                 let _ = tokio::time::timeout(TICK, ready.notified()).await;
             }
             Ending::Reached(since) => {
-                let rested = tokio::time::sleep_until(*since + REST);
+                let rested = tokio::time::sleep_until(*since + GAP_READ_DELAY);
                 tokio::select! {
                     () = ready.notified() => {}
                     () = rested => {

@@ -11,14 +11,14 @@ use crate::lane::backlog::wakeups::Signal;
 use crate::model::lock::{LockHolder, LockedCampaign};
 
 impl LaneBacklog {
-    /// No page of this restaurant came in time: its campaigns are left out of rounds. Returns for how long at least.
+    /// Leaves the campaigns of this restaurant out of rounds, as no page came in time. Returns for how long at least.
     pub fn overdue(&self, restaurant_id: &str) -> Duration {
         let pause = self.state().running.overdue.note(restaurant_id, Instant::now());
         self.wakeups.overdue.notify();
         pause
     }
 
-    /// Waits until a restaurant that is left out is to be asked for alone. Returns it, and the client behind whom a page of one of its campaigns
+    /// Waits until a restaurant that is left out is to be asked for alone. Returns it, and the client after whom a page of one of its campaigns
     /// begins.
     pub async fn next_overdue(&self) -> (String, Option<String>) {
         loop {
@@ -34,18 +34,18 @@ impl LaneBacklog {
         }
     }
 
-    /// A page of this restaurant came that was asked for by itself: rounds may ask again.
+    /// Lets rounds ask for this restaurant again: a page came that was asked for alone.
     pub fn came_alone(&self, restaurant_id: &str) {
         self.state().running.overdue.came_alone(restaurant_id);
         self.wakeups.changed.notify();
     }
 
-    /// A round read a page of this restaurant.
+    /// Notes that a round read a page of this restaurant: it is like any other again.
     pub fn came(&self, restaurant_id: &str) {
         self.state().running.overdue.forget(restaurant_id);
     }
 
-    /// Rows of withdrawn drafts are locked: they are to be looked at.
+    /// Wakes whoever withdraws locked rows: some are locked.
     pub fn notify_locked_rows(&self) {
         self.wakeups.locked_rows.notify();
     }
@@ -55,23 +55,23 @@ impl LaneBacklog {
         self.wakeups.locked_rows.wait().await;
     }
 
-    /// No round is to hold this campaign: somebody else holds a lock on what it would write.
+    /// Keeps this campaign out of rounds: somebody else holds a lock on what it would write.
     pub fn lock_out(&self, campaign: &LockedCampaign, holder: Option<&LockHolder>) {
         self.state().running.locked_out.note(campaign, holder, Instant::now());
         self.wakeups.locked_out.notify();
     }
 
-    /// The transaction that holds the lock is still open.
+    /// Notes that the transaction that holds the lock is still open.
     pub fn stays_locked_out(&self, id: &str) {
         self.state().running.locked_out.stays(id, Instant::now());
     }
 
-    /// Whether no round is to hold it.
+    /// Returns whether no round is to hold it.
     pub fn is_locked_out(&self, id: &str) -> bool {
         self.state().running.locked_out.is_out(id)
     }
 
-    /// Whether any is left out.
+    /// Returns whether any campaign is left out.
     pub fn any_locked_out(&self) -> bool {
         !self.state().running.locked_out.is_empty()
     }
@@ -84,14 +84,14 @@ impl LaneBacklog {
         self.until_due(&self.wakeups.locked_out, next).await
     }
 
-    /// Rounds may hold it again. Who came late meanwhile was not checked for it: its restaurant's open campaigns are rescanned.
+    /// Lets rounds hold the campaign again. Who came late meanwhile was not checked for it: its restaurant's open campaigns are rescanned.
     pub fn let_in(&self, id: &str) {
         let restaurant = self.state().running.locked_out.let_in(id);
         self.missed(restaurant.into_iter());
         self.wakeups.changed.notify();
     }
 
-    /// A round holds these campaigns.
+    /// Notes that a round holds these campaigns: they are like any other again.
     pub fn staged<'a>(&self, ids: impl Iterator<Item = &'a str>) {
         let mut state = self.state();
         ids.for_each(|id| state.running.locked_out.forget(id));

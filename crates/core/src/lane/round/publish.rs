@@ -17,7 +17,7 @@ use crate::ports::clock::Clock;
 /// `changed`; else it fails. A round without messages only reports how far the lane is: no pause and no window is about that. Without a producer in
 /// what is returned, this one is used up: the lane is taken over again before it records another round.
 ///
-/// The windows are looked at twice: here, and by the producer directly before its transaction begins. Whatever takes time in between, no round is begun
+/// The windows are checked twice: here, and by the producer directly before its transaction begins. Whatever takes time in between, no round is begun
 /// after the end of one of its campaigns.
 pub async fn publish<P: Producer, C: Clock>(
     producer: P,
@@ -93,7 +93,7 @@ mod tests {
     use crate::ports::broker::MayBegin;
     use crate::ports::clock::tests::TestClock;
 
-    /// Between the look at the windows and the transaction this many microseconds pass.
+    /// Between the check of the windows and the transaction this many microseconds pass.
     struct Slow(TestClock, i64);
 
     impl Producer for Slow {

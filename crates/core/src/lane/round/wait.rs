@@ -11,7 +11,7 @@ use crate::lane::context::LaneContext;
 use crate::ports::clock::Clock;
 
 /// How often the database's clock is read by a lane that waits for a start or an end.
-const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Waits on behalf of one preparation.
 pub(super) struct Waits<'a, B, L, A, C> {
@@ -49,8 +49,8 @@ impl<B, L, A, C: Clock> Waits<'_, B, L, A, C> {
         let wakes = self.cx.guards.enabled(Guard::NextChangeWakes);
         let Some(at) = self.backlog.next_deadline().filter(|_| wakes) else { return pending().await };
         let micros = (at.micros() - self.cx.clock.now()).max(0);
-        // The timer is coarse, and two clocks that nobody compares drift apart: look again at least every minute.
-        sleep(Duration::from_micros(micros.cast_unsigned() + 1_000).min(LOOK_AT_CLOCK)).await;
+        // The timer is coarse, and two clocks that nobody compares drift apart: check again at least every minute.
+        sleep(Duration::from_micros(micros.cast_unsigned() + 1_000).min(CLOCK_CHECK_INTERVAL)).await;
         let _ = self.cx.clock.fresh().await;
     }
 
