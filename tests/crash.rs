@@ -154,7 +154,7 @@ fn kills_on_the_way_into_a_lane_lose_and_double_nothing() {
     let (stage, mut expected) = (stage(), Expected::default());
     stage.send(&campaign(&stage, &mut expected, "offer", SUBSCRIBERS));
     let die_at = |point: &str, time| stage.start_failing(&kill_at(point, time)).wait_for_abort(LONG);
-    // A new lane, a lane with a round that waits to be published, and one whose publication was cut off: each entered in vain.
+    // A new lane, a lane with a round that waits to be published, and one whose publication was cut off: each taken over in vain.
     for (point, time) in [("round.sealed", 3), ("publish.produced", 1), ("publish.committed", 2)] {
         TAKEOVER_POINTS.iter().for_each(|entry| die_at(entry, 1));
         die_at(point, time);
@@ -169,7 +169,7 @@ fn kills_on_the_way_into_a_lane_lose_and_double_nothing() {
 fn a_round_whose_campaign_ended_before_it_was_published_is_withdrawn_whatever_is_killed() {
     let (stage, mut expected) = (stage(), Expected::default());
     let mut service = stage.start_failing(&kill_at("round.sealed", 2));
-    wait_until("the lane is entered", LONG, || stage.feedback.number("select count(*) from dinnerbell.lane") == 1);
+    wait_until("the lane is taken over", LONG, || stage.feedback.number("select count(*) from dinnerbell.lane") == 1);
     let end = epoch_seconds() + 12;
     let short = campaign(&stage, &mut Expected::default(), "short", SUBSCRIBERS).lasting(end - 60, end);
     stage.send(&short);

@@ -70,7 +70,7 @@ fn text(paused: &Paused) -> String {
 pub async fn note(pool: &Pool) -> Result<(), Failure> {
     if let Some(hold) = hold::current(pool).await? {
         let remedy = match hold.is_young && !hold.needs_somebody() {
-            true => "it ends by itself when an instance has entered them".to_owned(),
+            true => "it ends by itself when an instance has taken them over".to_owned(),
             false => hold.remedy(),
         };
         remark(&format_args!("{hold}; {remedy}"));

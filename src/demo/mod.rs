@@ -41,8 +41,8 @@ const LANES: i32 = 2;
 const FETCH_WAIT: (&str, &str) = ("fetch.wait.max.ms", "10");
 /// How long PostgreSQL may take to come up.
 const COME_UP: Duration = Duration::from_secs(60);
-/// How long the lanes may take to be entered.
-const ENTER: Duration = Duration::from_secs(30);
+/// How long the takeover of all lanes may take.
+const TAKEOVER: Duration = Duration::from_secs(30);
 /// How long it takes until the next campaign is rung.
 const RING_AGAIN: Duration = Duration::from_secs(5);
 /// The file of the token, in the demo's folder.
@@ -235,7 +235,7 @@ async fn perform(servers: &DemoServers, scene: &Scene, once: bool, screen: &Scre
     let counter = messages::Counter::default();
     let show = async {
         screen.say("starting the service");
-        enter(&scene.feedback).await?;
+        wait_for_takeover(&scene.feedback).await?;
         screen.say("ringing:");
         let bell = Bell::hang(&scene.config.kafka).await?;
         let rung = bell.ring().await?;
@@ -268,12 +268,12 @@ async fn ring_on(bell: &Bell) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// Waits until every lane was entered: what is rung then shows how fast a campaign is, not how fast a group forms.
-async fn enter(ledger: &Pool) -> Result<(), DemoError> {
-    let until = Instant::now() + ENTER;
+/// Waits until every lane was taken over: what is rung then shows how fast a campaign is, not how fast a group forms.
+async fn wait_for_takeover(ledger: &Pool) -> Result<(), DemoError> {
+    let until = Instant::now() + TAKEOVER;
     while show::lanes(ledger).await?.running < i64::from(LANES) {
         if Instant::now() >= until {
-            return Err(DemoError::Failed(format!("the lanes were not entered within {} s", ENTER.as_secs())));
+            return Err(DemoError::Failed(format!("the lanes were not taken over within {} s", TAKEOVER.as_secs())));
         }
         sleep(POLL_INTERVAL).await;
     }

@@ -130,7 +130,7 @@ fn phase(campaign: &Campaign, seen: Option<Seen>, began: Option<SystemTime>, now
 /// What the ledger says of all lanes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lanes {
-    /// Lanes that were entered.
+    /// Lanes that were taken over.
     pub running: i64,
     /// Records that could not become a campaign.
     pub dead_letters: i64,

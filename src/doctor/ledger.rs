@@ -56,12 +56,12 @@ async fn check(config: &Config, pool: &Pool, found: &mut Findings) -> Result<(),
     foreign_holders(pool, found).await?;
     match hold::current(pool).await? {
         Some(hold) if hold.needs_somebody() => found.fail("held", hold.to_string(), hold.remedy()),
-        // Every start of the database has one, until the instances have entered their lanes.
+        // Every start of the database has one, until the instances have taken over their lanes.
         Some(hold) if hold.is_young => found.ok("held", hold.to_string()),
         Some(hold) => found.warn(
             "held",
             hold.to_string(),
-            format!("let an instance run, which compares each lane that it enters; or {}", hold.remedy()),
+            format!("let an instance run, which compares each lane that it takes over; or {}", hold.remedy()),
         ),
         None => found.ok("held", "nothing is held: no lane is known to lack commits"),
     }
@@ -175,7 +175,7 @@ async fn halts(pool: &Pool, found: &mut Findings) -> Result<(), PostgresError> {
         }
     }
     if halted.is_empty() {
-        found.ok("lanes", format!("{} lanes were entered, none is halted", lanes.len()));
+        found.ok("lanes", format!("{} lanes were taken over, none is halted", lanes.len()));
     }
     Ok(())
 }

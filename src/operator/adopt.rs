@@ -135,14 +135,14 @@ impl Adopter<'_> {
         Ok(self.adoption(moved, head, last))
     }
 
-    /// Takes the lane and moves what it holds. An owner that was sent away may enter it again in between.
+    /// Takes the lane and moves what it holds. An owner that was sent away may take it over again in between.
     async fn adopt(&self, overruled_in: Option<Epoch>) -> Result<Adoption, ResolveError> {
         let writer = writer(self.config, &self.pool, &self.request.by).await?;
         let mut attempts = 0;
         loop {
             attempts += 1;
             let own = writer.acquire(self.request.lane, None).await?.ownership;
-            // Anyone who entered it in between may have published what the operator took for unpublished.
+            // Anyone who took it over in between may have published what the operator took for unpublished.
             let overruled = overruled_in.is_some_and(|epoch| own.epoch == epoch.after(attempts));
             match self.adopt_once(&writer, own, overruled).await {
                 Err(ResolveError::Ledger(error @ LedgerError::OnHold)) => {

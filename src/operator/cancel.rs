@@ -195,7 +195,7 @@ impl CancelStatus {
                 "no instance of the service runs: it takes effect when one starts, before anybody is told".to_owned()
             }
             (_, None) => format!(
-                "{} did not end within {} s; {} entered the lane last{pause}; see `dinnerbell lane list`",
+                "{} did not end within {} s; {} took the lane over last{pause}; see `dinnerbell lane list`",
                 self.next_step(),
                 timeout.as_secs(),
                 self.owner.as_deref().unwrap_or("nobody"),

@@ -46,10 +46,10 @@ pub enum Cause {
         /// Its role.
         role: String,
     },
-    /// This instance entered it since the server was started, and has not come so far yet.
-    Entered(String),
-    /// Nobody has entered it since.
-    NotEntered,
+    /// This instance took it over since the server was started, and has not come so far yet.
+    TakenOver(String),
+    /// Nobody has taken it over since.
+    NotTakenOver,
 }
 
 /// What compares every lane, and puts back what was lost.
@@ -63,7 +63,7 @@ impl Hold {
 
     /// Whether it does not end by itself, as far as can be known.
     pub fn needs_somebody(&self) -> bool {
-        let waits = |cause: &Cause| matches!(cause, Cause::Entered(_) | Cause::NotEntered);
+        let waits = |cause: &Cause| matches!(cause, Cause::TakenOver(_) | Cause::NotTakenOver);
         !self.lanes.values().all(waits)
     }
 
@@ -114,8 +114,8 @@ fn cause(row: &Row) -> Cause {
         "lost" => Cause::Lost,
         "halted" => Cause::Halted(text(2)),
         "locked" => Cause::Locked { pid: row.get(3), role: text(4) },
-        "entered" => Cause::Entered(text(5)),
-        _ => Cause::NotEntered,
+        "entered" => Cause::TakenOver(text(5)),
+        _ => Cause::NotTakenOver,
     }
 }
 
@@ -142,7 +142,7 @@ impl fmt::Display for Hold {
             "nothing is sent or taken in until every lane was compared with Kafka, because the ledger may have lost commits"
         )?;
         if self.lanes.is_empty() {
-            return write!(f, "; an instance enters the lanes that the ledger does not have yet");
+            return write!(f, "; an instance takes over the lanes that the ledger does not have yet");
         }
         let mut alike: BTreeMap<&Cause, Vec<String>> = BTreeMap::new();
         self.lanes.iter().for_each(|(lane, cause)| alike.entry(cause).or_default().push(lane.to_string()));
@@ -152,8 +152,8 @@ impl fmt::Display for Hold {
                 Cause::Lost => write!(f, "; commits are missing in {lanes}")?,
                 Cause::Halted(name) => write!(f, "; halted as {name}, so that commits may be missing: {lanes}")?,
                 Cause::Locked { pid, role } => write!(f, "; backend {pid} of role {role} holds the lock of {lanes}")?,
-                Cause::Entered(owner) => write!(f, "; entered by {owner} and not compared yet: {lanes}")?,
-                Cause::NotEntered => write!(f, "; not entered by any instance since: {lanes}")?,
+                Cause::TakenOver(owner) => write!(f, "; taken over by {owner} and not compared yet: {lanes}")?,
+                Cause::NotTakenOver => write!(f, "; not taken over by any instance since: {lanes}")?,
             }
         }
         Ok(())
@@ -170,12 +170,13 @@ mod tests {
 
     #[test]
     fn a_hold_names_its_lanes_by_what_they_wait_for() {
-        let entered = || Cause::Entered("a:1".to_owned());
-        let said = hold([(0, Cause::Lost), (1, entered()), (3, Cause::Lost), (4, Cause::NotEntered), (7, entered())]);
+        let taken_over = || Cause::TakenOver("a:1".to_owned());
+        let said =
+            hold([(0, Cause::Lost), (1, taken_over()), (3, Cause::Lost), (4, Cause::NotTakenOver), (7, taken_over())]);
         let text = said.to_string();
-        assert!(text.contains("commits are missing in 0, 3; entered by a:1 and not compared yet: 1, 7; "), "{text}");
-        assert!(text.ends_with("; not entered by any instance since: 4") && said.needs_somebody(), "{text}");
-        assert!(!hold([(1, entered()), (4, Cause::NotEntered)]).needs_somebody());
+        assert!(text.contains("commits are missing in 0, 3; taken over by a:1 and not compared yet: 1, 7; "), "{text}");
+        assert!(text.ends_with("; not taken over by any instance since: 4") && said.needs_somebody(), "{text}");
+        assert!(!hold([(1, taken_over()), (4, Cause::NotTakenOver)]).needs_somebody());
         assert!(hold([]).to_string().ends_with("that the ledger does not have yet"));
     }
 
@@ -183,7 +184,7 @@ mod tests {
     fn a_holds_remedy_ends_with_its_command_and_first_ends_who_holds_a_lock() {
         let command = "dinnerbell lane resolve --all --from-kafka";
         let locked = Cause::Locked { pid: 17, role: "other".to_owned() };
-        let waits = hold([(0, Cause::NotEntered)]).remedy();
+        let waits = hold([(0, Cause::NotTakenOver)]).remedy();
         assert_eq!(waits, format!("compare all lanes: {command}"));
         let halted = hold([(0, locked), (1, Cause::Halted("mark-missing".to_owned()))]);
         let remedy = halted.remedy();

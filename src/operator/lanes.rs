@@ -27,7 +27,7 @@ pub struct LaneStatus {
     pub state: &'static str,
     /// Records that are to be taken in; null where Kafka was not asked, or does not say.
     pub lag: Option<i64>,
-    /// The instance that entered it last.
+    /// The instance that took it over last.
     pub owner: Option<String>,
     /// When it did.
     pub entered_at: Option<String>,
@@ -131,7 +131,7 @@ impl LaneStatus {
     }
 }
 
-/// All lanes that were ever entered.
+/// All lanes that were ever taken over.
 pub async fn list(pool: &Pool) -> Result<Vec<LaneStatus>, PostgresError> {
     let sql = format!(
         "select lane, owner, {}, epoch, seq, published_seq, position, halted, halted_found, halted_remedy, {}, {}, resolved_by, records, \

@@ -70,7 +70,7 @@ pub async fn republish(
     Ok(done)
 }
 
-/// Takes a batch back, as often as an owner enters the lane meanwhile.
+/// Takes a batch back, as often as an owner takes the lane over meanwhile.
 async fn take_back(writer: &PostgresLedger, lane: Lane, rows: &[i64]) -> Result<u64, ResolveError> {
     let mut attempts = 0;
     loop {

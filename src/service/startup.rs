@@ -104,7 +104,7 @@ impl Startup<'_> {
         Ok(ledger)
     }
 
-    /// Known before the first lane is entered: an instance that starts while all sending is paused plans nothing.
+    /// Known before the first lane is taken over: an instance that starts while all sending is paused plans nothing.
     async fn pause(
         &mut self,
         ledger: &PostgresLedger,

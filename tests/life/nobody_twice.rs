@@ -17,7 +17,7 @@ fn neither_duplicate_favourites_nor_a_campaign_sent_twice_nor_updates_tell_anyon
     await_state(&stage, "offer", "complete");
     for lane in [0, 1] {
         stage.send_to(lane, &offer);
-        // The lane that is entered first may not be the one that it was sent to first.
+        // The lane that is taken over first may not be the one that it was sent to first.
         await_row(&stage, "offer", "known", |row| row["lane"] == 0);
     }
     let expected = Expected::from([(&offer, ["a", "b", "c", "d"])]);

@@ -131,7 +131,7 @@ pub fn pause(stage: &Stage, paused: bool) {
 
 /// Waits until lanes of an instance run.
 pub fn await_running(stage: &Stage, lanes: i64) {
-    wait_until("the lanes are entered", LONG, || {
+    wait_until("the lanes are taken over", LONG, || {
         stage.feedback.number("select count(*) from dinnerbell.lane where published_seq is not null") >= lanes
     });
 }
@@ -191,7 +191,7 @@ impl OpenTransaction {
     }
 }
 
-/// Waits until an instance other than this owner has entered the first lane.
+/// Waits until an instance other than this owner has taken over the first lane.
 pub fn await_other_owner(stage: &Stage, pid: u32) -> String {
     wait_for("another instance owns the lane", LONG, || {
         let rows = stage.feedback.query("select owner from dinnerbell.lane where lane = 0");

@@ -202,7 +202,7 @@ fn a_ledger_that_was_filled_from_a_backup_while_no_instance_ran_takes_nothing_in
     let mut of = FailOver::new(&["kept", "lost", "afterwards"]);
     let before = of.stage.feedback.number("select position from dinnerbell.lane where lane = 1");
     let lost = put_back(&mut of, DELETED, true);
-    assert!(of.said().contains("not entered by any instance since: 0, 1"), "{}", of.said());
+    assert!(of.said().contains("not taken over by any instance since: 0, 1"), "{}", of.said());
     let lanes = json_of(&of.stage, &["lane", "list"]).1;
     assert_eq!([&lanes[0]["state"], &lanes[1]["state"]], [&json!("held"), &json!("held")], "{lanes}");
     // A copy that comes through the other lane would be new to the ledger, and would be told again.
@@ -242,7 +242,7 @@ fn a_hold_that_no_instance_can_end_names_its_remedy_which_ends_it_without_one() 
     let mut of = FailOver::new(&["kept", "afterwards"]);
     of.restart_without_instance();
     let said = of.said();
-    assert!(said.contains("not entered by any instance since: 0, 1"), "{said}");
+    assert!(said.contains("not taken over by any instance since: 0, 1"), "{said}");
     let all = ["lane", "resolve", "--all", "--from-kafka"];
     let (status, would) = json_of(&of.stage, &[&all[..], &["--dry-run"]].concat());
     assert_eq!((status, would.as_array().map(Vec::len)), (0, Some(2)), "{would}");

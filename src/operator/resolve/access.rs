@@ -9,7 +9,7 @@ use dinnerbell_postgres::clock::PostgresClock;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::ledger::PostgresLedger;
 
-/// How often a mending is begun again, when an owner entered the lane meanwhile.
+/// How often a mending is begun again, when an owner took the lane over meanwhile.
 pub(in crate::operator) const MAX_ATTEMPTS: u32 = 4;
 
 /// The cluster of the ledger.

@@ -24,7 +24,7 @@ pub(super) async fn compare(broker: &KafkaBroker, writer: &PostgresLedger, lane:
                     "{kind}: {found}; commits of it may be missing: dinnerbell lane resolve {lane} --from-kafka"
                 )));
             }
-            // Its owner entered it meanwhile.
+            // Its owner took it over meanwhile.
             Err(LaneError::TakenOver | LaneError::Ledger(LedgerError::NotMine(_))) if attempts < MAX_ATTEMPTS => {}
             Err(error) => return Err(ResolveError::Refused(format!("it was not compared: {error}"))),
         }

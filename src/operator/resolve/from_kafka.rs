@@ -178,7 +178,7 @@ impl LedgerRepair<'_> {
         Ok(outcome)
     }
 
-    /// Writes it, as often as an owner enters the lane meanwhile and leaves it as it was.
+    /// Writes it, as often as an owner takes the lane over meanwhile and leaves it as it was.
     async fn write(
         &self,
         mut own: Own,

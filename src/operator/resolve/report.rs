@@ -51,13 +51,13 @@ pub(super) fn announced(decision: &Decision, evidence: &Evidence, scanned: &Scan
             "round {seq} is published but for {} drafts, which are taken back: a later round tells those clients, as far as their campaigns run",
             evidence.untold
         ),
-        LastRound::Unpublished => format!("round {seq} is not published: the lane publishes it when it is entered"),
+        LastRound::Unpublished => format!("round {seq} is not published: the lane publishes it when it is taken over"),
     });
     if decision.head.seq > seq {
         done.push(format!("the lane goes on behind round {}", decision.head.seq));
     }
     if decision.mark_overruled {
-        done.push("the lane writes its mark again when it is entered".to_owned());
+        done.push("the lane writes its mark again when it is taken over".to_owned());
     }
     done
 }

@@ -54,7 +54,7 @@ impl Live {
         let of = |count: usize| format!("{count} of {} lanes", self.lanes.len());
         let is = |count: usize| if count == 1 { "is" } else { "are" };
         match (self.in_state("halted"), self.in_state("held"), self.in_state("unowned"), self.lanes.len()) {
-            (.., 0) => "No lane was entered yet: an instance enters them when it first runs.".to_owned(),
+            (.., 0) => "No lane was taken over yet: an instance does that when it first runs.".to_owned(),
             (halted @ 1.., ..) => format!("{} {} halted.", of(halted), is(halted)),
             (_, held @ 1.., ..) => format!("{} {} held.", of(held), is(held)),
             (_, _, unowned @ 1.., _) => format!("Nobody owns {}.", of(unowned)),

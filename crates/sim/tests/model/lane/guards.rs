@@ -36,7 +36,7 @@ pub enum Guard {
     EpochAtIntake,
     /// An intake compares the position.
     PositionAtIntake,
-    /// What is published after entering is what the acquisition read.
+    /// What is published after the takeover is what the acquisition read.
     ReadBack,
     /// A producer in doubt is thrown away.
     FreshProducer,

@@ -84,7 +84,7 @@ impl LaneModel {
                 true
             }
             (Step::ReadMark, At::Read) => {
-                // A read that waits in vain for another's transaction ends in an error, and that in entering again.
+                // A read that waits in vain for another's transaction ends in an error, and that in another takeover.
                 let open = s.kafka.txn.is_some_and(|txn| txn.offsets.is_some());
                 if open && self.on(Guard::StableOffsets) { self.start_again(s, who) } else { Self::read_mark(s, who) }
             }
