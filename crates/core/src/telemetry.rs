@@ -38,7 +38,7 @@ use crate::instance::memory_budget::MemoryBudget;
 use crate::model::headroom::Headroom;
 use crate::model::number::Lane;
 
-/// What is shown as it stands at the moment of asking; counts and times are in [`series::Series`].
+/// What is shown as it is at the moment of asking; counts and times are in [`series::Series`].
 #[derive(Debug, Default)]
 struct Observed {
     lanes: Mutex<BTreeMap<Lane, lanes::LaneView>>,

@@ -14,7 +14,7 @@ pub struct Fit<'a> {
     pub width: usize,
     /// Columns that are cut where there is not enough room, the first one first, each with the places that it keeps at least.
     pub flexible: &'a [(usize, usize)],
-    /// Columns that are left out where nothing stands in them.
+    /// Columns that are left out where nothing is in them.
     pub optional: &'a [usize],
 }
 

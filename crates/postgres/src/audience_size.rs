@@ -115,8 +115,8 @@ impl AudienceSize {
         Ok(among.into_iter().next().unwrap_or_default())
     }
 
-    /// About how many clients stand behind `after`: the last 50,000 are counted; of more, the table's statistics say how many favour the
-    /// restaurant in all, and `covered` of them stand before. None where neither is known within a second.
+    /// Returns about how many clients come after `after`: the last 50,000 are counted; of more, the table's statistics say how many favour the
+    /// restaurant in all, and `covered` of them come before. None where neither is known within a second.
     pub async fn remaining(&self, restaurant_id: &str, after: Option<&str>, covered: i64) -> Option<i64> {
         match self.try_remaining(restaurant_id, after, covered).await {
             Ok(remaining) => remaining,

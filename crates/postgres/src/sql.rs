@@ -1,4 +1,4 @@
-//! The statements that take more than a few lines. Each stands in a file of its own in `sql/`, with what it does, what it locks and which index
+//! The statements that take more than a few lines. Each is in a file of its own in `sql/`, with what it does, what it locks and which index
 //! serves it. A file names fragments, which [`fragments`] has, and pieces, which only its caller knows: `{open}`, `{feedback}`.
 
 pub mod fragments;
@@ -37,7 +37,7 @@ impl Statement<0> {
     }
 }
 
-/// The statement in one line: comments stand in lines of their own.
+/// The statement in one line: comments are in lines of their own.
 fn without_comments(file: &str) -> String {
     let lines = file.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("--"));
     lines.collect::<Vec<_>>().join(" ")

@@ -53,7 +53,7 @@ pub(super) struct FeedState {
     checked_id_restart: Option<Instant>,
     /// When the tail scan went back for each lane.
     stepped_back: BTreeMap<Lane, Instant>,
-    /// Ids up to the high-water mark that had no row when it passed them.
+    /// Ids up to the high-water mark that had no row when they were scanned.
     gaps: Gaps,
     /// Lanes for which the tail scan has not stepped back yet to where that of their former owner was.
     lanes_to_backfill: BTreeSet<Lane>,

@@ -1,4 +1,4 @@
-//! Ids that the tail scan ([`super::change_feed`]) has passed without a row: given to a transaction that is still under way, or to nobody. It asks
+//! Ids that the tail scan ([`super::change_feed`]) has scanned without a row: given to a transaction that is still under way, or to nobody. It asks
 //! for them again for a while, since favourites commit out of the order of their ids. Pure: the time is given.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ const GAP_TTL: Duration = Duration::from_secs(60);
 /// Most gaps that are kept: ids may be sparse, and this bounds what a scan costs. The highest are kept, the rescan finds the rest.
 const MAX_GAPS: usize = 1_000;
 
-/// The gaps below the tail scan's high-water mark, and when each was passed.
+/// The gaps below the tail scan's high-water mark, and when each was scanned.
 #[derive(Debug, Default)]
 pub struct Gaps(BTreeMap<i64, Instant>);
 
@@ -29,7 +29,7 @@ impl Gaps {
 
     /// Returns the gaps to ask for, and forgets those that have grown old.
     pub fn wanted(&mut self, now: Instant) -> Vec<i64> {
-        self.0.retain(|_, passed| now.saturating_duration_since(*passed) < GAP_TTL);
+        self.0.retain(|_, scanned| now.saturating_duration_since(*scanned) < GAP_TTL);
         self.0.keys().copied().collect()
     }
 
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_asked_for_a_minute_from_when_it_was_passed() {
+    fn a_gap_is_asked_for_a_minute_from_when_it_was_scanned() {
         let (mut gaps, now) = noted(0, &[2]);
         gaps.add(2, [4].into_iter(), now + GAP_TTL / 2);
         assert_eq!(gaps.wanted(now + GAP_TTL - Duration::from_millis(1)), [1, 3]);

@@ -82,13 +82,13 @@ pub struct DraftBatch {
 impl DraftBatch {
     /// What its messages take on their way, in bytes.
     pub fn size_of_messages(&self) -> usize {
-        // Each client stands in its key and in its value.
+        // Each client is in its key and in its value.
         2 * self.clients.size() + self.clients.len() * (self.template.message_size() + MESSAGE_FRAME)
     }
 
     /// What its drafts take as messages and as rows, in bytes.
     pub fn size(&self) -> usize {
-        // Each client stands in a message's key and value, and in a row.
+        // Each client is in a message's key and value, and in a row.
         3 * self.clients.size() + self.clients.len() * self.template.size()
     }
 

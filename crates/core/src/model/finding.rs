@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-/// How it stands with one thing.
+/// Whether one thing is as the service needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -23,7 +23,7 @@ pub enum Status {
 pub struct Finding {
     /// The check; its name stays the same from version to version.
     pub check: &'static str,
-    /// How it stands.
+    /// Whether it is as the service needs it.
     pub status: Status,
     /// What was found.
     pub found: String,
@@ -80,7 +80,7 @@ impl Findings {
         self.add(check, Status::Error, found, remedy);
     }
 
-    /// It stands so.
+    /// Sets whether it is as the service needs it.
     pub fn add(&mut self, check: &'static str, status: Status, found: impl Into<String>, remedy: impl Into<String>) {
         self.put(Finding { check, status, found: found.into(), remedy: Some(remedy.into()) });
     }

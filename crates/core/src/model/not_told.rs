@@ -96,7 +96,7 @@ pub enum Stop {
     Halted,
 }
 
-/// How a campaign stands.
+/// The state of a campaign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// Its state by its window and the database's clock, whether or not its lane has noticed.
@@ -165,7 +165,7 @@ mod tests {
 
     const STATES: [CampaignState; 6] = [Scheduled, Active, Complete, Closed, Expired, Cancelled];
 
-    /// A campaign whose main pass stands at `m`, or is over.
+    /// A campaign whose main pass is at `m`, or is over.
     fn campaign(state: CampaignState) -> Standing {
         let main_pass_over = matches!(state, Complete | Closed);
         Standing { state, has_arrived: true, cursor: Some("m".to_owned()), main_pass_over, stop: None }

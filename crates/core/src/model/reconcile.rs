@@ -20,7 +20,7 @@ pub struct LedgerSide {
     pub previous: Option<RoundVersion>,
     /// The last round that the ledger knows to be committed in Kafka.
     pub published: Option<Seq>,
-    /// Whether the lane was compared on the server and in the database that it stands on. Else the database may be an older state of itself, and
+    /// Whether the lane was compared on the server and in the database that it uses now. Else the database may be an older state of itself, and
     /// know less than was told.
     pub compared: bool,
 }

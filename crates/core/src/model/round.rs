@@ -6,7 +6,7 @@ use crate::model::mark::{CommittedMark, RoundVersion};
 use crate::model::number::{Lane, Offset, Seconds};
 use crate::model::record::DeadLetterMessage;
 
-/// How a page of the main pass, and who was late, stand in a round.
+/// A page of the main pass of one campaign, and who was late for it, in a round.
 #[derive(Debug, Clone)]
 pub struct RoundPart {
     /// The drafts of the part: the page's clients first, then the late ones.
@@ -20,7 +20,7 @@ pub struct RoundPart {
 }
 
 impl RoundPart {
-    /// Whether the main pass is over with it and nobody favours the restaurant.
+    /// Returns whether the main pass is over with it and nobody favours the restaurant.
     pub fn found_nobody(&self) -> bool {
         let is_whole = |page: &PageRange| page.after.is_none() && page.last && page.already_told.is_empty();
         self.drafts.clients.is_empty() && self.page.as_ref().is_some_and(is_whole)
@@ -32,7 +32,7 @@ impl RoundPart {
 pub struct PageRange {
     /// The cursor before: exclusive, none from the beginning.
     pub after: Option<String>,
-    /// The cursor afterwards: inclusive. None only for a page on which nobody stands.
+    /// The cursor afterwards: inclusive. None only for an empty page.
     pub upto: Option<String>,
     /// Whether the main pass ends with it.
     pub last: bool,

@@ -49,10 +49,10 @@ pub trait Audience: Clone + Send + Sync + 'static {
     fn page(&self, wanted: PageRequest<'_>) -> impl Future<Output = Result<Page, AudienceError>> + Send {
         async move { Ok(self.pages(&[wanted]).await?.pop().expect("one page was wanted")?) }
     }
-    /// The highest id that stands in the table, 0 for an empty one: where a tail scan begins.
+    /// The highest id that is in the table, 0 for an empty one: where a tail scan begins.
     fn newest(&self) -> impl Future<Output = Result<i64, AudienceError>> + Send;
     /// Rows with a higher id, in the order of ids, at most `most`.
     fn added(&self, after: i64, most: usize) -> impl Future<Output = Result<Added, AudienceError>> + Send;
-    /// Favourites with one of these ids, if they stand in the table by now, and can be told.
+    /// Favourites with one of these ids, if they are in the table by now, and can be told.
     fn of_ids(&self, ids: &[i64]) -> impl Future<Output = Result<Vec<Subscription>, AudienceError>> + Send;
 }

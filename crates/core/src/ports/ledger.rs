@@ -251,9 +251,9 @@ pub trait CampaignLedger: Clone + Send + Sync + 'static {
     fn note_rescanned(
         &self,
         own: Ownership,
-        passed: &[(String, i32)],
+        rescanned: &[(String, i32)],
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// Notes how many were not told of a campaign whose end passed, or that was cancelled. Returns false, and notes nothing, while drafts of it stand in a
+    /// Notes how many were not told of a campaign whose end passed, or that was cancelled. Returns false, and notes nothing, while drafts of it are in a
     /// round that is not known to be published. They may be withdrawn yet, and must be counted then.
     fn note_unsent(
         &self,

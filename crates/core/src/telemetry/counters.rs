@@ -1,4 +1,4 @@
-//! What the operator sees grow, and what stands beside it: records, rounds, drafts, times, what is left.
+//! What the operator sees grow, and what is beside it: records, rounds, drafts, times, what is left.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use crate::ports::broker::BrokerError;
 use crate::telemetry::redact::redact;
 use crate::telemetry::{Telemetry, locked};
 
-/// How long the poll loop of the group's consumer may stand still before the process counts as dead.
+/// How long the poll loop of the group's consumer may hang before the process counts as dead.
 const LONGEST_STANDSTILL: Duration = Duration::from_secs(10);
 
 /// What the service needs before it can work.
@@ -56,7 +56,7 @@ impl Need {
     }
 }
 
-/// How it stands with a need.
+/// Whether a need is met.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NeedStatus {
     There,

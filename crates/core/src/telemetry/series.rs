@@ -189,7 +189,7 @@ fn outcomes(tally: &Tally) -> [i64; 7] {
     [campaigns, updates, older_updates, duplicates, handed_over, cancellations, dead_letters]
 }
 
-/// What stands on the telemetry at the moment of asking. A lane that was left leaves no series behind.
+/// Gauges that are read off the telemetry at the moment of asking. A lane that was left leaves no series behind.
 #[derive(Debug)]
 pub(crate) struct Gauges(pub(crate) Arc<Observed>);
 

@@ -27,7 +27,7 @@ const PAGES_PER_STATEMENT: usize = 100;
 // Clients and numbers are read by their columns' places: there are as many rows as clients, and a name is looked for in each row again.
 /// The client of a page that is read by itself.
 const CLIENT: usize = 0;
-/// What stands behind a [`place`].
+/// What comes after a [`place`].
 const OF_PLACE: usize = 1;
 
 pub(super) struct Inner {
@@ -41,7 +41,7 @@ pub(super) struct Inner {
     pub(super) crowded: Mutex<BTreeMap<String, Instant>>,
     pub(super) pages: String,
     pub(super) skipped: String,
-    /// Only where rows can stand in the table that cannot be read.
+    /// Only where rows can are in the table that cannot be read.
     pub(super) illegible: Option<String>,
     pub(super) legible: Legible,
     /// Whether rows that cannot be told were named in the log.

@@ -111,7 +111,7 @@ impl PostgresLedger {
 
     /// Ends exactly the backends that hold this lane's lock. A stalled COPY obeys no statement timeout, so nothing less works.
     async fn end_holders(&self, lane: Lane, key: i64) -> Result<(), LedgerError> {
-        // A bigint key stands in pg_locks as two halves, with objsubid 1.
+        // A bigint key is in pg_locks as two halves, with objsubid 1.
         let (high, low) = ((key.cast_unsigned() >> 32) as u32, key.cast_unsigned() as u32);
         let holder = sql::HOLDERS.text();
         let keys = [(&high as &(dyn tokio_postgres::types::ToSql + Sync), Type::OID), (&low, Type::OID)];

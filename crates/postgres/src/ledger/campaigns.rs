@@ -74,9 +74,9 @@ impl CampaignLedger for PostgresLedger {
         Ok(RowCounts { told, rows })
     }
 
-    async fn note_rescanned(&self, own: Ownership, passed: &[(String, i32)]) -> Result<(), LedgerError> {
+    async fn note_rescanned(&self, own: Ownership, rescanned: &[(String, i32)]) -> Result<(), LedgerError> {
         let (ids, revisions): (Vec<&str>, Vec<i32>) =
-            passed.iter().map(|(id, revision)| (id.as_str(), *revision)).unzip();
+            rescanned.iter().map(|(id, revision)| (id.as_str(), *revision)).unzip();
         let tx = self.begin(own).await?;
         // A round's seal locks campaigns in two statements.
         let _exclusive = self.lock_lane(own.lane).await;

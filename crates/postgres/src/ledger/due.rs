@@ -50,7 +50,7 @@ impl PostgresLedger {
         Ok(due)
     }
 
-    /// Open campaigns of the lane, of those that stand in `from`, which `which` picks by its parameters, from $2 on.
+    /// Open campaigns of the lane, of those that are in `from`, which `which` picks by its parameters, from $2 on.
     pub(super) async fn read_open(
         &self,
         own: Ownership,

@@ -82,7 +82,7 @@ pub struct Restored {
 
 /// A mending that is to be written.
 pub struct Repair<'a> {
-    /// The lane as it was found; it must still stand so.
+    /// The lane as it was found; it must still be so.
     pub lane_row: &'a LaneRow,
     /// What was decided.
     pub decision: &'a Decision,
@@ -194,7 +194,7 @@ async fn together<T>(
 }
 
 /// Counts and cursor go back by the drafts of a part that are no drafts any more. Where the main pass moved, it moves once more from
-/// where it stood: clients with a row are passed over.
+/// where it was: clients with a row are skipped.
 async fn set_back(
     tx: &Transaction,
     part: &StoredPart,

@@ -81,7 +81,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// All sending is paused, or every lane stands still by itself: rows that are copied stay all that there are.
+    /// Fails unless all sending is paused, or every lane is halted: no row may be added while rows are copied.
     async fn nothing_is_sent(&self, tx: &Transaction) -> Result<(), PostgresError> {
         let sql = "select exists (select from dinnerbell.service where paused_at is not null) \
                    or not exists (select from dinnerbell.lane where halted is null)";

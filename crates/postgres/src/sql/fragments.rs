@@ -1,4 +1,4 @@
-//! What several statements say alike: the rules and expressions that stand in them by name. In a file of SQL they are `{open}` or
+//! What several statements say alike: the rules and expressions that are in them by name. In a file of SQL they are `{open}` or
 //! `{state_after($6)}`, and [`named`] gives their text.
 
 use crate::clock::CLOCK_MICROS;

@@ -35,7 +35,7 @@ impl SimRound {
         self.statement_after(request, |_, _| false, read).await
     }
 
-    /// A statement that waits as long as something stands in its way.
+    /// A statement that waits as long as something is in its way.
     pub(super) async fn statement_after<T: Send + 'static>(
         &self,
         request: &'static str,

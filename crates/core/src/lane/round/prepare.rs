@@ -148,7 +148,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         }
     }
 
-    /// The dead letters of the round, if their topic takes them at this moment.
+    /// Returns the dead letters of the round, if their topic takes them at this moment.
     fn letters(&self) -> RoundDeadLetters {
         if self.cx.dead_letter_topic.quota(self.own.lane) == DeadLetterQuota::Nothing {
             self.backlog.call_dead_letters_back();
@@ -170,7 +170,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         Ok(())
     }
 
-    /// The scope of the round, and what there is to do in it. Where that is nothing, it is the scope of the others.
+    /// Returns the scope of the round, and what there is to do in it. Where that is nothing, it is the scope of the others.
     fn scope(&self, late: LateBatch) -> (RoundScope, Vec<RunningCampaign>, LateBatch) {
         let running = self.backlog.running();
         let scope = self.backlog.next_scope();
@@ -190,7 +190,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         self.backlog.lock_intake().await
     }
 
-    /// What was planned, as it stands now that nothing changes any more.
+    /// Reads again what was planned, now that nothing changes any more.
     async fn read_again(&self, planned: &mut Planned) -> Result<(), LaneError> {
         self.backlog.reload();
         self.reload().await?;
@@ -199,7 +199,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         Ok(())
     }
 
-    /// Candidates for late drafts, with the open campaigns of their restaurants. Where there is none, they are forgotten.
+    /// Returns candidates for late drafts, with the open campaigns of their restaurants. Where there is none, they are forgotten.
     async fn late(&self) -> Result<LateBatch, LaneError> {
         let (candidates, after) = self.backlog.late();
         if candidates.is_empty() {
@@ -220,7 +220,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         Ok(LateBatch::of(candidates, open, most))
     }
 
-    /// The dead letters of the round, as the ledger holds them.
+    /// Returns the dead letters of the round, as the ledger holds them.
     async fn read_dead_letters(
         &self,
         open: &mut L::Transaction,

@@ -58,7 +58,7 @@ pub fn longest(field: &str) -> Option<usize> {
     })
 }
 
-/// What stands in a field.
+/// What is in a field.
 #[derive(Default)]
 pub(super) enum Given<'a> {
     #[default]

@@ -78,7 +78,7 @@ pub(super) fn framing(value: &[u8]) -> Option<String> {
     Some(text)
 }
 
-/// Where the parser is: a syntax error names the field it stands in or behind.
+/// Where the parser is: a syntax error names the field it is in or behind.
 #[derive(Default, Clone, Copy)]
 pub(super) enum ParserPosition {
     #[default]
@@ -87,7 +87,7 @@ pub(super) enum ParserPosition {
     After(usize),
 }
 
-/// The eight fields as they are read. The visitor takes whatever stands in them. So a wrong type is a broken rule among others, and only broken JSON
+/// The eight fields as they are read. The visitor takes whatever is in them. So a wrong type is a broken rule among others, and only broken JSON
 /// is an error of the parser.
 #[derive(Default)]
 pub(super) struct Reading<'a> {
@@ -167,7 +167,7 @@ impl Visitor<'_> for FieldName {
     }
 }
 
-/// Reads whatever value stands in one of the eight fields.
+/// Reads whatever value is in one of the eight fields.
 pub(super) struct FieldValue;
 
 impl<'de> DeserializeSeed<'de> for FieldValue {

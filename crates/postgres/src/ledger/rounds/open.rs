@@ -26,7 +26,7 @@ use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::model::round::{RoundContent, RoundPart, Sealed};
 use dinnerbell_core::ports::ledger::{LedgerError, RoundTransaction};
 
-/// The part of a round as it stands in `dinnerbell.round_part`.
+/// The part of a round as it is in `dinnerbell.round_part`.
 #[derive(Debug, Serialize)]
 struct PartRow {
     part: i32,
