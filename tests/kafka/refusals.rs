@@ -10,6 +10,7 @@ use dinnerbell_config as config;
 use dinnerbell_config::Secret;
 use dinnerbell_core::model::mark::CommittedOffset;
 use dinnerbell_core::model::number::{Lane, Offset};
+use dinnerbell_core::model::record::DeadLetterMessage;
 use dinnerbell_core::ports::broker::{Broker, BrokerError, Producer};
 use dinnerbell_kafka::KafkaBroker;
 
@@ -116,6 +117,49 @@ async fn batches_that_a_topic_does_not_take_are_made_smaller_until_it_does() {
     let published = async { while producer_of(&broker, Lane::new(0)).await.publish(&round).await.is_err() {} };
     timeout(SOON, published).await.expect("it gets through");
     assert_eq!(scene.told().len(), 5_000);
+}
+
+/// There are as many letters as drafts: by their number alone nobody could tell which were refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_topic_of_drafts_refuses_is_not_blamed_on_the_letters_of_the_round() {
+    let scene = Scene::new(1);
+    let broker = scene.broker().await;
+    scene.server.set_topic(&scene.kafka.topics.notifications, "max.message.bytes", "100");
+    let letter = DeadLetterMessage {
+        id: 1,
+        lane: Lane::new(0),
+        offset: Offset::new(41),
+        key: None,
+        value: Some(b"{}".to_vec()),
+        digest: None,
+        headers: Vec::new(),
+        reason: "it is no campaign".into(),
+        field: None,
+    };
+    let round = scene.round_with(Lane::new(0), 0, vec![scene.drafts(&["anna"])], vec![letter]);
+    let refused = producer_of(&broker, Lane::new(0)).await.publish(&round).await.map(drop);
+    let is_of_drafts = matches!(&refused, Err(BrokerError::Transient(text)) if text.contains("batches have at most"));
+    assert!(is_of_drafts, "{refused:?}");
+    assert!(scene.server.read_topic(scene.kafka.topics.dead_letters.as_ref().unwrap()).is_empty());
+}
+
+/// The name is looked up seldom: each message says which topic it is for.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_to_a_topic_that_was_created_again_since_the_producer_was_made() {
+    let scene = Scene::new(1);
+    let broker = scene.broker().await;
+    let topic = &scene.kafka.topics.notifications;
+    let producer = broker.producer(Lane::new(0)).await.unwrap();
+    let first = scene.round(Lane::new(0), 0, vec![scene.drafts(&["anna"])]);
+    let producer = producer.publish(&first).await.unwrap().unwrap();
+    scene.server.delete_topics(&[topic]);
+    scene.server.create_topic(topic, 4, &[]);
+    let second = scene.round(Lane::new(0), 1, vec![scene.drafts(&["bob"])]);
+    let refused = producer.publish(&second).await.map(drop);
+    assert!(is_transient(&refused), "{refused:?}");
+    drop(producer_of(&broker, Lane::new(0)).await);
+    assert_eq!(scene.told().len(), 0, "{refused:?}");
+    assert_eq!(broker.committed(Lane::new(0)).await.unwrap(), CommittedOffset::Mark(scene.mark(0)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,16 +53,18 @@ const DOING: &str = "connecting";
 pub(crate) async fn connect(address: &str, dial: Dial) -> Result<TcpStream, WireError> {
     let unresolved = |reason: String| WireError::Unresolved { doing: DOING, address: address.to_owned(), reason };
     let found = tokio::net::lookup_host(address).await.map_err(|error| unresolved(error.to_string()))?;
-    let found = in_turn(found.collect(), dial.family);
-    let tcp = match first_answer(found, NEXT_ADDRESS, TcpStream::connect).await {
-        Ok(tcp) => tcp,
-        Err(failed) => {
-            let last =
-                failed.last().ok_or_else(|| unresolved("it has no address of the family that is asked for".into()))?;
-            return Err(broken(DOING, address, last));
-        }
-    };
-    prepare(&tcp, dial).map_err(|error| broken(DOING, address, &error))?;
+    match to_any(found.collect(), dial).await {
+        Ok(tcp) => Ok(tcp),
+        Err(Some(error)) => Err(broken(DOING, address, &error)),
+        Err(None) => Err(unresolved("it has no address of the family that is asked for".into())),
+    }
+}
+
+/// Connects to whichever of these addresses answers first. Fails with what the last one said; with nothing where none is of the family.
+async fn to_any(found: Vec<SocketAddr>, dial: Dial) -> Result<TcpStream, Option<io::Error>> {
+    let connected = first_answer(in_turn(found, dial.family), NEXT_ADDRESS, TcpStream::connect).await;
+    let tcp = connected.map_err(|mut failed| failed.pop())?;
+    prepare(&tcp, dial)?;
     Ok(tcp)
 }
 
@@ -169,8 +171,7 @@ mod tests {
     async fn an_address_that_swallows_packets_holds_up_no_other_one() {
         let (_listener, _filling, hole) = black_hole().await;
         let well = TcpListener::bind(v4(0)).await.unwrap();
-        let asked = vec![hole, well.local_addr().unwrap()];
-        let connected = first_answer(asked, NEXT_ADDRESS, TcpStream::connect);
+        let connected = to_any(vec![hole, well.local_addr().unwrap()], Dial::default());
         let connected = tokio::time::timeout(Duration::from_secs(3), connected).await.unwrap().unwrap();
         assert_eq!(connected.peer_addr().unwrap(), well.local_addr().unwrap());
     }

@@ -2,10 +2,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
+use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse, FinalizedFeatureKey};
+use kafka_protocol::messages::end_txn_response::EndTxnResponse;
 use kafka_protocol::messages::find_coordinator_response::{Coordinator as Named, FindCoordinatorResponse};
 use kafka_protocol::messages::init_producer_id_response::InitProducerIdResponse;
 use kafka_protocol::messages::metadata_response::{MetadataResponse, MetadataResponseBroker, MetadataResponseTopic};
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponse, OffsetFetchResponsePartition, OffsetFetchResponseTopic,
+};
+use kafka_protocol::messages::txn_offset_commit_response::{
+    TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+};
 use kafka_protocol::messages::{ApiKey, BrokerId};
 use kafka_protocol::protocol::Encodable;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,6 +21,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::producer::{Identity, Producer};
+use crate::transaction::{GroupOffset, OffsetCommit, Transaction};
 
 const SOON: Duration = Duration::from_millis(500);
 
@@ -25,7 +33,12 @@ struct Says {
     coordinator: String,
     topic_error: i16,
     initialise_error: i16,
+    /// What becomes of an offset that it is sent.
+    offset_error: i16,
 }
+
+/// The offset that every coordinator knows.
+const COMMITTED: i64 = 41;
 
 /// A broker that answers what it is told to.
 struct Broker {
@@ -99,9 +112,18 @@ impl Says {
             ApiKey::InitProducerId => {
                 InitProducerIdResponse::default().with_error_code(self.initialise_error).encode(body, version)
             }
+            ApiKey::TxnOffsetCommit => self.offset_taken().encode(body, version),
+            ApiKey::EndTxn => EndTxnResponse::default().encode(body, version),
+            ApiKey::OffsetFetch => committed().encode(body, version),
             other => panic!("nobody asks for {other:?} here"),
         };
         encoded.unwrap();
+    }
+
+    fn offset_taken(&self) -> TxnOffsetCommitResponse {
+        let partition = TxnOffsetCommitResponsePartition::default().with_error_code(self.offset_error);
+        let topic = TxnOffsetCommitResponseTopic::default().with_partitions(vec![partition]);
+        TxnOffsetCommitResponse::default().with_topics(vec![topic])
     }
 
     fn metadata(&self) -> MetadataResponse {
@@ -121,19 +143,28 @@ impl Says {
     }
 }
 
+fn committed() -> OffsetFetchResponse {
+    let partition = OffsetFetchResponsePartition::default().with_committed_offset(COMMITTED);
+    let topic = OffsetFetchResponseTopic::default().with_partitions(vec![partition]);
+    OffsetFetchResponse::default().with_topics(vec![topic])
+}
+
 fn versions() -> ApiVersionsResponse {
     let spoken = [
         (ApiKey::ApiVersions, 3),
         (ApiKey::Metadata, 12),
         (ApiKey::FindCoordinator, 4),
         (ApiKey::InitProducerId, 4),
-        (ApiKey::Produce, 11),
-        (ApiKey::TxnOffsetCommit, 4),
+        (ApiKey::Produce, 12),
+        (ApiKey::TxnOffsetCommit, 5),
         (ApiKey::OffsetFetch, 7),
-        (ApiKey::EndTxn, 4),
+        (ApiKey::EndTxn, 5),
     ];
+    let transactions = FinalizedFeatureKey::default()
+        .with_name(StrBytes::from_static_str("transaction.version"))
+        .with_max_version_level(2);
     let known = spoken.map(|(api, most)| ApiVersion::default().with_api_key(api as i16).with_max_version(most));
-    ApiVersionsResponse::default().with_api_keys(known.to_vec())
+    ApiVersionsResponse::default().with_api_keys(known.to_vec()).with_finalized_features(vec![transactions])
 }
 
 fn host_of(address: &str) -> StrBytes {
@@ -155,6 +186,10 @@ fn cluster(named: &[&Broker]) -> Cluster {
     })
 }
 
+fn identity() -> Identity {
+    Identity { transactional_id: "id".into(), group: "group".into(), transaction_time: Duration::from_secs(60) }
+}
+
 fn within(time: Duration) -> Instant {
     Instant::now() + time
 }
@@ -166,8 +201,8 @@ async fn a_named_broker_that_is_silent_costs_a_second_once() {
     let (silent, well) = (Broker::start().await, Broker::start().await);
     silent.says(|says| says.silent = true);
     let cluster = cluster(&[&silent, &well]);
-    let deadline = within(ENOUGH);
-    let found = cluster.coordinator(Coordinator::Transaction, "id", deadline).await.unwrap();
+    // Were it waited for alone, it would take all of that.
+    let found = cluster.coordinator(Coordinator::Transaction, "id", within(ASK)).await.unwrap();
     assert_eq!((found.address, found.told_by), (well.address.clone(), well.address.clone()));
     cluster.coordinator(Coordinator::Group, "group", within(SOON)).await.unwrap();
     assert_eq!(silent.connections(), 1, "who answered is asked first");
@@ -194,11 +229,26 @@ async fn a_broker_that_names_a_wrong_coordinator_is_not_asked_again_before_other
     let (cut_off, well) = (Broker::start().await, Broker::start().await);
     cut_off.says(|says| says.initialise_error = ResponseError::NotCoordinator.code());
     let cluster = cluster(&[&cut_off, &well]);
-    let identity =
-        Identity { transactional_id: "id".into(), group: "group".into(), transaction_time: Duration::from_secs(60) };
-    let made = Producer::initialise(cluster.clone(), identity, within(ENOUGH)).await.unwrap();
+    let made = Producer::initialise(cluster.clone(), identity(), within(ENOUGH)).await.unwrap();
     assert_eq!(made.told_by(), [well.address.clone(), well.address.clone()]);
     assert_eq!(cluster.brokers().all(), [well.address.clone(), cut_off.address.clone()]);
+}
+
+/// What a coordinator answers is what it knew when it was cut off.
+#[tokio::test]
+async fn a_coordinator_that_can_take_no_offset_is_not_believed_what_was_committed() {
+    let coordinator = Broker::start().await;
+    let cluster = cluster(&[&coordinator]);
+    let probe = OffsetCommit { topic: "in".into(), partition: 0, offset: 0, metadata: String::new() };
+    let read = async || {
+        let producer = Producer::initialise(cluster.clone(), identity(), within(ENOUGH)).await.unwrap();
+        Transaction::new(producer, within(ENOUGH)).abort_for_group_offset(&probe).await.map(|(_, found)| found)
+    };
+    assert_eq!(read().await.unwrap(), Some(GroupOffset { offset: COMMITTED, metadata: String::new() }));
+    coordinator.says(|says| says.offset_error = ResponseError::CoordinatorNotAvailable.code());
+    let cut_off = read().await;
+    let is_refused = cut_off.as_ref().is_err_and(|error| error.code() == Some(ResponseError::CoordinatorNotAvailable));
+    assert!(is_refused, "{cut_off:?}");
 }
 
 #[tokio::test]
