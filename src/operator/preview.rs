@@ -240,7 +240,7 @@ impl Asked<'_> {
         }
     }
 
-    /// The first clients that would be told, behind the cursor.
+    /// The first clients that would be told, after the cursor.
     async fn sample(&self, cursor: Option<String>, wanted: usize) -> Result<Vec<String>, PreviewError> {
         let sql = sql::UNTOLD_CLIENTS.with([("feedback", &self.feedback.table().sql())]);
         let most = i64::try_from(wanted).unwrap_or(i64::MAX);

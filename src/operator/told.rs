@@ -97,7 +97,7 @@ pub struct LookedAt {
     pub campaigns: usize,
     /// When the first of them was received; null where there was none.
     pub since: Option<String>,
-    /// The last one, if there may be earlier ones: behind it the next page begins.
+    /// The last one, if there may be earlier ones: the next page begins after it.
     pub next: Option<String>,
 }
 

@@ -1,4 +1,4 @@
--- Finds for each question, by its place, who of its clients ($6, from first to last) is behind the cursor and has no feedback row.
+-- Finds for each question, by its place, who of its clients ($6, from first to last) is at or before the cursor and has no feedback row.
 -- Locks: none.
 -- Index: our unique index of the feedback table, a lookup for each client.
 select q.place, c.client

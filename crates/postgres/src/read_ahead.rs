@@ -42,7 +42,7 @@ impl ReadAhead {
         rests.retain(|rest| rest.read_at.elapsed() < KEPT_FOR);
         let at = rests.iter().position(|rest| rest.continues(wanted))?;
         let rest = rests.remove(at)?;
-        // Less than a page, and more behind it in the table: read from the cursor on.
+        // Less than a page, and more after it in the table: read from the cursor on.
         if rest.clients.len() - rest.given < wanted.rows && !rest.last {
             return None;
         }

@@ -45,7 +45,7 @@ async fn read(pool: &Pool, filter: &Filter) -> Result<Page, PostgresError> {
     Ok(Page { campaigns, next })
 }
 
-/// Which campaign was looked at last, if there may be others behind it.
+/// Which campaign was read last, if there may be others after it.
 async fn last_looked_at(pool: &Pool, filter: &Filter, source: Source) -> Result<Option<String>, PostgresError> {
     if source != Source::Received {
         return Ok(None);

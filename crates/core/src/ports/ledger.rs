@@ -289,8 +289,8 @@ pub trait RoundTransaction: Send + 'static {
         &mut self,
         ranges: &[ClientRange<'_>],
     ) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
-    /// For each question, returns those of the clients who are at or before the cursor, or anyone once the main pass is over, and have no feedback
-    /// row; in order. SQL decides that, by `COLLATE "C"`.
+    /// For each question, returns those of the clients who are late and have no feedback row, in order. Late is who is at or before the cursor, or
+    /// anyone once the main pass is over. SQL decides that, by `COLLATE "C"`.
     fn late(&mut self, questions: &[LateQuery<'_>]) -> impl Future<Output = Result<Vec<Clients>, LedgerError>> + Send;
     /// Returns these campaigns as the round's drafts shall show them, those that are open.
     fn campaigns(&mut self, ids: &[&str]) -> impl Future<Output = Result<Vec<RunningCampaign>, LedgerError>> + Send;

@@ -11,7 +11,7 @@ use crate::sql;
 use dinnerbell_core::model::limits::LONGEST_CLIENT_ID;
 
 /// Where the index is, the planner is told to read it in its order. With old statistics, or after a while without vacuum, it would collect and sort
-/// everybody behind the cursor for each page.
+/// everybody after the cursor for each page.
 ///
 /// Where row-level security hides rows from this role the server raises an error instead: an audience is never a part of itself in silence.
 pub(crate) fn begin_sql(indexed: bool, time_limit: Duration) -> String {

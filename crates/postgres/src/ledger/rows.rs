@@ -26,7 +26,7 @@ pub(crate) async fn count(
     enough: i64,
 ) -> Result<i64, PostgresError> {
     let sql = sql::COUNT_ROWS.with([("feedback", feedback)]);
-    // No client has the empty id: behind it is from the first on.
+    // No client has the empty id: after it is from the first on.
     let (mut rows, mut after) = (0, String::new());
     while rows < enough {
         let parameters: [Parameter<'_>; 3] = [(&id, Type::TEXT), (&after, Type::TEXT), (&COUNTED, Type::INT8)];
@@ -80,7 +80,7 @@ pub(super) async fn already_told(
     ranges: &[ClientRange<'_>],
 ) -> Result<Vec<Clients>, PostgresError> {
     let sql = sql::ALREADY_TOLD.with([("feedback", feedback)]);
-    // No client has the empty id: behind it is from the first on.
+    // No client has the empty id: after it is from the first on.
     let ids: Vec<&str> = ranges.iter().map(|range| range.adv_campaign_id).collect();
     let after: Vec<&str> = ranges.iter().map(|range| range.after.unwrap_or_default()).collect();
     let upto: Vec<&str> = ranges.iter().map(|range| range.upto).collect();
@@ -95,7 +95,7 @@ pub(super) async fn already_told(
     Ok(told)
 }
 
-/// For each question, who of its clients is behind the cursor and has no feedback row. One statement: the clients of a restaurant are sent
+/// For each question, who of its clients is at or before the cursor and has no feedback row. One statement: the clients of a restaurant are sent
 /// once, however many campaigns it has, and each question names its range of them.
 pub(super) async fn late(
     connection: &Connection,

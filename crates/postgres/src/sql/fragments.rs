@@ -188,7 +188,7 @@ fn state_after(page: &str) -> String {
 }
 
 /// The range of a part's page, less those who had a row before it was read, and less late ones who came into it since. No client has the empty id:
-/// behind it is from the first on. The column may have a collation of its own, which the arrays do not have.
+/// after it is from the first on. The column may have a collation of its own, which the arrays do not have.
 pub fn on_the_page() -> String {
     format!(
         "{} and {SHORT_IDS} and p.has_page and client_id collate \"C\" > p.behind and client_id collate \"C\" <= p.upto \
