@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod brokers;
 mod cli_campaign_send;
 mod cli_config;
 mod cli_usage;

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use super::servers::KafkaServer;
+use super::kafka_server::KafkaServer;
 
 /// The requests by their keys, in the version that needs no tagged fields.
 const CREATE: i16 = 30;

@@ -14,7 +14,8 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 
-use super::servers::{KafkaServer, ROOT, output};
+use super::kafka_server::KafkaServer;
+use super::servers::{ROOT, output};
 use super::wait::block_on;
 
 /// How long one request may take, restarts of the broker included.
@@ -75,10 +76,10 @@ impl KafkaServer {
         config
     }
 
-    /// Creates a topic with one replica.
+    /// Creates a topic with a replica on each broker.
     #[track_caller]
     pub fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(self.replicas()));
         for (key, value) in settings {
             topic = topic.set(key, value);
         }

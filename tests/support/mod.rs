@@ -20,9 +20,11 @@
 
 pub mod acls;
 pub mod campaign;
+pub mod cluster;
 pub mod database;
 pub mod kafka;
 pub mod kafka_proxy;
+pub mod kafka_server;
 pub mod proxy;
 pub mod servers;
 pub mod service;
@@ -34,8 +36,9 @@ pub use campaign::Campaign;
 pub use database::Database;
 pub use kafka::{CommittedOffset, Message, Security};
 pub use kafka_proxy::KafkaProxy;
+pub use kafka_server::KafkaServer;
 pub use proxy::Proxy;
-pub use servers::{KafkaServer, PostgresServer};
+pub use servers::PostgresServer;
 pub use service::{Service, ServiceConfig};
 pub use sinks::{Draft, Expected};
 pub use stage::{Setting, Stage};

@@ -1,4 +1,5 @@
 //! The servers: the pair that all tests share, and private ones for tests that bounce them. `scripts/rig` starts both kinds.
+//! Kafka itself is in [`super::kafka_server`].
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,21 +12,22 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::kafka_server::KafkaServer;
 use super::wait::wait_until;
 
 /// The repository's folder.
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// How long a server may take to go away.
-const GONE_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const GONE_WITHIN: Duration = Duration::from_secs(30);
 
 /// The pair that all tests share: started by the first test that asks, or by `make test` before.
-struct Shared {
-    kafka: Arc<KafkaServer>,
+pub(super) struct Shared {
+    pub(super) kafka: Arc<KafkaServer>,
     postgres: Arc<PostgresServer>,
 }
 
-static SHARED: LazyLock<Shared> = LazyLock::new(|| {
+pub(super) static SHARED: LazyLock<Shared> = LazyLock::new(|| {
     rig(&["start"]);
     let env = read_env(&Path::new(ROOT).join(".cache/rig/rig.env"));
     let dir = PathBuf::from(&env["RIG_DIR"]);
@@ -34,103 +36,6 @@ static SHARED: LazyLock<Shared> = LazyLock::new(|| {
         postgres: Arc::new(PostgresServer::from_env(dir, &env, None)),
     }
 });
-
-/// One Apache Kafka node. A private one ends with this value.
-pub struct KafkaServer {
-    /// `host:port` of the listener without security.
-    pub plaintext: String,
-    /// `host:port` of the listener with TLS and SCRAM-SHA-512.
-    pub sasl_ssl: String,
-    /// Who may log in there.
-    pub username: String,
-    /// Their password.
-    pub password: String,
-    /// PEM file of the private CA.
-    pub ca: PathBuf,
-    dir: PathBuf,
-    private: Option<TempDir>,
-}
-
-impl KafkaServer {
-    /// The node that all tests share: not to be stopped.
-    pub fn shared() -> Arc<Self> {
-        SHARED.kafka.clone()
-    }
-
-    /// A node of a test's own.
-    pub fn private() -> Arc<Self> {
-        let folder = private_folder();
-        let dir = folder.path().to_owned();
-        rig(&["kafka", text(&dir)]);
-        let env = read_env(&dir.join("kafka.env"));
-        Arc::new(Self::from_env(dir, &env, Some(folder)))
-    }
-
-    /// Ends it as an administrator would, and waits until it is gone.
-    pub fn stop(&self) {
-        self.end(Signal::TERM);
-    }
-
-    /// Ends it at once, and waits until it is gone.
-    pub fn kill(&self) {
-        self.end(Signal::KILL);
-    }
-
-    /// Starts it again, on the same ports with the same data, and waits until it takes requests.
-    pub fn start(&self) {
-        rig(&["kafka", text(&self.dir)]);
-    }
-
-    /// Stands still, with its connections open.
-    pub fn freeze(&self) {
-        freeze(&[self.pid()]);
-    }
-
-    /// Goes on.
-    pub fn thaw(&self) {
-        signal(self.pid(), Signal::CONT);
-    }
-
-    /// Runs one of Kafka's own tools, for instance `kafka.admin.AclCommand`, and returns what it prints.
-    pub fn tool(&self, class: &str, args: &[&str]) -> String {
-        let mut java = Command::new("java");
-        // It does little but start.
-        java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", &format!("{ROOT}/.cache/kafka/lib/*"), class]);
-        java.args(["--bootstrap-server", &self.plaintext]).args(args);
-        output(&mut java)
-    }
-
-    fn end(&self, with: Signal) {
-        assert!(self.private.is_some(), "the shared Kafka is not to be ended; take Setting {{ own_kafka: true, .. }}");
-        let pid = self.pid();
-        signal(pid, with);
-        wait_until("Kafka is gone", GONE_WITHIN, || !alive(pid));
-    }
-
-    fn pid(&self) -> u32 {
-        read_pid(&self.dir.join("kafka.pid"))
-    }
-
-    fn from_env(dir: PathBuf, env: &HashMap<String, String>, private: Option<TempDir>) -> Self {
-        Self {
-            plaintext: env["KAFKA_PLAINTEXT"].clone(),
-            sasl_ssl: env["KAFKA_SASL_SSL"].clone(),
-            username: env["KAFKA_USERNAME"].clone(),
-            password: env["KAFKA_PASSWORD"].clone(),
-            ca: PathBuf::from(&env["KAFKA_CA"]),
-            dir,
-            private,
-        }
-    }
-}
-
-impl Drop for KafkaServer {
-    fn drop(&mut self) {
-        if self.private.is_some() && alive(self.pid()) {
-            self.kill();
-        }
-    }
-}
 
 /// One PostgreSQL cluster, on 127.0.0.1, with TLS. Its default collation is not "C". A private one ends with this value.
 pub struct PostgresServer {
@@ -327,7 +232,7 @@ pub fn output(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("the tools of the rig print UTF-8")
 }
 
-fn alive(pid: u32) -> bool {
+pub(super) fn alive(pid: u32) -> bool {
     state(Path::new(&format!("/proc/{pid}"))).is_some()
 }
 
@@ -342,28 +247,28 @@ fn children(parent: u32) -> Vec<u32> {
 }
 
 #[track_caller]
-fn rig(args: &[&str]) {
+pub(super) fn rig(args: &[&str]) {
     output(Command::new(format!("{ROOT}/scripts/rig")).args(args));
 }
 
 /// Under the system's folder for temporary files and open to the user that PostgreSQL runs as; `scripts/rig stop` knows the prefix.
-fn private_folder() -> TempDir {
+pub(super) fn private_folder() -> TempDir {
     use std::os::unix::fs::PermissionsExt;
     let mut builder = tempfile::Builder::new();
     builder.prefix("dinnerbell-rig.").permissions(fs::Permissions::from_mode(0o755));
     builder.tempdir().expect("a temporary folder can be made")
 }
 
-fn read_env(path: &Path) -> HashMap<String, String> {
+pub(super) fn read_env(path: &Path) -> HashMap<String, String> {
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("could not read {}: {error}", path.display()));
     text.lines().filter_map(|line| line.split_once('=')).map(|(key, value)| (key.into(), value.into())).collect()
 }
 
-fn read_pid(path: &Path) -> u32 {
+pub(super) fn read_pid(path: &Path) -> u32 {
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("could not read {}: {error}", path.display()));
     text.trim().parse().expect("scripts/rig writes a pid")
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().expect("temporary folders have UTF-8 names")
 }

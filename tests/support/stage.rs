@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use super::campaign::Campaign;
 use super::database::Database;
 use super::kafka::{Message, Security};
-use super::servers::{KafkaServer, PostgresServer};
+use super::kafka_server::KafkaServer;
+use super::servers::PostgresServer;
 use super::service::{self, Service, ServiceConfig};
 use super::sinks::{self, Expected, FoundDraft};
 use super::wait::unique;
@@ -31,6 +32,8 @@ pub struct Setting {
     pub seed_tables: bool,
     /// A Kafka that no other test uses, to bounce it.
     pub own_kafka: bool,
+    /// Three brokers that no other test uses.
+    pub three_brokers: bool,
     /// A PostgreSQL that no other test uses, to bounce it.
     pub own_postgres: bool,
     /// How the service reaches Kafka.
@@ -45,6 +48,7 @@ impl Default for Setting {
             two_databases: false,
             seed_tables: true,
             own_kafka: false,
+            three_brokers: false,
             own_postgres: false,
             security: Security::Plaintext,
         }
@@ -79,7 +83,11 @@ impl Stage {
 
     /// With a setting of its own.
     pub fn with(setting: Setting) -> Self {
-        let kafka = if setting.own_kafka { KafkaServer::private() } else { KafkaServer::shared() };
+        let kafka = match (setting.three_brokers, setting.own_kafka) {
+            (true, _) => KafkaServer::three(),
+            (false, true) => KafkaServer::private(),
+            (false, false) => KafkaServer::shared(),
+        };
         let postgres = if setting.own_postgres { PostgresServer::private() } else { PostgresServer::shared() };
         let database = || {
             let database = Arc::new(Database::create(&postgres));

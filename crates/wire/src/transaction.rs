@@ -3,7 +3,7 @@
 //! Nothing is sent twice within a transaction, but for its first request, which the broker refuses while it still writes the markers of the
 //! last one ([`ResponseError::ConcurrentTransactions`]). Whatever else fails ends the transaction and its producer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,9 +25,11 @@ use crate::error::{WireError, check};
 use crate::producer::{Producer, TransactionVersion, transactional_id};
 use crate::retry_delay::RetryDelay;
 
+mod leaders;
 mod members;
 mod offsets;
 
+use leaders::{Written, while_it_leads};
 pub use offsets::GroupOffset;
 
 /// How long the first request of a transaction waits before it is sent again, while the markers of the last one are written: at first, and at most.
@@ -69,12 +71,14 @@ pub struct Transaction {
     producer: Producer,
     deadline: Instant,
     connections: HashMap<String, Connection>,
+    /// The partitions that were written to, by the broker that led them.
+    written: BTreeMap<String, Written>,
 }
 
 impl Transaction {
     /// One that is to be over by the deadline; nothing is sent yet.
     pub fn new(producer: Producer, deadline: Instant) -> Self {
-        Self { producer, deadline, connections: HashMap::new() }
+        Self { producer, deadline, connections: HashMap::new(), written: BTreeMap::new() }
     }
 
     /// Connects to the coordinators and to these brokers, so that nothing is to be connected to once the transaction has begun.
@@ -176,7 +180,7 @@ impl Transaction {
     }
 
     /// Sends one batch; its acknowledgement by all replicas in sync is awaited by a later one, or by [`Self::acknowledged`]. Five are under way to each
-    /// broker at most.
+    /// broker at most. Fails where the broker keeps us waiting and another one leads what was written to it.
     pub async fn send_batch(
         &mut self,
         target: &Target,
@@ -193,13 +197,18 @@ impl Transaction {
         let Producer { producer_id, epoch, .. } = self.producer;
         let sealed = batch.seal(Sequence { producer_id, producer_epoch: epoch, first });
         let request = self.produce_request(target, partition, sealed, version);
-        let connection = self.connection(leader, until).await?;
+        let written = self.written.entry(leader.to_owned()).or_default();
+        written.insert((target.name.clone(), partition));
+        let connection = self.connections.get_mut(leader).expect("its version was asked for above");
         connection.queue(SENDING, &request, version)?;
-        connection.flush(until).await?;
-        while connection.pending() >= MOST_IN_FLIGHT {
-            acknowledged(connection, until).await?;
-        }
-        Ok(())
+        let sent = async {
+            connection.flush(until).await?;
+            while connection.pending() >= MOST_IN_FLIGHT {
+                acknowledged(connection, until).await?;
+            }
+            Ok(())
+        };
+        while_it_leads(&self.producer.cluster, written, leader, sent).await
     }
 
     fn produce_request(&self, target: &Target, partition: i32, records: Bytes, version: i16) -> ProduceRequest {
@@ -217,13 +226,18 @@ impl Transaction {
             .with_topic_data(vec![topic])
     }
 
-    /// Waits until everything that was sent is acknowledged.
+    /// Waits until everything that was sent is acknowledged. Fails as [`Self::send_batch`] does.
     pub async fn acknowledged(&mut self) -> Result<(), WireError> {
-        let until = self.deadline;
-        for connection in self.connections.values_mut() {
-            while connection.pending() > 0 {
-                acknowledged(connection, until).await?;
-            }
+        let Self { producer, deadline, connections, written } = self;
+        for (leader, written) in written.iter() {
+            let Some(connection) = connections.get_mut(leader) else { continue };
+            let all = async {
+                while connection.pending() > 0 {
+                    acknowledged(connection, *deadline).await?;
+                }
+                Ok(())
+            };
+            while_it_leads(&producer.cluster, written, leader, all).await?;
         }
         Ok(())
     }
