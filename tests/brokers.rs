@@ -81,6 +81,24 @@ fn leaders_move_and_brokers_go_away_in_turn_and_everybody_is_told_once() {
     scene.end();
 }
 
+/// Kafka has another leader after six seconds. Whoever waited for the whole transaction would wait for a minute.
+#[test]
+#[ignore = "takes minutes: make prove"]
+fn a_leader_that_freezes_in_the_middle_of_transactions_costs_no_minute() {
+    const SOONER: Duration = Duration::from_secs(45);
+    let mut scene = Scene::new(LOAD);
+    let kafka = scene.stage.kafka.clone();
+    let [notifications, campaigns, offsets, transactions] = topics(&scene);
+    kafka.let_lead(&notifications, 2);
+    [campaigns, offsets, transactions].iter().for_each(|topic| kafka.let_lead(topic, 1));
+    scene.every_lane_goes_on("before the leader freezes", LONG);
+    broker(&kafka, 2).freeze();
+    scene.every_lane_goes_on("the leader is frozen", SOONER);
+    broker(&kafka, 2).thaw();
+    scene.assert_recovers("the leader of the past is awake");
+    scene.end();
+}
+
 #[test]
 #[ignore = "takes minutes: make prove"]
 fn leaders_of_each_topic_and_both_coordinators_move_and_everybody_is_told_once() {
@@ -131,7 +149,9 @@ fn while_a_partition_has_too_few_replicas_in_sync_rounds_wait_and_fill_no_other_
     assert_eq!(scene.published(), before.1, "rounds wait");
     let written: i64 = ends(&scene, 0..6).iter().zip(&before.0).map(|(now, before)| now - before).sum();
     println!("{written} records and markers of transactions that failed in {STANDS:?}");
-    assert_eq!(written, 0, "no attempt leaves anything in the other partitions");
+    // What is aborted has a marker in each partition. The end of a transaction waits for the refusing partition too, and nobody begins another one.
+    let of_one_round_each = i64::from(scene::LANES) * (LOAD.round_rows + 6);
+    assert!(written <= of_one_round_each, "{written} records and markers of transactions that failed");
     kafka.start();
     scene.every_lane_goes_on("all replicas are there again", scene::RECOVERED_WITHIN);
     scene.assert_recovers("too few replicas in sync");

@@ -11,7 +11,7 @@ const LOAD: Load = Load { clients: 60, round_rows: 10, pause: Duration::from_sec
 /// How long it goes on unless `DINNERBELL_SECONDS` says otherwise.
 const SECONDS: u64 = 60;
 /// How soon every lane publishes when nothing is away any more.
-const GOES_ON_WITHIN: Duration = Duration::from_secs(90);
+const GOES_ON_WITHIN: Duration = Duration::from_secs(120);
 /// The longest that something is away.
 const LONGEST_AWAY: u64 = 20;
 

@@ -50,18 +50,33 @@ impl KafkaServer {
     /// broker takes the order.
     pub fn move_leaders(&self, topic: &str) -> usize {
         let before = self.places(topic);
-        let orders: BTreeMap<i32, Vec<i32>> =
-            before.iter().filter_map(|(partition, place)| Some((*partition, led_by_another(place)?))).collect();
-        self.reassign(topic, &orders);
+        let other = |place: &Place| others(place).find(|other| place.in_sync.contains(other));
+        self.elect(
+            topic,
+            before.iter().filter_map(|(partition, place)| Some((*partition, led_by(place, other(place)?)))),
+        );
+        let after = self.places(topic);
+        after.iter().filter(|(partition, place)| before[*partition].leader != place.leader).count()
+    }
+
+    /// This broker shall lead all partitions of the topic; it has a replica of each.
+    pub fn let_lead(&self, topic: &str, id: i32) {
+        let places = self.places(topic);
+        self.elect(topic, places.iter().map(|(partition, place)| (*partition, led_by(place, id))));
+        assert!(self.places(topic).values().all(|place| place.leader == id), "{:?}", self.places(topic));
+    }
+
+    /// Lets the first of these replicas lead these partitions, as far as a broker takes the order.
+    fn elect(&self, topic: &str, replicas: impl Iterator<Item = (i32, Vec<i32>)>) {
+        let replicas: BTreeMap<i32, Vec<i32>> = replicas.collect();
+        self.reassign(topic, &replicas);
         let partitions =
-            TopicPartitions::default().with_topic(name(topic)).with_partitions(orders.into_keys().collect());
+            TopicPartitions::default().with_topic(name(topic)).with_partitions(replicas.into_keys().collect());
         let election = ElectLeadersRequest::default()
             .with_election_type(PREFERRED)
             .with_topic_partitions(Some(vec![partitions]))
             .with_timeout_ms(10_000);
         self.ask(&election, 2);
-        let after = self.places(topic);
-        after.iter().filter(|(partition, place)| before[*partition].leader != place.leader).count()
     }
 
     /// These brokers shall keep these partitions, the preferred leader first. Returns whether a broker took the order.
@@ -85,16 +100,15 @@ impl KafkaServer {
     }
 }
 
-/// The same replicas, led by the next one in sync; none where there is no other.
-fn led_by_another(place: &Place) -> Option<Vec<i32>> {
-    let at = place.replicas.iter().position(|replica| *replica == place.leader).unwrap_or(0);
-    let turns = 1..place.replicas.len();
-    let turned = turns.map(|by| {
-        let mut replicas = place.replicas.clone();
-        replicas.rotate_left((at + by) % place.replicas.len());
-        replicas
-    });
-    turned.into_iter().find(|replicas| place.in_sync.contains(&replicas[0]) && replicas[0] != place.leader)
+/// The replicas behind the leader, in their order.
+fn others(place: &Place) -> impl Iterator<Item = i32> {
+    let at = place.replicas.iter().position(|replica| *replica == place.leader).map_or(0, |at| at + 1);
+    place.replicas.iter().cycle().skip(at).take(place.replicas.len()).copied().filter(|other| *other != place.leader)
+}
+
+/// The same replicas, this one first.
+fn led_by(place: &Place, id: i32) -> Vec<i32> {
+    std::iter::once(id).chain(place.replicas.iter().copied().filter(|other| *other != id)).collect()
 }
 
 fn name(topic: &str) -> TopicName {
