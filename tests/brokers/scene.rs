@@ -56,6 +56,7 @@ impl Scene {
         let mut sender = stage.kafka.client();
         // Whoever sends campaigns asks another broker soon where one stands still.
         sender.set("linger.ms", "0").set("request.timeout.ms", "3000").set("socket.timeout.ms", "5000");
+        sender.set("topic.metadata.refresh.interval.ms", "2000");
         let sender = sender.create().expect("the settings are right");
         let (expected, last_rung) = (Expected::default(), Instant::now());
         let mut scene = Self { stage, instances: Vec::new(), expected, load, sender, clients, rung: 0, last_rung };

@@ -6,6 +6,7 @@ use dinnerbell_core::backoff::Backoff;
 use tokio::time::{Instant, sleep_until};
 
 /// A delay that doubles with each attempt, with jitter.
+#[derive(Debug)]
 pub(crate) struct RetryDelay {
     backoff: Backoff,
 }

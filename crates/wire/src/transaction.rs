@@ -1,7 +1,8 @@
 //! An open transaction: the lane's offset first, then records, then its end.
 //!
-//! Nothing is sent twice within a transaction, but for its first request, which the broker refuses while it still writes the markers of the
-//! last one ([`ResponseError::ConcurrentTransactions`]). Whatever else fails ends the transaction and its producer.
+//! Nothing is sent twice within a transaction, but for what the brokers refuse, having changed nothing, with the word to come back
+//! ([`ResponseError::ConcurrentTransactions`]): its first request, while the markers of the last one are written, and the first batch of a partition,
+//! while another one is added. Whatever else fails ends the transaction and its producer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -25,11 +26,13 @@ use crate::error::{WireError, check};
 use crate::producer::{Producer, TransactionVersion, transactional_id};
 use crate::retry_delay::RetryDelay;
 
+mod in_flight;
 mod leaders;
 mod members;
 mod offsets;
 
-use leaders::{Written, while_it_leads};
+use in_flight::Sent;
+use leaders::while_it_leads;
 pub use offsets::GroupOffset;
 
 /// How long the first request of a transaction waits before it is sent again, while the markers of the last one are written: at first, and at most.
@@ -71,14 +74,14 @@ pub struct Transaction {
     producer: Producer,
     deadline: Instant,
     connections: HashMap<String, Connection>,
-    /// The partitions that were written to, by the broker that led them.
-    written: BTreeMap<String, Written>,
+    /// What each broker was sent that leads something.
+    sent: BTreeMap<String, Sent>,
 }
 
 impl Transaction {
     /// One that is to be over by the deadline; nothing is sent yet.
     pub fn new(producer: Producer, deadline: Instant) -> Self {
-        Self { producer, deadline, connections: HashMap::new(), written: BTreeMap::new() }
+        Self { producer, deadline, connections: HashMap::new(), sent: BTreeMap::new() }
     }
 
     /// Connects to the coordinators and to these brokers, so that nothing is to be connected to once the transaction has begun.
@@ -197,18 +200,12 @@ impl Transaction {
         let Producer { producer_id, epoch, .. } = self.producer;
         let sealed = batch.seal(Sequence { producer_id, producer_epoch: epoch, first });
         let request = self.produce_request(target, partition, sealed, version);
-        let written = self.written.entry(leader.to_owned()).or_default();
-        written.insert((target.name.clone(), partition));
+        let Sent { partitions, in_flight } = self.sent.entry(leader.to_owned()).or_default();
+        let key = (target.name.clone(), partition);
+        let opens = partitions.insert(key.clone());
         let connection = self.connections.get_mut(leader).expect("its version was asked for above");
-        connection.queue(SENDING, &request, version)?;
-        let sent = async {
-            connection.flush(until).await?;
-            while connection.pending() >= MOST_IN_FLIGHT {
-                acknowledged(connection, until).await?;
-            }
-            Ok(())
-        };
-        while_it_leads(&self.producer.cluster, written, leader, sent).await
+        let sent = in_flight.send(connection, (request, version), key, opens, until);
+        while_it_leads(&self.producer.cluster, partitions, leader, sent).await
     }
 
     fn produce_request(&self, target: &Target, partition: i32, records: Bytes, version: i16) -> ProduceRequest {
@@ -228,16 +225,11 @@ impl Transaction {
 
     /// Waits until everything that was sent is acknowledged. Fails as [`Self::send_batch`] does.
     pub async fn acknowledged(&mut self) -> Result<(), WireError> {
-        let Self { producer, deadline, connections, written } = self;
-        for (leader, written) in written.iter() {
+        let Self { producer, deadline, connections, sent } = self;
+        for (leader, Sent { partitions, in_flight }) in sent.iter_mut() {
             let Some(connection) = connections.get_mut(leader) else { continue };
-            let all = async {
-                while connection.pending() > 0 {
-                    acknowledged(connection, *deadline).await?;
-                }
-                Ok(())
-            };
-            while_it_leads(&producer.cluster, written, leader, all).await?;
+            let all = in_flight.all_acknowledged(connection, *deadline);
+            while_it_leads(&producer.cluster, partitions, leader, all).await?;
         }
         Ok(())
     }
@@ -317,15 +309,6 @@ fn produce_version(
     connection.version::<ProduceRequest>(SENDING, least, most)
 }
 
-/// Takes the oldest acknowledgement of a connection: of one batch.
-async fn acknowledged(connection: &mut Connection, until: Instant) -> Result<(), WireError> {
-    let answer = connection.answer::<ProduceRequest>(until).await?;
-    connection.throttle(answer.throttle_time_ms);
-    let partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
-    let codes = partitions.map(|partition| (partition.error_code, partition.error_message.as_deref()));
-    check_all(SENDING, connection.address(), 1, codes)
-}
-
 /// Fails with the first refusal among the answers about partitions, and where there are not as many as were asked about: silence is no consent.
 pub(crate) fn check_all<'a>(
     doing: &'static str,
@@ -354,7 +337,8 @@ fn following(first: i32, count: i32) -> i32 {
     i32::try_from(next % (i64::from(i32::MAX) + 1)).expect("a remainder of 2^31 is smaller than 2^31")
 }
 
-/// Whether the broker refused, and changed nothing, because it still writes the markers of the last transaction, or still loads its offsets.
+/// Whether the broker refused, and changed nothing, because it still writes the markers of the last transaction, adds something else to this one, or
+/// still loads.
 fn is_not_ready(error: &WireError) -> bool {
     use ResponseError::{ConcurrentTransactions, CoordinatorLoadInProgress};
     matches!(error.code(), Some(ConcurrentTransactions | CoordinatorLoadInProgress))

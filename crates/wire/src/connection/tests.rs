@@ -2,14 +2,20 @@ use super::*;
 
 /// A connection to nobody: whatever is written is kept, and nothing is answered.
 pub(crate) fn to_nobody(address: &str) -> Connection {
-    let (stream, far) = tokio::io::duplex(1024);
+    let (connection, far) = to(address, ApiVersionsResponse::default());
     // Its end must outlive the test, or the connection is closed.
     std::mem::forget(far);
-    Connection {
+    connection
+}
+
+/// A connection to a broker that speaks these versions, and the broker's end of it.
+pub(crate) fn to(address: &str, versions: ApiVersionsResponse) -> (Connection, tokio::io::DuplexStream) {
+    let (stream, far) = tokio::io::duplex(64 * 1024);
+    let connection = Connection {
         address: address.to_owned(),
         client_id: StrBytes::from_static_str("test"),
         stream: Box::new(stream),
-        versions: ApiVersionsResponse::default(),
+        versions,
         correlation: 0,
         pending: VecDeque::new(),
         out: BytesMut::new(),
@@ -17,7 +23,8 @@ pub(crate) fn to_nobody(address: &str) -> Connection {
         expires: None,
         last_used: Instant::now(),
         throttled_until: None,
-    }
+    };
+    (connection, far)
 }
 
 #[tokio::test(start_paused = true)]

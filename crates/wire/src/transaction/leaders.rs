@@ -3,12 +3,12 @@
 //! One that stands still says nothing about that, and keeps its connections. The others say it as soon as they have elected another leader. Whoever
 //! waited for the whole transaction instead would wait a minute.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::SENDING;
+use super::in_flight::Partitions;
 use crate::cluster::{Cluster, Topic};
 use crate::error::WireError;
 
@@ -17,13 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How old an answer may be: all lanes share it.
 const RECENT: Duration = Duration::from_secs(1);
 
-/// Partitions by topic and number.
-pub(super) type Written = BTreeSet<(String, i32)>;
-
 /// Waits for a broker to which these partitions were written. Fails also where another one leads any of them.
 pub(super) async fn while_it_leads<T>(
     cluster: &Cluster,
-    written: &Written,
+    written: &Partitions,
     leader: &str,
     wait: impl Future<Output = Result<T, WireError>>,
 ) -> Result<T, WireError> {
@@ -35,7 +32,7 @@ pub(super) async fn while_it_leads<T>(
 }
 
 /// Ends when the others say that another broker leads one of the partitions.
-async fn deposed(cluster: &Cluster, written: &Written, leader: &str) -> WireError {
+async fn deposed(cluster: &Cluster, written: &Partitions, leader: &str) -> WireError {
     let began = Instant::now();
     loop {
         sleep(PATIENCE).await;

@@ -1,10 +1,20 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::{BufMut, BytesMut};
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+use kafka_protocol::protocol::Encodable;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
+use crate::batch::BatchBuilder;
 use crate::cluster::{Cluster, ClusterSettings};
-use crate::connection::tests::to_nobody;
+use crate::compression::Compression;
+use crate::connection::tests::{to, to_nobody};
 use crate::dial::Dial;
 use crate::producer::Identity;
+use crate::record::Record;
 use crate::security::Security;
 
 #[test]
@@ -80,4 +90,48 @@ async fn a_quota_that_pauses_longer_than_a_call_may_take_leaves_the_call_its_tim
     let until = transaction.unthrottled("b:9092").await.unwrap();
     assert_eq!(began.elapsed(), Duration::from_secs(25));
     assert_eq!(until - Instant::now(), CALL);
+}
+
+/// Answers batches with these codes in turn. Returns what came, but for the numbers of the requests.
+async fn answer_with(mut far: tokio::io::DuplexStream, codes: &[ResponseError]) -> Vec<Vec<u8>> {
+    let mut came = Vec::new();
+    for code in codes.iter().map(|code| code.code()).chain([0, 0]) {
+        let length = usize::try_from(far.read_i32().await.unwrap()).unwrap();
+        let mut request = vec![0; length];
+        far.read_exact(&mut request).await.unwrap();
+        let partition = PartitionProduceResponse::default().with_error_code(code);
+        let topic = TopicProduceResponse::default().with_partition_responses(vec![partition]);
+        let mut answer = BytesMut::from(&request[4..8]);
+        answer.put_u8(0);
+        ProduceResponse::default().with_responses(vec![topic]).encode(&mut answer, 12).unwrap();
+        far.write_i32(i32::try_from(answer.len()).unwrap()).await.unwrap();
+        far.write_all(&answer).await.unwrap();
+        came.push(request.split_off(8));
+    }
+    came
+}
+
+fn batch(value: &[u8]) -> Batch {
+    let mut builder = BatchBuilder::new(10_000);
+    assert!(builder.push(&Record { key: None, value: Some(value), headers: &[] }, &mut Vec::new()));
+    builder.build(Compression::named("none", None).unwrap(), 0).unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn the_first_batch_of_a_partition_that_is_told_to_come_back_is_sent_again_before_any_other_of_it() {
+    let mut transaction = transaction(TransactionVersion::Two, "c:9092");
+    let produce = ApiVersion::default().with_api_key(ApiKey::Produce as i16).with_min_version(3).with_max_version(12);
+    let (connection, far) = to("b:9092", ApiVersionsResponse::default().with_api_keys(vec![produce]));
+    transaction.connections.insert("b:9092".into(), connection);
+    let target = Target { name: "out".into(), id: None };
+    let told = [ResponseError::ConcurrentTransactions, ResponseError::ConcurrentTransactions];
+    let sent = async {
+        transaction.send_batch(&target, 0, "b:9092", batch(b"first")).await?;
+        transaction.send_batch(&target, 0, "b:9092", batch(b"second")).await?;
+        transaction.acknowledged().await
+    };
+    let (came, sent) = tokio::join!(answer_with(far, &told), sent);
+    sent.unwrap();
+    assert!(came[0] == came[1] && came[1] == came[2], "the same, until it is taken");
+    assert!(came[3] != came[2], "and the second one then");
 }
