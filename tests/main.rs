@@ -23,6 +23,7 @@ mod held_back;
 mod http;
 mod kafka;
 mod life;
+mod log_in_by_token;
 mod operate;
 mod postgres;
 mod reach;

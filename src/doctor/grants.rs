@@ -3,10 +3,13 @@
 
 use std::fmt::Write;
 
-use dinnerbell_config::{Config, Database, Kafka, TableName};
+use dinnerbell_config::{Config, Database, Kafka, Sasl, TableName};
 
 /// The operators' user where none is named.
 pub const OPERATOR: &str = "dinnerbell_operator";
+
+/// Stands for the user where the token says who logs in: brokers usually take its claim sub.
+const OF_THE_TOKEN: &str = "SUB_OF_THE_TOKEN";
 
 /// All rights: the service's, for the users that the configuration names, and the operators', for the user of this name. `sequence` gives the
 /// feedback rows their ids.
@@ -75,7 +78,11 @@ fn operators_postgres(config: &Config, operator: &str, text: &mut String) {
 
 /// Topic, group and transactional id, each with the operations on it.
 fn kafka(kafka: &Kafka, text: &mut String) {
-    let user = kafka.sasl.as_ref().map_or("ANONYMOUS", |sasl| sasl.username.as_str());
+    let user = match &kafka.sasl {
+        None => "ANONYMOUS",
+        Some(Sasl::Password { username, .. }) => username,
+        Some(Sasl::Token(_)) => OF_THE_TOKEN,
+    };
     let topics = &kafka.topics;
     text.push_str(
         "\n# Of Kafka, the service: it may neither send campaigns nor read drafts. Describe comes with Read and Write. DescribeConfigs lets it know how\n\

@@ -213,12 +213,13 @@ impl Asking {
     }
 
     fn with(kafka: &config::Kafka, isolation: Isolation) -> Result<Self, BrokerError> {
-        let observer = ClientEvents::default();
+        let observer = ClientEvents::of(kafka);
         let mut settings = client::asking_settings(kafka, "doctor", isolation);
         client::tell_topic_ids(&mut settings);
         let consumer = settings
             .create_with_context(observer.clone())
             .map_err(|error| observer.explain("connecting to kafka.bootstrap_servers", &error))?;
+        client::serve_token(&consumer);
         Ok(Self { consumer, observer })
     }
 

@@ -43,7 +43,7 @@ async fn what_is_refused_names_the_setting_and_what_is_away_may_come() {
     kafka.bootstrap_servers = server.sasl_ssl.clone();
     kafka.security_protocol = "SASL_SSL".into();
     kafka.ca_file = Some(server.ca.clone());
-    let login = |password: &str| config::Sasl {
+    let login = |password: &str| config::Sasl::Password {
         mechanism: "SCRAM-SHA-512".into(),
         username: server.username.clone(),
         password: Secret::new(password.into()),

@@ -1,6 +1,8 @@
 //! Apache Kafka as the tests have it: one broker that all share, one of a test's own, or three of a test's own that replicate everything.
 
 use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -78,6 +80,22 @@ impl KafkaServer {
     /// Starts what was ended again, on the same ports with the same data, and waits until it takes requests.
     pub fn start(&self) {
         rig(&[&self.start[0], &self.start[1]]);
+    }
+
+    /// From here on its listener with TLS takes tokens alone (OAUTHBEARER, without signatures), and wants another log-in after this time. It is down
+    /// for a moment.
+    pub fn take_tokens(&self, session_ms: &str) {
+        self.stop();
+        let listener = "listener.name.sasl_ssl";
+        let module = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule";
+        let settings = format!(
+            "{listener}.sasl.enabled.mechanisms=OAUTHBEARER\n\
+             {listener}.oauthbearer.sasl.jaas.config={module} required unsecuredLoginStringClaim_sub=\"broker\";\n\
+             {listener}.oauthbearer.connections.max.reauth.ms={session_ms}\n"
+        );
+        let file = fs::OpenOptions::new().append(true).open(self.brokers[0].dir.join("kafka.properties"));
+        file.and_then(|mut file| file.write_all(settings.as_bytes())).expect("a private node is this test's own");
+        self.start();
     }
 
     /// Stands still, with its connections open.

@@ -14,23 +14,24 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Serialize;
 use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 use super::audience::{Audience, ClientId};
-use super::error::{BenchError, blocking};
+use super::error::BenchError;
 use super::progress::{bar, tell};
-use dinnerbell_config::{Config, Database, Role, Start, TableName};
+use dinnerbell_config::{Config, Database, Start, TableName};
 use dinnerbell_core::model::draft::{COPY_HEADER, COPY_TRAILER};
 use dinnerbell_core::ports::broker::BrokerError;
 use dinnerbell_kafka as kafka;
-use dinnerbell_kafka::client::{ClientEvents, settings};
+use dinnerbell_kafka::cluster::cluster;
+use dinnerbell_kafka::producer::explain;
 use dinnerbell_postgres::connect::Pool;
 use dinnerbell_postgres::migrate;
 use dinnerbell_postgres::migrate::Adopt;
+use dinnerbell_wire::cluster::Cluster;
+use dinnerbell_wire::error::{ResponseError, WireError};
 
 /// The schema of the bench's own tables.
 const SCHEMA: &str = "dinnerbell_bench";
@@ -48,8 +49,6 @@ const DROP: Duration = Duration::from_secs(60);
 const PORTION: usize = 500_000;
 /// See [`PORTION`].
 const FRAME: usize = 2_000;
-/// The broker's own number of replicas.
-const USUAL_REPLICAS: TopicReplication<'static> = TopicReplication::Fixed(-1);
 
 /// Ends what a measurement that was stopped left running, which would go on or stand in the way.
 const END_STATEMENTS: &str = "select pg_terminate_backend(pid) from pg_stat_activity \
@@ -94,8 +93,7 @@ pub struct Ground<'a> {
     given: Config,
     /// The same in the bench's database, with its tables.
     config: Config,
-    admin: AdminClient<ClientEvents>,
-    observer: ClientEvents,
+    cluster: Cluster,
     stages: AtomicU32,
     seeded: tokio::sync::Mutex<BTreeSet<String>>,
     made: Mutex<Made>,
@@ -104,10 +102,7 @@ pub struct Ground<'a> {
 impl<'a> Ground<'a> {
     /// Contacts nobody.
     pub fn new(given: Config, setup: &'a Setup) -> Result<Self, BenchError> {
-        let observer = ClientEvents::default();
-        let admin = settings(&given.kafka, Role::Producer, "bench-admin", &[], &[])
-            .create_with_context(observer.clone())
-            .map_err(|error| observer.explain("making a client", &error))?;
+        let cluster = cluster(&given.kafka)?;
         let mut config = given.clone();
         let database = setup.database.clone().unwrap_or_else(|| setup.prefix.replace('-', "_"));
         config.feedback.connection.dbname(database);
@@ -122,8 +117,7 @@ impl<'a> Ground<'a> {
             setup,
             given,
             config,
-            admin,
-            observer,
+            cluster,
             stages: AtomicU32::new(0),
             seeded: tokio::sync::Mutex::default(),
             made: Mutex::default(),
@@ -228,23 +222,22 @@ impl<'a> Ground<'a> {
         own_table("roofline").sql()
     }
 
-    /// Makes a topic with the broker's usual number of replicas.
+    /// Makes a topic with the brokers' usual number of replicas.
     pub async fn make_topic(&self, name: &str, partitions: i32) -> Result<(), BenchError> {
         self.made().topics.insert(name.to_owned());
-        let topic = NewTopic::new(name, partitions, USUAL_REPLICAS);
-        let made = self.admin.create_topics([&topic], &options()).await;
-        self.judge(&format!("making topic {name}"), made.map(one)).map_err(BenchError::from)
+        let made = self.cluster.make_topic(name, partitions, false, Instant::now() + TOPICS).await;
+        Ok(made.map_err(|error| explain(&format!("making topic {name}"), &error))?)
     }
 
     /// Drops topics.
     pub async fn drop_topics(&self, names: &[&str]) -> Result<(), BenchError> {
         for name in names {
-            let dropped = self.admin.delete_topics(&[name], &options()).await.map(one);
-            let gone = Err(RDKafkaErrorCode::UnknownTopicOrPartition);
-            if dropped != Ok(gone) {
-                self.judge(&format!("dropping topic {name}"), dropped)?;
+            match self.cluster.drop_topic(name, Instant::now() + TOPICS).await {
+                Err(error) if !error.is_unknown_topic() => {
+                    return Err(explain(&format!("dropping topic {name}"), &error).into());
+                }
+                Ok(()) | Err(_) => drop(self.made().topics.remove(*name)),
             }
-            self.made().topics.remove(*name);
         }
         Ok(())
     }
@@ -305,16 +298,13 @@ impl<'a> Ground<'a> {
     pub async fn drop_group(&self, name: &str) -> Result<(), BenchError> {
         let until = Instant::now() + GROUP_ENDS;
         loop {
-            let dropped = self.admin.delete_groups(&[name], &options()).await.map(one);
-            match dropped {
-                Ok(Err(RDKafkaErrorCode::GroupIdNotFound)) => break,
-                Ok(Err(RDKafkaErrorCode::NonEmptyGroup)) if Instant::now() < until => {
+            let dropped = self.cluster.drop_group(name, Instant::now() + TOPICS).await;
+            match dropped.as_ref().err().map(WireError::code) {
+                None | Some(Some(ResponseError::GroupIdNotFound)) => break,
+                Some(Some(ResponseError::NonEmptyGroup)) if Instant::now() < until => {
                     tokio::time::sleep(POLL_INTERVAL).await
                 }
-                other => {
-                    self.judge(&format!("dropping group {name}"), other)?;
-                    break;
-                }
+                Some(_) => dropped.map_err(|error| explain(&format!("dropping group {name}"), &error))?,
             }
         }
         self.made().groups.remove(name);
@@ -335,19 +325,17 @@ impl<'a> Ground<'a> {
         let prefix = &self.setup.prefix;
         kafka::contact(&self.given.kafka).await?;
         let name = format!("{prefix}.0.in");
-        let topic = NewTopic::new(&name, 1, USUAL_REPLICAS);
-        let options = options().validate_only(true);
-        let tried = self.admin.create_topics([&topic], &options).await.map(one);
-        use RDKafkaErrorCode::{ClusterAuthorizationFailed, TopicAuthorizationFailed};
-        match tried {
-            Ok(Err(TopicAuthorizationFailed | ClusterAuthorizationFailed)) => {
+        let tried = self.cluster.make_topic(&name, 1, true, Instant::now() + TOPICS).await;
+        use ResponseError::{ClusterAuthorizationFailed, TopicAuthorizationFailed};
+        match tried.as_ref().err().and_then(WireError::code) {
+            Some(TopicAuthorizationFailed | ClusterAuthorizationFailed) => {
                 missing.push(format!(
                     "kafka: allow this user Create, Describe, Read, Write and Delete on topics, Read and Delete on groups, and Write on \
                      transactional ids that begin with {prefix}. (prefixed; --prefix chooses the name)"
                 ));
                 return Ok(());
             }
-            other => self.judge("asking whether topics may be made", other)?,
+            _ => tried.map_err(|error| explain("asking whether topics may be made", &error))?,
         }
         match kafka::may_transact(&self.given.kafka, format!("{prefix}.0/{name}/0")).await {
             Err(BrokerError::Refused(_)) => {
@@ -360,30 +348,9 @@ impl<'a> Ground<'a> {
         }
     }
 
-    fn judge(
-        &self,
-        doing: &str,
-        done: Result<Result<(), RDKafkaErrorCode>, KafkaError>,
-    ) -> Result<(), dinnerbell_core::ports::broker::BrokerError> {
-        match done {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(code)) => Err(self.observer.explain(doing, &KafkaError::AdminOp(code))),
-            Err(error) => Err(self.observer.explain(doing, &error)),
-        }
-    }
-
     async fn brokers(&self) -> Result<usize, BenchError> {
-        let kafka = self.given.kafka.clone();
-        blocking(move || {
-            let observer = ClientEvents::default();
-            let failed = |error: &KafkaError| observer.explain("asking for the brokers", error);
-            let asking: AdminClient<ClientEvents> = settings(&kafka, Role::Producer, "bench-asks", &[], &[])
-                .create_with_context(observer.clone())
-                .map_err(|error| failed(&error))?;
-            let metadata = asking.inner().fetch_metadata(None, TOPICS).map_err(|error| failed(&error))?;
-            Ok(metadata.brokers().len())
-        })
-        .await
+        let counted = self.cluster.broker_count(Instant::now() + TOPICS).await;
+        Ok(counted.map_err(|error| explain("asking for the brokers", &error))?)
     }
 
     fn create_database(&self) -> String {
@@ -433,15 +400,6 @@ fn own_table(table: &str) -> TableName {
 
 fn few(database: &Database) -> Database {
     Database { max_connections: 4, ..database.clone() }
-}
-
-fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(TOPICS)).operation_timeout(Some(TOPICS))
-}
-
-/// The outcome for the one thing that was asked for.
-fn one<T>(outcomes: Vec<Result<T, (String, RDKafkaErrorCode)>>) -> Result<(), RDKafkaErrorCode> {
-    outcomes.into_iter().next().map_or(Ok(()), |outcome| outcome.map(drop).map_err(|(_, code)| code))
 }
 
 /// What was written before is on the disks before something is measured, where this role may ask for it.

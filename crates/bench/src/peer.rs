@@ -104,7 +104,7 @@ async fn peer(stage: &Stage<'_>, audience: &Audience) -> Result<Duration, BenchE
     stage.ground().make_topic(&kafka.topics.campaigns, 1).await?;
     stage.ground().make_topic(&kafka.topics.notifications, stage.partitions()).await?;
     stage.ground().will_make_group(&kafka.group_id);
-    let observer = ClientEvents::default();
+    let observer = ClientEvents::of(&kafka);
     let promises = [("group.id", kafka.group_id.as_str()), ("auto.offset.reset", "earliest")];
     let consumer: StreamConsumer<ClientEvents> = settings(&kafka, Role::Consumer, "bench-peer", &[], &promises)
         .create_with_context(observer.clone())

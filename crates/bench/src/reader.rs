@@ -69,8 +69,8 @@ impl Reader {
         ];
         let settings = settings(kafka, Role::Consumer, "bench-reader", &[("fetch.wait.max.ms", "50")], &promises);
         let topic = kafka.topics.notifications.clone();
+        let observer = ClientEvents::of(kafka);
         blocking(move || {
-            let observer = ClientEvents::default();
             let failed = |error: &KafkaError| observer.explain(&format!("reading {topic}"), error);
             let reader: BaseConsumer<ClientEvents> =
                 settings.create_with_context(observer.clone()).map_err(|error| failed(&error))?;

@@ -21,7 +21,7 @@ use dinnerbell_core::model::draft;
 use dinnerbell_core::model::draft::{CE_ID, COPY_HEADER, COPY_TRAILER, DraftRows, DraftTemplate, ROUND_HEADER};
 use dinnerbell_core::model::number::Seconds;
 use dinnerbell_kafka::client::{REQUEST_TIMEOUT, settings};
-use dinnerbell_kafka::deliveries::{Deliveries, is_full};
+use dinnerbell_kafka::deliveries::{Deliveries, is_full, serve_all_events};
 use dinnerbell_kafka::message;
 use dinnerbell_kafka::producer::COMPRESSION;
 use dinnerbell_postgres::connect::Transaction;
@@ -159,12 +159,13 @@ impl Plain {
         let settings =
             settings(kafka, Role::Producer, "bench-roofline", &[("compression.codec", COMPRESSION)], &promises);
         let (topic, round) = (topic.to_owned(), format!("{}/0/1", kafka.topics.campaigns));
+        let deliveries = Deliveries::of(kafka);
         blocking(move || {
-            let deliveries = Deliveries::default();
             let observer = deliveries.observer().clone();
             let failed = |error: &KafkaError| observer.explain("making the plain producer", error);
             let producer: BaseProducer<Deliveries> =
                 settings.create_with_context(deliveries).map_err(|error| failed(&error))?;
+            serve_all_events(&producer);
             producer.client().fetch_metadata(Some(&topic), REQUEST_TIMEOUT).map_err(|error| failed(&error))?;
             let plain = Self { topic, round, producer };
             plain.warm_up(partitions)?;

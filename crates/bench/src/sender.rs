@@ -49,7 +49,7 @@ pub struct Bell {
 impl Bell {
     /// A bell for the campaigns topic of this configuration.
     pub fn new(kafka: &config::Kafka) -> Result<Self, BenchError> {
-        let observer = ClientEvents::default();
+        let observer = ClientEvents::of(kafka);
         let timeout = DELIVERY.as_millis().to_string();
         let promises = [("acks", "all"), ("message.timeout.ms", timeout.as_str())];
         let producer = settings(kafka, Role::Producer, "bench-bell", &[("linger.ms", "0")], &promises)

@@ -1,6 +1,7 @@
 //! What was given becomes, once, values that are ready to use; every mistake is found before the first is reported.
 
 mod http;
+mod log_in;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,8 @@ use super::mistake::{Mistake, Origin};
 use super::postgres_url::{self, ConnectionString};
 use super::settings::{Given, Settings};
 use super::{
-    Config, ConfigErrors, Database, Fanout, Kafka, PostgresTls, Retention, Sasl, Secret, Topics, kafka_client, secret,
-    values,
+    Config, ConfigErrors, Database, Fanout, Kafka, PostgresTls, Retention, Secret, Topics, kafka_client, oauthbearer,
+    secret, values,
 };
 
 /// Checks everything that was given.
@@ -56,12 +57,12 @@ impl Reader<'_> {
         let bootstrap_servers = self.parsed("kafka.bootstrap_servers", values::bootstrap_servers);
         let security_protocol = self.choice("kafka.security_protocol");
         let protocol = security_protocol.clone().unwrap_or_default();
-        let sasl = self.sasl(&protocol);
+        let (client, tokens) = self.client().unzip();
+        let sasl = self.sasl(&protocol, tokens.as_ref());
         let ca_file = self.ca_file(&protocol);
         let group_id = self.parsed("kafka.group_id", values::group);
         let start = self.parsed("kafka.start", values::start);
         let topics = self.topics();
-        let client = self.client();
         let kafka = Kafka {
             bootstrap_servers: bootstrap_servers?,
             security_protocol: security_protocol?,
@@ -76,30 +77,6 @@ impl Reader<'_> {
             Ok(()) => Some(kafka),
             Err(problem) => self.wrong(CLIENT, None, format!("these settings do not go together: {problem}")),
         }
-    }
-
-    /// The outer option is none after a mistake, the inner one where nobody logs in.
-    fn sasl(&mut self, protocol: &str) -> Option<Option<Sasl>> {
-        let mechanism = self.choice("kafka.sasl_mechanism");
-        let username = self.optional("kafka.username", not_blank);
-        let password = self.secret("kafka.password", not_blank);
-        if protocol.is_empty() {
-            return None;
-        }
-        if !protocol.starts_with("SASL_") {
-            for name in ["kafka.username", "kafka.password", "kafka.password_file"] {
-                self.needless(name, "needs kafka.security_protocol = \"SASL_SSL\" (or SASL_PLAINTEXT)");
-            }
-            return Some(None);
-        }
-        let (username, password) = (username?, password?);
-        if username.is_none() {
-            self.missing("kafka.username", &format!("is needed with {protocol}"));
-        }
-        if password.is_none() {
-            self.missing("kafka.password", &format!("is needed with {protocol}; kafka.password_file will do"));
-        }
-        Some(Some(Sasl { mechanism: mechanism?, username: username?, password: password? }))
     }
 
     fn ca_file(&mut self, protocol: &str) -> Option<Option<PathBuf>> {
@@ -132,7 +109,8 @@ impl Reader<'_> {
         Some(Topics { campaigns: campaigns?, notifications: notifications?, dead_letters: dead_letters? })
     }
 
-    fn client(&mut self) -> Option<BTreeMap<String, String>> {
+    /// The settings of librdkafka, and those of OAUTHBEARER, which it never sees.
+    fn client(&mut self) -> Option<(BTreeMap<String, String>, BTreeMap<String, String>)> {
         let mut client: BTreeMap<String, (String, &Origin)> = BTreeMap::new();
         let before = self.mistakes.len();
         for (setting, given) in self.settings.client() {
@@ -159,7 +137,8 @@ impl Reader<'_> {
                 (Ok(value), _) => drop(client.insert(name.to_owned(), (value, &given.origin))),
             }
         }
-        let settings = client.into_iter().map(|(name, (value, _))| (name, value)).collect();
+        let settings = client.into_iter().map(|(name, (value, _))| (name, value));
+        let settings = settings.partition(|(name, _)| !oauthbearer::NAMES.contains(&name.as_str()));
         (self.mistakes.len() == before).then_some(settings)
     }
 

@@ -89,24 +89,25 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "kafka.sasl_mechanism",
-        kind: KeyKind::Choice(&["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"]),
+        kind: KeyKind::Choice(&["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER"]),
         fallback: Default("SCRAM-SHA-512"),
         example: r#""SCRAM-SHA-512""#,
-        doc: "How to log in, where the protocol is one of SASL: SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN.",
+        doc: "How to log in, where the protocol is one of SASL: SCRAM-SHA-512, SCRAM-SHA-256, PLAIN or OAUTHBEARER. OAUTHBEARER \
+              takes tokens from where sasl.oauthbearer.token.endpoint.url of kafka.client says, and has neither username nor password.",
     },
     Key {
         name: "kafka.username",
         kind: KeyKind::Text,
         fallback: Nothing,
         example: r#""dinnerbell""#,
-        doc: "Who logs in. Needed where the protocol is one of SASL.",
+        doc: "Who logs in. Needed where the protocol is one of SASL, but for OAUTHBEARER.",
     },
     Key {
         name: "kafka.password",
         kind: KeyKind::Secret,
         fallback: Nothing,
         example: r#""...""#,
-        doc: "The password, or its file. Needed where the protocol is one of SASL.",
+        doc: "The password, or its file. Needed where the protocol is one of SASL, but for OAUTHBEARER.",
     },
     Key {
         name: "kafka.password_file",
@@ -169,8 +170,10 @@ pub const KEYS: &[Key] = &[
               and zstd), message.max.bytes, client.id, ssl.*, broker.address.family, connections.max.idle.ms (200 s) and socket.keepalive.enable \
               (true); the other settings are about reading and the group. \
               In an environment variable each dot of the setting is an underscore: \
-              DINNERBELL_KAFKA__CLIENT__FETCH_MIN_BYTES is fetch.min.bytes. ssl.key.password and ssl.keystore.password can be given \
-              as a file too: \"ssl.key.password_file\".",
+              DINNERBELL_KAFKA__CLIENT__FETCH_MIN_BYTES is fetch.min.bytes. ssl.key.password, ssl.keystore.password and \
+              sasl.oauthbearer.client.secret can be given as a file too: \"ssl.key.password_file\". Of sasl.oauthbearer.* there are method \
+              (oidc), token.endpoint.url (https://, http:// or file:///), client.id, client.secret, scope and grant.type, and beside them \
+              https.ca.location and https.ca.pem.",
     },
     Key {
         name: "subscribers.url",

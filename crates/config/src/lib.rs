@@ -9,6 +9,7 @@ pub mod http;
 pub mod kafka_client;
 pub mod keys;
 pub mod mistake;
+pub mod oauthbearer;
 pub mod postgres_url;
 pub mod secret;
 pub mod settings;
@@ -19,6 +20,7 @@ pub mod values;
 mod tests;
 
 use dinnerbell_core::model::number::Seconds;
+use dinnerbell_token::Tokens;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -87,13 +89,28 @@ pub struct Kafka {
 
 /// How to log in to Kafka.
 #[derive(Debug, Clone)]
-pub struct Sasl {
-    /// SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN.
-    pub mechanism: String,
-    /// The user.
-    pub username: String,
-    /// The password.
-    pub password: Secret,
+pub enum Sasl {
+    /// By a password.
+    Password {
+        /// SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN.
+        mechanism: String,
+        /// The user.
+        username: String,
+        /// The password.
+        password: Secret,
+    },
+    /// By OAUTHBEARER: all clients made of this configuration, and of clones of it, share the tokens.
+    Token(Tokens),
+}
+
+impl Kafka {
+    /// The tokens with which to log in, where it is done by tokens.
+    pub fn tokens(&self) -> Option<&Tokens> {
+        match &self.sasl {
+            Some(Sasl::Token(tokens)) => Some(tokens),
+            _ => None,
+        }
+    }
 }
 
 /// Where a new lane begins.

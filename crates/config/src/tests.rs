@@ -100,7 +100,8 @@ fn the_reference_is_a_configuration_without_a_mistake() {
     }
     folder.write("dinnerbell-viewer", "v1ewer\n");
     let config = folder.load(&[]).unwrap();
-    assert_eq!(config.kafka.sasl.unwrap().password.reveal(), "s3cret");
+    let Some(Sasl::Password { password, .. }) = config.kafka.sasl else { panic!("{:?}", config.kafka) };
+    assert_eq!(password.reveal(), "s3cret");
     assert_eq!(config.feedback.connection.get_password(), Some("s3cret".as_bytes()));
     let http = config.http;
     assert_eq!(http.token.unwrap().secret.reveal(), "s3cret");

@@ -4,20 +4,24 @@ mod errors;
 mod settings;
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
+use dinnerbell_config as config;
 use dinnerbell_core::ports::broker::BrokerError;
+use dinnerbell_token::{TokenError, Tokens};
 
 pub(crate) use errors::classify;
-use errors::{DISMISSED, OTHER_PROTOCOL, says_little, says_more, text, unnamed, without_times};
+use errors::{DISMISSED, NO_TOKEN, OTHER_PROTOCOL, says_little, says_more, text, unnamed, without_times};
 pub use settings::{Isolation, asking_settings, settings, tell_topic_ids};
 
 /// How long a call that only asks may take.
@@ -25,6 +29,9 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one poll for librdkafka's events waits. A poll that does not wait takes a single line of its log, and the reason for a failure stands
 /// many lines behind.
 pub const EVENT_POLL: Duration = Duration::from_millis(5);
+
+/// How long a client's poll may wait for a token: less than the watchdog of any poll loop.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Most errors that are served in one go: those that come again and again hold nobody up.
 const MAX_ERRORS: usize = 1_000;
@@ -44,9 +51,18 @@ pub struct ClientEvents {
     topics: Arc<Mutex<BTreeMap<String, String>>>,
     /// How many lines and errors were received.
     heard: Arc<AtomicU64>,
+    /// Where tokens come from, for a client that logs in by them.
+    tokens: Option<Tokens>,
+    /// Why the client has none.
+    without_token: Arc<Mutex<Option<TokenError>>>,
 }
 
 impl ClientEvents {
+    /// Those of a client of this configuration.
+    pub fn of(kafka: &config::Kafka) -> Self {
+        Self { tokens: kafka.tokens().cloned(), ..Self::default() }
+    }
+
     /// A call succeeded: earlier reasons are history.
     pub fn mark_healthy(&self) {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -54,6 +70,12 @@ impl ClientEvents {
 
     /// What a failed call means. `doing` says what was tried, as a fragment.
     pub fn explain(&self, doing: &str, error: &KafkaError) -> BrokerError {
+        let code = error.rdkafka_error_code();
+        if let Some(without) = self.without_token(doing)
+            && code.is_some_and(|code| says_little(code) || code == RDKafkaErrorCode::Authentication)
+        {
+            return without;
+        }
         let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (error.rdkafka_error_code(), told) {
             (Some(code), Some((cause, reason))) if says_little(code) => classify(doing, cause, &reason),
@@ -64,6 +86,9 @@ impl ClientEvents {
 
     /// Whether the brokers refused us, as far as is known.
     pub fn refused(&self, doing: &str) -> Option<BrokerError> {
+        if let Some(without) = self.without_token(doing) {
+            return Some(without).filter(|error| matches!(error, BrokerError::Refused(_)));
+        }
         let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (cause, reason) = told?;
         Some(classify(doing, cause, &reason)).filter(|error| matches!(error, BrokerError::Refused(_)))
@@ -72,6 +97,15 @@ impl ClientEvents {
     /// The id of a topic (KIP-516), as the client last learned it; none where the brokers know no ids.
     pub fn topic_id(&self, topic: &str) -> Option<String> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
+    }
+
+    /// What it means that the client has no token, while it has none.
+    fn without_token(&self, doing: &str) -> Option<BrokerError> {
+        let why = self.without_token.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        Some(match why {
+            TokenError::Refused(reason) => BrokerError::Refused(format!("{doing}: {reason}")),
+            TokenError::Unavailable(reason) => BrokerError::Transient(format!("{doing}: {reason}")),
+        })
     }
 
     /// How many lines of the log and errors were received so far.
@@ -93,6 +127,23 @@ impl ClientEvents {
 }
 
 impl ClientContext for ClientEvents {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    /// The client asks in a poll when it begins, and again when four fifths of a token's life are over; after a failure in ten seconds.
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        // A poll serves it, so that it is the client's own event.
+        self.heard.fetch_add(1, Ordering::AcqRel);
+        let tokens = self.tokens.as_ref().ok_or("kafka.sasl_mechanism is not OAUTHBEARER")?;
+        let told = tokens.wait(TOKEN_PATIENCE);
+        *self.without_token.lock().unwrap_or_else(PoisonError::into_inner) = told.as_ref().err().cloned();
+        let token = told?;
+        Ok(OAuthToken {
+            token: token.reveal().to_owned(),
+            principal_name: token.principal().to_owned(),
+            lifetime_ms: token.expires_ms(),
+        })
+    }
+
     fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
         use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
         self.heard.fetch_add(1, Ordering::AcqRel);
@@ -125,7 +176,9 @@ impl ClientContext for ClientEvents {
         }
         // The call that meets it logs it; librdkafka's own log line says it at once.
         tracing::debug!(target: "librdkafka", "{error}: {reason}");
-        if let Some(code) = error.rdkafka_error_code() {
+        // Why there is none is known from who fetches it, and a token that comes ends it.
+        let without_token = NO_TOKEN.iter().any(|words| reason.contains(words));
+        if let Some(code) = error.rdkafka_error_code().filter(|_| !without_token) {
             self.remember(code, reason);
         }
     }
@@ -160,6 +213,14 @@ pub fn serve_waiting_events(consumer: &BaseConsumer<ClientEvents>, observer: &Cl
     }
 }
 
+/// Lets a consumer take a token where it logs in by tokens: one that only asks is not polled otherwise. Waits for nothing else.
+pub fn serve_token(consumer: &BaseConsumer<ClientEvents>) {
+    let events = consumer.context();
+    if events.tokens.is_some() {
+        serve_waiting_events(consumer, events);
+    }
+}
+
 /// The topic and its id as Kafka's own tools show it, if this line of the log says that the client learnt it.
 fn changed_id<'a>(fac: &str, line: &'a str) -> Option<(&'a str, String)> {
     let (before, ids) = line.split_once(" changed id from ").filter(|_| fac == "METADATA")?;
@@ -180,148 +241,4 @@ pub async fn off_runtime<T: Send + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn after(cause: RDKafkaErrorCode, reason: &str, code: RDKafkaErrorCode) -> BrokerError {
-        let observer = ClientEvents::default();
-        observer.remember(cause, reason);
-        observer.remember(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
-        observer.explain("reading topic promo.in", &KafkaError::MetadataFetch(code))
-    }
-
-    #[test]
-    fn a_timeout_after_a_refused_login_is_a_refusal_that_names_the_password() {
-        let error = after(
-            RDKafkaErrorCode::Authentication,
-            "SASL authentication error: invalid credentials",
-            RDKafkaErrorCode::OperationTimedOut,
-        );
-        assert!(matches!(&error, BrokerError::Refused(text) if text.contains("kafka.password_file")), "{error}");
-    }
-
-    #[test]
-    fn an_unknown_ca_names_the_ca_file_but_a_cut_handshake_may_pass() {
-        let verify = "SSL handshake failed: certificate verify failed";
-        let error = after(RDKafkaErrorCode::SSL, verify, RDKafkaErrorCode::BrokerTransportFailure);
-        assert!(matches!(&error, BrokerError::Refused(text) if text.contains("kafka.ca_file")), "{error}");
-        let early = "tls_post_process_server_certificate error:0A000086:SSL routines::certificate verify failed (after 25ms in state SSL_HANDSHAKE)";
-        let transport = RDKafkaErrorCode::BrokerTransportFailure;
-        let error = after(transport, early, transport);
-        assert!(matches!(&error, BrokerError::Refused(text) if text.contains("kafka.ca_file")), "{error}");
-        let error =
-            after(RDKafkaErrorCode::SSL, "SSL handshake failed: Disconnected", RDKafkaErrorCode::AllBrokersDown);
-        assert!(matches!(error, BrokerError::Transient(_)));
-    }
-
-    #[test]
-    fn a_reason_heard_earlier_does_not_colour_an_error_that_speaks_for_itself() {
-        let error = after(RDKafkaErrorCode::Resolve, "no such host", RDKafkaErrorCode::TopicAuthorizationFailed);
-        assert!(matches!(&error, BrokerError::Refused(text) if text.contains("Read and Describe")), "{error}");
-    }
-
-    #[test]
-    fn a_name_that_cannot_be_resolved_is_told_with_the_setting_that_gave_it_whatever_follows() {
-        let observer = ClientEvents::default();
-        let resolve = RDKafkaErrorCode::Resolve;
-        observer.remember(
-            resolve,
-            "inner:9092/1: Failed to resolve 'inner:9092': Name or service not known (after 7ms in state CONNECT)",
-        );
-        observer.remember(resolve, "Failed to query logical offset END: Local: Host resolution failure");
-        observer.remember(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
-        for code in [resolve, RDKafkaErrorCode::OperationTimedOut] {
-            let error = observer.explain("reading topic promo.in", &KafkaError::MetadataFetch(code));
-            let says = |text: &str| text.contains("'inner:9092'") && text.contains("advertised.listeners");
-            assert!(matches!(&error, BrokerError::Transient(text) if says(text)), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_connection_that_was_dismissed_is_no_reason_for_anything() {
-        let observer = ClientEvents::default();
-        let dismissed = "b:9092/2: Broker handle destroyed without termination (after 7101669 ms)";
-        observer.error(KafkaError::Global(RDKafkaErrorCode::DestroyBroker), dismissed);
-        for code in [RDKafkaErrorCode::OperationTimedOut, RDKafkaErrorCode::DestroyBroker] {
-            let error = observer.explain("connecting", &KafkaError::MetadataFetch(code));
-            assert!(!error.to_string().contains("destroyed"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_refused_setting_is_named_without_its_value() {
-        let error = KafkaError::ClientConfig(
-            rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_INVALID,
-            "Invalid value".into(),
-            "sasl.password".into(),
-            "s3cret".into(),
-        );
-        let text = ClientEvents::default().explain("connecting", &error).to_string();
-        assert!(text.contains("sasl.password") && !text.contains("s3cret"), "{text}");
-    }
-
-    #[test]
-    fn the_id_of_a_topic_is_heard_in_the_log() {
-        let observer = ClientEvents::default();
-        let say = |line: &str| observer.log(RDKafkaLogLevel::Debug, "METADATA", line);
-        say("[thrd:main]: Topic promo.in changed id from AAAAAAAAAAAAAAAAAAAAAA to RzJlNIHUR7exkTnIfLWDcg");
-        say("[thrd:main]: Topic promo.in [0] Leader 1 Epoch 0");
-        assert_eq!(observer.topic_id("promo.in").as_deref(), Some("RzJlNIHUR7exkTnIfLWDcg"));
-        say("Topic promo.in changed id from RzJlNIHUR7exkTnIfLWDcg to tHG3AzbgTsCQ+tsS/v8w2A");
-        say("Topic other changed id from AAAAAAAAAAAAAAAAAAAAAA to AAAAAAAAAAAAAAAAAAAAAA");
-        assert_eq!(
-            observer.topic_id("promo.in").as_deref(),
-            Some("tHG3AzbgTsCQ-tsS_v8w2A"),
-            "as kafka-topics shows it"
-        );
-        assert_eq!(observer.topic_id("other"), None, "old brokers know no ids");
-    }
-
-    #[test]
-    fn the_same_reason_reads_the_same_however_long_the_attempt_took() {
-        let text = |reason| after(RDKafkaErrorCode::SSL, reason, RDKafkaErrorCode::OperationTimedOut).to_string();
-        let first = text("SSL handshake failed: Disconnected (after 8ms in state SSL_HANDSHAKE)");
-        assert_eq!(
-            first,
-            text(
-                "SSL handshake failed: Disconnected (after 2ms in state SSL_HANDSHAKE, 1 identical error(s) suppressed)"
-            )
-        );
-        assert!(
-            first.ends_with("SSL handshake failed: Disconnected: if this stays, check kafka.security_protocol"),
-            "{first}"
-        );
-    }
-
-    #[test]
-    fn a_listener_that_hangs_up_before_it_says_its_version_names_the_protocol() {
-        let observer = ClientEvents::default();
-        let log = "[thrd:b:9093/bootstrap]: b:9093/bootstrap: Disconnected: connection closed by peer (after 2ms in state APIVERSION_QUERY)";
-        observer.log(RDKafkaLogLevel::Info, "FAIL", log);
-        observer.remember(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
-        let error = observer.explain("connecting", &KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut));
-        let text = "connecting: b:9093/bootstrap: Disconnected: connection closed by peer: if this stays, check kafka.security_protocol";
-        assert!(matches!(&error, BrokerError::Transient(said) if said == text), "{error}");
-    }
-
-    #[test]
-    fn a_listener_that_hangs_up_on_a_handshake_names_the_protocol() {
-        let error = after(
-            RDKafkaErrorCode::BrokerTransportFailure,
-            "sasl_ssl://b:9092/bootstrap: Disconnected: SSL connection closed by peer (after 3ms in state SSL_HANDSHAKE)",
-            RDKafkaErrorCode::BrokerTransportFailure,
-        );
-        let said = "closed by peer: if this stays, check kafka.security_protocol";
-        assert!(matches!(&error, BrokerError::Transient(text) if text.ends_with(said)), "{error}");
-    }
-
-    #[test]
-    fn a_broker_that_is_away_passes() {
-        let error = after(
-            RDKafkaErrorCode::BrokerTransportFailure,
-            "Connect to ipv4#127.0.0.1:9092 failed: Connection refused",
-            RDKafkaErrorCode::BrokerTransportFailure,
-        );
-        assert!(matches!(&error, BrokerError::Transient(text) if text.contains("Connection refused")), "{error}");
-    }
-}
+mod tests;

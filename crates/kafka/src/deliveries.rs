@@ -5,17 +5,19 @@
 //! transaction, or replace its offsets. Only the next `init_transactions` fences it. So a producer asks here, after each transaction, whether a
 //! connection of its own broke meanwhile: [`Deliveries::breaks`].
 
+use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
 use super::client::ClientEvents;
+use dinnerbell_config as config;
 use dinnerbell_core::ports::broker::BrokerError;
 
 /// Most events that are served at once.
@@ -44,6 +46,11 @@ pub struct Failed {
 }
 
 impl Deliveries {
+    /// Those of a producer of this configuration.
+    pub fn of(kafka: &config::Kafka) -> Self {
+        Self { observer: ClientEvents::of(kafka), ..Self::default() }
+    }
+
     /// How often a connection of this producer broke, or a request was not answered in time, as far as its events were served.
     pub fn breaks(&self) -> u64 {
         self.breaks.load(Ordering::Acquire)
@@ -82,6 +89,13 @@ impl Deliveries {
 }
 
 impl ClientContext for Deliveries {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, configured: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.served();
+        self.observer.generate_oauth_token(configured)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.served();
         if is_break(facility, message) {

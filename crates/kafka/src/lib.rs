@@ -1,6 +1,7 @@
 //! The real Kafka behind [`dinnerbell_core::ports::broker`].
 //!
 //! - [`client`]: settings, log and errors, the same for every client;
+//! - [`cluster`]: how our own client reaches the cluster;
 //! - [`group`]: who else is in the group;
 //! - [`membership`]: which lanes this instance is assigned, and nothing else;
 //! - [`reader`]: the lanes' records, and every question about the campaigns topic;
@@ -13,6 +14,7 @@
 
 mod catch_panic;
 pub mod client;
+pub mod cluster;
 pub mod deliveries;
 pub mod group;
 pub mod lag;
@@ -104,7 +106,7 @@ impl KafkaBroker {
                 .iter()
                 .any(|topic| Some(&topic.name) == kafka.topics.dead_letters.as_ref() && topic.is_compacted()),
         };
-        let wire = producer::cluster(kafka)?;
+        let wire = cluster::cluster(kafka)?;
         let outputs = Arc::new(OutputTopics::new(wire.clone(), &kafka.topics));
         let producers = Producers::new(kafka, limits, wire, Arc::clone(&outputs))?;
         let (kafka, membership) = (kafka.clone(), OnceLock::new());
@@ -272,7 +274,7 @@ pub async fn may_transact(kafka: &config::Kafka, id: String) -> Result<(), Broke
 pub async fn take_over(kafka: &config::Kafka, id: &str, within: Duration) -> Result<(), BrokerError> {
     let identity = producer::identity(&kafka.group_id, id.to_owned());
     let taken =
-        dinnerbell_wire::producer::Producer::initialise(producer::cluster(kafka)?, identity, Instant::now() + within);
+        dinnerbell_wire::producer::Producer::initialise(cluster::cluster(kafka)?, identity, Instant::now() + within);
     let doing = format!("taking over transactional id {id}");
     taken.await.map(drop).map_err(|error| producer::explain(&doing, &error))
 }

@@ -4,12 +4,13 @@
 //! The lane's task learns from a watch that the lane has gone, and is fenced if it learns too late.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -18,7 +19,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::client::{ClientEvents, settings};
+use super::client::{ClientEvents, serve_token, settings};
 use dinnerbell_config as config;
 use dinnerbell_config::kafka_client::Role;
 use dinnerbell_core::model::number::Lane;
@@ -126,7 +127,7 @@ impl Membership {
     /// Joins the group. The lanes come later, through [`Membership::assignments`].
     pub fn start(kafka: &config::Kafka) -> Result<Self, BrokerError> {
         let topic = kafka.topics.campaigns.clone();
-        let observer = ClientEvents::default();
+        let observer = ClientEvents::of(kafka);
         let (held, lanes) = watch::channel(BTreeSet::new());
         let (status, shown) = watch::channel(GroupStatus::Joining);
         let (turn, turns) = watch::channel(0);
@@ -214,6 +215,7 @@ impl View {
 fn coordinator_answers(joining: &Joining) -> bool {
     let asking = joining.settings.create_with_context::<_, BaseConsumer<ClientEvents>>(joining.observer.clone());
     let Ok(asking) = asking else { return false };
+    serve_token(&asking);
     let mut nobodys = TopicPartitionList::with_capacity(1);
     nobodys.add_partition(&joining.topic, i32::MAX);
     asking.committed_offsets(nobodys, ANSWER_TIMEOUT).is_ok()
@@ -369,6 +371,12 @@ impl ConsumerContext for Member {
 }
 
 impl ClientContext for Member {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, configured: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.observer.generate_oauth_token(configured)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
         self.observer.log(level, fac, log_message);
     }
@@ -379,20 +387,4 @@ impl ClientContext for Member {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_reported_again_and_again_is_said_when_it_begins_once_a_minute_and_when_it_is_over() {
-        let (mut reports, began) = (Reports::default(), Instant::now());
-        let at = |tenths: u32| began + Duration::from_millis(100) * tenths;
-        let said: Vec<_> =
-            (0..1300).filter_map(|tenths| Some((tenths, reports.note(at(tenths), "all are down")?))).collect();
-        assert_eq!(said, [(0, 0), (600, 599), (1200, 599)]);
-        assert_eq!(reports.note(at(1300), "login refused"), Some(99), "what is new is said at once");
-        assert_eq!(reports.over(at(1899)), None);
-        assert_eq!(reports.over(at(1900)), Some(Duration::from_secs(130)));
-        assert_eq!(reports.over(at(9999)), None, "once");
-        assert_eq!(reports.note(at(9999), "all are down"), Some(0));
-    }
-}
+mod tests;

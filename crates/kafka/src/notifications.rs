@@ -12,7 +12,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
-use super::client::{ClientEvents, REQUEST_TIMEOUT, settings};
+use super::client::{ClientEvents, REQUEST_TIMEOUT, serve_token, settings};
 use super::{offsets_at, topics};
 use crate::catch_panic::catch_panic;
 use dinnerbell_config as config;
@@ -143,7 +143,7 @@ impl Notifications {
     /// Opens the topic. The clients belong to the service's group by name, because that is what their user may read; they never join
     /// it and commit nothing.
     pub fn open(kafka: &config::Kafka) -> Result<Self, BrokerError> {
-        let observer = ClientEvents::default();
+        let observer = ClientEvents::of(kafka);
         let make = |isolation: &str| -> Result<BaseConsumer<ClientEvents>, BrokerError> {
             let defaults = [("queued.max.messages.kbytes", "16384"), ("fetch.message.max.bytes", "1048576")];
             let promises = [
@@ -181,6 +181,7 @@ impl Notifications {
     /// How many partitions there are now. Both clients are asked: each reads only those that it was told of.
     fn partitions(&self) -> Result<i32, BrokerError> {
         let count = |consumer| {
+            serve_token(consumer);
             let shape = topics::shape(consumer, &self.topic);
             shape.map(|topic| topic.partitions).map_err(|error| self.explain("looking at topic", &error))
         };
@@ -311,6 +312,7 @@ impl Notifications {
     }
 
     fn watermarks(&self, consumer: &BaseConsumer<ClientEvents>, partition: i32) -> Result<(i64, i64), BrokerError> {
+        serve_token(consumer);
         let watermarks = consumer.fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT);
         watermarks.map_err(|error| self.explain("reading the watermarks", &error))
     }

@@ -27,7 +27,6 @@ use dinnerbell_wire::producer::{Identity, Producer as WireProducer};
 use dinnerbell_wire::transaction::{OffsetCommit, Transaction};
 pub use explain::explain;
 use publishing::Part;
-pub(crate) use settings::cluster;
 use uuid::Uuid;
 
 /// How drafts are compressed unless the operator chooses otherwise.

@@ -83,12 +83,14 @@ impl Resender {
                 ("message.timeout.ms", "30000"),
             ],
         );
-        let deliveries = Deliveries::default();
+        let deliveries = Deliveries::of(kafka);
         let observer = deliveries.observer().clone();
         let producer: BaseProducer<Deliveries> = with_break_events(settings)
             .create_with_context(deliveries)
             .map_err(|error| observer.explain("making a producer", &error))?;
         let resender = Self { producer, topic, partitions };
+        // Without a poll it would have no token to log in with.
+        serve_all_events(&resender.producer);
         let doing = "taking the transactional id of replays over";
         resender.producer.init_transactions(CALL_TIMEOUT).map_err(|error| resender.explain(doing, &error))?;
         Ok(resender)

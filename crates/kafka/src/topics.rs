@@ -5,15 +5,15 @@ mod checks;
 
 use std::collections::BTreeMap;
 
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataPartition;
+use tokio::time::Instant;
 
 use dinnerbell_config as config;
-use dinnerbell_config::kafka_client::Role;
 
-use super::client::{self, ClientEvents, REQUEST_TIMEOUT};
+use super::client::{ClientEvents, REQUEST_TIMEOUT};
+use super::cluster::cluster;
 
 use checks::{CLOSE_TIMESTAMPS, add_config};
 pub use checks::{INTERNAL, check, durability, encryption};
@@ -127,24 +127,10 @@ pub fn shape(consumer: &BaseConsumer<ClientEvents>, name: &str) -> KafkaResult<T
     Ok(Topic { name: name.to_owned(), partitions, replicas, in_sync, settings: None })
 }
 
-/// What topics are configured with, those whose configuration this user may read.
+/// What topics are configured with, those whose configuration this user may read. The client library's own administration cannot log in by tokens.
 pub async fn settings(kafka: &config::Kafka, topics: &[&str]) -> BTreeMap<String, BTreeMap<String, String>> {
-    let settings = client::settings(kafka, Role::Producer, "admin", &[], &[]);
-    let Ok(admin) = settings.create_with_context::<_, AdminClient<ClientEvents>>(ClientEvents::default()) else {
-        return BTreeMap::new();
-    };
-    let asked: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
-    let answered = admin.describe_configs(&asked, &options).await;
-    let values = |topic: ConfigResource| {
-        let OwnedResourceSpecifier::Topic(name) = topic.specifier else { return None };
-        let entries = topic.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
-        Some((name, entries.collect()))
-    };
-    let read = answered.into_iter().flatten().flatten().filter_map(values).collect();
-    // Its end waits for a thread.
-    let _ = tokio::task::spawn_blocking(move || drop(admin)).await;
-    read
+    let Ok(cluster) = cluster(kafka) else { return BTreeMap::new() };
+    cluster.settings_of(topics, Instant::now() + REQUEST_TIMEOUT).await.unwrap_or_default()
 }
 
 #[cfg(test)]

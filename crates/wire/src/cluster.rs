@@ -17,6 +17,7 @@ use crate::error::{WireError, check};
 use crate::hedge::first_answer;
 use crate::security::Security;
 
+mod admin;
 mod brokers;
 mod pool;
 #[cfg(test)]

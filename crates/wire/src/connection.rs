@@ -18,7 +18,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::dial::{Dial, connect, encrypt};
 use crate::error::{WireError, broken, check, refused, timed_out};
-use crate::security::{LogIn, Security};
+use crate::log_in::{DOING as LOGGING_IN, LogIn};
+use crate::security::Security;
 
 /// Most bytes of an answer: those to our requests have some thousands.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
@@ -105,8 +106,8 @@ impl Connection {
         };
         connection.learn_versions(deadline).await?;
         if let Some(sasl) = &security.sasl {
-            let login = LogIn::begin(sasl).map_err(|reason| refused("logging in", address, reason))?;
-            connection.log_in(&sasl.mechanism, login, deadline).await?;
+            let login = LogIn::begin(sasl, address, deadline).await?;
+            connection.log_in(sasl.mechanism(), login, deadline).await?;
         }
         Ok(connection)
     }
@@ -125,8 +126,8 @@ impl Connection {
         Ok(())
     }
 
-    async fn log_in(&mut self, mechanism: &str, mut login: LogIn, deadline: Instant) -> Result<(), WireError> {
-        const DOING: &str = "logging in";
+    async fn log_in(&mut self, mechanism: &str, mut login: LogIn<'_>, deadline: Instant) -> Result<(), WireError> {
+        const DOING: &str = LOGGING_IN;
         let handshake = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_string(mechanism.to_owned()));
         let answer = self.ask(DOING, &handshake, 1, deadline).await?;
         if answer.error_code != 0 {
@@ -142,14 +143,8 @@ impl Connection {
             let request = SaslAuthenticateRequest::default().with_auth_bytes(bytes.into());
             let answer = self.ask(DOING, &request, 2, deadline).await?;
             if answer.error_code != 0 {
-                let text = answer.error_message.map_or_else(|| "refused".to_owned(), |text| text.to_string());
-                return Err(refused(
-                    DOING,
-                    &self.address,
-                    format!(
-                        "{text}: check kafka.username, kafka.password_file and kafka.sasl_mechanism, and that the broker knows this user"
-                    ),
-                ));
+                let words = answer.error_message.as_ref().map_or("refused", StrBytes::as_str);
+                return Err(refused(DOING, &self.address, login.refusal(words)));
             }
             if answer.session_lifetime_ms > 0 {
                 let lifetime = Duration::from_millis(answer.session_lifetime_ms.unsigned_abs());

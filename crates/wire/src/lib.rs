@@ -5,7 +5,7 @@
 //! - [`batch`]: a record batch (format version 2) from its first record to its checksum.
 //! - [`compression`]: the codecs of a batch.
 //! - [`round`]: the drafts of a round as batches, one sequence of them for each output partition.
-//! - [`connection`], [`security`]: one TCP connection to one broker, with TLS and a log-in.
+//! - [`connection`], [`security`]: one TCP connection to one broker, with TLS and a log-in (`log_in`).
 //! - [`dial`]: which address of a broker is connected to. `hedge`: one that is silent holds up no other.
 //! - [`cluster`]: the brokers, leaders and coordinators, and connections that are lent.
 //! - [`producer`]: takes a transactional id over, and makes one transaction at a time.
@@ -20,6 +20,7 @@ pub mod connection;
 pub mod dial;
 pub mod error;
 mod hedge;
+mod log_in;
 pub mod murmur2;
 pub mod producer;
 pub mod record;

@@ -1,7 +1,6 @@
-//! How a connection is made safe: TLS by OpenSSL, and the log-in by SASL.
+//! How a connection is made safe: TLS by OpenSSL, and who logs in.
 
-use std::sync::Arc;
-
+use dinnerbell_token::Tokens;
 use openssl::error::ErrorStack;
 use openssl::pkcs12::Pkcs12;
 use openssl::pkey::{PKey, Private};
@@ -9,9 +8,6 @@ use openssl::ssl::{Ssl, SslConnector, SslConnectorBuilder, SslFiletype, SslMetho
 use openssl::x509::X509;
 use openssl::x509::store::{X509Lookup, X509Store, X509StoreBuilder};
 use openssl::x509::verify::X509VerifyFlags;
-use rsasl::config::SASLConfig;
-use rsasl::mechname::Mechname;
-use rsasl::prelude::{MessageSent, SASLClient, Session, State};
 
 /// What is needed to reach a broker safely.
 #[derive(Debug, Clone, Default)]
@@ -58,23 +54,35 @@ pub struct TlsSettings {
     pub any_name: bool,
 }
 
-/// Who logs in, and how.
+/// Who logs in, and how. Passwords and tokens are never printed.
 #[derive(Clone)]
-pub struct Sasl {
-    /// PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
-    pub mechanism: String,
-    /// The user.
-    pub username: String,
-    /// The password; never printed.
-    pub password: String,
+pub enum Sasl {
+    /// By PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
+    Password {
+        /// Which of them.
+        mechanism: String,
+        /// The user.
+        username: String,
+        /// The password.
+        password: String,
+    },
+    /// By OAUTHBEARER.
+    Token(Tokens),
+}
+
+impl Sasl {
+    /// The mechanism, by its name.
+    pub fn mechanism(&self) -> &str {
+        match self {
+            Self::Password { mechanism, .. } => mechanism,
+            Self::Token(_) => "OAUTHBEARER",
+        }
+    }
 }
 
 impl std::fmt::Debug for Sasl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sasl")
-            .field("mechanism", &self.mechanism)
-            .field("username", &self.username)
-            .finish_non_exhaustive()
+        f.debug_tuple("Sasl").field(&self.mechanism()).finish()
     }
 }
 
@@ -161,43 +169,4 @@ fn identify(
         builder.add_extra_chain_cert(certificate).map_err(text)?;
     }
     builder.set_private_key(key).map_err(text)
-}
-
-/// One log-in under way.
-pub(crate) struct LogIn {
-    session: Session,
-    done: bool,
-}
-
-impl LogIn {
-    /// Begins one. Returns a text for the operator where the mechanism is not known.
-    pub(crate) fn begin(sasl: &Sasl) -> Result<Self, String> {
-        let config: Arc<SASLConfig> = SASLConfig::with_credentials(None, sasl.username.clone(), sasl.password.clone())
-            .map_err(|error| error.to_string())?;
-        let mechanism = Mechname::parse(sasl.mechanism.as_bytes()).map_err(|error| error.to_string())?;
-        let session = SASLClient::new(config)
-            .start_suggested([&mechanism])
-            .map_err(|error| format!("{}: {error}", sasl.mechanism))?;
-        Ok(Self { session, done: false })
-    }
-
-    /// What is to be sent after the broker's last words; none when nothing is. Fails where those do not prove that the broker knows the password.
-    pub(crate) fn answer(&mut self, said: Option<&[u8]>) -> Result<Option<Vec<u8>>, String> {
-        if self.done {
-            return Ok(None);
-        }
-        let mut out = Vec::new();
-        match self.session.step(said, &mut out).map_err(|error| error.to_string())? {
-            State::Running => Ok(Some(out)),
-            State::Finished(sent) => {
-                self.done = true;
-                Ok((sent == MessageSent::Yes && !(out.is_empty() && said.is_some())).then_some(out))
-            }
-        }
-    }
-
-    /// Whether both sides have proved what they had to.
-    pub(crate) fn is_done(&self) -> bool {
-        self.done
-    }
 }

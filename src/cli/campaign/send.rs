@@ -1,5 +1,6 @@
 //! `dinnerbell campaign send`: makes a valid campaign and puts it on the campaigns topic, as a restaurant's app would.
 
+use std::error::Error;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
@@ -162,6 +164,12 @@ impl Fate {
 }
 
 impl ClientContext for Fate {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, configured: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.observer.generate_oauth_token(configured)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.observer.log(level, facility, message);
     }
@@ -198,7 +206,7 @@ fn deliver(kafka: &Kafka, key: &str, value: &[u8]) -> Result<(i32, i64), Failure
             ("message.timeout.ms", &TIME_LIMIT.as_millis().to_string()),
         ],
     );
-    let fate = Fate::default();
+    let fate = Fate { observer: ClientEvents::of(kafka), ..Fate::default() };
     let observer = fate.observer.clone();
     let failed = |error: &KafkaError| Failure::Failed(observer.explain(&doing, error).to_string());
     let producer: BaseProducer<Fate> = settings.create_with_context(fate).map_err(|error| failed(&error))?;

@@ -19,6 +19,10 @@ pub(super) fn says_more((code, reason): (RDKafkaErrorCode, &str), known: Option<
 /// librdkafka says this of a connection that it closed itself, to a broker that left the cluster. There is nothing to act on.
 pub(super) const DISMISSED: &str = "Broker handle destroyed without termination";
 
+/// What librdkafka says where it has no token to log in with.
+pub(super) const NO_TOKEN: [&str; 2] =
+    ["Failed to acquire SASL OAUTHBEARER token", "because there is no token available"];
+
 /// What librdkafka says of a host whose name it cannot resolve, before the name.
 pub(super) const UNRESOLVED: &str = "Failed to resolve '";
 
@@ -54,6 +58,9 @@ pub(super) fn says_little(code: RDKafkaErrorCode) -> bool {
 pub(crate) fn classify(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
     use RDKafkaErrorCode as Code;
     let remedy = match code {
+        Code::Authentication | Code::SaslAuthenticationFailed if reason.contains("OAUTHBEARER") => {
+            dinnerbell_token::REFUSED
+        }
         Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => return BrokerError::Fenced,
         Code::Authentication
         | Code::SaslAuthenticationFailed

@@ -95,7 +95,7 @@ fn reader_settings(kafka: &config::Kafka) -> ClientConfig {
 impl Reader {
     /// Makes the consumer and its thread. Nothing is contacted yet.
     pub fn start(kafka: &config::Kafka) -> Result<Self, BrokerError> {
-        let observer = ClientEvents::default();
+        let observer = ClientEvents::of(kafka);
         let consumer: BaseConsumer<ClientEvents> = reader_settings(kafka)
             .create_with_context(observer.clone())
             .map_err(|error| observer.explain("making the reading client", &error))?;

@@ -5,6 +5,7 @@ use dinnerbell_config::Topics;
 use dinnerbell_config::address::is_of_this_machine;
 use dinnerbell_core::model::draft::LARGEST_MESSAGE;
 use dinnerbell_core::model::finding::Findings;
+use dinnerbell_token::Tokens;
 
 use super::{BATCH_FRAME, DEFAULT_LIMIT, Topic};
 
@@ -242,6 +243,15 @@ pub fn encryption(kafka: &config::Kafka, found: &mut Findings) {
             "kafka-tls",
             format!("the connection to {} is not encrypted, and leaves this machine", kafka.bootstrap_servers),
             "set kafka.security_protocol to SASL_SSL or SSL, with kafka.ca_file where the CA is a private one",
+        );
+    }
+    if let Some(host) = kafka.tokens().and_then(Tokens::in_clear_to).filter(|host| !is_of_this_machine(host)) {
+        found.warn(
+            "kafka-token",
+            format!(
+                "the secret that tokens are asked for with goes to {host} without encryption, and leaves this machine"
+            ),
+            "set kafka.client.sasl.oauthbearer.token.endpoint.url to the endpoint's address with https://",
         );
     }
 }

@@ -1,0 +1,122 @@
+//! What is asked and ordered of a cluster beside the rounds: how topics are configured; topics and groups that are made and dropped.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use kafka_protocol::messages::delete_groups_request::DeleteGroupsRequest;
+use kafka_protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
+use kafka_protocol::messages::describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource};
+use kafka_protocol::messages::metadata_request::MetadataRequest;
+use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
+
+use super::{Cluster, Coordinator, address_of, topic_name};
+use crate::error::{WireError, check};
+
+/// What the protocol calls a topic, where kinds of things are told apart.
+const TOPIC: i8 = 2;
+/// As many replicas as the brokers usually make.
+const USUAL_REPLICAS: i16 = -1;
+/// From the version that knows the usual number of replicas.
+const CREATE_TOPICS: (i16, i16) = (4, 7);
+const DELETE_TOPICS: (i16, i16) = (1, 6);
+const DELETE_GROUPS: (i16, i16) = (0, 2);
+
+impl Cluster {
+    /// What topics are configured with, by their names; those alone whose configuration this user may read.
+    pub async fn settings_of(
+        &self,
+        topics: &[&str],
+        deadline: Instant,
+    ) -> Result<BTreeMap<String, BTreeMap<String, String>>, WireError> {
+        let request = |_| {
+            let topic = |name: &&str| {
+                let name = StrBytes::from_string((*name).to_owned());
+                DescribeConfigsResource::default()
+                    .with_resource_type(TOPIC)
+                    .with_resource_name(name)
+                    .with_configuration_keys(None)
+            };
+            DescribeConfigsRequest::default().with_resources(topics.iter().map(topic).collect())
+        };
+        let (answer, _) = self.ask_any("reading the settings of topics", (1, 4), request, deadline).await?;
+        let read = answer.results.iter().filter(|topic| topic.error_code == 0).map(|topic| {
+            let values =
+                topic.configs.iter().filter_map(|one| Some((one.name.to_string(), one.value.as_ref()?.to_string())));
+            (topic.resource_name.to_string(), values.collect())
+        });
+        Ok(read.collect())
+    }
+
+    /// Makes a topic with the brokers' usual number of replicas. Where it is only to be tried, none is made.
+    pub async fn make_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        only_tried: bool,
+        deadline: Instant,
+    ) -> Result<(), WireError> {
+        const DOING: &str = "making a topic";
+        let request = |_| {
+            let topic = CreatableTopic::default()
+                .with_name(topic_name(name))
+                .with_num_partitions(partitions)
+                .with_replication_factor(USUAL_REPLICAS);
+            let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_validate_only(only_tried);
+            request.with_timeout_ms(millis_until(deadline))
+        };
+        let at = self.controller(deadline).await?;
+        let answer = self.ask_one(DOING, CREATE_TOPICS, &request, &at, deadline).await?;
+        answer.topics.iter().try_for_each(|topic| check(DOING, &at, topic.error_code, topic.error_message.as_deref()))
+    }
+
+    /// Drops a topic.
+    pub async fn drop_topic(&self, name: &str, deadline: Instant) -> Result<(), WireError> {
+        const DOING: &str = "dropping a topic";
+        let request = |version| {
+            let request = DeleteTopicsRequest::default().with_timeout_ms(millis_until(deadline));
+            match version >= 6 {
+                true => request.with_topics(vec![DeleteTopicState::default().with_name(Some(topic_name(name)))]),
+                false => request.with_topic_names(vec![topic_name(name)]),
+            }
+        };
+        let at = self.controller(deadline).await?;
+        let answer = self.ask_one(DOING, DELETE_TOPICS, &request, &at, deadline).await?;
+        answer
+            .responses
+            .iter()
+            .try_for_each(|topic| check(DOING, &at, topic.error_code, topic.error_message.as_deref()))
+    }
+
+    /// Drops a group that has no member.
+    pub async fn drop_group(&self, name: &str, deadline: Instant) -> Result<(), WireError> {
+        const DOING: &str = "dropping a group";
+        let request = |_| {
+            let name = StrBytes::from_string(name.to_owned());
+            DeleteGroupsRequest::default().with_groups_names(vec![name.into()])
+        };
+        let at = self.coordinator(Coordinator::Group, name, deadline).await?.address;
+        let answer = self.ask_one(DOING, DELETE_GROUPS, &request, &at, deadline).await?;
+        answer.results.iter().try_for_each(|group| check(DOING, &at, group.error_code, None))
+    }
+
+    /// How many brokers there are.
+    pub async fn broker_count(&self, deadline: Instant) -> Result<usize, WireError> {
+        let request = |_| MetadataRequest::default().with_topics(Some(Vec::new()));
+        Ok(self.ask_any("counting the brokers", (4, 12), request, deadline).await?.0.brokers.len())
+    }
+
+    /// The broker that takes orders about topics.
+    async fn controller(&self, deadline: Instant) -> Result<String, WireError> {
+        let request = |_| MetadataRequest::default().with_topics(Some(Vec::new()));
+        let (answer, at) = self.ask_any("finding the controller", (4, 12), request, deadline).await?;
+        let controller = answer.brokers.iter().find(|broker| broker.node_id == answer.controller_id);
+        Ok(controller.map_or(at, |broker| address_of(&broker.host, broker.port)))
+    }
+}
+
+fn millis_until(deadline: Instant) -> i32 {
+    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    i32::try_from(left.as_millis()).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,191 @@
+//! The log-in by SASL: what is said to the broker, and what its answers mean.
+
+use std::sync::Arc;
+
+use dinnerbell_token::{Token, TokenError};
+use rsasl::config::SASLConfig;
+use rsasl::mechname::Mechname;
+use rsasl::prelude::{MessageSent, SASLClient, Session, State};
+use tokio::time::Instant;
+
+use crate::error::{WireError, refused};
+use crate::security::Sasl;
+
+/// What is tried.
+pub(crate) const DOING: &str = "logging in";
+
+/// One log-in under way.
+pub(crate) enum LogIn<'a> {
+    /// By a password.
+    Password(Proof),
+    /// By a token.
+    Token(Bearer<'a>),
+}
+
+/// A log-in in which the password is proved.
+pub(crate) struct Proof {
+    session: Session,
+    done: bool,
+}
+
+/// A log-in by a token (RFC 7628).
+pub(crate) struct Bearer<'a> {
+    sasl: &'a Sasl,
+    token: Token,
+    step: Step,
+}
+
+/// How far a log-in by a token is.
+enum Step {
+    Beginning,
+    Asked,
+    /// With what the broker says of the token.
+    Refused(String),
+    Done,
+}
+
+impl<'a> LogIn<'a> {
+    /// Begins one; a token is waited for until the deadline. Fails where there is none, or the mechanism is not known.
+    pub(crate) async fn begin(sasl: &'a Sasl, address: &str, deadline: Instant) -> Result<Self, WireError> {
+        match sasl {
+            Sasl::Password { mechanism, username, password } => {
+                let proof = Proof::begin(mechanism, username, password);
+                proof.map(Self::Password).map_err(|reason| refused(DOING, address, reason))
+            }
+            Sasl::Token(tokens) => match tokens.get(deadline).await {
+                Ok(token) => Ok(Self::Token(Bearer { sasl, token, step: Step::Beginning })),
+                Err(TokenError::Refused(reason)) => Err(refused(DOING, address, reason)),
+                Err(TokenError::Unavailable(reason)) => {
+                    Err(WireError::Broken { doing: DOING, address: address.to_owned(), reason })
+                }
+            },
+        }
+    }
+
+    /// What is to be sent after the broker's last words; none when nothing is. Fails where those are a refusal, or do not prove that the broker
+    /// knows the password.
+    pub(crate) fn answer(&mut self, said: Option<&[u8]>) -> Result<Option<Vec<u8>>, String> {
+        match self {
+            Self::Password(proof) => proof.answer(said),
+            Self::Token(bearer) => bearer.answer(said),
+        }
+    }
+
+    /// Whether both sides have proved what they had to.
+    pub(crate) fn is_done(&self) -> bool {
+        match self {
+            Self::Password(proof) => proof.done,
+            Self::Token(bearer) => matches!(bearer.step, Step::Done),
+        }
+    }
+
+    /// The broker refuses with these words: what that means, and what to do. The next log-in is by another token, if there is one.
+    pub(crate) fn refusal(&self, words: &str) -> String {
+        match self {
+            Self::Password(_) => format!(
+                "{words}: check kafka.username, kafka.password_file and kafka.sasl_mechanism, and that the broker knows this user"
+            ),
+            Self::Token(bearer) => bearer.refusal(words),
+        }
+    }
+}
+
+impl Proof {
+    fn begin(mechanism: &str, username: &str, password: &str) -> Result<Self, String> {
+        let config: Arc<SASLConfig> = SASLConfig::with_credentials(None, username.to_owned(), password.to_owned())
+            .map_err(|error| error.to_string())?;
+        let name = Mechname::parse(mechanism.as_bytes()).map_err(|error| error.to_string())?;
+        let session =
+            SASLClient::new(config).start_suggested([&name]).map_err(|error| format!("{mechanism}: {error}"))?;
+        Ok(Self { session, done: false })
+    }
+
+    fn answer(&mut self, said: Option<&[u8]>) -> Result<Option<Vec<u8>>, String> {
+        if self.done {
+            return Ok(None);
+        }
+        let mut out = Vec::new();
+        match self.session.step(said, &mut out).map_err(|error| error.to_string())? {
+            State::Running => Ok(Some(out)),
+            State::Finished(sent) => {
+                self.done = true;
+                Ok((sent == MessageSent::Yes && !(out.is_empty() && said.is_some())).then_some(out))
+            }
+        }
+    }
+}
+
+impl Bearer<'_> {
+    /// The token; after a refusal the one byte that ends the log-in, for which the broker waits before it says the rest.
+    fn answer(&mut self, said: Option<&[u8]>) -> Result<Option<Vec<u8>>, String> {
+        let said = said.unwrap_or_default();
+        match &self.step {
+            Step::Beginning => {
+                self.step = Step::Asked;
+                Ok(Some(format!("n,,\u{1}auth=Bearer {}\u{1}\u{1}", self.token.reveal()).into_bytes()))
+            }
+            Step::Asked if said.is_empty() => {
+                self.step = Step::Done;
+                Ok(None)
+            }
+            Step::Asked => {
+                self.step = Step::Refused(String::from_utf8_lossy(said).into_owned());
+                Ok(Some(vec![1]))
+            }
+            Step::Refused(words) => Err(self.refusal(words)),
+            Step::Done => Ok(None),
+        }
+    }
+
+    fn refusal(&self, last_words: &str) -> String {
+        if let Sasl::Token(tokens) = self.sasl {
+            tokens.distrust(&self.token);
+        }
+        let words = match &self.step {
+            Step::Refused(words) => words,
+            _ => last_words,
+        };
+        format!("the broker refuses the token: {words}: {}", dinnerbell_token::REFUSED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bearer(sasl: &Sasl) -> Bearer<'_> {
+        // {"alg":"none"} and {"sub":"bell","exp":9}
+        let token = Token::parse("eyJhbGciOiJub25lIn0.eyJzdWIiOiJiZWxsIiwiZXhwIjo5fQ.").unwrap();
+        Bearer { sasl, token, step: Step::Beginning }
+    }
+
+    fn sasl() -> Sasl {
+        Sasl::Token(dinnerbell_token::Tokens::new(dinnerbell_token::Source::File("/nowhere".into())))
+    }
+
+    #[test]
+    fn a_token_is_sent_as_rfc_7628_says_and_silence_means_that_it_is_taken() {
+        let sasl = sasl();
+        let mut login = LogIn::Token(bearer(&sasl));
+        let first = login.answer(None).unwrap().unwrap();
+        assert_eq!(
+            String::from_utf8(first).unwrap(),
+            "n,,\u{1}auth=Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJiZWxsIiwiZXhwIjo5fQ.\u{1}\u{1}"
+        );
+        assert!(!login.is_done());
+        assert_eq!(login.answer(Some(b"")), Ok(None));
+        assert!(login.is_done());
+    }
+
+    #[test]
+    fn a_refusal_is_answered_by_the_byte_that_ends_the_log_in_and_told_in_the_brokers_words() {
+        let sasl = sasl();
+        let mut login = LogIn::Token(bearer(&sasl));
+        login.answer(None).unwrap();
+        assert_eq!(login.answer(Some(br#"{"status":"invalid_token"}"#)), Ok(Some(vec![1])));
+        for told in [login.refusal("failed"), login.answer(Some(b"")).unwrap_err()] {
+            assert!(told.contains(r#"{"status":"invalid_token"}: check"#) && !told.contains("eyJ"), "{told}");
+        }
+        assert!(!login.is_done());
+    }
+}
