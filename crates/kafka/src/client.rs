@@ -78,8 +78,8 @@ impl ClientEvents {
         }
         let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (error.rdkafka_error_code(), told) {
-            (Some(code), Some((cause, reason))) if says_little(code) => classify(doing, cause, &reason),
-            (Some(code), _) => classify(doing, code, &text(error)),
+            (Some(code), Some((cause, reason))) if says_little(code) => self.classify(doing, cause, &reason),
+            (Some(code), _) => self.classify(doing, code, &text(error)),
             (None, _) => unnamed(doing, error),
         }
     }
@@ -91,12 +91,24 @@ impl ClientEvents {
         }
         let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (cause, reason) = told?;
-        Some(classify(doing, cause, &reason)).filter(|error| matches!(error, BrokerError::Refused(_)))
+        Some(self.classify(doing, cause, &reason)).filter(|error| matches!(error, BrokerError::Refused(_)))
     }
 
     /// The id of a topic (KIP-516), as the client last learned it; none where the brokers know no ids.
     pub fn topic_id(&self, topic: &str) -> Option<String> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
+    }
+
+    /// What an error means to this client. One that logs in by tokens has no password to check.
+    fn classify(&self, doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
+        use RDKafkaErrorCode::{Authentication, SaslAuthenticationFailed};
+        match code {
+            Authentication | SaslAuthenticationFailed if self.tokens.is_some() => BrokerError::Refused(format!(
+                "{doing}: the broker refuses the token: {reason}: {}",
+                dinnerbell_token::REFUSED
+            )),
+            _ => classify(doing, code, reason),
+        }
     }
 
     /// What it means that the client has no token, while it has none.

@@ -58,9 +58,6 @@ pub(super) fn says_little(code: RDKafkaErrorCode) -> bool {
 pub(crate) fn classify(doing: &str, code: RDKafkaErrorCode, reason: &str) -> BrokerError {
     use RDKafkaErrorCode as Code;
     let remedy = match code {
-        Code::Authentication | Code::SaslAuthenticationFailed if reason.contains("OAUTHBEARER") => {
-            dinnerbell_token::REFUSED
-        }
         Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => return BrokerError::Fenced,
         Code::Authentication
         | Code::SaslAuthenticationFailed

@@ -59,9 +59,12 @@ fn a_client_without_a_token_is_refused_for_the_reason_of_who_fetches_it_until_th
 
 #[test]
 fn a_token_that_brokers_refuse_is_told_with_what_gives_it() {
-    let refused = "SASL OAUTHBEARER authentication failed (principal=bell): {\"status\":\"invalid_token\"}";
-    let error = after(RDKafkaErrorCode::Authentication, refused, RDKafkaErrorCode::OperationTimedOut);
-    let says = |text: &str| text.contains("invalid_token") && text.contains("sasl.oauthbearer.token.endpoint.url");
+    let observer = by_token_of("/nowhere/token");
+    let refused = "SASL authentication error: {\"status\":\"invalid_token\"} (after 3ms in state AUTH_REQ)";
+    observer.error(KafkaError::Global(RDKafkaErrorCode::Authentication), refused);
+    let error = observer.explain("connecting", &KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut));
+    let says =
+        |text: &str| text.contains("invalid_token\"}: check that kafka.client.sasl.oauthbearer.token.endpoint.url");
     assert!(matches!(&error, BrokerError::Refused(text) if says(text)), "{error}");
 }
 
