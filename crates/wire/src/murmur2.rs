@@ -52,6 +52,12 @@ mod tests {
     }
 
     #[test]
+    fn the_partition_of_a_negative_hash_is_that_of_the_java_client() {
+        // toPositive(-973932308) is 1173551340.
+        assert_eq!(partition_of(b"21", 7), 3);
+    }
+
+    #[test]
     fn a_partition_is_one_of_those_that_are_there() {
         for key in 0..1_000_u32 {
             assert!(partition_of(&key.to_le_bytes(), 7) < 7);

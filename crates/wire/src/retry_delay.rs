@@ -26,3 +26,18 @@ impl RetryDelay {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delay_that_would_end_after_the_deadline_is_not_waited_for() {
+        let began = Instant::now();
+        let mut delay = RetryDelay::new(Duration::from_secs(1), Duration::from_secs(1));
+        assert!(!delay.wait(began + Duration::from_millis(100)).await);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert!(delay.wait(began + Duration::from_secs(10)).await);
+        assert!(began.elapsed() > Duration::ZERO);
+    }
+}

@@ -74,3 +74,32 @@ fn retain(idle: &mut HashMap<String, Vec<Connection>>, stays: impl Fn(&Connectio
         !kept.is_empty()
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::tests::to_nobody;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_are_kept_than_lanes_may_be_woken_together_and_none_that_lay_idle_too_long() {
+        let pool = Pool::new(MINUTE);
+        (0..=MOST_KEPT).for_each(|_| pool.put(to_nobody("a:9092")));
+        assert_eq!(pool.len(), MOST_KEPT);
+        tokio::time::advance(MINUTE).await;
+        pool.put(to_nobody("b:9092"));
+        assert_eq!(pool.len(), 1, "those to any broker go");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_doubt_only_those_that_were_used_lately_stay() {
+        let pool = Pool::new(MINUTE);
+        pool.put(to_nobody("a:9092"));
+        tokio::time::advance(PROVEN).await;
+        pool.put(to_nobody("b:9092"));
+        pool.drop_unproven();
+        assert_eq!(pool.len(), 1);
+        assert!(pool.take("b:9092", MINUTE).is_some());
+    }
+}

@@ -328,6 +328,32 @@ async fn where_a_broker_cannot_be_reached_nothing_that_leads_to_it_is_kept() {
     assert_eq!(cluster.shared.pool.len(), 0);
 }
 
+#[tokio::test]
+async fn what_comes_back_from_a_broker_while_it_cannot_be_reached_is_not_kept() {
+    let broker = Broker::start().await;
+    let cluster = cluster(&[&broker]);
+    let lent = cluster.connection(&broker.address, within(ENOUGH)).await.unwrap();
+    broker.says(|says| says.silent = true);
+    let opening = cluster.connection(&broker.address, within(SOON));
+    let (failed, ()) = tokio::join!(opening, async { cluster.give_back(lent) });
+    failed.unwrap_err();
+    assert_eq!(cluster.shared.pool.len(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_waits_for_an_answer_is_not_kept() {
+    let cluster = cluster(&[]);
+    let mut connection = crate::connection::tests::to_nobody("b:9092");
+    connection.queue("asking", &FindCoordinatorRequest::default(), 1).unwrap();
+    cluster.give_back(connection);
+    assert_eq!(cluster.shared.pool.len(), 0);
+}
+
+#[test]
+fn an_ipv6_address_stands_in_brackets() {
+    assert_eq!([address_of("kafka", 9092), address_of("::1", 9092)], ["kafka:9092", "[::1]:9092"]);
+}
+
 #[test]
 fn a_refusal_counts_only_where_every_broker_refuses() {
     let refusal = || WireError::Refused { doing: "logging in", address: "a:1".into(), reason: "no".into() };

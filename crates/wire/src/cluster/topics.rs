@@ -173,3 +173,18 @@ fn described(
     }
     Ok(Topic { id: (!topic.topic_id.is_nil()).then_some(topic.topic_id), leaders })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_stands_for_a_second_however_old_an_answer_may_be() {
+        let mut known = Known::default();
+        known.learn(Err(timed_out(DOING, "b:9092", Instant::now())));
+        tokio::time::advance(FAILURE_STANDS / 2).await;
+        assert!(known.at_most_so_old(Duration::from_secs(10)).is_some());
+        tokio::time::advance(FAILURE_STANDS / 2).await;
+        assert!(known.at_most_so_old(Duration::from_secs(10)).is_none());
+    }
+}

@@ -11,7 +11,7 @@ use super::*;
 use crate::batch::BatchBuilder;
 use crate::cluster::{Cluster, ClusterSettings};
 use crate::compression::Compression;
-use crate::connection::tests::{to, to_nobody};
+use crate::connection::tests::{speaking_produce, to, to_nobody};
 use crate::dial::Dial;
 use crate::producer::Identity;
 use crate::record::Record;
@@ -31,6 +31,16 @@ fn an_answer_that_names_no_partition_is_no_consent() {
     assert!(matches!(all(vec![]), Err(WireError::Unreadable { .. })));
     assert!(matches!(all(vec![0, 0]), Err(WireError::Unreadable { .. })));
     assert!(matches!(all(vec![6]), Err(WireError::Answered { .. })));
+}
+
+#[test]
+fn records_go_to_an_id_only_where_the_transactions_and_the_broker_allow_that() {
+    let target = |id| Target { name: "out".into(), id };
+    let version = |transactions, last, id| produce_version(transactions, &speaking_produce(3, last), &target(id)).ok();
+    let (one, two, id) = (TransactionVersion::One, TransactionVersion::Two, Some(Uuid::from_u128(1)));
+    assert_eq!([version(one, 13, id), version(one, 9, None)], [Some(11), Some(9)]);
+    assert_eq!([version(two, 13, None), version(two, 13, id), version(two, 12, id)], [Some(12), Some(13), Some(12)]);
+    assert_eq!(version(two, 11, id), None, "a record of such a transaction adds its partition");
 }
 
 /// A transaction whose coordinators are at one address.
