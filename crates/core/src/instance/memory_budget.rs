@@ -53,6 +53,12 @@ impl MemoryBudget {
         self.rounds.take(clients.saturating_mul(LARGEST_CLIENT).saturating_add(letters)).await
     }
 
+    /// The memory of so many clients of a round to come. None where less than half of what rounds have would be left: it is not needed yet.
+    pub fn spare_for_clients(&self, clients: usize) -> Option<Reserved> {
+        let wanted = kilobytes(clients.saturating_mul(LARGEST_CLIENT));
+        self.rounds.try_take(wanted, self.rounds.kilobytes / 2)
+    }
+
     /// Waits for the memory of messages on their way, `bytes` in all.
     pub async fn for_publication(&self, bytes: usize) -> Reserved {
         self.publications.take(bytes.min(LARGEST_PUBLICATION)).await
@@ -85,6 +91,13 @@ impl Part {
         let wanted = kilobytes(bytes).min(self.kilobytes);
         // The semaphore is never closed; were it, there would be nothing to bound.
         Reserved { permit: Arc::clone(&self.free).acquire_many_owned(wanted).await.ok() }
+    }
+
+    /// Takes this many kilobytes at once, if so many are left beside them.
+    fn try_take(&self, wanted: u32, left: u32) -> Option<Reserved> {
+        let mut permit = Arc::clone(&self.free).try_acquire_many_owned(wanted.checked_add(left)?).ok()?;
+        drop(permit.split(left as usize));
+        Some(Reserved { permit: Some(permit) })
     }
 
     fn reserved(&self) -> u64 {
@@ -120,6 +133,16 @@ mod tests {
         held.shrink_to(10 << 10);
         assert_eq!(memory.reserved(), 10 << 10);
         assert!(memory.for_round(100, 0).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_needed_yet_leaves_half_of_the_memory_of_rounds() {
+        let memory = MemoryBudget::new(2 << 20);
+        let ahead = memory.spare_for_clients(1_000).expect("a quarter of it");
+        assert!(memory.spare_for_clients(1_500).is_none());
+        assert!(memory.for_round(2_500, 0).now_or_never().is_some(), "what is left is there for rounds");
+        drop(ahead);
+        assert_eq!(memory.reserved(), 0);
     }
 
     #[tokio::test]

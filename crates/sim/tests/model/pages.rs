@@ -1,4 +1,4 @@
-//! Model (b): one owner and one campaign: pages, a page read ahead, the tail scan, the rescan, and withdrawal.
+//! Model (b): one owner and one campaign: pages, a page that is read while the round before it is copied, the tail scan, the rescan, and withdrawal.
 //!
 //! Five clients in the order of the main pass, two on a page: 0 and 3 favour the restaurant from the beginning, 2 does so too and was
 //! told by an earlier job, 1 and 4 join at any moment; or nobody does from the beginning. Somebody may answer in the row of client 0. The
@@ -68,6 +68,10 @@ pub enum Guard {
     AnswersStay,
     /// The ends are read again when a round is sealed.
     EndsAtSeal,
+    /// A page is read ahead of the next round only when the round before it has checked its newcomers.
+    ReadAheadAfterCheck,
+    /// A page that was read ahead is dropped when an update came since.
+    ReadAheadOfSameVersion,
     /// A round planned before an update is not sealed after it: its pages are older than the time in which nobody was scanned.
     VersionAtSeal,
     /// The ends are read before a publication is begun.
@@ -107,6 +111,8 @@ pub const GUARDS: &[(Guard, Without)] = &[
             "the ends are read again before publication, and the withdrawal takes the drafts back: it spares that",
         ),
     ),
+    (Guard::ReadAheadAfterCheck, Without::Breaks(CAN_COMPLETE)),
+    (Guard::ReadAheadOfSameVersion, Without::Breaks(CAN_COMPLETE)),
     (Guard::VersionAtSeal, Without::Breaks(CAN_COMPLETE)),
     (Guard::EndsBeforePublication, Without::Breaks(IN_TIME)),
     (Guard::Gate, Without::Breaks(EQUAL_AT_REST)),
@@ -168,6 +174,17 @@ struct Plan {
     copied: bool,
     /// An update came since its pages were read.
     updated: bool,
+    /// The page after it, if that was read meanwhile.
+    ahead: Option<PageAhead>,
+}
+
+/// A page that is read before its round is planned.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct PageAhead {
+    page: u8,
+    range: u8,
+    upto: Cursor,
+    updated: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -179,6 +196,8 @@ struct Owner {
     first_rescan: bool,
     rescan: Rescan,
     plan: Option<Plan>,
+    /// For the round that is planned next.
+    ahead: Option<PageAhead>,
 }
 
 /// A rescan has read, and is not noted yet.
@@ -223,6 +242,7 @@ pub enum Action {
     NoteRescan,
     ReadPage,
     CheckAndCopy,
+    ReadAhead,
     PlanAgain,
     Seal,
     SealReplyLost,
@@ -240,7 +260,7 @@ pub enum Action {
     PutOff,
 }
 
-const ACTIONS: [Action; 26] = [
+const ACTIONS: [Action; 27] = [
     Action::Enter,
     Action::Crash,
     Action::BeginSweep,
@@ -251,6 +271,7 @@ const ACTIONS: [Action; 26] = [
     Action::NoteRescan,
     Action::ReadPage,
     Action::CheckAndCopy,
+    Action::ReadAhead,
     Action::PlanAgain,
     Action::Seal,
     Action::SealReplyLost,
@@ -316,7 +337,12 @@ impl Model for PagesModel {
                 after.ends = Ends::PutOff;
                 after.rescan_due |= self.on(Guard::RescanAfterRevival);
                 if let Some(owner) = &mut after.owner {
-                    owner.plan.iter_mut().for_each(|plan| plan.updated = true);
+                    let plans = owner.plan.iter_mut();
+                    let ahead = plans.flat_map(|plan| {
+                        plan.updated = true;
+                        plan.ahead.as_mut()
+                    });
+                    ahead.chain(owner.ahead.as_mut()).for_each(|ahead| ahead.updated = true);
                     if owner.rescan == Rescan::Read && self.on(Guard::RescanNotOvertaken) {
                         owner.rescan = Rescan::Overtaken;
                     }
@@ -344,6 +370,9 @@ impl Model for PagesModel {
             }),
             Property::sometimes("a page is read while a round waits", |_, s: &State| {
                 s.round.is_some() && s.plan().is_some_and(|plan| plan.page != 0)
+            }),
+            Property::sometimes("a page is held for the next round", |_, s: &State| {
+                s.owner.is_some_and(|owner| owner.plan.is_none() && owner.ahead.is_some_and(|ahead| ahead.page != 0))
             }),
             Property::sometimes("a row that was answered in is kept, and its client not told", |_, s: &State| {
                 s.complete && s.round.is_none() && s.kept() & !s.out != 0
@@ -402,14 +431,15 @@ impl State {
         if self.answered { ANSWERS & self.rows } else { 0 }
     }
 
-    /// The next page, its range, and the cursor after it.
-    fn next_page(&self, rows: usize) -> (u8, u8, Cursor) {
-        let ahead = |client: &u8| !self.cursor.has_passed(*client);
+    /// The page after a cursor, its range, and the cursor after it.
+    fn page_after(&self, cursor: Cursor, rows: usize) -> PageAhead {
+        let is_after = |client: &u8| !cursor.has_passed(*client);
         let found: Vec<u8> =
-            (0..CLIENTS).filter(ahead).filter(|client| self.audience() & 1 << client != 0).take(rows).collect();
-        let upto = Cursor { client: found.last().copied().or(self.cursor.client), over: false };
-        let range = mask(|client| ahead(&client) && upto.has_passed(client));
-        (found.iter().fold(0, |page, client| page | 1 << client), range, Cursor { over: found.len() < rows, ..upto })
+            (0..CLIENTS).filter(is_after).filter(|client| self.audience() & 1 << client != 0).take(rows).collect();
+        let upto = Cursor { client: found.last().copied().or(cursor.client), over: false };
+        let range = mask(|client| is_after(&client) && upto.has_passed(client));
+        let page = found.iter().fold(0, |page, client| page | 1 << client);
+        PageAhead { page, range, upto: Cursor { over: found.len() < rows, ..upto }, updated: false }
     }
 }
 
@@ -430,7 +460,7 @@ impl PagesModel {
 
     fn enter(&self, s: &mut State) -> bool {
         let first_rescan = self.on(Guard::RescanAfterTakeOver) && self.has_begun(s);
-        s.owner = Some(Owner { mark: None, newcomers: 0, first_rescan, rescan: Rescan::None, plan: None });
+        s.owner = Some(Owner { mark: None, newcomers: 0, first_rescan, rescan: Rescan::None, plan: None, ahead: None });
         true
     }
 
@@ -467,7 +497,8 @@ impl PagesModel {
             }
             Action::ReadPage => return me.plan.is_none() && self.read_page(s, me),
             Action::CheckAndCopy => return self.check_and_copy(s, me),
-            Action::PlanAgain => me.plan = None,
+            Action::ReadAhead => return self.read_ahead(s, me),
+            Action::PlanAgain => (me.plan, me.ahead) = (None, None),
             Action::Seal | Action::SealReplyLost => return self.seal(s, me, action == Action::Seal),
             Action::Publish | Action::PublishReplyLost => return self.publish(s, action == Action::Publish),
             Action::Withdraw | Action::WithdrawReplyLost => return self.withdraw(s, action == Action::Withdraw),
@@ -500,9 +531,23 @@ impl PagesModel {
         if nothing || (me.mark.is_none() && self.on(Guard::TailScanFirst)) || s.ends == Ends::Over {
             return false;
         }
-        let (page, range, upto) = share.first().map_or((0, 0, s.cursor), |share| s.next_page(share.rows));
-        let plan = Plan { page, range, upto, late: 0, checked: 0, copied: false, updated: false };
-        s.owner = Some(Owner { plan: Some(plan), ..me });
+        let nobody = PageAhead { page: 0, range: 0, upto: s.cursor, updated: false };
+        let usable = me.ahead.filter(|ahead| !(ahead.updated && self.on(Guard::ReadAheadOfSameVersion)));
+        let page = share.first().map(|share| usable.unwrap_or_else(|| s.page_after(s.cursor, share.rows)));
+        let PageAhead { page, range, upto, .. } = page.unwrap_or(nobody);
+        let plan = Plan { page, range, upto, late: 0, checked: 0, copied: false, updated: false, ahead: None };
+        s.owner = Some(Owner { plan: Some(plan), ahead: None, ..me });
+        true
+    }
+
+    /// Reads the page that follows the plan, for the next round.
+    fn read_ahead(&self, s: &mut State, mut me: Owner) -> bool {
+        let checked = |plan: &&mut Plan| plan.copied || !self.on(Guard::ReadAheadAfterCheck);
+        let Some(plan) = me.plan.as_mut().filter(checked).filter(|plan| !plan.upto.over && plan.ahead.is_none()) else {
+            return false;
+        };
+        plan.ahead = Some(s.page_after(plan.upto, PAGE));
+        s.owner = Some(me);
         true
     }
 
@@ -572,7 +617,7 @@ impl PagesModel {
         s.rows |= drafts;
         s.cursor = plan.upto;
         me.newcomers &= !plan.checked;
-        me.plan = None;
+        (me.plan, me.ahead) = (None, plan.ahead);
         s.owner = Some(me).filter(|_| replied);
         true
     }

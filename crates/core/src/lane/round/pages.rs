@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::guard::{Guard, Guards};
 use crate::lane::error::LaneError;
 use crate::lane::round::plan::{PlannableCampaign, plan};
+use crate::lane::round::read_ahead::PageSource;
 use crate::model::clients::{ClientRange, Clients};
 use crate::model::draft::{DraftBatch, DraftTemplate};
 use crate::model::due::RunningCampaign;
@@ -29,11 +30,11 @@ pub type CampaignPage = (RunningCampaign, Page);
 
 /// What reading the pages of a round gave.
 #[derive(Debug, Default)]
-pub struct Pages {
+pub(crate) struct Pages {
     /// Campaigns with their pages.
-    pub read: Vec<CampaignPage>,
+    pub(crate) read: Vec<CampaignPage>,
     /// Restaurants of which no page came in time, and what was said.
-    pub overdue: Vec<(String, String)>,
+    pub(crate) overdue: Vec<(String, String)>,
 }
 
 /// A campaign that waits for its page in a round, and what was read of it so far.
@@ -46,8 +47,8 @@ struct Waiting {
 /// Reads the pages of a round with so much room. A page may come back shorter than its share: what is left is planned again, until little is left or
 /// nobody waits. So a small campaign costs a giant one the rows it needs and no more; and where many small ones wait, a few questions fill the round.
 /// A campaign whose page does not come in time is left out. No further question is asked then, so that the round waits no longer.
-pub async fn read<A: Audience>(
-    audience: &A,
+pub(crate) async fn read<A: Audience>(
+    mut source: PageSource<'_, A>,
     now: Seconds,
     capacity: RoundCapacity,
     running: &[RunningCampaign],
@@ -64,8 +65,9 @@ pub async fn read<A: Audience>(
         if page_overdue || shares.is_empty() || left.checked_sub(worth_asking.rows, worth_asking.bytes).is_none() {
             break;
         }
-        let wanted: Vec<_> = shares.iter().map(|share| waiting[share.campaign].next_page(share.rows)).collect();
-        let pages = audience.pages(&wanted).await?;
+        let wanted = shares.iter().map(|share| (&waiting[share.campaign], share.rows));
+        let wanted: Vec<_> = wanted.map(|(waiting, rows)| (&waiting.running, waiting.next_page(rows))).collect();
+        let pages = source.pages(&wanted).await?;
         usual = Some(usual_page(&pages));
         for (share, page) in shares.iter().zip(pages) {
             let page = match page {

@@ -18,6 +18,7 @@ use crate::lane::error::LaneError;
 use crate::lane::error_policy::Failures;
 use crate::lane::locks;
 use crate::lane::round::prepare::{Preparation, StagedRound};
+use crate::lane::round::read_ahead::NextPage;
 use crate::lane::round::stage_and_seal::SealOutcome;
 use crate::lane::takeover::LastRoundState;
 use crate::model::ownership::Ownership;
@@ -80,6 +81,8 @@ pub(crate) struct Rounds<'a, B, L, A, C> {
     pub(crate) failures: &'a mut Failures,
     /// As the lane's owners left it.
     pub(crate) sizing: RoundSizing,
+    /// What was read while the last round was copied.
+    pub(crate) next_page: NextPage,
 }
 
 impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
@@ -100,6 +103,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 backlog: self.backlog,
                 sizing,
                 may_stage: may_stage.subscribe(),
+                next_page: std::mem::take(&mut self.next_page),
             };
             let (staged, mut ticket) = match self.next(preparation, publishing, &may_stage, stop).await? {
                 NextRound::Round(staged, ticket) => (staged, ticket),
@@ -164,6 +168,7 @@ impl<'a, B: Broker, L: Ledger, A: Audience, C: Clock> Rounds<'a, B, L, A, C> {
                 self.backlog.checked_late(&staged.checked, staged.last_campaign.as_deref());
                 self.cx.telemetry.running_campaigns(self.own.lane, self.backlog.running_count());
                 self.failures.clear();
+                self.next_page = staged.next_page;
                 self.backlog.notify_noted();
                 if recorded.has_closed_campaigns() {
                     self.backlog.reload();

@@ -1,9 +1,11 @@
 //! The next round of a lane: planned, its pages read, its rows copied.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep};
 
@@ -21,6 +23,7 @@ use crate::lane::round::budget::{Budget, Budgeting};
 use crate::lane::round::late_selection::{LateBatch, MAX_LATE_CAMPAIGNS};
 use crate::lane::round::pages;
 use crate::lane::round::quiet_rounds::RoundScope;
+use crate::lane::round::read_ahead::{NextPage, PageAhead, PageSource};
 use crate::lane::round::stage_and_seal::StagedRows;
 use crate::lane::round::wait::Waits;
 use crate::model::due::RunningCampaign;
@@ -30,6 +33,7 @@ use crate::model::number::Seconds;
 use crate::model::ownership::Ownership;
 use crate::model::record::DeadLetterMessage;
 use crate::model::round::{RoundContent, RoundPart};
+use crate::model::round_capacity::RoundCapacity;
 use crate::ports::audience::Audience;
 use crate::ports::broker::Broker;
 use crate::ports::clock::Clock;
@@ -51,6 +55,8 @@ pub(crate) struct StagedRound<O> {
     pub(crate) last_campaign: Option<String>,
     /// Nothing is taken in until it is dropped.
     pub(crate) quiet: Option<OwnedMutexGuard<()>>,
+    /// The page that follows, if it was read meanwhile.
+    pub(crate) next_page: NextPage,
 }
 
 /// The dead letters that a round carries.
@@ -89,6 +95,8 @@ pub(crate) struct Preparation<'a, B, L, A, C> {
     pub(crate) sizing: RoundSizing,
     /// Whether the round before is published.
     pub(crate) may_stage: watch::Receiver<bool>,
+    /// What was read for it while the round before was copied.
+    pub(crate) next_page: NextPage,
 }
 
 impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
@@ -252,10 +260,10 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let Planned { running, late, budget, letters, report_due, .. } = planned;
         let began = Instant::now();
         let trigger_datetime_created = self.now();
-        let (pages, mut open) =
-            tokio::try_join!(pages::read(&self.cx.audience, self.now(), budget.pages, &running), async {
-                Ok(self.cx.ledger.open_round(self.own).await?)
-            })?;
+        let source = PageSource::new(&self.cx.audience, self.next_page.take());
+        let (pages, mut open) = tokio::try_join!(pages::read(source, self.now(), budget.pages, &running), async {
+            Ok(self.cx.ledger.open_round(self.own).await?)
+        })?;
         self.cx.telemetry.step(RoundStep::Audience, began.elapsed());
         self.note_overdue(&pages);
         let (group, guards) = (&self.cx.limits.group_id, self.cx.guards);
@@ -280,7 +288,7 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
         let letters: usize = content.dead_letters.iter().map(DeadLetterMessage::size).sum();
         reservation.shrink_to(letters + content.parts.iter().map(|part| part.drafts.clients.size()).sum::<usize>());
         let copying = Instant::now();
-        let round = StagedRows::copy(open, content).await?;
+        let (round, next_page) = self.copy(open, content, budget.pages, quiet.is_some()).await?;
         let parts = round.content().parts.iter();
         self.backlog.staged(parts.map(|part| part.drafts.template.campaign().adv_campaign_id.as_str()));
         self.cx.telemetry.step(RoundStep::Copy, copying.elapsed());
@@ -291,7 +299,28 @@ impl<B: Broker, L: Ledger, A: Audience, C: Clock> Preparation<'_, B, L, A, C> {
             checked: late.candidates,
             last_campaign: late.last_campaign,
             quiet,
+            next_page,
         }))
+    }
+
+    /// Copies the rows of a round. Meanwhile it reads the page that follows, and gives that up where the rows are there first.
+    async fn copy(
+        &self,
+        open: L::Transaction,
+        content: RoundContent,
+        capacity: RoundCapacity,
+        quiet: bool,
+    ) -> Result<(StagedRows<L::Transaction>, NextPage), LedgerError> {
+        let content = Arc::new(content);
+        let copying = pin!(StagedRows::copy(open, Arc::clone(&content)));
+        if quiet {
+            return Ok((copying.await?, NextPage::default()));
+        }
+        let ahead = PageAhead::read(&self.cx.audience, &self.cx.memory, &content, capacity.rows);
+        match select(copying, pin!(ahead)).await {
+            Either::Left((round, _)) => Ok((round?, NextPage::default())),
+            Either::Right((page, copying)) => Ok((copying.await?, NextPage::new(page))),
+        }
     }
 
     /// Campaigns whose pages did not come in time are left out of the next rounds.

@@ -23,8 +23,7 @@ pub struct StagedRows<O> {
 
 impl<O: RoundTransaction> StagedRows<O> {
     /// Copies the rows of a round.
-    pub async fn copy(mut open: O, content: RoundContent) -> Result<Self, LedgerError> {
-        let content = Arc::new(content);
+    pub async fn copy(mut open: O, content: Arc<RoundContent>) -> Result<Self, LedgerError> {
         if content.drafts() > 0 {
             open.copy(Arc::clone(&content)).await?;
         }

@@ -1,7 +1,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::instance::memory_budget::MemoryBudget;
+use crate::lane::round::read_ahead::{NextPage, PageAhead};
 use crate::model::late::{Added, LateCheckCampaign, LateQuery, Subscription};
+use crate::model::round::RoundContent;
 use crate::ports::audience::AudienceError;
 
 /// A round in whose database nobody has a row.
@@ -144,7 +147,10 @@ async fn a_few_questions_fill_a_round_of_small_campaigns_and_cut_none_of_them() 
     let audience = Favoured::default();
     // Of ten, nine are favoured by ten people and one by a hundred and fifty.
     let all: Vec<_> = (0..1_000).map(|number| running(number, if number % 10 == 0 { 150 } else { 10 })).collect();
-    let pages = read(&audience, Seconds::new(1), RoundCapacity::rows_only(5_000), &all).await.unwrap().read;
+    let pages = read(PageSource::new(&audience, None), Seconds::new(1), RoundCapacity::rows_only(5_000), &all)
+        .await
+        .unwrap()
+        .read;
     let rows: usize = pages.iter().map(|(_, page)| page.clients.len()).sum();
     assert!((4_500..=5_000).contains(&rows), "{rows} rows");
     assert!(pages.iter().all(|(_, page)| page.last), "nobody is cut");
@@ -159,7 +165,7 @@ async fn a_campaign_whose_page_does_not_come_in_time_is_left_out_of_the_round_an
     Arc::get_mut(&mut slow.campaign).unwrap().restaurant_id = "slow".to_owned();
     let all = [slow, running(1, 100), running(2, 5)];
     let Pages { read: pages, overdue } =
-        read(&audience, Seconds::new(1), RoundCapacity::rows_only(5_000), &all).await.unwrap();
+        read(PageSource::new(&audience, None), Seconds::new(1), RoundCapacity::rows_only(5_000), &all).await.unwrap();
     let rows: Vec<_> = pages.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
     assert_eq!(rows, [("c1", 100), ("c2", 5)]);
     assert_eq!(overdue, [("slow".to_owned(), "too slow".to_owned())]);
@@ -171,7 +177,10 @@ async fn what_small_campaigns_leave_of_a_round_is_the_giants() {
     let audience = Favoured::default();
     let giant = RunningCampaign { cursor: Some(format!("{:09}", 7)), ..running(0, 1_000_000) };
     let all = [giant, running(1, 100), running(2, 100)];
-    let pages = read(&audience, Seconds::new(1), RoundCapacity::rows_only(5_000), &all).await.unwrap().read;
+    let pages = read(PageSource::new(&audience, None), Seconds::new(1), RoundCapacity::rows_only(5_000), &all)
+        .await
+        .unwrap()
+        .read;
     let rows: Vec<_> = pages.iter().map(|(running, page)| (running.id(), page.clients.len())).collect();
     assert_eq!(rows, [("c1", 100), ("c2", 100), ("c0", 4_800)]);
 }
@@ -182,12 +191,81 @@ async fn a_round_is_full_by_its_bytes_too_and_large_drafts_leave_room_for_small_
     let mut large = running(0, 1_000_000);
     Arc::get_mut(&mut large.campaign).unwrap().adv_campaign_content = "\u{1}".repeat(16 << 10);
     let capacity = RoundCapacity { rows: 20_000, bytes: 10_000_000 };
-    let pages = read(&audience, Seconds::new(1), capacity, &[large.clone(), running(1, 100)]).await.unwrap().read;
+    let pages = read(PageSource::new(&audience, None), Seconds::new(1), capacity, &[large.clone(), running(1, 100)])
+        .await
+        .unwrap()
+        .read;
     let bytes: usize = pages.iter().map(|(running, page)| page.clients.len() * running.campaign.draft_size()).sum();
     assert!((9_000_000..=10_000_000).contains(&bytes), "{bytes} bytes");
     let small = pages.iter().find(|(running, _)| running.id() == "c1").unwrap();
     assert!(small.1.last, "the small one is not cut");
     assert!(pages.iter().any(|(running, page)| running.id() == "c0" && !page.clients.is_empty()));
+}
+
+/// A round of a giant's first five clients, and the page that is read ahead of the next one.
+async fn read_ahead(audience: &Favoured, giant: &RunningCampaign) -> Option<PageAhead> {
+    let page = Page { clients: ["000000004", "000000005"].into_iter().collect(), skipped: 0, last: false };
+    let pages = vec![(giant.clone(), page)];
+    let content = RoundContent {
+        parts: form(&mut NobodyTold, pages, Seconds::new(1), "group", Guards::default()).await.unwrap(),
+        dead_letters: Vec::new(),
+        trigger_datetime_created: Seconds::new(1),
+        round_bytes: None,
+    };
+    PageAhead::read(audience, &MemoryBudget::new(1 << 20), &content, 2).await
+}
+
+/// What the next round of the giant has, and how many questions were asked for it.
+async fn next_round(revision: i32, after: &str, rows: usize, small: bool) -> (Vec<(String, Vec<String>, bool)>, usize) {
+    let (audience, giant) = (Favoured::default(), running(0, 1_000));
+    let ahead = read_ahead(&audience, &giant).await;
+    let mut all = vec![RunningCampaign { cursor: Some(after.to_owned()), revision, ..giant }];
+    all.extend(small.then(|| running(1, 1)));
+    let source = PageSource::new(&audience, ahead);
+    let pages = read(source, Seconds::new(1), RoundCapacity::rows_only(rows), &all).await.unwrap().read;
+    let page = |(running, page): &CampaignPage| {
+        (running.id().to_owned(), page.clients.iter().map(str::to_owned).collect(), page.last)
+    };
+    (pages.iter().map(page).collect(), audience.questions.load(Ordering::Relaxed) - 1)
+}
+
+#[tokio::test]
+async fn a_page_that_was_read_ahead_is_the_next_rounds_and_no_more_of_it_than_that_wants() {
+    let page = |clients: &[&str]| {
+        ("c0".to_owned(), clients.iter().map(|client| (*client).to_owned()).collect::<Vec<_>>(), false)
+    };
+    assert_eq!(next_round(1, "000000005", 2, false).await, (vec![page(&["000000006", "000000007"])], 0));
+    assert_eq!(next_round(1, "000000005", 1, false).await, (vec![page(&["000000006"])], 0));
+}
+
+#[tokio::test]
+async fn a_page_that_was_read_ahead_is_no_updated_campaigns_and_none_that_follows_another_client() {
+    let (pages, questions) = next_round(2, "000000005", 2, false).await;
+    assert_eq!((pages[0].1.len(), questions), (2, 1), "what came while the campaign was over is not on it");
+    let (pages, questions) = next_round(1, "000000006", 2, false).await;
+    assert_eq!((pages[0].1[0].as_str(), questions), ("000000007", 1));
+}
+
+#[tokio::test]
+async fn beside_a_page_that_was_read_ahead_the_others_are_asked_for() {
+    let (pages, _) = next_round(1, "000000005", 10, true).await;
+    assert_eq!(pages.len(), 2);
+    let small = pages.iter().find(|(id, ..)| id == "c1").unwrap();
+    assert_eq!((small.1.len(), small.2), (1, true));
+    let giant = pages.iter().find(|(id, ..)| id == "c0").unwrap();
+    assert_eq!(giant.1.len(), 9);
+    assert_eq!(giant.1[0], "000000006");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_was_read_ahead_is_forgotten_after_a_second_and_once_it_was_taken() {
+    let (audience, giant) = (Favoured::default(), running(0, 1_000));
+    let next = NextPage::new(read_ahead(&audience, &giant).await);
+    assert!(next.take().is_some());
+    assert!(next.take().is_none());
+    let next = NextPage::new(read_ahead(&audience, &giant).await);
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    assert!(next.take().is_none(), "whoever left the restaurant meanwhile would be told");
 }
 
 #[test]
