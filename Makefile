@@ -5,12 +5,15 @@ FEATURES := --workspace --features fail-points
 TEST_CARGO := cargo $(foreach crate,core sim wire,--config profile.release.package.dinnerbell-$(crate).opt-level=1) \
 	$(foreach crate,-config -kafka -postgres -bench,--config profile.release.package.dinnerbell$(crate).opt-level=0) \
 	--config profile.release.package.dinnerbell.opt-level=0
+CLIPPY := cargo clippy --release --locked --all-targets $(FEATURES) -- -D warnings
 # The demo's build: whoever tries it waits for the compiler first. What our crates depend on is shared with every other build.
 DEMO_CARGO := cargo $(foreach crate,dinnerbell $(addprefix dinnerbell-,core wire config kafka postgres bench),--config profile.release.package.$(crate).opt-level=1)
 # Code that is hardly optimised needs more of the stack than threads get by default.
 test prove check: export RUST_MIN_STACK ?= 8388608
 # Tests wait for servers more than they compute.
 TEST_THREADS ?= 7
+# Whoever works here builds again and again: what did not change of a crate is kept. A build from nothing takes a little longer by it.
+check test prove lint: export CARGO_INCREMENTAL ?= 1
 # Where rustup puts cargo, for shells that do not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
@@ -23,9 +26,11 @@ demo: ## the whole service on one machine, set-up included; flags: make demo ARG
 	@scripts/setup demo
 	$(DEMO_CARGO) run --release --locked -- demo $(ARGS)
 
-check: lint ## all that needs no server: format, lints, unit tests and doc tests, architecture, models, simulated lives
+check: ## what needs no server, for each commit: format, clippy, unit tests, architecture, models, simulated lives
+	@scripts/setup lint
+	cargo fmt --all --check
+	$(CLIPPY)
 	$(TEST_CARGO) test --no-fail-fast --release --locked $(FEATURES) --lib --test architecture --test model --test simulation
-	$(TEST_CARGO) test --release --locked $(FEATURES) --doc
 
 test: ## unit, model and integration tests on real Kafka and PostgreSQL, set-up included
 	@scripts/setup test
@@ -51,6 +56,6 @@ screenshots: ## the pictures of the page in docs/pictures, taken anew of a real 
 lint: ## format, warnings, links of the doc comments, licences and bans
 	@scripts/setup lint
 	cargo fmt --all --check
-	cargo clippy --release --locked --all-targets $(FEATURES) -- -D warnings
+	$(CLIPPY)
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --release --locked --no-deps --document-private-items $(FEATURES)
 	.cache/cargo-deny/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
