@@ -112,10 +112,16 @@ async fn batches_that_a_topic_does_not_take_are_made_smaller_until_it_does() {
         (0..5_000).map(|client| format!("{:x}", u64::wrapping_mul(client, 0x9e37_79b9_7f4a_7c15))).collect();
     let clients: Vec<&str> = names.iter().map(String::as_str).collect();
     // What was read of its settings when the broker was connected to is larger.
-    scene.server.set_topic(&scene.kafka.topics.notifications, "max.message.bytes", "150000");
+    scene.server.set_topic(&scene.kafka.topics.notifications, "max.message.bytes", "60000");
     let round = scene.round(Lane::new(0), 0, vec![scene.drafts(&clients)]);
-    let published = async { while producer_of(&broker, Lane::new(0)).await.publish(&round).await.is_err() {} };
+    let mut refused = 0;
+    let published = async {
+        while producer_of(&broker, Lane::new(0)).await.publish(&round).await.is_err() {
+            refused += 1;
+        }
+    };
     timeout(SOON, published).await.expect("it gets through");
+    assert!(refused > 0, "compressed, the first batches were small enough");
     assert_eq!(scene.told().len(), 5_000);
 }
 

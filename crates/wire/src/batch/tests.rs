@@ -54,3 +54,18 @@ fn a_batch_is_never_larger_than_its_limit_whatever_its_records_are() {
         }
     }
 }
+
+#[test]
+fn a_record_that_fits_but_for_its_head_is_refused() {
+    let record = Record { key: None, value: Some(&[b'v'; 100]), headers: &[] };
+    let fits = |limit: usize| {
+        let mut builder = BatchBuilder::new(limit);
+        let fits = builder.push(&record, &mut Vec::new());
+        if let Some(batch) = builder.build(Compression::None, 0).expect("nothing is compressed") {
+            assert!(batch.size() <= limit, "{} of {limit}", batch.size());
+        }
+        fits
+    };
+    // A head of 61, and 104 beside what a record begins with, 12 at most.
+    assert_eq!((160..190).find(|limit| fits(*limit)), Some(177));
+}
