@@ -1,13 +1,14 @@
 # One optimised profile for everything: librdkafka is built anew for each.
 FEATURES := --workspace --features fail-points
-# The tests' build: our own crates hardly optimised, which halves the build; what they depend on is shared with every other build. Models and
-# simulated lives compute, everything else waits for servers.
-TEST_CARGO := cargo $(foreach crate,core sim wire,--config profile.release.package.dinnerbell-$(crate).opt-level=1) \
-	$(foreach crate,-config -kafka -postgres -bench,--config profile.release.package.dinnerbell$(crate).opt-level=0) \
-	--config profile.release.package.dinnerbell.opt-level=0
+# The tests' build: our own crates hardly optimised, which halves the build, and in many units, so that little is built again after a change. What
+# they depend on is shared with every other build. Models and simulated lives compute, everything else waits for servers.
+OURS := dinnerbell $(addprefix dinnerbell-,core sim wire config token kafka postgres bench)
+COMPUTE := $(addprefix dinnerbell-,core sim wire)
+TEST_CARGO := cargo $(foreach crate,$(OURS),--config profile.release.package.$(crate).codegen-units=64 \
+	--config profile.release.package.$(crate).opt-level=$(if $(filter $(crate),$(COMPUTE)),1,0))
 CLIPPY := cargo clippy --release --locked --all-targets $(FEATURES) -- -D warnings
 # The demo's build: whoever tries it waits for the compiler first. What our crates depend on is shared with every other build.
-DEMO_CARGO := cargo $(foreach crate,dinnerbell $(addprefix dinnerbell-,core wire config kafka postgres bench),--config profile.release.package.$(crate).opt-level=1)
+DEMO_CARGO := cargo $(foreach crate,$(filter-out dinnerbell-sim,$(OURS)),--config profile.release.package.$(crate).opt-level=1)
 # Code that is hardly optimised needs more of the stack than threads get by default.
 test prove check: export RUST_MIN_STACK ?= 8388608
 # Tests wait for servers more than they compute.
