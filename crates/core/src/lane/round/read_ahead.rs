@@ -81,18 +81,18 @@ fn largest_page(content: &RoundContent) -> Option<(&RoundPart, String, usize)> {
 
 /// The page that was read for the next round, until that takes it.
 #[derive(Debug, Default)]
-pub(crate) struct NextPage(Mutex<Option<PageAhead>>);
+pub(crate) struct NextPage(Mutex<Option<Box<PageAhead>>>);
 
 impl NextPage {
     /// Holds this page.
     pub(crate) fn new(page: Option<PageAhead>) -> Self {
-        Self(Mutex::new(page))
+        Self(Mutex::new(page.map(Box::new)))
     }
 
     /// Takes the page out, and returns it unless it is too old.
     pub(crate) fn take(&self) -> Option<PageAhead> {
         let page = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        page.filter(|page| page.read_at.elapsed() < MAX_AGE)
+        page.map(|page| *page).filter(|page| page.read_at.elapsed() < MAX_AGE)
     }
 }
 
