@@ -1,7 +1,7 @@
 //! What was sent to a broker and is not acknowledged.
 //!
 //! The first batch of a partition makes its broker add the partition to the transaction, at the coordinator. That one does such a thing for one broker at
-//! a time, and tells the others to come back ([`ResponseError::ConcurrentTransactions`]): nothing is written then, and the same batch is sent again.
+//! a time, and tells the others to come back (`CONCURRENT_TRANSACTIONS`): nothing is written then, and the same batch is sent again.
 //! So no other batch of a partition is sent before its first one is acknowledged.
 
 use std::collections::{BTreeSet, VecDeque};
