@@ -6,6 +6,8 @@ OURS := dinnerbell $(addprefix dinnerbell-,core sim wire config token kafka post
 COMPUTE := $(addprefix dinnerbell-,core sim wire)
 TEST_CARGO := cargo $(foreach crate,$(OURS),--config profile.release.package.$(crate).codegen-units=64 \
 	--config profile.release.package.$(crate).opt-level=$(if $(filter $(crate),$(COMPUTE)),1,0))
+UNITS = $(TEST_CARGO) test --no-fail-fast --release --locked $(FEATURES) --lib
+PROTOCOL := --test architecture --test model --test simulation
 CLIPPY := cargo clippy --release --locked --all-targets $(FEATURES) -- -D warnings
 # The demo's build: whoever tries it waits for the compiler first. What our crates depend on is shared with every other build.
 DEMO_CARGO := cargo $(foreach crate,$(filter-out dinnerbell-sim,$(OURS)),--config profile.release.package.$(crate).opt-level=1)
@@ -31,7 +33,10 @@ check: ## what needs no server, for each commit: format, clippy, unit tests, arc
 	@scripts/setup lint
 	cargo fmt --all --check
 	$(CLIPPY)
-	$(TEST_CARGO) test --no-fail-fast --release --locked $(FEATURES) --lib --test architecture --test model --test simulation
+	$(UNITS) $(PROTOCOL) --no-run
+	@# The unit tests wait, the models compute: side by side.
+	$(UNITS) -- --test-threads $(TEST_THREADS) >.cache/units.log 2>&1 & units=$$!; \
+	$(UNITS:--lib=) $(PROTOCOL) -- --skip stateright; protocol=$$?; wait $$units; units=$$?; cat .cache/units.log; exit $$((units + protocol))
 
 test: ## unit, model and integration tests on real Kafka and PostgreSQL, set-up included
 	@scripts/setup test
