@@ -34,9 +34,9 @@ check: ## what needs no server, for each commit: format, clippy, unit tests, arc
 	cargo fmt --all --check
 	$(CLIPPY)
 	$(UNITS) $(PROTOCOL) --no-run
-	@# The unit tests wait, the models compute: side by side.
+	@# The unit tests wait, the models compute: side by side. Half of the random lives are for make test alone.
 	$(UNITS) -- --test-threads $(TEST_THREADS) >.cache/units.log 2>&1 & units=$$!; \
-	$(UNITS:--lib=) $(PROTOCOL) -- --skip stateright; protocol=$$?; wait $$units; units=$$?; cat .cache/units.log; exit $$((units + protocol))
+	DINNERBELL_LIVES=$${DINNERBELL_LIVES:-200} $(UNITS:--lib=) $(PROTOCOL) -- --skip stateright; protocol=$$?; wait $$units; units=$$?; cat .cache/units.log; exit $$((units + protocol))
 
 test: ## unit, model and integration tests on real Kafka and PostgreSQL, set-up included
 	@scripts/setup test
