@@ -6,7 +6,7 @@ OURS := dinnerbell $(addprefix dinnerbell-,core sim wire config token kafka post
 COMPUTE := $(addprefix dinnerbell-,core sim wire)
 TEST_CARGO := cargo $(foreach crate,$(OURS),--config profile.release.package.$(crate).codegen-units=64 \
 	--config profile.release.package.$(crate).opt-level=$(if $(filter $(crate),$(COMPUTE)),1,0))
-UNITS = $(TEST_CARGO) test --no-fail-fast --release --locked $(FEATURES) --lib
+RUN_TESTS = $(TEST_CARGO) test --no-fail-fast --release --locked $(FEATURES)
 PROTOCOL := --test architecture --test model --test simulation
 CLIPPY := cargo clippy --release --locked --all-targets $(FEATURES) -- -D warnings
 # The demo's build: whoever tries it waits for the compiler first. What our crates depend on is shared with every other build.
@@ -33,18 +33,18 @@ check: ## what needs no server, for each commit: format, clippy, unit tests, arc
 	@scripts/setup lint
 	cargo fmt --all --check
 	$(CLIPPY)
-	$(UNITS) $(PROTOCOL) --no-run
+	$(RUN_TESTS) --lib $(PROTOCOL) --no-run
 	@# The unit tests wait, the models compute: side by side. Half of the random lives are for make test alone.
-	$(UNITS) -- --test-threads $(TEST_THREADS) >.cache/units.log 2>&1 & units=$$!; \
-	DINNERBELL_LIVES=$${DINNERBELL_LIVES:-200} $(UNITS:--lib=) $(PROTOCOL) -- --skip stateright; protocol=$$?; wait $$units; units=$$?; cat .cache/units.log; exit $$((units + protocol))
+	$(RUN_TESTS) --lib -- --test-threads $(TEST_THREADS) >.cache/units.log 2>&1 & units=$$!; \
+	DINNERBELL_LIVES=$${DINNERBELL_LIVES:-200} $(RUN_TESTS) $(PROTOCOL) -- --skip stateright; protocol=$$?; wait $$units; units=$$?; cat .cache/units.log; exit $$((units + protocol))
 
 test: ## unit, model and integration tests on real Kafka and PostgreSQL, set-up included
 	@scripts/setup test
-	scripts/with-rig $(TEST_CARGO) test --no-fail-fast --release --locked $(FEATURES) $(ARGS) -- --test-threads $(TEST_THREADS) $(TEST_ARGS)
+	scripts/with-rig $(RUN_TESTS) $(ARGS) -- --test-threads $(TEST_THREADS) $(TEST_ARGS)
 
 prove: ## the tests that take longer, and the proof that each guard is needed
 	@scripts/setup test
-	scripts/with-rig $(TEST_CARGO) test --no-fail-fast --release --locked $(FEATURES) $(ARGS) -- --ignored --test-threads 1 $(TEST_ARGS)
+	scripts/with-rig $(RUN_TESTS) $(ARGS) -- --ignored --test-threads 1 $(TEST_ARGS)
 
 bench: ## this machine's own limits, and the service against them
 	@scripts/setup test

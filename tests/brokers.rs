@@ -27,25 +27,35 @@ enum Away {
     Frozen,
 }
 
+impl Away {
+    fn take(self, broker: &Broker) {
+        match self {
+            Self::Ended => broker.stop(),
+            Self::Killed => broker.kill(),
+            Self::Frozen => broker.freeze(),
+        }
+    }
+
+    fn bring_back(self, kafka: &crate::support::KafkaServer, broker: &Broker) {
+        match self {
+            Self::Ended | Self::Killed => kafka.start(),
+            Self::Frozen => broker.thaw(),
+        }
+    }
+}
+
 /// Takes a broker away: every lane goes on without it. It comes back: all is told, once.
 fn take_away(scene: &mut Scene, id: i32, away: Away) {
     let what = format!("broker {id} {away:?}");
     scene.every_lane_goes_on(&format!("before {what}"), LONG);
     let kafka = scene.stage.kafka.clone();
     let broker = broker(&kafka, id);
-    match away {
-        Away::Ended => broker.stop(),
-        Away::Killed => broker.kill(),
-        Away::Frozen => broker.freeze(),
-    }
+    away.take(broker);
     if matches!(away, Away::Frozen) {
         scene.busy_for(FROZEN);
     }
     scene.every_lane_goes_on(&what, WITHOUT_IT);
-    match away {
-        Away::Frozen => broker.thaw(),
-        Away::Ended | Away::Killed => kafka.start(),
-    }
+    away.bring_back(&kafka, broker);
     scene.assert_recovers(&what);
 }
 
@@ -185,18 +195,12 @@ fn while_a_topic_wants_all_three_replicas_and_one_is_away_rounds_wait_and_go_on_
     kafka.set_topic(&scene.stage.notifications, "min.insync.replicas", "3");
     for away in [Away::Killed, Away::Frozen] {
         scene.every_lane_goes_on(&format!("before {away:?}"), LONG);
-        match away {
-            Away::Frozen => broker(&kafka, 2).freeze(),
-            Away::Ended | Away::Killed => broker(&kafka, 2).kill(),
-        }
+        away.take(broker(&kafka, 2));
         scene.busy_for(FROZEN);
         let before = scene.published();
         scene.busy_for(FROZEN);
         assert_eq!(scene.published(), before, "rounds wait");
-        match away {
-            Away::Frozen => broker(&kafka, 2).thaw(),
-            Away::Ended | Away::Killed => kafka.start(),
-        }
+        away.bring_back(&kafka, broker(&kafka, 2));
         scene.every_lane_goes_on("all replicas are there again", scene::RECOVERED_WITHIN);
         scene.assert_recovers("too few replicas in sync");
     }

@@ -27,19 +27,15 @@ const OF_ENDPOINTS: &[&str] = &[CLIENT_ID, CLIENT_SECRET, SCOPE, GRANT, CA_FILE,
 const BY_FILE: &str =
     "let the token be written into a file, and set sasl.oauthbearer.token.endpoint.url = \"file:///path/of/it\"";
 
+/// What to do where tokens would be made here, without a signature.
+const UNSECURED: &str = "tokens are made by who issues them: set sasl.oauthbearer.method = \"oidc\"; for tests, let an unsecured token be written \
+                         into a file, and set sasl.oauthbearer.token.endpoint.url = \"file:///path/of/it\"";
+
 /// Settings that are refused, what is missing, and what to do instead.
 pub const REFUSED: &[(&str, &str)] = &[
     ("sasl.oauthbearer.extensions", "the clients that read send no extensions: the brokers must do without"),
-    (
-        "sasl.oauthbearer.config",
-        "tokens are made by who issues them: set sasl.oauthbearer.method = \"oidc\"; for tests, let an unsecured token be written into \
-         a file, and set sasl.oauthbearer.token.endpoint.url = \"file:///path/of/it\"",
-    ),
-    (
-        "enable.sasl.oauthbearer.unsecure.jwt",
-        "tokens are made by who issues them: set sasl.oauthbearer.method = \"oidc\"; for tests, let an unsecured token be written into \
-         a file, and set sasl.oauthbearer.token.endpoint.url = \"file:///path/of/it\"",
-    ),
+    ("sasl.oauthbearer.config", UNSECURED),
+    ("enable.sasl.oauthbearer.unsecure.jwt", UNSECURED),
     (
         "sasl.oauthbearer.assertion.",
         "of the grants only client_credentials is there: use sasl.oauthbearer.client.id and .client.secret, or let the token be written \

@@ -77,7 +77,7 @@ impl ClientEvents {
             return without;
         }
         let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match (error.rdkafka_error_code(), told) {
+        match (code, told) {
             (Some(code), Some((cause, reason))) if says_little(code) => self.classify(doing, cause, &reason),
             (Some(code), _) => self.classify(doing, code, &text(error)),
             (None, _) => unnamed(doing, error),

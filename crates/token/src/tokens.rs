@@ -33,14 +33,14 @@ impl std::fmt::Debug for Tokens {
 
 struct Shared {
     source: Arc<Source>,
-    desk: Arc<Desk>,
+    cache: Arc<TokenCache>,
     /// That of the last fetch.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What who fetches has in common with those who wait.
 #[derive(Default)]
-struct Desk {
+struct TokenCache {
     state: Mutex<State>,
     /// A fetch is over: for those who wait on a thread, and for those who wait in a task.
     over: Condvar,
@@ -84,7 +84,7 @@ struct Failed {
 impl Tokens {
     /// The tokens of a source. Nothing is fetched yet.
     pub fn new(source: Source) -> Self {
-        let shared = Shared { source: Arc::new(source), desk: Arc::default(), thread: Mutex::default() };
+        let shared = Shared { source: Arc::new(source), cache: Arc::default(), thread: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -98,9 +98,9 @@ impl Tokens {
         if let Some(settled) = self.settled_at_once() {
             return settled;
         }
-        let state = self.shared.desk.state();
+        let state = self.shared.cache.state();
         let most = if state.living().is_some() { most.min(RENEWAL) } else { most };
-        let waited = self.shared.desk.over.wait_timeout_while(state, most, |state| state.fetching);
+        let waited = self.shared.cache.over.wait_timeout_while(state, most, |state| state.fetching);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         self.settled(&state)
     }
@@ -110,29 +110,29 @@ impl Tokens {
         if let Some(settled) = self.settled_at_once() {
             return settled;
         }
-        let desk = &self.shared.desk;
+        let cache = &self.shared.cache;
         let soon = Instant::now() + RENEWAL;
-        let deadline = if desk.state().living().is_some() { deadline.min(soon) } else { deadline };
+        let deadline = if cache.state().living().is_some() { deadline.min(soon) } else { deadline };
         loop {
-            let woken = desk.woken.notified();
+            let woken = cache.woken.notified();
             tokio::pin!(woken);
             // Before the look: what ends in between is not missed.
             woken.as_mut().enable();
-            if !desk.state().fetching || timeout_at(deadline, woken).await.is_err() {
-                return self.settled(&desk.state());
+            if !cache.state().fetching || timeout_at(deadline, woken).await.is_err() {
+                return self.settled(&cache.state());
             }
         }
     }
 
     /// The brokers refuse this token: the next one is fetched, unless this one has only just come.
     pub fn distrust(&self, token: &Token) {
-        let mut state = self.shared.desk.state();
+        let mut state = self.shared.cache.state();
         state.kept.take_if(|kept| kept.token == *token && kept.came.elapsed() >= DISTRUST_AFTER);
     }
 
     /// What there is to say without waiting. None where a fetch is under way: it is begun where it is time.
     fn settled_at_once(&self) -> Option<Result<Token, TokenError>> {
-        let mut state = self.shared.desk.state();
+        let mut state = self.shared.cache.state();
         let fresh = state.kept.as_ref().is_some_and(|kept| now_ms() < kept.renew_ms);
         let pausing = state.failed.as_ref().is_some_and(|failed| Instant::now() < failed.until);
         if fresh || pausing && !state.fetching {
@@ -162,11 +162,11 @@ impl Tokens {
         if let Some(ended) = thread.take() {
             let _ = ended.join();
         }
-        let (source, desk) = (Arc::clone(&self.shared.source), Arc::clone(&self.shared.desk));
-        let begun = std::thread::Builder::new().name("kafka-token".into()).spawn(move || fetch(&source, &desk));
+        let (source, cache) = (Arc::clone(&self.shared.source), Arc::clone(&self.shared.cache));
+        let begun = std::thread::Builder::new().name("kafka-token".into()).spawn(move || fetch(&source, &cache));
         match begun {
             Ok(handle) => *thread = Some(handle),
-            Err(error) => self.shared.desk.settle(Err(TokenError::Unavailable(format!(
+            Err(error) => self.shared.cache.settle(Err(TokenError::Unavailable(format!(
                 "fetching a token from {}: starting a thread: {error}",
                 self.shared.source
             )))),
@@ -176,7 +176,7 @@ impl Tokens {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.desk.closed.notify_one();
+        self.cache.closed.notify_one();
         let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let _ = thread.join();
@@ -185,13 +185,13 @@ impl Drop for Shared {
 }
 
 /// Fetches once, on a thread of its own: who asks may be a task, or a callback of the client library on any thread.
-fn fetch(source: &Source, desk: &Desk) {
+fn fetch(source: &Source, cache: &TokenCache) {
     let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let fetched = runtime.block_on(async {
                 tokio::select! {
                     fetched = source.fetch() => fetched,
-                    () = desk.closed.notified() => Err(TokenError::Unavailable("the service stops".into())),
+                    () = cache.closed.notified() => Err(TokenError::Unavailable("the service stops".into())),
                 }
             });
             // A name that is still being resolved holds nobody up.
@@ -200,7 +200,7 @@ fn fetch(source: &Source, desk: &Desk) {
         }
         Err(error) => Err(TokenError::Unavailable(format!("fetching a token from {source}: {error}"))),
     };
-    desk.settle(outcome.and_then(|token| living(token, source)));
+    cache.settle(outcome.and_then(|token| living(token, source)));
 }
 
 fn living(token: Token, source: &Source) -> Result<Token, TokenError> {
@@ -214,7 +214,7 @@ fn living(token: Token, source: &Source) -> Result<Token, TokenError> {
     )))
 }
 
-impl Desk {
+impl TokenCache {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

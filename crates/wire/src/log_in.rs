@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dinnerbell_token::{Token, TokenError};
+use dinnerbell_token::{Token, TokenError, Tokens};
 use rsasl::config::SASLConfig;
 use rsasl::mechname::Mechname;
 use rsasl::prelude::{MessageSent, SASLClient, Session, State};
@@ -30,7 +30,7 @@ pub(crate) struct Proof {
 
 /// A log-in by a token (RFC 7628).
 pub(crate) struct Bearer<'a> {
-    sasl: &'a Sasl,
+    tokens: &'a Tokens,
     token: Token,
     step: Step,
 }
@@ -53,7 +53,7 @@ impl<'a> LogIn<'a> {
                 proof.map(Self::Password).map_err(|reason| refused(DOING, address, reason))
             }
             Sasl::Token(tokens) => match tokens.get(deadline).await {
-                Ok(token) => Ok(Self::Token(Bearer { sasl, token, step: Step::Beginning })),
+                Ok(token) => Ok(Self::Token(Bearer { tokens, token, step: Step::Beginning })),
                 Err(TokenError::Refused(reason)) => Err(refused(DOING, address, reason)),
                 Err(TokenError::Unavailable(reason)) => {
                     Err(WireError::Broken { doing: DOING, address: address.to_owned(), reason })
@@ -138,9 +138,7 @@ impl Bearer<'_> {
     }
 
     fn refusal(&self, last_words: &str) -> String {
-        if let Sasl::Token(tokens) = self.sasl {
-            tokens.distrust(&self.token);
-        }
+        self.tokens.distrust(&self.token);
         let words = match &self.step {
             Step::Refused(words) => words,
             _ => last_words,
@@ -153,20 +151,20 @@ impl Bearer<'_> {
 mod tests {
     use super::*;
 
-    fn bearer(sasl: &Sasl) -> Bearer<'_> {
+    fn bearer(tokens: &Tokens) -> Bearer<'_> {
         // {"alg":"none"} and {"sub":"bell","exp":9}
         let token = Token::parse("eyJhbGciOiJub25lIn0.eyJzdWIiOiJiZWxsIiwiZXhwIjo5fQ.").unwrap();
-        Bearer { sasl, token, step: Step::Beginning }
+        Bearer { tokens, token, step: Step::Beginning }
     }
 
-    fn sasl() -> Sasl {
-        Sasl::Token(dinnerbell_token::Tokens::new(dinnerbell_token::Source::File("/nowhere".into())))
+    fn tokens() -> Tokens {
+        Tokens::new(dinnerbell_token::Source::File("/nowhere".into()))
     }
 
     #[test]
     fn a_token_is_sent_as_rfc_7628_says_and_silence_means_that_it_is_taken() {
-        let sasl = sasl();
-        let mut login = LogIn::Token(bearer(&sasl));
+        let tokens = tokens();
+        let mut login = LogIn::Token(bearer(&tokens));
         let first = login.answer(None).unwrap().unwrap();
         assert_eq!(
             String::from_utf8(first).unwrap(),
@@ -179,8 +177,8 @@ mod tests {
 
     #[test]
     fn a_refusal_is_answered_by_the_byte_that_ends_the_log_in_and_told_in_the_brokers_words() {
-        let sasl = sasl();
-        let mut login = LogIn::Token(bearer(&sasl));
+        let tokens = tokens();
+        let mut login = LogIn::Token(bearer(&tokens));
         login.answer(None).unwrap();
         assert_eq!(login.answer(Some(br#"{"status":"invalid_token"}"#)), Ok(Some(vec![1])));
         for told in [login.refusal("failed"), login.answer(Some(b"")).unwrap_err()] {

@@ -83,7 +83,7 @@ async fn a_token_that_brokers_refuse_is_fetched_again_unless_it_has_only_just_co
     write(&path, "bert", 3_600);
     tokens.distrust(&refused);
     assert_eq!(tokens.get(Instant::now() + SOON).await.unwrap().principal(), "anna");
-    tokens.shared.desk.state().kept.as_mut().unwrap().came -= DISTRUST_AFTER;
+    tokens.shared.cache.state().kept.as_mut().unwrap().came -= DISTRUST_AFTER;
     tokens.distrust(&refused);
     assert_eq!(tokens.get(Instant::now() + SOON).await.unwrap().principal(), "bert");
 }

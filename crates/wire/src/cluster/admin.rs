@@ -8,6 +8,7 @@ use kafka_protocol::messages::delete_groups_request::DeleteGroupsRequest;
 use kafka_protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use kafka_protocol::messages::describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource};
 use kafka_protocol::messages::metadata_request::MetadataRequest;
+use kafka_protocol::messages::metadata_response::MetadataResponse;
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
@@ -103,16 +104,20 @@ impl Cluster {
 
     /// How many brokers there are.
     pub async fn broker_count(&self, deadline: Instant) -> Result<usize, WireError> {
-        let request = |_| MetadataRequest::default().with_topics(Some(Vec::new()));
-        Ok(self.ask_any("counting the brokers", (4, 12), request, deadline).await?.0.brokers.len())
+        Ok(self.described("counting the brokers", deadline).await?.0.brokers.len())
     }
 
     /// The broker that takes orders about topics.
     async fn controller(&self, deadline: Instant) -> Result<String, WireError> {
-        let request = |_| MetadataRequest::default().with_topics(Some(Vec::new()));
-        let (answer, at) = self.ask_any("finding the controller", (4, 12), request, deadline).await?;
+        let (answer, at) = self.described("finding the controller", deadline).await?;
         let controller = answer.brokers.iter().find(|broker| broker.node_id == answer.controller_id);
         Ok(controller.map_or(at, |broker| address_of(&broker.host, broker.port)))
+    }
+
+    /// The brokers and their controller, without any topic; and who said it.
+    async fn described(&self, doing: &'static str, deadline: Instant) -> Result<(MetadataResponse, String), WireError> {
+        let request = |_| MetadataRequest::default().with_topics(Some(Vec::new()));
+        self.ask_any(doing, (4, 12), request, deadline).await
     }
 }
 

@@ -47,9 +47,16 @@ impl PageAhead {
         let mut reserved = memory.spare_for_clients(rows)?;
         let restaurant_id = &part.drafts.template.campaign().restaurant_id;
         let read_at = Instant::now();
-        let page = audience.page(PageRequest { restaurant_id, after: Some(&after), upto: None, rows }).await.ok()?;
+        let page = audience.page(PageRequest { restaurant_id, after: Some(after), upto: None, rows }).await.ok()?;
         reserved.shrink_to(page.clients.size());
-        Some(Self { adv_campaign_id: part.id(), revision: part.revision, after, page, read_at, _reserved: reserved })
+        Some(Self {
+            adv_campaign_id: part.id(),
+            revision: part.revision,
+            after: after.to_owned(),
+            page,
+            read_at,
+            _reserved: reserved,
+        })
     }
 
     fn answers(&self, campaign: &RunningCampaign, wanted: &PageRequest<'_>) -> bool {
@@ -70,11 +77,11 @@ impl PageAhead {
 }
 
 /// The round's largest page that is not its campaign's last: the part, its last client, and how many clients it had.
-fn largest_page(content: &RoundContent) -> Option<(&RoundPart, String, usize)> {
+fn largest_page(content: &RoundContent) -> Option<(&RoundPart, &str, usize)> {
     let pages = content.parts.iter().filter_map(|part| {
         let page = part.page.as_ref().filter(|page| !page.last)?;
         let rows = part.drafts.clients.len() - part.late + page.already_told.len();
-        Some((part, page.upto.clone()?, rows))
+        Some((part, page.upto.as_deref()?, rows))
     });
     pages.max_by_key(|(_, _, rows)| *rows)
 }
