@@ -75,6 +75,7 @@ async fn once(ground: &Ground<'_>, Params { load, seconds, .. }: Params) -> Resu
     let (reader, complete) = steady::count(&stage, load.size, 0).await?;
     let warmed = steady::warm_up(&bell, load.lanes).await?;
     let meter = Meter::from(instance.published(warmed).await?);
+    reader.has_read(warmed).await?;
     let campaigns = ((load.rate * seconds).round() as usize).max(1);
     let steady = Steady::new(&stage, &bell, &audience.restaurant, load);
     let (giant, none) = watch::channel(false);

@@ -97,6 +97,7 @@ async fn once(ground: &Ground<'_>, Params { load, giant, .. }: Params) -> Result
     let (reader, complete) = steady::count(&stage, load.size, giant).await?;
     let warmed = steady::warm_up(&bell, load.lanes).await?;
     let meter = Meter::from(instance.published(warmed).await?);
+    reader.has_read(warmed).await?;
     let steady = Steady::new(&stage, &bell, &small.restaurant, load);
     let (ended, giants) = watch::channel(false);
     let began = Instant::now();

@@ -1,7 +1,7 @@
 //! Hears the drafts as the push service would: a `read_committed` reader on a thread of its own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -9,21 +9,25 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::error::{BenchError, blocking};
+use super::progress::STANDSTILL;
 use crate::environment::Stage;
 use dinnerbell_config::Role;
 use dinnerbell_kafka::client::{ClientEvents, settings};
 
 /// How long a poll may wait: how late the stop is noticed.
 const POLL: Duration = Duration::from_millis(50);
+/// How often it is looked how many messages were read.
+const LOOK: Duration = Duration::from_millis(5);
 /// How a draft names its campaign.
 const CAMPAIGN: &str = r#""adv_campaign_id":""#;
 
 /// A reader on a thread of its own. Dropped, it ends.
 pub struct Reader {
     stop: Arc<AtomicBool>,
+    messages: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -34,13 +38,14 @@ impl Reader {
         mut hear: impl FnMut(&BorrowedMessage<'_>, Instant) -> bool + Send + 'static,
     ) -> Result<Self, BenchError> {
         let reader = Self::assigned(stage).await?;
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, messages) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let thread = {
-            let stop = Arc::clone(&stop);
+            let (stop, messages) = (Arc::clone(&stop), Arc::clone(&messages));
             let read = move || {
                 while !stop.load(Ordering::Acquire) {
                     // What fails is tried again by the library; a wait in vain is reported.
                     let Some(Ok(message)) = reader.poll(POLL) else { continue };
+                    messages.fetch_add(1, Ordering::AcqRel);
                     if !hear(&message, Instant::now()) {
                         return;
                     }
@@ -51,7 +56,19 @@ impl Reader {
                 .spawn(read)
                 .map_err(|error| BenchError::Failed(format!("the reader's thread cannot be started: {error}")))?
         };
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, messages, thread: Some(thread) })
+    }
+
+    /// Waits until it has read so many messages: a reader of a new topic may need half a second before its first.
+    pub async fn has_read(&self, messages: usize) -> Result<(), BenchError> {
+        let began = Instant::now();
+        while self.messages.load(Ordering::Acquire) < messages {
+            if began.elapsed() > STANDSTILL {
+                return Err(BenchError::Failed(format!("the reader of drafts has not read {messages} messages in time")));
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// Ends it.
