@@ -64,7 +64,9 @@ impl Reader {
         let began = Instant::now();
         while self.messages.load(Ordering::Acquire) < messages {
             if began.elapsed() > STANDSTILL {
-                return Err(BenchError::Failed(format!("the reader of drafts has not read {messages} messages in time")));
+                return Err(BenchError::Failed(format!(
+                    "the reader of drafts has not read {messages} messages in time"
+                )));
             }
             sleep(LOOK).await;
         }

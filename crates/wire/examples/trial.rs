@@ -18,7 +18,7 @@ use dinnerbell_wire::dial::Dial;
 use dinnerbell_wire::producer::{Identity, Producer};
 use dinnerbell_wire::round::{RoundEncoder, RoundFormat};
 use dinnerbell_wire::security::Security;
-use dinnerbell_wire::transaction::{GroupOffset, OffsetCommit, Target, Transaction};
+use dinnerbell_wire::transaction::{BrokerBatches, GroupOffset, OffsetCommit, Target, Transaction, by_broker};
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use kafka_protocol::protocol::StrBytes;
@@ -94,9 +94,13 @@ impl Trial {
         let commit =
             OffsetCommit { topic: self.topic.clone(), partition: 0, offset: n, metadata: "a round's mark".into() };
         transaction.begin(&commit, &vec![(self.topic.clone(), all)], &|| true).await?;
+        let mut led = Vec::new();
         for found in batches {
             let leader = leaders[found.partition as usize].as_deref().ok_or("a partition has no leader")?;
-            transaction.send_batch(&target, i32::try_from(found.partition)?, leader, found.batch).await?;
+            led.push((leader, found));
+        }
+        for BrokerBatches { leader, batches } in by_broker(led) {
+            transaction.send_batches(&target, leader, batches).await?;
         }
         transaction.acknowledged().await?;
         Ok(transaction.commit().await?)

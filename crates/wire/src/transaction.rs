@@ -19,19 +19,22 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::batch::{Batch, Sequence};
+use crate::batch::Sequence;
 use crate::cluster::topic_name;
 use crate::connection::Connection;
 use crate::error::{WireError, check};
 use crate::producer::{Producer, TransactionVersion, transactional_id};
 use crate::retry_delay::RetryDelay;
+use crate::round::PartitionBatch;
 
+mod grouping;
 mod in_flight;
 mod leaders;
 mod members;
 mod offsets;
 
-use in_flight::Sent;
+pub use grouping::{BrokerBatches, by_broker};
+use in_flight::{BatchRequest, Sent};
 use leaders::while_it_leads;
 pub use offsets::GroupOffset;
 
@@ -182,36 +185,44 @@ impl Transaction {
         produce_version(self.producer.version, connection, target).is_ok_and(|version| version >= BY_ID)
     }
 
-    /// Sends one batch; its acknowledgement by all replicas in sync is awaited by a later one, or by [`Self::acknowledged`]. Five are under way to each
+    /// Sends batches of partitions that one broker leads, one for each, in one request: the broker adds the new ones of them to the transaction at
+    /// once. Their acknowledgement by all replicas in sync is awaited by a later call, or by [`Self::acknowledged`]. Five requests are under way to each
     /// broker at most. Fails where the broker keeps us waiting and another one leads what was written to it.
-    pub async fn send_batch(
+    pub async fn send_batches(
         &mut self,
         target: &Target,
-        partition: i32,
         leader: &str,
-        batch: Batch,
+        batches: Vec<PartitionBatch>,
     ) -> Result<(), WireError> {
         let (until, transactions) = (self.deadline, self.producer.version);
         let version = produce_version(transactions, self.connection(leader, until).await?, target)?;
-        let count = batch.count();
-        let next = self.producer.sequences.entry((target.name.clone(), partition)).or_default();
-        let first = *next;
-        *next = following(first, count);
-        let Producer { producer_id, epoch, .. } = self.producer;
-        let sealed = batch.seal(Sequence { producer_id, producer_epoch: epoch, first });
-        let request = self.produce_request(target, partition, sealed, version);
+        let batches: Vec<(i32, Bytes)> = batches.into_iter().map(|found| self.number(target, found)).collect();
+        let Sent { partitions, .. } = self.sent.entry(leader.to_owned()).or_default();
+        let opens = |partition: &i32| partitions.insert((target.name.clone(), *partition));
+        let opening = batches.iter().map(|(partition, _)| *partition).filter(opens).collect();
+        let request = self.produce_request(target, batches, version);
+        let request = BatchRequest { request, version, topic: target.name.clone(), opening };
         let Sent { partitions, in_flight } = self.sent.entry(leader.to_owned()).or_default();
-        let key = (target.name.clone(), partition);
-        let opens = partitions.insert(key.clone());
         let connection = self.connections.get_mut(leader).expect("its version was asked for above");
-        let sent = in_flight.send(connection, (request, version), key, opens, until);
+        let sent = in_flight.send(connection, request, until);
         while_it_leads(&self.producer.cluster, partitions, leader, sent).await
     }
 
-    fn produce_request(&self, target: &Target, partition: i32, records: Bytes, version: i16) -> ProduceRequest {
+    /// Gives a batch its place in its partition.
+    fn number(&mut self, target: &Target, PartitionBatch { partition, batch }: PartitionBatch) -> (i32, Bytes) {
+        let partition = i32::try_from(partition).expect("kafka numbers partitions by an i32");
+        let next = self.producer.sequences.entry((target.name.clone(), partition)).or_default();
+        let first = *next;
+        *next = following(first, batch.count());
+        let Producer { producer_id, epoch, .. } = self.producer;
+        (partition, batch.seal(Sequence { producer_id, producer_epoch: epoch, first }))
+    }
+
+    fn produce_request(&self, target: &Target, batches: Vec<(i32, Bytes)>, version: i16) -> ProduceRequest {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let data = PartitionProduceData::default().with_index(partition).with_records(Some(records));
-        let topic = TopicProduceData::default().with_partition_data(vec![data]);
+        let data =
+            |(partition, records)| PartitionProduceData::default().with_index(partition).with_records(Some(records));
+        let topic = TopicProduceData::default().with_partition_data(batches.into_iter().map(data).collect());
         let topic = match target.id.filter(|_| version >= BY_ID) {
             Some(id) => topic.with_topic_id(id),
             None => topic.with_name(topic_name(&target.name)),
@@ -223,7 +234,7 @@ impl Transaction {
             .with_topic_data(vec![topic])
     }
 
-    /// Waits until everything that was sent is acknowledged. Fails as [`Self::send_batch`] does.
+    /// Waits until everything that was sent is acknowledged. Fails as [`Self::send_batches`] does.
     pub async fn acknowledged(&mut self) -> Result<(), WireError> {
         let Self { producer, deadline, connections, sent } = self;
         for (leader, Sent { partitions, in_flight }) in sent.iter_mut() {

@@ -18,6 +18,7 @@ use dinnerbell_wire::cluster::Topic;
 use dinnerbell_wire::error::{ResponseError, WireError};
 use dinnerbell_wire::murmur2::partition_of;
 use dinnerbell_wire::record::Record;
+use dinnerbell_wire::round::PartitionBatch;
 use dinnerbell_wire::transaction::{Target, Transaction};
 
 /// How long dead letters may be on their way when nothing else is: the drafts of their round do not wait for them longer.
@@ -92,7 +93,8 @@ impl Shared {
         for letters in batches {
             let leader = leader_of(&topic, name, letters.partition).map_err(apart)?;
             so_far = so_far.with(&letters);
-            let sent = transaction.send_batch(&target, number(letters.partition), leader, letters.batch).await;
+            let batch = PartitionBatch { partition: letters.partition, batch: letters.batch };
+            let sent = transaction.send_batches(&target, leader, vec![batch]).await;
             sent.map_err(|error| self.not_written(name, &error, so_far))?;
         }
         transaction.acknowledged().await.map_err(|error| self.not_written(name, &error, so_far))

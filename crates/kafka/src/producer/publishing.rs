@@ -19,7 +19,7 @@ use dinnerbell_wire::cluster::Topic;
 use dinnerbell_wire::error::{ResponseError, WireError};
 use dinnerbell_wire::murmur2::partition_of;
 use dinnerbell_wire::round::{EncodeError, PartitionBatch, RoundEncoder, RoundFormat};
-use dinnerbell_wire::transaction::{OffsetCommit, Partitions, Target, Transaction};
+use dinnerbell_wire::transaction::{BrokerBatches, OffsetCommit, Partitions, Target, Transaction, by_broker};
 
 /// How old may be what is known of a topic's leaders.
 const LEADERS: Duration = Duration::from_secs(10);
@@ -202,10 +202,10 @@ impl Drafts {
         batches: impl Iterator<Item = PartitionBatch>,
         transaction: &mut Transaction,
     ) -> Result<(), BrokerError> {
-        for PartitionBatch { partition, batch } in batches {
-            let number = i32::try_from(partition).expect("kafka numbers partitions by an i32");
-            let leader = self.leader(partition)?;
-            let sent = transaction.send_batch(&self.target, number, leader, batch).await;
+        let led: Result<Vec<_>, _> =
+            batches.map(|found| self.leader(found.partition).map(|leader| (leader, found))).collect();
+        for BrokerBatches { leader, batches } in by_broker(led?) {
+            let sent = transaction.send_batches(&self.target, leader, batches).await;
             sent.map_err(|error| self.not_written(shared, limit, &error))?;
         }
         Ok(())

@@ -102,15 +102,16 @@ async fn a_quota_that_pauses_longer_than_a_call_may_take_leaves_the_call_its_tim
     assert_eq!(until - Instant::now(), CALL);
 }
 
-/// Answers batches with these codes in turn. Returns what came, but for the numbers of the requests.
-async fn answer_with(mut far: tokio::io::DuplexStream, codes: &[ResponseError]) -> Vec<Vec<u8>> {
+/// Answers requests with these codes of their partitions in turn. Returns what came, but for the numbers of the requests.
+async fn answer_with(mut far: tokio::io::DuplexStream, answers: &[&[(i32, i16)]]) -> Vec<Vec<u8>> {
     let mut came = Vec::new();
-    for code in codes.iter().map(|code| code.code()).chain([0, 0]) {
+    for codes in answers {
         let length = usize::try_from(far.read_i32().await.unwrap()).unwrap();
         let mut request = vec![0; length];
         far.read_exact(&mut request).await.unwrap();
-        let partition = PartitionProduceResponse::default().with_error_code(code);
-        let topic = TopicProduceResponse::default().with_partition_responses(vec![partition]);
+        let partition =
+            |(index, code): &(i32, i16)| PartitionProduceResponse::default().with_index(*index).with_error_code(*code);
+        let topic = TopicProduceResponse::default().with_partition_responses(codes.iter().map(partition).collect());
         let mut answer = BytesMut::from(&request[4..8]);
         answer.put_u8(0);
         ProduceResponse::default().with_responses(vec![topic]).encode(&mut answer, 12).unwrap();
@@ -121,27 +122,75 @@ async fn answer_with(mut far: tokio::io::DuplexStream, codes: &[ResponseError]) 
     came
 }
 
-fn batch(value: &[u8]) -> Batch {
+fn batch(partition: u32, value: &[u8]) -> PartitionBatch {
     let mut builder = BatchBuilder::new(10_000);
     assert!(builder.push(&Record { key: None, value: Some(value), headers: &[] }, &mut Vec::new()));
-    builder.build(Compression::named("none", None).unwrap(), 0).unwrap().unwrap()
+    PartitionBatch { partition, batch: builder.build(Compression::None, 0).unwrap().unwrap() }
 }
 
-#[tokio::test]
-async fn the_first_batch_of_a_partition_that_is_told_to_come_back_is_sent_again_before_any_other_of_it() {
+/// Sends these requests to a broker that answers so. Returns what came there, and how it ended.
+async fn sent_to(
+    requests: Vec<Vec<PartitionBatch>>,
+    answers: &[&[(i32, i16)]],
+) -> (Vec<Vec<u8>>, Result<(), WireError>) {
     let mut transaction = transaction(TransactionVersion::Two, "c:9092");
     let produce = ApiVersion::default().with_api_key(ApiKey::Produce as i16).with_min_version(3).with_max_version(12);
     let (connection, far) = to("b:9092", ApiVersionsResponse::default().with_api_keys(vec![produce]));
     transaction.connections.insert("b:9092".into(), connection);
     let target = Target { name: "out".into(), id: None };
-    let told = [ResponseError::ConcurrentTransactions, ResponseError::ConcurrentTransactions];
     let sent = async {
-        transaction.send_batch(&target, 0, "b:9092", batch(b"first")).await?;
-        transaction.send_batch(&target, 0, "b:9092", batch(b"second")).await?;
+        for batches in requests {
+            transaction.send_batches(&target, "b:9092", batches).await?;
+        }
         transaction.acknowledged().await
     };
-    let (came, sent) = tokio::join!(answer_with(far, &told), sent);
+    tokio::join!(answer_with(far, answers), sent)
+}
+
+fn holds(request: &[u8], value: &[u8]) -> bool {
+    request.windows(value.len()).any(|window| window == value)
+}
+
+const COME_BACK: i16 = 51;
+const NOT_LEADER: i16 = 6;
+
+#[tokio::test]
+async fn the_first_batch_of_a_partition_that_is_told_to_come_back_is_sent_again_before_any_other_of_it() {
+    let requests = vec![vec![batch(0, b"first")], vec![batch(0, b"second")]];
+    let (came, sent) = sent_to(requests, &[&[(0, COME_BACK)], &[(0, COME_BACK)], &[(0, 0)], &[(0, 0)]]).await;
     sent.unwrap();
     assert!(came[0] == came[1] && came[1] == came[2], "the same, until it is taken");
-    assert!(came[3] != came[2], "and the second one then");
+    assert!(holds(&came[2], b"first") && holds(&came[3], b"second"), "and the second one then");
+}
+
+#[tokio::test]
+async fn of_a_request_only_the_batches_are_sent_again_that_are_told_to_come_back() {
+    let requests = vec![vec![batch(0, b"zero"), batch(1, b"one"), batch(2, b"two")], vec![batch(1, b"next")]];
+    let (came, sent) = sent_to(
+        requests,
+        &[&[(0, 0), (1, COME_BACK), (2, COME_BACK)], &[(1, COME_BACK), (2, 0)], &[(1, 0)], &[(1, 0)]],
+    )
+    .await;
+    sent.unwrap();
+    let held = |place: usize| ["zero", "one", "two", "next"].map(|value| holds(&came[place], value.as_bytes()));
+    assert_eq!(held(0), [true, true, true, false]);
+    assert_eq!(held(1), [false, true, true, false], "zero is written already");
+    assert_eq!(held(2), [false, true, false, false]);
+    assert_eq!(held(3), [false, false, false, true]);
+}
+
+#[tokio::test]
+async fn a_refusal_of_one_batch_ends_the_transaction_though_the_others_are_told_to_come_back() {
+    let answers: &[&[(i32, i16)]] = &[&[(0, COME_BACK), (1, NOT_LEADER)]];
+    let (_, sent) = sent_to(vec![vec![batch(0, b"zero"), batch(1, b"one")]], answers).await;
+    assert_eq!(sent.unwrap_err().code(), Some(ResponseError::NotLeaderOrFollower));
+}
+
+#[tokio::test]
+async fn a_further_batch_never_comes_back_and_an_answer_that_leaves_a_partition_out_is_none() {
+    let further = vec![vec![batch(0, b"first")], vec![batch(0, b"second")]];
+    let (_, sent) = sent_to(further, &[&[(0, 0)], &[(0, COME_BACK)]]).await;
+    assert_eq!(sent.unwrap_err().code(), Some(ResponseError::ConcurrentTransactions));
+    let (_, sent) = sent_to(vec![vec![batch(0, b"zero"), batch(1, b"one")]], &[&[(0, 0)]]).await;
+    assert!(matches!(sent, Err(WireError::Unreadable { .. })), "{sent:?}");
 }
