@@ -11,7 +11,7 @@ use crate::errors::{Address, PostgresError};
 use crate::migrate::SHORT_LOCK;
 
 /// Every migration by its file's name. One that was released is never changed: databases keep its checksum.
-const MIGRATIONS: [(&str, &str); 17] = [
+const MIGRATIONS: [(&str, &str); 18] = [
     ("V1__ledger", include_str!("../../../../migrations/V1__ledger.sql")),
     ("V2__keep", include_str!("../../../../migrations/V2__keep.sql")),
     ("V3__pause", include_str!("../../../../migrations/V3__pause.sql")),
@@ -29,6 +29,7 @@ const MIGRATIONS: [(&str, &str); 17] = [
     ("V15__locks", include_str!("../../../../migrations/V15__locks.sql")),
     ("V16__told", include_str!("../../../../migrations/V16__told.sql")),
     ("V17__verified", include_str!("../../../../migrations/V17__verified.sql")),
+    ("V18__newcomers", include_str!("../../../../migrations/V18__newcomers.sql")),
 ];
 
 /// Which migrations a database has.
