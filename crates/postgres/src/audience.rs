@@ -26,7 +26,7 @@ use crate::connect::{Parameter, Pool};
 use crate::errors::{PostgresError, TIME_LIMIT};
 use crate::legible::{Legible, is_illegible};
 use crate::predicate::short_enough;
-use crate::read_ahead::{PAGES, ReadAhead};
+use crate::read_ahead::ReadAhead;
 use dinnerbell_core::model::late::{Added, Subscription};
 use dinnerbell_core::model::page::{Page, PageRequest, Unread};
 use dinnerbell_core::ports::audience::{Audience, AudienceError};
@@ -204,9 +204,9 @@ impl PostgresAudience {
         if let Some(page) = ahead.take(wanted) {
             return Ok(page);
         }
-        let many = PageRequest { rows: wanted.rows.saturating_mul(PAGES), ..wanted };
-        let read = self.read_one(many).await?;
-        Ok(ahead.keep(wanted, read))
+        let reading = ahead.reading(wanted.rows);
+        let read = self.read_one(PageRequest { rows: reading.rows, ..wanted }).await?;
+        Ok(ahead.keep(wanted, read, reading))
     }
 
     async fn read_one(&self, wanted: PageRequest<'_>) -> Result<Page, PostgresError> {
